@@ -1,0 +1,6 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""mpsim._kernels: thin, unchecked wrappers over the C kernels of ext/."""
+
+include "rounding.pxi"
+include "contraction.pxi"
+include "layers.pxi"

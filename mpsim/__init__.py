@@ -1,0 +1,1 @@
+"""mpsim: a golden reference for mixed-precision floating-point training."""

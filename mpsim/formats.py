@@ -1,0 +1,264 @@
+"""Floating-point formats: one row each, every other number derived.
+
+Source: IEEE 754-2019 §3; OCP OFP8 and MX v1.0; ml_dtypes (names); Lee, Sharma, Aiken 2023 (``fp_E_M_B``);
+Agrawal et al. 2019 (DLFloat16); IEEE P3109 working draft (``p3109_kKpP``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+#: What the codes at the end of the range mean.
+SPECIALS = {
+    "ieee": "top exponent holds infinity (mantissa 0) and NaN",
+    "fn": "no infinity; NaN is the code of all ones",
+    "fnuz": "no infinity, no negative zero; NaN is the code of -0",
+    "none": "every code is a finite number",
+    "p3109": "infinity is the largest code, no negative zero; NaN is the code of -0",
+    "p3109_finite": "no infinity, no negative zero; NaN is the code of -0",
+    "e8m0": "unsigned powers of two, no zero; NaN is the code of all ones",
+}
+
+
+@dataclass(frozen=True)
+class Format:
+    """A binary floating-point format of at most 64 bits whose values are all float64 values.
+
+    A code is ``sign | exponent | mantissa``. ``bias`` defaults to 2**(exponent_bits - 1) - 1. Raises
+    ValueError if the numbers make no format, or one with values outside float64.
+
+    >>> Format("tiny", exponent_bits=2, mantissa_bits=1, specials="none").largest
+    6.0
+    """
+
+    name: str
+    exponent_bits: int
+    mantissa_bits: int
+    bias: int | None = None
+    specials: str = "ieee"
+    subnormals: bool = True
+    signed: bool = True
+
+    def __post_init__(self) -> None:
+        if self.exponent_bits < 1 or self.mantissa_bits < 0:
+            raise ValueError(
+                f"format {self.name!r}: needs exponent_bits >= 1 and mantissa_bits >= 0, "
+                f"got {self.exponent_bits} and {self.mantissa_bits}"
+            )
+        if self.specials not in SPECIALS:
+            raise ValueError(f"format {self.name!r}: specials {self.specials!r} is none of {', '.join(SPECIALS)}")
+        if self.bias is None:
+            object.__setattr__(self, "bias", 2 ** (self.exponent_bits - 1) - 1)
+        if self.largest_code < 1:
+            raise ValueError(f"format {self.name!r} has no finite number besides zero")
+        if not self.fits(exponent_bits=11, mantissa_bits=52):
+            raise ValueError(f"format {self.name!r} has values that float64 cannot hold")
+
+    # -- layout ---------------------------------------------------------------------------------
+    @property
+    def bits(self) -> int:
+        """Width of a code in bits."""
+        return int(self.signed) + self.exponent_bits + self.mantissa_bits
+
+    @property
+    def precision(self) -> int:
+        """Significant bits of a normal number, the implicit one included (IEEE 754's p)."""
+        return self.mantissa_bits + 1
+
+    @property
+    def magnitude_mask(self) -> int:
+        """All code bits but the sign."""
+        return (1 << (self.exponent_bits + self.mantissa_bits)) - 1
+
+    @property
+    def sign_mask(self) -> int:
+        """The sign bit of a code; 0 in an unsigned format."""
+        return (self.magnitude_mask + 1) if self.signed else 0
+
+    # -- what there is --------------------------------------------------------------------------
+    @property
+    def has_infinity(self) -> bool:
+        return self.specials in ("ieee", "p3109")
+
+    @property
+    def has_nan(self) -> bool:
+        return self.specials != "none" and not (self.specials == "ieee" and self.mantissa_bits == 0)
+
+    @property
+    def has_negative_zero(self) -> bool:
+        return self.signed and self.specials in ("ieee", "fn", "none")
+
+    @property
+    def has_zero(self) -> bool:
+        return self.specials != "e8m0"
+
+    # -- codes ----------------------------------------------------------------------------------
+    @cached_property
+    def largest_code(self) -> int:
+        """Code of the largest finite number."""
+        if self.specials == "ieee":
+            return (1 << (self.exponent_bits + self.mantissa_bits)) - (1 << self.mantissa_bits) - 1
+        reserved = {"fn": 1, "e8m0": 1, "p3109": 1}.get(self.specials, 0)
+        return self.magnitude_mask - reserved
+
+    @property
+    def infinity_code(self) -> int | None:
+        """Code of +infinity, or None."""
+        return self.largest_code + 1 if self.has_infinity else None
+
+    @property
+    def nan_code(self) -> int | None:
+        """The canonical NaN code, sign bit clear where there is a NaN of each sign; None without NaN."""
+        if not self.has_nan:
+            return None
+        if self.specials == "ieee":  # quiet NaN: the top mantissa bit (IEEE 754-2019 §6.2.1)
+            return self.largest_code + 1 + (1 << (self.mantissa_bits - 1))
+        if self.specials in ("fn", "e8m0"):
+            return self.magnitude_mask
+        return self.sign_mask
+
+    # -- values ---------------------------------------------------------------------------------
+    @property
+    def min_exponent(self) -> int:
+        """Exponent of the smallest normal number."""
+        assert self.bias is not None
+        return (0 if self.specials == "e8m0" else 1) - self.bias
+
+    @property
+    def quantum_exponent(self) -> int:
+        """Exponent of the distance between the numbers around the smallest normal one: min_exponent - m."""
+        return self.min_exponent - self.mantissa_bits
+
+    def split(self, code: int) -> tuple[int, int]:
+        """(significand, exponent) with value significand * 2**exponent of a finite non-negative code."""
+        biased, mantissa = code >> self.mantissa_bits, code & ((1 << self.mantissa_bits) - 1)
+        if biased == 0 and self.has_zero:
+            return mantissa, self.quantum_exponent
+        significand = mantissa | 1 << self.mantissa_bits
+        return significand, self.quantum_exponent + biased - (1 if self.has_zero else 0)
+
+    @cached_property
+    def largest(self) -> float:
+        """Largest finite number."""
+        significand, exponent = self.split(self.largest_code)
+        return significand * 2.0**exponent
+
+    @cached_property
+    def max_exponent(self) -> int:
+        """Exponent of the largest finite number: 2**max_exponent <= largest < 2**(max_exponent + 1)."""
+        significand, exponent = self.split(self.largest_code)
+        return significand.bit_length() - 1 + exponent
+
+    @property
+    def smallest_normal(self) -> float:
+        return 2.0**self.min_exponent
+
+    @property
+    def smallest(self) -> float:
+        """Smallest positive number (subnormal where the format has subnormals)."""
+        if not self.has_zero or not self.subnormals or self.mantissa_bits == 0:
+            return self.smallest_normal
+        return 2.0**self.quantum_exponent
+
+    @cached_property
+    def overflow_threshold(self) -> tuple[float, bool]:
+        """(midpoint between the largest number and the next one the grid would have, whether the midpoint
+        itself overflows under nearest_even: it does when the largest number's significand is odd)."""
+        significand, exponent = self.split(self.largest_code)
+        return (2 * significand + 1) * 2.0 ** (exponent - 1), significand % 2 == 1
+
+    @property
+    def finite_codes(self) -> range:
+        """Codes of the non-negative finite numbers, in rising order of value (all subnormal codes included)."""
+        return range(0, self.largest_code + 1)
+
+    def fits(self, exponent_bits: int, mantissa_bits: int) -> bool:
+        """Whether every finite value is one of the IEEE format with these widths (its subnormals included)."""
+        top = 2 ** (exponent_bits - 1) - 1
+        return (
+            self.mantissa_bits <= mantissa_bits
+            and self.max_exponent <= top
+            and min(self.quantum_exponent, self.min_exponent) >= 1 - top - mantissa_bits
+        )
+
+    @property
+    def fits_float32(self) -> bool:
+        return self.fits(exponent_bits=8, mantissa_bits=23)
+
+    @property
+    def code_bits(self) -> int:
+        """Width of the unsigned integer that holds a code: 8, 16, 32 or 64."""
+        return next(width for width in (8, 16, 32, 64) if self.bits <= width)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+_ROWS = (
+    Format("float64", 11, 52),
+    Format("float32", 8, 23),
+    Format("tf32", 8, 10),
+    Format("bfloat16", 8, 7),
+    Format("float16", 5, 10),
+    Format("dlfloat16", 6, 9, specials="fn", subnormals=False),
+    Format("float8_e5m2", 5, 2),
+    Format("float8_e4m3fn", 4, 3, specials="fn"),
+    Format("float8_e4m3", 4, 3),
+    Format("float8_e3m4", 3, 4),
+    Format("float8_e4m3fnuz", 4, 3, bias=8, specials="fnuz"),
+    Format("float8_e5m2fnuz", 5, 2, bias=16, specials="fnuz"),
+    Format("float8_e4m3b11fnuz", 4, 3, bias=11, specials="fnuz"),
+    Format("float8_e8m0fnu", 8, 0, specials="e8m0", signed=False),
+    Format("float6_e2m3fn", 2, 3, specials="none"),
+    Format("float6_e3m2fn", 3, 2, bias=3, specials="none"),
+    Format("float4_e2m1fn", 2, 1, specials="none"),
+)
+
+
+def _parse(name: str) -> Format | None:
+    """A format named by its numbers, or None: ``fp_E_M_B`` (paper §4.1) and ``p3109_kKpP[_finite]``."""
+    if found := re.fullmatch(r"fp_(\d+)_(\d+)_(n?)(\d+)", name):
+        exponent_bits, mantissa_bits = int(found[1]), int(found[2])
+        shift = int(found[4]) * (-1 if found[3] else 1)
+        if exponent_bits > 11 or exponent_bits < 1:
+            raise ValueError(f"format {name!r}: the exponent has 1 to 11 bits, got {exponent_bits}")
+        specials = "ieee" if exponent_bits == 8 else "none"
+        return Format(name, exponent_bits, mantissa_bits, 2 ** (exponent_bits - 1) - 1 + shift, specials)
+    if found := re.fullmatch(r"p3109_k(\d+)p(\d+)(_finite)?", name):
+        width, precision = int(found[1]), int(found[2])
+        if not 1 <= precision < width <= 16:
+            raise ValueError(f"format {name!r}: p3109_kKpP needs 1 <= P < K <= 16")
+        specials = "p3109_finite" if found[3] else "p3109"
+        return Format(name, width - precision, precision - 1, 2 ** (width - precision - 1), specials)
+    return None
+
+
+class FormatTable(dict[str, Format]):
+    """Formats by name. Indexing also parses ``fp_E_M_B`` and ``p3109_kKpP``; iteration gives the named rows.
+
+    >>> FORMATS["fp_4_3_4"].largest
+    30.0
+    """
+
+    def __missing__(self, name: str) -> Format:
+        if not isinstance(name, str):
+            raise TypeError(f"a format is a name or a Format, got {type(name).__name__}")
+        parsed = _parse(name)
+        if parsed is None:
+            near = difflib.get_close_matches(name, self, n=3, cutoff=0.5)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise ValueError(
+                f"unknown format {name!r}{hint} Known: {', '.join(self)}, fp_E_M_B (as fp_4_3_4), p3109_kKpP"
+            )
+        return parsed
+
+
+FORMATS = FormatTable({row.name: row for row in _ROWS})
+
+
+def as_format(format: str | Format) -> Format:
+    """The Format itself, or the one of that name; ValueError with near names if there is none."""
+    return format if isinstance(format, Format) else FORMATS[format]

@@ -1,0 +1,92 @@
+"""How a real number is brought into a format: rounding mode, overflow policy, number of random bits.
+
+Source: IEEE 754-2019 §4.3 and §7.4; docs/semantics.md gives the whole definition.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+
+class Mode(StrEnum):
+    """Which neighbour of an unrepresentable number is delivered. The order is the kernels' numbering."""
+
+    NEAREST_EVEN = "nearest_even"
+    NEAREST_AWAY = "nearest_away"
+    NEAREST_ZERO = "nearest_zero"
+    TOWARD_ZERO = "toward_zero"
+    UP = "up"
+    DOWN = "down"
+    TO_ODD = "to_odd"
+    STOCHASTIC = "stochastic"
+    QPYTORCH_NEAREST = "qpytorch_nearest"
+    QPYTORCH_STOCHASTIC = "qpytorch_stochastic"
+
+    @property
+    def number(self) -> int:
+        return list(type(self)).index(self)
+
+    @property
+    def needs_random_bits(self) -> bool:
+        return self in (Mode.STOCHASTIC, Mode.QPYTORCH_STOCHASTIC)
+
+    @property
+    def is_legacy(self) -> bool:
+        """Kept with its defects, to reproduce published results; float32 sources only."""
+        return self in (Mode.QPYTORCH_NEAREST, Mode.QPYTORCH_STOCHASTIC)
+
+
+class Overflow(StrEnum):
+    """What a rounded result beyond the largest finite number becomes. The order is the kernels' numbering."""
+
+    INFINITY = "infinity"
+    SATURATE = "saturate"
+    SATURATE_PROPAGATE = "saturate_propagate"
+    MARK = "mark"
+
+    @property
+    def number(self) -> int:
+        return list(type(self)).index(self)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Mode, overflow policy and, for stochastic modes, the number k in 1..32 of random bits used.
+
+    >>> Policy("up").overflow
+    <Overflow.INFINITY: 'infinity'>
+    """
+
+    mode: Mode = Mode.NEAREST_EVEN
+    overflow: Overflow = Overflow.INFINITY
+    random_bit_count: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mode", _member(Mode, self.mode, "rounding mode"))
+        object.__setattr__(self, "overflow", _member(Overflow, self.overflow, "overflow policy"))
+        count = self.random_bit_count
+        if self.mode is Mode.STOCHASTIC:
+            if not isinstance(count, int) or not 1 <= count <= 32:
+                raise ValueError(f"mode 'stochastic' needs random_bit_count in 1..32, got {count!r}")
+        elif count is not None:
+            raise ValueError(f"random_bit_count is for mode 'stochastic', not {self.mode.value!r}; got {count!r}")
+        if self.mode.is_legacy and self.overflow not in (Overflow.SATURATE, Overflow.MARK):
+            raise ValueError(
+                f"mode {self.mode.value!r} exists with overflow 'saturate' and 'mark' only (as in QPyTorch), "
+                f"got {self.overflow.value!r}"
+            )
+
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+def _member(table: type[Choice], value: str, what: str) -> Choice:
+    try:
+        return table(value)
+    except ValueError:
+        near = difflib.get_close_matches(str(value), list(table), n=2, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f"unknown {what} {value!r}{hint} Known: {', '.join(table)}") from None
