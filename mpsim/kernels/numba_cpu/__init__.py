@@ -1,0 +1,5 @@
+"""The 'numba' backend: defines every function of mpsim.kernels.contract.CONTRACT."""
+
+from mpsim.kernels.numba_cpu.contraction import *  # noqa: F403
+from mpsim.kernels.numba_cpu.layers import *  # noqa: F403
+from mpsim.kernels.numba_cpu.rounding import *  # noqa: F403

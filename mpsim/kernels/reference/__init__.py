@@ -1,0 +1,5 @@
+"""The 'reference' backend: defines every function of mpsim.kernels.contract.CONTRACT."""
+
+from mpsim.kernels.reference.contraction import *  # noqa: F403
+from mpsim.kernels.reference.layers import *  # noqa: F403
+from mpsim.kernels.reference.rounding import *  # noqa: F403
