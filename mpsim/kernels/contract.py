@@ -165,3 +165,24 @@ _ROWS = (
 )
 
 CONTRACT = {row.name: row for row in _ROWS}
+
+_BEGIN, _END = "<!-- kernels: begin -->\n", "<!-- kernels: end -->\n"
+
+
+def markdown() -> str:
+    """The contract as the Markdown list that docs/semantics.md holds."""
+    return "\n".join(f"- **`{row.name}`** `{row.signature}`\\\n  {row.order}" for row in _ROWS) + "\n"
+
+
+def write_into(document: str) -> str:
+    """The document with its list of kernels brought up to date."""
+    head, _, rest = document.partition(_BEGIN)
+    return head + _BEGIN + "\n" + markdown() + "\n" + _END + rest.partition(_END)[2]
+
+
+if __name__ == "__main__":
+    import sys
+    from pathlib import Path
+
+    path = Path(sys.argv[1])
+    path.write_text(write_into(path.read_text()))
