@@ -1,0 +1,276 @@
+"""The definition of rounding: one number at a time, in exact integers. Every backend gives these bits.
+
+Source: IEEE 754-2019 §4.3 (rounding), §7.4 (overflow); docs/semantics.md. The legacy modes restate what
+QPyTorch does, defects included.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import NamedTuple
+
+from mpsim.formats import FORMATS, Format
+from mpsim.policies import Mode, Overflow, Policy
+
+
+class Exact(NamedTuple):
+    """The number significand * 2**exponent, with a non-negative integer significand."""
+
+    significand: int
+    exponent: int
+
+
+def exact(x: float) -> Exact:
+    """|x| of a finite x, exactly."""
+    fraction, exponent = math.frexp(abs(x))
+    return Exact(int(fraction * 2**53), exponent - 53)
+
+
+def is_negative(x: float) -> bool:
+    """The sign bit, of zeros and NaNs too."""
+    return math.copysign(1.0, x) < 0
+
+
+def round_value(
+    x: float, source: str, format: Format, policy: Policy = Policy(), random_bits: int | None = None
+) -> float:
+    """x, a value of ``source`` ("float32" or "float64"), rounded once to ``format``.
+
+    The result is exact in ``source`` and a value of ``format``, but for the infinity of overflow "mark" and a
+    NaN in a format that has none. NaNs are canonical: quiet, no payload, the sign of x.
+    ``random_bits``: 32 bits, for the stochastic modes.
+
+    >>> from mpsim.formats import FORMATS
+    >>> round_value(-431.99999999999994, "float64", FORMATS["float8_e4m3fn"])
+    -416.0
+    """
+    if same_layout(source, format):
+        return math.copysign(math.nan, x) if math.isnan(x) else x
+    if policy.mode.is_legacy:
+        return round_like_qpytorch(x, format, policy, random_bits)
+    if math.isnan(x) or (not format.signed and x < 0) or (not format.has_zero and x == 0):
+        return math.copysign(math.nan, x)
+    if math.isinf(x):
+        return math.copysign(overflowed_magnitude(x, format, policy), x)
+    kept = round_unbounded(x, format, policy, random_bits)
+    if exceeds(kept, exact(format.largest)):
+        return math.copysign(overflowed_magnitude(x, format, policy), x)
+    if kept.significand == 0 and not format.has_negative_zero:
+        return 0.0
+    return math.copysign(math.ldexp(kept.significand, kept.exponent), x)
+
+
+def same_layout(source: str, format: Format) -> bool:
+    """Whether the format is the source's own: then nothing is rounded, and infinity stays, whatever the policy."""
+    own = FORMATS[source]
+    return (format.exponent_bits, format.mantissa_bits, format.bias, format.specials) == (
+        own.exponent_bits,
+        own.mantissa_bits,
+        own.bias,
+        own.specials,
+    )
+
+
+def round_unbounded(x: float, format: Format, policy: Policy, random_bits: int | None) -> Exact:
+    """|x|, finite, on the format's grid continued upward without end: keep * 2**q."""
+    significand, exponent = exact(x)
+    q = quantum_exponent(significand.bit_length() - 1 + exponent, format)
+    shift = q - exponent
+    if shift <= 0:  # every bit of x is on the grid
+        return Exact(significand, exponent)
+    keep, discarded = divmod(significand, 1 << shift)
+    keep += goes_up(keep, discarded, shift, is_negative(x), policy, random_bits)
+    return Exact(keep if format.has_zero else max(keep, 1), q)
+
+
+def quantum_exponent(exponent: int, format: Format) -> int:
+    """q: the grid around a number with this exponent has the multiples of 2**q."""
+    if exponent < format.min_exponent and not format.subnormals:
+        return format.min_exponent  # zero and the smallest normal number only
+    return max(exponent, format.min_exponent) - format.mantissa_bits
+
+
+def goes_up(keep: int, discarded: int, shift: int, negative: bool, policy: Policy, random_bits: int | None) -> bool:
+    """Whether keep + discarded / 2**shift, 0 <= discarded < 2**shift, goes to keep + 1 instead of keep."""
+    if discarded == 0:
+        return False
+    half = 1 << (shift - 1)
+    match policy.mode:
+        case Mode.NEAREST_EVEN:
+            return discarded > half or (discarded == half and keep % 2 == 1)
+        case Mode.NEAREST_AWAY:
+            return discarded >= half
+        case Mode.NEAREST_ZERO:
+            return discarded > half
+        case Mode.TOWARD_ZERO:
+            return False
+        case Mode.UP:
+            return not negative
+        case Mode.DOWN:
+            return negative
+        case Mode.TO_ODD:
+            return keep % 2 == 0
+        case Mode.STOCHASTIC:
+            k = policy.random_bit_count
+            assert k is not None and random_bits is not None
+            return (discarded << k >> shift) + random_bits % (1 << k) >= 1 << k
+    raise AssertionError(policy.mode)
+
+
+def exceeds(a: Exact, b: Exact) -> bool:
+    """Whether a > b."""
+    low = min(a.exponent, b.exponent)
+    return a.significand << (a.exponent - low) > b.significand << (b.exponent - low)
+
+
+def overflowed_magnitude(x: float, format: Format, policy: Policy) -> float:
+    """What stands for x, infinite or rounded to more than the largest number; its sign is x's."""
+    match policy.overflow:
+        case Overflow.MARK:
+            return math.inf
+        case Overflow.SATURATE:
+            return format.largest
+        case Overflow.SATURATE_PROPAGATE:
+            return own_infinity(format) if math.isinf(x) else format.largest
+    inward = {Mode.TOWARD_ZERO: True, Mode.TO_ODD: True, Mode.UP: is_negative(x), Mode.DOWN: not is_negative(x)}
+    if math.isfinite(x) and inward.get(policy.mode, False):  # IEEE 754-2019 §7.4
+        return format.largest
+    return own_infinity(format)
+
+
+def own_infinity(format: Format) -> float:
+    """Infinity where the format has it, else NaN where it has that, else the largest number."""
+    return math.inf if format.has_infinity else math.nan if format.has_nan else format.largest
+
+
+# -- what is counted ----------------------------------------------------------------------------------------
+
+
+def counts(x: float, result: float, format: Format) -> tuple[bool, bool, bool, bool, bool]:
+    """(overflowed, underflowed, nan, inexact, subnormal) of x and the result it was rounded to.
+
+    overflowed: |x| is at least the smallest magnitude that nearest_even sends beyond the largest number, or x
+    is NaN, whatever the mode; underflowed: 0 < |x| <= half the smallest positive number; nan: x is NaN;
+    inexact: x is not NaN and the result is not x; subnormal: 0 < |result| < the smallest normal number.
+    """
+    if math.isnan(x):
+        return True, False, True, False, 0 < abs(result) < format.smallest_normal
+    overflowed, underflowed = math.isinf(x), False
+    if math.isfinite(x):
+        significand, exponent = format.split(format.largest_code)
+        midpoint = Exact(2 * significand + 1, exponent - 1)
+        overflowed = not exceeds(midpoint, exact(x)) if significand % 2 else exceeds(exact(x), midpoint)
+        smallest = exact(format.smallest)
+        underflowed = x != 0 and not exceeds(exact(x), Exact(smallest.significand, smallest.exponent - 1))
+    return overflowed, underflowed, False, result != x, 0 < abs(result) < format.smallest_normal
+
+
+# -- codes --------------------------------------------------------------------------------------------------
+
+
+def encode(x: float, format: Format) -> int:
+    """The code of a value of the format. Raises ValueError for any other number.
+
+    >>> from mpsim.formats import FORMATS
+    >>> hex(encode(-416.0, FORMATS["float8_e4m3fn"]))
+    '0xfd'
+    """
+    sign = format.sign_mask if is_negative(x) else 0
+    if math.isnan(x):
+        if format.nan_code is None:
+            raise ValueError(f"{format} has no code for NaN")
+        return format.nan_code | (sign if format.specials in ("ieee", "fn") else 0)
+    if math.isinf(x):
+        if format.infinity_code is None:
+            raise ValueError(f"{format} has no code for infinity")
+        return format.infinity_code | sign
+    if x == 0 and format.has_zero:
+        return sign if format.has_negative_zero else 0
+    if round_value(x, "float64", format, Policy(Mode.TOWARD_ZERO, Overflow.MARK)) != x:
+        raise ValueError(f"{x!r} is no value of {format}; round it first")
+    significand, exponent = exact(x)
+    highest = significand.bit_length() - 1 + exponent
+    units = significand >> quantum_exponent(highest, format) - exponent  # |x| in quanta
+    code = (max(highest - format.min_exponent, 0) << format.mantissa_bits) + units
+    # units has its implicit bit where the exponent field begins: that is the 1 by which a normal field starts
+    return sign | (code if format.has_zero else code - (1 << format.mantissa_bits))
+
+
+def decode(code: int, format: Format) -> float:
+    """The number a code stands for, exactly; NaN is quiet, with the code's sign where each sign has one.
+
+    In a format without subnormals every code of exponent 0 is a zero.
+
+    >>> from mpsim.formats import FORMATS
+    >>> decode(0x01, FORMATS["float8_e5m2"])
+    1.52587890625e-05
+    """
+    if code == format.nan_code:
+        return math.nan
+    magnitude = code & format.magnitude_mask
+    if magnitude == format.infinity_code:
+        value = math.inf
+    elif magnitude > format.largest_code:
+        value = math.nan
+    elif magnitude >> format.mantissa_bits == 0 and format.has_zero and not format.subnormals:
+        value = 0.0
+    else:
+        value = math.ldexp(*format.split(magnitude))
+    return -value if code & format.sign_mask else value
+
+
+# -- legacy: QPyTorch ---------------------------------------------------------------------------------------
+
+
+def legacy_applies(format: Format) -> bool:
+    """Whether the qpytorch modes know the format: fp_E_M_B with M <= 22 and |B| <= 126, or one like it (signed,
+    subnormals, every code a number or E = 8), within float32; and float32, which they leave alone."""
+    if same_layout("float32", format):
+        return True
+    if not (format.signed and format.subnormals and format.fits_float32):
+        return False
+    if format.mantissa_bits > 22 or abs(extra_bias(format)) > 126:
+        return False
+    return format.specials == "none" or (format.specials == "ieee" and format.exponent_bits == 8)
+
+
+def extra_bias(format: Format) -> int:
+    """B of fp_E_M_B: the bias beyond 2**(E - 1) - 1."""
+    assert format.bias is not None
+    return format.bias - (2 ** (format.exponent_bits - 1) - 1)
+
+
+def to_float32(x: float) -> float:
+    """x to nearest even in float32, overflow to infinity: what one float32 operation gives if x is exact, or a
+    sum or product of two float32 numbers in float64 (then the double rounding is harmless: 53 >= 2 * 24 + 2)."""
+    return round_value(x, "float64", FORMATS["float32"])
+
+
+def round_like_qpytorch(x: float, format: Format, policy: Policy, random_bits: int | None) -> float:
+    """QPyTorch's float_quantize with exponent bits E, mantissa bits m, after scaling by 2**B (paper §4.1)."""
+    if math.isnan(x):
+        return -0.0  # a GPU's 0x7fffffff: the added half carries into the sign
+    bias, m = extra_bias(format), format.mantissa_bits
+    t = to_float32(x * 2.0**bias)
+    added = 1 << (22 - m)
+    if policy.mode is Mode.QPYTORCH_STOCHASTIC:
+        assert random_bits is not None
+        added = random_bits % (1 << (23 - m))
+    smallest_normal = 2.0 ** (2 - 2 ** (format.exponent_bits - 1))
+    if abs(t) < smallest_normal:
+        shift = math.copysign(smallest_normal, t)
+        result = add_and_truncate(to_float32(t + shift), added, m) - shift
+    else:
+        result = add_and_truncate(t, added, m)
+        if format.exponent_bits < 8 and abs(result) >= 2.0 ** (2 ** (format.exponent_bits - 1) + 1):
+            clipped = math.inf if policy.overflow is Overflow.MARK else format.largest * 2.0**bias
+            result = math.copysign(clipped, t)
+    return to_float32(result * 2.0**-bias)
+
+
+def add_and_truncate(x: float, added: int, mantissa_bits: int) -> float:
+    """``added`` onto the float32 pattern of x, whose last 23 - mantissa_bits bits are then cleared."""
+    pattern = struct.unpack("<I", struct.pack("<f", x))[0] + added
+    dropped = 23 - mantissa_bits
+    return struct.unpack("<f", struct.pack("<I", pattern >> dropped << dropped))[0]
