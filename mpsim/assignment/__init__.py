@@ -1,0 +1,95 @@
+"""Precision assignments: from a trace to a plan, by pure functions. ``SCHEMES`` lists them by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mpsim.assignment.by_operator import operator_based, operator_based_extended
+from mpsim.assignment.demotion import ORDERS, demote, demote_k, group_order
+from mpsim.assignment.levels import LEVELS, PAPER_LEVELS, Levels, parse_levels
+from mpsim.assignment.plan import Plan
+from mpsim.assignment.promotion import promote
+from mpsim.assignment.serialization import plan_report
+from mpsim.assignment.uniform import uniform
+
+if TYPE_CHECKING:
+    from mpsim.trace import Trace
+
+__all__ = [
+    "LEVELS", "ORDERS", "PAPER_LEVELS", "SCHEMES", "Levels", "Plan", "Scheme", "assign", "demote", "demote_k",
+    "group_order", "operator_based", "operator_based_extended", "parse_levels", "plan_report", "promote", "uniform",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A row of SCHEMES: ``make(trace, levels=..., **options)`` -> Plan, and the options it needs."""
+
+    name: str
+    summary: str
+    make: Callable[..., Plan]
+    options: tuple[str, ...] = ()
+    promotes: bool = True  # whether the paper promotes while training under it
+
+
+def _uniform(level: str) -> Callable[..., Plan]:
+    return lambda trace, levels=PAPER_LEVELS: uniform(trace, level, levels)
+
+
+def _demote(order: str) -> Callable[..., Plan]:
+    return lambda trace, ratio, levels=PAPER_LEVELS, seed=None: demote(trace, ratio, order, seed, levels)
+
+
+def _demote_k(trace: Trace, k: int, levels: Levels | str = PAPER_LEVELS) -> Plan:
+    return demote_k(trace, k, levels)
+
+
+_ROWS = (
+    Scheme("float32", "nothing rounded", _uniform("float32"), promotes=False),
+    Scheme("uniform_high", "every tensor high", _uniform("high"), promotes=False),
+    Scheme("uniform_low", "every tensor low", _uniform("low"), promotes=False),
+    Scheme("operator_based", "what Conv2d and Linear read is low (HFP8)", operator_based, promotes=False),
+    Scheme("operator_based_extended", "and their outputs too (torch.amp)", operator_based_extended, promotes=False),
+    Scheme("largest_first", "groups go low, the largest first (the paper's)", _demote("largest_first"), ("ratio",)),
+    Scheme("smallest_first", "groups go low, the smallest first", _demote("smallest_first"), ("ratio",)),
+    Scheme("random", "groups go low in a random order", _demote("random"), ("ratio", "seed")),
+    Scheme("largest_k", "the k largest groups go low", _demote_k, ("k",)),
+)
+
+#: Assignments by name; a new one is a row.
+SCHEMES = {row.name: row for row in _ROWS}
+
+
+def assign(
+    trace: Trace,
+    scheme: str,
+    *,
+    ratio: float | None = None,
+    seed: int | None = None,
+    k: int | None = None,
+    levels: Levels | str = PAPER_LEVELS,
+) -> Plan:
+    """The plan of a scheme by name. ValueError for an unknown scheme, or an option that is missing or not its own.
+
+    >>> import reference_models
+    >>> from mpsim.trace import trace
+    >>> assign(trace(reference_models.build("small_cnn")), "largest_first", ratio=1).ratio
+    1.0
+    """
+    if scheme not in SCHEMES:
+        near = difflib.get_close_matches(str(scheme), SCHEMES, n=3, cutoff=0.4)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f"unknown scheme {scheme!r}{hint} Known: {', '.join(SCHEMES)}")
+    row = SCHEMES[scheme]
+    given = {name: value for name, value in (("ratio", ratio), ("seed", seed), ("k", k)) if value is not None}
+    for name in row.options:
+        if name not in given:
+            raise ValueError(f"scheme {scheme!r} needs {name}")
+    for name in given:
+        if name not in row.options:
+            users = ", ".join(other for other, one in SCHEMES.items() if name in one.options)
+            raise ValueError(f"scheme {scheme!r} takes no {name} (which {users} do); got {given[name]!r}")
+    return row.make(trace, levels=levels, **given)

@@ -1,0 +1,122 @@
+"""Demotion: whole groups of tensors go low, in an order of choice, until a share is reached (paper §4.1)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mpsim.assignment.levels import PAPER_LEVELS, Levels, parse_levels
+from mpsim.assignment.plan import Plan
+from mpsim.formats import Format
+
+if TYPE_CHECKING:
+    from mpsim.engine.tensor import TensorId
+    from mpsim.trace import Trace
+
+#: Orders in which groups are taken; ties by rising group id.
+ORDERS = ("largest_first", "smallest_first", "random")
+
+
+def demote(
+    trace: Trace,
+    ratio: float,
+    order: str = "largest_first",
+    seed: int | None = None,
+    levels: Levels | str = PAPER_LEVELS,
+) -> Plan:
+    """The paper's assignment: groups go low in ``order`` while their share of all elements is < ``ratio``.
+
+    ``ratio`` in [0, 1]: 0 takes none, 1 takes all. ``order``: "largest_first" (the paper's), "smallest_first",
+    "random" (the ablations of §5.4; needs ``seed``). In chosen groups activations and activation gradients are low;
+    parameters and their gradients are low for ops all of whose inputs come from chosen groups.
+    Raises ValueError for a ratio, an order or a seed that does not fit.
+
+    >>> import reference_models
+    >>> from mpsim.trace import trace
+    >>> plan = demote(trace(reference_models.build("small_cnn")), 0.7)
+    >>> plan.scheme, plan.reached >= 0.7
+    ('largest_first', True)
+    """
+    if not isinstance(ratio, int | float) or not 0 <= ratio <= 1:
+        raise ValueError(f"ratio is a share of elements in [0, 1], got {ratio!r}")
+    ranked = group_order(trace.groups, order, seed)
+    chosen: list[int] = []
+    taken = 0
+    for group in ranked:
+        if ratio < 1 and taken / trace.total_elements >= ratio:
+            break
+        chosen.append(group)
+        taken += trace.groups[group]
+    return _demoted(trace, chosen, order, levels, ratio=float(ratio), seed=seed)
+
+
+def demote_k(trace: Trace, k: int, levels: Levels | str = PAPER_LEVELS) -> Plan:
+    """The ``k`` largest groups low (0 <= k <= number of groups; ValueError otherwise), as ``demote`` makes them.
+
+    >>> import reference_models
+    >>> from mpsim.trace import trace
+    >>> len(demote_k(trace(reference_models.build("small_cnn")), 2).chosen_groups)
+    2
+    """
+    count = len(trace.groups)
+    if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k <= count:
+        raise ValueError(f"k is a number of groups, 0 to {count} for this model, got {k!r}")
+    return _demoted(trace, group_order(trace.groups, "largest_first")[:k], "largest_k", levels, k=k)
+
+
+def group_order(groups: Sequence[int], order: str, seed: int | None = None) -> list[int]:
+    """Ids of the groups (given by their element counts) in the order named.
+
+    "random": the group ids sorted by 64-bit keys; the key of group g is Philox words 2g (low) and 2g + 1 (high)
+    of purpose "group_order" under the seed.
+
+    >>> group_order([5, 9, 5], "largest_first")
+    [1, 0, 2]
+    """
+    if order not in ORDERS:
+        near = difflib.get_close_matches(str(order), ORDERS, n=1, cutoff=0.3)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"unknown order {order!r}{hint} Known: {', '.join(ORDERS)}")
+    if order == "random":
+        return _shuffled(len(groups), seed)
+    if seed is not None:
+        raise ValueError(f"a seed is for order 'random', not {order!r}; got seed {seed!r}")
+    sign = -1 if order == "largest_first" else 1
+    return sorted(range(len(groups)), key=lambda group: (sign * groups[group], group))
+
+
+def _shuffled(count: int, seed: int | None) -> list[int]:
+    from mpsim.kernels.permutation import permutation
+    from mpsim.kernels.philox import Stream
+
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"order 'random' needs a seed (an integer >= 0), got {seed!r}")
+    return [int(group) for group in permutation(Stream(seed, "group_order"), count)]
+
+
+def _demoted(
+    trace: Trace,
+    chosen: Sequence[int],
+    scheme: str,
+    levels: Levels | str,
+    *,
+    ratio: float | None = None,
+    seed: int | None = None,
+    k: int | None = None,
+) -> Plan:
+    levels = parse_levels(levels)
+    groups = set(chosen)
+    inside = {op.index for op in trace.ops if op.group in groups}
+    # An op's parameters go with what it reads; -1 is the labels, which are no tensor.
+    fed = {op.index for op in trace.ops if _activations(op.producers) and _activations(op.producers) <= inside}
+    formats: dict[TensorId, Format] = {}
+    for tensor in trace.tensors:
+        role = tensor.id.role
+        members = inside if role.startswith("activation") else fed
+        formats[tensor.id] = (levels.low if tensor.id.op in members else levels.high)[role]
+    return Plan.of(trace, formats, scheme, levels, ratio=ratio, seed=seed, k=k, chosen_groups=tuple(chosen))
+
+
+def _activations(producers: Sequence[int]) -> set[int]:
+    return {producer for producer in producers if producer >= 0}

@@ -1,0 +1,213 @@
+"""Plan: which format holds which tensor of a training step, and what that saves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mpsim.assignment.levels import Levels
+from mpsim.engine.tensor import ROLES, TensorId
+from mpsim.formats import Format, as_format
+
+if TYPE_CHECKING:
+    from mpsim.trace import Trace
+
+
+class PlannedOp(NamedTuple):
+    """One op of the network a plan was made for; ``producers``: op index per input, -1 for labels."""
+
+    index: int
+    name: str
+    kind: str
+    group: int
+    producers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a plan was made for: everything of a trace that a plan's meaning depends on."""
+
+    model: str
+    width: float
+    classes: int
+    batch: int
+    semantics: str
+    ops: tuple[PlannedOp, ...]
+    groups: tuple[int, ...]  # elements, by group id
+
+    @classmethod
+    def of(cls, trace: Trace) -> Network:
+        ops = tuple(PlannedOp(op.index, op.name, op.kind, op.group, tuple(op.producers)) for op in trace.ops)
+        return cls(trace.model, trace.width, trace.classes, trace.batch, trace.semantics, ops, tuple(trace.groups))
+
+
+@dataclass(frozen=True, repr=False)
+class Plan:
+    """A precision assignment: a format for every tensor of one training step (paper §3.1).
+
+    ``formats`` and ``elements`` have the tensors of the trace as keys, in its order. ``chosen_groups`` (ids in the
+    order taken) and ``reached`` (their share of all elements) are None for schemes that choose no groups.
+
+    >>> import reference_models
+    >>> from mpsim.trace import trace
+    >>> from mpsim.assignment import demote
+    >>> plan = demote(trace(reference_models.build("small_cnn"), batch=16), 0.5)
+    >>> plan.reached >= 0.5
+    True
+    """
+
+    network: Network
+    scheme: str
+    levels: Levels
+    formats: Mapping[TensorId, Format]
+    elements: Mapping[TensorId, int]
+    ratio: float | None = None
+    seed: int | None = None
+    k: int | None = None
+    chosen_groups: tuple[int, ...] | None = None
+    promoted: tuple[TensorId, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.formats.keys() != self.elements.keys():
+            raise ValueError("a plan needs the same tensors in formats and in elements")
+
+    @classmethod
+    def of(cls, trace: Trace, formats: Mapping[TensorId, Format], scheme: str, levels: Levels, **options: Any) -> Plan:
+        """The plan that gives ``formats`` to the tensors of ``trace``; options: ratio, seed, k, chosen_groups."""
+        elements = {tensor.id: int(tensor.elements) for tensor in trace.tensors}
+        ordered = {tensor: formats[tensor] for tensor in elements}
+        return cls(Network.of(trace), scheme, levels, ordered, elements, **options)
+
+    # -- what it costs --------------------------------------------------------------------------------------
+    @cached_property
+    def total_elements(self) -> int:
+        return sum(self.elements.values())
+
+    @cached_property
+    def bits(self) -> int:
+        """Bits of all tensors in this plan's formats (B of the paper's ratio)."""
+        return sum(count * self.formats[tensor].bits for tensor, count in self.elements.items())
+
+    @cached_property
+    def bits_all_high(self) -> int:
+        """Bits of all tensors in their high formats (A of the paper's ratio)."""
+        return sum(count * self.levels.high[tensor.role].bits for tensor, count in self.elements.items())
+
+    @property
+    def bytes(self) -> int:
+        return -(-self.bits // 8)
+
+    @cached_property
+    def low_share(self) -> float:
+        """Elements held low / all elements (``Levels.holds_low``), in 0..1.
+
+        With one width H for all high formats and one width L for all tensors held low it equals
+        (A - B) / A * H / (H - L), A = ``bits_all_high`` and B = ``bits``; so (A - B) / A * 2 with 16 and 8 bits,
+        the low-precision ratio of the paper (§3.1).
+        """
+        low = sum(count for tensor, count in self.elements.items() if self.is_low(tensor))
+        return low / self.total_elements
+
+    @property
+    def reached(self) -> float | None:
+        """Share of all elements that are in the chosen groups (parameter gradients included, which may stay high)."""
+        if self.chosen_groups is None:
+            return None
+        return sum(self.network.groups[group] for group in self.chosen_groups) / self.total_elements
+
+    def is_low(self, tensor: TensorId) -> bool:
+        return self.levels.holds_low(tensor.role, self.formats[tensor])
+
+    # -- other plans ----------------------------------------------------------------------------------------
+    def with_high(self, tensors: Iterable[TensorId]) -> Plan:
+        """This plan with those tensors in their high formats, noted in ``promoted``."""
+        raised = tuple(TensorId(*tensor) for tensor in tensors)
+        for tensor in raised:
+            if tensor not in self.formats:
+                raise ValueError(f"{self!r} has no tensor {tensor}")
+        high = {tensor: self.levels.high[tensor.role] for tensor in raised}
+        return replace(self, formats={**self.formats, **high}, promoted=self.promoted + raised)
+
+    def with_formats(self, formats: Mapping[TensorId, str | Format]) -> Plan:
+        """This plan with other formats for some tensors (any formats)."""
+        for tensor in formats:
+            if tensor not in self.formats:
+                raise ValueError(f"{self!r} has no tensor {tensor}")
+        given = {TensorId(*tensor): as_format(format) for tensor, format in formats.items()}
+        return replace(self, formats={**self.formats, **given})
+
+    def check(self, trace: Trace) -> None:
+        """Raises ValueError, saying what differs, if the plan was made for another network, batch or semantics."""
+        found = Network.of(trace)
+        for what in ("model", "width", "classes", "batch", "semantics"):
+            self._compare(what, getattr(self.network, what), getattr(found, what))
+        for ours, theirs in zip(self.network.ops, found.ops, strict=False):
+            self._compare(f"op {ours.index}", tuple(ours), tuple(theirs))
+        self._compare("number of ops", len(self.network.ops), len(found.ops))
+        elements = {tensor.id: int(tensor.elements) for tensor in trace.tensors}
+        for tensor in {**self.elements, **elements}:
+            self._compare(f"elements of {tensor}", self.elements.get(tensor), elements.get(tensor))
+
+    def _compare(self, what: str, planned: object, found: object) -> None:
+        if planned != found:
+            raise ValueError(
+                f"the plan was made for another network: {what} is {planned!r} in the plan and {found!r} here; "
+                f"make a plan for this one (mpsim plan, or mpsim.assignment on its trace)"
+            )
+
+    # -- text -----------------------------------------------------------------------------------------------
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as docs/plan.schema.json describes it (what ``mpsim plan --json`` prints)."""
+        from mpsim.assignment.serialization import plan_to_dict
+
+        return plan_to_dict(self)
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """The plan as JSON text, also written to ``path`` if given."""
+        from mpsim.assignment.serialization import dump
+
+        text = dump(self)
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    @classmethod
+    def from_json(cls, text: str | Mapping[str, Any]) -> Plan:
+        """The plan of that JSON text (or decoded object). Raises ValueError naming the field that is wrong.
+
+        Only what was decided is read; figures that follow (low_share, reached, bits) are computed anew, so that
+        a plan may be edited by hand.
+        """
+        from mpsim.assignment.serialization import parse
+
+        return parse(text)
+
+    def __repr__(self) -> str:
+        network = self.network
+        options = [f"{name}={value}" for name in ("ratio", "seed", "k") if (value := getattr(self, name)) is not None]
+        chosen = ""
+        if self.chosen_groups is not None:
+            chosen = f", {len(self.chosen_groups)} of {len(network.groups)} groups"
+        promoted = f", {len(self.promoted)} promoted" if self.promoted else ""
+        return (
+            f"Plan({network.model} width {network.width:g}, {network.classes} classes, batch {network.batch}: "
+            f"{' '.join([self.scheme, *options])}, levels {self.levels}, {self.low_share:.1%} low{chosen}{promoted}, "
+            f"{self.bytes:,} bytes)"
+        )
+
+    def table(self) -> str:
+        """Elements and bytes by role and format, as text for people."""
+        sums: dict[tuple[str, str], list[int]] = {}
+        for tensor, count in self.elements.items():
+            format = self.formats[tensor]
+            row = sums.setdefault((tensor.role, format.name), [0, 0])
+            row[0] += count
+            row[1] += count * format.bits
+        lines = [f"{'role':20} {'format':16} {'elements':>14} {'bytes':>14} {'share':>7}"]
+        for (role, name), (count, bits) in sorted(sums.items(), key=lambda item: ROLES.index(item[0][0])):
+            share = count / self.total_elements
+            lines.append(f"{role:20} {name:16} {count:14,} {-(-bits // 8):14,} {share:7.2%}")
+        return "\n".join(lines)

@@ -1,0 +1,42 @@
+"""Promotion: what overflowed in a step is held high from the next step on (paper §4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mpsim.assignment.plan import Plan
+from mpsim.engine.tensor import TensorId
+
+#: Roles that are promoted; a gradient never is (loss scaling sees its overflows).
+PROMOTED_ROLES = ("activation", "parameter")
+
+
+def promote(
+    plan: Plan, overflow_ratios: Mapping[TensorId, float], threshold: float = 0.01
+) -> tuple[Plan, tuple[TensorId, ...]]:
+    """(the plan for the next step, the tensors promoted, in the order of ``overflow_ratios``).
+
+    ``overflow_ratios``: per tensor, overflowed elements / all elements of this step, before rounding. Promoted are
+    activations and parameters held low whose ratio is >= ``threshold``; ratios of gradients take no part.
+    ``threshold`` in (0, 1]; the paper's is 0.01. The plan itself is returned if nothing is promoted. Raises ValueError
+    for a tensor that the plan does not know, a ratio outside [0, 1] or a threshold that does not fit.
+
+    >>> import reference_models
+    >>> from mpsim.trace import trace
+    >>> from mpsim.assignment import uniform
+    >>> plan = uniform(trace(reference_models.build("small_cnn")), "low")
+    >>> after, promoted = promote(plan, {TensorId(1, "activation", 0): 0.02, TensorId(2, "activation", 0): 0.001})
+    >>> promoted[0].op, after.low_share < plan.low_share
+    (1, True)
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"the promotion threshold is a share of elements in (0, 1], got {threshold!r}")
+    promoted = []
+    for tensor, ratio in overflow_ratios.items():
+        if tensor not in plan.formats:
+            raise ValueError(f"overflow ratio of {tensor}, which is no tensor of {plan!r}")
+        if not 0 <= ratio <= 1:
+            raise ValueError(f"the overflow ratio of {tensor} is a share in [0, 1], got {ratio!r}")
+        if tensor.role in PROMOTED_ROLES and ratio >= threshold and plan.is_low(tensor):
+            promoted.append(tensor)
+    return (plan.with_high(promoted) if promoted else plan), tuple(promoted)

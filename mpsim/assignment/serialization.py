@@ -1,0 +1,251 @@
+"""Plans as JSON that another program can read (docs/plan.schema.json), and back with errors that name the field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from mpsim.assignment.levels import Levels
+from mpsim.assignment.plan import Network, Plan, PlannedOp
+from mpsim.engine.tensor import ROLES, TensorId
+from mpsim.formats import FORMATS, Format
+
+if TYPE_CHECKING:
+    from mpsim.trace import Trace
+
+#: Version of the JSON object; raised when a field changes its meaning.
+VERSION = 1
+
+#: How a field's kind is told to people.
+_KINDS: dict[Any, str] = {str: "a text", int: "an integer", float: "a number", list: "a list", dict: "an object"}
+
+
+def plan_report(trace: Trace, plan: Plan) -> dict[str, Any]:
+    """What ``mpsim plan --json`` prints: the plan's JSON object. ValueError if it was made for another trace."""
+    plan.check(trace)
+    return plan_to_dict(plan)
+
+
+def plan_to_dict(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON types; the order of ``tensors`` is the trace's."""
+    network, levels = plan.network, plan.levels
+    formats = {format.name: format for format in [*plan.formats.values(), *levels.high.values(), *levels.low.values()]}
+    return {
+        "mpsim_plan": VERSION,
+        "model": network.model,
+        "width": network.width,
+        "classes": network.classes,
+        "batch": network.batch,
+        "scheme": plan.scheme,
+        "ratio": plan.ratio,
+        "seed": plan.seed,
+        "k": plan.k,
+        "semantics": network.semantics,
+        "levels": {
+            "name": levels.name,
+            "high": {role: levels.high[role].name for role in ROLES},
+            "low": {role: levels.low[role].name for role in ROLES},
+        },
+        "formats": {
+            name: {key: value for key, value in asdict(format).items() if key != "name"} | {"bits": format.bits}
+            for name, format in formats.items()
+        },
+        "ops": [op._asdict() | {"producers": list(op.producers)} for op in network.ops],
+        "groups": list(network.groups),
+        "chosen_groups": None if plan.chosen_groups is None else list(plan.chosen_groups),
+        "reached": plan.reached,
+        "low_share": plan.low_share,
+        "total_elements": plan.total_elements,
+        "bits": plan.bits,
+        "bits_all_high": plan.bits_all_high,
+        "promoted": [_id_to_dict(tensor) for tensor in plan.promoted],
+        "tensors": [
+            _id_to_dict(tensor) | {"elements": count, "format": plan.formats[tensor].name}
+            for tensor, count in plan.elements.items()
+        ],
+    }
+
+
+def dump(plan: Plan) -> str:
+    """JSON text with one op or tensor a line, so that plans compare well line by line."""
+    lines = []
+    for key, value in plan_to_dict(plan).items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            rows = ",\n".join("  " + json.dumps(row) for row in value)
+            lines.append(f" {json.dumps(key)}: [\n{rows}\n ]")
+        else:
+            lines.append(f" {json.dumps(key)}: {json.dumps(value)}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def parse(text: str | Mapping[str, Any]) -> Plan:
+    """The plan of a JSON text or decoded object; ValueError naming the field that is wrong."""
+    record = text if isinstance(text, Mapping) else _decoded(text)
+    version = _take(record, "mpsim_plan", int)
+    if version != VERSION:
+        raise ValueError(f"plan: field 'mpsim_plan' (version) is {version}; this mpsim reads {VERSION}")
+    formats = _formats(_take(record, "formats", dict))
+    network = _network(record)
+    by_tensor: dict[TensorId, Format] = {}
+    elements: dict[TensorId, int] = {}
+    for number, row in enumerate(_take(record, "tensors", list)):
+        place = f"tensors[{number}]"
+        tensor = _id(row, place, network)
+        if tensor in elements:
+            raise ValueError(f"plan: {place} is {tensor} a second time")
+        elements[tensor] = _take(row, "elements", int, place)
+        by_tensor[tensor] = _format(_take(row, "format", str, place), formats, f"{place}.format")
+    if sum(network.groups) != sum(elements.values()):
+        raise ValueError(
+            f"plan: field 'groups' adds up to {sum(network.groups)} elements, 'tensors' to {sum(elements.values())}; "
+            f"tensors are missing or their 'elements' were changed"
+        )
+    promoted = tuple(
+        _id(row, f"promoted[{number}]", network) for number, row in enumerate(_take(record, "promoted", list, None, []))
+    )
+    return Plan(
+        network,
+        _take(record, "scheme", str),
+        _levels(_take(record, "levels", dict), formats),
+        by_tensor,
+        elements,
+        ratio=_ratio(record),
+        seed=_take(record, "seed", int, None, None),
+        k=_take(record, "k", int, None, None),
+        chosen_groups=_chosen(record, network),
+        promoted=promoted,
+    )
+
+
+# -- fields -----------------------------------------------------------------------------------------------------
+_REQUIRED = object()
+
+
+def _take(record: Any, field: str, kind: type, place: str | None = None, default: Any = _REQUIRED) -> Any:
+    """``record[field]``, checked to be of a kind; None or a missing field gives the default if there is one."""
+    name = f"{place}.{field}" if place else field
+    if not isinstance(record, Mapping):
+        raise ValueError(f"plan: {place or 'the whole'} should be an object, got {_shown(record)}")
+    value = record.get(field)
+    if value is None and default is not _REQUIRED:
+        return default
+    if field not in record:
+        raise ValueError(f"plan: field {name!r} is missing")
+    fits = isinstance(value, int | float if kind is float else kind) and not isinstance(value, bool)
+    if not fits:
+        raise ValueError(f"plan: field {name!r} should be {_KINDS[kind]}, got {_shown(value)}")
+    return value
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _decoded(text: str) -> Mapping[str, Any]:
+    try:
+        record = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"plan: not JSON, line {error.lineno} column {error.colno}: {error.msg}") from None
+    if not isinstance(record, dict):
+        raise ValueError(f"plan: should be a JSON object, got {_shown(record)}")
+    return record
+
+
+def _formats(record: Mapping[str, Any]) -> dict[str, Format]:
+    formats = {}
+    for name in record:
+        row = _take(record, name, dict, "formats")
+        place = f"formats.{name}"
+        formats[name] = Format(
+            name,
+            _take(row, "exponent_bits", int, place),
+            _take(row, "mantissa_bits", int, place),
+            _take(row, "bias", int, place),
+            _take(row, "specials", str, place),
+            bool(row.get("subnormals", True)),
+            bool(row.get("signed", True)),
+        )
+    return formats
+
+
+def _format(name: str, formats: Mapping[str, Format], place: str) -> Format:
+    """A format of the plan's own table, else of FORMATS."""
+    if name in formats:
+        return formats[name]
+    try:
+        return FORMATS[name]
+    except ValueError as error:
+        raise ValueError(f"plan: field {place!r}: {error}") from None
+
+
+def _levels(record: Mapping[str, Any], formats: Mapping[str, Format]) -> Levels:
+    sides = []
+    for side in ("high", "low"):
+        given = _take(record, side, dict, "levels")
+        place = f"levels.{side}"
+        sides.append({role: _format(_take(given, role, str, place), formats, f"{place}.{role}") for role in ROLES})
+    return Levels(sides[0], sides[1], _take(record, "name", str, "levels", None))
+
+
+def _network(record: Mapping[str, Any]) -> Network:
+    ops = []
+    for number, row in enumerate(_take(record, "ops", list)):
+        place = f"ops[{number}]"
+        producers = _integers(_take(row, "producers", list, place), f"{place}.producers")
+        index = _take(row, "index", int, place)
+        if index != number:
+            raise ValueError(f"plan: field '{place}.index' should be {number} (ops stand in order), got {index}")
+        name, kind = _take(row, "name", str, place), _take(row, "kind", str, place)
+        ops.append(PlannedOp(index, name, kind, _take(row, "group", int, place), producers))
+    return Network(
+        _take(record, "model", str),
+        float(_take(record, "width", float)),
+        _take(record, "classes", int),
+        _take(record, "batch", int),
+        _take(record, "semantics", str),
+        tuple(ops),
+        _integers(_take(record, "groups", list), "groups"),
+    )
+
+
+def _integers(values: list, place: str) -> tuple[int, ...]:
+    for number, value in enumerate(values):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"plan: field '{place}[{number}]' should be an integer, got {_shown(value)}")
+    return tuple(values)
+
+
+def _id_to_dict(tensor: TensorId) -> dict[str, Any]:
+    return {"op": tensor.op, "role": tensor.role, "index": tensor.index}
+
+
+def _id(row: Any, place: str, network: Network) -> TensorId:
+    op, role = _take(row, "op", int, place), _take(row, "role", str, place)
+    if not 0 <= op < len(network.ops):
+        raise ValueError(f"plan: field '{place}.op' is {op}, but there are {len(network.ops)} ops")
+    if role not in ROLES:
+        raise ValueError(f"plan: field '{place}.role' is {role!r}. Known: {', '.join(ROLES)}")
+    return TensorId(op, role, _take(row, "index", int, place))
+
+
+def _ratio(record: Mapping[str, Any]) -> float | None:
+    ratio = _take(record, "ratio", float, None, None)
+    if ratio is not None and not 0 <= ratio <= 1:
+        raise ValueError(f"plan: field 'ratio' should be in [0, 1], got {ratio}")
+    return ratio
+
+
+def _chosen(record: Mapping[str, Any], network: Network) -> tuple[int, ...] | None:
+    values = _take(record, "chosen_groups", list, None, None)
+    if values is None:
+        return None
+    chosen = _integers(values, "chosen_groups")
+    unknown = [group for group in chosen if not 0 <= group < len(network.groups)]
+    if unknown or len(set(chosen)) < len(chosen):
+        raise ValueError(
+            f"plan: field 'chosen_groups' should have different ids below {len(network.groups)}, got {list(chosen)}"
+        )
+    return chosen
