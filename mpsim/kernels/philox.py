@@ -71,10 +71,12 @@ def philox4x32(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']
     """
     c0, c1, c2, c3 = (counter[:, word].astype(np.uint64) for word in range(4))
+    low = np.uint64(WORD)
+    half = np.uint64(32)
     k0, k1 = key
     for _ in range(ROUNDS):
         p0, p1 = c0 * np.uint64(MULTIPLIERS[0]), c2 * np.uint64(MULTIPLIERS[1])
-        high0, low0, high1, low1 = p0 >> 32, p0 & WORD, p1 >> 32, p1 & WORD
+        high0, low0, high1, low1 = p0 >> half, p0 & low, p1 >> half, p1 & low
         c0, c1, c2, c3 = high1 ^ c1 ^ np.uint64(k0), low1, high0 ^ c3 ^ np.uint64(k1), low0
         k0, k1 = (k0 + KEY_STEPS[0]) & WORD, (k1 + KEY_STEPS[1]) & WORD
     return np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32)
