@@ -1,3 +1,168 @@
-"""."""
+"""Contractions in NumPy: the written order of mpsim.kernels.contract, one k at a time, for many outputs at once.
 
-__all__: list[str] = []
+Chunks do not depend on each other, so the same k of every chunk is taken in one step. float64 arrays (gradient
+checks only) have no written order and go to NumPy's matmul.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from mpsim.accumulators import Accumulator
+from mpsim.kernels.lowering import (
+    Contraction,
+    Pair,
+    add_bias,
+    of_conv2d,
+    of_conv2d_input_gradient,
+    of_conv2d_weight_gradient,
+    of_matmul,
+)
+from mpsim.kernels.narrow import Narrow
+from mpsim.kernels.reference.exact import ExactSum
+from mpsim.kernels.reference.fma import exact_product, fma, narrow_sum
+
+__all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"]
+
+#: Sums advanced together: small enough for the cache, large enough to hide the cost of a NumPy call.
+BLOCK = 16384
+
+DEFAULT = Accumulator()
+
+
+def matmul(
+    a: np.ndarray,
+    b: np.ndarray,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    bias: np.ndarray | None = None,
+    *,
+    threads: int = 1,
+    accumulator: Accumulator = DEFAULT,
+) -> np.ndarray:
+    """See mpsim.kernels.contract."""
+    return add_bias(contract(of_matmul(a, b, transpose_a, transpose_b), accumulator), bias)
+
+
+def conv2d(
+    x: np.ndarray,
+    w: np.ndarray,
+    bias: np.ndarray | None,
+    stride: Pair,
+    padding: Pair,
+    groups: int,
+    *,
+    threads: int = 1,
+    accumulator: Accumulator = DEFAULT,
+) -> np.ndarray:
+    """See mpsim.kernels.contract."""
+    return add_bias(contract(of_conv2d(x, w, stride, padding, groups), accumulator), bias)
+
+
+def conv2d_input_gradient(
+    gy: np.ndarray,
+    w: np.ndarray,
+    x_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    groups: int,
+    *,
+    threads: int = 1,
+    accumulator: Accumulator = DEFAULT,
+) -> np.ndarray:
+    """See mpsim.kernels.contract."""
+    return contract(of_conv2d_input_gradient(gy, w, x_shape, stride, padding, groups), accumulator)
+
+
+def conv2d_weight_gradient(
+    x: np.ndarray,
+    gy: np.ndarray,
+    w_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    groups: int,
+    *,
+    threads: int = 1,
+    accumulator: Accumulator = DEFAULT,
+) -> np.ndarray:
+    """See mpsim.kernels.contract."""
+    return contract(of_conv2d_weight_gradient(x, gy, w_shape, stride, padding, groups), accumulator)
+
+
+def contract(c: Contraction, accumulator: Accumulator) -> np.ndarray:
+    """Every output of the contraction, in the written order of the accumulator."""
+    if c.is_double or accumulator.kind == "blas":
+        total: Callable[[Contraction], np.ndarray] = product
+    elif accumulator.kind == "exact":
+        total = exact
+    else:
+        total = _Sequential(accumulator).total
+    out = np.zeros(c.out_shape, np.float64 if c.is_double else np.float32)
+    groups, rows, _, columns = c.shape
+    width = max(1, BLOCK // max(1, groups * rows))
+    for start in range(0, columns, width):
+        block = c.columns(start, start + width)
+        block.put(out.reshape(-1), total(block))
+    return out
+
+
+def product(c: Contraction) -> np.ndarray:
+    """By NumPy's matmul: no promise of bits."""
+    k = np.arange(c.shape[2])
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.matmul(c.left(k).transpose(1, 2, 0), c.right(k).transpose(1, 0, 2))
+
+
+def exact(c: Contraction) -> np.ndarray:
+    """Correctly rounded, in any order."""
+    groups, rows, length, columns = c.shape
+    total = ExactSum(groups * rows * columns)
+    with np.errstate(invalid="ignore"):
+        for k in np.arange(length):
+            total.add(exact_product(c.left(k)[:, :, None], c.right(k)[:, None, :]).ravel())
+    return total.total().reshape(groups, rows, columns)
+
+
+class _Sequential:
+    """acc = acc + a_k * b_k in rising k from +0 in each chunk, then the chunk results in rising order."""
+
+    def __init__(self, accumulator: Accumulator) -> None:
+        self.chunk = accumulator.chunk
+        self.fma = accumulator.fma
+        self.narrow = None if accumulator.format == "float32" else Narrow.of(accumulator.format)
+
+    def advance(self, a: np.ndarray, b: np.ndarray, sums: np.ndarray) -> np.ndarray:
+        """One step of every sum."""
+        if self.narrow:
+            return narrow_sum(exact_product(a, b), sums, self.narrow)
+        return fma(a, b, sums) if self.fma else sums + a * b
+
+    def add(self, total: np.ndarray, chunk: np.ndarray) -> np.ndarray:
+        """One step of the total."""
+        return narrow_sum(total, chunk, self.narrow) if self.narrow else total + chunk
+
+    def total(self, c: Contraction) -> np.ndarray:
+        """The totals, shape (groups, rows, columns)."""
+        groups, rows, length, columns = c.shape
+        chunk = self.chunk or max(1, length)
+        starts = np.arange(0, length, chunk)
+        together = max(1, BLOCK // max(1, groups * rows * columns))
+        total = None
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            for first in range(0, starts.size, together):
+                for result in self._chunks(c, starts[first : first + together], chunk):
+                    total = result if total is None else self.add(total, result)
+        return np.zeros((groups, rows, columns)) if total is None else total
+
+    def _chunks(self, c: Contraction, starts: np.ndarray, chunk: int) -> np.ndarray:
+        """The results of the chunks that begin at ``starts``, shape (chunks, groups, rows, columns)."""
+        groups, rows, length, columns = c.shape
+        sums = np.zeros((starts.size, groups, rows, columns), np.float64 if self.narrow else np.float32)
+        for step in range(min(chunk, length - starts[0])):
+            k = starts + step
+            k = k[k < length]  # the last chunk may be shorter
+            a, b = c.left(k)[:, :, :, None], c.right(k)[:, :, None, :]
+            sums[: k.size] = self.advance(a, b, sums[: k.size])
+        return sums

@@ -1,0 +1,177 @@
+"""A contraction as tables of offsets: how a matrix product or a convolution becomes sums over one k.
+
+Element (g, m, k) of the left factor is ``a[a_group[g] + a_row[m] + a_k[k]]`` of the flat array ``a``, element
+(g, k, p) of the right one ``b[b_group[g] + b_column[p] + b_k[k]]``, and output (g, m, p) goes to
+``out[out_group[g] + out_row[m] + out_column[p]]``. The order of k is the written one of
+mpsim.kernels.contract; no matrix of patches is made, only a zero-padded (zero-dilated) copy of the image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """The flat factors, the offsets (int64 arrays) of group, row or column, and k, and the shape of the output."""
+
+    a: np.ndarray
+    a_group: np.ndarray
+    a_row: np.ndarray
+    a_k: np.ndarray
+    b: np.ndarray
+    b_group: np.ndarray
+    b_column: np.ndarray
+    b_k: np.ndarray
+    out_shape: tuple[int, ...]
+    out_group: np.ndarray
+    out_row: np.ndarray
+    out_column: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(groups, rows, k, columns)."""
+        return self.a_group.size, self.a_row.size, self.a_k.size, self.b_column.size
+
+    @property
+    def is_double(self) -> bool:
+        """Whether a factor is float64: gradient checks, which have no written order."""
+        return np.float64 in (self.a.dtype, self.b.dtype)
+
+    def columns(self, start: int, stop: int) -> Contraction:
+        """The same contraction for some of the columns only."""
+        return replace(self, b_column=self.b_column[start:stop], out_column=self.out_column[start:stop])
+
+    def left(self, k: np.ndarray) -> np.ndarray:
+        """Elements of the left factor, shape k.shape + (groups, rows)."""
+        return self.a[np.add.outer(self.a_k[k], np.add.outer(self.a_group, self.a_row))]
+
+    def right(self, k: np.ndarray) -> np.ndarray:
+        """Elements of the right factor, shape k.shape + (groups, columns)."""
+        return self.b[np.add.outer(self.b_k[k], np.add.outer(self.b_group, self.b_column))]
+
+    def put(self, out: np.ndarray, totals: np.ndarray) -> None:
+        """Writes totals (groups, rows, columns) to their places in the flat output."""
+        places = np.add.outer(np.add.outer(self.out_group, self.out_row), self.out_column)
+        out[places] = totals
+
+
+def offsets(*axes: Pair) -> np.ndarray:
+    """Offsets of the elements of nested axes, each (count, stride), the last running fastest.
+
+    >>> offsets((2, 10), (3, 1))
+    array([ 0,  1,  2, 10, 11, 12])
+    """
+    table = np.zeros(1, np.int64)
+    for count, stride in axes:
+        table = np.add.outer(table, np.arange(count, dtype=np.int64) * stride).ravel()
+    return table
+
+
+def place(x: np.ndarray, top: int, left: int, height: int, width: int, dilation: Pair = (1, 1)) -> np.ndarray:
+    """Images (N, C, H, W) with row i at top + i*dilation of a +0 canvas (N, C, height, width); outside is cut off."""
+    if (top, left) == (0, 0) and x.shape[2:] == (height, width):
+        return x
+    canvas = np.zeros((*x.shape[:2], height, width), x.dtype)
+    rows, target_rows = _inside(x.shape[2], top, dilation[0], height)
+    columns, target_columns = _inside(x.shape[3], left, dilation[1], width)
+    canvas[:, :, target_rows, target_columns] = x[:, :, rows, columns]
+    return canvas
+
+
+def _inside(count: int, origin: int, dilation: int, size: int) -> tuple[slice, slice]:
+    """The elements i with 0 <= origin + i*dilation < size, and where they go."""
+    first = max(0, -(origin // dilation))
+    last = min(count, -((origin - size) // dilation))
+    if last <= first:
+        return slice(0, 0), slice(0, 0)
+    target = origin + first * dilation
+    return slice(first, last), slice(target, origin + (last - 1) * dilation + 1, dilation)
+
+
+def of_matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool) -> Contraction:
+    """op(a) (M, K) times op(b) (K, N)."""
+    k, rows = a.shape if transpose_a else a.shape[::-1]
+    columns = b.shape[0] if transpose_b else b.shape[1]
+    one = offsets((1, 0))
+    return Contraction(
+        a.reshape(-1), one, offsets((rows, 1 if transpose_a else k)), offsets((k, rows if transpose_a else 1)),
+        b.reshape(-1), one, offsets((columns, k if transpose_b else 1)), offsets((k, 1 if transpose_b else columns)),
+        (rows, columns), one, offsets((rows, columns)), offsets((columns, 1)),
+    )  # fmt: skip
+
+
+def of_conv2d(x: np.ndarray, w: np.ndarray, stride: Pair, padding: Pair, groups: int) -> Contraction:
+    """k over (c, r, s) of the group; rows are its output channels, columns the output positions (n, i, j)."""
+    batch, channels, height, width = x.shape
+    outputs, group_channels, kernel_rows, kernel_columns = w.shape
+    height, width = height + 2 * padding[0], width + 2 * padding[1]
+    padded = place(x, *padding, height, width)
+    rows, columns = (height - kernel_rows) // stride[0] + 1, (width - kernel_columns) // stride[1] + 1
+    image, area = height * width, rows * columns
+    k = group_channels * kernel_rows * kernel_columns
+    members = outputs // groups
+    return Contraction(
+        w.reshape(-1), offsets((groups, members * k)), offsets((members, k)), offsets((k, 1)),
+        padded.reshape(-1), offsets((groups, group_channels * image)),
+        offsets((batch, channels * image), (rows, stride[0] * width), (columns, stride[1])),
+        offsets((group_channels, image), (kernel_rows, width), (kernel_columns, 1)),
+        (batch, outputs, rows, columns), offsets((groups, members * area)), offsets((members, area)),
+        offsets((batch, outputs * area), (area, 1)),
+    )  # fmt: skip
+
+
+def of_conv2d_input_gradient(
+    gy: np.ndarray, w: np.ndarray, x_shape: tuple[int, ...], stride: Pair, padding: Pair, groups: int
+) -> Contraction:
+    """k over (o, r, s) of the group and the flipped kernel; rows are its input channels, columns (n, h, w)."""
+    batch, channels, rows, columns = x_shape
+    outputs, group_channels, kernel_rows, kernel_columns = w.shape
+    height, width = rows + kernel_rows - 1, columns + kernel_columns - 1
+    padded = place(gy, kernel_rows - 1 - padding[0], kernel_columns - 1 - padding[1], height, width, stride)
+    image, area, kernel = height * width, rows * columns, kernel_rows * kernel_columns
+    members = outputs // groups
+    flipped = offsets((members, group_channels * kernel), (kernel_rows, -kernel_columns), (kernel_columns, -1))
+    return Contraction(
+        w.reshape(-1), offsets((groups, members * group_channels * kernel)), offsets((group_channels, kernel)),
+        flipped + (kernel - 1),
+        padded.reshape(-1), offsets((groups, members * image)),
+        offsets((batch, outputs * image), (rows, width), (columns, 1)),
+        offsets((members, image), (kernel_rows, width), (kernel_columns, 1)),
+        (batch, channels, rows, columns), offsets((groups, group_channels * area)), offsets((group_channels, area)),
+        offsets((batch, channels * area), (area, 1)),
+    )  # fmt: skip
+
+
+def of_conv2d_weight_gradient(
+    x: np.ndarray, gy: np.ndarray, w_shape: tuple[int, ...], stride: Pair, padding: Pair, groups: int
+) -> Contraction:
+    """k over the output positions (n, i, j); rows are the group's output channels, columns (c, r, s)."""
+    batch, channels, height, width = x.shape
+    outputs, group_channels, kernel_rows, kernel_columns = w_shape
+    rows, columns = gy.shape[2:]
+    height, width = height + 2 * padding[0], width + 2 * padding[1]
+    padded = place(x, *padding, height, width)
+    image, area = height * width, rows * columns
+    patch = group_channels * kernel_rows * kernel_columns
+    members = outputs // groups
+    return Contraction(
+        gy.reshape(-1), offsets((groups, members * area)), offsets((members, area)),
+        offsets((batch, outputs * area), (area, 1)),
+        padded.reshape(-1), offsets((groups, group_channels * image)),
+        offsets((group_channels, image), (kernel_rows, width), (kernel_columns, 1)),
+        offsets((batch, channels * image), (rows, stride[0] * width), (columns, stride[1])),
+        tuple(w_shape), offsets((groups, members * patch)), offsets((members, patch)), offsets((patch, 1)),
+    )  # fmt: skip
+
+
+def add_bias(out: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """One addition per element, after the total: bias (N,) of (M, N), bias (O,) of (N, O, H, W)."""
+    if bias is not None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            out += bias if out.ndim == 2 else bias[:, None, None]
+    return out

@@ -1,0 +1,103 @@
+"""The definition of a dot product for every Accumulator: one element, Python integers and fractions only.
+
+Numbers are Fractions; zeros carry a sign and infinities and NaN exist, so a value is a Python float (an exact
+float32 number, inf or NaN) between steps, and every step is rounded once from its exact value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+from mpsim.accumulators import Accumulator
+from mpsim.formats import FORMATS, Format, as_format
+
+
+def dot(a: Sequence[float], b: Sequence[float], accumulator: Accumulator = Accumulator()) -> float:
+    """The dot product of float32 numbers, summed as the accumulator says.
+
+    Raises ValueError for kind "blas", which has no definition.
+
+    >>> dot([1.0, 1.0, -1.0], [2.0**24, 1.0, 2.0**24])
+    0.0
+    >>> dot([1.0, 1.0, -1.0], [2.0**24, 1.0, 2.0**24], Accumulator(kind="exact"))
+    1.0
+    """
+    if accumulator.kind == "blas":
+        raise ValueError("an accumulator of kind 'blas' promises no bits, so it has no definition")
+    if accumulator.kind == "exact":
+        return _exact(a, b)
+    format = as_format(accumulator.format)
+    separate = not accumulator.fma and accumulator.format == "float32"
+    chunk = accumulator.chunk or max(1, len(a))
+    total: float | None = None
+    for start in range(0, len(a), chunk):
+        sum = 0.0
+        for x, y in zip(a[start : start + chunk], b[start : start + chunk], strict=True):
+            if separate:
+                sum = multiply_add(multiply_add(x, y, -0.0, format), 1.0, sum, format)
+            else:
+                sum = multiply_add(x, y, sum, format)
+        total = sum if total is None else multiply_add(total, 1.0, sum, format)
+    return 0.0 if total is None else total
+
+
+def multiply_add(x: float, y: float, z: float, format: Format) -> float:
+    """x*y + z, rounded once to nearest even, overflow to infinity (IEEE 754-2019 §5.4.1, §6.1 to §6.3)."""
+    if not all(map(math.isfinite, (x, y, z))):
+        return beyond(_special(x, y, z), format)
+    exact = Fraction(x) * Fraction(y) + Fraction(z)
+    if exact:
+        return rounded(exact, format)
+    product_sign = math.copysign(1, x) * math.copysign(1, y)
+    zero_product = x == 0 or y == 0
+    negative = zero_product and product_sign < 0 and math.copysign(1, z) < 0  # else terms cancel, or one is +0
+    return -0.0 if negative and format.has_negative_zero else 0.0
+
+
+def rounded(exact: Fraction, format: Format) -> float:
+    """A number other than zero rounded to nearest even, overflow to infinity (docs/semantics.md, "Rounding")."""
+    magnitude = abs(exact)
+    exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
+    if magnitude < Fraction(2) ** exponent:
+        exponent -= 1
+    lowest = format.quantum_exponent if format.subnormals else format.min_exponent
+    quantum = Fraction(2) ** (exponent - format.mantissa_bits if exponent >= format.min_exponent else lowest)
+    value = round(magnitude / quantum) * quantum  # Fraction's round: half to even
+    sign = -1.0 if exact < 0 else 1.0
+    if value > Fraction(format.largest):
+        return beyond(sign * math.inf, format)
+    return math.copysign(float(value), sign) if value or format.has_negative_zero else 0.0
+
+
+def beyond(special: float, format: Format) -> float:
+    """What an infinite or overflowing result is in a format: infinity, else NaN, else the largest number."""
+    if math.isnan(special) or format.has_infinity:
+        return special
+    return math.nan if format.has_nan else math.copysign(format.largest, special)
+
+
+def _special(x: float, y: float, z: float) -> float:
+    """x*y + z where one of them is infinite or NaN."""
+    if any(map(math.isnan, (x, y, z))):
+        return math.nan
+    if math.isinf(x) or math.isinf(y):
+        if x == 0 or y == 0:
+            return math.nan
+        product = math.copysign(math.inf, math.copysign(1, x) * math.copysign(1, y))
+        return math.nan if math.isinf(z) and z != product else product
+    return z
+
+
+def _exact(a: Sequence[float], b: Sequence[float]) -> float:
+    """The exact sum, rounded once to float32. An exact zero is +0; NaN, or infinities of both signs, give NaN."""
+    exact, special = Fraction(0), 0.0
+    for x, y in zip(a, b, strict=True):
+        if math.isfinite(x) and math.isfinite(y):
+            exact += Fraction(x) * Fraction(y)
+        else:
+            special = _special(x, y, special)
+    if special:
+        return special
+    return rounded(exact, FORMATS["float32"]) if exact else 0.0
