@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from mpsim.assignment.levels import Levels
 from mpsim.engine.tensor import ROLES, TensorId
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from mpsim.trace import Trace
 
 
-class PlannedOp(NamedTuple):
+@dataclass(frozen=True)
+class PlannedOp:
     """One op of the network a plan was made for; ``producers``: op index per input, -1 for labels."""
 
     index: int
@@ -145,7 +146,7 @@ class Plan:
         for what in ("model", "width", "classes", "batch", "semantics"):
             self._compare(what, getattr(self.network, what), getattr(found, what))
         for ours, theirs in zip(self.network.ops, found.ops, strict=False):
-            self._compare(f"op {ours.index}", tuple(ours), tuple(theirs))
+            self._compare(f"op {ours.index}", ours, theirs)
         self._compare("number of ops", len(self.network.ops), len(found.ops))
         elements = {tensor.id: int(tensor.elements) for tensor in trace.tensors}
         for tensor in {**self.elements, **elements}:
@@ -154,7 +155,7 @@ class Plan:
     def _compare(self, what: str, planned: object, found: object) -> None:
         if planned != found:
             raise ValueError(
-                f"the plan was made for another network: {what} is {planned!r} in the plan and {found!r} here; "
+                f"the plan was made for something else: {what} is {planned!r} in the plan and {found!r} here; "
                 f"make a plan for this one (mpsim plan, or mpsim.assignment on its trace)"
             )
 

@@ -52,7 +52,7 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
             name: {key: value for key, value in asdict(format).items() if key != "name"} | {"bits": format.bits}
             for name, format in formats.items()
         },
-        "ops": [op._asdict() | {"producers": list(op.producers)} for op in network.ops],
+        "ops": [asdict(op) | {"producers": list(op.producers)} for op in network.ops],
         "groups": list(network.groups),
         "chosen_groups": None if plan.chosen_groups is None else list(plan.chosen_groups),
         "reached": plan.reached,
