@@ -1,3 +1,120 @@
-"""."""
+"""Reference kernels of the layers: arrays and elementwise here; sums, pooling and loss in the files beside this one.
 
-__all__: list[str] = []
+Every function takes float32 arrays, and float64 arrays too (for gradient checks): then the same formulas run in
+float64. Signatures and written orders are the rows of ``mpsim.kernels.contract``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpsim.kernels.reference.loss import log_softmax, log_softmax_gradient, nll_loss, nll_loss_gradient
+from mpsim.kernels.reference.pooling import avg_pool2d, avg_pool2d_gradient, max_pool2d, max_pool2d_gradient
+from mpsim.kernels.reference.reductions import (
+    batch_norm,
+    batch_norm_gradient,
+    batch_norm_inference,
+    channel_sum,
+    total_sum,
+    update_running,
+)
+
+__all__ = [
+    "add",
+    "avg_pool2d",
+    "avg_pool2d_gradient",
+    "batch_norm",
+    "batch_norm_gradient",
+    "batch_norm_inference",
+    "channel_sum",
+    "concatenate",
+    "log_softmax",
+    "log_softmax_gradient",
+    "max_pool2d",
+    "max_pool2d_gradient",
+    "nll_loss",
+    "nll_loss_gradient",
+    "permute",
+    "place_channels",
+    "relu",
+    "relu_gradient",
+    "scale",
+    "sgd_update",
+    "slice_channels",
+    "total_sum",
+    "update_running",
+]
+
+
+def permute(x: NDArray, axes: Sequence[int], *, threads: int = 1) -> NDArray:
+    """A contiguous copy with the axes in the given order."""
+    return x.transpose(axes).copy(order="C")
+
+
+def concatenate(arrays: Sequence[NDArray], *, threads: int = 1) -> NDArray:
+    """The arrays joined along axis 1."""
+    return np.concatenate(arrays, axis=1)
+
+
+def slice_channels(x: NDArray, start: int, stop: int, *, threads: int = 1) -> NDArray:
+    """A contiguous copy of x[:, start:stop]."""
+    return x[:, start:stop].copy(order="C")
+
+
+def place_channels(gy: NDArray, start: int, channels: int, *, threads: int = 1) -> NDArray:
+    """+0 everywhere but in the channels from ``start`` on, which are gy: the gradient of slice_channels."""
+    gx = np.zeros((gy.shape[0], channels, *gy.shape[2:]), gy.dtype)
+    gx[:, start : start + gy.shape[1]] = gy
+    return gx
+
+
+@np.errstate(all="ignore")
+def add(a: NDArray, b: NDArray, *, out: NDArray | None = None, threads: int = 1) -> NDArray:
+    """a + b; ``out`` may be a or b."""
+    return np.add(a, b, out=out)
+
+
+@np.errstate(all="ignore")
+def scale(x: NDArray, factor: float, *, out: NDArray | None = None, threads: int = 1) -> NDArray:
+    """x times the factor; ``out`` may be x."""
+    return np.multiply(x, x.dtype.type(factor), out=out)
+
+
+def relu(x: NDArray, *, out: NDArray | None = None, threads: int = 1) -> NDArray:
+    """x where not (x <= 0), so that NaN stays, else +0; ``out`` may be x."""
+    return _into(out, np.where(x <= 0, x.dtype.type(0), x))
+
+
+def relu_gradient(gy: NDArray, x: NDArray, *, out: NDArray | None = None, threads: int = 1) -> NDArray:
+    """gy where x > 0, else +0; ``out`` may be gy."""
+    return _into(out, np.where(x > 0, gy, gy.dtype.type(0)))
+
+
+@np.errstate(all="ignore")
+def sgd_update(
+    master: NDArray,
+    gradient: NDArray,
+    velocity: NDArray,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+    inverse_scale: float,
+    *,
+    threads: int = 1,
+) -> None:
+    """One step of SGD with momentum, in place in ``master`` and ``velocity``."""
+    number = master.dtype.type
+    g = gradient * number(inverse_scale)
+    g = g + number(weight_decay) * master
+    velocity[...] = number(momentum) * velocity + g
+    master[...] = master - number(learning_rate) * velocity
+
+
+def _into(out: NDArray | None, result: NDArray) -> NDArray:
+    if out is None:
+        return result
+    out[...] = result
+    return out
