@@ -1,0 +1,1 @@
+"""Training: the stores that round, optimizer, schedules, loss scale, Trainer, checkpoints."""

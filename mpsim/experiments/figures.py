@@ -1,0 +1,196 @@
+"""The memory-accuracy curve as PNG and SVG (paper figures 4 and 10 to 12)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+#: One colour for each level pair, told apart in common kinds of colour blindness (Wong 2011).
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+#: scheme -> (marker, label); the schemes of the curve are drawn as one line.
+MARKERS = {
+    "uniform_high": ("D", "uniform high"),
+    "uniform_low": ("s", "uniform low"),
+    "operator_based": ("^", "operator-based"),
+    "operator_based_extended": ("v", "operator-based, extended"),
+}
+CURVE = "largest_first"
+
+
+class Point(NamedTuple):
+    """The mean over seeds of one scheme, ratio and level pair; shares and accuracies in 0..1."""
+
+    scheme: str
+    ratio: float | None
+    levels: str
+    low_share: float
+    accuracy: float
+    lowest: float
+    highest: float
+    diverged: bool
+
+
+def points(rows: Iterable[Mapping[str, Any]]) -> list[Point]:
+    """Rows (as of ``mpsim sweep --json``) gathered over seeds, in order of first appearance."""
+    gathered: dict[tuple, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        gathered.setdefault((row["scheme"], row["ratio"], row["levels"]), []).append(row)
+    result = []
+    for (scheme, ratio, levels), same in gathered.items():
+        accuracies = [row["test_accuracy"] for row in same]
+        share = fmean(row["low_share"] for row in same)
+        diverged = any(row["diverged"] for row in same)
+        result.append(
+            Point(scheme, ratio, levels, share, fmean(accuracies), min(accuracies), max(accuracies), diverged)
+        )
+    return result
+
+
+def pareto_front(candidates: Iterable[Point]) -> list[Point]:
+    """The points that no other point beats: none has a share as high and an accuracy as high, and one higher.
+
+    In rising order of share.
+
+    >>> a, b, c = (Point("s", None, "l", share, accuracy, 0, 0, False) for share, accuracy in
+    ...            ((0.0, 0.9), (0.5, 0.8), (0.4, 0.7)))
+    >>> pareto_front([a, b, c]) == [a, b]
+    True
+    """
+    front: list[Point] = []
+    for point in sorted(candidates, key=lambda point: (-point.low_share, -point.accuracy)):
+        if not front or point.accuracy > front[-1].accuracy:
+            front.append(point)
+    return front[::-1]
+
+
+def memory_accuracy(rows: Sequence[Mapping[str, Any]], path: str | Path, *, title: str = "") -> list[Path]:
+    """Draws test accuracy against the share of elements held low: PNG and SVG, ``path`` without its suffix.
+
+    One colour per level pair; the paper's plans as a line over r (bars: lowest and highest seed), the other schemes
+    as marks, the Pareto front of each pair as a pale band. Returns the two files written. ValueError if there is
+    no finished run.
+    """
+    if not rows:
+        raise ValueError("no finished run to draw; 'mpsim sweep' makes some")
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    all_points = points(rows)
+    pairs = list(dict.fromkeys(point.levels for point in all_points if point.scheme != "float32"))
+    with pyplot.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mpsim", "font.size": 10}):
+        figure, axes = pyplot.subplots(figsize=(9.2, 5.2), layout="constrained")
+        for number, pair in enumerate(pairs):
+            _draw_pair(axes, [point for point in all_points if point.levels == pair], pair, number)
+        for point in all_points:
+            if point.scheme == "float32":
+                _draw_float32(axes, point)
+        _finish(axes, all_points, title)
+        stem = Path(path).with_suffix("")
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        files = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
+        figure.savefig(files[0], dpi=150)
+        figure.savefig(files[1], metadata={"Date": None})
+        pyplot.close(figure)
+    return files
+
+
+def _percent(value: float) -> float:
+    return 100 * value
+
+
+def _percent(value: float) -> float:
+    return 100 * value
+
+
+def _draw_pair(axes: Any, pair_points: list[Point], pair: str, number: int) -> None:
+    colour = COLOURS[number % len(COLOURS)]
+    comparable = [point for point in pair_points if point.scheme != "float32"]
+    front = pareto_front(comparable)
+    axes.plot(
+        [_percent(point.low_share) for point in front],
+        [_percent(point.accuracy) for point in front],
+        color=colour, alpha=0.22, linewidth=9, solid_capstyle="round", solid_joinstyle="round", zorder=1,
+    )  # fmt: skip
+    curve = sorted((p for p in comparable if p.scheme == CURVE), key=lambda p: (p.low_share, p.ratio))
+    if curve:
+        _draw_curve(axes, curve, colour, above=number % 2 == 0)
+    for point in comparable:
+        x, y = _percent(point.low_share), _percent(point.accuracy)
+        if point.scheme in MARKERS:
+            axes.plot(x, y, MARKERS[point.scheme][0], color=colour, markersize=8, fillstyle="none", mew=1.6, zorder=4)
+        if point.diverged:
+            axes.plot(x, y, "x", color="black", markersize=9, zorder=5)
+    end = max(curve or comparable, key=lambda p: p.low_share)
+    axes.annotate(
+        pair, (_percent(end.low_share), _percent(end.accuracy)), xytext=(11, 0), textcoords="offset points",
+        va="center", fontsize=10, fontweight="bold", color=colour, annotation_clip=False, zorder=6,
+    )  # fmt: skip
+
+
+def _draw_curve(axes: Any, curve: list[Point], colour: str, above: bool) -> None:
+    """The paper's plans: a line with the range over seeds, r beside the points that leave room for it."""
+    x = [_percent(point.low_share) for point in curve]
+    y = [_percent(point.accuracy) for point in curve]
+    spread = [
+        [_percent(point.accuracy - point.lowest) for point in curve],
+        [_percent(point.highest - point.accuracy) for point in curve],
+    ]
+    axes.errorbar(
+        x, y, yerr=spread if any(map(any, spread)) else None, color=colour, marker="o", markersize=4,
+        linewidth=1.4, elinewidth=0.8, capsize=2, zorder=3,
+    )  # fmt: skip
+    last: float | None = None
+    for point, at, height in zip(curve, x, y, strict=True):
+        if point.ratio is not None and (last is None or at - last > 5.5):
+            axes.annotate(
+                f"r={point.ratio:g}", (at, height), xytext=(0, 9) if above else (-4, -5), textcoords="offset points",
+                ha="center" if above else "right", va="bottom" if above else "top", fontsize=7.5, color=colour,
+                zorder=6,
+            )  # fmt: skip
+            last = at
+
+
+def _draw_float32(axes: Any, point: Point) -> None:
+    level = _percent(point.accuracy)
+    axes.axhline(level, color="0.35", linewidth=1, linestyle=(0, (5, 3)), zorder=2)
+
+
+def _finish(axes: Any, all_points: list[Point], title: str) -> None:
+    axes.set_xlabel("elements held in the low format [% of all elements of a training step]")
+    axes.set_ylabel("test accuracy [%]")
+    axes.set_xlim(-3, 103)
+    low = min(_percent(point.accuracy) for point in all_points)
+    high = max(_percent(point.accuracy) for point in all_points)
+    margin = max(1.0, 0.08 * (high - low))
+    axes.set_ylim(low - margin, high + margin)
+    axes.grid(color="0.9", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if title:
+        axes.set_title(title, fontsize=11)
+    _legend(axes, all_points)
+
+
+def _legend(axes: Any, all_points: list[Point]) -> None:
+    """What the marks mean, in grey: the colours are named beside the curves."""
+    from matplotlib.lines import Line2D
+
+    present = {point.scheme for point in all_points}
+    grey = "0.3"
+    handles = []
+    if CURVE in present:
+        handles.append(Line2D([], [], color=grey, marker="o", markersize=4, label="demote, largest first"))
+    for scheme, (marker, label) in MARKERS.items():
+        if scheme in present:
+            handles.append(Line2D([], [], color=grey, marker=marker, fillstyle="none", linestyle="", label=label))
+    handles.append(Line2D([], [], color=grey, alpha=0.3, linewidth=7, label="Pareto front"))
+    if "float32" in present:
+        level = _percent(next(point.accuracy for point in all_points if point.scheme == "float32"))
+        handles.append(Line2D([], [], color=grey, linestyle=(0, (5, 3)), label=f"float32: {level:.1f} %"))
+    if any(point.diverged for point in all_points):
+        handles.append(Line2D([], [], color="black", marker="x", linestyle="", label="diverged"))
+    axes.figure.legend(handles=handles, fontsize=8.5, frameon=False, loc="outside right upper")

@@ -1,0 +1,210 @@
+"""Results of runs in one SQLite file: settings, plan, an entry for each epoch, the result.
+
+An epoch and the checkpoint after it are written in one transaction, so that a killed run goes on after its last
+written epoch and nothing is ever half there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+#: Name of the file in a results folder.
+FILE_NAME = "mpsim.sqlite"
+#: What marks an SQLite file as ours ("mpsm"), and the version of its tables.
+APPLICATION_ID, VERSION = 0x6D70736D, 1
+
+_TABLES = """
+CREATE TABLE runs (
+    key TEXT PRIMARY KEY, settings TEXT NOT NULL, plan TEXT NOT NULL, environment TEXT NOT NULL,
+    started TEXT NOT NULL, finished TEXT, final_plan TEXT, result TEXT);
+CREATE TABLE epochs (key TEXT NOT NULL REFERENCES runs, epoch INTEGER NOT NULL, metrics TEXT NOT NULL,
+    PRIMARY KEY (key, epoch));
+CREATE TABLE checkpoints (key TEXT PRIMARY KEY REFERENCES runs, epoch INTEGER NOT NULL, state BLOB NOT NULL);
+"""
+
+
+class ResultsError(RuntimeError):
+    """A results file cannot be read or written; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A row of the table of runs; ``result`` is None until the run is finished."""
+
+    key: str
+    settings: dict[str, Any]
+    result: dict[str, Any] | None
+
+
+def settings_key(settings: Mapping[str, Any]) -> str:
+    """SHA-256 of the settings as canonical JSON, in hex: the name under which a run is stored.
+
+    >>> settings_key({"seed": 0, "scheme": "float32"}) == settings_key({"scheme": "float32", "seed": 0})
+    True
+    """
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Results:
+    """The runs of one results file. Several processes may have it open; writes wait for each other.
+
+    Raises ResultsError where the file is not an SQLite file, is another program's, is of a newer mpsim, or cannot
+    be read or written (a full disk): whatever was written before stays.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, Results.in_folder(folder) as results:
+    ...     results.start("k", {"seed": 0}, plan="{}", environment={})
+    ...     results.add_epoch("k", 0, {"train_loss": 2.3}, checkpoint=b"state")
+    ...     results.checkpoint("k"), results.history("k")
+    ((0, b'state'), [{'train_loss': 2.3}])
+    """
+
+    def __init__(self, path: str | Path, *, create: bool = True) -> None:
+        self.path = Path(path)
+        if not create and not self.path.exists():
+            raise ResultsError(f"no results file {self.path}; 'mpsim sweep' or 'mpsim train' makes one")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ResultsError(f"cannot make the results folder {self.path.parent}: {error}") from error
+        with self._errors("open"):
+            self._database = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+        try:
+            with self._errors("open"):
+                self._open()
+        except ResultsError:
+            self._database.close()
+            raise
+
+    @classmethod
+    def in_folder(cls, folder: str | Path, *, create: bool = True) -> Results:
+        """The results file of a folder, made if there is none (unless ``create`` is False)."""
+        return cls(Path(folder) / FILE_NAME, create=create)
+
+    def _open(self) -> None:
+        self._database.execute("PRAGMA synchronous = NORMAL")
+        with self._transaction():
+            tables = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            marks = tuple(
+                self._database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+            )
+            if tables == 0 and marks == (0, 0):
+                for statement in _TABLES.split(";"):
+                    self._database.execute(statement)
+                self._database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                self._database.execute(f"PRAGMA user_version = {VERSION}")
+                return
+        if marks[0] != APPLICATION_ID:
+            raise ResultsError(
+                f"{self.path} is an SQLite file of another program; it was left as it is. "
+                f"Move it away, or give another results folder"
+            )
+        if marks[1] != VERSION:
+            raise ResultsError(
+                f"{self.path} has version {marks[1]} of the results tables, this mpsim reads version {VERSION}; "
+                f"it was left as it is. Give another results folder, or use the mpsim that wrote it"
+            )
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            hint = "What was written before is kept; free some space or fix the folder's rights, then call again"
+            if "not a database" in str(error) or "malformed" in str(error):
+                hint = "It was left as it is. Move it away, or give another results folder"
+            raise ResultsError(f"cannot {what} the results file {self.path}: {error}. {hint}") from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            if self._database.in_transaction:  # SQLite has already undone it when the disk is full
+                self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
+
+    # -- writing --------------------------------------------------------------------------------------------
+    def start(self, key: str, settings: Mapping[str, Any], *, plan: str, environment: Mapping[str, Any]) -> None:
+        """Notes a run, unless it is there. ``plan``: JSON text; ``environment``: what does not change a bit."""
+        row = (key, json.dumps(settings, sort_keys=True), plan, json.dumps(environment), _now())
+        with self._errors("write"), self._transaction():
+            self._database.execute(
+                "INSERT OR IGNORE INTO runs (key, settings, plan, environment, started) VALUES (?, ?, ?, ?, ?)", row
+            )
+
+    def add_epoch(self, key: str, epoch: int, metrics: Mapping[str, Any], checkpoint: bytes) -> None:
+        """Notes an epoch's metrics and the trainer's state after it."""
+        with self._errors("write"), self._transaction():
+            self._database.execute("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?)", (key, epoch, json.dumps(metrics)))
+            self._database.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)", (key, epoch, checkpoint))
+
+    def finish(self, key: str, result: Mapping[str, Any], *, final_plan: str) -> None:
+        """Notes the result and the plan as promoted; the checkpoint is no longer needed and goes."""
+        with self._errors("write"), self._transaction():
+            self._database.execute(
+                "UPDATE runs SET finished = ?, result = ?, final_plan = ? WHERE key = ?",
+                (_now(), json.dumps(result), final_plan, key),
+            )
+            self._database.execute("DELETE FROM checkpoints WHERE key = ?", (key,))
+
+    # -- reading --------------------------------------------------------------------------------------------
+    def _rows(self, query: str, *values: Any) -> list[tuple]:
+        with self._errors("read"):
+            return self._database.execute(query, values).fetchall()
+
+    def runs(self) -> list[StoredRun]:
+        """All runs, in the order in which they were started."""
+        rows = self._rows("SELECT key, settings, result FROM runs ORDER BY started, rowid")
+        return [StoredRun(key, json.loads(text), json.loads(result) if result else None) for key, text, result in rows]
+
+    def result(self, key: str) -> dict[str, Any] | None:
+        """The result of a finished run, else None."""
+        rows = self._rows("SELECT result FROM runs WHERE key = ? AND result IS NOT NULL", key)
+        return json.loads(rows[0][0]) if rows else None
+
+    def plans(self, key: str) -> tuple[str, str | None]:
+        """(the plan as given, the plan as promoted by the end or None while unfinished), as JSON text."""
+        rows = self._rows("SELECT plan, final_plan FROM runs WHERE key = ?", key)
+        if not rows:
+            raise KeyError(f"{self.path} has no run {key}")
+        return rows[0]
+
+    def history(self, key: str) -> list[dict[str, Any]]:
+        """The metrics of the epochs so far, in order."""
+        return [
+            json.loads(text) for (text,) in self._rows("SELECT metrics FROM epochs WHERE key = ? ORDER BY epoch", key)
+        ]
+
+    def checkpoint(self, key: str) -> tuple[int, bytes] | None:
+        """(last written epoch, the trainer's state after it) of an unfinished run, or None."""
+        rows = self._rows("SELECT epoch, state FROM checkpoints WHERE key = ?", key)
+        return (rows[0][0], rows[0][1]) if rows else None
+
+    def epochs_done(self) -> dict[str, int]:
+        """Number of written epochs, by run."""
+        return dict(self._rows("SELECT key, count(*) FROM epochs GROUP BY key"))
+
+    def close(self) -> None:
+        self._database.close()
+
+    def __enter__(self) -> Results:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

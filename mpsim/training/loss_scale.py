@@ -1,0 +1,80 @@
+"""Loss scaling: the loss's gradient is multiplied, so that small gradients do not vanish in narrow formats.
+
+Source: Micikevicius et al. 2018 §3.2; paper §4.1 (dynamic, the factors below).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+#: Powers of two: 1 / scale stays a normal float32 number, however long a diverged run goes on.
+SMALLEST, LARGEST = 2.0**-126, 2.0**126
+
+
+@dataclass(frozen=True)
+class LossScale:
+    """Settings of the dynamic loss scale; ``LossScale.fixed(scale)`` is one that never moves.
+
+    After a step whose parameter gradients hold an infinity or NaN (the update is skipped) the scale is multiplied
+    by ``backoff`` and the count of good steps restarts; after ``growth_interval`` good steps in a row it is
+    multiplied by ``growth``. It stays within 2**-126 .. 2**126.
+    """
+
+    initial: float = 65536.0
+    growth_interval: int | None = 2000
+    backoff: float = 0.5
+    growth: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.initial) and SMALLEST <= self.initial <= LARGEST):
+            raise ValueError(f"loss scale must be a number within 2**-126 .. 2**126, got {self.initial}")
+        if self.growth_interval is not None and self.growth_interval < 1:
+            raise ValueError(f"growth_interval must be at least 1 step, or None for never, got {self.growth_interval}")
+        if not (0 < self.backoff <= 1 <= self.growth < math.inf):
+            raise ValueError(f"needs 0 < backoff <= 1 <= growth, got {self.backoff} and {self.growth}")
+
+    @classmethod
+    def fixed(cls, scale: float = 1.0) -> LossScale:
+        """A scale that never moves.
+
+        >>> LossScale.fixed(1024.0).state().after_step(overflowed=True).scale
+        1024.0
+        """
+        return cls(scale, None, 1.0, 1.0)
+
+    def state(self) -> LossScaleState:
+        """The state before the first step."""
+        return LossScaleState(self, self.initial, 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class LossScaleState:
+    """The scale of the next step and the number of good steps since it last moved."""
+
+    settings: LossScale
+    scale: float
+    good_steps: int
+
+    def after_step(self, overflowed: bool) -> LossScaleState:
+        """The state after a step whose parameter gradients did or did not hold an infinity or NaN.
+
+        >>> state = LossScale(initial=8.0, growth_interval=2).state()
+        >>> state = state.after_step(overflowed=True)
+        >>> state.scale
+        4.0
+        >>> state.after_step(False).after_step(False).scale
+        8.0
+        """
+        settings = self.settings
+        if overflowed:
+            return LossScaleState(settings, max(SMALLEST, self.scale * settings.backoff), 0)
+        good_steps = self.good_steps + 1
+        if settings.growth_interval is None or good_steps < settings.growth_interval:
+            return LossScaleState(settings, self.scale, good_steps)
+        return LossScaleState(settings, min(LARGEST, self.scale * settings.growth), 0)

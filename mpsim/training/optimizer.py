@@ -1,0 +1,64 @@
+"""Stochastic gradient descent with momentum and weight decay, float32 state and masters (paper §4.1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mpsim.training import schedule as schedules
+from mpsim.training.schedule import Constant, Schedule
+
+
+@dataclass(frozen=True)
+class SGD:
+    """The rule of an update; ``kernels.sgd_update`` gives its order.
+
+    ``lr`` is multiplied by ``schedule.factor(epoch)``. Weight decay applies to every parameter, batch norm's scale
+    and shift and the biases included. ValueError for a negative or non-finite number.
+
+    >>> SGD(lr=0.1).learning_rate(epoch=3)
+    0.1
+    """
+
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Schedule = Constant()
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "momentum", "weight_decay"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"SGD: {name} must be a finite number >= 0, got {value}")
+
+    def learning_rate(self, epoch: int) -> float:
+        """The rate of this epoch, in float64; the kernel takes it as float32."""
+        return self.lr * self.schedule.factor(epoch)
+
+    def update(self, kernels: Any, master: Any, gradient: Any, velocity: Any, *, epoch: int, loss_scale: float) -> None:
+        """One update of one parameter, in place: master and velocity change.
+
+        ``gradient`` is still multiplied by ``loss_scale``.
+        """
+        rate = self.learning_rate(epoch)
+        kernels.sgd_update(master, gradient, velocity, rate, self.momentum, self.weight_decay, 1 / loss_scale)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, for JSON."""
+        return {
+            "lr": self.lr,
+            "momentum": self.momentum,
+            "weight_decay": self.weight_decay,
+            "schedule": schedules.to_dict(self.schedule),
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> SGD:
+        """The inverse of ``to_dict``.
+
+        >>> SGD.from_dict(SGD(lr=0.05).to_dict()) == SGD(lr=0.05)
+        True
+        """
+        return cls(**{**fields, "schedule": schedules.from_dict(fields["schedule"])})

@@ -1,0 +1,83 @@
+"""Learning rates by epoch: the factor that the optimizer's ``lr`` is multiplied by."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same rate in every epoch.
+
+    >>> Constant().factor(7)
+    1.0
+    """
+
+    def factor(self, epoch: int) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """From 1 at epoch 0 along half a cosine to 0 at ``epochs`` (paper §4.1), a step per epoch.
+
+    >>> [round(Cosine(4).factor(epoch), 3) for epoch in range(5)]
+    [1.0, 0.854, 0.5, 0.146, 0.0]
+    """
+
+    epochs: int
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"a cosine schedule needs epochs >= 1, got {self.epochs}")
+
+    def factor(self, epoch: int) -> float:
+        return (1 + math.cos(math.pi * min(epoch, self.epochs) / self.epochs)) / 2
+
+
+@dataclass(frozen=True)
+class Step:
+    """Multiplied by ``multiplier`` at the start of each epoch in ``milestones``.
+
+    >>> [Step((2, 4), 0.5).factor(epoch) for epoch in range(5)]
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
+
+    milestones: tuple[int, ...]
+    multiplier: float = 0.1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+
+    def factor(self, epoch: int) -> float:
+        return float(self.multiplier ** sum(epoch >= milestone for milestone in self.milestones))
+
+
+Schedule = Constant | Cosine | Step
+SCHEDULES: dict[str, type[Schedule]] = {"constant": Constant, "cosine": Cosine, "step": Step}
+
+
+def to_dict(schedule: Schedule) -> dict[str, Any]:
+    """Name and fields, for JSON.
+
+    >>> to_dict(Cosine(20))
+    {'name': 'cosine', 'epochs': 20}
+    """
+    name = next(name for name, kind in SCHEDULES.items() if kind is type(schedule))
+    return {"name": name, **dataclasses.asdict(schedule)}
+
+
+def from_dict(fields: Mapping[str, Any]) -> Schedule:
+    """The inverse of ``to_dict``; ValueError for an unknown name.
+
+    >>> from_dict({"name": "step", "milestones": [3], "multiplier": 0.1})
+    Step(milestones=(3,), multiplier=0.1)
+    """
+    name = fields.get("name")
+    if name not in SCHEDULES:
+        raise ValueError(f"unknown schedule {name!r}. Known: {', '.join(SCHEDULES)}")
+    return SCHEDULES[name](**{key: value for key, value in fields.items() if key != "name"})

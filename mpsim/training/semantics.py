@@ -1,0 +1,75 @@
+"""The two semantics of a training step, as data: docs/semantics.md §5.
+
+Everything that tells ``standard`` from ``lee2023`` is a field here. The trainer, the store and the tape read the
+fields; none of them asks for a name.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from mpsim.policies import Mode, Overflow, Policy
+
+#: How a tensor is rounded: "nearest" is the semantics' own mode, "stochastic" its random sibling.
+ROUNDINGS = ("nearest", "stochastic")
+
+
+@dataclass(frozen=True)
+class Semantics:
+    """How a step stores its tensors.
+
+    ``nearest``, ``stochastic``: the modes of the two ROUNDINGS. ``forward_overflow`` is for activations and
+    parameters, ``backward_overflow`` for gradients. ``store_each_contribution``: every contribution to the gradient
+    of a tensor with several consumers is rounded, and their float32 sum is not; else the finished sum is rounded,
+    once. ``evaluation_rounds_parameters``: whether evaluation "as trained" rounds parameters too.
+    """
+
+    name: str
+    nearest: Mode
+    stochastic: Mode
+    forward_overflow: Overflow = Overflow.SATURATE
+    backward_overflow: Overflow = Overflow.MARK
+    store_each_contribution: bool = False
+    evaluation_rounds_parameters: bool = True
+
+    def policy(self, role: str, rounding: str = "nearest", random_bit_count: int | None = None) -> Policy:
+        """How a tensor of this role is rounded. ValueError for an unknown rounding or a wrong number of bits.
+
+        >>> SEMANTICS["standard"].policy("activation_gradient").overflow.value
+        'mark'
+        """
+        if rounding not in ROUNDINGS:
+            raise ValueError(f"unknown rounding {rounding!r}. Known: {', '.join(ROUNDINGS)}")
+        mode = self.nearest if rounding == "nearest" else self.stochastic
+        gradient = role in ("activation_gradient", "parameter_gradient")
+        return Policy(mode, self.backward_overflow if gradient else self.forward_overflow, random_bit_count)
+
+
+_ROWS = (
+    Semantics("standard", Mode.NEAREST_EVEN, Mode.STOCHASTIC),
+    Semantics(
+        "lee2023",
+        Mode.QPYTORCH_NEAREST,
+        Mode.QPYTORCH_STOCHASTIC,
+        store_each_contribution=True,
+        evaluation_rounds_parameters=False,
+    ),
+)
+
+SEMANTICS = {row.name: row for row in _ROWS}
+
+
+def as_semantics(semantics: str | Semantics) -> Semantics:
+    """The row itself, or the one of that name; ValueError with near names if there is none.
+
+    >>> as_semantics("lee2023").store_each_contribution
+    True
+    """
+    if isinstance(semantics, Semantics):
+        return semantics
+    if semantics not in SEMANTICS:
+        near = difflib.get_close_matches(str(semantics), SEMANTICS, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"unknown semantics {semantics!r}{hint} Known: {', '.join(SEMANTICS)}")
+    return SEMANTICS[semantics]

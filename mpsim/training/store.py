@@ -1,0 +1,104 @@
+"""The stores of training: what happens to a value where it becomes a stored tensor.
+
+The tape calls ``store(id, value)`` for every activation and finished gradient, the trainer for every parameter.
+``Identity`` keeps float32; ``Rounder`` brings each tensor to the format that its plan gives it, and counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from mpsim.engine.tensor import TensorId
+from mpsim.formats import Format
+from mpsim.kernels.philox import Stream
+from mpsim.policies import Policy
+
+
+class Store(Protocol):
+    """What the tape and the trainer ask of a store."""
+
+    def __call__(self, id: TensorId, value: Any) -> Any: ...
+
+    def overflow(self) -> dict[TensorId, float]: ...
+
+    def underflow(self) -> dict[TensorId, float]: ...
+
+
+class Identity:
+    """Float32, nothing rounded; NaNs get their one payload, so that no processor's own shows in the bits."""
+
+    def __init__(self, kernels: Any) -> None:
+        self.kernels = kernels
+
+    def __call__(self, id: TensorId, value: Any) -> Any:
+        return self.kernels.canonical_nan(value)
+
+    def overflow(self) -> dict[TensorId, float]:
+        return {}
+
+    def underflow(self) -> dict[TensorId, float]:
+        return {}
+
+
+class Rounder:
+    """Rounds each tensor to its format, by the policy of its role, and counts over- and underflow by tensor.
+
+    ``formats``: what a plan gives every tensor of the model. ``policies``: role -> Policy. Tensors whose format is
+    float32 are kept as they are (and not counted). For stochastic rounding ``seed`` and ``step`` name the
+    random bits: the stream of a tensor is its place in the plan, plus the plan's length for every earlier store of
+    the same tensor in this step; ``first_stream`` is added to it.
+    """
+
+    def __init__(
+        self,
+        formats: Mapping[TensorId, Format],
+        kernels: Any,
+        policies: Mapping[str, Policy],
+        *,
+        seed: int = 0,
+        step: int = 0,
+        first_stream: int = 0,
+    ) -> None:
+        self.formats = formats
+        self.kernels = kernels
+        self.policies = policies
+        self.seed, self.step, self.first_stream = seed, step, first_stream
+        self._places = {id: place for place, id in enumerate(sorted(formats))} if self._is_random else {}
+        self._counts: dict[TensorId, np.ndarray] = {}
+        self._elements: dict[TensorId, int] = {}
+        self._stored: dict[TensorId, int] = {}
+
+    @property
+    def _is_random(self) -> bool:
+        return any(policy.mode.needs_random_bits for policy in self.policies.values())
+
+    def __call__(self, id: TensorId, value: Any) -> Any:
+        format = self.formats.get(id)
+        if format is None:
+            raise ValueError(f"the plan gives no format to {id}: it was made for another model")
+        if format.name == "float32":
+            return self.kernels.canonical_nan(value)
+        stored, counts = self.kernels.round_array(value, format, self.policies[id.role], self._random_bits(id))
+        counts = np.asarray(counts)
+        self._counts[id] = self._counts[id] + counts if id in self._counts else counts
+        self._elements[id] = self._elements.get(id, 0) + int(np.prod(value.shape))
+        return stored
+
+    def _random_bits(self, id: TensorId) -> Stream | None:
+        if not self._places:
+            return None
+        earlier = self._stored.get(id, 0)
+        self._stored[id] = earlier + 1
+        place = self._places[id] + earlier * len(self._places) + self.first_stream
+        return Stream(self.seed, "rounding", place, self.step)
+
+    def overflow(self) -> dict[TensorId, float]:
+        """Share of the elements that were at or beyond the overflow threshold before rounding, by tensor."""
+        return {id: int(counts[0]) / self._elements[id] for id, counts in self._counts.items()}
+
+    def underflow(self) -> dict[TensorId, float]:
+        """Share of the elements that were nonzero and at most half the smallest positive number, by tensor."""
+        return {id: int(counts[1]) / self._elements[id] for id, counts in self._counts.items()}
