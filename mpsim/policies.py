@@ -87,6 +87,7 @@ def _member(table: type[Choice], value: str, what: str) -> Choice:
     try:
         return table(value)
     except ValueError:
-        near = difflib.get_close_matches(str(value), list(table), n=2, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"unknown {what} {value!r}{hint} Known: {', '.join(table)}") from None
+        known = [member.value for member in table]
+        near = difflib.get_close_matches(str(value), known, n=2, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(near)}?" if near else "."
+        raise ValueError(f"unknown {what} {value!r}{hint} Known: {', '.join(known)}") from None
