@@ -1,0 +1,38 @@
+"""The ops: functions of tensors, and PRIMITIVES, the table of what they bind to a tape."""
+
+from mpsim.engine.tape import INPUT
+from mpsim.ops.convolution import CONV2D, conv2d
+from mpsim.ops.elementwise import ADD, RELU, add, relu
+from mpsim.ops.linear import LINEAR, linear
+from mpsim.ops.loss import LOG_SOFTMAX, NLL_LOSS, cross_entropy, log_softmax, nll_loss
+from mpsim.ops.normalization import BATCH_NORM, batch_norm
+from mpsim.ops.pooling import AVG_POOL2D, MAX_POOL2D, avg_pool2d, max_pool2d
+from mpsim.ops.shape import CAT, SPLIT_HALF, cat, channel_shuffle, flatten, permute, reshape, split_half
+
+__all__ = [
+    "PRIMITIVES",
+    "add",
+    "avg_pool2d",
+    "batch_norm",
+    "cat",
+    "channel_shuffle",
+    "conv2d",
+    "cross_entropy",
+    "flatten",
+    "linear",
+    "log_softmax",
+    "max_pool2d",
+    "nll_loss",
+    "permute",
+    "relu",
+    "reshape",
+    "split_half",
+]
+
+#: kind -> primitive; a test checks the gradient of every row.
+PRIMITIVES = {
+    primitive.kind: primitive
+    for primitive in (
+        INPUT, CONV2D, LINEAR, BATCH_NORM, RELU, MAX_POOL2D, AVG_POOL2D, ADD, CAT, SPLIT_HALF, LOG_SOFTMAX, NLL_LOSS,
+    )
+}  # fmt: skip

@@ -1,0 +1,205 @@
+"""The tape: runs ops, records them, and walks them backwards. It knows no formats and no layers.
+
+The one hinge to precision is ``store(id, value) -> stored value``: called where an op's output is made, where
+an activation gradient is finished (or with each of its contributions) and for each parameter gradient.
+The gradient of the loss and the gradient of the network's input are never stored; the latter is not computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from mpsim.engine.primitive import Primitive, Sample, Shape
+from mpsim.engine.tensor import Array, Parameter, Tensor, TensorId, retrace
+
+Store = Callable[[TensorId, Array], Array]
+
+
+def identity_store(id: TensorId, value: Array) -> Array:
+    """The store that rounds nothing."""
+    return value
+
+
+def _copy(kernels: Any, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
+    return kernels.scale(kernels.from_numpy(inputs[0]), 1.0), ()
+
+
+def _no_gradient(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+    return (None,), ()
+
+
+#: The identity on the image batch (op 0); a copy, so that a store may round it in place.
+INPUT = Primitive("Input", _copy, _no_gradient, lambda inputs, parameters: inputs[0], samples=(Sample(((2, 3),)),))
+
+
+@dataclass(frozen=True)
+class Op:
+    """What a tape remembers of an op; shapes, no data.
+
+    ``producers``: per input the index of the op whose output it is, -1 for an array from outside (images, labels).
+    """
+
+    index: int
+    name: str
+    kind: str
+    producers: tuple[int, ...]
+    input_sizes: tuple[int, ...]
+    parameters: tuple[Parameter, ...]
+    output_shape: Shape
+
+    @property
+    def output_size(self) -> int:
+        return prod(self.output_shape)
+
+
+@dataclass(frozen=True)
+class _Node:
+    """What the walk backwards needs of an op; dropped as soon as it has been used."""
+
+    primitive: Primitive
+    saved: tuple
+    parameters: tuple[Parameter, ...]
+    routes: tuple[tuple[int, tuple], ...]  # per input: producer, and the way back to the producer's shape
+
+
+class Tape:
+    """Records one forward pass and differentiates it.
+
+    kernels: what ``mpsim.kernels.bind`` returns. store: see the module's text. training: whether batch
+    statistics are used and ``backward`` is possible. store_each_contribution: store every contribution to an
+    activation gradient and leave their sum as it is, instead of storing the finished sum.
+    shape_only: call no kernel; values are placeholders that take no memory.
+
+    >>> from mpsim import kernels, ops
+    >>> tape = Tape(kernels.bind("reference"), shape_only=True)
+    >>> ops.relu(tape.input(np.zeros((2, 3, 4, 4), np.float32)))
+    Tensor(shape=(2, 3, 4, 4), producer=1: 'relu1')
+    """
+
+    def __init__(
+        self,
+        kernels: Any,
+        store: Store = identity_store,
+        *,
+        training: bool = True,
+        store_each_contribution: bool = False,
+        shape_only: bool = False,
+    ) -> None:
+        self.kernels = kernels
+        self.store = store
+        self.training = training
+        self.store_each_contribution = store_each_contribution
+        self.shape_only = shape_only
+        self.ops: list[Op] = []
+        #: parameter -> its id; that of its first use where several ops share one
+        self.parameter_ids: dict[Parameter, TensorId] = {}
+        self._nodes: list[_Node] = []
+        self._needs_gradient: list[bool] = []
+
+    def input(self, array: np.ndarray, name: str = "input") -> Tensor:
+        """Puts a host array (N, ...) on the tape: an op of kind "Input"."""
+        return self.bind(INPUT, (array,), name=name)
+
+    def bind(
+        self,
+        primitive: Primitive,
+        inputs: Sequence[Tensor | Array],
+        parameters: Iterable[Parameter | None] = (),
+        name: str | None = None,
+        **attributes: Any,
+    ) -> Tensor:
+        """Runs one op and records it; a parameter that is None is left out, an input may be a plain array."""
+        index = len(self.ops)
+        name = name or f"{primitive.kind.lower()}{index}"
+        used = tuple(parameter for parameter in parameters if parameter is not None)
+        routes = tuple(self._route(name, tensor) for tensor in inputs)
+        shapes = [tuple(tensor.shape) for tensor in inputs]
+        shape = primitive.shape(name, shapes, [parameter.shape for parameter in used], attributes)
+        saved: tuple = ()
+        if self.shape_only:
+            output = placeholder(shape)
+        else:
+            values = tuple(tensor.value if isinstance(tensor, Tensor) else tensor for tensor in inputs)
+            output, saved = primitive.forward(self.kernels, values, tuple(p.value for p in used), **attributes)
+        stored = self.store(TensorId(index, "activation", 0), output)
+        producers, sizes = tuple(producer for producer, _ in routes), tuple(map(prod, shapes))
+        self.ops.append(Op(index, name, primitive.kind, producers, sizes, used, shape))
+        for position, parameter in enumerate(used):
+            self.parameter_ids.setdefault(parameter, TensorId(index, "parameter", position))
+        if self.training and not self.shape_only:
+            saved = (*saved, stored) if primitive.saves_output else saved
+            self._nodes.append(_Node(primitive, saved, used, routes))
+            self._needs_gradient.append(bool(used) or any(map(self._needs, producers)))
+        return Tensor(stored, self, index)
+
+    def view(
+        self, x: Tensor, shape: Shape, forward: Callable[[Array], Array], backward: Callable[[Array], Array]
+    ) -> Tensor:
+        """The same elements in another shape or order: not an op; the gradient goes back through ``backward``."""
+        value = placeholder(shape) if self.shape_only else forward(x.value)
+        return Tensor(value, self, x.producer, (*x.to_producer, backward))
+
+    def backward(self, loss: Tensor, scale: float = 1.0) -> dict[Parameter, Array]:
+        """Gradients of ``scale * loss`` by every parameter that the loss depends on, as stored.
+
+        loss: one element. Its gradient is float32(scale). Possible once per tape, in training.
+        """
+        if prod(loss.shape) != 1:
+            raise ValueError(f"backward starts from a loss of one element; got shape {loss.shape}")
+        return self.pull_back(loss, self.kernels.from_numpy(np.full(loss.shape, scale, np.float32)))
+
+    def pull_back(self, output: Tensor, gradient: Array) -> dict[Parameter, Array]:
+        """Gradients of sum(gradient * output) by every parameter that it depends on, as stored.
+
+        In order of falling op index; contributions to one gradient are added in that order.
+        """
+        if not self._nodes:
+            raise RuntimeError("nothing to differentiate: backward was called before, or the tape is not in training")
+        nodes, self._nodes = self._nodes[: output.producer + 1], []
+        pending = {output.producer: retrace(output.to_producer, gradient)}
+        result: dict[Parameter, Array] = {}
+        for index in range(output.producer, -1, -1):
+            node = nodes.pop()
+            if index not in pending or not self._needs_gradient[index]:
+                continue
+            gradient = pending.pop(index)
+            if index != output.producer and not self.store_each_contribution:
+                gradient = self.store(TensorId(index, "activation_gradient", 0), gradient)
+            needs = tuple(self._needs(producer) for producer, _ in node.routes)
+            input_gradients, parameter_gradients = node.primitive.backward(self.kernels, gradient, node.saved, needs)
+            for (producer, to_producer), needed, part in zip(node.routes, needs, input_gradients, strict=True):
+                if needed:
+                    part = retrace(to_producer, part)
+                    if self.store_each_contribution:
+                        part = self.store(TensorId(producer, "activation_gradient", 0), part)
+                    self._accumulate(pending, producer, part)
+            for parameter, part in zip(node.parameters, parameter_gradients, strict=True):
+                self._accumulate(result, parameter, part)
+            for parameter in dict.fromkeys(node.parameters):
+                if self.parameter_ids[parameter].op == index:
+                    id = self.parameter_ids[parameter]._replace(role="parameter_gradient")
+                    result[parameter] = self.store(id, result[parameter])
+        return result
+
+    def _accumulate(self, sums: dict, key: Any, part: Array) -> None:
+        sums[key] = self.kernels.add(sums[key], part) if key in sums else part
+
+    def _needs(self, producer: int) -> bool:
+        return producer >= 0 and self._needs_gradient[producer]
+
+    def _route(self, name: str, x: Tensor | Array) -> tuple[int, tuple]:
+        if not isinstance(x, Tensor):
+            return -1, ()
+        if x.tape is not self:
+            raise ValueError(f"{name!r}: its input {x!r} is on another tape; one step uses one tape")
+        return x.producer, x.to_producer
+
+
+def placeholder(shape: Shape) -> np.ndarray:
+    """A zero array of any shape that takes no memory."""
+    return np.broadcast_to(np.float32(0), shape)

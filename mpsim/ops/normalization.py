@@ -1,0 +1,78 @@
+"""Batch normalization over (N, H, W) per channel (Ioffe and Szegedy 2015)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mpsim.engine.primitive import Primitive, Sample, Shape
+from mpsim.engine.tensor import Array, Parameter, Tensor
+
+
+def batch_norm(
+    x: Tensor,
+    scale: Parameter,
+    shift: Parameter,
+    running_mean: Array | None = None,
+    running_variance: Array | None = None,
+    *,
+    epsilon: float = 1e-5,
+    momentum: float = 0.1,
+    name: str | None = None,
+) -> Tensor:
+    """y = (x - mean) / sqrt(variance + epsilon) * scale + shift, per channel: (N, C, H, W) -> (N, C, H, W).
+
+    On a training tape mean and variance are the batch's, and the running statistics (backend arrays (C,),
+    if given) are updated in place: running = (1 - momentum) * running + momentum * batch, the variance being
+    the unbiased one, over N*H*W - 1. On an evaluation tape they are the running statistics, which must be given.
+    """
+    attributes = {
+        "running": None if running_mean is None else (running_mean, running_variance),
+        "epsilon": epsilon,
+        "momentum": momentum,
+        "training": x.tape.training,
+    }
+    return x.tape.bind(BATCH_NORM, (x,), (scale, shift), name, **attributes)
+
+
+def _forward(
+    kernels: Any,
+    inputs: tuple,
+    parameters: tuple,
+    *,
+    running: tuple | None = None,
+    epsilon: float = 1e-5,
+    momentum: float = 0.1,
+    training: bool = True,
+) -> tuple[Array, tuple]:
+    (x,), (scale, shift) = inputs, parameters
+    if not training and running is not None:
+        return kernels.batch_norm_inference(x, *running, scale, shift, epsilon), ()
+    y, mean, variance, inverse_deviation = kernels.batch_norm(x, scale, shift, epsilon)
+    if running is not None:
+        count = x.shape[0] * x.shape[2] * x.shape[3]
+        kernels.update_running(running[0], mean, momentum, 1.0)
+        kernels.update_running(running[1], variance, momentum, count / (count - 1) if count > 1 else 1.0)
+    return y, (x, mean, inverse_deviation, scale)
+
+
+def _backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+    x_gradient, scale_gradient, shift_gradient = kernels.batch_norm_gradient(gradient, *saved)
+    return (x_gradient,), (scale_gradient, shift_gradient)
+
+
+def _shape(
+    inputs: list[Shape], parameters: list[Shape], *, running: tuple | None = None, training: bool = True, **rest: Any
+) -> Shape:
+    (x,) = inputs
+    if len(x) != 4:
+        raise ValueError(f"input must be (N, C, H, W), got {x}")
+    if not training and running is None:
+        raise ValueError("evaluation needs running statistics, got none")
+    statistics = {} if running is None else {"running mean": running[0].shape, "running variance": running[1].shape}
+    for what, shape in {"scale": parameters[0], "shift": parameters[1], **statistics}.items():
+        if tuple(shape) != (x[1],):
+            raise ValueError(f"input has {x[1]} channels, {what} has shape {tuple(shape)}")
+    return x
+
+
+BATCH_NORM = Primitive("BatchNorm2d", _forward, _backward, _shape, samples=(Sample(((3, 2, 4, 5),), ((2,), (2,))),))

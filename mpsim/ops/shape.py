@@ -1,0 +1,118 @@
+"""Joining and splitting channels (ops), and views: other shapes and orders of the same elements (not ops)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from mpsim.engine.primitive import Primitive, Sample, Shape
+from mpsim.engine.tensor import Array, Tensor
+
+
+def cat(tensors: Sequence[Tensor], *, name: str | None = None) -> Tensor:
+    """Joins tensors along the channels, axis 1; all other sizes are equal, else ValueError."""
+    if not tensors:
+        raise ValueError("cat needs at least one tensor, got none")
+    return tensors[0].tape.bind(CAT, tuple(tensors), name=name)
+
+
+def _cat_forward(kernels: Any, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
+    return kernels.concatenate(inputs), tuple(x.shape[1] for x in inputs)
+
+
+def _cat_backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+    starts = [sum(saved[:position]) for position in range(len(saved))]
+    return tuple(
+        kernels.slice_channels(gradient, start, start + channels) if needed else None
+        for start, channels, needed in zip(starts, saved, needs, strict=True)
+    ), ()
+
+
+def _cat_shape(inputs: list[Shape], parameters: list[Shape]) -> Shape:
+    first = inputs[0]
+    for x in inputs:
+        if len(x) < 2 or x[:1] + x[2:] != first[:1] + first[2:]:
+            raise ValueError(f"inputs may differ in axis 1 (channels) only, got {' and '.join(map(str, inputs))}")
+    return (first[0], sum(x[1] for x in inputs), *first[2:])
+
+
+CAT = Primitive(
+    "Cat", _cat_forward, _cat_backward, _cat_shape, samples=(Sample(((2, 3, 4, 2), (2, 1, 4, 2), (2, 2, 4, 2))),)
+)
+
+
+def split_half(x: Tensor, *, name: str | None = None) -> tuple[Tensor, Tensor]:
+    """The first and the second half of the channels, each an op of its own ("<name>.first", "<name>.second").
+
+    (N, C, ...) -> twice (N, C/2, ...); an odd C raises ValueError.
+    """
+    name = name or f"splithalf{len(x.tape.ops)}"
+    first = x.tape.bind(SPLIT_HALF, (x,), name=f"{name}.first", half=0)
+    return first, x.tape.bind(SPLIT_HALF, (x,), name=f"{name}.second", half=1)
+
+
+def _split_forward(kernels: Any, inputs: tuple, parameters: tuple, *, half: int) -> tuple[Array, tuple]:
+    channels = inputs[0].shape[1]
+    start = half * (channels // 2)
+    return kernels.slice_channels(inputs[0], start, start + channels // 2), (start, channels)
+
+
+def _split_backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+    return (kernels.place_channels(gradient, *saved) if needs[0] else None,), ()
+
+
+def _split_shape(inputs: list[Shape], parameters: list[Shape], *, half: int) -> Shape:
+    (x,) = inputs
+    if len(x) < 2 or x[1] % 2:
+        raise ValueError(f"input needs an even number of channels on axis 1, got shape {x}")
+    return (x[0], x[1] // 2, *x[2:])
+
+
+SPLIT_HALF = Primitive(
+    "SplitHalf",
+    _split_forward,
+    _split_backward,
+    _split_shape,
+    samples=tuple(Sample(((2, 4, 3, 2),), attributes={"half": half}) for half in (0, 1)),
+)
+
+
+def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """The elements in the same order in another shape (a view); one size may be -1, which fits the rest."""
+    old, new = x.shape, tuple(int(size) for size in shape)
+    known = prod(size for size in new if size != -1)
+    if new.count(-1) == 1 and known:
+        new = tuple(prod(old) // known if size == -1 else size for size in new)
+    if min(new, default=0) < 0 or prod(new) != prod(old):
+        raise ValueError(f"reshape: {prod(old)} elements of shape {old} do not fill shape {tuple(shape)}")
+    return x.tape.view(x, new, lambda value: value.reshape(new), lambda gradient: gradient.reshape(old))
+
+
+def flatten(x: Tensor) -> Tensor:
+    """(N, ...) -> (N, rest), a view."""
+    return reshape(x, (x.shape[0], prod(x.shape[1:])))
+
+
+def permute(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """The axes in another order (a view): axis i of the result is axis ``axes[i]`` of x."""
+    order, shape, kernels = tuple(axes), x.shape, x.tape.kernels
+    if sorted(order) != list(range(len(shape))):
+        raise ValueError(f"permute: axes must be an order of 0..{len(shape) - 1}, got {order}")
+    inverse = tuple(order.index(axis) for axis in range(len(order)))
+    return x.tape.view(
+        x,
+        tuple(shape[axis] for axis in order),
+        lambda value: kernels.permute(value, order),
+        lambda gradient: kernels.permute(gradient, inverse),
+    )
+
+
+def channel_shuffle(x: Tensor, groups: int = 2) -> Tensor:
+    """Deals the channels of ``groups`` equal groups out in turn (ShuffleNet; a view): (N, C, H, W) -> same shape."""
+    samples, channels, height, width = x.shape
+    if groups < 1 or channels % groups:
+        raise ValueError(f"channel_shuffle: {channels} channels cannot be split into {groups} groups")
+    x = reshape(x, (samples, groups, channels // groups, height, width))
+    x = permute(x, (0, 2, 1, 3, 4))  # (N, groups, C/groups, H, W) -> (N, C/groups, groups, H, W)
+    return reshape(x, (samples, channels, height, width))
