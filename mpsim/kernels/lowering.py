@@ -46,11 +46,11 @@ class Contraction:
         """The same contraction for some of the columns only."""
         return replace(self, b_column=self.b_column[start:stop], out_column=self.out_column[start:stop])
 
-    def left(self, k: np.ndarray) -> np.ndarray:
+    def left(self, k: np.ndarray | int) -> np.ndarray:
         """Elements of the left factor, shape k.shape + (groups, rows)."""
         return self.a[np.add.outer(self.a_k[k], np.add.outer(self.a_group, self.a_row))]
 
-    def right(self, k: np.ndarray) -> np.ndarray:
+    def right(self, k: np.ndarray | int) -> np.ndarray:
         """Elements of the right factor, shape k.shape + (groups, columns)."""
         return self.b[np.add.outer(self.b_k[k], np.add.outer(self.b_group, self.b_column))]
 
@@ -174,4 +174,18 @@ def add_bias(out: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
     if bias is not None:
         with np.errstate(over="ignore", invalid="ignore"):
             out += bias if out.ndim == 2 else bias[:, None, None]
+    return out
+
+
+def product(c: Contraction) -> np.ndarray:
+    """The contraction by NumPy's matmul: no promise of bits, and float64 where a factor is float64."""
+    out = np.zeros(c.out_shape, np.float64 if c.is_double else np.float32)
+    groups, _, length, columns = c.shape
+    k = np.arange(length)
+    width = max(1, (1 << 22) // max(1, groups * length))  # columns together: 16 MiB of gathered elements
+    for start in range(0, columns, width):
+        block = c.columns(start, start + width)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            totals = np.matmul(block.left(k).transpose(1, 2, 0), block.right(k).transpose(1, 0, 2))
+        block.put(out.reshape(-1), totals)
     return out

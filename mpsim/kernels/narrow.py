@@ -15,13 +15,12 @@ quantum, to nearest even, as c <= |s| + c < 2c and the float64 numbers there are
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mpsim.formats import as_format
 
 
-@dataclass(frozen=True)
-class Narrow:
+class Narrow(NamedTuple):
     """What rounding to nearest even with overflow to infinity needs to know of a format."""
 
     least_exponent: int  # of a normal number, biased as in float64

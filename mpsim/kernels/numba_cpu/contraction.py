@@ -1,3 +1,122 @@
-"""."""
+"""Contractions of the 'numba' backend: the door to panels.py (float32 sums) and sums.py (narrow and exact ones)."""
 
-__all__: list[str] = []
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numba
+import numpy as np
+
+from mpsim.accumulators import Accumulator
+from mpsim.kernels.lowering import (
+    Contraction,
+    Pair,
+    add_bias,
+    of_conv2d,
+    of_conv2d_input_gradient,
+    of_conv2d_weight_gradient,
+    of_matmul,
+    product,
+)
+from mpsim.kernels.narrow import Narrow
+from mpsim.kernels.numba_cpu import panels, sums
+
+__all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"]
+
+DEFAULT = Accumulator()
+
+
+def matmul(
+    a: np.ndarray,
+    b: np.ndarray,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    bias: np.ndarray | None = None,
+    *,
+    threads: int = 1,
+    accumulator: Accumulator = DEFAULT,
+) -> np.ndarray:
+    """See mpsim.kernels.contract."""
+    return add_bias(contract(of_matmul(a, b, transpose_a, transpose_b), accumulator, threads), bias)
+
+
+def conv2d(
+    x: np.ndarray,
+    w: np.ndarray,
+    bias: np.ndarray | None,
+    stride: Pair,
+    padding: Pair,
+    groups: int,
+    *,
+    threads: int = 1,
+    accumulator: Accumulator = DEFAULT,
+) -> np.ndarray:
+    """See mpsim.kernels.contract."""
+    return add_bias(contract(of_conv2d(x, w, stride, padding, groups), accumulator, threads), bias)
+
+
+def conv2d_input_gradient(
+    gy: np.ndarray,
+    w: np.ndarray,
+    x_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    groups: int,
+    *,
+    threads: int = 1,
+    accumulator: Accumulator = DEFAULT,
+) -> np.ndarray:
+    """See mpsim.kernels.contract."""
+    return contract(of_conv2d_input_gradient(gy, w, x_shape, stride, padding, groups), accumulator, threads)
+
+
+def conv2d_weight_gradient(
+    x: np.ndarray,
+    gy: np.ndarray,
+    w_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    groups: int,
+    *,
+    threads: int = 1,
+    accumulator: Accumulator = DEFAULT,
+) -> np.ndarray:
+    """See mpsim.kernels.contract."""
+    return contract(of_conv2d_weight_gradient(x, gy, w_shape, stride, padding, groups), accumulator, threads)
+
+
+def contract(c: Contraction, accumulator: Accumulator, threads: int) -> np.ndarray:
+    """Every output of the contraction, in the written order of the accumulator."""
+    if c.is_double or accumulator.kind == "blas":
+        return product(c)
+    out = np.zeros(c.out_shape, np.float32)
+    length = c.shape[2]
+    if length == 0:
+        return out
+    tables = (
+        *(c.a, c.a_group, c.a_row, c.a_k),
+        *(c.b, c.b_group, c.b_column, c.b_k),
+        *(out.reshape(-1), c.out_group, c.out_row, c.out_column),
+    )
+    chunk = min(accumulator.chunk or length, length)
+    with _threads(threads):
+        if accumulator.kind == "exact":
+            sums.exact(*tables)
+        elif accumulator.format != "float32":
+            narrow = Narrow.of(accumulator.format)
+            sums.narrow(*tables, chunk, narrow)
+        else:
+            panels.contract(*tables, chunk, accumulator.fma)
+    return out
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """At most ``count`` of Numba's threads inside; the caller's number again outside."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)

@@ -6,8 +6,6 @@ checks only) have no written order and go to NumPy's matmul.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from mpsim.accumulators import Accumulator
@@ -19,6 +17,7 @@ from mpsim.kernels.lowering import (
     of_conv2d_input_gradient,
     of_conv2d_weight_gradient,
     of_matmul,
+    product,
 )
 from mpsim.kernels.narrow import Narrow
 from mpsim.kernels.reference.exact import ExactSum
@@ -94,12 +93,9 @@ def conv2d_weight_gradient(
 def contract(c: Contraction, accumulator: Accumulator) -> np.ndarray:
     """Every output of the contraction, in the written order of the accumulator."""
     if c.is_double or accumulator.kind == "blas":
-        total: Callable[[Contraction], np.ndarray] = product
-    elif accumulator.kind == "exact":
-        total = exact
-    else:
-        total = _Sequential(accumulator).total
-    out = np.zeros(c.out_shape, np.float64 if c.is_double else np.float32)
+        return product(c)
+    total = exact if accumulator.kind == "exact" else _Sequential(accumulator).total
+    out = np.zeros(c.out_shape, np.float32)
     groups, rows, _, columns = c.shape
     width = max(1, BLOCK // max(1, groups * rows))
     for start in range(0, columns, width):
@@ -108,19 +104,12 @@ def contract(c: Contraction, accumulator: Accumulator) -> np.ndarray:
     return out
 
 
-def product(c: Contraction) -> np.ndarray:
-    """By NumPy's matmul: no promise of bits."""
-    k = np.arange(c.shape[2])
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.matmul(c.left(k).transpose(1, 2, 0), c.right(k).transpose(1, 0, 2))
-
-
 def exact(c: Contraction) -> np.ndarray:
     """Correctly rounded, in any order."""
     groups, rows, length, columns = c.shape
     total = ExactSum(groups * rows * columns)
     with np.errstate(invalid="ignore"):
-        for k in np.arange(length):
+        for k in range(length):
             total.add(exact_product(c.left(k)[:, :, None], c.right(k)[:, None, :]).ravel())
     return total.total().reshape(groups, rows, columns)
 

@@ -1,0 +1,261 @@
+"""Float32 contractions in Numba: panels of columns packed from the tables of offsets, tiles of registers over k.
+
+A tile holds ROWS x WIDTH sums in vector registers while k runs over one chunk. Numba's loops do not keep an array in
+registers, so the loop of a tile is written with llvmlite's builder (``_tile``): per k two vectors of the right panel,
+one broadcast per row, one ``llvm.fma`` per vector. Machines without such an instruction call the C library's fmaf
+and get the same bits, slower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import njit, prange, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_FEATURES = binding.get_host_cpu_features()
+LANES = 16 if _FEATURES.get("avx512f") else 8 if _FEATURES.get("avx2") else 4
+ROWS = 12 if LANES == 16 else 6  # as many as leave registers for the two vectors and a broadcast
+WIDTH = 2 * LANES
+ROW_WIDTH = 512  # columns of a task that needs no panel
+
+FLOAT = ir.FloatType()
+VECTOR = ir.VectorType(FLOAT, LANES)
+INDEX = ir.IntType(64)
+
+
+def _tile(rows: int, fused: bool) -> Callable[..., None]:
+    """tile(a, a_start, b, b_start, k, total, start, first): sums of rows x WIDTH over k >= 1 steps.
+
+    a[a_start + i*rows + row] and b[b_start + i*WIDTH + column] for i < k in rising order from +0; the sums are
+    stored at total[start + row*WIDTH + column], or added to what is there if not ``first``.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def data(position: int, offset: int) -> Any:
+            array = context.make_array(signature.args[position])(context, builder, arguments[position])
+            return builder.gep(array.data, [arguments[offset]])
+
+        def vector_at(pointer: Any, offset: int) -> Any:
+            return builder.bitcast(builder.gep(pointer, [ir.Constant(INDEX, offset)]), VECTOR.as_pointer())
+
+        left, right, total = data(0, 1), data(2, 3), data(5, 6)
+        count = arguments[4]
+        kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
+        fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+
+        before = builder.block
+        body, after = builder.append_basic_block("k"), builder.append_basic_block("done")
+        builder.branch(body)
+        builder.position_at_end(body)
+        step = builder.phi(INDEX)
+        sums = [[builder.phi(VECTOR) for _ in range(2)] for _ in range(rows)]
+        a = builder.gep(left, [builder.mul(step, ir.Constant(INDEX, rows))])
+        b = builder.gep(right, [builder.mul(step, ir.Constant(INDEX, WIDTH))])
+        columns = [builder.load(vector_at(b, half * LANES), align=4) for half in range(2)]
+        for row in range(rows):
+            value = builder.load(builder.gep(a, [ir.Constant(INDEX, row)]), align=4)
+            lane = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, ir.Constant(INDEX, 0))
+            value = builder.shuffle_vector(lane, ir.Constant(VECTOR, ir.Undefined), everywhere)
+            for half in range(2):
+                old = sums[row][half]
+                if fused:
+                    new = builder.call(fma, [value, columns[half], old])
+                else:
+                    new = builder.fadd(old, builder.fmul(value, columns[half]))
+                old.add_incoming(ir.Constant(VECTOR, [0.0] * LANES), before)
+                old.add_incoming(new, body)
+                sums[row][half] = new
+        following = builder.add(step, ir.Constant(INDEX, 1))
+        step.add_incoming(ir.Constant(INDEX, 0), before)
+        step.add_incoming(following, body)
+        builder.cbranch(builder.icmp_signed("<", following, count), body, after)
+        builder.position_at_end(after)
+        with builder.if_else(arguments[7]) as (then, otherwise):
+            for branch, adds in ((then, False), (otherwise, True)):
+                with branch:
+                    for row in range(rows):
+                        for half in range(2):
+                            place = vector_at(total, row * WIDTH + half * LANES)
+                            value = sums[row][half]
+                            if adds:
+                                value = builder.fadd(builder.load(place, align=4), value)
+                            builder.store(value, place, align=4)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def tile(
+        typing: Any, a: Any, a_start: Any, b: Any, b_start: Any, k: Any, total: Any, start: Any, first: Any
+    ) -> Any:
+        integer = types.int64
+        return types.void(a, integer, b, integer, integer, total, integer, types.boolean), emit
+
+    return tile
+
+
+def _strip(lanes: int, fused: bool) -> Callable[..., None]:
+    """strip(a, b, base, offsets, total, start): total[start + lane] = sum over k of a[k] * b[base + offsets[k] + lane].
+
+    For one row and neighbouring columns: nothing is packed. K is a.size, at least 1, and one chunk.
+    """
+    vector = ir.VectorType(FLOAT, lanes)
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def data(position: int) -> Any:
+            return context.make_array(signature.args[position])(context, builder, arguments[position]).data
+
+        a, b, offsets, total = data(0), builder.gep(data(1), [arguments[2]]), data(3), data(4)
+        count = context.make_array(signature.args[0])(context, builder, arguments[0]).nitems
+        kind = ir.FunctionType(vector, [vector] * 3)
+        fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{lanes}f32")
+        undefined = ir.Constant(vector, ir.Undefined)
+        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+        sums = cgutils.alloca_once_value(builder, ir.Constant(vector, [0.0] * lanes))
+        with cgutils.for_range(builder, count) as loop:
+            k = loop.index
+            value = builder.insert_element(undefined, builder.load(builder.gep(a, [k])), ir.Constant(INDEX, 0))
+            value = builder.shuffle_vector(value, undefined, everywhere)
+            place = builder.gep(b, [builder.load(builder.gep(offsets, [k]))])
+            columns = builder.load(builder.bitcast(place, vector.as_pointer()), align=4)
+            old = builder.load(sums)
+            new = builder.call(fma, [value, columns, old]) if fused else builder.fadd(old, builder.fmul(value, columns))
+            builder.store(new, sums)
+        place = builder.bitcast(builder.gep(total, [arguments[5]]), vector.as_pointer())
+        builder.store(builder.load(sums), place, align=4)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def strip(typing: Any, a: Any, b: Any, base: Any, offsets: Any, total: Any, start: Any) -> Any:
+        return types.void(a, b, types.int64, offsets, total, types.int64), emit
+
+    return strip
+
+
+_tile_high, _tile_four, _tile_one = (_tile(rows, True) for rows in (ROWS, 4, 1))
+_separate_high, _separate_one = (_tile(rows, False) for rows in (ROWS, 1))
+_strip_wide, _strip_four, _strip_one = (_strip(lanes, True) for lanes in (LANES, 4, 1))
+_separate_strip_wide, _separate_strip_one = (_strip(lanes, False) for lanes in (LANES, 1))
+
+
+@njit(cache=True)
+def height_at(row: int, rows: int, fused: bool) -> int:
+    """Rows of the tile that begins at ``row``."""
+    if rows - row >= ROWS:
+        return ROWS
+    return 4 if fused and rows - row >= 4 else 1
+
+
+@njit(cache=True)
+def pack_left(a, a_group, a_row, a_k, fused, packed):  # type: ignore[no-untyped-def]
+    """packed[group, tile's rows * K + k*height + row of the tile] = left element."""
+    rows, length = a_row.size, a_k.size
+    for group in range(a_group.size):
+        row = 0
+        while row < rows:
+            height = height_at(row, rows, fused)
+            for i in range(height):
+                origin = a_group[group] + a_row[row + i]
+                for k in range(length):
+                    packed[group, row * length + k * height + i] = a[origin + a_k[k]]
+            row += height
+
+
+@njit(cache=True)
+def pack_right(b, base, b_k, panel):  # type: ignore[no-untyped-def]
+    """panel[k*WIDTH + column] = right element; runs of neighbouring columns are copied at once."""
+    columns = base.size
+    first = 0
+    while first < columns:
+        last = first + 1
+        while last < columns and base[last] == base[last - 1] + 1:
+            last += 1
+        for k in range(b_k.size):
+            source = base[first] + b_k[k]
+            for column in range(last - first):
+                panel[k * WIDTH + first + column] = b[source + column]
+        first = last
+
+
+@njit(cache=True)
+def sum_row(values, b, base, b_k, fused, totals):  # type: ignore[no-untyped-def]
+    """totals[column] of one row in one chunk. A run's last strip may overlap the one before: it gives the same sums."""
+    columns = base.size
+    first = 0
+    while first < columns:
+        last = first + 1
+        while last < columns and base[last] == base[last - 1] + 1:
+            last += 1
+        lanes = LANES if last - first >= LANES else 4 if fused and last - first >= 4 else 1
+        while first < last:
+            at = min(first, last - lanes)
+            if fused:
+                if lanes == LANES:
+                    _strip_wide(values, b, base[at], b_k, totals, at)
+                elif lanes == 4:
+                    _strip_four(values, b, base[at], b_k, totals, at)
+                else:
+                    _strip_one(values, b, base[at], b_k, totals, at)
+            elif lanes == LANES:
+                _separate_strip_wide(values, b, base[at], b_k, totals, at)
+            else:
+                _separate_strip_one(values, b, base[at], b_k, totals, at)
+            first += lanes
+        first = last
+
+
+@njit(cache=True)
+def sum_panel(packed, b, base, b_k, chunk, fused, totals):  # type: ignore[no-untyped-def]
+    """totals[row*WIDTH + column] of one panel of columns: each chunk is packed once and used by every tile."""
+    length = b_k.size
+    rows = totals.size // WIDTH
+    panel = np.zeros(min(chunk, length) * WIDTH, np.float32)
+    for start in range(0, length, chunk):
+        count = min(chunk, length - start)
+        pack_right(b, base, b_k[start : start + count], panel)
+        row = 0
+        while row < rows:
+            height = height_at(row, rows, fused)
+            place, at, first = row * length + start * height, row * WIDTH, start == 0
+            if fused:
+                if height == ROWS:
+                    _tile_high(packed, place, panel, 0, count, totals, at, first)
+                elif height == 4:
+                    _tile_four(packed, place, panel, 0, count, totals, at, first)
+                else:
+                    _tile_one(packed, place, panel, 0, count, totals, at, first)
+            elif height == ROWS:
+                _separate_high(packed, place, panel, 0, count, totals, at, first)
+            else:
+                _separate_one(packed, place, panel, 0, count, totals, at, first)
+            row += height
+
+
+@njit(cache=True, parallel=True)
+def contract(  # type: ignore[no-untyped-def]
+    a, a_group, a_row, a_k, b, b_group, b_column, b_k, out, out_group, out_row, out_column, chunk, fused
+):
+    """Every output; panels of columns in parallel. See mpsim.kernels.lowering for the tables; K >= 1."""
+    groups, rows, columns = a_group.size, a_row.size, b_column.size
+    packed = np.empty((groups, rows * a_k.size), np.float32)
+    pack_left(a, a_group, a_row, a_k, fused, packed)
+    one_row = rows == 1 and a_k.size <= chunk
+    width = ROW_WIDTH if one_row else WIDTH
+    panels = (columns + width - 1) // width
+    for task in prange(groups * panels):
+        group, start = task // panels, task % panels * width
+        stop = min(columns, start + width)
+        base = b_column[start:stop] + b_group[group]
+        totals = np.empty(rows * width, np.float32)
+        if one_row:
+            sum_row(packed[group], b, base, b_k, fused, totals)
+        else:
+            sum_panel(packed[group], b, base, b_k, chunk, fused, totals)
+        for row in range(rows):
+            origin = out_group[group] + out_row[row]
+            for column in range(start, stop):
+                out[origin + out_column[column]] = totals[row * width + column - start]
