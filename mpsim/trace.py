@@ -1,0 +1,161 @@
+"""What tensors a training step stores: one step over shapes alone, its ops, tensors and groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from mpsim import ops
+from mpsim.engine.tape import Op, Tape, placeholder
+from mpsim.engine.tensor import Parameter, TensorId
+
+#: Kinds of op that open a group (Lee et al. 2023, section 4.1); every other op joins the current one.
+GROUP_OPENERS = ("Input", "Conv2d", "Linear")
+
+#: semantics -> whether the scalar loss counts as many elements as the batch has images (the artifact's quirk).
+LOSS_COUNTS_BATCH = {"standard": False, "lee2023": True}
+
+
+@dataclass(frozen=True)
+class TracedOp:
+    """One op; ``producers``: per input the op that made it, -1 for none; ``consumers``: the ops that read it."""
+
+    index: int
+    name: str
+    kind: str
+    group: int
+    producers: tuple[int, ...]
+    consumers: tuple[int, ...]
+    input_sizes: tuple[int, ...]
+    parameters: tuple[str, ...]
+    parameter_sizes: tuple[int, ...]
+    output_shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TracedTensor:
+    """One stored tensor; ``parameter`` is the parameter's name for the roles parameter and parameter_gradient."""
+
+    id: TensorId
+    elements: int
+    parameter: str | None
+    group: int
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The ops and tensors of one training step of a model at one batch size, in execution order."""
+
+    model: str
+    width: float
+    classes: int
+    batch: int
+    semantics: str
+    ops: tuple[TracedOp, ...]
+    tensors: tuple[TracedTensor, ...]
+
+    @property
+    def groups(self) -> list[int]:
+        """Element counts of the groups, by group id."""
+        counts = [0] * (1 + max(op.group for op in self.ops))
+        for tensor in self.tensors:
+            counts[tensor.group] += tensor.elements
+        return counts
+
+    @property
+    def total_elements(self) -> int:
+        return sum(tensor.elements for tensor in self.tensors)
+
+    @property
+    def parameter_ids(self) -> dict[str, TensorId]:
+        """Parameter's name -> the id of its rounded copy, in order of execution."""
+        return {
+            tensor.parameter: tensor.id
+            for tensor in self.tensors
+            if tensor.parameter is not None and tensor.id.role == "parameter"
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"Trace({self.model}, width={self.width:g}, classes={self.classes}, batch={self.batch}: "
+            f"{len(self.ops)} ops, {len(self.groups)} groups, {self.total_elements} elements)"
+        )
+
+
+def trace(
+    model: Any, batch: int = 128, semantics: str = "standard", input_shape: tuple[int, int, int] | None = None
+) -> Trace:
+    """Runs ``model`` and the cross-entropy over shapes alone (no arithmetic, no memory) and lists what is stored.
+
+    input_shape: (C, H, W), default ``model.input_shape``. Gradients are listed for every activation, also those
+    of the input and of the loss, which training never stores. Raises ValueError for a batch below 1, an unknown
+    semantics, or shapes that do not fit, naming the layer. Source: Lee et al. 2023, sections 3 and 4.
+
+    >>> from mpsim import nn
+    >>> model = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.AvgPool2d(), nn.Flatten(), nn.Linear(4, 2))
+    >>> trace(model, batch=8, input_shape=(1, 5, 5))
+    Trace(Sequential, width=1, classes=2, batch=8: 6 ops, 3 groups, 1198 elements)
+    """
+    if not isinstance(batch, int) or batch < 1:
+        raise ValueError(f"batch is a number of images, at least 1, got {batch!r}")
+    if semantics not in LOSS_COUNTS_BATCH:
+        raise ValueError(f"unknown semantics {semantics!r}. Known: {', '.join(LOSS_COUNTS_BATCH)}")
+    shape = input_shape if input_shape is not None else getattr(model, "input_shape", None)
+    if shape is None or len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"input_shape must be (channels, height, width), got {shape!r}")
+    tape = Tape(None, shape_only=True)
+    logits = model(tape.input(placeholder((batch, *shape))))
+    ops.cross_entropy(logits, np.zeros(batch, np.int64))
+    groups = _groups(tape.ops)
+    return Trace(
+        model=getattr(model, "name", type(model).__name__),
+        width=float(getattr(model, "width", 1.0)),
+        classes=logits.shape[1],
+        batch=batch,
+        semantics=semantics,
+        ops=tuple(_traced_op(op, groups, tape.ops) for op in tape.ops),
+        tensors=tuple(_tensors(tape, groups, loss_elements=batch if LOSS_COUNTS_BATCH[semantics] else 1)),
+    )
+
+
+def _groups(recorded: list[Op]) -> list[int]:
+    groups: list[int] = []
+    for op in recorded:
+        opens = op.kind in GROUP_OPENERS
+        groups.append((groups[-1] if groups else -1) + opens)
+    return groups
+
+
+def _traced_op(op: Op, groups: list[int], recorded: list[Op]) -> TracedOp:
+    return TracedOp(
+        index=op.index,
+        name=op.name,
+        kind=op.kind,
+        group=groups[op.index],
+        producers=op.producers,
+        consumers=tuple(reader.index for reader in recorded if op.index in reader.producers),
+        input_sizes=op.input_sizes,
+        parameters=tuple(parameter.name for parameter in op.parameters),
+        parameter_sizes=tuple(prod(parameter.shape) for parameter in op.parameters),
+        output_shape=op.output_shape,
+    )
+
+
+def _tensors(tape: Tape, groups: list[int], loss_elements: int) -> list[TracedTensor]:
+    """A parameter used by several ops is listed once, at its first use."""
+    found = []
+    for op in tape.ops:
+        elements = loss_elements if op.kind == "NLLLoss" else op.output_size
+        for role in ("activation", "activation_gradient"):
+            found.append(TracedTensor(TensorId(op.index, role), elements, None, groups[op.index]))
+        own = {id: parameter for parameter, id in tape.parameter_ids.items() if id.op == op.index}
+        for role in ("parameter", "parameter_gradient"):
+            found += [_parameter(id, role, own[id], groups[op.producers[0]]) for id in sorted(own)]
+    return found
+
+
+def _parameter(id: TensorId, role: str, parameter: Parameter, group: int) -> TracedTensor:
+    return TracedTensor(id._replace(role=role), prod(parameter.shape), parameter.name, group)
