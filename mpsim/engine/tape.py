@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mpsim.engine.primitive import Primitive, Sample, Shape
+from mpsim.engine.primitive import Primitive, Shape
 from mpsim.engine.tensor import Array, Parameter, Tensor, TensorId, retrace
 
 Store = Callable[[TensorId, Array], Array]
@@ -33,8 +33,8 @@ def _no_gradient(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool,
     return (None,), ()
 
 
-#: The identity on the image batch (op 0); a copy, so that a store may round it in place.
-INPUT = Primitive("Input", _copy, _no_gradient, lambda inputs, parameters: inputs[0], samples=(Sample(((2, 3),)),))
+#: The identity on the image batch (op 0); a copy, so that a store may round it in place. It has no derivative.
+INPUT = Primitive("Input", _copy, _no_gradient, lambda inputs, parameters: inputs[0])
 
 
 @dataclass(frozen=True)
