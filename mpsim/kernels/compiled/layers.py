@@ -1,3 +1,222 @@
-"""."""
+"""Compiled kernels of the layers, over ext/simd_layers*.c; the bits and signatures of the reference.
 
-__all__: list[str] = []
+What only moves elements, and what works on a few numbers per step, is NumPy's in every backend on the CPU.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpsim import _kernels
+from mpsim.kernels.reference.layers import (
+    concatenate,
+    nll_loss,
+    nll_loss_gradient,
+    permute,
+    place_channels,
+    slice_channels,
+    update_running,
+)
+
+__all__ = [
+    "add",
+    "avg_pool2d",
+    "avg_pool2d_gradient",
+    "batch_norm",
+    "batch_norm_gradient",
+    "batch_norm_inference",
+    "channel_sum",
+    "concatenate",
+    "log_softmax",
+    "log_softmax_gradient",
+    "max_pool2d",
+    "max_pool2d_gradient",
+    "nll_loss",
+    "nll_loss_gradient",
+    "permute",
+    "place_channels",
+    "relu",
+    "relu_gradient",
+    "scale",
+    "sgd_update",
+    "slice_channels",
+    "total_sum",
+    "update_running",
+]
+
+Array = NDArray[np.float32]
+Pair = tuple[int, int]
+
+
+def _flat(x: NDArray) -> NDArray:
+    return x.reshape(-1)
+
+
+def _made(x: Array, out: Array | None) -> Array:
+    return np.empty(x.shape, np.float32) if out is None else out
+
+
+def _batch(x: Array) -> tuple[int, int, int]:
+    """(N, C, ...) as images, channels, elements of one channel of one image."""
+    count, channels = x.shape[:2]
+    return count, channels, x.size // max(1, count * channels)
+
+
+def add(a: Array, b: Array, *, out: Array | None = None, threads: int = 1) -> Array:
+    """a + b; ``out`` may be a or b."""
+    y = _made(a, out)
+    _kernels.layer_add(_flat(a), _flat(b), _flat(y), threads)
+    return y
+
+
+def scale(x: Array, factor: float, *, out: Array | None = None, threads: int = 1) -> Array:
+    """x times the factor; ``out`` may be x."""
+    y = _made(x, out)
+    _kernels.layer_scale(_flat(x), factor, _flat(y), threads)
+    return y
+
+
+def relu(x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
+    """x where not (x <= 0), so that NaN stays, else +0; ``out`` may be x."""
+    y = _made(x, out)
+    _kernels.layer_relu(_flat(x), _flat(y), threads)
+    return y
+
+
+def relu_gradient(gy: Array, x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
+    """gy where x > 0, else +0; ``out`` may be gy."""
+    gx = _made(x, out)
+    _kernels.layer_relu_gradient(_flat(gy), _flat(x), _flat(gx), threads)
+    return gx
+
+
+def sgd_update(
+    master: Array,
+    gradient: Array,
+    velocity: Array,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+    inverse_scale: float,
+    *,
+    threads: int = 1,
+) -> None:
+    """One step of SGD with momentum, in place in ``master`` and ``velocity``."""
+    scalars = learning_rate, momentum, weight_decay, inverse_scale
+    _kernels.layer_sgd_update(_flat(master), _flat(gradient), _flat(velocity), *scalars, threads)
+
+
+def channel_sum(x: Array, *, threads: int = 1) -> Array:
+    """(N, C, ...) -> (C,): the sum over n, then the trailing axes."""
+    sums = np.empty(x.shape[1], np.float32)
+    _kernels.layer_channel_sum(_flat(x), _batch(x), sums, threads)
+    return sums
+
+
+def total_sum(x: Array, *, threads: int = 1) -> float:
+    """The sum of all elements, as a Python float."""
+    return _kernels.layer_total_sum(_flat(x))
+
+
+def batch_norm(
+    x: Array, scale: Array, shift: Array, epsilon: float, *, out: Array | None = None, threads: int = 1
+) -> tuple[Array, Array, Array, Array]:
+    """Batch normalization in training: (y, mean, biased variance, inverse deviation); ``out`` may be x."""
+    y = _made(x, out)
+    mean, variance, inverse_deviation = (np.empty(x.shape[1], np.float32) for _ in range(3))
+    _kernels.layer_batch_norm(
+        _flat(x), scale, shift, epsilon, _batch(x), _flat(y), mean, variance, inverse_deviation, threads
+    )
+    return y, mean, variance, inverse_deviation
+
+
+def batch_norm_inference(
+    x: Array,
+    mean: Array,
+    variance: Array,
+    scale: Array,
+    shift: Array,
+    epsilon: float,
+    *,
+    out: Array | None = None,
+    threads: int = 1,
+) -> Array:
+    """Batch normalization with the given mean and variance; ``out`` may be x."""
+    y = _made(x, out)
+    _kernels.layer_batch_norm_inference(_flat(x), mean, variance, scale, shift, epsilon, _batch(x), _flat(y), threads)
+    return y
+
+
+def batch_norm_gradient(
+    gy: Array,
+    x: Array,
+    mean: Array,
+    inverse_deviation: Array,
+    scale: Array,
+    *,
+    out: Array | None = None,
+    threads: int = 1,
+) -> tuple[Array, Array, Array]:
+    """The gradients of batch_norm: (gx, gscale, gshift); ``out`` may be gy or x."""
+    gx = _made(x, out)
+    gscale, gshift = np.empty(x.shape[1], np.float32), np.empty(x.shape[1], np.float32)
+    _kernels.layer_batch_norm_gradient(
+        _flat(gy), _flat(x), mean, inverse_deviation, scale, _batch(x), _flat(gx), gscale, gshift, threads
+    )
+    return gx, gscale, gshift
+
+
+def _pooling(x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> tuple[int, int, int, int, int]:
+    """Planes, height and width of the image, rows and columns of whole windows."""
+    rows, columns = ((x_shape[2 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
+    return x_shape[0] * x_shape[1], x_shape[2], x_shape[3], rows, columns
+
+
+def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> tuple[Array, NDArray]:
+    """The largest element of each window, and where it stands: (y, index = h * W + w, int32)."""
+    sizes = _pooling(x.shape, kernel, stride, padding)
+    y = np.empty((*x.shape[:2], *sizes[3:]), np.float32)
+    index = np.empty(y.shape, np.int32)
+    _kernels.layer_max_pool2d(_flat(x), sizes, kernel, stride, padding, _flat(y), _flat(index), threads)
+    return y, index
+
+
+def max_pool2d_gradient(gy: Array, index: NDArray, x_shape: tuple[int, ...], *, threads: int = 1) -> Array:
+    """gy added at the place its maximum came from, in rising (i, j) of gy."""
+    gx = np.empty(x_shape, np.float32)
+    sizes = (x_shape[0] * x_shape[1], *x_shape[2:], *gy.shape[2:])
+    _kernels.layer_max_pool2d_gradient(_flat(gy), _flat(index), sizes, _flat(gx), threads)
+    return gx
+
+
+def avg_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> Array:
+    """The mean of each window, zeros of the padding included."""
+    sizes = _pooling(x.shape, kernel, stride, padding)
+    y = np.empty((*x.shape[:2], *sizes[3:]), np.float32)
+    _kernels.layer_avg_pool2d(_flat(x), sizes, kernel, stride, padding, _flat(y), threads)
+    return y
+
+
+def avg_pool2d_gradient(
+    gy: Array, x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1
+) -> Array:
+    """gy divided by the window's size, added to each element of its window, in rising (i, j) of gy."""
+    gx = np.empty(x_shape, np.float32)
+    sizes = (x_shape[0] * x_shape[1], *x_shape[2:], *gy.shape[2:])
+    _kernels.layer_avg_pool2d_gradient(_flat(gy), sizes, kernel, stride, padding, _flat(gx), threads)
+    return gx
+
+
+def log_softmax(x: Array, *, threads: int = 1) -> Array:
+    """Logarithm of the softmax of each row: (N, C) -> (N, C)."""
+    y = np.empty(x.shape, np.float32)
+    _kernels.layer_log_softmax(_flat(x), *x.shape, _flat(y), threads)
+    return y
+
+
+def log_softmax_gradient(gy: Array, y: Array, *, threads: int = 1) -> Array:
+    """gy - exp(y) * (the sum of gy's row)."""
+    gx = np.empty(y.shape, np.float32)
+    _kernels.layer_log_softmax_gradient(_flat(gy), _flat(y), *y.shape, _flat(gx), threads)
+    return gx
