@@ -1,3 +1,106 @@
-"""."""
+"""Rounding, codes and random bits, compiled. The C code is ext/base_rounding*.c and ext/simd_rounding.c."""
 
-__all__: list[str] = []
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from mpsim import _kernels
+from mpsim.formats import Format
+from mpsim.kernels.parameters import code_layout, parameters
+from mpsim.kernels.philox import Stream
+from mpsim.policies import Policy
+
+__all__ = [
+    "all_finite",
+    "canonical_nan",
+    "decode_array",
+    "encode_array",
+    "from_numpy",
+    "random_bits",
+    "round_array",
+    "to_numpy",
+    "zeros",
+]
+
+
+def from_numpy(array: np.ndarray, *, threads: int = 1) -> np.ndarray:
+    """The array itself if it is contiguous, else a contiguous copy."""
+    return np.ascontiguousarray(array)
+
+
+def to_numpy(array: np.ndarray, *, threads: int = 1) -> np.ndarray:
+    """The array itself."""
+    return array
+
+
+def zeros(shape: int | Sequence[int], *, threads: int = 1) -> np.ndarray:
+    """float32 array of +0."""
+    return np.zeros(shape, np.float32)
+
+
+@lru_cache(maxsize=1024)
+def _packed(format: Format, policy: Policy, source: str) -> np.ndarray:
+    return np.array(parameters(format, policy, source), np.int64)
+
+
+def round_array(
+    x: np.ndarray,
+    format: Format,
+    policy: Policy,
+    random_bits: np.ndarray | Stream | None = None,
+    out: np.ndarray | None = None,
+    *,
+    threads: int = 1,
+) -> tuple[np.ndarray, np.ndarray]:
+    """x rounded once to the format, into ``out`` (may be x), and the five counts; see contract.py."""
+    out = np.empty_like(x) if out is None else out
+    counts = np.empty(5, np.int64)
+    key, words, bits = None, None, None
+    if policy.mode.needs_random_bits:
+        if isinstance(random_bits, Stream):
+            key, words = random_bits.key, random_bits.words
+        elif random_bits is not None:
+            bits = random_bits.reshape(-1)
+    packed = _packed(format, policy, x.dtype.name)
+    _kernels.round_array(x.reshape(-1), out.reshape(-1), packed, counts, bits, key, words, threads)
+    return out, counts
+
+
+def encode_array(x: np.ndarray, format: Format, *, threads: int = 1) -> np.ndarray:
+    """Codes of the values of the format in x, in the smallest unsigned integers that hold them."""
+    codes = np.empty(x.shape, f"uint{format.code_bits}")
+    _kernels.encode_array(x.reshape(-1), codes.reshape(-1), _layout(format), threads)
+    return codes
+
+
+def decode_array(codes: np.ndarray, format: Format, dtype: type | np.dtype, *, threads: int = 1) -> np.ndarray:
+    """The values of the codes, exactly, as float32 or float64."""
+    out = np.empty(codes.shape, dtype)
+    _kernels.decode_array(codes.reshape(-1), out.reshape(-1), _layout(format), threads)
+    return out
+
+
+@lru_cache(maxsize=1024)
+def _layout(format: Format) -> np.ndarray:
+    return np.array([number - (1 << 64) if number >= 1 << 63 else number for number in code_layout(format)], np.int64)
+
+
+def random_bits(stream: Stream, size: int, first: int = 0, *, threads: int = 1) -> np.ndarray:
+    """Elements first .. first + size - 1 of the stream, uint32."""
+    bits = np.empty(size, np.uint32)
+    _kernels.random_bits(stream.key, stream.words, first, bits, threads)
+    return bits
+
+
+def canonical_nan(x: np.ndarray, *, threads: int = 1) -> np.ndarray:
+    """x with every NaN made 0x7fc00000 | its sign, in place."""
+    _kernels.canonical_nan(x.reshape(-1), threads)
+    return x
+
+
+def all_finite(x: np.ndarray, *, threads: int = 1) -> bool:
+    """Whether no number of x is infinite or NaN."""
+    return bool(_kernels.all_finite(x.reshape(-1), threads))

@@ -1,0 +1,221 @@
+/* Rounding float32 numbers on the paths NARROW and LEGACY, a vector at a time.
+ *
+ * NARROW: |x| = significand * 2^p is a pattern ``a`` of sign-free bits; with the grid's quantum 2^q the last
+ * shift = q - p bits of the significand are discarded. Below the source's own lowest bit nothing is lost, so
+ * a - discarded is the number rounded toward zero, and adding 1 << shift to it the next one: a carry out of the
+ * significand raises the exponent by one, as it must. Where shift >= 24 the choice is 0 or one quantum.
+ * LEGACY: QPyTorch's float32 algorithm, see mpsim/kernels/spec.py. */
+#include "dispatch.h"
+#include "integer_vector.h"
+#include "rounding.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum { MAGNITUDE = 0x7fffffff, FRACTION = 0x7fffff, IMPLICIT = 0x800000, LARGEST = 0x7f7fffff, INFINITE = 0x7f800000,
+       CANONICAL_NAN = 0x7fc00000 };
+#define SIGN_BIT INT32_MIN
+
+typedef struct {
+    Vector largest, smallest_normal, positive_overflow, negative_overflow, infinite;
+    Vector below_overflow, above_underflow;
+    Vector shift, lowest_exponent, low_quantum;         /* any mode */
+    Vector odd_bit, added, kept_bits, to_grid;          /* nearest_even */
+    Vector bit_count, bit_mask;                         /* stochastic */
+    Vector scale, unscale, scaled_smallest_normal, below_limit, scaled_largest; /* legacy */
+    int shift_count;
+} Constants;
+
+/* Zeros among inputs and results; small: results below the smallest normal number, zeros too; unlike the others
+ * ``same`` counts what does not happen. A lane that holds +0 changes no difference that is read in the end. */
+typedef struct { Vector beyond, zero_in, at_most_half, zero_out, small, same, nan; } Tallies;
+
+INLINE int32_t power_of_two(int64_t exponent) {
+    return exponent >= -126 ? (int32_t)((exponent + 127) << 23) : (int32_t)1 << (exponent + 149);
+}
+
+static Constants constants(const RoundingParameters *p) {
+    Constants c;
+    const int shift = (int)(23 - p->mantissa_bits);
+    c.shift_count = shift;
+    c.largest = splat((int32_t)p->largest);
+    c.smallest_normal = splat((int32_t)p->smallest_normal);
+    c.positive_overflow = splat((int32_t)p->positive_overflow);
+    c.negative_overflow = splat((int32_t)p->negative_overflow);
+    c.infinite = splat((int32_t)p->infinity);
+    c.below_overflow = splat((int32_t)p->overflow_from - 1);
+    c.above_underflow = splat((int32_t)p->underflow_to + 1);
+    c.shift = splat(shift);
+    c.kept_bits = splat(-((int32_t)1 << shift));
+    c.bit_count = splat((int32_t)p->random_bit_count);
+    c.bit_mask = splat((int32_t)(((uint64_t)1 << p->random_bit_count) - 1));
+    c.lowest_exponent = c.low_quantum = c.to_grid = c.odd_bit = c.added = splat(0);
+    c.scale = c.unscale = c.scaled_smallest_normal = c.below_limit = c.scaled_largest = splat(0);
+    if (p->path == LEGACY) {
+        c.added = splat(shift ? (int32_t)1 << (shift - 1) : 0);
+        c.bit_mask = splat(((int32_t)1 << shift) - 1);
+        c.scale = splat(power_of_two(p->scale_exponent));
+        c.unscale = splat(power_of_two(-p->scale_exponent));
+        c.scaled_smallest_normal = splat((int32_t)p->scaled_smallest_normal);
+        c.below_limit = splat((int32_t)(p->scaled_limit - 1));
+        c.scaled_largest = splat((int32_t)p->scaled_largest);
+    } else {
+        c.lowest_exponent = splat((int32_t)p->low_quantum + 150);
+        c.low_quantum = splat(power_of_two(p->low_quantum));
+        c.to_grid = splat(power_of_two(p->low_quantum + 23));
+        /* With no fraction bits the kept significand is 1, odd, and its bit is not the exponent's lowest. */
+        c.odd_bit = splat(p->mantissa_bits > 0 && shift > 0);
+        c.added = splat(shift == 0 ? 0 : ((int32_t)1 << (shift - 1)) - (p->mantissa_bits > 0));
+    }
+    return c;
+}
+
+/* Magnitude of the nearest number, ties to even. Below the smallest normal number the sum with 2^(q + 23), whose
+ * own quantum is 2^q, rounds. */
+INLINE Vector nearest_even(Vector a, const Constants *c) {
+    Vector odd = bit_and(shift_right(a, c->shift_count), c->odd_bit);
+    Vector normal = bit_and(add(add(a, c->added), odd), c->kept_bits);
+    Vector low = float_subtract(float_add(a, c->to_grid), c->to_grid);
+    return choose(greater(c->smallest_normal, a), low, normal);
+}
+
+/* Magnitude on the grid in any mode; v: with its sign; random: its bits. */
+INLINE Vector to_grid(Vector v, Vector a, Vector random, const Constants *c, const int mode) {
+    const Vector zero = splat(0), one = splat(1);
+    Vector exponent = larger(shift_right(a, 23), one);
+    Vector significand = choose(greater(a, splat(FRACTION)), bit_or(bit_and(a, splat(FRACTION)), splat(IMPLICIT)), a);
+    Vector full_shift = choose(greater(c->smallest_normal, a), larger(subtract(c->lowest_exponent, exponent), zero), c->shift);
+    Vector shift = smaller(full_shift, splat(30));
+    Vector unit = shift_left_each(one, shift);
+    Vector discarded = bit_and(significand, subtract(unit, one)), doubled = add(discarded, discarded);
+    Mask up = greater(zero, zero);
+    if (mode == NEAREST_EVEN) up = greater(add(doubled, bit_and(shift_right_each(significand, shift), one)), unit);
+    if (mode == NEAREST_AWAY) up = greater(add(doubled, one), unit);
+    if (mode == NEAREST_ZERO) up = greater(doubled, unit);
+    if (mode == UP) up = both(greater(discarded, zero), greater(v, splat(-1)));
+    if (mode == DOWN) up = both(greater(discarded, zero), greater(zero, v));
+    if (mode == TO_ODD) up = both(greater(discarded, zero), equal(bit_and(significand, unit), zero));
+    if (mode == STOCHASTIC) {
+        Vector left = smaller(larger(subtract(c->bit_count, full_shift), zero), splat(31));
+        Vector right = smaller(larger(subtract(full_shift, c->bit_count), zero), splat(31));
+        Vector chance = shift_right_each(shift_left_each(discarded, left), right); /* of 2^k */
+        Vector refused = bit_and(bit_xor(random, splat(-1)), c->bit_mask);         /* 2^k - 1 - R */
+        up = greater(bit_xor(chance, splat(SIGN_BIT)), bit_xor(refused, splat(SIGN_BIT)));
+    }
+    Vector result = add(subtract(a, discarded), keep_where(up, unit));
+    return choose(greater(shift, splat(23)), keep_where(up, c->low_quantum), result);
+}
+
+/* Overflow, infinities, NaNs, counts and the sign. a: |x|; r: |x| on the grid without end. */
+INLINE Vector finish(Vector v, Vector a, Vector r, const Constants *c, Tallies *t, const int mode, const int drop_sign) {
+    const Vector zero = splat(0);
+    Mask beyond = greater(r, c->largest);
+    r = choose(beyond, mode == NEAREST_EVEN ? c->positive_overflow
+                       : choose(greater(zero, v), c->negative_overflow, c->positive_overflow), r);
+    Vector compared = r;
+    Mask special = greater(a, splat(LARGEST));
+    if (__builtin_expect(any(special), 0)) {
+        Mask nan = greater(a, splat(INFINITE));
+        t->nan = tally(t->nan, nan);
+        beyond = either(beyond, special);
+        r = choose(special, c->infinite, r);
+        compared = choose(nan, a, r);
+        r = choose(nan, splat(CANONICAL_NAN), r);
+    }
+    t->zero_in = tally(t->zero_in, equal(a, zero));
+    t->zero_out = tally(t->zero_out, equal(r, zero));
+    if (mode == NEAREST_EVEN) { /* the mode that defines them */
+        t->beyond = tally(t->beyond, beyond);
+    } else {
+        t->beyond = tally(t->beyond, greater(a, c->below_overflow));
+        t->at_most_half = tally(t->at_most_half, greater(c->above_underflow, a));
+    }
+    t->small = tally(t->small, greater(c->smallest_normal, r));
+    t->same = tally(t->same, equal(compared, a));
+    Vector sign = bit_and(v, splat(SIGN_BIT));
+    return bit_or(r, drop_sign ? keep_where(greater(r, zero), sign) : sign);
+}
+
+INLINE Vector legacy(Vector v, Vector a, Vector random, const Constants *c, Tallies *t, const int mode) {
+    const Vector magnitude = splat(MAGNITUDE), zero = splat(0);
+    Vector scaled = float_multiply(v, c->scale), sign = bit_and(scaled, splat(SIGN_BIT));
+    Mask low = greater(c->scaled_smallest_normal, bit_and(scaled, magnitude));
+    Vector offset = bit_or(c->scaled_smallest_normal, sign);
+    Vector added = mode == QPYTORCH_STOCHASTIC ? bit_and(random, c->bit_mask) : c->added;
+    Vector result = bit_and(add(choose(low, float_add(scaled, offset), scaled), added), c->kept_bits);
+    Mask clipped = greater(bit_and(result, magnitude), c->below_limit);
+    result = choose(low, float_subtract(result, offset), choose(clipped, bit_or(c->scaled_largest, sign), result));
+    result = float_multiply(result, c->unscale);
+    Vector r = bit_and(result, magnitude), compared = r;
+    Mask nan = greater(a, splat(INFINITE));
+    if (__builtin_expect(any(nan), 0)) {
+        t->nan = tally(t->nan, nan);
+        compared = choose(nan, a, r);
+        result = choose(nan, splat(SIGN_BIT), result);
+        r = choose(nan, zero, r);
+    }
+    t->zero_in = tally(t->zero_in, equal(a, zero));
+    t->zero_out = tally(t->zero_out, equal(r, zero));
+    t->beyond = tally(t->beyond, greater(a, c->below_overflow));
+    t->at_most_half = tally(t->at_most_half, greater(c->above_underflow, a));
+    t->small = tally(t->small, greater(c->smallest_normal, r));
+    t->same = tally(t->same, equal(compared, a));
+    return result;
+}
+
+INLINE Vector round_vector(Vector v, Vector random, const Constants *c, Tallies *t, const int mode, const int drop_sign) {
+    Vector a = bit_and(v, splat(MAGNITUDE));
+    if (mode == QPYTORCH_NEAREST || mode == QPYTORCH_STOCHASTIC) return legacy(v, a, random, c, t, mode);
+    Vector r = mode == NEAREST_EVEN ? nearest_even(a, c) : to_grid(v, a, random, c, mode);
+    return finish(v, a, r, c, t, mode, drop_sign);
+}
+
+INLINE void round_block(const float *x, float *out, size_t size, const uint32_t *random,
+                        const RoundingParameters *parameters, RoundingCounts *counts, const int mode, const int drop_sign) {
+    const Constants c = constants(parameters);
+    const Vector none = splat(0);
+    const int uses_random = mode == STOCHASTIC || mode == QPYTORCH_STOCHASTIC;
+    Tallies t = {none, none, none, none, none, none, none};
+    size_t i = 0;
+    for (; i + LANES <= size; i += LANES)
+        store(out + i, round_vector(load(x + i), uses_random ? load(random + i) : none, &c, &t, mode, drop_sign));
+    if (i < size) { /* the rest, filled up with +0, which nothing counts */
+        float numbers[LANES] = {0};
+        uint32_t bits[LANES] = {0};
+        memcpy(numbers, x + i, (size - i) * sizeof *x);
+        if (uses_random) memcpy(bits, random + i, (size - i) * sizeof *random);
+        store(numbers, round_vector(load(numbers), load(bits), &c, &t, mode, drop_sign));
+        memcpy(out + i, numbers, (size - i) * sizeof *x);
+        i += LANES;
+    }
+    counts->overflowed += total(t.beyond);
+    counts->underflowed += (mode == NEAREST_EVEN ? total(t.zero_out) : total(t.at_most_half)) - total(t.zero_in);
+    counts->nan += total(t.nan);
+    counts->inexact += (int64_t)i - total(t.same);
+    counts->subnormal += total(t.small) - total(t.zero_out);
+}
+
+/* One function per mode, so that the mode is a constant in its loop. */
+#define DEFINE(MODE)                                                                                                   \
+    static void round_##MODE(const float *x, float *out, size_t size, const uint32_t *random,                          \
+                             const RoundingParameters *p, RoundingCounts *counts) {                                    \
+        if (p->has_negative_zero) round_block(x, out, size, random, p, counts, MODE, 0);                               \
+        else round_block(x, out, size, random, p, counts, MODE, 1);                                                    \
+    }
+DEFINE(NEAREST_EVEN)
+DEFINE(NEAREST_AWAY)
+DEFINE(NEAREST_ZERO)
+DEFINE(TOWARD_ZERO)
+DEFINE(UP)
+DEFINE(DOWN)
+DEFINE(TO_ODD)
+DEFINE(STOCHASTIC)
+DEFINE(QPYTORCH_NEAREST)
+DEFINE(QPYTORCH_STOCHASTIC)
+
+void VARIANT_NAME(mpsim_round_block)(const float *x, float *out, size_t size, const uint32_t *random,
+                                         const RoundingParameters *parameters, RoundingCounts *counts) {
+    static RoundBlock *const by_mode[MODES] = {
+        round_NEAREST_EVEN, round_NEAREST_AWAY, round_NEAREST_ZERO, round_TOWARD_ZERO, round_UP, round_DOWN,
+        round_TO_ODD, round_STOCHASTIC, round_QPYTORCH_NEAREST, round_QPYTORCH_STOCHASTIC};
+    by_mode[parameters->mode](x, out, size, random, parameters, counts);
+}

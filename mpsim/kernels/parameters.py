@@ -1,0 +1,190 @@
+"""A Format and a Policy as plain integers, for kernels that know no Python objects.
+
+The compiled and the Numba backend read the same numbers; the definition they serve is ``spec.py``.
+"""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple
+
+from mpsim.formats import Format
+from mpsim.kernels.spec import extra_bias, own_infinity, same_layout
+from mpsim.policies import Mode, Overflow, Policy
+
+#: Kernels by the integers they need: 32 bits, 64 bits, or the float32 algorithm of the legacy modes.
+NARROW, WIDE, LEGACY = range(3)
+
+
+class Parameters(NamedTuple):
+    """What rounding needs to know; ext/rounding.h has the same fields in the same order.
+
+    Magnitudes are bit patterns without the sign: of float32 on the paths NARROW and LEGACY, of float64 on WIDE.
+    """
+
+    path: int
+    mode: int
+    mantissa_bits: int
+    min_exponent: int
+    low_quantum: int  # the grid below the smallest normal number has the multiples of 2**low_quantum
+    largest: int
+    smallest_normal: int
+    positive_overflow: int  # what a finite number rounded beyond the largest becomes, by its sign
+    negative_overflow: int
+    infinity: int  # what an infinite number becomes
+    overflow_from: int  # magnitudes counted as overflowed: these and larger ones
+    underflow_to: int  # magnitudes counted as underflowed: these and smaller ones but zero
+    random_bit_count: int
+    has_negative_zero: int
+    has_sign: int
+    has_zero: int
+    scale_exponent: int  # LEGACY: B; then patterns in the scaled format, of bias 2**(E - 1) - 1
+    scaled_smallest_normal: int
+    scaled_limit: int  # a scaled magnitude of this or more is clipped
+    scaled_largest: int  # what it becomes
+
+
+class CodeLayout(NamedTuple):
+    """What encoding and decoding need to know; ext/rounding.h has the same fields. A missing code is -1."""
+
+    bits: int
+    mantissa_bits: int
+    quantum_exponent: int
+    largest_code: int
+    infinity_code: int
+    nan_code: int
+    has_sign: int
+    has_zero: int
+    has_negative_zero: int
+    has_subnormals: int
+    nan_has_sign: int
+
+
+def pattern(x: float, path: int) -> int:
+    """The bits of |x| in the path's source format, if need be cut to its precision (toward zero)."""
+    if path == WIDE:
+        return int(struct.unpack("<q", struct.pack("<d", abs(x)))[0])
+    bits = struct.unpack("<q", struct.pack("<d", abs(x)))[0]
+    exponent, fraction = (bits >> 52) - 1023 + 127, bits & ((1 << 52) - 1)
+    if exponent >= 255:
+        is_nan = bits > 0x7FF << 52
+        return 0x7FC00000 if is_nan else 0x7F800000 if exponent > 1023 else 0x7F7FFFFF
+    if exponent >= 1:
+        return (exponent << 23) | fraction >> 29
+    return ((1 << 52) | fraction) >> (30 - exponent)
+
+
+@lru_cache(maxsize=1024)
+def parameters(format: Format, policy: Policy, source: str, always_wide: bool = False) -> Parameters:
+    """The numbers for rounding arrays of ``source``, "float32" or "float64".
+
+    ``always_wide``: for a kernel that widens float32 numbers to float64 (the legacy modes excepted).
+    """
+    path = _path(format, policy, source, always_wide)
+    beyond_all = same_layout(source, format)  # nothing is rounded; infinity stays
+    finite = pattern(float("inf") if beyond_all else _finite_overflow(format, policy), path)
+    inward = pattern(format.largest, path) if policy.overflow is Overflow.INFINITY and not beyond_all else finite
+    to_largest = (Mode.TOWARD_ZERO, Mode.TO_ODD)
+    from_, to = _count_thresholds(format, path)
+    return Parameters(
+        path=path,
+        mode=(Mode.TOWARD_ZERO if beyond_all else policy.mode).number,
+        mantissa_bits=format.mantissa_bits,
+        min_exponent=format.min_exponent,
+        low_quantum=format.quantum_exponent if format.subnormals else format.min_exponent,
+        largest=pattern(format.largest, path),
+        smallest_normal=pattern(format.smallest_normal, path),
+        positive_overflow=inward if policy.mode in (*to_largest, Mode.DOWN) else finite,
+        negative_overflow=inward if policy.mode in (*to_largest, Mode.UP) else finite,
+        infinity=pattern(float("inf") if beyond_all else _infinite_overflow(format, policy), path),
+        overflow_from=from_,
+        underflow_to=to,
+        random_bit_count=policy.random_bit_count or 0,
+        has_negative_zero=int(format.has_negative_zero),
+        has_sign=int(format.signed),
+        has_zero=int(format.has_zero),
+        **_legacy_numbers(format, policy, path),
+    )
+
+
+def _path(format: Format, policy: Policy, source: str, always_wide: bool) -> int:
+    if policy.mode.is_legacy and not same_layout(source, format):
+        return LEGACY
+    low = format.quantum_exponent if format.subnormals else format.min_exponent
+    narrow = (
+        source == "float32"
+        and format.fits_float32
+        and format.signed
+        and format.has_zero
+        and format.min_exponent >= -126  # every subnormal source number is below the smallest normal one
+        and low + 23 <= 127  # a float32 number of that quantum exists
+    )
+    return NARROW if narrow and not always_wide else WIDE
+
+
+def _finite_overflow(format: Format, policy: Policy) -> float:
+    """What a finite number rounded beyond the largest becomes, unless its mode holds it to the largest."""
+    if policy.overflow is Overflow.MARK:
+        return float("inf")
+    return own_infinity(format) if policy.overflow is Overflow.INFINITY else format.largest
+
+
+def _infinite_overflow(format: Format, policy: Policy) -> float:
+    if policy.overflow is Overflow.MARK:
+        return float("inf")
+    return format.largest if policy.overflow is Overflow.SATURATE else own_infinity(format)
+
+
+def _count_thresholds(format: Format, path: int) -> tuple[int, int]:
+    """(smallest magnitude counted as overflowed, largest counted as underflowed)."""
+    midpoint, midpoint_overflows = format.overflow_threshold
+    cut = pattern(midpoint, path)
+    exact_cut = path == WIDE or midpoint == float("inf") or _value(cut, path) == Fraction(midpoint)
+    half = Fraction(format.smallest) / 2
+    to = pattern(format.smallest, path)
+    # halving a pattern: one less in the exponent, or half of a subnormal one
+    one = 1 << (52 if path == WIDE else 23)
+    to = to - one if to >= 2 * one else to >> 1
+    assert _value(to, path) <= half
+    return (cut if exact_cut and midpoint_overflows else cut + 1), to
+
+
+def _value(bits: int, path: int) -> Fraction:
+    width, bias = (52, 1075) if path == WIDE else (23, 150)
+    exponent, fraction = bits >> width, bits & ((1 << width) - 1)
+    if exponent:
+        fraction |= 1 << width
+    return Fraction(fraction) * Fraction(2) ** (max(exponent, 1) - bias)
+
+
+def _legacy_numbers(format: Format, policy: Policy, path: int) -> dict[str, int]:
+    names = ("scale_exponent", "scaled_smallest_normal", "scaled_limit", "scaled_largest")
+    if path != LEGACY:
+        return dict.fromkeys(names, 0)
+    top = 2 ** (format.exponent_bits - 1)  # 2**(top + 1) is one binade beyond
+    never = 0x7FFFFFFF
+    limit = ((top + 1 + 127) << 23) if top + 1 <= 127 else never
+    largest = pattern(
+        float("inf") if policy.overflow is Overflow.MARK else (2 - 2.0**-format.mantissa_bits) * 2.0**top, path
+    )
+    return dict(zip(names, (extra_bias(format), (2 - top + 127) << 23, limit, largest), strict=True))
+
+
+@lru_cache(maxsize=1024)
+def code_layout(format: Format) -> CodeLayout:
+    """The numbers for encoding to and decoding from the format."""
+    return CodeLayout(
+        bits=format.bits,
+        mantissa_bits=format.mantissa_bits,
+        quantum_exponent=format.quantum_exponent,
+        largest_code=format.largest_code,
+        infinity_code=-1 if format.infinity_code is None else format.infinity_code,
+        nan_code=-1 if format.nan_code is None else format.nan_code,
+        has_sign=int(format.signed),
+        has_zero=int(format.has_zero),
+        has_negative_zero=int(format.has_negative_zero),
+        has_subnormals=int(format.subnormals),
+        nan_has_sign=int(format.specials in ("ieee", "fn")),
+    )
