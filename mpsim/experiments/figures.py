@@ -102,10 +102,6 @@ def _percent(value: float) -> float:
     return 100 * value
 
 
-def _percent(value: float) -> float:
-    return 100 * value
-
-
 def _draw_pair(axes: Any, pair_points: list[Point], pair: str, number: int) -> None:
     colour = COLOURS[number % len(COLOURS)]
     comparable = [point for point in pair_points if point.scheme != "float32"]

@@ -81,7 +81,9 @@ class Rounder:
             raise ValueError(f"the plan gives no format to {id}: it was made for another model")
         if format.name == "float32":
             return self.kernels.canonical_nan(value)
-        stored, counts = self.kernels.round_array(value, format, self.policies[id.role], self._random_bits(id))
+        # What the tape gives belongs to the store; a master does not.
+        out = None if id.role == "parameter" else value
+        stored, counts = self.kernels.round_array(value, format, self.policies[id.role], self._random_bits(id), out=out)
         counts = np.asarray(counts)
         self._counts[id] = self._counts[id] + counts if id in self._counts else counts
         self._elements[id] = self._elements.get(id, 0) + int(np.prod(value.shape))

@@ -1,0 +1,41 @@
+"""The command line: arguments in, rows out; the words are those of the Python interface.
+
+Exit codes: 0 done, 1 failed (the message says why), 2 wrong usage, 130 interrupted by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from mpsim.cli import arithmetic, plans, runs
+from mpsim.cli.output import complain, is_failure, is_usage_error
+
+app = typer.Typer(
+    name="mpsim",
+    help="Golden reference for mixed-precision floating-point training. Start with 'mpsim sweep'.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for function, name, settings in (*arithmetic.COMMANDS, *plans.COMMANDS, *runs.COMMANDS):
+    app.command(name, **settings)(function)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs one command and exits; a user's mistake gets one clear message and no traceback."""
+    try:
+        app(args=arguments)
+    except KeyboardInterrupt:
+        complain("stopped")
+        sys.exit(130)
+    except Exception as error:
+        if is_usage_error(error):
+            complain(str(error))
+            sys.exit(2)
+        if is_failure(error):
+            complain(str(error) or type(error).__name__)
+            sys.exit(1)
+        raise

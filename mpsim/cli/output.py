@@ -1,0 +1,87 @@
+"""How commands answer: tables for people, JSON for programs, one line for a mistake."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on standard output; infinities and NaN as the words JSON lacks a number for."""
+    typer.echo(json.dumps(_plain(value), indent=1, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return {"inf": "Infinity", "-inf": "-Infinity"}.get(str(value), "NaN")
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
+    """A table on standard output; numbers to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = [list(row) for row in rows]
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for number, column in enumerate(columns):
+        numeric = any(isinstance(row[number], int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def complain(message: str) -> None:
+    """A mistake or failure, on standard error."""
+    typer.echo(f"mpsim: {message}", err=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file in one piece."""
+    from mpsim.training import checkpoint
+
+    text = json.dumps(_plain(value), indent=1, allow_nan=False)
+    checkpoint.write(path, text.encode())
+
+
+def is_usage_error(error: Exception) -> bool:
+    """Whether the arguments were wrong: names, numbers and shapes that the library refuses."""
+    return isinstance(error, ValueError | TypeError) and not isinstance(error, UnicodeError) and _raised_by_us(error)
+
+
+def is_failure(error: Exception) -> bool:
+    """Whether the arguments were right, but something outside failed."""
+    from mpsim.experiments.results import ResultsError
+    from mpsim.kernels import BackendUnavailable
+    from mpsim.training.checkpoint import CheckpointError
+
+    return isinstance(error, BackendUnavailable | CheckpointError | ResultsError | OSError | MemoryError | UnicodeError)
+
+
+def _raised_by_us(error: Exception) -> bool:
+    """Whether mpsim itself raised it on purpose: an error from inside another library is a defect, and shows."""
+    import traceback
+
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    package = Path(__file__).resolve().parents[1]
+    file = Path(last.filename).resolve()
+    ours = file.is_relative_to(package) or file.parts[-2] == "reference_models"
+    return ours and (last.line or "").lstrip().startswith("raise")
+
+
+def fail(message: str) -> None:
+    """Ends the command as failed."""
+    complain(message)
+    sys.exit(1)

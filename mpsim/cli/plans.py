@@ -1,0 +1,56 @@
+"""``mpsim plan``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from mpsim.cli.output import JsonFlag, print_json
+
+Model = Annotated[str, typer.Argument(help="Network: small_cnn, resnet18 (reference_models lists them).")]
+Width = Annotated[float, typer.Option(help="Width multiplier of the network.")]
+Scheme = Annotated[
+    str,
+    typer.Option(
+        help="float32, uniform_high, uniform_low, operator_based, operator_based_extended, largest_first, "
+        "smallest_first, random (with --plan-seed), largest_k (with --k)."
+    ),
+]
+Ratio = Annotated[float | None, typer.Option(help="For *_first and random: share of elements to hold low, 0 to 1.")]
+LevelsText = Annotated[
+    str, typer.Option(help="A named pair (paper, six_bit, ...) or HIGH:FORWARD,BACKWARD as fp_6_9_0:fp_4_3_4,fp_5_2_0.")
+]
+GroupCount = Annotated[int | None, typer.Option("--k", help="For largest_k: the number of groups.")]
+SemanticsName = Annotated[str, typer.Option(help="standard or lee2023 (as the published artifact computes).")]
+
+
+def plan(
+    model: Model,
+    width: Width = 1.0,
+    classes: Annotated[int, typer.Option(help="Number of classes.")] = 10,
+    batch: Annotated[int, typer.Option(help="Images of a training step.")] = 128,
+    scheme: Scheme = "largest_first",
+    ratio: Ratio = None,
+    seed: Annotated[int | None, typer.Option(help="For scheme random: which order.")] = None,
+    k: GroupCount = None,
+    levels: LevelsText = "paper",
+    semantics: SemanticsName = "standard",
+    json: JsonFlag = False,
+) -> None:
+    """Show the formats that a scheme gives to the tensors of a network."""
+    import reference_models
+    from mpsim.assignment import assign, plan_report
+    from mpsim.trace import trace
+    from mpsim.training.semantics import as_semantics
+
+    network = reference_models.build(model, width=width, classes=classes)
+    traced = trace(network, batch=batch, semantics=as_semantics(semantics).name)
+    made = assign(traced, scheme, ratio=ratio, seed=seed, k=k, levels=levels)
+    if json:
+        print_json(plan_report(traced, made))
+    else:
+        typer.echo(f"{made!r}\n\n{made.table()}")
+
+
+COMMANDS: tuple[tuple[Any, str, dict[str, Any]], ...] = ((plan, "plan", {}),)

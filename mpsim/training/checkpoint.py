@@ -1,0 +1,93 @@
+"""Checkpoint files: a zip archive of one JSON header and one .npy file per array, written in one piece.
+
+The archive has no dates, so equal states give equal bytes. What stands in the header is the trainer's business.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+KIND, VERSION = "mpsim checkpoint", 1
+_HEADER, _DATE = "header.json", (1980, 1, 1, 0, 0, 0)
+
+
+class CheckpointError(RuntimeError):
+    """A file is no checkpoint, or a broken or newer one; the message says which and what to do."""
+
+
+def pack(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The bytes of a checkpoint.
+
+    >>> header, arrays = unpack(pack({"step": 3}, {"weight": np.float32([1, 2])}))
+    >>> header["step"], arrays["weight"]
+    (3, array([1., 2.], dtype=float32))
+    """
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
+        text = json.dumps({"kind": KIND, "version": VERSION, **header}, indent=1, allow_nan=False)
+        file.writestr(zipfile.ZipInfo(_HEADER, _DATE), text)
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            little_endian = np.asarray(array, order="C").astype(array.dtype.newbyteorder("<"), copy=False)
+            np.lib.format.write_array(content, little_endian, allow_pickle=False)
+            file.writestr(zipfile.ZipInfo(f"{name}.npy", _DATE), content.getvalue())
+    return archive.getvalue()
+
+
+def unpack(content: bytes, source: str = "the checkpoint") -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """(header, arrays by name) of a checkpoint's bytes; ``source`` names it in errors.
+
+    Raises CheckpointError if it is none, incomplete, changed on the way, or of a version this mpsim does not read.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as file:
+            names = file.namelist()
+            if _HEADER not in names:
+                raise CheckpointError(f"{source} is a zip file, but no mpsim checkpoint (it has no {_HEADER})")
+            header = json.loads(file.read(_HEADER))
+            if not isinstance(header, dict) or header.get("kind") != KIND:
+                raise CheckpointError(f"{source} is no mpsim checkpoint: its header does not say {KIND!r}")
+            if header.get("version") != VERSION:
+                raise CheckpointError(
+                    f"{source} is a checkpoint of version {header.get('version')}; this mpsim reads version {VERSION}"
+                )
+            arrays = {
+                name.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(file.read(name)), allow_pickle=False)
+                for name in names
+                if name.endswith(".npy")
+            }
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+        raise CheckpointError(
+            f"{source} is no mpsim checkpoint, or only a part of one ({error}); save it again from the run"
+        ) from error
+    return header, arrays
+
+
+def write(path: str | Path, content: bytes) -> None:
+    """Puts the bytes at ``path`` in one piece: a file that was there stays whole if anything goes wrong (OSError)."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """(header, arrays) of a checkpoint file. CheckpointError as ``unpack``; OSError if it cannot be read."""
+    return unpack(Path(path).read_bytes(), str(path))

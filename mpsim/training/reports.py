@@ -1,0 +1,65 @@
+"""What a step, an epoch and an evaluation tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mpsim.engine.tensor import TensorId
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One training step.
+
+    loss: the stored loss (a mean over the batch). logits: float32 (N, classes), as stored. overflow, underflow:
+    per rounded tensor, the share of its elements beyond the range of its format on that side. promoted: tensors held
+    high from the next step on. loss_scale: the scale of this step. skipped: the update was left out, since a
+    parameter gradient had an infinity or NaN. low_share: share of the elements held low in this step.
+    """
+
+    loss: float
+    logits: np.ndarray = field(repr=False)
+    overflow: dict[TensorId, float] = field(repr=False)
+    underflow: dict[TensorId, float] = field(repr=False)
+    promoted: tuple[TensorId, ...]
+    loss_scale: float
+    skipped: bool
+    low_share: float
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One epoch: means over its steps (loss and accuracy over its images), and sums of what happened.
+
+    low_share is the average over the steps; low_share_after, that of the plan after the last of them.
+    """
+
+    epoch: int
+    steps: int
+    loss: float
+    accuracy: float
+    low_share: float
+    low_share_after: float
+    promotions: int
+    skipped_steps: int
+    loss_scale: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy (share of images whose largest logit is the label's), mean loss, number of images.
+
+    A row of logits with a NaN counts as wrong.
+    """
+
+    accuracy: float
+    loss: float
+    images: int
+
+
+def correct(logits: np.ndarray, labels: np.ndarray) -> int:
+    """How many rows have their largest element at the label; a row with NaN has none."""
+    return int(np.count_nonzero((np.argmax(logits, axis=1) == labels) & ~np.isnan(logits).any(axis=1)))

@@ -1,0 +1,123 @@
+"""A trainer as checkpoint bytes, and back: every setting, the plan as promoted, all arrays bit for bit."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mpsim.accumulators import Accumulator
+from mpsim.assignment import Plan
+from mpsim.training import checkpoint
+from mpsim.training.checkpoint import CheckpointError
+from mpsim.training.loss_scale import LossScale, LossScaleState
+from mpsim.training.optimizer import SGD
+
+if TYPE_CHECKING:
+    from mpsim.training.trainer import Trainer
+
+_MODEL, _VELOCITY = "model/", "velocity/"
+
+
+def dump(trainer: Trainer) -> bytes:
+    """The checkpoint of a trainer."""
+    model, kernels = trainer.model, trainer.kernels
+    header = {
+        "model": {
+            **dict(zip(("name", "width", "classes"), _identity(model), strict=True)),
+            "input_shape": list(getattr(model, "input_shape", ())),
+        },
+        "plan": None if trainer.plan is None else trainer.plan.to_dict(),
+        "settings": {
+            "optimizer": trainer.optimizer.to_dict(),
+            "loss_scale": trainer.loss_scale.settings.to_dict(),
+            "promotion": trainer.promotion,
+            "semantics": trainer.semantics.name,
+            "rounding": trainer.rounding,
+            "random_bit_count": trainer.random_bit_count,
+            "accumulator": asdict(trainer.accumulator),
+            "backend": trainer.backend,
+            "seed": trainer.seed,
+        },
+        "state": {
+            "epoch": trainer.epoch,
+            "steps": trainer.steps,
+            "loss_scale": trainer.loss_scale.scale,
+            "good_steps": trainer.loss_scale.good_steps,
+        },
+    }
+    arrays = {_MODEL + name: array for name, array in model.state().items()}
+    arrays |= {_VELOCITY + name: np.asarray(kernels.to_numpy(v)) for name, v in trainer._velocity.items()}
+    return checkpoint.pack(header, arrays)
+
+
+def restore(
+    kind: type[Trainer], content: bytes, source: str, *, model: Any, backend: str | None, threads: int | None
+) -> Trainer:
+    """The trainer of these bytes; ``source`` names them in errors. CheckpointError if they are not a trainer's."""
+    header, arrays = checkpoint.unpack(content, source)
+    try:
+        described, settings, state = header["model"], header["settings"], header["state"]
+        model = _build(described, source) if model is None else model
+        _check_same(model, described, source)
+        trainer = kind(
+            model,
+            None if header["plan"] is None else Plan.from_json(header["plan"]),
+            optimizer=SGD.from_dict(settings["optimizer"]),
+            loss_scale=LossScale(**settings["loss_scale"]),
+            promotion=settings["promotion"],
+            semantics=settings["semantics"],
+            rounding=settings["rounding"],
+            random_bit_count=settings["random_bit_count"],
+            accumulator=Accumulator(**settings["accumulator"]),
+            backend=settings["backend"] if backend is None else backend,
+            threads=threads,
+            seed=settings["seed"],
+        )
+        trainer.epoch, trainer.steps = state["epoch"], state["steps"]
+        trainer.loss_scale = LossScaleState(trainer.loss_scale.settings, state["loss_scale"], state["good_steps"])
+        model.load_state({n.removeprefix(_MODEL): a for n, a in arrays.items() if n.startswith(_MODEL)})
+        for name, parameter in trainer._parameters.items():
+            velocity = arrays[_VELOCITY + name]
+            if velocity.shape != parameter.shape or velocity.dtype != np.float32:
+                raise ValueError(
+                    f"velocity of {name} is {velocity.dtype} {velocity.shape}, not float32 {parameter.shape}"
+                )
+            trainer._velocity[name] = trainer.kernels.from_numpy(velocity)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{source} is a checkpoint that does not fit: {error}") from error
+    return trainer
+
+
+def _build(described: dict[str, Any], source: str) -> Any:
+    """The network of reference_models that the header names, weights to be replaced."""
+    import reference_models
+
+    try:
+        return reference_models.build(
+            described["name"],
+            width=described["width"],
+            classes=described["classes"],
+            input_shape=tuple(described["input_shape"]),
+        )
+    except ValueError as error:
+        raise CheckpointError(
+            f"{source} is of network {described['name']!r}, which cannot be built here ({error}); "
+            f"pass model=, an instance of that network"
+        ) from error
+
+
+def _check_same(model: Any, described: dict[str, Any], source: str) -> None:
+    found = _identity(model)
+    saved = (described["name"], described["width"], described["classes"])
+    if found != saved:
+        raise CheckpointError(
+            f"{source} is of network {saved[0]!r} (width {saved[1]}, {saved[2]} classes), the model given is "
+            f"{found[0]!r} (width {found[1]}, {found[2]} classes)"
+        )
+
+
+def _identity(model: Any) -> tuple[str, float, int | None]:
+    """Name, width and classes of a network."""
+    return getattr(model, "name", type(model).__name__), getattr(model, "width", 1.0), getattr(model, "classes", None)

@@ -1,0 +1,266 @@
+"""Trainer: a training step under a precision plan (paper §4.1, docs/semantics.md §5), the same bits everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpsim import kernels as backends
+from mpsim import ops
+from mpsim.accumulators import Accumulator
+from mpsim.assignment import Plan, promote
+from mpsim.engine.tape import Tape
+from mpsim.engine.tensor import ROLES, Parameter, TensorId
+from mpsim.kernels import spec
+from mpsim.rounding import available_threads
+from mpsim.trace import trace
+from mpsim.training import batches, saving
+from mpsim.training.loss_scale import LossScale, LossScaleState
+from mpsim.training.optimizer import SGD
+from mpsim.training.reports import EpochReport, Evaluation, StepReport, correct
+from mpsim.training.semantics import Semantics, as_semantics
+from mpsim.training.store import Identity, Rounder, Store
+
+#: Added to the stream of a tensor's random bits in evaluation, so that no training step uses the same bits.
+_EVALUATION_STREAMS = 1 << 31
+
+
+class Trainer:
+    """Trains ``model`` (in place) under ``plan``; ``plan=None`` means float32 with nothing rounded.
+
+    loss_scale: default LossScale(), and no scaling where nothing is rounded. promotion: the overflow ratio from
+    which an activation or parameter is held high from the next step on, or None. semantics: "standard" or
+    "lee2023". rounding: "nearest" or "stochastic" (in standard semantics with ``random_bit_count`` in 1..32).
+    threads: None for all cores; backend and threads change no bit. seed: of the random bits of stochastic rounding.
+
+    ``plan`` is the plan as promoted so far, ``epoch`` the number of finished epochs, ``steps`` of steps taken.
+    Raises ValueError for a plan made for another network or semantics, BackendUnavailable if the backend cannot run.
+
+    >>> import reference_models
+    >>> from mpsim.assignment import demote
+    >>> model = reference_models.build("small_cnn", width=0.25)
+    >>> trainer = Trainer(model, demote(trace(model, batch=16), 0.7), backend="reference", threads=1)
+    >>> images, labels = np.zeros((16, *model.input_shape), np.float32), np.zeros(16, np.int64)
+    >>> trainer.step(images, labels).skipped
+    False
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        plan: Plan | None = None,
+        *,
+        optimizer: SGD = SGD(),
+        loss_scale: LossScale | None = None,
+        promotion: float | None = 0.01,
+        semantics: str | Semantics = "standard",
+        rounding: str = "nearest",
+        random_bit_count: int | None = None,
+        accumulator: Accumulator = Accumulator(),
+        backend: str = "compiled",
+        threads: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.semantics = as_semantics(semantics)
+        self.rounding, self.random_bit_count, self.seed = rounding, random_bit_count, seed
+        self._policies = {role: self.semantics.policy(role, rounding, random_bit_count) for role in ROLES}
+        if promotion is not None and not 0 < promotion <= 1:
+            raise ValueError(f"promotion is a share of elements in (0, 1], or None; got {promotion!r}")
+        self.model, self.plan, self.optimizer, self.promotion = model, plan, optimizer, promotion
+        self._ids = self._parameter_ids()
+        rounds = plan is not None and any(format.name != "float32" for format in plan.formats.values())
+        default = LossScale() if rounds else LossScale.fixed()
+        self.loss_scale: LossScaleState = (default if loss_scale is None else loss_scale).state()
+        self.accumulator, self.backend = accumulator, backend
+        threads = available_threads() if threads is None else threads
+        self.kernels = backends.bind(backend, threads, accumulator)
+        model.move(self.kernels)
+        self._parameters: dict[str, Parameter] = model.parameters()
+        self._velocity = {name: self.kernels.zeros(p.shape) for name, p in self._parameters.items()}
+        self.epoch = self.steps = 0
+
+    def _parameter_ids(self) -> dict[str, TensorId]:
+        """Parameter's name -> id, after checking that the plan was made for this model under these semantics."""
+        plan = self.plan
+        batch = 1 if plan is None else plan.network.batch
+        traced = trace(self.model, batch=batch, semantics=self.semantics.name)
+        if plan is not None:
+            plan.check(traced)
+            for format in set(plan.formats.values()):
+                if not format.fits_float32:
+                    raise ValueError(f"the plan uses {format}, which has values that float32 cannot hold")
+                legacy = self._policies["activation"].mode.is_legacy
+                if legacy and format.name != "float32" and not spec.legacy_applies(format):
+                    raise ValueError(
+                        f"semantics {self.semantics.name!r} rounds as QPyTorch does, which knows fp_E_M_B (E <= 8) "
+                        f"and not {format}; use other levels, or semantics 'standard'"
+                    )
+        return traced.parameter_ids
+
+    def _store(self, *, step: int, first_stream: int = 0) -> Store:
+        if self.plan is None:
+            return Identity(self.kernels)
+        return Rounder(
+            self.plan.formats, self.kernels, self._policies, seed=self.seed, step=step, first_stream=first_stream
+        )
+
+    # -- training -------------------------------------------------------------------------------------------
+    def step(self, images: np.ndarray, labels: np.ndarray) -> StepReport:
+        """One step on a batch: float32 images (N, C, H, W), integer labels (N,) in 0..classes-1.
+
+        Raises TypeError for other types, ValueError for other shapes or labels; nothing has changed then.
+        """
+        images, labels = batches.checked(self.model, images, labels)
+        store, kernels = self._store(step=self.steps), self.kernels
+        scale, share = self.loss_scale.scale, self.low_share
+        try:
+            self._round_parameters(store)
+            tape = Tape(kernels, store, store_each_contribution=self.semantics.store_each_contribution)
+            logits = self.model(tape.input(images))
+            loss = ops.cross_entropy(logits, labels)
+            gradients = tape.backward(loss, scale)
+        finally:
+            self._restore_parameters()
+        finite = all(kernels.all_finite(gradient) for gradient in gradients.values())
+        if finite:
+            self._update(gradients)
+        self.loss_scale = self.loss_scale.after_step(overflowed=not finite)
+        self.steps += 1
+        overflow = store.overflow()
+        promoted: tuple[TensorId, ...] = ()
+        if self.plan is not None and self.promotion is not None:
+            self.plan, promoted = promote(self.plan, overflow, self.promotion)
+        return StepReport(
+            loss=float(kernels.to_numpy(loss.value).reshape(())),
+            logits=np.array(kernels.to_numpy(logits.value)),
+            overflow=overflow,
+            underflow=store.underflow(),
+            promoted=promoted,
+            loss_scale=scale,
+            skipped=not finite,
+            low_share=share,
+        )
+
+    def _round_parameters(self, store: Store) -> None:
+        for name, parameter in self._parameters.items():
+            if name in self._ids:  # else no op reads it
+                parameter.value = store(self._ids[name], parameter.master)
+
+    def _restore_parameters(self) -> None:
+        for parameter in self._parameters.values():
+            parameter.value = parameter.master
+
+    def _update(self, gradients: dict[Parameter, Any]) -> None:
+        for name, parameter in self._parameters.items():
+            if parameter in gradients:
+                self.optimizer.update(
+                    self.kernels,
+                    parameter.master,
+                    gradients[parameter],
+                    self._velocity[name],
+                    epoch=self.epoch,
+                    loss_scale=self.loss_scale.scale,
+                )
+                self.kernels.canonical_nan(parameter.master)
+
+    def train_epoch(self, data: Iterable[tuple[np.ndarray, np.ndarray]]) -> EpochReport:
+        """A step on each batch (images, labels) of ``data``; then the next epoch's learning rate applies."""
+        steps, sizes, right = [], [], 0
+        for images, labels in data:
+            report = self.step(images, labels)
+            steps.append(report)
+            sizes.append(len(labels))
+            right += correct(report.logits, labels)
+        if not steps:
+            raise ValueError("an epoch needs at least one batch, got none")
+        self.epoch += 1
+        return EpochReport(
+            epoch=self.epoch - 1,
+            steps=len(steps),
+            loss=float(np.average([report.loss for report in steps], weights=sizes)),
+            accuracy=right / sum(sizes),
+            low_share=sum(report.low_share for report in steps) / len(steps),
+            low_share_after=self.low_share,
+            promotions=sum(len(report.promoted) for report in steps),
+            skipped_steps=sum(report.skipped for report in steps),
+            loss_scale=self.loss_scale.scale,
+            learning_rate=self.optimizer.learning_rate(self.epoch - 1),
+        )
+
+    @property
+    def low_share(self) -> float:
+        """Share of the elements of a step held low under the plan as promoted so far; 0 without a plan."""
+        return 0.0 if self.plan is None else self.plan.low_share
+
+    # -- evaluation -----------------------------------------------------------------------------------------
+    def evaluate(self, data: Any, precision: str = "plan", *, batch: int = 256) -> Evaluation:
+        """Accuracy and loss on a Dataset, a pair (images, labels) or an iterable of such batches; trains nothing.
+
+        precision="plan": as in training (activations rounded, and in standard semantics parameters);
+        "float32": the masters, nothing rounded. ValueError for another precision, or data that do not fit.
+        """
+        if precision not in ("plan", "float32"):
+            raise ValueError(f"precision is 'plan' or 'float32', got {precision!r}")
+        rounds = precision == "plan" and self.plan is not None
+        tensors = 0 if self.plan is None else len(self.plan.formats)
+        right, images_seen, loss = 0, 0, 0.0
+        try:
+            for number, (images, labels) in enumerate(batches.of(data, batch)):
+                images, labels = batches.checked(self.model, images, labels)
+                first = _EVALUATION_STREAMS + number * tensors
+                store = self._store(step=self.steps, first_stream=first) if rounds else Identity(self.kernels)
+                if number == 0 and rounds and self.semantics.evaluation_rounds_parameters:
+                    self._round_parameters(store)
+                tape = Tape(self.kernels, store, training=False)
+                logits = self.model(tape.input(images))
+                logs = self.kernels.to_numpy(ops.log_softmax(logits).value)
+                loss -= float(logs[np.arange(len(labels)), labels].astype(np.float64).sum())
+                right += correct(self.kernels.to_numpy(logits.value), labels)
+                images_seen += len(labels)
+        finally:
+            self._restore_parameters()
+        if images_seen == 0:
+            raise ValueError("evaluation needs at least one batch, got none")
+        return Evaluation(right / images_seen, loss / images_seen, images_seen)
+
+    # -- state ----------------------------------------------------------------------------------------------
+    def digest(self) -> str:
+        """SHA-256 (hex) over the little-endian bytes of the float32 masters, parameters in order.
+
+        Equal on every backend and for any number of threads. ValueError with accumulator kind "blas", which
+        promises no bits.
+        """
+        if not self.accumulator.promises_bits:
+            raise ValueError(
+                f"accumulator kind {self.accumulator.kind!r} promises no bits, so there is no digest; "
+                f"train with Accumulator() to take one"
+            )
+        sha = hashlib.sha256()
+        for parameter in self._parameters.values():
+            sha.update(self.kernels.to_numpy(parameter.master).astype("<f4", copy=False).tobytes())
+        return sha.hexdigest()
+
+    def is_finite(self) -> bool:
+        """Whether every master is free of infinities and NaNs."""
+        return all(self.kernels.all_finite(parameter.master) for parameter in self._parameters.values())
+
+    def save(self, path: str | Path) -> None:
+        """Writes the whole state to a file, in one piece; OSError if it cannot be written (an old file stays)."""
+        saving.checkpoint.write(path, saving.dump(self))
+
+    @classmethod
+    def load(
+        cls, path: str | Path, *, model: Any = None, backend: str | None = None, threads: int | None = None
+    ) -> Trainer:
+        """The trainer that was saved; it goes on with exactly the bits it would have had.
+
+        ``model``: needed if it is none of reference_models; an instance of the same network, whose numbers are
+        replaced. ``backend``: default the saved one. Raises CheckpointError for a file that is no checkpoint,
+        broken, or of another network; OSError if it cannot be read.
+        """
+        content = Path(path).read_bytes()
+        return saving.restore(cls, content, str(path), model=model, backend=backend, threads=threads)
