@@ -3,4 +3,5 @@
 
 include "rounding.pxi"
 include "contraction.pxi"
+include "accumulators.pxi"
 include "layers.pxi"
