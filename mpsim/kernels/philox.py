@@ -28,6 +28,8 @@ MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
 WORD = 0xFFFFFFFF
+#: Normal numbers made at a time.
+BLOCK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,12 @@ def uniform(stream: Stream, size: int, low: float = 0.0, high: float = 1.0, firs
 def normal(stream: Stream, size: int, deviation: float = 1.0, first: int = 0) -> np.ndarray:
     """Normal float32 (size,), mean 0: the inverse distribution at (word + 1/2) / 2**32 in float64, times
     ``deviation`` in float64, rounded once to float32."""
-    probability = (random_bits(stream, size, first).astype(np.float64) + 0.5) * 2.0**-32
-    return (inverse_normal(probability) * deviation).astype(np.float32)
+    values = np.empty(size, np.float32)
+    for start in range(0, size, BLOCK):  # blocks stay in the cache
+        words = random_bits(stream, min(BLOCK, size - start), first + start)
+        probability = (words.astype(np.float64) + 0.5) * 2.0**-32
+        values[start : start + BLOCK] = inverse_normal(probability) * deviation
+    return values
 
 
 #: Wichura 1988, algorithm AS 241, PPND16: numerator and denominator coefficients, constant term first, of the
