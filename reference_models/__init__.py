@@ -1,0 +1,50 @@
+"""The networks of the paper (Lee, Sharma, Aiken 2023, §5.1), and a small one. ``MODELS`` lists them."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from reference_models.mobilenet_v2 import MobileNetV2
+from reference_models.network import Network
+from reference_models.resnet import ResNet18
+from reference_models.shufflenet_v2 import ShuffleNetV2
+from reference_models.small_cnn import SmallCNN
+from reference_models.squeezenet import SqueezeNet
+
+__all__ = ["MODELS", "MobileNetV2", "Network", "ResNet18", "ShuffleNetV2", "SmallCNN", "SqueezeNet", "build"]
+
+#: Networks by name; a new one is a row.
+MODELS: dict[str, Callable[..., Network]] = {
+    "small_cnn": SmallCNN,
+    "squeezenet": SqueezeNet,
+    "shufflenet_v2": ShuffleNetV2,
+    "mobilenet_v2": MobileNetV2,
+    "resnet18": ResNet18,
+}
+
+
+def build(name: str, width: float = 1.0, classes: int = 10, seed: int | None = 0, **options: Any) -> Network:
+    """The network of that name with initial weights drawn from ``seed``, the same on every backend.
+
+    seed=None leaves the weights zero, which is enough to trace shapes and much faster for the large networks.
+
+    ``options`` are the network's own: ``input_shape`` and ``channels`` of small_cnn, ``image_size`` (32 or 224) of
+    resnet18 and shufflenet_v2. Raises ValueError for an unknown name (with the near ones), width or option.
+
+    >>> list(build("resnet18", width=0.1).parameters())[:3]
+    ['conv1.weight', 'bn1.weight', 'bn1.bias']
+    """
+    if name not in MODELS:
+        near = difflib.get_close_matches(str(name), MODELS, n=2, cutoff=0.4)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f"unknown model {name!r}{hint} Known: {', '.join(MODELS)}")
+    known = [
+        option for option in inspect.signature(MODELS[name]).parameters if option not in ("width", "classes", "seed")
+    ]
+    for option in options:
+        if option not in known:
+            raise ValueError(f"{name} has no option {option!r}. It has: {', '.join(known) or 'none'}")
+    return MODELS[name](width, classes, seed, **options)

@@ -1,0 +1,61 @@
+"""Datasets and their loader. ``DATASETS`` lists what has a name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from mpsim.data.augmentation import Augmentation
+from mpsim.data.cifar import cifar10, cifar100
+from mpsim.data.dataset import Dataset
+from mpsim.data.digits import digits
+from mpsim.data.loader import DataLoader
+from mpsim.data.synthetic import synthetic
+
+__all__ = [
+    "DATASETS", "Augmentation", "DataLoader", "Dataset", "Source", "cifar10", "cifar100", "digits", "load", "synthetic",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """A row of DATASETS. ``read(split=...)`` gives the dataset, ``read(path, split=...)`` where it needs a path."""
+
+    name: str
+    summary: str
+    read: Callable[..., Dataset]
+    needs_path: bool = False
+    augmentation: Augmentation | None = None  # the usual one for training
+
+
+_ROWS = (
+    Source("digits", "scikit-learn's handwritten digits, 8 x 8 grey, bundled", digits),
+    Source("synthetic10", "rendered shapes, 32 x 32 colour", partial(synthetic, classes=10)),
+    Source("synthetic100", "rendered shapes by texture, 32 x 32 colour", partial(synthetic, classes=100)),
+    Source("cifar10", "CIFAR-10, from its archive or folder", cifar10, True, Augmentation(padding=4, flip=True)),
+    Source("cifar100", "CIFAR-100, from its archive or folder", cifar100, True, Augmentation(padding=4, flip=True)),
+)
+
+#: Datasets by name; a new one is a row.
+DATASETS = {row.name: row for row in _ROWS}
+
+
+def load(name: str, split: str = "train", path: str | Path | None = None) -> Dataset:
+    """The dataset of that name. ValueError for an unknown one, or a path that is missing or not wanted.
+
+    >>> load("digits", "test").name
+    'digits'
+    """
+    if name not in DATASETS:
+        near = difflib.get_close_matches(str(name), DATASETS, n=2, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f"unknown dataset {name!r}{hint} Known: {', '.join(DATASETS)}")
+    row = DATASETS[name]
+    if row.needs_path and path is None:
+        raise ValueError(f"dataset {name!r} needs the path of its archive or folder")
+    if path is not None and not row.needs_path:
+        raise ValueError(f"dataset {name!r} takes no path; got {str(path)!r}")
+    return row.read(path, split=split) if row.needs_path else row.read(split=split)

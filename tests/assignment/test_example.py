@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from mpsim.trace import trace
 
 import reference_models
 from mpsim.assignment import Plan, demote, demote_k, operator_based, uniform
 from mpsim.engine.tensor import TensorId
+from mpsim.trace import trace
 
 CASES = ["sqz/1.0/10", "res18/1.0/10"]
 LETTERS = {"F": "float32", "H": "fp_6_9_0", "L": "fp_4_3_4", "B": "fp_5_2_0"}

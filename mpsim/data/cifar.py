@@ -1,0 +1,215 @@
+"""CIFAR-10 and CIFAR-100 from the published archives: python or binary version, folder or .tar.gz.
+
+Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mpsim.data.dataset import Dataset, black_of, check_split, normalise
+from mpsim.data.restricted_pickle import load_arrays
+
+SITE = "https://www.cs.toronto.edu/~kriz/cifar.html"
+PIXELS = 3 * 32 * 32
+
+
+@dataclass(frozen=True)
+class Version:
+    """One published archive: its folder, and the MD5 of each file per split."""
+
+    archive: str
+    folder: str
+    label_bytes: int | None  # of the binary version; the last one is the label. None: the python version
+    label_field: bytes
+    train: dict[str, str]
+    test: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """CIFAR-10 or CIFAR-100; mean and deviation per channel as the paper normalises (§5.1)."""
+
+    classes: int
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+    versions: tuple[Version, ...]
+
+
+COLLECTIONS = {
+    "cifar10": Collection(
+        10,
+        (0.4914, 0.4822, 0.4465),
+        (0.2023, 0.1994, 0.2010),
+        (
+            Version(
+                "cifar-10-python.tar.gz",
+                "cifar-10-batches-py",
+                None,
+                b"labels",
+                {
+                    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+                    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+                    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+                    "data_batch_4": "634d18415352ddfa80567beed471001a",
+                    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+                },
+                {"test_batch": "40351d587109b95175f43aff81a1287e"},
+            ),
+            Version(
+                "cifar-10-binary.tar.gz",
+                "cifar-10-batches-bin",
+                1,
+                b"",
+                {
+                    "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
+                    "data_batch_2.bin": "5ea93a67294ea407fff1d09f752e9692",
+                    "data_batch_3.bin": "942cd6a4bcdd0dd3c604fbe906cb4421",
+                    "data_batch_4.bin": "ae636b3ba5c66a11e91e8cb52e771fcb",
+                    "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
+                },
+                {"test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d"},
+            ),
+        ),
+    ),
+    "cifar100": Collection(
+        100,
+        (0.5074, 0.4867, 0.4411),
+        (0.2011, 0.1987, 0.2025),
+        (
+            Version(
+                "cifar-100-python.tar.gz",
+                "cifar-100-python",
+                None,
+                b"fine_labels",
+                {"train": "16019d7e3df5f24257cddd939b257f8d"},
+                {"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
+            ),
+            Version(
+                "cifar-100-binary.tar.gz",
+                "cifar-100-binary",
+                2,
+                b"",
+                {"train.bin": "6172c7755cfe09b2fe270c85cebc1b15"},
+                {"test.bin": "4499cfba6c016c1be1438163640a0898"},
+            ),
+        ),
+    ),
+}
+
+
+def cifar10(path: str | Path, split: str = "train", *, verify: bool = True) -> Dataset:
+    """CIFAR-10 at ``path``: 50 000 ("train") or 10 000 ("test") images float32 (N, 3, 32, 32), 10 classes.
+
+    ``path`` is the archive (python or binary version), the folder unpacked from it, or the folder around that or
+    around the archive. Images are normalised as the paper does. With ``verify`` each file's MD5 must be the
+    published one. Raises FileNotFoundError or ValueError, saying which file is missing or broken.
+    """
+    return _load("cifar10", path, split, verify)
+
+
+def cifar100(path: str | Path, split: str = "train", *, verify: bool = True) -> Dataset:
+    """CIFAR-100 with its 100 fine labels; as ``cifar10``."""
+    return _load("cifar100", path, split, verify)
+
+
+def _load(name: str, path: str | Path, split: str, verify: bool) -> Dataset:
+    check_split(split)
+    collection = COLLECTIONS[name]
+    version, place = _find(name, Path(path))
+    files: dict[str, str] = getattr(version, split)
+    images, labels = [], []
+    for file, content in zip(files, _contents(version, place, list(files)), strict=True):
+        where = f"{place}: {version.folder}/{file}" if place.is_file() else str(place / file)
+        if verify and (found := hashlib.md5(content, usedforsecurity=False).hexdigest()) != files[file]:
+            raise ValueError(
+                f"{where}: MD5 {found}, published is {files[file]}; the file is broken or changed. "
+                f"Get {version.archive} again from {SITE}"
+            )
+        try:
+            pixels, numbers = _python(content, version) if version.label_bytes is None else _binary(content, version)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}. Get {version.archive} again from {SITE}") from error
+        images.append(pixels)
+        labels.append(numbers)
+    pixels = np.concatenate(images).astype(np.float32) / np.float32(255)  # (N, 3, 32, 32)
+    normal = normalise(pixels, collection.mean, collection.deviation)
+    black = black_of(collection.mean, collection.deviation)
+    return Dataset(normal, np.concatenate(labels), collection.classes, name, black)
+
+
+def _find(name: str, path: Path) -> tuple[Version, Path]:
+    """(which version, its archive or its folder of files)."""
+    versions = COLLECTIONS[name].versions
+    for version in versions:
+        if path.is_file() and path.name == version.archive:
+            return version, path
+        if (path / version.archive).is_file():
+            return version, path / version.archive
+        for folder in (path / version.folder, path):
+            if any((folder / file).is_file() for file in (*version.train, *version.test)):
+                return version, folder
+    if path.is_file():
+        return _by_content(name, path), path
+    archives = " or ".join(version.archive for version in versions)
+    what = "is there but holds no such files" if path.exists() else "does not exist"
+    raise FileNotFoundError(f"{name}: {path} {what}. Get {archives} from {SITE} and give its path or its folder's")
+
+
+def _by_content(name: str, path: Path) -> Version:
+    """The version of an archive with a name of its own."""
+    try:
+        with tarfile.open(path) as archive:
+            names = set(archive.getnames())
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise ValueError(f"{path}: not a readable .tar.gz ({error}). Get it again from {SITE}") from error
+    for version in COLLECTIONS[name].versions:
+        if f"{version.folder}/{next(iter(version.test))}" in names:
+            return version
+    raise ValueError(f"{path}: holds none of {name}'s files. Get the archive from {SITE}")
+
+
+def _contents(version: Version, place: Path, files: list[str]) -> list[bytes]:
+    if place.is_dir():
+        for file in files:
+            if not (place / file).is_file():
+                raise FileNotFoundError(f"{place / file} is missing. Get {version.archive} from {SITE}")
+        return [(place / file).read_bytes() for file in files]
+    contents = {}
+    try:
+        with tarfile.open(place) as archive:
+            for member in archive:
+                folder, _, file = member.name.rpartition("/")
+                if folder == version.folder and file in files and (stream := archive.extractfile(member)):
+                    contents[file] = stream.read()
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise ValueError(f"{place}: not a readable .tar.gz ({error}). Get it again from {SITE}") from error
+    for file in files:
+        if file not in contents:
+            raise FileNotFoundError(f"{place}: {version.folder}/{file} is missing. Get {version.archive} from {SITE}")
+    return [contents[file] for file in files]
+
+
+def _python(content: bytes, version: Version) -> tuple[np.ndarray, np.ndarray]:
+    record = load_arrays(content)
+    try:
+        pixels, labels = record[b"data"], np.asarray(record[version.label_field], dtype=np.int64)
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"holds no 'data' and {version.label_field.decode()!r}") from None
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (len(labels), PIXELS):
+        raise ValueError(f"its 'data' should be uint8 ({len(labels)}, {PIXELS})")
+    return pixels.reshape(-1, 3, 32, 32), labels
+
+
+def _binary(content: bytes, version: Version) -> tuple[np.ndarray, np.ndarray]:
+    assert version.label_bytes is not None
+    row = version.label_bytes + PIXELS
+    if not content or len(content) % row:
+        raise ValueError(f"has {len(content)} bytes, no multiple of {row}")
+    rows = np.frombuffer(content, np.uint8).reshape(-1, row)
+    return rows[:, version.label_bytes :].reshape(-1, 3, 32, 32), rows[:, version.label_bytes - 1].astype(np.int64)

@@ -1,0 +1,156 @@
+"""A procedural 32 x 32 colour set: rendered shapes with textures, clutter and noise, for machines with no data.
+
+Every step is IEEE basic arithmetic on Philox words, so the images have the same bits everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from mpsim.data.dataset import Dataset, black_of, check_split, normalise
+from mpsim.kernels.philox import Stream, random_bits, uniform
+
+SIDE = 32
+MEAN, DEVIATION = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+#: Default numbers of images.
+SIZES = {"train": 8000, "test": 2000}
+#: Images rendered at a time.
+BLOCK = 500
+
+
+def triangle_wave(x: np.ndarray) -> np.ndarray:
+    """Period 1, from 0 at whole numbers to 1 between them."""
+    return np.abs(x - np.floor(x) - 0.5) * -2 + 1
+
+
+#: Inside of a shape: (u, v) in units of its radius -> a number that is < 1 inside, about linear at the edge.
+SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "disc": lambda u, v: np.sqrt(u * u + v * v),
+    "ring": lambda u, v: np.abs(np.sqrt(u * u + v * v) - 0.7) / 0.3,
+    "square": lambda u, v: np.maximum(np.abs(u), np.abs(v)) / 0.85,
+    "frame": lambda u, v: np.abs(np.maximum(np.abs(u), np.abs(v)) - 0.62) / 0.25,
+    "triangle": lambda u, v: np.maximum(-v / 0.5, np.abs(u) * 1.732 + v) + np.float32(0),
+    "plus": lambda u, v: np.maximum(np.minimum(np.abs(u), np.abs(v)) / 0.3, np.maximum(np.abs(u), np.abs(v))),
+    "bar": lambda u, v: np.maximum(np.abs(u), np.abs(v) / 0.35),
+    "pair": lambda u, v: np.sqrt((np.abs(u) - 0.55) * (np.abs(u) - 0.55) + v * v) / 0.42,
+    "crescent": lambda u, v: np.maximum(np.sqrt(u * u + v * v), 2 - np.sqrt((u - 0.45) * (u - 0.45) + v * v) / 0.75),
+    "star": lambda u, v: np.sqrt(np.abs(u)) + np.sqrt(np.abs(v)),
+}
+
+#: Brightness of a texture in 0..1 at (x, y), in pixels.
+TEXTURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "plain": lambda x, y: np.full_like(x, 0.5),
+    "wide stripes": lambda x, y: triangle_wave(x / 9),
+    "fine stripes": lambda x, y: triangle_wave(x / 4),
+    "squares": lambda x, y: (np.floor(x / 5) + np.floor(y / 5)) % 2,
+    "fine squares": lambda x, y: (np.floor(x / 2.5) + np.floor(y / 2.5)) % 2,
+    "dots": lambda x, y: np.minimum(triangle_wave(x / 6), triangle_wave(y / 6)),
+    "ramp": lambda x, y: triangle_wave(x / 40),
+    "rings": lambda x, y: triangle_wave(np.sqrt(x * x + y * y) / 5),
+    "zigzag": lambda x, y: triangle_wave((x + 4 * triangle_wave(y / 8)) / 6),
+    "lattice": lambda x, y: np.maximum(triangle_wave(x / 7), triangle_wave(y / 7)),
+}
+
+
+def synthetic(
+    split: str = "train", classes: int = 10, size: int | None = None, seed: int = 0, *, noise: float = 0.20
+) -> Dataset:
+    """Rendered shapes, images float32 (N, 3, 32, 32), N = ``size`` (default 8000 for "train", 2000 for "test").
+
+    10 classes: the shape (SHAPES), in a random texture. 100 classes: 10 * shape + texture (TEXTURES). Position, size,
+    rotation, colours, the background's texture, two clutter discs and normal-like noise of standard deviation
+    ``noise`` (pixels being 0..1) are random; image i of a split depends on (seed, split, i, classes, noise) only.
+
+    >>> synthetic("test", size=4)
+    Dataset('synthetic10': 4 images of (3, 32, 32), 10 classes)
+    """
+    check_split(split)
+    if classes not in (10, 100):
+        raise ValueError(f"the synthetic set has 10 or 100 classes, got {classes}")
+    count = SIZES[split] if size is None else size
+    if count < 1:
+        raise ValueError(f"size is a number of images >= 1, got {size}")
+    if not 0 <= noise <= 1:
+        raise ValueError(f"noise is a standard deviation in 0..1, got {noise}")
+    draw = _Draws(seed, split)
+    blocks = [_render(draw, first, min(first + BLOCK, count), noise) for first in range(0, count, BLOCK)]
+    images = normalise(np.concatenate(blocks), MEAN, DEVIATION)
+    shape, texture = draw.choice(0, 10, 0, count), draw.choice(1, 10, 0, count)
+    labels = shape if classes == 10 else 10 * shape + texture
+    return Dataset(images, labels, classes, f"synthetic{classes}", black_of(MEAN, DEVIATION))
+
+
+class _Draws:
+    """Random numbers by name of quantity and image."""
+
+    def __init__(self, seed: int, split: str) -> None:
+        self.seed, self.step = seed, ("train", "test").index(split)
+
+    def _stream(self, quantity: int) -> Stream:
+        return Stream(self.seed, "synthetic_data", tensor=quantity, step=self.step)
+
+    def choice(self, quantity: int, count: int, first: int, stop: int) -> np.ndarray:
+        """Integers in 0 .. count - 1, int64 (stop - first,)."""
+        words = random_bits(self._stream(quantity), stop - first, first).astype(np.uint64)
+        return (words * np.uint64(count) >> np.uint64(32)).astype(np.int64)
+
+    def uniform(self, quantity: int, low: float, high: float, first: int, stop: int, per: int = 1) -> np.ndarray:
+        """float32 (stop - first, per, 1, 1)."""
+        values = uniform(self._stream(quantity), per * (stop - first), low, high, per * first)
+        return values.reshape(-1, per, 1, 1)
+
+    def noise(self, quantity: int, first: int, stop: int) -> np.ndarray:
+        """Sum of the four bytes of a word, mean 0 and standard deviation 1: float32 (stop - first, 3, 32, 32)."""
+        per = 3 * SIDE * SIDE
+        words = random_bits(self._stream(quantity), per * (stop - first), per * first)
+        total = sum((words >> np.uint32(shift) & np.uint32(255)).astype(np.int32) for shift in (0, 8, 16, 24))
+        # Variance of four uniform bytes: 4 * (256**2 - 1) / 12.
+        return ((total - 510).astype(np.float32) / np.float32(147.79997)).reshape(-1, 3, SIDE, SIDE)
+
+
+def _render(draw: _Draws, first: int, stop: int, noise: float) -> np.ndarray:
+    """Images first .. stop - 1 in 0..1, float32 (stop - first, 3, 32, 32)."""
+
+    def number(quantity: int, low: float, high: float, per: int = 1) -> np.ndarray:
+        return draw.uniform(quantity, low, high, first, stop, per)
+
+    shape, texture = draw.choice(0, 10, first, stop), draw.choice(1, 10, first, stop)
+    ground_texture = draw.choice(2, 10, first, stop)
+    grid = np.arange(SIDE, dtype=np.float32)
+    x = grid.reshape(1, 1, 1, SIDE) - number(3, 11, 20)  # (B, 1, 1, 32)
+    y = grid.reshape(1, 1, SIDE, 1) - number(4, 11, 20)  # (B, 1, 32, 1)
+    u, v = _rotated(x, y, number(5, -1, 1), draw.choice(6, 2, first, stop))  # (B, 1, 32, 32)
+    radius = number(7, 7, 12)
+    inside = np.concatenate(
+        [SHAPES[name](u[i : i + 1] / r, v[i : i + 1] / r)
+         for i, (name, r) in enumerate(zip(np.array(list(SHAPES))[shape], radius, strict=True))]
+    )  # fmt: skip
+    cover = np.clip((1 - inside) * (radius / 3) + np.float32(0.5), 0, 1)
+    ground = _colours(number(8, 0.15, 0.85, 3), number(9, -0.2, 0.2, 3), ground_texture, v, u)
+    for disc in (0, 1):
+        dx, dy = x + number(20 + 5 * disc, -16, 16), y + number(21 + 5 * disc, -16, 16)
+        spot = np.clip(number(22 + 5 * disc, 2, 5) - np.sqrt(dx * dx + dy * dy), 0, 1)
+        ground = ground + spot * number(23 + 5 * disc, -0.5, 0.5, 3)
+    figure = _colours(number(10, 0.1, 0.9, 3), number(11, -0.35, 0.35, 3), texture, u, v)
+    image = ground + cover * (figure - ground)
+    image = image + np.float32(noise) * draw.noise(12, first, stop)
+    return np.clip(image, 0, 1)
+
+
+def _rotated(x: np.ndarray, y: np.ndarray, t: np.ndarray, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(x, y) rotated by 2 atan(t), within a quarter turn either way, and by half a turn more where ``turn`` is 1."""
+    sign = (1 - 2 * turn).astype(np.float32).reshape(-1, 1, 1, 1)
+    scale = sign / (1 + t * t)
+    cosine, sine = (1 - t * t) * scale, 2 * t * scale
+    return cosine * x - sine * y, sine * x + cosine * y
+
+
+def _colours(base: np.ndarray, swing: np.ndarray, texture: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """base + swing * (2 * brightness - 1): (B, 3, 1, 1) twice, (B,), (B, 1, 32, 32) twice -> (B, 3, 32, 32)."""
+    names = list(TEXTURES)
+    brightness = np.concatenate(
+        [TEXTURES[names[kind]](u[i : i + 1], v[i : i + 1]) for i, kind in enumerate(texture)]
+    ).astype(np.float32)
+    return base + swing * (2 * brightness - 1)

@@ -1,0 +1,41 @@
+"""What the reference networks have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mpsim import nn
+from mpsim.initialization import initialize
+
+Shape = tuple[int, int, int]
+
+
+class Network(nn.Module):
+    """A network that ``mpsim.trace.trace`` and the trainer take: its name, width, classes and input (C, H, W).
+
+    Raises ValueError for fewer than one class, or a width outside ``widths`` where a network has a table of them.
+    """
+
+    def __init__(
+        self, name: str, width: float, classes: int, input_shape: Shape, widths: Iterable[float] | None = None
+    ) -> None:
+        if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
+            raise ValueError(f"{name}: classes is an integer >= 1, got {classes!r}")
+        if widths is not None and width not in widths:
+            raise ValueError(f"{name}: has the widths {', '.join(map(str, widths))}, got {width!r}")
+        if not width > 0:
+            raise ValueError(f"{name}: width is a number > 0, got {width!r}")
+        self.name, self.width, self.classes, self.input_shape = name, float(width), classes, input_shape
+
+    def draw_weights(self, seed: int | None, **rules: Any) -> None:
+        """``mpsim.initialization.initialize`` by ``rules``; with None the weights stay zero (to trace shapes only)."""
+        if seed is not None:
+            initialize(self, seed, **rules)
+
+
+def input_of(name: str, image_size: int) -> Shape:
+    """(3, size, size) for the sizes that the networks are defined for; ValueError for others."""
+    if image_size not in (32, 224):
+        raise ValueError(f"{name}: is defined for images of 32 (CIFAR) and 224 (ImageNet), got {image_size!r}")
+    return 3, image_size, image_size

@@ -1,0 +1,53 @@
+"""small_cnn: three convolutions with batch norm, for 8 x 8 digits and 32 x 32 colour images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mpsim import nn, ops
+from mpsim.engine.tensor import Tensor
+from mpsim.initialization import normal_fan_in
+from reference_models.network import Network, Shape
+
+
+class SmallCNN(Network):
+    """conv3x3-bn-relu-maxpool2 twice, conv3x3-bn-relu, average over the image, linear.
+
+    ``channels`` times ``width``, rounded, at least 1, are the outputs of the three convolutions. ``input_shape``
+    is (C, H, W), H and W multiples of 4.
+    """
+
+    def __init__(
+        self,
+        width: float = 1.0,
+        classes: int = 10,
+        seed: int | None = 0,
+        input_shape: Shape = (1, 8, 8),
+        channels: Sequence[int] = (16, 32, 64),
+    ) -> None:
+        super().__init__("small_cnn", width, classes, input_shape)
+        if len(input_shape) != 3 or min(input_shape) < 1 or input_shape[1] % 4 or input_shape[2] % 4:
+            raise ValueError(f"small_cnn: input_shape is (C, H, W), H and W multiples of 4, got {input_shape!r}")
+        if len(channels) != 3:
+            raise ValueError(f"small_cnn: channels are three numbers, got {channels!r}")
+        first, second, third = (max(1, round(count * width)) for count in channels)
+        self.conv1 = nn.Conv2d(input_shape[0], first, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(first)
+        self.relu1 = nn.ReLU()
+        self.maxpool1 = nn.MaxPool2d(2)
+        self.conv2 = nn.Conv2d(first, second, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(second)
+        self.relu2 = nn.ReLU()
+        self.maxpool2 = nn.MaxPool2d(2)
+        self.conv3 = nn.Conv2d(second, third, 3, padding=1, bias=False)
+        self.bn3 = nn.BatchNorm2d(third)
+        self.relu3 = nn.ReLU()
+        self.avg_pool = nn.AvgPool2d()
+        self.linear = nn.Linear(third, classes)
+        self.draw_weights(seed, convolution=normal_fan_in)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = self.maxpool1(self.relu1(self.bn1(self.conv1(x))))  # (N, C, H, W) -> (N, 16, H/2, W/2)
+        x = self.maxpool2(self.relu2(self.bn2(self.conv2(x))))  # -> (N, 32, H/4, W/4)
+        x = self.relu3(self.bn3(self.conv3(x)))  # -> (N, 64, H/4, W/4)
+        return self.linear(ops.flatten(self.avg_pool(x)))  # -> (N, 64) -> (N, classes)
