@@ -12,6 +12,7 @@ from fractions import Fraction
 
 from mpsim.accumulators import Accumulator
 from mpsim.formats import FORMATS, Format, as_format
+from mpsim.kernels import spec
 
 
 def dot(a: Sequence[float], b: Sequence[float], accumulator: Accumulator = Accumulator()) -> float:
@@ -62,8 +63,7 @@ def rounded(exact: Fraction, format: Format) -> float:
     exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
     if magnitude < Fraction(2) ** exponent:
         exponent -= 1
-    lowest = format.quantum_exponent if format.subnormals else format.min_exponent
-    quantum = Fraction(2) ** (exponent - format.mantissa_bits if exponent >= format.min_exponent else lowest)
+    quantum = Fraction(2) ** spec.quantum_exponent(exponent, format)
     value = round(magnitude / quantum) * quantum  # Fraction's round: half to even
     sign = -1.0 if exact < 0 else 1.0
     if value > Fraction(format.largest):
@@ -73,9 +73,7 @@ def rounded(exact: Fraction, format: Format) -> float:
 
 def beyond(special: float, format: Format) -> float:
     """What an infinite or overflowing result is in a format: infinity, else NaN, else the largest number."""
-    if math.isnan(special) or format.has_infinity:
-        return special
-    return math.nan if format.has_nan else math.copysign(format.largest, special)
+    return special if math.isnan(special) else math.copysign(spec.own_infinity(format), special)
 
 
 def _special(x: float, y: float, z: float) -> float:

@@ -1,0 +1,68 @@
+"""The public door to matrix products with a chosen accumulator: arguments are validated here, then one kernel runs.
+
+Definition: docs/semantics.md ("Contraction"), mpsim/accumulators.py, mpsim/kernels/spec_dot.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mpsim.accumulators import Accumulator
+from mpsim.formats import FORMATS
+from mpsim.kernels import load
+from mpsim.rounding import available_threads
+
+__all__ = ["matmul"]
+
+
+def matmul(
+    a: Any,
+    b: Any,
+    accumulator: Accumulator = Accumulator(),
+    *,
+    backend: str = "compiled",
+    threads: int | None = None,
+) -> np.ndarray:
+    """The matrix product a @ b with every dot product summed as ``accumulator`` says.
+
+    a: (M, K), b: (K, N), float32; float16, bfloat16 and other narrow ml_dtypes arrays widen exactly. The result
+    is float32, (M, N). ``threads``: None for as many as there are cores; any number gives the same bits.
+
+    Raises TypeError for another type (float64 too: round it to float32 yourself, or a product would be of other
+    numbers than you gave), ValueError for shapes that do not match, BackendUnavailable if the backend cannot run.
+    Source: Wang et al. 2018 (chunks, narrow accumulation); IEEE 754-2019 §5.4.1 (fusedMultiplyAdd).
+
+    >>> import numpy as np
+    >>> a, b = np.float32([[2**24, 1, -(2**24)]]), np.ones((3, 1), np.float32)
+    >>> print(matmul(a, b, backend="reference"), matmul(a, b, Accumulator(kind="exact"), backend="reference"))
+    [[0.]] [[1.]]
+    """
+    left, right = _matrix(a, "a"), _matrix(b, "b")
+    if left.shape[1] != right.shape[0]:
+        raise ValueError(
+            f"matmul multiplies (M, K) by (K, N), got {left.shape} by {right.shape}: "
+            f"K is {left.shape[1]} in a and {right.shape[0]} in b"
+        )
+    if not isinstance(accumulator, Accumulator):
+        raise TypeError(f"accumulator is an Accumulator, such as Accumulator(chunk=64), got {accumulator!r}")
+    if threads is None:
+        threads = available_threads()
+    elif not isinstance(threads, (int, np.integer)) or isinstance(threads, bool) or threads < 1:
+        raise ValueError(f"threads is a whole number of at least 1, or None for every core; got {threads!r}")
+    return load(backend).matmul(left, right, threads=int(threads), accumulator=accumulator)
+
+
+def _matrix(x: Any, name: str) -> np.ndarray:
+    """x as a contiguous float32 matrix with the same numbers."""
+    array = np.asarray(x)
+    if array.dtype.name not in FORMATS or array.dtype.name == "float64":
+        raise TypeError(
+            f"matmul takes float32, float16 or narrower ml_dtypes arrays, and {name} is {array.dtype}; "
+            f"convert it with np.asarray({name}, np.float32) if rounding its numbers to float32 is what you mean"
+        )
+    if array.ndim != 2:
+        raise ValueError(f"matmul takes matrices, and {name} has shape {array.shape}")
+    with np.errstate(invalid="ignore"):  # a signaling NaN
+        return np.require(array, np.float32, ["C", "A"])
