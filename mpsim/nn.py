@@ -97,12 +97,12 @@ class Module:
             ]
             raise ValueError(f"load_state: {'; '.join(wrong)}. strict=False loads the names that fit")
         loaded = {name: _fitting(name, state[name], old) for name, old in present.items() if name in state}
-        self._replace(lambda name, old: self._from_numpy(loaded[name]) if name in loaded else old)
+        self._replace(lambda name, old: _placed(loaded[name], self._kernels) if name in loaded else old)
 
     def move(self, kernels: Any) -> None:
         """Moves masters and buffers to the backend of ``kernels`` (what ``mpsim.kernels.bind`` returns)."""
         host = self._to_numpy
-        self._replace(lambda name, old: kernels.from_numpy(host(old)))
+        self._replace(lambda name, old: _placed(host(old), kernels))
         self._kernels = kernels
 
     def _replace(self, new: Callable[[str, Array], Array]) -> None:
@@ -117,8 +117,10 @@ class Module:
     def _to_numpy(self, array: Array) -> np.ndarray:
         return array if isinstance(array, np.ndarray) else self._kernels.to_numpy(array)
 
-    def _from_numpy(self, array: np.ndarray) -> Array:
-        return array if self._kernels is None else self._kernels.from_numpy(array)
+
+def _placed(array: np.ndarray, kernels: Any) -> Array:
+    """The array on the backend; counts of batches stay on the host."""
+    return array if kernels is None or array.dtype.kind != "f" else kernels.from_numpy(array)
 
 
 def _join(path: str, name: str) -> str:
@@ -215,7 +217,7 @@ class BatchNorm2d(Module):
         constants = {"epsilon": self.epsilon, "momentum": self.momentum}
         y = ops.batch_norm(x, self.weight, self.bias, *statistics, **constants, name=self.path)
         if x.tape.training and not x.tape.shape_only:
-            self.num_batches_tracked = self.num_batches_tracked + np.int64(1)
+            self.num_batches_tracked = np.asarray(self.num_batches_tracked + 1)
         return y
 
 

@@ -1,0 +1,212 @@
+"""Layers: names as in a PyTorch state dict, states in and out, and one call of each."""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from networks import Branching, batch, loss_of
+
+from mpsim import kernels, nn
+from mpsim.engine.tape import Tape
+from mpsim.engine.tensor import Parameter
+
+KERNELS = kernels.bind("reference")
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        self.conv1 = nn.Conv2d(2, 2, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(2)
+
+    def __call__(self, x: Any) -> Any:
+        return self.bn1(self.conv1(x))
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        self.gain = Parameter(np.ones(1, np.float32))
+        self.layer1 = nn.Sequential(Block(), nn.Sequential(nn.ReLU(), Block()))
+        self.head = nn.Linear(2, 3)
+
+
+BN = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+
+def test_names_are_those_of_a_pytorch_state_dict() -> None:
+    model = Network()
+    blocks = ("layer1.0", "layer1.1.1")
+    expected = ["gain"]
+    for block in blocks:
+        expected += [f"{block}.conv1.weight", *(f"{block}.bn1.{name}" for name in BN)]
+    expected += ["head.weight", "head.bias"]
+    assert list(model.state()) == expected
+    buffers = {f"{block}.bn1.{name}" for block in blocks for name in BN[2:]}
+    assert list(model.parameters()) == [name for name in expected if name not in buffers]
+    assert set(model.buffers()) == buffers
+    assert all(parameter.name == name for name, parameter in model.parameters().items())
+    assert model.layer1.path == "layer1" and vars(model.layer1)["1"].path == "layer1.1"
+
+
+def test_layers_of_layers_are_renamed_as_they_move_up() -> None:
+    inner = Block()
+    assert list(inner.parameters())[0] == "conv1.weight"
+    outer = nn.Sequential(inner)
+    assert list(outer.parameters())[0] == "0.conv1.weight"
+    assert inner.conv1.weight.name == "0.conv1.weight" and inner.conv1.path == "0.conv1"
+
+
+def test_a_layer_has_one_place() -> None:
+    layer = nn.ReLU()
+    nn.Sequential(layer)
+    with pytest.raises(ValueError, match="layer '0' already has a place in a network"):
+        nn.Sequential(layer)
+
+
+def test_ops_are_named_by_their_layers() -> None:
+    tape = Tape(KERNELS)
+    loss_of(tape, Branching(), *batch())
+    names = "input conv1 bn1 relu1 pool1 split.first split.second branch.0 branch.1 cat conv2 add relu2 avgpool linear"
+    assert [op.name for op in tape.ops] == [*names.split(), "criterion.logsoftmax", "criterion.nllloss"]
+
+
+def test_state_is_a_copy_and_goes_back_bit_for_bit() -> None:
+    model, other = Branching(seed=1), Branching(seed=2)
+    tape = Tape(KERNELS)
+    loss_of(tape, model, *batch())
+    state = model.state()
+    assert state["bn1.num_batches_tracked"] == 1 and state["bn1.num_batches_tracked"].dtype == np.int64
+    assert state["bn1.running_mean"].any()
+    other.load_state(state)
+    for name, array in other.state().items():
+        assert array.dtype == state[name].dtype and array.tobytes() == state[name].tobytes(), name
+    state["conv1.weight"].fill(7)
+    assert not (model.conv1.weight.master == 7).any() and not (other.conv1.weight.master == 7).any()
+    assert all(parameter.value is parameter.master for parameter in other.parameters().values())
+
+
+def test_deep_copies_are_models_of_their_own() -> None:
+    model = Branching()
+    twin = copy.deepcopy(model)
+    twin.conv1.weight.master.fill(7)
+    assert list(twin.parameters()) == list(model.parameters())
+    assert not (model.conv1.weight.master == 7).any()
+
+
+def changed(**arrays: Any) -> dict[str, Any]:
+    state = nn.Linear(2, 3).state()
+    return {name: array for name, array in (state | arrays).items() if array is not None}
+
+
+@pytest.mark.parametrize(
+    "state,message",
+    [
+        (changed(weight=None), "load_state: missing weight. strict=False"),
+        (changed(scale=np.zeros(1)), "load_state: unexpected scale. strict=False"),
+        (changed(bias=None, scale=np.zeros(1)), "missing bias; unexpected scale"),
+        ({f"extra{i}": 0 for i in range(9)} | changed(), "unexpected extra0, extra1, extra2, extra3 and 5 more"),
+        (changed(weight=np.zeros((2, 3))), r"weight must have shape \(3, 2\), got \(2, 3\)"),
+        (changed(bias=np.array([0.1, 0, 0])), "bias has values of float64 that float32 does not hold exactly"),
+        (changed(bias=np.array(["a", "b", "c"])), "bias must hold numbers, got <U1"),
+        (changed(bias=np.zeros(3, complex)), "bias must hold numbers, got complex128"),
+    ],
+)
+def test_states_that_do_not_fit_are_refused_and_nothing_is_loaded(state: dict, message: str) -> None:
+    layer = nn.Linear(2, 3)
+    layer.weight.master.fill(5)
+    with pytest.raises(ValueError, match=message):
+        layer.load_state(state)
+    assert (layer.weight.master == 5).all() and not layer.bias.master.any()
+
+
+def test_states_of_other_number_types_are_taken_where_they_are_exact() -> None:
+    layer = nn.Linear(2, 3)
+    layer.load_state({"weight": [[1, 2], [3, 4], [5, 6]], "bias": np.array([0.5, -0.0, np.nan], ml_dtypes.bfloat16)})
+    assert layer.weight.master.tolist() == [[1, 2], [3, 4], [5, 6]] and layer.weight.master.dtype == np.float32
+    assert layer.bias.master[0] == 0.5 and np.signbit(layer.bias.master[1]) and np.isnan(layer.bias.master[2])
+
+
+def test_not_strict_loads_the_names_that_fit() -> None:
+    layer = nn.Linear(2, 3)
+    layer.load_state({"bias": np.ones(3), "scale": np.ones(1)}, strict=False)
+    assert (layer.bias.master == 1).all() and not layer.weight.master.any()
+    with pytest.raises(ValueError, match="bias must have shape"):
+        layer.load_state({"bias": np.ones(2)}, strict=False)
+
+
+class Elsewhere:
+    """An array that NumPy does not see into, as on a device."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.hidden, self.shape = array.copy(), array.shape
+
+
+def test_a_model_moves_to_a_backend_and_its_state_comes_back() -> None:
+    model = Branching()
+    before = model.state()
+    device = SimpleNamespace(from_numpy=Elsewhere, to_numpy=lambda array: array.hidden)
+    model.move(device)
+    assert isinstance(model.conv1.weight.master, Elsewhere) and isinstance(model.bn1.running_mean, Elsewhere)
+    assert model.conv1.weight.value is model.conv1.weight.master
+    after = model.state()
+    assert all(after[name].tobytes() == array.tobytes() for name, array in before.items())
+    model.load_state(before)
+    assert isinstance(model.conv1.weight.master, Elsewhere)
+    assert isinstance(model.bn1.num_batches_tracked, np.ndarray)  # counted on the host
+    model.move(KERNELS)
+    assert isinstance(model.conv1.weight.master, np.ndarray)
+    assert all(model.state()[name].tobytes() == array.tobytes() for name, array in before.items())
+
+
+def test_batches_are_counted_in_training_only() -> None:
+    layer = nn.BatchNorm2d(2)
+    x = np.ones((3, 2, 2, 2), np.float32)
+    for options in ({"training": False}, {"shape_only": True}):
+        layer(Tape(KERNELS, **options).input(x))
+        assert layer.num_batches_tracked == 0 and not layer.running_mean.any()
+    layer(Tape(KERNELS).input(x))
+    assert layer.num_batches_tracked == 1 and layer.running_mean.tolist() == [np.float32(0.1)] * 2
+
+
+def test_every_layer_runs() -> None:
+    tape = Tape(KERNELS)
+    x = tape.input(np.ones((2, 4, 6, 6), np.float32))
+    layers = nn.Sequential(
+        nn.Conv2d(4, 6, (3, 1), stride=(1, 2), padding=(1, 0), groups=2),  # (2, 6, 6, 3)
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 1, 1),
+        nn.AvgPool2d((2, 3)),  # (2, 6, 3, 1)
+        nn.ChannelShuffle(3),
+        nn.Identity(),
+        nn.Flatten(),
+        nn.Linear(18, 5),
+    )
+    assert layers(x).shape == (2, 5)
+    first, second = nn.SplitHalf()(x)
+    assert nn.Cat()(first, second, first).shape == (2, 6, 6, 6)
+    assert nn.Add()(first, second).shape == (2, 2, 6, 6)
+
+
+@pytest.mark.parametrize(
+    "build,message",
+    [
+        (lambda: nn.Conv2d(3, 4, 3, groups=2), "3 input and 4 output channels do not split into 2 groups"),
+        (lambda: nn.Conv2d(4, 3, 3, groups=2), "4 input and 3 output channels do not split into 2 groups"),
+        (lambda: nn.Conv2d(4, 4, 3, groups=0), "do not split into 0 groups"),
+        (lambda: nn.Conv2d(1, 1, 0), "at least 1"),
+        (lambda: nn.Linear(0, 1), "at least 1"),
+    ],
+)
+def test_layers_without_sense_are_refused(build: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_a_module_without_a_call_says_so() -> None:
+    with pytest.raises(NotImplementedError, match="Module defines no __call__"):
+        nn.Module()()
