@@ -1,37 +1,60 @@
-/* Philox4x32-10 (Salmon et al. 2011): four words per counter; the compiler makes vectors of independent counters. */
+/* Philox4x32-10 (Salmon et al. 2011): a counter of four words gives four random words.
+ *
+ * Each counter has a 64-bit lane in four vectors, one per word; the upper half of a lane may hold anything. Counters
+ * lie in the lanes so that pairing the four words leaves the results in order. */
 #include "dispatch.h"
+#include "integer_vector.h"
 #include "rounding.h"
 
-enum { COUNTERS = 64 };
+/* As many groups of counters at once as the registers hold: AVX-512 has 32, the others 16 (or 32, as on ARM64). */
+enum { PAIRS = LANES / 2, GROUPS = LANES == 16 ? 4 : 2, COUNTERS = PAIRS * GROUPS, WORDS = 4 * COUNTERS };
 
-static void words(const RandomStream *stream, uint64_t first, uint32_t *restrict bits) {
-    for (uint32_t i = 0; i < COUNTERS; i++) {
-        uint32_t c0 = (uint32_t)first + i, c1 = stream->words[0], c2 = stream->words[1], c3 = stream->words[2];
-        uint32_t k0 = stream->key[0], k1 = stream->key[1];
-        for (int round = 0; round < 10; round++) {
-            uint32_t high0 = (uint32_t)(((uint64_t)c0 * 0xD2511F53u) >> 32), low0 = c0 * 0xD2511F53u;
-            uint32_t high1 = (uint32_t)(((uint64_t)c2 * 0xCD9E8D57u) >> 32), low1 = c2 * 0xCD9E8D57u;
-            c0 = high1 ^ c1 ^ k0;
-            c1 = low1;
-            c2 = high0 ^ c3 ^ k1;
-            c3 = low0;
-            k0 += 0x9E3779B9u;
-            k1 += 0xBB67AE85u;
-        }
-        bits[4 * i] = c0;
-        bits[4 * i + 1] = c1;
-        bits[4 * i + 2] = c2;
-        bits[4 * i + 3] = c3;
-    }
+typedef struct { Vector word[4]; } Counters;
+
+static inline Counters counters_from(uint32_t first, const uint32_t upper[3]) {
+    uint32_t lanes[LANES] = {0};
+    Counters c;
+    for (int pair = 0; pair < PAIRS; pair++) /* 0, h, 1, h + 1, ... with h = PAIRS / 2 */
+        lanes[2 * pair] = first + (uint32_t)(pair / 2 + pair % 2 * (PAIRS / 2));
+    c.word[0] = load(lanes);
+    for (int i = 0; i < 3; i++) c.word[i + 1] = splat((int32_t)upper[i]);
+    return c;
 }
 
-void VARIANT_NAME(mpsim_random_block)(const RandomStream *stream, uint64_t first_counter, uint32_t *bits,
-                                          size_t size) {
+static inline void philox_round(Counters *c, Vector key0, Vector key1) {
+    const Vector product0 = multiply_halves(c->word[0], splat((int32_t)0xD2511F53u));
+    const Vector product1 = multiply_halves(c->word[2], splat((int32_t)0xCD9E8D57u));
+    c->word[0] = bit_xor(high_halves(product1), bit_xor(c->word[1], key0));
+    c->word[2] = bit_xor(high_halves(product0), bit_xor(c->word[3], key1));
+    c->word[1] = product1;
+    c->word[3] = product0;
+}
+
+static inline void store_words(uint32_t *bits, const Counters *c) {
+    const Vector low = join_halves(c->word[0], c->word[1]), high = join_halves(c->word[2], c->word[3]);
+    store(bits, first_of_pairs(low, high));
+    store(bits + LANES, second_of_pairs(low, high));
+}
+
+static void words(const RandomStream *stream, uint32_t first, uint32_t *bits) {
+    Counters group[GROUPS]; /* independent of each other, so that their multiplications overlap */
+    uint32_t key0 = stream->key[0], key1 = stream->key[1];
+    for (int g = 0; g < GROUPS; g++) group[g] = counters_from(first + (uint32_t)(g * PAIRS), stream->words);
+    for (int round = 0; round < 10; round++) {
+        const Vector k0 = splat((int32_t)key0), k1 = splat((int32_t)key1);
+        for (int g = 0; g < GROUPS; g++) philox_round(&group[g], k0, k1);
+        key0 += 0x9E3779B9u;
+        key1 += 0xBB67AE85u;
+    }
+    for (int g = 0; g < GROUPS; g++) store_words(bits + g * 2 * LANES, &group[g]);
+}
+
+void VARIANT_NAME(mpsim_random_block)(const RandomStream *stream, uint64_t first_counter, uint32_t *bits, size_t size) {
     size_t i = 0;
-    for (; i + 4 * COUNTERS <= size; i += 4 * COUNTERS) words(stream, first_counter + i / 4, bits + i);
+    for (; i + WORDS <= size; i += WORDS) words(stream, (uint32_t)(first_counter + i / 4), bits + i);
     if (i < size) {
-        uint32_t last[4 * COUNTERS];
-        words(stream, first_counter + i / 4, last);
-        for (size_t j = i; j < size; j++) bits[j] = last[j - i];
+        uint32_t last[WORDS];
+        words(stream, (uint32_t)(first_counter + i / 4), last);
+        memcpy(bits + i, last, (size - i) * sizeof *bits);
     }
 }

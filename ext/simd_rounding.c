@@ -20,9 +20,8 @@ typedef struct {
     Vector below_overflow, above_underflow;
     Vector shift, lowest_exponent, low_quantum;         /* any mode */
     Vector odd_bit, added, kept_bits, to_grid;          /* nearest_even */
-    Vector bit_count, bit_mask;                         /* stochastic */
-    Vector scale, unscale, scaled_smallest_normal, below_limit, scaled_largest; /* legacy */
-    int shift_count;
+    Vector scale, unscale, scaled_smallest_normal, below_limit, scaled_largest, bit_mask; /* legacy */
+    int shift_count, unused_bits;                       /* of the 32 random ones */
 } Constants;
 
 /* Zeros among inputs and results; small: results below the smallest normal number, zeros too; unlike the others
@@ -46,10 +45,9 @@ static Constants constants(const RoundingParameters *p) {
     c.above_underflow = splat((int32_t)p->underflow_to + 1);
     c.shift = splat(shift);
     c.kept_bits = splat(-((int32_t)1 << shift));
-    c.bit_count = splat((int32_t)p->random_bit_count);
-    c.bit_mask = splat((int32_t)(((uint64_t)1 << p->random_bit_count) - 1));
+    c.unused_bits = 32 - (int)p->random_bit_count;
     c.lowest_exponent = c.low_quantum = c.to_grid = c.odd_bit = c.added = splat(0);
-    c.scale = c.unscale = c.scaled_smallest_normal = c.below_limit = c.scaled_largest = splat(0);
+    c.scale = c.unscale = c.scaled_smallest_normal = c.below_limit = c.scaled_largest = c.bit_mask = splat(0);
     if (p->path == LEGACY) {
         c.added = splat(shift ? (int32_t)1 << (shift - 1) : 0);
         c.bit_mask = splat(((int32_t)1 << shift) - 1);
@@ -95,11 +93,11 @@ INLINE Vector to_grid(Vector v, Vector a, Vector random, const Constants *c, con
     if (mode == DOWN) up = both(greater(discarded, zero), greater(zero, v));
     if (mode == TO_ODD) up = both(greater(discarded, zero), equal(bit_and(significand, unit), zero));
     if (mode == STOCHASTIC) {
-        Vector left = smaller(larger(subtract(c->bit_count, full_shift), zero), splat(31));
-        Vector right = smaller(larger(subtract(full_shift, c->bit_count), zero), splat(31));
-        Vector chance = shift_right_each(shift_left_each(discarded, left), right); /* of 2^k */
-        Vector refused = bit_and(bit_xor(random, splat(-1)), c->bit_mask);         /* 2^k - 1 - R */
-        up = greater(bit_xor(chance, splat(SIGN_BIT)), bit_xor(refused, splat(SIGN_BIT)));
+        /* up iff the discarded part + R / 2^k carries: floor(discarded 2^32 / 2^shift) beside R 2^(32 - k) */
+        Vector left = shift_left_or_drop(discarded, subtract(splat(32), full_shift));
+        Vector chance = bit_or(left, shift_right_or_drop(discarded, subtract(full_shift, splat(32))));
+        Vector refused = bit_xor(shift_left(random, c->unused_bits), splat(MAGNITUDE));
+        up = greater(bit_xor(chance, splat(SIGN_BIT)), refused);
     }
     Vector result = add(subtract(a, discarded), keep_where(up, unit));
     return choose(greater(shift, splat(23)), keep_where(up, c->low_quantum), result);
