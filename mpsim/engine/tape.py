@@ -170,21 +170,25 @@ class Tape:
             gradient = pending.pop(index)
             if index != output.producer and not self.store_each_contribution:
                 gradient = self.store(TensorId(index, "activation_gradient", 0), gradient)
-            needs = tuple(self._needs(producer) for producer, _ in node.routes)
-            input_gradients, parameter_gradients = node.primitive.backward(self.kernels, gradient, node.saved, needs)
-            for (producer, to_producer), needed, part in zip(node.routes, needs, input_gradients, strict=True):
-                if needed:
-                    part = retrace(to_producer, part)
-                    if self.store_each_contribution:
-                        part = self.store(TensorId(producer, "activation_gradient", 0), part)
-                    self._accumulate(pending, producer, part)
-            for parameter, part in zip(node.parameters, parameter_gradients, strict=True):
-                self._accumulate(result, parameter, part)
+            self._pull_back_op(node, gradient, pending, result)
             for parameter in dict.fromkeys(node.parameters):
                 if self.parameter_ids[parameter].op == index:
                     id = self.parameter_ids[parameter]._replace(role="parameter_gradient")
                     result[parameter] = self.store(id, result[parameter])
         return result
+
+    def _pull_back_op(self, node: _Node, gradient: Array, pending: dict[int, Array], result: dict) -> None:
+        """Adds what one op contributes to the gradients of its inputs and parameters, inputs by rising position."""
+        needs = tuple(self._needs(producer) for producer, _ in node.routes)
+        input_gradients, parameter_gradients = node.primitive.backward(self.kernels, gradient, node.saved, needs)
+        for (producer, to_producer), needed, part in zip(node.routes, needs, input_gradients, strict=True):
+            if needed:
+                part = retrace(to_producer, part)
+                if self.store_each_contribution:
+                    part = self.store(TensorId(producer, "activation_gradient", 0), part)
+                self._accumulate(pending, producer, part)
+        for parameter, part in zip(node.parameters, parameter_gradients, strict=True):
+            self._accumulate(result, parameter, part)
 
     def _accumulate(self, sums: dict, key: Any, part: Array) -> None:
         sums[key] = self.kernels.add(sums[key], part) if key in sums else part

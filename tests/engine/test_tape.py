@@ -202,6 +202,7 @@ def test_a_store_may_overwrite_whatever_it_is_given() -> None:
 def test_saved_values_and_gradients_are_freed_on_the_way() -> None:
     alive: list[tuple[int, list[bool]]] = []
     saved_values: list[weakref.ref] = []
+    gradients: list[weakref.ref] = []
 
     def forward(kernels: Any, inputs: tuple, parameters: tuple, *, place: int) -> tuple[Any, tuple]:
         saved = np.zeros(3, np.float32)
@@ -211,10 +212,13 @@ def test_saved_values_and_gradients_are_freed_on_the_way() -> None:
     def backward(kernels: Any, gradient: Any, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
         gc.collect()
         alive.append((saved[0], [reference() is not None for reference in saved_values]))
-        return (kernels.scale(gradient, 1.0),), ()
+        assert not [reference for reference in gradients if reference() is not None]
+        contribution = kernels.scale(gradient, 1.0)
+        gradients.extend([weakref.ref(gradient), weakref.ref(contribution)])
+        return (contribution,), ()
 
     keeper = Primitive("Keeper", forward, backward, _same)
-    tape = Tape(KERNELS)
+    tape = Tape(KERNELS, lambda id, value: value.copy())
     x, _ = start(tape)
     for place in range(3):
         x = tape.bind(keeper, (x,), place=place)
