@@ -1,0 +1,274 @@
+/* Packed weights times image positions: see contraction_positions.h. */
+#include <stdlib.h>
+#include "contraction_positions.h"
+
+enum { POSITIONS_PER_BLOCK = 512, POSITIONS_PER_BAND = 1024 };
+
+/* What one thread works with. */
+typedef struct {
+    float *padded, *packed, *totals;
+    ptrdiff_t *lane_offset;
+    Panel *panels;
+} Workspace;
+
+/* One part of one block: `count` positions of `images` images from `first_image`, grid rows from `first_row`. */
+typedef struct {
+    const Positions *positions;
+    const Part *part;
+    Workspace *space;
+    const float *data;
+    ptrdiff_t image_step; /* from image to image of `data` */
+    long first_image, images, first_row, rows, count;
+    long run; /* so many lanes, from a multiple of it on, are neighbours in the source */
+    int packed, direct;
+} Block;
+
+static long smaller(long a, long b) { return a < b ? a : b; }
+static long larger(long a, long b) { return a > b ? a : b; }
+
+void plan_blocks(Positions *positions, long height, long width, int bands, int threads) {
+    long share = (positions->images + threads - 1) / threads;
+    positions->images_per_block = larger(1, smaller(POSITIONS_PER_BLOCK / larger(1, height * width), share));
+    positions->rows_per_block = height;
+    if (!bands) return;
+    if (height * width > POSITIONS_PER_BAND) positions->rows_per_block = larger(1, POSITIONS_PER_BAND / width);
+    if (positions->images < threads)
+        positions->rows_per_block = smaller(positions->rows_per_block, (height + threads - 1) / threads);
+}
+
+int pack_weights(Part *part, const float *weights, long rows, ptrdiff_t row_stride, const ptrdiff_t *k_offset,
+                 const long *full_index, long depth, int threads) {
+    LeftMatrix *left = &part->left;
+    left->rows = rows;
+    left->tiles = left_tiles(rows);
+    left->chunks.count = chunk_ends(full_index, depth, NULL);
+    left->chunks.end = malloc(left->chunks.count * sizeof(long));
+    left->packed = scratch_floats((size_t)rows * depth);
+    if (!left->chunks.end || !left->packed) return -1;
+    chunk_ends(full_index, depth, left->chunks.end);
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+    for (long tile = 0; tile < left->tiles; tile++)
+        pack_left(left, weights, row_stride, k_offset, tile, tile + 1);
+    return 0;
+}
+
+void free_part(Part *part) {
+    free(part->left.packed);
+    free(part->left.chunks.end);
+    free(part->offset);
+}
+
+/* -- the padded copy --------------------------------------------------------------------------------------------- */
+
+static void pad_row(const Source *source, const float *row, float *target) {
+    long length = source->phases * source->columns;
+    if (source->phases == 1 && source->dilation_width == 1) {
+        long first = larger(source->left, 0), last = smaller(source->left + source->width, length);
+        last = larger(first, last);
+        for (long j = 0; j < smaller(first, length); j++) target[j] = 0;
+        for (long j = first; j < last; j++) target[j] = row[j - source->left];
+        for (long j = last; j < length; j++) target[j] = 0;
+        return;
+    }
+    memset(target, 0, length * sizeof(float));
+    for (long j = 0; j < source->width; j++) {
+        long column = source->left + j * source->dilation_width;
+        if (column >= 0 && column < length)
+            target[column % source->phases * source->columns + column / source->phases] = row[j];
+    }
+}
+
+/* Rows first_row .. first_row + rows - 1 of the padded image, every channel. */
+static void pad_image(const Source *source, const float *image, float *target, long first_row) {
+    long length = source->phases * source->columns;
+    for (long channel = 0; channel < source->channels; channel++, image += source->height * source->width)
+        for (long r = 0; r < source->rows; r++, target += length) {
+            long place = first_row + r - source->top, row = place / source->dilation_height;
+            if (place < 0 || place % source->dilation_height || row >= source->height)
+                memset(target, 0, length * sizeof(float));
+            else
+                pad_row(source, image + row * source->width, target);
+        }
+}
+
+/* -- panels ------------------------------------------------------------------------------------------------------ */
+
+/* Copies `depth` rows of one vector, whose lanes are runs of neighbours, into a panel. */
+INLINE void pack_vector(const int run, float *target, const float *data, const ptrdiff_t *lane, const ptrdiff_t *offset,
+                        long depth) {
+    for (long k = 0; k < depth; k++, target += PANEL) {
+        const float *row = data + offset[k];
+        UNROLL for (int i = 0; i < WIDTH; i += run) memcpy(target + i, row + lane[i], run * sizeof(float));
+    }
+}
+
+static void pack_chunk(const Block *block, const ptrdiff_t *offset, long depth) {
+    const float *data = block->data;
+    const ptrdiff_t *lane = block->space->lane_offset;
+    float *packed = block->space->packed;
+    if (block->run >= WIDTH) { /* rising addresses: long runs from memory */
+        for (long k = 0; k < depth; k++)
+            for (long v = 0; v < block->count; v += WIDTH)
+                vector_store(packed + v / PANEL * PANEL * CHUNK + k * PANEL + v % PANEL,
+                             vector_load(data + offset[k] + lane[v]));
+        return;
+    }
+    for (long v = 0; v < block->count; v += WIDTH) {
+        float *target = packed + v / PANEL * PANEL * CHUNK + v % PANEL;
+        if (block->run == 8 && WIDTH > 8) pack_vector(WIDTH > 8 ? 8 : 1, target, data, lane + v, offset, depth);
+        else if (block->run >= 4 && WIDTH > 4) pack_vector(WIDTH > 4 ? 4 : 1, target, data, lane + v, offset, depth);
+        else if (block->run >= 2) pack_vector(2, target, data, lane + v, offset, depth);
+        else pack_vector(1, target, data, lane + v, offset, depth);
+    }
+}
+
+/* Offset of each position of the block in its data; lanes beyond the last position repeat the first. */
+static void find_lanes(const Block *block) {
+    ptrdiff_t *lane = block->space->lane_offset;
+    for (long n = 0; n < block->images; n++)
+        for (long i = 0; i < block->rows; i++)
+            for (long j = 0; j < block->part->width; j++)
+                *lane++ = n * block->image_step + i * block->part->row_step + j;
+    for (long v = block->count; v % WIDTH; v++) *lane++ = 0;
+}
+
+static void make_panels(const Block *block) {
+    const Positions *positions = block->positions;
+    const Part *part = block->part;
+    long per_image = block->rows * part->width, vectors = (block->count + WIDTH - 1) / WIDTH;
+    for (long v = 0; v < vectors; v++) {
+        Panel *panel = block->space->panels + v / 2;
+        long first = v * WIDTH, image = block->first_image + first / per_image;
+        panel->source[v % 2] = block->packed ? block->space->packed + v / 2 * PANEL * CHUNK + v % 2 * WIDTH
+                                             : block->data + block->space->lane_offset[first];
+        if (block->direct)
+            panel->target[v % 2] = positions->target + image * positions->target_image_stride + part->start +
+                                   block->first_row * part->row_stride + first % per_image;
+        else
+            panel->target[v % 2] = block->space->totals + first;
+        panel->row_stride = block->direct ? positions->target_channel_stride : vectors * WIDTH;
+        if (v % 2 == 0) panel->source[1] = panel->target[1] = NULL;
+    }
+}
+
+/* Moves the totals of a block to their places. */
+static void scatter(const Block *block) {
+    const Positions *positions = block->positions;
+    const Part *part = block->part;
+    long stride = (block->count + WIDTH - 1) / WIDTH * WIDTH;
+    for (long m = 0; m < part->left.rows; m++) {
+        const float *total = block->space->totals + m * stride;
+        for (long n = 0; n < block->images; n++)
+            for (long i = 0; i < block->rows; i++, total += part->width) {
+                float *target = positions->target + (block->first_image + n) * positions->target_image_stride +
+                                m * positions->target_channel_stride + part->start +
+                                (block->first_row + i) * part->row_stride;
+                if (part->column_stride == 1)
+                    for (long j = 0; j < part->width; j++) target[j] = total[j];
+                else
+                    for (long j = 0; j < part->width; j++) target[j * part->column_stride] = total[j];
+            }
+    }
+}
+
+static void multiply_block(const Block *block) {
+    const Part *part = block->part;
+    ptrdiff_t in_panel[CHUNK];
+    for (long k = 0; k < CHUNK; k++) in_panel[k] = k * PANEL;
+    find_lanes(block);
+    make_panels(block);
+    for (long chunk = 0; chunk < part->left.chunks.count; chunk++) {
+        long begin = chunk ? part->left.chunks.end[chunk - 1] : 0;
+        if (block->packed) pack_chunk(block, part->offset + begin, part->left.chunks.end[chunk] - begin);
+        multiply_panels(&part->left, chunk, block->space->panels, (block->count + PANEL - 1) / PANEL,
+                        block->packed ? in_panel : part->offset + begin, block->positions->bias);
+    }
+    if (!block->direct) scatter(block);
+}
+
+/* -- blocks ------------------------------------------------------------------------------------------------------ */
+
+/* Fills in how one part of a block is read and written. */
+static void choose_paths(Block *block) {
+    const Part *part = block->part;
+    long per_image = block->rows * part->width;
+    long unit = part->row_step == part->width ? per_image : part->width;
+    block->count = block->images * per_image;
+    for (block->run = 1; block->run < WIDTH && unit % (2 * block->run) == 0;) block->run *= 2;
+    block->packed = block->run < WIDTH || (block->positions->source.in_place && part->left.tiles > 2);
+    block->direct = part->column_stride == 1 && part->row_stride == part->width && per_image % WIDTH == 0;
+}
+
+static void run_block(const Positions *positions, Workspace *space, long first_image, long first_row) {
+    const Source *source = &positions->source;
+    long grid_height = positions->parts[0].height;
+    Block block = {.positions = positions, .space = space, .first_image = first_image,
+                   .images = smaller(positions->images_per_block, positions->images - first_image)};
+    ptrdiff_t padded_image = source->channels * source->rows * source->phases * source->columns;
+    int bands = positions->rows_per_block < grid_height;
+    ptrdiff_t row_step = positions->parts[0].row_step;
+    block.image_step = source->in_place ? source->image_stride : padded_image;
+    if (source->in_place) {
+        block.data = source->images + first_image * source->image_stride + first_row * row_step;
+    } else {
+        for (long n = 0; n < block.images; n++)
+            pad_image(source, source->images + (first_image + n) * source->image_stride,
+                      space->padded + n * padded_image, first_row * row_step / (source->phases * source->columns));
+        block.data = space->padded;
+    }
+    for (long p = 0; p < positions->part_count; p++) {
+        block.part = positions->parts + p;
+        block.first_row = bands ? first_row : 0;
+        block.rows = bands ? smaller(positions->rows_per_block, grid_height - first_row) : block.part->height;
+        choose_paths(&block);
+        if (block.count) multiply_block(&block);
+    }
+    if (positions->finish_image)
+        for (long n = 0; n < block.images; n++) positions->finish_image(positions->context, first_image + n);
+}
+
+static int allocate_workspace(const Positions *positions, Workspace *space) {
+    const Source *source = &positions->source;
+    long count = 0, rows = 0, row_limit = positions->rows_per_block;
+    for (long p = 0; p < positions->part_count; p++) {
+        const Part *part = positions->parts + p;
+        count = larger(count, positions->images_per_block * smaller(part->height, row_limit) * part->width);
+        rows = larger(rows, part->left.rows);
+    }
+    count = (count + PANEL - 1) / PANEL * PANEL;
+    *space = (Workspace){
+        .padded = scratch_floats(source->in_place ? 0 : (size_t)positions->images_per_block * source->channels *
+                                                            source->rows * source->phases * source->columns),
+        .packed = scratch_floats((size_t)count * CHUNK),
+        .totals = scratch_floats((size_t)count * rows),
+        .lane_offset = malloc((count + 1) * sizeof(ptrdiff_t)),
+        .panels = malloc((count / PANEL + 1) * sizeof(Panel)),
+    };
+    return space->padded && space->packed && space->totals && space->lane_offset && space->panels ? 0 : -1;
+}
+
+static void free_workspace(Workspace *space) {
+    free(space->padded);
+    free(space->packed);
+    free(space->totals);
+    free(space->lane_offset);
+    free(space->panels);
+}
+
+int multiply_positions(const Positions *positions, int threads) {
+    long height = larger(1, positions->parts[0].height);
+    long bands = (height + positions->rows_per_block - 1) / larger(1, positions->rows_per_block);
+    long blocks = (positions->images + positions->images_per_block - 1) / positions->images_per_block * bands;
+    Workspace *spaces = calloc(threads, sizeof(Workspace));
+    int failed = spaces == NULL;
+    for (int t = 0; t < threads && !failed; t++) failed = allocate_workspace(positions, spaces + t);
+    if (!failed) {
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+        for (long block = 0; block < blocks; block++)
+            run_block(positions, spaces + THREAD_NUMBER, block / bands * positions->images_per_block,
+                      block % bands * positions->rows_per_block);
+    }
+    for (int t = 0; spaces && t < threads; t++) free_workspace(spaces + t);
+    free(spaces);
+    return failed ? -1 : 0;
+}
