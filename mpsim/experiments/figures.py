@@ -17,6 +17,8 @@ MARKERS = {
     "operator_based_extended": ("v", "operator-based, extended"),
 }
 CURVE = "largest_first"
+#: Percentage points below the best accuracy that the axis shows; what lies further down is drawn at the bottom.
+SPAN = 20.0
 
 
 class Point(NamedTuple):
@@ -83,12 +85,13 @@ def memory_accuracy(rows: Sequence[Mapping[str, Any]], path: str | Path, *, titl
     pairs = list(dict.fromkeys(point.levels for point in all_points if point.scheme != "float32"))
     with pyplot.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mpsim", "font.size": 10}):
         figure, axes = pyplot.subplots(figsize=(9.2, 5.2), layout="constrained")
+        floor = _floor(all_points)
         for number, pair in enumerate(pairs):
-            _draw_pair(axes, [point for point in all_points if point.levels == pair], pair, number)
+            _draw_pair(axes, [point for point in all_points if point.levels == pair], pair, number, floor)
         for point in all_points:
             if point.scheme == "float32":
                 _draw_float32(axes, point)
-        _finish(axes, all_points, title)
+        _finish(axes, all_points, title, floor)
         stem = Path(path).with_suffix("")
         stem.parent.mkdir(parents=True, exist_ok=True)
         files = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
@@ -102,35 +105,38 @@ def _percent(value: float) -> float:
     return 100 * value
 
 
-def _draw_pair(axes: Any, pair_points: list[Point], pair: str, number: int) -> None:
+def _draw_pair(axes: Any, pair_points: list[Point], pair: str, number: int, floor: float) -> None:
     colour = COLOURS[number % len(COLOURS)]
     comparable = [point for point in pair_points if point.scheme != "float32"]
-    front = pareto_front(comparable)
+    front = pareto_front(point for point in comparable if not point.diverged)
     axes.plot(
         [_percent(point.low_share) for point in front],
-        [_percent(point.accuracy) for point in front],
+        [max(floor, _percent(point.accuracy)) for point in front],
         color=colour, alpha=0.22, linewidth=9, solid_capstyle="round", solid_joinstyle="round", zorder=1,
     )  # fmt: skip
     curve = sorted((p for p in comparable if p.scheme == CURVE), key=lambda p: (p.low_share, p.ratio))
     if curve:
-        _draw_curve(axes, curve, colour, above=number % 2 == 0)
+        _draw_curve(axes, curve, colour, floor, above=number % 2 == 0)
     for point in comparable:
         x, y = _percent(point.low_share), _percent(point.accuracy)
+        if y < floor:
+            _note_below(axes, x, y, floor, colour)
+            y = floor
         if point.scheme in MARKERS:
             axes.plot(x, y, MARKERS[point.scheme][0], color=colour, markersize=8, fillstyle="none", mew=1.6, zorder=4)
         if point.diverged:
             axes.plot(x, y, "x", color="black", markersize=9, zorder=5)
     end = max(curve or comparable, key=lambda p: p.low_share)
     axes.annotate(
-        pair, (_percent(end.low_share), _percent(end.accuracy)), xytext=(11, 0), textcoords="offset points",
+        pair, (_percent(end.low_share), max(floor, _percent(end.accuracy))), xytext=(11, 0), textcoords="offset points",
         va="center", fontsize=10, fontweight="bold", color=colour, annotation_clip=False, zorder=6,
     )  # fmt: skip
 
 
-def _draw_curve(axes: Any, curve: list[Point], colour: str, above: bool) -> None:
+def _draw_curve(axes: Any, curve: list[Point], colour: str, floor: float, above: bool) -> None:
     """The paper's plans: a line with the range over seeds, r beside the points that leave room for it."""
     x = [_percent(point.low_share) for point in curve]
-    y = [_percent(point.accuracy) for point in curve]
+    y = [max(floor, _percent(point.accuracy)) for point in curve]
     spread = [
         [_percent(point.accuracy - point.lowest) for point in curve],
         [_percent(point.highest - point.accuracy) for point in curve],
@@ -142,12 +148,28 @@ def _draw_curve(axes: Any, curve: list[Point], colour: str, above: bool) -> None
     last: float | None = None
     for point, at, height in zip(curve, x, y, strict=True):
         if point.ratio is not None and (last is None or at - last > 5.5):
+            same = [p.ratio for p in curve if p[3:5] == point[3:5] and p.ratio is not None]
+            ratios = f"{min(same):g}" if len(same) == 1 else f"{min(same):g}–{max(same):g}"
             axes.annotate(
-                f"r={point.ratio:g}", (at, height), xytext=(0, 9) if above else (-4, -5), textcoords="offset points",
+                f"r={ratios}", (at, height), xytext=(0, 9) if above else (-4, -5), textcoords="offset points",
                 ha="center" if above else "right", va="bottom" if above else "top", fontsize=7.5, color=colour,
                 zorder=6,
             )  # fmt: skip
             last = at
+
+
+def _floor(all_points: list[Point]) -> float:
+    """The lowest accuracy that the axis shows, in percent: that of all points, but at most SPAN below the best."""
+    accuracies = [_percent(point.accuracy) for point in all_points]
+    return max(min(accuracies), max(accuracies) - SPAN)
+
+
+def _note_below(axes: Any, x: float, y: float, floor: float, colour: str) -> None:
+    """Says that a mark drawn at the floor belongs further down."""
+    axes.annotate(
+        f"↓ {y:.0f} %", (x, floor), xytext=(-9, 0), textcoords="offset points", ha="right", va="center", fontsize=8,
+        color=colour, zorder=6,
+    )  # fmt: skip
 
 
 def _draw_float32(axes: Any, point: Point) -> None:
@@ -155,14 +177,13 @@ def _draw_float32(axes: Any, point: Point) -> None:
     axes.axhline(level, color="0.35", linewidth=1, linestyle=(0, (5, 3)), zorder=2)
 
 
-def _finish(axes: Any, all_points: list[Point], title: str) -> None:
+def _finish(axes: Any, all_points: list[Point], title: str, floor: float) -> None:
     axes.set_xlabel("elements held in the low format [% of all elements of a training step]")
     axes.set_ylabel("test accuracy [%]")
     axes.set_xlim(-3, 103)
-    low = min(_percent(point.accuracy) for point in all_points)
     high = max(_percent(point.accuracy) for point in all_points)
-    margin = max(1.0, 0.08 * (high - low))
-    axes.set_ylim(low - margin, high + margin)
+    margin = max(0.5, 0.08 * (high - floor))
+    axes.set_ylim(floor - margin, high + margin)
     axes.grid(color="0.9", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -147,7 +148,7 @@ class Results:
     def add_epoch(self, key: str, epoch: int, metrics: Mapping[str, Any], checkpoint: bytes) -> None:
         """Notes an epoch's metrics and the trainer's state after it."""
         with self._errors("write"), self._transaction():
-            self._database.execute("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?)", (key, epoch, json.dumps(metrics)))
+            self._database.execute("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?)", (key, epoch, _to_json(metrics)))
             self._database.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)", (key, epoch, checkpoint))
 
     def finish(self, key: str, result: Mapping[str, Any], *, final_plan: str) -> None:
@@ -155,7 +156,7 @@ class Results:
         with self._errors("write"), self._transaction():
             self._database.execute(
                 "UPDATE runs SET finished = ?, result = ?, final_plan = ? WHERE key = ?",
-                (_now(), json.dumps(result), final_plan, key),
+                (_now(), _to_json(result), final_plan, key),
             )
             self._database.execute("DELETE FROM checkpoints WHERE key = ?", (key,))
 
@@ -204,6 +205,14 @@ class Results:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _to_json(value: Mapping[str, Any]) -> str:
+    """JSON text; a number that JSON does not have (a diverged loss) becomes null."""
+    finite = {
+        name: None if isinstance(item, float) and not math.isfinite(item) else item for name, item in value.items()
+    }
+    return json.dumps(finite, allow_nan=False)
 
 
 def _now() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -94,12 +95,13 @@ def _build(described: dict[str, Any], source: str) -> Any:
     """The network of reference_models that the header names, weights to be replaced."""
     import reference_models
 
+    known = inspect.signature(reference_models.MODELS.get(described["name"], dict)).parameters
+    shape = tuple(described["input_shape"])
+    options = {"input_shape": shape} if "input_shape" in known else {}
+    options |= {"image_size": shape[-1]} if "image_size" in known else {}
     try:
         return reference_models.build(
-            described["name"],
-            width=described["width"],
-            classes=described["classes"],
-            input_shape=tuple(described["input_shape"]),
+            described["name"], width=described["width"], classes=described["classes"], **options
         )
     except ValueError as error:
         raise CheckpointError(

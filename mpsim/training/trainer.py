@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -183,7 +184,7 @@ class Trainer:
             steps=len(steps),
             loss=float(np.average([report.loss for report in steps], weights=sizes)),
             accuracy=right / sum(sizes),
-            low_share=sum(report.low_share for report in steps) / len(steps),
+            low_share=math.fsum(report.low_share for report in steps) / len(steps),
             low_share_after=self.low_share,
             promotions=sum(len(report.promoted) for report in steps),
             skipped_steps=sum(report.skipped for report in steps),

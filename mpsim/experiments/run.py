@@ -1,0 +1,269 @@
+"""One training run: settings in, stored epochs and a result out; it goes on where it was stopped."""
+
+from __future__ import annotations
+
+import inspect
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mpsim.assignment import SCHEMES, Plan, assign, parse_levels
+from mpsim.data import DATASETS, DataLoader, Dataset
+from mpsim.data import load as load_data
+from mpsim.engine.tensor import ROLES
+from mpsim.experiments.results import Results, settings_key
+from mpsim.trace import trace
+from mpsim.training import saving
+from mpsim.training.loss_scale import LossScale
+from mpsim.training.optimizer import SGD
+from mpsim.training.reports import EpochReport
+from mpsim.training.schedule import Constant, Cosine
+from mpsim.training.trainer import Trainer
+
+#: Part of every key: raised when the same settings come to give other bits, so that old results are not taken for new.
+DEFINITION = 1
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Everything that the bits of a run depend on. Backend and threads are not here: they change none.
+
+    ``plan`` is a plan's JSON text, used in place of a scheme. ``width`` and ``model``: of reference_models.
+    ``data``: of mpsim.data.DATASETS, ``data_path`` where it needs one. ``schedule``: "cosine" or "constant".
+    ``promotion`` applies to the schemes under which the paper promotes, and to a given plan.
+    ``seed``: initial weights, data order and augmentation, random bits. ``plan_seed``: of scheme "random".
+    """
+
+    scheme: str = "float32"
+    ratio: float | None = None
+    k: int | None = None
+    plan_seed: int | None = None
+    plan: str | None = None
+    levels: str = "paper"
+    seed: int = 0
+    model: str = "small_cnn"
+    width: float = 0.25
+    data: str = "digits"
+    data_path: str | None = None
+    epochs: int = 15
+    batch: int = 64
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: str = "cosine"
+    promotion: float | None = 0.01
+    semantics: str = "standard"
+    rounding: str = "nearest"
+    random_bit_count: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
+        if self.batch < 1:
+            raise ValueError(f"batch must be at least 1 image, got {self.batch}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}")
+        if self.schedule not in ("cosine", "constant"):
+            raise ValueError(f"unknown schedule {self.schedule!r}. Known: cosine, constant")
+        parse_levels(self.levels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON types, with the formats that the levels stand for."""
+        pair = parse_levels(self.levels)
+        formats = {
+            side: {role: repr(getattr(pair, side)[role]) for role in ROLES} for side in ("high", "low")
+        }  # a format's repr gives all its numbers
+        return {**asdict(self), "formats": formats, "definition": DEFINITION}
+
+    @property
+    def key(self) -> str:
+        """The name under which the run is stored."""
+        return settings_key(self.to_dict())
+
+    @property
+    def label(self) -> str:
+        """A few words for progress bars and tables."""
+        options = [f"{self.ratio:g}" if self.ratio is not None else "", f"k={self.k}" if self.k is not None else ""]
+        name = "plan" if self.plan is not None else self.scheme
+        words = [name, *options, "" if self.scheme == "float32" else str(self.levels)]
+        return " ".join(word for word in words if word)
+
+    # -- what they stand for --------------------------------------------------------------------------------
+    def load(self) -> tuple[Dataset, Dataset]:
+        """(training data, test data)."""
+        return load_data(self.data, "train", self.data_path), load_data(self.data, "test", self.data_path)
+
+    def build(self, data: Dataset) -> Any:
+        """The network for images and classes of ``data``, its weights drawn from ``seed``."""
+        import reference_models
+
+        options: dict[str, Any] = {}
+        known = inspect.signature(reference_models.MODELS.get(self.model, dict)).parameters
+        if "input_shape" in known:
+            options["input_shape"] = data.image_shape
+        elif "image_size" in known:
+            options["image_size"] = data.image_shape[-1]
+        network = reference_models.build(self.model, width=self.width, classes=data.classes, seed=self.seed, **options)
+        if tuple(network.input_shape) != tuple(data.image_shape):
+            raise ValueError(
+                f"{self.model} takes images of {network.input_shape}, {data.name} has {data.image_shape}; "
+                f"choose another model or dataset"
+            )
+        return network
+
+    def make_plan(self, network: Any) -> Plan | None:
+        """The plan for the network; ValueError as by ``assignment.assign``."""
+        if self.plan is not None:
+            given = Plan.from_json(self.plan)
+            given.check(trace(network, batch=given.network.batch, semantics=self.semantics))
+            return given
+        traced = trace(network, batch=self.batch, semantics=self.semantics)
+        return assign(
+            traced, self.scheme, ratio=self.ratio, seed=self.plan_seed, k=self.k, levels=parse_levels(self.levels)
+        )
+
+    def optimizer(self) -> SGD:
+        schedule = Cosine(self.epochs) if self.schedule == "cosine" else Constant()
+        return SGD(self.lr, self.momentum, self.weight_decay, schedule)
+
+    def promotion_threshold(self) -> float | None:
+        promotes = self.plan is not None or SCHEMES[self.scheme].promotes
+        return self.promotion if promotes else None
+
+
+def run(
+    settings: RunSettings,
+    results: Results | None = None,
+    *,
+    backend: str = "compiled",
+    threads: int | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    save: str | None = None,
+) -> dict[str, Any]:
+    """Trains, evaluates after every epoch and returns the result (a row as of ``mpsim sweep --json``).
+
+    With ``results``: a finished run is returned as stored, an unfinished one goes on after its last epoch, every
+    epoch is stored as it ends. ``on_epoch`` gets each new epoch's metrics. ``save``: a file for the trained state.
+    """
+    key = settings.key
+    stored = None if results is None or save is not None else results.result(key)
+    if stored is not None:
+        return stored
+    training_data, test_data = settings.load()
+    trainer = _trainer(settings, training_data, results, backend, threads)
+    augmentation = DATASETS[settings.data].augmentation
+    loader = DataLoader(training_data, settings.batch, seed=settings.seed, augmentation=augmentation)
+    history = [] if results is None else results.history(key)[: trainer.epoch]
+    while trainer.epoch < settings.epochs:
+        begin = time.perf_counter()
+        report = trainer.train_epoch(loader.epoch(trainer.epoch))
+        metrics = _metrics(report, trainer, test_data) | {"seconds": time.perf_counter() - begin}
+        history.append(metrics)
+        if results is not None:
+            results.add_epoch(key, report.epoch, metrics, saving.dump(trainer))
+        if on_epoch is not None:
+            on_epoch(metrics)
+    if save is not None:
+        trainer.save(save)
+    result = _result(settings, trainer, history)
+    if results is not None:
+        results.finish(key, result, final_plan=_plan_text(trainer.plan))
+    return result
+
+
+def _trainer(
+    settings: RunSettings, data: Dataset, results: Results | None, backend: str, threads: int | None
+) -> Trainer:
+    """The run's trainer as last stored, or a new one, noted in the results."""
+    stored = None if results is None else results.checkpoint(settings.key)
+    if results is not None and stored is not None:
+        source = f"the checkpoint of run {settings.key[:12]} in {results.path}"
+        network = settings.build(data)
+        return saving.restore(Trainer, stored[1], source, model=network, backend=backend, threads=threads)
+    network = settings.build(data)
+    plan = settings.make_plan(network)
+    rounds = plan is not None and any(format.name != "float32" for format in plan.formats.values())
+    steps = -(-len(data) // settings.batch)
+    trainer = Trainer(
+        network,
+        plan,
+        optimizer=settings.optimizer(),
+        loss_scale=LossScale(growth_interval=steps) if rounds else LossScale.fixed(),
+        promotion=settings.promotion_threshold(),
+        semantics=settings.semantics,
+        rounding=settings.rounding,
+        random_bit_count=settings.random_bit_count,
+        backend=backend,
+        threads=threads,
+        seed=settings.seed,
+    )
+    if results is not None:
+        environment = {"backend": backend, "machine": platform.machine(), "python": platform.python_version()}
+        results.start(settings.key, settings.to_dict(), plan=_plan_text(plan), environment=environment)
+    return trainer
+
+
+def _plan_text(plan: Plan | None) -> str:
+    return "null" if plan is None else plan.to_json()
+
+
+def _metrics(report: EpochReport, trainer: Trainer, test_data: Dataset) -> dict[str, Any]:
+    """What is stored of an epoch."""
+    as_trained = trainer.evaluate(test_data)
+    in_float32 = trainer.evaluate(test_data, "float32")
+    row = asdict(report)
+    return {
+        "epoch": row.pop("epoch"),
+        "train_loss": row.pop("loss"),
+        "train_accuracy": row.pop("accuracy"),
+        "test_accuracy": as_trained.accuracy,
+        "test_loss": as_trained.loss,
+        "test_accuracy_float32": in_float32.accuracy,
+        "finite": trainer.is_finite(),
+        **row,
+    }
+
+
+def has_diverged(last: Mapping[str, Any], classes: int) -> bool:
+    """Whether a run is lost: a master is not finite, or in its last epoch every step was skipped, or it was right on
+    less than twice as many training images as guessing is.
+
+    >>> has_diverged({"finite": True, "steps": 9, "skipped_steps": 0, "train_accuracy": 0.12}, classes=10)
+    True
+    """
+    all_skipped = last["skipped_steps"] == last["steps"]
+    return not last["finite"] or all_skipped or last["train_accuracy"] < 2 / classes
+
+
+def _result(settings: RunSettings, trainer: Trainer, history: list[dict[str, Any]]) -> dict[str, Any]:
+    last, plan = history[-1], trainer.plan
+    return {
+        "key": settings.key,
+        "scheme": settings.scheme if settings.plan is None else "given plan",
+        "ratio": settings.ratio,
+        "levels": None if settings.scheme == "float32" else str(parse_levels(settings.levels)),
+        "seed": settings.seed,
+        "model": settings.model,
+        "width": settings.width,
+        "epochs": settings.epochs,
+        "low_share": last["low_share"],
+        "low_share_planned": _planned_share(settings, trainer),
+        "bytes": None if plan is None else plan.bytes,
+        "test_accuracy": last["test_accuracy"],
+        "test_accuracy_float32": last["test_accuracy_float32"],
+        "train_accuracy": last["train_accuracy"],
+        "train_loss": last["train_loss"],
+        "diverged": has_diverged(last, trainer.model.classes),
+        "promotions": sum(epoch["promotions"] for epoch in history),
+        "skipped_steps": sum(epoch["skipped_steps"] for epoch in history),
+        "steps": trainer.steps,
+        "digest": trainer.digest(),
+        "seconds": sum(epoch["seconds"] for epoch in history),
+    }
+
+
+def _planned_share(settings: RunSettings, trainer: Trainer) -> float:
+    plan = settings.make_plan(trainer.model)
+    return 0.0 if plan is None else plan.low_share

@@ -1,0 +1,88 @@
+"""Runs spread over processes: each works off a common queue and writes its epochs to the results file itself.
+
+So what a worker has finished stays, whatever becomes of the others or of the process that started them.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from mpsim.experiments.results import Results
+from mpsim.experiments.run import RunSettings, run
+
+#: Seconds between two looks at the results file.
+POLL = 0.25
+
+
+class WorkerError(RuntimeError):
+    """A worker process failed; the message is its own, or says how it ended."""
+
+
+def run_all(
+    jobs: Sequence[RunSettings],
+    path: Path,
+    *,
+    processes: int,
+    backend: str,
+    threads: int,
+    on_poll: Callable[[], None],
+) -> None:
+    """Runs ``jobs`` in ``processes`` new processes of ``threads`` threads each; ``on_poll`` is called while they run.
+
+    Raises WorkerError when one fails; it and KeyboardInterrupt end the others, whose finished epochs are stored.
+    """
+    context = multiprocessing.get_context("spawn")
+    tasks: Any = context.Queue()
+    failures: Any = context.SimpleQueue()
+    count = min(processes, len(jobs))
+    for job in [*jobs, *[None] * count]:
+        tasks.put(job)
+    arguments = (tasks, failures, str(path), backend, threads, os.getpid())
+    workers = [context.Process(target=_work, args=arguments, daemon=True) for _ in range(count)]
+    try:
+        for worker in workers:
+            worker.start()
+        running = list(workers)
+        while running:
+            wait([worker.sentinel for worker in running], timeout=POLL)
+            on_poll()
+            for worker in [worker for worker in running if worker.exitcode is not None]:
+                running.remove(worker)
+                if worker.exitcode:
+                    raise WorkerError(_cause(worker.exitcode, failures))
+    finally:
+        for worker in workers:
+            if worker.pid is not None:
+                worker.terminate()
+                worker.join()
+        tasks.cancel_join_thread()
+
+
+def _cause(exit_code: int, failures: Any) -> str:
+    if exit_code == 1 and not failures.empty():
+        return failures.get()
+    how = f"was killed by signal {-exit_code}" if exit_code < 0 else f"ended with code {exit_code}"
+    return f"a worker process {how}; what it had finished is stored. Call again to go on (with fewer processes?)"
+
+
+def _work(tasks: Any, failures: Any, path: str, backend: str, threads: int, parent: int) -> None:
+    """A worker's life: one run after the other until there is none, or the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets Ctrl-C too, and ends us
+
+    def stop_if_orphaned(metrics: dict[str, Any]) -> None:
+        if os.getppid() != parent:
+            os._exit(1)
+
+    try:
+        with Results(path) as results:
+            while (job := tasks.get()) is not None:
+                run(job, results, backend=backend, threads=threads, on_epoch=stop_if_orphaned)
+    except Exception as error:
+        failures.put(f"{error}" if str(error) else repr(error))
+        raise SystemExit(1) from error
