@@ -117,7 +117,7 @@ double mpsim_decode(uint64_t code, const CodeLayout *c) {
     const uint64_t width_mask = c->bits < 64 ? ((uint64_t)1 << c->bits) - 1 : ~(uint64_t)0;
     const uint64_t sign_mask = c->has_sign ? (uint64_t)1 << (c->bits - 1) : 0;
     const uint64_t magnitude = code & width_mask & ~sign_mask, sign = code & sign_mask ? ~MAGNITUDE : 0;
-    if (c->nan_code != -1 && code == (uint64_t)c->nan_code) return number_of(CANONICAL_NAN);
+    if (c->has_nan && code == (uint64_t)c->nan_code) return number_of(CANONICAL_NAN);
     if (c->infinity_code >= 0 && magnitude == (uint64_t)c->infinity_code) return number_of(INFINITE | sign);
     if (magnitude > (uint64_t)c->largest_code) return number_of(CANONICAL_NAN | sign);
     const uint64_t biased = magnitude >> c->mantissa_bits, implicit = (uint64_t)1 << c->mantissa_bits;

@@ -54,10 +54,11 @@ void mpsim_random_bits(const RandomStream *stream, uint64_t first, uint32_t *bit
 void mpsim_canonical_nan(float *x, size_t size, int threads);
 int mpsim_all_finite(const float *x, size_t size, int threads);
 
-/* Codes. The fields of mpsim.kernels.parameters.CodeLayout, in its order; a missing code is -1. */
+/* Codes. The fields of mpsim.kernels.parameters.CodeLayout, in its order; a missing code is -1,
+ * a 64-bit one may be negative. */
 typedef struct {
     int64_t bits, mantissa_bits, quantum_exponent, largest_code, infinity_code, nan_code;
-    int64_t has_sign, has_zero, has_negative_zero, has_subnormals, nan_has_sign;
+    int64_t has_sign, has_zero, has_negative_zero, has_subnormals, nan_has_sign, has_nan;
 } CodeLayout;
 
 uint64_t mpsim_encode(double x, const CodeLayout *layout);

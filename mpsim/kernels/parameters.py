@@ -60,6 +60,7 @@ class CodeLayout(NamedTuple):
     has_negative_zero: int
     has_subnormals: int
     nan_has_sign: int
+    has_nan: int
 
 
 def pattern(x: float, path: int) -> int:
@@ -166,10 +167,13 @@ def _legacy_numbers(format: Format, policy: Policy, path: int) -> dict[str, int]
     top = 2 ** (format.exponent_bits - 1)  # 2**(top + 1) is one binade beyond
     never = 0x7FFFFFFF
     limit = ((top + 1 + 127) << 23) if top + 1 <= 127 else never
-    largest = pattern(
-        float("inf") if policy.overflow is Overflow.MARK else (2 - 2.0**-format.mantissa_bits) * 2.0**top, path
-    )
-    return dict(zip(names, (extra_bias(format), (2 - top + 127) << 23, limit, largest), strict=True))
+    clipped = float("inf") if policy.overflow is Overflow.MARK else (2 - 2.0**-format.mantissa_bits) * 2.0**top
+    return dict(zip(names, (extra_bias(format), (2 - top + 127) << 23, limit, pattern(clipped, path)), strict=True))
+
+
+def _signed(code: int) -> int:
+    """A 64-bit code as int64."""
+    return code - (1 << 64) if code >= 1 << 63 else code
 
 
 @lru_cache(maxsize=1024)
@@ -181,10 +185,11 @@ def code_layout(format: Format) -> CodeLayout:
         quantum_exponent=format.quantum_exponent,
         largest_code=format.largest_code,
         infinity_code=-1 if format.infinity_code is None else format.infinity_code,
-        nan_code=-1 if format.nan_code is None else format.nan_code,
+        nan_code=_signed(-1 if format.nan_code is None else format.nan_code),
         has_sign=int(format.signed),
         has_zero=int(format.has_zero),
         has_negative_zero=int(format.has_negative_zero),
         has_subnormals=int(format.subnormals),
         nan_has_sign=int(format.specials in ("ieee", "fn")),
+        has_nan=int(format.has_nan),
     )

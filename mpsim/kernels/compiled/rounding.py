@@ -85,7 +85,7 @@ def decode_array(codes: np.ndarray, format: Format, dtype: type | np.dtype, *, t
 
 @lru_cache(maxsize=1024)
 def _layout(format: Format) -> np.ndarray:
-    return np.array([number - (1 << 64) if number >= 1 << 63 else number for number in code_layout(format)], np.int64)
+    return np.array(code_layout(format), np.int64)
 
 
 def random_bits(stream: Stream, size: int, first: int = 0, *, threads: int = 1) -> np.ndarray:
