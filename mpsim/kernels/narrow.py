@@ -14,10 +14,10 @@ quantum, to nearest even, as c <= |s| + c < 2c and the float64 numbers there are
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 from mpsim.formats import as_format
+from mpsim.kernels.spec import own_infinity
 
 
 class Narrow(NamedTuple):
@@ -39,7 +39,7 @@ class Narrow(NamedTuple):
         """
         format = as_format(name)
         below = format.quantum_exponent if format.subnormals else format.min_exponent
-        beyond = math.inf if format.has_infinity else math.nan if format.has_nan else format.largest
+        beyond = own_infinity(format)
         return Narrow(
             format.min_exponent + 1023,
             52 - format.mantissa_bits,
