@@ -32,7 +32,7 @@ class Augmentation:
         count, channels, height, width = images.shape
         padding, offsets = self.padding, np.uint64(2 * self.padding + 1)
         padded = np.empty((count, channels, height + 2 * padding, width + 2 * padding), np.float32)
-        padded[:] = np.float32(black).reshape(1, channels, 1, 1)
+        padded[:] = np.asarray(black, np.float32).reshape(1, channels, 1, 1)
         padded[:, :, padding : padding + height, padding : padding + width] = images
         corners = (words[:, :2].astype(np.uint64) * offsets >> np.uint64(32)).astype(np.int64)
         flipped = words[:, 2] >> 31 if self.flip else np.zeros(count, np.uint32)

@@ -63,10 +63,10 @@ def check_split(split: str) -> None:
 def normalise(pixels: np.ndarray, mean: tuple[float, ...], deviation: tuple[float, ...]) -> np.ndarray:
     """(pixel - mean) / deviation per channel in float32, for pixels in 0..1, (N, C, H, W)."""
     shape = (1, -1, 1, 1)
-    centred = pixels.astype(np.float32) - np.float32(mean).reshape(shape)
-    return np.ascontiguousarray(centred / np.float32(deviation).reshape(shape))
+    centred = pixels.astype(np.float32) - np.asarray(mean, np.float32).reshape(shape)
+    return np.ascontiguousarray(centred / np.asarray(deviation, np.float32).reshape(shape))
 
 
 def black_of(mean: tuple[float, ...], deviation: tuple[float, ...]) -> tuple[float, ...]:
     """A black pixel after ``normalise``."""
-    return tuple(float(value) for value in (np.float32(0) - np.float32(mean)) / np.float32(deviation))
+    return tuple(float(value) for value in -np.asarray(mean, np.float32) / np.asarray(deviation, np.float32))
