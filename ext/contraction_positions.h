@@ -9,13 +9,14 @@
 
 /* The images that positions read. Unless `in_place`, a copy of a block of them is made with zeros around and between:
  * element (i, j) of a channel goes to row top + i * dilation_height and column left + j * dilation_width (negative
- * top or left crops). Column j of the copy is at place j / phases of phase j % phases, so that positions `phases`
- * columns apart are neighbours. */
+ * top or left crops), of which every take_height-th row and take_width-th column is kept. Column j of the copy is at
+ * place j / phases of phase j % phases, so that positions `phases` columns apart are neighbours. At most one of
+ * dilation_width, and take_width and phases, is more than 1. */
 typedef struct {
     const float *images;
     ptrdiff_t image_stride;
     long channels, height, width;
-    long top, left, dilation_height, dilation_width, phases;
+    long top, left, dilation_height, dilation_width, take_height, take_width, phases;
     long rows, columns; /* of a channel's copy; columns per phase */
     int in_place;
 } Source;

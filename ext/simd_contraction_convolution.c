@@ -12,15 +12,19 @@ static long floor_divide(long a, long b) { return (a - modulo(a, b)) / b; }
 
 /* -- forward ----------------------------------------------------------------------------------------------------- */
 
+/* A kernel of one tap needs only the places it reads; of a larger one, columns are parted by phase. */
 static Source forward_source(const Convolution *shape, const float *x) {
+    int one_row = shape->kernel_height == 1, one_column = shape->kernel_width == 1;
     Source source = {
         .images = x,
         .image_stride = shape->channels * shape->height * shape->width,
         .channels = shape->channels / shape->groups, .height = shape->height, .width = shape->width,
         .top = shape->padding_height, .left = shape->padding_width, .dilation_height = 1, .dilation_width = 1,
-        .phases = shape->stride_width,
+        .take_height = one_row ? shape->stride_height : 1, .take_width = one_column ? shape->stride_width : 1,
+        .phases = one_column ? 1 : shape->stride_width,
     };
-    source.in_place = shape->padding_height == 0 && shape->padding_width == 0 && shape->stride_width == 1;
+    source.in_place = shape->padding_height == 0 && shape->padding_width == 0 && source.take_height == 1 &&
+                      source.take_width == 1 && source.phases == 1;
     return source;
 }
 
@@ -38,12 +42,12 @@ static int forward_group(const Convolution *shape, const float *x, const float *
     int failed = !part.offset || !weight_offset;
     positions.parts = &part;
     plan_blocks(&positions, part.height, part.width, 1, threads);
+    long row_step = shape->stride_height / source->take_height, column_step = shape->stride_width / source->take_width;
     source->rows = source->in_place ? shape->height
-                                    : (positions.rows_per_block - 1) * shape->stride_height + shape->kernel_height;
+                                    : (positions.rows_per_block - 1) * row_step + shape->kernel_height;
     source->columns = source->in_place ? shape->width
-                                       : ceiling((shape->out_width - 1) * shape->stride_width + shape->kernel_width,
-                                                 shape->stride_width);
-    part.row_step = shape->stride_height * source->phases * source->columns;
+                                       : ceiling((shape->out_width - 1) * column_step + shape->kernel_width, column_step);
+    part.row_step = row_step * source->phases * source->columns;
     for (long k = 0; k < depth && !failed; k++) {
         long s = k % shape->kernel_width, r = k / shape->kernel_width % shape->kernel_height;
         long channel = k / shape->kernel_width / shape->kernel_height;
@@ -164,7 +168,7 @@ static Source gradient_source(const Gradient *gradient, long step_height, long s
         .channels = shape->outputs / shape->groups, .height = shape->out_height, .width = shape->out_width,
         .top = -floor_divide(-top, step_height), .left = -floor_divide(-left, step_width),
         .dilation_height = shape->stride_height / step_height, .dilation_width = shape->stride_width / step_width,
-        .phases = 1,
+        .take_height = 1, .take_width = 1, .phases = 1,
     };
     source.rows = source.top + floor_divide(shape->height - 1 + shape->kernel_height - 1 - top, step_height) + 1;
     source.columns = source.left + floor_divide(shape->width - 1 + shape->kernel_width - 1 - left, step_width) + 1;

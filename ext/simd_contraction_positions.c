@@ -60,30 +60,42 @@ void free_part(Part *part) {
 
 /* -- the padded copy --------------------------------------------------------------------------------------------- */
 
-static void pad_row(const Source *source, const float *row, float *target) {
-    long length = source->phases * source->columns;
-    if (source->phases == 1 && source->dilation_width == 1) {
-        long first = larger(source->left, 0), last = smaller(source->left + source->width, length);
-        last = larger(first, last);
-        for (long j = 0; j < smaller(first, length); j++) target[j] = 0;
-        for (long j = first; j < last; j++) target[j] = row[j - source->left];
-        for (long j = last; j < length; j++) target[j] = 0;
-        return;
-    }
-    memset(target, 0, length * sizeof(float));
-    for (long j = 0; j < source->width; j++) {
-        long column = source->left + j * source->dilation_width;
-        if (column >= 0 && column < length)
-            target[column % source->phases * source->columns + column / source->phases] = row[j];
-    }
+INLINE void copy_columns(const long step, const float *row, float *target, long first, long count) {
+    for (long j = 0; j < count; j++) target[j] = row[first + j * step];
 }
 
-/* Rows first_row .. first_row + rows - 1 of the padded image, every channel. */
+/* One phase of a row: place p of the copy is image column (phase + p * phases) * take_width - left. */
+static void pad_phase(const Source *source, const float *row, float *target, long phase) {
+    long step = source->phases * source->take_width, start = phase * source->take_width - source->left;
+    long skipped = start < 0 ? (-start + step - 1) / step : 0;
+    skipped = smaller(skipped, source->columns);
+    long first = start + skipped * step;
+    long count = first < source->width ? (source->width - 1 - first) / step + 1 : 0;
+    count = smaller(count, source->columns - skipped);
+    for (long j = 0; j < skipped; j++) target[j] = 0;
+    if (step == 1) copy_columns(1, row, target + skipped, first, count);
+    else if (step == 2) copy_columns(2, row, target + skipped, first, count);
+    else copy_columns(step, row, target + skipped, first, count);
+    for (long j = skipped + count; j < source->columns; j++) target[j] = 0;
+}
+
+static void pad_row(const Source *source, const float *row, float *target) {
+    if (source->dilation_width == 1) {
+        for (long phase = 0; phase < source->phases; phase++)
+            pad_phase(source, row, target + phase * source->columns, phase);
+        return;
+    }
+    memset(target, 0, source->columns * sizeof(float));
+    for (long j = 0, column = source->left; j < source->width; j++, column += source->dilation_width)
+        if (column >= 0 && column < source->columns) target[column] = row[j];
+}
+
+/* Rows first_row .. first_row + rows - 1 of the copy, every channel. */
 static void pad_image(const Source *source, const float *image, float *target, long first_row) {
     long length = source->phases * source->columns;
     for (long channel = 0; channel < source->channels; channel++, image += source->height * source->width)
         for (long r = 0; r < source->rows; r++, target += length) {
-            long place = first_row + r - source->top, row = place / source->dilation_height;
+            long place = (first_row + r) * source->take_height - source->top, row = place / source->dilation_height;
             if (place < 0 || place % source->dilation_height || row >= source->height)
                 memset(target, 0, length * sizeof(float));
             else

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mpsim import _kernels
+import mpsim._kernels as _kernels
 from mpsim.accumulators import Accumulator
 
 Array = npt.NDArray[np.float32]
