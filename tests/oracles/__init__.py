@@ -1,0 +1,1 @@
+"""What is right, from elsewhere: written without the code under test, or by other projects."""

@@ -1,0 +1,161 @@
+"""Rounding in rational numbers, from a format's five parameters alone: tables of values and neighbours.
+
+Written from docs/semantics.md without mpsim.kernels: another route (no bits, no shifts, no frexp) to one result.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from functools import cache
+
+from mpsim.formats import Format
+
+HALF = Fraction(1, 2)
+
+
+def code_value(format: Format, code: int) -> Fraction | str:
+    """The number of a code, or "nan", "+inf", "-inf", "-0"."""
+    m = format.mantissa_bits
+    if format.specials == "e8m0":
+        return "nan" if code == 2**format.bits - 1 else Fraction(2) ** (code - format.bias)
+    width = format.exponent_bits + m
+    negative, magnitude = divmod(code, 2**width)
+    field, mantissa = divmod(magnitude, 2**m)
+    top_field, last = 2**format.exponent_bits - 1, 2**width - 1
+    match format.specials:
+        case "ieee" if field == top_field:
+            return "nan" if mantissa else ("-inf" if negative else "+inf")
+        case "fn" if magnitude == last:
+            return "nan"
+        case "fnuz" | "p3109" | "p3109_finite" if negative and magnitude == 0:
+            return "nan"
+        case "p3109" if magnitude == last:
+            return "-inf" if negative else "+inf"
+    if field == 0:
+        value = Fraction(mantissa, 2**m) * Fraction(2) ** (1 - format.bias) * format.subnormals
+    else:
+        value = (1 + Fraction(mantissa, 2**m)) * Fraction(2) ** (field - format.bias)
+    if negative:
+        return -value if value else "-0"
+    return value
+
+
+def has(format: Format, what: str) -> bool:
+    rows = {
+        "inf": ("ieee", "p3109"),
+        "nan": ("ieee", "fn", "fnuz", "p3109", "p3109_finite", "e8m0"),
+        "-0": ("ieee", "fn", "none"),
+    }
+    without = what == "nan" and format.specials == "ieee" and format.mantissa_bits == 0
+    return format.specials in rows[what] and not without
+
+
+@cache
+def largest(format: Format) -> Fraction:
+    """The largest finite number: the last code from the top that is one."""
+    code = 2 ** (format.exponent_bits + format.mantissa_bits) - 1
+    if format.specials == "ieee":
+        code -= 2**format.mantissa_bits
+    while isinstance(code_value(format, code), str):
+        code -= 1
+    value = code_value(format, code)
+    assert isinstance(value, Fraction)
+    return value
+
+
+@cache
+def smallest_normal(format: Format) -> Fraction:
+    return Fraction(2) ** ((0 if format.specials == "e8m0" else 1) - format.bias)
+
+
+@cache
+def smallest(format: Format) -> Fraction:
+    whole = format.specials == "e8m0" or not format.subnormals
+    return smallest_normal(format) / (1 if whole else 2**format.mantissa_bits)
+
+
+def neighbours(magnitude: Fraction, format: Format) -> tuple[Fraction, Fraction]:
+    """The two grid points around a positive number, the lower one possibly the number itself."""
+    base = smallest_normal(format)
+    if magnitude < base:
+        step = smallest(format)
+    else:
+        for stride in (1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1):
+            if base * 2**stride <= magnitude:
+                base *= 2**stride
+        while base * 2 <= magnitude:
+            base *= 2
+        step = base / 2**format.mantissa_bits
+    lower = magnitude // step * step
+    return lower, lower + step
+
+
+def round_magnitude(
+    magnitude: Fraction, negative: bool, format: Format, mode: str, random: int = 0, random_bit_count: int = 32
+) -> Fraction:
+    """The neighbour that the mode takes, on a grid without upper end."""
+    lower, upper = neighbours(magnitude, format)
+    position = (magnitude - lower) / (upper - lower)  # in [0, 1)
+    odd = lower / (upper - lower) % 2 == 1
+    up = {
+        "nearest_even": position > HALF or (position == HALF and odd),
+        "nearest_away": position >= HALF,
+        "nearest_zero": position > HALF,
+        "toward_zero": False,
+        "up": not negative,
+        "down": negative,
+        "to_odd": not odd,
+        "stochastic": math.floor(position * 2**random_bit_count) + random % 2**random_bit_count
+        >= 2**random_bit_count,
+    }[mode]  # fmt: skip
+    result = upper if up and position else lower
+    return smallest_normal(format) if format.specials == "e8m0" and result == 0 else result
+
+
+def round_value(
+    x: float, format: Format, mode: str, overflow: str, random: int = 0, random_bit_count: int = 32
+) -> str | Fraction:
+    """x rounded: a number, or "+nan", "-nan", "+inf", "-inf", "-0"."""
+    negative = math.copysign(1, x) < 0
+    sign = "-" if negative else "+"
+    if math.isnan(x) or (format.specials == "e8m0" and (negative or x == 0)):
+        return sign + "nan"
+    top = largest(format)
+    if math.isfinite(x):
+        if x == 0:
+            magnitude = Fraction(0)
+        else:
+            magnitude = round_magnitude(abs(Fraction(x)), negative, format, mode, random, random_bit_count)
+        if magnitude == 0:
+            return "-0" if negative and has(format, "-0") else Fraction(0)
+        if magnitude <= top:
+            return -magnitude if negative else magnitude
+    end = -top if negative else top
+    special = sign + "inf" if has(format, "inf") else sign + "nan" if has(format, "nan") else end
+    if overflow == "mark":
+        return sign + "inf"
+    if overflow == "saturate" or (overflow == "saturate_propagate" and math.isfinite(x)):
+        return end
+    toward_zero = mode in ("toward_zero", "to_odd") or mode == ("up" if negative else "down")
+    return end if overflow == "infinity" and toward_zero and math.isfinite(x) else special
+
+
+def counts(x: float, result: str | Fraction, format: Format) -> tuple[bool, ...]:
+    """(overflowed, underflowed, nan, inexact, subnormal)."""
+    if math.isnan(x):
+        return True, False, True, False, False
+    subnormal = isinstance(result, Fraction) and 0 < abs(result) < smallest_normal(format)
+    if math.isinf(x):
+        same = result == ("+inf" if x > 0 else "-inf")
+        return True, False, False, not same, subnormal
+    overflowed = x != 0 and round_magnitude(abs(Fraction(x)), False, format, "nearest_even") > largest(format)
+    underflowed = 0 < abs(Fraction(x)) <= smallest(format) / 2
+    same = result == Fraction(x) or (x == 0 and result == "-0")
+    return overflowed, underflowed, False, not same, subnormal
+
+
+def as_float(value: str | Fraction) -> float:
+    if isinstance(value, str):
+        return math.copysign(float(value[1:]), float(value[0] + "1"))
+    return value.numerator / value.denominator

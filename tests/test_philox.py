@@ -1,0 +1,103 @@
+"""Philox4x32-10 against Random123's known answers; streams; uniform and normal numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import special
+
+from mpsim.kernels.philox import PURPOSES, Stream, inverse_normal, normal, philox4x32, random_bits, uniform
+
+#: Random123's kat_vectors: counter, key, answer.
+KNOWN = [
+    ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+    ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+    ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
+]
+
+
+@pytest.mark.parametrize(("counter", "key", "answer"), KNOWN)
+def test_known_answers(counter: str, key: str, answer: str) -> None:
+    def words(text: str) -> list[int]:
+        return [int(word, 16) for word in text.split()]
+
+    first, second = words(key)
+    result = philox4x32(np.array([words(counter)], np.uint32), (first, second))
+    assert result[0].tolist() == words(answer)
+
+
+def test_counter_and_key() -> None:
+    """Element i is word i % 4 of counter (i // 4, step, tensor, purpose) under key (seed low, seed high)."""
+    stream = Stream(seed=0x0123456789ABCDEF, purpose="augmentation", tensor=17, step=5)
+    blocks = [[i, 5, 17, 3] for i in (0, 1, 2**32 - 1)]
+    wanted = philox4x32(np.array(blocks, np.uint32), (0x89ABCDEF, 0x01234567))
+    assert random_bits(stream, 8).tolist() == wanted[:2].reshape(-1).tolist()
+    assert random_bits(stream, 4, 2**34 - 4).tolist() == wanted[2].tolist()
+
+
+@given(first=st.integers(0, 2**34 - 40), size=st.integers(0, 40), cut=st.integers(0, 40))
+def test_any_split_gives_the_same_words(first: int, size: int, cut: int) -> None:
+    stream, cut = Stream(1, "data_order"), min(cut, size)
+    parts = [random_bits(stream, cut, first), random_bits(stream, size - cut, first + cut)]
+    assert np.array_equal(np.concatenate(parts), random_bits(stream, size, first))
+
+
+def test_streams_differ() -> None:
+    streams = [Stream(0, purpose) for purpose in PURPOSES]
+    streams += [
+        Stream(1, "rounding"),
+        Stream(1 << 32, "rounding"),
+        Stream(0, "rounding", 1),
+        Stream(0, "rounding", 0, 1),
+    ]
+    assert len({random_bits(stream, 4).tobytes() for stream in streams}) == len(streams)
+    assert len(set(PURPOSES.values())) == len(PURPOSES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0, "weights"), "unknown purpose 'weights'"),
+        ((-1, "rounding"), "seed of a random stream has 64 bits"),
+        ((2**64, "rounding"), "seed of a random stream has 64 bits"),
+        ((0, "rounding", 2**32), "tensor of a random stream has 32 bits"),
+        ((0, "rounding", 0, -1), "step of a random stream has 32 bits"),
+    ],
+)
+def test_refused(arguments: tuple, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Stream(*arguments)
+
+
+def test_end_of_a_stream() -> None:
+    with pytest.raises(ValueError, match=r"2\*\*34 elements"):
+        random_bits(Stream(0, "rounding"), 2, 2**34 - 1)
+
+
+def test_uniform() -> None:
+    stream = Stream(5, "initial_weights")
+    unit = uniform(stream, 10_000)
+    assert unit.dtype == np.float32
+    assert np.array_equal(unit * 2.0**24, random_bits(stream, 10_000) >> 8)
+    wide = uniform(stream, 10_000, -3.0, 1.0)
+    assert wide.min() >= -3 and wide.max() < 1 and abs(wide.mean() + 1) < 0.05
+
+
+def test_normal() -> None:
+    stream = Stream(5, "initial_weights")
+    drawn = normal(stream, 20_000, 2.0)
+    assert drawn.dtype == np.float32
+    probability = (random_bits(stream, 20_000) + 0.5) / 2.0**32
+    assert np.allclose(drawn, 2 * special.ndtri(probability), rtol=1e-7, atol=0)
+    assert np.array_equal(normal(stream, 10, 2.0, first=7), drawn[7:17])
+
+
+def test_inverse_normal() -> None:
+    """AS 241's three regions and their seams, against SciPy; symmetric."""
+    tail = np.concatenate([np.logspace(-300, -1, 400), [2.0**-33, 0.075, np.nextafter(0.075, 0), 0.0749999]])
+    p = np.concatenate([np.linspace(0.01, 0.99, 999), tail])
+    assert np.allclose(inverse_normal(p), special.ndtri(p), rtol=1e-13, atol=1e-15)
+    exact = np.arange(1, 64) / 64
+    assert np.array_equal(inverse_normal(exact), -inverse_normal(1 - exact))

@@ -1,0 +1,45 @@
+"""Names and combinations of rounding modes and overflow policies."""
+
+from __future__ import annotations
+
+import pytest
+
+from mpsim.policies import Mode, Overflow, Policy
+
+
+def test_numbering_is_the_kernels() -> None:
+    """The compiled kernels count on this order."""
+    assert [mode.value for mode in sorted(Mode, key=lambda mode: mode.number)] == [
+        "nearest_even", "nearest_away", "nearest_zero", "toward_zero", "up", "down", "to_odd", "stochastic",
+        "qpytorch_nearest", "qpytorch_stochastic",
+    ]  # fmt: skip
+    assert [overflow.number for overflow in Overflow] == [0, 1, 2, 3]
+    assert [overflow.value for overflow in Overflow] == ["infinity", "saturate", "saturate_propagate", "mark"]
+
+
+def test_names_become_members() -> None:
+    policy = Policy("up", "mark")  # type: ignore[arg-type]
+    assert policy == Policy(Mode.UP, Overflow.MARK)
+    assert hash(policy) == hash(Policy(Mode.UP, Overflow.MARK))
+    assert [mode for mode in Mode if mode.needs_random_bits] == [Mode.STOCHASTIC, Mode.QPYTORCH_STOCHASTIC]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nearest_evn",), "unknown rounding mode 'nearest_evn'; did you mean nearest_even"),
+        (("up", "saturat"), "unknown overflow policy 'saturat'; did you mean saturate"),
+        (("zzz",), "Known: nearest_even, "),
+        ((7,), "unknown rounding mode 7"),
+        (("stochastic",), "random_bit_count in 1..32, got None"),
+        (("stochastic", "infinity", 0), "got 0"),
+        (("stochastic", "infinity", 33), "got 33"),
+        (("stochastic", "infinity", 2.0), "got 2.0"),
+        (("up", "infinity", 3), "is for mode 'stochastic'"),
+        (("qpytorch_nearest",), "'saturate' and 'mark' only"),
+        (("qpytorch_stochastic", "mark", 8), "is for mode 'stochastic'"),
+    ],
+)
+def test_refused(arguments: tuple, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Policy(*arguments)
