@@ -40,14 +40,15 @@ def demote(
     """
     if not isinstance(ratio, int | float) or not 0 <= ratio <= 1:
         raise ValueError(f"ratio is a share of elements in [0, 1], got {ratio!r}")
-    ranked = group_order(trace.groups, order, seed)
+    groups = list(trace.groups)
+    total = sum(groups)
     chosen: list[int] = []
     taken = 0
-    for group in ranked:
-        if ratio < 1 and taken / trace.total_elements >= ratio:
+    for group in group_order(groups, order, seed):
+        if ratio < 1 and taken / total >= ratio:
             break
         chosen.append(group)
-        taken += trace.groups[group]
+        taken += groups[group]
     return _demoted(trace, chosen, order, levels, ratio=float(ratio), seed=seed)
 
 

@@ -1,3 +1,4 @@
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,6 +56,28 @@ def test_parameters_go_with_what_their_op_reads(resnet: Any) -> None:
     assert plan.is_low(TensorId(14, "activation", 0))
     assert plan.is_low(TensorId(15, "parameter", 1))
     assert plan.is_low(TensorId(18, "parameter", 0)) and plan.is_low(TensorId(23, "parameter", 0))  # fed by group 5
+
+
+def test_parameters_of_an_op_with_two_inputs_wait_for_both() -> None:
+    """No op of the networks has parameters and two inputs, so by hand: op 3 reads groups 1 (large) and 2."""
+    kinds, producers = ["Input", "Conv2d", "Conv2d", "Linear"], [(-1,), (0,), (0,), (1, 2)]
+    ops = [
+        SimpleNamespace(index=i, name=f"op{i}", kind=kind, group=i, producers=reads)
+        for i, (kind, reads) in enumerate(zip(kinds, producers, strict=True))
+    ]
+    sizes = [4, 100, 50, 2]
+    tensors = [
+        SimpleNamespace(id=TensorId(i, role, 0), elements=size, group=i)
+        for i, size in enumerate(sizes)
+        for role in ("activation", "activation_gradient")
+    ]
+    tensors.append(SimpleNamespace(id=TensorId(3, "parameter", 0), elements=1, group=1))
+    tensors.append(SimpleNamespace(id=TensorId(3, "parameter_gradient", 0), elements=1, group=1))
+    facts = {"model": "hand", "width": 1.0, "classes": 2, "batch": 1, "semantics": "standard"}
+    trace = SimpleNamespace(**facts, ops=ops, tensors=tensors, groups=[8, 202, 100, 4], total_elements=314)
+    for k, low in [(1, False), (2, True)]:
+        plan = demote_k(trace, k, "float16:fp_3_2_0,fp_4_1_0,fp_5_2_0")
+        assert plan.is_low(TensorId(3, "parameter", 0)) == plan.is_low(TensorId(3, "parameter_gradient", 0)) == low
 
 
 @pytest.mark.parametrize(
