@@ -193,9 +193,9 @@ def _backend_row(name: str, threads: int) -> dict[str, Any]:
     except BackendUnavailable as error:
         return row | {"available": False, "cause": str(error), "threads": None}
     if name == "compiled":
-        from mpsim import _kernels
+        import mpsim._kernels as extension
 
-        row |= {"variant": _kernels.variant(), "variants": list(_kernels.variants())}
+        row |= {"variant": extension.variant(), "variants": list(extension.variants())}
     return row
 
 

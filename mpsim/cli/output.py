@@ -64,10 +64,12 @@ def is_usage_error(error: Exception) -> bool:
 def is_failure(error: Exception) -> bool:
     """Whether the arguments were right, but something outside failed."""
     from mpsim.experiments.results import ResultsError
+    from mpsim.experiments.workers import WorkerError
     from mpsim.kernels import BackendUnavailable
     from mpsim.training.checkpoint import CheckpointError
 
-    return isinstance(error, BackendUnavailable | CheckpointError | ResultsError | OSError | MemoryError | UnicodeError)
+    failures = (BackendUnavailable, CheckpointError, ResultsError, WorkerError, OSError, MemoryError, UnicodeError)
+    return isinstance(error, failures)
 
 
 def _raised_by_us(error: Exception) -> bool:
@@ -79,9 +81,3 @@ def _raised_by_us(error: Exception) -> bool:
     file = Path(last.filename).resolve()
     ours = file.is_relative_to(package) or file.parts[-2] == "reference_models"
     return ours and (last.line or "").lstrip().startswith("raise")
-
-
-def fail(message: str) -> None:
-    """Ends the command as failed."""
-    complain(message)
-    sys.exit(1)

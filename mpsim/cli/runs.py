@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mpsim.cli.output import JsonFlag, print_json, print_table, write_json
+from mpsim.cli.output import JsonFlag, complain, print_json, print_table, write_json
 from mpsim.cli.plans import GroupCount, LevelsText, Ratio, Scheme, SemanticsName, Width
 
 if TYPE_CHECKING:
+    from mpsim.experiments.results import Results
     from mpsim.experiments.run import RunSettings
 
 ModelName = Annotated[str, typer.Option(help="Network, of reference_models.")]
@@ -49,7 +52,7 @@ def sweep(
     data: DataName = "digits",
     data_path: DataPath = None,
     epochs: Epochs = 15,
-    batch: Batch = 64,
+    batch: Batch = 32,
     lr: Rate = 0.1,
     schedule: Schedule = "cosine",
     promotion: Promotion = 0.01,
@@ -76,7 +79,7 @@ def sweep(
     load(backend)
     if json is not None:
         _check_writable(json)
-    with Results.in_folder(results) as opened, _Progress(jobs) as progress:
+    with _kept_when_stopped(results), Results.in_folder(results) as opened, _Progress(jobs, opened) as progress:
         rows = experiment.sweep(
             jobs, opened, processes=processes or available_threads(), backend=backend, threads=threads,
             on_progress=progress.update,
@@ -100,7 +103,7 @@ def train(
     data: DataName = "digits",
     data_path: DataPath = None,
     epochs: Epochs = 15,
-    batch: Batch = 64,
+    batch: Batch = 32,
     lr: Rate = 0.1,
     schedule: Schedule = "cosine",
     promotion: Promotion = 0.01,
@@ -125,8 +128,8 @@ def train(
     )  # fmt: skip
     if save is not None:
         _check_writable(save)
-    with Results.in_folder(results) as opened:
-        with _Progress([settings]) as progress:
+    with _kept_when_stopped(results), Results.in_folder(results) as opened:
+        with _Progress([settings], opened) as progress:
             result = run(
                 settings, opened, backend=backend, threads=threads, save=None if save is None else str(save),
                 on_epoch=lambda metrics: progress.update(opened.epochs_done()),
@@ -168,7 +171,7 @@ def figure(
 class _Progress:
     """Bars on standard error: all epochs with the time left, and the runs in work."""
 
-    def __init__(self, jobs: list[RunSettings]) -> None:
+    def __init__(self, jobs: list[RunSettings], results: Results) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -185,11 +188,12 @@ class _Progress:
             TimeRemainingColumn(elapsed_when_finished=True), console=Console(stderr=True),
         )  # fmt: skip
         self._runs: dict[str, Any] = {}
-        self._first: int | None = None
+        self._before = sum(count for key, count in results.epochs_done().items() if key in self._jobs)
 
     def __enter__(self) -> _Progress:
         self._bars.start()
-        self._all = self._bars.add_task("all epochs", total=sum(job.epochs for job in self._jobs.values()))
+        total = sum(job.epochs for job in self._jobs.values())
+        self._all = self._bars.add_task("all epochs", total=total, completed=self._before)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -204,6 +208,16 @@ class _Progress:
                 self._runs[key] = self._bars.add_task(f"  {job.label}, seed {job.seed}", total=job.epochs)
             if key in self._runs:
                 self._bars.update(self._runs[key], completed=done[key], visible=done[key] < job.epochs)
+
+
+@contextmanager
+def _kept_when_stopped(folder: Path) -> Iterator[None]:
+    """Turns Ctrl-C into a word on what becomes of the work, and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        complain(f"stopped; the finished epochs are kept in {folder}, the same command goes on from there")
+        raise typer.Exit(130) from None
 
 
 def _settings(**fields: Any) -> RunSettings:

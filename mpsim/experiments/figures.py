@@ -70,9 +70,9 @@ def pareto_front(candidates: Iterable[Point]) -> list[Point]:
 def memory_accuracy(rows: Sequence[Mapping[str, Any]], path: str | Path, *, title: str = "") -> list[Path]:
     """Draws test accuracy against the share of elements held low: PNG and SVG, ``path`` without its suffix.
 
-    One colour per level pair; the paper's plans as a line over r (bars: lowest and highest seed), the other schemes
-    as marks, the Pareto front of each pair as a pale band. Returns the two files written. ValueError if there is
-    no finished run.
+    One colour per level pair; the paper's plans as a line in order of r (bars: lowest and highest seed), the other
+    schemes as marks, the Pareto front of each pair as a pale band. Returns the two files written. ValueError if
+    there is no finished run.
     """
     if not rows:
         raise ValueError("no finished run to draw; 'mpsim sweep' makes some")
@@ -114,7 +114,7 @@ def _draw_pair(axes: Any, pair_points: list[Point], pair: str, number: int, floo
         [max(floor, _percent(point.accuracy)) for point in front],
         color=colour, alpha=0.22, linewidth=9, solid_capstyle="round", solid_joinstyle="round", zorder=1,
     )  # fmt: skip
-    curve = sorted((p for p in comparable if p.scheme == CURVE), key=lambda p: (p.low_share, p.ratio))
+    curve = sorted((p for p in comparable if p.scheme == CURVE), key=lambda p: p.ratio or 0.0)
     if curve:
         _draw_curve(axes, curve, colour, floor, above=number % 2 == 0)
     for point in comparable:
@@ -147,7 +147,7 @@ def _draw_curve(axes: Any, curve: list[Point], colour: str, floor: float, above:
     )  # fmt: skip
     last: float | None = None
     for point, at, height in zip(curve, x, y, strict=True):
-        if point.ratio is not None and (last is None or at - last > 5.5):
+        if point.ratio is not None and (last is None or abs(at - last) > 5.5):
             same = [p.ratio for p in curve if p[3:5] == point[3:5] and p.ratio is not None]
             ratios = f"{min(same):g}" if len(same) == 1 else f"{min(same):g}–{max(same):g}"
             axes.annotate(

@@ -48,7 +48,7 @@ class RunSettings:
     data: str = "digits"
     data_path: str | None = None
     epochs: int = 15
-    batch: int = 64
+    batch: int = 32
     lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4

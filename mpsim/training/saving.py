@@ -97,7 +97,7 @@ def _build(described: dict[str, Any], source: str) -> Any:
 
     known = inspect.signature(reference_models.MODELS.get(described["name"], dict)).parameters
     shape = tuple(described["input_shape"])
-    options = {"input_shape": shape} if "input_shape" in known else {}
+    options: dict[str, Any] = {"input_shape": shape} if "input_shape" in known else {}
     options |= {"image_size": shape[-1]} if "image_size" in known else {}
     try:
         return reference_models.build(

@@ -234,7 +234,7 @@ def test_an_epoch_reports_sums_and_means_and_moves_the_schedule(make, batches):
             np.zeros((4, 1, 8, 8), np.float32),
             np.array([0, 10, 1, 2]),
             ValueError,
-            "labels must be in 0..9, got 0 to 10",
+            "in 0..9, got 0 to 10",
         ),
         (np.zeros((4, 1, 8, 8), np.float32), np.array([0, -1, 1, 2]), ValueError, "got -1 to 2"),
     ],
