@@ -1,0 +1,168 @@
+"""Runs and sweeps: stored by epoch, gone on with where they stopped, run once."""
+
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields, replace
+
+import pytest
+
+from mpsim.experiments import workers
+from mpsim.experiments.results import Results
+from mpsim.experiments.run import RunSettings, has_diverged, run
+from mpsim.experiments.sweep import plan_sweep, sweep
+
+#: A run of a few hundred milliseconds.
+QUICK = RunSettings("largest_first", 0.6, levels="four_bit", width=0.0625, epochs=3, batch=479)
+BACKEND = {"backend": "compiled", "threads": 1}
+
+
+def timeless(result):
+    return {name: value for name, value in result.items() if name != "seconds"}
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """The result of QUICK in one go."""
+    return run(QUICK, **BACKEND)
+
+
+def test_a_run_stores_settings_plan_history_and_result(tmp_path, expected):
+    with Results.in_folder(tmp_path) as results:
+        result = run(QUICK, results, **BACKEND)
+        assert timeless(result) == timeless(expected)
+        history = results.history(QUICK.key)
+        assert [epoch["epoch"] for epoch in history] == [0, 1, 2]
+        assert history[-1]["test_accuracy"] == result["test_accuracy"]
+        given, promoted = results.plans(QUICK.key)
+        assert '"scheme": "largest_first"' in given and '"promoted"' in promoted
+        (stored,) = results.runs()
+        assert stored.settings["levels"] == "four_bit" and stored.settings["epochs"] == 3
+        assert run(QUICK, results, on_epoch=pytest.fail, **BACKEND) == result
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_a_stopped_run_goes_on_with_the_same_bits(tmp_path, stop, expected):
+    def interrupt(metrics):
+        if metrics["epoch"] == stop - 1:
+            raise KeyboardInterrupt
+
+    with Results.in_folder(tmp_path) as results, pytest.raises(KeyboardInterrupt):
+        run(QUICK, results, on_epoch=interrupt, **BACKEND)
+    with Results.in_folder(tmp_path) as results:
+        assert len(results.history(QUICK.key)) == stop
+        epochs = []
+        result = run(QUICK, results, on_epoch=lambda metrics: epochs.append(metrics["epoch"]), **BACKEND)
+        assert epochs == list(range(stop, 3))
+        assert timeless(result) == timeless(expected)
+
+
+def test_every_setting_is_part_of_the_key():
+    other = {
+        "scheme": "uniform_low", "ratio": 0.5, "k": 2, "plan_seed": 1, "plan": "{}", "levels": "paper", "seed": 1,
+        "model": "resnet18", "width": 0.5, "data": "synthetic10", "data_path": "x", "epochs": 4, "batch": 8, "lr": 0.3,
+        "momentum": 0.8, "weight_decay": 0.0, "schedule": "constant", "promotion": None, "semantics": "lee2023",
+        "rounding": "stochastic", "random_bit_count": 8,
+    }  # fmt: skip
+    assert set(other) == {field.name for field in fields(RunSettings)}
+    keys = {replace(QUICK, **{name: value}).key for name, value in other.items()} | {QUICK.key}
+    assert len(keys) == len(other) + 1
+
+
+def test_a_given_plan_is_trained_under(expected):
+    text = QUICK.make_plan(QUICK.build(QUICK.load()[0])).to_json()
+    result = run(replace(QUICK, scheme="float32", ratio=None, plan=text), **BACKEND)
+    assert result["digest"] == expected["digest"] and result["scheme"] == "given plan"
+
+
+@pytest.mark.parametrize(
+    "last,diverged",
+    [
+        ({"finite": True, "steps": 3, "skipped_steps": 0, "train_accuracy": 0.9}, False),
+        ({"finite": False, "steps": 3, "skipped_steps": 0, "train_accuracy": 0.9}, True),
+        ({"finite": True, "steps": 3, "skipped_steps": 3, "train_accuracy": 0.9}, True),
+        ({"finite": True, "steps": 3, "skipped_steps": 0, "train_accuracy": 0.19}, True),
+    ],
+)
+def test_divergence(last, diverged):
+    assert has_diverged(last, classes=10) is diverged
+
+
+def test_what_a_sweep_runs():
+    jobs = plan_sweep(seeds=2)
+    assert len(jobs) == 2 * (1 + 3 * (4 + 11)) == len({job.key for job in jobs})
+    names = {(job.scheme, job.ratio) for job in jobs if job.levels == "paper" and job.seed == 1}
+    assert names == {("float32", None), *((s, None) for s in ("uniform_high", "uniform_low", "operator_based",
+        "operator_based_extended")), *(("largest_first", tenth / 10) for tenth in range(11))}  # fmt: skip
+    assert {job.levels for job in jobs if job.scheme != "float32"} >= {"paper", "four_bit"}
+    with pytest.raises(ValueError, match=r"share of elements in \[0, 1\], got 1.5"):
+        plan_sweep(ratios=[1.5])
+    with pytest.raises(ValueError, match="unknown levels"):
+        plan_sweep(levels=["papr"])
+    with pytest.raises(ValueError, match="seeds"):
+        plan_sweep(seeds=0)
+
+
+def test_a_second_sweep_runs_only_what_is_missing(tmp_path):
+    common = replace(QUICK, epochs=1, seed=4)
+    few = plan_sweep(common, levels=["paper"], ratios=[0.5])
+    more = plan_sweep(common, levels=["paper"], ratios=[0.5, 1.0])
+    with Results.in_folder(tmp_path) as results:
+        first = sweep(few, results, **BACKEND)
+        before = {stored.key: stored for stored in results.runs()}
+        rows = sweep(more, results, processes=2, **BACKEND)
+        assert len(rows) == 7 and [row for row in rows if row["ratio"] != 1.0] == first
+        assert {stored.key: stored for stored in results.runs() if stored.key in before} == before
+    assert {row["scheme"]: row["promotions"] for row in rows}["uniform_low"] == 0
+
+
+def test_settings_that_cannot_work_are_refused_before_anything_runs(tmp_path):
+    with Results.in_folder(tmp_path) as results:
+        with pytest.raises(ValueError, match="small_cnn takes|width"):
+            sweep([QUICK, replace(QUICK, width=-1.0)], results, **BACKEND)
+        with pytest.raises(ValueError, match="needs ratio"):
+            sweep([QUICK, replace(QUICK, ratio=None)], results, **BACKEND)
+        with pytest.raises(ValueError, match="resnet18 takes images|is defined for images"):
+            sweep([replace(QUICK, model="resnet18", width=0.1)], results, **BACKEND)
+        assert results.runs() == []
+
+
+def test_a_failing_worker_says_why(tmp_path):
+    with Results.in_folder(tmp_path) as results, pytest.raises(workers.WorkerError, match="needs ratio"):
+        workers.run_all(
+            [replace(QUICK, ratio=None)], results.path, processes=1, backend="compiled", threads=1, on_poll=lambda: None
+        )
+
+
+@pytest.mark.parametrize("how,code,processes", [("SIGINT", 130, 1), ("SIGINT", 130, 2), ("SIGKILL", -9, 2)])
+def test_a_killed_sweep_goes_on(tmp_path, how, code, processes):
+    """Killed in the middle, it keeps the finished epochs; the next call ends as one that was never stopped."""
+    options = ["--width", "0.0625", "--epochs", "25", "--batch", "479", "--levels", "four_bit", "--ratios", "0.6"]
+    command = [sys.executable, "-m", "mpsim.cli", "sweep", *options, "--results", str(tmp_path)]
+    process = subprocess.Popen(
+        [*command, "--processes", str(processes)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    file = tmp_path / "mpsim.sqlite"
+    deadline = time.monotonic() + 60
+    done = {}
+    while sum(done.values()) < 5 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+        if file.exists():
+            with Results(file) as results:
+                done = results.epochs_done()
+    process.send_signal(getattr(signal, how))
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    if how == "SIGINT":
+        assert "the finished epochs are kept" in errors
+    jobs = plan_sweep(
+        replace(QUICK, scheme="float32", ratio=None, levels="paper", epochs=25), levels=["four_bit"], ratios=[0.6]
+    )
+    with Results(file) as results:
+        kept = results.epochs_done()
+        assert sum(kept.values()) >= 5 and any(results.result(job.key) is None for job in jobs)
+        interrupted = next(job for job in jobs if results.result(job.key) is None and kept.get(job.key))
+        result = run(interrupted, results, **BACKEND)
+        assert timeless(result) == timeless(run(interrupted, **BACKEND))
