@@ -173,6 +173,28 @@ def test_exact_sum_at_midpoints(backend: str) -> None:
                 assert found == sign * value and (found or not small or math.copysign(1, found) == sign)
 
 
+def test_exact_sum_keeps_every_digit_below_a_midpoint(backend: str) -> None:
+    """2**e * (1 + 2**-24), and 2**(e - distance) more or less, wherever the digits of the sum begin and end."""
+    exponents, distances = (grid.ravel() for grid in np.meshgrid(np.arange(32), np.arange(25, 120)))
+    a = np.ldexp(np.float32(1), np.stack([exponents, exponents - 24, exponents - distances], axis=1)).astype(np.float32)
+    for sign in (1, -1):
+        b = np.float32([[1], [1], [sign]])
+        found = load(backend).matmul(a, b, accumulator=Accumulator(kind="exact"))
+        assert_same(found[:, 0], np.ldexp(np.float32(1 + (sign > 0) * 2.0**-23), exponents), sign)
+
+
+@pytest.mark.parametrize("format", [name for name in NARROW if FORMATS[name].mantissa_bits >= 7])
+def test_narrow_sum_that_float64_would_round_to_a_midpoint(backend: str, format: str) -> None:
+    """An odd number, and a 46-bit product a little less than half a quantum: the sum has more than 53 bits."""
+    half = 1.0
+    odd = 2.0 * half * (2 ** FORMATS[format].mantissa_bits + 1)
+    for sign in (1, -1):
+        a, b = np.float32([[sign * odd, sign * (1 + 2.0**-23)]]), np.float32([[1], [half - 2.0**-23]])
+        for chunk in (None, 64):
+            found = load(backend).matmul(a, b, accumulator=Accumulator(format=format, chunk=chunk))
+            assert found.item() == sign * odd
+
+
 def test_fma_of_the_reference_is_exact() -> None:
     """c near -a*b, ties, results that are subnormal or overflow: 1500 of each kind, by the definition."""
     for kind in ("cancellation", "wide", "subnormal", "overflow"):

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import numba
 import numpy as np
 
 from mpsim.accumulators import Accumulator
@@ -21,6 +17,7 @@ from mpsim.kernels.lowering import (
 )
 from mpsim.kernels.narrow import Narrow
 from mpsim.kernels.numba_cpu import panels, sums
+from mpsim.kernels.numba_cpu.threads import at_most
 
 __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"]
 
@@ -100,23 +97,11 @@ def contract(c: Contraction, accumulator: Accumulator, threads: int) -> np.ndarr
         *(out.reshape(-1), c.out_group, c.out_row, c.out_column),
     )
     chunk = min(accumulator.chunk or length, length)
-    with _threads(threads):
+    with at_most(threads):
         if accumulator.kind == "exact":
             sums.exact(*tables)
         elif accumulator.format != "float32":
-            narrow = Narrow.of(accumulator.format)
-            sums.narrow(*tables, chunk, narrow)
+            sums.narrow(*tables, chunk, Narrow.of(accumulator.format))
         else:
             panels.contract(*tables, chunk, accumulator.fma)
     return out
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """At most ``count`` of Numba's threads inside; the caller's number again outside."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)

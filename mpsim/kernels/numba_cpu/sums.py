@@ -7,6 +7,7 @@ mpsim/kernels/reference/exact.py what the digits of an exact sum are and why the
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit, prange
@@ -14,6 +15,7 @@ from numba import njit, prange
 WIDTH = 32
 LIMBS, BASE = 19, 298
 LOW = np.int64(0xFFFFFFFF)
+MAGNITUDE = np.int64(0x7FFFFFFFFFFFFFFF)
 
 
 @njit(cache=True)
@@ -22,24 +24,21 @@ def narrow_sum(x, y, least_exponent, shift, low, largest, beyond, negative_zero)
     s = x + y
     carried = s - x
     error = (x - (s - carried)) + (y - carried)
-    bits = np.float64(s).view(np.int64)
-    if bits & 1 == 0 and (error > 0 or error < 0):  # round to odd
-        bits += 1 if (error > 0) == (s > 0) else -1
-        s = np.int64(bits).view(np.float64)
+    bits: Any = np.float64(s).view(np.int64)
+    outward = 1 if (error > 0) == (s > 0) else -1
+    bits += outward if bits & 1 == 0 and (error > 0 or error < 0) else 0  # round to odd
     exponent = bits >> 52 & 2047
-    exponent = low if exponent < least_exponent else min(exponent + shift, 2046)
-    c = np.int64(exponent << 52).view(np.float64)
-    rounded = (abs(s) + c) - c
-    if rounded > largest:
-        rounded = beyond
-    rounded = math.copysign(rounded, s)
-    return rounded if negative_zero else rounded + 0.0
+    # An infinity makes c a tiny negative number, and stays.
+    c = np.int64((low if exponent < least_exponent else exponent + shift) << 52).view(np.float64)
+    rounded = (np.int64(bits & MAGNITUDE).view(np.float64) + c) - c
+    signed = math.copysign(beyond if rounded > largest else rounded, s)
+    return signed if negative_zero else signed + 0.0
 
 
 @njit(cache=True)
 def add_exact(limbs, product):  # type: ignore[no-untyped-def]
     """Adds a finite product of float32 numbers to the digits."""
-    bits = np.float64(product).view(np.int64)
+    bits: Any = np.float64(product).view(np.int64)
     shift = (bits >> 52 & 2047) - (1023 + 47 - BASE)
     if shift == -(1023 + 47 - BASE):
         return  # a zero; no product is subnormal in float64
