@@ -1,0 +1,52 @@
+"""README's examples run, and print what it says."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of that language."""
+    return [
+        text for tag, text in re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE) if tag == language
+    ]
+
+
+def run(block: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    exec(compile(block, "README.md", "exec"), {})
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_digest_is_the_same_on_reference_and_compiled(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = (block for block in blocks("python") if "Trainer" in block)
+    reference, compiled = (line.split() for line in run(example, capsys))
+    assert (reference[0], compiled[0]) == ("reference", "compiled")
+    assert reference[1:] == compiled[1:]
+    assert re.fullmatch("[0-9a-f]{64}", reference[2])
+
+
+def test_rounding_prints_what_the_comment_says(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = (block for block in blocks("python") if "round_to" in block)
+    first, *rest = run(example, capsys)
+    assert first == "-416.0"
+    assert "0.3125" in rest[0] and "30." in rest[0]
+
+
+def test_commands_exist() -> None:
+    from mpsim.cli import app
+
+    commands = [line for block in blocks("") for line in block.splitlines() if line.startswith("mpsim ")]
+    assert len(commands) >= 5
+    for command in commands:
+        words = shlex.split(command)[1:]
+        if words[0] in ("train", "sweep"):  # minutes: tests/experiments runs them small
+            words = [words[0], "--help"]
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, result.output
