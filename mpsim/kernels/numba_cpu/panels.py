@@ -20,6 +20,7 @@ from numba.extending import intrinsic
 _FEATURES = binding.get_host_cpu_features()
 LANES = 16 if _FEATURES.get("avx512f") else 8 if _FEATURES.get("avx2") else 4
 ROWS = 12 if LANES == 16 else 6  # as many as leave registers for the two vectors and a broadcast
+LOW_ROWS = 4  # of the tiles for the rows that are left; the last one is filled with zeros
 WIDTH = 2 * LANES
 ROW_WIDTH = 512  # columns of a task that needs no panel
 
@@ -29,10 +30,11 @@ INDEX = ir.IntType(64)
 
 
 def _tile(rows: int, fused: bool) -> Callable[..., None]:
-    """tile(a, a_start, b, b_start, k, total, start, first): sums of rows x WIDTH over k >= 1 steps.
+    """tile(a, a_start, b, base, other, offsets, from, k, total, start, first): sums of rows x WIDTH over k >= 1 steps.
 
-    a[a_start + i*rows + row] and b[b_start + i*WIDTH + column] for i < k in rising order from +0; the sums are
-    stored at total[start + row*WIDTH + column], or added to what is there if not ``first``.
+    a[a_start + i*rows + row] times b[base + offsets[from + i] + lane] (the first LANES columns) and
+    b[other + offsets[from + i] + lane] (the rest) for i < k in rising order from +0; the sums are stored at
+    total[start + row*WIDTH + column], or added to what is there if not ``first``.
     """
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -43,8 +45,8 @@ def _tile(rows: int, fused: bool) -> Callable[..., None]:
         def vector_at(pointer: Any, offset: int) -> Any:
             return builder.bitcast(builder.gep(pointer, [ir.Constant(INDEX, offset)]), VECTOR.as_pointer())
 
-        left, right, total = data(0, 1), data(2, 3), data(5, 6)
-        count = arguments[4]
+        left, rights, offsets, total = data(0, 1), (data(2, 3), data(2, 4)), data(5, 6), data(8, 9)
+        count = arguments[7]
         kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
         fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
         everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
@@ -56,8 +58,8 @@ def _tile(rows: int, fused: bool) -> Callable[..., None]:
         step = builder.phi(INDEX)
         sums = [[builder.phi(VECTOR) for _ in range(2)] for _ in range(rows)]
         a = builder.gep(left, [builder.mul(step, ir.Constant(INDEX, rows))])
-        b = builder.gep(right, [builder.mul(step, ir.Constant(INDEX, WIDTH))])
-        columns = [builder.load(vector_at(b, half * LANES), align=4) for half in range(2)]
+        offset = builder.load(builder.gep(offsets, [step]))
+        columns = [builder.load(vector_at(builder.gep(right, [offset]), 0), align=4) for right in rights]
         for row in range(rows):
             value = builder.load(builder.gep(a, [ir.Constant(INDEX, row)]), align=4)
             lane = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, ir.Constant(INDEX, 0))
@@ -76,7 +78,7 @@ def _tile(rows: int, fused: bool) -> Callable[..., None]:
         step.add_incoming(following, body)
         builder.cbranch(builder.icmp_signed("<", following, count), body, after)
         builder.position_at_end(after)
-        with builder.if_else(arguments[7]) as (then, otherwise):
+        with builder.if_else(arguments[10]) as (then, otherwise):
             for branch, adds in ((then, False), (otherwise, True)):
                 with branch:
                     for row in range(rows):
@@ -89,11 +91,14 @@ def _tile(rows: int, fused: bool) -> Callable[..., None]:
         return context.get_dummy_value()
 
     @intrinsic
-    def tile(
-        typing: Any, a: Any, a_start: Any, b: Any, b_start: Any, k: Any, total: Any, start: Any, first: Any
-    ) -> Any:
+    def tile(  # type: ignore[no-untyped-def]
+        typing, a, a_start, b, base, other, offsets, start, k, total, total_start, first
+    ):
         integer = types.int64
-        return types.void(a, integer, b, integer, integer, total, integer, types.boolean), emit
+        return (
+            types.void(a, integer, b, integer, integer, offsets, integer, integer, total, integer, types.boolean),
+            emit,
+        )
 
     return tile
 
@@ -136,29 +141,27 @@ def _strip(lanes: int, fused: bool) -> Callable[..., None]:
     return strip
 
 
-_tile_high, _tile_four, _tile_one = (_tile(rows, True) for rows in (ROWS, 4, 1))
-_separate_high, _separate_one = (_tile(rows, False) for rows in (ROWS, 1))
+_tile_high, _tile_low = (_tile(rows, True) for rows in (ROWS, LOW_ROWS))
+_separate_high, _separate_low = (_tile(rows, False) for rows in (ROWS, LOW_ROWS))
 _strip_wide, _strip_four, _strip_one = (_strip(lanes, True) for lanes in (LANES, 4, 1))
 _separate_strip_wide, _separate_strip_one = (_strip(lanes, False) for lanes in (LANES, 1))
 
 
 @njit(cache=True)
-def height_at(row: int, rows: int, fused: bool) -> int:
-    """Rows of the tile that begins at ``row``."""
-    if rows - row >= ROWS:
-        return ROWS
-    return 4 if fused and rows - row >= 4 else 1
+def padded_rows(rows: int) -> int:
+    """Rows of all the tiles together."""
+    return rows // ROWS * ROWS + (rows % ROWS + LOW_ROWS - 1) // LOW_ROWS * LOW_ROWS
 
 
 @njit(cache=True)
-def pack_left(a, a_group, a_row, a_k, fused, packed):  # type: ignore[no-untyped-def]
-    """packed[group, tile's rows * K + k*height + row of the tile] = left element."""
+def pack_left(a, a_group, a_row, a_k, packed):  # type: ignore[no-untyped-def]
+    """packed[group, tile's first row * K + k*height + row of the tile] = left element."""
     rows, length = a_row.size, a_k.size
     for group in range(a_group.size):
         row = 0
         while row < rows:
-            height = height_at(row, rows, fused)
-            for i in range(height):
+            height = ROWS if rows - row >= ROWS else LOW_ROWS
+            for i in range(min(height, rows - row)):
                 origin = a_group[group] + a_row[row + i]
                 for k in range(length):
                     packed[group, row * length + k * height + i] = a[origin + a_k[k]]
@@ -167,18 +170,69 @@ def pack_left(a, a_group, a_row, a_k, fused, packed):  # type: ignore[no-untyped
 
 @njit(cache=True)
 def pack_right(b, base, b_k, panel):  # type: ignore[no-untyped-def]
-    """panel[k*WIDTH + column] = right element; runs of neighbouring columns are copied at once."""
+    """panel[k*WIDTH + column] = right element; long runs of neighbouring columns are copied at once."""
     columns = base.size
     first = 0
     while first < columns:
         last = first + 1
         while last < columns and base[last] == base[last - 1] + 1:
             last += 1
-        for k in range(b_k.size):
-            source = base[first] + b_k[k]
-            for column in range(last - first):
-                panel[k * WIDTH + first + column] = b[source + column]
+        if last - first >= 8:
+            for k in range(b_k.size):
+                source = base[first] + b_k[k]
+                for column in range(last - first):
+                    panel[k * WIDTH + first + column] = b[source + column]
+        else:
+            last = min(columns, max(last, first + 8))
+            for k in range(b_k.size):
+                for column in range(first, last):
+                    panel[k * WIDTH + column] = b[base[column] + b_k[k]]
         first = last
+
+
+@njit(cache=True)
+def is_run(base):  # type: ignore[no-untyped-def]
+    """Whether columns are neighbours."""
+    return np.all(base == np.arange(base[0], base[0] + base.size))
+
+
+@njit(cache=True)
+def sum_panel(packed, b, base, b_k, chunk, fused, totals):  # type: ignore[no-untyped-def]
+    """totals[row*WIDTH + column] of one panel of columns.
+
+    Where each vector's columns are neighbours the tiles read them in place; else each chunk is packed once.
+    """
+    length, rows = b_k.size, totals.size // WIDTH
+    if base.size == WIDTH and is_run(base[:LANES]) and is_run(base[LANES:]):
+        for start in range(0, length, chunk):
+            count = min(chunk, length - start)
+            sum_tiles(packed, b, base[0], base[LANES], b_k, start, count, rows, length, fused, start, totals)
+    else:
+        panel = np.zeros(min(chunk, length) * WIDTH, np.float32)
+        places = np.arange(0, panel.size, WIDTH)
+        for start in range(0, length, chunk):
+            count = min(chunk, length - start)
+            pack_right(b, base, b_k[start : start + count], panel)
+            sum_tiles(packed, panel, 0, LANES, places, 0, count, rows, length, fused, start, totals)
+
+
+@njit(cache=True)
+def sum_tiles(packed, b, base, other, offsets, at, count, rows, length, fused, start, totals):  # type: ignore[no-untyped-def]
+    """One chunk, ``count`` elements from k = ``start``, of every tile."""
+    row, first = 0, start == 0
+    while row < rows:
+        high = rows - row >= ROWS
+        height = ROWS if high else LOW_ROWS
+        place, to = row * length + start * height, row * WIDTH
+        if fused and high:
+            _tile_high(packed, place, b, base, other, offsets, at, count, totals, to, first)
+        elif fused:
+            _tile_low(packed, place, b, base, other, offsets, at, count, totals, to, first)
+        elif high:
+            _separate_high(packed, place, b, base, other, offsets, at, count, totals, to, first)
+        else:
+            _separate_low(packed, place, b, base, other, offsets, at, count, totals, to, first)
+        row += height
 
 
 @njit(cache=True)
@@ -208,49 +262,28 @@ def sum_row(values, b, base, b_k, fused, totals):  # type: ignore[no-untyped-def
         first = last
 
 
-@njit(cache=True)
-def sum_panel(packed, b, base, b_k, chunk, fused, totals):  # type: ignore[no-untyped-def]
-    """totals[row*WIDTH + column] of one panel of columns: each chunk is packed once and used by every tile."""
-    length = b_k.size
-    rows = totals.size // WIDTH
-    panel = np.zeros(min(chunk, length) * WIDTH, np.float32)
-    for start in range(0, length, chunk):
-        count = min(chunk, length - start)
-        pack_right(b, base, b_k[start : start + count], panel)
-        row = 0
-        while row < rows:
-            height = height_at(row, rows, fused)
-            place, at, first = row * length + start * height, row * WIDTH, start == 0
-            if fused:
-                if height == ROWS:
-                    _tile_high(packed, place, panel, 0, count, totals, at, first)
-                elif height == 4:
-                    _tile_four(packed, place, panel, 0, count, totals, at, first)
-                else:
-                    _tile_one(packed, place, panel, 0, count, totals, at, first)
-            elif height == ROWS:
-                _separate_high(packed, place, panel, 0, count, totals, at, first)
-            else:
-                _separate_one(packed, place, panel, 0, count, totals, at, first)
-            row += height
-
-
 @njit(cache=True, parallel=True)
 def contract(  # type: ignore[no-untyped-def]
     a, a_group, a_row, a_k, b, b_group, b_column, b_k, out, out_group, out_row, out_column, chunk, fused
 ):
     """Every output; panels of columns in parallel. See mpsim.kernels.lowering for the tables; K >= 1."""
     groups, rows, columns = a_group.size, a_row.size, b_column.size
-    packed = np.empty((groups, rows * a_k.size), np.float32)
-    pack_left(a, a_group, a_row, a_k, fused, packed)
     one_row = rows == 1 and a_k.size <= chunk
+    height = 1 if one_row else padded_rows(rows)
+    packed = np.zeros((groups, height * a_k.size), np.float32)
+    if one_row:
+        for group in range(groups):
+            for k in range(a_k.size):
+                packed[group, k] = a[a_group[group] + a_row[0] + a_k[k]]
+    else:
+        pack_left(a, a_group, a_row, a_k, packed)
     width = ROW_WIDTH if one_row else WIDTH
     panels = (columns + width - 1) // width
     for task in prange(groups * panels):
         group, start = task // panels, task % panels * width
         stop = min(columns, start + width)
         base = b_column[start:stop] + b_group[group]
-        totals = np.empty(rows * width, np.float32)
+        totals = np.empty(height * width, np.float32)
         if one_row:
             sum_row(packed[group], b, base, b_k, fused, totals)
         else:
