@@ -23,6 +23,7 @@ ROWS = 12 if LANES == 16 else 6  # as many as leave registers for the two vector
 LOW_ROWS = 4  # of the tiles for the rows that are left; the last one is filled with zeros
 WIDTH = 2 * LANES
 ROW_WIDTH = 512  # columns of a task that needs no panel
+FEW = 16  # columns of one row that are summed side by side without vectors
 
 FLOAT = ir.FloatType()
 VECTOR = ir.VectorType(FLOAT, LANES)
@@ -141,6 +142,17 @@ def _strip(lanes: int, fused: bool) -> Callable[..., None]:
     return strip
 
 
+@intrinsic
+def fma(typing, a, b, c):  # type: ignore[no-untyped-def]
+    """a*b + c in float32, rounded once."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(FLOAT, [FLOAT] * 3), "llvm.fma.f32")
+        return builder.call(function, arguments)
+
+    return types.float32(types.float32, types.float32, types.float32), emit
+
+
 _tile_high, _tile_low = (_tile(rows, True) for rows in (ROWS, LOW_ROWS))
 _separate_high, _separate_low = (_tile(rows, False) for rows in (ROWS, LOW_ROWS))
 _strip_wide, _strip_four, _strip_one = (_strip(lanes, True) for lanes in (LANES, 4, 1))
@@ -188,6 +200,21 @@ def pack_right(b, base, b_k, panel):  # type: ignore[no-untyped-def]
                 for column in range(first, last):
                     panel[k * WIDTH + column] = b[base[column] + b_k[k]]
         first = last
+
+
+@njit(cache=True)
+def sum_few(values, b, base, b_k, chunk, fused, totals):  # type: ignore[no-untyped-def]
+    """totals[column] of one row and few columns: the weight gradient of a depthwise convolution."""
+    sums = np.empty(base.size, np.float32)
+    for start in range(0, b_k.size, chunk):
+        sums[:] = 0
+        for k in range(start, min(start + chunk, b_k.size)):
+            value, place = values[k], b_k[k]
+            for column in range(base.size):
+                right = b[base[column] + place]
+                sums[column] = fma(value, right, sums[column]) if fused else sums[column] + value * right
+        for column in range(base.size):
+            totals[column] = sums[column] if start == 0 else totals[column] + sums[column]
 
 
 @njit(cache=True)
@@ -268,7 +295,8 @@ def contract(  # type: ignore[no-untyped-def]
 ):
     """Every output; panels of columns in parallel. See mpsim.kernels.lowering for the tables; K >= 1."""
     groups, rows, columns = a_group.size, a_row.size, b_column.size
-    one_row = rows == 1 and a_k.size <= chunk
+    few = rows == 1 and columns <= FEW
+    one_row = few or (rows == 1 and a_k.size <= chunk)
     height = 1 if one_row else padded_rows(rows)
     packed = np.zeros((groups, height * a_k.size), np.float32)
     if one_row:
@@ -284,7 +312,9 @@ def contract(  # type: ignore[no-untyped-def]
         stop = min(columns, start + width)
         base = b_column[start:stop] + b_group[group]
         totals = np.empty(height * width, np.float32)
-        if one_row:
+        if few:
+            sum_few(packed[group], b, base, b_k, chunk, fused, totals)
+        elif one_row:
             sum_row(packed[group], b, base, b_k, fused, totals)
         else:
             sum_panel(packed[group], b, base, b_k, chunk, fused, totals)
