@@ -11,7 +11,7 @@ from reference_models.network import Network, Shape
 
 
 class SmallCNN(Network):
-    """conv3x3-bn-relu-maxpool2 twice, conv3x3-bn-relu, average over the image, linear.
+    """conv3x3-bn-relu-maxpool2, conv3x3-bn-relu twice, average of each quarter of the image, linear.
 
     ``channels`` times ``width``, rounded, at least 1, are the outputs of the three convolutions. ``input_shape``
     is (C, H, W), H and W multiples of 4.
@@ -38,16 +38,15 @@ class SmallCNN(Network):
         self.conv2 = nn.Conv2d(first, second, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(second)
         self.relu2 = nn.ReLU()
-        self.maxpool2 = nn.MaxPool2d(2)
         self.conv3 = nn.Conv2d(second, third, 3, padding=1, bias=False)
         self.bn3 = nn.BatchNorm2d(third)
         self.relu3 = nn.ReLU()
-        self.avg_pool = nn.AvgPool2d()
-        self.linear = nn.Linear(third, classes)
+        self.avg_pool = nn.AvgPool2d((input_shape[1] // 4, input_shape[2] // 4))
+        self.linear = nn.Linear(4 * third, classes)
         self.draw_weights(seed, convolution=normal_fan_in)
 
     def __call__(self, x: Tensor) -> Tensor:
         x = self.maxpool1(self.relu1(self.bn1(self.conv1(x))))  # (N, C, H, W) -> (N, 16, H/2, W/2)
-        x = self.maxpool2(self.relu2(self.bn2(self.conv2(x))))  # -> (N, 32, H/4, W/4)
-        x = self.relu3(self.bn3(self.conv3(x)))  # -> (N, 64, H/4, W/4)
-        return self.linear(ops.flatten(self.avg_pool(x)))  # -> (N, 64) -> (N, classes)
+        x = self.relu2(self.bn2(self.conv2(x)))  # -> (N, 32, H/2, W/2)
+        x = self.relu3(self.bn3(self.conv3(x)))  # -> (N, 64, H/2, W/2)
+        return self.linear(ops.flatten(self.avg_pool(x)))  # -> (N, 64, 2, 2) -> (N, 256) -> (N, classes)
