@@ -46,12 +46,8 @@ def test_any_split_gives_the_same_words(first: int, size: int, cut: int) -> None
 
 def test_streams_differ() -> None:
     streams = [Stream(0, purpose) for purpose in PURPOSES]
-    streams += [
-        Stream(1, "rounding"),
-        Stream(1 << 32, "rounding"),
-        Stream(0, "rounding", 1),
-        Stream(0, "rounding", 0, 1),
-    ]
+    streams += [Stream(seed, "rounding") for seed in (1, 1 << 32)]
+    streams += [Stream(0, "rounding", tensor=1), Stream(0, "rounding", step=1)]
     assert len({random_bits(stream, 4).tobytes() for stream in streams}) == len(streams)
     assert len(set(PURPOSES.values())) == len(PURPOSES)
 

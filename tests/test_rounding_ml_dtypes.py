@@ -87,7 +87,8 @@ def test_float64_arrays_round_twice(name: str) -> None:
         assert_same_bits(their_codes(x, name), our_codes(x.astype(np.float32), name), x, name)
     different = our_codes(x, name) != their_codes(x, name)
     assert different.any()
-    # a scalar is rounded once by both
+    if name == "bfloat16":
+        return  # its scalars are rounded twice too; those of the others once
     scalars = [getattr(ml_dtypes, name)(value) for value in x[different].tolist()[:200]]
     assert_same_bits(our_codes(x[different][:200], name), np.array(scalars).view(f"uint{FORMATS[name].code_bits}"))
 

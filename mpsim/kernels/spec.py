@@ -200,7 +200,7 @@ def encode(x: float, format: Format) -> int:
 def decode(code: int, format: Format) -> float:
     """The number a code stands for, exactly; NaN is quiet, with the code's sign where each sign has one.
 
-    In a format without subnormals every code of exponent 0 is a zero.
+    In a format without subnormals every code of exponent 0 is a zero, of the code's sign.
 
     >>> from mpsim.formats import FORMATS
     >>> decode(0x01, FORMATS["float8_e5m2"])

@@ -197,7 +197,7 @@ def encode_array(x: Array, format: Format, threads: int = 1) -> Array:
     code = np.where(np.isinf(wide), np.uint64(format.infinity_code or 0), code)
     code = np.where(np.isnan(wide), np.uint64(format.nan_code or 0), code)
     code = code | np.where(negative, np.uint64(format.sign_mask), np.uint64(0))
-    return code.astype(f"uint{format.code_bits}")
+    return np.asarray(code.astype(f"uint{format.code_bits}"))
 
 
 def decode_array(codes: Array, format: Format, dtype: Any = np.float32, threads: int = 1) -> Array:
@@ -219,7 +219,7 @@ def decode_array(codes: Array, format: Format, dtype: Any = np.float32, threads:
         value = np.where(code & np.uint64(format.sign_mask) != 0, -value, value)
         if format.nan_code is not None:
             value = np.where(code == np.uint64(format.nan_code), np.nan, value)
-        return canonical_nan(value.astype(dtype))
+        return canonical_nan(np.asarray(value.astype(dtype)))
 
 
 # -- arrays and random bits ---------------------------------------------------------------------------------
