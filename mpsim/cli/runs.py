@@ -77,13 +77,13 @@ def sweep(
         common, levels=levels or experiment.LEVELS, ratios=_ratios(ratios) or experiment.RATIOS, seeds=seeds
     )
     load(backend)
+    processes = available_threads() if processes is None else processes
     if json is not None:
         _check_writable(json)
     with _kept_when_stopped(results), Results.in_folder(results) as opened, _Progress(jobs, opened) as progress:
         rows = experiment.sweep(
-            jobs, opened, processes=processes or available_threads(), backend=backend, threads=threads,
-            on_progress=progress.update,
-        )  # fmt: skip
+            jobs, opened, processes=processes, backend=backend, threads=threads, on_progress=progress.update
+        )
     _print_runs(rows)
     if json is not None:
         write_json(json, rows)
@@ -185,7 +185,7 @@ class _Progress:
         self._jobs = {job.key: job for job in jobs}
         self._bars = Progress(
             TextColumn("{task.description:34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True), console=Console(stderr=True),
+            TimeRemainingColumn(elapsed_when_finished=True), console=Console(stderr=True), transient=True,
         )  # fmt: skip
         self._runs: dict[str, Any] = {}
         self._before = sum(count for key, count in results.epochs_done().items() if key in self._jobs)

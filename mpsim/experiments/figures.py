@@ -18,7 +18,7 @@ MARKERS = {
 }
 CURVE = "largest_first"
 #: Percentage points below the best accuracy that the axis shows; what lies further down is drawn at the bottom.
-SPAN = 20.0
+SPAN = 15.0
 
 
 class Point(NamedTuple):
@@ -108,10 +108,11 @@ def _percent(value: float) -> float:
 def _draw_pair(axes: Any, pair_points: list[Point], pair: str, number: int, floor: float) -> None:
     colour = COLOURS[number % len(COLOURS)]
     comparable = [point for point in pair_points if point.scheme != "float32"]
-    front = pareto_front(point for point in comparable if not point.diverged)
+    front = pareto_front(p for p in comparable if not p.diverged and _percent(p.accuracy) >= floor)
+    front = front * 2 if len(front) == 1 else front  # a line of one point would not be drawn
     axes.plot(
         [_percent(point.low_share) for point in front],
-        [max(floor, _percent(point.accuracy)) for point in front],
+        [_percent(point.accuracy) for point in front],
         color=colour, alpha=0.22, linewidth=9, solid_capstyle="round", solid_joinstyle="round", zorder=1,
     )  # fmt: skip
     curve = sorted((p for p in comparable if p.scheme == CURVE), key=lambda p: p.ratio or 0.0)
@@ -120,8 +121,9 @@ def _draw_pair(axes: Any, pair_points: list[Point], pair: str, number: int, floo
     for point in comparable:
         x, y = _percent(point.low_share), _percent(point.accuracy)
         if y < floor:
-            _note_below(axes, x, y, floor, colour)
-            y = floor
+            place = floor + 0.05 * SPAN * number  # a row for each pair, so that they do not hide each other
+            _note_below(axes, x, y, place, colour)
+            y = place
         if point.scheme in MARKERS:
             axes.plot(x, y, MARKERS[point.scheme][0], color=colour, markersize=8, fillstyle="none", mew=1.6, zorder=4)
         if point.diverged:
@@ -164,10 +166,10 @@ def _floor(all_points: list[Point]) -> float:
     return max(min(accuracies), max(accuracies) - SPAN)
 
 
-def _note_below(axes: Any, x: float, y: float, floor: float, colour: str) -> None:
-    """Says that a mark drawn at the floor belongs further down."""
+def _note_below(axes: Any, x: float, y: float, place: float, colour: str) -> None:
+    """Says that a mark drawn at the bottom belongs further down."""
     axes.annotate(
-        f"↓ {y:.0f} %", (x, floor), xytext=(-9, 0), textcoords="offset points", ha="right", va="center", fontsize=8,
+        f"↓ {y:.0f} %", (x, place), xytext=(-9, 0), textcoords="offset points", ha="right", va="center", fontsize=8,
         color=colour, zorder=6,
     )  # fmt: skip
 

@@ -1,0 +1,268 @@
+"""The command line: answers for people and for programs, exit codes, no traceback for a user's mistake."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mpsim.cli import app, main
+from mpsim.formats import FORMATS
+from mpsim.kernels import BACKENDS
+from mpsim.training.trainer import Trainer
+
+QUICK = ["--width", "0.0625", "--epochs", "1", "--batch", "479"]
+
+
+@pytest.fixture
+def call(capsys):
+    """call(arguments) -> (exit code, standard output, standard error)."""
+
+    def run_main(*arguments):
+        with pytest.raises(SystemExit) as stopped:
+            main([str(argument) for argument in arguments])
+        output = capsys.readouterr()
+        return stopped.value.code, output.out, output.err
+
+    return run_main
+
+
+@pytest.fixture
+def call_json(call):
+    def run_json(*arguments):
+        code, output, errors = call(*arguments, "--json")
+        assert code == 0, errors
+        return json.loads(output)
+
+    return run_json
+
+
+# -- formats, round, backends -------------------------------------------------------------------------------
+
+
+def test_formats_lists_every_named_one(call, call_json):
+    rows = {row["name"]: row for row in call_json("formats")}
+    assert list(rows) == list(FORMATS)
+    assert rows["float8_e4m3fn"]["largest"] == 448 and rows["float8_e4m3fn"]["bits"] == 8
+    assert [row["largest"] for row in call_json("formats", "fp_4_3_4", "fp_5_2_0")] == [30.0, 114688.0]
+    code, output, _ = call("formats")
+    assert code == 0 and all(name in output for name in FORMATS)
+
+
+def test_round_tells_value_code_neighbours_and_error(call_json):
+    row = call_json("round", "0.3", "--format", "float8_e4m3fn")
+    assert (row["value"], row["code"], row["binary"]) == (0.3125, "0x2a", "0 0101 010")
+    assert (row["below"], row["above"]) == (0.28125, 0.3125)
+    assert row["error"] == 0.3125 - 0.3
+
+
+@pytest.mark.parametrize("backend", list(BACKENDS))
+def test_round_takes_negative_numbers_and_several(call_json, backend):
+    rows = call_json(
+        "round", "-431.99999999999994", "500", "nan", "-0.0", "--format", "float8_e4m3fn", "--backend", backend
+    )
+    assert [row["value"] for row in rows] == [-416.0, "NaN", "NaN", 0.0]
+    assert [row["code"] for row in rows] == ["0xfd", "0x7f", "0x7f", "0x80"]
+    assert rows[1]["below"] == 448 and rows[1]["above"] is None and rows[1]["error"] is None
+
+
+def test_round_at_a_number_of_the_format_shows_the_ones_beside_it(call_json):
+    row = call_json("round", "1", "--format", "float8_e4m3fn")
+    assert (row["below"], row["value"], row["above"], row["error"]) == (0.9375, 1.0, 1.125, 0.0)
+
+
+def test_round_by_mode_overflow_and_random_bits(call_json):
+    assert call_json("round", "1.01", "--format", "bfloat16", "--mode", "up")["value"] == 1.015625
+    assert call_json("round", "1e9", "--format", "fp_4_3_4", "--overflow", "saturate")["value"] == 30
+    marked = call_json("round", "1e9", "--format", "fp_4_3_4", "--overflow", "mark")
+    assert (marked["value"], marked["code"]) == ("Infinity", None)
+    options = ["--format", "float8_e5m2", "--mode", "stochastic", "--random-bit-count", "2", "--random-bits"]
+    # 1.0625 lies a quarter of the way from 1 to 1.25: floor(0.25 * 4) + R >= 4 for R = 3 only
+    values = [row["value"] for row in call_json("round", *["1.0625"] * 4, *options, "0,1,2,3")]
+    assert values == [1.0, 1.0, 1.0, 1.25]
+    legacy = ["round", "1.5e-5", "--format", "fp_5_2_0", "--mode", "qpytorch_nearest", "--overflow", "saturate"]
+    assert call_json(*legacy, "--source", "float32")["value"] == 2.0**-16
+
+
+def test_backends_say_what_runs(call, call_json):
+    rows = {row["name"]: row for row in call_json("backends")}
+    assert list(rows) == list(BACKENDS)
+    assert rows["reference"]["available"] and rows["reference"]["threads"] >= 1
+    for row in rows.values():
+        assert row["available"] or "Run 'pip install" in row["cause"]
+    if rows["compiled"]["available"]:
+        assert rows["compiled"]["variant"] in rows["compiled"]["variants"]
+    assert call("backends")[0] == 0
+
+
+# -- plan ---------------------------------------------------------------------------------------------------
+
+
+def test_plan_prints_one_object(call, call_json):
+    options = ["--width", "0.5", "--classes", "100", "--batch", "128", "--scheme", "largest_first", "--ratio", "0.3"]
+    plan = call_json("plan", "resnet18", *options, "--semantics", "lee2023")
+    assert (plan["model"], plan["width"], plan["classes"], plan["batch"]) == ("resnet18", 0.5, 100, 128)
+    assert (plan["scheme"], plan["ratio"], plan["semantics"]) == ("largest_first", 0.3, "lee2023")
+    assert set(plan["ops"][0]) >= {"index", "name", "kind", "group", "producers"}
+    assert set(plan["tensors"][0]) == {"op", "role", "index", "elements", "format"}
+    assert sum(plan["groups"]) == plan["total_elements"] == sum(row["elements"] for row in plan["tensors"])
+    chosen = sum(plan["groups"][group] for group in plan["chosen_groups"])
+    assert plan["reached"] == chosen / plan["total_elements"] >= 0.3
+    code, output, _ = call("plan", "small_cnn", "--ratio", "0.5")
+    assert code == 0 and "fp_4_3_4" in output
+
+
+@pytest.mark.parametrize(
+    "options,scheme",
+    [
+        (["--scheme", "random", "--ratio", "0.5", "--seed", "3"], "random"),
+        (["--scheme", "largest_k", "--k", "2"], "largest_k"),
+        (["--scheme", "operator_based_extended", "--levels", "bfloat16:float8_e4m3fn"], "operator_based_extended"),
+    ],
+)
+def test_plan_knows_every_option(call_json, options, scheme):
+    assert call_json("plan", "small_cnn", *options)["scheme"] == scheme
+
+
+# -- train, sweep, figure -----------------------------------------------------------------------------------
+
+
+def test_train_stores_shows_and_saves(call, call_json, tmp_path):
+    arguments = ["train", "--scheme", "uniform_low", *QUICK, "--results", tmp_path]
+    first = call_json(*arguments)
+    assert first["scheme"] == "uniform_low" and len(first["history"]) == 1
+    assert call_json(*arguments) == first
+    code, output, _ = call(*arguments, "--save", tmp_path / "state")
+    assert code == 0 and "uniform_low" in output
+    assert Trainer.load(tmp_path / "state").digest() == first["digest"]
+
+
+def test_train_under_a_plan_from_a_file(call, call_json, tmp_path):
+    _, text, _ = call("plan", "small_cnn", "--width", "0.0625", "--batch", "479", "--ratio", "0.6", "--json")
+    (tmp_path / "plan.json").write_text(text)
+    arguments = ["train", *QUICK, "--results", tmp_path]
+    given = call_json(*arguments, "--plan", tmp_path / "plan.json")
+    assert given["digest"] == call_json(*arguments, "--scheme", "largest_first", "--ratio", "0.6")["digest"]
+
+
+def test_sweep_writes_table_figure_and_json(call, call_json, tmp_path):
+    arguments = [
+        "sweep",
+        *QUICK,
+        "--ratios",
+        "0.5",
+        "--levels",
+        "paper",
+        "--processes",
+        "1",
+        "--results",
+        tmp_path / "r",
+    ]
+    code, output, errors = call(*arguments, "--json", tmp_path / "runs.json")
+    assert code == 0, errors
+    rows = json.loads((tmp_path / "runs.json").read_text())
+    wanted = {"scheme", "ratio", "seed", "low_share", "test_accuracy", "diverged", "promotions", "skipped_steps"}
+    assert len(rows) == 6 and all(wanted <= set(row) for row in rows)
+    assert "operator_based_extended" in output
+    assert (tmp_path / "r" / "memory_accuracy.png").exists() and (tmp_path / "r" / "memory_accuracy.svg").exists()
+    files = call_json("figure", "--results", tmp_path / "r")
+    assert len(files) == 2
+
+
+# -- mistakes and failures ----------------------------------------------------------------------------------
+
+MISTAKES = [
+    (["round", "0.3", "--format", "float8_e4m4fn"], "did you mean float8_e4m3fn"),
+    (["round", "abc", "--format", "bfloat16"], "'abc' is no number"),
+    (["round", "1", "--format", "bfloat16", "--mode", "upward"], "upward"),
+    (["round", "1"], "Missing option '--format'"),
+    (["round", "1", "--format", "bfloat16", "--source", "float16"], "neither float64 nor float32"),
+    (["round", "1", "--format", "tf32", "--mode", "stochastic"], "random_bit_count"),
+    (["round", "1", "--format", "tf32", "--mode", "stochastic", "--random-bits", "-1"], "should be one number"),
+    (["round", "1", "--format", "bfloat16", "--backend", "compile"], "unknown backend 'compile'"),
+    (["formats", "bfloat17"], "did you mean bfloat16"),
+    (["plan", "small_cn", "--ratio", "0.5"], "did you mean small_cnn"),
+    (["plan", "small_cnn", "--ratio", "1.5"], "[0, 1], got 1.5"),
+    (["plan", "small_cnn"], "needs ratio"),
+    (["plan", "small_cnn", "--scheme", "largest_fist", "--ratio", "0.5"], "did you mean largest_first"),
+    (["plan", "small_cnn", "--ratio", "0.5", "--semantics", "lee"], "unknown semantics"),
+    (["plan", "small_cnn", "--ratio", "0.5", "--levels", "papr"], "did you mean paper"),
+    (["plan", "resnet18", "--ratio", "0.5", "--width", "0.3"], "0.3"),
+    (["plan", "small_cnn", "--batch", "0", "--ratio", "0.5"], "batch"),
+    (["train", "--data", "digit"], "did you mean digits"),
+    (["train", "--data", "cifar10"], "needs the path"),
+    (["train", "--epochs", "0"], "epochs must be at least 1"),
+    (["train", "--rounding", "stochastic", "--scheme", "uniform_low"], "random_bit_count"),
+    (["train", "--model", "resnet18", "--width", "0.1"], "resnet18"),
+    (["sweep", "--ratios", "0.5;1"], "numbers with commas"),
+    (["sweep", "--processes", "0"], "processes"),
+    (["sweep", "--ratios", "2"], "[0, 1], got 2"),
+    (["nothing"], "No such command"),
+    (["sweep", "--nothing"], "No such option"),
+]
+
+
+@pytest.mark.parametrize(
+    "arguments,message", MISTAKES, ids=lambda value: "" if isinstance(value, str) else " ".join(value)
+)
+def test_wrong_usage_is_told_and_exits_with_2(call, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, errors = call(*arguments)
+    assert code == 2, errors
+    assert message in errors and "Traceback" not in errors
+    assert not (tmp_path / "results" / "mpsim.sqlite").exists() or arguments[0] in ("train", "sweep")
+
+
+def test_failures_exit_with_1(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "mpsim.sqlite").write_bytes(b"something else entirely" * 100)
+    for arguments, message in [
+        (["train", *QUICK], "not a database"),
+        (["sweep", *QUICK], "not a database"),
+        (["figure", "--results", "nowhere"], "no results file"),
+        (["train", *QUICK, "--plan", "nowhere.json"], "nowhere.json"),
+        (["train", *QUICK, "--save", "nowhere/state", "--results", "other"], "does not exist"),
+        (["sweep", *QUICK, "--json", "nowhere/runs.json", "--results", "other"], "does not exist"),
+        (["train", "--data", "cifar10", "--data-path", "nowhere", "--results", "other"], "nowhere"),
+    ]:
+        code, _, errors = call(*arguments)
+        assert code == 1, (arguments, errors)
+        assert message in errors and "Traceback" not in errors
+
+
+def test_a_plan_for_another_model_is_told(call, tmp_path):
+    _, text, _ = call("plan", "small_cnn", "--ratio", "0.6", "--json")
+    (tmp_path / "plan.json").write_text(text)
+    code, _, errors = call("train", *QUICK, "--results", tmp_path, "--plan", tmp_path / "plan.json")
+    assert code == 2 and "width is 1.0 in the plan and 0.0625 here" in errors
+    (tmp_path / "plan.json").write_text("{")
+    code, _, errors = call("train", *QUICK, "--results", tmp_path, "--plan", tmp_path / "plan.json")
+    assert code == 2 and "plan" in errors
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch):
+    """Only mistakes that mpsim recognises lose their traceback."""
+
+    monkeypatch.setattr(sys.modules["mpsim.trace"], "trace", lambda *_, **__: [][1])
+    with pytest.raises(IndexError):
+        main(["plan", "small_cnn", "--ratio", "0.5"])
+    monkeypatch.setattr(sys.modules["mpsim.trace"], "trace", lambda *_, **__: int("a defect, not a mistake"))
+    with pytest.raises(ValueError, match="invalid literal"):
+        main(["plan", "small_cnn", "--ratio", "0.5"])
+
+
+def test_every_command_explains_itself_and_has_json(call):
+    names = [command.name for command in app.registered_commands]
+    assert set(names) >= {"formats", "round", "plan", "train", "sweep", "figure", "backends"}
+    for name in names:
+        code, output, _ = call(name, "--help")
+        assert code == 0 and "--json" in output, name
+
+
+def test_the_command_is_quick_to_start_and_installed():
+    output = subprocess.run([sys.executable, "-m", "mpsim.cli", "--help"], capture_output=True, text=True, check=True)
+    assert "sweep" in output.stdout
+    code = "import sys, mpsim; print([n for n in ('numba', 'matplotlib', 'sklearn', 'typer') if n in sys.modules])"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert output.stdout.strip() == "[]"
