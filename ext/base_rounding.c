@@ -106,6 +106,17 @@ void mpsim_canonical_nan(float *x, size_t size, int threads) {
     }
 }
 
+void mpsim_canonical_nan_float64(double *x, size_t size, int threads) {
+    uint64_t *bits = (uint64_t *)x;
+    const uint64_t sign = (uint64_t)1 << 63;
+    (void)threads;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && size > PIECE)
+    for (size_t i = 0; i < size; i++) {
+        const uint64_t pattern = bits[i];
+        bits[i] = (pattern & ~sign) > (uint64_t)0x7ff << 52 ? (uint64_t)0xfff << 51 | (pattern & sign) : pattern;
+    }
+}
+
 int mpsim_all_finite(const float *x, size_t size, int threads) {
     const uint32_t *bits = (const uint32_t *)x;
     uint32_t largest = 0;

@@ -52,6 +52,7 @@ void mpsim_round_float64(const double *x, double *out, size_t size, const uint32
                          int threads);
 void mpsim_random_bits(const RandomStream *stream, uint64_t first, uint32_t *bits, size_t size, int threads);
 void mpsim_canonical_nan(float *x, size_t size, int threads);
+void mpsim_canonical_nan_float64(double *x, size_t size, int threads);
 int mpsim_all_finite(const float *x, size_t size, int threads);
 
 /* Codes. The fields of mpsim.kernels.parameters.CodeLayout, in its order; a missing code is -1,

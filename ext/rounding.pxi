@@ -19,6 +19,7 @@ cdef extern from "rounding.h":
     void mpsim_random_bits(const RandomStream *stream, uint64_t first, uint32_t *bits, size_t size,
                            int threads) noexcept nogil
     void mpsim_canonical_nan(float *x, size_t size, int threads) noexcept nogil
+    void mpsim_canonical_nan_float64(double *x, size_t size, int threads) noexcept nogil
     int mpsim_all_finite(const float *x, size_t size, int threads) noexcept nogil
     uint64_t mpsim_encode(double x, const CodeLayout *layout) noexcept nogil
     double mpsim_decode(uint64_t code, const CodeLayout *layout) noexcept nogil
@@ -89,11 +90,14 @@ def random_bits(key, words, uint64_t first, uint32_t[::1] bits, int threads):
             mpsim_random_bits(&stream, first, &bits[0], bits.shape[0], threads)
 
 
-def canonical_nan(float[::1] x, int threads):
-    """Every NaN becomes 0x7fc00000 with its sign, in place."""
+def canonical_nan(Real[::1] x, int threads):
+    """Every NaN becomes quiet, without payload, its sign kept, in place."""
     if x.shape[0]:
         with nogil:
-            mpsim_canonical_nan(&x[0], x.shape[0], threads)
+            if Real is float:
+                mpsim_canonical_nan(&x[0], x.shape[0], threads)
+            else:
+                mpsim_canonical_nan_float64(&x[0], x.shape[0], threads)
 
 
 def all_finite(const float[::1] x, int threads):

@@ -96,7 +96,7 @@ def random_bits(stream: Stream, size: int, first: int = 0, *, threads: int = 1) 
 
 
 def canonical_nan(x: np.ndarray, *, threads: int = 1) -> np.ndarray:
-    """x with every NaN made 0x7fc00000 | its sign, in place."""
+    """x, float32 or float64, with every NaN made quiet and without payload, its sign kept, in place."""
     _kernels.canonical_nan(x.reshape(-1), threads)
     return x
 

@@ -83,7 +83,7 @@ def _round(x: Array, out: Array, bits: Array, stream: Array, p: Parameters) -> A
         overflowed = underflowed = nan = inexact = subnormal = 0
         for i in range(stop - start):
             before = patterns[i] & MAGNITUDE
-            patterns[i] = round_pattern(patterns[i], np.int64(random[i]), p)
+            patterns[i] = round_pattern(patterns[i], random[i], p)
             after = patterns[i] & MAGNITUDE
             overflowed += before >= p.overflow_from
             underflowed += before != 0 and before <= p.underflow_to
@@ -118,8 +118,9 @@ def _round_like_qpytorch(x: Array, out: Array, bits: Array, stream: Array, p: Pa
                 scaled[i] += offset[i]
         patterns = scaled.view(np.int32)
         for i in range(stop - start):
-            added = np.int64(random[i]) & ((1 << dropped) - 1) if p.mode == QPYTORCH_STOCHASTIC else half
-            sign, size = patterns[i] & ~magnitude, np.int64(patterns[i] & magnitude)
+            drawn = random[i] & ((1 << dropped) - 1)
+            added = drawn if p.mode == QPYTORCH_STOCHASTIC else half
+            sign, size = int(patterns[i]) & ~magnitude, int(patterns[i]) & magnitude
             size = (size + added) >> dropped << dropped
             if size >= p.scaled_limit and not low[i]:
                 size = p.scaled_largest
@@ -156,7 +157,7 @@ def random_bits(stream: Stream, size: int, first: int = 0, *, threads: int = 1) 
 
 
 @njit(cache=True)
-def _philox(counter: int, stream: Array) -> tuple[int, int, int, int]:
+def _philox(counter: int, stream: Array) -> tuple[np.uint64, ...]:
     """The four words of a counter; stream: key and upper counter words, uint64."""
     k0, k1 = stream[0], stream[1]
     c0, c1, c2, c3 = np.uint64(counter) & WORD, stream[2], stream[3], stream[4]
@@ -169,10 +170,10 @@ def _philox(counter: int, stream: Array) -> tuple[int, int, int, int]:
 
 @njit(cache=True)
 def _random_block(bits: Array, stream: Array, start: int, stop: int) -> Array:
-    """Random bits of elements start .. stop - 1: the given ones, or the stream's, or zeros; start % 4 == 0."""
+    """int64 random bits of elements start .. stop - 1: those given, or the stream's, or zeros; start % 4 == 0."""
     if bits.size > 0:
-        return bits[start:stop]
-    chosen = np.zeros(BLOCK, np.uint32)
+        return bits[start:stop].astype(np.int64)
+    chosen = np.zeros(BLOCK, np.int64)
     if stream.size > 0:
         for group in range((stop - start + 3) // 4):
             c0, c1, c2, c3 = _philox(start // 4 + group, stream)
@@ -209,7 +210,7 @@ def decode_array(codes: Array, format: Format, dtype: type | np.dtype, *, thread
     """The values of the codes, exactly, as float32 or float64."""
     out = np.empty(codes.shape, dtype)
     with at_most(threads):
-        _decode(codes.reshape(-1), out.reshape(-1), code_layout(format))
+        _decode(codes.reshape(-1).astype(np.int64), out.reshape(-1), code_layout(format))
     return out
 
 
@@ -229,7 +230,7 @@ def _decode(codes: Array, out: Array, layout: CodeLayout) -> None:
         wide = np.empty(stop - start, np.float64)
         patterns = wide.view(np.int64)
         for i in range(start, stop):
-            patterns[i - start] = decode_pattern(np.int64(codes[i]), layout)
+            patterns[i - start] = decode_pattern(codes[i], layout)
             out[i] = wide[i - start]
 
 
@@ -252,17 +253,17 @@ def zeros(shape: int | Sequence[int], *, threads: int = 1) -> Array:
 
 
 def canonical_nan(x: Array, *, threads: int = 1) -> Array:
-    """x with every NaN made 0x7fc00000 | its sign, in place."""
+    """x, float32 or float64, with every NaN made quiet and without payload, its sign kept, in place."""
     with at_most(threads):
-        _canonical_nan(x.reshape(-1).view(np.uint32))
+        _canonical_nan(x.reshape(-1), x.dtype.type(np.nan))
     return x
 
 
 @njit(cache=True, parallel=True)
-def _canonical_nan(patterns: Array) -> None:
-    for i in prange(patterns.size):
-        if patterns[i] & np.uint32(0x7FFFFFFF) > np.uint32(0x7F800000):
-            patterns[i] = np.uint32(0x7FC00000) | (patterns[i] & np.uint32(0x80000000))
+def _canonical_nan(x: Array, nan: float) -> None:
+    for i in prange(x.size):
+        if x[i] != x[i]:
+            x[i] = np.copysign(nan, x[i])
 
 
 def all_finite(x: Array, *, threads: int = 1) -> bool:

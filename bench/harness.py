@@ -1,0 +1,80 @@
+"""Timing several ways of doing one thing in one run, side by side, and saying on what machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("mpsim", "numpy", "numba", "ml_dtypes", "torch", "qtorch")
+
+
+class Timing(NamedTuple):
+    """Seconds of one call."""
+
+    minimum: float
+    median: float
+
+
+def interleaved(cases: Mapping[str, Callable[[], Any]], repetitions: int) -> dict[str, Timing]:
+    """Each case once to warm up, then all cases in turn, ``repetitions`` times over.
+
+    So a slow moment of the machine falls on every case alike, and ratios mean more than the times do.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for call in cases.values():
+        call()
+    for _ in range(repetitions):
+        for name, call in cases.items():
+            start = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: Timing(min(times), statistics.median(times)) for name, times in seconds.items()}
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages of PACKAGES that are installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def surroundings(threads: int, repetitions: int) -> dict[str, Any]:
+    """What a result must be read with."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "processor": processor(),
+        "versions": versions(),
+        "threads": threads,
+        "repetitions": repetitions,
+    }
+
+
+def save(name: str, result: Mapping[str, Any]) -> Path:
+    """Writes bench/results/<name>.json."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    return path
