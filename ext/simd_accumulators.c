@@ -1,6 +1,6 @@
 /* Sums of products in float32 (fused or not, any chunk) and in narrow formats, on panels of COLUMNS columns.
  *
- * Each chunk of a panel is packed once, panel[k*COLUMNS + column], and used by every row. Sums of one row stand in
+ * Each chunk of a panel is packed once, panel[k*COLUMNS + column], and used by every row. Sums of a few rows stand in
  * registers while k rises over the chunk; then they are added to the totals, or are the totals in the first chunk. */
 #include "accumulators.h"
 #include "dispatch.h"
@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #define VECTORS 2
+#define ROWS 4 /* of float32 sums that stand in registers together */
 #define COLUMNS (VECTORS * WIDTH)
 #define DOUBLES (WIDTH / 2)
 
@@ -47,26 +48,30 @@ INLINE Doubles narrow_sum(Doubles x, Doubles y, const struct narrow_format *narr
     return result;
 }
 
-/* One chunk of one row in float32. */
-INLINE void sum_float(const float *a, const int64_t *a_k, const float *panel, int64_t count, int fused, int first,
-                      float *totals) {
-    Vector sums[VECTORS];
-    UNROLL for (int i = 0; i < VECTORS; i++) sums[i] = vector_splat(0);
+/* One chunk of ``rows`` rows (a constant, at most ROWS) in float32; row i starts at a + row[i]. */
+INLINE void sum_float(const float *a, const int64_t *row, int rows, const int64_t *a_k, const float *panel,
+                      int64_t count, int fused, int first, float *totals) {
+    Vector sums[ROWS][VECTORS];
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int i = 0; i < VECTORS; i++) sums[r][i] = vector_splat(0);
     for (int64_t k = 0; k < count; k++) {
-        Vector value = vector_splat(a[a_k[k]]);
-        UNROLL for (int i = 0; i < VECTORS; i++) {
-            Vector column = vector_load(panel + k * COLUMNS + i * WIDTH);
-            if (fused)
-                sums[i] = vector_fma(value, column, sums[i]);
-            else
-                sums[i] += value * column;
+        UNROLL for (int r = 0; r < rows; r++) {
+            Vector value = vector_splat(a[row[r] + a_k[k]]);
+            UNROLL for (int i = 0; i < VECTORS; i++) {
+                Vector column = vector_load(panel + k * COLUMNS + i * WIDTH);
+                if (fused)
+                    sums[r][i] = vector_fma(value, column, sums[r][i]);
+                else
+                    sums[r][i] += value * column;
+            }
         }
     }
-    UNROLL for (int i = 0; i < VECTORS; i++) {
-        float *total = totals + i * WIDTH;
-        if (!first) sums[i] += vector_load(total);
-        vector_store(total, sums[i]);
-    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int i = 0; i < VECTORS; i++) {
+            float *total = totals + r * COLUMNS + i * WIDTH;
+            if (!first) sums[r][i] += vector_load(total);
+            vector_store(total, sums[r][i]);
+        }
 }
 
 /* One chunk of one row in a narrow format. */
@@ -99,16 +104,22 @@ static void sum_panel(const struct contraction_tables *t, int64_t group, int64_t
                 panel[k * COLUMNS + p - start] = b[t->b_k[first + k] + t->b_column[p]];
             for (int64_t p = stop - start; p < COLUMNS; p++) panel[k * COLUMNS + p] = 0;
         }
-        for (int64_t row = 0; row < t->rows; row++) {
-            const float *a = t->a + t->a_group[group] + t->a_row[row];
-            const int64_t *a_k = t->a_k + first;
+        const float *a = t->a + t->a_group[group];
+        for (int64_t row = 0; row < t->rows;) {
+            const int64_t *a_k = t->a_k + first, *a_row = t->a_row + row;
             float *total = totals + row * COLUMNS;
-            if (kind == SUM_FUSED)
-                sum_float(a, a_k, panel, count, 1, first == 0, total);
-            else if (kind == SUM_SEPARATE)
-                sum_float(a, a_k, panel, count, 0, first == 0, total);
+            int together = kind != SUM_NARROW && t->rows - row >= ROWS ? ROWS : 1, begins = first == 0;
+            if (kind == SUM_NARROW)
+                sum_narrow(a + *a_row, a_k, panel, count, narrow, begins, total);
+            else if (kind == SUM_FUSED && together == ROWS)
+                sum_float(a, a_row, ROWS, a_k, panel, count, 1, begins, total);
+            else if (kind == SUM_FUSED)
+                sum_float(a, a_row, 1, a_k, panel, count, 1, begins, total);
+            else if (together == ROWS)
+                sum_float(a, a_row, ROWS, a_k, panel, count, 0, begins, total);
             else
-                sum_narrow(a, a_k, panel, count, narrow, first == 0, total);
+                sum_float(a, a_row, 1, a_k, panel, count, 0, begins, total);
+            row += together;
         }
     }
 }

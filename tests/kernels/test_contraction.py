@@ -73,6 +73,17 @@ def test_matmul_of_transposes(
             assert_same(load(backend).matmul(a, b, transpose_a, transpose_b), expected, (rows, length, columns))
 
 
+def test_matmul_of_every_number_of_rows(backend: str, variants: list[Callable[[], None]]) -> None:
+    """Tiles of every height, in chunks and in one, fused or not."""
+    for rows in range(1, 31):
+        a, b = draw("normal", (rows, 9), 1), draw("normal", (9, 33), 2)
+        for accumulator in (DEFAULT, Accumulator(chunk=4), Accumulator(chunk=4, fma=False)):
+            expected = reference_backend.matmul(a, b, accumulator=accumulator)
+            for force in variants:
+                force()
+                assert_same(load(backend).matmul(a, b, accumulator=accumulator), expected, (rows, accumulator))
+
+
 @pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
 def test_convolution(backend: str, variants: list[Callable[[], None]], case: Convolution) -> None:
     for kind in ("normal", "bits", "specials", "subnormal"):

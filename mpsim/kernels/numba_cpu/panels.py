@@ -143,7 +143,7 @@ def _strip(lanes: int, fused: bool) -> Callable[..., None]:
 
 
 @intrinsic
-def fma(typing, a, b, c):  # type: ignore[no-untyped-def]
+def _fused(typing: Any, a: Any, b: Any, c: Any) -> Any:
     """a*b + c in float32, rounded once."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -153,6 +153,7 @@ def fma(typing, a, b, c):  # type: ignore[no-untyped-def]
     return types.float32(types.float32, types.float32, types.float32), emit
 
 
+multiply_add: Any = _fused
 _tile_high, _tile_low = (_tile(rows, True) for rows in (ROWS, LOW_ROWS))
 _separate_high, _separate_low = (_tile(rows, False) for rows in (ROWS, LOW_ROWS))
 _strip_wide, _strip_four, _strip_one = (_strip(lanes, True) for lanes in (LANES, 4, 1))
@@ -160,9 +161,18 @@ _separate_strip_wide, _separate_strip_one = (_strip(lanes, False) for lanes in (
 
 
 @njit(cache=True)
+def tile_height(rows_left: int) -> int:
+    """Rows of the next tile; the last one may have more than are left."""
+    return ROWS if rows_left > (ROWS - 1) // LOW_ROWS * LOW_ROWS else LOW_ROWS
+
+
+@njit(cache=True)
 def padded_rows(rows: int) -> int:
     """Rows of all the tiles together."""
-    return rows // ROWS * ROWS + (rows % ROWS + LOW_ROWS - 1) // LOW_ROWS * LOW_ROWS
+    row = 0
+    while row < rows:
+        row += tile_height(rows - row)
+    return row
 
 
 @njit(cache=True)
@@ -172,7 +182,7 @@ def pack_left(a, a_group, a_row, a_k, packed):  # type: ignore[no-untyped-def]
     for group in range(a_group.size):
         row = 0
         while row < rows:
-            height = ROWS if rows - row >= ROWS else LOW_ROWS
+            height = tile_height(rows - row)
             for i in range(min(height, rows - row)):
                 origin = a_group[group] + a_row[row + i]
                 for k in range(length):
@@ -212,7 +222,7 @@ def sum_few(values, b, base, b_k, chunk, fused, totals):  # type: ignore[no-unty
             value, place = values[k], b_k[k]
             for column in range(base.size):
                 right = b[base[column] + place]
-                sums[column] = fma(value, right, sums[column]) if fused else sums[column] + value * right
+                sums[column] = multiply_add(value, right, sums[column]) if fused else sums[column] + value * right
         for column in range(base.size):
             totals[column] = sums[column] if start == 0 else totals[column] + sums[column]
 
@@ -224,12 +234,12 @@ def is_run(base):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def sum_panel(packed, b, base, b_k, chunk, fused, totals):  # type: ignore[no-untyped-def]
+def sum_panel(packed, rows, b, base, b_k, chunk, fused, totals):  # type: ignore[no-untyped-def]
     """totals[row*WIDTH + column] of one panel of columns.
 
     Where each vector's columns are neighbours the tiles read them in place; else each chunk is packed once.
     """
-    length, rows = b_k.size, totals.size // WIDTH
+    length = b_k.size
     if base.size == WIDTH and is_run(base[:LANES]) and is_run(base[LANES:]):
         for start in range(0, length, chunk):
             count = min(chunk, length - start)
@@ -248,8 +258,8 @@ def sum_tiles(packed, b, base, other, offsets, at, count, rows, length, fused, s
     """One chunk, ``count`` elements from k = ``start``, of every tile."""
     row, first = 0, start == 0
     while row < rows:
-        high = rows - row >= ROWS
-        height = ROWS if high else LOW_ROWS
+        height = tile_height(rows - row)
+        high = height == ROWS
         place, to = row * length + start * height, row * WIDTH
         if fused and high:
             _tile_high(packed, place, b, base, other, offsets, at, count, totals, to, first)
@@ -317,7 +327,7 @@ def contract(  # type: ignore[no-untyped-def]
         elif one_row:
             sum_row(packed[group], b, base, b_k, fused, totals)
         else:
-            sum_panel(packed[group], b, base, b_k, chunk, fused, totals)
+            sum_panel(packed[group], rows, b, base, b_k, chunk, fused, totals)
         for row in range(rows):
             origin = out_group[group] + out_row[row]
             for column in range(start, stop):
