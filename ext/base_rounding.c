@@ -3,7 +3,6 @@
 #include "float_environment.h"
 #include "rounding.h"
 
-#include <math.h>
 #include <string.h>
 
 /* Elements of a piece. With a stream, its random bits stay in the first-level cache. Multiples of 256. */
@@ -19,19 +18,6 @@ typedef struct {
     const RoundingParameters *parameters;
 } Job;
 
-static void round_wide(const Job *job, size_t first, size_t size, const uint32_t *random, RoundingCounts *counts) {
-    for (size_t i = 0; i < size; i++) {
-        const uint32_t bits = random ? random[i] : 0;
-        if (job->x64) {
-            job->out64[first + i] = mpsim_round_wide(job->x64[first + i], bits, job->parameters, counts);
-        } else {
-            const float x = job->x32[first + i];
-            const float r = (float)mpsim_round_wide((double)x, bits, job->parameters, counts);
-            job->out32[first + i] = isnan(r) ? copysignf(NAN, x) : r; /* some processors drop a NaN's sign */
-        }
-    }
-}
-
 static RoundingCounts round_piece(const Job *job, size_t first, size_t size) {
     RoundingCounts counts = {0, 0, 0, 0, 0};
     uint32_t bits[STREAM_PIECE];
@@ -41,8 +27,12 @@ static RoundingCounts round_piece(const Job *job, size_t first, size_t size) {
         DISPATCH(mpsim_random_block)(job->stream, first / 4, bits, size);
         random = bits;
     }
-    if (job->parameters->path == WIDE) round_wide(job, first, size, random, &counts);
-    else DISPATCH(mpsim_round_block)(job->x32 + first, job->out32 + first, size, random, job->parameters, &counts);
+    if (job->x64) {
+        mpsim_round_wide_float64(job->x64 + first, job->out64 + first, size, random, job->parameters, &counts);
+    } else {
+        RoundBlock *round = job->parameters->path == WIDE ? mpsim_round_wide_float32 : DISPATCH(mpsim_round_block);
+        round(job->x32 + first, job->out32 + first, size, random, job->parameters, &counts);
+    }
     float_environment_leave(environment);
     return counts;
 }

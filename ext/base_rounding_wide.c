@@ -38,62 +38,101 @@ static uint64_t join(uint64_t significand, int64_t exponent) {
     return ((uint64_t)(binade + 1022) << 52) + fraction;
 }
 
-/* Whether keep + discarded / 2^shift goes to keep + 1; shift may exceed 63, discarded is below 2^53. */
-static int goes_up(uint64_t keep, uint64_t discarded, int64_t shift, int negative, uint32_t random,
-                   const RoundingParameters *p) {
-    if (discarded == 0) return 0;
-    const uint64_t half = (uint64_t)1 << (shift < 62 ? shift - 1 : 61);
+/* What is added to a significand before its last ``shift`` bits (1 to 62) are cut off: it carries into the rest
+ * exactly if the mode sends the number up. */
+static inline uint64_t increment(uint64_t significand, int64_t shift, int negative, uint32_t random,
+                                 const RoundingParameters *p) {
+    const uint64_t half = (uint64_t)1 << (shift - 1), all = 2 * half - 1, odd = (significand >> shift) & 1;
     switch (p->mode) {
-    case NEAREST_EVEN: return discarded > half || (discarded == half && (keep & 1));
-    case NEAREST_AWAY: return discarded >= half;
-    case NEAREST_ZERO: return discarded > half;
-    case UP: return !negative;
-    case DOWN: return negative;
-    case TO_ODD: return !(keep & 1);
+    case NEAREST_EVEN: return half - 1 + odd;
+    case NEAREST_AWAY: return half;
+    case NEAREST_ZERO: return half - 1;
+    case UP: return negative ? 0 : all;
+    case DOWN: return negative ? all : 0;
+    case TO_ODD: return odd ? 0 : all;
     case STOCHASTIC: {
-        const int64_t k = p->random_bit_count, right = shift - k;
-        const uint64_t all = ((uint64_t)1 << k) - 1;
-        const uint64_t chance = right <= 0 ? discarded << -right : right < 64 ? discarded >> right : 0;
-        return chance + (random & all) > all;
+        const int64_t k = p->random_bit_count;
+        const uint64_t bits = random & (((uint64_t)1 << k) - 1);
+        return shift >= k ? bits << (shift - k) : bits >> (k - shift);
     }
     default: return 0;
     }
 }
 
 /* Magnitude of a finite number that is not zero, on the grid continued upward without end. */
-static uint64_t to_grid(uint64_t magnitude, int negative, uint32_t random, const RoundingParameters *p) {
+static inline uint64_t to_grid(uint64_t a, int negative, uint32_t random, const RoundingParameters *p, uint64_t unit_low) {
     int64_t exponent;
-    const uint64_t significand = split(magnitude, &exponent);
-    const int64_t binade = top_bit(significand) + exponent;
+    uint64_t significand = split(a, &exponent);
+    const int64_t binade = exponent + (a >= IMPLICIT ? 52 : top_bit(significand));
     const int64_t quantum = binade < p->min_exponent ? p->low_quantum : binade - p->mantissa_bits;
-    const int64_t shift = quantum - exponent;
-    if (shift <= 0) return magnitude;
-    uint64_t keep = shift < 64 ? significand >> shift : 0;
-    const uint64_t discarded = shift < 64 ? significand & (((uint64_t)1 << shift) - 1) : significand;
-    keep += (uint64_t)goes_up(keep, discarded, shift, negative, random, p);
-    if (!p->has_zero && keep == 0) keep = 1;
-    return join(keep, quantum);
+    int64_t shift = quantum - exponent;
+    if (shift <= 0) return a;
+    if (shift <= 52) { /* a carry out of the significand raises the exponent by one */
+        const uint64_t r = (a + increment(significand, shift, negative, random, p)) & -((uint64_t)1 << shift);
+        return r || p->has_zero ? r : unit_low;
+    }
+    if (shift > 62) { /* far below the quantum: the last bit says whether there is anything lower */
+        const int64_t dropped = shift - 62 < 63 ? shift - 62 : 63;
+        significand = significand >> dropped | ((significand & (((uint64_t)1 << dropped) - 1)) != 0);
+        shift = 62;
+    }
+    const uint64_t up = (significand + increment(significand, shift, negative, random, p)) >> shift;
+    return up || !p->has_zero ? unit_low : 0; /* the quantum 2^low_quantum or zero */
 }
 
-double mpsim_round_wide(double x, uint32_t random, const RoundingParameters *p, RoundingCounts *counts) {
-    const uint64_t bits = bits_of(x), a = bits & MAGNITUDE, sign = bits ^ a;
-    uint64_t r;
-    int keep_sign = 1;
-    if (a > INFINITE || (sign && a && !p->has_sign) || (a == 0 && !p->has_zero)) {
+static inline uint64_t round_pattern(uint64_t bits, uint32_t random, const RoundingParameters *p, uint64_t unit_low,
+                                     RoundingCounts *counts) {
+    const uint64_t a = bits & MAGNITUDE, sign = bits ^ a;
+    uint64_t r, kept_sign = sign;
+    if (a > INFINITE || (!p->has_sign && sign && a) || (!p->has_zero && a == 0)) {
         r = CANONICAL_NAN;
     } else if (a == INFINITE) {
         r = (uint64_t)p->infinity;
     } else {
-        r = a ? to_grid(a, sign != 0, random, p) : 0;
+        r = a ? to_grid(a, sign != 0, random, p, unit_low) : 0;
         if (r > (uint64_t)p->largest) r = (uint64_t)(sign ? p->negative_overflow : p->positive_overflow);
-        keep_sign = r != 0 || p->has_negative_zero;
+        kept_sign = r != 0 || p->has_negative_zero ? sign : 0;
     }
     counts->overflowed += a >= (uint64_t)p->overflow_from;
     counts->underflowed += a != 0 && a <= (uint64_t)p->underflow_to;
     counts->nan += a > INFINITE;
     counts->inexact += a <= INFINITE && r != a;
     counts->subnormal += r != 0 && r < (uint64_t)p->smallest_normal;
-    return number_of(keep_sign ? r | sign : r);
+    return r | kept_sign;
+}
+
+static void add_counts(RoundingCounts *sum, const RoundingCounts *more) {
+    sum->overflowed += more->overflowed;
+    sum->underflowed += more->underflowed;
+    sum->nan += more->nan;
+    sum->inexact += more->inexact;
+    sum->subnormal += more->subnormal;
+}
+
+void mpsim_round_wide_float64(const double *x, double *out, size_t size, const uint32_t *random,
+                              const RoundingParameters *parameters, RoundingCounts *counts) {
+    const RoundingParameters p = *parameters;
+    const uint64_t unit_low = join(1, p.low_quantum);
+    RoundingCounts mine = {0, 0, 0, 0, 0};
+    for (size_t i = 0; i < size; i++)
+        out[i] = number_of(round_pattern(bits_of(x[i]), random ? random[i] : 0, &p, unit_low, &mine));
+    add_counts(counts, &mine);
+}
+
+void mpsim_round_wide_float32(const float *x, float *out, size_t size, const uint32_t *random,
+                              const RoundingParameters *parameters, RoundingCounts *counts) {
+    const RoundingParameters p = *parameters;
+    const uint64_t unit_low = join(1, p.low_quantum);
+    RoundingCounts mine = {0, 0, 0, 0, 0};
+    for (size_t i = 0; i < size; i++) {
+        const uint64_t bits = round_pattern(bits_of((double)x[i]), random ? random[i] : 0, &p, unit_low, &mine);
+        const float r = (float)number_of(bits);
+        uint32_t narrow;
+        memcpy(&narrow, &r, sizeof narrow);
+        if ((bits & MAGNITUDE) > INFINITE) narrow = 0x7fc00000u | (uint32_t)(bits >> 63) << 31; /* some processors drop the sign */
+        memcpy(&out[i], &narrow, sizeof narrow);
+    }
+    add_counts(counts, &mine);
 }
 
 uint64_t mpsim_encode(double x, const CodeLayout *c) {

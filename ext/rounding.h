@@ -41,8 +41,10 @@ typedef void RandomBlock(const RandomStream *stream, uint64_t first_counter, uin
 RoundBlock mpsim_round_block_portable, mpsim_round_block_avx2, mpsim_round_block_avx512;
 RandomBlock mpsim_random_block_portable, mpsim_random_block_avx2, mpsim_random_block_avx512;
 
-/* One number of path WIDE (base_rounding_wide.c). */
-double mpsim_round_wide(double x, uint32_t random, const RoundingParameters *parameters, RoundingCounts *counts);
+/* Path WIDE (base_rounding_wide.c), as RoundBlock, of either source; float32 numbers are widened and narrowed. */
+RoundBlock mpsim_round_wide_float32;
+void mpsim_round_wide_float64(const double *x, double *out, size_t size, const uint32_t *random,
+                              const RoundingParameters *parameters, RoundingCounts *counts);
 
 /* Whole arrays (base_rounding.c). At most one of random and stream is not NULL. */
 void mpsim_round_float32(const float *x, float *out, size_t size, const uint32_t *random, const RandomStream *stream,

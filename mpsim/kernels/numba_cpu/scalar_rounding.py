@@ -61,46 +61,51 @@ def join(significand: int, exponent: int) -> int:
 
 
 @njit(cache=True)
-def goes_up(keep: int, discarded: int, shift: int, negative: bool, random: int, p: Parameters) -> bool:
-    """Whether keep + discarded / 2**shift, 0 < discarded < 2**53, goes to keep + 1 instead of keep."""
-    half = 1 << (min(shift, 62) - 1)
+def increment(significand: int, shift: int, negative: bool, random: int, p: Parameters) -> int:
+    """What is added to a significand before its last ``shift`` bits (1 to 61) are cut off.
+
+    It carries into the rest exactly if the mode sends the number up.
+    """
+    half = 1 << (shift - 1)
+    every, odd = 2 * half - 1, (significand >> shift) & 1
     mode = p.mode
     if mode == NEAREST_EVEN:
-        return discarded > half or (discarded == half and keep & 1 == 1)
+        return half - 1 + odd
     if mode == NEAREST_AWAY:
-        return discarded >= half
+        return half
     if mode == NEAREST_ZERO:
-        return discarded > half
+        return half - 1
     if mode == UP:
-        return not negative
+        return 0 if negative else every
     if mode == DOWN:
-        return negative
+        return every if negative else 0
     if mode == TO_ODD:
-        return keep & 1 == 0
+        return every * (1 - odd)
     if mode == STOCHASTIC:
-        right = shift - p.random_bit_count
-        one = 1 << p.random_bit_count
-        chance = discarded << -right if right <= 0 else discarded >> min(right, 62)
-        return chance + (random & (one - 1)) >= one
-    return False
+        k = p.random_bit_count
+        bits = random & ((1 << k) - 1)
+        return bits << (shift - k) if shift >= k else bits >> (k - shift)
+    return 0
 
 
 @njit(cache=True)
 def round_unbounded(magnitude: int, negative: bool, random: int, p: Parameters) -> int:
     """A finite magnitude but zero on the grid continued upward without end."""
     significand, exponent = split(magnitude)
-    binade = exponent + (52 if significand >= IMPLICIT else top_bit(significand))
+    binade = exponent + (52 if magnitude >= IMPLICIT else top_bit(significand))
     quantum = p.low_quantum if binade < p.min_exponent else binade - p.mantissa_bits
     shift = quantum - exponent
     if shift <= 0:
         return magnitude
-    keep = significand >> min(shift, 62)
-    discarded = significand - (keep << min(shift, 62))
-    if discarded != 0 and goes_up(keep, discarded, shift, negative, random, p):
-        keep += 1
-    if p.has_zero == 0 and keep == 0:
-        keep = 1
-    return join(keep, quantum)
+    if shift <= 52:  # a carry out of the significand raises the exponent by one
+        result = (magnitude + increment(significand, shift, negative, random, p)) >> shift << shift
+    else:  # the choice is zero or one quantum, 2**low_quantum
+        if shift > 61:  # the last bit says whether there is anything lower
+            dropped = min(shift - 61, 62)
+            significand = significand >> dropped | int(significand & ((1 << dropped) - 1) != 0)
+            shift = 61
+        result = join((significand + increment(significand, shift, negative, random, p)) >> shift, p.low_quantum)
+    return join(1, p.low_quantum) if result == 0 and p.has_zero == 0 else result
 
 
 @njit(cache=True)
@@ -108,7 +113,7 @@ def round_pattern(bits: int, random: int, p: Parameters) -> int:
     """The float64 pattern of the rounded number."""
     magnitude, negative = bits & MAGNITUDE, bits < 0
     sign = bits & SIGN
-    outside = (magnitude == 0 and p.has_zero == 0) or (negative and magnitude != 0 and p.has_sign == 0)
+    outside = (p.has_zero == 0 and magnitude == 0) or (p.has_sign == 0 and magnitude != 0 and negative)
     if magnitude > INFINITE or outside:
         return QUIET_NAN | sign
     if magnitude == INFINITE:
