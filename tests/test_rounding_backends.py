@@ -187,12 +187,13 @@ def test_wide_codes(backend: str, name: str, dtype: str) -> None:
     assert_same_bits(kernels.decode_array(codes, format, np.dtype(dtype)), held, codes)
 
 
-def test_canonical_nan(backend: str) -> None:
-    x = np.concatenate([random_patterns("float32", 1003), corpus("float8_e5m2", "float32")])
-    patterns = x.view(np.uint32)
-    wanted = np.where(np.isnan(x), patterns & np.uint32(1 << 31) | np.uint32(0x7FC00000), patterns)
+@pytest.mark.parametrize(("dtype", "quiet"), [("float32", 0x7FC00000), ("float64", 0x7FF8000000000000)])
+def test_canonical_nan(backend: str, dtype: str, quiet: int) -> None:
+    x, unsigned = np.concatenate([random_patterns(dtype, 1003), corpus("float8_e5m2", dtype)]), UNSIGNED[dtype]
+    patterns = x.view(unsigned)
+    wanted = np.where(np.isnan(x), patterns & ~(~unsigned(0) >> 1) | unsigned(quiet), patterns)
     result = load(backend).canonical_nan(x, threads=2)
-    assert_same_bits(result, wanted.view(np.float32))
+    assert_same_bits(result, wanted.astype(unsigned).view(dtype))
     assert np.shares_memory(result, x)
 
 
