@@ -11,9 +11,9 @@ import numpy as np
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels import spec
 from mpsim.policies import Mode, Overflow, Policy
+from mpsim.validate.corpora import UNSIGNED, powers_of_two, random_patterns, specials, turning_points
 
 Array = np.ndarray[Any, Any]
-UNSIGNED = {"float32": np.uint32, "float64": np.uint64}
 
 #: Every named format, and of the parsed ones those with something of their own.
 TEST_FORMATS = {
@@ -55,74 +55,6 @@ def cases() -> list[tuple[str, str]]:
         for dtype in ("float32", "float64")
         if dtype == "float64" or format.fits_float32
     ]
-
-
-def specials(dtype: str) -> Array:
-    """Zeros, infinities, NaNs quiet and signaling of either sign, the ends of the source's range."""
-    unsigned = UNSIGNED[dtype]
-    info = np.finfo(dtype)
-    infinity = np.array([np.inf], dtype).view(unsigned)[0]
-    patterns = [unsigned(0), infinity, infinity + 1, infinity + 5, infinity | (infinity >> 1), unsigned(1), unsigned(2)]
-    ends = np.array([info.max, info.smallest_normal, np.nextafter(info.smallest_normal, 0, dtype=dtype)], dtype)
-    positive = np.concatenate([np.array(patterns, unsigned), ends.view(unsigned)])
-    return np.concatenate([positive, positive | ~(~unsigned(0) >> 1)]).view(dtype)
-
-
-def random_patterns(dtype: str, count: int, seed: int = 0) -> Array:
-    """Any bit patterns at all."""
-    unsigned = UNSIGNED[dtype]
-    drawn = np.random.default_rng(seed).integers(0, np.iinfo(unsigned).max, count, unsigned, endpoint=True)
-    return drawn.view(dtype)
-
-
-@cache
-def _magnitudes(format: Format) -> Array:
-    """The format's non-negative numbers and the next of its grid, float64: all up to 10 bits, else those of
-    the first and last codes, of the codes around each power of two, and 200 more."""
-    last = format.largest_code
-    chosen = set(range(last + 1)) if format.bits <= 10 else {0, 1, 2, 3, last - 2, last - 1, last}
-    if format.bits > 10:
-        step = 1 << format.mantissa_bits
-        stride = max(1, last // step // 64)
-        for binade in range(0, last // step + 1, stride):
-            chosen |= {binade * step + offset for offset in (-1, 0, 1, 2)}
-        chosen |= {int(code) for code in np.random.default_rng(5).integers(0, last + 1, 200)}
-    values = sorted({spec.decode(code, format) for code in chosen if 0 <= code <= last})
-    with np.errstate(over="ignore"):
-        beyond = [2 * values[-1] - spec.decode(last - 1, format)] if last > 1 else []
-    return np.array(values + [value for value in beyond if np.isfinite(value)])
-
-
-def turning_points(format: Format, dtype: str) -> Array:
-    """Numbers, midpoints of neighbours, quarter points, the binades around the largest number, thresholds; each
-    with its predecessor and successor in the source; of both signs."""
-    values = _magnitudes(format)
-    middles = values[:-1] + np.diff(values) / 2
-    quarters = values[:-1] + np.diff(values) / 4
-    with np.errstate(over="ignore", under="ignore"):
-        above = format.largest * np.linspace(1, 4, 49)
-        low = format.smallest * np.array([0.25, 0.5, 0.75, 1, 1.5])
-        near_normal = format.smallest_normal * np.array([0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2])
-        edges = np.array([format.overflow_threshold[0], format.largest * 2.0, 2.0**format.min_exponent])
-        points = np.concatenate([values, middles, quarters, above, low, near_normal, edges]).astype(dtype)
-        points = points[np.isfinite(points)]
-        below, after = (np.nextafter(points, dtype_(dtype, end)) for end in (-np.inf, np.inf))
-    unique = np.unique(np.concatenate([below, points, after]))
-    return np.concatenate([unique, -unique])
-
-
-def dtype_(dtype: str, value: float) -> Any:
-    return np.dtype(dtype).type(value)
-
-
-def powers_of_two(dtype: str) -> Array:
-    """Every power of two of the source with its predecessor and successor; of both signs."""
-    lowest, highest = {"float32": (-149, 127), "float64": (-1074, 1023)}[dtype]
-    powers = np.ldexp(1.0, np.arange(lowest, highest + 1)).astype(dtype)
-    zero, infinity = dtype_(dtype, 0), dtype_(dtype, np.inf)
-    with np.errstate(over="ignore"):
-        around = np.concatenate([np.nextafter(powers, zero), powers, np.nextafter(powers, infinity)])
-    return np.concatenate([around, -around])
 
 
 @cache

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from mpsim.cli import arithmetic, plans, runs
+from mpsim.cli import arithmetic, plans, runs, validate
 from mpsim.cli.output import complain, is_failure, is_usage_error
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 for function, name, settings in (*arithmetic.COMMANDS, *plans.COMMANDS, *runs.COMMANDS):
     app.command(name, **settings)(function)
+app.add_typer(validate.app, name="validate")
 
 
 def main(arguments: list[str] | None = None) -> None:

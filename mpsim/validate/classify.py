@@ -1,0 +1,227 @@
+"""Which kind of defect a mismatch is, from where it lies and from where there is none.
+
+A tie that is wrong while its surroundings are right is a defect in ties; a tie that is wrong like everything around
+it is not. So the class of a mismatch is decided with the whole corpus in sight.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpsim.formats import FORMATS
+from mpsim.policies import Mode
+from mpsim.validate.grid import Places, places
+from mpsim.validate.rules import Outcome, Rule, is_value, value_keys
+from mpsim.validate.sources import Source
+
+Array = np.ndarray[Any, Any]
+
+
+class Kind(StrEnum):
+    """Classes of mismatches; the order is that of a report."""
+
+    ROUNDING = "rounding"
+    TIE = "tie"
+    NEAR_TIE = "near_tie"
+    DOUBLE_ROUNDING = "double_rounding"
+    SUBNORMAL = "subnormal"
+    POWER_OF_TWO = "power_of_two_edge"
+    OVERFLOW = "overflow_edge"
+    INFINITY = "infinity"
+    NAN = "nan"
+    NAN_CODE = "nan_code"
+    ZERO_SIGN = "sign_of_zero"
+    NOT_IN_FORMAT = "not_in_format"
+
+
+MEANINGS = {
+    Kind.ROUNDING: "rounded to the wrong neighbour, or to none, away from ties",
+    Kind.TIE: "halfway between two numbers of the format",
+    Kind.NEAR_TIE: "just beside the halfway point of two numbers",
+    Kind.DOUBLE_ROUNDING: "rounded to another type first",
+    Kind.SUBNORMAL: "below the smallest normal number",
+    Kind.POWER_OF_TWO: "next to a power of two, where exponent or spacing changes",
+    Kind.OVERFLOW: "at or beyond the largest number",
+    Kind.INFINITY: "the input is infinite",
+    Kind.NAN: "NaN in, or NaN out for a number",
+    Kind.NAN_CODE: "NaN, with another code",
+    Kind.ZERO_SIGN: "zero of the other sign",
+    Kind.NOT_IN_FORMAT: "the result is no number of the format",
+}
+
+
+class Staged(NamedTuple):
+    """A double rounding that explains mismatches: the first type, how x got there, and the final mode."""
+
+    via: str
+    truncates: bool
+    mode: Mode
+    shifted: bool = False
+
+    def sentence(self) -> str:
+        if self.shifted:
+            return (
+                "below the smallest normal number x + smallest normal is rounded to float32, then to the format: "
+                f"two roundings, the second {self.mode.value}"
+            )
+        how = "truncated" if self.truncates else "rounded to nearest even"
+        return f"x is {how} to {self.via} first, then rounded ({self.mode.value}): two roundings"
+
+
+class Classes(NamedTuple):
+    """kinds: per input the index of its Kind in ``list(Kind)``, -1 where equal; staged: the double rounding seen."""
+
+    kinds: Array
+    staged: Staged | None
+
+    def of(self, kind: Kind) -> Array:
+        """Which inputs have it."""
+        return np.asarray(self.kinds == list(Kind).index(kind))
+
+
+def classify(
+    x: Array, expected: Outcome, got: Outcome, rule: Rule, source: Source, space: str, backend: str = "compiled"
+) -> Classes:
+    """The class of every mismatch of a whole corpus x (the source's wide type) under ``rule``."""
+    kinds = np.full(x.shape, -1, np.int8)
+    wrong = expected.keys != got.keys
+    staged = None
+    if wrong.any():
+        wide = np.asarray(x, np.float64)
+        rest = _mark_specials(kinds, wide, expected.values, got.values, wrong, rule)
+        inside = np.isfinite(wide) & (np.abs(wide) <= rule.format.largest)
+        if rest.any():
+            at = np.flatnonzero(inside)
+            place = places(x[at], rule.format, source)
+            staged = find_staged(x[at], expected.keys[at], got.keys[at], place, rule, source, space, backend)
+            inner = kinds[at]
+            if staged is not None:
+                explained = _staged_keys(staged, x[at], rule, source, space, backend) != expected.keys[at]
+                _mark(inner, rest[at] & explained & ~place.tie, Kind.DOUBLE_ROUNDING)
+            _mark_rounding(inner, rest[at] & (inner < 0), place)
+            kinds[at] = inner
+            if staged is not None:
+                _move_edge(kinds, staged, x, got.keys, rule, source, space, backend)
+    return Classes(kinds, staged)
+
+
+def _mark(kinds: Array, where: Array, kind: Kind) -> None:
+    kinds[where & (kinds < 0)] = list(Kind).index(kind)
+
+
+def _mark_specials(kinds: Array, x: Array, expected: Array, got: Array, wrong: Array, rule: Rule) -> Array:
+    """Marks what is no question of rounding; returns the mismatches left."""
+    format = rule.format
+    nan_in, both_nan = np.isnan(x), np.isnan(expected) & np.isnan(got)
+    _mark(kinds, wrong & both_nan, Kind.NAN_CODE)
+    _mark(kinds, wrong & nan_in, Kind.NAN)
+    _mark(kinds, wrong & np.isinf(x), Kind.INFINITY)
+    _mark(kinds, wrong & (expected == 0) & (got == 0), Kind.ZERO_SIGN)
+    beyond = (np.abs(x) > format.largest) | np.isinf(got) | (np.abs(expected) > format.largest)
+    at_largest = (np.abs(x) == format.largest) & (np.abs(got) != np.abs(expected))
+    _mark(kinds, wrong & (beyond | at_largest), Kind.OVERFLOW)
+    _mark(kinds, wrong & (np.isnan(got) | np.isnan(expected)), Kind.NAN)
+    rest = wrong & (kinds < 0)
+    if rest.any():
+        at = np.flatnonzero(rest)
+        _mark(kinds, _scattered(at[~is_value(got[at], format)], kinds.shape), Kind.NOT_IN_FORMAT)
+    return wrong & (kinds < 0)
+
+
+def _move_edge(
+    kinds: Array, staged: Staged, x: Array, got: Array, rule: Rule, source: Source, space: str, backend: str
+) -> None:
+    """A double rounding shows at the overflow threshold as well: such mismatches are of its class."""
+    at = np.flatnonzero((kinds == list(Kind).index(Kind.OVERFLOW)) & np.isfinite(x))
+    place = places(x[at], rule.format, source)
+    same = (_staged_keys(staged, x[at], rule, source, space, backend) == got[at]) & place.near
+    kinds[at[same]] = list(Kind).index(Kind.DOUBLE_ROUNDING)
+
+
+def _scattered(at: Array, shape: tuple[int, ...]) -> Array:
+    flags = np.zeros(shape, bool)
+    flags[at] = True
+    return flags
+
+
+def _mark_rounding(kinds: Array, rest: Array, place: Places) -> None:
+    """Ties, near-ties and regions: a region is blamed where it is wrong as a whole and the others are not."""
+    clean = ~(place.below_normal | place.beside_power)
+    regions = ((place.below_normal, Kind.SUBNORMAL), (place.beside_power, Kind.POWER_OF_TWO))
+    far = rest & ~place.tie & ~place.near
+    if (far & clean).any():
+        _mark(kinds, rest, Kind.ROUNDING)
+        return
+    for flags, kind in ((place.tie, Kind.TIE), (place.near, Kind.NEAR_TIE)):
+        wrong = rest & flags
+        everywhere = (wrong & clean).any() or (not (flags & clean).any() and not far.any())
+        for region, region_kind in regions:
+            if wrong[region].any() and not everywhere and not (wrong & ~region).any():
+                _mark(kinds, wrong, region_kind)
+        in_far_region = np.zeros(rest.shape, bool)
+        for region, _ in regions:
+            if (far & region).any():
+                in_far_region |= region
+        _mark(kinds, wrong & ~(in_far_region & (not everywhere)), kind)
+    for region, region_kind in regions:
+        _mark(kinds, rest & region, region_kind)
+    _mark(kinds, rest, Kind.ROUNDING)
+
+
+# -- double rounding ----------------------------------------------------------------------------------------
+
+
+def stages(rule: Rule, source: Source) -> list[str]:
+    """Types between the source and the format that x may have passed through, widest first."""
+    names = ("float32", "tf32", "float16", "bfloat16")
+    between = [
+        name
+        for name in names
+        if FORMATS[name].mantissa_bits < source.format.mantissa_bits
+        and FORMATS[name].mantissa_bits > rule.format.mantissa_bits
+    ]
+    return between
+
+
+def find_staged(
+    x: Array, expected: Array, got: Array, place: Places, rule: Rule, source: Source, space: str, backend: str
+) -> Staged | None:
+    """The double rounding that agrees with the subject wherever it differs from one rounding, and explains every
+    mismatch beside a tie; None without one. Keys of expected and got."""
+    near_wrong = (expected != got) & ~place.tie
+    if not near_wrong.any() or rule.policy.mode.is_legacy or rule.policy.mode.needs_random_bits:
+        return None
+    modes = dict.fromkeys((rule.policy.mode, Mode.NEAREST_EVEN, Mode.NEAREST_AWAY))
+    candidates = [
+        Staged(via, truncates, mode) for via in stages(rule, source) for mode in modes for truncates in (False, True)
+    ]
+    if source.name == "float32" and rule.format.fits_float32:
+        candidates += [Staged("float32", False, mode, shifted=True) for mode in modes]
+    beside = (expected != got) & place.near
+    for candidate in candidates:
+        keys = _staged_keys(candidate, x, rule, source, space, backend)
+        predicted = (keys != expected) & ~place.tie
+        if predicted.any() and (keys[predicted] == got[predicted]).all() and (predicted >= beside).all():
+            return candidate
+    return None
+
+
+def _staged_keys(staged: Staged, x: Array, rule: Rule, source: Source, space: str, backend: str) -> Array:
+    policy = type(rule.policy)(staged.mode, rule.policy.overflow)
+    if staged.shifted:
+        return _shifted_keys(x, rule.with_(policy=policy), source, space, backend)
+    changed = rule.with_(policy=policy, via=staged.via, via_truncates=staged.truncates)
+    return changed.outcome(x, source, space, backend=backend).keys
+
+
+def _shifted_keys(x: Array, rule: Rule, source: Source, space: str, backend: str) -> Array:
+    """x + s rounded to float32, then to the format's spacing at the smallest normal number s, minus s."""
+    smallest = np.float32(rule.format.smallest_normal)
+    plain = rule.values(x, source, backend=backend)
+    sum32 = x + np.copysign(smallest, x)
+    rounded = rule.values(sum32, source, backend=backend) - np.copysign(np.float64(smallest), x)
+    values = np.where(np.abs(x) < smallest, np.copysign(rounded, x), plain)
+    return value_keys(values) if space == "values" else rule.codes(values, x, backend)

@@ -1,0 +1,161 @@
+"""Inputs from where rounding turns: codes, midpoints, powers of two, both ends of the range, specials, any patterns.
+
+Exhaustive for 16-bit sources. Functions that take ``dtype`` give float32 or float64 arrays of that type.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from mpsim.formats import Format
+from mpsim.kernels import spec
+from mpsim.validate.sources import Source, as_source
+
+Array = np.ndarray[Any, Any]
+UNSIGNED: dict[str, Any] = {"float32": np.uint32, "float64": np.uint64}
+
+
+def specials(dtype: str) -> Array:
+    """Zeros, infinities, NaNs quiet and signaling of either sign, the ends of the source's range."""
+    unsigned = UNSIGNED[dtype]
+    info = np.finfo(dtype)
+    infinity = np.array([np.inf], dtype).view(unsigned)[0]
+    patterns = [unsigned(0), infinity, infinity + 1, infinity + 5, infinity | (infinity >> 1), unsigned(1), unsigned(2)]
+    ends = np.array([info.max, info.smallest_normal, np.nextafter(info.smallest_normal, 0, dtype=dtype)], dtype)
+    positive = np.concatenate([np.array(patterns, unsigned), ends.view(unsigned)])
+    return np.concatenate([positive, positive | ~(~unsigned(0) >> 1)]).view(dtype)
+
+
+def random_patterns(dtype: str, count: int, seed: int = 0) -> Array:
+    """Any bit patterns at all."""
+    unsigned = UNSIGNED[dtype]
+    drawn = np.random.default_rng(seed).integers(0, np.iinfo(unsigned).max, count, unsigned, endpoint=True)
+    return drawn.view(dtype)
+
+
+@cache
+def _magnitudes(format: Format, whole_to_bits: int) -> Array:
+    """The format's non-negative numbers and the next of its grid, float64: all up to ``whole_to_bits`` bits, else
+    those of the first and last codes, of the codes around each power of two, and 200 more."""
+    last = format.largest_code
+    if format.bits <= whole_to_bits:
+        chosen = set(range(last + 1))
+    else:
+        chosen = {0, 1, 2, 3, last - 2, last - 1, last}
+        step = 1 << format.mantissa_bits
+        stride = max(1, last // step // 64)
+        for binade in range(0, last // step + 1, stride):
+            chosen |= {binade * step + offset for offset in (-1, 0, 1, 2)}
+        chosen |= {int(code) for code in np.random.default_rng(5).integers(0, last + 1, 200)}
+    values = sorted({spec.decode(code, format) for code in chosen if 0 <= code <= last})
+    with np.errstate(over="ignore"):
+        beyond = [2 * values[-1] - spec.decode(last - 1, format)] if last > 1 else []
+    return np.array(values + [value for value in beyond if np.isfinite(value)])
+
+
+def turning_points(format: Format, dtype: str, whole_to_bits: int = 10) -> Array:
+    """Numbers, midpoints of neighbours, quarter points, the binades around the largest number, thresholds; each
+    with its predecessor and successor in the source; of both signs."""
+    values = _magnitudes(format, whole_to_bits)
+    middles = values[:-1] + np.diff(values) / 2
+    quarters = values[:-1] + np.diff(values) / 4
+    with np.errstate(over="ignore", under="ignore"):
+        above = format.largest * np.linspace(1, 4, 49)
+        low = format.smallest * np.array([0.25, 0.5, 0.75, 1, 1.5])
+        near_normal = format.smallest_normal * np.array([0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2])
+        edges = np.array([format.overflow_threshold[0], format.largest * 2.0, 2.0**format.min_exponent])
+        points = np.concatenate([values, middles, quarters, above, low, near_normal, edges]).astype(dtype)
+        points = points[np.isfinite(points)]
+        below, after = (np.nextafter(points, dtype_(dtype, end)) for end in (-np.inf, np.inf))
+    unique = np.unique(np.concatenate([below, points, after]))
+    return np.concatenate([unique, -unique])
+
+
+def near_ties(format: Format, dtype: str, whole_to_bits: int = 8) -> Array:
+    """Midpoints of neighbours moved by 2**-k of their value, k = 4, 6 ... 50: what a tolerance or a type between
+    the source and the format takes for a tie; and numbers moved likewise."""
+    values = _magnitudes(format, whole_to_bits)
+    points = np.concatenate([values[:-1] + np.diff(values) / 2, values])
+    bits = {"float32": 24, "float64": 52}[dtype]
+    moved = [points * (1 + sign * 2.0**-k) for k in range(4, bits, 2) for sign in (-1, 1)]
+    with np.errstate(over="ignore", under="ignore"):
+        unique = np.unique(np.concatenate(moved).astype(dtype))
+    unique = unique[np.isfinite(unique)]
+    return np.concatenate([unique, -unique])
+
+
+def beyond_largest(format: Format, dtype: str) -> Array:
+    """The format's grid continued over the two binades above its largest number, midpoints too, each with its
+    predecessor and successor; of both signs."""
+    steps = min(1 << (format.mantissa_bits + 1), 512)
+    with np.errstate(over="ignore"):
+        top = 2.0 ** min(format.max_exponent, 1020)
+        points = np.concatenate([top * np.linspace(1, 2, steps + 1), top * np.linspace(2, 8, steps + 1)]).astype(dtype)
+        points = points[np.isfinite(points)]
+        around = [points, *(np.nextafter(points, dtype_(dtype, end)) for end in (0, np.inf))]
+    unique = np.unique(np.concatenate(around))
+    return np.concatenate([unique, -unique])
+
+
+def dtype_(dtype: str, value: float) -> Any:
+    """A scalar of the type."""
+    return np.dtype(dtype).type(value)
+
+
+def powers_of_two(dtype: str) -> Array:
+    """Every power of two of the source with its predecessor and successor; of both signs."""
+    lowest, highest = {"float32": (-149, 127), "float64": (-1074, 1023)}[dtype]
+    powers = np.ldexp(1.0, np.arange(lowest, highest + 1)).astype(dtype)
+    zero, infinity = dtype_(dtype, 0), dtype_(dtype, np.inf)
+    with np.errstate(over="ignore"):
+        around = np.concatenate([np.nextafter(powers, zero), powers, np.nextafter(powers, infinity)])
+    return np.concatenate([around, -around])
+
+
+def subnormals(dtype: str, count: int = 200) -> Array:
+    """Subnormal numbers of the source; of both signs."""
+    bits = {"float32": 23, "float64": 52}[dtype]
+    drawn = np.random.default_rng(3).integers(1, 1 << bits, count, UNSIGNED[dtype]).view(dtype)
+    return np.concatenate([drawn, -drawn])
+
+
+@cache
+def cast_corpus(format: Format, source: str | Source, random_count: int = 1 << 16, seed: int = 0) -> Array:
+    """Bit patterns of the source to try a cast to ``format`` on: rising, unsigned, each once; read-only.
+
+    float16 and bfloat16: all 65536. float32 and float64: every code's number (of formats of at most 16 bits), every
+    midpoint, quarter points, with their neighbours in the source; near-ties; powers of two; the binades above the
+    largest number; specials; subnormals; ``random_count`` random patterns.
+
+    >>> from mpsim.formats import FORMATS
+    >>> cast_corpus(FORMATS["float8_e5m2"], "bfloat16").size
+    65536
+    """
+    source = as_source(source)
+    if source.format.bits == 16:
+        found = np.arange(1 << 16, dtype=np.uint16)
+    else:
+        dtype = source.name
+        parts = [
+            specials(dtype), turning_points(format, dtype, 16), near_ties(format, dtype),
+            beyond_largest(format, dtype), powers_of_two(dtype), subnormals(dtype),
+            random_patterns(dtype, random_count, seed), _random_in_range(format, dtype, random_count // 2, seed),
+        ]  # fmt: skip
+        found = np.unique(np.concatenate([part.view(source.unsigned) for part in parts]))
+    found.setflags(write=False)
+    return found
+
+
+def _random_in_range(format: Format, dtype: str, count: int, seed: int) -> Array:
+    """Random numbers whose exponents the format has, or a little beyond; of both signs."""
+    generator = np.random.default_rng(seed + 1)
+    info = np.finfo(dtype)
+    lowest = max(format.min_exponent - format.mantissa_bits - 2, int(info.minexp) - 20)
+    highest = min(format.max_exponent + 2, int(info.maxexp) - 1)
+    exponents = generator.integers(lowest, highest + 1, count)
+    with np.errstate(over="ignore", under="ignore"):
+        magnitudes = np.ldexp(1 + generator.random(count), exponents)
+    return np.asarray(np.where(generator.random(count) < 0.5, -magnitudes, magnitudes).astype(dtype))

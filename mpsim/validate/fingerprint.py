@@ -1,0 +1,299 @@
+"""What an unknown cast does, by elimination: each property from the inputs that tell its answers apart.
+
+The result is a Rule, confirmed on the whole corpus: either it gives every answer, or it is the nearest one found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpsim.formats import FORMATS
+from mpsim.kernels import spec
+from mpsim.policies import Mode, Overflow, Policy
+from mpsim.validate.compare import Answers, count_differences, expected_of
+from mpsim.validate.presets import rules as preset_rules
+from mpsim.validate.rules import NO_CODE, QUIRKS, Rule
+
+Array = np.ndarray[Any, Any]
+
+_UNSIGNED_MODES = tuple(mode for mode in Mode if not mode.needs_random_bits and not mode.is_legacy)
+
+
+class Fingerprint(NamedTuple):
+    """rule: what the subject does; unexplained: of ``inputs``, how many it does not give.
+
+    nan, infinity, overflow, zeros, subnormals: a phrase each. presets: differing inputs by preset, fewest first.
+    """
+
+    rule: Rule
+    unexplained: int
+    inputs: int
+    nan: str
+    infinity: str
+    overflow: str
+    zeros: str
+    subnormals: str
+    presets: dict[str, int]
+
+    @property
+    def equal_presets(self) -> list[str]:
+        return [name for name, count in self.presets.items() if count == 0]
+
+    @property
+    def nearest_preset(self) -> str | None:
+        return next(iter(self.presets), None)
+
+    def paragraph(self, name: str, source: str) -> str:
+        """One paragraph for people."""
+        rule = self.rule
+        once = f"double rounding, via {rule.via}" if rule.via else "rounds once"
+        if rule.policy.mode.is_legacy:
+            once = "rounds as QPyTorch does, twice below the smallest normal number"
+        mode = rule.policy.mode.value.replace("_", " ")
+        sure = (
+            f"This explains all {self.inputs:,} inputs tried."
+            if not self.unexplained
+            else f"This is the nearest description found: {self.unexplained:,} of {self.inputs:,} inputs tried differ."
+        )
+        equal = ", ".join(self.equal_presets)
+        if equal:
+            which = f"It equals preset {equal}."
+        elif self.nearest_preset:
+            which = (
+                f"It equals no preset; nearest is {self.nearest_preset} ({self.presets[self.nearest_preset]:,} differ)."
+            )
+        else:
+            which = f"There is no preset for {rule.format} from {source}."
+        return (
+            f"{name} takes {source} to {rule.format}: mode {mode}; {once}. Beyond the largest number: {self.overflow}. "
+            f"Infinity: {self.infinity}. NaN: {self.nan}. Zeros: {self.zeros}. Subnormal results: {self.subnormals}. "
+            f"{sure} {which}"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "rule": self.rule.as_json(),
+            "inputs": self.inputs,
+            "unexplained": self.unexplained,
+            "overflow": self.overflow,
+            "infinity": self.infinity,
+            "nan": self.nan,
+            "zeros": self.zeros,
+            "subnormals": self.subnormals,
+            "equal_presets": self.equal_presets,
+            "nearest_preset": self.nearest_preset,
+            "preset_differences": self.presets,
+        }
+
+
+def fingerprint(answers: Answers, backend: str = "compiled") -> Fingerprint:
+    """The rule that the answers follow, or the nearest found, and how the presets compare."""
+    presets = {
+        name: count_differences(rule, answers, backend)
+        for name, rule in preset_rules(answers.format, answers.source).items()
+    }
+    presets = dict(sorted(presets.items(), key=lambda item: item[1]))
+    rule = _find_rule(answers, backend)
+    unexplained = count_differences(rule, answers, backend)
+    for name, count in presets.items():
+        if count < unexplained:
+            known = preset_rules(answers.format, answers.source)[name]
+            rule, unexplained = known, count
+    return Fingerprint(
+        rule, unexplained, answers.patterns.size, _nan_words(answers), _infinity_words(answers),
+        _overflow_words(answers), _zero_words(answers), _subnormal_words(rule, unexplained), presets,
+    )  # fmt: skip
+
+
+def _find_rule(answers: Answers, backend: str) -> Rule:
+    """Mode and path from the finite middle of the range, then subnormals, overflow, infinity, NaN, zeros."""
+    magnitude = np.abs(np.asarray(answers.x, np.float64))
+    with np.errstate(invalid="ignore"):
+        nonzero = answers.results.outcome.values != 0
+        normal = (magnitude >= answers.format.smallest_normal) & (magnitude <= answers.format.largest)
+        small = (magnitude < answers.format.smallest_normal) & (nonzero | (magnitude > 0))
+        beyond = np.isfinite(magnitude) & (magnitude > answers.format.largest)
+    whole = normal | small
+    nan_codes = _nan_codes(answers)
+    rule = Rule(answers.format, nan_codes=nan_codes)
+    middle = list(_middle_rules(rule, answers))
+    rule = _best(middle, answers, whole, backend, ignore_zero_sign=True)
+    if _differences(rule, answers, whole, backend, True):
+        rule = _best(middle, answers, normal, backend, ignore_zero_sign=True)
+        rule = _best(_with_quirks(rule, ("flush_after", "flush_before")), answers, whole, backend, True)
+    if not rule.policy.mode.is_legacy:
+        overflows = [rule.with_(policy=Policy(rule.policy.mode, overflow)) for overflow in Overflow]
+        rule = _best(overflows, answers, beyond | np.isinf(magnitude), backend)
+        if _differences(rule, answers, beyond, backend, False):
+            rule = _best(overflows, answers, beyond, backend)
+            rule = _best(_with_quirks(rule, ("top_binade_to_zero",)), answers, beyond, backend)
+    infinities = tuple(name for name in QUIRKS if name.startswith("infinity_"))
+    rule = _best(_with_quirks(rule, infinities), answers, np.isinf(magnitude), backend)
+    nans = tuple(name for name in QUIRKS if name.startswith("nan_"))
+    rule = _best(_with_quirks(rule, nans), answers, np.isnan(magnitude), backend)
+    zeros = ("no_negative_zero", "underflow_loses_sign")
+    return _best(
+        _with_quirks(rule, (*zeros, "flush_inputs", "small_powers_up")), answers, whole | (magnitude == 0), backend
+    )
+
+
+def _middle_rules(rule: Rule, answers: Answers) -> Iterable[Rule]:
+    source, format = answers.source, answers.format
+    between = [
+        name
+        for name in ("float32", "tf32", "float16", "bfloat16")
+        if format.mantissa_bits < FORMATS[name].mantissa_bits < source.format.mantissa_bits
+    ]
+    for via in (None, *between):
+        for truncates in (False, True) if via else (False,):
+            for mode in _UNSIGNED_MODES:
+                yield rule.with_(policy=Policy(mode, Overflow.INFINITY), via=via, via_truncates=truncates)
+    if source.name == "float32" and spec.legacy_applies(format):
+        yield rule.with_(policy=Policy(Mode.QPYTORCH_NEAREST, Overflow.SATURATE))
+        yield rule.with_(policy=Policy(Mode.QPYTORCH_NEAREST, Overflow.MARK))
+    if format.subnormals and format.mantissa_bits:
+        flushing = type(format)(
+            format.name, format.exponent_bits, format.mantissa_bits, format.bias, format.specials, False, format.signed
+        )
+        for mode in _UNSIGNED_MODES:
+            yield rule.with_(format=flushing, policy=Policy(mode, Overflow.INFINITY))
+
+
+def _with_quirks(rule: Rule, names: Iterable[str]) -> list[Rule]:
+    return [rule, *(rule.with_(quirks=(*rule.quirks, name)) for name in names)]
+
+
+def _best(
+    candidates: Iterable[Rule], answers: Answers, where: Array, backend: str, ignore_zero_sign: bool = False
+) -> Rule:
+    """The first candidate with the fewest differences there."""
+    found, fewest = None, -1
+    for rule in candidates:
+        count = _differences(rule, answers, where, backend, ignore_zero_sign)
+        if found is None or count < fewest:
+            found, fewest = rule, count
+        if fewest == 0:
+            break
+    assert found is not None
+    return found
+
+
+def _differences(rule: Rule, answers: Answers, where: Array, backend: str, ignore_zero_sign: bool) -> int:
+    part = _part(answers, where)
+    expected, got = expected_of(rule, part, backend)
+    wrong = expected.keys != got.keys
+    if ignore_zero_sign:
+        wrong &= ~((expected.values == 0) & (got.values == 0))
+    return int(wrong.sum())
+
+
+def _part(answers: Answers, where: Array) -> Answers:
+    results = answers.results
+    kept = type(results)(results.space, type(results.outcome)(*(column[where] for column in results.outcome)))
+    return type(answers)(
+        answers.subject, answers.source, answers.format, answers.patterns[where], answers.x[where], kept
+    )
+
+
+# -- words --------------------------------------------------------------------------------------------------
+
+
+def _nan_codes(answers: Answers) -> tuple[int, int] | str | None:
+    """The codes of NaN and -NaN: None where they are the canonical ones, "any" where they vary with the payload."""
+    if answers.results.space != "codes" or answers.format.nan_code is None:
+        return None
+    nan = np.isnan(answers.x) & np.isnan(answers.results.outcome.values)
+    found = []
+    for negative in (False, True):
+        codes = np.unique(answers.results.outcome.keys[nan & (np.signbit(answers.x) == negative)])
+        if codes.size > 1:
+            return "any"
+        found.append(int(codes[0]) if codes.size else answers.format.nan_code)
+    sign = answers.format.sign_mask if answers.format.specials in ("ieee", "fn") else 0
+    canonical = (answers.format.nan_code, answers.format.nan_code | sign)
+    pair = (found[0], found[1])
+    return None if pair == canonical or not nan.any() else pair
+
+
+def _nan_words(answers: Answers) -> str:
+    nan = np.isnan(answers.x)
+    if not nan.any():
+        return "not tried"
+    values, keys = answers.results.outcome.values[nan], answers.results.outcome.keys[nan]
+    if not np.isnan(values).all():
+        return "becomes " + _number_words(values)
+    if answers.results.space == "values":
+        return "stays NaN"
+    codes = np.unique(keys[keys != NO_CODE])
+    shown = ", ".join(f"0x{int(code):0{-(-answers.format.bits // 4)}x}" for code in codes[:4])
+    return f"stays NaN, code {shown}" + (" and others" if codes.size > 4 else "")
+
+
+def _infinity_words(answers: Answers) -> str:
+    values = answers.results.outcome.values[np.isinf(answers.x)]
+    if not values.size:
+        return "not tried"
+    if np.isnan(values).all():
+        return "becomes NaN"
+    if np.isinf(values).all():
+        return "stays infinity"
+    if (np.abs(values) == answers.format.largest).all():
+        return "becomes the largest number"
+    return "becomes " + _number_words(values)
+
+
+def _overflow_words(answers: Answers) -> str:
+    magnitude = np.abs(np.asarray(answers.x, np.float64))
+    threshold = answers.format.overflow_threshold[0]
+    with np.errstate(invalid="ignore", over="ignore"):
+        far = np.isfinite(magnitude) & (magnitude > max(threshold, 4 * answers.format.largest))
+        ulp = 2.0 ** (answers.format.max_exponent - 20)
+        near = np.isfinite(magnitude) & (magnitude > threshold + ulp) & ~far
+    parts = []
+    for where in (near, far):
+        values = answers.results.outcome.values[where]
+        if values.size:
+            parts.append(_end_words(values, answers.format.largest))
+    distinct = list(dict.fromkeys(parts))
+    return ", farther on ".join(distinct) if distinct else "not tried"
+
+
+def _end_words(values: Array, largest: float) -> str:
+    if np.isnan(values).all():
+        return "NaN"
+    if np.isinf(values).all():
+        return "infinity"
+    if (np.abs(values) == largest).all():
+        return "the largest number"
+    if (values == 0).all():
+        return "zero"
+    return "the largest number or beyond it, by mode" if not (values == 0).any() else "zero for some"
+
+
+def _zero_words(answers: Answers) -> str:
+    values, x = answers.results.outcome.values, answers.x
+    negative = np.signbit(x) & (values == 0)
+    kept = np.signbit(values[negative & (x == 0)])
+    lost = np.signbit(values[negative & (x < 0)])
+    if not kept.size:
+        return "not tried"
+    own = "-0 stays -0" if kept.all() else "-0 becomes +0"
+    if not lost.size:
+        return own
+    return own + ", a negative underflow gives " + ("-0" if lost.all() else "+0" if not lost.any() else "both zeros")
+
+
+def _subnormal_words(rule: Rule, unexplained: int) -> str:
+    if "flush_after" in rule.quirks or "flush_before" in rule.quirks:
+        return "flushed to zero"
+    if not rule.format.subnormals:
+        return "none: zero or the smallest normal number"
+    return "kept" if not unexplained else "kept, as far as the description goes"
+
+
+def _number_words(values: Array) -> str:
+    found = [repr(float(value)) for value in np.unique(values)[:3]]
+    return " or ".join(found)

@@ -1,0 +1,144 @@
+"""Casts of real systems, as rows: for each format the Rule that the system follows from a given source.
+
+Each row's facts come from running the system or from its specification, named in ``source``. A row gives None for
+formats or sources the system does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from mpsim.formats import FORMATS, Format
+from mpsim.kernels import spec
+from mpsim.policies import Mode, Overflow, Policy
+from mpsim.validate.rules import Rule
+from mpsim.validate.sources import Source
+
+NEAREST_SATURATE = Policy(Mode.NEAREST_EVEN, Overflow.SATURATE)
+NEAREST_INFINITY = Policy(Mode.NEAREST_EVEN, Overflow.INFINITY)
+
+
+class Preset(NamedTuple):
+    """A system: what it is, where its facts come from, and its rule for (format, source) or None."""
+
+    name: str
+    what: str
+    source: str
+    rule: Callable[[Format, Source], Rule | None]
+
+
+def _known(format: Format, names: tuple[str, ...]) -> bool:
+    return format.name in names and FORMATS[format.name] == format
+
+
+def _via_float32(source: Source) -> str | None:
+    return "float32" if source.name == "float64" else None
+
+
+_OCP = ("float8_e4m3fn", "float8_e5m2")
+_FP6_FP4 = ("float6_e2m3fn", "float6_e3m2fn", "float4_e2m1fn")
+_EIGHT_BIT = ("float8_e4m3", "float8_e3m4", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e4m3b11fnuz")
+_ML_DTYPES = (*_OCP, *_EIGHT_BIT, *_FP6_FP4, "float8_e8m0fnu", "bfloat16")
+_TORCH = (*_OCP, "float8_e4m3fnuz", "float8_e5m2fnuz")
+
+
+def _ml_dtypes(format: Format, source: Source) -> Rule | None:
+    if not _known(format, _ML_DTYPES):
+        return None
+    quirks: tuple[str, ...] = ()
+    if format.name in _FP6_FP4:
+        quirks = ("nan_to_opposite_zero",)
+    elif format.name == "float8_e8m0fnu":
+        quirks = ("small_powers_up",)
+    return Rule(format, NEAREST_INFINITY, via=_via_float32(source), quirks=quirks)
+
+
+def _numpy(format: Format, source: Source) -> Rule | None:
+    if not _known(format, ("float16", "float32")) or format.bits >= source.format.bits:
+        return None
+    return Rule(format, NEAREST_INFINITY, nan_codes="any")
+
+
+def _torch_old(format: Format, source: Source) -> Rule | None:
+    if not _known(format, _TORCH):
+        return None
+    codes = (0x7F, 0xFF) if format.name == "float8_e5m2" else None
+    return Rule(format, NEAREST_INFINITY, via=_via_float32(source), nan_codes=codes)
+
+
+def _torch_new(format: Format, source: Source) -> Rule | None:
+    rule = _torch_old(format, source)
+    if rule is not None and format.name == "float8_e4m3fn":
+        return rule.with_(policy=NEAREST_SATURATE)
+    return rule
+
+
+def _ocp(policy: Policy) -> Callable[[Format, Source], Rule | None]:
+    def rule(format: Format, source: Source) -> Rule | None:
+        return Rule(format, policy, nan_codes="any") if _known(format, _OCP) else None
+
+    return rule
+
+
+def _ptx_satfinite(format: Format, source: Source) -> Rule | None:
+    if source.name not in ("float32", "float16"):
+        return None
+    if _known(format, _OCP):
+        return Rule(format, NEAREST_SATURATE, nan_codes=(0x7F, 0x7F))
+    if _known(format, _FP6_FP4):
+        return Rule(format, NEAREST_SATURATE, quirks=("nan_to_largest",))
+    return None
+
+
+def _qpytorch(quirks: tuple[str, ...]) -> Callable[[Format, Source], Rule | None]:
+    def rule(format: Format, source: Source) -> Rule | None:
+        if format.name in FORMATS or not spec.legacy_applies(format) or source.name != "float32":
+            return None
+        return Rule(format, Policy(Mode.QPYTORCH_NEAREST, Overflow.SATURATE), quirks=quirks)
+
+    return rule
+
+
+def _pychop(format: Format, source: Source) -> Rule | None:
+    if format.specials != "ieee" or not format.subnormals or format.bits >= source.format.bits:
+        return None
+    policy = Policy(Mode.NEAREST_EVEN, Overflow.MARK)
+    return Rule(format, policy, quirks=("top_binade_to_zero",))
+
+
+PRESETS = {
+    row.name: row
+    for row in (
+        Preset("ml_dtypes", "ml_dtypes arrays", "ml_dtypes 0.6, run; its issue 401 (float64 by float32)", _ml_dtypes),
+        Preset("numpy", "NumPy astype", "NumPy 2, run", _numpy),
+        Preset("torch<2.12", "PyTorch before 2.12", "PyTorch 2.11 source and release notes", _torch_old),
+        Preset("torch>=2.12", "PyTorch from 2.12 on: float8_e4m3fn saturates", "PyTorch 2.13, run", _torch_new),
+        Preset("ocp_saturate", "OCP OFP8, saturating", "OCP OFP8 v1.0, conversion table", _ocp(NEAREST_SATURATE)),
+        Preset("ocp_nonsaturate", "OCP OFP8, not saturating", "OCP OFP8 v1.0", _ocp(NEAREST_INFINITY)),
+        Preset("ptx_satfinite", "PTX cvt.rn.satfinite", "PTX ISA, cvt; cuda_fp8.h", _ptx_satfinite),
+        Preset("qpytorch", "QPyTorch float_quantize, nearest, on a GPU", "docs/semantics.md §2", _qpytorch(())),
+        Preset("qpytorch_cpu", "the same on a CPU", "QPyTorch 0.3, run", _qpytorch(("nan_to_signed_largest",))),
+        Preset("pychop", "pychop Chop, rmode 1, NumPy", "pychop 0.6, run", _pychop),
+    )
+}
+
+
+def as_preset(name: str | Preset) -> Preset:
+    """The Preset itself, or the one of that name; ValueError for any other."""
+    if isinstance(name, Preset):
+        return name
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}. Known: {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def rules(format: Format, source: Source) -> dict[str, Rule]:
+    """The presets that know a format and source, and their rules.
+
+    >>> from mpsim.validate.sources import SOURCES
+    >>> "ml_dtypes" in rules(FORMATS["float8_e5m2"], SOURCES["float64"])
+    True
+    """
+    found = {name: preset.rule(format, source) for name, preset in PRESETS.items()}
+    return {name: rule for name, rule in found.items() if rule is not None}

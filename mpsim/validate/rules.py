@@ -1,0 +1,227 @@
+"""What a cast does, as data: a rounding policy, the type it passes through, its NaN codes, its peculiarities.
+
+A Rule gives the expected result of every input. Definition of the policies: docs/semantics.md §2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpsim.formats import FORMATS, Format
+from mpsim.kernels import load
+from mpsim.policies import Policy
+from mpsim.rounding import round_to
+from mpsim.validate.sources import Source
+
+Array = np.ndarray[Any, Any]
+
+#: Stands for a result that the format has no code for.
+NO_CODE = 1 << 63
+
+
+class Outcome(NamedTuple):
+    """Results of a cast. values: float64, exact; keys: uint64 that are equal exactly where the results are: codes,
+    or (for a subject that gives numbers) float64 patterns with one NaN."""
+
+    values: Array
+    keys: Array
+
+
+class Quirk(NamedTuple):
+    """A peculiarity no policy has: its sentence, and (x, y, format, source) -> y, all float64 arrays."""
+
+    sentence: str
+    change: Callable[[Array, Array, Format, Source], Array]
+
+
+def _flush_before(x: Array, y: Array, format: Format, source: Source) -> Array:
+    return np.where(np.abs(x) < format.smallest_normal, np.copysign(0.0, x), y)
+
+
+def _flush_after(x: Array, y: Array, format: Format, source: Source) -> Array:
+    return np.where(np.abs(y) < format.smallest_normal, np.copysign(0.0, y), y)
+
+
+def _flush_inputs(x: Array, y: Array, format: Format, source: Source) -> Array:
+    return np.where(np.abs(x) < source.format.smallest_normal, np.copysign(0.0, x), y)
+
+
+def _no_negative_zero(x: Array, y: Array, format: Format, source: Source) -> Array:
+    return np.where(y == 0, 0.0, y)
+
+
+def _underflow_loses_sign(x: Array, y: Array, format: Format, source: Source) -> Array:
+    return np.where((y == 0) & (x != 0), 0.0, y)
+
+
+def _nan_to(value: Callable[[Format], float], signed: bool = False) -> Callable[[Array, Array, Format, Source], Array]:
+    def change(x: Array, y: Array, format: Format, source: Source) -> Array:
+        replacement = np.copysign(value(format), x) if signed else np.full(x.shape, value(format))
+        return np.where(np.isnan(x), replacement, y)
+
+    return change
+
+
+def _nan_to_opposite_zero(x: Array, y: Array, format: Format, source: Source) -> Array:
+    return np.where(np.isnan(x), np.where(np.signbit(x), 0.0, -0.0), y)
+
+
+def _infinity_to(value: Callable[[Format], float]) -> Callable[[Array, Array, Format, Source], Array]:
+    return lambda x, y, format, source: np.where(np.isinf(x), np.copysign(value(format), x), y)
+
+
+def _small_powers_up(x: Array, y: Array, format: Format, source: Source) -> Array:
+    inside = (x > format.smallest_normal) & (x < 2 * format.smallest_normal)
+    return np.where(inside, 2 * format.smallest_normal, y)
+
+
+def _top_binade_to_zero(x: Array, y: Array, format: Format, source: Source) -> Array:
+    top = 2.0 ** (format.max_exponent + 1)
+    magnitude = np.abs(x)
+    y = np.where(np.isfinite(x) & (magnitude < top) & (np.abs(y) > format.largest), np.copysign(top, x), y)
+    return np.where((magnitude >= top) & (magnitude < 2 * top), 0.0, y)
+
+
+QUIRKS = {
+    "flush_before": Quirk("inputs below the smallest normal number become zero", _flush_before),
+    "flush_after": Quirk("results below the smallest normal number become zero", _flush_after),
+    "flush_inputs": Quirk("subnormal inputs are taken as zero", _flush_inputs),
+    "no_negative_zero": Quirk("every zero is +0", _no_negative_zero),
+    "underflow_loses_sign": Quirk("negative numbers that round to zero give +0", _underflow_loses_sign),
+    "nan_to_negative_zero": Quirk("NaN becomes -0", _nan_to(lambda format: -0.0)),
+    "nan_to_opposite_zero": Quirk("NaN becomes zero of the other sign", _nan_to_opposite_zero),
+    "nan_to_zero": Quirk("NaN becomes +0", _nan_to(lambda format: 0.0)),
+    "nan_to_largest": Quirk("NaN becomes the largest number", _nan_to(lambda format: format.largest)),
+    "nan_to_signed_largest": Quirk("NaN becomes the largest number of its sign", _nan_to(lambda f: f.largest, True)),
+    "nan_to_infinity": Quirk("NaN becomes infinity of its sign", _nan_to(lambda format: np.inf, True)),
+    "infinity_to_nan": Quirk("infinity becomes NaN", _infinity_to(lambda format: np.nan)),
+    "infinity_to_largest": Quirk("infinity becomes the largest number", _infinity_to(lambda format: format.largest)),
+    "infinity_to_infinity": Quirk("infinity stays infinity", _infinity_to(lambda format: np.inf)),
+    "infinity_to_zero": Quirk("infinity becomes zero", _infinity_to(lambda format: 0.0)),
+    "small_powers_up": Quirk("between the two smallest numbers everything goes up", _small_powers_up),
+    "top_binade_to_zero": Quirk(
+        "results beyond the largest number become the next power of two; inputs from there to twice that become zero",
+        _top_binade_to_zero,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one cast to ``format`` behaves on every input.
+
+    via: a format that x is first rounded to (nearest even, or toward zero with ``via_truncates``), None for one
+    rounding. nan_codes: (code of NaN, code of -NaN); None: the canonical ones; "any": every NaN is as good.
+    quirks: names of QUIRKS, applied in their order.
+    """
+
+    format: Format
+    policy: Policy = Policy()
+    via: str | None = None
+    via_truncates: bool = False
+    nan_codes: tuple[int, int] | str | None = None
+    quirks: tuple[str, ...] = ()
+
+    def with_(self, **changes: Any) -> Rule:
+        """The same rule but for some fields."""
+        return replace(self, **changes)
+
+    def values(self, x: Array, source: Source, random_bits: Array | None = None, backend: str = "compiled") -> Array:
+        """What x (of the source's wide type) becomes, float64; infinity and NaN stand where they are the result."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            staged = x
+            if self.via is not None and self.via != source.name and FORMATS[self.via].bits < FORMATS[source.name].bits:
+                staged = self._staged(x, backend)
+            if self.policy.mode.is_legacy:
+                staged = staged.astype(np.float32)
+            elif not self.format.fits_float32:
+                staged = staged.astype(np.float64)
+            count = self.policy.random_bit_count
+            y = round_to(
+                staged, self.format, self.policy.mode, self.policy.overflow, random_bits=random_bits,
+                random_bit_count=count, backend=backend, threads=1,
+            ).astype(np.float64)  # fmt: skip
+            wide = np.asarray(x, np.float64)
+            for name in self.quirks:
+                y = QUIRKS[name].change(wide, y, self.format, source)
+        return np.asarray(y)
+
+    def _staged(self, x: Array, backend: str) -> Array:
+        assert self.via is not None
+        mode = "toward_zero" if self.via_truncates else "nearest_even"
+        return np.asarray(round_to(x, self.via, mode, "infinity", backend=backend, threads=1))
+
+    def codes(self, values: Array, x: Array, backend: str = "compiled") -> Array:
+        """uint64 codes of results; NO_CODE where the format has none. x gives the signs of NaNs."""
+        return codes_of(values, x, self.format, self.nan_codes, backend)
+
+    def outcome(
+        self, x: Array, source: Source, space: str, random_bits: Array | None = None, backend: str = "compiled"
+    ) -> Outcome:
+        """Expected results for x in the ``space`` the subject answers in: "codes" or "values"."""
+        values = self.values(x, source, random_bits, backend)
+        return Outcome(values, self.codes(values, x, backend) if space == "codes" else value_keys(values))
+
+    def describe(self) -> str:
+        """One phrase."""
+        parts = [f"{self.policy.mode.value}, overflow {self.policy.overflow.value}"]
+        if self.via:
+            parts.append(f"{'truncated' if self.via_truncates else 'rounded'} to {self.via} first")
+        parts += [QUIRKS[name].sentence for name in self.quirks]
+        if isinstance(self.nan_codes, tuple):
+            parts.append(f"NaN codes {self.nan_codes[0]:#x} and {self.nan_codes[1]:#x}")
+        return "; ".join(parts)
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        codes = [f"{code:#x}" for code in self.nan_codes] if isinstance(self.nan_codes, tuple) else self.nan_codes
+        return {
+            "format": self.format.name,
+            "mode": self.policy.mode.value,
+            "overflow": self.policy.overflow.value,
+            "random_bit_count": self.policy.random_bit_count,
+            "via": self.via,
+            "via_truncates": self.via_truncates,
+            "nan_codes": codes,
+            "quirks": list(self.quirks),
+        }
+
+
+def value_keys(values: Array) -> Array:
+    """float64 patterns, every NaN the same: what numbers are compared by."""
+    keys = np.asarray(values, np.float64).view(np.uint64).copy()
+    keys[np.isnan(values)] = np.uint64(0x7FF8 << 48)
+    return keys
+
+
+def codes_of(
+    values: Array, x: Array, format: Format, nan_codes: tuple[int, int] | str | None, backend: str = "compiled"
+) -> Array:
+    """uint64 codes of values of the format; NO_CODE for those that have none, the rule's codes for NaN."""
+    nan = np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        unsigned_negative = (not format.signed) & np.signbit(values)
+        beyond = np.abs(values) > format.largest
+    without = (beyond & ~(np.isinf(values) & format.has_infinity)) | nan | unsigned_negative
+    safe = np.where(without, format.smallest_normal, values)
+    codes: Array = load(backend).encode_array(np.ascontiguousarray(safe), format).astype(np.uint64)
+    codes[without] = NO_CODE
+    if format.nan_code is not None:
+        if isinstance(nan_codes, tuple):
+            pair = nan_codes
+        else:
+            sign = format.sign_mask if format.specials in ("ieee", "fn") else 0
+            pair = (format.nan_code, format.nan_code | sign)
+        codes[nan] = np.where(np.signbit(x[nan]), np.uint64(pair[1]), np.uint64(pair[0]))
+    return codes
+
+
+def is_value(values: Array, format: Format) -> Array:
+    """Which of the finite numbers are numbers of the format."""
+    with np.errstate(invalid="ignore"):
+        kept = round_to(np.asarray(values, np.float64), format, "toward_zero", "mark", backend="reference")
+    return np.asarray(kept == values)

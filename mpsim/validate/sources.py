@@ -1,0 +1,88 @@
+"""The types a cast reads: their bit patterns, their exact values, and the arrays that subjects are given.
+
+Source: IEEE 754-2019 §3.4; bfloat16 is the upper half of float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mpsim.formats import FORMATS, Format
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A type of inputs. Patterns are unsigned integers of its width; values are exact in float32 or float64.
+
+    >>> SOURCES["bfloat16"].values(np.array([0x3F80], np.uint16))
+    array([1.], dtype=float32)
+    """
+
+    name: str
+
+    @property
+    def format(self) -> Format:
+        return FORMATS[self.name]
+
+    @property
+    def unsigned(self) -> Any:
+        """The dtype of patterns."""
+        return np.dtype(f"uint{self.format.bits}")
+
+    @property
+    def wide(self) -> str:
+        """The type that values are computed in."""
+        return "float64" if self.name == "float64" else "float32"
+
+    @property
+    def sign_mask(self) -> int:
+        return self.format.sign_mask
+
+    def values(self, patterns: Array) -> Array:
+        """The numbers of bit patterns: float32, or float64 for float64; NaNs quiet, without payload, signs kept."""
+        if self.name == "bfloat16":
+            found = (patterns.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        else:
+            with np.errstate(invalid="ignore"):
+                found = patterns.view(self.name).astype(self.wide)
+        nan = np.isnan(found)
+        found[nan] = np.copysign(found.dtype.type(np.nan), found[nan])
+        return np.asarray(found)
+
+    def patterns(self, values: Array) -> Array:
+        """The bit patterns nearest to values (float64 or narrower), to nearest even, infinity beyond the largest."""
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            if self.name == "bfloat16":
+                words = np.asarray(values, np.float32).view(np.uint32)
+                bumped = words + np.uint32(0x7FFF) + ((words >> np.uint32(16)) & np.uint32(1))
+                kept = np.where(np.isnan(values), words | np.uint32(0x400000), bumped) >> np.uint32(16)
+                return np.asarray(kept.astype(np.uint16))
+            return np.asarray(values, np.float64).astype(self.name).view(self.unsigned)
+
+    def array(self, patterns: Array) -> Array:
+        """What a NumPy subject is given: an array of the type itself; bfloat16 by ml_dtypes.
+
+        Raises ModuleNotFoundError for bfloat16 where ml_dtypes is not installed.
+        """
+        if self.name == "bfloat16":
+            import ml_dtypes
+
+            return patterns.view(ml_dtypes.bfloat16)
+        return patterns.view(self.name)
+
+
+SOURCES = {name: Source(name) for name in ("float16", "bfloat16", "float32", "float64")}
+
+
+def as_source(name: str | Source) -> Source:
+    """The Source itself, or the one of that name; ValueError for any other."""
+    if isinstance(name, Source):
+        return name
+    if name not in SOURCES:
+        raise ValueError(f"unknown source {name!r}. Known: {', '.join(SOURCES)}")
+    return SOURCES[name]
