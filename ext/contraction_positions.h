@@ -5,7 +5,7 @@
 #ifndef MPSIM_CONTRACTION_POSITIONS_H
 #define MPSIM_CONTRACTION_POSITIONS_H
 
-#include "contraction_tile.h"
+#include "contraction_correlation.h"
 
 /* The images that positions read. Unless `in_place`, a copy of a block of them is made with zeros around and between:
  * element (i, j) of a channel goes to row top + i * dilation_height and column left + j * dilation_width (negative
@@ -21,11 +21,16 @@ typedef struct {
     int in_place;
 } Source;
 
-/* Positions (height, width) with one list of offsets: position (i, j) reads from i * row_step + j, and its total for
+/* The steps of a list of k of which some may be left out: those of chunk t are end[t - 1] .. end[t] - 1. */
+typedef struct {
+    Step *steps;
+    long *end;
+} StepList;
+
+/* Positions (height, width) with one list of steps: position (i, j) reads from i * row_step + j, and its total for
  * row m of the weights belongs at start + m * channel_stride + i * row_stride + j * column_stride of its image. */
 typedef struct {
-    LeftMatrix left;
-    ptrdiff_t *offset;
+    StepList list;
     long height, width;
     ptrdiff_t row_step;
     ptrdiff_t start, row_stride, column_stride;
@@ -33,6 +38,7 @@ typedef struct {
 
 typedef struct {
     Source source;
+    LeftMatrix left;
     Part *parts;
     long part_count;
     long images;
@@ -40,22 +46,14 @@ typedef struct {
     ptrdiff_t target_image_stride, target_channel_stride;
     const float *bias;
     long images_per_block, rows_per_block; /* rows: of the grid, fewer than all only with one part */
-    void (*finish_image)(const void *context, long image); /* called when an image is complete, or NULL */
-    const void *context;
+    const Correlation *settled; /* if steps are left out: what settles the signs of zeros (contraction_correlation.h) */
 } Positions;
 
 #define plan_blocks VARIANT_NAME(contraction_plan_blocks)
 #define multiply_positions VARIANT_NAME(contraction_multiply_positions)
-#define pack_weights VARIANT_NAME(contraction_pack_weights)
-#define free_part VARIANT_NAME(contraction_free_part)
 
 /* Chooses the block size for grids of height * width positions; rows_per_block may be less than height if `bands`. */
 void plan_blocks(Positions *positions, long height, long width, int bands, int threads);
 /* Computes every position. Returns 0, or -1 when memory ran out. */
 int multiply_positions(const Positions *positions, int threads);
-/* Makes part->left: `rows` rows over the `depth` listed k, with full_index as in chunk_ends. Returns 0 or -1. */
-int pack_weights(Part *part, const float *weights, long rows, ptrdiff_t row_stride, const ptrdiff_t *k_offset,
-                 const long *full_index, long depth, int threads);
-void free_part(Part *part);
-
 #endif

@@ -20,6 +20,9 @@ typedef __m512 Vector;
 typedef int32_t Lanes __attribute__((vector_size(64)));
 INLINE Vector vector_load(const float *p) { return _mm512_loadu_ps(p); }
 INLINE void vector_store(float *p, Vector a) { _mm512_storeu_ps(p, a); }
+/* The first n lanes, n <= WIDTH; the others are zero, or stay. */
+INLINE Vector vector_load_first(const float *p, long n) { return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
+INLINE void vector_store_first(float *p, Vector a, long n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), a); }
 INLINE Vector vector_splat(float a) { return _mm512_set1_ps(a); }
 INLINE Vector vector_fma(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps(a, b, c); }
 
@@ -31,6 +34,11 @@ typedef __m256 Vector;
 typedef int32_t Lanes __attribute__((vector_size(32)));
 INLINE Vector vector_load(const float *p) { return _mm256_loadu_ps(p); }
 INLINE void vector_store(float *p, Vector a) { _mm256_storeu_ps(p, a); }
+INLINE __m256i first_lanes(long n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+INLINE Vector vector_load_first(const float *p, long n) { return _mm256_maskload_ps(p, first_lanes(n)); }
+INLINE void vector_store_first(float *p, Vector a, long n) { _mm256_maskstore_ps(p, first_lanes(n), a); }
 INLINE Vector vector_splat(float a) { return _mm256_set1_ps(a); }
 INLINE Vector vector_fma(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }
 
@@ -40,6 +48,12 @@ typedef float Vector __attribute__((vector_size(16)));
 typedef int32_t Lanes __attribute__((vector_size(16)));
 INLINE Vector vector_load(const float *p) { Vector a; memcpy(&a, p, sizeof a); return a; }
 INLINE void vector_store(float *p, Vector a) { memcpy(p, &a, sizeof a); }
+INLINE Vector vector_load_first(const float *p, long n) {
+    Vector a = {0, 0, 0, 0};
+    memcpy(&a, p, n * sizeof(float));
+    return a;
+}
+INLINE void vector_store_first(float *p, Vector a, long n) { memcpy(p, &a, n * sizeof(float)); }
 INLINE Vector vector_splat(float a) { return (Vector){a, a, a, a}; }
 #if defined(__aarch64__)
 #include <arm_neon.h>

@@ -1,8 +1,8 @@
-/* Convolution forward and its gradient by the input, as products with image positions. */
-#include <math.h>
+/* Convolution forward and its gradient by the input: each group is a correlation, computed with images or with
+ * positions as the lanes of vectors. */
 #include <stdlib.h>
-#include "contraction_positions.h"
 #include "contraction_depthwise.h"
+#include "contraction_positions.h"
 
 static long ceiling(long a, long b) { return (a + b - 1) / b; }
 
@@ -10,56 +10,137 @@ static long ceiling(long a, long b) { return (a + b - 1) / b; }
 static long modulo(long a, long b) { return ((a % b) + b) % b; }
 static long floor_divide(long a, long b) { return (a - modulo(a, b)) / b; }
 
+/* -- tables of a correlation ------------------------------------------------------------------------------------- */
+
+/* table[i * taps + r] = (i * step + r - before) / dilation where that is a whole number in 0 .. size - 1, else -1. */
+static long *places(long count, long taps, long step, long before, long dilation, long size) {
+    long *table = malloc((count * taps + 1) * sizeof(long));
+    for (long i = 0; table && i < count * taps; i++) {
+        long place = i / taps * step + i % taps - before;
+        table[i] = place >= 0 && place % dilation == 0 && place / dilation < size ? place / dilation : -1;
+    }
+    return table;
+}
+
+static int add_tables(Correlation *correlation, const Convolution *shape, int flipped) {
+    long taps = shape->kernel_height * shape->kernel_width, channels = shape->channels / shape->groups;
+    int gradient = flipped;
+    long top = gradient ? shape->kernel_height - 1 - shape->padding_height : shape->padding_height;
+    long left = gradient ? shape->kernel_width - 1 - shape->padding_width : shape->padding_width;
+    correlation->kernel_height = shape->kernel_height;
+    correlation->kernel_width = shape->kernel_width;
+    correlation->depth = correlation->channels * taps;
+    correlation->weight_row = gradient ? taps : correlation->depth;
+    correlation->weight_offset = malloc((correlation->depth + 1) * sizeof(ptrdiff_t));
+    correlation->row_of = places(correlation->height, shape->kernel_height, gradient ? 1 : shape->stride_height, top,
+                                 gradient ? shape->stride_height : 1, correlation->source_height);
+    correlation->column_of = places(correlation->width, shape->kernel_width, gradient ? 1 : shape->stride_width, left,
+                                    gradient ? shape->stride_width : 1, correlation->source_width);
+    if (!correlation->weight_offset || !correlation->row_of || !correlation->column_of) return -1;
+    for (long k = 0; k < correlation->depth; k++)
+        correlation->weight_offset[k] = gradient ? k / taps * channels * taps + taps - 1 - k % taps : k;
+    return 0;
+}
+
+static void free_tables(Correlation *correlation) {
+    free(correlation->weight_offset);
+    free(correlation->row_of);
+    free(correlation->column_of);
+}
+
+/* -- parts of positions ------------------------------------------------------------------------------------------ */
+
+/* Makes the list of a part: of k = (channel, r, s), those with 0 <= row[r] and 0 <= column[s], which are where the tap
+ * reads in a channel of channel_size. */
+static int list_steps(Part *part, const Correlation *correlation, const ptrdiff_t *row, const ptrdiff_t *column,
+                      ptrdiff_t channel_size) {
+    long taps = correlation->kernel_height * correlation->kernel_width, count = 0;
+    part->list.steps = malloc((correlation->depth + 1) * sizeof(Step));
+    part->list.end = calloc(chunk_count(correlation->depth), sizeof(long));
+    if (!part->list.steps || !part->list.end) return -1;
+    for (long k = 0; k < correlation->depth; k++) {
+        long r = k % taps / correlation->kernel_width, s = k % correlation->kernel_width;
+        if (row[r] >= 0 && column[s] >= 0)
+            part->list.steps[count++] = (Step){k % CHUNK, k / taps * channel_size + row[r] + column[s]};
+        part->list.end[k / CHUNK] = count;
+    }
+    return 0;
+}
+
+static int run_positions(Positions *positions, const Correlation *correlation, int failed, int threads) {
+    failed = failed || make_left(&positions->left, correlation->rows, correlation->depth, correlation->weights,
+                                 correlation->weight_row, correlation->weight_offset, threads);
+    failed = failed || multiply_positions(positions, threads);
+    free(positions->left.packed);
+    for (long p = 0; p < positions->part_count; p++) {
+        free(positions->parts[p].list.steps);
+        free(positions->parts[p].list.end);
+    }
+    return failed ? -1 : 0;
+}
+
+static Positions positions_of(const Correlation *correlation, Part *parts) {
+    return (Positions){
+        .parts = parts, .images = correlation->images, .target = correlation->target, .bias = correlation->bias,
+        .target_image_stride = correlation->target_image,
+        .target_channel_stride = correlation->height * correlation->width,
+        .source = {.images = correlation->source, .image_stride = correlation->source_image,
+                   .channels = correlation->channels, .height = correlation->source_height,
+                   .width = correlation->source_width, .dilation_height = 1, .dilation_width = 1,
+                   .take_height = 1, .take_width = 1, .phases = 1},
+    };
+}
+
 /* -- forward ----------------------------------------------------------------------------------------------------- */
 
-/* A kernel of one tap needs only the places it reads; of a larger one, columns are parted by phase. */
-static Source forward_source(const Convolution *shape, const float *x) {
-    int one_row = shape->kernel_height == 1, one_column = shape->kernel_width == 1;
-    Source source = {
-        .images = x,
-        .image_stride = shape->channels * shape->height * shape->width,
-        .channels = shape->channels / shape->groups, .height = shape->height, .width = shape->width,
-        .top = shape->padding_height, .left = shape->padding_width, .dilation_height = 1, .dilation_width = 1,
-        .take_height = one_row ? shape->stride_height : 1, .take_width = one_column ? shape->stride_width : 1,
-        .phases = one_column ? 1 : shape->stride_width,
-    };
-    source.in_place = shape->padding_height == 0 && shape->padding_width == 0 && source.take_height == 1 &&
-                      source.take_width == 1 && source.phases == 1;
-    return source;
+/* One part. A kernel of one tap needs only the places it reads; of a larger one, columns are parted by phase. */
+static int forward_positions(const Correlation *correlation, const Convolution *shape, int threads) {
+    Part part = {.height = correlation->height, .width = correlation->width, .row_stride = correlation->width,
+                 .column_stride = 1};
+    Positions positions = positions_of(correlation, &part);
+    Source *source = &positions.source;
+    ptrdiff_t *row = malloc(shape->kernel_height * sizeof(ptrdiff_t));
+    ptrdiff_t *column = malloc(shape->kernel_width * sizeof(ptrdiff_t));
+    int failed = !row || !column;
+    positions.part_count = 1;
+    plan_blocks(&positions, part.height, part.width, 1, threads);
+    source->top = shape->padding_height;
+    source->left = shape->padding_width;
+    source->take_height = shape->kernel_height == 1 ? shape->stride_height : 1;
+    source->take_width = shape->kernel_width == 1 ? shape->stride_width : 1;
+    source->phases = shape->stride_width / source->take_width;
+    source->in_place = source->top == 0 && source->left == 0 && source->take_height == 1 && source->take_width == 1 &&
+                       source->phases == 1;
+    long row_step = shape->stride_height / source->take_height;
+    source->rows = source->in_place ? shape->height : (positions.rows_per_block - 1) * row_step + shape->kernel_height;
+    source->columns = source->in_place ? shape->width : part.width + (shape->kernel_width - 1) / source->phases;
+    part.row_step = row_step * source->phases * source->columns;
+    for (long r = 0; r < shape->kernel_height && !failed; r++) row[r] = r * source->phases * source->columns;
+    for (long s = 0; s < shape->kernel_width && !failed; s++)
+        column[s] = s % source->phases * source->columns + s / source->phases;
+    failed = failed || list_steps(&part, correlation, row, column, source->rows * source->phases * source->columns);
+    failed = run_positions(&positions, correlation, failed, threads);
+    free(row);
+    free(column);
+    return failed;
 }
 
 static int forward_group(const Convolution *shape, const float *x, const float *w, const float *bias, float *y,
                          int threads) {
-    long depth = shape->channels / shape->groups * shape->kernel_height * shape->kernel_width;
-    Positions positions = {.source = forward_source(shape, x), .part_count = 1, .images = shape->images,
-                           .target = y, .bias = bias,
-                           .target_image_stride = shape->outputs * shape->out_height * shape->out_width,
-                           .target_channel_stride = shape->out_height * shape->out_width};
-    Source *source = &positions.source;
-    Part part = {.height = shape->out_height, .width = shape->out_width, .row_stride = shape->out_width,
-                 .column_stride = 1, .offset = malloc((depth + 1) * sizeof(ptrdiff_t))};
-    ptrdiff_t *weight_offset = malloc((depth + 1) * sizeof(ptrdiff_t));
-    int failed = !part.offset || !weight_offset;
-    positions.parts = &part;
-    plan_blocks(&positions, part.height, part.width, 1, threads);
-    long row_step = shape->stride_height / source->take_height, column_step = shape->stride_width / source->take_width;
-    source->rows = source->in_place ? shape->height
-                                    : (positions.rows_per_block - 1) * row_step + shape->kernel_height;
-    source->columns = source->in_place ? shape->width
-                                       : ceiling((shape->out_width - 1) * column_step + shape->kernel_width, column_step);
-    part.row_step = row_step * source->phases * source->columns;
-    for (long k = 0; k < depth && !failed; k++) {
-        long s = k % shape->kernel_width, r = k / shape->kernel_width % shape->kernel_height;
-        long channel = k / shape->kernel_width / shape->kernel_height;
-        weight_offset[k] = k;
-        part.offset[k] = ((channel * source->rows + r) * source->phases + s % source->phases) * source->columns +
-                         s / source->phases;
-    }
-    failed = failed || pack_weights(&part, w, shape->outputs / shape->groups, depth, weight_offset, NULL, depth, threads);
-    failed = failed || multiply_positions(&positions, threads);
-    free(weight_offset);
-    free_part(&part);
-    return failed ? -1 : 0;
+    Correlation correlation = {
+        .images = shape->images, .source = x, .source_image = shape->channels * shape->height * shape->width,
+        .channels = shape->channels / shape->groups, .source_height = shape->height, .source_width = shape->width,
+        .target = y, .target_image = shape->outputs * shape->out_height * shape->out_width,
+        .rows = shape->outputs / shape->groups, .height = shape->out_height, .width = shape->out_width,
+        .weights = w, .bias = bias,
+    };
+    int failed = add_tables(&correlation, shape, 0);
+    if (!failed)
+        failed = suits_images(&correlation) && all_finite(w, correlation.rows * correlation.depth)
+                     ? correlate_images(&correlation, threads)
+                     : forward_positions(&correlation, shape, threads);
+    free_tables(&correlation);
+    return failed;
 }
 
 int VARIANT_NAME(contraction_forward)(const Convolution *shape, const float *x, const float *w, const float *bias,
@@ -76,140 +157,68 @@ int VARIANT_NAME(contraction_forward)(const Convolution *shape, const float *x, 
     return 0;
 }
 
-/* -- gradient by the input ---------------------------------------------------------------------------------------
- *
- * The definition is a convolution of the zero-dilated, zero-padded gy with the flipped kernel. With a stride, an input
- * position meets gy only at the taps (r, s) of its phase (row % stride, column % stride), and zeros at the others.
- * Where the weights are finite, fma(w, 0, acc) == acc unless acc is -0, so each phase is a part with its own taps,
- * chunks ending where they end in the full list of k. An accumulator becomes -0 by underflow only, and a sum that
- * differs from the definition's is then -0 where that one may be +0: so every -0 is computed again in full. */
+/* -- gradient by the input --------------------------------------------------------------------------------------- */
 
-typedef struct {
-    const Convolution *shape;
-    const float *gy, *w;
-    float *gx;
-} Gradient;
-
-/* One element of gx of a group by the definition. */
-static float element_of_gradient(const Gradient *gradient, long image, long channel, long row, long column) {
-    const Convolution *shape = gradient->shape;
-    long outputs = shape->outputs / shape->groups, channels = shape->channels / shape->groups;
-    long taps = shape->kernel_height * shape->kernel_width, place = shape->out_height * shape->out_width;
-    const float *gy = gradient->gy + image * shape->outputs * place;
-    float total = 0, sum = 0;
-    for (long k = 0; k < outputs * taps; k++) {
-        long o = k / taps, r = k % taps / shape->kernel_width, s = k % shape->kernel_width;
-        long i = row + r - (shape->kernel_height - 1 - shape->padding_height);
-        long j = column + s - (shape->kernel_width - 1 - shape->padding_width);
-        int inside = i >= 0 && j >= 0 && i % shape->stride_height == 0 && j % shape->stride_width == 0 &&
-                     i / shape->stride_height < shape->out_height && j / shape->stride_width < shape->out_width;
-        float factor = gradient->w[(o * channels + channel) * taps + taps - 1 - k % taps];
-        float value = inside ? gy[o * place + i / shape->stride_height * shape->out_width + j / shape->stride_width] : 0;
-        sum = fmaf(factor, value, sum);
-        if ((k + 1) % CHUNK == 0 || k + 1 == outputs * taps) {
-            total = k < CHUNK ? sum : total + sum;
-            sum = 0;
-        }
-    }
-    return total;
+/* Where taps along an axis read the padded gy from the positions `phase`, phase + step, ...; -1: zeros of dilation. */
+static ptrdiff_t *phase_taps(long taps, long phase, long step, long before, long margin, long pitch) {
+    ptrdiff_t *place = malloc((taps + 1) * sizeof(ptrdiff_t));
+    for (long r = 0; place && r < taps; r++)
+        place[r] = modulo(phase + r - before, step) ? -1 : (margin + floor_divide(phase + r - before, step)) * pitch;
+    return place;
 }
 
-static void settle_zero_signs(const void *context, long image) {
-    const Gradient *gradient = context;
-    const Convolution *shape = gradient->shape;
-    long place = shape->height * shape->width, count = shape->channels / shape->groups * place;
-    float *gx = gradient->gx + image * shape->channels * place;
-    uint32_t any = 0, bits;
-    for (long i = 0; i < count; i++) {
-        memcpy(&bits, gx + i, sizeof bits);
-        any |= bits == 0x80000000u;
-    }
-    for (long i = 0; any && i < count; i++)
-        if (gx[i] == 0 && signbit(gx[i]))
-            gx[i] = element_of_gradient(gradient, image, i / place, i % place / shape->width, i % shape->width);
-}
-
-/* The part of the positions (row % step_height, column % step_width) == (row, column), with taps parted likewise. */
-static int make_phase(Part *part, const Gradient *gradient, const Source *source, long row, long column,
-                      long step_height, long step_width, int threads) {
-    const Convolution *shape = gradient->shape;
-    long outputs = shape->outputs / shape->groups, channels = shape->channels / shape->groups;
-    long taps = shape->kernel_height * shape->kernel_width, depth = 0;
-    long full_depth = outputs * taps, top = shape->kernel_height - 1 - shape->padding_height;
-    long left = shape->kernel_width - 1 - shape->padding_width;
-    ptrdiff_t *weight_offset = malloc((full_depth + 1) * sizeof(ptrdiff_t));
-    long *full_index = malloc((full_depth + 1) * sizeof(long));
-    *part = (Part){.height = ceiling(shape->height - row, step_height), .width = ceiling(shape->width - column, step_width),
-                   .row_step = source->columns, .start = row * shape->width + column,
-                   .row_stride = step_height * shape->width, .column_stride = step_width,
-                   .offset = malloc((full_depth + 1) * sizeof(ptrdiff_t))};
-    int failed = !weight_offset || !full_index || !part->offset;
-    for (long k = 0; k < full_depth && !failed; k++) {
-        long o = k / taps, r = k % taps / shape->kernel_width, s = k % shape->kernel_width;
-        if (modulo(row + r - top, step_height) || modulo(column + s - left, step_width)) continue;
-        full_index[depth] = k;
-        weight_offset[depth] = o * channels * taps + taps - 1 - k % taps;
-        part->offset[depth++] = (o * source->rows + source->top + floor_divide(row + r - top, step_height)) *
-                                    source->columns +
-                                source->left + floor_divide(column + s - left, step_width);
-    }
-    failed = failed || pack_weights(part, gradient->w, channels, taps, weight_offset, full_index, depth, threads);
-    free(weight_offset);
-    free(full_index);
-    return failed ? -1 : 0;
-}
-
-/* The padded gy: a margin before it that the taps of every phase stay inside of, and rows and columns enough. */
-static Source gradient_source(const Gradient *gradient, long step_height, long step_width) {
-    const Convolution *shape = gradient->shape;
-    long top = shape->kernel_height - 1 - shape->padding_height, left = shape->kernel_width - 1 - shape->padding_width;
-    Source source = {
-        .images = gradient->gy, .image_stride = shape->outputs * shape->out_height * shape->out_width,
-        .channels = shape->outputs / shape->groups, .height = shape->out_height, .width = shape->out_width,
-        .top = -floor_divide(-top, step_height), .left = -floor_divide(-left, step_width),
-        .dilation_height = shape->stride_height / step_height, .dilation_width = shape->stride_width / step_width,
-        .take_height = 1, .take_width = 1, .phases = 1,
-    };
-    source.rows = source.top + floor_divide(shape->height - 1 + shape->kernel_height - 1 - top, step_height) + 1;
-    source.columns = source.left + floor_divide(shape->width - 1 + shape->kernel_width - 1 - left, step_width) + 1;
-    source.in_place = source.top == 0 && source.left == 0 && source.dilation_height == 1 &&
-                      source.dilation_width == 1 && source.rows == source.height && source.columns == source.width;
-    return source;
-}
-
-static int all_finite(const float *values, long count) {
-    uint32_t largest = 0, bits;
-    for (long i = 0; i < count; i++) {
-        memcpy(&bits, values + i, sizeof bits);
-        bits &= 0x7fffffffu;
-        largest = bits > largest ? bits : largest;
-    }
-    return largest < 0x7f800000u;
-}
-
-static int gradient_group(const Gradient *gradient, int threads) {
-    const Convolution *shape = gradient->shape;
-    long weights = shape->outputs / shape->groups * (shape->channels / shape->groups) * shape->kernel_height *
-                   shape->kernel_width;
-    int finite = all_finite(gradient->w, weights), failed = 0;
+/* Parts: an input position meets gy only at the taps of its phase (row % step, column % step), zeros at the others. */
+static int gradient_positions(const Correlation *correlation, const Convolution *shape, int finite, int threads) {
     long step_height = finite ? shape->stride_height : 1, step_width = finite ? shape->stride_width : 1;
-    Positions positions = {
-        .source = gradient_source(gradient, step_height, step_width), .images = shape->images, .target = gradient->gx,
-        .target_image_stride = shape->channels * shape->height * shape->width,
-        .target_channel_stride = shape->height * shape->width, .context = gradient,
-        .finish_image = step_height * step_width > 1 ? settle_zero_signs : NULL,
-        .parts = calloc(step_height * step_width, sizeof(Part)),
-    };
-    if (!positions.parts) return -1;
+    long top = shape->kernel_height - 1 - shape->padding_height, left = shape->kernel_width - 1 - shape->padding_width;
+    Part *parts = calloc(step_height * step_width, sizeof(Part));
+    Positions positions = positions_of(correlation, parts);
+    Source *source = &positions.source;
+    int failed = !parts;
     plan_blocks(&positions, ceiling(shape->height, step_height), ceiling(shape->width, step_width), 0, threads);
-    for (long row = 0; row < step_height && row < shape->height; row++)
-        for (long column = 0; column < step_width && column < shape->width; column++)
-            failed = failed || make_phase(positions.parts + positions.part_count++, gradient, &positions.source, row,
-                                          column, step_height, step_width, threads);
-    failed = failed || multiply_positions(&positions, threads);
-    for (long p = 0; p < positions.part_count; p++) free_part(positions.parts + p);
-    free(positions.parts);
-    return failed ? -1 : 0;
+    positions.settled = step_height * step_width > 1 ? correlation : NULL;
+    source->top = -floor_divide(-top, step_height);
+    source->left = -floor_divide(-left, step_width);
+    source->dilation_height = shape->stride_height / step_height;
+    source->dilation_width = shape->stride_width / step_width;
+    source->rows = source->top + floor_divide(shape->height + shape->kernel_height - 2 - top, step_height) + 1;
+    source->columns = source->left + floor_divide(shape->width + shape->kernel_width - 2 - left, step_width) + 1;
+    source->in_place = source->top == 0 && source->left == 0 && source->dilation_height == 1 &&
+                       source->dilation_width == 1 && source->rows == source->height && source->columns == source->width;
+    for (long phase = 0; phase < step_height * step_width && !failed; phase++) {
+        long row = phase / step_width, column = phase % step_width;
+        if (row >= shape->height || column >= shape->width) continue;
+        ptrdiff_t *rows = phase_taps(shape->kernel_height, row, step_height, top, source->top, source->columns);
+        ptrdiff_t *columns = phase_taps(shape->kernel_width, column, step_width, left, source->left, 1);
+        Part *part = parts + positions.part_count++;
+        *part = (Part){.height = ceiling(shape->height - row, step_height), .row_step = source->columns,
+                       .width = ceiling(shape->width - column, step_width), .start = row * shape->width + column,
+                       .row_stride = step_height * shape->width, .column_stride = step_width};
+        failed = !rows || !columns || list_steps(part, correlation, rows, columns, source->rows * source->columns);
+        free(rows);
+        free(columns);
+    }
+    failed = run_positions(&positions, correlation, failed, threads);
+    free(parts);
+    return failed;
+}
+
+static int gradient_group(const Convolution *shape, const float *gy, const float *w, float *gx, int threads) {
+    Correlation correlation = {
+        .images = shape->images, .source = gy,
+        .source_image = shape->outputs * shape->out_height * shape->out_width,
+        .channels = shape->outputs / shape->groups, .source_height = shape->out_height,
+        .source_width = shape->out_width,
+        .target = gx, .target_image = shape->channels * shape->height * shape->width,
+        .rows = shape->channels / shape->groups, .height = shape->height, .width = shape->width, .weights = w,
+    };
+    int failed = add_tables(&correlation, shape, 1);
+    int finite = !failed && all_finite(w, correlation.rows * correlation.depth);
+    if (!failed)
+        failed = finite && suits_images(&correlation) ? correlate_images(&correlation, threads)
+                                                      : gradient_positions(&correlation, shape, finite, threads);
+    free_tables(&correlation);
+    return failed;
 }
 
 int VARIANT_NAME(contraction_input_gradient)(const Convolution *shape, const float *gy, const float *w, float *gx,
@@ -217,11 +226,10 @@ int VARIANT_NAME(contraction_input_gradient)(const Convolution *shape, const flo
     long outputs = shape->outputs / shape->groups, channels = shape->channels / shape->groups;
     if (shape->images * shape->channels * shape->height * shape->width == 0) return 0;
     if (channels == 1 && outputs == 1 && shape->groups > 1) return depthwise_input_gradient(shape, gy, w, gx, threads);
-    for (long g = 0; g < shape->groups; g++) {
-        Gradient gradient = {shape, gy + g * outputs * shape->out_height * shape->out_width,
-                             w + g * outputs * channels * shape->kernel_height * shape->kernel_width,
-                             gx + g * channels * shape->height * shape->width};
-        if (gradient_group(&gradient, threads)) return -1;
-    }
+    for (long g = 0; g < shape->groups; g++)
+        if (gradient_group(shape, gy + g * outputs * shape->out_height * shape->out_width,
+                           w + g * outputs * channels * shape->kernel_height * shape->kernel_width,
+                           gx + g * channels * shape->height * shape->width, threads))
+            return -1;
     return 0;
 }

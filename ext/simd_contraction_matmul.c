@@ -75,13 +75,13 @@ static void finish_columns(const Product *product, const float *totals, long fir
 
 static void multiply_columns(const Product *product, float *packed, float *totals, Panel *panels, long first, long count) {
     const LeftMatrix *left = &product->left;
-    ptrdiff_t in_panel[CHUNK];
-    for (long k = 0; k < CHUNK; k++) in_panel[k] = k * PANEL;
+    Step steps[CHUNK];
+    packed_steps(steps);
     make_panels(product, panels, packed, totals, first, count);
-    for (long chunk = 0; chunk < left->chunks.count; chunk++) {
-        long begin = chunk ? left->chunks.end[chunk - 1] : 0;
-        pack_right(&product->right, packed, begin, left->chunks.end[chunk] - begin, first, count);
-        multiply_panels(left, chunk, panels, (count + PANEL - 1) / PANEL, in_panel,
+    for (long chunk = 0; chunk < chunk_count(left->depth); chunk++) {
+        long depth = chunk_depth(left->depth, chunk);
+        pack_right(&product->right, packed, chunk * CHUNK, depth, first, count);
+        multiply_panels(left, chunk, panels, (count + PANEL - 1) / PANEL, steps, depth,
                         product->transposed ? product->bias : NULL);
     }
     finish_columns(product, totals, first, count);
@@ -108,20 +108,11 @@ static int multiply(const Product *product, int threads) {
     return scratch && panels ? 0 : -1;
 }
 
-static int pack_whole_left(LeftMatrix *left, const float *source, ptrdiff_t row_stride, ptrdiff_t k_stride, long depth,
-                           int threads) {
+static int pack_whole_left(LeftMatrix *left, long rows, const float *source, ptrdiff_t row_stride, ptrdiff_t k_stride,
+                           long depth, int threads) {
     ptrdiff_t *k_offset = malloc((depth + 1) * sizeof(ptrdiff_t));
-    left->tiles = left_tiles(left->rows);
-    left->chunks.count = chunk_ends(NULL, depth, NULL);
-    left->chunks.end = malloc(left->chunks.count * sizeof(long));
-    left->packed = scratch_floats((size_t)left->rows * depth);
-    int failed = !k_offset || !left->chunks.end || !left->packed;
-    if (!failed) {
-        chunk_ends(NULL, depth, left->chunks.end);
-        for (long k = 0; k < depth; k++) k_offset[k] = k * k_stride;
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
-        for (long tile = 0; tile < left->tiles; tile++) pack_left(left, source, row_stride, k_offset, tile, tile + 1);
-    }
+    for (long k = 0; k < depth && k_offset; k++) k_offset[k] = k * k_stride;
+    int failed = !k_offset || make_left(left, rows, depth, source, row_stride, k_offset, threads);
     free(k_offset);
     return failed ? -1 : 0;
 }
@@ -134,12 +125,10 @@ int VARIANT_NAME(contraction_matmul)(const float *a, const float *b, const float
     int transposed = columns < PANEL && rows > columns;
     Product product = {.bias = bias, .target = c, .transposed = transposed, .columns = transposed ? rows : columns};
     if (rows * columns == 0) return 0;
-    product.left.rows = transposed ? columns : rows;
     product.right = transposed ? (Right){a, a_k, a_row} : (Right){b, b_k, b_column};
-    int failed = transposed ? pack_whole_left(&product.left, b, b_column, b_k, depth, threads)
-                            : pack_whole_left(&product.left, a, a_row, a_k, depth, threads);
+    int failed = transposed ? pack_whole_left(&product.left, columns, b, b_column, b_k, depth, threads)
+                            : pack_whole_left(&product.left, rows, a, a_row, a_k, depth, threads);
     failed = failed || multiply(&product, threads);
     free(product.left.packed);
-    free(product.left.chunks.end);
     return failed ? -1 : 0;
 }

@@ -36,28 +36,6 @@ void plan_blocks(Positions *positions, long height, long width, int bands, int t
         positions->rows_per_block = smaller(positions->rows_per_block, (height + threads - 1) / threads);
 }
 
-int pack_weights(Part *part, const float *weights, long rows, ptrdiff_t row_stride, const ptrdiff_t *k_offset,
-                 const long *full_index, long depth, int threads) {
-    LeftMatrix *left = &part->left;
-    left->rows = rows;
-    left->tiles = left_tiles(rows);
-    left->chunks.count = chunk_ends(full_index, depth, NULL);
-    left->chunks.end = malloc(left->chunks.count * sizeof(long));
-    left->packed = scratch_floats((size_t)rows * depth);
-    if (!left->chunks.end || !left->packed) return -1;
-    chunk_ends(full_index, depth, left->chunks.end);
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
-    for (long tile = 0; tile < left->tiles; tile++)
-        pack_left(left, weights, row_stride, k_offset, tile, tile + 1);
-    return 0;
-}
-
-void free_part(Part *part) {
-    free(part->left.packed);
-    free(part->left.chunks.end);
-    free(part->offset);
-}
-
 /* -- the padded copy --------------------------------------------------------------------------------------------- */
 
 INLINE void copy_columns(const long step, const float *row, float *target, long first, long count) {
@@ -105,32 +83,32 @@ static void pad_image(const Source *source, const float *image, float *target, l
 
 /* -- panels ------------------------------------------------------------------------------------------------------ */
 
-/* Copies `depth` rows of one vector, whose lanes are runs of neighbours, into a panel. */
-INLINE void pack_vector(const int run, float *target, const float *data, const ptrdiff_t *lane, const ptrdiff_t *offset,
-                        long depth) {
-    for (long k = 0; k < depth; k++, target += PANEL) {
-        const float *row = data + offset[k];
+/* Copies `count` rows of one vector, whose lanes are runs of neighbours, into a panel. */
+INLINE void pack_vector(const int run, float *target, const float *data, const ptrdiff_t *lane, const Step *steps,
+                        long count) {
+    for (long k = 0; k < count; k++, target += PANEL) {
+        const float *row = data + steps[k].source;
         UNROLL for (int i = 0; i < WIDTH; i += run) memcpy(target + i, row + lane[i], run * sizeof(float));
     }
 }
 
-static void pack_chunk(const Block *block, const ptrdiff_t *offset, long depth) {
+static void pack_chunk(const Block *block, const Step *steps, long count) {
     const float *data = block->data;
     const ptrdiff_t *lane = block->space->lane_offset;
     float *packed = block->space->packed;
     if (block->run >= WIDTH) { /* rising addresses: long runs from memory */
-        for (long k = 0; k < depth; k++)
+        for (long k = 0; k < count; k++)
             for (long v = 0; v < block->count; v += WIDTH)
                 vector_store(packed + v / PANEL * PANEL * CHUNK + k * PANEL + v % PANEL,
-                             vector_load(data + offset[k] + lane[v]));
+                             vector_load(data + steps[k].source + lane[v]));
         return;
     }
     for (long v = 0; v < block->count; v += WIDTH) {
         float *target = packed + v / PANEL * PANEL * CHUNK + v % PANEL;
-        if (block->run == 8 && WIDTH > 8) pack_vector(WIDTH > 8 ? 8 : 1, target, data, lane + v, offset, depth);
-        else if (block->run >= 4 && WIDTH > 4) pack_vector(WIDTH > 4 ? 4 : 1, target, data, lane + v, offset, depth);
-        else if (block->run >= 2) pack_vector(2, target, data, lane + v, offset, depth);
-        else pack_vector(1, target, data, lane + v, offset, depth);
+        if (block->run == 8 && WIDTH > 8) pack_vector(WIDTH > 8 ? 8 : 1, target, data, lane + v, steps, count);
+        else if (block->run >= 4 && WIDTH > 4) pack_vector(WIDTH > 4 ? 4 : 1, target, data, lane + v, steps, count);
+        else if (block->run >= 2) pack_vector(2, target, data, lane + v, steps, count);
+        else pack_vector(1, target, data, lane + v, steps, count);
     }
 }
 
@@ -168,7 +146,7 @@ static void scatter(const Block *block) {
     const Positions *positions = block->positions;
     const Part *part = block->part;
     long stride = (block->count + WIDTH - 1) / WIDTH * WIDTH;
-    for (long m = 0; m < part->left.rows; m++) {
+    for (long m = 0; m < positions->left.rows; m++) {
         const float *total = block->space->totals + m * stride;
         for (long n = 0; n < block->images; n++)
             for (long i = 0; i < block->rows; i++, total += part->width) {
@@ -184,16 +162,20 @@ static void scatter(const Block *block) {
 }
 
 static void multiply_block(const Block *block) {
-    const Part *part = block->part;
-    ptrdiff_t in_panel[CHUNK];
-    for (long k = 0; k < CHUNK; k++) in_panel[k] = k * PANEL;
+    const LeftMatrix *left = &block->positions->left;
+    Step in_panel[CHUNK];
     find_lanes(block);
     make_panels(block);
-    for (long chunk = 0; chunk < part->left.chunks.count; chunk++) {
-        long begin = chunk ? part->left.chunks.end[chunk - 1] : 0;
-        if (block->packed) pack_chunk(block, part->offset + begin, part->left.chunks.end[chunk] - begin);
-        multiply_panels(&part->left, chunk, block->space->panels, (block->count + PANEL - 1) / PANEL,
-                        block->packed ? in_panel : part->offset + begin, block->positions->bias);
+    for (long chunk = 0; chunk < chunk_count(left->depth); chunk++) {
+        long begin = chunk ? block->part->list.end[chunk - 1] : 0, count = block->part->list.end[chunk] - begin;
+        const Step *steps = block->part->list.steps + begin;
+        if (block->packed) {
+            pack_chunk(block, steps, count);
+            for (long k = 0; k < count; k++) in_panel[k] = (Step){steps[k].k, k * PANEL};
+            steps = in_panel;
+        }
+        multiply_panels(left, chunk, block->space->panels, (block->count + PANEL - 1) / PANEL, steps, count,
+                        block->positions->bias);
     }
     if (!block->direct) scatter(block);
 }
@@ -207,7 +189,7 @@ static void choose_paths(Block *block) {
     long unit = part->row_step == part->width ? per_image : part->width;
     block->count = block->images * per_image;
     for (block->run = 1; block->run < WIDTH && unit % (2 * block->run) == 0;) block->run *= 2;
-    block->packed = block->run < WIDTH || (block->positions->source.in_place && part->left.tiles > 2);
+    block->packed = block->run < WIDTH || (block->positions->source.in_place && block->positions->left.tiles > 2);
     block->direct = part->column_stride == 1 && part->row_stride == part->width && per_image % WIDTH == 0;
 }
 
@@ -235,24 +217,22 @@ static void run_block(const Positions *positions, Workspace *space, long first_i
         choose_paths(&block);
         if (block.count) multiply_block(&block);
     }
-    if (positions->finish_image)
-        for (long n = 0; n < block.images; n++) positions->finish_image(positions->context, first_image + n);
+    for (long n = 0; positions->settled && n < block.images; n++) settle_zero_signs(positions->settled, first_image + n);
 }
 
 static int allocate_workspace(const Positions *positions, Workspace *space) {
     const Source *source = &positions->source;
-    long count = 0, rows = 0, row_limit = positions->rows_per_block;
+    long count = 0, row_limit = positions->rows_per_block;
     for (long p = 0; p < positions->part_count; p++) {
         const Part *part = positions->parts + p;
         count = larger(count, positions->images_per_block * smaller(part->height, row_limit) * part->width);
-        rows = larger(rows, part->left.rows);
     }
     count = (count + PANEL - 1) / PANEL * PANEL;
     *space = (Workspace){
         .padded = scratch_floats(source->in_place ? 0 : (size_t)positions->images_per_block * source->channels *
                                                             source->rows * source->phases * source->columns),
         .packed = scratch_floats((size_t)count * CHUNK),
-        .totals = scratch_floats((size_t)count * rows),
+        .totals = scratch_floats((size_t)count * positions->left.rows),
         .lane_offset = malloc((count + 1) * sizeof(ptrdiff_t)),
         .panels = malloc((count / PANEL + 1) * sizeof(Panel)),
     };

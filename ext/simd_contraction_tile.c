@@ -7,40 +7,32 @@ enum { TILES_PER_BLOCK = 240 / TILE_ROWS };
 
 float *scratch_floats(size_t count) { return aligned_alloc(64, (count * sizeof(float) + 127) / 64 * 64); }
 
-long chunk_ends(const long *full_index, long depth, long *end) {
-    long count = 0;
-    for (long k = 1; k < depth; k++) {
-        long here = full_index ? full_index[k] : k, before = full_index ? full_index[k - 1] : k - 1;
-        if (here / CHUNK == before / CHUNK) continue;
-        if (end) end[count] = k;
-        count++;
+static void pack_tile(const LeftMatrix *left, long tile, const float *source, ptrdiff_t row_stride,
+                      const ptrdiff_t *k_offset) {
+    long start = tile_start(left, tile), rows = tile_start(left, tile + 1) - start;
+    const float *row = source + start * row_stride;
+    for (long begin = 0; begin < left->depth; begin += CHUNK) {
+        long depth = chunk_depth(left->depth, begin / CHUNK);
+        float *target = left->packed + begin * left->rows + depth * start;
+        for (long k = begin; k < begin + depth; k++, target += rows)
+            for (long m = 0; m < rows; m++) target[m] = row[m * row_stride + k_offset[k]];
     }
-    if (end) end[count] = depth;
-    return count + 1;
 }
 
-long left_tiles(long rows) { return (rows + TILE_ROWS - 1) / TILE_ROWS; }
-
-void pack_left(LeftMatrix *left, const float *source, ptrdiff_t row_stride, const ptrdiff_t *k_offset, long first,
-               long last) {
-    for (long chunk = 0, begin = 0; chunk < left->chunks.count; begin = left->chunks.end[chunk++]) {
-        long depth = left->chunks.end[chunk] - begin;
-        for (long tile = first; tile < last; tile++) {
-            long start = tile_start(left, tile), rows = tile_start(left, tile + 1) - start;
-            float *target = left->packed + begin * left->rows + depth * start;
-            const float *row = source + start * row_stride;
-            for (long k = 0; k < depth; k++, target += rows)
-                for (long m = 0; m < rows; m++) target[m] = row[m * row_stride + k_offset[begin + k]];
-        }
-    }
+int make_left(LeftMatrix *left, long rows, long depth, const float *source, ptrdiff_t row_stride,
+              const ptrdiff_t *k_offset, int threads) {
+    *left = (LeftMatrix){scratch_floats((size_t)rows * depth), rows, depth, (rows + TILE_ROWS - 1) / TILE_ROWS};
+    if (!left->packed) return -1;
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+    for (long tile = 0; tile < left->tiles; tile++) pack_tile(left, tile, source, row_stride, k_offset);
+    return 0;
 }
 
 /* -- one tile: `rows` rows times `vectors` vectors over a chunk, all in registers -------------------------------- */
 
 typedef struct {
-    long depth;
+    const Step *step, *end;
     const float *left;
-    const ptrdiff_t *offset;
     const Panel *panel;
     long first_row;
     const float *bias;
@@ -50,7 +42,7 @@ typedef struct {
 INLINE void multiply_tile(const int rows, const int vectors, const Tile *tile) {
     Vector sum[TILE_ROWS][2];
     const float *left = tile->left, *source0 = tile->panel->source[0], *source1 = tile->panel->source[1];
-    const ptrdiff_t *offset = tile->offset, *end = offset + tile->depth;
+    const Step *step = tile->step, *end = tile->end;
     ptrdiff_t row_stride = tile->panel->row_stride;
     float *target[2] = {tile->panel->target[0] + tile->first_row * row_stride,
                         vectors > 1 ? tile->panel->target[1] + tile->first_row * row_stride : NULL};
@@ -59,11 +51,12 @@ INLINE void multiply_tile(const int rows, const int vectors, const Tile *tile) {
             sum[m][v] = vector_zero();
             if (tile->add) __builtin_prefetch(target[v] + m * row_stride, 1);
         }
-    for (; offset < end; offset++, left += rows) {
-        Vector right0 = vector_load(source0 + *offset);
-        Vector right1 = vectors > 1 ? vector_load(source1 + *offset) : right0;
+    for (; step < end; step++) {
+        const float *factors = left + step->k * rows;
+        Vector right0 = vector_load(source0 + step->source);
+        Vector right1 = vectors > 1 ? vector_load(source1 + step->source) : right0;
         UNROLL for (int m = 0; m < rows; m++) {
-            Vector factor = vector_splat(left[m]);
+            Vector factor = vector_splat(factors[m]);
             sum[m][0] = vector_fma(factor, right0, sum[m][0]);
             if (vectors > 1) sum[m][1] = vector_fma(factor, right1, sum[m][1]);
         }
@@ -106,15 +99,16 @@ static const TileFunction TILES[TILE_ROWS][2] = {
 #endif
 };
 
-void multiply_panels(const LeftMatrix *left, long chunk, const Panel *panels, long count, const ptrdiff_t *offset,
-                     const float *bias) {
-    long begin = chunk ? left->chunks.end[chunk - 1] : 0, depth = left->chunks.end[chunk] - begin;
-    const float *packed = left->packed + begin * left->rows;
-    Tile tile = {.depth = depth, .offset = offset, .add = chunk > 0,
-                 .bias = chunk == left->chunks.count - 1 ? bias : NULL};
+void multiply_panels(const LeftMatrix *left, long chunk, const Panel *panels, long panel_count, const Step *steps,
+                     long count, const float *bias) {
+    long depth = chunk_depth(left->depth, chunk);
+    const float *packed = left->packed + chunk * CHUNK * left->rows;
+    Tile tile = {.step = steps, .end = steps + count, .add = chunk > 0,
+                 .bias = chunk == chunk_count(left->depth) - 1 ? bias : NULL};
+    if (count == 0 && tile.add && !tile.bias) return;
     for (long block = 0; block < left->tiles; block += TILES_PER_BLOCK) {
         long block_end = block + TILES_PER_BLOCK < left->tiles ? block + TILES_PER_BLOCK : left->tiles;
-        for (tile.panel = panels; tile.panel < panels + count; tile.panel++)
+        for (tile.panel = panels; tile.panel < panels + panel_count; tile.panel++)
             for (long t = block; t < block_end; t++) {
                 tile.first_row = tile_start(left, t);
                 tile.left = packed + depth * tile.first_row;
@@ -140,24 +134,41 @@ INLINE void exchange(Vector *row, const int step) {
         }
 }
 
-static void transpose_square(float *target, ptrdiff_t target_stride, const float *source, ptrdiff_t source_stride) {
-    Vector row[WIDTH];
-    UNROLL for (int r = 0; r < WIDTH; r++) row[r] = vector_load(source + r * source_stride);
+INLINE void transpose_registers(Vector *row) {
     exchange(row, 1);
     exchange(row, 2);
     if (WIDTH > 4) exchange(row, WIDTH > 4 ? 4 : 1);
     if (WIDTH > 8) exchange(row, WIDTH > 8 ? 8 : 1);
+}
+
+static void transpose_square(float *target, ptrdiff_t target_stride, const float *source, ptrdiff_t source_stride) {
+    Vector row[WIDTH];
+    UNROLL for (int r = 0; r < WIDTH; r++) row[r] = vector_load(source + r * source_stride);
+    transpose_registers(row);
     UNROLL for (int r = 0; r < WIDTH; r++) vector_store(target + r * target_stride, row[r]);
+}
+
+/* At most WIDTH rows and columns. */
+static void transpose_edge(float *target, ptrdiff_t target_stride, const float *source, ptrdiff_t source_stride,
+                           long rows, long columns) {
+    Vector row[WIDTH];
+    UNROLL for (int r = 0; r < WIDTH; r++)
+        row[r] = r < rows ? vector_load_first(source + r * source_stride, columns) : vector_zero();
+    transpose_registers(row);
+    UNROLL for (int c = 0; c < WIDTH; c++)
+        if (c < columns) vector_store_first(target + c * target_stride, row[c], rows);
 }
 
 void transpose(float *target, ptrdiff_t target_stride, const float *source, ptrdiff_t source_stride, long rows,
                long columns) {
-    long whole_rows = rows / WIDTH * WIDTH, whole_columns = columns / WIDTH * WIDTH;
-    for (long r = 0; r < whole_rows; r += WIDTH)
-        for (long c = 0; c < whole_columns; c += WIDTH)
-            transpose_square(target + c * target_stride + r, target_stride, source + r * source_stride + c,
-                             source_stride);
-    for (long r = 0; r < rows; r++)
-        for (long c = r < whole_rows ? whole_columns : 0; c < columns; c++)
-            target[c * target_stride + r] = source[r * source_stride + c];
+    for (long r = 0; r < rows; r += WIDTH)
+        for (long c = 0; c < columns; c += WIDTH) {
+            float *to = target + c * target_stride + r;
+            const float *from = source + r * source_stride + c;
+            if (rows - r >= WIDTH && columns - c >= WIDTH)
+                transpose_square(to, target_stride, from, source_stride);
+            else
+                transpose_edge(to, target_stride, from, source_stride, rows - r < WIDTH ? rows - r : WIDTH,
+                               columns - c < WIDTH ? columns - c : WIDTH);
+        }
 }

@@ -1,27 +1,38 @@
 /* Convolution's gradient by the weights: k runs over the positions (n, i, j), many; the outputs are few.
  *
  * Vector lanes are output channels: gy is transposed, a block of chunks at a time, to lanes of (k, output). Rows are
- * weights (c, r, s) of one output, read from a padded copy of x at rows + k's offset and broadcast. A tile is some
- * kernel rows (c, r), each with all its taps s, times two vectors; its total is added to chunk by chunk. */
+ * weights (c, r, s) of one output, read from x at a row's and a step's offset and broadcast. A tile is some rows times
+ * two vectors, in registers over a chunk; its total is added to chunk by chunk.
+ *
+ * x is read from a copy of a block of images, by channel: padded, in kernel rows of three taps where it has three
+ * columns; or, of small images and while gy is finite, not padded, each tap having just the steps that meet x. A sum
+ * that then differs from the definition's is -0 where that one may be +0 (see contraction_correlation.h): every -0 is
+ * computed again in full. */
+#include <math.h>
 #include <stdlib.h>
+#include "contraction_correlation.h"
 #include "contraction_depthwise.h"
 
-enum { CHUNKS_PER_BLOCK = 8, BLOCK_BYTES = 4 << 20, MOST_GROUPS = 12, TASKS_PER_THREAD = 8 };
+enum { CHUNKS_PER_BLOCK = 8, BLOCK_BYTES = 4 << 20, MOST_GROUPS = 12, MOST_POSITIONS = 128, MOST_LISTS = 9, WAY_FLOATS = 1024 };
+/* WAY_FLOATS: channels so far apart share a set of the first cache (a way of 4 KiB). */
 
 typedef struct {
     const Convolution *shape;
     const float *x, *gy; /* of the group */
     float *gw;
-    long channels, outputs, taps; /* of the group; taps: columns s of a kernel row that one pointer serves */
-    long groups;                  /* kernel rows: channels * R if taps > 1, else channels * R * S */
-    long rows, columns;           /* of a padded channel */
-    long positions, grid;         /* all k; k per image */
-    int in_place;
-    float *padded, *lanes, *total; /* total: (groups * taps, lane_count) */
-    ptrdiff_t *k_offset;
-    const ptrdiff_t *row_offset; /* of each kernel row in a padded image */
+    long channels, outputs, positions, grid; /* of the group; all k; k per image */
+    int skipping, in_place; /* in_place: x is read where it is, not in a copy */
+    long lists;         /* of steps: one, or one per tap if skipping */
+    long taps, groups;  /* per list: a group is `taps` neighbouring weights that one pointer serves */
+    long top, left, step_height, step_width; /* of the copy: padding before; between neighbouring positions */
+    long take_height, take_width;            /* every so manieth row and column of x is copied */
+    long rows, columns;                      /* of one image of a channel of the copy */
+    ptrdiff_t image_step, channel_step;
+    float *copy, *lanes, *total; /* total: (weights of an output, lane_count) */
+    Step *steps;                   /* lists * block */
+    long *end;                     /* lists * chunks_per_block: of each chunk's steps in its list */
+    ptrdiff_t *row_offset;         /* of each group in an image */
     long lane_count, chunks_per_block;
-    ptrdiff_t image_step;
 } Job;
 
 static long smaller(long a, long b) { return a < b ? a : b; }
@@ -30,9 +41,8 @@ static long larger(long a, long b) { return a > b ? a : b; }
 /* -- one tile ---------------------------------------------------------------------------------------------------- */
 
 typedef struct {
-    long depth;
     const float *const *row;
-    const ptrdiff_t *k_offset;
+    const Step *step, *end;
     const float *lanes;
     float *total;
     ptrdiff_t total_stride;
@@ -41,16 +51,16 @@ typedef struct {
 
 INLINE void accumulate_tile(const int groups, const int taps, const int vectors, const Tile *tile) {
     Vector sum[TILE_ROWS][2];
-    const float *row[MOST_GROUPS], *lanes = tile->lanes;
-    const ptrdiff_t *offset = tile->k_offset, *end = offset + tile->depth;
+    const float *row[MOST_GROUPS];
     UNROLL for (int g = 0; g < groups; g++) {
         row[g] = tile->row[g];
         UNROLL for (int t = 0; t < taps; t++) sum[g * taps + t][0] = sum[g * taps + t][1] = vector_zero();
     }
-    for (; offset < end; offset++, lanes += vectors * WIDTH) {
+    for (const Step *step = tile->step, *end = tile->end; step < end; step++) {
+        const float *lanes = tile->lanes + step->k * vectors * WIDTH;
         Vector right0 = vector_load(lanes), right1 = vectors > 1 ? vector_load(lanes + WIDTH) : right0;
         UNROLL for (int g = 0; g < groups; g++) {
-            const float *place = row[g] + *offset;
+            const float *place = row[g] + step->source;
             UNROLL for (int t = 0; t < taps; t++) {
                 Vector factor = vector_splat(place[t]);
                 sum[g * taps + t][0] = vector_fma(factor, right0, sum[g * taps + t][0]);
@@ -100,16 +110,25 @@ static const TileFunction TILES[2][MOST_GROUPS][2] = {
 
 /* -- preparing a block of chunks --------------------------------------------------------------------------------- */
 
-static void pad_channel(const Job *job, const float *source, float *target) {
+static void copy_image(const Job *job, const float *source, float *target) {
     const Convolution *shape = job->shape;
+    if (job->rows == shape->height && job->columns == shape->width && job->top + job->left == 0 &&
+        job->take_width * job->take_height == 1) {
+        memcpy(target, source, shape->height * shape->width * sizeof(float));
+        return;
+    }
+    long skipped = smaller(job->columns, (job->left + job->take_width - 1) / job->take_width);
+    long first = skipped * job->take_width - job->left, count = 0;
+    if (first < shape->width) count = smaller(job->columns - skipped, (shape->width - 1 - first) / job->take_width + 1);
     for (long r = 0; r < job->rows; r++, target += job->columns) {
-        long row = r - shape->padding_height;
-        long first = smaller(shape->padding_width, job->columns);
-        long last = smaller(shape->padding_width + shape->width, job->columns);
-        if (row < 0 || row >= shape->height) first = last = job->columns;
-        for (long j = 0; j < first; j++) target[j] = 0;
-        for (long j = first; j < last; j++) target[j] = source[row * shape->width + j - shape->padding_width];
-        for (long j = last; j < job->columns; j++) target[j] = 0;
+        long row = r * job->take_height - job->top;
+        int inside = row >= 0 && row < shape->height;
+        const float *place = source + row * shape->width + first;
+        for (long j = 0; j < (inside ? skipped : job->columns); j++) target[j] = 0;
+        if (!inside) continue;
+        if (job->take_width == 1) for (long j = 0; j < count; j++) target[skipped + j] = place[j];
+        else for (long j = 0; j < count; j++) target[skipped + j] = place[j * job->take_width];
+        for (long j = skipped + count; j < job->columns; j++) target[j] = 0;
     }
 }
 
@@ -122,28 +141,40 @@ static void pack_lanes(const Job *job, long image, long output, long begin, long
               last - first);
 }
 
-static void find_offsets(const Job *job, long begin, long end) {
-    long first_image = begin / job->grid;
+/* Lists the steps of the positions [begin, end): all of them, or those at which the tap (r, s) of the list meets x. */
+static void list_steps(const Job *job, long list, long begin, long end) {
+    const Convolution *shape = job->shape;
+    long r = list / shape->kernel_width - shape->padding_height, s = list % shape->kernel_width - shape->padding_width;
+    Step *steps = job->steps + list * job->chunks_per_block * CHUNK;
+    long *ends = job->end + list * job->chunks_per_block, count = 0;
+    long image = 0, i = begin % job->grid / shape->out_width, j = begin % shape->out_width;
+    if (!job->skipping) r = s = 0;
     for (long k = begin; k < end; k++) {
-        long image = k / job->grid - first_image, i = k % job->grid / job->shape->out_width;
-        long j = k % job->shape->out_width;
-        job->k_offset[k - begin] = image * job->image_step + i * job->shape->stride_height * job->columns +
-                                   j * job->shape->stride_width;
+        long row = i * job->step_height + r, column = j * job->step_width + s;
+        if (row >= 0 && row < job->rows && column >= 0 && column < job->columns)
+            steps[count++] = (Step){k % CHUNK, image * job->image_step + row * job->columns + column};
+        ends[(k - begin) / CHUNK] = count;
+        if (++j == shape->out_width) j = 0, i++;
+        if (i == shape->out_height) i = 0, image++;
     }
 }
 
 /* -- multiplying a block ----------------------------------------------------------------------------------------- */
 
-/* Every chunk of the block for the kernel rows [first, last) and the panel of outputs from `output`. */
-static void multiply_rows(const Job *job, const float *data, long first, long last, long output, long begin, long end) {
+/* Every chunk of the block for the groups [first, last) of a list and the panel of outputs from `output`. */
+static void multiply_groups(const Job *job, const float *data, long list, long first, long last, long output, long begin,
+                            long end) {
     const float *row[MOST_GROUPS];
+    const Step *steps = job->steps + list * job->chunks_per_block * CHUNK;
+    const long *ends = job->end + list * job->chunks_per_block;
     long width = smaller(PANEL, job->lane_count - output);
-    Tile tile = {.row = row, .total = job->total + first * job->taps * job->lane_count + output,
-                 .total_stride = job->lane_count};
+    Tile tile = {.row = row, .total_stride = job->lists * job->lane_count,
+                 .total = job->total + (first * job->taps * job->lists + list) * job->lane_count + output};
     for (long g = first; g < last; g++) row[g - first] = data + job->row_offset[g];
     for (long k = begin; k < end; k += CHUNK) {
-        tile.depth = smaller(CHUNK, end - k);
-        tile.k_offset = job->k_offset + k - begin;
+        long chunk = (k - begin) / CHUNK;
+        tile.step = steps + (chunk ? ends[chunk - 1] : 0);
+        tile.end = steps + ends[chunk];
         tile.lanes = job->lanes + output * (end - begin) + (k - begin) * width;
         tile.add = k > 0;
         TILES[job->taps > 1][last - first - 1][width > WIDTH](&tile);
@@ -160,64 +191,116 @@ static void run_blocks(const Job *job, int threads) {
         long end = smaller(begin + block, job->positions), first_image = begin / job->grid;
         long images = (end - 1) / job->grid - first_image + 1;
         const float *source = job->x + first_image * shape->channels * shape->height * shape->width;
-#pragma omp single nowait
-        find_offsets(job, begin, end);
+#pragma omp for schedule(static) nowait
+        for (long list = 0; list < job->lists; list++) list_steps(job, list, begin, end);
 #pragma omp for schedule(static) nowait
         for (long t = 0; t < images * job->channels * !job->in_place; t++)
-            pad_channel(job, source + (t / job->channels * shape->channels + t % job->channels) * shape->height * shape->width,
-                        job->padded + t * job->rows * job->columns);
+            copy_image(job, source + (t % images * shape->channels + t / images) * shape->height * shape->width,
+                       job->copy + t / images * job->channel_step + t % images * job->rows * job->columns);
 #pragma omp for schedule(static)
         for (long t = 0; t < images * panels; t++)
             pack_lanes(job, first_image + t / panels, t % panels * PANEL, begin, end);
 #pragma omp for schedule(dynamic, 4)
-        for (long t = 0; t < panels * tiles; t++)
-            multiply_rows(job, job->in_place ? source : job->padded, t % tiles * job->groups / tiles,
-                          (t % tiles + 1) * job->groups / tiles, t / tiles * PANEL, begin, end);
+        for (long t = 0; t < panels * job->lists * tiles; t++) {
+            long tile = t / job->lists % tiles;
+            multiply_groups(job, job->in_place ? source : job->copy, t % job->lists, tile * job->groups / tiles,
+                            (tile + 1) * job->groups / tiles, t / job->lists / tiles * PANEL, begin, end);
+        }
     }
 }
 
 /* -- a group ----------------------------------------------------------------------------------------------------- */
 
-static Job make_job(const Convolution *shape, const float *x, const float *gy, float *gw) {
-    Job job = {.shape = shape, .x = x, .gy = gy, .gw = gw, .channels = shape->channels / shape->groups,
-               .outputs = shape->outputs / shape->groups, .taps = shape->kernel_width == 3 && TILE_ROWS >= 3 ? 3 : 1,
-               .grid = shape->out_height * shape->out_width};
-    job.groups = job.channels * shape->kernel_height * (shape->kernel_width / job.taps);
-    job.positions = shape->images * job.grid;
-    job.in_place = shape->padding_height == 0 && shape->padding_width == 0;
-    job.rows = job.in_place ? shape->height : (shape->out_height - 1) * shape->stride_height + shape->kernel_height;
-    job.columns = job.in_place ? shape->width : (shape->out_width - 1) * shape->stride_width + shape->kernel_width;
-    job.image_step = (job.in_place ? shape->channels : job.channels) * job.rows * job.columns;
-    job.lane_count = (job.outputs + WIDTH - 1) / WIDTH * WIDTH;
-    size_t per_chunk = CHUNK * sizeof(float) *
-                       (job.lane_count + (job.in_place ? 0 : (size_t)(job.channels * job.rows * job.columns) / larger(1, job.grid)));
-    job.chunks_per_block = larger(1, smaller(CHUNKS_PER_BLOCK, BLOCK_BYTES / per_chunk));
-    return job;
+/* gw[o, c, r, s] by the definition. */
+static float element(const Job *job, long o, long c, long r, long s) {
+    const Convolution *shape = job->shape;
+    float total = 0, sum = 0;
+    for (long k = 0; k < job->positions; k++) {
+        long image = k / job->grid, row = k % job->grid / shape->out_width * shape->stride_height + r - shape->padding_height;
+        long column = k % shape->out_width * shape->stride_width + s - shape->padding_width;
+        int inside = row >= 0 && row < shape->height && column >= 0 && column < shape->width;
+        float factor = job->gy[(image * shape->outputs + o) * job->grid + k % job->grid];
+        const float *channel = job->x + (image * shape->channels + c) * shape->height * shape->width;
+        sum = fmaf(factor, inside ? channel[row * shape->width + column] : 0, sum);
+        if ((k + 1) % CHUNK == 0 || k + 1 == job->positions) {
+            total = k < CHUNK ? sum : total + sum;
+            sum = 0;
+        }
+    }
+    return total;
 }
 
-static int weight_gradient_group(const Convolution *shape, const float *x, const float *gy, float *gw, int threads) {
-    Job job = make_job(shape, x, gy, gw);
-    long block = job.chunks_per_block * CHUNK, weights = job.groups * job.taps;
-    long images = job.grid ? smaller((block - 2 + job.grid) / job.grid + 1, shape->images) : 0;
-    ptrdiff_t *row_offset = malloc((job.groups + 1) * sizeof(ptrdiff_t));
-    job.row_offset = row_offset;
-    job.k_offset = malloc(block * sizeof(ptrdiff_t));
-    job.padded = scratch_floats(job.in_place ? 0 : (size_t)images * job.channels * job.rows * job.columns);
-    job.lanes = scratch_floats((size_t)block * job.lane_count);
-    job.total = scratch_floats((size_t)weights * job.lane_count);
-    int failed = !row_offset || !job.k_offset || !job.padded || !job.lanes || !job.total;
-    if (!failed) {
-        long per_row = shape->kernel_width / job.taps;
-        for (long g = 0; g < job.groups; g++)
-            row_offset[g] = (g / per_row / shape->kernel_height * job.rows + g / per_row % shape->kernel_height) *
-                                job.columns + g % per_row;
-        if (job.positions == 0) memset(job.total, 0, (size_t)weights * job.lane_count * sizeof(float));
-        run_blocks(&job, threads);
-        transpose(gw, weights, job.total, job.lane_count, weights, job.outputs);
+static void settle_weights(const Job *job) {
+    const Convolution *shape = job->shape;
+    long taps = shape->kernel_height * shape->kernel_width;
+    for (long i = 0; i < job->outputs * job->channels * taps; i++)
+        if (job->gw[i] == 0 && signbit(job->gw[i]))
+            job->gw[i] = element(job, i / taps / job->channels, i / taps % job->channels,
+                                 i % taps / shape->kernel_width, i % shape->kernel_width);
+}
+
+static void choose_reading(Job *job) {
+    const Convolution *shape = job->shape;
+    long kernel = shape->kernel_height * shape->kernel_width;
+    job->in_place = kernel == 1 && shape->padding_height + shape->padding_width == 0 && shape->stride_height == 1 &&
+                    shape->stride_width == 1 && job->grid % WAY_FLOATS != 0;
+    job->lists = job->skipping ? kernel : 1;
+    job->taps = shape->kernel_width == 3 && !job->skipping ? 3 : 1;
+    job->groups = job->channels * (kernel / job->lists / job->taps);
+    job->top = job->skipping ? 0 : shape->padding_height;
+    job->left = job->skipping ? 0 : shape->padding_width;
+    job->take_height = shape->kernel_height == 1 && !job->skipping ? shape->stride_height : 1;
+    job->take_width = shape->kernel_width == 1 && !job->skipping ? shape->stride_width : 1;
+    job->step_height = shape->stride_height / job->take_height;
+    job->step_width = shape->stride_width / job->take_width;
+    job->rows = job->skipping ? shape->height : (shape->out_height - 1) * job->step_height + shape->kernel_height;
+    job->columns = job->skipping ? shape->width : (shape->out_width - 1) * job->step_width + shape->kernel_width;
+    job->lane_count = (job->outputs + WIDTH - 1) / WIDTH * WIDTH;
+    size_t copied = (size_t)(job->channels * job->rows * job->columns / larger(1, job->grid));
+    job->chunks_per_block =
+        larger(1, smaller(CHUNKS_PER_BLOCK, BLOCK_BYTES / (CHUNK * sizeof(float) * (job->lane_count + copied))));
+}
+
+static int allocate(Job *job) {
+    const Convolution *shape = job->shape;
+    long block = job->chunks_per_block * CHUNK, per_channel = job->groups / job->channels;
+    long images = job->grid ? smaller((block - 2 + job->grid) / job->grid + 1, shape->images) : 0;
+    long weights = job->groups * job->taps * job->lists, across = shape->kernel_width / job->taps;
+    /* An odd number of lines between channels, so that a tile's rows are not in one set of the cache. */
+    job->image_step = job->in_place ? shape->channels * job->grid : job->rows * job->columns;
+    job->channel_step = job->in_place ? job->grid : (images * job->image_step + 31) / 32 * 32 + 16;
+    job->row_offset = malloc(job->groups * sizeof(ptrdiff_t));
+    job->steps = malloc(job->lists * block * sizeof(Step));
+    job->end = malloc(job->lists * job->chunks_per_block * sizeof(long));
+    job->copy = scratch_floats(job->in_place ? 0 : (size_t)job->channels * job->channel_step);
+    job->lanes = scratch_floats((size_t)block * job->lane_count);
+    job->total = scratch_floats((size_t)weights * job->lane_count);
+    if (!job->row_offset || !job->steps || !job->end || !job->copy || !job->lanes || !job->total) return -1;
+    for (long g = 0; g < job->groups; g++) {
+        long r = g % per_channel / across, s = g % per_channel % across;
+        job->row_offset[g] = g / per_channel * job->channel_step + r * job->columns + s;
     }
-    free(row_offset);
-    free(job.k_offset);
-    free(job.padded);
+    if (job->positions == 0) memset(job->total, 0, (size_t)weights * job->lane_count * sizeof(float));
+    return 0;
+}
+
+static int weight_gradient_group(const Convolution *shape, const float *x, const float *gy, float *gw, int skipping,
+                                 int threads) {
+    Job job = {.shape = shape, .x = x, .gy = gy, .gw = gw, .channels = shape->channels / shape->groups,
+               .outputs = shape->outputs / shape->groups, .grid = shape->out_height * shape->out_width, .skipping = skipping};
+    job.positions = shape->images * job.grid;
+    choose_reading(&job);
+    int failed = allocate(&job);
+    if (!failed) {
+        run_blocks(&job, threads);
+        transpose(gw, job.groups * job.taps * job.lists, job.total, job.lane_count, job.groups * job.taps * job.lists,
+                  job.outputs);
+        if (job.skipping) settle_weights(&job);
+    }
+    free(job.row_offset);
+    free(job.steps);
+    free(job.end);
+    free(job.copy);
     free(job.lanes);
     free(job.total);
     return failed ? -1 : 0;
@@ -228,10 +311,14 @@ int VARIANT_NAME(contraction_weight_gradient)(const Convolution *shape, const fl
     long outputs = shape->outputs / shape->groups, channels = shape->channels / shape->groups;
     if (shape->outputs * channels * shape->kernel_height * shape->kernel_width == 0) return 0;
     if (channels == 1 && outputs == 1 && shape->groups > 1) return depthwise_weight_gradient(shape, x, gy, gw, threads);
+    int skipping = shape->kernel_height * shape->kernel_width <= MOST_LISTS &&
+                   shape->padding_height + shape->padding_width > 0 && shape->height * shape->width <= MOST_POSITIONS &&
+                   all_finite(gy, shape->images * shape->outputs * shape->out_height * shape->out_width);
     for (long g = 0; g < shape->groups; g++)
         if (weight_gradient_group(shape, x + g * channels * shape->height * shape->width,
                                   gy + g * outputs * shape->out_height * shape->out_width,
-                                  gw + g * outputs * channels * shape->kernel_height * shape->kernel_width, threads))
+                                  gw + g * outputs * channels * shape->kernel_height * shape->kernel_width, skipping,
+                                  threads))
             return -1;
     return 0;
 }
