@@ -78,12 +78,12 @@ def pattern(x: float, path: int) -> int:
 
 
 @lru_cache(maxsize=1024)
-def parameters(format: Format, policy: Policy, source: str, always_wide: bool = False) -> Parameters:
+def parameters(format: Format, policy: Policy, source: str, own_patterns: bool = False) -> Parameters:
     """The numbers for rounding arrays of ``source``, "float32" or "float64".
 
-    ``always_wide``: for a kernel that widens float32 numbers to float64 (the legacy modes excepted).
+    ``own_patterns``: for a kernel that takes any format in patterns of the source: NARROW or WIDE as the source is.
     """
-    path = _path(format, policy, source, always_wide)
+    path = _path(format, policy, source, own_patterns)
     beyond_all = same_layout(source, format)  # nothing is rounded; infinity stays
     finite = pattern(float("inf") if beyond_all else _finite_overflow(format, policy), path)
     inward = pattern(format.largest, path) if policy.overflow is Overflow.INFINITY and not beyond_all else finite
@@ -110,9 +110,11 @@ def parameters(format: Format, policy: Policy, source: str, always_wide: bool = 
     )
 
 
-def _path(format: Format, policy: Policy, source: str, always_wide: bool) -> int:
+def _path(format: Format, policy: Policy, source: str, own_patterns: bool) -> int:
     if policy.mode.is_legacy and not same_layout(source, format):
         return LEGACY
+    if own_patterns:
+        return NARROW if source == "float32" else WIDE
     low = format.quantum_exponent if format.subnormals else format.min_exponent
     narrow = (
         source == "float32"
@@ -122,7 +124,7 @@ def _path(format: Format, policy: Policy, source: str, always_wide: bool) -> int
         and format.min_exponent >= -126  # every subnormal source number is below the smallest normal one
         and low + 23 <= 127  # a float32 number of that quantum exists
     )
-    return NARROW if narrow and not always_wide else WIDE
+    return NARROW if narrow else WIDE
 
 
 def _finite_overflow(format: Format, policy: Policy) -> float:

@@ -1,6 +1,5 @@
-"""Rounding, codes and random bits with Numba; one number's rounding is in scalar_rounding.py.
+"""Rounding, codes and random bits with Numba; pattern_rounding.py rounds a block, codes.py makes a code.
 
-float32 numbers are widened to float64 first (exact) and narrowed last (exact: the result is a float32 number).
 Blocks of elements are spread over threads. Functions compile at their first call and are cached on disk.
 """
 
@@ -13,7 +12,8 @@ import numpy as np
 from numba import njit, prange
 
 from mpsim.formats import Format
-from mpsim.kernels.numba_cpu.scalar_rounding import INFINITE, MAGNITUDE, decode_pattern, encode_pattern, round_pattern
+from mpsim.kernels.numba_cpu.codes import decode_pattern, encode_pattern
+from mpsim.kernels.numba_cpu.pattern_rounding import round_patterns
 from mpsim.kernels.numba_cpu.threads import at_most
 from mpsim.kernels.parameters import LEGACY, CodeLayout, Parameters, code_layout, parameters
 from mpsim.kernels.philox import KEY_STEPS, MULTIPLIERS, ROUNDS, Stream
@@ -60,11 +60,13 @@ def round_array(
             stream = _stream_words(random_bits)
         elif random_bits is not None:
             bits = random_bits.reshape(-1)
-    numbers = parameters(format, policy, x.dtype.name, always_wide=True)
-    kernel = _round_like_qpytorch if numbers.path == LEGACY else _round
+    numbers = parameters(format, policy, x.dtype.name, own_patterns=True)
+    source, target = x.reshape(-1), out.reshape(-1)
     with at_most(threads):
-        counts = kernel(x.reshape(-1), out.reshape(-1), bits, stream, numbers)
-    return out, counts
+        if numbers.path == LEGACY:
+            return out, _round_like_qpytorch(source, target, bits, stream, numbers)
+        pattern = f"int{8 * x.itemsize}"
+        return out, _round(source.view(pattern), target.view(pattern), bits, stream, numbers)
 
 
 def _stream_words(stream: Stream) -> Array:
@@ -73,25 +75,15 @@ def _stream_words(stream: Stream) -> Array:
 
 @njit(cache=True, parallel=True)
 def _round(x: Array, out: Array, bits: Array, stream: Array, p: Parameters) -> Array:
+    """x, out: int32 or int64 patterns."""
     blocks = (x.size + BLOCK - 1) // BLOCK
+    width = 52 if x.itemsize == 8 else 23
     counts = np.zeros((blocks, 5), np.int64)
     for block in prange(blocks):
         start, stop = block * BLOCK, min((block + 1) * BLOCK, x.size)
-        random = _random_block(bits, stream, start, stop)
-        wide = x[start:stop].astype(np.float64)
-        patterns = wide.view(np.int64)
-        overflowed = underflowed = nan = inexact = subnormal = 0
-        for i in range(stop - start):
-            before = patterns[i] & MAGNITUDE
-            patterns[i] = round_pattern(patterns[i], random[i], p)
-            after = patterns[i] & MAGNITUDE
-            overflowed += before >= p.overflow_from
-            underflowed += before != 0 and before <= p.underflow_to
-            nan += before > INFINITE
-            inexact += before <= INFINITE and after != before
-            subnormal += after != 0 and after < p.smallest_normal
-            out[start + i] = wide[i]
-        counts[block] = (overflowed, underflowed, nan, inexact, subnormal)
+        patterns = x[start:stop].astype(np.int64)
+        counts[block] = round_patterns(patterns, _random_block(bits, stream, start, stop), width, p)
+        out[start:stop] = patterns
     return counts.sum(axis=0)
 
 

@@ -1,0 +1,92 @@
+"""Numba: codes of one float64 pattern, in 64-bit integers; ``spec.py`` line by line.
+
+A magnitude is a pattern without its sign; |x| = significand * 2**exponent. Everything is int64: Numba makes a
+float64 of int64 and uint64.
+"""
+
+from __future__ import annotations
+
+from numba import njit
+
+from mpsim.kernels.parameters import CodeLayout
+
+MAGNITUDE = (1 << 63) - 1
+INFINITE = 0x7FF << 52
+QUIET_NAN = 0xFFF << 51
+IMPLICIT = 1 << 52
+SIGN = -(1 << 63)
+
+
+@njit(cache=True)
+def split(magnitude: int) -> tuple[int, int]:
+    """(significand, exponent) of a finite magnitude."""
+    biased, fraction = magnitude >> 52, magnitude & (IMPLICIT - 1)
+    if biased == 0:
+        return fraction, -1074
+    return fraction | IMPLICIT, biased - 1075
+
+
+@njit(cache=True)
+def top_bit(significand: int) -> int:
+    """floor(log2(significand)) of 0 < significand < 2**63."""
+    bit = 0
+    for step in (32, 16, 8, 4, 2, 1):
+        if significand >> (bit + step) > 0:
+            bit += step
+    return bit
+
+
+@njit(cache=True)
+def join(significand: int, exponent: int) -> int:
+    """The magnitude of significand * 2**exponent >= 0, a float64 value or more than any (then infinity)."""
+    if significand == 0:
+        return 0
+    top = 52 if significand >> 52 == 1 else top_bit(significand)
+    binade = top + exponent
+    if binade > 1023:
+        return INFINITE
+    if binade < -1022:
+        return significand << (exponent + 1074)
+    fraction = significand << (52 - top) if top <= 52 else significand >> (top - 52)
+    return ((binade + 1022) << 52) + fraction
+
+
+@njit(cache=True)
+def encode_pattern(bits: int, c: CodeLayout) -> int:
+    """The code of a value of the format; as int64."""
+    magnitude = bits & MAGNITUDE
+    sign = 1 << (c.bits - 1) if bits < 0 and c.has_sign else 0
+    if magnitude > INFINITE:
+        return c.nan_code | (sign if c.nan_has_sign else 0)
+    if magnitude == INFINITE:
+        return c.infinity_code | sign
+    if magnitude == 0:
+        return sign if c.has_negative_zero else 0
+    significand, exponent = split(magnitude)
+    top = top_bit(significand)
+    above = top + exponent - c.quantum_exponent - c.mantissa_bits  # binades above the smallest normal number's
+    if not c.has_zero:
+        return above
+    drop = top - c.mantissa_bits if above > 0 else c.quantum_exponent - exponent
+    kept = significand >> drop if drop >= 0 else significand << -drop
+    # a normal number's implicit bit is added to the biased exponent's lowest
+    return sign | ((max(above, 0) << c.mantissa_bits) + kept)
+
+
+@njit(cache=True)
+def decode_pattern(code: int, c: CodeLayout) -> int:
+    """The float64 pattern of the code's number; the code as int64."""
+    sign_mask = 1 << (c.bits - 1) if c.has_sign else 0
+    sign = SIGN if code & sign_mask != 0 else 0
+    magnitude = code & ~sign_mask
+    if code == c.nan_code and c.has_nan:
+        return QUIET_NAN
+    if magnitude == c.infinity_code:
+        return INFINITE | sign
+    if magnitude > c.largest_code:
+        return QUIET_NAN | sign
+    biased, implicit = magnitude >> c.mantissa_bits, 1 << c.mantissa_bits
+    mantissa = magnitude & (implicit - 1)
+    if biased == 0 and c.has_zero:
+        return (join(mantissa, c.quantum_exponent) if c.has_subnormals else 0) | sign
+    return join(mantissa | implicit, c.quantum_exponent + biased - c.has_zero) | sign
