@@ -19,8 +19,16 @@ VARIANTS = {"portable": []}
 if X86:
     VARIANTS |= {
         "avx2": ["-mavx2", "-mfma", "-mf16c"],
-        "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512cd", "-mavx2", "-mfma",
-                   "-mprefer-vector-width=512"],
+        "avx512": [
+            "-mavx512f",
+            "-mavx512bw",
+            "-mavx512dq",
+            "-mavx512vl",
+            "-mavx512cd",
+            "-mavx2",
+            "-mfma",
+            "-mprefer-vector-width=512",
+        ],
     }
 # Bits: no contraction, no value-changing optimisation. Speed: no errno and no trapping of what nobody reads.
 FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]

@@ -173,7 +173,7 @@ class Format:
     @property
     def finite_codes(self) -> range:
         """Codes of the non-negative finite numbers, in rising order of value (all subnormal codes included)."""
-        return range(0, self.largest_code + 1)
+        return range(self.largest_code + 1)
 
     def fits(self, exponent_bits: int, mantissa_bits: int) -> bool:
         """Whether every finite value is one of the IEEE format with these widths (its subnormals included)."""

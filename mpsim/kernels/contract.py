@@ -106,7 +106,8 @@ _ROWS = (
     Kernel(
         "batch_norm",
         "(x (N,C,H,W), scale, shift, epsilon) -> (y, mean, variance, inverse_deviation)",
-        "n = float32(N*H*W); mean = sum(x) / n; variance = sum((x-mean)*(x-mean)) / n (the product rounded, then added); "
+        "n = float32(N*H*W); mean = sum(x) / n; "
+        "variance = sum((x-mean)*(x-mean)) / n (the product rounded, then added); "
         "inverse_deviation = 1 / sqrt(variance + epsilon); y = (x - mean) * (inverse_deviation * scale) + shift",
     ),
     Kernel(
@@ -156,7 +157,11 @@ _ROWS = (
         "per row: m = max (NaN if any); d_c = x_c - m; y_c = d_c - log32(sum_c exp32(d_c))",
     ),
     Kernel("log_softmax_gradient", "(gy, y) -> gx", "per row: s = sum_c gy_c; gx_c = gy_c - exp32(y_c) * s"),
-    Kernel("nll_loss", "(log_probabilities (N,C), labels int64 (N,)) -> (1,)", "(sum over n of -lp[n, label_n]) / float32(N)"),
+    Kernel(
+        "nll_loss",
+        "(log_probabilities (N,C), labels int64 (N,)) -> (1,)",
+        "(sum over n of -lp[n, label_n]) / float32(N)",
+    ),
     Kernel(
         "nll_loss_gradient",
         "(g (1,), labels, shape) -> (N,C)",
