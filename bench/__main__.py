@@ -8,6 +8,7 @@ import importlib
 #: name -> (module with a function run(threads, repetitions), what it measures)
 TABLES = {
     "rounding": ("bench.rounding", "round_to per format and mode, as a ratio to a copy, beside other libraries"),
+    "contraction": ("bench.contraction", "matmul and the convolutions of ResNet-18, beside OpenBLAS and PyTorch"),
 }
 
 
