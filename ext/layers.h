@@ -40,7 +40,7 @@ typedef struct {
     X(batch_norm_gradient, void,                                                                             \
       (const float *gy, const float *x, const float *mean, const float *inverse_deviation,                   \
        const float *scale, Batch batch, float *gx, float *gscale, float *gshift, int threads))               \
-    X(max_pool2d, void, (const float *x, Pooling pool, float *y, int32_t *index, int threads))               \
+    X(max_pool2d, int, (const float *x, Pooling pool, float *y, int32_t *index, int threads))                \
     X(max_pool2d_gradient, void, (const float *gy, const int32_t *index, Pooling pool, float *gx, int threads)) \
     X(avg_pool2d, int, (const float *x, Pooling pool, float *y, int threads))                               \
     X(avg_pool2d_gradient, int, (const float *gy, Pooling pool, float *gx, int threads))                    \

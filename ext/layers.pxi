@@ -22,7 +22,7 @@ cdef extern from "layers.h":
                                      float, Batch, float *, int) noexcept nogil
         void (*batch_norm_gradient)(const float *, const float *, const float *, const float *, const float *, Batch,
                                     float *, float *, float *, int) noexcept nogil
-        void (*max_pool2d)(const float *, Pooling, float *, int32_t *, int) noexcept nogil
+        int (*max_pool2d)(const float *, Pooling, float *, int32_t *, int) noexcept nogil
         void (*max_pool2d_gradient)(const float *, const int32_t *, Pooling, float *, int) noexcept nogil
         int (*avg_pool2d)(const float *, Pooling, float *, int) noexcept nogil
         int (*avg_pool2d_gradient)(const float *, Pooling, float *, int) noexcept nogil
@@ -115,8 +115,11 @@ def layer_batch_norm_gradient(const float[::1] gy, const float[::1] x, const flo
 def layer_max_pool2d(const float[::1] x, sizes, kernel, stride, padding, float[::1] y, int32_t[::1] index,
                      int threads):
     cdef Pooling pool = layer_pooling(sizes, kernel, stride, padding)
+    cdef int status
     with nogil:
-        layer_kernels().max_pool2d(&x[0], pool, &y[0], &index[0], threads)
+        status = layer_kernels().max_pool2d(&x[0], pool, &y[0], &index[0], threads)
+    if status:
+        raise MemoryError("max_pool2d: no memory for one padded plane")
 
 
 def layer_max_pool2d_gradient(const float[::1] gy, const int32_t[::1] index, sizes, float[::1] gx, int threads):

@@ -22,7 +22,10 @@ void LAYER(relu)(const float *x, float *y, int64_t n, int threads) {
 }
 
 void LAYER(relu_gradient)(const float *gy, const float *x, float *gx, int64_t n, int threads) {
-    EACH_ELEMENT(i, n) gx[i] = x[i] > 0.0f ? gy[i] : 0.0f;
+    EACH_ELEMENT(i, n) {
+        const float gradient = gy[i]; /* read in any case, so that no vector of it is masked */
+        gx[i] = x[i] > 0.0f ? gradient : 0.0f;
+    }
 }
 
 void LAYER(sgd_update)(float *master, const float *gradient, float *velocity, float learning_rate, float momentum,

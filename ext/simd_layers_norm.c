@@ -1,89 +1,81 @@
 /* Sums by channel and batch norm.
  *
- * A channel's elements in the order n, h, w are `count` pieces of `area` elements, far apart. Blocks of 4096 of
- * them are copied together into a buffer in the nearest cache, changed there, and summed; so the written order
- * is in block_sum alone, whatever the area. */
+ * A channel's elements in the order n, h, w are `count` pieces of `area` elements, far apart. A group of channels at
+ * a time goes through the images in the order of memory; each channel has a sum that takes its pieces as they come. */
 #include "layers_variant.h"
 #include <math.h>
 
-/* Calls for every block of the channel: `first` and `size` say which of its elements. */
-#define EACH_BLOCK(first, size, n)                                                     \
-    for (int64_t first = 0, size; first < n && (size = n - first < SUM_BLOCK ? n - first : SUM_BLOCK, 1); \
-         first += SUM_BLOCK)
+/* Channels first .. first + size - 1; their sums lie on the stack. */
+#define GROUP 64
+typedef struct {
+    int64_t first, size;
+} Group;
 
-/* Elements first .. first + size - 1 of the channel, contiguous: in place where they are, else in the buffer. */
-static inline const float *gather(const float *x, Batch batch, int64_t channel, int64_t first, int64_t size,
-                                  float *buffer) {
-    int64_t image = first / batch.area, offset = first % batch.area, step = batch.channels * batch.area;
-    const float *piece = x + image * step + channel * batch.area + offset;
-    if (offset + size <= batch.area) return piece;
-    if (batch.area == 1) {
-        for (int64_t i = 0; i < size; i++) buffer[i] = piece[i * step];
-        return buffer;
-    }
-    for (int64_t done = 0; done < size;) {
-        int64_t length = batch.area - offset < size - done ? batch.area - offset : size - done;
-        memcpy(buffer + done, piece, 4 * length);
-        done += length;
-        piece += step - offset;
-        offset = 0;
-    }
-    return buffer;
+/* At least so many channels at a time that the pieces of an image make one long read, and as many as leave their
+ * elements in the second-level cache for the next pass; but every thread has some. */
+static inline int64_t group_size(Batch batch, int threads) {
+    const int64_t long_read = (1 << 18) / (4 * batch.area + 1) + 1;
+    const int64_t fit = (1 << 19) / (4 * batch.count * batch.area + 1);
+    const int64_t share = (batch.channels + threads - 1) / threads, size = fit > long_read ? fit : long_read;
+    return size < share ? (size < GROUP ? size : GROUP) : (share < GROUP ? share : GROUP);
 }
 
-static inline float sum(const float *x, Batch batch, int64_t channel) {
-    float buffer[SUM_BLOCK], total = 0.0f;
-    EACH_BLOCK(first, size, batch.count * batch.area) {
-        float block = block_sum(gather(x, batch, channel, first, size, buffer), size);
-        total = first ? total + block : block;
-    }
-    return total;
+#define EACH_GROUP(group)                                                                    \
+    const int64_t step = group_size(batch, threads);                                         \
+    EACH(index, (batch.channels + step - 1) / step, batch.count *batch.channels *batch.area) \
+        for (Group group = group_at(batch, index * step, step); group.size; group.size = 0)
+
+static inline Group group_at(Batch batch, int64_t first, int64_t step) {
+    return (Group){first, batch.channels - first < step ? batch.channels - first : step};
 }
 
-static inline float sum_squared_deviations(const float *x, Batch batch, int64_t channel, float mean) {
-    float buffer[SUM_BLOCK], total = 0.0f;
-    EACH_BLOCK(first, size, batch.count * batch.area) {
-        const float *v = gather(x, batch, channel, first, size, buffer);
-        for (int64_t i = 0; i < size; i++) {
-            float deviation = v[i] - mean;
-            buffer[i] = deviation * deviation;
+/* The sums over every channel of the group of x, or of the squared deviations from the mean where it is given. */
+static void group_sums(const float *x, Batch batch, Group group, const float *mean, float *sums) {
+    Sum sum[GROUP];
+    memset(sum, 0, group.size * sizeof *sum);
+    for (int64_t image = 0; image < batch.count; image++)
+        for (int64_t c = 0; c < group.size; c++) {
+            const float *piece = x + (image * batch.channels + group.first + c) * batch.area;
+            if (mean) sum_add_terms(&sum[c], SQUARES, piece, piece, batch.area, mean[group.first + c], 0.0f);
+            else sum_add_terms(&sum[c], PLAIN, piece, piece, batch.area, 0.0f, 0.0f);
         }
-        float block = block_sum(buffer, size);
-        total = first ? total + block : block;
-    }
-    return total;
+    for (int64_t c = 0; c < group.size; c++) sums[group.first + c] = sum_finish(&sum[c]);
 }
 
-/* The sums of gy and of gy * xhat. */
-static inline void gradient_sums(const float *gy, const float *x, Batch batch, int64_t channel, float mean,
-                                 float inverse_deviation, float *gshift, float *gscale) {
-    float buffer_gy[SUM_BLOCK], buffer_x[SUM_BLOCK], total_gy = 0.0f, total_product = 0.0f;
-    EACH_BLOCK(first, size, batch.count * batch.area) {
-        const float *g = gather(gy, batch, channel, first, size, buffer_gy);
-        const float *v = gather(x, batch, channel, first, size, buffer_x);
-        float block = block_sum(g, size);
-        total_gy = first ? total_gy + block : block;
-        for (int64_t i = 0; i < size; i++) buffer_x[i] = g[i] * ((v[i] - mean) * inverse_deviation);
-        block = block_sum(buffer_x, size);
-        total_product = first ? total_product + block : block;
+/* Both sums of the gradient: gy, and gy * xhat. */
+static void gradient_sums(const float *gy, const float *x, Batch batch, Group group, const float *mean,
+                          const float *inverse, float *gscale, float *gshift) {
+    Sum shift[GROUP], scale[GROUP];
+    memset(shift, 0, group.size * sizeof *shift);
+    memset(scale, 0, group.size * sizeof *scale);
+    for (int64_t image = 0; image < batch.count; image++)
+        for (int64_t c = 0; c < group.size; c++) {
+            int64_t channel = group.first + c, start = (image * batch.channels + channel) * batch.area;
+            sum_add_terms(&shift[c], PLAIN, gy + start, gy + start, batch.area, 0.0f, 0.0f);
+            sum_add_terms(&scale[c], PRODUCTS, x + start, gy + start, batch.area, mean[channel], inverse[channel]);
+        }
+    for (int64_t c = 0; c < group.size; c++) {
+        gshift[group.first + c] = sum_finish(&shift[c]);
+        gscale[group.first + c] = sum_finish(&scale[c]);
     }
-    *gshift = total_gy;
-    *gscale = total_product;
 }
 
-static inline void normalize(const float *x, Batch batch, int64_t channel, float mean, float factor, float shift,
-                             float *y) {
-    for (int64_t image = 0; image < batch.count; image++) {
-        int64_t start = (image * batch.channels + channel) * batch.area;
+static void normalize(const float *x, const float *mean, const float *inverse_deviation, const float *scale,
+                      const float *shift, Batch batch, Group group, float *y) {
+    float factor[GROUP];
+    for (int64_t c = 0; c < group.size; c++)
+        factor[c] = inverse_deviation[group.first + c] * scale[group.first + c];
+    for (int64_t image = 0; image < batch.count; image++)
+        for (int64_t c = 0; c < group.size; c++) {
+            int64_t channel = group.first + c, start = (image * batch.channels + channel) * batch.area;
+            const float center = mean[channel], by = factor[c], to = shift[channel];
 #pragma omp simd
-        for (int64_t i = start; i < start + batch.area; i++) y[i] = (x[i] - mean) * factor + shift;
-    }
+            for (int64_t i = start; i < start + batch.area; i++) y[i] = (x[i] - center) * by + to;
+        }
 }
-
-#define EACH_CHANNEL(c) EACH(c, batch.channels, batch.count * batch.channels * batch.area)
 
 void LAYER(channel_sum)(const float *x, Batch batch, float *sums, int threads) {
-    EACH_CHANNEL(c) sums[c] = sum(x, batch, c);
+    EACH_GROUP(group) group_sums(x, batch, group, NULL, sums);
 }
 
 float LAYER(total_sum)(const float *x, int64_t n) {
@@ -95,36 +87,44 @@ float LAYER(total_sum)(const float *x, int64_t n) {
 
 void LAYER(batch_norm)(const float *x, const float *scale, const float *shift, float epsilon, Batch batch, float *y,
                        float *mean, float *variance, float *inverse_deviation, int threads) {
-    float n = (float)(batch.count * batch.area);
-    EACH_CHANNEL(c) {
-        mean[c] = sum(x, batch, c) / n;
-        variance[c] = sum_squared_deviations(x, batch, c, mean[c]) / n;
-        inverse_deviation[c] = 1.0f / sqrtf(variance[c] + epsilon);
-        normalize(x, batch, c, mean[c], inverse_deviation[c] * scale[c], shift[c], y);
+    const float n = (float)(batch.count * batch.area);
+    EACH_GROUP(group) {
+        const int64_t last = group.first + group.size;
+        group_sums(x, batch, group, NULL, mean);
+        for (int64_t c = group.first; c < last; c++) mean[c] = mean[c] / n;
+        group_sums(x, batch, group, mean, variance);
+        for (int64_t c = group.first; c < last; c++) {
+            variance[c] = variance[c] / n;
+            inverse_deviation[c] = 1.0f / sqrtf(variance[c] + epsilon);
+        }
+        normalize(x, mean, inverse_deviation, scale, shift, batch, group, y);
     }
 }
 
 void LAYER(batch_norm_inference)(const float *x, const float *mean, const float *variance, const float *scale,
                                  const float *shift, float epsilon, Batch batch, float *y, int threads) {
-    EACH_CHANNEL(c) {
-        float inverse_deviation = 1.0f / sqrtf(variance[c] + epsilon);
-        normalize(x, batch, c, mean[c], inverse_deviation * scale[c], shift[c], y);
+    EACH_GROUP(group) {
+        float inverse_deviation[GROUP];
+        for (int64_t c = 0; c < group.size; c++)
+            inverse_deviation[c] = 1.0f / sqrtf(variance[group.first + c] + epsilon);
+        normalize(x, mean, inverse_deviation - group.first, scale, shift, batch, group, y);
     }
 }
 
 void LAYER(batch_norm_gradient)(const float *gy, const float *x, const float *mean, const float *inverse_deviation,
                                 const float *scale, Batch batch, float *gx, float *gscale, float *gshift,
                                 int threads) {
-    float n = (float)(batch.count * batch.area);
-    EACH_CHANNEL(c) {
-        gradient_sums(gy, x, batch, c, mean[c], inverse_deviation[c], &gshift[c], &gscale[c]);
-        float center = mean[c], inverse = inverse_deviation[c], factor = inverse * scale[c];
-        float shift_share = gshift[c] / n, scale_share = gscale[c] / n;
-        for (int64_t image = 0; image < batch.count; image++) {
-            int64_t start = (image * batch.channels + c) * batch.area;
+    const float n = (float)(batch.count * batch.area);
+    EACH_GROUP(group) {
+        gradient_sums(gy, x, batch, group, mean, inverse_deviation, gscale, gshift);
+        for (int64_t image = 0; image < batch.count; image++)
+            for (int64_t c = group.first; c < group.first + group.size; c++) {
+                const int64_t start = (image * batch.channels + c) * batch.area;
+                const float center = mean[c], inverse = inverse_deviation[c], factor = inverse * scale[c];
+                const float shift_share = gshift[c] / n, scale_share = gscale[c] / n;
 #pragma omp simd
-            for (int64_t i = start; i < start + batch.area; i++)
-                gx[i] = factor * ((gy[i] - shift_share) - ((x[i] - center) * inverse) * scale_share);
-        }
+                for (int64_t i = start; i < start + batch.area; i++)
+                    gx[i] = factor * ((gy[i] - shift_share) - ((x[i] - center) * inverse) * scale_share);
+            }
     }
 }

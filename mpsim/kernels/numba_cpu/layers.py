@@ -127,7 +127,7 @@ def channel_sum(x: Array, *, threads: int = 1) -> Array:
 
 def total_sum(x: Array, *, threads: int = 1) -> float:
     """The sum of all elements, as a Python float."""
-    return float(reductions.vector_sum(_flat(x), x.size))
+    return float(reductions.vector_sum(_flat(x)))
 
 
 def batch_norm(

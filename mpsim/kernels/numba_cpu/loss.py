@@ -81,7 +81,7 @@ def log_softmax(x: Array, y: Array) -> None:
         largest = first_largest(x[row])
         for c in range(columns):
             y[row, c] = exp32(x[row, c] - largest)
-        logarithm = log32(vector_sum(y[row], columns))
+        logarithm = log32(vector_sum(y[row]))
         for c in range(columns):
             y[row, c] = (x[row, c] - largest) - logarithm
 
@@ -90,6 +90,6 @@ def log_softmax(x: Array, y: Array) -> None:
 def log_softmax_gradient(gy: Array, y: Array, gx: Array) -> None:
     rows, columns = y.shape
     for row in prange(rows):
-        total = vector_sum(gy[row], columns)
+        total = vector_sum(gy[row])
         for c in range(columns):
             gx[row, c] = gy[row, c] - exp32(y[row, c]) * total

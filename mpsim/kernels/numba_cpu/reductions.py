@@ -14,92 +14,107 @@ ONE = np.float32(1)
 
 
 @njit(cache=True)
-def block_sum(v: Array, size: int) -> np.float32:
-    """The sum of the first ``size`` <= 4096 elements: 32 lanes, then halving."""
-    lanes = np.zeros(LANES, np.float32)
-    whole = size - size % LANES
-    for start in range(0, whole, LANES):
+def add_to_lanes(lanes: Array, lane: int, piece: Array) -> None:
+    """Adds consecutive elements of one block, the first of them to the given lane."""
+    head = min((LANES - lane) % LANES, piece.size)
+    for i in range(head):
+        lanes[lane + i] += piece[i]
+    rest = piece[head:]
+    whole = rest.size - rest.size % LANES
+    fours = whole - whole % (4 * LANES)
+    for start in range(0, fours, 4 * LANES):  # four rows at a time, in the same order
         for j in range(LANES):
-            lanes[j] += v[start + j]
-    for j in range(size - whole):
-        lanes[j] += v[whole + j]
+            i = start + j
+            lanes[j] = (((lanes[j] + rest[i]) + rest[i + LANES]) + rest[i + 2 * LANES]) + rest[i + 3 * LANES]
+    for start in range(fours, whole, LANES):
+        for j in range(LANES):
+            lanes[j] += rest[start + j]
+    for j in range(rest.size - whole):
+        lanes[j] += rest[whole + j]
+
+
+@njit(cache=True)
+def close_block(lanes: Array, total: np.float32, count: int) -> np.float32:
+    """The total with the block that ends after ``count`` elements; the lanes start anew."""
     half = LANES // 2
     while half > 0:
         for j in range(half):
             lanes[j] += lanes[j + half]
         half //= 2
-    return lanes[0]
+    block = lanes[0]
+    lanes[:] = ZERO
+    return block if count <= BLOCK else total + block
 
 
 @njit(cache=True)
-def vector_sum(v: Array, size: int) -> np.float32:
-    """The sum of the first ``size`` elements: blocks in rising order, the first is the total."""
-    total = block_sum(v, min(size, BLOCK))
-    for start in range(BLOCK, size, BLOCK):
-        total += block_sum(v[start:], min(size - start, BLOCK))
+def add_to_sum(lanes: Array, total: np.float32, count: int, piece: Array) -> np.float32:
+    """The total of the closed blocks after the piece, which follows ``count`` earlier elements."""
+    done = 0
+    while done < piece.size:
+        take = min(piece.size - done, BLOCK - count % BLOCK)
+        add_to_lanes(lanes, count % LANES, piece[done : done + take])
+        done += take
+        count += take
+        if count % BLOCK == 0:
+            total = close_block(lanes, total, count)
     return total
 
 
 @njit(cache=True)
-def gather(x: Array, channel: int, first: int, buffer: Array) -> int:
-    """Copies a block, elements first, first + 1, ... of the channel, into the buffer; returns how many there are."""
-    images, _, area = x.shape
-    size = min(BLOCK, images * area - first)
-    image, offset, done = first // area, first % area, 0
-    while done < size:
-        length = min(area - offset, size - done)
-        for i in range(length):
-            buffer[done + i] = x[image, channel, offset + i]
-        done += length
-        image += 1
-        offset = 0
-    return size
+def finish_sum(lanes: Array, total: np.float32, count: int) -> np.float32:
+    """The sum of all ``count`` elements."""
+    return close_block(lanes, total, count) if count % BLOCK != 0 else total
+
+
+@njit(cache=True)
+def vector_sum(v: Array) -> np.float32:
+    lanes = np.zeros(LANES, np.float32)
+    return finish_sum(lanes, add_to_sum(lanes, ZERO, 0, v), v.size)
 
 
 @njit(cache=True)
 def sum_of_channel(x: Array, channel: int) -> np.float32:
-    buffer = np.empty(BLOCK, np.float32)
-    total = ZERO
-    for first in range(0, x.shape[0] * x.shape[2], BLOCK):
-        block = block_sum(buffer, gather(x, channel, first, buffer))
-        total = block if first == 0 else total + block
-    return total
+    images, _, area = x.shape
+    lanes, total = np.zeros(LANES, np.float32), ZERO
+    for image in range(images):
+        total = add_to_sum(lanes, total, image * area, x[image, channel])
+    return finish_sum(lanes, total, images * area)
 
 
 @njit(cache=True)
 def sum_of_squared_deviations(x: Array, channel: int, mean: np.float32) -> np.float32:
-    buffer = np.empty(BLOCK, np.float32)
-    total = ZERO
-    for first in range(0, x.shape[0] * x.shape[2], BLOCK):
-        size = gather(x, channel, first, buffer)
-        for i in range(size):
-            deviation = buffer[i] - mean
-            buffer[i] = deviation * deviation
-        block = block_sum(buffer, size)
-        total = block if first == 0 else total + block
-    return total
+    images, _, area = x.shape
+    lanes, total = np.zeros(LANES, np.float32), ZERO
+    squares = np.empty(area, np.float32)
+    for image in range(images):
+        piece = x[image, channel]
+        for i in range(area):
+            deviation = piece[i] - mean
+            squares[i] = deviation * deviation
+        total = add_to_sum(lanes, total, image * area, squares)
+    return finish_sum(lanes, total, images * area)
 
 
 @njit(cache=True)
 def sum_of_products(gy: Array, x: Array, channel: int, mean: np.float32, inverse_deviation: np.float32) -> np.float32:
     """The sum of gy * xhat."""
-    buffer, products = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    total = ZERO
-    for first in range(0, x.shape[0] * x.shape[2], BLOCK):
-        size = gather(x, channel, first, buffer)
-        gather(gy, channel, first, products)
-        for i in range(size):
-            products[i] *= (buffer[i] - mean) * inverse_deviation
-        block = block_sum(products, size)
-        total = block if first == 0 else total + block
-    return total
+    images, _, area = x.shape
+    lanes, total = np.zeros(LANES, np.float32), ZERO
+    products = np.empty(area, np.float32)
+    for image in range(images):
+        piece, gradient = x[image, channel], gy[image, channel]
+        for i in range(area):
+            products[i] = gradient[i] * ((piece[i] - mean) * inverse_deviation)
+        total = add_to_sum(lanes, total, image * area, products)
+    return finish_sum(lanes, total, images * area)
 
 
 @njit(cache=True)
 def normalize(x: Array, channel: int, mean: np.float32, factor: np.float32, shift: np.float32, y: Array) -> None:
     for image in range(x.shape[0]):
+        piece, result = x[image, channel], y[image, channel]
         for i in range(x.shape[2]):
-            y[image, channel, i] = (x[image, channel, i] - mean) * factor + shift
+            result[i] = (piece[i] - mean) * factor + shift
 
 
 @njit(cache=True, parallel=True)
@@ -168,6 +183,7 @@ def input_gradient(
 ) -> None:
     factor = inverse_deviation * scale
     for image in range(x.shape[0]):
+        piece, gradient, result = x[image, channel], gy[image, channel], gx[image, channel]
         for i in range(x.shape[2]):
-            normalized = (x[image, channel, i] - mean) * inverse_deviation
-            gx[image, channel, i] = factor * ((gy[image, channel, i] - shift_share) - normalized * scale_share)
+            normalized = (piece[i] - mean) * inverse_deviation
+            result[i] = factor * ((gradient[i] - shift_share) - normalized * scale_share)
