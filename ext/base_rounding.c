@@ -82,7 +82,8 @@ void mpsim_random_bits(const RandomStream *stream, uint64_t first, uint32_t *bit
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && pieces > 1)
     for (int64_t i = 0; i < pieces; i++) {
         const size_t start = (size_t)i * STREAM_PIECE, rest = size - start;
-        DISPATCH(mpsim_random_block)(stream, (first + start) / 4, bits + start, rest < STREAM_PIECE ? rest : STREAM_PIECE);
+        const size_t piece = rest < STREAM_PIECE ? rest : STREAM_PIECE;
+        DISPATCH(mpsim_random_block)(stream, (first + start) / 4, bits + start, piece);
     }
 }
 

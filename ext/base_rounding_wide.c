@@ -60,7 +60,8 @@ static inline uint64_t increment(uint64_t significand, int64_t shift, int negati
 }
 
 /* Magnitude of a finite number that is not zero, on the grid continued upward without end. */
-static inline uint64_t to_grid(uint64_t a, int negative, uint32_t random, const RoundingParameters *p, uint64_t unit_low) {
+static inline uint64_t to_grid(uint64_t a, int negative, uint32_t random, const RoundingParameters *p,
+                               uint64_t unit_low) {
     int64_t exponent;
     uint64_t significand = split(a, &exponent);
     const int64_t binade = exponent + (a >= IMPLICIT ? 52 : top_bit(significand));
@@ -129,7 +130,8 @@ void mpsim_round_wide_float32(const float *x, float *out, size_t size, const uin
         const float r = (float)number_of(bits);
         uint32_t narrow;
         memcpy(&narrow, &r, sizeof narrow);
-        if ((bits & MAGNITUDE) > INFINITE) narrow = 0x7fc00000u | (uint32_t)(bits >> 63) << 31; /* some processors drop the sign */
+        if ((bits & MAGNITUDE) > INFINITE) /* some processors drop a NaN's sign */
+            narrow = 0x7fc00000u | (uint32_t)(bits >> 63) << 31;
         memcpy(&out[i], &narrow, sizeof narrow);
     }
     add_counts(counts, &mine);
@@ -161,6 +163,7 @@ double mpsim_decode(uint64_t code, const CodeLayout *c) {
     if (magnitude > (uint64_t)c->largest_code) return number_of(CANONICAL_NAN | sign);
     const uint64_t biased = magnitude >> c->mantissa_bits, implicit = (uint64_t)1 << c->mantissa_bits;
     const uint64_t mantissa = magnitude & (implicit - 1);
-    if (biased == 0 && c->has_zero) return number_of((c->has_subnormals ? join(mantissa, c->quantum_exponent) : 0) | sign);
+    if (biased == 0 && c->has_zero)
+        return number_of((c->has_subnormals ? join(mantissa, c->quantum_exponent) : 0) | sign);
     return number_of(join(mantissa | implicit, c->quantum_exponent + (int64_t)biased - c->has_zero) | sign);
 }

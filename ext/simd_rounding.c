@@ -19,13 +19,13 @@ typedef struct {
     Vector largest, smallest_normal, positive_overflow, negative_overflow, infinite;
     Vector below_overflow, above_underflow;
     Vector shift, lowest_exponent, low_quantum;         /* any mode */
-    Vector odd_bit, added, kept_bits, to_grid;          /* nearest_even */
+    Vector odd_bit, added, kept_bits, to_grid, low_below; /* nearest_even */
     Vector scale, unscale, scaled_smallest_normal, below_limit, scaled_largest, bit_mask; /* legacy */
     int shift_count, unused_bits;                       /* of the 32 random ones */
 } Constants;
 
 /* Zeros among inputs and results; small: results below the smallest normal number, zeros too; unlike the others
- * ``same`` counts what does not happen. A lane that holds +0 changes no difference that is read in the end. */
+ * ``same`` counts what does not happen. A lane of +0 changes no difference that is read in the end. */
 typedef struct { Vector beyond, zero_in, at_most_half, zero_out, small, same, nan; } Tallies;
 
 INLINE int32_t power_of_two(int64_t exponent) {
@@ -44,6 +44,7 @@ static Constants constants(const RoundingParameters *p) {
     c.below_overflow = splat((int32_t)p->overflow_from - 1);
     c.above_underflow = splat((int32_t)p->underflow_to + 1);
     c.shift = splat(shift);
+    c.low_below = larger(c.smallest_normal, splat(IMPLICIT));
     c.kept_bits = splat(-((int32_t)1 << shift));
     c.unused_bits = 32 - (int)p->random_bit_count;
     c.lowest_exponent = c.low_quantum = c.to_grid = c.odd_bit = c.added = splat(0);
@@ -67,13 +68,17 @@ static Constants constants(const RoundingParameters *p) {
     return c;
 }
 
+/* Which numbers a format has, as far as the loops differ. */
+enum { BOTH_ZEROS, ONE_ZERO, POSITIVE_ONLY /* not even zero: E8M0 */ };
+
 /* Magnitude of the nearest number, ties to even. Below the smallest normal number the sum with 2^(q + 23), whose
  * own quantum is 2^q, rounds. */
-INLINE Vector nearest_even(Vector a, const Constants *c) {
+INLINE Vector nearest_even(Vector a, const Constants *c, const int numbers) {
     Vector odd = bit_and(shift_right(a, c->shift_count), c->odd_bit);
     Vector normal = bit_and(add(add(a, c->added), odd), c->kept_bits);
     Vector low = float_subtract(float_add(a, c->to_grid), c->to_grid);
-    return choose(greater(c->smallest_normal, a), low, normal);
+    if (numbers == POSITIVE_ONLY) low = larger(low, c->low_quantum);
+    return choose(greater(c->low_below, a), low, normal);
 }
 
 /* Magnitude on the grid in any mode; v: with its sign; random: its bits. */
@@ -81,7 +86,8 @@ INLINE Vector to_grid(Vector v, Vector a, Vector random, const Constants *c, con
     const Vector zero = splat(0), one = splat(1);
     Vector exponent = larger(shift_right(a, 23), one);
     Vector significand = choose(greater(a, splat(FRACTION)), bit_or(bit_and(a, splat(FRACTION)), splat(IMPLICIT)), a);
-    Vector full_shift = choose(greater(c->smallest_normal, a), larger(subtract(c->lowest_exponent, exponent), zero), c->shift);
+    Vector low_shift = larger(subtract(c->lowest_exponent, exponent), zero);
+    Vector full_shift = choose(greater(c->smallest_normal, a), low_shift, c->shift);
     Vector shift = smaller(full_shift, splat(30));
     Vector unit = shift_left_each(one, shift);
     Vector discarded = bit_and(significand, subtract(unit, one)), doubled = add(discarded, discarded);
@@ -103,34 +109,43 @@ INLINE Vector to_grid(Vector v, Vector a, Vector random, const Constants *c, con
     return choose(greater(shift, splat(23)), keep_where(up, c->low_quantum), result);
 }
 
+/* Whether the numbers that became zero are those that count as underflowed. */
+INLINE int zeros_underflowed(const int mode, const int numbers) {
+    return mode == NEAREST_EVEN && numbers != POSITIVE_ONLY;
+}
+
 /* Overflow, infinities, NaNs, counts and the sign. a: |x|; r: |x| on the grid without end. */
-INLINE Vector finish(Vector v, Vector a, Vector r, const Constants *c, Tallies *t, const int mode, const int drop_sign) {
+INLINE Vector finish(Vector v, Vector a, Vector r, const Constants *c, Tallies *t, const int mode,
+                     const int numbers) {
     const Vector zero = splat(0);
     Mask beyond = greater(r, c->largest);
     r = choose(beyond, mode == NEAREST_EVEN ? c->positive_overflow
                        : choose(greater(zero, v), c->negative_overflow, c->positive_overflow), r);
+    Vector infinite = c->infinite;
+    if (numbers == POSITIVE_ONLY) {
+        const Mask outside = greater(splat(1), v);
+        infinite = choose(outside, splat(CANONICAL_NAN), infinite);
+        r = choose(outside, splat(CANONICAL_NAN), r);
+    }
     Vector compared = r;
     Mask special = greater(a, splat(LARGEST));
     if (__builtin_expect(any(special), 0)) {
         Mask nan = greater(a, splat(INFINITE));
         t->nan = tally(t->nan, nan);
         beyond = either(beyond, special);
-        r = choose(special, c->infinite, r);
+        r = choose(special, infinite, r);
         compared = choose(nan, a, r);
         r = choose(nan, splat(CANONICAL_NAN), r);
     }
     t->zero_in = tally(t->zero_in, equal(a, zero));
     t->zero_out = tally(t->zero_out, equal(r, zero));
-    if (mode == NEAREST_EVEN) { /* the mode that defines them */
-        t->beyond = tally(t->beyond, beyond);
-    } else {
-        t->beyond = tally(t->beyond, greater(a, c->below_overflow));
-        t->at_most_half = tally(t->at_most_half, greater(c->above_underflow, a));
-    }
+    /* nearest_even defines overflow and underflow: what it sends beyond the largest number, and to zero */
+    t->beyond = tally(t->beyond, mode == NEAREST_EVEN ? beyond : greater(a, c->below_overflow));
+    if (!zeros_underflowed(mode, numbers)) t->at_most_half = tally(t->at_most_half, greater(c->above_underflow, a));
     t->small = tally(t->small, greater(c->smallest_normal, r));
     t->same = tally(t->same, equal(compared, a));
     Vector sign = bit_and(v, splat(SIGN_BIT));
-    return bit_or(r, drop_sign ? keep_where(greater(r, zero), sign) : sign);
+    return bit_or(r, numbers == ONE_ZERO ? keep_where(greater(r, zero), sign) : sign);
 }
 
 INLINE Vector legacy(Vector v, Vector a, Vector random, const Constants *c, Tallies *t, const int mode) {
@@ -160,33 +175,35 @@ INLINE Vector legacy(Vector v, Vector a, Vector random, const Constants *c, Tall
     return result;
 }
 
-INLINE Vector round_vector(Vector v, Vector random, const Constants *c, Tallies *t, const int mode, const int drop_sign) {
+INLINE Vector round_vector(Vector v, Vector random, const Constants *c, Tallies *t, const int mode, const int numbers) {
     Vector a = bit_and(v, splat(MAGNITUDE));
     if (mode == QPYTORCH_NEAREST || mode == QPYTORCH_STOCHASTIC) return legacy(v, a, random, c, t, mode);
-    Vector r = mode == NEAREST_EVEN ? nearest_even(a, c) : to_grid(v, a, random, c, mode);
-    return finish(v, a, r, c, t, mode, drop_sign);
+    Vector r = mode == NEAREST_EVEN ? nearest_even(a, c, numbers) : to_grid(v, a, random, c, mode);
+    return finish(v, a, r, c, t, mode, numbers);
 }
 
 INLINE void round_block(const float *x, float *out, size_t size, const uint32_t *random,
-                        const RoundingParameters *parameters, RoundingCounts *counts, const int mode, const int drop_sign) {
+                        const RoundingParameters *parameters, RoundingCounts *counts, const int mode,
+                        const int numbers) {
     const Constants c = constants(parameters);
     const Vector none = splat(0);
     const int uses_random = mode == STOCHASTIC || mode == QPYTORCH_STOCHASTIC;
     Tallies t = {none, none, none, none, none, none, none};
     size_t i = 0;
     for (; i + LANES <= size; i += LANES)
-        store(out + i, round_vector(load(x + i), uses_random ? load(random + i) : none, &c, &t, mode, drop_sign));
-    if (i < size) { /* the rest, filled up with +0, which nothing counts */
-        float numbers[LANES] = {0};
+        store(out + i, round_vector(load(x + i), uses_random ? load(random + i) : none, &c, &t, mode, numbers));
+    if (i < size) { /* the rest, filled up with a number that stays itself and that nothing counts */
+        float rest[LANES];
         uint32_t bits[LANES] = {0};
-        memcpy(numbers, x + i, (size - i) * sizeof *x);
+        for (int lane = 0; lane < LANES; lane++) rest[lane] = numbers == POSITIVE_ONLY ? 1.0f : 0.0f;
+        memcpy(rest, x + i, (size - i) * sizeof *x);
         if (uses_random) memcpy(bits, random + i, (size - i) * sizeof *random);
-        store(numbers, round_vector(load(numbers), load(bits), &c, &t, mode, drop_sign));
-        memcpy(out + i, numbers, (size - i) * sizeof *x);
+        store(rest, round_vector(load(rest), load(bits), &c, &t, mode, numbers));
+        memcpy(out + i, rest, (size - i) * sizeof *x);
         i += LANES;
     }
     counts->overflowed += total(t.beyond);
-    counts->underflowed += (mode == NEAREST_EVEN ? total(t.zero_out) : total(t.at_most_half)) - total(t.zero_in);
+    counts->underflowed += total(zeros_underflowed(mode, numbers) ? t.zero_out : t.at_most_half) - total(t.zero_in);
     counts->nan += total(t.nan);
     counts->inexact += (int64_t)i - total(t.same);
     counts->subnormal += total(t.small) - total(t.zero_out);
@@ -196,8 +213,9 @@ INLINE void round_block(const float *x, float *out, size_t size, const uint32_t 
 #define DEFINE(MODE)                                                                                                   \
     static void round_##MODE(const float *x, float *out, size_t size, const uint32_t *random,                          \
                              const RoundingParameters *p, RoundingCounts *counts) {                                    \
-        if (p->has_negative_zero) round_block(x, out, size, random, p, counts, MODE, 0);                               \
-        else round_block(x, out, size, random, p, counts, MODE, 1);                                                    \
+        if (MODE == NEAREST_EVEN && !p->has_zero) round_block(x, out, size, random, p, counts, MODE, POSITIVE_ONLY);   \
+        else if (p->has_negative_zero) round_block(x, out, size, random, p, counts, MODE, BOTH_ZEROS);                 \
+        else round_block(x, out, size, random, p, counts, MODE, ONE_ZERO);                                             \
     }
 DEFINE(NEAREST_EVEN)
 DEFINE(NEAREST_AWAY)

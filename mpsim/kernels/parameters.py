@@ -84,14 +84,14 @@ def parameters(format: Format, policy: Policy, source: str, own_patterns: bool =
     ``own_patterns``: for a kernel that takes any format in patterns of the source: NARROW or WIDE as the source is.
     """
     path = _path(format, policy, source, own_patterns)
-    beyond_all = same_layout(source, format)  # nothing is rounded; infinity stays
-    finite = pattern(float("inf") if beyond_all else _finite_overflow(format, policy), path)
-    inward = pattern(format.largest, path) if policy.overflow is Overflow.INFINITY and not beyond_all else finite
+    own = same_layout(source, format)  # every finite number is on the grid
+    finite = pattern(_finite_overflow(format, policy), path)
+    inward = pattern(format.largest, path) if policy.overflow is Overflow.INFINITY else finite
     to_largest = (Mode.TOWARD_ZERO, Mode.TO_ODD)
     from_, to = _count_thresholds(format, path)
     return Parameters(
         path=path,
-        mode=(Mode.TOWARD_ZERO if beyond_all else policy.mode).number,
+        mode=(Mode.TOWARD_ZERO if own else policy.mode).number,
         mantissa_bits=format.mantissa_bits,
         min_exponent=format.min_exponent,
         low_quantum=format.quantum_exponent if format.subnormals else format.min_exponent,
@@ -99,7 +99,7 @@ def parameters(format: Format, policy: Policy, source: str, own_patterns: bool =
         smallest_normal=pattern(format.smallest_normal, path),
         positive_overflow=inward if policy.mode in (*to_largest, Mode.DOWN) else finite,
         negative_overflow=inward if policy.mode in (*to_largest, Mode.UP) else finite,
-        infinity=pattern(float("inf") if beyond_all else _infinite_overflow(format, policy), path),
+        infinity=pattern(float("inf") if own and policy.mode.is_legacy else _infinite_overflow(format, policy), path),
         overflow_from=from_,
         underflow_to=to,
         random_bit_count=policy.random_bit_count or 0,
@@ -124,7 +124,14 @@ def _path(format: Format, policy: Policy, source: str, own_patterns: bool) -> in
         and format.min_exponent >= -126  # every subnormal source number is below the smallest normal one
         and low + 23 <= 127  # a float32 number of that quantum exists
     )
-    return NARROW if narrow else WIDE
+    powers_of_two = (  # E8M0 and its like: numbers below 2**-126, if any, have the lowest quantum
+        source == "float32"
+        and policy.mode is Mode.NEAREST_EVEN
+        and not format.has_zero
+        and format.mantissa_bits == 0
+        and -127 <= format.min_exponent <= 0 <= format.max_exponent <= 127
+    )
+    return NARROW if narrow or powers_of_two else WIDE
 
 
 def _finite_overflow(format: Format, policy: Policy) -> float:
