@@ -154,8 +154,8 @@ static void make_panels(const Class *class, Panel *panel, const Correlation *cor
 }
 
 static void run_block(const Correlation *correlation, const LeftMatrix *left, const Class *classes, long class_count,
-                      float *source, float *totals, long first_image) {
-    long images = smaller(PANEL, correlation->images - first_image), vectors = (images + WIDTH - 1) / WIDTH;
+                      float *source, float *totals, long first_image, long images) {
+    long vectors = (images + WIDTH - 1) / WIDTH;
     long place = correlation->channels * correlation->source_height * correlation->source_width;
     long grid = correlation->rows * correlation->height * correlation->width;
     transpose(source, PANEL, correlation->source + first_image * correlation->source_image, correlation->source_image,
@@ -181,13 +181,15 @@ static int run_blocks(const Correlation *correlation, const Class *classes, long
     size_t totals = (size_t)correlation->rows * correlation->height * correlation->width * PANEL;
     float *scratch = scratch_floats((source + totals) * threads);
     LeftMatrix left = {0};
+    long share = (correlation->images + threads - 1) / threads, block = share > WIDTH ? PANEL : WIDTH;
     int failed = !scratch || make_left(&left, correlation->rows, correlation->depth, correlation->weights,
                                        correlation->weight_row, correlation->weight_offset, threads);
     if (!failed) {
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
-        for (long image = 0; image < correlation->images; image += PANEL) {
+        for (long image = 0; image < correlation->images; image += block) {
             float *mine = scratch + (source + totals) * THREAD_NUMBER;
-            run_block(correlation, &left, classes, class_count, mine, mine + source, image);
+            run_block(correlation, &left, classes, class_count, mine, mine + source, image,
+                      smaller(block, correlation->images - image));
         }
     }
     free(left.packed);
