@@ -11,6 +11,7 @@ from mpsim.policies import Mode, Overflow, Policy
 from mpsim.validate.classify import Kind, Staged
 from mpsim.validate.grid import Places, places
 from mpsim.validate.rules import NO_CODE, QUIRKS, Outcome, Rule
+from mpsim.validate.sources import widened
 
 if TYPE_CHECKING:
     from mpsim.validate.compare import Answers
@@ -43,7 +44,7 @@ def cause(
     x = answers.x[members]
     theirs = Outcome(got.values[members], got.keys[members])
     ours = Outcome(expected.values[members], expected.keys[members])
-    if kind is Kind.DOUBLE_ROUNDING and staged is not None:
+    if staged is not None and kind is staged.kind:
         return staged.sentence()
     if kind is Kind.NAN_CODE:
         return _nan_code(ours.keys, theirs.keys, answers)
@@ -92,11 +93,17 @@ def _other_rule(kind: Kind, x: Array, got: Outcome, answers: Answers, rule: Rule
     for via in ("float32", "tf32", "float16", "bfloat16"):
         sentence = f"bits beyond {via} are dropped before rounding, without a sticky bit"
         candidates.append((sentence, rule.with_(via=via, via_truncates=True)))
+    best, most = "", 0
     for sentence, other in candidates:
+        if any(QUIRKS[name].reads_payloads for name in other.quirks) and answers.source.name != "float32":
+            continue
         keys = other.outcome(x, answers.source, answers.results.space, backend=backend).keys
-        if np.array_equal(keys, got.keys):
+        explained = int((keys == got.keys).sum())
+        if explained == keys.size:
             return sentence
-    return None
+        if explained > most:
+            best, most = sentence, explained
+    return f"{best} (this explains {most:,} of {x.size:,})" if most > 0.9 * x.size else None
 
 
 def _special(kind: Kind, x: Array, got: Array, rule: Rule) -> str | None:
@@ -137,7 +144,7 @@ def _zero_sign(x: Array, got: Array) -> str:
 
 def _overflow(x: Array, got: Array, rule: Rule) -> str | None:
     threshold = rule.format.overflow_threshold[0]
-    magnitude = np.abs(np.asarray(x, np.float64))
+    magnitude = np.abs(widened(x))
     if (magnitude == threshold).all():
         return "the midpoint between the largest number and the next of the grid is decided wrongly"
     if (magnitude <= threshold).all() and (not np.isfinite(got).any() or (magnitude > rule.format.largest).all()):
@@ -153,6 +160,8 @@ def _overflow(x: Array, got: Array, rule: Rule) -> str | None:
 
 def _taken(kind: Kind, x: Array, expected: Array, got: Array, answers: Answers, rule: Rule) -> str | None:
     place = places(x, rule.format, answers.source)
+    if place.near.all():
+        return "numbers this close to a tie are taken for ties, or not told apart from them"
     for sentence, result in _TAKEN:
         if (result(place, expected, rule) == np.abs(got)).all():
             return sentence
@@ -161,8 +170,5 @@ def _taken(kind: Kind, x: Array, expected: Array, got: Array, answers: Answers, 
         return "the sign of the result is wrong"
     neighbours = (np.abs(got) == place.lower) | (np.abs(got) == place.lower + place.quantum)
     if neighbours.all():
-        return {
-            Kind.TIE: "ties go to the other neighbour",
-            Kind.NEAR_TIE: "numbers this close to a tie are taken for ties, or not told apart from them",
-        }.get(kind, "the other neighbour is given")
+        return "ties go to the other neighbour" if kind is Kind.TIE else "the other neighbour is given"
     return "the result is neither of the two neighbours"

@@ -15,7 +15,7 @@ from mpsim.formats import FORMATS
 from mpsim.policies import Mode
 from mpsim.validate.grid import Places, places
 from mpsim.validate.rules import Outcome, Rule, is_value, value_keys
-from mpsim.validate.sources import Source
+from mpsim.validate.sources import Source, widened
 
 Array = np.ndarray[Any, Any]
 
@@ -54,21 +54,30 @@ MEANINGS = {
 
 
 class Staged(NamedTuple):
-    """A double rounding that explains mismatches: the first type, how x got there, and the final mode."""
+    """A double rounding that explains mismatches: the first type, how x got there, and the final mode. also: types
+    that explain them as well."""
 
     via: str
     truncates: bool
     mode: Mode
     shifted: bool = False
+    also: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """Truncation is no rounding: it only hides on which side of a tie x is."""
+        return Kind.NEAR_TIE if self.truncates else Kind.DOUBLE_ROUNDING
 
     def sentence(self) -> str:
+        first = " or ".join((self.via, *self.also))
+        if self.truncates:
+            return f"bits beyond {first} are dropped before rounding, without a sticky bit"
         if self.shifted:
             return (
                 "below the smallest normal number x + smallest normal is rounded to float32, then to the format: "
                 f"two roundings, the second {self.mode.value}"
             )
-        how = "truncated" if self.truncates else "rounded to nearest even"
-        return f"x is {how} to {self.via} first, then rounded ({self.mode.value}): two roundings"
+        return f"x is rounded to nearest even to {first} first, then rounded ({self.mode.value}): two roundings"
 
 
 class Classes(NamedTuple):
@@ -90,21 +99,22 @@ def classify(
     wrong = expected.keys != got.keys
     staged = None
     if wrong.any():
-        wide = np.asarray(x, np.float64)
+        wide = widened(x)
         rest = _mark_specials(kinds, wide, expected.values, got.values, wrong, rule)
         inside = np.isfinite(wide) & (np.abs(wide) <= rule.format.largest)
         if rest.any():
             at = np.flatnonzero(inside)
             place = places(x[at], rule.format, source)
-            staged = find_staged(x[at], expected.keys[at], got.keys[at], place, rule, source, space, backend)
+            staged = find_staged(
+                x[at], _taken(expected, at), _taken(got, at), rest[at], place, rule, source, space, backend
+            )
             inner = kinds[at]
             if staged is not None:
-                explained = _staged_keys(staged, x[at], rule, source, space, backend) != expected.keys[at]
-                _mark(inner, rest[at] & explained & ~place.tie, Kind.DOUBLE_ROUNDING)
+                explained = _staged_outcome(staged, x[at], rule, source, space, backend).keys != expected.keys[at]
+                _mark(inner, rest[at] & explained & ~place.tie, staged.kind)
             _mark_rounding(inner, rest[at] & (inner < 0), place)
             kinds[at] = inner
-            if staged is not None:
-                _move_edge(kinds, staged, x, got.keys, rule, source, space, backend)
+            _move_edge(kinds, staged, x, got.keys, rule, source, space, backend)
     return Classes(kinds, staged)
 
 
@@ -132,13 +142,22 @@ def _mark_specials(kinds: Array, x: Array, expected: Array, got: Array, wrong: A
 
 
 def _move_edge(
-    kinds: Array, staged: Staged, x: Array, got: Array, rule: Rule, source: Source, space: str, backend: str
+    kinds: Array, staged: Staged | None, x: Array, got: Array, rule: Rule, source: Source, space: str, backend: str
 ) -> None:
-    """A double rounding shows at the overflow threshold as well: such mismatches are of its class."""
-    at = np.flatnonzero((kinds == list(Kind).index(Kind.OVERFLOW)) & np.isfinite(x))
+    """The midpoint beyond the largest number is a tie as well: what is wrong there as it is at other ties is of
+    their class, and no matter of overflow."""
+    edge, order = list(Kind).index(Kind.OVERFLOW), list(Kind)
+    at = np.flatnonzero((kinds == edge) & np.isfinite(x))
     place = places(x[at], rule.format, source)
-    same = (_staged_keys(staged, x[at], rule, source, space, backend) == got[at]) & place.near
-    kinds[at[same]] = list(Kind).index(Kind.DOUBLE_ROUNDING)
+    beside = place.lower <= rule.format.largest
+    moved = np.full(at.shape, edge, np.int8)
+    for kind, flags in ((Kind.TIE, place.tie), (Kind.NEAR_TIE, place.near)):
+        if (kinds == order.index(kind)).any():
+            moved[beside & flags] = order.index(kind)
+    if staged is not None:
+        same = _staged_outcome(staged, x[at], rule, source, space, backend).keys == got[at]
+        moved[beside & same & ~place.tie] = order.index(staged.kind)
+    kinds[at] = moved
 
 
 def _scattered(at: Array, shape: tuple[int, ...]) -> Array:
@@ -176,7 +195,7 @@ def _mark_rounding(kinds: Array, rest: Array, place: Places) -> None:
 
 def stages(rule: Rule, source: Source) -> list[str]:
     """Types between the source and the format that x may have passed through, widest first."""
-    names = ("float32", "tf32", "float16", "bfloat16")
+    names = ("float32", "float16", "tf32", "bfloat16")
     between = [
         name
         for name in names
@@ -187,41 +206,52 @@ def stages(rule: Rule, source: Source) -> list[str]:
 
 
 def find_staged(
-    x: Array, expected: Array, got: Array, place: Places, rule: Rule, source: Source, space: str, backend: str
-) -> Staged | None:
+    x: Array, expected: Outcome, got: Outcome, rest: Array, place: Places, rule: Rule, source: Source, space: str,
+    backend: str,
+) -> Staged | None:  # fmt: skip
     """The double rounding that agrees with the subject wherever it differs from one rounding, and explains every
-    mismatch beside a tie; None without one. Keys of expected and got."""
-    near_wrong = (expected != got) & ~place.tie
-    if not near_wrong.any() or rule.policy.mode.is_legacy or rule.policy.mode.needs_random_bits:
+    mismatch beside a tie; None without one. rest: the mismatches in question; signs of zeros are not."""
+    if not (rest & ~place.tie).any() or rule.policy.mode.is_legacy or rule.policy.mode.needs_random_bits:
         return None
     modes = dict.fromkeys((rule.policy.mode, Mode.NEAREST_EVEN, Mode.NEAREST_AWAY))
     candidates = [
         Staged(via, truncates, mode) for via in stages(rule, source) for mode in modes for truncates in (False, True)
     ]
-    if source.name == "float32" and rule.format.fits_float32:
+    if source.name == "float32" and rule.format.fits_float32 and rule.format.subnormals:
         candidates += [Staged("float32", False, mode, shifted=True) for mode in modes]
-    beside = (expected != got) & place.near
+    beside = rest & place.near
+    found: Staged | None = None
     for candidate in candidates:
-        keys = _staged_keys(candidate, x, rule, source, space, backend)
-        predicted = (keys != expected) & ~place.tie
-        if predicted.any() and (keys[predicted] == got[predicted]).all() and (predicted >= beside).all():
-            return candidate
-    return None
+        if found is not None and candidate[1:4] != found[1:4]:
+            continue
+        staged = _staged_outcome(candidate, x, rule, source, space, backend)
+        predicted = _differ(staged, expected) & ~place.tie
+        if predicted.any() and not (predicted & _differ(staged, got)).any() and (predicted >= beside).all():
+            found = candidate if found is None else found._replace(also=(*found.also, candidate.via))
+    return found
 
 
-def _staged_keys(staged: Staged, x: Array, rule: Rule, source: Source, space: str, backend: str) -> Array:
+def _taken(outcome: Outcome, at: Array) -> Outcome:
+    return Outcome(outcome.values[at], outcome.keys[at])
+
+
+def _differ(a: Outcome, b: Outcome) -> Array:
+    """Where results differ by more than the sign of a zero."""
+    return np.asarray((a.keys != b.keys) & ~((a.values == 0) & (b.values == 0)))
+
+
+def _staged_outcome(staged: Staged, x: Array, rule: Rule, source: Source, space: str, backend: str) -> Outcome:
     policy = type(rule.policy)(staged.mode, rule.policy.overflow)
     if staged.shifted:
-        return _shifted_keys(x, rule.with_(policy=policy), source, space, backend)
+        return _shifted_outcome(x, rule.with_(policy=policy), source, space, backend)
     changed = rule.with_(policy=policy, via=staged.via, via_truncates=staged.truncates)
-    return changed.outcome(x, source, space, backend=backend).keys
+    return changed.outcome(x, source, space, backend=backend)
 
 
-def _shifted_keys(x: Array, rule: Rule, source: Source, space: str, backend: str) -> Array:
+def _shifted_outcome(x: Array, rule: Rule, source: Source, space: str, backend: str) -> Outcome:
     """x + s rounded to float32, then to the format's spacing at the smallest normal number s, minus s."""
     smallest = np.float32(rule.format.smallest_normal)
     plain = rule.values(x, source, backend=backend)
-    sum32 = x + np.copysign(smallest, x)
-    rounded = rule.values(sum32, source, backend=backend) - np.copysign(np.float64(smallest), x)
+    rounded = rule.values(x + np.copysign(smallest, x), source, backend=backend) - np.copysign(smallest, widened(x))
     values = np.where(np.abs(x) < smallest, np.copysign(rounded, x), plain)
-    return value_keys(values) if space == "values" else rule.codes(values, x, backend)
+    return Outcome(values, value_keys(values) if space == "values" else rule.codes(values, x, backend))

@@ -160,8 +160,8 @@ def _finding(
     sentence = cause(kind, members, classes.staged, answers, expected, got, rule, backend)
     at = smallest_of(members, answers)
     pattern = int(answers.patterns[at])
-    if shrink and answers.subject.inputs is None and kind not in (Kind.NAN, Kind.NAN_CODE, Kind.INFINITY):
-        pattern = shrunk(pattern, classes, answers, rule, backend)
+    if shrink and answers.subject.inputs is None and kind not in (Kind.NAN, Kind.NAN_CODE, Kind.INFINITY, Kind.TIE):
+        pattern = _positive(shrunk(pattern, kind, answers, rule, backend), answers, rule, backend)
     return Finding(kind, int(members.sum()), counterexample(pattern, rule, answers, backend), sentence)
 
 
@@ -178,26 +178,38 @@ def smallest_of(members: Array, answers: Answers) -> int:
     return int(at[np.lexsort((negative, magnitude_of(patterns, answers.source)))[0]])
 
 
-def shrunk(pattern: int, classes: Classes, answers: Answers, rule: Rule, backend: str) -> int:
-    """The first mismatch between ``pattern`` and the next smaller input of its sign that the corpus has right:
-    found by probing evenly, again and again, until the neighbour before it in the source is right."""
+def _positive(pattern: int, answers: Answers, rule: Rule, backend: str) -> int:
+    """The pattern without its sign if that is a mismatch as well."""
+    twin = pattern & (answers.source.sign_mask - 1)
+    asked = ask(answers.subject, answers.source, answers.format, np.array([twin], answers.source.unsigned))
+    return pattern if count_differences(rule, asked, backend) == 0 else twin
+
+
+def shrunk(pattern: int, kind: Kind, answers: Answers, rule: Rule, backend: str) -> int:
+    """The first mismatch between ``pattern`` and the next smaller input of its sign in the corpus: found by probing
+    evenly, again and again, until the neighbour before it in the source is right (or a tie, or in the corpus)."""
     sign_mask, source = answers.source.sign_mask, answers.source
     sign = pattern & sign_mask
     same_sign = (answers.patterns & answers.patterns.dtype.type(sign_mask)) == sign
-    right = magnitude_of(answers.patterns[same_sign & (classes.kinds < 0)], source).astype(np.uint64)
+    others = magnitude_of(answers.patterns[same_sign], source).astype(np.uint64)
     high = pattern & (sign_mask - 1)
-    smaller = right[right < high]
+    smaller = others[others < high]
     low = int(smaller.max()) if smaller.size else -1
     while high - low > 1:
         count = min(high - low - 1, 4096)
-        probes = np.array([low + (high - low) * (i + 1) // (count + 1) for i in range(count)], np.uint64)
-        probes = np.unique(probes[(probes < high)])
-        patterns = (probes | np.uint64(sign)).astype(source.unsigned)
-        asked = ask(answers.subject, source, answers.format, patterns)
+        probes = np.unique(np.array([low + (high - low) * (i + 1) // (count + 1) for i in range(count)], np.uint64))
+        probes = probes[(probes < high) & (probes > low)] if low >= 0 else probes[probes < high]
+        if not probes.size:
+            break
+        asked = ask(answers.subject, source, answers.format, (probes | np.uint64(sign)).astype(source.unsigned))
         expected, got = expected_of(rule, asked, backend)
-        wrong = np.flatnonzero(expected.keys != got.keys)
-        if wrong.size:
-            first = int(wrong[0])
+        wrong = expected.keys != got.keys
+        if kind is not Kind.ZERO_SIGN:
+            wrong &= ~((expected.values == 0) & (got.values == 0))
+            wrong &= ~places(asked.x, answers.format, source).tie
+        found = np.flatnonzero(wrong)
+        if found.size:
+            first = int(found[0])
             high, low = int(probes[first]), int(probes[first - 1]) if first else low
         else:
             low = int(probes[-1])

@@ -16,6 +16,7 @@ from mpsim.policies import Mode, Overflow, Policy
 from mpsim.validate.compare import Answers, count_differences, expected_of
 from mpsim.validate.presets import rules as preset_rules
 from mpsim.validate.rules import NO_CODE, QUIRKS, Rule
+from mpsim.validate.sources import widened
 
 Array = np.ndarray[Any, Any]
 
@@ -110,7 +111,7 @@ def fingerprint(answers: Answers, backend: str = "compiled") -> Fingerprint:
 
 def _find_rule(answers: Answers, backend: str) -> Rule:
     """Mode and path from the finite middle of the range, then subnormals, overflow, infinity, NaN, zeros."""
-    magnitude = np.abs(np.asarray(answers.x, np.float64))
+    magnitude = np.abs(widened(answers.x))
     with np.errstate(invalid="ignore"):
         nonzero = answers.results.outcome.values != 0
         normal = (magnitude >= answers.format.smallest_normal) & (magnitude <= answers.format.largest)
@@ -133,8 +134,10 @@ def _find_rule(answers: Answers, backend: str) -> Rule:
     infinities = tuple(name for name in QUIRKS if name.startswith("infinity_"))
     rule = _best(_with_quirks(rule, infinities), answers, np.isinf(magnitude), backend)
     nans = tuple(name for name in QUIRKS if name.startswith("nan_"))
+    if answers.source.name != "float32":
+        nans = tuple(name for name in nans if not QUIRKS[name].reads_payloads)
     rule = _best(_with_quirks(rule, nans), answers, np.isnan(magnitude), backend)
-    zeros = ("no_negative_zero", "underflow_loses_sign")
+    zeros = ("no_negative_zero", "underflow_loses_sign", "zero_loses_sign")
     return _best(
         _with_quirks(rule, (*zeros, "flush_inputs", "small_powers_up")), answers, whole | (magnitude == 0), backend
     )
@@ -144,7 +147,7 @@ def _middle_rules(rule: Rule, answers: Answers) -> Iterable[Rule]:
     source, format = answers.source, answers.format
     between = [
         name
-        for name in ("float32", "tf32", "float16", "bfloat16")
+        for name in ("float32", "float16", "tf32", "bfloat16")
         if format.mantissa_bits < FORMATS[name].mantissa_bits < source.format.mantissa_bits
     ]
     for via in (None, *between):
@@ -246,7 +249,7 @@ def _infinity_words(answers: Answers) -> str:
 
 
 def _overflow_words(answers: Answers) -> str:
-    magnitude = np.abs(np.asarray(answers.x, np.float64))
+    magnitude = np.abs(widened(answers.x))
     threshold = answers.format.overflow_threshold[0]
     with np.errstate(invalid="ignore", over="ignore"):
         far = np.isfinite(magnitude) & (magnitude > max(threshold, 4 * answers.format.largest))

@@ -104,7 +104,7 @@ def _pychop(format: Format, source: Source) -> Rule | None:
     if format.specials != "ieee" or not format.subnormals or format.bits >= source.format.bits:
         return None
     policy = Policy(Mode.NEAREST_EVEN, Overflow.MARK)
-    return Rule(format, policy, quirks=("top_binade_to_zero",))
+    return Rule(format, policy, quirks=("top_binade_to_zero", "zero_loses_sign"))
 
 
 PRESETS = {
@@ -118,7 +118,7 @@ PRESETS = {
         Preset("ocp_nonsaturate", "OCP OFP8, not saturating", "OCP OFP8 v1.0", _ocp(NEAREST_INFINITY)),
         Preset("ptx_satfinite", "PTX cvt.rn.satfinite", "PTX ISA, cvt; cuda_fp8.h", _ptx_satfinite),
         Preset("qpytorch", "QPyTorch float_quantize, nearest, on a GPU", "docs/semantics.md §2", _qpytorch(())),
-        Preset("qpytorch_cpu", "the same on a CPU", "QPyTorch 0.3, run", _qpytorch(("nan_to_signed_largest",))),
+        Preset("qpytorch_cpu", "the same on a CPU", "QPyTorch 0.3, run", _qpytorch(("nan_as_number",))),
         Preset("pychop", "pychop Chop, rmode 1, NumPy", "pychop 0.6, run", _pychop),
     )
 }

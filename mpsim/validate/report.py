@@ -129,11 +129,12 @@ def plot(report: CastReport, path: Any) -> None:
 
     from mpsim.validate.compare import expected_of
     from mpsim.validate.grid import places
+    from mpsim.validate.sources import widened
 
     answers, comparison = report.answers, report.declared or report.once
     assert comparison is not None
     expected, got = expected_of(comparison.rule, answers)
-    x = np.asarray(answers.x, np.float64)
+    x = widened(answers.x)
     with np.errstate(invalid="ignore"):
         shown = np.isfinite(x) & np.isfinite(got.values) & (np.abs(x) <= 4 * report.format.largest)
     shown &= np.abs(x) >= report.format.smallest / 4

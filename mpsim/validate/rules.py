@@ -15,7 +15,7 @@ from mpsim.formats import FORMATS, Format
 from mpsim.kernels import load
 from mpsim.policies import Policy
 from mpsim.rounding import round_to
-from mpsim.validate.sources import Source
+from mpsim.validate.sources import Source, widened
 
 Array = np.ndarray[Any, Any]
 
@@ -32,10 +32,12 @@ class Outcome(NamedTuple):
 
 
 class Quirk(NamedTuple):
-    """A peculiarity no policy has: its sentence, and (x, y, format, source) -> y, all float64 arrays."""
+    """A peculiarity no policy has: its sentence, and (x, y, format, source) -> y, all float64 arrays; x is as it was
+    given where NaN payloads are read."""
 
     sentence: str
     change: Callable[[Array, Array, Format, Source], Array]
+    reads_payloads: bool = False
 
 
 def _flush_before(x: Array, y: Array, format: Format, source: Source) -> Array:
@@ -70,6 +72,19 @@ def _nan_to_opposite_zero(x: Array, y: Array, format: Format, source: Source) ->
     return np.where(np.isnan(x), np.where(np.signbit(x), 0.0, -0.0), y)
 
 
+def _nan_as_number(x: Array, y: Array, format: Format, source: Source) -> Array:
+    """QPyTorch on a CPU: half a quantum is added to the pattern; a carry into the sign leaves zero."""
+    carried = x.view(np.uint32) + np.uint32(1 << (22 - format.mantissa_bits))
+    negative = np.signbit(x)
+    over = (carried >> np.uint32(31)) != negative
+    kept = np.copysign(format.largest, x)
+    return np.where(np.isnan(x), np.where(over, np.where(negative, 0.0, -0.0), kept), y)
+
+
+def _zero_loses_sign(x: Array, y: Array, format: Format, source: Source) -> Array:
+    return np.where(x == 0, 0.0, y)
+
+
 def _infinity_to(value: Callable[[Format], float]) -> Callable[[Array, Array, Format, Source], Array]:
     return lambda x, y, format, source: np.where(np.isinf(x), np.copysign(value(format), x), y)
 
@@ -91,9 +106,11 @@ QUIRKS = {
     "flush_after": Quirk("results below the smallest normal number become zero", _flush_after),
     "flush_inputs": Quirk("subnormal inputs are taken as zero", _flush_inputs),
     "no_negative_zero": Quirk("every zero is +0", _no_negative_zero),
+    "zero_loses_sign": Quirk("-0 becomes +0, but a negative underflow gives -0", _zero_loses_sign),
     "underflow_loses_sign": Quirk("negative numbers that round to zero give +0", _underflow_loses_sign),
     "nan_to_negative_zero": Quirk("NaN becomes -0", _nan_to(lambda format: -0.0)),
     "nan_to_opposite_zero": Quirk("NaN becomes zero of the other sign", _nan_to_opposite_zero),
+    "nan_as_number": Quirk("NaN is rounded like a number, and clipped", _nan_as_number, reads_payloads=True),
     "nan_to_zero": Quirk("NaN becomes +0", _nan_to(lambda format: 0.0)),
     "nan_to_largest": Quirk("NaN becomes the largest number", _nan_to(lambda format: format.largest)),
     "nan_to_signed_largest": Quirk("NaN becomes the largest number of its sign", _nan_to(lambda f: f.largest, True)),
@@ -145,9 +162,10 @@ class Rule:
                 staged, self.format, self.policy.mode, self.policy.overflow, random_bits=random_bits,
                 random_bit_count=count, backend=backend, threads=1,
             ).astype(np.float64)  # fmt: skip
-            wide = np.asarray(x, np.float64)
+            wide = widened(x)
             for name in self.quirks:
-                y = QUIRKS[name].change(wide, y, self.format, source)
+                quirk = QUIRKS[name]
+                y = quirk.change(x if quirk.reads_payloads else wide, y, self.format, source)
         return np.asarray(y)
 
     def _staged(self, x: Array, backend: str) -> Array:

@@ -44,15 +44,11 @@ class Source:
         return self.format.sign_mask
 
     def values(self, patterns: Array) -> Array:
-        """The numbers of bit patterns: float32, or float64 for float64; NaNs quiet, without payload, signs kept."""
+        """The numbers of bit patterns: float32, or float64 for float64. NaNs keep their signs and payloads."""
         if self.name == "bfloat16":
-            found = (patterns.astype(np.uint32) << np.uint32(16)).view(np.float32)
-        else:
-            with np.errstate(invalid="ignore"):
-                found = patterns.view(self.name).astype(self.wide)
-        nan = np.isnan(found)
-        found[nan] = np.copysign(found.dtype.type(np.nan), found[nan])
-        return np.asarray(found)
+            return (patterns.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(patterns.view(self.name).astype(self.wide, copy=False))
 
     def patterns(self, values: Array) -> Array:
         """The bit patterns nearest to values (float64 or narrower), to nearest even, infinity beyond the largest."""
@@ -74,6 +70,12 @@ class Source:
 
             return patterns.view(ml_dtypes.bfloat16)
         return patterns.view(self.name)
+
+
+def widened(x: Array) -> Array:
+    """x as float64; signaling NaNs become quiet without a warning."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(x, np.float64)
 
 
 SOURCES = {name: Source(name) for name in ("float16", "bfloat16", "float32", "float64")}

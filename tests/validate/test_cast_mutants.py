@@ -1,0 +1,60 @@
+"""Fifteen mutants: each found, under the right heading, with its cause, shrunk to its smallest counterexample."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mutants import MUTANTS, Mutant, cast
+
+from mpsim.formats import FORMATS
+from mpsim.validate import Subject, validate_cast
+from mpsim.validate.compare import Comparison
+
+
+def compared(defect: str = "", source: str = "float32") -> Comparison:
+    subject = Subject(defect or "correct", lambda source, x, bits: cast(defect)(x.astype(np.float32)))
+    report = validate_cast(subject, "float8_e4m3", source, mode="nearest_even")
+    assert report.declared is not None
+    return report.declared
+
+
+def test_the_cast_without_defect_is_correct() -> None:
+    assert compared().equal
+    assert compared(source="float16").equal
+
+
+def test_there_are_fifteen() -> None:
+    assert len({mutant.defect for mutant in MUTANTS}) == 15
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.defect)
+def test_found_classed_shrunk_explained(mutant: Mutant) -> None:
+    comparison = compared(mutant.defect)
+    found = {finding.kind.value: finding for finding in comparison.findings}
+    assert {kind: finding.smallest.input.bits for kind, finding in found.items()} == mutant.classes
+    assert sum(finding.count for finding in found.values()) == comparison.mismatches
+    assert mutant.cause in found[next(iter(mutant.classes))].cause
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.defect)
+def test_no_smaller_counterexample_exists(mutant: Mutant) -> None:
+    """The input itself is wrong, the one before it right; up to 2**-10, nothing is."""
+    wrong, right = cast(mutant.defect), cast()
+    small = np.arange(0, 0x3A800000, 10_007, dtype=np.uint32).view(np.float32)
+    assert np.array_equal(wrong(small), right(small))
+    for kind, pattern in mutant.classes.items():
+        if kind != "sign_of_zero":
+            pair = np.array([pattern - 1, pattern], np.uint32).view(np.float32)
+            assert (wrong(pair) != right(pair)).tolist() == [False, True], kind
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.defect)
+def test_fingerprints_of_mutants(mutant: Mutant) -> None:
+    """None passes for a preset; most are described exactly."""
+    subject = Subject(mutant.defect, lambda source, x, bits: cast(mutant.defect)(x))
+    report = validate_cast(subject, "float8_e4m3", shrink=False)
+    assert report.fingerprint is not None and report.fingerprint.presets["ml_dtypes"] > 0
+    described = report.fingerprint.unexplained == 0
+    strange = ("tolerant_ties", "subnormals_truncated", "carry_lost", "exponent_too_high", "early_overflow")
+    assert described == (mutant.defect not in strange)
+    assert FORMATS["float8_e4m3"].name in report.fingerprint.paragraph(mutant.defect, "float32")
