@@ -27,6 +27,19 @@ enum accumulator_kind { SUM_FUSED = 0, SUM_SEPARATE = 1, SUM_NARROW = 2, SUM_EXA
 int mpsim_accumulate(const struct contraction_tables *tables, int kind, int64_t chunk,
                      const struct narrow_format *narrow, int threads);
 
+/* Sums of aligned, truncated products (kind "aligned" of mpsim/accumulators.py). */
+struct aligned_sum {
+    int64_t terms;
+    double quantum;                /* 2**-fraction_bits */
+    double least_input, least_sum; /* the smallest normal numbers of the inputs and of the sums */
+    int32_t mask;                  /* of the bits of operands */
+    int toward_zero;
+};
+
+/* length >= 1, 1 <= chunk <= length. Returns 0, or -1 without memory. */
+int mpsim_accumulate_aligned(const struct contraction_tables *tables, int64_t chunk, const struct narrow_format *narrow,
+                             const struct aligned_sum *aligned, int threads);
+
 /* The correctly rounded dot product of row (a + a_k[k]) and column (b + b_k[k]). */
 float mpsim_exact_dot(const float *a, const int64_t *a_k, const float *b, const int64_t *b_k, int64_t length);
 

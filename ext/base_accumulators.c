@@ -13,6 +13,14 @@ int mpsim_accumulate(const struct contraction_tables *tables, int kind, int64_t 
     return DISPATCH(mpsim_accumulate)(tables, kind, chunk, narrow, threads);
 }
 
+DECLARE_VARIANTS(int, mpsim_accumulate_aligned, (const struct contraction_tables *, int64_t,
+                                                 const struct narrow_format *, const struct aligned_sum *, int));
+
+int mpsim_accumulate_aligned(const struct contraction_tables *tables, int64_t chunk, const struct narrow_format *narrow,
+                             const struct aligned_sum *aligned, int threads) {
+    return DISPATCH(mpsim_accumulate_aligned)(tables, chunk, narrow, aligned, threads);
+}
+
 /* A sum is kept in digits of weight 2**(32*i - BASE), each an int64 that takes a 32-bit piece of a product per term:
  * no digit overflows in 2**30 terms. Every product of float32 numbers is a multiple of 2**-BASE below 2**256. */
 enum { LIMBS = 19, BASE = 298, LEAST_EXPONENT = 1023 + 47 - BASE };

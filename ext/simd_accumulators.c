@@ -4,30 +4,14 @@
  * registers while k rises over the chunk; then they are added to the totals, or are the totals in the first chunk. */
 #include "accumulators.h"
 #include "dispatch.h"
+#include "doubles.h"
 #include "float_environment.h"
-#include "simd.h"
 
 #include <stdlib.h>
 
 #define VECTORS 2
 #define ROWS 4 /* of float32 sums that stand in registers together */
 #define COLUMNS (VECTORS * WIDTH)
-#define DOUBLES (WIDTH / 2)
-
-typedef double Doubles __attribute__((vector_size(4 * WIDTH)));
-typedef int64_t Longs __attribute__((vector_size(4 * WIDTH)));
-typedef float Half __attribute__((vector_size(2 * WIDTH)));
-
-INLINE Doubles load_doubles(const float *p) {
-    Half half;
-    memcpy(&half, p, sizeof half);
-    return __builtin_convertvector(half, Doubles);
-}
-
-INLINE void store_doubles(float *p, Doubles a) {
-    Half half = __builtin_convertvector(a, Half);
-    memcpy(p, &half, sizeof half);
-}
 
 /* x + y rounded once to the narrow format: to odd to float64, then to nearest even (mpsim/kernels/narrow.py). */
 INLINE Doubles narrow_sum(Doubles x, Doubles y, const struct narrow_format *narrow) {
@@ -35,17 +19,7 @@ INLINE Doubles narrow_sum(Doubles x, Doubles y, const struct narrow_format *narr
     Longs bits = (Longs)s, positive = (Longs)(error > 0), inexact = positive | (Longs)(error < 0);
     Longs even = (bits & 1) - 1, one_sign = ~(positive ^ (Longs)(s > 0));
     bits += inexact & even & (-1 - 2 * one_sign); /* outward if the error has the sign of s */
-    Longs sign = bits & INT64_MIN, magnitude = bits & INT64_MAX, exponent = magnitude >> 52;
-    Longs below = (Longs)(exponent < narrow->least_exponent);
-    /* An infinity makes c a tiny negative number, and stays. */
-    Doubles c = (Doubles)(((below & narrow->low) | (~below & (exponent + narrow->shift))) << 52);
-    Doubles rounded = ((Doubles)magnitude + c) - c;
-    Longs too_large = (Longs)(rounded > narrow->largest);
-    int64_t beyond;
-    memcpy(&beyond, &narrow->beyond, sizeof beyond);
-    Doubles result = (Doubles)((too_large & beyond) | (~too_large & (Longs)rounded) | sign);
-    if (!narrow->negative_zero) result += 0.0;
-    return result;
+    return round_doubles((Doubles)bits, narrow, 0);
 }
 
 /* One chunk of ``rows`` rows (a constant, at most ROWS) in float32; row i starts at a + row[i]. */

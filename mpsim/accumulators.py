@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from mpsim.formats import as_format
 
-KINDS = ("sequential", "exact", "blas")
+KINDS = ("sequential", "pairwise", "aligned", "exact", "blas")
+ROUNDINGS = ("nearest_even", "toward_zero")
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,16 @@ class Accumulator:
     ``kind="exact"``: the correctly rounded float32 dot product, in whatever order: the exact sum of the exact
     products, rounded once to nearest even. An exact zero is +0; NaN, 0 * infinity, or infinite products of both
     signs give NaN, infinite products of one sign that infinity. The other fields have no effect.
+    ``kind="pairwise"``: float32; chunks are summed as above, then results of neighbouring chunks are added in pairs,
+    (0, 1), (2, 3), ..., again and again until one is left; an odd one at the end passes up as it is.
+    ``kind="aligned"``: a chain of instructions, as tensor cores sum (Xie et al. 2025, arXiv:2511.10909). Each takes
+    ``terms`` consecutive k (fewer at the end of a chunk): the products and the sum so far, c, all exact, are
+    truncated toward zero to multiples of 2**(E - fraction_bits), E being the largest exponent among those that are
+    not zero, and added exactly; the sum becomes the next c in ``format``, by ``rounding``, overflow to infinity. A
+    product's exponent is the sum of its operands' exponents, each at least the smallest normal exponent of
+    ``inputs``, c's at least that of ``format``. Operands' significands are first truncated to the mantissa bits of
+    ``inputs``, as TF32 instructions do. c starts at +0 in each chunk, a sum of zero is +0; chunk results are added in
+    float32 to nearest even, so a chunk is what a kernel that promotes every ``chunk`` k does; None: no promotion.
     ``kind="blas"``: NumPy's matmul, no promise of bits, refused where a digest is taken.
     A bias is added to the total afterwards, in float32, with every accumulator.
 
@@ -32,6 +43,10 @@ class Accumulator:
     chunk: int | None = 256
     fma: bool = True
     kind: str = "sequential"
+    terms: int = 16
+    fraction_bits: int = 24
+    rounding: str = "nearest_even"
+    inputs: str = "float32"
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -43,6 +58,20 @@ class Accumulator:
             raise ValueError(f"accumulator format {self.format!r} has values that float32 cannot hold")
         if not (format.signed and format.has_zero):
             raise ValueError(f"accumulator format {self.format!r} has no sign or no zero, where every sum starts")
+        if self.kind == "pairwise" and self.format != "float32":
+            raise ValueError(f"a pairwise accumulator is float32, not {self.format!r}")
+        if self.rounding not in ROUNDINGS:
+            raise ValueError(f"accumulator rounding {self.rounding!r} is none of {', '.join(ROUNDINGS)}")
+        if self.rounding != "nearest_even" and self.kind != "aligned":
+            raise ValueError(f"an accumulator of kind {self.kind!r} rounds to nearest even, not {self.rounding!r}")
+        if not as_format(self.inputs).fits_float32:
+            raise ValueError(f"accumulator inputs {self.inputs!r} have values that float32 cannot hold")
+        if self.terms < 1 or self.fraction_bits < 1:
+            raise ValueError(
+                f"accumulator terms and fraction_bits must be at least 1, got {self.terms} and {self.fraction_bits}"
+            )
+        if self.fraction_bits + 2 + (self.terms + 1).bit_length() > 53:  # then float64 holds every sum
+            raise ValueError(f"{self.terms} terms of {self.fraction_bits} fraction bits need more than 53 bits")
 
     @property
     def promises_bits(self) -> bool:

@@ -29,19 +29,82 @@ def dot(a: Sequence[float], b: Sequence[float], accumulator: Accumulator = Accum
         raise ValueError("an accumulator of kind 'blas' promises no bits, so it has no definition")
     if accumulator.kind == "exact":
         return _exact(a, b)
+    results = _chunks(a, b, accumulator)
+    format = as_format(accumulator.format)
+    if accumulator.kind == "pairwise":
+        while len(results) > 1:
+            pairs = [multiply_add(x, 1.0, y, format) for x, y in zip(results[::2], results[1::2], strict=False)]
+            results = pairs + results[len(pairs) * 2 :]
+        return results[0] if results else 0.0
+    if accumulator.kind == "aligned":
+        format = FORMATS["float32"]
+    total = results[0] if results else 0.0
+    for result in results[1:]:
+        total = multiply_add(total, 1.0, result, format)
+    return total
+
+
+def _chunks(a: Sequence[float], b: Sequence[float], accumulator: Accumulator) -> list[float]:
+    """The results of the chunks, in rising order."""
+    chunk = accumulator.chunk or max(1, len(a))
+    sum_up = _aligned if accumulator.kind == "aligned" else _sequential
+    return [sum_up(a[i : i + chunk], b[i : i + chunk], accumulator) for i in range(0, len(a), chunk)]
+
+
+def _sequential(a: Sequence[float], b: Sequence[float], accumulator: Accumulator) -> float:
     format = as_format(accumulator.format)
     separate = not accumulator.fma and accumulator.format == "float32"
-    chunk = accumulator.chunk or max(1, len(a))
-    total: float | None = None
-    for start in range(0, len(a), chunk):
-        sum = 0.0
-        for x, y in zip(a[start : start + chunk], b[start : start + chunk], strict=True):
-            if separate:
-                sum = multiply_add(multiply_add(x, y, -0.0, format), 1.0, sum, format)
-            else:
-                sum = multiply_add(x, y, sum, format)
-        total = sum if total is None else multiply_add(total, 1.0, sum, format)
-    return 0.0 if total is None else total
+    sum = 0.0
+    for x, y in zip(a, b, strict=True):
+        if separate:
+            sum = multiply_add(multiply_add(x, y, -0.0, format), 1.0, sum, format)
+        else:
+            sum = multiply_add(x, y, sum, format)
+    return sum
+
+
+def _aligned(a: Sequence[float], b: Sequence[float], accumulator: Accumulator) -> float:
+    """A chain of instructions, the result of each being the c of the next."""
+    c, terms = 0.0, accumulator.terms
+    for start in range(0, len(a), terms):
+        c = _instruction(a[start : start + terms], b[start : start + terms], c, accumulator)
+    return c
+
+
+def _instruction(a: Sequence[float], b: Sequence[float], c: float, accumulator: Accumulator) -> float:
+    """c + sum of a_k * b_k: aligned to the largest exponent, truncated, added exactly, rounded once."""
+    inputs, format = as_format(accumulator.inputs), as_format(accumulator.format)
+    a, b = [_truncated(x, inputs) for x in a], [_truncated(x, inputs) for x in b]
+    if not all(map(math.isfinite, (*a, *b, c))):
+        special = c if not math.isfinite(c) else 0.0
+        for x, y in zip(a, b, strict=True):
+            if not (math.isfinite(x) and math.isfinite(y)):
+                special = _special(x, y, special)
+        return beyond(special, format)
+    pairs = [(x, y) for x, y in zip(a, b, strict=True) if x and y]
+    addends = [(Fraction(x) * Fraction(y), _exponent(x, inputs) + _exponent(y, inputs)) for x, y in pairs]
+    if c:
+        addends.append((Fraction(c), _exponent(c, format)))
+    if not addends:
+        return 0.0
+    quantum = Fraction(2) ** (max(exponent for _, exponent in addends) - accumulator.fraction_bits)
+    exact = sum(int(value / quantum) for value, _ in addends) * quantum  # int: toward zero
+    if not exact:
+        return 0.0
+    return rounded(exact, format, accumulator.rounding)
+
+
+def _exponent(x: float, format: Format) -> int:
+    """floor(log2 |x|) of a number that is not zero, but at least the smallest normal exponent of the format."""
+    return max(math.frexp(x)[1] - 1, format.min_exponent)
+
+
+def _truncated(x: float, inputs: Format) -> float:
+    """x toward zero to the mantissa bits of the format, with float32's exponents."""
+    if not math.isfinite(x) or x == 0:
+        return x
+    quantum = Fraction(2) ** (_exponent(x, FORMATS["float32"]) - min(inputs.mantissa_bits, 23))
+    return math.copysign(float(int(abs(Fraction(x)) / quantum) * quantum), x)
 
 
 def multiply_add(x: float, y: float, z: float, format: Format) -> float:
@@ -57,14 +120,16 @@ def multiply_add(x: float, y: float, z: float, format: Format) -> float:
     return -0.0 if negative and format.has_negative_zero else 0.0
 
 
-def rounded(exact: Fraction, format: Format) -> float:
-    """A number other than zero rounded to nearest even, overflow to infinity (docs/semantics.md, "Rounding")."""
+def rounded(exact: Fraction, format: Format, rounding: str = "nearest_even") -> float:
+    """A number other than zero rounded to nearest even (or toward zero), as if the exponent had no end; beyond the
+    largest number: infinity (docs/semantics.md, "Rounding")."""
     magnitude = abs(exact)
     exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
     if magnitude < Fraction(2) ** exponent:
         exponent -= 1
     quantum = Fraction(2) ** spec.quantum_exponent(exponent, format)
-    value = round(magnitude / quantum) * quantum  # Fraction's round: half to even
+    whole = magnitude / quantum
+    value = (int(whole) if rounding == "toward_zero" else round(whole)) * quantum  # Fraction's round: half to even
     sign = -1.0 if exact < 0 else 1.0
     if value > Fraction(format.largest):
         return beyond(sign * math.inf, format)

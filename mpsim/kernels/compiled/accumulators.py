@@ -1,4 +1,4 @@
-"""The 'compiled' backend's contractions for every accumulator: the door to ext/simd_accumulators.c.
+"""The 'compiled' backend's contractions for every accumulator: the door to ext/simd_accumulators.c and simd_aligned.c.
 
 Speed is not the aim here, but a whole layer can be checked: the default order has its own kernels
 (mpsim/kernels/compiled/contraction.py), which call this module for every other accumulator.
@@ -6,10 +6,13 @@ Speed is not the aim here, but a whole layer can be checked: the default order h
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mpsim import _kernels
 from mpsim.accumulators import Accumulator
+from mpsim.formats import as_format
 from mpsim.kernels.lowering import (
     Contraction,
     Pair,
@@ -21,6 +24,7 @@ from mpsim.kernels.lowering import (
     product,
 )
 from mpsim.kernels.narrow import Narrow
+from mpsim.kernels.pairs import sum_in_pairs
 
 FUSED, SEPARATE, NARROW, EXACT = range(4)  # enum accumulator_kind of ext/accumulators.h
 
@@ -92,17 +96,36 @@ def contract(c: Contraction, accumulator: Accumulator, threads: int) -> np.ndarr
     length = c.shape[2]
     if length == 0 or out.size == 0:
         return out
-    narrow = Narrow.of(accumulator.format)  # read by kind NARROW only
+    if accumulator.kind == "pairwise":
+        chunks = replace(accumulator, kind="sequential", chunk=None)
+        return sum_in_pairs(c, accumulator.chunk or length, lambda part: contract(part, chunks, threads))
+    narrow, chunk = Narrow.of(accumulator.format), min(accumulator.chunk or length, length)
+    tables = (
+        *(c.a, c.a_group, c.a_row, c.a_k),
+        *(c.b, c.b_group, c.b_column, c.b_k),
+        *(out.reshape(-1), c.out_group, c.out_row, c.out_column),
+    )
+    if accumulator.kind == "aligned":
+        _kernels.accumulate_aligned(*tables, chunk, tuple(narrow), _aligned_numbers(accumulator, length), threads)
+        return out
     if accumulator.kind == "exact":
         kind = EXACT
     elif accumulator.format != "float32":
         kind = NARROW
     else:
         kind = FUSED if accumulator.fma else SEPARATE
-    _kernels.accumulate(
-        *(c.a, c.a_group, c.a_row, c.a_k),
-        *(c.b, c.b_group, c.b_column, c.b_k),
-        *(out.reshape(-1), c.out_group, c.out_row, c.out_column),
-        *(kind, min(accumulator.chunk or length, length), tuple(narrow), threads),
-    )
+    _kernels.accumulate(*tables, kind, chunk, tuple(narrow), threads)  # narrow: read by kind NARROW only
     return out
+
+
+def _aligned_numbers(accumulator: Accumulator, length: int) -> tuple[int, float, float, float, int, bool]:
+    """The fields of struct aligned_sum of ext/accumulators.h."""
+    inputs, format = as_format(accumulator.inputs), as_format(accumulator.format)
+    return (
+        min(accumulator.terms, length),
+        2.0**-accumulator.fraction_bits,
+        2.0**inputs.min_exponent,
+        2.0**format.min_exponent,
+        -1 << (23 - min(inputs.mantissa_bits, 23)),
+        accumulator.rounding == "toward_zero",
+    )

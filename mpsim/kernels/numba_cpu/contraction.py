@@ -1,6 +1,9 @@
-"""Contractions of the 'numba' backend: the door to panels.py (float32 sums) and sums.py (narrow and exact ones)."""
+"""Contractions of the 'numba' backend: the door to panels.py (float32 sums), sums.py (narrow and
+exact ones) and aligned.py (as tensor cores sum)."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,8 +19,9 @@ from mpsim.kernels.lowering import (
     product,
 )
 from mpsim.kernels.narrow import Narrow
-from mpsim.kernels.numba_cpu import panels, sums
+from mpsim.kernels.numba_cpu import aligned, panels, sums
 from mpsim.kernels.numba_cpu.threads import at_most
+from mpsim.kernels.pairs import sum_in_pairs
 
 __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"]
 
@@ -91,6 +95,9 @@ def contract(c: Contraction, accumulator: Accumulator, threads: int) -> np.ndarr
     length = c.shape[2]
     if length == 0:
         return out
+    if accumulator.kind == "pairwise":
+        chunks = replace(accumulator, kind="sequential", chunk=None)
+        return sum_in_pairs(c, accumulator.chunk or length, lambda part: contract(part, chunks, threads))
     tables = (
         *(c.a, c.a_group, c.a_row, c.a_k),
         *(c.b, c.b_group, c.b_column, c.b_k),
@@ -100,6 +107,9 @@ def contract(c: Contraction, accumulator: Accumulator, threads: int) -> np.ndarr
     with at_most(threads):
         if accumulator.kind == "exact":
             sums.exact(*tables)
+        elif accumulator.kind == "aligned":
+            numbers = aligned.Numbers.of(accumulator, length)
+            aligned.contract(*tables, chunk, numbers, Narrow.of(accumulator.format))
         elif accumulator.format != "float32":
             sums.narrow(*tables, chunk, Narrow.of(accumulator.format))
         else:

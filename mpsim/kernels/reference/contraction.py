@@ -6,6 +6,8 @@ checks only) have no written order and go to NumPy's matmul.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from mpsim.accumulators import Accumulator
@@ -20,6 +22,7 @@ from mpsim.kernels.lowering import (
     product,
 )
 from mpsim.kernels.narrow import Narrow
+from mpsim.kernels.reference.aligned import Aligned, pairwise
 from mpsim.kernels.reference.exact import ExactSum
 from mpsim.kernels.reference.fma import exact_product, fma, narrow_sum
 
@@ -94,7 +97,7 @@ def contract(c: Contraction, accumulator: Accumulator) -> np.ndarray:
     """Every output of the contraction, in the written order of the accumulator."""
     if c.is_double or accumulator.kind == "blas":
         return product(c)
-    total = exact if accumulator.kind == "exact" else _Sequential(accumulator).total
+    total = _sum_of(accumulator)
     out = np.zeros(c.out_shape, np.float32)
     groups, rows, _, columns = c.shape
     width = max(1, BLOCK // max(1, groups * rows))
@@ -102,6 +105,15 @@ def contract(c: Contraction, accumulator: Accumulator) -> np.ndarray:
         block = c.columns(start, start + width)
         block.put(out.reshape(-1), total(block))
     return out
+
+
+def _sum_of(accumulator: Accumulator) -> Callable[[Contraction], np.ndarray]:
+    """Contraction -> totals (groups, rows, columns)."""
+    if accumulator.kind == "exact":
+        return exact
+    if accumulator.kind == "aligned":
+        return Aligned(accumulator).total
+    return _Sequential(accumulator).total
 
 
 def exact(c: Contraction) -> np.ndarray:
@@ -115,11 +127,12 @@ def exact(c: Contraction) -> np.ndarray:
 
 
 class _Sequential:
-    """acc = acc + a_k * b_k in rising k from +0 in each chunk, then the chunk results in rising order."""
+    """acc = acc + a_k * b_k in rising k from +0 in each chunk, then the chunk results in rising order, or in pairs."""
 
     def __init__(self, accumulator: Accumulator) -> None:
         self.chunk = accumulator.chunk
         self.fma = accumulator.fma
+        self.pairwise = accumulator.kind == "pairwise"
         self.narrow = None if accumulator.format == "float32" else Narrow.of(accumulator.format)
 
     def advance(self, a: np.ndarray, b: np.ndarray, sums: np.ndarray) -> np.ndarray:
@@ -138,11 +151,16 @@ class _Sequential:
         chunk = self.chunk or max(1, length)
         starts = np.arange(0, length, chunk)
         together = max(1, BLOCK // max(1, groups * rows * columns))
-        total = None
+        total, all = None, []
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             for first in range(0, starts.size, together):
                 for result in self._chunks(c, starts[first : first + together], chunk):
+                    if self.pairwise:
+                        all.append(result)
+                        continue
                     total = result if total is None else self.add(total, result)
+            if all:
+                return pairwise(all)
         return np.zeros((groups, rows, columns)) if total is None else total
 
     def _chunks(self, c: Contraction, starts: np.ndarray, chunk: int) -> np.ndarray:

@@ -1,0 +1,142 @@
+"""Contractions in Numba for accumulators of kind "aligned": sums as tensor cores form them.
+
+Everything is exact in float64 (mpsim/kernels/reference/aligned.py). |p| is truncated to a multiple of 2**e by
+(|p| + 2**(52 + e)) - 2**(52 + e), which rounds to nearest, less 2**e where that went up.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit, prange
+
+from mpsim.accumulators import Accumulator
+from mpsim.formats import as_format
+from mpsim.kernels.narrow import Narrow
+
+WIDTH = 32
+EXPONENT_BITS = np.int64(0x7FF0000000000000)
+MAGNITUDE = np.int64(0x7FFFFFFFFFFFFFFF)
+
+
+class Numbers(NamedTuple):
+    """What an instruction needs to know of its accumulator."""
+
+    terms: int
+    quantum: float  # 2**-fraction_bits
+    least_input: float
+    least_sum: float
+    mask: int  # of the bits of float32 operands
+    toward_zero: bool
+
+    @staticmethod
+    def of(accumulator: Accumulator, length: int) -> Numbers:
+        """The numbers, for k of this length."""
+        inputs, format = as_format(accumulator.inputs), as_format(accumulator.format)
+        return Numbers(
+            min(accumulator.terms, length),
+            2.0**-accumulator.fraction_bits,
+            2.0**inputs.min_exponent,
+            2.0**format.min_exponent,
+            -1 << (23 - min(inputs.mantissa_bits, 23)),
+            accumulator.rounding == "toward_zero",
+        )
+
+
+@njit(cache=True)
+def masked(x, mask):  # type: ignore[no-untyped-def]
+    """A float32 number with fewer significand bits, as float64."""
+    bits: Any = np.float32(x).view(np.int32)
+    return np.float64(x) if math.isnan(x) else np.float64(np.int32(bits & mask).view(np.float32))
+
+
+@njit(cache=True)
+def scale(x, least):  # type: ignore[no-untyped-def]
+    """2**exponent(x), at least ``least``; 0 for zeros."""
+    bits: Any = np.float64(x).view(np.int64)
+    power = np.int64(bits & EXPONENT_BITS).view(np.float64)
+    return 0.0 if x == 0.0 else max(power, least)
+
+
+@njit(cache=True)
+def round_sum(s, toward_zero, least_exponent, shift, low, largest, beyond, negative_zero):  # type: ignore[no-untyped-def]
+    """A finite float64 number rounded once to the format (fields of narrow.Narrow)."""
+    magnitude = abs(s)
+    bits: Any = np.float64(magnitude).view(np.int64)
+    exponent = bits >> 52
+    c = np.int64((low if exponent < least_exponent else exponent + shift) << 52).view(np.float64)
+    rounded = (magnitude + c) - c
+    if toward_zero and rounded > magnitude:
+        rounded -= c * 2.0**-52
+    signed = math.copysign(beyond if rounded > largest else rounded, s)
+    return signed if negative_zero else signed + 0.0
+
+
+@njit(cache=True)
+def instruction(values, scales, panel, panel_scales, count, sums, numbers, narrow):  # type: ignore[no-untyped-def]
+    """sums[column] = the next c, from ``count`` values of one row and of each column of the panel."""
+    least_exponent, shift, low, largest, beyond, negative_zero = narrow
+    for i in range(WIDTH):
+        c = sums[i]
+        top = scale(c, numbers.least_sum)
+        plain = c
+        for k in range(count):
+            top = max(top, scales[k] * panel_scales[k, i])
+            plain += values[k] * panel[k, i]
+        if not math.isfinite(plain):  # an infinity or NaN took part: these sums are too short to overflow
+            sums[i] = plain if math.isnan(plain) else math.copysign(beyond, plain)
+            continue
+        quantum = top * numbers.quantum
+        shifter = quantum * 2.0**52
+        magnitude = abs(c)
+        part = (magnitude + shifter) - shifter
+        total = 0.0 + math.copysign(part - quantum if part > magnitude else part, c)
+        for k in range(count):
+            product = values[k] * panel[k, i]
+            magnitude = abs(product)
+            part = (magnitude + shifter) - shifter
+            total += math.copysign(part - quantum if part > magnitude else part, product)
+        sums[i] = round_sum(total, numbers.toward_zero, least_exponent, shift, low, largest, beyond, negative_zero)
+
+
+@njit(cache=True, parallel=True)
+def contract(  # type: ignore[no-untyped-def]
+    a, a_group, a_row, a_k, b, b_group, b_column, b_k, out, out_group, out_row, out_column, chunk, numbers, narrow
+):
+    """Every output. See mpsim.kernels.lowering for the tables."""
+    rows, columns, terms = a_row.size, b_column.size, numbers.terms
+    panels = (columns + WIDTH - 1) // WIDTH
+    for task in prange(a_group.size * panels):
+        group, start = task // panels, task % panels * WIDTH
+        stop = min(columns, start + WIDTH)
+        panel, panel_scales = np.zeros((terms, WIDTH)), np.zeros((terms, WIDTH))
+        values, scales = np.zeros(terms), np.zeros(terms)
+        sums, totals = np.zeros((rows, WIDTH)), np.zeros((rows, WIDTH), np.float32)
+        for begin in range(0, a_k.size, chunk):
+            end = min(begin + chunk, a_k.size)
+            sums[:] = 0.0
+            for first in range(begin, end, terms):
+                count = min(terms, end - first)
+                for k in range(count):
+                    for column in range(start, stop):
+                        value = masked(b[b_group[group] + b_k[first + k] + b_column[column]], numbers.mask)
+                        panel[k, column - start] = value
+                        panel_scales[k, column - start] = scale(value, numbers.least_input)
+                for row in range(rows):
+                    origin = a_group[group] + a_row[row]
+                    for k in range(count):
+                        values[k] = masked(a[origin + a_k[first + k]], numbers.mask)
+                        scales[k] = scale(values[k], numbers.least_input)
+                    instruction(values, scales, panel, panel_scales, count, sums[row], numbers, narrow)
+            for row in range(rows):
+                for i in range(WIDTH):
+                    sum = np.float32(sums[row, i])
+                    totals[row, i] = sum if begin == 0 else totals[row, i] + sum
+        for row in range(rows):
+            for column in range(start, stop):
+                out[out_group[group] + out_row[row] + out_column[column]] = totals[row, column - start]
+
+
+__all__ = ["Narrow", "Numbers", "contract"]
