@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,16 @@ from mpsim.engine.primitive import Primitive, Shape
 from mpsim.engine.tensor import Array, Parameter, Tensor, TensorId, retrace
 
 Store = Callable[[TensorId, Array], Array]
+
+
+class Contribution(NamedTuple):
+    """Where a part of an activation gradient comes from: input number ``index`` of op ``op``, which reads the output
+    of op ``producer`` through the views ``to_producer``."""
+
+    op: int
+    index: int  # type: ignore[assignment]
+    producer: int
+    to_producer: tuple[Callable[[Array], Array], ...]
 
 
 def identity_store(id: TensorId, value: Array) -> Array:
@@ -74,6 +84,8 @@ class Tape:
     statistics are used and ``backward`` is possible. store_each_contribution: store every contribution to an
     activation gradient and leave their sum as it is, instead of storing the finished sum.
     shape_only: call no kernel; values are placeholders that take no memory.
+    on_contribution: is given each contribution to an activation gradient (stored, where contributions are stored)
+    in the shape of that gradient, and returns what takes its place in the sum; for recording and checking a step.
 
     >>> from mpsim import kernels, ops
     >>> tape = Tape(kernels.bind("reference"), shape_only=True)
@@ -89,12 +101,14 @@ class Tape:
         training: bool = True,
         store_each_contribution: bool = False,
         shape_only: bool = False,
+        on_contribution: Callable[[Contribution, Array], Array] | None = None,
     ) -> None:
         self.kernels = kernels
         self.store = store
         self.training = training
         self.store_each_contribution = store_each_contribution
         self.shape_only = shape_only
+        self.on_contribution = on_contribution
         self.ops: list[Op] = []
         #: parameter -> its id; that of its first use where several ops share one
         self.parameter_ids: dict[Parameter, TensorId] = {}
@@ -170,22 +184,25 @@ class Tape:
             gradient = pending.pop(index)
             if index != output.producer and not self.store_each_contribution:
                 gradient = self.store(TensorId(index, "activation_gradient", 0), gradient)
-            self._pull_back_op(node, gradient, pending, result)
+            self._pull_back_op(index, node, gradient, pending, result)
             for parameter in dict.fromkeys(node.parameters):
                 if self.parameter_ids[parameter].op == index:
                     id = self.parameter_ids[parameter]._replace(role="parameter_gradient")
                     result[parameter] = self.store(id, result[parameter])
         return result
 
-    def _pull_back_op(self, node: _Node, gradient: Array, pending: dict[int, Array], result: dict) -> None:
+    def _pull_back_op(self, op: int, node: _Node, gradient: Array, pending: dict[int, Array], result: dict) -> None:
         """Adds what one op contributes to the gradients of its inputs and parameters, inputs by rising position."""
         needs = tuple(self._needs(producer) for producer, _ in node.routes)
         input_gradients, parameter_gradients = node.primitive.backward(self.kernels, gradient, node.saved, needs)
-        for (producer, to_producer), needed, part in zip(node.routes, needs, input_gradients, strict=True):
+        parts = zip(node.routes, needs, input_gradients, strict=True)
+        for position, ((producer, to_producer), needed, part) in enumerate(parts):
             if needed:
                 part = retrace(to_producer, part)
                 if self.store_each_contribution:
                     part = self.store(TensorId(producer, "activation_gradient", 0), part)
+                if self.on_contribution is not None:
+                    part = self.on_contribution(Contribution(op, position, producer, to_producer), part)
                 self._accumulate(pending, producer, part)
         for parameter, part in zip(node.parameters, parameter_gradients, strict=True):
             self._accumulate(result, parameter, part)

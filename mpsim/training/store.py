@@ -11,10 +11,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mpsim.engine.tape import Contribution
 from mpsim.engine.tensor import TensorId
 from mpsim.formats import Format
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Policy
+from mpsim.rounding import Counts
 
 
 class Store(Protocol):
@@ -25,6 +27,18 @@ class Store(Protocol):
     def overflow(self) -> dict[TensorId, float]: ...
 
     def underflow(self) -> dict[TensorId, float]: ...
+
+    def counts(self) -> dict[TensorId, Counts]: ...
+
+
+class Observer(Protocol):
+    """What sees a training step (``Trainer.step``)."""
+
+    def watch(self, store: Store) -> Store:
+        """A store that gives what ``store`` gives."""
+
+    def contribution(self, contribution: Contribution, value: Any) -> Any:
+        """Sees a contribution to an activation gradient (``Tape``), and returns it."""
 
 
 class Identity:
@@ -40,6 +54,9 @@ class Identity:
         return {}
 
     def underflow(self) -> dict[TensorId, float]:
+        return {}
+
+    def counts(self) -> dict[TensorId, Counts]:
         return {}
 
 
@@ -104,3 +121,7 @@ class Rounder:
     def underflow(self) -> dict[TensorId, float]:
         """Share of the elements that were nonzero and at most half the smallest positive number, by tensor."""
         return {id: int(counts[1]) / self._elements[id] for id, counts in self._counts.items()}
+
+    def counts(self) -> dict[TensorId, Counts]:
+        """What rounding did to the elements, by tensor; contributions to one gradient are taken together."""
+        return {id: Counts(*map(int, counts)) for id, counts in self._counts.items()}

@@ -24,7 +24,7 @@ from mpsim.training.loss_scale import LossScale, LossScaleState
 from mpsim.training.optimizer import SGD
 from mpsim.training.reports import EpochReport, Evaluation, StepReport, correct
 from mpsim.training.semantics import Semantics, as_semantics
-from mpsim.training.store import Identity, Rounder, Store
+from mpsim.training.store import Identity, Observer, Rounder, Store
 
 #: Added to the stream of a tensor's random bits in evaluation, so that no training step uses the same bits.
 _EVALUATION_STREAMS = 1 << 31
@@ -110,17 +110,25 @@ class Trainer:
         )
 
     # -- training -------------------------------------------------------------------------------------------
-    def step(self, images: np.ndarray, labels: np.ndarray) -> StepReport:
+    def step(self, images: np.ndarray, labels: np.ndarray, observer: Observer | None = None) -> StepReport:
         """One step on a batch: float32 images (N, C, H, W), integer labels (N,) in 0..classes-1.
 
+        ``observer`` sees every tensor as it is stored, and changes nothing (mpsim.validate.steps records with it).
         Raises TypeError for other types, ValueError for other shapes or labels; nothing has changed then.
         """
         images, labels = batches.checked(self.model, images, labels)
         store, kernels = self._store(step=self.steps), self.kernels
+        if observer is not None:
+            store = observer.watch(store)
         scale, share = self.loss_scale.scale, self.low_share
         try:
             self._round_parameters(store)
-            tape = Tape(kernels, store, store_each_contribution=self.semantics.store_each_contribution)
+            tape = Tape(
+                kernels,
+                store,
+                store_each_contribution=self.semantics.store_each_contribution,
+                on_contribution=None if observer is None else observer.contribution,
+            )
             logits = self.model(tape.input(images))
             loss = ops.cross_entropy(logits, labels)
             gradients = tape.backward(loss, scale)
