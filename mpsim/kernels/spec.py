@@ -45,8 +45,6 @@ def round_value(
     >>> round_value(-431.99999999999994, "float64", FORMATS["float8_e4m3fn"])
     -416.0
     """
-    if same_layout(source, format):
-        return math.copysign(math.nan, x) if math.isnan(x) else x
     if policy.mode.is_legacy:
         return round_like_qpytorch(x, format, policy, random_bits)
     if math.isnan(x) or (not format.signed and x < 0) or (not format.has_zero and x == 0):
@@ -62,7 +60,7 @@ def round_value(
 
 
 def same_layout(source: str, format: Format) -> bool:
-    """Whether the format is the source's own: then nothing is rounded, and infinity stays, whatever the policy."""
+    """Whether the format is the source's own, so that every finite number is on its grid."""
     own = FORMATS[source]
     return (format.exponent_bits, format.mantissa_bits, format.bias, format.specials) == (
         own.exponent_bits,
@@ -249,6 +247,8 @@ def to_float32(x: float) -> float:
 
 def round_like_qpytorch(x: float, format: Format, policy: Policy, random_bits: int | None) -> float:
     """QPyTorch's float_quantize with exponent bits E, mantissa bits m, after scaling by 2**B (paper §4.1)."""
+    if same_layout("float32", format):
+        return math.copysign(math.nan, x) if math.isnan(x) else x
     if math.isnan(x):
         return -0.0  # a GPU's 0x7fffffff: the added half carries into the sign
     bias, m = extra_bias(format), format.mantissa_bits

@@ -62,7 +62,8 @@ def round_array(
 def _round(x: Array, format: Format, policy: Policy, bits: Array | None) -> Array:
     """One block, float32 or float64 -> the same type."""
     if spec.same_layout(x.dtype.name, format):
-        return canonical_nan(x.copy())
+        infinity = np.inf if policy.mode.is_legacy else spec.overflowed_magnitude(np.inf, format, policy)
+        return canonical_nan(np.where(np.isinf(x), np.copysign(x.dtype.type(infinity), x), x))
     if policy.mode.is_legacy:
         return _round_like_qpytorch(x, format, policy, bits)
     wide = x.astype(np.float64)
