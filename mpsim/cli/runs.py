@@ -22,6 +22,7 @@ DataPath = Annotated[str | None, typer.Option(help="The dataset's archive or fol
 Epochs = Annotated[int, typer.Option(help="Passes over the training data.")]
 Batch = Annotated[int, typer.Option(help="Images of a training step.")]
 Rate = Annotated[float, typer.Option("--lr", help="Learning rate of the first epoch.")]
+Decay = Annotated[float, typer.Option(help="Weight decay; the paper takes 0.0005 on CIFAR.")]
 Schedule = Annotated[str, typer.Option(help="Learning rate over the epochs: cosine (to 0) or constant.")]
 Promotion = Annotated[float, typer.Option(help="Overflow ratio from which a tensor is promoted; 0: never.")]
 Folder = Annotated[Path, typer.Option("--results", help="Folder of the results file and the figures.")]
@@ -48,12 +49,13 @@ def sweep(
     ratios: Annotated[str | None, typer.Option(help="Shares to demote to, as 0,0.5,1; default 0 to 1 by 0.1.")] = None,
     seeds: Annotated[int, typer.Option(help="Runs per setting, with seeds 0, 1, ...")] = 1,
     model: ModelName = "small_cnn",
-    width: Width = 0.25,
+    width: Width = 0.125,
     data: DataName = "digits",
     data_path: DataPath = None,
     epochs: Epochs = 15,
     batch: Batch = 32,
     lr: Rate = 0.1,
+    weight_decay: Decay = 5e-3,
     schedule: Schedule = "cosine",
     promotion: Promotion = 0.01,
     semantics: SemanticsName = "standard",
@@ -71,7 +73,7 @@ def sweep(
 
     common = _settings(
         model=model, width=width, data=data, data_path=data_path, epochs=epochs, batch=batch, lr=lr,
-        schedule=schedule, promotion=promotion or None, semantics=semantics,
+        weight_decay=weight_decay, schedule=schedule, promotion=promotion or None, semantics=semantics,
     )  # fmt: skip
     jobs = experiment.plan_sweep(
         common, levels=levels or experiment.LEVELS, ratios=_ratios(ratios) or experiment.RATIOS, seeds=seeds
@@ -105,6 +107,7 @@ def train(
     epochs: Epochs = 15,
     batch: Batch = 32,
     lr: Rate = 0.1,
+    weight_decay: Decay = 5e-3,
     schedule: Schedule = "cosine",
     promotion: Promotion = 0.01,
     semantics: SemanticsName = "standard",
@@ -122,7 +125,7 @@ def train(
 
     settings = _settings(
         scheme=scheme, ratio=ratio, k=k, plan_seed=plan_seed, levels=levels, seed=seed, model=model, width=width,
-        data=data, data_path=data_path, epochs=epochs, batch=batch, lr=lr, schedule=schedule,
+        data=data, data_path=data_path, epochs=epochs, batch=batch, lr=lr, weight_decay=weight_decay, schedule=schedule,
         promotion=promotion or None, semantics=semantics, rounding=rounding, random_bit_count=random_bit_count,
         plan=None if plan is None else plan.read_text(encoding="utf-8"),
     )  # fmt: skip
