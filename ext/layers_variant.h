@@ -16,9 +16,9 @@ LAYER_KERNELS(X)
 /* Every thread runs the statement that follows, in the float environment that the kernels are defined in. Below
  * WORTH_THREADS elements a second thread costs more than it saves. */
 #define WORTH_THREADS 32768
-#define PARALLEL(elements)                                     \
-    const int team = (elements) < WORTH_THREADS ? 1 : threads; \
-    _Pragma("omp parallel num_threads(team)")                  \
+#define PARALLEL(elements)                                                                \
+    const int team __attribute__((unused)) = (elements) < WORTH_THREADS ? 1 : threads; \
+    _Pragma("omp parallel num_threads(team)")                                              \
     for (uint64_t once = 1, before = float_environment_enter(); once; once = 0, float_environment_leave(before))
 
 /* A parallel loop of independent steps. */

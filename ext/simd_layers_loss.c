@@ -18,7 +18,7 @@ static inline uint64_t bits_of(double value) {
 static inline float exp32(float argument) {
     const double shifter = 0x1.8p+52, x = argument;
     const int large = x > 0x1.62e42fefa39efp+9, small = x < -0x1.74910d52d3051p+9;
-    const double t = large | small | (x != x) ? 0.0 : x;
+    const double t = (large | small | (x != x)) ? 0.0 : x;
     const double shifted = t * 0x1.71547652b82fep+0 + shifter; /* its low bits hold n */
     const double n = shifted - shifter;
     const double r = (t - n * 0x1.62e42fefa3800p-1) - n * 0x1.ef35793c76730p-45;

@@ -229,15 +229,14 @@ static inline void spread(const float *share, const Pooling *pool, float *gx) {
 }
 
 int LAYER(avg_pool2d_gradient)(const float *gy, Pooling pool, float *gx, int threads) {
-    int64_t windows = pool.rows * pool.columns, area = pool.height * pool.width, failed = 0;
-    int64_t elements = pool.planes * area;
+    int64_t windows = pool.rows * pool.columns, area = pool.height * pool.width;
     float size = (float)(pool.kernel[0] * pool.kernel[1]);
     const int64_t *kernel = pool.kernel, *stride = pool.stride;
-    const int tiles = is_unpadded(&pool) && stride[0] == kernel[0] &&
-                      stride[1] == kernel[1] && pool.rows * kernel[0] == pool.height &&
+    const int tiles = is_unpadded(&pool) && stride[0] == kernel[0] && stride[1] == kernel[1] &&
+                      pool.rows * kernel[0] == pool.height &&
                       pool.columns * kernel[1] == pool.width; /* every element lies in exactly one window */
-#pragma omp parallel num_threads(threads) if (elements >= WORTH_THREADS)
-    {
+    int failed = 0;
+    PARALLEL(pool.planes * area) {
         float *share = malloc(4 * windows);
         if (!share) {
 #pragma omp atomic write

@@ -7,12 +7,14 @@ from contextlib import contextmanager
 
 import numba
 
+LARGEST: int = vars(numba.config)["NUMBA_NUM_THREADS"]
+
 
 @contextmanager
 def at_most(count: int) -> Iterator[None]:
     """At most ``count`` of Numba's threads inside; the caller's number again outside."""
     before = numba.get_num_threads()
-    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(min(count, LARGEST))
     try:
         yield
     finally:
