@@ -122,9 +122,14 @@ def test_the_sign_of_an_underflowed_sum_is_settled_by_the_zeros_after_it(variant
         w = np.float32([[[weights]]])
         y = compiled.conv2d(x, w, None, (1, 1), (0, 1), 1)  # taps of y[..., 1]: x, then padding
         assert set(y[..., 1].reshape(-1).view(np.uint32).tolist()) == {bits}
-        gx = compiled.conv2d_input_gradient(x, w[..., ::-1].copy(), (16, 1, 1, 2), (1, 2), (0, 0), 1)
-        expected = reference.conv2d_input_gradient(x, w[..., ::-1].copy(), (16, 1, 1, 2), (1, 2), (0, 0), 1)
-        assert_same(gx, expected)
+        # gw of the last tap: x = tiny meets gy = weights[0] = -tiny, then padding meets gy = weights[1].
+        gy = w.reshape(1, 1, 1, 2)
+        gw = compiled.conv2d_weight_gradient(np.full((1, 1, 1, 2), tiny), gy, (1, 1, 1, 3), (1, 1), (0, 1), 1)
+        assert gw[0, 0, 0, 2].view(np.uint32) == bits
+        # gx between two columns of a stride: the flipped kernel's taps are w[1] and w[0], so the later one is zero.
+        flipped = w[..., ::-1].copy()
+        gx = compiled.conv2d_input_gradient(x, flipped, (16, 1, 1, 2), (1, 2), (0, 0), 1)
+        assert_same(gx, reference.conv2d_input_gradient(x, flipped, (16, 1, 1, 2), (1, 2), (0, 0), 1))
 
 
 @pytest.mark.parametrize("call", (lambda: _kernels.force_variant("sse9"), lambda: _kernels.force_variant("")))
