@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from mpsim.cli import arithmetic, plans, runs, validate
+from mpsim.cli import arithmetic, plans, runs, steps, validate
 from mpsim.cli.output import complain, is_failure, is_usage_error
 
 app = typer.Typer(
@@ -20,8 +20,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for function, name, settings in (*arithmetic.COMMANDS, *plans.COMMANDS, *runs.COMMANDS):
+for function, name, settings in (*arithmetic.COMMANDS, *plans.COMMANDS, *runs.COMMANDS, *steps.COMMANDS):
     app.command(name, **settings)(function)
+for function, name, settings in steps.VALIDATE_COMMANDS:
+    validate.app.command(name, **settings)(function)
 app.add_typer(validate.app, name="validate")
 
 

@@ -60,7 +60,7 @@ def restore(
     header, arrays = checkpoint.unpack(content, source)
     try:
         described, settings, state = header["model"], header["settings"], header["state"]
-        model = _build(described, source) if model is None else model
+        model = build_network(described, source) if model is None else model
         _check_same(model, described, source)
         trainer = kind(
             model,
@@ -91,7 +91,7 @@ def restore(
     return trainer
 
 
-def _build(described: dict[str, Any], source: str) -> Any:
+def build_network(described: dict[str, Any], source: str) -> Any:
     """The network of reference_models that the header names, weights to be replaced."""
     import reference_models
 

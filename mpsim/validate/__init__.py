@@ -9,5 +9,11 @@ from mpsim.validate.adapters import Subject, SubjectError, open_subject
 from mpsim.validate.cast import CastReport, validate_cast
 from mpsim.validate.presets import PRESETS
 from mpsim.validate.rules import Rule
+from mpsim.validate.steps import StepRecord, record_step
+from mpsim.validate.teacher import TeacherReport, teacher_forced
+from mpsim.validate.tensor_files import TensorFileError
 
-__all__ = ["PRESETS", "CastReport", "Rule", "Subject", "SubjectError", "open_subject", "validate_cast"]
+__all__ = [
+    "PRESETS", "CastReport", "Rule", "StepRecord", "Subject", "SubjectError", "TeacherReport", "TensorFileError",
+    "open_subject", "record_step", "teacher_forced", "validate_cast",
+]  # fmt: skip

@@ -1,0 +1,155 @@
+"""``mpsim trace-step`` and ``mpsim validate step``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mpsim.cli.output import JsonFlag, complain, is_failure, is_usage_error, print_json
+from mpsim.cli.plans import GroupCount, LevelsText, Model, Ratio, Scheme, SemanticsName, Width
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mpsim.data import Dataset
+    from mpsim.validate.teacher import TeacherReport
+
+
+def trace_step(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="File to write: .safetensors or .npz; the index goes beside it as .json.")],
+    width: Width = 1.0,
+    classes: Annotated[int | None, typer.Option(help="Number of classes; default: the data's, else 10.")] = None,
+    batch: Annotated[int, typer.Option(help="Images of the step.")] = 2,
+    scheme: Scheme = "uniform_low",
+    ratio: Ratio = None,
+    plan_seed: Annotated[int | None, typer.Option(help="For scheme random: which order.")] = None,
+    k: GroupCount = None,
+    levels: LevelsText = "paper",
+    semantics: SemanticsName = "standard",
+    data: Annotated[
+        str | None, typer.Option(help="Dataset of the images; default: digits or synthetic10, as the network takes.")
+    ] = None,
+    data_path: Annotated[str | None, typer.Option(help="The dataset's archive or folder, where it needs one.")] = None,
+    steps: Annotated[int, typer.Option(min=0, help="Steps to train before the recorded one.")] = 0,
+    lr: Annotated[float, typer.Option("--lr", help="Learning rate.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Of the initial weights and the order of the images.")] = 0,
+    backend: Annotated[str, typer.Option(help="reference, numba or compiled; changes no bit.")] = "compiled",
+    threads: Annotated[int | None, typer.Option(help="Default: all cores; changes no bit.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Record every stored tensor of one training step, for 'mpsim validate step' and for other programs."""
+    import reference_models
+    from mpsim.assignment import assign
+    from mpsim.data import DataLoader
+    from mpsim.trace import trace
+    from mpsim.training.optimizer import SGD
+    from mpsim.training.semantics import as_semantics
+    from mpsim.training.trainer import Trainer
+    from mpsim.validate.steps import record_step
+
+    dataset = _dataset(model, data, data_path)
+    network = reference_models.build(model, width=width, classes=classes or dataset.classes, seed=seed)
+    traced = trace(network, batch=batch, semantics=as_semantics(semantics).name)
+    plan = assign(traced, scheme, ratio=ratio, seed=plan_seed, k=k, levels=levels)
+    trainer = Trainer(
+        network, plan, optimizer=SGD(lr=lr), semantics=semantics, backend=backend, threads=threads, seed=seed
+    )
+    batches = _batches(DataLoader(dataset, batch, seed=seed, drop_last=True))
+    for _ in range(steps):
+        trainer.step(*next(batches))
+    record = record_step(trainer, *next(batches))
+    record.write(out)
+    if json:
+        print_json(record.index)
+    else:
+        megabytes = out.stat().st_size / 1e6
+        typer.echo(
+            f"{out}: {len(record.tensors)} tensors of step {record.index['step']}, {megabytes:.1f} MB; "
+            f"index in {out.with_suffix('.json')}"
+        )
+
+
+def _dataset(model: str, name: str | None, path: str | None) -> Dataset:
+    """The dataset named, or one of the images that the network takes."""
+    from mpsim import data
+
+    return data.load(name or ("digits" if model == "small_cnn" else "synthetic10"), "train", path)
+
+
+def _batches(loader: Any) -> Any:
+    """Batches without end, epoch after epoch."""
+    epoch = 0
+    while True:
+        yield from loader.epoch(epoch)
+        epoch += 1
+
+
+def validate_step(
+    other: Annotated[Path, typer.Argument(help="The other implementation's step: .safetensors or .npz.")],
+    against: Annotated[Path, typer.Option(help="mpsim's record of the same step, by 'mpsim trace-step'.")],
+    teacher_forced: Annotated[
+        bool, typer.Option("--teacher-forced", help="Check each op by itself, on the inputs that OTHER stored.")
+    ] = False,
+    distance: Annotated[
+        int, typer.Option(min=0, help="With --teacher-forced: codes that sums in another order may move an element.")
+    ] = 1,
+    share: Annotated[
+        float, typer.Option(min=0, max=1, help="With --teacher-forced: share of a tensor that may differ so.")
+    ] = 0.001,
+    backend: Annotated[str, typer.Option(help="reference, numba or compiled; changes no bit.")] = "compiled",
+    threads: Annotated[int | None, typer.Option(help="Default: all cores; changes no bit.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Find the first tensor of a training step that differs from mpsim's, or each op that computes otherwise.
+
+    Exit code 0: every bit equal (with --teacher-forced: within --distance and --share); 1: not; 2: could not run.
+    """
+    from mpsim.validate.step_compare import compare_steps
+
+    try:
+        if teacher_forced:
+            report: Any = _teacher_forced(other, against, backend, threads)
+            good = not report.suspects(distance, share)
+        else:
+            report = compare_steps(other, against)
+            good = report.equal
+    except Exception as error:
+        if not is_usage_error(error) and not is_failure(error):
+            raise
+        complain(str(error))
+        raise typer.Exit(2) from None
+    if json:
+        print_json(report.as_json())
+    else:
+        typer.echo(report.text(distance, share) if teacher_forced else str(report))
+    raise typer.Exit(0 if good else 1)
+
+
+def _teacher_forced(other: Path, against: Path, backend: str, threads: int | None) -> TeacherReport:
+    """The report on ``other``, with network, plan, labels and loss scale from the record ``against``."""
+    from mpsim.validate.steps import network_of
+    from mpsim.validate.teacher import teacher_forced
+    from mpsim.validate.tensor_files import read_tensors
+
+    theirs, ours = read_tensors(other), read_tensors(against)
+    network = network_of(ours)
+    labels: np.ndarray = ours.tensors["labels"]
+    return teacher_forced(
+        theirs,
+        network.model,
+        network.plan,
+        network.semantics,
+        labels=labels,
+        loss_scale=theirs.index.get("loss_scale", ours.index["loss_scale"]),
+        accumulator=network.accumulator,
+        backend=backend,
+        threads=threads,
+    )
+
+
+COMMANDS: tuple[tuple[Any, str, dict[str, Any]], ...] = ((trace_step, "trace-step", {}),)
+#: In the group ``mpsim validate``.
+VALIDATE_COMMANDS: tuple[tuple[Any, str, dict[str, Any]], ...] = ((validate_step, "step", {}),)

@@ -1,0 +1,218 @@
+"""Two arrays of one tensor compared: how many numbers differ, by how many codes of the format, and the first."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mpsim.formats import Format
+from mpsim.rounding import encode
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number: value, bits as float32, and its code in the tensor's format (None if it is none of its numbers)."""
+
+    value: float
+    bits: str
+    code: str | None
+
+    @classmethod
+    def of(cls, value: np.float32, format: Format) -> Number:
+        code = None
+        on_grid = not off_grid(np.array([value], np.float32), format)[0]
+        if on_grid and not (math.isinf(value) and not format.has_infinity) and (format.has_nan or value == value):
+            code = f"0x{int(encode(value, format, backend='reference')):0{-(-format.bits // 4)}x}"
+        return cls(float(value), f"0x{int(value.view(np.uint32)):08x}", code)
+
+    def __str__(self) -> str:
+        code = "" if self.code in (None, self.bits) else f", code {self.code}"
+        return f"{self.value!r} ({self.bits}{code})"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first place where two arrays differ."""
+
+    index: tuple[int, ...]
+    expected: Number
+    got: Number
+
+
+@dataclass(frozen=True)
+class TensorComparison:
+    """A tensor of a step, ours (expected) against the other's (got).
+
+    differing: elements whose values differ, NaN being one value; zero_signs: those that differ in the sign of zero
+    only. largest_distance: in codes of ``format`` (``distances``). off_grid: elements of the other's that are no
+    number of the format. lost, made: elements zero in the other's only, and in ours only. first: where they first
+    differ. causes: sentences on what would explain it.
+    """
+
+    name: str
+    format: Format
+    shape: tuple[int, ...]
+    differing: int = 0
+    zero_signs: int = 0
+    largest_distance: int = 0
+    off_grid: int = 0
+    lost: int = 0
+    made: int = 0
+    first: Difference | None = None
+    op: str = ""
+    causes: tuple[str, ...] = ()
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def differing_share(self) -> float:
+        """Elements whose values differ / all elements."""
+        return self.differing / self.elements if self.elements else 0.0
+
+    @property
+    def equal(self) -> bool:
+        """Whether every bit is the same (payloads of NaN aside)."""
+        return self.differing == 0 and self.zero_signs == 0
+
+    def within(self, distance: int, share: float) -> bool:
+        """Whether no element is further off than ``distance`` codes, and no more than ``share`` of them (one at
+        least) differ; a number that is not of the format is further off."""
+        allowed = max(1, math.floor(share * self.elements)) if distance else 0
+        return self.off_grid == 0 and self.largest_distance <= distance and self.differing <= allowed
+
+    def __str__(self) -> str:
+        what = f"{self.name} ({self.op}, {self.format})" if self.op else f"{self.name} ({self.format})"
+        if self.equal:
+            return f"{what}: equal"
+        if not self.differing:
+            return f"{what}: {self.zero_signs} of {self.elements} differ in the sign of zero"
+        return f"{what}: {self.differing} of {self.elements} differ, by {_codes(self.largest_distance, self.format)}"
+
+    def details(self) -> list[str]:
+        """Further lines: the first difference, and what stands out."""
+        lines = []
+        if self.first is not None:
+            at = ", ".join(map(str, self.first.index))
+            lines.append(f"first at [{at}]: expected {self.first.expected}, got {self.first.got}")
+        for count, what in (
+            (self.off_grid, f"are no numbers of {self.format}"),
+            (self.lost, "are zero and should not be"),
+            (self.made, "should be zero and are not"),
+        ):
+            if count:
+                lines.append(f"{count} of {self.elements} {what}")
+        return lines + list(self.causes)
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields, for JSON."""
+        first = None
+        if self.first is not None:
+            first = {
+                "index": list(self.first.index),
+                "expected": vars(self.first.expected),
+                "got": vars(self.first.got),
+            }
+        return {
+            "name": self.name,
+            "op": self.op,
+            "format": self.format.name,
+            "shape": list(self.shape),
+            "equal": self.equal,
+            "differing": self.differing,
+            "differing_share": self.differing_share,
+            "zero_signs": self.zero_signs,
+            "largest_distance": self.largest_distance,
+            "off_grid": self.off_grid,
+            "lost": self.lost,
+            "made": self.made,
+            "first": first,
+            "causes": list(self.causes),
+        }
+
+
+def _codes(distance: int, format: Format) -> str:
+    if distance >= 1 << format.bits:
+        return "a NaN against a number"
+    return f"up to {distance} code{'s' if distance != 1 else ''}"
+
+
+def compare_arrays(name: str, expected: Array, got: Array, format: Format, op: str = "") -> TensorComparison:
+    """Compares two float32 (or two integer) arrays of one shape.
+
+    >>> from mpsim.formats import FORMATS
+    >>> str(compare_arrays("Y/1/0", np.float32([1, 2]), np.float32([1, 2.25]), FORMATS["float8_e4m3fn"]))
+    'Y/1/0 (float8_e4m3fn): 1 of 2 differ, by up to 1 code'
+    """
+    if expected.dtype.kind in "iub":
+        expected, got = expected.astype(np.float32), got.astype(np.float32)  # labels
+    both_nan = np.isnan(expected) & np.isnan(got)
+    differ = (expected != got) & ~both_nan
+    zero_signs = (expected == 0) & (got == 0) & (np.signbit(expected) != np.signbit(got))
+    wrong = differ | zero_signs
+    common = {"name": name, "format": format, "shape": expected.shape, "op": op}
+    if not wrong.any():
+        return TensorComparison(**common)
+    at = tuple(int(i) for i in np.argwhere(wrong)[0]) if wrong.ndim else ()
+    ours, theirs = expected[differ], got[differ]
+    return TensorComparison(
+        **common,
+        differing=int(differ.sum()),
+        zero_signs=int(zero_signs.sum()),
+        largest_distance=int(distances(ours, theirs, format).max(initial=0)),
+        off_grid=int(off_grid(theirs, format).sum()),
+        lost=int(((theirs == 0) & (ours != 0)).sum()),
+        made=int(((ours == 0) & (theirs != 0)).sum()),
+        first=Difference(at, Number.of(expected[at], format), Number.of(got[at], format)),
+    )
+
+
+def distances(expected: Array, got: Array, format: Format) -> Array:
+    """How many codes lie from one number to the other, int64; infinity is one code beyond the largest number.
+
+    A number between two codes counts as the further one. NaN against a number is 2**bits, more than any two codes.
+
+    >>> from mpsim.formats import FORMATS
+    >>> distances(np.float32([1, -0.0, 1, 448]), np.float32([1.125, 0, 1.01, np.inf]), FORMATS["float8_e4m3fn"])
+    array([1, 0, 1, 1])
+    """
+    low, high = _places(expected, format)
+    other_low, other_high = _places(got, format)
+    distance = np.maximum(np.abs(other_high - low), np.abs(high - other_low))
+    only_one_nan = np.isnan(expected) != np.isnan(got)
+    both_nan = np.isnan(expected) & np.isnan(got)
+    return np.where(only_one_nan, np.int64(1) << format.bits, np.where(both_nan, 0, distance))
+
+
+def off_grid(values: Array, format: Format) -> Array:
+    """Which numbers are none of the format's; zero, infinity (the mark of overflow) and NaN pass."""
+    low, high = _places(values, format)
+    return (low != high) | (np.isfinite(values) & (np.abs(values) > format.largest))
+
+
+def _places(values: Array, format: Format) -> tuple[Array, Array]:
+    """Places on the line of codes at or next below, and at or next above, each number; 0 for NaN."""
+    values = np.nan_to_num(np.asarray(values, np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf)
+    magnitude = np.minimum(np.abs(values), 2 * format.largest)
+    beyond = magnitude > format.largest
+    magnitude = np.minimum(magnitude, format.largest)
+    exponent = np.where(magnitude < format.smallest_normal, format.min_exponent, np.frexp(magnitude)[1] - 1)
+    scaled = np.ldexp(magnitude, format.mantissa_bits - exponent)  # exact: quanta of the binade
+    whole = np.floor(scaled)
+    binade = (exponent - format.min_exponent).astype(np.int64) << format.mantissa_bits
+    down = binade + whole.astype(np.int64)
+    between = whole != scaled
+    if not format.subnormals:  # the first number after zero is the smallest normal one
+        first = np.int64(1) << format.mantissa_bits
+        between = np.where(down < first, magnitude > 0, between)
+        down = np.where(down < first, 0, down - first + 1)
+    down = down + beyond
+    up = down + (between & ~beyond)
+    negative = np.signbit(values)
+    return np.where(negative, -up, down), np.where(negative, -down, up)
