@@ -39,6 +39,16 @@ def cast(
     ] = None,
     header: Annotated[Path | None, typer.Option(help="For a library: a file that declares the function.")] = None,
     arguments: Annotated[str, typer.Option(help="Arrays a Python function is given: numpy or torch.")] = "numpy",
+    exhaustive: Annotated[bool, typer.Option("--exhaustive", help="Also try all 2^32 float32 inputs.")] = False,
+    resume: Annotated[
+        Path | None, typer.Option(help="For --exhaustive: a file for the state; an interrupted sweep goes on from it.")
+    ] = None,
+    random_bit_count: Annotated[
+        int | None, typer.Option(help="For --mode stochastic: how many random bits decide, 1 to 32.")
+    ] = None,
+    given_bits: Annotated[
+        bool, typer.Option("--given-bits", help="For --mode stochastic: the subject takes (numbers, uint32 words).")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of the random patterns in the corpus.")] = 0,
     junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Also draw error against input to this file (png, svg).")] = None,
@@ -51,17 +61,26 @@ def cast(
     """
     from mpsim.validate import report as reports
     from mpsim.validate.adapters import SubjectError, open_subject
-    from mpsim.validate.cast import validate_cast
+    from mpsim.validate.cast import sweep_all, validate_cast
 
     try:
-        opened = open_subject(subject, signature=signature, header=header, arguments=arguments)
+        opened = open_subject(subject, signature=signature, header=header, arguments=arguments, random_bits=given_bits)
+        if mode is Mode.STOCHASTIC:
+            _stochastic(opened, format, source, overflow, random_bit_count, given_bits, seed, json)
+        if given_bits or random_bit_count is not None or mode is Mode.QPYTORCH_STOCHASTIC:
+            raise ValueError("--given-bits and --random-bit-count go with --mode stochastic, the one such mode here")
         report = validate_cast(
             opened, format, source, mode=mode, overflow=overflow, preset=preset, seed=seed, backend=backend
         )
+        if exhaustive:
+            with _Progress() as progress:
+                report = sweep_all(report, resume=resume, on_progress=progress.update, backend=backend)
         if junit is not None:
             junit.write_text(reports.junit(report), encoding="utf-8")
         if plot is not None:
             reports.plot(report, plot)
+    except typer.Exit:
+        raise
     except Exception as error:
         if not isinstance(error, SubjectError) and not is_usage_error(error) and not is_failure(error):
             raise
@@ -75,6 +94,52 @@ def cast(
 
         reports.print_report(report, Console(width=None if sys.stdout.isatty() else 110))
     raise typer.Exit(0 if report.equal else 1)
+
+
+def _stochastic(
+    subject: Any, format: str | None, source: str, overflow: Overflow | None, count: int | None, given: bool, seed: int,
+    json: bool,
+) -> None:  # fmt: skip
+    from mpsim.validate.cast import target_format
+    from mpsim.validate.sources import as_source
+    from mpsim.validate.stochastic import validate_given_bits, validate_own_bits
+
+    target, read = target_format(subject, format), as_source(source)
+    policy = overflow or Overflow.INFINITY
+    if given and count is None:
+        raise ValueError("--given-bits needs --random-bit-count: how many bits of each word decide")
+    if given and count is not None:
+        report = validate_given_bits(subject, target, read, count, overflow=policy, seed=seed)
+    else:
+        report = validate_own_bits(subject, target, read, random_bit_count=count, seed=seed)
+    if json:
+        print_json(report.as_json())
+    else:
+        typer.echo(report.text())
+    raise typer.Exit(0 if report.equal else 1)
+
+
+class _Progress:
+    """A bar on standard error for a sweep."""
+
+    def __enter__(self) -> _Progress:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("2^32 inputs"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[mismatches]:,} mismatches"), console=Console(stderr=True),
+        )  # fmt: skip
+        self._task = self._bar.add_task("sweep", total=1 << 32, mismatches=0)
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def update(self, state: Any) -> None:
+        """Takes a Sweep."""
+        self._bar.update(self._task, completed=state.inputs, mismatches=state.mismatches)
 
 
 def could_not_run(message: str) -> None:

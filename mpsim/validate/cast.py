@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from mpsim.policies import Mode, Overflow, Policy
 from mpsim.validate.adapters import Subject, SubjectError, open_subject
 from mpsim.validate.compare import Answers, Comparison, ask, compare
 from mpsim.validate.corpora import cast_corpus
+from mpsim.validate.exhaustive import Sweep, kept_answers, sweep
 from mpsim.validate.fingerprint import Fingerprint, fingerprint
 from mpsim.validate.presets import as_preset
 from mpsim.validate.presets import rules as preset_rules
@@ -40,9 +43,12 @@ class CastReport:
     fingerprint: Fingerprint | None = None
     once: Comparison | None = None
     presets: dict[str, Comparison] = field(default_factory=dict)
+    sweep: Sweep | None = None
 
     @property
     def equal(self) -> bool:
+        if self.sweep is not None and self.sweep.mismatches:
+            return False
         if self.declared is not None:
             return self.declared.equal
         return any(comparison.equal for comparison in self.presets.values())
@@ -61,6 +67,7 @@ class CastReport:
             "fingerprint": None if self.fingerprint is None else self.fingerprint.as_json(),
             "against_one_rounding": None if self.once is None else self.once.as_json(),
             "presets": {name: comparison.as_json() for name, comparison in self.presets.items()},
+            "sweep": None if self.sweep is None else self.sweep.as_json(),
         }
 
 
@@ -92,7 +99,7 @@ def validate_cast(
     """
     opened = _opened(subject)
     source = as_source(source)
-    target = _target(opened, format)
+    target = target_format(opened, format)
     rule, name = declared_rule(target, source, mode, overflow, preset)
     patterns = _corpus(opened, target, source, seed)
     answers = ask(opened, source, target, patterns)
@@ -110,6 +117,37 @@ def validate_cast(
     ordered = dict(sorted(comparisons.items(), key=lambda item: item[1].mismatches))
     once = compare(one_rounding(found.rule), answers, shrink=shrink, backend=backend)
     return CastReport(**common, fingerprint=found, once=once, presets=ordered)
+
+
+def sweep_all(
+    report: CastReport,
+    *,
+    resume: Path | None = None,
+    blocks: int | None = None,
+    on_progress: Callable[[Sweep], None] | None = None,
+    backend: str = "compiled",
+) -> CastReport:
+    """The report, and all 2**32 float32 inputs against its rule; see ``exhaustive.sweep`` for the arguments.
+
+    The rule is the declared one; else that of the preset nearest to the subject; else the fingerprint's. What
+    mismatches are found on the way are classed together with those of the corpus. Raises ValueError for another
+    source than float32.
+    """
+    if report.source.name != "float32" or report.answers.subject.inputs is not None:
+        raise ValueError("an exhaustive sweep takes every float32; 16-bit sources are always exhaustive, vectors never")
+    name, comparison = report.preset, report.declared
+    if comparison is None:
+        assert report.once is not None
+        name, comparison = next(iter(report.presets.items()), (None, report.once))
+    subject = report.answers.subject
+    state = sweep(subject, comparison.rule, resume=resume, blocks=blocks, on_progress=on_progress, backend=backend)
+    if state.kept:
+        again = kept_answers(state, subject, comparison.rule, report.answers.patterns)
+        comparison = compare(comparison.rule, again, backend=backend)
+    if report.declared is not None:
+        return replace(report, declared=comparison, sweep=state, exhaustive=state.complete)
+    presets = report.presets if name is None else {**report.presets, name: comparison}
+    return replace(report, presets=presets, sweep=state, exhaustive=state.complete)
 
 
 def one_rounding(rule: Rule) -> Rule:
@@ -148,7 +186,8 @@ def _opened(subject: Any) -> Subject:
     raise TypeError(f"a subject is a name, a function or a Subject, got {type(subject).__name__}")
 
 
-def _target(subject: Subject, format: str | Format | None) -> Format:
+def target_format(subject: Subject, format: str | Format | None) -> Format:
+    """The format given, or the subject's own; ValueError where neither says one."""
     if format is not None:
         return as_format(format)
     if subject.format is None:

@@ -15,7 +15,7 @@ from mpsim.validate.adapters import Results, Subject
 from mpsim.validate.causes import cause
 from mpsim.validate.classify import Classes, Kind, classify
 from mpsim.validate.grid import places
-from mpsim.validate.rules import NO_CODE, Outcome, Rule
+from mpsim.validate.rules import NO_CODE, Outcome, Rule, is_value
 from mpsim.validate.sources import Source
 
 Array = np.ndarray[Any, Any]
@@ -247,6 +247,4 @@ def _number(outcome: Outcome, rule: Rule, answers: Answers, expected: bool) -> N
 
 
 def _representable(value: float, format: Format) -> bool:
-    from mpsim.validate.rules import is_value
-
     return not math.isfinite(value) or bool(is_value(np.array([value]), format)[0])

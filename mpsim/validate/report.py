@@ -27,9 +27,11 @@ def text(report: CastReport) -> str:
 
 def print_report(report: CastReport, console: Console) -> None:
     """The verdict first, then what there is to say about each class of mismatches."""
-    how = "every input" if report.exhaustive else "a corpus"
+    how = "every input" if report.exhaustive and report.sweep is None else "a corpus"
     head = f"{report.subject}: {report.source.name} to {report.format}, {how}: {report.inputs:,} inputs"
     console.print(head, style="bold", highlight=False)
+    if report.sweep is not None:
+        _print_sweep(report, console)
     if report.declared is not None:
         what = f"preset {report.preset}" if report.preset else report.declared.rule.describe()
         _print_comparison(report.declared, f"the declared policy ({what})", console)
@@ -40,6 +42,18 @@ def print_report(report: CastReport, console: Console) -> None:
         _print_comparison(report.once, f"one rounding, {report.once.rule.describe()},", console)
         console.print()
         _print_presets(report, console)
+
+
+def _print_sweep(report: CastReport, console: Console) -> None:
+    state = report.sweep
+    assert state is not None
+    which = report.preset or (next(iter(report.presets), None) if report.declared is None else None)
+    rule = f"preset {which}" if which else "the declared policy" if report.declared else "the fingerprint's policy"
+    console.print(
+        f"sweep: {state.inputs:,} of {2**32:,} float32 inputs, {state.mismatches:,} mismatches with {rule}; "
+        f"{state.seconds:.1f} s, of which mpsim {state.own_seconds:.1f} s",
+        highlight=False,
+    )
 
 
 def _print_comparison(comparison: Comparison, what: str, console: Console) -> None:

@@ -1,0 +1,76 @@
+"""The expected results of a cast as runs: intervals of input patterns that share one result.
+
+Rounding is monotone, so between two neighbouring boundaries (numbers of the format and midpoints) the result does not
+change. A whole range of inputs is then compared by comparing each run with one code, with no input rounded.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpsim.formats import Format
+from mpsim.kernels import spec
+from mpsim.validate.rules import Rule
+from mpsim.validate.sources import Source
+
+Array = np.ndarray[Any, Any]
+
+
+class Runs(NamedTuple):
+    """starts: rising patterns (uint64), the first 0; keys: the result from each start up to the next (uint64)."""
+
+    starts: Array
+    keys: Array
+
+
+def runs_of(rule: Rule, source: Source, space: str, backend: str = "compiled") -> Runs:
+    """The runs of all patterns of a source (float16, bfloat16 or float32), NaNs and both signs in them.
+
+    Found from the format's boundaries: results at both ends of every piece between two candidate boundaries; a
+    piece whose ends differ is halved until they agree. Relies on the rule being monotone between its boundaries.
+    Raises ValueError for float64 and for stochastic rules.
+    """
+    if source.name == "float64" or rule.policy.mode.needs_random_bits:
+        raise ValueError(f"runs are for float16, bfloat16 and float32 and modes without random bits, not {source.name}")
+    points = _candidates(rule.format, source)
+    keys = _keys(points, rule, source, space, backend)
+    while (middles := _unsettled(points, keys)).size:
+        points = np.concatenate([points, middles])
+        keys = np.concatenate([keys, _keys(middles, rule, source, space, backend)])
+        order = np.argsort(points)
+        points, keys = points[order], keys[order]
+    first = np.concatenate([[True], keys[1:] != keys[:-1]])
+    return Runs(points[first], keys[first])
+
+
+def _unsettled(points: Array, keys: Array) -> Array:
+    """Midpoints of the pieces between points whose ends differ and are not neighbours."""
+    gaps = (keys[1:] != keys[:-1]) & (points[1:] - points[:-1] > 1)
+    return np.asarray(points[:-1][gaps] + (points[1:][gaps] - points[:-1][gaps]) // np.uint64(2))
+
+
+def _keys(points: Array, rule: Rule, source: Source, space: str, backend: str) -> Array:
+    x = source.values(points.astype(source.unsigned))
+    return rule.outcome(x, source, space, backend=backend).keys
+
+
+def _candidates(format: Format, source: Source) -> Array:
+    """Patterns where the result may change, with their neighbours: numbers of the format, midpoints, powers of two
+    from the largest number on, both ends of the range and of the NaNs; of both signs."""
+    codes = range(format.largest_code + 1) if format.bits <= 16 else range(2)
+    numbers = np.array(sorted({spec.decode(code, format) for code in codes}))
+    with np.errstate(over="ignore"):
+        top = 2.0 ** np.arange(format.max_exponent, format.max_exponent + 4)
+        edges = np.concatenate([top, [format.largest, format.overflow_threshold[0], format.smallest_normal, 0.0]])
+        values = np.concatenate([numbers, numbers[:-1] + np.diff(numbers) / 2, edges])
+        patterns = source.patterns(values).astype(np.int64)
+    sign, infinity = source.sign_mask, int(source.patterns(np.array([np.inf]))[0])
+    ends = [0, infinity, infinity + 1, sign - 1]
+    if format.bits > 16:  # wide formats: every half quantum of a normal number
+        halves = np.arange(0, infinity, max(1, 1 << (source.format.mantissa_bits - format.mantissa_bits - 1)))
+        patterns = np.concatenate([patterns, halves])
+    around = np.concatenate([patterns + step for step in (-1, 0, 1)] + [np.array(ends)])
+    positive = np.unique(around[(around >= 0) & (around < sign)])
+    return np.concatenate([positive, positive + sign]).astype(np.uint64)

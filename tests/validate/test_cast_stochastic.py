@@ -1,0 +1,101 @@
+"""Stochastic rounding: with given bits exactly, without them by neighbours and frequencies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mpsim import round_to
+from mpsim.cli import app
+from mpsim.formats import FORMATS
+from mpsim.validate import Subject
+from mpsim.validate.sources import SOURCES
+from mpsim.validate.stochastic import validate_given_bits, validate_own_bits
+
+FORMAT, FLOAT32 = FORMATS["float8_e4m3"], SOURCES["float32"]
+
+
+def given(count: int, **changes: int) -> Subject:
+    def call(source: object, x: np.ndarray, bits: np.ndarray | None) -> np.ndarray:
+        assert bits is not None
+        bits = bits + np.uint32(changes.get("added", 0))
+        return round_to(x, FORMAT, "stochastic", random_bits=bits, random_bit_count=count)
+
+    return Subject("given", call)
+
+
+def own(count: int, mode: str = "stochastic") -> Subject:
+    generator = np.random.default_rng(0)
+
+    def call(source: object, x: np.ndarray, bits: object) -> np.ndarray:
+        if mode != "stochastic":
+            return round_to(x, FORMAT, mode)
+        words = generator.integers(0, 1 << 32, x.size, np.uint32)
+        return round_to(x, FORMAT, mode, random_bits=words, random_bit_count=count)
+
+    return Subject("own", call)
+
+
+@pytest.mark.parametrize("count", [1, 8, 32])
+def test_given_bits(count: int) -> None:
+    assert validate_given_bits(given(count), FORMAT, FLOAT32, count).equal
+
+
+@pytest.mark.parametrize("subject", [given(8, added=1), given(9), given(7)], ids=["off by one", "9 bits", "7 bits"])
+def test_given_bits_used_differently(subject: Subject) -> None:
+    report = validate_given_bits(subject, FORMAT, FLOAT32, 8)
+    assert not report.equal and report.smallest is not None and report.word is not None
+    x = np.array([report.smallest.input.value], np.float32)
+    ours = round_to(x, FORMAT, "stochastic", random_bits=np.array([report.word], np.uint32), random_bit_count=8)
+    assert ours[0] == report.smallest.expected.value != report.smallest.got.value
+
+
+def test_own_bits() -> None:
+    assert validate_own_bits(own(24), FORMAT, FLOAT32).equal
+    assert validate_own_bits(own(4), FORMAT, FLOAT32, random_bit_count=4).equal
+
+
+def test_too_few_bits_are_noticed() -> None:
+    """Four bits cut the place between the neighbours to sixteenths."""
+    report = validate_own_bits(own(4), FORMAT, FLOAT32)
+    assert not report.equal and not report.mismatches
+    assert all(f.share < f.expected_share for f in report.frequencies)
+    assert "up in" in report.text() and "1e-09" in report.text()
+
+
+def test_nearest_is_not_stochastic() -> None:
+    assert len(validate_own_bits(own(0, "nearest_even"), FORMAT, FLOAT32).frequencies) > 50
+
+
+def test_a_result_that_is_no_neighbour() -> None:
+    subject = Subject("shifted", lambda source, x, bits: round_to(x, FORMAT, "down") * np.float32(4))
+    report = validate_own_bits(subject, FORMAT, FLOAT32)
+    assert report.mismatches and report.smallest is not None
+    assert report.smallest.got.value == 4 * round_to(np.float32(report.smallest.input.value), FORMAT, "down")
+
+
+def test_false_alarms_are_rare() -> None:
+    """At a rate of one half per session, a right subject passes about half of the time; at 1e-9, always."""
+    reports = [validate_own_bits(own(24), FORMAT, FLOAT32, seed=seed, draws=500) for seed in range(10)]
+    assert all(report.equal for report in reports)
+
+
+def test_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "subject.py"
+    path.write_text(
+        "from mpsim import round_to\n"
+        "def cast(x, bits):\n"
+        "    return round_to(x, 'float8_e5m2', 'stochastic', random_bits=bits, random_bit_count=16)\n"
+    )
+    common = ["validate", "cast", f"{path}:cast", "--format", "float8_e5m2", "--source", "float16"]
+    words = [*common, "--mode", "stochastic", "--given-bits"]
+    result = CliRunner().invoke(app, [*words, "--random-bit-count", "16", "--json"], catch_exceptions=False)
+    assert result.exit_code == 0 and json.loads(result.stdout)["trials"] == 4 * 65536
+    result = CliRunner().invoke(app, [*words, "--random-bit-count", "15"], catch_exceptions=False)
+    assert result.exit_code == 1 and "trials differ" in result.stdout
+    assert CliRunner().invoke(app, words).exit_code == 2
+    assert CliRunner().invoke(app, [*common, "--mode", "nearest_even", "--given-bits"]).exit_code == 2
