@@ -140,13 +140,19 @@ def cast_corpus(format: Format, source: str | Source, random_count: int = 1 << 1
     else:
         dtype = source.name
         parts = [
-            specials(dtype), turning_points(format, dtype, 16), near_ties(format, dtype),
+            specials(dtype), _nan_of_all_ones(dtype), turning_points(format, dtype, 16), near_ties(format, dtype),
             beyond_largest(format, dtype), powers_of_two(dtype), subnormals(dtype),
             random_patterns(dtype, random_count, seed), _random_in_range(format, dtype, random_count // 2, seed),
         ]  # fmt: skip
         found = np.unique(np.concatenate([part.view(source.unsigned) for part in parts]))
     found.setflags(write=False)
     return found
+
+
+def _nan_of_all_ones(dtype: str) -> Array:
+    """The NaNs with the largest payload: half a quantum added to one carries into the sign."""
+    ones = ~UNSIGNED[dtype](0)
+    return np.array([ones, ones >> 1], UNSIGNED[dtype]).view(dtype)
 
 
 def _random_in_range(format: Format, dtype: str, count: int, seed: int) -> Array:
