@@ -1,0 +1,71 @@
+"""``mpsim validate dot``: which accumulator a dot or matrix product is equal to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mpsim.cli.output import JsonFlag, complain, is_failure, is_usage_error, print_json
+
+
+def dot(
+    subject: Annotated[
+        str,
+        typer.Argument(
+            help="package.module:function or file.py:function (arrays (M, K) and (K, N) in, (M, N) out), "
+            "library.so:name, or 'accumulator:...' for one of mpsim's own."
+        ),
+    ],
+    accumulator: Annotated[
+        str | None,
+        typer.Option(help="Declared accumulator: 'exact', 'chunk=64,fma=false', or a tensor core, as hopper_float16."),
+    ] = None,
+    inputs: Annotated[str, typer.Option(help="Format of the operands, as float16 or float8_e4m3fn.")] = "float32",
+    length: Annotated[int, typer.Option(help="k of the probes; a chunk as long cannot be seen.")] = 520,
+    side: Annotated[int, typer.Option(help="Rows and columns of the matrices: the order may depend on them.")] = 16,
+    form: Annotated[str, typer.Option(help="What a Python function takes: matmul or dot (two vectors).")] = "matmul",
+    arguments: Annotated[str, typer.Option(help="Arrays a Python function is given: numpy or torch.")] = "numpy",
+    signature: Annotated[
+        str | None, typer.Option(help="For a library: 'float f(const float *, const float *, size_t)'.")
+    ] = None,
+    header: Annotated[Path | None, typer.Option(help="For a library: a file that declares the function.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the random matrices.")] = 0,
+    backend: Annotated[str, typer.Option(help="mpsim's backend; changes no bit.")] = "compiled",
+    json: JsonFlag = False,
+) -> None:
+    """Find the accumulator that a dot or matrix product is equal to in every bit, or measure how it differs.
+
+    Exit code 0: equal to the declared accumulator, or to some; 1: different; 2: could not run.
+    """
+    from mpsim.validate.adapters import SubjectError
+    from mpsim.validate.dot import validate_dot
+    from mpsim.validate.dot_report import text
+    from mpsim.validate.tensor_cores import accumulator_of
+
+    own = subject.startswith("accumulator:")
+    try:
+        report = validate_dot(
+            accumulator_of(subject.removeprefix("accumulator:")) if own else subject,
+            accumulator,
+            inputs=inputs,
+            length=length,
+            side=side,
+            form=form,
+            arguments=arguments,
+            signature=signature,
+            header=header,
+            seed=seed,
+            backend=backend,
+        )
+    except Exception as error:
+        if not isinstance(error, SubjectError) and not is_usage_error(error) and not is_failure(error):
+            raise
+        complain(str(error))
+        raise typer.Exit(2) from None
+    if json:
+        print_json(report.as_json())
+    else:
+        typer.echo(text(report))
+    raise typer.Exit(0 if report.equal else 1)

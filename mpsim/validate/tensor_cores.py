@@ -1,0 +1,128 @@
+"""Tensor cores' accumulators, as data: what was measured and published of each instruction.
+
+Source: Xie et al. 2025, "MMA-Sim", arXiv:2511.10909. A row is one instruction; a longer dot product is a chain of
+them, which is what an Accumulator of kind "aligned" describes. Block scales are not part of these models.
+
+>>> from mpsim import Accumulator
+>>> accumulator_of("ampere_float16").terms, accumulator_of("chunk=64,format=fp_6_9_0").format
+(8, 'fp_6_9_0')
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from mpsim.accumulators import Accumulator
+
+XIE = "Xie et al. 2025, arXiv:2511.10909"
+
+
+@dataclass(frozen=True)
+class TensorCore:
+    """One instruction. k: terms of the instruction; halves: 2 if it is two steps, the first feeding the second."""
+
+    architecture: str
+    inputs: str
+    k: int
+    halves: int
+    fraction_bits: int
+    output: str = "float32"
+    promoted: int | None = None  # every so many k, into a float32 accumulator
+    source: str = XIE
+
+    @property
+    def name(self) -> str:
+        """Architecture, inputs, and what is not usual about the output.
+
+        >>> TensorCore("hopper", "float8_e4m3fn", 32, 1, 13, "fp_8_13_0", 128).name
+        'hopper_float8_e4m3fn_promoted_128'
+        """
+        words = [self.architecture, self.inputs]
+        words += ["to_float16"] if self.output == "float16" else []
+        words += [f"promoted_{self.promoted}"] if self.promoted else []
+        return "_".join(words)
+
+    @property
+    def accumulator(self) -> Accumulator:
+        """The model: terms per alignment, fraction bits, output and its rounding."""
+        return Accumulator(
+            kind="aligned",
+            format=self.output,
+            chunk=self.promoted,
+            terms=self.k // self.halves,
+            fraction_bits=self.fraction_bits,
+            rounding="nearest_even" if self.output == "float16" else "toward_zero",
+            inputs=self.inputs,
+        )
+
+
+_FLOAT8 = ("float8_e4m3fn", "float8_e5m2")
+_ROWS = (
+    TensorCore("volta", "float16", 4, 1, 23),
+    TensorCore("volta", "float16", 4, 1, 23, "float16"),
+    TensorCore("turing", "float16", 8, 1, 24),
+    TensorCore("turing", "float16", 8, 1, 24, "float16"),
+    *(TensorCore(core, inputs, 16, 2, 24) for core in ("ampere", "ada") for inputs in ("float16", "bfloat16")),
+    *(TensorCore(core, "float16", 16, 2, 24, "float16") for core in ("ampere", "ada")),
+    *(TensorCore(core, "tf32", 8, 2, 24) for core in ("ampere", "ada")),
+    *(TensorCore("ada", inputs, 32, 2, 13, "fp_8_13_0") for inputs in _FLOAT8),
+    *(TensorCore(core, inputs, 16, 1, 25) for core in ("hopper", "blackwell") for inputs in ("float16", "bfloat16")),
+    *(TensorCore(core, "float16", 16, 1, 25, "float16") for core in ("hopper", "blackwell")),
+    *(TensorCore(core, "tf32", 8, 1, 25) for core in ("hopper", "blackwell")),
+    *(TensorCore("hopper", inputs, 32, 1, 13, "fp_8_13_0") for inputs in _FLOAT8),
+    *(TensorCore("hopper", inputs, 32, 1, 13, "fp_8_13_0", 128) for inputs in _FLOAT8),
+    *(TensorCore("blackwell", inputs, 32, 1, 25) for inputs in _FLOAT8),
+)
+
+#: name -> row
+TENSOR_CORES = {row.name: row for row in _ROWS}
+
+
+def accumulator_of(text: str) -> Accumulator:
+    """The accumulator of a tensor core's name, of a kind ("exact"), or of fields: "chunk=64,fma=false".
+
+    Raises ValueError for anything else.
+    """
+    if text in TENSOR_CORES:
+        return TENSOR_CORES[text].accumulator
+    defaults = {field.name: field.default for field in fields(Accumulator)}
+    given: dict[str, object] = {}
+    for part in filter(None, text.split(",")):
+        name, equals, value = part.partition("=")
+        if not equals:
+            name, value = "kind", name
+        if name not in defaults:
+            raise ValueError(
+                f"accumulator {text!r}: {name!r} is no field; expected {', '.join(defaults)}, "
+                f"or a tensor core: {', '.join(TENSOR_CORES)}"
+            )
+        given[name] = _value(name, value, defaults[name])
+    return Accumulator(**given)  # type: ignore[arg-type]
+
+
+def _value(name: str, value: str, default: object) -> object:
+    if isinstance(default, bool):
+        if value.lower() not in ("true", "false"):
+            raise ValueError(f"{name} is true or false, not {value!r}")
+        return value.lower() == "true"
+    if name == "chunk" and value.lower() == "none":
+        return None
+    if isinstance(default, int):
+        if not value.isdecimal():
+            raise ValueError(f"{name} is a whole number, not {value!r}")
+        return int(value)
+    return value
+
+
+def described(accumulator: Accumulator) -> str:
+    """The fields that count, as ``accumulator_of`` reads them.
+
+    >>> described(Accumulator(chunk=None, fma=False))
+    'sequential,format=float32,chunk=none,fma=false'
+    """
+    used = {
+        "sequential": ("format", "chunk", "fma") if accumulator.format == "float32" else ("format", "chunk"),
+        "pairwise": ("chunk", "fma"),
+        "aligned": ("terms", "fraction_bits", "format", "rounding", "chunk", "inputs"),
+    }.get(accumulator.kind, ())
+    return ",".join([accumulator.kind, *(f"{name}={str(getattr(accumulator, name)).lower()}" for name in used)])
