@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import statistics
 import time
@@ -69,6 +70,7 @@ def surroundings(threads: int, repetitions: int) -> dict[str, Any]:
         "versions": versions(),
         "threads": threads,
         "repetitions": repetitions,
+        "load_average": round(os.getloadavg()[0], 2),  # what else ran: more than ``threads`` disturbs medians
     }
 
 
