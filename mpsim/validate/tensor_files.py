@@ -116,7 +116,7 @@ def _npz(arrays: Mapping[str, Array], text: str) -> bytes:
 
 def _read_npz(path: Path) -> tuple[dict[str, Array], str]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             text = file[f"{INDEX}.json"].decode() if f"{INDEX}.json" in file.files else ""
             return {name: file[name] for name in file.files if name != f"{INDEX}.json"}, text
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
