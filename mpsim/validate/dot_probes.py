@@ -1,4 +1,4 @@
-"""Inputs that make a sum tell how it is formed (docs/validating.md, "Dot products").
+"""Inputs that make a sum tell how it is formed (docs/dot_products.md).
 
 Each probe is a dot product of a few signed powers of two, zeros elsewhere. A large number and its negative, far enough
 above a small one that the small one is lost while they stand beside it, show what is added before what: the small one
