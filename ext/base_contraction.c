@@ -6,7 +6,8 @@ int contraction_matmul(const float *a, const float *b, const float *bias, float 
     return DISPATCH(contraction_matmul)(a, b, bias, c, rows, columns, depth, transpose_a, transpose_b, threads);
 }
 
-int contraction_forward(const Convolution *shape, const float *x, const float *w, const float *bias, float *y, int threads) {
+int contraction_forward(const Convolution *shape, const float *x, const float *w, const float *bias, float *y,
+                        int threads) {
     return DISPATCH(contraction_forward)(shape, x, w, bias, y, threads);
 }
 

@@ -23,7 +23,8 @@ typedef struct {
 int contraction_matmul(const float *a, const float *b, const float *bias, float *c, long rows, long columns, long depth,
                        int transpose_a, int transpose_b, int threads);
 /* y = x * w + bias (O) or NULL. */
-int contraction_forward(const Convolution *shape, const float *x, const float *w, const float *bias, float *y, int threads);
+int contraction_forward(const Convolution *shape, const float *x, const float *w, const float *bias, float *y,
+                        int threads);
 /* gx from gy and w. */
 int contraction_input_gradient(const Convolution *shape, const float *gy, const float *w, float *gx, int threads);
 /* gw from x and gy. */

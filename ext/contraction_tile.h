@@ -6,7 +6,7 @@
 #include "contraction.h"
 #include "simd.h"
 
-#ifdef MPSIM_NO_OPENMP
+#ifndef _OPENMP
 #define THREAD_NUMBER 0
 #else
 #include <omp.h>

@@ -29,7 +29,9 @@ int mpsim_variant_runs(int variant);
 #define MPSIM_AVX512_OF(f) f##_portable
 #endif
 #define DISPATCH(f) \
-    (mpsim_variant() == MPSIM_AVX512 ? MPSIM_AVX512_OF(f) : mpsim_variant() == MPSIM_AVX2 ? MPSIM_AVX2_OF(f) : f##_portable)
+    (mpsim_variant() == MPSIM_AVX512 ? MPSIM_AVX512_OF(f) \
+     : mpsim_variant() == MPSIM_AVX2 ? MPSIM_AVX2_OF(f)   \
+                                     : f##_portable)
 
 /* Declares f of every variant: DECLARE_VARIANTS(int, f, (long n, const float *x)). */
 #define DECLARE_VARIANTS(result, f, arguments) \

@@ -10,7 +10,11 @@
 #include <string.h>
 
 #define INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
 #define UNROLL _Pragma("GCC unroll 16")
+#endif
 
 #if defined(VARIANT_avx512)
 #include <immintrin.h>
@@ -92,19 +96,20 @@ INLINE Vector vector_fma(Vector a, Vector b, Vector c) {
 #endif
 #endif
 
-/* Lane i of SHUFFLE(a, b, index) is lane index[i] of a and b joined; index is made of constants. */
-#if defined(__clang__)
-INLINE Vector vector_shuffle(Vector a, Vector b, Lanes index) {
-    float joined[2 * WIDTH];
-    Vector chosen;
-    vector_store(joined, a);
-    vector_store(joined + WIDTH, b);
-    for (int lane = 0; lane < WIDTH; lane++) chosen[lane] = joined[index[lane]];
-    return chosen;
-}
-#define SHUFFLE(a, b, index) vector_shuffle(a, b, index)
+/* SHUFFLE(a, b, F, n): lane i is lane F(i, n) of a and b joined, F a macro and n a literal. */
+#if WIDTH == 16
+#define LANES_OF(F, n) \
+    F(0, n), F(1, n), F(2, n), F(3, n), F(4, n), F(5, n), F(6, n), F(7, n), F(8, n), F(9, n), F(10, n), F(11, n), \
+        F(12, n), F(13, n), F(14, n), F(15, n)
+#elif WIDTH == 8
+#define LANES_OF(F, n) F(0, n), F(1, n), F(2, n), F(3, n), F(4, n), F(5, n), F(6, n), F(7, n)
 #else
-#define SHUFFLE(a, b, index) __builtin_shuffle(a, b, index)
+#define LANES_OF(F, n) F(0, n), F(1, n), F(2, n), F(3, n)
+#endif
+#if defined(__clang__)
+#define SHUFFLE(a, b, F, n) __builtin_shufflevector(a, b, LANES_OF(F, n))
+#else
+#define SHUFFLE(a, b, F, n) __builtin_shuffle(a, b, (Lanes){LANES_OF(F, n)})
 #endif
 
 INLINE Vector vector_zero(void) { return vector_splat(0.0f); }

@@ -184,7 +184,8 @@ static int gradient_positions(const Correlation *correlation, const Convolution 
     source->rows = source->top + floor_divide(shape->height + shape->kernel_height - 2 - top, step_height) + 1;
     source->columns = source->left + floor_divide(shape->width + shape->kernel_width - 2 - left, step_width) + 1;
     source->in_place = source->top == 0 && source->left == 0 && source->dilation_height == 1 &&
-                       source->dilation_width == 1 && source->rows == source->height && source->columns == source->width;
+                       source->dilation_width == 1 && source->rows == source->height &&
+                       source->columns == source->width;
     for (long phase = 0; phase < step_height * step_width && !failed; phase++) {
         long row = phase / step_width, column = phase % step_width;
         if (row >= shape->height || column >= shape->width) continue;

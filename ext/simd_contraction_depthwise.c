@@ -54,7 +54,8 @@ static Vector sum_many_taps(const Geometry *geometry, const float *plane, const 
     long taps = geometry->kernel_height * geometry->kernel_width;
     for (long k = 0; k < taps; k++) {
         long r = k / geometry->kernel_width, s = k % geometry->kernel_width;
-        sum = vector_fma(vector_load(weights + k * WIDTH), vector_load(plane + (r * geometry->columns + s) * WIDTH), sum);
+        const float *place = plane + (r * geometry->columns + s) * WIDTH;
+        sum = vector_fma(vector_load(weights + k * WIDTH), vector_load(place), sum);
         if ((k + 1) % CHUNK == 0 || k + 1 == taps) {
             total = k < CHUNK ? sum : vector_add(total, sum);
             sum = vector_zero();
@@ -119,7 +120,8 @@ static Geometry forward_geometry(const Convolution *shape) {
     };
 }
 
-int depthwise_forward(const Convolution *shape, const float *x, const float *w, const float *bias, float *y, int threads) {
+int depthwise_forward(const Convolution *shape, const float *x, const float *w, const float *bias, float *y,
+                      int threads) {
     Geometry geometry = forward_geometry(shape);
     return convolve(&geometry, shape->images, shape->channels, shape->height, shape->width, x, w, 0, bias, y, threads);
 }
@@ -177,11 +179,13 @@ static void accumulate_image(const Geometry *geometry, const float *plane, const
             ptrdiff_t tap[TAPS_AT_ONCE];
             Vector sum[TAPS_AT_ONCE];
             for (long u = 0; u < count; u++) {
-                tap[u] = ((t + u) / geometry->kernel_width * geometry->columns + (t + u) % geometry->kernel_width) * WIDTH;
+                long r = (t + u) / geometry->kernel_width, s = (t + u) % geometry->kernel_width;
+                tap[u] = (r * geometry->columns + s) * WIDTH;
                 sum[u] = vector_load(sums->sum + (t + u) * WIDTH);
             }
             if (count == TAPS_AT_ONCE) accumulate_taps(TAPS_AT_ONCE, sum, geometry, plane, tap, gy, first, last);
-            else for (long u = 0; u < count; u++) accumulate_taps(1, sum + u, geometry, plane, tap + u, gy, first, last);
+            else
+                for (long u = 0; u < count; u++) accumulate_taps(1, sum + u, geometry, plane, tap + u, gy, first, last);
             for (long u = 0; u < count; u++) vector_store(sums->sum + (t + u) * WIDTH, sum[u]);
         }
         sums->k += last - first;
@@ -200,7 +204,8 @@ int depthwise_weight_gradient(const Convolution *shape, const float *x, const fl
     memset(scratch, 0, own * threads * sizeof(float));
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long channel = 0; channel < channels; channel += WIDTH) {
-        float *my_plane = scratch + own * THREAD_NUMBER, *x_lanes = my_plane + plane, *gy_lanes = x_lanes + place * WIDTH;
+        float *my_plane = scratch + own * THREAD_NUMBER, *x_lanes = my_plane + plane;
+        float *gy_lanes = x_lanes + place * WIDTH;
         Sums sums = {gy_lanes + grid * WIDTH, gy_lanes + (grid + taps) * WIDTH, 0};
         long count = smaller(WIDTH, channels - channel);
         memset(sums.sum, 0, 2 * taps * WIDTH * sizeof(float));

@@ -73,7 +73,8 @@ static void finish_columns(const Product *product, const float *totals, long fir
     }
 }
 
-static void multiply_columns(const Product *product, float *packed, float *totals, Panel *panels, long first, long count) {
+static void multiply_columns(const Product *product, float *packed, float *totals, Panel *panels, long first,
+                             long count) {
     const LeftMatrix *left = &product->left;
     Step steps[CHUNK];
     packed_steps(steps);

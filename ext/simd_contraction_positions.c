@@ -217,7 +217,8 @@ static void run_block(const Positions *positions, Workspace *space, long first_i
         choose_paths(&block);
         if (block.count) multiply_block(&block);
     }
-    for (long n = 0; positions->settled && n < block.images; n++) settle_zero_signs(positions->settled, first_image + n);
+    for (long n = 0; positions->settled && n < block.images; n++)
+        settle_zero_signs(positions->settled, first_image + n);
 }
 
 static int allocate_workspace(const Positions *positions, Workspace *space) {

@@ -120,25 +120,25 @@ void multiply_panels(const LeftMatrix *left, long chunk, const Panel *panels, lo
 /* -- transposition ----------------------------------------------------------------------------------------------- */
 
 /* One stage: lanes whose index has the bit `step` change places between rows `step` apart. */
-INLINE void exchange(Vector *row, const int step) {
-    Lanes low, high;
-    UNROLL for (int lane = 0; lane < WIDTH; lane++) {
-        low[lane] = lane & step ? WIDTH + lane - step : lane;
-        high[lane] = lane & step ? WIDTH + lane : lane + step;
-    }
-    UNROLL for (int r = 0; r < WIDTH; r++)
-        if (!(r & step)) {
-            Vector a = row[r], b = row[r + step];
-            row[r] = SHUFFLE(a, b, low);
-            row[r + step] = SHUFFLE(a, b, high);
+#define LOW(lane, step) ((lane) & (step) ? WIDTH + (lane) - (step) : (lane))
+#define HIGH(lane, step) ((lane) & (step) ? WIDTH + (lane) : (lane) + (step))
+#define EXCHANGE(row, step) \
+    UNROLL for (int r = 0; r < WIDTH; r++) \
+        if (!(r & (step))) { \
+            Vector a = row[r], b = row[r + (step)]; \
+            row[r] = SHUFFLE(a, b, LOW, step); \
+            row[r + (step)] = SHUFFLE(a, b, HIGH, step); \
         }
-}
 
 INLINE void transpose_registers(Vector *row) {
-    exchange(row, 1);
-    exchange(row, 2);
-    if (WIDTH > 4) exchange(row, WIDTH > 4 ? 4 : 1);
-    if (WIDTH > 8) exchange(row, WIDTH > 8 ? 8 : 1);
+    EXCHANGE(row, 1)
+    EXCHANGE(row, 2)
+#if WIDTH > 4
+    EXCHANGE(row, 4)
+#endif
+#if WIDTH > 8
+    EXCHANGE(row, 8)
+#endif
 }
 
 static void transpose_square(float *target, ptrdiff_t target_stride, const float *source, ptrdiff_t source_stride) {

@@ -13,8 +13,8 @@
 #include "contraction_correlation.h"
 #include "contraction_depthwise.h"
 
-enum { CHUNKS_PER_BLOCK = 8, BLOCK_BYTES = 4 << 20, MOST_GROUPS = 12, MOST_POSITIONS = 128, MOST_LISTS = 9, WAY_FLOATS = 1024 };
-/* WAY_FLOATS: channels so far apart share a set of the first cache (a way of 4 KiB). */
+enum { CHUNKS_PER_BLOCK = 8, BLOCK_BYTES = 4 << 20, MOST_GROUPS = 12, MOST_POSITIONS = 128, MOST_LISTS = 9 };
+enum { WAY_FLOATS = 1024 }; /* channels so far apart share a set of the first cache (a way of 4 KiB) */
 
 typedef struct {
     const Convolution *shape;
@@ -162,8 +162,8 @@ static void list_steps(const Job *job, long list, long begin, long end) {
 /* -- multiplying a block ----------------------------------------------------------------------------------------- */
 
 /* Every chunk of the block for the groups [first, last) of a list and the panel of outputs from `output`. */
-static void multiply_groups(const Job *job, const float *data, long list, long first, long last, long output, long begin,
-                            long end) {
+static void multiply_groups(const Job *job, const float *data, long list, long first, long last, long output,
+                            long begin, long end) {
     const float *row[MOST_GROUPS];
     const Step *steps = job->steps + list * job->chunks_per_block * CHUNK;
     const long *ends = job->end + list * job->chunks_per_block;
@@ -216,7 +216,8 @@ static float element(const Job *job, long o, long c, long r, long s) {
     const Convolution *shape = job->shape;
     float total = 0, sum = 0;
     for (long k = 0; k < job->positions; k++) {
-        long image = k / job->grid, row = k % job->grid / shape->out_width * shape->stride_height + r - shape->padding_height;
+        long image = k / job->grid, i = k % job->grid / shape->out_width;
+        long row = i * shape->stride_height + r - shape->padding_height;
         long column = k % shape->out_width * shape->stride_width + s - shape->padding_width;
         int inside = row >= 0 && row < shape->height && column >= 0 && column < shape->width;
         float factor = job->gy[(image * shape->outputs + o) * job->grid + k % job->grid];
@@ -287,7 +288,8 @@ static int allocate(Job *job) {
 static int weight_gradient_group(const Convolution *shape, const float *x, const float *gy, float *gw, int skipping,
                                  int threads) {
     Job job = {.shape = shape, .x = x, .gy = gy, .gw = gw, .channels = shape->channels / shape->groups,
-               .outputs = shape->outputs / shape->groups, .grid = shape->out_height * shape->out_width, .skipping = skipping};
+               .outputs = shape->outputs / shape->groups, .grid = shape->out_height * shape->out_width,
+               .skipping = skipping};
     job.positions = shape->images * job.grid;
     choose_reading(&job);
     int failed = allocate(&job);
