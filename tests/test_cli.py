@@ -193,7 +193,7 @@ MISTAKES = [
     (["train", "--data", "cifar10"], "needs the path"),
     (["train", "--epochs", "0"], "epochs must be at least 1"),
     (["train", "--rounding", "stochastic", "--scheme", "uniform_low"], "random_bit_count"),
-    (["train", "--model", "resnet18", "--width", "0.1"], "resnet18"),
+    (["train", "resnet18", "--width", "0.1"], "resnet18"),
     (["sweep", "--ratios", "0.5;1"], "numbers with commas"),
     (["sweep", "--processes", "0"], "processes"),
     (["sweep", "--ratios", "2"], "[0, 1], got 2"),

@@ -39,14 +39,16 @@ def test_rounding_prints_what_the_comment_says(capsys: pytest.CaptureFixture[str
     assert "0.3125" in rest[0] and "30." in rest[0]
 
 
-def test_commands_exist() -> None:
+def test_commands_run(tmp_path: Path) -> None:
     from mpsim.cli import app
 
     commands = [line for block in blocks("") for line in block.splitlines() if line.startswith("mpsim ")]
     assert len(commands) >= 5
     for command in commands:
         words = shlex.split(command)[1:]
-        if words[0] in ("train", "sweep"):  # minutes: tests/experiments runs them small
-            words = [words[0], "--help"]
+        if words[0] in ("train", "sweep"):
+            words += ["--epochs", "1", "--results", str(tmp_path)]
+        if words[0] == "sweep":
+            words += ["--ratios", "0.5", "--levels", "paper"]
         result = CliRunner().invoke(app, words)
         assert result.exit_code == 0, result.output

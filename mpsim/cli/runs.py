@@ -93,6 +93,7 @@ def sweep(
 
 
 def train(
+    model: Annotated[str, typer.Argument(help="Network, of reference_models.")] = "small_cnn",
     scheme: Scheme = "float32",
     ratio: Ratio = None,
     k: GroupCount = None,
@@ -100,7 +101,6 @@ def train(
     plan: Annotated[Path | None, typer.Option(help="A plan's JSON file, of 'mpsim plan --json'.")] = None,
     levels: LevelsText = "paper",
     seed: Annotated[int, typer.Option(help="Of initial weights, data order and random bits.")] = 0,
-    model: ModelName = "small_cnn",
     width: Width = 1.0,
     data: DataName = "digits",
     data_path: DataPath = None,
