@@ -1,0 +1,41 @@
+"""For tests of other people's code: Hypothesis strategies, assertions, laws. mpsim itself never imports this.
+
+The strategies and the laws need Hypothesis (``pip install 'mpsim[test]'``) and are loaded when first used; the
+assertions and ``check_gradients`` need nothing but mpsim.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from mpsim.testing.assertions import assert_rounds_like, assert_same_bits
+from mpsim.testing.gradients import check_gradients, check_primitive
+
+if TYPE_CHECKING:
+    from mpsim.testing import laws, strategies
+    from mpsim.testing.strategies import (
+        arrays_near_ties,
+        bit_patterns,
+        codes,
+        formats,
+        near_ties,
+        plans,
+        random_bits,
+        turning_points,
+        values,
+    )
+
+__all__ = [
+    "arrays_near_ties", "assert_rounds_like", "assert_same_bits", "bit_patterns", "check_gradients", "check_primitive",
+    "codes", "formats", "laws", "near_ties", "plans", "random_bits", "strategies", "turning_points", "values",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """The parts that need Hypothesis. Raises ModuleNotFoundError, saying what to install, where it is missing."""
+    if name in ("laws", "strategies"):
+        return importlib.import_module(f"mpsim.testing.{name}")
+    if name in __all__:
+        return getattr(importlib.import_module("mpsim.testing.strategies"), name)
+    raise AttributeError(f"module 'mpsim.testing' has no attribute {name!r}")

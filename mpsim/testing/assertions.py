@@ -1,0 +1,167 @@
+"""Assertions that compare bits, and say the smallest input where they differ. They need no test tool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from mpsim.formats import Format, as_format
+from mpsim.policies import Policy
+from mpsim.rounding import decode, encode, round_to
+from mpsim.validate.corpora import cast_corpus
+from mpsim.validate.grid import places
+from mpsim.validate.sources import Source, as_source
+
+Array = np.ndarray[Any, Any]
+
+
+def assert_same_bits(actual: Any, expected: Any, inputs: Any = None, *, what: str = "", any_nan: bool = False) -> None:
+    """Asserts that two arrays have the same shape, type and bits: zeros by their sign, NaNs by their payload.
+
+    ``inputs``: what the elements came from, of the same shape; the message then names the element whose input is
+    smallest in magnitude, else the first. ``any_nan``: every NaN is as good as another. Raises AssertionError.
+
+    >>> assert_same_bits(np.float32([0.0]), np.float32([-0.0]))
+    Traceback (most recent call last):
+    ...
+    AssertionError: 1 of 1 elements differ; at index 0: got 0.0 (0x00000000), expected -0.0 (0x80000000)
+    """
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    head = f"{what}: " if what else ""
+    if actual.dtype != expected.dtype or actual.shape != expected.shape:
+        raise AssertionError(
+            f"{head}got {actual.dtype} of shape {actual.shape}, expected {expected.dtype} of shape {expected.shape}"
+        )
+    different = _patterns(actual) != _patterns(expected)
+    if any_nan and actual.dtype.kind == "f":
+        different &= ~(np.isnan(actual) & np.isnan(expected)).reshape(-1)
+    at = np.flatnonzero(different)
+    if at.size == 0:
+        return
+    given = None if inputs is None else np.asarray(inputs).reshape(-1)
+    first = int(at[0]) if given is None else int(at[_smallest(given[at])])
+    index = tuple(int(i) for i in np.unravel_index(first, actual.shape)) if actual.ndim else ()
+    place = f"at index {index[0] if len(index) == 1 else index}"
+    if given is not None:
+        place = f"smallest input {_shown(given, first)}"
+    raise AssertionError(
+        f"{head}{at.size} of {actual.size} elements differ; {place}: "
+        f"got {_shown(actual.reshape(-1), first)}, expected {_shown(expected.reshape(-1), first)}"
+    )
+
+
+def assert_rounds_like(
+    subject: Callable[..., Any],
+    format: str | Format,
+    policy: Policy = Policy(),
+    x: Any = None,
+    *,
+    source: str = "float32",
+    random_bits: Array | None = None,
+    backend: str = "compiled",
+) -> None:
+    """Asserts that a cast gives, for every input, what ``round_to`` of ``format`` and ``policy`` gives.
+
+    subject: called with an array of the source type (and ``random_bits``, uint32 of its shape, for a stochastic
+    policy); answers an array of the same shape: floats are the numbers, unsigned integers the codes. Every NaN is as
+    good as another. ``x``: the inputs, a number or an array of the source type; None: the corpus of
+    ``mpsim.validate`` (every code, midpoints, neighbours, powers of two, specials, random patterns; all patterns of a
+    16-bit source). Raises AssertionError with the number of differences and the input that is smallest in magnitude
+    with what was given, what was expected and the midpoint beside it; ValueError for a stochastic policy without
+    x and random_bits.
+
+    >>> import ml_dtypes
+    >>> cast = lambda x: x.astype(ml_dtypes.float8_e5m2).astype(np.float32)
+    >>> assert_rounds_like(cast, "float8_e5m2", backend="reference")
+    """
+    target, origin = as_format(format), as_source(source)
+    if policy.mode.needs_random_bits and (x is None or random_bits is None):
+        raise ValueError(f"mode {policy.mode.value!r} needs x and random_bits, uint32 of its shape")
+    given, wide = _inputs(x, target, origin)
+    with np.errstate(all="ignore"):
+        answer = subject(given.copy()) if random_bits is None else subject(given.copy(), random_bits)
+    got = np.asarray(answer)
+    if got.shape != wide.shape:
+        raise AssertionError(f"got shape {got.shape} for inputs of shape {wide.shape}")
+    expected = round_to(
+        wide, target, policy.mode, policy.overflow, random_bits=random_bits, random_bit_count=policy.random_bit_count,
+        backend=backend, threads=1,
+    )  # fmt: skip
+    _compare(got, expected, wide, target, origin, f"{getattr(subject, '__name__', 'subject')} to {target}")
+
+
+def _inputs(x: Any, format: Format, source: Source) -> tuple[Array, Array]:
+    """(the array that the subject is given, the same numbers as float32 or float64)."""
+    if x is None:
+        patterns = cast_corpus(format, source)
+        return source.array(patterns), source.values(patterns)
+    array = np.atleast_1d(np.asarray(x))
+    wide = array.astype(source.wide)
+    if wide.size and not np.array_equal(wide.astype(array.dtype), array, equal_nan=True):
+        raise ValueError(f"x is {array.dtype}, whose numbers source {source.name} does not have")
+    if source.name == "bfloat16":
+        return source.array(source.patterns(wide)), wide
+    return np.ascontiguousarray(wide.astype(source.name)), wide
+
+
+def _compare(got: Array, expected: Array, x: Array, format: Format, source: Source, what: str) -> None:
+    if got.dtype.kind in "iu":
+        has_code = np.ones(x.shape, bool)
+        if not format.has_nan:
+            has_code &= ~np.isnan(expected)
+        if not format.has_infinity:
+            has_code &= ~np.isinf(expected)
+        codes = encode(np.where(has_code, expected, format.largest), format, backend="reference")
+        wrong = (got != codes) & ~(np.isnan(_decoded(got, format)) & np.isnan(expected)) & has_code
+        shown = np.asarray(got), codes
+    else:
+        numbers = got.astype(np.float64)
+        wide = expected.astype(np.float64)
+        wrong = (_patterns(numbers) != _patterns(wide)).reshape(x.shape) & ~(np.isnan(numbers) & np.isnan(wide))
+        shown = numbers, wide
+    at = np.flatnonzero(wrong)
+    if at.size == 0:
+        return
+    first = int(at[_smallest(x.reshape(-1)[at])])
+    raise AssertionError(
+        f"{what}: {at.size} of {x.size} inputs go elsewhere; smallest {_shown(x.reshape(-1), first)}: "
+        f"got {_shown(shown[0].reshape(-1), first)}, expected {_shown(shown[1].reshape(-1), first)}"
+        f"{_middle(x.reshape(-1)[first : first + 1], format, source)}"
+    )
+
+
+def _decoded(codes: Array, format: Format) -> Array:
+    inside = np.clip(codes.astype(np.int64), 0, 2**format.bits - 1)
+    return np.asarray(decode(inside, format, np.float64, backend="reference"))
+
+
+def _middle(x: Array, format: Format, source: Source) -> str:
+    """Where x lies: the exact midpoint of the neighbours around it."""
+    if not np.isfinite(x[0]) or x[0] == 0:
+        return ""
+    place = places(x, format, source)
+    lower, quantum = Fraction(float(place.lower[0])), Fraction(float(place.quantum[0]))
+    middle = (lower + quantum / 2) * (-1 if x[0] < 0 else 1)
+    return f"; its neighbours' midpoint is {middle}" + (" (a tie)" if place.tie[0] else "")
+
+
+def _patterns(array: Array) -> Array:
+    """What the elements are, bit for bit, flat."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return flat if flat.dtype.kind in "iub" else flat.view(f"uint{8 * flat.dtype.itemsize}")
+
+
+def _smallest(x: Array) -> int:
+    """Position of the number smallest in magnitude, the positive one of two, NaN last."""
+    magnitude = np.abs(x.astype(np.float64))
+    return int(np.lexsort((np.signbit(x.astype(np.float64)), np.where(np.isnan(magnitude), np.inf, magnitude)))[0])
+
+
+def _shown(flat: Array, index: int) -> str:
+    """An element and its bits."""
+    value, bits = flat[index], int(_patterns(flat[index : index + 1])[0])
+    digits = 2 * flat.dtype.itemsize
+    return f"{bits:#0{digits + 2}x}" if flat.dtype.kind in "iu" else f"{value!s} (0x{bits:0{digits}x})"

@@ -1,0 +1,223 @@
+"""Laws that casts keep, each as a ready Hypothesis test.
+
+A law is a function that takes the cast and gives a test without arguments: name it ``test_...`` in a test file, or
+call it. A cast takes an array of the source type (float32, or float64 for source float64) and answers an array of
+the same shape of floats: the numbers it rounded to. Draws are turning points of the format (``strategies``), so a
+failure shrinks toward fewer elements, then toward the smallest magnitude.
+
+>>> import mpsim
+>>> test_idempotent = idempotent(lambda x: mpsim.round_to(x, "float8_e5m2", backend="reference"), "float8_e5m2")
+>>> test_idempotent()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mpsim.formats import Format, as_format
+from mpsim.policies import Policy
+from mpsim.rounding import round_to
+from mpsim.testing import strategies
+from mpsim.testing.assertions import assert_rounds_like, assert_same_bits
+
+from hypothesis import given, settings  # isort: skip  (after strategies, which says what to do where it is missing)
+from hypothesis import strategies as st  # isort: skip
+
+Array = np.ndarray[Any, Any]
+Cast = Callable[[Array], Any]
+
+
+def _test(check: Callable[..., None], *drawn: st.SearchStrategy[Any], max_examples: int) -> Callable[[], None]:
+    """A test that calls ``check`` with what is drawn."""
+
+    @settings(max_examples=max_examples, deadline=None)
+    @given(st.tuples(*drawn))
+    def law(values: tuple[Any, ...]) -> None:
+        with np.errstate(all="ignore"):
+            check(*values)
+
+    return law
+
+
+def idempotent(
+    cast: Cast, format: str | Format, source: str = "float32", *, max_examples: int = 100
+) -> Callable[[], None]:
+    """A number of the format stays what it is: cast(cast(x)) has the bits of cast(x)."""
+
+    def check(x: Array) -> None:
+        once = np.asarray(cast(x.copy()))
+        again = np.asarray(cast(once.astype(x.dtype))).astype(once.dtype)
+        assert_same_bits(again, once, x, what="idempotent", any_nan=True)
+
+    return _test(check, strategies.arrays_near_ties(format, source, specials=True), max_examples=max_examples)
+
+
+def monotone(
+    cast: Cast, format: str | Format, source: str = "float32", *, max_examples: int = 100
+) -> Callable[[], None]:
+    """From x <= y follows cast(x) <= cast(y), wherever neither result is NaN."""
+
+    def check(x: Array) -> None:
+        rising = np.sort(x[~np.isnan(x)])
+        y = np.asarray(cast(rising.copy())).astype(np.float64)
+        keep = ~np.isnan(y)
+        rising, y = rising[keep], y[keep]
+        falls = np.flatnonzero(y[1:] < y[:-1])
+        if falls.size:
+            i = int(falls[0])
+            raise AssertionError(
+                f"monotone: {rising[i]!s} gives {y[i]!s}, the larger {rising[i + 1]!s} gives the smaller {y[i + 1]!s}"
+            )
+
+    return _test(check, strategies.arrays_near_ties(format, source, specials=True), max_examples=max_examples)
+
+
+def odd_symmetric(
+    cast: Cast, format: str | Format, source: str = "float32", *, max_examples: int = 100
+) -> Callable[[], None]:
+    """cast(-x) = -cast(x) (not for up and down); signs of zeros count where the format has a -0."""
+    target = as_format(format)
+
+    def check(x: Array) -> None:
+        mirrored, plain = np.asarray(cast(-x)), -np.asarray(cast(x.copy()))
+        _same(mirrored, plain, x, target, "odd-symmetric")
+
+    return _test(check, strategies.arrays_near_ties(target, source, specials=True), max_examples=max_examples)
+
+
+def up_down_dual(
+    up: Cast, down: Cast, format: str | Format, source: str = "float32", *, max_examples: int = 100
+) -> Callable[[], None]:
+    """up(-x) = -down(x); signs of zeros count where the format has a -0. For formats with a sign."""
+    target = as_format(format)
+
+    def check(x: Array) -> None:
+        _same(np.asarray(up(-x)), -np.asarray(down(x.copy())), x, target, "up and down")
+
+    return _test(check, strategies.arrays_near_ties(target, source, specials=True), max_examples=max_examples)
+
+
+def _same(left: Array, right: Array, x: Array, format: Format, what: str) -> None:
+    if not format.has_negative_zero:
+        left, right = left + 0.0, right + 0.0  # -0 + 0 = +0
+    assert_same_bits(left, right, x, what=what, any_nan=True)
+
+
+def closed(cast: Cast, format: str | Format, source: str = "float32", *, max_examples: int = 100) -> Callable[[], None]:
+    """Every result is a number of the format, an infinity that it has, or NaN."""
+    target = as_format(format)
+
+    def check(x: Array) -> None:
+        y = np.asarray(cast(x.copy())).astype(np.float64)
+        held = np.asarray(round_to(y, target, "toward_zero", "mark", backend="reference"))
+        inside = np.isnan(y) | ((held == y) & (np.isfinite(y) | target.has_infinity))
+        if not target.has_negative_zero:
+            inside &= ~((y == 0) & np.signbit(y))
+        if not inside.all():
+            i = int(np.flatnonzero(~inside)[0])
+            raise AssertionError(f"closed: {x[i]!s} gives {y[i]!s}, which {target} does not have")
+
+    return _test(check, strategies.arrays_near_ties(target, source, specials=True), max_examples=max_examples)
+
+
+def to_odd_then_narrower(
+    to_odd: Cast, narrower: Cast, format: str | Format, source: str = "float32", *, max_examples: int = 100
+) -> Callable[[], None]:
+    """narrower(to_odd(x)) = narrower(x), where ``to_odd`` rounds to odd to a format with at least two more bits of
+    precision and the range of ``format``, that of ``narrower`` (Boldo and Melquiond 2008)."""
+
+    def check(x: Array) -> None:
+        staged = np.asarray(narrower(np.asarray(to_odd(x.copy())).astype(x.dtype)))
+        assert_same_bits(staged, np.asarray(narrower(x.copy())), x, what="to odd, then narrower", any_nan=True)
+
+    return _test(check, strategies.arrays_near_ties(format, source), max_examples=max_examples)
+
+
+def decodes_back(
+    encode: Callable[[Array], Any], decode: Callable[[Array], Any], format: str | Format, *, max_examples: int = 100
+) -> Callable[[], None]:
+    """encode(decode(code)) = code for the codes of all numbers and infinities, and NaN stays NaN.
+
+    decode: unsigned integers -> floats; encode: floats -> unsigned integers. Of a format without subnormals the codes
+    of exponent 0 other than zero are left out.
+    """
+    target = as_format(format)
+    dtype = f"uint{target.code_bits}"
+
+    def check(drawn: list[int]) -> None:
+        codes = np.array(drawn, dtype)
+        values = np.asarray(decode(codes.copy()))
+        back = np.asarray(encode(values))
+        nan = np.isnan(values)
+        if target.has_nan and not np.isnan(np.asarray(decode(back.astype(dtype)))[nan]).all():
+            raise AssertionError(f"decodes back: a NaN of {target} does not stay NaN")
+        magnitude = codes & codes.dtype.type(target.magnitude_mask)
+        without = target.has_zero and not target.subnormals
+        keep = ~nan & ~((magnitude >> target.mantissa_bits == 0) & (magnitude != 0) & without)
+        assert_same_bits(back[keep].astype(dtype), codes[keep], what=f"encode of decode, {target}")
+
+    drawn = st.lists(strategies.codes(target), max_size=24)
+    return _test(check, drawn, max_examples=max_examples)
+
+
+def scalar_is_array(
+    cast: Callable[[Any], Any], format: str | Format, source: str = "float32", *, max_examples: int = 100
+) -> Callable[[], None]:
+    """A NumPy scalar gives what it gives as an element of an array."""
+
+    def check(x: Array) -> None:
+        whole = np.asarray(cast(x.copy()))
+        single = np.array([np.asarray(cast(number)).reshape(()) for number in x], whole.dtype)
+        assert_same_bits(single, whole, x, what="scalar and array", any_nan=True)
+
+    return _test(check, strategies.arrays_near_ties(format, source, specials=True), max_examples=max_examples)
+
+
+def split_invariant(
+    cast: Cast, format: str | Format, source: str = "float32", *, max_examples: int = 100
+) -> Callable[[], None]:
+    """An array gives what its two parts give: no result depends on the elements beside it."""
+
+    def check(x: Array, cut: int) -> None:
+        cut %= x.size + 1
+        whole = np.asarray(cast(x.copy()))
+        parts = np.concatenate([np.asarray(cast(part.copy())) for part in (x[:cut], x[cut:])])
+        assert_same_bits(parts, whole, x, what=f"whole and split at {cut}", any_nan=True)
+
+    arrays = strategies.arrays_near_ties(format, source, specials=True, max_size=70)
+    return _test(check, arrays, st.integers(0, 70), max_examples=max_examples)
+
+
+def rounds_like(
+    cast: Callable[..., Any],
+    format: str | Format,
+    policy: Policy = Policy(),
+    source: str = "float32",
+    *,
+    max_examples: int = 100,
+) -> Callable[[], None]:
+    """``assert_rounds_like`` on drawn arrays; a stochastic policy's cast is called with (x, random bits)."""
+    arrays = strategies.arrays_near_ties(format, source, specials=True, max_size=12)
+    if not policy.mode.needs_random_bits:
+        return _test(
+            lambda x: assert_rounds_like(cast, format, policy, x, source=source), arrays, max_examples=max_examples
+        )
+
+    def check(x: Array, words: Array) -> None:
+        assert_rounds_like(cast, format, policy, x, source=source, random_bits=words[: x.size])
+
+    return _test(check, arrays, strategies.random_bits(12), max_examples=max_examples)
+
+
+#: Laws of one cast to the nearest number or toward zero, to odd: name -> law(cast, format, source).
+LAWS: dict[str, Callable[..., Callable[[], None]]] = {
+    "idempotent": idempotent,
+    "monotone": monotone,
+    "odd_symmetric": odd_symmetric,
+    "closed": closed,
+    "scalar_is_array": scalar_is_array,
+    "split_invariant": split_invariant,
+}

@@ -1,0 +1,310 @@
+"""Hypothesis strategies that draw from where rounding turns.
+
+Where a failure shrinks to: the smallest **magnitude**, the positive one of two; not the number of the fewest digits.
+Each strategy of numbers draws a rank in the list of its numbers in rising order of magnitude, then a sign. Hypothesis
+lowers a rank r to r - 1, r - 2 and to anything below that fails as well, so a test that fails from some magnitude on
+ends at that magnitude. Failures may also lie scattered: at every tie, at every second one, at every power of two.
+So with each rank come spare numbers, one for each such stride s, and the rank used is r - (s - 1) * spare: Hypothesis
+tries to lower one drawn number by as much as it raises a later one (a pass of its shrinker, for sums with a bound),
+and that lowers the rank used by s. Since it is never above r, the smallest r of all fails with the smallest rank.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from mpsim.assignment.levels import LEVELS, PAPER_LEVELS, Levels, parse_levels
+from mpsim.assignment.plan import Plan
+from mpsim.formats import FORMATS, SPECIALS, Format, as_format
+from mpsim.kernels import spec
+from mpsim.trace import Trace
+from mpsim.validate.sources import Source, as_source
+
+try:
+    from hypothesis import strategies as st
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "mpsim.testing.strategies and mpsim.testing.laws need Hypothesis; run: pip install 'mpsim[test]'"
+    ) from error
+
+Array = np.ndarray[Any, Any]
+
+#: Units of the source's last place that near_ties and turning_points move by, in rising order.
+DISTANCES = (-1, 0, 1)
+
+
+def _ranked(count: int, strides: tuple[int, ...], windows: list[tuple[int, int]]) -> st.SearchStrategy[int]:
+    """0 .. count - 1, as the module's text says: from all of them, from eight parts, and from the windows (first,
+    last), each as often as the next.
+
+    Hypothesis prefers small numbers in a large range, hence the parts. A rank drawn from a window is valid in the
+    whole range too, so Hypothesis moves there before it shrinks further. The spare numbers count where the last
+    drawn, the guard, is 0, as it is after shrinking, and are not far too large.
+    """
+    spares = _spares(strides)
+    return st.tuples(_plain(count, windows), spares).map(lambda drawn: _lowered(drawn[0], drawn[1], strides))
+
+
+def _plain(count: int, windows: list[tuple[int, int]]) -> st.SearchStrategy[int]:
+    parts = [(count * i // 8, max(count * (i + 1) // 8 - 1, 0)) for i in range(1, 8)]
+    inside = [(max(0, first), min(last, count - 1)) for first, last in parts + windows]
+    ranges = [(first, last) for first, last in inside if first <= last]
+    return st.one_of([st.integers(first, last) for first, last in [(0, count - 1), *ranges]])
+
+
+def _spares(strides: tuple[int, ...]) -> st.SearchStrategy[tuple[int, ...]]:
+    """A spare number for each stride, then the guard."""
+    return st.tuples(*[st.integers(0, 1 << 32)] * len(strides), st.integers(0, 100))
+
+
+def _lowered(rank: int, spares: tuple[int, ...], strides: tuple[int, ...]) -> int:
+    less = sum((stride - 1) * extra for stride, extra in zip(strides, spares[:-1], strict=True))
+    counts = spares[-1] == 0 and less <= 2 * rank
+    return max(rank - less, 0) if counts else rank
+
+
+# -- formats ------------------------------------------------------------------------------------------------
+
+
+def formats(*, named: bool | None = None, source: str = "float32", max_bits: int = 19) -> st.SearchStrategy[Format]:
+    """Formats whose numbers ``source`` ("float32" or "float64") holds, of at most ``max_bits`` bits.
+
+    named=True: rows of FORMATS; named=False: made of drawn numbers (1 to 8 exponent bits, up to 10 mantissa bits,
+    bias moved by up to 8, every kind of specials, with and without subnormals); None: either. Shrinks toward few
+    exponent bits, then few mantissa bits, then the usual bias.
+
+    >>> formats(named=True, max_bits=4).example()  # doctest: +SKIP
+    Format(name='float4_e2m1fn', exponent_bits=2, mantissa_bits=1, bias=1, specials='none', ...)
+    """
+    rows = sorted((row for row in FORMATS.values() if _usable(row, source, max_bits)), key=lambda row: row.bits)
+    if not rows and named:
+        raise ValueError(f"no named format of at most {max_bits} bits fits {source}")
+    drawn = (
+        st.tuples(
+            st.integers(1, 8),
+            st.integers(0, max(0, min(10, max_bits - 2))),
+            st.integers(-8, 8),
+            st.sampled_from(("none", *(kind for kind in SPECIALS if kind != "none"))),
+            st.sampled_from((True, True, True, False)),
+        )
+        .map(lambda numbers: _made(*numbers))
+        .filter(lambda format: format is not None and _usable(format, source, max_bits))
+    )
+    chosen = st.sampled_from(rows)
+    if named is None:
+        return st.one_of(chosen, drawn) if rows else drawn  # type: ignore[return-value]
+    return chosen if named else drawn  # type: ignore[return-value]
+
+
+def _usable(format: Format, source: str, max_bits: int) -> bool:
+    holds = format.fits_float32 if as_source(source).wide == "float32" else True
+    return holds and format.bits <= max_bits
+
+
+def _made(exponent_bits: int, mantissa_bits: int, shift: int, specials: str, subnormals: bool) -> Format | None:
+    """The format of those numbers, or None if they make none."""
+    bias = 2 ** (exponent_bits - 1) - 1 + shift
+    signed = specials != "e8m0"
+    if not signed:
+        mantissa_bits, subnormals = 0, True
+    name = f"drawn_e{exponent_bits}m{mantissa_bits}b{bias}_{specials}{'' if subnormals else '_flushing'}"
+    try:
+        return Format(name, exponent_bits, mantissa_bits, bias, specials, subnormals, signed)
+    except ValueError:
+        return None
+
+
+# -- codes and numbers of a format --------------------------------------------------------------------------
+
+
+def codes(format: str | Format, *, finite: bool = False) -> st.SearchStrategy[int]:
+    """Codes of a format; ``finite``: those of finite numbers only. Shrinks toward the smallest magnitude.
+
+    Zero and the smallest numbers, the first normal ones, the last codes come in about one draw of five each.
+    """
+    format = as_format(format)
+    last = format.largest_code if finite else format.magnitude_mask
+    binade = 1 << format.mantissa_bits
+    windows = [(0, min(binade, 8)), (binade - 2, binade + 2), (format.largest_code - 2, format.largest_code + 2)]
+    windows += [(format.largest_code + 1, last)]
+
+    def signed(drawn: tuple[int, bool]) -> int:
+        code = drawn[0] | (format.sign_mask if drawn[1] else 0)
+        return 0 if finite and code == format.nan_code else code
+
+    return st.tuples(_ranked(last + 1, (2, binade), windows), st.booleans()).map(signed)
+
+
+def values(format: str | Format, *, finite: bool = True) -> st.SearchStrategy[Any]:
+    """Numbers of a format, np.float32 (np.float64 where float32 cannot hold the format); ``finite=False``:
+    infinities and NaN too. Shrinks toward the smallest magnitude."""
+    format = as_format(format)
+    dtype = np.float32 if format.fits_float32 else np.float64
+    return codes(format, finite=finite).map(lambda code: dtype(spec.decode(code, format)))
+
+
+# -- inputs of a cast ---------------------------------------------------------------------------------------
+
+
+def near_ties(
+    format: str | Format, source: str = "float32", *, distances: tuple[int, ...] = DISTANCES
+) -> st.SearchStrategy[Any]:
+    """Finite numbers of ``source`` at the midpoints of neighbouring numbers of ``format``, or beside them by the
+    source's last places in ``distances`` (rising).
+
+    The neighbours are those of the format's grid continued two binades beyond its largest number, so the midpoint
+    from which a number overflows is among them. Sources float16, bfloat16 and float32 give np.float32, float64
+    np.float64. A midpoint that the source does not have is rounded to it. Shrinks toward the smallest magnitude.
+    """
+    return _Points(as_format(format), as_source(source), (1,), distances, specials=False).strategy()
+
+
+def turning_points(
+    format: str | Format,
+    source: str = "float32",
+    *,
+    specials: bool = True,
+    distances: tuple[int, ...] = DISTANCES,
+) -> st.SearchStrategy[Any]:
+    """As near_ties, and also the numbers of the format themselves and beside them, where the directed modes turn;
+    with ``specials`` also the source's largest number, infinity and NaN. Shrinks toward the smallest magnitude,
+    infinity and NaN counting as larger than all."""
+    return _Points(as_format(format), as_source(source), (0, 1), distances, specials).strategy()
+
+
+class _Points:
+    """Inputs of a cast by rank: cells of ``places`` points between neighbours of the format's grid, then specials."""
+
+    def __init__(
+        self, format: Format, source: Source, halves: tuple[int, ...], distances: tuple[int, ...], specials: bool
+    ) -> None:
+        self.format, self.source = format, source
+        self.places = [(half, distance) for half in halves for distance in distances]
+        self.cell = len(self.places)
+        self.binade = self.cell << format.mantissa_bits
+        self.end = ((format.largest_code >> format.mantissa_bits) + 3) * self.binade
+        self.count = self.end + 3 * specials
+        self.largest = int(source.patterns(np.array([np.inf]))[0]) - 1
+
+    @property
+    def windows(self) -> list[tuple[int, int]]:
+        """Ranks where something changes: zero, the smallest normal number, some powers of two, both ends."""
+        cell, binade, end = self.cell, self.binade, self.end
+        top = self.format.largest_code >> self.format.mantissa_bits
+        above = (self.format.largest_code + 1) * cell
+        found = [(0, cell), (0, binade), (binade - cell, binade + cell), (above, end - 1)]
+        found += [(above - 2 * cell, above + cell), (end, self.count - 1)] * 2
+        return found + [(b * binade - 2, b * binade + 2) for b in range(1 + top // 4, top, 1 + top // 4)]
+
+    def strategy(self) -> st.SearchStrategy[Any]:
+        """One number."""
+        ranks = _ranked(self.count, (self.cell, 2 * self.cell, self.binade), self.windows)
+        return st.tuples(ranks, st.booleans()).map(lambda drawn: self.number(*drawn))
+
+    def lists(self, min_size: int, max_size: int) -> st.SearchStrategy[list[Any]]:
+        """Several; the last one, which is the only one when all is shrunk, has spare numbers."""
+        strides = (self.cell, 2 * self.cell)
+
+        def numbers(drawn: tuple[list[tuple[int, bool]], tuple[int, ...]]) -> list[Any]:
+            ranks, spares = drawn
+            found = [self.number(*each) for each in ranks[:-1]]
+            return found + [self.number(_lowered(rank, spares, strides), sign) for rank, sign in ranks[-1:]]
+
+        one = st.tuples(_plain(self.count, self.windows), st.booleans())
+        return st.tuples(st.lists(one, min_size=min_size, max_size=max_size), _spares(strides)).map(numbers)
+
+    def number(self, rank: int, negative: bool) -> Any:
+        """The point of that rank, as a scalar of the source's wide type."""
+        if rank >= self.end:  # the source's largest number, infinity, NaN
+            pattern = self.largest + (0, 1, 1 + (1 << (self.source.format.mantissa_bits - 1)))[rank - self.end]
+        else:
+            code, place = divmod(rank, self.cell)
+            half, distance = self.places[place]
+            significand, exponent = _grid(self.format, code)
+            middle = _power(2 * significand + half, exponent - 1)
+            pattern = int(self.source.patterns(np.array([middle]))[0])
+            pattern = min(max(min(pattern, self.largest) + distance, 0), self.largest)
+        word = np.array([pattern | (self.source.sign_mask if negative else 0)], self.source.unsigned)
+        return self.source.values(word)[0]
+
+
+def _grid(format: Format, code: int) -> tuple[int, int]:
+    """(significand, exponent) of a number of the format's grid, continued upward without end."""
+    if format.has_zero and not format.subnormals and code >> format.mantissa_bits == 0:
+        return 0, format.min_exponent
+    return format.split(code)
+
+
+def _power(significand: int, exponent: int) -> float:
+    try:
+        return math.ldexp(significand, exponent)
+    except OverflowError:
+        return math.inf
+
+
+def bit_patterns(dtype: Any) -> st.SearchStrategy[Any]:
+    """Any bit pattern of a float type, as a NumPy unsigned integer of its width; ``.view(dtype)`` is the number.
+
+    dtype: "float16", "bfloat16", "float32", "float64" or what NumPy calls so. NaNs have any payload. Zero and
+    the smallest subnormal numbers, numbers around the smallest normal one, the largest ones with infinity, and NaNs
+    come in about one draw of six each. Shrinks toward the smallest magnitude.
+    """
+    source = as_source(dtype if isinstance(dtype, str) else np.dtype(dtype).name)
+    format = source.format
+    binade, infinity = 1 << format.mantissa_bits, format.largest_code + 1
+    windows = [(0, 8), (1, binade - 1), (binade - 2, binade + 2), (infinity - 2, infinity), (infinity + 1, 1 << 64)]
+    ranks = _ranked(format.magnitude_mask + 1, (2, binade), windows)
+    return st.tuples(ranks, st.booleans()).map(
+        lambda drawn: source.unsigned.type(drawn[0] | (format.sign_mask if drawn[1] else 0))
+    )
+
+
+def arrays_near_ties(
+    format: str | Format,
+    source: str = "float32",
+    *,
+    shape: tuple[int, ...] | None = None,
+    max_size: int = 24,
+    specials: bool = False,
+) -> st.SearchStrategy[Array]:
+    """Arrays of turning_points: of ``shape``, or with one axis of 0 to ``max_size``. float32, or float64 for source
+    float64. Shrinks toward fewer elements, then each toward the smallest magnitude (only the last element has spare
+    numbers, so that Hypothesis has less to try)."""
+    dtype = as_source(source).wide
+    count = None if shape is None else math.prod(shape)
+    points = _Points(as_format(format), as_source(source), (0, 1), DISTANCES, specials)
+    lists = points.lists(count or 0, max_size if count is None else count)
+    return lists.map(lambda drawn: np.array(drawn, dtype).reshape(-1 if shape is None else shape))
+
+
+def random_bits(shape: int | tuple[int, ...] = ()) -> st.SearchStrategy[Array]:
+    """uint32 arrays for the stochastic modes; words near 0 and 2**32 - 1 in about one of three each. Shrinks to 0."""
+    shape = (shape,) if isinstance(shape, int) else shape
+    size = math.prod(shape)
+    last = (1 << 32) - 1
+    word = st.one_of(st.integers(0, last), st.integers(0, 1), st.integers(last - 1, last))
+    words = st.lists(word, min_size=size, max_size=size)
+    return words.map(lambda drawn: np.array(drawn, np.uint32).reshape(shape))
+
+
+# -- plans --------------------------------------------------------------------------------------------------
+
+
+def plans(trace: Trace, levels: Levels | str | None = PAPER_LEVELS) -> st.SearchStrategy[Plan]:
+    """Plans for a trace: each tensor high or low by a draw of its own. ``levels``: None draws one of the named pairs.
+
+    Shrinks toward the plan that holds everything high, from the first tensor on.
+    """
+    pairs = st.sampled_from(list(LEVELS.values())) if levels is None else st.just(parse_levels(levels))
+    tensors = [tensor.id for tensor in trace.tensors]
+    low = st.lists(st.booleans(), min_size=len(tensors), max_size=len(tensors))
+
+    def plan(drawn: tuple[Levels, list[bool]]) -> Plan:
+        pair, chosen = drawn
+        formats = {id: (pair.low if is_low else pair.high)[id.role] for id, is_low in zip(tensors, chosen, strict=True)}
+        return Plan.of(trace, formats, "drawn", pair)
+
+    return st.tuples(pairs, low).map(plan)
