@@ -50,9 +50,11 @@ class Format:
             )
         if self.specials not in SPECIALS:
             raise ValueError(f"format {self.name!r}: specials {self.specials!r} is none of {', '.join(SPECIALS)}")
+        if self.specials == "e8m0" and (self.mantissa_bits or self.signed):
+            raise ValueError(f"format {self.name!r}: specials 'e8m0' are unsigned powers of two, without mantissa bits")
         if self.bias is None:
             object.__setattr__(self, "bias", 2 ** (self.exponent_bits - 1) - 1)
-        if self.largest_code < 1:
+        if self.largest_code < (1 if self.subnormals else 1 << self.mantissa_bits):
             raise ValueError(f"format {self.name!r} has no finite number besides zero")
         if not self.fits(exponent_bits=11, mantissa_bits=52):
             raise ValueError(f"format {self.name!r} has values that float64 cannot hold")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+from dataclasses import replace
 from typing import NamedTuple
 
 from mpsim.formats import FORMATS, Format
@@ -61,13 +62,7 @@ def round_value(
 
 def same_layout(source: str, format: Format) -> bool:
     """Whether the format is the source's own, so that every finite number is on its grid."""
-    own = FORMATS[source]
-    return (format.exponent_bits, format.mantissa_bits, format.bias, format.specials) == (
-        own.exponent_bits,
-        own.mantissa_bits,
-        own.bias,
-        own.specials,
-    )
+    return replace(format, name=source) == FORMATS[source]
 
 
 def round_unbounded(x: float, format: Format, policy: Policy, random_bits: int | None) -> Exact:
