@@ -155,7 +155,7 @@ def test_matmul_in_every_variant(accumulator: Accumulator) -> None:
         try:
             for variant in kernels.variants():
                 kernels.force_variant(variant)
-                for threads in (1, 2):
+                for threads in (1, 2) if accumulator.kind == "aligned" else (1,):
                     found = load("compiled").matmul(a, b, accumulator=accumulator, threads=threads)
                     assert_same(found, expected, (kind, variant, threads))
         finally:

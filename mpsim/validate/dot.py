@@ -199,6 +199,8 @@ def _measure(lab: Laboratory) -> tuple[list[Measurement], Order]:
         return found, nothing
     order = probes.find_order(lab)
     found += order.measurements(lab.length)
+    if not (order.exact or order.chains or order.pairs):
+        found.append(probes.find_partner(lab))
     if not order.exact:
         found += probes.find_widths(lab, order)
         bits = next(m.value for m in found if m.name == "sum_bits")

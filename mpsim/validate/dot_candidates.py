@@ -7,6 +7,8 @@ from mpsim.formats import FORMATS, as_format
 from mpsim.validate.dot_probes import Measurement, Order
 from mpsim.validate.tensor_cores import TENSOR_CORES
 
+#: Alignments wider than the probes could see, up to so many bits more.
+BEYOND = 12
 #: Tried in any case.
 KNOWN = (Accumulator(), Accumulator(chunk=None), Accumulator(kind="exact"))
 
@@ -23,7 +25,9 @@ def candidates(measurements: list[Measurement], order: Order, inputs: str) -> li
             if value.get("rounding") != "nearest_even":
                 found += [each for n in range(bits, bits + 3) for each in _aligned(1, chunk, n, bits, inputs)]
         else:
-            found += _aligned(terms, chunk, value["alignment_bits"], bits, inputs)
+            aligned = value["alignment_bits"]
+            more = BEYOND if aligned == order.span else 0  # then the probes saw no end of the bits
+            found += [each for n in range(more + 1) for each in _aligned(terms, chunk, aligned + n, bits, inputs)]
     found += [Accumulator(kind="pairwise", chunk=block, fma=fma) for block in order.pairs for fma in (True, False)]
     found += [row.accumulator for row in TENSOR_CORES.values() if row.inputs == inputs]
     found += KNOWN
@@ -39,7 +43,9 @@ def _narrow_formats(bits: int) -> list[str]:
 
 def _aligned(terms: int, chunk: int | None, aligned: int, bits: int, inputs: str) -> list[Accumulator]:
     """Sums of ``terms`` products at once: those whose outputs keep at least the measured bits."""
-    formats = ["float32"] if bits in (23, aligned) else []  # no more bits than an alignment keeps can be measured
+    formats = (
+        ["float32"] if bits in (23, aligned) or bits > 23 else []
+    )  # no more bits than an alignment keeps can be measured
     formats += [f"fp_8_{bits}_0"] if bits < 23 else []
     formats += [name for name in _narrow_formats(bits) if bits < 23 and name in FORMATS]
     operands = [inputs, "tf32"] if inputs == "float32" else [inputs]

@@ -20,6 +20,7 @@ Array = np.ndarray[Any, Any]
 Term = tuple[int, int, float]  # k, and the product as 2**exponent times a small factor, mostly 1 or -1
 
 WIDEST = 40  # exponents of products that probes use, at most
+PARTNERS = 40  # first k among which the partner of k = 0 is looked for
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class Order:
     chains: tuple[tuple[int, int | None], ...]
     pairs: tuple[int, ...]
     pattern: Array
+    span: int = 0  # large numbers of the probes are 2**span times the small ones
 
     @property
     def terms(self) -> int:
@@ -109,7 +111,8 @@ class Order:
     def measurements(self, length: int) -> list[Measurement]:
         """What the pattern says, in words."""
         if self.exact:
-            return [Measurement("order", "exact", "no small number was ever lost: exact, or wider than the probes")]
+            words = f"nothing was lost beside a number 2**{self.span} times as large: exact, or wider than that"
+            return [Measurement("order", "exact", words)]
         found = []
         if self.chains:
             terms, chunk = self.chains[0]
@@ -140,15 +143,26 @@ def find_order(lab: Laboratory) -> Order:
     between = lab.survives([(0, last, int(w)) for w in places])
     lab.survives([(0, 1, int(w)) for w in places + 1])
     if pattern.all() and between.all():
-        return Order(True, (), (), pattern)
+        return Order(True, (), (), pattern, lab.big - lab.small)
     first = int(places[pattern][0]) + 1 if pattern.any() else lab.length
     sizes = [1, first] if first > 1 else [1]
     chunks: list[int | None] = [None, *range(1, last)]
     chains = [(t, c) for t in sizes for c in chunks if (c or t) >= t and _equal(pattern, _chain(places, t, c))]
     pairs = [s for s in range(1, last) if _equal(pattern, _pairs(places, s))]
-    if between.any():
-        chains = [(t, c) for t, c in chains if t == 1]  # something else: let the candidates be refused by their bits
-    return Order(False, tuple(chains), tuple(pairs), pattern)
+    if between.any():  # an alignment wider than the probes: nothing is lost within one instruction
+        wide = _wide_terms(lab)
+        chains = [(wide, c) for t, c in chains if t == 1 and wide and (c or wide) >= wide]
+    return Order(False, tuple(chains), tuple(pairs), pattern, lab.big - lab.small)
+
+
+def _wide_terms(lab: Laboratory) -> int:
+    """Large at 0, its negative at j, small at j - 1: lost where an instruction ends between the two. 0: no pattern."""
+    places = np.arange(2, lab.length)
+    kept = lab.survives([(0, int(j), int(j) - 1) for j in places])
+    if kept.all():
+        return lab.length
+    terms = int(places[~kept][0])
+    return terms if terms > 2 and _equal(kept, places % terms != 0) else 0
 
 
 _equal = np.array_equal
@@ -168,6 +182,21 @@ def _pairs(j: Array, block: int) -> Array:
     own = j // block
     span = np.where(own == 0, 0, 1 << np.ceil(np.log2(np.maximum(own, 1) + 1)).astype(int))
     return np.asarray(np.where(own == 0, True, (j + 1) // block >= span))
+
+
+def find_partner(lab: Laboratory) -> Measurement:
+    """For an unknown order: which k the term at 0 is first added to, among the first k; with lanes side by side that
+    is the number of lanes, with halves that are folded half the length. The fewest small numbers are lost then."""
+    count = min(lab.length, PARTNERS)
+    places = [(j, w) for j in range(1, count) for w in range(1, count) if w != j]
+    kept = lab.survives([(0, j, w) for j, w in places])
+    lost = np.zeros(count, int)
+    np.add.at(lost, [j for j, _ in places], ~kept)
+    partner = int(np.argmin(lost[1:])) + 1
+    others = [w for (j, w), survived in zip(places, kept, strict=True) if j == partner and not survived]
+    words = f"of the first {count} k, the term at k = 0 meets the one at k = {partner} first"
+    words += f", together with k = {', '.join(map(str, others[:8]))}{', ...' * (len(others) > 8)}" if others else ""
+    return Measurement("partner", partner, words)
 
 
 # -- width and rounding -----------------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ OWN = (
     (cut(terms=4, inputs="tf32"), "float32", 60, 0),  # truncates operands that it is given whole
     (cut(terms=8, fraction_bits=23, rounding="nearest_even"), "float32", 60, 0),
     (cut(terms=64, fraction_bits=30), "float32", 200, 0),
+    (cut(terms=32, fraction_bits=35, inputs="float8_e4m3fn"), "float8_e4m3fn", 100, 12),  # wider than the probes
 )
 
 
@@ -133,6 +134,20 @@ def test_float64_sums_match_nothing_but_are_measured() -> None:
     assert not report.equal and report.error.correct == 1 and report.error.largest == 0
     value = {m.name: m.value for m in report.measurements}
     assert value["sum_bits"] == 52 and value["order"] == "rising k" and "float64" in text(report)
+
+
+def lanes(a: Array, b: Array) -> Array:
+    """Eight sums side by side, then added."""
+    sums = np.zeros((8, a.shape[0], b.shape[1]), np.float32)
+    for k in range(a.shape[1]):
+        sums[k % 8] += np.outer(a[:, k], b[k])
+    return loop(np.ones((1, 8), np.float32), sums.reshape(8, -1)).reshape(sums.shape[1:])
+
+
+def test_lanes_are_an_unknown_order_whose_width_is_found() -> None:
+    report = validate_dot(lanes, length=70)
+    value = {m.name: m.value for m in report.measurements}
+    assert not report.equal and value["order"] == "unknown" and value["partner"] == 8
 
 
 def test_numpy_is_told_honestly() -> None:
