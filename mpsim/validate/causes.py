@@ -78,16 +78,16 @@ def _which_sign(members: Array, answers: Answers) -> str:
 
 def _other_rule(kind: Kind, x: Array, got: Outcome, answers: Answers, rule: Rule, backend: str) -> str | None:
     """Another mode, overflow policy or peculiarity that gives exactly these results."""
-    candidates: list[tuple[str, Rule]] = []
+    modes: list[tuple[str, Rule]] = []
     for mode in Mode:
         if not mode.needs_random_bits and not mode.is_legacy and mode is not rule.policy.mode:
-            candidates.append((f"rounded as {mode.value}", rule.with_(policy=Policy(mode, rule.policy.overflow))))
+            modes.append((f"rounded as {mode.value}", rule.with_(policy=Policy(mode, rule.policy.overflow))))
+    overflows: list[tuple[str, Rule]] = []
     for overflow in Overflow:
         if not rule.policy.mode.is_legacy and overflow is not rule.policy.overflow:
             policy = Policy(rule.policy.mode, overflow, rule.policy.random_bit_count)
-            candidates.append((f"overflow {overflow.value}", rule.with_(policy=policy)))
-    if kind in (Kind.OVERFLOW, Kind.INFINITY):
-        candidates.reverse()
+            overflows.append((f"overflow {overflow.value}", rule.with_(policy=policy)))
+    candidates = [*overflows, *modes] if kind in (Kind.OVERFLOW, Kind.INFINITY) else [*modes, *overflows]
     names = [name for name in QUIRKS if name not in rule.quirks]
     candidates += [(QUIRKS[name].sentence, rule.with_(quirks=(*rule.quirks, name))) for name in names]
     for via in ("float32", "tf32", "float16", "bfloat16"):

@@ -157,7 +157,7 @@ def _middle_rules(rule: Rule, answers: Answers) -> Iterable[Rule]:
     if source.name == "float32" and spec.legacy_applies(format):
         yield rule.with_(policy=Policy(Mode.QPYTORCH_NEAREST, Overflow.SATURATE))
         yield rule.with_(policy=Policy(Mode.QPYTORCH_NEAREST, Overflow.MARK))
-    if format.subnormals and format.mantissa_bits:
+    if format.subnormals and format.mantissa_bits and format.largest >= format.smallest_normal:
         flushing = type(format)(
             format.name, format.exponent_bits, format.mantissa_bits, format.bias, format.specials, False, format.signed
         )

@@ -60,7 +60,8 @@ def _print_comparison(comparison: Comparison, what: str, console: Console) -> No
     if comparison.equal:
         console.print(f"equal to {what} on all {comparison.inputs:,} inputs", highlight=False)
         return
-    console.print(f"different from {what} on {comparison.mismatches:,} inputs:", highlight=False)
+    inputs = "1 input" if comparison.mismatches == 1 else f"{comparison.mismatches:,} inputs"
+    console.print(f"different from {what} on {inputs}:", highlight=False)
     for finding in comparison.findings:
         for line in finding_lines(finding):
             console.print(line, highlight=False, soft_wrap=False)

@@ -35,7 +35,7 @@ MUTANTS = (
     Mutant("carry_lost", {"power_of_two_edge": 0x3CF80000, "overflow_edge": 0x43780000}, "carry"),
     Mutant("exponent_too_high", {"power_of_two_edge": 0x3CF0F0F1, "overflow_edge": 0x4370F0F1}, "larger magnitude"),
     Mutant("early_overflow", {"overflow_edge": 0x43700001}, "before rounding"),
-    Mutant("saturating", {"overflow_edge": 0x43780000}, "saturate_propagate"),
+    Mutant("saturating", {"overflow_edge": 0x43780000}, "overflow saturate"),
     Mutant("infinity_to_largest", {"infinity": 0x7F800000}, "becomes the largest"),
     Mutant("nan_to_infinity", {"nan": 0x7F800001}, "becomes infinity"),
     Mutant("other_nan_code", {"nan_code": 0x7F800001}, "0x7f where 0x7c"),
