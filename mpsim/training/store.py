@@ -7,6 +7,7 @@ The tape calls ``store(id, value)`` for every activation and finished gradient, 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -103,7 +104,7 @@ class Rounder:
         stored, counts = self.kernels.round_array(value, format, self.policies[id.role], self._random_bits(id), out=out)
         counts = np.asarray(counts)
         self._counts[id] = self._counts[id] + counts if id in self._counts else counts
-        self._elements[id] = self._elements.get(id, 0) + int(np.prod(value.shape))
+        self._elements[id] = self._elements.get(id, 0) + prod(value.shape)
         return stored
 
     def _random_bits(self, id: TensorId) -> Stream | None:

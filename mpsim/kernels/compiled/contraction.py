@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 import mpsim._kernels as _kernels
 from mpsim.accumulators import Accumulator
+from mpsim.kernels.compiled.arrays import empty
 
 Array = npt.NDArray[np.float32]
 Pair = tuple[int, int]
@@ -39,7 +40,7 @@ def matmul(
         return accumulators.matmul(a, b, transpose_a, transpose_b, bias, threads=threads, accumulator=accumulator)
     rows, depth = a.shape[::-1] if transpose_a else a.shape
     columns = b.shape[0] if transpose_b else b.shape[1]
-    c = np.empty((rows, columns), np.float32)
+    c = empty((rows, columns))
     _kernels.matmul(
         _flat(a), _flat(b), bias, _flat(c), rows, columns, depth, transpose_a, transpose_b, threads
     )  # (M, K), (K, N) -> (M, N)
@@ -70,7 +71,7 @@ def conv2d(
     height, width = (
         (x.shape[axis + 2] + 2 * padding[axis] - w.shape[axis + 2]) // stride[axis] + 1 for axis in range(2)
     )
-    y = np.empty((x.shape[0], w.shape[0], height, width), np.float32)
+    y = empty((x.shape[0], w.shape[0], height, width))
     _kernels.convolution_forward(
         _flat(x), _flat(w), bias, _flat(y), x.shape, w.shape, y.shape, stride, padding, groups, threads
     )
@@ -102,7 +103,7 @@ def conv2d_input_gradient(
         return accumulators.conv2d_input_gradient(
             gy, w, x_shape, stride, padding, groups, threads=threads, accumulator=accumulator
         )
-    gx = np.empty(x_shape, np.float32)
+    gx = empty(x_shape)
     _kernels.convolution_input_gradient(
         _flat(gy), _flat(w), _flat(gx), tuple(x_shape), w.shape, gy.shape, stride, padding, groups, threads
     )
@@ -133,7 +134,7 @@ def conv2d_weight_gradient(
         return accumulators.conv2d_weight_gradient(
             x, gy, w_shape, stride, padding, groups, threads=threads, accumulator=accumulator
         )
-    gw = np.empty(w_shape, np.float32)
+    gw = empty(w_shape)
     _kernels.convolution_weight_gradient(
         _flat(x), _flat(gy), _flat(gw), x.shape, tuple(w_shape), gy.shape, stride, padding, groups, threads
     )

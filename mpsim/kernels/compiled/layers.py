@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsim import _kernels
+from mpsim.kernels.compiled.arrays import empty
 from mpsim.kernels.reference.layers import (
     concatenate,
     nll_loss,
@@ -54,7 +55,7 @@ def _flat(x: NDArray) -> NDArray:
 
 
 def _made(x: Array, out: Array | None) -> Array:
-    return np.empty(x.shape, np.float32) if out is None else out
+    return empty(x.shape) if out is None else out
 
 
 def _batch(x: Array) -> tuple[int, int, int]:
@@ -176,15 +177,15 @@ def _pooling(x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair
 def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> tuple[Array, NDArray]:
     """The largest element of each window, and where it stands: (y, index = h * W + w, int32)."""
     sizes = _pooling(x.shape, kernel, stride, padding)
-    y = np.empty((*x.shape[:2], *sizes[3:]), np.float32)
-    index = np.empty(y.shape, np.int32)
+    y = empty((*x.shape[:2], *sizes[3:]))
+    index = empty(y.shape, np.int32)
     _kernels.layer_max_pool2d(_flat(x), sizes, kernel, stride, padding, _flat(y), _flat(index), threads)
     return y, index
 
 
 def max_pool2d_gradient(gy: Array, index: NDArray, x_shape: tuple[int, ...], *, threads: int = 1) -> Array:
     """gy added at the place its maximum came from, in rising (i, j) of gy."""
-    gx = np.empty(x_shape, np.float32)
+    gx = empty(x_shape)
     sizes = (x_shape[0] * x_shape[1], *x_shape[2:], *gy.shape[2:])
     _kernels.layer_max_pool2d_gradient(_flat(gy), _flat(index), sizes, _flat(gx), threads)
     return gx
@@ -193,7 +194,7 @@ def max_pool2d_gradient(gy: Array, index: NDArray, x_shape: tuple[int, ...], *, 
 def avg_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> Array:
     """The mean of each window, zeros of the padding included."""
     sizes = _pooling(x.shape, kernel, stride, padding)
-    y = np.empty((*x.shape[:2], *sizes[3:]), np.float32)
+    y = empty((*x.shape[:2], *sizes[3:]))
     _kernels.layer_avg_pool2d(_flat(x), sizes, kernel, stride, padding, _flat(y), threads)
     return y
 
@@ -202,7 +203,7 @@ def avg_pool2d_gradient(
     gy: Array, x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1
 ) -> Array:
     """gy divided by the window's size, added to each element of its window, in rising (i, j) of gy."""
-    gx = np.empty(x_shape, np.float32)
+    gx = empty(x_shape)
     sizes = (x_shape[0] * x_shape[1], *x_shape[2:], *gy.shape[2:])
     _kernels.layer_avg_pool2d_gradient(_flat(gy), sizes, kernel, stride, padding, _flat(gx), threads)
     return gx

@@ -9,6 +9,7 @@ import numpy as np
 
 from mpsim import _kernels
 from mpsim.formats import Format
+from mpsim.kernels.compiled.arrays import empty
 from mpsim.kernels.parameters import code_layout, parameters
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Policy
@@ -42,8 +43,8 @@ def zeros(shape: int | Sequence[int], *, threads: int = 1) -> np.ndarray:
 
 
 @lru_cache(maxsize=1024)
-def _packed(format: Format, policy: Policy, source: str) -> np.ndarray:
-    return np.array(parameters(format, policy, source), np.int64)
+def _packed(format: Format, policy: Policy, source: np.dtype) -> np.ndarray:
+    return np.array(parameters(format, policy, source.name), np.int64)
 
 
 def round_array(
@@ -56,7 +57,7 @@ def round_array(
     threads: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """x rounded once to the format, into ``out`` (may be x), and the five counts; see contract.py."""
-    out = np.empty_like(x) if out is None else out
+    out = empty(x.shape, x.dtype) if out is None else out
     counts = np.empty(5, np.int64)
     key, words, bits = None, None, None
     if policy.mode.needs_random_bits:
@@ -64,7 +65,7 @@ def round_array(
             key, words = random_bits.key, random_bits.words
         elif random_bits is not None:
             bits = random_bits.reshape(-1)
-    packed = _packed(format, policy, x.dtype.name)
+    packed = _packed(format, policy, x.dtype)
     _kernels.round_array(x.reshape(-1), out.reshape(-1), packed, counts, bits, key, words, threads)
     return out, counts
 
@@ -90,7 +91,7 @@ def _layout(format: Format) -> np.ndarray:
 
 def random_bits(stream: Stream, size: int, first: int = 0, *, threads: int = 1) -> np.ndarray:
     """Elements first .. first + size - 1 of the stream, uint32."""
-    bits = np.empty(size, np.uint32)
+    bits = empty(size, np.uint32)
     _kernels.random_bits(stream.key, stream.words, first, bits, threads)
     return bits
 
