@@ -11,10 +11,11 @@ from mpsim.cli.output import JsonFlag, complain, is_failure, is_usage_error, pri
 from mpsim.cli.plans import GroupCount, LevelsText, Model, Ratio, Scheme, SemanticsName, Width
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from mpsim.data import Dataset
     from mpsim.validate.teacher import TeacherReport
+
+#: What a step starts from; another implementation need not write it.
+_STARTS = ("images", "labels", "master")
 
 
 def trace_step(
@@ -129,20 +130,19 @@ def validate_step(
 
 
 def _teacher_forced(other: Path, against: Path, backend: str, threads: int | None) -> TeacherReport:
-    """The report on ``other``, with network, plan, labels and loss scale from the record ``against``."""
+    """The report on ``other``, with network and plan, and what it lacks of _STARTS, from the record ``against``."""
     from mpsim.validate.steps import network_of
     from mpsim.validate.teacher import teacher_forced
-    from mpsim.validate.tensor_files import read_tensors
+    from mpsim.validate.tensor_files import TensorFile, read_tensors
 
     theirs, ours = read_tensors(other), read_tensors(against)
     network = network_of(ours)
-    labels: np.ndarray = ours.tensors["labels"]
+    starts = {name: array for name, array in ours.tensors.items() if name.split("/")[0] in _STARTS}
     return teacher_forced(
-        theirs,
+        TensorFile({**starts, **theirs.tensors}, theirs.index, theirs.source),
         network.model,
         network.plan,
         network.semantics,
-        labels=labels,
         loss_scale=theirs.index.get("loss_scale", ours.index["loss_scale"]),
         accumulator=network.accumulator,
         backend=backend,

@@ -293,10 +293,9 @@ class _Teacher:
             return value
         format = self.format(id) if rounded else FORMATS["float32"]
         ours = np.array(self.kernels.to_numpy(value))
-        op = self.traced.ops[int(name.split("/")[1])]
         found = []
         for array in self._layouts(self.file.tensors[name], ours.shape, views):
-            found.append((compare_arrays(name, ours, array, format, f"{op.kind} {op.name}"), array))
+            found.append((compare_arrays(name, ours, array, format, self._made_by(name)), array))
         if not found:
             self._misshapen.append(f"{name} is {self.file.tensors[name].shape}, not {ours.shape}")
             return value
@@ -306,6 +305,14 @@ class _Teacher:
             comparison = replace(comparison, causes=tuple(causes))
         self._tensors[name] = comparison
         return self.kernels.from_numpy(np.array(theirs))
+
+    def _made_by(self, name: str) -> str:
+        """Kind and name of the op that computes a tensor; a finished gradient comes from the op's readers."""
+        prefix, op = name.split("/")[0], self.traced.ops[int(name.split("/")[1])]
+        if prefix != "G":
+            return f"{op.kind} {op.name}"
+        readers = [f"{self.traced.ops[reader].kind} {self.traced.ops[reader].name}" for reader in op.consumers]
+        return f"of {op.name}, by {' and '.join(readers)}"
 
     def _layouts(self, array: Array, shape: tuple[int, ...], views: Sequence[Any]) -> list[Array]:
         """The file's array in our shape: as it is, without axes of one element, or as the op read it through views."""

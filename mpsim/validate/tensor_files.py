@@ -117,7 +117,10 @@ def _npz(arrays: Mapping[str, Array], text: str) -> bytes:
 def _read_npz(path: Path) -> tuple[dict[str, Array], str]:
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            text = file[f"{INDEX}.json"].decode() if f"{INDEX}.json" in file.files else ""
-            return {name: file[name] for name in file.files if name != f"{INDEX}.json"}, text
+            members = {name: file[name] for name in file.files}
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
         raise TensorFileError(f"{path} is no whole npz archive of plain arrays ({error})") from error
+    text = members.pop(f"{INDEX}.json", b"")
+    if isinstance(text, np.ndarray):  # np.savez(**np.load(...)) makes an array of the text
+        text = text.astype(np.bytes_).tobytes()
+    return members, text.decode(errors="replace")
