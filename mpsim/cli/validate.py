@@ -70,6 +70,8 @@ def cast(
             _stochastic(opened, format, source, overflow, random_bit_count, given_bits, seed, json)
         if given_bits or random_bit_count is not None or mode is Mode.QPYTORCH_STOCHASTIC:
             raise ValueError("--given-bits and --random-bit-count go with --mode stochastic, the one such mode here")
+        if resume is not None and not exhaustive:
+            raise ValueError("--resume goes with --exhaustive")
         report = validate_cast(
             opened, format, source, mode=mode, overflow=overflow, preset=preset, seed=seed, backend=backend
         )

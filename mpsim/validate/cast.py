@@ -103,6 +103,7 @@ def validate_cast(
     rule, name = declared_rule(target, source, mode, overflow, preset)
     patterns = _corpus(opened, target, source, seed)
     answers = ask(opened, source, target, patterns)
+    _check_repeatable(answers)
     common: dict[str, Any] = {
         "subject": opened.name, "source": source, "format": target, "inputs": patterns.size,
         "exhaustive": patterns.size == 2**source.format.bits, "answers": answers,
@@ -173,6 +174,20 @@ def declared_rule(
         return None, None
     policy = Policy(Mode.NEAREST_EVEN if mode is None else mode, overflow or Overflow.INFINITY)  # type: ignore[arg-type]
     return Rule(format, policy), None
+
+
+def _check_repeatable(answers: Answers) -> None:
+    """SubjectError where some 4096 of the inputs, by themselves, are answered otherwise than among all others."""
+    step = max(1, answers.patterns.size // 4096)
+    again = ask(answers.subject, answers.source, answers.format, np.ascontiguousarray(answers.patterns[::step]))
+    first, second = answers.results.outcome.keys[::step], again.results.outcome.keys
+    differ = np.flatnonzero(first != second)
+    if differ.size:
+        x = float(again.x[differ[0]])
+        raise SubjectError(
+            f"{answers.subject.name} answers {x!r} otherwise in another call: it depends on the place in the array, "
+            f"or is random (then declare --mode stochastic)"
+        )
 
 
 def _opened(subject: Any) -> Subject:

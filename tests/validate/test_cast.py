@@ -144,6 +144,23 @@ def test_what_cannot_run_says_why(module: Path, name: str, message: str) -> None
         validate_cast(f"{module}:{name}", "float8_e5m2", "float16", mode="nearest_even")
 
 
+def test_answers_that_depend_on_the_place_are_refused() -> None:
+    """As of a loop whose first elements take another path; or of random bits."""
+
+    def head(x: np.ndarray) -> np.ndarray:
+        return np.concatenate([round_to(x[:1000], "float8_e5m2", "up"), round_to(x[1000:], "float8_e5m2")])
+
+    generator = np.random.default_rng(0)
+
+    def random(x: np.ndarray) -> np.ndarray:
+        words = generator.integers(0, 1 << 32, x.size, np.uint32)
+        return round_to(x, "float8_e5m2", "stochastic", random_bits=words, random_bit_count=8)
+
+    for function in (head, random):
+        with pytest.raises(SubjectError, match="otherwise in another call"):
+            validate_cast(function, "float8_e5m2", "float16")
+
+
 C_CODE = """
 #include <stddef.h>
 #include <stdint.h>
@@ -256,6 +273,8 @@ def test_exit_codes_and_junit(tmp_path: Path) -> None:
         ["ml_dtypes.float8_e5m2", "--source", "float128"],
         ["no_such_module:cast", "--format", "float8_e5m2"],
         ["mpsim.rounding:encode"],
+        ["ml_dtypes.float8_e5m2", "--resume", "state.json"],
+        ["ml_dtypes.float8_e5m2", "--exhaustive", "--source", "float64"],
     ):
         assert run(*wrong)[0] == 2, wrong
 
