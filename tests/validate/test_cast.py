@@ -22,6 +22,7 @@ from mpsim.rounding import encode
 from mpsim.validate import SubjectError, open_subject, validate_cast
 from mpsim.validate.classify import Kind
 from mpsim.validate.corpora import cast_corpus
+from mpsim.validate.grid import places
 from mpsim.validate.sources import SOURCES
 
 
@@ -317,3 +318,35 @@ def test_a_corpus_has_what_it_promises(source: str) -> None:
 def test_16_bit_sources_are_exhaustive(source: str) -> None:
     report = validate_cast(lambda x: round_to(x, "float8_e4m3"), "float8_e4m3", source, mode="nearest_even")
     assert report.exhaustive and report.equal
+
+
+# -- places and shrinking -----------------------------------------------------------------------------------
+
+
+def test_places_between_neighbours() -> None:
+    """float8_e4m3: 1 and 1.125, midpoint 1.0625; 1.9375 lies below a power of two; 2**-10 is half the smallest."""
+    x = np.array([1.0625, 1.0625 + 2.0**-23, 1.0625 + 2.0**-13, 1.0625 + 2.0**-12, 1.25, 1.9, 2.0**-10], np.float32)
+    place = places(x, FORMATS["float8_e4m3"], SOURCES["float32"])
+    assert place.tie.tolist() == [True, False, False, False, False, False, True]
+    assert place.near.tolist() == [False, True, True, False, False, False, False]
+    assert place.beside_power.tolist() == [True, True, True, True, False, True, False]
+    assert place.below_normal.tolist() == [False] * 6 + [True]
+    assert place.lower.tolist() == [1, 1, 1, 1, 1.25, 1.875, 0]
+    assert place.middle.tolist() == [1.0625] * 4 + [1.3125, 1.9375, 2.0**-10]
+    bfloat16 = places(np.array([1.0703125], np.float32), FORMATS["float8_e4m3"], SOURCES["bfloat16"])
+    assert bfloat16.near[0]  # one ulp of the source from the midpoint, an eighth of a quantum
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_shrinking_ends_at_the_first_wrong_input(sign: int) -> None:
+    """Wrong from an arbitrary float64 on: 52 bits to find."""
+    start = 1.0123456789012345
+
+    def wrong(x: np.ndarray) -> np.ndarray:
+        y = round_to(x, "float8_e4m3")
+        return np.where((x * sign > start) & (x * sign < 1.0625), y * 1.125, y)
+
+    report = validate_cast(wrong, "float8_e4m3", "float64", mode="nearest_even")
+    assert report.declared is not None
+    (finding,) = report.declared.findings
+    assert finding.smallest.input.value == sign * np.nextafter(start, 2)

@@ -45,6 +45,13 @@ def test_given_bits(count: int) -> None:
     assert validate_given_bits(given(count), FORMAT, FLOAT32, count).equal
 
 
+@pytest.mark.parametrize("added", [1, 0xFFFFFFFF])
+def test_one_word_in_four_billion_decides(added: int) -> None:
+    """With 32 bits, only the first word that carries tells these from a right subject, or the one before it."""
+    report = validate_given_bits(given(32, added=added), FORMAT, FLOAT32, 32)
+    assert report.mismatches > 10_000
+
+
 @pytest.mark.parametrize("subject", [given(8, added=1), given(9), given(7)], ids=["off by one", "9 bits", "7 bits"])
 def test_given_bits_used_differently(subject: Subject) -> None:
     report = validate_given_bits(subject, FORMAT, FLOAT32, 8)
