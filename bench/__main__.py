@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from typing import Any
 
 #: name -> (module with a function run(threads, repetitions), what it measures)
 TABLES = {
     "rounding": ("bench.rounding", "round_to per format and mode, as a ratio to a copy, beside other libraries"),
     "contraction": ("bench.contraction", "matmul and the convolutions of ResNet-18, beside OpenBLAS and PyTorch"),
+    "step": ("bench.step", "a training step beside PyTorch in float32 and PyTorch with QPyTorch"),
+    "memory": ("bench.memory", "peak memory of a ResNet-18 training step beside PyTorch's"),
+    "backends": ("bench.backends", "every kernel of the numba backend beside the compiled one"),
+}
+
+#: name -> further options: flag, what argparse is told of it
+OPTIONS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
+    "step": (
+        ("--network", {"action": "append", "dest": "networks", "help": "only this network (may be repeated)"}),
+        ("--profile", {"action": "store_true", "dest": "profiles", "help": "mpsim's time kernel by kernel instead"}),
+        ("--growth", {"action": "store_true", "help": "batch 32 to 512 and width 0.1 to 1.0 of ResNet-18 instead"}),
+    ),
 }
 
 
@@ -19,9 +32,10 @@ def main() -> None:
         command = names.add_parser(name, help=what, description=what)
         command.add_argument("--threads", type=int, default=1, help="threads of every library (default 1)")
         command.add_argument("--repetitions", type=int, default=15, help="timed calls of each case (default 15)")
-    arguments = parser.parse_args()
-    module = importlib.import_module(TABLES[arguments.name][0])
-    module.run(threads=arguments.threads, repetitions=arguments.repetitions)
+        for flag, told in OPTIONS.get(name, ()):
+            command.add_argument(flag, **told)
+    arguments = vars(parser.parse_args())
+    importlib.import_module(TABLES[arguments.pop("name")][0]).run(**arguments)
 
 
 if __name__ == "__main__":

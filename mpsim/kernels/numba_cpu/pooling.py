@@ -6,48 +6,120 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from mpsim.kernels.numba_cpu.reductions import LANES, ZERO, vector_sum
+from mpsim.kernels.numba_cpu.reductions import BLOCK, LANES, ZERO, block_sum, halve_16, sum_in_blocks
 
 Array = NDArray[np.float32]
 Pair = tuple[int, int]
+PLANES = 64  # of one task of average_planes
 
 
 @njit(cache=True)
-def columns_inside(columns: int, stride: int, offset: int, width: int) -> Pair:
-    """The j of range(columns) with 0 <= j * stride + offset < width, as first and last + 1."""
-    first = max(0, -(offset // stride))
-    last = min(columns, (width - 1 - offset) // stride + 1) if offset < width else 0
-    return first, max(first, last)
+def sort_plane(x: Array, stride: Pair, padding: Pair, pitch: int, phases: Array) -> None:
+    """Spreads a plane with its padding over phases, so that each element of a window is a run over the windows.
+
+    Row h and column w of the padded plane go to phase h % stride[0] * stride[1] + w % stride[1], and there to place
+    h // stride[0] * pitch + w // stride[1]. What lies in the padding is left as it is.
+    """
+    for h in range(padding[0], padding[0] + x.shape[0]):
+        for w in range(padding[1], padding[1] + min(stride[1], x.shape[1])):
+            phase = h % stride[0] * stride[1] + w % stride[1]
+            target = phases[phase, h // stride[0] * pitch + w // stride[1] :]
+            source = x[h - padding[0], w - padding[1] :]
+            count = (source.size + stride[1] - 1) // stride[1]
+            if stride[1] == 2:  # a constant step becomes vector code
+                for q in range(count):
+                    target[q] = source[2 * q]
+            else:
+                for q in range(count):
+                    target[q] = source[q * stride[1]]
 
 
 @njit(cache=True)
-def max_row(x: Array, top: int, kernel: Pair, stride: int, padding: int, y: Array, index: NDArray[np.int32]) -> None:
-    """One row of windows, from image row ``top`` on: each starts as its first element, then all are considered."""
-    height, width = x.shape
-    start = max(top, 0)
-    for j in range(y.size):
-        left = max(j * stride - padding, 0)
-        y[j], index[j] = x[start, left], start * width + left
-    for h in range(start, min(top + kernel[0], height)):
-        for s in range(kernel[1]):
-            offset = s - padding
-            first, last = columns_inside(y.size, stride, offset, width)
-            row = x[h, first * stride + offset :]
-            place = h * width + first * stride + offset
-            for j in range(last - first):
-                element, best, where = row[j * stride], y[first + j], index[first + j]
-                replaces = not element <= best  # greater, or one of them is NaN
-                stays = best != best
-                y[first + j] = best if stays else element if replaces else best
-                index[first + j] = where if stays else place + j * stride if replaces else where
+def element_of_windows(phases: Array, r: int, s: int, stride: Pair, pitch: int, length: int) -> Array:
+    """Element (r, s) of the windows; window (i, j) stands at i * pitch + j of ``length`` places."""
+    start = r // stride[0] * pitch + s // stride[1]
+    return phases[r % stride[0] * stride[1] + s % stride[1], start : start + length]
+
+
+@njit(cache=True)
+def layout(height: int, width: int, stride: Pair, padding: Pair, rows: int, columns: int) -> tuple[int, int, int]:
+    """Pitch of a phase, places of a phase, and how many of them stand for windows."""
+    pitch = (width + 2 * padding[1] + stride[1] - 1) // stride[1]
+    return pitch, (height + 2 * padding[0] + stride[0] - 1) // stride[0] * pitch, (rows - 1) * pitch + columns
+
+
+@njit(cache=True)
+def keep(best: np.float32, where: np.int32, element: np.float32, place: np.int32) -> tuple[np.float32, np.int32]:
+    """The largest so far and its place; a greater element replaces it, and NaN does if it is none."""
+    less, nan = element <= best, best != best
+    kept = best if less else element
+    at = where if less else place
+    return (best if nan else kept), (where if nan else at)
+
+
+@njit(cache=True)
+def consider_one(a: Array, place: np.int32, best: Array, where: NDArray[np.int32]) -> None:
+    for j in range(best.size):
+        best[j], where[j] = keep(best[j], where[j], a[j], place)
+
+
+@njit(cache=True)
+def consider_two(a: Array, b: Array, place: np.int32, best: Array, where: NDArray[np.int32]) -> None:
+    for j in range(best.size):
+        kept, at = keep(best[j], where[j], a[j], place)
+        best[j], where[j] = keep(kept, at, b[j], np.int32(place + 1))
 
 
 @njit(cache=True, parallel=True)
+def max_tiles(x: Array, y: Array, index: NDArray[np.int32]) -> None:
+    """Windows of 2 x 2 that tile the image: nothing is copied before."""
+    planes, rows, columns = y.shape
+    below = np.int32(x.shape[2])
+    for plane in prange(planes):
+        for i in range(rows):
+            for j in range(columns):
+                best, where = keep(x[plane, 2 * i, 2 * j], np.int32(0), x[plane, 2 * i, 2 * j + 1], np.int32(1))
+                best, where = keep(best, where, x[plane, 2 * i + 1, 2 * j], below)
+                best, where = keep(best, where, x[plane, 2 * i + 1, 2 * j + 1], np.int32(below + 1))
+                y[plane, i, j] = best
+                index[plane, i, j] = np.int32(where + 2 * (i * below + j))
+
+
+@njit(cache=True, parallel=True)
+def max_windows(x: Array, kernel: Pair, stride: Pair, padding: Pair, y: Array, index: NDArray[np.int32]) -> None:
+    """A window starts as -inf at its first place inside the image, which is right if nothing greater comes."""
+    _, height, width = x.shape
+    planes, rows, columns = y.shape
+    pitch, places, length = layout(height, width, stride, padding, rows, columns)
+    origins, firsts = np.zeros(length, np.int32), np.zeros(length, np.int32)
+    for i in range(rows):
+        for j in range(columns):
+            top, left = i * stride[0] - padding[0], j * stride[1] - padding[1]
+            origins[i * pitch + j] = top * width + left
+            firsts[i * pitch + j] = max(top, 0) * width + max(left, 0) - (top * width + left)
+    for plane in prange(planes):
+        phases = np.full((stride[0] * stride[1], places), -np.inf, np.float32)
+        best, where = np.full(length, -np.inf, np.float32), firsts.copy()
+        sort_plane(x[plane], stride, padding, pitch, phases)
+        for r in range(kernel[0]):
+            for s in range(0, kernel[1] - 1, 2):
+                a = element_of_windows(phases, r, s, stride, pitch, length)
+                b = element_of_windows(phases, r, s + 1, stride, pitch, length)
+                consider_two(a, b, np.int32(r * width + s), best, where)
+            if kernel[1] % 2:
+                a = element_of_windows(phases, r, kernel[1] - 1, stride, pitch, length)
+                consider_one(a, np.int32(r * width + kernel[1] - 1), best, where)
+        for i in range(rows):
+            start = i * pitch
+            y[plane, i] = best[start : start + columns]
+            index[plane, i] = where[start : start + columns] + origins[start : start + columns]
+
+
 def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, y: Array, index: NDArray[np.int32]) -> None:
-    for plane in prange(x.shape[0]):
-        for i in range(y.shape[1]):
-            top = i * stride[0] - padding[0]
-            max_row(x[plane], top, kernel, stride[1], padding[1], y[plane, i], index[plane, i])
+    if kernel == stride == (2, 2) and padding == (0, 0):
+        max_tiles(x, y, index)
+    else:
+        max_windows(x, kernel, stride, padding, y, index)
 
 
 @njit(cache=True, parallel=True)
@@ -59,35 +131,44 @@ def max_pool2d_gradient(gy: Array, index: NDArray[np.int32], gx: Array) -> None:
             gx[plane, index[plane, i]] += gy[plane, i]
 
 
-@njit(cache=True, error_model="numpy")
-def average_row(x: Array, top: int, kernel: Pair, stride: int, padding: int, lanes: Array, y: Array) -> None:
-    """One row of windows of at most 32 elements: row k of ``lanes`` is element k of each window.
-
-    A lane without elements is +0, and no lane is -0: adding it changes nothing.
-    """
-    height, width = x.shape
-    size = kernel[0] * kernel[1]
-    lanes[:] = ZERO
-    for k in range(size):
-        h, offset, lane = top + k // kernel[1], k % kernel[1] - padding, lanes[k]
-        first, last = columns_inside(y.size, stride, offset, width)
-        if 0 <= h < height and first < last:
-            row = x[h, first * stride + offset :]
-            for j in range(last - first):
-                lane[first + j] += row[j * stride]
+@njit(cache=True)
+def add_lanes(lanes: Array) -> None:
+    """Row 0 becomes the sum of the rows, their number a power of two, by halving."""
     half = lanes.shape[0] // 2
     while half > 0:
         for k in range(half):
             lane, other = lanes[k], lanes[k + half]
-            for j in range(y.size):
+            for j in range(lane.size):
                 lane[j] += other[j]
         half //= 2
-    for j in range(y.size):
-        y[j] = lanes[0, j] / np.float32(size)
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def average_small_windows(x: Array, kernel: Pair, stride: Pair, padding: Pair, y: Array) -> None:
+    """Windows of at most 32 elements: row k of ``lanes`` is element k of each window.
+
+    A lane without elements is +0, and no lane is -0: adding it changes nothing.
+    """
+    planes, rows, columns = y.shape
+    pitch, places, length = layout(x.shape[1], x.shape[2], stride, padding, rows, columns)
+    size, width = kernel[0] * kernel[1], 1
+    while width < size:
+        width *= 2
+    for plane in prange(planes):
+        phases = np.zeros((stride[0] * stride[1], places), np.float32)
+        lanes = np.zeros((width, length), np.float32)
+        sort_plane(x[plane], stride, padding, pitch, phases)
+        for k in range(size):
+            lane, row = lanes[k], element_of_windows(phases, k // kernel[1], k % kernel[1], stride, pitch, length)
+            for j in range(length):
+                lane[j] = row[j] + ZERO
+        add_lanes(lanes)
+        for i in range(rows):
+            y[plane, i] = lanes[0, i * pitch : i * pitch + columns] / np.float32(size)
 
 
 @njit(cache=True, error_model="numpy")
-def average_window(x: Array, top: int, left: int, kernel: Pair, window: Array) -> np.float32:
+def average_window(x: Array, top: int, left: int, kernel: Pair, window: Array, lanes: Array) -> np.float32:
     """The mean of one window, whose elements are copied together."""
     height, width = x.shape
     k = 0
@@ -96,24 +177,40 @@ def average_window(x: Array, top: int, left: int, kernel: Pair, window: Array) -
             inside = 0 <= h < height and 0 <= w < width
             window[k] = x[h, w] if inside else ZERO
             k += 1
-    return vector_sum(window) / np.float32(k)
+    return sum_in_blocks(window, lanes) / np.float32(k)
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def average_planes(x: Array, area: int, y: Array) -> None:
+    """The mean of each whole plane of at most one block; x and y are flat."""
+    for task in prange((y.size + PLANES - 1) // PLANES):
+        lanes = np.empty(LANES, np.float32)
+        for plane in range(task * PLANES, min(y.size, (task + 1) * PLANES)):
+            if area == 16:  # as many lanes have elements
+                total = halve_16(x, plane * area) + ZERO  # lanes start at +0: no sum is -0
+            else:
+                total = block_sum(x[plane * area : (plane + 1) * area], lanes)
+            y[plane] = total / np.float32(area)
 
 
 @njit(cache=True, parallel=True)
+def average_large_windows(x: Array, kernel: Pair, stride: Pair, padding: Pair, y: Array) -> None:
+    for plane in prange(x.shape[0]):
+        window, lanes = np.empty(kernel[0] * kernel[1], np.float32), np.empty(LANES, np.float32)
+        for i in range(y.shape[1]):
+            for j in range(y.shape[2]):
+                top, left = i * stride[0] - padding[0], j * stride[1] - padding[1]
+                y[plane, i, j] = average_window(x[plane], top, left, kernel, window, lanes)
+
+
 def avg_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, y: Array) -> None:
     size = kernel[0] * kernel[1]
-    width = 1
-    while width < min(size, LANES):
-        width *= 2
-    for plane in prange(x.shape[0]):
-        lanes, window = np.empty((width, y.shape[2]), np.float32), np.empty(size, np.float32)
-        for i in range(y.shape[1]):
-            top = i * stride[0] - padding[0]
-            if size <= LANES and y.shape[2] > 2:  # else a row is too short to be worth its lanes
-                average_row(x[plane], top, kernel, stride[1], padding[1], lanes, y[plane, i])
-            else:
-                for j in range(y.shape[2]):
-                    y[plane, i, j] = average_window(x[plane], top, j * stride[1] - padding[1], kernel, window)
+    if padding == (0, 0) and kernel == x.shape[1:] and size <= BLOCK:
+        average_planes(x.reshape(-1), size, y.reshape(-1))
+    elif size <= LANES:
+        average_small_windows(x, kernel, stride, padding, y)
+    else:
+        average_large_windows(x, kernel, stride, padding, y)
 
 
 @njit(cache=True, parallel=True, error_model="numpy")

@@ -2,119 +2,149 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numba import njit, prange
+from llvmlite import ir
+from numba import njit, prange, types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 BLOCK = 4096
 LANES = 32
+ROWS = 8  # of lanes that are added at a time, while the lanes stay in registers
 ZERO = np.float32(0)
 ONE = np.float32(1)
 
 
-@njit(cache=True)
-def add_to_lanes(lanes: Array, lane: int, piece: Array) -> None:
-    """Adds consecutive elements of one block, the first of them to the given lane."""
-    head = min((LANES - lane) % LANES, piece.size)
-    for i in range(head):
-        lanes[lane + i] += piece[i]
-    rest = piece[head:]
-    whole = rest.size - rest.size % LANES
-    fours = whole - whole % (4 * LANES)
-    for start in range(0, fours, 4 * LANES):  # four rows at a time, in the same order
-        for j in range(LANES):
-            i = start + j
-            lanes[j] = (((lanes[j] + rest[i]) + rest[i + LANES]) + rest[i + 2 * LANES]) + rest[i + 3 * LANES]
-    for start in range(fours, whole, LANES):
-        for j in range(LANES):
-            lanes[j] += rest[start + j]
-    for j in range(rest.size - whole):
-        lanes[j] += rest[whole + j]
+def _halving(count: int) -> Any:
+    """halve(lanes, start): the sum of lanes[start : start + count] by halving; the count is a power of two.
+
+    Numba's loop over j < half would go through memory for each half.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        pointer = builder.gep(array.data, [arguments[1]])
+        vector = builder.load(builder.bitcast(pointer, ir.VectorType(ir.FloatType(), count).as_pointer()), align=4)
+        half = count
+        while half > 1:
+            half //= 2
+            parts = (range(half), range(half, 2 * half))
+            indices = (ir.Constant(ir.VectorType(ir.IntType(32), half), list(part)) for part in parts)
+            low, high = (builder.shuffle_vector(vector, vector, index) for index in indices)
+            vector = builder.fadd(low, high)
+        return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+
+    @intrinsic
+    def halve(typing: Any, lanes: Any, start: Any) -> Any:
+        return types.float32(lanes, types.int64), emit
+
+    return halve
+
+
+halve_16, halve_32 = _halving(16), _halving(LANES)
 
 
 @njit(cache=True)
-def close_block(lanes: Array, total: np.float32, count: int) -> np.float32:
-    """The total with the block that ends after ``count`` elements; the lanes start anew."""
-    half = LANES // 2
-    while half > 0:
-        for j in range(half):
-            lanes[j] += lanes[j + half]
-        half //= 2
-    block = lanes[0]
+def block_sum(v: Array, lanes: Array) -> np.float32:
+    """The sum of at most one block; ``lanes`` is room for 32 numbers."""
     lanes[:] = ZERO
-    return block if count <= BLOCK else total + block
+    whole = v.size - v.size % LANES
+    many = whole - whole % (ROWS * LANES)
+    for first in range(0, many, ROWS * LANES):
+        for j in range(LANES):
+            lane = lanes[j]
+            for row in range(ROWS):
+                lane += v[first + row * LANES + j]
+            lanes[j] = lane
+    for first in range(many, whole, LANES):
+        for j in range(LANES):
+            lanes[j] += v[first + j]
+    rest = v[whole:]
+    for j in range(rest.size):
+        lanes[j] += rest[j]
+    return halve_32(lanes, 0)
 
 
 @njit(cache=True)
-def add_to_sum(lanes: Array, total: np.float32, count: int, piece: Array) -> np.float32:
-    """The total of the closed blocks after the piece, which follows ``count`` earlier elements."""
-    done = 0
-    while done < piece.size:
-        take = min(piece.size - done, BLOCK - count % BLOCK)
-        add_to_lanes(lanes, count % LANES, piece[done : done + take])
-        done += take
-        count += take
-        if count % BLOCK == 0:
-            total = close_block(lanes, total, count)
+def sum_in_blocks(v: Array, lanes: Array) -> np.float32:
+    """The sum of all elements; ``lanes`` is room for 32 numbers."""
+    total = ZERO
+    for start in range(0, v.size, BLOCK):
+        block = block_sum(v[start : start + BLOCK], lanes)
+        total = block if start == 0 else total + block
     return total
 
 
 @njit(cache=True)
-def finish_sum(lanes: Array, total: np.float32, count: int) -> np.float32:
-    """The sum of all ``count`` elements."""
-    return close_block(lanes, total, count) if count % BLOCK != 0 else total
+def vector_sum(v: Array) -> np.float32:
+    return sum_in_blocks(v, np.empty(LANES, np.float32))
 
 
 @njit(cache=True)
-def vector_sum(v: Array) -> np.float32:
-    lanes = np.zeros(LANES, np.float32)
-    return finish_sum(lanes, add_to_sum(lanes, ZERO, 0, v), v.size)
+def copy_elements(x: Array, channel: int, start: int, block: Array) -> None:
+    """block = the elements of the channel from ``start`` on, images one after another."""
+    area, done = x.shape[2], 0
+    image, i = start // area, start % area
+    while done < block.size:
+        take = min(area - i, block.size - done)
+        source, target = x[image, channel, i : i + take], block[done : done + take]
+        for j in range(take):
+            target[j] = source[j]
+        done, image, i = done + take, image + 1, 0
 
 
 @njit(cache=True)
 def sum_of_channel(x: Array, channel: int) -> np.float32:
-    images, _, area = x.shape
-    lanes, total = np.zeros(LANES, np.float32), ZERO
-    for image in range(images):
-        total = add_to_sum(lanes, total, image * area, x[image, channel])
-    return finish_sum(lanes, total, images * area)
+    lanes, block, total = np.empty(LANES, np.float32), np.empty(BLOCK, np.float32), ZERO
+    count = x.shape[0] * x.shape[2]
+    for start in range(0, count, BLOCK):
+        part = block[: min(BLOCK, count - start)]
+        copy_elements(x, channel, start, part)
+        result = block_sum(part, lanes)
+        total = result if start == 0 else total + result
+    return total
 
 
 @njit(cache=True)
 def sum_of_squared_deviations(x: Array, channel: int, mean: np.float32) -> np.float32:
-    images, _, area = x.shape
-    lanes, total = np.zeros(LANES, np.float32), ZERO
-    squares = np.empty(area, np.float32)
-    for image in range(images):
-        piece = x[image, channel]
-        for i in range(area):
-            deviation = piece[i] - mean
-            squares[i] = deviation * deviation
-        total = add_to_sum(lanes, total, image * area, squares)
-    return finish_sum(lanes, total, images * area)
+    lanes, block, total = np.empty(LANES, np.float32), np.empty(BLOCK, np.float32), ZERO
+    count = x.shape[0] * x.shape[2]
+    for start in range(0, count, BLOCK):
+        part = block[: min(BLOCK, count - start)]
+        copy_elements(x, channel, start, part)
+        for i in range(part.size):
+            deviation = part[i] - mean
+            part[i] = deviation * deviation
+        result = block_sum(part, lanes)
+        total = result if start == 0 else total + result
+    return total
 
 
 @njit(cache=True)
 def sum_of_products(gy: Array, x: Array, channel: int, mean: np.float32, inverse_deviation: np.float32) -> np.float32:
     """The sum of gy * xhat."""
-    images, _, area = x.shape
-    lanes, total = np.zeros(LANES, np.float32), ZERO
-    products = np.empty(area, np.float32)
-    for image in range(images):
-        piece, gradient = x[image, channel], gy[image, channel]
-        for i in range(area):
-            products[i] = gradient[i] * ((piece[i] - mean) * inverse_deviation)
-        total = add_to_sum(lanes, total, image * area, products)
-    return finish_sum(lanes, total, images * area)
+    lanes, block, total = np.empty(LANES, np.float32), np.empty(BLOCK, np.float32), ZERO
+    gradients = np.empty(BLOCK, np.float32)
+    count = x.shape[0] * x.shape[2]
+    for start in range(0, count, BLOCK):
+        part = block[: min(BLOCK, count - start)]
+        copy_elements(x, channel, start, part)
+        copy_elements(gy, channel, start, gradients[: part.size])
+        for i in range(part.size):
+            part[i] = gradients[i] * ((part[i] - mean) * inverse_deviation)
+        result = block_sum(part, lanes)
+        total = result if start == 0 else total + result
+    return total
 
 
 @njit(cache=True)
 def normalize(x: Array, channel: int, mean: np.float32, factor: np.float32, shift: np.float32, y: Array) -> None:
     for image in range(x.shape[0]):
-        piece, result = x[image, channel], y[image, channel]
         for i in range(x.shape[2]):
-            result[i] = (piece[i] - mean) * factor + shift
+            y[image, channel, i] = (x[image, channel, i] - mean) * factor + shift
 
 
 @njit(cache=True, parallel=True)
@@ -183,7 +213,6 @@ def input_gradient(
 ) -> None:
     factor = inverse_deviation * scale
     for image in range(x.shape[0]):
-        piece, gradient, result = x[image, channel], gy[image, channel], gx[image, channel]
         for i in range(x.shape[2]):
-            normalized = (piece[i] - mean) * inverse_deviation
-            result[i] = factor * ((gradient[i] - shift_share) - normalized * scale_share)
+            normalized = (x[image, channel, i] - mean) * inverse_deviation
+            gx[image, channel, i] = factor * ((gy[image, channel, i] - shift_share) - normalized * scale_share)

@@ -1,0 +1,146 @@
+"""Each kernel of the contract on shapes of real networks: time of the numba backend over the compiled one's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import mpsim._kernels as _kernels
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from bench import harness
+from mpsim.formats import FORMATS
+from mpsim.kernels import load
+from mpsim.kernels.philox import Stream
+from mpsim.policies import Mode, Policy
+
+GOAL = 3.0
+BATCH = 128
+IMAGES = ((64, 32), (128, 16), (512, 4))  # channels, side
+#: Channels, outputs, side, kernel, stride, groups: ResNet-18 at widths 1.0 and 0.25, MobileNet's depthwise layers.
+CONVOLUTIONS = (
+    (3, 64, 32, 3, 1, 1),
+    (3, 16, 32, 3, 1, 1),
+    (64, 64, 32, 3, 1, 1),
+    (16, 16, 32, 3, 1, 1),
+    (16, 32, 32, 3, 2, 1),
+    (128, 128, 16, 3, 1, 1),
+    (128, 256, 16, 3, 2, 1),
+    (64, 128, 32, 1, 2, 1),
+    (128, 128, 4, 3, 1, 1),
+    (32, 32, 32, 3, 1, 32),
+    (96, 96, 16, 3, 2, 96),
+    (144, 144, 8, 3, 1, 144),
+    (240, 240, 4, 3, 1, 240),
+)
+MATMULS = ((128, 10, 512), (64, 8192, 576), (256, 256, 256))  # M, N, K
+#: Channels, side, kernel, stride, padding.
+POOLS = ((64, 32, 2, 2, 0), (64, 32, 3, 2, 1), (128, 32, 4, 4, 0), (512, 4, 4, 4, 0), (512, 7, 7, 7, 0))
+Case = tuple[str, str, tuple[Any, ...]]  # kernel, what it works on, its arguments
+
+
+def draw(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+def cases() -> Iterator[Case]:
+    """Every kernel that does more than move a few numbers."""
+    for channels, side in IMAGES:
+        yield from layers(channels, side)
+    for pool in POOLS:
+        yield from pools(*pool)
+    for convolution in CONVOLUTIONS:
+        yield from convolutions(*convolution)
+    for rows, columns, depth in MATMULS:
+        yield "matmul", f"{rows} x {columns} x {depth}", (draw(rows, depth), draw(depth, columns))
+    for rows, columns in ((BATCH, 10), (BATCH, 1000)):
+        x = draw(rows, columns)
+        yield "log_softmax", f"{rows} x {columns}", (x,)
+        yield "log_softmax_gradient", f"{rows} x {columns}", (x, x)
+    parameters = draw(1 << 20)
+    yield "sgd_update", "2**20", (parameters, parameters.copy(), parameters.copy(), 0.0, 0.9, 0.0, 1.0)
+
+
+def layers(channels: int, side: int) -> Iterator[Case]:
+    x, what = draw(BATCH, channels, side, side), f"{channels} x {side} x {side}"
+    vector = np.abs(draw(channels)) + 1
+    e4m3 = FORMATS["float8_e4m3fn"]
+    yield "round_array", what, (x, e4m3, Policy())
+    yield (
+        "round_array",
+        f"{what}, stochastic",
+        (x, e4m3, Policy(Mode.STOCHASTIC, random_bit_count=32), Stream(1, "rounding")),
+    )
+    for name, arguments in (
+        ("add", (x, x)),
+        ("scale", (x, 0.5)),
+        ("relu", (x,)),
+        ("relu_gradient", (x, x)),
+        ("all_finite", (x,)),
+        ("channel_sum", (x,)),
+        ("total_sum", (x,)),
+        ("batch_norm", (x, vector, vector, 1e-5)),
+        ("batch_norm_inference", (x, vector, vector, vector, vector, 1e-5)),
+        ("batch_norm_gradient", (x, x, vector, vector, vector)),
+        ("concatenate", ([x, x],)),
+        ("slice_channels", (x, 0, channels // 2)),
+    ):
+        yield name, what, arguments
+
+
+def pools(channels: int, side: int, kernel: int, stride: int, padding: int) -> Iterator[Case]:
+    x, how = draw(BATCH, channels, side, side), (2 * (kernel,), 2 * (stride,), 2 * (padding,))
+    what = f"{channels} x {side} x {side}, kernel {kernel}, stride {stride}"
+    y, index = load("compiled").max_pool2d(x, *how)
+    yield "max_pool2d", what, (x, *how)
+    yield "max_pool2d_gradient", what, (y, index, x.shape)
+    yield "avg_pool2d", what, (x, *how)
+    yield "avg_pool2d_gradient", what, (y, x.shape, *how)
+
+
+def convolutions(channels: int, outputs: int, side: int, kernel: int, stride: int, groups: int) -> Iterator[Case]:
+    x, w = draw(BATCH, channels, side, side), draw(outputs, channels // groups, kernel, kernel)
+    gy = draw(BATCH, outputs, side // stride, side // stride)
+    how = (2 * (stride,), 2 * (kernel // 2,), groups)
+    what = f"{channels}-{outputs} x {side} x {side}, kernel {kernel}, stride {stride}, groups {groups}"
+    yield "conv2d", what, (x, w, None, *how)
+    if channels != 3:  # the first layer's input has no gradient
+        yield "conv2d_input_gradient", what, (gy, w, x.shape, *how)
+    yield "conv2d_weight_gradient", what, (x, gy, w.shape, *how)
+
+
+def measure(case: Case, threads: int, repetitions: int) -> dict[str, Any]:
+    name, what, arguments = case
+
+    def call(backend: str) -> Callable[[], Any]:
+        kernel = getattr(load(backend), name)
+        return lambda: kernel(*arguments, threads=threads)
+
+    timings = harness.interleaved({backend: call(backend) for backend in ("numba", "compiled")}, repetitions)
+    ours, theirs = timings["numba"], timings["compiled"]
+    ratio = {"minimum": ours.minimum / theirs.minimum, "median": ours.median / theirs.median}
+    return {"kernel": name, "on": what, "seconds": {k: v._asdict() for k, v in timings.items()}, "ratio": ratio}
+
+
+def run(threads: int, repetitions: int) -> None:
+    """Prints the table and writes bench/results/backends.json."""
+    console = Console()
+    title = f"{harness.processor()}, compiled: {_kernels.variant()}; {threads} threads, {repetitions} repetitions"
+    table = Table("kernel", "on", title=title)
+    for column in ("numba ms", "compiled ms", "numba / compiled (of medians)"):
+        table.add_column(column, justify="right")
+    rows = []
+    for case in cases():
+        row = measure(case, threads, repetitions)
+        rows.append(row)
+        times = (f"{1e3 * row['seconds'][backend]['minimum']:.3f}" for backend in ("numba", "compiled"))
+        ratio = f"{row['ratio']['minimum']:.2f} ({row['ratio']['median']:.2f})"
+        above = row["ratio"]["minimum"] > GOAL
+        table.add_row(row["kernel"], row["on"], *times, ratio, style="bold" if above else None)
+    console.print(table)
+    slow = sum(row["ratio"]["minimum"] > GOAL for row in rows)
+    print(f"{slow} of {len(rows)} above {GOAL:g}")
+    result = {**harness.surroundings(threads, repetitions), "variant": _kernels.variant(), "batch": BATCH, "rows": rows}
+    print(f"written to {harness.save('backends', result)}")
