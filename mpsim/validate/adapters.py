@@ -83,9 +83,12 @@ def open_subject(
 
     Raises SubjectError if there is no such thing.
     """
+    place, colon, name = text.rpartition(":")
+    called = bool(colon) and not text.startswith("command:")
+    if random_bits and not called:
+        raise SubjectError(f"{text} takes no random bits; a function does: package.module:function, library.so:name")
     if text.startswith("command:"):
         return Subject(text, _reads_patterns(native.command(text.removeprefix("command:"))), patterns_in=True)
-    place, colon, name = text.rpartition(":")
     if colon and Path(place).suffix in LIBRARIES:
         return _c_symbol(Path(place), name, signature, header, random_bits)
     path = Path(text)
@@ -96,10 +99,10 @@ def open_subject(
         if not callable(function):
             raise SubjectError(f"{text} is {type(function).__name__}, not a function")
         return Subject(text, _function(function, arguments, random_bits))
-    return _dotted(text, arguments, random_bits)
+    return _dotted(text, arguments)
 
 
-def _dotted(text: str, arguments: str, random_bits: bool) -> Subject:
+def _dotted(text: str, arguments: str) -> Subject:
     place, _, name = text.rpartition(".")
     if not place:
         raise SubjectError(
@@ -116,7 +119,7 @@ def _dotted(text: str, arguments: str, random_bits: bool) -> Subject:
     if dtype.kind in "fV" and dtype.itemsize:
         return Subject(text, lambda source, x, bits: x.astype(dtype), _named_format(dtype.name))
     if callable(found) and not isinstance(found, type):
-        return Subject(text, _function(found, arguments, random_bits))
+        return Subject(text, _function(found, arguments, random_bits=False))
     raise SubjectError(f"{text} is neither a dtype that NumPy casts to nor a function")
 
 

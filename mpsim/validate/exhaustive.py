@@ -85,8 +85,10 @@ def load_sweep(path: Path, key: str) -> Sweep:
 
 
 def sweep_key(subject: Subject, rule: Rule) -> str:
-    """Identifies what is compared with what."""
-    text = json.dumps([subject.name, rule.as_json()], sort_keys=True)
+    """Identifies what is compared with what; a subject in a file by the file's bytes as well."""
+    file = Path(subject.name.rpartition(":")[0])
+    content = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+    text = json.dumps([subject.name, content, rule.as_json()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -13,7 +13,7 @@ from mpsim.formats import FORMATS
 from mpsim.policies import Policy
 from mpsim.validate import Rule, Subject, open_subject, validate_cast
 from mpsim.validate.cast import sweep_all
-from mpsim.validate.exhaustive import BLOCK_BITS, BLOCKS, Sweep, check_block, sweep
+from mpsim.validate.exhaustive import BLOCK_BITS, BLOCKS, Sweep, check_block, sweep, sweep_key
 from mpsim.validate.runs import Runs, runs_of
 from mpsim.validate.sources import SOURCES
 
@@ -140,6 +140,15 @@ def test_resumed_after_an_interruption(tmp_path: Path) -> None:
     file.write_text("[]")
     with pytest.raises(ValueError, match="holds no state"):
         sweep(subject, E4M3FN, resume=file)
+
+
+def test_a_changed_file_is_another_subject(tmp_path: Path) -> None:
+    path = tmp_path / "subject.py"
+    keys = set()
+    for mode in ("nearest_even", "up"):
+        path.write_text(f"from mpsim import round_to\ndef cast(x):\n    return round_to(x, 'float8_e5m2', '{mode}')\n")
+        keys.add(sweep_key(open_subject(f"{path}:cast"), E4M3FN))
+    assert len(keys) == 2
 
 
 def test_a_sweep_finds_what_the_corpus_has_not() -> None:

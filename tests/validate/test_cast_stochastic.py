@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from typer.testing import CliRunner
 from mpsim import round_to
 from mpsim.cli import app
 from mpsim.formats import FORMATS
-from mpsim.validate import Subject
+from mpsim.validate import Subject, SubjectError, open_subject
 from mpsim.validate.sources import SOURCES
 from mpsim.validate.stochastic import validate_given_bits, validate_own_bits
 
@@ -38,6 +40,32 @@ def own(count: int, mode: str = "stochastic") -> Subject:
         return round_to(x, FORMAT, mode, random_bits=words, random_bit_count=count)
 
     return Subject("own", call)
+
+
+C_CODE = """
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+void stochastic(const float *in, const uint32_t *words, uint16_t *out, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, in + i, 4);
+        if ((u & 0x7fffffff) > 0x7f800000) u = (u & 0x80000000) | 0x7fc00000;
+        else if ((u & 0x7f800000) != 0x7f800000) u += words[i] & 0xffff;
+        out[i] = u >> 16;
+    }
+}
+"""
+
+
+def test_given_bits_of_a_c_function(tmp_path: Path) -> None:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler (cc or gcc) to build a library with")
+    (tmp_path / "cast.c").write_text(C_CODE)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", tmp_path / "cast.so", tmp_path / "cast.c"], check=True)
+    subject = open_subject(f"{tmp_path / 'cast.so'}:stochastic", random_bits=True)
+    assert validate_given_bits(subject, FORMATS["bfloat16"], FLOAT32, 16).equal
 
 
 @pytest.mark.parametrize("count", [1, 8, 32])
@@ -89,6 +117,12 @@ def test_false_alarms_are_rare() -> None:
     """At a rate of one half per session, a right subject passes about half of the time; at 1e-9, always."""
     reports = [validate_own_bits(own(24), FORMAT, FLOAT32, seed=seed, draws=500) for seed in range(10)]
     assert all(report.equal for report in reports)
+
+
+@pytest.mark.parametrize("text", ["ml_dtypes.float8_e5m2", "command:cat", "vectors.txt"])
+def test_subjects_without_random_bits_say_so(text: str) -> None:
+    with pytest.raises(SubjectError, match="takes no random bits"):
+        open_subject(text, random_bits=True)
 
 
 def test_command_line(tmp_path: Path) -> None:
