@@ -154,7 +154,8 @@ _ROWS = (
     Kernel(
         "log_softmax",
         "(x (N,C)) -> y",
-        "per row: m = the first of the largest (the first NaN if any); d_c = x_c - m; y_c = d_c - log32(sum_c exp32(d_c))",
+        "per row: m = the first of the largest (the first NaN if any); d_c = x_c - m; "
+        "y_c = d_c - log32(sum_c exp32(d_c))",
     ),
     Kernel("log_softmax_gradient", "(gy, y) -> gx", "per row: s = sum_c gy_c; gx_c = gy_c - exp32(y_c) * s"),
     Kernel(
