@@ -1,0 +1,198 @@
+"""A training step: mpsim rounding everything, beside PyTorch in float32 and PyTorch with QPyTorch.
+
+mpsim: the ``demote`` plan at r = 1 with the paper's levels, promotion on, counts on. PyTorch: the same networks from
+the same weights on the same batch, rounding nothing. QPyTorch: every op's output, input gradient and every parameter
+and its gradient rounded to the low formats, without counts or promotion.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import reference_models
+from bench import harness
+from mpsim.assignment import PAPER_LEVELS, demote
+from mpsim.trace import trace
+from mpsim.training.trainer import Trainer
+
+BATCH = 128
+NETWORKS = (
+    ("resnet18", 1.0), ("resnet18", 0.25), ("shufflenet_v2", 0.25), ("mobilenet_v2", 0.25), ("squeezenet", 0.25),
+)  # fmt: skip
+LIBRARIES = ("mpsim", "torch", "qtorch")
+Call = Callable[[], Any]
+
+
+def batch_of(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Normally distributed images (size, 3, 32, 32) and labels of 10 classes."""
+    random = np.random.default_rng(0)
+    return random.standard_normal((size, 3, 32, 32), dtype=np.float32), random.integers(0, 10, size)
+
+
+def trainer_of(network: str, width: float, batch: int, threads: int) -> Trainer:
+    model = reference_models.build(network, width)
+    return Trainer(model, demote(trace(model, batch), 1.0), threads=threads)
+
+
+def call_of(library: str, network: str, width: float, batch: int, threads: int) -> Call:
+    """One training step; ImportError (or what building QPyTorch's extension raises) if the library is not here."""
+    data = batch_of(batch)
+    if library == "mpsim":
+        trainer = trainer_of(network, width, batch, threads)
+        return lambda: trainer.step(*data)
+    import torch  # type: ignore[import-not-found,unused-ignore]
+
+    from bench.torch_networks import TorchStep
+
+    torch.set_num_threads(threads)
+    step = TorchStep(reference_models.build(network, width), PAPER_LEVELS if library == "qtorch" else None)
+    return lambda: step(*data)
+
+
+def libraries_here() -> tuple[list[str], dict[str, str]]:
+    """Libraries that can be timed, and why the others cannot."""
+    absent = {}
+    for library in LIBRARIES[1:]:
+        try:
+            call_of(library, "small_cnn", 0.25, 1, 1)
+        except (ImportError, OSError, RuntimeError) as error:
+            absent[library] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    return [library for library in LIBRARIES if library not in absent], absent
+
+
+def timed(calls: dict[str, Call], repetitions: int) -> dict[str, dict[str, float]]:
+    """Seconds of each call, all in turn after two to warm up: by the clock and of the processor (all threads)."""
+    samples: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+        call()
+    for _ in range(repetitions):
+        for name, call in calls.items():
+            clock, processor = time.perf_counter(), time.process_time()
+            call()
+            samples[name].append((time.perf_counter() - clock, time.process_time() - processor))
+    result = {}
+    for name, pairs in samples.items():
+        clocks, processors = zip(*pairs, strict=True)
+        result[name] = {
+            "minimum": min(clocks),
+            "median": statistics.median(clocks),
+            "processor_minimum": min(processors),
+        }
+    return result
+
+
+def measure(network: str, width: float, batch: int, threads: int, repetitions: int, here: list[str]) -> dict[str, Any]:
+    calls = {library: call_of(library, network, width, batch, threads) for library in here}
+    seconds = timed(calls, repetitions)
+    ratios = {}
+    if "torch" in seconds:
+        ratios["mpsim / torch"] = _ratios(seconds["mpsim"], seconds["torch"])
+    if "qtorch" in seconds:
+        ratios["qtorch / mpsim"] = _ratios(seconds["qtorch"], seconds["mpsim"])
+    return {"network": network, "width": width, "batch": batch, "seconds": seconds, "ratios": ratios}
+
+
+def _ratios(a: dict[str, float], b: dict[str, float]) -> dict[str, float]:
+    return {name: a[name] / b[name] for name in a}
+
+
+def table_of(rows: list[dict[str, Any]], absent: dict[str, str]) -> Table:
+    table = Table("network", "width", "batch", title="milliseconds per training step, least (median)")
+    for column in (*LIBRARIES, "mpsim / torch", "qtorch / mpsim"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        cells = []
+        for library in LIBRARIES:
+            t = row["seconds"].get(library)
+            cells.append(f"{1e3 * t['minimum']:.0f} ({1e3 * t['median']:.0f})" if t else "absent")
+        for name in ("mpsim / torch", "qtorch / mpsim"):
+            r = row["ratios"].get(name)
+            cells.append(f"{r['minimum']:.2f} ({r['median']:.2f}) cpu {r['processor_minimum']:.2f}" if r else "-")
+        table.add_row(row["network"], str(row["width"]), str(row["batch"]), *cells)
+    for library, reason in absent.items():
+        table.caption = f"{table.caption or ''}{library}: {reason}\n"
+    return table
+
+
+# -- kernel by kernel ---------------------------------------------------------------------------------------
+def profile(network: str, width: float, threads: int, repetitions: int) -> dict[str, Any]:
+    """Seconds by kernel in the fastest of ``repetitions`` steps; "outside": Python and what calls no kernel."""
+    trainer, data = trainer_of(network, width, BATCH, threads), batch_of(BATCH)
+    trainer.step(*data)
+    spent: dict[str, float] = defaultdict(float)
+    calls: dict[str, int] = defaultdict(int)
+    for name, kernel in vars(trainer.kernels).items():
+        if callable(kernel):
+            setattr(trainer.kernels, name, _watched(name, kernel, spent, calls))
+    best: dict[str, Any] = {"seconds": float("inf")}
+    for _ in range(repetitions):
+        spent.clear()
+        calls.clear()
+        start = time.perf_counter()
+        trainer.step(*data)
+        seconds = time.perf_counter() - start
+        if seconds < best["seconds"]:
+            kernels = {name: {"seconds": spent[name], "calls": calls[name]} for name in spent}
+            kernels["outside"] = {"seconds": seconds - sum(spent.values()), "calls": 0}
+            best = {"network": network, "width": width, "batch": BATCH, "seconds": seconds, "kernels": kernels}
+    return best
+
+
+def _watched(name: str, kernel: Callable, spent: dict[str, float], calls: dict[str, int]) -> Callable:
+    def watched(*arguments: Any, **keywords: Any) -> Any:
+        start = time.perf_counter()
+        result = kernel(*arguments, **keywords)
+        spent[name] += time.perf_counter() - start
+        calls[name] += 1
+        return result
+
+    return watched
+
+
+def print_profile(console: Console, row: dict[str, Any]) -> None:
+    title = f"{row['network']}, width {row['width']}, batch {row['batch']}: {1e3 * row['seconds']:.1f} ms"
+    table = Table("kernel", title=title)
+    for column in ("ms", "share", "calls"):
+        table.add_column(column, justify="right")
+    for name, spent in sorted(row["kernels"].items(), key=lambda item: -item[1]["seconds"]):
+        share = spent["seconds"] / row["seconds"]
+        if share >= 0.001:
+            table.add_row(name, f"{1e3 * spent['seconds']:.2f}", f"{100 * share:.1f} %", str(spent["calls"]))
+    console.print(table)
+
+
+def run(
+    threads: int, repetitions: int, networks: list[str] | None = None, profiles: bool = False, growth: bool = False
+) -> None:
+    """Prints the table and writes bench/results/step.json (step_profile.json, step_growth.json)."""
+    console = Console()
+    console.print(f"{harness.processor()}, {harness.versions()}\n{threads} threads, {repetitions} repetitions")
+    chosen = [row for row in NETWORKS if not networks or row[0] in networks]
+    result: dict[str, Any] = harness.surroundings(threads, repetitions)
+    name = "step" if threads == 1 else f"step_{threads}_threads"
+    if profiles:
+        rows = [profile(*row, threads, repetitions) for row in chosen]
+        for row in rows:
+            print_profile(console, row)
+        print(f"written to {harness.save(name.replace('step', 'step_profile', 1), {**result, 'rows': rows})}")
+        return
+    here, absent = libraries_here()
+    if growth:
+        from bench import growth as growing
+
+        rows = growing.measure_all(threads, repetitions, here)
+        growing.draw(rows, f"{harness.processor()}, {threads} thread{'s' * (threads > 1)}")
+        name = name.replace("step", "step_growth", 1)
+    else:
+        rows = [measure(*row, BATCH, threads, repetitions, here) for row in chosen]
+    console.print(table_of(rows, absent))
+    print(f"written to {harness.save(name, {**result, 'absent': absent, 'rows': rows})}")

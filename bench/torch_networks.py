@@ -1,0 +1,119 @@
+"""The networks of reference_models run by PyTorch: a tape that does each op with torch.nn.functional.
+
+So both libraries run the same graph from one definition. With ``levels`` every op's output and its gradient, and
+every parameter and its gradient, are rounded by QPyTorch to the low formats: to nearest, without counts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch  # type: ignore[import-not-found,unused-ignore]
+import torch.nn.functional as functional  # type: ignore[import-not-found,unused-ignore]
+
+from mpsim import ops
+from mpsim.assignment.levels import Levels
+from mpsim.engine.tensor import Tensor
+
+LOSS_SCALE = 65536.0
+
+
+def _convolution(x: list, w: list, a: dict) -> Any:
+    bias = w[1] if len(w) > 1 else None
+    return functional.conv2d(x[0], w[0], bias, a["stride"], a["padding"], groups=a["groups"])
+
+
+def _batch_norm(x: list, w: list, a: dict) -> Any:
+    mean, variance = map(torch.from_numpy, a["running"])
+    return functional.batch_norm(x[0], mean, variance, *w, training=True, momentum=a["momentum"], eps=a["epsilon"])
+
+
+#: kind of op -> function of input tensors, parameters and attributes
+FUNCTIONS = {
+    "Input": lambda x, w, a: x[0],
+    "Conv2d": _convolution,
+    "Linear": lambda x, w, a: functional.linear(x[0], *w),
+    "BatchNorm2d": _batch_norm,
+    "ReLU": lambda x, w, a: functional.relu(x[0]),
+    "MaxPool2d": lambda x, w, a: functional.max_pool2d(x[0], a["kernel"], a["stride"], a["padding"]),
+    "AvgPool2d": lambda x, w, a: functional.avg_pool2d(x[0], a["kernel"], a["stride"], a["padding"]),
+    "Add": lambda x, w, a: x[0] + x[1],
+    "Cat": lambda x, w, a: torch.cat(x, 1),
+    "SplitHalf": lambda x, w, a: x[0].chunk(2, 1)[a["half"]],
+    "LogSoftmax": lambda x, w, a: functional.log_softmax(x[0], 1),
+    "NLLLoss": lambda x, w, a: functional.nll_loss(x[0], x[1]).reshape(1),
+}
+
+
+class TorchTape:
+    """What mpsim.engine.tape.Tape is to the networks, by PyTorch; autograd does the way back."""
+
+    training, shape_only = True, False
+    kernels = SimpleNamespace(permute=lambda x, axes: x.permute(axes))
+
+    def __init__(self, weights: dict[str, Any], rounding: Any) -> None:
+        self.weights, self.rounding = weights, rounding
+        self.ops: list[Any] = []  # stays empty: every op has its module's name
+
+    def bind(
+        self, primitive: Any, inputs: Any, parameters: Any = (), name: str | None = None, **attributes: Any
+    ) -> Any:
+        values = [x.value if isinstance(x, Tensor) else torch.from_numpy(x) for x in inputs]
+        weights = [self.weights[parameter.name] for parameter in parameters if parameter is not None]
+        return Tensor(self.rounding(FUNCTIONS[primitive.kind](values, weights, attributes)), self, 0)
+
+    def view(self, x: Tensor, shape: tuple[int, ...], forward: Any, backward: Any) -> Tensor:
+        return Tensor(forward(x.value), self, 0)
+
+
+class TorchStep:
+    """Training steps of a copy of ``model`` (a network of reference_models, whose arrays are changed) by PyTorch.
+
+    SGD with momentum 0.9 and weight decay 5e-4, as mpsim's default. levels: None for float32.
+    """
+
+    def __init__(self, model: Any, levels: Levels | None = None) -> None:
+        self.model = model
+        self.masters = {
+            name: torch.from_numpy(np.array(parameter.master)).requires_grad_()
+            for name, parameter in model.parameters().items()
+        }
+        self.optimizer = torch.optim.SGD(self.masters.values(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+        self.scale = 1.0 if levels is None else LOSS_SCALE
+        both: tuple[Any, Any] = (_as_it_is, _as_it_is) if levels is None else rounders(levels)
+        self.round_tensor, self.round_parameter = both
+
+    def __call__(self, images: np.ndarray, labels: np.ndarray) -> float:
+        self.optimizer.zero_grad(set_to_none=True)
+        weights = {name: self.round_parameter(master) for name, master in self.masters.items()}
+        tape = TorchTape(weights, self.round_tensor)
+        loss = ops.cross_entropy(self.model(tape.bind(SimpleNamespace(kind="Input"), (images,))), labels).value
+        (loss * self.scale if self.scale != 1 else loss).backward()
+        if self.scale != 1:
+            torch._foreach_mul_([master.grad for master in self.masters.values()], 1 / self.scale)
+        self.optimizer.step()
+        return float(loss.detach())
+
+
+def _as_it_is(x: Any) -> Any:
+    return x
+
+
+def rounders(levels: Levels) -> tuple[Any, Any]:
+    """QPyTorch's quantizers of tensors and of parameters, forward and backward, to the low formats."""
+    # It builds its C++ code when first imported; ninja may lie beside this Python only.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    from qtorch import FloatingPoint  # type: ignore[import-not-found,unused-ignore]
+    from qtorch.quant import quantizer  # type: ignore[import-not-found,unused-ignore]
+
+    formats = {role: FloatingPoint(f.exponent_bits, f.mantissa_bits) for role, f in levels.low.items()}
+
+    def both(role: str) -> Any:
+        return quantizer(formats[role], formats[f"{role}_gradient"], "nearest", "nearest")
+
+    return both("activation"), both("parameter")
