@@ -5,7 +5,7 @@
 -416.0
 """
 
-from mpsim import assignment, data, nn, validate
+from mpsim import assignment, blocks, data, nn, validate
 from mpsim.accumulators import Accumulator
 from mpsim.assignment import PAPER_LEVELS, Levels, Plan
 from mpsim.contraction import matmul
@@ -26,5 +26,5 @@ __version__ = "0.1.0"
 __all__ = [
     "FORMATS", "PAPER_LEVELS", "SGD", "Accumulator", "BackendUnavailable", "Cosine", "Format", "Levels", "LossScale",
     "Mode", "Overflow", "Plan", "Policy", "Step", "Tensor", "TensorId", "Trace", "Trainer", "assignment", "backends",
-    "data", "decode", "encode", "matmul", "nn", "round_to", "trace", "validate",
+    "blocks", "data", "decode", "encode", "matmul", "nn", "round_to", "trace", "validate",
 ]  # fmt: skip

@@ -1,0 +1,7 @@
+"""Block formats: MX (OCP Microscaling Formats v1.0) and NVFP4. See docs/block_formats.md."""
+
+from mpsim.blocks.products import dot
+from mpsim.blocks.quantization import Blocks, dequantize, quantize, round_to_blocks
+from mpsim.kernels.spec_blocks import BLOCK_FORMATS, SCALE_RULES, BlockFormat
+
+__all__ = ["BLOCK_FORMATS", "SCALE_RULES", "BlockFormat", "Blocks", "dequantize", "dot", "quantize", "round_to_blocks"]

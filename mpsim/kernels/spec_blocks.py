@@ -1,0 +1,222 @@
+"""The definition of block formats: one block at a time, in Python integers and fractions.
+
+Source: OCP Microscaling Formats (MX) v1.0, §5 (formats), §6.2 (dot product), §6.3 (conversion from float32); NVIDIA's
+description of NVFP4 (blocks of 16, E4M3 scales, one float32 scale per tensor). docs/block_formats.md says what is
+taken from them and what they leave open.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from mpsim.formats import FORMATS, Format, as_format
+from mpsim.kernels import spec, spec_dot
+from mpsim.policies import Mode, Overflow, Policy
+
+#: Discarded bits that a fraction is cut to before it is rounded, the last one standing for all below it.
+STICKY_BITS = 70
+
+
+@dataclass(frozen=True)
+class BlockFormat:
+    """``size`` elements share one scale; ``tensor_scale``: all of a tensor share one float32 number too (NVFP4)."""
+
+    name: str
+    element: Format
+    size: int
+    scale: Format
+    tensor_scale: bool = False
+
+    @property
+    def bits_per_element(self) -> float:
+        """Bits of an element and its part of the scale."""
+        return self.element.bits + self.scale.bits / self.size
+
+
+_E8M0 = FORMATS["float8_e8m0fnu"]
+
+BLOCK_FORMATS = {
+    row.name: row
+    for row in (
+        BlockFormat("mxfp8_e4m3", FORMATS["float8_e4m3fn"], 32, _E8M0),
+        BlockFormat("mxfp8_e5m2", FORMATS["float8_e5m2"], 32, _E8M0),
+        BlockFormat("mxfp6_e2m3", FORMATS["float6_e2m3fn"], 32, _E8M0),
+        BlockFormat("mxfp6_e3m2", FORMATS["float6_e3m2fn"], 32, _E8M0),
+        BlockFormat("mxfp4", FORMATS["float4_e2m1fn"], 32, _E8M0),
+        BlockFormat("nvfp4", FORMATS["float4_e2m1fn"], 16, FORMATS["float8_e4m3fn"], tensor_scale=True),
+    )
+}
+
+#: How a power-of-two scale X follows from the largest magnitude of a block; M is the element's largest number, with
+#: exponent E, and m its mantissa bits.
+SCALE_RULES = {
+    "floor": "the largest power of two <= amax, / 2**E (OCP MX v1.0 §6.3)",
+    "ceil": "the smallest power of two >= amax, / 2**E",
+    "even": "amax is first rounded to m mantissa bits, to nearest even; then as floor",
+    "nearest": "the power of two nearest to amax, halfway to the larger, / 2**E",
+    "cover": "the smallest power of two with amax / X <= M",
+}
+
+SCALE_OVERFLOWS = ("saturate", "nan")
+
+
+def quantize_block(
+    values: Sequence[float],
+    format: BlockFormat,
+    scale_rule: str = "floor",
+    scale_overflow: str = "saturate",
+    policy: Policy = Policy(Mode.NEAREST_EVEN, Overflow.SATURATE),
+    random_bits: Sequence[int] | None = None,
+    tensor_scale: float = 1.0,
+) -> tuple[list[float], float]:
+    """(elements, scale) of one block, as numbers of their formats; the scale of a block with NaN or infinity is NaN.
+
+    >>> elements, scale = quantize_block([7.0, -0.3], BLOCK_FORMATS["mxfp4"])
+    >>> elements, scale
+    ([6.0, -0.5], 1.0)
+    """
+    zeros = [math.copysign(0.0, x) if not math.isnan(x) else 0.0 for x in values]
+    if not all(map(math.isfinite, values)):
+        return zeros, math.nan
+    amax = max((abs(Fraction(x)) for x in values), default=Fraction(0))
+    scale = block_scale(amax, format, scale_rule, scale_overflow, tensor_scale)
+    if math.isnan(scale) or scale == 0:
+        return zeros, scale
+    divisor = Fraction(scale) * Fraction(tensor_scale)
+    elements = []
+    for i, x in enumerate(values):
+        bits = None if random_bits is None else random_bits[i]
+        elements.append(round_fraction(Fraction(x) / divisor, spec.is_negative(x), format.element, policy, bits))
+    return elements, scale
+
+
+def block_scale(
+    amax: Fraction, format: BlockFormat, rule: str = "floor", overflow: str = "saturate", tensor_scale: float = 1.0
+) -> float:
+    """The scale of a block whose largest magnitude is ``amax``, a number of the scale's format."""
+    if not format.tensor_scale:
+        return power_scale(amax, format.element, rule, overflow)
+    exact = amax / (Fraction(format.element.largest) * Fraction(tensor_scale))
+    policy = Policy(Mode.NEAREST_EVEN, Overflow.SATURATE if overflow == "saturate" else Overflow.INFINITY)
+    return round_fraction(exact, False, format.scale, policy)
+
+
+def power_scale(amax: Fraction, element: Format, rule: str, overflow: str) -> float:
+    """A scale in E8M0: 2**-127 to 2**127. Below, it is the smallest; of a block of zeros too."""
+    if amax == 0:
+        return 2.0**-127
+    if rule == "even":
+        amax = fraction_to_precision(amax, element.mantissa_bits)
+    exponent = floor_log2(amax)
+    significand = amax / Fraction(2) ** exponent  # in [1, 2)
+    largest = Fraction(element.largest) / Fraction(2) ** element.max_exponent
+    steps = {
+        "floor": False,
+        "ceil": significand > 1,
+        "even": False,
+        "nearest": significand >= Fraction(3, 2),
+        "cover": significand > largest,
+    }
+    exponent += steps[rule] - element.max_exponent
+    if exponent > 127 and overflow == "nan":
+        return math.nan
+    return 2.0 ** min(max(exponent, -127), 127)
+
+
+def floor_log2(x: Fraction) -> int:
+    """The exponent e with 2**e <= x < 2**(e + 1), by integers."""
+    exponent = x.numerator.bit_length() - x.denominator.bit_length()
+    return exponent if x >= Fraction(2) ** exponent else exponent - 1
+
+
+def fraction_to_precision(x: Fraction, mantissa_bits: int) -> Fraction:
+    """x to nearest even with that many bits after the first."""
+    quantum = Fraction(2) ** (floor_log2(x) - mantissa_bits)
+    return round(x / quantum) * quantum  # Fraction's round: half to even
+
+
+def round_fraction(
+    x: Fraction, negative: bool, format: Format, policy: Policy, random_bits: int | None = None
+) -> float:
+    """A fraction rounded once, as ``spec.round_value`` rounds a number. ``negative``: the sign, of a zero too."""
+    sign = -1.0 if negative else 1.0
+    if x == 0:
+        return math.copysign(0.0, sign) if format.has_negative_zero else 0.0
+    q = spec.quantum_exponent(floor_log2(abs(x)), format)
+    units = abs(x) / Fraction(2) ** q
+    keep = math.floor(units)
+    rest = (units - keep) * 2**STICKY_BITS
+    discarded = math.floor(rest) | (rest.denominator != 1)  # as floor(rest), but never 0 where something is left
+    keep += spec.goes_up(keep, discarded, STICKY_BITS, negative, policy, random_bits)
+    kept = spec.Exact(keep, q)
+    if spec.exceeds(kept, spec.exact(format.largest)):
+        return math.copysign(spec.overflowed_magnitude(sign, format, policy), sign)
+    if keep == 0 and not format.has_negative_zero:
+        return 0.0
+    return math.copysign(math.ldexp(keep, q), sign)
+
+
+def dequantize_block(elements: Sequence[float], scale: float, tensor_scale: float = 1.0) -> list[float]:
+    """Element * scale * tensor scale, the exact product rounded once to float32; all NaN where the scale is."""
+    found = []
+    for element in elements:
+        if not (math.isfinite(element) and math.isfinite(scale) and math.isfinite(tensor_scale)):
+            found.append(spec.to_float32(element * scale * tensor_scale))
+            continue
+        product = Fraction(element) * Fraction(scale) * Fraction(tensor_scale)
+        negative = spec.is_negative(element) != spec.is_negative(tensor_scale)
+        found.append(round_fraction(product, negative, FORMATS["float32"], Policy()))
+    return found
+
+
+def dot(
+    a: Sequence[tuple[Sequence[float], float]],
+    b: Sequence[tuple[Sequence[float], float]],
+    accumulate: str = "exact",
+    tensor_scales: tuple[float, float] = (1.0, 1.0),
+) -> float:
+    """The dot product of two vectors of blocks (elements, scale) in float32 (OCP MX v1.0 §6.2).
+
+    "exact": the sum of all products with their scales, tensor scales included, rounded once. "float32": the exact sum
+    of each block with its two scales is added to a float32 total in rising order, from +0, one rounding per block; at
+    the end the total is multiplied by float32(product of the tensor scales).
+    """
+    exact, total, special = Fraction(0), 0.0, 0.0
+    for (left, left_scale), (right, right_scale) in zip(a, b, strict=True):
+        for x, y in zip(left, right, strict=True):
+            if not math.isfinite(x) or not math.isfinite(y):
+                special += x * y
+        special += 0.0 * left_scale * right_scale  # a NaN scale
+        if special == 0:
+            pairs = zip(left, right, strict=True)
+            inside = sum((Fraction(x) * Fraction(y) for x, y in pairs), Fraction(0))
+            term = inside * Fraction(left_scale) * Fraction(right_scale)
+            exact += term
+            if accumulate == "float32" and math.isfinite(total):
+                summed = term + Fraction(total)
+                total = spec_dot.rounded(summed, FORMATS["float32"]) if summed else 0.0
+            # an infinite total stays: a block's sum is finite
+    if special != 0:
+        return special
+    if accumulate == "exact":
+        product = exact * Fraction(tensor_scales[0]) * Fraction(tensor_scales[1])
+        return spec_dot.rounded(product, FORMATS["float32"]) if product else 0.0
+    return spec.to_float32(total * spec.to_float32(tensor_scales[0] * tensor_scales[1]))
+
+
+def as_block_format(format: str | BlockFormat) -> BlockFormat:
+    """The BlockFormat itself, or the row of that name; ValueError with the known names if there is none."""
+    if isinstance(format, BlockFormat):
+        return format
+    if format not in BLOCK_FORMATS:
+        raise ValueError(f"unknown block format {format!r}. Known: {', '.join(BLOCK_FORMATS)}")
+    return BLOCK_FORMATS[format]
+
+
+__all__ = [
+    "BLOCK_FORMATS", "SCALE_OVERFLOWS", "SCALE_RULES", "BlockFormat", "as_block_format", "as_format", "block_scale",
+    "dequantize_block", "dot", "quantize_block",
+]  # fmt: skip
