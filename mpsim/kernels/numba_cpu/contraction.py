@@ -19,7 +19,7 @@ from mpsim.kernels.lowering import (
     product,
 )
 from mpsim.kernels.narrow import Narrow
-from mpsim.kernels.numba_cpu import aligned, panels, sums
+from mpsim.kernels.numba_cpu import aligned, depthwise, panels, sums
 from mpsim.kernels.numba_cpu.threads import at_most
 from mpsim.kernels.pairs import sum_in_pairs
 
@@ -54,6 +54,14 @@ def conv2d(
     accumulator: Accumulator = DEFAULT,
 ) -> np.ndarray:
     """See mpsim.kernels.contract."""
+    if is_depthwise(x, w, w.shape, groups, accumulator) and in_one_chunk(w, accumulator):
+        canvas = (x.shape[2] + 2 * padding[0], x.shape[3] + 2 * padding[1])
+        rows, columns = ((canvas[i] - w.shape[2 + i]) // stride[i] + 1 for i in (0, 1))
+        y = np.empty((*x.shape[:2], rows, columns), np.float32)
+        with at_most(threads):
+            weights = w.reshape(groups, -1)
+            depthwise.correlate(x, weights, w.shape[2:], stride, padding, (1, 1), canvas, accumulator.fma, y)
+        return add_bias(y, bias)
     return add_bias(contract(of_conv2d(x, w, stride, padding, groups), accumulator, threads), bias)
 
 
@@ -69,6 +77,15 @@ def conv2d_input_gradient(
     accumulator: Accumulator = DEFAULT,
 ) -> np.ndarray:
     """See mpsim.kernels.contract."""
+    kernel = w.shape[2:]
+    around = (kernel[0] - 1 - padding[0], kernel[1] - 1 - padding[1])
+    if is_depthwise(gy, w, w.shape, groups, accumulator) and in_one_chunk(w, accumulator) and min(around) >= 0:
+        canvas = (x_shape[2] + kernel[0] - 1, x_shape[3] + kernel[1] - 1)
+        flipped = np.ascontiguousarray(w[:, 0, ::-1, ::-1]).reshape(groups, -1)
+        gx = np.empty(x_shape, np.float32)
+        with at_most(threads):
+            depthwise.correlate(gy, flipped, kernel, (1, 1), around, stride, canvas, accumulator.fma, gx)
+        return gx
     return contract(of_conv2d_input_gradient(gy, w, x_shape, stride, padding, groups), accumulator, threads)
 
 
@@ -84,7 +101,29 @@ def conv2d_weight_gradient(
     accumulator: Accumulator = DEFAULT,
 ) -> np.ndarray:
     """See mpsim.kernels.contract."""
+    length = gy[:, 0].size
+    if is_depthwise(x, gy, w_shape, groups, accumulator):
+        gw = np.empty(w_shape, np.float32)
+        chunk = min(accumulator.chunk or length, length)
+        with at_most(threads):
+            weights = gw.reshape(groups, -1)
+            depthwise.weight_gradient(x, gy, w_shape[2:], stride, padding, chunk, accumulator.fma, weights)
+        return gw
     return contract(of_conv2d_weight_gradient(x, gy, w_shape, stride, padding, groups), accumulator, threads)
+
+
+def is_depthwise(
+    x: np.ndarray, other: np.ndarray, w_shape: tuple[int, ...], groups: int, accumulator: Accumulator
+) -> bool:
+    """Whether each group has one channel and one output, and the sums are in float32 one after another."""
+    plain = accumulator.kind == "sequential" and accumulator.format == "float32"
+    single = x.dtype == other.dtype == np.float32
+    return plain and single and groups > 1 and x.size > 0 and other.size > 0 and tuple(w_shape[:2]) == (groups, 1)
+
+
+def in_one_chunk(w: np.ndarray, accumulator: Accumulator) -> bool:
+    """Whether the sum over one kernel is one chunk."""
+    return accumulator.chunk is None or w[0].size <= accumulator.chunk
 
 
 def contract(c: Contraction, accumulator: Accumulator, threads: int) -> np.ndarray:

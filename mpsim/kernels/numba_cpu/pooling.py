@@ -214,7 +214,30 @@ def avg_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, y: Array) ->
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def avg_pool2d_gradient(gy: Array, kernel: Pair, stride: Pair, padding: Pair, gx: Array) -> None:
+def spread_tiles(gy: Array, kernel: Pair, gx: Array) -> None:
+    """Windows that tile the image: each element of gx is in one window or none."""
+    planes, rows, columns = gy.shape
+    size = np.float32(kernel[0] * kernel[1])
+    for plane in prange(planes):
+        if gx.shape[1] != rows * kernel[0] or gx.shape[2] != columns * kernel[1]:
+            gx[plane] = ZERO
+        for i in range(rows):
+            first = i * kernel[0]
+            for j in range(columns):
+                share = gy[plane, i, j] / size + ZERO
+                if kernel[1] == 2:  # a constant step becomes vector code
+                    gx[plane, first, 2 * j] = share
+                    gx[plane, first, 2 * j + 1] = share
+                else:
+                    for s in range(kernel[1]):
+                        gx[plane, first, j * kernel[1] + s] = share
+            for r in range(1, kernel[0]):
+                for w in range(columns * kernel[1]):
+                    gx[plane, first + r, w] = gx[plane, first, w]
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def spread_windows(gy: Array, kernel: Pair, stride: Pair, padding: Pair, gx: Array) -> None:
     planes, height, width = gx.shape
     size = np.float32(kernel[0] * kernel[1])
     for plane in prange(planes):
@@ -227,3 +250,10 @@ def avg_pool2d_gradient(gy: Array, kernel: Pair, stride: Pair, padding: Pair, gx
                 for h in range(max(top, 0), min(top + kernel[0], height)):
                     for w in range(max(left, 0), min(left + kernel[1], width)):
                         gx[plane, h, w] += share
+
+
+def avg_pool2d_gradient(gy: Array, kernel: Pair, stride: Pair, padding: Pair, gx: Array) -> None:
+    if kernel == stride and padding == (0, 0):
+        spread_tiles(gy, kernel, gx)
+    else:
+        spread_windows(gy, kernel, stride, padding, gx)

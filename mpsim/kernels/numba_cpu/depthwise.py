@@ -1,0 +1,204 @@
+"""Depthwise convolutions in Numba: one input and one output channel per group, float32 sums.
+
+Forward and by the input, the images of a channel lie one after another in one strip with their zeros, so that an
+element of the kernel is the strip moved, and the sums of neighbouring places are vectors. By the weights, channels
+are the lanes: a copy of an image has its channels side by side, and every channel's sum runs in the written order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, prange, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from mpsim.kernels.numba_cpu.panels import INDEX, LANES, VECTOR, _strip
+
+PLACES = 4 * LANES  # of a strip, summed together
+ROOM = 8192  # places of a task's images
+TAPS = 9  # elements of the kernel whose sums stay in registers
+
+_strip_fused, _strip_separate = _strip(PLACES, True), _strip(PLACES, False)
+
+
+def _taps(fused: bool) -> Callable[..., None]:
+    """taps(left, start, right, steps, first, count, offsets, at): goes on with TAPS sums, each of LANES lanes.
+
+    sums[(at + t)*LANES + lane] takes left[start + i*LANES + lane] times right[steps[first + i] + offsets[at + t] + lane]
+    for i < count in rising order, count >= 1.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def data(position: int, offset: Any) -> Any:
+            array = context.make_array(signature.args[position])(context, builder, arguments[position])
+            return builder.gep(array.data, [offset])
+
+        def vector_at(pointer: Any, offset: Any) -> Any:
+            return builder.bitcast(builder.gep(pointer, [offset]), VECTOR.as_pointer())
+
+        zero, one, lanes = (ir.Constant(INDEX, value) for value in (0, 1, LANES))
+        left, right, steps, offsets = (
+            data(0, arguments[1]),
+            data(2, zero),
+            data(3, arguments[4]),
+            data(6, arguments[7]),
+        )
+        sums = data(8, builder.mul(arguments[7], lanes))
+        fma = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32"
+        )
+        places = [vector_at(sums, ir.Constant(INDEX, t * LANES)) for t in range(TAPS)]
+        moved = [builder.gep(right, [builder.load(builder.gep(offsets, [ir.Constant(INDEX, t)]))]) for t in range(TAPS)]
+        begin = [builder.load(place, align=4) for place in places]
+
+        before = builder.block
+        body, after = builder.append_basic_block("k"), builder.append_basic_block("done")
+        builder.branch(body)
+        builder.position_at_end(body)
+        step = builder.phi(INDEX)
+        old = [builder.phi(VECTOR) for _ in range(TAPS)]
+        value = builder.load(vector_at(left, builder.mul(step, lanes)), align=4)
+        base = builder.load(builder.gep(steps, [step]))
+        new = []
+        for t in range(TAPS):
+            other = builder.load(vector_at(moved[t], base), align=4)
+            if fused:
+                new.append(builder.call(fma, [value, other, old[t]]))
+            else:
+                new.append(builder.fadd(old[t], builder.fmul(value, other)))
+        following = builder.add(step, one)
+        for phi, first, last in zip((step, *old), (zero, *begin), (following, *new), strict=True):
+            phi.add_incoming(first, before)
+            phi.add_incoming(last, body)
+        builder.cbranch(builder.icmp_signed("<", following, arguments[5]), body, after)
+        builder.position_at_end(after)
+        for t in range(TAPS):
+            builder.store(new[t], places[t], align=4)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def taps(  # type: ignore[no-untyped-def]
+        typing, left, start, right, steps, first, count, offsets, at, sums
+    ):
+        integer = types.int64
+        return types.void(left, integer, right, steps, integer, integer, offsets, integer, sums), emit
+
+    return taps
+
+
+_taps_fused, _taps_separate = _taps(True), _taps(False)
+
+
+@njit(cache=True)
+def spread(image, top, left, stride, dilation, pitch, start, size, strip):  # type: ignore[no-untyped-def]
+    """Puts an image with zeros before and between into the phases of a strip, each ``size`` places long.
+
+    Element (h, w) goes to row top + h*dilation and column left + w*dilation of a canvas; row i and column j of that
+    to place i // stride * pitch + j // stride of phase i % stride * stride + j % stride, from ``start`` on. (Numba does
+    not ask whether an unsigned index counts from the end.)
+    """
+    for h in range(image.shape[0]):
+        row = top + h * dilation[0]
+        for w in range(min(stride[1], image.shape[1])):
+            column = left + w * dilation[1]
+            phase = row % stride[0] * stride[1] + column % stride[1]
+            to = np.uint64(phase * size + start + row // stride[0] * pitch + column // stride[1])
+            if stride[1] == 1 and dilation[1] == 1:
+                for q in range(image.shape[1]):
+                    strip[to + np.uint64(q)] = image[h, q]
+            elif stride[1] == 1:
+                for q in range(image.shape[1]):
+                    strip[to + np.uint64(q * dilation[1])] = image[h, q]
+            else:
+                for q in range((image.shape[1] - w + stride[1] - 1) // stride[1]):
+                    strip[to + np.uint64(q)] = image[h, w + q * stride[1]]
+
+
+@njit(cache=True, parallel=True)
+def correlate(source, weights, kernel, stride, padding, dilation, canvas, fused, out):  # type: ignore[no-untyped-def]
+    """out[n, c, i, j] = sum over (r, s) of weights[c, (r, s)] * canvas[n, c, i*stride + r, j*stride + s].
+
+    The canvas has a height and a width and holds the dilated images from place ``padding`` on. K is one chunk; of
+    stride and dilation one is 1.
+    """
+    images, channels, height, width = out.shape
+    pitch = (canvas[1] + stride[1] - 1) // stride[1]
+    area = (canvas[0] + stride[0] - 1) // stride[0] * pitch
+    together = max(1, ROOM // area)
+    size = together * area + (kernel[0] // stride[0] + 1) * pitch + kernel[1] + PLACES
+    offsets = np.empty(kernel[0] * kernel[1], np.int64)
+    for k in range(offsets.size):
+        r, s = k // kernel[1], k % kernel[1]
+        phase = r % stride[0] * stride[1] + s % stride[1]
+        offsets[k] = phase * size + r // stride[0] * pitch + s // stride[1]
+    blocks = (images + together - 1) // together
+    for task in prange(channels * blocks):
+        channel, first = task // blocks, task % blocks * together
+        count = min(together, images - first)
+        strip = np.zeros(stride[0] * stride[1] * size, np.float32)
+        totals = np.empty(together * area + PLACES, np.float32)
+        for n in range(count):
+            spread(source[first + n, channel], padding[0], padding[1], stride, dilation, pitch, n * area, size, strip)
+        for place in range(0, count * area, PLACES):
+            if fused:
+                _strip_fused(weights[channel], strip, place, offsets, totals, place)
+            else:
+                _strip_separate(weights[channel], strip, place, offsets, totals, place)
+        for n in range(count):
+            target = out[first + n, channel]
+            for i in range(height):
+                start = np.uint64(n * area + i * pitch)
+                for j in range(width):
+                    target[i, j] = totals[start + np.uint64(j)]
+
+
+@njit(cache=True)
+def channels_last(images, left, top, pitch, lanes):  # type: ignore[no-untyped-def]
+    """lanes[((top + h)*pitch + left + w)*LANES + c] = images[c, h, w], at most LANES of c."""
+    for h in range(images.shape[1]):
+        for c in range(images.shape[0]):
+            source, target = images[c, h], lanes[((top + h) * pitch + left) * LANES + c :]
+            for w in range(source.size):
+                target[w * LANES] = source[w]
+
+
+@njit(cache=True, parallel=True)
+def weight_gradient(x, gy, kernel, stride, padding, chunk, fused, gw):  # type: ignore[no-untyped-def]
+    """gw[c, (r, s)] = sum over (n, i, j) of gy[n, c, i, j] * padded x[n, c, i*stride + r, j*stride + s]."""
+    images, channels, height, width = gy.shape
+    rows, pitch = x.shape[2] + 2 * padding[0], x.shape[3] + 2 * padding[1]
+    size, area = kernel[0] * kernel[1], height * width
+    steps, padded = np.empty(area, np.int64), (size + TAPS - 1) // TAPS * TAPS
+    for i in range(area):
+        steps[i] = (i // width * stride[0] * pitch + i % width * stride[1]) * LANES
+    offsets = np.zeros(padded, np.int64)  # the sums that fill the last group are thrown away
+    for k in range(size):
+        offsets[k] = (k // kernel[1] * pitch + k % kernel[1]) * LANES
+    for block in prange((channels + LANES - 1) // LANES):
+        first, last = block * LANES, min(channels, (block + 1) * LANES)
+        right, left = np.zeros(rows * pitch * LANES, np.float32), np.zeros(area * LANES, np.float32)
+        sums, totals = np.zeros(padded * LANES, np.float32), np.zeros(padded * LANES, np.float32)
+        done = 0
+        for n in range(images):
+            channels_last(x[n, first:last], padding[1], padding[0], pitch, right)
+            channels_last(gy[n, first:last], 0, 0, width, left)
+            i = 0
+            while i < area:
+                count = min(area - i, chunk - done % chunk)
+                for at in range(0, padded, TAPS):
+                    if fused:
+                        _taps_fused(left, i * LANES, right, steps, i, count, offsets, at, sums)
+                    else:
+                        _taps_separate(left, i * LANES, right, steps, i, count, offsets, at, sums)
+                i, done = i + count, done + count
+                if done % chunk == 0 or done == images * area:
+                    for j in range(sums.size):
+                        totals[j] = sums[j] if done <= chunk else totals[j] + sums[j]
+                        sums[j] = 0
+        for c in range(first, last):
+            for k in range(size):
+                gw[c, k] = totals[k * LANES + c - first]
