@@ -39,9 +39,12 @@ def test_rounding_prints_what_the_comment_says(capsys: pytest.CaptureFixture[str
     assert "0.3125" in rest[0] and "30." in rest[0]
 
 
-def test_commands_run(tmp_path: Path) -> None:
+def test_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mpsim.cli import app
 
+    (network,) = (block for block in blocks("python") if "def build(" in block)
+    (tmp_path / "my_net.py").write_text(network)
+    monkeypatch.chdir(tmp_path)
     commands = [line for block in blocks("") for line in block.splitlines() if line.startswith("mpsim ")]
     assert len(commands) >= 5
     for command in commands:

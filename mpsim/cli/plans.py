@@ -8,7 +8,7 @@ import typer
 
 from mpsim.cli.output import JsonFlag, print_json
 
-Model = Annotated[str, typer.Argument(help="Network: small_cnn, resnet18 (reference_models lists them).")]
+Model = Annotated[str, typer.Argument(help="Network: small_cnn, resnet18, ..., or my_net.py:build.")]
 Width = Annotated[float, typer.Option(help="Width multiplier of the network.")]
 Scheme = Annotated[
     str,
@@ -39,12 +39,12 @@ def plan(
     json: JsonFlag = False,
 ) -> None:
     """Show the formats that a scheme gives to the tensors of a network."""
-    import reference_models
+    from mpsim import networks
     from mpsim.assignment import assign, plan_report
     from mpsim.trace import trace
     from mpsim.training.semantics import as_semantics
 
-    network = reference_models.build(model, width=width, classes=classes)
+    network = networks.build(model, width=width, classes=classes)
     traced = trace(network, batch=batch, semantics=as_semantics(semantics).name)
     made = assign(traced, scheme, ratio=ratio, seed=seed, k=k, levels=levels)
     if json:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mpsim.experiments.results import Results
     from mpsim.experiments.run import RunSettings
 
-ModelName = Annotated[str, typer.Option(help="Network, of reference_models.")]
+ModelName = Annotated[str, typer.Option(help="Network: of reference_models, or my_net.py:build.")]
 DataName = Annotated[str, typer.Option(help="Dataset: digits (bundled), synthetic10, cifar10, ...")]
 DataPath = Annotated[str | None, typer.Option(help="The dataset's archive or folder, where it needs one.")]
 Epochs = Annotated[int, typer.Option(help="Passes over the training data.")]
@@ -93,7 +93,7 @@ def sweep(
 
 
 def train(
-    model: Annotated[str, typer.Argument(help="Network, of reference_models.")] = "small_cnn",
+    model: Annotated[str, typer.Argument(help="Network: of reference_models, or my_net.py:build.")] = "small_cnn",
     scheme: Scheme = "float32",
     ratio: Ratio = None,
     k: GroupCount = None,

@@ -42,7 +42,7 @@ def trace_step(
     json: JsonFlag = False,
 ) -> None:
     """Record every stored tensor of one training step, for 'mpsim validate step' and for other programs."""
-    import reference_models
+    from mpsim import networks
     from mpsim.assignment import assign
     from mpsim.data import DataLoader
     from mpsim.trace import trace
@@ -52,7 +52,9 @@ def trace_step(
     from mpsim.validate.steps import record_step
 
     dataset = _dataset(model, data, data_path)
-    network = reference_models.build(model, width=width, classes=classes or dataset.classes, seed=seed)
+    network = networks.build(
+        model, width=width, classes=classes or dataset.classes, seed=seed, input_shape=tuple(dataset.image_shape)
+    )
     traced = trace(network, batch=batch, semantics=as_semantics(semantics).name)
     plan = assign(traced, scheme, ratio=ratio, seed=plan_seed, k=k, levels=levels)
     trainer = Trainer(
@@ -75,9 +77,12 @@ def trace_step(
 
 def _dataset(model: str, name: str | None, path: str | None) -> Dataset:
     """The dataset named, or one of the images that the network takes."""
-    from mpsim import data
+    from mpsim import data, networks
 
-    return data.load(name or ("digits" if model == "small_cnn" else "synthetic10"), "train", path)
+    if name is None:
+        grey = networks.build(model, seed=None).input_shape[0] == 1
+        name = "digits" if grey else "synthetic10"
+    return data.load(name, "train", path)
 
 
 def _batches(loader: Any) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mpsim import networks
 from mpsim.assignment import SCHEMES, Plan, assign, parse_levels
 from mpsim.data import DATASETS, DataLoader, Dataset
 from mpsim.data import load as load_data
@@ -30,7 +30,8 @@ DEFINITION = 1
 class RunSettings:
     """Everything that the bits of a run depend on. Backend and threads are not here: they change none.
 
-    ``plan`` is a plan's JSON text, used in place of a scheme. ``width`` and ``model``: of reference_models.
+    ``plan`` is a plan's JSON text, used in place of a scheme. ``model``: a name in reference_models, or
+    ``FILE.py:FUNCTION`` as ``mpsim.networks.build`` takes it; ``model_sha256`` is then the file's hash, found here.
     ``data``: of mpsim.data.DATASETS, ``data_path`` where it needs one. ``schedule``: "cosine" or "constant".
     ``promotion`` applies to the schemes under which the paper promotes, and to a given plan.
     ``weight_decay``: 0.005 suits 1437 digits; the paper takes 0.0005 on CIFAR.
@@ -58,6 +59,7 @@ class RunSettings:
     semantics: str = "standard"
     rounding: str = "nearest"
     random_bit_count: int | None = None
+    model_sha256: str | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -69,6 +71,8 @@ class RunSettings:
         if self.schedule not in ("cosine", "constant"):
             raise ValueError(f"unknown schedule {self.schedule!r}. Known: cosine, constant")
         parse_levels(self.levels)
+        if self.model_sha256 is None:
+            object.__setattr__(self, "model_sha256", networks.content_hash(self.model))
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON types, with the formats that the levels stand for."""
@@ -76,7 +80,16 @@ class RunSettings:
         formats = {
             side: {role: repr(getattr(pair, side)[role]) for role in ROLES} for side in ("high", "low")
         }  # a format's repr gives all its numbers
-        return {**asdict(self), "formats": formats, "definition": DEFINITION}
+        settings = {**asdict(self), "formats": formats, "definition": DEFINITION}
+        if self.model_sha256 is None:
+            del settings["model_sha256"]  # so a reference network's key is what it was before files could be given
+        return settings | {"model": self.model_name}
+
+    @property
+    def model_name(self) -> str:
+        """``model``, of a file its name without the folder."""
+        file = networks.file_of(self.model)
+        return self.model if file is None else file.label
 
     @property
     def key(self) -> str:
@@ -98,20 +111,21 @@ class RunSettings:
 
     def build(self, data: Dataset) -> Any:
         """The network for images and classes of ``data``, its weights drawn from ``seed``."""
-        import reference_models
-
-        options: dict[str, Any] = {}
-        known = inspect.signature(reference_models.MODELS.get(self.model, dict)).parameters
-        if "input_shape" in known:
-            options["input_shape"] = data.image_shape
-        elif "image_size" in known:
-            options["image_size"] = data.image_shape[-1]
-        network = reference_models.build(self.model, width=self.width, classes=data.classes, seed=self.seed, **options)
+        network = networks.build(
+            self.model,
+            width=self.width,
+            classes=data.classes,
+            seed=self.seed,
+            input_shape=tuple(data.image_shape),
+            content=self.model_sha256,
+        )
         if tuple(network.input_shape) != tuple(data.image_shape):
             raise ValueError(
                 f"{self.model} takes images of {network.input_shape}, {data.name} has {data.image_shape}; "
                 f"choose another model or dataset"
             )
+        if network.classes < data.classes:
+            raise ValueError(f"{self.model} tells {network.classes} classes apart, {data.name} has {data.classes}")
         return network
 
     def make_plan(self, network: Any) -> Plan | None:
@@ -246,7 +260,7 @@ def _result(settings: RunSettings, trainer: Trainer, history: list[dict[str, Any
         "ratio": settings.ratio,
         "levels": None if settings.scheme == "float32" else str(parse_levels(settings.levels)),
         "seed": settings.seed,
-        "model": settings.model,
+        "model": settings.model_name,
         "width": settings.width,
         "epochs": settings.epochs,
         "low_share": last["low_share"],

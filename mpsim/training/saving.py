@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mpsim import networks
 from mpsim.accumulators import Accumulator
 from mpsim.assignment import Plan
 from mpsim.training import checkpoint
@@ -93,15 +93,10 @@ def restore(
 
 def build_network(described: dict[str, Any], source: str) -> Any:
     """The network of reference_models that the header names, weights to be replaced."""
-    import reference_models
-
-    known = inspect.signature(reference_models.MODELS.get(described["name"], dict)).parameters
     shape = tuple(described["input_shape"])
-    options: dict[str, Any] = {"input_shape": shape} if "input_shape" in known else {}
-    options |= {"image_size": shape[-1]} if "image_size" in known else {}
     try:
-        return reference_models.build(
-            described["name"], width=described["width"], classes=described["classes"], **options
+        return networks.build(
+            described["name"], width=described["width"], classes=described["classes"], input_shape=shape or None
         )
     except ValueError as error:
         raise CheckpointError(

@@ -63,7 +63,7 @@ def test_every_setting_is_part_of_the_key():
         "scheme": "uniform_low", "ratio": 0.5, "k": 2, "plan_seed": 1, "plan": "{}", "levels": "paper", "seed": 1,
         "model": "resnet18", "width": 0.5, "data": "synthetic10", "data_path": "x", "epochs": 4, "batch": 8, "lr": 0.3,
         "momentum": 0.8, "weight_decay": 0.0, "schedule": "constant", "promotion": None, "semantics": "lee2023",
-        "rounding": "stochastic", "random_bit_count": 8,
+        "rounding": "stochastic", "random_bit_count": 8, "model_sha256": "0" * 64,
     }  # fmt: skip
     assert set(other) == {field.name for field in fields(RunSettings)}
     keys = {replace(QUICK, **{name: value}).key for name, value in other.items()} | {QUICK.key}

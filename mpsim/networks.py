@@ -1,0 +1,170 @@
+"""A network by name (of reference_models) or from a user's own file, as ``my_net.py:build``; for every command."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import reference_models
+from mpsim.initialization import initialize
+from mpsim.nn import Conv2d, Linear, Module
+from mpsim.trace import trace
+
+Shape = tuple[int, ...]
+
+
+class NetworkFile(NamedTuple):
+    """A Python file and the function in it that makes the network."""
+
+    path: Path
+    function: str
+
+    @property
+    def label(self) -> str:
+        """The file's name, without its folder, and the function: the same wherever the file lies."""
+        return f"{self.path.name}:{self.function}"
+
+    def read(self) -> bytes:
+        """The file's content; ValueError if it cannot be read."""
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise ValueError(f"the network's file {self.path} cannot be read ({error.strerror})") from None
+
+
+def file_of(model: str) -> NetworkFile | None:
+    """The file that ``model`` names, as ``folder/my_net.py:build``; None for the name of a reference network.
+
+    >>> file_of("nets/my_net.py:build").label
+    'my_net.py:build'
+    """
+    path, colon, function = model.rpartition(":")
+    if not colon and model.endswith(".py"):
+        raise ValueError(f"say which function of {model} makes the network, as {model}:build")
+    return NetworkFile(Path(path), function) if path.endswith(".py") else None
+
+
+def content_hash(model: str) -> str | None:
+    """SHA-256 (hex) of the file that ``model`` names; None for the name of a reference network."""
+    file = file_of(model)
+    return None if file is None else hashlib.sha256(file.read()).hexdigest()
+
+
+def build(
+    model: str,
+    *,
+    width: float = 1.0,
+    classes: int | None = None,
+    seed: int | None = 0,
+    input_shape: Shape | None = None,
+    content: str | None = None,
+) -> Any:
+    """The network called ``model``: a name in reference_models, or ``FILE.py:FUNCTION``.
+
+    A function of a file is called with those of width, classes, seed and input_shape (C, H, W) that it takes; classes
+    and input_shape are passed where they are known. It returns an ``mpsim.nn.Module`` that maps a tensor (N, C, H, W)
+    to logits (N, classes). What the network lacks of ``input_shape``, ``classes`` and ``width`` is set: as passed, or
+    as the function's default says, or as a trace finds it. If the function takes no seed and all its convolutions and
+    linear layers hold zeros, they are drawn from the seed by ``mpsim.initialization.initialize``. Other files
+    beside it are not searched for modules. ``content``: the file's hash, if it must not have changed.
+
+    Raises ValueError for an unknown name, a file or function that is missing or fails (with its line), a result that is
+    no network, or one that does not take the images.
+
+    >>> build("small_cnn", input_shape=(3, 32, 32)).input_shape
+    (3, 32, 32)
+    """
+    file = file_of(model)
+    if file is None:
+        return _reference(model, width, classes, seed, input_shape)
+    function = _function(file, content)
+    known = inspect.signature(function).parameters
+    given = {"width": width, "classes": classes, "seed": seed, "input_shape": input_shape}
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        passed = {name: value for name, value in given.items() if value is not None}
+    else:
+        passed = {name: value for name, value in given.items() if value is not None and name in known}
+    try:
+        network = function(**passed)
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{file.label} failed {_place(error, file)}") from error
+    if not isinstance(network, Module):
+        raise ValueError(f"{file.label} should return a network (mpsim.nn.Module), got {type(network).__name__}")
+    _complete(network, file, passed, known)
+    if "seed" not in passed and seed is not None:
+        _initialize(network, seed)
+    return network
+
+
+def _reference(model: str, width: float, classes: int | None, seed: int | None, input_shape: Shape | None) -> Any:
+    known = inspect.signature(reference_models.MODELS.get(model, dict)).parameters
+    options: dict[str, Any] = {}
+    if input_shape is not None and "input_shape" in known:
+        options["input_shape"] = input_shape
+    elif input_shape is not None and "image_size" in known:
+        options["image_size"] = input_shape[-1]
+    return reference_models.build(model, width, 10 if classes is None else classes, seed, **options)
+
+
+def _function(file: NetworkFile, content: str | None) -> Callable[..., Any]:
+    source = file.read()
+    if content is not None and hashlib.sha256(source).hexdigest() != content:
+        raise ValueError(f"{file.path} was changed after the run was set up; start the command anew")
+    module = ModuleType(file.path.stem)
+    module.__file__ = str(file.path)
+    try:
+        exec(compile(source, str(file.path), "exec"), vars(module))
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{file.path} cannot be imported: it failed {_place(error, file)}") from error
+    function = getattr(module, file.function, None)
+    if not callable(function):
+        own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+        found = ", ".join(own) or "none"
+        raise ValueError(f"{file.path} has no function {file.function!r}. It has: {found}")
+    return function
+
+
+def _place(error: BaseException, file: NetworkFile) -> str:
+    """Where in the file it went wrong, and how."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file.path)]
+    if isinstance(error, SyntaxError):
+        lines, error = [error.lineno], SyntaxError(error.msg)
+    line = f"at line {lines[-1]} " if lines else ""
+    return f"{line}({type(error).__name__}: {error})"
+
+
+def _complete(network: Any, file: NetworkFile, passed: dict[str, Any], known: Any) -> None:
+    """Sets what the network does not say of itself, and tries it on shapes alone."""
+    for name in ("input_shape", "width"):
+        if not hasattr(network, name):
+            default = known[name].default if name in known else inspect.Parameter.empty
+            value = passed.get(name, default)
+            if value is not inspect.Parameter.empty:
+                setattr(network, name, value)
+    if getattr(network, "input_shape", None) is None:
+        raise ValueError(
+            f"{file.label}: its network does not say what images it takes; set network.input_shape = (C, H, W), "
+            f"or let the function take input_shape"
+        )
+    if not hasattr(network, "width"):
+        network.width = 1.0
+    try:
+        found = trace(network, batch=2)
+    except (Exception, SystemExit) as error:
+        shape = tuple(network.input_shape)
+        raise ValueError(f"{file.label}: its network failed on images of {shape}, {_place(error, file)}") from error
+    said = getattr(network, "classes", found.classes)
+    if said != found.classes:
+        raise ValueError(f"{file.label}: its network says it has {said} classes and gives {found.classes} logits")
+    network.classes = found.classes
+
+
+def _initialize(network: Any, seed: int) -> None:
+    layers = [layer for layer in network.modules() if isinstance(layer, Conv2d | Linear)]
+    if not any(layer.weight.master.any() for layer in layers):
+        initialize(network, seed)
