@@ -1,0 +1,111 @@
+"""Golden digests: what three training steps of every reference network give, to the bit.
+
+``python -m reference_models.golden`` writes them anew (with the compiled backend); ``mpsim`` on any backend, machine
+and number of threads must give the same. A change of one of these files is a change of the arithmetic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+FOLDER = Path(__file__).parent
+BATCH, STEPS, SEED = 2, 3, 0
+#: The narrowest form of each network.
+WIDTHS = {"small_cnn": 0.125, "squeezenet": 0.1, "shufflenet_v2": 0.1, "mobilenet_v2": 0.1, "resnet18": 0.1}
+#: Name in the files -> scheme and ratio.
+PLANS: dict[str, tuple[str, float | None]] = {
+    "float32": ("float32", None),
+    "uniform_low": ("uniform_low", None),
+    "largest_first_0.5": ("largest_first", 0.5),
+}
+SEMANTICS = ("standard", "lee2023")
+
+
+class Case(NamedTuple):
+    """One golden run."""
+
+    model: str
+    plan: str
+    semantics: str
+
+
+def cases(model: str) -> Iterator[Case]:
+    """The runs of a network's file."""
+    return (Case(model, plan, semantics) for semantics in SEMANTICS for plan in PLANS)
+
+
+def compute(case: Case, backend: str = "compiled", threads: int | None = 1) -> dict[str, Any]:
+    """Three steps of batch 2: each one's loss (as hexadecimal float32), skip and promotions, SHA-256 of its logits'
+    little-endian bytes, and of the masters and the buffers at the end."""
+    import reference_models
+    from mpsim.assignment import assign
+    from mpsim.trace import trace
+    from mpsim.training.trainer import Trainer
+
+    model = reference_models.build(case.model, WIDTHS[case.model], seed=SEED)
+    scheme, ratio = PLANS[case.plan]
+    plan = assign(trace(model, BATCH, case.semantics), scheme, ratio=ratio)
+    trainer = Trainer(model, plan, semantics=case.semantics, backend=backend, threads=threads, seed=SEED)
+    steps = []
+    for number in range(STEPS):
+        report = trainer.step(*images_and_labels(model.input_shape, number))
+        steps.append(
+            {
+                "loss": float(np.float32(report.loss)).hex(),
+                "logits": _sha(report.logits),
+                "skipped": bool(report.skipped),
+                "promoted": len(report.promoted),
+            }
+        )
+    buffers = model.buffers()
+    state = model.state()
+    return {
+        "plan": case.plan,
+        "semantics": case.semantics,
+        "steps": steps,
+        "masters": trainer.digest(),
+        "buffers": _sha(*(state[name] for name in buffers)),
+    }
+
+
+def images_and_labels(shape: tuple[int, int, int], step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Float32 images (2, C, H, W), uniform in [-2, 2), and labels of a step, by counter."""
+    from mpsim.kernels.philox import Stream, uniform
+
+    count = BATCH * int(np.prod(shape))
+    images = uniform(Stream(SEED, "synthetic_data", tensor=0, step=step), count, -2.0, 2.0)
+    return images.reshape(BATCH, *shape), (np.arange(BATCH) * 3 + step) % 10
+
+
+def stored(model: str) -> dict[str, Any]:
+    """The content of a network's file."""
+    return json.loads((FOLDER / f"{model}.json").read_text(encoding="utf-8"))
+
+
+def file_content(model: str, backend: str = "compiled") -> dict[str, Any]:
+    """What a network's file should hold."""
+    about = {"model": model, "width": WIDTHS[model], "classes": 10, "batch": BATCH, "seed": SEED}
+    return about | {"runs": [compute(case, backend) for case in cases(model)]}
+
+
+def write(folder: Path = FOLDER) -> list[Path]:
+    """Writes every network's file; the paths."""
+    files = []
+    for model in WIDTHS:
+        file = folder / f"{model}.json"
+        file.write_text(json.dumps(file_content(model), indent=1) + "\n", encoding="utf-8")
+        files.append(file)
+    return files
+
+
+def _sha(*arrays: np.ndarray) -> str:
+    sha = hashlib.sha256()
+    for array in arrays:
+        sha.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    return sha.hexdigest()
