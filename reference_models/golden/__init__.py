@@ -75,11 +75,14 @@ def compute(case: Case, backend: str = "compiled", threads: int | None = 1) -> d
 
 
 def images_and_labels(shape: tuple[int, int, int], step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Float32 images (2, C, H, W), uniform in [-2, 2), and labels of a step, by counter."""
+    """Float32 images (2, C, H, W), uniform in [-2, 2), and labels of a step, by counter.
+
+    Step 1 has images 20 times as large: they overflow the low format, so that tensors are promoted.
+    """
     from mpsim.kernels.philox import Stream, uniform
 
-    count = BATCH * int(np.prod(shape))
-    images = uniform(Stream(SEED, "synthetic_data", tensor=0, step=step), count, -2.0, 2.0)
+    count, largest = BATCH * int(np.prod(shape)), 40.0 if step == 1 else 2.0
+    images = uniform(Stream(SEED, "synthetic_data", tensor=0, step=step), count, -largest, largest)
     return images.reshape(BATCH, *shape), (np.arange(BATCH) * 3 + step) % 10
 
 
