@@ -20,6 +20,7 @@ from mpsim.kernels.numba_cpu.panels import INDEX, LANES, VECTOR, _strip
 
 PLACES = 4 * LANES  # of a strip, summed together
 ROOM = 8192  # places of a task's images
+LONG = 16  # a row that is worth the start of a vector loop
 TAPS = 9  # elements of the kernel whose sums stay in registers
 
 _strip_fused, _strip_separate = _strip(PLACES, True), _strip(PLACES, False)
@@ -28,8 +29,8 @@ _strip_fused, _strip_separate = _strip(PLACES, True), _strip(PLACES, False)
 def _taps(fused: bool) -> Callable[..., None]:
     """taps(left, start, right, steps, first, count, offsets, at): goes on with TAPS sums, each of LANES lanes.
 
-    sums[(at + t)*LANES + lane] takes left[start + i*LANES + lane] times right[steps[first + i] + offsets[at + t] + lane]
-    for i < count in rising order, count >= 1.
+    sums[(at + t)*LANES + lane] takes left[start + i*LANES + lane] times
+    right[steps[first + i] + offsets[at + t] + lane] for i < count in rising order, count >= 1.
     """
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -94,47 +95,66 @@ _taps_fused, _taps_separate = _taps(True), _taps(False)
 
 
 @njit(cache=True)
-def spread(image, top, left, stride, dilation, pitch, start, size, strip):  # type: ignore[no-untyped-def]
-    """Puts an image with zeros before and between into the phases of a strip, each ``size`` places long.
+def places_of(shape, origin, stride, dilation, pitch, size):  # type: ignore[no-untyped-def]
+    """Where each element of a plane with zeros before and between goes in the phases of a strip, ``size`` places each.
 
-    Element (h, w) goes to row top + h*dilation and column left + w*dilation of a canvas; row i and column j of that
-    to place i // stride * pitch + j // stride of phase i % stride * stride + j % stride, from ``start`` on. (Numba does
-    not ask whether an unsigned index counts from the end.)
+    Element (h, w) stands in row origin + h*dilation and column origin + w*dilation of a canvas; row i and column j of
+    that at place i // stride * pitch + j // stride of phase i % stride * stride + j % stride.
     """
-    for h in range(image.shape[0]):
-        row = top + h * dilation[0]
-        for w in range(min(stride[1], image.shape[1])):
-            column = left + w * dilation[1]
+    places = np.empty(shape, np.uint64)  # Numba does not ask whether an unsigned index counts from the end
+    for h in range(shape[0]):
+        row = origin[0] + h * dilation[0]
+        for w in range(shape[1]):
+            column = origin[1] + w * dilation[1]
             phase = row % stride[0] * stride[1] + column % stride[1]
-            to = np.uint64(phase * size + start + row // stride[0] * pitch + column // stride[1])
-            if stride[1] == 1 and dilation[1] == 1:
-                for q in range(image.shape[1]):
-                    strip[to + np.uint64(q)] = image[h, q]
-            elif stride[1] == 1:
-                for q in range(image.shape[1]):
-                    strip[to + np.uint64(q * dilation[1])] = image[h, q]
-            else:
-                for q in range((image.shape[1] - w + stride[1] - 1) // stride[1]):
-                    strip[to + np.uint64(q)] = image[h, w + q * stride[1]]
+            places[h, w] = phase * size + row // stride[0] * pitch + column // stride[1]
+    return places
+
+
+@njit(cache=True)
+def to_strip(plane, start, places, strip):  # type: ignore[no-untyped-def]
+    """Plane elements to strip[start + places]; a long row whose places are neighbours is copied at once."""
+    height, width = places.shape
+    if width >= LONG and places[0, width - 1] == places[0, 0] + np.uint64(width - 1):
+        for h in range(height):
+            target = strip[start + places[h, 0] :]
+            for w in range(width):
+                target[w] = plane[h, w]
+    else:
+        for h in range(height):
+            for w in range(width):
+                strip[start + places[h, w]] = plane[h, w]
+
+
+@njit(cache=True)
+def from_strip(strip, start, places, plane):  # type: ignore[no-untyped-def]
+    """The other way."""
+    height, width = places.shape
+    if width >= LONG:
+        for h in range(height):
+            source = strip[start + places[h, 0] :]
+            for w in range(width):
+                plane[h, w] = source[w]
+    else:
+        for h in range(height):
+            for w in range(width):
+                plane[h, w] = strip[start + places[h, w]]
 
 
 @njit(cache=True, parallel=True)
 def correlate(source, weights, kernel, stride, padding, dilation, canvas, fused, out):  # type: ignore[no-untyped-def]
     """out[n, c, i, j] = sum over (r, s) of weights[c, (r, s)] * canvas[n, c, i*stride + r, j*stride + s].
 
-    The canvas has a height and a width and holds the dilated images from place ``padding`` on. K is one chunk; of
-    stride and dilation one is 1.
+    The canvas has a height and a width and holds the dilated images from place ``padding`` on. K is one chunk.
     """
     images, channels, height, width = out.shape
     pitch = (canvas[1] + stride[1] - 1) // stride[1]
     area = (canvas[0] + stride[0] - 1) // stride[0] * pitch
     together = max(1, ROOM // area)
     size = together * area + (kernel[0] // stride[0] + 1) * pitch + kernel[1] + PLACES
-    offsets = np.empty(kernel[0] * kernel[1], np.int64)
-    for k in range(offsets.size):
-        r, s = k // kernel[1], k % kernel[1]
-        phase = r % stride[0] * stride[1] + s % stride[1]
-        offsets[k] = phase * size + r // stride[0] * pitch + s // stride[1]
+    offsets = places_of(kernel, (0, 0), stride, (1, 1), pitch, size).reshape(-1).astype(np.int64)
+    places = places_of(source.shape[2:], padding, stride, dilation, pitch, size)
+    results = places_of((height, width), (0, 0), (1, 1), (1, 1), pitch, size)
     blocks = (images + together - 1) // together
     for task in prange(channels * blocks):
         channel, first = task // blocks, task % blocks * together
@@ -142,18 +162,14 @@ def correlate(source, weights, kernel, stride, padding, dilation, canvas, fused,
         strip = np.zeros(stride[0] * stride[1] * size, np.float32)
         totals = np.empty(together * area + PLACES, np.float32)
         for n in range(count):
-            spread(source[first + n, channel], padding[0], padding[1], stride, dilation, pitch, n * area, size, strip)
+            to_strip(source[first + n, channel], np.uint64(n * area), places, strip)
         for place in range(0, count * area, PLACES):
             if fused:
                 _strip_fused(weights[channel], strip, place, offsets, totals, place)
             else:
                 _strip_separate(weights[channel], strip, place, offsets, totals, place)
         for n in range(count):
-            target = out[first + n, channel]
-            for i in range(height):
-                start = np.uint64(n * area + i * pitch)
-                for j in range(width):
-                    target[i, j] = totals[start + np.uint64(j)]
+            from_strip(totals, np.uint64(n * area), results, out[first + n, channel])
 
 
 @njit(cache=True)
