@@ -25,6 +25,7 @@ FLOORS = (
     ("mpsim.networks",),
     ("mpsim.training",),
     ("mpsim.experiments", "mpsim.validate", "reference_models.golden"),
+    ("mpsim.weights",),
     ("mpsim.testing",),
     ("mpsim.cli",),
     ("mpsim",),

@@ -35,8 +35,10 @@ class TensorFile:
     source: str = "the file"
 
 
-def write_tensors(path: str | Path, tensors: Mapping[str, Array], index: Mapping[str, Any]) -> None:
-    """Writes arrays and index to ``path`` (.safetensors or .npz), the index also beside it as .json.
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, Array], index: Mapping[str, Any], *, index_beside: bool = True
+) -> None:
+    """Writes arrays and index to ``path`` (.safetensors or .npz), the index also beside it as .json if so asked.
 
     Equal arrays and indexes give equal bytes. ValueError for another suffix; OSError if it cannot be written.
 
@@ -50,10 +52,11 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Array], index: Mapping
     if path.suffix not in SUFFIXES:
         raise ValueError(f"the suffix says how tensors are written: {' or '.join(SUFFIXES)}, got {path.name!r}")
     text = json.dumps(index, indent=1, allow_nan=False)
-    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     content = _safetensors(arrays, text) if path.suffix == ".safetensors" else _npz(arrays, text)
     checkpoint.write(path, content)
-    checkpoint.write(path.with_suffix(".json"), (text + "\n").encode())
+    if index_beside:
+        checkpoint.write(path.with_suffix(".json"), (text + "\n").encode())
 
 
 def read_tensors(path: str | Path) -> TensorFile:
