@@ -19,7 +19,7 @@ from mpsim.kernels.lowering import (
     product,
 )
 from mpsim.kernels.narrow import Narrow
-from mpsim.kernels.numba_cpu import aligned, depthwise, panels, sums
+from mpsim.kernels.numba_cpu import aligned, depthwise, lanes, panels, sums
 from mpsim.kernels.numba_cpu.threads import at_most
 from mpsim.kernels.pairs import sum_in_pairs
 
@@ -109,7 +109,10 @@ def conv2d_weight_gradient(
             weights = gw.reshape(groups, -1)
             depthwise.weight_gradient(x, gy, w_shape[2:], stride, padding, chunk, accumulator.fma, weights)
         return gw
-    return contract(of_conv2d_weight_gradient(x, gy, w_shape, stride, padding, groups), accumulator, threads)
+    rows_as_lanes = w_shape[0] // groups >= panels.LANES // 2
+    return contract(
+        of_conv2d_weight_gradient(x, gy, w_shape, stride, padding, groups), accumulator, threads, rows_as_lanes
+    )
 
 
 def is_depthwise(
@@ -126,7 +129,7 @@ def in_one_chunk(w: np.ndarray, accumulator: Accumulator) -> bool:
     return accumulator.chunk is None or w[0].size <= accumulator.chunk
 
 
-def contract(c: Contraction, accumulator: Accumulator, threads: int) -> np.ndarray:
+def contract(c: Contraction, accumulator: Accumulator, threads: int, rows_as_lanes: bool = False) -> np.ndarray:
     """Every output of the contraction, in the written order of the accumulator."""
     if c.is_double or accumulator.kind == "blas":
         return product(c)
@@ -151,6 +154,8 @@ def contract(c: Contraction, accumulator: Accumulator, threads: int) -> np.ndarr
             aligned.contract(*tables, chunk, numbers, Narrow.of(accumulator.format))
         elif accumulator.format != "float32":
             sums.narrow(*tables, chunk, Narrow.of(accumulator.format))
+        elif rows_as_lanes:
+            lanes.contract(*tables, chunk, accumulator.fma)
         else:
             panels.contract(*tables, chunk, accumulator.fma)
     return out

@@ -7,91 +7,17 @@ are the lanes: a copy of an image has its channels side by side, and every chann
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from llvmlite import ir
-from numba import njit, prange, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit, prange
 
-from mpsim.kernels.numba_cpu.panels import INDEX, LANES, VECTOR, _strip
+from mpsim.kernels.numba_cpu.lanes import TAPS, taps_fused, taps_separate
+from mpsim.kernels.numba_cpu.panels import LANES, _strip
 
 PLACES = 4 * LANES  # of a strip, summed together
 ROOM = 8192  # places of a task's images
 LONG = 16  # a row that is worth the start of a vector loop
-TAPS = 9  # elements of the kernel whose sums stay in registers
 
 _strip_fused, _strip_separate = _strip(PLACES, True), _strip(PLACES, False)
-
-
-def _taps(fused: bool) -> Callable[..., None]:
-    """taps(left, start, right, steps, first, count, offsets, at): goes on with TAPS sums, each of LANES lanes.
-
-    sums[(at + t)*LANES + lane] takes left[start + i*LANES + lane] times
-    right[steps[first + i] + offsets[at + t] + lane] for i < count in rising order, count >= 1.
-    """
-
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        def data(position: int, offset: Any) -> Any:
-            array = context.make_array(signature.args[position])(context, builder, arguments[position])
-            return builder.gep(array.data, [offset])
-
-        def vector_at(pointer: Any, offset: Any) -> Any:
-            return builder.bitcast(builder.gep(pointer, [offset]), VECTOR.as_pointer())
-
-        zero, one, lanes = (ir.Constant(INDEX, value) for value in (0, 1, LANES))
-        left, right, steps, offsets = (
-            data(0, arguments[1]),
-            data(2, zero),
-            data(3, arguments[4]),
-            data(6, arguments[7]),
-        )
-        sums = data(8, builder.mul(arguments[7], lanes))
-        fma = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32"
-        )
-        places = [vector_at(sums, ir.Constant(INDEX, t * LANES)) for t in range(TAPS)]
-        moved = [builder.gep(right, [builder.load(builder.gep(offsets, [ir.Constant(INDEX, t)]))]) for t in range(TAPS)]
-        begin = [builder.load(place, align=4) for place in places]
-
-        before = builder.block
-        body, after = builder.append_basic_block("k"), builder.append_basic_block("done")
-        builder.branch(body)
-        builder.position_at_end(body)
-        step = builder.phi(INDEX)
-        old = [builder.phi(VECTOR) for _ in range(TAPS)]
-        value = builder.load(vector_at(left, builder.mul(step, lanes)), align=4)
-        base = builder.load(builder.gep(steps, [step]))
-        new = []
-        for t in range(TAPS):
-            other = builder.load(vector_at(moved[t], base), align=4)
-            if fused:
-                new.append(builder.call(fma, [value, other, old[t]]))
-            else:
-                new.append(builder.fadd(old[t], builder.fmul(value, other)))
-        following = builder.add(step, one)
-        for phi, first, last in zip((step, *old), (zero, *begin), (following, *new), strict=True):
-            phi.add_incoming(first, before)
-            phi.add_incoming(last, body)
-        builder.cbranch(builder.icmp_signed("<", following, arguments[5]), body, after)
-        builder.position_at_end(after)
-        for t in range(TAPS):
-            builder.store(new[t], places[t], align=4)
-        return context.get_dummy_value()
-
-    @intrinsic
-    def taps(  # type: ignore[no-untyped-def]
-        typing, left, start, right, steps, first, count, offsets, at, sums
-    ):
-        integer = types.int64
-        return types.void(left, integer, right, steps, integer, integer, offsets, integer, sums), emit
-
-    return taps
-
-
-_taps_fused, _taps_separate = _taps(True), _taps(False)
 
 
 @njit(cache=True)
@@ -207,9 +133,9 @@ def weight_gradient(x, gy, kernel, stride, padding, chunk, fused, gw):  # type: 
                 count = min(area - i, chunk - done % chunk)
                 for at in range(0, padded, TAPS):
                     if fused:
-                        _taps_fused(left, i * LANES, right, steps, i, count, offsets, at, sums)
+                        taps_fused(left, i * LANES, right, steps, i, count, offsets, at, sums)
                     else:
-                        _taps_separate(left, i * LANES, right, steps, i, count, offsets, at, sums)
+                        taps_separate(left, i * LANES, right, steps, i, count, offsets, at, sums)
                 i, done = i + count, done + count
                 if done % chunk == 0 or done == images * area:
                     for j in range(sums.size):

@@ -29,6 +29,12 @@ def relu(x: Array, y: Array) -> None:
 
 
 @njit(cache=True, parallel=True)
+def positive(x: Array, mask: Array) -> None:
+    for i in prange(mask.size):
+        mask[i] = x[i] > 0
+
+
+@njit(cache=True, parallel=True)
 def relu_gradient(gy: Array, x: Array, gx: Array) -> None:
     for i in prange(gx.size):
         gx[i] = gy[i] if x[i] > 0 else ZERO

@@ -37,6 +37,7 @@ __all__ = [
     "nll_loss_gradient",
     "permute",
     "place_channels",
+    "positive",
     "relu",
     "relu_gradient",
     "scale",
@@ -92,9 +93,17 @@ def relu(x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
     return y
 
 
+def positive(x: Array, *, threads: int = 1) -> NDArray:
+    """Whether x > 0, as a bool array."""
+    mask = np.empty(x.shape, np.bool_)
+    with at_most(threads):
+        elementwise.positive(_flat(x), _flat(mask))
+    return mask
+
+
 def relu_gradient(gy: Array, x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
-    """gy where x > 0, else +0; ``out`` may be gy."""
-    gx = _made(x, out)
+    """gy where x > 0, else +0; ``out`` may be gy, and x may be positive(x)."""
+    gx = _made(gy, out)
     with at_most(threads):
         elementwise.relu_gradient(_flat(gy), _flat(x), _flat(gx))
     return gx

@@ -330,5 +330,10 @@ def contract(  # type: ignore[no-untyped-def]
             sum_panel(packed[group], rows, b, base, b_k, chunk, fused, totals)
         for row in range(rows):
             origin = out_group[group] + out_row[row]
-            for column in range(start, stop):
-                out[origin + out_column[column]] = totals[row * width + column - start]
+            if out_column[stop - 1] - out_column[start] == stop - 1 - start:  # neighbours, as the table rises
+                target, source = out[origin + out_column[start] :], totals[row * width : row * width + stop - start]
+                for column in range(source.size):
+                    target[column] = source[column]
+            else:
+                for column in range(start, stop):
+                    out[origin + out_column[column]] = totals[row * width + column - start]
