@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from mpsim.cli import arithmetic, plans, runs, steps, validate
+from mpsim.cli import arithmetic, plans, runs, steps, validate, vectors
 from mpsim.cli.output import complain, is_failure, is_usage_error
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ for function, name, settings in (*arithmetic.COMMANDS, *plans.COMMANDS, *runs.CO
 for function, name, settings in steps.VALIDATE_COMMANDS:
     validate.app.command(name, **settings)(function)
 app.add_typer(validate.app, name="validate")
+app.add_typer(vectors.app, name="vectors")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,0 +1,132 @@
+"""``mpsim vectors``: packs of test vectors, with a manifest, the same bytes on any machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mpsim.cli.output import JsonFlag, complain, print_json
+from mpsim.policies import Mode, Overflow
+
+app = typer.Typer(
+    help="Write test vectors: inputs and the results of mpsim's definition, as npz, JSON lines, hex text, C header.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Out = Annotated[Path, typer.Option(help="Folder to write to; it is made if it is not there.")]
+Forms = Annotated[
+    list[str] | None, typer.Option("--form", help="npz, jsonl, txt, mem, h; may be given again. Default: all.")
+]
+
+
+def cast(
+    out: Out,
+    format: Annotated[
+        list[str] | None, typer.Option(help="Target format; may be given again. Default: all named ones.")
+    ] = None,
+    source: Annotated[str, typer.Option(help="float16, bfloat16, float32 or float64.")] = "float32",
+    mode: Annotated[list[Mode] | None, typer.Option(help="Rounding mode; may be given again. Default: all.")] = None,
+    overflow: Annotated[
+        list[Overflow] | None, typer.Option(help="Overflow policy; may be given again. Default: all.")
+    ] = None,
+    size: Annotated[int, typer.Option(min=1, help="Inputs of each format.")] = 1000,
+    random_bit_count: Annotated[int, typer.Option(help="For mode stochastic: how many bits decide.")] = 16,
+    form: Forms = None,
+    seed: Annotated[int, typer.Option(help="Of the inputs drawn by lot.")] = 0,
+    json: JsonFlag = False,
+) -> None:
+    """Vectors of casts: one set for each format, mode and overflow policy. 'mpsim validate cast FILE' reads them."""
+    from mpsim.validate.vectors import FORMS, cast_tables, write_pack
+
+    arguments = {
+        "kind": "cast",
+        "format": format,
+        "source": source,
+        "mode": None if mode is None else [str(each) for each in mode],
+        "overflow": None if overflow is None else [str(each) for each in overflow],
+        "size": size,
+        "random_bit_count": random_bit_count,
+        "form": form,
+        "seed": seed,
+    }
+    tables = cast_tables(format, source, mode, overflow, size=size, seed=seed, random_bit_count=random_bit_count)
+    _told(write_pack(out, tables, arguments, form or FORMS), out, json)
+
+
+def dot(
+    out: Out,
+    accumulator: Annotated[
+        str, typer.Option(help="As 'exact', 'chunk=64,format=fp_6_9_0', or a tensor core, as hopper_float16.")
+    ] = "chunk=256",
+    inputs: Annotated[str, typer.Option(help="Format of the operands.")] = "float32",
+    length: Annotated[int, typer.Option(min=1, help="Terms of each dot product.")] = 64,
+    size: Annotated[int, typer.Option(min=1, help="Dot products.")] = 100,
+    form: Forms = None,
+    seed: Annotated[int, typer.Option(help="Of the operands.")] = 0,
+    json: JsonFlag = False,
+) -> None:
+    """Vectors of dot products for one accumulator: codes of a and b, and the float32 results."""
+    from mpsim.validate.tensor_cores import accumulator_of
+    from mpsim.validate.vectors import FORMS, dot_table, write_pack
+
+    arguments = {
+        "kind": "dot", "accumulator": accumulator, "inputs": inputs, "length": length, "size": size, "form": form,
+        "seed": seed,
+    }  # fmt: skip
+    table = dot_table(accumulator_of(accumulator), inputs, length, size=size, seed=seed)
+    _told(write_pack(out, [table], arguments, form or FORMS), out, json)
+
+
+def step(
+    out: Out,
+    model: Annotated[str, typer.Argument(help="Network, as small_cnn.")] = "small_cnn",
+    width: Annotated[float, typer.Option(help="Width multiplier of the network.")] = 1.0,
+    batch: Annotated[int, typer.Option(min=1, help="Images of the step.")] = 2,
+    scheme: Annotated[str, typer.Option(help="As for 'mpsim plan'.")] = "uniform_low",
+    levels: Annotated[str, typer.Option(help="As for 'mpsim plan'.")] = "paper",
+    seed: Annotated[int, typer.Option(help="Of the weights and the images.")] = 0,
+    json: JsonFlag = False,
+) -> None:
+    """Vectors of one training step: every stored tensor, as npz and one hex file each, with the index."""
+    from mpsim.validate.vectors import write_step
+
+    arguments = {
+        "kind": "step", "model": model, "width": width, "batch": batch, "scheme": scheme, "levels": levels,
+        "seed": seed,
+    }  # fmt: skip
+    _told(write_step(out, arguments), out, json)
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A folder that 'mpsim vectors' wrote.")], json: JsonFlag = False
+) -> None:
+    """Say which files of a pack are missing or were changed. Exit code 1 if there are any."""
+    from mpsim.validate.vectors import verify as changed
+
+    wrong = changed(folder)
+    if json:
+        print_json({"changed": wrong})
+    else:
+        typer.echo(f"{folder}: every file is as the manifest says") if not wrong else complain(
+            f"{folder}: changed or missing: {', '.join(wrong)}"
+        )
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _told(manifest: dict[str, Any], out: Path, json: bool) -> None:
+    if json:
+        print_json(manifest)
+        return
+    size = sum(entry["bytes"] for entry in manifest["files"].values())
+    vectors = sum(each["vectors"] for each in manifest["sets"])
+    typer.echo(
+        f"{out}: {len(manifest['sets'])} sets, {vectors} vectors, {len(manifest['files'])} files, {size / 1e6:.1f} MB"
+    )
+
+
+for function in (cast, dot, step, verify):
+    app.command(function.__name__)(function)

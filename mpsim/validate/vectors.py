@@ -1,0 +1,409 @@
+"""Packs of test vectors: inputs and the results that mpsim's definition gives, for hardware and other programs.
+
+The same arguments and version give the same bytes on any machine: inputs are made of integers and Philox words alone,
+files hold no dates, and a manifest lists the SHA-256 of each. docs/validating.md shows them in use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpsim.accumulators import Accumulator
+from mpsim.contraction import matmul
+from mpsim.formats import FORMATS, Format, as_format
+from mpsim.kernels import spec
+from mpsim.kernels.philox import Stream, random_bits
+from mpsim.policies import Mode, Overflow, Policy
+from mpsim.rounding import decode, encode, round_to
+from mpsim.validate.sources import Source, as_source
+from mpsim.validate.tensor_files import INDEX
+
+Array = np.ndarray[Any, Any]
+
+#: Rises when the bytes of a pack change for the same arguments.
+PACK_VERSION = 1
+FORMS = ("npz", "jsonl", "txt", "mem", "h")
+MANIFEST = "manifest.json"
+
+
+class Table(NamedTuple):
+    """One set of vectors: its name, what it is of, and columns of unsigned words with their widths in bits.
+
+    The last column is what is expected. A column of shape (n, K) has K words a vector.
+    """
+
+    name: str
+    about: dict[str, Any]
+    columns: dict[str, tuple[Array, int]]
+
+    @property
+    def size(self) -> int:
+        return len(next(iter(self.columns.values()))[0])
+
+
+# -- casts --------------------------------------------------------------------------------------------------
+
+
+def cast_tables(
+    formats: Sequence[str | Format] | None = None,
+    source: str = "float32",
+    modes: Sequence[str] | None = None,
+    overflows: Sequence[str] | None = None,
+    *,
+    size: int = 1000,
+    seed: int = 0,
+    random_bit_count: int = 16,
+    backend: str = "compiled",
+) -> Iterable[Table]:
+    """A table for every format (None: all named ones narrower than the source), mode and overflow policy (None: all).
+
+    Columns: input, the source's pattern; expected, the format's code; for the stochastic modes between them
+    random_bits, a uint32 word (mode "stochastic" uses the low ``random_bit_count`` of it). At most ``size`` inputs:
+    specials, codes and midpoints with their neighbours, the binades above the largest number, random patterns.
+    Inputs whose result has no code (NaN or a marked infinity in a format without) are left out. Combinations that do
+    not exist (the modes of QPyTorch, but for its formats) are passed over if modes is None, else ValueError.
+    """
+    origin = as_source(source)
+    chosen = [row for row in FORMATS.values() if _narrower(row, origin)] if formats is None else formats
+    for format in map(as_format, chosen):
+        if not _narrower(format, origin):
+            raise ValueError(f"{format} is no narrower than the source {origin.name}")
+        patterns = cast_inputs(format, origin, size, seed)
+        for mode in map(Mode, Mode if modes is None else modes):
+            if modes is None and mode.is_legacy and not _legacy_applies(format, origin):
+                continue
+            for overflow in map(Overflow, Overflow if overflows is None else overflows):
+                if mode.is_legacy and overflow not in (Overflow.SATURATE, Overflow.MARK) and overflows is None:
+                    continue
+                policy = Policy(mode, overflow, random_bit_count if mode is Mode.STOCHASTIC else None)
+                yield _cast_table(format, origin, policy, patterns, seed, backend)
+
+
+def _narrower(format: Format, source: Source) -> bool:
+    holds = source.format.fits(format.exponent_bits, format.mantissa_bits)
+    wide = format.fits_float32 or source.wide == "float64"
+    return wide and format.bits <= source.format.bits and format.name != source.name and not holds
+
+
+def _legacy_applies(format: Format, source: Source) -> bool:
+    return source.wide == "float32" and spec.legacy_applies(format)
+
+
+def _cast_table(format: Format, source: Source, policy: Policy, patterns: Array, seed: int, backend: str) -> Table:
+    x = source.values(patterns)
+    words = random_bits(Stream(seed, "rounding"), x.size) if policy.mode.needs_random_bits else None
+    result = round_to(
+        x, format, policy.mode, policy.overflow, random_bits=words, random_bit_count=policy.random_bit_count,
+        backend=backend, threads=1,
+    )  # fmt: skip
+    has_code = np.ones(x.shape, bool)
+    if not format.has_nan:
+        has_code &= ~np.isnan(result)
+    if not format.has_infinity:
+        has_code &= ~np.isinf(result)
+    codes = encode(result[has_code], format, backend=backend, threads=1)
+    columns = {"input": (patterns[has_code], source.format.bits)}
+    if words is not None:
+        columns["random_bits"] = (words[has_code], 32)
+    columns["expected"] = (codes, format.bits)
+    about = {
+        "format": format.name, "source": source.name, "mode": policy.mode.value, "overflow": policy.overflow.value,
+        "random_bit_count": policy.random_bit_count, "left_out": int((~has_code).sum()),
+    }  # fmt: skip
+    name = f"cast_{source.name}_to_{format.name}_{policy.mode.value}_{policy.overflow.value}"
+    return Table(name, about, columns)
+
+
+def cast_inputs(format: Format, source: str | Source, size: int, seed: int = 0) -> Array:
+    """At most ``size`` patterns of the source, rising, each once: first what always matters, then by lot.
+
+    >>> print(cast_inputs(FORMATS["float4_e2m1fn"], "float16", 400).size)
+    400
+    """
+    origin = as_source(source)
+    last, step = format.largest_code, 1 << format.mantissa_bits
+    edges = [0, 1, 2, step - 1, step, last - 1, last, last + 1, *_sample(last + 1, 2 * step, 8, seed)]
+    first = _specials(origin) + [p for code in edges if code >= 0 for p in _around(format, origin, code)]
+    count = 1 << 16 if size <= 0 else size
+    codes = _sample(0, last + 2 * step, count, seed + 1)
+    rest = [p for code in codes for p in _around(format, origin, code)]
+    random = random_bits(Stream(seed, "data_order", tensor=1), 2 * count).astype(np.uint64)
+    mixed = (random[0::2] << np.uint64(32) | random[1::2]) >> np.uint64(64 - origin.format.bits)
+    order = np.argsort(random_bits(Stream(seed, "data_order", tensor=2), len(rest)), kind="stable")
+    by_lot = np.array(rest, np.uint64)[order][: max(count * 3 // 4, 1)]
+    found = np.concatenate([np.array(first, np.uint64), by_lot, mixed])
+    _, position = np.unique(found, return_index=True)
+    kept = np.sort(found[np.sort(position)][:count])
+    return kept.astype(origin.unsigned)
+
+
+def _sample(first: int, count: int, wanted: int, seed: int) -> list[int]:
+    """``wanted`` of ``count`` integers from ``first`` on; all if they are no more."""
+    if count <= wanted:
+        return list(range(first, first + count))
+    words = random_bits(Stream(seed, "data_order"), wanted).astype(np.uint64)
+    return sorted({first + (int(word) * count >> 32) for word in words})
+
+
+def _specials(source: Source) -> list[int]:
+    infinity = source.format.infinity_code
+    quiet = source.format.nan_code
+    assert infinity is not None and quiet is not None
+    normal = 1 << source.format.mantissa_bits
+    magnitudes = [0, 1, normal - 1, normal, infinity - 1, infinity, infinity + 1, quiet, quiet + 5]
+    return [pattern | sign for pattern in magnitudes for sign in (0, source.sign_mask)]
+
+
+def _around(format: Format, source: Source, code: int) -> list[int]:
+    """Patterns of the grid's number of that code and of the midpoint above it, with their neighbours; both signs."""
+    if format.has_zero and not format.subnormals and code >> format.mantissa_bits == 0:
+        significand, exponent = 0, format.min_exponent
+    else:
+        significand, exponent = format.split(code)
+    found = []
+    for twice in (2 * significand, 2 * significand + 1):
+        value = twice * 2.0 ** (exponent - 1) if exponent < 900 else np.inf
+        middle = int(source.patterns(np.array([value]))[0])
+        found += [pattern for pattern in (middle - 1, middle, middle + 1) if pattern >= 0]
+    return [pattern | sign for pattern in found for sign in (0, source.sign_mask)]
+
+
+# -- dot products -------------------------------------------------------------------------------------------
+
+
+def dot_table(
+    accumulator: Accumulator,
+    inputs: str | Format = "float32",
+    length: int = 64,
+    *,
+    size: int = 100,
+    seed: int = 0,
+    backend: str = "compiled",
+    name: str = "dot",
+) -> Table:
+    """``size`` dot products of ``length`` terms. Columns: a and b, codes of ``inputs``; expected, float32 patterns.
+
+    By turns: numbers of one or two binades; of all exponents that keep the sum finite; a second half that cancels
+    the first; zeros of both signs and subnormal numbers between others. Raises ValueError for an accumulator that
+    promises no bits, or inputs that float32 does not hold.
+    """
+    format = as_format(inputs)
+    if not accumulator.promises_bits:
+        raise ValueError(f"an accumulator of kind {accumulator.kind!r} promises no bits, so it has no vectors")
+    if not format.fits_float32 or not format.signed:
+        raise ValueError(f"the operands' format is one with a sign that float32 holds, not {format}")
+    if length < 1 or size < 1:
+        raise ValueError(f"length and size are at least 1, got {length} and {size}")
+    a, b = (_operands(format, size, length, seed, tensor) for tensor in (3, 4))
+    half = length // 2
+    a[2::4, half : 2 * half], b[2::4, half : 2 * half] = a[2::4, :half], b[2::4, :half] ^ format.sign_mask
+    left, right = (decode(codes, format, backend=backend, threads=1) for codes in (a, b))
+    one = [matmul(left[i : i + 1], right[i : i + 1].T, accumulator, backend=backend, threads=1) for i in range(size)]
+    results = np.concatenate(one).reshape(-1)
+    results[np.isnan(results)] = np.nan
+    columns = {"a": (a, format.bits), "b": (b, format.bits), "expected": (results.view(np.uint32), 32)}
+    fields = {key: getattr(accumulator, key) for key in accumulator.__dataclass_fields__}
+    return Table(name, {"inputs": format.name, "length": length, "accumulator": fields}, columns)
+
+
+def _operands(format: Format, size: int, length: int, seed: int, tensor: int) -> Array:
+    """Codes (size, length) of finite numbers."""
+    words = random_bits(Stream(seed, "data_order", tensor), size * length).reshape(size, length).astype(np.int64)
+    m = format.mantissa_bits
+    lowest, highest = (1 if format.has_zero else 0), format.largest_code >> m
+    centre = min(max(-format.quantum_exponent - m + lowest, lowest), highest)  # the binade of 1
+    reach = min(28, max(centre - lowest, highest - centre))
+    span = np.full((size, 1), 2)
+    span[1::4] = 2 * reach + 1
+    binade = np.clip(centre - span // 2 + (words >> 3 & 0xFFF) % span, lowest, highest)
+    mantissa = (words * 0x9E3779B1 & 0xFFFFFFFF) >> max(32 - m, 0) if m else np.zeros_like(words)
+    codes = np.minimum(binade << m | mantissa & ((1 << m) - 1), format.largest_code)
+    codes[3::4] = np.where(words[3::4] % 3 == 0, words[3::4] % (1 << m), codes[3::4])
+    signs = np.where(words & 0x80000000, format.sign_mask, 0)
+    found = codes | signs
+    if format.nan_code == format.sign_mask:
+        found = np.where(found == format.nan_code, 0, found)
+    return found.astype(f"uint{format.code_bits}")
+
+
+# -- files --------------------------------------------------------------------------------------------------
+
+
+def write_pack(
+    out: str | Path, tables: Iterable[Table], arguments: Mapping[str, Any], forms: Sequence[str] = FORMS
+) -> dict[str, Any]:
+    """Writes each table in each form to the folder, then the manifest, which is returned.
+
+    npz: arrays of the columns' names, and of casts format and source; jsonl: a first line on the table, then an object
+    a vector; txt: ``INPUT EXPECTED`` in hex, one vector a line (TestFloat's order; random bits come last); mem: one
+    file a column, one word a line, for ``$readmemh``; h: C arrays. Raises ValueError for another form.
+    """
+    unknown = [form for form in forms if form not in FORMS]
+    if unknown:
+        raise ValueError(f"unknown form {unknown[0]!r}. Known: {', '.join(FORMS)}")
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    files, sets = {}, []
+    for table in tables:
+        for file, content in table_files(table, forms).items():
+            (folder / file).write_bytes(content)
+            files[file] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        sets.append({"name": table.name, "vectors": table.size, **table.about})
+    return write_manifest(folder, files, sets, arguments)
+
+
+def write_manifest(
+    folder: Path, files: Mapping[str, Any], sets: Sequence[Mapping[str, Any]], arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The manifest of files already written: versions, arguments, sets, SHA-256 and size of each file."""
+    manifest = {
+        "mpsim": version("mpsim"), "pack_version": PACK_VERSION, "arguments": dict(arguments), "sets": list(sets),
+        "files": {name: files[name] for name in sorted(files)},
+    }  # fmt: skip
+    (folder / MANIFEST).write_bytes((json.dumps(manifest, indent=1) + "\n").encode())
+    return manifest
+
+
+def verify(folder: str | Path) -> list[str]:
+    """Files of a pack that are missing or differ from its manifest. OSError if there is no manifest."""
+    folder = Path(folder)
+    manifest = json.loads((folder / MANIFEST).read_bytes())
+    wrong = []
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+            wrong.append(name)
+    return wrong
+
+
+def table_files(table: Table, forms: Sequence[str] = FORMS) -> dict[str, bytes]:
+    """File name -> content of one table in those forms."""
+    found: dict[str, bytes] = {}
+    if "npz" in forms:
+        found[f"{table.name}.npz"] = npz(_arrays(table))
+    if "jsonl" in forms:
+        found[f"{table.name}.jsonl"] = _json_lines(table)
+    if "txt" in forms:
+        order = sorted(table.columns, key=lambda name: name == "random_bits")
+        rows = zip(*(_words(*table.columns[name]) for name in order), strict=True)
+        lines = [f"// {' '.join(order)}; {json.dumps(table.about)}", *(" ".join(row) for row in rows)]
+        found[f"{table.name}.txt"] = _text(lines)
+    if "mem" in forms:
+        for name, (words, bits) in table.columns.items():
+            found[f"{table.name}.{name}.mem"] = _text(_hex(words.reshape(-1), bits))
+    if "h" in forms:
+        found[f"{table.name}.h"] = _header(table)
+    return found
+
+
+def _arrays(table: Table) -> dict[str, Array]:
+    arrays = {name: words for name, (words, _) in table.columns.items()}
+    texts = {key: table.about[key] for key in ("format", "source", "inputs") if key in table.about}
+    return arrays | {key: np.array(text) for key, text in texts.items()}
+
+
+def npz(arrays: Mapping[str, Array], texts: Mapping[str, str] | None = None) -> bytes:
+    """An npz archive without dates or compression, little-endian: the same bytes for the same arrays. ``texts``:
+    further members by file name."""
+    members = {name: text.encode() for name, text in (texts or {}).items()}
+    for name, array in arrays.items():
+        content = io.BytesIO()
+        plain = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"))).reshape(array.shape)
+        np.lib.format.write_array(content, plain, version=(1, 0), allow_pickle=False)
+        members[f"{name}.npy"] = content.getvalue()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in members.items():
+            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            entry.create_system = 3
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, data)
+    return buffer.getvalue()
+
+
+def _hex(words: Array, bits: int) -> list[str]:
+    return [f"{int(word):0{-(-bits // 4)}x}" for word in words]
+
+
+def _words(words: Array, bits: int) -> list[str]:
+    """One text a vector: its words in hex."""
+    if words.ndim == 1:
+        return _hex(words, bits)
+    return [" ".join(_hex(row, bits)) for row in words]
+
+
+def _json_lines(table: Table) -> bytes:
+    columns = {name: [_hex(row, bits) if row.ndim else _hex(row[None], bits)[0] for row in words]
+               for name, (words, bits) in table.columns.items()}  # fmt: skip
+    lines = [json.dumps({"name": table.name, "vectors": table.size, **table.about})]
+    for row in zip(*columns.values(), strict=True):
+        lines.append(json.dumps(dict(zip(columns, row, strict=True))))
+    return _text(lines)
+
+
+def _header(table: Table) -> bytes:
+    """C arrays of the narrowest unsigned types, NAME_COUNT vectors each."""
+    guard = f"MPSIM_{table.name}".upper()
+    lines = [f"/* {json.dumps(table.about)} */", f"#ifndef {guard}_H", f"#define {guard}_H",
+             "#include <stdint.h>", f"#define {guard}_COUNT {table.size}"]  # fmt: skip
+    for name, (words, bits) in table.columns.items():
+        width = next(width for width in (8, 16, 32, 64) if bits <= width)
+        per_vector = f"[{words.shape[1]}]" if words.ndim == 2 else ""
+        lines.append(f"static const uint{width}_t {table.name}_{name}[{max(table.size, 1)}]{per_vector} = {{")
+        for row in words if words.ndim == 2 else words.reshape(-1, 1):
+            literals = ", ".join(f"0x{word}{'ull' if width == 64 else 'u'}" for word in _hex(row, bits))
+            lines.append(f"{{{literals}}}," if words.ndim == 2 else f"{literals},")
+        lines.append("};")
+    return _text([*lines, "#endif"])
+
+
+def _text(lines: Sequence[str]) -> bytes:
+    return ("\n".join(lines) + "\n").encode("ascii")
+
+
+def step_files(tensors: Mapping[str, Array], index: Mapping[str, Any]) -> dict[str, bytes]:
+    """A recorded step as files: step.npz, which ``mpsim validate step`` reads, its index step.json, and for each tensor
+    its float32 (or integer) words as .mem."""
+    text = json.dumps(index, indent=1)
+    found = {"step.npz": npz(tensors, {f"{INDEX}.json": text}), "step.json": (text + "\n").encode()}
+    for name, array in tensors.items():
+        unsigned = np.ascontiguousarray(array).reshape(-1).view(f"uint{8 * array.dtype.itemsize}")
+        found[f"{name.replace('/', '.')}.mem"] = _text(_hex(unsigned, 8 * array.dtype.itemsize))
+    return found
+
+
+def write_step(out: str | Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Runs one recorded training step and writes it as a pack. arguments: model, width, batch, scheme, levels, seed.
+
+    Images are Philox words and labels rise, so that the pack depends on no dataset.
+    """
+    from mpsim import networks
+    from mpsim.assignment import assign
+    from mpsim.trace import trace
+    from mpsim.training.trainer import Trainer
+    from mpsim.validate.steps import record_step
+
+    batch, seed = arguments["batch"], arguments["seed"]
+    network = networks.build(arguments["model"], width=arguments["width"], seed=seed)
+    plan = assign(trace(network, batch=batch), arguments["scheme"], levels=arguments["levels"])
+    shape = (batch, *network.input_shape)
+    words = random_bits(Stream(seed, "data_order", tensor=5), int(np.prod(shape)))
+    images = ((words >> 24).astype(np.float32) / np.float32(128) - np.float32(1)).reshape(shape)
+    record = record_step(Trainer(network, plan, seed=seed), images, np.arange(batch) % network.classes)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for name, content in step_files(record.tensors, record.index).items():
+        (folder / name).write_bytes(content)
+        files[name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    about = {"name": "step", "vectors": len(record.tensors)}
+    return write_manifest(folder, files, [about], arguments)
