@@ -23,9 +23,13 @@ _KINDS: dict[Any, str] = {str: "a text", int: "an integer", float: "a number", l
 
 
 def plan_report(trace: Trace, plan: Plan) -> dict[str, Any]:
-    """What ``mpsim plan --json`` prints: the plan's JSON object. ValueError if it was made for another trace."""
+    """What ``mpsim plan --json`` prints: the plan's JSON object, with the peak memory of a step (``peak``) and the
+    lowest that recomputing activations reaches (``recomputation``). ValueError if it was made for another trace."""
+    from mpsim.assignment.liveness import best_recomputation, peak_memory
+
     plan.check(trace)
-    return plan_to_dict(plan)
+    memory = {"peak": peak_memory(plan).to_dict(), "recomputation": best_recomputation(plan).to_dict()}
+    return plan_to_dict(plan) | memory
 
 
 def plan_to_dict(plan: Plan) -> dict[str, Any]:

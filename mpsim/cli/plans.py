@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mpsim.cli.output import JsonFlag, print_json
+
+if TYPE_CHECKING:
+    from mpsim.assignment import Plan
 
 Model = Annotated[str, typer.Argument(help="Network: small_cnn, resnet18, ..., or my_net.py:build.")]
 Width = Annotated[float, typer.Option(help="Width multiplier of the network.")]
@@ -50,7 +53,21 @@ def plan(
     if json:
         print_json(plan_report(traced, made))
     else:
-        typer.echo(f"{made!r}\n\n{made.table()}")
+        typer.echo(f"{made!r}\n\n{made.table()}\n\n{_memory(made)}")
+
+
+def _memory(made: Plan) -> str:
+    """Two lines on the memory that is alive at one time."""
+    from mpsim.assignment.liveness import best_recomputation, peak_memory
+
+    peak, best = peak_memory(made), best_recomputation(made)
+    lines = f"all tensors: {made.bytes:,} bytes; alive at once: {peak.bytes:,} ({peak.phase} of {peak.op_name})"
+    if best.segments == 1:
+        return f"{lines}\nrecomputing activations would save nothing"
+    return (
+        f"{lines}\nrecomputing activations between {best.segments} segments: {best.bytes:,} alive at once, "
+        f"{best.recomputed_share:.0%} of the activations made twice"
+    )
 
 
 COMMANDS: tuple[tuple[Any, str, dict[str, Any]], ...] = ((plan, "plan", {}),)
