@@ -102,7 +102,7 @@ def build(
 
 
 def _reference(model: str, width: float, classes: int | None, seed: int | None, input_shape: Shape | None) -> Any:
-    known = inspect.signature(reference_models.MODELS.get(model, dict)).parameters
+    known = inspect.signature(reference_models.MODELS[model]).parameters if model in reference_models.MODELS else {}
     options: dict[str, Any] = {}
     if input_shape is not None and "input_shape" in known:
         options["input_shape"] = input_shape

@@ -112,6 +112,11 @@ def test_a_mistake_is_told_and_exits_with_2(file, mistake, capsys):
         assert message in " ".join(errors.split())
 
 
+def test_an_unknown_name_is_told_the_near_ones():
+    with pytest.raises(ValueError, match="unknown model 'resnet'; did you mean resnet18?"):
+        networks.build("resnet", input_shape=(3, 32, 32))
+
+
 def test_a_file_without_a_function_is_asked_for_it():
     with pytest.raises(ValueError, match=r"as my_net\.py:build"):
         networks.build("my_net.py")
