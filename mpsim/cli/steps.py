@@ -99,6 +99,9 @@ def validate_step(
     teacher_forced: Annotated[
         bool, typer.Option("--teacher-forced", help="Check each op by itself, on the inputs that OTHER stored.")
     ] = False,
+    model: Annotated[
+        str | None, typer.Option(help="With --teacher-forced: my_net.py:build, if the network was made by it.")
+    ] = None,
     backend: Annotated[str, typer.Option(help="reference, numba or compiled; changes no bit.")] = "compiled",
     threads: Annotated[int | None, typer.Option(help="Default: all cores; changes no bit.")] = None,
     json: JsonFlag = False,
@@ -112,7 +115,7 @@ def validate_step(
 
     try:
         if teacher_forced:
-            report: Any = _teacher_forced(other, against, backend, threads)
+            report: Any = _teacher_forced(other, against, model, backend, threads)
             good = not report.suspects()
         else:
             report = compare_steps(other, against)
@@ -129,14 +132,14 @@ def validate_step(
     raise typer.Exit(0 if good else 1)
 
 
-def _teacher_forced(other: Path, against: Path, backend: str, threads: int | None) -> TeacherReport:
+def _teacher_forced(other: Path, against: Path, model: str | None, backend: str, threads: int | None) -> TeacherReport:
     """The report on ``other``, with network and plan, and what it lacks of _STARTS, from the record ``against``."""
     from mpsim.validate.steps import network_of
     from mpsim.validate.teacher import teacher_forced
     from mpsim.validate.tensor_files import TensorFile, read_tensors
 
     theirs, ours = read_tensors(other), read_tensors(against)
-    network = network_of(ours)
+    network = network_of(ours, model)
     starts = {name: array for name, array in ours.tensors.items() if name.split("/")[0] in _STARTS}
     return teacher_forced(
         TensorFile({**starts, **theirs.tensors}, theirs.index, theirs.source),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mpsim import networks
 from mpsim.accumulators import Accumulator
 from mpsim.assignment import Plan
 from mpsim.engine.tape import Contribution
@@ -173,8 +174,9 @@ class RecordedNetwork:
     accumulator: Accumulator
 
 
-def network_of(record: TensorFile) -> RecordedNetwork:
-    """The network, plan and settings of a step file that mpsim wrote.
+def network_of(record: TensorFile, model: str | None = None) -> RecordedNetwork:
+    """The network, plan and settings of a step file that mpsim wrote; ``model``: as of ``mpsim.networks.build``,
+    where the network is not of reference_models.
 
     Raises TensorFileError if the file has no such index or another version's, or its rounding was stochastic (whose
     random bits are not in the file); CheckpointError for a network that is none of reference_models.
@@ -186,8 +188,13 @@ def network_of(record: TensorFile) -> RecordedNetwork:
     if index["rounding"] != "nearest":
         raise TensorFileError(f"{record.source} had rounding {index['rounding']!r}, whose random bits are not in it")
     plan = None if index["plan"] is None else Plan.from_json(index["plan"])
-    model = build_network(dict(index["model"]), record.source)
-    return RecordedNetwork(model, plan, index["semantics"], Accumulator(**index["accumulator"]))
+    described = dict(index["model"])
+    if model is None:
+        network = build_network(described, record.source)
+    else:
+        options = {"classes": described["classes"], "input_shape": tuple(described["input_shape"])}
+        network = networks.build(model, width=described["width"], **options)
+    return RecordedNetwork(network, plan, index["semantics"], Accumulator(**index["accumulator"]))
 
 
 def _op(op: TracedOp) -> dict[str, Any]:

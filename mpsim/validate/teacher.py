@@ -27,6 +27,7 @@ from mpsim.trace import Trace, trace
 from mpsim.training.semantics import Semantics, as_semantics
 from mpsim.training.store import Identity, Rounder
 from mpsim.validate import step_causes, step_order
+from mpsim.validate.step_inputs import labels_of, loss_scale_of
 from mpsim.validate.step_noise import EXACT_BACKWARD, EXACT_FORWARD, TOLERANCE, magnitude_kernels
 from mpsim.validate.steps import tensor_name
 from mpsim.validate.tensor_compare import TensorComparison, compare_arrays, explain
@@ -123,8 +124,8 @@ def teacher_forced(
     model = copy.deepcopy(model)
     model.move(kernels)
     teacher = _Teacher(file, traced, plan, semantics, kernels)
-    labels = teacher.labels(labels)
-    scale = teacher.loss_scale(loss_scale, labels)
+    labels = labels_of(file, traced, labels, teacher.notes)
+    scale = loss_scale_of(file, traced, loss_scale, labels, teacher.notes)
     parameters = {
         p: traced.parameter_ids[name] for name, p in model.parameters().items() if name in traced.parameter_ids
     }
@@ -208,50 +209,6 @@ class _Teacher:
         if note not in self.notes:
             self.notes.append(note)
         return self.file.tensors[stored]
-
-    def labels(self, given: Array | None) -> Array:
-        """The labels, by argument, from the file, or where the loss's gradient is not zero."""
-        if given is None and "labels" in self.file.tensors:
-            given = self.file.tensors["labels"]
-        if given is not None:
-            labels = np.asarray(given)
-            if labels.shape != (self.traced.batch,) or labels.dtype.kind not in "iu":
-                raise ValueError(f"labels are integers ({self.traced.batch},), got {labels.dtype} {labels.shape}")
-            return labels.astype(np.int64)
-        gradient = np.abs(self._loss_gradient("labels"))
-        found = (gradient > 0).sum(axis=1) == 1
-        if not found.all():
-            raise TensorFileError(
-                f"{self.file.source} has no labels, and row {int(np.argmin(found))} of GX/{len(self.traced.ops) - 1}/0 "
-                f"does not tell one; pass labels="
-            )
-        self.notes.append("labels inferred from the gradient of the log-probabilities")
-        return np.argmax(gradient, axis=1).astype(np.int64)
-
-    def loss_scale(self, given: float | None, labels: Array) -> float:
-        """The scale, by argument, from the file's index or tensors, or the power of two that explains the gradient."""
-        if given is None:
-            given = self.file.index.get("loss_scale")
-        if given is None and "loss_scale" in self.file.tensors:
-            given = float(self.file.tensors["loss_scale"].reshape(-1)[0])
-        if given is not None:
-            return float(given)
-        seen = abs(float(self._loss_gradient("loss scale")[0, labels[0]]))
-        if not (0 < seen < np.inf):
-            raise TensorFileError(
-                f"{self.file.source} has no loss scale, and {seen} in GX/{len(self.traced.ops) - 1}/0 tells none; "
-                f"pass loss_scale="
-            )
-        scale = 2.0 ** round(np.log2(seen * len(labels)))  # rounding to 2 mantissa bits moves it by an eighth
-        self.notes.append(f"loss scale {scale:g}, a power of two, inferred from the gradient of the log-probabilities")
-        return scale
-
-    def _loss_gradient(self, what: str) -> Array:
-        name = f"GX/{len(self.traced.ops) - 1}/0"
-        shape = self.traced.ops[-2].output_shape
-        if name not in self.file.tensors or self.file.tensors[name].shape != shape:
-            raise TensorFileError(f"{self.file.source} has no {what}, and no {name} of shape {shape} that tells")
-        return self.file.tensors[name]
 
     # -- the store --------------------------------------------------------------------------------------------
     def __call__(self, id: TensorId, value: Any) -> Any:

@@ -284,6 +284,37 @@ def test_trace_and_validate(tmp_path: Path) -> None:
     assert code == 1 and json.loads(text)["suspects"][0] == "Y/7/0"
 
 
+NETWORK = """
+from mpsim import nn, ops
+
+
+class Small(nn.Module):
+    name = "small"
+
+    def __init__(self, classes):
+        self.conv, self.linear = nn.Conv2d(1, 3, 3), nn.Linear(108, classes)
+
+    def __call__(self, x):
+        return self.linear(ops.flatten(self.conv(x)))
+
+
+def build(classes=10, input_shape=(1, 8, 8)):
+    return Small(classes)
+"""
+
+
+def test_a_network_of_a_users_own(tmp_path: Path) -> None:
+    path, out = tmp_path / "my_net.py", str(tmp_path / "ours.npz")
+    path.write_text(NETWORK)
+    code, text = run("trace-step", f"{path}:build", "--data", "digits", "--threads", "1", "--out", out)
+    assert code == 0, text
+    words = ("validate", "step", out, "--against", out, "--teacher-forced")
+    code, text = run(*words, "--model", f"{path}:build")
+    assert code == 0 and " 0 otherwise" in text
+    code, text = run(*words)
+    assert code == 2 and "is of network 'small', which cannot be built here" in text
+
+
 def test_what_cannot_run_ends_with_2(tmp_path: Path) -> None:
     path = tmp_path / "ours.npz"
     clean("small_cnn", "standard").write(path)

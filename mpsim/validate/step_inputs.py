@@ -1,0 +1,59 @@
+"""Labels and loss scale of a recorded step: given, from the file, or inferred from the gradient of the loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mpsim.trace import Trace
+from mpsim.validate.tensor_files import TensorFile, TensorFileError
+
+Array = np.ndarray[Any, Any]
+
+
+def labels_of(file: TensorFile, traced: Trace, given: Array | None, notes: list[str]) -> Array:
+    """The labels, by argument, from the file, or where the loss's gradient is not zero (which goes to ``notes``)."""
+    if given is None and "labels" in file.tensors:
+        given = file.tensors["labels"]
+    if given is not None:
+        labels = np.asarray(given)
+        if labels.shape != (traced.batch,) or labels.dtype.kind not in "iu":
+            raise ValueError(f"labels are integers ({traced.batch},), got {labels.dtype} {labels.shape}")
+        if not (labels.min() >= 0 and labels.max() < traced.classes):
+            raise ValueError(f"labels are 0 to {traced.classes - 1}, got {labels.min()} to {labels.max()}")
+        return labels.astype(np.int64)
+    name, gradient = _loss_gradient(file, traced, "labels")
+    found = (gradient > 0).sum(axis=1) == 1
+    if not found.all():
+        row = int(np.argmin(found))
+        raise TensorFileError(f"{file.source} has no labels, and row {row} of {name} does not tell one; pass labels=")
+    notes.append(f"labels inferred from {name}, the gradient of the log-probabilities")
+    return np.argmax(gradient, axis=1).astype(np.int64)
+
+
+def loss_scale_of(file: TensorFile, traced: Trace, given: float | None, labels: Array, notes: list[str]) -> float:
+    """The scale, by argument, from the file's index or tensors, or the power of two that explains the gradient."""
+    if given is None:
+        given = file.index.get("loss_scale")
+    if given is None and "loss_scale" in file.tensors:
+        given = float(file.tensors["loss_scale"].reshape(-1)[0])
+    if given is not None:
+        return float(given)
+    name, gradient = _loss_gradient(file, traced, "loss scale")
+    seen = float(gradient[0, labels[0]])
+    if not 0 < seen < np.inf:
+        raise TensorFileError(f"{file.source} has no loss scale, and {seen} in {name} tells none; pass loss_scale=")
+    scale = 2.0 ** round(np.log2(seen * len(labels)))  # rounding to 2 mantissa bits moves it by an eighth
+    notes.append(f"loss scale {scale:g}, a power of two, inferred from {name}, the gradient of the log-probabilities")
+    return scale
+
+
+def _loss_gradient(file: TensorFile, traced: Trace, what: str) -> tuple[str, Array]:
+    """Name and magnitudes of the gradient of the log-probabilities: what the loss contributes, or the sum."""
+    loss = len(traced.ops) - 1
+    shape, names = traced.ops[-2].output_shape, (f"GX/{loss}/0", f"G/{loss - 1}/0")
+    for name in names:
+        if name in file.tensors and file.tensors[name].shape == shape:
+            return name, np.abs(file.tensors[name])
+    raise TensorFileError(f"{file.source} has no {what}, and no {names[0]} of shape {shape} that tells")
