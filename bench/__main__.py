@@ -11,6 +11,7 @@ TABLES = {
     "rounding": ("bench.rounding", "round_to per format and mode, as a ratio to a copy, beside other libraries"),
     "contraction": ("bench.contraction", "matmul and the convolutions of ResNet-18, beside OpenBLAS and PyTorch"),
     "step": ("bench.step", "a training step beside PyTorch in float32 and PyTorch with QPyTorch"),
+    "roofline": ("bench.roofline", "copy bandwidth and multiply-add rate of one thread of this machine"),
     "memory": ("bench.memory", "peak memory of a ResNet-18 training step beside PyTorch's"),
     "backends": ("bench.backends", "every kernel of the numba backend beside the compiled one"),
 }

@@ -26,6 +26,8 @@ typedef struct {
     X(scale, void, (const float *x, float factor, float *y, int64_t n, int threads))                         \
     X(relu, void, (const float *x, float *y, int64_t n, int threads))                                        \
     X(relu_gradient, void, (const float *gy, const float *x, float *gx, int64_t n, int threads))             \
+    X(positive, void, (const float *x, uint8_t *mask, int64_t n, int threads))                               \
+    X(relu_gradient_where, void, (const float *gy, const uint8_t *mask, float *gx, int64_t n, int threads))  \
     X(sgd_update, void,                                                                                      \
       (float *master, const float *gradient, float *velocity, float learning_rate, float momentum,           \
        float weight_decay, float inverse_scale, int64_t n, int threads))                                     \

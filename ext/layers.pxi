@@ -1,4 +1,4 @@
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
 
 cdef extern from "layers.h":
     ctypedef struct Pooling:
@@ -13,6 +13,8 @@ cdef extern from "layers.h":
         void (*scale)(const float *, float, float *, int64_t, int) noexcept nogil
         void (*relu)(const float *, float *, int64_t, int) noexcept nogil
         void (*relu_gradient)(const float *, const float *, float *, int64_t, int) noexcept nogil
+        void (*positive)(const float *, uint8_t *, int64_t, int) noexcept nogil
+        void (*relu_gradient_where)(const float *, const uint8_t *, float *, int64_t, int) noexcept nogil
         void (*sgd_update)(float *, const float *, float *, float, float, float, float, int64_t, int) noexcept nogil
         void (*channel_sum)(const float *, Batch, float *, int) noexcept nogil
         float (*total_sum)(const float *, int64_t) noexcept nogil
@@ -64,6 +66,16 @@ def layer_relu(const float[::1] x, float[::1] y, int threads):
 def layer_relu_gradient(const float[::1] gy, const float[::1] x, float[::1] gx, int threads):
     with nogil:
         layer_kernels().relu_gradient(&gy[0], &x[0], &gx[0], x.shape[0], threads)
+
+
+def layer_positive(const float[::1] x, uint8_t[::1] mask, int threads):
+    with nogil:
+        layer_kernels().positive(&x[0], &mask[0], x.shape[0], threads)
+
+
+def layer_relu_gradient_where(const float[::1] gy, const uint8_t[::1] mask, float[::1] gx, int threads):
+    with nogil:
+        layer_kernels().relu_gradient_where(&gy[0], &mask[0], &gx[0], gy.shape[0], threads)
 
 
 def layer_sgd_update(float[::1] master, const float[::1] gradient, float[::1] velocity, float learning_rate,

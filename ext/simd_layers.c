@@ -28,6 +28,17 @@ void LAYER(relu_gradient)(const float *gy, const float *x, float *gx, int64_t n,
     }
 }
 
+void LAYER(positive)(const float *x, uint8_t *mask, int64_t n, int threads) {
+    EACH_ELEMENT(i, n) mask[i] = x[i] > 0.0f;
+}
+
+void LAYER(relu_gradient_where)(const float *gy, const uint8_t *mask, float *gx, int64_t n, int threads) {
+    EACH_ELEMENT(i, n) {
+        const float gradient = gy[i];
+        gx[i] = mask[i] ? gradient : 0.0f;
+    }
+}
+
 void LAYER(sgd_update)(float *master, const float *gradient, float *velocity, float learning_rate, float momentum,
                        float weight_decay, float inverse_scale, int64_t n, int threads) {
     EACH_ELEMENT(i, n) {

@@ -37,7 +37,7 @@ class Primitive:
 
     With ``saves_output`` the *stored* output is appended to ``saved``. What ``forward`` and ``backward`` return
     belongs to the store, which may overwrite it: a returned array is never part of an input, of a saved value or
-    of another returned array (``gradient`` itself may be returned once).
+    of another returned array. ``gradient`` may be overwritten by ``backward``, and returned once.
     """
 
     kind: str

@@ -170,7 +170,8 @@ class Tape:
     def pull_back(self, output: Tensor, gradient: Array) -> dict[Parameter, Array]:
         """Gradients of sum(gradient * output) by every parameter that it depends on, as stored.
 
-        In order of falling op index; contributions to one gradient are added in that order.
+        In order of falling op index; contributions to one gradient are added in that order. ``gradient`` is the
+        tape's from then on, which may overwrite it.
         """
         if not self._nodes:
             raise RuntimeError("nothing to differentiate: backward was called before, or the tape is not in training")
@@ -208,7 +209,7 @@ class Tape:
             self._accumulate(result, parameter, part)
 
     def _accumulate(self, sums: dict, key: Any, part: Array) -> None:
-        sums[key] = self.kernels.add(sums[key], part) if key in sums else part
+        sums[key] = self.kernels.add(sums[key], part, out=sums[key]) if key in sums else part
 
     def _needs(self, producer: int) -> bool:
         return producer >= 0 and self._needs_gradient[producer]

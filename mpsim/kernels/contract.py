@@ -66,7 +66,8 @@ _ROWS = (
     Kernel("add", "(a, b) -> a + b", "same shapes"),
     Kernel("scale", "(x, factor) -> x * float32(factor)", "-"),
     Kernel("relu", "(x) -> x if not (x <= 0) else +0", "NaN stays"),
-    Kernel("relu_gradient", "(gy, x) -> gy if x > 0 else +0", "-"),
+    Kernel("positive", "(x) -> bool array, x > 0", "what relu_gradient needs of x, in a quarter of its memory"),
+    Kernel("relu_gradient", "(gy, x) -> gy if x > 0 else +0", "x, or positive(x) in its place"),
     Kernel(
         "sgd_update",
         "(master, gradient, velocity, learning_rate, momentum, weight_decay, inverse_scale) -> None, in place",

@@ -14,11 +14,11 @@ def relu(x: Tensor, *, name: str | None = None) -> Tensor:
 
 
 def _relu_forward(kernels: Any, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
-    return kernels.relu(inputs[0]), inputs
+    return kernels.relu(inputs[0]), (kernels.positive(inputs[0]),)
 
 
 def _relu_backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
-    return (kernels.relu_gradient(gradient, saved[0]) if needs[0] else None,), ()
+    return (kernels.relu_gradient(gradient, saved[0], out=gradient) if needs[0] else None,), ()
 
 
 def _relu_shape(inputs: list[Shape], parameters: list[Shape]) -> Shape:

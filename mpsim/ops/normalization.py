@@ -56,7 +56,7 @@ def _forward(
 
 
 def _backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
-    x_gradient, scale_gradient, shift_gradient = kernels.batch_norm_gradient(gradient, *saved)
+    x_gradient, scale_gradient, shift_gradient = kernels.batch_norm_gradient(gradient, *saved, out=gradient)
     return (x_gradient,), (scale_gradient, shift_gradient)
 
 

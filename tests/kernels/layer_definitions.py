@@ -93,6 +93,10 @@ def relu(x: Array) -> Array:
     return np.array([F(0) if value <= 0 else value for value in x.reshape(-1)], F).reshape(x.shape)
 
 
+def positive(x: Array) -> Array:
+    return np.array([bool(value > 0) for value in x.reshape(-1)]).reshape(x.shape)
+
+
 def relu_gradient(gy: Array, x: Array) -> Array:
     pairs = zip(gy.reshape(-1), x.reshape(-1), strict=True)
     return np.array([g if value > 0 else F(0) for g, value in pairs], F).reshape(x.shape)

@@ -104,6 +104,10 @@ SPECIAL: dict[str, tuple[Callable[[Any], Any], Any]] = {
         lambda k: k.relu_gradient(np.float32([-1, NAN, -0.0, 2, 3, INF]), np.float32([1e-45, 1, 1, NAN, -0.0, 0])),
         [-1, NAN, -0.0, 0, 0, 0],
     ),
+    "positive": (
+        lambda k: k.positive(np.float32([1e-45, -1e-45, 0, -0.0, NAN, -INF, INF])),
+        np.array([True, False, False, False, False, False, True]),
+    ),
     "add": (
         lambda k: k.add(np.float32([-0.0, 0, INF, 3e38, 1e-45]), np.float32([-0.0, -0.0, -INF, 3e38, 1e-45])),
         [-0.0, 0, NAN, INF, 3e-45],

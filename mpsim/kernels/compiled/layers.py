@@ -37,6 +37,7 @@ __all__ = [
     "nll_loss_gradient",
     "permute",
     "place_channels",
+    "positive",
     "relu",
     "relu_gradient",
     "scale",
@@ -85,9 +86,19 @@ def relu(x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
     return y
 
 
+def positive(x: Array, *, threads: int = 1) -> NDArray:
+    """Whether x > 0, as a bool array."""
+    mask = empty(x.shape, np.bool_)
+    _kernels.layer_positive(_flat(x), _flat(mask).view(np.uint8), threads)
+    return mask
+
+
 def relu_gradient(gy: Array, x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
-    """gy where x > 0, else +0; ``out`` may be gy."""
-    gx = _made(x, out)
+    """gy where x > 0, else +0; ``out`` may be gy, and x may be positive(x)."""
+    gx = _made(gy, out)
+    if x.dtype == np.bool_:
+        _kernels.layer_relu_gradient_where(_flat(gy), _flat(x).view(np.uint8), _flat(gx), threads)
+        return gx
     _kernels.layer_relu_gradient(_flat(gy), _flat(x), _flat(gx), threads)
     return gx
 

@@ -39,6 +39,7 @@ __all__ = [
     "nll_loss_gradient",
     "permute",
     "place_channels",
+    "positive",
     "relu",
     "relu_gradient",
     "scale",
@@ -88,8 +89,13 @@ def relu(x: NDArray, *, out: NDArray | None = None, threads: int = 1) -> NDArray
     return _into(out, np.where(x <= 0, x.dtype.type(0), x))
 
 
+def positive(x: NDArray, *, threads: int = 1) -> NDArray:
+    """Whether x > 0, as a bool array."""
+    return x > 0
+
+
 def relu_gradient(gy: NDArray, x: NDArray, *, out: NDArray | None = None, threads: int = 1) -> NDArray:
-    """gy where x > 0, else +0; ``out`` may be gy."""
+    """gy where x > 0, else +0; ``out`` may be gy, and x may be positive(x)."""
     return _into(out, np.where(x > 0, gy, gy.dtype.type(0)))
 
 
