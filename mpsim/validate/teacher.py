@@ -144,7 +144,8 @@ def teacher_forced(
     step(kernels, teacher)
     teacher.refuse_problems()
     magnitudes = _Magnitudes(teacher)
-    step(magnitude_kernels(kernels), magnitudes)
+    if any(pair.comparison.differing for pair in teacher.pairs.values()):
+        step(magnitude_kernels(kernels), magnitudes)
     return TeacherReport(
         file.source, repr(traced), semantics.name, scale, labels, teacher.report(magnitudes.found), tuple(teacher.notes)
     )
@@ -255,7 +256,10 @@ class _Teacher:
             self._misshapen.append(f"{name} is {self.file.tensors[name].shape}, not {ours.shape}")
             return value
         comparison, theirs = min(found, key=lambda pair: pair[0].differing)
-        self.pairs[name] = _Pair(comparison, id, ours, theirs, ours if unrounded is None else unrounded, rounded)
+        unrounded = ours if unrounded is None else unrounded
+        if not comparison.differing:  # nothing to explain: let the memory go
+            ours = unrounded = np.empty(0, np.float32)
+        self.pairs[name] = _Pair(comparison, id, ours, theirs, unrounded, rounded)
         return self.kernels.from_numpy(np.array(theirs))
 
     def _made_by(self, name: str) -> str:
@@ -359,8 +363,9 @@ class _Magnitudes:
         return self._replace(f"GX/{contribution.op}/{contribution.index}", value)
 
     def _replace(self, name: str, value: Any) -> Any:
-        self.found[name] = np.abs(self._kernels.to_numpy(value))
         pair = self._teacher.pairs.get(name)
+        if pair is not None and pair.comparison.differing:
+            self.found[name] = np.abs(self._kernels.to_numpy(value))
         return value if pair is None else self._kernels.from_numpy(np.array(pair.theirs))
 
 
