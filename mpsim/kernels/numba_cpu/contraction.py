@@ -4,6 +4,7 @@ exact ones) and aligned.py (as tensor cores sum)."""
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from mpsim.kernels.lowering import (
     product,
 )
 from mpsim.kernels.narrow import Narrow
-from mpsim.kernels.numba_cpu import aligned, depthwise, lanes, panels, sums
+from mpsim.kernels.numba_cpu import aligned, depthwise, lanes, panels, strided, sums
 from mpsim.kernels.numba_cpu.threads import at_most
 from mpsim.kernels.pairs import sum_in_pairs
 
@@ -86,7 +87,21 @@ def conv2d_input_gradient(
         with at_most(threads):
             depthwise.correlate(gy, flipped, kernel, (1, 1), around, stride, canvas, accumulator.fma, gx)
         return gx
-    return contract(of_conv2d_input_gradient(gy, w, x_shape, stride, padding, groups), accumulator, threads)
+    plain = is_plain(accumulator) and gy.dtype == w.dtype == np.float32 and gy.size > 0 and w.size > 0
+    if stride == (1, 1) or not plain or not np.isfinite(w).all():
+        return contract(of_conv2d_input_gradient(gy, w, x_shape, stride, padding, groups), accumulator, threads)
+    length = w[:, 0].size // groups
+    chunk = accumulator.chunk or length
+    gx = np.zeros(x_shape, np.float32)
+    with at_most(threads):
+        for phase, ends in strided.phases(gy, w, x_shape, stride, padding, groups, chunk):
+            panels.contract(*tables(phase, gx, ends, accumulator.fma))
+        columns = strided.unsettled(gx)
+        if columns.size:
+            c = of_conv2d_input_gradient(gy, w, x_shape, stride, padding, groups)
+            c = replace(c, b_column=c.b_column[columns], out_column=c.out_column[columns])
+            panels.contract(*tables(c, gx, ends_of(length, chunk), accumulator.fma))
+    return gx
 
 
 def conv2d_weight_gradient(
@@ -115,18 +130,44 @@ def conv2d_weight_gradient(
     )
 
 
+def is_plain(accumulator: Accumulator) -> bool:
+    """Whether sums are in float32, one element after another."""
+    return accumulator.kind == "sequential" and accumulator.format == "float32"
+
+
 def is_depthwise(
     x: np.ndarray, other: np.ndarray, w_shape: tuple[int, ...], groups: int, accumulator: Accumulator
 ) -> bool:
     """Whether each group has one channel and one output, and the sums are in float32 one after another."""
-    plain = accumulator.kind == "sequential" and accumulator.format == "float32"
     single = x.dtype == other.dtype == np.float32
-    return plain and single and groups > 1 and x.size > 0 and other.size > 0 and tuple(w_shape[:2]) == (groups, 1)
+    return (
+        is_plain(accumulator)
+        and single
+        and groups > 1
+        and x.size > 0
+        and other.size > 0
+        and tuple(w_shape[:2]) == (groups, 1)
+    )
 
 
 def in_one_chunk(w: np.ndarray, accumulator: Accumulator) -> bool:
     """Whether the sum over one kernel is one chunk."""
     return accumulator.chunk is None or w[0].size <= accumulator.chunk
+
+
+def tables(c: Contraction, out: np.ndarray, *others: Any) -> Any:
+    """The arguments of a loop over the contraction."""
+    return (
+        *(c.a, c.a_group, c.a_row, c.a_k),
+        *(c.b, c.b_group, c.b_column, c.b_k),
+        *(out.reshape(-1), c.out_group, c.out_row, c.out_column),
+        *others,
+    )
+
+
+def ends_of(length: int, chunk: int) -> np.ndarray:
+    """0 and where each chunk ends."""
+    return np.append(np.arange(0, length, chunk), length)
 
 
 def contract(c: Contraction, accumulator: Accumulator, threads: int, rows_as_lanes: bool = False) -> np.ndarray:
@@ -140,22 +181,17 @@ def contract(c: Contraction, accumulator: Accumulator, threads: int, rows_as_lan
     if accumulator.kind == "pairwise":
         chunks = replace(accumulator, kind="sequential", chunk=None)
         return sum_in_pairs(c, accumulator.chunk or length, lambda part: contract(part, chunks, threads))
-    tables = (
-        *(c.a, c.a_group, c.a_row, c.a_k),
-        *(c.b, c.b_group, c.b_column, c.b_k),
-        *(out.reshape(-1), c.out_group, c.out_row, c.out_column),
-    )
     chunk = min(accumulator.chunk or length, length)
     with at_most(threads):
         if accumulator.kind == "exact":
-            sums.exact(*tables)
+            sums.exact(*tables(c, out))
         elif accumulator.kind == "aligned":
             numbers = aligned.Numbers.of(accumulator, length)
-            aligned.contract(*tables, chunk, numbers, Narrow.of(accumulator.format))
+            aligned.contract(*tables(c, out, chunk, numbers, Narrow.of(accumulator.format)))
         elif accumulator.format != "float32":
-            sums.narrow(*tables, chunk, Narrow.of(accumulator.format))
+            sums.narrow(*tables(c, out, chunk, Narrow.of(accumulator.format)))
         elif rows_as_lanes:
-            lanes.contract(*tables, chunk, accumulator.fma)
+            lanes.contract(*tables(c, out, chunk, accumulator.fma))
         else:
-            panels.contract(*tables, chunk, accumulator.fma)
+            panels.contract(*tables(c, out, ends_of(length, chunk), accumulator.fma))
     return out

@@ -213,12 +213,14 @@ def pack_right(b, base, b_k, panel):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def sum_few(values, b, base, b_k, chunk, fused, totals):  # type: ignore[no-untyped-def]
+def sum_few(values, b, base, b_k, ends, fused, totals):  # type: ignore[no-untyped-def]
     """totals[column] of one row and few columns: the weight gradient of a depthwise convolution."""
     sums = np.empty(base.size, np.float32)
-    for start in range(0, b_k.size, chunk):
+    for start, stop in zip(ends[:-1], ends[1:]):  # noqa: B905 - strict is not known to Numba
+        if start == stop:
+            continue
         sums[:] = 0
-        for k in range(start, min(start + chunk, b_k.size)):
+        for k in range(start, stop):
             value, place = values[k], b_k[k]
             for column in range(base.size):
                 right = b[base[column] + place]
@@ -234,21 +236,21 @@ def is_run(base):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def sum_panel(packed, rows, b, base, b_k, chunk, fused, totals):  # type: ignore[no-untyped-def]
+def sum_panel(packed, rows, b, base, b_k, ends, fused, totals):  # type: ignore[no-untyped-def]
     """totals[row*WIDTH + column] of one panel of columns.
 
     Where each vector's columns are neighbours the tiles read them in place; else each chunk is packed once.
     """
     length = b_k.size
     if base.size == WIDTH and is_run(base[:LANES]) and is_run(base[LANES:]):
-        for start in range(0, length, chunk):
-            count = min(chunk, length - start)
+        for start, stop in zip(ends[:-1], ends[1:]):  # noqa: B905 - strict is not known to Numba
+            count = stop - start
             sum_tiles(packed, b, base[0], base[LANES], b_k, start, count, rows, length, fused, start, totals)
     else:
-        panel = np.zeros(min(chunk, length) * WIDTH, np.float32)
+        panel = np.zeros(np.max(np.diff(ends)) * WIDTH, np.float32)
         places = np.arange(0, panel.size, WIDTH)
-        for start in range(0, length, chunk):
-            count = min(chunk, length - start)
+        for start, stop in zip(ends[:-1], ends[1:]):  # noqa: B905 - strict is not known to Numba
+            count = stop - start
             pack_right(b, base, b_k[start : start + count], panel)
             sum_tiles(packed, panel, 0, LANES, places, 0, count, rows, length, fused, start, totals)
 
@@ -257,7 +259,7 @@ def sum_panel(packed, rows, b, base, b_k, chunk, fused, totals):  # type: ignore
 def sum_tiles(packed, b, base, other, offsets, at, count, rows, length, fused, start, totals):  # type: ignore[no-untyped-def]
     """One chunk, ``count`` elements from k = ``start``, of every tile."""
     row, first = 0, start == 0
-    while row < rows:
+    while count > 0 and row < rows:
         height = tile_height(rows - row)
         high = height == ROWS
         place, to = row * length + start * height, row * WIDTH
@@ -301,12 +303,15 @@ def sum_row(values, b, base, b_k, fused, totals):  # type: ignore[no-untyped-def
 
 @njit(cache=True, parallel=True)
 def contract(  # type: ignore[no-untyped-def]
-    a, a_group, a_row, a_k, b, b_group, b_column, b_k, out, out_group, out_row, out_column, chunk, fused
+    a, a_group, a_row, a_k, b, b_group, b_column, b_k, out, out_group, out_row, out_column, ends, fused
 ):
-    """Every output; panels of columns in parallel. See mpsim.kernels.lowering for the tables; K >= 1."""
+    """Every output; panels of columns in parallel. See mpsim.kernels.lowering for the tables; K >= 1.
+
+    ``ends``: 0 and where each chunk ends in k; a chunk may be empty.
+    """
     groups, rows, columns = a_group.size, a_row.size, b_column.size
     few = rows == 1 and columns <= FEW
-    one_row = few or (rows == 1 and a_k.size <= chunk)
+    one_row = few or (rows == 1 and np.max(np.diff(ends)) == a_k.size)
     height = 1 if one_row else padded_rows(rows)
     packed = np.zeros((groups, height * a_k.size), np.float32)
     if one_row:
@@ -323,11 +328,11 @@ def contract(  # type: ignore[no-untyped-def]
         base = b_column[start:stop] + b_group[group]
         totals = np.empty(height * width, np.float32)
         if few:
-            sum_few(packed[group], b, base, b_k, chunk, fused, totals)
+            sum_few(packed[group], b, base, b_k, ends, fused, totals)
         elif one_row:
             sum_row(packed[group], b, base, b_k, fused, totals)
         else:
-            sum_panel(packed[group], rows, b, base, b_k, chunk, fused, totals)
+            sum_panel(packed[group], rows, b, base, b_k, ends, fused, totals)
         for row in range(rows):
             origin = out_group[group] + out_row[row]
             if out_column[stop - 1] - out_column[start] == stop - 1 - start:  # neighbours, as the table rises
