@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from mpsim.testing.assertions import assert_rounds_like, assert_same_bits
+from mpsim.testing.block_assertions import assert_quantizes_like
 from mpsim.testing.gradients import check_gradients, check_primitive
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "arrays_near_ties", "assert_rounds_like", "assert_same_bits", "bit_patterns", "check_gradients", "check_primitive",
-    "codes", "formats", "laws", "near_ties", "plans", "random_bits", "strategies", "turning_points", "values",
+    "arrays_near_ties", "assert_quantizes_like", "assert_rounds_like", "assert_same_bits", "bit_patterns",
+    "check_gradients", "check_primitive", "codes", "formats", "laws", "near_ties", "plans", "random_bits", "strategies",
+    "turning_points", "values",
 ]  # fmt: skip
 
 

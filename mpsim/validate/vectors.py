@@ -1,7 +1,7 @@
 """Packs of test vectors: inputs and the results that mpsim's definition gives, for hardware and other programs.
 
 The same arguments and version give the same bytes on any machine: inputs are made of integers and Philox words alone,
-files hold no dates, and a manifest lists the SHA-256 of each. docs/validating.md shows them in use.
+files hold no dates, and a manifest lists the SHA-256 of each. docs/vectors.md shows them in use.
 """
 
 from __future__ import annotations
