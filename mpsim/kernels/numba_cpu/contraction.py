@@ -21,6 +21,7 @@ from mpsim.kernels.lowering import (
 )
 from mpsim.kernels.narrow import Narrow
 from mpsim.kernels.numba_cpu import aligned, depthwise, lanes, panels, strided, sums
+from mpsim.kernels.numba_cpu.arrays import empty
 from mpsim.kernels.numba_cpu.threads import at_most
 from mpsim.kernels.pairs import sum_in_pairs
 
@@ -40,7 +41,9 @@ def matmul(
     accumulator: Accumulator = DEFAULT,
 ) -> np.ndarray:
     """See mpsim.kernels.contract."""
-    return add_bias(contract(of_matmul(a, b, transpose_a, transpose_b), accumulator, threads), bias)
+    c = of_matmul(a, b, transpose_a, transpose_b)
+    narrow = c.shape[3] <= panels.LANES  # then the few columns are lanes, and nothing of the rows is packed
+    return add_bias(contract(exchanged(c) if narrow else c, accumulator, threads, rows_as_lanes=narrow), bias)
 
 
 def conv2d(
@@ -58,7 +61,7 @@ def conv2d(
     if is_depthwise(x, w, w.shape, groups, accumulator) and in_one_chunk(w, accumulator):
         canvas = (x.shape[2] + 2 * padding[0], x.shape[3] + 2 * padding[1])
         rows, columns = ((canvas[i] - w.shape[2 + i]) // stride[i] + 1 for i in (0, 1))
-        y = np.empty((*x.shape[:2], rows, columns), np.float32)
+        y = empty((*x.shape[:2], rows, columns))
         with at_most(threads):
             weights = w.reshape(groups, -1)
             depthwise.correlate(x, weights, w.shape[2:], stride, padding, (1, 1), canvas, accumulator.fma, y)
@@ -83,7 +86,7 @@ def conv2d_input_gradient(
     if is_depthwise(gy, w, w.shape, groups, accumulator) and in_one_chunk(w, accumulator) and min(around) >= 0:
         canvas = (x_shape[2] + kernel[0] - 1, x_shape[3] + kernel[1] - 1)
         flipped = np.ascontiguousarray(w[:, 0, ::-1, ::-1]).reshape(groups, -1)
-        gx = np.empty(x_shape, np.float32)
+        gx = empty(x_shape)
         with at_most(threads):
             depthwise.correlate(gy, flipped, kernel, (1, 1), around, stride, canvas, accumulator.fma, gx)
         return gx
@@ -92,7 +95,8 @@ def conv2d_input_gradient(
         return contract(of_conv2d_input_gradient(gy, w, x_shape, stride, padding, groups), accumulator, threads)
     length = w[:, 0].size // groups
     chunk = accumulator.chunk or length
-    gx = np.zeros(x_shape, np.float32)
+    gx = empty(x_shape)
+    gx[...] = 0
     with at_most(threads):
         for phase, ends in strided.phases(gy, w, x_shape, stride, padding, groups, chunk):
             panels.contract(*tables(phase, gx, ends, accumulator.fma))
@@ -128,6 +132,12 @@ def conv2d_weight_gradient(
     return contract(
         of_conv2d_weight_gradient(x, gy, w_shape, stride, padding, groups), accumulator, threads, rows_as_lanes
     )
+
+
+def exchanged(c: Contraction) -> Contraction:
+    """The same outputs with rows and columns exchanged: a product of two numbers does not mind."""
+    left, right = (c.a, c.a_group, c.a_row, c.a_k), (c.b, c.b_group, c.b_column, c.b_k)
+    return Contraction(*right, *left, c.out_shape, c.out_group, c.out_column, c.out_row)
 
 
 def is_plain(accumulator: Accumulator) -> bool:
@@ -174,10 +184,10 @@ def contract(c: Contraction, accumulator: Accumulator, threads: int, rows_as_lan
     """Every output of the contraction, in the written order of the accumulator."""
     if c.is_double or accumulator.kind == "blas":
         return product(c)
-    out = np.zeros(c.out_shape, np.float32)
     length = c.shape[2]
     if length == 0:
-        return out
+        return np.zeros(c.out_shape, np.float32)
+    out = empty(c.out_shape)
     if accumulator.kind == "pairwise":
         chunks = replace(accumulator, kind="sequential", chunk=None)
         return sum_in_pairs(c, accumulator.chunk or length, lambda part: contract(part, chunks, threads))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsim.kernels.numba_cpu import elementwise, loss, pooling, reductions
+from mpsim.kernels.numba_cpu.arrays import empty
 from mpsim.kernels.numba_cpu.threads import at_most
 from mpsim.kernels.reference.layers import (
     concatenate,
@@ -56,7 +57,7 @@ def _flat(x: NDArray) -> NDArray:
 
 
 def _made(x: Array, out: Array | None) -> Array:
-    return np.empty(x.shape, np.float32) if out is None else out
+    return empty(x.shape) if out is None else out
 
 
 def _batch(x: Array) -> Array:
@@ -198,8 +199,8 @@ def _windows(x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair
 
 def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> tuple[Array, NDArray]:
     """The largest element of each window, and where it stands: (y, index = h * W + w, int32)."""
-    y = np.empty(_windows(x.shape, kernel, stride, padding), np.float32)
-    index = np.empty(y.shape, np.int32)
+    y = empty(_windows(x.shape, kernel, stride, padding))
+    index = empty(y.shape, np.int32)
     with at_most(threads):
         pooling.max_pool2d(_planes(x), kernel, stride, padding, _planes(y), _planes(index))
     return y, index
@@ -207,7 +208,7 @@ def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: 
 
 def max_pool2d_gradient(gy: Array, index: NDArray, x_shape: tuple[int, ...], *, threads: int = 1) -> Array:
     """gy added at the place its maximum came from, in rising (i, j) of gy."""
-    gx = np.empty(x_shape, np.float32)
+    gx = empty(x_shape)
     planes = x_shape[0] * x_shape[1]
     with at_most(threads):
         pooling.max_pool2d_gradient(gy.reshape(planes, -1), index.reshape(planes, -1), gx.reshape(planes, -1))
@@ -216,7 +217,7 @@ def max_pool2d_gradient(gy: Array, index: NDArray, x_shape: tuple[int, ...], *, 
 
 def avg_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> Array:
     """The mean of each window, zeros of the padding included."""
-    y = np.empty(_windows(x.shape, kernel, stride, padding), np.float32)
+    y = empty(_windows(x.shape, kernel, stride, padding))
     with at_most(threads):
         pooling.avg_pool2d(_planes(x), kernel, stride, padding, _planes(y))
     return y
@@ -226,7 +227,7 @@ def avg_pool2d_gradient(
     gy: Array, x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1
 ) -> Array:
     """gy divided by the window's size, added to each element of its window, in rising (i, j) of gy."""
-    gx = np.empty(x_shape, np.float32)
+    gx = empty(x_shape)
     with at_most(threads):
         pooling.avg_pool2d_gradient(_planes(gy), kernel, stride, padding, _planes(gx))
     return gx
@@ -234,7 +235,7 @@ def avg_pool2d_gradient(
 
 def log_softmax(x: Array, *, threads: int = 1) -> Array:
     """Logarithm of the softmax of each row: (N, C) -> (N, C)."""
-    y = np.empty(x.shape, np.float32)
+    y = empty(x.shape)
     with at_most(threads):
         loss.log_softmax(x, y)
     return y
@@ -242,7 +243,7 @@ def log_softmax(x: Array, *, threads: int = 1) -> Array:
 
 def log_softmax_gradient(gy: Array, y: Array, *, threads: int = 1) -> Array:
     """gy - exp(y) * (the sum of gy's row)."""
-    gx = np.empty(y.shape, np.float32)
+    gx = empty(y.shape)
     with at_most(threads):
         loss.log_softmax_gradient(gy, y, gx)
     return gx
