@@ -81,13 +81,12 @@ def test_given_tensor_scales(scale: float) -> None:
         compare(x, "nvfp4", tensor_scale=float(np.float32(scale)), scale_overflow=beyond)
 
 
-def test_quotients_that_float64_cannot_tell_from_a_midpoint() -> None:
+def test_quotients_one_place_of_float64_beside_midpoints() -> None:
     scale = float(np.float32(0.1))
     divisors = np.array([2.0, 1.125, 0.875]) * scale  # block scales of the rows below, exact products
     middles = np.array([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0, 6.0])
     exact = np.multiply.outer(divisors, middles)
     x = np.concatenate([np.nextafter(exact, 0), np.nextafter(exact, 9)], axis=1)
-    assert (x / divisors[:, None] == np.concatenate([middles, middles])).any()
     x[:, -1] = exact[:, -1]  # amax: the scales are as said
     for mode in ("nearest_even", "nearest_away", "up", "down"):
         compare(x, "nvfp4", tensor_scale=scale, mode=mode)

@@ -166,29 +166,20 @@ def _tensor_scale(x: Array, format: BlockFormat, given: float | None) -> np.floa
     amax = np.array([finite.max(initial=0.0)])
     if amax[0] == 0:
         return np.float32(1)
-    exact = _quotient(amax, np.array([format.element.largest * format.scale.largest]), bits=24)
+    exact = _quotient(amax, np.array([format.element.largest * format.scale.largest]))
     rounded = round_to(exact, "float32", overflow="saturate", backend="reference")[0]
     return np.float32(max(rounded, 2.0**-149))
 
 
-def _quotient(x: Array, divisor: Any, bits: int = 24) -> Array:
-    """x / divisor in float64, so that rounding it to at most ``bits`` significant bits rounds the exact quotient.
+def _quotient(x: Array, divisor: Any) -> Array:
+    """x / divisor in float64, which rounds to a narrow format as the exact quotient does.
 
-    If the float64 quotient has more than bits + 1 significant ones, it lies strictly between two numbers of bits + 1,
-    where the exact one lies too. Else its product with a divisor of at most 28 bits is exact, so comparing that with
-    x tells whether the exact quotient is above or below, and it moves by one place of float64.
+    Let m be a number or midpoint of the format. m * divisor is exact in float64: m has at most 25 bits and a divisor
+    28. If x is not that product, it is at least one place of float64 away, relatively more than 2**-53; so x / divisor
+    differs from m by more than 2**-53 of m, which is more than the division's rounding can close.
     """
     with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
-        quotient = x / divisor
-        quotient = np.clip(quotient, -1 / TINY, 1 / TINY)
-        fraction = np.frexp(quotient)[0] * 2.0 ** (bits + 1)
-        short = (fraction == np.rint(fraction)) & (np.abs(quotient) > 2.0**-900) & (np.abs(quotient) < 1 / TINY)
-        product = np.where(short, quotient, 0) * divisor
-        away = short & (np.abs(product) < np.abs(x))
-        inward = short & (np.abs(product) > np.abs(x))
-        quotient = np.where(away, np.nextafter(quotient, np.copysign(np.inf, quotient)), quotient)
-        quotient = np.where(inward, np.nextafter(quotient, 0.0), quotient)
-    return _not_lost(quotient, x)
+        return _not_lost(np.clip(x / divisor, -1 / TINY, 1 / TINY), x)
 
 
 def _not_lost(scaled: Array, x: Array) -> Array:
@@ -216,7 +207,7 @@ def _quantize(
     sound = np.isfinite(grid).all(-1)
     amax = np.where(sound, np.abs(np.where(np.isfinite(grid), grid, 0)).max(-1, initial=0.0), 0.0)
     if format.tensor_scale:
-        exact = _quotient(amax, np.float64(given) * format.element.largest, bits=24)
+        exact = _quotient(amax, np.float64(given) * format.element.largest)
         beyond = Overflow.SATURATE if scale_overflow == "saturate" else Overflow.INFINITY
         scales = round_to(exact, format.scale, Mode.NEAREST_EVEN, beyond, backend=backend, threads=threads)
     else:
