@@ -49,11 +49,11 @@ class TensorComparison:
     """A tensor of a step, ours (expected) against the other's (got).
 
     differing: elements whose values differ, NaN being one value; zero_signs: those that differ in the sign of zero
-    only. largest_distance: in codes of ``format`` (``distances``); an element that float32 sums in another order
-    explain counts as one code (only where teacher-forced; ``explain``). unexplained: elements they do not explain.
-    open: elements that such sums could have moved. off_grid: elements of the other's that are no
-    number of the format. lost, made: elements zero in the other's only, and in ours only. first: where they first
-    differ. causes: sentences on what would explain it.
+    only. largest_distance: in codes of ``format`` (``distances``), over all elements. unexplained: elements that
+    float32 sums in another order do not explain (``explain``, where teacher-forced; else all);
+    unexplained_distance: the largest distance of these. open: elements that such sums could have moved.
+    off_grid: elements of the other's that are no number of the format. lost, made: elements zero in the other's
+    only, and in ours only. first: where they first differ. causes: sentences on what would explain it.
     """
 
     name: str
@@ -63,6 +63,7 @@ class TensorComparison:
     zero_signs: int = 0
     largest_distance: int = 0
     unexplained: int = 0
+    unexplained_distance: int = 0
     open: int = 0
     off_grid: int = 0
     lost: int = 0
@@ -143,6 +144,7 @@ class TensorComparison:
             "zero_signs": self.zero_signs,
             "largest_distance": self.largest_distance,
             "unexplained": self.unexplained,
+            "unexplained_distance": self.unexplained_distance,
             "open": self.open,
             "off_grid": self.off_grid,
             "lost": self.lost,
@@ -176,12 +178,14 @@ def compare_arrays(name: str, expected: Array, got: Array, format: Format, op: s
         return TensorComparison(**common)
     at = tuple(int(i) for i in np.argwhere(wrong)[0]) if wrong.ndim else ()
     ours, theirs = expected[differ], got[differ]
+    largest = int(distances(ours, theirs, format).max(initial=0))
     return TensorComparison(
         **common,
         differing=int(differ.sum()),
         unexplained=int(differ.sum()),
         zero_signs=int(zero_signs.sum()),
-        largest_distance=int(distances(ours, theirs, format).max(initial=0)),
+        largest_distance=largest,
+        unexplained_distance=largest,
         off_grid=int(off_grid(theirs, format).sum()),
         lost=int(((theirs == 0) & (ours != 0)).sum()),
         made=int(((ours == 0) & (theirs != 0)).sum()),
@@ -199,7 +203,7 @@ def explain(found: TensorComparison, expected: Array, got: Array, low: Array, hi
         found,
         unexplained=int(unexplained.sum()),
         open=int((low != high).sum()),
-        largest_distance=max(distance, min(1, found.largest_distance)),
+        unexplained_distance=distance,
     )
 
 
