@@ -23,15 +23,15 @@ def sort_plane(x: Array, stride: Pair, padding: Pair, pitch: int, phases: Array)
     for h in range(padding[0], padding[0] + x.shape[0]):
         for w in range(padding[1], padding[1] + min(stride[1], x.shape[1])):
             phase = h % stride[0] * stride[1] + w % stride[1]
-            target = phases[phase, h // stride[0] * pitch + w // stride[1] :]
-            source = x[h - padding[0], w - padding[1] :]
-            count = (source.size + stride[1] - 1) // stride[1]
+            to = np.uint64(h // stride[0] * pitch + w // stride[1])  # of no unsigned index is asked if it is negative
+            row, column = h - padding[0], w - padding[1]
+            count = (x.shape[1] - column + stride[1] - 1) // stride[1]
             if stride[1] == 2:  # a constant step becomes vector code
                 for q in range(count):
-                    target[q] = source[2 * q]
+                    phases[phase, to + np.uint64(q)] = x[row, column + 2 * q]
             else:
                 for q in range(count):
-                    target[q] = source[q * stride[1]]
+                    phases[phase, to + np.uint64(q)] = x[row, column + q * stride[1]]
 
 
 @njit(cache=True)
@@ -143,6 +143,18 @@ def add_lanes(lanes: Array) -> None:
         half //= 2
 
 
+@njit(cache=True, parallel=True)
+def average_tiles(x: Array, y: Array) -> None:
+    """Windows of 2 x 2 that tile the image: four lanes, each of one element, halved."""
+    planes, rows, columns = y.shape
+    for plane in prange(planes):
+        for i in range(rows):
+            for j in range(columns):
+                left = (x[plane, 2 * i, 2 * j] + ZERO) + (x[plane, 2 * i + 1, 2 * j] + ZERO)
+                right = (x[plane, 2 * i, 2 * j + 1] + ZERO) + (x[plane, 2 * i + 1, 2 * j + 1] + ZERO)
+                y[plane, i, j] = (left + right) / np.float32(4)
+
+
 @njit(cache=True, parallel=True, error_model="numpy")
 def average_small_windows(x: Array, kernel: Pair, stride: Pair, padding: Pair, y: Array) -> None:
     """Windows of at most 32 elements: row k of ``lanes`` is element k of each window.
@@ -207,6 +219,8 @@ def avg_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, y: Array) ->
     size = kernel[0] * kernel[1]
     if padding == (0, 0) and kernel == x.shape[1:] and size <= BLOCK:
         average_planes(x.reshape(-1), size, y.reshape(-1))
+    elif kernel == stride == (2, 2) and padding == (0, 0):
+        average_tiles(x, y)
     elif size <= LANES:
         average_small_windows(x, kernel, stride, padding, y)
     else:
