@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mpsim.assignment.by_operator import operator_based, operator_based_extended
-from mpsim.assignment.demotion import ORDERS, demote, demote_k, group_order
+from mpsim.assignment.demotion import ORDERS, demote, demote_k, demoted, group_order
 from mpsim.assignment.levels import LEVELS, PAPER_LEVELS, Levels, parse_levels
+from mpsim.assignment.optimal import optimal
 from mpsim.assignment.plan import Plan
 from mpsim.assignment.promotion import promote
 from mpsim.assignment.serialization import plan_report
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEVELS", "ORDERS", "PAPER_LEVELS", "SCHEMES", "Levels", "Plan", "Scheme", "assign", "demote", "demote_k",
-    "group_order", "operator_based", "operator_based_extended", "parse_levels", "plan_report", "promote", "uniform",
+    "demoted", "group_order", "operator_based", "operator_based_extended", "optimal", "parse_levels", "plan_report",
+    "promote", "uniform",
 ]  # fmt: skip
 
 

@@ -49,7 +49,7 @@ def demote(
             break
         chosen.append(group)
         taken += groups[group]
-    return _demoted(trace, chosen, order, levels, ratio=float(ratio), seed=seed)
+    return demoted(trace, chosen, order, levels, ratio=float(ratio), seed=seed)
 
 
 def demote_k(trace: Trace, k: int, levels: Levels | str = PAPER_LEVELS) -> Plan:
@@ -63,7 +63,7 @@ def demote_k(trace: Trace, k: int, levels: Levels | str = PAPER_LEVELS) -> Plan:
     count = len(trace.groups)
     if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k <= count:
         raise ValueError(f"k is a number of groups, 0 to {count} for this model, got {k!r}")
-    return _demoted(trace, group_order(trace.groups, "largest_first")[:k], "largest_k", levels, k=k)
+    return demoted(trace, group_order(trace.groups, "largest_first")[:k], "largest_k", levels, k=k)
 
 
 def group_order(groups: Sequence[int], order: str, seed: int | None = None) -> list[int]:
@@ -96,16 +96,23 @@ def _shuffled(count: int, seed: int | None) -> list[int]:
     return [int(group) for group in permutation(Stream(seed, "group_order"), count)]
 
 
-def _demoted(
+def demoted(
     trace: Trace,
     chosen: Sequence[int],
     scheme: str,
-    levels: Levels | str,
+    levels: Levels | str = PAPER_LEVELS,
     *,
     ratio: float | None = None,
     seed: int | None = None,
     k: int | None = None,
 ) -> Plan:
+    """The plan of a scheme that chose those groups, in that order (paper §4.1).
+
+    >>> import reference_models
+    >>> from mpsim.trace import trace
+    >>> demoted(trace(reference_models.build("small_cnn")), [2, 0], "by_hand").chosen_groups
+    (2, 0)
+    """
     levels = parse_levels(levels)
     groups = set(chosen)
     inside = {op.index for op in trace.ops if op.group in groups}
