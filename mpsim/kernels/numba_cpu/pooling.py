@@ -57,19 +57,6 @@ def keep(best: np.float32, where: np.int32, element: np.float32, place: np.int32
     return (best if nan else kept), (where if nan else at)
 
 
-@njit(cache=True)
-def consider_one(a: Array, place: np.int32, best: Array, where: NDArray[np.int32]) -> None:
-    for j in range(best.size):
-        best[j], where[j] = keep(best[j], where[j], a[j], place)
-
-
-@njit(cache=True)
-def consider_two(a: Array, b: Array, place: np.int32, best: Array, where: NDArray[np.int32]) -> None:
-    for j in range(best.size):
-        kept, at = keep(best[j], where[j], a[j], place)
-        best[j], where[j] = keep(kept, at, b[j], np.int32(place + 1))
-
-
 @njit(cache=True, parallel=True)
 def max_tiles(x: Array, y: Array, index: NDArray[np.int32]) -> None:
     """Windows of 2 x 2 that tile the image: nothing is copied before."""
@@ -85,34 +72,58 @@ def max_tiles(x: Array, y: Array, index: NDArray[np.int32]) -> None:
                 index[plane, i, j] = np.int32(where + 2 * (i * below + j))
 
 
+@njit(cache=True)
+def max_at(x: Array, top: int, left: int, kernel: Pair) -> tuple[np.float32, np.int32]:
+    """The largest of one window of a plane and its place; what lies outside takes no part."""
+    height, width = x.shape
+    first_row, first = max(top, 0), max(left, 0)
+    best, where = x[first_row, first], np.int32(first_row * width + first)
+    for h in range(first_row, min(top + kernel[0], height)):
+        for w in range(first, min(left + kernel[1], width)):
+            best, where = keep(best, where, x[h, w], np.int32(h * width + w))
+    return best, where
+
+
+@njit(cache=True)
+def max_nines(
+    x: Array, above: Array, middle: Array, below: Array, place: int, y: Array, index: NDArray[np.int32]
+) -> None:
+    """Windows of 3 x 3, two columns apart, from three rows; the first one's first element stands at ``place``."""
+    width = np.int32(x.shape[1])
+    for j in range(y.size):
+        best, where = keep(above[2 * j], np.int32(0), above[2 * j + 1], np.int32(1))
+        best, where = keep(best, where, above[2 * j + 2], np.int32(2))
+        best, where = keep(best, where, middle[2 * j], width)
+        best, where = keep(best, where, middle[2 * j + 1], np.int32(width + 1))
+        best, where = keep(best, where, middle[2 * j + 2], np.int32(width + 2))
+        best, where = keep(best, where, below[2 * j], np.int32(2 * width))
+        best, where = keep(best, where, below[2 * j + 1], np.int32(2 * width + 1))
+        best, where = keep(best, where, below[2 * j + 2], np.int32(2 * width + 2))
+        y[j] = best
+        index[j] = np.int32(where + place + 2 * j)
+
+
 @njit(cache=True, parallel=True)
 def max_windows(x: Array, kernel: Pair, stride: Pair, padding: Pair, y: Array, index: NDArray[np.int32]) -> None:
-    """A window starts as -inf at its first place inside the image, which is right if nothing greater comes."""
-    _, height, width = x.shape
+    """One window after another, but for the commonest ones that lie inside the image."""
     planes, rows, columns = y.shape
-    pitch, places, length = layout(height, width, stride, padding, rows, columns)
-    origins, firsts = np.zeros(length, np.int32), np.zeros(length, np.int32)
-    for i in range(rows):
-        for j in range(columns):
-            top, left = i * stride[0] - padding[0], j * stride[1] - padding[1]
-            origins[i * pitch + j] = top * width + left
-            firsts[i * pitch + j] = max(top, 0) * width + max(left, 0) - (top * width + left)
+    _, height, width = x.shape
+    nines = kernel[0] == 3 and kernel[1] == 3 and stride[1] == 2 and width >= 3
     for plane in prange(planes):
-        phases = np.full((stride[0] * stride[1], places), -np.inf, np.float32)
-        best, where = np.full(length, -np.inf, np.float32), firsts.copy()
-        sort_plane(x[plane], stride, padding, pitch, phases)
-        for r in range(kernel[0]):
-            for s in range(0, kernel[1] - 1, 2):
-                a = element_of_windows(phases, r, s, stride, pitch, length)
-                b = element_of_windows(phases, r, s + 1, stride, pitch, length)
-                consider_two(a, b, np.int32(r * width + s), best, where)
-            if kernel[1] % 2:
-                a = element_of_windows(phases, r, kernel[1] - 1, stride, pitch, length)
-                consider_one(a, np.int32(r * width + kernel[1] - 1), best, where)
         for i in range(rows):
-            start = i * pitch
-            y[plane, i] = best[start : start + columns]
-            index[plane, i] = where[start : start + columns] + origins[start : start + columns]
+            top = i * stride[0] - padding[0]
+            first = last = 0
+            if nines and top >= 0 and top + 3 <= height:
+                first = (padding[1] + 1) // 2
+                last = max(first, min(columns, (width - 3 + padding[1]) // 2 + 1))
+                left = 2 * first - padding[1]
+                above, middle, below = x[plane, top, left:], x[plane, top + 1, left:], x[plane, top + 2, left:]
+                result, places = y[plane, i, first:last], index[plane, i, first:last]
+                max_nines(x[plane], above, middle, below, top * width + left, result, places)
+            for j in range(columns):
+                if j < first or j >= last:
+                    left = j * stride[1] - padding[1]
+                    y[plane, i, j], index[plane, i, j] = max_at(x[plane], top, left, kernel)
 
 
 def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, y: Array, index: NDArray[np.int32]) -> None:
