@@ -128,30 +128,50 @@ def profile(network: str, width: float, threads: int, repetitions: int) -> dict[
     """Seconds by kernel in the fastest of ``repetitions`` steps; "outside": Python and what calls no kernel."""
     trainer, data = trainer_of(network, width, BATCH, threads), batch_of(BATCH)
     trainer.step(*data)
-    spent: dict[str, float] = defaultdict(float)
-    calls: dict[str, int] = defaultdict(int)
+    spent, work = defaultdict[str, float](float), defaultdict[str, float](float)
+    calls = defaultdict[str, int](int)
     for name, kernel in vars(trainer.kernels).items():
         if callable(kernel):
-            setattr(trainer.kernels, name, _watched(name, kernel, spent, calls))
+            setattr(trainer.kernels, name, _watched(name, kernel, spent, work, calls))
     best: dict[str, Any] = {"seconds": float("inf")}
     for _ in range(repetitions):
-        spent.clear()
-        calls.clear()
+        for sums in (spent, work, calls):
+            sums.clear()
         start = time.perf_counter()
         trainer.step(*data)
         seconds = time.perf_counter() - start
         if seconds < best["seconds"]:
-            kernels = {name: {"seconds": spent[name], "calls": calls[name]} for name in spent}
-            kernels["outside"] = {"seconds": seconds - sum(spent.values()), "calls": 0}
+            kernels = {name: {"seconds": spent[name], "work": work[name], "calls": calls[name]} for name in spent}
+            kernels["outside"] = {"seconds": seconds - sum(spent.values()), "work": 0, "calls": 0}
             best = {"network": network, "width": width, "batch": BATCH, "seconds": seconds, "kernels": kernels}
     return best
 
 
-def _watched(name: str, kernel: Callable, spent: dict[str, float], calls: dict[str, int]) -> Callable:
+def work_of(name: str, arguments: tuple, results: Any) -> float:
+    """Of a convolution the multiplications and additions; of another kernel the bytes of the arrays it is given and
+    gives, each once."""
+    if name in ("conv2d", "conv2d_input_gradient"):
+        gradient = results if name == "conv2d" else arguments[0]
+        return 2.0 * gradient.size * np.prod(arguments[1].shape[1:])
+    if name == "conv2d_weight_gradient":
+        return 2.0 * arguments[1].size * np.prod(arguments[2][1:])
+    given = [x for x in arguments if isinstance(x, np.ndarray)]
+    for several in (*arguments, results):
+        if isinstance(several, (tuple, list)):
+            given += [x for x in several if isinstance(x, np.ndarray)]
+    if isinstance(results, np.ndarray):
+        given.append(results)
+    return float(sum(x.nbytes for x in given))
+
+
+def _watched(
+    name: str, kernel: Callable, spent: dict[str, float], work: dict[str, float], calls: dict[str, int]
+) -> Callable:
     def watched(*arguments: Any, **keywords: Any) -> Any:
         start = time.perf_counter()
         result = kernel(*arguments, **keywords)
         spent[name] += time.perf_counter() - start
+        work[name] += work_of(name, arguments, result)
         calls[name] += 1
         return result
 
@@ -161,12 +181,14 @@ def _watched(name: str, kernel: Callable, spent: dict[str, float], calls: dict[s
 def print_profile(console: Console, row: dict[str, Any]) -> None:
     title = f"{row['network']}, width {row['width']}, batch {row['batch']}: {1e3 * row['seconds']:.1f} ms"
     table = Table("kernel", title=title)
-    for column in ("ms", "share", "calls"):
+    for column in ("ms", "share", "calls", "rate"):
         table.add_column(column, justify="right")
     for name, spent in sorted(row["kernels"].items(), key=lambda item: -item[1]["seconds"]):
         share = spent["seconds"] / row["seconds"]
         if share >= 0.001:
-            table.add_row(name, f"{1e3 * spent['seconds']:.2f}", f"{100 * share:.1f} %", str(spent["calls"]))
+            rate = f"{1e-9 * spent['work'] / spent['seconds']:.1f} {'GFLOP/s' if name.startswith('conv2d') else 'GB/s'}"
+            cells = f"{1e3 * spent['seconds']:.2f}", f"{100 * share:.1f} %", str(spent["calls"])
+            table.add_row(name, *cells, rate if spent["work"] else "")
     console.print(table)
 
 
