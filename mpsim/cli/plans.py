@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ from mpsim.cli.output import JsonFlag, print_json
 
 if TYPE_CHECKING:
     from mpsim.assignment import Plan
+    from mpsim.assignment.comparison import Comparison
 
 Model = Annotated[str, typer.Argument(help="Network: small_cnn, resnet18, ..., or my_net.py:build.")]
 Width = Annotated[float, typer.Option(help="Width multiplier of the network.")]
@@ -39,6 +41,10 @@ def plan(
     k: GroupCount = None,
     levels: LevelsText = "paper",
     semantics: SemanticsName = "standard",
+    compare: Annotated[
+        Path | None, typer.Option(help="Another plan's JSON file: show what this one holds otherwise.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the plan into this file: .png, .svg or .pdf.")] = None,
     json: JsonFlag = False,
 ) -> None:
     """Show the formats that a scheme gives to the tensors of a network."""
@@ -50,10 +56,27 @@ def plan(
     network = networks.build(model, width=width, classes=classes)
     traced = trace(network, batch=batch, semantics=as_semantics(semantics).name)
     made = assign(traced, scheme, ratio=ratio, seed=seed, k=k, levels=levels)
+    compared = None if compare is None else _compared(compare, made)
+    if plot is not None:
+        from mpsim.experiments.plan_picture import draw_plan
+
+        draw_plan(made, plot)
     if json:
-        print_json(plan_report(traced, made))
-    else:
-        typer.echo(f"{made!r}\n\n{made.table()}\n\n{_memory(made)}")
+        comparison = {} if compared is None else {"comparison": compared.to_dict()}
+        print_json(plan_report(traced, made) | comparison)
+        return
+    typer.echo(f"{made!r}\n\n{made.table()}\n\n{_memory(made)}")
+    if compared is not None:
+        typer.echo(f"\nfrom {compare} to this plan: {compared.table()}")
+    if plot is not None:
+        typer.echo(f"\nfigure: {plot}")
+
+
+def _compared(other: Path, made: Plan) -> Comparison:
+    from mpsim.assignment import Plan
+    from mpsim.assignment.comparison import compare
+
+    return compare(Plan.from_json(other.read_text(encoding="utf-8")), made)
 
 
 def _memory(made: Plan) -> str:
