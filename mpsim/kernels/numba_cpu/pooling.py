@@ -240,11 +240,11 @@ def avg_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, y: Array) ->
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def spread_planes(gy: Array, area: int, gx: Array) -> None:
-    """Windows that are whole planes; gy and gx are flat."""
+    """Windows that are whole planes: gy is flat, gx (planes, area)."""
     for plane in prange(gy.size):
         share = gy[plane] / np.float32(area) + ZERO
         for i in range(area):
-            gx[plane * area + i] = share
+            gx[plane, i] = share
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -288,7 +288,7 @@ def spread_windows(gy: Array, kernel: Pair, stride: Pair, padding: Pair, gx: Arr
 
 def avg_pool2d_gradient(gy: Array, kernel: Pair, stride: Pair, padding: Pair, gx: Array) -> None:
     if kernel == gx.shape[1:] and padding == (0, 0):
-        spread_planes(gy.reshape(-1), kernel[0] * kernel[1], gx.reshape(-1))
+        spread_planes(gy.reshape(-1), kernel[0] * kernel[1], gx.reshape(gy.size, -1))
     elif kernel == stride and padding == (0, 0):
         spread_tiles(gy, kernel, gx)
     else:
