@@ -201,6 +201,7 @@ def run(
     chosen = [row for row in NETWORKS if not networks or row[0] in networks]
     result: dict[str, Any] = harness.surroundings(threads, repetitions)
     name = "step" if threads == 1 else f"step_{threads}_threads"
+    name += "".join(f"_{network}" for network in networks or ())  # the file of all networks stays whole
     if profiles:
         rows = [profile(*row, threads, repetitions) for row in chosen]
         for row in rows:
