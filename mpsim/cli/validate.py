@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from mpsim.cli.output import JsonFlag, complain, is_failure, is_usage_error, print_json
+from mpsim.cli.validate_blocks import blocks
 from mpsim.cli.validate_dot import dot
 from mpsim.policies import Mode, Overflow
 
@@ -151,6 +152,6 @@ def could_not_run(message: str) -> None:
     raise typer.Exit(2)
 
 
-COMMANDS: tuple[tuple[Any, str, dict[str, Any]], ...] = ((cast, "cast", {}), (dot, "dot", {}))
+COMMANDS: tuple[tuple[Any, str, dict[str, Any]], ...] = ((cast, "cast", {}), (dot, "dot", {}), (blocks, "blocks", {}))
 for function, name, settings in COMMANDS:
     app.command(name, **settings)(function)

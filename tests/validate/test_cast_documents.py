@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,8 @@ def run(command: str) -> tuple[int, str]:
         return result.exit_code, result.stdout
     if words[0] == "cc" and shutil.which("cc") is None:
         pytest.skip("no C compiler 'cc'")
+    if words[0] == "python3":
+        command = shlex.join([sys.executable, *words[1:]])
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 

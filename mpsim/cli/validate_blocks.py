@@ -1,0 +1,57 @@
+"""``mpsim validate blocks``: which scale rule a block quantiser follows."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mpsim.cli.output import JsonFlag, complain, is_failure, is_usage_error, print_json
+
+
+def blocks(
+    subject: Annotated[
+        str,
+        typer.Argument(
+            help="package.module:function or file.py:function: float32 blocks (n, block size) in; dequantised values "
+            "of the same shape out, or (element codes, scale codes)."
+        ),
+    ],
+    format: Annotated[str, typer.Option(help="Block format, as mxfp8_e4m3, mxfp4 or nvfp4.")],
+    scale_rule: Annotated[
+        str | None, typer.Option(help="Declared scale rule: floor, ceil, even, nearest or cover.")
+    ] = None,
+    scale_overflow: Annotated[
+        str | None, typer.Option(help="Declared result of a scale beyond the largest: saturate or nan.")
+    ] = None,
+    tensor_scale: Annotated[
+        float | None, typer.Option(help="For nvfp4: the tensor scale that the subject uses; default 1.")
+    ] = None,
+    arguments: Annotated[str, typer.Option(help="Arrays the function is given: numpy or torch.")] = "numpy",
+    seed: Annotated[int, typer.Option(help="Of the random elements.")] = 0,
+    backend: Annotated[str, typer.Option(help="mpsim's backend; changes no bit.")] = "compiled",
+    json: JsonFlag = False,
+) -> None:
+    """Compare a block quantiser with a declared scale rule, or say which rule it follows.
+
+    Exit code 0: equal to the declared rule, or to some; 1: different; 2: could not run.
+    """
+    from mpsim.validate.adapters import SubjectError
+    from mpsim.validate.blocks import validate_blocks
+    from mpsim.validate.blocks_report import text
+
+    try:
+        report = validate_blocks(
+            subject, format, scale_rule=scale_rule, scale_overflow=scale_overflow, tensor_scale=tensor_scale,
+            arguments=arguments, seed=seed, backend=backend,
+        )  # fmt: skip
+    except Exception as error:
+        if not isinstance(error, SubjectError) and not is_usage_error(error) and not is_failure(error):
+            raise
+        complain(str(error))
+        raise typer.Exit(2) from None
+    if json:
+        print_json(report.as_json())
+    else:
+        typer.echo(text(report))
+    raise typer.Exit(0 if report.equal else 1)

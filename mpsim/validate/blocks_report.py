@@ -1,0 +1,57 @@
+"""The report of ``mpsim validate blocks`` as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mpsim.rounding import decode
+from mpsim.validate.blocks import BlockReport, Counterexample
+
+__all__ = ["text"]
+
+
+def text(report: BlockReport) -> str:
+    """Lines for people."""
+    row, nearest = report.format, report.rules[0]
+    lines = [f"{report.subject}: float32 to {row.name}, {report.blocks:,} blocks of {row.size}"]
+    same = [result.name for result in report.rules if not result.blocks]
+    if same:
+        return "\n".join([*lines, f"equal in every bit: {', '.join(same)}"])
+    if not report.declared:
+        others = ", ".join(f"{result.name} {result.blocks:,}" for result in report.rules)
+        lines.append(f"equal to none; blocks that differ: {others}")
+    lines.append(f"different from {nearest.name} in {nearest.blocks:,} blocks, {nearest.elements:,} elements")
+    if nearest.first is not None:
+        lines += _example(nearest.first, report)
+    if nearest.cause is not None:
+        lines.append(f"  likely cause: {nearest.cause}")
+    return "\n".join(lines)
+
+
+def _example(found: Counterexample, report: BlockReport) -> list[str]:
+    row = report.format
+    wanted = f"expected {_scale(found.expected_scale, row)}"
+    scale = wanted if found.got_scale is None else f"{wanted}, got {_scale(found.got_scale, row)}"
+    shown = np.flatnonzero(found.block != 0)[:6]
+    if not shown.size:
+        shown = np.array([0])
+    rest = np.count_nonzero(found.block) - shown.size
+    lines = [f"  smallest block, {'all other elements 0' if rest <= 0 else f'{rest} more elements'}; scale: {scale}"]
+    for at in shown:
+        word = f"{int(found.block[at : at + 1].view(np.uint32)[0]):#010x}"
+        expected, got = (_number(part[at], found.codes) for part in (found.expected, found.got))
+        lines.append(f"    element {at}: input {found.block[at]!s} ({word}), expected {expected}, got {got}")
+    return lines
+
+
+def _scale(code: int, row: Any) -> str:
+    value = float(decode(np.array([code], np.uint8), row.scale, np.float64, backend="reference")[0])
+    fraction, exponent = np.frexp(value)
+    shown = f"2^{int(exponent) - 1}" if fraction == 0.5 else str(value)
+    return f"{shown} ({code:#04x})"
+
+
+def _number(value: Any, codes: bool) -> str:
+    return f"code {int(value):#04x}" if codes else str(value)
