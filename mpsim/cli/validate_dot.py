@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,7 +15,7 @@ def dot(
         str,
         typer.Argument(
             help="package.module:function or file.py:function (arrays (M, K) and (K, N) in, (M, N) out), "
-            "library.so:name, or 'accumulator:...' for one of mpsim's own."
+            "library.so:name, a file of 'mpsim vectors dot' (.npz, .jsonl), or 'accumulator:...' for one of mpsim's."
         ),
     ],
     accumulator: Annotated[
@@ -42,23 +42,28 @@ def dot(
     from mpsim.validate.adapters import SubjectError
     from mpsim.validate.dot import validate_dot
     from mpsim.validate.dot_report import text
+    from mpsim.validate.dot_vectors import FORMS, DotVectorsReport, validate_dot_vectors
     from mpsim.validate.tensor_cores import accumulator_of
 
     own = subject.startswith("accumulator:")
+    report: Any
     try:
-        report = validate_dot(
-            accumulator_of(subject.removeprefix("accumulator:")) if own else subject,
-            accumulator,
-            inputs=inputs,
-            length=length,
-            side=side,
-            form=form,
-            arguments=arguments,
-            signature=signature,
-            header=header,
-            seed=seed,
-            backend=backend,
-        )
+        if subject.endswith(FORMS):
+            report = validate_dot_vectors(subject, accumulator, backend=backend)
+        else:
+            report = validate_dot(
+                accumulator_of(subject.removeprefix("accumulator:")) if own else subject,
+                accumulator,
+                inputs=inputs,
+                length=length,
+                side=side,
+                form=form,
+                arguments=arguments,
+                signature=signature,
+                header=header,
+                seed=seed,
+                backend=backend,
+            )
     except Exception as error:
         if not isinstance(error, SubjectError) and not is_usage_error(error) and not is_failure(error):
             raise
@@ -67,5 +72,5 @@ def dot(
     if json:
         print_json(report.as_json())
     else:
-        typer.echo(text(report))
+        typer.echo(str(report) if isinstance(report, DotVectorsReport) else text(report))
     raise typer.Exit(0 if report.equal else 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
@@ -371,14 +372,20 @@ def _text(lines: Sequence[str]) -> bytes:
 
 
 def step_files(tensors: Mapping[str, Array], index: Mapping[str, Any]) -> dict[str, bytes]:
-    """A recorded step as files: step.npz, which ``mpsim validate step`` reads, its index step.json, and for each tensor
-    its float32 (or integer) words as .mem."""
+    """A recorded step as files: step.npz, which ``mpsim validate step`` reads, its index step.json; and the float32 (or
+    integer) words of each tensor as .mem, as a line of step.jsonl and as an array of step.h."""
     text = json.dumps(index, indent=1)
     found = {"step.npz": npz(tensors, {f"{INDEX}.json": text}), "step.json": (text + "\n").encode()}
+    lines, header = [], ["#ifndef MPSIM_STEP_H", "#define MPSIM_STEP_H", "#include <stdint.h>"]
     for name, array in tensors.items():
-        unsigned = np.ascontiguousarray(array).reshape(-1).view(f"uint{8 * array.dtype.itemsize}")
-        found[f"{name.replace('/', '.')}.mem"] = _text(_hex(unsigned, 8 * array.dtype.itemsize))
-    return found
+        bits = 8 * array.dtype.itemsize
+        words = _hex(np.ascontiguousarray(array).reshape(-1).view(f"uint{bits}"), bits)
+        found[f"{name.replace('/', '.')}.mem"] = _text(words)
+        lines.append(json.dumps({"name": name, "dtype": array.dtype.name, "shape": list(array.shape), "words": words}))
+        symbol = "step_" + re.sub(r"\W", "_", name)
+        literals = ", ".join(f"0x{word}{'ull' if bits == 64 else 'u'}" for word in words) or "0"
+        header.append(f"static const uint{bits}_t {symbol}[{max(len(words), 1)}] = {{{literals}}};")
+    return found | {"step.jsonl": _text(lines), "step.h": _text([*header, "#endif"])}
 
 
 def write_step(out: str | Path, arguments: Mapping[str, Any]) -> dict[str, Any]:

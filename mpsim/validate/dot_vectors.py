@@ -1,0 +1,105 @@
+"""A file of dot products as the subject of ``mpsim validate dot``: which accumulators give all of its results.
+
+Written by ``mpsim vectors dot``, or by others in the same layout (docs/vectors.md): .npz with ``a``, ``b`` (codes, one
+row a product), ``expected`` (float32 patterns) and ``inputs``; or .jsonl.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpsim.accumulators import Accumulator
+from mpsim.contraction import matmul
+from mpsim.rounding import decode
+from mpsim.validate.adapters import SubjectError
+from mpsim.validate.dot_candidates import KNOWN
+from mpsim.validate.tensor_cores import TENSOR_CORES, accumulator_of
+
+FORMS = (".npz", ".jsonl")
+
+
+@dataclass(frozen=True)
+class DotVectorsReport:
+    """``different``: accumulator -> products whose results differ; ``declared``: the one asked for, or None."""
+
+    name: str
+    inputs: str
+    length: int
+    vectors: int
+    declared: Accumulator | None
+    different: dict[Accumulator, int]
+
+    @property
+    def matches(self) -> tuple[Accumulator, ...]:
+        return tuple(accumulator for accumulator, count in self.different.items() if count == 0)
+
+    @property
+    def equal(self) -> bool:
+        """Whether the declared accumulator gives every result, or some accumulator does where none is declared."""
+        return self.different[self.declared] == 0 if self.declared is not None else bool(self.matches)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "subject": self.name, "inputs": self.inputs, "length": self.length, "vectors": self.vectors,
+            "equal": self.equal, "declared": None if self.declared is None else repr(self.declared),
+            "matches": [repr(each) for each in self.matches],
+            "different": {repr(each): count for each, count in self.different.items()},
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        head = f"{self.name}: {self.vectors} dot products of {self.length} {self.inputs} numbers"
+        if self.declared is not None:
+            count = self.different[self.declared]
+            head += f"\n{self.declared}: " + (f"{count} differ" if count else "equal in every bit")
+        found = [f"  {each}" for each in self.matches] or ["  none of those tried"]
+        return "\n".join([head, f"Of {len(self.different)} accumulators, these give every result:", *found])
+
+
+def validate_dot_vectors(
+    path: str | Path, accumulator: Accumulator | str | None = None, *, backend: str = "compiled"
+) -> DotVectorsReport:
+    """Compares the file's results with those of ``accumulator``, and of every known accumulator and tensor core.
+
+    Raises SubjectError for a file that cannot be read or has another layout; ValueError for an unknown accumulator.
+    """
+    declared = accumulator_of(accumulator) if isinstance(accumulator, str) else accumulator
+    a, b, expected, inputs = _read(Path(path))
+    left, right = (decode(codes, inputs, backend=backend, threads=1) for codes in (a, b))
+    cores = [row.accumulator for row in TENSOR_CORES.values() if row.inputs == inputs]
+    tried = dict.fromkeys([*([declared] if declared else []), *KNOWN, Accumulator(fma=False), *cores])
+    wanted = expected.view(np.float32)
+    different = {}
+    for each in tried:
+        rows = [matmul(left[i : i + 1], right[i : i + 1].T, each, backend=backend, threads=1) for i in range(len(a))]
+        got = np.concatenate(rows).reshape(-1)
+        same = (got.view(np.uint32) == expected) | (np.isnan(got) & np.isnan(wanted))
+        different[each] = int(np.count_nonzero(~same))
+    return DotVectorsReport(str(path), inputs, a.shape[1], len(a), declared, different)
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
+    """(a, b, expected, inputs): codes (size, length) twice, uint32 (size,), the operands' format."""
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                a, b, expected, inputs = arrays["a"], arrays["b"], arrays["expected"], str(arrays["inputs"])
+        else:
+            about, *rows = map(json.loads, path.read_text(encoding="ascii").splitlines())
+            inputs = about["inputs"]
+            a, b = (np.array([[int(code, 16) for code in row[name]] for row in rows], np.uint32) for name in "ab")
+            expected = np.array([int(row["expected"], 16) for row in rows], np.uint32)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise SubjectError(
+            f"{path}: no file of dot products ({what}); see docs/vectors.md, 'mpsim vectors dot'"
+        ) from None
+    if a.ndim != 2 or a.shape != b.shape or expected.shape != a.shape[:1] or not len(a):
+        raise SubjectError(
+            f"{path}: a and b are (size, length), expected (size,); got {a.shape}, {b.shape}, {expected.shape}"
+        )
+    return a, b, expected.astype(np.uint32), inputs
