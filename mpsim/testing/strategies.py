@@ -184,6 +184,7 @@ class _Points:
         self.format, self.source = format, source
         self.places = [(half, distance) for half in halves for distance in distances]
         self.cell = len(self.places)
+        self.ties = len(distances)  # the last places of a cell
         self.binade = self.cell << format.mantissa_bits
         self.end = ((format.largest_code >> format.mantissa_bits) + 3) * self.binade
         self.count = self.end + 3 * specials
@@ -191,12 +192,13 @@ class _Points:
 
     @property
     def windows(self) -> list[tuple[int, int]]:
-        """Ranks where something changes: zero, the smallest normal number, some powers of two, both ends."""
+        """Ranks where something changes: zero, the smallest normal number, some powers of two, the midpoint from which
+        numbers overflow, both ends."""
         cell, binade, end = self.cell, self.binade, self.end
         top = self.format.largest_code >> self.format.mantissa_bits
         above = (self.format.largest_code + 1) * cell
         found = [(0, cell), (0, binade), (binade - cell, binade + cell), (above, end - 1)]
-        found += [(above - 2 * cell, above + cell), (end, self.count - 1)] * 2
+        found += [(above - 2 * cell, above + cell), (above - self.ties, above - 1), (end, self.count - 1)] * 2
         return found + [(b * binade - 2, b * binade + 2) for b in range(1 + top // 4, top, 1 + top // 4)]
 
     def strategy(self) -> st.SearchStrategy[Any]:
