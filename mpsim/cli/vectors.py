@@ -91,7 +91,7 @@ def step(
     json: JsonFlag = False,
 ) -> None:
     """Vectors of one training step: every stored tensor, as npz and one hex file each, with the index."""
-    from mpsim.validate.vectors import write_step
+    from mpsim.validate.vectors_step import write_step
 
     arguments = {
         "kind": "step", "model": model, "width": width, "batch": batch, "scheme": scheme, "levels": levels,

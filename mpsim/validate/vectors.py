@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
@@ -26,7 +25,6 @@ from mpsim.kernels.philox import Stream, random_bits
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.rounding import decode, encode, round_to
 from mpsim.validate.sources import Source, as_source
-from mpsim.validate.tensor_files import INDEX
 
 Array = np.ndarray[Any, Any]
 
@@ -252,14 +250,23 @@ def write_pack(
     if unknown:
         raise ValueError(f"unknown form {unknown[0]!r}. Known: {', '.join(FORMS)}")
     folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    files, sets = {}, []
+    files: dict[str, Any] = {}
+    sets = []
     for table in tables:
-        for file, content in table_files(table, forms).items():
-            (folder / file).write_bytes(content)
-            files[file] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        files |= write_files(folder, table_files(table, forms))
         sets.append({"name": table.name, "vectors": table.size, **table.about})
     return write_manifest(folder, files, sets, arguments)
+
+
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> dict[str, Any]:
+    """Writes the files by name and returns what a manifest says of each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return {
+        name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        for name, content in contents.items()
+    }
 
 
 def write_manifest(
@@ -297,10 +304,10 @@ def table_files(table: Table, forms: Sequence[str] = FORMS) -> dict[str, bytes]:
         order = sorted(table.columns, key=lambda name: name == "random_bits")
         rows = zip(*(_words(*table.columns[name]) for name in order), strict=True)
         lines = [f"// {' '.join(order)}; {json.dumps(table.about)}", *(" ".join(row) for row in rows)]
-        found[f"{table.name}.txt"] = _text(lines)
+        found[f"{table.name}.txt"] = text_bytes(lines)
     if "mem" in forms:
         for name, (words, bits) in table.columns.items():
-            found[f"{table.name}.{name}.mem"] = _text(_hex(words.reshape(-1), bits))
+            found[f"{table.name}.{name}.mem"] = text_bytes(hex_words(words.reshape(-1), bits))
     if "h" in forms:
         found[f"{table.name}.h"] = _header(table)
     return found
@@ -331,24 +338,25 @@ def npz(arrays: Mapping[str, Array], texts: Mapping[str, str] | None = None) -> 
     return buffer.getvalue()
 
 
-def _hex(words: Array, bits: int) -> list[str]:
+def hex_words(words: Array, bits: int) -> list[str]:
+    """Words of so many bits as hex digits."""
     return [f"{int(word):0{-(-bits // 4)}x}" for word in words]
 
 
 def _words(words: Array, bits: int) -> list[str]:
     """One text a vector: its words in hex."""
     if words.ndim == 1:
-        return _hex(words, bits)
-    return [" ".join(_hex(row, bits)) for row in words]
+        return hex_words(words, bits)
+    return [" ".join(hex_words(row, bits)) for row in words]
 
 
 def _json_lines(table: Table) -> bytes:
-    columns = {name: [_hex(row, bits) if row.ndim else _hex(row[None], bits)[0] for row in words]
+    columns = {name: [hex_words(row, bits) if row.ndim else hex_words(row[None], bits)[0] for row in words]
                for name, (words, bits) in table.columns.items()}  # fmt: skip
     lines = [json.dumps({"name": table.name, "vectors": table.size, **table.about})]
     for row in zip(*columns.values(), strict=True):
         lines.append(json.dumps(dict(zip(columns, row, strict=True))))
-    return _text(lines)
+    return text_bytes(lines)
 
 
 def _header(table: Table) -> bytes:
@@ -361,56 +369,11 @@ def _header(table: Table) -> bytes:
         per_vector = f"[{words.shape[1]}]" if words.ndim == 2 else ""
         lines.append(f"static const uint{width}_t {table.name}_{name}[{max(table.size, 1)}]{per_vector} = {{")
         for row in words if words.ndim == 2 else words.reshape(-1, 1):
-            literals = ", ".join(f"0x{word}{'ull' if width == 64 else 'u'}" for word in _hex(row, bits))
+            literals = ", ".join(f"0x{word}{'ull' if width == 64 else 'u'}" for word in hex_words(row, bits))
             lines.append(f"{{{literals}}}," if words.ndim == 2 else f"{literals},")
         lines.append("};")
-    return _text([*lines, "#endif"])
+    return text_bytes([*lines, "#endif"])
 
 
-def _text(lines: Sequence[str]) -> bytes:
+def text_bytes(lines: Sequence[str]) -> bytes:
     return ("\n".join(lines) + "\n").encode("ascii")
-
-
-def step_files(tensors: Mapping[str, Array], index: Mapping[str, Any]) -> dict[str, bytes]:
-    """A recorded step as files: step.npz, which ``mpsim validate step`` reads, its index step.json; and the float32 (or
-    integer) words of each tensor as .mem, as a line of step.jsonl and as an array of step.h."""
-    text = json.dumps(index, indent=1)
-    found = {"step.npz": npz(tensors, {f"{INDEX}.json": text}), "step.json": (text + "\n").encode()}
-    lines, header = [], ["#ifndef MPSIM_STEP_H", "#define MPSIM_STEP_H", "#include <stdint.h>"]
-    for name, array in tensors.items():
-        bits = 8 * array.dtype.itemsize
-        words = _hex(np.ascontiguousarray(array).reshape(-1).view(f"uint{bits}"), bits)
-        found[f"{name.replace('/', '.')}.mem"] = _text(words)
-        lines.append(json.dumps({"name": name, "dtype": array.dtype.name, "shape": list(array.shape), "words": words}))
-        symbol = "step_" + re.sub(r"\W", "_", name)
-        literals = ", ".join(f"0x{word}{'ull' if bits == 64 else 'u'}" for word in words) or "0"
-        header.append(f"static const uint{bits}_t {symbol}[{max(len(words), 1)}] = {{{literals}}};")
-    return found | {"step.jsonl": _text(lines), "step.h": _text([*header, "#endif"])}
-
-
-def write_step(out: str | Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Runs one recorded training step and writes it as a pack. arguments: model, width, batch, scheme, levels, seed.
-
-    Images are Philox words and labels rise, so that the pack depends on no dataset.
-    """
-    from mpsim import networks
-    from mpsim.assignment import assign
-    from mpsim.trace import trace
-    from mpsim.training.trainer import Trainer
-    from mpsim.validate.steps import record_step
-
-    batch, seed = arguments["batch"], arguments["seed"]
-    network = networks.build(arguments["model"], width=arguments["width"], seed=seed)
-    plan = assign(trace(network, batch=batch), arguments["scheme"], levels=arguments["levels"])
-    shape = (batch, *network.input_shape)
-    words = random_bits(Stream(seed, "data_order", tensor=5), int(np.prod(shape)))
-    images = ((words >> 24).astype(np.float32) / np.float32(128) - np.float32(1)).reshape(shape)
-    record = record_step(Trainer(network, plan, seed=seed), images, np.arange(batch) % network.classes)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {}
-    for name, content in step_files(record.tensors, record.index).items():
-        (folder / name).write_bytes(content)
-        files[name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    about = {"name": "step", "vectors": len(record.tensors)}
-    return write_manifest(folder, files, [about], arguments)

@@ -1,0 +1,56 @@
+"""A recorded training step as a pack of vectors (docs/vectors.md)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpsim.kernels.philox import Stream, random_bits
+from mpsim.validate.tensor_files import INDEX
+from mpsim.validate.vectors import Array, hex_words, npz, text_bytes, write_files, write_manifest
+
+
+def step_files(tensors: Mapping[str, Array], index: Mapping[str, Any]) -> dict[str, bytes]:
+    """A recorded step as files: step.npz, which ``mpsim validate step`` reads, its index step.json; and the float32 (or
+    integer) words of each tensor as .mem, as a line of step.jsonl and as an array of step.h."""
+    text = json.dumps(index, indent=1)
+    found = {"step.npz": npz(tensors, {f"{INDEX}.json": text}), "step.json": (text + "\n").encode()}
+    lines, header = [], ["#ifndef MPSIM_STEP_H", "#define MPSIM_STEP_H", "#include <stdint.h>"]
+    for name, array in tensors.items():
+        bits = 8 * array.dtype.itemsize
+        words = hex_words(np.ascontiguousarray(array).reshape(-1).view(f"uint{bits}"), bits)
+        found[f"{name.replace('/', '.')}.mem"] = text_bytes(words)
+        lines.append(json.dumps({"name": name, "dtype": array.dtype.name, "shape": list(array.shape), "words": words}))
+        symbol = "step_" + re.sub(r"\W", "_", name)
+        literals = ", ".join(f"0x{word}{'ull' if bits == 64 else 'u'}" for word in words) or "0"
+        header.append(f"static const uint{bits}_t {symbol}[{max(len(words), 1)}] = {{{literals}}};")
+    return found | {"step.jsonl": text_bytes(lines), "step.h": text_bytes([*header, "#endif"])}
+
+
+def write_step(out: str | Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Runs one recorded training step and writes it as a pack. arguments: model, width, batch, scheme, levels, seed.
+
+    Images are Philox words and labels rise, so that the pack depends on no dataset.
+    """
+    from mpsim import networks
+    from mpsim.assignment import assign
+    from mpsim.trace import trace
+    from mpsim.training.trainer import Trainer
+    from mpsim.validate.steps import record_step
+
+    batch, seed = arguments["batch"], arguments["seed"]
+    network = networks.build(arguments["model"], width=arguments["width"], seed=seed)
+    plan = assign(trace(network, batch=batch), arguments["scheme"], levels=arguments["levels"])
+    shape = (batch, *network.input_shape)
+    words = random_bits(Stream(seed, "data_order", tensor=5), int(np.prod(shape)))
+    images = ((words >> 24).astype(np.float32) / np.float32(128) - np.float32(1)).reshape(shape)
+    record = record_step(Trainer(network, plan, seed=seed), images, np.arange(batch) % network.classes)
+    folder = Path(out)
+    files = write_files(folder, step_files(record.tensors, record.index))
+    about = {"name": "step", "vectors": len(record.tensors)}
+    return write_manifest(folder, files, [about], arguments)
