@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special
 
-from mpsim.kernels.philox import PURPOSES, Stream, inverse_normal, normal, philox4x32, random_bits, uniform
+from mpsim.kernels.philox import PURPOSES, Stream, inverse_normal, normal, philox4x32, random_bits, random_rows, uniform
 
 #: Random123's kat_vectors: counter, key, answer.
 KNOWN = [
@@ -70,6 +70,21 @@ def test_refused(arguments: tuple, message: str) -> None:
 def test_end_of_a_stream() -> None:
     with pytest.raises(ValueError, match=r"2\*\*34 elements"):
         random_bits(Stream(0, "rounding"), 2, 2**34 - 1)
+
+
+def test_rows_of_a_stream() -> None:
+    stream = Stream(3, "augmentation", step=2)
+    words, rows = random_bits(stream, 44 * 30), np.array([7, 0, 29, 7])
+    assert np.array_equal(random_rows(stream, rows, 44), words.reshape(30, 44)[rows])
+    last = random_rows(stream, np.array([2**32 - 1]), 4)
+    assert np.array_equal(last[0], random_bits(stream, 4, 2**34 - 4))
+    assert random_rows(stream, np.array([], int), 4).shape == (0, 4)
+    for wrong, per_row in (([2**32], 4), ([-1], 4), ([2**31], 12)):
+        with pytest.raises(ValueError, match=r"2\*\*34 elements"):
+            random_rows(stream, np.array(wrong), per_row)
+    for per_row in (0, 2, 6):
+        with pytest.raises(ValueError, match="a multiple of 4"):
+            random_rows(stream, rows, per_row)
 
 
 def test_uniform() -> None:

@@ -11,7 +11,7 @@ from mpsim.cli.output import JsonFlag, complain, is_failure, is_usage_error, pri
 from mpsim.cli.plans import GroupCount, LevelsText, Model, Ratio, Scheme, SemanticsName, Width
 
 if TYPE_CHECKING:
-    from mpsim.data import Dataset
+    from mpsim.data import LabelledImages
     from mpsim.validate.teacher import TeacherReport
 
 #: What a step starts from; another implementation need not write it.
@@ -75,7 +75,7 @@ def trace_step(
         )
 
 
-def _dataset(model: str, name: str | None, path: str | None) -> Dataset:
+def _dataset(model: str, name: str | None, path: str | None) -> LabelledImages:
     """The dataset named, or one of the images that the network takes."""
     from mpsim import data, networks
 

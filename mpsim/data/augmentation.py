@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,6 +17,8 @@ class Augmentation:
 
     padding: int = 4
     flip: bool = True
+
+    words_per_image: ClassVar[int] = 4
 
     def __post_init__(self) -> None:
         if self.padding < 0:

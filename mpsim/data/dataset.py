@@ -1,12 +1,49 @@
-"""Dataset: labelled images in memory."""
+"""LabelledImages: what the loader and the trainer take. Dataset: labelled images in memory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
+from mpsim.data.augmentation import Augmentation
+
 SPLITS = ("train", "test")
+
+
+@runtime_checkable
+class LabelledImages(Protocol):
+    """Images by number 0 .. len - 1 with their labels: in memory (Dataset) or in files (image_files.ImageFiles)."""
+
+    augmentations: ClassVar[tuple[type, ...]]  # the kinds that ``load`` takes
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 (N,) in 0 .. classes - 1."""
+        ...
+
+    @property
+    def classes(self) -> int: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def load(self, indices: np.ndarray, augmentation: Any = None, words: np.ndarray | None = None) -> np.ndarray:
+        """Those images, normalised, float32 (B, C, H, W), contiguous. ``augmentation``: of a kind in ``augmentations``,
+        with ``words``, uint32 (B, augmentation.words_per_image). An image depends on its number and words only."""
+        ...
+
+    def first(self, count: int) -> LabelledImages:
+        """The first ``count`` images (all if there are fewer)."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +64,8 @@ class Dataset:
     name: str
     black: tuple[float, ...] = ()
 
+    augmentations: ClassVar[tuple[type, ...]] = (Augmentation,)
+
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
         if images.ndim != 4 or images.dtype != np.float32:
@@ -42,6 +81,15 @@ class Dataset:
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
         return self.images.shape[1:]
+
+    def load(self, indices: np.ndarray, augmentation: Any = None, words: np.ndarray | None = None) -> np.ndarray:
+        """As ``LabelledImages.load``.
+
+        >>> Dataset(np.ones((2, 1, 8, 8), np.float32), np.array([0, 1]), 2, "ones").load(np.array([1, 0, 1])).shape
+        (3, 1, 8, 8)
+        """
+        images = self.images[indices]
+        return images if augmentation is None else augmentation(images, words, self.black)
 
     def first(self, count: int) -> Dataset:
         """The first ``count`` images (all if there are fewer)."""

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 
 from mpsim.data.augmentation import Augmentation
-from mpsim.data.dataset import Dataset
+from mpsim.data.background import in_order
+from mpsim.data.crops import RandomResizedCrop
+from mpsim.data.dataset import LabelledImages
 from mpsim.kernels.permutation import permutation
-from mpsim.kernels.philox import Stream, random_bits
+from mpsim.kernels.philox import Stream, random_rows
 
 
 class DataLoader:
     """Batches (images float32 (B, C, H, W), labels int64 (B,)) of a dataset, epoch by epoch.
 
     Epoch e has the order ``permutation(Stream(seed, "data_order", step=e), N)``, or the dataset's if ``shuffle`` is
-    False. Image i of the dataset is augmented by elements 4i .. 4i + 3 of ``Stream(seed, "augmentation", step=e)``.
-    So neither the batch size nor where an epoch is taken up changes what an image becomes.
+    False. Image i of the dataset is augmented by elements k i .. k (i + 1) - 1 of ``Stream(seed, "augmentation",
+    step=e)``, k being the augmentation's ``words_per_image``. So neither the batch size nor where an epoch is taken up
+    changes what an image becomes.
+    ``workers``: threads that make batches ahead, each up to ``prefetch`` of them; 0: each is made when it is asked for.
+    They change nothing but the time. Close an epoch that is left early (``contextlib.closing``), or let go of it: its
+    threads end then.
     The last batch is smaller if the dataset does not divide; ``drop_last`` leaves it out. Raises ValueError if there
-    is no batch to give.
+    is no batch to give, TypeError for an augmentation that the dataset does not take.
 
     >>> from mpsim.data.digits import digits
     >>> loader = DataLoader(digits("test"), batch_size=128)
@@ -29,18 +35,26 @@ class DataLoader:
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: LabelledImages,
         batch_size: int = 128,
         *,
         seed: int = 0,
         shuffle: bool = True,
-        augmentation: Augmentation | None = None,
+        augmentation: Augmentation | RandomResizedCrop | None = None,
         drop_last: bool = False,
+        workers: int = 0,
+        prefetch: int = 2,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is a number of images >= 1, got {batch_size}")
+        if workers < 0 or prefetch < 1:
+            raise ValueError(f"workers is a number >= 0 and prefetch one >= 1, got {workers} and {prefetch}")
+        if augmentation is not None and not isinstance(augmentation, dataset.augmentations):
+            kinds = " or ".join(kind.__name__ for kind in dataset.augmentations)
+            raise TypeError(f"{dataset!r} takes the augmentation {kinds}, got {augmentation!r}")
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         self.shuffle, self.augmentation, self.drop_last = shuffle, augmentation, drop_last
+        self.workers, self.prefetch = workers, prefetch
         if not len(self):
             raise ValueError(f"{dataset!r} has no batch of {batch_size} images; take a smaller batch_size")
 
@@ -54,19 +68,25 @@ class DataLoader:
         count = len(self.dataset)
         return permutation(Stream(self.seed, "data_order", step=epoch), count) if self.shuffle else np.arange(count)
 
-    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def epoch(self, epoch: int, first_batch: int = 0) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
         """The batches of epoch 0, 1, ..., from ``first_batch`` on (to go on in the middle)."""
         order = self.order(epoch)
-        words = None
-        if self.augmentation is not None:
-            stream = Stream(self.seed, "augmentation", step=epoch)
-            words = random_bits(stream, 4 * len(order)).reshape(-1, 4)
-        for batch in range(first_batch, len(self)):
+
+        def make(batch: int) -> tuple[np.ndarray, np.ndarray]:
             chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            images = self.dataset.images[chosen]
-            if self.augmentation is not None and words is not None:
-                images = self.augmentation(images, words[chosen], self.dataset.black)
-            yield images, self.dataset.labels[chosen]
+            return self._images(chosen, epoch), self.dataset.labels[chosen]
+
+        batches = range(first_batch, len(self))
+        if self.workers:
+            yield from in_order(make, batches, self.workers, self.workers * self.prefetch)
+        else:
+            yield from map(make, batches)
+
+    def _images(self, chosen: np.ndarray, epoch: int) -> np.ndarray:
+        if self.augmentation is None:
+            return self.dataset.load(chosen)
+        words = random_rows(Stream(self.seed, "augmentation", step=epoch), chosen, self.augmentation.words_per_image)
+        return self.dataset.load(chosen, self.augmentation, words)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The batches of epoch 0."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from mpsim import networks
 from mpsim.assignment import SCHEMES, Plan, assign, parse_levels
-from mpsim.data import DATASETS, DataLoader, Dataset
+from mpsim.data import DATASETS, DataLoader, LabelledImages
 from mpsim.data import load as load_data
 from mpsim.engine.tensor import ROLES
 from mpsim.experiments.results import Results, settings_key
@@ -24,6 +25,8 @@ from mpsim.training.trainer import Trainer
 
 #: Part of every key: raised when the same settings come to give other bits, so that old results are not taken for new.
 DEFINITION = 1
+#: Images of a batch in evaluation, as ``Trainer.evaluate`` takes by itself.
+EVALUATION_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -105,11 +108,11 @@ class RunSettings:
         return " ".join(word for word in words if word)
 
     # -- what they stand for --------------------------------------------------------------------------------
-    def load(self) -> tuple[Dataset, Dataset]:
+    def load(self) -> tuple[LabelledImages, LabelledImages]:
         """(training data, test data)."""
         return load_data(self.data, "train", self.data_path), load_data(self.data, "test", self.data_path)
 
-    def build(self, data: Dataset) -> Any:
+    def build(self, data: LabelledImages) -> Any:
         """The network for images and classes of ``data``, its weights drawn from ``seed``."""
         network = networks.build(
             self.model,
@@ -156,11 +159,13 @@ def run(
     threads: int | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     save: str | None = None,
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Trains, evaluates after every epoch and returns the result (a row as of ``mpsim sweep --json``).
 
     With ``results``: a finished run is returned as stored, an unfinished one goes on after its last epoch, every
     epoch is stored as it ends. ``on_epoch`` gets each new epoch's metrics. ``save``: a file for the trained state.
+    ``workers``: threads that load batches ahead (0: none), which change no bit.
     """
     key = settings.key
     stored = None if results is None or save is not None else results.result(key)
@@ -169,12 +174,14 @@ def run(
     training_data, test_data = settings.load()
     trainer = _trainer(settings, training_data, results, backend, threads)
     augmentation = DATASETS[settings.data].augmentation
-    loader = DataLoader(training_data, settings.batch, seed=settings.seed, augmentation=augmentation)
+    loader = DataLoader(training_data, settings.batch, seed=settings.seed, augmentation=augmentation, workers=workers)
+    test = DataLoader(test_data, EVALUATION_BATCH, shuffle=False, workers=workers)
     history = [] if results is None else results.history(key)[: trainer.epoch]
     while trainer.epoch < settings.epochs:
         begin = time.perf_counter()
-        report = trainer.train_epoch(loader.epoch(trainer.epoch))
-        metrics = _metrics(report, trainer, test_data) | {"seconds": time.perf_counter() - begin}
+        with closing(loader.epoch(trainer.epoch)) as batches:
+            report = trainer.train_epoch(batches)
+        metrics = _metrics(report, trainer, test) | {"seconds": time.perf_counter() - begin}
         history.append(metrics)
         if results is not None:
             results.add_epoch(key, report.epoch, metrics, saving.dump(trainer))
@@ -189,7 +196,7 @@ def run(
 
 
 def _trainer(
-    settings: RunSettings, data: Dataset, results: Results | None, backend: str, threads: int | None
+    settings: RunSettings, data: LabelledImages, results: Results | None, backend: str, threads: int | None
 ) -> Trainer:
     """The run's trainer as last stored, or a new one, noted in the results."""
     stored = None if results is None else results.checkpoint(settings.key)
@@ -224,10 +231,10 @@ def _plan_text(plan: Plan | None) -> str:
     return "null" if plan is None else plan.to_json()
 
 
-def _metrics(report: EpochReport, trainer: Trainer, test_data: Dataset) -> dict[str, Any]:
+def _metrics(report: EpochReport, trainer: Trainer, test: DataLoader) -> dict[str, Any]:
     """What is stored of an epoch."""
-    as_trained = trainer.evaluate(test_data)
-    in_float32 = trainer.evaluate(test_data, "float32")
+    as_trained = trainer.evaluate(test)
+    in_float32 = trainer.evaluate(test, "float32")
     row = asdict(report)
     return {
         "epoch": row.pop("epoch"),

@@ -99,6 +99,29 @@ def random_bits(stream: Stream, size: int, first: int = 0) -> np.ndarray:
     return philox4x32(counter, stream.key).reshape(-1)[offset : offset + size]
 
 
+def random_rows(stream: Stream, rows: np.ndarray, per_row: int) -> np.ndarray:
+    """Elements per_row * r .. per_row * (r + 1) - 1 of the stream for each r of ``rows``: uint32 (R, per_row).
+
+    ``per_row`` is a multiple of 4. Raises ValueError for another, or beyond the stream's 2**34 elements.
+
+    >>> stream = Stream(0, "augmentation")
+    >>> bool((random_rows(stream, np.array([5, 2]), 8)[1] == random_bits(stream, 8, first=16)).all())
+    True
+    """
+    if per_row < 4 or per_row % 4:
+        raise ValueError(f"a row of random words has a multiple of 4, got {per_row}")
+    rows = np.asarray(rows, np.int64)
+    if rows.size and not (rows.min() >= 0 and (int(rows.max()) + 1) * per_row <= 1 << 34):
+        raise ValueError(
+            f"a random stream has 2**34 elements, asked for rows {rows.min()} .. {rows.max()} of {per_row}"
+        )
+    blocks = rows[:, None] * (per_row // 4) + np.arange(per_row // 4)  # (R, per_row / 4)
+    counter = np.empty((blocks.size, 4), np.uint32)
+    counter[:, 0] = blocks.reshape(-1)
+    counter[:, 1:] = stream.words
+    return philox4x32(counter, stream.key).reshape(len(rows), per_row)
+
+
 def uniform(stream: Stream, size: int, low: float = 0.0, high: float = 1.0, first: int = 0) -> np.ndarray:
     """Uniform float32 (size,): low + u * (high - low) in float32, u = the word's top 24 bits / 2**24 in [0, 1)."""
     unit = (random_bits(stream, size, first) >> 8).astype(np.float32) * np.float32(2.0**-24)

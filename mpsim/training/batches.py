@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mpsim.data.dataset import Dataset
+from mpsim.data.dataset import LabelledImages
 
 Batch = tuple[np.ndarray, np.ndarray]
 
@@ -36,10 +36,12 @@ def checked(model: Any, images: np.ndarray, labels: np.ndarray) -> Batch:
 
 
 def of(data: Any, batch: int) -> Iterator[Batch]:
-    """The batches of ``data``: those of an iterable, or a Dataset or pair (images, labels) cut into pieces."""
-    if isinstance(data, Dataset):
-        data = (data.images, data.labels)
-    if isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], np.ndarray):
+    """The batches of ``data``: those of an iterable, or a dataset or pair (images, labels) cut into pieces."""
+    if isinstance(data, LabelledImages):
+        for start in range(0, len(data), batch):
+            chosen = np.arange(start, min(start + batch, len(data)))
+            yield data.load(chosen), data.labels[chosen]
+    elif isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], np.ndarray):
         images, labels = data
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} images need as many labels, got {len(labels)}")
@@ -48,4 +50,4 @@ def of(data: Any, batch: int) -> Iterator[Batch]:
     elif isinstance(data, Iterable):
         yield from data
     else:
-        raise TypeError(f"data must be a Dataset, (images, labels) or batches of them, got {type(data).__name__}")
+        raise TypeError(f"data must be a dataset, (images, labels) or batches of them, got {type(data).__name__}")

@@ -1,0 +1,111 @@
+"""Crops of pictures of any size: the random resized crop of training, the centre crop of evaluation.
+
+Source: Szegedy et al. 2015 (the crop's area and shape), with the steps in which ImageNet training commonly takes them.
+A crop's place follows from integers and float64 + - * / and square root, and from exp64 and log64, so it is the same
+everywhere; the pixels are what Pillow's bilinear filter makes of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from mpsim.kernels.elementary import exp64, log64
+
+#: Places that are tried before the crop is taken from the centre.
+TRIES = 10
+
+
+class Box(NamedTuple):
+    """A rectangle of a picture, in pixels from its upper left corner."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop:
+    """A crop of random place, area and shape, scaled to the size wanted; ``flip``: mirrored in half the cases.
+
+    ``area``: the crop's share of the picture, drawn evenly; ``aspect``: its width / height, drawn evenly in the
+    logarithm. ValueError for ranges that do not fit.
+    """
+
+    area: tuple[float, float] = (0.08, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: bool = True
+
+    words_per_image: ClassVar[int] = 4 * TRIES + 4
+
+    def __post_init__(self) -> None:
+        if not 0 < self.area[0] <= self.area[1] <= 1:
+            raise ValueError(f"area is a range of shares of the picture in (0, 1], got {self.area}")
+        if not 0 < self.aspect[0] <= self.aspect[1] < float("inf"):
+            raise ValueError(f"aspect is a range of numbers > 0, got {self.aspect}")
+
+    def box(self, width: int, height: int, words: np.ndarray) -> Box:
+        """Where a picture of that size is cropped. ``words``: uint32 (44,), w[t] = words[4t .. 4t + 3] for try t.
+
+        In float64, in this order: share = a + (w[t][0] / 2**32) * (b - a) of ``area`` = (a, b); aspect =
+        exp64(p + (w[t][1] / 2**32) * (q - p)), p and q being log64 of ``aspect``; wide = sqrt((width * height * share)
+        * aspect) and high = sqrt((width * height * share) / aspect), to the nearest even whole number. The first of 10
+        tries with 0 < wide <= width and 0 < high <= height is taken, at top = w[t][2] * (height - high + 1) >> 32 and
+        left = w[t][3] * (width - wide + 1) >> 32. If none fits: the largest crop at the centre with an aspect in range.
+
+        >>> RandomResizedCrop().box(500, 375, np.zeros(44, np.uint32))
+        Box(left=0, top=0, width=106, height=141)
+        """
+        draws = words[: 4 * TRIES].reshape(TRIES, 4)
+        unit = draws[:, :2] * 2.0**-32
+        low, high = log64(np.array(self.aspect))
+        aspect = exp64(low + unit[:, 1] * (high - low))
+        pixels = float(width * height) * (self.area[0] + unit[:, 0] * (self.area[1] - self.area[0]))
+        wide, tall = np.rint(np.sqrt(pixels * aspect)), np.rint(np.sqrt(pixels / aspect))
+        fits = (wide > 0) & (wide <= width) & (tall > 0) & (tall <= height)
+        if not fits.any():
+            return self._centred(width, height)
+        chosen = int(np.argmax(fits))
+        crop_width, crop_height = int(wide[chosen]), int(tall[chosen])
+        top = int(draws[chosen, 2]) * (height - crop_height + 1) >> 32
+        left = int(draws[chosen, 3]) * (width - crop_width + 1) >> 32
+        return Box(left, top, crop_width, crop_height)
+
+    def _centred(self, width: int, height: int) -> Box:
+        wide, tall = width, height
+        if width / height < self.aspect[0]:
+            tall = max(1, round(width / self.aspect[0]))
+        elif width / height > self.aspect[1]:
+            wide = max(1, round(height * self.aspect[1]))
+        return Box((width - wide) // 2, (height - tall) // 2, wide, tall)
+
+    def flips(self, words: np.ndarray) -> bool:
+        """Whether the picture is mirrored: the top bit of word 40. Words 41 to 43 are free."""
+        return self.flip and bool(words[4 * TRIES] >> 31)
+
+    def __call__(self, picture: Image.Image, words: np.ndarray, size: int) -> Image.Image:
+        """The picture of ``size`` x ``size`` pixels: cropped, scaled by Pillow's bilinear filter, mirrored."""
+        box = self.box(*picture.size, words)
+        crop = picture.crop((box.left, box.top, box.left + box.width, box.top + box.height))
+        scaled = crop.resize((size, size), Image.Resampling.BILINEAR)
+        return scaled.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flips(words) else scaled
+
+
+def centre_crop(picture: Image.Image, size: int) -> Image.Image:
+    """The middle ``size`` x ``size`` pixels after scaling the shorter side to size * 8 // 7 (256 for 224).
+
+    The longer side becomes longer * (size * 8 // 7) // shorter; half a pixel left over goes to the nearest even.
+
+    >>> centre_crop(Image.new("RGB", (500, 375)), 224).size
+    (224, 224)
+    """
+    width, height = picture.size
+    short = size * 8 // 7
+    wide, tall = (short, short * height // width) if width <= height else (short * width // height, short)
+    scaled = picture.resize((wide, tall), Image.Resampling.BILINEAR)
+    left, top = round((wide - size) / 2), round((tall - size) / 2)
+    return scaled.crop((left, top, left + size, top + size))
