@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mpsim.assignment.by_operator import operator_based, operator_based_extended
 from mpsim.assignment.demotion import ORDERS, demote, demote_k, demoted, group_order
+from mpsim.assignment.in_steps import demote_in_steps
 from mpsim.assignment.levels import LEVELS, PAPER_LEVELS, Levels, parse_levels
 from mpsim.assignment.optimal import optimal
 from mpsim.assignment.plan import Plan
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from mpsim.trace import Trace
 
 __all__ = [
-    "LEVELS", "ORDERS", "PAPER_LEVELS", "SCHEMES", "Levels", "Plan", "Scheme", "assign", "demote", "demote_k",
-    "demoted", "group_order", "operator_based", "operator_based_extended", "optimal", "parse_levels", "plan_report",
-    "promote", "uniform",
+    "LEVELS", "ORDERS", "PAPER_LEVELS", "SCHEMES", "Levels", "Plan", "Scheme", "assign", "demote", "demote_in_steps",
+    "demote_k", "demoted", "group_order", "operator_based", "operator_based_extended", "optimal", "parse_levels",
+    "plan_report", "promote", "uniform",
 ]  # fmt: skip
 
 
@@ -45,6 +46,10 @@ def _demote(order: str) -> Callable[..., Plan]:
     return lambda trace, ratio, levels=PAPER_LEVELS, seed=None: demote(trace, ratio, order, seed, levels)
 
 
+def _in_steps(order: str) -> Callable[..., Plan]:
+    return lambda trace, ratios, levels=PAPER_LEVELS, seed=None: demote_in_steps(trace, ratios, order, seed, levels)
+
+
 def _demote_k(trace: Trace, k: int, levels: Levels | str = PAPER_LEVELS) -> Plan:
     return demote_k(trace, k, levels)
 
@@ -59,6 +64,15 @@ _ROWS = (
     Scheme("smallest_first", "groups go low, the smallest first", _demote("smallest_first"), ("ratio",)),
     Scheme("random", "groups go low in a random order", _demote("random"), ("ratio", "seed")),
     Scheme("largest_k", "the k largest groups go low", _demote_k, ("k",)),
+    *(
+        Scheme(
+            f"{order}_in_steps",
+            f"as {order}, to the lowest level first, then to those above it",
+            _in_steps(order),
+            ("ratios", "seed") if order == "random" else ("ratios",),
+        )
+        for order in ORDERS
+    ),
 )
 
 #: Assignments by name; a new one is a row.
@@ -72,6 +86,7 @@ def assign(
     ratio: float | None = None,
     seed: int | None = None,
     k: int | None = None,
+    ratios: Sequence[float] | None = None,
     levels: Levels | str = PAPER_LEVELS,
 ) -> Plan:
     """The plan of a scheme by name. ValueError for an unknown scheme, or an option that is missing or not its own.
@@ -86,7 +101,8 @@ def assign(
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise ValueError(f"unknown scheme {scheme!r}{hint} Known: {', '.join(SCHEMES)}")
     row = SCHEMES[scheme]
-    given = {name: value for name, value in (("ratio", ratio), ("seed", seed), ("k", k)) if value is not None}
+    options = {"ratio": ratio, "seed": seed, "k": k, "ratios": ratios}
+    given = {name: value for name, value in options.items() if value is not None}
     for name in row.options:
         if name not in given:
             raise ValueError(f"scheme {scheme!r} needs {name}")

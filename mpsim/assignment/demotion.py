@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mpsim.assignment.levels import PAPER_LEVELS, Levels, parse_levels
@@ -114,17 +114,22 @@ def demoted(
     (2, 0)
     """
     levels = parse_levels(levels)
-    groups = set(chosen)
-    inside = {op.index for op in trace.ops if op.group in groups}
-    # An op's parameters go with what it reads; -1 is the labels, which are no tensor.
-    fed = {op.index for op in trace.ops if _activations(op.producers) and _activations(op.producers) <= inside}
-    formats: dict[TensorId, Format] = {}
-    for tensor in trace.tensors:
-        role = tensor.id.role
-        members = inside if role.startswith("activation") else fed
-        formats[tensor.id] = (levels.low if tensor.id.op in members else levels.high)[role]
+    formats = formats_by_group(trace, dict.fromkeys(chosen, len(levels.steps) - 1), levels)
     return Plan.of(trace, formats, scheme, levels, ratio=ratio, seed=seed, k=k, chosen_groups=tuple(chosen))
 
 
-def _activations(producers: Sequence[int]) -> set[int]:
-    return {producer for producer in producers if producer >= 0}
+def formats_by_group(trace: Trace, depths: Mapping[int, int], levels: Levels) -> dict[TensorId, Format]:
+    """The format of every tensor when group g is at level ``levels.steps[depths[g]]`` (0, the high one, if not given).
+
+    Activations and their gradients are at their own group's level; an op's parameters and their gradients at the
+    highest level of the groups that it reads.
+    """
+    own = {op.index: depths.get(op.group, 0) for op in trace.ops}
+    # An op's parameters go with what it reads; -1 is the labels, which are no tensor.
+    fed = {op.index: min([own[p] for p in op.producers if p >= 0], default=0) for op in trace.ops}
+    formats: dict[TensorId, Format] = {}
+    for tensor in trace.tensors:
+        role = tensor.id.role
+        depth = own if role.startswith("activation") else fed
+        formats[tensor.id] = levels.steps[depth[tensor.id.op]][role]
+    return formats

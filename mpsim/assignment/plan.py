@@ -51,6 +51,8 @@ class Plan:
 
     ``formats`` and ``elements`` have the tensors of the trace as keys, in its order. ``chosen_groups`` (ids in the
     order taken) and ``reached`` (their share of all elements) are None for schemes that choose no groups.
+    ``ratios`` and ``groups_per_step``, how many of them were taken for each level, the lowest first, are those of
+    ``demote_in_steps``.
 
     >>> import reference_models
     >>> from mpsim.trace import trace
@@ -70,6 +72,8 @@ class Plan:
     k: int | None = None
     chosen_groups: tuple[int, ...] | None = None
     promoted: tuple[TensorId, ...] = ()
+    ratios: tuple[float, ...] | None = None
+    groups_per_step: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.formats.keys() != self.elements.keys():
@@ -77,7 +81,7 @@ class Plan:
 
     @classmethod
     def of(cls, trace: Trace, formats: Mapping[TensorId, Format], scheme: str, levels: Levels, **options: Any) -> Plan:
-        """The plan that gives ``formats`` to the tensors of ``trace``; options: ratio, seed, k, chosen_groups."""
+        """The plan that gives ``formats`` to the tensors of ``trace``; options: the plan's further fields."""
         elements = {tensor.id: int(tensor.elements) for tensor in trace.tensors}
         ordered = {tensor: formats[tensor] for tensor in elements}
         return cls(Network.of(trace), scheme, levels, ordered, elements, **options)
@@ -103,7 +107,7 @@ class Plan:
 
     @cached_property
     def low_share(self) -> float:
-        """Elements held low / all elements (``Levels.holds_low``), in 0..1.
+        """Elements held below the high level / all elements (``Levels.holds_low``), in 0..1.
 
         With one width H for all high formats and one width L for all tensors held low it equals
         (A - B) / A * H / (H - L), A = ``bits_all_high`` and B = ``bits``; so (A - B) / A * 2 with 16 and 8 bits,
@@ -123,14 +127,14 @@ class Plan:
         return self.levels.holds_low(tensor.role, self.formats[tensor])
 
     # -- other plans ----------------------------------------------------------------------------------------
-    def with_high(self, tensors: Iterable[TensorId]) -> Plan:
-        """This plan with those tensors in their high formats, noted in ``promoted``."""
-        raised = tuple(TensorId(*tensor) for tensor in tensors)
-        for tensor in raised:
+    def raised(self, tensors: Iterable[TensorId]) -> Plan:
+        """This plan with those tensors one level up (``Levels.raised``), noted in ``promoted``."""
+        named = tuple(TensorId(*tensor) for tensor in tensors)
+        for tensor in named:
             if tensor not in self.formats:
                 raise ValueError(f"{self!r} has no tensor {tensor}")
-        high = {tensor: self.levels.high[tensor.role] for tensor in raised}
-        return replace(self, formats={**self.formats, **high}, promoted=self.promoted + raised)
+        above = {tensor: self.levels.raised(tensor.role, self.formats[tensor]) for tensor in named}
+        return replace(self, formats={**self.formats, **above}, promoted=self.promoted + named)
 
     def with_formats(self, formats: Mapping[TensorId, str | Format]) -> Plan:
         """This plan with other formats for some tensors (any formats)."""
@@ -189,6 +193,8 @@ class Plan:
     def __repr__(self) -> str:
         network = self.network
         options = [f"{name}={value}" for name in ("ratio", "seed", "k") if (value := getattr(self, name)) is not None]
+        if self.ratios is not None:
+            options.append(f"ratios={','.join(format(ratio, 'g') for ratio in self.ratios)}")
         chosen = ""
         if self.chosen_groups is not None:
             chosen = f", {len(self.chosen_groups)} of {len(network.groups)} groups"

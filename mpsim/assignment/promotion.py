@@ -1,4 +1,4 @@
-"""Promotion: what overflowed in a step is held high from the next step on (paper §4.2)."""
+"""Promotion: what overflowed in a step is held one level higher from the next step on (paper §4.2)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def promote(
     """(the plan for the next step, the tensors promoted, in the order of ``overflow_ratios``).
 
     ``overflow_ratios``: per tensor, overflowed elements / all elements of this step, before rounding. Promoted are
-    activations and parameters held low whose ratio is >= ``threshold``; ratios of gradients take no part.
+    activations and parameters held low whose ratio is >= ``threshold``; ratios of gradients take no part. A promoted
+    tensor goes one level up: to its high format, or with more than two levels to that of the level above its own,
+    from which a later step may promote it again.
     ``threshold`` in (0, 1]; the paper's is 0.01. The plan itself is returned if nothing is promoted. Raises ValueError
     for a tensor that the plan does not know, a ratio outside [0, 1] or a threshold that does not fit.
 
@@ -39,4 +41,4 @@ def promote(
             raise ValueError(f"the overflow ratio of {tensor} is a share in [0, 1], got {ratio!r}")
         if tensor.role in PROMOTED_ROLES and ratio >= threshold and plan.is_low(tensor):
             promoted.append(tensor)
-    return (plan.with_high(promoted) if promoted else plan), tuple(promoted)
+    return (plan.raised(promoted) if promoted else plan), tuple(promoted)

@@ -35,7 +35,12 @@ def plan_report(trace: Trace, plan: Plan) -> dict[str, Any]:
 def plan_to_dict(plan: Plan) -> dict[str, Any]:
     """The plan as JSON types; the order of ``tensors`` is the trace's."""
     network, levels = plan.network, plan.levels
-    formats = {format.name: format for format in [*plan.formats.values(), *levels.high.values(), *levels.low.values()]}
+    named = [format for level in levels.steps for format in level.values()]
+    formats = {format.name: format for format in [*plan.formats.values(), *named]}
+    in_steps = {} if plan.ratios is None else {"ratios": list(plan.ratios)}
+    if plan.groups_per_step is not None:
+        in_steps["groups_per_step"] = list(plan.groups_per_step)
+    between = {"between": [_level_to_dict(level) for level in levels.between]} if levels.between else {}
     return {
         "mpsim_plan": VERSION,
         "model": network.model,
@@ -49,8 +54,9 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         "semantics": network.semantics,
         "levels": {
             "name": levels.name,
-            "high": {role: levels.high[role].name for role in ROLES},
-            "low": {role: levels.low[role].name for role in ROLES},
+            "high": _level_to_dict(levels.high),
+            **between,
+            "low": _level_to_dict(levels.low),
         },
         "formats": {
             name: {key: value for key, value in asdict(format).items() if key != "name"} | {"bits": format.bits}
@@ -59,6 +65,7 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         "ops": [asdict(op) | {"producers": list(op.producers)} for op in network.ops],
         "groups": list(network.groups),
         "chosen_groups": None if plan.chosen_groups is None else list(plan.chosen_groups),
+        **in_steps,
         "reached": plan.reached,
         "low_share": plan.low_share,
         "total_elements": plan.total_elements,
@@ -120,6 +127,8 @@ def parse(text: str | Mapping[str, Any]) -> Plan:
         k=_take(record, "k", int, None, None),
         chosen_groups=_chosen(record, network),
         promoted=promoted,
+        ratios=_ratios(record),
+        groups_per_step=_groups_per_step(record),
     )
 
 
@@ -186,12 +195,19 @@ def _format(name: str, formats: Mapping[str, Format], place: str) -> Format:
 
 
 def _levels(record: Mapping[str, Any], formats: Mapping[str, Format]) -> Levels:
-    sides = []
-    for side in ("high", "low"):
-        given = _take(record, side, dict, "levels")
-        place = f"levels.{side}"
-        sides.append({role: _format(_take(given, role, str, place), formats, f"{place}.{role}") for role in ROLES})
-    return Levels(sides[0], sides[1], _take(record, "name", str, "levels", None))
+    def level(given: Any, place: str) -> dict[str, Format]:
+        return {role: _format(_take(given, role, str, place), formats, f"{place}.{role}") for role in ROLES}
+
+    between = [
+        level(given, f"levels.between[{number}]")
+        for number, given in enumerate(_take(record, "between", list, "levels", []))
+    ]
+    high, low = (level(_take(record, side, dict, "levels"), f"levels.{side}") for side in ("high", "low"))
+    return Levels(high, low, _take(record, "name", str, "levels", None), tuple(between))
+
+
+def _level_to_dict(level: Mapping[str, Format]) -> dict[str, str]:
+    return {role: level[role].name for role in ROLES}
 
 
 def _network(record: Mapping[str, Any]) -> Network:
@@ -240,6 +256,28 @@ def _ratio(record: Mapping[str, Any]) -> float | None:
     if ratio is not None and not 0 <= ratio <= 1:
         raise ValueError(f"plan: field 'ratio' should be in [0, 1], got {ratio}")
     return ratio
+
+
+def _ratios(record: Mapping[str, Any]) -> tuple[float, ...] | None:
+    values = _take(record, "ratios", list, None, None)
+    if values is None:
+        return None
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(numbers) < len(values) or numbers != sorted(numbers) or not all(0 <= number <= 1 for number in numbers):
+        raise ValueError(f"plan: field 'ratios' should be rising numbers in [0, 1], got {_shown(values)}")
+    return tuple(float(number) for number in numbers)
+
+
+def _groups_per_step(record: Mapping[str, Any]) -> tuple[int, ...] | None:
+    values = _take(record, "groups_per_step", list, None, None)
+    if values is None:
+        return None
+    counts, chosen = _integers(values, "groups_per_step"), _take(record, "chosen_groups", list, None, [])
+    if any(count < 0 for count in counts) or sum(counts) != len(chosen):
+        raise ValueError(
+            f"plan: field 'groups_per_step' should add up to the {len(chosen)} chosen_groups, got {list(counts)}"
+        )
+    return counts
 
 
 def _chosen(record: Mapping[str, Any], network: Network) -> tuple[int, ...] | None:

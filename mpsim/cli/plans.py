@@ -19,12 +19,17 @@ Scheme = Annotated[
     str,
     typer.Option(
         help="float32, uniform_high, uniform_low, operator_based, operator_based_extended, largest_first, "
-        "smallest_first, random (with --plan-seed), largest_k (with --k)."
+        "smallest_first, random (with --plan-seed), largest_k (with --k); of mpsim plan also largest_first_in_steps, "
+        "smallest_first_in_steps, random_in_steps (with --ratios)."
     ),
 ]
 Ratio = Annotated[float | None, typer.Option(help="For *_first and random: share of elements to hold low, 0 to 1.")]
 LevelsText = Annotated[
-    str, typer.Option(help="A named pair (paper, six_bit, ...) or HIGH:FORWARD,BACKWARD as fp_6_9_0:fp_4_3_4,fp_5_2_0.")
+    str,
+    typer.Option(
+        help="A named pair (paper, six_bit, ...) or HIGH:FORWARD,BACKWARD as fp_6_9_0:fp_4_3_4,fp_5_2_0; more "
+        ":FORWARD,BACKWARD are lower levels."
+    ),
 ]
 GroupCount = Annotated[int | None, typer.Option("--k", help="For largest_k: the number of groups.")]
 SemanticsName = Annotated[str, typer.Option(help="standard or lee2023 (as the published artifact computes).")]
@@ -39,6 +44,9 @@ def plan(
     ratio: Ratio = None,
     seed: Annotated[int | None, typer.Option(help="For scheme random: which order.")] = None,
     k: GroupCount = None,
+    ratios: Annotated[
+        str | None, typer.Option(help="For *_in_steps: rising shares, the lowest level's first, as 0.3,0.7.")
+    ] = None,
     levels: LevelsText = "paper",
     semantics: SemanticsName = "standard",
     compare: Annotated[
@@ -55,7 +63,7 @@ def plan(
 
     network = networks.build(model, width=width, classes=classes)
     traced = trace(network, batch=batch, semantics=as_semantics(semantics).name)
-    made = assign(traced, scheme, ratio=ratio, seed=seed, k=k, levels=levels)
+    made = assign(traced, scheme, ratio=ratio, seed=seed, k=k, ratios=_shares(ratios), levels=levels)
     compared = None if compare is None else _compared(compare, made)
     if plot is not None:
         from mpsim.experiments.plan_picture import draw_plan
@@ -70,6 +78,13 @@ def plan(
         typer.echo(f"\nfrom {compare} to this plan: {compared.table()}")
     if plot is not None:
         typer.echo(f"\nfigure: {plot}")
+
+
+def _shares(text: str | None) -> list[float] | None:
+    try:
+        return None if text is None else [float(word) for word in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' should be numbers with commas, as 0.3,0.7", param_hint="--ratios") from None
 
 
 def _compared(other: Path, made: Plan) -> Comparison:

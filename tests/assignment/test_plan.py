@@ -13,7 +13,7 @@ from mpsim.engine.tensor import TensorId
 from mpsim.formats import FORMATS, Format
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "plan.schema.json").read_text())
-OPTIONS = {"ratio": 0.5, "seed": 7, "k": 3}
+OPTIONS = {"ratio": 0.5, "seed": 7, "k": 3, "ratios": (0.5,)}
 ISSUE_KEYS = {
     "model", "width", "classes", "batch", "scheme", "ratio", "semantics", "ops", "groups", "chosen_groups", "reached",
     "low_share", "total_elements", "tensors",
@@ -165,7 +165,7 @@ def test_a_tensor_twice_is_refused(resnet: Any) -> None:
 
 def test_formats_of_tensors_the_plan_does_not_have(resnet: Any) -> None:
     plan = uniform(resnet, "low")
-    for change in (lambda: plan.with_high([TensorId(999, "activation", 0)]),
+    for change in (lambda: plan.raised([TensorId(999, "activation", 0)]),
                    lambda: plan.with_formats({TensorId(999, "activation", 0): FORMATS["float16"]})):  # fmt: skip
         with pytest.raises(ValueError, match="has no tensor"):
             change()
@@ -179,7 +179,7 @@ def test_formats_of_tensors_the_plan_does_not_have(resnet: Any) -> None:
         ("random", {"ratio": 0.5}, "needs seed"),
         ("largest_k", {}, "needs k"),
         ("operator_based", {"ratio": 0.5}, "takes no ratio"),
-        ("largest_first", {"ratio": 0.5, "seed": 1}, "takes no seed .which random do."),
+        ("largest_first", {"ratio": 0.5, "seed": 1}, "takes no seed .which random, random_in_steps do."),
     ],
 )
 def test_scheme_options(resnet: Any, scheme: str, options: dict, said: str) -> None:
