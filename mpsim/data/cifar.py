@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from mpsim.data.restricted_pickle import load_arrays
 
 SITE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 PIXELS = 3 * 32 * 32
+#: What reading a broken .tar.gz raises.
+BROKEN_ARCHIVE = (tarfile.TarError, OSError, EOFError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,8 @@ def _load(name: str, path: str | Path, split: str, verify: bool) -> Dataset:
             )
         try:
             pixels, numbers = _python(content, version) if version.label_bytes is None else _binary(content, version)
+            if not (numbers.min() >= 0 and numbers.max() < collection.classes):
+                raise ValueError(f"has labels {numbers.min()} .. {numbers.max()}, not 0 .. {collection.classes - 1}")
         except ValueError as error:
             raise ValueError(f"{where}: {error}. Get {version.archive} again from {SITE}") from error
         images.append(pixels)
@@ -166,7 +171,7 @@ def _by_content(name: str, path: Path) -> Version:
     try:
         with tarfile.open(path) as archive:
             names = set(archive.getnames())
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except BROKEN_ARCHIVE as error:
         raise ValueError(f"{path}: not a readable .tar.gz ({error}). Get it again from {SITE}") from error
     for version in COLLECTIONS[name].versions:
         if f"{version.folder}/{next(iter(version.test))}" in names:
@@ -187,7 +192,7 @@ def _contents(version: Version, place: Path, files: list[str]) -> list[bytes]:
                 folder, _, file = member.name.rpartition("/")
                 if folder == version.folder and file in files and (stream := archive.extractfile(member)):
                     contents[file] = stream.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except BROKEN_ARCHIVE as error:
         raise ValueError(f"{place}: not a readable .tar.gz ({error}). Get it again from {SITE}") from error
     for file in files:
         if file not in contents:
@@ -201,6 +206,8 @@ def _python(content: bytes, version: Version) -> tuple[np.ndarray, np.ndarray]:
         pixels, labels = record[b"data"], np.asarray(record[version.label_field], dtype=np.int64)
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"holds no 'data' and {version.label_field.decode()!r}") from None
+    if labels.ndim != 1 or not len(labels):
+        raise ValueError(f"holds no labels in {version.label_field.decode()!r}")
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (len(labels), PIXELS):
         raise ValueError(f"its 'data' should be uint8 ({len(labels)}, {PIXELS})")
     return pixels.reshape(-1, 3, 32, 32), labels

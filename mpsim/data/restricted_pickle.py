@@ -14,9 +14,14 @@ class UnsafePickle(ValueError):
     """A pickle names something that is no part of a NumPy array."""
 
 
+def _array_type(*arguments: object) -> None:
+    """Stands for numpy.ndarray, which ``_reconstruct`` gets and nothing calls."""
+    raise UnsafePickle("the pickle calls numpy.ndarray itself")
+
+
 def _empty_array(kind: object, shape: object, code: object) -> np.ndarray:
     """What NumPy's ``_reconstruct`` gives: an array that the pickle's state then fills."""
-    if kind is not np.ndarray:
+    if kind is not _array_type:
         raise UnsafePickle(f"the pickle makes an array of {kind!r}")
     return np.ndarray.__new__(np.ndarray, (0,), np.uint8)
 
@@ -38,7 +43,7 @@ def _latin1(text: str, encoding: str) -> bytes:
 ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy.core.multiarray", "_reconstruct"): _empty_array,
     ("numpy._core.multiarray", "_reconstruct"): _empty_array,
-    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "ndarray"): _array_type,
     ("numpy", "dtype"): _data_type,
     ("_codecs", "encode"): _latin1,
 }

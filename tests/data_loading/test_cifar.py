@@ -138,6 +138,7 @@ class Attack:
         pickle.dumps(np.array([Attack()], dtype=object)),
         b"cbuiltins\neval\n(S'1'\ntR.",
         b"cnumpy\nload\n.",
+        b"cnumpy\nndarray\n((K\x01tS'O'\ntR.",
         b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\n(K\x00tS'b'\ntR.",
     ],
 )
@@ -160,6 +161,10 @@ def test_a_pickle_that_names_anything_else_is_refused(
         (python3_pickle(np.zeros((2, 3071), np.uint8), b"fine_labels", [1, 2]), r"uint8 \(2, 3072\)"),
         (python3_pickle(np.zeros((3, 3072), np.uint8), b"fine_labels", [1, 2]), r"uint8 \(2, 3072\)"),
         (python3_pickle(np.zeros((2, 3072), np.int64), b"fine_labels", [1, 2]), r"uint8 \(2, 3072\)"),
+        (python3_pickle(np.zeros((2, 3072), np.uint8), b"fine_labels", [1, 100]), r"labels 1 .. 100, not 0 .. 99"),
+        (python3_pickle(np.zeros((2, 3072), np.uint8), b"fine_labels", [-1, 9]), r"labels -1 .. 9, not 0 .. 99"),
+        (python3_pickle(np.zeros((2, 3072), np.uint8), b"fine_labels", []), "holds no labels in 'fine_labels'"),
+        (python3_pickle(np.zeros((2, 3072), np.uint8), b"fine_labels", 3), "holds no labels in 'fine_labels'"),
         (pickle.dumps(Attack()), "the pickle names posix.mkdir"),
     ],
 )
@@ -174,6 +179,9 @@ def test_broken_binary_file(tmp_path: Path) -> None:
     folder, _ = make(tmp_path, "cifar10", COLLECTIONS["cifar10"].versions[1])
     (folder / "data_batch_3.bin").write_bytes(b"123")
     with pytest.raises(ValueError, match="data_batch_3.bin: has 3 bytes, no multiple of 3073"):
+        cifar10(folder, verify=False)
+    (folder / "data_batch_3.bin").write_bytes(b"\x0a" + bytes(3072))
+    with pytest.raises(ValueError, match="data_batch_3.bin: has labels 10 .. 10, not 0 .. 9. Get cifar-10-binary"):
         cifar10(folder, verify=False)
 
 
@@ -197,9 +205,12 @@ def test_broken_archives(tmp_path: Path) -> None:
     folder, _ = make(tmp_path / "unpacked", "cifar10", version)
     archive = tmp_path / version.archive
     pack(folder, archive)
-    archive.write_bytes(archive.read_bytes()[:2000])
-    with pytest.raises(ValueError, match="not a readable .tar.gz"):
-        cifar10(archive, verify=False)
+    whole = archive.read_bytes()
+    for broken in (whole[:2000], b"", whole[:2000] + bytes(500) + whole[2500:], bytes(20) + whole[20:]):
+        for name in (archive, tmp_path / "mine.tgz"):
+            name.write_bytes(broken)
+            with pytest.raises(ValueError, match="(?s)not a readable .tar.gz .*Get it again from https://"):
+                cifar10(name, verify=False)
     other = tmp_path / "other.tar.gz"
     with tarfile.open(other, "w:gz") as tar:
         tar.addfile(tarfile.TarInfo("readme"), io.BytesIO())
