@@ -211,6 +211,13 @@ def test_broken_archives(tmp_path: Path) -> None:
             name.write_bytes(broken)
             with pytest.raises(ValueError, match="(?s)not a readable .tar.gz .*Get it again from https://"):
                 cifar10(name, verify=False)
+    # Compressed content that breaks off in the middle of a file: the error is zlib's own.
+    (folder / "data_batch_1").write_bytes(np.random.default_rng(0).integers(0, 4, 200_000, np.uint8).tobytes())
+    pack(folder, archive)
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[:30_000] + b"\xff" * 200 + whole[30_200:])
+    with pytest.raises(ValueError, match="not a readable .tar.gz .Error -3 while decompressing"):
+        cifar10(archive, verify=False)
     other = tmp_path / "other.tar.gz"
     with tarfile.open(other, "w:gz") as tar:
         tar.addfile(tarfile.TarInfo("readme"), io.BytesIO())
