@@ -34,7 +34,7 @@ def demote_in_steps(
     >>> small = trace(reference_models.build("small_cnn"))
     >>> plan = demote_in_steps(small, (0.3, 0.8), levels="float16:fp_5_6_0:fp_4_3_4,fp_5_2_0")
     >>> plan.chosen_groups, plan.groups_per_step
-    ((1, 2), (1, 1))
+    ((1, 3, 2), (1, 2))
     """
     levels = parse_levels(levels)
     given = _checked(ratios, len(levels.steps) - 1)
