@@ -45,6 +45,8 @@ def figure(
 ) -> None:
     """Run what is missing behind figures of the paper and draw them; without a number, draw what the folder has."""
     if not numbers:
+        if dry_run or csv is not None:
+            raise typer.BadParameter("which figure of the paper? As 'mpsim figure 4 --dry-run'", param_hint="NUMBERS")
         _draw_all(results, json)
         return
     from mpsim.experiments.studies import panels
@@ -88,21 +90,34 @@ class _Study:
 
         trained = experiment.trained_as(self.jobs)
         distinct = list(dict.fromkeys(trained.values()))
-        with kept_when_stopped(self.results), Results.in_folder(self.results) as opened:
-            if dry_run:
-                self._tell([job for job in distinct if opened.result(job.key) is None], len(distinct))
-                return
-            with Progress(distinct, opened) as bars:
-                rows = experiment.sweep(
-                    self.jobs, opened, processes=self.processes, backend=self.backend, threads=self.threads,
-                    on_progress=bars.update, trained=trained,
-                )  # fmt: skip
+        if dry_run:
+            self._tell(distinct)
+            return
+        with (
+            kept_when_stopped(self.results),
+            Results.in_folder(self.results) as opened,
+            Progress(distinct, opened) as bars,
+        ):
+            rows = experiment.sweep(
+                self.jobs,
+                opened,
+                processes=self.processes,
+                backend=self.backend,
+                threads=self.threads,
+                on_progress=bars.update,
+                trained=trained,
+            )
         self._show(dict(zip([job.key for job in self.jobs], rows, strict=True)))
 
-    def _tell(self, missing: list[RunSettings], count: int) -> None:
-        """The runs that are missing, and about how long they take."""
+    def _tell(self, jobs: list[RunSettings]) -> None:
+        """Which of the runs are missing, and about how long they take; makes no folder and no file."""
+        from mpsim.experiments.results import FILE_NAME, Results
         from mpsim.experiments.studies import estimate_seconds
 
+        missing, count = jobs, len(jobs)
+        if (self.results / FILE_NAME).exists():
+            with Results.in_folder(self.results, create=False) as opened:
+                missing = [job for job in jobs if opened.result(job.key) is None]
         seconds = estimate_seconds(missing, backend=self.backend, threads=self.threads or 1) / self.processes
         if self.json:
             runs = [{"key": job.key, **job.to_dict()} for job in missing]
