@@ -171,7 +171,20 @@ def test_sweep_writes_table_figure_and_json(call, call_json, tmp_path):
 
 def test_a_figure_of_the_paper_is_listed_run_drawn_and_exported(call, call_json, tmp_path):
     options = ["--models", "small_cnn", "--widths", "0.0625", "--data", "digits", "--epochs", "1", "--seeds", "1"]
-    arguments = ["figure", "4", "17", *options, "--ratios", "0.7", "--results", tmp_path / "r", "--processes", "1"]
+    arguments = [
+        "figure",
+        "4",
+        "17",
+        *options,
+        "--ratios",
+        "0.7",
+        "--levels",
+        "paper",
+        "--results",
+        tmp_path / "r",
+        "--processes",
+        "1",
+    ]
     listed = call_json(*arguments, "--dry-run")
     assert (listed["runs"], len(listed["missing"])) == (6, 6) and 0 < listed["estimated_seconds"] < 600
     assert not (tmp_path / "r").exists()

@@ -29,6 +29,7 @@ def figure(
     data_path: Annotated[str | None, typer.Option(help="The dataset's archive or folder, where it needs one.")] = None,
     models: Annotated[str | None, typer.Option(help="Networks with commas; default: the scale's own.")] = None,
     widths: Annotated[str | None, typer.Option(help="Widths with commas; default: the scale's own.")] = None,
+    levels: Annotated[str | None, typer.Option(help="Level pairs with commas; default: the scale's own.")] = None,
     ratios: Annotated[str | None, typer.Option(help="Shares to demote to, as 0.1,0.5,1; default: the scale's.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training data; default: the scale's.")] = None,
     seeds: Annotated[
@@ -52,7 +53,8 @@ def figure(
     from mpsim.experiments.studies import panels
 
     options: dict[str, Any] = {
-        "data": _words(data), "data_path": data_path, "models": _words(models), "epochs": epochs, "seeds": seeds,
+        "data": _words(data), "data_path": data_path, "models": _words(models),
+        "epochs": epochs, "seeds": seeds, "levels": _words(levels),
         "widths": _numbers(widths, "--widths"), "ratios": _numbers(ratios, "--ratios"), "semantics": semantics,
     }  # fmt: skip
     chosen = {number: panels(number, scale, **options) for number in numbers}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
@@ -60,8 +61,9 @@ FIGURES = {row.number: row for row in _FIGURES}
 class Scale:
     """How the runs of a figure are trained. None for data, models and widths: the figure's own.
 
-    ``epochs`` and ``batches`` may be given by network. ``ratios`` are those of the curve, ``ablation_ratios`` those at
-    which an order or promotion is varied. ``orders``: how many random orders; None: one per training seed, its own.
+    ``ratios`` and ``levels`` are those of the curve, ``ablation_ratios`` and ``ablation_levels`` those at which an
+    order or promotion is varied. ``orders``: how many random orders; None: one per training seed, its own.
+    ``epochs``: by network, where it is not that of ``common``.
     """
 
     common: RunSettings
@@ -69,13 +71,16 @@ class Scale:
     ablation_ratios: tuple[float, ...]
     seeds: int
     orders: int | None
+    levels: tuple[str, ...] = ("paper",)
+    ablation_levels: tuple[str, ...] = ("paper",)
     data: tuple[str, ...] | None = None
     models: tuple[str, ...] | None = None
     widths: tuple[float, ...] | None = None
     epochs: tuple[tuple[str, int], ...] = ()
 
 
-#: "paper": the recipe of its section 5.1. "small": two narrow networks on rendered images, for two cores.
+#: "paper": the recipe of its section 5.1. "small": two narrow networks on rendered images, for two cores, under the
+#: paper's levels, which such networks bear all low, and a harsher pair, under which orders and promotion matter.
 SCALES = {
     "paper": Scale(
         RunSettings(epochs=200, batch=128, lr=0.1, weight_decay=5e-4), TENTHS, TENTHS[1:], seeds=4, orders=3
@@ -86,6 +91,8 @@ SCALES = {
         ablation_ratios=(0.4, 0.7, 1.0),
         seeds=3,
         orders=None,
+        levels=("paper", "five_bit"),
+        ablation_levels=("five_bit",),
         data=("synthetic10",),
         models=("squeezenet", "shufflenet_v2"),
         widths=(0.25,),
@@ -96,16 +103,17 @@ SCALES = {
 
 @dataclass(frozen=True)
 class Panel:
-    """One network on one dataset: the runs that are drawn together."""
+    """One network on one dataset under one level pair: the runs that are drawn together."""
 
     model: str
     width: float
     data: str
+    levels: str
     jobs: tuple[RunSettings, ...]
 
     @property
     def title(self) -> str:
-        return f"{self.model}, width {self.width:g}, {self.data}"
+        return f"{self.model}, width {self.width:g}, {self.data}, levels {self.levels}"
 
 
 def panels(
@@ -116,6 +124,7 @@ def panels(
     data_path: str | None = None,
     models: Sequence[str] | None = None,
     widths: Sequence[float] | None = None,
+    levels: Sequence[str] | None = None,
     ratios: Sequence[float] | None = None,
     epochs: int | None = None,
     seeds: int | None = None,
@@ -126,7 +135,7 @@ def panels(
     ValueError for a figure that is none of FIGURES, an unknown scale, a ratio outside [0, 1], seeds < 1.
 
     >>> [(panel.title, len(panel.jobs)) for panel in panels(17, models=["squeezenet"], seeds=1)]
-    [('squeezenet, width 0.25, synthetic10', 11)]
+    [('squeezenet, width 0.25, synthetic10, levels five_bit', 7)]
     """
     if number not in FIGURES:
         raise ValueError(f"figure {number} is not a comparison of training runs. Known: {', '.join(map(str, FIGURES))}")
@@ -134,14 +143,18 @@ def panels(
         raise ValueError(f"unknown scale {scale!r}. Known: {', '.join(SCALES)}")
     figure, size = FIGURES[number], SCALES[scale]
     common = replace(size.common, data_path=data_path, semantics=semantics)
+    places = product(
+        data or size.data or figure.data,
+        widths or size.widths or figure.widths,
+        models or size.models or figure.models,
+        levels or (size.levels if figure.compares == "plans" else size.ablation_levels),
+    )
     made = []
-    for name in data or size.data or figure.data:
-        for width in widths or size.widths or figure.widths:
-            for model in models or size.models or figure.models:
-                own = dict(size.epochs).get(model, common.epochs) if epochs is None else epochs
-                settings = replace(common, model=model, width=width, data=name, epochs=own)
-                jobs = _jobs(figure.compares, settings, size, ratios, size.seeds if seeds is None else seeds)
-                made.append(Panel(model, width, name, tuple(jobs)))
+    for name, width, model, pair in places:
+        own = dict(size.epochs).get(model, common.epochs) if epochs is None else epochs
+        settings = replace(common, model=model, width=width, data=name, levels=pair, epochs=own)
+        jobs = _jobs(figure.compares, settings, size, ratios, size.seeds if seeds is None else seeds)
+        made.append(Panel(model, width, name, pair, tuple(jobs)))
     return made
 
 
@@ -153,7 +166,7 @@ def _jobs(
     jobs = []
     for seed in seed_range(common.seed, seeds):
         one = replace(common, seed=seed)
-        jobs.append(one)
+        jobs.append(replace(one, levels="paper"))  # float32: the same run for every pair
         if compares == "plans":
             fixed = ("uniform_low", "operator_based", "operator_based_extended")
             jobs += [replace(one, scheme=scheme) for scheme in fixed]

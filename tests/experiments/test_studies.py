@@ -55,18 +55,24 @@ def test_figures_10_to_12_are_the_other_data_and_widths():
 
 def test_what_a_caller_gives_takes_its_place():
     (panel,) = panels(
-        4, data=["digits"], models=["small_cnn"], widths=[0.5], ratios=[0.5], epochs=7, seeds=2, semantics="lee2023"
-    )
-    assert (panel.title, len(panel.jobs)) == ("small_cnn, width 0.5, digits", 2 * (4 + 1))
+        4, data=["digits"], models=["small_cnn"], widths=[0.5], levels=["six_bit"], ratios=[0.5], epochs=7, seeds=2,
+        semantics="lee2023",
+    )  # fmt: skip
+    assert (panel.title, len(panel.jobs)) == ("small_cnn, width 0.5, digits, levels six_bit", 2 * (4 + 1))
+    assert {job.levels for job in panel.jobs if job.scheme != "float32"} == {"six_bit"}
     for job in panel.jobs:
         assert (job.model, job.width, job.data, job.epochs, job.semantics) == ("small_cnn", 0.5, "digits", 7, "lee2023")
 
 
 def test_the_small_scale_is_narrow_networks_on_rendered_images():
-    assert {(panel.model, panel.width, panel.data) for panel in panels(4)} == {
-        ("squeezenet", 0.25, "synthetic10"),
-        ("shufflenet_v2", 0.25, "synthetic10"),
+    assert {(panel.model, panel.width, panel.data, panel.levels) for panel in panels(4)} == {
+        (model, 0.25, "synthetic10", levels)
+        for model in ("squeezenet", "shufflenet_v2")
+        for levels in ("paper", "five_bit")
     }
+    assert {panel.levels for number in (5, 17) for panel in panels(number)} == {"five_bit"}
+    float32 = {job for panel in panels(4) for job in panel.jobs if job.scheme == "float32"}
+    assert len(float32) == 2 * 3  # shared between the level pairs
     ratios = {job.ratio for panel in panels(4) for job in panel.jobs if job.ratio is not None}
     assert ratios == {tenth / 10 for tenth in range(1, 11)}
 
