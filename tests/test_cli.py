@@ -169,6 +169,38 @@ def test_sweep_writes_table_figure_and_json(call, call_json, tmp_path):
     assert len(files) == 2
 
 
+def test_a_figure_of_the_paper_is_listed_run_drawn_and_exported(call, call_json, tmp_path):
+    options = ["--models", "small_cnn", "--widths", "0.0625", "--data", "digits", "--epochs", "1", "--seeds", "1"]
+    arguments = [
+        "figure",
+        "4",
+        "17",
+        *options,
+        "--ratios",
+        "0.7",
+        "--levels",
+        "paper",
+        "--results",
+        tmp_path / "r",
+        "--processes",
+        "1",
+    ]
+    listed = call_json(*arguments, "--dry-run")
+    assert (listed["runs"], len(listed["missing"])) == (6, 6) and 0 < listed["estimated_seconds"] < 600
+    assert not (tmp_path / "r").exists()
+    code, output, errors = call(*arguments, "--dry-run")
+    assert code == 0 and "6 of 6 runs are missing: about 0.0 hours" in output and "operator_based_extended" in output
+    code, output, errors = call(*arguments, "--csv", tmp_path / "runs.csv")
+    assert code == 0, errors
+    assert "Figure 17: promotion of tensors that overflow" in output and "| largest_first r=0.7 | no |" in output
+    assert len((tmp_path / "runs.csv").read_text().splitlines()) == 1 + 6
+    again = call_json(*arguments)
+    assert [file.rpartition("/")[2] for file in again["files"]] == [
+        "figure_4.png", "figure_4.svg", "figure_17.png", "figure_17.svg", "figures.md",
+    ]  # fmt: skip
+    assert call_json(*arguments, "--dry-run")["missing"] == []
+
+
 # -- mistakes and failures ----------------------------------------------------------------------------------
 
 MISTAKES = [
@@ -181,6 +213,11 @@ MISTAKES = [
     (["round", "1", "--format", "tf32", "--mode", "stochastic", "--random-bits", "-1"], "should be one number"),
     (["round", "1", "--format", "bfloat16", "--backend", "compile"], "unknown backend 'compile'"),
     (["formats", "bfloat17"], "did you mean bfloat16"),
+    (["figure", "3"], "figure 3 is not a comparison of training runs"),
+    (["figure", "--dry-run"], "which figure of the paper"),
+    (["figure", "4", "--ratios", "a"], "'a' should be numbers with commas"),
+    (["figure", "4", "--scale", "tiny"], "unknown scale 'tiny'"),
+    (["figure", "4", "--models", "small_cn", "--data", "digits"], "did you mean small_cnn"),
     (["plan", "small_cn", "--ratio", "0.5"], "did you mean small_cnn"),
     (["plan", "small_cnn", "--ratio", "1.5"], "[0, 1], got 1.5"),
     (["plan", "small_cnn"], "needs ratio"),
@@ -221,6 +258,7 @@ def test_failures_exit_with_1(call, tmp_path, monkeypatch):
         (["train", *QUICK], "not a database"),
         (["sweep", *QUICK], "not a database"),
         (["figure", "--results", "nowhere"], "no results file"),
+        (["figure", "4", "--csv", "nowhere/runs.csv", "--results", "other"], "does not exist"),
         (["train", *QUICK, "--plan", "nowhere.json"], "nowhere.json"),
         (["train", *QUICK, "--save", "nowhere/state", "--results", "other"], "does not exist"),
         (["sweep", *QUICK, "--json", "nowhere/runs.json", "--results", "other"], "does not exist"),

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from mpsim.cli import arithmetic, plans, runs, steps, validate, vectors
+from mpsim.cli import arithmetic, figures, plans, runs, steps, validate, vectors
 from mpsim.cli.output import complain, is_failure, is_usage_error
 
 app = typer.Typer(
@@ -20,8 +20,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for function, name, settings in (*arithmetic.COMMANDS, *plans.COMMANDS, *runs.COMMANDS, *steps.COMMANDS):
-    app.command(name, **settings)(function)
+for module in (arithmetic, plans, runs, figures, steps):
+    for function, name, settings in module.COMMANDS:
+        app.command(name, **settings)(function)
 for function, name, settings in steps.VALIDATE_COMMANDS:
     validate.app.command(name, **settings)(function)
 app.add_typer(validate.app, name="validate")

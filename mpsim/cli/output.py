@@ -81,3 +81,9 @@ def _raised_by_us(error: Exception) -> bool:
     file = Path(last.filename).resolve()
     ours = file.is_relative_to(package) or file.parts[-2] == "reference_models"
     return ours and (last.line or "").lstrip().startswith("raise")
+
+
+def check_writable(path: Path) -> None:
+    """OSError now rather than after the work, if the file's folder is not there."""
+    if not path.resolve().parent.is_dir():
+        raise FileNotFoundError(f"the folder of {path} does not exist; make it first")

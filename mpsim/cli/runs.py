@@ -1,19 +1,18 @@
-"""``mpsim train``, ``mpsim sweep``, ``mpsim figure``."""
+"""``mpsim train`` and ``mpsim sweep``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mpsim.cli.output import JsonFlag, complain, print_json, print_table, write_json
+from mpsim.cli.figures import draw_memory_accuracy
+from mpsim.cli.output import JsonFlag, check_writable, print_json, print_table, write_json
 from mpsim.cli.plans import GroupCount, LevelsText, Ratio, Scheme, SemanticsName, Width
+from mpsim.cli.progress import Backend, Folder, Progress, Threads, kept_when_stopped
 
 if TYPE_CHECKING:
-    from mpsim.experiments.results import Results
     from mpsim.experiments.run import RunSettings
 
 ModelName = Annotated[str, typer.Option(help="Network: of reference_models, or my_net.py:build.")]
@@ -25,9 +24,6 @@ Rate = Annotated[float, typer.Option("--lr", help="Learning rate of the first ep
 Decay = Annotated[float, typer.Option(help="Weight decay; the paper takes 0.0005 on CIFAR.")]
 Schedule = Annotated[str, typer.Option(help="Learning rate over the epochs: cosine (to 0) or constant.")]
 Promotion = Annotated[float, typer.Option(help="Overflow ratio from which a tensor is promoted; 0: never.")]
-Folder = Annotated[Path, typer.Option("--results", help="Folder of the results file and the figures.")]
-Backend = Annotated[str, typer.Option(help="reference, numba or compiled; changes no bit of a result.")]
-Threads = Annotated[int | None, typer.Option(help="Threads of a run; default: all cores (1 with --processes > 1).")]
 
 #: (name of the field in a result, heading, how it is shown)
 _COLUMNS: tuple[tuple[str, str, str], ...] = (
@@ -81,15 +77,17 @@ def sweep(
     load(backend)
     processes = available_threads() if processes is None else processes
     if json is not None:
-        _check_writable(json)
-    with _kept_when_stopped(results), Results.in_folder(results) as opened, _Progress(jobs, opened) as progress:
+        check_writable(json)
+    trained = experiment.trained_as(jobs)
+    with kept_when_stopped(results), Results.in_folder(results) as opened, Progress(trained.values(), opened) as bars:
         rows = experiment.sweep(
-            jobs, opened, processes=processes, backend=backend, threads=threads, on_progress=progress.update
-        )
+            jobs, opened, processes=processes, backend=backend, threads=threads, on_progress=bars.update,
+            trained=trained,
+        )  # fmt: skip
     _print_runs(rows)
     if json is not None:
         write_json(json, rows)
-    _draw(rows, results, f"{model}, width {width:g}, on {data}: {epochs} epochs, seeds {seeds}")
+    draw_memory_accuracy(rows, results, f"{model}, width {width:g}, on {data}: {epochs} epochs, seeds {seeds}")
 
 
 def train(
@@ -130,9 +128,9 @@ def train(
         plan=None if plan is None else plan.read_text(encoding="utf-8"),
     )  # fmt: skip
     if save is not None:
-        _check_writable(save)
-    with _kept_when_stopped(results), Results.in_folder(results) as opened:
-        with _Progress([settings], opened) as progress:
+        check_writable(save)
+    with kept_when_stopped(results), Results.in_folder(results) as opened:
+        with Progress([settings], opened) as progress:
             result = run(
                 settings, opened, backend=backend, threads=threads, save=None if save is None else str(save),
                 on_epoch=lambda metrics: progress.update(opened.epochs_done()),
@@ -147,82 +145,6 @@ def train(
     _print_runs([result])
 
 
-def figure(
-    results: Folder = Path("results"),
-    json: JsonFlag = False,
-) -> None:
-    """Draw the memory-accuracy curve of the finished runs in a results folder, one figure per kind of run."""
-    from mpsim.experiments.results import Results
-
-    gathered: dict[tuple, list[dict[str, Any]]] = {}
-    with Results.in_folder(results, create=False) as opened:
-        for stored in opened.runs():
-            if stored.result is not None:
-                settings = stored.settings
-                kind = tuple(settings[name] for name in ("model", "width", "data", "epochs", "semantics"))
-                gathered.setdefault(kind, []).append(stored.result)
-    if not gathered:
-        raise ValueError(f"no finished run in {results}; 'mpsim sweep' makes some")
-    files = []
-    for (model, width, data, epochs, semantics), rows in gathered.items():
-        title = f"{model}, width {width:g}, on {data}: {epochs} epochs, {semantics}"
-        files += _draw(rows, results, title, f"memory_accuracy_{model}_{width:g}_{data}_{epochs}_{semantics}", not json)
-    if json:
-        print_json([str(file) for file in files])
-
-
-class _Progress:
-    """Bars on standard error: all epochs with the time left, and the runs in work."""
-
-    def __init__(self, jobs: list[RunSettings], results: Results) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self._jobs = {job.key: job for job in jobs}
-        self._bars = Progress(
-            TextColumn("{task.description:34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True), console=Console(stderr=True), transient=True,
-        )  # fmt: skip
-        self._runs: dict[str, Any] = {}
-        self._before = sum(count for key, count in results.epochs_done().items() if key in self._jobs)
-
-    def __enter__(self) -> _Progress:
-        self._bars.start()
-        total = sum(job.epochs for job in self._jobs.values())
-        self._all = self._bars.add_task("all epochs", total=total, completed=self._before)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bars.stop()
-
-    def update(self, epochs_done: dict[str, int]) -> None:
-        """Takes the number of stored epochs by run."""
-        done = {key: epochs_done.get(key, 0) for key in self._jobs}
-        self._bars.update(self._all, completed=sum(done.values()))
-        for key, job in self._jobs.items():
-            if 0 < done[key] < job.epochs and key not in self._runs:
-                self._runs[key] = self._bars.add_task(f"  {job.label}, seed {job.seed}", total=job.epochs)
-            if key in self._runs:
-                self._bars.update(self._runs[key], completed=done[key], visible=done[key] < job.epochs)
-
-
-@contextmanager
-def _kept_when_stopped(folder: Path) -> Iterator[None]:
-    """Turns Ctrl-C into a word on what becomes of the work, and exit code 130."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        complain(f"stopped; the finished epochs are kept in {folder}, the same command goes on from there")
-        raise typer.Exit(130) from None
-
-
 def _settings(**fields: Any) -> RunSettings:
     from mpsim.experiments.run import RunSettings
 
@@ -234,12 +156,6 @@ def _ratios(text: str | None) -> list[float]:
         return [] if text is None else [float(word) for word in text.split(",")]
     except ValueError:
         raise typer.BadParameter(f"'{text}' should be numbers with commas, as 0,0.5,1", param_hint="--ratios") from None
-
-
-def _check_writable(path: Path) -> None:
-    """OSError now rather than after the work, if the file's folder is not there."""
-    if not path.resolve().parent.is_dir():
-        raise FileNotFoundError(f"the folder of {path} does not exist; make it first")
 
 
 def _print_runs(rows: list[dict[str, Any]]) -> None:
@@ -257,19 +173,7 @@ def _short(value: Any) -> Any:
     return f"{value:.4g}" if isinstance(value, float) else value
 
 
-def _draw(
-    rows: list[dict[str, Any]], folder: Path, title: str, name: str = "memory_accuracy", tell: bool = True
-) -> list[Path]:
-    from mpsim.experiments.figures import memory_accuracy
-
-    files = memory_accuracy(rows, folder / name, title=title)
-    if tell:
-        typer.echo(f"figure: {' and '.join(map(str, files))}")
-    return files
-
-
 COMMANDS: tuple[tuple[Any, str, dict[str, Any]], ...] = (
     (sweep, "sweep", {}),
     (train, "train", {}),
-    (figure, "figure", {}),
 )

@@ -92,12 +92,19 @@ def memory_accuracy(rows: Sequence[Mapping[str, Any]], path: str | Path, *, titl
             if point.scheme == "float32":
                 _draw_float32(axes, point)
         _finish(axes, all_points, title, floor)
-        stem = Path(path).with_suffix("")
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        files = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
-        figure.savefig(files[0], dpi=150)
-        figure.savefig(files[1], metadata={"Date": None})
-        pyplot.close(figure)
+        return save(figure, path)
+
+
+def save(figure: Any, path: str | Path) -> list[Path]:
+    """Writes a pyplot figure as PNG and SVG, ``path`` with these suffixes, and closes it; the same bytes each time."""
+    from matplotlib import pyplot
+
+    stem = Path(path).with_suffix("")
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    files = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
+    figure.savefig(files[0], dpi=150)
+    figure.savefig(files[1], metadata={"Date": None})
+    pyplot.close(figure)
     return files
 
 

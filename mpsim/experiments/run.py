@@ -15,7 +15,7 @@ from mpsim.data import DATASETS, DataLoader, LabelledImages
 from mpsim.data import load as load_data
 from mpsim.engine.tensor import ROLES
 from mpsim.experiments.results import Results, settings_key
-from mpsim.trace import trace
+from mpsim.trace import Trace, trace
 from mpsim.training import saving
 from mpsim.training.loss_scale import LossScale
 from mpsim.training.optimizer import SGD
@@ -28,6 +28,9 @@ DEFINITION = 1
 #: Images of a batch in evaluation, as ``Trainer.evaluate`` takes by itself.
 EVALUATION_BATCH = 256
 
+#: Settings that came later, and the value under which a run is what it was before them, and so has its old key.
+_LATER_SETTINGS = {"model_sha256": None, "train_images": None, "evaluate_every": 1}
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -39,6 +42,8 @@ class RunSettings:
     ``promotion`` applies to the schemes under which the paper promotes, and to a given plan.
     ``weight_decay``: 0.005 suits 1437 digits; the paper takes 0.0005 on CIFAR.
     ``seed``: initial weights, data order and augmentation, random bits. ``plan_seed``: of scheme "random".
+    ``train_images``: only so many of the training images, the first; None for all. ``evaluate_every``: so many
+    epochs from one evaluation on the test images to the next; the last epoch always has one.
     """
 
     scheme: str = "float32"
@@ -63,10 +68,14 @@ class RunSettings:
     rounding: str = "nearest"
     random_bit_count: int | None = None
     model_sha256: str | None = None
+    train_images: int | None = None
+    evaluate_every: int = 1
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
+        for name in ("epochs", "evaluate_every", "train_images"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         if self.batch < 1:
             raise ValueError(f"batch must be at least 1 image, got {self.batch}")
         if self.seed < 0:
@@ -84,8 +93,9 @@ class RunSettings:
             side: {role: repr(getattr(pair, side)[role]) for role in ROLES} for side in ("high", "low")
         }  # a format's repr gives all its numbers
         settings = {**asdict(self), "formats": formats, "definition": DEFINITION}
-        if self.model_sha256 is None:
-            del settings["model_sha256"]  # so a reference network's key is what it was before files could be given
+        for name, neutral in _LATER_SETTINGS.items():
+            if settings[name] == neutral:
+                del settings[name]
         return settings | {"model": self.model_name}
 
     @property
@@ -110,7 +120,10 @@ class RunSettings:
     # -- what they stand for --------------------------------------------------------------------------------
     def load(self) -> tuple[LabelledImages, LabelledImages]:
         """(training data, test data)."""
-        return load_data(self.data, "train", self.data_path), load_data(self.data, "test", self.data_path)
+        training = load_data(self.data, "train", self.data_path)
+        if self.train_images is not None:
+            training = training.first(self.train_images)
+        return training, load_data(self.data, "test", self.data_path)
 
     def build(self, data: LabelledImages) -> Any:
         """The network for images and classes of ``data``, its weights drawn from ``seed``."""
@@ -131,15 +144,26 @@ class RunSettings:
             raise ValueError(f"{self.model} tells {network.classes} classes apart, {data.name} has {data.classes}")
         return network
 
-    def make_plan(self, network: Any) -> Plan | None:
-        """The plan for the network; ValueError as by ``assignment.assign``."""
+    def trace(self, network: Any) -> Trace:
+        """A step of the network at the run's batch size."""
+        return trace(network, batch=self.batch, semantics=self.semantics)
+
+    def make_plan(self, network: Any, traced: Trace | None = None) -> Plan | None:
+        """The plan for the network; ValueError as by ``assignment.assign``, or for a plan of another network.
+
+        ``traced``: what ``trace(network)`` gave, where it is at hand.
+        """
         if self.plan is not None:
             given = Plan.from_json(self.plan)
             given.check(trace(network, batch=given.network.batch, semantics=self.semantics))
             return given
-        traced = trace(network, batch=self.batch, semantics=self.semantics)
         return assign(
-            traced, self.scheme, ratio=self.ratio, seed=self.plan_seed, k=self.k, levels=parse_levels(self.levels)
+            self.trace(network) if traced is None else traced,
+            self.scheme,
+            ratio=self.ratio,
+            seed=self.plan_seed,
+            k=self.k,
+            levels=parse_levels(self.levels),
         )
 
     def optimizer(self) -> SGD:
@@ -151,6 +175,20 @@ class RunSettings:
         return self.promotion if promotes else None
 
 
+def keeping_data() -> Callable[[RunSettings], tuple[LabelledImages, LabelledImages]]:
+    """A ``load`` for ``run`` that keeps the data it gave last, for runs one after the other."""
+    kept: dict[tuple, tuple[LabelledImages, LabelledImages]] = {}
+
+    def load(settings: RunSettings) -> tuple[LabelledImages, LabelledImages]:
+        name = (settings.data, settings.data_path, settings.train_images)
+        if name not in kept:
+            kept.clear()
+            kept[name] = settings.load()
+        return kept[name]
+
+    return load
+
+
 def run(
     settings: RunSettings,
     results: Results | None = None,
@@ -159,19 +197,21 @@ def run(
     threads: int | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     save: str | None = None,
+    load: Callable[[RunSettings], tuple[LabelledImages, LabelledImages]] = RunSettings.load,
     workers: int = 1,
 ) -> dict[str, Any]:
-    """Trains, evaluates after every epoch and returns the result (a row as of ``mpsim sweep --json``).
+    """Trains, evaluates and returns the result (a row as of ``mpsim sweep --json``).
 
     With ``results``: a finished run is returned as stored, an unfinished one goes on after its last epoch, every
     epoch is stored as it ends. ``on_epoch`` gets each new epoch's metrics. ``save``: a file for the trained state.
-    ``workers``: threads that load batches ahead (0: none), which change no bit.
+    ``load`` gives the data; ``keeping_data()`` spares runs on the same data to read them again. ``workers``: threads
+    that load batches ahead (0: none), which change no bit.
     """
     key = settings.key
     stored = None if results is None or save is not None else results.result(key)
     if stored is not None:
         return stored
-    training_data, test_data = settings.load()
+    training_data, test_data = load(settings)
     trainer = _trainer(settings, training_data, results, backend, threads)
     augmentation = DATASETS[settings.data].augmentation
     loader = DataLoader(training_data, settings.batch, seed=settings.seed, augmentation=augmentation, workers=workers)
@@ -181,7 +221,9 @@ def run(
         begin = time.perf_counter()
         with closing(loader.epoch(trainer.epoch)) as batches:
             report = trainer.train_epoch(batches)
-        metrics = _metrics(report, trainer, test) | {"seconds": time.perf_counter() - begin}
+        evaluates = trainer.epoch % settings.evaluate_every == 0 or trainer.epoch == settings.epochs
+        metrics = _metrics(report, trainer, test if evaluates else None)
+        metrics["seconds"] = time.perf_counter() - begin
         history.append(metrics)
         if results is not None:
             results.add_epoch(key, report.epoch, metrics, saving.dump(trainer))
@@ -231,18 +273,18 @@ def _plan_text(plan: Plan | None) -> str:
     return "null" if plan is None else plan.to_json()
 
 
-def _metrics(report: EpochReport, trainer: Trainer, test: DataLoader) -> dict[str, Any]:
-    """What is stored of an epoch."""
-    as_trained = trainer.evaluate(test)
-    in_float32 = trainer.evaluate(test, "float32")
+def _metrics(report: EpochReport, trainer: Trainer, test: DataLoader | None) -> dict[str, Any]:
+    """What is stored of an epoch; nothing of a test without test data."""
+    as_trained = None if test is None else trainer.evaluate(test)
+    in_float32 = None if test is None else trainer.evaluate(test, "float32")
     row = asdict(report)
     return {
         "epoch": row.pop("epoch"),
         "train_loss": row.pop("loss"),
         "train_accuracy": row.pop("accuracy"),
-        "test_accuracy": as_trained.accuracy,
-        "test_loss": as_trained.loss,
-        "test_accuracy_float32": in_float32.accuracy,
+        "test_accuracy": None if as_trained is None else as_trained.accuracy,
+        "test_loss": None if as_trained is None else as_trained.loss,
+        "test_accuracy_float32": None if in_float32 is None else in_float32.accuracy,
         "finite": trainer.is_finite(),
         **row,
     }
@@ -261,15 +303,7 @@ def has_diverged(last: Mapping[str, Any], classes: int) -> bool:
 
 def _result(settings: RunSettings, trainer: Trainer, history: list[dict[str, Any]]) -> dict[str, Any]:
     last, plan = history[-1], trainer.plan
-    return {
-        "key": settings.key,
-        "scheme": settings.scheme if settings.plan is None else "given plan",
-        "ratio": settings.ratio,
-        "levels": None if settings.scheme == "float32" else str(parse_levels(settings.levels)),
-        "seed": settings.seed,
-        "model": settings.model_name,
-        "width": settings.width,
-        "epochs": settings.epochs,
+    return labels(settings) | {
         "low_share": last["low_share"],
         "low_share_planned": _planned_share(settings, trainer),
         "bytes": None if plan is None else plan.bytes,
@@ -283,6 +317,23 @@ def _result(settings: RunSettings, trainer: Trainer, history: list[dict[str, Any
         "steps": trainer.steps,
         "digest": trainer.digest(),
         "seconds": sum(epoch["seconds"] for epoch in history),
+    }
+
+
+def labels(settings: RunSettings) -> dict[str, Any]:
+    """What a result says of its settings."""
+    return {
+        "key": settings.key,
+        "scheme": settings.scheme if settings.plan is None else "given plan",
+        "ratio": settings.ratio,
+        "plan_seed": settings.plan_seed,
+        "levels": None if settings.scheme == "float32" else str(parse_levels(settings.levels)),
+        "promotion": settings.promotion_threshold(),
+        "seed": settings.seed,
+        "model": settings.model_name,
+        "width": settings.width,
+        "data": settings.data,
+        "epochs": settings.epochs,
     }
 
 

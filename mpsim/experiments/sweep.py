@@ -1,17 +1,19 @@
 """The main job: one network under every scheme, at rising shares of low precision (paper figure 4).
 
-A sweep is a list of runs. Those that the results file has are not run again, an unfinished one goes on.
+A sweep is a list of runs. Those that the results file has are not run again, an unfinished one goes on, and settings
+that come to the same training (plans of the same formats) are trained once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from mpsim.experiments import workers
-from mpsim.experiments.results import Results
-from mpsim.experiments.run import RunSettings, run
+from mpsim.experiments.results import Results, settings_key
+from mpsim.experiments.run import RunSettings, keeping_data, labels, run
+from mpsim.trace import Trace
 
 #: The paper's levels, and a harsher pair under which a small network fails when all is low, and promotion saves it.
 LEVELS = ("paper", "five_bit")
@@ -35,19 +37,30 @@ def plan_sweep(
     >>> len(plan_sweep(ratios=[0.5], levels=["paper"], seeds=2))
     12
     """
-    if seeds < 1:
-        raise ValueError(f"seeds is a number of runs per setting, at least 1, got {seeds}")
-    ratios = list(ratios)
-    for ratio in ratios:
-        if not 0 <= ratio <= 1:
-            raise ValueError(f"a ratio is a share of elements in [0, 1], got {ratio}")
+    ratios = checked_ratios(ratios)
     jobs = []
-    for seed in range(common.seed, common.seed + seeds):
+    for seed in seed_range(common.seed, seeds):
         jobs.append(replace(common, scheme="float32", ratio=None, seed=seed))
         for pair in dict.fromkeys(levels):
             jobs += [replace(common, scheme=scheme, ratio=None, levels=pair, seed=seed) for scheme in SCHEMES]
             jobs += [replace(common, scheme="largest_first", ratio=r, levels=pair, seed=seed) for r in ratios]
     return jobs
+
+
+def seed_range(first: int, seeds: int) -> range:
+    """The seeds of ``seeds`` runs per setting; ValueError for less than one."""
+    if seeds < 1:
+        raise ValueError(f"seeds is a number of runs per setting, at least 1, got {seeds}")
+    return range(first, first + seeds)
+
+
+def checked_ratios(ratios: Iterable[float]) -> list[float]:
+    """The ratios as a list; ValueError for one outside [0, 1]."""
+    ratios = list(ratios)
+    for ratio in ratios:
+        if not 0 <= ratio <= 1:
+            raise ValueError(f"a ratio is a share of elements in [0, 1], got {ratio}")
+    return ratios
 
 
 def sweep(
@@ -58,18 +71,20 @@ def sweep(
     backend: str = "compiled",
     threads: int | None = None,
     on_progress: Callable[[dict[str, int]], None] | None = None,
+    trained: Mapping[RunSettings, RunSettings] | None = None,
 ) -> list[dict[str, Any]]:
     """Runs what is missing of ``jobs`` and returns the results of all, in order.
 
     processes: 1 runs them here, more run them in new processes of one thread each (unless ``threads`` says more).
     on_progress: called as epochs are finished, with the number of stored epochs by run. KeyboardInterrupt leaves
-    every finished epoch stored. Raises ValueError (before anything runs) for settings that do not fit together,
-    BackendUnavailable, ResultsError, workers.WorkerError.
+    every finished epoch stored. ``trained``: what ``trained_as(jobs)`` gave, where it is at hand. Raises ValueError
+    (before anything runs) for settings that do not fit together, BackendUnavailable, ResultsError, workers.WorkerError.
     """
     if processes < 1:
         raise ValueError(f"processes must be at least 1, got {processes}")
-    missing = [job for job in jobs if results.result(job.key) is None]
-    _check(missing)
+    trained = trained_as(jobs) if trained is None else trained
+    firsts = dict.fromkeys(trained.values())
+    missing = [job for job in firsts if results.result(job.key) is None]
 
     def tell(metrics: dict[str, Any] | None = None) -> None:
         if on_progress is not None:
@@ -78,17 +93,50 @@ def sweep(
     if processes > 1 and len(missing) > 1:
         workers.run_all(missing, results.path, processes=processes, backend=backend, threads=threads or 1, on_poll=tell)
     else:
+        load = keeping_data()
         for job in missing:
-            run(job, results, backend=backend, threads=threads, on_epoch=tell)
+            run(job, results, backend=backend, threads=threads, on_epoch=tell, load=load)
     tell()
-    return [result for job in jobs if (result := results.result(job.key)) is not None]
+    return [result for job in jobs if (result := _result(job, trained[job], results)) is not None]
 
 
-def _check(jobs: Sequence[RunSettings]) -> None:
-    """ValueError for the first run that cannot be set up."""
+def _result(job: RunSettings, first: RunSettings, results: Results) -> dict[str, Any] | None:
+    """The result of ``first`` under the labels of ``job``; ``trained_as`` then names the run that was trained."""
+    result = results.result(first.key)
+    if result is None or job == first:
+        return result
+    return result | labels(job) | {"trained_as": first.key}
+
+
+def trained_as(jobs: Sequence[RunSettings]) -> Mapping[RunSettings, RunSettings]:
+    """Job -> the first of the jobs that comes to the same training: equal settings, and plans of equal formats.
+
+    ValueError for the first job that cannot be set up.
+
+    >>> low, demoted = (RunSettings("uniform_low"), RunSettings("largest_first", 1.0, promotion=None))
+    >>> trained_as([low, demoted])[demoted] == low
+    True
+    """
     networks: dict[tuple, Any] = {}
+    traces: dict[tuple, Trace] = {}
+    load = keeping_data()
+    firsts: dict[str, RunSettings] = {}
+    trained = {}
     for job in jobs:
         place = (job.model, job.width, job.data, job.data_path)
         if place not in networks:
-            networks[place] = job.build(job.load()[0])
-        job.make_plan(networks[place])
+            networks[place] = job.build(load(job)[0])
+        traced = traces.get(step := (*place, job.batch, job.semantics)) or job.trace(networks[place])
+        plan = job.make_plan(networks[place], traces.setdefault(step, traced))
+        settings = {name: value for name, value in job.to_dict().items() if name not in _MAKE_THE_PLAN}
+        settings["promotion"] = job.promotion_threshold()
+        if plan is not None:
+            settings["plan"] = sorted([*id, repr(format)] for id, format in plan.formats.items())
+        if settings["promotion"] is not None:
+            settings["promotes_to"] = job.to_dict()["formats"]["high"]
+        trained[job] = firsts.setdefault(settings_key(settings), job)
+    return trained
+
+
+#: Settings that make the plan, and nothing else.
+_MAKE_THE_PLAN = ("scheme", "ratio", "k", "plan_seed", "plan", "levels", "formats")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mpsim.experiments.results import Results
-from mpsim.experiments.run import RunSettings, run
+from mpsim.experiments.run import RunSettings, keeping_data, run
 
 #: Seconds between two looks at the results file.
 POLL = 0.25
@@ -81,8 +81,9 @@ def _work(tasks: Any, failures: Any, path: str, backend: str, threads: int, pare
 
     try:
         with Results(path) as results:
+            load = keeping_data()
             while (job := tasks.get()) is not None:
-                run(job, results, backend=backend, threads=threads, on_epoch=stop_if_orphaned)
+                run(job, results, backend=backend, threads=threads, on_epoch=stop_if_orphaned, load=load)
     except Exception as error:
         failures.put(f"{error}" if str(error) else repr(error))
         raise SystemExit(1) from error

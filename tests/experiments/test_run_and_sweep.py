@@ -11,7 +11,7 @@ import pytest
 from mpsim.experiments import workers
 from mpsim.experiments.results import Results
 from mpsim.experiments.run import RunSettings, has_diverged, run
-from mpsim.experiments.sweep import plan_sweep, sweep
+from mpsim.experiments.sweep import plan_sweep, sweep, trained_as
 
 #: A run of a few hundred milliseconds.
 QUICK = RunSettings("largest_first", 0.6, levels="four_bit", width=0.0625, epochs=3, batch=479)
@@ -64,6 +64,7 @@ def test_every_setting_is_part_of_the_key():
         "model": "resnet18", "width": 0.5, "data": "synthetic10", "data_path": "x", "epochs": 4, "batch": 8, "lr": 0.3,
         "momentum": 0.8, "weight_decay": 0.0, "schedule": "constant", "promotion": None, "semantics": "lee2023",
         "rounding": "stochastic", "random_bit_count": 8, "model_sha256": "0" * 64,
+        "train_images": 99, "evaluate_every": 2,
     }  # fmt: skip
     assert set(other) == {field.name for field in fields(RunSettings)}
     keys = {replace(QUICK, **{name: value}).key for name, value in other.items()} | {QUICK.key}
@@ -102,6 +103,57 @@ def test_what_a_sweep_runs():
         plan_sweep(levels=["papr"])
     with pytest.raises(ValueError, match="seeds"):
         plan_sweep(seeds=0)
+
+
+def test_settings_that_came_later_leave_old_keys_as_they_were():
+    """A results file of an earlier version goes on to serve."""
+    assert RunSettings().key == "6838eac9caab70cd49da068294c51c474e000a38302e33d6b8570a002415c404"
+    assert not {"train_images", "evaluate_every", "model_sha256"} & set(RunSettings().to_dict())
+
+
+def test_equal_trainings_are_run_once(tmp_path):
+    """All low is the same training under three names where nothing is promoted; with promotion it is another."""
+    low = replace(QUICK, scheme="uniform_low", ratio=None, epochs=1)
+    demoted = replace(low, scheme="largest_first", ratio=1.0, promotion=None)
+    smallest = replace(demoted, scheme="smallest_first")
+    promoted = replace(demoted, promotion=0.01)
+    with Results.in_folder(tmp_path) as results:
+        rows = sweep([low, demoted, smallest, promoted], results, **BACKEND)
+        assert {stored.key for stored in results.runs()} == {low.key, promoted.key}
+    assert [row["scheme"] for row in rows] == ["uniform_low", "largest_first", "smallest_first", "largest_first"]
+    assert [row.get("trained_as") for row in rows] == [None, low.key, low.key, None]
+    assert [row["key"] for row in rows] == [low.key, demoted.key, smallest.key, promoted.key]
+    own = run(demoted, **BACKEND)
+    assert timeless(own) == {name: value for name, value in timeless(rows[1]).items() if name != "trained_as"}
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"epochs": 2}, {"levels": "five_bit"}, {"lr": 0.2}, {"train_images": 99}, {"batch": 32}]
+)
+def test_other_settings_are_other_trainings(change):
+    trained = trained_as([QUICK, other := replace(QUICK, **change)])
+    assert trained[other] == other
+
+
+def test_levels_that_promotion_leads_to_count(tmp_path):
+    """Two level pairs that differ in the high format only are the same training unless something is promoted."""
+    low, other = (
+        replace(QUICK, ratio=1.0, levels=f"{high}:fp_2_1_0,fp_3_0_0,fp_3_0_0") for high in ("float16", "bfloat16")
+    )
+    assert len(set(trained_as([low, other]).values())) == 2
+    fixed = [replace(job, scheme="uniform_low", ratio=None) for job in (low, other)]
+    assert len(set(trained_as(fixed).values())) == 1
+
+
+def test_a_test_every_few_epochs(tmp_path):
+    """The last epoch has one in any case, and training does not depend on them."""
+    with Results.in_folder(tmp_path) as results:
+        settings = replace(QUICK, evaluate_every=2, train_images=100)
+        result = run(settings, results, **BACKEND)
+        history = results.history(settings.key)
+    assert [epoch["test_accuracy"] is None for epoch in history] == [True, False, False]
+    assert result["steps"] == 3 and result["test_accuracy"] == history[-1]["test_accuracy"]
+    assert result["digest"] == run(replace(QUICK, train_images=100), **BACKEND)["digest"]
 
 
 def test_a_second_sweep_runs_only_what_is_missing(tmp_path):
@@ -144,7 +196,7 @@ def test_a_killed_sweep_goes_on(tmp_path, how, code, processes):
         [*command, "--processes", str(processes)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     file = tmp_path / "mpsim.sqlite"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     done = {}
     while sum(done.values()) < 5 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.02)

@@ -1,0 +1,73 @@
+"""What commands that train share: their options, bars of progress, and the word when they are stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mpsim.cli.output import complain
+
+if TYPE_CHECKING:
+    from mpsim.experiments.results import Results
+    from mpsim.experiments.run import RunSettings
+
+Folder = Annotated[Path, typer.Option("--results", help="Folder of the results file and the figures.")]
+Backend = Annotated[str, typer.Option(help="reference, numba or compiled; changes no bit of a result.")]
+Threads = Annotated[int | None, typer.Option(help="Threads of a run; default: all cores (1 with --processes > 1).")]
+Processes = Annotated[int | None, typer.Option(help="Runs at the same time; default: one per core.")]
+
+
+class Progress:
+    """Bars on standard error: all epochs with the time left, and the runs in work."""
+
+    def __init__(self, jobs: Iterable[RunSettings], results: Results) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self._jobs = {job.key: job for job in jobs}
+        self._bars = Progress(
+            TextColumn("{task.description:34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True), console=Console(stderr=True), transient=True,
+        )  # fmt: skip
+        self._runs: dict[str, Any] = {}
+        self._before = sum(count for key, count in results.epochs_done().items() if key in self._jobs)
+
+    def __enter__(self) -> Progress:
+        self._bars.start()
+        total = sum(job.epochs for job in self._jobs.values())
+        self._all = self._bars.add_task("all epochs", total=total, completed=self._before)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bars.stop()
+
+    def update(self, epochs_done: dict[str, int]) -> None:
+        """Takes the number of stored epochs by run."""
+        done = {key: epochs_done.get(key, 0) for key in self._jobs}
+        self._bars.update(self._all, completed=sum(done.values()))
+        for key, job in self._jobs.items():
+            if 0 < done[key] < job.epochs and key not in self._runs:
+                self._runs[key] = self._bars.add_task(f"  {job.label}, seed {job.seed}", total=job.epochs)
+            if key in self._runs:
+                self._bars.update(self._runs[key], completed=done[key], visible=done[key] < job.epochs)
+
+
+@contextmanager
+def kept_when_stopped(folder: Path) -> Iterator[None]:
+    """Turns Ctrl-C into a word on what becomes of the work, and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        complain(f"stopped; the finished epochs are kept in {folder}, the same command goes on from there")
+        raise typer.Exit(130) from None
