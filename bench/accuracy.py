@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from bench.harness import RESULTS
 from mpsim.data import Dataset, digits
-from mpsim.experiments.run import RunSettings, run
+from mpsim.experiments.run import run
+from mpsim.experiments.settings import RunSettings
 
 SCHEMES = ("float32", "uniform_high", "uniform_low")
 SPLITS = range(100, 105)

@@ -10,7 +10,8 @@ import reference_models
 from mpsim import networks
 from mpsim.cli import main
 from mpsim.data import Dataset
-from mpsim.experiments.run import RunSettings, run
+from mpsim.experiments.run import run
+from mpsim.experiments.settings import RunSettings
 from mpsim.initialization import initialize
 from mpsim.trace import trace
 

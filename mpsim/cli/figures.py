@@ -12,7 +12,7 @@ from mpsim.cli.plans import SemanticsName
 from mpsim.cli.progress import Backend, Folder, Processes, Progress, Threads, kept_when_stopped
 
 if TYPE_CHECKING:
-    from mpsim.experiments.run import RunSettings
+    from mpsim.experiments.settings import RunSettings
     from mpsim.experiments.studies import Panel
 
 Words = Annotated[str | None, typer.Option(help="With commas; default: the scale's own.")]

@@ -13,7 +13,7 @@ from mpsim.cli.output import complain
 
 if TYPE_CHECKING:
     from mpsim.experiments.results import Results
-    from mpsim.experiments.run import RunSettings
+    from mpsim.experiments.settings import RunSettings
 
 Folder = Annotated[Path, typer.Option("--results", help="Folder of the results file and the figures.")]
 Backend = Annotated[str, typer.Option(help="reference, numba or compiled; changes no bit of a result.")]

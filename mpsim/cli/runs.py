@@ -13,7 +13,7 @@ from mpsim.cli.plans import GroupCount, LevelsText, Ratio, Scheme, SemanticsName
 from mpsim.cli.progress import Backend, Folder, Progress, Threads, kept_when_stopped
 
 if TYPE_CHECKING:
-    from mpsim.experiments.run import RunSettings
+    from mpsim.experiments.settings import RunSettings
 
 ModelName = Annotated[str, typer.Option(help="Network: of reference_models, or my_net.py:build.")]
 DataName = Annotated[str, typer.Option(help="Dataset: digits (bundled), synthetic10, cifar10, ...")]
@@ -112,6 +112,7 @@ def train(
     rounding: Annotated[str, typer.Option(help="nearest, or stochastic with --random-bit-count.")] = "nearest",
     random_bit_count: Annotated[int | None, typer.Option(help="For stochastic rounding: bits used, 1 to 32.")] = None,
     threads: Threads = None,
+    workers: Annotated[int, typer.Option(min=0, help="Threads that load batches ahead; 0: none. Changes no bit.")] = 1,
     backend: Backend = "compiled",
     results: Folder = Path("results"),
     save: Annotated[Path | None, typer.Option(help="File for the trained state (Trainer.load reads it).")] = None,
@@ -133,7 +134,7 @@ def train(
         with Progress([settings], opened) as progress:
             result = run(
                 settings, opened, backend=backend, threads=threads, save=None if save is None else str(save),
-                on_epoch=lambda metrics: progress.update(opened.epochs_done()),
+                on_epoch=lambda metrics: progress.update(opened.epochs_done()), workers=workers,
             )  # fmt: skip
         history = opened.history(settings.key)
     if json:
@@ -146,7 +147,7 @@ def train(
 
 
 def _settings(**fields: Any) -> RunSettings:
-    from mpsim.experiments.run import RunSettings
+    from mpsim.experiments.settings import RunSettings
 
     return RunSettings(**fields)
 

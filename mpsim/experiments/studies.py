@@ -13,7 +13,7 @@ from itertools import product
 import numpy as np
 
 from mpsim.assignment import uniform
-from mpsim.experiments.run import RunSettings
+from mpsim.experiments.settings import RunSettings
 from mpsim.experiments.sweep import checked_ratios, seed_range
 from mpsim.trace import trace
 from mpsim.training.trainer import Trainer

@@ -12,7 +12,8 @@ from typing import Any
 
 from mpsim.experiments import workers
 from mpsim.experiments.results import Results, settings_key
-from mpsim.experiments.run import RunSettings, keeping_data, labels, run
+from mpsim.experiments.run import run
+from mpsim.experiments.settings import RunSettings, keeping_data, labels
 from mpsim.trace import Trace
 
 #: The paper's levels, and a harsher pair under which a small network fails when all is low, and promotion saves it.

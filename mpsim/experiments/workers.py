@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mpsim.experiments.results import Results
-from mpsim.experiments.run import RunSettings, keeping_data, run
+from mpsim.experiments.run import run
+from mpsim.experiments.settings import RunSettings, keeping_data
 
 #: Seconds between two looks at the results file.
 POLL = 0.25

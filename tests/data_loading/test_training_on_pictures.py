@@ -9,7 +9,8 @@ from picture_folders import tree
 
 from mpsim.cli import main
 from mpsim.data import DataLoader, digits, image_folder
-from mpsim.experiments.run import RunSettings, run
+from mpsim.experiments.run import run
+from mpsim.experiments.settings import RunSettings
 from mpsim.training.trainer import Trainer
 
 

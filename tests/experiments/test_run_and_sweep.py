@@ -10,7 +10,8 @@ import pytest
 
 from mpsim.experiments import workers
 from mpsim.experiments.results import Results
-from mpsim.experiments.run import RunSettings, has_diverged, run
+from mpsim.experiments.run import has_diverged, run
+from mpsim.experiments.settings import RunSettings
 from mpsim.experiments.sweep import plan_sweep, sweep, trained_as
 
 #: A run of a few hundred milliseconds.

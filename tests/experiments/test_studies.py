@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from mpsim.experiments.run import RunSettings
+from mpsim.experiments.settings import RunSettings
 from mpsim.experiments.studies import FIGURES, NETWORKS, SCALES, estimate_seconds, panels
 
 
