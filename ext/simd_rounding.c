@@ -212,7 +212,8 @@ INLINE void round_block(const float *x, float *out, size_t size, const uint32_t 
     Tallies t = {none, none, none, none, none, none, none};
     size_t i = 0;
     for (; i + LANES <= size; i += LANES)
-        store(out + i, round_vector(load(x + i), uses_random ? load(random + i) : none, &c, &t, mode, numbers, one_sum));
+        store(out + i,
+              round_vector(load(x + i), uses_random ? load(random + i) : none, &c, &t, mode, numbers, one_sum));
     if (i < size) { /* the rest, filled up with a number that stays itself and that nothing counts */
         float rest[LANES];
         uint32_t bits[LANES] = {0};
@@ -234,7 +235,8 @@ INLINE void round_block(const float *x, float *out, size_t size, const uint32_t 
 #define DEFINE(MODE)                                                                                                   \
     static void round_##MODE(const float *x, float *out, size_t size, const uint32_t *random,                          \
                              const RoundingParameters *p, RoundingCounts *counts) {                                    \
-        if (MODE == NEAREST_EVEN && !p->has_zero) round_block(x, out, size, random, p, counts, MODE, POSITIVE_ONLY, 0); \
+        if (MODE == NEAREST_EVEN && !p->has_zero)                                                                      \
+            round_block(x, out, size, random, p, counts, MODE, POSITIVE_ONLY, 0);                                      \
         else if (MODE == NEAREST_EVEN && p->has_negative_zero && takes_one_sum(p))                                     \
             round_block(x, out, size, random, p, counts, MODE, BOTH_ZEROS, 1);                                         \
         else if (p->has_negative_zero) round_block(x, out, size, random, p, counts, MODE, BOTH_ZEROS, 0);              \

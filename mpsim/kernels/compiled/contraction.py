@@ -6,12 +6,16 @@ instruction set that runs.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 
 import mpsim._kernels as _kernels
 from mpsim.accumulators import Accumulator
 from mpsim.kernels.compiled.arrays import empty
+from mpsim.kernels.compiled.rounding import begun, round_array
+from mpsim.kernels.epilogue import Epilogue, applied_after
 
 Array = npt.NDArray[np.float32]
 Pair = tuple[int, int]
@@ -55,6 +59,7 @@ def conv2d(
     padding: Pair,
     groups: int,
     *,
+    epilogue: Epilogue | None = None,
     threads: int = 1,
     accumulator: Accumulator = Accumulator(),
 ) -> Array:
@@ -67,13 +72,16 @@ def conv2d(
     if not accumulator.is_default:
         from mpsim.kernels.compiled import accumulators
 
-        return accumulators.conv2d(x, w, bias, stride, padding, groups, threads=threads, accumulator=accumulator)
+        return applied_after(accumulators.conv2d, partial(round_array, threads=threads))(
+            x, w, bias, stride, padding, groups, epilogue=epilogue, threads=threads, accumulator=accumulator
+        )
     height, width = (
         (x.shape[axis + 2] + 2 * padding[axis] - w.shape[axis + 2]) // stride[axis] + 1 for axis in range(2)
     )
     y = empty((x.shape[0], w.shape[0], height, width))
+    shapes, finish = (x.shape, w.shape, y.shape), begun(epilogue, threads)
     _kernels.convolution_forward(
-        _flat(x), _flat(w), bias, _flat(y), x.shape, w.shape, y.shape, stride, padding, groups, threads
+        _flat(x), _flat(w), bias, _flat(y), *shapes, stride, padding, groups, finish, threads
     )
     return y
 
@@ -86,6 +94,7 @@ def conv2d_input_gradient(
     padding: Pair,
     groups: int,
     *,
+    epilogue: Epilogue | None = None,
     threads: int = 1,
     accumulator: Accumulator = Accumulator(),
 ) -> Array:
@@ -100,12 +109,13 @@ def conv2d_input_gradient(
     if not accumulator.is_default:
         from mpsim.kernels.compiled import accumulators
 
-        return accumulators.conv2d_input_gradient(
-            gy, w, x_shape, stride, padding, groups, threads=threads, accumulator=accumulator
+        return applied_after(accumulators.conv2d_input_gradient, partial(round_array, threads=threads))(
+            gy, w, x_shape, stride, padding, groups, epilogue=epilogue, threads=threads, accumulator=accumulator
         )
     gx = empty(x_shape)
+    shapes, finish = (tuple(x_shape), w.shape, gy.shape), begun(epilogue, threads)
     _kernels.convolution_input_gradient(
-        _flat(gy), _flat(w), _flat(gx), tuple(x_shape), w.shape, gy.shape, stride, padding, groups, threads
+        _flat(gy), _flat(w), _flat(gx), *shapes, stride, padding, groups, finish, threads
     )
     return gx
 
