@@ -21,6 +21,13 @@ typedef struct {
     int64_t count, channels, area;
 } Batch;
 
+/* Copies of `run` neighbours: run (i, j, k) goes from i * from[0] + j * from[1] + k * from[2] to the place by `to`.
+ * It has `before` zeros in front and `after` behind. */
+typedef struct {
+    int64_t size[3], from[3], to[3];
+    int64_t run, before, after;
+} Moving;
+
 /* X(name, result, parameters) */
 #define LAYER_KERNELS(X)                                                                                     \
     X(add, void, (const float *a, const float *b, float *y, int64_t n, const Epilogue *epilogue, int threads)) \
@@ -46,6 +53,7 @@ typedef struct {
       (const float *gy, const float *x, const float *mean, const float *inverse_deviation,                   \
        const float *scale, Batch batch, float *gx, float *gscale, float *gshift, const Epilogue *epilogue,   \
        int threads))                                                                                         \
+    X(move, void, (const float *x, Moving moving, float *y, const Epilogue *epilogue, int threads))          \
     X(max_pool2d, int, (const float *x, Pooling pool, float *y, int32_t *index, int threads))                \
     X(max_pool2d_gradient, void, (const float *gy, const int32_t *index, Pooling pool, float *gx, int threads)) \
     X(avg_pool2d, int, (const float *x, Pooling pool, float *y, int threads))                               \

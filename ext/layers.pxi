@@ -8,6 +8,11 @@ cdef extern from "layers.h":
         int64_t padding[2]
     ctypedef struct Batch:
         int64_t count, channels, area
+    ctypedef struct Moving:
+        int64_t size[3]
+        int64_t from_ "from"[3]
+        int64_t to[3]
+        int64_t run, before, after
     ctypedef struct LayerKernels:
         void (*add)(const float *, const float *, float *, int64_t, const CEpilogue *, int) noexcept nogil
         void (*scale)(const float *, float, float *, int64_t, const CEpilogue *, int) noexcept nogil
@@ -25,6 +30,7 @@ cdef extern from "layers.h":
                                      float, Batch, float *, const CEpilogue *, int) noexcept nogil
         void (*batch_norm_gradient)(const float *, const float *, const float *, const float *, const float *, Batch,
                                     float *, float *, float *, const CEpilogue *, int) noexcept nogil
+        void (*move)(const float *, Moving, float *, const CEpilogue *, int) noexcept nogil
         int (*max_pool2d)(const float *, Pooling, float *, int32_t *, int) noexcept nogil
         void (*max_pool2d_gradient)(const float *, const int32_t *, Pooling, float *, int) noexcept nogil
         int (*avg_pool2d)(const float *, Pooling, float *, int) noexcept nogil
@@ -140,6 +146,19 @@ def layer_batch_norm_gradient(const float[::1] gy, const float[::1] x, const flo
     with nogil:
         layer_kernels().batch_norm_gradient(&gy[0], &x[0], &mean[0], &inverse_deviation[0], &scale[0], batch, &gx[0],
                                             &gscale[0], &gshift[0], begin, threads)
+    ended(epilogue)
+
+
+def layer_move(const float[::1] x, sizes, from_steps, int64_t from_start, float[::1] y, to_steps, int64_t to_start,
+               int64_t run, int64_t before, int64_t after, Epilogue epilogue, int threads):
+    cdef Moving moving
+    cdef int axis
+    cdef const CEpilogue *begin = begun(epilogue, &y[0])
+    for axis in range(3):
+        moving.size[axis], moving.from_[axis], moving.to[axis] = sizes[axis], from_steps[axis], to_steps[axis]
+    moving.run, moving.before, moving.after = run, before, after
+    with nogil:
+        layer_kernels().move(&x[from_start], moving, &y[to_start], begin, threads)
     ended(epilogue)
 
 

@@ -90,6 +90,7 @@ cdef ended(Epilogue epilogue):
         for thread in range(epilogue.threads):
             for count in range(5):
                 epilogue.counts[count] += (<int64_t *>&epilogue.epilogue.counts[thread])[count]
+                (<int64_t *>&epilogue.epilogue.counts[thread])[count] = 0
 
 
 def round_array(const Real[::1] x, Real[::1] out, const int64_t[::1] parameters, int64_t[::1] counts,

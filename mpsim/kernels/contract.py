@@ -47,8 +47,8 @@ _ROWS = (
     Kernel("to_numpy", "(array) -> NumPy array", "the same bits"),
     Kernel("zeros", "(shape) -> float32 array of +0", "-"),
     Kernel("permute", "(x, axes) -> contiguous transposed copy", "-"),
-    Kernel("concatenate", "(arrays) -> joined along axis 1", "-"),
-    Kernel("slice_channels", "(x, start, stop) -> contiguous x[:, start:stop]", "-"),
+    Kernel("concatenate", "(arrays) -> joined along axis 1", "-", epilogue=True),
+    Kernel("slice_channels", "(x, start, stop) -> contiguous x[:, start:stop]", "-", epilogue=True),
     Kernel("place_channels", "(gy, start, channels) -> +0 array of `channels` channels with gy at start", "-"),
     # -- rounding and random bits ---------------------------------------------------------------------------
     Kernel(

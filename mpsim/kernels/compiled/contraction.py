@@ -80,9 +80,7 @@ def conv2d(
     )
     y = empty((x.shape[0], w.shape[0], height, width))
     shapes, finish = (x.shape, w.shape, y.shape), begun(epilogue, threads)
-    _kernels.convolution_forward(
-        _flat(x), _flat(w), bias, _flat(y), *shapes, stride, padding, groups, finish, threads
-    )
+    _kernels.convolution_forward(_flat(x), _flat(w), bias, _flat(y), *shapes, stride, padding, groups, finish, threads)
     return y
 
 

@@ -1,6 +1,6 @@
 """Compiled kernels of the layers, over ext/simd_layers*.c; the bits and signatures of the reference.
 
-What only moves elements, and what works on a few numbers per step, is NumPy's in every backend on the CPU.
+What works on a few numbers per step is NumPy's in every backend on the CPU.
 """
 
 from __future__ import annotations
@@ -12,15 +12,7 @@ from mpsim import _kernels
 from mpsim.kernels.compiled.arrays import empty
 from mpsim.kernels.compiled.rounding import begun
 from mpsim.kernels.epilogue import Epilogue
-from mpsim.kernels.reference.layers import (
-    concatenate,
-    nll_loss,
-    nll_loss_gradient,
-    permute,
-    place_channels,
-    slice_channels,
-    update_running,
-)
+from mpsim.kernels.reference.layers import nll_loss, nll_loss_gradient, update_running
 
 __all__ = [
     "add",
@@ -30,21 +22,17 @@ __all__ = [
     "batch_norm_gradient",
     "batch_norm_inference",
     "channel_sum",
-    "concatenate",
     "log_softmax",
     "log_softmax_gradient",
     "max_pool2d",
     "max_pool2d_gradient",
     "nll_loss",
     "nll_loss_gradient",
-    "permute",
-    "place_channels",
     "positive",
     "relu",
     "relu_gradient",
     "scale",
     "sgd_update",
-    "slice_channels",
     "total_sum",
     "update_running",
 ]
@@ -67,9 +55,7 @@ def _batch(x: Array) -> tuple[int, int, int]:
     return count, channels, x.size // max(1, count * channels)
 
 
-def add(
-    a: Array, b: Array, *, out: Array | None = None, epilogue: Epilogue | None = None, threads: int = 1
-) -> Array:
+def add(a: Array, b: Array, *, out: Array | None = None, epilogue: Epilogue | None = None, threads: int = 1) -> Array:
     """a + b; ``out`` may be a or b."""
     y = _made(a, out)
     _kernels.layer_add(_flat(a), _flat(b), _flat(y), begun(epilogue, threads), threads)
