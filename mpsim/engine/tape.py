@@ -123,6 +123,7 @@ class Tape:
         self.store_each_contribution = store_each_contribution
         self.shape_only = shape_only
         self.on_contribution = on_contribution
+        self._epilogue_of = getattr(store, "epilogue", None)
         self.ops: list[Op] = []
         #: parameter -> its id; that of its first use where several ops share one
         self.parameter_ids: dict[Parameter, TensorId] = {}
@@ -269,8 +270,9 @@ class Tape:
 
     def _finishing(self, names: tuple[str, ...], id: TensorId, shape: Shape) -> Finishing | None:
         """The kernels, of which one of ``names`` stores the tensor that it makes; None: the store has to be called."""
-        make = getattr(self.store, "epilogue", None) if names else None
-        epilogue = make(id, prod(shape)) if make else None
+        if self._epilogue_of is None or not names:
+            return None
+        epilogue = self._epilogue_of(id, prod(shape))
         return None if epilogue is None else Finishing(self.kernels, names, epilogue)
 
     def _needs(self, producer: int) -> bool:

@@ -21,7 +21,7 @@ def _zero_counts() -> np.ndarray:
     return np.zeros(5, np.int64)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Epilogue:
     """Rounds a kernel's (first) result as ``round_array`` does; for one call of one kernel.
 
