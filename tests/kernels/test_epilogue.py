@@ -52,6 +52,13 @@ MORE: dict[str, list[tuple[Any, ...]]] = {
 NAMES = [name for name, row in CONTRACT.items() if row.epilogue]
 
 
+@pytest.fixture(autouse=True)
+def threads_for_small_contractions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nothing here would be large enough for a second thread."""
+    module = pytest.importorskip("mpsim.kernels.compiled.contraction")
+    monkeypatch.setattr(module, "WORTH_THREADS", 0)
+
+
 @pytest.fixture(params=["portable", "avx2", "avx512"])
 def variant(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each instruction set of the compiled backend in turn."""

@@ -7,6 +7,7 @@ instruction set that runs.
 from __future__ import annotations
 
 from functools import partial
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,9 @@ from mpsim.kernels.epilogue import Epilogue, applied_after
 
 Array = npt.NDArray[np.float32]
 Pair = tuple[int, int]
+
+#: Multiplications from which a contraction uses more than one thread: below, waking them costs more than it saves.
+WORTH_THREADS = 1 << 20
 
 __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"]
 
@@ -45,8 +49,9 @@ def matmul(
     rows, depth = a.shape[::-1] if transpose_a else a.shape
     columns = b.shape[0] if transpose_b else b.shape[1]
     c = empty((rows, columns))
+    team = _team(rows * columns * depth, threads)
     _kernels.matmul(
-        _flat(a), _flat(b), bias, _flat(c), rows, columns, depth, transpose_a, transpose_b, threads
+        _flat(a), _flat(b), bias, _flat(c), rows, columns, depth, transpose_a, transpose_b, team
     )  # (M, K), (K, N) -> (M, N)
     return c
 
@@ -79,8 +84,9 @@ def conv2d(
         (x.shape[axis + 2] + 2 * padding[axis] - w.shape[axis + 2]) // stride[axis] + 1 for axis in range(2)
     )
     y = empty((x.shape[0], w.shape[0], height, width))
-    shapes, finish = (x.shape, w.shape, y.shape), begun(epilogue, threads)
-    _kernels.convolution_forward(_flat(x), _flat(w), bias, _flat(y), *shapes, stride, padding, groups, finish, threads)
+    shapes, team = (x.shape, w.shape, y.shape), _team(prod(y.shape) * prod(w.shape[1:]), threads)
+    finish = begun(epilogue, team)
+    _kernels.convolution_forward(_flat(x), _flat(w), bias, _flat(y), *shapes, stride, padding, groups, finish, team)
     return y
 
 
@@ -111,10 +117,9 @@ def conv2d_input_gradient(
             gy, w, x_shape, stride, padding, groups, epilogue=epilogue, threads=threads, accumulator=accumulator
         )
     gx = empty(x_shape)
-    shapes, finish = (tuple(x_shape), w.shape, gy.shape), begun(epilogue, threads)
-    _kernels.convolution_input_gradient(
-        _flat(gy), _flat(w), _flat(gx), *shapes, stride, padding, groups, finish, threads
-    )
+    shapes, team = (tuple(x_shape), w.shape, gy.shape), _team(prod(gy.shape) * prod(w.shape[1:]), threads)
+    finish = begun(epilogue, team)
+    _kernels.convolution_input_gradient(_flat(gy), _flat(w), _flat(gx), *shapes, stride, padding, groups, finish, team)
     return gx
 
 
@@ -143,10 +148,14 @@ def conv2d_weight_gradient(
             x, gy, w_shape, stride, padding, groups, threads=threads, accumulator=accumulator
         )
     gw = empty(w_shape)
-    _kernels.convolution_weight_gradient(
-        _flat(x), _flat(gy), _flat(gw), x.shape, tuple(w_shape), gy.shape, stride, padding, groups, threads
-    )
+    shapes, team = (x.shape, tuple(w_shape), gy.shape), _team(prod(gy.shape) * prod(w_shape[1:]), threads)
+    _kernels.convolution_weight_gradient(_flat(x), _flat(gy), _flat(gw), *shapes, stride, padding, groups, team)
     return gw
+
+
+def _team(multiplications: int, threads: int) -> int:
+    """How many of the threads are worth it; no bit depends on them."""
+    return threads if multiplications >= WORTH_THREADS else 1
 
 
 def _flat(array: Array) -> Array:
