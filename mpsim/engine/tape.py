@@ -149,7 +149,8 @@ class Tape:
         routes = tuple(self._route(name, tensor) for tensor in inputs)
         shapes = [tuple(tensor.shape) for tensor in inputs]
         shape = primitive.shape(name, shapes, [parameter.shape for parameter in used], attributes)
-        id, saved, finishing = TensorId(index, "activation", 0), (), None
+        id, finishing = TensorId(index, "activation", 0), None
+        saved: tuple = ()
         if self.shape_only:
             output = placeholder(shape)
         else:
