@@ -56,7 +56,7 @@ def bind(name: str, threads: int = 1, accumulator: Accumulator = Accumulator()) 
         fixed: dict[str, Any] = {"threads": threads}
         if row.contraction:
             fixed["accumulator"] = accumulator
-        kernel = partial(getattr(module, row.name), **fixed)
+        kernel: Any = partial(getattr(module, row.name), **fixed)
         if row.epilogue and row.name not in getattr(module, "FUSES", ()):
             kernel = applied_after(kernel, partial(module.round_array, threads=threads))
         setattr(bound, row.name, kernel)

@@ -12,7 +12,7 @@ from networks import Branching, batch, loss_of
 from mpsim import kernels, ops
 from mpsim.engine.primitive import Primitive
 from mpsim.engine.tape import Tape
-from mpsim.engine.tensor import TensorId
+from mpsim.engine.tensor import Parameter, TensorId
 from mpsim.formats import as_format
 from mpsim.kernels.contract import CONTRACT
 from mpsim.kernels.epilogue import Epilogue
@@ -93,6 +93,20 @@ def test_a_sum_of_contributions_is_stored_by_the_last_addition() -> None:
     pool = next(op.index for op in tape.ops if op.kind == "MaxPool2d")  # read by both halves of the split and by add
     assert [id for id, _ in tape_store.stored].count(TensorId(pool, "activation_gradient")) == 1
     assert Counter(tape_store.stored)[TensorId(pool, "activation_gradient"), tape.ops[pool].output_size] == 1
+
+
+def test_no_part_of_a_sum_is_stored_before_the_sum() -> None:
+    """x is read by two relus, each of which could finish its own part."""
+    results = []
+    for gives in (False, True):
+        store = Store(kernels.bind("reference"), gives)
+        tape = Tape(store.bound, store)
+        scale, shift = (Parameter(np.float32([value])) for value in (1, 3))
+        x = ops.batch_norm(tape.input(np.float32([[[[0.3, -0.7, 1.9]]]])), scale, shift)
+        loss = ops.avg_pool2d(ops.add(ops.relu(x), ops.relu(x)), (1, 3))
+        gradients = tape.backward(loss, 1.3)
+        results.append((store.seen(), gradients[scale].tobytes(), gradients[shift].tobytes()))
+    assert results[0] == results[1]
 
 
 def test_kernels_that_primitives_name_take_an_epilogue() -> None:
