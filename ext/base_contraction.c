@@ -7,12 +7,13 @@ int contraction_matmul(const float *a, const float *b, const float *bias, float 
 }
 
 int contraction_forward(const Convolution *shape, const float *x, const float *w, const float *bias, float *y,
-                        int threads) {
-    return DISPATCH(contraction_forward)(shape, x, w, bias, y, threads);
+                        const Epilogue *epilogue, int threads) {
+    return DISPATCH(contraction_forward)(shape, x, w, bias, y, epilogue, threads);
 }
 
-int contraction_input_gradient(const Convolution *shape, const float *gy, const float *w, float *gx, int threads) {
-    return DISPATCH(contraction_input_gradient)(shape, gy, w, gx, threads);
+int contraction_input_gradient(const Convolution *shape, const float *gy, const float *w, float *gx,
+                               const Epilogue *epilogue, int threads) {
+    return DISPATCH(contraction_input_gradient)(shape, gy, w, gx, epilogue, threads);
 }
 
 int contraction_weight_gradient(const Convolution *shape, const float *x, const float *gy, float *gw, int threads) {

@@ -20,6 +20,7 @@ typedef struct {
     Vector below_overflow, above_underflow;
     Vector shift, lowest_exponent, low_quantum;         /* any mode */
     Vector odd_bit, added, kept_bits, to_grid, low_below; /* nearest_even */
+    Vector raised;                                      /* nearest_even by one sum */
     Vector scale, unscale, scaled_smallest_normal, below_limit, scaled_largest, bit_mask; /* legacy */
     int shift_count, unused_bits;                       /* of the 32 random ones */
 } Constants;
@@ -46,6 +47,7 @@ static Constants constants(const RoundingParameters *p) {
     c.shift = splat(shift);
     c.low_below = larger(c.smallest_normal, splat(IMPLICIT));
     c.kept_bits = splat(-((int32_t)1 << shift));
+    c.raised = splat(shift << 23);
     c.unused_bits = 32 - (int)p->random_bit_count;
     c.lowest_exponent = c.low_quantum = c.to_grid = c.odd_bit = c.added = splat(0);
     c.scale = c.unscale = c.scaled_smallest_normal = c.below_limit = c.scaled_largest = c.bit_mask = splat(0);
@@ -71,9 +73,20 @@ static Constants constants(const RoundingParameters *p) {
 /* Which numbers a format has, as far as the loops differ. */
 enum { BOTH_ZEROS, ONE_ZERO, POSITIVE_ONLY /* not even zero: E8M0 */ };
 
-/* Magnitude of the nearest number, ties to even. Below the smallest normal number the sum with 2^(q + 23), whose
- * own quantum is 2^q, rounds. */
-INLINE Vector nearest_even(Vector a, const Constants *c, const int numbers) {
+/* Whether nearest_even needs one sum only: those of numbers that do not overflow are finite, and the grid below the
+ * smallest normal number is that of its binade. */
+static int takes_one_sum(const RoundingParameters *p) {
+    const int64_t shift = 23 - p->mantissa_bits, highest_exponent = (p->overflow_from - 1) >> 23;
+    return shift > 0 && highest_exponent + shift < 254 && p->low_quantum == p->min_exponent - p->mantissa_bits;
+}
+
+/* Magnitude of the nearest number, ties to even. The sum with 2^(q + 23), whose own quantum is 2^q, rounds to its
+ * multiples: every number, or with two sums those below the smallest normal one only. */
+INLINE Vector nearest_even(Vector a, const Constants *c, const int numbers, const int one_sum) {
+    if (one_sum) {
+        const Vector power = larger(add(bit_and(a, splat(INFINITE)), c->raised), c->to_grid);
+        return float_subtract(float_add(a, power), power);
+    }
     Vector odd = bit_and(shift_right(a, c->shift_count), c->odd_bit);
     Vector normal = bit_and(add(add(a, c->added), odd), c->kept_bits);
     Vector low = float_subtract(float_add(a, c->to_grid), c->to_grid);
@@ -109,8 +122,9 @@ INLINE Vector to_grid(Vector v, Vector a, Vector random, const Constants *c, con
     return choose(greater(shift, splat(23)), keep_where(up, c->low_quantum), result);
 }
 
-/* Whether the numbers that became zero are those that count as underflowed. */
-INLINE int zeros_underflowed(const int mode, const int numbers) {
+/* Whether the numbers that are sent beyond the largest one, and to zero, are those that count: this mode defines
+ * overflow and underflow. */
+INLINE int defines_counts(const int mode, const int numbers) {
     return mode == NEAREST_EVEN && numbers != POSITIVE_ONLY;
 }
 
@@ -118,9 +132,11 @@ INLINE int zeros_underflowed(const int mode, const int numbers) {
 INLINE Vector finish(Vector v, Vector a, Vector r, const Constants *c, Tallies *t, const int mode,
                      const int numbers) {
     const Vector zero = splat(0);
-    Mask beyond = greater(r, c->largest);
-    r = choose(beyond, mode == NEAREST_EVEN ? c->positive_overflow
-                       : choose(greater(zero, v), c->negative_overflow, c->positive_overflow), r);
+    const int defines = defines_counts(mode, numbers);
+    Mask counted = greater(a, c->below_overflow); /* infinities and NaNs are */
+    Mask special = defines ? counted : greater(a, splat(LARGEST));
+    if (!defines)
+        r = choose(greater(r, c->largest), choose(greater(zero, v), c->negative_overflow, c->positive_overflow), r);
     Vector infinite = c->infinite;
     if (numbers == POSITIVE_ONLY) {
         const Mask outside = greater(splat(1), v);
@@ -128,20 +144,24 @@ INLINE Vector finish(Vector v, Vector a, Vector r, const Constants *c, Tallies *
         r = choose(outside, splat(CANONICAL_NAN), r);
     }
     Vector compared = r;
-    Mask special = greater(a, splat(LARGEST));
     if (__builtin_expect(any(special), 0)) {
         Mask nan = greater(a, splat(INFINITE));
         t->nan = tally(t->nan, nan);
-        beyond = either(beyond, special);
+        if (defines) {
+            t->beyond = tally(t->beyond, counted);
+            r = choose(counted, c->positive_overflow, r);
+            special = greater(a, splat(LARGEST));
+        }
         r = choose(special, infinite, r);
         compared = choose(nan, a, r);
         r = choose(nan, splat(CANONICAL_NAN), r);
     }
     t->zero_in = tally(t->zero_in, equal(a, zero));
     t->zero_out = tally(t->zero_out, equal(r, zero));
-    /* nearest_even defines overflow and underflow: what it sends beyond the largest number, and to zero */
-    t->beyond = tally(t->beyond, mode == NEAREST_EVEN ? beyond : greater(a, c->below_overflow));
-    if (!zeros_underflowed(mode, numbers)) t->at_most_half = tally(t->at_most_half, greater(c->above_underflow, a));
+    if (!defines) {
+        t->beyond = tally(t->beyond, counted);
+        t->at_most_half = tally(t->at_most_half, greater(c->above_underflow, a));
+    }
     t->small = tally(t->small, greater(c->smallest_normal, r));
     t->same = tally(t->same, equal(compared, a));
     Vector sign = bit_and(v, splat(SIGN_BIT));
@@ -175,35 +195,37 @@ INLINE Vector legacy(Vector v, Vector a, Vector random, const Constants *c, Tall
     return result;
 }
 
-INLINE Vector round_vector(Vector v, Vector random, const Constants *c, Tallies *t, const int mode, const int numbers) {
+INLINE Vector round_vector(Vector v, Vector random, const Constants *c, Tallies *t, const int mode, const int numbers,
+                           const int one_sum) {
     Vector a = bit_and(v, splat(MAGNITUDE));
     if (mode == QPYTORCH_NEAREST || mode == QPYTORCH_STOCHASTIC) return legacy(v, a, random, c, t, mode);
-    Vector r = mode == NEAREST_EVEN ? nearest_even(a, c, numbers) : to_grid(v, a, random, c, mode);
+    Vector r = mode == NEAREST_EVEN ? nearest_even(a, c, numbers, one_sum) : to_grid(v, a, random, c, mode);
     return finish(v, a, r, c, t, mode, numbers);
 }
 
 INLINE void round_block(const float *x, float *out, size_t size, const uint32_t *random,
                         const RoundingParameters *parameters, RoundingCounts *counts, const int mode,
-                        const int numbers) {
+                        const int numbers, const int one_sum) {
     const Constants c = constants(parameters);
     const Vector none = splat(0);
     const int uses_random = mode == STOCHASTIC || mode == QPYTORCH_STOCHASTIC;
     Tallies t = {none, none, none, none, none, none, none};
     size_t i = 0;
     for (; i + LANES <= size; i += LANES)
-        store(out + i, round_vector(load(x + i), uses_random ? load(random + i) : none, &c, &t, mode, numbers));
+        store(out + i,
+              round_vector(load(x + i), uses_random ? load(random + i) : none, &c, &t, mode, numbers, one_sum));
     if (i < size) { /* the rest, filled up with a number that stays itself and that nothing counts */
         float rest[LANES];
         uint32_t bits[LANES] = {0};
         for (int lane = 0; lane < LANES; lane++) rest[lane] = numbers == POSITIVE_ONLY ? 1.0f : 0.0f;
         memcpy(rest, x + i, (size - i) * sizeof *x);
         if (uses_random) memcpy(bits, random + i, (size - i) * sizeof *random);
-        store(rest, round_vector(load(rest), load(bits), &c, &t, mode, numbers));
+        store(rest, round_vector(load(rest), load(bits), &c, &t, mode, numbers, one_sum));
         memcpy(out + i, rest, (size - i) * sizeof *x);
         i += LANES;
     }
     counts->overflowed += total(t.beyond);
-    counts->underflowed += total(zeros_underflowed(mode, numbers) ? t.zero_out : t.at_most_half) - total(t.zero_in);
+    counts->underflowed += total(defines_counts(mode, numbers) ? t.zero_out : t.at_most_half) - total(t.zero_in);
     counts->nan += total(t.nan);
     counts->inexact += (int64_t)i - total(t.same);
     counts->subnormal += total(t.small) - total(t.zero_out);
@@ -213,9 +235,12 @@ INLINE void round_block(const float *x, float *out, size_t size, const uint32_t 
 #define DEFINE(MODE)                                                                                                   \
     static void round_##MODE(const float *x, float *out, size_t size, const uint32_t *random,                          \
                              const RoundingParameters *p, RoundingCounts *counts) {                                    \
-        if (MODE == NEAREST_EVEN && !p->has_zero) round_block(x, out, size, random, p, counts, MODE, POSITIVE_ONLY);   \
-        else if (p->has_negative_zero) round_block(x, out, size, random, p, counts, MODE, BOTH_ZEROS);                 \
-        else round_block(x, out, size, random, p, counts, MODE, ONE_ZERO);                                             \
+        if (MODE == NEAREST_EVEN && !p->has_zero)                                                                      \
+            round_block(x, out, size, random, p, counts, MODE, POSITIVE_ONLY, 0);                                      \
+        else if (MODE == NEAREST_EVEN && p->has_negative_zero && takes_one_sum(p))                                     \
+            round_block(x, out, size, random, p, counts, MODE, BOTH_ZEROS, 1);                                         \
+        else if (p->has_negative_zero) round_block(x, out, size, random, p, counts, MODE, BOTH_ZEROS, 0);              \
+        else round_block(x, out, size, random, p, counts, MODE, ONE_ZERO, 0);                                          \
     }
 DEFINE(NEAREST_EVEN)
 DEFINE(NEAREST_AWAY)

@@ -35,6 +35,10 @@ class Primitive:
     output_shape(input_shapes, parameter_shapes, **attributes) -> shape
         Called before forward; raises ValueError saying what came and what was expected.
 
+    ``output_kernels``: names of kernels that take an epilogue, of which ``forward`` calls exactly one, once, and gives
+    back what it made as the output. ``gradient_kernels``: the same of ``backward`` and the gradient of the only input,
+    where it is needed. What a store has to do to these values may then be done by the kernel.
+
     With ``saves_output`` the *stored* output is appended to ``saved``. What ``forward`` and ``backward`` return
     belongs to the store, which may overwrite it: a returned array is never part of an input, of a saved value or
     of another returned array. ``gradient`` may be overwritten by ``backward``, and returned once.
@@ -45,6 +49,8 @@ class Primitive:
     backward: Callable[..., tuple[tuple[Array | None, ...], tuple[Array, ...]]]
     output_shape: Callable[..., Shape]
     saves_output: bool = False
+    output_kernels: tuple[str, ...] = ()
+    gradient_kernels: tuple[str, ...] = ()
     samples: tuple[Sample, ...] = ()
 
     def shape(self, name: str, inputs: list[Shape], parameters: list[Shape], attributes: dict[str, Any]) -> Shape:

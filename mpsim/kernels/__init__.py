@@ -9,6 +9,7 @@ from typing import Any
 
 from mpsim.accumulators import Accumulator
 from mpsim.kernels.contract import CONTRACT
+from mpsim.kernels.epilogue import applied_after
 
 #: name -> (module, what it is)
 BACKENDS = {
@@ -42,7 +43,8 @@ def load(name: str) -> ModuleType:
 
 
 def bind(name: str, threads: int = 1, accumulator: Accumulator = Accumulator()) -> Any:
-    """The backend's functions as attributes, with ``threads`` and, for contractions, ``accumulator`` given.
+    """The backend's functions as attributes, with ``threads`` and, for contractions, ``accumulator`` given,
+    and with ``epilogue`` where the contract has it.
 
     >>> import numpy as np
     >>> bind("reference").add(np.float32([1]), np.float32([2]))
@@ -54,5 +56,8 @@ def bind(name: str, threads: int = 1, accumulator: Accumulator = Accumulator()) 
         fixed: dict[str, Any] = {"threads": threads}
         if row.contraction:
             fixed["accumulator"] = accumulator
-        setattr(bound, row.name, partial(getattr(module, row.name), **fixed))
+        kernel: Any = partial(getattr(module, row.name), **fixed)
+        if row.epilogue and row.name not in getattr(module, "FUSES", ()):
+            kernel = applied_after(kernel, partial(module.round_array, threads=threads))
+        setattr(bound, row.name, kernel)
     return bound

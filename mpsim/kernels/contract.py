@@ -9,6 +9,10 @@ same bits, for any ``threads``. NaN payloads are free here (the store makes them
 Common keyword arguments: ``threads`` (int >= 1) of every function; ``accumulator`` of the contractions.
 Inputs were validated at the public door; a kernel checks nothing.
 
+``epilogue`` (``mpsim.kernels.epilogue.Epilogue`` or None) of the kernels marked so: what is then done to the (first)
+result, in the bits of a ``round_array`` after it. A backend names in ``FUSES`` those of its kernels that take the
+argument themselves; for all others ``mpsim.kernels.bind`` adds it.
+
 CONTRACTION (``matmul``, ``conv2d_*``), Accumulator(format="float32", chunk=256, fma=True): within a chunk of
 256 consecutive k, acc = fma(a_k, b_k, acc) in rising k from +0; chunk results are added to the total in rising
 order (the first chunk is the total). Zeros of padding and dilation take part. An empty sum is +0.
@@ -34,6 +38,7 @@ class Kernel:
     signature: str
     order: str
     contraction: bool = False  # takes ``accumulator``
+    epilogue: bool = False  # takes ``epilogue``
 
 
 _ROWS = (
@@ -42,8 +47,8 @@ _ROWS = (
     Kernel("to_numpy", "(array) -> NumPy array", "the same bits"),
     Kernel("zeros", "(shape) -> float32 array of +0", "-"),
     Kernel("permute", "(x, axes) -> contiguous transposed copy", "-"),
-    Kernel("concatenate", "(arrays) -> joined along axis 1", "-"),
-    Kernel("slice_channels", "(x, start, stop) -> contiguous x[:, start:stop]", "-"),
+    Kernel("concatenate", "(arrays) -> joined along axis 1", "-", epilogue=True),
+    Kernel("slice_channels", "(x, start, stop) -> contiguous x[:, start:stop]", "-", epilogue=True),
     Kernel("place_channels", "(gy, start, channels) -> +0 array of `channels` channels with gy at start", "-"),
     # -- rounding and random bits ---------------------------------------------------------------------------
     Kernel(
@@ -63,11 +68,11 @@ _ROWS = (
     Kernel("canonical_nan", "(x) -> x, in place", "every NaN becomes 0x7fc00000 | its sign"),
     Kernel("all_finite", "(x) -> bool", "-"),
     # -- elementwise ----------------------------------------------------------------------------------------
-    Kernel("add", "(a, b) -> a + b", "same shapes"),
-    Kernel("scale", "(x, factor) -> x * float32(factor)", "-"),
-    Kernel("relu", "(x) -> x if not (x <= 0) else +0", "NaN stays"),
+    Kernel("add", "(a, b) -> a + b", "same shapes", epilogue=True),
+    Kernel("scale", "(x, factor) -> x * float32(factor)", "-", epilogue=True),
+    Kernel("relu", "(x) -> x if not (x <= 0) else +0", "NaN stays", epilogue=True),
     Kernel("positive", "(x) -> bool array, x > 0", "what relu_gradient needs of x, in a quarter of its memory"),
-    Kernel("relu_gradient", "(gy, x) -> gy if x > 0 else +0", "x, or positive(x) in its place"),
+    Kernel("relu_gradient", "(gy, x) -> gy if x > 0 else +0", "x, or positive(x) in its place", epilogue=True),
     Kernel(
         "sgd_update",
         "(master, gradient, velocity, learning_rate, momentum, weight_decay, inverse_scale) -> None, in place",
@@ -86,6 +91,7 @@ _ROWS = (
         "(x (N,C,H,W), w (O,C/groups,R,S), bias (O,) or None, stride (2), padding (2), groups) -> (N,O,OH,OW)",
         "k over (c, r, s) of the group, a_k = w, b_k = x zero-padded; then bias is added to the total",
         contraction=True,
+        epilogue=True,
     ),
     Kernel(
         "conv2d_input_gradient",
@@ -93,6 +99,7 @@ _ROWS = (
         "k over (o of the group, r, s) with r, s rising over the flipped kernel: a_k = w[o, c, R-1-r, S-1-s], "
         "b_k = zero-dilated, zero-padded gy at (h + r, w + s), padding R-1-padding (negative: cropped)",
         contraction=True,
+        epilogue=True,
     ),
     Kernel(
         "conv2d_weight_gradient",
@@ -110,17 +117,20 @@ _ROWS = (
         "n = float32(N*H*W); mean = sum(x) / n; "
         "variance = sum((x-mean)*(x-mean)) / n (the product rounded, then added); "
         "inverse_deviation = 1 / sqrt(variance + epsilon); y = (x - mean) * (inverse_deviation * scale) + shift",
+        epilogue=True,
     ),
     Kernel(
         "batch_norm_inference",
         "(x, mean, variance, scale, shift, epsilon) -> y",
         "as batch_norm with the given mean and variance",
+        epilogue=True,
     ),
     Kernel(
         "batch_norm_gradient",
         "(gy, x, mean, inverse_deviation, scale) -> (gx, gscale, gshift)",
         "xhat = (x - mean) * inverse_deviation; gshift = sum(gy); gscale = sum(gy * xhat); "
         "gx = (inverse_deviation * scale) * ((gy - gshift / n) - xhat * (gscale / n))",
+        epilogue=True,
     ),
     Kernel(
         "update_running",

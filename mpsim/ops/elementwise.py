@@ -25,7 +25,15 @@ def _relu_shape(inputs: list[Shape], parameters: list[Shape]) -> Shape:
     return inputs[0]
 
 
-RELU = Primitive("ReLU", _relu_forward, _relu_backward, _relu_shape, samples=(Sample(((3, 4, 2),)),))
+RELU = Primitive(
+    "ReLU",
+    _relu_forward,
+    _relu_backward,
+    _relu_shape,
+    output_kernels=("relu",),
+    gradient_kernels=("relu_gradient",),
+    samples=(Sample(((3, 4, 2),)),),
+)
 
 
 def add(a: Tensor, b: Tensor, *, name: str | None = None) -> Tensor:
@@ -50,4 +58,11 @@ def _add_shape(inputs: list[Shape], parameters: list[Shape]) -> Shape:
     return first
 
 
-ADD = Primitive("Add", _add_forward, _add_backward, _add_shape, samples=(Sample(((2, 3, 4), (2, 3, 4))),))
+ADD = Primitive(
+    "Add",
+    _add_forward,
+    _add_backward,
+    _add_shape,
+    output_kernels=("add",),
+    samples=(Sample(((2, 3, 4), (2, 3, 4))),),
+)

@@ -75,4 +75,12 @@ def _shape(
     return x
 
 
-BATCH_NORM = Primitive("BatchNorm2d", _forward, _backward, _shape, samples=(Sample(((3, 2, 4, 5),), ((2,), (2,))),))
+BATCH_NORM = Primitive(
+    "BatchNorm2d",
+    _forward,
+    _backward,
+    _shape,
+    output_kernels=("batch_norm", "batch_norm_inference"),
+    gradient_kernels=("batch_norm_gradient",),
+    samples=(Sample(((3, 2, 4, 5),), ((2,), (2,))),),
+)

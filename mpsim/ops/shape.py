@@ -38,7 +38,12 @@ def _cat_shape(inputs: list[Shape], parameters: list[Shape]) -> Shape:
 
 
 CAT = Primitive(
-    "Cat", _cat_forward, _cat_backward, _cat_shape, samples=(Sample(((2, 3, 4, 2), (2, 1, 4, 2), (2, 2, 4, 2))),)
+    "Cat",
+    _cat_forward,
+    _cat_backward,
+    _cat_shape,
+    output_kernels=("concatenate",),
+    samples=(Sample(((2, 3, 4, 2), (2, 1, 4, 2), (2, 2, 4, 2))),),
 )
 
 
@@ -74,6 +79,7 @@ SPLIT_HALF = Primitive(
     _split_forward,
     _split_backward,
     _split_shape,
+    output_kernels=("slice_channels",),
     samples=tuple(Sample(((2, 4, 3, 2),), attributes={"half": half}) for half in (0, 1)),
 )
 

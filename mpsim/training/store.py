@@ -15,6 +15,7 @@ import numpy as np
 from mpsim.engine.tape import Contribution
 from mpsim.engine.tensor import TensorId
 from mpsim.formats import Format
+from mpsim.kernels.epilogue import Epilogue
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Policy
 from mpsim.rounding import Counts
@@ -85,7 +86,7 @@ class Rounder:
         self.policies = policies
         self.seed, self.step, self.first_stream = seed, step, first_stream
         self._places = {id: place for place, id in enumerate(sorted(formats))} if self._is_random else {}
-        self._counts: dict[TensorId, np.ndarray] = {}
+        self._counts: dict[TensorId, list[np.ndarray]] = {}  # of every time the tensor was stored
         self._elements: dict[TensorId, int] = {}
         self._stored: dict[TensorId, int] = {}
 
@@ -94,18 +95,37 @@ class Rounder:
         return any(policy.mode.needs_random_bits for policy in self.policies.values())
 
     def __call__(self, id: TensorId, value: Any) -> Any:
-        format = self.formats.get(id)
-        if format is None:
-            raise ValueError(f"the plan gives no format to {id}: it was made for another model")
+        format = self._format(id)
         if format.name == "float32":
             return self.kernels.canonical_nan(value)
         # What the tape gives belongs to the store; a master does not.
         out = None if id.role == "parameter" else value
         stored, counts = self.kernels.round_array(value, format, self.policies[id.role], self._random_bits(id), out=out)
-        counts = np.asarray(counts)
-        self._counts[id] = self._counts[id] + counts if id in self._counts else counts
-        self._elements[id] = self._elements.get(id, 0) + prod(value.shape)
+        self._count(id, np.asarray(counts), prod(value.shape))
         return stored
+
+    def epilogue(self, id: TensorId, elements: int) -> Epilogue | None:
+        """What calling the store would do to a value of so many elements, for the kernel that makes it to do.
+
+        None: nothing of the kind, so the store has to be called. Else it was called, as far as counts and random
+        bits go, and a kernel has to take the epilogue.
+        """
+        format = self._format(id)
+        if format.name == "float32":
+            return None
+        epilogue = Epilogue(format, self.policies[id.role], self._random_bits(id))
+        self._count(id, epilogue.counts, elements)
+        return epilogue
+
+    def _format(self, id: TensorId) -> Format:
+        format = self.formats.get(id)
+        if format is None:
+            raise ValueError(f"the plan gives no format to {id}: it was made for another model")
+        return format
+
+    def _count(self, id: TensorId, counts: np.ndarray, elements: int) -> None:
+        self._counts.setdefault(id, []).append(counts)
+        self._elements[id] = self._elements.get(id, 0) + elements
 
     def _random_bits(self, id: TensorId) -> Stream | None:
         if not self._places:
@@ -117,12 +137,12 @@ class Rounder:
 
     def overflow(self) -> dict[TensorId, float]:
         """Share of the elements that were at or beyond the overflow threshold before rounding, by tensor."""
-        return {id: int(counts[0]) / self._elements[id] for id, counts in self._counts.items()}
+        return {id: sum(int(c[0]) for c in counts) / self._elements[id] for id, counts in self._counts.items()}
 
     def underflow(self) -> dict[TensorId, float]:
         """Share of the elements that were nonzero and at most half the smallest positive number, by tensor."""
-        return {id: int(counts[1]) / self._elements[id] for id, counts in self._counts.items()}
+        return {id: sum(int(c[1]) for c in counts) / self._elements[id] for id, counts in self._counts.items()}
 
     def counts(self) -> dict[TensorId, Counts]:
         """What rounding did to the elements, by tensor; contributions to one gradient are taken together."""
-        return {id: Counts(*map(int, counts)) for id, counts in self._counts.items()}
+        return {id: Counts(*map(int, sum(counts))) for id, counts in self._counts.items()}

@@ -44,6 +44,13 @@ def expected() -> dict[str, list[Any]]:
     return {}
 
 
+@pytest.fixture(autouse=True)
+def threads_for_small_contractions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nothing here would be large enough for a second thread."""
+    module = pytest.importorskip("mpsim.kernels.compiled.contraction")
+    monkeypatch.setattr(module, "WORTH_THREADS", 0)
+
+
 @pytest.fixture(params=["portable", "avx2", "avx512"])
 def variant(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each instruction set of the compiled backend in turn."""

@@ -13,6 +13,13 @@ from contractions import Array, Convolution, all_of, assert_same, draw
 from mpsim.kernels import compiled, reference
 
 
+@pytest.fixture(autouse=True)
+def threads_for_small_contractions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nothing here would be large enough for a second thread."""
+    module = pytest.importorskip("mpsim.kernels.compiled.contraction")
+    monkeypatch.setattr(module, "WORTH_THREADS", 0)
+
+
 @pytest.fixture(params=_kernels.variants())
 def variant(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each variant that runs on this machine, forced."""

@@ -6,15 +6,23 @@ instruction set that runs.
 
 from __future__ import annotations
 
+from functools import partial
+from math import prod
+
 import numpy as np
 import numpy.typing as npt
 
 import mpsim._kernels as _kernels
 from mpsim.accumulators import Accumulator
 from mpsim.kernels.compiled.arrays import empty
+from mpsim.kernels.compiled.rounding import begun, round_array
+from mpsim.kernels.epilogue import Epilogue, applied_after
 
 Array = npt.NDArray[np.float32]
 Pair = tuple[int, int]
+
+#: Multiplications from which a contraction uses more than one thread: below, waking them costs more than it saves.
+WORTH_THREADS = 1 << 20
 
 __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"]
 
@@ -41,8 +49,9 @@ def matmul(
     rows, depth = a.shape[::-1] if transpose_a else a.shape
     columns = b.shape[0] if transpose_b else b.shape[1]
     c = empty((rows, columns))
+    team = _team(rows * columns * depth, threads)
     _kernels.matmul(
-        _flat(a), _flat(b), bias, _flat(c), rows, columns, depth, transpose_a, transpose_b, threads
+        _flat(a), _flat(b), bias, _flat(c), rows, columns, depth, transpose_a, transpose_b, team
     )  # (M, K), (K, N) -> (M, N)
     return c
 
@@ -55,6 +64,7 @@ def conv2d(
     padding: Pair,
     groups: int,
     *,
+    epilogue: Epilogue | None = None,
     threads: int = 1,
     accumulator: Accumulator = Accumulator(),
 ) -> Array:
@@ -67,14 +77,16 @@ def conv2d(
     if not accumulator.is_default:
         from mpsim.kernels.compiled import accumulators
 
-        return accumulators.conv2d(x, w, bias, stride, padding, groups, threads=threads, accumulator=accumulator)
+        return applied_after(accumulators.conv2d, partial(round_array, threads=threads))(
+            x, w, bias, stride, padding, groups, epilogue=epilogue, threads=threads, accumulator=accumulator
+        )
     height, width = (
         (x.shape[axis + 2] + 2 * padding[axis] - w.shape[axis + 2]) // stride[axis] + 1 for axis in range(2)
     )
     y = empty((x.shape[0], w.shape[0], height, width))
-    _kernels.convolution_forward(
-        _flat(x), _flat(w), bias, _flat(y), x.shape, w.shape, y.shape, stride, padding, groups, threads
-    )
+    shapes, team = (x.shape, w.shape, y.shape), _team(prod(y.shape) * prod(w.shape[1:]), threads)
+    finish = begun(epilogue, team)
+    _kernels.convolution_forward(_flat(x), _flat(w), bias, _flat(y), *shapes, stride, padding, groups, finish, team)
     return y
 
 
@@ -86,6 +98,7 @@ def conv2d_input_gradient(
     padding: Pair,
     groups: int,
     *,
+    epilogue: Epilogue | None = None,
     threads: int = 1,
     accumulator: Accumulator = Accumulator(),
 ) -> Array:
@@ -100,13 +113,13 @@ def conv2d_input_gradient(
     if not accumulator.is_default:
         from mpsim.kernels.compiled import accumulators
 
-        return accumulators.conv2d_input_gradient(
-            gy, w, x_shape, stride, padding, groups, threads=threads, accumulator=accumulator
+        return applied_after(accumulators.conv2d_input_gradient, partial(round_array, threads=threads))(
+            gy, w, x_shape, stride, padding, groups, epilogue=epilogue, threads=threads, accumulator=accumulator
         )
     gx = empty(x_shape)
-    _kernels.convolution_input_gradient(
-        _flat(gy), _flat(w), _flat(gx), tuple(x_shape), w.shape, gy.shape, stride, padding, groups, threads
-    )
+    shapes, team = (tuple(x_shape), w.shape, gy.shape), _team(prod(gy.shape) * prod(w.shape[1:]), threads)
+    finish = begun(epilogue, team)
+    _kernels.convolution_input_gradient(_flat(gy), _flat(w), _flat(gx), *shapes, stride, padding, groups, finish, team)
     return gx
 
 
@@ -135,10 +148,14 @@ def conv2d_weight_gradient(
             x, gy, w_shape, stride, padding, groups, threads=threads, accumulator=accumulator
         )
     gw = empty(w_shape)
-    _kernels.convolution_weight_gradient(
-        _flat(x), _flat(gy), _flat(gw), x.shape, tuple(w_shape), gy.shape, stride, padding, groups, threads
-    )
+    shapes, team = (x.shape, tuple(w_shape), gy.shape), _team(prod(gy.shape) * prod(w_shape[1:]), threads)
+    _kernels.convolution_weight_gradient(_flat(x), _flat(gy), _flat(gw), *shapes, stride, padding, groups, team)
     return gw
+
+
+def _team(multiplications: int, threads: int) -> int:
+    """How many of the threads are worth it; no bit depends on them."""
+    return threads if multiplications >= WORTH_THREADS else 1
 
 
 def _flat(array: Array) -> Array:

@@ -1,6 +1,6 @@
 """Compiled kernels of the layers, over ext/simd_layers*.c; the bits and signatures of the reference.
 
-What only moves elements, and what works on a few numbers per step, is NumPy's in every backend on the CPU.
+What works on a few numbers per step is NumPy's in every backend on the CPU.
 """
 
 from __future__ import annotations
@@ -10,15 +10,9 @@ from numpy.typing import NDArray
 
 from mpsim import _kernels
 from mpsim.kernels.compiled.arrays import empty
-from mpsim.kernels.reference.layers import (
-    concatenate,
-    nll_loss,
-    nll_loss_gradient,
-    permute,
-    place_channels,
-    slice_channels,
-    update_running,
-)
+from mpsim.kernels.compiled.rounding import begun
+from mpsim.kernels.epilogue import Epilogue
+from mpsim.kernels.reference.layers import nll_loss, nll_loss_gradient, update_running
 
 __all__ = [
     "add",
@@ -28,21 +22,17 @@ __all__ = [
     "batch_norm_gradient",
     "batch_norm_inference",
     "channel_sum",
-    "concatenate",
     "log_softmax",
     "log_softmax_gradient",
     "max_pool2d",
     "max_pool2d_gradient",
     "nll_loss",
     "nll_loss_gradient",
-    "permute",
-    "place_channels",
     "positive",
     "relu",
     "relu_gradient",
     "scale",
     "sgd_update",
-    "slice_channels",
     "total_sum",
     "update_running",
 ]
@@ -65,24 +55,26 @@ def _batch(x: Array) -> tuple[int, int, int]:
     return count, channels, x.size // max(1, count * channels)
 
 
-def add(a: Array, b: Array, *, out: Array | None = None, threads: int = 1) -> Array:
+def add(a: Array, b: Array, *, out: Array | None = None, epilogue: Epilogue | None = None, threads: int = 1) -> Array:
     """a + b; ``out`` may be a or b."""
     y = _made(a, out)
-    _kernels.layer_add(_flat(a), _flat(b), _flat(y), threads)
+    _kernels.layer_add(_flat(a), _flat(b), _flat(y), begun(epilogue, threads), threads)
     return y
 
 
-def scale(x: Array, factor: float, *, out: Array | None = None, threads: int = 1) -> Array:
+def scale(
+    x: Array, factor: float, *, out: Array | None = None, epilogue: Epilogue | None = None, threads: int = 1
+) -> Array:
     """x times the factor; ``out`` may be x."""
     y = _made(x, out)
-    _kernels.layer_scale(_flat(x), factor, _flat(y), threads)
+    _kernels.layer_scale(_flat(x), factor, _flat(y), begun(epilogue, threads), threads)
     return y
 
 
-def relu(x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
+def relu(x: Array, *, out: Array | None = None, epilogue: Epilogue | None = None, threads: int = 1) -> Array:
     """x where not (x <= 0), so that NaN stays, else +0; ``out`` may be x."""
     y = _made(x, out)
-    _kernels.layer_relu(_flat(x), _flat(y), threads)
+    _kernels.layer_relu(_flat(x), _flat(y), begun(epilogue, threads), threads)
     return y
 
 
@@ -93,13 +85,15 @@ def positive(x: Array, *, threads: int = 1) -> NDArray:
     return mask
 
 
-def relu_gradient(gy: Array, x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
+def relu_gradient(
+    gy: Array, x: Array, *, out: Array | None = None, epilogue: Epilogue | None = None, threads: int = 1
+) -> Array:
     """gy where x > 0, else +0; ``out`` may be gy, and x may be positive(x)."""
-    gx = _made(gy, out)
+    gx, finish = _made(gy, out), begun(epilogue, threads)
     if x.dtype == np.bool_:
-        _kernels.layer_relu_gradient_where(_flat(gy), _flat(x).view(np.uint8), _flat(gx), threads)
+        _kernels.layer_relu_gradient_where(_flat(gy), _flat(x).view(np.uint8), _flat(gx), finish, threads)
         return gx
-    _kernels.layer_relu_gradient(_flat(gy), _flat(x), _flat(gx), threads)
+    _kernels.layer_relu_gradient(_flat(gy), _flat(x), _flat(gx), finish, threads)
     return gx
 
 
@@ -132,14 +126,21 @@ def total_sum(x: Array, *, threads: int = 1) -> float:
 
 
 def batch_norm(
-    x: Array, scale: Array, shift: Array, epsilon: float, *, out: Array | None = None, threads: int = 1
+    x: Array,
+    scale: Array,
+    shift: Array,
+    epsilon: float,
+    *,
+    out: Array | None = None,
+    epilogue: Epilogue | None = None,
+    threads: int = 1,
 ) -> tuple[Array, Array, Array, Array]:
     """Batch normalization in training: (y, mean, biased variance, inverse deviation); ``out`` may be x."""
     y = _made(x, out)
     mean, variance, inverse_deviation = (np.empty(x.shape[1], np.float32) for _ in range(3))
-    _kernels.layer_batch_norm(
-        _flat(x), scale, shift, epsilon, _batch(x), _flat(y), mean, variance, inverse_deviation, threads
-    )
+    statistics = mean, variance, inverse_deviation
+    finish = begun(epilogue, threads)
+    _kernels.layer_batch_norm(_flat(x), scale, shift, epsilon, _batch(x), _flat(y), *statistics, finish, threads)
     return y, mean, variance, inverse_deviation
 
 
@@ -152,11 +153,13 @@ def batch_norm_inference(
     epsilon: float,
     *,
     out: Array | None = None,
+    epilogue: Epilogue | None = None,
     threads: int = 1,
 ) -> Array:
     """Batch normalization with the given mean and variance; ``out`` may be x."""
     y = _made(x, out)
-    _kernels.layer_batch_norm_inference(_flat(x), mean, variance, scale, shift, epsilon, _batch(x), _flat(y), threads)
+    given, finish = (mean, variance, scale, shift), begun(epilogue, threads)
+    _kernels.layer_batch_norm_inference(_flat(x), *given, epsilon, _batch(x), _flat(y), finish, threads)
     return y
 
 
@@ -168,13 +171,15 @@ def batch_norm_gradient(
     scale: Array,
     *,
     out: Array | None = None,
+    epilogue: Epilogue | None = None,
     threads: int = 1,
 ) -> tuple[Array, Array, Array]:
     """The gradients of batch_norm: (gx, gscale, gshift); ``out`` may be gy or x."""
     gx = _made(x, out)
     gscale, gshift = np.empty(x.shape[1], np.float32), np.empty(x.shape[1], np.float32)
+    given, finish = (mean, inverse_deviation, scale), begun(epilogue, threads)
     _kernels.layer_batch_norm_gradient(
-        _flat(gy), _flat(x), mean, inverse_deviation, scale, _batch(x), _flat(gx), gscale, gshift, threads
+        _flat(gy), _flat(x), *given, _batch(x), _flat(gx), gscale, gshift, finish, threads
     )
     return gx, gscale, gshift
 
