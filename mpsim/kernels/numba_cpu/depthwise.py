@@ -38,33 +38,29 @@ def places_of(shape, origin, stride, dilation, pitch, size):  # type: ignore[no-
 
 
 @njit(cache=True)
-def to_strip(plane, start, places, strip):  # type: ignore[no-untyped-def]
+def to_strip(plane, start, places, width, strip):  # type: ignore[no-untyped-def]
     """Plane elements to strip[start + places]; a long row whose places are neighbours is copied at once."""
-    height, width = places.shape
-    if width >= LONG and places[0, width - 1] == places[0, 0] + np.uint64(width - 1):
-        for h in range(height):
-            target = strip[start + places[h, 0] :]
+    if width >= LONG and places[width - 1] == places[0] + np.uint64(width - 1):
+        for first in range(0, plane.size, width):
+            source, target = plane[first:], strip[start + places[first] :]
             for w in range(width):
-                target[w] = plane[h, w]
+                target[w] = source[w]
     else:
-        for h in range(height):
-            for w in range(width):
-                strip[start + places[h, w]] = plane[h, w]
+        for i in range(plane.size):
+            strip[start + places[i]] = plane[i]
 
 
 @njit(cache=True)
-def from_strip(strip, start, places, plane):  # type: ignore[no-untyped-def]
+def from_strip(strip, start, places, width, plane):  # type: ignore[no-untyped-def]
     """The other way."""
-    height, width = places.shape
     if width >= LONG:
-        for h in range(height):
-            source = strip[start + places[h, 0] :]
+        for first in range(0, plane.size, width):
+            source, target = strip[start + places[first] :], plane[first:]
             for w in range(width):
-                plane[h, w] = source[w]
+                target[w] = source[w]
     else:
-        for h in range(height):
-            for w in range(width):
-                plane[h, w] = strip[start + places[h, w]]
+        for i in range(plane.size):
+            plane[i] = strip[start + places[i]]
 
 
 @njit(cache=True, parallel=True)
@@ -79,8 +75,9 @@ def correlate(source, weights, kernel, stride, padding, dilation, canvas, fused,
     together = max(1, ROOM // area)
     size = together * area + (kernel[0] // stride[0] + 1) * pitch + kernel[1] + PLACES
     offsets = places_of(kernel, (0, 0), stride, (1, 1), pitch, size).reshape(-1).astype(np.int64)
-    places = places_of(source.shape[2:], padding, stride, dilation, pitch, size)
-    results = places_of((height, width), (0, 0), (1, 1), (1, 1), pitch, size)
+    places = places_of(source.shape[2:], padding, stride, dilation, pitch, size).reshape(-1)
+    results = places_of((height, width), (0, 0), (1, 1), (1, 1), pitch, size).reshape(-1)
+    planes, outputs = source.reshape(images, channels, places.size), out.reshape(images, channels, results.size)
     blocks = (images + together - 1) // together
     for task in prange(channels * blocks):
         channel, first = task // blocks, task % blocks * together
@@ -88,14 +85,14 @@ def correlate(source, weights, kernel, stride, padding, dilation, canvas, fused,
         strip = np.zeros(stride[0] * stride[1] * size, np.float32)
         totals = np.empty(together * area + PLACES, np.float32)
         for n in range(count):
-            to_strip(source[first + n, channel], np.uint64(n * area), places, strip)
+            to_strip(planes[first + n, channel], np.uint64(n * area), places, source.shape[3], strip)
         for place in range(0, count * area, PLACES):
             if fused:
                 _strip_fused(weights[channel], strip, place, offsets, totals, place)
             else:
                 _strip_separate(weights[channel], strip, place, offsets, totals, place)
         for n in range(count):
-            from_strip(totals, np.uint64(n * area), results, out[first + n, channel])
+            from_strip(totals, np.uint64(n * area), results, width, outputs[first + n, channel])
 
 
 @njit(cache=True)
