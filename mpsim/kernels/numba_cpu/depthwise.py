@@ -14,7 +14,7 @@ from mpsim.kernels.numba_cpu.lanes import TAPS, taps_fused, taps_separate
 from mpsim.kernels.numba_cpu.panels import LANES, _strip
 
 PLACES = 4 * LANES  # of a strip, summed together
-ROOM = 8192  # places of a task's images
+ROOM = 1024  # places of a task's images: few of them, so that neighbouring channels meet them in the cache
 LONG = 16  # a row that is worth the start of a vector loop
 
 _strip_fused, _strip_separate = _strip(PLACES, True), _strip(PLACES, False)
@@ -38,6 +38,12 @@ def places_of(shape, origin, stride, dilation, pitch, size):  # type: ignore[no-
 
 
 @njit(cache=True)
+def four(source, target):  # type: ignore[no-untyped-def]
+    """Four neighbours at once."""
+    target[0], target[1], target[2], target[3] = source[0], source[1], source[2], source[3]
+
+
+@njit(cache=True)
 def to_strip(plane, start, places, width, strip):  # type: ignore[no-untyped-def]
     """Plane elements to strip[start + places]; a long row whose places are neighbours is copied at once."""
     if width >= LONG and places[width - 1] == places[0] + np.uint64(width - 1):
@@ -45,6 +51,9 @@ def to_strip(plane, start, places, width, strip):  # type: ignore[no-untyped-def
             source, target = plane[first:], strip[start + places[first] :]
             for w in range(width):
                 target[w] = source[w]
+    elif width % 4 == 0 and places[3] == places[0] + np.uint64(3):
+        for first in range(0, plane.size, 4):
+            four(plane[first:], strip[start + places[first] :])
     else:
         for i in range(plane.size):
             strip[start + places[i]] = plane[i]
@@ -58,6 +67,9 @@ def from_strip(strip, start, places, width, plane):  # type: ignore[no-untyped-d
             source, target = strip[start + places[first] :], plane[first:]
             for w in range(width):
                 target[w] = source[w]
+    elif width % 4 == 0:
+        for first in range(0, plane.size, 4):
+            four(strip[start + places[first] :], plane[first:])
     else:
         for i in range(plane.size):
             plane[i] = strip[start + places[i]]
@@ -80,7 +92,7 @@ def correlate(source, weights, kernel, stride, padding, dilation, canvas, fused,
     planes, outputs = source.reshape(images, channels, places.size), out.reshape(images, channels, results.size)
     blocks = (images + together - 1) // together
     for task in prange(channels * blocks):
-        channel, first = task // blocks, task % blocks * together
+        channel, first = task % channels, task // channels * together
         count = min(together, images - first)
         strip = np.zeros(stride[0] * stride[1] * size, np.float32)
         totals = np.empty(together * area + PLACES, np.float32)
