@@ -122,6 +122,9 @@ def layers(channels: int, side: int) -> Iterator[Case]:
     ):
         yield Case(name, what, arguments)
     yield Case("relu_gradient", f"{what}, mask", (x, x > 0))
+    y = x.copy()
+    yield Case("round_array", f"{what}, in place", (y, e4m3, Policy()), {"out": y})
+    yield Case("batch_norm", f"{what}, in place", (y, vector, vector, 1e-5), {"out": y})
 
 
 def roundings(size: int) -> Iterator[Case]:
