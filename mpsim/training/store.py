@@ -145,4 +145,4 @@ class Rounder:
 
     def counts(self) -> dict[TensorId, Counts]:
         """What rounding did to the elements, by tensor; contributions to one gradient are taken together."""
-        return {id: Counts(*map(int, sum(counts))) for id, counts in self._counts.items()}
+        return {id: Counts(*map(int, np.sum(counts, axis=0))) for id, counts in self._counts.items()}

@@ -61,6 +61,13 @@ def scale(x, least):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def signed_as(magnitude, x):  # type: ignore[no-untyped-def]
+    """A number that is not negative, with the sign of x."""
+    sign = np.float64(x).view(np.int64) & ~MAGNITUDE
+    return np.int64(np.float64(magnitude).view(np.int64) | sign).view(np.float64)
+
+
+@njit(cache=True)
 def round_sum(s, toward_zero, least_exponent, shift, low, largest, beyond, negative_zero):  # type: ignore[no-untyped-def]
     """A finite float64 number rounded once to the format (fields of narrow.Narrow)."""
     magnitude = abs(s)
@@ -70,35 +77,49 @@ def round_sum(s, toward_zero, least_exponent, shift, low, largest, beyond, negat
     rounded = (magnitude + c) - c
     if toward_zero and rounded > magnitude:
         rounded -= c * 2.0**-52
-    signed = math.copysign(beyond if rounded > largest else rounded, s)
+    signed = signed_as(beyond if rounded > largest else rounded, s)
     return signed if negative_zero else signed + 0.0
 
 
 @njit(cache=True)
-def instruction(values, scales, panel, panel_scales, count, sums, numbers, narrow):  # type: ignore[no-untyped-def]
+def find_quanta(values, scales, panel, panel_scales, count, sums, numbers, plain, quanta):  # type: ignore[no-untyped-def]
+    """Per column the quantum of the instruction's terms, and its plain sum, which shows infinities and NaN."""
+    for i in range(plain.size):
+        plain[i] = sums[i]
+        quanta[i] = scale(sums[i], numbers.least_sum)
+    for k in range(count):
+        value, power, elements, powers = values[k], scales[k], panel[k], panel_scales[k]
+        for i in range(plain.size):
+            plain[i] += value * elements[i]
+            quanta[i] = max(quanta[i], power * powers[i])
+    for i in range(plain.size):
+        quanta[i] *= numbers.quantum
+
+
+@njit(cache=True)
+def add_truncated(value, elements, quanta, totals):  # type: ignore[no-untyped-def]
+    """totals += the products, cut toward zero to multiples of the quanta."""
+    for i in range(totals.size):
+        product = value * elements[i]
+        magnitude, shifter = abs(product), quanta[i] * 2.0**52
+        part = (magnitude + shifter) - shifter
+        totals[i] += signed_as(part - quanta[i] if part > magnitude else part, product)
+
+
+@njit(cache=True)
+def instruction(values, scales, panel, panel_scales, count, sums, numbers, narrow, room):  # type: ignore[no-untyped-def]
     """sums[column] = the next c, from ``count`` values of one row and of each column of the panel."""
     least_exponent, shift, low, largest, beyond, negative_zero = narrow
-    for i in range(WIDTH):
-        c = sums[i]
-        top = scale(c, numbers.least_sum)
-        plain = c
-        for k in range(count):
-            top = max(top, scales[k] * panel_scales[k, i])
-            plain += values[k] * panel[k, i]
-        if not math.isfinite(plain):  # an infinity or NaN took part: these sums are too short to overflow
-            sums[i] = plain if math.isnan(plain) else math.copysign(beyond, plain)
-            continue
-        quantum = top * numbers.quantum
-        shifter = quantum * 2.0**52
-        magnitude = abs(c)
-        part = (magnitude + shifter) - shifter
-        total = 0.0 + math.copysign(part - quantum if part > magnitude else part, c)
-        for k in range(count):
-            product = values[k] * panel[k, i]
-            magnitude = abs(product)
-            part = (magnitude + shifter) - shifter
-            total += math.copysign(part - quantum if part > magnitude else part, product)
-        sums[i] = round_sum(total, numbers.toward_zero, least_exponent, shift, low, largest, beyond, negative_zero)
+    plain, quanta, totals = room[0], room[1], room[2]
+    find_quanta(values, scales, panel, panel_scales, count, sums, numbers, plain, quanta)
+    totals[:] = 0.0
+    add_truncated(1.0, sums, quanta, totals)
+    for k in range(count):
+        add_truncated(values[k], panel[k], quanta, totals)
+    for i in range(totals.size):
+        c = round_sum(totals[i], numbers.toward_zero, least_exponent, shift, low, largest, beyond, negative_zero)
+        special = signed_as(beyond, plain[i]) if plain[i] == plain[i] else plain[i]
+        sums[i] = c if abs(plain[i]) < np.inf else special  # an infinity or NaN: the sums are too short to overflow
 
 
 @njit(cache=True, parallel=True)
@@ -114,6 +135,7 @@ def contract(  # type: ignore[no-untyped-def]
         panel, panel_scales = np.zeros((terms, WIDTH)), np.zeros((terms, WIDTH))
         values, scales = np.zeros(terms), np.zeros(terms)
         sums, totals = np.zeros((rows, WIDTH)), np.zeros((rows, WIDTH), np.float32)
+        room = np.empty((3, WIDTH))
         for begin in range(0, a_k.size, chunk):
             end = min(begin + chunk, a_k.size)
             sums[:] = 0.0
@@ -129,7 +151,7 @@ def contract(  # type: ignore[no-untyped-def]
                     for k in range(count):
                         values[k] = masked(a[origin + a_k[first + k]], numbers.mask)
                         scales[k] = scale(values[k], numbers.least_input)
-                    instruction(values, scales, panel, panel_scales, count, sums[row], numbers, narrow)
+                    instruction(values, scales, panel, panel_scales, count, sums[row], numbers, narrow, room)
             for row in range(rows):
                 for i in range(WIDTH):
                     sum = np.float32(sums[row, i])

@@ -15,6 +15,8 @@ from mpsim.kernels.numba_cpu.panels import LANES, _strip
 
 PLACES = 4 * LANES  # of a strip, summed together
 ROOM = 8192  # places of a task's images
+NEIGHBOURS = 512  # elements of a task's channels of one image: neighbours in memory, which is read ahead
+ONE, TWO, THREE = np.uint64(1), np.uint64(2), np.uint64(3)
 LONG = 16  # a row that is worth the start of a vector loop
 
 _strip_fused, _strip_separate = _strip(PLACES, True), _strip(PLACES, False)
@@ -38,33 +40,26 @@ def places_of(shape, origin, stride, dilation, pitch, size):  # type: ignore[no-
 
 
 @njit(cache=True)
-def to_strip(plane, start, places, strip):  # type: ignore[no-untyped-def]
-    """Plane elements to strip[start + places]; a long row whose places are neighbours is copied at once."""
-    height, width = places.shape
-    if width >= LONG and places[0, width - 1] == places[0, 0] + np.uint64(width - 1):
-        for h in range(height):
-            target = strip[start + places[h, 0] :]
-            for w in range(width):
-                target[w] = plane[h, w]
-    else:
-        for h in range(height):
-            for w in range(width):
-                strip[start + places[h, w]] = plane[h, w]
+def move(source, begin, sources, target, start, targets, width):  # type: ignore[no-untyped-def]
+    """target[start + targets] = source[begin + sources], rows of ``width``; what is contiguous is moved at once.
 
-
-@njit(cache=True)
-def from_strip(strip, start, places, plane):  # type: ignore[no-untyped-def]
-    """The other way."""
-    height, width = places.shape
-    if width >= LONG:
-        for h in range(height):
-            source = strip[start + places[h, 0] :]
+    Indices are unsigned (see places_of), and no view is made: for small images either would cost more than the moves.
+    """
+    last = width - 1
+    together = sources[last] - sources[0] == np.uint64(last) and targets[last] - targets[0] == np.uint64(last)
+    if together and width >= LONG:
+        for first in range(0, sources.size, width):
+            row, to = source[begin + sources[first] :], target[start + targets[first] :]
             for w in range(width):
-                plane[h, w] = source[w]
+                to[w] = row[w]
+    elif together and width % 4 == 0:
+        for first in range(0, sources.size, 4):
+            at, to = begin + sources[first], start + targets[first]
+            elements = source[at], source[at + ONE], source[at + TWO], source[at + THREE]
+            target[to], target[to + ONE], target[to + TWO], target[to + THREE] = elements
     else:
-        for h in range(height):
-            for w in range(width):
-                plane[h, w] = strip[start + places[h, w]]
+        for i in range(sources.size):
+            target[start + targets[i]] = source[begin + sources[i]]
 
 
 @njit(cache=True, parallel=True)
@@ -76,26 +71,35 @@ def correlate(source, weights, kernel, stride, padding, dilation, canvas, fused,
     images, channels, height, width = out.shape
     pitch = (canvas[1] + stride[1] - 1) // stride[1]
     area = (canvas[0] + stride[0] - 1) // stride[0] * pitch
-    together = max(1, ROOM // area)
+    group = min(channels, max(1, NEIGHBOURS // (height * width)))
+    together = min(images, max(1, ROOM // (area * group)))
     size = together * area + (kernel[0] // stride[0] + 1) * pitch + kernel[1] + PLACES
     offsets = places_of(kernel, (0, 0), stride, (1, 1), pitch, size).reshape(-1).astype(np.int64)
-    places = places_of(source.shape[2:], padding, stride, dilation, pitch, size)
-    results = places_of((height, width), (0, 0), (1, 1), (1, 1), pitch, size)
-    blocks = (images + together - 1) // together
-    for task in prange(channels * blocks):
-        channel, first = task // blocks, task % blocks * together
-        count = min(together, images - first)
-        strip = np.zeros(stride[0] * stride[1] * size, np.float32)
-        totals = np.empty(together * area + PLACES, np.float32)
+    places = places_of(source.shape[2:], padding, stride, dilation, pitch, size).reshape(-1)
+    results = places_of((height, width), (0, 0), (1, 1), (1, 1), pitch, size).reshape(-1)
+    elements, outputs = np.arange(places.size).astype(np.uint64), np.arange(results.size).astype(np.uint64)
+    plain, result, strip_size = source.reshape(-1), out.reshape(-1), stride[0] * stride[1] * size
+    groups, blocks = (channels + group - 1) // group, (images + together - 1) // together
+    for task in prange(groups * blocks):
+        channel, image = task % groups * group, task // groups * together
+        width_of_group, count = min(group, channels - channel), min(together, images - image)
+        strips = np.zeros(width_of_group * strip_size, np.float32)
+        totals = np.empty(width_of_group * size, np.float32)
         for n in range(count):
-            to_strip(source[first + n, channel], np.uint64(n * area), places, strip)
-        for place in range(0, count * area, PLACES):
-            if fused:
-                _strip_fused(weights[channel], strip, place, offsets, totals, place)
-            else:
-                _strip_separate(weights[channel], strip, place, offsets, totals, place)
+            for c in range(width_of_group):
+                begin = np.uint64(((image + n) * channels + channel + c) * places.size)
+                move(plain, begin, elements, strips, np.uint64(c * strip_size + n * area), places, source.shape[3])
+        for c in range(width_of_group):
+            weight = weights[channel + c]
+            for place in range(0, count * area, PLACES):
+                if fused:
+                    _strip_fused(weight, strips, c * strip_size + place, offsets, totals, c * size + place)
+                else:
+                    _strip_separate(weight, strips, c * strip_size + place, offsets, totals, c * size + place)
         for n in range(count):
-            from_strip(totals, np.uint64(n * area), results, out[first + n, channel])
+            for c in range(width_of_group):
+                begin = np.uint64(((image + n) * channels + channel + c) * results.size)
+                move(totals, np.uint64(c * size + n * area), results, result, begin, outputs, width)
 
 
 @njit(cache=True)

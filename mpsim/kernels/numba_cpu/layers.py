@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsim.kernels.numba_cpu import elementwise, loss, pooling, reductions
+from mpsim.kernels.numba_cpu import elementwise, loss, max_pooling, pooling, reductions
 from mpsim.kernels.numba_cpu.arrays import empty
 from mpsim.kernels.numba_cpu.threads import at_most
 from mpsim.kernels.reference.layers import (
@@ -202,7 +202,7 @@ def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: 
     y = empty(_windows(x.shape, kernel, stride, padding))
     index = empty(y.shape, np.int32)
     with at_most(threads):
-        pooling.max_pool2d(_planes(x), kernel, stride, padding, _planes(y), _planes(index))
+        max_pooling.max_pool2d(_planes(x), kernel, stride, padding, _planes(y), _planes(index))
     return y, index
 
 
@@ -211,7 +211,7 @@ def max_pool2d_gradient(gy: Array, index: NDArray, x_shape: tuple[int, ...], *, 
     gx = empty(x_shape)
     planes = x_shape[0] * x_shape[1]
     with at_most(threads):
-        pooling.max_pool2d_gradient(gy.reshape(planes, -1), index.reshape(planes, -1), gx.reshape(planes, -1))
+        max_pooling.max_pool2d_gradient(gy.reshape(planes, -1), index.reshape(planes, -1), gx.reshape(planes, -1))
     return gx
 
 

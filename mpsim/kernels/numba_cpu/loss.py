@@ -9,8 +9,6 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from mpsim.kernels.elementary import (
-    EXP_LARGEST,
-    EXP_SMALLEST,
     EXP_TERMS,
     LN2_HIGH,
     LN2_LOW,
@@ -22,27 +20,23 @@ from mpsim.kernels.elementary import (
 from mpsim.kernels.numba_cpu.reductions import vector_sum
 
 Array = NDArray[np.float32]
-SMALLEST_EXPONENT = -1000
-POWERS_OF_TWO = np.ldexp(1.0, np.arange(SMALLEST_EXPONENT, -SMALLEST_EXPONENT))
+#: Beyond these a float32 exponential is 0 or infinity, and all powers of two between are normal float64 numbers.
+EXP32_SMALLEST, EXP32_LARGEST = np.float32(-110), np.float32(100)
 
 
 @njit(cache=True)
-def exp32(x: np.float32) -> np.float32:
-    if math.isnan(x):
-        return x
-    if x > EXP_LARGEST:
-        return np.float32(np.inf)
-    if x < EXP_SMALLEST:
-        return np.float32(0)
-    t = np.float64(x)
-    n = (t * LOG2_E + SHIFTER) - SHIFTER
+def exp32(x):  # type: ignore[no-untyped-def]
+    """Without branches, so that a loop over it becomes vector code."""
+    inside = EXP32_SMALLEST if x < EXP32_SMALLEST else EXP32_LARGEST if x > EXP32_LARGEST else x
+    t = np.float64(inside)
+    shifted = t * LOG2_E + SHIFTER  # its last bits are the whole number n
+    n = shifted - SHIFTER
     r = (t - n * LN2_HIGH) - n * LN2_LOW
     p = EXP_TERMS[0]
     for term in EXP_TERMS[1:]:
         p = p * r + term
-    whole = int(n)
-    half = whole >> 1
-    return np.float32((p * POWERS_OF_TWO[half - SMALLEST_EXPONENT]) * POWERS_OF_TWO[whole - half - SMALLEST_EXPONENT])
+    bits = np.float64(shifted).view(np.int64)
+    return np.float32(p * np.int64((bits + 1023) << 52).view(np.float64))
 
 
 @njit(cache=True, error_model="numpy")

@@ -87,7 +87,7 @@ def round_patterns(patterns: Array, random: Array, width: int, p: Parameters) ->
         shift = min(full_shift, WIDEST_SHIFT)
         lost = min(full_shift - shift, 62)  # of these bits, far below the quantum, only whether there are any counts
         significand = (significand >> lost) | (1 if significand & ((1 << lost) - 1) != 0 else 0)
-        added = increment(significand, shift, negative, random[i], mode, bit_count, bit_mask)
+        added = increment(significand, shift, negative, int(np.int64(random[i])), mode, bit_count, bit_mask)
         one_or_none = quantum_pattern if (significand + added) >> shift > 0 else 0
         r = (a + added) >> shift << shift if shift <= width else one_or_none
         r = quantum_pattern if r == 0 and p.has_zero == 0 else r

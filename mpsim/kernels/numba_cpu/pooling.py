@@ -1,4 +1,4 @@
-"""Numba: maximum and average over windows. Images are (planes, H, W)."""
+"""Numba: the average over windows and its gradient; max_pooling.py has the maximum. Images are (planes, H, W)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from mpsim.kernels.numba_cpu.reductions import BLOCK, LANES, ZERO, block_sum, ha
 Array = NDArray[np.float32]
 Pair = tuple[int, int]
 PLANES = 64  # of one task of average_planes
+RUN = 8  # neighbours that are written at once
 
 
 @njit(cache=True)
@@ -49,100 +50,6 @@ def layout(height: int, width: int, stride: Pair, padding: Pair, rows: int, colu
 
 
 @njit(cache=True)
-def keep(best: np.float32, where: np.int32, element: np.float32, place: np.int32) -> tuple[np.float32, np.int32]:
-    """The largest so far and its place; a greater element replaces it, and NaN does if it is none."""
-    less, nan = element <= best, best != best
-    kept = best if less else element
-    at = where if less else place
-    return (best if nan else kept), (where if nan else at)
-
-
-@njit(cache=True, parallel=True)
-def max_tiles(x: Array, y: Array, index: NDArray[np.int32]) -> None:
-    """Windows of 2 x 2 that tile the image: nothing is copied before."""
-    planes, rows, columns = y.shape
-    below = np.int32(x.shape[2])
-    for plane in prange(planes):
-        for i in range(rows):
-            for j in range(columns):
-                best, where = keep(x[plane, 2 * i, 2 * j], np.int32(0), x[plane, 2 * i, 2 * j + 1], np.int32(1))
-                best, where = keep(best, where, x[plane, 2 * i + 1, 2 * j], below)
-                best, where = keep(best, where, x[plane, 2 * i + 1, 2 * j + 1], np.int32(below + 1))
-                y[plane, i, j] = best
-                index[plane, i, j] = np.int32(where + 2 * (i * below + j))
-
-
-@njit(cache=True)
-def max_at(x: Array, top: int, left: int, kernel: Pair) -> tuple[np.float32, np.int32]:
-    """The largest of one window of a plane and its place; what lies outside takes no part."""
-    height, width = x.shape
-    first_row, first = max(top, 0), max(left, 0)
-    best, where = x[first_row, first], np.int32(first_row * width + first)
-    for h in range(first_row, min(top + kernel[0], height)):
-        for w in range(first, min(left + kernel[1], width)):
-            best, where = keep(best, where, x[h, w], np.int32(h * width + w))
-    return best, where
-
-
-@njit(cache=True)
-def max_nines(
-    x: Array, above: Array, middle: Array, below: Array, place: int, y: Array, index: NDArray[np.int32]
-) -> None:
-    """Windows of 3 x 3, two columns apart, from three rows; the first one's first element stands at ``place``."""
-    width = np.int32(x.shape[1])
-    for j in range(y.size):
-        best, where = keep(above[2 * j], np.int32(0), above[2 * j + 1], np.int32(1))
-        best, where = keep(best, where, above[2 * j + 2], np.int32(2))
-        best, where = keep(best, where, middle[2 * j], width)
-        best, where = keep(best, where, middle[2 * j + 1], np.int32(width + 1))
-        best, where = keep(best, where, middle[2 * j + 2], np.int32(width + 2))
-        best, where = keep(best, where, below[2 * j], np.int32(2 * width))
-        best, where = keep(best, where, below[2 * j + 1], np.int32(2 * width + 1))
-        best, where = keep(best, where, below[2 * j + 2], np.int32(2 * width + 2))
-        y[j] = best
-        index[j] = np.int32(where + place + 2 * j)
-
-
-@njit(cache=True, parallel=True)
-def max_windows(x: Array, kernel: Pair, stride: Pair, padding: Pair, y: Array, index: NDArray[np.int32]) -> None:
-    """One window after another, but for the commonest ones that lie inside the image."""
-    planes, rows, columns = y.shape
-    _, height, width = x.shape
-    nines = kernel[0] == 3 and kernel[1] == 3 and stride[1] == 2 and width >= 3
-    for plane in prange(planes):
-        for i in range(rows):
-            top = i * stride[0] - padding[0]
-            first = last = 0
-            if nines and top >= 0 and top + 3 <= height:
-                first = (padding[1] + 1) // 2
-                last = max(first, min(columns, (width - 3 + padding[1]) // 2 + 1))
-                left = 2 * first - padding[1]
-                above, middle, below = x[plane, top, left:], x[plane, top + 1, left:], x[plane, top + 2, left:]
-                result, places = y[plane, i, first:last], index[plane, i, first:last]
-                max_nines(x[plane], above, middle, below, top * width + left, result, places)
-            for j in range(columns):
-                if j < first or j >= last:
-                    left = j * stride[1] - padding[1]
-                    y[plane, i, j], index[plane, i, j] = max_at(x[plane], top, left, kernel)
-
-
-def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, y: Array, index: NDArray[np.int32]) -> None:
-    if kernel == stride == (2, 2) and padding == (0, 0):
-        max_tiles(x, y, index)
-    else:
-        max_windows(x, kernel, stride, padding, y, index)
-
-
-@njit(cache=True, parallel=True)
-def max_pool2d_gradient(gy: Array, index: NDArray[np.int32], gx: Array) -> None:
-    """gy and index (planes, OH * OW), gx (planes, H * W)."""
-    for plane in prange(gx.shape[0]):
-        gx[plane] = ZERO
-        for i in range(gy.shape[1]):
-            gx[plane, index[plane, i]] += gy[plane, i]
-
-
-@njit(cache=True)
 def add_lanes(lanes: Array) -> None:
     """Row 0 becomes the sum of the rows, their number a power of two, by halving."""
     half = lanes.shape[0] // 2
@@ -164,6 +71,31 @@ def average_tiles(x: Array, y: Array) -> None:
                 left = (x[plane, 2 * i, 2 * j] + ZERO) + (x[plane, 2 * i + 1, 2 * j] + ZERO)
                 right = (x[plane, 2 * i, 2 * j + 1] + ZERO) + (x[plane, 2 * i + 1, 2 * j + 1] + ZERO)
                 y[plane, i, j] = (left + right) / np.float32(4)
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def average_even_tiles(x: Array, kernel: Pair, y: Array) -> None:
+    """Windows of at most 32 elements that tile the image, their sides powers of two: halving of rows, then of columns.
+
+    Lanes start at +0: no sum is -0.
+    """
+    planes, rows, columns = y.shape
+    for plane in prange(planes):
+        lanes = np.empty((kernel[0], x.shape[2]), np.float32)
+        total = lanes[0]
+        for i in range(rows):
+            for r in range(kernel[0]):
+                lane, source = lanes[r], x[plane, i * kernel[0] + r]
+                for w in range(lane.size):
+                    lane[w] = source[w] + ZERO
+            add_lanes(lanes)
+            half = kernel[1] // 2
+            while half > 0:
+                for w in range(total.size - half):  # sums that straddle two windows are not used
+                    total[w] += total[w + half]
+                half //= 2
+            for j in range(columns):
+                y[plane, i, j] = total[j * kernel[1]] / np.float32(kernel[0] * kernel[1])
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -226,12 +158,18 @@ def average_large_windows(x: Array, kernel: Pair, stride: Pair, padding: Pair, y
                 y[plane, i, j] = average_window(x[plane], top, left, kernel, window, lanes)
 
 
+def is_power_of_two(kernel: Pair) -> bool:
+    return all(side & (side - 1) == 0 for side in kernel)
+
+
 def avg_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, y: Array) -> None:
     size = kernel[0] * kernel[1]
     if padding == (0, 0) and kernel == x.shape[1:] and size <= BLOCK:
         average_planes(x.reshape(-1), size, y.reshape(-1))
     elif kernel == stride == (2, 2) and padding == (0, 0):
         average_tiles(x, y)
+    elif kernel == stride and padding == (0, 0) and size <= LANES and is_power_of_two(kernel):
+        average_even_tiles(x, kernel, y)
     elif size <= LANES:
         average_small_windows(x, kernel, stride, padding, y)
     else:
@@ -243,7 +181,11 @@ def spread_planes(gy: Array, area: int, gx: Array) -> None:
     """Windows that are whole planes: gy is flat, gx (planes, area)."""
     for plane in prange(gy.size):
         share = gy[plane] / np.float32(area) + ZERO
-        for i in range(area):
+        whole = area - area % RUN
+        for start in range(0, whole, RUN):
+            for i in range(RUN):
+                gx[plane, start + i] = share
+        for i in range(whole, area):
             gx[plane, i] = share
 
 
@@ -272,18 +214,28 @@ def spread_tiles(gy: Array, kernel: Pair, gx: Array) -> None:
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def spread_windows(gy: Array, kernel: Pair, stride: Pair, padding: Pair, gx: Array) -> None:
+    """Within a row of gx, an element meets its windows from left to right as s falls."""
     planes, height, width = gx.shape
     size = np.float32(kernel[0] * kernel[1])
     for plane in prange(planes):
         gx[plane] = ZERO
+        shares = np.empty(gy.shape[2], np.float32)
         for i in range(gy.shape[1]):
+            for j in range(shares.size):
+                shares[j] = gy[plane, i, j] / size
             top = i * stride[0] - padding[0]
-            for j in range(gy.shape[2]):
-                left = j * stride[1] - padding[1]
-                share = gy[plane, i, j] / size
-                for h in range(max(top, 0), min(top + kernel[0], height)):
-                    for w in range(max(left, 0), min(left + kernel[1], width)):
-                        gx[plane, h, w] += share
+            for h in range(max(top, 0), min(top + kernel[0], height)):
+                row = gx[plane, h]
+                for s in range(kernel[1] - 1, -1, -1):
+                    left = s - padding[1]
+                    first = max(0, (stride[1] - 1 - left) // stride[1])
+                    last = min(shares.size, (width - 1 - left) // stride[1] + 1)
+                    if stride[1] == 1:  # a constant step becomes vector code
+                        for j in range(first, last):
+                            row[j + left] += shares[j]
+                    else:
+                        for j in range(first, last):
+                            row[j * stride[1] + left] += shares[j]
 
 
 def avg_pool2d_gradient(gy: Array, kernel: Pair, stride: Pair, padding: Pair, gx: Array) -> None:

@@ -142,9 +142,16 @@ def sum_of_products(gy: Array, x: Array, channel: int, mean: np.float32, inverse
 
 @njit(cache=True)
 def normalize(x: Array, channel: int, mean: np.float32, factor: np.float32, shift: np.float32, y: Array) -> None:
+    """y may be x. A loop that reads another array than it writes is vector code only if the two are apart."""
+    in_place = x.ctypes.data == y.ctypes.data
     for image in range(x.shape[0]):
-        for i in range(x.shape[2]):
-            y[image, channel, i] = (x[image, channel, i] - mean) * factor + shift
+        source, target = x[image, channel], y[image, channel]
+        if in_place:
+            for i in range(target.size):
+                target[i] = (target[i] - mean) * factor + shift
+        else:
+            for i in range(target.size):
+                target[i] = (source[i] - mean) * factor + shift
 
 
 @njit(cache=True, parallel=True)
@@ -211,8 +218,16 @@ def input_gradient(
     scale_share: np.float32,
     gx: Array,
 ) -> None:
-    factor = inverse_deviation * scale
+    """gx may be gy or x: x is not read once a row of gx is written."""
+    factor, in_place = inverse_deviation * scale, gx.ctypes.data == gy.ctypes.data
+    shares = np.empty(x.shape[2], np.float32)
     for image in range(x.shape[0]):
-        for i in range(x.shape[2]):
-            normalized = (x[image, channel, i] - mean) * inverse_deviation
-            gx[image, channel, i] = factor * ((gy[image, channel, i] - shift_share) - normalized * scale_share)
+        source, gradient, target = x[image, channel], gy[image, channel], gx[image, channel]
+        for i in range(shares.size):
+            shares[i] = ((source[i] - mean) * inverse_deviation) * scale_share
+        if in_place:
+            for i in range(shares.size):
+                target[i] = factor * ((target[i] - shift_share) - shares[i])
+        else:
+            for i in range(shares.size):
+                target[i] = factor * ((gradient[i] - shift_share) - shares[i])

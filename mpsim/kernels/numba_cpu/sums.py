@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit, prange
 
 WIDTH = 32
+STRETCH = 256  # of k, packed at a time
 LIMBS, BASE = 19, 298
 LOW = np.int64(0xFFFFFFFF)
 MAGNITUDE = np.int64(0x7FFFFFFFFFFFFFFF)
@@ -20,19 +21,23 @@ MAGNITUDE = np.int64(0x7FFFFFFFFFFFFFFF)
 
 @njit(cache=True)
 def narrow_sum(x, y, least_exponent, shift, low, largest, beyond, negative_zero):  # type: ignore[no-untyped-def]
-    """x + y of float64 numbers rounded once to a narrow format, nearest even (fields of narrow.Narrow)."""
+    """x + y of float64 numbers rounded once to a narrow format, nearest even (fields of narrow.Narrow).
+
+    Without branches, so that a loop over it becomes vector code.
+    """
     s = x + y
     carried = s - x
     error = (x - (s - carried)) + (y - carried)
     bits: Any = np.float64(s).view(np.int64)
     outward = 1 if (error > 0) == (s > 0) else -1
-    bits += outward if bits & 1 == 0 and (error > 0 or error < 0) else 0  # round to odd
+    bits += outward if (bits & 1 == 0) & ((error > 0) | (error < 0)) else 0  # round to odd
     exponent = bits >> 52 & 2047
     # An infinity makes c a tiny negative number, and stays.
     c = np.int64((low if exponent < least_exponent else exponent + shift) << 52).view(np.float64)
     rounded = (np.int64(bits & MAGNITUDE).view(np.float64) + c) - c
-    signed = math.copysign(beyond if rounded > largest else rounded, s)
-    return signed if negative_zero else signed + 0.0
+    rounded = beyond if rounded > largest else rounded
+    signed = np.int64((np.float64(rounded).view(np.int64) & MAGNITUDE) | (np.float64(s).view(np.int64) & ~MAGNITUDE))
+    return signed.view(np.float64) if negative_zero else signed.view(np.float64) + 0.0
 
 
 @njit(cache=True)
@@ -117,37 +122,45 @@ def exact(  # type: ignore[no-untyped-def]
             out[out_group[group] + out_row[row] + out_column[column]] = total
 
 
+@njit(cache=True)
+def add_narrow(value, elements, sums, numbers):  # type: ignore[no-untyped-def]
+    """sums[column] + value * elements[column], rounded to the format."""
+    least_exponent, shift, low, largest, beyond, negative_zero = numbers
+    for i in range(sums.size):
+        sums[i] = narrow_sum(value * elements[i], sums[i], least_exponent, shift, low, largest, beyond, negative_zero)
+
+
 @njit(cache=True, parallel=True)
 def narrow(  # type: ignore[no-untyped-def]
     a, a_group, a_row, a_k, b, b_group, b_column, b_k, out, out_group, out_row, out_column, chunk, numbers
 ):
     """Every output, each addition rounded to the format with the ``numbers`` (least_exponent, shift, ...)."""
     rows, columns = a_row.size, b_column.size
-    least_exponent, shift, low, largest, beyond, negative_zero = numbers
     panels = (columns + WIDTH - 1) // WIDTH
     for task in prange(a_group.size * panels):
         group, start = task // panels, task % panels * WIDTH
         stop = min(columns, start + WIDTH)
-        sums, totals = np.empty(WIDTH), np.empty(WIDTH)
-        for row in range(rows):
-            origin = a_group[group] + a_row[row]
-            totals[:] = 0.0
-            for first in range(0, a_k.size, chunk):
-                sums[:] = 0.0
-                for k in range(first, min(first + chunk, a_k.size)):
-                    value, source = np.float64(a[origin + a_k[k]]), b_group[group] + b_k[k]
-                    for column in range(start, stop):
-                        i = column - start
-                        product = value * np.float64(b[source + b_column[column]])
-                        sums[i] = narrow_sum(
-                            product, sums[i], least_exponent, shift, low, largest, beyond, negative_zero
-                        )
-                for i in range(stop - start):
-                    if first == 0:
-                        totals[i] = sums[i]
+        panel, sums, totals = np.zeros((STRETCH, WIDTH)), np.zeros((rows, WIDTH)), np.zeros((rows, WIDTH))
+        first = 0
+        while first < a_k.size:
+            count = min(STRETCH, a_k.size - first, chunk - first % chunk)
+            for k in range(count):
+                source = b_group[group] + b_k[first + k]
+                for column in range(start, stop):
+                    panel[k, column - start] = np.float64(b[source + b_column[column]])
+            for row in range(rows):
+                origin = a_group[group] + a_row[row]
+                for k in range(count):
+                    add_narrow(np.float64(a[origin + a_k[first + k]]), panel[k], sums[row], numbers)
+            first += count
+            if first % chunk == 0 or first == a_k.size:
+                for row in range(rows):
+                    if first <= chunk:
+                        totals[row] = sums[row]
                     else:
-                        totals[i] = narrow_sum(
-                            totals[i], sums[i], least_exponent, shift, low, largest, beyond, negative_zero
-                        )
+                        add_narrow(1.0, totals[row], sums[row], numbers)
+                        totals[row] = sums[row]
+                    sums[row] = 0.0
+        for row in range(rows):
             for column in range(start, stop):
-                out[out_group[group] + out_row[row] + out_column[column]] = totals[column - start]
+                out[out_group[group] + out_row[row] + out_column[column]] = totals[row, column - start]

@@ -1,0 +1,130 @@
+"""Numba: rounding blocks of float32 numbers in 32-bit integers; the meaning is spec.py's.
+
+A number is its pattern, and ``a`` its magnitude, the pattern without the sign. The last ``shift`` bits of the
+significand are discarded, and one ``unit`` of the last bit kept is added where the mode sends the number up; a carry
+out of the significand raises the exponent by one, as it must. A shift beyond the significand leaves zero or one
+quantum.
+
+The loop becomes vector code: it has no branches, it writes to the array that it reads, and every result is cast to
+int32, as Numba adds and shifts in 64 bits. What is shifted is masked to 5 bits so that LLVM, too, sees 32 are enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+from numpy import int32
+
+from mpsim.kernels.numba_cpu.random_words import words_of_block
+from mpsim.kernels.parameters import Parameters
+from mpsim.policies import Mode
+
+Array = np.ndarray[Any, Any]
+
+BLOCK = 4096  # elements that a thread takes at a time; a multiple of 4
+SIGN, MAGNITUDE = int32(-0x80000000), int32(0x7FFFFFFF)
+INFINITE, QUIET_NAN = int32(0x7F800000), int32(0x7FC00000)
+IMPLICIT, FRACTION = int32(1 << 23), int32((1 << 23) - 1)
+ZERO, ONE, WIDTH = int32(0), int32(1), int32(23)
+WIDEST_SHIFT = int32(30)  # a unit of more would be negative
+
+NEAREST_EVEN, NEAREST_AWAY, UP, DOWN, TO_ODD = (
+    int32(mode.number) for mode in (Mode.NEAREST_EVEN, Mode.NEAREST_AWAY, Mode.UP, Mode.DOWN, Mode.TO_ODD)
+)
+#: The kinds of rules that say whether a number goes up; each has a loop of its own.
+NEAREST, DIRECTED, BY_CHANCE = range(3)
+
+
+def kind_of(mode: Mode) -> int:
+    if mode is Mode.STOCHASTIC:
+        return BY_CHANCE
+    return NEAREST if mode.startswith("nearest") else DIRECTED
+
+
+@njit(cache=True)
+def chance_of(discarded, shift):  # type: ignore[no-untyped-def]
+    """floor(discarded / 2**shift * 2**32), where 0 <= discarded < 2**min(shift, 24)."""
+    up, down = int32(32 - shift & 31), int32(min(shift - 32, 31) & 31)
+    return np.uint32(discarded << up) if shift <= 32 else np.uint32(np.uint32(discarded) >> np.uint32(down))
+
+
+@cache
+def rounder(kind: int) -> Callable[..., Array]:
+    """round(x, out, bits, stream, parameters) -> the five counts, for int32 patterns and parameters."""
+
+    @njit(cache=True)
+    def round_block(patterns, random, p):  # type: ignore[no-untyped-def]
+        """Rounds int32 patterns in place; gives the five counts."""
+        cut = int32(WIDTH - p.mantissa_bits)
+        low_exponent = int32(p.low_quantum + 150)  # biased, of numbers whose last bit is the lowest quantum
+        exponent = int32(low_exponent - WIDTH)
+        quantum = int32(exponent << WIDTH) if exponent > ZERO else int32(ONE << max(int32(low_exponent - 1), ZERO))
+        least_result = ZERO if p.has_zero else quantum
+        least = SIGN if p.has_sign else ONE
+        normal = p.smallest_normal if p.has_zero else max(p.smallest_normal, IMPLICIT)
+        up_if_odd, up_always = int32(p.mode == NEAREST_EVEN), int32(p.mode == NEAREST_AWAY)  # in a tie
+        up_if_positive, up_if_negative = int32(p.mode == UP), int32(p.mode == DOWN)
+        up_if_even = int32(p.mode == TO_ODD)
+        unused = np.uint32(32 - p.random_bit_count & 31)
+        overflowed = at_most_half = nan = inexact = below_normal = zeros = zero_results = ZERO
+        for i in range(patterns.size):
+            bits = patterns[i]
+            a = int32(bits & MAGNITUDE)
+            significand = int32(a & FRACTION | IMPLICIT) if a > FRACTION else a
+            low_cut = max(int32(low_exponent - max(int32(a >> 23), ONE)), ZERO)
+            full_shift = low_cut if a < normal else cut
+            shift = int32(min(full_shift, WIDEST_SHIFT) & 31)
+            unit = int32(ONE << shift)
+            discarded = int32(significand & (unit - 1))
+            odd = int32(significand >> shift & 1)
+            if kind == NEAREST:
+                goes_up = int32(2 * discarded + (odd & up_if_odd | up_always)) > unit
+            elif kind == DIRECTED:
+                outward = int32((up_if_positive if bits >= ZERO else up_if_negative) | ~odd & up_if_even)
+                goes_up = discarded > ZERO and outward > ZERO
+            else:
+                goes_up = chance_of(discarded, full_shift) > np.uint32(~(np.uint32(random[i]) << unused))
+            r = int32(a - discarded + (unit if goes_up else ZERO))
+            r = (quantum if goes_up else ZERO) if shift > WIDTH else r
+            r = max(r, least_result)
+            r = (p.positive_overflow if bits >= ZERO else p.negative_overflow) if r > p.largest else r
+            r = p.infinity if a == INFINITE else r
+            r = QUIET_NAN if bits < least else r
+            r = a if a > INFINITE else r
+            inexact = int32(inexact + (r != a))
+            r = QUIET_NAN if r > INFINITE else r
+            overflowed = int32(overflowed + (a >= p.overflow_from))
+            at_most_half = int32(at_most_half + (a <= p.underflow_to))
+            zeros = int32(zeros + (a == ZERO))
+            nan = int32(nan + (a > INFINITE))
+            below_normal = int32(below_normal + (r < p.smallest_normal))
+            zero_results = int32(zero_results + (r == ZERO))
+            keeps_sign = int32(r + p.has_negative_zero) > ZERO
+            patterns[i] = int32(r | (int32(bits & SIGN) if keeps_sign else ZERO))
+        return overflowed, int32(at_most_half - zeros), nan, inexact, int32(below_normal - zero_results)
+
+    @njit(cache=True, parallel=True)
+    def round_array(x: Array, out: Array, bits: Array, stream: Array, p: Parameters) -> Array:
+        blocks = (x.size + BLOCK - 1) // BLOCK
+        counts = np.zeros((blocks, 5), np.int64)
+        for block in prange(blocks):
+            start, stop = block * BLOCK, min((block + 1) * BLOCK, x.size)
+            random = words_of_block(bits, stream, start, stop)
+            patterns = moved(x[start:stop], out[start:stop])
+            counts[block] = round_block(patterns, random, p)
+        return counts.sum(axis=0)
+
+    return round_array
+
+
+@njit(cache=True)
+def moved(source: Array, target: Array) -> Array:
+    """The target, with the source's elements; the two may be one."""
+    if source.ctypes.data != target.ctypes.data:
+        for i in range(source.size):
+            target[i] = source[i]
+    return target
