@@ -9,6 +9,9 @@ from typing import Any
 
 from mpsim.accumulators import Accumulator
 from mpsim.kernels.contract import CONTRACT
+from mpsim.kernels.errors import BackendUnavailable, DeviceMemoryError
+
+__all__ = ["BACKENDS", "BackendUnavailable", "DeviceMemoryError", "bind", "load"]
 
 #: name -> (module, what it is)
 BACKENDS = {
@@ -16,10 +19,6 @@ BACKENDS = {
     "numba": ("mpsim.kernels.numba_cpu", "Numba, parallel loops"),
     "compiled": ("mpsim.kernels.compiled", "C with vector code chosen at run time"),
 }
-
-
-class BackendUnavailable(RuntimeError):
-    """A backend cannot be loaded here; the message says why and what to do."""
 
 
 def load(name: str) -> ModuleType:
