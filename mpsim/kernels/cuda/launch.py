@@ -40,8 +40,10 @@ FAMILIES: list[Callable[[], Iterable[Kernel]]] = []
 class Kernel:
     """A function for the device and the signatures it may be launched with."""
 
-    def __init__(self, function: Callable[..., None], signatures: tuple[str, ...], name: str) -> None:
-        self.function, self.signatures, self.name = function, signatures, name
+    def __init__(self, function: Callable[..., None], signatures: tuple[Any, ...], name: str) -> None:
+        self.function, self.name = function, name
+        #: each as text, or as a tuple of numba types and texts where a type has no name
+        self.signatures = signatures
 
     @cached_property
     def compiled(self) -> Any:

@@ -17,6 +17,29 @@ def add32(x: Number, y: Number) -> np.float32:
         return np.float32(np.float32(x) + np.float32(y))
 
 
+def add32_up(x: Number, y: Number) -> np.float32:
+    """x + y of finite float32 numbers rounded toward infinity."""
+    return _directed(x, y, np.inf)
+
+
+def add32_down(x: Number, y: Number) -> np.float32:
+    """x + y of finite float32 numbers rounded toward minus infinity."""
+    return _directed(x, y, -np.inf)
+
+
+def add32_toward_zero(x: Number, y: Number) -> np.float32:
+    """x + y of finite float32 numbers rounded toward zero."""
+    return _directed(x, y, -np.inf if add32(x, y) > 0 else np.inf)
+
+
+def _directed(x: Number, y: Number, direction: float) -> np.float32:
+    s = add32(x, y)
+    carried = sub32(s, x)
+    error = add32(sub32(x, sub32(s, carried)), sub32(y, carried))  # TwoSum: s + error is the exact sum
+    moves = (error > 0 and direction > 0) or (error < 0 and direction < 0)
+    return np.nextafter(s, np.float32(direction)) if moves else s
+
+
 def sub32(x: Number, y: Number) -> np.float32:
     """x - y rounded to float32."""
     with np.errstate(all="ignore"):
@@ -104,6 +127,16 @@ def double_as_long(x: Number) -> np.int64:
 def long_as_double(pattern: Number) -> np.float64:
     """The float64 number of a pattern."""
     return np.int64(pattern).view(np.float64)
+
+
+def shift_right(x: Number, count: Number) -> np.uint32:
+    """x >> count of uint32 numbers, count < 32."""
+    return np.uint32(np.uint32(x) >> np.uint32(count))
+
+
+def shift_left(x: Number, count: Number) -> np.uint32:
+    """x << count of uint32 numbers, count < 32; what leaves on the left is lost."""
+    return np.uint32(np.uint32(x) << np.uint32(count))
 
 
 @cuda.jit(device=True)
