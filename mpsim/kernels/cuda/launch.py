@@ -10,8 +10,8 @@ A kernel is a function decorated with its signatures:
     add_elements.over(y.size)(a, b, y)                 # one dimension, any number of threads
     sum_tiles[(columns, rows), (32, 8)](a, b, out)     # a grid and a block of its own, which the simulator keeps too
 
-It is compiled at its first launch for the types that come. The signatures are those it may come with: tests compile
-each to PTX, without a device. A family is a function that makes kernels with numbers built in; ``FAMILIES`` has them
+It is compiled at its first launch for the types that come. The signatures are examples of them, which tests compile to
+PTX, without a device. A family is a function that makes kernels with numbers built in; ``FAMILIES`` has them
 all, so that a test finds every kernel.
 """
 
@@ -79,5 +79,10 @@ def every_kernel() -> Iterator[Kernel]:
         yield from family()
 
 
-#: Decorates what kernels call; its code becomes part of the kernel's, so that no device is needed to compile it.
-device_function = cuda.jit(device=True, inline="always")
+def device_function(function: Callable[..., Any]) -> Any:
+    """Decorates what kernels call; its code becomes part of theirs, so that no device is needed to compile them.
+
+    One that names ``cuda`` stands in the file of the kernels that call it: in the simulator it is a plain function,
+    and that name means the simulated block in the kernel's file only.
+    """
+    return function if SIMULATED else cuda.jit(device=True, inline="always")(function)
