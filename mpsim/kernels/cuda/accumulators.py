@@ -12,7 +12,6 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import cuda, int64
 
 from mpsim.accumulators import Accumulator
 from mpsim.formats import as_format
@@ -90,8 +89,11 @@ def numbers_of(accumulator: Accumulator) -> tuple[str, Any]:
 
 
 @device_function
-def fused_sum(a, left, a_k, b, right, b_k, first, end, numbers):  # type: ignore[no-untyped-def]
-    """The sum over k from ``first`` to ``end`` of a[left + a_k[k]] * b[right + b_k[k]], as every one of KINDS."""
+def fused_sum(a, left, a_k, b, right, b_k, first, end, digits, numbers):  # type: ignore[no-untyped-def]
+    """The sum over k from ``first`` to ``end`` of a[left + a_k[k]] * b[right + b_k[k]]; so every one of KINDS.
+
+    ``digits`` is room for LIMBS integers, which exact sums need.
+    """
     total = np.float32(0)
     for k in range(first, end):
         total = fma_rn(a[left + a_k[k]], b[right + b_k[k]], total)
@@ -99,7 +101,7 @@ def fused_sum(a, left, a_k, b, right, b_k, first, end, numbers):  # type: ignore
 
 
 @device_function
-def separate_sum(a, left, a_k, b, right, b_k, first, end, numbers):  # type: ignore[no-untyped-def]
+def separate_sum(a, left, a_k, b, right, b_k, first, end, digits, numbers):  # type: ignore[no-untyped-def]
     total = np.float32(0)
     for k in range(first, end):
         total = add_rn(total, mul_rn(a[left + a_k[k]], b[right + b_k[k]]))
@@ -131,7 +133,7 @@ def sum_narrow(x, y, n):  # type: ignore[no-untyped-def]
 
 
 @device_function
-def narrow_sum(a, left, a_k, b, right, b_k, first, end, n):  # type: ignore[no-untyped-def]
+def narrow_sum(a, left, a_k, b, right, b_k, first, end, digits, n):  # type: ignore[no-untyped-def]
     total = 0.0
     for k in range(first, end):
         product = mul64_rn(np.float64(a[left + a_k[k]]), np.float64(b[right + b_k[k]]))
@@ -200,18 +202,17 @@ def round_exact(limbs):  # type: ignore[no-untyped-def]
 
 
 @device_function
-def exact_sum(a, left, a_k, b, right, b_k, first, end, numbers):  # type: ignore[no-untyped-def]
-    limbs = cuda.local.array(LIMBS, int64)
+def exact_sum(a, left, a_k, b, right, b_k, first, end, digits, numbers):  # type: ignore[no-untyped-def]
     for i in range(LIMBS):
-        limbs[i] = 0
+        digits[i] = 0
     special = 0.0
     for k in range(first, end):
         product = mul64_rn(np.float64(a[left + a_k[k]]), np.float64(b[right + b_k[k]]))
         if math.isfinite(product):
-            add_exact(limbs, product)
+            add_exact(digits, product)
         else:
             special = add64_rn(special, product)
-    return round_exact(limbs) if special == 0.0 else to_float32(special)
+    return round_exact(digits) if special == 0.0 else to_float32(special)
 
 
 # -- aligned: as tensor cores sum -------------------------------------------------------------------------------
@@ -270,7 +271,7 @@ def instruction(a, left, a_k, b, right, b_k, first, end, c, n):  # type: ignore[
 
 
 @device_function
-def aligned_sum(a, left, a_k, b, right, b_k, first, end, n):  # type: ignore[no-untyped-def]
+def aligned_sum(a, left, a_k, b, right, b_k, first, end, digits, n):  # type: ignore[no-untyped-def]
     total = 0.0
     for start in range(first, end, n.terms):
         total = instruction(a, left, a_k, b, right, b_k, start, min(start + n.terms, end), total, n)

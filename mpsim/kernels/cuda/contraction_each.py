@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from numba import cuda, typeof
+from numba import cuda, int64, typeof
 
-from mpsim.kernels.cuda.accumulators import KINDS
+from mpsim.kernels.cuda.accumulators import KINDS, LIMBS
 from mpsim.kernels.cuda.intrinsics import add_rn
 from mpsim.kernels.cuda.launch import FAMILIES, Kernel, kernel
 
@@ -24,6 +24,7 @@ def each_kernel(kind: str) -> Kernel:
         a, a_group, a_row, a_k, b, b_group, b_column, b_k, out, out_group, out_row, out_column,
         begin, chunk, span, size, numbers
     ):  # fmt: skip
+        digits = cuda.local.array(LIMBS, int64)
         rows, columns = a_row.size, b_column.size
         origin = begin + cuda.blockIdx.z * span
         stop = min(origin + span, a_k.size)
@@ -31,10 +32,11 @@ def each_kernel(kind: str) -> Kernel:
             column, row, group = i % columns, i // columns % rows, i // columns // rows
             left, right = a_group[group] + a_row[row], b_group[group] + b_column[column]
             end = min(origin + chunk, stop)
-            total = sum_chunk(a, left, a_k, b, right, b_k, origin, end, numbers)
+            total = sum_chunk(a, left, a_k, b, right, b_k, origin, end, digits, numbers)
             while end < stop:
                 start, end = end, min(end + chunk, stop)
-                total = add(total, sum_chunk(a, left, a_k, b, right, b_k, start, end, numbers), numbers)
+                part = sum_chunk(a, left, a_k, b, right, b_k, start, end, digits, numbers)
+                total = add(total, part, numbers)
             out[cuda.blockIdx.z * size + out_group[group] + out_row[row] + out_column[column]] = total
 
     signatures = []

@@ -56,9 +56,10 @@ class Form(NamedTuple):
 
 
 def _piece(size: int, tile: Tile, along_k: bool, wide: bool, fill: np.float32) -> tuple[Callable[..., Any], ...]:
-    """How the threads bring a piece of a factor, (depth, size), to shared memory: locate, fetch, put.
+    """How the threads bring a piece of a factor, (depth, size), to shared memory: place, locate, fetch, put.
 
     Neighbouring threads take neighbouring k or neighbouring rows (or columns), whichever lie together in memory.
+    Element i of a thread is ``k_step(i)`` and ``row_step(i)`` from its first one, constants when loops are written out.
     """
     depth, threads, pitch = tile.depth, tile.threads, size + GAP
     count = size * depth // threads
@@ -67,37 +68,43 @@ def _piece(size: int, tile: Tile, along_k: bool, wide: bool, fill: np.float32) -
     index = np.uint64 if wide else np.uint32  # Numba asks of a signed index whether it counts from the end
 
     @device_function
-    def row_of(i):  # type: ignore[no-untyped-def]
-        thread = cuda.threadIdx.x
-        return thread // depth + i * (threads // depth) if along_k else thread % line + i % lines * line
+    def row_step(i):  # type: ignore[no-untyped-def]
+        return i * (threads // depth) if along_k else i % lines * line
 
     @device_function
-    def k_of(i):  # type: ignore[no-untyped-def]
-        thread = cuda.threadIdx.x
-        return thread % depth if along_k else thread // line + i // lines * (threads // line)
+    def k_step(i):  # type: ignore[no-untyped-def]
+        return 0 if along_k else i // lines * (threads // line)
 
     @device_function
-    def locate(first, table, base, offsets):  # type: ignore[no-untyped-def]
+    def place():  # type: ignore[no-untyped-def]
+        """The k and the row of this thread's first element."""
+        thread = cuda.threadIdx.x
+        if along_k:
+            return thread % depth, thread // depth
+        return thread // line, thread % line
+
+    @device_function
+    def locate(row, table, base, offsets):  # type: ignore[no-untyped-def]
         """Where in the factor the rows of this thread's elements begin; a row that is not there is as the last."""
         for i in range(count):
-            offsets[i] = base + table[np.uint32(min(first + row_of(i), table.size - 1))]
+            offsets[i] = base + table[np.uint64(min(row + row_step(i), table.size - 1))]
 
     @device_function
-    def fetch(source, offsets, table, start, end, values):  # type: ignore[no-untyped-def]
-        """This thread's elements of the step that begins at k = start."""
+    def fetch(source, offsets, table, k, end, values):  # type: ignore[no-untyped-def]
+        """This thread's elements of a step; the first is of k."""
+        room = np.int32(end - k)
         for i in range(count):
-            k = np.int32(start + k_of(i))
             values[i] = fill
-            if k < np.int32(end):
-                values[i] = source[index(offsets[i] + table[np.uint32(k)])]
+            if k_step(i) < room:
+                values[i] = source[index(offsets[i] + table[np.uint64(k + k_step(i))])]
 
     @device_function
-    def put(values, shared, buffer):  # type: ignore[no-untyped-def]
-        """The elements to one of the two buffers."""
+    def put(values, shared, start):  # type: ignore[no-untyped-def]
+        """The elements to shared memory, the first of them to ``start``."""
         for i in range(count):
-            shared[np.uint32((buffer * depth + k_of(i)) * pitch + row_of(i))] = values[i]
+            shared[np.uint64(start + k_step(i) * pitch + row_step(i))] = values[i]
 
-    return locate, fetch, put
+    return place, locate, fetch, put
 
 
 @cache
@@ -112,8 +119,8 @@ def tile_kernel(tile: Tile, form: Form) -> Kernel:
     left_count, right_count = rows * depth // tile.threads, columns * depth // tile.threads
     sums_shape, fused = (thread_rows, thread_columns), form.fused
     offset, index = (int64, np.uint64) if form.wide else (int32, np.uint32)
-    locate_left, fetch_left, put_left = _piece(rows, tile, form.a_along_k, form.wide, NOTHING)
-    locate_right, fetch_right, put_right = _piece(columns, tile, form.b_along_k, form.wide, np.float32(0))
+    place_left, locate_left, fetch_left, put_left = _piece(rows, tile, form.a_along_k, form.wide, NOTHING)
+    place_right, locate_right, fetch_right, put_right = _piece(columns, tile, form.b_along_k, form.wide, np.float32(0))
 
     @device_function
     def multiply(left, right, left_place, right_place, x, y, sums):  # type: ignore[no-untyped-def]
@@ -168,8 +175,11 @@ def tile_kernel(tile: Tile, form: Form) -> Kernel:
         tiles, group = (out_row.size + rows - 1) // rows, cuda.blockIdx.y
         first_row, first_column = cuda.blockIdx.x % tiles * rows, cuda.blockIdx.x // tiles * columns
         row, column = cuda.threadIdx.x // across * row_run, cuda.threadIdx.x % across * column_run
-        locate_left(first_row, a_row, a_group[group], left_from)
-        locate_right(first_column, b_column, b_group[group], right_from)
+        left_k, left_row = place_left()
+        right_k, right_column = place_right()
+        left_place, right_place = left_k * left_pitch + left_row, right_k * right_pitch + right_column
+        locate_left(first_row + left_row, a_row, a_group[group], left_from)
+        locate_right(first_column + right_column, b_column, b_group[group], right_from)
         count = 0
         for i in range(thread_rows):
             count += first_row + row + i // row_run * row_step + i % row_run < a_row.size
@@ -178,18 +188,18 @@ def tile_kernel(tile: Tile, form: Form) -> Kernel:
         start = begin + cuda.blockIdx.z * span
         stop = min(start + span, a_k.size)
         end, buffer = min(start + chunk, stop), 0
-        fetch_left(a, left_from, a_k, start, end, left_next)
-        fetch_right(b, right_from, b_k, start, end, right_next)
+        fetch_left(a, left_from, a_k, start + left_k, end, left_next)
+        fetch_right(b, right_from, b_k, start + right_k, end, right_next)
         while start < stop:
-            put_left(left_next, left, buffer)
-            put_right(right_next, right, buffer)
+            put_left(left_next, left, buffer * depth * left_pitch + left_place)
+            put_right(right_next, right, buffer * depth * right_pitch + right_place)
             cuda.syncthreads()
             next_start, next_end = start + depth, end
             if next_start >= end:
                 next_start, next_end = end, min(end + chunk, stop)
             if next_start < stop:
-                fetch_left(a, left_from, a_k, next_start, next_end, left_next)
-                fetch_right(b, right_from, b_k, next_start, next_end, right_next)
+                fetch_left(a, left_from, a_k, next_start + left_k, next_end, left_next)
+                fetch_right(b, right_from, b_k, next_start + right_k, next_end, right_next)
             for k in range(buffer * depth, (buffer + 1) * depth, 4):  # written out, or loads would wait for products
                 multiply(left, right, k * left_pitch + row, k * right_pitch + column, x, y, sums)
                 multiply(left, right, (k + 1) * left_pitch + row, (k + 1) * right_pitch + column, x, y, sums)
