@@ -26,7 +26,7 @@ Decay = Annotated[float, typer.Option(help="Weight decay; the paper takes 0.0005
 Schedule = Annotated[str, typer.Option(help="Learning rate over the epochs: cosine (to 0) or constant.")]
 Promotion = Annotated[float, typer.Option(help="Overflow ratio from which a tensor is promoted; 0: never.")]
 Folder = Annotated[Path, typer.Option("--results", help="Folder of the results file and the figures.")]
-Backend = Annotated[str, typer.Option(help="reference, numba or compiled; changes no bit of a result.")]
+Backend = Annotated[str, typer.Option(help="reference, numba, compiled, cuda or cuda:1; changes no bit of a result.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of a run; default: all cores (1 with --processes > 1).")]
 
 #: (name of the field in a result, heading, how it is shown)

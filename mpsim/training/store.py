@@ -85,6 +85,7 @@ class Rounder:
         self.policies = policies
         self.seed, self.step, self.first_stream = seed, step, first_stream
         self._places = {id: place for place, id in enumerate(sorted(formats))} if self._is_random else {}
+        self._found: list[tuple[TensorId, Any]] = []  # counts in the order of the stores; a device's stay there
         self._counts: dict[TensorId, np.ndarray] = {}
         self._elements: dict[TensorId, int] = {}
         self._stored: dict[TensorId, int] = {}
@@ -102,8 +103,7 @@ class Rounder:
         # What the tape gives belongs to the store; a master does not.
         out = None if id.role == "parameter" else value
         stored, counts = self.kernels.round_array(value, format, self.policies[id.role], self._random_bits(id), out=out)
-        counts = np.asarray(counts)
-        self._counts[id] = self._counts[id] + counts if id in self._counts else counts
+        self._found.append((id, counts))
         self._elements[id] = self._elements.get(id, 0) + prod(value.shape)
         return stored
 
@@ -117,12 +117,21 @@ class Rounder:
 
     def overflow(self) -> dict[TensorId, float]:
         """Share of the elements that were at or beyond the overflow threshold before rounding, by tensor."""
-        return {id: int(counts[0]) / self._elements[id] for id, counts in self._counts.items()}
+        return {id: int(counts[0]) / self._elements[id] for id, counts in self._totals().items()}
 
     def underflow(self) -> dict[TensorId, float]:
         """Share of the elements that were nonzero and at most half the smallest positive number, by tensor."""
-        return {id: int(counts[1]) / self._elements[id] for id, counts in self._counts.items()}
+        return {id: int(counts[1]) / self._elements[id] for id, counts in self._totals().items()}
 
     def counts(self) -> dict[TensorId, Counts]:
         """What rounding did to the elements, by tensor; contributions to one gradient are taken together."""
-        return {id: Counts(*map(int, counts)) for id, counts in self._counts.items()}
+        return {id: Counts(*map(int, counts)) for id, counts in self._totals().items()}
+
+    def _totals(self) -> dict[TensorId, np.ndarray]:
+        """The counts by tensor, brought to the host together."""
+        if self._found:
+            rows = self.kernels.stack_counts([counts for _, counts in self._found])
+            for (id, _), row in zip(self._found, rows, strict=True):
+                self._counts[id] = self._counts[id] + row if id in self._counts else row
+            self._found.clear()
+        return self._counts

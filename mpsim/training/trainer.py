@@ -134,7 +134,7 @@ class Trainer:
             gradients = tape.backward(loss, scale)
         finally:
             self._restore_parameters()
-        finite = all(kernels.all_finite(gradient) for gradient in gradients.values())
+        finite = kernels.all_finite(*gradients.values())
         if finite:
             self._update(gradients)
         self.loss_scale = self.loss_scale.after_step(overflowed=not finite)
@@ -255,7 +255,7 @@ class Trainer:
 
     def is_finite(self) -> bool:
         """Whether every master is free of infinities and NaNs."""
-        return all(self.kernels.all_finite(parameter.master) for parameter in self._parameters.values())
+        return bool(self.kernels.all_finite(*(parameter.master for parameter in self._parameters.values())))
 
     def save(self, path: str | Path) -> None:
         """Writes the whole state to a file, in one piece; OSError if it cannot be written (an old file stays)."""

@@ -1,4 +1,4 @@
-"""Runs a file of tests in the CUDA simulator, which must be chosen before numba is imported: in a process of its own."""
+"""Runs a file of tests in the CUDA simulator, which is chosen before numba is imported: in a process of its own."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Kernel:
         return self[min(blocks, arrays.device().multiprocessors * BLOCKS_PER_MULTIPROCESSOR), THREADS]
 
 
-def kernel(*signatures: str) -> Callable[[Callable[..., None]], Kernel]:
+def kernel(*signatures: Any) -> Callable[[Callable[..., None]], Kernel]:
     """Makes a function at a module's top a kernel."""
 
     def decorate(function: Callable[..., None]) -> Kernel:

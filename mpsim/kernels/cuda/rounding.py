@@ -7,7 +7,7 @@ and a source of random bits; the numbers of the format are arguments.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -15,8 +15,8 @@ import numpy as np
 from numba import cuda, typeof, uint32
 
 from mpsim.formats import FORMATS, Format
-from mpsim.kernels.cuda.arrays import cleared, empty
-from mpsim.kernels.cuda.launch import FAMILIES, Kernel, device_function
+from mpsim.kernels.cuda.arrays import cleared, empty, to_numpy
+from mpsim.kernels.cuda.launch import FAMILIES, Kernel, device_function, kernel
 from mpsim.kernels.cuda.patterns import (
     INFINITE,
     MAGNITUDE,
@@ -52,11 +52,12 @@ def round_array(
     counts = cleared(empty(5, np.int64))
     if x.size == 0:
         return out, counts
-    source, bits, stream = NONE, None, NO_STREAM
+    stream: tuple[np.uint32, ...] = NO_STREAM
+    source, bits = NONE, None
     if policy.mode.needs_random_bits and isinstance(random_bits, Stream):
         source, stream = PHILOX, stream_words(random_bits)
     elif policy.mode.needs_random_bits and random_bits is not None:
-        source, bits = ARRAY, random_bits.reshape(-1)
+        source, bits = ARRAY, random_bits.reshape(-1)  # type: ignore[union-attr]
     narrow = narrow_numbers(format, policy) if x.dtype == np.float32 else None
     p = parameters(format, policy, x.dtype.name, own_patterns=True)
     pattern = np.int64 if x.dtype == np.float64 else np.uint32
@@ -72,6 +73,20 @@ def round_array(
         kernel, numbers = wide_kernel(width, source), (p, quantum_pattern(p, width))
     kernel.over(-(-x.size // 4))(patterns, target, bits, stream, numbers, counts)
     return out, counts
+
+
+def stack_counts(counts: Sequence[Array], *, threads: int = 1) -> np.ndarray:
+    """Counts of several calls of ``round_array``, one row each: int64 (n, 5); the device is waited for once."""
+    rows = empty((len(counts), 5), np.int64)
+    for place, row in enumerate(counts):
+        put_counts.over(5)(row, place, rows)
+    return to_numpy(rows)
+
+
+@kernel("int64[::1], int64, int64[:, ::1]")
+def put_counts(row, place, rows):  # type: ignore[no-untyped-def]
+    for j in range(cuda.grid(1), 5, cuda.gridsize(1)):
+        rows[place, j] = row[j]
 
 
 def quantum_pattern(p: Parameters, width: int) -> int:

@@ -17,6 +17,7 @@ from mpsim.kernels.numba_cpu.pattern_rounding import round_patterns
 from mpsim.kernels.numba_cpu.threads import at_most
 from mpsim.kernels.parameters import LEGACY, CodeLayout, Parameters, code_layout, parameters
 from mpsim.kernels.philox import KEY_STEPS, MULTIPLIERS, ROUNDS, Stream
+from mpsim.kernels.reference.rounding import stack_counts
 from mpsim.policies import Mode, Policy
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "from_numpy",
     "random_bits",
     "round_array",
+    "stack_counts",
     "to_numpy",
     "zeros",
 ]
@@ -258,10 +260,10 @@ def _canonical_nan(x: Array, nan: float) -> None:
             x[i] = np.copysign(nan, x[i])
 
 
-def all_finite(x: Array, *, threads: int = 1) -> bool:
-    """Whether no number of x is infinite or NaN."""
+def all_finite(*arrays: Array, threads: int = 1) -> bool:
+    """Whether no number of the arrays is infinite or NaN."""
     with at_most(threads):
-        return bool(_count_infinite(x.reshape(-1).view(np.uint32)) == 0)
+        return all(_count_infinite(x.reshape(-1).view(np.uint32)) == 0 for x in arrays)
 
 
 @njit(cache=True, parallel=True)
