@@ -62,7 +62,7 @@ def bind(name: str, threads: int = 1, accumulator: Accumulator = Accumulator()) 
         if row.contraction:
             fixed["accumulator"] = accumulator
         function = partial(getattr(module, row.name), **fixed)
-        setattr(bound, row.name, partial(_on_device, name, function) if name.startswith("cuda:") else function)
+        setattr(bound, row.name, partial(_on_device, name, function) if name.startswith("cuda") else function)
     return bound
 
 

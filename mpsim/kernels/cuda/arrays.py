@@ -11,6 +11,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from math import prod
 from typing import Any
 
@@ -122,6 +123,8 @@ def use_device(number: int = 0) -> Device:
 
     Raises BackendUnavailable, with the cause and what to do, without a driver or without such a device.
     """
+    if getattr(_in_use, "device", None) is not None and _in_use.device.number == number:
+        return _in_use.device
     if number not in _devices:
         _devices[number] = _open(number)
     if not SIMULATED:
@@ -155,6 +158,20 @@ def _open(number: int) -> Device:
         cuda.stream(),
         cuda.stream(),
     )
+
+
+def describe() -> str:
+    """The device in use and what drives it, in a line."""
+    current, parts = device(), [f"numba-cuda {version('numba-cuda')}"]
+    if not SIMULATED:
+        driver_version = ".".join(map(str, cuda.cudadrv.driver.driver.get_version()))
+        memory = _total() / MEBIBYTE / 1024
+        parts = [
+            f"compute capability {'.'.join(map(str, current.compute_capability))}",
+            f"{current.multiprocessors} multiprocessors, {memory:.0f} GiB, driver for CUDA {driver_version}",
+            *parts,
+        ]
+    return f"device {current.number}: {current.name}; {'; '.join(parts)}"
 
 
 OTHERS = 'or pass backend="compiled", which gives the same bits on the CPU'

@@ -187,7 +187,7 @@ def rounding_kernel(name: str, source: int, width: int, round_pattern: Any, type
 
     pattern = "int64[::1]" if width == 52 else "uint32[::1]"
     arguments = (f"{pattern}, {pattern}, uint32[::1], {STREAM}", types, "int64[::1]")
-    return Kernel(round_patterns, (arguments,), f"round[{name}, {source}]")
+    return Kernel(round_patterns, (arguments,), f"round[{name}{width}, {source}]")
 
 
 @cache
