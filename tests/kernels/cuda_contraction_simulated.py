@@ -50,6 +50,12 @@ TILES = (
     Tile(4, 4, 8, 2, 1, 2, 1),
     Tile(2, 16, 4, 1, 8, 1, 2),
 )
+#: Remainders that meet one, two, all, or no elements of the kernel; images cut off; groups.
+STRIDED = (
+    Convolution(1, 2, 7, 4, 4, (3, 3), (2, 2), (1, 1)),
+    Convolution(2, 2, 5, 4, 2, (1, 2), (2, 3), (0, 1)),
+    Convolution(1, 4, 4, 5, 4, (3, 1), (2, 1), (3, 0), 2),
+)
 
 
 class Cuda:
@@ -219,3 +225,15 @@ def test_pooling_of_nothing(name: str) -> None:
     }
     found = getattr(cuda, name)(*arguments[name])
     assert (found[0] if name == "max_pool2d" else found).size == 0
+
+
+@pytest.mark.parametrize("accumulator", (DEFAULT, Accumulator(chunk=10), Accumulator(chunk=7, fma=False)), ids=str)
+@pytest.mark.parametrize("case", STRIDED, ids=str)
+def test_strided_input_gradient(case: Convolution, accumulator: Accumulator) -> None:
+    """In phases: chunks that lose some or all of their elements, places that get none, weights that are not finite."""
+    for kind in ("subnormal", "specials"):
+        _, w, gy = case.draw(kind)
+        for weights in (w, np.where(np.isfinite(w), w, np.float32(1))):
+            arguments = (gy, weights, case.x_shape, case.stride, case.padding, case.groups)
+            expected = reference.conv2d_input_gradient(*arguments, accumulator=accumulator)
+            assert_same(cuda.conv2d_input_gradient(*arguments, accumulator=accumulator), expected, kind)

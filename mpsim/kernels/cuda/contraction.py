@@ -1,9 +1,10 @@
 """Contractions of the 'cuda' backend: the doors, and how the work is shared out.
 
 Float32 sums go to the tiles of contraction_tile.py, or to depthwise.py where a group has one channel and one output;
-every other accumulator to contraction_each.py. The kernels of both sum, in block z of the grid, ``span`` elements of k
-from begin + z*span on, in chunks, and write the result at z*size of ``out``. So where outputs are few and k is long,
-each block sums one chunk, and the results are added afterwards, in order.
+every other accumulator to contraction_each.py. The kernels of both sum, in block z of the grid, as many chunks as are
+taken ``together``, from first + z*together on, and write the result at z*size of ``out``; chunk c is of the k from
+ends[c] to ends[c + 1]. So where outputs are few and k is long, each block sums one chunk, and the results are added
+afterwards, in order.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpsim.accumulators import Accumulator
-from mpsim.kernels.cuda import depthwise
+from mpsim.kernels.cuda import depthwise, strided
 from mpsim.kernels.cuda.accumulators import numbers_of
 from mpsim.kernels.cuda.arrays import device, empty, zeros
 from mpsim.kernels.cuda.contraction_each import add_bias, adding_kernel, each_kernel, pair_parts
-from mpsim.kernels.cuda.contraction_tables import Tables, placed, tables_of
+from mpsim.kernels.cuda.contraction_tables import Tables, ends_of, phases_of, placed, tables_of
 from mpsim.kernels.cuda.contraction_tile import TILES, Form, Tile, tile_kernel
 from mpsim.kernels.cuda.launch import BLOCKS_PER_MULTIPROCESSOR, THREADS
 from mpsim.kernels.lowering import Pair, of_conv2d, of_conv2d_input_gradient, of_conv2d_weight_gradient, of_matmul
@@ -28,7 +29,7 @@ from mpsim.kernels.lowering import Pair, of_conv2d, of_conv2d_input_gradient, of
 __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"]
 
 Array = Any
-#: launch(out, begin, count, span): the sums of ``count`` blocks of k.
+#: launch(out, first, count, together): the sums of ``count`` times ``together`` chunks.
 Launch = Callable[[Array, int, int, int], None]
 
 DEFAULT = Accumulator()
@@ -91,8 +92,34 @@ def conv2d_input_gradient(
     """See mpsim.kernels.contract."""
     if depthwise.takes(w.shape, groups, accumulator):
         return depthwise.input_gradient(gy, w, x_shape, stride, padding, accumulator.fma)
+    if strided.takes(gy, w, stride, accumulator):
+        return input_gradient_in_phases(gy, w, tuple(x_shape), stride, padding, groups, accumulator)
     shapes = (tuple(gy.shape), tuple(w.shape), tuple(x_shape))
     return contract(tables_of(of_conv2d_input_gradient, *shapes, stride, padding, groups), w, gy, accumulator)
+
+
+def input_gradient_in_phases(
+    gy: Array,
+    w: Array,
+    x_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    groups: int,
+    accumulator: Accumulator,
+) -> Array:
+    """Without the zeros of dilation (mpsim/kernels/phases.py), but where they may matter."""
+    chunk = accumulator.chunk or w.shape[0] // groups * w.shape[2] * w.shape[3]
+    missing = w.shape[2] < stride[0] or w.shape[3] < stride[1]  # then some elements get nothing, and stay +0
+    gx = (zeros if missing else empty)(x_shape)
+    kind, numbers = numbers_of(accumulator)
+    shapes = (tuple(gy.shape), tuple(w.shape), x_shape)
+    placed_gy = None
+    for tables, ends in phases_of(*shapes, stride, padding, groups, chunk):
+        placed_gy = placed(gy, tables.canvas) if placed_gy is None else placed_gy
+        launch, _ = launcher(tables, w.reshape(-1), placed_gy.reshape(-1), ends, 1, kind, numbers)
+        launch(gx.reshape(-1), 0, 1, ends.size - 1)
+    strided.settle(gy, w, gx, stride, padding, groups, chunk, accumulator.fma)
+    return gx
 
 
 def conv2d_weight_gradient(
@@ -136,22 +163,25 @@ def contract(tables: Tables, a: Array, b: Array, accumulator: Accumulator) -> Ar
     if kind == "exact":
         chunk = length
     chunks = -(-length // chunk)
-    launch, split = launcher(tables, a.reshape(-1), placed(b, tables.canvas).reshape(-1), chunk, kind, numbers)
+    ends, placed_b = ends_of(length, chunk), placed(b, tables.canvas)
+    launch, split = launcher(tables, a.reshape(-1), placed_b.reshape(-1), ends, chunks, kind, numbers)
     if accumulator.kind == "pairwise" and chunks > 2:
-        sum_in_pairs(launch, flat, chunk, chunks)
+        sum_in_pairs(launch, flat, chunks)
     elif split:
-        sum_in_order(launch, flat, chunk, chunks, kind, numbers)
+        sum_in_order(launch, flat, chunks, kind, numbers)
     else:
-        launch(flat, 0, 1, length)
+        launch(flat, 0, 1, chunks)
     return out
 
 
-def launcher(tables: Tables, a: Array, b: Array, chunk: int, kind: str, numbers: Any) -> tuple[Launch, bool]:
-    """What sums a contraction, and whether it had better sum each chunk in a block of its own."""
-    groups, rows, length, columns = tables.shape
+def launcher(
+    tables: Tables, a: Array, b: Array, ends: Array, chunks: int, kind: str, numbers: Any
+) -> tuple[Launch, bool]:
+    """What sums a contraction, and whether it had better sum each of ``chunks`` in a block of its own."""
+    groups, rows, _, columns = tables.shape
     arguments: tuple[Any, ...] = ()
     tiled = kind in ("fused", "separate") and groups <= GRID
-    chosen = plan(groups, rows, columns, -(-length // chunk), device().multiprocessors, tiled)
+    chosen = plan(groups, rows, columns, chunks, device().multiprocessors, tiled)
     if chosen.tile:
         if chosen.exchanged:
             tables, a, b = tables.exchanged(), b, a
@@ -163,9 +193,9 @@ def launcher(tables: Tables, a: Array, b: Array, chunk: int, kind: str, numbers:
         blocks = -(-groups * rows * columns // THREADS)
         grid = (min(blocks, device().multiprocessors * BLOCKS_PER_MULTIPROCESSOR), 1)
 
-    def launch(out: Array, begin: int, count: int, span: int) -> None:
-        sizes = (begin, chunk, span, prod(tables.out_shape))
-        kernel[(*grid, count), threads](a, *tables.left, b, *tables.right, out, *tables.out, *sizes, *arguments)
+    def launch(out: Array, first: int, count: int, together: int) -> None:
+        chosen_chunks = (ends, first, together, prod(tables.out_shape))
+        kernel[(*grid, count), threads](a, *tables.left, b, *tables.right, out, *tables.out, *chosen_chunks, *arguments)
 
     return launch, chosen.split
 
@@ -197,17 +227,17 @@ def plan(groups: int, rows: int, columns: int, chunks: int, multiprocessors: int
     return min(ways, key=lambda way: way[0])[1]
 
 
-def sum_in_order(launch: Launch, out: Array, chunk: int, chunks: int, kind: str, numbers: Any) -> None:
+def sum_in_order(launch: Launch, out: Array, chunks: int, kind: str, numbers: Any) -> None:
     """The results of all chunks, some at a time, added in rising order."""
     together = min(chunks, GRID, max(1, WORKSPACE // out.nbytes))
     parts = empty(together * out.size)
     for first in range(0, chunks, together):
         count = min(together, chunks - first)
-        launch(parts, first * chunk, count, chunk)
+        launch(parts, first, count, 1)
         adding_kernel(kind).over(out.size)(parts, count, out, first == 0, numbers)
 
 
-def sum_in_pairs(launch: Launch, out: Array, chunk: int, chunks: int) -> None:
+def sum_in_pairs(launch: Launch, out: Array, chunks: int) -> None:
     """The results of all chunks added in pairs: first a power of two of them at a time, then the sums of those."""
     together = 1
     while 2 * together <= min(chunks, GRID, WORKSPACE // out.nbytes):
@@ -216,6 +246,6 @@ def sum_in_pairs(launch: Launch, out: Array, chunk: int, chunks: int) -> None:
     parts, sums = empty(together * out.size), empty(runs * out.size)
     for run in range(runs):
         count = min(together, chunks - run * together)
-        launch(parts, run * together * chunk, count, chunk)
+        launch(parts, run * together, count, 1)
         pair_parts.over(out.size)(parts, count, sums[run * out.size : (run + 1) * out.size])
     pair_parts.over(out.size)(sums, runs, out)

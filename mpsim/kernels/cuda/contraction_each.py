@@ -22,27 +22,25 @@ def each_kernel(kind: str) -> Kernel:
 
     def contract_each(  # type: ignore[no-untyped-def]
         a, a_group, a_row, a_k, b, b_group, b_column, b_k, out, out_group, out_row, out_column,
-        begin, chunk, span, size, numbers
+        ends, first, together, size, numbers
     ):  # fmt: skip
         digits = cuda.local.array(LIMBS, int64)
         rows, columns = a_row.size, b_column.size
-        origin = begin + cuda.blockIdx.z * span
-        stop = min(origin + span, a_k.size)
+        chunk = first + cuda.blockIdx.z * together
+        last = min(chunk + together, ends.size - 1)
         for i in range(cuda.grid(1), a_group.size * rows * columns, cuda.gridsize(1)):
             column, row, group = i % columns, i // columns % rows, i // columns // rows
             left, right = a_group[group] + a_row[row], b_group[group] + b_column[column]
-            end = min(origin + chunk, stop)
-            total = sum_chunk(a, left, a_k, b, right, b_k, origin, end, digits, numbers)
-            while end < stop:
-                start, end = end, min(end + chunk, stop)
-                part = sum_chunk(a, left, a_k, b, right, b_k, start, end, digits, numbers)
+            total = sum_chunk(a, left, a_k, b, right, b_k, ends[chunk], ends[chunk + 1], digits, numbers)
+            for next in range(chunk + 1, last):
+                part = sum_chunk(a, left, a_k, b, right, b_k, ends[next], ends[next + 1], digits, numbers)
                 total = add(total, part, numbers)
             out[cuda.blockIdx.z * size + out_group[group] + out_row[row] + out_column[column]] = total
 
     signatures = []
     for table in ("int32[::1]", "int64[::1]"):
         arrays = ", ".join(f"float32[::1], {table}, {table}, {table}" for _ in range(3))
-        signatures.append((f"{arrays}, int64, int64, int64, int64", typeof(numbers)))
+        signatures.append((f"{arrays}, int32[::1], int64, int64, int64", typeof(numbers)))
     return Kernel(contract_each, tuple(signatures), f"contraction_each.{kind}")
 
 

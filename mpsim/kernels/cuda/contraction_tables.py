@@ -16,7 +16,8 @@ from numba import cuda
 
 from mpsim.kernels.cuda.arrays import device, empty, from_numpy
 from mpsim.kernels.cuda.launch import kernel
-from mpsim.kernels.lowering import Contraction
+from mpsim.kernels.lowering import Contraction, of_matmul
+from mpsim.kernels.phases import phases
 
 Array = Any
 Pair = tuple[int, int]
@@ -62,24 +63,51 @@ def tables_of(lower: Callable[..., Contraction], *arguments: Any) -> Tables:
     return _tables(device().number, lower, *arguments)
 
 
+def phases_of(*arguments: Any) -> tuple[tuple[Tables, Array], ...]:
+    """The same of phases.phases: the tables of each, and where its chunks end."""
+    return _tables(device().number, phases, *arguments)
+
+
 @lru_cache(maxsize=GEOMETRIES)
-def _tables(number: int, lower: Callable[..., Contraction], first: Any, second: Any, *others: Any) -> Tables:
+def _tables(number: int, lower: Callable[..., Any], first: Any, second: Any, *others: Any) -> Any:
     canvases: list[Canvas] = []
 
     def place(x: np.ndarray, *arguments: Any) -> np.ndarray:
         canvases.append(Canvas(*arguments))
         return _stand_in((*x.shape[:2], canvases[0].height, canvases[0].width))
 
-    keywords = {} if lower.__name__ == "of_matmul" else {"place": place}
-    c = lower(_stand_in(first), _stand_in(second), *others, **keywords)
+    keywords = {} if lower is of_matmul else {"place": place}
+    lowered = lower(_stand_in(first), _stand_in(second), *others, **keywords)
+    if isinstance(lowered, Contraction):
+        return _moved(lowered, canvases[0] if canvases else None)
+    parts = [(part, _on_device(np.unique(ends), False)) for part, ends in lowered]
+    return tuple((_moved(part, canvases[0]), ends) for part, ends in parts)
+
+
+def _moved(c: Contraction, canvas: Canvas | None) -> Tables:
+    """The tables of a contraction on the device."""
     all_offsets = (c.a_group, c.a_row, c.a_k, c.b_group, c.b_column, c.b_k, c.out_group, c.out_row, c.out_column)
     wide = max(c.a.size, c.b.size, int(np.prod(c.out_shape))) >= 1 << 31
-    moved = [from_numpy(table.astype(np.int64 if wide else np.int32)) for table in all_offsets]
+    moved = [_on_device(table, wide) for table in all_offsets]
     return Tables(
         (moved[0], moved[1], moved[2]), (moved[3], moved[4], moved[5]), (moved[6], moved[7], moved[8]),
         c.shape, tuple(c.out_shape), (_run(c.a_k) >= _run(c.a_row), _run(c.b_k) >= _run(c.b_column), wide),
-        canvases[0] if canvases else None,
+        canvas,
     )  # fmt: skip
+
+
+def _on_device(table: np.ndarray, wide: bool) -> Array:
+    return from_numpy(table.astype(np.int64 if wide else np.int32))
+
+
+@lru_cache(maxsize=GEOMETRIES)
+def _ends(number: int, length: int, chunk: int) -> Array:
+    return _on_device(np.append(np.arange(0, length, chunk), length), False)
+
+
+def ends_of(length: int, chunk: int) -> Array:
+    """0 and where each chunk of k ends, on the device."""
+    return _ends(device().number, length, chunk)
 
 
 def _stand_in(shape: tuple[int, ...]) -> np.ndarray:

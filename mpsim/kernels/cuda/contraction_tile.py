@@ -162,8 +162,9 @@ def tile_kernel(tile: Tile, form: Form) -> Kernel:
                     out[index(line + places[j])] = totals[i, j]
 
     def contract_tiles(  # type: ignore[no-untyped-def]
-        a, a_group, a_row, a_k, b, b_group, b_column, b_k, out, out_group, out_row, out_column, begin, chunk, span, size
-    ):
+        a, a_group, a_row, a_k, b, b_group, b_column, b_k, out, out_group, out_row, out_column,
+        ends, first, together, size
+    ):  # fmt: skip
         left = cuda.shared.array(left_size, float32, ALIGNMENT)
         right = cuda.shared.array(right_size, float32, ALIGNMENT)
         sums = cuda.local.array(sums_shape, float32)
@@ -185,9 +186,9 @@ def tile_kernel(tile: Tile, form: Form) -> Kernel:
             count += first_row + row + i // row_run * row_step + i % row_run < a_row.size
             for j in range(thread_columns):
                 sums[i, j], totals[i, j] = float32(0), NOTHING
-        start = begin + cuda.blockIdx.z * span
-        stop = min(start + span, a_k.size)
-        end, buffer = min(start + chunk, stop), 0
+        chunk = first + cuda.blockIdx.z * together
+        last = min(chunk + together, ends.size - 1)
+        start, end, stop, buffer = ends[chunk], ends[chunk + 1], ends[last], 0
         fetch_left(a, left_from, a_k, start + left_k, end, left_next)
         fetch_right(b, right_from, b_k, start + right_k, end, right_next)
         while start < stop:
@@ -196,7 +197,8 @@ def tile_kernel(tile: Tile, form: Form) -> Kernel:
             cuda.syncthreads()
             next_start, next_end = start + depth, end
             if next_start >= end:
-                next_start, next_end = end, min(end + chunk, stop)
+                chunk += 1
+                next_start, next_end = end, ends[min(chunk + 1, last)]
             if next_start < stop:
                 fetch_left(a, left_from, a_k, next_start + left_k, next_end, left_next)
                 fetch_right(b, right_from, b_k, next_start + right_k, next_end, right_next)
@@ -214,7 +216,7 @@ def tile_kernel(tile: Tile, form: Form) -> Kernel:
     table = "int64[::1]" if form.wide else "int32[::1]"
     arrays = ", ".join(f"float32[::1], {table}, {table}, {table}" for _ in range(3))
     name = f"contraction_tile.{'x'.join(map(str, tile))}_{'_'.join(k for k, v in form._asdict().items() if v)}"
-    return Kernel(contract_tiles, (f"{arrays}, int64, int64, int64, int64",), name)
+    return Kernel(contract_tiles, (f"{arrays}, int32[::1], int64, int64, int64",), name)
 
 
 #: Tiles, and how much of a device's products each is thought to reach, as a share of what the first one does.
