@@ -19,7 +19,7 @@ from mpsim.kernels.cuda import contraction, contraction_tables, pooling
 from mpsim.kernels.cuda.arrays import from_numpy, to_numpy
 from mpsim.kernels.cuda.contraction import Plan
 from mpsim.kernels.cuda.contraction_tile import Tile, tile_kernel
-from mpsim.kernels.lowering import of_matmul
+from mpsim.kernels.lowering import of_conv2d, of_conv2d_input_gradient, of_conv2d_weight_gradient, of_matmul
 
 Array = np.ndarray[Any, Any]
 DEFAULT = Accumulator()
@@ -179,6 +179,17 @@ def test_negative_zero_meets_the_zeros_of_dilation() -> None:
         expected = reference.conv2d_input_gradient(*arguments)
         assert not expected.any() and 0 < np.signbit(expected).sum() < expected.size
         assert_same(cuda.conv2d_input_gradient(*arguments), expected)
+
+
+def test_pieces_lie_together_in_memory() -> None:
+    """Whether neighbours along k do, on the left and on the right, or else rows and columns."""
+    tables_of, x, w, y = contraction_tables.tables_of, (2, 3, 8, 8), (5, 3, 3, 3), (2, 5, 8, 8)
+    geometry = ((1, 1), (1, 1), 1)
+    assert tables_of(of_matmul, (9, 9), (9, 9), False, False).form == (True, False, False)
+    assert tables_of(of_matmul, (9, 9), (9, 9), True, True).form == (False, True, False)
+    assert tables_of(of_conv2d, x, w, *geometry).form == (True, False, False)
+    assert tables_of(of_conv2d_input_gradient, y, w, x, *geometry).form == (True, False, False)
+    assert tables_of(of_conv2d_weight_gradient, x, y, w, *geometry).form == (True, True, False)
 
 
 def test_offsets_of_64_bits() -> None:

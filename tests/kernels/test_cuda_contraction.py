@@ -34,3 +34,18 @@ def test_sums_stay_in_registers(capability: tuple[int, int]) -> None:
     assert not any("ftz" in name or "approx" in name or "f64" in name for name in count)
     loop = re.search(r"bar\.sync(.*)fma\.rn", ptx, re.DOTALL)
     assert loop and ".local" not in loop[1]
+
+
+def test_work_is_shared_out() -> None:
+    """On a device with 132 multiprocessors: large tiles for large outputs, chunks side by side for few of them."""
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install -e '.[test]'")
+    from mpsim.kernels.cuda.contraction import Plan, plan
+    from mpsim.kernels.cuda.contraction_tile import TILES
+
+    tiles = [tile for tile, _ in TILES]
+    assert plan(1, 4096, 4096, 16, 132, True) == Plan(tiles[0], False, False)
+    assert plan(1, 64, 524288, 3, 132, True) == Plan(tiles[1], False, False)  # a convolution of 64 channels
+    assert plan(1, 64, 576, 2048, 132, True) == Plan(tiles[1], False, True)  # its gradient by the weights
+    assert plan(1, 524288, 64, 3, 132, True) == Plan(tiles[1], True, False)
+    assert plan(144, 1, 9, 2048, 132, True) == Plan(None, False, True)  # depthwise, by the weights
+    assert plan(1, 64, 576, 2048, 132, False) == Plan(None, False, True)  # another accumulator
