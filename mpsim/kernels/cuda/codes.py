@@ -26,10 +26,10 @@ def ported(function: Any, **helpers: Any) -> Any:
     return device_function(FunctionType(plain.__code__, {**plain.__globals__, **helpers}, plain.__name__))
 
 
-top_bit, split = ported(codes.top_bit), ported(codes.split)
+top_bit, split, sign_bit = ported(codes.top_bit), ported(codes.split), ported(codes.sign_bit)
 join = ported(codes.join, top_bit=top_bit)
-encode_pattern = ported(codes.encode_pattern, split=split, top_bit=top_bit)
-decode_pattern = ported(codes.decode_pattern, join=join)
+encode_pattern = ported(codes.encode_pattern, split=split, top_bit=top_bit, sign_bit=sign_bit)
+decode_pattern = ported(codes.decode_pattern, join=join, sign_bit=sign_bit)
 
 
 def encode_array(x: Array, format: Format, *, threads: int = 1) -> Array:
