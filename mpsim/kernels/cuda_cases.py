@@ -12,7 +12,7 @@ from mpsim.accumulators import Accumulator
 from mpsim.formats import FORMATS
 from mpsim.kernels import load
 from mpsim.kernels.philox import Stream
-from mpsim.policies import Policy
+from mpsim.policies import Mode, Policy
 
 Array = np.ndarray[Any, Any]
 Case = tuple[tuple[Any, ...], dict[str, Any]]
@@ -70,7 +70,7 @@ def cases(quick: bool) -> dict[str, list[Case]]:
     add("slice_channels", mixed(0, *image), 1, channels)
     add("place_channels", mixed(0, *half), 1, channels)
     add("round_array", mixed(0, *flat), e4m3, Policy())
-    add("round_array", mixed(1, *flat), e4m3, Policy("stochastic", random_bit_count=8), Stream(1, "rounding"))
+    add("round_array", mixed(1, *flat), e4m3, Policy(Mode.STOCHASTIC, random_bit_count=8), Stream(1, "rounding"))
     add("decode_array", np.random.default_rng(0).integers(0, 256, flat, dtype=np.uint8), e4m3, np.float32)
     codes = np.random.default_rng(0).integers(0, 256, flat, dtype=np.uint8)
     add("encode_array", load("reference").decode_array(codes, e4m3, np.float32), e4m3)
@@ -99,7 +99,7 @@ def cases(quick: bool) -> dict[str, list[Case]]:
     add("log_softmax", numbers(0, *rows))
     add("log_softmax_gradient", numbers(0, *rows), -np.abs(numbers(1, *rows)))
     add("nll_loss", numbers(0, *rows), labels)
-    add("nll_loss_gradient", np.float32([1024]), labels, rows)
+    add("nll_loss_gradient", np.full(1, 1024, np.float32), labels, rows)
     _contractions(add, quick)
     return found
 

@@ -15,8 +15,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -102,7 +103,7 @@ def check_sixteen_bits(extent: Extent, end: float) -> Iterator[Row]:
     step = 37 if extent.quick else 1
     for c in combinations()[::step]:
         row = by_mode.setdefault(c.policy.mode.value, Row("16-bit numbers", c.policy.mode.value))
-        _measure(row, x.size, lambda c=c: compare_rounding(x, c, extent), f"{c.format} {c.policy.overflow}")
+        _measure(row, x.size, partial(compare_rounding, x, c, extent), f"{c.format} {c.policy.overflow}")
     yield from by_mode.values()
 
 
@@ -116,7 +117,7 @@ def check_patterns(extent: Extent, end: float) -> Iterator[Row]:
         if time.monotonic() > end:
             break
         row = by_mode.setdefault(c.policy.mode.value, Row("float32 patterns", c.policy.mode.value))
-        _measure(row, x.size, lambda c=c: compare_rounding(x, c, extent), f"{c.format} {c.policy.overflow}")
+        _measure(row, x.size, partial(compare_rounding, x, c, extent), f"{c.format} {c.policy.overflow}")
         left -= 1
     yield from by_mode.values()
     if left:
@@ -128,7 +129,7 @@ def check_kernels(extent: Extent, end: float) -> Iterator[Row]:
     for name, cases in cuda_cases.cases(extent.quick).items():
         row = Row("kernels", name)
         for case in cases:
-            _measure(row, 0, lambda case=case, row=row, name=name: cuda_cases.compare(name, case, extent, row), "")
+            _measure(row, 0, partial(cuda_cases.compare, name, case, extent, row), "")
         yield row
 
 
@@ -141,8 +142,12 @@ def check_digests(extent: Extent, end: float) -> Iterator[Row]:
         wanted = json.loads((Path(golden.FOLDER) / f"{model}.json").read_text())["runs"]
         for case, run in zip(golden.cases(model), wanted, strict=True):
             what = f"{case.plan} {case.semantics}"
-            _measure(row, 1, lambda case=case, run=run: int(golden.compute(case, extent.backend) != run), what)
+            _measure(row, 1, partial(_differs, golden.compute, case, extent.backend, run), what)
         yield row
+
+
+def _differs(compute: Callable[..., Any], case: Any, backend: str, wanted: Any) -> int:
+    return int(compute(case, backend) != wanted)
 
 
 def _measure(row: Row, compared: int, compare: Callable[[], int], what: str) -> None:

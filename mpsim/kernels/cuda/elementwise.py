@@ -127,6 +127,7 @@ def mix_elements(running, batch, kept, momentum, correction):  # type: ignore[no
 
 def canonical_nan(x: Array, *, threads: int = 1) -> Array:
     """x, float32 or float64, with every NaN made quiet and without payload, its sign kept, in place."""
+    numbers: tuple[Any, ...]
     if x.dtype == np.float64:
         numbers = np.int64(0x7FF << 52), np.int64((1 << 52) - 1), np.int64(0xFFF << 51), np.int64(-1 << 63)
     else:

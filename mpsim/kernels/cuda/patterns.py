@@ -190,7 +190,7 @@ def narrow_rounder(mode: int) -> Callable[..., Any]:
         r = finish_narrow(r, a, negative, n)
         return np.uint32(r | (pattern & (SIGN if r != 0 else n.zero_sign)))
 
-    return round_pattern  # type: ignore[no-any-return]
+    return round_pattern
 
 
 @cache
@@ -207,7 +207,7 @@ def wide_rounder(width: int) -> Callable[..., Any]:
         r = finish_wide(r, a, negative, width, p, quantum)
         return r | sign if negative and (r != 0 or p.has_negative_zero != 0) else r
 
-    return round_pattern  # type: ignore[no-any-return]
+    return round_pattern
 
 
 @device_function
