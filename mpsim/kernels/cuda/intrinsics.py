@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from numba import cuda
-from numba.cuda import libdevice, types
-from numba.cuda.core import config
+from numba.cuda import config, libdevice, types
 from numba.cuda.extending import intrinsic
 
 #: Whether kernels run in the CUDA simulator (NUMBA_ENABLE_CUDASIM=1 before the first import of numba).

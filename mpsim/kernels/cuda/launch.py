@@ -22,9 +22,13 @@ from functools import cached_property
 from typing import Any
 
 from numba import cuda
+from numba.cuda import config
 
 from mpsim.kernels.cuda import arrays
 from mpsim.kernels.cuda.intrinsics import SIMULATED
+
+# Kernels on a layer's few parameters fill no device, and numba would warn of each.
+config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 
 #: Threads of a block, and elements that a thread takes before another block starts, of launches in one dimension.
 THREADS, ELEMENTS = (4, 1 << 30) if SIMULATED else (256, 4)

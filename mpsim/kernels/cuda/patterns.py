@@ -30,12 +30,14 @@ from mpsim.kernels.cuda.intrinsics import (
 from mpsim.kernels.cuda.launch import device_function
 from mpsim.kernels.numba_cpu import codes, pattern_rounding
 from mpsim.kernels.numba_cpu.pattern_rounding import WIDEST_SHIFT
-from mpsim.kernels.parameters import NARROW, parameters
+from mpsim.kernels.parameters import NARROW, Parameters, parameters
 from mpsim.policies import Mode, Policy
 
 NEAREST_EVEN, TOWARD_ZERO, UP, DOWN, TO_ODD, STOCHASTIC = (
     mode.number for mode in (Mode.NEAREST_EVEN, Mode.TOWARD_ZERO, Mode.UP, Mode.DOWN, Mode.TO_ODD, Mode.STOCHASTIC)
 )
+#: Modes in which a float32 addition rounds numbers below the smallest normal one.
+BY_ADDITION = (NEAREST_EVEN, TOWARD_ZERO, UP, DOWN)
 QPYTORCH_STOCHASTIC = Mode.QPYTORCH_STOCHASTIC.number
 #: Of float32.
 MAGNITUDE, SIGN, INFINITE, QUIET_NAN = (np.uint32(bits) for bits in (0x7FFFFFFF, 0x80000000, 0x7F800000, 0x7FC00000))
@@ -173,24 +175,34 @@ def finish_wide(r, a, negative, width, p, quantum_pattern):  # type: ignore[no-u
 
 @cache
 def narrow_rounder(mode: int) -> Callable[..., Any]:
-    """round(pattern, random, (NarrowNumbers, Parameters, quantum pattern)) -> pattern, of float32."""
-    by_addition = mode in (NEAREST_EVEN, TOWARD_ZERO, UP, DOWN)
+    """round(pattern, random, numbers) -> pattern, of float32; the numbers are those of ``numbers_of_mode``."""
+
+    @device_function
+    def round_by_addition(pattern, random, numbers):  # type: ignore[no-untyped-def]
+        n = numbers[0]
+        a, negative = np.uint32(pattern & MAGNITUDE), pattern > MAGNITUDE
+        low = below_normal(pattern, mode, n.low)
+        r = low if a < n.smallest_normal else above_normal(a, negative, random, mode, n)
+        r = finish_narrow(r, a, negative, n)
+        return np.uint32(r | (pattern & (SIGN if r != 0 else n.zero_sign)))
 
     @device_function
     def round_pattern(pattern, random, numbers):  # type: ignore[no-untyped-def]
         n, p, quantum = numbers
         a, negative = np.uint32(pattern & MAGNITUDE), pattern > MAGNITUDE
-        if by_addition:
-            low = below_normal(pattern, mode, n.low)
-            r = low if a < n.smallest_normal else above_normal(a, negative, random, mode, n)
-        elif a < n.smallest_normal:
+        if a < n.smallest_normal:
             r = np.uint32(round_wide(np.int64(a), negative, np.int64(random), 23, p, quantum))
         else:
             r = above_normal(a, negative, random, mode, n)
         r = finish_narrow(r, a, negative, n)
         return np.uint32(r | (pattern & (SIGN if r != 0 else n.zero_sign)))
 
-    return round_pattern
+    return round_by_addition if mode in BY_ADDITION else round_pattern
+
+
+def numbers_of_mode(mode: int, n: NarrowNumbers, p: Parameters, quantum: int) -> tuple[Any, ...]:
+    """(n,), or (n, p, quantum) in modes that round small numbers as ``round_wide`` does."""
+    return (n,) if mode in BY_ADDITION else (n, p, quantum)
 
 
 @cache

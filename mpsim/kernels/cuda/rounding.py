@@ -22,6 +22,7 @@ from mpsim.kernels.cuda.patterns import (
     MAGNITUDE,
     narrow_numbers,
     narrow_rounder,
+    numbers_of_mode,
     round_like_qpytorch,
     wide_rounder,
 )
@@ -67,7 +68,7 @@ def round_array(
     if p.path == LEGACY:
         kernel, numbers = legacy_kernel(source), (p,)
     elif narrow is not None:
-        kernel, numbers = narrow_kernel(p.mode, source), (narrow, p, quantum_pattern(p, 23))
+        kernel, numbers = narrow_kernel(p.mode, source), numbers_of_mode(p.mode, narrow, p, quantum_pattern(p, 23))
     else:
         width = 52 if x.dtype == np.float64 else 23
         kernel, numbers = wide_kernel(width, source), (p, quantum_pattern(p, width))
@@ -194,7 +195,8 @@ def rounding_kernel(name: str, source: int, width: int, round_pattern: Any, type
 def narrow_kernel(mode: int, source: int) -> Kernel:
     """For float32 and the formats of ``narrow_numbers``."""
     n, p = narrow_numbers(FORMATS["float8_e4m3fn"], Policy()), parameters(FORMATS["float32"], Policy(), "float32")
-    numbers = typeof((n, p, 0))
+    assert n is not None
+    numbers = typeof(numbers_of_mode(mode, n, p, 0))
     return rounding_kernel(list(Mode)[mode].value, source, 23, narrow_rounder(mode), numbers)
 
 
