@@ -155,8 +155,8 @@ class Tiny(nn.Module):
         return self.head(ops.flatten(self.average(self.add(x, y))))
 
 
-def step(name: str, semantics: str, rounding: str) -> Any:
-    """What a step gives and leaves, from drawn weights."""
+def step(name: str, semantics: str, rounding: str, copies: list[Any]) -> Any:
+    """What a step gives and leaves, from drawn weights, and how often it added to ``copies``."""
     model, generator = Tiny(), np.random.default_rng(0)
     fixed = ("running", "num_batches")
     drawn = {
@@ -170,15 +170,26 @@ def step(name: str, semantics: str, rounding: str) -> Any:
         model, plan, backend=name, threads=1, semantics=semantics, rounding=rounding, random_bit_count=count
     )
     images = generator.standard_normal((2, *model.input_shape)).astype(np.float32)
+    copies.clear()
     report = trainer.step(images, np.array([2, 0]))
+    crossings = len(copies)
     state = {name: array.tobytes() for name, array in model.state().items()}
-    return trainer.digest(), report.loss, report.logits.tobytes(), report.overflow, report.underflow, state
+    result = trainer.digest(), report.loss, report.logits.tobytes(), report.overflow, report.underflow, state
+    return result, crossings
 
 
 @pytest.mark.parametrize(("semantics", "rounding"), [("standard", "nearest"), ("lee2023", "nearest"),
                                                      ("standard", "stochastic")])  # fmt: skip
-def test_a_step_equals_the_reference_s(semantics: str, rounding: str) -> None:
-    assert step("cuda", semantics, rounding) == step("reference", semantics, rounding)
+def test_a_step_equals_the_reference_s(semantics: str, rounding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies: list[Any] = []
+    kind = type(backend.zeros(1))
+    copy = kind.copy_to_host
+    monkeypatch.setattr(
+        kind, "copy_to_host", lambda array, *rest, **more: copies.append(0) or copy(array, *rest, **more)
+    )
+    result, crossings = step("cuda", semantics, rounding, copies)
+    assert result == step("reference", semantics, rounding, [])[0]
+    assert crossings == 4  # whether all gradients are finite, the counts, the loss, the logits
 
 
 # -- the check that runs on devices -------------------------------------------------------------------------

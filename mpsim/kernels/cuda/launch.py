@@ -32,8 +32,9 @@ config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 
 #: Threads of a block, and elements that a thread takes before another block starts, of launches in one dimension.
 THREADS, ELEMENTS = (4, 1 << 30) if SIMULATED else (256, 4)
-#: Blocks of such a launch for each multiprocessor, at most; a loop in the kernel takes the rest.
-BLOCKS_PER_MULTIPROCESSOR = 32
+#: Blocks of such a launch for each multiprocessor, at most: as many threads as one holds. A loop in the kernel takes
+#: the rest, so that what a block does once (adding its counts) is done for many elements.
+BLOCKS_PER_MULTIPROCESSOR = 8
 
 #: name -> kernel, of every kernel that stands at a module's top.
 KERNELS: dict[str, Kernel] = {}
@@ -44,15 +45,19 @@ FAMILIES: list[Callable[[], Iterable[Kernel]]] = []
 class Kernel:
     """A function for the device and the signatures it may be launched with."""
 
-    def __init__(self, function: Callable[..., None], signatures: tuple[Any, ...], name: str) -> None:
+    def __init__(
+        self, function: Callable[..., None], signatures: tuple[Any, ...], name: str, registers: int | None = None
+    ) -> None:
         self.function, self.name = function, name
+        #: of a thread, at most; None: as many as the compiler likes
+        self.registers = registers
         #: each as text, or as a tuple of numba types and texts where a type has no name
         self.signatures = signatures
 
     @cached_property
     def compiled(self) -> Any:
         """What numba makes of it."""
-        return cuda.jit(self.function)
+        return cuda.jit(self.function, **({} if SIMULATED else {"max_registers": self.registers}))
 
     def __getitem__(self, shape: tuple[Any, ...]) -> Callable[..., None]:
         """The kernel on this (grid, block), in the stream of kernels of the device in use."""
