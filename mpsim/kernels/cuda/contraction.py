@@ -22,7 +22,7 @@ from mpsim.kernels.cuda.accumulators import numbers_of
 from mpsim.kernels.cuda.arrays import device, empty, zeros
 from mpsim.kernels.cuda.contraction_each import add_bias, adding_kernel, each_kernel, pair_parts
 from mpsim.kernels.cuda.contraction_tables import Tables, ends_of, phases_of, placed, tables_of
-from mpsim.kernels.cuda.contraction_tile import TILES, Form, Tile, tile_kernel
+from mpsim.kernels.cuda.contraction_tile import RESIDENT, TILES, Form, Tile, tile_kernel
 from mpsim.kernels.cuda.launch import BLOCKS_PER_MULTIPROCESSOR, THREADS
 from mpsim.kernels.lowering import Pair, of_conv2d, of_conv2d_input_gradient, of_conv2d_weight_gradient, of_matmul
 
@@ -35,8 +35,6 @@ Launch = Callable[[Array, int, int, int], None]
 DEFAULT = Accumulator()
 #: Bytes of chunks' results that wait to be added: they should stay in the device's cache.
 WORKSPACE = 32 << 20
-#: Threads that a multiprocessor runs at a time of kernels that take as many registers as tiles do.
-RESIDENT = 512
 #: Outputs that keep a multiprocessor busy where each is one thread's, and the share of its products they reach.
 BUSY, RATE_OF_EACH = 1024, 0.05
 #: Blocks of a launch in its second and third dimension, at most.

@@ -25,6 +25,8 @@ from mpsim.kernels.cuda.launch import FAMILIES, Kernel, device_function
 ALIGNMENT = None if SIMULATED else 16
 #: Numbers between the lines of a piece, so that the threads of a warp write to different banks.
 GAP = 4
+#: Threads of a multiprocessor at a time, and as many of its registers as each may take for that.
+RESIDENT, REGISTERS = 512, 128
 #: What a total begins as, and the left factor where a step has no k: x + (-0) and x + (-0)*0 are x, -0 too.
 NOTHING = np.float32(-0.0)
 
@@ -216,7 +218,7 @@ def tile_kernel(tile: Tile, form: Form) -> Kernel:
     table = "int64[::1]" if form.wide else "int32[::1]"
     arrays = ", ".join(f"float32[::1], {table}, {table}, {table}" for _ in range(3))
     name = f"contraction_tile.{'x'.join(map(str, tile))}_{'_'.join(k for k, v in form._asdict().items() if v)}"
-    return Kernel(contract_tiles, (f"{arrays}, int32[::1], int64, int64, int64",), name)
+    return Kernel(contract_tiles, (f"{arrays}, int32[::1], int64, int64, int64",), name, REGISTERS)
 
 
 #: Tiles, and how much of a device's products each is thought to reach, as a share of what the first one does.
