@@ -248,3 +248,15 @@ def test_strided_input_gradient(case: Convolution, accumulator: Accumulator) -> 
             arguments = (gy, weights, case.x_shape, case.stride, case.padding, case.groups)
             expected = reference.conv2d_input_gradient(*arguments, accumulator=accumulator)
             assert_same(cuda.conv2d_input_gradient(*arguments, accumulator=accumulator), expected, kind)
+
+
+@pytest.mark.parametrize("accumulator", (Accumulator(chunk=10), Accumulator(fma=False)), ids=str)
+def test_strided_input_gradient_with_an_infinite_weight(accumulator: Accumulator) -> None:
+    """Every element is summed again; the other channel's are ordinary numbers."""
+    case = STRIDED[0]
+    _, w, gy = case.draw("normal")
+    w[0, 0, 1, 1] = np.inf
+    arguments = (gy, w, case.x_shape, case.stride, case.padding, case.groups)
+    expected = reference.conv2d_input_gradient(*arguments, accumulator=accumulator)
+    assert not np.isfinite(expected[:, 0]).any() and np.isfinite(expected[:, 1]).all()
+    assert_same(cuda.conv2d_input_gradient(*arguments, accumulator=accumulator), expected)

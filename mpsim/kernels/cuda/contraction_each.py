@@ -57,7 +57,8 @@ def adding_kernel(kind: str) -> Kernel:
             out[i] = total
 
     signature = ("float32[::1], int64, float32[::1], boolean", typeof(numbers))
-    return Kernel(add_parts, (signature,), f"contraction_each.add_parts_{kind}")
+    name = "narrow" if kind == "narrow" else "float32"
+    return Kernel(add_parts, (signature,), f"contraction_each.add_parts_{name}")
 
 
 @kernel("float32[::1], int64, float32[::1]")
