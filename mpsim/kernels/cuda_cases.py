@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -34,15 +35,16 @@ ACCUMULATORS = (
 )
 
 
+@cache
 def numbers(seed: int, *shape: int) -> Array:
-    """Numbers of many magnitudes, so that another order of a sum shows."""
+    """Numbers of many magnitudes, so that another order of a sum shows; nobody writes to them."""
     generator = np.random.default_rng(seed)
     return generator.standard_normal(shape, np.float32) * np.exp2(generator.integers(-6, 7, shape)).astype(np.float32)
 
 
 def mixed(seed: int, *shape: int) -> Array:
     """One in a thousand replaced by zeros, subnormals, the largest, infinities, NaN."""
-    generator, x = np.random.default_rng(seed), numbers(seed, *shape)
+    generator, x = np.random.default_rng(seed), numbers(seed, *shape).copy()
     places = generator.integers(0, max(1, x.size), max(1, x.size // 1000))
     x.reshape(-1)[places] = generator.choice(SPECIALS, places.size)
     return x
