@@ -13,11 +13,13 @@ TABLES = {
     "step": ("bench.step", "a training step beside PyTorch in float32 and PyTorch with QPyTorch"),
     "roofline": ("bench.roofline", "copy bandwidth and multiply-add rate of one thread of this machine"),
     "memory": ("bench.memory", "peak memory of a ResNet-18 training step beside PyTorch's"),
+    "gpu": ("bench.gpu", "the cuda backend beside a copy on the device, cuBLAS and PyTorch on the same GPU"),
     "backends": ("bench.backends", "every kernel of the numba backend beside the compiled one"),
 }
 
 #: name -> further options: flag, what argparse is told of it
 OPTIONS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
+    "gpu": (("--device", {"type": int, "default": 0, "help": "the device's number (default 0)"}),),
     "step": (
         ("--network", {"action": "append", "dest": "networks", "help": "only this network (may be repeated)"}),
         ("--profile", {"action": "store_true", "dest": "profiles", "help": "mpsim's time kernel by kernel instead"}),

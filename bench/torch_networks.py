@@ -19,6 +19,7 @@ import torch.nn.functional as functional  # type: ignore[import-not-found,unused
 from mpsim import ops
 from mpsim.assignment.levels import Levels
 from mpsim.engine.tensor import Tensor
+from mpsim.kernels.spec import own_infinity
 
 LOSS_SCALE = 65536.0
 
@@ -29,7 +30,8 @@ def _convolution(x: list, w: list, a: dict) -> Any:
 
 
 def _batch_norm(x: list, w: list, a: dict) -> Any:
-    mean, variance = map(torch.from_numpy, a["running"])
+    # On a GPU without running statistics, which are the host's here.
+    mean, variance = (None, None) if x[0].is_cuda else map(torch.from_numpy, a["running"])
     return functional.batch_norm(x[0], mean, variance, *w, training=True, momentum=a["momentum"], eps=a["epsilon"])
 
 
@@ -56,14 +58,14 @@ class TorchTape:
     training, shape_only = True, False
     kernels = SimpleNamespace(permute=lambda x, axes: x.permute(axes))
 
-    def __init__(self, weights: dict[str, Any], rounding: Any) -> None:
-        self.weights, self.rounding = weights, rounding
+    def __init__(self, weights: dict[str, Any], rounding: Any, device: str = "cpu") -> None:
+        self.weights, self.rounding, self.device = weights, rounding, device
         self.ops: list[Any] = []  # stays empty: every op has its module's name
 
     def bind(
         self, primitive: Any, inputs: Any, parameters: Any = (), name: str | None = None, **attributes: Any
     ) -> Any:
-        values = [x.value if isinstance(x, Tensor) else torch.from_numpy(x) for x in inputs]
+        values = [x.value if isinstance(x, Tensor) else torch.from_numpy(x).to(self.device) for x in inputs]
         weights = [self.weights[parameter.name] for parameter in parameters if parameter is not None]
         return Tensor(self.rounding(FUNCTIONS[primitive.kind](values, weights, attributes)), self, 0)
 
@@ -74,24 +76,27 @@ class TorchTape:
 class TorchStep:
     """Training steps of a copy of ``model`` (a network of reference_models, whose arrays are changed) by PyTorch.
 
-    SGD with momentum 0.9 and weight decay 5e-4, as mpsim's default. levels: None for float32.
+    SGD with momentum 0.9 and weight decay 5e-4, as mpsim's default. levels: None for float32. device: PyTorch's name.
+    rounding: what rounds tensors and parameters; QPyTorch's quantizers if levels are given without it.
     """
 
-    def __init__(self, model: Any, levels: Levels | None = None) -> None:
-        self.model = model
+    def __init__(
+        self, model: Any, levels: Levels | None = None, *, device: str = "cpu", rounding: tuple[Any, Any] | None = None
+    ) -> None:
+        self.model, self.device = model, device
         self.masters = {
-            name: torch.from_numpy(np.array(parameter.master)).requires_grad_()
+            name: torch.from_numpy(np.array(parameter.master)).to(device).requires_grad_()
             for name, parameter in model.parameters().items()
         }
         self.optimizer = torch.optim.SGD(self.masters.values(), lr=0.1, momentum=0.9, weight_decay=5e-4)
         self.scale = 1.0 if levels is None else LOSS_SCALE
-        both: tuple[Any, Any] = (_as_it_is, _as_it_is) if levels is None else rounders(levels)
+        both: tuple[Any, Any] = (_as_it_is, _as_it_is) if levels is None else rounding or rounders(levels)
         self.round_tensor, self.round_parameter = both
 
     def __call__(self, images: np.ndarray, labels: np.ndarray) -> float:
         self.optimizer.zero_grad(set_to_none=True)
         weights = {name: self.round_parameter(master) for name, master in self.masters.items()}
-        tape = TorchTape(weights, self.round_tensor)
+        tape = TorchTape(weights, self.round_tensor, self.device)
         loss = ops.cross_entropy(self.model(tape.bind(SimpleNamespace(kind="Input"), (images,))), labels).value
         (loss * self.scale if self.scale != 1 else loss).backward()
         if self.scale != 1:
@@ -115,5 +120,34 @@ def rounders(levels: Levels) -> tuple[Any, Any]:
 
     def both(role: str) -> Any:
         return quantizer(formats[role], formats[f"{role}_gradient"], "nearest", "nearest")
+
+    return both("activation"), both("parameter")
+
+
+def rounded_by_operations(x: Any, format: Any) -> Any:
+    """x rounded to nearest even to a format with subnormals; beyond its largest number what stands for infinity."""
+    beyond = own_infinity(format)
+    _, exponent = torch.frexp(x)
+    quantum = torch.ldexp(torch.ones_like(x), exponent.clamp(min=format.min_exponent + 1) - 1 - format.mantissa_bits)
+    rounded = torch.round(x / quantum) * quantum
+    return torch.where(rounded.abs() > float(format.largest), torch.copysign(torch.full_like(x, beyond), x), rounded)
+
+
+def rounders_by_operations(levels: Levels) -> tuple[Any, Any]:
+    """As ``rounders``, without QPyTorch."""
+
+    def both(role: str) -> Any:
+        stored, returned = levels.low[role], levels.low[f"{role}_gradient"]
+
+        class Rounded(torch.autograd.Function):
+            @staticmethod
+            def forward(context: Any, x: Any) -> Any:
+                return rounded_by_operations(x, stored)
+
+            @staticmethod
+            def backward(context: Any, gradient: Any) -> Any:
+                return rounded_by_operations(gradient, returned)
+
+        return Rounded.apply
 
     return both("activation"), both("parameter")

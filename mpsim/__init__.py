@@ -12,7 +12,7 @@ from mpsim.contraction import matmul
 from mpsim.engine.tensor import Tensor, TensorId
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels import BACKENDS as backends
-from mpsim.kernels import BackendUnavailable
+from mpsim.kernels import BackendUnavailable, DeviceMemoryError
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.rounding import decode, encode, round_to
 from mpsim.trace import Trace, trace
@@ -24,7 +24,7 @@ from mpsim.training.trainer import Trainer
 __version__ = "0.1.0"
 
 __all__ = [
-    "FORMATS", "PAPER_LEVELS", "SGD", "Accumulator", "BackendUnavailable", "Cosine", "Format", "Levels", "LossScale",
-    "Mode", "Overflow", "Plan", "Policy", "Step", "Tensor", "TensorId", "Trace", "Trainer", "assignment", "backends",
-    "blocks", "data", "decode", "encode", "matmul", "nn", "round_to", "trace", "validate",
+    "FORMATS", "PAPER_LEVELS", "SGD", "Accumulator", "BackendUnavailable", "Cosine", "DeviceMemoryError", "Format",
+    "Levels", "LossScale", "Mode", "Overflow", "Plan", "Policy", "Step", "Tensor", "TensorId", "Trace", "Trainer",
+    "assignment", "backends", "blocks", "data", "decode", "encode", "matmul", "nn", "round_to", "trace", "validate",
 ]  # fmt: skip

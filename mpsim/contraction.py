@@ -11,7 +11,7 @@ import numpy as np
 
 from mpsim.accumulators import Accumulator
 from mpsim.formats import FORMATS
-from mpsim.kernels import load
+from mpsim.kernels import hosted
 from mpsim.rounding import available_threads
 
 __all__ = ["matmul"]
@@ -51,7 +51,7 @@ def matmul(
         threads = available_threads()
     elif not isinstance(threads, (int, np.integer)) or isinstance(threads, bool) or threads < 1:
         raise ValueError(f"threads is a whole number of at least 1, or None for every core; got {threads!r}")
-    return load(backend).matmul(left, right, threads=int(threads), accumulator=accumulator)
+    return hosted(backend).matmul(left, right, threads=int(threads), accumulator=accumulator)
 
 
 def _matrix(x: Any, name: str) -> np.ndarray:

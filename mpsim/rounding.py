@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpsim.formats import FORMATS, Format, as_format
-from mpsim.kernels import load, spec
+from mpsim.kernels import hosted, spec
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Mode, Overflow, Policy
 
@@ -78,7 +78,7 @@ def round_to(
     policy = Policy(mode, overflow, random_bit_count)  # type: ignore[arg-type]
     _check_combination(array, format, policy)
     bits = _check_random_bits(array, policy, random_bits)
-    kernels, threads = load(backend), _check_threads(threads)
+    kernels, threads = hosted(backend), _check_threads(threads)
     target = _check_out(array, out, is_scalar)
     if target is not None and np.may_share_memory(array, target) and array.ctypes.data != target.ctypes.data:
         array = array.copy()
@@ -125,7 +125,7 @@ def encode(
         _refuse(array, np.isnan(array), f"{format} has no code for NaN")
     if not format.has_infinity:
         _refuse(array, np.isinf(array), f"{format} has no code for infinity (overflow 'mark' is for numbers only)")
-    codes = load(backend).encode_array(array, format, threads=_check_threads(threads))
+    codes = hosted(backend).encode_array(array, format, threads=_check_threads(threads))
     return codes[()] if isinstance(rounded, np.generic) else codes
 
 
@@ -157,7 +157,7 @@ def decode(
     wrong = (array < 0) | (array > 2**format.bits - 1) if array.size else np.zeros(array.shape, bool)
     _refuse(array, wrong, f"codes of {format} are 0 to {2**format.bits - 1}")
     unsigned = np.require(array, f"uint{format.code_bits}", ["C", "A"])
-    values = load(backend).decode_array(unsigned, format, dtype, threads=_check_threads(threads))
+    values = hosted(backend).decode_array(unsigned, format, dtype, threads=_check_threads(threads))
     return values[()] if is_scalar else values
 
 

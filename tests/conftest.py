@@ -23,13 +23,17 @@ def available(name: str) -> str:
     return name
 
 
-@pytest.fixture(scope="session", params=list(BACKENDS))
+#: Those whose arrays are NumPy's; kernels/test_cuda.py and mpsim.kernels.cuda_check run the kernels of "cuda".
+ON_HOST = [name for name in BACKENDS if name != "cuda"]
+
+
+@pytest.fixture(scope="session", params=ON_HOST)
 def backend(request: pytest.FixtureRequest) -> str:
     """Each backend in turn."""
     return available(request.param)
 
 
-@pytest.fixture(scope="session", params=[name for name in BACKENDS if name != "reference"])
+@pytest.fixture(scope="session", params=[name for name in ON_HOST if name != "reference"])
 def fast_backend(request: pytest.FixtureRequest) -> str:
     """Each backend but the reference, which the others are compared with."""
     return available(request.param)

@@ -56,7 +56,7 @@ def test_round_tells_value_code_neighbours_and_error(call_json):
     assert row["error"] == 0.3125 - 0.3
 
 
-@pytest.mark.parametrize("backend", list(BACKENDS))
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "cuda"])
 def test_round_takes_negative_numbers_and_several(call_json, backend):
     rows = call_json(
         "round", "-431.99999999999994", "500", "nan", "-0.0", "--format", "float8_e4m3fn", "--backend", backend
@@ -89,7 +89,7 @@ def test_backends_say_what_runs(call, call_json):
     assert list(rows) == list(BACKENDS)
     assert rows["reference"]["available"] and rows["reference"]["threads"] >= 1
     for row in rows.values():
-        assert row["available"] or "Run 'pip install" in row["cause"]
+        assert row["available"] or "Run 'pip install" in row["cause"] or "Install the driver" in row["cause"]
     if rows["compiled"]["available"]:
         assert rows["compiled"]["variant"] in rows["compiled"]["variants"]
     assert call("backends")[0] == 0

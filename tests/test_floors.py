@@ -25,7 +25,7 @@ FLOORS = (
     ("mpsim.networks",),
     ("mpsim.training",),
     ("mpsim.experiments", "mpsim.validate", "reference_models.golden"),
-    ("mpsim.weights",),
+    ("mpsim.weights", "mpsim.kernels.cuda_check"),
     ("mpsim.testing",),
     ("mpsim.cli",),
     ("mpsim",),

@@ -36,7 +36,7 @@ def loadable(name: str) -> bool:
     return True
 
 
-FAST = [name for name in BACKENDS if name != "reference" and loadable(name)]
+FAST = [name for name in BACKENDS if name not in ("reference", "cuda") and loadable(name)]
 
 
 def by_definition(x: np.ndarray, format: Format, policy: Policy, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

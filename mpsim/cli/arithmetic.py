@@ -196,6 +196,10 @@ def _backend_row(name: str, threads: int) -> dict[str, Any]:
         import mpsim._kernels as extension
 
         row |= {"variant": extension.variant(), "variants": list(extension.variants())}
+    if name == "cuda":
+        from mpsim.kernels.cuda.arrays import device
+
+        row |= {"variant": device().name, "threads": None}
     return row
 
 

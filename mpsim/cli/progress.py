@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mpsim.experiments.settings import RunSettings
 
 Folder = Annotated[Path, typer.Option("--results", help="Folder of the results file and the figures.")]
-Backend = Annotated[str, typer.Option(help="reference, numba or compiled; changes no bit of a result.")]
+Backend = Annotated[str, typer.Option(help="reference, numba, compiled, cuda or cuda:1; changes no bit of a result.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of a run; default: all cores (1 with --processes > 1).")]
 Processes = Annotated[int | None, typer.Option(help="Runs at the same time; default: one per core.")]
 

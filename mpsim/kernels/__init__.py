@@ -7,39 +7,46 @@ from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from mpsim.accumulators import Accumulator
 from mpsim.kernels.contract import CONTRACT
 from mpsim.kernels.epilogue import applied_after
+from mpsim.kernels.errors import BackendUnavailable, DeviceMemoryError
+
+__all__ = ["BACKENDS", "BackendUnavailable", "DeviceMemoryError", "bind", "hosted", "load"]
 
 #: name -> (module, what it is)
 BACKENDS = {
     "reference": ("mpsim.kernels.reference", "NumPy, readable, whole arrays"),
     "numba": ("mpsim.kernels.numba_cpu", "Numba, parallel loops"),
     "compiled": ("mpsim.kernels.compiled", "C with vector code chosen at run time"),
+    "cuda": ("mpsim.kernels.cuda", "Numba for NVIDIA devices; cuda:1 is the second device"),
 }
 
 
-class BackendUnavailable(RuntimeError):
-    """A backend cannot be loaded here; the message says why and what to do."""
-
-
 def load(name: str) -> ModuleType:
-    """The backend's module.
+    """The backend's module. Of "cuda" the arrays are on a device, ``hosted`` takes NumPy's; "cuda:1" is device 1.
 
     Raises ValueError for an unknown name, BackendUnavailable if it cannot run here; nothing falls back.
 
     >>> load("reference").__name__
     'mpsim.kernels.reference'
     """
-    if name not in BACKENDS:
+    kind, _, number = name.partition(":")
+    if kind not in BACKENDS or (number and not (kind == "cuda" and number.isdecimal())):
         raise ValueError(f"unknown backend {name!r}. Known: {', '.join(BACKENDS)}")
     try:
-        return importlib.import_module(BACKENDS[name][0])
+        module = importlib.import_module(BACKENDS[kind][0])
     except ImportError as error:
-        others = " or ".join(f'backend="{other}"' for other in BACKENDS if other != name)
+        others = " or ".join(f'backend="{other}"' for other in BACKENDS if other not in (kind, "cuda"))
+        extra = "'.[cuda]'" if kind == "cuda" else "."
         raise BackendUnavailable(
-            f"{name!r}: {error} ({type(error).__name__}). Run 'pip install -e .', or pass {others}."
+            f"{kind!r}: {error} ({type(error).__name__}). Run 'pip install -e {extra}', or pass {others}."
         ) from error
+    if kind == "cuda":
+        module.use_device(int(number or 0))
+    return module
 
 
 def bind(name: str, threads: int = 1, accumulator: Accumulator = Accumulator()) -> Any:
@@ -59,5 +66,50 @@ def bind(name: str, threads: int = 1, accumulator: Accumulator = Accumulator()) 
         kernel: Any = partial(getattr(module, row.name), **fixed)
         if row.epilogue and row.name not in getattr(module, "FUSES", ()):
             kernel = applied_after(kernel, partial(module.round_array, threads=threads))
-        setattr(bound, row.name, kernel)
+        setattr(bound, row.name, partial(_on_device, name, kernel) if name.startswith("cuda") else kernel)
     return bound
+
+
+def _on_device(name: str, function: Any, *arguments: Any, **options: Any) -> Any:
+    """Calls a function on the device that the name says, whichever this thread used last."""
+    load(name)
+    return function(*arguments, **options)
+
+
+def hosted(name: str) -> Any:
+    """The backend's functions on NumPy arrays, whatever its own arrays are.
+
+    >>> hosted("reference") is load("reference")
+    True
+    """
+    return _Hosted(load(name)) if name.partition(":")[0] == "cuda" else load(name)
+
+
+class _Hosted:
+    """A backend on a device, with every NumPy array among the arguments copied there and every result back."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return partial(self._call, getattr(self._module, name))
+
+    def _call(self, function: Any, *arguments: Any, out: np.ndarray | None = None, **options: Any) -> Any:
+        shape = next((x.shape for x in arguments if isinstance(x, np.ndarray)), None)
+        sent = [self._sent(x) for x in arguments]
+        result = function(*sent, **{key: self._sent(x) for key, x in options.items()})
+        many = isinstance(result, tuple)
+        received = [self._received(x, shape) for x in (result if many else (result,))]
+        if out is not None:
+            out[...] = received[0]
+            received[0] = out
+        return tuple(received) if many else received[0]
+
+    def _sent(self, x: Any) -> Any:
+        return self._module.from_numpy(np.atleast_1d(x)) if isinstance(x, np.ndarray) else x
+
+    def _received(self, x: Any, shape: tuple[int, ...] | None) -> Any:
+        if not self._module.is_on_device(x):
+            return x
+        array = self._module.to_numpy(x)
+        return array.reshape(()) if shape == () and array.shape == (1,) else array

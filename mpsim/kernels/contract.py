@@ -1,7 +1,8 @@
 """The kernel contract: every function a backend defines, with its arguments, result and written order.
 
 A backend is a module that defines every function named in ``CONTRACT`` (below) on its own contiguous arrays
-(NumPy arrays on the CPU; device arrays on a GPU). Every float array is float32 in C order; images are NCHW.
+(NumPy arrays on the CPU; device arrays on a GPU, of which ``shape``, ``size``, ``dtype`` and ``reshape`` are used
+outside). Every float array is float32 in C order; images are NCHW.
 "Written order" means: the float32 operations below, each rounded once to nearest even, in the order given,
 no contraction of a multiply and an add unless ``fma`` is written, no flush to zero. Every backend gives the
 same bits, for any ``threads``. NaN payloads are free here (the store makes them canonical).
@@ -56,7 +57,7 @@ _ROWS = (
         "(x, format, policy, random_bits=None, out=None) -> (out, counts)",
         "x float32 or float64, any shape, contiguous; out (may be x) same dtype; random_bits a uint32 array of x.size "
         "or a kernels.philox.Stream; counts: int64 array (overflowed, underflowed, nan, inexact, subnormal) "
-        "in the order of mpsim.rounding.Counts",
+        "in the order of mpsim.rounding.Counts, on the device if x is",
     ),
     Kernel("encode_array", "(x, format) -> uint8/16/32/64 codes of representable x", "NaN: one code per sign"),
     Kernel("decode_array", "(codes, format, dtype) -> float32/float64 values", "exact; NaN canonical with its sign"),
@@ -66,7 +67,8 @@ _ROWS = (
         "element i = word (first+i) % 4 of Philox4x32-10(counter=((first+i)//4, step, tensor, purpose), key=seed)",
     ),
     Kernel("canonical_nan", "(x) -> x, in place", "every NaN becomes 0x7fc00000 | its sign"),
-    Kernel("all_finite", "(x) -> bool", "-"),
+    Kernel("all_finite", "(*arrays) -> bool", "-"),
+    Kernel("stack_counts", "(list of counts of round_array) -> NumPy int64 array (n, 5)", "-"),
     # -- elementwise ----------------------------------------------------------------------------------------
     Kernel("add", "(a, b) -> a + b", "same shapes", epilogue=True),
     Kernel("scale", "(x, factor) -> x * float32(factor)", "-", epilogue=True),

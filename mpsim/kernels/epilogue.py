@@ -26,7 +26,8 @@ class Epilogue:
     """Rounds a kernel's (first) result as ``round_array`` does; for one call of one kernel.
 
     ``random_bits``: for stochastic modes the stream whose word i belongs to element i of the whole result.
-    ``counts``: five int64 in the order of mpsim.rounding.Counts, to which the kernel adds what it counts.
+    ``counts``: int64 (5,) in the order of mpsim.rounding.Counts, to which the kernel adds what it counts; an array of
+    the backend's, in place of the zeros, where the kernel cannot take an epilogue.
 
     >>> from mpsim import kernels
     >>> from mpsim.formats import as_format
@@ -40,7 +41,7 @@ class Epilogue:
     format: Format
     policy: Policy
     random_bits: Stream | None = None
-    counts: np.ndarray = field(default_factory=_zero_counts)
+    counts: Any = field(default_factory=_zero_counts)
 
 
 def applied_after(kernel: Callable[..., Any], round_array: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,8 +52,7 @@ def applied_after(kernel: Callable[..., Any], round_array: Callable[..., Any]) -
         if epilogue is None:
             return result
         made, *rest = result if isinstance(result, tuple) else (result,)
-        made, counts = round_array(made, epilogue.format, epilogue.policy, epilogue.random_bits, out=made)
-        epilogue.counts[:] += np.asarray(counts)
+        made, epilogue.counts = round_array(made, epilogue.format, epilogue.policy, epilogue.random_bits, out=made)
         return (made, *rest) if rest else made
 
     return call

@@ -8,7 +8,9 @@ mpsim.kernels.contract; no matrix of patches is made, only a zero-padded (zero-d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -93,6 +95,10 @@ def _inside(count: int, origin: int, dilation: int, size: int) -> tuple[slice, s
     return slice(first, last), slice(target, origin + (last - 1) * dilation + 1, dilation)
 
 
+#: ``place``, or what takes its arguments for arrays that NumPy does not have.
+Place = Callable[..., Any]
+
+
 def of_matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool) -> Contraction:
     """op(a) (M, K) times op(b) (K, N)."""
     k, rows = a.shape if transpose_a else a.shape[::-1]
@@ -105,7 +111,9 @@ def of_matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool
     )  # fmt: skip
 
 
-def of_conv2d(x: np.ndarray, w: np.ndarray, stride: Pair, padding: Pair, groups: int) -> Contraction:
+def of_conv2d(
+    x: np.ndarray, w: np.ndarray, stride: Pair, padding: Pair, groups: int, place: Place = place
+) -> Contraction:
     """k over (c, r, s) of the group; rows are its output channels, columns the output positions (n, i, j)."""
     batch, channels, height, width = x.shape
     outputs, group_channels, kernel_rows, kernel_columns = w.shape
@@ -126,7 +134,13 @@ def of_conv2d(x: np.ndarray, w: np.ndarray, stride: Pair, padding: Pair, groups:
 
 
 def of_conv2d_input_gradient(
-    gy: np.ndarray, w: np.ndarray, x_shape: tuple[int, ...], stride: Pair, padding: Pair, groups: int
+    gy: np.ndarray,
+    w: np.ndarray,
+    x_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    groups: int,
+    place: Place = place,
 ) -> Contraction:
     """k over (o, r, s) of the group and the flipped kernel; rows are its input channels, columns (n, h, w)."""
     batch, channels, rows, columns = x_shape
@@ -148,7 +162,13 @@ def of_conv2d_input_gradient(
 
 
 def of_conv2d_weight_gradient(
-    x: np.ndarray, gy: np.ndarray, w_shape: tuple[int, ...], stride: Pair, padding: Pair, groups: int
+    x: np.ndarray,
+    gy: np.ndarray,
+    w_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    groups: int,
+    place: Place = place,
 ) -> Contraction:
     """k over the output positions (n, i, j); rows are the group's output channels, columns (c, r, s)."""
     batch, channels, height, width = x.shape

@@ -86,7 +86,8 @@ class Rounder:
         self.policies = policies
         self.seed, self.step, self.first_stream = seed, step, first_stream
         self._places = {id: place for place, id in enumerate(sorted(formats))} if self._is_random else {}
-        self._counts: dict[TensorId, list[np.ndarray]] = {}  # of every time the tensor was stored
+        self._found: list[tuple[TensorId, Epilogue]] = []  # in the order of the stores; a device's counts stay there
+        self._counts: dict[TensorId, np.ndarray] = {}
         self._elements: dict[TensorId, int] = {}
         self._stored: dict[TensorId, int] = {}
 
@@ -101,7 +102,7 @@ class Rounder:
         # What the tape gives belongs to the store; a master does not.
         out = None if id.role == "parameter" else value
         stored, counts = self.kernels.round_array(value, format, self.policies[id.role], self._random_bits(id), out=out)
-        self._count(id, np.asarray(counts), prod(value.shape))
+        self._count(id, Epilogue(format, self.policies[id.role], counts=counts), prod(value.shape))
         return stored
 
     def epilogue(self, id: TensorId, elements: int) -> Epilogue | None:
@@ -114,7 +115,7 @@ class Rounder:
         if format.name == "float32":
             return None
         epilogue = Epilogue(format, self.policies[id.role], self._random_bits(id))
-        self._count(id, epilogue.counts, elements)
+        self._count(id, epilogue, elements)
         return epilogue
 
     def _format(self, id: TensorId) -> Format:
@@ -123,8 +124,8 @@ class Rounder:
             raise ValueError(f"the plan gives no format to {id}: it was made for another model")
         return format
 
-    def _count(self, id: TensorId, counts: np.ndarray, elements: int) -> None:
-        self._counts.setdefault(id, []).append(counts)
+    def _count(self, id: TensorId, epilogue: Epilogue, elements: int) -> None:
+        self._found.append((id, epilogue))
         self._elements[id] = self._elements.get(id, 0) + elements
 
     def _random_bits(self, id: TensorId) -> Stream | None:
@@ -137,12 +138,21 @@ class Rounder:
 
     def overflow(self) -> dict[TensorId, float]:
         """Share of the elements that were at or beyond the overflow threshold before rounding, by tensor."""
-        return {id: sum(int(c[0]) for c in counts) / self._elements[id] for id, counts in self._counts.items()}
+        return {id: int(counts[0]) / self._elements[id] for id, counts in self._totals().items()}
 
     def underflow(self) -> dict[TensorId, float]:
         """Share of the elements that were nonzero and at most half the smallest positive number, by tensor."""
-        return {id: sum(int(c[1]) for c in counts) / self._elements[id] for id, counts in self._counts.items()}
+        return {id: int(counts[1]) / self._elements[id] for id, counts in self._totals().items()}
 
     def counts(self) -> dict[TensorId, Counts]:
         """What rounding did to the elements, by tensor; contributions to one gradient are taken together."""
-        return {id: Counts(*map(int, np.sum(counts, axis=0))) for id, counts in self._counts.items()}
+        return {id: Counts(*map(int, counts)) for id, counts in self._totals().items()}
+
+    def _totals(self) -> dict[TensorId, np.ndarray]:
+        """The counts by tensor, brought to the host together."""
+        if self._found:
+            rows = self.kernels.stack_counts([epilogue.counts for _, epilogue in self._found])
+            for (id, _), row in zip(self._found, rows, strict=True):
+                self._counts[id] = self._counts[id] + row if id in self._counts else row
+            self._found.clear()
+        return self._counts

@@ -19,7 +19,7 @@ from mpsim.engine.tensor import ROLES, Parameter, TensorId
 from mpsim.kernels import spec
 from mpsim.rounding import available_threads
 from mpsim.trace import trace
-from mpsim.training import batches, saving
+from mpsim.training import batches, memory, saving
 from mpsim.training.loss_scale import LossScale, LossScaleState
 from mpsim.training.optimizer import SGD
 from mpsim.training.reports import EpochReport, Evaluation, StepReport, correct
@@ -115,6 +115,8 @@ class Trainer:
 
         ``observer`` sees every tensor as it is stored, and changes nothing (mpsim.validate.steps records with it).
         Raises TypeError for other types, ValueError for other shapes or labels; nothing has changed then.
+        DeviceMemoryError where a device's memory is too small, with the batch that would fit; running statistics may
+        have been updated then.
         """
         images, labels = batches.checked(self.model, images, labels)
         store, kernels = self._store(step=self.steps), self.kernels
@@ -132,9 +134,11 @@ class Trainer:
             logits = self.model(tape.input(images))
             loss = ops.cross_entropy(logits, labels)
             gradients = tape.backward(loss, scale)
+        except backends.DeviceMemoryError as error:
+            raise memory.with_advice(error, self.model, len(images), self._held_bytes()) from error
         finally:
             self._restore_parameters()
-        finite = all(kernels.all_finite(gradient) for gradient in gradients.values())
+        finite = kernels.all_finite(*gradients.values())
         if finite:
             self._update(gradients)
         self.loss_scale = self.loss_scale.after_step(overflowed=not finite)
@@ -158,6 +162,14 @@ class Trainer:
         for name, parameter in self._parameters.items():
             if name in self._ids:  # else no op reads it
                 parameter.value = store(self._ids[name], parameter.master)
+
+    def _held_bytes(self) -> int:
+        """Bytes of masters, momentum and running statistics."""
+        kept = [p.master for p in self._parameters.values()] + [
+            *self._velocity.values(),
+            *self.model.buffers().values(),
+        ]
+        return sum(array.size * array.dtype.itemsize for array in kept)
 
     def _restore_parameters(self) -> None:
         for parameter in self._parameters.values():
@@ -255,7 +267,7 @@ class Trainer:
 
     def is_finite(self) -> bool:
         """Whether every master is free of infinities and NaNs."""
-        return all(self.kernels.all_finite(parameter.master) for parameter in self._parameters.values())
+        return bool(self.kernels.all_finite(*(parameter.master for parameter in self._parameters.values())))
 
     def save(self, path: str | Path) -> None:
         """Writes the whole state to a file, in one piece; OSError if it cannot be written (an old file stays)."""

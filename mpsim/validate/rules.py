@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpsim.formats import FORMATS, Format
-from mpsim.kernels import load
+from mpsim.kernels import hosted
 from mpsim.policies import Policy
 from mpsim.rounding import round_to
 from mpsim.validate.sources import Source, widened
@@ -226,7 +226,7 @@ def codes_of(
         beyond = np.abs(values) > format.largest
     without = (beyond & ~(np.isinf(values) & format.has_infinity)) | nan | unsigned_negative
     safe = np.where(without, format.smallest_normal, values)
-    codes: Array = load(backend).encode_array(np.ascontiguousarray(safe), format).astype(np.uint64)
+    codes: Array = hosted(backend).encode_array(np.ascontiguousarray(safe), format).astype(np.uint64)
     codes[without] = NO_CODE
     if format.nan_code is not None:
         if isinstance(nan_codes, tuple):

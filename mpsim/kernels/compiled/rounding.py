@@ -13,6 +13,7 @@ from mpsim.kernels.compiled.arrays import empty
 from mpsim.kernels.epilogue import Epilogue
 from mpsim.kernels.parameters import code_layout, parameters
 from mpsim.kernels.philox import Stream
+from mpsim.kernels.reference.rounding import stack_counts
 from mpsim.policies import Policy
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "from_numpy",
     "random_bits",
     "round_array",
+    "stack_counts",
     "to_numpy",
     "zeros",
 ]
@@ -116,6 +118,6 @@ def canonical_nan(x: np.ndarray, *, threads: int = 1) -> np.ndarray:
     return x
 
 
-def all_finite(x: np.ndarray, *, threads: int = 1) -> bool:
-    """Whether no number of x is infinite or NaN."""
-    return bool(_kernels.all_finite(x.reshape(-1), threads))
+def all_finite(*arrays: np.ndarray, threads: int = 1) -> bool:
+    """Whether no number of the arrays is infinite or NaN."""
+    return all(_kernels.all_finite(x.reshape(-1), threads) for x in arrays)

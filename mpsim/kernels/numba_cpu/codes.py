@@ -52,10 +52,16 @@ def join(significand: int, exponent: int) -> int:
 
 
 @njit(cache=True)
+def sign_bit(c: CodeLayout) -> int:
+    """The code's highest bit, as int64; 0 without a sign."""
+    return (SIGN if c.bits == 64 else 1 << (c.bits - 1)) if c.has_sign else 0
+
+
+@njit(cache=True)
 def encode_pattern(bits: int, c: CodeLayout) -> int:
     """The code of a value of the format; as int64."""
     magnitude = bits & MAGNITUDE
-    sign = 1 << (c.bits - 1) if bits < 0 and c.has_sign else 0
+    sign = sign_bit(c) if bits < 0 else 0
     if magnitude > INFINITE:
         return c.nan_code | (sign if c.nan_has_sign else 0)
     if magnitude == INFINITE:
@@ -76,7 +82,7 @@ def encode_pattern(bits: int, c: CodeLayout) -> int:
 @njit(cache=True)
 def decode_pattern(code: int, c: CodeLayout) -> int:
     """The float64 pattern of the code's number; the code as int64."""
-    sign_mask = 1 << (c.bits - 1) if c.has_sign else 0
+    sign_mask = sign_bit(c)
     sign = SIGN if code & sign_mask != 0 else 0
     magnitude = code & ~sign_mask
     if code == c.nan_code and c.has_nan:

@@ -24,6 +24,7 @@ from mpsim.kernels.numba_cpu import aligned, depthwise, lanes, panels, strided, 
 from mpsim.kernels.numba_cpu.arrays import empty
 from mpsim.kernels.numba_cpu.threads import at_most
 from mpsim.kernels.pairs import sum_in_pairs
+from mpsim.kernels.phases import phases
 
 __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"]
 
@@ -98,7 +99,7 @@ def conv2d_input_gradient(
     gx = empty(x_shape)
     gx[...] = 0
     with at_most(threads):
-        for phase, ends in strided.phases(gy, w, x_shape, stride, padding, groups, chunk):
+        for phase, ends in phases(gy, w, x_shape, stride, padding, groups, chunk):
             panels.contract(*tables(phase, gx, ends, accumulator.fma))
         columns = strided.unsettled(gx)
         if columns.size:

@@ -23,6 +23,7 @@ from mpsim.kernels.numba_cpu.random_words import NO_BITS, NO_STREAM, fill_from, 
 from mpsim.kernels.numba_cpu.threads import at_most
 from mpsim.kernels.parameters import LEGACY, WIDE, CodeLayout, Parameters, code_layout, parameters
 from mpsim.kernels.philox import Stream
+from mpsim.kernels.reference.rounding import stack_counts
 from mpsim.policies import Policy
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "from_numpy",
     "random_bits",
     "round_array",
+    "stack_counts",
     "to_numpy",
     "zeros",
 ]
@@ -166,10 +168,10 @@ def _canonical_nan(x: Array, nan: float) -> None:
             x[i] = np.copysign(nan, x[i])
 
 
-def all_finite(x: Array, *, threads: int = 1) -> bool:
-    """Whether no number of x is infinite or NaN."""
+def all_finite(*arrays: Array, threads: int = 1) -> bool:
+    """Whether no number of the arrays is infinite or NaN."""
     with at_most(threads):
-        return bool(_count_infinite(x.reshape(-1).view(np.uint32)) == 0)
+        return all(_count_infinite(x.reshape(-1).view(np.uint32)) == 0 for x in arrays)
 
 
 @njit(cache=True, parallel=True)

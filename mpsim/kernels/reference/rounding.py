@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ __all__ = [
     "from_numpy",
     "random_bits",
     "round_array",
+    "stack_counts",
     "to_numpy",
     "zeros",
 ]
@@ -237,9 +239,14 @@ def canonical_nan(x: Array, threads: int = 1) -> Array:
     return x
 
 
-def all_finite(x: Array, threads: int = 1) -> bool:
-    """Whether x has neither infinity nor NaN."""
-    return bool(np.isfinite(x).all())
+def all_finite(*arrays: Array, threads: int = 1) -> bool:
+    """Whether the arrays have neither infinity nor NaN."""
+    return all(bool(np.isfinite(x).all()) for x in arrays)
+
+
+def stack_counts(counts: Sequence[Array], *, threads: int = 1) -> Array:
+    """Counts of several calls of ``round_array``, one row each: int64 (n, 5)."""
+    return np.array(counts, np.int64).reshape(-1, 5)
 
 
 def from_numpy(array: Array, threads: int = 1) -> Array:

@@ -1,0 +1,87 @@
+"""Codes of whole arrays; mpsim/kernels/numba_cpu/codes.py makes one."""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+from numba import cuda, typeof
+
+from mpsim.formats import FORMATS, Format
+from mpsim.kernels.cuda.arrays import empty
+from mpsim.kernels.cuda.intrinsics import double_as_long, float_as_int, int_as_float, long_as_double, to_float32
+from mpsim.kernels.cuda.launch import device_function, kernel
+from mpsim.kernels.numba_cpu import codes
+from mpsim.kernels.numba_cpu.codes import INFINITE, MAGNITUDE, QUIET_NAN, SIGN
+from mpsim.kernels.parameters import code_layout
+
+Array = Any
+LAYOUT = typeof(code_layout(FORMATS["float32"]))
+
+
+def ported(function: Any, **helpers: Any) -> Any:
+    """A function of the CPU's Numba for kernels, with what it calls replaced."""
+    plain = function.py_func
+    return device_function(FunctionType(plain.__code__, {**plain.__globals__, **helpers}, plain.__name__))
+
+
+top_bit, split, sign_bit = ported(codes.top_bit), ported(codes.split), ported(codes.sign_bit)
+join = ported(codes.join, top_bit=top_bit)
+encode_pattern = ported(codes.encode_pattern, split=split, top_bit=top_bit, sign_bit=sign_bit)
+decode_pattern = ported(codes.decode_pattern, join=join, sign_bit=sign_bit)
+
+
+def encode_array(x: Array, format: Format, *, threads: int = 1) -> Array:
+    """Codes of the values of the format in x, in the smallest unsigned integers that hold them."""
+    made = empty(x.shape, f"uint{format.code_bits}")
+    encode_elements.over(x.size)(_patterns(x), _codes(made), code_layout(format))
+    return made
+
+
+def decode_array(codes: Array, format: Format, dtype: type | np.dtype, *, threads: int = 1) -> Array:
+    """The values of the codes, exactly, as float32 or float64."""
+    out = empty(codes.shape, dtype)
+    decode_elements.over(out.size)(_codes(codes), _patterns(out), code_layout(format))
+    return out
+
+
+def _patterns(x: Array) -> Array:
+    return x.reshape(-1).view(f"int{8 * x.dtype.itemsize}")
+
+
+def _codes(codes: Array) -> Array:
+    flat = codes.reshape(-1)
+    return flat.view(np.int64) if codes.dtype.itemsize == 8 else flat
+
+
+@kernel(("int32[::1], uint8[::1]", LAYOUT), ("int64[::1], int64[::1]", LAYOUT))
+def encode_elements(patterns, made, layout):  # type: ignore[no-untyped-def]
+    for i in range(cuda.grid(1), made.size, cuda.gridsize(1)):
+        made[i] = encode_pattern(as_double_pattern(patterns[i], patterns.itemsize), layout)
+
+
+@kernel(("uint8[::1], int32[::1]", LAYOUT), ("int64[::1], int64[::1]", LAYOUT))
+def decode_elements(given, patterns, layout):  # type: ignore[no-untyped-def]
+    for i in range(cuda.grid(1), given.size, cuda.gridsize(1)):
+        patterns[i] = from_double_pattern(decode_pattern(np.int64(given[i]), layout), patterns.itemsize)
+
+
+@device_function
+def as_double_pattern(pattern, itemsize):  # type: ignore[no-untyped-def]
+    """The float64 pattern of a number of ``itemsize`` bytes; a device's own conversion gives NaNs bits of its own."""
+    if itemsize == 8:
+        return np.int64(pattern)
+    if pattern & 0x7FFFFFFF > 0x7F800000:
+        return np.int64(QUIET_NAN | SIGN if pattern < 0 else QUIET_NAN)
+    return np.int64(double_as_long(np.float64(int_as_float(np.int32(pattern)))))
+
+
+@device_function
+def from_double_pattern(pattern, itemsize):  # type: ignore[no-untyped-def]
+    """The inverse of ``as_double_pattern``, for numbers that the narrower type holds."""
+    if itemsize == 8:
+        return np.int64(pattern)
+    if pattern & MAGNITUDE > INFINITE:
+        return np.int64(-0x400000 if pattern < 0 else 0x7FC00000)
+    return np.int64(float_as_int(to_float32(long_as_double(np.int64(pattern)))))

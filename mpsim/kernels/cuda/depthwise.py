@@ -1,0 +1,102 @@
+"""Depthwise convolutions on a device: one input and one output channel per group, one thread per output.
+
+The kernel, stride and dilation are built in, so that the taps are written out; zeros come from comparisons, and no
+padded copy is made. By the weights, the general kernels do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import cuda
+
+from mpsim.accumulators import Accumulator
+from mpsim.kernels.cuda.arrays import empty
+from mpsim.kernels.cuda.intrinsics import add_rn, fma_rn, mul_rn
+from mpsim.kernels.cuda.launch import FAMILIES, Kernel
+
+Array = Any
+Pair = tuple[int, int]
+
+
+class Form(NamedTuple):
+    """What is built into a kernel."""
+
+    kernel: Pair
+    stride: Pair
+    dilation: Pair
+    flipped: bool
+    fused: bool
+
+
+def takes(w_shape: tuple[int, ...], groups: int, accumulator: Accumulator) -> bool:
+    """Whether it is a depthwise convolution summed in float32 in one chunk."""
+    size = w_shape[2] * w_shape[3]
+    plain = accumulator.kind in ("sequential", "pairwise") and accumulator.format == "float32"
+    return plain and groups > 1 and tuple(w_shape[:2]) == (groups, 1) and 0 < size <= (accumulator.chunk or size)
+
+
+def forward(x: Array, w: Array, stride: Pair, padding: Pair, fused: bool) -> Array:
+    """The convolution of images x (N, C, H, W) with w (C, 1, R, S), without a bias."""
+    kernel = tuple(w.shape[2:])
+    rows, columns = ((x.shape[2 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
+    form = Form((kernel[0], kernel[1]), stride, (1, 1), False, fused)
+    return _correlate(form, x, w, (*x.shape[:2], rows, columns), padding)
+
+
+def input_gradient(gy: Array, w: Array, x_shape: tuple[int, ...], stride: Pair, padding: Pair, fused: bool) -> Array:
+    """The gradient by the input: w flipped over gy with zeros around and between its elements."""
+    kernel = (w.shape[2], w.shape[3])
+    around = (kernel[0] - 1 - padding[0], kernel[1] - 1 - padding[1])
+    return _correlate(Form(kernel, (1, 1), stride, True, fused), gy, w, tuple(x_shape), around)
+
+
+def _correlate(form: Form, x: Array, w: Array, shape: tuple[int, ...], padding: Pair) -> Array:
+    out = empty(shape)
+    if out.size:
+        sizes = (shape[1], x.shape[2], x.shape[3], shape[2], shape[3])
+        depthwise_kernel(form).over(out.size)(x.reshape(-1), w.reshape(-1), out.reshape(-1), *sizes, *padding)
+    return out
+
+
+@cache
+def depthwise_kernel(form: Form) -> Kernel:
+    """The kernel for one form."""
+    (rows, columns), (row_stride, column_stride), (row_dilation, column_dilation), flipped, fused = form
+    last = rows * columns - 1
+
+    def correlate(x, w, out, channels, height, width, out_height, out_width, top, left):  # type: ignore[no-untyped-def]
+        """Element (r, s) of the kernel meets row i*stride + r - top, if that is a whole number of dilations."""
+        for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
+            line = i // out_width
+            plane = line // out_height
+            row, column = line % out_height * row_stride - top, i % out_width * column_stride - left
+            taps, total = plane % channels * (last + 1), np.float32(0)
+            for r in range(rows):
+                h = (row + r) // row_dilation
+                in_rows = 0 <= h < height and h * row_dilation == row + r
+                for s in range(columns):
+                    v = (column + s) // column_dilation
+                    inside = in_rows and 0 <= v < width and v * column_dilation == column + s
+                    value = x[np.uint64((plane * height + h) * width + v)] if inside else np.float32(0)
+                    tap = r * columns + s
+                    weight = w[np.uint64(taps + (last - tap if flipped else tap))]
+                    total = fma_rn(weight, value, total) if fused else add_rn(total, mul_rn(weight, value))
+            out[i] = total
+
+    signature = f"float32[::1], float32[::1], float32[::1], {', '.join(['int64'] * 7)}"
+    return Kernel(correlate, (signature,), f"depthwise.{rows}x{columns}_{form[1:]}")
+
+
+def kernels() -> Iterator[Kernel]:
+    """Those of a 3 x 3 kernel with strides 1 and 2, by the input too."""
+    for fused in (True, False):
+        yield depthwise_kernel(Form((3, 3), (1, 1), (1, 1), False, fused))
+        yield depthwise_kernel(Form((3, 3), (2, 2), (1, 1), False, fused))
+        yield depthwise_kernel(Form((3, 3), (1, 1), (2, 2), True, fused))
+
+
+FAMILIES.append(kernels)

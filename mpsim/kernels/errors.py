@@ -1,0 +1,15 @@
+"""What can go wrong with a backend besides wrong arguments."""
+
+from __future__ import annotations
+
+
+class BackendUnavailable(RuntimeError):
+    """A backend cannot be loaded here; the message says why and what to do."""
+
+
+class DeviceMemoryError(MemoryError):
+    """A device has too little memory for an array: ``asked`` bytes, with ``used`` of its ``total`` bytes taken."""
+
+    def __init__(self, message: str, *, asked: int, used: int, total: int) -> None:
+        super().__init__(message)
+        self.asked, self.used, self.total = asked, used, total
