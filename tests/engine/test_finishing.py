@@ -29,11 +29,11 @@ class Store:
         self.bound, self.gives = bound, gives
         self.stored: list[tuple[TensorId, int]] = []
         self.given: Counter[str] = Counter()
-        self.counts: dict[TensorId, list[np.ndarray]] = {}
+        self.rounded: dict[TensorId, list[Epilogue]] = {}
 
     def __call__(self, id: TensorId, value: np.ndarray) -> np.ndarray:
         value, counts = self.bound.round_array(value, LOW, POLICY, out=value)
-        self._note(id, value.size, counts)
+        self._note(id, value.size, Epilogue(LOW, POLICY, counts=counts))
         return value
 
     def epilogue(self, id: TensorId, elements: int) -> Epilogue | None:
@@ -41,15 +41,17 @@ class Store:
             return None
         epilogue = Epilogue(LOW, POLICY)
         self.given[id.role] += 1
-        self._note(id, elements, epilogue.counts)
+        self._note(id, elements, epilogue)
         return epilogue
 
-    def _note(self, id: TensorId, elements: int, counts: np.ndarray) -> None:
+    def _note(self, id: TensorId, elements: int, epilogue: Epilogue) -> None:
         self.stored.append((id, elements))
-        self.counts.setdefault(id, []).append(counts)
+        self.rounded.setdefault(id, []).append(epilogue)
 
     def seen(self) -> Any:
-        return Counter(self.stored), {id: sum(counts).tolist() for id, counts in self.counts.items()}
+        return Counter(self.stored), {
+            id: sum(epilogue.counts for epilogue in epilogues).tolist() for id, epilogues in self.rounded.items()
+        }
 
 
 def step(backend: str, gives: bool, each: bool, **options: Any) -> tuple[list[bytes], Store]:
