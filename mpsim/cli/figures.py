@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mpsim.cli.output import JsonFlag, check_writable, print_json, print_table
+from mpsim.cli.output import JsonFlag, check_writable, parse_numbers, print_json, print_table
 from mpsim.cli.plans import SemanticsName
 from mpsim.cli.progress import Backend, Folder, Processes, Progress, Threads, kept_when_stopped
 
@@ -55,7 +55,8 @@ def figure(
     options: dict[str, Any] = {
         "data": _words(data), "data_path": data_path, "models": _words(models),
         "epochs": epochs, "seeds": seeds, "levels": _words(levels),
-        "widths": _numbers(widths, "--widths"), "ratios": _numbers(ratios, "--ratios"), "semantics": semantics,
+        "widths": parse_numbers(widths, "--widths"), "ratios": parse_numbers(ratios, "--ratios"),
+        "semantics": semantics,
     }  # fmt: skip
     chosen = {number: panels(number, scale, **options) for number in numbers}
     jobs = list(dict.fromkeys(job for each in chosen.values() for panel in each for job in panel.jobs))
@@ -165,13 +166,6 @@ def _promotes(job: RunSettings) -> str:
 
 def _words(text: str | None) -> list[str] | None:
     return None if text is None else text.split(",")
-
-
-def _numbers(text: str | None, option: str) -> list[float] | None:
-    try:
-        return None if text is None else [float(word) for word in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"'{text}' should be numbers with commas, as 0,0.5,1", param_hint=option) from None
 
 
 def _draw_all(results: Path, json: bool) -> None:

@@ -87,3 +87,11 @@ def check_writable(path: Path) -> None:
     """OSError now rather than after the work, if the file's folder is not there."""
     if not path.resolve().parent.is_dir():
         raise FileNotFoundError(f"the folder of {path} does not exist; make it first")
+
+
+def parse_numbers(text: str | None, option: str) -> list[float] | None:
+    """Numbers with commas between them; a usage error that names the option if they are none."""
+    try:
+        return None if text is None else [float(word) for word in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' should be numbers with commas, as 0,0.5,1", param_hint=option) from None

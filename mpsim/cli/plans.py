@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mpsim.cli.output import JsonFlag, print_json
+from mpsim.cli.output import JsonFlag, parse_numbers, print_json
 
 if TYPE_CHECKING:
     from mpsim.assignment import Plan
@@ -63,7 +63,7 @@ def plan(
 
     network = networks.build(model, width=width, classes=classes)
     traced = trace(network, batch=batch, semantics=as_semantics(semantics).name)
-    made = assign(traced, scheme, ratio=ratio, seed=seed, k=k, ratios=_shares(ratios), levels=levels)
+    made = assign(traced, scheme, ratio=ratio, seed=seed, k=k, ratios=parse_numbers(ratios, "--ratios"), levels=levels)
     compared = None if compare is None else _compared(compare, made)
     if plot is not None:
         from mpsim.experiments.plan_picture import draw_plan
@@ -78,13 +78,6 @@ def plan(
         typer.echo(f"\nfrom {compare} to this plan: {compared.table()}")
     if plot is not None:
         typer.echo(f"\nfigure: {plot}")
-
-
-def _shares(text: str | None) -> list[float] | None:
-    try:
-        return None if text is None else [float(word) for word in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"'{text}' should be numbers with commas, as 0.3,0.7", param_hint="--ratios") from None
 
 
 def _compared(other: Path, made: Plan) -> Comparison:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mpsim.cli.figures import draw_memory_accuracy
-from mpsim.cli.output import JsonFlag, check_writable, print_json, print_table, write_json
+from mpsim.cli.output import JsonFlag, check_writable, parse_numbers, print_json, print_table, write_json
 from mpsim.cli.plans import GroupCount, LevelsText, Ratio, Scheme, SemanticsName, Width
 from mpsim.cli.progress import Backend, Folder, Progress, Threads, kept_when_stopped
 
@@ -72,7 +72,10 @@ def sweep(
         weight_decay=weight_decay, schedule=schedule, promotion=promotion or None, semantics=semantics,
     )  # fmt: skip
     jobs = experiment.plan_sweep(
-        common, levels=levels or experiment.LEVELS, ratios=_ratios(ratios) or experiment.RATIOS, seeds=seeds
+        common,
+        levels=levels or experiment.LEVELS,
+        ratios=parse_numbers(ratios, "--ratios") or experiment.RATIOS,
+        seeds=seeds,
     )
     load(backend)
     processes = available_threads() if processes is None else processes
@@ -150,13 +153,6 @@ def _settings(**fields: Any) -> RunSettings:
     from mpsim.experiments.settings import RunSettings
 
     return RunSettings(**fields)
-
-
-def _ratios(text: str | None) -> list[float]:
-    try:
-        return [] if text is None else [float(word) for word in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"'{text}' should be numbers with commas, as 0,0.5,1", param_hint="--ratios") from None
 
 
 def _print_runs(rows: list[dict[str, Any]]) -> None:

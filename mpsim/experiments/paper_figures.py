@@ -63,7 +63,7 @@ def draw(compares: str, titled: Sequence[tuple[str, Sequence[Row]]], path: str |
         for place in axes.flat:
             handles |= dict(zip(*reversed(place.get_legend_handles_labels()), strict=True))
         figure.legend(
-            handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=8.5
+            handles.values(), handles.keys(), loc="outside lower center", ncols=1 + columns, frameon=False, fontsize=8.5
         )
         figure.suptitle(title, fontsize=10, wrap=True)
         return save(figure, path)
