@@ -185,15 +185,17 @@ def test_a_term_missing_from_one_ops_gradient_is_named(model: str, semantics: st
 
 @each_semantics
 def test_a_contribution_lost_at_a_fork_is_named(semantics: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Tape._accumulate
+    right = Tape._add_contribution
 
-    def wrong(self: Tape, sums: dict, key: Any, part: Any) -> None:
-        if key == 3 and key in sums:  # the output of the first relu: read by conv1 of the block, and by its add
+    def wrong(self: Tape, producer: int, part: Any, walk: Any) -> None:
+        if (
+            producer == 3 and producer in walk.pending
+        ):  # the first relu's output: read by conv1 of the block, and its add
             return
-        right(self, sums, key, part)
+        right(self, producer, part, walk)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Tape, "_accumulate", wrong)
+        patch.setattr(Tape, "_add_contribution", wrong)
         step = record("resnet18", semantics)
     assert step.index["ops"][3]["kind"] == "ReLU"
     found = suspects(step, "resnet18", semantics)
