@@ -1,6 +1,8 @@
-"""Hypothesis profiles and the backends that every test of kernels runs over."""
+"""Hypothesis profiles, and the backends and instruction sets that tests of kernels run over."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -37,3 +39,14 @@ def backend(request: pytest.FixtureRequest) -> str:
 def fast_backend(request: pytest.FixtureRequest) -> str:
     """Each backend but the reference, which the others are compared with."""
     return available(request.param)
+
+
+@pytest.fixture(params=["portable", "avx2", "avx512"])
+def variant(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each instruction set of the compiled backend in turn."""
+    kernels = pytest.importorskip("mpsim._kernels")
+    if request.param not in kernels.variants():
+        pytest.skip(f"the processor or the build is without {request.param}: {kernels.variants()}")
+    kernels.force_variant(request.param)
+    yield request.param
+    kernels.force_variant(None)

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from mpsim.experiments.settings import RunSettings
     from mpsim.experiments.studies import Panel
 
-Words = Annotated[str | None, typer.Option(help="With commas; default: the scale's own.")]
-
 
 def figure(
     numbers: Annotated[

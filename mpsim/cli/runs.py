@@ -10,7 +10,7 @@ import typer
 from mpsim.cli.figures import draw_memory_accuracy
 from mpsim.cli.output import JsonFlag, check_writable, parse_numbers, print_json, print_table, write_json
 from mpsim.cli.plans import GroupCount, LevelsText, Ratio, Scheme, SemanticsName, Width
-from mpsim.cli.progress import Backend, Folder, Progress, Threads, kept_when_stopped
+from mpsim.cli.progress import Backend, Folder, Processes, Progress, Threads, kept_when_stopped
 
 if TYPE_CHECKING:
     from mpsim.experiments.settings import RunSettings
@@ -55,7 +55,7 @@ def sweep(
     schedule: Schedule = "cosine",
     promotion: Promotion = 0.01,
     semantics: SemanticsName = "standard",
-    processes: Annotated[int | None, typer.Option(help="Runs at the same time; default: one per core.")] = None,
+    processes: Processes = None,
     threads: Threads = None,
     backend: Backend = "compiled",
     results: Folder = Path("results"),

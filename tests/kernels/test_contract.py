@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -49,17 +48,6 @@ def threads_for_small_contractions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else nothing here would be large enough for a second thread."""
     module = pytest.importorskip("mpsim.kernels.compiled.contraction")
     monkeypatch.setattr(module, "WORTH_THREADS", 0)
-
-
-@pytest.fixture(params=["portable", "avx2", "avx512"])
-def variant(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each instruction set of the compiled backend in turn."""
-    kernels = pytest.importorskip("mpsim._kernels")
-    if request.param not in kernels.variants():
-        pytest.skip(f"the processor or the build is without {request.param}: {kernels.variants()}")
-    kernels.force_variant(request.param)
-    yield request.param
-    kernels.force_variant(None)
 
 
 def check(name: str, backend: str, expected: dict[str, list[Any]]) -> None:

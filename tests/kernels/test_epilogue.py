@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -57,17 +56,6 @@ def threads_for_small_contractions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else nothing here would be large enough for a second thread."""
     module = pytest.importorskip("mpsim.kernels.compiled.contraction")
     monkeypatch.setattr(module, "WORTH_THREADS", 0)
-
-
-@pytest.fixture(params=["portable", "avx2", "avx512"])
-def variant(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each instruction set of the compiled backend in turn."""
-    module = pytest.importorskip("mpsim._kernels")
-    if request.param not in module.variants():
-        pytest.skip(f"the processor or the build is without {request.param}: {module.variants()}")
-    module.force_variant(request.param)
-    yield request.param
-    module.force_variant(None)
 
 
 def cases(name: str) -> list[tuple[Any, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -36,16 +35,6 @@ def digest(name: str, backend: str, threads: int, variant: str) -> str:
         images = random.standard_normal((batch, *shape), dtype=np.float32)
         trainer.step(images, random.integers(0, 10, batch))
     return trainer.digest()
-
-
-@pytest.fixture(params=["portable", "avx2", "avx512"])
-def variant(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each instruction set in turn."""
-    if request.param not in _kernels.variants():
-        pytest.skip(f"the processor or the build is without {request.param}: {_kernels.variants()}")
-    _kernels.force_variant(request.param)
-    yield request.param
-    _kernels.force_variant(None)
 
 
 @pytest.mark.parametrize("name", NAMES)
