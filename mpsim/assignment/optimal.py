@@ -22,7 +22,7 @@ RESOLUTION = 1 << 30
 def optimal(trace: Trace, levels: Levels | str = PAPER_LEVELS, *, ratio: float, sensitivity: Sequence[float]) -> Plan:
     """The plan with the least sum of ``sensitivity`` over the groups held low, their elements >= ``ratio`` of all.
 
-    ``sensitivity``: a number >= 0 per group, what holding it low costs (``mpsim.training.sensitivity`` measures it).
+    ``sensitivity``: a number >= 0 per group, what holding it low costs (``measure_sensitivity`` measures it).
     That costs of groups add up is this scheme's assumption. Solved by scipy's mixed-integer solver; the solution is
     checked in integers, and of equally good ones that without the highest group id is taken, then that without the
     next, so the plan follows from the arguments alone. Costs in proportion to the groups' sizes make the search long

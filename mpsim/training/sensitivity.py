@@ -1,9 +1,9 @@
-"""What holding each group low costs: measured group by group, and foretold from one backward pass."""
+"""Single steps under any plan, for ``mpsim.assignment.measure_sensitivity``."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from mpsim import kernels as backends
 from mpsim import ops
-from mpsim.assignment import PAPER_LEVELS, Levels, Plan, demoted, uniform
+from mpsim.assignment import Plan
 from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import ROLES, TensorId
 from mpsim.rounding import available_threads
@@ -23,149 +23,101 @@ from mpsim.training.store import Rounder
 #: Kinds of op whose output's elements are elements of their inputs, or 0.
 CHOOSE = ("ReLU", "MaxPool2d", "Cat", "SplitHalf")
 
-Gradients = Mapping[str, np.ndarray]
 
-
-@dataclass(frozen=True)
-class Sensitivity:
-    """Per group id, averaged over the batches.
-
-    ``loss``: |loss with the group low - loss with all high|, losses as stored (in their format).
-    ``gradient``: |g - h| / |h|, g and h all parameters' gradients as one vector, with the group low and with all high
-    (infinity if a gradient overflows).
-    ``loss_first_order``: |sum over the group's activations and parameters of gradient * (low value - high value)|,
-    everything taken from the all-high step. Where the group rounds one tensor after the other it tells the size of
-    ``loss`` only: the later one is rounded at other values than these. Ops that only choose among values which the
-    group already rounded (ReLU, pooling by maximum, halves, concatenation) add nothing; nor does the input, whose
-    gradient is not computed.
-    """
-
-    loss: tuple[float, ...]
-    gradient: tuple[float, ...]
-    loss_first_order: tuple[float, ...]
-
-
-def measure_sensitivity(
+def steps(
     model: Any,
     data: Iterable[batches.Batch],
-    levels: Levels | str = PAPER_LEVELS,
     *,
     semantics: str | Semantics = "standard",
     loss_scale: float = 1024.0,
     backend: str = "compiled",
     threads: int | None = None,
-) -> Sensitivity:
-    """Tries each group low, all else high, on the batches (images, labels) of ``data``: groups + 1 steps a batch.
+) -> Iterator[PlannedStep]:
+    """A step for each of the batches (images, labels) of ``data``, with nearest rounding.
 
-    ``model``'s weights and statistics are as before at the end; it moves to ``backend``. Nearest rounding.
-    ``Sensitivity.gradient`` is what ``assignment.optimal`` takes as ``sensitivity``. Raises ValueError for data
-    that do not fit or no batch, BackendUnavailable.
-
-    >>> import reference_models
-    >>> model = reference_models.build("small_cnn", width=0.25)
-    >>> images, labels = np.ones((4, 1, 8, 8), np.float32), np.arange(4)
-    >>> len(measure_sensitivity(model, [(images, labels)], backend="reference", threads=1).gradient)
-    5
+    Each leaves ``model``'s weights and statistics as they were; the model moves to ``backend``. Raises ValueError for
+    data that do not fit, BackendUnavailable.
     """
     rules = as_semantics(semantics)
     model.move(backends.bind(backend, available_threads() if threads is None else threads))
-    before = model.state()
-    rows = []
-    try:
-        for images, labels in data:
-            images, labels = batches.checked(model, images, labels)
-            rows.append(_one_batch(_Step(model, images, labels, rules, loss_scale), levels))
-            model.load_state(before)
-    finally:
-        model.load_state(before)
-    if not rows:
-        raise ValueError("measuring needs at least one batch, got none")
-    means = np.mean(np.array(rows), axis=0)  # (batches, 3, groups) -> (3, groups)
-    return Sensitivity(*(tuple(map(float, row)) for row in means))
+    for images, labels in data:
+        yield PlannedStep(model, *batches.checked(model, images, labels), rules, loss_scale)
 
 
-def _one_batch(step: _Step, levels: Levels | str) -> list[list[float]]:
-    """Loss, gradient and first-order errors by group."""
-    traced = step.traced
-    high = uniform(traced, "high", levels)
-    kept: dict[TensorId, np.ndarray] = {}
-    loss, gradients = step.take(high, kept)
-    if not all(np.isfinite(array).all() for array in gradients.values()):
-        raise ValueError(f"a gradient overflows with all tensors high: lower loss_scale, which is {step.loss_scale:g}")
-    table: list[list[float]] = [[], [], []]
-    for group in range(len(traced.groups)):
-        low = demoted(traced, [group], "one_group", levels)
-        found, theirs = step.take(low, None)
-        table[0].append(abs(found - loss))
-        table[1].append(_distance(theirs, gradients))
-        table[2].append(abs(step.first_order(low, high, kept, gradients)))
-    return table
-
-
-class _Step:
-    """A forward and backward pass on one batch under any plan."""
+class PlannedStep:
+    """A forward and backward pass on one batch, under any plan."""
 
     def __init__(
         self, model: Any, images: np.ndarray, labels: np.ndarray, semantics: Semantics, loss_scale: float
     ) -> None:
         self.model, self.images, self.labels = model, images, labels
         self.semantics, self.loss_scale = semantics, loss_scale
-        self.kernels = model._kernels
-        self.policies = {role: semantics.policy(role) for role in ROLES}
-        self.traced = trace(model, len(images), semantics.name, tuple(images.shape[1:]))
+        self.trace = trace(model, len(images), semantics.name, tuple(images.shape[1:]))
+        self.names = {id: name for name, id in self.trace.parameter_ids.items()}
 
-    def take(self, plan: Plan, kept: dict[TensorId, np.ndarray] | None) -> tuple[float, Gradients]:
-        """(loss, gradients by parameter, unscaled); every stored tensor goes to ``kept`` if given."""
-        rounder = Rounder(plan.formats, self.kernels, self.policies)
+    def take(self, plan: Plan, keep: bool = False) -> Taken:
+        """What the step gives under ``plan``; every stored tensor with it if ``keep``."""
+        kernels = self.model._kernels
+        rounder, kept = self.rounder(plan), dict[TensorId, np.ndarray]()
 
         def store(id: TensorId, value: Any) -> Any:
             stored = rounder(id, value)
-            if kept is not None:
-                kept[id] = np.array(self.kernels.to_numpy(stored), np.float64)
+            if keep:
+                kept[id] = np.array(kernels.to_numpy(stored))
             return stored
 
-        parameters = self.model.parameters()
+        parameters, before = self.model.parameters(), self.model.state()
         try:
-            for name, id in self.traced.parameter_ids.items():
+            for name, id in self.trace.parameter_ids.items():
                 parameters[name].value = store(id, parameters[name].master)
-            tape = Tape(self.kernels, store, store_each_contribution=self.semantics.store_each_contribution)
+            tape = Tape(kernels, store, store_each_contribution=self.semantics.store_each_contribution)
             loss = ops.cross_entropy(self.model(tape.input(self.images)), self.labels)
             found = tape.backward(loss, self.loss_scale)
+            gradients = {p.name: np.array(kernels.to_numpy(g), np.float64) / self.loss_scale for p, g in found.items()}
+            return Taken(self, plan, kept, float(kernels.to_numpy(loss.value).reshape(())), gradients)
         finally:
             for parameter in parameters.values():
                 parameter.value = parameter.master
-        gradients = {p.name: np.array(self.kernels.to_numpy(g), np.float64) / self.loss_scale for p, g in found.items()}
-        return float(self.kernels.to_numpy(loss.value).reshape(())), gradients
+            self.model.load_state(before)
 
-    def first_order(self, low: Plan, high: Plan, kept: Mapping[TensorId, np.ndarray], gradients: Gradients) -> float:
-        """Sum of gradient * change over the activations and parameters that ``low`` holds otherwise than ``high``."""
-        names = {id: name for name, id in self.traced.parameter_ids.items()}
-        rounder = Rounder(low.formats, self.kernels, self.policies)
-        terms = []
-        for id, format in low.formats.items():
-            if format == high.formats[id] or id.role.endswith("gradient") or self._only_chooses(id, low):
+    def rounder(self, plan: Plan) -> Rounder:
+        """The store of a plan."""
+        return Rounder(plan.formats, self.model._kernels, {role: self.semantics.policy(role) for role in ROLES})
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a step under a plan gave: stored tensors where they were kept, loss, unscaled gradients by parameter."""
+
+    step: PlannedStep
+    plan: Plan
+    stored: Mapping[TensorId, np.ndarray]
+    loss: float
+    gradients: Mapping[str, np.ndarray]
+
+    def first_order(self, other: Plan) -> float:
+        """Sum of gradient * change over the activations and parameters that ``other`` holds in another format."""
+        kernels, rounder, terms = self.step.model._kernels, self.step.rounder(other), []
+        for id, format in other.formats.items():
+            if format == self.plan.formats[id] or id.role.endswith("gradient") or self._only_chooses(id, other):
                 continue
-            value = kept[id]
-            stored = self.kernels.to_numpy(rounder(id, self.kernels.from_numpy(value.astype(np.float32))))
-            if id.role == "parameter":
-                slope = gradients[names[id]] if names[id] in gradients else np.zeros_like(value)
-            else:
-                scaled = kept.get(id._replace(role="activation_gradient"))  # none: the input's and the loss's
-                slope = np.zeros_like(value) if scaled is None else scaled / self.loss_scale
-                slope = np.ones_like(value) if id.op == self.traced.ops[-1].index else slope
-            terms.append(float(np.sum(slope * (np.asarray(stored, np.float64) - value))))
+            value = self.stored[id]
+            stored = np.array(kernels.to_numpy(rounder(id, kernels.from_numpy(value.copy()))), np.float64)
+            terms.append(float(np.sum(self._slope(id) * (stored - value))))
         return math.fsum(terms)
 
-    def _only_chooses(self, id: TensorId, low: Plan) -> bool:
+    def _slope(self, id: TensorId) -> np.ndarray:
+        """The loss's gradient by a stored tensor."""
+        value = self.stored[id]
+        if id.role == "parameter":
+            return self.gradients.get(self.step.names[id], np.zeros_like(value))
+        if id.op == self.step.trace.ops[-1].index:
+            return np.ones_like(value)  # the loss
+        scaled = self.stored.get(id._replace(role="activation_gradient"), np.zeros_like(value))  # none: the input's
+        return scaled.astype(np.float64) / self.step.loss_scale
+
+    def _only_chooses(self, id: TensorId, plan: Plan) -> bool:
         """Whether the tensor's values are numbers of its format already, as its inputs' were."""
-        op = self.traced.ops[id.op]
-        inputs = [low.formats[TensorId(producer, "activation")] for producer in op.producers if producer >= 0]
-        return id.role == "activation" and op.kind in CHOOSE and all(given == low.formats[id] for given in inputs)
-
-
-def _distance(found: Gradients, expected: Gradients) -> float:
-    if not all(np.isfinite(array).all() for array in found.values()):
-        return math.inf
-    difference = sum(float(np.sum((found[name] - expected[name]) ** 2)) for name in expected)
-    size = sum(float(np.sum(expected[name] ** 2)) for name in expected)
-    return math.sqrt(difference / size) if size else math.sqrt(difference)
+        op = self.step.trace.ops[id.op]
+        inputs = [plan.formats[TensorId(producer, "activation")] for producer in op.producers if producer >= 0]
+        return id.role == "activation" and op.kind in CHOOSE and all(given == plan.formats[id] for given in inputs)
