@@ -28,6 +28,8 @@ Array = np.ndarray[Any, Any]
 BLOCK = 4096  # elements that a thread takes at a time; a multiple of 4
 SIGN, MAGNITUDE = int32(-0x80000000), int32(0x7FFFFFFF)
 INFINITE, QUIET_NAN = int32(0x7F800000), int32(0x7FC00000)
+#: Of the biased exponent; what is beyond it is infinite.
+HIGHEST_EXPONENT = 254
 IMPLICIT, FRACTION = int32(1 << 23), int32((1 << 23) - 1)
 ZERO, ONE, WIDTH = int32(0), int32(1), int32(23)
 WIDEST_SHIFT = int32(30)  # a unit of more would be negative
@@ -35,14 +37,24 @@ WIDEST_SHIFT = int32(30)  # a unit of more would be negative
 NEAREST_EVEN, NEAREST_AWAY, UP, DOWN, TO_ODD = (
     int32(mode.number) for mode in (Mode.NEAREST_EVEN, Mode.NEAREST_AWAY, Mode.UP, Mode.DOWN, Mode.TO_ODD)
 )
-#: The kinds of rules that say whether a number goes up; each has a loop of its own.
-NEAREST, DIRECTED, BY_CHANCE = range(3)
+#: The kinds of rules that say what a number becomes; each has a loop of its own. BY_SUM: nearest even, by adding a
+#: power of two whose own last bit is the last one kept, and subtracting it.
+NEAREST, DIRECTED, BY_CHANCE, BY_SUM = range(4)
 
 
-def kind_of(mode: Mode) -> int:
+def kind_of(mode: Mode, p: Parameters) -> int:
     if mode is Mode.STOCHASTIC:
         return BY_CHANCE
+    if p.mode == NEAREST_EVEN and p.has_zero and p.has_sign and takes_one_sum(p):
+        return BY_SUM
     return NEAREST if mode.startswith("nearest") else DIRECTED
+
+
+def takes_one_sum(p: Parameters) -> bool:
+    """Whether that power is finite for each number that does not overflow, and the grid below the smallest normal
+    number is its binade's."""
+    cut, highest = 23 - p.mantissa_bits, p.overflow_from - 1 >> 23
+    return cut > 0 and highest + cut < HIGHEST_EXPONENT and p.low_quantum == p.min_exponent - p.mantissa_bits
 
 
 @njit(cache=True)
@@ -63,6 +75,7 @@ def rounder(kind: int) -> Callable[..., Array]:
         low_exponent = int32(p.low_quantum + 150)  # biased, of numbers whose last bit is the lowest quantum
         exponent = int32(low_exponent - WIDTH)
         quantum = int32(exponent << WIDTH) if exponent > ZERO else int32(ONE << max(int32(low_exponent - 1), ZERO))
+        low_power = int32(low_exponent << WIDTH)  # its last bit is the lowest quantum
         least_result = ZERO if p.has_zero else quantum
         least = SIGN if p.has_sign else ONE
         normal = p.smallest_normal if p.has_zero else max(p.smallest_normal, IMPLICIT)
@@ -70,28 +83,35 @@ def rounder(kind: int) -> Callable[..., Array]:
         up_if_positive, up_if_negative = int32(p.mode == UP), int32(p.mode == DOWN)
         up_if_even = int32(p.mode == TO_ODD)
         unused = np.uint32(32 - p.random_bit_count & 31)
+        raised = int32(cut << WIDTH)
         overflowed = at_most_half = nan = inexact = below_normal = zeros = zero_results = ZERO
         for i in range(patterns.size):
             bits = patterns[i]
             a = int32(bits & MAGNITUDE)
-            significand = int32(a & FRACTION | IMPLICIT) if a > FRACTION else a
-            low_cut = max(int32(low_exponent - max(int32(a >> 23), ONE)), ZERO)
-            full_shift = low_cut if a < normal else cut
-            shift = int32(min(full_shift, WIDEST_SHIFT) & 31)
-            unit = int32(ONE << shift)
-            discarded = int32(significand & (unit - 1))
-            odd = int32(significand >> shift & 1)
-            if kind == NEAREST:
-                goes_up = int32(2 * discarded + (odd & up_if_odd | up_always)) > unit
-            elif kind == DIRECTED:
-                outward = int32((up_if_positive if bits >= ZERO else up_if_negative) | ~odd & up_if_even)
-                goes_up = discarded > ZERO and outward > ZERO
+            if kind == BY_SUM:
+                power = int32(max(int32((a & INFINITE) + raised), low_power)).view(np.float32)
+                r = np.float32(np.float32(int32(a).view(np.float32) + power) - power).view(int32)
+                beyond = a >= p.overflow_from
             else:
-                goes_up = chance_of(discarded, full_shift) > np.uint32(~(np.uint32(random[i]) << unused))
-            r = int32(a - discarded + (unit if goes_up else ZERO))
-            r = (quantum if goes_up else ZERO) if shift > WIDTH else r
-            r = max(r, least_result)
-            r = (p.positive_overflow if bits >= ZERO else p.negative_overflow) if r > p.largest else r
+                significand = int32(a & FRACTION | IMPLICIT) if a > FRACTION else a
+                low_cut = max(int32(low_exponent - max(int32(a >> 23), ONE)), ZERO)
+                full_shift = low_cut if a < normal else cut
+                shift = int32(min(full_shift, WIDEST_SHIFT) & 31)
+                unit = int32(ONE << shift)
+                discarded = int32(significand & (unit - 1))
+                odd = int32(significand >> shift & 1)
+                if kind == NEAREST:
+                    goes_up = int32(2 * discarded + (odd & up_if_odd | up_always)) > unit
+                elif kind == DIRECTED:
+                    outward = int32((up_if_positive if bits >= ZERO else up_if_negative) | ~odd & up_if_even)
+                    goes_up = discarded > ZERO and outward > ZERO
+                else:
+                    goes_up = chance_of(discarded, full_shift) > np.uint32(~(np.uint32(random[i]) << unused))
+                r = int32(a - discarded + (unit if goes_up else ZERO))
+                r = (quantum if goes_up else ZERO) if shift > WIDTH else r
+                r = max(r, least_result)
+                beyond = r > p.largest
+            r = (p.positive_overflow if bits >= ZERO else p.negative_overflow) if beyond else r
             r = p.infinity if a == INFINITE else r
             r = QUIET_NAN if bits < least else r
             r = a if a > INFINITE else r

@@ -1,4 +1,7 @@
-"""Numba: sums in the written order (REDUCTION of the contract), and batch norm. Images are (N, C, area)."""
+"""Numba: sums in the written order (REDUCTION of the contract), and batch norm. Images are (N, C, area).
+
+Some neighbouring channels are summed at a time: the elements that they have in an image lie together.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ Array = NDArray[np.float32]
 BLOCK = 4096
 LANES = 32
 ROWS = 8  # of lanes that are added at a time, while the lanes stay in registers
+TOGETHER, MOST = 256, 16  # elements of an image that are read at a time; channels
 ZERO = np.float32(0)
 ONE = np.float32(1)
 
@@ -84,80 +88,97 @@ def vector_sum(v: Array) -> np.float32:
 
 
 @njit(cache=True)
-def copy_elements(x: Array, channel: int, start: int, block: Array) -> None:
-    """block = the elements of the channel from ``start`` on, images one after another."""
+def group_size(x: Array) -> int:
+    """How many channels are summed at a time."""
+    return max(1, min(MOST, TOGETHER // max(1, x.shape[2])))
+
+
+@njit(cache=True)
+def copy_elements(x: Array, first: int, start: int, size: int, blocks: Array) -> None:
+    """blocks[c, :size] = the elements of channel first + c from ``start`` on, images one after another."""
     area, done = x.shape[2], 0
     image, i = start // area, start % area
-    while done < block.size:
-        take = min(area - i, block.size - done)
-        source, target = x[image, channel, i : i + take], block[done : done + take]
-        for j in range(take):
-            target[j] = source[j]
+    while done < size:
+        take = min(area - i, size - done)
+        for c in range(blocks.shape[0]):
+            source, target = x[image, first + c, i : i + take], blocks[c, done : done + take]
+            for j in range(take):
+                target[j] = source[j]
         done, image, i = done + take, image + 1, 0
 
 
 @njit(cache=True)
-def sum_of_channel(x: Array, channel: int) -> np.float32:
-    lanes, block, total = np.empty(LANES, np.float32), np.empty(BLOCK, np.float32), ZERO
-    count = x.shape[0] * x.shape[2]
-    for start in range(0, count, BLOCK):
-        part = block[: min(BLOCK, count - start)]
-        copy_elements(x, channel, start, part)
-        result = block_sum(part, lanes)
-        total = result if start == 0 else total + result
-    return total
+def add_blocks(blocks: Array, start: int, size: int, lanes: Array, sums: Array) -> None:
+    """Adds the sum of each block, of the elements from ``start`` on, to its channel's."""
+    for c in range(sums.size):
+        result = block_sum(blocks[c, :size], lanes)
+        sums[c] = result if start == 0 else sums[c] + result
 
 
 @njit(cache=True)
-def sum_of_squared_deviations(x: Array, channel: int, mean: np.float32) -> np.float32:
-    lanes, block, total = np.empty(LANES, np.float32), np.empty(BLOCK, np.float32), ZERO
+def sum_channels(x: Array, first: int, sums: Array) -> None:
+    """The sums of channels first, first + 1, ..."""
     count = x.shape[0] * x.shape[2]
+    lanes, blocks = np.empty(LANES, np.float32), np.empty((sums.size, min(BLOCK, count)), np.float32)
     for start in range(0, count, BLOCK):
-        part = block[: min(BLOCK, count - start)]
-        copy_elements(x, channel, start, part)
-        for i in range(part.size):
-            deviation = part[i] - mean
-            part[i] = deviation * deviation
-        result = block_sum(part, lanes)
-        total = result if start == 0 else total + result
-    return total
+        size = min(BLOCK, count - start)
+        copy_elements(x, first, start, size, blocks)
+        add_blocks(blocks, start, size, lanes, sums)
 
 
 @njit(cache=True)
-def sum_of_products(gy: Array, x: Array, channel: int, mean: np.float32, inverse_deviation: np.float32) -> np.float32:
-    """The sum of gy * xhat."""
-    lanes, block, total = np.empty(LANES, np.float32), np.empty(BLOCK, np.float32), ZERO
-    gradients = np.empty(BLOCK, np.float32)
+def sum_squared_deviations(x: Array, first: int, mean: Array, sums: Array) -> None:
     count = x.shape[0] * x.shape[2]
+    lanes, blocks = np.empty(LANES, np.float32), np.empty((sums.size, min(BLOCK, count)), np.float32)
     for start in range(0, count, BLOCK):
-        part = block[: min(BLOCK, count - start)]
-        copy_elements(x, channel, start, part)
-        copy_elements(gy, channel, start, gradients[: part.size])
-        for i in range(part.size):
-            part[i] = gradients[i] * ((part[i] - mean) * inverse_deviation)
-        result = block_sum(part, lanes)
-        total = result if start == 0 else total + result
-    return total
+        size = min(BLOCK, count - start)
+        copy_elements(x, first, start, size, blocks)
+        for c in range(sums.size):
+            part, center = blocks[c, :size], mean[c]
+            for i in range(size):
+                deviation = part[i] - center
+                part[i] = deviation * deviation
+        add_blocks(blocks, start, size, lanes, sums)
 
 
 @njit(cache=True)
-def normalize(x: Array, channel: int, mean: np.float32, factor: np.float32, shift: np.float32, y: Array) -> None:
+def sum_products(gy: Array, x: Array, first: int, mean: Array, inverse_deviation: Array, sums: Array) -> None:
+    """The sums of gy * xhat."""
+    count = x.shape[0] * x.shape[2]
+    lanes, blocks = np.empty(LANES, np.float32), np.empty((sums.size, min(BLOCK, count)), np.float32)
+    gradients = np.empty_like(blocks)
+    for start in range(0, count, BLOCK):
+        size = min(BLOCK, count - start)
+        copy_elements(x, first, start, size, blocks)
+        copy_elements(gy, first, start, size, gradients)
+        for c in range(sums.size):
+            part, gradient, center, factor = blocks[c, :size], gradients[c, :size], mean[c], inverse_deviation[c]
+            for i in range(size):
+                part[i] = gradient[i] * ((part[i] - center) * factor)
+        add_blocks(blocks, start, size, lanes, sums)
+
+
+@njit(cache=True)
+def normalize(x: Array, first: int, mean: Array, factors: Array, shifts: Array, y: Array) -> None:
     """y may be x. A loop that reads another array than it writes is vector code only if the two are apart."""
     in_place = x.ctypes.data == y.ctypes.data
     for image in range(x.shape[0]):
-        source, target = x[image, channel], y[image, channel]
-        if in_place:
-            for i in range(target.size):
-                target[i] = (target[i] - mean) * factor + shift
-        else:
-            for i in range(target.size):
-                target[i] = (source[i] - mean) * factor + shift
+        for c in range(mean.size):
+            source, target = x[image, first + c], y[image, first + c]
+            center, factor, shift = mean[c], factors[c], shifts[c]
+            if in_place:
+                for i in range(target.size):
+                    target[i] = (target[i] - center) * factor + shift
+            else:
+                for i in range(target.size):
+                    target[i] = (source[i] - center) * factor + shift
 
 
 @njit(cache=True, parallel=True)
 def channel_sums(x: Array, sums: Array) -> None:
-    for c in prange(x.shape[1]):
-        sums[c] = sum_of_channel(x, c)
+    step = group_size(x)
+    for group in prange((sums.size + step - 1) // step):
+        sum_channels(x, group * step, sums[group * step : (group + 1) * step])
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -171,21 +192,27 @@ def batch_norm(
     variance: Array,
     inverse_deviation: Array,
 ) -> None:
-    n = np.float32(x.shape[0] * x.shape[2])
-    for c in prange(x.shape[1]):
-        mean[c] = sum_of_channel(x, c) / n
-        variance[c] = sum_of_squared_deviations(x, c, mean[c]) / n
-        inverse_deviation[c] = ONE / np.sqrt(variance[c] + epsilon)
-        normalize(x, c, mean[c], inverse_deviation[c] * scale[c], shift[c], y)
+    n, step = np.float32(x.shape[0] * x.shape[2]), group_size(x)
+    for group in prange((mean.size + step - 1) // step):
+        first, last = group * step, min((group + 1) * step, mean.size)
+        means, variances, inverses = mean[first:last], variance[first:last], inverse_deviation[first:last]
+        sum_channels(x, first, means)
+        means[:] = means / n
+        sum_squared_deviations(x, first, means, variances)
+        variances[:] = variances / n
+        inverses[:] = ONE / np.sqrt(variances + epsilon)
+        normalize(x, first, means, inverses * scale[first:last], shift[first:last], y)
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def batch_norm_inference(
     x: Array, mean: Array, variance: Array, scale: Array, shift: Array, epsilon: np.float32, y: Array
 ) -> None:
-    for c in prange(x.shape[1]):
-        inverse_deviation = ONE / np.sqrt(variance[c] + epsilon)
-        normalize(x, c, mean[c], inverse_deviation * scale[c], shift[c], y)
+    step = group_size(x)
+    for group in prange((mean.size + step - 1) // step):
+        first, last = group * step, min((group + 1) * step, mean.size)
+        factors = ONE / np.sqrt(variance[first:last] + epsilon) * scale[first:last]
+        normalize(x, first, mean[first:last], factors, shift[first:last], y)
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -199,35 +226,40 @@ def batch_norm_gradient(
     gscale: Array,
     gshift: Array,
 ) -> None:
-    n = np.float32(x.shape[0] * x.shape[2])
-    for c in prange(x.shape[1]):
-        gshift[c] = sum_of_channel(gy, c)
-        gscale[c] = sum_of_products(gy, x, c, mean[c], inverse_deviation[c])
-        input_gradient(gy, x, c, mean[c], inverse_deviation[c], scale[c], gshift[c] / n, gscale[c] / n, gx)
+    n, step = np.float32(x.shape[0] * x.shape[2]), group_size(x)
+    for group in prange((mean.size + step - 1) // step):
+        first, last = group * step, min((group + 1) * step, mean.size)
+        means, inverses = mean[first:last], inverse_deviation[first:last]
+        shifts, scales = gshift[first:last], gscale[first:last]
+        sum_channels(gy, first, shifts)
+        sum_products(gy, x, first, means, inverses, scales)
+        input_gradient(gy, x, first, means, inverses, scale[first:last], shifts / n, scales / n, gx)
 
 
 @njit(cache=True)
 def input_gradient(
     gy: Array,
     x: Array,
-    channel: int,
-    mean: np.float32,
-    inverse_deviation: np.float32,
-    scale: np.float32,
-    shift_share: np.float32,
-    scale_share: np.float32,
+    first: int,
+    mean: Array,
+    inverse_deviation: Array,
+    scale: Array,
+    shift_share: Array,
+    scale_share: Array,
     gx: Array,
 ) -> None:
     """gx may be gy or x: x is not read once a row of gx is written."""
-    factor, in_place = inverse_deviation * scale, gx.ctypes.data == gy.ctypes.data
-    shares = np.empty(x.shape[2], np.float32)
+    in_place, shares = gx.ctypes.data == gy.ctypes.data, np.empty(x.shape[2], np.float32)
     for image in range(x.shape[0]):
-        source, gradient, target = x[image, channel], gy[image, channel], gx[image, channel]
-        for i in range(shares.size):
-            shares[i] = ((source[i] - mean) * inverse_deviation) * scale_share
-        if in_place:
+        for c in range(mean.size):
+            source, gradient, target = x[image, first + c], gy[image, first + c], gx[image, first + c]
+            center, inverse, factor = mean[c], inverse_deviation[c], inverse_deviation[c] * scale[c]
+            by_shift, by_scale = shift_share[c], scale_share[c]
             for i in range(shares.size):
-                target[i] = factor * ((target[i] - shift_share) - shares[i])
-        else:
-            for i in range(shares.size):
-                target[i] = factor * ((gradient[i] - shift_share) - shares[i])
+                shares[i] = ((source[i] - center) * inverse) * by_scale
+            if in_place:
+                for i in range(shares.size):
+                    target[i] = factor * ((target[i] - by_shift) - shares[i])
+            else:
+                for i in range(shares.size):
+                    target[i] = factor * ((gradient[i] - by_shift) - shares[i])

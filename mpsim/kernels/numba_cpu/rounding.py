@@ -72,7 +72,7 @@ def _rounder(format: Format, policy: Policy, source: np.dtype) -> tuple[Callable
     if numbers.path == WIDE:
         return _round, parameters(format, policy, source.name, own_patterns=True)
     narrow = Parameters(*(np.int32(number) for number in numbers))  # type: ignore[arg-type]
-    return legacy_rounding.round_array if numbers.path == LEGACY else rounder(kind_of(policy.mode)), narrow
+    return legacy_rounding.round_array if numbers.path == LEGACY else rounder(kind_of(policy.mode, numbers)), narrow
 
 
 @njit(cache=True, parallel=True)
