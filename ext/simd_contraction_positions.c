@@ -38,47 +38,56 @@ void plan_blocks(Positions *positions, long height, long width, int bands, int t
 
 /* -- the padded copy --------------------------------------------------------------------------------------------- */
 
-INLINE void copy_columns(const long step, const float *row, float *target, long first, long count) {
-    for (long j = 0; j < count; j++) target[j] = row[first + j * step];
-}
+/* Where a phase of a row has elements of the image: `count` places from `start`, read from column `first` on. */
+typedef struct {
+    long start, first, count;
+} Stretch;
 
-/* One phase of a row: place p of the copy is image column (phase + p * phases) * take_width - left. */
-static void pad_phase(const Source *source, const float *row, float *target, long phase) {
-    long step = source->phases * source->take_width, start = phase * source->take_width - source->left;
-    long skipped = start < 0 ? (-start + step - 1) / step : 0;
-    skipped = smaller(skipped, source->columns);
-    long first = start + skipped * step;
+/* Place p of a phase is image column (phase + p * phases) * take_width - left. */
+static Stretch stretch_of(const Source *source, long phase) {
+    long step = source->phases * source->take_width, column = phase * source->take_width - source->left;
+    long start = smaller(column < 0 ? (-column + step - 1) / step : 0, source->columns);
+    long first = column + start * step;
     long count = first < source->width ? (source->width - 1 - first) / step + 1 : 0;
-    count = smaller(count, source->columns - skipped);
-    for (long j = 0; j < skipped; j++) target[j] = 0;
-    if (step == 1) copy_columns(1, row, target + skipped, first, count);
-    else if (step == 2) copy_columns(2, row, target + skipped, first, count);
-    else copy_columns(step, row, target + skipped, first, count);
-    for (long j = skipped + count; j < source->columns; j++) target[j] = 0;
+    return (Stretch){start, first, smaller(count, source->columns - start)};
 }
 
-static void pad_row(const Source *source, const float *row, float *target) {
-    if (source->dilation_width == 1) {
-        for (long phase = 0; phase < source->phases; phase++)
-            pad_phase(source, row, target + phase * source->columns, phase);
-        return;
-    }
-    memset(target, 0, source->columns * sizeof(float));
-    for (long j = 0, column = source->left; j < source->width; j++, column += source->dilation_width)
-        if (column >= 0 && column < source->columns) target[column] = row[j];
+static void copy_columns(const float *row, long step, float *target, long count) {
+    long j = 0;
+    if (step == 1)
+        for (; j + WIDTH <= count; j += WIDTH) vector_store(target + j, vector_load(row + j));
+    if (step == 2)
+        for (; j < count; j++) target[j] = row[2 * j];
+    for (; j < count; j++) target[j] = row[j * step];
 }
 
-/* Rows first_row .. first_row + rows - 1 of the copy, every channel. */
-static void pad_image(const Source *source, const float *image, float *target, long first_row) {
-    long length = source->phases * source->columns;
+/* Rows first_row .. first_row + rows - 1 of the copy, every channel, with zeros between the elements. */
+static void dilate_image(const Source *source, const float *image, float *target, long first_row) {
     for (long channel = 0; channel < source->channels; channel++, image += source->height * source->width)
-        for (long r = 0; r < source->rows; r++, target += length) {
-            long place = (first_row + r) * source->take_height - source->top, row = place / source->dilation_height;
-            if (place < 0 || place % source->dilation_height || row >= source->height)
-                memset(target, 0, length * sizeof(float));
-            else
-                pad_row(source, image + row * source->width, target);
+        for (long r = 0; r < source->rows; r++, target += source->columns) {
+            long place = first_row + r - source->top, row = place / source->dilation_height;
+            memset(target, 0, source->columns * sizeof(float));
+            if (place < 0 || place % source->dilation_height || row >= source->height) continue;
+            for (long j = 0, column = source->left; j < source->width; j++, column += source->dilation_width)
+                if (column >= 0 && column < source->columns) target[column] = image[row * source->width + j];
         }
+}
+
+/* The same without zeros between; the columns of padding are zeros already. */
+static void pad_image(const Source *source, const float *image, float *target, long first_row) {
+    for (long phase = 0; phase < source->phases; phase++) {
+        Stretch stretch = stretch_of(source, phase);
+        float *place = target + phase * source->columns;
+        for (long channel = 0; channel < source->channels; channel++)
+            for (long r = 0; r < source->rows; r++, place += source->phases * source->columns) {
+                long row = (first_row + r) * source->take_height - source->top;
+                if (row < 0 || row >= source->height)
+                    memset(place, 0, source->columns * sizeof(float));
+                else
+                    copy_columns(image + (channel * source->height + row) * source->width + stretch.first,
+                                 source->phases * source->take_width, place + stretch.start, stretch.count);
+            }
+    }
 }
 
 /* -- panels ------------------------------------------------------------------------------------------------------ */
@@ -212,14 +221,16 @@ static void run_block(const Positions *positions, Workspace *space, long first_i
                    .images = smaller(positions->images_per_block, positions->images - first_image)};
     ptrdiff_t padded_image = source->channels * source->rows * source->phases * source->columns;
     int bands = positions->rows_per_block < grid_height;
+    int dilated = source->dilation_height > 1 || source->dilation_width > 1;
     ptrdiff_t row_step = positions->parts[0].row_step;
     block.image_step = source->in_place ? source->image_stride : padded_image;
     if (source->in_place) {
         block.data = source->images + first_image * source->image_stride + first_row * row_step;
     } else {
         for (long n = 0; n < block.images; n++)
-            pad_image(source, source->images + (first_image + n) * source->image_stride,
-                      space->padded + n * padded_image, first_row * row_step / (source->phases * source->columns));
+            (dilated ? dilate_image : pad_image)(
+                source, source->images + (first_image + n) * source->image_stride, space->padded + n * padded_image,
+                first_row * row_step / (source->phases * source->columns));
         block.data = space->padded;
     }
     for (long p = 0; p < positions->part_count; p++) {
@@ -238,19 +249,21 @@ static void run_block(const Positions *positions, Workspace *space, long first_i
 static int allocate_workspace(const Positions *positions, Workspace *space) {
     const Source *source = &positions->source;
     long count = 0, row_limit = positions->rows_per_block;
+    size_t padded = source->in_place ? 0 : (size_t)positions->images_per_block * source->channels * source->rows *
+                                               source->phases * source->columns;
     for (long p = 0; p < positions->part_count; p++) {
         const Part *part = positions->parts + p;
         count = larger(count, positions->images_per_block * smaller(part->height, row_limit) * part->width);
     }
     count = (count + PANEL - 1) / PANEL * PANEL;
     *space = (Workspace){
-        .padded = scratch_floats(source->in_place ? 0 : (size_t)positions->images_per_block * source->channels *
-                                                            source->rows * source->phases * source->columns),
+        .padded = scratch_floats(padded),
         .packed = scratch_floats((size_t)count * CHUNK),
         .totals = scratch_floats((size_t)count * positions->left.rows),
         .lane_offset = malloc((count + 1) * sizeof(ptrdiff_t)),
         .panels = malloc((count / PANEL + 1) * sizeof(Panel)),
     };
+    if (space->padded) memset(space->padded, 0, padded * sizeof(float));
     return space->padded && space->packed && space->totals && space->lane_offset && space->panels ? 0 : -1;
 }
 

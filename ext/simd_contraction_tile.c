@@ -109,10 +109,11 @@ void multiply_panels(const LeftMatrix *left, long chunk, const Panel *panels, lo
     for (long block = 0; block < left->tiles; block += TILES_PER_BLOCK) {
         long block_end = block + TILES_PER_BLOCK < left->tiles ? block + TILES_PER_BLOCK : left->tiles;
         for (tile.panel = panels; tile.panel < panels + panel_count; tile.panel++)
-            for (long t = block; t < block_end; t++) {
-                tile.first_row = tile_start(left, t);
-                tile.left = packed + depth * tile.first_row;
-                TILES[tile_start(left, t + 1) - tile.first_row - 1][tile.panel->source[1] != NULL](&tile);
+            for (long t = block, start = tile_start(left, block), next; t < block_end; t++, start = next) {
+                next = tile_start(left, t + 1);
+                tile.first_row = start;
+                tile.left = packed + depth * start;
+                TILES[next - start - 1][tile.panel->source[1] != NULL](&tile);
             }
     }
 }

@@ -110,6 +110,7 @@ static const TileFunction TILES[2][MOST_GROUPS][2] = {
 
 /* -- preparing a block of chunks --------------------------------------------------------------------------------- */
 
+/* The padding is zeros already. */
 static void copy_image(const Job *job, const float *source, float *target) {
     const Convolution *shape = job->shape;
     if (job->rows == shape->height && job->columns == shape->width && job->top + job->left == 0 &&
@@ -120,15 +121,14 @@ static void copy_image(const Job *job, const float *source, float *target) {
     long skipped = smaller(job->columns, (job->left + job->take_width - 1) / job->take_width);
     long first = skipped * job->take_width - job->left, count = 0;
     if (first < shape->width) count = smaller(job->columns - skipped, (shape->width - 1 - first) / job->take_width + 1);
-    for (long r = 0; r < job->rows; r++, target += job->columns) {
-        long row = r * job->take_height - job->top;
-        int inside = row >= 0 && row < shape->height;
+    for (long r = 0; r < job->rows; r++) {
+        long row = r * job->take_height - job->top, j = 0;
         const float *place = source + row * shape->width + first;
-        for (long j = 0; j < (inside ? skipped : job->columns); j++) target[j] = 0;
-        if (!inside) continue;
-        if (job->take_width == 1) for (long j = 0; j < count; j++) target[skipped + j] = place[j];
-        else for (long j = 0; j < count; j++) target[skipped + j] = place[j * job->take_width];
-        for (long j = skipped + count; j < job->columns; j++) target[j] = 0;
+        float *to = target + r * job->columns + skipped;
+        if (row < 0 || row >= shape->height) continue;
+        if (job->take_width == 1)
+            for (; j + WIDTH <= count; j += WIDTH) vector_store(to + j, vector_load(place + j));
+        for (; j < count; j++) to[j] = place[j * job->take_width];
     }
 }
 
@@ -276,6 +276,7 @@ static int allocate(Job *job) {
     job->copy = scratch_floats(job->in_place ? 0 : (size_t)job->channels * job->channel_step);
     job->lanes = scratch_floats((size_t)block * job->lane_count);
     job->total = scratch_floats((size_t)weights * job->lane_count);
+    if (job->copy && !job->in_place) memset(job->copy, 0, job->channels * job->channel_step * sizeof(float));
     if (!job->row_offset || !job->steps || !job->end || !job->copy || !job->lanes || !job->total) return -1;
     for (long g = 0; g < job->groups; g++) {
         long r = g % per_channel / across, s = g % per_channel % across;
