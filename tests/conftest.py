@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from mpsim.kernels import BACKENDS, BackendUnavailable, load
+
+# Test processes share the cores: a thread that waits for another must not keep the core that it waits for.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 settings.register_profile("dev", max_examples=50, **common)

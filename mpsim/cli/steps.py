@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mpsim.cli.output import JsonFlag, complain, is_failure, is_usage_error, print_json
+from mpsim.cli.output import JsonFlag, print_json
 from mpsim.cli.plans import GroupCount, LevelsText, Model, Ratio, Scheme, SemanticsName, Width
+from mpsim.cli.verdict import answer, comparison
 
 if TYPE_CHECKING:
     from mpsim.data import LabelledImages
@@ -113,23 +114,15 @@ def validate_step(
     """
     from mpsim.validate.step_compare import compare_steps
 
-    try:
+    report: Any
+    with comparison():
         if teacher_forced:
-            report: Any = _teacher_forced(other, against, model, backend, threads)
-            good = not report.suspects()
+            report = _teacher_forced(other, against, model, backend, threads)
+            equal = not report.suspects()
         else:
             report = compare_steps(other, against)
-            good = report.equal
-    except Exception as error:
-        if not is_usage_error(error) and not is_failure(error):
-            raise
-        complain(str(error))
-        raise typer.Exit(2) from None
-    if json:
-        print_json(report.as_json())
-    else:
-        typer.echo(str(report))
-    raise typer.Exit(0 if good else 1)
+            equal = report.equal
+    answer(report, equal, str, json)
 
 
 def _teacher_forced(other: Path, against: Path, model: str | None, backend: str, threads: int | None) -> TeacherReport:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from mpsim.cli.output import JsonFlag, complain, is_failure, is_usage_error, print_json
+from mpsim.cli.output import JsonFlag
 from mpsim.cli.validate_blocks import blocks
 from mpsim.cli.validate_dot import dot
+from mpsim.cli.verdict import answer, comparison
 from mpsim.policies import Mode, Overflow
 
 app = typer.Typer(
@@ -62,10 +63,14 @@ def cast(
     Exit code 0: equal to the declared policy, or to some preset; 1: different; 2: could not run.
     """
     from mpsim.validate import report as reports
-    from mpsim.validate.adapters import SubjectError, open_subject
+    from mpsim.validate.adapters import open_subject
     from mpsim.validate.cast import sweep_all, validate_cast
 
-    try:
+    def note_failure(message: str) -> None:
+        if junit is not None:
+            junit.write_text(reports.junit_error(subject, message), encoding="utf-8")
+
+    with comparison(note_failure):
         opened = open_subject(subject, signature=signature, header=header, arguments=arguments, random_bits=given_bits)
         if mode is Mode.STOCHASTIC:
             _stochastic(opened, format, source, overflow, random_bit_count, given_bits, seed, json)
@@ -83,27 +88,24 @@ def cast(
             junit.write_text(reports.junit(report), encoding="utf-8")
         if plot is not None:
             reports.plot(report, plot)
-    except typer.Exit:
-        raise
-    except Exception as error:
-        if not isinstance(error, SubjectError) and not is_usage_error(error) and not is_failure(error):
-            raise
-        if junit is not None:
-            junit.write_text(reports.junit_error(subject, str(error)), encoding="utf-8")
-        could_not_run(str(error))
-    if json:
-        print_json(report.as_json())
-    else:
-        from rich.console import Console
+    answer(report, report.equal, _text, json)
 
-        reports.print_report(report, Console(width=None if sys.stdout.isatty() else 110))
-    raise typer.Exit(0 if report.equal else 1)
+
+def _text(report: Any) -> str:
+    from rich.console import Console
+
+    from mpsim.validate.report import print_report
+
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    with console.capture() as capture:
+        print_report(report, console)
+    return capture.get().rstrip("\n")
 
 
 def _stochastic(
     subject: Any, format: str | None, source: str, overflow: Overflow | None, count: int | None, given: bool, seed: int,
     json: bool,
-) -> None:  # fmt: skip
+) -> NoReturn:  # fmt: skip
     from mpsim.validate.cast import target_format
     from mpsim.validate.sources import as_source
     from mpsim.validate.stochastic import validate_given_bits, validate_own_bits
@@ -116,11 +118,7 @@ def _stochastic(
         report = validate_given_bits(subject, target, read, count, overflow=policy, seed=seed)
     else:
         report = validate_own_bits(subject, target, read, random_bit_count=count, seed=seed)
-    if json:
-        print_json(report.as_json())
-    else:
-        typer.echo(report.text())
-    raise typer.Exit(0 if report.equal else 1)
+    answer(report, report.equal, lambda report: report.text(), json)
 
 
 class _Progress:
@@ -144,12 +142,6 @@ class _Progress:
     def update(self, state: Any) -> None:
         """Takes a Sweep."""
         self._bar.update(self._task, completed=state.inputs, mismatches=state.mismatches)
-
-
-def could_not_run(message: str) -> None:
-    """Ends the command with exit code 2."""
-    complain(message)
-    raise typer.Exit(2)
 
 
 COMMANDS: tuple[tuple[Any, str, dict[str, Any]], ...] = ((cast, "cast", {}), (dot, "dot", {}), (blocks, "blocks", {}))

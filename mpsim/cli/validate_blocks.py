@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from mpsim.cli.output import JsonFlag, complain, is_failure, is_usage_error, print_json
+from mpsim.cli.output import JsonFlag
+from mpsim.cli.verdict import answer, comparison
 
 
 def blocks(
@@ -36,22 +37,12 @@ def blocks(
 
     Exit code 0: equal to the declared rule, or to some; 1: different; 2: could not run.
     """
-    from mpsim.validate.adapters import SubjectError
     from mpsim.validate.blocks import validate_blocks
     from mpsim.validate.blocks_report import text
 
-    try:
+    with comparison():
         report = validate_blocks(
             subject, format, scale_rule=scale_rule, scale_overflow=scale_overflow, tensor_scale=tensor_scale,
             arguments=arguments, seed=seed, backend=backend,
         )  # fmt: skip
-    except Exception as error:
-        if not isinstance(error, SubjectError) and not is_usage_error(error) and not is_failure(error):
-            raise
-        complain(str(error))
-        raise typer.Exit(2) from None
-    if json:
-        print_json(report.as_json())
-    else:
-        typer.echo(text(report))
-    raise typer.Exit(0 if report.equal else 1)
+    answer(report, report.equal, text, json)

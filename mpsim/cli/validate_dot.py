@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mpsim.cli.output import JsonFlag, complain, is_failure, is_usage_error, print_json
+from mpsim.cli.output import JsonFlag
+from mpsim.cli.verdict import answer, comparison
 
 
 def dot(
@@ -39,7 +40,6 @@ def dot(
 
     Exit code 0: equal to the declared accumulator, or to some; 1: different; 2: could not run.
     """
-    from mpsim.validate.adapters import SubjectError
     from mpsim.validate.dot import validate_dot
     from mpsim.validate.dot_report import text
     from mpsim.validate.dot_vectors import FORMS, DotVectorsReport, validate_dot_vectors
@@ -47,30 +47,13 @@ def dot(
 
     own = subject.startswith("accumulator:")
     report: Any
-    try:
+    with comparison():
         if subject.endswith(FORMS):
             report = validate_dot_vectors(subject, accumulator, backend=backend)
         else:
             report = validate_dot(
-                accumulator_of(subject.removeprefix("accumulator:")) if own else subject,
-                accumulator,
-                inputs=inputs,
-                length=length,
-                side=side,
-                form=form,
-                arguments=arguments,
-                signature=signature,
-                header=header,
-                seed=seed,
+                accumulator_of(subject.removeprefix("accumulator:")) if own else subject, accumulator, inputs=inputs,
+                length=length, side=side, form=form, arguments=arguments, signature=signature, header=header, seed=seed,
                 backend=backend,
-            )
-    except Exception as error:
-        if not isinstance(error, SubjectError) and not is_usage_error(error) and not is_failure(error):
-            raise
-        complain(str(error))
-        raise typer.Exit(2) from None
-    if json:
-        print_json(report.as_json())
-    else:
-        typer.echo(str(report) if isinstance(report, DotVectorsReport) else text(report))
-    raise typer.Exit(0 if report.equal else 1)
+            )  # fmt: skip
+    answer(report, report.equal, str if isinstance(report, DotVectorsReport) else text, json)
