@@ -7,13 +7,24 @@ enum { TILES_PER_BLOCK = 240 / TILE_ROWS };
 
 float *scratch_floats(size_t count) { return aligned_alloc(64, (count * sizeof(float) + 127) / 64 * 64); }
 
+/* Whether element k is right of element k - 1 for every k. */
+static int are_neighbours(const ptrdiff_t *k_offset, long depth) {
+    for (long k = 1; k < depth; k++)
+        if (k_offset[k] != k_offset[k - 1] + 1) return 0;
+    return 1;
+}
+
 static void pack_tile(const LeftMatrix *left, long tile, const float *source, ptrdiff_t row_stride,
-                      const ptrdiff_t *k_offset) {
+                      const ptrdiff_t *k_offset, int neighbours) {
     long start = tile_start(left, tile), rows = tile_start(left, tile + 1) - start;
     const float *row = source + start * row_stride;
     for (long begin = 0; begin < left->depth; begin += CHUNK) {
         long depth = chunk_depth(left->depth, begin / CHUNK);
         float *target = left->packed + begin * left->rows + depth * start;
+        if (neighbours) {
+            transpose(target, rows, row + k_offset[begin], row_stride, rows, depth);
+            continue;
+        }
         for (long k = begin; k < begin + depth; k++, target += rows)
             for (long m = 0; m < rows; m++) target[m] = row[m * row_stride + k_offset[k]];
     }
@@ -23,8 +34,9 @@ int make_left(LeftMatrix *left, long rows, long depth, const float *source, ptrd
               const ptrdiff_t *k_offset, int threads) {
     *left = (LeftMatrix){scratch_floats((size_t)rows * depth), rows, depth, (rows + TILE_ROWS - 1) / TILE_ROWS};
     if (!left->packed) return -1;
+    int neighbours = are_neighbours(k_offset, depth);
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
-    for (long tile = 0; tile < left->tiles; tile++) pack_tile(left, tile, source, row_stride, k_offset);
+    for (long tile = 0; tile < left->tiles; tile++) pack_tile(left, tile, source, row_stride, k_offset, neighbours);
     return 0;
 }
 

@@ -104,7 +104,8 @@ def _line(axes: Any, curve: Curve, line: Sequence[Mean]) -> None:
     for mean in (line[0], line[-1]):
         axes.annotate(
             f"r={mean.ratio:g}", (100 * mean.low_share, 100 * mean.accuracy), xytext=(0, 7),
-            textcoords="offset points", ha="center", fontsize=7.5, color=curve.colour,
+            textcoords="offset points", ha="center", fontsize=7.5, color=curve.colour, zorder=7,
+            bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
         )  # fmt: skip
 
 
