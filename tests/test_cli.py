@@ -164,6 +164,8 @@ def test_sweep_writes_table_figure_and_json(call, call_json, tmp_path):
     wanted = {"scheme", "ratio", "seed", "low_share", "test_accuracy", "diverged", "promotions", "skipped_steps"}
     assert len(rows) == 6 and all(wanted <= set(row) for row in rows)
     assert "operator_based_extended" in output
+    told = [line for line in errors.splitlines() if " of 6 runs: " in line]
+    assert len(told) == 6 and told[-1] == "6 of 6 runs: largest_first 0.5 paper, seed 0", errors
     assert (tmp_path / "r" / "memory_accuracy.png").exists() and (tmp_path / "r" / "memory_accuracy.svg").exists()
     files = call_json("figure", "--results", tmp_path / "r")
     assert len(files) == 2

@@ -22,7 +22,8 @@ Processes = Annotated[int | None, typer.Option(help="Runs at the same time; defa
 
 
 class Progress:
-    """Bars on standard error: all epochs with the time left, and the runs in work."""
+    """On standard error, bars: all epochs with the time left, and the runs in work. Where it is no terminal, a line for
+    each run that ends."""
 
     def __init__(self, jobs: Iterable[RunSettings], results: Results) -> None:
         from rich.console import Console
@@ -36,12 +37,19 @@ class Progress:
         )
 
         self._jobs = {job.key: job for job in jobs}
+        networks = {(job.model, job.width) for job in self._jobs.values()}
+        self._names = {
+            key: f"{f'{job.model} {job.width:g}, ' if len(networks) > 1 else ''}{job.label}, seed {job.seed}"
+            for key, job in self._jobs.items()
+        }
         self._bars = Progress(
             TextColumn("{task.description:34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             TimeRemainingColumn(elapsed_when_finished=True), console=Console(stderr=True), transient=True,
         )  # fmt: skip
         self._runs: dict[str, Any] = {}
-        self._before = sum(count for key, count in results.epochs_done().items() if key in self._jobs)
+        before = {key: count for key, count in results.epochs_done().items() if key in self._jobs}
+        self._before = sum(before.values())
+        self._ended = {key for key, count in before.items() if count >= self._jobs[key].epochs}
 
     def __enter__(self) -> Progress:
         self._bars.start()
@@ -58,7 +66,11 @@ class Progress:
         self._bars.update(self._all, completed=sum(done.values()))
         for key, job in self._jobs.items():
             if 0 < done[key] < job.epochs and key not in self._runs:
-                self._runs[key] = self._bars.add_task(f"  {job.label}, seed {job.seed}", total=job.epochs)
+                self._runs[key] = self._bars.add_task(f"  {self._names[key]}", total=job.epochs)
+            if done[key] >= job.epochs and key not in self._ended:
+                self._ended.add(key)
+                if not self._bars.console.is_terminal:
+                    typer.echo(f"{len(self._ended)} of {len(self._jobs)} runs: {self._names[key]}", err=True)
             if key in self._runs:
                 self._bars.update(self._runs[key], completed=done[key], visible=done[key] < job.epochs)
 
