@@ -10,11 +10,12 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from mpsim.accumulators import Accumulator
 from mpsim.formats import as_format
 from mpsim.kernels.narrow import Narrow
+from mpsim.kernels.numba_cpu.jit import njit
 
 WIDTH = 32
 EXPONENT_BITS = np.int64(0x7FF0000000000000)

@@ -6,8 +6,7 @@ float64 of int64 and uint64.
 
 from __future__ import annotations
 
-from numba import njit
-
+from mpsim.kernels.numba_cpu.jit import njit
 from mpsim.kernels.parameters import CodeLayout
 
 MAGNITUDE = (1 << 63) - 1

@@ -8,8 +8,9 @@ are the lanes: a copy of an image has its channels side by side, and every chann
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from mpsim.kernels.numba_cpu.jit import njit
 from mpsim.kernels.numba_cpu.lanes import TAPS, taps_fused, taps_separate
 from mpsim.kernels.numba_cpu.panels import LANES, _strip
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
+
+from mpsim.kernels.numba_cpu.jit import njit
 
 Array = NDArray[np.float32]
 ZERO = np.float32(0)

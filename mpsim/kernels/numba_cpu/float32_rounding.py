@@ -12,20 +12,17 @@ int32, as Numba adds and shifts in 64 bits. What is shifted is masked to 5 bits 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
 from numpy import int32
 
-from mpsim.kernels.numba_cpu.random_words import words_of_block
-from mpsim.kernels.parameters import Parameters
+from mpsim.kernels.numba_cpu.jit import njit
+from mpsim.kernels.parameters import LEGACY, Parameters
 from mpsim.policies import Mode
 
 Array = np.ndarray[Any, Any]
 
-BLOCK = 4096  # elements that a thread takes at a time; a multiple of 4
 SIGN, MAGNITUDE = int32(-0x80000000), int32(0x7FFFFFFF)
 INFINITE, QUIET_NAN = int32(0x7F800000), int32(0x7FC00000)
 #: Of the biased exponent; what is beyond it is infinite.
@@ -39,10 +36,13 @@ NEAREST_EVEN, NEAREST_AWAY, UP, DOWN, TO_ODD = (
 )
 #: The kinds of rules that say what a number becomes; each has a loop of its own. BY_SUM: nearest even, by adding a
 #: power of two whose own last bit is the last one kept, and subtracting it.
-NEAREST, DIRECTED, BY_CHANCE, BY_SUM = range(4)
+#: BY_QPYTORCH: legacy_rounding.py.
+NEAREST, DIRECTED, BY_CHANCE, BY_SUM, BY_QPYTORCH = range(5)
 
 
 def kind_of(mode: Mode, p: Parameters) -> int:
+    if p.path == LEGACY:
+        return BY_QPYTORCH
     if mode is Mode.STOCHASTIC:
         return BY_CHANCE
     if p.mode == NEAREST_EVEN and p.has_zero and p.has_sign and takes_one_sum(p):
@@ -64,9 +64,8 @@ def chance_of(discarded, shift):  # type: ignore[no-untyped-def]
     return np.uint32(discarded << up) if shift <= 32 else np.uint32(np.uint32(discarded) >> np.uint32(down))
 
 
-@cache
-def rounder(kind: int) -> Callable[..., Array]:
-    """round(x, out, bits, stream, parameters) -> the five counts, for int32 patterns and parameters."""
+def _rounder(kind: int) -> Callable[..., Any]:
+    """A round_block for a kind."""
 
     @njit(cache=True)
     def round_block(patterns, random, p):  # type: ignore[no-untyped-def]
@@ -127,24 +126,9 @@ def rounder(kind: int) -> Callable[..., Array]:
             patterns[i] = int32(r | (int32(bits & SIGN) if keeps_sign else ZERO))
         return overflowed, int32(at_most_half - zeros), nan, inexact, int32(below_normal - zero_results)
 
-    @njit(cache=True, parallel=True)
-    def round_array(x: Array, out: Array, bits: Array, stream: Array, p: Parameters) -> Array:
-        blocks = (x.size + BLOCK - 1) // BLOCK
-        counts = np.zeros((blocks, 5), np.int64)
-        for block in prange(blocks):
-            start, stop = block * BLOCK, min((block + 1) * BLOCK, x.size)
-            random = words_of_block(bits, stream, start, stop)
-            patterns = moved(x[start:stop], out[start:stop])
-            counts[block] = round_block(patterns, random, p)
-        return counts.sum(axis=0)
-
-    return round_array
+    return round_block
 
 
-@njit(cache=True)
-def moved(source: Array, target: Array) -> Array:
-    """The target, with the source's elements; the two may be one."""
-    if source.ctypes.data != target.ctypes.data:
-        for i in range(source.size):
-            target[i] = source[i]
-    return target
+round_nearest, round_directed, round_by_chance, round_by_sum = (
+    _rounder(kind) for kind in (NEAREST, DIRECTED, BY_CHANCE, BY_SUM)
+)

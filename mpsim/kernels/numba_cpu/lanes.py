@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, prange, types
+from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from mpsim.kernels.numba_cpu.jit import njit
 from mpsim.kernels.numba_cpu.panels import INDEX, LANES, VECTOR
 
 TAPS = 9  # columns whose sums stay in registers

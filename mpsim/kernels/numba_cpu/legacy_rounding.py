@@ -6,18 +6,11 @@ normal number has been added to it, and that is subtracted again.
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-from numba import njit, prange
 from numpy import float32, int32
 
-from mpsim.kernels.numba_cpu.float32_rounding import BLOCK, INFINITE, MAGNITUDE, ONE, SIGN, WIDTH, ZERO, moved
-from mpsim.kernels.numba_cpu.random_words import words_of_block
-from mpsim.kernels.parameters import Parameters
+from mpsim.kernels.numba_cpu.float32_rounding import INFINITE, MAGNITUDE, ONE, SIGN, WIDTH, ZERO
+from mpsim.kernels.numba_cpu.jit import njit
 from mpsim.policies import Mode
-
-Array = np.ndarray[Any, Any]
 
 STOCHASTIC = Mode.QPYTORCH_STOCHASTIC.number
 
@@ -33,7 +26,7 @@ def number(bits):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def round_block(patterns, random, p):  # type: ignore[no-untyped-def]
+def round_like_qpytorch(patterns, random, p):  # type: ignore[no-untyped-def]
     """Rounds int32 patterns in place, with int32 parameters; gives the five counts."""
     dropped = int32(WIDTH - p.mantissa_bits)
     kept, half = int32(-(ONE << dropped)), int32((ONE << dropped) >> 1)
@@ -61,15 +54,3 @@ def round_block(patterns, random, p):  # type: ignore[no-untyped-def]
         zero_results = int32(zero_results + (r == ZERO))
         patterns[i] = bits
     return overflowed, int32(at_most_half - zeros), nan, int32(inexact - nan), int32(below_normal - zero_results)
-
-
-@njit(cache=True, parallel=True)
-def round_array(x: Array, out: Array, bits: Array, stream: Array, p: Parameters) -> Array:
-    """As float32_rounding's."""
-    blocks = (x.size + BLOCK - 1) // BLOCK
-    counts = np.zeros((blocks, 5), np.int64)
-    for block in prange(blocks):
-        start, stop = block * BLOCK, min((block + 1) * BLOCK, x.size)
-        random = words_of_block(bits, stream, start, stop)
-        counts[block] = round_block(moved(x[start:stop], out[start:stop]), random, p)
-    return counts.sum(axis=0)

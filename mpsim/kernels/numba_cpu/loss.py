@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
 from mpsim.kernels.elementary import (
@@ -17,6 +17,7 @@ from mpsim.kernels.elementary import (
     ROOT_HALF,
     SHIFTER,
 )
+from mpsim.kernels.numba_cpu.jit import njit
 from mpsim.kernels.numba_cpu.reductions import vector_sum
 
 Array = NDArray[np.float32]

@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from mpsim.kernels.numba_cpu.jit import njit
 from mpsim.kernels.parameters import Parameters
 from mpsim.policies import Mode
 

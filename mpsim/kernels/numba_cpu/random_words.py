@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from mpsim.kernels.numba_cpu.jit import njit
 from mpsim.kernels.philox import KEY_STEPS, MULTIPLIERS, ROUNDS, Stream
 
 Array = np.ndarray[Any, Any]

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, prange, types
+from numba import prange, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from mpsim.kernels.numba_cpu.jit import njit
 
 Array = NDArray[np.float32]
 BLOCK = 4096

@@ -7,21 +7,32 @@ Blocks of elements are spread over threads. Functions compile at their first cal
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from mpsim.formats import Format
-from mpsim.kernels.numba_cpu import legacy_rounding
 from mpsim.kernels.numba_cpu.arrays import empty
 from mpsim.kernels.numba_cpu.codes import decode_pattern, encode_pattern
-from mpsim.kernels.numba_cpu.float32_rounding import BLOCK, kind_of, rounder
+from mpsim.kernels.numba_cpu.float32_rounding import (
+    BY_CHANCE,
+    BY_SUM,
+    DIRECTED,
+    NEAREST,
+    kind_of,
+    round_by_chance,
+    round_by_sum,
+    round_directed,
+    round_nearest,
+)
+from mpsim.kernels.numba_cpu.jit import njit
+from mpsim.kernels.numba_cpu.legacy_rounding import round_like_qpytorch
 from mpsim.kernels.numba_cpu.pattern_rounding import round_patterns
 from mpsim.kernels.numba_cpu.random_words import NO_BITS, NO_STREAM, fill_from, numbers_of, words_of_block
 from mpsim.kernels.numba_cpu.threads import at_most
-from mpsim.kernels.parameters import LEGACY, WIDE, CodeLayout, Parameters, code_layout, parameters
+from mpsim.kernels.parameters import WIDE, CodeLayout, Parameters, code_layout, parameters
 from mpsim.kernels.philox import Stream
 from mpsim.kernels.reference.rounding import stack_counts
 from mpsim.policies import Policy
@@ -40,6 +51,8 @@ __all__ = [
 ]
 
 Array = np.ndarray[Any, Any]
+
+BLOCK = 4096  # elements that a thread takes at a time; a multiple of 4
 
 
 def round_array(
@@ -72,7 +85,38 @@ def _rounder(format: Format, policy: Policy, source: np.dtype) -> tuple[Callable
     if numbers.path == WIDE:
         return _round, parameters(format, policy, source.name, own_patterns=True)
     narrow = Parameters(*(np.int32(number) for number in numbers))  # type: ignore[arg-type]
-    return legacy_rounding.round_array if numbers.path == LEGACY else rounder(kind_of(policy.mode, numbers)), narrow
+    return partial(_round_narrow, kind_of(policy.mode, numbers)), narrow
+
+
+@njit(cache=True, parallel=True)
+def _round_narrow(kind: int, x: Array, out: Array, bits: Array, stream: Array, p: Parameters) -> Array:
+    """x, out and parameters: int32. Gives the five counts."""
+    blocks = (x.size + BLOCK - 1) // BLOCK
+    counts = np.zeros((blocks, 5), np.int64)
+    for block in prange(blocks):
+        start, stop = block * BLOCK, min((block + 1) * BLOCK, x.size)
+        random = words_of_block(bits, stream, start, stop)
+        patterns = _moved(x[start:stop], out[start:stop])
+        if kind == NEAREST:
+            counts[block] = round_nearest(patterns, random, p)
+        elif kind == DIRECTED:
+            counts[block] = round_directed(patterns, random, p)
+        elif kind == BY_CHANCE:
+            counts[block] = round_by_chance(patterns, random, p)
+        elif kind == BY_SUM:
+            counts[block] = round_by_sum(patterns, random, p)
+        else:
+            counts[block] = round_like_qpytorch(patterns, random, p)
+    return counts.sum(axis=0)
+
+
+@njit(cache=True)
+def _moved(source: Array, target: Array) -> Array:
+    """The target, with the source's elements; the two may be one."""
+    if source.ctypes.data != target.ctypes.data:
+        for i in range(source.size):
+            target[i] = source[i]
+    return target
 
 
 @njit(cache=True, parallel=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from mpsim.kernels.numba_cpu.jit import njit
 
 NEGATIVE_ZERO = np.uint32(0x80000000)
 

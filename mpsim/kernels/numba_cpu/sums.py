@@ -10,7 +10,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from mpsim.kernels.numba_cpu.jit import njit
 
 WIDTH = 32
 STRETCH = 256  # of k, packed at a time
