@@ -58,6 +58,28 @@ void transpose(float *target, ptrdiff_t target_stride, const float *source, ptrd
                long columns);
 /* `count` floats aligned to 64 bytes, or NULL; to be freed with free(). */
 float *scratch_floats(size_t count);
+/* Where a row of a padded copy has elements of an image: `count` places from `start`, read from column `first` on. */
+typedef struct {
+    long start, first, count;
+} Stretch;
+/* Place p of the `columns` of the copy is column p * step - left of the image, `width` wide. */
+static inline Stretch stretch_of(long left, long step, long width, long columns) {
+    long start = left > 0 ? (left + step - 1) / step : 0;
+    start = start < columns ? start : columns;
+    long first = start * step - left, count = first < width ? (width - 1 - first) / step + 1 : 0;
+    return (Stretch){start, first, count < columns - start ? count : columns - start};
+}
+/* Copies the stretch of a row of an image to a row of the copy. */
+static inline void copy_stretch(const Stretch *stretch, const float *row, long step, float *target) {
+    long j = 0;
+    row += stretch->first;
+    target += stretch->start;
+    if (step == 1)
+        for (; j + WIDTH <= stretch->count; j += WIDTH) vector_store(target + j, vector_load(row + j));
+    if (step == 2)
+        for (; j < stretch->count; j++) target[j] = row[2 * j];
+    for (; j < stretch->count; j++) target[j] = row[j * step];
+}
 /* An empty sum is one chunk without steps. */
 static inline long chunk_count(long depth) { return depth > CHUNK ? (depth + CHUNK - 1) / CHUNK : 1; }
 static inline long chunk_depth(long depth, long chunk) {

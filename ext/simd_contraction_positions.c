@@ -38,29 +38,6 @@ void plan_blocks(Positions *positions, long height, long width, int bands, int t
 
 /* -- the padded copy --------------------------------------------------------------------------------------------- */
 
-/* Where a phase of a row has elements of the image: `count` places from `start`, read from column `first` on. */
-typedef struct {
-    long start, first, count;
-} Stretch;
-
-/* Place p of a phase is image column (phase + p * phases) * take_width - left. */
-static Stretch stretch_of(const Source *source, long phase) {
-    long step = source->phases * source->take_width, column = phase * source->take_width - source->left;
-    long start = smaller(column < 0 ? (-column + step - 1) / step : 0, source->columns);
-    long first = column + start * step;
-    long count = first < source->width ? (source->width - 1 - first) / step + 1 : 0;
-    return (Stretch){start, first, smaller(count, source->columns - start)};
-}
-
-static void copy_columns(const float *row, long step, float *target, long count) {
-    long j = 0;
-    if (step == 1)
-        for (; j + WIDTH <= count; j += WIDTH) vector_store(target + j, vector_load(row + j));
-    if (step == 2)
-        for (; j < count; j++) target[j] = row[2 * j];
-    for (; j < count; j++) target[j] = row[j * step];
-}
-
 /* Rows first_row .. first_row + rows - 1 of the copy, every channel, with zeros between the elements. */
 static void dilate_image(const Source *source, const float *image, float *target, long first_row) {
     for (long channel = 0; channel < source->channels; channel++, image += source->height * source->width)
@@ -73,10 +50,13 @@ static void dilate_image(const Source *source, const float *image, float *target
         }
 }
 
-/* The same without zeros between; the columns of padding are zeros already. */
+/* The same without zeros between; the columns of padding are zeros already. Place p of a phase is image column
+ * (phase + p * phases) * take_width - left. */
 static void pad_image(const Source *source, const float *image, float *target, long first_row) {
+    long step = source->phases * source->take_width;
     for (long phase = 0; phase < source->phases; phase++) {
-        Stretch stretch = stretch_of(source, phase);
+        Stretch stretch =
+            stretch_of(source->left - phase * source->take_width, step, source->width, source->columns);
         float *place = target + phase * source->columns;
         for (long channel = 0; channel < source->channels; channel++)
             for (long r = 0; r < source->rows; r++, place += source->phases * source->columns) {
@@ -84,8 +64,7 @@ static void pad_image(const Source *source, const float *image, float *target, l
                 if (row < 0 || row >= source->height)
                     memset(place, 0, source->columns * sizeof(float));
                 else
-                    copy_columns(image + (channel * source->height + row) * source->width + stretch.first,
-                                 source->phases * source->take_width, place + stretch.start, stretch.count);
+                    copy_stretch(&stretch, image + (channel * source->height + row) * source->width, step, place);
             }
     }
 }

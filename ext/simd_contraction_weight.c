@@ -118,17 +118,11 @@ static void copy_image(const Job *job, const float *source, float *target) {
         memcpy(target, source, shape->height * shape->width * sizeof(float));
         return;
     }
-    long skipped = smaller(job->columns, (job->left + job->take_width - 1) / job->take_width);
-    long first = skipped * job->take_width - job->left, count = 0;
-    if (first < shape->width) count = smaller(job->columns - skipped, (shape->width - 1 - first) / job->take_width + 1);
+    Stretch stretch = stretch_of(job->left, job->take_width, shape->width, job->columns);
     for (long r = 0; r < job->rows; r++) {
-        long row = r * job->take_height - job->top, j = 0;
-        const float *place = source + row * shape->width + first;
-        float *to = target + r * job->columns + skipped;
-        if (row < 0 || row >= shape->height) continue;
-        if (job->take_width == 1)
-            for (; j + WIDTH <= count; j += WIDTH) vector_store(to + j, vector_load(place + j));
-        for (; j < count; j++) to[j] = place[j * job->take_width];
+        long row = r * job->take_height - job->top;
+        if (row >= 0 && row < shape->height)
+            copy_stretch(&stretch, source + row * shape->width, job->take_width, target + r * job->columns);
     }
 }
 
