@@ -9,7 +9,7 @@ import typer
 
 from mpsim.cli.output import JsonFlag, check_writable, parse_numbers, print_json, print_table
 from mpsim.cli.plans import SemanticsName
-from mpsim.cli.progress import Backend, Folder, Processes, Progress, Threads, kept_when_stopped
+from mpsim.cli.progress import Backend, Folder, Processes, Threads, run_jobs
 
 if TYPE_CHECKING:
     from mpsim.experiments.settings import RunSettings
@@ -49,6 +49,9 @@ def figure(
         _draw_all(results, json)
         return
     from mpsim.experiments.studies import panels
+    from mpsim.experiments.sweep import trained_as
+    from mpsim.kernels import load
+    from mpsim.rounding import available_threads
 
     options: dict[str, Any] = {
         "data": _words(data), "data_path": data_path, "models": _words(models),
@@ -60,101 +63,65 @@ def figure(
     jobs = list(dict.fromkeys(job for each in chosen.values() for panel in each for job in panel.jobs))
     if csv is not None:
         check_writable(csv)
-    _Study(chosen, jobs, results, processes, threads, backend, csv, json).run(dry_run)
+    load(backend)
+    processes = available_threads() if processes is None else processes
+    trained = trained_as(jobs)
+    if dry_run:
+        _tell(list(dict.fromkeys(trained.values())), results, processes, threads, backend, json)
+        return
+    rows = run_jobs(jobs, trained, results, processes, threads, backend)
+    _show(chosen, dict(zip([job.key for job in jobs], rows, strict=True)), results, csv, json)
 
 
-class _Study:
-    """The chosen figures, and how their runs are to be run."""
+def _tell(
+    jobs: list[RunSettings], results: Path, processes: int, threads: int | None, backend: str, json: bool
+) -> None:
+    """Which of the runs are missing, and about how long they take; makes no folder and no file."""
+    from mpsim.experiments.results import FILE_NAME, Results
+    from mpsim.experiments.studies import estimate_seconds
 
-    def __init__(
-        self,
-        chosen: dict[int, list[Panel]],
-        jobs: list[RunSettings],
-        results: Path,
-        processes: int | None,
-        threads: int | None,
-        backend: str,
-        csv: Path | None,
-        json: bool,
-    ) -> None:
-        from mpsim.kernels import load
-        from mpsim.rounding import available_threads
+    missing, count = jobs, len(jobs)
+    if (results / FILE_NAME).exists():
+        with Results.in_folder(results, create=False) as opened:
+            missing = [job for job in jobs if opened.result(job.key) is None]
+    seconds = estimate_seconds(missing, backend=backend, threads=threads or 1) / processes
+    if json:
+        runs = [{"key": job.key, **job.to_dict()} for job in missing]
+        print_json({"runs": count, "missing": runs, "estimated_seconds": seconds, "processes": processes})
+        return
+    cells = [[job.model_name, f"{job.width:g}", job.data, job.label, f"{job.seed}", _promotes(job)] for job in missing]
+    print_table(["model", "width", "data", "plan", "seed", "promotion"], cells)
+    typer.echo(
+        f"{len(missing)} of {count} runs are missing: about {seconds / 3600:.1f} hours "
+        f"with {processes} processes, by the time of one step of each network here"
+    )
 
-        load(backend)
-        self.chosen, self.jobs, self.results, self.csv, self.json = chosen, jobs, results, csv, json
-        self.processes = available_threads() if processes is None else processes
-        self.threads, self.backend = threads, backend
 
-    def run(self, dry_run: bool) -> None:
-        from mpsim.experiments import sweep as experiment
-        from mpsim.experiments.results import Results
+def _show(
+    chosen: dict[int, list[Panel]], by_key: dict[str, dict[str, Any]], results: Path, csv: Path | None, json: bool
+) -> None:
+    """Draws each figure into the folder and prints its tables, from the results by the keys of the runs."""
+    from mpsim.experiments.paper_figures import draw
+    from mpsim.experiments.studies import FIGURES
+    from mpsim.experiments.study_tables import summary, write_csv
 
-        trained = experiment.trained_as(self.jobs)
-        distinct = list(dict.fromkeys(trained.values()))
-        if dry_run:
-            self._tell(distinct)
-            return
-        with (
-            kept_when_stopped(self.results),
-            Results.in_folder(self.results) as opened,
-            Progress(distinct, opened) as bars,
-        ):
-            rows = experiment.sweep(
-                self.jobs,
-                opened,
-                processes=self.processes,
-                backend=self.backend,
-                threads=self.threads,
-                on_progress=bars.update,
-                trained=trained,
-            )
-        self._show(dict(zip([job.key for job in self.jobs], rows, strict=True)))
-
-    def _tell(self, jobs: list[RunSettings]) -> None:
-        """Which of the runs are missing, and about how long they take; makes no folder and no file."""
-        from mpsim.experiments.results import FILE_NAME, Results
-        from mpsim.experiments.studies import estimate_seconds
-
-        missing, count = jobs, len(jobs)
-        if (self.results / FILE_NAME).exists():
-            with Results.in_folder(self.results, create=False) as opened:
-                missing = [job for job in jobs if opened.result(job.key) is None]
-        seconds = estimate_seconds(missing, backend=self.backend, threads=self.threads or 1) / self.processes
-        if self.json:
-            runs = [{"key": job.key, **job.to_dict()} for job in missing]
-            print_json({"runs": count, "missing": runs, "estimated_seconds": seconds, "processes": self.processes})
-            return
-        cells = [
-            [job.model_name, f"{job.width:g}", job.data, job.label, f"{job.seed}", _promotes(job)] for job in missing
-        ]
-        print_table(["model", "width", "data", "plan", "seed", "promotion"], cells)
-        typer.echo(
-            f"{len(missing)} of {count} runs are missing: about {seconds / 3600:.1f} hours "
-            f"with {self.processes} processes, by the time of one step of each network here"
-        )
-
-    def _show(self, by_key: dict[str, dict[str, Any]]) -> None:
-        from mpsim.experiments.paper_figures import draw
-        from mpsim.experiments.studies import FIGURES
-        from mpsim.experiments.study_tables import summary, write_csv
-
-        files, texts = [], []
-        for number, panels in self.chosen.items():
-            titled = [(panel.title, [by_key[job.key] for job in panel.jobs]) for panel in panels]
-            row = FIGURES[number]
-            title = f"Figure {number}: {row.title} (bars: lowest to highest seed)"
-            files += draw(row.compares, titled, self.results / f"figure_{number}", title)
-            texts.append(f"Figure {number}: {row.title}\n\n{summary(titled)}")
-        table = self.results / "figures.md"
-        table.write_text("\n".join(texts), encoding="utf-8")
-        files.append(table)
-        if self.csv is not None:
-            files.append(write_csv(by_key.values(), self.csv))
-        if self.json:
-            print_json({"files": [str(file) for file in files], "runs": list(by_key.values())})
-            return
-        typer.echo("\n".join(texts))
-        typer.echo(f"written: {', '.join(map(str, files))}")
+    files, texts = [], []
+    for number, panels in chosen.items():
+        titled = [(panel.title, [by_key[job.key] for job in panel.jobs]) for panel in panels]
+        row = FIGURES[number]
+        title = f"Figure {number}: {row.title} (bars: lowest to highest seed)"
+        files += draw(row.compares, titled, results / f"figure_{number}", title)
+        texts.append(f"Figure {number}: {row.title}\n\n{summary(titled)}")
+    table = results / "figures.md"
+    table.write_text("\n".join(texts), encoding="utf-8")
+    files.append(table)
+    if csv is not None:
+        files.append(write_csv(by_key.values(), csv))
+    if json:
+        print_json({"files": [str(file) for file in files], "runs": list(by_key.values())})
+        return
+    typer.echo("\n".join(texts))
+    typer.echo(f"written: {', '.join(map(str, files))}")
 
 
 def _promotes(job: RunSettings) -> str:

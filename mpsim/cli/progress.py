@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -83,3 +83,23 @@ def kept_when_stopped(folder: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         complain(f"stopped; the finished epochs are kept in {folder}, the same command goes on from there")
         raise typer.Exit(130) from None
+
+
+def run_jobs(
+    jobs: Sequence[RunSettings],
+    trained: Mapping[RunSettings, RunSettings],
+    results: Path,
+    processes: int,
+    threads: int | None,
+    backend: str,
+) -> list[dict[str, Any]]:
+    """The results of all jobs, in order: runs what the folder lacks, and tells how far it is. ``trained``: what
+    ``trained_as(jobs)`` gave."""
+    from mpsim.experiments.results import Results
+    from mpsim.experiments.sweep import sweep
+
+    with kept_when_stopped(results), Results.in_folder(results) as opened, Progress(trained.values(), opened) as bars:
+        return sweep(
+            jobs, opened, processes=processes, backend=backend, threads=threads, on_progress=bars.update,
+            trained=trained,
+        )  # fmt: skip

@@ -10,7 +10,7 @@ import typer
 from mpsim.cli.figures import draw_memory_accuracy
 from mpsim.cli.output import JsonFlag, check_writable, parse_numbers, print_json, print_table, write_json
 from mpsim.cli.plans import GroupCount, LevelsText, Ratio, Scheme, SemanticsName, Width
-from mpsim.cli.progress import Backend, Folder, Processes, Progress, Threads, kept_when_stopped
+from mpsim.cli.progress import Backend, Folder, Processes, Progress, Threads, kept_when_stopped, run_jobs
 
 if TYPE_CHECKING:
     from mpsim.experiments.settings import RunSettings
@@ -63,7 +63,6 @@ def sweep(
 ) -> None:
     """Train under every scheme and draw the memory-accuracy curve; what the results folder has is not run again."""
     from mpsim.experiments import sweep as experiment
-    from mpsim.experiments.results import Results
     from mpsim.kernels import load
     from mpsim.rounding import available_threads
 
@@ -81,12 +80,7 @@ def sweep(
     processes = available_threads() if processes is None else processes
     if json is not None:
         check_writable(json)
-    trained = experiment.trained_as(jobs)
-    with kept_when_stopped(results), Results.in_folder(results) as opened, Progress(trained.values(), opened) as bars:
-        rows = experiment.sweep(
-            jobs, opened, processes=processes, backend=backend, threads=threads, on_progress=bars.update,
-            trained=trained,
-        )  # fmt: skip
+    rows = run_jobs(jobs, experiment.trained_as(jobs), results, processes, threads, backend)
     _print_runs(rows)
     if json is not None:
         write_json(json, rows)

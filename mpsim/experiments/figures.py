@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any, NamedTuple
+
+from mpsim.experiments.study_tables import over_seeds
 
 #: One colour for each level pair, told apart in common kinds of colour blindness (Wong 2011).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -36,18 +37,11 @@ class Point(NamedTuple):
 
 def points(rows: Iterable[Mapping[str, Any]]) -> list[Point]:
     """Rows (as of ``mpsim sweep --json``) gathered over seeds, in order of first appearance."""
-    gathered: dict[tuple, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        gathered.setdefault((row["scheme"], row["ratio"], row["levels"]), []).append(row)
-    result = []
-    for (scheme, ratio, levels), same in gathered.items():
-        accuracies = [row["test_accuracy"] for row in same]
-        share = fmean(row["low_share"] for row in same)
-        diverged = any(row["diverged"] for row in same)
-        result.append(
-            Point(scheme, ratio, levels, share, fmean(accuracies), min(accuracies), max(accuracies), diverged)
-        )
-    return result
+    plans = over_seeds(rows, lambda row: (row["scheme"], row["ratio"], row["levels"]))
+    return [
+        Point(*plan, spread.low_share, spread.accuracy, spread.lowest, spread.highest, spread.diverged > 0)
+        for plan, spread in plans.items()
+    ]
 
 
 def pareto_front(candidates: Iterable[Point]) -> list[Point]:

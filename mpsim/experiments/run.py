@@ -75,11 +75,10 @@ def _trainer(
 ) -> Trainer:
     """The run's trainer as last stored, or a new one, noted in the results."""
     stored = None if results is None else results.checkpoint(settings.key)
+    network = settings.build(data)
     if results is not None and stored is not None:
         source = f"the checkpoint of run {settings.key[:12]} in {results.path}"
-        network = settings.build(data)
         return saving.restore(Trainer, stored[1], source, model=network, backend=backend, threads=threads)
-    network = settings.build(data)
     plan = settings.make_plan(network)
     rounds = plan is not None and any(format.name != "float32" for format in plan.formats.values())
     steps = -(-len(data) // settings.batch)

@@ -14,11 +14,10 @@ import numpy as np
 
 from mpsim.assignment import uniform
 from mpsim.experiments.settings import RunSettings
-from mpsim.experiments.sweep import checked_ratios, seed_range
+from mpsim.experiments.sweep import RATIOS, checked_ratios, seed_range
 from mpsim.trace import trace
 from mpsim.training.trainer import Trainer
 
-TENTHS = tuple(tenth / 10 for tenth in range(11))
 NETWORKS = ("squeezenet", "shufflenet_v2", "mobilenet_v2", "resnet18")
 NARROW = (0.5, 0.25, 0.1)
 
@@ -83,11 +82,11 @@ class Scale:
 #: paper's levels, which such networks bear all low, and a harsher pair, under which orders and promotion matter.
 SCALES = {
     "paper": Scale(
-        RunSettings(epochs=200, batch=128, lr=0.1, weight_decay=5e-4), TENTHS, TENTHS[1:], seeds=4, orders=3
+        RunSettings(epochs=200, batch=128, lr=0.1, weight_decay=5e-4), RATIOS, RATIOS[1:], seeds=4, orders=3
     ),
     "small": Scale(
         RunSettings(epochs=2, batch=32, lr=0.03, weight_decay=5e-4, evaluate_every=1000),
-        ratios=TENTHS[1:],
+        ratios=RATIOS[1:],
         ablation_ratios=(0.4, 0.7, 1.0),
         seeds=3,
         orders=None,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 Row = Mapping[str, Any]
+Key = TypeVar("Key")
 
 #: A percentage point of accuracy.
 POINT = 0.01
@@ -31,8 +32,32 @@ def write_csv(rows: Iterable[Row], path: str | Path) -> Path:
     return path
 
 
+class Spread(NamedTuple):
+    """Runs that differ in the seed only; shares and accuracies in 0..1."""
+
+    seeds: int
+    low_share: float
+    accuracy: float
+    lowest: float
+    highest: float
+    diverged: int  # runs that did
+
+
+def over_seeds(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, Spread]:
+    """The rows gathered by what ``key`` says of them, in order of first appearance."""
+    gathered: dict[Key, list[Row]] = {}
+    for row in rows:
+        gathered.setdefault(key(row), []).append(row)
+    result = {}
+    for name, same in gathered.items():
+        accuracies, share = [row["test_accuracy"] for row in same], fmean(row["low_share"] for row in same)
+        lost = sum(row["diverged"] for row in same)
+        result[name] = Spread(len(same), share, fmean(accuracies), min(accuracies), max(accuracies), lost)
+    return result
+
+
 class Mean(NamedTuple):
-    """The runs of one plan over its seeds; shares and accuracies in 0..1."""
+    """The runs of one plan over its seeds; the numbers are a Spread's."""
 
     scheme: str
     ratio: float | None
@@ -42,7 +67,7 @@ class Mean(NamedTuple):
     accuracy: float
     lowest: float
     highest: float
-    diverged: int  # runs that did
+    diverged: int
 
     @property
     def label(self) -> str:
@@ -52,17 +77,8 @@ class Mean(NamedTuple):
 
 def means(rows: Iterable[Row]) -> list[Mean]:
     """Rows gathered over seeds and random orders, in order of first appearance."""
-    gathered: dict[tuple, list[Row]] = {}
-    for row in rows:
-        gathered.setdefault((row["scheme"], row["ratio"], row["promotion"] is not None), []).append(row)
-    result = []
-    for (scheme, ratio, promotes), same in gathered.items():
-        accuracies = [row["test_accuracy"] for row in same]
-        share = fmean(row["low_share"] for row in same)
-        lost = sum(row["diverged"] for row in same)
-        spread = min(accuracies), max(accuracies)
-        result.append(Mean(scheme, ratio, promotes, len(same), share, fmean(accuracies), *spread, lost))
-    return result
+    plans = over_seeds(rows, lambda row: (row["scheme"], row["ratio"], row["promotion"] is not None))
+    return [Mean(scheme, ratio, promotes, *spread) for (scheme, ratio, promotes), spread in plans.items()]
 
 
 class Comparison(NamedTuple):

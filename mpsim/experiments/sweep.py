@@ -129,12 +129,13 @@ def trained_as(jobs: Sequence[RunSettings]) -> Mapping[RunSettings, RunSettings]
             networks[place] = job.build(load(job)[0])
         traced = traces.get(step := (*place, job.batch, job.semantics)) or job.trace(networks[place])
         plan = job.make_plan(networks[place], traces.setdefault(step, traced))
-        settings = {name: value for name, value in job.to_dict().items() if name not in _MAKE_THE_PLAN}
+        every = job.to_dict()
+        settings = {name: value for name, value in every.items() if name not in _MAKE_THE_PLAN}
         settings["promotion"] = job.promotion_threshold()
         if plan is not None:
             settings["plan"] = sorted([*id, repr(format)] for id, format in plan.formats.items())
         if settings["promotion"] is not None:
-            settings["promotes_to"] = job.to_dict()["formats"]["high"]
+            settings["promotes_to"] = every["formats"]["high"]
         trained[job] = firsts.setdefault(settings_key(settings), job)
     return trained
 

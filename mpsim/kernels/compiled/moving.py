@@ -78,17 +78,5 @@ def _copy(
 ) -> None:
     """A run of each image of x to its place in the image of y."""
     sizes, from_steps, to_steps = (x.shape[0], 1, 1), (_image(x), 0, 0), (_image(y), 0, 0)
-    _kernels.layer_move(
-        x.reshape(-1),
-        sizes,
-        from_steps,
-        from_start,
-        y.reshape(-1),
-        to_steps,
-        to_start,
-        run,
-        before,
-        after,
-        finish,
-        threads,
-    )
+    moved = x.reshape(-1), sizes, from_steps, from_start, y.reshape(-1), to_steps, to_start
+    _kernels.layer_move(*moved, run, before, after, finish, threads)
