@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -67,13 +68,22 @@ def torch_on_gpu() -> Any:
     return torch if torch.cuda.is_available() else None
 
 
+def copy(x: Any, y: Any) -> None:
+    """Between arrays on the device, with as little Python as a kernel's launch."""
+    from cuda.bindings import driver
+
+    to, source = (int(array.gpu_data.device_pointer) for array in (y, x))
+    (error,) = driver.cuMemcpyDtoDAsync(to, source, x.nbytes, int(x.stream))
+    assert not error, error
+
+
 def measure_rounding(kernels: Any, wait: Call, repetitions: int) -> list[dict[str, Any]]:
     """Rounding in place of arrays, as bytes moved by time, beside a copy from device to device."""
     rows = []
     for mebibytes in MEBIBYTES:
         x = kernels.from_numpy(np.random.default_rng(0).standard_normal(mebibytes << 18, np.float32))
         y = kernels.from_numpy(np.zeros(mebibytes << 18, np.float32))
-        calls = {"copy": lambda x=x, y=y: y.copy_to_device(x, stream=x.stream)}
+        calls = {"copy": partial(copy, x, y)}
         for name, policy in ROUNDINGS:
             random = Stream(0, "rounding") if policy.mode.needs_random_bits else None
             calls[f"{name} {policy.mode}"] = lambda f=as_format(name), p=policy, r=random, x=x, y=y: (
@@ -92,33 +102,45 @@ def measure_rounding(kernels: Any, wait: Call, repetitions: int) -> list[dict[st
 
 def measure_contractions(kernels: Any, torch: Any, wait: Call, repetitions: int) -> list[dict[str, Any]]:
     """The square product and the convolutions of ResNet-18 in all three directions; operations by time."""
-    rows = [_contraction(*case, torch, wait, repetitions) for case in _matmul_cases(kernels, torch)]
+    rows = [_measured(_matmul_case(kernels, torch), torch, wait, repetitions)]
     for geometry in CONVOLUTIONS:
-        for case in _convolution_cases(kernels, torch, *geometry):
-            rows.append(_contraction(*case, torch, wait, repetitions))
+        rows += [_measured(case, torch, wait, repetitions) for case in _convolution_cases(kernels, torch, *geometry)]
     return rows
 
 
-def _matmul_cases(kernels: Any, torch: Any) -> list[tuple[str, float, Call, Call | None]]:
+class Contraction(NamedTuple):
+    """A contraction, the same by PyTorch, and the matrix product with as many rows, columns and k, by cuBLAS."""
+
+    what: str
+    shape: tuple[int, int, int]
+    own: Call
+    torch: Call | None = None
+
+    @property
+    def flops(self) -> float:
+        """Multiplications and additions."""
+        return 2.0 * np.prod(self.shape, dtype=float)
+
+
+def _matmul_case(kernels: Any, torch: Any) -> Contraction:
     a, b = (np.random.default_rng(seed).standard_normal((4096, 4096), np.float32) for seed in (0, 1))
     x, y = kernels.from_numpy(a), kernels.from_numpy(b)
     peer = None
     if torch is not None:
         u, v = torch.from_numpy(a).cuda(), torch.from_numpy(b).cuda()
         peer = lambda: u @ v  # noqa: E731
-    return [("matmul 4096", 2.0 * 4096**3, lambda: kernels.matmul(x, y), peer)]
+    return Contraction("matmul 4096", (4096, 4096, 4096), lambda: kernels.matmul(x, y), peer)
 
 
 def _convolution_cases(
     kernels: Any, torch: Any, channels: int, outputs: int, size: int, kernel: int, stride: int
-) -> list[tuple[str, float, Call, Call | None]]:
+) -> list[Contraction]:
     padding, out = kernel // 2, (size - 1) // stride + 1
     generator = np.random.default_rng(0)
     shapes = ((BATCH, channels, size, size), (outputs, channels, kernel, kernel), (BATCH, outputs, out, out))
     host = [generator.standard_normal(shape, np.float32) for shape in shapes]
     x, w, gy = (kernels.from_numpy(array) for array in host)
     geometry = ((stride, stride), (padding, padding), 1)
-    flops = 2.0 * BATCH * outputs * out * out * channels * kernel * kernel
     own: dict[str, Call] = {
         "forward": lambda: kernels.conv2d(x, w, None, *geometry),
         "by input": lambda: kernels.conv2d_input_gradient(gy, w, shapes[0], *geometry),
@@ -134,19 +156,26 @@ def _convolution_cases(
             "by input": lambda: gradient.conv2d_input(shapes[0], tw, tg, **options),
             "by weight": lambda: gradient.conv2d_weight(tx, shapes[1], tg, **options),
         }
-    what = f"conv {channels}->{outputs}, {size}x{size}, {kernel}x{kernel}/{stride}"
-    return [(f"{what} {way}", flops, call, peers.get(way)) for way, call in own.items()]
+    what, area, taps = f"conv {channels}->{outputs}, {size}x{size}, {kernel}x{kernel}/{stride}", out * out, kernel**2
+    matrices = {
+        "forward": (outputs, channels * taps, BATCH * area),
+        "by input": (channels, outputs * taps, BATCH * area),
+        "by weight": (outputs, BATCH * area, channels * taps),
+    }
+    return [Contraction(f"{what} {way}", matrices[way], call, peers.get(way)) for way, call in own.items()]
 
 
-def _contraction(
-    what: str, flops: float, own: Call, peer: Call | None, torch: Any, wait: Call, repetitions: int
-) -> dict[str, Any]:
-    calls = {"mpsim": repeated(own, wait)}
-    if peer is not None:
-        calls["torch"] = repeated(peer, torch.cuda.synchronize)
+def _measured(case: Contraction, torch: Any, wait: Call, repetitions: int) -> dict[str, Any]:
+    calls = {"mpsim": repeated(case.own, wait)}
+    if torch is not None:
+        rows, length, columns = case.shape
+        a, b = (torch.randn(shape, device="cuda") for shape in ((rows, length), (length, columns)))
+        calls["torch"] = repeated(case.torch, torch.cuda.synchronize)
+        calls["cublas"] = repeated(lambda: torch.mm(a, b), torch.cuda.synchronize)
     seconds = harness.interleaved(calls, repetitions)
-    rates = {name: CALLS * flops / timing.minimum for name, timing in seconds.items()}
-    return {"what": what, "flops_per_second": rates, "of_torch": rates["mpsim"] / rates["torch"] if peer else None}
+    rates = {name: CALLS * case.flops / timing.minimum for name, timing in seconds.items()}
+    ratios = {f"of_{name}": rates["mpsim"] / rate for name, rate in rates.items() if name != "mpsim"}
+    return {"what": case.what, "flops_per_second": rates, **ratios}
 
 
 def measure_steps(backend: str, torch: Any, repetitions: int) -> list[dict[str, Any]]:
@@ -178,10 +207,10 @@ def show(console: Console, result: dict[str, Any]) -> None:
     for row in result["rounding"]:
         table.add_row(row["array"], row["what"], f"{row['bytes_per_second'] / 1e9:.0f}", f"{row['of_copy']:.2f}")
     console.print(table)
-    table = Table("what", "TFLOP/s", "of PyTorch", title="contractions, float32")
+    table = Table("what", "TFLOP/s", "of cuBLAS", "of PyTorch", title="contractions, float32")
     for row in result["contraction"]:
-        ratio = "-" if row["of_torch"] is None else f"{row['of_torch']:.2f}"
-        table.add_row(row["what"], f"{row['flops_per_second']['mpsim'] / 1e12:.2f}", ratio)
+        ratios = [f"{row[peer]:.2f}" if peer in row else "-" for peer in ("of_cublas", "of_torch")]
+        table.add_row(row["what"], f"{row['flops_per_second']['mpsim'] / 1e12:.2f}", *ratios)
     console.print(table)
     table = Table("network", "ms", "of PyTorch", "of PyTorch, rounded", title=f"training step, batch {BATCH}")
     for row in result["step"]:

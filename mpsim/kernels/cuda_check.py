@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpsim.formats import FORMATS, Format
-from mpsim.kernels import BackendUnavailable, cuda_cases, hosted, load, spec
+from mpsim.kernels import BackendUnavailable, cuda_cases, load, spec
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Mode, Overflow, Policy
 
@@ -84,15 +85,25 @@ def sixteen_bit_numbers(quick: bool) -> np.ndarray:
     return np.concatenate([codes.astype(np.uint16).view(np.float16).astype(np.float32), (codes << 16).view(np.float32)])
 
 
-def compare_rounding(x: np.ndarray, c: Combination, extent: Extent) -> int:
+class Numbers(NamedTuple):
+    """The same numbers on the host and on the device."""
+
+    host: np.ndarray
+    device: Any
+
+    @staticmethod
+    def of(x: np.ndarray, extent: Extent) -> Numbers:
+        """Sends them."""
+        return Numbers(x, load(extent.backend).from_numpy(x))
+
+
+def compare_rounding(x: Numbers, c: Combination, extent: Extent, threads: int = cuda_cases.THREADS) -> int:
     """How many results differ, in any bit; a difference of a count counts once."""
     random = Stream(1, "rounding", 2, 3) if c.policy.mode.needs_random_bits else None
-    numbers = x if c.source == "float32" else x.astype(np.float64)
-    wanted, wanted_counts = load(extent.peer).round_array(
-        numbers, c.format, c.policy, random, threads=cuda_cases.THREADS
-    )
-    result, counts = hosted(extent.backend).round_array(numbers, c.format, c.policy, random)
-    pattern = f"u{numbers.itemsize}"
+    cuda = load(extent.backend)
+    result, counts = map(cuda.to_numpy, cuda.round_array(x.device, c.format, c.policy, random))
+    wanted, wanted_counts = load(extent.peer).round_array(x.host, c.format, c.policy, random, threads=threads)
+    pattern = f"u{x.host.itemsize}"
     different = int(np.count_nonzero(result.view(pattern) != wanted.view(pattern)))
     return different + (list(counts) != list(np.asarray(wanted_counts)))
 
@@ -100,28 +111,42 @@ def compare_rounding(x: np.ndarray, c: Combination, extent: Extent) -> int:
 def check_sixteen_bits(extent: Extent, end: float) -> Iterator[Row]:
     """Every combination on all 16-bit numbers."""
     x, by_mode = sixteen_bit_numbers(extent.quick), dict[str, Row]()
+    with np.errstate(invalid="ignore"):  # of signalling NaNs
+        sources = {"float32": Numbers.of(x, extent), "float64": Numbers.of(x.astype(np.float64), extent)}
     step = 37 if extent.quick else 1
     for c in combinations()[::step]:
         row = by_mode.setdefault(c.policy.mode.value, Row("16-bit numbers", c.policy.mode.value))
-        _measure(row, x.size, partial(compare_rounding, x, c, extent), f"{c.format} {c.policy.overflow}")
+        _measure(
+            row, x.size, partial(compare_rounding, sources[c.source], c, extent), f"{c.format} {c.policy.overflow}"
+        )
     yield from by_mode.values()
 
 
 def check_patterns(extent: Extent, end: float) -> Iterator[Row]:
-    """Every combination for float32 on patterns spread over all 2**32, while there is time."""
+    """Every combination for float32 on patterns spread over all 2**32, while there is time, some side by side."""
     step = (1 << 32) // extent.patterns
     x = (np.arange(extent.patterns, dtype=np.uint64) * step + 12345 % step).astype(np.uint32).view(np.float32)
+    numbers = Numbers.of(x, extent)
     chosen = [c for c in combinations() if c.source == "float32"][:: 41 if extent.quick else 1]
-    by_mode, left = dict[str, Row](), len(chosen)
-    for c in chosen:
-        if time.monotonic() > end:
-            break
-        row = by_mode.setdefault(c.policy.mode.value, Row("float32 patterns", c.policy.mode.value))
-        _measure(row, x.size, partial(compare_rounding, x, c, extent), f"{c.format} {c.policy.overflow}")
-        left -= 1
+    by_mode, done = dict[str, Row](), 0
+
+    def compare(c: Combination) -> tuple[Combination, int | None, float]:
+        start = time.monotonic()
+        if start > end:
+            return c, None, 0.0
+        return c, compare_rounding(numbers, c, extent, max(1, cuda_cases.THREADS // workers)), time.monotonic() - start
+
+    workers = 1 if extent.quick else min(4, cuda_cases.THREADS)
+    with ThreadPoolExecutor(workers) as pool:
+        for c, different, seconds in pool.map(compare, chosen):
+            if different is not None:
+                row = by_mode.setdefault(c.policy.mode.value, Row("float32 patterns", c.policy.mode.value))
+                _add(row, x.size, different, seconds, f"{c.format} {c.policy.overflow}")
+                done += 1
     yield from by_mode.values()
-    if left:
-        yield Row("float32 patterns", "left out", note=f"{left} of {len(chosen)} combinations: the time was up")
+    if done < len(chosen):
+        note = f"{len(chosen) - done} of {len(chosen)} combinations: the time was up"
+        yield Row("float32 patterns", "left out", note=note)
 
 
 def check_kernels(extent: Extent, end: float) -> Iterator[Row]:
@@ -153,7 +178,11 @@ def _differs(compute: Callable[..., Any], case: Any, backend: str, wanted: Any) 
 def _measure(row: Row, compared: int, compare: Callable[[], int], what: str) -> None:
     start = time.monotonic()
     different = compare()
-    row.seconds += time.monotonic() - start
+    _add(row, compared, different, time.monotonic() - start, what)
+
+
+def _add(row: Row, compared: int, different: int, seconds: float, what: str) -> None:
+    row.seconds += seconds
     row.cases += 1
     row.compared += compared
     row.different += different

@@ -69,6 +69,11 @@ def test_every_file_s_kernels_are_there() -> None:
     assert {"contraction_each", "contraction_tile", "depthwise", "round", "sum_blocks", "sums"} <= files
 
 
+def test_names_are_unique() -> None:
+    """A compiled kernel is found on disk by its name (mpsim/kernels/cuda/cubins.py)."""
+    assert len(KERNELS) == len({id(kernel) for kernel in every_kernel()})
+
+
 @pytest.mark.parametrize("name", KERNELS)
 def test_no_instruction_gives_other_bits(name: str) -> None:
     kernel = KERNELS[name]

@@ -6,6 +6,7 @@ Arrays are numba.cuda's device arrays. In the CUDA simulator kernels run as plai
 from mpsim.kernels.cuda.arrays import from_numpy, is_on_device, to_numpy, use_device, zeros
 from mpsim.kernels.cuda.codes import decode_array, encode_array
 from mpsim.kernels.cuda.contraction import conv2d, conv2d_input_gradient, conv2d_weight_gradient, matmul
+from mpsim.kernels.cuda.counts import stack_counts
 from mpsim.kernels.cuda.elementwise import (
     add,
     all_finite,
@@ -22,7 +23,7 @@ from mpsim.kernels.cuda.moving import concatenate, permute, place_channels, slic
 from mpsim.kernels.cuda.normalization import batch_norm, batch_norm_gradient, batch_norm_inference
 from mpsim.kernels.cuda.philox import random_bits
 from mpsim.kernels.cuda.pooling import avg_pool2d, avg_pool2d_gradient, max_pool2d, max_pool2d_gradient
-from mpsim.kernels.cuda.rounding import round_array, stack_counts
+from mpsim.kernels.cuda.rounding import round_array
 from mpsim.kernels.cuda.sums import channel_sum, total_sum
 
 __all__ = [

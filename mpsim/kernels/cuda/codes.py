@@ -9,7 +9,7 @@ import numpy as np
 from numba import cuda, typeof
 
 from mpsim.formats import FORMATS, Format
-from mpsim.kernels.cuda.arrays import empty
+from mpsim.kernels.cuda.arrays import empty, flattened
 from mpsim.kernels.cuda.intrinsics import double_as_long, float_as_int, int_as_float, long_as_double, to_float32
 from mpsim.kernels.cuda.launch import device_function, kernel
 from mpsim.kernels.numba_cpu import codes
@@ -47,11 +47,11 @@ def decode_array(codes: Array, format: Format, dtype: type | np.dtype, *, thread
 
 
 def _patterns(x: Array) -> Array:
-    return x.reshape(-1).view(f"int{8 * x.dtype.itemsize}")
+    return flattened(x).view(f"int{8 * x.dtype.itemsize}")
 
 
 def _codes(codes: Array) -> Array:
-    flat = codes.reshape(-1)
+    flat = flattened(codes)
     return flat.view(np.int64) if codes.dtype.itemsize == 8 else flat
 
 

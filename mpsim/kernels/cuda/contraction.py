@@ -19,7 +19,7 @@ import numpy as np
 from mpsim.accumulators import Accumulator
 from mpsim.kernels.cuda import depthwise, strided
 from mpsim.kernels.cuda.accumulators import numbers_of
-from mpsim.kernels.cuda.arrays import device, empty, zeros
+from mpsim.kernels.cuda.arrays import device, empty, flattened, zeros
 from mpsim.kernels.cuda.contraction_each import add_bias, adding_kernel, each_kernel, pair_parts
 from mpsim.kernels.cuda.contraction_tables import Tables, ends_of, phases_of, placed, tables_of
 from mpsim.kernels.cuda.contraction_tile import RESIDENT, TILES, Form, Tile, tile_kernel
@@ -33,8 +33,8 @@ Array = Any
 Launch = Callable[[Array, int, int, int], None]
 
 DEFAULT = Accumulator()
-#: Bytes of chunks' results that wait to be added: they should stay in the device's cache.
-WORKSPACE = 32 << 20
+#: Bytes of chunks' results that wait to be added: enough blocks for many turns of the device.
+WORKSPACE = 128 << 20
 #: Outputs that keep a multiprocessor busy where each is one thread's, and the share of its products they reach.
 BUSY, RATE_OF_EACH = 1024, 0.05
 #: Blocks of a launch in its second and third dimension, at most.
@@ -114,8 +114,8 @@ def input_gradient_in_phases(
     placed_gy = None
     for tables, ends in phases_of(*shapes, stride, padding, groups, chunk):
         placed_gy = placed(gy, tables.canvas) if placed_gy is None else placed_gy
-        launch, _ = launcher(tables, w.reshape(-1), placed_gy.reshape(-1), ends, 1, kind, numbers)
-        launch(gx.reshape(-1), 0, 1, ends.size - 1)
+        launch, _ = launcher(tables, flattened(w), flattened(placed_gy), ends, 1, kind, numbers)
+        launch(flattened(gx), 0, 1, ends.size - 1)
     strided.settle(gy, w, gx, stride, padding, groups, chunk, accumulator.fma)
     return gx
 
@@ -139,7 +139,7 @@ def conv2d_weight_gradient(
 def biased(out: Array, bias: Array | None, area: int) -> Array:
     """The output with one number added per column of a matrix, or per channel of images."""
     if bias is not None and out.size:
-        add_bias.over(out.size)(out.reshape(-1), bias, area)
+        add_bias.over(out.size)(flattened(out), bias, area)
     return out
 
 
@@ -156,13 +156,13 @@ def contract(tables: Tables, a: Array, b: Array, accumulator: Accumulator) -> Ar
     if accumulator.kind == "blas":  # which promises nothing
         accumulator = DEFAULT
     out = empty(tables.out_shape)
-    flat, chunk = out.reshape(-1), min(accumulator.chunk or length, length)
+    flat, chunk = flattened(out), min(accumulator.chunk or length, length)
     kind, numbers = numbers_of(accumulator)
     if kind == "exact":
         chunk = length
     chunks = -(-length // chunk)
     ends, placed_b = ends_of(length, chunk), placed(b, tables.canvas)
-    launch, split = launcher(tables, a.reshape(-1), placed_b.reshape(-1), ends, chunks, kind, numbers)
+    launch, split = launcher(tables, flattened(a), flattened(placed_b), ends, chunks, kind, numbers)
     if accumulator.kind == "pairwise" and chunks > 2:
         sum_in_pairs(launch, flat, chunks)
     elif split:
@@ -232,7 +232,7 @@ def sum_in_order(launch: Launch, out: Array, chunks: int, kind: str, numbers: An
     for first in range(0, chunks, together):
         count = min(together, chunks - first)
         launch(parts, first, count, 1)
-        adding_kernel(kind).over(out.size)(parts, count, out, first == 0, numbers)
+        adding_kernel(kind).each(out.size)(parts, count, out, first == 0, numbers)
 
 
 def sum_in_pairs(launch: Launch, out: Array, chunks: int) -> None:
@@ -245,5 +245,5 @@ def sum_in_pairs(launch: Launch, out: Array, chunks: int) -> None:
     for run in range(runs):
         count = min(together, chunks - run * together)
         launch(parts, run * together, count, 1)
-        pair_parts.over(out.size)(parts, count, sums[run * out.size : (run + 1) * out.size])
-    pair_parts.over(out.size)(sums, runs, out)
+        pair_parts.each(out.size)(parts, count, sums[run * out.size : (run + 1) * out.size])
+    pair_parts.each(out.size)(sums, runs, out)

@@ -13,6 +13,7 @@ from mpsim.kernels.cuda.intrinsics import add_rn
 from mpsim.kernels.cuda.launch import FAMILIES, Kernel, kernel
 
 Array = Any
+UNROLLED = 16
 
 
 @cache
@@ -46,19 +47,26 @@ def each_kernel(kind: str) -> Kernel:
 
 @cache
 def adding_kernel(kind: str) -> Kernel:
-    """The kernel that adds the results of ``count`` chunks in order, to the first of them (begins) or to out."""
+    """The kernel that adds the results of ``count`` chunks in order, to the first of them (begins) or to out.
+
+    A thread waits for UNROLLED results at a time, and has few outputs.
+    """
     _, add, numbers = KINDS[kind]
 
     def add_parts(parts, count, out, begins, numbers):  # type: ignore[no-untyped-def]
         for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
             total = parts[i] if begins else add(out[i], parts[i], numbers)
-            for part in range(1, count):
-                total = add(total, parts[part * out.size + i], numbers)
+            part = 1
+            while part + UNROLLED <= count:
+                for j in range(UNROLLED):
+                    total = add(total, parts[(part + j) * out.size + i], numbers)
+                part += UNROLLED
+            for last in range(part, count):
+                total = add(total, parts[last * out.size + i], numbers)
             out[i] = total
 
     signature = ("float32[::1], int64, float32[::1], boolean", typeof(numbers))
-    name = "narrow" if kind == "narrow" else "float32"
-    return Kernel(add_parts, (signature,), f"contraction_each.add_parts_{name}")
+    return Kernel(add_parts, (signature,), f"contraction_each.add_parts_{kind}")
 
 
 @kernel("float32[::1], int64, float32[::1]")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from mpsim.kernels.cuda.arrays import device, empty, from_numpy
+from mpsim.kernels.cuda.arrays import device, empty, flattened, from_numpy
 from mpsim.kernels.cuda.launch import kernel
 from mpsim.kernels.lowering import Contraction, of_matmul
 from mpsim.kernels.phases import phases
@@ -130,9 +130,9 @@ def placed(x: Array, canvas: Canvas | None) -> Array:
     if result.size == 0:
         return result
     if canvas.dilation == (1, 1) and result.size < 1 << 31:
-        pad_images.over(result.size)(x.reshape(-1), result.reshape(-1), *sizes)
+        pad_images.over(result.size)(flattened(x), flattened(result), *sizes)
     else:
-        place_images.over(result.size)(x.reshape(-1), result.reshape(-1), *sizes, *canvas.dilation)
+        place_images.over(result.size)(flattened(x), flattened(result), *sizes, *canvas.dilation)
     return result
 
 

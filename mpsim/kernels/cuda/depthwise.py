@@ -14,7 +14,7 @@ import numpy as np
 from numba import cuda
 
 from mpsim.accumulators import Accumulator
-from mpsim.kernels.cuda.arrays import empty
+from mpsim.kernels.cuda.arrays import empty, flattened
 from mpsim.kernels.cuda.intrinsics import add_rn, fma_rn, mul_rn
 from mpsim.kernels.cuda.launch import FAMILIES, Kernel
 
@@ -58,7 +58,7 @@ def _correlate(form: Form, x: Array, w: Array, shape: tuple[int, ...], padding: 
     out = empty(shape)
     if out.size:
         sizes = (shape[1], x.shape[2], x.shape[3], shape[2], shape[3])
-        depthwise_kernel(form).over(out.size)(x.reshape(-1), w.reshape(-1), out.reshape(-1), *sizes, *padding)
+        depthwise_kernel(form).over(out.size)(flattened(x), flattened(w), flattened(out), *sizes, *padding)
     return out
 
 

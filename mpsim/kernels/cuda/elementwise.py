@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from mpsim.kernels.cuda.arrays import cleared, empty, to_numpy
+from mpsim.kernels.cuda.arrays import cleared, empty, flattened, to_numpy
 from mpsim.kernels.cuda.intrinsics import add_rn, mul_rn, sub_rn
 from mpsim.kernels.cuda.launch import kernel
 
@@ -23,7 +23,7 @@ def _made(x: Array, out: Array | None) -> Array:
 def add(a: Array, b: Array, *, out: Array | None = None, threads: int = 1) -> Array:
     """a + b; ``out`` may be a or b."""
     y = _made(a, out)
-    add_elements.over(y.size)(a.reshape(-1), b.reshape(-1), y.reshape(-1))
+    add_elements.over(y.size)(flattened(a), flattened(b), flattened(y))
     return y
 
 
@@ -36,7 +36,7 @@ def add_elements(a, b, y):  # type: ignore[no-untyped-def]
 def scale(x: Array, factor: float, *, out: Array | None = None, threads: int = 1) -> Array:
     """x times the factor; ``out`` may be x."""
     y = _made(x, out)
-    scale_elements.over(y.size)(x.reshape(-1), np.float32(factor), y.reshape(-1))
+    scale_elements.over(y.size)(flattened(x), np.float32(factor), flattened(y))
     return y
 
 
@@ -49,7 +49,7 @@ def scale_elements(x, factor, y):  # type: ignore[no-untyped-def]
 def relu(x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
     """x where not (x <= 0), so that NaN stays, else +0; ``out`` may be x."""
     y = _made(x, out)
-    relu_elements.over(y.size)(x.reshape(-1), y.reshape(-1))
+    relu_elements.over(y.size)(flattened(x), flattened(y))
     return y
 
 
@@ -62,7 +62,7 @@ def relu_elements(x, y):  # type: ignore[no-untyped-def]
 def positive(x: Array, *, threads: int = 1) -> Array:
     """Whether x > 0, as a bool array."""
     mask = empty(x.shape, np.bool_)
-    positive_elements.over(mask.size)(x.reshape(-1), mask.reshape(-1))
+    positive_elements.over(mask.size)(flattened(x), flattened(mask))
     return mask
 
 
@@ -75,7 +75,7 @@ def positive_elements(x, mask):  # type: ignore[no-untyped-def]
 def relu_gradient(gy: Array, x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
     """gy where x > 0, else +0; ``out`` may be gy, and x may be positive(x)."""
     gx = _made(gy, out)
-    select_elements.over(gx.size)(gy.reshape(-1), x.reshape(-1), gx.reshape(-1))
+    select_elements.over(gx.size)(flattened(gy), flattened(x), flattened(gx))
     return gx
 
 
@@ -98,7 +98,7 @@ def sgd_update(
 ) -> None:
     """One step of SGD with momentum, in place in ``master`` and ``velocity``."""
     scalars = map(np.float32, (learning_rate, momentum, weight_decay, inverse_scale))
-    update_elements.over(master.size)(master.reshape(-1), gradient.reshape(-1), velocity.reshape(-1), *scalars)
+    update_elements.over(master.size)(flattened(master), flattened(gradient), flattened(velocity), *scalars)
 
 
 @kernel(f"{VECTOR}, {VECTOR}, {VECTOR}, float32, float32, float32, float32")
@@ -132,7 +132,7 @@ def canonical_nan(x: Array, *, threads: int = 1) -> Array:
         numbers = np.int64(0x7FF << 52), np.int64((1 << 52) - 1), np.int64(0xFFF << 51), np.int64(-1 << 63)
     else:
         numbers = np.int32(0x7F800000), np.int32(0x7FFFFF), np.int32(0x7FC00000), np.int32(-1 << 31)
-    make_nan_canonical.over(x.size)(x.reshape(-1).view(numbers[0].dtype), *numbers)
+    make_nan_canonical.over(x.size)(flattened(x).view(numbers[0].dtype), *numbers)
     return x
 
 
@@ -149,7 +149,7 @@ def all_finite(*arrays: Array, threads: int = 1) -> bool:
     """Whether no number of the arrays is infinite or NaN; the device is waited for once."""
     found = cleared(empty(1, np.int32))
     for x in arrays:
-        look_for_infinite.over(x.size)(x.reshape(-1).view(np.int32), found)
+        look_for_infinite.over(x.size)(flattened(x).view(np.int32), found)
     return bool(to_numpy(found)[0] == 0)
 
 

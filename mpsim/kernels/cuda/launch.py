@@ -18,7 +18,7 @@ all, so that a test finds every kernel.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from numba import cuda
@@ -26,6 +26,9 @@ from numba.cuda import config
 
 from mpsim.kernels.cuda import arrays
 from mpsim.kernels.cuda.intrinsics import SIMULATED
+
+if not SIMULATED:
+    from mpsim.kernels.cuda import direct
 
 # Kernels on a layer's few parameters fill no device, and numba would warn of each.
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
@@ -35,6 +38,10 @@ THREADS, ELEMENTS = (4, 1 << 30) if SIMULATED else (256, 4)
 #: Blocks of such a launch for each multiprocessor, at most: as many threads as one holds. A loop in the kernel takes
 #: the rest, so that what a block does once (adding its counts) is done for many elements.
 BLOCKS_PER_MULTIPROCESSOR = 8
+#: Threads of a block where each has much to do.
+FEW = min(THREADS, 64)
+
+Shape = tuple[int, int, int]
 
 #: name -> kernel, of every kernel that stands at a module's top.
 KERNELS: dict[str, Kernel] = {}
@@ -53,6 +60,8 @@ class Kernel:
         self.registers = registers
         #: each as text, or as a tuple of numba types and texts where a type has no name
         self.signatures = signatures
+        #: (device, kinds of arguments) -> how to launch it directly; None: by numba
+        self.entries: dict[tuple[Any, ...], Any] = {}
 
     @cached_property
     def compiled(self) -> Any:
@@ -62,12 +71,37 @@ class Kernel:
     def __getitem__(self, shape: tuple[Any, ...]) -> Callable[..., None]:
         """The kernel on this (grid, block), in the stream of kernels of the device in use."""
         grid, block = shape
-        return self.compiled[grid, block, arrays.device().kernel_stream]
+        if SIMULATED:
+            return self.compiled[grid, block, arrays.device().kernel_stream]
+        return partial(self.launch, _three(grid), _three(block))
+
+    def launch(self, grid: Shape, block: Shape, *arguments: Any) -> None:
+        """Past numba (direct.py), if it would hand the driver the same words."""
+        device, kinds, words = arrays.device(), list[Any](), list[Any]()
+        direct.words_of(arguments, kinds, words)
+        key = (device.number, *kinds)
+        if key not in self.entries:
+            self.entries[key] = direct.open_kernel(self, arguments, kinds, words)
+        entry = self.entries[key]
+        if entry is None:
+            self.compiled[grid, block, device.kernel_stream](*arguments)
+        else:
+            entry.launch(grid, block, device.kernel_handle, words)
 
     def over(self, count: int) -> Callable[..., None]:
         """The kernel on enough threads for ``count`` elements; it must loop with cuda.gridsize(1)."""
         blocks = max(1, -(-count // (THREADS * ELEMENTS)))
         return self[min(blocks, arrays.device().multiprocessors * BLOCKS_PER_MULTIPROCESSOR), THREADS]
+
+    def each(self, count: int) -> Callable[..., None]:
+        """The same on a thread for each element, in small blocks: for few elements with much to do."""
+        return self[min(max(1, -(-count // FEW)), 65535), FEW]
+
+
+def _three(shape: int | tuple[int, ...]) -> Shape:
+    """The extent in three dimensions, one where it has none."""
+    sizes = shape if isinstance(shape, tuple) else (shape,)
+    return (*sizes, 1, 1)[:3]  # type: ignore[return-value]
 
 
 def kernel(*signatures: Any) -> Callable[[Callable[..., None]], Kernel]:

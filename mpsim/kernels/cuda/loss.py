@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, typeof
 
-from mpsim.kernels.cuda.arrays import cleared, empty
+from mpsim.kernels.cuda.arrays import cleared, empty, flattened
 from mpsim.kernels.cuda.division import SHAPE, Divisor, check_size, quotient
 from mpsim.kernels.cuda.elementary import exp32, log32
 from mpsim.kernels.cuda.intrinsics import div_rn, mul_rn, sub_rn
@@ -28,9 +28,9 @@ def log_softmax(x: Array, *, threads: int = 1) -> Array:
     """Logarithm of the softmax of each row: (N, C) -> (N, C)."""
     check_size(x.size)
     y, largest = empty(x.shape), empty(x.shape[0])
-    find_largest.over(x.shape[0])(x.reshape(-1), x.shape[1], largest)
+    find_largest.over(x.shape[0])(flattened(x), x.shape[1], largest)
     sums = channel_sums("exponential", _rows(x), u=largest)
-    subtract_logarithms.over(x.size)(x.reshape(-1), largest, sums, Divisor.of(x.shape[1]), y.reshape(-1))
+    subtract_logarithms.over(x.size)(flattened(x), largest, sums, Divisor.of(x.shape[1]), flattened(y))
     return y
 
 
@@ -57,7 +57,7 @@ def log_softmax_gradient(gy: Array, y: Array, *, threads: int = 1) -> Array:
     """gy - exp(y) * (the sum of gy's row)."""
     check_size(y.size)
     gx, sums = empty(y.shape), channel_sums("element", _rows(gy))
-    subtract_shares.over(y.size)(gy.reshape(-1), y.reshape(-1), sums, Divisor.of(y.shape[1]), gx.reshape(-1))
+    subtract_shares.over(y.size)(flattened(gy), flattened(y), sums, Divisor.of(y.shape[1]), flattened(gx))
     return gx
 
 
@@ -71,7 +71,7 @@ def nll_loss(log_probabilities: Array, labels: Array, *, threads: int = 1) -> Ar
     """The mean over n of -log_probabilities[n, labels[n]], shape (1,)."""
     count, columns = log_probabilities.shape
     chosen = empty(count)
-    choose.over(count)(log_probabilities.reshape(-1), labels, columns, chosen)
+    choose.over(count)(flattened(log_probabilities), labels, columns, chosen)
     return over(channel_sums("element", chosen.reshape(1, 1, -1)), count)
 
 
@@ -84,7 +84,7 @@ def choose(log_probabilities, labels, columns, chosen):  # type: ignore[no-untyp
 def nll_loss_gradient(g: Array, labels: Array, shape: tuple[int, int], *, threads: int = 1) -> Array:
     """-(g / N) at (n, labels[n]), +0 elsewhere."""
     gx = cleared(empty(shape))
-    spread.over(shape[0])(g, labels, np.float32(shape[0]), shape[1], gx.reshape(-1))
+    spread.over(shape[0])(g, labels, np.float32(shape[0]), shape[1], flattened(gx))
     return gx
 
 

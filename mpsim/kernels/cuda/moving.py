@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, typeof
 
-from mpsim.kernels.cuda.arrays import cleared, empty
+from mpsim.kernels.cuda.arrays import cleared, empty, flattened
 from mpsim.kernels.cuda.division import SHAPE, Divisor, check_size, quotient
 from mpsim.kernels.cuda.launch import kernel
 
@@ -29,7 +29,7 @@ def permute(x: Array, axes: Sequence[int], *, threads: int = 1) -> Array:
         absent = AXES - len(axes)
         sizes = tuple(Divisor.of(size) for size in (*[1] * absent, *shape))
         steps = tuple(np.uint32(step) for step in (*[0] * absent, *strides))
-        permute_elements.over(y.size)(x.reshape(-1), y.reshape(-1), sizes, steps)
+        permute_elements.over(y.size)(flattened(x), flattened(y), sizes, steps)
     return y
 
 
@@ -76,10 +76,10 @@ def _copy_channels(x: Array, x_start: int, y: Array, y_start: int, channels: int
     check_size(max(x.size, y.size))
     if x.shape[0] * width:
         copy_rows.over(x.shape[0] * width)(
-            x.reshape(-1),
+            flattened(x),
             np.uint32(x_start * area),
             np.uint32(x.shape[1] * area),
-            y.reshape(-1),
+            flattened(y),
             np.uint32(y_start * area),
             np.uint32(y.shape[1] * area),
             Divisor.of(width),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, typeof
 
-from mpsim.kernels.cuda.arrays import empty
+from mpsim.kernels.cuda.arrays import empty, flattened
 from mpsim.kernels.cuda.division import SHAPE, Divisor, quotient
 from mpsim.kernels.cuda.intrinsics import add_rn, div_rn, mul_rn, sqrt_rn, sub_rn
 from mpsim.kernels.cuda.launch import device_function, kernel
@@ -59,15 +59,15 @@ def batch_norm_gradient(
     gshift = channel_sums("element", gy)
     gscale = channel_sums("product_with_normalized", x, gy, u=mean, v=inverse_deviation)
     input_gradient.over(x.size)(
-        gy.reshape(-1),
-        x.reshape(-1),
+        flattened(gy),
+        flattened(x),
         mean,
         inverse_deviation,
         scale,
         _over_count(gshift, x),
         _over_count(gscale, x),
         *_divisors(x),
-        gx.reshape(-1),
+        flattened(gx),
     )
     return gx, gscale, gshift
 
@@ -119,7 +119,7 @@ def channel_of(i, area, channels):  # type: ignore[no-untyped-def]
 
 def _normalized(x: Array, mean: Array, factor: Array, shift: Array, out: Array | None) -> Array:
     y = empty(x.shape) if out is None else out
-    normalize.over(x.size)(x.reshape(-1), mean, factor, shift, *_divisors(x), y.reshape(-1))
+    normalize.over(x.size)(flattened(x), mean, factor, shift, *_divisors(x), flattened(y))
     return y
 
 

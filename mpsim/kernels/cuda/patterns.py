@@ -30,7 +30,7 @@ from mpsim.kernels.cuda.intrinsics import (
 from mpsim.kernels.cuda.launch import device_function
 from mpsim.kernels.numba_cpu import codes, pattern_rounding
 from mpsim.kernels.numba_cpu.pattern_rounding import WIDEST_SHIFT
-from mpsim.kernels.parameters import NARROW, Parameters, parameters
+from mpsim.kernels.parameters import LEGACY, NARROW, Parameters, parameters
 from mpsim.policies import Mode, Policy
 
 NEAREST_EVEN, TOWARD_ZERO, UP, DOWN, TO_ODD, STOCHASTIC = (
@@ -57,6 +57,7 @@ class NarrowNumbers(NamedTuple):
     random_right: np.uint32
     random_mask: np.uint32
     smallest_normal: np.uint32
+    beyond: np.uint32  # magnitudes from the smallest normal one up to below this need nothing but ``above_normal``
     low: np.uint32  # c: 2**23 quanta of the grid below the smallest normal number
     largest: np.uint32
     positive_overflow: np.uint32
@@ -69,23 +70,31 @@ class NarrowNumbers(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def narrow_numbers(format: Format, policy: Policy) -> NarrowNumbers | None:
-    """The numbers, or None where only ``round_wide`` can round float32 arrays to the format."""
+    """The numbers, or None where only ``round_wide`` can round float32 arrays to the format.
+
+    Of a legacy mode those that ``above_normal`` and the counts need; there QPyTorch rounds as others do.
+    """
     p = parameters(format, policy, "float32")
-    if p.path != NARROW or not p.has_zero:
+    plain = parameters(format, Policy(), "float32") if p.path == LEGACY else p
+    if plain.path != NARROW or not p.has_zero:
         return None
     shift = 23 - p.mantissa_bits
     discarded, half = (1 << shift) - 1, (1 << shift) >> 1
     nearest = {Mode.NEAREST_EVEN: max(half - 1, 0), Mode.NEAREST_ZERO: max(half - 1, 0), Mode.NEAREST_AWAY: half}
+    nearest[Mode.QPYTORCH_NEAREST] = half
     mode = list(Mode)[p.mode]
+    random_bit_count = shift if mode is Mode.QPYTORCH_STOCHASTIC else p.random_bit_count
+    beyond = min(p.largest + 1, p.overflow_from) if p.underflow_to < p.smallest_normal else 0
     numbers = (
         discarded,
         shift,
         nearest.get(mode, 0),
         int(mode is Mode.NEAREST_EVEN and shift > 0),
-        max(shift - p.random_bit_count, 0),
-        min(max(p.random_bit_count - shift, 0), 31),
-        (1 << p.random_bit_count) - 1,
+        max(shift - random_bit_count, 0),
+        min(max(random_bit_count - shift, 0), 31),
+        (1 << random_bit_count) - 1,
         p.smallest_normal,
+        beyond,
         (p.low_quantum + 23 + 127) << 23,
         p.largest,
         p.positive_overflow,
@@ -126,7 +135,7 @@ def above_normal(a, negative, random, mode, n):  # type: ignore[no-untyped-def]
         added = n.discarded if negative else np.uint32(0)
     elif mode == TO_ODD:
         added = n.discarded if shift_right(a, n.shift) & np.uint32(1) == 0 else np.uint32(0)
-    elif mode == STOCHASTIC:
+    elif mode in (STOCHASTIC, QPYTORCH_STOCHASTIC):
         chosen = shift_left(np.uint32(random & n.random_mask), n.random_left)
         added = np.uint32(shift_right(chosen, n.random_right) & n.discarded)
     return np.uint32(np.uint32(a + added) & ~n.discarded)
@@ -205,6 +214,17 @@ def numbers_of_mode(mode: int, n: NarrowNumbers, p: Parameters, quantum: int) ->
     return (n,) if mode in BY_ADDITION else (n, p, quantum)
 
 
+@lru_cache(maxsize=1024)
+def legacy_numbers(format: Format, policy: Policy) -> tuple[NarrowNumbers, Parameters]:
+    """What ``round_like_qpytorch`` and the counts of a legacy mode need."""
+    p, n = parameters(format, policy, "float32"), narrow_numbers(format, policy)
+    if n is None:
+        none = NarrowNumbers(*(np.uint32(0) for _ in NarrowNumbers._fields))
+        names = ("smallest_normal", "overflow_from", "underflow_to")
+        n = none._replace(**{name: np.uint32(getattr(p, name)) for name in names})
+    return n, p
+
+
 @cache
 def wide_rounder(width: int) -> Callable[..., Any]:
     """round(pattern, random, (Parameters, quantum pattern)) -> pattern, both int64, of float32 (23) or float64 (52)."""
@@ -224,8 +244,8 @@ def wide_rounder(width: int) -> Callable[..., Any]:
 
 @device_function
 def round_like_qpytorch(pattern, random, numbers):  # type: ignore[no-untyped-def]
-    """QPyTorch's float32 algorithm, defects included (spec.round_like_qpytorch): pattern to pattern, (Parameters,)."""
-    p = numbers[0]
+    """QPyTorch's float32 algorithm, defects included (spec.round_like_qpytorch), with ``legacy_numbers``."""
+    p = numbers[1]
     up, down = (
         int_as_float(np.int32(127 + p.scale_exponent << 23)),
         int_as_float(np.int32(127 - p.scale_exponent << 23)),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, float32, int32
 
-from mpsim.kernels.cuda.arrays import device, empty, zeros
+from mpsim.kernels.cuda.arrays import device, empty, flattened, zeros
 from mpsim.kernels.cuda.intrinsics import SIMULATED, add_rn, div_rn
 from mpsim.kernels.cuda.launch import device_function, kernel
 
@@ -30,7 +30,7 @@ def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: 
     y, index = empty(shape), empty(shape, np.int32)
     if y.size:
         sizes = (*x.shape[2:], *shape[2:], *kernel, *stride, *padding)
-        max_windows.over(y.size)(x.reshape(-1), y.reshape(-1), index.reshape(-1), *sizes)
+        max_windows.over(y.size)(flattened(x), flattened(y), flattened(index), *sizes)
     return y, index
 
 
@@ -42,7 +42,7 @@ def max_pool2d_gradient(gy: Array, index: Array, x_shape: tuple[int, ...], *, th
     planes = x_shape[0] * x_shape[1]
     blocks = min(planes, device().multiprocessors * 64)
     sizes = (planes, x_shape[2] * x_shape[3], gy.shape[2] * gy.shape[3])
-    add_at_indices[blocks, TOGETHER](gy.reshape(-1), index.reshape(-1), gx.reshape(-1), *sizes)
+    add_at_indices[blocks, TOGETHER](flattened(gy), flattened(index), flattened(gx), *sizes)
     return gx
 
 
@@ -51,7 +51,7 @@ def avg_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: 
     y = empty(_pooled(x, kernel, stride, padding))
     if y.size:
         sizes = (*x.shape[2:], *y.shape[2:], *kernel, *stride, *padding)
-        average_windows.over(y.size)(x.reshape(-1), y.reshape(-1), *sizes)
+        average_windows.over(y.size)(flattened(x), flattened(y), *sizes)
     return y
 
 
@@ -62,7 +62,7 @@ def avg_pool2d_gradient(
     gx = empty(x_shape)
     if gx.size:
         sizes = (*x_shape[2:], *gy.shape[2:], *kernel, *stride, *padding)
-        spread_windows.over(gx.size)(gy.reshape(-1), gx.reshape(-1), *sizes)
+        spread_windows.over(gx.size)(flattened(gy), flattened(gx), *sizes)
     return gx
 
 

@@ -7,19 +7,23 @@ and a source of random bits; the numbers of the format are arguments.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numba import cuda, typeof, uint32
 
-from mpsim.formats import FORMATS, Format
-from mpsim.kernels.cuda.arrays import cleared, empty, to_numpy
-from mpsim.kernels.cuda.launch import FAMILIES, Kernel, device_function, kernel
+from mpsim.formats import FORMATS, Format, as_format
+from mpsim.kernels.cuda.arrays import empty, flattened
+from mpsim.kernels.cuda.counts import NONE_YET, counted, new_row
+from mpsim.kernels.cuda.launch import FAMILIES, Kernel, device_function
 from mpsim.kernels.cuda.patterns import (
     INFINITE,
     MAGNITUDE,
+    SIGN,
+    above_normal,
+    legacy_numbers,
     narrow_numbers,
     narrow_rounder,
     numbers_of_mode,
@@ -29,13 +33,14 @@ from mpsim.kernels.cuda.patterns import (
 from mpsim.kernels.cuda.philox import STREAM, philox, stream_words
 from mpsim.kernels.parameters import LEGACY, Parameters, parameters
 from mpsim.kernels.philox import Stream
-from mpsim.policies import Mode, Policy
+from mpsim.policies import Mode, Overflow, Policy
 
 Array = Any
 
 #: Where random bits come from: nowhere, an array, a stream.
 NONE, ARRAY, PHILOX = range(3)
-NO_STREAM = NO_COUNTS = (np.uint32(0),) * 5
+NO_STREAM = (np.uint32(0),) * 5
+QPYTORCH = as_format("fp_4_3_4")
 ONE, FOUR = np.uint64(1), np.uint64(4)
 
 
@@ -50,7 +55,7 @@ def round_array(
 ) -> tuple[Array, Array]:
     """x rounded once to the format, into ``out`` (may be x), and the five counts, an int64 array on the device."""
     out = empty(x.shape, x.dtype) if out is None else out
-    counts = cleared(empty(5, np.int64))
+    counts = new_row()
     if x.size == 0:
         return out, counts
     stream: tuple[np.uint32, ...] = NO_STREAM
@@ -58,15 +63,15 @@ def round_array(
     if policy.mode.needs_random_bits and isinstance(random_bits, Stream):
         source, stream = PHILOX, stream_words(random_bits)
     elif policy.mode.needs_random_bits and random_bits is not None:
-        source, bits = ARRAY, random_bits.reshape(-1)  # type: ignore[union-attr]
+        source, bits = ARRAY, flattened(random_bits)
     narrow = narrow_numbers(format, policy) if x.dtype == np.float32 else None
     p = parameters(format, policy, x.dtype.name, own_patterns=True)
     pattern = np.int64 if x.dtype == np.float64 else np.uint32
-    patterns, target = x.reshape(-1).view(pattern), out.reshape(-1).view(pattern)
+    patterns, target = flattened(x).view(pattern), flattened(out).view(pattern)
     bits = patterns.view(np.uint32) if bits is None else bits
     numbers: tuple[Any, ...]
     if p.path == LEGACY:
-        kernel, numbers = legacy_kernel(source), (p,)
+        kernel, numbers = legacy_kernel(p.mode, source), legacy_numbers(format, policy)
     elif narrow is not None:
         kernel, numbers = narrow_kernel(p.mode, source), numbers_of_mode(p.mode, narrow, p, quantum_pattern(p, 23))
     else:
@@ -74,20 +79,6 @@ def round_array(
         kernel, numbers = wide_kernel(width, source), (p, quantum_pattern(p, width))
     kernel.over(-(-x.size // 4))(patterns, target, bits, stream, numbers, counts)
     return out, counts
-
-
-def stack_counts(counts: Sequence[Array], *, threads: int = 1) -> np.ndarray:
-    """Counts of several calls of ``round_array``, one row each: int64 (n, 5); the device is waited for once."""
-    rows = empty((len(counts), 5), np.int64)
-    for place, row in enumerate(counts):
-        put_counts.over(5)(row, place, rows)
-    return to_numpy(rows)
-
-
-@kernel("int64[::1], int64, int64[:, ::1]")
-def put_counts(row, place, rows):  # type: ignore[no-untyped-def]
-    for j in range(cuda.grid(1), 5, cuda.gridsize(1)):
-        rows[place, j] = row[j]
 
 
 def quantum_pattern(p: Parameters, width: int) -> int:
@@ -118,19 +109,6 @@ def random_words(source, bits, stream, i, i1, i2, i3, size):  # type: ignore[no-
 
 
 @device_function
-def counted(tally, a, r, numbers, infinite):  # type: ignore[no-untyped-def]
-    """The five counts with one more magnitude ``a`` that became ``r``."""
-    overflowed, underflowed, nan, inexact, subnormal = tally
-    return (
-        np.uint32(overflowed + (a >= numbers.overflow_from)),
-        np.uint32(underflowed + (a != 0 and a <= numbers.underflow_to)),
-        np.uint32(nan + (a > infinite)),
-        np.uint32(inexact + (a <= infinite and r != a)),
-        np.uint32(subnormal + (r != 0 and r < numbers.smallest_normal)),
-    )
-
-
-@device_function
 def add_counts(shared, counts, tally):  # type: ignore[no-untyped-def]
     """Adds the counts of the block's threads to the result; ``shared``: five uint32 of the block, not set."""
     thread = cuda.threadIdx.x
@@ -150,20 +128,56 @@ def add_counts(shared, counts, tally):  # type: ignore[no-untyped-def]
 # -- the kernels --------------------------------------------------------------------------------------------
 
 
-def rounding_kernel(name: str, source: int, width: int, round_pattern: Any, types: tuple[Any, ...]) -> Kernel:
-    """A kernel that rounds patterns of ``width`` fraction bits with ``round_pattern(pattern, random, numbers)``.
+def narrow_step(mode: int, round_pattern: Any) -> Any:
+    """step(pattern, random, numbers, tally) -> (pattern, tally) of float32 patterns.
+
+    Most numbers are normal ones within the format. They take a short way, on which only ``inexact`` can be counted: a
+    device that copied as fast as its memory lets it has time for some 55 instructions an element.
+    """
+
+    @device_function
+    def step(pattern, random, numbers, tally):  # type: ignore[no-untyped-def]
+        n = numbers[0]
+        a = np.uint32(pattern & MAGNITUDE)
+        if n.smallest_normal <= a < n.beyond:
+            r = above_normal(a, pattern > MAGNITUDE, random, mode, n)
+            overflowed, underflowed, nan, inexact, subnormal = tally
+            tally = overflowed, underflowed, nan, np.uint32(inexact + (r != a)), subnormal
+            result = np.uint32(r | (pattern & SIGN))
+        else:
+            result = round_pattern(pattern, random, numbers)
+            tally = counted(tally, a, np.uint32(result & MAGNITUDE), n, INFINITE)
+        return result, tally
+
+    return step
+
+
+def wide_step(width: int) -> Any:
+    """The same in 64-bit integers, of float32 or float64 patterns."""
+    round_pattern = wide_rounder(width)
+    magnitude = np.int64((1 << 63 if width == 52 else 1 << 31) - 1)
+    infinite = np.int64(0x7FF << 52 if width == 52 else 0xFF << 23)
+
+    @device_function
+    def step(pattern, random, numbers, tally):  # type: ignore[no-untyped-def]
+        result = round_pattern(pattern, random, numbers)
+        return result, counted(tally, pattern & magnitude, np.int64(result) & magnitude, numbers[0], infinite)
+
+    return step
+
+
+def rounding_kernel(name: str, source: int, width: int, step: Any, types: tuple[Any, ...]) -> Kernel:
+    """A kernel that rounds patterns of ``width`` fraction bits with ``step``.
 
     A thread loads four patterns before it rounds the first, so that it waits for the memory once. They lie a grid
     apart, so that a warp's loads and stores are whole lines; with a stream they are the four of a counter.
     """
     number = np.int64 if name == "wide" else np.uint32
-    magnitude = {"wide": np.int64((1 << width + 11 if width == 52 else 1 << 31) - 1)}.get(name, MAGNITUDE)
-    infinite = {"wide": np.int64(0x7FF << 52 if width == 52 else 0xFF << 23)}.get(name, INFINITE)
     streamed = source == PHILOX
 
     def round_patterns(x, out, bits, stream, numbers, counts):  # type: ignore[no-untyped-def]
         shared = cuda.shared.array(5, uint32)
-        tally = NO_COUNTS
+        tally = NONE_YET
         size, threads, thread = np.uint64(x.size), np.uint64(cuda.gridsize(1)), np.uint64(cuda.grid(1))
         apart = ONE if streamed else threads
         i = FOUR * thread if streamed else thread
@@ -180,9 +194,8 @@ def rounding_kernel(name: str, source: int, width: int, round_pattern: Any, type
             for j in range(4):
                 place = i + np.uint64(j) * apart
                 if place < size:
-                    result = round_pattern(patterns[j], chosen[j], numbers)
+                    result, tally = step(patterns[j], chosen[j], numbers, tally)
                     out[place] = result
-                    tally = counted(tally, patterns[j] & magnitude, number(result) & magnitude, numbers[0], infinite)
             i += FOUR * threads
         add_counts(shared, counts, tally)
 
@@ -197,21 +210,21 @@ def narrow_kernel(mode: int, source: int) -> Kernel:
     n, p = narrow_numbers(FORMATS["float8_e4m3fn"], Policy()), parameters(FORMATS["float32"], Policy(), "float32")
     assert n is not None
     numbers = typeof(numbers_of_mode(mode, n, p, 0))
-    return rounding_kernel(list(Mode)[mode].value, source, 23, narrow_rounder(mode), numbers)
+    return rounding_kernel(list(Mode)[mode].value, source, 23, narrow_step(mode, narrow_rounder(mode)), numbers)
 
 
 @cache
 def wide_kernel(width: int, source: int) -> Kernel:
     """For every format and mode but the legacy ones."""
     numbers = typeof((parameters(FORMATS["float32"], Policy(), "float32"), 0))
-    return rounding_kernel("wide", source, width, wide_rounder(width), numbers)
+    return rounding_kernel("wide", source, width, wide_step(width), numbers)
 
 
 @cache
-def legacy_kernel(source: int) -> Kernel:
-    """For the legacy modes."""
-    numbers = typeof((parameters(FORMATS["float32"], Policy(), "float32"),))
-    return rounding_kernel("legacy", source, 23, round_like_qpytorch, numbers)
+def legacy_kernel(mode: int, source: int) -> Kernel:
+    """For a legacy mode."""
+    numbers = typeof(legacy_numbers(QPYTORCH, Policy(list(Mode)[mode], Overflow.SATURATE)))
+    return rounding_kernel(list(Mode)[mode].value, source, 23, narrow_step(mode, round_like_qpytorch), numbers)
 
 
 def rounding_kernels() -> Iterator[Kernel]:
@@ -222,7 +235,8 @@ def rounding_kernels() -> Iterator[Kernel]:
         yield narrow_kernel(Mode.STOCHASTIC.number, source)
         yield wide_kernel(23, source)
         yield wide_kernel(52, source)
-        yield legacy_kernel(source)
+        yield legacy_kernel(Mode.QPYTORCH_STOCHASTIC.number, source)
+    yield legacy_kernel(Mode.QPYTORCH_NEAREST.number, NONE)
 
 
 FAMILIES.append(rounding_kernels)

@@ -12,7 +12,7 @@ import numpy as np
 from numba import cuda
 
 from mpsim.accumulators import Accumulator
-from mpsim.kernels.cuda.arrays import cleared, empty
+from mpsim.kernels.cuda.arrays import cleared, empty, flattened
 from mpsim.kernels.cuda.intrinsics import add_rn, float_as_int, fma_rn, mul_rn
 from mpsim.kernels.cuda.launch import kernel
 from mpsim.kernels.lowering import Pair
@@ -34,11 +34,11 @@ def settle(gy: Array, w: Array, gx: Array, stride: Pair, padding: Pair, groups: 
     if gx.size == 0:
         return
     infinite = cleared(empty(1, np.int32))
-    find_infinite.over(w.size)(w.reshape(-1), infinite)
+    find_infinite.over(w.size)(flattened(w), infinite)
     sizes = (w.shape[0] // groups, *w.shape[1:], *gx.shape[1:], *gy.shape[2:])
     around = (w.shape[2] - 1 - padding[0], w.shape[3] - 1 - padding[1])
     sum_again.over(gx.size)(
-        gy.reshape(-1), w.reshape(-1), gx.reshape(-1), infinite, *sizes, *stride, *around, chunk, fused
+        flattened(gy), flattened(w), flattened(gx), infinite, *sizes, *stride, *around, chunk, fused
     )
 
 

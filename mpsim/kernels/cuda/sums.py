@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, typeof
 
-from mpsim.kernels.cuda.arrays import empty, to_numpy
+from mpsim.kernels.cuda.arrays import empty, flattened, to_numpy
 from mpsim.kernels.cuda.division import SHAPE, Divisor, check_size, quotient
 from mpsim.kernels.cuda.elementary import exp32
 from mpsim.kernels.cuda.intrinsics import SIMULATED, add_rn, lane_down, mul_rn, sub_rn
@@ -116,8 +116,8 @@ def channel_sums(name: str, x: Array, y: Array | None = None, u: Array | None = 
     blocks = -(-count // BLOCK)
     parts = empty(channels * blocks)
     if parts.size:
-        flat, area = x.reshape(-1), count // x.shape[0]
-        other = flat if y is None else y.reshape(-1)
+        flat, area = flattened(x), count // x.shape[0]
+        other = flat if y is None else flattened(y)
         u, v = (flat if numbers is None else numbers for numbers in (u, v))
         shape = (-(-parts.size // WARPS), WARPS * LANES)
         block_kernel(name)[shape](flat, other, u, v, Divisor.of(area), channels, count, Divisor.of(blocks), parts)

@@ -1,0 +1,82 @@
+"""The host's side of the cuda backend on the stub of the driver; test_cuda_host.py runs this file, test by test."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+import numpy as np
+import pytest
+
+import reference_models
+from mpsim import Trainer, assignment, trace
+from mpsim.kernels import DeviceMemoryError, load
+from mpsim.kernels.cuda import arrays, cubins, direct
+from mpsim.kernels.cuda.elementwise import add_elements
+from mpsim.kernels.cuda.launch import every_kernel
+
+backend = load("cuda")
+stub = ctypes.CDLL("libcuda.so.1")
+BATCH = 2
+
+
+def test_this_is_the_stub() -> None:
+    assert "stub, not a device" in arrays.describe()
+
+
+def test_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every kernel is launched directly; from the second step on as many, and memory comes from the pool."""
+    if os.environ.get("MPSIM_TEST_COMPILED"):  # by an earlier process
+        monkeypatch.setattr("numba.cuda.dispatcher.CUDADispatcher.compile", None)
+    model = reference_models.build("small_cnn", 0.25)
+    trainer = Trainer(model, assignment.demote(trace(model, BATCH), 1.0), backend="cuda")
+    images = np.random.default_rng(0).standard_normal((BATCH, *model.input_shape), np.float32)
+    launches, allocations = [], []
+    for _ in range(4):
+        trainer.step(images, np.zeros(BATCH, np.int64))
+        launches.append(stub.stub_launches())
+        allocations.append(stub.stub_allocations())
+    opened = [entry for kernel in every_kernel() for entry in kernel.entries.values()]
+    assert len(opened) > 20 and None not in opened
+    assert len(set(np.diff(launches))) == 1 and allocations[-1] == allocations[-2]
+
+
+def test_other_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a version of numba-cuda might hand them over."""
+    monkeypatch.setattr(direct, "words_of_numba", lambda compiled, arguments: [])
+    x = backend.from_numpy(np.ones(10, np.float32))
+    before = stub.stub_launches()
+    for _ in range(2):
+        backend.add(x, x)
+    assert list(add_elements.entries.values()) == [None]
+    assert stub.stub_launches() == before + 2
+    assert list(cubins.folders()[0].glob("*.cubin")) == []
+
+
+def test_broken_file() -> None:
+    """Cut short, or with another bit: found out by the digest, and written again."""
+    x = backend.from_numpy(np.ones(10, np.float32))
+    backend.add(x, x)
+    (kinds,) = add_elements.entries
+    name = cubins.name_of(add_elements.name, repr(list(kinds[1:])), (9, 0), None)
+    path = cubins.folders()[0] / name
+    whole = path.read_bytes()
+    assert cubins.find(name) is not None
+    for broken in (whole[:-1], whole[:100] + bytes([whole[100] ^ 1]) + whole[101:], b""):
+        path.write_bytes(broken)
+        assert cubins.find(name) is None
+        add_elements.entries.clear()
+        backend.add(x, x)
+        assert cubins.find(name) == (whole[32:].split(b"\0")[0], whole[32:].partition(b"\0")[2])
+    assert not list(path.parent.glob("*.part"))
+
+
+def test_full() -> None:
+    """The pool gives back what it keeps before it says that the device is full."""
+    quarter = 16 << 20
+    kept = [arrays.empty(quarter // 4) for _ in range(3)]
+    kept.clear()
+    large = arrays.empty(2 * quarter // 4)
+    with pytest.raises(DeviceMemoryError, match=r"no 48.0 MiB left: of its 64 MiB, 32 MiB hold arrays of this process"):
+        arrays.empty(3 * quarter // 4)
+    assert large.size == 2 * quarter // 4
