@@ -14,6 +14,7 @@
 #define VECTORS 2
 #define COLUMNS (VECTORS * DOUBLES)
 #define BLOCK 64 /* k packed together, at least */
+#define LEAST_ALIGNMENT 0x1p-133 /* as mpsim/accumulators.py has it */
 
 #if defined(VARIANT_avx512)
 INLINE Doubles larger(Doubles a, Doubles b) { return (Doubles)_mm512_max_pd((__m512d)a, (__m512d)b); }
@@ -67,7 +68,8 @@ INLINE Doubles truncated(Doubles p, Doubles quantum, Doubles shifter) {
 INLINE void instruction(Doubles *c, const double *a, const double *a_scale, const double *b, const double *b_scale,
                         int64_t count, const struct narrow_format *narrow, const struct aligned_sum *sum) {
     Doubles top[VECTORS], total[VECTORS], plain[VECTORS], quantum[VECTORS], shifter[VECTORS], column;
-    UNROLL for (int i = 0; i < VECTORS; i++) top[i] = scales_of(c[i], sum->least_sum);
+    UNROLL for (int i = 0; i < VECTORS; i++)
+        top[i] = larger(scales_of(c[i], sum->least_sum), (Doubles){0} + LEAST_ALIGNMENT);
     for (int64_t k = 0; k < count; k++)
         UNROLL for (int i = 0; i < VECTORS; i++) {
             memcpy(&column, b_scale + k * COLUMNS + i * DOUBLES, sizeof column);
@@ -91,7 +93,7 @@ INLINE void instruction(Doubles *c, const double *a, const double *a_scale, cons
     UNROLL for (int i = 0; i < VECTORS; i++) {
         Longs finite = (Longs)(plain[i] - plain[i] == 0), nan = (Longs)(plain[i] != plain[i]);
         Longs special = (nan & (Longs)plain[i]) | (~nan & (beyond | ((Longs)plain[i] & INT64_MIN)));
-        Longs rounded = (Longs)round_doubles(total[i], narrow, sum->toward_zero);
+        Longs rounded = (Longs)(round_doubles(total[i], narrow, sum->toward_zero) + 0.0); /* never -0 */
         c[i] = (Doubles)((finite & rounded) | (~finite & special));
     }
 }

@@ -72,15 +72,13 @@ def aligned_by_oracle(a: list[float], b: list[float], accumulator: Accumulator) 
         if c:
             p, e = parts(c, 23)
             addends.append((p << (e - 23 + 400), max(e, format.min_exponent)))
-        if not addends:
-            continue
-        place = max(scale for _, scale in addends) - n + 400
+        place = max([-133, *(scale for _, scale in addends)]) - n + 400
         total = sum((abs(value) >> place << place) * (1 if value > 0 else -1) for value, _ in addends)
         mode = accumulator.rounding
         magnitude = oracle.round_magnitude(abs(Fraction(total, 1 << 400)), total < 0, format, mode) if total else 0
         if magnitude > oracle.largest(format):
             return np.inf
-        c = -float(magnitude) if total < 0 else float(magnitude)
+        c = -float(magnitude) if total < 0 and magnitude else float(magnitude)
     return c
 
 
@@ -119,6 +117,25 @@ def test_subnormal_operands_have_the_exponent_of_the_smallest_normal_one() -> No
     assert dot(a, b, model) == 0.5 + 2.0**-12
     assert dot(a, b, replace(model, inputs="float8_e4m3fn")) == 0.5
     assert dot([1 + 2.0**-11], [1.0], replace(PLAIN, inputs="tf32")) == 1
+
+
+def test_terms_are_aligned_to_an_exponent_of_at_least_minus_133(backend: str) -> None:
+    """As measured on an H200 (docs/hardware.md): 511 * 2**-158 + 2**-158 is 2**-149 if no bit is cut off before."""
+    a, b = np.float32([[511 * 2.0**-79, 2.0**-79]]), np.full((2, 1), 2.0**-79, np.float32)
+    for bits, expected in ((24, 0.0), (25, 2.0**-149), (26, 2.0**-149)):
+        model = replace(PLAIN, terms=2, fraction_bits=bits)
+        assert dot(a[0].tolist(), b[:, 0].tolist(), model) == expected
+        assert load(backend).matmul(a, b, accumulator=model).item() == expected
+
+
+def test_a_sum_that_rounds_to_zero_is_positive(backend: str) -> None:
+    a, b = np.float32([[-(2.0**-80), -(2.0**-90)]]), np.full((2, 1), 2.0**-80, np.float32)
+    for model in (PLAIN, replace(PLAIN, rounding="nearest_even"), replace(PLAIN, format="float16", chunk=1)):
+        for result in (
+            load(backend).matmul(a, b, accumulator=model).item(),
+            dot(*np.concatenate([a, b.T]).tolist(), model),
+        ):
+            assert (result, np.signbit(result)) == (0, False)
 
 
 def test_promotion_adds_in_float32() -> None:

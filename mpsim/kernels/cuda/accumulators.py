@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpsim.accumulators import Accumulator
+from mpsim.accumulators import LEAST_ALIGNMENT, Accumulator
 from mpsim.formats import as_format
 from mpsim.kernels.cuda.intrinsics import (
     add64_rn,
@@ -35,6 +35,7 @@ MAGNITUDE = 0x7FFFFFFFFFFFFFFF
 EXPONENT_BITS = 0x7FF0000000000000
 LIMBS, BASE = 19, 298
 LOW = 0xFFFFFFFF
+LEAST = 2.0**LEAST_ALIGNMENT
 
 
 class Nothing(NamedTuple):
@@ -241,21 +242,20 @@ def truncated(x, quantum):  # type: ignore[no-untyped-def]
 
 @device_function
 def round_sum(s, n):  # type: ignore[no-untyped-def]
-    """A finite float64 number rounded once to the format of the accumulator."""
+    """A finite float64 number rounded once to the format of the accumulator; never -0."""
     magnitude = abs(s)
     exponent = double_as_long(magnitude) >> 52
     c = long_as_double((n.low if exponent < n.least_exponent else exponent + n.shift) << 52)
     rounded = sub64_rn(add64_rn(magnitude, c), c)
     if n.toward_zero and rounded > magnitude:
         rounded = sub64_rn(rounded, mul64_rn(c, 2.0**-52))
-    signed = math.copysign(n.beyond if rounded > n.largest else rounded, s)
-    return signed if n.negative_zero else add64_rn(signed, 0.0)
+    return add64_rn(math.copysign(n.beyond if rounded > n.largest else rounded, s), 0.0)
 
 
 @device_function
 def instruction(a, left, a_k, b, right, b_k, first, end, c, n):  # type: ignore[no-untyped-def]
     """The next c."""
-    top, plain = scale(c, n.least_sum), c
+    top, plain = max(scale(c, n.least_sum), LEAST), c
     for k in range(first, end):
         x, y = masked(a[left + a_k[k]], n.mask), masked(b[right + b_k[k]], n.mask)
         top = max(top, mul64_rn(scale(x, n.least_input), scale(y, n.least_input)))

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange
 
-from mpsim.accumulators import Accumulator
+from mpsim.accumulators import LEAST_ALIGNMENT, Accumulator
 from mpsim.formats import as_format
 from mpsim.kernels.narrow import Narrow
 from mpsim.kernels.numba_cpu.jit import njit
 
 WIDTH = 32
+LEAST = 2.0**LEAST_ALIGNMENT
 EXPONENT_BITS = np.int64(0x7FF0000000000000)
 MAGNITUDE = np.int64(0x7FFFFFFFFFFFFFFF)
 
@@ -69,8 +70,8 @@ def signed_as(magnitude, x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def round_sum(s, toward_zero, least_exponent, shift, low, largest, beyond, negative_zero):  # type: ignore[no-untyped-def]
-    """A finite float64 number rounded once to the format (fields of narrow.Narrow)."""
+def round_sum(s, toward_zero, least_exponent, shift, low, largest, beyond):  # type: ignore[no-untyped-def]
+    """A finite float64 number rounded once to the format (fields of narrow.Narrow); never -0."""
     magnitude = abs(s)
     bits: Any = np.float64(magnitude).view(np.int64)
     exponent = bits >> 52
@@ -78,8 +79,7 @@ def round_sum(s, toward_zero, least_exponent, shift, low, largest, beyond, negat
     rounded = (magnitude + c) - c
     if toward_zero and rounded > magnitude:
         rounded -= c * 2.0**-52
-    signed = signed_as(beyond if rounded > largest else rounded, s)
-    return signed if negative_zero else signed + 0.0
+    return signed_as(beyond if rounded > largest else rounded, s) + 0.0
 
 
 @njit(cache=True)
@@ -87,7 +87,7 @@ def find_quanta(values, scales, panel, panel_scales, count, sums, numbers, plain
     """Per column the quantum of the instruction's terms, and its plain sum, which shows infinities and NaN."""
     for i in range(plain.size):
         plain[i] = sums[i]
-        quanta[i] = scale(sums[i], numbers.least_sum)
+        quanta[i] = max(scale(sums[i], numbers.least_sum), LEAST)
     for k in range(count):
         value, power, elements, powers = values[k], scales[k], panel[k], panel_scales[k]
         for i in range(plain.size):
@@ -110,7 +110,7 @@ def add_truncated(value, elements, quanta, totals):  # type: ignore[no-untyped-d
 @njit(cache=True)
 def instruction(values, scales, panel, panel_scales, count, sums, numbers, narrow, room):  # type: ignore[no-untyped-def]
     """sums[column] = the next c, from ``count`` values of one row and of each column of the panel."""
-    least_exponent, shift, low, largest, beyond, negative_zero = narrow
+    least_exponent, shift, low, largest, beyond, _ = narrow
     plain, quanta, totals = room[0], room[1], room[2]
     find_quanta(values, scales, panel, panel_scales, count, sums, numbers, plain, quanta)
     totals[:] = 0.0
@@ -118,7 +118,7 @@ def instruction(values, scales, panel, panel_scales, count, sums, numbers, narro
     for k in range(count):
         add_truncated(values[k], panel[k], quanta, totals)
     for i in range(totals.size):
-        c = round_sum(totals[i], numbers.toward_zero, least_exponent, shift, low, largest, beyond, negative_zero)
+        c = round_sum(totals[i], numbers.toward_zero, least_exponent, shift, low, largest, beyond)
         special = signed_as(beyond, plain[i]) if plain[i] == plain[i] else plain[i]
         sums[i] = c if abs(plain[i]) < np.inf else special  # an infinity or NaN: the sums are too short to overflow
 

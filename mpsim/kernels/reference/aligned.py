@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpsim.accumulators import Accumulator
+from mpsim.accumulators import LEAST_ALIGNMENT, Accumulator
 from mpsim.formats import as_format
 from mpsim.kernels.lowering import Contraction
 from mpsim.kernels.narrow import Narrow
@@ -49,12 +49,12 @@ class Aligned:
         products = exact_product(a, b)
         addends = np.concatenate([products, c[None]])  # (terms + 1, groups, rows, columns)
         scales = scale(a, self.least_input) * scale(b, self.least_input)
-        largest = np.maximum(scales.max(axis=0), scale(c, self.least_sum))
-        quantum = np.where((largest > 0) & np.isfinite(largest), np.ldexp(largest, -self.fraction_bits), 1.0)
+        largest = np.maximum(np.maximum(scales.max(axis=0), scale(c, self.least_sum)), 2.0**LEAST_ALIGNMENT)
+        quantum = np.where(np.isfinite(largest), np.ldexp(largest, -self.fraction_bits), 1.0)
         exact = (np.trunc(addends / quantum).sum(axis=0) + 0.0) * quantum
         plain = addends.sum(axis=0)  # too short to overflow: what is not finite here comes from an infinity or NaN
         special = np.where(np.isnan(plain), plain, np.copysign(self.narrow.beyond, plain))
-        return np.where(np.isfinite(plain), self.rounded(exact), special)
+        return np.where(np.isfinite(plain), self.rounded(exact) + 0.0, special)
 
     def truncated(self, x: np.ndarray) -> np.ndarray:
         """x with as many significand bits as the inputs have."""
@@ -69,8 +69,7 @@ class Aligned:
         bits = np.where(exponent < narrow.least_exponent, narrow.low, exponent + narrow.shift) - 52
         quantum = (bits << 52).view(np.float64)
         value = np.trunc(magnitude / quantum) * quantum
-        signed = np.copysign(np.where(value > narrow.largest, narrow.beyond, value), exact)
-        return signed if narrow.negative_zero else signed + 0.0
+        return np.copysign(np.where(value > narrow.largest, narrow.beyond, value), exact)
 
 
 def scale(x: np.ndarray, least: float) -> np.ndarray:
