@@ -53,6 +53,7 @@ class Tried:
     probes_differ: int
     zero_signs: int  # of those that differ: zeros with another sign
     difference: Difference | None
+    corpora: dict[str, int] = field(default_factory=dict)  # where random results differ, and how many
 
     @property
     def equal(self) -> bool:
@@ -73,7 +74,7 @@ class Tried:
         """Plain values."""
         row: dict[str, Any] = {"accumulator": described(self.accumulator), "equal": self.equal, "names": self.names}
         row |= {"agreeing": self.agreeing, "results": self.results, "probes_differ": self.probes_differ}
-        row["zero_signs"] = self.zero_signs
+        row |= {"zero_signs": self.zero_signs, "corpora": self.corpora}
         if self.difference is not None:
             d = self.difference
             row["difference"] = {"corpus": d.corpus, "expected": d.expected, "found": d.found}
@@ -256,6 +257,7 @@ def _try(
     """The accumulator on everything that the subject was asked."""
     model = DotSubject("model", of_accumulator(accumulator, backend), "float32", lab.subject.side)
     first, probes_differ, agreeing, results, zero_signs = None, 0, 0, 0, 0
+    differing: dict[str, int] = {}
     for a, b, found in lab.asked:
         expected = model.dots(a, b)
         wrong = np.flatnonzero(~_same(found, expected))
@@ -268,11 +270,12 @@ def _try(
         expected = matmul(a, b, accumulator, backend=backend, threads=1)
         same = _same(found, expected)
         agreeing, results = agreeing + int(same.sum()), results + same.size
+        differing |= {} if same.all() else {name: int((~same).sum())}
         zero_signs += int(((found == 0) & (expected == 0))[~same].sum())
         if not same.all() and first is None:
             i, j = np.argwhere(~same)[0]
             first = _difference(name, a[i], b[:, j], expected[i, j], found[i, j])
-    return Tried(accumulator, agreeing, results, probes_differ, zero_signs, first)
+    return Tried(accumulator, agreeing, results, probes_differ, zero_signs, first, differing)
 
 
 def _difference(corpus: str, a: Array, b: Array, expected: Any, found: Any) -> Difference:

@@ -47,9 +47,10 @@ def _verdict(tried: Tried, what: str) -> list[str]:
     if tried.equal_but_zero_signs:
         return [f"but for the sign of {tried.zero_signs:,} zeros, equal to {what} {_named(tried)}"]
     more = f" + {len(terms) - SHOWN} more" if len(terms) > SHOWN else ""
+    where = "; ".join(f"{name}: {count:,}" for name, count in tried.corpora.items())
     return [
         f"different from {what} {_named(tried)}: {tried.probes_differ:,} probes differ, "
-        f"{tried.agreeing:,} of {tried.results:,} random results agree",
+        f"{tried.agreeing:,} of {tried.results:,} random results agree" + (f" (differ of {where})" if where else ""),
         f"  first difference ({d.corpus}): {' + '.join(terms[:SHOWN])}{more}",
         f"  expected {_number(d.expected)}, got {_number(d.found)}",
     ]

@@ -1,0 +1,136 @@
+"""A subject's pack of vectors, with what it answered as expected results; its entry in the manifest; its check.
+
+Files are those of docs/vectors.md: ``mpsim validate cast FILE.npz`` and ``mpsim validate dot FILE.npz`` read them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.hardware.library import Array, padded
+from mpsim.accumulators import Accumulator
+from mpsim.formats import FORMATS
+from mpsim.policies import Policy
+from mpsim.rounding import decode
+from mpsim.validate.adapters import Subject, SubjectError, open_subject
+from mpsim.validate.cast import CastReport
+from mpsim.validate.compare import ask, count_differences
+from mpsim.validate.dot import DotReport
+from mpsim.validate.dot_subjects import DotSubject, Product
+from mpsim.validate.dot_vectors import validate_dot_vectors
+from mpsim.validate.rules import Rule
+from mpsim.validate.sources import as_source
+from mpsim.validate.tensor_cores import accumulator_of, described
+from mpsim.validate.vectors import Table, cast_inputs, dot_table, table_files, write_files
+
+#: Vectors of a cast, dot products, and their lengths by the bits of an operand: files of some 40 KB.
+CASTS, DOTS = 4000, 160
+LENGTHS = {8: 130, 16: 48, 32: 24}
+
+
+def write_cast(folder: Path, name: str, subject: Subject, report: CastReport) -> None:
+    """NAME.npz: inputs that matter, and the codes that the subject gives."""
+    patterns = cast_inputs(report.format, report.source, CASTS)
+    results = subject.run(patterns, report.source, report.format)
+    if results.space != "codes":
+        raise SubjectError(f"{name} answers numbers, not codes")
+    codes = results.outcome.keys.astype(f"uint{report.format.code_bits}")
+    columns = {"input": (patterns, report.source.format.bits), "expected": (codes, report.format.bits)}
+    about = {"format": report.format.name, "source": report.source.name}
+    write_files(folder, table_files(Table(name, about, columns), ("npz",)))
+
+
+def write_dot(folder: Path, name: str, subject: DotSubject) -> None:
+    """NAME.npz: operands as ``mpsim vectors dot`` makes them, and the sums that the subject gives."""
+    format = FORMATS[subject.inputs]
+    table = dot_table(Accumulator(), format, LENGTHS[format.code_bits], size=DOTS, name=name)
+    a, b = (decode(table.columns[column][0], format) for column in "ab")
+    found = subject.dots(a, b).view(np.uint32)
+    columns = {**table.columns, "expected": (found, 32)}
+    write_files(folder, table_files(table._replace(columns=columns), ("npz",)))
+
+
+def reordered(function: Product, places: tuple[int, ...]) -> Product:
+    """The product with its k so placed that the first of ``places`` have the lowest k, in every len(places) of them."""
+
+    def product(a: Array, b: Array) -> Any:
+        left, right = padded(a, 1, len(places)), padded(b.T, 1, len(places))
+        at = np.add.outer(np.arange(0, left.shape[1], len(places)), places).reshape(-1)
+        x, y = np.zeros_like(left), np.zeros_like(right)
+        x[:, at], y[:, at] = left, right
+        return function(x, np.ascontiguousarray(y.T))
+
+    return product
+
+
+# -- entries of the manifest ------------------------------------------------------------------------------------
+
+
+def cast_entry(report: CastReport) -> dict[str, Any]:
+    """What was found of a cast; ``report.declared`` is the comparison with the fitted rule."""
+    assert report.fingerprint is not None and report.declared is not None
+    rule, sweep = report.fingerprint.rule, report.sweep
+    swept = sweep is not None and sweep.complete
+    mismatches = max(report.declared.mismatches, sweep.mismatches if sweep is not None else 0)
+    return {
+        "kind": "cast", "format": report.format.name, "source": report.source.name, "fitted": rule.describe(),
+        "rule": rule.as_json() | {"subnormals": rule.format.subnormals},
+        "equal": mismatches == 0, "mismatches": mismatches, "exhaustive": report.exhaustive,
+        "inputs": 2**32 if swept else max(report.inputs, sweep.inputs if sweep is not None else 0),
+        "presets": report.fingerprint.equal_presets,
+        "observed": {key: getattr(report.fingerprint, key) for key in ("overflow", "infinity", "nan", "zeros")},
+    }  # fmt: skip
+
+
+def dot_entry(report: DotReport) -> dict[str, Any]:
+    """What was found of dot products: the simplest accumulator that is equal, or else the nearest."""
+    tried = report.matches[0] if report.matches else report.nearest
+    if report.declared is not None and report.declared.equal:
+        tried = report.declared
+    assert tried is not None
+    return {
+        "kind": "dot", "inputs": report.inputs, "length": report.length, "side": report.side,
+        "fitted": described(tried.accumulator), "names": tried.names, "equal": tried.equal,
+        "results": tried.results, "mismatches": tried.results - tried.agreeing,
+        "probes_differ": tried.probes_differ, "zero_signs": tried.zero_signs,
+        "also_equal": [described(each.accumulator) for each in report.matches[1:]],
+        "observed": {m.name: m.meaning for m in report.measurements},
+    }  # fmt: skip
+
+
+def rule_of(entry: Mapping[str, Any]) -> Rule:
+    """The fitted rule of a cast's entry."""
+    row = entry["rule"]
+    codes = row["nan_codes"]
+    return Rule(
+        replace(FORMATS[row["format"]], subnormals=row["subnormals"]),
+        Policy(row["mode"], row["overflow"]),
+        row["via"],
+        row["via_truncates"],
+        (int(codes[0], 16), int(codes[1], 16)) if isinstance(codes, list) else codes,
+        tuple(row["quirks"]),
+    )
+
+
+def pack_mismatches(entry: Mapping[str, Any], folder: Path) -> int:
+    """How many vectors of the subject's file are not what mpsim gives by the fitted rule or accumulator."""
+    path = folder / f"{entry['name']}.npz"
+    if entry["kind"] == "dot":
+        accumulator = accumulator_of(entry["fitted"])
+        return validate_dot_vectors(path, accumulator).different[accumulator]
+    rule, source = rule_of(entry), as_source(entry["source"])
+    subject = open_subject(str(path))
+    assert subject.inputs is not None
+    return count_differences(rule, ask(subject, source, rule.format, subject.inputs))
+
+
+def file_entry(path: Path) -> dict[str, Any]:
+    """SHA-256 and size of a file."""
+    content = path.read_bytes()
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}

@@ -1,0 +1,273 @@
+"""``python -m bench.hardware.record OUT``: records every subject on this machine's GPU (docs/hardware.md).
+
+Each subject runs in a process of its own, several at once; what one breaks, the others keep. OUT/NAME.npz is its
+vectors, OUT/NAME.json its report, OUT/manifest.json what was found of all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import subprocess
+import tarfile
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any
+
+import mpsim
+from bench.hardware import library, packs
+from bench.hardware.subjects import Cast, Dot
+from mpsim.validate.adapters import Subject
+from mpsim.validate.cast import CastReport, sweep_all, validate_cast
+from mpsim.validate.compare import compare
+from mpsim.validate.dot import validate_dot
+from mpsim.validate.dot_subjects import open_dot
+from mpsim.validate.exhaustive import Sweep
+
+TABLE = "bench.hardware.subjects:SUBJECTS"
+#: Seconds that a process may go on after the time is over.
+GRACE = 30.0
+
+
+class OutOfTime(Exception):
+    """An exhaustive comparison has reached the end of its time."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a process is told. table: MODULE:NAME of the subjects; until: time.time() when sweeps stop."""
+
+    table: str
+    name: str
+    out: Path
+    library: Path | None
+    until: float
+
+
+def subjects(table: str) -> dict[str, Cast | Dot]:
+    """The rows of a table, MODULE:NAME, by their names."""
+    module, _, name = table.partition(":")
+    return {row.name: row for row in getattr(importlib.import_module(module), name)}
+
+
+# -- one subject ------------------------------------------------------------------------------------------------
+
+
+def work(task: Task) -> None:
+    """Records one subject; an error goes into its report, beside what was written before it."""
+    row = subjects(task.table)[task.name]
+    began = time.time()
+    try:
+        if isinstance(row, Cast):
+            _record_cast(row, task, began)
+        else:
+            _record_dot(row, task, began)
+    except Exception as error:  # anything at all may come out of a driver or a library
+        path = task.out / f"{task.name}.json"
+        so_far = json.loads(path.read_text()) if path.exists() else _head(row, began)
+        words = f"{type(error).__name__}: {error}"
+        _write(path, so_far | {"error": words, "traceback": traceback.format_exc()})
+
+
+def _head(row: Cast | Dot, began: float) -> dict[str, Any]:
+    return {"name": row.name, "how": row.how, "seconds": round(time.time() - began, 1)}
+
+
+def _record_cast(row: Cast, task: Task, began: float) -> None:
+    function = row.open(task.library)
+    subject = Subject(row.name, lambda source, x, bits: function(x))
+    report = validate_cast(subject, row.format, row.source)
+    assert report.fingerprint is not None
+    report = replace(report, declared=compare(report.fingerprint.rule, report.answers))
+    packs.write_cast(task.out, row.name, subject, report)
+    _finish(row, task, began, packs.cast_entry(report), report.as_json())
+    if row.source == "float32" and time.time() < task.until:
+        report = swept(report, task.until)
+        _finish(row, task, began, packs.cast_entry(report), report.as_json())
+
+
+def swept(report: CastReport, until: float) -> CastReport:
+    """The report with all 2**32 inputs against the fitted rule, or as many as the time allows."""
+
+    def stop(state: Sweep) -> None:
+        if time.time() > until:
+            raise OutOfTime
+
+    with tempfile.TemporaryDirectory() as folder:
+        state = Path(folder) / "sweep.json"
+        try:
+            return sweep_all(report, resume=state, on_progress=stop)
+        except OutOfTime:
+            return sweep_all(report, resume=state, blocks=0)
+
+
+def _record_dot(row: Dot, task: Task, began: float) -> None:
+    function, order = row.open(task.library), "rising k"
+    report = validate_dot(function, inputs=row.inputs, length=row.length, side=row.side)
+    for other in row.alternatives:
+        if not report.equal:
+            changed = packs.reordered(function, other.places) if other.places else function
+            again = validate_dot(changed, other.accumulator, inputs=row.inputs, length=row.length, side=row.side)
+            if again.equal:
+                report, function, order = again, changed, other.order
+    packs.write_dot(task.out, row.name, open_dot(function, inputs=row.inputs, side=row.side))
+    entry = packs.dot_entry(report) | {"order": order}
+    _finish(row, task, began, entry, report.as_json() | {"subject": row.name})
+
+
+def _finish(row: Cast | Dot, task: Task, began: float, entry: dict[str, Any], report: dict[str, Any]) -> None:
+    entry = _head(row, began) | entry
+    entry["pack_mismatches"] = packs.pack_mismatches(entry, task.out)
+    _write(task.out / f"{row.name}.json", entry | {"report": report})
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """In one piece, so that a process that is stopped leaves what was there before."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(part, path)
+
+
+# -- all of them ------------------------------------------------------------------------------------------------
+
+
+def record(
+    out: Path,
+    table: str = TABLE,
+    *,
+    only: Sequence[str] = (),
+    seconds: float = 300.0,
+    jobs: int | None = None,
+    built: Path | None = None,
+    tar: Path | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Records the subjects whose names contain one of ``only`` (none: all), ``jobs`` at once (0: in this process).
+
+    seconds: in all; then sweeps stop where they are, and GRACE later whatever still runs is ended. built: the library.
+    tar: everything once more, in one file. Returns the manifest, which is written anew after each subject.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    names = [name for name in subjects(table) if not only or any(part in name for part in only)]
+    until = time.time() + seconds
+    manifest: dict[str, Any] = {**environment(), "subjects": []}
+    tasks = [Task(table, name, out, built, until) for name in names]
+    for name, ended in run(tasks, (os.cpu_count() or 1) if jobs is None else jobs):
+        path = out / f"{name}.json"
+        entry = json.loads(path.read_text()) if path.exists() else {"name": name, "error": ended}
+        entry = {key: value for key, value in entry.items() if key not in ("report", "traceback")}
+        files = [out / f"{name}{suffix}" for suffix in (".json", ".npz")]
+        entry["files"] = {file.name: packs.file_entry(file) for file in files if file.exists()}
+        manifest["subjects"] = sorted([*manifest["subjects"], entry], key=lambda row: names.index(row["name"]))
+        _write(out / "manifest.json", manifest)
+        if tar is not None:
+            pack(out, tar)
+        say(line(entry))
+    return manifest
+
+
+def run(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[str, str]]:
+    """Does the tasks, each in a new process; gives (name, how it ended) as each is over."""
+    if jobs == 0:
+        for task in tasks:
+            work(task)
+            yield task.name, "no report"
+        return
+    context, waiting = get_context("spawn"), list(tasks)
+    running: dict[Task, SpawnProcess] = {}
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            task = waiting.pop(0)
+            running[task] = context.Process(target=work, args=(task,), daemon=True)
+            running[task].start()
+        time.sleep(0.05)
+        for task, process in list(running.items()):
+            late = time.time() > task.until + GRACE
+            if process.is_alive() and not late:
+                continue
+            if late:
+                process.kill()
+            process.join()
+            del running[task]
+            yield task.name, "was ended: out of time" if late else f"ended without a report, exit {process.exitcode}"
+
+
+def line(entry: dict[str, Any]) -> str:
+    """One line on a subject."""
+    if "error" in entry:
+        return f"{entry['name']}: failed: {entry['error']}"
+    state = "equal to" if entry["equal"] else "NEAREST is"
+    count = entry["inputs"] if entry["kind"] == "cast" else entry["results"]
+    more = f" ({', '.join(names)})" if (names := entry.get("presets", entry.get("names"))) else ""
+    differ = f"{entry['mismatches']:,} of {count:,} differ; pack: {entry['pack_mismatches']}"
+    return f"{entry['name']}: {state} {entry['fitted']}{more}; {differ}; {entry['seconds']} s"
+
+
+def environment() -> dict[str, Any]:
+    """The machine and the versions, null where something is not there."""
+    query = "--query-gpu=name,driver_version,compute_cap,vbios_version"
+    device = _said(["nvidia-smi", query, "--format=csv,noheader"])
+    fields = [field.strip() for field in device.splitlines()[0].split(",")] if device else [None] * 4
+    found: dict[str, Any] = dict(zip(("device", "driver", "compute_capability", "vbios"), fields, strict=False))
+    compiler = _said(["nvcc", "--version"])
+    found["nvcc"] = compiler.splitlines()[-1] if compiler else None
+    for package in ("torch", "numpy", "ml_dtypes", "nvidia-cublas"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found | {"mpsim": mpsim.__version__, "recorded": time.strftime("%Y-%m-%d", time.gmtime())}
+
+
+def _said(command: list[str]) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def pack(folder: Path, tar: Path) -> None:
+    """All finished files of the folder in one archive, in one piece."""
+    part = tar.with_name(tar.name + ".part")
+    with tarfile.open(part, "w") as archive:
+        for path in sorted(folder.iterdir()):
+            if path.suffix in (".json", ".npz"):
+                archive.add(path, path.name)
+    os.replace(part, tar)
+
+
+def main() -> None:
+    """Arguments in, files out."""
+    parser = argparse.ArgumentParser("python -m bench.hardware.record", description=__doc__)
+    parser.add_argument("out", type=Path, help="the folder of the files")
+    parser.add_argument("--only", action="append", default=[], help="subjects whose name contains it (may be repeated)")
+    parser.add_argument("--seconds", type=float, default=300.0, help="time for all (default 300)")
+    parser.add_argument("--jobs", type=int, help="processes at once (default: one a processor; 0: in this one)")
+    parser.add_argument("--library", type=Path, help="instructions.so, else built with nvcc")
+    parser.add_argument("--subjects", default=TABLE, help=f"MODULE:NAME of the table (default {TABLE})")
+    parser.add_argument("--tar", type=Path, help="all files once more in one archive")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        built = given.library
+        if built is None and given.subjects == TABLE:
+            try:
+                built = library.build(Path(folder))
+            except library.HardwareError as error:
+                print(error, flush=True)
+        record(
+            given.out, given.subjects, only=given.only, seconds=given.seconds, jobs=given.jobs, built=built,
+            tar=given.tar, say=lambda text: print(text, flush=True),
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

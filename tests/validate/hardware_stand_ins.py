@@ -1,0 +1,74 @@
+"""Functions that stand in for a GPU's, in a table as bench/hardware/subjects.py has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from bench.hardware.library import padded
+from bench.hardware.subjects import WIDENED, Cast, Dot
+from mpsim.validate.dot_subjects import of_accumulator
+from mpsim.validate.tensor_cores import accumulator_of
+
+Array = np.ndarray[Any, Any]
+
+
+def _to_e4m3(library: Path | None) -> Callable[[Array], Array]:
+    return lambda x: x.astype(ml_dtypes.float8_e4m3fn).view(np.uint8)
+
+
+def _truncated(library: Path | None) -> Callable[[Array], Array]:
+    """bfloat16 toward zero; NaN gives 0x7fff."""
+    return lambda x: np.where(np.isnan(x), 0x7FFF, x.view(np.uint32) >> 16).astype(np.uint16)
+
+
+def _half_to_e5m2(library: Path | None) -> Callable[[Array], Array]:
+    return lambda x: x.astype(ml_dtypes.float8_e5m2).view(np.uint8)
+
+
+def _hopper(library: Path | None) -> Callable[[Array, Array], Array]:
+    product = of_accumulator(accumulator_of("hopper_float8_e4m3fn"), "compiled")
+    return lambda a, b: product(a.astype(np.float32), b.astype(np.float32))
+
+
+def _falling(library: Path | None) -> Callable[[Array, Array], Array]:
+    """Falling k: no accumulator sums so."""
+    product = of_accumulator(accumulator_of("chunk=none"), "compiled")
+
+    def falling(a: Array, b: Array) -> Array:
+        left, right = a[:, ::-1].astype(np.float32), b[::-1].astype(np.float32)
+        return np.asarray(product(np.ascontiguousarray(left), np.ascontiguousarray(right)))
+
+    return falling
+
+
+def _widened_in_pairs(library: Path | None) -> Callable[[Array, Array], Array]:
+    """float8 in two float16 instructions, as mma.sync of an H200: of 32 k first those whose second bit is 0."""
+    product = of_accumulator(accumulator_of(WIDENED[0].accumulator), "compiled")
+
+    def paired(a: Array, b: Array) -> Array:
+        left, right = (padded(x, 1, 32).astype(np.float32) for x in (a, b.T))
+        k = np.arange(left.shape[1])
+        order = np.lexsort((k, k // 2 % 2, k // 32))
+        return np.asarray(product(left[:, order], np.ascontiguousarray(right[:, order].T)))
+
+    return paired
+
+
+def _broken(library: Path | None) -> Callable[[Array], Array]:
+    raise RuntimeError("no device")
+
+
+SUBJECTS = (
+    Dot("hopper", "float8_e4m3fn", "mpsim's own", _hopper, 70, 16),
+    Dot("pairs", "float8_e5m2", "mpsim's own, in pairs", _widened_in_pairs, 70, 16, WIDENED),
+    Dot("falling", "float16", "mpsim's own, from the end", _falling, 40, 16),
+    Cast("to_e4m3", "float8_e4m3fn", "ml_dtypes", _to_e4m3),
+    Cast("truncated", "bfloat16", "the upper half", _truncated),
+    Cast("half_to_e5m2", "float8_e5m2", "ml_dtypes", _half_to_e5m2, "float16"),
+    Cast("broken", "bfloat16", "raises", _broken),
+)

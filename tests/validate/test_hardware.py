@@ -1,0 +1,140 @@
+"""What hardware was recorded to do is what mpsim gives by the fitted policy or accumulator; and the recorder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.hardware import library, packs, record, subjects, torch_subjects
+from mpsim.validate.cast import validate_cast
+from mpsim.validate.dot_vectors import validate_dot_vectors
+
+DEVICES = sorted(path for path in library.SOURCE.parent.iterdir() if path.is_dir() and path.name != "__pycache__")
+MANIFESTS = [path / "manifest.json" for path in DEVICES]
+ENTRIES = [
+    pytest.param(path.parent, entry, id=f"{path.parent.name}-{entry['name']}")
+    for path in MANIFESTS
+    for entry in json.loads(path.read_text())["subjects"]
+]
+STAND_INS = "hardware_stand_ins:SUBJECTS"
+
+
+def check(folder: Path, entry: dict[str, Any]) -> None:
+    """Files as the manifest has them; as many vectors differ from mpsim's as it says, none where it says equal."""
+    assert entry["files"] == {name: packs.file_entry(folder / name) for name in entry["files"]}
+    if "fitted" not in entry:  # what failed has its error in place of vectors
+        assert entry["error"] and set(entry["files"]) <= {f"{entry['name']}.json"}
+        return
+    assert {f"{entry['name']}.npz", f"{entry['name']}.json"} == set(entry["files"])
+    assert packs.pack_mismatches(entry, folder) == entry["pack_mismatches"]
+    assert not entry["equal"] or entry["pack_mismatches"] == 0
+
+
+@pytest.mark.parametrize("folder,entry", ENTRIES)
+def test_recorded_vectors_are_what_mpsim_gives(folder: Path, entry: dict[str, Any]) -> None:
+    check(folder, entry)
+
+
+@pytest.mark.parametrize("folder", DEVICES, ids=lambda folder: folder.name)
+def test_every_recorded_file_is_in_the_manifest(folder: Path) -> None:
+    rows = json.loads((folder / "manifest.json").read_text())["subjects"]
+    found = {path.name for path in folder.iterdir()} - {"manifest.json"}
+    assert rows and {name for row in rows for name in row["files"]} == found
+
+
+# -- the recorder, without a GPU --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stand_ins")
+    said: list[str] = []
+    tar = folder.with_suffix(".tar")
+    record.record(folder, STAND_INS, seconds=0, jobs=0, tar=tar, say=said.append)
+    assert len(said) == 7
+    with tarfile.open(tar) as archive:
+        assert sorted(archive.getnames()) == sorted(path.name for path in folder.iterdir())
+    return folder
+
+
+def entries(folder: Path) -> dict[str, Any]:
+    return {row["name"]: row for row in json.loads((folder / "manifest.json").read_text())["subjects"]}
+
+
+def test_what_is_equal_and_what_is_not(recorded: Path) -> None:
+    found = entries(recorded)
+    assert {name: row.get("equal") for name, row in found.items()} == {
+        "hopper": True, "pairs": True, "falling": False, "to_e4m3": True, "truncated": True, "half_to_e5m2": True,
+        "broken": None,
+    }  # fmt: skip
+    assert found["broken"]["error"] == "RuntimeError: no device"
+    assert found["hopper"]["names"] == ["hopper_float8_e4m3fn"]
+    assert found["pairs"]["fitted"].startswith("aligned,terms=16,fraction_bits=25")
+    assert found["pairs"]["order"] != found["hopper"]["order"] == "rising k"
+    assert found["falling"]["mismatches"] > 0 and found["falling"]["observed"]
+    assert "torch<2.12" in found["to_e4m3"]["presets"]
+    assert found["truncated"]["fitted"] == "toward_zero, overflow infinity; NaN codes 0x7fff and 0x7fff"
+    assert found["half_to_e5m2"]["exhaustive"] and not found["truncated"]["exhaustive"]
+    for row in found.values():
+        check(recorded, row)
+
+
+def test_a_changed_vector_is_noticed(recorded: Path, tmp_path: Path) -> None:
+    found = entries(recorded)
+    for name in ("hopper", "truncated"):
+        with np.load(recorded / f"{name}.npz") as arrays:
+            changed = dict(arrays)
+        changed["expected"][3] ^= 1
+        np.savez(tmp_path / f"{name}.npz", **changed)
+        shutil.copy(recorded / f"{name}.json", tmp_path)
+        assert packs.pack_mismatches(found[name], tmp_path) == 1
+        with pytest.raises(AssertionError):
+            check(tmp_path, found[name])
+
+
+def test_the_files_are_read_by_validate(recorded: Path) -> None:
+    report = validate_cast(str(recorded / "to_e4m3.npz"), None, preset="ml_dtypes")
+    assert report.equal and report.inputs == packs.CASTS
+    found = validate_dot_vectors(recorded / "hopper.npz", "hopper_float8_e4m3fn")
+    assert found.equal and found.vectors == packs.DOTS and len(found.matches) == 1
+
+
+def test_processes_of_their_own(tmp_path: Path) -> None:
+    manifest = record.record(tmp_path, STAND_INS, only=["broken", "falling"], seconds=0, jobs=2, say=lambda text: None)
+    falling, broken = manifest["subjects"]
+    assert not falling["equal"] and broken["error"] == "RuntimeError: no device"
+    check(tmp_path, falling)
+
+
+def test_a_sweep_ends_where_its_time_does() -> None:
+    row = record.subjects(STAND_INS)["to_e4m3"]
+    report = validate_cast(row.open(None), row.format, preset="ml_dtypes")  # type: ignore[union-attr]
+    sweep = record.swept(report, time.time()).sweep
+    assert sweep is not None and sweep.done == 64 and sweep.mismatches == 0
+
+
+def test_names_of_subjects_are_of_functions_that_there_are() -> None:
+    source = library.SOURCE.read_text()
+    rows = [row for row in subjects.SUBJECTS if not row.name.startswith("torch")]
+    assert len({row.name for row in subjects.SUBJECTS}) == len(subjects.SUBJECTS)
+    assert all(f"({row.name}, " in source for row in rows)
+
+
+def test_without_a_library_it_says_what_to_do() -> None:
+    row = record.subjects(record.TABLE)["wgmma_f16"]
+    with pytest.raises(library.HardwareError, match="--library"):
+        row.open(None)
+
+
+def test_torch_casts_give_codes() -> None:
+    pytest.importorskip("torch")
+    x = np.array([1.0, -2.0, np.inf], np.float32)
+    assert torch_subjects.torch_cast("bfloat16", "cpu")(None)(x).tolist() == [0x3F80, 0xC000, 0x7F80]
+    assert torch_subjects.torch_cast("float8_e5m2", "cpu")(None)(x).tolist() == [0x3C, 0xC0, 0x7C]
