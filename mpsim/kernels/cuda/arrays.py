@@ -32,6 +32,7 @@ MEBIBYTE = 1 << 20
 class Pool:
     """Memory of one device: pieces in use, and pieces kept by size for the next array that asks."""
 
+    context: Any = None  # the device's; to ask numba for it takes 10 microseconds
     free: defaultdict[int, list[Any]] = field(default_factory=lambda: defaultdict(list))
     reserved: int = 0  # bytes that the device has given, in use or free
     used: int = 0  # bytes of arrays that live
@@ -45,7 +46,7 @@ class Pool:
         self.used += size
         self.peak = max(self.peak, self.used)
         return driver.MemoryPointer(
-            cuda.current_context(), piece.device_pointer, size, finalizer=lambda: self._give_back(piece, size)
+            self.context, piece.device_pointer, size, finalizer=lambda: self._give_back(piece, size)
         )
 
     def _give_back(self, piece: Any, size: int) -> None:
@@ -55,7 +56,7 @@ class Pool:
     def _reserve(self, size: int) -> Any:
         for attempt in range(2):
             try:
-                piece = cuda.current_context().memalloc(size)
+                piece = self.context.memalloc(size)
             except (driver.CudaAPIError, MemoryError) as error:
                 if "OUT_OF_MEMORY" not in str(error).upper() and not isinstance(error, MemoryError):
                     raise
@@ -79,7 +80,7 @@ class Pool:
             pieces.clear()
         if not SIMULATED:
             cuda.synchronize()
-            cuda.current_context().memory_manager.deallocations.clear()
+            self.context.memory_manager.deallocations.clear()
 
     def reset_peak(self) -> None:
         """Starts to look for the most bytes used anew."""
@@ -163,6 +164,7 @@ def _open(number: int) -> Device:
         hardware.MULTIPROCESSOR_COUNT,
         cuda.stream(),
         cuda.stream(),
+        Pool(cuda.current_context()),
     )
 
 
@@ -224,15 +226,19 @@ def part(array: Any, start: int, size: int) -> Any:
     return cuda.cudadrv.devicearray.DeviceNDArray((size,), (item,), array.dtype, array.stream, memory)
 
 
-def flattened(array: Any) -> Any:
-    """The array in one dimension, a view that is made once."""
-    if array.ndim == 1:
+def flattened(array: Any, dtype: Any = None) -> Any:
+    """The array in one dimension, and of another type of the same size if one is given: views that are made once."""
+    if array.ndim == 1 and dtype in (None, array.dtype):
         return array
     try:
-        return array.in_one_dimension
+        return array.flat_views[dtype]
     except AttributeError:
-        array.in_one_dimension = array.reshape(-1)
-        return array.in_one_dimension
+        array.flat_views = {}
+    except KeyError:
+        pass
+    flat = array if array.ndim == 1 else array.reshape(-1) if dtype is None else flattened(array)
+    array.flat_views[dtype] = flat if dtype is None else flat.view(dtype)
+    return array.flat_views[dtype]
 
 
 def from_numpy(array: np.ndarray, *, threads: int = 1) -> Any:

@@ -13,6 +13,7 @@ from mpsim.kernels.cuda.launch import kernel
 
 Array = Any
 ZERO = np.float32(0)
+INT32 = np.dtype(np.int32)
 VECTOR = "float32[::1]"
 
 
@@ -132,7 +133,7 @@ def canonical_nan(x: Array, *, threads: int = 1) -> Array:
         numbers = np.int64(0x7FF << 52), np.int64((1 << 52) - 1), np.int64(0xFFF << 51), np.int64(-1 << 63)
     else:
         numbers = np.int32(0x7F800000), np.int32(0x7FFFFF), np.int32(0x7FC00000), np.int32(-1 << 31)
-    make_nan_canonical.over(x.size)(flattened(x).view(numbers[0].dtype), *numbers)
+    make_nan_canonical.over(x.size)(flattened(x, numbers[0].dtype), *numbers)
     return x
 
 
@@ -149,7 +150,7 @@ def all_finite(*arrays: Array, threads: int = 1) -> bool:
     """Whether no number of the arrays is infinite or NaN; the device is waited for once."""
     found = cleared(empty(1, np.int32))
     for x in arrays:
-        look_for_infinite.over(x.size)(flattened(x).view(np.int32), found)
+        look_for_infinite.over(x.size)(flattened(x, INT32), found)
     return bool(to_numpy(found)[0] == 0)
 
 

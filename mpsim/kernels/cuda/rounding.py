@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import cuda, typeof, uint32
@@ -17,6 +17,7 @@ from numba import cuda, typeof, uint32
 from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels.cuda.arrays import empty, flattened
 from mpsim.kernels.cuda.counts import NONE_YET, counted, new_row
+from mpsim.kernels.cuda.intrinsics import shift_right
 from mpsim.kernels.cuda.launch import FAMILIES, Kernel, device_function
 from mpsim.kernels.cuda.patterns import (
     INFINITE,
@@ -40,8 +41,12 @@ Array = Any
 #: Where random bits come from: nowhere, an array, a stream.
 NONE, ARRAY, PHILOX = range(3)
 NO_STREAM = (np.uint32(0),) * 5
+#: Of a thread of the kernels that make no random bits: then a multiprocessor holds as many threads as it can.
+REGISTERS = 32
 QPYTORCH = as_format("fp_4_3_4")
+INT64, UINT32 = np.dtype(np.int64), np.dtype(np.uint32)
 ONE, FOUR = np.uint64(1), np.uint64(4)
+NO32, ONE32, TWO32, FOUR32, EIGHT32 = (np.uint32(n) for n in (0, 1, 2, 4, 8))
 
 
 def round_array(
@@ -64,18 +69,19 @@ def round_array(
         source, stream = PHILOX, stream_words(random_bits)
     elif policy.mode.needs_random_bits and random_bits is not None:
         source, bits = ARRAY, flattened(random_bits)
-    narrow = narrow_numbers(format, policy) if x.dtype == np.float32 else None
-    p = parameters(format, policy, x.dtype.name, own_patterns=True)
-    pattern = np.int64 if x.dtype == np.float64 else np.uint32
-    patterns, target = flattened(x).view(pattern), flattened(out).view(pattern)
-    bits = patterns.view(np.uint32) if bits is None else bits
+    wide = x.dtype == np.float64
+    narrow = None if wide else narrow_numbers(format, policy)
+    p = parameters(format, policy, "float64" if wide else "float32", own_patterns=True)
+    pattern = INT64 if wide else UINT32
+    patterns, target = flattened(x, pattern), flattened(out, pattern)
+    bits = flattened(x, UINT32) if bits is None else bits
     numbers: tuple[Any, ...]
     if p.path == LEGACY:
         kernel, numbers = legacy_kernel(p.mode, source), legacy_numbers(format, policy)
     elif narrow is not None:
         kernel, numbers = narrow_kernel(p.mode, source), numbers_of_mode(p.mode, narrow, p, quantum_pattern(p, 23))
     else:
-        width = 52 if x.dtype == np.float64 else 23
+        width = 52 if wide else 23
         kernel, numbers = wide_kernel(width, source), (p, quantum_pattern(p, width))
     kernel.over(-(-x.size // 4))(patterns, target, bits, stream, numbers, counts)
     return out, counts
@@ -92,18 +98,12 @@ def quantum_pattern(p: Parameters, width: int) -> int:
 
 
 @device_function
-def random_words(source, bits, stream, i, i1, i2, i3, size):  # type: ignore[no-untyped-def]
-    """Random bits of four elements: of a stream, from i on; of an array, those inside; or zeros."""
+def random_words(source, bits, stream, i, i1, i2, i3):  # type: ignore[no-untyped-def]
+    """Random bits of four elements: of a stream, from i on; of an array; or zeros."""
     if source == PHILOX:
         return philox(i // FOUR, stream)
     if source == ARRAY:
-        first = bits[i]
-        return (
-            first,
-            bits[i1] if i1 < size else first,
-            bits[i2] if i2 < size else first,
-            bits[i3] if i3 < size else first,
-        )
+        return bits[i], bits[i1], bits[i2], bits[i3]
     zero = np.uint32(0)
     return zero, zero, zero, zero
 
@@ -128,80 +128,109 @@ def add_counts(shared, counts, tally):  # type: ignore[no-untyped-def]
 # -- the kernels --------------------------------------------------------------------------------------------
 
 
-def narrow_step(mode: int, round_pattern: Any) -> Any:
-    """step(pattern, random, numbers, tally) -> (pattern, tally) of float32 patterns.
+class Ways(NamedTuple):
+    """How a kernel rounds a pattern, as functions for the device.
 
     Most numbers are normal ones within the format. They take a short way, on which only ``inexact`` can be counted: a
-    device that copied as fast as its memory lets it has time for some 55 instructions an element.
+    device that copies as fast as its memory lets it has time for some 55 instructions an element.
     """
 
+    short: Any  # (pattern, random, numbers) -> (pattern, whether that is all)
+    whole: Any  # (pattern, random, numbers, tally) -> (pattern, tally)
+
+
+def narrow_ways(mode: int, round_pattern: Any) -> Ways:
+    """Of float32 patterns, in 32-bit integers."""
+
     @device_function
-    def step(pattern, random, numbers, tally):  # type: ignore[no-untyped-def]
+    def short(pattern, random, numbers):  # type: ignore[no-untyped-def]
         n = numbers[0]
         a = np.uint32(pattern & MAGNITUDE)
-        if n.smallest_normal <= a < n.beyond:
-            r = above_normal(a, pattern > MAGNITUDE, random, mode, n)
-            overflowed, underflowed, nan, inexact, subnormal = tally
-            tally = overflowed, underflowed, nan, np.uint32(inexact + (r != a)), subnormal
-            result = np.uint32(r | (pattern & SIGN))
-        else:
-            result = round_pattern(pattern, random, numbers)
-            tally = counted(tally, a, np.uint32(result & MAGNITUDE), n, INFINITE)
-        return result, tally
+        r = above_normal(a, pattern > MAGNITUDE, random, mode, n)
+        return np.uint32(r | (pattern & SIGN)), n.smallest_normal <= a < n.beyond
 
-    return step
+    @device_function
+    def whole(pattern, random, numbers, tally):  # type: ignore[no-untyped-def]
+        result = round_pattern(pattern, random, numbers)
+        a, r = np.uint32(pattern & MAGNITUDE), np.uint32(result & MAGNITUDE)
+        return result, counted(tally, a, r, numbers[0], INFINITE)
+
+    return Ways(short, whole)
 
 
-def wide_step(width: int) -> Any:
-    """The same in 64-bit integers, of float32 or float64 patterns."""
+def wide_ways(width: int) -> Ways:
+    """Of float32 or float64 patterns, in 64-bit integers."""
     round_pattern = wide_rounder(width)
     magnitude = np.int64((1 << 63 if width == 52 else 1 << 31) - 1)
     infinite = np.int64(0x7FF << 52 if width == 52 else 0xFF << 23)
 
     @device_function
-    def step(pattern, random, numbers, tally):  # type: ignore[no-untyped-def]
+    def short(pattern, random, numbers):  # type: ignore[no-untyped-def]
+        return pattern, False
+
+    @device_function
+    def whole(pattern, random, numbers, tally):  # type: ignore[no-untyped-def]
         result = round_pattern(pattern, random, numbers)
         return result, counted(tally, pattern & magnitude, np.int64(result) & magnitude, numbers[0], infinite)
 
-    return step
+    return Ways(short, whole)
 
 
-def rounding_kernel(name: str, source: int, width: int, step: Any, types: tuple[Any, ...]) -> Kernel:
-    """A kernel that rounds patterns of ``width`` fraction bits with ``step``.
+@device_function
+def take(found, pattern, out, place, bit, left, inexact):  # type: ignore[no-untyped-def]
+    """Writes and counts what the short way settles; adds the bit to ``left`` where it does not: (left, inexact)."""
+    result, settled = found
+    if settled:
+        out[place] = result
+        return left, np.uint32(inexact + (result != pattern))
+    return np.uint32(left | bit), inexact
+
+
+def rounding_kernel(name: str, source: int, width: int, ways: Ways, types: tuple[Any, ...]) -> Kernel:
+    """A kernel that rounds patterns of ``width`` fraction bits.
 
     A thread loads four patterns before it rounds the first, so that it waits for the memory once. They lie a grid
-    apart, so that a warp's loads and stores are whole lines; with a stream they are the four of a counter.
+    apart, so that a warp's loads and stores are whole lines; with a stream they are the four of a counter. What the
+    short way does not settle comes after all four, in a loop: written out four times it would take more registers, and
+    threads that are few wait longer.
     """
     number = np.int64 if name == "wide" else np.uint32
     streamed = source == PHILOX
+    short, whole = ways
 
     def round_patterns(x, out, bits, stream, numbers, counts):  # type: ignore[no-untyped-def]
         shared = cuda.shared.array(5, uint32)
-        tally = NONE_YET
+        tally, inexact = NONE_YET, np.uint32(0)
         size, threads, thread = np.uint64(x.size), np.uint64(cuda.gridsize(1)), np.uint64(cuda.grid(1))
-        apart = ONE if streamed else threads
+        apart, last = ONE if streamed else threads, size - ONE
         i = FOUR * thread if streamed else thread
         while i < size:
             i1, i2, i3 = i + apart, i + apart + apart, i + apart + apart + apart
-            first = number(x[i])
-            patterns = (
-                first,
-                number(x[i1]) if i1 < size else first,
-                number(x[i2]) if i2 < size else first,
-                number(x[i3]) if i3 < size else first,
-            )
-            chosen = random_words(source, bits, stream, i, i1, i2, i3, size)
-            for j in range(4):
-                place = i + np.uint64(j) * apart
-                if place < size:
-                    result, tally = step(patterns[j], chosen[j], numbers, tally)
-                    out[place] = result
+            if i3 < size:
+                p, p1, p2, p3 = number(x[i]), number(x[i1]), number(x[i2]), number(x[i3])
+                w, w1, w2, w3 = random_words(source, bits, stream, i, i1, i2, i3)
+                left, inexact = take(short(p, w, numbers), p, out, i, ONE32, np.uint32(0), inexact)
+                left, inexact = take(short(p1, w1, numbers), p1, out, i1, TWO32, left, inexact)
+                left, inexact = take(short(p2, w2, numbers), p2, out, i2, FOUR32, left, inexact)
+                left, inexact = take(short(p3, w3, numbers), p3, out, i3, EIGHT32, left, inexact)
+            else:  # the array's end
+                w, w1, w2, w3 = random_words(source, bits, stream, i, min(i1, last), min(i2, last), last)
+                left = np.uint32(ONE32 | (TWO32 if i1 < size else NO32) | (FOUR32 if i2 < size else NO32))
+            place = i
+            while left != NO32:
+                if left & ONE32 != NO32:
+                    out[place], tally = whole(number(x[place]), w, numbers, tally)
+                left = shift_right(left, ONE32)
+                place += apart
+                w, w1, w2 = w1, w2, w3
             i += FOUR * threads
-        add_counts(shared, counts, tally)
+        overflowed, underflowed, nan, others, subnormal = tally
+        add_counts(shared, counts, (overflowed, underflowed, nan, np.uint32(others + inexact), subnormal))
 
     pattern = "int64[::1]" if width == 52 else "uint32[::1]"
     arguments = (f"{pattern}, {pattern}, uint32[::1], {STREAM}", types, "int64[::1]")
-    return Kernel(round_patterns, (arguments,), f"round[{name}{width}, {source}]")
+    registers = REGISTERS if source == NONE and width == 23 else None
+    return Kernel(round_patterns, (arguments,), f"round[{name}{width}, {source}]", registers)
 
 
 @cache
@@ -210,21 +239,21 @@ def narrow_kernel(mode: int, source: int) -> Kernel:
     n, p = narrow_numbers(FORMATS["float8_e4m3fn"], Policy()), parameters(FORMATS["float32"], Policy(), "float32")
     assert n is not None
     numbers = typeof(numbers_of_mode(mode, n, p, 0))
-    return rounding_kernel(list(Mode)[mode].value, source, 23, narrow_step(mode, narrow_rounder(mode)), numbers)
+    return rounding_kernel(list(Mode)[mode].value, source, 23, narrow_ways(mode, narrow_rounder(mode)), numbers)
 
 
 @cache
 def wide_kernel(width: int, source: int) -> Kernel:
     """For every format and mode but the legacy ones."""
     numbers = typeof((parameters(FORMATS["float32"], Policy(), "float32"), 0))
-    return rounding_kernel("wide", source, width, wide_step(width), numbers)
+    return rounding_kernel("wide", source, width, wide_ways(width), numbers)
 
 
 @cache
 def legacy_kernel(mode: int, source: int) -> Kernel:
     """For a legacy mode."""
     numbers = typeof(legacy_numbers(QPYTORCH, Policy(list(Mode)[mode], Overflow.SATURATE)))
-    return rounding_kernel(list(Mode)[mode].value, source, 23, narrow_step(mode, round_like_qpytorch), numbers)
+    return rounding_kernel(list(Mode)[mode].value, source, 23, narrow_ways(mode, round_like_qpytorch), numbers)
 
 
 def rounding_kernels() -> Iterator[Kernel]:
