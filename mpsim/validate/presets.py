@@ -81,9 +81,22 @@ def _ocp(policy: Policy) -> Callable[[Format, Source], Rule | None]:
     return rule
 
 
+#: Of conversions from float32 to formats with infinities.
+_PTX_NAN = {"bfloat16": 0x7FFF, "float16": 0x7FFF, "tf32": 0x3FFFF}
+
+
+def _ptx(format: Format, source: Source) -> Rule | None:
+    if source.name != "float32" or not _known(format, tuple(_PTX_NAN)):
+        return None
+    return Rule(format, NEAREST_INFINITY, nan_codes=(_PTX_NAN[format.name],) * 2)
+
+
 def _ptx_satfinite(format: Format, source: Source) -> Rule | None:
     if source.name not in ("float32", "float16"):
         return None
+    wide = _ptx(format, source) if format.name != "tf32" else None
+    if wide is not None:
+        return wide.with_(policy=NEAREST_SATURATE)
     if _known(format, _OCP):
         return Rule(format, NEAREST_SATURATE, nan_codes=(0x7F, 0x7F))
     if _known(format, _FP6_FP4):
@@ -116,7 +129,8 @@ PRESETS = {
         Preset("torch>=2.12", "PyTorch from 2.12 on: float8_e4m3fn saturates", "PyTorch 2.13, run", _torch_new),
         Preset("ocp_saturate", "OCP OFP8, saturating", "OCP OFP8 v1.0, conversion table", _ocp(NEAREST_SATURATE)),
         Preset("ocp_nonsaturate", "OCP OFP8, not saturating", "OCP OFP8 v1.0", _ocp(NEAREST_INFINITY)),
-        Preset("ptx_satfinite", "PTX cvt.rn.satfinite", "PTX ISA, cvt; cuda_fp8.h", _ptx_satfinite),
+        Preset("ptx", "PTX cvt.rn", "an H200, all float32 inputs (docs/hardware.md)", _ptx),
+        Preset("ptx_satfinite", "PTX cvt.rn.satfinite", "PTX ISA, cvt; an H200 (docs/hardware.md)", _ptx_satfinite),
         Preset("qpytorch", "QPyTorch float_quantize, nearest, on a GPU", "docs/semantics.md §2", _qpytorch(())),
         Preset("qpytorch_cpu", "the same on a CPU", "QPyTorch 0.3, run", _qpytorch(("nan_as_number",))),
         Preset("pychop", "pychop Chop, rmode 1, NumPy", "pychop 0.6, run", _pychop),

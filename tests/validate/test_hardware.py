@@ -49,6 +49,20 @@ def test_every_recorded_file_is_in_the_manifest(folder: Path) -> None:
     assert rows and {name for row in rows for name in row["files"]} == found
 
 
+@pytest.mark.parametrize(
+    "name,preset",
+    [
+        ("cvt_rn_satfinite_e4m3x2_f32", "ptx_satfinite"), ("cvt_rn_satfinite_e5m2x2_f32", "ptx_satfinite"),
+        ("cvt_rn_satfinite_bf16_f32", "ptx_satfinite"), ("cvt_rn_satfinite_f16_f32", "ptx_satfinite"),
+        ("cvt_rn_bf16_f32", "ptx"), ("cvt_rn_f16_f32", "ptx"), ("cvt_rn_tf32_f32", "ptx"),
+        ("torch_to_float8_e4m3fn", "torch<2.12"), ("torch_to_float8_e5m2", "torch<2.12"),
+    ],
+)  # fmt: skip
+def test_presets_are_what_the_device_does(name: str, preset: str) -> None:
+    path = library.SOURCE.parent / "h200" / f"{name}.npz"
+    assert validate_cast(str(path), str(np.load(path)["format"]), preset=preset).equal
+
+
 # -- the recorder, without a GPU --------------------------------------------------------------------------------
 
 
