@@ -80,12 +80,13 @@ def dot_of(name: str, inputs: str) -> Callable[[Path | None], Callable[[Array, A
 
     def of_library(library: Path | None) -> Callable[[Array, Array], Array]:
         loaded = opened(library)
-        orders = [swap for swap in (0, 1) if _exact(loaded, name, inputs, swap)]
-        if not orders:
+        # An order that is wrong may end the process's use of the device: no other call comes after it.
+        order = next((swap for swap in (0, 1) if _exact(loaded, name, inputs, swap)), None)
+        if order is None:
             raise HardwareError(
                 f"{name}: small integers have wrong products, in either order of a descriptor's offsets"
             )
-        return lambda a, b: _product(loaded, name, a, b, orders[0])
+        return lambda a, b: _product(loaded, name, a, b, order)
 
     return of_library
 

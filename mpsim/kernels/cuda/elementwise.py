@@ -13,7 +13,9 @@ from mpsim.kernels.cuda.launch import kernel
 
 Array = Any
 ZERO = np.float32(0)
-INT32 = np.dtype(np.int32)
+INT32, INFINITE = np.dtype(np.int32), np.int32(0x7F800000)
+#: Arrays that one launch looks at: a network has many small parameters.
+TOGETHER = 8
 VECTOR = "float32[::1]"
 
 
@@ -149,15 +151,24 @@ def make_nan_canonical(patterns, infinite, fraction, quiet, sign):  # type: igno
 def all_finite(*arrays: Array, threads: int = 1) -> bool:
     """Whether no number of the arrays is infinite or NaN; the device is waited for once."""
     found = cleared(empty(1, np.int32))
-    for x in arrays:
-        look_for_infinite.over(x.size)(flattened(x, INT32), found)
+    patterns = sorted((flattened(x, INT32) for x in arrays if x.size), key=lambda x: x.size)  # of like sizes together
+    for first in range(0, len(patterns), TOGETHER):
+        some = patterns[first : first + TOGETHER]
+        look_for_infinite.over(some[-1].size)(*some, *some[:1] * (TOGETHER - len(some)), found)
     return bool(to_numpy(found)[0] == 0)
 
 
-@kernel("int32[::1], int32[::1]")
-def look_for_infinite(patterns, found):  # type: ignore[no-untyped-def]
+@kernel(", ".join(["int32[::1]"] * (TOGETHER + 1)))
+def look_for_infinite(p, q, r, s, t, u, v, w, found):  # type: ignore[no-untyped-def]
     seen = False
-    for i in range(cuda.grid(1), patterns.size, cuda.gridsize(1)):
-        seen |= patterns[i] & 0x7F800000 == 0x7F800000
+    for i in range(cuda.grid(1), max(p.size, q.size, r.size, s.size, t.size, u.size, v.size, w.size), cuda.gridsize(1)):
+        seen |= i < p.size and p[i] & INFINITE == INFINITE
+        seen |= i < q.size and q[i] & INFINITE == INFINITE
+        seen |= i < r.size and r[i] & INFINITE == INFINITE
+        seen |= i < s.size and s[i] & INFINITE == INFINITE
+        seen |= i < t.size and t[i] & INFINITE == INFINITE
+        seen |= i < u.size and u[i] & INFINITE == INFINITE
+        seen |= i < v.size and v[i] & INFINITE == INFINITE
+        seen |= i < w.size and w[i] & INFINITE == INFINITE
     if seen:
         found[0] = 1

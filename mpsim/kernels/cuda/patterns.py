@@ -36,11 +36,14 @@ from mpsim.policies import Mode, Policy
 NEAREST_EVEN, TOWARD_ZERO, UP, DOWN, TO_ODD, STOCHASTIC = (
     mode.number for mode in (Mode.NEAREST_EVEN, Mode.TOWARD_ZERO, Mode.UP, Mode.DOWN, Mode.TO_ODD, Mode.STOCHASTIC)
 )
+NEAREST_ZERO = Mode.NEAREST_ZERO.number
 #: Modes in which a float32 addition rounds numbers below the smallest normal one.
 BY_ADDITION = (NEAREST_EVEN, TOWARD_ZERO, UP, DOWN)
 QPYTORCH_STOCHASTIC = Mode.QPYTORCH_STOCHASTIC.number
 #: Of float32.
 MAGNITUDE, SIGN, INFINITE, QUIET_NAN = (np.uint32(bits) for bits in (0x7FFFFFFF, 0x80000000, 0x7F800000, 0x7FC00000))
+
+WIDTH, BITS, ONE, FRACTION, IMPLICIT = (np.uint32(n) for n in (23, 32, 1, 0x7FFFFF, 0x800000))
 
 increment = device_function(pattern_rounding.increment.py_func)
 top_bit = device_function(codes.top_bit.py_func)
@@ -57,7 +60,8 @@ class NarrowNumbers(NamedTuple):
     random_right: np.uint32
     random_mask: np.uint32
     smallest_normal: np.uint32
-    beyond: np.uint32  # magnitudes from the smallest normal one up to below this need nothing but ``above_normal``
+    small: np.uint32  # the smallest normal number, or 0: magnitudes below this may be rounded by ``small_rounder``,
+    beyond: np.uint32  # and from there up to below this by ``above_normal`` alone
     low: np.uint32  # c: 2**23 quanta of the grid below the smallest normal number
     largest: np.uint32
     positive_overflow: np.uint32
@@ -66,6 +70,8 @@ class NarrowNumbers(NamedTuple):
     overflow_from: np.uint32
     underflow_to: np.uint32
     zero_sign: np.uint32  # the sign bit if the format has a negative zero
+    low_shift: np.uint32  # bits that a number below the smallest normal one loses, and its biased exponent
+    random_bits: np.uint32
 
 
 @lru_cache(maxsize=1024)
@@ -84,7 +90,7 @@ def narrow_numbers(format: Format, policy: Policy) -> NarrowNumbers | None:
     nearest[Mode.QPYTORCH_NEAREST] = half
     mode = list(Mode)[p.mode]
     random_bit_count = shift if mode is Mode.QPYTORCH_STOCHASTIC else p.random_bit_count
-    beyond = min(p.largest + 1, p.overflow_from) if p.underflow_to < p.smallest_normal else 0
+    usual = p.underflow_to < p.smallest_normal <= min(p.largest, p.overflow_from - 1)
     numbers = (
         discarded,
         shift,
@@ -94,7 +100,8 @@ def narrow_numbers(format: Format, policy: Policy) -> NarrowNumbers | None:
         min(max(random_bit_count - shift, 0), 31),
         (1 << random_bit_count) - 1,
         p.smallest_normal,
-        beyond,
+        p.smallest_normal * usual,
+        min(p.largest + 1, p.overflow_from) * usual,
         (p.low_quantum + 23 + 127) << 23,
         p.largest,
         p.positive_overflow,
@@ -103,6 +110,8 @@ def narrow_numbers(format: Format, policy: Policy) -> NarrowNumbers | None:
         p.overflow_from,
         p.underflow_to,
         (1 << 31) * p.has_negative_zero,
+        p.low_quantum + 150,
+        p.random_bit_count,
     )
     return NarrowNumbers(*(np.uint32(number) for number in numbers))
 
@@ -207,6 +216,45 @@ def narrow_rounder(mode: int) -> Callable[..., Any]:
         return np.uint32(r | (pattern & (SIGN if r != 0 else n.zero_sign)))
 
     return round_by_addition if mode in BY_ADDITION else round_pattern
+
+
+@cache
+def small_rounder(mode: int) -> Callable[..., Any]:
+    """round(pattern, magnitude, random, numbers) -> (magnitude, whether that is it): below the smallest normal one."""
+
+    @device_function
+    def by_addition(pattern, a, random, numbers):  # type: ignore[no-untyped-def]
+        return below_normal(pattern, mode, numbers[0].low), True
+
+    @device_function
+    def zero_only(pattern, a, random, numbers):  # type: ignore[no-untyped-def]
+        return np.uint32(0), pattern == 0
+
+    @device_function
+    def by_increment(pattern, a, random, numbers):  # type: ignore[no-untyped-def]
+        """As pattern_rounding.round_patterns, in 32 bits: of at most 31 bits that are lost."""
+        n, _, quantum = numbers
+        exponent = shift_right(a, WIDTH)
+        significand = np.uint32((a & FRACTION) | (IMPLICIT if exponent != 0 else np.uint32(0)))
+        shift = np.uint32(n.low_shift - (exponent if exponent != 0 else np.uint32(1)))
+        settled = shift < BITS
+        shift = min(shift, np.uint32(BITS - ONE))
+        every = np.uint32(shift_left(ONE, shift) - ONE)
+        added = shift_right(np.uint32(every + ONE), ONE)
+        if mode == NEAREST_ZERO:
+            added = np.uint32(added - ONE)
+        elif mode == TO_ODD:
+            added = np.uint32(0) if shift_right(significand, shift) & ONE else every
+        elif mode == STOCHASTIC:
+            left = np.uint32(max(shift, n.random_bits) - n.random_bits)
+            right = np.uint32(n.random_bits - min(shift, n.random_bits))
+            added = np.uint32(shift_right(shift_left(np.uint32(random & n.random_mask), left), right) & every)
+        one = np.uint32(quantum) if shift_right(np.uint32(significand + added), shift) != 0 else np.uint32(0)
+        return (np.uint32(np.uint32(a + added) & ~every) if shift <= WIDTH else one), settled
+
+    if mode in BY_ADDITION:
+        return by_addition
+    return zero_only if list(Mode)[mode].is_legacy else by_increment
 
 
 def numbers_of_mode(mode: int, n: NarrowNumbers, p: Parameters, quantum: int) -> tuple[Any, ...]:

@@ -29,6 +29,7 @@ from mpsim.kernels.cuda.patterns import (
     narrow_rounder,
     numbers_of_mode,
     round_like_qpytorch,
+    small_rounder,
     wide_rounder,
 )
 from mpsim.kernels.cuda.philox import STREAM, philox, stream_words
@@ -129,25 +130,36 @@ def add_counts(shared, counts, tally):  # type: ignore[no-untyped-def]
 
 
 class Ways(NamedTuple):
-    """How a kernel rounds a pattern, as functions for the device.
+    """How a kernel rounds a pattern, as functions for the device, and adds to the five counts.
 
-    Most numbers are normal ones within the format. They take a short way, on which only ``inexact`` can be counted: a
-    device that copies as fast as its memory lets it has time for some 55 instructions an element.
+    Most numbers are within the format. They take a short way, on which few counts need be looked at: a device that
+    copies as fast as its memory lets it has time for some 55 instructions an element.
     """
 
-    short: Any  # (pattern, random, numbers) -> (pattern, whether that is all)
+    short: Any  # (pattern, random, numbers, tally) -> (pattern, whether that is it, tally)
     whole: Any  # (pattern, random, numbers, tally) -> (pattern, tally)
 
 
 def narrow_ways(mode: int, round_pattern: Any) -> Ways:
     """Of float32 patterns, in 32-bit integers."""
+    round_small = small_rounder(mode)
 
     @device_function
-    def short(pattern, random, numbers):  # type: ignore[no-untyped-def]
+    def short(pattern, random, numbers, tally):  # type: ignore[no-untyped-def]
         n = numbers[0]
-        a = np.uint32(pattern & MAGNITUDE)
-        r = above_normal(a, pattern > MAGNITUDE, random, mode, n)
-        return np.uint32(r | (pattern & SIGN)), n.smallest_normal <= a < n.beyond
+        overflowed, underflowed, nan, inexact, subnormal = tally
+        a, result, settled = np.uint32(pattern & MAGNITUDE), pattern, False
+        if n.small <= a < n.beyond:
+            r, settled = above_normal(a, pattern > MAGNITUDE, random, mode, n), True
+            result = np.uint32(r | (pattern & SIGN))
+            inexact = np.uint32(inexact + (r != a))
+        elif a < n.small:
+            r, settled = round_small(pattern, a, random, numbers)
+            result = np.uint32(r | (pattern & (SIGN if r != 0 else n.zero_sign)))
+            underflowed = np.uint32(underflowed + (settled and a != 0 and a <= n.underflow_to))
+            inexact = np.uint32(inexact + (settled and r != a))
+            subnormal = np.uint32(subnormal + (settled and r != 0 and r < n.smallest_normal))
+        return result, settled, (overflowed, underflowed, nan, inexact, subnormal)
 
     @device_function
     def whole(pattern, random, numbers, tally):  # type: ignore[no-untyped-def]
@@ -165,8 +177,8 @@ def wide_ways(width: int) -> Ways:
     infinite = np.int64(0x7FF << 52 if width == 52 else 0xFF << 23)
 
     @device_function
-    def short(pattern, random, numbers):  # type: ignore[no-untyped-def]
-        return pattern, False
+    def short(pattern, random, numbers, tally):  # type: ignore[no-untyped-def]
+        return pattern, False, tally
 
     @device_function
     def whole(pattern, random, numbers, tally):  # type: ignore[no-untyped-def]
@@ -177,13 +189,13 @@ def wide_ways(width: int) -> Ways:
 
 
 @device_function
-def take(found, pattern, out, place, bit, left, inexact):  # type: ignore[no-untyped-def]
-    """Writes and counts what the short way settles; adds the bit to ``left`` where it does not: (left, inexact)."""
-    result, settled = found
+def take(found, out, place, bit, left):  # type: ignore[no-untyped-def]
+    """Writes what the short way settles, or adds the bit to ``left``: (left, tally)."""
+    result, settled, tally = found
     if settled:
         out[place] = result
-        return left, np.uint32(inexact + (result != pattern))
-    return np.uint32(left | bit), inexact
+        return left, tally
+    return np.uint32(left | bit), tally
 
 
 def rounding_kernel(name: str, source: int, width: int, ways: Ways, types: tuple[Any, ...]) -> Kernel:
@@ -200,7 +212,7 @@ def rounding_kernel(name: str, source: int, width: int, ways: Ways, types: tuple
 
     def round_patterns(x, out, bits, stream, numbers, counts):  # type: ignore[no-untyped-def]
         shared = cuda.shared.array(5, uint32)
-        tally, inexact = NONE_YET, np.uint32(0)
+        tally = NONE_YET
         size, threads, thread = np.uint64(x.size), np.uint64(cuda.gridsize(1)), np.uint64(cuda.grid(1))
         apart, last = ONE if streamed else threads, size - ONE
         i = FOUR * thread if streamed else thread
@@ -209,10 +221,10 @@ def rounding_kernel(name: str, source: int, width: int, ways: Ways, types: tuple
             if i3 < size:
                 p, p1, p2, p3 = number(x[i]), number(x[i1]), number(x[i2]), number(x[i3])
                 w, w1, w2, w3 = random_words(source, bits, stream, i, i1, i2, i3)
-                left, inexact = take(short(p, w, numbers), p, out, i, ONE32, np.uint32(0), inexact)
-                left, inexact = take(short(p1, w1, numbers), p1, out, i1, TWO32, left, inexact)
-                left, inexact = take(short(p2, w2, numbers), p2, out, i2, FOUR32, left, inexact)
-                left, inexact = take(short(p3, w3, numbers), p3, out, i3, EIGHT32, left, inexact)
+                left, tally = take(short(p, w, numbers, tally), out, i, ONE32, NO32)
+                left, tally = take(short(p1, w1, numbers, tally), out, i1, TWO32, left)
+                left, tally = take(short(p2, w2, numbers, tally), out, i2, FOUR32, left)
+                left, tally = take(short(p3, w3, numbers, tally), out, i3, EIGHT32, left)
             else:  # the array's end
                 w, w1, w2, w3 = random_words(source, bits, stream, i, min(i1, last), min(i2, last), last)
                 left = np.uint32(ONE32 | (TWO32 if i1 < size else NO32) | (FOUR32 if i2 < size else NO32))
@@ -224,8 +236,7 @@ def rounding_kernel(name: str, source: int, width: int, ways: Ways, types: tuple
                 place += apart
                 w, w1, w2 = w1, w2, w3
             i += FOUR * threads
-        overflowed, underflowed, nan, others, subnormal = tally
-        add_counts(shared, counts, (overflowed, underflowed, nan, np.uint32(others + inexact), subnormal))
+        add_counts(shared, counts, tally)
 
     pattern = "int64[::1]" if width == 52 else "uint32[::1]"
     arguments = (f"{pattern}, {pattern}, uint32[::1], {STREAM}", types, "int64[::1]")
