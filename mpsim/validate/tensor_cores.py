@@ -1,7 +1,7 @@
 """Tensor cores' accumulators, as data: what was measured and published of each instruction.
 
-Source: Xie et al. 2025, "MMA-Sim", arXiv:2511.10909. A row is one instruction; a longer dot product is a chain of
-them, which is what an Accumulator of kind "aligned" describes. Block scales are not part of these models.
+Source: Xie et al. 2025, "MMA-Sim", arXiv:2511.10909, where a row names no other. A row is one instruction; a longer
+dot product is a chain of them, which is what an Accumulator of kind "aligned" describes. Block scales are not part of these models.
 
 >>> from mpsim import Accumulator
 >>> accumulator_of("ampere_float16").terms, accumulator_of("chunk=64,format=fp_6_9_0").format
@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 from mpsim.accumulators import Accumulator
 
 XIE = "Xie et al. 2025, arXiv:2511.10909"
+H200 = "an H200's wgmma, docs/hardware.md"
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ _ROWS = (
     *(TensorCore(core, "tf32", 8, 1, 25) for core in ("hopper", "blackwell")),
     *(TensorCore("hopper", inputs, 32, 1, 13, "fp_8_13_0") for inputs in _FLOAT8),
     *(TensorCore("hopper", inputs, 32, 1, 13, "fp_8_13_0", 128) for inputs in _FLOAT8),
+    *(TensorCore("hopper", inputs, 32, 1, 13, "float16", source=H200) for inputs in _FLOAT8),
     *(TensorCore("blackwell", inputs, 32, 1, 25) for inputs in _FLOAT8),
 )
 
