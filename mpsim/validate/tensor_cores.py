@@ -1,7 +1,8 @@
 """Tensor cores' accumulators, as data: what was measured and published of each instruction.
 
 Source: Xie et al. 2025, "MMA-Sim", arXiv:2511.10909, where a row names no other. A row is one instruction; a longer
-dot product is a chain of them, which is what an Accumulator of kind "aligned" describes. Block scales are not part of these models.
+dot product is a chain of them, which is what an Accumulator of kind "aligned" describes. Block scales are not part of
+these models.
 
 >>> from mpsim import Accumulator
 >>> accumulator_of("ampere_float16").terms, accumulator_of("chunk=64,format=fp_6_9_0").format
