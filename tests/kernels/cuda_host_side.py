@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 
 import numpy as np
 import pytest
@@ -69,6 +70,19 @@ def test_broken_file() -> None:
         backend.add(x, x)
         assert cubins.find(name) == (whole[32:].split(b"\0")[0], whole[32:].partition(b"\0")[2])
     assert not list(path.parent.glob("*.part"))
+
+
+def test_old_files_go() -> None:
+    """Those not asked for in two months, when another is written; one that is asked for stays."""
+    folder = cubins.folders()[0]
+    for name, days in (("a", 61), ("b", 59)):
+        cubins.keep(name + cubins.SUFFIX, b"f", b"code")
+        os.utime(folder / (name + cubins.SUFFIX), times=(0, time.time() - days * cubins.DAY))
+    cubins.remove_old.cache_clear()
+    cubins.keep("c" + cubins.SUFFIX, b"f", b"code")
+    assert {path.name for path in folder.glob("?.cubin")} == {"b.cubin", "c.cubin"}
+    assert cubins.find("b.cubin") == (b"f", b"code")
+    assert (folder / "b.cubin").stat().st_mtime > time.time() - cubins.DAY
 
 
 def test_full() -> None:

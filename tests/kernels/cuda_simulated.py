@@ -61,6 +61,16 @@ def test_kernel_equals_the_reference(name: str) -> None:
         assert same, shapes(case)
 
 
+def test_a_number_that_is_not_finite_is_found_in_any_of_many_arrays() -> None:
+    arrays = [np.ones(size, np.float32) for size in (3, 40, 1, 7, 0, 2, 2, 9, 30, 5)]
+    assert backend.all_finite(*map(backend.from_numpy, arrays))
+    for number, array in enumerate(arrays):
+        if array.size:
+            spoilt = [x.copy() for x in arrays]
+            spoilt[number][-1] = np.inf if number % 2 else np.nan
+            assert not backend.all_finite(*map(backend.from_numpy, spoilt)), number
+
+
 # -- rounding -----------------------------------------------------------------------------------------------
 
 

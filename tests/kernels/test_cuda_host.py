@@ -32,12 +32,6 @@ def stub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of compiled kernels, which the tests of this file share in their order."""
-    return tmp_path_factory.mktemp("cubins")
-
-
 def run(stub: Path, cache: Path, test: str, **settings: str) -> None:
     """One test of cuda_host_side.py."""
     command = [
@@ -59,22 +53,30 @@ def run(stub: Path, cache: Path, test: str, **settings: str) -> None:
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
-def test_steps_are_launched_past_numba_and_take_no_new_memory(stub: Path, cache: Path) -> None:
-    run(stub, cache, "steps")
-    assert len(list(cache.glob("*.cubin"))) > 20
+@pytest.fixture(scope="module")
+def compiled(stub: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of compiled kernels that a process left which took training steps; it checked how they were launched."""
+    folder = tmp_path_factory.mktemp("cubins")
+    run(stub, folder, "steps")
+    return folder
 
 
-def test_another_process_compiles_nothing(stub: Path, cache: Path) -> None:
-    run(stub, cache, "steps", MPSIM_TEST_COMPILED="1")
+def test_another_process_compiles_nothing(stub: Path, compiled: Path) -> None:
+    assert len(list(compiled.glob("*.cubin"))) > 20
+    run(stub, compiled, "steps", MPSIM_TEST_COMPILED="1")
 
 
-def test_numba_launches_what_it_would_hand_other_words(stub: Path, cache: Path, tmp_path: Path) -> None:
+def test_numba_launches_what_it_would_hand_other_words(stub: Path, tmp_path: Path) -> None:
     run(stub, tmp_path, "other_words")
 
 
-def test_a_broken_file_is_compiled_again(stub: Path, cache: Path) -> None:
-    run(stub, cache, "broken_file")
+def test_a_broken_file_is_compiled_again(stub: Path, tmp_path: Path) -> None:
+    run(stub, tmp_path, "broken_file")
 
 
-def test_a_device_that_is_full(stub: Path, cache: Path) -> None:
-    run(stub, cache, "full", STUB_MEMORY=str(64 << 20))
+def test_files_that_nobody_asks_for_are_removed(stub: Path, tmp_path: Path) -> None:
+    run(stub, tmp_path, "old_files")
+
+
+def test_a_device_that_is_full(stub: Path, tmp_path: Path) -> None:
+    run(stub, tmp_path, "full", STUB_MEMORY=str(64 << 20))

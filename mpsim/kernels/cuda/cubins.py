@@ -2,8 +2,9 @@
 
 A file holds one kernel's machine code. Its name is a digest of all that the code depends on: the sources of
 mpsim/kernels, the compiler's versions, the device's compute capability, the kernel and the kinds of its arguments. So
-nothing is ever out of date, and processes may write the same file at the same time. The folder is NUMBA_CACHE_DIR where
-that is set, else ``__pycache__`` beside this file, else a folder of the user's.
+nothing is ever out of date, and processes may write the same file at the same time; a file that nobody has asked for in
+KEPT days is removed. The folder is NUMBA_CACHE_DIR where that is set, else ``__pycache__`` beside this file, else a
+folder of the user's.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import time
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +22,7 @@ from numba.cuda import config
 from numba.cuda.cudadrv import driver, nvvm
 
 SUFFIX = ".cubin"
+KEPT, DAY = 60, 86400.0
 DIGEST = 32  # bytes of SHA-256 at a file's beginning, of the rest
 SOURCES = Path(__file__).parent.parent
 
@@ -62,11 +65,24 @@ def find(name: str) -> tuple[bytes, bytes] | None:
     """(name of the function, machine code), or None where no sound file is there."""
     for folder in folders():
         with suppress(OSError):
-            content = (folder / name).read_bytes()
+            path = folder / name
+            content = path.read_bytes()
             entry, separator, cubin = content[DIGEST:].partition(b"\0")
             if separator and hashlib.sha256(content[DIGEST:]).digest() == content[:DIGEST]:
+                if path.stat().st_mtime < time.time() - DAY:
+                    with suppress(OSError):
+                        os.utime(path)
                 return entry, cubin
     return None
+
+
+@cache
+def remove_old(folder: Path) -> None:
+    """Removes files that nobody has asked for lately, once in a process."""
+    for path in folder.glob("*" + SUFFIX):
+        with suppress(OSError):
+            if path.stat().st_mtime < time.time() - KEPT * DAY:
+                path.unlink()
 
 
 def keep(name: str, entry: bytes, cubin: bytes) -> None:
@@ -75,6 +91,7 @@ def keep(name: str, entry: bytes, cubin: bytes) -> None:
     for folder in folders():
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
+            remove_old(folder)
             number, temporary = tempfile.mkstemp(dir=folder, suffix=SUFFIX + ".part")
             try:
                 with os.fdopen(number, "wb") as file:
