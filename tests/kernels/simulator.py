@@ -1,4 +1,4 @@
-"""Runs a file of tests in the CUDA simulator, which is chosen before numba is imported: in a process of its own."""
+"""Runs a file of tests in a process of its own, as what it needs is chosen before numba is imported."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 
 
-def run_in_simulator(file: str, *options: str) -> None:
-    """pytest on ``file`` (in tests/kernels, named so that a plain run does not collect it); its report if it fails."""
+def run_apart(file: str, *options: str, **settings: str) -> None:
+    """pytest on ``file`` (in tests/kernels, named so that a plain run does not collect it) with these settings in the
+    environment, and none else for CUDA; its report if it fails."""
     pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install -e '.[test]'")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:xdist", f"tests/kernels/{file}", *options]
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
+    others = {name: x for name, x in os.environ.items() if name not in ("NUMBA_ENABLE_CUDASIM", "CUDA_VISIBLE_DEVICES")}
+    done = subprocess.run(command, cwd=ROOT, env={**others, **settings}, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+def run_in_simulator(file: str, *options: str) -> None:
+    """The same in the CUDA simulator."""
+    run_apart(file, *options, NUMBA_ENABLE_CUDASIM="1")

@@ -6,14 +6,13 @@ simulator leaves all of this out, and the stub leaves out what kernels compute.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
-from simulator import ROOT
+from simulator import run_apart
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install -e '.[test]'")
 if sys.platform != "linux":
@@ -34,28 +33,13 @@ def stub(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(stub: Path, cache: Path, test: str, **settings: str) -> None:
     """One test of cuda_host_side.py."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-x",
-        "-p",
-        "no:xdist",
-        "tests/kernels/cuda_host_side.py",
-        "-k",
-        test,
-    ]
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(stub), "NUMBA_CACHE_DIR": str(cache), **settings}
-    for name in ("NUMBA_ENABLE_CUDASIM", "CUDA_VISIBLE_DEVICES"):
-        environment.pop(name, None)
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    folders = {"LD_LIBRARY_PATH": str(stub), "NUMBA_CACHE_DIR": str(cache)}
+    run_apart("cuda_host_side.py", "-k", test, **folders, **settings)
 
 
 @pytest.fixture(scope="module")
 def compiled(stub: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of compiled kernels that a process left which took training steps; it checked how they were launched."""
+    """The folder of compiled kernels that a process left, which took training steps and checked how it launched them."""
     folder = tmp_path_factory.mktemp("cubins")
     run(stub, folder, "steps")
     return folder
