@@ -39,7 +39,7 @@ def run(stub: Path, cache: Path, test: str, **settings: str) -> None:
 
 @pytest.fixture(scope="module")
 def compiled(stub: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of compiled kernels that a process left, which took training steps and checked how it launched them."""
+    """The folder of compiled kernels that a process left; it took training steps and checked how it launched them."""
     folder = tmp_path_factory.mktemp("cubins")
     run(stub, folder, "steps")
     return folder
