@@ -30,21 +30,21 @@ def run(
     threads: int | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     save: str | None = None,
-    load: Callable[[RunSettings], tuple[LabelledImages, LabelledImages]] = RunSettings.load,
+    load: Callable[[RunSettings], tuple[LabelledImages, LabelledImages]] | None = None,
     workers: int = 1,
 ) -> dict[str, Any]:
     """Trains, evaluates and returns the result (a row as of ``mpsim sweep --json``).
 
     With ``results``: a finished run is returned as stored, an unfinished one goes on after its last epoch, every
     epoch is stored as it ends. ``on_epoch`` gets each new epoch's metrics. ``save``: a file for the trained state.
-    ``load`` gives the data; ``keeping_data()`` spares runs on the same data to read them again. ``workers``: threads
-    that load batches ahead (0: none), which change no bit.
+    ``load`` gives the data in place of ``settings.load``; ``keeping_data()`` spares runs on the same data to read them
+    again. ``workers``: threads that load batches ahead (0: none), which change no bit.
     """
     key = settings.key
     stored = None if results is None or save is not None else results.result(key)
     if stored is not None:
         return stored
-    training_data, test_data = load(settings)
+    training_data, test_data = settings.load() if load is None else load(settings)
     trainer = _trainer(settings, training_data, results, backend, threads)
     augmentation = DATASETS[settings.data].augmentation
     loader = DataLoader(training_data, settings.batch, seed=settings.seed, augmentation=augmentation, workers=workers)

@@ -4,10 +4,11 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 import pytest
 
+from mpsim.data.digits import digits
 from mpsim.experiments import workers
 from mpsim.experiments.results import Results
 from mpsim.experiments.run import has_diverged, run
@@ -27,6 +28,19 @@ def timeless(result):
 def expected():
     """The result of QUICK in one go."""
     return run(QUICK, **BACKEND)
+
+
+@dataclass(frozen=True)
+class OfFewImages(RunSettings):
+    """Settings that load other data than their name says, as those of bench.accuracy do."""
+
+    def load(self):
+        return digits("train", 7).first(64), digits("test", 7).first(32)
+
+
+def test_a_run_trains_on_what_its_settings_load():
+    accuracy = run(OfFewImages(width=0.0625, epochs=1), **BACKEND)["test_accuracy"]
+    assert accuracy * 32 % 1 == 0 and accuracy * 360 % 1 != 0
 
 
 def test_a_run_stores_settings_plan_history_and_result(tmp_path, expected):
