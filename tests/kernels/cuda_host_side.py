@@ -32,14 +32,16 @@ def test_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     model = reference_models.build("small_cnn", 0.25)
     trainer = Trainer(model, assignment.demote(trace(model, BATCH), 1.0), backend="cuda")
     images = np.random.default_rng(0).standard_normal((BATCH, *model.input_shape), np.float32)
-    launches, allocations = [], []
+    launches, allocations, records = [], [], []
     for _ in range(4):
         trainer.step(images, np.zeros(BATCH, np.int64))
         launches.append(stub.stub_launches())
         allocations.append(stub.stub_allocations())
+        records.append(len(direct._records))
     opened = [entry for kernel in every_kernel() for entry in kernel.entries.values()]
     assert len(opened) > 20 and None not in opened
     assert len(set(np.diff(launches))) == 1 and allocations[-1] == allocations[-2]
+    assert records[-1] == records[0]  # the words of formats and shapes are made once
 
 
 def test_other_words(monkeypatch: pytest.MonkeyPatch) -> None:

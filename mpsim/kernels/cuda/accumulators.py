@@ -9,6 +9,7 @@ instructions of tensor cores are exact in float64.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,6 +76,7 @@ class Numbers(NamedTuple):
         )
 
 
+@lru_cache(maxsize=256)
 def numbers_of(accumulator: Accumulator) -> tuple[str, Any]:
     """The kind of sum, a key of KINDS, and the numbers that it takes."""
     if accumulator.kind == "exact":

@@ -59,7 +59,7 @@ def words_of(arguments: Any, kinds: list[Any], words: list[Any]) -> None:
 
 
 def of_record(record: Any, kinds: list[Any], words: list[Any]) -> None:
-    """The same of a NamedTuple: there are few, made once for a format or a shape."""
+    """The same of a NamedTuple: there are few, made once for a format, a shape or an accumulator."""
     known = _records.get(id(record))
     if known is None:
         known = record, [], []

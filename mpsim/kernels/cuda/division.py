@@ -7,6 +7,7 @@ n < 2**31 <= 2**(31 + s) / d, which cannot reach the next whole number.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ class Divisor(NamedTuple):
     shift: np.uint32
 
     @staticmethod
+    @lru_cache(maxsize=4096)
     def of(number: int) -> Divisor:
         """The divisor of this number, 1 .. 2**31 - 1.
 
