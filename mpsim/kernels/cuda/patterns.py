@@ -1,20 +1,20 @@
 """Rounding one pattern, inside kernels; the meaning is spec.py's.
 
 ``round_wide`` takes every format and mode, in 64-bit integers, as mpsim/kernels/numba_cpu/pattern_rounding.py does
-line by line. ``round_narrow`` takes float32 patterns and the formats that training uses (parameters.NARROW), in
-32-bit integers: a normal magnitude is rounded by an increment and a mask; below the smallest normal number of the
-format |x| + c has the last bit where the quantum is, so one float32 addition in the mode's direction rounds it.
+line by line. Float32 patterns and the formats that training uses (parameters.NARROW) are rounded in 32-bit integers: a
+normal magnitude by an increment and a mask; below the smallest normal number of the format |x| + c has the last bit
+where the quantum is, so one float32 addition in the mode's direction rounds it; modes that no addition knows cut off
+more bits there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, lru_cache
-from typing import Any, NamedTuple
+from functools import cache
+from typing import Any
 
 import numpy as np
 
-from mpsim.formats import Format
 from mpsim.kernels.cuda.intrinsics import (
     add_down,
     add_rn,
@@ -28,92 +28,21 @@ from mpsim.kernels.cuda.intrinsics import (
     sub_rn,
 )
 from mpsim.kernels.cuda.launch import device_function
+from mpsim.kernels.cuda.rounding_numbers import BY_ADDITION
 from mpsim.kernels.numba_cpu import codes, pattern_rounding
 from mpsim.kernels.numba_cpu.pattern_rounding import WIDEST_SHIFT
-from mpsim.kernels.parameters import LEGACY, NARROW, Parameters, parameters
-from mpsim.policies import Mode, Policy
+from mpsim.policies import Mode
 
 NEAREST_EVEN, TOWARD_ZERO, UP, DOWN, TO_ODD, STOCHASTIC = (
     mode.number for mode in (Mode.NEAREST_EVEN, Mode.TOWARD_ZERO, Mode.UP, Mode.DOWN, Mode.TO_ODD, Mode.STOCHASTIC)
 )
-NEAREST_ZERO = Mode.NEAREST_ZERO.number
-#: Modes in which a float32 addition rounds numbers below the smallest normal one.
-BY_ADDITION = (NEAREST_EVEN, TOWARD_ZERO, UP, DOWN)
-QPYTORCH_STOCHASTIC = Mode.QPYTORCH_STOCHASTIC.number
+NEAREST_ZERO, QPYTORCH_STOCHASTIC = Mode.NEAREST_ZERO.number, Mode.QPYTORCH_STOCHASTIC.number
 #: Of float32.
 MAGNITUDE, SIGN, INFINITE, QUIET_NAN = (np.uint32(bits) for bits in (0x7FFFFFFF, 0x80000000, 0x7F800000, 0x7FC00000))
-
 WIDTH, BITS, ONE, FRACTION, IMPLICIT = (np.uint32(n) for n in (23, 32, 1, 0x7FFFFF, 0x800000))
 
 increment = device_function(pattern_rounding.increment.py_func)
 top_bit = device_function(codes.top_bit.py_func)
-
-
-class NarrowNumbers(NamedTuple):
-    """What ``round_narrow`` needs to know, each a uint32. Magnitudes and ``low`` are float32 patterns."""
-
-    discarded: np.uint32  # mask of the bits that a normal number loses
-    shift: np.uint32  # how many they are
-    increment: np.uint32  # what is added before they are cut off
-    parity: np.uint32  # 1 if the last bit that stays is added too
-    random_left: np.uint32  # how far random bits move to the left, or the right, to lie on the discarded bits
-    random_right: np.uint32
-    random_mask: np.uint32
-    smallest_normal: np.uint32
-    small: np.uint32  # the smallest normal number, or 0: magnitudes below this may be rounded by ``small_rounder``,
-    beyond: np.uint32  # and from there up to below this by ``above_normal`` alone
-    low: np.uint32  # c: 2**23 quanta of the grid below the smallest normal number
-    largest: np.uint32
-    positive_overflow: np.uint32
-    negative_overflow: np.uint32
-    infinity: np.uint32
-    overflow_from: np.uint32
-    underflow_to: np.uint32
-    zero_sign: np.uint32  # the sign bit if the format has a negative zero
-    low_shift: np.uint32  # bits that a number below the smallest normal one loses, and its biased exponent
-    random_bits: np.uint32
-
-
-@lru_cache(maxsize=1024)
-def narrow_numbers(format: Format, policy: Policy) -> NarrowNumbers | None:
-    """The numbers, or None where only ``round_wide`` can round float32 arrays to the format.
-
-    Of a legacy mode those that ``above_normal`` and the counts need; there QPyTorch rounds as others do.
-    """
-    p = parameters(format, policy, "float32")
-    plain = parameters(format, Policy(), "float32") if p.path == LEGACY else p
-    if plain.path != NARROW or not p.has_zero:
-        return None
-    shift = 23 - p.mantissa_bits
-    discarded, half = (1 << shift) - 1, (1 << shift) >> 1
-    nearest = {Mode.NEAREST_EVEN: max(half - 1, 0), Mode.NEAREST_ZERO: max(half - 1, 0), Mode.NEAREST_AWAY: half}
-    nearest[Mode.QPYTORCH_NEAREST] = half
-    mode = list(Mode)[p.mode]
-    random_bit_count = shift if mode is Mode.QPYTORCH_STOCHASTIC else p.random_bit_count
-    usual = p.underflow_to < p.smallest_normal <= min(p.largest, p.overflow_from - 1)
-    numbers = (
-        discarded,
-        shift,
-        nearest.get(mode, 0),
-        int(mode is Mode.NEAREST_EVEN and shift > 0),
-        max(shift - random_bit_count, 0),
-        min(max(random_bit_count - shift, 0), 31),
-        (1 << random_bit_count) - 1,
-        p.smallest_normal,
-        p.smallest_normal * usual,
-        min(p.largest + 1, p.overflow_from) * usual,
-        (p.low_quantum + 23 + 127) << 23,
-        p.largest,
-        p.positive_overflow,
-        p.negative_overflow,
-        p.infinity,
-        p.overflow_from,
-        p.underflow_to,
-        (1 << 31) * p.has_negative_zero,
-        p.low_quantum + 150,
-        p.random_bit_count,
-    )
-    return NarrowNumbers(*(np.uint32(number) for number in numbers))
 
 
 @device_function
@@ -255,22 +184,6 @@ def small_rounder(mode: int) -> Callable[..., Any]:
     if mode in BY_ADDITION:
         return by_addition
     return zero_only if list(Mode)[mode].is_legacy else by_increment
-
-
-def numbers_of_mode(mode: int, n: NarrowNumbers, p: Parameters, quantum: int) -> tuple[Any, ...]:
-    """(n,), or (n, p, quantum) in modes that round small numbers as ``round_wide`` does."""
-    return (n,) if mode in BY_ADDITION else (n, p, quantum)
-
-
-@lru_cache(maxsize=1024)
-def legacy_numbers(format: Format, policy: Policy) -> tuple[NarrowNumbers, Parameters]:
-    """What ``round_like_qpytorch`` and the counts of a legacy mode need."""
-    p, n = parameters(format, policy, "float32"), narrow_numbers(format, policy)
-    if n is None:
-        none = NarrowNumbers(*(np.uint32(0) for _ in NarrowNumbers._fields))
-        names = ("smallest_normal", "overflow_from", "underflow_to")
-        n = none._replace(**{name: np.uint32(getattr(p, name)) for name in names})
-    return n, p
 
 
 @cache

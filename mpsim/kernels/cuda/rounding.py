@@ -24,16 +24,14 @@ from mpsim.kernels.cuda.patterns import (
     MAGNITUDE,
     SIGN,
     above_normal,
-    legacy_numbers,
-    narrow_numbers,
     narrow_rounder,
-    numbers_of_mode,
     round_like_qpytorch,
     small_rounder,
     wide_rounder,
 )
 from mpsim.kernels.cuda.philox import STREAM, philox, stream_words
-from mpsim.kernels.parameters import LEGACY, Parameters, parameters
+from mpsim.kernels.cuda.rounding_numbers import legacy_numbers, narrow_numbers, numbers_of_mode, quantum_pattern
+from mpsim.kernels.parameters import LEGACY, parameters
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Mode, Overflow, Policy
 
@@ -86,13 +84,6 @@ def round_array(
         kernel, numbers = wide_kernel(width, source), (p, quantum_pattern(p, width))
     kernel.over(-(-x.size // 4))(patterns, target, bits, stream, numbers, counts)
     return out, counts
-
-
-def quantum_pattern(p: Parameters, width: int) -> int:
-    """The pattern of the quantum of the grid below the smallest normal number; 0 where the source has none so small."""
-    bias = 1075 if width == 52 else 150
-    exponent = p.low_quantum + bias - width
-    return exponent << width if exponent > 0 else 1 << max(p.low_quantum + bias - 1, 0)
 
 
 # -- what the kernels share ---------------------------------------------------------------------------------
