@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import time
 
@@ -85,6 +86,22 @@ def test_old_files_go() -> None:
     assert {path.name for path in folder.glob("?.cubin")} == {"b.cubin", "c.cubin"}
     assert cubins.find("b.cubin") == (b"f", b"code")
     assert (folder / "b.cubin").stat().st_mtime > time.time() - cubins.DAY
+
+
+def test_arrays_in_a_cycle_give_their_memory_back() -> None:
+    """Found by the garbage collector: to the pool, from which the next array takes it, and not to the device."""
+    pool = arrays.device().pool
+    allocations, used = None, pool.used
+    for _ in range(3):
+        cycle = [arrays.empty(1000)]
+        cycle.append(cycle)
+        flat = arrays.part(arrays.flattened(cycle[0]), 10, 20)
+        assert int(flat.gpu_data.device_pointer) == int(cycle[0].gpu_data.device_pointer) + 40
+        del cycle, flat
+        gc.collect()
+        assert pool.used == used and not pool.lent
+        assert allocations in (None, stub.stub_allocations())
+        allocations = stub.stub_allocations()
 
 
 def test_full() -> None:

@@ -62,5 +62,9 @@ def test_files_that_nobody_asks_for_are_removed(stub: Path, tmp_path: Path) -> N
     run(stub, tmp_path, "old_files")
 
 
+def test_the_garbage_collector_gives_memory_to_the_pool(stub: Path, tmp_path: Path) -> None:
+    run(stub, tmp_path, "in_a_cycle")
+
+
 def test_a_device_that_is_full(stub: Path, tmp_path: Path) -> None:
     run(stub, tmp_path, "full", STUB_MEMORY=str(64 << 20))

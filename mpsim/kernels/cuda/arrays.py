@@ -23,6 +23,10 @@ from numba.cuda.cudadrv import driver
 from mpsim.kernels.cuda.intrinsics import SIMULATED
 from mpsim.kernels.errors import BackendUnavailable, DeviceMemoryError
 
+#: numba's array on a device, and what holds its memory; the simulator has others.
+DeviceNDArray: Any = None if SIMULATED else cuda.cudadrv.devicearray.DeviceNDArray
+MemoryPointer: Any = object if SIMULATED else driver.MemoryPointer
+
 #: Sizes are rounded up to a multiple of this many bytes, so that few different ones occur.
 GRANULE = 512
 MEBIBYTE = 1 << 20
@@ -34,6 +38,8 @@ class Pool:
 
     context: Any = None  # the device's; to ask numba for it takes 10 microseconds
     free: defaultdict[int, list[Any]] = field(default_factory=lambda: defaultdict(list))
+    #: address -> piece in use: a piece must not be garbage together with its last array, or it goes to the device
+    lent: dict[int, Any] = field(default_factory=dict)
     reserved: int = 0  # bytes that the device has given, in use or free
     used: int = 0  # bytes of arrays that live
     peak: int = 0  # the most bytes used at a time since ``reset_peak``
@@ -45,12 +51,13 @@ class Pool:
         piece = self.free[size].pop()
         self.used += size
         self.peak = max(self.peak, self.used)
-        return driver.MemoryPointer(
-            self.context, piece.device_pointer, size, finalizer=lambda: self._give_back(piece, size)
-        )
+        address = int(piece.device_pointer)
+        self.lent[address] = piece
+        return Lent(self, address, size)
 
-    def _give_back(self, piece: Any, size: int) -> None:
-        self.free[size].append(piece)
+    def give_back(self, address: int, size: int) -> None:
+        """A piece for the next array."""
+        self.free[size].append(self.lent.pop(address))
         self.used -= size
 
     def _reserve(self, size: int) -> Any:
@@ -85,6 +92,17 @@ class Pool:
     def reset_peak(self) -> None:
         """Starts to look for the most bytes used anew."""
         self.peak = self.used
+
+
+class Lent(MemoryPointer):
+    """A piece of the pool, which goes back when the last array and view that hold it are gone."""
+
+    def __init__(self, pool: Pool, address: int, size: int) -> None:
+        super().__init__(pool.context, driver.binding.CUdeviceptr(address), size)
+        self.pool, self.address = pool, address
+
+    def __del__(self) -> None:  # less to do than for weakref.finalize
+        self.pool.give_back(self.address, self.size)
 
 
 def _total() -> int:
@@ -214,20 +232,21 @@ def empty(shape: int | Sequence[int], dtype: Any = np.float32) -> Any:
     current = device()
     memory = current.pool.take(-(-size // GRANULE) * GRANULE)
     strides = tuple(prod(shape[axis + 1 :]) * dtype.itemsize for axis in range(len(shape)))
-    return cuda.cudadrv.devicearray.DeviceNDArray(shape, strides, dtype, current.kernel_stream, memory)
+    return DeviceNDArray(shape, strides, dtype, current.kernel_stream, memory)
 
 
 def part(array: Any, start: int, size: int) -> Any:
     """Elements ``start`` to ``start + size`` of a flat array; numba's slices take ten times as long."""
     if SIMULATED:
         return array[start : start + size]
-    item = array.dtype.itemsize
-    memory = array.gpu_data.view(start * item, (start + size) * item)
-    return cuda.cudadrv.devicearray.DeviceNDArray((size,), (item,), array.dtype, array.stream, memory)
+    item, whole = array.dtype.itemsize, array.gpu_data
+    place = driver.binding.CUdeviceptr(int(whole.device_pointer) + start * item)
+    memory = MemoryPointer(whole.context, place, size * item, owner=whole)
+    return DeviceNDArray((size,), (item,), array.dtype, array.stream, memory)
 
 
 def flattened(array: Any, dtype: Any = None) -> Any:
-    """The array in one dimension, and of another type of the same size if one is given: views that are made once."""
+    """The contiguous array in one dimension, and as of another dtype if one is given: views that are made once."""
     if array.ndim == 1 and dtype in (None, array.dtype):
         return array
     try:
@@ -236,9 +255,13 @@ def flattened(array: Any, dtype: Any = None) -> Any:
         array.flat_views = {}
     except KeyError:
         pass
-    flat = array if array.ndim == 1 else array.reshape(-1) if dtype is None else flattened(array)
-    array.flat_views[dtype] = flat if dtype is None else flat.view(dtype)
-    return array.flat_views[dtype]
+    if SIMULATED:
+        flat = array.reshape(-1) if dtype is None else array.reshape(-1).view(dtype)
+    else:  # past numba's reshape, which takes ten times as long
+        other = array.dtype if dtype is None else dtype
+        flat = DeviceNDArray((array.nbytes // other.itemsize,), (other.itemsize,), other, array.stream, array.gpu_data)
+    array.flat_views[dtype] = flat
+    return flat
 
 
 def from_numpy(array: np.ndarray, *, threads: int = 1) -> Any:

@@ -19,6 +19,7 @@ from cuda.bindings import driver as bindings
 from numba import cuda
 
 from mpsim.kernels.cuda import cubins
+from mpsim.kernels.cuda.arrays import DeviceNDArray
 
 #: Of a scalar: how a word of eight bytes holds it.
 SCALARS: dict[type, str] = {
@@ -42,20 +43,19 @@ def words_of(arguments: Any, kinds: list[Any], words: list[Any]) -> None:
     """Appends what arguments are (dtype and dimensions of an array, type of a scalar), and their words."""
     for x in arguments:
         kind: Any = type(x)
-        if kind in SCALARS:
+        if kind is DeviceNDArray:
+            known = x.__dict__.get("launch_words")
+            if known is None:
+                known = x.launch_words = of_array(x)
+            kinds.append(known[0])
+            words += known[1]
+        elif kind in SCALARS:
             kinds.append(kind)
             words.append(x)
         elif kind is tuple:
             words_of(x, kinds, words)
-        elif isinstance(x, tuple):
-            of_record(x, kinds, words)
         else:
-            try:
-                kind, numbers = x.launch_words
-            except AttributeError:
-                kind, numbers = x.launch_words = of_array(x)
-            kinds.append(kind)
-            words += numbers
+            of_record(x, kinds, words)
 
 
 def of_record(record: Any, kinds: list[Any], words: list[Any]) -> None:

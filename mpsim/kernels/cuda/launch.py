@@ -90,16 +90,18 @@ class Kernel:
 
     def over(self, count: int) -> Callable[..., None]:
         """The kernel on enough threads for ``count`` elements; it must loop with cuda.gridsize(1)."""
-        blocks = max(1, -(-count // (THREADS * ELEMENTS)))
-        return self[min(blocks, arrays.device().multiprocessors * BLOCKS_PER_MULTIPROCESSOR), THREADS]
+        blocks = min(-(-count // (THREADS * ELEMENTS)), arrays.device().multiprocessors * BLOCKS_PER_MULTIPROCESSOR)
+        return self[(max(1, blocks), 1, 1), (THREADS, 1, 1)]
 
     def each(self, count: int) -> Callable[..., None]:
         """The same on a thread for each element, in small blocks: for few elements with much to do."""
-        return self[min(max(1, -(-count // FEW)), 65535), FEW]
+        return self[(min(max(1, -(-count // FEW)), 65535), 1, 1), (FEW, 1, 1)]
 
 
 def _three(shape: int | tuple[int, ...]) -> Shape:
     """The extent in three dimensions, one where it has none."""
+    if isinstance(shape, tuple) and len(shape) == 3:
+        return shape
     sizes = shape if isinstance(shape, tuple) else (shape,)
     return (*sizes, 1, 1)[:3]  # type: ignore[return-value]
 
