@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 #: From the ground up; modules of one row do not import each other.
 FLOORS = (
-    ("mpsim.formats",),
+    ("mpsim.formats", "mpsim.files"),
     ("mpsim.accumulators", "mpsim.policies"),
     ("mpsim.kernels",),
     ("mpsim.rounding",),

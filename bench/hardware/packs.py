@@ -5,7 +5,6 @@ Files are those of docs/vectors.md: ``mpsim validate cast FILE.npz`` and ``mpsim
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -128,9 +127,3 @@ def pack_mismatches(entry: Mapping[str, Any], folder: Path) -> int:
     subject = open_subject(str(path))
     assert subject.inputs is not None
     return count_differences(rule, ask(subject, source, rule.format, subject.inputs))
-
-
-def file_entry(path: Path) -> dict[str, Any]:
-    """SHA-256 and size of a file."""
-    content = path.read_bytes()
-    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}

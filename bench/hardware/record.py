@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import json
 import os
 import subprocess
@@ -26,12 +27,14 @@ from typing import Any
 import mpsim
 from bench.hardware import library, packs
 from bench.hardware.subjects import Cast, Dot
+from mpsim.files import write_whole
 from mpsim.validate.adapters import Subject
 from mpsim.validate.cast import CastReport, sweep_all, validate_cast
 from mpsim.validate.compare import compare
 from mpsim.validate.dot import validate_dot
 from mpsim.validate.dot_subjects import open_dot
 from mpsim.validate.exhaustive import Sweep
+from mpsim.validate.vectors import file_entry
 
 TABLE = "bench.hardware.subjects:SUBJECTS"
 #: Seconds that a process may go on after the time is over.
@@ -132,9 +135,7 @@ def _finish(row: Cast | Dot, task: Task, began: float, entry: dict[str, Any], re
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     """In one piece, so that a process that is stopped leaves what was there before."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(part, path)
+    write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 # -- all of them ------------------------------------------------------------------------------------------------
@@ -166,7 +167,7 @@ def record(
         entry = json.loads(path.read_text()) if path.exists() else {"name": name, "error": ended}
         entry = {key: value for key, value in entry.items() if key not in ("report", "traceback")}
         files = [out / f"{name}{suffix}" for suffix in (".json", ".npz")]
-        entry["files"] = {file.name: packs.file_entry(file) for file in files if file.exists()}
+        entry["files"] = {file.name: file_entry(file.read_bytes()) for file in files if file.exists()}
         manifest["subjects"] = sorted([*manifest["subjects"], entry], key=lambda row: names.index(row["name"]))
         _write(out / "manifest.json", manifest)
         if tar is not None:
@@ -237,12 +238,12 @@ def _said(command: list[str]) -> str:
 
 def pack(folder: Path, tar: Path) -> None:
     """All finished files of the folder in one archive, in one piece."""
-    part = tar.with_name(tar.name + ".part")
-    with tarfile.open(part, "w") as archive:
+    archived = io.BytesIO()
+    with tarfile.open(fileobj=archived, mode="w") as archive:
         for path in sorted(folder.iterdir()):
             if path.suffix in (".json", ".npz"):
                 archive.add(path, path.name)
-    os.replace(part, tar)
+    write_whole(tar, archived.getvalue())
 
 
 def main() -> None:

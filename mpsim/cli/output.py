@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from mpsim.files import write_whole
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -50,10 +52,8 @@ def complain(message: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file in one piece."""
-    from mpsim.training import checkpoint
-
     text = json.dumps(_plain(value), indent=1, allow_nan=False)
-    checkpoint.write(path, text.encode())
+    write_whole(path, text.encode())
 
 
 def is_usage_error(error: Exception) -> bool:

@@ -116,9 +116,8 @@ def check_sixteen_bits(extent: Extent, end: float) -> Iterator[Row]:
     step = 37 if extent.quick else 1
     for c in combinations()[::step]:
         row = by_mode.setdefault(c.policy.mode.value, Row("16-bit numbers", c.policy.mode.value))
-        _measure(
-            row, x.size, partial(compare_rounding, sources[c.source], c, extent), f"{c.format} {c.policy.overflow}"
-        )
+        compare = partial(compare_rounding, sources[c.source], c, extent)
+        _measure(row, x.size, compare, f"{c.format} {c.policy.overflow}")
     yield from by_mode.values()
 
 
@@ -128,7 +127,7 @@ def check_patterns(extent: Extent, end: float) -> Iterator[Row]:
     x = (np.arange(extent.patterns, dtype=np.uint64) * step + 12345 % step).astype(np.uint32).view(np.float32)
     numbers = Numbers.of(x, extent)
     chosen = [c for c in combinations() if c.source == "float32"][:: 41 if extent.quick else 1]
-    by_mode, done = dict[str, Row](), 0
+    by_mode, done, workers = dict[str, Row](), 0, 1 if extent.quick else min(4, cuda_cases.THREADS)
 
     def compare(c: Combination) -> tuple[Combination, int | None, float]:
         start = time.monotonic()
@@ -136,7 +135,6 @@ def check_patterns(extent: Extent, end: float) -> Iterator[Row]:
             return c, None, 0.0
         return c, compare_rounding(numbers, c, extent, max(1, cuda_cases.THREADS // workers)), time.monotonic() - start
 
-    workers = 1 if extent.quick else min(4, cuda_cases.THREADS)
     with ThreadPoolExecutor(workers) as pool:
         for c, different, seconds in pool.map(compare, chosen):
             if different is not None:

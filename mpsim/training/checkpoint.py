@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,22 +68,6 @@ def unpack(content: bytes, source: str = "the checkpoint") -> tuple[dict[str, An
             f"{source} is no mpsim checkpoint, or only a part of one ({error}); save it again from the run"
         ) from error
     return header, arrays
-
-
-def write(path: str | Path, content: bytes) -> None:
-    """Puts the bytes at ``path`` in one piece: a file that was there stays whole if anything goes wrong (OSError)."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

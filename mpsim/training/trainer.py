@@ -16,6 +16,7 @@ from mpsim.accumulators import Accumulator
 from mpsim.assignment import Plan, promote
 from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import ROLES, Parameter, TensorId
+from mpsim.files import write_whole
 from mpsim.kernels import spec
 from mpsim.rounding import available_threads
 from mpsim.trace import trace
@@ -271,7 +272,7 @@ class Trainer:
 
     def save(self, path: str | Path) -> None:
         """Writes the whole state to a file, in one piece; OSError if it cannot be written (an old file stays)."""
-        saving.checkpoint.write(path, saving.dump(self))
+        write_whole(path, saving.dump(self))
 
     @classmethod
     def load(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from mpsim.files import write_whole
 from mpsim.rounding import decode
 from mpsim.validate.adapters import Subject, SubjectError
 from mpsim.validate.compare import Answers, ask
@@ -66,9 +66,7 @@ class Sweep:
 
     def save(self, path: Path) -> None:
         """Writes the state in one piece."""
-        temporary = path.with_name(path.name + ".part")
-        temporary.write_text(json.dumps(vars(self)), encoding="utf-8")
-        os.replace(temporary, path)
+        write_whole(path, json.dumps(vars(self)).encode())
 
 
 def load_sweep(path: Path, key: str) -> Sweep:

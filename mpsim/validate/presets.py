@@ -94,8 +94,8 @@ def _ptx(format: Format, source: Source) -> Rule | None:
 def _ptx_satfinite(format: Format, source: Source) -> Rule | None:
     if source.name not in ("float32", "float16"):
         return None
-    wide = _ptx(format, source) if format.name != "tf32" else None
-    if wide is not None:
+    wide = _ptx(format, source)
+    if wide is not None and format.name != "tf32":
         return wide.with_(policy=NEAREST_SATURATE)
     if _known(format, _OCP):
         return Rule(format, NEAREST_SATURATE, nan_codes=(0x7F, 0x7F))

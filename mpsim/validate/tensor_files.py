@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mpsim.training import checkpoint
+from mpsim.files import write_whole
 
 #: The key of a safetensors file's metadata, and (with .json) the member of an npz archive, that holds the index.
 INDEX = "mpsim_index"
@@ -54,9 +54,9 @@ def write_tensors(
     text = json.dumps(index, indent=1, allow_nan=False)
     arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     content = _safetensors(arrays, text) if path.suffix == ".safetensors" else _npz(arrays, text)
-    checkpoint.write(path, content)
+    write_whole(path, content)
     if index_beside:
-        checkpoint.write(path.with_suffix(".json"), (text + "\n").encode())
+        write_whole(path.with_suffix(".json"), (text + "\n").encode())
 
 
 def read_tensors(path: str | Path) -> TensorFile:

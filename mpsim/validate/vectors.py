@@ -263,10 +263,12 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         (folder / name).write_bytes(content)
-    return {
-        name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-        for name, content in contents.items()
-    }
+    return {name: file_entry(content) for name, content in contents.items()}
+
+
+def file_entry(content: bytes) -> dict[str, Any]:
+    """What a manifest says of a file: its SHA-256 and size."""
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
 def write_manifest(

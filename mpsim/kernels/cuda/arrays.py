@@ -23,6 +23,8 @@ from numba.cuda.cudadrv import driver
 from mpsim.kernels.cuda.intrinsics import SIMULATED
 from mpsim.kernels.errors import BackendUnavailable, DeviceMemoryError
 
+#: For ``flattened``: to make a dtype of a type takes longer than to find the view.
+INT32, INT64, UINT32 = (np.dtype(name) for name in ("int32", "int64", "uint32"))
 #: numba's array on a device, and what holds its memory; the simulator has others.
 DeviceNDArray: Any = None if SIMULATED else cuda.cudadrv.devicearray.DeviceNDArray
 MemoryPointer: Any = object if SIMULATED else driver.MemoryPointer

@@ -9,7 +9,7 @@ import numpy as np
 from numba import cuda, typeof
 
 from mpsim.formats import FORMATS, Format
-from mpsim.kernels.cuda.arrays import empty, flattened
+from mpsim.kernels.cuda.arrays import INT32, INT64, empty, flattened
 from mpsim.kernels.cuda.intrinsics import double_as_long, float_as_int, int_as_float, long_as_double, to_float32
 from mpsim.kernels.cuda.launch import device_function, kernel
 from mpsim.kernels.numba_cpu import codes
@@ -47,12 +47,11 @@ def decode_array(codes: Array, format: Format, dtype: type | np.dtype, *, thread
 
 
 def _patterns(x: Array) -> Array:
-    return flattened(x).view(f"int{8 * x.dtype.itemsize}")
+    return flattened(x, INT64 if x.dtype.itemsize == 8 else INT32)
 
 
 def _codes(codes: Array) -> Array:
-    flat = flattened(codes)
-    return flat.view(np.int64) if codes.dtype.itemsize == 8 else flat
+    return flattened(codes, INT64 if codes.dtype.itemsize == 8 else None)
 
 
 @kernel(("int32[::1], uint8[::1]", LAYOUT), ("int64[::1], int64[::1]", LAYOUT))

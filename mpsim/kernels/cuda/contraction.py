@@ -19,7 +19,7 @@ import numpy as np
 from mpsim.accumulators import Accumulator
 from mpsim.kernels.cuda import depthwise, strided
 from mpsim.kernels.cuda.accumulators import numbers_of
-from mpsim.kernels.cuda.arrays import device, empty, flattened, zeros
+from mpsim.kernels.cuda.arrays import device, empty, flattened, part, zeros
 from mpsim.kernels.cuda.contraction_each import add_bias, adding_kernel, each_kernel, pair_parts
 from mpsim.kernels.cuda.contraction_tables import Tables, ends_of, phases_of, placed, tables_of
 from mpsim.kernels.cuda.contraction_tile import RESIDENT, TILES, Form, Tile, tile_kernel
@@ -245,5 +245,5 @@ def sum_in_pairs(launch: Launch, out: Array, chunks: int) -> None:
     for run in range(runs):
         count = min(together, chunks - run * together)
         launch(parts, run * together, count, 1)
-        pair_parts.each(out.size)(parts, count, sums[run * out.size : (run + 1) * out.size])
+        pair_parts.each(out.size)(parts, count, part(sums, run * out.size, out.size))
     pair_parts.each(out.size)(sums, runs, out)

@@ -1,4 +1,4 @@
-"""The five counts of a rounding on the device: where they stand, how kernels add them, how the host gets them.
+"""The five counts of a rounding on the device: where they stand, what a number adds to them, how the host gets them.
 
 Each call's counts are a row of a slab, so that clearing them and bringing them to the host is done for all calls of a
 training step together, and not for each.

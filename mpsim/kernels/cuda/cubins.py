@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import time
 from contextlib import suppress
 from functools import cache
@@ -20,6 +19,8 @@ from pathlib import Path
 
 from numba.cuda import config
 from numba.cuda.cudadrv import driver, nvvm
+
+from mpsim.files import write_whole
 
 SUFFIX = ".cubin"
 KEPT, DAY = 60, 86400.0
@@ -92,12 +93,5 @@ def keep(name: str, entry: bytes, cubin: bytes) -> None:
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             remove_old(folder)
-            number, temporary = tempfile.mkstemp(dir=folder, suffix=SUFFIX + ".part")
-            try:
-                with os.fdopen(number, "wb") as file:
-                    file.write(hashlib.sha256(content).digest() + content)
-                os.replace(temporary, folder / name)
-            except OSError:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            write_whole(folder / name, hashlib.sha256(content).digest() + content)
             return

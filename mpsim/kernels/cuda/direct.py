@@ -16,10 +16,9 @@ from typing import Any
 
 import numpy as np
 from cuda.bindings import driver as bindings
-from numba import cuda
 
 from mpsim.kernels.cuda import cubins
-from mpsim.kernels.cuda.arrays import DeviceNDArray
+from mpsim.kernels.cuda.arrays import DeviceNDArray, device
 
 #: Of a scalar: how a word of eight bytes holds it.
 SCALARS: dict[type, str] = {
@@ -90,7 +89,7 @@ class Entry:
         self.address = ctypes.addressof(self.places)
 
     def launch(self, grid: tuple[int, int, int], block: tuple[int, int, int], stream: int, words: list[Any]) -> None:
-        """Puts the launch in the stream. Raises what numba raises for an error of the driver."""
+        """Puts the launch in the stream. Raises RuntimeError with the driver's word for what it refuses."""
         with self.lock:
             self.pack(self.buffer, 0, *words)
             (error,) = bindings.cuLaunchKernel(self.handle, *grid, *block, 0, stream, self.address, 0)
@@ -100,8 +99,7 @@ class Entry:
 
 def open_kernel(kernel: Any, arguments: tuple[Any, ...], kinds: list[Any], words: list[Any]) -> Entry | None:
     """The kernel for such arguments, from the disk or compiled; None where numba's words are others than these."""
-    capability = tuple(cuda.get_current_device().compute_capability)
-    name = cubins.name_of(kernel.name, repr(kinds), capability, kernel.registers)
+    name = cubins.name_of(kernel.name, repr(kinds), device().compute_capability, kernel.registers)
     found = cubins.find(name)
     if found is None:
         compiled = kernel.compiled.compile(tuple(kernel.compiled.typeof_pyval(x) for x in arguments))

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from mpsim.kernels.cuda.arrays import cleared, empty, flattened, to_numpy
+from mpsim.kernels.cuda.arrays import INT32, cleared, empty, flattened, to_numpy
 from mpsim.kernels.cuda.intrinsics import add_rn, mul_rn, sub_rn
 from mpsim.kernels.cuda.launch import kernel
 
 Array = Any
 ZERO = np.float32(0)
-INT32, INFINITE = np.dtype(np.int32), np.int32(0x7F800000)
+INFINITE = np.int32(0x7F800000)
 #: Arrays that one launch looks at: a network has many small parameters.
 TOGETHER = 8
 VECTOR = "float32[::1]"

@@ -80,9 +80,10 @@ class Kernel:
         device, kinds, words = arrays.device(), list[Any](), list[Any]()
         direct.words_of(arguments, kinds, words)
         key = (device.number, *kinds)
-        if key not in self.entries:
-            self.entries[key] = direct.open_kernel(self, arguments, kinds, words)
-        entry = self.entries[key]
+        try:
+            entry = self.entries[key]
+        except KeyError:
+            entry = self.entries[key] = direct.open_kernel(self, arguments, kinds, words)
         if entry is None:
             self.compiled[grid, block, device.kernel_stream](*arguments)
         else:

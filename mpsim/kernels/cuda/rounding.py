@@ -15,7 +15,7 @@ import numpy as np
 from numba import cuda, typeof, uint32
 
 from mpsim.formats import FORMATS, Format, as_format
-from mpsim.kernels.cuda.arrays import empty, flattened
+from mpsim.kernels.cuda.arrays import INT64, UINT32, empty, flattened
 from mpsim.kernels.cuda.counts import NONE_YET, counted, new_row
 from mpsim.kernels.cuda.intrinsics import shift_right
 from mpsim.kernels.cuda.launch import FAMILIES, Kernel, device_function
@@ -43,7 +43,6 @@ NO_STREAM = (np.uint32(0),) * 5
 #: Of a thread of the kernels that make no random bits: then a multiprocessor holds as many threads as it can.
 REGISTERS = 32
 QPYTORCH = as_format("fp_4_3_4")
-INT64, UINT32 = np.dtype(np.int64), np.dtype(np.uint32)
 ONE, FOUR = np.uint64(1), np.uint64(4)
 NO32, ONE32, TWO32, FOUR32, EIGHT32 = (np.uint32(n) for n in (0, 1, 2, 4, 8))
 
