@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = (
     ("mpsim.formats", "mpsim.files"),
     ("mpsim.accumulators", "mpsim.policies"),
+    ("mpsim.tensor_cores",),
     ("mpsim.kernels",),
     ("mpsim.rounding",),
     ("mpsim.contraction", "mpsim.blocks"),
@@ -25,7 +26,7 @@ FLOORS = (
     ("mpsim.networks",),
     ("mpsim.training",),
     ("mpsim.experiments", "mpsim.validate", "reference_models.golden"),
-    ("mpsim.weights", "mpsim.kernels.cuda_check"),
+    ("mpsim.weights", "mpsim.vectors", "mpsim.kernels.cuda_check"),
     ("mpsim.testing",),
     ("mpsim.cli",),
     ("mpsim",),

@@ -93,7 +93,7 @@ def dot_of(name: str, inputs: str) -> Callable[[Path | None], Callable[[Array, A
 
 def _exact(loaded: ctypes.CDLL, name: str, inputs: str, swap: int) -> bool:
     """Whether small integers are multiplied exactly."""
-    from mpsim.validate.dot_subjects import as_inputs
+    from mpsim.validate.dot.subjects import as_inputs
 
     random = np.random.default_rng(1)
     a, b = (random.integers(-3, 4, shape).astype(np.float32) for shape in ((64, 70), (70, 24)))

@@ -17,16 +17,16 @@ from mpsim.accumulators import Accumulator
 from mpsim.formats import FORMATS
 from mpsim.policies import Policy
 from mpsim.rounding import decode
-from mpsim.validate.adapters import Subject, SubjectError, open_subject
-from mpsim.validate.cast import CastReport
-from mpsim.validate.compare import ask, count_differences
-from mpsim.validate.dot import DotReport
-from mpsim.validate.dot_subjects import DotSubject, Product
-from mpsim.validate.dot_vectors import validate_dot_vectors
-from mpsim.validate.rules import Rule
+from mpsim.tensor_cores import accumulator_of, described
+from mpsim.validate.cast.compare import ask, count_differences
+from mpsim.validate.cast.rules import Rule
+from mpsim.validate.cast.validation import CastReport
+from mpsim.validate.dot.subjects import DotSubject, Product
+from mpsim.validate.dot.validation import DotReport
+from mpsim.validate.dot.vectors import validate_dot_vectors
 from mpsim.validate.sources import as_source
-from mpsim.validate.tensor_cores import accumulator_of, described
-from mpsim.validate.vectors import Table, cast_inputs, dot_table, table_files, write_files
+from mpsim.validate.subjects.adapters import Subject, SubjectError, open_subject
+from mpsim.vectors.pack import Table, cast_inputs, dot_table, table_files, write_files
 
 #: Vectors of a cast, dot products, and their lengths by the bits of an operand: files of some 40 KB.
 CASTS, DOTS = 4000, 160

@@ -28,13 +28,13 @@ import mpsim
 from bench.hardware import library, packs
 from bench.hardware.subjects import Cast, Dot
 from mpsim.files import write_whole
-from mpsim.validate.adapters import Subject
-from mpsim.validate.cast import CastReport, sweep_all, validate_cast
-from mpsim.validate.compare import compare
-from mpsim.validate.dot import validate_dot
-from mpsim.validate.dot_subjects import open_dot
-from mpsim.validate.exhaustive import Sweep
-from mpsim.validate.vectors import file_entry
+from mpsim.validate.cast.compare import compare
+from mpsim.validate.cast.exhaustive import Sweep
+from mpsim.validate.cast.validation import CastReport, sweep_all, validate_cast
+from mpsim.validate.dot.subjects import open_dot
+from mpsim.validate.dot.validation import validate_dot
+from mpsim.validate.subjects.adapters import Subject
+from mpsim.vectors.pack import file_entry
 
 TABLE = "bench.hardware.subjects:SUBJECTS"
 #: Seconds that a process may go on after the time is over.

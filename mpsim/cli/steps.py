@@ -13,7 +13,7 @@ from mpsim.cli.verdict import answer, comparison
 
 if TYPE_CHECKING:
     from mpsim.data import LabelledImages
-    from mpsim.validate.teacher import TeacherReport
+    from mpsim.validate.step.replay import TeacherReport
 
 #: What a step starts from; another implementation need not write it.
 _STARTS = ("images", "labels", "master")
@@ -50,7 +50,7 @@ def trace_step(
     from mpsim.training.optimizer import SGD
     from mpsim.training.semantics import as_semantics
     from mpsim.training.trainer import Trainer
-    from mpsim.validate.steps import record_step
+    from mpsim.validate.step.recording import record_step
 
     dataset = _dataset(model, data, data_path)
     network = networks.build(
@@ -112,7 +112,7 @@ def validate_step(
     Exit code 0: every bit equal (with --teacher-forced: or as float32 sums in another order may give); 1: not; 2: could
     not run.
     """
-    from mpsim.validate.step_compare import compare_steps
+    from mpsim.validate.step.comparison import compare_steps
 
     report: Any
     with comparison():
@@ -127,9 +127,9 @@ def validate_step(
 
 def _teacher_forced(other: Path, against: Path, model: str | None, backend: str, threads: int | None) -> TeacherReport:
     """The report on ``other``, with network and plan, and what it lacks of _STARTS, from the record ``against``."""
-    from mpsim.validate.steps import network_of
-    from mpsim.validate.teacher import teacher_forced
-    from mpsim.validate.tensor_files import TensorFile, read_tensors
+    from mpsim.validate.step.recording import network_of
+    from mpsim.validate.step.replay import teacher_forced
+    from mpsim.validate.step.tensor_files import TensorFile, read_tensors
 
     theirs, ours = read_tensors(other), read_tensors(against)
     network = network_of(ours, model)

@@ -62,9 +62,9 @@ def cast(
 
     Exit code 0: equal to the declared policy, or to some preset; 1: different; 2: could not run.
     """
-    from mpsim.validate import report as reports
-    from mpsim.validate.adapters import open_subject
-    from mpsim.validate.cast import sweep_all, validate_cast
+    from mpsim.validate.cast import report as reports
+    from mpsim.validate.cast.validation import sweep_all, validate_cast
+    from mpsim.validate.subjects.adapters import open_subject
 
     def note_failure(message: str) -> None:
         if junit is not None:
@@ -94,7 +94,7 @@ def cast(
 def _text(report: Any) -> str:
     from rich.console import Console
 
-    from mpsim.validate.report import print_report
+    from mpsim.validate.cast.report import print_report
 
     console = Console(width=None if sys.stdout.isatty() else 110)
     with console.capture() as capture:
@@ -106,9 +106,9 @@ def _stochastic(
     subject: Any, format: str | None, source: str, overflow: Overflow | None, count: int | None, given: bool, seed: int,
     json: bool,
 ) -> NoReturn:  # fmt: skip
-    from mpsim.validate.cast import target_format
+    from mpsim.validate.cast.stochastic import validate_given_bits, validate_own_bits
+    from mpsim.validate.cast.validation import target_format
     from mpsim.validate.sources import as_source
-    from mpsim.validate.stochastic import validate_given_bits, validate_own_bits
 
     target, read = target_format(subject, format), as_source(source)
     policy = overflow or Overflow.INFINITY

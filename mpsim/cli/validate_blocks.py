@@ -37,8 +37,8 @@ def blocks(
 
     Exit code 0: equal to the declared rule, or to some; 1: different; 2: could not run.
     """
-    from mpsim.validate.blocks import validate_blocks
-    from mpsim.validate.blocks_report import text
+    from mpsim.validate.blocks.report import text
+    from mpsim.validate.blocks.validation import validate_blocks
 
     with comparison():
         report = validate_blocks(

@@ -40,10 +40,10 @@ def dot(
 
     Exit code 0: equal to the declared accumulator, or to some; 1: different; 2: could not run.
     """
-    from mpsim.validate.dot import validate_dot
-    from mpsim.validate.dot_report import text
-    from mpsim.validate.dot_vectors import FORMS, DotVectorsReport, validate_dot_vectors
-    from mpsim.validate.tensor_cores import accumulator_of
+    from mpsim.tensor_cores import accumulator_of
+    from mpsim.validate.dot.report import text
+    from mpsim.validate.dot.validation import validate_dot
+    from mpsim.validate.dot.vectors import FORMS, DotVectorsReport, validate_dot_vectors
 
     own = subject.startswith("accumulator:")
     report: Any

@@ -39,7 +39,7 @@ def cast(
     json: JsonFlag = False,
 ) -> None:
     """Vectors of casts: one set for each format, mode and overflow policy. 'mpsim validate cast FILE' reads them."""
-    from mpsim.validate.vectors import FORMS, cast_tables, write_pack
+    from mpsim.vectors.pack import FORMS, cast_tables, write_pack
 
     arguments = {
         "kind": "cast",
@@ -69,8 +69,8 @@ def dot(
     json: JsonFlag = False,
 ) -> None:
     """Vectors of dot products for one accumulator: codes of a and b, and the float32 results."""
-    from mpsim.validate.tensor_cores import accumulator_of
-    from mpsim.validate.vectors import FORMS, dot_table, write_pack
+    from mpsim.tensor_cores import accumulator_of
+    from mpsim.vectors.pack import FORMS, dot_table, write_pack
 
     arguments = {
         "kind": "dot", "accumulator": accumulator, "inputs": inputs, "length": length, "size": size, "form": form,
@@ -91,7 +91,7 @@ def step(
     json: JsonFlag = False,
 ) -> None:
     """Vectors of one training step: every stored tensor, as npz and one hex file each, with the index."""
-    from mpsim.validate.vectors_step import write_step
+    from mpsim.vectors.step import write_step
 
     arguments = {
         "kind": "step", "model": model, "width": width, "batch": batch, "scheme": scheme, "levels": levels,
@@ -104,7 +104,7 @@ def verify(
     folder: Annotated[Path, typer.Argument(help="A folder that 'mpsim vectors' wrote.")], json: JsonFlag = False
 ) -> None:
     """Say which files of a pack are missing or were changed. Exit code 1 if there are any."""
-    from mpsim.validate.vectors import verify as changed
+    from mpsim.vectors.pack import verify as changed
 
     wrong = changed(folder)
     if json:

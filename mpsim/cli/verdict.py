@@ -14,7 +14,7 @@ from mpsim.cli.output import complain, is_failure, is_usage_error, print_json
 @contextmanager
 def comparison(on_failure: Callable[[str], None] = lambda message: None) -> Iterator[None]:
     """Ends the command with exit code 2 where arguments are refused, or the subject or something outside fails."""
-    from mpsim.validate.adapters import SubjectError
+    from mpsim.validate.subjects.adapters import SubjectError
 
     try:
         yield

@@ -114,7 +114,7 @@ class Trainer:
     def step(self, images: np.ndarray, labels: np.ndarray, observer: Observer | None = None) -> StepReport:
         """One step on a batch: float32 images (N, C, H, W), integer labels (N,) in 0..classes-1.
 
-        ``observer`` sees every tensor as it is stored, and changes nothing (mpsim.validate.steps records with it).
+        ``observer`` sees every tensor as it is stored, and changes nothing (mpsim.validate.record_step).
         Raises TypeError for other types, ValueError for other shapes or labels; nothing has changed then.
         DeviceMemoryError where a device's memory is too small, with the batch that would fit; running statistics may
         have been updated then.

@@ -5,15 +5,15 @@
 ['numpy']
 """
 
-from mpsim.validate.adapters import Subject, SubjectError, open_subject
-from mpsim.validate.cast import CastReport, validate_cast
-from mpsim.validate.dot import DotReport, validate_dot
-from mpsim.validate.presets import PRESETS
-from mpsim.validate.rules import Rule
-from mpsim.validate.steps import StepRecord, record_step
-from mpsim.validate.teacher import TeacherReport, teacher_forced
-from mpsim.validate.tensor_cores import TENSOR_CORES, accumulator_of
-from mpsim.validate.tensor_files import TensorFileError
+from mpsim.tensor_cores import TENSOR_CORES, accumulator_of
+from mpsim.validate.cast.presets import PRESETS
+from mpsim.validate.cast.rules import Rule
+from mpsim.validate.cast.validation import CastReport, validate_cast
+from mpsim.validate.dot.validation import DotReport, validate_dot
+from mpsim.validate.step.recording import StepRecord, record_step
+from mpsim.validate.step.replay import TeacherReport, teacher_forced
+from mpsim.validate.step.tensor_files import TensorFileError
+from mpsim.validate.subjects.adapters import Subject, SubjectError, open_subject
 
 __all__ = [
     "PRESETS", "TENSOR_CORES", "CastReport", "DotReport", "Rule", "StepRecord", "Subject", "SubjectError",

@@ -15,8 +15,8 @@ import pytest
 
 from mpsim.formats import FORMATS
 from mpsim.validate import CastReport, Subject, validate_cast
-from mpsim.validate.classify import Kind
-from mpsim.validate.compare import Finding
+from mpsim.validate.cast.classify import Kind
+from mpsim.validate.cast.compare import Finding
 
 EXAMPLES = Path(__file__).parent.parent / "data" / "rounding_qpytorch_example.npz"
 

@@ -171,7 +171,7 @@ def test_mpsim_runs_without_hypothesis_and_testing_says_what_to_install() -> Non
     code = """
 import sys
 sys.modules["hypothesis"] = None
-import mpsim, mpsim.cli, mpsim.validate.cast
+import mpsim, mpsim.cli, mpsim.validate.cast.validation
 assert not any(name.startswith("mpsim.testing") for name in sys.modules)
 from mpsim.testing import assert_same_bits, check_gradients
 try:

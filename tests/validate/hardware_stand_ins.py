@@ -11,8 +11,8 @@ import numpy as np
 
 from bench.hardware.library import padded
 from bench.hardware.subjects import WIDENED, Cast, Dot
-from mpsim.validate.dot_subjects import of_accumulator
-from mpsim.validate.tensor_cores import accumulator_of
+from mpsim.tensor_cores import accumulator_of
+from mpsim.validate.dot.subjects import of_accumulator
 
 Array = np.ndarray[Any, Any]
 

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from mpsim.blocks import BLOCK_FORMATS, SCALE_RULES, dequantize, quantize
 from mpsim.cli import app
 from mpsim.kernels import spec_blocks
-from mpsim.validate.adapters import SubjectError
-from mpsim.validate.blocks import validate_blocks
-from mpsim.validate.blocks_corpus import block_corpus
+from mpsim.validate.blocks.corpus import block_corpus
+from mpsim.validate.blocks.validation import validate_blocks
+from mpsim.validate.subjects.adapters import SubjectError
 
 pytest.importorskip("mpsim._kernels", reason="mpsim._kernels is not built: run 'pip install -e .'")
 

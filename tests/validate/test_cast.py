@@ -20,7 +20,7 @@ from mpsim.formats import FORMATS
 from mpsim.kernels import spec
 from mpsim.rounding import encode
 from mpsim.validate import SubjectError, open_subject, validate_cast
-from mpsim.validate.classify import Kind
+from mpsim.validate.cast.classify import Kind
 from mpsim.validate.corpora import cast_corpus
 from mpsim.validate.grid import places
 from mpsim.validate.sources import SOURCES

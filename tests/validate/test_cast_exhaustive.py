@@ -12,9 +12,9 @@ from mpsim import round_to
 from mpsim.formats import FORMATS
 from mpsim.policies import Policy
 from mpsim.validate import Rule, Subject, open_subject, validate_cast
-from mpsim.validate.cast import sweep_all
-from mpsim.validate.exhaustive import BLOCK_BITS, BLOCKS, Sweep, check_block, sweep, sweep_key
-from mpsim.validate.runs import Runs, runs_of
+from mpsim.validate.cast.exhaustive import BLOCK_BITS, BLOCKS, Sweep, check_block, sweep, sweep_key
+from mpsim.validate.cast.runs import Runs, runs_of
+from mpsim.validate.cast.validation import sweep_all
 from mpsim.validate.sources import SOURCES
 
 FLOAT32 = SOURCES["float32"]

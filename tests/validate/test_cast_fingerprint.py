@@ -11,11 +11,11 @@ from samples import TEST_FORMATS
 from mpsim.formats import FORMATS, Format
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.validate import PRESETS, Rule, Subject, validate_cast
-from mpsim.validate.compare import ask
+from mpsim.validate.cast.compare import ask
+from mpsim.validate.cast.fingerprint import Fingerprint, fingerprint
+from mpsim.validate.cast.presets import as_preset, rules
+from mpsim.validate.cast.rules import NO_CODE, QUIRKS
 from mpsim.validate.corpora import cast_corpus
-from mpsim.validate.fingerprint import Fingerprint, fingerprint
-from mpsim.validate.presets import as_preset, rules
-from mpsim.validate.rules import NO_CODE, QUIRKS
 from mpsim.validate.sources import SOURCES, Source
 
 MODES = [mode for mode in Mode if not mode.needs_random_bits and not mode.is_legacy]

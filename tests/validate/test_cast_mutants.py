@@ -8,7 +8,7 @@ from mutants import MUTANTS, Mutant, cast
 
 from mpsim.formats import FORMATS
 from mpsim.validate import Subject, validate_cast
-from mpsim.validate.compare import Comparison
+from mpsim.validate.cast.compare import Comparison
 
 
 def compared(defect: str = "", source: str = "float32") -> Comparison:

@@ -15,8 +15,8 @@ from mpsim import round_to
 from mpsim.cli import app
 from mpsim.formats import FORMATS
 from mpsim.validate import Subject, SubjectError, open_subject
+from mpsim.validate.cast.stochastic import validate_given_bits, validate_own_bits
 from mpsim.validate.sources import SOURCES
-from mpsim.validate.stochastic import validate_given_bits, validate_own_bits
 
 FORMAT, FLOAT32 = FORMATS["float8_e4m3"], SOURCES["float32"]
 

@@ -16,11 +16,11 @@ from mpsim.accumulators import Accumulator
 from mpsim.cli import app
 from mpsim.contraction import matmul
 from mpsim.kernels.spec_dot import dot as definition
-from mpsim.validate import dot_candidates
-from mpsim.validate.adapters import SubjectError
-from mpsim.validate.dot import DotReport, validate_dot
-from mpsim.validate.dot_report import text
-from mpsim.validate.tensor_cores import TENSOR_CORES, accumulator_of, described
+from mpsim.tensor_cores import TENSOR_CORES, accumulator_of, described
+from mpsim.validate.dot import candidates as dot_candidates
+from mpsim.validate.dot.report import text
+from mpsim.validate.dot.validation import DotReport, validate_dot
+from mpsim.validate.subjects.adapters import SubjectError
 
 Array = np.ndarray[Any, Any]
 pytest.importorskip("mpsim._kernels", reason="mpsim._kernels is not built: run 'pip install -e .'")

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from mpsim.accumulators import Accumulator
 from mpsim.cli import app
-from mpsim.validate.adapters import SubjectError
-from mpsim.validate.dot_vectors import validate_dot_vectors
-from mpsim.validate.tensor_cores import TENSOR_CORES
-from mpsim.validate.vectors import dot_table, table_files
-from mpsim.validate.vectors_step import step_files
+from mpsim.tensor_cores import TENSOR_CORES
+from mpsim.validate.dot.vectors import validate_dot_vectors
+from mpsim.validate.subjects.adapters import SubjectError
+from mpsim.vectors.pack import dot_table, table_files
+from mpsim.vectors.step import step_files
 
 
 def written(folder: Path, accumulator: Accumulator, inputs: str = "float16", form: str = "npz") -> Path:

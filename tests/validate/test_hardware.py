@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from bench.hardware import library, packs, record, subjects, torch_subjects
-from mpsim.validate.cast import validate_cast
-from mpsim.validate.dot_vectors import validate_dot_vectors
-from mpsim.validate.vectors import file_entry
+from mpsim.validate.cast.validation import validate_cast
+from mpsim.validate.dot.vectors import validate_dot_vectors
+from mpsim.vectors.pack import file_entry
 
 DEVICES = sorted(path for path in library.SOURCE.parent.iterdir() if path.is_dir() and path.name != "__pycache__")
 MANIFESTS = [path / "manifest.json" for path in DEVICES]

@@ -16,11 +16,11 @@ from mpsim.cli import app
 from mpsim.formats import FORMATS
 from mpsim.trace import trace
 from mpsim.training.semantics import SEMANTICS as ROWS
-from mpsim.validate.step_compare import compare_steps
-from mpsim.validate.step_order import in_order_of_computation
-from mpsim.validate.steps import StepRecord, record_step
-from mpsim.validate.tensor_compare import compare_arrays, distances, off_grid
-from mpsim.validate.tensor_files import TensorFile, TensorFileError, read_tensors, write_tensors
+from mpsim.validate.step.comparison import compare_steps
+from mpsim.validate.step.order import in_order_of_computation
+from mpsim.validate.step.recording import StepRecord, record_step
+from mpsim.validate.step.tensor_compare import compare_arrays, distances, off_grid
+from mpsim.validate.step.tensor_files import TensorFile, TensorFileError, read_tensors, write_tensors
 
 CASES = [(model, semantics) for model in MODELS for semantics in SEMANTICS]
 

@@ -21,8 +21,9 @@ from mpsim.cli import app
 from mpsim.kernels import spec, spec_dot
 from mpsim.kernels.philox import Stream, random_bits
 from mpsim.policies import Mode, Overflow
-from mpsim.validate import vectors, vectors_in
 from mpsim.validate.sources import SOURCES
+from mpsim.validate.subjects import vectors_in
+from mpsim.vectors import pack as vectors
 
 
 def run(*words: str) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 
 from mpsim.kernels import reference, spec
 from mpsim.policies import Mode, Overflow, Policy
-from mpsim.validate.tensor_compare import TensorComparison, compare_arrays
+from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays
 
 Array = np.ndarray[Any, Any]
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from mpsim.formats import Format
 from mpsim.kernels import spec
-from mpsim.validate.rules import Rule
+from mpsim.validate.cast.rules import Rule
 from mpsim.validate.sources import Source
 
 Array = np.ndarray[Any, Any]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mpsim.rounding import decode
-from mpsim.validate.blocks import BlockReport, Counterexample
+from mpsim.validate.blocks.validation import BlockReport, Counterexample
 
 __all__ = ["text"]
 

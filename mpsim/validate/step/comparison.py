@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from mpsim.formats import FORMATS, Format
-from mpsim.validate.step_order import in_order_of_computation
-from mpsim.validate.tensor_compare import TensorComparison, compare_arrays
-from mpsim.validate.tensor_files import TensorFile, TensorFileError, read_tensors
+from mpsim.validate.step.order import in_order_of_computation
+from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays
+from mpsim.validate.step.tensor_files import TensorFile, TensorFileError, read_tensors
 
 
 @dataclass(frozen=True)

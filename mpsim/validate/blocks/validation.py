@@ -11,9 +11,9 @@ import numpy as np
 from mpsim.blocks import SCALE_RULES, BlockFormat, Blocks, dequantize, quantize
 from mpsim.kernels.spec_blocks import SCALE_OVERFLOWS, as_block_format
 from mpsim.rounding import decode
-from mpsim.validate.adapters import LIBRARIES, SubjectError, open_subject
-from mpsim.validate.blocks_corpus import block_corpus
+from mpsim.validate.blocks.corpus import block_corpus
 from mpsim.validate.sources import as_source
+from mpsim.validate.subjects.adapters import LIBRARIES, SubjectError, open_subject
 
 __all__ = ["BlockReport", "Counterexample", "RuleResult", "validate_blocks"]
 

@@ -11,15 +11,15 @@ import numpy as np
 
 from mpsim.formats import Format, as_format
 from mpsim.policies import Mode, Overflow, Policy
-from mpsim.validate.adapters import Subject, SubjectError, open_subject
-from mpsim.validate.compare import Answers, Comparison, ask, compare
+from mpsim.validate.cast.compare import Answers, Comparison, ask, compare
+from mpsim.validate.cast.exhaustive import Sweep, kept_answers, sweep
+from mpsim.validate.cast.fingerprint import Fingerprint, fingerprint
+from mpsim.validate.cast.presets import as_preset
+from mpsim.validate.cast.presets import rules as preset_rules
+from mpsim.validate.cast.rules import Rule
 from mpsim.validate.corpora import cast_corpus
-from mpsim.validate.exhaustive import Sweep, kept_answers, sweep
-from mpsim.validate.fingerprint import Fingerprint, fingerprint
-from mpsim.validate.presets import as_preset
-from mpsim.validate.presets import rules as preset_rules
-from mpsim.validate.rules import Rule
 from mpsim.validate.sources import Source, as_source
+from mpsim.validate.subjects.adapters import Subject, SubjectError, open_subject
 
 Array = np.ndarray[Any, Any]
 

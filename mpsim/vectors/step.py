@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from mpsim.kernels.philox import Stream, random_bits
-from mpsim.validate.tensor_files import INDEX
-from mpsim.validate.vectors import Array, hex_words, npz, text_bytes, write_files, write_manifest
+from mpsim.validate.step.tensor_files import INDEX
+from mpsim.vectors.pack import Array, hex_words, npz, text_bytes, write_files, write_manifest
 
 
 def step_files(tensors: Mapping[str, Array], index: Mapping[str, Any]) -> dict[str, bytes]:
@@ -41,7 +41,7 @@ def write_step(out: str | Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
     from mpsim.assignment import assign
     from mpsim.trace import trace
     from mpsim.training.trainer import Trainer
-    from mpsim.validate.steps import record_step
+    from mpsim.validate.step.recording import record_step
 
     batch, seed = arguments["batch"], arguments["seed"]
     network = networks.build(arguments["model"], width=arguments["width"], seed=seed)

@@ -1,6 +1,6 @@
 """Which accumulator a matrix or dot product is equal to, if any.
 
-Probes measure (mpsim/validate/dot_probes.py), the measurements name candidates, and a candidate is a match only if it
+Probes measure (mpsim/validate/dot/probes.py), the measurements name candidates, and a candidate is a match only if it
 gives the subject's bits on every probe and then on random matrices of several lengths and kinds. Where none does, the
 report says how far the results are from the correctly rounded ones.
 """
@@ -18,11 +18,11 @@ from mpsim.accumulators import Accumulator
 from mpsim.contraction import matmul
 from mpsim.formats import as_format
 from mpsim.rounding import round_to
-from mpsim.validate import dot_probes as probes
-from mpsim.validate.dot_candidates import candidates
-from mpsim.validate.dot_probes import Laboratory, Measurement, Order
-from mpsim.validate.dot_subjects import SIDE, DotSubject, of_accumulator, open_dot
-from mpsim.validate.tensor_cores import TENSOR_CORES, accumulator_of, described
+from mpsim.tensor_cores import TENSOR_CORES, accumulator_of, described
+from mpsim.validate.dot import probes
+from mpsim.validate.dot.candidates import candidates
+from mpsim.validate.dot.probes import Laboratory, Measurement, Order
+from mpsim.validate.dot.subjects import SIDE, DotSubject, of_accumulator, open_dot
 
 Array = np.ndarray[Any, Any]
 
@@ -146,7 +146,7 @@ def validate_dot(
 ) -> DotReport:
     """Say which accumulator a subject is equal to in every bit, or how it differs from a declared one.
 
-    subject: see mpsim.validate.dot_subjects.open_dot. accumulator: the declared one, or its name for
+    subject: see mpsim.validate.dot.subjects.open_dot. accumulator: the declared one, or its name for
     tensor_cores.accumulator_of. inputs: the format of the operands, which narrow inputs reach the subject in.
     length: of k in the probes; a chunk as long cannot be seen. side: rows and columns of the matrices, as some
     implementations sum in another order for other shapes. Raises SubjectError if the subject cannot be run,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mpsim.formats import Format, as_format
-from mpsim.validate.dot_subjects import DotSubject
+from mpsim.validate.dot.subjects import DotSubject
 
 Array = np.ndarray[Any, Any]
 Term = tuple[int, int, float]  # k, and the product as 2**exponent times a small factor, mostly 1 or -1

@@ -12,8 +12,8 @@ import numpy as np
 
 from mpsim.accumulators import Accumulator
 from mpsim.formats import FORMATS
-from mpsim.validate import adapters, native
-from mpsim.validate.adapters import LIBRARIES, SubjectError
+from mpsim.validate.subjects import adapters, native
+from mpsim.validate.subjects.adapters import LIBRARIES, SubjectError
 
 Array = np.ndarray[Any, Any]
 Product = Callable[[Array, Array], Any]

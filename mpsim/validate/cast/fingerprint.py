@@ -13,9 +13,9 @@ import numpy as np
 from mpsim.formats import FORMATS
 from mpsim.kernels import spec
 from mpsim.policies import Mode, Overflow, Policy
-from mpsim.validate.compare import Answers, count_differences, expected_of
-from mpsim.validate.presets import rules as preset_rules
-from mpsim.validate.rules import NO_CODE, QUIRKS, Rule
+from mpsim.validate.cast.compare import Answers, count_differences, expected_of
+from mpsim.validate.cast.presets import rules as preset_rules
+from mpsim.validate.cast.rules import NO_CODE, QUIRKS, Rule
 from mpsim.validate.sources import widened
 
 Array = np.ndarray[Any, Any]

@@ -13,8 +13,8 @@ import numpy as np
 
 from mpsim.formats import FORMATS
 from mpsim.policies import Mode
+from mpsim.validate.cast.rules import Outcome, Rule, is_value, value_keys
 from mpsim.validate.grid import Places, places
-from mpsim.validate.rules import Outcome, Rule, is_value, value_keys
 from mpsim.validate.sources import Source, widened
 
 Array = np.ndarray[Any, Any]

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpsim.formats import Format
-from mpsim.validate.adapters import Results, Subject
-from mpsim.validate.causes import cause
-from mpsim.validate.classify import Classes, Kind, classify
+from mpsim.validate.cast.causes import cause
+from mpsim.validate.cast.classify import Classes, Kind, classify
+from mpsim.validate.cast.rules import NO_CODE, Outcome, Rule, is_value
 from mpsim.validate.grid import places
-from mpsim.validate.rules import NO_CODE, Outcome, Rule, is_value
 from mpsim.validate.sources import Source
+from mpsim.validate.subjects.adapters import Results, Subject
 
 Array = np.ndarray[Any, Any]
 CHUNK = 1 << 20

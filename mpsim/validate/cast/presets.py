@@ -12,7 +12,7 @@ from typing import NamedTuple
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels import spec
 from mpsim.policies import Mode, Overflow, Policy
-from mpsim.validate.rules import Rule
+from mpsim.validate.cast.rules import Rule
 from mpsim.validate.sources import Source
 
 NEAREST_SATURATE = Policy(Mode.NEAREST_EVEN, Overflow.SATURATE)

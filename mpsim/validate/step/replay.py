@@ -26,12 +26,13 @@ from mpsim.rounding import available_threads
 from mpsim.trace import Trace, trace
 from mpsim.training.semantics import Semantics, as_semantics
 from mpsim.training.store import Identity, Rounder
-from mpsim.validate import step_causes, step_order
-from mpsim.validate.step_inputs import labels_of, loss_scale_of
-from mpsim.validate.step_noise import EXACT_BACKWARD, EXACT_FORWARD, TOLERANCE, magnitude_kernels
-from mpsim.validate.steps import tensor_name
-from mpsim.validate.tensor_compare import TensorComparison, compare_arrays, explain
-from mpsim.validate.tensor_files import TensorFile, TensorFileError, read_tensors
+from mpsim.validate.step import causes as step_causes
+from mpsim.validate.step import order as step_order
+from mpsim.validate.step.inputs import labels_of, loss_scale_of
+from mpsim.validate.step.noise import EXACT_BACKWARD, EXACT_FORWARD, TOLERANCE, magnitude_kernels
+from mpsim.validate.step.recording import tensor_name
+from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays, explain
+from mpsim.validate.step.tensor_files import TensorFile, TensorFileError, read_tensors
 
 Array = np.ndarray[Any, Any]
 

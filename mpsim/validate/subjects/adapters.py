@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from mpsim.formats import FORMATS, Format
-from mpsim.validate import native, vectors_in
-from mpsim.validate.rules import NO_CODE, Outcome, value_keys
+from mpsim.validate.cast.rules import NO_CODE, Outcome, value_keys
 from mpsim.validate.sources import Source
+from mpsim.validate.subjects import native, vectors_in
 
 Array = np.ndarray[Any, Any]
 LIBRARIES = (".so", ".dylib", ".dll")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from mpsim.validate.classify import MEANINGS, Kind
-from mpsim.validate.compare import Comparison, Finding
+from mpsim.validate.cast.classify import MEANINGS, Kind
+from mpsim.validate.cast.compare import Comparison, Finding
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mpsim.validate.cast import CastReport
+    from mpsim.validate.cast.validation import CastReport
 
 
 def text(report: CastReport) -> str:
@@ -142,7 +142,7 @@ def plot(report: CastReport, path: Any) -> None:
     import numpy as np
     from matplotlib.figure import Figure
 
-    from mpsim.validate.compare import expected_of
+    from mpsim.validate.cast.compare import expected_of
     from mpsim.validate.grid import places
     from mpsim.validate.sources import widened
 

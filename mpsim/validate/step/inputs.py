@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mpsim.trace import Trace
-from mpsim.validate.tensor_files import TensorFile, TensorFileError
+from mpsim.validate.step.tensor_files import TensorFile, TensorFileError
 
 Array = np.ndarray[Any, Any]
 

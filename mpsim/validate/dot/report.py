@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mpsim.validate.dot import DotReport, Tried
-from mpsim.validate.tensor_cores import described
+from mpsim.tensor_cores import described
+from mpsim.validate.dot.validation import DotReport, Tried
 
 #: Terms of a counterexample that are printed.
 SHOWN = 8

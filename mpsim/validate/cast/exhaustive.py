@@ -18,11 +18,11 @@ import numpy as np
 
 from mpsim.files import write_whole
 from mpsim.rounding import decode
-from mpsim.validate.adapters import Subject, SubjectError
-from mpsim.validate.compare import Answers, ask
-from mpsim.validate.rules import Rule
-from mpsim.validate.runs import Runs, runs_of
+from mpsim.validate.cast.compare import Answers, ask
+from mpsim.validate.cast.rules import Rule
+from mpsim.validate.cast.runs import Runs, runs_of
 from mpsim.validate.sources import SOURCES
+from mpsim.validate.subjects.adapters import Subject, SubjectError
 
 Array = np.ndarray[Any, Any]
 BLOCK_BITS = 18

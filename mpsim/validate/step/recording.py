@@ -19,7 +19,7 @@ from mpsim.trace import TracedOp, trace
 from mpsim.training.saving import build_network
 from mpsim.training.store import Store
 from mpsim.training.trainer import Trainer
-from mpsim.validate.tensor_files import TensorFile, TensorFileError, write_tensors
+from mpsim.validate.step.tensor_files import TensorFile, TensorFileError, write_tensors
 
 Array = np.ndarray[Any, Any]
 

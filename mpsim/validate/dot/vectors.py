@@ -16,9 +16,9 @@ import numpy as np
 from mpsim.accumulators import Accumulator
 from mpsim.contraction import matmul
 from mpsim.rounding import decode
-from mpsim.validate.adapters import SubjectError
-from mpsim.validate.dot_candidates import KNOWN
-from mpsim.validate.tensor_cores import TENSOR_CORES, accumulator_of
+from mpsim.tensor_cores import TENSOR_CORES, accumulator_of
+from mpsim.validate.dot.candidates import KNOWN
+from mpsim.validate.subjects.adapters import SubjectError
 
 FORMS = (".npz", ".jsonl")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mpsim.accumulators import Accumulator
 from mpsim.formats import FORMATS, as_format
-from mpsim.validate.dot_probes import Measurement, Order
-from mpsim.validate.tensor_cores import TENSOR_CORES
+from mpsim.tensor_cores import TENSOR_CORES
+from mpsim.validate.dot.probes import Measurement, Order
 
 #: Alignments wider than the probes could see, up to so many bits more.
 BEYOND = 12

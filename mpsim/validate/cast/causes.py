@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpsim.policies import Mode, Overflow, Policy
-from mpsim.validate.classify import Kind, Staged
+from mpsim.validate.cast.classify import Kind, Staged
+from mpsim.validate.cast.rules import NO_CODE, QUIRKS, Outcome, Rule
 from mpsim.validate.grid import Places, places
-from mpsim.validate.rules import NO_CODE, QUIRKS, Outcome, Rule
 from mpsim.validate.sources import widened
 
 if TYPE_CHECKING:
-    from mpsim.validate.compare import Answers
+    from mpsim.validate.cast.compare import Answers
 
 Array = np.ndarray[Any, Any]
 

@@ -14,12 +14,12 @@ import numpy as np
 from mpsim.formats import Format
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.rounding import decode
-from mpsim.validate.adapters import Subject
-from mpsim.validate.compare import Counterexample, Number
+from mpsim.validate.cast.compare import Counterexample, Number
+from mpsim.validate.cast.rules import NO_CODE, Rule, codes_of, is_value
 from mpsim.validate.corpora import cast_corpus
 from mpsim.validate.grid import places
-from mpsim.validate.rules import NO_CODE, Rule, codes_of, is_value
 from mpsim.validate.sources import Source
+from mpsim.validate.subjects.adapters import Subject
 
 Array = np.ndarray[Any, Any]
 FALSE_ALARM_RATE = 1e-9

@@ -1,0 +1,1 @@
+"""Block quantisers under test."""

@@ -1,0 +1,1 @@
+"""Dot and matrix products under test."""

@@ -1,0 +1,1 @@
+"""Training steps recorded, compared and replayed."""

@@ -1,0 +1,1 @@
+"""Other people's code behind one interface: arrays in, arrays out."""

@@ -1,0 +1,1 @@
+"""Packs of test vectors, for hardware and other programs."""
