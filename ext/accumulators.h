@@ -32,6 +32,7 @@ struct aligned_sum {
     int64_t terms;
     double quantum;                /* 2**-fraction_bits */
     double least_input, least_sum; /* the smallest normal numbers of the inputs and of the sums */
+    double least_scale;            /* terms are aligned to this power of two at least */
     int32_t mask;                  /* of the bits of operands */
     int toward_zero;
 };

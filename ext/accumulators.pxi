@@ -24,7 +24,7 @@ cdef extern from "accumulators.h":
                          int threads) noexcept nogil
     struct aligned_sum:
         int64_t terms
-        double quantum, least_input, least_sum
+        double quantum, least_input, least_sum, least_scale
         int32_t mask
         int toward_zero
     int mpsim_accumulate_aligned(const contraction_tables *tables, int64_t chunk, const narrow_format *narrow,
@@ -78,7 +78,8 @@ def accumulate_aligned(
     cdef int failed
     aligned.terms, aligned.quantum = aligned_numbers[0], aligned_numbers[1]
     aligned.least_input, aligned.least_sum = aligned_numbers[2], aligned_numbers[3]
-    aligned.mask, aligned.toward_zero = aligned_numbers[4], aligned_numbers[5]
+    aligned.least_scale = aligned_numbers[4]
+    aligned.mask, aligned.toward_zero = aligned_numbers[5], aligned_numbers[6]
     with nogil:
         failed = mpsim_accumulate_aligned(&t, chunk, &narrow, &aligned, threads)
     if failed:

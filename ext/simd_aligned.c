@@ -14,7 +14,6 @@
 #define VECTORS 2
 #define COLUMNS (VECTORS * DOUBLES)
 #define BLOCK 64 /* k packed together, at least */
-#define LEAST_ALIGNMENT 0x1p-133 /* as mpsim/accumulators.py has it */
 
 #if defined(VARIANT_avx512)
 INLINE Doubles larger(Doubles a, Doubles b) { return (Doubles)_mm512_max_pd((__m512d)a, (__m512d)b); }
@@ -69,7 +68,7 @@ INLINE void instruction(Doubles *c, const double *a, const double *a_scale, cons
                         int64_t count, const struct narrow_format *narrow, const struct aligned_sum *sum) {
     Doubles top[VECTORS], total[VECTORS], plain[VECTORS], quantum[VECTORS], shifter[VECTORS], column;
     UNROLL for (int i = 0; i < VECTORS; i++)
-        top[i] = larger(scales_of(c[i], sum->least_sum), (Doubles){0} + LEAST_ALIGNMENT);
+        top[i] = larger(scales_of(c[i], sum->least_sum), (Doubles){0} + sum->least_scale);
     for (int64_t k = 0; k < count; k++)
         UNROLL for (int i = 0; i < VECTORS; i++) {
             memcpy(&column, b_scale + k * COLUMNS + i * DOUBLES, sizeof column);

@@ -8,8 +8,10 @@ from mpsim.formats import as_format
 
 KINDS = ("sequential", "pairwise", "aligned", "exact", "blas")
 ROUNDINGS = ("nearest_even", "toward_zero")
-#: The least exponent that terms are aligned to, that of a c of zero: measured on an H200 (docs/hardware.md).
+#: The exponent of a c of zero in float32 sums, as an H200 has it (docs/hardware.md).
 LEAST_ALIGNMENT = -133
+#: Stands for no least exponent in kernels: products of float32 numbers have exponents of -252 at least.
+NO_LEAST_ALIGNMENT = -300
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Accumulator:
     ``kind="aligned"``: a chain of instructions, as tensor cores sum (Xie et al. 2025, arXiv:2511.10909). Each takes
     ``terms`` consecutive k (fewer at the end of a chunk): the products and the sum so far, c, all exact, are
     truncated toward zero to multiples of 2**(E - fraction_bits), E being the largest exponent among those that are
-    not zero, and at least ``LEAST_ALIGNMENT``, and added exactly; the sum becomes the next c in ``format``, by
+    not zero, and at least ``least_alignment`` (None: no least), and added exactly; the sum becomes the next c in ``format``, by
     ``rounding``, overflow to infinity, and +0 where that is zero. A product's exponent is the sum of its operands'
     exponents, each at least the smallest normal exponent of ``inputs``, c's at least that of ``format``. Operands'
     significands are first truncated to the mantissa bits of ``inputs``, as TF32 instructions do. c starts at +0 in
@@ -50,6 +52,7 @@ class Accumulator:
     fraction_bits: int = 24
     rounding: str = "nearest_even"
     inputs: str = "float32"
+    least_alignment: int | None = LEAST_ALIGNMENT
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -73,6 +76,8 @@ class Accumulator:
             raise ValueError(
                 f"accumulator terms and fraction_bits must be at least 1, got {self.terms} and {self.fraction_bits}"
             )
+        if self.least_alignment is not None and not -252 <= self.least_alignment <= 127:
+            raise ValueError(f"accumulator least_alignment is None or -252 to 127, got {self.least_alignment}")
         if self.fraction_bits + 2 + (self.terms + 1).bit_length() > 53:  # then float64 holds every sum
             raise ValueError(f"{self.terms} terms of {self.fraction_bits} fraction bits need more than 53 bits")
 
@@ -80,6 +85,11 @@ class Accumulator:
     def promises_bits(self) -> bool:
         """Whether two backends give the same bits."""
         return self.kind != "blas"
+
+    @property
+    def least_scale(self) -> float:
+        """2**least_alignment, or a power of two below every product where there is no least."""
+        return 2.0 ** (NO_LEAST_ALIGNMENT if self.least_alignment is None else self.least_alignment)
 
     @property
     def is_default(self) -> bool:

@@ -15,8 +15,18 @@ from dataclasses import dataclass, fields
 
 from mpsim.accumulators import Accumulator
 
-XIE = "Xie et al. 2025, arXiv:2511.10909"
-H200 = "an H200's wgmma, docs/hardware.md"
+XIE = "Xie et al. 2025, arXiv:2511.10909; MMA-Sim 2.1.1"
+H200 = "an H200's wgmma, docs/hardware.md; MMA-Sim 2.1.1"
+#: architecture -> least exponent of alignment of float32 sums and of float16 sums: the exponent that MMA-Sim 2.1.1 gives
+#: to a zero. -133 is measured on an H200; its recordings cannot tell -21 from -133 for float16 sums (docs/hardware.md).
+LEAST = {
+    "volta": (-131, -19),
+    "turing": (-132, -20),
+    "ampere": (-132, -20),
+    "ada": (-132, -20),
+    "hopper": (-133, -21),
+    "blackwell": (-133, -21),
+}
 
 
 @dataclass(frozen=True)
@@ -55,10 +65,12 @@ class TensorCore:
             fraction_bits=self.fraction_bits,
             rounding="nearest_even" if self.output == "float16" else "toward_zero",
             inputs=self.inputs,
+            least_alignment=LEAST[self.architecture][self.output == "float16"],
         )
 
 
 _FLOAT8 = ("float8_e4m3fn", "float8_e5m2")
+_NARROW = (*_FLOAT8, "float6_e2m3fn", "float6_e3m2fn", "float4_e2m1fn")
 _ROWS = (
     TensorCore("volta", "float16", 4, 1, 23),
     TensorCore("volta", "float16", 4, 1, 23, "float16"),
@@ -68,13 +80,14 @@ _ROWS = (
     *(TensorCore(core, "float16", 16, 2, 24, "float16") for core in ("ampere", "ada")),
     *(TensorCore(core, "tf32", 8, 2, 24) for core in ("ampere", "ada")),
     *(TensorCore("ada", inputs, 32, 2, 13, "fp_8_13_0") for inputs in _FLOAT8),
+    *(TensorCore("ada", inputs, 32, 2, 13, "float16") for inputs in _FLOAT8),
     *(TensorCore(core, inputs, 16, 1, 25) for core in ("hopper", "blackwell") for inputs in ("float16", "bfloat16")),
     *(TensorCore(core, "float16", 16, 1, 25, "float16") for core in ("hopper", "blackwell")),
     *(TensorCore(core, "tf32", 8, 1, 25) for core in ("hopper", "blackwell")),
     *(TensorCore("hopper", inputs, 32, 1, 13, "fp_8_13_0") for inputs in _FLOAT8),
     *(TensorCore("hopper", inputs, 32, 1, 13, "fp_8_13_0", 128) for inputs in _FLOAT8),
     *(TensorCore("hopper", inputs, 32, 1, 13, "float16", source=H200) for inputs in _FLOAT8),
-    *(TensorCore("blackwell", inputs, 32, 1, 25) for inputs in _FLOAT8),
+    *(TensorCore("blackwell", inputs, 32, 1, 25, output) for output in ("float32", "float16") for inputs in _NARROW),
 )
 
 #: name -> row
@@ -108,10 +121,10 @@ def _value(name: str, value: str, default: object) -> object:
         if value.lower() not in ("true", "false"):
             raise ValueError(f"{name} is true or false, not {value!r}")
         return value.lower() == "true"
-    if name == "chunk" and value.lower() == "none":
+    if name in ("chunk", "least_alignment") and value.lower() == "none":
         return None
     if isinstance(default, int):
-        if not value.isdecimal():
+        if not value.removeprefix("-").isdecimal():
             raise ValueError(f"{name} is a whole number, not {value!r}")
         return int(value)
     return value
@@ -126,6 +139,6 @@ def described(accumulator: Accumulator) -> str:
     used = {
         "sequential": ("format", "chunk", "fma") if accumulator.format == "float32" else ("format", "chunk"),
         "pairwise": ("chunk", "fma"),
-        "aligned": ("terms", "fraction_bits", "format", "rounding", "chunk", "inputs"),
+        "aligned": ("terms", "fraction_bits", "format", "rounding", "chunk", "inputs", "least_alignment"),
     }.get(accumulator.kind, ())
     return ",".join([accumulator.kind, *(f"{name}={str(getattr(accumulator, name)).lower()}" for name in used)])

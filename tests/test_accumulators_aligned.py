@@ -31,6 +31,9 @@ ALIGNED = (
     replace(PLAIN, terms=64, fraction_bits=35, inputs="float4_e2m1fn"),
     replace(PLAIN, terms=1, fraction_bits=30, rounding="nearest_even"),
     replace(PLAIN, terms=8, fraction_bits=1, format="float8_e4m3fn", chunk=3),
+    replace(PLAIN, terms=4, format="float16", rounding="nearest_even", inputs="float16", least_alignment=-21),
+    replace(PLAIN, terms=4, fraction_bits=25, least_alignment=None),
+    replace(PLAIN, terms=8, fraction_bits=13, least_alignment=-3),
 )
 PAIRWISE = (
     Accumulator(kind="pairwise", chunk=1),
@@ -41,7 +44,7 @@ PAIRWISE = (
 
 def name(accumulator: Accumulator) -> str:
     fields = (accumulator.kind, accumulator.format, accumulator.chunk, accumulator.terms, accumulator.fraction_bits)
-    return "-".join(map(str, fields))
+    return "-".join(map(str, (*fields, accumulator.least_alignment)))
 
 
 def parts(x: float, mantissa_bits: int) -> tuple[int, int]:
@@ -72,7 +75,8 @@ def aligned_by_oracle(a: list[float], b: list[float], accumulator: Accumulator) 
         if c:
             p, e = parts(c, 23)
             addends.append((p << (e - 23 + 400), max(e, format.min_exponent)))
-        place = max([-133, *(scale for _, scale in addends)]) - n + 400
+        least = [] if accumulator.least_alignment is None else [accumulator.least_alignment]
+        place = max([*least, *(scale for _, scale in addends)], default=0) - n + 400
         total = sum((abs(value) >> place << place) * (1 if value > 0 else -1) for value, _ in addends)
         mode = accumulator.rounding
         magnitude = oracle.round_magnitude(abs(Fraction(total, 1 << 400)), total < 0, format, mode) if total else 0
@@ -188,6 +192,18 @@ def test_convolutions(backend: str, accumulator: Accumulator) -> None:
             assert_same(found, wanted, case)
 
 
+@pytest.mark.parametrize("backend", ("reference", "numba", "compiled"))
+def test_the_product_that_tells_the_least_alignment_of_float16_sums(backend: str) -> None:
+    """-2**-47 beside -2**-25: a tie of float16 where the small term is cut off, beyond one where it is not."""
+    a, b = (np.array(codes, np.uint16).view(np.float16) for codes in ([0x8002, 0x8800], [0x0001, 0x0C00]))
+    core = replace(PLAIN, terms=16, fraction_bits=25, format="float16", rounding="nearest_even", inputs="float16")
+    for least, expected in ((-21, 0x0000), (-22, 0x8001), (-133, 0x8001), (None, 0x8001)):
+        model = replace(core, least_alignment=least)
+        found = matmul(a[None].astype(np.float32), b[:, None].astype(np.float32), model, backend=backend)
+        assert found.astype(np.float16).view(np.uint16).item() == expected, least
+        assert np.float16(dot(a.tolist(), b.tolist(), model)).view(np.uint16) == expected, least
+
+
 def test_training_with_a_tensor_core() -> None:
     digests = set()
     for backend in ("reference", "compiled"):
@@ -208,6 +224,7 @@ def test_what_cannot_be_is_refused() -> None:
         ({"fraction_bits": 49, "terms": 16}, "more than 53 bits"),
         ({"rounding": "up"}, "rounding 'up'"),
         ({"inputs": "float64"}, "inputs 'float64'"),
+        ({"least_alignment": 200}, "least_alignment"),
         ({"kind": "sequential"}, "nearest even"),
         ({"kind": "pairwise", "rounding": "nearest_even", "format": "float16"}, "float32"),
     ):

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
-from mpsim.accumulators import LEAST_ALIGNMENT, Accumulator
+from mpsim.accumulators import Accumulator
 from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels import spec
 
@@ -85,8 +85,9 @@ def _instruction(a: Sequence[float], b: Sequence[float], c: float, accumulator: 
     addends = [(Fraction(x) * Fraction(y), _exponent(x, inputs) + _exponent(y, inputs)) for x, y in pairs]
     if c:
         addends.append((Fraction(c), _exponent(c, format)))
-    largest = max((exponent for _, exponent in addends), default=LEAST_ALIGNMENT)
-    quantum = Fraction(2) ** (max(largest, LEAST_ALIGNMENT) - accumulator.fraction_bits)
+    least = [] if accumulator.least_alignment is None else [accumulator.least_alignment]
+    largest = max([*least, *(exponent for _, exponent in addends)], default=0)
+    quantum = Fraction(2) ** (largest - accumulator.fraction_bits)
     exact = sum(int(value / quantum) for value, _ in addends) * quantum  # int: toward zero
     if not exact:
         return 0.0

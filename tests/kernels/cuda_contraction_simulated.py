@@ -39,7 +39,7 @@ OTHERS = (
     replace(PLAIN, terms=4, fraction_bits=23, chunk=6),
     replace(PLAIN, terms=32, fraction_bits=13, format="fp_8_13_0", inputs="float8_e4m3fn"),
     replace(PLAIN, terms=8, rounding="nearest_even", format="float16", inputs="float16", chunk=20),
-    replace(PLAIN, terms=8, fraction_bits=1, format="float8_e4m3fn", chunk=3),
+    replace(PLAIN, terms=8, fraction_bits=1, format="float8_e4m3fn", chunk=3, least_alignment=-3),
 )
 TILE = Tile(8, 8, 4, 4, 4, 2, 2)
 #: Threads beside and below each other, runs of rows and columns, pieces of more and of fewer lines than threads.

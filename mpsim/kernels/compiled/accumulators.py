@@ -118,7 +118,7 @@ def contract(c: Contraction, accumulator: Accumulator, threads: int) -> np.ndarr
     return out
 
 
-def _aligned_numbers(accumulator: Accumulator, length: int) -> tuple[int, float, float, float, int, bool]:
+def _aligned_numbers(accumulator: Accumulator, length: int) -> tuple[int, float, float, float, float, int, bool]:
     """The fields of struct aligned_sum of ext/accumulators.h."""
     inputs, format = as_format(accumulator.inputs), as_format(accumulator.format)
     return (
@@ -126,6 +126,7 @@ def _aligned_numbers(accumulator: Accumulator, length: int) -> tuple[int, float,
         2.0**-accumulator.fraction_bits,
         2.0**inputs.min_exponent,
         2.0**format.min_exponent,
+        accumulator.least_scale,
         -1 << (23 - min(inputs.mantissa_bits, 23)),
         accumulator.rounding == "toward_zero",
     )

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpsim.accumulators import LEAST_ALIGNMENT, Accumulator
+from mpsim.accumulators import Accumulator
 from mpsim.formats import as_format
 from mpsim.kernels.cuda.intrinsics import (
     add64_rn,
@@ -36,7 +36,6 @@ MAGNITUDE = 0x7FFFFFFFFFFFFFFF
 EXPONENT_BITS = 0x7FF0000000000000
 LIMBS, BASE = 19, 298
 LOW = 0xFFFFFFFF
-LEAST = 2.0**LEAST_ALIGNMENT
 
 
 class Nothing(NamedTuple):
@@ -52,6 +51,7 @@ class Numbers(NamedTuple):
     quantum: float  # 2**-fraction_bits
     least_input: float
     least_sum: float
+    least_scale: float  # terms are aligned to this power of two at least
     mask: int  # of the bits of float32 operands
     toward_zero: bool
     least_exponent: int
@@ -70,6 +70,7 @@ class Numbers(NamedTuple):
             2.0**-accumulator.fraction_bits,
             2.0**inputs.min_exponent,
             2.0**format.min_exponent,
+            accumulator.least_scale,
             -1 << (23 - min(inputs.mantissa_bits, 23)),
             accumulator.rounding == "toward_zero",
             *Narrow.of(accumulator.format),
@@ -257,7 +258,7 @@ def round_sum(s, n):  # type: ignore[no-untyped-def]
 @device_function
 def instruction(a, left, a_k, b, right, b_k, first, end, c, n):  # type: ignore[no-untyped-def]
     """The next c."""
-    top, plain = max(scale(c, n.least_sum), LEAST), c
+    top, plain = max(scale(c, n.least_sum), n.least_scale), c
     for k in range(first, end):
         x, y = masked(a[left + a_k[k]], n.mask), masked(b[right + b_k[k]], n.mask)
         top = max(top, mul64_rn(scale(x, n.least_input), scale(y, n.least_input)))

@@ -12,13 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange
 
-from mpsim.accumulators import LEAST_ALIGNMENT, Accumulator
+from mpsim.accumulators import Accumulator
 from mpsim.formats import as_format
 from mpsim.kernels.narrow import Narrow
 from mpsim.kernels.numba_cpu.jit import njit
 
 WIDTH = 32
-LEAST = 2.0**LEAST_ALIGNMENT
 EXPONENT_BITS = np.int64(0x7FF0000000000000)
 MAGNITUDE = np.int64(0x7FFFFFFFFFFFFFFF)
 
@@ -30,6 +29,7 @@ class Numbers(NamedTuple):
     quantum: float  # 2**-fraction_bits
     least_input: float
     least_sum: float
+    least_scale: float  # terms are aligned to this power of two at least
     mask: int  # of the bits of float32 operands
     toward_zero: bool
 
@@ -42,6 +42,7 @@ class Numbers(NamedTuple):
             2.0**-accumulator.fraction_bits,
             2.0**inputs.min_exponent,
             2.0**format.min_exponent,
+            accumulator.least_scale,
             -1 << (23 - min(inputs.mantissa_bits, 23)),
             accumulator.rounding == "toward_zero",
         )
@@ -87,7 +88,7 @@ def find_quanta(values, scales, panel, panel_scales, count, sums, numbers, plain
     """Per column the quantum of the instruction's terms, and its plain sum, which shows infinities and NaN."""
     for i in range(plain.size):
         plain[i] = sums[i]
-        quanta[i] = max(scale(sums[i], numbers.least_sum), LEAST)
+        quanta[i] = max(scale(sums[i], numbers.least_sum), numbers.least_scale)
     for k in range(count):
         value, power, elements, powers = values[k], scales[k], panel[k], panel_scales[k]
         for i in range(plain.size):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpsim.accumulators import LEAST_ALIGNMENT, Accumulator
+from mpsim.accumulators import Accumulator
 from mpsim.formats import as_format
 from mpsim.kernels.lowering import Contraction
 from mpsim.kernels.narrow import Narrow
@@ -23,7 +23,7 @@ class Aligned:
     def __init__(self, accumulator: Accumulator) -> None:
         inputs, format = as_format(accumulator.inputs), as_format(accumulator.format)
         self.terms, self.chunk = accumulator.terms, accumulator.chunk
-        self.fraction_bits = accumulator.fraction_bits
+        self.fraction_bits, self.least_scale = accumulator.fraction_bits, accumulator.least_scale
         self.toward_zero = accumulator.rounding == "toward_zero"
         self.narrow = Narrow.of(accumulator.format)
         self.least_input, self.least_sum = 2.0**inputs.min_exponent, 2.0**format.min_exponent
@@ -49,7 +49,7 @@ class Aligned:
         products = exact_product(a, b)
         addends = np.concatenate([products, c[None]])  # (terms + 1, groups, rows, columns)
         scales = scale(a, self.least_input) * scale(b, self.least_input)
-        largest = np.maximum(np.maximum(scales.max(axis=0), scale(c, self.least_sum)), 2.0**LEAST_ALIGNMENT)
+        largest = np.maximum(np.maximum(scales.max(axis=0), scale(c, self.least_sum)), self.least_scale)
         quantum = np.where(np.isfinite(largest), np.ldexp(largest, -self.fraction_bits), 1.0)
         exact = (np.trunc(addends / quantum).sum(axis=0) + 0.0) * quantum
         plain = addends.sum(axis=0)  # too short to overflow: what is not finite here comes from an infinity or NaN
