@@ -31,12 +31,12 @@ class Accumulator:
     ``kind="aligned"``: a chain of instructions, as tensor cores sum (Xie et al. 2025, arXiv:2511.10909). Each takes
     ``terms`` consecutive k (fewer at the end of a chunk): the products and the sum so far, c, all exact, are
     truncated toward zero to multiples of 2**(E - fraction_bits), E being the largest exponent among those that are
-    not zero, and at least ``least_alignment`` (None: no least), and added exactly; the sum becomes the next c in ``format``, by
-    ``rounding``, overflow to infinity, and +0 where that is zero. A product's exponent is the sum of its operands'
-    exponents, each at least the smallest normal exponent of ``inputs``, c's at least that of ``format``. Operands'
-    significands are first truncated to the mantissa bits of ``inputs``, as TF32 instructions do. c starts at +0 in
-    each chunk; chunk results are added in float32 to nearest even, so a chunk is what a kernel that promotes every
-    ``chunk`` k does; None: no promotion.
+    not zero, and at least ``least_alignment`` (None: no least), and added exactly; the sum becomes the next c in
+    ``format``, by ``rounding``, overflow to infinity, and +0 where that is zero. A product's exponent is the sum of
+    its operands' exponents, each at least the smallest normal exponent of ``inputs``, c's at least that of
+    ``format``. Operands' significands are first truncated to the mantissa bits of ``inputs``, as TF32 instructions do.
+    c starts at +0 in each chunk; chunk results are added in float32 to nearest even, so a chunk is what a kernel that
+    promotes every ``chunk`` k does; None: no promotion.
     ``kind="blas"``: NumPy's matmul, no promise of bits, refused where a digest is taken.
     A bias is added to the total afterwards, in float32, with every accumulator.
 

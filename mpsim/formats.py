@@ -17,8 +17,8 @@ SPECIALS = {
     "fn": "no infinity; NaN is the code of all ones",
     "fnuz": "no infinity, no negative zero; NaN is the code of -0",
     "none": "every code is a finite number",
-    "p3109": "infinity is the largest code, no negative zero; NaN is the code of -0",
-    "p3109_finite": "no infinity, no negative zero; NaN is the code of -0",
+    "p3109": "infinity is the largest code, no negative zero; NaN is the code of -0, or, unsigned, the last code",
+    "p3109_finite": "no infinity, no negative zero; NaN is the code of -0, or, unsigned, the last code",
     "e8m0": "unsigned powers of two, no zero; NaN is the code of all ones",
 }
 
@@ -52,6 +52,8 @@ class Format:
             raise ValueError(f"format {self.name!r}: specials {self.specials!r} is none of {', '.join(SPECIALS)}")
         if self.specials == "e8m0" and (self.mantissa_bits or self.signed):
             raise ValueError(f"format {self.name!r}: specials 'e8m0' are unsigned powers of two, without mantissa bits")
+        if self.specials == "fnuz" and not self.signed:
+            raise ValueError(f"format {self.name!r}: specials 'fnuz' have NaN at the code of -0: the format is signed")
         if self.bias is None:
             object.__setattr__(self, "bias", 2 ** (self.exponent_bits - 1) - 1)
         if self.largest_code < (1 if self.subnormals else 1 << self.mantissa_bits):
@@ -104,6 +106,8 @@ class Format:
         if self.specials == "ieee":
             return (1 << (self.exponent_bits + self.mantissa_bits)) - (1 << self.mantissa_bits) - 1
         reserved = {"fn": 1, "e8m0": 1, "p3109": 1}.get(self.specials, 0)
+        if not self.signed and self.specials in ("p3109", "p3109_finite"):
+            reserved += 1
         return self.magnitude_mask - reserved
 
     @property
@@ -118,7 +122,7 @@ class Format:
             return None
         if self.specials == "ieee":  # quiet NaN: the top mantissa bit (IEEE 754-2019 §6.2.1)
             return self.largest_code + 1 + (1 << (self.mantissa_bits - 1))
-        if self.specials in ("fn", "e8m0"):
+        if self.specials in ("fn", "e8m0") or not self.signed:
             return self.magnitude_mask
         return self.sign_mask
 

@@ -17,8 +17,9 @@ from mpsim.accumulators import Accumulator
 
 XIE = "Xie et al. 2025, arXiv:2511.10909; MMA-Sim 2.1.1"
 H200 = "an H200's wgmma, docs/hardware.md; MMA-Sim 2.1.1"
-#: architecture -> least exponent of alignment of float32 sums and of float16 sums: the exponent that MMA-Sim 2.1.1 gives
-#: to a zero. -133 is measured on an H200; its recordings cannot tell -21 from -133 for float16 sums (docs/hardware.md).
+#: architecture -> least exponent of alignment of float32 sums and of float16 sums: the exponent that MMA-Sim 2.1.1
+#: gives to a zero. -133 is measured on an H200, whose recordings cannot tell -21 from -133 for float16 sums
+#: (docs/hardware.md).
 LEAST = {
     "volta": (-131, -19),
     "turing": (-132, -20),

@@ -29,6 +29,8 @@ TEST_FORMATS = {
     "ieee_1_2": Format("ieee_1_2", 1, 2),  # the largest number is subnormal
     "far_low": Format("far_low", 4, 3, bias=1000),  # values near float64's subnormals
     "far_high": Format("far_high", 4, 3, bias=-900, specials="none"),
+    "unsigned": Format("unsigned", 4, 2, 8, specials="p3109", signed=False),
+    "unsigned_finite": Format("unsigned_finite", 5, 3, 16, specials="p3109_finite", signed=False),
     "flushing": Format("flushing", 4, 2, specials="fnuz", subnormals=False),
 }  # fmt: skip
 

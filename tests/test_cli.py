@@ -53,7 +53,38 @@ def test_round_tells_value_code_neighbours_and_error(call_json):
     row = call_json("round", "0.3", "--format", "float8_e4m3fn")
     assert (row["value"], row["code"], row["binary"]) == (0.3125, "0x2a", "0 0101 010")
     assert (row["below"], row["above"]) == (0.28125, 0.3125)
-    assert row["error"] == 0.3125 - 0.3
+    assert row["error"] == 0.0125  # of 0.3 itself, which float64 does not hold
+    assert call_json("round", "0.3", "--format", "float8_e4m3fn", "--source", "float64")["error"] == 0.3125 - 0.3
+
+
+@pytest.mark.parametrize(
+    ("text", "format", "code"),
+    [
+        ("1157425104234217473", "bfloat16", "0x5d81"),  # above a midpoint by 1 of 2**60
+        ("1157425104234217472", "bfloat16", "0x5d80"),  # the midpoint: to even
+        ("1.0039062500000000000000000001", "bfloat16", "0x3f81"),
+        ("1.0625000000000000000001", "float8_e4m3fn", "0x39"),
+        ("0x1.1000000000000000001p0", "float8_e4m3fn", "0x39"),
+        ("0x1.1p0", "float8_e4m3fn", "0x38"),
+        ("-17/16", "float8_e4m3fn", "0xb8"),
+        ("1/3", "float8_e4m3fn", "0x2b"),
+        ("-1e999999999999", "bfloat16", "0xff80"),
+        ("1e-999999999999", "bfloat16", "0x0000"),
+    ],
+)
+def test_round_rounds_the_text_once(call_json, text, format, code):
+    assert call_json("round", text, "--format", format)["code"] == code
+
+
+def test_round_of_text_is_the_definition_in_every_mode(call_json):
+    """Just above and below midpoints, nearer than float64 can tell."""
+    for format in ("bfloat16", "float8_e5m2", "p3109_k8p3"):
+        for mode in ("nearest_even", "nearest_away", "nearest_zero", "toward_zero", "up", "down", "to_odd"):
+            above = call_json("round", "1.1250000000000000000000000001", "--format", format, "--mode", mode)
+            below = call_json("round", "-1.1249999999999999999999999999", "--format", format, "--mode", mode)
+            near = ["1.1251", "-1.1249"]  # the same side of everything that matters
+            wanted = [call_json("round", x, "--format", format, "--mode", mode) for x in near]
+            assert [above["code"], below["code"]] == [row["code"] for row in wanted]
 
 
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "cuda"])
@@ -210,7 +241,7 @@ MISTAKES = [
     (["round", "abc", "--format", "bfloat16"], "'abc' is no number"),
     (["round", "1", "--format", "bfloat16", "--mode", "upward"], "upward"),
     (["round", "1"], "Missing option '--format'"),
-    (["round", "1", "--format", "bfloat16", "--source", "float16"], "neither float64 nor float32"),
+    (["round", "1", "--format", "bfloat16", "--source", "float16"], "none of text, float64, float32"),
     (["round", "1", "--format", "tf32", "--mode", "stochastic"], "random_bit_count"),
     (["round", "1", "--format", "tf32", "--mode", "stochastic", "--random-bits", "-1"], "should be one number"),
     (["round", "1", "--format", "bfloat16", "--backend", "compile"], "unknown backend 'compile'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from oracles import fraction
 from samples import TEST_FORMATS
 
+from mpsim import decode
 from mpsim.formats import FORMATS, Format, as_format
 
 NAMES = [name for name in FORMATS if hasattr(ml_dtypes, name) or hasattr(np, name)]
@@ -46,6 +48,39 @@ def test_figures_of_ml_dtypes(name: str) -> None:
 def test_published_figures(name: str, largest: float, smallest: float, bits: int) -> None:
     format = FORMATS[name]
     assert (format.largest, format.smallest, format.bits) == (largest, smallest, bits)
+
+
+TABLES = Path(__file__).parents[2] / "shared" / "data" / "p3109_tables.npz"
+
+
+@pytest.mark.parametrize("key", [f"k{k}p{p}{sign}{kind}" for k in (3, 6, 8, 11) for p in (1, 2, 3, 6, 8, 10)
+                                 for sign in "su" for kind in "ef" if p < k + (sign == "u")])  # fmt: skip
+def test_tables_of_the_p3109_working_group(key: str) -> None:
+    """IEEE P3109 working group, value tables of Interim Report v4.0: every code of signed and unsigned formats."""
+    if not TABLES.exists():
+        pytest.skip(f"the value tables are not here: {TABLES}")
+    with np.load(TABLES) as file:
+        kind, significand, exponent = (file[f"{key}/{part}"] for part in ("class", "significand", "exponent"))
+    bits, precision = map(int, key[1:-2].split("p"))
+    signed = "s" in key
+    with np.errstate(over="ignore"):
+        values = np.ldexp(significand.astype(np.float64), exponent)
+    expected = np.choose(kind, [values, np.inf, -np.inf, np.nan])
+    finite = expected[kind == 0]
+    if not np.isfinite(finite).all() or (exponent[kind == 0] < -1074).any():
+        pytest.skip("float64 does not hold the numbers of this format")
+    smallest = finite[finite > 0].min()
+    bias = 2 - precision - int(np.log2(smallest)) if precision > 1 else 1 - int(np.log2(smallest))
+    specials = "p3109" if "e" in key else "p3109_finite"
+    format = Format(key, bits - precision + (not signed), precision - 1, bias, specials, signed=signed)
+    codes = np.arange(1 << bits, dtype=f"uint{format.code_bits}")
+    for backend in ("reference", "compiled"):
+        assert np.array_equal(decode(codes, format, np.float64, backend=backend), expected, equal_nan=True)
+
+
+def test_nan_without_a_sign_bit() -> None:
+    with pytest.raises(ValueError, match="the format is signed"):
+        Format("u", 4, 3, 8, "fnuz", signed=False)
 
 
 @pytest.mark.parametrize("name", TEST_FORMATS)

@@ -94,10 +94,11 @@ def dot_of(name: str, inputs: str) -> Callable[[Path | None], Callable[[Array, A
 def _exact(loaded: ctypes.CDLL, name: str, inputs: str, swap: int) -> bool:
     """Whether small integers are multiplied exactly."""
     from mpsim.validate.dot.subjects import as_inputs
+    from mpsim.validate.subjects.worker import as_array
 
     random = np.random.default_rng(1)
     a, b = (random.integers(-3, 4, shape).astype(np.float32) for shape in ((64, 70), (70, 24)))
-    found = _product(loaded, name, as_inputs(a, inputs), as_inputs(b, inputs), swap)
+    found = _product(loaded, name, *(as_array(as_inputs(x, inputs)) for x in (a, b)), swap)
     return np.array_equal(found, a @ b)
 
 

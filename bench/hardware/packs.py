@@ -18,14 +18,15 @@ from mpsim.formats import FORMATS
 from mpsim.policies import Policy
 from mpsim.rounding import decode
 from mpsim.tensor_cores import accumulator_of, described
-from mpsim.validate.cast.compare import ask, count_differences
+from mpsim.validate import Subject, SubjectError, open_subject
+from mpsim.validate.cast.asking import of_vectors
+from mpsim.validate.cast.compare import count_differences
 from mpsim.validate.cast.rules import Rule
 from mpsim.validate.cast.validation import CastReport
 from mpsim.validate.dot.subjects import DotSubject, Product
 from mpsim.validate.dot.validation import DotReport
 from mpsim.validate.dot.vectors import validate_dot_vectors
 from mpsim.validate.sources import as_source
-from mpsim.validate.subjects.adapters import Subject, SubjectError, open_subject
 from mpsim.vectors.pack import Table, cast_inputs, dot_table, table_files, write_files
 
 #: Vectors of a cast, dot products, and their lengths by the bits of an operand: files of some 40 KB.
@@ -50,7 +51,7 @@ def write_dot(folder: Path, name: str, subject: DotSubject) -> None:
     format = FORMATS[subject.inputs]
     table = dot_table(Accumulator(), format, LENGTHS[format.code_bits], size=DOTS, name=name)
     a, b = (decode(table.columns[column][0], format) for column in "ab")
-    found = subject.dots(a, b).view(np.uint32)
+    found = subject.dots(a, b).astype(np.float32).view(np.uint32)
     columns = {**table.columns, "expected": (found, 32)}
     write_files(folder, table_files(table._replace(columns=columns), ("npz",)))
 
@@ -124,6 +125,4 @@ def pack_mismatches(entry: Mapping[str, Any], folder: Path) -> int:
         accumulator = accumulator_of(entry["fitted"])
         return validate_dot_vectors(path, accumulator).different[accumulator]
     rule, source = rule_of(entry), as_source(entry["source"])
-    subject = open_subject(str(path))
-    assert subject.inputs is not None
-    return count_differences(rule, ask(subject, source, rule.format, subject.inputs))
+    return count_differences(rule, of_vectors(open_subject(str(path)), source, rule.format))

@@ -28,12 +28,12 @@ import mpsim
 from bench.hardware import library, packs
 from bench.hardware.subjects import Cast, Dot
 from mpsim.files import write_whole
+from mpsim.validate import Subject
 from mpsim.validate.cast.compare import compare
 from mpsim.validate.cast.exhaustive import Sweep
 from mpsim.validate.cast.validation import CastReport, sweep_all, validate_cast
 from mpsim.validate.dot.subjects import open_dot
 from mpsim.validate.dot.validation import validate_dot
-from mpsim.validate.subjects.adapters import Subject
 from mpsim.vectors.pack import file_entry
 
 TABLE = "bench.hardware.subjects:SUBJECTS"
@@ -87,7 +87,7 @@ def _head(row: Cast | Dot, began: float) -> dict[str, Any]:
 
 def _record_cast(row: Cast, task: Task, began: float) -> None:
     function = row.open(task.library)
-    subject = Subject(row.name, lambda source, x, bits: function(x))
+    subject = Subject.of(function, row.name)
     report = validate_cast(subject, row.format, row.source)
     assert report.fingerprint is not None
     report = replace(report, declared=compare(report.fingerprint.rule, report.answers))

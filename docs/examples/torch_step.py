@@ -66,9 +66,17 @@ for op, module in enumerate(modules):
     for i, parameter in enumerate(module.parameters()):
         parameter.data = to(torch.from_numpy(step[f"master/{op}/{i}"]), torch.float8_e4m3fn)
         seen[f"P/{op}/{i}"] = parameter.detach().numpy()
-scale = json.loads(step["mpsim_index.json"])["loss_scale"]
+index = json.loads(step["mpsim_index.json"])
+scale, rule = index["loss_scale"], index["optimizer"]
 (scale * loss(network(torch.from_numpy(step["images"])), torch.from_numpy(step["labels"]))).backward()
 for op, module in enumerate(modules):
     for i, parameter in enumerate(module.parameters()):
-        seen[f"GP/{op}/{i}"] = to(parameter.grad, torch.bfloat16).numpy()
+        place = f"{op}/{i}"
+        seen[f"GP/{place}"] = to(parameter.grad, torch.bfloat16).numpy()
+        seen[f"master/{place}"], seen[f"velocity/{place}"] = step[f"master/{place}"], step[f"velocity/{place}"]  # zeros
+        master = nn.Parameter(torch.from_numpy(step[f"master/{place}"]).clone())
+        master.grad = torch.from_numpy(seen[f"GP/{place}"]) / scale
+        settings = {"momentum": rule["momentum"], "weight_decay": rule["weight_decay"]}
+        torch.optim.SGD([master], lr=rule["rate"], **settings).step()
+        seen[f"next_master/{place}"] = master.detach().numpy()
 np.savez(sys.argv[2], **seen)

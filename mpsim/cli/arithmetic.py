@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+from fractions import Fraction
 from typing import Annotated, Any
 
 import typer
@@ -58,11 +61,14 @@ def _shown(value: Any) -> Any:
     return f"{value:.9g}" if isinstance(value, float) else value
 
 
-Source = Annotated[str, typer.Option(help="Type that holds the values before rounding: float64 or float32.")]
+Source = Annotated[
+    str,
+    typer.Option(help="What holds the values before rounding: text (nothing is lost), float64 or float32."),
+]
 
 
 def round_values(
-    values: Annotated[list[str], typer.Argument(help="Numbers, as 0.3, -1e-5, 0x1.8p-3, inf, nan.")],
+    values: Annotated[list[str], typer.Argument(help="Numbers, as 0.3, -1e-5, 1/3, 0x1.8p-3, inf, nan.")],
     format: Annotated[str, typer.Option(help="Format to round to; 'mpsim formats' lists them.")],
     mode: Annotated[Mode, typer.Option(help="Rounding mode.")] = Mode.NEAREST_EVEN,
     overflow: Annotated[
@@ -74,8 +80,10 @@ def round_values(
     random_bit_count: Annotated[
         int | None, typer.Option(help="For mode stochastic: how many of the bits, 1 to 32.")
     ] = None,
-    source: Source = "float64",
-    backend: Annotated[str, typer.Option(help="Which backend rounds.")] = "compiled",
+    source: Source = "text",
+    backend: Annotated[
+        str, typer.Option(help="Which backend rounds; text that float64 does not hold is rounded by the definition.")
+    ] = "compiled",
     json: JsonFlag = False,
 ) -> None:
     """Round numbers, once: value, code, the format's numbers on both sides, error."""
@@ -85,11 +93,16 @@ def round_values(
     rows = []
     for number, text in enumerate(values):
         words = {"random_bits": None if bits is None else bits[number : number + 1]}
-        rows.append(_rounded_row(_number(text, source), target, options | words, backend))
+        x, exact = _number(text, source, target)
+        if exact is None:
+            rows.append(_rounded_row(x, target, options | words, backend))
+        else:
+            rows.append(_rounded_text(text, exact, target, options | words))
     if json:
         print_json(rows if len(rows) > 1 else rows[0])
         return
     columns = ("input", "value", "code", "binary", "below", "above", "error")
+    rows = [row | {"input": row.get("text", row["input"])} for row in rows]
     cells = [[repr(cell) if isinstance(cell := row[c], float) else cell for c in columns] for row in rows]
     print_table(columns, cells, title=f"{target.name}, {mode.value}, overflow {overflow.value}")
 
@@ -105,9 +118,7 @@ def _rounded_row(x: Any, format: Format, options: dict[str, Any], backend: str) 
         code: int | None = int(encode(x, format, **options)[0])
     except ValueError:  # the value stands outside the format: NaN, or the infinity of overflow 'mark'
         code = None
-    row: dict[str, Any] = {"input": float(x[0]), "format": format.name, "value": value}
-    row["code"] = None if code is None else f"0x{code:0{-(-format.bits // 4)}x}"
-    row["binary"] = None if code is None else _binary(code, format)
+    row: dict[str, Any] = {"input": float(x[0]), "format": format.name, "value": value, **_code_fields(code, format)}
     wide = x.astype(np.float64)
     for side, mode in (("below", Mode.DOWN), ("above", Mode.UP)):
         beside = np.nextafter(wide, -np.inf if side == "below" else np.inf)
@@ -119,6 +130,53 @@ def _rounded_row(x: Any, format: Format, options: dict[str, Any], backend: str) 
     return row | {"mode": options["mode"].value, "overflow": options["overflow"].value}
 
 
+def _rounded_text(text: str, exact: Fraction, format: Format, options: dict[str, Any]) -> dict[str, Any]:
+    """A number that float64 does not hold, rounded by the definition, as JSON fields; "input": the nearest float64."""
+    from mpsim.kernels import spec
+    from mpsim.policies import Policy
+
+    policy = Policy(options["mode"], options["overflow"], options["random_bit_count"])
+    if policy.mode.is_legacy:
+        raise typer.BadParameter(
+            f"mode {policy.mode.value} adds to the pattern of a float32 number, and float32 does not hold {text}; "
+            f"--source float32 rounds it to float32 first",
+            param_hint="--mode",
+        )
+    if policy.mode.needs_random_bits and (options["random_bits"] is None or options["random_bit_count"] is None):
+        raise typer.BadParameter(
+            f"mode {policy.mode.value} takes --random-bits and --random-bit-count", param_hint="--mode"
+        )
+    words = options["random_bits"]
+    value = spec.round_fraction(exact, exact < 0, format, policy, None if words is None else int(words[0]))
+    try:
+        code: int | None = spec.encode(value, format)
+    except ValueError:  # the value stands outside the format
+        code = None
+    row: dict[str, Any] = {"input": _nearest(exact), "text": text, "format": format.name, "value": value}
+    row |= _code_fields(code, format)
+    for side, mode in (("below", Mode.DOWN), ("above", Mode.UP)):
+        neighbour = spec.round_fraction(exact, exact < 0, format, Policy(mode, Overflow.SATURATE))
+        beyond = math.isfinite(neighbour) and (neighbour < exact if side == "below" else neighbour > exact)
+        row[side] = neighbour if beyond else None
+    row["error"] = _nearest(Fraction(value) - exact) if math.isfinite(value) else None
+    return row | {"mode": policy.mode.value, "overflow": policy.overflow.value}
+
+
+def _nearest(x: Fraction) -> float:
+    """x in float64, infinity beyond its range."""
+    try:
+        return float(x)
+    except OverflowError:
+        return math.inf if x > 0 else -math.inf
+
+
+def _code_fields(code: int | None, format: Format) -> dict[str, str | None]:
+    """A code in hexadecimal and binary digits."""
+    if code is None:
+        return {"code": None, "binary": None}
+    return {"code": f"0x{code:0{-(-format.bits // 4)}x}", "binary": _binary(code, format)}
+
+
 def _binary(code: int, format: Format) -> str:
     """Sign, exponent and mantissa of a code, apart."""
     digits = f"{code:0{format.bits}b}"
@@ -127,19 +185,41 @@ def _binary(code: int, format: Format) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _number(text: str, source: str) -> Any:
+def _number(text: str, source: str, format: Format) -> tuple[Any, Fraction | None]:
+    """The number of a text: in the source's type, and exactly, where that type does not hold it."""
     import numpy as np
 
-    if source not in ("float32", "float64"):
-        raise typer.BadParameter(f"'{source}' is neither float64 nor float32", param_hint="--source")
+    if source not in ("text", "float32", "float64"):
+        raise typer.BadParameter(f"'{source}' is none of text, float64, float32", param_hint="--source")
     try:
-        value = float.fromhex(text) if "0x" in text.lower() else float(text)
-    except (ValueError, OverflowError):
+        exact = _exact(text)
+        value = float(text) if exact is None else _nearest(exact)
+    except (ValueError, ZeroDivisionError):
         raise typer.BadParameter(
-            f"'{text}' is no number; expected one as 0.3, -1e-5, 0x1.8p-3, inf, nan", param_hint="VALUES"
+            f"'{text}' is no number; expected one as 0.3, -1e-5, 1/3, 0x1.8p-3, inf, nan", param_hint="VALUES"
         ) from None
+    if exact == 0 and text.strip().startswith("-"):
+        value = -0.0
+    if source == "text" and exact is not None and value != exact:
+        return None, exact
     with np.errstate(over="ignore"):
-        return np.array([value], np.float64).astype(source)
+        return np.array([value], np.float64).astype("float64" if source == "text" else source), None
+
+
+def _exact(text: str) -> Fraction | None:
+    """The number of a text, None for infinity and NaN; beyond 2**20000 that stands for all. Raises ValueError."""
+    text = text.strip().lower()
+    if text.lstrip("+-") in ("inf", "infinity", "nan"):
+        return None
+    match = re.fullmatch(r"([+-]?)0x([0-9a-f]*)\.?([0-9a-f]*)(?:p([+-]?[0-9]+))?", text)
+    if match:
+        sign, whole, rest, power = match.groups()
+        exponent = max(-20000, min(20000, int(power or 0)))
+        return int(f"{sign}{whole}{rest}", 16) * Fraction(2) ** (exponent - 4 * len(rest))
+    if "/" in text:
+        return Fraction(text)
+    mantissa, e, power = text.partition("e")
+    return Fraction(mantissa) * Fraction(10) ** (max(-6000, min(6000, int(power))) if e else 0)
 
 
 def _random_bits(text: str | None, count: int) -> Any:

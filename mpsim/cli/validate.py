@@ -1,6 +1,6 @@
 """``mpsim validate``: other implementations against the definition.
 
-Exit codes: 0 equal, 1 different, 2 could not run.
+Exit codes: 0 equal, 1 different, 2 could not tell.
 """
 
 from __future__ import annotations
@@ -14,7 +14,18 @@ import typer
 from mpsim.cli.output import JsonFlag
 from mpsim.cli.validate_blocks import blocks
 from mpsim.cli.validate_dot import dot
-from mpsim.cli.verdict import answer, comparison
+from mpsim.cli.verdict import (
+    Arguments,
+    Given,
+    Header,
+    InProcess,
+    Signature,
+    Timeout,
+    answer,
+    calling,
+    check_writable,
+    comparison,
+)
 from mpsim.policies import Mode, Overflow
 
 app = typer.Typer(
@@ -29,19 +40,25 @@ def cast(
         str,
         typer.Argument(
             help="package.module:function, file.py:function, a dtype (ml_dtypes.float8_e4m3fn, torch.float8_e5m2), "
-            "library.so:name, 'command:PROGRAM ARGUMENTS', or a file of vectors (.txt, .hex, .jsonl, .npz)."
+            "library.so:name, 'command:PROGRAM ARGUMENTS', or a file of vectors (.txt, .hex, .mem, .jsonl, .npz)."
         ),
     ],
     format: Annotated[str | None, typer.Option(help="Target format; default: that of a dtype.")] = None,
     source: Annotated[str, typer.Option(help="float16, bfloat16, float32 or float64.")] = "float32",
     mode: Annotated[Mode | None, typer.Option(help="Declared rounding mode.")] = None,
     overflow: Annotated[Overflow | None, typer.Option(help="Declared overflow policy.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Declared policy by the name of a system, as ml_dtypes.")] = None,
-    signature: Annotated[
-        str | None, typer.Option(help="For a library: the C prototype, as 'void f(const float *, uint8_t *, size_t)'.")
+    nan: Annotated[
+        str | None,
+        typer.Option(
+            help="Declared codes of NaN: any (the default), canonical, payload (kept and quieted), one code as 0x7fff, "
+            "or those of NaN and -NaN as 0x7f,0xff."
+        ),
     ] = None,
-    header: Annotated[Path | None, typer.Option(help="For a library: a file that declares the function.")] = None,
-    arguments: Annotated[str, typer.Option(help="Arrays a Python function is given: numpy or torch.")] = "numpy",
+    preset: Annotated[str | None, typer.Option(help="Declared policy by the name of a system, as ml_dtypes.")] = None,
+    signature: Signature = None,
+    header: Header = None,
+    argument: Given = None,
+    arguments: Arguments = "numpy",
     exhaustive: Annotated[bool, typer.Option("--exhaustive", help="Also try all 2^32 float32 inputs.")] = False,
     resume: Annotated[
         Path | None, typer.Option(help="For --exhaustive: a file for the state; an interrupted sweep goes on from it.")
@@ -55,31 +72,44 @@ def cast(
     seed: Annotated[int, typer.Option(help="Of the random patterns in the corpus.")] = 0,
     junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Also draw error against input to this file (png, svg).")] = None,
+    timeout: Timeout = 120.0,
+    in_process: InProcess = False,
     backend: Annotated[str, typer.Option(help="mpsim's backend; changes no bit.")] = "compiled",
     json: JsonFlag = False,
 ) -> None:
-    """Compare a cast with a declared policy (--mode, --overflow or --preset), or say what policy it follows.
+    """Compare a cast with a declared policy (--mode, --overflow, --nan or --preset), or say what policy it follows.
 
-    Exit code 0: equal to the declared policy, or to some preset; 1: different; 2: could not run.
+    Exit code 0: equal to the declared policy; or, where none is declared, to some preset or to one rounding by some
+    policy. 1: different. 2: could not tell.
     """
     from mpsim.validate.cast import report as reports
     from mpsim.validate.cast.validation import sweep_all, validate_cast
-    from mpsim.validate.subjects.adapters import open_subject
+    from mpsim.validate.subjects.casts import open_subject
 
     def note_failure(message: str) -> None:
         if junit is not None:
             junit.write_text(reports.junit_error(subject, message), encoding="utf-8")
 
+    for path, option in ((junit, "--junit"), (plot, "--plot"), (resume, "--resume")):
+        check_writable(path, option)
+    is_stochastic = mode is Mode.STOCHASTIC
     with comparison(note_failure):
-        opened = open_subject(subject, signature=signature, header=header, arguments=arguments, random_bits=given_bits)
-        if mode is Mode.STOCHASTIC:
-            _stochastic(opened, format, source, overflow, random_bit_count, given_bits, seed, json)
-        if given_bits or random_bit_count is not None or mode is Mode.QPYTORCH_STOCHASTIC:
-            raise ValueError("--given-bits and --random-bit-count go with --mode stochastic, the one such mode here")
         if resume is not None and not exhaustive:
             raise ValueError("--resume goes with --exhaustive")
+        if mode is not None and mode.needs_random_bits and not is_stochastic:
+            raise ValueError(f"--mode {mode.value} takes random bits in a way that is not tested here; use stochastic")
+        if not is_stochastic and (given_bits or random_bit_count is not None):
+            raise ValueError("--given-bits and --random-bit-count go with --mode stochastic")
+        refused = {"--preset": preset, "--exhaustive": exhaustive or None, "--plot": plot}
+        if is_stochastic and any(refused.values()):
+            which = " and ".join(option for option, value in refused.items() if value)
+            raise ValueError(f"{which} cannot be used with --mode stochastic, whose results are random")
+        how = calling(arguments, signature, header, argument, timeout, in_process)
+        opened = open_subject(subject, how, random_bits=given_bits)
+        if is_stochastic:
+            _stochastic(opened, format, source, overflow, nan, random_bit_count, given_bits, seed, junit, json)
         report = validate_cast(
-            opened, format, source, mode=mode, overflow=overflow, preset=preset, seed=seed, backend=backend
+            opened, format, source, mode=mode, overflow=overflow, nan=nan, preset=preset, seed=seed, backend=backend
         )
         if exhaustive:
             with _Progress() as progress:
@@ -88,37 +118,38 @@ def cast(
             junit.write_text(reports.junit(report), encoding="utf-8")
         if plot is not None:
             reports.plot(report, plot)
-    answer(report, report.equal, _text, json)
+    answer(report, _text, json)
 
 
 def _text(report: Any) -> str:
-    from rich.console import Console
+    from shutil import get_terminal_size
 
-    from mpsim.validate.cast.report import print_report
+    from mpsim.validate.cast.report import text
 
-    console = Console(width=None if sys.stdout.isatty() else 110)
-    with console.capture() as capture:
-        print_report(report, console)
-    return capture.get().rstrip("\n")
+    return text(report, get_terminal_size().columns if sys.stdout.isatty() else 110)
 
 
 def _stochastic(
-    subject: Any, format: str | None, source: str, overflow: Overflow | None, count: int | None, given: bool, seed: int,
-    json: bool,
+    subject: Any, format: str | None, source: str, overflow: Overflow | None, nan: str | None, count: int | None,
+    given: bool, seed: int, junit: Path | None, json: bool,
 ) -> NoReturn:  # fmt: skip
+    from mpsim.validate.cast import nans
     from mpsim.validate.cast.stochastic import validate_given_bits, validate_own_bits
     from mpsim.validate.cast.validation import target_format
     from mpsim.validate.sources import as_source
 
     target, read = target_format(subject, format), as_source(source)
-    policy = overflow or Overflow.INFINITY
+    options: dict[str, Any] = {"overflow": overflow or Overflow.INFINITY, "seed": seed}
+    options["nan_codes"] = nans.parse(nan or nans.ANY, target)
     if given and count is None:
         raise ValueError("--given-bits needs --random-bit-count: how many bits of each word decide")
     if given and count is not None:
-        report = validate_given_bits(subject, target, read, count, overflow=policy, seed=seed)
+        report = validate_given_bits(subject, target, read, count, **options)
     else:
-        report = validate_own_bits(subject, target, read, random_bit_count=count, seed=seed)
-    answer(report, report.equal, lambda report: report.text(), json)
+        report = validate_own_bits(subject, target, read, random_bit_count=count, **options)
+    if junit is not None:
+        junit.write_text(report.junit(), encoding="utf-8")
+    answer(report, lambda report: report.text(), json)
 
 
 class _Progress:

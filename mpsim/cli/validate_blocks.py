@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mpsim.cli.output import JsonFlag
-from mpsim.cli.verdict import answer, comparison
+from mpsim.cli.verdict import Arguments, InProcess, Timeout, answer, calling, comparison
 
 
 def blocks(
@@ -28,14 +28,16 @@ def blocks(
     tensor_scale: Annotated[
         float | None, typer.Option(help="For nvfp4: the tensor scale that the subject uses; default 1.")
     ] = None,
-    arguments: Annotated[str, typer.Option(help="Arrays the function is given: numpy or torch.")] = "numpy",
+    arguments: Arguments = "numpy",
+    timeout: Timeout = 120.0,
+    in_process: InProcess = False,
     seed: Annotated[int, typer.Option(help="Of the random elements.")] = 0,
     backend: Annotated[str, typer.Option(help="mpsim's backend; changes no bit.")] = "compiled",
     json: JsonFlag = False,
 ) -> None:
     """Compare a block quantiser with a declared scale rule, or say which rule it follows.
 
-    Exit code 0: equal to the declared rule, or to some; 1: different; 2: could not run.
+    Exit code 0: equal to the declared rule, or to some; 1: different; 2: could not tell.
     """
     from mpsim.validate.blocks.report import text
     from mpsim.validate.blocks.validation import validate_blocks
@@ -43,6 +45,7 @@ def blocks(
     with comparison():
         report = validate_blocks(
             subject, format, scale_rule=scale_rule, scale_overflow=scale_overflow, tensor_scale=tensor_scale,
-            arguments=arguments, seed=seed, backend=backend,
+            seed=seed, backend=backend,
+            calling=calling(arguments, None, None, None, timeout, in_process),
         )  # fmt: skip
-    answer(report, report.equal, text, json)
+    answer(report, text, json)

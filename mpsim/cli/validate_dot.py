@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mpsim.cli.output import JsonFlag
-from mpsim.cli.verdict import answer, comparison
+from mpsim.cli.verdict import Arguments, Given, Header, InProcess, Signature, Timeout, answer, calling, comparison
 
 
 def dot(
@@ -27,18 +26,19 @@ def dot(
     length: Annotated[int, typer.Option(help="k of the probes; a chunk as long cannot be seen.")] = 520,
     side: Annotated[int, typer.Option(help="Rows and columns of the matrices: the order may depend on them.")] = 16,
     form: Annotated[str, typer.Option(help="What a Python function takes: matmul or dot (two vectors).")] = "matmul",
-    arguments: Annotated[str, typer.Option(help="Arrays a Python function is given: numpy or torch.")] = "numpy",
-    signature: Annotated[
-        str | None, typer.Option(help="For a library: 'float f(const float *, const float *, size_t)'.")
-    ] = None,
-    header: Annotated[Path | None, typer.Option(help="For a library: a file that declares the function.")] = None,
+    arguments: Arguments = "numpy",
+    signature: Signature = None,
+    header: Header = None,
+    argument: Given = None,
+    timeout: Timeout = 120.0,
+    in_process: InProcess = False,
     seed: Annotated[int, typer.Option(help="Of the random matrices.")] = 0,
     backend: Annotated[str, typer.Option(help="mpsim's backend; changes no bit.")] = "compiled",
     json: JsonFlag = False,
 ) -> None:
     """Find the accumulator that a dot or matrix product is equal to in every bit, or measure how it differs.
 
-    Exit code 0: equal to the declared accumulator, or to some; 1: different; 2: could not run.
+    Exit code 0: equal to the declared accumulator, or to some; 1: different; 2: could not tell.
     """
     from mpsim.tensor_cores import accumulator_of
     from mpsim.validate.dot.report import text
@@ -53,7 +53,7 @@ def dot(
         else:
             report = validate_dot(
                 accumulator_of(subject.removeprefix("accumulator:")) if own else subject, accumulator, inputs=inputs,
-                length=length, side=side, form=form, arguments=arguments, signature=signature, header=header, seed=seed,
-                backend=backend,
+                length=length, side=side, form=form, seed=seed, backend=backend,
+                calling=calling(arguments, signature, header, argument, timeout, in_process),
             )  # fmt: skip
-    answer(report, report.equal, str if isinstance(report, DotVectorsReport) else text, json)
+    answer(report, str if isinstance(report, DotVectorsReport) else text, json)

@@ -103,17 +103,26 @@ def step(
 def verify(
     folder: Annotated[Path, typer.Argument(help="A folder that 'mpsim vectors' wrote.")], json: JsonFlag = False
 ) -> None:
-    """Say which files of a pack are missing or were changed. Exit code 1 if there are any."""
-    from mpsim.vectors.pack import verify as changed
+    """Say which files of a pack were changed, are missing, or are not listed in its manifest.
 
-    wrong = changed(folder)
+    Exit code 0: none; 1: some; 2: the folder is no pack.
+    """
+    from mpsim.vectors.pack import verify as problems
+
+    try:
+        found = problems(folder)
+    except (OSError, ValueError) as error:
+        complain(str(error))
+        raise typer.Exit(2) from error
     if json:
-        print_json({"changed": wrong})
+        print_json({"equal": not found, "problems": [problem._asdict() for problem in found]})
+    elif not found:
+        typer.echo(f"{folder}: every file is as the manifest says")
     else:
-        typer.echo(f"{folder}: every file is as the manifest says") if not wrong else complain(
-            f"{folder}: changed or missing: {', '.join(wrong)}"
-        )
-    if wrong:
+        typer.echo(f"{folder}: {len(found)} files are not as they were written")
+        for problem in found:
+            typer.echo(f"  {problem.what}: {problem.file}")
+    if found:
         raise typer.Exit(1)
 
 

@@ -1,37 +1,93 @@
-"""How ``mpsim validate`` ends: 0 equal, 1 different, 2 could not run."""
+"""How ``mpsim validate`` calls its subjects and ends: 0 equal, 1 different, 2 could not tell."""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from mpsim.cli.output import complain, is_failure, is_usage_error, print_json
 
+Arguments = Annotated[str, typer.Option(help="Arrays a Python function is given: numpy or torch.")]
+Signature = Annotated[
+    str | None, typer.Option(help="For a library: the C prototype, as 'void f(const float *, uint8_t *, size_t)'.")
+]
+Header = Annotated[Path | None, typer.Option(help="For a library: a file that declares the function.")]
+Given = Annotated[
+    list[str] | None,
+    typer.Option("--argument", help="For a C function: NAME=NUMBER for a parameter that is neither array nor count."),
+]
+Timeout = Annotated[float, typer.Option(help="Seconds that the subject has for one answer.")]
+InProcess = Annotated[
+    bool,
+    typer.Option(
+        "--in-process", help="Call the subject in mpsim's own process: a crash or a hang is then mpsim's too."
+    ),
+]
+
+
+def calling(
+    arguments: str,
+    signature: str | None,
+    header: Path | None,
+    given: list[str] | None,
+    timeout: float,
+    in_process: bool,
+) -> Any:
+    """How a subject is called, from a command's options."""
+    from mpsim.validate.subjects.opening import Calling
+
+    pairs = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise typer.BadParameter(f"{text!r} should be NAME=NUMBER, as scale=1.0", param_hint="--argument")
+        pairs[name] = value
+    return Calling(arguments, signature, header, pairs, timeout, in_process)
+
 
 @contextmanager
 def comparison(on_failure: Callable[[str], None] = lambda message: None) -> Iterator[None]:
-    """Ends the command with exit code 2 where arguments are refused, or the subject or something outside fails."""
-    from mpsim.validate.subjects.adapters import SubjectError
+    """Ends the command with exit code 2 where arguments are refused, or anything fails: then nothing was compared."""
+    from mpsim.validate.answers import SubjectError
 
     try:
         yield
-    except typer.Exit:
+    except (typer.Exit, typer.BadParameter):
         raise
     except Exception as error:
-        if not isinstance(error, SubjectError) and not is_usage_error(error) and not is_failure(error):
-            raise
-        on_failure(str(error))
-        complain(str(error))
+        known = isinstance(error, SubjectError) or is_usage_error(error) or is_failure(error)
+        message = str(error) or type(error).__name__
+        if not known:
+            traceback.print_exc()
+            message = f"a defect of mpsim: {type(error).__name__}: {message}. Nothing can be said about the subject"
+        on_failure(message)
+        complain(message)
         raise typer.Exit(2) from None
 
 
-def answer(report: Any, equal: bool, text: Callable[[Any], str], json: bool) -> NoReturn:
-    """Prints the report, as JSON or text, and ends with what it says."""
+def check_writable(path: Path | None, option: str) -> None:
+    """A usage error that names the option, before any work, if the file cannot be written."""
+    if path is None:
+        return
+    there = path.exists()
+    try:
+        with path.open("ab"):
+            pass
+    except OSError as error:
+        raise typer.BadParameter(f"cannot write {path}: {error.strerror}", param_hint=option) from None
+    if not there:
+        path.unlink()
+
+
+def answer(report: Any, text: Callable[[Any], str], json: bool) -> NoReturn:
+    """Prints the report, as JSON or text, and ends with its verdict."""
     if json:
         print_json(report.as_json())
     else:
         typer.echo(text(report))
-    raise typer.Exit(0 if equal else 1)
+    raise typer.Exit(report.verdict.value)

@@ -9,10 +9,14 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import replace
+from fractions import Fraction
 from typing import NamedTuple
 
 from mpsim.formats import FORMATS, Format
 from mpsim.policies import Mode, Overflow, Policy
+
+#: Discarded bits that a fraction is cut to before it is rounded, the last one standing for all below it.
+STICKY_BITS = 70
 
 
 class Exact(NamedTuple):
@@ -58,6 +62,36 @@ def round_value(
     if kept.significand == 0 and not format.has_negative_zero:
         return 0.0
     return math.copysign(math.ldexp(kept.significand, kept.exponent), x)
+
+
+def round_fraction(
+    x: Fraction, negative: bool, format: Format, policy: Policy, random_bits: int | None = None
+) -> float:
+    """A fraction rounded once, as ``round_value`` rounds a number, in any mode but QPyTorch's. ``negative``: the sign,
+    of a zero too."""
+    sign = -1.0 if negative else 1.0
+    if (not format.signed and x < 0) or (not format.has_zero and x == 0):
+        return math.copysign(math.nan, sign)
+    if x == 0:
+        return math.copysign(0.0, sign) if format.has_negative_zero else 0.0
+    q = quantum_exponent(floor_log2(abs(x)), format)
+    units = abs(x) / Fraction(2) ** q
+    keep = math.floor(units)
+    rest = (units - keep) * 2**STICKY_BITS
+    discarded = math.floor(rest) | (rest.denominator != 1)  # as floor(rest), but never 0 where something is left
+    keep += goes_up(keep, discarded, STICKY_BITS, negative, policy, random_bits)
+    kept = Exact(keep if format.has_zero else max(keep, 1), q)
+    if exceeds(kept, exact(format.largest)):
+        return math.copysign(overflowed_magnitude(sign, format, policy), sign)
+    if kept.significand == 0 and not format.has_negative_zero:
+        return 0.0
+    return math.copysign(math.ldexp(kept.significand, q), sign)
+
+
+def floor_log2(x: Fraction) -> int:
+    """The exponent e with 2**e <= x < 2**(e + 1), by integers."""
+    exponent = x.numerator.bit_length() - x.denominator.bit_length()
+    return exponent if x >= Fraction(2) ** exponent else exponent - 1
 
 
 def same_layout(source: str, format: Format) -> bool:

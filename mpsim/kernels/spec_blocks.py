@@ -16,9 +16,6 @@ from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels import spec, spec_dot
 from mpsim.policies import Mode, Overflow, Policy
 
-#: Discarded bits that a fraction is cut to before it is rounded, the last one standing for all below it.
-STICKY_BITS = 70
-
 
 @dataclass(frozen=True)
 class BlockFormat:
@@ -29,6 +26,18 @@ class BlockFormat:
     size: int
     scale: Format
     tensor_scale: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or max(self.element.bits, self.scale.bits) > 8:
+            raise ValueError(
+                f"block format {self.name!r}: blocks of at least 1 element, elements and scales of at most 8 bits; got "
+                f"{self.size}, {self.element} and {self.scale}"
+            )
+        if self.scale.mantissa_bits and not self.tensor_scale:
+            raise ValueError(
+                f"block format {self.name!r}: a scale of its own is a power of two (float8_e8m0fnu), one with a "
+                f"mantissa is NVFP4's, with tensor_scale=True; got {self.scale}"
+            )
 
     @property
     def bits_per_element(self) -> float:
@@ -89,7 +98,7 @@ def quantize_block(
     elements = []
     for i, x in enumerate(values):
         bits = None if random_bits is None else random_bits[i]
-        elements.append(round_fraction(Fraction(x) / divisor, spec.is_negative(x), format.element, policy, bits))
+        elements.append(spec.round_fraction(Fraction(x) / divisor, spec.is_negative(x), format.element, policy, bits))
     return elements, scale
 
 
@@ -101,7 +110,7 @@ def block_scale(
         return power_scale(amax, format.element, rule, overflow)
     exact = amax / (Fraction(format.element.largest) * Fraction(tensor_scale))
     policy = Policy(Mode.NEAREST_EVEN, Overflow.SATURATE if overflow == "saturate" else Overflow.INFINITY)
-    return round_fraction(exact, False, format.scale, policy)
+    return spec.round_fraction(exact, False, format.scale, policy)
 
 
 def power_scale(amax: Fraction, element: Format, rule: str, overflow: str) -> float:
@@ -110,7 +119,7 @@ def power_scale(amax: Fraction, element: Format, rule: str, overflow: str) -> fl
         return 2.0**-127
     if rule == "even":
         amax = fraction_to_precision(amax, element.mantissa_bits)
-    exponent = floor_log2(amax)
+    exponent = spec.floor_log2(amax)
     significand = amax / Fraction(2) ** exponent  # in [1, 2)
     largest = Fraction(element.largest) / Fraction(2) ** element.max_exponent
     steps = {
@@ -126,37 +135,10 @@ def power_scale(amax: Fraction, element: Format, rule: str, overflow: str) -> fl
     return 2.0 ** min(max(exponent, -127), 127)
 
 
-def floor_log2(x: Fraction) -> int:
-    """The exponent e with 2**e <= x < 2**(e + 1), by integers."""
-    exponent = x.numerator.bit_length() - x.denominator.bit_length()
-    return exponent if x >= Fraction(2) ** exponent else exponent - 1
-
-
 def fraction_to_precision(x: Fraction, mantissa_bits: int) -> Fraction:
     """x to nearest even with that many bits after the first."""
-    quantum = Fraction(2) ** (floor_log2(x) - mantissa_bits)
+    quantum = Fraction(2) ** (spec.floor_log2(x) - mantissa_bits)
     return round(x / quantum) * quantum  # Fraction's round: half to even
-
-
-def round_fraction(
-    x: Fraction, negative: bool, format: Format, policy: Policy, random_bits: int | None = None
-) -> float:
-    """A fraction rounded once, as ``spec.round_value`` rounds a number. ``negative``: the sign, of a zero too."""
-    sign = -1.0 if negative else 1.0
-    if x == 0:
-        return math.copysign(0.0, sign) if format.has_negative_zero else 0.0
-    q = spec.quantum_exponent(floor_log2(abs(x)), format)
-    units = abs(x) / Fraction(2) ** q
-    keep = math.floor(units)
-    rest = (units - keep) * 2**STICKY_BITS
-    discarded = math.floor(rest) | (rest.denominator != 1)  # as floor(rest), but never 0 where something is left
-    keep += spec.goes_up(keep, discarded, STICKY_BITS, negative, policy, random_bits)
-    kept = spec.Exact(keep, q)
-    if spec.exceeds(kept, spec.exact(format.largest)):
-        return math.copysign(spec.overflowed_magnitude(sign, format, policy), sign)
-    if keep == 0 and not format.has_negative_zero:
-        return 0.0
-    return math.copysign(math.ldexp(keep, q), sign)
 
 
 def dequantize_block(elements: Sequence[float], scale: float, tensor_scale: float = 1.0) -> list[float]:
@@ -168,7 +150,7 @@ def dequantize_block(elements: Sequence[float], scale: float, tensor_scale: floa
             continue
         product = Fraction(element) * Fraction(scale) * Fraction(tensor_scale)
         negative = spec.is_negative(element) != spec.is_negative(tensor_scale)
-        found.append(round_fraction(product, negative, FORMATS["float32"], Policy()))
+        found.append(spec.round_fraction(product, negative, FORMATS["float32"], Policy()))
     return found
 
 

@@ -14,6 +14,7 @@ from mpsim.rounding import decode, encode, round_to
 from mpsim.validate.corpora import cast_corpus
 from mpsim.validate.grid import places
 from mpsim.validate.sources import Source, as_source
+from mpsim.validate.subjects.calling import default_float_environment
 
 Array = np.ndarray[Any, Any]
 
@@ -86,11 +87,12 @@ def assert_rounds_like(
     got = np.asarray(answer)
     if got.shape != wide.shape:
         raise AssertionError(f"got shape {got.shape} for inputs of shape {wide.shape}")
-    expected = round_to(
-        wide, target, policy.mode, policy.overflow, random_bits=random_bits, random_bit_count=policy.random_bit_count,
-        backend=backend, threads=1,
-    )  # fmt: skip
-    _compare(got, expected, wide, target, origin, f"{getattr(subject, '__name__', 'subject')} to {target}")
+    with default_float_environment():  # whatever the subject left
+        expected = round_to(
+            wide, target, policy.mode, policy.overflow, random_bits=random_bits,
+            random_bit_count=policy.random_bit_count, backend=backend, threads=1,
+        )  # fmt: skip
+        _compare(got, expected, wide, target, origin, f"{getattr(subject, '__name__', 'subject')} to {target}")
 
 
 def _inputs(x: Any, format: Format, source: Source) -> tuple[Array, Array]:

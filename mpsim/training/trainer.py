@@ -214,6 +214,11 @@ class Trainer:
         )
 
     @property
+    def velocity(self) -> dict[str, Any]:
+        """The optimizer's momentum by parameter, as the backend's arrays."""
+        return dict(self._velocity)
+
+    @property
     def low_share(self) -> float:
         """Share of the elements of a step held low under the plan as promoted so far; 0 without a plan."""
         return 0.0 if self.plan is None else self.plan.low_share

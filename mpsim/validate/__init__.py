@@ -6,6 +6,7 @@
 """
 
 from mpsim.tensor_cores import TENSOR_CORES, accumulator_of
+from mpsim.validate.answers import SubjectError, Verdict
 from mpsim.validate.cast.presets import PRESETS
 from mpsim.validate.cast.rules import Rule
 from mpsim.validate.cast.validation import CastReport, validate_cast
@@ -13,10 +14,11 @@ from mpsim.validate.dot.validation import DotReport, validate_dot
 from mpsim.validate.step.recording import StepRecord, record_step
 from mpsim.validate.step.replay import TeacherReport, teacher_forced
 from mpsim.validate.step.tensor_files import TensorFileError
-from mpsim.validate.subjects.adapters import Subject, SubjectError, open_subject
+from mpsim.validate.subjects.casts import Subject, open_subject
+from mpsim.validate.subjects.opening import Calling
 
 __all__ = [
-    "PRESETS", "TENSOR_CORES", "CastReport", "DotReport", "Rule", "StepRecord", "Subject", "SubjectError",
+    "PRESETS", "TENSOR_CORES", "Calling", "CastReport", "DotReport", "Rule", "StepRecord", "Subject", "SubjectError",
     "TeacherReport", "TensorFileError", "accumulator_of", "open_subject", "record_step", "teacher_forced",
-    "validate_cast", "validate_dot",
+    "Verdict", "validate_cast", "validate_dot",
 ]  # fmt: skip

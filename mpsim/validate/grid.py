@@ -1,4 +1,5 @@
-"""Where a number lies between its neighbours in a format whose grid goes on upward without end."""
+"""Where a number lies between its neighbours in a format whose grid goes on upward without end, and how many codes lie
+between two numbers."""
 
 from __future__ import annotations
 
@@ -65,3 +66,51 @@ def _ulp(magnitude: Array, source: Source) -> Array:
 
 def _is_power(values: Array) -> Array:
     return np.asarray(np.frexp(values)[0] == 0.5)
+
+
+# -- distances ------------------------------------------------------------------------------------------------
+
+
+def distances(expected: Array, got: Array, format: Format) -> Array:
+    """How many codes lie from one number to the other, int64; infinity is one code beyond the largest number.
+
+    A number between two codes counts as the further one. NaN against a number is 2**bits, more than any two codes.
+
+    >>> from mpsim.formats import FORMATS
+    >>> distances(np.float32([1, -0.0, 1, 448]), np.float32([1.125, 0, 1.01, np.inf]), FORMATS["float8_e4m3fn"])
+    array([1, 0, 1, 1])
+    """
+    low, high = _code_places(expected, format)
+    other_low, other_high = _code_places(got, format)
+    distance = np.maximum(np.abs(other_high - low), np.abs(high - other_low))
+    only_one_nan = np.isnan(expected) != np.isnan(got)
+    both_nan = np.isnan(expected) & np.isnan(got)
+    return np.where(only_one_nan, np.int64(1) << format.bits, np.where(both_nan, 0, distance))
+
+
+def off_grid(values: Array, format: Format) -> Array:
+    """Which numbers are none of the format's; zero, infinity (the mark of overflow) and NaN pass."""
+    low, high = _code_places(values, format)
+    return (low != high) | (np.isfinite(values) & (np.abs(values) > format.largest))
+
+
+def _code_places(values: Array, format: Format) -> tuple[Array, Array]:
+    """Places on the line of codes at or next below, and at or next above, each number; 0 for NaN."""
+    values = np.nan_to_num(np.asarray(values, np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf)
+    magnitude = np.minimum(np.abs(values), 2 * format.largest)
+    beyond = magnitude > format.largest
+    magnitude = np.minimum(magnitude, format.largest)
+    exponent = np.where(magnitude < format.smallest_normal, format.min_exponent, np.frexp(magnitude)[1] - 1)
+    scaled = np.ldexp(magnitude, format.mantissa_bits - exponent)  # exact: quanta of the binade
+    whole = np.floor(scaled)
+    binade = (exponent - format.min_exponent).astype(np.int64) << format.mantissa_bits
+    down = binade + whole.astype(np.int64)
+    between = whole != scaled
+    if not format.subnormals:  # the first number after zero is the smallest normal one
+        first = np.int64(1) << format.mantissa_bits
+        between = np.where(down < first, magnitude > 0, between)
+        down = np.where(down < first, 0, down - first + 1)
+    down = down + beyond
+    up = down + (between & ~beyond)
+    negative = np.signbit(values)
+    return np.where(negative, -up, down), np.where(negative, -down, up)

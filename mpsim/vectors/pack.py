@@ -29,7 +29,7 @@ from mpsim.validate.sources import Source, as_source
 Array = np.ndarray[Any, Any]
 
 #: Rises when the bytes of a pack change for the same arguments.
-PACK_VERSION = 1
+PACK_VERSION = 2
 FORMS = ("npz", "jsonl", "txt", "mem", "h")
 MANIFEST = "manifest.json"
 
@@ -253,8 +253,9 @@ def write_pack(
     files: dict[str, Any] = {}
     sets = []
     for table in tables:
-        files |= write_files(folder, table_files(table, forms))
-        sets.append({"name": table.name, "vectors": table.size, **table.about})
+        written = write_files(folder, table_files(table, forms))
+        files |= written
+        sets.append({"name": table.name, "vectors": table.size, **table.about, "files": sorted(written)})
     return write_manifest(folder, files, sets, arguments)
 
 
@@ -274,25 +275,68 @@ def file_entry(content: bytes) -> dict[str, Any]:
 def write_manifest(
     folder: Path, files: Mapping[str, Any], sets: Sequence[Mapping[str, Any]], arguments: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The manifest of files already written: versions, arguments, sets, SHA-256 and size of each file."""
-    manifest = {
+    """The manifest of files already written: versions, arguments, sets, SHA-256 and size of each file, and a digest of
+    all this."""
+    manifest: dict[str, Any] = {
         "mpsim": version("mpsim"), "pack_version": PACK_VERSION, "arguments": dict(arguments), "sets": list(sets),
         "files": {name: files[name] for name in sorted(files)},
     }  # fmt: skip
+    manifest["digest"] = _digest(manifest)
     (folder / MANIFEST).write_bytes((json.dumps(manifest, indent=1) + "\n").encode())
     return manifest
 
 
-def verify(folder: str | Path) -> list[str]:
-    """Files of a pack that are missing or differ from its manifest. OSError if there is no manifest."""
+def _digest(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of what a manifest says, but for its digest."""
+    rest = {name: value for name, value in manifest.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+class Problem(NamedTuple):
+    """A file of a pack that is not as it was written. what: "changed", "missing", "not listed" or "no longer listed"
+    (a set has it, the list of files does not)."""
+
+    file: str
+    what: str
+
+
+def verify(folder: str | Path) -> list[Problem]:
+    """What is no longer as it was written; [] if nothing is. A manifest that lost entries is itself "changed".
+
+    Raises OSError if there is no manifest, ValueError if it is none of a pack.
+    """
     folder = Path(folder)
-    manifest = json.loads((folder / MANIFEST).read_bytes())
-    wrong = []
-    for name, entry in manifest["files"].items():
+    manifest = _manifest(folder)
+    listed = manifest["files"]
+    found = []
+    if manifest["pack_version"] > 1 and manifest.get("digest") != _digest(manifest):
+        found.append(Problem(MANIFEST, "changed"))
+    for name, entry in listed.items():
         path = folder / name
-        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
-            wrong.append(name)
-    return wrong
+        if not path.is_file():
+            found.append(Problem(name, "missing"))
+        elif file_entry(path.read_bytes()) != entry:
+            found.append(Problem(name, "changed"))
+    of_sets = {name for each in manifest["sets"] for name in each.get("files", [])}
+    found += [Problem(name, "no longer listed") for name in sorted(of_sets - set(listed))]
+    there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    found += [Problem(name, "not listed") for name in sorted(there - set(listed) - of_sets - {MANIFEST})]
+    return found
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a pack. Raises ValueError for another file of that name."""
+    path = folder / MANIFEST
+    try:
+        found = json.loads(path.read_bytes())
+        kinds = {"pack_version": int, "files": dict, "sets": list}
+        if all(isinstance(found[name], kind) for name, kind in kinds.items()) and all(
+            isinstance(entry, dict) for entry in (*found["files"].values(), *found["sets"])
+        ):
+            return dict(found)
+    except (ValueError, TypeError, KeyError):
+        pass
+    raise ValueError(f"{path} is no manifest of a pack of vectors (docs/vectors.md)")
 
 
 def table_files(table: Table, forms: Sequence[str] = FORMS) -> dict[str, bytes]:

@@ -52,5 +52,5 @@ def write_step(out: str | Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
     record = record_step(Trainer(network, plan, seed=seed), images, np.arange(batch) % network.classes)
     folder = Path(out)
     files = write_files(folder, step_files(record.tensors, record.index))
-    about = {"name": "step", "vectors": len(record.tensors)}
+    about = {"name": "step", "vectors": len(record.tensors), "files": sorted(files)}
     return write_manifest(folder, files, [about], arguments)

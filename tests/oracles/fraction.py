@@ -30,7 +30,9 @@ def code_value(format: Format, code: int) -> Fraction | str:
             return "nan"
         case "fnuz" | "p3109" | "p3109_finite" if negative and magnitude == 0:
             return "nan"
-        case "p3109" if magnitude == last:
+        case "p3109" | "p3109_finite" if not format.signed and magnitude == last:
+            return "nan"
+        case "p3109" if magnitude == last - (not format.signed):
             return "-inf" if negative else "+inf"
     if field == 0:
         value = Fraction(mantissa, 2**m) * Fraction(2) ** (1 - format.bias) * format.subnormals
@@ -119,7 +121,8 @@ def round_value(
     """x rounded: a number, or "+nan", "-nan", "+inf", "-inf", "-0"."""
     negative = math.copysign(1, x) < 0
     sign = "-" if negative else "+"
-    if math.isnan(x) or (format.specials == "e8m0" and (negative or x == 0)):
+    unsigned = not format.signed and negative
+    if math.isnan(x) or (unsigned and x != 0) or (format.specials == "e8m0" and x == 0):
         return sign + "nan"
     top = largest(format)
     if math.isfinite(x):

@@ -23,23 +23,32 @@ class Mutant(NamedTuple):
     cause: str
 
 
+OBSERVED = "unexplained; "
 #: 0x3a800000 is 2**-10, half the smallest number: the first tie. 0x43700000 is 240.
 MUTANTS = (
-    Mutant("ties_away", {"tie": 0x3A800000}, "nearest_away"),
-    Mutant("truncation", {"rounding": 0x3A800001, "overflow_edge": 0x43780000}, "toward_zero"),
-    Mutant("lost_sticky", {"near_tie": 0x3A800001}, "sticky"),
-    Mutant("tolerant_ties", {"near_tie": 0x3A800001}, "taken for ties"),
+    Mutant("ties_away", {"tie": 0x3A800000}, "rounded as nearest_away"),
+    Mutant("truncation", {"rounding": 0x3A800001, "overflow_edge": 0x43780000}, "rounded as toward_zero"),
+    Mutant("lost_sticky", {"near_tie": 0x3A800001}, "without a sticky bit"),
+    Mutant("tolerant_ties", {"near_tie": 0x3A800001}, OBSERVED + "inputs this close to a tie are treated as ties"),
     Mutant("via_float16", {"double_rounding": 0x3A800001}, "float16"),
     Mutant("flushed_results", {"subnormal": 0x3A800001}, "become zero"),
-    Mutant("subnormals_truncated", {"subnormal": 0x3A800001}, "toward_zero"),
-    Mutant("carry_lost", {"power_of_two_edge": 0x3CF80000, "overflow_edge": 0x43780000}, "carry"),
-    Mutant("exponent_too_high", {"power_of_two_edge": 0x3CF0F0F1, "overflow_edge": 0x4370F0F1}, "larger magnitude"),
-    Mutant("early_overflow", {"overflow_edge": 0x43700001}, "before rounding"),
-    Mutant("saturating", {"overflow_edge": 0x43780000}, "overflow saturate"),
-    Mutant("infinity_to_largest", {"infinity": 0x7F800000}, "becomes the largest"),
-    Mutant("nan_to_infinity", {"nan": 0x7F800001}, "becomes infinity"),
-    Mutant("other_nan_code", {"nan_code": 0x7F800001}, "0x7f where 0x7c"),
-    Mutant("zero_without_sign", {"sign_of_zero": 0x80000000}, "give +0"),
+    Mutant("subnormals_truncated", {"subnormal": 0x3A800001}, "rounded as toward_zero, but only below the smallest"),
+    Mutant(
+        "carry_lost", {"power_of_two_edge": 0x3CF80000, "overflow_edge": 0x43780000}, "the carry from the significand"
+    ),
+    Mutant(
+        "exponent_too_high",
+        {"power_of_two_edge": 0x3CF0F0F1, "overflow_edge": 0x4370F0F1},
+        OBSERVED + "every result is the neighbour of larger magnitude",
+    ),
+    Mutant(
+        "early_overflow", {"overflow_edge": 0x43700001}, OBSERVED + "beyond the largest number everything overflows"
+    ),
+    Mutant("saturating", {"overflow_edge": 0x43780000}, "overflow saturate_propagate"),
+    Mutant("infinity_to_largest", {"infinity": 0x7F800000}, "infinity becomes the largest number"),
+    Mutant("nan_to_infinity", {"nan": 0x7F800001}, "NaN becomes infinity of its sign"),
+    Mutant("other_nan_code", {"nan_code": 0x7F800001}, OBSERVED + "NaN has code 0x7f where 0x7c"),
+    Mutant("zero_without_sign", {"sign_of_zero": 0x80000000}, "every zero is +0"),
 )
 
 

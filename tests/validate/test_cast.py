@@ -19,8 +19,9 @@ from mpsim.cli import app
 from mpsim.formats import FORMATS
 from mpsim.kernels import spec
 from mpsim.rounding import encode
-from mpsim.validate import SubjectError, open_subject, validate_cast
+from mpsim.validate import Calling, SubjectError, Verdict, open_subject, validate_cast
 from mpsim.validate.cast.classify import Kind
+from mpsim.validate.cast.report import text
 from mpsim.validate.corpora import cast_corpus
 from mpsim.validate.grid import places
 from mpsim.validate.sources import SOURCES
@@ -145,7 +146,7 @@ def test_what_cannot_run_says_why(module: Path, name: str, message: str) -> None
         validate_cast(f"{module}:{name}", "float8_e5m2", "float16", mode="nearest_even")
 
 
-def test_answers_that_depend_on_the_place_are_refused() -> None:
+def test_answers_that_depend_on_the_place_are_different_and_random_ones_refused() -> None:
     """As of a loop whose first elements take another path; or of random bits."""
 
     def head(x: np.ndarray) -> np.ndarray:
@@ -157,9 +158,11 @@ def test_answers_that_depend_on_the_place_are_refused() -> None:
         words = generator.integers(0, 1 << 32, x.size, np.uint32)
         return round_to(x, "float8_e5m2", "stochastic", random_bits=words, random_bit_count=8)
 
-    for function in (head, random):
-        with pytest.raises(SubjectError, match="otherwise in another call"):
-            validate_cast(function, "float8_e5m2", "float16")
+    report = validate_cast(head, "float8_e5m2", "float16")
+    assert report.verdict is Verdict.DIFFERENT and report.unsteady is not None
+    assert "depends on the length of the array or on the place in it" in text(report)
+    with pytest.raises(SubjectError, match="differently in equal calls: it is random"):
+        validate_cast(random, "float8_e5m2", "float16")
 
 
 C_CODE = """
@@ -196,7 +199,7 @@ def test_a_c_function_on_arrays(library: Path) -> None:
 
 
 def test_a_c_function_on_one_number(library: Path) -> None:
-    subject = open_subject(f"{library}:away", signature="uint16_t away(float x)")
+    subject = open_subject(f"{library}:away", Calling(signature="uint16_t away(float x)"))
     report = validate_cast(subject, "bfloat16", mode="nearest_even")
     assert report.declared is not None
     ties = next(finding for finding in report.declared.findings if finding.kind is Kind.TIE)
@@ -207,15 +210,16 @@ def test_a_c_function_on_one_number(library: Path) -> None:
     ("name", "signature", "message"),
     [
         ("absent", None, "exports no 'absent'"),
-        ("away", "uint16_t away(float x, float y)", "takes 2 arguments"),
-        ("away", "uint16_t away(quad x)", "unknown C type"),
+        ("away", "uint16_t away(float x, float y)", r"takes float y as well: say what to pass, as --argument y=1.0"),
+        ("away", "uint16_t away(quad x)", "the C compiler cannot call away"),
         ("away", "uint16_t", "cannot read the prototype"),
         ("away", "uint16_t away(double x)", "the source is float32"),
     ],
 )
 def test_wrong_prototypes(library: Path, name: str, signature: str | None, message: str) -> None:
     with pytest.raises(SubjectError, match=message):
-        validate_cast(open_subject(f"{library}:{name}", signature=signature), "bfloat16", mode="nearest_even")
+        subject = open_subject(f"{library}:{name}", Calling(signature=signature))
+        validate_cast(subject, "bfloat16", mode="nearest_even")
 
 
 PROGRAM = """
@@ -231,10 +235,10 @@ def test_a_program_that_speaks_hex(tmp_path: Path) -> None:
     path = tmp_path / "program.py"
     path.write_text(PROGRAM)
     words = ("--format", "float8_e5m2", "--source", "float16", "--mode", "nearest_even")
-    code, report = run_json(f"command:{sys.executable} {path}", *words)
-    assert code == 1
-    kinds = {finding["class"] for finding in report["declared"]["findings"]}
-    assert kinds == {"nan", "nan_code"}
+    for nan, expected in ((("--nan", "canonical"), {"nan", "nan_code"}), ((), {"nan"})):
+        code, report = run_json(f"command:{sys.executable} {path}", *words, *nan)
+        assert code == 1
+        assert {finding["class"] for finding in report["declared"]["findings"]} == expected
 
 
 def test_vectors(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from mpsim import round_to
 from mpsim.formats import FORMATS
 from mpsim.policies import Policy
 from mpsim.validate import Rule, Subject, open_subject, validate_cast
-from mpsim.validate.cast.exhaustive import BLOCK_BITS, BLOCKS, Sweep, check_block, sweep, sweep_key
+from mpsim.validate.cast.exhaustive import BLOCK_BITS, BLOCKS, Checker, Sweep, sweep, sweep_key
 from mpsim.validate.cast.runs import Runs, runs_of
 from mpsim.validate.cast.validation import sweep_all
 from mpsim.validate.sources import SOURCES
+from mpsim.validate.subjects.worker import typed
 
 FLOAT32 = SOURCES["float32"]
 E4M3FN = Rule(FORMATS["float8_e4m3fn"])
@@ -93,7 +94,7 @@ def interesting_blocks() -> list[int]:
 def test_blocks_count_and_keep_mismatches(numbers: bool) -> None:
     """Against the count of a plain comparison, for a right and a wrong subject that gives codes, or numbers."""
     for mode in ("nearest_even", "nearest_away"):
-        state, tables, equal = Sweep("key"), {}, np.empty(1 << BLOCK_BITS, bool)  # type: ignore[var-annotated]
+        state, checker = Sweep("key"), Checker(E4M3FN)
         wanted = 0
         for block in interesting_blocks():
             patterns = np.arange(block << BLOCK_BITS, (block + 1) << BLOCK_BITS, dtype=np.uint32)
@@ -102,7 +103,7 @@ def test_blocks_count_and_keep_mismatches(numbers: bool) -> None:
             ours = E4M3FN.outcome(x, FLOAT32, "codes")
             wanted += int((theirs.keys != ours.keys).sum())
             answer = theirs.values.astype(np.float32) if numbers else theirs.keys.astype(np.uint8)
-            check_block(state, answer, patterns, tables, E4M3FN, equal, "compiled")
+            checker.check(state, typed(answer), patterns)
         assert state.mismatches == wanted and (wanted > 0) == (mode == "nearest_away")
         kept = np.array(state.kept, np.uint32).view(np.float32)
         assert kept.size == 0 if wanted == 0 else np.isin(np.abs(kept), [464, 2.0**-10, 1.0625]).all()
@@ -115,7 +116,7 @@ def test_a_lost_sign_of_zero_is_seen_among_numbers() -> None:
     state = Sweep("key")
     patterns = np.arange(1 << 31, (1 << 31) + (1 << BLOCK_BITS), dtype=np.uint32)
     answer = without_sign(patterns.view(np.float32))
-    check_block(state, answer, patterns, {}, E4M3FN, np.empty(1 << BLOCK_BITS, bool), "compiled")
+    Checker(E4M3FN).check(state, typed(answer), patterns)
     assert state.mismatches == 1 << BLOCK_BITS
 
 
@@ -123,14 +124,14 @@ def test_resumed_after_an_interruption(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
     calls = 0
 
-    def stopping(source: object, x: np.ndarray, bits: object) -> np.ndarray:
+    def stopping(x: np.ndarray) -> np.ndarray:
         nonlocal calls
         calls += 1
         if calls == 3:
             raise KeyboardInterrupt
         return x.astype(ml_dtypes.float8_e4m3fn)
 
-    subject = Subject("theirs", stopping)
+    subject = Subject.of(stopping, "theirs")
     with pytest.raises(KeyboardInterrupt):
         sweep(subject, E4M3FN, resume=file)
     state = sweep(subject, E4M3FN, resume=file, blocks=3)

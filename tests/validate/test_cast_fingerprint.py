@@ -11,10 +11,11 @@ from samples import TEST_FORMATS
 from mpsim.formats import FORMATS, Format
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.validate import PRESETS, Rule, Subject, validate_cast
-from mpsim.validate.cast.compare import ask
+from mpsim.validate.answers import NO_CODE
+from mpsim.validate.cast.asking import ask
 from mpsim.validate.cast.fingerprint import Fingerprint, fingerprint
 from mpsim.validate.cast.presets import as_preset, rules
-from mpsim.validate.cast.rules import NO_CODE, QUIRKS
+from mpsim.validate.cast.rules import QUIRKS
 from mpsim.validate.corpora import cast_corpus
 from mpsim.validate.sources import SOURCES, Source
 
@@ -25,14 +26,14 @@ E4M3 = FORMATS["float8_e4m3"]
 def subject_of(rule: Rule, source: Source, codes: bool) -> Subject:
     """A cast that does what a rule says; codes where every result has one, if asked."""
 
-    def call(given: Source, x: np.ndarray, bits: object) -> np.ndarray:
+    def call(x: np.ndarray) -> np.ndarray:
         patterns = x.view(source.unsigned)
         outcome = rule.outcome(source.values(patterns), source, "codes", backend="reference")
         if codes and (outcome.keys != NO_CODE).all():
             return outcome.keys
         return outcome.values
 
-    return Subject(rule.describe(), call)
+    return Subject.of(call, rule.describe())
 
 
 def fingerprint_of(rule: Rule, source: str, codes: bool = False) -> Fingerprint:
@@ -111,11 +112,11 @@ def test_another_format_of_the_same_name_has_no_preset() -> None:
 
 
 def test_what_no_rule_describes_is_said_to_be_so() -> None:
-    def strange(given: Source, x: np.ndarray, bits: object) -> np.ndarray:
+    def strange(x: np.ndarray) -> np.ndarray:
         y = Rule(E4M3).values(x, SOURCES["float32"])
         return np.where((x > 1) & (x < 1.5), y + 0.125, y)
 
-    report = validate_cast(Subject("strange", strange), "float8_e4m3", shrink=False)
+    report = validate_cast(Subject.of(strange, "strange"), "float8_e4m3", shrink=False)
     assert report.fingerprint is not None and report.fingerprint.unexplained > 0
     assert "nearest description found" in report.fingerprint.paragraph("strange", "float32")
     assert not report.equal

@@ -22,24 +22,23 @@ FORMAT, FLOAT32 = FORMATS["float8_e4m3"], SOURCES["float32"]
 
 
 def given(count: int, **changes: int) -> Subject:
-    def call(source: object, x: np.ndarray, bits: np.ndarray | None) -> np.ndarray:
-        assert bits is not None
+    def call(x: np.ndarray, bits: np.ndarray) -> np.ndarray:
         bits = bits + np.uint32(changes.get("added", 0))
         return round_to(x, FORMAT, "stochastic", random_bits=bits, random_bit_count=count)
 
-    return Subject("given", call)
+    return Subject.of(call, "given")
 
 
 def own(count: int, mode: str = "stochastic") -> Subject:
     generator = np.random.default_rng(0)
 
-    def call(source: object, x: np.ndarray, bits: object) -> np.ndarray:
+    def call(x: np.ndarray) -> np.ndarray:
         if mode != "stochastic":
             return round_to(x, FORMAT, mode)
         words = generator.integers(0, 1 << 32, x.size, np.uint32)
         return round_to(x, FORMAT, mode, random_bits=words, random_bit_count=count)
 
-    return Subject("own", call)
+    return Subject.of(call, "own")
 
 
 C_CODE = """
@@ -107,7 +106,7 @@ def test_nearest_is_not_stochastic() -> None:
 
 
 def test_a_result_that_is_no_neighbour() -> None:
-    subject = Subject("shifted", lambda source, x, bits: round_to(x, FORMAT, "down") * np.float32(4))
+    subject = Subject.of(lambda x: round_to(x, FORMAT, "down") * np.float32(4), "shifted")
     report = validate_own_bits(subject, FORMAT, FLOAT32)
     assert report.mismatches and report.smallest is not None
     assert report.smallest.got.value == 4 * round_to(np.float32(report.smallest.input.value), FORMAT, "down")

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from mpsim.accumulators import Accumulator
 from mpsim.cli import app
 from mpsim.tensor_cores import TENSOR_CORES
+from mpsim.validate import SubjectError
 from mpsim.validate.dot.vectors import validate_dot_vectors
-from mpsim.validate.subjects.adapters import SubjectError
 from mpsim.vectors.pack import dot_table, table_files
 from mpsim.vectors.step import step_files
 

@@ -160,8 +160,8 @@ def test_bytes_are_those_that_were_written_before(tmp_path: Path) -> None:
     )
     dots = vectors.dot_table(Accumulator(chunk=16), "float8_e4m3fn", 40, size=9)
     manifest = vectors.write_pack(tmp_path, [*casts, dots], {"kind": "test"})
-    assert manifest["pack_version"] == 1, "a new version has new bytes: state their digest below"
-    assert digest(manifest["files"]) == "a4f12d610e5f658748892a963655d2793855bcb5cb2d5b29a1af13e67586bf84"
+    assert manifest["pack_version"] == 2, "a new version has new bytes: state their digest below"
+    assert digest(manifest["files"]) == "425fe890b6af82db24143728b88d1e721c2cae144787814144b9b495b3e2c0a0"
 
 
 def test_backends_write_the_same_bytes() -> None:
@@ -181,7 +181,40 @@ def test_manifest_and_verify(tmp_path: Path) -> None:
     (out / f"{NAME}.txt").write_bytes(b"00000000 00\n")
     (out / f"{NAME}.h").unlink()
     changed = run("vectors", "verify", str(out), "--json")
-    assert changed.exit_code == 1 and set(json.loads(changed.output)["changed"]) == {f"{NAME}.txt", f"{NAME}.h"}
+    assert changed.exit_code == 1
+    problems = {problem["file"]: problem["what"] for problem in json.loads(changed.output)["problems"]}
+    assert problems == {f"{NAME}.txt": "changed", f"{NAME}.h": "missing"}
+
+
+def test_verify_sees_what_the_manifest_lost(tmp_path: Path) -> None:
+    """A manifest from which an entry went, with its file or without, is not that of the pack."""
+    out = pack(tmp_path, *CAST)
+    path = out / "manifest.json"
+    whole = json.loads(path.read_text())
+    for keep_in_set in (True, False):
+        manifest = json.loads(json.dumps(whole))
+        del manifest["files"][f"{NAME}.h"]
+        if not keep_in_set:
+            manifest["sets"][0]["files"].remove(f"{NAME}.h")
+        path.write_text(json.dumps(manifest))
+        found = {problem.file: problem.what for problem in vectors.verify(out)}
+        assert found == {"manifest.json": "changed", f"{NAME}.h": "no longer listed" if keep_in_set else "not listed"}
+    (out / f"{NAME}.h").unlink()
+    assert [problem.file for problem in vectors.verify(out)] == ["manifest.json"]
+    path.write_text(json.dumps(whole, indent=1) + "\n")
+    (out / "more.txt").write_text("")
+    found = {problem.file: problem.what for problem in vectors.verify(out)}
+    assert found == {f"{NAME}.h": "missing", "more.txt": "not listed"}
+
+
+@pytest.mark.parametrize(
+    "text", [None, "no JSON", "[]", '{"files": {}}', '{"pack_version": 1, "files": [], "sets": []}']
+)
+def test_what_is_no_pack_ends_with_2(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "manifest.json").write_text(text)
+    result = run("vectors", "verify", str(tmp_path))
+    assert result.exit_code == 2 and "manifest.json" in result.output and "Traceback" not in result.output
 
 
 def test_a_step_pack_holds_the_recorded_tensors(tmp_path: Path) -> None:

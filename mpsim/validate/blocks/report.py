@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from mpsim.rounding import decode
-from mpsim.validate.blocks.validation import BlockReport, Counterexample
+from mpsim.validate.blocks.classes import MEANINGS, Counterexample, Finding
+from mpsim.validate.blocks.validation import BlockReport
 
 __all__ = ["text"]
 
@@ -15,19 +16,34 @@ __all__ = ["text"]
 def text(report: BlockReport) -> str:
     """Lines for people."""
     row, nearest = report.format, report.rules[0]
-    lines = [f"{report.subject}: float32 to {row.name}, {report.blocks:,} blocks of {row.size}"]
+    answers = "codes" if report.answers == "codes" else f"values in {report.answers}"
+    lines = [f"{report.subject}: float32 to {row.name}, answered as {answers}, {report.blocks:,} blocks of {row.size}"]
+    if report.state:
+        lines.append(f"the subject sets {' and '.join(report.state)} for its whole process")
     same = [result.name for result in report.rules if not result.blocks]
     if same:
         return "\n".join([*lines, f"equal in every bit: {', '.join(same)}"])
     if not report.declared:
         others = ", ".join(f"{result.name} {result.blocks:,}" for result in report.rules)
         lines.append(f"equal to none; blocks that differ: {others}")
-    lines.append(f"different from {nearest.name} in {nearest.blocks:,} blocks, {nearest.elements:,} elements")
-    if nearest.first is not None:
-        lines += _example(nearest.first, report)
-    if nearest.cause is not None:
-        lines.append(f"  likely cause: {nearest.cause}")
+    count = f"{_many(nearest.blocks, 'block')}, {_many(nearest.elements, 'element')}"
+    lines.append(f"different from {nearest.name} in {count}:")
+    for finding in nearest.findings:
+        lines += _finding(finding, report)
     return "\n".join(lines)
+
+
+def _finding(finding: Finding, report: BlockReport) -> list[str]:
+    count = f"{_many(finding.blocks, 'block')}, {_many(finding.elements, 'element')}"
+    head = f"  {finding.kind.value}: {count} ({MEANINGS[finding.kind]})"
+    lines = [head, *_example(finding.example, report)]
+    if finding.cause is not None:
+        return [*lines, f"    likely cause: {finding.cause}"]
+    return [*lines, f"    unexplained; {finding.observed}" if finding.observed else "    unexplained"]
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _example(found: Counterexample, report: BlockReport) -> list[str]:
@@ -38,11 +54,11 @@ def _example(found: Counterexample, report: BlockReport) -> list[str]:
     if not shown.size:
         shown = np.array([0])
     rest = np.count_nonzero(found.block) - shown.size
-    lines = [f"  smallest block, {'all other elements 0' if rest <= 0 else f'{rest} more elements'}; scale: {scale}"]
+    lines = [f"    a block, {'all other elements 0' if rest <= 0 else f'{rest} more elements'}; scale: {scale}"]
     for at in shown:
         word = f"{int(found.block[at : at + 1].view(np.uint32)[0]):#010x}"
         expected, got = (_number(part[at], found.codes) for part in (found.expected, found.got))
-        lines.append(f"    element {at}: input {found.block[at]!s} ({word}), expected {expected}, got {got}")
+        lines.append(f"      element {at}: input {found.block[at]!s} ({word}), expected {expected}, got {got}")
     return lines
 
 

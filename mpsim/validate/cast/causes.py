@@ -1,36 +1,47 @@
-"""A sentence on the likely cause of a class of mismatches: the first hypothesis that explains all its members."""
+"""What a class of mismatches comes from: a definition that explains all of it and changes nothing that is right there.
+
+A sentence that holds for every member but is no such definition is an observation. Where there is neither, the class is
+unexplained, and says so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mpsim.policies import Mode, Overflow, Policy
-from mpsim.validate.cast.classify import Kind, Staged
-from mpsim.validate.cast.rules import NO_CODE, QUIRKS, Outcome, Rule
+from mpsim.validate.answers import NO_CODE, Outcome
+from mpsim.validate.cast.asking import Answers
+from mpsim.validate.cast.classify import Kind, Staged, staged_outcome
+from mpsim.validate.cast.rules import QUIRKS, Rule
 from mpsim.validate.grid import Places, places
-from mpsim.validate.sources import widened
-
-if TYPE_CHECKING:
-    from mpsim.validate.cast.compare import Answers
+from mpsim.validate.sources import SOURCES, widened
 
 Array = np.ndarray[Any, Any]
 
-#: What a subject did instead, tried in this order: (sentence, result by its place and by the rule's format)
-_TAKEN: tuple[tuple[str, Callable[[Places, Array, Rule], Array]], ...] = (
-    ("it is flushed to zero", lambda place, y, rule: np.zeros(y.shape)),
-    ("it goes to the smaller magnitude (truncation)", lambda place, y, rule: place.lower),
-    ("it goes to the larger magnitude", lambda place, y, rule: place.lower + place.quantum),
-    ("the input comes back unrounded", lambda place, y, rule: place.magnitude),
+
+class Cause(NamedTuple):
+    """sentence: the definition that was found, or None; observed: what is true of every member, or ""."""
+
+    sentence: str | None
+    observed: str = ""
+
+
+#: What is observed of results, in this order: (words, result by its place, what is expected, and the rule's format)
+_OBSERVED: tuple[tuple[str, Callable[[Places, Array, Rule], Array]], ...] = (
+    ("every result is zero", lambda place, y, rule: np.zeros(y.shape)),
+    ("every result is the neighbour of smaller magnitude", lambda place, y, rule: place.lower),
+    ("every result is the neighbour of larger magnitude", lambda place, y, rule: place.lower + place.quantum),
+    ("every input comes back unrounded", lambda place, y, rule: place.magnitude),
     (
-        "the carry into the exponent is lost: the result is half of what it should be",
+        "every result is half of what it should be, as where a carry into the exponent is lost",
         lambda place, y, rule: np.abs(y) / 2,
     ),
-    ("the result is twice what it should be", lambda place, y, rule: np.abs(y) * 2),
+    ("every result is twice what it should be", lambda place, y, rule: np.abs(y) * 2),
     (
-        "the smallest normal number is given for everything below it",
+        "every result is the smallest normal number",
         lambda place, y, rule: np.full(y.shape, rule.format.smallest_normal),
     ),
 )
@@ -39,45 +50,77 @@ _TAKEN: tuple[tuple[str, Callable[[Places, Array, Rule], Array]], ...] = (
 def cause(
     kind: Kind, members: Array, staged: Staged | None, answers: Answers, expected: Outcome, got: Outcome, rule: Rule,
     backend: str,
-) -> str:  # fmt: skip
-    """The sentence; it says "no single cause found" where no hypothesis explains every member."""
-    x = answers.x[members]
-    theirs = Outcome(got.values[members], got.keys[members])
-    ours = Outcome(expected.values[members], expected.keys[members])
-    if staged is not None and kind is staged.kind:
-        return staged.sentence()
+) -> Cause:  # fmt: skip
+    """The cause of a class, its members given as a mask."""
+    asked, ours, theirs = answers.at(members), expected.at(members), got.at(members)
+    right = (expected.keys == got.keys) & _region(kind, widened(answers.x), rule)
+    sign = _which_sign(asked, answers)
+    if staged is not None and kind is staged.kind and _explains(staged, members | right, answers, got, rule, backend):
+        return Cause(staged.sentence())
     if kind is Kind.NAN_CODE:
-        return _nan_code(ours.keys, theirs.keys, answers)
-    sentence = None
-    if kind in (Kind.INFINITY, Kind.NAN):
-        sentence = _special(kind, x, theirs.values, rule)
-    if sentence is None and kind is Kind.ZERO_SIGN:
-        sentence = _zero_sign(x, theirs.values)
-    if sentence is None:
-        sentence = _other_rule(kind, x, theirs, answers, rule, backend)
-    if sentence is None and kind is Kind.OVERFLOW:
-        sentence = _overflow(x, theirs.values, rule)
-    if sentence is None and np.isfinite(x).all():
-        sentence = _taken(kind, x, ours.values, theirs.values, answers, rule)
-    return (sentence or "no single cause found") + _which_sign(members, answers)
+        return Cause(None, _nan_code(ours.keys, theirs.keys, answers))
+    explaining = [row for row in _other_rules(kind, rule, answers) if _gives(row[1], asked, theirs, backend)]
+    for words, part in _parts(members, answers, rule):
+        for sentence, other in explaining:
+            if _gives(other, answers.at(right & part), got.at(right & part), backend):
+                return Cause(sentence + words + sign)
+    observed = _observed(kind, asked, ours.values, theirs.values, rule)
+    return Cause(None, observed + sign if observed else "")
 
 
-def _which_sign(members: Array, answers: Answers) -> str:
+def _region(kind: Kind, x: Array, rule: Rule) -> Array:
+    """The inputs that a cause of this class is about: it leaves what is right there as it is."""
+    if kind in (Kind.NAN, Kind.NAN_CODE):
+        return np.isnan(x)
+    with np.errstate(invalid="ignore"):
+        beyond = np.abs(x) > rule.format.largest
+    return beyond if kind in (Kind.OVERFLOW, Kind.INFINITY) else np.isfinite(x) & ~beyond
+
+
+def _parts(members: Array, answers: Answers, rule: Rule) -> Iterator[tuple[str, Array]]:
+    """(words, inputs) that a cause may be about: all, or the one side of the smallest normal number that has every
+    member."""
+    yield "", np.ones(members.shape, bool)
+    with np.errstate(invalid="ignore"):
+        below = np.abs(widened(answers.x)) < rule.format.smallest_normal
+    for words, part in (
+        (", but not below the smallest normal number", ~below),
+        (", but only below the smallest normal number", below),
+    ):
+        if (part | ~members).all():
+            yield words, part
+
+
+def _gives(rule: Rule, asked: Answers, got: Outcome, backend: str) -> bool:
+    """Whether the rule gives exactly these results."""
+    return bool((rule.outcome(asked.x, asked.source, asked.results.space, backend=backend).keys == got.keys).all())
+
+
+def _explains(staged: Staged, where: Array, answers: Answers, got: Outcome, rule: Rule, backend: str) -> bool:
+    """Whether a double rounding gives every result there, but for signs of zeros, and for ties and overflow, which have
+    classes of their own."""
+    asked, theirs = answers.at(where), got.at(where)
+    inside = np.isfinite(asked.x) & (np.abs(widened(asked.x)) <= rule.format.largest)
+    asked, theirs = asked.at(inside), theirs.at(inside)
+    found = staged_outcome(staged, asked.x, rule, answers.source, answers.results.space, backend)
+    zeros = (found.values == 0) & (theirs.values == 0)
+    return bool(((found.keys == theirs.keys) | zeros).all())
+
+
+def _which_sign(asked: Answers, answers: Answers) -> str:
     """ " (negative inputs only)" where both signs were tried and one is right."""
-    x = answers.x[members]
+    x = asked.x
     if np.isnan(x).any() or (x == 0).any():
         return ""
     negative = np.signbit(x)
-    tried = set(np.abs(x[:1000]).tolist())
-    others = -x[:1000]
-    in_corpus = np.isin(others, answers.x)
-    if len(tried) and in_corpus.all() and negative.all():
+    in_corpus = np.isin(-x[:1000], answers.x)
+    if in_corpus.all() and negative.all():
         return " (negative inputs only)"
     return " (positive inputs only)" if in_corpus.all() and not negative.any() else ""
 
 
-def _other_rule(kind: Kind, x: Array, got: Outcome, answers: Answers, rule: Rule, backend: str) -> str | None:
-    """Another mode, overflow policy or peculiarity that gives exactly these results."""
+def _other_rules(kind: Kind, rule: Rule, answers: Answers) -> Iterator[tuple[str, Rule]]:
+    """The rule with one thing changed: mode, overflow policy, a peculiarity, or bits cut off before rounding."""
     modes: list[tuple[str, Rule]] = []
     for mode in Mode:
         if not mode.needs_random_bits and not mode.is_legacy and mode is not rule.policy.mode:
@@ -87,42 +130,13 @@ def _other_rule(kind: Kind, x: Array, got: Outcome, answers: Answers, rule: Rule
         if not rule.policy.mode.is_legacy and overflow is not rule.policy.overflow:
             policy = Policy(rule.policy.mode, overflow, rule.policy.random_bit_count)
             overflows.append((f"overflow {overflow.value}", rule.with_(policy=policy)))
-    candidates = [*overflows, *modes] if kind in (Kind.OVERFLOW, Kind.INFINITY) else [*modes, *overflows]
-    names = [name for name in QUIRKS if name not in rule.quirks]
-    candidates += [(QUIRKS[name].sentence, rule.with_(quirks=(*rule.quirks, name))) for name in names]
+    yield from [*overflows, *modes] if kind in (Kind.OVERFLOW, Kind.INFINITY) else [*modes, *overflows]
+    for name, quirk in QUIRKS.items():
+        if name not in rule.quirks and not (quirk.reads_payloads and answers.source.name != "float32"):
+            yield quirk.sentence, rule.with_(quirks=(*rule.quirks, name))
     for via in ("float32", "tf32", "float16", "bfloat16"):
         sentence = f"bits beyond {via} are dropped before rounding, without a sticky bit"
-        candidates.append((sentence, rule.with_(via=via, via_truncates=True)))
-    best, most = "", 0
-    for sentence, other in candidates:
-        if any(QUIRKS[name].reads_payloads for name in other.quirks) and answers.source.name != "float32":
-            continue
-        keys = other.outcome(x, answers.source, answers.results.space, backend=backend).keys
-        explained = int((keys == got.keys).sum())
-        if explained == keys.size:
-            return sentence
-        if explained > most:
-            best, most = sentence, explained
-    return f"{best} (this explains {most:,} of {x.size:,})" if most > 0.9 * x.size else None
-
-
-def _special(kind: Kind, x: Array, got: Array, rule: Rule) -> str | None:
-    what = "infinity" if kind is Kind.INFINITY else "NaN"
-    if kind is Kind.NAN and not np.isnan(x).all():
-        return "NaN for a number" if np.isnan(got).all() else None
-    for word, value in (("infinity", np.inf), ("the largest number", rule.format.largest), ("zero", 0.0)):
-        if (np.abs(got) == value).all():
-            return f"{what} becomes {word}{_signs_of(got)}"
-    if np.isnan(got).all():
-        return f"{what} becomes NaN"
-    if np.unique(got).size == 1:
-        return f"{what} becomes {float(got[0])!r}"
-    return None
-
-
-def _signs_of(got: Array) -> str:
-    negative = np.signbit(got)
-    return ", always negative" if negative.all() and got.size > 1 else ""
+        yield sentence, rule.with_(via=via, via_truncates=True)
 
 
 def _nan_code(expected: Array, got: Array, answers: Answers) -> str:
@@ -134,41 +148,74 @@ def _nan_code(expected: Array, got: Array, answers: Answers) -> str:
     return "NaN has code " + ", ".join(words) + (f", and {len(pairs) - 2} others" if len(pairs) > 2 else "")
 
 
-def _zero_sign(x: Array, got: Array) -> str:
-    if np.signbit(got).any():
+# -- observations ---------------------------------------------------------------------------------------------
+
+
+def _observed(kind: Kind, asked: Answers, expected: Array, got: Array, rule: Rule) -> str:
+    """Words that are true of every member; "" where none here are."""
+    x = widened(asked.x)
+    if kind in (Kind.INFINITY, Kind.NAN):
+        return _of_specials(kind, x, got, rule)
+    if kind is Kind.ZERO_SIGN:
+        return _of_zero_signs(x, got)
+    if kind is Kind.OVERFLOW and (words := _of_overflow(x, got, rule)):
+        return words
+    return _of_neighbours(asked, expected, got, rule) if np.isfinite(x).all() else ""
+
+
+def _of_specials(kind: Kind, x: Array, got: Array, rule: Rule) -> str:
+    what = "infinity" if kind is Kind.INFINITY else "NaN"
+    if kind is Kind.NAN and not np.isnan(x).all():
+        return "NaN for a number" if np.isnan(got).all() else ""
+    for word, value in (("infinity", np.inf), ("the largest number", rule.format.largest), ("zero", 0.0)):
+        if (np.abs(got) == value).all():
+            negative = ", always negative" if np.signbit(got).all() and got.size > 1 else ""
+            return f"{what} becomes {word}{negative}"
+    if np.isnan(got).all():
+        return f"{what} becomes NaN"
+    results = list(dict.fromkeys(repr(float(value)) for value in got[~np.isnan(got)]))
+    return f"{what} becomes {', '.join(results)}" if len(results) <= 4 else ""
+
+
+def _of_zero_signs(x: Array, got: Array) -> str:
+    if np.signbit(got).all():
         return "a zero gets a minus sign"
+    if np.signbit(got).any():
+        return ""
     if (x == 0).all():
         return "-0 loses its sign"
     return "negative numbers that round to zero give +0" + (", and so does -0" if (x == 0).any() else "")
 
 
-def _overflow(x: Array, got: Array, rule: Rule) -> str | None:
-    threshold = rule.format.overflow_threshold[0]
-    magnitude = np.abs(widened(x))
+def _of_overflow(x: Array, got: Array, rule: Rule) -> str:
+    threshold, largest = rule.format.overflow_threshold[0], rule.format.largest
+    magnitude = np.abs(x)
+    if not np.isfinite(magnitude).all():
+        return ""
     if (magnitude == threshold).all():
         return "the midpoint between the largest number and the next of the grid is decided wrongly"
-    if (magnitude <= threshold).all() and (not np.isfinite(got).any() or (magnitude > rule.format.largest).all()):
-        return "overflow is decided before rounding, at the largest number, not at the midpoint beyond it"
-    if (np.abs(got) == rule.format.largest).all():
-        return "some of what overflows saturates"
+    if ((magnitude > largest) & (magnitude <= threshold) & ~np.isfinite(got)).all():
+        return "beyond the largest number everything overflows, also what rounds to it"
+    if (np.abs(got) == largest).all():
+        return "every result is the largest number"
     if (got == 0).all():
-        return f"from {float(magnitude.min()):g} to {float(magnitude.max()):g} everything becomes zero"
-    if np.isfinite(got).all() and (magnitude > threshold).any():
-        return "results beyond the largest number are not caught: the exponent or code runs over"
-    return None
+        return f"every result is zero, for inputs from {float(magnitude.min()):g} to {float(magnitude.max()):g}"
+    if np.isfinite(got).all() and (np.abs(got) < largest).all() and (magnitude > largest).all():
+        return "every result is a smaller number than the largest, as where the exponent or the code runs over"
+    return ""
 
 
-def _taken(kind: Kind, x: Array, expected: Array, got: Array, answers: Answers, rule: Rule) -> str | None:
-    place = places(x, rule.format, answers.source)
-    if place.near.all():
-        return "numbers this close to a tie are taken for ties, or not told apart from them"
-    for sentence, result in _TAKEN:
-        if (result(place, expected, rule) == np.abs(got)).all():
-            return sentence
-    wrong_side = np.signbit(got) != np.signbit(expected)
-    if wrong_side.all():
-        return "the sign of the result is wrong"
-    neighbours = (np.abs(got) == place.lower) | (np.abs(got) == place.lower + place.quantum)
-    if neighbours.all():
-        return "ties go to the other neighbour" if kind is Kind.TIE else "the other neighbour is given"
-    return "the result is neither of the two neighbours"
+def _of_neighbours(asked: Answers, expected: Array, got: Array, rule: Rule) -> str:
+    place = places(asked.x, rule.format, asked.source)
+    with np.errstate(invalid="ignore", over="ignore"):
+        if place.near.all() and (np.abs(got) == np.abs(rule.values(place.middle, SOURCES["float64"]))).all():
+            return "inputs this close to a tie are treated as ties"
+        for sentence, result in _OBSERVED:
+            if (result(place, expected, rule) == np.abs(got)).all():
+                return sentence
+        if ((got == -expected) & (got != 0)).all():
+            return "every result has the wrong sign"
+        beside = (np.abs(got) == place.lower) | (np.abs(got) == place.lower + place.quantum)
+    if beside.all():
+        return "every result is the other of the two neighbours"
+    return "no result is one of the two neighbours" if not beside.any() else ""

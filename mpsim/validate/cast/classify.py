@@ -13,7 +13,8 @@ import numpy as np
 
 from mpsim.formats import FORMATS
 from mpsim.policies import Mode
-from mpsim.validate.cast.rules import Outcome, Rule, is_value, value_keys
+from mpsim.validate.answers import Outcome, value_keys
+from mpsim.validate.cast.rules import Rule, is_value
 from mpsim.validate.grid import Places, places
 from mpsim.validate.sources import Source, widened
 
@@ -110,7 +111,7 @@ def classify(
             )
             inner = kinds[at]
             if staged is not None:
-                explained = _staged_outcome(staged, x[at], rule, source, space, backend).keys != expected.keys[at]
+                explained = staged_outcome(staged, x[at], rule, source, space, backend).keys != expected.keys[at]
                 _mark(inner, rest[at] & explained & ~place.tie, staged.kind)
             _mark_rounding(inner, rest[at] & (inner < 0), place)
             kinds[at] = inner
@@ -155,7 +156,7 @@ def _move_edge(
         if (kinds == order.index(kind)).any():
             moved[beside & flags] = order.index(kind)
     if staged is not None:
-        same = _staged_outcome(staged, x[at], rule, source, space, backend).keys == got[at]
+        same = staged_outcome(staged, x[at], rule, source, space, backend).keys == got[at]
         moved[beside & same & ~place.tie] = order.index(staged.kind)
     kinds[at] = moved
 
@@ -224,7 +225,7 @@ def find_staged(
     for candidate in candidates:
         if found is not None and candidate[1:4] != found[1:4]:
             continue
-        staged = _staged_outcome(candidate, x, rule, source, space, backend)
+        staged = staged_outcome(candidate, x, rule, source, space, backend)
         predicted = _differ(staged, expected) & ~place.tie
         if predicted.any() and not (predicted & _differ(staged, got)).any() and (predicted >= beside).all():
             found = candidate if found is None else found._replace(also=(*found.also, candidate.via))
@@ -240,7 +241,7 @@ def _differ(a: Outcome, b: Outcome) -> Array:
     return np.asarray((a.keys != b.keys) & ~((a.values == 0) & (b.values == 0)))
 
 
-def _staged_outcome(staged: Staged, x: Array, rule: Rule, source: Source, space: str, backend: str) -> Outcome:
+def staged_outcome(staged: Staged, x: Array, rule: Rule, source: Source, space: str, backend: str) -> Outcome:
     policy = type(rule.policy)(staged.mode, rule.policy.overflow)
     if staged.shifted:
         return _shifted_outcome(x, rule.with_(policy=policy), source, space, backend)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -11,27 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpsim.formats import Format
-from mpsim.validate.cast.causes import cause
+from mpsim.validate.answers import NO_CODE, Outcome
+from mpsim.validate.cast import nans
+from mpsim.validate.cast.asking import Answers, ask
+from mpsim.validate.cast.causes import Cause, cause
 from mpsim.validate.cast.classify import Classes, Kind, classify
-from mpsim.validate.cast.rules import NO_CODE, Outcome, Rule, is_value
+from mpsim.validate.cast.rules import Rule, is_value
 from mpsim.validate.grid import places
 from mpsim.validate.sources import Source
-from mpsim.validate.subjects.adapters import Results, Subject
 
 Array = np.ndarray[Any, Any]
-CHUNK = 1 << 20
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a subject answered to a corpus of patterns."""
-
-    subject: Subject
-    source: Source
-    format: Format
-    patterns: Array
-    x: Array
-    results: Results
 
 
 class Number(NamedTuple):
@@ -69,12 +57,17 @@ class Counterexample(NamedTuple):
 
 @dataclass(frozen=True)
 class Finding:
-    """One class of mismatches: how many, the smallest, the likely cause."""
+    """One class of mismatches: how many, the smallest, and what they come from.
+
+    cause: a definition that gives every one of these results, and every result that is right: a sentence, or None.
+    observed: what else is true of all of them, or "".
+    """
 
     kind: Kind
     count: int
     smallest: Counterexample
-    cause: str
+    cause: str | None
+    observed: str = ""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -82,6 +75,7 @@ class Finding:
             "count": self.count,
             "smallest": self.smallest.as_json(),
             "cause": self.cause,
+            "observed": self.observed,
         }
 
 
@@ -106,29 +100,13 @@ class Comparison(NamedTuple):
         }
 
 
-def ask(subject: Subject, source: Source, format: Format, patterns: Array) -> Answers:
-    """Runs the subject on patterns. Raises SubjectError where it fails."""
-    parts = [subject.run(chunk, source, format) for chunk in chunks(patterns)]
-    joined = Outcome(
-        np.concatenate([part.outcome.values for part in parts]), np.concatenate([part.outcome.keys for part in parts])
-    )
-    return Answers(subject, source, format, patterns, source.values(patterns), Results(parts[0].space, joined))
-
-
-def chunks(patterns: Array) -> Iterator[Array]:
-    """Contiguous pieces of at most CHUNK patterns."""
-    for start in range(0, max(patterns.size, 1), CHUNK):
-        yield np.ascontiguousarray(patterns[start : start + CHUNK])
-
-
 def expected_of(rule: Rule, answers: Answers, backend: str = "compiled") -> tuple[Outcome, Outcome]:
     """(expected, got) in keys that are equal where the results are, under the rule's view of NaN."""
     space = answers.results.space
     expected = rule.outcome(answers.x, answers.source, space, backend=backend)
     got = answers.results.outcome
-    if space == "codes" and rule.nan_codes == "any":
-        both = np.isnan(expected.values) & np.isnan(got.values)
-        got = Outcome(got.values, np.where(both, expected.keys, got.keys))
+    if rule.nan_codes == nans.ANY:
+        got = Outcome(got.values, np.where(nans.as_good(expected, got, rule.format), expected.keys, got.keys))
     return expected, got
 
 
@@ -157,12 +135,15 @@ def _finding(
     kind: Kind, members: Array, classes: Classes, expected: Outcome, got: Outcome, rule: Rule, answers: Answers,
     shrink: bool, backend: str,
 ) -> Finding:  # fmt: skip
-    sentence = cause(kind, members, classes.staged, answers, expected, got, rule, backend)
-    at = smallest_of(members, answers)
-    pattern = int(answers.patterns[at])
-    if shrink and answers.subject.inputs is None and kind not in (Kind.NAN, Kind.NAN_CODE, Kind.INFINITY, Kind.TIE):
-        pattern = _positive(shrunk(pattern, kind, answers, rule, backend), answers, rule, backend)
-    return Finding(kind, int(members.sum()), counterexample(pattern, rule, answers, backend), sentence)
+    found: Cause = cause(kind, members, classes.staged, answers, expected, got, rule, backend)
+    at = np.array([smallest_of(members, answers)])
+    one = answers.at(at)
+    if shrink and answers.subject.vectors is None and kind not in _NOT_SHRUNK:
+        one = _positive(shrunk(one, kind, answers, rule, backend), rule, backend)
+    return Finding(kind, int(members.sum()), counterexample(one, rule, backend), found.sentence, found.observed)
+
+
+_NOT_SHRUNK = (Kind.NAN, Kind.NAN_CODE, Kind.INFINITY, Kind.TIE)
 
 
 def magnitude_of(patterns: Array, source: Source) -> Array:
@@ -178,17 +159,18 @@ def smallest_of(members: Array, answers: Answers) -> int:
     return int(at[np.lexsort((negative, magnitude_of(patterns, answers.source)))[0]])
 
 
-def _positive(pattern: int, answers: Answers, rule: Rule, backend: str) -> int:
-    """The pattern without its sign if that is a mismatch as well."""
-    twin = pattern & (answers.source.sign_mask - 1)
-    asked = ask(answers.subject, answers.source, answers.format, np.array([twin], answers.source.unsigned))
-    return pattern if count_differences(rule, asked, backend) == 0 else twin
+def _positive(one: Answers, rule: Rule, backend: str) -> Answers:
+    """The answer to the pattern without its sign if that is a mismatch as well."""
+    twin = one.patterns & one.patterns.dtype.type(one.source.sign_mask - 1)
+    asked = ask(one.subject, one.source, one.format, twin)
+    return asked if count_differences(rule, asked, backend) else one
 
 
-def shrunk(pattern: int, kind: Kind, answers: Answers, rule: Rule, backend: str) -> int:
-    """The first mismatch between ``pattern`` and the next smaller input of its sign in the corpus: found by probing
+def shrunk(one: Answers, kind: Kind, answers: Answers, rule: Rule, backend: str) -> Answers:
+    """The first mismatch between that of ``one`` and the next smaller input of its sign in the corpus: found by probing
     evenly, again and again, until the neighbour before it in the source is right (or a tie, or in the corpus)."""
     sign_mask, source = answers.source.sign_mask, answers.source
+    pattern = int(one.patterns[0])
     sign = pattern & sign_mask
     same_sign = (answers.patterns & answers.patterns.dtype.type(sign_mask)) == sign
     others = magnitude_of(answers.patterns[same_sign], source).astype(np.uint64)
@@ -211,22 +193,21 @@ def shrunk(pattern: int, kind: Kind, answers: Answers, rule: Rule, backend: str)
         if found.size:
             first = int(found[0])
             high, low = int(probes[first]), int(probes[first - 1]) if first else low
+            one = asked.at(found[:1])
         else:
             low = int(probes[-1])
-    return high | sign
+    return one
 
 
-def counterexample(pattern: int, rule: Rule, answers: Answers, backend: str = "compiled") -> Counterexample:
-    """Input and results of one pattern."""
-    source, format = answers.source, answers.format
-    one = np.array([pattern], source.unsigned)
-    asked = ask(answers.subject, source, format, one)
-    expected, got = expected_of(rule, asked, backend)
-    given = Number(float(asked.x[0]), pattern, source.format.bits // 4)
+def counterexample(one: Answers, rule: Rule, backend: str = "compiled") -> Counterexample:
+    """Input and results of a single answer."""
+    source, format = one.source, one.format
+    expected, got = expected_of(rule, one, backend)
+    given = Number(float(one.x[0]), int(one.patterns[0]), source.format.bits // 4)
     middle = None
     if math.isfinite(given.value) and given.value != 0:
-        middle = exact_middle(asked.x, format, source)
-    return Counterexample(given, _number(expected, rule, asked, True), _number(got, rule, asked, False), middle)
+        middle = exact_middle(one.x, format, source)
+    return Counterexample(given, _number(expected, rule, one, True), _number(got, rule, one, False), middle)
 
 
 def exact_middle(x: Array, format: Format, source: Source) -> Fraction:

@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 
 from mpsim.files import write_whole
-from mpsim.rounding import decode
-from mpsim.validate.cast.compare import Answers, ask
+from mpsim.validate.answers import NO_CODE, SubjectError
+from mpsim.validate.cast import nans
+from mpsim.validate.cast.asking import Answers, ask
 from mpsim.validate.cast.rules import Rule
 from mpsim.validate.cast.runs import Runs, runs_of
 from mpsim.validate.sources import SOURCES
-from mpsim.validate.subjects.adapters import Subject, SubjectError
+from mpsim.validate.subjects.casts import Subject, read_answer, values_of
+from mpsim.validate.subjects.worker import Typed
 
 Array = np.ndarray[Any, Any]
 BLOCK_BITS = 18
@@ -107,17 +109,15 @@ def sweep(
     key = sweep_key(subject, rule)
     state = load_sweep(resume, key) if resume is not None else Sweep(key)
     end = BLOCKS if blocks is None else min(BLOCKS, state.done + blocks)
-    tables: dict[str, Runs] = {}
-    low, patterns = np.arange(1 << BLOCK_BITS, dtype=np.uint32), np.empty(1 << BLOCK_BITS, np.uint32)
-    equal = np.empty(1 << BLOCK_BITS, bool)
+    checker, questions = Checker(rule, backend), _Questions(subject, end)
     try:
         while state.done < end:
             began, busy = time.perf_counter(), time.thread_time()
-            np.bitwise_or(low, np.uint32(state.done << BLOCK_BITS), out=patterns)
+            patterns = questions.patterns(state.done)
             asked = time.thread_time()
-            answer = subject_answer(subject, patterns)
+            answer = questions.answer(state.done)
             answered = time.thread_time()
-            check_block(state, answer, patterns, tables, rule, equal, backend)
+            checker.check(state, answer, patterns)
             state.seconds += time.perf_counter() - began
             state.own_seconds += (asked - busy) + (time.thread_time() - answered)
             state.done += 1
@@ -126,52 +126,95 @@ def sweep(
             if on_progress is not None and state.done % 64 == 0:
                 on_progress(state)
     finally:
+        subject.forget()
         if resume is not None:
             state.save(resume)
     return state
 
 
-def subject_answer(subject: Subject, patterns: Array) -> Array:
-    """The subject's raw array for a block: codes as unsigned integers, or numbers as floats."""
-    source = SOURCES["float32"]
-    try:
-        with np.errstate(all="ignore"):
-            return np.asarray(subject.call(source, patterns if subject.patterns_in else source.array(patterns), None))
-    except SubjectError:
-        raise
-    except Exception as error:
-        raise SubjectError(f"{subject.name} failed at {int(patterns[0]):#010x}: {error}") from error
+class _Questions:
+    """Blocks, asked one ahead where the subject has a process of its own: it answers while mpsim compares."""
+
+    def __init__(self, subject: Subject, end: int) -> None:
+        self._subject, self._end, self._ahead = subject, end, 1 + subject.is_concurrent
+        self._low = np.arange(1 << BLOCK_BITS, dtype=np.uint32)
+        self._room = np.empty((2, 1 << BLOCK_BITS), np.uint32)
+        self._ready = self._asked = 0  # blocks below these are
+
+    def patterns(self, block: int) -> Array:
+        """The patterns of a block, which comes after the last; the next one's are prepared as well."""
+        for number in range(max(block, self._ready), min(block + self._ahead, self._end)):
+            np.bitwise_or(self._low, np.uint32(number << BLOCK_BITS), out=self._room[number % 2])
+            self._ready = number + 1
+        return np.asarray(self._room[block % 2])
+
+    def answer(self, block: int) -> Typed:
+        """The subject's answer to a block. Raises SubjectError with the block's first input where it fails."""
+        try:
+            for number in range(max(block, self._asked), self._ready):
+                self._subject.submit(self._room[number % 2], SOURCES["float32"])
+                self._asked = number + 1
+            return self._subject.result()
+        except SubjectError as error:
+            raise SubjectError(f"{error} (in the block that begins at {block << BLOCK_BITS:#010x})") from error
 
 
-def check_block(
-    state: Sweep, answer: Array, patterns: Array, tables: dict[str, Runs], rule: Rule, equal: Array, backend: str
-) -> None:
-    """Counts the mismatches of a block whose patterns are consecutive, and keeps some."""
-    got, space = _comparable(answer, patterns.size, rule)
-    if space not in tables:
-        tables[space] = runs_of(rule, SOURCES["float32"], space, backend)
-    starts, keys = tables[space]
-    first = int(patterns[0])
-    at = int(np.searchsorted(starts, np.uint64(first), "right")) - 1
-    stop = int(np.searchsorted(starts, np.uint64(first + patterns.size), "left"))
-    bounds = np.clip(starts[at:stop].astype(np.int64) - first, 0, None).tolist() + [patterns.size]
-    wanted = _in_type(keys[at:stop], got.dtype, space)
-    for number, (begin, finish) in enumerate(zip(bounds, bounds[1:], strict=False)):
-        np.equal(got[begin:finish], wanted[number], out=equal[begin:finish])
-    wrong = patterns.size - int(np.count_nonzero(equal))
-    if wrong:
-        _keep(state, got, patterns, np.flatnonzero(~equal), space, rule)
+class Checker:
+    """Compares blocks of consecutive patterns with the runs of a rule."""
 
+    def __init__(self, rule: Rule, backend: str = "compiled") -> None:
+        self._rule, self._backend = rule, backend
+        self._runs: dict[str, Runs] = {}
+        self._values: dict[str, Array] = {}
+        self._equal = np.empty(1 << BLOCK_BITS, bool)
 
-def _comparable(answer: Array, size: int, rule: Rule) -> tuple[Array, str]:
-    """(integers that are equal where results are, "codes" or "values")."""
-    if answer.shape != (size,):
-        raise SubjectError(f"the subject answered shape {answer.shape} to {size} inputs")
-    if answer.dtype.name == rule.format.name or answer.dtype.kind in "iu":
-        return answer.view(f"uint{8 * answer.dtype.itemsize}"), "codes"
-    if answer.dtype not in (np.float32, np.float64):
-        answer = answer.astype(np.float32)
-    return answer.view(f"uint{8 * answer.dtype.itemsize}"), "values"
+    def check(self, state: Sweep, answer: Typed, patterns: Array) -> None:
+        """Counts the mismatches of a block whose patterns are consecutive, and keeps some."""
+        got, space = self._comparable(answer, patterns.size)
+        if space not in self._runs:
+            self._runs[space] = runs_of(self._rule, SOURCES["float32"], space, self._backend)
+        starts, keys = self._runs[space]
+        first, equal = int(patterns[0]), self._equal
+        at = int(np.searchsorted(starts, np.uint64(first), "right")) - 1
+        stop = int(np.searchsorted(starts, np.uint64(first + patterns.size), "left"))
+        bounds = np.clip(starts[at:stop].astype(np.int64) - first, 0, None).tolist() + [patterns.size]
+        wanted, none = _in_type(keys[at:stop], got.dtype, space), keys[at:stop] == np.uint64(NO_CODE)
+        for number, (begin, finish) in enumerate(zip(bounds, bounds[1:], strict=False)):
+            if space == "codes" and none[number]:
+                equal[begin:finish] = False
+            else:
+                np.equal(got[begin:finish], wanted[number], out=equal[begin:finish])
+        wrong = np.flatnonzero(~equal[: patterns.size])
+        if wrong.size:
+            self._keep(state, Typed(answer.type, answer.words[wrong]), patterns[wrong], space)
+
+    def _comparable(self, answer: Typed, size: int) -> tuple[Array, str]:
+        """(integers that are equal where results are, "codes" or "values")."""
+        if answer.words.shape != (size,):
+            raise SubjectError(f"the subject answered shape {answer.words.shape} to {size} inputs")
+        if answer.type == self._rule.format.name or answer.words.dtype.kind == "i" or answer.type.startswith("uint"):
+            return answer.words.view(f"uint{8 * answer.words.dtype.itemsize}"), "codes"
+        if answer.type in ("float32", "float64"):
+            return answer.words, "values"
+        if answer.type not in self._values:  # every number of a narrow type, as float32 patterns
+            every = np.arange(1 << 8 * answer.words.dtype.itemsize).astype(answer.words.dtype)
+            with np.errstate(all="ignore"):
+                values = values_of(Typed(answer.type, every), "the subject").astype(np.float32)
+            self._values[answer.type] = values.view(np.uint32)
+        return self._values[answer.type][answer.words], "values"
+
+    def _keep(self, state: Sweep, answer: Typed, patterns: Array, space: str) -> None:
+        """Counts mismatches, but for NaNs that are as good as the expected one."""
+        if space == "values" or self._rule.nan_codes == nans.ANY:
+            source = SOURCES["float32"]
+            expected = self._rule.outcome(source.values(patterns), source, space, backend=self._backend)
+            got = read_answer(answer, patterns.size, self._rule.format, "the subject").outcome
+            fine = (expected.keys == got.keys) | (
+                nans.as_good(expected, got, self._rule.format) & (self._rule.nan_codes == nans.ANY)
+            )
+            patterns = patterns[~fine]
+        state.mismatches += int(patterns.size)
+        state.kept += patterns[:: max(1, -(-patterns.size // KEPT_PER_BLOCK))].tolist()
 
 
 def _in_type(keys: Array, dtype: np.dtype[Any], space: str) -> Array:
@@ -180,20 +223,6 @@ def _in_type(keys: Array, dtype: np.dtype[Any], space: str) -> Array:
         return keys.astype(dtype)
     with np.errstate(over="ignore"):
         return keys.view(np.float64).astype(f"float{8 * dtype.itemsize}").view(dtype)
-
-
-def _keep(state: Sweep, got: Array, patterns: Array, at: Array, space: str, rule: Rule) -> None:
-    """Counts the mismatches at these places, but for NaNs that are as good as the expected one."""
-    if space == "values" or rule.nan_codes == "any":
-        source = SOURCES["float32"]
-        wanted = np.isnan(rule.values(source.values(patterns[at]), source))
-        if space == "values":
-            nan = np.isnan(got[at].view(f"float{8 * got.dtype.itemsize}"))
-        else:
-            nan = np.isnan(decode(got[at], rule.format, np.float64))
-        at = at[~(nan & wanted)]
-    state.mismatches += int(at.size)
-    state.kept += patterns[at[:: max(1, -(-at.size // KEPT_PER_BLOCK))]].tolist()
 
 
 def kept_answers(state: Sweep, subject: Subject, rule: Rule, corpus: Array) -> Answers:

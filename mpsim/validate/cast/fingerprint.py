@@ -13,9 +13,13 @@ import numpy as np
 from mpsim.formats import FORMATS
 from mpsim.kernels import spec
 from mpsim.policies import Mode, Overflow, Policy
-from mpsim.validate.cast.compare import Answers, count_differences, expected_of
+from mpsim.validate.answers import NO_CODE
+from mpsim.validate.cast import nans
+from mpsim.validate.cast.asking import Answers
+from mpsim.validate.cast.compare import count_differences, expected_of
+from mpsim.validate.cast.nans import NanCodes
 from mpsim.validate.cast.presets import rules as preset_rules
-from mpsim.validate.cast.rules import NO_CODE, QUIRKS, Rule
+from mpsim.validate.cast.rules import QUIRKS, Rule
 from mpsim.validate.sources import widened
 
 Array = np.ndarray[Any, Any]
@@ -124,7 +128,7 @@ def _find_rule(answers: Answers, backend: str) -> Rule:
     rule = _best(middle, answers, whole, backend, ignore_zero_sign=True)
     if _differences(rule, answers, whole, backend, True):
         rule = _best(middle, answers, normal, backend, ignore_zero_sign=True)
-        rule = _best(_with_quirks(rule, ("flush_after", "flush_before")), answers, whole, backend, True)
+        rule = _best(_with_quirks(rule, ("flush_after", "flush_before", "carry_lost")), answers, whole, backend, True)
     if not rule.policy.mode.is_legacy:
         overflows = [rule.with_(policy=Policy(rule.policy.mode, overflow)) for overflow in Overflow]
         rule = _best(overflows, answers, beyond | np.isinf(magnitude), backend)
@@ -185,7 +189,7 @@ def _best(
 
 
 def _differences(rule: Rule, answers: Answers, where: Array, backend: str, ignore_zero_sign: bool) -> int:
-    part = _part(answers, where)
+    part = answers.at(where)
     expected, got = expected_of(rule, part, backend)
     wrong = expected.keys != got.keys
     if ignore_zero_sign:
@@ -193,32 +197,13 @@ def _differences(rule: Rule, answers: Answers, where: Array, backend: str, ignor
     return int(wrong.sum())
 
 
-def _part(answers: Answers, where: Array) -> Answers:
-    results = answers.results
-    kept = type(results)(results.space, type(results.outcome)(*(column[where] for column in results.outcome)))
-    return type(answers)(
-        answers.subject, answers.source, answers.format, answers.patterns[where], answers.x[where], kept
-    )
-
-
 # -- words --------------------------------------------------------------------------------------------------
 
 
-def _nan_codes(answers: Answers) -> tuple[int, int] | str | None:
-    """The codes of NaN and -NaN: None where they are the canonical ones, "any" where they vary with the payload."""
-    if answers.results.space != "codes" or answers.format.nan_code is None:
-        return None
-    nan = np.isnan(answers.x) & np.isnan(answers.results.outcome.values)
-    found = []
-    for negative in (False, True):
-        codes = np.unique(answers.results.outcome.keys[nan & (np.signbit(answers.x) == negative)])
-        if codes.size > 1:
-            return "any"
-        found.append(int(codes[0]) if codes.size else answers.format.nan_code)
-    sign = answers.format.sign_mask if answers.format.specials in ("ieee", "fn") else 0
-    canonical = (answers.format.nan_code, answers.format.nan_code | sign)
-    pair = (found[0], found[1])
-    return None if pair == canonical or not nan.any() else pair
+def _nan_codes(answers: Answers) -> NanCodes:
+    """The codes of NaN: None where they are the canonical ones, or where there are none."""
+    found = nans.found(answers)
+    return None if found is None or not answers.format.has_nan else found.rule
 
 
 def _nan_words(answers: Answers) -> str:
@@ -232,7 +217,8 @@ def _nan_words(answers: Answers) -> str:
         return "stays NaN"
     codes = np.unique(keys[keys != NO_CODE])
     shown = ", ".join(f"0x{int(code):0{-(-answers.format.bits // 4)}x}" for code in codes[:4])
-    return f"stays NaN, code {shown}" + (" and others" if codes.size > 4 else "")
+    kept = ", the upper bits of its payload kept" if _nan_codes(answers) == nans.PAYLOAD else ""
+    return f"stays NaN{kept}, code {shown}" + (" and others" if codes.size > 4 else "")
 
 
 def _infinity_words(answers: Answers) -> str:

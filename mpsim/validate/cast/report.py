@@ -1,74 +1,74 @@
-"""A CastReport for people (rich tables), and for machines (JUnit XML; JSON is the report's own ``as_json``)."""
+"""A CastReport for people (text), and for machines (JUnit XML; JSON is the report's own ``as_json``)."""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+from mpsim.validate.cast import nans
 from mpsim.validate.cast.classify import MEANINGS, Kind
 from mpsim.validate.cast.compare import Comparison, Finding
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from mpsim.validate.cast.validation import CastReport
 
 
-def text(report: CastReport) -> str:
-    """The report as plain text of 110 columns."""
-    from io import StringIO
-
-    from rich.console import Console
-
-    stream = StringIO()
-    print_report(report, Console(file=stream, width=110, no_color=True))
-    return stream.getvalue()
-
-
-def print_report(report: CastReport, console: Console) -> None:
-    """The verdict first, then what there is to say about each class of mismatches."""
+def text(report: CastReport, width: int = 110) -> str:
+    """The report as plain text: the verdict first, then what there is to say about each class of mismatches."""
     how = "every input" if report.exhaustive and report.sweep is None else "a corpus"
-    head = f"{report.subject}: {report.source.name} to {report.format}, {how}: {report.inputs:,} inputs"
-    console.print(head, style="bold", highlight=False)
+    lines = [f"{report.subject}: {report.source.name} to {report.format}, {how}: {report.inputs:,} inputs"]
     if report.sweep is not None:
-        _print_sweep(report, console)
+        lines.append(_sweep_line(report))
     if report.declared is not None:
         what = f"preset {report.preset}" if report.preset else report.declared.rule.describe()
-        _print_comparison(report.declared, f"the declared policy ({what})", console)
+        lines += _comparison_lines(report.declared, f"the declared policy ({what})", report)
+    if report.unsteady is not None:
+        lines += _unsteady_lines(report)
+    if report.state:
+        lines.append(f"the subject sets {' and '.join(report.state)} for its whole process")
     if report.fingerprint is not None and report.once is not None:
-        console.print()
-        console.print(report.fingerprint.paragraph(report.subject, report.source.name), highlight=False)
-        console.print()
-        _print_comparison(report.once, f"one rounding, {report.once.rule.describe()},", console)
-        console.print()
-        _print_presets(report, console)
+        lines += ["", report.fingerprint.paragraph(report.subject, report.source.name), ""]
+        lines += [*_comparison_lines(report.once, f"one rounding, {report.once.rule.describe()},", report), ""]
+        lines += _preset_lines(report, width)
+    lines += [f"note: {note}" for note in report.notes]
+    return "\n".join(part for line in lines for part in _wrapped(line, width)).rstrip("\n")
 
 
-def _print_sweep(report: CastReport, console: Console) -> None:
+def _wrapped(line: str, width: int) -> list[str]:
+    """A line in lines of at most so many columns; what is already aligned stays as it is."""
+    if len(line) <= width or line.startswith(("┏", "┃", "┡", "│", "└")):
+        return [line]
+    return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
+
+
+def _sweep_line(report: CastReport) -> str:
     state = report.sweep
     assert state is not None
     which = report.preset or (next(iter(report.presets), None) if report.declared is None else None)
     rule = f"preset {which}" if which else "the declared policy" if report.declared else "the fingerprint's policy"
-    console.print(
+    return (
         f"sweep: {state.inputs:,} of {2**32:,} float32 inputs, {state.mismatches:,} mismatches with {rule}; "
-        f"{state.seconds:.1f} s, of which mpsim {state.own_seconds:.1f} s",
-        highlight=False,
+        f"{state.seconds:.1f} s, of which mpsim {state.own_seconds:.1f} s"
     )
 
 
-def _print_comparison(comparison: Comparison, what: str, console: Console) -> None:
+def _comparison_lines(comparison: Comparison, what: str, report: CastReport) -> list[str]:
     if comparison.equal:
-        console.print(f"equal to {what} on all {comparison.inputs:,} inputs", highlight=False)
-        return
+        nan = report.open_nan
+        line = f"equal to {what} on all {comparison.inputs:,} inputs"
+        if nan is None:
+            return [line]
+        declare = "" if nan.option is None else f" (--nan {nan.option} declares it)"
+        return [f"{line} but for NaN {'payloads' if nan.rule == nans.PAYLOAD else 'codes'}: {nan.words}{declare}"]
     inputs = "1 input" if comparison.mismatches == 1 else f"{comparison.mismatches:,} inputs"
-    console.print(f"different from {what} on {inputs}:", highlight=False)
-    for finding in comparison.findings:
-        for line in finding_lines(finding):
-            console.print(line, highlight=False, soft_wrap=False)
+    lines = [f"different from {what} on {inputs}:"]
+    return lines + [line for finding in comparison.findings for line in finding_lines(finding)]
 
 
 def finding_lines(finding: Finding) -> list[str]:
-    """A class: name, count and meaning; its smallest counterexample; the cause."""
+    """A class: name, count and meaning; its smallest counterexample; the cause, or that there is none known."""
     smallest = finding.smallest
     lines = [
         f"  {finding.kind.value}: {finding.count:,} ({MEANINGS[finding.kind]})",
@@ -78,14 +78,30 @@ def finding_lines(finding: Finding) -> list[str]:
         middle = smallest.midpoint
         exact = f" = {middle}" if middle.denominator > 1 and middle.denominator < 10**12 else ""
         lines.append(f"    midpoint of the neighbours: {float(middle)!r}{exact}")
-    return [*lines, f"    likely cause: {finding.cause}"]
+    if finding.cause is not None:
+        return [*lines, f"    likely cause: {finding.cause}"]
+    return [*lines, f"    unexplained; {finding.observed}" if finding.observed else "    unexplained"]
 
 
-def _print_presets(report: CastReport, console: Console) -> None:
+def _unsteady_lines(report: CastReport) -> list[str]:
+    found = report.unsteady
+    assert found is not None
+    return [
+        "different: an answer depends on the length of the array or on the place in it:",
+        f"  {found.input!r} ({found.pattern:#x}) gives {float(found.usual.values[0])!r} among {report.inputs:,} inputs "
+        f"and {float(found.other.values[0])!r} at place {found.place} of {found.length}",
+    ]
+
+
+def _preset_lines(report: CastReport, width: int) -> list[str]:
+    from io import StringIO
+
+    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     if not report.presets:
-        return
+        return []
     table = Table(title="Presets", title_justify="left", header_style="bold")
     table.add_column("preset")
     table.add_column("inputs that differ", justify="right")
@@ -97,28 +113,38 @@ def _print_presets(report: CastReport, console: Console) -> None:
         if comparison.findings:
             first = comparison.findings[0].smallest
             shown = f"{first.input.value!r}: {first.expected.value!r}, {first.got.value!r}"
-        table.add_row(name, "equal" if comparison.equal else f"{comparison.mismatches:,}", where, shown)
-    console.print(table)
+        count = "equal" if comparison.equal else f"{comparison.mismatches:,}"
+        table.add_row(*(Text(cell) for cell in (name, count, where, shown)))
+    stream = StringIO()
+    Console(file=stream, width=width, no_color=True).print(table)
+    return [line.rstrip() for line in stream.getvalue().splitlines()]
 
 
 def junit(report: CastReport) -> str:
-    """JUnit XML: one test case per class of mismatches, failed where there are some."""
+    """JUnit XML: one test case per class of mismatches, and one for answers that depend on the array's length."""
     comparison = report.declared
     if comparison is None:
         comparison = min(report.presets.values(), key=lambda other: other.mismatches, default=report.once)
     assert comparison is not None
-    found = {finding.kind: finding for finding in comparison.findings}
+    found = {finding.kind.value: [line.strip() for line in finding_lines(finding)] for finding in comparison.findings}
+    if report.unsteady is not None:
+        found["unsteady"] = [line.strip() for line in _unsteady_lines(report)]
+    cases = {name: found.get(name) for name in (*(kind.value for kind in Kind), "unsteady")}
+    return junit_cases(f"mpsim validate cast {report.subject} from {report.source.name}", report.subject, cases)
+
+
+def junit_cases(suite_name: str, subject: str, cases: Mapping[str, list[str] | None]) -> str:
+    """JUnit XML of test cases by name: None for one that passes, else the lines of its failure."""
     suite = ElementTree.Element(
         "testsuite",
-        name=f"mpsim validate cast {report.subject} from {report.source.name}",
-        tests=str(len(Kind)),
-        failures=str(len(found)),
+        name=suite_name,
+        tests=str(len(cases)),
+        failures=str(sum(lines is not None for lines in cases.values())),
         errors="0",
     )
-    for kind in Kind:
-        case = ElementTree.SubElement(suite, "testcase", classname=report.subject, name=kind.value)
-        if kind in found:
-            lines = [line.strip() for line in finding_lines(found[kind])]
+    for name, lines in cases.items():
+        case = ElementTree.SubElement(suite, "testcase", classname=subject, name=name)
+        if lines is not None:
             failure = ElementTree.SubElement(case, "failure", message=lines[-1])
             failure.text = "\n".join(lines)
     ElementTree.indent(suite)

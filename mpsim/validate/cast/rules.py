@@ -15,20 +15,13 @@ from mpsim.formats import FORMATS, Format
 from mpsim.kernels import hosted
 from mpsim.policies import Policy
 from mpsim.rounding import round_to
+from mpsim.validate.answers import NO_CODE, Outcome, value_keys
+from mpsim.validate.cast import nans
+from mpsim.validate.cast.nans import NanCodes
+from mpsim.validate.grid import places
 from mpsim.validate.sources import Source, widened
 
 Array = np.ndarray[Any, Any]
-
-#: Stands for a result that the format has no code for.
-NO_CODE = 1 << 63
-
-
-class Outcome(NamedTuple):
-    """Results of a cast. values: float64, exact; keys: uint64 that are equal exactly where the results are: codes,
-    or (for a subject that gives numbers) float64 patterns with one NaN."""
-
-    values: Array
-    keys: Array
 
 
 class Quirk(NamedTuple):
@@ -101,6 +94,16 @@ def _top_binade_to_zero(x: Array, y: Array, format: Format, source: Source) -> A
     return np.where((magnitude >= top) & (magnitude < 2 * top), 0.0, y)
 
 
+def _carry_lost(x: Array, y: Array, format: Format, source: Source) -> Array:
+    finite = np.isfinite(x)
+    place = places(np.where(finite, x, 0), format, source)
+    upper = place.lower + place.quantum
+    carries = finite & (np.frexp(upper)[0] == 0.5) & (np.abs(y) > place.lower) & (upper >= format.smallest_normal)
+    carries &= place.magnitude < 2.0 ** (format.max_exponent + 1)
+    kept = np.where(place.below_normal, 0.0, np.ldexp(0.5, np.frexp(place.magnitude)[1]))
+    return np.where(carries, np.copysign(kept, x), y)
+
+
 QUIRKS = {
     "flush_before": Quirk("inputs below the smallest normal number become zero", _flush_before),
     "flush_after": Quirk("results below the smallest normal number become zero", _flush_after),
@@ -119,6 +122,7 @@ QUIRKS = {
     "infinity_to_largest": Quirk("infinity becomes the largest number", _infinity_to(lambda format: format.largest)),
     "infinity_to_infinity": Quirk("infinity stays infinity", _infinity_to(lambda format: np.inf)),
     "infinity_to_zero": Quirk("infinity becomes zero", _infinity_to(lambda format: 0.0)),
+    "carry_lost": Quirk("the carry from the significand into the exponent is lost", _carry_lost),
     "small_powers_up": Quirk("between the two smallest numbers everything goes up", _small_powers_up),
     "top_binade_to_zero": Quirk(
         "results beyond the largest number become the next power of two; inputs from there to twice that become zero",
@@ -132,15 +136,15 @@ class Rule:
     """How one cast to ``format`` behaves on every input.
 
     via: a format that x is first rounded to (nearest even, or toward zero with ``via_truncates``), None for one
-    rounding. nan_codes: (code of NaN, code of -NaN); None: the canonical ones; "any": every NaN is as good.
-    quirks: names of QUIRKS, applied in their order.
+    rounding. nan_codes: the codes of NaN, as ``mpsim.validate.cast.nans`` has them. quirks: names of QUIRKS, applied in
+    their order.
     """
 
     format: Format
     policy: Policy = Policy()
     via: str | None = None
     via_truncates: bool = False
-    nan_codes: tuple[int, int] | str | None = None
+    nan_codes: NanCodes = None
     quirks: tuple[str, ...] = ()
 
     def with_(self, **changes: Any) -> Rule:
@@ -192,6 +196,8 @@ class Rule:
         parts += [QUIRKS[name].sentence for name in self.quirks]
         if isinstance(self.nan_codes, tuple):
             parts.append(f"NaN codes {self.nan_codes[0]:#x} and {self.nan_codes[1]:#x}")
+        if self.nan_codes == nans.PAYLOAD:
+            parts.append("NaN keeps its payload")
         return "; ".join(parts)
 
     def as_json(self) -> dict[str, Any]:
@@ -209,16 +215,7 @@ class Rule:
         }
 
 
-def value_keys(values: Array) -> Array:
-    """float64 patterns, every NaN the same: what numbers are compared by."""
-    keys = np.asarray(values, np.float64).view(np.uint64).copy()
-    keys[np.isnan(values)] = np.uint64(0x7FF8 << 48)
-    return keys
-
-
-def codes_of(
-    values: Array, x: Array, format: Format, nan_codes: tuple[int, int] | str | None, backend: str = "compiled"
-) -> Array:
+def codes_of(values: Array, x: Array, format: Format, nan_codes: NanCodes, backend: str = "compiled") -> Array:
     """uint64 codes of values of the format; NO_CODE for those that have none, the rule's codes for NaN."""
     nan = np.isnan(values)
     with np.errstate(invalid="ignore"):
@@ -228,13 +225,8 @@ def codes_of(
     safe = np.where(without, format.smallest_normal, values)
     codes: Array = hosted(backend).encode_array(np.ascontiguousarray(safe), format).astype(np.uint64)
     codes[without] = NO_CODE
-    if format.nan_code is not None:
-        if isinstance(nan_codes, tuple):
-            pair = nan_codes
-        else:
-            sign = format.sign_mask if format.specials in ("ieee", "fn") else 0
-            pair = (format.nan_code, format.nan_code | sign)
-        codes[nan] = np.where(np.signbit(x[nan]), np.uint64(pair[1]), np.uint64(pair[0]))
+    if format.has_nan:
+        codes[nan] = nans.codes(x[nan], format, nan_codes)
     return codes
 
 

@@ -1,7 +1,9 @@
 """Stochastic rounding under test: with given random bits by equality, without them by neighbours and frequencies.
 
-Definition: docs/semantics.md §2, mode ``stochastic``. The test of frequencies is the exact two-sided binomial test
-at each point, at false_alarm_rate / points, so that a right subject fails with at most that probability (Bonferroni).
+Definition: docs/semantics.md §2, mode ``stochastic``. What no random bit decides (numbers of the format, zeros,
+infinity, NaN, numbers far beyond the largest) is compared as in any other mode. The test of frequencies is the exact
+two-sided binomial test at each point, at false_alarm_rate / points, so that a right subject fails with at most that
+probability (Bonferroni).
 """
 
 from __future__ import annotations
@@ -14,16 +16,23 @@ import numpy as np
 from mpsim.formats import Format
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.rounding import decode
-from mpsim.validate.cast.compare import Counterexample, Number
-from mpsim.validate.cast.rules import NO_CODE, Rule, codes_of, is_value
+from mpsim.validate.answers import NO_CODE, Outcome, Verdict
+from mpsim.validate.cast import nans
+from mpsim.validate.cast.asking import Answers, ask
+from mpsim.validate.cast.compare import Comparison, Counterexample, Number, compare
+from mpsim.validate.cast.nans import NanCodes
+from mpsim.validate.cast.report import finding_lines, junit_cases
+from mpsim.validate.cast.rules import Rule, codes_of, is_value
 from mpsim.validate.corpora import cast_corpus
 from mpsim.validate.grid import places
-from mpsim.validate.sources import Source
-from mpsim.validate.subjects.adapters import Subject
+from mpsim.validate.sources import Source, widened
+from mpsim.validate.subjects.calling import default_float_environment
+from mpsim.validate.subjects.casts import Subject
 
 Array = np.ndarray[Any, Any]
 FALSE_ALARM_RATE = 1e-9
 DRAWS = 20_000
+ALL_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -42,14 +51,17 @@ class Frequency:
 
 @dataclass(frozen=True)
 class StochasticReport:
-    """Given bits: trials compared exactly. Without: results that are no neighbour, and wrong frequencies.
+    """Given bits: trials compared exactly. Without: results that are neither neighbour, and wrong frequencies.
 
-    smallest: the smallest input whose result is wrong, with the random word where bits were given.
+    policy: what was taken for declared. certain: the inputs that no random bit decides. smallest: the smallest input
+    whose result is wrong, with the random word where bits were given. state: what is unusual about the subject's
+    floating-point arithmetic.
     """
 
     subject: str
     source: str
     format: str
+    policy: Policy
     bits_given: bool
     random_bit_count: int | None
     trials: int
@@ -59,30 +71,52 @@ class StochasticReport:
     points: int
     frequencies: tuple[Frequency, ...]
     false_alarm_rate: float | None
+    certain: Comparison | None = None
+    state: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        certain = self.certain is None or self.certain.equal
+        return Verdict.of(self.mismatches == 0 and not self.frequencies and certain)
 
     @property
     def equal(self) -> bool:
-        return self.mismatches == 0 and not self.frequencies
+        return self.verdict is Verdict.EQUAL
 
     def as_json(self) -> dict[str, Any]:
-        fields = dict(vars(self)) | {"equal": self.equal}
+        fields = dict(vars(self)) | {"equal": self.equal, "verdict": self.verdict.name.lower()}
+        fields["policy"] = {"mode": self.policy.mode.value, "overflow": self.policy.overflow.value}
         fields["smallest"] = None if self.smallest is None else self.smallest.as_json()
         fields["frequencies"] = [frequency.as_json() for frequency in self.frequencies]
+        fields["certain"] = None if self.certain is None else self.certain.as_json()
         return fields
 
     def text(self) -> str:
         """The report for people."""
-        head = f"{self.subject}: {self.source} to {self.format}, stochastic, {self.trials:,} trials"
+        what = f"stochastic, overflow {self.policy.overflow.value}"
+        head = f"{self.subject}: {self.source} to {self.format}, {what}, {self.trials:,} trials"
         if self.bits_given:
             lines = [head + f", given words of which {self.random_bit_count} bits count"]
-            verdict = "equal in every trial" if self.equal else f"{self.mismatches:,} trials differ"
+            lines.append("equal in every trial" if self.equal else f"{self.mismatches:,} trials differ")
         else:
             lines = [head + f" of {self.points} numbers, its own random bits"]
             lines.append(f"a right subject fails with probability at most {self.false_alarm_rate:g}")
-            verdict = "neighbours and frequencies are as they should be" if self.equal else "not as it should be"
-            if self.mismatches:
-                verdict += f": {self.mismatches:,} results are neither of the two neighbours"
-        lines.append(verdict)
+            lines.append(
+                "neighbours, frequencies and all that is certain: as they should be" if self.equal else "different:"
+            )
+        lines += self._failures()
+        if self.state:
+            lines.append(f"the subject sets {' and '.join(self.state)} for its whole process")
+        return "\n".join(lines)
+
+    def _failures(self) -> list[str]:
+        lines = []
+        if self.certain is not None and not self.certain.equal:
+            count = f"{self.certain.mismatches:,} of {self.certain.inputs:,} inputs that no random bit decides"
+            lines.append(f"{count} are answered differently:")
+            lines += [line for finding in self.certain.findings for line in finding_lines(finding)]
+        if self.mismatches and not self.bits_given:
+            lines.append(f"{self.mismatches:,} results are neither of the two neighbours")
         if self.smallest is not None:
             found = self.smallest
             word = "" if self.word is None else f", random word {self.word:#010x}"
@@ -91,35 +125,49 @@ class StochasticReport:
             f"  {f.input!r}: up in {f.share:.2%}, expected {f.expected_share:.2%} (p = {f.probability:.1e})"
             for f in self.frequencies[:8]
         ]
-        return "\n".join(lines)
+        return lines
+
+    def junit(self) -> str:
+        """JUnit XML: one test case for each kind of check."""
+        lines = [line.strip() for line in self._failures()]
+        certain = None if self.certain is None or self.certain.equal else lines
+        cases = {
+            "certain": certain,
+            "trials" if self.bits_given else "neighbours": lines if self.mismatches else None,
+            "frequencies": lines if self.frequencies else None,
+        }
+        return junit_cases(f"mpsim validate cast {self.subject} from {self.source}", self.subject, cases)
 
 
 def validate_given_bits(
     subject: Subject, format: Format, source: Source, random_bit_count: int, *, overflow: Overflow = Overflow.INFINITY,
-    seed: int = 0, backend: str = "compiled",
+    nan_codes: NanCodes = nans.ANY, seed: int = 0, backend: str = "compiled",
 ) -> StochasticReport:  # fmt: skip
     """Every number of the corpus with four words: two random ones, the first that goes up, and the last that does not.
 
     The subject is called with (numbers, uint32 words). Raises SubjectError where it fails.
     """
-    rule = Rule(format, Policy(Mode.STOCHASTIC, overflow, random_bit_count))
+    policy = Policy(Mode.STOCHASTIC, overflow, random_bit_count)
+    rule = Rule(format, policy, nan_codes=nan_codes)
     patterns = cast_corpus(format, source)
     x = source.values(patterns)
     mismatches, worst = 0, None
     words = _deciding_words(x, format, source, random_bit_count, seed)
-    for bits in words:
-        results = subject.run(patterns, source, format, bits)
-        expected = rule.outcome(x, source, results.space, bits, backend)
-        wrong = np.flatnonzero(expected.keys != results.outcome.keys)
-        mismatches += wrong.size
-        if wrong.size:
-            at = int(wrong[np.argmin(np.where(np.isnan(x[wrong]), np.inf, np.abs(x[wrong])))])
-            if worst is None or abs(float(x[at])) < abs(worst[0].input.value):
-                sides = float(expected.values[at]), float(results.outcome.values[at])
-                worst = _example(patterns[at], x[at : at + 1], *sides, format, source), int(bits[at])
+    with default_float_environment():
+        for bits in words:
+            results = subject.run(patterns, source, format, bits)
+            expected, got = rule.outcome(x, source, results.space, bits, backend), results.outcome
+            fine = nans.as_good(expected, got, format) & (nan_codes == nans.ANY)
+            wrong = np.flatnonzero((expected.keys != got.keys) & ~fine)
+            mismatches += wrong.size
+            if wrong.size:
+                at = int(wrong[np.argmin(np.where(np.isnan(x[wrong]), np.inf, np.abs(x[wrong])))])
+                if worst is None or abs(float(x[at])) < abs(worst[0].input.value):
+                    sides = float(expected.values[at]), float(got.values[at])
+                    worst = _example(patterns[at], x[at : at + 1], *sides, format, source), int(bits[at])
     return StochasticReport(
-        subject.name, source.name, format.name, True, random_bit_count, patterns.size * len(words), mismatches,
-        worst[0] if worst else None, worst[1] if worst else None, patterns.size, (), None,
+        subject.name, source.name, format.name, policy, True, random_bit_count, patterns.size * len(words), mismatches,
+        worst[0] if worst else None, worst[1] if worst else None, patterns.size, (), None, None, tuple(subject.state),
     )  # fmt: skip
 
 
@@ -138,48 +186,93 @@ def _deciding_words(x: Array, format: Format, source: Source, count: int, seed: 
 
 def validate_own_bits(
     subject: Subject, format: Format, source: Source, *, random_bit_count: int | None = None,
+    overflow: Overflow = Overflow.INFINITY, nan_codes: NanCodes = nans.ANY,
     false_alarm_rate: float = FALSE_ALARM_RATE, draws: int = DRAWS, seed: int = 0,
 ) -> StochasticReport:  # fmt: skip
-    """Each of some 150 numbers ``draws`` times: every result one of the two neighbours, the share of the upper one
-    |x|'s place between them (with ``random_bit_count`` k: that place cut to k bits).
+    """What is certain, once; and each of some 150 numbers ``draws`` times: every result one of the two neighbours, the
+    share of the upper one |x|'s place between them (with ``random_bit_count`` k: that place cut to k bits).
 
     Raises SubjectError where the subject fails.
     """
-    from scipy.stats import binomtest
+    policy = Policy(Mode.STOCHASTIC, overflow, ALL_BITS)
+    with default_float_environment():
+        certain = compare(
+            Rule(format, Policy(Mode.NEAREST_EVEN, overflow), nan_codes=nan_codes),
+            _certain(subject, format, source),
+            shrink=False,
+        )
+        patterns = _points(format, source, seed)
+        x = source.values(patterns)
+        results = subject.run(np.repeat(patterns, draws), source, format)
+        lower, upper = (_end(Rule(format, policy, nan_codes=nan_codes), x, source, results.space, up) for up in (0, 1))
+        got = Outcome(*(column.reshape(x.size, draws) for column in results.outcome))
+        ups, strange = _counted(got, lower, upper, format, nan_codes)
+        share = _shares(x, format, source, random_bit_count)
+        wrong = _frequencies(x, share, ups, lower.keys != upper.keys, draws, false_alarm_rate)
+        smallest = None
+        if strange.any():
+            row = int(np.argmin(np.where(strange.any(axis=1), np.abs(x), np.inf)))
+            value = float(got.values[row, int(np.argmax(strange[row]))])
+            smallest = _example(patterns[row], x[row : row + 1], float(lower.values[row]), value, format, source)
+    return StochasticReport(
+        subject.name, source.name, format.name, policy, False, random_bit_count, x.size * draws, int(strange.sum()),
+        smallest, None, x.size, wrong, false_alarm_rate, certain, tuple(subject.state),
+    )  # fmt: skip
 
-    patterns = _points(format, source, seed)
-    x = source.values(patterns)
+
+def _certain(subject: Subject, format: Format, source: Source) -> Answers:
+    """The answers to the inputs of the corpus that no random bit decides."""
+    patterns = cast_corpus(format, source)
+    wide = widened(source.values(patterns))
+    magnitude = np.abs(wide)
+    number = np.isfinite(wide) & (magnitude <= format.largest)
+    number[number] = is_value(wide[number], format)
+    threshold, largest = format.overflow_threshold[0], format.largest
+    with np.errstate(over="ignore", invalid="ignore"):
+        far = magnitude >= threshold + (threshold - largest)  # the next of the grid, and beyond
+    if not format.signed:
+        far &= wide > 0
+    return ask(subject, source, format, np.ascontiguousarray(patterns[number | far | np.isnan(wide)]))
+
+
+def _end(rule: Rule, x: Array, source: Source, space: str, up: int) -> Outcome:
+    """What x becomes if the random bits never, or always, send it to the larger magnitude."""
+    return rule.outcome(x, source, space, np.full(x.size, 0xFFFFFFFF * up, np.uint32))
+
+
+def _counted(got: Outcome, lower: Outcome, upper: Outcome, format: Format, nan_codes: NanCodes) -> tuple[Array, Array]:
+    """(how often each point went up, where a result is neither of the two)."""
+    at_lower, at_upper = (got.keys == side.keys[:, None] for side in (lower, upper))
+    if nan_codes == nans.ANY:
+        both = np.isnan(upper.values)[:, None] & (np.isnan(got.values) | (not format.has_nan))
+        at_upper = at_upper | both
+    zero = (got.values == 0) & (lower.values == 0)[:, None]  # whatever its sign: zeros are certain elsewhere
+    return np.where(at_upper & ~(at_lower | zero), 1, 0).sum(axis=1), ~(at_lower | at_upper | zero)
+
+
+def _shares(x: Array, format: Format, source: Source, count: int | None) -> Array:
     place = places(x, format, source)
     share = (place.magnitude - place.lower) / place.quantum
-    if random_bit_count is not None:
-        share = np.ldexp(np.floor(np.ldexp(share, random_bit_count)), -random_bit_count)
-    results = subject.run(np.repeat(patterns, draws), source, format)
-    got = np.abs(results.outcome.values).reshape(x.size, draws)
-    sign = (np.signbit(results.outcome.values).reshape(x.size, draws) == np.signbit(x)[:, None]) | (got == 0)
-    upper = got == (place.lower + place.quantum)[:, None]
-    legal = (upper & (share > 0)[:, None]) | (got == place.lower[:, None])
-    strange = ~(legal & sign)
-    smallest = None
-    if strange.any():
-        row = int(np.argmin(np.where(strange.any(axis=1), np.abs(x), np.inf)))
-        value = float(results.outcome.values.reshape(strange.shape)[row, int(np.argmax(strange[row]))])
-        lower = float(np.copysign(place.lower[row], x[row]))
-        smallest = _example(patterns[row], x[row : row + 1], lower, value, format, source)
+    return share if count is None else np.ldexp(np.floor(np.ldexp(share, count)), -count)
+
+
+def _frequencies(
+    x: Array, share: Array, ups: Array, decided: Array, draws: int, false_alarm_rate: float
+) -> tuple[Frequency, ...]:
+    """The points whose count of ups is too unlikely; where both ends are one result there is nothing to count."""
+    from scipy.stats import binomtest
+
     wrong = []
-    for row in range(x.size):
-        ups = int(upper[row].sum())
-        probability = float(binomtest(ups, draws, float(share[row])).pvalue)
+    for row in np.flatnonzero(decided):
+        probability = float(binomtest(int(ups[row]), draws, float(share[row])).pvalue)
         if probability < false_alarm_rate / x.size:
-            wrong.append(Frequency(float(x[row]), float(share[row]), ups / draws, draws, probability))
-    return StochasticReport(
-        subject.name, source.name, format.name, False, random_bit_count, x.size * draws, int(strange.sum()), smallest,
-        None, x.size, tuple(wrong), false_alarm_rate,
-    )  # fmt: skip
+            wrong.append(Frequency(float(x[row]), float(share[row]), int(ups[row]) / draws, draws, probability))
+    return tuple(wrong)
 
 
 def _points(format: Format, source: Source, seed: int) -> Array:
     """Numbers of the range, normal and subnormal, of both signs, with places of every kind between their neighbours;
-    some that are numbers of the format."""
+    and between the largest number and the next of the grid."""
     generator = np.random.default_rng(seed)
     codes = generator.integers(0, format.largest_code, 60)
     low = decode(codes, format, np.float64)
@@ -189,10 +282,13 @@ def _points(format: Format, source: Source, seed: int) -> Array:
     )
     middle = low + (high - low) * shares
     below = format.smallest * np.array([1 / 64, 1 / 4, 1 / 2, 3 / 4])
-    values = np.concatenate([middle, below, [format.smallest_normal]])
+    quantum = 2 * (format.overflow_threshold[0] - format.largest)
+    with np.errstate(over="ignore"):
+        beyond = format.largest + quantum * np.array([1 / 64, 1 / 4, 1 / 2, 3 / 4, 63 / 64])
+    values = np.concatenate([middle, below, beyond[np.isfinite(beyond)], [format.smallest_normal]])
     patterns = np.unique(source.patterns(np.concatenate([values, -values]) if format.signed else values))
     x = source.values(patterns)
-    return np.ascontiguousarray(patterns[(np.abs(x) <= format.largest) & (x != 0)])
+    return np.ascontiguousarray(patterns[np.isfinite(x) & (x != 0)])
 
 
 def _example(pattern: Any, x: Array, expected: float, got: float, format: Format, source: Source) -> Counterexample:

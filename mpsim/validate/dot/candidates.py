@@ -1,33 +1,40 @@
-"""The accumulators that a subject's measurements allow."""
+"""The accumulators that a subject's measurements allow, and those beside one that was found."""
 
 from __future__ import annotations
 
-from mpsim.accumulators import Accumulator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, replace
+from typing import Any
+
+from mpsim.accumulators import LEAST_ALIGNMENT, Accumulator
 from mpsim.formats import FORMATS, as_format
-from mpsim.tensor_cores import TENSOR_CORES
-from mpsim.validate.dot.probes import Measurement, Order
+from mpsim.tensor_cores import LEAST, TENSOR_CORES
+from mpsim.validate.dot.probes import Order
 
 #: Alignments wider than the probes could see, up to so many bits more.
 BEYOND = 12
 #: Tried in any case.
 KNOWN = (Accumulator(), Accumulator(chunk=None), Accumulator(kind="exact"))
+#: Least alignments of some tensor core, and none.
+LEASTS = (None, *sorted({least for pair in LEAST.values() for least in pair}))
 
 
-def candidates(measurements: list[Measurement], order: Order, inputs: str) -> list[Accumulator]:
-    """Accumulators that the measurements allow, the simplest first, then every tensor core of these inputs."""
-    value = {m.name: m.value for m in measurements}
+def candidates(value: Mapping[str, Any], order: Order, inputs: str) -> list[Accumulator]:
+    """Accumulators that the measured values allow, the simplest first, then every tensor core of these inputs."""
     found = [Accumulator(kind="exact")] if order.exact else []
     bits = value.get("sum_bits", 23)
+    least = list(dict.fromkeys([value.get("least_alignment", LEAST_ALIGNMENT), LEAST_ALIGNMENT]))
     for terms, chunk in order.chains:
         if terms == 1:
             found += [Accumulator(chunk=chunk, fma=fma) for fma in (True, False)] if bits == 23 else []
             found += [Accumulator(format=name, chunk=chunk) for name in _narrow_formats(bits)]
             if value.get("rounding") != "nearest_even":
-                found += [each for n in range(bits, bits + 3) for each in _aligned(1, chunk, n, bits, inputs)]
+                found += [each for n in range(bits, bits + 3) for each in _aligned(1, chunk, n, bits, inputs, least)]
         else:
             aligned = value["alignment_bits"]
             more = BEYOND if aligned == order.span else 0  # then the probes saw no end of the bits
-            found += [each for n in range(more + 1) for each in _aligned(terms, chunk, aligned + n, bits, inputs)]
+            for n in range(aligned, aligned + more + 1):
+                found += _aligned(terms, chunk, n, bits, inputs, least)
     found += [Accumulator(kind="pairwise", chunk=block, fma=fma) for block in order.pairs for fma in (True, False)]
     found += [row.accumulator for row in TENSOR_CORES.values() if row.inputs == inputs]
     found += KNOWN
@@ -41,7 +48,9 @@ def _narrow_formats(bits: int) -> list[str]:
     return list(dict.fromkeys([*usable, *(f"fp_{e}_{bits}_0" for e in range(8, 2, -1) if bits < 23)]))
 
 
-def _aligned(terms: int, chunk: int | None, aligned: int, bits: int, inputs: str) -> list[Accumulator]:
+def _aligned(
+    terms: int, chunk: int | None, aligned: int, bits: int, inputs: str, leasts: Sequence[int]
+) -> list[Accumulator]:
     """Sums of ``terms`` products at once: those whose outputs keep at least the measured bits."""
     formats = (
         ["float32"] if bits in (23, aligned) or bits > 23 else []
@@ -50,9 +59,75 @@ def _aligned(terms: int, chunk: int | None, aligned: int, bits: int, inputs: str
     formats += [name for name in _narrow_formats(bits) if bits < 23 and name in FORMATS]
     operands = [inputs, "tf32"] if inputs == "float32" else [inputs]
     return [
-        Accumulator(format, chunk, True, "aligned", terms, aligned, rounding, operand)
+        Accumulator(format, chunk, True, "aligned", terms, aligned, rounding, operand, least)
+        for least in leasts
         for operand in operands
         for rounding in ("toward_zero", "nearest_even")
         for format in formats
         if aligned >= 1 and aligned + 2 + (terms + 1).bit_length() <= 53
     ]
+
+
+def effective(accumulator: Accumulator, length: int) -> tuple[object, ...]:
+    """What decides the results for ``length`` terms at most: equal for two accumulators that are one and the same
+    there, as with a chunk that is as long, more terms than a chunk has, or two names of one format."""
+    chunk = accumulator.chunk if accumulator.chunk and accumulator.chunk < length else None
+    format = astuple(as_format(accumulator.format))[1:]
+    if accumulator.kind == "exact":
+        return ("exact",)
+    if accumulator.kind == "aligned":
+        terms = min(accumulator.terms, chunk or length)
+        last = (accumulator.inputs, accumulator.least_alignment)
+        return ("aligned", format, chunk, terms, accumulator.fraction_bits, accumulator.rounding, *last)
+    if accumulator.format != "float32":
+        return (accumulator.kind, format, chunk)
+    if accumulator.kind == "sequential" and chunk == 1:  # each product is rounded, then added
+        return (accumulator.kind, format, None, False)
+    return (accumulator.kind, format, chunk, accumulator.fma)
+
+
+def distinct(accumulators: Iterable[Accumulator], length: int) -> list[Accumulator]:
+    """The first of each effective form."""
+    found: dict[tuple[object, ...], Accumulator] = {}
+    for each in accumulators:
+        found.setdefault(effective(each, length), each)
+    return list(found.values())
+
+
+def beside(found: Accumulator) -> list[Accumulator]:
+    """Accumulators that differ from one in a single thing: what a match has to be told apart from."""
+    return [each for each in dict.fromkeys(_beside(found)) if each != found]
+
+
+def _beside(found: Accumulator) -> Iterator[Accumulator]:
+    if found.kind in ("sequential", "pairwise"):
+        if found.format == "float32":
+            yield replace(found, fma=not found.fma)
+        chunks = {1, found.chunk - 1, found.chunk + 1, 2 * found.chunk} if found.chunk else {256}
+        yield from (replace(found, chunk=chunk) for chunk in chunks if chunk)
+        yield replace(found, chunk=None)
+    if found.kind == "sequential":
+        names = (
+            ["float32", "bfloat16", "float16"]
+            if found.format == "float32"
+            else _narrow_formats(as_format(found.format).mantissa_bits)
+        )
+        yield from (replace(found, format=name) for name in names)
+        yield Accumulator(kind="exact")
+    if found.kind == "aligned":
+        yield from _beside_aligned(found)
+
+
+def _beside_aligned(found: Accumulator) -> Iterator[Accumulator]:
+    yield from (replace(found, least_alignment=least) for least in LEASTS)
+    if found.least_alignment is not None:
+        yield from (replace(found, least_alignment=found.least_alignment + step) for step in (-1, 1))
+    for bits in (-2, -1, 1, 2):
+        changed = found.fraction_bits + bits
+        if changed >= 1 and changed + 2 + (found.terms + 1).bit_length() <= 53:
+            yield replace(found, fraction_bits=changed)
+    yield replace(found, rounding="nearest_even" if found.rounding == "toward_zero" else "toward_zero")
+    yield from (replace(found, format=name) for name in ("float32", f"fp_8_{min(found.fraction_bits, 22)}_0"))
+    yield from (replace(found, terms=terms) for terms in (found.terms // 2, 2 * found.terms) if 1 <= terms <= 64)
+    if found.chunk is None:
+        yield replace(found, chunk=128)

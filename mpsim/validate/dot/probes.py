@@ -1,4 +1,4 @@
-"""Inputs that make a sum tell how it is formed (docs/dot_products.md).
+"""Inputs that show how a sum is formed (docs/dot_products.md).
 
 Each probe is a dot product of a few signed powers of two, zeros elsewhere. A large number and its negative, far enough
 above a small one that the small one is lost while they stand beside it, show what is added before what: the small one
@@ -32,7 +32,7 @@ class Measurement:
     meaning: str
 
 
-class Laboratory:
+class Prober:
     """Asks a subject probes of one length, and remembers them all with the answers."""
 
     def __init__(self, subject: DotSubject, length: int) -> None:
@@ -40,7 +40,7 @@ class Laboratory:
         self.inputs: Format = as_format(subject.inputs)
         self.asked: list[tuple[Array, Array, Array]] = []
         self.range = (2 * self.inputs.min_exponent, 2 * _greatest(self.inputs))
-        self.small, self.big = 0, 0
+        self.small, self.big, self.least = 0, 0, 0
 
     def ask(self, probes: Sequence[Sequence[Term]]) -> Array:
         """The results, one a probe."""
@@ -64,13 +64,14 @@ class Laboratory:
         exact = self.ask([[(0, e, 1)] for e in exponents]) == np.ldexp(1.0, exponents)
         middle = exponents.index(0)
         if not exact[middle]:
-            return Measurement("range", None, "1 * 1 + 0 + ... does not give 1: this is no dot product")
+            return Measurement("range", None, "1 * 1 + 0 + ... does not give 1: this is not a dot product")
         first, last = middle, middle
         while first > 0 and exact[first - 1]:
             first -= 1
         while last + 1 < exact.size and exact[last + 1]:
             last += 1
-        self.small, self.big = max(exponents[first], -WIDEST), min(exponents[last], WIDEST)
+        self.least = exponents[first]
+        self.small, self.big = max(self.least, -WIDEST), min(exponents[last], WIDEST)
         return Measurement(
             "range",
             (exponents[first], exponents[last]),
@@ -104,15 +105,23 @@ class Order:
     span: int = 0  # large numbers of the probes are 2**span times the small ones
 
     @property
+    def is_known(self) -> bool:
+        """Whether the pattern is that of chains or pairs, so that widths and roundings can be asked for."""
+        return bool(self.chains or self.pairs)
+
+    def first_chunk(self, length: int) -> int:
+        """How many k the first chunk has."""
+        if self.chains:
+            return self.chains[0][1] or length
+        return self.pairs[0] if self.pairs else length
+
+    @property
     def terms(self) -> int:
         """The most k that may be added at once."""
         return max((terms for terms, _ in self.chains), default=1)
 
     def measurements(self, length: int) -> list[Measurement]:
         """What the pattern says, in words."""
-        if self.exact:
-            words = f"nothing was lost beside a number 2**{self.span} times as large: exact, or wider than that"
-            return [Measurement("order", "exact", words)]
         found = []
         if self.chains:
             terms, chunk = self.chains[0]
@@ -135,32 +144,32 @@ class Order:
         return found
 
 
-def find_order(lab: Laboratory) -> Order:
+def find_order(prober: Prober) -> Order:
     """Large at 0, its negative at j, small at j + 1, for every j; and small between the two."""
-    last = lab.length - 1
+    last = prober.length - 1
     places = np.arange(1, last)
-    pattern = lab.survives([(0, int(j), int(j) + 1) for j in places])
-    between = lab.survives([(0, last, int(w)) for w in places])
-    lab.survives([(0, 1, int(w)) for w in places + 1])
+    pattern = prober.survives([(0, int(j), int(j) + 1) for j in places])
+    between = prober.survives([(0, last, int(w)) for w in places])
+    prober.survives([(0, 1, int(w)) for w in places + 1])
     if pattern.all() and between.all():
-        return Order(True, (), (), pattern, lab.big - lab.small)
-    first = int(places[pattern][0]) + 1 if pattern.any() else lab.length
+        return Order(True, (), (), pattern, prober.big - prober.small)
+    first = int(places[pattern][0]) + 1 if pattern.any() else prober.length
     sizes = [1, first] if first > 1 else [1]
     chunks: list[int | None] = [None, *range(1, last)]
     chains = [(t, c) for t in sizes for c in chunks if (c or t) >= t and _equal(pattern, _chain(places, t, c))]
     pairs = [s for s in range(1, last) if _equal(pattern, _pairs(places, s))]
     if between.any():  # an alignment wider than the probes: nothing is lost within one instruction
-        wide = _wide_terms(lab)
+        wide = _wide_terms(prober)
         chains = [(wide, c) for t, c in chains if t == 1 and wide and (c or wide) >= wide]
-    return Order(False, tuple(chains), tuple(pairs), pattern, lab.big - lab.small)
+    return Order(False, tuple(chains), tuple(pairs), pattern, prober.big - prober.small)
 
 
-def _wide_terms(lab: Laboratory) -> int:
+def _wide_terms(prober: Prober) -> int:
     """Large at 0, its negative at j, small at j - 1: lost where an instruction ends between the two. 0: no pattern."""
-    places = np.arange(2, lab.length)
-    kept = lab.survives([(0, int(j), int(j) - 1) for j in places])
+    places = np.arange(2, prober.length)
+    kept = prober.survives([(0, int(j), int(j) - 1) for j in places])
     if kept.all():
-        return lab.length
+        return prober.length
     terms = int(places[~kept][0])
     return terms if terms > 2 and _equal(kept, places % terms != 0) else 0
 
@@ -184,12 +193,12 @@ def _pairs(j: Array, block: int) -> Array:
     return np.asarray(np.where(own == 0, True, (j + 1) // block >= span))
 
 
-def find_partner(lab: Laboratory) -> Measurement:
+def find_partner(prober: Prober) -> Measurement:
     """For an unknown order: which k the term at 0 is first added to, among the first k; with lanes side by side that
     is the number of lanes, with halves that are folded half the length. The fewest small numbers are lost then."""
-    count = min(lab.length, PARTNERS)
+    count = min(prober.length, PARTNERS)
     places = [(j, w) for j in range(1, count) for w in range(1, count) if w != j]
-    kept = lab.survives([(0, j, w) for j, w in places])
+    kept = prober.survives([(0, j, w) for j, w in places])
     lost = np.zeros(count, int)
     np.add.at(lost, [j for j, _ in places], ~kept)
     partner = int(np.argmin(lost[1:])) + 1
@@ -202,27 +211,30 @@ def find_partner(lab: Laboratory) -> Measurement:
 # -- width and rounding -----------------------------------------------------------------------------------------
 
 
-def find_widths(lab: Laboratory, order: Order) -> list[Measurement]:
-    """How many bits below a large number are kept: within one addition or alignment, and in the sum carried on."""
+def find_widths(prober: Prober, order: Order) -> list[Measurement]:
+    """How many bits below a large number are kept: within one addition or alignment, and in the sum carried on.
+
+    The order is known. What is left at the end is a power of two, which no output format hides.
+    """
     terms = order.terms
-    step = terms if 2 * terms < lab.length else 1
-    distances = np.arange(1, lab.big - lab.small + 1)
-    carried = _kept(lab, distances, (0, 2 * step, step))
+    step = terms if 2 * terms < prober.length else 1
+    distances = np.arange(1, prober.big - prober.small + 1)
+    carried = _kept(prober, distances, (0, 2 * step, step))
     found = [Measurement("sum_bits", carried, f"a sum keeps {_bits(carried, distances)} below its leading one")]
     if terms > 1:
         places = (0, 1, 2) if terms > 2 else (0, 3, 2)
-        aligned = _kept(lab, distances, places)
+        aligned = _kept(prober, distances, places)
         words = f"terms added at once keep {_bits(aligned, distances)} below the largest exponent"
         found.append(Measurement("alignment_bits", aligned, words))
     return found
 
 
-def _kept(lab: Laboratory, distances: Array, places: tuple[int, int, int]) -> int:
+def _kept(prober: Prober, distances: Array, places: tuple[int, int, int]) -> int:
     """The largest distance d such that 2**(small + d), its negative and 2**small, at the places, leave 2**small."""
     first, second, witness = places
-    s = lab.small
+    s = prober.small
     probes = [[(first, s + int(d), 1), (witness, s, 1), (second, s + int(d), -1)] for d in distances]
-    kept = lab.ask(probes) == 2.0**s
+    kept = prober.ask(probes) == 2.0**s
     return int(distances.size if kept.all() else np.argmin(kept))
 
 
@@ -245,42 +257,51 @@ ROUNDINGS = {
 }
 
 
-def find_rounding(lab: Laboratory, order: Order, bits: int) -> Measurement:
-    """What becomes of 2**bits or 2**bits + 1 when fractions of a unit are added: one rounding of a sum to ``bits``."""
+def find_rounding(prober: Prober, order: Order, bits: int) -> Measurement:
+    """What becomes of 2**bits or 2**bits + 1 when fractions of a unit are added: one rounding of a sum to ``bits``.
+
+    2**bits is taken off again, so that a narrow output shows what is left.
+    """
     terms = order.terms
-    unit = max(lab.small + 2, min(0, lab.big - bits - 1))
-    if bits > 23:
-        return Measurement("rounding", None, "a sum has more bits than the result, so its rounding does not show")
-    if unit + bits >= lab.big or 2 * terms >= lab.length:
-        return Measurement("rounding", None, "the probes are too short to ask")
+    unit = max(prober.small + 2, min(0, prober.big - bits - 1))
+    if bits == prober.big - prober.small:
+        return Measurement("rounding", None, "not asked: no sum was seen that had to be rounded")
+    if unit + bits >= prober.big or 3 * terms >= min(prober.length, order.first_chunk(prober.length)):
+        return Measurement("rounding", None, "not asked: the probes or the chunks are too short")
     probes, expected = [], []
     for sign in (1, -1):
         for odd in (False, True):
             for quarters in (1, 2, 3):
                 base = [(0, unit + bits, sign)] + ([(terms, unit, sign)] if odd else [])
-                probes.append([*base, (2 * terms, unit - 1, sign * quarters / 2)])
-                expected.append(sign * 2.0**unit * (2.0**bits + odd))
-    found = lab.ask(probes)
-    up = tuple(int(x) for x in (np.abs(found) > np.abs(expected)))
+                rest = [(2 * terms, unit - 1, sign * quarters / 2), (3 * terms, unit + bits, -sign)]
+                probes.append([*base, *rest])
+                expected.append(2.0**unit * odd)
+    left = np.abs(prober.ask(probes))
+    if not np.isin(left, [0.0, 2.0**unit, 2.0 ** (unit + 1)]).all():
+        return Measurement("rounding", None, "a sum is rounded in a way that these probes do not explain")
+    up = tuple(int(x) for x in (left > np.array(expected)))
     modes = [mode for mode, pattern in ROUNDINGS.items() if pattern == up]
     if modes:
         return Measurement("rounding", modes[0], f"a sum is rounded {modes[0].replace('_', ' ')}")
     return Measurement("rounding", None, f"a sum is rounded in no mode of these: {', '.join(ROUNDINGS)} ({up})")
 
 
-def find_fma(lab: Laboratory, order: Order) -> Measurement:
-    """Whether a product is rounded to float32 before it is added: (1 + 2**-12)**2 less what it rounds to."""
-    if lab.inputs.mantissa_bits < 12:
-        return Measurement("fma", None, "no difference: products of these inputs are exact in float32")
-    if not (order.chains or order.pairs):
-        return Measurement("fma", None, "not asked: the order is unknown")
-    terms = order.terms if order.terms < lab.length else 1
-    a, b = np.zeros((2, 1, lab.length), np.float32)
-    a[0, 0], b[0, 0] = -(1 + 2.0**-11), 1
-    a[0, terms], b[0, terms] = 1 + 2.0**-12, 1 + 2.0**-12
-    left = float(lab.ask_numbers(a, b)[0])
-    if left == 2.0**-24:
-        return Measurement("fma", True, "products are added exactly, without a rounding of their own")
-    if left == 0:
-        return Measurement("fma", False, "products are rounded (or cut) before they are added")
-    return Measurement("fma", None, f"(1 + 2**-12)**2 - (1 + 2**-11) gives {left!r}, neither 2**-24 nor 0")
+def find_least_alignment(prober: Prober, fraction_bits: int, toward_zero: bool) -> Measurement:
+    """The exponent of a sum of zero, to which terms are aligned at least.
+
+    A small term beside one at the end of the range decides what their sum is rounded to, if it is seen at all.
+    """
+    quantum = prober.least  # the smallest sum
+    low = quantum if toward_zero else quantum - 1
+    if quantum <= prober.range[0] or low < 2 * prober.inputs.min_exponent:
+        return Measurement("least_alignment", None, "not asked: no two of these inputs have so small a product")
+    smallest = max(2 * prober.inputs.quantum_exponent, low - fraction_bits - 2)
+    exponents = np.arange(low - 1, smallest - 1, -1)
+    probes = [[(0, low, 1.0), (1, int(e), -1.0 if toward_zero else 1.0)] for e in exponents]
+    seen = prober.ask(probes) == (0.0 if toward_zero else 2.0**quantum)
+    if seen.all() or not seen[0]:
+        return Measurement("least_alignment", None, "not seen: every term that these inputs have was kept, or none")
+    least = int(exponents[int(np.argmin(seen)) - 1]) + fraction_bits
+    if least <= low:
+        return Measurement("least_alignment", None, f"none: terms are aligned to the largest, down to 2**{low}")
+    return Measurement("least_alignment", least, f"terms are aligned to 2**{least} at least, as if c were that large")

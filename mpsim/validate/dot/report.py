@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from mpsim.tensor_cores import described
+from collections.abc import Sequence
+from dataclasses import fields
+
+from mpsim.accumulators import Accumulator
 from mpsim.validate.dot.validation import DotReport, Tried
 
 #: Terms of a counterexample that are printed.
@@ -12,46 +15,104 @@ SHOWN = 8
 def text(report: DotReport) -> str:
     """The verdict first, then what the probes found, then how far off the results are."""
     shape = f"{report.length} k in matrices of {report.side} rows and columns"
-    lines = [f"{report.subject}: dot products of {report.inputs}, probes of {shape}"]
+    lines = [f"{report.subject}: dot products of {report.inputs}, answered in {report.output}, probes of {shape}"]
+    lines += _shape_lines(report)
     if report.declared is not None:
         lines += _verdict(report.declared, "the declared accumulator")
-    if report.matches:
-        first, *others = report.matches
-        lines.append(f"equal to {_named(first)} on all probes and {first.results:,} random results")
-        lines += [f"  also equal to {_named(other)}: nothing asked here tells them apart" for other in others]
-    else:
-        lines.append("equal to no accumulator that was tried")
-        if report.nearest is not None:
-            lines += _verdict(report.nearest, "the nearest of them,")
+    lines += _found(report)
+    if report.state:
+        lines.append(f"the subject sets {' and '.join(report.state)} for its whole process")
     lines.append("measured:")
     lines += [f"  {m.name.replace('_', ' ')}: {m.meaning}" for m in report.measurements]
     error = report.error
     lines.append(
         f"on random normal numbers {100 * error.correct:.1f} % of the results are the exact sum rounded once; "
-        f"the others are up to {error.largest:,} ulps off, {error.mean:.3g} on average"
+        f"the others are up to {error.largest:,} {error.output} numbers off, {error.mean:.3g} on average"
     )
     return "\n".join([*lines, *(f"note: {note}" for note in report.notes)])
 
 
-def _named(tried: Tried) -> str:
-    names = f" ({', '.join(tried.names)})" if tried.names else ""
-    return described(tried.accumulator) + names
+def _shape_lines(report: DotReport) -> list[str]:
+    found = report.shapes
+    if found is None:
+        return []
+    (m, n), (row, column, there, whole) = found.shapes[0], found.place
+    return [
+        f"different: the sums depend on the shape of the matrices: {found.words}",
+        f"  element [{row}, {column}] is {_number(there)} in a product of {m} x {n}, and {_number(whole)} in one of "
+        f"{found.largest[0]} x {found.largest[1]}, of the same rows, columns and {found.length} k",
+    ]
+
+
+def _found(report: DotReport) -> list[str]:
+    """What the subject is equal to and what that was told apart from, or what it is nearest to."""
+    if report.matches:
+        first, *others = report.matches
+        side = f"for {report.side} rows and columns " if report.shapes is not None else ""
+        lines = [f"{side}equal to {first.text} on all probes and {first.results:,} random results"]
+        lines += _also_equal(first, others)
+        if others:
+            lines.append(f"  of {report.separating:,} more inputs, none tells these apart")
+        if report.apart:
+            lines.append(f"  told apart from {len(report.apart)} accumulators beside {'them' if others else 'it'}")
+        return lines
+    if report.declared is not None and report.declared.equal:
+        return []
+    lines = ["equal to no accumulator that was tried"]
+    nearest = report.nearest
+    if nearest is None:
+        return lines
+    if report.length in nearest.equal_at:
+        rest = sorted({int(name.rpartition("= ")[2]) for name in nearest.corpora}, reverse=True)
+        return [
+            *lines,
+            f"for K = {report.length} equal to {nearest.text}, for K = {', '.join(map(str, rest))} not: the order "
+            f"depends on the number of terms",
+        ]
+    return lines + _verdict(nearest, "the nearest of them,")
+
+
+def _also_equal(first: Tried, others: Sequence[Tried]) -> list[str]:
+    """The other matches: by the one field in which each differs from the first, or whole."""
+    by_field: dict[str, list[str]] = {}
+    rest = []
+    for other in others:
+        changed = [
+            field.name
+            for field in fields(Accumulator)
+            if getattr(other.accumulator, field.name) != getattr(first.accumulator, field.name)
+        ]
+        if len(changed) == 1:
+            value = getattr(other.accumulator, changed[0])
+            names = f" ({', '.join(other.names)})" if other.names else ""
+            by_field.setdefault(changed[0], []).append(("none" if value is None else str(value).lower()) + names)
+        else:
+            rest.append((other, changed))
+    lines = [f"  also equal with {name}={' or '.join(values)}" for name, values in by_field.items()]
+    combined = [other for other, changed in rest if set(changed) <= set(by_field)]
+    if combined:
+        lines.append(f"  and with {len(combined)} combinations of these")
+    return lines + [f"  also equal to {other.text}" for other, _ in rest if other not in combined]
 
 
 def _verdict(tried: Tried, what: str) -> list[str]:
     """Equal, or the first difference with the terms that are not zero."""
     if tried.difference is None:
-        return [f"equal to {what} {_named(tried)} on all probes and {tried.results:,} random results"]
+        return [f"equal to {what} {tried.text} on all probes and {tried.results:,} random results"]
     d = tried.difference
     terms = [f"{x!r} * {y!r} at k = {k}" for k, x, y in d.terms]
     if tried.equal_but_zero_signs:
-        return [f"but for the sign of {tried.zero_signs:,} zeros, equal to {what} {_named(tried)}"]
+        return [f"but for the sign of {tried.zero_signs:,} zeros, equal to {what} {tried.text}"]
     more = f" + {len(terms) - SHOWN} more" if len(terms) > SHOWN else ""
-    where = "; ".join(f"{name}: {count:,}" for name, count in tried.corpora.items())
+    kinds: dict[str, int] = {}
+    for name, count in tried.corpora.items():
+        kind = name.partition(",")[0]
+        kinds[kind] = kinds.get(kind, 0) + count
+    where = ", ".join(f"{kind} {count:,}" for kind, count in kinds.items())
     return [
-        f"different from {what} {_named(tried)}: {tried.probes_differ:,} probes differ, "
-        f"{tried.agreeing:,} of {tried.results:,} random results agree" + (f" (differ of {where})" if where else ""),
-        f"  first difference ({d.corpus}): {' + '.join(terms[:SHOWN])}{more}",
+        f"different from {what} {tried.text}: {tried.probes_differ:,} probes differ, "
+        f"{tried.agreeing:,} of {tried.results:,} random results agree" + (f" (different: {where})" if where else ""),
+        f"  for example ({d.corpus}): {' + '.join(terms[:SHOWN])}{more}",
         f"  expected {_number(d.expected)}, got {_number(d.found)}",
     ]
 

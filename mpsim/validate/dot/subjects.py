@@ -1,103 +1,145 @@
-"""Other people's dot and matrix products behind one interface: float32 numbers in, float32 numbers out."""
+"""Other people's dot and matrix products behind one interface: numbers of an input format in, numbers out."""
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mpsim.accumulators import Accumulator
-from mpsim.formats import FORMATS
-from mpsim.validate.subjects import adapters, native
-from mpsim.validate.subjects.adapters import LIBRARIES, SubjectError
+from mpsim.formats import FORMATS, as_format
+from mpsim.kernels import hosted
+from mpsim.rounding import encode, round_to
+from mpsim.validate.answers import SubjectError
+from mpsim.validate.subjects import worker
+from mpsim.validate.subjects.calling import Callee, InProcess
+from mpsim.validate.subjects.casts import values_of
+from mpsim.validate.subjects.opening import Calling, is_library, open_native, open_python
+from mpsim.validate.subjects.worker import Typed
 
 Array = np.ndarray[Any, Any]
 Product = Callable[[Array, Array], Any]
 
 #: Rows and columns of the matrices that subjects are asked for: of probes, one for each element of the diagonal.
 SIDE = 16
-EXAMPLE = (
-    "float NAME(const float *a, const float *b, size_t n) or "
-    "void NAME(const float *a, const float *b, float *c, size_t m, size_t n, size_t k)"
-)
 
 
 @dataclass
 class DotSubject:
-    """A matrix product under test. call(a (M, K), b (K, N)) -> (M, N), in the type of inputs."""
+    """A matrix product under test: callee(a (M, K), b (K, N)) -> (M, N), in the type of inputs.
+
+    output: the type of its answers, known once it has answered. form: "matmul", or "dot" for one that takes vectors.
+    """
 
     name: str
-    call: Product
+    callee: Callee
     inputs: str = "float32"
     side: int = SIDE
+    form: str = "matmul"
+    output: str = ""
     notes: list[str] = field(default_factory=list)
 
     def matmul(self, a: Array, b: Array) -> Array:
-        """float32 (M, K) times (K, N), numbers of the inputs' format -> float32 (M, N)."""
-        try:
-            with np.errstate(all="ignore"):
-                answer = self.call(as_inputs(a, self.inputs), as_inputs(b, self.inputs))
-        except SubjectError:
-            raise
-        except Exception as error:  # anything at all may come out of somebody else's code
-            cause = f"{error} ({type(error).__name__})"
-            raise SubjectError(f"{self.name} failed on {a.shape} times {b.shape} {self.inputs}: {cause}") from error
-        found = adapters._numpy(answer, self.name)
-        if found.shape != (a.shape[0], b.shape[1]):
-            raise SubjectError(f"{self.name} answered shape {found.shape} to {a.shape} times {b.shape}")
-        if found.dtype.name not in FORMATS:
-            raise SubjectError(f"{self.name} answered {found.dtype}; expected floats of at most 64 bits")
-        note = "answers float64, which was rounded to float32"
-        if found.dtype == np.float64 and note not in self.notes:
-            self.notes.append(note)
-        with np.errstate(all="ignore"):
-            return np.ascontiguousarray(found, np.float32)
+        """float32 (M, K) times (K, N), numbers of the inputs' format -> float64 (M, N), exactly what was answered."""
+        answers = self.callee.call(
+            [as_inputs(a, self.inputs), as_inputs(b, self.inputs)], 16 * len(a) * b.shape[1] + 64
+        )
+        if len(answers) != 1:
+            raise SubjectError(f"{self.name} answered {len(answers)} arrays; expected one matrix")
+        answer = answers[0]
+        if answer.words.shape != (a.shape[0], b.shape[1]):
+            raise SubjectError(f"{self.name} answered shape {answer.words.shape} to {a.shape} times {b.shape}")
+        if answer.type.startswith(("int", "uint")):
+            raise SubjectError(f"{self.name} answered {answer.type}; expected floats of at most 64 bits")
+        if self.output not in ("", answer.type):
+            raise SubjectError(
+                f"{self.name} answered {self.output} at first, and {answer.type} to {a.shape} times {b.shape}"
+            )
+        self.output = answer.type
+        return values_of(answer, self.name)
 
     def dots(self, a: Array, b: Array) -> Array:
         """Dot products of the rows of a with the rows of b, both (P, K): the diagonals of products of matrices."""
-        found = np.empty(len(a), np.float32)
-        for start in range(0, len(a), self.side):
-            left, right = np.zeros((2, self.side, a.shape[1]), np.float32)
-            count = min(self.side, len(a) - start)
-            left[:count], right[:count] = a[start : start + count], b[start : start + count]
-            found[start : start + count] = self.matmul(left, np.ascontiguousarray(right.T)).diagonal()[:count]
-        return found
+        return diagonals(self.matmul, a, b, self.side)
 
 
-def as_inputs(x: Array, inputs: str) -> Array:
-    """float32 numbers as an array of the inputs' type (tf32: float32 with 10 fraction bits)."""
+def diagonals(product: Product, a: Array, b: Array, side: int) -> Array:
+    """Dot products of the rows of a with the rows of b, ``side`` of them by each matrix product; float64."""
+    found = np.empty(len(a))
+    for start in range(0, len(a), side):
+        left, right = np.zeros((2, side, a.shape[1]), np.float32)
+        count = min(side, len(a) - start)
+        left[:count], right[:count] = a[start : start + count], b[start : start + count]
+        found[start : start + count] = product(left, np.ascontiguousarray(right.T)).diagonal()[:count]
+    return found
+
+
+@dataclass(frozen=True)
+class Model:
+    """mpsim's product with an accumulator, its results rounded once to the type that a subject answers in.
+
+    ``output`` of "float64" or "float32": the accumulator's own results.
+    """
+
+    accumulator: Accumulator
+    output: str = "float32"
+
+    def matmul(self, a: Array, b: Array, backend: str = "compiled") -> Array:
+        """float32 (M, K) times (K, N) -> float64 (M, N)."""
+        from mpsim.contraction import matmul
+
+        return self._answers(matmul(a, b, self.accumulator, backend=backend, threads=1), backend)
+
+    def dots(self, a: Array, b: Array, backend: str = "compiled") -> Array:
+        """Dot products of the rows of a with the rows of b, both (P, K): one grouped convolution of a point."""
+        count, length = a.shape
+        x, w = b.reshape(1, count * length, 1, 1), a.reshape(count, length, 1, 1)
+        kernels = hosted(backend)
+        found = kernels.conv2d(x, w, None, (1, 1), (0, 0), count, threads=1, accumulator=self.accumulator)
+        return self._answers(found.reshape(count), backend)
+
+    def _answers(self, found: Array, backend: str) -> Array:
+        if self.output not in ("float32", "float64"):
+            found = round_to(found, self.output, "nearest_even", "infinity", backend=backend, threads=1)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(found.astype(np.float64))
+
+
+def same(found: Array, expected: Array) -> Array:
+    """Where two float64 arrays hold one number, zeros by their signs; a NaN is as good as another."""
+    with np.errstate(invalid="ignore"):
+        equal = (found == expected) & (np.signbit(found) == np.signbit(expected))
+    return np.asarray(equal | (np.isnan(found) & np.isnan(expected)))
+
+
+def as_inputs(x: Array, inputs: str) -> Typed:
+    """float32 numbers of the inputs' format as an array of its type (tf32: float32 with 10 fraction bits)."""
+    x = np.ascontiguousarray(x)
     if inputs in ("float32", "tf32"):
-        return x.copy()
+        return Typed("float32", x.view(np.uint32))
     if inputs == "float16":
-        return x.astype(np.float16)
-    try:
-        import ml_dtypes
-    except ModuleNotFoundError as error:
-        raise SubjectError(f"inputs {inputs} need ml_dtypes (pip install ml_dtypes)") from error
-    if not hasattr(ml_dtypes, inputs):
-        raise SubjectError(f"inputs are float32, tf32, float16 or a type of ml_dtypes, not {inputs!r}")
-    return x.astype(getattr(ml_dtypes, inputs))
+        with np.errstate(invalid="ignore"):
+            return Typed(inputs, x.astype(np.float16).view(np.uint16))
+    format = as_format(inputs)
+    numbers = x if format.has_nan else np.nan_to_num(x, nan=0.0, posinf=format.largest, neginf=-format.largest)
+    return Typed(inputs, np.asarray(encode(numbers, format, overflow="saturate_propagate", threads=1)).reshape(x.shape))
 
 
 def open_dot(
     subject: str | Callable[..., Any] | Accumulator,
+    calling: Calling = Calling(),
     *,
     inputs: str = "float32",
     form: str = "matmul",
-    arguments: str = "numpy",
-    signature: str | None = None,
-    header: Path | None = None,
     side: int = SIDE,
     backend: str = "compiled",
 ) -> DotSubject:
-    """The subject: a function, an Accumulator (mpsim's own), or a name.
+    """The subject: a function of this process, an Accumulator (mpsim's own), or a name.
 
     ``package.module:function`` or ``file.py:function`` takes (M, K) and (K, N) arrays, or two vectors with
-    ``form="dot"``; ``library.so:name`` is a C function on float32 rows, as ``EXAMPLE`` shows.
+    ``form="dot"``; ``library.so:name`` is a C function, as ``mpsim.validate.subjects.native.PRODUCTS`` shows.
     Raises SubjectError if there is no such thing.
     """
     if form not in ("matmul", "dot"):
@@ -106,28 +148,35 @@ def open_dot(
         raise SubjectError(f"side is a number of rows, at least 1, not {side}")
     if inputs not in FORMATS:
         raise SubjectError(f"unknown inputs {inputs!r}")
-    as_inputs(np.zeros(1, np.float32), inputs)
     if isinstance(subject, Accumulator):
-        return DotSubject(f"mpsim {subject.kind}", of_accumulator(subject, backend), inputs, side)
+        return DotSubject(f"mpsim {subject.kind}", _own(subject, backend), inputs, side)
     if not isinstance(subject, str):
         name = getattr(subject, "__name__", repr(subject))
-        return DotSubject(name, _function(subject, form, arguments), inputs, side)
-    place, colon, name = subject.rpartition(":")
-    if colon and Path(place).suffix in LIBRARIES:
-        if inputs not in ("float32", "tf32"):
-            raise SubjectError(f"C functions are called with float arrays, not {inputs}")
-        try:
-            return DotSubject(subject, _c_function(Path(place), name, signature, header), inputs, side)
-        except (native.NativeError, OSError) as error:
-            raise SubjectError(str(error)) from error
-    if not colon:
-        place, _, name = subject.rpartition(".")
-    if not place:
-        raise SubjectError(f"{subject!r} names no subject; expected package.module:function or library.so:name")
-    function = adapters._attribute(adapters._module(place), name, subject)
-    if not callable(function):
-        raise SubjectError(f"{subject} is {type(function).__name__}, not a function")
-    return DotSubject(subject, _function(function, form, arguments), inputs, side)
+        function = worker.of_function(subject, calling.arguments, form)
+        return DotSubject(name, InProcess(name, lambda: (function, {})), inputs, side, form)
+    if is_library(subject):
+        callee, shim = open_native(subject, calling, 2, is_product=True)
+        bits = 32 if inputs in ("float32", "tf32") else FORMATS[inputs].code_bits
+        wanted = {"tf32": "float32"}.get(inputs, inputs)
+        for reads in (shim.first, shim.second):
+            if reads not in ((bits, wanted), (bits, "")) or (reads[1] == "" and bits == 32):
+                raise SubjectError(
+                    f"{subject} reads {reads[1] or 'integers'} of {reads[0]} bits; the inputs are {inputs}"
+                )
+        return DotSubject(subject, callee, inputs, side)
+    callee, _ = open_python(subject, calling, form)
+    return DotSubject(subject, callee, inputs, side, form)
+
+
+def _own(accumulator: Accumulator, backend: str) -> Callee:
+    """mpsim's matrix product with an accumulator, as something to call."""
+    product = of_accumulator(accumulator, backend)
+
+    def call(arrays: Any) -> list[Typed]:
+        a, b = (values_of(each, "mpsim").astype(np.float32) for each in arrays)
+        return [worker.typed(product(a, b))]
+
+    return InProcess(f"mpsim {accumulator.kind}", lambda: (call, {}))
 
 
 def of_accumulator(accumulator: Accumulator, backend: str) -> Product:
@@ -137,50 +186,4 @@ def of_accumulator(accumulator: Accumulator, backend: str) -> Product:
     return lambda a, b: matmul(a, b, accumulator, backend=backend, threads=1)
 
 
-def _function(function: Callable[..., Any], form: str, arguments: str) -> Product:
-    if arguments not in ("numpy", "torch"):
-        raise SubjectError(f"arguments are 'numpy' or 'torch', not {arguments!r}")
-
-    def given(x: Array) -> Any:
-        return _tensor(x) if arguments == "torch" else x
-
-    def dots(a: Array, b: Array) -> Array:
-        columns = np.ascontiguousarray(b.T)
-        return np.array([[function(given(x), given(y)) for y in columns] for x in a])
-
-    return dots if form == "dot" else lambda a, b: function(given(a), given(b))
-
-
-def _tensor(x: Array) -> Any:
-    import torch
-
-    name = x.dtype.name
-    if name in ("float32", "float16"):
-        return torch.from_numpy(x)
-    return torch.from_numpy(x.view(f"uint{8 * x.dtype.itemsize}")).view(getattr(torch, name))
-
-
-def _c_function(library: Path, name: str, signature: str | None, header: Path | None) -> Product:
-    """A C function on float arrays: a dot product of two rows, or a matrix product of row-major matrices."""
-    loaded = ctypes.CDLL(str(library.resolve()))
-    if not hasattr(loaded, name):
-        raise native.NativeError(f"{library} exports no {name!r}")
-    answer, kinds = native._parse(signature or native._find_prototype(library, name, header), name)
-    pointers, sizes = [kind for kind in kinds if kind.endswith("*")], [kind for kind in kinds if kind[-1] != "*"]
-    if (len(pointers), len(sizes)) not in ((2, 1), (3, 3)) or {*pointers} != {"float *"}:
-        raise native.NativeError(f"cannot call {name}({', '.join(kinds)}); expected {EXAMPLE}")
-    function = getattr(loaded, name)
-    function.argtypes = [ctypes.c_void_p if kind.endswith("*") else native._c_type(kind)[0] for kind in kinds]
-    function.restype = native._c_type(answer)[0] if len(pointers) == 2 else None
-
-    def dot(a: Array, b: Array) -> Array:
-        columns = np.ascontiguousarray(b.T)
-        values = [[function(x.ctypes.data, y.ctypes.data, x.size) for y in columns] for x in a]
-        return np.array(values, np.float64 if answer == "double" else np.float32)
-
-    def matmul(a: Array, b: Array) -> Array:
-        out = np.zeros((a.shape[0], b.shape[1]), np.float32)
-        function(a.ctypes.data, b.ctypes.data, out.ctypes.data, a.shape[0], b.shape[1], a.shape[1])
-        return out
-
-    return dot if len(pointers) == 2 else matmul
+__all__ = ["SIDE", "DotSubject", "Model", "Product", "as_inputs", "of_accumulator", "open_dot", "same"]

@@ -1,41 +1,55 @@
 """Which accumulator a matrix or dot product is equal to, if any.
 
 Probes measure (mpsim/validate/dot/probes.py), the measurements name candidates, and a candidate is a match only if it
-gives the subject's bits on every probe and then on random matrices of several lengths and kinds. Where none does, the
-report says how far the results are from the correctly rounded ones.
+gives the subject's bits on every probe, on random matrices of several lengths and kinds, and on inputs that separate it
+from its neighbours. Where none does, the report says how far the results are from the correctly rounded ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mpsim.accumulators import Accumulator
-from mpsim.contraction import matmul
 from mpsim.formats import as_format
 from mpsim.rounding import round_to
 from mpsim.tensor_cores import TENSOR_CORES, accumulator_of, described
+from mpsim.validate.answers import Verdict
 from mpsim.validate.dot import probes
-from mpsim.validate.dot.candidates import candidates
-from mpsim.validate.dot.probes import Laboratory, Measurement, Order
-from mpsim.validate.dot.subjects import SIDE, DotSubject, of_accumulator, open_dot
+from mpsim.validate.dot.accuracy import Error, error_of
+from mpsim.validate.dot.candidates import beside, candidates, distinct
+from mpsim.validate.dot.measurements import statements, widths
+from mpsim.validate.dot.probes import Measurement, Order, Prober
+from mpsim.validate.dot.separation import separate
+from mpsim.validate.dot.shapes import ShapeDependence, shape_dependence
+from mpsim.validate.dot.subjects import SIDE, DotSubject, Model, open_dot, same
+from mpsim.validate.subjects.calling import default_float_environment
+from mpsim.validate.subjects.opening import Calling
 
 Array = np.ndarray[Any, Any]
+#: Types of answers whose numbers may be those of a narrower format.
+WIDE = ("float32", "float64")
+#: (name, a, b, the subject's answer), and K
+Corpus = tuple[str, Array, Array, Array]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The first element that differs: what the rows were, and both results."""
+    """An element that differs: what the rows were, and both results."""
 
     corpus: str
     a: tuple[float, ...]
     b: tuple[float, ...]
     expected: float
     found: float
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether it is of a probe or of usual numbers, not of ones at the ends of the range."""
+        return self.corpus.startswith(("probe", "normal", "cancelling"))
 
     @property
     def terms(self) -> list[tuple[int, float, float]]:
@@ -48,12 +62,14 @@ class Tried:
     """One candidate: how many of the random results it gives, and where it differs first."""
 
     accumulator: Accumulator
+    output: str
     agreeing: int
     results: int
     probes_differ: int
     zero_signs: int  # of those that differ: zeros with another sign
     difference: Difference | None
     corpora: dict[str, int] = field(default_factory=dict)  # where random results differ, and how many
+    equal_at: tuple[int, ...] = ()  # numbers of terms for which every random result is the same
 
     @property
     def equal(self) -> bool:
@@ -70,35 +86,41 @@ class Tried:
         """Tensor cores with this accumulator."""
         return [name for name, row in TENSOR_CORES.items() if row.accumulator == self.accumulator]
 
+    @property
+    def rounds_output(self) -> bool:
+        """Whether the accumulator's result is rounded once more, to the type of the subject's answers."""
+        return self.output not in WIDE and self.accumulator.format != self.output
+
+    @property
+    def text(self) -> str:
+        """The accumulator's fields, the rounding of the result, and the names of tensor cores."""
+        rounded = f", then rounded once to {self.output}" if self.rounds_output else ""
+        return described(self.accumulator) + rounded + (f" ({', '.join(self.names)})" if self.names else "")
+
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         row: dict[str, Any] = {"accumulator": described(self.accumulator), "equal": self.equal, "names": self.names}
+        row |= {"output": self.output, "rounds_output": self.rounds_output}
         row |= {"agreeing": self.agreeing, "results": self.results, "probes_differ": self.probes_differ}
-        row |= {"zero_signs": self.zero_signs, "corpora": self.corpora}
+        row |= {"zero_signs": self.zero_signs, "corpora": self.corpora, "equal_at": list(self.equal_at)}
         if self.difference is not None:
             d = self.difference
-            row["difference"] = {"corpus": d.corpus, "expected": d.expected, "found": d.found}
-            row["difference"] |= {
-                "terms": [(k, x, y) for k, (x, y) in enumerate(zip(d.a, d.b, strict=True)) if x and y]
-            }
+            row["difference"] = {"corpus": d.corpus, "expected": d.expected, "found": d.found, "terms": d.terms}
         return row
 
 
 @dataclass(frozen=True)
-class Error:
-    """Distance from the correctly rounded result, in float32 numbers between (ulps), over random normal numbers."""
-
-    largest: int
-    mean: float
-    correct: float  # share of results that are correctly rounded
-
-
-@dataclass(frozen=True)
 class DotReport:
-    """What is known of a subject. ``matches``: accumulators it is equal to, the simplest first."""
+    """What is known of a subject. ``matches``: accumulators it is equal to, the simplest first.
+
+    apart: accumulators beside the matches that some input told from the subject. separating: rows that were searched
+    for more such inputs. shapes: matrices that are summed in another order. state: what is unusual about the subject's
+    floating-point arithmetic.
+    """
 
     subject: str
     inputs: str
+    output: str
     length: int
     side: int
     measurements: tuple[Measurement, ...]
@@ -106,26 +128,41 @@ class DotReport:
     nearest: Tried | None
     declared: Tried | None
     error: Error
+    apart: tuple[Accumulator, ...] = ()
+    separating: int = 0
+    shapes: ShapeDependence | None = None
+    state: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
     @property
+    def verdict(self) -> Verdict:
+        """EQUAL to the declared accumulator, or to some where none is declared, whatever the shape of the matrices."""
+        equal = self.declared.equal if self.declared is not None else bool(self.matches)
+        return Verdict.of(equal and self.shapes is None)
+
+    @property
     def equal(self) -> bool:
-        """Equal to the declared accumulator, or to some where none is declared."""
-        return self.declared.equal if self.declared is not None else bool(self.matches)
+        return self.verdict is Verdict.EQUAL
 
     def as_json(self) -> dict[str, Any]:
         """The report as JSON values."""
         return {
             "subject": self.subject,
             "inputs": self.inputs,
+            "output": self.output,
             "length": self.length,
             "side": self.side,
+            "verdict": self.verdict.name.lower(),
             "equal": self.equal,
             "declared": None if self.declared is None else self.declared.as_json(),
             "matches": [match.as_json() for match in self.matches],
+            "told_apart_from": [described(each) for each in self.apart],
+            "rows_searched": self.separating,
             "nearest": None if self.nearest is None else self.nearest.as_json(),
             "measurements": {m.name: {"value": m.value, "meaning": m.meaning} for m in self.measurements},
-            "error": {"largest": self.error.largest, "mean": self.error.mean, "correct": self.error.correct},
+            "shapes": None if self.shapes is None else self.shapes.as_json(),
+            "error": self.error.as_json(),
+            "floating_point_state": list(self.state),
             "notes": list(self.notes),
         }
 
@@ -138,18 +175,16 @@ def validate_dot(
     length: int = 520,
     side: int = SIDE,
     form: str = "matmul",
-    arguments: str = "numpy",
-    signature: str | None = None,
-    header: Path | None = None,
+    calling: Calling = Calling(),
     seed: int = 0,
     backend: str = "compiled",
 ) -> DotReport:
     """Say which accumulator a subject is equal to in every bit, or how it differs from a declared one.
 
     subject: see mpsim.validate.dot.subjects.open_dot. accumulator: the declared one, or its name for
-    tensor_cores.accumulator_of. inputs: the format of the operands, which narrow inputs reach the subject in.
-    length: of k in the probes; a chunk as long cannot be seen. side: rows and columns of the matrices, as some
-    implementations sum in another order for other shapes. Raises SubjectError if the subject cannot be run,
+    mpsim.tensor_cores.accumulator_of; where the subject answers in a narrower type, its result is rounded once to that.
+    inputs: the format of the operands, which narrow inputs reach the subject in. length: of k in the probes; a chunk as
+    long cannot be seen. side: rows and columns of the matrices. Raises SubjectError if the subject cannot be run,
     ValueError for an accumulator or a length (at least 16) that cannot be.
 
     >>> from mpsim import Accumulator
@@ -162,52 +197,80 @@ def validate_dot(
     declared = accumulator_of(accumulator) if isinstance(accumulator, str) else accumulator
     if declared is not None and not declared.promises_bits:
         raise ValueError(f"an accumulator of kind {declared.kind!r} promises no bits: nothing can be equal to it")
-    opened = open_dot(
-        subject,
-        inputs=inputs,
-        form=form,
-        arguments=arguments,
-        signature=signature,
-        header=header,
-        side=side,
-        backend=backend,
-    )
-    lab = Laboratory(opened, length)
-    measurements, order = _measure(lab)
-    corpora = [(name, a, b, opened.matmul(a, b)) for name, a, b in random_matrices(inputs, length, side, seed)]
-    tried = [_try(candidate, lab, corpora, backend) for candidate in candidates(measurements, order, inputs)]
-    matches = tuple(each for each in tried if each.equal)
+    opened = open_dot(subject, calling, inputs=inputs, form=form, side=side, backend=backend)
+    with default_float_environment():
+        return _report(opened, declared, length, seed, backend)
+
+
+def _report(opened: DotSubject, declared: Accumulator | None, length: int, seed: int, backend: str) -> DotReport:
+    prober = Prober(opened, length)
+    range, order = _recognised(prober)
+    corpora = [
+        (name, a, b, opened.matmul(a, b)) for name, a, b in random_matrices(opened.inputs, length, opened.side, seed)
+    ]
+    judge = _Judge(prober, corpora, opened.output, backend)
+    measured = widths(prober, order) if order.is_known else {}
+    tried = [judge.tried(each) for each in candidates(measured, order, opened.inputs)]
+    matches, apart, rows = _matches(judge, [each for each in tried if each.equal], declared, seed)
     nearest = None if matches else max(tried, key=lambda each: (each.agreeing + each.zero_signs, -each.probes_differ))
+    confirmed = matches or tuple(each for each in tried if not each.probes_differ and length in each.equal_at)
+    measurements = [range, *statements(prober, order, [each.accumulator for each in confirmed])]
+    matches = tuple(each for match in matches if (each := judge.tried(match.accumulator)).equal)  # these probes too
+    units = {each.accumulator.format for each in matches if not each.rounds_output} if opened.output in WIDE else set()
+    if not confirmed and order.is_known and judge.is_wide(order):
+        opened.notes.append(
+            f"every result is that of sums in float64 in rising k, rounded once to {opened.output}; no accumulator "
+            f"here has such sums"
+        )
     return DotReport(
         opened.name,
-        inputs,
+        opened.inputs,
+        opened.output,
         length,
-        side,
+        opened.side,
         tuple(measurements),
         matches,
         nearest,
-        None if declared is None else _try(declared, lab, corpora, backend),
-        _error(corpora, backend),
+        None if declared is None else judge.tried(declared),
+        error_of(
+            [(a, b, found) for name, a, b, found in corpora if name.startswith("normal")],
+            units.pop() if len(units) == 1 else opened.output,
+        ),
+        apart,
+        rows,
+        shape_dependence(opened, length, seed),
+        tuple(opened.callee.state),
         tuple(opened.notes),
     )
 
 
-def _measure(lab: Laboratory) -> tuple[list[Measurement], Order]:
-    """Every probe."""
-    found = [lab.find_range()]
-    nothing = Order(False, (), (), np.zeros(0, bool))
-    if found[0].value is None:
-        return found, nothing
-    order = probes.find_order(lab)
-    found += order.measurements(lab.length)
-    if not (order.exact or order.chains or order.pairs):
-        found.append(probes.find_partner(lab))
-    if not order.exact:
-        found += probes.find_widths(lab, order)
-        bits = next(m.value for m in found if m.name == "sum_bits")
-        found.append(probes.find_rounding(lab, order, bits))
-        found.append(probes.find_fma(lab, order))
-    return found, order
+def _matches(
+    judge: _Judge, equal: Sequence[Tried], declared: Accumulator | None, seed: int
+) -> tuple[tuple[Tried, ...], tuple[Accumulator, ...], int]:
+    """(what no input told from the subject, the simplest first; what some input did; rows searched for such inputs)."""
+    found = [each.accumulator for each in equal]
+    if declared is not None and declared not in found and judge.tried(declared).equal:
+        found.append(declared)
+    if not found:
+        return (), (), 0
+    length = judge.prober.length
+    found = distinct(found, length)
+    every = distinct([*found, *(each for model in found for each in beside(model))], length)
+    possible = [each for each in every if judge.tried(each).equal]
+    separated = separate(judge.prober, possible, judge.output, seed=seed, backend=judge.backend)
+    kept = [judge.tried(each) for each in separated.kept]
+    apart = tuple(each for each in every if each not in separated.kept)
+    kinds = list(dict.fromkeys(each.accumulator.kind for each in kept))
+    kept.sort(key=lambda each: (kinds.index(each.accumulator.kind), not each.names))  # named ones before their like
+    return tuple(each for each in kept if each.equal), apart, separated.inputs
+
+
+def _recognised(prober: Prober) -> tuple[Measurement, Order]:
+    """The range, and the order that the probes' pattern is that of."""
+    found = prober.find_range()
+    if found.value is None:
+        return found, Order(False, (), (), np.zeros(0, bool))
+    return found, probes.find_order(prober)
 
 
 # -- comparison -------------------------------------------------------------------------------------------------
@@ -227,6 +290,8 @@ def random_matrices(inputs: str, length: int, side: int, seed: int) -> Iterator[
                 half = k // 2
                 a[:, -half:], b[:, -half:] = -a[:, :half], b[:, :half]
             a, b = (round_to(x, inputs, overflow="saturate_propagate", backend="reference") for x in (a, b))
+            if not format.has_nan:
+                a, b = np.nan_to_num(a, nan=0.0), np.nan_to_num(b, nan=0.0)
             yield f"{name}, K = {k}", a, np.ascontiguousarray(b.T)
 
 
@@ -246,57 +311,74 @@ def _numbers(name: str, random: np.random.Generator, shape: tuple[int, int], lim
     return normal
 
 
-def _same(found: Array, expected: Array) -> Array:
-    """Equal bits; a NaN is equal to a NaN."""
-    return np.asarray((found.view(np.uint32) == expected.view(np.uint32)) | (np.isnan(found) & np.isnan(expected)))
+class _Judge:
+    """Compares accumulators with everything that the subject was asked."""
+
+    def __init__(self, prober: Prober, corpora: Sequence[Corpus], output: str, backend: str) -> None:
+        self.prober, self.output, self.backend = prober, output, backend
+        self._corpora = corpora
+        self._known: dict[tuple[Accumulator, int], Tried] = {}
+
+    def tried(self, accumulator: Accumulator) -> Tried:
+        """The accumulator on every probe so far and every random matrix."""
+        key = accumulator, len(self.prober.asked)
+        if key not in self._known:
+            self._known[key] = self._try(accumulator)
+        return self._known[key]
+
+    def _try(self, accumulator: Accumulator) -> Tried:
+        model = Model(accumulator, self.output)
+        examples: list[Difference] = []
+        probes_differ, agreeing, results, zero_signs = 0, 0, 0, 0
+        differing: dict[str, int] = {}
+        unequal = set()
+        for a, b, found in self.prober.asked:
+            expected = model.dots(a, b, self.backend)
+            wrong = np.flatnonzero(~same(found, expected))
+            probes_differ += wrong.size
+            zero_signs += int(((found == 0) & (expected == 0))[wrong].sum())
+            if wrong.size:
+                i = wrong[0]
+                examples.append(_difference("probe", a[i], b[i], expected[i], found[i]))
+        for name, a, b, found in self._corpora:
+            expected = model.matmul(a, b, self.backend)
+            equal = same(found, expected)
+            agreeing, results = agreeing + int(equal.sum()), results + equal.size
+            if equal.all():
+                continue
+            unequal.add(a.shape[1])
+            differing[name] = int((~equal).sum())
+            zero_signs += int(((found == 0) & (expected == 0))[~equal].sum())
+            i, j = np.argwhere(~equal)[0]
+            examples.append(_difference(name, a[i], b[:, j], expected[i, j], found[i, j]))
+        lengths = dict.fromkeys(a.shape[1] for _, a, _, _ in self._corpora)
+        at = tuple(k for k in lengths if k not in unequal)
+        shown = min(examples, key=lambda each: (not each.is_ordinary, len(each.terms)), default=None)
+        return Tried(accumulator, self.output, agreeing, results, probes_differ, zero_signs, shown, differing, at)
+
+    def is_wide(self, order: Order) -> bool:
+        """Whether every answer is that of sums in float64, in rising k, rounded once to the type of the answers."""
+        if not any(terms == 1 and chunk is None for terms, chunk in order.chains):
+            return False
+        asked = [(a, b, found) for a, b, found in self.prober.asked]
+        asked += [(a[i], b.T[j], found[i, j]) for _, a, b, found in self._corpora for i in range(2) for j in range(2)]
+        return all(same(np.asarray(found), _in_float64(a, b, self.output)).all() for a, b, found in asked)
 
 
-def _try(
-    accumulator: Accumulator, lab: Laboratory, corpora: list[tuple[str, Array, Array, Array]], backend: str
-) -> Tried:
-    """The accumulator on everything that the subject was asked."""
-    model = DotSubject("model", of_accumulator(accumulator, backend), "float32", lab.subject.side)
-    first, probes_differ, agreeing, results, zero_signs = None, 0, 0, 0, 0
-    differing: dict[str, int] = {}
-    for a, b, found in lab.asked:
-        expected = model.dots(a, b)
-        wrong = np.flatnonzero(~_same(found, expected))
-        probes_differ += wrong.size
-        zero_signs += int(((found == 0) & (expected == 0))[wrong].sum())
-        if wrong.size and first is None:
-            i = wrong[0]
-            first = _difference("probe", a[i], b[i], expected[i], found[i])
-    for name, a, b, found in corpora:
-        expected = matmul(a, b, accumulator, backend=backend, threads=1)
-        same = _same(found, expected)
-        agreeing, results = agreeing + int(same.sum()), results + same.size
-        differing |= {} if same.all() else {name: int((~same).sum())}
-        zero_signs += int(((found == 0) & (expected == 0))[~same].sum())
-        if not same.all() and first is None:
-            i, j = np.argwhere(~same)[0]
-            first = _difference(name, a[i], b[:, j], expected[i, j], found[i, j])
-    return Tried(accumulator, agreeing, results, probes_differ, zero_signs, first, differing)
+def _in_float64(a: Array, b: Array, output: str) -> Array:
+    """Sums over the last axis of products that float64 holds, one after the other."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.zeros(a.shape[:-1])
+        for k in range(a.shape[-1]):
+            total = total + a[..., k].astype(np.float64) * b[..., k]
+        if output == "float64":
+            return total
+        rounded = round_to(total, output, "nearest_even", "infinity", backend="reference", threads=1)
+        return np.asarray(rounded, np.float64)
 
 
 def _difference(corpus: str, a: Array, b: Array, expected: Any, found: Any) -> Difference:
     return Difference(corpus, tuple(a.tolist()), tuple(b.tolist()), float(expected), float(found))
-
-
-def _error(corpora: list[tuple[str, Array, Array, Array]], backend: str) -> Error:
-    """Against the exact sums rounded once, on the normal numbers."""
-    distances = []
-    for name, a, b, found in corpora:
-        if name.startswith("normal"):
-            exact = matmul(a, b, Accumulator(kind="exact"), backend=backend, threads=1)
-            distances.append(np.abs(_ordinal(found) - _ordinal(exact)).ravel())
-    ulps = np.concatenate(distances)
-    return Error(int(ulps.max()), float(ulps.mean()), float((ulps == 0).mean()))
-
-
-def _ordinal(x: Array) -> Array:
-    """float32 numbers counted from zero up and down."""
-    bits = np.ascontiguousarray(x).view(np.int32).astype(np.int64)
-    return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
 
 
 __all__ = ["DotReport", "Tried", "validate_dot"]

@@ -17,15 +17,18 @@ from mpsim.accumulators import Accumulator
 from mpsim.contraction import matmul
 from mpsim.rounding import decode
 from mpsim.tensor_cores import TENSOR_CORES, accumulator_of
-from mpsim.validate.dot.candidates import KNOWN
-from mpsim.validate.subjects.adapters import SubjectError
+from mpsim.validate.answers import SubjectError, Verdict
+from mpsim.validate.dot.candidates import KNOWN, beside
 
 FORMS = (".npz", ".jsonl")
 
 
 @dataclass(frozen=True)
 class DotVectorsReport:
-    """``different``: accumulator -> products whose results differ; ``declared``: the one asked for, or None."""
+    """``different``: accumulator -> products whose results differ; ``declared``: the one asked for, or None.
+
+    alike: accumulators beside a match (or the declared one) that give every result as well, though they are others.
+    """
 
     name: str
     inputs: str
@@ -33,21 +36,27 @@ class DotVectorsReport:
     vectors: int
     declared: Accumulator | None
     different: dict[Accumulator, int]
+    alike: tuple[Accumulator, ...] = ()
 
     @property
     def matches(self) -> tuple[Accumulator, ...]:
         return tuple(accumulator for accumulator, count in self.different.items() if count == 0)
 
     @property
+    def verdict(self) -> Verdict:
+        """EQUAL if the declared accumulator gives every result, or some accumulator does where none is declared."""
+        return Verdict.of(self.different[self.declared] == 0 if self.declared is not None else bool(self.matches))
+
+    @property
     def equal(self) -> bool:
-        """Whether the declared accumulator gives every result, or some accumulator does where none is declared."""
-        return self.different[self.declared] == 0 if self.declared is not None else bool(self.matches)
+        return self.verdict is Verdict.EQUAL
 
     def as_json(self) -> dict[str, Any]:
         return {
             "subject": self.name, "inputs": self.inputs, "length": self.length, "vectors": self.vectors,
-            "equal": self.equal, "declared": None if self.declared is None else repr(self.declared),
-            "matches": [repr(each) for each in self.matches],
+            "verdict": self.verdict.name.lower(), "equal": self.equal,
+            "declared": None if self.declared is None else repr(self.declared),
+            "matches": [repr(each) for each in self.matches], "not_told_apart": [repr(each) for each in self.alike],
             "different": {repr(each): count for each, count in self.different.items()},
         }  # fmt: skip
 
@@ -57,7 +66,11 @@ class DotVectorsReport:
             count = self.different[self.declared]
             head += f"\n{self.declared}: " + (f"{count} differ" if count else "equal in every bit")
         found = [f"  {each}" for each in self.matches] or ["  none of those tried"]
-        return "\n".join([head, f"Of {len(self.different)} accumulators, these give every result:", *found])
+        lines = [head, f"Of {len(self.different)} accumulators, these give every result:", *found]
+        if self.alike:
+            lines.append(f"The file's inputs do not tell {len(self.alike)} accumulators beside them apart, such as:")
+            lines += [f"  {each}" for each in self.alike[:4]]
+        return "\n".join(lines)
 
 
 def validate_dot_vectors(
@@ -72,14 +85,18 @@ def validate_dot_vectors(
     left, right = (decode(codes, inputs, backend=backend, threads=1) for codes in (a, b))
     cores = [row.accumulator for row in TENSOR_CORES.values() if row.inputs == inputs]
     tried = dict.fromkeys([*([declared] if declared else []), *KNOWN, Accumulator(fma=False), *cores])
-    wanted = expected.view(np.float32)
-    different = {}
-    for each in tried:
+
+    def differing(each: Accumulator) -> int:
         rows = [matmul(left[i : i + 1], right[i : i + 1].T, each, backend=backend, threads=1) for i in range(len(a))]
         got = np.concatenate(rows).reshape(-1)
-        same = (got.view(np.uint32) == expected) | (np.isnan(got) & np.isnan(wanted))
-        different[each] = int(np.count_nonzero(~same))
-    return DotVectorsReport(str(path), inputs, a.shape[1], len(a), declared, different)
+        same = (got.view(np.uint32) == expected) | (np.isnan(got) & np.isnan(expected.view(np.float32)))
+        return int(np.count_nonzero(~same))
+
+    different = {each: differing(each) for each in tried}
+    equal = [each for each, count in different.items() if count == 0]
+    near = dict.fromkeys(other for each in equal for other in beside(each) if other not in different)
+    alike = tuple(other for other in near if differing(other) == 0)
+    return DotVectorsReport(str(path), inputs, a.shape[1], len(a), declared, different, alike)
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:

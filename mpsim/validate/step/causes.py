@@ -1,60 +1,137 @@
-"""What would explain a tensor of a step that differs: another rounding, none, or a constant factor."""
+"""What would explain a tensor of a step that differs: another rounding, none, or a constant factor.
+
+A cause is named if it explains every element and changes some of those that differ; one defect of a single element has
+none of these causes, and none is named.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from mpsim.formats import Format
 from mpsim.kernels import reference, spec
 from mpsim.policies import Mode, Overflow, Policy
-from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays
+from mpsim.validate.grid import off_grid
+from mpsim.validate.step.tensor_compare import TensorComparison
 
 Array = np.ndarray[Any, Any]
 
+#: The chance, at most, that sums in another order move as many ties to one side as a wrong tie rule.
+FALSE_ALARM_RATE = 1e-9
 
-def of_rounding(comparison: TensorComparison, unrounded: Array, theirs: Array, policy: Policy) -> list[str]:
-    """Sentences, the most likely first; [] if nothing here explains it.
 
-    unrounded: mpsim's float32 result, which ``policy`` rounds; theirs: the other's stored tensor.
+@dataclass(frozen=True)
+class Rounding:
+    """How a tensor of a step comes about: mpsim's float32 result, how far sums in another order may move it (None: they
+    do not), and the format and policy that it is rounded by (``rounds``: whether it is one that rounds)."""
+
+    unrounded: Array
+    bound: Array | None
+    format: Format
+    policy: Policy
+    rounds: bool = True
+
+    def stored(self, x: Array) -> Array:
+        """What is stored of a float32 result."""
+        if not self.rounds or self.format.name == "float32":
+            return x
+        return np.asarray(reference.round_array(x, self.format, self.policy)[0])
+
+    def ends(self, ours: Array) -> tuple[Array, Array]:
+        """The least and the largest that may be stored; ``ours`` where the result or its bound is not finite."""
+        if self.bound is None:
+            return ours, ours
+        low, high = (self._moved(sign * self.bound.astype(np.float64), ours) for sign in (-1, 1))
+        return low, high
+
+    def _moved(self, change: Array, ours: Array) -> Array:
+        with np.errstate(over="ignore", invalid="ignore"):
+            moved = self.stored((self.unrounded.astype(np.float64) + change).astype(np.float32))
+        return np.where(np.isfinite(self.unrounded) & ~np.isnan(moved), moved, ours)
+
+    def explains(self, theirs: Array) -> bool:
+        """Whether every element of the other's tensor may be stored by this rounding."""
+        low, high = self.ends(self.stored(self.unrounded))
+        within = (theirs >= low) & (theirs <= high)
+        return bool((within | (np.isnan(theirs) & np.isnan(low))).all())
+
+
+def of_rounding(comparison: TensorComparison, ours: Array, theirs: Array, rounding: Rounding) -> list[str]:
+    """Sentences on what explains every element; [] if nothing here does.
+
+    ours: what ``rounding`` stores; theirs: the other's stored tensor.
     """
-    format = comparison.format
-    if _nearly(unrounded, theirs):
-        return [f"not rounded: this is the float32 result, not a number of {format}"]
-    if format.name == "float32":
-        return []
-    for mode in Mode:
-        if mode.needs_random_bits or (mode.is_legacy and not spec.legacy_applies(format)):
-            continue
-        for overflow in sorted(Overflow, key=lambda choice: choice != policy.overflow):
-            if mode.is_legacy and overflow not in (Overflow.SATURATE, Overflow.MARK):
-                continue
-            other = Policy(mode, overflow)
-            if other == policy:
-                continue
-            rounded, _ = reference.round_array(unrounded, format, other)
-            if compare_arrays(comparison.name, rounded, theirs, format).within(1, 0.001):
-                what = [f"mode {mode.value} instead of {policy.mode.value}"] if mode != policy.mode else []
-                if overflow != policy.overflow:
-                    what.append(f"overflow {overflow.value} instead of {policy.overflow.value}")
-                return [f"explained by {' and '.join(what)}"]
-    factor = _factor(unrounded, theirs)
+    if not comparison.unexplained:
+        return _systematic(ours, theirs, rounding)
+    differ = (ours != theirs) & ~(np.isnan(ours) & np.isnan(theirs))
+    plain = replace(rounding, rounds=False)
+    if off_grid(theirs, rounding.format)[differ].any() and plain.explains(theirs):
+        return [f"not rounded: this is the float32 result, not a number of {rounding.format}"]
+    for words, other in _others(rounding):
+        changed = other.stored(rounding.unrounded)
+        if ((changed != ours)[differ]).any() and other.explains(theirs):
+            return [f"explained by {words}"]
+    factor = _factor(rounding, ours, theirs)
     return [] if factor is None else [f"about {factor:.4g} times what it should be"]
 
 
-def _nearly(unrounded: Array, theirs: Array) -> bool:
-    """Whether two float32 arrays are one but for the last places of sums in another order."""
-    finite = np.isfinite(unrounded)
-    size = float(np.abs(unrounded[finite]).max(initial=0))
-    return bool(np.allclose(theirs[finite], unrounded[finite], rtol=1e-5, atol=1e-6 * size))
+def _others(rounding: Rounding) -> Iterator[tuple[str, Rounding]]:
+    """The rounding with another mode, overflow policy, or both."""
+    policy, format = rounding.policy, rounding.format
+    if format.name == "float32":
+        return
+    modes = [
+        mode for mode in Mode if not mode.needs_random_bits and (not mode.is_legacy or spec.legacy_applies(format))
+    ]
+    changes = [(mode, policy.overflow) for mode in modes if mode != policy.mode]
+    changes += [(policy.mode, overflow) for overflow in Overflow if overflow != policy.overflow]
+    changes += [(mode, overflow) for mode in modes for overflow in Overflow if policy.mode != mode]
+    for mode, overflow in dict.fromkeys(changes):
+        if mode.is_legacy and overflow not in (Overflow.SATURATE, Overflow.MARK):
+            continue
+        what = [f"mode {mode.value} instead of {policy.mode.value}"] if mode != policy.mode else []
+        if overflow != policy.overflow:
+            what.append(f"overflow {overflow.value} instead of {policy.overflow.value}")
+        yield " and ".join(what), replace(rounding, policy=Policy(mode, overflow))
 
 
-def _factor(unrounded: Array, theirs: Array) -> float | None:
-    """The factor between the two if it is about the same everywhere."""
-    used = np.isfinite(unrounded) & np.isfinite(theirs) & (unrounded != 0) & (theirs != 0)
+def _systematic(ours: Array, theirs: Array, rounding: Rounding) -> list[str]:
+    """Whether elements that sums could have moved follow another mode more often than such sums can make them.
+
+    Sums in another order move a tie to either side; where a mode and the declared one differ, at most half go the
+    other's way. The count is tested by the binomial distribution.
+    """
+    from scipy.stats import binom
+
+    for words, other in _others(rounding):
+        changed = other.stored(rounding.unrounded)
+        turning = (changed != ours) & ~(np.isnan(changed) | np.isnan(ours))
+        count = int(turning.sum())
+        followed = int((theirs == changed)[turning].sum())
+        if count and binom.sf(followed - 1, count, 0.5) < FALSE_ALARM_RATE:
+            return [f"{followed:,} of the {count:,} elements on which they differ follow {words}"]
+    return []
+
+
+def _factor(rounding: Rounding, ours: Array, theirs: Array) -> float | None:
+    """The factor between the two if one explains every element."""
+    used = np.isfinite(ours) & np.isfinite(theirs) & (ours != 0) & (theirs != 0)
     if used.sum() < 2:
         return None
-    ratios = theirs[used].astype(np.float64) / unrounded[used]
-    middle = float(np.median(ratios))
-    close = np.mean(np.abs(ratios / middle - 1) < 0.15) if middle else 0.0
-    return middle if close > 0.95 and abs(middle - 1) > 0.2 else None
+    ratios = theirs[used].astype(np.float64) / rounding.unrounded[used]
+    factor = float(np.median(ratios))
+    if not np.isfinite(factor) or abs(factor - 1) < 2.0**-6:
+        return None
+    nice = round(factor) if abs(factor) >= 1 else 1 / round(1 / factor) if factor else 0.0
+    for candidate in (nice, factor):
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            scaled = (rounding.unrounded.astype(np.float64) * candidate).astype(np.float32)
+            moved = np.abs(scaled) * (0 if candidate == nice else 2.0**-6)
+            bound = moved if rounding.bound is None else moved + abs(candidate) * rounding.bound
+        if replace(rounding, unrounded=scaled, bound=bound.astype(np.float32)).explains(theirs):
+            return candidate
+    return None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_NAME = re.compile(r"(unrounded/)?(master|P|Y|G|GX|GP|next_master)/(\d+)/(\d+)")
-_FORWARD = ("master", "P", "Y")
+_NAME = re.compile(r"(unrounded/)?(master|velocity|P|Y|G|GX|GP|next_master)/(\d+)/(\d+)")
+_FORWARD = ("master", "velocity", "P", "Y")
 _BACKWARD = ("G", "GX", "GP")
 
 

@@ -28,6 +28,7 @@ KIND, VERSION = "mpsim step", 1
 #: Prefix of a tensor's name -> what it is, in the order in which an op's tensors are made.
 PREFIXES = {
     "master": "a parameter in float32, as the optimizer keeps it",
+    "velocity": "the optimizer's momentum of a parameter, in float32, before the step",
     "P": "a parameter as the step used it",
     "Y": "an op's output",
     "G": "the finished gradient of an op's output (standard semantics)",
@@ -138,11 +139,13 @@ def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
     """
     recorder = Recorder(trainer.kernels, trainer.semantics.store_each_contribution)
     plan, number = trainer.plan, trainer.steps  # a step may promote
+    velocity = {name: recorder.host(array) for name, array in trainer.velocity.items()}
     report = trainer.step(images, labels, recorder)
     traced = trace(trainer.model, len(images), trainer.semantics.name, tuple(images.shape[1:]))
     tensors = {"images": np.array(images), "labels": np.asarray(labels, np.int64), **recorder.tensors}
     parameters = trainer.model.parameters()
     for name, id in traced.parameter_ids.items():
+        tensors[f"velocity/{id.op}/{id.index}"] = velocity[name]
         tensors[f"next_master/{id.op}/{id.index}"] = recorder.host(parameters[name].master)
     index = {
         "kind": KIND,
@@ -154,6 +157,7 @@ def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
         "semantics": trainer.semantics.name,
         "rounding": trainer.rounding,
         "accumulator": asdict(trainer.accumulator),
+        "optimizer": _optimizer(trainer),
         "step": number,
         "loss_scale": report.loss_scale,
         "skipped": report.skipped,
@@ -195,6 +199,17 @@ def network_of(record: TensorFile, model: str | None = None) -> RecordedNetwork:
         options = {"classes": described["classes"], "input_shape": tuple(described["input_shape"])}
         network = networks.build(model, width=described["width"], **options)
     return RecordedNetwork(network, plan, index["semantics"], Accumulator(**index["accumulator"]))
+
+
+def _optimizer(trainer: Trainer) -> dict[str, Any]:
+    """What the update depends on: the rate is this step's, in float64."""
+    optimizer = trainer.optimizer
+    return {
+        "kind": "SGD",
+        "rate": optimizer.learning_rate(trainer.epoch),
+        "momentum": optimizer.momentum,
+        "weight_decay": optimizer.weight_decay,
+    }
 
 
 def _op(op: TracedOp) -> dict[str, Any]:

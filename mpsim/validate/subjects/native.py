@@ -1,183 +1,346 @@
-"""Subjects outside Python: functions of a C library, and programs that speak hex lines."""
+"""C functions as subjects: a shim, compiled for the function's own prototype, calls it with pointers and counts.
+
+So the C compiler passes arguments as the function takes them, whatever their types: halves and integers by value,
+typedefs, any order of parameters. The library itself is loaded by the subject's process only.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import shlex
+import shutil
 import subprocess
-from collections.abc import Callable
+import sysconfig
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from mpsim.validate.answers import SubjectError
 
-from mpsim.validate.sources import Source
-
-Array = np.ndarray[Any, Any]
-
-
-class NativeError(RuntimeError):
-    """A library or program cannot be used as it is described."""
-
-
-#: C types by name: (ctypes type, width in bits, whether it is a float)
-C_TYPES: dict[str, tuple[Any, int]] = {
-    "float": (ctypes.c_float, 32),
-    "double": (ctypes.c_double, 64),
-    "_Float16": (ctypes.c_uint16, 16),
-    "uint8_t": (ctypes.c_uint8, 8),
-    "uint16_t": (ctypes.c_uint16, 16),
-    "uint32_t": (ctypes.c_uint32, 32),
-    "uint64_t": (ctypes.c_uint64, 64),
-    "unsigned char": (ctypes.c_uint8, 8),
-    "unsigned": (ctypes.c_uint32, 32),
-    "unsigned int": (ctypes.c_uint32, 32),
-    "size_t": (ctypes.c_size_t, 64),
-    "int": (ctypes.c_int, 32),
-    "int64_t": (ctypes.c_int64, 64),
-    "long": (ctypes.c_long, 64),
-}
-EXAMPLE = "void NAME(const float *in, uint8_t *out, size_t n) or uint8_t NAME(float x)"
-_ANSWERS = {"float": np.float32, "double": np.float64, "_Float16": np.float16}
+CASTS = "void NAME(const float *in, uint8_t *out, size_t n) or uint8_t NAME(float x)"
+PRODUCTS = (
+    "float NAME(const float *a, const float *b, size_t n) or "
+    "void NAME(const float *a, const float *b, float *c, size_t m, size_t n, size_t k)"
+)
+#: Names that a parameter with the number of elements has, where there are several integers.
+COUNTS = ("n", "N", "size", "count", "len", "length", "num", "numel", "elements", "num_elements")
+_TYPE_WORDS = {
+    "char", "short", "int", "long", "float", "double", "signed", "unsigned", "bool", "_Bool", "_Float16", "__bf16",
+    "void", "size_t",
+}  # fmt: skip
+_QUALIFIERS = re.compile(r"\b(const|restrict|__restrict__|__restrict|volatile)\b")
 
 
-def c_function(
-    library: Path, name: str, signature: str | None, header: Path | None, random_bits: bool
-) -> Callable[[Source, Array, Array | None], Array]:
-    """(source, patterns, random bits) -> codes or numbers, by calling ``name`` of a library.
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter: its name ("" where the prototype has none), its type as C text, what it points to if it does."""
 
-    The prototype is ``signature``, or the one of ``name`` in ``header`` or in a .h or .c file beside the library.
-    Array form: ``void f(const IN *, OUT *, size_t)`` with ``const uint32_t *`` of random bits after the input
-    where it takes them; element form: ``OUT f(IN)`` or ``OUT f(IN, uint32_t)``. An OUT that is an integer is a code.
+    name: str
+    type: str
 
-    Raises NativeError for a prototype it cannot read, OSError if the library cannot be loaded.
+    @property
+    def points(self) -> bool:
+        return self.type.endswith("*")
+
+    @property
+    def is_input(self) -> bool:
+        """Whether it is a pointer to what the function does not write."""
+        return self.points and re.search(r"\bconst\b", self.type.rsplit("*", 1)[0]) is not None
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.name}".strip()
+
+
+@dataclass(frozen=True)
+class Prototype:
+    """A function's declaration. ``before``: C text that declares it and the types that it uses."""
+
+    name: str
+    answer: str
+    parameters: tuple[Parameter, ...]
+    before: str
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(map(str, self.parameters))})"
+
+
+# -- prototypes -----------------------------------------------------------------------------------------------
+
+
+def prototype(library: Path, name: str, signature: str | None, header: Path | None) -> Prototype:
+    """The prototype of a function: ``signature``, or as ``header`` declares it, or a .h or .c file beside the library.
+
+    Raises SubjectError where there is none, or none that can be read.
     """
-    loaded = ctypes.CDLL(str(library.resolve()))
-    if not hasattr(loaded, name):
-        raise NativeError(f"{library} exports no {name!r}")
-    answer, parameters = _parse(signature or _find_prototype(library, name, header), name)
-    function = getattr(loaded, name)
-    pointers = [kind for kind in parameters if kind.endswith("*")]
-    if pointers:
-        if len(pointers) != 2 + random_bits or not pointers[-1]:
-            raise NativeError(f"{name} takes {len(pointers)} arrays; expected {2 + random_bits}: {EXAMPLE}")
-        return _array_form(function, parameters)
-    if len(parameters) != 1 + random_bits:
-        raise NativeError(f"{name} takes {len(parameters)} arguments; expected {1 + random_bits}: {EXAMPLE}")
-    return _element_form(function, answer, parameters)
-
-
-def _array_form(function: Any, parameters: list[str]) -> Callable[[Source, Array, Array | None], Array]:
-    function.restype = None
-    function.argtypes = [ctypes.c_void_p if kind.endswith("*") else _c_type(kind)[0] for kind in parameters]
-    kinds = [kind.rstrip("* ") for kind in parameters if kind.endswith("*")]
-
-    def call(source: Source, patterns: Array, bits: Array | None) -> Array:
-        _check_width(kinds[0], source)
-        out = np.empty(patterns.size, _ANSWERS.get(kinds[-1], np.dtype(f"uint{_c_type(kinds[-1])[1]}")))
-        arrays = [patterns, out] if len(kinds) == 2 else [patterns, np.ascontiguousarray(bits), out]
-        following = iter(arrays)
-        function(*(next(following).ctypes.data if kind.endswith("*") else patterns.size for kind in parameters))
-        return out
-
-    return call
-
-
-def _element_form(function: Any, answer: str, parameters: list[str]) -> Callable[[Source, Array, Array | None], Array]:
-    function.restype = _c_type(answer)[0]
-    function.argtypes = [_c_type(kind)[0] for kind in parameters]
-    dtype = _ANSWERS.get(answer, np.dtype(f"uint{_c_type(answer)[1]}"))
-
-    def call(source: Source, patterns: Array, bits: Array | None) -> Array:
-        _check_width(parameters[0], source)
-        given: list[Any] = (
-            source.values(patterns).tolist() if parameters[0] in ("float", "double") else patterns.tolist()
-        )
-        results = [function(x) for x in given] if bits is None else list(map(function, given, bits.tolist()))
-        if answer == "_Float16":
-            return np.array(results, np.uint16).view(np.float16)
-        return np.array(results, dtype)
-
-    return call
-
-
-def _c_type(kind: str) -> tuple[Any, int]:
-    if kind not in C_TYPES:
-        raise NativeError(f"unknown C type {kind!r}. Known: {', '.join(C_TYPES)}")
-    return C_TYPES[kind]
-
-
-def _check_width(kind: str, source: Source) -> None:
-    if _c_type(kind)[1] != source.format.bits:
-        raise NativeError(f"the function reads {kind}, of {_c_type(kind)[1]} bits; the source is {source.name}")
-
-
-def _find_prototype(library: Path, name: str, header: Path | None) -> str:
-    """The declaration of ``name`` in a header, or in a file beside the library."""
-    files = [header] if header else [library.with_suffix(suffix) for suffix in (".h", ".hpp", ".c", ".cpp")]
+    standard = "#include <stddef.h>\n#include <stdint.h>\n#include <stdbool.h>\n"
+    if signature is not None:
+        found = _declaration(signature, name)
+        if found is None:
+            raise SubjectError(f"cannot read the prototype {signature!r} of {name}; expected e.g. {CASTS}")
+        return _parsed(name, *found, standard + f"{found[0]} {name}({found[1]});\n")
+    files = [header] if header else [library.with_suffix(suffix) for suffix in (".h", ".hpp", ".c", ".cpp", ".cc")]
     for file in files:
-        if file.exists():
-            found = re.search(rf"[\w \t]+[\s*]\b{re.escape(name)}\s*\([^)]*\)", file.read_text(encoding="utf-8"))
-            if found:
-                return found[0]
-    raise NativeError(
-        f"no prototype of {name!r} in {', '.join(map(str, files))}; pass --signature {EXAMPLE!r} or --header FILE"
+        if not file.exists():
+            continue
+        text = _without_comments(file.read_text(encoding="utf-8", errors="replace"))
+        found = _declaration(text, name)
+        if found is not None and file.suffix == ".h":
+            return _parsed(name, *found, standard + f'#include "{file.resolve()}"\n')
+        if found is not None:
+            typedefs = "\n".join(re.findall(r"^\s*typedef[^;{]*;", text, re.MULTILINE))
+            return _parsed(name, *found, f"{standard}{typedefs}\n{found[0]} {name}({found[1]});\n")
+    raise SubjectError(
+        f"no prototype of {name!r} in {', '.join(map(str, files))}; pass --signature {CASTS!r} or --header FILE"
     )
 
 
-def _parse(prototype: str, name: str) -> tuple[str, list[str]]:
-    """(type of the answer, types of the parameters); pointers end in '*'."""
-    found = re.fullmatch(r"\s*(.*?)\b\w+\s*\(([^)]*)\)\s*;?\s*", prototype, re.DOTALL)
-    if not found:
-        raise NativeError(f"cannot read the prototype {prototype!r} of {name}; expected {EXAMPLE}")
-    answer = _type_of(found[1] + " result")
-    return answer, [_type_of(part) for part in found[2].split(",") if part.strip() and part.strip() != "void"]
+def _without_comments(text: str) -> str:
+    return re.sub(r"/\*.*?\*/|//[^\n]*", " ", text, flags=re.DOTALL)
 
 
-def _type_of(declaration: str) -> str:
-    words = re.sub(r"\b(const|restrict|__restrict__|static|inline|extern|struct)\b|\"C\"", " ", declaration)
-    pointer = "*" in words or "[" in words
-    names = re.sub(r"\[.*?\]|\*", " ", words).split()
-    kind = " ".join(names)
-    while kind not in C_TYPES and kind != "void" and " " in kind:
-        kind = kind.rsplit(" ", 1)[0]
-    return f"{kind} *" if pointer else kind
+def _declaration(text: str, name: str) -> tuple[str, str] | None:
+    """(type of the answer, parameters) of the first declaration of ``name``; preprocessor lines are passed over."""
+    text = re.sub(r"^\s*#(?:.*\\\n)*.*$", ";", text, flags=re.MULTILINE)
+    for found in re.finditer(rf"\b{re.escape(name)}\s*\(", text):
+        start = max(text.rfind(mark, 0, found.start()) for mark in ";{}") + 1
+        answer = re.sub(
+            r"__(attribute__|declspec)\s*\(.*\)|\b(extern|static|inline)\b|\"C\"", " ", text[start : found.start()]
+        )
+        words = [word for word in answer.replace("*", " * ").split() if not re.fullmatch(r"[A-Z][A-Z0-9_]+", word)]
+        end = text.find(")", found.end())
+        if words and end > 0 and words[0] != "return" and re.fullmatch(r"[\w\s*]+", " ".join(words)):
+            return " ".join(words), " ".join(text[found.end() : end].split())
+    return None
 
 
-# -- programs -----------------------------------------------------------------------------------------------
+def _parsed(name: str, answer: str, parameters: str, before: str) -> Prototype:
+    parts = [part.strip() for part in parameters.split(",") if part.strip() and part.strip() != "void"]
+    return Prototype(name, answer, tuple(map(_parameter, parts)), before)
 
 
-def command(text: str) -> Callable[[Array], Array]:
-    """patterns -> codes, by writing one hex pattern a line to a program and reading ``OPERAND RESULT`` lines back
-    (TestFloat's form: anything after the result, such as flags, is left alone), or the results alone."""
-    words = shlex.split(text)
-    if not words:
-        raise NativeError("command: names no program")
-
-    def call(patterns: Array) -> Array:
-        digits = 2 * patterns.dtype.itemsize
-        lines = "".join(f"{pattern:0{digits}X}\n" for pattern in patterns.tolist())
-        done = subprocess.run(words, input=lines, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise NativeError(f"{words[0]} ended with {done.returncode}: {done.stderr.strip()[-300:]}")
-        return _results(done.stdout, patterns)
-
-    return call
+def _parameter(text: str) -> Parameter:
+    """A parameter's declaration taken apart."""
+    text = re.sub(r"\[[^]]*\]", "*", text) if "[" in text else text
+    match = re.fullmatch(r"(.*?)(\w+)(\**)", re.sub(r"\s*\*\s*", "*", text).strip())
+    if match is None:  # ends in a pointer: no name
+        return Parameter("", _spaced(text))
+    head, last, stars = match.groups()
+    others = _QUALIFIERS.sub(" ", head).replace("*", " ").split()
+    if not others or last in _TYPE_WORDS:
+        return Parameter("", _spaced(text))
+    return Parameter(last, _spaced(head + stars))
 
 
-def _results(text: str, patterns: Array) -> Array:
-    rows = [line.split() for line in text.splitlines() if line.strip() and not line.startswith(("#", "//"))]
-    if len(rows) != patterns.size:
-        raise NativeError(f"the program answered {len(rows)} lines to {patterns.size}")
+def _spaced(text: str) -> str:
+    kept = re.sub(r"\b(restrict|__restrict__|__restrict|volatile)\b", " ", text)
+    return " ".join(kept.replace("*", " * ").split())
+
+
+# -- roles of parameters --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which parameter is what: ``arrays`` (inputs, then the output; no output where the function answers by value),
+    ``counts``, and C text for every other parameter. Keys are places in the prototype."""
+
+    inputs: tuple[int, ...]
+    output: int | None
+    counts: tuple[int, ...]
+    given: Mapping[int, str]
+
+
+def roles(found: Prototype, arguments: Mapping[str, str], inputs: int, is_product: bool) -> Roles:
+    """What each parameter gets. ``inputs``: how many arrays (or elements) go in.
+
+    A cast writes an array and takes one count, or takes and gives elements; a product writes a matrix and takes three
+    counts, or gives the sum of two vectors and takes one. Raises SubjectError where a role is not clear, naming the
+    parameters that need a value.
+    """
+    names = [parameter.name for parameter in found.parameters]
+    for name in arguments:
+        if name not in names:
+            raise SubjectError(f"--argument {name}: {found} has no parameter of that name")
+    given = {
+        names.index(name): _literal(found.parameters[names.index(name)], name, text) for name, text in arguments.items()
+    }
+    free = [place for place in range(len(names)) if place not in given]
+    pointers = [place for place in free if found.parameters[place].points]
+    plain = [place for place in free if place not in pointers]
+    if not pointers and not is_product:
+        return _by_value(found, plain, given, inputs)
+    writes = len(pointers) == inputs + 1
+    example = PRODUCTS if is_product else CASTS
+    if not writes and not (is_product and len(pointers) == inputs and found.answer != "void"):
+        raise SubjectError(
+            f"{found} has {len(pointers)} arrays; expected {inputs + 1}: {example}. "
+            f"Others take a number by --argument NAME=VALUE"
+        )
+    written = [place for place in pointers if not found.parameters[place].is_input]
+    output = (written[0] if len(written) == 1 else pointers[-1]) if writes else None
+    counts = 3 if is_product and writes else 1
+    if len(plain) > counts == 1:
+        named = [place for place in plain if names[place] in COUNTS][:1]
+        _refuse_extra(found, [place for place in plain if place not in named] if named else plain[1:])
+    if len(plain) != counts:
+        raise SubjectError(f"{found} takes {len(plain)} numbers beside its arrays; expected {counts}: {example}")
+    return Roles(tuple(place for place in pointers if place != output), output, tuple(plain), given)
+
+
+def _refuse_extra(found: Prototype, extra: Sequence[int]) -> None:
+    parameters = [found.parameters[place] for place in extra]
+    raise SubjectError(
+        f"{found} takes {', '.join(map(str, parameters))} as well: say what to pass, as "
+        + " ".join(f"--argument {parameter.name or '?'}=1.0" for parameter in parameters)
+    )
+
+
+def _by_value(found: Prototype, free: list[int], given: Mapping[int, str], inputs: int) -> Roles:
+    if len(free) > inputs:
+        _refuse_extra(found, free[inputs:])
+    if len(free) < inputs or found.answer == "void":
+        raise SubjectError(f"{found} takes {len(free)} numbers and gives {found.answer}; expected {inputs}: {CASTS}")
+    return Roles(tuple(free), None, (), given)
+
+
+def _literal(parameter: Parameter, name: str, text: str) -> str:
+    """A number as C text; for a pointer, an array of that one number."""
     try:
-        if all(len(row) == 1 for row in rows):
-            return np.array([int(row[0], 16) for row in rows], np.uint64)
-        operands = np.array([int(row[0], 16) for row in rows], patterns.dtype)
-        results = np.array([int(row[1], 16) for row in rows], np.uint64)
-    except (ValueError, IndexError, OverflowError) as error:
-        raise NativeError(f"expected lines 'OPERAND RESULT' of hex digits: {error}") from error
-    if not np.array_equal(operands, patterns):
-        first = int(np.flatnonzero(operands != patterns)[0])
-        raise NativeError(f"line {first + 1} answers operand {rows[first][0]}, not {int(patterns[first]):x}")
-    return results
+        value = int(text, 0) if re.fullmatch(r"[+-]?(0[xX][0-9a-fA-F]+|\d+)", text) else float(text)
+    except ValueError:
+        raise SubjectError(f"--argument {name}={text}: {text!r} is not a number; expected e.g. {name}=1.0") from None
+    number = value.hex() if isinstance(value, float) and value == value and abs(value) != float("inf") else str(value)
+    if number in ("inf", "-inf", "nan"):
+        number = {"inf": "(1.0/0.0)", "-inf": "(-1.0/0.0)", "nan": "(0.0/0.0)"}[number]
+    return f"(__typeof__(*({parameter.type})0)[]){{{number}}}" if parameter.points else number
+
+
+# -- the shim -------------------------------------------------------------------------------------------------
+
+_FRAME = """{before}
+#if defined(__FLT16_MAX__)
+#define HALF _Float16: 2,
+#else
+#define HALF
+#endif
+#define KIND(T) _Generic(*(T *)0, float: 1, double: 1, HALF default: 0)
+typedef __typeof__({name}) FUNCTION;
+typedef {input} INPUT;
+typedef {second} SECOND;
+typedef {output} OUTPUT;
+const int mpsim_about[6] = {{sizeof(INPUT), KIND(INPUT), sizeof(SECOND), KIND(SECOND), sizeof(OUTPUT), KIND(OUTPUT)}};
+void mpsim_call(FUNCTION *function, void *first, void *second, void *out, size_t rows, size_t columns, size_t inner) {{
+    (void)second; (void)columns; (void)inner;
+    {body}
+}}
+"""
+
+
+def _target(type: str) -> str:
+    """The type that a pointer points to."""
+    return f"__typeof__(*({type})0)"
+
+
+def cast_shim(found: Prototype, role: Roles) -> str:
+    """C text of the shim of a cast: ``first`` is its input, ``second`` its random bits, ``rows`` the count."""
+    types = [found.parameters[place].type for place in role.inputs]
+    inputs = [_target(type) if type.endswith("*") else type for type in types]
+    if role.output is not None:
+        output = _target(found.parameters[role.output].type)
+        values = {**role.given, role.output: "out", **dict(zip(role.inputs, ("first", "second"), strict=False))}
+        values |= dict.fromkeys(role.counts, "rows")
+        body = f"function({_in_order(values)});"
+    else:
+        output = found.answer
+        elements = ("((INPUT *)first)[i]", "((SECOND *)second)[i]")
+        values = {**role.given, **dict(zip(role.inputs, elements, strict=False))}
+        body = f"for (size_t i = 0; i < rows; i++) ((OUTPUT *)out)[i] = function({_in_order(values)});"
+    second = inputs[1] if len(inputs) > 1 else "uint32_t"
+    return _FRAME.format(before=found.before, name=found.name, input=inputs[0], second=second, output=output, body=body)
+
+
+def product_shim(found: Prototype, role: Roles) -> str:
+    """C text of the shim of a dot product (of every row and column) or of a matrix product, of row-major matrices."""
+    inputs = [_target(found.parameters[place].type) for place in role.inputs]
+    values = {**role.given, **dict(zip(role.inputs, ("first", "second"), strict=True))}
+    if role.output is not None:
+        output = _target(found.parameters[role.output].type)
+        values |= {role.output: "out", **dict(zip(role.counts, ("rows", "columns", "inner"), strict=True))}
+        body = f"function({_in_order(values)});"
+    else:
+        output = found.answer
+        row, column = "(INPUT *)first + i * inner", "(SECOND *)second + j * inner"
+        values |= {**dict(zip(role.inputs, (row, column), strict=True)), **dict.fromkeys(role.counts, "inner")}
+        body = (
+            "for (size_t i = 0; i < rows; i++)\n        for (size_t j = 0; j < columns; j++)\n"
+            f"            ((OUTPUT *)out)[i * columns + j] = function({_in_order(values)});"
+        )
+    return _FRAME.format(
+        before=found.before, name=found.name, input=inputs[0], second=inputs[1], output=output, body=body
+    )
+
+
+def _in_order(values: Mapping[int, str]) -> str:
+    return ", ".join(values[place] for place in sorted(values))
+
+
+@dataclass(frozen=True)
+class Shim:
+    """A compiled shim: its file, and the types of the arrays as (bits, name of the float type or "")."""
+
+    path: str
+    first: tuple[int, str]
+    second: tuple[int, str]
+    output: tuple[int, str]
+
+
+def build(found: Prototype, text: str, folder: Path) -> Shim:
+    """Compiles a shim into a folder. Raises SubjectError without a C compiler, or with the compiler's first error."""
+    compiler = _compiler()
+    source, library = folder / "shim.c", folder / "shim.so"
+    source.write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        [*compiler, "-shared", "-fPIC", "-O1", "-w", "-o", str(library), str(source)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        errors = [line.partition("error: ")[2] for line in done.stderr.splitlines() if "error: " in line]
+        why = errors[0] if errors else done.stderr.strip()[-300:]
+        raise SubjectError(
+            f"the C compiler cannot call {found}: {why}. Pass --signature with types of stdint.h and _Float16, or "
+            f"--header"
+        )
+    about = (ctypes.c_int * 6).in_dll(ctypes.CDLL(str(library)), "mpsim_about")
+    types = [(8 * about[i], _float_name(8 * about[i], about[i + 1])) for i in (0, 2, 4)]
+    if "__bf16" in found.answer or any("__bf16" in str(each) for each in found.parameters):
+        types = [(bits, name if name or bits != 16 else "bfloat16") for bits, name in types]
+    return Shim(str(library), types[0], types[1], types[2])
+
+
+def _float_name(bits: int, kind: int) -> str:
+    return f"float{bits}" if kind else ""
+
+
+def _compiler() -> list[str]:
+    words = [os.environ.get("CC"), sysconfig.get_config_var("CC"), "cc", "gcc", "clang"]
+    for text in filter(None, words):
+        command = shlex.split(str(text))
+        if shutil.which(command[0]):
+            return command
+    raise SubjectError(
+        "C functions are called through a compiled shim, and there is no C compiler: install one, or set CC"
+    )
+
+
+def exported(library: Path, name: str) -> None:
+    """SubjectError if the library's file does not hold the name; with a hint where it holds a C++ name of it."""
+    content = library.read_bytes()
+    if name.encode() + b"\0" in content:
+        return
+    mangled = re.search(rb"_Z\w*?%d%s\w*" % (len(name), name.encode()), content)
+    hint = f'; it has {mangled[0].decode()}: declare it extern "C"' if mangled else ""
+    raise SubjectError(f"{library} exports no {name!r}{hint}")

@@ -1,0 +1,130 @@
+"""What becomes of NaN: its codes by name, and which of them a subject's answers follow.
+
+A policy's mode and overflow say nothing about the code of a NaN, so a declared policy leaves it open unless it is said.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpsim.formats import Format
+from mpsim.validate.answers import NO_CODE, Outcome
+from mpsim.validate.cast.asking import Answers
+
+Array = np.ndarray[Any, Any]
+
+#: How a rule gives codes to NaN: (code of NaN, code of -NaN), or one of these names. None is the canonical codes.
+NanCodes = tuple[int, int] | str | None
+#: Every NaN is as good as another; in a format without NaN, every result.
+ANY = "any"
+#: The upper bits of the payload, and the bit that makes the NaN quiet: x86's and Arm's conversions to bfloat16.
+PAYLOAD = "payload"
+CANONICAL = "canonical"
+
+
+def parse(text: str, format: Format) -> NanCodes:
+    """The codes that ``--nan`` names: any, canonical, payload, one code for all NaNs, or codes of NaN and of -NaN.
+
+    Raises ValueError for anything else, and for what the format does not have.
+
+    >>> from mpsim.formats import FORMATS
+    >>> parse("0x7f,0xff", FORMATS["float8_e5m2"])
+    (127, 255)
+    """
+    if text == ANY:
+        return ANY
+    if not format.has_nan:
+        raise ValueError(f"{format} has no NaN, so --nan is {ANY}, got {text!r}")
+    if text == CANONICAL:
+        return None
+    if text == PAYLOAD:
+        if format.specials != "ieee" or not format.mantissa_bits:
+            raise ValueError(f"a NaN of {format} has no payload to keep")
+        return PAYLOAD
+    try:
+        codes = [int(word, 0) for word in text.split(",")]
+    except ValueError:
+        codes = []
+    if len(codes) not in (1, 2) or not all(0 <= code < 1 << format.bits for code in codes):
+        raise ValueError(
+            f"--nan is {ANY}, {CANONICAL}, {PAYLOAD}, a code, or the codes of NaN and -NaN as 0x7f,0xff; got {text!r}"
+        )
+    return codes[0], codes[-1]
+
+
+def canonical_codes(format: Format) -> tuple[int, int]:
+    """The codes of NaN and -NaN that mpsim.encode gives; the format has a NaN."""
+    assert format.nan_code is not None
+    sign = format.sign_mask if format.specials in ("ieee", "fn") else 0
+    return format.nan_code, format.nan_code | sign
+
+
+def codes(x: Array, format: Format, rule: NanCodes) -> Array:
+    """uint64 codes that the NaNs x (float32 or float64) get by a rule; the canonical ones where it leaves them open."""
+    negative = np.signbit(x)
+    if rule == PAYLOAD:
+        width, mantissa = (32, 23) if x.dtype == np.float32 else (64, 52)
+        payload = x.view(f"uint{width}").astype(np.uint64) & np.uint64((1 << mantissa) - 1)
+        kept = payload >> np.uint64(mantissa - format.mantissa_bits) | np.uint64(1 << (format.mantissa_bits - 1))
+        infinity = np.uint64(format.infinity_code or 0)
+        return np.asarray(infinity | kept | np.where(negative, np.uint64(format.sign_mask), np.uint64(0)))
+    plain, signed = rule if isinstance(rule, tuple) else canonical_codes(format)
+    return np.where(negative, np.uint64(signed), np.uint64(plain))
+
+
+def as_good(expected: Outcome, got: Outcome, format: Format) -> Array:
+    """Where a result is right if every NaN is as good: NaN for NaN, and anything where the format has no NaN."""
+    nan = np.isnan(expected.values)
+    return nan if not format.has_nan else nan & np.isnan(got.values)
+
+
+class NanAnswers(NamedTuple):
+    """What a subject made of NaN. ``option``: how to declare it, None where nothing does; ``words``: a clause."""
+
+    rule: NanCodes
+    option: str | None
+    words: str
+
+    @property
+    def is_canonical(self) -> bool:
+        return self.rule is None
+
+
+def found(answers: Answers) -> NanAnswers | None:
+    """What a subject that answers codes made of NaN, if it was asked one and the format has one; else None."""
+    nan = np.isnan(answers.x)
+    format, outcome = answers.format, answers.results.outcome
+    if answers.results.space != "codes" or not nan.any():
+        return None
+    got, x = outcome.keys[nan], answers.x[nan]
+    digits = -(-format.bits // 4)
+    if not format.has_nan:
+        distinct = np.unique(got)
+        shown = " or ".join(f"0x{int(code):0{digits}x}" for code in distinct[:3]) + " and others" * (distinct.size > 3)
+        return NanAnswers(ANY, None, f"NaN becomes code {shown}")
+    if not np.isnan(outcome.values[nan]).all():
+        return None
+    if np.array_equal(got, codes(x, format, None)):
+        return NanAnswers(None, CANONICAL, "NaN has its canonical code")
+    pair = _pair(got, np.signbit(x))
+    if pair is not None:
+        option = ",".join(f"0x{code:0{digits}x}" for code in dict.fromkeys(pair))
+        shown = (
+            f"every NaN is 0x{pair[0]:0{digits}x}" if pair[0] == pair[1] else f"NaN is {option.replace(',', ', -NaN ')}"
+        )
+        return NanAnswers(pair, option, shown)
+    if format.specials == "ieee" and format.mantissa_bits and np.array_equal(got, codes(x, format, PAYLOAD)):
+        return NanAnswers(PAYLOAD, PAYLOAD, "NaN keeps the upper bits of its payload, quieted")
+    return NanAnswers(ANY, None, f"NaN has {np.unique(got).size} codes, by no rule known here")
+
+
+def _pair(got: Array, negative: Array) -> tuple[int, int] | None:
+    """One code for each sign, if that is what came back."""
+    sides = [np.unique(got[negative == sign]) for sign in (False, True)]
+    if any(side.size > 1 for side in sides) or (got == np.uint64(NO_CODE)).any():
+        return None
+    first = next(int(side[0]) for side in sides if side.size)
+    plain, signed = (int(side[0]) if side.size else first for side in sides)
+    return plain, signed

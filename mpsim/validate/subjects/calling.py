@@ -1,0 +1,280 @@
+"""How subjects are called: in a process of their own, with a time limit, or here, with mpsim's arithmetic protected.
+
+A subject may crash, hang, print without end, end its process or change the floating-point state. In a child process
+(``Child``) none of that reaches mpsim. Here (``InProcess``, for functions that are objects of this process) the
+floating-point environment is set back after every call, and set as the subject left it before the next.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from mpsim._kernels import enter_float_environment, leave_float_environment
+from mpsim.validate.answers import SubjectError
+from mpsim.validate.subjects import worker
+from mpsim.validate.subjects.worker import Function, Typed, WorkerError
+
+#: Seconds that a subject has for one answer.
+TIMEOUT = 120.0
+#: Bytes that a subject may print in all.
+MOST_OUTPUT = 16 << 20
+_SLOTS = 2  # of a child's memory: it answers one request while the next is prepared
+
+
+class Callee(Protocol):
+    """A function of typed arrays. ``state``: what is unusual about its floating-point arithmetic, in words."""
+
+    name: str
+    state: list[str]
+
+    def call(self, arrays: Sequence[Typed], most: int) -> list[Typed]:
+        """The answer, in at most ``most`` bytes. Raises SubjectError where there is none."""
+
+    def submit(self, arrays: Sequence[Typed], most: int) -> None:
+        """Asks, and does not wait; ``result`` gives the answers in the order of the questions, two of them at most."""
+
+    def result(self) -> list[Typed]:
+        """The answer to the first question that is open, which the second question after it overwrites."""
+
+    def forget(self) -> None:
+        """Gives up the answers to questions that are open."""
+
+    def close(self) -> None:
+        """Ends it."""
+
+
+@contextmanager
+def default_float_environment() -> Iterator[None]:
+    """Rounding to nearest even with subnormal numbers, whatever the caller's state is; that is restored at the end."""
+    before = enter_float_environment()
+    try:
+        yield
+    finally:
+        leave_float_environment(before)
+
+
+class InProcess:
+    """A function called in this process. ``load`` gives it, and what is known about it."""
+
+    def __init__(self, name: str, load: Callable[[], tuple[Function, dict[str, Any]]]) -> None:
+        self.name, self.state = name, list[str]()
+        self._environment: int | None = None
+        self._answers: list[list[Typed]] = []
+        self._function: Function | None = None
+        self._function, self.about = self._protected(load)
+
+    def _protected(self, work: Callable[[], Any]) -> Any:
+        """What ``work`` gives, in the floating-point state that the subject left; afterwards it is the default one."""
+        if self._environment is not None:
+            leave_float_environment(self._environment)
+        else:
+            enter_float_environment()
+        try:
+            return work()
+        except WorkerError as error:
+            raise SubjectError(f"{self.name} {error}" if self._function else str(error)) from error
+        except SystemExit as error:
+            raise SubjectError(f"{self.name} calls sys.exit({error.code!r})") from error
+        except SubjectError:
+            raise
+        except Exception as error:  # anything at all may come out of somebody else's code
+            raise SubjectError(f"{self.name} failed: {worker.words_of(error)}") from error
+        finally:
+            self.state = worker.float_state()
+            self._environment = enter_float_environment()
+
+    def call(self, arrays: Sequence[Typed], most: int) -> list[Typed]:
+        """See Callee. The subject gets copies."""
+        function, given = self._function, [Typed(each.type, each.words.copy()) for each in arrays]
+        assert function is not None
+        answers: list[Typed] = self._protected(lambda: function(given))
+        _check_size(self.name, sum(each.words.nbytes for each in answers), most)
+        return answers
+
+    def submit(self, arrays: Sequence[Typed], most: int) -> None:
+        """See Callee."""
+        self._answers.append(self.call(arrays, most))
+
+    def result(self) -> list[Typed]:
+        """See Callee."""
+        return self._answers.pop(0)
+
+    def forget(self) -> None:
+        """See Callee."""
+        self._answers.clear()
+
+    def close(self) -> None:
+        """See Callee."""
+
+
+class Child:
+    """A subject in a process of its own; ``spec`` says what it is (``worker.load``)."""
+
+    def __init__(self, name: str, spec: dict[str, Any], timeout: float = TIMEOUT) -> None:
+        self.name, self.state, self.timeout = name, list[str](), timeout
+        self._open = self._next = self._stale = 0
+        self._received = b""
+        self._slot = 0
+        self._process = _Process(spec)
+        self._memory = worker.Memory(self._process.memory)
+        begun = self._reply()
+        self.state, self.about = begun["state"], begun["about"]
+
+    # -- questions ----------------------------------------------------------------------------------------
+    def call(self, arrays: Sequence[Typed], most: int) -> list[Typed]:
+        """See Callee."""
+        self.submit(arrays, most)
+        return [Typed(each.type, each.words.copy()) for each in self.result()]
+
+    def submit(self, arrays: Sequence[Typed], most: int) -> None:
+        """See Callee."""
+        assert self._open < _SLOTS
+        size = sum(-(-each.words.nbytes // 64) * 64 for each in arrays)
+        if max(size, most) > self._slot:
+            assert not self._open, "memory grows only between questions"
+            self._slot = -(-max(size, most) // 4096) * 4096
+            os.ftruncate(self._process.memory, 2 * _SLOTS * self._slot)
+            self._memory = worker.Memory(self._process.memory)
+        place = self._next % _SLOTS
+        described = self._memory.write(arrays, place * self._slot, self._slot)
+        self._process.ask({"arrays": described, "room": (_SLOTS + place) * self._slot, "limit": most})
+        self._open, self._next = self._open + 1, self._next + 1
+
+    def result(self) -> list[Typed]:
+        """See Callee."""
+        while self._stale:
+            self._stale -= 1
+            self._reply()
+        reply = self._reply()
+        self._open -= 1
+        self.state = reply["state"]
+        return [self._memory.read(each) for each in reply["arrays"]]
+
+    def forget(self) -> None:
+        """See Callee."""
+        self._stale, self._open = self._stale + self._open, 0
+
+    def _reply(self) -> dict[str, Any]:
+        deadline = time.monotonic() + self.timeout
+        while b"\n" not in self._received:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._process.replies], [], [], left)[0]:
+                self.close()
+                raise SubjectError(
+                    f"{self.name} gave no answer within {self.timeout:g} s and was ended; --timeout allows more"
+                )
+            received = os.read(self._process.replies, 1 << 16)
+            if not received:
+                raise SubjectError(f"{self.name} {self._process.end()}")
+            self._received += received
+        line, _, self._received = self._received.partition(b"\n")
+        reply: dict[str, Any] = json.loads(line)
+        if "error" in reply:
+            self.close()
+            raise SubjectError(f"{self.name} {reply['error']}" if self._next else reply["error"])
+        if "failed" in reply:
+            raise SubjectError(f"{self.name} failed: {reply['failed']}")
+        return reply
+
+    def close(self) -> None:
+        """See Callee."""
+        self._process.kill()
+
+
+class _Process:
+    """The child's process: its pipes, its memory, what it prints, how it ended."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        folder = "/dev/shm" if Path("/dev/shm").is_dir() else None
+        with tempfile.TemporaryFile(dir=folder) as file:
+            self.memory = os.dup(file.fileno())
+        os.ftruncate(self.memory, 4096)
+        theirs, self._requests = os.pipe()
+        self.replies, writing = os.pipe()
+        program = [sys.executable, "-P", worker.__file__, *map(str, (theirs, writing, self.memory))]
+        self._process = subprocess.Popen(
+            program, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            pass_fds=(theirs, writing, self.memory), start_new_session=True,
+        )  # fmt: skip
+        os.close(theirs)
+        os.close(writing)
+        self._stopped: list[str] = []
+        printing = threading.Thread(target=_pass_on, args=(self._process, self._stopped), daemon=True)
+        printing.start()
+        files = (self._requests, self.replies, self.memory)
+        self._finalizer = weakref.finalize(self, _end, self._process, printing, files)
+        self.ask({"spec": spec, "path": [str(Path(place).resolve()) for place in sys.path]})
+
+    def ask(self, message: dict[str, Any]) -> None:
+        """Sends a message; what becomes of a process that is gone shows in its replies."""
+        try:
+            os.write(self._requests, json.dumps(message).encode() + b"\n")
+        except BrokenPipeError:
+            return
+
+    def end(self) -> str:
+        """How the process ended, in words."""
+        try:
+            code = self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            _kill(self._process)
+            code = self._process.wait()
+        self.kill()
+        if self._stopped:
+            return self._stopped[0]
+        if code < 0:
+            return f"crashed: its process ended with {signal.Signals(-code).name}"
+        return f"ended its process (exit code {code}) instead of answering"
+
+    def kill(self) -> None:
+        """Ends the process and closes what it had."""
+        self._finalizer()
+
+
+def _pass_on(process: subprocess.Popen[bytes], stopped: list[str]) -> None:
+    """What the subject prints goes to standard error, up to a limit that ends it, with the reason in ``stopped``."""
+    printed, output = 0, process.stdout
+    assert output is not None
+    while part := os.read(output.fileno(), 1 << 16):
+        printed += len(part)
+        if printed > MOST_OUTPUT:
+            stopped.append(f"printed more than {MOST_OUTPUT >> 20} MiB and was ended")
+            _kill(process)
+            break
+        sys.stderr.write(part.decode(errors="replace"))
+
+
+def _end(process: subprocess.Popen[bytes], printing: threading.Thread, files: Sequence[int]) -> None:
+    _kill(process)
+    process.wait()
+    printing.join(timeout=10)
+    assert process.stdout is not None
+    process.stdout.close()
+    for file in files:
+        os.close(file)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Ends the process and all that it started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        process.kill()
+
+
+def _check_size(name: str, size: int, most: int) -> None:
+    if size > most:
+        raise SubjectError(f"{name} answers {size:,} bytes; at most {most:,} were expected")

@@ -1,0 +1,95 @@
+"""A subject's text as something that can be called: where it is, and in which process."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mpsim.validate.answers import SubjectError
+from mpsim.validate.subjects import native, worker
+from mpsim.validate.subjects.calling import TIMEOUT, Callee, Child, InProcess
+
+LIBRARIES = (".so", ".dylib", ".dll")
+
+
+@dataclass(frozen=True)
+class Calling:
+    """How a subject is called.
+
+    arguments: what a Python function gets, "numpy" or "torch" arrays. signature, header: where a C function's prototype
+    is. given: numbers for C parameters that are neither arrays nor counts, as text. timeout: seconds for one answer.
+    in_process: in this process, where a crash or an endless loop is mpsim's as well.
+    """
+
+    arguments: str = "numpy"
+    signature: str | None = None
+    header: Path | None = None
+    given: Mapping[str, str] = field(default_factory=dict)
+    timeout: float = TIMEOUT
+    in_process: bool = False
+
+    def __post_init__(self) -> None:
+        if self.arguments not in ("numpy", "torch"):
+            raise SubjectError(f"arguments are 'numpy' or 'torch', not {self.arguments!r}")
+        if not 0 < self.timeout < float("inf"):
+            raise ValueError(f"timeout must be a number of seconds above 0, got {self.timeout}")
+
+
+def is_library(text: str) -> bool:
+    """Whether the text names a function of a library.
+
+    >>> is_library("kernels.so:cast"), is_library("kernels.py:cast")
+    (True, False)
+    """
+    place, colon, _ = text.rpartition(":")
+    return bool(colon) and Path(place).suffix in LIBRARIES
+
+
+def open_python(text: str, calling: Calling, form: str = "") -> tuple[Callee, str | None]:
+    """``package.module:function``, ``file.py:function`` or ``package.name``, and the name of the dtype if it is one.
+
+    Raises SubjectError if there is no such thing.
+    """
+    place, colon, name = text.rpartition(":")
+    if not colon:
+        place, _, name = text.rpartition(".")
+    if not place or not name:
+        raise SubjectError(f"{text!r} names no subject; expected package.module:function or file.py:function")
+    if calling.given:
+        raise SubjectError("--argument is for C functions; write a Python function of the arrays alone")
+    kind = "function" if colon else "dotted"
+    spec = {"kind": kind, "place": place, "name": name, "arguments": calling.arguments, "form": form}
+    callee = open_spec(text, spec, calling)
+    return callee, callee.about.get("dtype")
+
+
+def open_native(text: str, calling: Calling, inputs: int, is_product: bool = False) -> tuple[Callee, native.Shim]:
+    """A C function, and the types of its arrays."""
+    place, _, name = text.rpartition(":")
+    library = Path(place)
+    if not library.exists():
+        raise SubjectError(f"there is no library {library}")
+    native.exported(library, name)
+    found = native.prototype(library, name, calling.signature, calling.header)
+    role = native.roles(found, calling.given, inputs, is_product)
+    with tempfile.TemporaryDirectory(prefix="mpsim-shim-") as folder:  # until it is loaded
+        text_of = native.product_shim if is_product else native.cast_shim
+        shim = native.build(found, text_of(found, role), Path(folder))
+        bits, type = shim.output
+        form = "cast" if not is_product else "dots" if role.output is None else "product"
+        spec = {
+            "kind": "native", "library": str(library.resolve()), "name": name, "shim": shim.path,
+            "form": form, "width": bits, "answer": type or f"uint{bits}",
+        }  # fmt: skip
+        return open_spec(text, spec, calling), shim
+
+
+def open_spec(name: str, spec: dict[str, Any], calling: Calling) -> Child | InProcess:
+    """The function that a worker's spec describes, in a process of its own where that is possible."""
+    if calling.in_process or not sys.executable or sys.platform == "win32":
+        return InProcess(name, lambda: worker.load(spec))
+    return Child(name, spec, calling.timeout)

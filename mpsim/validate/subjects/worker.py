@@ -1,0 +1,339 @@
+"""Other people's functions, called with typed arrays. As a program it answers the requests of a ``calling.Child``.
+
+It imports the standard library and NumPy alone, so that a subject's process holds nothing of mpsim: no expected value
+is computed where a subject may have changed the floating-point state. Arrays travel as words (integers of a type's
+width) beside the type's name, so that nothing is converted on the way.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.util
+import json
+import mmap
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+#: NumPy's own types of numbers; others come from ml_dtypes, or are torch's.
+PLAIN = ("float16", "float32", "float64")
+
+
+class Typed(NamedTuple):
+    """An array: the name of its type, as "float16", "bfloat16", "int8", and its words (or its integers)."""
+
+    type: str
+    words: Array
+
+
+class WorkerError(Exception):
+    """The subject cannot be found, or answers something that is not an array; the message is for people."""
+
+
+Function = Callable[[Sequence[Typed]], list[Typed]]
+_OR_DTYPE = ", and not a dtype that NumPy or PyTorch casts to"
+
+
+# -- arrays in and out ----------------------------------------------------------------------------------------
+
+
+def as_array(given: Typed) -> Array:
+    """The array that a NumPy function gets. Raises WorkerError where a type needs ml_dtypes and it is not there."""
+    if given.type in PLAIN:
+        return given.words.view(given.type)
+    if given.type.startswith(("uint", "int")):
+        return given.words
+    try:
+        import ml_dtypes
+
+        return given.words.view(getattr(ml_dtypes, given.type))
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise WorkerError(f"NumPy has no type {given.type}, and ml_dtypes does not give it ({error})") from error
+
+
+def as_tensor(given: Typed) -> Any:
+    """The tensor that a PyTorch function gets."""
+    import torch
+
+    if given.type in PLAIN:
+        return torch.from_numpy(given.words.view(given.type))
+    signed = given.words.view(given.words.dtype.name.removeprefix("u"))
+    words = torch.from_numpy(given.words if given.words.dtype == np.uint8 else signed)
+    if given.type.startswith(("uint", "int")):
+        return words
+    if not hasattr(torch, given.type):
+        raise WorkerError(f"PyTorch has no type {given.type}")
+    return words.view(getattr(torch, given.type))
+
+
+def typed(answer: Any) -> Typed:
+    """Words and type of whatever array came back. Raises WorkerError for what is none."""
+    if type(answer).__module__.split(".")[0] == "torch" and hasattr(answer, "detach"):
+        return _typed_tensor(answer)
+    try:
+        array = np.asarray(answer)
+    except Exception as error:
+        raise WorkerError(f"answers {type(answer).__name__}, which NumPy cannot read") from error
+    if array.dtype.kind not in "fiuV" or not array.dtype.itemsize or array.dtype.names:
+        raise WorkerError(f"answers {array.dtype}; expected integers (codes) or floats (numbers)")
+    name = array.dtype.name
+    if array.dtype.kind in "fV" and array.dtype.itemsize > 8:
+        raise WorkerError(f"answers {name}; expected floats of at most 64 bits")
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if array.dtype.kind in "fV":
+        array = np.ascontiguousarray(array).view(f"uint{8 * array.dtype.itemsize}")
+    return Typed(name, array)
+
+
+def _typed_tensor(answer: Any) -> Typed:
+    import torch
+
+    tensor = answer.detach().cpu().contiguous()
+    name = str(tensor.dtype).removeprefix("torch.")
+    if name in ("float32", "float64", "float16") or name.startswith(("int", "uint")):
+        return typed(tensor.numpy())
+    words = {1: torch.uint8, 2: torch.int16}.get(tensor.element_size())
+    if words is None or not tensor.dtype.is_floating_point:
+        raise WorkerError(f"answers {tensor.dtype}; expected integers (codes) or floats (numbers)")
+    shape = tuple(tensor.shape)
+    array = tensor.reshape(-1).view(words).numpy().reshape(shape)
+    return Typed(name, array.view(np.uint16) if array.dtype == np.int16 else array)
+
+
+# -- subjects -------------------------------------------------------------------------------------------------
+
+
+def load(spec: dict[str, Any]) -> tuple[Function, dict[str, Any]]:
+    """The function that a spec describes, taking and giving typed arrays, and what is known about it.
+
+    kind "function": ``name`` in ``place``, a module or a file.py; "dotted": the same, or a dtype, which is cast to and
+    named as "dtype"; "native": ``library``, ``name`` and ``shim`` (mpsim.validate.subjects.native). ``arguments``:
+    "numpy" or "torch". ``form`` "dot": the function takes two vectors, and is called for every row of the first array
+    and column of the second. Raises WorkerError, saying why not.
+    """
+    if spec["kind"] == "native":
+        return _native(spec), {}
+    found = attribute(module(spec["place"]), spec["name"], spec["place"])
+    if spec["kind"] == "dotted" and (cast := _dtype(found)) is not None:
+        return cast
+    if not callable(found) or isinstance(found, type):
+        what = f"{spec['place']}.{spec['name']}" if spec["kind"] == "dotted" else f"{spec['place']}:{spec['name']}"
+        raise WorkerError(f"{what} is {type(found).__name__}, not a function" + _OR_DTYPE * (spec["kind"] == "dotted"))
+    return of_function(found, spec["arguments"], spec.get("form", "")), {}
+
+
+def of_function(function: Callable[..., Any], arguments: str = "numpy", form: str = "") -> Function:
+    """A Python function as one of typed arrays."""
+    given = as_tensor if arguments == "torch" else as_array
+
+    def call(arrays: Sequence[Typed]) -> list[Typed]:
+        with np.errstate(all="ignore"):
+            answer = function(*map(given, arrays))
+        return [typed(part) for part in (answer if isinstance(answer, tuple | list) else (answer,))]
+
+    def dots(arrays: Sequence[Typed]) -> list[Typed]:
+        a, b = arrays
+        columns = np.ascontiguousarray(b.words.T)
+        results = [call((Typed(a.type, x), Typed(b.type, y)))[0] for x in a.words for y in columns]
+        words = np.array([result.words.reshape(()) for result in results])
+        return [Typed(results[0].type, words.reshape(len(a.words), len(columns)))]
+
+    return dots if form == "dot" else call
+
+
+def _dtype(found: Any) -> tuple[Function, dict[str, Any]] | None:
+    """The cast to a dtype of NumPy, ml_dtypes or PyTorch, and its name; None for anything else."""
+    if type(found).__module__.split(".")[0] == "torch" and type(found).__name__ == "dtype":
+        name = str(found).removeprefix("torch.")
+        return lambda arrays: [typed(as_tensor(arrays[0]).to(found))], {"dtype": name}
+    try:
+        dtype = np.dtype(found)
+    except TypeError:
+        return None
+    if dtype.kind not in "fV" or not dtype.itemsize:
+        return None
+
+    def cast(arrays: Sequence[Typed]) -> list[Typed]:
+        with np.errstate(all="ignore"):
+            return [typed(as_array(arrays[0]).astype(dtype))]
+
+    return cast, {"dtype": dtype.name}
+
+
+def _native(spec: dict[str, Any]) -> Function:
+    """A C function, called through its shim: pointers and counts only, whatever its own parameters are."""
+    library = ctypes.CDLL(spec["library"])
+    if not hasattr(library, spec["name"]):
+        raise WorkerError(f"{spec['library']} exports no {spec['name']!r}")
+    function = ctypes.cast(getattr(library, spec["name"]), ctypes.c_void_p)
+    shim = ctypes.CDLL(spec["shim"]).mpsim_call
+    shim.restype = None
+    shim.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_size_t] * 3
+    answer, is_product = spec["answer"], spec["form"] in ("product", "dots")
+
+    def call(arrays: Sequence[Typed]) -> list[Typed]:
+        words = [np.ascontiguousarray(each.words) for each in arrays]
+        if spec["form"] == "dots":  # one sum per call, whose second operand is a row as well
+            words[1] = np.ascontiguousarray(words[1].T)
+        rows, inner = words[0].shape if is_product else (words[0].size, 1)
+        columns = words[1].shape[spec["form"] == "product"] if is_product else 1
+        width = spec["width"]
+        out = np.zeros((rows, columns) if is_product else words[0].shape, f"uint{width}")
+        second = words[1].ctypes.data if len(words) > 1 else None
+        shim(function, words[0].ctypes.data, second, out.ctypes.data, rows, columns, inner)
+        return [Typed(answer, out)]
+
+    return call
+
+
+def module(place: str) -> ModuleType:
+    """The module of a name, or of a file.py. Raises WorkerError with the cause where it cannot be imported."""
+    path = Path(place)
+    try:
+        if path.suffix == ".py":
+            spec = importlib.util.spec_from_file_location(f"_subject_{path.stem}", path)
+            assert spec is not None and spec.loader is not None
+            found = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(found)
+            return found
+        if "" not in sys.path and str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))
+        return importlib.import_module(place)
+    except Exception as error:
+        raise WorkerError(f"cannot import {place}: {words_of(error)}") from error
+
+
+def attribute(holder: Any, name: str, text: str) -> Any:
+    """holder.name, dots taken one after the other. Raises WorkerError where there is none."""
+    for part in name.split("."):
+        if not hasattr(holder, part):
+            raise WorkerError(f"{text}: {getattr(holder, '__name__', holder)} has no {part!r}")
+        holder = getattr(holder, part)
+    return holder
+
+
+def words_of(error: BaseException) -> str:
+    """An error's message and type."""
+    return f"{error} ({type(error).__name__})" if str(error) else type(error).__name__
+
+
+# -- the floating-point state ---------------------------------------------------------------------------------
+
+
+def float_state() -> list[str]:
+    """What is unusual about this thread's floating-point arithmetic, in words; [] for IEEE 754's default.
+
+    >>> float_state()
+    []
+    """
+    numbers = np.array([0x00800000, 0x00400000, 0x3F800000, 0xBF800000], np.uint32).view(np.float32)
+    half, large, tiny = (np.array([word], np.uint32).view(np.float32) for word in (0x3F000000, 0x4E800000, 0x30800000))
+    with np.errstate(all="ignore"):
+        halved, grown = (numbers[:1] * half).view(np.uint32), (numbers[1:2] * large).view(np.uint32)
+        above, below = (numbers[2:3] + tiny).view(np.uint32), (numbers[3:4] - tiny).view(np.uint32)
+        inner = (numbers[2:3] - tiny).view(np.uint32)
+    found = []
+    if not halved[0]:
+        found.append("flush-to-zero")
+    if not grown[0]:
+        found.append("denormals-are-zero")
+    if above[0] != 0x3F800000:
+        found.append("rounding upward")
+    elif below[0] != 0xBF800000:
+        found.append("rounding downward")
+    elif inner[0] != 0x3F800000:
+        found.append("rounding toward zero")
+    return found
+
+
+# -- the program ----------------------------------------------------------------------------------------------
+
+
+class Memory:
+    """A file that both processes map; it grows when an answer needs more room, up to a limit."""
+
+    def __init__(self, file: int) -> None:
+        self.file = file
+        self.map = mmap.mmap(file, os.fstat(file).st_size)
+
+    def read(self, described: dict[str, Any]) -> Typed:
+        """The array that a message describes, where it lies."""
+        size = os.fstat(self.file).st_size
+        if size > len(self.map):
+            self.map = mmap.mmap(self.file, size)
+        dtype, shape = np.dtype(described["dtype"]), tuple(described["shape"])
+        count = int(np.prod(shape, dtype=np.int64))
+        words = np.frombuffer(self.map, dtype, count, described["offset"]).reshape(shape)
+        return Typed(described["type"], words)
+
+    def write(self, arrays: Sequence[Typed], first: int, limit: int) -> list[dict[str, Any]]:
+        """Puts the arrays from ``first`` on; the message that describes them. Raises WorkerError beyond the limit."""
+        places, end = [], first
+        for each in arrays:
+            places.append(end)
+            end += -(-each.words.nbytes // 64) * 64
+        if end - first > limit:
+            raise WorkerError(f"answers {end - first:,} bytes; at most {limit:,} were expected")
+        size = os.fstat(self.file).st_size
+        if end > size:
+            os.ftruncate(self.file, end)
+        if end > len(self.map):
+            self.map = mmap.mmap(self.file, max(size, end))
+        for each, offset in zip(arrays, places, strict=True):
+            room = np.frombuffer(self.map, each.words.dtype, each.words.size, offset)
+            room.reshape(each.words.shape)[...] = each.words
+        return [
+            {"type": each.type, "dtype": each.words.dtype.str, "shape": list(each.words.shape), "offset": offset}
+            for each, offset in zip(arrays, places, strict=True)
+        ]
+
+
+def _end_with_parent() -> None:
+    """On Linux: the process ends when its parent does, in whatever way that ends."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+
+
+def serve(requests: Any, replies: Any, memory: Memory) -> None:
+    """Answers requests, one JSON object a line, until there are no more."""
+    begin = json.loads(requests.readline())
+    sys.path[:] = begin["path"]
+    function = None
+    try:
+        function, about = load(begin["spec"])
+        reply: dict[str, Any] = {"about": about, "state": float_state()}
+    except (WorkerError, OSError) as error:
+        reply = {"error": str(error)}
+    while True:
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+        line = requests.readline()
+        if not line or function is None:
+            return
+        asked = json.loads(line)
+        try:
+            answers = function([memory.read(each) for each in asked["arrays"]])
+            reply = {"arrays": memory.write(answers, asked["room"], asked["limit"]), "state": float_state()}
+        except WorkerError as error:
+            reply = {"error": str(error)}
+        except Exception as error:  # anything at all may come out of somebody else's code
+            reply = {"failed": words_of(error)}
+
+
+def main() -> None:
+    """Serves on the file descriptors that the command line names: requests, replies, memory."""
+    requests, replies, memory = map(int, sys.argv[1:4])
+    _end_with_parent()
+    with open(requests, encoding="utf-8") as reading, open(replies, "w", encoding="utf-8") as writing:
+        serve(reading, writing, Memory(memory))
+
+
+if __name__ == "__main__":
+    main()
