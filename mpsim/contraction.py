@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mpsim.accumulators import Accumulator
+from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import FORMATS
 from mpsim.kernels import hosted
 from mpsim.rounding import available_threads
@@ -41,16 +42,16 @@ def matmul(
     """
     left, right = _matrix(a, "a"), _matrix(b, "b")
     if left.shape[1] != right.shape[0]:
-        raise ValueError(
+        raise UsageError(
             f"matmul multiplies (M, K) by (K, N), got {left.shape} by {right.shape}: "
             f"K is {left.shape[1]} in a and {right.shape[0]} in b"
         )
     if not isinstance(accumulator, Accumulator):
-        raise TypeError(f"accumulator is an Accumulator, such as Accumulator(chunk=64), got {accumulator!r}")
+        raise UsageTypeError(f"accumulator is an Accumulator, such as Accumulator(chunk=64), got {accumulator!r}")
     if threads is None:
         threads = available_threads()
     elif not isinstance(threads, (int, np.integer)) or isinstance(threads, bool) or threads < 1:
-        raise ValueError(f"threads is a whole number of at least 1, or None for every core; got {threads!r}")
+        raise UsageError(f"threads is a whole number of at least 1, or None for every core; got {threads!r}")
     return hosted(backend).matmul(left, right, threads=int(threads), accumulator=accumulator)
 
 
@@ -58,11 +59,11 @@ def _matrix(x: Any, name: str) -> np.ndarray:
     """x as a contiguous float32 matrix with the same numbers."""
     array = np.asarray(x)
     if array.dtype.name not in FORMATS or array.dtype.name == "float64":
-        raise TypeError(
+        raise UsageTypeError(
             f"matmul takes float32, float16 or narrower ml_dtypes arrays, and {name} is {array.dtype}; "
             f"convert it with np.asarray({name}, np.float32) if rounding its numbers to float32 is what you mean"
         )
     if array.ndim != 2:
-        raise ValueError(f"matmul takes matrices, and {name} has shape {array.shape}")
+        raise UsageError(f"matmul takes matrices, and {name} has shape {array.shape}")
     with np.errstate(invalid="ignore"):  # a signaling NaN
         return np.require(array, np.float32, ["C", "A"])

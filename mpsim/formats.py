@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
+from mpsim.errors import UsageError, UsageTypeError
+
 #: What the codes at the end of the range mean.
 SPECIALS = {
     "ieee": "top exponent holds infinity (mantissa 0) and NaN",
@@ -44,20 +46,20 @@ class Format:
 
     def __post_init__(self) -> None:
         if self.exponent_bits < 1 or self.mantissa_bits < 0:
-            raise ValueError(
+            raise UsageError(
                 f"format {self.name!r}: needs exponent_bits >= 1 and mantissa_bits >= 0, "
                 f"got {self.exponent_bits} and {self.mantissa_bits}"
             )
         if self.specials not in SPECIALS:
-            raise ValueError(f"format {self.name!r}: specials {self.specials!r} is none of {', '.join(SPECIALS)}")
+            raise UsageError(f"format {self.name!r}: specials {self.specials!r} is none of {', '.join(SPECIALS)}")
         if self.specials == "e8m0" and (self.mantissa_bits or self.signed):
-            raise ValueError(f"format {self.name!r}: specials 'e8m0' are unsigned powers of two, without mantissa bits")
+            raise UsageError(f"format {self.name!r}: specials 'e8m0' are unsigned powers of two, without mantissa bits")
         if self.bias is None:
             object.__setattr__(self, "bias", 2 ** (self.exponent_bits - 1) - 1)
         if self.largest_code < (1 if self.subnormals else 1 << self.mantissa_bits):
-            raise ValueError(f"format {self.name!r} has no finite number besides zero")
+            raise UsageError(f"format {self.name!r} has no finite number besides zero")
         if not self.fits(exponent_bits=11, mantissa_bits=52):
-            raise ValueError(f"format {self.name!r} has values that float64 cannot hold")
+            raise UsageError(f"format {self.name!r} has values that float64 cannot hold")
 
     # -- layout ---------------------------------------------------------------------------------
     @property
@@ -226,13 +228,13 @@ def _parse(name: str) -> Format | None:
         exponent_bits, mantissa_bits = int(found[1]), int(found[2])
         shift = int(found[4]) * (-1 if found[3] else 1)
         if exponent_bits > 11 or exponent_bits < 1:
-            raise ValueError(f"format {name!r}: the exponent has 1 to 11 bits, got {exponent_bits}")
+            raise UsageError(f"format {name!r}: the exponent has 1 to 11 bits, got {exponent_bits}")
         specials = "ieee" if exponent_bits == 8 else "none"
         return Format(name, exponent_bits, mantissa_bits, 2 ** (exponent_bits - 1) - 1 + shift, specials)
     if found := re.fullmatch(r"p3109_k(\d+)p(\d+)(_finite)?", name):
         width, precision = int(found[1]), int(found[2])
         if not 1 <= precision < width <= 16:
-            raise ValueError(f"format {name!r}: p3109_kKpP needs 1 <= P < K <= 16")
+            raise UsageError(f"format {name!r}: p3109_kKpP needs 1 <= P < K <= 16")
         specials = "p3109_finite" if found[3] else "p3109"
         return Format(name, width - precision, precision - 1, 2 ** (width - precision - 1), specials)
     return None
@@ -247,12 +249,12 @@ class FormatTable(dict[str, Format]):
 
     def __missing__(self, name: str) -> Format:
         if not isinstance(name, str):
-            raise TypeError(f"a format is a name or a Format, got {type(name).__name__}")
+            raise UsageTypeError(f"a format is a name or a Format, got {type(name).__name__}")
         parsed = _parse(name)
         if parsed is None:
             near = difflib.get_close_matches(name, self, n=3, cutoff=0.5)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise ValueError(
+            raise UsageError(
                 f"unknown format {name!r}{hint} Known: {', '.join(self)}, fp_E_M_B (as fp_4_3_4), p3109_kKpP"
             )
         return parsed

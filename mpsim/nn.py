@@ -13,6 +13,7 @@ import numpy as np
 
 from mpsim import ops
 from mpsim.engine.tensor import Array, Parameter, Tensor
+from mpsim.errors import UsageError
 from mpsim.ops.windows import Pair, pair
 
 
@@ -43,7 +44,7 @@ class Module:
     def __setattr__(self, attribute: str, value: Any) -> None:
         if isinstance(value, Module):
             if value._attached and vars(self).get(attribute) is not value:
-                raise ValueError(f"layer {value.path!r} already has a place in a network; build another one")
+                raise UsageError(f"layer {value.path!r} already has a place in a network; build another one")
             value._attached = True
         super().__setattr__(attribute, value)
         if isinstance(value, Module | Parameter):
@@ -95,7 +96,7 @@ class Module:
             wrong = [
                 f"{what} {_few(names)}" for what, names in (("missing", missing), ("unexpected", unexpected)) if names
             ]
-            raise ValueError(f"load_state: {'; '.join(wrong)}. strict=False loads the names that fit")
+            raise UsageError(f"load_state: {'; '.join(wrong)}. strict=False loads the names that fit")
         loaded = {name: _fitting(name, state[name], old) for name, old in present.items() if name in state}
         self._replace(lambda name, old: _placed(loaded[name], self._kernels) if name in loaded else old)
 
@@ -135,14 +136,14 @@ def _fitting(name: str, value: Any, old: np.ndarray) -> np.ndarray:
     """A copy of ``value`` in the dtype of ``old``, whose shape it must have."""
     given = np.asarray(value)
     if given.shape != old.shape:
-        raise ValueError(f"load_state: {name} must have shape {old.shape}, got {given.shape}")
+        raise UsageError(f"load_state: {name} must have shape {old.shape}, got {given.shape}")
     if given.dtype == old.dtype:
         return np.array(given, order="C")
     if given.dtype.kind not in "fiuV":  # V: bfloat16 and the like of ml_dtypes
-        raise ValueError(f"load_state: {name} must hold numbers, got {given.dtype}")
+        raise UsageError(f"load_state: {name} must hold numbers, got {given.dtype}")
     array = np.array(given.astype(old.dtype), order="C")
     if not np.array_equal(array.astype(np.float64), given.astype(np.float64), equal_nan=True):
-        raise ValueError(f"load_state: {name} has values of {given.dtype} that {old.dtype} does not hold exactly")
+        raise UsageError(f"load_state: {name} has values of {given.dtype} that {old.dtype} does not hold exactly")
     return array
 
 
@@ -176,7 +177,7 @@ class Conv2d(Module):
         bias: bool = True,
     ) -> None:
         if groups < 1 or in_channels % groups or out_channels % groups:
-            raise ValueError(
+            raise UsageError(
                 f"{in_channels} input and {out_channels} output channels do not split into {groups} groups"
             )
         self.stride, self.padding, self.groups = stride, padding, groups
@@ -295,5 +296,5 @@ class Identity(Module):
 
 def _zeros(*shape: int) -> Parameter:
     if min(shape) < 1:
-        raise ValueError(f"a parameter's sizes must be at least 1, got {shape}")
+        raise UsageError(f"a parameter's sizes must be at least 1, got {shape}")
     return Parameter(np.zeros(shape, np.float32))

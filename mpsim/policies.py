@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
+from mpsim.errors import UsageError
+
 
 class Mode(StrEnum):
     """Which neighbour of an unrepresentable number is delivered. The order is the kernels' numbering."""
@@ -70,11 +72,11 @@ class Policy:
         count = self.random_bit_count
         if self.mode is Mode.STOCHASTIC:
             if not isinstance(count, int) or not 1 <= count <= 32:
-                raise ValueError(f"mode 'stochastic' needs random_bit_count in 1..32, got {count!r}")
+                raise UsageError(f"mode 'stochastic' needs random_bit_count in 1..32, got {count!r}")
         elif count is not None:
-            raise ValueError(f"random_bit_count is for mode 'stochastic', not {self.mode.value!r}; got {count!r}")
+            raise UsageError(f"random_bit_count is for mode 'stochastic', not {self.mode.value!r}; got {count!r}")
         if self.mode.is_legacy and self.overflow not in (Overflow.SATURATE, Overflow.MARK):
-            raise ValueError(
+            raise UsageError(
                 f"mode {self.mode.value!r} exists with overflow 'saturate' and 'mark' only (as in QPyTorch), "
                 f"got {self.overflow.value!r}"
             )
@@ -90,4 +92,4 @@ def _member(table: type[Choice], value: str, what: str) -> Choice:
         known = [member.value for member in table]
         near = difflib.get_close_matches(str(value), known, n=2, cutoff=0.5)
         hint = f"; did you mean {' or '.join(near)}?" if near else "."
-        raise ValueError(f"unknown {what} {value!r}{hint} Known: {', '.join(known)}") from None
+        raise UsageError(f"unknown {what} {value!r}{hint} Known: {', '.join(known)}") from None

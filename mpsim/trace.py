@@ -11,6 +11,7 @@ import numpy as np
 from mpsim import ops
 from mpsim.engine.tape import Op, Tape, placeholder
 from mpsim.engine.tensor import Parameter, TensorId
+from mpsim.errors import UsageError
 
 #: Kinds of op that open a group (Lee et al. 2023, section 4.1); every other op joins the current one.
 GROUP_OPENERS = ("Input", "Conv2d", "Linear")
@@ -100,12 +101,12 @@ def trace(
     Trace(Sequential, width=1, classes=2, batch=8: 6 ops, 3 groups, 1198 elements)
     """
     if not isinstance(batch, int) or batch < 1:
-        raise ValueError(f"batch is a number of images, at least 1, got {batch!r}")
+        raise UsageError(f"batch is a number of images, at least 1, got {batch!r}")
     if semantics not in LOSS_COUNTS_BATCH:
-        raise ValueError(f"unknown semantics {semantics!r}. Known: {', '.join(LOSS_COUNTS_BATCH)}")
+        raise UsageError(f"unknown semantics {semantics!r}. Known: {', '.join(LOSS_COUNTS_BATCH)}")
     shape = input_shape if input_shape is not None else getattr(model, "input_shape", None)
     if shape is None or len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"input_shape must be (channels, height, width), got {shape!r}")
+        raise UsageError(f"input_shape must be (channels, height, width), got {shape!r}")
     tape = Tape(None, shape_only=True)
     logits = model(tape.input(placeholder((batch, *shape))))
     ops.cross_entropy(logits, np.zeros(batch, np.int64))

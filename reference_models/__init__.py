@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from mpsim.errors import UsageError
 from reference_models.mobilenet_v2 import MobileNetV2
 from reference_models.network import Network
 from reference_models.resnet import ResNet18
@@ -40,11 +41,11 @@ def build(name: str, width: float = 1.0, classes: int = 10, seed: int | None = 0
     if name not in MODELS:
         near = difflib.get_close_matches(str(name), MODELS, n=2, cutoff=0.4)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"unknown model {name!r}{hint} Known: {', '.join(MODELS)}")
+        raise UsageError(f"unknown model {name!r}{hint} Known: {', '.join(MODELS)}")
     known = [
         option for option in inspect.signature(MODELS[name]).parameters if option not in ("width", "classes", "seed")
     ]
     for option in options:
         if option not in known:
-            raise ValueError(f"{name} has no option {option!r}. It has: {', '.join(known) or 'none'}")
+            raise UsageError(f"{name} has no option {option!r}. It has: {', '.join(known) or 'none'}")
     return MODELS[name](width, classes, seed, **options)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mpsim import nn
+from mpsim.errors import UsageError
 from mpsim.initialization import initialize
 
 Shape = tuple[int, int, int]
@@ -21,11 +22,11 @@ class Network(nn.Module):
         self, name: str, width: float, classes: int, input_shape: Shape, widths: Iterable[float] | None = None
     ) -> None:
         if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
-            raise ValueError(f"{name}: classes is an integer >= 1, got {classes!r}")
+            raise UsageError(f"{name}: classes is an integer >= 1, got {classes!r}")
         if widths is not None and width not in widths:
-            raise ValueError(f"{name}: has the widths {', '.join(map(str, widths))}, got {width!r}")
+            raise UsageError(f"{name}: has the widths {', '.join(map(str, widths))}, got {width!r}")
         if not width > 0:
-            raise ValueError(f"{name}: width is a number > 0, got {width!r}")
+            raise UsageError(f"{name}: width is a number > 0, got {width!r}")
         self.name, self.width, self.classes, self.input_shape = name, float(width), classes, input_shape
 
     def draw_weights(self, seed: int | None, **rules: Any) -> None:
@@ -37,5 +38,5 @@ class Network(nn.Module):
 def input_of(name: str, image_size: int) -> Shape:
     """(3, size, size) for the sizes that the networks are defined for; ValueError for others."""
     if image_size not in (32, 224):
-        raise ValueError(f"{name}: is defined for images of 32 (CIFAR) and 224 (ImageNet), got {image_size!r}")
+        raise UsageError(f"{name}: is defined for images of 32 (CIFAR) and 224 (ImageNet), got {image_size!r}")
     return 3, image_size, image_size

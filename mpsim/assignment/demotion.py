@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mpsim.assignment.levels import PAPER_LEVELS, Levels, parse_levels
 from mpsim.assignment.plan import Plan
+from mpsim.errors import UsageError
 from mpsim.formats import Format
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def demote(
     ('largest_first', True)
     """
     if not isinstance(ratio, int | float) or not 0 <= ratio <= 1:
-        raise ValueError(f"ratio is a share of elements in [0, 1], got {ratio!r}")
+        raise UsageError(f"ratio is a share of elements in [0, 1], got {ratio!r}")
     groups = list(trace.groups)
     total = sum(groups)
     chosen: list[int] = []
@@ -62,7 +63,7 @@ def demote_k(trace: Trace, k: int, levels: Levels | str = PAPER_LEVELS) -> Plan:
     """
     count = len(trace.groups)
     if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k <= count:
-        raise ValueError(f"k is a number of groups, 0 to {count} for this model, got {k!r}")
+        raise UsageError(f"k is a number of groups, 0 to {count} for this model, got {k!r}")
     return demoted(trace, group_order(trace.groups, "largest_first")[:k], "largest_k", levels, k=k)
 
 
@@ -78,11 +79,11 @@ def group_order(groups: Sequence[int], order: str, seed: int | None = None) -> l
     if order not in ORDERS:
         near = difflib.get_close_matches(str(order), ORDERS, n=1, cutoff=0.3)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"unknown order {order!r}{hint} Known: {', '.join(ORDERS)}")
+        raise UsageError(f"unknown order {order!r}{hint} Known: {', '.join(ORDERS)}")
     if order == "random":
         return _shuffled(len(groups), seed)
     if seed is not None:
-        raise ValueError(f"a seed is for order 'random', not {order!r}; got seed {seed!r}")
+        raise UsageError(f"a seed is for order 'random', not {order!r}; got seed {seed!r}")
     sign = -1 if order == "largest_first" else 1
     return sorted(range(len(groups)), key=lambda group: (sign * groups[group], group))
 
@@ -92,7 +93,7 @@ def _shuffled(count: int, seed: int | None) -> list[int]:
     from mpsim.kernels.philox import Stream
 
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"order 'random' needs a seed (an integer >= 0), got {seed!r}")
+        raise UsageError(f"order 'random' needs a seed (an integer >= 0), got {seed!r}")
     return [int(group) for group in permutation(Stream(seed, "group_order"), count)]
 
 

@@ -10,6 +10,7 @@ import typer
 from mpsim.cli.output import JsonFlag, check_writable, parse_numbers, print_json, print_table
 from mpsim.cli.plans import SemanticsName
 from mpsim.cli.progress import Backend, Folder, Processes, Threads, run_jobs
+from mpsim.errors import UsageError
 
 if TYPE_CHECKING:
     from mpsim.experiments.settings import RunSettings
@@ -145,7 +146,7 @@ def _draw_all(results: Path, json: bool) -> None:
                 kind = tuple(settings[name] for name in ("model", "width", "data", "epochs", "semantics"))
                 gathered.setdefault(kind, []).append(stored.result)
     if not gathered:
-        raise ValueError(f"no finished run in {results}; 'mpsim sweep' makes some")
+        raise UsageError(f"no finished run in {results}; 'mpsim sweep' makes some")
     files = []
     for (model, width, data, epochs, semantics), rows in gathered.items():
         title = f"{model}, width {width:g}, on {data}: {epochs} epochs, {semantics}"

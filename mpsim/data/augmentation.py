@@ -7,6 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from mpsim.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -22,7 +24,7 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if self.padding < 0:
-            raise ValueError(f"padding is a number of pixels >= 0, got {self.padding}")
+            raise UsageError(f"padding is a number of pixels >= 0, got {self.padding}")
 
     def __call__(self, images: np.ndarray, words: np.ndarray, black: tuple[float, ...]) -> np.ndarray:
         """(N, C, H, W) -> (N, C, H, W). ``words``: uint32 (N, 4); of each row word 0 gives the crop's row, word 1

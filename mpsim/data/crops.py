@@ -13,6 +13,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from PIL import Image
 
+from mpsim.errors import UsageError
 from mpsim.kernels.elementary import exp64, log64
 
 #: Places that are tried before the crop is taken from the centre.
@@ -44,9 +45,9 @@ class RandomResizedCrop:
 
     def __post_init__(self) -> None:
         if not 0 < self.area[0] <= self.area[1] <= 1:
-            raise ValueError(f"area is a range of shares of the picture in (0, 1], got {self.area}")
+            raise UsageError(f"area is a range of shares of the picture in (0, 1], got {self.area}")
         if not 0 < self.aspect[0] <= self.aspect[1] < float("inf"):
-            raise ValueError(f"aspect is a range of numbers > 0, got {self.aspect}")
+            raise UsageError(f"aspect is a range of numbers > 0, got {self.aspect}")
 
     def box(self, width: int, height: int, words: np.ndarray) -> Box:
         """Where a picture of that size is cropped. ``words``: uint32 (44,), w[t] = words[4t .. 4t + 3] for try t.

@@ -10,6 +10,7 @@ from mpsim.data.augmentation import Augmentation
 from mpsim.data.background import in_order
 from mpsim.data.crops import RandomResizedCrop
 from mpsim.data.dataset import LabelledImages
+from mpsim.errors import UsageError, UsageTypeError
 from mpsim.kernels.permutation import permutation
 from mpsim.kernels.philox import Stream, random_rows
 
@@ -46,17 +47,17 @@ class DataLoader:
         prefetch: int = 2,
     ) -> None:
         if batch_size < 1:
-            raise ValueError(f"batch_size is a number of images >= 1, got {batch_size}")
+            raise UsageError(f"batch_size is a number of images >= 1, got {batch_size}")
         if workers < 0 or prefetch < 1:
-            raise ValueError(f"workers is a number >= 0 and prefetch one >= 1, got {workers} and {prefetch}")
+            raise UsageError(f"workers is a number >= 0 and prefetch one >= 1, got {workers} and {prefetch}")
         if augmentation is not None and not isinstance(augmentation, dataset.augmentations):
             kinds = " or ".join(kind.__name__ for kind in dataset.augmentations)
-            raise TypeError(f"{dataset!r} takes the augmentation {kinds}, got {augmentation!r}")
+            raise UsageTypeError(f"{dataset!r} takes the augmentation {kinds}, got {augmentation!r}")
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         self.shuffle, self.augmentation, self.drop_last = shuffle, augmentation, drop_last
         self.workers, self.prefetch = workers, prefetch
         if not len(self):
-            raise ValueError(f"{dataset!r} has no batch of {batch_size} images; take a smaller batch_size")
+            raise UsageError(f"{dataset!r} has no batch of {batch_size} images; take a smaller batch_size")
 
     def __len__(self) -> int:
         """Batches per epoch."""

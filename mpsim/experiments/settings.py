@@ -11,6 +11,7 @@ from mpsim.assignment import SCHEMES, Plan, assign, parse_levels
 from mpsim.data import LabelledImages
 from mpsim.data import load as load_data
 from mpsim.engine.tensor import ROLES
+from mpsim.errors import UsageError
 from mpsim.experiments.results import settings_key
 from mpsim.trace import Trace, trace
 from mpsim.training.optimizer import SGD
@@ -66,13 +67,13 @@ class RunSettings:
         for name in ("epochs", "evaluate_every", "train_images"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+                raise UsageError(f"{name} must be at least 1, got {value}")
         if self.batch < 1:
-            raise ValueError(f"batch must be at least 1 image, got {self.batch}")
+            raise UsageError(f"batch must be at least 1 image, got {self.batch}")
         if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}")
+            raise UsageError(f"seed must be at least 0, got {self.seed}")
         if self.schedule not in ("cosine", "constant"):
-            raise ValueError(f"unknown schedule {self.schedule!r}. Known: cosine, constant")
+            raise UsageError(f"unknown schedule {self.schedule!r}. Known: cosine, constant")
         parse_levels(self.levels)
         if self.model_sha256 is None:
             object.__setattr__(self, "model_sha256", networks.content_hash(self.model))
@@ -127,12 +128,12 @@ class RunSettings:
             content=self.model_sha256,
         )
         if tuple(network.input_shape) != tuple(data.image_shape):
-            raise ValueError(
+            raise UsageError(
                 f"{self.model} takes images of {network.input_shape}, {data.name} has {data.image_shape}; "
                 f"choose another model or dataset"
             )
         if network.classes < data.classes:
-            raise ValueError(f"{self.model} tells {network.classes} classes apart, {data.name} has {data.classes}")
+            raise UsageError(f"{self.model} tells {network.classes} classes apart, {data.name} has {data.classes}")
         return network
 
     def trace(self, network: Any) -> Trace:

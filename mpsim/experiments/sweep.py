@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from mpsim.errors import UsageError
 from mpsim.experiments import workers
 from mpsim.experiments.results import Results, settings_key
 from mpsim.experiments.run import run
@@ -51,7 +52,7 @@ def plan_sweep(
 def seed_range(first: int, seeds: int) -> range:
     """The seeds of ``seeds`` runs per setting; ValueError for less than one."""
     if seeds < 1:
-        raise ValueError(f"seeds is a number of runs per setting, at least 1, got {seeds}")
+        raise UsageError(f"seeds is a number of runs per setting, at least 1, got {seeds}")
     return range(first, first + seeds)
 
 
@@ -60,7 +61,7 @@ def checked_ratios(ratios: Iterable[float]) -> list[float]:
     ratios = list(ratios)
     for ratio in ratios:
         if not 0 <= ratio <= 1:
-            raise ValueError(f"a ratio is a share of elements in [0, 1], got {ratio}")
+            raise UsageError(f"a ratio is a share of elements in [0, 1], got {ratio}")
     return ratios
 
 
@@ -82,7 +83,7 @@ def sweep(
     (before anything runs) for settings that do not fit together, BackendUnavailable, ResultsError, workers.WorkerError.
     """
     if processes < 1:
-        raise ValueError(f"processes must be at least 1, got {processes}")
+        raise UsageError(f"processes must be at least 1, got {processes}")
     trained = trained_as(jobs) if trained is None else trained
     firsts = dict.fromkeys(trained.values())
     missing = [job for job in firsts if results.result(job.key) is None]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mpsim.accumulators import Accumulator
+from mpsim.errors import UsageError
 from mpsim.kernels.contract import CONTRACT
 from mpsim.kernels.epilogue import applied_after
 from mpsim.kernels.errors import BackendUnavailable, DeviceMemoryError
@@ -35,7 +36,7 @@ def load(name: str) -> ModuleType:
     """
     kind, _, number = name.partition(":")
     if kind not in BACKENDS or (number and not (kind == "cuda" and number.isdecimal())):
-        raise ValueError(f"unknown backend {name!r}. Known: {', '.join(BACKENDS)}")
+        raise UsageError(f"unknown backend {name!r}. Known: {', '.join(BACKENDS)}")
     try:
         module = importlib.import_module(BACKENDS[kind][0])
     except ImportError as error:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels import spec, spec_dot
 from mpsim.policies import Mode, Overflow, Policy
@@ -212,7 +213,7 @@ def as_block_format(format: str | BlockFormat) -> BlockFormat:
     if isinstance(format, BlockFormat):
         return format
     if format not in BLOCK_FORMATS:
-        raise ValueError(f"unknown block format {format!r}. Known: {', '.join(BLOCK_FORMATS)}")
+        raise UsageError(f"unknown block format {format!r}. Known: {', '.join(BLOCK_FORMATS)}")
     return BLOCK_FORMATS[format]
 
 

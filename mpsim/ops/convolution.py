@@ -6,6 +6,7 @@ from typing import Any
 
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Parameter, Tensor
+from mpsim.errors import UsageError
 from mpsim.ops.windows import Pair, pair, window_shape
 
 
@@ -48,14 +49,14 @@ def _backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool, ..
 def _shape(inputs: list[Shape], parameters: list[Shape], *, stride: tuple, padding: tuple, groups: int) -> Shape:
     (x,), (weight, *bias) = inputs, parameters
     if len(x) != 4 or len(weight) != 4:
-        raise ValueError(f"input must be (N, C, H, W) and weight (O, C/groups, R, S), got {x} and {weight}")
+        raise UsageError(f"input must be (N, C, H, W) and weight (O, C/groups, R, S), got {x} and {weight}")
     channels, outputs = x[1], weight[0]
     if groups < 1 or outputs % groups:
-        raise ValueError(f"{outputs} output channels cannot be split into {groups} groups")
+        raise UsageError(f"{outputs} output channels cannot be split into {groups} groups")
     if channels != weight[1] * groups:
-        raise ValueError(f"input has {channels} channels, weight expects {weight[1] * groups}")
+        raise UsageError(f"input has {channels} channels, weight expects {weight[1] * groups}")
     if bias and bias[0] != (outputs,):
-        raise ValueError(f"bias must have shape ({outputs},), got {bias[0]}")
+        raise UsageError(f"bias must have shape ({outputs},), got {bias[0]}")
     return (x[0], outputs, *window_shape(x, weight[2:], stride, padding))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Parameter, Tensor
+from mpsim.errors import UsageError
 
 
 def batch_norm(
@@ -65,13 +66,13 @@ def _shape(
 ) -> Shape:
     (x,) = inputs
     if len(x) != 4:
-        raise ValueError(f"input must be (N, C, H, W), got {x}")
+        raise UsageError(f"input must be (N, C, H, W), got {x}")
     if not training and running is None:
-        raise ValueError("evaluation needs running statistics, got none")
+        raise UsageError("evaluation needs running statistics, got none")
     statistics = {} if running is None else {"running mean": running[0].shape, "running variance": running[1].shape}
     for what, shape in {"scale": parameters[0], "shift": parameters[1], **statistics}.items():
         if tuple(shape) != (x[1],):
-            raise ValueError(f"input has {x[1]} channels, {what} has shape {tuple(shape)}")
+            raise UsageError(f"input has {x[1]} channels, {what} has shape {tuple(shape)}")
     return x
 
 

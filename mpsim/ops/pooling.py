@@ -6,6 +6,7 @@ from typing import Any
 
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Tensor
+from mpsim.errors import UsageError
 from mpsim.ops.windows import Pair, pair, window_shape
 
 
@@ -38,9 +39,9 @@ def _geometry(kernel: Any, stride: Pair | None, padding: Pair) -> dict[str, tupl
 def _shape(inputs: list[Shape], parameters: list[Shape], *, kernel: Shape, stride: Shape, padding: Shape) -> Shape:
     (x,) = inputs
     if len(x) != 4:
-        raise ValueError(f"input must be (N, C, H, W), got {x}")
+        raise UsageError(f"input must be (N, C, H, W), got {x}")
     if 2 * padding[0] > kernel[0] or 2 * padding[1] > kernel[1]:
-        raise ValueError(f"padding {padding} must be at most half of the kernel {kernel}")
+        raise UsageError(f"padding {padding} must be at most half of the kernel {kernel}")
     return (*x[:2], *window_shape(x, kernel, stride, padding))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mpsim.engine.primitive import Shape
+from mpsim.errors import UsageError
 
 #: One number for both directions, or (vertical, horizontal).
 Pair = int | tuple[int, int]
@@ -17,7 +18,7 @@ def pair(value: Pair) -> tuple[int, int]:
     if isinstance(value, int):
         return value, value
     if len(value) != 2:
-        raise ValueError(f"one number or (vertical, horizontal) is wanted, got {value!r}")
+        raise UsageError(f"one number or (vertical, horizontal) is wanted, got {value!r}")
     return int(value[0]), int(value[1])
 
 
@@ -28,8 +29,8 @@ def window_shape(x: Shape, kernel: Shape, stride: Shape, padding: Shape) -> Shap
     (16, 16)
     """
     if min(kernel) < 1 or min(stride) < 1 or min(padding) < 0:
-        raise ValueError(f"kernel {kernel} and stride {stride} must be at least 1, padding {padding} at least 0")
+        raise UsageError(f"kernel {kernel} and stride {stride} must be at least 1, padding {padding} at least 0")
     padded = tuple(size + 2 * margin for size, margin in zip(x[2:], padding, strict=True))
     if padded[0] < kernel[0] or padded[1] < kernel[1]:
-        raise ValueError(f"a {kernel[0]}x{kernel[1]} kernel does not fit in a {padded[0]}x{padded[1]} padded input")
+        raise UsageError(f"a {kernel[0]}x{kernel[1]} kernel does not fit in a {padded[0]}x{padded[1]} padded input")
     return tuple((size - window) // step + 1 for size, window, step in zip(padded, kernel, stride, strict=True))

@@ -18,6 +18,7 @@ import numpy as np
 
 from mpsim.assignment.levels import LEVELS, PAPER_LEVELS, Levels, parse_levels
 from mpsim.assignment.plan import Plan
+from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, SPECIALS, Format, as_format
 from mpsim.kernels import spec
 from mpsim.trace import Trace
@@ -81,7 +82,7 @@ def formats(*, named: bool | None = None, source: str = "float32", max_bits: int
     """
     rows = sorted((row for row in FORMATS.values() if _usable(row, source, max_bits)), key=lambda row: row.bits)
     if not rows and named:
-        raise ValueError(f"no named format of at most {max_bits} bits fits {source}")
+        raise UsageError(f"no named format of at most {max_bits} bits fits {source}")
     drawn = (
         st.tuples(
             st.integers(1, 8),

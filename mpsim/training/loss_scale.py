@@ -9,6 +9,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mpsim.errors import UsageError
+
 #: Powers of two: 1 / scale stays a normal float32 number, however long a diverged run goes on.
 SMALLEST, LARGEST = 2.0**-126, 2.0**126
 
@@ -29,11 +31,11 @@ class LossScale:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.initial) and SMALLEST <= self.initial <= LARGEST):
-            raise ValueError(f"loss scale must be a number within 2**-126 .. 2**126, got {self.initial}")
+            raise UsageError(f"loss scale must be a number within 2**-126 .. 2**126, got {self.initial}")
         if self.growth_interval is not None and self.growth_interval < 1:
-            raise ValueError(f"growth_interval must be at least 1 step, or None for never, got {self.growth_interval}")
+            raise UsageError(f"growth_interval must be at least 1 step, or None for never, got {self.growth_interval}")
         if not (0 < self.backoff <= 1 <= self.growth < math.inf):
-            raise ValueError(f"needs 0 < backoff <= 1 <= growth, got {self.backoff} and {self.growth}")
+            raise UsageError(f"needs 0 < backoff <= 1 <= growth, got {self.backoff} and {self.growth}")
 
     @classmethod
     def fixed(cls, scale: float = 1.0) -> LossScale:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mpsim.errors import UsageError
 from mpsim.training import schedule as schedules
 from mpsim.training.schedule import Constant, Schedule
 
@@ -31,7 +32,7 @@ class SGD:
         for name in ("lr", "momentum", "weight_decay"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"SGD: {name} must be a finite number >= 0, got {value}")
+                raise UsageError(f"SGD: {name} must be a finite number >= 0, got {value}")
 
     def learning_rate(self, epoch: int) -> float:
         """The rate of this epoch, in float64; the kernel takes it as float32."""

@@ -10,6 +10,7 @@ import numpy as np
 from mpsim import networks
 from mpsim.accumulators import Accumulator
 from mpsim.assignment import Plan
+from mpsim.errors import UsageError
 from mpsim.training import checkpoint
 from mpsim.training.checkpoint import CheckpointError
 from mpsim.training.loss_scale import LossScale, LossScaleState
@@ -82,7 +83,7 @@ def restore(
         for name, parameter in trainer._parameters.items():
             velocity = arrays[_VELOCITY + name]
             if velocity.shape != parameter.shape or velocity.dtype != np.float32:
-                raise ValueError(
+                raise UsageError(
                     f"velocity of {name} is {velocity.dtype} {velocity.shape}, not float32 {parameter.shape}"
                 )
             trainer._velocity[name] = trainer.kernels.from_numpy(velocity)

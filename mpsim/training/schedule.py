@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mpsim.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Constant:
@@ -33,7 +35,7 @@ class Cosine:
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
-            raise ValueError(f"a cosine schedule needs epochs >= 1, got {self.epochs}")
+            raise UsageError(f"a cosine schedule needs epochs >= 1, got {self.epochs}")
 
     def factor(self, epoch: int) -> float:
         return (1 + math.cos(math.pi * min(epoch, self.epochs) / self.epochs)) / 2
@@ -79,5 +81,5 @@ def from_dict(fields: Mapping[str, Any]) -> Schedule:
     """
     name = fields.get("name")
     if name not in SCHEDULES:
-        raise ValueError(f"unknown schedule {name!r}. Known: {', '.join(SCHEDULES)}")
+        raise UsageError(f"unknown schedule {name!r}. Known: {', '.join(SCHEDULES)}")
     return SCHEDULES[name](**{key: value for key, value in fields.items() if key != "name"})

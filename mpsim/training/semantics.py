@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 
+from mpsim.errors import UsageError
 from mpsim.policies import Mode, Overflow, Policy
 
 #: How a tensor is rounded: "nearest" is the semantics' own mode, "stochastic" its random sibling.
@@ -40,7 +41,7 @@ class Semantics:
         'mark'
         """
         if rounding not in ROUNDINGS:
-            raise ValueError(f"unknown rounding {rounding!r}. Known: {', '.join(ROUNDINGS)}")
+            raise UsageError(f"unknown rounding {rounding!r}. Known: {', '.join(ROUNDINGS)}")
         mode = self.nearest if rounding == "nearest" else self.stochastic
         gradient = role in ("activation_gradient", "parameter_gradient")
         return Policy(mode, self.backward_overflow if gradient else self.forward_overflow, random_bit_count)
@@ -71,5 +72,5 @@ def as_semantics(semantics: str | Semantics) -> Semantics:
     if semantics not in SEMANTICS:
         near = difflib.get_close_matches(str(semantics), SEMANTICS, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"unknown semantics {semantics!r}{hint} Known: {', '.join(SEMANTICS)}")
+        raise UsageError(f"unknown semantics {semantics!r}{hint} Known: {', '.join(SEMANTICS)}")
     return SEMANTICS[semantics]

@@ -16,6 +16,7 @@ from mpsim.accumulators import Accumulator
 from mpsim.assignment import Plan, promote
 from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import ROLES, Parameter, TensorId
+from mpsim.errors import UsageError
 from mpsim.files import write_whole
 from mpsim.kernels import spec
 from mpsim.rounding import available_threads
@@ -71,7 +72,7 @@ class Trainer:
         self.rounding, self.random_bit_count, self.seed = rounding, random_bit_count, seed
         self._policies = {role: self.semantics.policy(role, rounding, random_bit_count) for role in ROLES}
         if promotion is not None and not 0 < promotion <= 1:
-            raise ValueError(f"promotion is a share of elements in (0, 1], or None; got {promotion!r}")
+            raise UsageError(f"promotion is a share of elements in (0, 1], or None; got {promotion!r}")
         self.model, self.plan, self.optimizer, self.promotion = model, plan, optimizer, promotion
         self._ids = self._parameter_ids()
         rounds = plan is not None and any(format.name != "float32" for format in plan.formats.values())
@@ -94,10 +95,10 @@ class Trainer:
             plan.check(traced)
             for format in set(plan.formats.values()):
                 if not format.fits_float32:
-                    raise ValueError(f"the plan uses {format}, which has values that float32 cannot hold")
+                    raise UsageError(f"the plan uses {format}, which has values that float32 cannot hold")
                 legacy = self._policies["activation"].mode.is_legacy
                 if legacy and format.name != "float32" and not spec.legacy_applies(format):
-                    raise ValueError(
+                    raise UsageError(
                         f"semantics {self.semantics.name!r} rounds as QPyTorch does, which knows fp_E_M_B (E <= 8) "
                         f"and not {format}; use other levels, or semantics 'standard'"
                     )
@@ -198,7 +199,7 @@ class Trainer:
             sizes.append(len(labels))
             right += correct(report.logits, labels)
         if not steps:
-            raise ValueError("an epoch needs at least one batch, got none")
+            raise UsageError("an epoch needs at least one batch, got none")
         self.epoch += 1
         return EpochReport(
             epoch=self.epoch - 1,
@@ -226,7 +227,7 @@ class Trainer:
         "float32": the masters, nothing rounded. ValueError for another precision, or data that do not fit.
         """
         if precision not in ("plan", "float32"):
-            raise ValueError(f"precision is 'plan' or 'float32', got {precision!r}")
+            raise UsageError(f"precision is 'plan' or 'float32', got {precision!r}")
         rounds = precision == "plan" and self.plan is not None
         tensors = 0 if self.plan is None else len(self.plan.formats)
         right, images_seen, loss = 0, 0, 0.0
@@ -246,7 +247,7 @@ class Trainer:
         finally:
             self._restore_parameters()
         if images_seen == 0:
-            raise ValueError("evaluation needs at least one batch, got none")
+            raise UsageError("evaluation needs at least one batch, got none")
         return Evaluation(right / images_seen, loss / images_seen, images_seen)
 
     # -- state ----------------------------------------------------------------------------------------------
@@ -257,7 +258,7 @@ class Trainer:
         promises no bits.
         """
         if not self.accumulator.promises_bits:
-            raise ValueError(
+            raise UsageError(
                 f"accumulator kind {self.accumulator.kind!r} promises no bits, so there is no digest; "
                 f"train with Accumulator() to take one"
             )
