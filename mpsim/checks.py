@@ -25,6 +25,10 @@ from mpsim.errors import UsageError, UsageTypeError
 MOST_THREADS = 1024
 #: The most images of a batch.
 MOST_BATCH = 1 << 24
+#: The largest width of a network: its memory grows with the square.
+MOST_WIDTH = 1024
+#: The most classes, and the most passes over the data (a random stream counts them in 32 bits).
+MOST_CLASSES, MOST_EPOCHS = 1 << 20, (1 << 32) - 1
 #: The largest finite float32.
 FLOAT32_LARGEST = (2 - 2.0**-23) * 2.0**127
 
@@ -58,6 +62,7 @@ def real(
     above: float | None = None,
     below: float | None = None,
     note: str = "",
+    what: str = "a finite number",
 ) -> float:
     """``value`` as a Python number, if it is finite, at least ``least`` or above ``above``, and at most ``most`` or
     below ``below``; ``note`` ends what was expected.
@@ -67,7 +72,7 @@ def real(
     >>> real("ratio", np.float32(0.5), least=0, most=1)
     0.5
     """
-    expected = f"a finite number {_range(least, most, above, below)}".rstrip() + note
+    expected = f"{what} {_range(least, most, above, below)}".rstrip() + note
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise UsageTypeError(f"{name} must be {expected}, got {shown(value)}", name)
     number = value.item() if isinstance(value, np.generic) else value
@@ -83,27 +88,58 @@ def real(
     return number
 
 
+def sizes(name: str, value: Any, form: str) -> tuple[int, ...]:
+    """``value`` as a tuple, if it is a sequence of whole numbers of at least 1, as many as ``form`` has words.
+
+    >>> sizes("input_shape", [1, 8, 8], "(channels, height, width)")
+    (1, 8, 8)
+    """
+    if not isinstance(value, tuple | list) or len(value) != len(form.split()):
+        raise UsageError(f"{name} must be {form}, whole numbers of at least 1; got {shown(value)}", name)
+    return tuple(whole(f"{name}[{place}]", size, least=1) for place, size in enumerate(value))
+
+
 def share(name: str, value: Any, *, zero: bool = True, note: str = "") -> float:
     """``value``, if it is a share: from 0 to 1, or with ``zero=False`` above 0.
 
     >>> share("promotion", 0.0, zero=False)
     Traceback (most recent call last):
     ...
-    mpsim.errors.UsageError: promotion must be a finite number above 0 and at most 1, got 0.0
+    mpsim.errors.UsageError: promotion must be a share above 0 and at most 1, got 0.0
     """
-    return real(name, value, least=0 if zero else None, above=None if zero else 0, most=1, note=note)
+    return real(name, value, least=0 if zero else None, above=None if zero else 0, most=1, note=note, what="a share")
 
 
 def shares(name: str, values: Iterable[Any]) -> list[float]:
     """The shares in a sequence; an error names the one that is wrong, as ``ratios[1]``."""
     if isinstance(values, str) or not isinstance(values, Iterable):
-        raise UsageTypeError(f"{name} must be a sequence of numbers from 0 to 1, got {shown(values)}", name)
+        raise UsageTypeError(f"{name} must be a sequence of shares from 0 to 1, got {shown(values)}", name)
     return [share(f"{name}[{place}]", value) for place, value in enumerate(values)]
 
 
-def seed(name: str, value: Any, note: str = "") -> int:
+def seed(name: str, value: Any) -> int:
     """``value``, if it is a seed: a whole number of 64 bits."""
-    return whole(name, value, most=(1 << 64) - 1, note=note)
+    return whole(name, value, most=(1 << 64) - 1)
+
+
+def batch(name: str, value: Any) -> int:
+    """``value``, if it is a number of images that a step can have."""
+    return whole(name, value, least=1, most=MOST_BATCH)
+
+
+def width(name: str, value: Any) -> float:
+    """``value``, if it is the width of a network."""
+    return real(name, value, above=0, most=MOST_WIDTH)
+
+
+def classes(name: str, value: Any) -> int:
+    """``value``, if it is a number of classes."""
+    return whole(name, value, least=1, most=MOST_CLASSES)
+
+
+def epochs(name: str, value: Any) -> int:
+    """``value``, if it is a number of passes over the data."""
+    return whole(name, value, least=1, most=MOST_EPOCHS)
 
 
 def threads(value: Any) -> int:
@@ -111,6 +147,13 @@ def threads(value: Any) -> int:
     if value is None:
         return available_threads()
     return whole("threads", value, least=1, most=MOST_THREADS, note=", or None for one per core")
+
+
+def processes(value: Any) -> int:
+    """The number of processes that the argument ``processes`` asks for; None asks for one per core."""
+    if value is None:
+        return available_threads()
+    return whole("processes", value, least=1, most=MOST_THREADS, note=", or None for one per core")
 
 
 def available_threads() -> int:
@@ -163,12 +206,8 @@ def instance(name: str, value: Any, kind: type | tuple[type, ...], expected: str
         raise UsageTypeError(f"{name} must be {expected}, got {shown(value)}", name)
 
 
-def named(what: str, name: Any, known: Iterable[str], *, hint: str = "", also: str = "") -> str:
-    """``name``, if it is one of ``known``; else UsageError with the near ones and all of them, UsageTypeError if it is
-    not a text.
-
-    ``what``: the kind of thing that has the name. ``hint``: what to say in place of the near names. ``also``: further
-    names that are known, as text.
+def named(what: str, name: Any, known: Iterable[str]) -> str:
+    """``name``, if it is one of ``known``; else the error of ``unknown``.
 
     >>> named("scheme", "largest_frist", ["largest_first", "random"])
     Traceback (most recent call last):
@@ -177,12 +216,24 @@ def named(what: str, name: Any, known: Iterable[str], *, hint: str = "", also: s
     """
     known = list(known)
     if isinstance(name, str) and name in known:
-        return name
+        return str(name)
+    raise unknown(what, name, known)
+
+
+def unknown(
+    what: str, name: Any, known: Iterable[str], *, hint: str | None = None, also: str = ""
+) -> UsageError | UsageTypeError:
+    """The error for a name that nothing has: near names first, then all; another error for what is not a text.
+
+    ``what``: the kind of thing that has the name. ``hint``: what to say in place of near names. ``also``: further names
+    that are known, as text.
+    """
+    known = list(known)
     listed = ", ".join([*known, *([also] if also else [])])
     if not isinstance(name, str):
-        raise UsageTypeError(f"{what} must be a name, got {shown(name)}. Known: {listed}")
-    hint = hint or did_you_mean(near(name, known))
-    raise UsageError(f"unknown {what} {shown(name)}{hint or '.'} Known: {listed}")
+        return UsageTypeError(f"{what} must be a name, got {shown(name)}. Known: {listed}")
+    hint = did_you_mean(near(name, known)) if hint is None else hint
+    return UsageError(f"unknown {what} {shown(name)}{hint or '.'} Known: {listed}")
 
 
 def near(name: str, known: Iterable[str], count: int = 3) -> list[str]:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.accumulators import Accumulator
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import FORMATS
 from mpsim.kernels import hosted
-from mpsim.rounding import available_threads
 
 __all__ = ["matmul"]
 
@@ -48,11 +48,7 @@ def matmul(
         )
     if not isinstance(accumulator, Accumulator):
         raise UsageTypeError(f"accumulator is an Accumulator, such as Accumulator(chunk=64), got {accumulator!r}")
-    if threads is None:
-        threads = available_threads()
-    elif not isinstance(threads, (int, np.integer)) or isinstance(threads, bool) or threads < 1:
-        raise UsageError(f"threads is a whole number of at least 1, or None for every core; got {threads!r}")
-    return hosted(backend).matmul(left, right, threads=int(threads), accumulator=accumulator)
+    return hosted(backend).matmul(left, right, threads=checks.threads(threads), accumulator=accumulator)
 
 
 def _matrix(x: Any, name: str) -> np.ndarray:

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import reference_models
+from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.initialization import initialize
 from mpsim.nn import Conv2d, Linear, Module
@@ -44,6 +45,7 @@ def file_of(model: str) -> NetworkFile | None:
     >>> file_of("nets/my_net.py:build").label
     'my_net.py:build'
     """
+    checks.instance("model", model, str, "a name of reference_models, or FILE.py:FUNCTION")
     path, colon, function = model.rpartition(":")
     if not colon and model.endswith(".py"):
         raise UsageError(f"say which function of {model} makes the network, as {model}:build")
@@ -80,6 +82,13 @@ def build(
     >>> build("small_cnn", input_shape=(3, 32, 32)).input_shape
     (3, 32, 32)
     """
+    checks.width("width", width)
+    if classes is not None:
+        checks.classes("classes", classes)
+    if seed is not None:
+        checks.seed("seed", seed)
+    if input_shape is not None:
+        checks.sizes("input_shape", input_shape, "(channels, height, width)")
     file = file_of(model)
     if file is None:
         return _reference(model, width, classes, seed, input_shape)

@@ -5,11 +5,12 @@ Definition: docs/semantics.md, kernels/spec.py.
 
 from __future__ import annotations
 
-import os
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from mpsim import checks
+from mpsim.checks import available_threads
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels import hosted, spec
@@ -34,14 +35,6 @@ class Counts(NamedTuple):
     nan: int
     inexact: int
     subnormal: int
-
-
-def available_threads() -> int:
-    """The number of processor cores this process may run on."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
-        return os.cpu_count() or 1
 
 
 def round_to(
@@ -79,7 +72,7 @@ def round_to(
     policy = Policy(mode, overflow, random_bit_count)  # type: ignore[arg-type]
     _check_combination(array, format, policy)
     bits = _check_random_bits(array, policy, random_bits)
-    kernels, threads = hosted(backend), _check_threads(threads)
+    kernels, threads = hosted(backend), checks.threads(threads)
     target = _check_out(array, out, is_scalar)
     if target is not None and np.may_share_memory(array, target) and array.ctypes.data != target.ctypes.data:
         array = array.copy()
@@ -126,7 +119,7 @@ def encode(
         _refuse(array, np.isnan(array), f"{format} has no code for NaN")
     if not format.has_infinity:
         _refuse(array, np.isinf(array), f"{format} has no code for infinity (overflow 'mark' is for numbers only)")
-    codes = hosted(backend).encode_array(array, format, threads=_check_threads(threads))
+    codes = hosted(backend).encode_array(array, format, threads=checks.threads(threads))
     return codes[()] if isinstance(rounded, np.generic) else codes
 
 
@@ -158,7 +151,7 @@ def decode(
     wrong = (array < 0) | (array > 2**format.bits - 1) if array.size else np.zeros(array.shape, bool)
     _refuse(array, wrong, f"codes of {format} are 0 to {2**format.bits - 1}")
     unsigned = np.require(array, f"uint{format.code_bits}", ["C", "A"])
-    values = hosted(backend).decode_array(unsigned, format, dtype, threads=_check_threads(threads))
+    values = hosted(backend).decode_array(unsigned, format, dtype, threads=checks.threads(threads))
     return values[()] if is_scalar else values
 
 
@@ -224,14 +217,6 @@ def _check_out(array: Array, out: Array | None, is_scalar: bool) -> Array | None
             + ("" if out.flags.writeable else ", read-only")
         )
     return out if out.flags.carray else None
-
-
-def _check_threads(threads: int | None) -> int:
-    if threads is None:
-        return available_threads()
-    if not isinstance(threads, (int, np.integer)) or isinstance(threads, bool) or threads < 1:
-        raise UsageError(f"threads is a whole number of at least 1, or None for every core; got {threads!r}")
-    return int(threads)
 
 
 def _refuse(array: Array, wrong: Array, reason: str) -> None:

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mpsim import ops
+from mpsim import checks, ops
 from mpsim.engine.tape import Op, Tape, placeholder
 from mpsim.engine.tensor import Parameter, TensorId
-from mpsim.errors import UsageError
 
 #: Kinds of op that open a group (Lee et al. 2023, section 4.1); every other op joins the current one.
 GROUP_OPENERS = ("Input", "Conv2d", "Linear")
@@ -100,13 +99,10 @@ def trace(
     >>> trace(model, batch=8, input_shape=(1, 5, 5))
     Trace(Sequential, width=1, classes=2, batch=8: 6 ops, 3 groups, 1198 elements)
     """
-    if not isinstance(batch, int) or batch < 1:
-        raise UsageError(f"batch is a number of images, at least 1, got {batch!r}")
-    if semantics not in LOSS_COUNTS_BATCH:
-        raise UsageError(f"unknown semantics {semantics!r}. Known: {', '.join(LOSS_COUNTS_BATCH)}")
+    checks.batch("batch", batch)
+    checks.named("semantics", semantics, LOSS_COUNTS_BATCH)
     shape = input_shape if input_shape is not None else getattr(model, "input_shape", None)
-    if shape is None or len(shape) != 3 or min(shape) < 1:
-        raise UsageError(f"input_shape must be (channels, height, width), got {shape!r}")
+    shape = checks.sizes("input_shape", shape, "(channels, height, width)")
     tape = Tape(None, shape_only=True)
     logits = model(tape.input(placeholder((batch, *shape))))
     ops.cross_entropy(logits, np.zeros(batch, np.int64))
@@ -115,7 +111,7 @@ def trace(
         model=getattr(model, "name", type(model).__name__),
         width=float(getattr(model, "width", 1.0)),
         classes=logits.shape[1],
-        batch=batch,
+        batch=int(batch),
         semantics=semantics,
         ops=tuple(_traced_op(op, groups, tape.ops) for op in tape.ops),
         tensors=tuple(_tensors(tape, groups, loss_elements=batch if LOSS_COUNTS_BATCH[semantics] else 1)),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mpsim import checks
 from mpsim.assignment.by_operator import operator_based, operator_based_extended
 from mpsim.assignment.demotion import ORDERS, demote, demote_k, demoted, group_order
 from mpsim.assignment.in_steps import demote_in_steps
@@ -98,11 +98,7 @@ def assign(
     >>> assign(trace(reference_models.build("small_cnn")), "largest_first", ratio=1).ratio
     1.0
     """
-    if scheme not in SCHEMES:
-        near = difflib.get_close_matches(str(scheme), SCHEMES, n=3, cutoff=0.4)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UsageError(f"unknown scheme {scheme!r}{hint} Known: {', '.join(SCHEMES)}")
-    row = SCHEMES[scheme]
+    row = SCHEMES[checks.named("scheme", scheme, SCHEMES)]
     options = {"ratio": ratio, "seed": seed, "k": k, "ratios": ratios}
     given = {name: value for name, value in options.items() if value is not None}
     for name in row.options:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mpsim import checks
 from mpsim.engine.tensor import ROLES
 from mpsim.errors import UsageError
 from mpsim.formats import Format, as_format
@@ -145,15 +145,14 @@ def parse_levels(text: str | Levels) -> Levels:
     """
     if isinstance(text, Levels):
         return text
-    if text in LEVELS:
+    if isinstance(text, str) and text in LEVELS:
         return LEVELS[text]
-    high, *lower = text.split(":")
+    high, *lower = text.split(":") if isinstance(text, str) else [""]
     parts = [[part.strip() for part in level.split(",")] for level in lower]
     if not parts or not all(1 <= len(level) <= 3 and all(level) for level in parts):
-        near = difflib.get_close_matches(text, LEVELS, n=2, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UsageError(
-            f"unknown levels {text!r}{hint} Known: {', '.join(LEVELS)}, or HIGH:FORWARD,BACKWARD[,PARAMETER_GRADIENT] "
-            f"by format names (as fp_6_9_0:fp_4_3_4,fp_5_2_0), with more :FORWARD,BACKWARD for lower levels"
+        form = (
+            "or HIGH:FORWARD,BACKWARD[,PARAMETER_GRADIENT] by format names (as fp_6_9_0:fp_4_3_4,fp_5_2_0), with more "
+            ":FORWARD,BACKWARD for lower levels"
         )
+        raise checks.unknown("levels", text, LEVELS, also=form)
     return Levels.in_steps(high.strip(), *parts)

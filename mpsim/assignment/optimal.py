@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.assignment.demotion import demoted
 from mpsim.assignment.levels import PAPER_LEVELS, Levels
 from mpsim.assignment.plan import Plan
@@ -37,8 +38,7 @@ def optimal(trace: Trace, levels: Levels | str = PAPER_LEVELS, *, ratio: float, 
     (1,)
     """
     groups = list(trace.groups)
-    if not isinstance(ratio, int | float) or not 0 <= ratio <= 1:
-        raise UsageError(f"ratio is a share of elements in [0, 1], got {ratio!r}")
+    ratio = checks.share("ratio", ratio)
     costs = np.asarray(sensitivity, np.float64)
     if costs.shape != (len(groups),):
         raise UsageError(f"sensitivity is one number for each of the {len(groups)} groups, got shape {costs.shape}")

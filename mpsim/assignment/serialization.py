@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpsim.assignment.levels import Levels
 from mpsim.assignment.plan import Network, Plan, PlannedOp
+from mpsim.checks import shown
 from mpsim.engine.tensor import ROLES, TensorId
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format
@@ -141,7 +142,7 @@ def _take(record: Any, field: str, kind: type, place: str | None = None, default
     """``record[field]``, checked to be of a kind; None or a missing field gives the default if there is one."""
     name = f"{place}.{field}" if place else field
     if not isinstance(record, Mapping):
-        raise UsageError(f"plan: {place or 'the whole'} should be an object, got {_shown(record)}")
+        raise UsageError(f"plan: {place or 'the whole'} should be an object, got {shown(record)}")
     value = record.get(field)
     if value is None and default is not _REQUIRED:
         return default
@@ -149,13 +150,8 @@ def _take(record: Any, field: str, kind: type, place: str | None = None, default
         raise UsageError(f"plan: field {name!r} is missing")
     fits = isinstance(value, int | float if kind is float else kind) and not isinstance(value, bool)
     if not fits:
-        raise UsageError(f"plan: field {name!r} should be {_KINDS[kind]}, got {_shown(value)}")
+        raise UsageError(f"plan: field {name!r} should be {_KINDS[kind]}, got {shown(value)}")
     return value
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _decoded(text: str) -> Mapping[str, Any]:
@@ -164,7 +160,7 @@ def _decoded(text: str) -> Mapping[str, Any]:
     except json.JSONDecodeError as error:
         raise UsageError(f"plan: not JSON, line {error.lineno} column {error.colno}: {error.msg}") from None
     if not isinstance(record, dict):
-        raise UsageError(f"plan: should be a JSON object, got {_shown(record)}")
+        raise UsageError(f"plan: should be a JSON object, got {shown(record)}")
     return record
 
 
@@ -235,7 +231,7 @@ def _network(record: Mapping[str, Any]) -> Network:
 def _integers(values: list, place: str) -> tuple[int, ...]:
     for number, value in enumerate(values):
         if isinstance(value, bool) or not isinstance(value, int):
-            raise UsageError(f"plan: field '{place}[{number}]' should be an integer, got {_shown(value)}")
+            raise UsageError(f"plan: field '{place}[{number}]' should be an integer, got {shown(value)}")
     return tuple(values)
 
 
@@ -265,7 +261,7 @@ def _ratios(record: Mapping[str, Any]) -> tuple[float, ...] | None:
         return None
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if len(numbers) < len(values) or numbers != sorted(numbers) or not all(0 <= number <= 1 for number in numbers):
-        raise UsageError(f"plan: field 'ratios' should be rising numbers in [0, 1], got {_shown(values)}")
+        raise UsageError(f"plan: field 'ratios' should be rising numbers in [0, 1], got {shown(values)}")
     return tuple(float(number) for number in numbers)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.blocks.quantization import Blocks
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS
@@ -42,8 +43,7 @@ def dot(a: Blocks, b: Blocks, accumulate: str = "exact") -> Any:
     2.0
     """
     left, right = _matrix(a, "a", last=True), _matrix(b, "b", last=False)
-    if accumulate not in ACCUMULATE:
-        raise UsageError(f"accumulate is one of {', '.join(ACCUMULATE)}, got {accumulate!r}")
+    checks.named("accumulate", accumulate, ACCUMULATE)
     if left[0].shape[1] != right[0].shape[0] or a.format.size != b.format.size:
         raise UsageError(
             f"dot multiplies (M, K) by (K, N) in blocks of one size, got {left[0].shape} in blocks of {a.format.size} "

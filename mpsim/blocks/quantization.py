@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import FORMATS
 from mpsim.kernels import philox
@@ -159,9 +160,9 @@ def _tensor_scale(x: Array, format: BlockFormat, given: float | None) -> np.floa
             raise UsageError(f"{format.name} has no tensor_scale; got {given}")
         return np.float32(1)
     if given is not None:
-        scale = np.float32(given)
-        if float(scale) != float(given) or not 0 < scale < np.inf:
-            raise UsageError(f"tensor_scale is a positive number of float32, got {given!r}")
+        scale = np.float32(checks.real("tensor_scale", given, above=0, most=checks.FLOAT32_LARGEST))
+        if float(scale) != float(given):
+            raise UsageError(f"tensor_scale must be a number of float32, got {given!r}; round it first", "tensor_scale")
         return scale
     finite = np.abs(x[np.isfinite(x)])
     amax = np.array([finite.max(initial=0.0)])
@@ -242,12 +243,11 @@ def _checked(x: Any, axis: int, rule: str, scale_overflow: str) -> tuple[Array, 
     array = np.asarray(x)
     if array.dtype.name not in FORMATS:
         raise UsageTypeError(f"rounding takes float32, float64, float16 or an ml_dtypes float type, got {array.dtype}")
-    if array.ndim == 0 or not -array.ndim <= axis < array.ndim:
-        raise UsageError(f"blocks lie along an axis of x; x has shape {array.shape}, axis is {axis}")
-    if rule not in SCALE_RULES:
-        raise UsageError(f"unknown scale rule {rule!r}. Known: {', '.join(SCALE_RULES)}")
-    if scale_overflow not in SCALE_OVERFLOWS:
-        raise UsageError(f"unknown scale_overflow {scale_overflow!r}. Known: {', '.join(SCALE_OVERFLOWS)}")
+    if array.ndim == 0:
+        raise UsageError(f"blocks lie along an axis of x, and x has shape {array.shape}; pass an array")
+    axis = checks.whole("axis", axis, least=-array.ndim, most=array.ndim - 1, note=f" for x of shape {array.shape}")
+    checks.named("scale rule", rule, SCALE_RULES)
+    checks.named("scale_overflow", scale_overflow, SCALE_OVERFLOWS)
     with np.errstate(invalid="ignore"):  # a signaling NaN
         return array.astype(np.float64), axis % array.ndim
 

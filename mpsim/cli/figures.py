@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mpsim import checks
 from mpsim.cli.output import JsonFlag, check_writable, parse_numbers, print_json, print_table
 from mpsim.cli.plans import SemanticsName
 from mpsim.cli.progress import Backend, Folder, Processes, Threads, run_jobs
@@ -52,8 +53,9 @@ def figure(
     from mpsim.experiments.studies import panels
     from mpsim.experiments.sweep import trained_as
     from mpsim.kernels import load
-    from mpsim.rounding import available_threads
 
+    processes = checks.processes(processes)
+    checks.threads(threads)
     options: dict[str, Any] = {
         "data": _words(data), "data_path": data_path, "models": _words(models),
         "epochs": epochs, "seeds": seeds, "levels": _words(levels),
@@ -65,7 +67,6 @@ def figure(
     if csv is not None:
         check_writable(csv)
     load(backend)
-    processes = available_threads() if processes is None else processes
     trained = trained_as(jobs)
     if dry_run:
         _tell(list(dict.fromkeys(trained.values())), results, processes, threads, backend, json)

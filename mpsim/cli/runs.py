@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mpsim import checks
 from mpsim.cli.figures import draw_memory_accuracy
 from mpsim.cli.output import JsonFlag, check_writable, parse_numbers, print_json, print_table, write_json
 from mpsim.cli.plans import GroupCount, LevelsText, Ratio, Scheme, SemanticsName, Width
@@ -64,8 +65,9 @@ def sweep(
     """Train under every scheme and draw the memory-accuracy curve; what the results folder has is not run again."""
     from mpsim.experiments import sweep as experiment
     from mpsim.kernels import load
-    from mpsim.rounding import available_threads
 
+    processes = checks.processes(processes)
+    checks.threads(threads)
     common = _settings(
         model=model, width=width, data=data, data_path=data_path, epochs=epochs, batch=batch, lr=lr,
         weight_decay=weight_decay, schedule=schedule, promotion=promotion or None, semantics=semantics,
@@ -77,7 +79,6 @@ def sweep(
         seeds=seeds,
     )
     load(backend)
-    processes = available_threads() if processes is None else processes
     if json is not None:
         check_writable(json)
     rows = run_jobs(jobs, experiment.trained_as(jobs), results, processes, threads, backend)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.data.augmentation import Augmentation
 from mpsim.errors import UsageError
 
@@ -71,6 +72,7 @@ class Dataset:
         images, labels = self.images, self.labels
         if images.ndim != 4 or images.dtype != np.float32:
             raise UsageError(f"images are float32 (N, C, H, W), got {images.dtype} {images.shape}")
+        checks.classes("classes", self.classes)
         if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
             raise UsageError(f"labels are integers ({len(images)},), got {labels.dtype} {labels.shape}")
         if len(labels) and not (labels.min() >= 0 and labels.max() < self.classes):
@@ -94,6 +96,7 @@ class Dataset:
 
     def first(self, count: int) -> Dataset:
         """The first ``count`` images (all if there are fewer)."""
+        checks.whole("count", count)
         return replace(self, images=self.images[:count], labels=self.labels[:count])
 
     def __len__(self) -> int:
@@ -105,8 +108,7 @@ class Dataset:
 
 def check_split(split: str) -> None:
     """ValueError unless ``split`` is "train" or "test"."""
-    if split not in SPLITS:
-        raise UsageError(f"unknown split {split!r}. Known: {', '.join(SPLITS)}")
+    checks.named("split", split, SPLITS)
 
 
 def normalise(pixels: np.ndarray, mean: tuple[float, ...], deviation: tuple[float, ...]) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from mpsim import checks
 from mpsim.data.augmentation import Augmentation
 from mpsim.data.crops import RandomResizedCrop, centre_crop
 from mpsim.data.dataset import black_of, normalise
@@ -42,8 +43,7 @@ class ImageFiles:
             raise UsageError(f"labels are integers ({len(self.paths)},), got {labels.dtype} {labels.shape}")
         if len(labels) and not (labels.min() >= 0 and labels.max() < self.classes):
             raise UsageError(f"labels are 0 .. {self.classes - 1}, got {labels.min()} .. {labels.max()}")
-        if self.size < 1:
-            raise UsageError(f"size is a number of pixels >= 1, got {self.size}")
+        checks.whole("size", self.size, least=1, most=1 << 16)
         object.__setattr__(self, "labels", labels.astype(np.int64))
 
     @property
@@ -94,6 +94,7 @@ class ImageFiles:
 
     def first(self, count: int) -> ImageFiles:
         """The first ``count`` images (all if there are fewer)."""
+        checks.whole("count", count)
         return replace(self, paths=self.paths[:count], labels=self.labels[:count])
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
+from mpsim import checks
 from mpsim.assignment import Plan
 from mpsim.data import DATASETS, DataLoader, LabelledImages
 from mpsim.experiments.results import Results
@@ -40,6 +41,8 @@ def run(
     ``load`` gives the data in place of ``settings.load``; ``keeping_data()`` spares runs on the same data to read them
     again. ``workers``: threads that load batches ahead (0: none), which change no bit.
     """
+    checks.threads(threads)
+    checks.whole("workers", workers, most=checks.MOST_THREADS)
     key = settings.key
     stored = None if results is None or save is not None else results.result(key)
     if stored is not None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
-from mpsim import networks
+from mpsim import checks, networks
 from mpsim.assignment import SCHEMES, Plan, assign, parse_levels
 from mpsim.data import LabelledImages
 from mpsim.data import load as load_data
@@ -16,12 +17,27 @@ from mpsim.experiments.results import settings_key
 from mpsim.trace import Trace, trace
 from mpsim.training.optimizer import SGD
 from mpsim.training.schedule import Constant, Cosine
+from mpsim.training.semantics import as_semantics
 
 #: Part of every key: raised when the same settings come to give other bits, so that old results are not taken for new.
 DEFINITION = 1
 
 #: Settings that came later, and the value under which a run is what it was before them, and so has its old key.
 _LATER_SETTINGS = {"model_sha256": None, "train_images": None, "evaluate_every": 1}
+
+#: The numbers among the settings and what each may be; those of the optimizer and of rounding are checked there.
+_NUMBERS: dict[str, Callable[[str, Any], float]] = {
+    "ratio": checks.share,
+    "k": checks.whole,
+    "plan_seed": checks.seed,
+    "seed": checks.seed,
+    "width": checks.width,
+    "epochs": checks.epochs,
+    "batch": checks.batch,
+    "promotion": partial(checks.share, zero=False),
+    "train_images": partial(checks.whole, least=1),
+    "evaluate_every": checks.epochs,
+}
 
 
 @dataclass(frozen=True)
@@ -64,17 +80,13 @@ class RunSettings:
     evaluate_every: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "evaluate_every", "train_images"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name} must be at least 1, got {value}")
-        if self.batch < 1:
-            raise UsageError(f"batch must be at least 1 image, got {self.batch}")
-        if self.seed < 0:
-            raise UsageError(f"seed must be at least 0, got {self.seed}")
-        if self.schedule not in ("cosine", "constant"):
-            raise UsageError(f"unknown schedule {self.schedule!r}. Known: cosine, constant")
+        for name, check in _NUMBERS.items():
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, check(name, getattr(self, name)))
+        checks.named("schedule", self.schedule, ("cosine", "constant"))
         parse_levels(self.levels)
+        self.optimizer()
+        as_semantics(self.semantics).policy("activation", self.rounding, self.random_bit_count)
         if self.model_sha256 is None:
             object.__setattr__(self, "model_sha256", networks.content_hash(self.model))
 

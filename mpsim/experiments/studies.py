@@ -12,6 +12,7 @@ from itertools import product
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.assignment import uniform
 from mpsim.errors import UsageError
 from mpsim.experiments.settings import RunSettings
@@ -139,8 +140,7 @@ def panels(
     """
     if number not in FIGURES:
         raise UsageError(f"figure {number} is not a comparison of training runs. Known: {', '.join(map(str, FIGURES))}")
-    if scale not in SCALES:
-        raise UsageError(f"unknown scale {scale!r}. Known: {', '.join(SCALES)}")
+    checks.named("scale", scale, SCALES)
     figure, size = FIGURES[number], SCALES[scale]
     common = replace(size.common, data_path=data_path, semantics=semantics)
     places = product(

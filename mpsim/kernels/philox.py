@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.kernels.elementary import log64
 
@@ -50,11 +51,12 @@ class Stream:
     step: int = 0
 
     def __post_init__(self) -> None:
-        if self.purpose not in PURPOSES:
-            raise UsageError(f"unknown purpose {self.purpose!r} of a random stream. Known: {', '.join(PURPOSES)}")
+        checks.named("purpose of a random stream", self.purpose, PURPOSES)
         for name, bits in (("seed", 64), ("tensor", 32), ("step", 32)):
-            if not 0 <= getattr(self, name) < 1 << bits:
-                raise UsageError(f"{name} of a random stream has {bits} bits, got {getattr(self, name)}")
+            given = getattr(self, name)
+            checked = checks.whole(name, given, most=(1 << bits) - 1)
+            if checked is not given:
+                object.__setattr__(self, name, checked)
 
     @property
     def key(self) -> tuple[int, int]:

@@ -5,11 +5,10 @@ Source: Micikevicius et al. 2018 §3.2; paper §4.1 (dynamic, the factors below)
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mpsim.errors import UsageError
+from mpsim import checks
 
 #: Powers of two: 1 / scale stays a normal float32 number, however long a diverged run goes on.
 SMALLEST, LARGEST = 2.0**-126, 2.0**126
@@ -30,12 +29,11 @@ class LossScale:
     growth: float = 2.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.initial) and SMALLEST <= self.initial <= LARGEST):
-            raise UsageError(f"loss scale must be a number within 2**-126 .. 2**126, got {self.initial}")
-        if self.growth_interval is not None and self.growth_interval < 1:
-            raise UsageError(f"growth_interval must be at least 1 step, or None for never, got {self.growth_interval}")
-        if not (0 < self.backoff <= 1 <= self.growth < math.inf):
-            raise UsageError(f"needs 0 < backoff <= 1 <= growth, got {self.backoff} and {self.growth}")
+        checks.real("initial", self.initial, least=SMALLEST, most=LARGEST, note=" (2**-126 to 2**126)")
+        if self.growth_interval is not None:
+            checks.whole("growth_interval", self.growth_interval, least=1, note=", or None for never")
+        checks.real("backoff", self.backoff, above=0, most=1)
+        checks.real("growth", self.growth, least=1)
 
     @classmethod
     def fixed(cls, scale: float = 1.0) -> LossScale:

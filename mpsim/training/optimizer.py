@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mpsim.errors import UsageError
+from mpsim import checks
 from mpsim.training import schedule as schedules
 from mpsim.training.schedule import Constant, Schedule
 
@@ -30,9 +29,8 @@ class SGD:
 
     def __post_init__(self) -> None:
         for name in ("lr", "momentum", "weight_decay"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise UsageError(f"SGD: {name} must be a finite number >= 0, got {value}")
+            checks.real(name, getattr(self, name), least=0, most=checks.FLOAT32_LARGEST)
+        checks.instance("schedule", self.schedule, tuple(schedules.SCHEDULES.values()), "Constant, Cosine or Step")
 
     def learning_rate(self, epoch: int) -> float:
         """The rate of this epoch, in float64; the kernel takes it as float32."""

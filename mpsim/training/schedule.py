@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mpsim.errors import UsageError
+from mpsim import checks
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ class Cosine:
     epochs: int
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise UsageError(f"a cosine schedule needs epochs >= 1, got {self.epochs}")
+        checks.epochs("epochs", self.epochs)
 
     def factor(self, epoch: int) -> float:
         return (1 + math.cos(math.pi * min(epoch, self.epochs) / self.epochs)) / 2
@@ -54,6 +53,9 @@ class Step:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "milestones", tuple(self.milestones))
+        for place, milestone in enumerate(self.milestones):
+            checks.whole(f"milestones[{place}]", milestone)
+        checks.real("multiplier", self.multiplier, least=0)
 
     def factor(self, epoch: int) -> float:
         return float(self.multiplier ** sum(epoch >= milestone for milestone in self.milestones))
@@ -79,7 +81,5 @@ def from_dict(fields: Mapping[str, Any]) -> Schedule:
     >>> from_dict({"name": "step", "milestones": [3], "multiplier": 0.1})
     Step(milestones=(3,), multiplier=0.1)
     """
-    name = fields.get("name")
-    if name not in SCHEDULES:
-        raise UsageError(f"unknown schedule {name!r}. Known: {', '.join(SCHEDULES)}")
+    name = checks.named("schedule", fields.get("name"), SCHEDULES)
     return SCHEDULES[name](**{key: value for key, value in fields.items() if key != "name"})

@@ -6,10 +6,9 @@ fields; none of them asks for a name.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
-from mpsim.errors import UsageError
+from mpsim import checks
 from mpsim.policies import Mode, Overflow, Policy
 
 #: How a tensor is rounded: "nearest" is the semantics' own mode, "stochastic" its random sibling.
@@ -40,9 +39,7 @@ class Semantics:
         >>> SEMANTICS["standard"].policy("activation_gradient").overflow.value
         'mark'
         """
-        if rounding not in ROUNDINGS:
-            raise UsageError(f"unknown rounding {rounding!r}. Known: {', '.join(ROUNDINGS)}")
-        mode = self.nearest if rounding == "nearest" else self.stochastic
+        mode = self.nearest if checks.named("rounding", rounding, ROUNDINGS) == "nearest" else self.stochastic
         gradient = role in ("activation_gradient", "parameter_gradient")
         return Policy(mode, self.backward_overflow if gradient else self.forward_overflow, random_bit_count)
 
@@ -69,8 +66,4 @@ def as_semantics(semantics: str | Semantics) -> Semantics:
     """
     if isinstance(semantics, Semantics):
         return semantics
-    if semantics not in SEMANTICS:
-        near = difflib.get_close_matches(str(semantics), SEMANTICS, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"unknown semantics {semantics!r}{hint} Known: {', '.join(SEMANTICS)}")
-    return SEMANTICS[semantics]
+    return SEMANTICS[checks.named("semantics", semantics, SEMANTICS)]

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from mpsim import checks, ops
 from mpsim import kernels as backends
-from mpsim import ops
 from mpsim.accumulators import Accumulator
 from mpsim.assignment import Plan, promote
 from mpsim.engine.tape import Tape
@@ -19,7 +19,6 @@ from mpsim.engine.tensor import ROLES, Parameter, TensorId
 from mpsim.errors import UsageError
 from mpsim.files import write_whole
 from mpsim.kernels import spec
-from mpsim.rounding import available_threads
 from mpsim.trace import trace
 from mpsim.training import batches, memory, saving
 from mpsim.training.loss_scale import LossScale, LossScaleState
@@ -69,17 +68,16 @@ class Trainer:
         seed: int = 0,
     ) -> None:
         self.semantics = as_semantics(semantics)
-        self.rounding, self.random_bit_count, self.seed = rounding, random_bit_count, seed
+        self.rounding, self.random_bit_count, self.seed = rounding, random_bit_count, checks.seed("seed", seed)
         self._policies = {role: self.semantics.policy(role, rounding, random_bit_count) for role in ROLES}
-        if promotion is not None and not 0 < promotion <= 1:
-            raise UsageError(f"promotion is a share of elements in (0, 1], or None; got {promotion!r}")
+        if promotion is not None:
+            promotion = checks.share("promotion", promotion, zero=False, note=", or None")
         self.model, self.plan, self.optimizer, self.promotion = model, plan, optimizer, promotion
         self._ids = self._parameter_ids()
         rounds = plan is not None and any(format.name != "float32" for format in plan.formats.values())
         default = LossScale() if rounds else LossScale.fixed()
         self.loss_scale: LossScaleState = (default if loss_scale is None else loss_scale).state()
         self.accumulator, self.backend = accumulator, backend
-        threads = available_threads() if threads is None else threads
         self.kernels = backends.bind(backend, threads, accumulator)
         model.move(self.kernels)
         self._parameters: dict[str, Parameter] = model.parameters()
@@ -226,8 +224,8 @@ class Trainer:
         precision="plan": as in training (activations rounded, and in standard semantics parameters);
         "float32": the masters, nothing rounded. ValueError for another precision, or data that do not fit.
         """
-        if precision not in ("plan", "float32"):
-            raise UsageError(f"precision is 'plan' or 'float32', got {precision!r}")
+        checks.named("precision", precision, ("plan", "float32"))
+        checks.batch("batch", batch)
         rounds = precision == "plan" and self.plan is not None
         tensors = 0 if self.plan is None else len(self.plan.formats)
         right, images_seen, loss = 0, 0, 0.0
