@@ -200,7 +200,7 @@ def _bound(value: float) -> str:
 # -- types and names ----------------------------------------------------------------------------------------
 
 
-def instance(name: str, value: Any, kind: type | tuple[type, ...], expected: str) -> None:
+def instance(name: str, value: Any, kind: Any, expected: str) -> None:
     """Raises UsageTypeError if ``value`` is not of that kind; ``expected`` says in words what was."""
     if not isinstance(value, kind):
         raise UsageTypeError(f"{name} must be {expected}, got {shown(value)}", name)

@@ -14,14 +14,15 @@ from mpsim.accumulators import Accumulator
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import FORMATS
 from mpsim.kernels import hosted
+from mpsim.tensor_cores import accumulator_of
 
-__all__ = ["matmul"]
+__all__ = ["as_accumulator", "matmul"]
 
 
 def matmul(
     a: Any,
     b: Any,
-    accumulator: Accumulator = Accumulator(),
+    accumulator: Accumulator | str = Accumulator(),
     *,
     backend: str = "compiled",
     threads: int | None = None,
@@ -29,7 +30,8 @@ def matmul(
     """The matrix product a @ b with every dot product summed as ``accumulator`` says.
 
     a: (M, K), b: (K, N), float32; float16, bfloat16 and other narrow ml_dtypes arrays widen exactly. The result
-    is float32, (M, N). ``threads``: None for as many as there are cores; any number gives the same bits.
+    is float32, (M, N). ``accumulator``: an Accumulator or its text, as "chunk=64", "exact" or "hopper_float16".
+    ``threads``: None for as many as there are cores; any number gives the same bits.
 
     Raises TypeError for another type (float64 too: round it to float32 yourself, or a product would be of other
     numbers than you gave), ValueError for shapes that do not match, BackendUnavailable if the backend cannot run.
@@ -46,9 +48,21 @@ def matmul(
             f"matmul multiplies (M, K) by (K, N), got {left.shape} by {right.shape}: "
             f"K is {left.shape[1]} in a and {right.shape[0]} in b"
         )
-    if not isinstance(accumulator, Accumulator):
-        raise UsageTypeError(f"accumulator is an Accumulator, such as Accumulator(chunk=64), got {accumulator!r}")
-    return hosted(backend).matmul(left, right, threads=checks.threads(threads), accumulator=accumulator)
+    chosen, threads = as_accumulator(accumulator), checks.threads(threads)
+    return hosted(backend).matmul(left, right, threads=threads, accumulator=chosen)
+
+
+def as_accumulator(accumulator: Accumulator | str) -> Accumulator:
+    """The Accumulator itself, or that of a text as ``mpsim.tensor_cores.accumulator_of`` reads it.
+
+    >>> as_accumulator("chunk=64").chunk, as_accumulator("hopper_float16").kind
+    (64, 'aligned')
+    """
+    if isinstance(accumulator, str):
+        return accumulator_of(accumulator)
+    expected = "an Accumulator, such as Accumulator(chunk=64), or its text, such as 'chunk=64' or 'hopper_float16'"
+    checks.instance("accumulator", accumulator, Accumulator, expected)
+    return accumulator
 
 
 def _matrix(x: Any, name: str) -> np.ndarray:

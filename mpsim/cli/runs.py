@@ -24,6 +24,9 @@ Batch = Annotated[int, typer.Option(help="Images of a training step.")]
 Rate = Annotated[float, typer.Option("--lr", help="Learning rate of the first epoch.")]
 Decay = Annotated[float, typer.Option(help="Weight decay; the paper takes 0.0005 on CIFAR.")]
 Schedule = Annotated[str, typer.Option(help="Learning rate over the epochs: cosine (to 0) or constant.")]
+SkippedStatistics = Annotated[
+    str, typer.Option(help="Batch norm's running statistics after a skipped step: updated (as in PyTorch) or kept.")
+]
 Promotion = Annotated[float, typer.Option(help="Overflow ratio from which a tensor is promoted; 0: never.")]
 
 #: (name of the field in a result, heading, how it is shown)
@@ -56,6 +59,7 @@ def sweep(
     schedule: Schedule = "cosine",
     promotion: Promotion = 0.01,
     semantics: SemanticsName = "standard",
+    skipped_statistics: SkippedStatistics = "updated",
     processes: Processes = None,
     threads: Threads = None,
     backend: Backend = "compiled",
@@ -71,6 +75,7 @@ def sweep(
     common = _settings(
         model=model, width=width, data=data, data_path=data_path, epochs=epochs, batch=batch, lr=lr,
         weight_decay=weight_decay, schedule=schedule, promotion=promotion or None, semantics=semantics,
+        skipped_statistics=skipped_statistics,
     )  # fmt: skip
     jobs = experiment.plan_sweep(
         common,
@@ -109,6 +114,7 @@ def train(
     semantics: SemanticsName = "standard",
     rounding: Annotated[str, typer.Option(help="nearest, or stochastic with --random-bit-count.")] = "nearest",
     random_bit_count: Annotated[int | None, typer.Option(help="For stochastic rounding: bits used, 1 to 32.")] = None,
+    skipped_statistics: SkippedStatistics = "updated",
     threads: Threads = None,
     workers: Annotated[int, typer.Option(min=0, help="Threads that load batches ahead; 0: none. Changes no bit.")] = 1,
     backend: Backend = "compiled",
@@ -124,7 +130,7 @@ def train(
         scheme=scheme, ratio=ratio, k=k, plan_seed=plan_seed, levels=levels, seed=seed, model=model, width=width,
         data=data, data_path=data_path, epochs=epochs, batch=batch, lr=lr, weight_decay=weight_decay, schedule=schedule,
         promotion=promotion or None, semantics=semantics, rounding=rounding, random_bit_count=random_bit_count,
-        plan=None if plan is None else plan.read_text(encoding="utf-8"),
+        plan=None if plan is None else plan.read_text(encoding="utf-8"), skipped_statistics=skipped_statistics,
     )  # fmt: skip
     if save is not None:
         check_writable(save)

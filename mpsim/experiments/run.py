@@ -97,6 +97,7 @@ def _trainer(
         backend=backend,
         threads=threads,
         seed=settings.seed,
+        skipped_statistics=settings.skipped_statistics,
     )
     if results is not None:
         environment = {"backend": backend, "machine": platform.machine(), "python": platform.python_version()}
@@ -126,8 +127,8 @@ def _metrics(report: EpochReport, trainer: Trainer, test: DataLoader | None) -> 
 
 
 def has_diverged(last: Mapping[str, Any], classes: int) -> bool:
-    """Whether a run is lost: a master is not finite, or in its last epoch every step was skipped, or it was right on
-    less than twice as many training images as guessing is.
+    """Whether a run is lost: a master or a running statistic is not finite, or in its last epoch every step was
+    skipped, or it was right on less than twice as many training images as guessing is.
 
     >>> has_diverged({"finite": True, "steps": 9, "skipped_steps": 0, "train_accuracy": 0.12}, classes=10)
     True

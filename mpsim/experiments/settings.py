@@ -15,6 +15,7 @@ from mpsim.engine.tensor import ROLES
 from mpsim.errors import UsageError
 from mpsim.experiments.results import settings_key
 from mpsim.trace import Trace, trace
+from mpsim.training.arguments import SKIPPED_STATISTICS
 from mpsim.training.optimizer import SGD
 from mpsim.training.schedule import Constant, Cosine
 from mpsim.training.semantics import as_semantics
@@ -23,7 +24,7 @@ from mpsim.training.semantics import as_semantics
 DEFINITION = 1
 
 #: Settings that came later, and the value under which a run is what it was before them, and so has its old key.
-_LATER_SETTINGS = {"model_sha256": None, "train_images": None, "evaluate_every": 1}
+_LATER_SETTINGS = {"model_sha256": None, "train_images": None, "evaluate_every": 1, "skipped_statistics": "updated"}
 
 #: The numbers among the settings and what each may be; those of the optimizer and of rounding are checked there.
 _NUMBERS: dict[str, Callable[[str, Any], float]] = {
@@ -51,7 +52,8 @@ class RunSettings:
     ``weight_decay``: 0.005 suits 1437 digits; the paper takes 0.0005 on CIFAR.
     ``seed``: initial weights, data order and augmentation, random bits. ``plan_seed``: of scheme "random".
     ``train_images``: only so many of the training images, the first; None for all. ``evaluate_every``: so many
-    epochs from one evaluation on the test images to the next; the last epoch always has one.
+    epochs from one evaluation on the test images to the next; the last epoch always has one. ``skipped_statistics``: as
+    for ``Trainer``.
     """
 
     scheme: str = "float32"
@@ -78,12 +80,14 @@ class RunSettings:
     model_sha256: str | None = None
     train_images: int | None = None
     evaluate_every: int = 1
+    skipped_statistics: str = "updated"
 
     def __post_init__(self) -> None:
         for name, check in _NUMBERS.items():
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, check(name, getattr(self, name)))
         checks.named("schedule", self.schedule, ("cosine", "constant"))
+        checks.named("skipped_statistics", self.skipped_statistics, SKIPPED_STATISTICS)
         parse_levels(self.levels)
         self.optimizer()
         as_semantics(self.semantics).policy("activation", self.rounding, self.random_bit_count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mpsim import checks
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Parameter, Tensor
 from mpsim.errors import UsageError
@@ -26,7 +27,8 @@ def conv2d(
     OH = (H + 2*padding - R) // stride + 1. groups=C is a depthwise convolution. Raises ValueError for shapes
     that do not fit.
     """
-    attributes = {"stride": pair(stride), "padding": pair(padding), "groups": groups}
+    groups = checks.whole("groups", groups, least=1)
+    attributes = {"stride": pair(stride, "stride", 1), "padding": pair(padding, "padding"), "groups": groups}
     return x.tape.bind(CONV2D, (x,), (weight, bias), name, **attributes)
 
 
@@ -51,7 +53,7 @@ def _shape(inputs: list[Shape], parameters: list[Shape], *, stride: tuple, paddi
     if len(x) != 4 or len(weight) != 4:
         raise UsageError(f"input must be (N, C, H, W) and weight (O, C/groups, R, S), got {x} and {weight}")
     channels, outputs = x[1], weight[0]
-    if groups < 1 or outputs % groups:
+    if outputs % groups:
         raise UsageError(f"{outputs} output channels cannot be split into {groups} groups")
     if channels != weight[1] * groups:
         raise UsageError(f"input has {channels} channels, weight expects {weight[1] * groups}")

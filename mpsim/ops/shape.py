@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+from mpsim import checks
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Tensor
 from mpsim.errors import UsageError
@@ -118,7 +119,7 @@ def permute(x: Tensor, axes: Sequence[int]) -> Tensor:
 def channel_shuffle(x: Tensor, groups: int = 2) -> Tensor:
     """Deals the channels of ``groups`` equal groups out in turn (ShuffleNet; a view): (N, C, H, W) -> same shape."""
     samples, channels, height, width = x.shape
-    if groups < 1 or channels % groups:
+    if channels % checks.whole("groups", groups, least=1):
         raise UsageError(f"channel_shuffle: {channels} channels cannot be split into {groups} groups")
     x = reshape(x, (samples, groups, channels // groups, height, width))
     x = permute(x, (0, 2, 1, 3, 4))  # (N, groups, C/groups, H, W) -> (N, C/groups, groups, H, W)

@@ -15,6 +15,7 @@ from mpsim.training import checkpoint
 from mpsim.training.checkpoint import CheckpointError
 from mpsim.training.loss_scale import LossScale, LossScaleState
 from mpsim.training.optimizer import SGD
+from mpsim.training.semantics import Semantics, as_semantics
 
 if TYPE_CHECKING:
     from mpsim.training.trainer import Trainer
@@ -35,9 +36,10 @@ def dump(trainer: Trainer) -> bytes:
             "optimizer": trainer.optimizer.to_dict(),
             "loss_scale": trainer.loss_scale.settings.to_dict(),
             "promotion": trainer.promotion,
-            "semantics": trainer.semantics.name,
+            "semantics": asdict(trainer.semantics),
             "rounding": trainer.rounding,
             "random_bit_count": trainer.random_bit_count,
+            "skipped_statistics": trainer.skipped_statistics,
             "accumulator": asdict(trainer.accumulator),
             "backend": trainer.backend,
             "seed": trainer.seed,
@@ -69,9 +71,10 @@ def restore(
             optimizer=SGD.from_dict(settings["optimizer"]),
             loss_scale=LossScale(**settings["loss_scale"]),
             promotion=settings["promotion"],
-            semantics=settings["semantics"],
+            semantics=_semantics(settings["semantics"]),
             rounding=settings["rounding"],
             random_bit_count=settings["random_bit_count"],
+            skipped_statistics=settings.get("skipped_statistics", "updated"),  # older checkpoints have none
             accumulator=Accumulator(**settings["accumulator"]),
             backend=settings["backend"] if backend is None else backend,
             threads=threads,
@@ -90,6 +93,11 @@ def restore(
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{source} is a checkpoint that does not fit: {error}") from error
     return trainer
+
+
+def _semantics(stored: dict[str, Any] | str) -> Semantics:
+    """The semantics as stored: all fields, or in older checkpoints the name."""
+    return as_semantics(stored) if isinstance(stored, str) else Semantics(**stored)
 
 
 def build_network(described: dict[str, Any], source: str) -> Any:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mpsim import checks
+from mpsim.errors import UsageError
 from mpsim.policies import Mode, Overflow, Policy
+from mpsim.trace import LOSS_COUNTS_BATCH
 
 #: How a tensor is rounded: "nearest" is the semantics' own mode, "stochastic" its random sibling.
 ROUNDINGS = ("nearest", "stochastic")
@@ -17,8 +19,9 @@ ROUNDINGS = ("nearest", "stochastic")
 
 @dataclass(frozen=True)
 class Semantics:
-    """How a step stores its tensors.
+    """How a step stores its tensors. A user's own has the name of a row of SEMANTICS, and other fields.
 
+    ``name``: by which a trace counts the elements of the loss, and which a plan must have been made for.
     ``nearest``, ``stochastic``: the modes of the two ROUNDINGS. ``forward_overflow`` is for activations and
     parameters, ``backward_overflow`` for gradients. ``store_each_contribution``: every contribution to the gradient
     of a tensor with several consumers is rounded, and their float32 sum is not; else the finished sum is rounded,
@@ -32,6 +35,18 @@ class Semantics:
     backward_overflow: Overflow = Overflow.MARK
     store_each_contribution: bool = False
     evaluation_rounds_parameters: bool = True
+
+    def __post_init__(self) -> None:
+        if self.name not in list(LOSS_COUNTS_BATCH):
+            known = " or ".join(LOSS_COUNTS_BATCH)
+            raise UsageError(
+                f"name must be {known}, got {checks.shown(self.name)}: a trace counts the elements of the loss by it; "
+                f"the other fields may differ from those of the semantics of that name",
+                "name",
+            )
+        kinds = {"nearest": Mode, "stochastic": Mode, "forward_overflow": Overflow, "backward_overflow": Overflow}
+        for field, kind in kinds.items():
+            object.__setattr__(self, field, kind(checks.named(field, getattr(self, field), list(kind))))
 
     def policy(self, role: str, rounding: str = "nearest", random_bit_count: int | None = None) -> Policy:
         """How a tensor of this role is rounded. ValueError for an unknown rounding or a wrong number of bits.
@@ -59,7 +74,7 @@ SEMANTICS = {row.name: row for row in _ROWS}
 
 
 def as_semantics(semantics: str | Semantics) -> Semantics:
-    """The row itself, or the one of that name; ValueError with near names if there is none.
+    """The row itself, or the one of that name; UsageError with near names if there is none.
 
     >>> as_semantics("lee2023").store_each_contribution
     True

@@ -79,7 +79,7 @@ def test_every_setting_is_part_of_the_key():
         "model": "resnet18", "width": 0.5, "data": "synthetic10", "data_path": "x", "epochs": 4, "batch": 8, "lr": 0.3,
         "momentum": 0.8, "weight_decay": 0.0, "schedule": "constant", "promotion": None, "semantics": "lee2023",
         "rounding": "stochastic", "random_bit_count": 8, "model_sha256": "0" * 64,
-        "train_images": 99, "evaluate_every": 2,
+        "train_images": 99, "evaluate_every": 2, "skipped_statistics": "kept",
     }  # fmt: skip
     assert set(other) == {field.name for field in fields(RunSettings)}
     together = {
