@@ -291,13 +291,10 @@ def test_what_is_not_a_layer_is_refused_by_its_place(layers: Any, wrong: Any) ->
         (lambda n: nn.ChannelShuffle(n), "groups"),
     ],
 )
-@pytest.mark.parametrize(
-    "wrong,error", [(-1, ValueError), (float("nan"), Exception), ("3", TypeError), (True, TypeError)]
-)
-def test_numbers_of_layers_are_checked_as_they_are_built(build: Any, name: str, wrong: Any, error: Any) -> None:
-    with pytest.raises(error, match=f"^{name} must be .* got {wrong!r}") as refused:
+@pytest.mark.parametrize("wrong", [-1, float("nan"), "3", True])
+def test_numbers_of_layers_are_checked_as_they_are_built(build: Any, name: str, wrong: Any) -> None:
+    with pytest.raises(MpsimError, match=f"^{name} must be .* got {wrong!r}"):
         build(wrong)
-    assert isinstance(refused.value, MpsimError)
 
 
 def test_numpy_integers_are_sizes_too() -> None:
