@@ -116,7 +116,7 @@ def train(
     random_bit_count: Annotated[int | None, typer.Option(help="For stochastic rounding: bits used, 1 to 32.")] = None,
     skipped_statistics: SkippedStatistics = "updated",
     threads: Threads = None,
-    workers: Annotated[int, typer.Option(min=0, help="Threads that load batches ahead; 0: none. Changes no bit.")] = 1,
+    workers: Annotated[int, typer.Option(help="Threads that load batches ahead; 0: none. Changes no bit.")] = 1,
     backend: Backend = "compiled",
     results: Folder = Path("results"),
     save: Annotated[Path | None, typer.Option(help="File for the trained state (Trainer.load reads it).")] = None,
@@ -126,6 +126,8 @@ def train(
     from mpsim.experiments.results import Results
     from mpsim.experiments.run import run
 
+    checks.threads(threads)
+    checks.whole("workers", workers, most=checks.MOST_THREADS)
     settings = _settings(
         scheme=scheme, ratio=ratio, k=k, plan_seed=plan_seed, levels=levels, seed=seed, model=model, width=width,
         data=data, data_path=data_path, epochs=epochs, batch=batch, lr=lr, weight_decay=weight_decay, schedule=schedule,
