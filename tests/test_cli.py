@@ -137,6 +137,17 @@ def test_train_stores_shows_and_saves(call, call_json, tmp_path):
     assert Trainer.load(tmp_path / "state").digest() == first["digest"]
 
 
+def test_commands_that_train_say_what_skipped_steps_do(call, call_json, tmp_path):
+    arguments = ["train", "--scheme", "uniform_low", *QUICK, "--results", tmp_path]
+    kept = call_json(*arguments, "--skipped-statistics", "kept", "--save", tmp_path / "state")
+    assert Trainer.load(tmp_path / "state").skipped_statistics == "kept"
+    assert kept["key"] != call_json(*arguments)["key"]
+    for command in ("train", "sweep"):
+        code, _, errors = call(command, *QUICK, "--skipped-statistics", "keep", "--results", tmp_path / "none")
+        assert code == 2 and "unknown skipped_statistics 'keep'; did you mean kept?" in errors
+        assert not (tmp_path / "none").exists()
+
+
 def test_train_under_a_plan_from_a_file(call, call_json, tmp_path):
     _, text, _ = call("plan", "small_cnn", "--width", "0.0625", "--batch", "479", "--ratio", "0.6", "--json")
     (tmp_path / "plan.json").write_text(text)

@@ -14,6 +14,7 @@ from mpsim.experiments.results import Results
 from mpsim.experiments.run import has_diverged, run
 from mpsim.experiments.settings import RunSettings
 from mpsim.experiments.sweep import plan_sweep, sweep, trained_as
+from mpsim.training.trainer import Trainer
 
 #: A run of a few hundred milliseconds.
 QUICK = RunSettings("largest_first", 0.6, levels="four_bit", width=0.0625, epochs=3, batch=479)
@@ -88,6 +89,20 @@ def test_every_setting_is_part_of_the_key():
     }  # one needs the other
     keys = {replace(QUICK, **{name: value}, **together.get(name, {})).key for name, value in other.items()}
     assert len(keys | {QUICK.key}) == len(other) + 1
+
+
+def test_what_skipped_steps_do_to_the_statistics_is_a_setting(expected, tmp_path):
+    """QUICK skips three of nine steps; then the statistics differ, and the weights, which training makes, do not."""
+    kept = replace(QUICK, skipped_statistics="kept")
+    result = run(kept, **BACKEND)
+    assert result["skipped_steps"] == expected["skipped_steps"] == 3
+    assert result["digest"] == expected["digest"] and kept.key != QUICK.key
+    trainers = []
+    for settings in (QUICK, kept):
+        run(settings, save=str(tmp_path / "state"), **BACKEND)
+        trainers.append(Trainer.load(tmp_path / "state"))
+    assert [trainer.skipped_statistics for trainer in trainers] == ["updated", "kept"]
+    assert [int(trainer.model.bn1.num_batches_tracked) for trainer in trainers] == [9, 6]
 
 
 def test_a_given_plan_is_trained_under(expected):
