@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from mpsim import checks
 from mpsim.assignment.levels import Levels
 from mpsim.assignment.plan import Network, Plan, PlannedOp
 from mpsim.checks import shown
@@ -219,9 +220,9 @@ def _network(record: Mapping[str, Any]) -> Network:
         ops.append(PlannedOp(index, name, kind, _take(row, "group", int, place), producers))
     return Network(
         _take(record, "model", str),
-        float(_take(record, "width", float)),
-        _take(record, "classes", int),
-        _take(record, "batch", int),
+        float(checks.width("plan: field 'width'", _take(record, "width", float))),
+        checks.classes("plan: field 'classes'", _take(record, "classes", int)),
+        checks.batch("plan: field 'batch'", _take(record, "batch", int)),
         _take(record, "semantics", str),
         tuple(ops),
         _integers(_take(record, "groups", list), "groups"),

@@ -16,7 +16,7 @@ from mpsim.errors import UsageError
 from mpsim.experiments.results import settings_key
 from mpsim.trace import Trace, trace
 from mpsim.training.arguments import SKIPPED_STATISTICS
-from mpsim.training.optimizer import SGD
+from mpsim.training.optimizer import SGD, check_factor
 from mpsim.training.schedule import Constant, Cosine
 from mpsim.training.semantics import as_semantics
 
@@ -26,7 +26,7 @@ DEFINITION = 1
 #: Settings that came later, and the value under which a run is what it was before them, and so has its old key.
 _LATER_SETTINGS = {"model_sha256": None, "train_images": None, "evaluate_every": 1, "skipped_statistics": "updated"}
 
-#: The numbers among the settings and what each may be; those of the optimizer and of rounding are checked there.
+#: The numbers among the settings and what each may be; that of rounding is checked there.
 _NUMBERS: dict[str, Callable[[str, Any], float]] = {
     "ratio": checks.share,
     "k": checks.whole,
@@ -35,6 +35,9 @@ _NUMBERS: dict[str, Callable[[str, Any], float]] = {
     "width": checks.width,
     "epochs": checks.epochs,
     "batch": checks.batch,
+    "lr": check_factor,
+    "momentum": check_factor,
+    "weight_decay": check_factor,
     "promotion": partial(checks.share, zero=False),
     "train_images": partial(checks.whole, least=1),
     "evaluate_every": checks.epochs,
@@ -89,7 +92,6 @@ class RunSettings:
         checks.named("schedule", self.schedule, ("cosine", "constant"))
         checks.named("skipped_statistics", self.skipped_statistics, SKIPPED_STATISTICS)
         parse_levels(self.levels)
-        self.optimizer()
         as_semantics(self.semantics).policy("activation", self.rounding, self.random_bit_count)
         if self.model_sha256 is None:
             object.__setattr__(self, "model_sha256", networks.content_hash(self.model))

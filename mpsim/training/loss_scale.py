@@ -29,11 +29,16 @@ class LossScale:
     growth: float = 2.0
 
     def __post_init__(self) -> None:
-        checks.real("initial", self.initial, least=SMALLEST, most=LARGEST, note=" (2**-126 to 2**126)")
+        checked = {
+            "initial": checks.real("initial", self.initial, least=SMALLEST, most=LARGEST, note=" (2**-126 to 2**126)"),
+            "backoff": checks.real("backoff", self.backoff, above=0, most=1),
+            "growth": checks.real("growth", self.growth, least=1),
+        }
         if self.growth_interval is not None:
-            checks.whole("growth_interval", self.growth_interval, least=1, note=", or None for never")
-        checks.real("backoff", self.backoff, above=0, most=1)
-        checks.real("growth", self.growth, least=1)
+            note = ", or None for never"
+            checked["growth_interval"] = checks.whole("growth_interval", self.growth_interval, least=1, note=note)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
     def fixed(cls, scale: float = 1.0) -> LossScale:

@@ -34,7 +34,7 @@ class Cosine:
     epochs: int
 
     def __post_init__(self) -> None:
-        checks.epochs("epochs", self.epochs)
+        object.__setattr__(self, "epochs", checks.epochs("epochs", self.epochs))
 
     def factor(self, epoch: int) -> float:
         return (1 + math.cos(math.pi * min(epoch, self.epochs) / self.epochs)) / 2
@@ -52,10 +52,9 @@ class Step:
     multiplier: float = 0.1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "milestones", tuple(self.milestones))
-        for place, milestone in enumerate(self.milestones):
-            checks.whole(f"milestones[{place}]", milestone)
-        checks.real("multiplier", self.multiplier, least=0)
+        milestones = (checks.whole(f"milestones[{place}]", epoch) for place, epoch in enumerate(self.milestones))
+        object.__setattr__(self, "milestones", tuple(milestones))
+        object.__setattr__(self, "multiplier", checks.real("multiplier", self.multiplier, least=0))
 
     def factor(self, epoch: int) -> float:
         return float(self.multiplier ** sum(epoch >= milestone for milestone in self.milestones))
