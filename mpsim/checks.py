@@ -165,9 +165,9 @@ def available_threads() -> int:
 
 
 def fits_memory(what: str, needed: int, advice: str) -> None:
-    """Raises UsageError if ``what`` takes more bytes than this machine has memory."""
+    """UsageError, which begins with ``what`` ("the array takes"), for more bytes than this machine has memory."""
     if needed > (memory := machine_memory()):
-        raise UsageError(f"{what} takes {needed:,} bytes and this machine has {memory:,}; {advice}")
+        raise UsageError(f"{what} {needed:,} bytes and this machine has {memory:,}; {advice}")
 
 
 def machine_memory() -> float:
@@ -239,7 +239,7 @@ def unknown(
 def near(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     """The names that ``name`` is a part of, or else those spelled nearly so.
 
-    >>> near("nearest", ["nearest_even", "up"]), near("bfloat17", ["bfloat16", "float32"])
+    >>> near("nearest", ["nearest_even", "up"]), near("bfloat17", ["bfloat16", "tf32"])
     (['nearest_even'], ['bfloat16'])
     """
     known = list(known)
@@ -258,5 +258,7 @@ def did_you_mean(names: list[str]) -> str:
 
 def shown(value: Any) -> str:
     """An argument as messages show it, on one line and not too long."""
-    text = " ".join(repr(value).split()) if not isinstance(value, type) else value.__name__
+    if isinstance(value, int) and value.bit_length() > 4096:  # repr refuses to write it
+        return f"a number of {value.bit_length()} bits"
+    text = value.__name__ if isinstance(value, type) else " ".join(repr(value).split())
     return text if len(text) <= 60 else text[:57] + "..."

@@ -91,7 +91,7 @@ def initialize(
     """
     checks.seed("seed", seed)
     needed = 4 * sum(prod(parameter.shape) for parameter in model.parameters().values())
-    checks.fits_memory("the network's parameters", needed, "make it narrower, or with fewer classes")
+    checks.fits_memory("the network's parameters take", needed, "make it narrower, or with fewer classes")
     places = {parameter: place for place, parameter in enumerate(model.parameters().values())}
     for layer in model.modules():
         if not isinstance(layer, Conv2d | Linear):

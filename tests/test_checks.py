@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import reference_models
-from mpsim import MpsimError, checks
+from mpsim import MpsimError, checks, nn
 from mpsim.assignment import assign, parse_levels
 from mpsim.data import load as load_data
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import as_format
+from mpsim.initialization import initialize
 from mpsim.kernels import load as load_backend
 from mpsim.policies import Policy
 from mpsim.trace import trace
@@ -116,11 +117,15 @@ def test_of_several_numbers_the_wrong_one_is_named() -> None:
 
 def test_more_than_the_machine_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "machine_memory", lambda: 1000)
-    checks.fits_memory("this", 1000, "take less")
+    checks.fits_memory("this takes", 1000, "take less")
     with pytest.raises(UsageError, match="^this takes 1,001 bytes and this machine has 1,000; take less$"):
-        checks.fits_memory("this", 1001, "take less")
-    with pytest.raises(UsageError, match="parameter"):
+        checks.fits_memory("this takes", 1001, "take less")
+    with pytest.raises(UsageError, match=r"^a parameter of shape \(32, 16, 3, 3\) takes 18,432 bytes"):
         reference_models.build("small_cnn")
+    monkeypatch.setattr(checks, "machine_memory", lambda: 10_000)  # enough for each layer, and not for both
+    layers = nn.Sequential(nn.Linear(40, 40), nn.Linear(40, 40))
+    with pytest.raises(UsageError, match="^the network's parameters take 13,120 bytes .*; make it narrower"):
+        initialize(layers)
 
 
 def test_errors_keep_their_old_bases_and_survive_a_process_border() -> None:
@@ -132,7 +137,7 @@ def test_errors_keep_their_old_bases_and_survive_a_process_border() -> None:
 
 
 def test_a_message_is_short_and_on_one_line() -> None:
-    for value in ("x" * 10_000, "a\nb", list(range(1000)), np.zeros(1000), 10**400):
+    for value in ("x" * 10_000, "a\nb", list(range(1000)), np.zeros(1000), 10**400, -(10**10_000)):
         assert len(checks.shown(value)) <= 60 and "\n" not in checks.shown(value)
 
 

@@ -108,6 +108,7 @@ OPTIONS = [
         ["round", "1", "--format", "tf32", "--mode", "stochastic", "--random-bits", "0", "--random-bit-count", "33"],
         "--random-bit-count must be a whole number from 1 to 32, got 33",
     ),
+    (["sweep", "--processes", "-1"], "--processes must be a whole number from 1 to 1024, or None for one per core"),
     (["train", "--promotion", "nan"], "--promotion must be a share above 0 and at most 1, got nan"),
     (["train", "--scheme", "random", "--plan-seed", "-1"], "--plan-seed must be a whole number from 0 to 2**64 - 1"),
     (["train", "--k", "-1"], "--k must be a whole number of at least 0, got -1"),

@@ -157,7 +157,9 @@ class Identity(Module):
 
 
 def _filled(value: float, *shape: int) -> Parameter:
-    checks.fits_memory(f"a parameter of shape {shape}", 4 * prod(shape), "make the layer smaller")
+    checks.fits_memory(
+        f"a parameter of shape {shape} takes", 4 * prod(shape), "make it smaller, as by a smaller width of the network"
+    )
     return Parameter(np.full(shape, value, np.float32) if value else np.zeros(shape, np.float32))
 
 

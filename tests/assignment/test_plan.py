@@ -126,6 +126,8 @@ def set_field(record: dict, path: list, value: Any) -> None:
         (["batch"], True, "field 'batch' should be an integer, got True"),
         (["ratio"], 1.5, r"field 'ratio' should be in \[0, 1\], got 1.5"),
         (["scheme"], None, "field 'scheme' is missing"),
+        (["batch"], 10**20, r"field 'batch' must be a whole number from 1 to 2\*\*24"),
+        (["width"], float("nan"), "field 'width' must be a finite number above 0"),
         (["groups"], [1, "x"], r"field 'groups\[1\]' should be an integer"),
         (["groups", 0], 1, "field 'groups' adds up to"),
         (["chosen_groups"], [1, 1], "field 'chosen_groups' should have different ids below 22"),
