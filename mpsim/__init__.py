@@ -10,6 +10,7 @@ from mpsim.accumulators import Accumulator
 from mpsim.assignment import PAPER_LEVELS, Levels, Plan
 from mpsim.contraction import matmul
 from mpsim.engine.tensor import Tensor, TensorId
+from mpsim.errors import MpsimError
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels import BACKENDS as backends
 from mpsim.kernels import BackendUnavailable, DeviceMemoryError
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "FORMATS", "PAPER_LEVELS", "SGD", "Accumulator", "BackendUnavailable", "Cosine", "DeviceMemoryError", "Format",
-    "Levels", "LossScale", "Mode", "Overflow", "Plan", "Policy", "Step", "Tensor", "TensorId", "Trace", "Trainer",
-    "assignment", "backends", "blocks", "data", "decode", "encode", "matmul", "nn", "round_to", "trace", "validate",
+    "Levels", "LossScale", "Mode", "MpsimError", "Overflow", "Plan", "Policy", "Step", "Tensor", "TensorId", "Trace",
+    "Trainer", "assignment", "backends", "blocks", "data", "decode", "encode", "matmul", "nn", "round_to", "trace",
+    "validate",
 ]  # fmt: skip

@@ -9,18 +9,20 @@ from typing import Any
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.accumulators import Accumulator
+from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import FORMATS
 from mpsim.kernels import hosted
-from mpsim.rounding import available_threads
+from mpsim.tensor_cores import accumulator_of
 
-__all__ = ["matmul"]
+__all__ = ["as_accumulator", "matmul"]
 
 
 def matmul(
     a: Any,
     b: Any,
-    accumulator: Accumulator = Accumulator(),
+    accumulator: Accumulator | str = Accumulator(),
     *,
     backend: str = "compiled",
     threads: int | None = None,
@@ -28,7 +30,8 @@ def matmul(
     """The matrix product a @ b with every dot product summed as ``accumulator`` says.
 
     a: (M, K), b: (K, N), float32; float16, bfloat16 and other narrow ml_dtypes arrays widen exactly. The result
-    is float32, (M, N). ``threads``: None for as many as there are cores; any number gives the same bits.
+    is float32, (M, N). ``accumulator``: an Accumulator or its text, as "chunk=64", "exact" or "hopper_float16".
+    ``threads``: None for as many as there are cores; any number gives the same bits.
 
     Raises TypeError for another type (float64 too: round it to float32 yourself, or a product would be of other
     numbers than you gave), ValueError for shapes that do not match, BackendUnavailable if the backend cannot run.
@@ -41,28 +44,36 @@ def matmul(
     """
     left, right = _matrix(a, "a"), _matrix(b, "b")
     if left.shape[1] != right.shape[0]:
-        raise ValueError(
+        raise UsageError(
             f"matmul multiplies (M, K) by (K, N), got {left.shape} by {right.shape}: "
             f"K is {left.shape[1]} in a and {right.shape[0]} in b"
         )
-    if not isinstance(accumulator, Accumulator):
-        raise TypeError(f"accumulator is an Accumulator, such as Accumulator(chunk=64), got {accumulator!r}")
-    if threads is None:
-        threads = available_threads()
-    elif not isinstance(threads, (int, np.integer)) or isinstance(threads, bool) or threads < 1:
-        raise ValueError(f"threads is a whole number of at least 1, or None for every core; got {threads!r}")
-    return hosted(backend).matmul(left, right, threads=int(threads), accumulator=accumulator)
+    chosen, threads = as_accumulator(accumulator), checks.threads(threads)
+    return hosted(backend).matmul(left, right, threads=threads, accumulator=chosen)
+
+
+def as_accumulator(accumulator: Accumulator | str) -> Accumulator:
+    """The Accumulator itself, or that of a text as ``mpsim.tensor_cores.accumulator_of`` reads it.
+
+    >>> as_accumulator("chunk=64").chunk, as_accumulator("hopper_float16").kind
+    (64, 'aligned')
+    """
+    if isinstance(accumulator, str):
+        return accumulator_of(accumulator)
+    expected = "an Accumulator, such as Accumulator(chunk=64), or its text, such as 'chunk=64' or 'hopper_float16'"
+    checks.instance("accumulator", accumulator, Accumulator, expected)
+    return accumulator
 
 
 def _matrix(x: Any, name: str) -> np.ndarray:
     """x as a contiguous float32 matrix with the same numbers."""
     array = np.asarray(x)
     if array.dtype.name not in FORMATS or array.dtype.name == "float64":
-        raise TypeError(
+        raise UsageTypeError(
             f"matmul takes float32, float16 or narrower ml_dtypes arrays, and {name} is {array.dtype}; "
             f"convert it with np.asarray({name}, np.float32) if rounding its numbers to float32 is what you mean"
         )
     if array.ndim != 2:
-        raise ValueError(f"matmul takes matrices, and {name} has shape {array.shape}")
+        raise UsageError(f"matmul takes matrices, and {name} has shape {array.shape}")
     with np.errstate(invalid="ignore"):  # a signaling NaN
         return np.require(array, np.float32, ["C", "A"])

@@ -6,10 +6,12 @@ Agrawal et al. 2019 (DLFloat16); IEEE P3109 working draft (``p3109_kKpP``).
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from functools import cached_property
+
+from mpsim import checks
+from mpsim.errors import UsageError
 
 #: What the codes at the end of the range mean.
 SPECIALS = {
@@ -21,6 +23,10 @@ SPECIALS = {
     "p3109_finite": "no infinity, no negative zero; NaN is the code of -0, or, unsigned, the last code",
     "e8m0": "unsigned powers of two, no zero; NaN is the code of all ones",
 }
+
+
+#: The largest bias that is looked at; formats with values outside float64 are refused far below.
+MOST_BIAS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -43,23 +49,22 @@ class Format:
     signed: bool = True
 
     def __post_init__(self) -> None:
-        if self.exponent_bits < 1 or self.mantissa_bits < 0:
-            raise ValueError(
-                f"format {self.name!r}: needs exponent_bits >= 1 and mantissa_bits >= 0, "
-                f"got {self.exponent_bits} and {self.mantissa_bits}"
-            )
+        checks.whole(f"exponent_bits of format {self.name!r}", self.exponent_bits, least=1, most=64)
+        checks.whole(f"mantissa_bits of format {self.name!r}", self.mantissa_bits, most=64)
+        if self.bias is not None:
+            checks.whole(f"bias of format {self.name!r}", self.bias, least=-MOST_BIAS, most=MOST_BIAS)
         if self.specials not in SPECIALS:
-            raise ValueError(f"format {self.name!r}: specials {self.specials!r} is none of {', '.join(SPECIALS)}")
+            raise checks.unknown(f"specials of format {self.name!r}:", self.specials, SPECIALS)
         if self.specials == "e8m0" and (self.mantissa_bits or self.signed):
-            raise ValueError(f"format {self.name!r}: specials 'e8m0' are unsigned powers of two, without mantissa bits")
+            raise UsageError(f"format {self.name!r}: specials 'e8m0' are unsigned powers of two, without mantissa bits")
         if self.specials == "fnuz" and not self.signed:
-            raise ValueError(f"format {self.name!r}: specials 'fnuz' have NaN at the code of -0: the format is signed")
+            raise UsageError(f"format {self.name!r}: specials 'fnuz' have NaN at the code of -0: the format is signed")
         if self.bias is None:
             object.__setattr__(self, "bias", 2 ** (self.exponent_bits - 1) - 1)
         if self.largest_code < (1 if self.subnormals else 1 << self.mantissa_bits):
-            raise ValueError(f"format {self.name!r} has no finite number besides zero")
+            raise UsageError(f"format {self.name!r} has no finite number besides zero")
         if not self.fits(exponent_bits=11, mantissa_bits=52):
-            raise ValueError(f"format {self.name!r} has values that float64 cannot hold")
+            raise UsageError(f"format {self.name!r} has values that float64 cannot hold")
 
     # -- layout ---------------------------------------------------------------------------------
     @property
@@ -230,13 +235,13 @@ def _parse(name: str) -> Format | None:
         exponent_bits, mantissa_bits = int(found[1]), int(found[2])
         shift = int(found[4]) * (-1 if found[3] else 1)
         if exponent_bits > 11 or exponent_bits < 1:
-            raise ValueError(f"format {name!r}: the exponent has 1 to 11 bits, got {exponent_bits}")
+            raise UsageError(f"format {name!r}: the exponent has 1 to 11 bits, got {exponent_bits}")
         specials = "ieee" if exponent_bits == 8 else "none"
         return Format(name, exponent_bits, mantissa_bits, 2 ** (exponent_bits - 1) - 1 + shift, specials)
     if found := re.fullmatch(r"p3109_k(\d+)p(\d+)(_finite)?", name):
         width, precision = int(found[1]), int(found[2])
         if not 1 <= precision < width <= 16:
-            raise ValueError(f"format {name!r}: p3109_kKpP needs 1 <= P < K <= 16")
+            raise UsageError(f"format {name!r}: p3109_kKpP needs 1 <= P < K <= 16")
         specials = "p3109_finite" if found[3] else "p3109"
         return Format(name, width - precision, precision - 1, 2 ** (width - precision - 1), specials)
     return None
@@ -250,16 +255,35 @@ class FormatTable(dict[str, Format]):
     """
 
     def __missing__(self, name: str) -> Format:
-        if not isinstance(name, str):
-            raise TypeError(f"a format is a name or a Format, got {type(name).__name__}")
+        checks.instance("format", name, str, "a name or a Format")
         parsed = _parse(name)
         if parsed is None:
-            near = difflib.get_close_matches(name, self, n=3, cutoff=0.5)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise ValueError(
-                f"unknown format {name!r}{hint} Known: {', '.join(self)}, fp_E_M_B (as fp_4_3_4), p3109_kKpP"
-            )
+            raise checks.unknown("format", name, self, hint=_hint(name), also="fp_E_M_B (as fp_4_3_4), p3109_kKpP")
         return parsed
+
+
+#: Names in common use -> their names here.
+_COMMON = {"half": "float16", "single": "float32", "float": "float32", "double": "float64", "bf16": "bfloat16"}
+
+
+def _hint(name: str) -> str | None:
+    """What to say of a name in common use: the format it means, or how those that it may mean differ; else None.
+
+    >>> _hint("e5m2")
+    '; it may mean float8_e5m2 (largest 57344, infinity) or float8_e5m2fnuz (largest 57344, no infinity).'
+    """
+    text = name.strip().lower().replace("-", "_") or "nothing"
+    if re.match(r"(mx|nv)_?(fp|int)\d", text):
+        return "; block formats, whose elements share scales, are for mpsim.blocks and 'mpsim validate blocks'."
+    text = re.sub(r"^fp?(?=\d)", "float", _COMMON.get(text, text))
+    text = re.sub(r"^(float\d+)(?=e\d)", r"\1_", text)
+    if text in FORMATS and not re.search(r"e\dm\d$", text):
+        return checks.did_you_mean([text])
+    meant = [row for row in _ROWS if f"_{row.name}".find(f"_{text}") >= 0]
+    if len(meant) < 2:
+        return checks.did_you_mean([row.name for row in meant]) or None
+    ends = [f"{row.name} (largest {row.largest:g}, {'' if row.has_infinity else 'no '}infinity)" for row in meant]
+    return f"; it may mean {', '.join(ends[:-1])} or {ends[-1]}."
 
 
 FORMATS = FormatTable({row.name: row for row in _ROWS})

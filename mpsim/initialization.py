@@ -8,6 +8,7 @@ from math import prod, sqrt
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.kernels.philox import Stream, normal, uniform
 from mpsim.nn import Conv2d, Linear, Module
 
@@ -20,6 +21,10 @@ class Distribution:
 
     kind: str
     spread: float = 0.0
+
+    def __post_init__(self) -> None:
+        checks.named("kind", self.kind, ("uniform", "normal", "zeros"))
+        checks.real("spread", self.spread, least=0, most=checks.FLOAT32_LARGEST)
 
     def draw(self, shape: Shape, stream: Stream) -> np.ndarray:
         """float32 array of this shape from the stream's first elements."""
@@ -57,6 +62,7 @@ def normal_fan_out(weight: Shape) -> Distribution:
 
 def normal_with(deviation: float) -> Rule:
     """Normal of one standard deviation, whatever the shape."""
+    checks.real("deviation", deviation, least=0, most=checks.FLOAT32_LARGEST)
     return lambda weight: Distribution("normal", deviation)
 
 
@@ -83,6 +89,9 @@ def initialize(
     >>> bool((abs(layer.weight.master) <= 0.5).all())
     True
     """
+    checks.seed("seed", seed)
+    needed = 4 * sum(prod(parameter.shape) for parameter in model.parameters().values())
+    checks.fits_memory("the network's parameters take", needed, "make it narrower, or with fewer classes")
     places = {parameter: place for place, parameter in enumerate(model.parameters().values())}
     for layer in model.modules():
         if not isinstance(layer, Conv2d | Linear):

@@ -11,6 +11,8 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import reference_models
+from mpsim import checks
+from mpsim.errors import UsageError
 from mpsim.initialization import initialize
 from mpsim.nn import Conv2d, Linear, Module
 from mpsim.trace import trace
@@ -34,7 +36,7 @@ class NetworkFile(NamedTuple):
         try:
             return self.path.read_bytes()
         except OSError as error:
-            raise ValueError(f"the network's file {self.path} cannot be read ({error.strerror})") from None
+            raise UsageError(f"the network's file {self.path} cannot be read ({error.strerror})") from None
 
 
 def file_of(model: str) -> NetworkFile | None:
@@ -43,9 +45,10 @@ def file_of(model: str) -> NetworkFile | None:
     >>> file_of("nets/my_net.py:build").label
     'my_net.py:build'
     """
+    checks.instance("model", model, str, "a name of reference_models, or FILE.py:FUNCTION")
     path, colon, function = model.rpartition(":")
     if not colon and model.endswith(".py"):
-        raise ValueError(f"say which function of {model} makes the network, as {model}:build")
+        raise UsageError(f"say which function of {model} makes the network, as {model}:build")
     return NetworkFile(Path(path), function) if path.endswith(".py") else None
 
 
@@ -79,6 +82,13 @@ def build(
     >>> build("small_cnn", input_shape=(3, 32, 32)).input_shape
     (3, 32, 32)
     """
+    checks.width("width", width)
+    if classes is not None:
+        checks.classes("classes", classes)
+    if seed is not None:
+        checks.seed("seed", seed)
+    if input_shape is not None:
+        checks.sizes("input_shape", input_shape, "(channels, height, width)")
     file = file_of(model)
     if file is None:
         return _reference(model, width, classes, seed, input_shape)
@@ -92,9 +102,9 @@ def build(
     try:
         network = function(**passed)
     except (Exception, SystemExit) as error:
-        raise ValueError(f"{file.label} failed {_place(error, file)}") from error
+        raise UsageError(f"{file.label} failed {_place(error, file)}") from error
     if not isinstance(network, Module):
-        raise ValueError(f"{file.label} should return a network (mpsim.nn.Module), got {type(network).__name__}")
+        raise UsageError(f"{file.label} should return a network (mpsim.nn.Module), got {type(network).__name__}")
     _complete(network, file, passed, known)
     if "seed" not in passed and seed is not None:
         _initialize(network, seed)
@@ -114,18 +124,18 @@ def _reference(model: str, width: float, classes: int | None, seed: int | None, 
 def _function(file: NetworkFile, content: str | None) -> Callable[..., Any]:
     source = file.read()
     if content is not None and hashlib.sha256(source).hexdigest() != content:
-        raise ValueError(f"{file.path} was changed after the run was set up; start the command anew")
+        raise UsageError(f"{file.path} was changed after the run was set up; start the command anew")
     module = ModuleType(file.path.stem)
     module.__file__ = str(file.path)
     try:
         exec(compile(source, str(file.path), "exec"), vars(module))
     except (Exception, SystemExit) as error:
-        raise ValueError(f"{file.path} cannot be imported: it failed {_place(error, file)}") from error
+        raise UsageError(f"{file.path} cannot be imported: it failed {_place(error, file)}") from error
     function = getattr(module, file.function, None)
     if not callable(function):
         own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
         found = ", ".join(own) or "none"
-        raise ValueError(f"{file.path} has no function {file.function!r}. It has: {found}")
+        raise UsageError(f"{file.path} has no function {file.function!r}. It has: {found}")
     return function
 
 
@@ -147,7 +157,7 @@ def _complete(network: Any, file: NetworkFile, passed: dict[str, Any], known: An
             if value is not inspect.Parameter.empty:
                 setattr(network, name, value)
     if getattr(network, "input_shape", None) is None:
-        raise ValueError(
+        raise UsageError(
             f"{file.label}: its network does not say what images it takes; set network.input_shape = (C, H, W), "
             f"or let the function take input_shape"
         )
@@ -157,10 +167,10 @@ def _complete(network: Any, file: NetworkFile, passed: dict[str, Any], known: An
         found = trace(network, batch=2)
     except (Exception, SystemExit) as error:
         shape = tuple(network.input_shape)
-        raise ValueError(f"{file.label}: its network failed on images of {shape}, {_place(error, file)}") from error
+        raise UsageError(f"{file.label}: its network failed on images of {shape}, {_place(error, file)}") from error
     said = getattr(network, "classes", found.classes)
     if said != found.classes:
-        raise ValueError(f"{file.label}: its network says it has {said} classes and gives {found.classes} logits")
+        raise UsageError(f"{file.label}: its network says it has {said} classes and gives {found.classes} logits")
     network.classes = found.classes
 
 

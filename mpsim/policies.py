@@ -5,10 +5,12 @@ Source: IEEE 754-2019 §4.3 and §7.4; docs/semantics.md gives the whole definit
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
+
+from mpsim import checks
+from mpsim.errors import UsageError
 
 
 class Mode(StrEnum):
@@ -69,12 +71,16 @@ class Policy:
         object.__setattr__(self, "overflow", _member(Overflow, self.overflow, "overflow policy"))
         count = self.random_bit_count
         if self.mode is Mode.STOCHASTIC:
-            if not isinstance(count, int) or not 1 <= count <= 32:
-                raise ValueError(f"mode 'stochastic' needs random_bit_count in 1..32, got {count!r}")
+            if count is None:
+                raise UsageError("mode 'stochastic' needs random_bit_count, a whole number from 1 to 32; got None")
+            object.__setattr__(self, "random_bit_count", checks.whole("random_bit_count", count, least=1, most=32))
         elif count is not None:
-            raise ValueError(f"random_bit_count is for mode 'stochastic', not {self.mode.value!r}; got {count!r}")
+            raise UsageError(
+                f"random_bit_count is for mode 'stochastic', not {self.mode.value!r}; got {checks.shown(count)}",
+                "random_bit_count",
+            )
         if self.mode.is_legacy and self.overflow not in (Overflow.SATURATE, Overflow.MARK):
-            raise ValueError(
+            raise UsageError(
                 f"mode {self.mode.value!r} exists with overflow 'saturate' and 'mark' only (as in QPyTorch), "
                 f"got {self.overflow.value!r}"
             )
@@ -84,10 +90,4 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 
 def _member(table: type[Choice], value: str, what: str) -> Choice:
-    try:
-        return table(value)
-    except ValueError:
-        known = [member.value for member in table]
-        near = difflib.get_close_matches(str(value), known, n=2, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(near)}?" if near else "."
-        raise ValueError(f"unknown {what} {value!r}{hint} Known: {', '.join(known)}") from None
+    return table(checks.named(what, value, [member.value for member in table]))

@@ -5,11 +5,13 @@ Definition: docs/semantics.md, kernels/spec.py.
 
 from __future__ import annotations
 
-import os
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from mpsim import checks
+from mpsim.checks import available_threads
+from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels import hosted, spec
 from mpsim.kernels.philox import Stream
@@ -33,14 +35,6 @@ class Counts(NamedTuple):
     nan: int
     inexact: int
     subnormal: int
-
-
-def available_threads() -> int:
-    """The number of processor cores this process may run on."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
-        return os.cpu_count() or 1
 
 
 def round_to(
@@ -78,7 +72,7 @@ def round_to(
     policy = Policy(mode, overflow, random_bit_count)  # type: ignore[arg-type]
     _check_combination(array, format, policy)
     bits = _check_random_bits(array, policy, random_bits)
-    kernels, threads = hosted(backend), _check_threads(threads)
+    kernels, threads = hosted(backend), checks.threads(threads)
     target = _check_out(array, out, is_scalar)
     if target is not None and np.may_share_memory(array, target) and array.ctypes.data != target.ctypes.data:
         array = array.copy()
@@ -125,7 +119,7 @@ def encode(
         _refuse(array, np.isnan(array), f"{format} has no code for NaN")
     if not format.has_infinity:
         _refuse(array, np.isinf(array), f"{format} has no code for infinity (overflow 'mark' is for numbers only)")
-    codes = hosted(backend).encode_array(array, format, threads=_check_threads(threads))
+    codes = hosted(backend).encode_array(array, format, threads=checks.threads(threads))
     return codes[()] if isinstance(rounded, np.generic) else codes
 
 
@@ -147,17 +141,17 @@ def decode(
     """
     format, dtype = as_format(fmt), np.dtype(dtype)
     if dtype not in (np.float32, np.float64):
-        raise TypeError(f"decode gives float32 or float64, not {dtype}")
+        raise UsageTypeError(f"decode gives float32 or float64, not {dtype}")
     if dtype == np.float32 and not format.fits_float32:
-        raise ValueError(f"{format} has values that float32 cannot hold; pass dtype=np.float64")
+        raise UsageError(f"{format} has values that float32 cannot hold; pass dtype=np.float64")
     is_scalar = isinstance(codes, (int, np.generic))
     array = np.asarray(codes)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"codes are integers, got {array.dtype}; for numbers use encode or round_to")
+        raise UsageTypeError(f"codes are integers, got {array.dtype}; for numbers use encode or round_to")
     wrong = (array < 0) | (array > 2**format.bits - 1) if array.size else np.zeros(array.shape, bool)
     _refuse(array, wrong, f"codes of {format} are 0 to {2**format.bits - 1}")
     unsigned = np.require(array, f"uint{format.code_bits}", ["C", "A"])
-    values = hosted(backend).decode_array(unsigned, format, dtype, threads=_check_threads(threads))
+    values = hosted(backend).decode_array(unsigned, format, dtype, threads=checks.threads(threads))
     return values[()] if is_scalar else values
 
 
@@ -170,7 +164,7 @@ def _widen(x: Any) -> tuple[Array, bool]:
     dtype = array.dtype
     if dtype.name not in FORMATS:
         hint = "; convert it with np.float64(...) if that is what you mean" if dtype.kind in "iub" else ""
-        raise TypeError(f"rounding takes float32, float64, float16 or an ml_dtypes float type, got {dtype}{hint}")
+        raise UsageTypeError(f"rounding takes float32, float64, float16 or an ml_dtypes float type, got {dtype}{hint}")
     wide = np.float64 if dtype.name == "float64" else np.float32
     with np.errstate(invalid="ignore"):  # a signaling NaN
         contiguous = np.require(array, wide, ["C", "A"])
@@ -179,13 +173,13 @@ def _widen(x: Any) -> tuple[Array, bool]:
 
 def _check_combination(array: Array, format: Format, policy: Policy) -> None:
     if array.dtype == np.float32 and not format.fits_float32:
-        raise ValueError(f"{format} has values that float32 cannot hold; pass float64: x.astype(np.float64)")
+        raise UsageError(f"{format} has values that float32 cannot hold; pass float64: x.astype(np.float64)")
     if policy.mode.is_legacy and array.dtype != np.float32:
-        raise TypeError(
+        raise UsageTypeError(
             f"mode {policy.mode.value!r} is defined on float32 only, got {array.dtype}; pass x.astype(np.float32)"
         )
     if policy.mode.is_legacy and not spec.legacy_applies(format):
-        raise ValueError(
+        raise UsageError(
             f"mode {policy.mode.value!r} knows fp_E_M_B (E <= 8, M <= 22, |B| <= 126) and formats like it, "
             f"not {format}: name the fp_E_M_B that QPyTorch would use"
         )
@@ -194,10 +188,10 @@ def _check_combination(array: Array, format: Format, policy: Policy) -> None:
 def _check_random_bits(array: Array, policy: Policy, random_bits: Array | Stream | None) -> Array | Stream | None:
     if not policy.mode.needs_random_bits:
         if random_bits is not None:
-            raise ValueError(f"mode {policy.mode.value!r} uses no random bits; got some")
+            raise UsageError(f"mode {policy.mode.value!r} uses no random bits; got some")
         return None
     if random_bits is None:
-        raise ValueError(
+        raise UsageError(
             f"mode {policy.mode.value!r} needs random_bits: uint32 of shape {array.shape} or a Stream, such as "
             f'Stream(seed=0, purpose="rounding")'
         )
@@ -205,9 +199,9 @@ def _check_random_bits(array: Array, policy: Policy, random_bits: Array | Stream
         return random_bits
     bits = np.asarray(random_bits)
     if bits.dtype != np.uint32:
-        raise TypeError(f"random_bits are uint32, got {bits.dtype}")
+        raise UsageTypeError(f"random_bits are uint32, got {bits.dtype}")
     if bits.shape != array.shape:
-        raise ValueError(f"random_bits have x's shape {array.shape}, got {bits.shape}")
+        raise UsageError(f"random_bits have x's shape {array.shape}, got {bits.shape}")
     return np.require(bits, np.uint32, ["C", "A"])
 
 
@@ -216,21 +210,13 @@ def _check_out(array: Array, out: Array | None, is_scalar: bool) -> Array | None
     if out is None:
         return None
     if not isinstance(out, np.ndarray) or is_scalar:
-        raise TypeError(f"out is a NumPy array for an array x, got {type(out).__name__}")
+        raise UsageTypeError(f"out is a NumPy array for an array x, got {type(out).__name__}")
     if out.shape != array.shape or out.dtype != array.dtype or not out.flags.writeable:
-        raise ValueError(
+        raise UsageError(
             f"out is a writable {array.dtype} array of shape {array.shape}, got {out.dtype} of shape {out.shape}"
             + ("" if out.flags.writeable else ", read-only")
         )
     return out if out.flags.carray else None
-
-
-def _check_threads(threads: int | None) -> int:
-    if threads is None:
-        return available_threads()
-    if not isinstance(threads, (int, np.integer)) or isinstance(threads, bool) or threads < 1:
-        raise ValueError(f"threads is a whole number of at least 1, or None for every core; got {threads!r}")
-    return int(threads)
 
 
 def _refuse(array: Array, wrong: Array, reason: str) -> None:
@@ -238,4 +224,4 @@ def _refuse(array: Array, wrong: Array, reason: str) -> None:
     if wrong.any():
         first = tuple(int(i) for i in np.argwhere(wrong)[0]) if array.ndim else ()
         where = f" at index {first if len(first) > 1 else first[0]}" if first else ""
-        raise ValueError(f"{reason}, got {array[first]}{where}")
+        raise UsageError(f"{reason}, got {array[first]}{where}")

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from mpsim import ops
+from mpsim import checks, ops
 from mpsim.engine.tape import Op, Tape, placeholder
 from mpsim.engine.tensor import Parameter, TensorId
+from mpsim.errors import UsageError
+from mpsim.nn import Module
 
 #: Kinds of op that open a group (Lee et al. 2023, section 4.1); every other op joins the current one.
 GROUP_OPENERS = ("Input", "Conv2d", "Linear")
@@ -91,34 +93,47 @@ def trace(
     """Runs ``model`` and the cross-entropy over shapes alone (no arithmetic, no memory) and lists what is stored.
 
     input_shape: (C, H, W), default ``model.input_shape``. Gradients are listed for every activation, also those
-    of the input and of the loss, which training never stores. Raises ValueError for a batch below 1, an unknown
-    semantics, or shapes that do not fit, naming the layer. Source: Lee et al. 2023, sections 3 and 4.
+    of the input and of the loss, which training never stores. Raises UsageError for a batch below 1, an unknown
+    semantics, shapes that do not fit, naming the layer, or an op that reads a parameter which the model does not list,
+    as that of a layer in a Python list. Source: Lee et al. 2023, sections 3 and 4.
 
     >>> from mpsim import nn
     >>> model = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.AvgPool2d(), nn.Flatten(), nn.Linear(4, 2))
     >>> trace(model, batch=8, input_shape=(1, 5, 5))
     Trace(Sequential, width=1, classes=2, batch=8: 6 ops, 3 groups, 1198 elements)
     """
-    if not isinstance(batch, int) or batch < 1:
-        raise ValueError(f"batch is a number of images, at least 1, got {batch!r}")
-    if semantics not in LOSS_COUNTS_BATCH:
-        raise ValueError(f"unknown semantics {semantics!r}. Known: {', '.join(LOSS_COUNTS_BATCH)}")
+    checks.instance("model", model, Module, "a network (mpsim.nn.Module)")
+    checks.batch("batch", batch)
+    checks.named("semantics", semantics, LOSS_COUNTS_BATCH)
     shape = input_shape if input_shape is not None else getattr(model, "input_shape", None)
-    if shape is None or len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"input_shape must be (channels, height, width), got {shape!r}")
+    shape = checks.sizes("input_shape", shape, "(channels, height, width)")
     tape = Tape(None, shape_only=True)
     logits = model(tape.input(placeholder((batch, *shape))))
     ops.cross_entropy(logits, np.zeros(batch, np.int64))
+    _check_parameters(tape.ops, model)
     groups = _groups(tape.ops)
     return Trace(
         model=getattr(model, "name", type(model).__name__),
         width=float(getattr(model, "width", 1.0)),
         classes=logits.shape[1],
-        batch=batch,
+        batch=int(batch),
         semantics=semantics,
         ops=tuple(_traced_op(op, groups, tape.ops) for op in tape.ops),
         tensors=tuple(_tensors(tape, groups, loss_elements=batch if LOSS_COUNTS_BATCH[semantics] else 1)),
     )
+
+
+def _check_parameters(recorded: list[Op], model: Module) -> None:
+    """UsageError for an op with a parameter that is none of the model's: nothing would train it."""
+    known = set(model.parameters().values())
+    for op in recorded:
+        for parameter in op.parameters:
+            if parameter not in known:
+                raise UsageError(
+                    f"op {op.name!r} ({op.kind}) reads a parameter of shape {parameter.shape} that is not in "
+                    f"{type(model).__name__}.parameters(), so it would not be trained; make its layer an attribute of "
+                    f"the network or put it in an nn.ModuleList"
+                )
 
 
 def _groups(recorded: list[Op]) -> list[int]:

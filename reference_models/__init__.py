@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from typing import Any
 
+from mpsim import checks
+from mpsim.errors import UsageError
 from reference_models.mobilenet_v2 import MobileNetV2
 from reference_models.network import Network
 from reference_models.resnet import ResNet18
@@ -37,14 +38,11 @@ def build(name: str, width: float = 1.0, classes: int = 10, seed: int | None = 0
     >>> list(build("resnet18", width=0.1).parameters())[:3]
     ['conv1.weight', 'bn1.weight', 'bn1.bias']
     """
-    if name not in MODELS:
-        near = difflib.get_close_matches(str(name), MODELS, n=2, cutoff=0.4)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"unknown model {name!r}{hint} Known: {', '.join(MODELS)}")
+    checks.named("model", name, MODELS)
     known = [
         option for option in inspect.signature(MODELS[name]).parameters if option not in ("width", "classes", "seed")
     ]
     for option in options:
         if option not in known:
-            raise ValueError(f"{name} has no option {option!r}. It has: {', '.join(known) or 'none'}")
+            raise UsageError(f"{name} has no option {option!r}. It has: {', '.join(known) or 'none'}")
     return MODELS[name](width, classes, seed, **options)

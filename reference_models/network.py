@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from mpsim import nn
+from mpsim import checks, nn
+from mpsim.errors import UsageError
 from mpsim.initialization import initialize
 
 Shape = tuple[int, int, int]
@@ -20,12 +21,11 @@ class Network(nn.Module):
     def __init__(
         self, name: str, width: float, classes: int, input_shape: Shape, widths: Iterable[float] | None = None
     ) -> None:
-        if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
-            raise ValueError(f"{name}: classes is an integer >= 1, got {classes!r}")
+        checks.classes("classes", classes)
+        checks.width("width", width)
         if widths is not None and width not in widths:
-            raise ValueError(f"{name}: has the widths {', '.join(map(str, widths))}, got {width!r}")
-        if not width > 0:
-            raise ValueError(f"{name}: width is a number > 0, got {width!r}")
+            known = ", ".join(map(str, widths))
+            raise UsageError(f"width must be one of {known} for {name}, got {width!r}", "width")
         self.name, self.width, self.classes, self.input_shape = name, float(width), classes, input_shape
 
     def draw_weights(self, seed: int | None, **rules: Any) -> None:
@@ -37,5 +37,6 @@ class Network(nn.Module):
 def input_of(name: str, image_size: int) -> Shape:
     """(3, size, size) for the sizes that the networks are defined for; ValueError for others."""
     if image_size not in (32, 224):
-        raise ValueError(f"{name}: is defined for images of 32 (CIFAR) and 224 (ImageNet), got {image_size!r}")
+        got = checks.shown(image_size)
+        raise UsageError(f"{name} is defined for images of 32 (CIFAR) and 224 (ImageNet) pixels a side, got {got}")
     return 3, image_size, image_size

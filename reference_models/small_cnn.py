@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mpsim import nn, ops
+from mpsim import checks, nn, ops
 from mpsim.engine.tensor import Tensor
+from mpsim.errors import UsageError
 from mpsim.initialization import normal_fan_in
 from reference_models.network import Network, Shape
 
@@ -26,10 +27,14 @@ class SmallCNN(Network):
         channels: Sequence[int] = (16, 32, 64),
     ) -> None:
         super().__init__("small_cnn", width, classes, input_shape)
-        if len(input_shape) != 3 or min(input_shape) < 1 or input_shape[1] % 4 or input_shape[2] % 4:
-            raise ValueError(f"small_cnn: input_shape is (C, H, W), H and W multiples of 4, got {input_shape!r}")
-        if len(channels) != 3:
-            raise ValueError(f"small_cnn: channels are three numbers, got {channels!r}")
+        _, height, columns = checks.sizes("input_shape", input_shape, "(channels, height, width)")
+        if height % 4 or columns % 4:
+            raise UsageError(
+                f"input_shape must be (channels, height, width), both sides multiples of 4, for small_cnn; "
+                f"got {input_shape}",
+                "input_shape",
+            )
+        checks.sizes("channels", channels, "(first, second, third)")
         first, second, third = (max(1, round(count * width)) for count in channels)
         self.conv1 = nn.Conv2d(input_shape[0], first, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(first)

@@ -246,7 +246,8 @@ def test_public_matmul_refuses_what_it_cannot_do() -> None:
         ((a, a[0]), ValueError, r"b has shape \(3,\)"),
         ((a.astype(np.float64), a.T), TypeError, "a is float64"),
         ((a, np.ones((3, 1), int)), TypeError, "b is int64"),
-        ((a, a.T, "exact"), TypeError, "accumulator is an Accumulator"),
+        ((a, a.T, 64), TypeError, "accumulator must be an Accumulator, such as .*, or its text, .* got 64"),
+        ((a, a.T, "hoper_float16"), ValueError, "hoper_float16"),
     ):
         with pytest.raises(error, match=message):
             matmul(*wrong, backend="reference")

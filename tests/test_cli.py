@@ -168,6 +168,17 @@ def test_train_stores_shows_and_saves(call, call_json, tmp_path):
     assert Trainer.load(tmp_path / "state").digest() == first["digest"]
 
 
+def test_commands_that_train_say_what_skipped_steps_do(call, call_json, tmp_path):
+    arguments = ["train", "--scheme", "uniform_low", *QUICK, "--results", tmp_path]
+    kept = call_json(*arguments, "--skipped-statistics", "kept", "--save", tmp_path / "state")
+    assert Trainer.load(tmp_path / "state").skipped_statistics == "kept"
+    assert kept["key"] != call_json(*arguments)["key"]
+    for command in ("train", "sweep"):
+        code, _, errors = call(command, *QUICK, "--skipped-statistics", "keep", "--results", tmp_path / "none")
+        assert code == 2 and "unknown skipped_statistics 'keep'; did you mean kept?" in errors
+        assert not (tmp_path / "none").exists()
+
+
 def test_train_under_a_plan_from_a_file(call, call_json, tmp_path):
     _, text, _ = call("plan", "small_cnn", "--width", "0.0625", "--batch", "479", "--ratio", "0.6", "--json")
     (tmp_path / "plan.json").write_text(text)
@@ -244,7 +255,7 @@ MISTAKES = [
     (["round", "1", "--format", "bfloat16", "--source", "float16"], "none of text, float64, float32"),
     (["round", "1", "--format", "tf32", "--mode", "stochastic"], "random_bit_count"),
     (["round", "1", "--format", "tf32", "--mode", "stochastic", "--random-bits", "-1"], "should be one number"),
-    (["round", "1", "--format", "bfloat16", "--backend", "compile"], "unknown backend 'compile'"),
+    (["round", "1", "--format", "bfloat16", "--backend", "compile"], "did you mean compiled"),
     (["formats", "bfloat17"], "did you mean bfloat16"),
     (["figure", "3"], "figure 3 is not a comparison of training runs"),
     (["figure", "--dry-run"], "which figure of the paper"),
@@ -252,21 +263,21 @@ MISTAKES = [
     (["figure", "4", "--scale", "tiny"], "unknown scale 'tiny'"),
     (["figure", "4", "--models", "small_cn", "--data", "digits"], "did you mean small_cnn"),
     (["plan", "small_cn", "--ratio", "0.5"], "did you mean small_cnn"),
-    (["plan", "small_cnn", "--ratio", "1.5"], "[0, 1], got 1.5"),
+    (["plan", "small_cnn", "--ratio", "1.5"], "--ratio must be a share from 0 to 1, got 1.5"),
     (["plan", "small_cnn"], "needs ratio"),
     (["plan", "small_cnn", "--scheme", "largest_fist", "--ratio", "0.5"], "did you mean largest_first"),
     (["plan", "small_cnn", "--ratio", "0.5", "--semantics", "lee"], "unknown semantics"),
     (["plan", "small_cnn", "--ratio", "0.5", "--levels", "papr"], "did you mean paper"),
     (["plan", "resnet18", "--ratio", "0.5", "--width", "0.3"], "0.3"),
-    (["plan", "small_cnn", "--batch", "0", "--ratio", "0.5"], "batch"),
+    (["plan", "small_cnn", "--batch", "0", "--ratio", "0.5"], "--batch must be a whole number from 1 to 2**24, got 0"),
     (["train", "--data", "digit"], "did you mean digits"),
     (["train", "--data", "cifar10"], "needs the path"),
-    (["train", "--epochs", "0"], "epochs must be at least 1"),
+    (["train", "--epochs", "0"], "--epochs must be a whole number from 1 to 2**32 - 1, got 0"),
     (["train", "--rounding", "stochastic", "--scheme", "uniform_low"], "random_bit_count"),
     (["train", "resnet18", "--width", "0.1"], "resnet18"),
     (["sweep", "--ratios", "0.5;1"], "numbers with commas"),
-    (["sweep", "--processes", "0"], "processes"),
-    (["sweep", "--ratios", "2"], "[0, 1], got 2"),
+    (["sweep", "--processes", "0"], "--processes must be a whole number from 1 to 1024"),
+    (["sweep", "--ratios", "2"], "--ratios[0] must be a share from 0 to 1, got 2"),
     (["nothing"], "No such command"),
     (["sweep", "--nothing"], "No such option"),
 ]

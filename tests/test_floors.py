@@ -11,7 +11,9 @@ ROOT = Path(__file__).parent.parent
 
 #: From the ground up; modules of one row do not import each other.
 FLOORS = (
-    ("mpsim.formats", "mpsim.files"),
+    ("mpsim.errors", "mpsim.files"),
+    ("mpsim.checks",),
+    ("mpsim.formats",),
     ("mpsim.accumulators", "mpsim.policies"),
     ("mpsim.tensor_cores",),
     ("mpsim.kernels",),

@@ -14,6 +14,7 @@ from networks import Branching, batch, loss_of
 from mpsim import kernels, nn
 from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import Parameter
+from mpsim.errors import MpsimError
 
 KERNELS = kernels.bind("reference")
 
@@ -197,8 +198,8 @@ def test_every_layer_runs() -> None:
     [
         (lambda: nn.Conv2d(3, 4, 3, groups=2), "3 input and 4 output channels do not split into 2 groups"),
         (lambda: nn.Conv2d(4, 3, 3, groups=2), "4 input and 3 output channels do not split into 2 groups"),
-        (lambda: nn.Conv2d(4, 4, 3, groups=0), "do not split into 0 groups"),
-        (lambda: nn.Conv2d(1, 1, 0), "at least 1"),
+        (lambda: nn.Conv2d(4, 4, 3, groups=0), "groups must be a whole number of at least 1, got 0"),
+        (lambda: nn.Conv2d(1, 1, 0), "kernel_size must be a whole number from 1 to .*got 0"),
         (lambda: nn.Linear(0, 1), "at least 1"),
     ],
 )
@@ -210,3 +211,102 @@ def test_layers_without_sense_are_refused(build: Any, message: str) -> None:
 def test_a_module_without_a_call_says_so() -> None:
     with pytest.raises(NotImplementedError, match="Module defines no __call__"):
         nn.Module()()
+
+
+# -- lists of layers ----------------------------------------------------------------------------------------
+
+
+class Stacked(nn.Module):
+    def __init__(self) -> None:
+        self.blocks = nn.ModuleList(Block() for _ in range(2))
+        self.blocks.append(nn.ReLU()).extend([nn.Linear(2, 3)])
+
+    def __call__(self, x: Any) -> Any:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def test_a_module_list_names_its_layers_as_pytorch_does() -> None:
+    model = Stacked()
+    block = ("conv1.weight", *(f"bn1.{name}" for name in BN))
+    expected = [f"blocks.{place}.{name}" for place in (0, 1) for name in block]
+    assert list(model.state()) == [*expected, "blocks.3.weight", "blocks.3.bias"]
+    assert len(model.blocks) == 4 and isinstance(model.blocks[-1], nn.Linear) and model.blocks[3].path == "blocks.3"
+    assert [type(layer) for layer in model.blocks][2:] == [nn.ReLU, nn.Linear]
+    with pytest.raises(IndexError):
+        model.blocks[4]
+    with pytest.raises(NotImplementedError, match="ModuleList defines no __call__"):
+        model.blocks(None)
+
+
+@pytest.mark.parametrize(
+    "value,message",
+    [
+        ([nn.ReLU()], "parts of Module is a list of layers, which would not be trained.*use nn.ModuleList"),
+        ((nn.ReLU(),), "is a tuple of layers"),
+        ({"a": nn.ReLU()}, "is a dict of layers"),
+        ([1, {"a": [nn.ReLU()]}], "is a list of layers"),
+        ([Parameter(np.zeros(1, np.float32))], "is a list of parameters.*an attribute for each parameter"),
+    ],
+)
+def test_layers_in_a_python_container_are_refused(value: Any, message: str) -> None:
+    model = nn.Module()
+    with pytest.raises(ValueError, match=message):
+        model.parts = value
+    assert not hasattr(model, "parts")
+
+
+def test_containers_of_other_things_are_taken() -> None:
+    model = nn.Module()
+    for value in ([1, 2], (3, 8, 8), {"a": [None]}, "text", []):
+        model.parts = value
+        assert model.parts == value
+
+
+@pytest.mark.parametrize("layers", [nn.Sequential, lambda *layers: nn.ModuleList(layers)])
+@pytest.mark.parametrize("wrong", [nn.ReLU, [nn.ReLU()], len, None])
+def test_what_is_not_a_layer_is_refused_by_its_place(layers: Any, wrong: Any) -> None:
+    with pytest.raises(TypeError, match="layer 1 must be an nn.Module"):
+        layers(nn.ReLU(), wrong)
+
+
+@pytest.mark.parametrize(
+    "build,name",
+    [
+        (lambda n: nn.Conv2d(n, 1, 3), "in_channels"),
+        (lambda n: nn.Conv2d(1, n, 3), "out_channels"),
+        (lambda n: nn.Conv2d(1, 1, n), "kernel_size"),
+        (lambda n: nn.Conv2d(1, 1, (3, n)), r"kernel_size\[1\]"),
+        (lambda n: nn.Conv2d(1, 1, 3, stride=n), "stride"),
+        (lambda n: nn.Conv2d(1, 1, 3, groups=n), "groups"),
+        (lambda n: nn.Linear(n, 1), "in_features"),
+        (lambda n: nn.Linear(1, n), "out_features"),
+        (lambda n: nn.BatchNorm2d(n), "channels"),
+        (lambda n: nn.BatchNorm2d(1, epsilon=n), "epsilon"),
+        (lambda n: nn.BatchNorm2d(1, momentum=n), "momentum"),
+        (lambda n: nn.MaxPool2d(n), "kernel_size"),
+        (lambda n: nn.AvgPool2d(2, stride=n), "stride"),
+        (lambda n: nn.AvgPool2d(n), "kernel_size"),
+        (lambda n: nn.ChannelShuffle(n), "groups"),
+    ],
+)
+@pytest.mark.parametrize("wrong", [-1, float("nan"), "3", True])
+def test_numbers_of_layers_are_checked_as_they_are_built(build: Any, name: str, wrong: Any) -> None:
+    with pytest.raises(MpsimError, match=f"^{name} must be .* got {wrong!r}"):
+        build(wrong)
+
+
+def test_numpy_integers_are_sizes_too() -> None:
+    layer = nn.Conv2d(np.int64(2), np.uint8(4), (np.int32(3), 1), padding=np.int64(1))
+    assert layer.weight.shape == (4, 2, 3, 1) and layer.padding == (1, 1)
+
+
+def test_a_layer_larger_than_the_machine_is_refused_before_it_is_made() -> None:
+    with pytest.raises(ValueError, match="a parameter of shape .* takes .* bytes and this machine has .*smaller"):
+        nn.Linear(1 << 24, 1 << 24)
+
+
+def test_a_state_is_a_mapping() -> None:
+    with pytest.raises(TypeError, match="state must be a mapping of names to arrays"):
+        nn.Linear(1, 1).load_state([("weight", 1)])  # type: ignore[arg-type]

@@ -55,11 +55,11 @@ def test_streams_differ() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, "weights"), "unknown purpose 'weights'"),
-        ((-1, "rounding"), "seed of a random stream has 64 bits"),
-        ((2**64, "rounding"), "seed of a random stream has 64 bits"),
-        ((0, "rounding", 2**32), "tensor of a random stream has 32 bits"),
-        ((0, "rounding", 0, -1), "step of a random stream has 32 bits"),
+        ((0, "weights"), "unknown purpose of a random stream 'weights'; did you mean initial_weights"),
+        ((-1, "rounding"), "seed must be a whole number from 0 to 2.* - 1, got"),
+        ((2**64, "rounding"), "seed must be a whole number from 0 to 2.* - 1, got"),
+        ((0, "rounding", 2**32), "tensor must be a whole number from 0 to 2.*32 - 1"),
+        ((0, "rounding", 0, -1), "step must be a whole number from 0 to 2.*32 - 1, got -1"),
     ],
 )
 def test_refused(arguments: tuple, message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mpsim.errors import MpsimError
 from mpsim.policies import Mode, Overflow, Policy
 
 
@@ -30,8 +31,8 @@ def test_names_become_members() -> None:
         (("nearest_evn",), "unknown rounding mode 'nearest_evn'; did you mean nearest_even"),
         (("up", "saturat"), "unknown overflow policy 'saturat'; did you mean saturate"),
         (("zzz",), "Known: nearest_even, "),
-        ((7,), "unknown rounding mode 7"),
-        (("stochastic",), "random_bit_count in 1..32, got None"),
+        ((7,), "rounding mode must be a name, got 7"),
+        (("stochastic",), "needs random_bit_count, a whole number from 1 to 32; got None"),
         (("stochastic", "infinity", 0), "got 0"),
         (("stochastic", "infinity", 33), "got 33"),
         (("stochastic", "infinity", 2.0), "got 2.0"),
@@ -41,5 +42,5 @@ def test_names_become_members() -> None:
     ],
 )
 def test_refused(arguments: tuple, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(MpsimError, match=message):
         Policy(*arguments)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mpsim import checks
 from mpsim.assignment.by_operator import operator_based, operator_based_extended
 from mpsim.assignment.demotion import ORDERS, demote, demote_k, demoted, group_order
 from mpsim.assignment.in_steps import demote_in_steps
@@ -17,6 +17,7 @@ from mpsim.assignment.promotion import promote
 from mpsim.assignment.sensitivity import Sensitivity, measure_sensitivity
 from mpsim.assignment.serialization import plan_report
 from mpsim.assignment.uniform import uniform
+from mpsim.errors import UsageError
 
 if TYPE_CHECKING:
     from mpsim.trace import Trace
@@ -97,18 +98,14 @@ def assign(
     >>> assign(trace(reference_models.build("small_cnn")), "largest_first", ratio=1).ratio
     1.0
     """
-    if scheme not in SCHEMES:
-        near = difflib.get_close_matches(str(scheme), SCHEMES, n=3, cutoff=0.4)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"unknown scheme {scheme!r}{hint} Known: {', '.join(SCHEMES)}")
-    row = SCHEMES[scheme]
+    row = SCHEMES[checks.named("scheme", scheme, SCHEMES)]
     options = {"ratio": ratio, "seed": seed, "k": k, "ratios": ratios}
     given = {name: value for name, value in options.items() if value is not None}
     for name in row.options:
         if name not in given:
-            raise ValueError(f"scheme {scheme!r} needs {name}")
+            raise UsageError(f"scheme {scheme!r} needs {name}")
     for name in given:
         if name not in row.options:
             users = ", ".join(other for other, one in SCHEMES.items() if name in one.options)
-            raise ValueError(f"scheme {scheme!r} takes no {name} (which {users} do); got {given[name]!r}")
+            raise UsageError(f"scheme {scheme!r} takes no {name} (which {users} do); got {given[name]!r}")
     return row.make(trace, levels=levels, **given)

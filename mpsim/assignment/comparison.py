@@ -7,6 +7,7 @@ from typing import Any
 
 from mpsim.assignment.plan import Plan
 from mpsim.engine.tensor import ROLES, TensorId
+from mpsim.errors import UsageError
 from mpsim.formats import Format
 
 
@@ -65,12 +66,12 @@ def compare(first: Plan, second: Plan) -> Comparison:
             ours, theirs = getattr(first.network, what), getattr(second.network, what)
             if ours != theirs:
                 shown = f"{ours!r} and {theirs!r}" if isinstance(ours, str | int | float) else "not the same"
-                raise ValueError(f"the plans are for different networks: {what} is {shown}")
+                raise UsageError(f"the plans are for different networks: {what} is {shown}")
     differ = {
         tensor: (format, second.formats[tensor])
         for tensor, format in first.formats.items()
         if tensor in second.formats and format != second.formats[tensor]
     }
     if first.elements != second.elements:
-        raise ValueError("the plans are for different networks: their tensors are not the same")
+        raise UsageError("the plans are for different networks: their tensors are not the same")
     return Comparison(first, second, differ)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from mpsim import checks
 from mpsim.assignment.levels import PAPER_LEVELS, Levels, parse_levels
 from mpsim.assignment.plan import Plan
+from mpsim.errors import UsageError
 from mpsim.formats import Format
 
 if TYPE_CHECKING:
@@ -38,8 +39,7 @@ def demote(
     >>> plan.scheme, plan.reached >= 0.7
     ('largest_first', True)
     """
-    if not isinstance(ratio, int | float) or not 0 <= ratio <= 1:
-        raise ValueError(f"ratio is a share of elements in [0, 1], got {ratio!r}")
+    ratio = checks.share("ratio", ratio)
     groups = list(trace.groups)
     total = sum(groups)
     chosen: list[int] = []
@@ -61,8 +61,7 @@ def demote_k(trace: Trace, k: int, levels: Levels | str = PAPER_LEVELS) -> Plan:
     2
     """
     count = len(trace.groups)
-    if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k <= count:
-        raise ValueError(f"k is a number of groups, 0 to {count} for this model, got {k!r}")
+    k = checks.whole("k", k, most=count, note=", the number of groups of this network")
     return demoted(trace, group_order(trace.groups, "largest_first")[:k], "largest_k", levels, k=k)
 
 
@@ -75,14 +74,10 @@ def group_order(groups: Sequence[int], order: str, seed: int | None = None) -> l
     >>> group_order([5, 9, 5], "largest_first")
     [1, 0, 2]
     """
-    if order not in ORDERS:
-        near = difflib.get_close_matches(str(order), ORDERS, n=1, cutoff=0.3)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"unknown order {order!r}{hint} Known: {', '.join(ORDERS)}")
-    if order == "random":
+    if checks.named("order", order, ORDERS) == "random":
         return _shuffled(len(groups), seed)
     if seed is not None:
-        raise ValueError(f"a seed is for order 'random', not {order!r}; got seed {seed!r}")
+        raise UsageError(f"a seed is for order 'random', not {order!r}; got seed {seed!r}")
     sign = -1 if order == "largest_first" else 1
     return sorted(range(len(groups)), key=lambda group: (sign * groups[group], group))
 
@@ -91,8 +86,9 @@ def _shuffled(count: int, seed: int | None) -> list[int]:
     from mpsim.kernels.permutation import permutation
     from mpsim.kernels.philox import Stream
 
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"order 'random' needs a seed (an integer >= 0), got {seed!r}")
+    if seed is None:
+        raise UsageError("order 'random' needs a seed, a whole number from 0 to 2**64 - 1; got None")
+    seed = checks.seed("seed", seed)
     return [int(group) for group in permutation(Stream(seed, "group_order"), count)]
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mpsim import checks
 from mpsim.assignment.demotion import formats_by_group, group_order
 from mpsim.assignment.levels import PAPER_LEVELS, Levels, parse_levels
 from mpsim.assignment.plan import Plan
+from mpsim.errors import UsageError
 
 if TYPE_CHECKING:
     from mpsim.trace import Trace
@@ -66,10 +68,13 @@ def demote_in_steps(
 
 def _checked(ratios: Sequence[float], count: int) -> tuple[float, ...]:
     if isinstance(ratios, str) or not isinstance(ratios, Sequence) or len(ratios) != count:
-        raise ValueError(f"ratios are {count} for these levels, one per level below the high one; got {ratios!r}")
-    for ratio in ratios:
-        if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 <= ratio <= 1:
-            raise ValueError(f"a ratio is a share of elements in [0, 1], got {ratio!r}")
-    if list(ratios) != sorted(ratios):
-        raise ValueError(f"ratios rise from the lowest level's on, each counts those before it; got {list(ratios)}")
-    return tuple(float(ratio) for ratio in ratios)
+        raise UsageError(
+            f"ratios must be {count} for these levels, one per level below the high one; got {checks.shown(ratios)}",
+            "ratios",
+        )
+    given = checks.shares("ratios", ratios)
+    if given != sorted(given):
+        raise UsageError(
+            f"ratios must rise from the lowest level's on, as each counts those before it; got {given}", "ratios"
+        )
+    return tuple(float(ratio) for ratio in given)

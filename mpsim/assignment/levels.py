@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mpsim import checks
 from mpsim.engine.tensor import ROLES
+from mpsim.errors import UsageError
 from mpsim.formats import Format, as_format
 
 
@@ -59,7 +60,7 @@ class Levels:
         ['float16', 'fp_5_6_0', 'fp_4_3_4']
         """
         if not lower:
-            raise ValueError("levels in steps need at least one below the high one")
+            raise UsageError("levels in steps need at least one below the high one")
         *between, low = (_lower(high, *level) for level in lower)
         return cls(dict.fromkeys(ROLES, as_format(high)), low, name, tuple(between))
 
@@ -87,7 +88,7 @@ class Levels:
 
 def _by_role(side: str, given: Mapping[str, str | Format]) -> dict[str, Format]:
     if set(given) != set(ROLES):
-        raise ValueError(
+        raise UsageError(
             f"levels: {side!r} needs a format for each of {', '.join(ROLES)}; got {', '.join(given) or 'none'}"
         )
     return {role: as_format(given[role]) for role in ROLES}
@@ -144,15 +145,14 @@ def parse_levels(text: str | Levels) -> Levels:
     """
     if isinstance(text, Levels):
         return text
-    if text in LEVELS:
+    if isinstance(text, str) and text in LEVELS:
         return LEVELS[text]
-    high, *lower = text.split(":")
+    high, *lower = text.split(":") if isinstance(text, str) else [""]
     parts = [[part.strip() for part in level.split(",")] for level in lower]
     if not parts or not all(1 <= len(level) <= 3 and all(level) for level in parts):
-        near = difflib.get_close_matches(text, LEVELS, n=2, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(
-            f"unknown levels {text!r}{hint} Known: {', '.join(LEVELS)}, or HIGH:FORWARD,BACKWARD[,PARAMETER_GRADIENT] "
-            f"by format names (as fp_6_9_0:fp_4_3_4,fp_5_2_0), with more :FORWARD,BACKWARD for lower levels"
+        form = (
+            "or HIGH:FORWARD,BACKWARD[,PARAMETER_GRADIENT] by format names (as fp_6_9_0:fp_4_3_4,fp_5_2_0), with more "
+            ":FORWARD,BACKWARD for lower levels"
         )
+        raise checks.unknown("levels", text, LEVELS, also=form)
     return Levels.in_steps(high.strip(), *parts)

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.assignment.plan import Plan
 from mpsim.engine.tensor import TensorId
 
@@ -84,8 +85,7 @@ def peak_memory(plan: Plan, segments: int = 1) -> Peak:
     True
     """
     groups = len(plan.network.groups)
-    if not 1 <= segments <= groups:
-        raise ValueError(f"segments is 1 to {groups}, the number of groups, got {segments!r}")
+    checks.whole("segments", segments, least=1, most=groups, note=", the number of groups")
     step = _Step(plan, segments)
     lives = list(step.lives())
     change = np.zeros(len(step.moments) + 1, np.int64)

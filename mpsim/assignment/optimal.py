@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.assignment.demotion import demoted
 from mpsim.assignment.levels import PAPER_LEVELS, Levels
 from mpsim.assignment.plan import Plan
+from mpsim.errors import UsageError
 
 if TYPE_CHECKING:
     from mpsim.trace import Trace
@@ -36,13 +38,12 @@ def optimal(trace: Trace, levels: Levels | str = PAPER_LEVELS, *, ratio: float, 
     (1,)
     """
     groups = list(trace.groups)
-    if not isinstance(ratio, int | float) or not 0 <= ratio <= 1:
-        raise ValueError(f"ratio is a share of elements in [0, 1], got {ratio!r}")
+    ratio = checks.share("ratio", ratio)
     costs = np.asarray(sensitivity, np.float64)
     if costs.shape != (len(groups),):
-        raise ValueError(f"sensitivity is one number for each of the {len(groups)} groups, got shape {costs.shape}")
+        raise UsageError(f"sensitivity is one number for each of the {len(groups)} groups, got shape {costs.shape}")
     if not (np.isfinite(costs).all() and (costs >= 0).all()):
-        raise ValueError(f"sensitivities are finite numbers >= 0, got {costs.tolist()}")
+        raise UsageError(f"sensitivities are finite numbers >= 0, got {costs.tolist()}")
     chosen = _cheapest(groups, _integers(costs), least_elements(sum(groups), ratio))
     return demoted(trace, chosen, "optimal", levels, ratio=float(ratio))
 

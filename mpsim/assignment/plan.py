@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpsim.assignment.levels import Levels
 from mpsim.engine.tensor import ROLES, TensorId
+from mpsim.errors import UsageError
 from mpsim.formats import Format, as_format
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.formats.keys() != self.elements.keys():
-            raise ValueError("a plan needs the same tensors in formats and in elements")
+            raise UsageError("a plan needs the same tensors in formats and in elements")
 
     @classmethod
     def of(cls, trace: Trace, formats: Mapping[TensorId, Format], scheme: str, levels: Levels, **options: Any) -> Plan:
@@ -132,7 +133,7 @@ class Plan:
         named = tuple(TensorId(*tensor) for tensor in tensors)
         for tensor in named:
             if tensor not in self.formats:
-                raise ValueError(f"{self!r} has no tensor {tensor}")
+                raise UsageError(f"{self!r} has no tensor {tensor}")
         above = {tensor: self.levels.raised(tensor.role, self.formats[tensor]) for tensor in named}
         return replace(self, formats={**self.formats, **above}, promoted=self.promoted + named)
 
@@ -140,7 +141,7 @@ class Plan:
         """This plan with other formats for some tensors (any formats)."""
         for tensor in formats:
             if tensor not in self.formats:
-                raise ValueError(f"{self!r} has no tensor {tensor}")
+                raise UsageError(f"{self!r} has no tensor {tensor}")
         given = {TensorId(*tensor): as_format(format) for tensor, format in formats.items()}
         return replace(self, formats={**self.formats, **given})
 
@@ -158,7 +159,7 @@ class Plan:
 
     def _compare(self, what: str, planned: object, found: object) -> None:
         if planned != found:
-            raise ValueError(
+            raise UsageError(
                 f"the plan was made for something else: {what} is {planned!r} in the plan and {found!r} here; "
                 f"make a plan for this one (mpsim plan, or mpsim.assignment on its trace)"
             )

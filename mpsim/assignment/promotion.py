@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mpsim import checks
 from mpsim.assignment.plan import Plan
 from mpsim.engine.tensor import TensorId
+from mpsim.errors import UsageError
 
 #: Roles that are promoted; a gradient never is (loss scaling sees its overflows).
 PROMOTED_ROLES = ("activation", "parameter")
@@ -31,14 +33,12 @@ def promote(
     >>> promoted[0].op, after.low_share < plan.low_share
     (1, True)
     """
-    if not 0 < threshold <= 1:
-        raise ValueError(f"the promotion threshold is a share of elements in (0, 1], got {threshold!r}")
+    threshold = checks.share("threshold", threshold, zero=False)
     promoted = []
     for tensor, ratio in overflow_ratios.items():
         if tensor not in plan.formats:
-            raise ValueError(f"overflow ratio of {tensor}, which is no tensor of {plan!r}")
-        if not 0 <= ratio <= 1:
-            raise ValueError(f"the overflow ratio of {tensor} is a share in [0, 1], got {ratio!r}")
+            raise UsageError(f"overflow ratio of {tensor}, which is no tensor of {plan!r}")
+        checks.share(f"the overflow ratio of {tensor}", ratio)
         if tensor.role in PROMOTED_ROLES and ratio >= threshold and plan.is_low(tensor):
             promoted.append(tensor)
     return (plan.raised(promoted) if promoted else plan), tuple(promoted)

@@ -17,6 +17,7 @@ from mpsim.assignment.demotion import demoted
 from mpsim.assignment.levels import PAPER_LEVELS, Levels
 from mpsim.assignment.plan import Plan
 from mpsim.assignment.uniform import uniform
+from mpsim.errors import UsageError
 
 if TYPE_CHECKING:
     from mpsim.trace import Trace
@@ -83,7 +84,7 @@ def measure_sensitivity(steps: Iterable[Step], levels: Levels | str = PAPER_LEVE
     """
     rows = [_one_step(step, levels) for step in steps]
     if not rows:
-        raise ValueError("measuring needs at least one batch, got none")
+        raise UsageError("measuring needs at least one batch, got none")
     means = np.mean(np.array(rows), axis=0)  # (steps, 3, groups) -> (3, groups)
     return Sensitivity(*(tuple(map(float, row)) for row in means))
 
@@ -92,7 +93,7 @@ def _one_step(step: Step, levels: Levels | str) -> list[list[float]]:
     """Loss, gradient and first-order errors by group."""
     high = step.take(uniform(step.trace, "high", levels), keep=True)
     if not _finite(high.gradients):
-        raise ValueError("a gradient overflows with all tensors high: measure with a lower loss_scale")
+        raise UsageError("a gradient overflows with all tensors high: measure with a lower loss_scale")
     table: list[list[float]] = [[], [], []]
     for group in range(len(step.trace.groups)):
         plan = demoted(step.trace, [group], "one_group", levels)

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from mpsim import checks
 from mpsim.assignment.levels import Levels
 from mpsim.assignment.plan import Network, Plan, PlannedOp
+from mpsim.checks import shown
 from mpsim.engine.tensor import ROLES, TensorId
+from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format
 
 if TYPE_CHECKING:
@@ -96,7 +99,7 @@ def parse(text: str | Mapping[str, Any]) -> Plan:
     record = text if isinstance(text, Mapping) else _decoded(text)
     version = _take(record, "mpsim_plan", int)
     if version != VERSION:
-        raise ValueError(f"plan: field 'mpsim_plan' (version) is {version}; this mpsim reads {VERSION}")
+        raise UsageError(f"plan: field 'mpsim_plan' (version) is {version}; this mpsim reads {VERSION}")
     formats = _formats(_take(record, "formats", dict))
     network = _network(record)
     by_tensor: dict[TensorId, Format] = {}
@@ -105,11 +108,11 @@ def parse(text: str | Mapping[str, Any]) -> Plan:
         place = f"tensors[{number}]"
         tensor = _id(row, place, network)
         if tensor in elements:
-            raise ValueError(f"plan: {place} is {tensor} a second time")
+            raise UsageError(f"plan: {place} is {tensor} a second time")
         elements[tensor] = _take(row, "elements", int, place)
         by_tensor[tensor] = _format(_take(row, "format", str, place), formats, f"{place}.format")
     if sum(network.groups) != sum(elements.values()):
-        raise ValueError(
+        raise UsageError(
             f"plan: field 'groups' adds up to {sum(network.groups)} elements, 'tensors' to {sum(elements.values())}; "
             f"tensors are missing or their 'elements' were changed"
         )
@@ -140,30 +143,25 @@ def _take(record: Any, field: str, kind: type, place: str | None = None, default
     """``record[field]``, checked to be of a kind; None or a missing field gives the default if there is one."""
     name = f"{place}.{field}" if place else field
     if not isinstance(record, Mapping):
-        raise ValueError(f"plan: {place or 'the whole'} should be an object, got {_shown(record)}")
+        raise UsageError(f"plan: {place or 'the whole'} should be an object, got {shown(record)}")
     value = record.get(field)
     if value is None and default is not _REQUIRED:
         return default
     if field not in record:
-        raise ValueError(f"plan: field {name!r} is missing")
+        raise UsageError(f"plan: field {name!r} is missing")
     fits = isinstance(value, int | float if kind is float else kind) and not isinstance(value, bool)
     if not fits:
-        raise ValueError(f"plan: field {name!r} should be {_KINDS[kind]}, got {_shown(value)}")
+        raise UsageError(f"plan: field {name!r} should be {_KINDS[kind]}, got {shown(value)}")
     return value
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _decoded(text: str) -> Mapping[str, Any]:
     try:
         record = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"plan: not JSON, line {error.lineno} column {error.colno}: {error.msg}") from None
+        raise UsageError(f"plan: not JSON, line {error.lineno} column {error.colno}: {error.msg}") from None
     if not isinstance(record, dict):
-        raise ValueError(f"plan: should be a JSON object, got {_shown(record)}")
+        raise UsageError(f"plan: should be a JSON object, got {shown(record)}")
     return record
 
 
@@ -191,7 +189,7 @@ def _format(name: str, formats: Mapping[str, Format], place: str) -> Format:
     try:
         return FORMATS[name]
     except ValueError as error:
-        raise ValueError(f"plan: field {place!r}: {error}") from None
+        raise UsageError(f"plan: field {place!r}: {error}") from None
 
 
 def _levels(record: Mapping[str, Any], formats: Mapping[str, Format]) -> Levels:
@@ -217,14 +215,14 @@ def _network(record: Mapping[str, Any]) -> Network:
         producers = _integers(_take(row, "producers", list, place), f"{place}.producers")
         index = _take(row, "index", int, place)
         if index != number:
-            raise ValueError(f"plan: field '{place}.index' should be {number} (ops stand in order), got {index}")
+            raise UsageError(f"plan: field '{place}.index' should be {number} (ops stand in order), got {index}")
         name, kind = _take(row, "name", str, place), _take(row, "kind", str, place)
         ops.append(PlannedOp(index, name, kind, _take(row, "group", int, place), producers))
     return Network(
         _take(record, "model", str),
-        float(_take(record, "width", float)),
-        _take(record, "classes", int),
-        _take(record, "batch", int),
+        float(checks.width("plan: field 'width'", _take(record, "width", float))),
+        checks.classes("plan: field 'classes'", _take(record, "classes", int)),
+        checks.batch("plan: field 'batch'", _take(record, "batch", int)),
         _take(record, "semantics", str),
         tuple(ops),
         _integers(_take(record, "groups", list), "groups"),
@@ -234,7 +232,7 @@ def _network(record: Mapping[str, Any]) -> Network:
 def _integers(values: list, place: str) -> tuple[int, ...]:
     for number, value in enumerate(values):
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f"plan: field '{place}[{number}]' should be an integer, got {_shown(value)}")
+            raise UsageError(f"plan: field '{place}[{number}]' should be an integer, got {shown(value)}")
     return tuple(values)
 
 
@@ -245,16 +243,16 @@ def _id_to_dict(tensor: TensorId) -> dict[str, Any]:
 def _id(row: Any, place: str, network: Network) -> TensorId:
     op, role = _take(row, "op", int, place), _take(row, "role", str, place)
     if not 0 <= op < len(network.ops):
-        raise ValueError(f"plan: field '{place}.op' is {op}, but there are {len(network.ops)} ops")
+        raise UsageError(f"plan: field '{place}.op' is {op}, but there are {len(network.ops)} ops")
     if role not in ROLES:
-        raise ValueError(f"plan: field '{place}.role' is {role!r}. Known: {', '.join(ROLES)}")
+        raise UsageError(f"plan: field '{place}.role' is {role!r}. Known: {', '.join(ROLES)}")
     return TensorId(op, role, _take(row, "index", int, place))
 
 
 def _ratio(record: Mapping[str, Any]) -> float | None:
     ratio = _take(record, "ratio", float, None, None)
     if ratio is not None and not 0 <= ratio <= 1:
-        raise ValueError(f"plan: field 'ratio' should be in [0, 1], got {ratio}")
+        raise UsageError(f"plan: field 'ratio' should be in [0, 1], got {ratio}")
     return ratio
 
 
@@ -264,7 +262,7 @@ def _ratios(record: Mapping[str, Any]) -> tuple[float, ...] | None:
         return None
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if len(numbers) < len(values) or numbers != sorted(numbers) or not all(0 <= number <= 1 for number in numbers):
-        raise ValueError(f"plan: field 'ratios' should be rising numbers in [0, 1], got {_shown(values)}")
+        raise UsageError(f"plan: field 'ratios' should be rising numbers in [0, 1], got {shown(values)}")
     return tuple(float(number) for number in numbers)
 
 
@@ -274,7 +272,7 @@ def _groups_per_step(record: Mapping[str, Any]) -> tuple[int, ...] | None:
         return None
     counts, chosen = _integers(values, "groups_per_step"), _take(record, "chosen_groups", list, None, [])
     if any(count < 0 for count in counts) or sum(counts) != len(chosen):
-        raise ValueError(
+        raise UsageError(
             f"plan: field 'groups_per_step' should add up to the {len(chosen)} chosen_groups, got {list(counts)}"
         )
     return counts
@@ -287,7 +285,7 @@ def _chosen(record: Mapping[str, Any], network: Network) -> tuple[int, ...] | No
     chosen = _integers(values, "chosen_groups")
     unknown = [group for group in chosen if not 0 <= group < len(network.groups)]
     if unknown or len(set(chosen)) < len(chosen):
-        raise ValueError(
+        raise UsageError(
             f"plan: field 'chosen_groups' should have different ids below {len(network.groups)}, got {list(chosen)}"
         )
     return chosen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mpsim import checks
 from mpsim.assignment.levels import PAPER_LEVELS, Levels, parse_levels
 from mpsim.assignment.plan import Plan
 from mpsim.engine.tensor import ROLES
@@ -26,8 +27,7 @@ def uniform(trace: Trace, level: str, levels: Levels | str = PAPER_LEVELS) -> Pl
     0.0
     """
     levels = parse_levels(levels)
-    if level not in LEVEL_SCHEMES:
-        raise ValueError(f"unknown uniform level {level!r}. Known: {', '.join(LEVEL_SCHEMES)}")
+    checks.named("uniform level", level, LEVEL_SCHEMES)
     by_role = {
         "low": levels.low,
         "high": levels.high,

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.blocks.quantization import Blocks
+from mpsim.errors import UsageError
 from mpsim.formats import FORMATS
 from mpsim.kernels import spec_dot
 from mpsim.rounding import decode
@@ -41,10 +43,9 @@ def dot(a: Blocks, b: Blocks, accumulate: str = "exact") -> Any:
     2.0
     """
     left, right = _matrix(a, "a", last=True), _matrix(b, "b", last=False)
-    if accumulate not in ACCUMULATE:
-        raise ValueError(f"accumulate is one of {', '.join(ACCUMULATE)}, got {accumulate!r}")
+    checks.named("accumulate", accumulate, ACCUMULATE)
     if left[0].shape[1] != right[0].shape[0] or a.format.size != b.format.size:
-        raise ValueError(
+        raise UsageError(
             f"dot multiplies (M, K) by (K, N) in blocks of one size, got {left[0].shape} in blocks of {a.format.size} "
             f"by {right[0].shape} in blocks of {b.format.size}"
         )
@@ -65,7 +66,7 @@ def _matrix(blocks: Blocks, name: str, last: bool) -> tuple[Array, Array]:
     shape, axis = blocks.codes.shape, blocks.axis
     if len(shape) not in (1, 2) or axis != (len(shape) - 1 if last else 0):
         side = "last" if last else "first"
-        raise ValueError(f"{name} has one or two axes and blocks along the {side} one; got {shape}, axis {axis}")
+        raise UsageError(f"{name} has one or two axes and blocks along the {side} one; got {shape}, axis {axis}")
     elements = decode(blocks.codes, blocks.format.element, np.float64, backend="reference")
     scales = decode(blocks.scales, blocks.format.scale, np.float64, backend="reference")
     if len(shape) == 1:

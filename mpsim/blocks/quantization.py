@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from mpsim import checks
+from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import FORMATS
 from mpsim.kernels import philox
 from mpsim.kernels.spec_blocks import BLOCK_FORMATS, SCALE_OVERFLOWS, SCALE_RULES, BlockFormat, as_block_format
@@ -118,7 +120,7 @@ def dequantize(
     """
     dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float64):
-        raise TypeError(f"dequantize gives float32 or float64, not {dtype}")
+        raise UsageTypeError(f"dequantize gives float32 or float64, not {dtype}")
     elements = decode(blocks.codes, blocks.format.element, np.float64, backend=backend, threads=threads)
     scales = decode(blocks.scales, blocks.format.scale, np.float64, backend=backend, threads=threads)
     length = blocks.codes.shape[blocks.axis]
@@ -155,12 +157,12 @@ def _power_scales(amax: Array, format: BlockFormat, rule: str, overflow: str) ->
 def _tensor_scale(x: Array, format: BlockFormat, given: float | None) -> np.float32:
     if not format.tensor_scale:
         if given is not None:
-            raise ValueError(f"{format.name} has no tensor_scale; got {given}")
+            raise UsageError(f"{format.name} has no tensor_scale; got {given}")
         return np.float32(1)
     if given is not None:
-        scale = np.float32(given)
-        if float(scale) != float(given) or not 0 < scale < np.inf:
-            raise ValueError(f"tensor_scale is a positive number of float32, got {given!r}")
+        scale = np.float32(checks.real("tensor_scale", given, above=0, most=checks.FLOAT32_LARGEST))
+        if float(scale) != float(given):
+            raise UsageError(f"tensor_scale must be a number of float32, got {given!r}; round it first", "tensor_scale")
         return scale
     finite = np.abs(x[np.isfinite(x)])
     amax = np.array([finite.max(initial=0.0)])
@@ -199,7 +201,7 @@ def _quantize(
     wide, axis = _checked(x, axis, rule, scale_overflow)
     policy = Policy(mode, overflow, random_bit_count)  # type: ignore[arg-type]
     if policy.mode.is_legacy:
-        raise ValueError(f"mode {policy.mode.value!r} is QPyTorch's, which has no block formats")
+        raise UsageError(f"mode {policy.mode.value!r} is QPyTorch's, which has no block formats")
     if isinstance(random_bits, Stream):
         random_bits = philox.random_bits(random_bits, wide.size).reshape(wide.shape)
     given = _tensor_scale(wide, format, tensor_scale)
@@ -240,13 +242,12 @@ def _checked(x: Any, axis: int, rule: str, scale_overflow: str) -> tuple[Array, 
     """x as float64 and its axis, not negative."""
     array = np.asarray(x)
     if array.dtype.name not in FORMATS:
-        raise TypeError(f"rounding takes float32, float64, float16 or an ml_dtypes float type, got {array.dtype}")
-    if array.ndim == 0 or not -array.ndim <= axis < array.ndim:
-        raise ValueError(f"blocks lie along an axis of x; x has shape {array.shape}, axis is {axis}")
-    if rule not in SCALE_RULES:
-        raise ValueError(f"unknown scale rule {rule!r}. Known: {', '.join(SCALE_RULES)}")
-    if scale_overflow not in SCALE_OVERFLOWS:
-        raise ValueError(f"unknown scale_overflow {scale_overflow!r}. Known: {', '.join(SCALE_OVERFLOWS)}")
+        raise UsageTypeError(f"rounding takes float32, float64, float16 or an ml_dtypes float type, got {array.dtype}")
+    if array.ndim == 0:
+        raise UsageError(f"blocks lie along an axis of x, and x has shape {array.shape}; pass an array")
+    axis = checks.whole("axis", axis, least=-array.ndim, most=array.ndim - 1, note=f" for x of shape {array.shape}")
+    checks.named("scale rule", rule, SCALE_RULES)
+    checks.named("scale_overflow", scale_overflow, SCALE_OVERFLOWS)
     with np.errstate(invalid="ignore"):  # a signaling NaN
         return array.astype(np.float64), axis % array.ndim
 
@@ -270,5 +271,5 @@ def _bits_grid(random_bits: Array | None, wide: Array, axis: int, size: int) -> 
         return None
     bits = np.asarray(random_bits)
     if bits.dtype != np.uint32 or bits.shape != wide.shape:
-        raise ValueError(f"random_bits are uint32 of x's shape {wide.shape}, got {bits.dtype} of {bits.shape}")
+        raise UsageError(f"random_bits are uint32 of x's shape {wide.shape}, got {bits.dtype} of {bits.shape}")
     return _to_grid(bits, axis, size)

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from mpsim.cli import arithmetic, figures, plans, runs, steps, validate, vectors
+from mpsim.cli import arithmetic, command, figures, plans, runs, steps, validate, vectors
 from mpsim.cli.output import complain, is_failure, is_usage_error
 
 app = typer.Typer(
@@ -27,10 +27,11 @@ for function, name, settings in steps.VALIDATE_COMMANDS:
     validate.app.command(name, **settings)(function)
 app.add_typer(validate.app, name="validate")
 app.add_typer(vectors.app, name="vectors")
+command.use(app)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs one command and exits; a user's mistake gets one clear message and no traceback."""
+    """Runs one command and exits. A user's mistake gets one clear message and no traceback, a defect its traceback."""
     try:
         app(args=arguments)
     except KeyboardInterrupt:
@@ -38,9 +39,9 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
     except Exception as error:
         if is_usage_error(error):
-            complain(str(error))
+            complain(command.message(error))
             sys.exit(2)
         if is_failure(error):
-            complain(str(error) or type(error).__name__)
+            complain(command.message(error))
             sys.exit(1)
         raise

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mpsim import checks
 from mpsim.cli.output import JsonFlag, check_writable, parse_numbers, print_json, print_table
 from mpsim.cli.plans import SemanticsName
 from mpsim.cli.progress import Backend, Folder, Processes, Threads, run_jobs
+from mpsim.errors import UsageError
 
 if TYPE_CHECKING:
     from mpsim.experiments.settings import RunSettings
@@ -51,8 +53,9 @@ def figure(
     from mpsim.experiments.studies import panels
     from mpsim.experiments.sweep import trained_as
     from mpsim.kernels import load
-    from mpsim.rounding import available_threads
 
+    processes = checks.processes(processes)
+    checks.threads(threads)
     options: dict[str, Any] = {
         "data": _words(data), "data_path": data_path, "models": _words(models),
         "epochs": epochs, "seeds": seeds, "levels": _words(levels),
@@ -64,7 +67,6 @@ def figure(
     if csv is not None:
         check_writable(csv)
     load(backend)
-    processes = available_threads() if processes is None else processes
     trained = trained_as(jobs)
     if dry_run:
         _tell(list(dict.fromkeys(trained.values())), results, processes, threads, backend, json)
@@ -145,7 +147,7 @@ def _draw_all(results: Path, json: bool) -> None:
                 kind = tuple(settings[name] for name in ("model", "width", "data", "epochs", "semantics"))
                 gathered.setdefault(kind, []).append(stored.result)
     if not gathered:
-        raise ValueError(f"no finished run in {results}; 'mpsim sweep' makes some")
+        raise UsageError(f"no finished run in {results}; 'mpsim sweep' makes some")
     files = []
     for (model, width, data, epochs, semantics), rows in gathered.items():
         title = f"{model}, width {width:g}, on {data}: {epochs} epochs, {semantics}"

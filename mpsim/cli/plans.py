@@ -61,7 +61,7 @@ def plan(
     from mpsim.trace import trace
     from mpsim.training.semantics import as_semantics
 
-    network = networks.build(model, width=width, classes=classes)
+    network = networks.build(model, width=width, classes=classes, seed=None)
     traced = trace(network, batch=batch, semantics=as_semantics(semantics).name)
     made = assign(traced, scheme, ratio=ratio, seed=seed, k=k, ratios=parse_numbers(ratios, "--ratios"), levels=levels)
     compared = None if compare is None else _compared(compare, made)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mpsim.cli.output import complain
+from mpsim.cli.output import complain, console
 
 if TYPE_CHECKING:
     from mpsim.experiments.results import Results
@@ -26,7 +26,6 @@ class Progress:
     each run that ends."""
 
     def __init__(self, jobs: Iterable[RunSettings], results: Results) -> None:
-        from rich.console import Console
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -43,8 +42,8 @@ class Progress:
             for key, job in self._jobs.items()
         }
         self._bars = Progress(
-            TextColumn("{task.description:34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True), console=Console(stderr=True), transient=True,
+            TextColumn("{task.description:34}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True), console=console(stderr=True), transient=True,
         )  # fmt: skip
         self._runs: dict[str, Any] = {}
         before = {key: count for key, count in results.epochs_done().items() if key in self._jobs}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mpsim import checks
 from mpsim.cli.figures import draw_memory_accuracy
 from mpsim.cli.output import JsonFlag, check_writable, parse_numbers, print_json, print_table, write_json
 from mpsim.cli.plans import GroupCount, LevelsText, Ratio, Scheme, SemanticsName, Width
@@ -23,6 +24,9 @@ Batch = Annotated[int, typer.Option(help="Images of a training step.")]
 Rate = Annotated[float, typer.Option("--lr", help="Learning rate of the first epoch.")]
 Decay = Annotated[float, typer.Option(help="Weight decay; the paper takes 0.0005 on CIFAR.")]
 Schedule = Annotated[str, typer.Option(help="Learning rate over the epochs: cosine (to 0) or constant.")]
+SkippedStatistics = Annotated[
+    str, typer.Option(help="Batch norm's running statistics after a skipped step: updated (as in PyTorch) or kept.")
+]
 Promotion = Annotated[float, typer.Option(help="Overflow ratio from which a tensor is promoted; 0: never.")]
 
 #: (name of the field in a result, heading, how it is shown)
@@ -55,6 +59,7 @@ def sweep(
     schedule: Schedule = "cosine",
     promotion: Promotion = 0.01,
     semantics: SemanticsName = "standard",
+    skipped_statistics: SkippedStatistics = "updated",
     processes: Processes = None,
     threads: Threads = None,
     backend: Backend = "compiled",
@@ -64,11 +69,13 @@ def sweep(
     """Train under every scheme and draw the memory-accuracy curve; what the results folder has is not run again."""
     from mpsim.experiments import sweep as experiment
     from mpsim.kernels import load
-    from mpsim.rounding import available_threads
 
+    processes = checks.processes(processes)
+    checks.threads(threads)
     common = _settings(
         model=model, width=width, data=data, data_path=data_path, epochs=epochs, batch=batch, lr=lr,
         weight_decay=weight_decay, schedule=schedule, promotion=promotion or None, semantics=semantics,
+        skipped_statistics=skipped_statistics,
     )  # fmt: skip
     jobs = experiment.plan_sweep(
         common,
@@ -77,7 +84,6 @@ def sweep(
         seeds=seeds,
     )
     load(backend)
-    processes = available_threads() if processes is None else processes
     if json is not None:
         check_writable(json)
     rows = run_jobs(jobs, experiment.trained_as(jobs), results, processes, threads, backend)
@@ -108,8 +114,9 @@ def train(
     semantics: SemanticsName = "standard",
     rounding: Annotated[str, typer.Option(help="nearest, or stochastic with --random-bit-count.")] = "nearest",
     random_bit_count: Annotated[int | None, typer.Option(help="For stochastic rounding: bits used, 1 to 32.")] = None,
+    skipped_statistics: SkippedStatistics = "updated",
     threads: Threads = None,
-    workers: Annotated[int, typer.Option(min=0, help="Threads that load batches ahead; 0: none. Changes no bit.")] = 1,
+    workers: Annotated[int, typer.Option(help="Threads that load batches ahead; 0: none. Changes no bit.")] = 1,
     backend: Backend = "compiled",
     results: Folder = Path("results"),
     save: Annotated[Path | None, typer.Option(help="File for the trained state (Trainer.load reads it).")] = None,
@@ -119,11 +126,13 @@ def train(
     from mpsim.experiments.results import Results
     from mpsim.experiments.run import run
 
+    checks.threads(threads)
+    checks.whole("workers", workers, most=checks.MOST_THREADS)
     settings = _settings(
         scheme=scheme, ratio=ratio, k=k, plan_seed=plan_seed, levels=levels, seed=seed, model=model, width=width,
         data=data, data_path=data_path, epochs=epochs, batch=batch, lr=lr, weight_decay=weight_decay, schedule=schedule,
         promotion=promotion or None, semantics=semantics, rounding=rounding, random_bit_count=random_bit_count,
-        plan=None if plan is None else plan.read_text(encoding="utf-8"),
+        plan=None if plan is None else plan.read_text(encoding="utf-8"), skipped_statistics=skipped_statistics,
     )  # fmt: skip
     if save is not None:
         check_writable(save)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from mpsim import checks
 from mpsim.data.augmentation import Augmentation
 from mpsim.data.cifar import cifar10, cifar100
 from mpsim.data.crops import RandomResizedCrop
@@ -18,6 +18,7 @@ from mpsim.data.image_files import ImageFiles
 from mpsim.data.imagenet import imagenet
 from mpsim.data.loader import DataLoader
 from mpsim.data.synthetic import synthetic
+from mpsim.errors import UsageError
 
 __all__ = [
     "DATASETS", "Augmentation", "DataLoader", "Dataset", "ImageFiles", "LabelledImages", "RandomResizedCrop", "Source",
@@ -59,13 +60,9 @@ def load(name: str, split: str = "train", path: str | Path | None = None) -> Lab
     >>> load("digits", "test").name
     'digits'
     """
-    if name not in DATASETS:
-        near = difflib.get_close_matches(str(name), DATASETS, n=2, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"unknown dataset {name!r}{hint} Known: {', '.join(DATASETS)}")
-    row = DATASETS[name]
+    row = DATASETS[checks.named("dataset", name, DATASETS)]
     if row.needs_path and path is None:
-        raise ValueError(f"dataset {name!r} needs the path of its archive or folder")
+        raise UsageError(f"dataset {name!r} needs the path of its archive or folder")
     if path is not None and not row.needs_path:
-        raise ValueError(f"dataset {name!r} takes no path; got {str(path)!r}")
+        raise UsageError(f"dataset {name!r} takes no path; got {str(path)!r}")
     return row.read(path, split=split) if row.needs_path else row.read(split=split)

@@ -7,6 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from mpsim import checks
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -21,8 +23,7 @@ class Augmentation:
     words_per_image: ClassVar[int] = 4
 
     def __post_init__(self) -> None:
-        if self.padding < 0:
-            raise ValueError(f"padding is a number of pixels >= 0, got {self.padding}")
+        checks.whole("padding", self.padding, most=1 << 16)
 
     def __call__(self, images: np.ndarray, words: np.ndarray, black: tuple[float, ...]) -> np.ndarray:
         """(N, C, H, W) -> (N, C, H, W). ``words``: uint32 (N, 4); of each row word 0 gives the crop's row, word 1

@@ -15,6 +15,7 @@ import numpy as np
 
 from mpsim.data.dataset import Dataset, black_of, check_split, normalise
 from mpsim.data.restricted_pickle import load_arrays
+from mpsim.errors import UsageError
 
 SITE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 PIXELS = 3 * 32 * 32
@@ -130,16 +131,16 @@ def _load(name: str, path: str | Path, split: str, verify: bool) -> Dataset:
     for file, content in zip(files, _contents(version, place, list(files)), strict=True):
         where = f"{place}: {version.folder}/{file}" if place.is_file() else str(place / file)
         if verify and (found := hashlib.md5(content, usedforsecurity=False).hexdigest()) != files[file]:
-            raise ValueError(
+            raise UsageError(
                 f"{where}: MD5 {found}, published is {files[file]}; the file is broken or changed. "
                 f"Get {version.archive} again from {SITE}"
             )
         try:
             pixels, numbers = _python(content, version) if version.label_bytes is None else _binary(content, version)
             if not (numbers.min() >= 0 and numbers.max() < collection.classes):
-                raise ValueError(f"has labels {numbers.min()} .. {numbers.max()}, not 0 .. {collection.classes - 1}")
+                raise UsageError(f"has labels {numbers.min()} .. {numbers.max()}, not 0 .. {collection.classes - 1}")
         except ValueError as error:
-            raise ValueError(f"{where}: {error}. Get {version.archive} again from {SITE}") from error
+            raise UsageError(f"{where}: {error}. Get {version.archive} again from {SITE}") from error
         images.append(pixels)
         labels.append(numbers)
     pixels = np.concatenate(images).astype(np.float32) / np.float32(255)  # (N, 3, 32, 32)
@@ -172,11 +173,11 @@ def _by_content(name: str, path: Path) -> Version:
         with tarfile.open(path) as archive:
             names = set(archive.getnames())
     except BROKEN_ARCHIVE as error:
-        raise ValueError(f"{path}: not a readable .tar.gz ({error}). Get it again from {SITE}") from error
+        raise UsageError(f"{path}: not a readable .tar.gz ({error}). Get it again from {SITE}") from error
     for version in COLLECTIONS[name].versions:
         if f"{version.folder}/{next(iter(version.test))}" in names:
             return version
-    raise ValueError(f"{path}: holds none of {name}'s files. Get the archive from {SITE}")
+    raise UsageError(f"{path}: holds none of {name}'s files. Get the archive from {SITE}")
 
 
 def _contents(version: Version, place: Path, files: list[str]) -> list[bytes]:
@@ -193,7 +194,7 @@ def _contents(version: Version, place: Path, files: list[str]) -> list[bytes]:
                 if folder == version.folder and file in files and (stream := archive.extractfile(member)):
                     contents[file] = stream.read()
     except BROKEN_ARCHIVE as error:
-        raise ValueError(f"{place}: not a readable .tar.gz ({error}). Get it again from {SITE}") from error
+        raise UsageError(f"{place}: not a readable .tar.gz ({error}). Get it again from {SITE}") from error
     for file in files:
         if file not in contents:
             raise FileNotFoundError(f"{place}: {version.folder}/{file} is missing. Get {version.archive} from {SITE}")
@@ -205,11 +206,11 @@ def _python(content: bytes, version: Version) -> tuple[np.ndarray, np.ndarray]:
     try:
         pixels, labels = record[b"data"], np.asarray(record[version.label_field], dtype=np.int64)
     except (KeyError, TypeError, ValueError):
-        raise ValueError(f"holds no 'data' and {version.label_field.decode()!r}") from None
+        raise UsageError(f"holds no 'data' and {version.label_field.decode()!r}") from None
     if labels.ndim != 1 or not len(labels):
-        raise ValueError(f"holds no labels in {version.label_field.decode()!r}")
+        raise UsageError(f"holds no labels in {version.label_field.decode()!r}")
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (len(labels), PIXELS):
-        raise ValueError(f"its 'data' should be uint8 ({len(labels)}, {PIXELS})")
+        raise UsageError(f"its 'data' should be uint8 ({len(labels)}, {PIXELS})")
     return pixels.reshape(-1, 3, 32, 32), labels
 
 
@@ -217,6 +218,6 @@ def _binary(content: bytes, version: Version) -> tuple[np.ndarray, np.ndarray]:
     assert version.label_bytes is not None
     row = version.label_bytes + PIXELS
     if not content or len(content) % row:
-        raise ValueError(f"has {len(content)} bytes, no multiple of {row}")
+        raise UsageError(f"has {len(content)} bytes, no multiple of {row}")
     rows = np.frombuffer(content, np.uint8).reshape(-1, row)
     return rows[:, version.label_bytes :].reshape(-1, 3, 32, 32), rows[:, version.label_bytes - 1].astype(np.int64)

@@ -7,7 +7,9 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.data.augmentation import Augmentation
+from mpsim.errors import UsageError
 
 SPLITS = ("train", "test")
 
@@ -69,11 +71,12 @@ class Dataset:
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
         if images.ndim != 4 or images.dtype != np.float32:
-            raise ValueError(f"images are float32 (N, C, H, W), got {images.dtype} {images.shape}")
+            raise UsageError(f"images are float32 (N, C, H, W), got {images.dtype} {images.shape}")
+        checks.classes("classes", self.classes)
         if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
-            raise ValueError(f"labels are integers ({len(images)},), got {labels.dtype} {labels.shape}")
+            raise UsageError(f"labels are integers ({len(images)},), got {labels.dtype} {labels.shape}")
         if len(labels) and not (labels.min() >= 0 and labels.max() < self.classes):
-            raise ValueError(f"labels are 0 .. {self.classes - 1}, got {labels.min()} .. {labels.max()}")
+            raise UsageError(f"labels are 0 .. {self.classes - 1}, got {labels.min()} .. {labels.max()}")
         object.__setattr__(self, "labels", labels.astype(np.int64))
         object.__setattr__(self, "black", self.black or (0.0,) * images.shape[1])
 
@@ -93,6 +96,7 @@ class Dataset:
 
     def first(self, count: int) -> Dataset:
         """The first ``count`` images (all if there are fewer)."""
+        checks.whole("count", count)
         return replace(self, images=self.images[:count], labels=self.labels[:count])
 
     def __len__(self) -> int:
@@ -104,8 +108,7 @@ class Dataset:
 
 def check_split(split: str) -> None:
     """ValueError unless ``split`` is "train" or "test"."""
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}. Known: {', '.join(SPLITS)}")
+    checks.named("split", split, SPLITS)
 
 
 def normalise(pixels: np.ndarray, mean: tuple[float, ...], deviation: tuple[float, ...]) -> np.ndarray:

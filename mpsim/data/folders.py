@@ -10,6 +10,7 @@ import numpy as np
 
 from mpsim.data.dataset import check_split
 from mpsim.data.image_files import ImageFiles
+from mpsim.errors import UsageError
 
 #: Endings of a picture's name, in small letters.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -68,7 +69,7 @@ def from_class_folders(folder: Path, names: Sequence[str], name: str, size: int,
     here = _folders(folder)
     for other in here:
         if other not in names:
-            raise ValueError(f"{name}: {folder / other} is none of the {len(names)} classes of the training folder")
+            raise UsageError(f"{name}: {folder / other} is none of the {len(names)} classes of the training folder")
     found: list[tuple[int, int, str]] = []  # (place in the folder, label, path)
     for one in here:
         files = _pictures(folder / one)

@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from mpsim import checks
 from mpsim.data.augmentation import Augmentation
 from mpsim.data.crops import RandomResizedCrop, centre_crop
 from mpsim.data.dataset import black_of, normalise
+from mpsim.errors import UsageError
 
 #: ImageNet's mean and deviation per channel, of pixels in 0..1, as networks for 224 x 224 images are usually fed.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -38,11 +40,10 @@ class ImageFiles:
     def __post_init__(self) -> None:
         labels = np.asarray(self.labels)
         if labels.shape != (len(self.paths),) or labels.dtype.kind not in "iu":
-            raise ValueError(f"labels are integers ({len(self.paths)},), got {labels.dtype} {labels.shape}")
+            raise UsageError(f"labels are integers ({len(self.paths)},), got {labels.dtype} {labels.shape}")
         if len(labels) and not (labels.min() >= 0 and labels.max() < self.classes):
-            raise ValueError(f"labels are 0 .. {self.classes - 1}, got {labels.min()} .. {labels.max()}")
-        if self.size < 1:
-            raise ValueError(f"size is a number of pixels >= 1, got {self.size}")
+            raise UsageError(f"labels are 0 .. {self.classes - 1}, got {labels.min()} .. {labels.max()}")
+        checks.whole("size", self.size, least=1, most=1 << 16)
         object.__setattr__(self, "labels", labels.astype(np.int64))
 
     @property
@@ -88,11 +89,12 @@ class ImageFiles:
         except (FileNotFoundError, MemoryError) as error:
             raise type(error)(f"{path} cannot be read ({error}){again}") from error
         except Exception as error:  # a broken picture raises almost anything
-            raise ValueError(f"{path}: not a readable picture ({type(error).__name__}: {error}){again}") from error
-        raise ValueError(f"{path}: its pixels are of Pillow's mode {mode!r}; pictures of 8 bits per channel are read")
+            raise UsageError(f"{path}: not a readable picture ({type(error).__name__}: {error}){again}") from error
+        raise UsageError(f"{path}: its pixels are of Pillow's mode {mode!r}; pictures of 8 bits per channel are read")
 
     def first(self, count: int) -> ImageFiles:
         """The first ``count`` images (all if there are fewer)."""
+        checks.whole("count", count)
         return replace(self, paths=self.paths[:count], labels=self.labels[:count])
 
     def __len__(self) -> int:

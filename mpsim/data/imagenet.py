@@ -15,6 +15,7 @@ import numpy as np
 from mpsim.data.dataset import check_split
 from mpsim.data.folders import checked_root, class_names, from_class_folders, split_folder
 from mpsim.data.image_files import ImageFiles
+from mpsim.errors import UsageError
 
 SITE = "https://www.image-net.org/download.php"
 SOURCE = f"Get ImageNet (ILSVRC 2012) from {SITE}"
@@ -51,7 +52,7 @@ def imagenet(path: str | Path, split: str = "train", *, size: int = 224) -> Imag
         return _flat(root, flat, names, size)
     for name in names:
         if not WORDNET_ID.fullmatch(name):
-            raise ValueError(
+            raise UsageError(
                 f"imagenet: folder {name!r} is no WordNet id as n01440764; for other folders take 'images'"
             )
     data = from_class_folders(folder, names, "imagenet", size, f"{LAYOUT}. {SOURCE}" if not names else SOURCE)
@@ -70,12 +71,12 @@ def _flat(root: Path, files: list[Path], names: tuple[str, ...], size: int) -> I
     chosen, labels = [], []
     for file in files:
         if file.stem not in truth:
-            raise ValueError(f"imagenet: {file} is not in the ground truth ({len(truth)} images). {SOURCE}")
+            raise UsageError(f"imagenet: {file} is not in the ground truth ({len(truth)} images). {SOURCE}")
         if truth[file.stem] in number:
             chosen.append(str(file))
             labels.append(number[truth[file.stem]])
     if not chosen:
-        raise ValueError(f"imagenet: none of the {len(files)} images in {files[0].parent} is of a class trained")
+        raise UsageError(f"imagenet: none of the {len(files)} images in {files[0].parent} is of a class trained")
     return ImageFiles(tuple(chosen), np.array(labels, np.int64), names, "imagenet", size, SOURCE)
 
 
@@ -87,7 +88,7 @@ def _ground_truth(root: Path) -> Mapping[str, str]:
         try:
             return {row["ImageId"]: row["PredictionString"].split()[0] for row in rows}
         except (KeyError, IndexError, AttributeError):
-            raise ValueError(f"imagenet: {root / KAGGLE} lacks ImageId or PredictionString in some row") from None
+            raise UsageError(f"imagenet: {root / KAGGLE} lacks ImageId or PredictionString in some row") from None
     for folder in (root / name for name in KIT_FOLDERS):
         if (folder / KIT_TRUTH).is_file() and (folder / KIT_CLASSES).is_file():
             return _from_kit(folder / KIT_TRUTH, folder / KIT_CLASSES)
@@ -107,6 +108,6 @@ def _from_kit(truth: Path, classes: Path) -> Mapping[str, str]:
         numbers = [int(line) for line in truth.read_text().split()]
         return {f"ILSVRC2012_val_{place:08}": ids[number] for place, number in enumerate(numbers, 1)}
     except Exception as error:  # loadmat raises almost anything for a broken file
-        raise ValueError(
+        raise UsageError(
             f"imagenet: {truth} and {classes} do not give the classes ({type(error).__name__}: {error}). {SOURCE}"
         ) from error

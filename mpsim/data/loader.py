@@ -6,10 +6,12 @@ from collections.abc import Generator, Iterator
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.data.augmentation import Augmentation
 from mpsim.data.background import in_order
 from mpsim.data.crops import RandomResizedCrop
 from mpsim.data.dataset import LabelledImages
+from mpsim.errors import UsageError, UsageTypeError
 from mpsim.kernels.permutation import permutation
 from mpsim.kernels.philox import Stream, random_rows
 
@@ -45,18 +47,21 @@ class DataLoader:
         workers: int = 0,
         prefetch: int = 2,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size is a number of images >= 1, got {batch_size}")
-        if workers < 0 or prefetch < 1:
-            raise ValueError(f"workers is a number >= 0 and prefetch one >= 1, got {workers} and {prefetch}")
+        batch_size, seed = checks.batch("batch_size", batch_size), checks.seed("seed", seed)
+        workers = checks.whole("workers", workers, most=checks.MOST_THREADS)
+        prefetch = checks.whole("prefetch", prefetch, least=1, most=checks.MOST_THREADS)
         if augmentation is not None and not isinstance(augmentation, dataset.augmentations):
             kinds = " or ".join(kind.__name__ for kind in dataset.augmentations)
-            raise TypeError(f"{dataset!r} takes the augmentation {kinds}, got {augmentation!r}")
+            raise UsageTypeError(f"{dataset!r} takes the augmentation {kinds}, got {augmentation!r}")
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         self.shuffle, self.augmentation, self.drop_last = shuffle, augmentation, drop_last
         self.workers, self.prefetch = workers, prefetch
         if not len(self):
-            raise ValueError(f"{dataset!r} has no batch of {batch_size} images; take a smaller batch_size")
+            raise UsageError(
+                f"batch_size must be at most {len(dataset)} for {dataset!r} without its last, smaller batch, "
+                f"got {batch_size}",
+                "batch_size",
+            )
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -70,6 +75,8 @@ class DataLoader:
 
     def epoch(self, epoch: int, first_batch: int = 0) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
         """The batches of epoch 0, 1, ..., from ``first_batch`` on (to go on in the middle)."""
+        checks.whole("epoch", epoch, most=checks.MOST_EPOCHS)
+        checks.whole("first_batch", first_batch)
         order = self.order(epoch)
 
         def make(batch: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from mpsim.errors import UsageError
 
-class UnsafePickle(ValueError):
+
+class UnsafePickle(UsageError):
     """A pickle names something that is no part of a NumPy array."""
 
 
@@ -66,4 +68,4 @@ def load_arrays(content: bytes) -> Any:
     except UnsafePickle:
         raise
     except Exception as error:  # a broken pickle raises almost anything
-        raise ValueError(f"not a readable pickle ({type(error).__name__}: {error})") from error
+        raise UsageError(f"not a readable pickle ({type(error).__name__}: {error})") from error

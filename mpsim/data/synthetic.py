@@ -9,13 +9,17 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.data.dataset import Dataset, black_of, check_split, normalise
+from mpsim.errors import UsageError
 from mpsim.kernels.philox import Stream, random_bits, uniform
 
 SIDE = 32
 MEAN, DEVIATION = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 #: Default numbers of images.
 SIZES = {"train": 8000, "test": 2000}
+#: The most images: their random words are numbered in one stream of 2**34.
+MOST = (1 << 34) // (3 * SIDE * SIDE)
 #: Images rendered at a time.
 BLOCK = 500
 
@@ -68,12 +72,10 @@ def synthetic(
     """
     check_split(split)
     if classes not in (10, 100):
-        raise ValueError(f"the synthetic set has 10 or 100 classes, got {classes}")
-    count = SIZES[split] if size is None else size
-    if count < 1:
-        raise ValueError(f"size is a number of images >= 1, got {size}")
-    if not 0 <= noise <= 1:
-        raise ValueError(f"noise is a standard deviation in 0..1, got {noise}")
+        raise UsageError(f"the synthetic set has 10 or 100 classes, got {classes}")
+    count = SIZES[split] if size is None else checks.whole("size", size, least=1, most=MOST)
+    checks.seed("seed", seed)
+    noise = checks.share("noise", noise)
     draw = _Draws(seed, split)
     blocks = [_render(draw, first, min(first + BLOCK, count), noise) for first in range(0, count, BLOCK)]
     images = normalise(np.concatenate(blocks), MEAN, DEVIATION)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpsim.engine.tensor import Array
+from mpsim.errors import UsageError
 
 Shape = tuple[int, ...]
 
@@ -58,4 +59,4 @@ class Primitive:
         try:
             return self.output_shape(inputs, parameters, **attributes)
         except ValueError as error:
-            raise ValueError(f"{self.kind} {name!r}: {error}") from None
+            raise UsageError(f"{self.kind} {name!r}: {error}") from None

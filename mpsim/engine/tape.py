@@ -20,6 +20,7 @@ import numpy as np
 from mpsim.engine.finishing import Finishing
 from mpsim.engine.primitive import Primitive, Shape
 from mpsim.engine.tensor import Array, Parameter, Tensor, TensorId, retrace
+from mpsim.errors import UsageError
 
 Store = Callable[[TensorId, Array], Array]
 
@@ -184,7 +185,7 @@ class Tape:
         loss: one element. Its gradient is float32(scale). Possible once per tape, in training.
         """
         if prod(loss.shape) != 1:
-            raise ValueError(f"backward starts from a loss of one element; got shape {loss.shape}")
+            raise UsageError(f"backward starts from a loss of one element; got shape {loss.shape}")
         return self.pull_back(loss, self.kernels.from_numpy(np.full(loss.shape, scale, np.float32)))
 
     def pull_back(self, output: Tensor, gradient: Array) -> dict[Parameter, Array]:
@@ -283,7 +284,7 @@ class Tape:
         if not isinstance(x, Tensor):
             return -1, ()
         if x.tape is not self:
-            raise ValueError(f"{name!r}: its input {x!r} is on another tape; one step uses one tape")
+            raise UsageError(f"{name!r}: its input {x!r} is on another tape; one step uses one tape")
         return x.producer, x.to_producer
 
 

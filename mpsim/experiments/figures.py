@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mpsim.errors import UsageError
 from mpsim.experiments.study_tables import over_seeds
 
 #: One colour for each level pair, told apart in common kinds of colour blindness (Wong 2011).
@@ -69,7 +70,7 @@ def memory_accuracy(rows: Sequence[Mapping[str, Any]], path: str | Path, *, titl
     there is no finished run.
     """
     if not rows:
-        raise ValueError("no finished run to draw; 'mpsim sweep' makes some")
+        raise UsageError("no finished run to draw; 'mpsim sweep' makes some")
     import matplotlib
 
     matplotlib.use("Agg")

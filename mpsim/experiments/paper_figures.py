@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mpsim.errors import UsageError
 from mpsim.experiments.figures import COLOURS, MARKERS, save
 from mpsim.experiments.study_tables import Mean, Row, means
 
@@ -44,7 +45,7 @@ def draw(compares: str, titled: Sequence[tuple[str, Sequence[Row]]], path: str |
     bar from the lowest to the highest seed. A black cross: a run of that plan diverged. ValueError without rows.
     """
     if not any(rows for _, rows in titled):
-        raise ValueError("no finished run to draw")
+        raise UsageError("no finished run to draw")
     import matplotlib
 
     matplotlib.use("Agg")

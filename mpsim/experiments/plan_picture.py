@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mpsim.assignment import Plan
 from mpsim.engine.tensor import ROLES
+from mpsim.errors import UsageError
 from mpsim.experiments.figures import COLOURS
 
 #: Of the roles, so that they are not taken for those of the formats.
@@ -33,7 +34,7 @@ def draw_plan(plan: Plan, path: str | Path) -> Path:
 
     path = Path(path)
     if path.suffix not in SUFFIXES:
-        raise ValueError(f"a picture's suffix is one of {', '.join(SUFFIXES)}, got {path.name!r}")
+        raise UsageError(f"a picture's suffix is one of {', '.join(SUFFIXES)}, got {path.name!r}")
     names = list(dict.fromkeys(format.name for format in plan.formats.values()))
     colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
     figure = Figure(figsize=(11, 6), layout="constrained")

@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mpsim.errors import MpsimError
+
 #: Name of the file in a results folder.
 FILE_NAME = "mpsim.sqlite"
 #: What marks an SQLite file as ours ("mpsm"), and the version of its tables.
@@ -32,7 +34,7 @@ CREATE TABLE checkpoints (key TEXT PRIMARY KEY REFERENCES runs, epoch INTEGER NO
 """
 
 
-class ResultsError(RuntimeError):
+class ResultsError(MpsimError, RuntimeError):
     """A results file cannot be read or written; the message says why and what to do."""
 
 

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
+from mpsim import checks
 from mpsim.assignment import Plan
 from mpsim.data import DATASETS, DataLoader, LabelledImages
 from mpsim.experiments.results import Results
@@ -40,6 +41,8 @@ def run(
     ``load`` gives the data in place of ``settings.load``; ``keeping_data()`` spares runs on the same data to read them
     again. ``workers``: threads that load batches ahead (0: none), which change no bit.
     """
+    checks.threads(threads)
+    checks.whole("workers", workers, most=checks.MOST_THREADS)
     key = settings.key
     stored = None if results is None or save is not None else results.result(key)
     if stored is not None:
@@ -94,6 +97,7 @@ def _trainer(
         backend=backend,
         threads=threads,
         seed=settings.seed,
+        skipped_statistics=settings.skipped_statistics,
     )
     if results is not None:
         environment = {"backend": backend, "machine": platform.machine(), "python": platform.python_version()}
@@ -123,8 +127,8 @@ def _metrics(report: EpochReport, trainer: Trainer, test: DataLoader | None) -> 
 
 
 def has_diverged(last: Mapping[str, Any], classes: int) -> bool:
-    """Whether a run is lost: a master is not finite, or in its last epoch every step was skipped, or it was right on
-    less than twice as many training images as guessing is.
+    """Whether a run is lost: a master or a running statistic is not finite, or in its last epoch every step was
+    skipped, or it was right on less than twice as many training images as guessing is.
 
     >>> has_diverged({"finite": True, "steps": 9, "skipped_steps": 0, "train_accuracy": 0.12}, classes=10)
     True

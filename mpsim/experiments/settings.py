@@ -4,23 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
-from mpsim import networks
+from mpsim import checks, networks
 from mpsim.assignment import SCHEMES, Plan, assign, parse_levels
 from mpsim.data import LabelledImages
 from mpsim.data import load as load_data
 from mpsim.engine.tensor import ROLES
+from mpsim.errors import UsageError
 from mpsim.experiments.results import settings_key
 from mpsim.trace import Trace, trace
-from mpsim.training.optimizer import SGD
+from mpsim.training.arguments import SKIPPED_STATISTICS
+from mpsim.training.optimizer import SGD, check_factor
 from mpsim.training.schedule import Constant, Cosine
+from mpsim.training.semantics import as_semantics
 
 #: Part of every key: raised when the same settings come to give other bits, so that old results are not taken for new.
 DEFINITION = 1
 
 #: Settings that came later, and the value under which a run is what it was before them, and so has its old key.
-_LATER_SETTINGS = {"model_sha256": None, "train_images": None, "evaluate_every": 1}
+_LATER_SETTINGS = {"model_sha256": None, "train_images": None, "evaluate_every": 1, "skipped_statistics": "updated"}
+
+#: The numbers among the settings and what each may be; that of rounding is checked there.
+_NUMBERS: dict[str, Callable[[str, Any], float]] = {
+    "ratio": checks.share,
+    "k": checks.whole,
+    "plan_seed": checks.seed,
+    "seed": checks.seed,
+    "width": checks.width,
+    "epochs": checks.epochs,
+    "batch": checks.batch,
+    "lr": check_factor,
+    "momentum": check_factor,
+    "weight_decay": check_factor,
+    "promotion": partial(checks.share, zero=False),
+    "train_images": partial(checks.whole, least=1),
+    "evaluate_every": checks.epochs,
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +55,8 @@ class RunSettings:
     ``weight_decay``: 0.005 suits 1437 digits; the paper takes 0.0005 on CIFAR.
     ``seed``: initial weights, data order and augmentation, random bits. ``plan_seed``: of scheme "random".
     ``train_images``: only so many of the training images, the first; None for all. ``evaluate_every``: so many
-    epochs from one evaluation on the test images to the next; the last epoch always has one.
+    epochs from one evaluation on the test images to the next; the last epoch always has one. ``skipped_statistics``: as
+    for ``Trainer``.
     """
 
     scheme: str = "float32"
@@ -61,19 +83,16 @@ class RunSettings:
     model_sha256: str | None = None
     train_images: int | None = None
     evaluate_every: int = 1
+    skipped_statistics: str = "updated"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "evaluate_every", "train_images"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if self.batch < 1:
-            raise ValueError(f"batch must be at least 1 image, got {self.batch}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}")
-        if self.schedule not in ("cosine", "constant"):
-            raise ValueError(f"unknown schedule {self.schedule!r}. Known: cosine, constant")
+        for name, check in _NUMBERS.items():
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, check(name, getattr(self, name)))
+        checks.named("schedule", self.schedule, ("cosine", "constant"))
+        checks.named("skipped_statistics", self.skipped_statistics, SKIPPED_STATISTICS)
         parse_levels(self.levels)
+        as_semantics(self.semantics).policy("activation", self.rounding, self.random_bit_count)
         if self.model_sha256 is None:
             object.__setattr__(self, "model_sha256", networks.content_hash(self.model))
 
@@ -127,12 +146,12 @@ class RunSettings:
             content=self.model_sha256,
         )
         if tuple(network.input_shape) != tuple(data.image_shape):
-            raise ValueError(
+            raise UsageError(
                 f"{self.model} takes images of {network.input_shape}, {data.name} has {data.image_shape}; "
                 f"choose another model or dataset"
             )
         if network.classes < data.classes:
-            raise ValueError(f"{self.model} tells {network.classes} classes apart, {data.name} has {data.classes}")
+            raise UsageError(f"{self.model} tells {network.classes} classes apart, {data.name} has {data.classes}")
         return network
 
     def trace(self, network: Any) -> Trace:

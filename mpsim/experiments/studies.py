@@ -12,7 +12,9 @@ from itertools import product
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.assignment import uniform
+from mpsim.errors import UsageError
 from mpsim.experiments.settings import RunSettings
 from mpsim.experiments.sweep import RATIOS, checked_ratios, seed_range
 from mpsim.trace import trace
@@ -137,9 +139,8 @@ def panels(
     [('squeezenet, width 0.25, synthetic10, levels five_bit', 7)]
     """
     if number not in FIGURES:
-        raise ValueError(f"figure {number} is not a comparison of training runs. Known: {', '.join(map(str, FIGURES))}")
-    if scale not in SCALES:
-        raise ValueError(f"unknown scale {scale!r}. Known: {', '.join(SCALES)}")
+        raise UsageError(f"figure {number} is not a comparison of training runs. Known: {', '.join(map(str, FIGURES))}")
+    checks.named("scale", scale, SCALES)
     figure, size = FIGURES[number], SCALES[scale]
     common = replace(size.common, data_path=data_path, semantics=semantics)
     places = product(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from mpsim import checks
 from mpsim.experiments import workers
 from mpsim.experiments.results import Results, settings_key
 from mpsim.experiments.run import run
@@ -20,6 +21,8 @@ from mpsim.trace import Trace
 LEVELS = ("paper", "five_bit")
 #: Shares at which the paper's assignment is tried.
 RATIOS = tuple(tenth / 10 for tenth in range(11))
+#: The most runs per setting.
+MOST_SEEDS = 10_000
 #: Schemes without a ratio, beside float32.
 SCHEMES = ("uniform_high", "uniform_low", "operator_based", "operator_based_extended")
 
@@ -50,18 +53,13 @@ def plan_sweep(
 
 def seed_range(first: int, seeds: int) -> range:
     """The seeds of ``seeds`` runs per setting; ValueError for less than one."""
-    if seeds < 1:
-        raise ValueError(f"seeds is a number of runs per setting, at least 1, got {seeds}")
+    checks.whole("seeds", seeds, least=1, most=MOST_SEEDS)
     return range(first, first + seeds)
 
 
 def checked_ratios(ratios: Iterable[float]) -> list[float]:
     """The ratios as a list; ValueError for one outside [0, 1]."""
-    ratios = list(ratios)
-    for ratio in ratios:
-        if not 0 <= ratio <= 1:
-            raise ValueError(f"a ratio is a share of elements in [0, 1], got {ratio}")
-    return ratios
+    return checks.shares("ratios", ratios)
 
 
 def sweep(
@@ -81,8 +79,7 @@ def sweep(
     every finished epoch stored. ``trained``: what ``trained_as(jobs)`` gave, where it is at hand. Raises ValueError
     (before anything runs) for settings that do not fit together, BackendUnavailable, ResultsError, workers.WorkerError.
     """
-    if processes < 1:
-        raise ValueError(f"processes must be at least 1, got {processes}")
+    checks.processes(processes)
     trained = trained_as(jobs) if trained is None else trained
     firsts = dict.fromkeys(trained.values())
     missing = [job for job in firsts if results.result(job.key) is None]

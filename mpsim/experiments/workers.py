@@ -13,6 +13,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from mpsim.errors import MpsimError
 from mpsim.experiments.results import Results
 from mpsim.experiments.run import run
 from mpsim.experiments.settings import RunSettings, keeping_data
@@ -21,7 +22,7 @@ from mpsim.experiments.settings import RunSettings, keeping_data
 POLL = 0.25
 
 
-class WorkerError(RuntimeError):
+class WorkerError(MpsimError, RuntimeError):
     """A worker process failed; the message is its own, or says how it ended."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.accumulators import Accumulator
 from mpsim.kernels.contract import CONTRACT
 from mpsim.kernels.epilogue import applied_after
@@ -33,9 +34,9 @@ def load(name: str) -> ModuleType:
     >>> load("reference").__name__
     'mpsim.kernels.reference'
     """
-    kind, _, number = name.partition(":")
+    kind, _, number = name.partition(":") if isinstance(name, str) else ("", "", "")
     if kind not in BACKENDS or (number and not (kind == "cuda" and number.isdecimal())):
-        raise ValueError(f"unknown backend {name!r}. Known: {', '.join(BACKENDS)}")
+        raise checks.unknown("backend", name, BACKENDS)
     try:
         module = importlib.import_module(BACKENDS[kind][0])
     except ImportError as error:
@@ -49,15 +50,16 @@ def load(name: str) -> ModuleType:
     return module
 
 
-def bind(name: str, threads: int = 1, accumulator: Accumulator = Accumulator()) -> Any:
-    """The backend's functions as attributes, with ``threads`` and, for contractions, ``accumulator`` given,
-    and with ``epilogue`` where the contract has it.
+def bind(name: str, threads: int | None = 1, accumulator: Accumulator = Accumulator()) -> Any:
+    """The backend's functions as attributes, with ``threads`` (None: one per core) and, for contractions,
+    ``accumulator`` given, and with ``epilogue`` where the contract has it. Raises as ``load``, and UsageError for a
+    wrong number of threads.
 
     >>> import numpy as np
     >>> bind("reference").add(np.float32([1]), np.float32([2]))
     array([3.], dtype=float32)
     """
-    module = load(name)
+    module, threads = load(name), checks.threads(threads)
     bound = SimpleNamespace(backend=name, threads=threads, accumulator=accumulator)
     for row in CONTRACT.values():
         fixed: dict[str, Any] = {"threads": threads}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from mpsim.errors import MpsimError
 
-class BackendUnavailable(RuntimeError):
+
+class BackendUnavailable(MpsimError, RuntimeError):
     """A backend cannot be loaded here; the message says why and what to do."""
 
 
-class DeviceMemoryError(MemoryError):
+class DeviceMemoryError(MpsimError, MemoryError):
     """A device has too little memory for an array: ``asked`` bytes, with ``used`` of its ``total`` bytes taken."""
 
     def __init__(self, message: str, *, asked: int, used: int, total: int) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpsim import checks
+from mpsim.errors import UsageError
 from mpsim.kernels.elementary import log64
 
 #: What a stream is for -> the counter's highest word.
@@ -49,11 +51,12 @@ class Stream:
     step: int = 0
 
     def __post_init__(self) -> None:
-        if self.purpose not in PURPOSES:
-            raise ValueError(f"unknown purpose {self.purpose!r} of a random stream. Known: {', '.join(PURPOSES)}")
+        checks.named("purpose of a random stream", self.purpose, PURPOSES)
         for name, bits in (("seed", 64), ("tensor", 32), ("step", 32)):
-            if not 0 <= getattr(self, name) < 1 << bits:
-                raise ValueError(f"{name} of a random stream has {bits} bits, got {getattr(self, name)}")
+            given = getattr(self, name)
+            checked = checks.whole(name, given, most=(1 << bits) - 1)
+            if checked is not given:
+                object.__setattr__(self, name, checked)
 
     @property
     def key(self) -> tuple[int, int]:
@@ -90,7 +93,7 @@ def random_bits(stream: Stream, size: int, first: int = 0) -> np.ndarray:
     Raises ValueError beyond the stream's 2**34 elements.
     """
     if not 0 <= first <= first + size <= 1 << 34:
-        raise ValueError(f"a random stream has 2**34 elements, asked for {first} to {first + size}")
+        raise UsageError(f"a random stream has 2**34 elements, asked for {first} to {first + size}")
     blocks = np.arange(first // 4, (first + size + 3) // 4, dtype=np.uint64)
     counter = np.empty((blocks.size, 4), np.uint32)
     counter[:, 0] = blocks
@@ -109,10 +112,10 @@ def random_rows(stream: Stream, rows: np.ndarray, per_row: int) -> np.ndarray:
     True
     """
     if per_row < 4 or per_row % 4:
-        raise ValueError(f"a row of random words has a multiple of 4, got {per_row}")
+        raise UsageError(f"a row of random words has a multiple of 4, got {per_row}")
     rows = np.asarray(rows, np.int64)
     if rows.size and not (rows.min() >= 0 and (int(rows.max()) + 1) * per_row <= 1 << 34):
-        raise ValueError(
+        raise UsageError(
             f"a random stream has 2**34 elements, asked for rows {rows.min()} .. {rows.max()} of {per_row}"
         )
     blocks = rows[:, None] * (per_row // 4) + np.arange(per_row // 4)  # (R, per_row / 4)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import NamedTuple
 
+from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format
 from mpsim.policies import Mode, Overflow, Policy
 
@@ -206,16 +207,16 @@ def encode(x: float, format: Format) -> int:
     sign = format.sign_mask if is_negative(x) else 0
     if math.isnan(x):
         if format.nan_code is None:
-            raise ValueError(f"{format} has no code for NaN")
+            raise UsageError(f"{format} has no code for NaN")
         return format.nan_code | (sign if format.specials in ("ieee", "fn") else 0)
     if math.isinf(x):
         if format.infinity_code is None:
-            raise ValueError(f"{format} has no code for infinity")
+            raise UsageError(f"{format} has no code for infinity")
         return format.infinity_code | sign
     if x == 0 and format.has_zero:
         return sign if format.has_negative_zero else 0
     if round_value(x, "float64", format, Policy(Mode.TOWARD_ZERO, Overflow.MARK)) != x:
-        raise ValueError(f"{x!r} is no value of {format}; round it first")
+        raise UsageError(f"{x!r} is no value of {format}; round it first")
     significand, exponent = exact(x)
     highest = significand.bit_length() - 1 + exponent
     units = significand >> quantum_exponent(highest, format) - exponent  # |x| in quanta

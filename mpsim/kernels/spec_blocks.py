@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from mpsim import checks
 from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels import spec, spec_dot
 from mpsim.policies import Mode, Overflow, Policy
@@ -193,9 +194,7 @@ def as_block_format(format: str | BlockFormat) -> BlockFormat:
     """The BlockFormat itself, or the row of that name; ValueError with the known names if there is none."""
     if isinstance(format, BlockFormat):
         return format
-    if format not in BLOCK_FORMATS:
-        raise ValueError(f"unknown block format {format!r}. Known: {', '.join(BLOCK_FORMATS)}")
-    return BLOCK_FORMATS[format]
+    return BLOCK_FORMATS[checks.named("block format", format, BLOCK_FORMATS)]
 
 
 __all__ = [

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from mpsim import checks
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Parameter, Tensor
+from mpsim.errors import UsageError
 from mpsim.ops.windows import Pair, pair, window_shape
 
 
@@ -25,7 +27,8 @@ def conv2d(
     OH = (H + 2*padding - R) // stride + 1. groups=C is a depthwise convolution. Raises ValueError for shapes
     that do not fit.
     """
-    attributes = {"stride": pair(stride), "padding": pair(padding), "groups": groups}
+    groups = checks.whole("groups", groups, least=1)
+    attributes = {"stride": pair(stride, "stride", 1), "padding": pair(padding, "padding"), "groups": groups}
     return x.tape.bind(CONV2D, (x,), (weight, bias), name, **attributes)
 
 
@@ -48,14 +51,14 @@ def _backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool, ..
 def _shape(inputs: list[Shape], parameters: list[Shape], *, stride: tuple, padding: tuple, groups: int) -> Shape:
     (x,), (weight, *bias) = inputs, parameters
     if len(x) != 4 or len(weight) != 4:
-        raise ValueError(f"input must be (N, C, H, W) and weight (O, C/groups, R, S), got {x} and {weight}")
+        raise UsageError(f"input must be (N, C, H, W) and weight (O, C/groups, R, S), got {x} and {weight}")
     channels, outputs = x[1], weight[0]
-    if groups < 1 or outputs % groups:
-        raise ValueError(f"{outputs} output channels cannot be split into {groups} groups")
+    if outputs % groups:
+        raise UsageError(f"{outputs} output channels cannot be split into {groups} groups")
     if channels != weight[1] * groups:
-        raise ValueError(f"input has {channels} channels, weight expects {weight[1] * groups}")
+        raise UsageError(f"input has {channels} channels, weight expects {weight[1] * groups}")
     if bias and bias[0] != (outputs,):
-        raise ValueError(f"bias must have shape ({outputs},), got {bias[0]}")
+        raise UsageError(f"bias must have shape ({outputs},), got {bias[0]}")
     return (x[0], outputs, *window_shape(x, weight[2:], stride, padding))
 
 

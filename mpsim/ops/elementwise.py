@@ -6,6 +6,7 @@ from typing import Any
 
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Tensor
+from mpsim.errors import UsageError
 
 
 def relu(x: Tensor, *, name: str | None = None) -> Tensor:
@@ -54,7 +55,7 @@ def _add_backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool
 def _add_shape(inputs: list[Shape], parameters: list[Shape]) -> Shape:
     first, second = inputs
     if first != second:
-        raise ValueError(f"both inputs must have one shape, got {first} and {second}")
+        raise UsageError(f"both inputs must have one shape, got {first} and {second}")
     return first
 
 

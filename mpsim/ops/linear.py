@@ -6,6 +6,7 @@ from typing import Any
 
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Parameter, Tensor
+from mpsim.errors import UsageError
 
 
 def linear(x: Tensor, weight: Parameter, bias: Parameter | None = None, *, name: str | None = None) -> Tensor:
@@ -33,11 +34,11 @@ def _backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool, ..
 def _shape(inputs: list[Shape], parameters: list[Shape]) -> Shape:
     (x,), (weight, *bias) = inputs, parameters
     if len(x) != 2 or len(weight) != 2:
-        raise ValueError(f"input must be (N, I) and weight (O, I), got {x} and {weight}; flatten images first")
+        raise UsageError(f"input must be (N, I) and weight (O, I), got {x} and {weight}; flatten images first")
     if x[1] != weight[1]:
-        raise ValueError(f"input has {x[1]} features, weight expects {weight[1]}")
+        raise UsageError(f"input has {x[1]} features, weight expects {weight[1]}")
     if bias and bias[0] != weight[:1]:
-        raise ValueError(f"bias must have shape ({weight[0]},), got {bias[0]}")
+        raise UsageError(f"bias must have shape ({weight[0]},), got {bias[0]}")
     return x[0], weight[0]
 
 

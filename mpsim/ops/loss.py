@@ -8,6 +8,7 @@ import numpy as np
 
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Tensor
+from mpsim.errors import UsageError, UsageTypeError
 
 
 def cross_entropy(logits: Tensor, labels: np.ndarray) -> Tensor:
@@ -34,7 +35,7 @@ def _softmax_backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[
 
 def _softmax_shape(inputs: list[Shape], parameters: list[Shape]) -> Shape:
     if len(inputs[0]) != 2:
-        raise ValueError(f"input must be (N, C), got {inputs[0]}; flatten images first")
+        raise UsageError(f"input must be (N, C), got {inputs[0]}; flatten images first")
     return inputs[0]
 
 
@@ -50,11 +51,11 @@ def nll_loss(log_probabilities: Tensor, labels: np.ndarray, *, name: str | None 
     """
     labels = np.ascontiguousarray(labels)
     if labels.dtype.kind not in "iu":
-        raise TypeError(f"labels must be integers, got an array of {labels.dtype}")
+        raise UsageTypeError(f"labels must be integers, got an array of {labels.dtype}")
     classes = log_probabilities.shape[-1]
     outside = labels[(labels < 0) | (labels >= classes)]
     if outside.size:
-        raise ValueError(f"labels must be in 0..{classes - 1}, got {outside.flat[0]}")
+        raise UsageError(f"labels must be in 0..{classes - 1}, got {outside.flat[0]}")
     labels = labels.astype(np.int64, copy=False)
     return log_probabilities.tape.bind(NLL_LOSS, (log_probabilities, labels), name=name)
 
@@ -71,7 +72,7 @@ def _nll_backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool
 def _nll_shape(inputs: list[Shape], parameters: list[Shape]) -> Shape:
     log_probabilities, labels = inputs
     if len(log_probabilities) != 2 or labels != log_probabilities[:1]:
-        raise ValueError(f"(N, C) log-probabilities and (N,) labels are wanted, got {log_probabilities} and {labels}")
+        raise UsageError(f"(N, C) log-probabilities and (N,) labels are wanted, got {log_probabilities} and {labels}")
     return (1,)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from mpsim import checks
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Parameter, Tensor
+from mpsim.errors import UsageError
 
 
 def batch_norm(
@@ -24,7 +26,10 @@ def batch_norm(
     On a training tape mean and variance are the batch's, and the running statistics (backend arrays (C,),
     if given) are updated in place: running = (1 - momentum) * running + momentum * batch, the variance being
     the unbiased one, over N*H*W - 1. On an evaluation tape they are the running statistics, which must be given.
+    Raises UsageError for an epsilon that is 0 in float32, or a momentum that is not a share.
     """
+    check_epsilon(epsilon)
+    check_momentum(momentum)
     attributes = {
         "running": None if running_mean is None else (running_mean, running_variance),
         "epsilon": epsilon,
@@ -32,6 +37,16 @@ def batch_norm(
         "training": x.tape.training,
     }
     return x.tape.bind(BATCH_NORM, (x,), (scale, shift), name, **attributes)
+
+
+def check_epsilon(value: float) -> float:
+    """``value``, if it is above 0 in float32: without it the variance 0 has no inverse."""
+    return checks.real("epsilon", value, least=2.0**-149, most=checks.FLOAT32_LARGEST)
+
+
+def check_momentum(value: float) -> float:
+    """``value``, if it is a share: with what weight a batch enters the running statistics."""
+    return checks.share("momentum", value)
 
 
 def _forward(
@@ -65,13 +80,13 @@ def _shape(
 ) -> Shape:
     (x,) = inputs
     if len(x) != 4:
-        raise ValueError(f"input must be (N, C, H, W), got {x}")
+        raise UsageError(f"input must be (N, C, H, W), got {x}")
     if not training and running is None:
-        raise ValueError("evaluation needs running statistics, got none")
+        raise UsageError("evaluation needs running statistics, got none")
     statistics = {} if running is None else {"running mean": running[0].shape, "running variance": running[1].shape}
     for what, shape in {"scale": parameters[0], "shift": parameters[1], **statistics}.items():
         if tuple(shape) != (x[1],):
-            raise ValueError(f"input has {x[1]} channels, {what} has shape {tuple(shape)}")
+            raise UsageError(f"input has {x[1]} channels, {what} has shape {tuple(shape)}")
     return x
 
 

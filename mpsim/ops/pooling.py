@@ -6,6 +6,7 @@ from typing import Any
 
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Tensor
+from mpsim.errors import UsageError
 from mpsim.ops.windows import Pair, pair, window_shape
 
 
@@ -27,20 +28,22 @@ def avg_pool2d(
 
     kernel=None: one window of the whole image. stride=None: the kernel's size.
     """
-    size = x.shape[2:] if kernel is None and len(x.shape) == 4 else kernel or 1
+    size = kernel if kernel is not None else x.shape[2:] if len(x.shape) == 4 else 1
     return x.tape.bind(AVG_POOL2D, (x,), name=name, **_geometry(size, stride, padding))
 
 
 def _geometry(kernel: Any, stride: Pair | None, padding: Pair) -> dict[str, tuple[int, int]]:
-    return {"kernel": pair(kernel), "stride": pair(kernel if stride is None else stride), "padding": pair(padding)}
+    window = pair(kernel, "kernel", 1)
+    step = window if stride is None else pair(stride, "stride", 1)
+    return {"kernel": window, "stride": step, "padding": pair(padding, "padding")}
 
 
 def _shape(inputs: list[Shape], parameters: list[Shape], *, kernel: Shape, stride: Shape, padding: Shape) -> Shape:
     (x,) = inputs
     if len(x) != 4:
-        raise ValueError(f"input must be (N, C, H, W), got {x}")
+        raise UsageError(f"input must be (N, C, H, W), got {x}")
     if 2 * padding[0] > kernel[0] or 2 * padding[1] > kernel[1]:
-        raise ValueError(f"padding {padding} must be at most half of the kernel {kernel}")
+        raise UsageError(f"padding {padding} must be at most half of the kernel {kernel}")
     return (*x[:2], *window_shape(x, kernel, stride, padding))
 
 

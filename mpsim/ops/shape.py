@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+from mpsim import checks
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Tensor
+from mpsim.errors import UsageError
 
 
 def cat(tensors: Sequence[Tensor], *, name: str | None = None) -> Tensor:
     """Joins tensors along the channels, axis 1; all other sizes are equal, else ValueError."""
     if not tensors:
-        raise ValueError("cat needs at least one tensor, got none")
+        raise UsageError("cat needs at least one tensor, got none")
     return tensors[0].tape.bind(CAT, tuple(tensors), name=name)
 
 
@@ -33,7 +35,7 @@ def _cat_shape(inputs: list[Shape], parameters: list[Shape]) -> Shape:
     first = inputs[0]
     for x in inputs:
         if len(x) < 2 or x[:1] + x[2:] != first[:1] + first[2:]:
-            raise ValueError(f"inputs may differ in axis 1 (channels) only, got {' and '.join(map(str, inputs))}")
+            raise UsageError(f"inputs may differ in axis 1 (channels) only, got {' and '.join(map(str, inputs))}")
     return (first[0], sum(x[1] for x in inputs), *first[2:])
 
 
@@ -70,7 +72,7 @@ def _split_backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bo
 def _split_shape(inputs: list[Shape], parameters: list[Shape], *, half: int) -> Shape:
     (x,) = inputs
     if len(x) < 2 or x[1] % 2:
-        raise ValueError(f"input needs an even number of channels on axis 1, got shape {x}")
+        raise UsageError(f"input needs an even number of channels on axis 1, got shape {x}")
     return (x[0], x[1] // 2, *x[2:])
 
 
@@ -91,7 +93,7 @@ def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
     if new.count(-1) == 1 and known:
         new = tuple(prod(old) // known if size == -1 else size for size in new)
     if min(new, default=0) < 0 or prod(new) != prod(old):
-        raise ValueError(f"reshape: {prod(old)} elements of shape {old} do not fill shape {tuple(shape)}")
+        raise UsageError(f"reshape: {prod(old)} elements of shape {old} do not fill shape {tuple(shape)}")
     return x.tape.view(x, new, lambda value: value.reshape(new), lambda gradient: gradient.reshape(old))
 
 
@@ -104,7 +106,7 @@ def permute(x: Tensor, axes: Sequence[int]) -> Tensor:
     """The axes in another order (a view): axis i of the result is axis ``axes[i]`` of x."""
     order, shape, kernels = tuple(axes), x.shape, x.tape.kernels
     if sorted(order) != list(range(len(shape))):
-        raise ValueError(f"permute: axes must be an order of 0..{len(shape) - 1}, got {order}")
+        raise UsageError(f"permute: axes must be an order of 0..{len(shape) - 1}, got {order}")
     inverse = tuple(order.index(axis) for axis in range(len(order)))
     return x.tape.view(
         x,
@@ -117,8 +119,8 @@ def permute(x: Tensor, axes: Sequence[int]) -> Tensor:
 def channel_shuffle(x: Tensor, groups: int = 2) -> Tensor:
     """Deals the channels of ``groups`` equal groups out in turn (ShuffleNet; a view): (N, C, H, W) -> same shape."""
     samples, channels, height, width = x.shape
-    if groups < 1 or channels % groups:
-        raise ValueError(f"channel_shuffle: {channels} channels cannot be split into {groups} groups")
+    if channels % checks.whole("groups", groups, least=1):
+        raise UsageError(f"channel_shuffle: {channels} channels cannot be split into {groups} groups")
     x = reshape(x, (samples, groups, channels // groups, height, width))
     x = permute(x, (0, 2, 1, 3, 4))  # (N, groups, C/groups, H, W) -> (N, C/groups, groups, H, W)
     return reshape(x, (samples, channels, height, width))

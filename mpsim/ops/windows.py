@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from mpsim import checks
 from mpsim.engine.primitive import Shape
+from mpsim.errors import UsageError
 
 #: One number for both directions, or (vertical, horizontal).
 Pair = int | tuple[int, int]
+#: The largest side of a window, stride or margin.
+MOST = 1 << 16
 
 
-def pair(value: Pair) -> tuple[int, int]:
-    """(vertical, horizontal).
+def pair(value: Pair, name: str = "value", least: int = 0) -> tuple[int, int]:
+    """(vertical, horizontal), each at least ``least``; ``name`` is that of the argument, for errors.
 
     >>> pair(3), pair((1, 2))
     ((3, 3), (1, 2))
     """
-    if isinstance(value, int):
-        return value, value
+    if not isinstance(value, tuple | list):
+        number = checks.whole(name, value, least=least, most=MOST, note=", or two of them, (vertical, horizontal)")
+        return number, number
     if len(value) != 2:
-        raise ValueError(f"one number or (vertical, horizontal) is wanted, got {value!r}")
-    return int(value[0]), int(value[1])
+        raise UsageError(f"{name} must be one number or (vertical, horizontal), got {checks.shown(value)}", name)
+    first, second = (checks.whole(f"{name}[{i}]", number, least=least, most=MOST) for i, number in enumerate(value))
+    return first, second
 
 
 def window_shape(x: Shape, kernel: Shape, stride: Shape, padding: Shape) -> Shape:
@@ -27,9 +33,7 @@ def window_shape(x: Shape, kernel: Shape, stride: Shape, padding: Shape) -> Shap
     >>> window_shape((2, 3, 32, 32), (3, 3), (2, 2), (1, 1))
     (16, 16)
     """
-    if min(kernel) < 1 or min(stride) < 1 or min(padding) < 0:
-        raise ValueError(f"kernel {kernel} and stride {stride} must be at least 1, padding {padding} at least 0")
     padded = tuple(size + 2 * margin for size, margin in zip(x[2:], padding, strict=True))
     if padded[0] < kernel[0] or padded[1] < kernel[1]:
-        raise ValueError(f"a {kernel[0]}x{kernel[1]} kernel does not fit in a {padded[0]}x{padded[1]} padded input")
+        raise UsageError(f"a {kernel[0]}x{kernel[1]} kernel does not fit in a {padded[0]}x{padded[1]} padded input")
     return tuple((size - window) // step + 1 for size, window, step in zip(padded, kernel, stride, strict=True))

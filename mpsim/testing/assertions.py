@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mpsim.errors import UsageError
 from mpsim.formats import Format, as_format
 from mpsim.policies import Policy
 from mpsim.rounding import decode, encode, round_to
@@ -80,7 +81,7 @@ def assert_rounds_like(
     """
     target, origin = as_format(format), as_source(source)
     if policy.mode.needs_random_bits and (x is None or random_bits is None):
-        raise ValueError(f"mode {policy.mode.value!r} needs x and random_bits, uint32 of its shape")
+        raise UsageError(f"mode {policy.mode.value!r} needs x and random_bits, uint32 of its shape")
     given, wide = _inputs(x, target, origin)
     with np.errstate(all="ignore"):
         answer = subject(given.copy()) if random_bits is None else subject(given.copy(), random_bits)
@@ -103,7 +104,7 @@ def _inputs(x: Any, format: Format, source: Source) -> tuple[Array, Array]:
     array = np.atleast_1d(np.asarray(x))
     wide = array.astype(source.wide)
     if wide.size and not np.array_equal(wide.astype(array.dtype), array, equal_nan=True):
-        raise ValueError(f"x is {array.dtype}, whose numbers source {source.name} does not have")
+        raise UsageError(f"x is {array.dtype}, whose numbers source {source.name} does not have")
     if source.name == "bfloat16":
         return source.array(source.patterns(wide)), wide
     return np.ascontiguousarray(wide.astype(source.name)), wide

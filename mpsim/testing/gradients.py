@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mpsim import kernels
+from mpsim import checks, kernels
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import Array, Parameter, Tensor
@@ -35,7 +35,8 @@ def check_gradients(
     >>> from mpsim import ops
     >>> check_gradients(lambda x, y: ops.relu(ops.add(x, y)), [np.ones((2, 3)), np.full((2, 3), 0.5)])
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(checks.seed("seed", seed))
+    step, tolerance = checks.real("step", step, above=0), checks.real("tolerance", tolerance, above=0)
     arguments = [Parameter(np.asarray(array), f"input {i}") for i, array in enumerate(inputs)]
     leaves, arguments = tuple(arguments), arguments + list(parameters)
     masters = {argument: np.asarray(argument.master, np.float64) for argument in arguments}

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.formats import Format, as_format
 from mpsim.policies import Policy
 from mpsim.rounding import round_to
@@ -32,6 +33,8 @@ Cast = Callable[[Array], Any]
 
 def _test(check: Callable[..., None], *drawn: st.SearchStrategy[Any], max_examples: int) -> Callable[[], None]:
     """A test that calls ``check`` with what is drawn."""
+
+    checks.whole("max_examples", max_examples, least=1)
 
     @settings(max_examples=max_examples, deadline=None)
     @given(st.tuples(*drawn))

@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.assignment.levels import LEVELS, PAPER_LEVELS, Levels, parse_levels
 from mpsim.assignment.plan import Plan
+from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, SPECIALS, Format, as_format
 from mpsim.kernels import spec
 from mpsim.trace import Trace
@@ -79,9 +81,10 @@ def formats(*, named: bool | None = None, source: str = "float32", max_bits: int
     >>> formats(named=True, max_bits=4).example()  # doctest: +SKIP
     Format(name='float4_e2m1fn', exponent_bits=2, mantissa_bits=1, bias=1, specials='none', ...)
     """
+    checks.whole("max_bits", max_bits, least=1)
     rows = sorted((row for row in FORMATS.values() if _usable(row, source, max_bits)), key=lambda row: row.bits)
     if not rows and named:
-        raise ValueError(f"no named format of at most {max_bits} bits fits {source}")
+        raise UsageError(f"no named format of at most {max_bits} bits fits {source}")
     drawn = (
         st.tuples(
             st.integers(1, 8),
@@ -276,6 +279,7 @@ def arrays_near_ties(
     float64. Shrinks toward fewer elements, then each toward the smallest magnitude (only the last element has spare
     numbers, so that Hypothesis has less to try)."""
     dtype = as_source(source).wide
+    checks.whole("max_size", max_size)
     count = None if shape is None else math.prod(shape)
     points = _Points(as_format(format), as_source(source), (0, 1), DISTANCES, specials)
     lists = points.lists(count or 0, max_size if count is None else count)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mpsim.data.dataset import LabelledImages
+from mpsim.errors import UsageError, UsageTypeError
 
 Batch = tuple[np.ndarray, np.ndarray]
 
@@ -20,18 +21,18 @@ def checked(model: Any, images: np.ndarray, labels: np.ndarray) -> Batch:
     """
     images, labels = np.asarray(images), np.asarray(labels)
     if images.dtype != np.float32:
-        raise TypeError(f"images must be float32, got {images.dtype}; convert them with .astype(np.float32)")
+        raise UsageTypeError(f"images must be float32, got {images.dtype}; convert them with .astype(np.float32)")
     if labels.dtype.kind not in "iu":
-        raise TypeError(f"labels must be integers, got {labels.dtype}")
+        raise UsageTypeError(f"labels must be integers, got {labels.dtype}")
     shape = getattr(model, "input_shape", None)
     if images.ndim != 4 or images.shape[0] < 1 or (shape is not None and images.shape[1:] != tuple(shape)):
         expected = "(N, C, H, W)" if shape is None else f"(N, {', '.join(map(str, shape))})"
-        raise ValueError(f"images must have shape {expected} with N >= 1, got {images.shape}")
+        raise UsageError(f"images must have shape {expected} with N >= 1, got {images.shape}")
     if labels.shape != images.shape[:1]:
-        raise ValueError(f"{images.shape[0]} images need labels of shape ({images.shape[0]},), got {labels.shape}")
+        raise UsageError(f"{images.shape[0]} images need labels of shape ({images.shape[0]},), got {labels.shape}")
     classes = getattr(model, "classes", None)
     if classes is not None and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
-        raise ValueError(f"labels must be in 0..{classes - 1}, got {labels.min()} to {labels.max()}")
+        raise UsageError(f"labels must be in 0..{classes - 1}, got {labels.min()} to {labels.max()}")
     return np.ascontiguousarray(images), labels.astype(np.int64)
 
 
@@ -44,10 +45,10 @@ def of(data: Any, batch: int) -> Iterator[Batch]:
     elif isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], np.ndarray):
         images, labels = data
         if len(images) != len(labels):
-            raise ValueError(f"{len(images)} images need as many labels, got {len(labels)}")
+            raise UsageError(f"{len(images)} images need as many labels, got {len(labels)}")
         for start in range(0, len(images), batch):
             yield images[start : start + batch], labels[start : start + batch]
     elif isinstance(data, Iterable):
         yield from data
     else:
-        raise TypeError(f"data must be a dataset, (images, labels) or batches of them, got {type(data).__name__}")
+        raise UsageTypeError(f"data must be a dataset, (images, labels) or batches of them, got {type(data).__name__}")

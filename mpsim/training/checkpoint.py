@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from mpsim.errors import MpsimError
+
 KIND, VERSION = "mpsim checkpoint", 1
 _HEADER, _DATE = "header.json", (1980, 1, 1, 0, 0, 0)
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(MpsimError, RuntimeError):
     """A file is no checkpoint, or a broken or newer one; the message says which and what to do."""
 
 

@@ -5,9 +5,10 @@ Source: Micikevicius et al. 2018 §3.2; paper §4.1 (dynamic, the factors below)
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from mpsim import checks
 
 #: Powers of two: 1 / scale stays a normal float32 number, however long a diverged run goes on.
 SMALLEST, LARGEST = 2.0**-126, 2.0**126
@@ -28,12 +29,16 @@ class LossScale:
     growth: float = 2.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.initial) and SMALLEST <= self.initial <= LARGEST):
-            raise ValueError(f"loss scale must be a number within 2**-126 .. 2**126, got {self.initial}")
-        if self.growth_interval is not None and self.growth_interval < 1:
-            raise ValueError(f"growth_interval must be at least 1 step, or None for never, got {self.growth_interval}")
-        if not (0 < self.backoff <= 1 <= self.growth < math.inf):
-            raise ValueError(f"needs 0 < backoff <= 1 <= growth, got {self.backoff} and {self.growth}")
+        checked = {
+            "initial": checks.real("initial", self.initial, least=SMALLEST, most=LARGEST, note=" (2**-126 to 2**126)"),
+            "backoff": checks.real("backoff", self.backoff, above=0, most=1),
+            "growth": checks.real("growth", self.growth, least=1),
+        }
+        if self.growth_interval is not None:
+            note = ", or None for never"
+            checked["growth_interval"] = checks.whole("growth_interval", self.growth_interval, least=1, note=note)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
     def fixed(cls, scale: float = 1.0) -> LossScale:

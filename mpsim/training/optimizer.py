@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mpsim import checks
 from mpsim.training import schedule as schedules
 from mpsim.training.schedule import Constant, Schedule
+
+
+def check_factor(name: str, value: float) -> float:
+    """``value``, if an update can take it as learning rate, momentum or weight decay: a float32 of at least 0."""
+    return checks.real(name, value, least=0, most=checks.FLOAT32_LARGEST)
 
 
 @dataclass(frozen=True)
@@ -16,7 +21,7 @@ class SGD:
     """The rule of an update; ``kernels.sgd_update`` gives its order.
 
     ``lr`` is multiplied by ``schedule.factor(epoch)``. Weight decay applies to every parameter, batch norm's scale
-    and shift and the biases included. ValueError for a negative or non-finite number.
+    and shift and the biases included. UsageError for a negative or non-finite number.
 
     >>> SGD(lr=0.1).learning_rate(epoch=3)
     0.1
@@ -29,9 +34,8 @@ class SGD:
 
     def __post_init__(self) -> None:
         for name in ("lr", "momentum", "weight_decay"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"SGD: {name} must be a finite number >= 0, got {value}")
+            object.__setattr__(self, name, check_factor(name, getattr(self, name)))
+        checks.instance("schedule", self.schedule, tuple(schedules.SCHEDULES.values()), "Constant, Cosine or Step")
 
     def learning_rate(self, epoch: int) -> float:
         """The rate of this epoch, in float64; the kernel takes it as float32."""

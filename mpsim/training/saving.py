@@ -10,10 +10,12 @@ import numpy as np
 from mpsim import networks
 from mpsim.accumulators import Accumulator
 from mpsim.assignment import Plan
+from mpsim.errors import UsageError
 from mpsim.training import checkpoint
 from mpsim.training.checkpoint import CheckpointError
 from mpsim.training.loss_scale import LossScale, LossScaleState
 from mpsim.training.optimizer import SGD
+from mpsim.training.semantics import Semantics, as_semantics
 
 if TYPE_CHECKING:
     from mpsim.training.trainer import Trainer
@@ -34,9 +36,10 @@ def dump(trainer: Trainer) -> bytes:
             "optimizer": trainer.optimizer.to_dict(),
             "loss_scale": trainer.loss_scale.settings.to_dict(),
             "promotion": trainer.promotion,
-            "semantics": trainer.semantics.name,
+            "semantics": asdict(trainer.semantics),
             "rounding": trainer.rounding,
             "random_bit_count": trainer.random_bit_count,
+            "skipped_statistics": trainer.skipped_statistics,
             "accumulator": asdict(trainer.accumulator),
             "backend": trainer.backend,
             "seed": trainer.seed,
@@ -68,9 +71,10 @@ def restore(
             optimizer=SGD.from_dict(settings["optimizer"]),
             loss_scale=LossScale(**settings["loss_scale"]),
             promotion=settings["promotion"],
-            semantics=settings["semantics"],
+            semantics=_semantics(settings["semantics"]),
             rounding=settings["rounding"],
             random_bit_count=settings["random_bit_count"],
+            skipped_statistics=settings.get("skipped_statistics", "updated"),  # older checkpoints have none
             accumulator=Accumulator(**settings["accumulator"]),
             backend=settings["backend"] if backend is None else backend,
             threads=threads,
@@ -82,13 +86,18 @@ def restore(
         for name, parameter in trainer._parameters.items():
             velocity = arrays[_VELOCITY + name]
             if velocity.shape != parameter.shape or velocity.dtype != np.float32:
-                raise ValueError(
+                raise UsageError(
                     f"velocity of {name} is {velocity.dtype} {velocity.shape}, not float32 {parameter.shape}"
                 )
             trainer._velocity[name] = trainer.kernels.from_numpy(velocity)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{source} is a checkpoint that does not fit: {error}") from error
     return trainer
+
+
+def _semantics(stored: dict[str, Any] | str) -> Semantics:
+    """The semantics as stored: all fields, or in older checkpoints the name."""
+    return as_semantics(stored) if isinstance(stored, str) else Semantics(**stored)
 
 
 def build_network(described: dict[str, Any], source: str) -> Any:

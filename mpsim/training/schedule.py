@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mpsim import checks
+
 
 @dataclass(frozen=True)
 class Constant:
@@ -32,8 +34,7 @@ class Cosine:
     epochs: int
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ValueError(f"a cosine schedule needs epochs >= 1, got {self.epochs}")
+        object.__setattr__(self, "epochs", checks.epochs("epochs", self.epochs))
 
     def factor(self, epoch: int) -> float:
         return (1 + math.cos(math.pi * min(epoch, self.epochs) / self.epochs)) / 2
@@ -51,7 +52,9 @@ class Step:
     multiplier: float = 0.1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "milestones", tuple(self.milestones))
+        milestones = (checks.whole(f"milestones[{place}]", epoch) for place, epoch in enumerate(self.milestones))
+        object.__setattr__(self, "milestones", tuple(milestones))
+        object.__setattr__(self, "multiplier", checks.real("multiplier", self.multiplier, least=0))
 
     def factor(self, epoch: int) -> float:
         return float(self.multiplier ** sum(epoch >= milestone for milestone in self.milestones))
@@ -77,7 +80,5 @@ def from_dict(fields: Mapping[str, Any]) -> Schedule:
     >>> from_dict({"name": "step", "milestones": [3], "multiplier": 0.1})
     Step(milestones=(3,), multiplier=0.1)
     """
-    name = fields.get("name")
-    if name not in SCHEDULES:
-        raise ValueError(f"unknown schedule {name!r}. Known: {', '.join(SCHEDULES)}")
+    name = checks.named("schedule", fields.get("name"), SCHEDULES)
     return SCHEDULES[name](**{key: value for key, value in fields.items() if key != "name"})

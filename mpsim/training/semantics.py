@@ -6,10 +6,12 @@ fields; none of them asks for a name.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
+from mpsim import checks
+from mpsim.errors import UsageError
 from mpsim.policies import Mode, Overflow, Policy
+from mpsim.trace import LOSS_COUNTS_BATCH
 
 #: How a tensor is rounded: "nearest" is the semantics' own mode, "stochastic" its random sibling.
 ROUNDINGS = ("nearest", "stochastic")
@@ -17,8 +19,9 @@ ROUNDINGS = ("nearest", "stochastic")
 
 @dataclass(frozen=True)
 class Semantics:
-    """How a step stores its tensors.
+    """How a step stores its tensors. A user's own has the name of a row of SEMANTICS, and other fields.
 
+    ``name``: by which a trace counts the elements of the loss, and which a plan must have been made for.
     ``nearest``, ``stochastic``: the modes of the two ROUNDINGS. ``forward_overflow`` is for activations and
     parameters, ``backward_overflow`` for gradients. ``store_each_contribution``: every contribution to the gradient
     of a tensor with several consumers is rounded, and their float32 sum is not; else the finished sum is rounded,
@@ -33,15 +36,25 @@ class Semantics:
     store_each_contribution: bool = False
     evaluation_rounds_parameters: bool = True
 
+    def __post_init__(self) -> None:
+        if self.name not in list(LOSS_COUNTS_BATCH):
+            known = " or ".join(LOSS_COUNTS_BATCH)
+            raise UsageError(
+                f"name must be {known}, got {checks.shown(self.name)}: a trace counts the elements of the loss by it; "
+                f"the other fields may differ from those of the semantics of that name",
+                "name",
+            )
+        kinds = {"nearest": Mode, "stochastic": Mode, "forward_overflow": Overflow, "backward_overflow": Overflow}
+        for field, kind in kinds.items():
+            object.__setattr__(self, field, kind(checks.named(field, getattr(self, field), list(kind))))
+
     def policy(self, role: str, rounding: str = "nearest", random_bit_count: int | None = None) -> Policy:
         """How a tensor of this role is rounded. ValueError for an unknown rounding or a wrong number of bits.
 
         >>> SEMANTICS["standard"].policy("activation_gradient").overflow.value
         'mark'
         """
-        if rounding not in ROUNDINGS:
-            raise ValueError(f"unknown rounding {rounding!r}. Known: {', '.join(ROUNDINGS)}")
-        mode = self.nearest if rounding == "nearest" else self.stochastic
+        mode = self.nearest if checks.named("rounding", rounding, ROUNDINGS) == "nearest" else self.stochastic
         gradient = role in ("activation_gradient", "parameter_gradient")
         return Policy(mode, self.backward_overflow if gradient else self.forward_overflow, random_bit_count)
 
@@ -61,15 +74,11 @@ SEMANTICS = {row.name: row for row in _ROWS}
 
 
 def as_semantics(semantics: str | Semantics) -> Semantics:
-    """The row itself, or the one of that name; ValueError with near names if there is none.
+    """The row itself, or the one of that name; UsageError with near names if there is none.
 
     >>> as_semantics("lee2023").store_each_contribution
     True
     """
     if isinstance(semantics, Semantics):
         return semantics
-    if semantics not in SEMANTICS:
-        near = difflib.get_close_matches(str(semantics), SEMANTICS, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"unknown semantics {semantics!r}{hint} Known: {', '.join(SEMANTICS)}")
-    return SEMANTICS[semantics]
+    return SEMANTICS[checks.named("semantics", semantics, SEMANTICS)]

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from mpsim import checks, ops
 from mpsim import kernels as backends
-from mpsim import ops
 from mpsim.assignment import Plan
 from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import ROLES, TensorId
-from mpsim.rounding import available_threads
 from mpsim.trace import trace
 from mpsim.training import batches
 from mpsim.training.semantics import Semantics, as_semantics
@@ -39,7 +38,8 @@ def steps(
     data that do not fit, BackendUnavailable.
     """
     rules = as_semantics(semantics)
-    model.move(backends.bind(backend, available_threads() if threads is None else threads))
+    checks.real("loss_scale", loss_scale, above=0, most=checks.FLOAT32_LARGEST)
+    model.move(backends.bind(backend, threads))
     for images, labels in data:
         yield PlannedStep(model, *batches.checked(model, images, labels), rules, loss_scale)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from mpsim.engine.tape import Contribution
 from mpsim.engine.tensor import TensorId
+from mpsim.errors import UsageError
 from mpsim.formats import Format
 from mpsim.kernels.epilogue import Epilogue
 from mpsim.kernels.philox import Stream
@@ -121,7 +122,7 @@ class Rounder:
     def _format(self, id: TensorId) -> Format:
         format = self.formats.get(id)
         if format is None:
-            raise ValueError(f"the plan gives no format to {id}: it was made for another model")
+            raise UsageError(f"the plan gives no format to {id}: it was made for another model")
         return format
 
     def _count(self, id: TensorId, epilogue: Epilogue, elements: int) -> None:

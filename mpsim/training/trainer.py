@@ -10,17 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from mpsim import checks, ops
 from mpsim import kernels as backends
-from mpsim import ops
 from mpsim.accumulators import Accumulator
 from mpsim.assignment import Plan, promote
+from mpsim.contraction import as_accumulator
 from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import ROLES, Parameter, TensorId
+from mpsim.errors import UsageError
 from mpsim.files import write_whole
-from mpsim.kernels import spec
-from mpsim.rounding import available_threads
-from mpsim.trace import trace
-from mpsim.training import batches, memory, saving
+from mpsim.training import arguments, batches, memory, saving
 from mpsim.training.loss_scale import LossScale, LossScaleState
 from mpsim.training.optimizer import SGD
 from mpsim.training.reports import EpochReport, Evaluation, StepReport, correct
@@ -34,16 +33,20 @@ _EVALUATION_STREAMS = 1 << 31
 class Trainer:
     """Trains ``model`` (in place) under ``plan``; ``plan=None`` means float32 with nothing rounded.
 
-    loss_scale: default LossScale(), and no scaling where nothing is rounded. promotion: the overflow ratio from
-    which an activation or parameter is held high from the next step on, or None. semantics: "standard" or
-    "lee2023". rounding: "nearest" or "stochastic" (in standard semantics with ``random_bit_count`` in 1..32).
-    threads: None for all cores; backend and threads change no bit. seed: of the random bits of stochastic rounding.
+    loss_scale: a LossScale, or a number for a fixed one; default LossScale(), and no scaling where nothing is rounded.
+    promotion: the overflow ratio from which an activation or parameter is held high from the next step on, or None.
+    semantics: "standard" or "lee2023", or a Semantics. rounding: "nearest" or "stochastic" (in standard semantics with
+    ``random_bit_count`` in 1..32). accumulator: an Accumulator or its text, as "hopper_float16". threads: None for all
+    cores; backend and threads change no bit. seed: of the random bits of stochastic rounding. skipped_statistics: after
+    a step whose update is skipped, batch norm's running statistics are "updated", as in PyTorch, or "kept".
 
     ``plan`` is the plan as promoted so far, ``epoch`` the number of finished epochs, ``steps`` of steps taken.
-    Raises ValueError for a plan made for another network or semantics, BackendUnavailable if the backend cannot run.
+    Raises UsageError or UsageTypeError for arguments that do not fit, as a plan made for another network or semantics,
+    BackendUnavailable if the backend cannot run.
 
     >>> import reference_models
     >>> from mpsim.assignment import demote
+    >>> from mpsim.trace import trace
     >>> model = reference_models.build("small_cnn", width=0.25)
     >>> trainer = Trainer(model, demote(trace(model, batch=16), 0.7), backend="reference", threads=1)
     >>> images, labels = np.zeros((16, *model.input_shape), np.float32), np.zeros(16, np.int64)
@@ -57,51 +60,33 @@ class Trainer:
         plan: Plan | None = None,
         *,
         optimizer: SGD = SGD(),
-        loss_scale: LossScale | None = None,
+        loss_scale: LossScale | float | None = None,
         promotion: float | None = 0.01,
         semantics: str | Semantics = "standard",
         rounding: str = "nearest",
         random_bit_count: int | None = None,
-        accumulator: Accumulator = Accumulator(),
+        accumulator: Accumulator | str = Accumulator(),
         backend: str = "compiled",
         threads: int | None = None,
         seed: int = 0,
+        skipped_statistics: str = "updated",
     ) -> None:
+        arguments.check_types(model, plan, optimizer)
         self.semantics = as_semantics(semantics)
-        self.rounding, self.random_bit_count, self.seed = rounding, random_bit_count, seed
+        self.skipped_statistics = checks.named("skipped_statistics", skipped_statistics, arguments.SKIPPED_STATISTICS)
+        self.rounding, self.random_bit_count, self.seed = rounding, random_bit_count, checks.seed("seed", seed)
         self._policies = {role: self.semantics.policy(role, rounding, random_bit_count) for role in ROLES}
-        if promotion is not None and not 0 < promotion <= 1:
-            raise ValueError(f"promotion is a share of elements in (0, 1], or None; got {promotion!r}")
+        if promotion is not None:
+            promotion = checks.share("promotion", promotion, zero=False, note=", or None")
         self.model, self.plan, self.optimizer, self.promotion = model, plan, optimizer, promotion
-        self._ids = self._parameter_ids()
-        rounds = plan is not None and any(format.name != "float32" for format in plan.formats.values())
-        default = LossScale() if rounds else LossScale.fixed()
-        self.loss_scale: LossScaleState = (default if loss_scale is None else loss_scale).state()
-        self.accumulator, self.backend = accumulator, backend
-        threads = available_threads() if threads is None else threads
-        self.kernels = backends.bind(backend, threads, accumulator)
+        self._ids = arguments.parameter_ids(model, plan, self.semantics, self._policies)
+        self.loss_scale: LossScaleState = arguments.as_loss_scale(loss_scale, plan).state()
+        self.accumulator, self.backend = as_accumulator(accumulator), backend
+        self.kernels = backends.bind(backend, threads, self.accumulator)
         model.move(self.kernels)
         self._parameters: dict[str, Parameter] = model.parameters()
         self._velocity = {name: self.kernels.zeros(p.shape) for name, p in self._parameters.items()}
         self.epoch = self.steps = 0
-
-    def _parameter_ids(self) -> dict[str, TensorId]:
-        """Parameter's name -> id, after checking that the plan was made for this model under these semantics."""
-        plan = self.plan
-        batch = 1 if plan is None else plan.network.batch
-        traced = trace(self.model, batch=batch, semantics=self.semantics.name)
-        if plan is not None:
-            plan.check(traced)
-            for format in set(plan.formats.values()):
-                if not format.fits_float32:
-                    raise ValueError(f"the plan uses {format}, which has values that float32 cannot hold")
-                legacy = self._policies["activation"].mode.is_legacy
-                if legacy and format.name != "float32" and not spec.legacy_applies(format):
-                    raise ValueError(
-                        f"semantics {self.semantics.name!r} rounds as QPyTorch does, which knows fp_E_M_B (E <= 8) "
-                        f"and not {format}; use other levels, or semantics 'standard'"
-                    )
-        return traced.parameter_ids
 
     def _store(self, *, step: int, first_stream: int = 0) -> Store:
         if self.plan is None:
@@ -124,6 +109,7 @@ class Trainer:
         if observer is not None:
             store = observer.watch(store)
         scale, share = self.loss_scale.scale, self.low_share
+        before = self.model.statistics() if self.skipped_statistics == "kept" else {}
         try:
             self._round_parameters(store)
             tape = Tape(
@@ -142,6 +128,8 @@ class Trainer:
         finite = kernels.all_finite(*gradients.values())
         if finite:
             self._update(gradients)
+        elif before:
+            self.model.load_state(before, strict=False)
         self.loss_scale = self.loss_scale.after_step(overflowed=not finite)
         self.steps += 1
         overflow = store.overflow()
@@ -198,7 +186,7 @@ class Trainer:
             sizes.append(len(labels))
             right += correct(report.logits, labels)
         if not steps:
-            raise ValueError("an epoch needs at least one batch, got none")
+            raise UsageError("an epoch needs at least one batch, got none")
         self.epoch += 1
         return EpochReport(
             epoch=self.epoch - 1,
@@ -230,8 +218,8 @@ class Trainer:
         precision="plan": as in training (activations rounded, and in standard semantics parameters);
         "float32": the masters, nothing rounded. ValueError for another precision, or data that do not fit.
         """
-        if precision not in ("plan", "float32"):
-            raise ValueError(f"precision is 'plan' or 'float32', got {precision!r}")
+        checks.named("precision", precision, ("plan", "float32"))
+        checks.batch("batch", batch)
         rounds = precision == "plan" and self.plan is not None
         tensors = 0 if self.plan is None else len(self.plan.formats)
         right, images_seen, loss = 0, 0, 0.0
@@ -251,7 +239,7 @@ class Trainer:
         finally:
             self._restore_parameters()
         if images_seen == 0:
-            raise ValueError("evaluation needs at least one batch, got none")
+            raise UsageError("evaluation needs at least one batch, got none")
         return Evaluation(right / images_seen, loss / images_seen, images_seen)
 
     # -- state ----------------------------------------------------------------------------------------------
@@ -262,7 +250,7 @@ class Trainer:
         promises no bits.
         """
         if not self.accumulator.promises_bits:
-            raise ValueError(
+            raise UsageError(
                 f"accumulator kind {self.accumulator.kind!r} promises no bits, so there is no digest; "
                 f"train with Accumulator() to take one"
             )
@@ -272,8 +260,9 @@ class Trainer:
         return sha.hexdigest()
 
     def is_finite(self) -> bool:
-        """Whether every master is free of infinities and NaNs."""
-        return bool(self.kernels.all_finite(*(parameter.master for parameter in self._parameters.values())))
+        """Whether every master and every running statistic is free of infinities and NaNs."""
+        statistics = [array for array in self.model.buffers().values() if array.dtype.kind == "f"]
+        return bool(self.kernels.all_finite(*(p.master for p in self._parameters.values()), *statistics))
 
     def save(self, path: str | Path) -> None:
         """Writes the whole state to a file, in one piece; OSError if it cannot be written (an old file stays)."""

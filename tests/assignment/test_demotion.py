@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from mpsim.assignment import demote, demote_k, group_order, operator_based, operator_based_extended, uniform
 from mpsim.engine.tensor import TensorId
+from mpsim.errors import MpsimError
 
 SIZES = st.lists(st.integers(1, 50), min_size=1, max_size=30)
 
@@ -83,7 +84,7 @@ def test_parameters_of_an_op_with_two_inputs_wait_for_both() -> None:
 @pytest.mark.parametrize(
     ("scheme", "option", "said"),
     [
-        (demote, {"ratio": 1.1}, r"\[0, 1\], got 1.1"),
+        (demote, {"ratio": 1.1}, "ratio must be a share from 0 to 1, got 1.1"),
         (demote, {"ratio": float("nan")}, "got nan"),
         (demote, {"ratio": "half"}, "'half'"),
         (demote, {"ratio": 0.5, "order": "largest"}, "did you mean largest_first"),
@@ -96,7 +97,7 @@ def test_parameters_of_an_op_with_two_inputs_wait_for_both() -> None:
     ],
 )
 def test_bad_options(resnet: Any, scheme: Any, option: dict, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(MpsimError, match=said):
         scheme(resnet, **option)
 
 

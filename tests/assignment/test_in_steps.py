@@ -15,6 +15,7 @@ import reference_models
 from mpsim.assignment import Levels, Plan, assign, demote, demote_in_steps, group_order, parse_levels, promote, uniform
 from mpsim.cli import main
 from mpsim.engine.tensor import ROLES, TensorId
+from mpsim.errors import MpsimError
 from mpsim.formats import FORMATS
 from mpsim.trace import trace
 from mpsim.training.trainer import Trainer
@@ -201,12 +202,15 @@ def test_levels_as_text(text: str) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda t: demote_in_steps(t, (0.3,), levels=THREE), "ratios are 2 for these levels"),
-        (lambda t: demote_in_steps(t, 0.3), "ratios are 1 for these levels"),
-        (lambda t: demote_in_steps(t, (0.7, 0.3), levels=THREE), "ratios rise"),
-        (lambda t: demote_in_steps(t, (0.3, 1.1), levels=THREE), r"\[0, 1\], got 1.1"),
-        (lambda t: demote_in_steps(t, (float("nan"), 1), levels=THREE), r"\[0, 1\], got nan"),
-        (lambda t: demote_in_steps(t, ("a", 1), levels=THREE), r"\[0, 1\], got 'a'"),
+        (lambda t: demote_in_steps(t, (0.3,), levels=THREE), "ratios must be 2 for these levels"),
+        (lambda t: demote_in_steps(t, 0.3), "ratios must be 1 for these levels"),
+        (lambda t: demote_in_steps(t, (0.7, 0.3), levels=THREE), "ratios must rise"),
+        (lambda t: demote_in_steps(t, (0.3, 1.1), levels=THREE), r"ratios\[1\] must be a share from 0 to 1, got 1.1"),
+        (
+            lambda t: demote_in_steps(t, (float("nan"), 1), levels=THREE),
+            r"ratios\[0\] must be a share from 0 to 1, got nan",
+        ),
+        (lambda t: demote_in_steps(t, ("a", 1), levels=THREE), r"ratios\[0\] must be a share from 0 to 1, got 'a'"),
         (lambda t: demote_in_steps(t, (0.3,), "random"), "needs a seed"),
         (lambda t: assign(t, "largest_first_in_steps", ratio=0.5), "needs ratios"),
         (lambda t: assign(t, "largest_first", ratio=0.5, ratios=(0.5,)), "takes no ratios"),
@@ -216,7 +220,7 @@ def test_levels_as_text(text: str) -> None:
     ],
 )
 def test_bad_requests(resnet: Any, make: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(MpsimError, match=said):
         make(resnet)
 
 
@@ -229,7 +233,7 @@ def test_command_line(capsys: pytest.CaptureFixture) -> None:
     jsonschema.validate(record, SCHEMA)
     expected = demote_in_steps(trace(reference_models.build("small_cnn"), batch=128), (0.3, 0.7), levels=THREE)
     assert Plan.from_json({name: value for name, value in record.items() if name != "peak"}).formats == expected.formats
-    for text, said in (("0.3;0.7", "numbers with commas"), ("0.3", "ratios are 2 for these levels")):
+    for text, said in (("0.3;0.7", "numbers with commas"), ("0.3", "--ratios must be 2 for these levels")):
         with pytest.raises(SystemExit) as stopped:
             main([*arguments, text])
         assert stopped.value.code == 2 and said in capsys.readouterr().err

@@ -35,7 +35,7 @@ def test_text_form() -> None:
         ("fp_6_9_0", "HIGH:FORWARD,BACKWARD"),
         ("fp_6_9_0:", "HIGH:FORWARD,BACKWARD"),
         ("fp_6_9_0:a,b,c,d", "HIGH:FORWARD,BACKWARD"),
-        ("fp_6_9_0:float8_e4m3f", "did you mean float8_e4m3"),
+        ("fp_6_9_0:float8_e4m3f", "it may mean float8_e4m3fn"),
     ],
 )
 def test_unknown_levels(text: str, said: str) -> None:

@@ -100,7 +100,7 @@ def test_recomputation_saves_memory_for_one_more_forward_pass_at_most():
     assert plain.recomputed_share == 0 and 0 < best.recomputed_share < 1
     assert best.bytes == min(peak_memory(plan, count).bytes for count in range(1, 23))
     assert peak_memory(plan, best.segments) == best
-    with pytest.raises(ValueError, match="segments is 1 to 22"):
+    with pytest.raises(ValueError, match="segments must be a whole number from 1 to 22"):
         peak_memory(plan, 23)
 
 

@@ -73,5 +73,5 @@ def test_what_does_not_fit_is_told():
         optimal(traced, ratio=0.5, sensitivity=[1, 2])
     with pytest.raises(ValueError, match=">= 0"):
         optimal(traced, ratio=0.5, sensitivity=[1, 2, 3, 4, float("nan")])
-    with pytest.raises(ValueError, match="share of elements"):
+    with pytest.raises(ValueError, match="ratio must be a share from 0 to 1"):
         optimal(traced, ratio=1.5, sensitivity=[1] * 5)

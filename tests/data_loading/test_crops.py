@@ -130,11 +130,11 @@ def test_the_centre_is_scaled_by_the_shorter_side(width: int, height: int) -> No
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"area": (0, 1)}, "area is a range of shares"),
-        ({"area": (0.5, 0.4)}, "area is a range of shares"),
-        ({"area": (0.5, 1.5)}, "area is a range of shares"),
-        ({"aspect": (0, 1)}, "aspect is a range"),
-        ({"aspect": (1, float("inf"))}, "aspect is a range"),
+        ({"area": (0, 1)}, r"area(\[\d\])? must be a"),
+        ({"area": (0.5, 0.4)}, r"area(\[\d\])? must be a"),
+        ({"area": (0.5, 1.5)}, r"area(\[\d\])? must be a"),
+        ({"aspect": (0, 1)}, r"aspect(\[\d\])? must be a"),
+        ({"aspect": (1, float("inf"))}, r"aspect(\[\d\])? must be a"),
     ],
 )
 def test_bad_ranges(options: dict, said: str) -> None:

@@ -168,7 +168,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         ({"labels": np.array([0, 2])}, "labels are 0 .. 1, got 0 .. 2"),
         ({"labels": np.array([0])}, r"integers \(2,\), got int64 \(1,\)"),
         ({"labels": np.array([0.0, 1.0])}, "got float64"),
-        ({"size": 0}, "size is a number of pixels"),
+        ({"size": 0}, "size must be a whole number from 1"),
     ],
 )
 def test_files_that_do_not_fit_their_labels(change: dict, said: str) -> None:

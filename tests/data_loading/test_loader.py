@@ -93,8 +93,8 @@ def test_any_words(padding: int, flip: bool, words: list[int]) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"batch_size": 0}, "batch_size is a number of images >= 1"),
-        ({"batch_size": 24, "drop_last": True}, "has no batch of 24 images"),
+        ({"batch_size": 0}, "batch_size must be a whole number from 1"),
+        ({"batch_size": 24, "drop_last": True}, "batch_size must be at most 23 for .*got 24"),
     ],
 )
 def test_bad_options(numbered: Dataset, options: dict, said: str) -> None:

@@ -14,6 +14,7 @@ from mpsim.experiments.results import Results
 from mpsim.experiments.run import has_diverged, run
 from mpsim.experiments.settings import RunSettings
 from mpsim.experiments.sweep import plan_sweep, sweep, trained_as
+from mpsim.training.trainer import Trainer
 
 #: A run of a few hundred milliseconds.
 QUICK = RunSettings("largest_first", 0.6, levels="four_bit", width=0.0625, epochs=3, batch=479)
@@ -79,11 +80,29 @@ def test_every_setting_is_part_of_the_key():
         "model": "resnet18", "width": 0.5, "data": "synthetic10", "data_path": "x", "epochs": 4, "batch": 8, "lr": 0.3,
         "momentum": 0.8, "weight_decay": 0.0, "schedule": "constant", "promotion": None, "semantics": "lee2023",
         "rounding": "stochastic", "random_bit_count": 8, "model_sha256": "0" * 64,
-        "train_images": 99, "evaluate_every": 2,
+        "train_images": 99, "evaluate_every": 2, "skipped_statistics": "kept",
     }  # fmt: skip
     assert set(other) == {field.name for field in fields(RunSettings)}
-    keys = {replace(QUICK, **{name: value}).key for name, value in other.items()} | {QUICK.key}
-    assert len(keys) == len(other) + 1
+    together = {
+        "rounding": {"random_bit_count": 7},
+        "random_bit_count": {"rounding": "stochastic"},
+    }  # one needs the other
+    keys = {replace(QUICK, **{name: value}, **together.get(name, {})).key for name, value in other.items()}
+    assert len(keys | {QUICK.key}) == len(other) + 1
+
+
+def test_what_skipped_steps_do_to_the_statistics_is_a_setting(expected, tmp_path):
+    """QUICK skips three of nine steps; then the statistics differ, and the weights, which training makes, do not."""
+    kept = replace(QUICK, skipped_statistics="kept")
+    result = run(kept, **BACKEND)
+    assert result["skipped_steps"] == expected["skipped_steps"] == 3
+    assert result["digest"] == expected["digest"] and kept.key != QUICK.key
+    trainers = []
+    for settings in (QUICK, kept):
+        run(settings, save=str(tmp_path / "state"), **BACKEND)
+        trainers.append(Trainer.load(tmp_path / "state"))
+    assert [trainer.skipped_statistics for trainer in trainers] == ["updated", "kept"]
+    assert [int(trainer.model.bn1.num_batches_tracked) for trainer in trainers] == [9, 6]
 
 
 def test_a_given_plan_is_trained_under(expected):
@@ -112,7 +131,7 @@ def test_what_a_sweep_runs():
     assert names == {("float32", None), *((s, None) for s in ("uniform_high", "uniform_low", "operator_based",
         "operator_based_extended")), *(("largest_first", tenth / 10) for tenth in range(11))}  # fmt: skip
     assert {job.levels for job in jobs if job.scheme != "float32"} == {"paper", "five_bit"}
-    with pytest.raises(ValueError, match=r"share of elements in \[0, 1\], got 1.5"):
+    with pytest.raises(ValueError, match=r"ratios\[0\] must be a share from 0 to 1, got 1.5"):
         plan_sweep(ratios=[1.5])
     with pytest.raises(ValueError, match="unknown levels"):
         plan_sweep(levels=["papr"])

@@ -82,7 +82,7 @@ def test_the_small_scale_is_narrow_networks_on_rendered_images():
     [
         (3, {}, "figure 3 is not a comparison of training runs. Known: 4, 5, 10"),
         (4, {"scale": "huge"}, "unknown scale 'huge'. Known: paper, small"),
-        (4, {"ratios": [2.0]}, "share of elements"),
+        (4, {"ratios": [2.0]}, r"ratios\[0\] must be a share"),
         (4, {"seeds": 0}, "seeds"),
         (4, {"epochs": 0}, "epochs"),
     ],

@@ -177,14 +177,14 @@ def test_small_cnn_channels_scale_with_width() -> None:
     ("name", "options", "said"),
     [
         ("resnet", {}, "did you mean resnet18"),
-        ("resnet18", {"width": 0.3}, "has the widths 1.0, 0.5, 0.25, 0.1, got 0.3"),
-        ("mobilenet_v2", {"width": 0.0}, "has the widths"),
-        ("small_cnn", {"width": -1.0}, "width is a number > 0"),
-        ("squeezenet", {"classes": 0}, "classes is an integer >= 1"),
+        ("resnet18", {"width": 0.3}, "width must be one of 1.0, 0.5, 0.25, 0.1 for resnet18, got 0.3"),
+        ("mobilenet_v2", {"width": 0.3}, "width must be one of"),
+        ("small_cnn", {"width": -1.0}, "width must be a finite number above 0 and at most 1024, got -1.0"),
+        ("squeezenet", {"classes": 0}, r"classes must be a whole number from 1 to 2\*\*20, got 0"),
         ("squeezenet", {"image_size": 224}, "has no option 'image_size'. It has: none"),
         ("resnet18", {"image_size": 64}, "images of 32 .CIFAR. and 224"),
         ("small_cnn", {"input_shape": (1, 28, 30)}, "multiples of 4"),
-        ("small_cnn", {"channels": (4, 8)}, "three numbers"),
+        ("small_cnn", {"channels": (4, 8)}, r"\(first, second, third\), whole numbers"),
     ],
 )
 def test_bad_requests(name: str, options: dict, said: str) -> None:

@@ -1,5 +1,6 @@
 """Semantics, schedules, the optimizer's rule and the loss scale."""
 
+import json
 from dataclasses import fields
 
 import numpy as np
@@ -36,6 +37,15 @@ def test_stochastic_rounding_needs_its_number_of_bits():
 def test_an_unknown_semantics_lists_the_near_one():
     with pytest.raises(ValueError, match="did you mean lee2023"):
         as_semantics("lee2032")
+
+
+def test_numbers_of_numpy_become_pythons():
+    """So that they can be written to a checkpoint, and a half stays a half."""
+    optimizer = SGD(np.float32(0.5), np.float64(0.25), np.float16(0), Step((np.int64(3),), np.float32(0.5)))
+    scale = LossScale(np.float32(8), np.int64(2), np.float64(0.5), np.int8(2))
+    stored_optimizer, stored_scale = json.loads(json.dumps([optimizer.to_dict(), scale.to_dict()]))
+    assert SGD.from_dict(stored_optimizer) == SGD(0.5, 0.25, 0.0, Step((3,), 0.5))
+    assert LossScale(**stored_scale) == LossScale(8.0, 2, 0.5, 2)
 
 
 def test_cosine_is_by_epoch_and_ends_at_zero():

@@ -290,7 +290,7 @@ def test_settings_that_do_not_fit_are_refused():
         Trainer(small, semantics="standart", backend="reference")
     with pytest.raises(ValueError, match="unknown backend"):
         Trainer(small, backend="compiler")
-    with pytest.raises(ValueError, match="precision is 'plan' or 'float32'"):
+    with pytest.raises(ValueError, match="unknown precision 'float16'; did you mean float32"):
         Trainer(small, backend="reference").evaluate([], "float16")
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mpsim.errors import UsageError
 from mpsim.kernels.cuda.launch import device_function
 
 #: What these kernels can number.
@@ -50,6 +51,6 @@ def quotient(n, divisor):  # type: ignore[no-untyped-def]
 def check_size(count: int) -> None:
     """ValueError for more elements than these kernels can number."""
     if count > LARGEST:
-        raise ValueError(
+        raise UsageError(
             f"the cuda backend takes arrays of at most 2**31 - 1 elements here, got {count}; take a smaller batch"
         )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, typeof
 
+from mpsim.errors import UsageError
 from mpsim.kernels.cuda.arrays import cleared, empty, flattened
 from mpsim.kernels.cuda.division import SHAPE, Divisor, check_size, quotient
 from mpsim.kernels.cuda.launch import kernel
@@ -20,7 +21,7 @@ AXES = 5
 def permute(x: Array, axes: Sequence[int], *, threads: int = 1) -> Array:
     """A contiguous copy with the axes in the given order."""
     if len(axes) > AXES:
-        raise ValueError(f"the cuda backend permutes arrays of at most {AXES} axes, got {len(axes)}")
+        raise UsageError(f"the cuda backend permutes arrays of at most {AXES} axes, got {len(axes)}")
     check_size(x.size)
     shape = tuple(x.shape[axis] for axis in axes)
     y = empty(shape)

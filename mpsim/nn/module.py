@@ -1,27 +1,25 @@
-"""Layers: named parameters and a few calls of ops. No precision, no training.
-
-A layer is called with tensors; its name is its place in the network ("layer1.0.conv1"), which names its op and
-its parameters ("layer1.0.conv1.weight") as a PyTorch state dict names them.
-"""
+"""Module: a layer or a network as a tree of named parameters and buffers, and lists of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from mpsim import ops
+from mpsim import checks
 from mpsim.engine.tensor import Array, Parameter, Tensor
-from mpsim.ops.windows import Pair, pair
+from mpsim.errors import UsageError
 
 
 class Module:
     """A layer or a network: its attributes that are Parameters, buffers and Modules, in order of definition.
 
     A network defines ``__call__`` and, for tracing, ``name``, ``width``, ``classes`` and ``input_shape``
-    (C, H, W).
+    (C, H, W). Several layers in one attribute are a ``ModuleList``: those in a Python list would not be found.
 
+    >>> from mpsim import ops
+    >>> from mpsim.nn import Conv2d, Linear, ReLU
     >>> class Network(Module):
     ...     def __init__(self):
     ...         self.body = Sequential(Conv2d(1, 4, 3), ReLU())
@@ -43,8 +41,13 @@ class Module:
     def __setattr__(self, attribute: str, value: Any) -> None:
         if isinstance(value, Module):
             if value._attached and vars(self).get(attribute) is not value:
-                raise ValueError(f"layer {value.path!r} already has a place in a network; build another one")
+                raise UsageError(f"layer {value.path!r} already has a place in a network; build another one")
             value._attached = True
+        elif (layers := _kind_of_layers(value)) is not None:
+            raise UsageError(
+                f"{attribute} of {type(self).__name__} is a {type(value).__name__} of {layers}s, which would not be "
+                f"trained, saved or moved; use nn.ModuleList for layers, and an attribute for each parameter"
+            )
         super().__setattr__(attribute, value)
         if isinstance(value, Module | Parameter):
             self._name(attribute, value)
@@ -82,12 +85,17 @@ class Module:
             arrays |= {_join(module.path, buffer): getattr(module, buffer) for buffer in module.buffer_names}
         return {name: np.array(self._to_numpy(array)) for name, array in arrays.items()}
 
+    def statistics(self) -> dict[str, np.ndarray]:
+        """Name -> NumPy copy of every buffer; ``load_state(..., strict=False)`` takes them back."""
+        return {name: np.array(self._to_numpy(array)) for name, array in self.buffers().items()}
+
     def load_state(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Takes the arrays of ``state`` (anything NumPy reads) as masters and buffers.
 
         Nothing is loaded, and ValueError raised, if a shape differs, a value is not exact in the array's dtype, or
         with ``strict`` a name is missing or unexpected.
         """
+        checks.instance("state", state, Mapping, "a mapping of names to arrays, as state() returns")
         present = self.state()
         missing = [name for name in present if name not in state]
         unexpected = [name for name in state if name not in present]
@@ -95,7 +103,7 @@ class Module:
             wrong = [
                 f"{what} {_few(names)}" for what, names in (("missing", missing), ("unexpected", unexpected)) if names
             ]
-            raise ValueError(f"load_state: {'; '.join(wrong)}. strict=False loads the names that fit")
+            raise UsageError(f"load_state: {'; '.join(wrong)}. strict=False loads the names that fit")
         loaded = {name: _fitting(name, state[name], old) for name, old in present.items() if name in state}
         self._replace(lambda name, old: _placed(loaded[name], self._kernels) if name in loaded else old)
 
@@ -118,6 +126,20 @@ class Module:
         return array if isinstance(array, np.ndarray) else self._kernels.to_numpy(array)
 
 
+def _kind_of_layers(value: Any) -> str | None:
+    """ "layer" or "parameter" if there is one in a Python container, else None."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if not isinstance(value, list | tuple | set | frozenset):
+        return None
+    for item in value:
+        if isinstance(item, Module | Parameter):
+            return "layer" if isinstance(item, Module) else "parameter"
+        if (found := _kind_of_layers(item)) is not None:
+            return found
+    return None
+
+
 def _placed(array: np.ndarray, kernels: Any) -> Array:
     """The array on the backend; counts of batches stay on the host."""
     return array if kernels is None or array.dtype.kind != "f" else kernels.from_numpy(array)
@@ -135,165 +157,58 @@ def _fitting(name: str, value: Any, old: np.ndarray) -> np.ndarray:
     """A copy of ``value`` in the dtype of ``old``, whose shape it must have."""
     given = np.asarray(value)
     if given.shape != old.shape:
-        raise ValueError(f"load_state: {name} must have shape {old.shape}, got {given.shape}")
+        raise UsageError(f"load_state: {name} must have shape {old.shape}, got {given.shape}")
     if given.dtype == old.dtype:
         return np.array(given, order="C")
     if given.dtype.kind not in "fiuV":  # V: bfloat16 and the like of ml_dtypes
-        raise ValueError(f"load_state: {name} must hold numbers, got {given.dtype}")
+        raise UsageError(f"load_state: {name} must hold numbers, got {given.dtype}")
     array = np.array(given.astype(old.dtype), order="C")
     if not np.array_equal(array.astype(np.float64), given.astype(np.float64), equal_nan=True):
-        raise ValueError(f"load_state: {name} has values of {given.dtype} that {old.dtype} does not hold exactly")
+        raise UsageError(f"load_state: {name} has values of {given.dtype} that {old.dtype} does not hold exactly")
     return array
 
 
-class Sequential(Module):
+class ModuleList(Module):
+    """Layers in a list, named "0", "1", ... as in a PyTorch state dict. A network calls them, the list has no call.
+
+    >>> blocks = ModuleList(Module() for _ in range(3))
+    >>> len(blocks), blocks[-1].path
+    (3, '2')
+    """
+
+    def __init__(self, layers: Iterable[Module] = ()) -> None:
+        self.extend(layers)
+
+    def append(self, layer: Module) -> ModuleList:
+        """Adds a layer at the end; returns the list."""
+        position = len(self)
+        checks.instance(f"layer {position}", layer, Module, "an nn.Module; pass layers, not classes or lists of them")
+        setattr(self, str(position), layer)
+        return self
+
+    def extend(self, layers: Iterable[Module]) -> ModuleList:
+        """Adds layers at the end; returns the list."""
+        for layer in layers:
+            self.append(layer)
+        return self
+
+    def __iter__(self) -> Iterator[Module]:
+        return (layer for layer in vars(self).values() if isinstance(layer, Module))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __getitem__(self, position: int) -> Module:
+        return list(self)[position]
+
+
+class Sequential(ModuleList):
     """Layers one after the other, named "0", "1", ..."""
 
     def __init__(self, *layers: Module) -> None:
-        for position, layer in enumerate(layers):
-            setattr(self, str(position), layer)
+        super().__init__(layers)
 
     def __call__(self, x: Tensor) -> Tensor:
         for layer in self:
             x = layer(x)
         return x
-
-    def __iter__(self) -> Iterator[Module]:
-        return (layer for layer in vars(self).values() if isinstance(layer, Module))
-
-
-class Conv2d(Module):
-    """ops.conv2d with weight (out_channels, in_channels/groups, R, S) and bias (out_channels,), zeros as built."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Pair,
-        stride: Pair = 1,
-        padding: Pair = 0,
-        groups: int = 1,
-        bias: bool = True,
-    ) -> None:
-        if groups < 1 or in_channels % groups or out_channels % groups:
-            raise ValueError(
-                f"{in_channels} input and {out_channels} output channels do not split into {groups} groups"
-            )
-        self.stride, self.padding, self.groups = stride, padding, groups
-        self.weight = _zeros(out_channels, in_channels // groups, *pair(kernel_size))
-        self.bias = _zeros(out_channels) if bias else None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        geometry = {"stride": self.stride, "padding": self.padding}
-        return ops.conv2d(x, self.weight, self.bias, **geometry, groups=self.groups, name=self.path)
-
-
-class Linear(Module):
-    """ops.linear with weight (out_features, in_features) and bias (out_features,), zeros as built."""
-
-    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
-        self.weight = _zeros(out_features, in_features)
-        self.bias = _zeros(out_features) if bias else None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return ops.linear(x, self.weight, self.bias, name=self.path)
-
-
-class BatchNorm2d(Module):
-    """ops.batch_norm with weight (scale, ones as built), bias (shift, zeros) and running statistics."""
-
-    buffer_names = ("running_mean", "running_var", "num_batches_tracked")
-
-    def __init__(self, channels: int, epsilon: float = 1e-5, momentum: float = 0.1) -> None:
-        self.epsilon, self.momentum = epsilon, momentum
-        self.weight = Parameter(np.ones(channels, np.float32))
-        self.bias = _zeros(channels)
-        self.running_mean: Array = np.zeros(channels, np.float32)
-        self.running_var: Array = np.ones(channels, np.float32)
-        self.num_batches_tracked: Array = np.zeros((), np.int64)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        statistics = (self.running_mean, self.running_var)
-        constants = {"epsilon": self.epsilon, "momentum": self.momentum}
-        y = ops.batch_norm(x, self.weight, self.bias, *statistics, **constants, name=self.path)
-        if x.tape.training and not x.tape.shape_only:
-            self.num_batches_tracked = np.asarray(self.num_batches_tracked + 1)
-        return y
-
-
-class ReLU(Module):
-    """ops.relu."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return ops.relu(x, name=self.path)
-
-
-class MaxPool2d(Module):
-    """ops.max_pool2d; stride=None: the kernel's size."""
-
-    def __init__(self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0) -> None:
-        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return ops.max_pool2d(x, self.kernel_size, stride=self.stride, padding=self.padding, name=self.path)
-
-
-class AvgPool2d(Module):
-    """ops.avg_pool2d; kernel_size=None: the whole image; stride=None: the kernel's size."""
-
-    def __init__(self, kernel_size: Pair | None = None, stride: Pair | None = None, padding: Pair = 0) -> None:
-        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return ops.avg_pool2d(x, self.kernel_size, stride=self.stride, padding=self.padding, name=self.path)
-
-
-class Add(Module):
-    """ops.add of two tensors."""
-
-    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        return ops.add(a, b, name=self.path)
-
-
-class Cat(Module):
-    """ops.cat of any number of tensors."""
-
-    def __call__(self, *tensors: Tensor) -> Tensor:
-        return ops.cat(tensors, name=self.path)
-
-
-class SplitHalf(Module):
-    """ops.split_half: two ops, named "<path>.first" and "<path>.second"."""
-
-    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return ops.split_half(x, name=self.path)
-
-
-class ChannelShuffle(Module):
-    """ops.channel_shuffle, a view."""
-
-    def __init__(self, groups: int = 2) -> None:
-        self.groups = groups
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return ops.channel_shuffle(x, self.groups)
-
-
-class Flatten(Module):
-    """ops.flatten, a view."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return ops.flatten(x)
-
-
-class Identity(Module):
-    """Its input; no op."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return x
-
-
-def _zeros(*shape: int) -> Parameter:
-    if min(shape) < 1:
-        raise ValueError(f"a parameter's sizes must be at least 1, got {shape}")
-    return Parameter(np.zeros(shape, np.float32))

@@ -1,0 +1,166 @@
+"""Every number that a command takes, with values that no command can mean: one line that names the option, exit code 2.
+
+The commands and their options are found by looking, so that a new one is tried too. A value that is fine is tried
+with a job of a second at most.
+"""
+
+from __future__ import annotations
+
+import re
+import resource
+import signal
+import sys
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import typer.main
+
+from mpsim.cli import app, main
+
+#: No option takes these; 0 and 2**63 some do.
+REFUSED = {int: ["-1", str(10**20)], float: ["-1", "nan", "inf", "-inf", "1e308"]}
+PERHAPS = {int: ["0", str(2**63)], float: ["0"]}
+#: Options that hold numbers as text.
+TEXTS = {"ratios": float, "widths": float}
+
+TINY = ["--width", "0.0625", "--epochs", "1", "--batch", "479", "--data", "digits"]
+#: What each command gets besides the option that is tried; {} is a folder of its own.
+ARGUMENTS = {
+    "round": ["1.5", "--format", "bfloat16", "--backend", "reference"],
+    "plan": ["small_cnn", "--width", "0.0625", "--batch", "8"],
+    "train": ["small_cnn", *TINY, "--results", "{}"],
+    "sweep": ["--ratios", "0.5", "--levels", "paper", "--processes", "1", *TINY, "--results", "{}"],
+    "figure": ["4", "--models", "small_cnn", "--widths", "0.0625", "--data", "digits", "--ratios", "0.7", "--levels",
+               "paper", "--epochs", "1", "--seeds", "1", "--results", "{}", "--dry-run"],
+    "trace-step": ["small_cnn", "--width", "0.0625", "--out", "{}/step.npz"],
+    "validate cast": ["ml_dtypes.float8_e5m2", "--preset", "ml_dtypes", "--source", "float16"],
+    "validate dot": ["accumulator:exact", "--length", "16", "--side", "2", "--backend", "reference"],
+    "validate blocks": ["{}/quantiser.py:quantise", "--format", "nvfp4"],
+    "validate step": ["{}/step.npz", "--against", "{}/step.npz", "--teacher-forced"],
+    "vectors cast": ["--out", "{}/pack", "--format", "float4_e2m1fn", "--mode", "up", "--size", "4"],
+    "vectors dot": ["--out", "{}/pack", "--size", "2", "--length", "3"],
+    "vectors step": ["--out", "{}/pack", "--width", "0.0625"],
+}  # fmt: skip
+#: What an option needs beside it to be looked at.
+BESIDE = {
+    "ratio": ["--scheme", "largest_first"], "k": ["--scheme", "largest_k"],
+    "plan_seed": ["--scheme", "random", "--ratio", "0.5"],
+    "plan seed": ["--scheme", "random", "--ratio", "0.5"],
+    "plan ratios": ["--scheme", "largest_first_in_steps"],
+    "round random_bit_count": ["--mode", "stochastic", "--random-bits", "0"],
+    "train random_bit_count": ["--rounding", "stochastic", "--scheme", "uniform_low"],
+    "validate cast random_bit_count": ["--mode", "stochastic", "--format", "float8_e5m2"],
+    "vectors cast random_bit_count": ["--mode", "stochastic"],
+}  # fmt: skip
+#: What does not use mpsim.checks yet, or does not name the option: to be checked there, and taken off this list.
+PENDING = {
+    ("validate cast", "random_bit_count"), ("validate cast", "seed"), ("validate dot", "length"),
+    ("validate dot", "side"), ("validate dot", "seed"), ("validate step", "threads"),
+    ("validate blocks", "tensor_scale"), ("validate blocks", "seed"), ("vectors cast", "size"),
+    ("vectors dot", "length"), ("vectors dot", "size"), ("trace-step", "plan_seed"), ("trace-step", "steps"),
+}  # fmt: skip
+
+QUANTISER = """
+from mpsim.blocks import quantize
+def quantise(x):
+    blocks = quantize(x, "nvfp4", tensor_scale=1.0, backend="reference")
+    return blocks.codes, blocks.scales
+"""
+
+
+class Case(NamedTuple):
+    command: str
+    argument: str
+    option: str
+    value: str
+    may_pass: bool
+
+
+def leaves(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from leaves(command, (*path, name))
+        else:
+            yield " ".join((*path, name)), command
+
+
+def kind_of(argument: str, hint: Any) -> type | None:
+    """int or float for a number, one or several, that may be left out."""
+    kinds = {hint, *typing.get_args(hint)} | {part for each in typing.get_args(hint) for part in typing.get_args(each)}
+    return TEXTS.get(argument) or (float if float in kinds else int if int in kinds else None)
+
+
+def cases() -> Iterator[Case]:
+    for name, command in leaves(typer.main.get_command(app)):
+        hints = typing.get_type_hints(command.callback)
+        for parameter in command.params:
+            kind = kind_of(parameter.name, hints.get(parameter.name))
+            option = max(parameter.opts, key=len)
+            if kind is not None and option.startswith("--"):
+                for value in [*REFUSED[kind], *PERHAPS[kind]]:
+                    yield Case(name, parameter.name, option, value, value in PERHAPS[kind])
+
+
+CASES = list(cases())
+
+
+def tried(case: Case) -> Any:
+    """The case as a parameter; of a pending one a failure is expected, and one that would not end is not run."""
+    pending = pytest.mark.xfail(reason="not checked yet", run=case.argument != "steps")
+    name = f"{case.command} {case.option}={case.value}"
+    return pytest.param(case, id=name, marks=pending if (case.command, case.argument) in PENDING else ())
+
+
+def _too_long(*_: Any) -> None:
+    raise AssertionError("a minute has passed")
+
+
+@pytest.fixture
+def limited() -> Iterator[None]:
+    """A few GB more than now and a minute, so that a number taken as a size ends the test and not the machine."""
+    signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(60)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(re.search(r"VmSize:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024  # type: ignore[index]
+    resource.setrlimit(resource.RLIMIT_AS, (used + (6 << 30), hard))
+    yield
+    signal.alarm(0)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the small files that some commands read."""
+    made = tmp_path_factory.mktemp("files")
+    (made / "quantiser.py").write_text(QUANTISER)
+    with pytest.raises(SystemExit):
+        main(["trace-step", "small_cnn", "--width", "0.0625", "--out", str(made / "step.npz")])
+    return made
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the guard against large arrays is Linux's")
+@pytest.mark.parametrize("case", [tried(case) for case in CASES])
+def test_a_number_is_taken_or_refused_by_name(
+    case: Case, folder: Path, limited: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [word.replace("{}", str(folder)) for word in ARGUMENTS[case.command]]
+    beside = BESIDE.get(f"{case.command} {case.argument}", BESIDE.get(case.argument, []))
+    with pytest.raises(SystemExit) as stopped:
+        main([*case.command.split(), *given, *beside, case.option, case.value])
+    output, errors = capsys.readouterr()
+    if case.may_pass and stopped.value.code == 0:
+        return
+    assert stopped.value.code == 2, errors
+    assert re.search(rf"{case.option}\b", errors) and "Traceback" not in errors + output, errors
+    assert len(errors.strip().splitlines()) <= 6, errors
+
+
+def test_numbers_are_found() -> None:
+    """The introspection sees the options that it is there for."""
+    found = {(case.command, case.option) for case in CASES}
+    wanted = {("train", "--lr"), ("train", "--workers"), ("sweep", "--ratios"), ("figure", "--widths"), ("plan", "--k")}
+    assert found >= wanted | {("round", "--random-bit-count"), ("trace-step", "--plan-seed")} and len(CASES) > 200
+    assert {command for command, _ in found} <= set(ARGUMENTS)
