@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mpsim import checks
+from mpsim.errors import UsageError
 from mpsim.formats import as_format
 
 KINDS = ("sequential", "pairwise", "aligned", "exact", "blas")
 ROUNDINGS = ("nearest_even", "toward_zero")
+#: The longest chunks, and the most terms added at once.
+MOST_CHUNK = 1 << 40
 #: The exponent of a c of zero in float32 sums, as an H200 has it (docs/hardware.md).
 LEAST_ALIGNMENT = -133
 #: Stands for no least exponent in kernels: products of float32 numbers have exponents of -252 at least.
@@ -55,31 +59,28 @@ class Accumulator:
     least_alignment: int | None = LEAST_ALIGNMENT
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"accumulator kind {self.kind!r} is none of {', '.join(KINDS)}")
-        if self.chunk is not None and self.chunk < 1:
-            raise ValueError(f"accumulator chunk must be at least 1 or None, got {self.chunk}")
+        checks.named("accumulator kind", self.kind, KINDS)
+        if self.chunk is not None:
+            checks.whole("chunk", self.chunk, least=1, most=MOST_CHUNK, note=", or None for one chunk")
+        checks.instance("fma", self.fma, bool, "true or false")
         format = as_format(self.format)
         if not format.fits_float32:
-            raise ValueError(f"accumulator format {self.format!r} has values that float32 cannot hold")
+            raise UsageError(f"accumulator format {self.format!r} has values that float32 cannot hold")
         if not (format.signed and format.has_zero):
-            raise ValueError(f"accumulator format {self.format!r} has no sign or no zero, where every sum starts")
+            raise UsageError(f"accumulator format {self.format!r} has no sign or no zero, where every sum starts")
         if self.kind == "pairwise" and self.format != "float32":
-            raise ValueError(f"a pairwise accumulator is float32, not {self.format!r}")
-        if self.rounding not in ROUNDINGS:
-            raise ValueError(f"accumulator rounding {self.rounding!r} is none of {', '.join(ROUNDINGS)}")
+            raise UsageError(f"a pairwise accumulator is float32, not {self.format!r}")
+        checks.named("accumulator rounding", self.rounding, ROUNDINGS)
         if self.rounding != "nearest_even" and self.kind != "aligned":
-            raise ValueError(f"an accumulator of kind {self.kind!r} rounds to nearest even, not {self.rounding!r}")
+            raise UsageError(f"an accumulator of kind {self.kind!r} rounds to nearest even, not {self.rounding!r}")
         if not as_format(self.inputs).fits_float32:
-            raise ValueError(f"accumulator inputs {self.inputs!r} have values that float32 cannot hold")
-        if self.terms < 1 or self.fraction_bits < 1:
-            raise ValueError(
-                f"accumulator terms and fraction_bits must be at least 1, got {self.terms} and {self.fraction_bits}"
-            )
-        if self.least_alignment is not None and not -252 <= self.least_alignment <= 127:
-            raise ValueError(f"accumulator least_alignment is None or -252 to 127, got {self.least_alignment}")
+            raise UsageError(f"accumulator inputs {self.inputs!r} have values that float32 cannot hold")
+        checks.whole("terms", self.terms, least=1, most=MOST_CHUNK)
+        checks.whole("fraction_bits", self.fraction_bits, least=1, most=51)
+        if self.least_alignment is not None:
+            checks.whole("least_alignment", self.least_alignment, least=-252, most=127, note=", or None for no least")
         if self.fraction_bits + 2 + (self.terms + 1).bit_length() > 53:  # then float64 holds every sum
-            raise ValueError(f"{self.terms} terms of {self.fraction_bits} fraction bits need more than 53 bits")
+            raise UsageError(f"{self.terms} terms of {self.fraction_bits} fraction bits need more than 53 bits")
 
     @property
     def promises_bits(self) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from mpsim.accumulators import Accumulator
+from mpsim.errors import UsageError
 
 XIE = "Xie et al. 2025, arXiv:2511.10909; MMA-Sim 2.1.1"
 H200 = "an H200's wgmma, docs/hardware.md; MMA-Sim 2.1.1"
@@ -109,7 +110,7 @@ def accumulator_of(text: str) -> Accumulator:
         if not equals:
             name, value = "kind", name
         if name not in defaults:
-            raise ValueError(
+            raise UsageError(
                 f"accumulator {text!r}: {name!r} is no field; expected {', '.join(defaults)}, "
                 f"or a tensor core: {', '.join(TENSOR_CORES)}"
             )
@@ -120,13 +121,13 @@ def accumulator_of(text: str) -> Accumulator:
 def _value(name: str, value: str, default: object) -> object:
     if isinstance(default, bool):
         if value.lower() not in ("true", "false"):
-            raise ValueError(f"{name} is true or false, not {value!r}")
+            raise UsageError(f"{name} is true or false, not {value!r}")
         return value.lower() == "true"
     if name in ("chunk", "least_alignment") and value.lower() == "none":
         return None
     if isinstance(default, int):
         if not value.removeprefix("-").isdecimal():
-            raise ValueError(f"{name} is a whole number, not {value!r}")
+            raise UsageError(f"{name} is a whole number, not {value!r}")
         return int(value)
     return value
 

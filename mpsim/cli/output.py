@@ -68,30 +68,12 @@ def write_json(path: Path, value: Any) -> None:
 
 def is_usage_error(error: Exception) -> bool:
     """Whether the arguments were wrong: names, numbers and shapes that the library refuses."""
-    return isinstance(error, ValueError | TypeError) and (isinstance(error, MpsimError) or _raised_on_purpose(error))
+    return isinstance(error, MpsimError) and isinstance(error, ValueError | TypeError)
 
 
 def is_failure(error: Exception) -> bool:
     """Whether the arguments were right, but something outside failed."""
     return isinstance(error, MpsimError | OSError | MemoryError | UnicodeError)
-
-
-#: Files that still raise plain ValueErrors for a user's mistake. To be removed with ``_raised_on_purpose`` once they
-#: raise ``mpsim.errors.UsageError``.
-_PLAIN = (
-    "validate", "vectors", "accumulators.py", "tensor_cores.py", "cli/validate.py", "kernels/spec_dot.py",
-    "kernels/cuda/contraction.py",
-)  # fmt: skip
-
-
-def _raised_on_purpose(error: Exception) -> bool:
-    """Whether a ``raise`` in one of the files of _PLAIN made it, by reading the line."""
-    import traceback
-
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    package, file = Path(__file__).resolve().parents[1], Path(last.filename).resolve()
-    plain = any(file.is_relative_to(package / place) for place in _PLAIN)
-    return plain and (last.line or "").lstrip().startswith("raise") and not isinstance(error, UnicodeError)
 
 
 def check_writable(path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mpsim import checks
 from mpsim.cli.output import JsonFlag, print_json
 from mpsim.cli.plans import GroupCount, LevelsText, Model, Ratio, Scheme, SemanticsName, Width
 from mpsim.cli.verdict import answer, comparison
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from mpsim.data import LabelledImages
     from mpsim.validate.step.replay import TeacherReport
 
+#: The most steps to train before the one that is recorded.
+MOST_STEPS = 1 << 32
 #: What a step starts from; another implementation need not write it.
 _STARTS = ("images", "labels", "master", "velocity")
 
@@ -35,7 +38,7 @@ def trace_step(
         str | None, typer.Option(help="Dataset of the images; default: digits or synthetic10, as the network takes.")
     ] = None,
     data_path: Annotated[str | None, typer.Option(help="The dataset's archive or folder, where it needs one.")] = None,
-    steps: Annotated[int, typer.Option(min=0, help="Steps to train before the recorded one.")] = 0,
+    steps: Annotated[int, typer.Option(help="Steps to train before the recorded one.")] = 0,
     lr: Annotated[float, typer.Option("--lr", help="Learning rate.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Of the initial weights and the order of the images.")] = 0,
     backend: Annotated[str, typer.Option(help="reference, numba or compiled; changes no bit.")] = "compiled",
@@ -52,6 +55,9 @@ def trace_step(
     from mpsim.training.trainer import Trainer
     from mpsim.validate.step.recording import record_step
 
+    checks.whole("steps", steps, most=MOST_STEPS)
+    if plan_seed is not None:
+        checks.seed("plan_seed", plan_seed)
     dataset = _dataset(model, data, data_path)
     network = networks.build(
         model, width=width, classes=classes or dataset.classes, seed=seed, input_shape=tuple(dataset.image_shape)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from mpsim.cli.output import JsonFlag
+from mpsim.cli.output import JsonFlag, console
 from mpsim.cli.validate_blocks import blocks
 from mpsim.cli.validate_dot import dot
 from mpsim.cli.verdict import (
@@ -26,6 +26,7 @@ from mpsim.cli.verdict import (
     check_writable,
     comparison,
 )
+from mpsim.errors import UsageError
 from mpsim.policies import Mode, Overflow
 
 app = typer.Typer(
@@ -95,15 +96,15 @@ def cast(
     is_stochastic = mode is Mode.STOCHASTIC
     with comparison(note_failure):
         if resume is not None and not exhaustive:
-            raise ValueError("--resume goes with --exhaustive")
+            raise UsageError("--resume goes with --exhaustive")
         if mode is not None and mode.needs_random_bits and not is_stochastic:
-            raise ValueError(f"--mode {mode.value} takes random bits in a way that is not tested here; use stochastic")
+            raise UsageError(f"--mode {mode.value} takes random bits in a way that is not tested here; use stochastic")
         if not is_stochastic and (given_bits or random_bit_count is not None):
-            raise ValueError("--given-bits and --random-bit-count go with --mode stochastic")
+            raise UsageError("--given-bits and --random-bit-count go with --mode stochastic")
         refused = {"--preset": preset, "--exhaustive": exhaustive or None, "--plot": plot}
         if is_stochastic and any(refused.values()):
             which = " and ".join(option for option, value in refused.items() if value)
-            raise ValueError(f"{which} cannot be used with --mode stochastic, whose results are random")
+            raise UsageError(f"{which} cannot be used with --mode stochastic, whose results are random")
         how = calling(arguments, signature, header, argument, timeout, in_process)
         opened = open_subject(subject, how, random_bits=given_bits)
         if is_stochastic:
@@ -142,7 +143,7 @@ def _stochastic(
     options: dict[str, Any] = {"overflow": overflow or Overflow.INFINITY, "seed": seed}
     options["nan_codes"] = nans.parse(nan or nans.ANY, target)
     if given and count is None:
-        raise ValueError("--given-bits needs --random-bit-count: how many bits of each word decide")
+        raise UsageError("--given-bits needs --random-bit-count: how many bits of each word decide")
     if given and count is not None:
         report = validate_given_bits(subject, target, read, count, **options)
     else:
@@ -156,12 +157,11 @@ class _Progress:
     """A bar on standard error for a sweep."""
 
     def __enter__(self) -> _Progress:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
         self._bar = Progress(
-            TextColumn("2^32 inputs"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
-            TextColumn("{task.fields[mismatches]:,} mismatches"), console=Console(stderr=True),
+            TextColumn("2^32 inputs", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[mismatches]:,} mismatches", markup=False), console=console(stderr=True),
         )  # fmt: skip
         self._task = self._bar.add_task("sweep", total=1 << 32, mismatches=0)
         self._bar.start()

@@ -32,7 +32,7 @@ def cast(
     overflow: Annotated[
         list[Overflow] | None, typer.Option(help="Overflow policy; may be given again. Default: all.")
     ] = None,
-    size: Annotated[int, typer.Option(min=1, help="Inputs of each format.")] = 1000,
+    size: Annotated[int, typer.Option(help="Inputs of each format; 0: all of a 16-bit source.")] = 1000,
     random_bit_count: Annotated[int, typer.Option(help="For mode stochastic: how many bits decide.")] = 16,
     form: Forms = None,
     seed: Annotated[int, typer.Option(help="Of the inputs drawn by lot.")] = 0,
@@ -62,8 +62,8 @@ def dot(
         str, typer.Option(help="As 'exact', 'chunk=64,format=fp_6_9_0', or a tensor core, as hopper_float16.")
     ] = "chunk=256",
     inputs: Annotated[str, typer.Option(help="Format of the operands.")] = "float32",
-    length: Annotated[int, typer.Option(min=1, help="Terms of each dot product.")] = 64,
-    size: Annotated[int, typer.Option(min=1, help="Dot products.")] = 100,
+    length: Annotated[int, typer.Option(help="Terms of each dot product.")] = 64,
+    size: Annotated[int, typer.Option(help="Dot products.")] = 100,
     form: Forms = None,
     seed: Annotated[int, typer.Option(help="Of the operands.")] = 0,
     json: JsonFlag = False,
@@ -84,7 +84,7 @@ def step(
     out: Out,
     model: Annotated[str, typer.Argument(help="Network, as small_cnn.")] = "small_cnn",
     width: Annotated[float, typer.Option(help="Width multiplier of the network.")] = 1.0,
-    batch: Annotated[int, typer.Option(min=1, help="Images of the step.")] = 2,
+    batch: Annotated[int, typer.Option(help="Images of the step.")] = 2,
     scheme: Annotated[str, typer.Option(help="As for 'mpsim plan'.")] = "uniform_low",
     levels: Annotated[str, typer.Option(help="As for 'mpsim plan'.")] = "paper",
     seed: Annotated[int, typer.Option(help="Of the weights and the images.")] = 0,

@@ -10,7 +10,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from mpsim.cli.output import complain, is_failure, is_usage_error, print_json
+from mpsim.cli import command
+from mpsim.cli.output import complain, is_failure, print_json
 
 Arguments = Annotated[str, typer.Option(help="Arrays a Python function is given: numpy or torch.")]
 Signature = Annotated[
@@ -53,16 +54,13 @@ def calling(
 @contextmanager
 def comparison(on_failure: Callable[[str], None] = lambda message: None) -> Iterator[None]:
     """Ends the command with exit code 2 where arguments are refused, or anything fails: then nothing was compared."""
-    from mpsim.validate.answers import SubjectError
-
     try:
         yield
     except (typer.Exit, typer.BadParameter):
         raise
     except Exception as error:
-        known = isinstance(error, SubjectError) or is_usage_error(error) or is_failure(error)
-        message = str(error) or type(error).__name__
-        if not known:
+        message = command.message(error)
+        if not is_failure(error):
             traceback.print_exc()
             message = f"a defect of mpsim: {type(error).__name__}: {message}. Nothing can be said about the subject"
         on_failure(message)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from mpsim.accumulators import Accumulator
+from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels import spec
 
@@ -26,7 +27,7 @@ def dot(a: Sequence[float], b: Sequence[float], accumulator: Accumulator = Accum
     1.0
     """
     if accumulator.kind == "blas":
-        raise ValueError("an accumulator of kind 'blas' promises no bits, so it has no definition")
+        raise UsageError("an accumulator of kind 'blas' promises no bits, so it has no definition")
     if accumulator.kind == "exact":
         return _exact(a, b)
     results = _chunks(a, b, accumulator)

@@ -15,7 +15,7 @@ from mpsim.training import checkpoint
 from mpsim.training.checkpoint import CheckpointError
 from mpsim.training.loss_scale import LossScale, LossScaleState
 from mpsim.training.optimizer import SGD
-from mpsim.training.semantics import Semantics, as_semantics
+from mpsim.training.semantics import of_stored, stored
 
 if TYPE_CHECKING:
     from mpsim.training.trainer import Trainer
@@ -36,7 +36,7 @@ def dump(trainer: Trainer) -> bytes:
             "optimizer": trainer.optimizer.to_dict(),
             "loss_scale": trainer.loss_scale.settings.to_dict(),
             "promotion": trainer.promotion,
-            "semantics": asdict(trainer.semantics),
+            "semantics": stored(trainer.semantics),
             "rounding": trainer.rounding,
             "random_bit_count": trainer.random_bit_count,
             "skipped_statistics": trainer.skipped_statistics,
@@ -71,7 +71,7 @@ def restore(
             optimizer=SGD.from_dict(settings["optimizer"]),
             loss_scale=LossScale(**settings["loss_scale"]),
             promotion=settings["promotion"],
-            semantics=_semantics(settings["semantics"]),
+            semantics=of_stored(settings["semantics"]),
             rounding=settings["rounding"],
             random_bit_count=settings["random_bit_count"],
             skipped_statistics=settings.get("skipped_statistics", "updated"),  # older checkpoints have none
@@ -93,11 +93,6 @@ def restore(
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{source} is a checkpoint that does not fit: {error}") from error
     return trainer
-
-
-def _semantics(stored: dict[str, Any] | str) -> Semantics:
-    """The semantics as stored: all fields, or in older checkpoints the name."""
-    return as_semantics(stored) if isinstance(stored, str) else Semantics(**stored)
 
 
 def build_network(described: dict[str, Any], source: str) -> Any:

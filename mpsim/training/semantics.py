@@ -6,7 +6,8 @@ fields; none of them asks for a name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from mpsim import checks
 from mpsim.errors import UsageError
@@ -71,6 +72,24 @@ _ROWS = (
 )
 
 SEMANTICS = {row.name: row for row in _ROWS}
+
+
+def stored(semantics: Semantics) -> str | dict[str, Any]:
+    """The semantics as JSON values: the name of a row, or all fields."""
+    return semantics.name if SEMANTICS.get(semantics.name) == semantics else asdict(semantics)
+
+
+def of_stored(found: str | dict[str, Any]) -> Semantics:
+    """The semantics that ``stored`` wrote. Raises UsageError or UsageTypeError for anything else.
+
+    >>> of_stored(stored(SEMANTICS["lee2023"])).name
+    'lee2023'
+    """
+    if isinstance(found, dict) and set(found) != {field.name for field in fields(Semantics)}:
+        raise UsageError(
+            f"semantics must have the fields of mpsim.training.semantics.Semantics, got {', '.join(found)}"
+        )
+    return Semantics(**found) if isinstance(found, dict) else as_semantics(found)
 
 
 def as_semantics(semantics: str | Semantics) -> Semantics:

@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mpsim.errors import MpsimError
+
 Array = np.ndarray[Any, Any]
 
 #: Stands for a result that the format has no code for.
 NO_CODE = 1 << 63
 
 
-class SubjectError(RuntimeError):
+class SubjectError(MpsimError, RuntimeError):
     """The subject cannot be found, called, or understood; the message says why and what to do."""
 
 

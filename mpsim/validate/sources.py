@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format
 
 Array = np.ndarray[Any, Any]
@@ -86,5 +87,5 @@ def as_source(name: str | Source) -> Source:
     if isinstance(name, Source):
         return name
     if name not in SOURCES:
-        raise ValueError(f"unknown source {name!r}. Known: {', '.join(SOURCES)}")
+        raise UsageError(f"unknown source {name!r}. Known: {', '.join(SOURCES)}")
     return SOURCES[name]

@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.accumulators import Accumulator
 from mpsim.contraction import matmul
+from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels import spec
 from mpsim.kernels.philox import Stream, random_bits
@@ -30,6 +32,8 @@ Array = np.ndarray[Any, Any]
 
 #: Rises when the bytes of a pack change for the same arguments.
 PACK_VERSION = 2
+#: The most terms of a dot product, and the most vectors of a set.
+MOST_LENGTH, MOST_SIZE = 1 << 16, 1 << 22
 FORMS = ("npz", "jsonl", "txt", "mem", "h")
 MANIFEST = "manifest.json"
 
@@ -71,11 +75,13 @@ def cast_tables(
     Inputs whose result has no code (NaN or a marked infinity in a format without) are left out. Combinations that do
     not exist (the modes of QPyTorch, but for its formats) are passed over if modes is None, else ValueError.
     """
+    checks.whole("size", size, most=MOST_SIZE)
+    checks.seed("seed", seed)
     origin = as_source(source)
     chosen = [row for row in FORMATS.values() if _narrower(row, origin)] if formats is None else formats
     for format in map(as_format, chosen):
         if not _narrower(format, origin):
-            raise ValueError(f"{format} is no narrower than the source {origin.name}")
+            raise UsageError(f"{format} is no narrower than the source {origin.name}")
         patterns = cast_inputs(format, origin, size, seed)
         for mode in map(Mode, Mode if modes is None else modes):
             if modes is None and mode.is_legacy and not _legacy_applies(format, origin):
@@ -197,11 +203,12 @@ def dot_table(
     """
     format = as_format(inputs)
     if not accumulator.promises_bits:
-        raise ValueError(f"an accumulator of kind {accumulator.kind!r} promises no bits, so it has no vectors")
+        raise UsageError(f"an accumulator of kind {accumulator.kind!r} promises no bits, so it has no vectors")
     if not format.fits_float32 or not format.signed:
-        raise ValueError(f"the operands' format is one with a sign that float32 holds, not {format}")
-    if length < 1 or size < 1:
-        raise ValueError(f"length and size are at least 1, got {length} and {size}")
+        raise UsageError(f"the operands' format is one with a sign that float32 holds, not {format}")
+    checks.whole("length", length, least=1, most=MOST_LENGTH)
+    checks.whole("size", size, least=1, most=MOST_SIZE)
+    checks.seed("seed", seed)
     a, b = (_operands(format, size, length, seed, tensor) for tensor in (3, 4))
     half = length // 2
     a[2::4, half : 2 * half], b[2::4, half : 2 * half] = a[2::4, :half], b[2::4, :half] ^ format.sign_mask
@@ -246,9 +253,8 @@ def write_pack(
     a vector; txt: ``INPUT EXPECTED`` in hex, one vector a line (TestFloat's order; random bits come last); mem: one
     file a column, one word a line, for ``$readmemh``; h: C arrays. Raises ValueError for another form.
     """
-    unknown = [form for form in forms if form not in FORMS]
-    if unknown:
-        raise ValueError(f"unknown form {unknown[0]!r}. Known: {', '.join(FORMS)}")
+    for form in forms:
+        checks.named("form", form, FORMS)
     folder = Path(out)
     files: dict[str, Any] = {}
     sets = []
@@ -336,7 +342,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
             return dict(found)
     except (ValueError, TypeError, KeyError):
         pass
-    raise ValueError(f"{path} is no manifest of a pack of vectors (docs/vectors.md)")
+    raise UsageError(f"{path} is no manifest of a pack of vectors (docs/vectors.md)")
 
 
 def table_files(table: Table, forms: Sequence[str] = FORMS) -> dict[str, bytes]:

@@ -1,7 +1,7 @@
 """What a Trainer may be given for its arguments, and the sentences for the rest."""
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -120,7 +120,7 @@ def test_broken_semantics_in_a_checkpoint_are_told(tmp_path, make):
     make("uniform_low").save(tmp_path / "state")
     header, arrays = checkpoint.read(tmp_path / "state")
     for change, message in (({"nearest": "nearest_evn"}, "did you mean nearest_even"), ({"more": 1}, "more")):
-        broken = {**header, "settings": header["settings"] | {"semantics": header["settings"]["semantics"] | change}}
+        broken = {**header, "settings": header["settings"] | {"semantics": asdict(SEMANTICS["standard"]) | change}}
         (tmp_path / "broken").write_bytes(checkpoint.pack(broken, arrays))
         with pytest.raises(CheckpointError, match=f"does not fit.*{message}"):
             Trainer.load(tmp_path / "broken")

@@ -142,7 +142,7 @@ def test_codes_and_scales(run: Any) -> None:
         (("mx.py:bits", "--format", "mxfp5"), "mxfp5"),
         (("mx.py:bits", "--format", "mxfp4", "--scale-rule", "up"), "unknown scale rule 'up'"),
         (("mx.py:bits", "--format", "mxfp4", "--scale-overflow", "wrap"), "unknown scale_overflow 'wrap'"),
-        (("mx.py:bits", "--format", "mxfp4", "--tensor-scale", "2"), "no tensor_scale"),
+        (("mx.py:bits", "--format", "mxfp4", "--tensor-scale", "2"), "--tensor-scale is for nvfp4"),
         (("mx.py:bits", "--format", "nvfp4", "--scale-rule", "floor"), "one scale rule"),
         (("mx.py:absent", "--format", "mxfp4"), "absent"),
         (("mx.py:number", "--format", "mxfp4"), "not a function"),

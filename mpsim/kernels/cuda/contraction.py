@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpsim.accumulators import Accumulator
+from mpsim.errors import UsageTypeError
 from mpsim.kernels.cuda import depthwise, strided
 from mpsim.kernels.cuda.accumulators import numbers_of
 from mpsim.kernels.cuda.arrays import device, empty, flattened, part, zeros
@@ -146,7 +147,7 @@ def biased(out: Array, bias: Array | None, area: int) -> Array:
 def contract(tables: Tables, a: Array, b: Array, accumulator: Accumulator) -> Array:
     """Every output of the contraction, in the written order of the accumulator; b as it is before its zeros."""
     if np.float64 in (a.dtype, b.dtype):
-        raise TypeError(
+        raise UsageTypeError(
             "the 'cuda' backend multiplies float32 arrays; float64 ones are for gradient checks: "
             'pass backend="reference"'
         )

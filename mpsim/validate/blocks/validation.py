@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.blocks import SCALE_RULES, BlockFormat
+from mpsim.errors import UsageError
 from mpsim.kernels.spec_blocks import SCALE_OVERFLOWS, as_block_format
 from mpsim.validate.answers import SubjectError, Verdict
 from mpsim.validate.blocks.answers import BlockAnswers, BlockSubject, open_blocks
@@ -112,8 +114,10 @@ def validate_blocks(
     ['scale rule ceil']
     """
     row = as_block_format(format)
-    if row.tensor_scale and tensor_scale is None:
-        tensor_scale = 1.0
+    checks.seed("seed", seed)
+    if row.tensor_scale:
+        default = 1.0 if tensor_scale is None else tensor_scale
+        tensor_scale = checks.real("tensor_scale", default, above=0, most=checks.FLOAT32_LARGEST)
     candidates = _candidates(row, scale_rule, scale_overflow, tensor_scale)
     corpus = block_corpus(row, tensor_scale, seed)
     opened = open_blocks(subject, row, calling)
@@ -137,17 +141,17 @@ def validate_blocks(
 def _candidates(
     format: BlockFormat, rule: str | None, overflow: str | None, tensor_scale: float | None
 ) -> list[Definition]:
-    if rule is not None and rule not in SCALE_RULES:
-        raise ValueError(f"unknown scale rule {rule!r}. Known: {', '.join(SCALE_RULES)}")
-    if overflow is not None and overflow not in SCALE_OVERFLOWS:
-        raise ValueError(f"unknown scale_overflow {overflow!r}. Known: {', '.join(SCALE_OVERFLOWS)}")
+    if rule is not None:
+        checks.named("scale rule", rule, SCALE_RULES)
+    if overflow is not None:
+        checks.named("scale_overflow", overflow, SCALE_OVERFLOWS)
     if format.tensor_scale:
         if rule is not None:
-            raise ValueError(f"{format.name} has one scale rule; got {rule!r}")
+            raise UsageError(f"{format.name} has one scale rule; got {rule!r}")
         names = [overflow] if overflow else SCALE_OVERFLOWS
         return [Definition(None, each, tensor_scale=tensor_scale) for each in names]
     if tensor_scale is not None:
-        raise ValueError(f"{format.name} has no tensor_scale; got {tensor_scale}")
+        raise UsageError(f"tensor_scale is for nvfp4; {format.name} has none, got {tensor_scale}", "tensor_scale")
     # No float32 block has an E8M0 scale beyond the largest: its exponent is at most 128 less the element's.
     return [Definition(each, overflow or "saturate") for each in ([rule] if rule else SCALE_RULES)]
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from mpsim.errors import UsageError
 from mpsim.files import write_whole
 from mpsim.validate.answers import NO_CODE, SubjectError
 from mpsim.validate.cast import nans
@@ -78,9 +79,9 @@ def load_sweep(path: Path, key: str) -> Sweep:
     try:
         found = Sweep(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} holds no state of an exhaustive comparison: {error}") from error
+        raise UsageError(f"{path} holds no state of an exhaustive comparison: {error}") from error
     if found.key != key:
-        raise ValueError(f"{path} belongs to another subject, format or policy; name another file, or remove it")
+        raise UsageError(f"{path} belongs to another subject, format or policy; name another file, or remove it")
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mpsim.errors import UsageError
 from mpsim.formats import Format
 from mpsim.validate.answers import NO_CODE, Outcome
 from mpsim.validate.cast.asking import Answers
@@ -36,19 +37,19 @@ def parse(text: str, format: Format) -> NanCodes:
     if text == ANY:
         return ANY
     if not format.has_nan:
-        raise ValueError(f"{format} has no NaN, so --nan is {ANY}, got {text!r}")
+        raise UsageError(f"{format} has no NaN, so --nan is {ANY}, got {text!r}")
     if text == CANONICAL:
         return None
     if text == PAYLOAD:
         if format.specials != "ieee" or not format.mantissa_bits:
-            raise ValueError(f"a NaN of {format} has no payload to keep")
+            raise UsageError(f"a NaN of {format} has no payload to keep")
         return PAYLOAD
     try:
         codes = [int(word, 0) for word in text.split(",")]
     except ValueError:
         codes = []
     if len(codes) not in (1, 2) or not all(0 <= code < 1 << format.bits for code in codes):
-        raise ValueError(
+        raise UsageError(
             f"--nan is {ANY}, {CANONICAL}, {PAYLOAD}, a code, or the codes of NaN and -NaN as 0x7f,0xff; got {text!r}"
         )
     return codes[0], codes[-1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels import spec
 from mpsim.policies import Mode, Overflow, Policy
@@ -143,7 +144,7 @@ def as_preset(name: str | Preset) -> Preset:
     if isinstance(name, Preset):
         return name
     if name not in PRESETS:
-        raise ValueError(f"unknown preset {name!r}. Known: {', '.join(PRESETS)}")
+        raise UsageError(f"unknown preset {name!r}. Known: {', '.join(PRESETS)}")
     return PRESETS[name]
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mpsim.errors import UsageError
 from mpsim.formats import Format
 from mpsim.kernels import spec
 from mpsim.validate.cast.rules import Rule
@@ -33,7 +34,7 @@ def runs_of(rule: Rule, source: Source, space: str, backend: str = "compiled") -
     Raises ValueError for float64 and for stochastic rules.
     """
     if source.name == "float64" or rule.policy.mode.needs_random_bits:
-        raise ValueError(f"runs are for float16, bfloat16 and float32 and modes without random bits, not {source.name}")
+        raise UsageError(f"runs are for float16, bfloat16 and float32 and modes without random bits, not {source.name}")
     points = _candidates(rule.format, source)
     keys = _keys(points, rule, source, space, backend)
     while (middles := _unsettled(points, keys)).size:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.formats import Format
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.rounding import decode
@@ -147,6 +148,8 @@ def validate_given_bits(
 
     The subject is called with (numbers, uint32 words). Raises SubjectError where it fails.
     """
+    checks.seed("seed", seed)
+    checks.whole("random_bit_count", random_bit_count, least=1, most=ALL_BITS)
     policy = Policy(Mode.STOCHASTIC, overflow, random_bit_count)
     rule = Rule(format, policy, nan_codes=nan_codes)
     patterns = cast_corpus(format, source)
@@ -194,6 +197,9 @@ def validate_own_bits(
 
     Raises SubjectError where the subject fails.
     """
+    checks.seed("seed", seed)
+    if random_bit_count is not None:
+        checks.whole("random_bit_count", random_bit_count, least=1, most=ALL_BITS)
     policy = Policy(Mode.STOCHASTIC, overflow, ALL_BITS)
     with default_float_environment():
         certain = compare(

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mpsim import checks
+from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import Format, as_format
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.validate.answers import Verdict
@@ -125,6 +127,7 @@ def validate_cast(
     >>> print(report.equal, report.declared.findings[0].cause)
     False rounded as toward_zero
     """
+    checks.seed("seed", seed)
     opened = _opened(subject)
     source = as_source(source)
     target = target_format(opened, format)
@@ -164,7 +167,7 @@ def sweep_all(
     source than float32.
     """
     if report.source.name != "float32" or report.answers.subject.vectors is not None:
-        raise ValueError("an exhaustive sweep takes every float32; 16-bit sources are always exhaustive, vectors never")
+        raise UsageError("an exhaustive sweep takes every float32; 16-bit sources are always exhaustive, vectors never")
     name, comparison = report.preset, report.declared
     if comparison is None:
         assert report.once is not None
@@ -197,10 +200,10 @@ def declared_rule(
     """(the rule that the arguments declare, the preset's name); (None, None) where they declare nothing."""
     if preset is not None:
         if mode is not None or overflow is not None or nan is not None:
-            raise ValueError("give a preset, or mode, overflow and nan, not both")
+            raise UsageError("give a preset, or mode, overflow and nan, not both")
         rule = as_preset(preset).rule(format, source)
         if rule is None:
-            raise ValueError(f"preset {preset!r} has no cast from {source.name} to {format}")
+            raise UsageError(f"preset {preset!r} has no cast from {source.name} to {format}")
         return rule, preset
     if mode is None and overflow is None and nan is None:
         return None, None
@@ -215,7 +218,7 @@ def _opened(subject: Any) -> Subject:
         return open_subject(subject)
     if callable(subject):
         return Subject.of(subject)
-    raise TypeError(f"a subject is a name, a function or a Subject, got {type(subject).__name__}")
+    raise UsageTypeError(f"a subject is a name, a function or a Subject, got {type(subject).__name__}")
 
 
 def target_format(subject: Subject, format: str | Format | None) -> Format:
@@ -223,7 +226,7 @@ def target_format(subject: Subject, format: str | Format | None) -> Format:
     if format is not None:
         return as_format(format)
     if subject.format is None:
-        raise ValueError(f"{subject.name} does not say its format; pass one (--format, as float8_e4m3fn)")
+        raise UsageError(f"{subject.name} does not say its format; pass one (--format, as float8_e4m3fn)")
     return subject.format
 
 
@@ -231,5 +234,5 @@ def _answers(subject: Subject, format: Format, source: Source, seed: int) -> Ans
     if subject.vectors is not None:
         return of_vectors(subject, source, format)
     if source.name != "float64" and format.bits >= source.format.bits and not source.format.bits == 16:
-        raise ValueError(f"{format} is no narrower than {source.name}; pass a wider source (--source float64)")
+        raise UsageError(f"{format} is no narrower than {source.name}; pass a wider source (--source float64)")
     return ask(subject, source, format, cast_corpus(format, source, seed=seed))

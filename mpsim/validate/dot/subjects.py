@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.accumulators import Accumulator
 from mpsim.formats import FORMATS, as_format
 from mpsim.kernels import hosted
@@ -24,6 +25,8 @@ Product = Callable[[Array, Array], Any]
 
 #: Rows and columns of the matrices that subjects are asked for: of probes, one for each element of the diagonal.
 SIDE = 16
+#: The largest.
+MOST_SIDE = 1 << 10
 
 
 @dataclass
@@ -140,14 +143,11 @@ def open_dot(
 
     ``package.module:function`` or ``file.py:function`` takes (M, K) and (K, N) arrays, or two vectors with
     ``form="dot"``; ``library.so:name`` is a C function, as ``mpsim.validate.subjects.native.PRODUCTS`` shows.
-    Raises SubjectError if there is no such thing.
+    Raises SubjectError if there is no such thing, UsageError for a form, inputs or a side that cannot be.
     """
-    if form not in ("matmul", "dot"):
-        raise SubjectError(f"form is 'matmul' or 'dot', not {form!r}")
-    if side < 1:
-        raise SubjectError(f"side is a number of rows, at least 1, not {side}")
-    if inputs not in FORMATS:
-        raise SubjectError(f"unknown inputs {inputs!r}")
+    checks.named("form", form, ("matmul", "dot"))
+    checks.whole("side", side, least=1, most=MOST_SIDE)
+    checks.named("inputs", inputs, FORMATS)
     if isinstance(subject, Accumulator):
         return DotSubject(f"mpsim {subject.kind}", _own(subject, backend), inputs, side)
     if not isinstance(subject, str):

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.accumulators import Accumulator
+from mpsim.errors import UsageError
 from mpsim.formats import as_format
 from mpsim.rounding import round_to
 from mpsim.tensor_cores import TENSOR_CORES, accumulator_of, described
@@ -30,6 +32,8 @@ from mpsim.validate.subjects.calling import default_float_environment
 from mpsim.validate.subjects.opening import Calling
 
 Array = np.ndarray[Any, Any]
+#: The longest dot products that are asked.
+MOST_LENGTH = 1 << 14
 #: Types of answers whose numbers may be those of a narrower format.
 WIDE = ("float32", "float64")
 #: (name, a, b, the subject's answer), and K
@@ -192,11 +196,11 @@ def validate_dot(
     >>> described(report.matches[0].accumulator)
     'sequential,format=float32,chunk=8,fma=true'
     """
-    if length < 16:
-        raise ValueError(f"probes need a length of at least 16, got {length}")
+    checks.whole("length", length, least=16, most=MOST_LENGTH, note=", so that the probes fit")
+    checks.seed("seed", seed)
     declared = accumulator_of(accumulator) if isinstance(accumulator, str) else accumulator
     if declared is not None and not declared.promises_bits:
-        raise ValueError(f"an accumulator of kind {declared.kind!r} promises no bits: nothing can be equal to it")
+        raise UsageError(f"an accumulator of kind {declared.kind!r} promises no bits: nothing can be equal to it")
     opened = open_dot(subject, calling, inputs=inputs, form=form, side=side, backend=backend)
     with default_float_environment():
         return _report(opened, declared, length, seed, backend)

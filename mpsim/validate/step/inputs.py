@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mpsim.errors import UsageError
 from mpsim.trace import Trace
 from mpsim.validate.step.tensor_files import TensorFile, TensorFileError
 
@@ -19,9 +20,9 @@ def labels_of(file: TensorFile, traced: Trace, given: Array | None, notes: list[
     if given is not None:
         labels = np.asarray(given)
         if labels.shape != (traced.batch,) or labels.dtype.kind not in "iu":
-            raise ValueError(f"labels are integers ({traced.batch},), got {labels.dtype} {labels.shape}")
+            raise UsageError(f"labels are integers ({traced.batch},), got {labels.dtype} {labels.shape}")
         if not (labels.min() >= 0 and labels.max() < traced.classes):
-            raise ValueError(f"labels are 0 to {traced.classes - 1}, got {labels.min()} to {labels.max()}")
+            raise UsageError(f"labels are 0 to {traced.classes - 1}, got {labels.min()} to {labels.max()}")
         return labels.astype(np.int64)
     name, gradient = _loss_gradient(file, traced, "labels")
     found = (gradient > 0).sum(axis=1) == 1

@@ -17,6 +17,7 @@ from mpsim.engine.tensor import TensorId
 from mpsim.rounding import Counts
 from mpsim.trace import TracedOp, trace
 from mpsim.training.saving import build_network
+from mpsim.training.semantics import Semantics, of_stored, stored
 from mpsim.training.store import Store
 from mpsim.training.trainer import Trainer
 from mpsim.validate.step.tensor_files import TensorFile, TensorFileError, write_tensors
@@ -154,7 +155,7 @@ def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
             "name": traced.model, "width": traced.width, "classes": traced.classes, "input_shape": images.shape[1:],
         },
         "batch": traced.batch,
-        "semantics": trainer.semantics.name,
+        "semantics": stored(trainer.semantics),
         "rounding": trainer.rounding,
         "accumulator": asdict(trainer.accumulator),
         "optimizer": _optimizer(trainer),
@@ -174,7 +175,7 @@ class RecordedNetwork:
 
     model: Any
     plan: Plan | None
-    semantics: str
+    semantics: Semantics
     accumulator: Accumulator
 
 
@@ -198,7 +199,7 @@ def network_of(record: TensorFile, model: str | None = None) -> RecordedNetwork:
     else:
         options = {"classes": described["classes"], "input_shape": tuple(described["input_shape"])}
         network = networks.build(model, width=described["width"], **options)
-    return RecordedNetwork(network, plan, index["semantics"], Accumulator(**index["accumulator"]))
+    return RecordedNetwork(network, plan, of_stored(index["semantics"]), Accumulator(**index["accumulator"]))
 
 
 def _optimizer(trainer: Trainer) -> dict[str, Any]:

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from mpsim import checks, ops
 from mpsim import kernels as backends
-from mpsim import ops
 from mpsim.accumulators import Accumulator
 from mpsim.assignment import Plan
 from mpsim.engine.tape import Tape
-from mpsim.rounding import available_threads
+from mpsim.errors import UsageError
 from mpsim.trace import Trace, trace
 from mpsim.training.semantics import Semantics, as_semantics
 from mpsim.validate.answers import Verdict
@@ -129,7 +129,7 @@ def teacher_forced(
     file = trace_file if isinstance(trace_file, TensorFile) else read_tensors(trace_file)
     semantics = as_semantics(semantics)
     traced = _traced(file, model, plan)
-    threads = available_threads() if threads is None else threads
+    threads = checks.threads(threads)
     with default_float_environment():
         kernels = backends.bind(backend, threads, accumulator)
         teacher = Teacher(file, traced, plan, semantics, kernels)
@@ -178,7 +178,7 @@ def _traced(file: TensorFile, model: Any, plan: Plan | None) -> Trace:
     traced = trace(model, shape[0], semantics, shape[1:])
     if plan is not None:
         if plan.network.batch != shape[0]:
-            raise ValueError(f"the plan is for a batch of {plan.network.batch}, {file.source} has {shape[0]} images")
+            raise UsageError(f"the plan is for a batch of {plan.network.batch}, {file.source} has {shape[0]} images")
         plan.check(traced)
     numbers = [int(name.split("/")[1]) for name in file.tensors if name.startswith("Y/")]
     if max(numbers) >= len(traced.ops):

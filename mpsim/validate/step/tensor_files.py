@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mpsim.errors import UsageError
 from mpsim.files import write_whole
 
 #: The key of a safetensors file's metadata, and (with .json) the member of an npz archive, that holds the index.
@@ -22,7 +23,7 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 Array = np.ndarray[Any, Any]
 
 
-class TensorFileError(ValueError):
+class TensorFileError(UsageError):
     """A file is none of the two kinds, broken, or holds what cannot be used; the message says which."""
 
 
@@ -50,7 +51,7 @@ def write_tensors(
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
-        raise ValueError(f"the suffix says how tensors are written: {' or '.join(SUFFIXES)}, got {path.name!r}")
+        raise UsageError(f"the suffix says how tensors are written: {' or '.join(SUFFIXES)}, got {path.name!r}")
     text = json.dumps(index, indent=1, allow_nan=False)
     arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     content = _safetensors(arrays, text) if path.suffix == ".safetensors" else _npz(arrays, text)

@@ -9,11 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mpsim import checks
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.subjects import native, worker
 from mpsim.validate.subjects.calling import TIMEOUT, Callee, Child, InProcess
 
 LIBRARIES = (".so", ".dylib", ".dll")
+
+
+#: A month.
+MOST_SECONDS = 30 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -33,10 +38,8 @@ class Calling:
     in_process: bool = False
 
     def __post_init__(self) -> None:
-        if self.arguments not in ("numpy", "torch"):
-            raise SubjectError(f"arguments are 'numpy' or 'torch', not {self.arguments!r}")
-        if not 0 < self.timeout < float("inf"):
-            raise ValueError(f"timeout must be a number of seconds above 0, got {self.timeout}")
+        checks.named("arguments", self.arguments, ("numpy", "torch"))
+        checks.real("timeout", self.timeout, above=0, most=MOST_SECONDS, what="a number of seconds")
 
 
 def is_library(text: str) -> bool:

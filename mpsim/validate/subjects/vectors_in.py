@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mpsim.errors import UsageError
 from mpsim.formats import Format, as_format
 
 Array = np.ndarray[Any, Any]
@@ -38,7 +39,7 @@ def read(path: Path) -> Vectors:
     rows = [line.split("//")[0].split("#")[0].replace("_", " ").split() for line in lines]
     kept = [row for row in rows if row and not row[0].startswith("@")]
     if not kept or any(len(row) < 2 for row in kept):
-        raise ValueError("expected lines of hex digits 'INPUT EXPECTED'")
+        raise UsageError("expected lines of hex digits 'INPUT EXPECTED'")
     return _vectors([row[0] for row in kept], [row[1] for row in kept])
 
 
@@ -46,7 +47,7 @@ def _json(lines: list[str]) -> Vectors:
     objects = [json.loads(line) for line in lines if line.strip()]
     rows = [item for item in objects if "input" in item]
     if not rows or any("expected" not in row for row in rows):
-        raise ValueError("expected objects with 'input' and 'expected'")
+        raise UsageError("expected objects with 'input' and 'expected'")
     named = next((item["format"] for item in objects if isinstance(item.get("format"), str)), None)
     found = _vectors([_hex(row["input"]) for row in rows], [_hex(row["expected"]) for row in rows])
     return found._replace(format=as_format(named) if named else None)
@@ -60,7 +61,7 @@ def _vectors(inputs: list[str], codes: list[str]) -> Vectors:
     digits = max(len(word.lower().removeprefix("0x")) for word in inputs)
     width = next((bits for bits in (16, 32, 64) if digits * 4 <= bits), 0)
     if not width:
-        raise ValueError(f"inputs of {digits} hex digits; expected 4, 8 or 16")
+        raise UsageError(f"inputs of {digits} hex digits; expected 4, 8 or 16")
     patterns = np.array([int(word, 16) for word in inputs], f"uint{width}")
     return Vectors(patterns, np.array([int(word, 16) for word in codes], np.uint64), None)
 
@@ -69,12 +70,12 @@ def _npz(path: Path) -> Vectors:
     with np.load(path, allow_pickle=False) as arrays:
         names = set(arrays.files)
         if not {"input", "expected"} <= names:
-            raise ValueError(f"expected arrays 'input' and 'expected', found {', '.join(sorted(names))}")
+            raise UsageError(f"expected arrays 'input' and 'expected', found {', '.join(sorted(names))}")
         inputs, codes = arrays["input"].reshape(-1), arrays["expected"].reshape(-1)
         named = str(arrays["format"]) if "format" in names else None
     if inputs.dtype.kind == "f":
         inputs = inputs.view(f"uint{8 * inputs.dtype.itemsize}")
     if inputs.dtype.kind not in "u" or codes.dtype.kind not in "uif":
-        raise ValueError(f"'input' {inputs.dtype} and 'expected' {codes.dtype} are not patterns")
+        raise UsageError(f"'input' {inputs.dtype} and 'expected' {codes.dtype} are not patterns")
     results = codes if codes.dtype.kind == "f" else codes.astype(np.uint64)
     return Vectors(inputs, results, as_format(named) if named else None)
