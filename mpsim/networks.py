@@ -62,7 +62,6 @@ def build(
     classes: int | None = None,
     seed: int | None = 0,
     input_shape: Shape | None = None,
-    content: str | None = None,
 ) -> Any:
     """The network called ``model``: a name in reference_models, or ``FILE.py:FUNCTION``.
 
@@ -71,7 +70,7 @@ def build(
     to logits (N, classes). What the network lacks of ``input_shape``, ``classes`` and ``width`` is set: as passed, or
     as the function's default says, or as a trace finds it. If the function takes no seed and all its convolutions and
     linear layers hold zeros, they are drawn from the seed by ``mpsim.initialization.initialize``. Other files
-    beside it are not searched for modules. ``content``: the file's hash, if it must not have changed.
+    beside it are not searched for modules.
 
     Raises ValueError for an unknown name, a file or function that is missing or fails (with its line), a result that is
     no network, or one that does not take the images.
@@ -82,7 +81,7 @@ def build(
     file = file_of(model)
     if file is None:
         return _reference(model, width, classes, seed, input_shape)
-    function = _function(file, content)
+    function = _function(file)
     known = inspect.signature(function).parameters
     given = {"width": width, "classes": classes, "seed": seed, "input_shape": input_shape}
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
@@ -111,10 +110,8 @@ def _reference(model: str, width: float, classes: int | None, seed: int | None, 
     return reference_models.build(model, width, 10 if classes is None else classes, seed, **options)
 
 
-def _function(file: NetworkFile, content: str | None) -> Callable[..., Any]:
+def _function(file: NetworkFile) -> Callable[..., Any]:
     source = file.read()
-    if content is not None and hashlib.sha256(source).hexdigest() != content:
-        raise ValueError(f"{file.path} was changed after the run was set up; start the command anew")
     module = ModuleType(file.path.stem)
     module.__file__ = str(file.path)
     try:
