@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from mpsim.experiments.settings import RunSettings
 
 
-def check_output(path: Path | None, option: str) -> None:
-    """OSError unless a file can be written at ``path``; nothing is written yet."""
+def check_output(path: Path | None, option: str, endings: Sequence[str] = ()) -> None:
+    """OSError unless a file can be written at ``path``, ValueError for another ending; nothing is written yet."""
     if path is None:
         return
+    if endings and path.suffix not in endings:
+        raise ValueError(f"{option} {path}: the file's name should end in one of {', '.join(endings)}")
     if path.is_dir():
         raise IsADirectoryError(f"{option} {path} is a folder; give the name of a file")
     folder = path.absolute().parent

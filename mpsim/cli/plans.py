@@ -60,18 +60,17 @@ def plan(
     """Show the formats that a scheme gives to the tensors of a network."""
     from mpsim import networks
     from mpsim.assignment import assign, plan_report
+    from mpsim.experiments.plan_picture import SUFFIXES, draw_plan
     from mpsim.trace import trace
     from mpsim.training.semantics import as_semantics
 
-    check_output(plot, "--plot")
+    check_output(plot, "--plot", SUFFIXES)
     other = None if compare is None else read_plan(compare, "--compare")
     network = networks.build(model, width=width, classes=classes)
     traced = trace(network, batch=batch, semantics=as_semantics(semantics).name)
     made = assign(traced, scheme, ratio=ratio, seed=seed, k=k, ratios=parse_numbers(ratios, "--ratios"), levels=levels)
     compared = None if other is None else _compared(other, made, f"--compare {compare}")
     if plot is not None:
-        from mpsim.experiments.plan_picture import draw_plan
-
         draw_plan(made, plot)
     if json:
         comparison = {} if compared is None else {"comparison": compared.to_dict()}

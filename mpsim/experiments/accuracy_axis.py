@@ -8,7 +8,8 @@ import numpy as np
 
 #: Percentage points added to the error, so that 100 % has a place.
 OFFSET = 2.0
-#: Distances of ticks that are tried, the widest first.
+#: Ticks that come first (10 % is what guessing reaches in most datasets here), and the distances of the others.
+FIRST = (10, 50, 90)
 STEPS = (50, 10, 5, 1, 0.5, 0.1, 0.05, 0.01)
 #: The least distance of two ticks, and the room beyond the outermost values, as shares of the axis.
 BETWEEN, MARGIN = 0.07, 0.06
@@ -46,7 +47,7 @@ def ticks(low: float, high: float) -> list[float]:
     def apart(one: float, other: float, share: float = 1.0) -> bool:
         return abs(float(forward(one) - forward(other))) >= share * least
 
-    chosen: list[float] = []
+    chosen: list[float] = [value for value in FIRST if low <= value <= high]
     for step in STEPS:
         for number in range(int(np.ceil(low / step)), int(np.floor(min(high, 100) / step)) + 1):
             value = round(number * step, 6)

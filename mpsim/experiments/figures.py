@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from textwrap import fill
 from typing import Any, NamedTuple
@@ -12,8 +13,12 @@ from mpsim.experiments import accuracy_axis
 from mpsim.experiments.labels import GIVEN, TRAINING, differences
 from mpsim.experiments.study_tables import Mean, over_seeds
 
-#: One colour for each level pair, told apart in common kinds of colour blindness (Wong 2011).
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+#: One colour for each level pair, told apart in common kinds of colour blindness (Wong 2011; then Tol's "muted").
+COLOURS = (
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#332288", "#999933", "#44aa99",
+)  # fmt: skip
+#: The colour of float32 where all rows are trained alike, and of the legend's marks.
+GREY = "0.35"
 
 
 class Style(NamedTuple):
@@ -38,18 +43,20 @@ STYLES = {
 }
 #: Marks of schemes that are not in STYLES, in the order of their names.
 SPARE_MARKERS = "<>dX8H1234"
+#: A white ground for words that stand on lines; they are drawn below marks, so that they hide none.
+BEHIND_WORDS = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.7}
 #: Schemes whose points say their r or k.
 _ANNOTATED = ("largest_first", "largest_k")
 #: Least distance of two such words, in percentage points of the share.
 _APART = 5.5
 
 
-class Series(NamedTuple):
-    """Points that are drawn alike: of one scheme (and random order), one level pair and one way of training."""
+class Group(NamedTuple):
+    """Points of one colour: of one level pair and one way of training."""
 
-    scheme: str
+    name: str
     colour: str
-    points: list[Mean]  # in rising order of ratio or number of groups
+    points: list[Mean]
 
 
 def styles(schemes: Iterable[str]) -> dict[str, Style]:
@@ -100,20 +107,18 @@ def memory_accuracy_figure(rows: Sequence[Mapping[str, Any]], title: str = "") -
     from matplotlib.figure import Figure
 
     points = over_seeds(rows)
-    trained = differences([point.settings for point in points], (*TRAINING, "promotion"))
+    groups = _groups(points)
     figure = Figure(figsize=(9.6, 5.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     accuracy_axis.use(axes, [100 * value for point in points for value in (point.lowest, point.highest)])
-    colours = _colours(points, trained)
     looks = styles(point.scheme for point in points)
-    for colour in dict.fromkeys(colours):
-        _draw_front(axes, [point for point, own in zip(points, colours, strict=True) if own == colour], colour)
-    for one in _series(points, colours):
-        _draw_series(axes, one, looks[one.scheme])
+    for group in groups:
+        _draw_front(axes, group)
+        for series in _series(group.points):
+            _draw_series(axes, series, group, looks[series[0].scheme])
     _finish(axes, title)
-    named = {colour: _name(point, words) for point, words, colour in zip(points, trained, colours, strict=True)}
-    figure.legend(handles=_legend(points, looks, named), fontsize=8.5, frameon=False, loc="outside right upper")
+    figure.legend(handles=_legend(points, groups, looks), fontsize=8.5, frameon=False, loc="outside right upper")
     return figure
 
 
@@ -137,27 +142,30 @@ def save(figure: Any, path: str | Path) -> list[Path]:
     return files
 
 
-def _colours(points: Sequence[Mean], trained: Sequence[str]) -> list[str]:
-    """The colour of each point: its level pair's, and its way of training's; float32 is grey where there is one."""
-    kinds = [(point.levels, words) for point, words in zip(points, trained, strict=True)]
-    grey = len({words for (levels, words) in kinds if levels is None}) == 1
-    own = dict.fromkeys(one for one in kinds if not (grey and one[0] is None))
-    table = {one: COLOURS[number % len(COLOURS)] for number, one in enumerate(own)}
-    return [table.get(one, "0.35") for one in kinds]
-
-
-def _name(point: Mean, trained: str) -> str:
-    return ", ".join(word for word in (point.levels or "float32", trained) if word)
-
-
-def _series(points: Sequence[Mean], colours: Sequence[str]) -> list[Series]:
+def _groups(points: Sequence[Mean]) -> list[Group]:
+    """The points by level pair and way of training. Where there is one way of training, float32 is grey."""
+    trained = differences([point.settings for point in points], (*TRAINING, "promotion"))
     gathered: dict[tuple, list[Mean]] = {}
-    for point, colour in zip(points, colours, strict=True):
-        gathered.setdefault((point.scheme, colour, point.settings["plan_seed"]), []).append(point)
+    for point, words in zip(points, trained, strict=True):
+        gathered.setdefault((point.levels, words), []).append(point)
+    grey = sum(levels is None for levels, _ in gathered) == 1
+    palette = cycle(COLOURS)
     return [
-        Series(scheme, colour, sorted(own, key=lambda point: (point.ratio or 0.0, point.settings["k"] or 0)))
-        for (scheme, colour, _), own in gathered.items()
+        Group(
+            ", ".join(filter(None, [levels or "float32", words])),
+            GREY if levels is None and grey else next(palette),
+            own,
+        )
+        for (levels, words), own in gathered.items()
     ]
+
+
+def _series(points: Iterable[Mean]) -> list[list[Mean]]:
+    """The points of each scheme, and of each random order, in rising order of ratio or number of groups."""
+    gathered: dict[tuple, list[Mean]] = {}
+    for point in points:
+        gathered.setdefault((point.scheme, point.settings["plan_seed"]), []).append(point)
+    return [sorted(own, key=lambda point: (point.ratio or 0.0, point.settings["k"] or 0)) for own in gathered.values()]
 
 
 def _places(points: Iterable[Mean]) -> tuple[list[float], list[float]]:
@@ -169,9 +177,10 @@ def _places(points: Iterable[Mean]) -> tuple[list[float], list[float]]:
 def draw_points(axes: Any, points: Sequence[Mean], **style: Any) -> None:
     """Draws the points where their values are, each with a bar from its lowest to its highest seed."""
     x, y = _places(points)
-    below = [100 * (point.accuracy - point.lowest) for point in points]
-    above = [100 * (point.highest - point.accuracy) for point in points]
-    axes.errorbar(x, y, yerr=[below, above], elinewidth=0.8, capsize=2, zorder=3, **style)
+    below = [100 * max(0.0, point.accuracy - point.lowest) for point in points]  # a mean of equal numbers may be less
+    above = [100 * max(0.0, point.highest - point.accuracy) for point in points]
+    bars = [below, above] if any(below) or any(above) else None
+    axes.errorbar(x, y, yerr=bars, elinewidth=0.8, capsize=2, zorder=3, **style)
 
 
 def draw_diverged(axes: Any, points: Iterable[Mean], label: str) -> None:
@@ -181,41 +190,44 @@ def draw_diverged(axes: Any, points: Iterable[Mean], label: str) -> None:
         axes.plot(*_places(lost), "x", color="black", markersize=9, linestyle="", zorder=6, label=label)
 
 
-def _draw_front(axes: Any, points: Iterable[Mean], colour: str) -> None:
-    front = pareto_front(point for point in points if point.scheme != "float32" and not point.diverged)
+def _draw_front(axes: Any, group: Group) -> None:
+    front = pareto_front(point for point in group.points if point.scheme != "float32" and not point.diverged)
     front = front * 2 if len(front) == 1 else front  # a line of one point would not be drawn
     axes.plot(
-        *_places(front), color=colour, alpha=0.22, linewidth=9, solid_capstyle="round", solid_joinstyle="round",
+        *_places(front), color=group.colour, alpha=0.22, linewidth=9, solid_capstyle="round", solid_joinstyle="round",
         zorder=1,
     )  # fmt: skip
 
 
-def _draw_series(axes: Any, series: Series, style: Style) -> None:
-    draw_points(
-        axes, series.points, color=series.colour, marker=style.marker, linestyle=style.line, linewidth=1.4,
-        markersize=4 if style.line == "-" else 8, fillstyle="full" if style.line == "-" else "none", mew=1.4,
-        label=series.scheme,
-    )  # fmt: skip
-    draw_diverged(axes, series.points, "diverged")
-    if series.scheme == "float32":
-        for level in _places(series.points)[1]:
-            axes.axhline(level, color=series.colour, linewidth=1, linestyle=(0, (5, 3)), zorder=2)
-    if series.scheme in _ANNOTATED:
-        _annotate(axes, series, above=COLOURS.index(series.colour) % 2 == 0)
-    for point in series.points if series.scheme == GIVEN else ():
-        _write(axes, point, f"{point.settings['given_plan']} {point.settings['plan_sha256'][:4]}", series.colour, True)
+def _draw_series(axes: Any, series: Sequence[Mean], group: Group, style: Style) -> None:
+    scheme = series[0].scheme
+    draw_points(axes, series, color=group.colour, linewidth=1.4, mew=1.4, label=scheme, **_look(style))
+    draw_diverged(axes, series, "diverged")
+    above = group.colour in COLOURS[::2]
+    if scheme == "float32":
+        for level in _places(series)[1]:
+            axes.axhline(level, color=group.colour, linewidth=1, linestyle=style.line, zorder=2)
+    if scheme in _ANNOTATED:
+        _annotate(axes, series, group.colour, above)
+    for point in series if scheme == GIVEN else ():
+        _write(axes, point, f"{point.settings['given_plan']} {point.settings['plan_sha256'][:4]}", group.colour, above)
 
 
-def _annotate(axes: Any, series: Series, above: bool) -> None:
+def _look(style: Style) -> dict[str, Any]:
+    small = {"markersize": 4} if style.line == "-" else {"markersize": 8, "fillstyle": "none"}
+    return {"marker": style.marker, "linestyle": style.line, **small}
+
+
+def _annotate(axes: Any, series: Sequence[Mean], colour: str, above: bool) -> None:
     """r or k beside the points that leave room for it."""
     last: float | None = None
-    for point in series.points:
+    for point in series:
         name, long = ("r", "ratio") if point.ratio is not None else ("k", "k")
         share = 100 * point.low_share
         if last is None or abs(share - last) > _APART:
-            same = [p.settings[long] for p in series.points if p[1:] == point[1:]]
+            same = [p.settings[long] for p in series if p[1:] == point[1:]]
             numbers = f"{min(same):g}" if len(same) == 1 else f"{min(same):g}–{max(same):g}"
-            _write(axes, point, f"{name}={numbers}", series.colour, above)
+            _write(axes, point, f"{name}={numbers}", colour, above)
             last = share
 
 
@@ -223,7 +235,7 @@ def _write(axes: Any, point: Mean, text: str, colour: str, above: bool) -> None:
     axes.annotate(
         text, (100 * point.low_share, 100 * point.accuracy), xytext=(0, 9) if above else (-4, -5),
         textcoords="offset points", ha="center" if above else "right", va="bottom" if above else "top", fontsize=7.5,
-        color=colour, zorder=6,
+        color=colour, zorder=2.5, bbox=BEHIND_WORDS,
     )  # fmt: skip
 
 
@@ -235,26 +247,26 @@ def _finish(axes: Any, title: str) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     if title:
-        axes.set_title(fill(title, 100), fontsize=10)
+        axes.set_title(fill(title, 90), fontsize=10)
 
 
-def _legend(points: Sequence[Mean], looks: Mapping[str, Style], colours: Mapping[str, str]) -> list[Any]:
+def _legend(points: Sequence[Mean], groups: Sequence[Group], looks: Mapping[str, Style]) -> list[Any]:
     """What the marks mean, in grey, and the colours."""
     from matplotlib.lines import Line2D
 
-    grey = "0.3"
-    handles = [
-        Line2D([], [], color=grey, marker=style.marker, linestyle=(0, (5, 3)) if scheme == "float32" else style.line,
-               markersize=4 if style.line == "-" else 8, fillstyle="full" if style.line == "-" else "none",
-               label=style.label)
-        for scheme, style in looks.items()
-    ]  # fmt: skip
-    handles.append(Line2D([], [], color=grey, alpha=0.3, linewidth=7, label="Pareto front"))
+    handles = []
+    for scheme, style in looks.items():
+        levels = [100 * point.accuracy for point in points if point.scheme == scheme == "float32"]
+        label = f"{style.label}: {levels[0]:.1f} %" if len(levels) == 1 else style.label
+        handles.append(Line2D([], [], color=GREY, label=label, **_look(style)))
+    handles.append(Line2D([], [], color=GREY, alpha=0.3, linewidth=7, label="Pareto front"))
     if any(point.seeds > 1 for point in points):
         handles.append(
-            Line2D([], [], color=grey, marker="|", linestyle="", markersize=9, label="lowest to highest seed")
+            Line2D([], [], color=GREY, marker="|", linestyle="", markersize=9, label="lowest to highest seed")
         )
     if any(point.diverged for point in points):
         handles.append(Line2D([], [], color="black", marker="x", linestyle="", label="a run diverged"))
-    handles += [Line2D([], [], color=colour, linewidth=4, label=fill(name, 34)) for colour, name in colours.items()]
+    for group in groups:
+        if group.colour != GREY:
+            handles.append(Line2D([], [], color=group.colour, linewidth=4, label=fill(group.name, 34)))
     return handles

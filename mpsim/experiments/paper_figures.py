@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mpsim.experiments.figures import COLOURS, STYLES, as_usual, draw_diverged, draw_points, save, styles
+from mpsim.experiments.figures import BEHIND_WORDS, COLOURS, STYLES, as_usual, draw_diverged, draw_points, save, styles
 from mpsim.experiments.labels import TRAINING, Row, differences, promotes
 from mpsim.experiments.study_tables import SEEDS_AND_ORDERS, Mean, over_seeds
 
@@ -118,6 +118,6 @@ def _line(axes: Any, curve: Curve, line: Sequence[Mean]) -> None:
     for mean in (line[0], line[-1]) if curve.joined else ():
         axes.annotate(
             f"r={mean.ratio:g}", (100 * mean.low_share, 100 * mean.accuracy), xytext=(0, 7),
-            textcoords="offset points", ha="center", fontsize=7.5, color=curve.colour, zorder=7,
-            bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
+            textcoords="offset points", ha="center", fontsize=7.5, color=curve.colour, zorder=2.5,
+            bbox=BEHIND_WORDS,
         )  # fmt: skip
