@@ -44,9 +44,11 @@ class Progress:
             key: f"{f'{job.model} {job.width:g}, ' if len(networks) > 1 else ''}{job.label}, seed {job.seed}"
             for key, job in self._jobs.items()
         }
+        console = Console(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description:34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True), console=Console(stderr=True), transient=True,
+            TimeRemainingColumn(elapsed_when_finished=True), console=console, transient=True,
+            disable=not console.is_terminal,
         )  # fmt: skip
         self._runs: dict[str, Any] = {}
         before = {key: count for key, count in results.epochs_done().items() if key in self._jobs}

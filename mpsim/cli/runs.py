@@ -127,7 +127,10 @@ def train(
         promotion=promotion or None, semantics=semantics, rounding=rounding, random_bit_count=random_bit_count,
     )  # fmt: skip
     if plan is not None:
-        settings = replace(settings, plan=read_plan(plan, "--plan").to_json())
+        given = read_plan(plan, "--plan")
+        settings = replace(settings, plan=given.to_json())
+        if given.network.batch != batch:
+            note(f"{plan} was made for batch {given.network.batch}; bytes and shares are those of batch {batch}")
     check_output(save, "--save")
     check_results(results)
     check_data([settings])

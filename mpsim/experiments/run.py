@@ -55,6 +55,7 @@ def run(
     if stored is not None:
         return stored | row
     data = _Data(settings, *(settings.load() if load is None else load(settings)))
+    settings.check_batch(len(data.training))
     network = settings.build(data.training)
     if settings.contents() != contents:
         raise _changed(settings)

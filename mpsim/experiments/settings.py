@@ -175,11 +175,10 @@ class RunSettings:
         return training, load_data(self.data, "test", self.data_path)
 
     def build(self, data: LabelledImages) -> Any:
-        """The network for images and classes of the training ``data``, its weights drawn from ``seed``.
+        """The network for images and classes of ``data``, its weights drawn from ``seed``.
 
-        ValueError for a network that does not take the data, or fewer images than a batch has.
+        ValueError for a network that does not take the data.
         """
-        self.check_batch(len(data))
         network = networks.build(
             self.model,
             width=self.width,

@@ -85,7 +85,11 @@ def test_the_table_says_so_in_words():
 
 def test_the_table_says_what_differs():
     """Two learning rates are two plans' rows, and given plans are told apart."""
-    rows = [row("uniform_low", 1.0, 0.7), row("uniform_low", 1.0, 0.5, lr=0.2), given(0.4, 0.6, "optimal k=3", "f" * 64)]
+    rows = [
+        row("uniform_low", 1.0, 0.7),
+        row("uniform_low", 1.0, 0.5, lr=0.2),
+        given(0.4, 0.6, "optimal k=3", "f" * 64),
+    ]
     text = summary([("net", rows)])
     assert "| uniform_low, learning rate 0.1 | no | 100.0 % | 70.0 % | 70.0 to 70.0 % | 0 of 1 |" in text
     assert "| uniform_low, learning rate 0.2 | no | 100.0 % | 50.0 % | 50.0 to 50.0 % | 0 of 1 |" in text
@@ -154,7 +158,7 @@ def test_marks_and_bars_stand_where_the_values_are():
     ])  # fmt: skip
     assert [line.get_ydata()[0] for line in axes.lines if list(line.get_xdata()) == [0, 1]] == [pytest.approx(98)]
     low, high = axes.get_ylim()
-    assert low < 7 and 98 < high
+    assert low < 7 and high > 98
     colours = [container[0].get_color() for container in axes.containers]
     assert len(set(colours)) == len(colours) == 7  # a line, or marks, for each label
 
