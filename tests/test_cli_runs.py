@@ -105,7 +105,7 @@ def test_a_figure_of_the_paper_is_listed_run_drawn_and_exported(call, call_json,
     code, output, errors = call(*arguments, "--dry-run")
     assert code == 0 and "6 of 6 runs are missing: about 0.0 hours" in output and "operator_based_extended" in output
     recipe = (
-        "1 epochs, batch 32, learning rate 0.03, cosine, momentum 0.9, weight decay 0.0005, standard semantics, a test "
+        "1 epoch, batch 32, learning rate 0.03, cosine, momentum 0.9, weight decay 0.0005, standard semantics, a test "
         "every 1000 epochs, seed 0"
     )
     assert f"small_cnn, width 0.0625, digits: {recipe}\n" in output
@@ -158,7 +158,7 @@ def test_runs_that_are_trained_otherwise_have_a_picture_of_their_own(call, call_
     assert all(Path(file).exists() and re.fullmatch(r"[A-Za-z0-9._-]+", Path(file).name) for file in files)
     assert sorted(len(rows) for rows in drawn.values()) == [1] + [2] * len(ways)
     (name,) = (name for name, rows in drawn.items() if rows[0]["lr"] == 0.2)
-    assert name.startswith("memory_accuracy_small_cnn_width-0.0625_digits_1-epochs_batch-479_learning-rate-0.2_")
+    assert name.startswith("memory_accuracy_small_cnn_width-0.0625_digits_1-epoch_batch-479_learning-rate-0.2_")
     (name,) = (name for name, rows in drawn.items() if rows[0]["weight_decay"] == 0.001)
     assert "_weight-decay-0.001_" in name
 

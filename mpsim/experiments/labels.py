@@ -126,7 +126,9 @@ def _is_bundled(name: str, row: Row) -> bool:
 
 
 def _word(name: str, value: Any) -> str:
-    return f"no {name.replace('_', ' ')}" if value is None else _WORDS[name].format(value)
+    if value is None:
+        return f"no {name.replace('_', ' ')}"
+    return _WORDS[name].format(value).removesuffix("s" if value == 1 and name in ("epochs", "train_images") else "")
 
 
 def kind(row: Row) -> tuple:

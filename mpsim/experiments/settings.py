@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -95,6 +96,10 @@ class RunSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if not (math.isfinite(self.width) and self.width > 0):
+            raise ValueError(f"width must be a number above 0, got {self.width}")
+        if self.ratio is not None and not 0 <= self.ratio <= 1:
+            raise ValueError(f"ratio is a share of elements in [0, 1], got {self.ratio}")
         if self.batch < 1:
             raise ValueError(f"batch must be at least 1 image, got {self.batch}")
         if self.seed < 0:

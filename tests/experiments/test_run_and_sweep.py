@@ -151,8 +151,12 @@ def test_a_batch_larger_than_the_training_data_is_refused(tmp_path, images, chan
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"lr": -1.0}, {"lr": float("nan")}, {"momentum": -0.1}, {"weight_decay": -1.0}, {"promotion": 1.5}]
-)
+    "wrong",
+    [
+        {"lr": -1.0}, {"lr": float("nan")}, {"momentum": -0.1}, {"weight_decay": -1.0}, {"promotion": 1.5},
+        {"promotion": float("nan")}, {"width": 0}, {"width": float("nan")}, {"ratio": 1.01}, {"ratio": float("nan")},
+    ],
+)  # fmt: skip
 def test_numbers_that_no_run_can_have_are_refused_at_once(wrong):
     (name,) = wrong
     with pytest.raises(ValueError, match=name):
