@@ -76,8 +76,10 @@ def test_sweep_writes_table_figure_and_json(call, call_json, tmp_path):
     told = [line for line in errors.splitlines() if " of 6 runs: " in line]
     assert len(told) == 6 and told[-1] == "6 of 6 runs: largest_first 0.5 paper, seed 0", errors
     pictures = {file.name for file in (tmp_path / "r").iterdir() if file.suffix in (".png", ".svg")}
-    assert {Path(file).name for file in call_json("figure", "--results", tmp_path / "r")} == pictures
-    assert len(pictures) == 2
+    told = "small_cnn_width-0.0625_digits_1-epoch_batch-479_learning-rate-0.1"
+    assert len(pictures) == 2 and all(name.startswith(f"sweep_{told}_") for name in pictures)
+    drawn = {Path(file).name for file in call_json("figure", "--results", tmp_path / "r")}
+    assert drawn == {name.replace("sweep", "memory_accuracy") for name in pictures}
 
 
 def test_sweep_and_figure_say_how_many_runs_were_stored(call, call_json, tmp_path):

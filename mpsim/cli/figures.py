@@ -194,18 +194,18 @@ def _draw_all(results: Path, json: bool) -> None:
         note(f"{old} runs in {results} are of an older mpsim, whose numbers mean something else: left out")
     if not gathered:
         raise ValueError(f"no finished run in {results}; 'mpsim sweep' makes some")
-    files = [file for rows in gathered.values() for file in draw_memory_accuracy(rows, results, not json)]
+    files = [file for rows in gathered.values() for file in draw_memory_accuracy(rows, results, "memory_accuracy", not json)]
     if json:
         print_json([str(file) for file in files])
 
 
-def draw_memory_accuracy(rows: list[dict[str, Any]], folder: Path, tell: bool = True) -> list[Path]:
-    """Draws the curve of runs that are trained alike into the folder, under a name that says how; returns the files,
-    and names them unless ``tell`` is False."""
+def draw_memory_accuracy(rows: list[dict[str, Any]], folder: Path, prefix: str, tell: bool = True) -> list[Path]:
+    """Draws the curve of runs that are trained alike into the folder, under a name of ``prefix`` and how they are
+    trained; returns the files, and names them unless ``tell`` is False."""
     from mpsim.experiments.figures import memory_accuracy
     from mpsim.experiments.labels import picture_name, words
 
-    path = folder / picture_name("memory_accuracy", rows[0])
+    path = folder / picture_name(prefix, rows[0])
     files = memory_accuracy(rows, path, title=", ".join(words(rows[0])))
     if tell:
         typer.echo(f"figure: {' and '.join(map(str, files))}")

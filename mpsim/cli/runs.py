@@ -85,7 +85,7 @@ def sweep(
     _print_runs(rows)
     if json is not None:
         write_json(json, rows)
-    draw_memory_accuracy(rows, results)
+    draw_memory_accuracy(rows, results, "sweep")
 
 
 def train(

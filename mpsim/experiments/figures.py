@@ -43,8 +43,8 @@ STYLES = {
 }
 #: Marks of schemes that are not in STYLES, in the order of their names.
 SPARE_MARKERS = "<>dX8H1234"
-#: A white ground for words that stand on lines; they are drawn below marks, so that they hide none.
-BEHIND_WORDS = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.7}
+#: A ground for words that stand on lines, so pale that what is below it is seen.
+BEHIND_WORDS = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.6}
 #: Schemes whose points say their r or k.
 _ANNOTATED = ("largest_first", "largest_k")
 #: Least distance of two such words, in percentage points of the share.

@@ -88,7 +88,7 @@ def _panel(axes: Any, compares: str, title: str, every: Sequence[Mean]) -> None:
             axes.axhline(level, color="0.35", linewidth=1, linestyle=(0, (5, 3)), zorder=1, label=label)
         else:
             lines.setdefault((_curve(compares, mean), words), []).append(mean)
-    for number, ((curve, words), line) in enumerate(lines.items()):
+    for number, ((curve, words), line) in enumerate(sorted(lines.items(), key=lambda item: not item[0][0].joined)):
         if words:  # the panel's usual colours tell schemes apart, not ways of training
             curve = curve._replace(label=f"{curve.label}, {words}", colour=COLOURS[number % len(COLOURS)])
         _line(axes, curve, sorted(line, key=lambda mean: mean.ratio or 0.0))
@@ -107,9 +107,10 @@ def _curve(compares: str, mean: Mean) -> Curve:
     for curve in CURVES[compares]:
         if (mean.scheme, mean.promotes) == (curve.scheme, curve.promotes):
             return curve
-    style, place = styles([mean.scheme])[mean.scheme], list(STYLES).index(mean.scheme) if mean.scheme in STYLES else 0
-    words = [style.label] if mean.promotes or not promotes(mean.scheme) else [style.label, "without promotion"]
-    return Curve(mean.scheme, mean.promotes, ", ".join(words), COLOURS[(place - 1) % len(COLOURS)], style.marker, False)
+    style = styles([mean.scheme])[mean.scheme]
+    label = f"{style.label}, without promotion" if promotes(mean.scheme) and not mean.promotes else style.label
+    colour = COLOURS[[*STYLES, mean.scheme].index(mean.scheme) % len(COLOURS)]
+    return Curve(mean.scheme, mean.promotes, label, colour, style.marker, joined=False)
 
 
 def _line(axes: Any, curve: Curve, line: Sequence[Mean]) -> None:
@@ -118,6 +119,6 @@ def _line(axes: Any, curve: Curve, line: Sequence[Mean]) -> None:
     for mean in (line[0], line[-1]) if curve.joined else ():
         axes.annotate(
             f"r={mean.ratio:g}", (100 * mean.low_share, 100 * mean.accuracy), xytext=(0, 7),
-            textcoords="offset points", ha="center", fontsize=7.5, color=curve.colour, zorder=2.5,
+            textcoords="offset points", ha="center", fontsize=7.5, color=curve.colour, zorder=7,
             bbox=BEHIND_WORDS,
         )  # fmt: skip
