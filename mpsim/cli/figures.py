@@ -194,7 +194,9 @@ def _draw_all(results: Path, json: bool) -> None:
         note(f"{old} runs in {results} are of an older mpsim, whose numbers mean something else: left out")
     if not gathered:
         raise ValueError(f"no finished run in {results}; 'mpsim sweep' makes some")
-    files = [file for rows in gathered.values() for file in draw_memory_accuracy(rows, results, "memory_accuracy", not json)]
+    files = [
+        file for rows in gathered.values() for file in draw_memory_accuracy(rows, results, "memory_accuracy", not json)
+    ]
     if json:
         print_json([str(file) for file in files])
 

@@ -22,6 +22,7 @@ from mpsim.experiments.settings import (
     GIVEN_PLAN_DEFINITION,
     Contents,
     RunSettings,
+    formats_of,
     later_settings,
 )
 
@@ -44,6 +45,10 @@ _WORDS = {
     "schedule": "{}", "momentum": "momentum {}", "weight_decay": "weight decay {}", "semantics": "{} semantics",
     "rounding": "{} rounding", "random_bit_count": "{} random bits", "evaluate_every": "a test every {} epochs",
     "own_settings": "{}", "promotion": "promotion at {}", "levels": "levels {}",
+}  # fmt: skip
+_WORDS_FOR_NONE = {
+    "train_images": "all training images", "data_sha256": "data not known", "random_bit_count": "no random bits",
+    "model_sha256": "no file", "own_settings": "usual settings",
 }  # fmt: skip
 #: What is told only where it is not this. The digest of bundled data is not told either.
 _UNTOLD = {"model_sha256": None, "rounding": "nearest", "random_bit_count": None, "own_settings": None} | {
@@ -80,9 +85,19 @@ def labels_of(key: str, stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _scheme(stored: Mapping[str, Any]) -> dict[str, Any]:
-    levels = None if stored["scheme"] == "float32" else str(parse_levels(stored["levels"]))
+    levels = None if stored["scheme"] == "float32" else _levels(stored["levels"], stored["formats"])
     of_plan = {name: stored[name] for name in ("scheme", "ratio", "k", "plan_seed")}
     return of_plan | {"given_plan": None, "plan_sha256": None, "levels": levels}
+
+
+def _levels(name: str, formats: Mapping[str, Any]) -> str:
+    """The name of the level pair, with a digest of its formats where the name stands for others now, or for none."""
+    try:
+        if formats_of(name) == formats:
+            return str(parse_levels(name))
+    except ValueError:
+        pass
+    return f"{name} {settings_key(formats)[:8]}"
 
 
 def _given(plan: Plan, text: str) -> dict[str, Any]:
@@ -127,7 +142,7 @@ def _is_bundled(name: str, row: Row) -> bool:
 
 def _word(name: str, value: Any) -> str:
     if value is None:
-        return f"no {name.replace('_', ' ')}"
+        return _WORDS_FOR_NONE.get(name, f"no {name}")
     return _WORDS[name].format(value).removesuffix("s" if value == 1 and name in ("epochs", "train_images") else "")
 
 
@@ -182,7 +197,7 @@ def file_name(told: Iterable[str], everything: Mapping[str, Any]) -> str:
     """Returns a file's name, without its ending, of words and a digest of all that the words may leave out.
 
     >>> file_name(["figure 4", "my_net.py:build"], {"width": 1.0})
-    'figure-4_my_net.py-build_0f9cf7b2'
+    'figure-4_my_net.py-build_b107da5d'
     """
     text = re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(told))
     return f"{text[:150]}_{settings_key(everything)[:8]}"

@@ -47,6 +47,12 @@ class Contents(NamedTuple):
     model_sha256: str | None
 
 
+def formats_of(levels: str) -> dict[str, dict[str, str]]:
+    """What a level pair stands for: side -> role -> the format's repr, which gives all its numbers."""
+    pair = parse_levels(levels)
+    return {side: {role: repr(getattr(pair, side)[role]) for role in ROLES} for side in ("high", "low")}
+
+
 @dataclass(frozen=True)
 class RunSettings:
     """Everything that the bits of a run depend on. Backend and threads are not here: they change none.
@@ -135,12 +141,8 @@ class RunSettings:
         ``contents``: what ``contents()`` gave, where it is at hand. A digest is left out where it says nothing: of a
         network of reference_models, and of data that are those of DATA_OF_OLD_KEYS.
         """
-        pair = parse_levels(self.levels)
-        formats = {
-            side: {role: repr(getattr(pair, side)[role]) for role in ROLES} for side in ("high", "low")
-        }  # a format's repr gives all its numbers
         found = self.contents() if contents is None else contents
-        settings = {**asdict(self), **found._asdict(), "formats": formats}
+        settings = {**asdict(self), **found._asdict(), "formats": formats_of(self.levels)}
         settings["definition"] = DEFINITION if self.plan is None else GIVEN_PLAN_DEFINITION
         for name, neutral in later_settings(self.data).items():
             if settings[name] == neutral:

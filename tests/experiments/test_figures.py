@@ -11,7 +11,8 @@ from rows import given, row
 from mpsim.assignment import SCHEMES
 from mpsim.experiments import accuracy_axis
 from mpsim.experiments.figures import STYLES, memory_accuracy, memory_accuracy_figure, pareto_front, save
-from mpsim.experiments.labels import GIVEN
+from mpsim.experiments.labels import GIVEN, differences, labels_of, recipe
+from mpsim.experiments.settings import RunSettings
 from mpsim.experiments.study_tables import Mean, over_seeds
 
 
@@ -139,6 +140,27 @@ def test_a_difference_in_any_setting_is_another_point():
     (gathered,) = over_seeds([one, one | {"seed": 1, "test_accuracy": 0.7, "low_share": 0.7}])
     assert (gathered.seeds, gathered.lowest, gathered.highest) == (2, 0.7, 0.9)
     assert gathered.accuracy == pytest.approx(0.8) and gathered.low_share == pytest.approx(0.6)
+
+
+def test_levels_of_one_name_and_other_formats_are_other_levels():
+    """As of a results file from a program that had another pair, or one that this has not, under that name."""
+    stored = RunSettings("uniform_low").to_dict()
+    assert labels_of("k", stored)["levels"] == "paper"
+    other = stored | {"formats": RunSettings("uniform_low", levels="six_bit").to_dict()["formats"]}
+    unknown = stored | {"levels": "of the past"}
+    names = [labels_of("k", settings)["levels"] for settings in (other, unknown)]
+    assert re.fullmatch("paper [0-9a-f]{8}", names[0]) and re.fullmatch("of the past [0-9a-f]{8}", names[1])
+
+
+def test_what_differs_is_told_in_words():
+    rows = [
+        row("uniform_low", 1.0, 0.9),
+        row("uniform_low", 1.0, 0.9, train_images=99, batch=32, data_sha256="ab" * 32),
+    ]
+    assert differences(rows) == [
+        "data not known, all training images, batch 128", "data abababab, 99 training images, batch 32",
+    ]  # fmt: skip
+    assert recipe(rows).startswith("15 epochs, learning rate 0.1, cosine") and "batch" not in recipe(rows)
 
 
 def test_a_run_that_stands_in_the_rows_twice_counts_once():
