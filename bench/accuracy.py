@@ -1,7 +1,7 @@
 """Accuracy of small_cnn on splits of the digits that no setting was chosen on.
 
-Network, epochs and weight decay of the default runs were chosen by their accuracy on the test images of split 0 (a
-few times 1 and 2), so those figures are optimistic. Here the digits are split anew, by other seeds.
+The recipe is small_cnn's at full width with batches of 32 and a weight decay of 5e-3, which was chosen by accuracy on
+the test images of split 0 (a few times 1 and 2). Here the digits are split anew, by other seeds.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ from mpsim.experiments.settings import RunSettings
 
 SCHEMES = ("float32", "uniform_high", "uniform_low")
 SPLITS = range(100, 105)
+#: Written out, so that other defaults of mpsim do not change what is measured.
+RECIPE = {
+    "model": "small_cnn", "width": 1.0, "epochs": 15, "batch": 32, "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-3,
+    "schedule": "cosine", "promotion": 0.01, "levels": "paper", "semantics": "standard",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ def main() -> None:
     rows = []
     for scheme in SCHEMES:
         accuracies = [
-            run(SplitSettings(scheme=scheme, width=1.0, split=split, seed=split), threads=1)["test_accuracy"]
+            run(SplitSettings(scheme=scheme, split=split, seed=split, **RECIPE), threads=1)["test_accuracy"]
             for split in SPLITS
         ]
         rows.append({"scheme": scheme, "splits": list(SPLITS), "test_accuracy": accuracies})

@@ -65,7 +65,6 @@ def build(
     classes: int | None = None,
     seed: int | None = 0,
     input_shape: Shape | None = None,
-    content: str | None = None,
 ) -> Any:
     """The network called ``model``: a name in reference_models, or ``FILE.py:FUNCTION``.
 
@@ -74,7 +73,7 @@ def build(
     to logits (N, classes). What the network lacks of ``input_shape``, ``classes`` and ``width`` is set: as passed, or
     as the function's default says, or as a trace finds it. If the function takes no seed and all its convolutions and
     linear layers hold zeros, they are drawn from the seed by ``mpsim.initialization.initialize``. Other files
-    beside it are not searched for modules. ``content``: the file's hash, if it must not have changed.
+    beside it are not searched for modules.
 
     Raises ValueError for an unknown name, a file or function that is missing or fails (with its line), a result that is
     no network, or one that does not take the images.
@@ -92,7 +91,7 @@ def build(
     file = file_of(model)
     if file is None:
         return _reference(model, width, classes, seed, input_shape)
-    function = _function(file, content)
+    function = _function(file)
     known = inspect.signature(function).parameters
     given = {"width": width, "classes": classes, "seed": seed, "input_shape": input_shape}
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
@@ -121,10 +120,8 @@ def _reference(model: str, width: float, classes: int | None, seed: int | None, 
     return reference_models.build(model, width, 10 if classes is None else classes, seed, **options)
 
 
-def _function(file: NetworkFile, content: str | None) -> Callable[..., Any]:
+def _function(file: NetworkFile) -> Callable[..., Any]:
     source = file.read()
-    if content is not None and hashlib.sha256(source).hexdigest() != content:
-        raise UsageError(f"{file.path} was changed after the run was set up; start the command anew")
     module = ModuleType(file.path.stem)
     module.__file__ = str(file.path)
     try:

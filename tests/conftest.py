@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from mpsim.cli import main
 from mpsim.kernels import BACKENDS, BackendUnavailable, load
 
 # Test processes share the cores: a thread that waits for another must not keep the core that it waits for.
@@ -54,3 +57,28 @@ def variant(request: pytest.FixtureRequest) -> Iterator[str]:
     kernels.force_variant(request.param)
     yield request.param
     kernels.force_variant(None)
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """call(arguments of mpsim) -> (exit code, standard output, standard error)."""
+
+    def run_main(*arguments: Any) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stopped:
+            main([str(argument) for argument in arguments])
+        output = capsys.readouterr()
+        return stopped.value.code, output.out, output.err
+
+    return run_main
+
+
+@pytest.fixture
+def call_json(call: Callable[..., tuple[int, str, str]]) -> Callable[..., Any]:
+    """The same with ``--json``: what was printed, decoded."""
+
+    def run_json(*arguments: Any) -> Any:
+        code, output, errors = call(*arguments, "--json")
+        assert code == 0, errors
+        return json.loads(output)
+
+    return run_json

@@ -1,6 +1,5 @@
 """The command line: answers for people and for programs, exit codes, no traceback for a user's mistake."""
 
-import json
 import subprocess
 import sys
 
@@ -12,29 +11,6 @@ from mpsim.kernels import BACKENDS
 from mpsim.training.trainer import Trainer
 
 QUICK = ["--width", "0.0625", "--epochs", "1", "--batch", "479"]
-
-
-@pytest.fixture
-def call(capsys):
-    """call(arguments) -> (exit code, standard output, standard error)."""
-
-    def run_main(*arguments):
-        with pytest.raises(SystemExit) as stopped:
-            main([str(argument) for argument in arguments])
-        output = capsys.readouterr()
-        return stopped.value.code, output.out, output.err
-
-    return run_main
-
-
-@pytest.fixture
-def call_json(call):
-    def run_json(*arguments):
-        code, output, errors = call(*arguments, "--json")
-        assert code == 0, errors
-        return json.loads(output)
-
-    return run_json
 
 
 # -- formats, round, backends -------------------------------------------------------------------------------
@@ -155,19 +131,6 @@ def test_plan_knows_every_option(call_json, options, scheme):
     assert call_json("plan", "small_cnn", *options)["scheme"] == scheme
 
 
-# -- train, sweep, figure -----------------------------------------------------------------------------------
-
-
-def test_train_stores_shows_and_saves(call, call_json, tmp_path):
-    arguments = ["train", "--scheme", "uniform_low", *QUICK, "--results", tmp_path]
-    first = call_json(*arguments)
-    assert first["scheme"] == "uniform_low" and len(first["history"]) == 1
-    assert call_json(*arguments) == first
-    code, output, _ = call(*arguments, "--save", tmp_path / "state")
-    assert code == 0 and "uniform_low" in output
-    assert Trainer.load(tmp_path / "state").digest() == first["digest"]
-
-
 def test_commands_that_train_say_what_skipped_steps_do(call, call_json, tmp_path):
     arguments = ["train", "--scheme", "uniform_low", *QUICK, "--results", tmp_path]
     kept = call_json(*arguments, "--skipped-statistics", "kept", "--save", tmp_path / "state")
@@ -177,72 +140,6 @@ def test_commands_that_train_say_what_skipped_steps_do(call, call_json, tmp_path
         code, _, errors = call(command, *QUICK, "--skipped-statistics", "keep", "--results", tmp_path / "none")
         assert code == 2 and "unknown skipped_statistics 'keep'; did you mean kept?" in errors
         assert not (tmp_path / "none").exists()
-
-
-def test_train_under_a_plan_from_a_file(call, call_json, tmp_path):
-    _, text, _ = call("plan", "small_cnn", "--width", "0.0625", "--batch", "479", "--ratio", "0.6", "--json")
-    (tmp_path / "plan.json").write_text(text)
-    arguments = ["train", *QUICK, "--results", tmp_path]
-    given = call_json(*arguments, "--plan", tmp_path / "plan.json")
-    assert given["digest"] == call_json(*arguments, "--scheme", "largest_first", "--ratio", "0.6")["digest"]
-
-
-def test_sweep_writes_table_figure_and_json(call, call_json, tmp_path):
-    arguments = [
-        "sweep",
-        *QUICK,
-        "--ratios",
-        "0.5",
-        "--levels",
-        "paper",
-        "--processes",
-        "1",
-        "--results",
-        tmp_path / "r",
-    ]
-    code, output, errors = call(*arguments, "--json", tmp_path / "runs.json")
-    assert code == 0, errors
-    rows = json.loads((tmp_path / "runs.json").read_text())
-    wanted = {"scheme", "ratio", "seed", "low_share", "test_accuracy", "diverged", "promotions", "skipped_steps"}
-    assert len(rows) == 6 and all(wanted <= set(row) for row in rows)
-    assert "operator_based_extended" in output
-    told = [line for line in errors.splitlines() if " of 6 runs: " in line]
-    assert len(told) == 6 and told[-1] == "6 of 6 runs: largest_first 0.5 paper, seed 0", errors
-    assert (tmp_path / "r" / "memory_accuracy.png").exists() and (tmp_path / "r" / "memory_accuracy.svg").exists()
-    files = call_json("figure", "--results", tmp_path / "r")
-    assert len(files) == 2
-
-
-def test_a_figure_of_the_paper_is_listed_run_drawn_and_exported(call, call_json, tmp_path):
-    options = ["--models", "small_cnn", "--widths", "0.0625", "--data", "digits", "--epochs", "1", "--seeds", "1"]
-    arguments = [
-        "figure",
-        "4",
-        "17",
-        *options,
-        "--ratios",
-        "0.7",
-        "--levels",
-        "paper",
-        "--results",
-        tmp_path / "r",
-        "--processes",
-        "1",
-    ]
-    listed = call_json(*arguments, "--dry-run")
-    assert (listed["runs"], len(listed["missing"])) == (6, 6) and 0 < listed["estimated_seconds"] < 600
-    assert not (tmp_path / "r").exists()
-    code, output, errors = call(*arguments, "--dry-run")
-    assert code == 0 and "6 of 6 runs are missing: about 0.0 hours" in output and "operator_based_extended" in output
-    code, output, errors = call(*arguments, "--csv", tmp_path / "runs.csv")
-    assert code == 0, errors
-    assert "Figure 17: promotion of tensors that overflow" in output and "| largest_first r=0.7 | no |" in output
-    assert len((tmp_path / "runs.csv").read_text().splitlines()) == 1 + 6
-    again = call_json(*arguments)
-    assert [file.rpartition("/")[2] for file in again["files"]] == [
-        "figure_4.png", "figure_4.svg", "figure_17.png", "figure_17.svg", "figures.md",
-    ]  # fmt: skip
-    assert call_json(*arguments, "--dry-run")["missing"] == []
 
 
 # -- mistakes and failures ----------------------------------------------------------------------------------
@@ -271,7 +168,11 @@ MISTAKES = [
     (["plan", "resnet18", "--ratio", "0.5", "--width", "0.3"], "0.3"),
     (["plan", "small_cnn", "--batch", "0", "--ratio", "0.5"], "--batch must be a whole number from 1 to 2**24, got 0"),
     (["train", "--data", "digit"], "did you mean digits"),
-    (["train", "--data", "cifar10"], "needs the path"),
+    (["train", "--data", "cifar10"], "needs the path of its archive or folder (--data-path)"),
+    (["train", "--batch", "1438"], "--batch is 1438 images, but there are only 1437 training images of digits"),
+    (["sweep", "--batch", "1438"], "--batch is 1438 images, but there are only 1437 training images of digits"),
+    (["train", "--lr", "-1"], "--lr must be a finite number of at least 0"),
+    (["train", "--promotion", "2"], "--promotion must be a share"),
     (["train", "--epochs", "0"], "--epochs must be a whole number from 1 to 2**32 - 1, got 0"),
     (["train", "--rounding", "stochastic", "--scheme", "uniform_low"], "random_bit_count"),
     (["train", "resnet18", "--width", "0.1"], "resnet18"),
@@ -301,12 +202,13 @@ def test_failures_exit_with_1(call, tmp_path, monkeypatch):
     for arguments, message in [
         (["train", *QUICK], "not a database"),
         (["sweep", *QUICK], "not a database"),
+        (["figure", "4"], "not a database"),
         (["figure", "--results", "nowhere"], "no results file"),
-        (["figure", "4", "--csv", "nowhere/runs.csv", "--results", "other"], "does not exist"),
-        (["train", *QUICK, "--plan", "nowhere.json"], "nowhere.json"),
-        (["train", *QUICK, "--save", "nowhere/state", "--results", "other"], "does not exist"),
-        (["sweep", *QUICK, "--json", "nowhere/runs.json", "--results", "other"], "does not exist"),
-        (["train", "--data", "cifar10", "--data-path", "nowhere", "--results", "other"], "nowhere"),
+        (["figure", "4", "--csv", "nowhere/runs.csv", "--results", "other"], "--csv nowhere/runs.csv"),
+        (["train", *QUICK, "--plan", "nowhere.json", "--results", "other"], "--plan nowhere.json cannot be read"),
+        (["train", *QUICK, "--save", "nowhere/state", "--results", "other"], "--save nowhere/state"),
+        (["sweep", *QUICK, "--json", "nowhere/runs.json", "--results", "other"], "--json nowhere/runs.json"),
+        (["train", "--data", "cifar10", "--data-path", "nowhere", "--results", "other"], "--data-path nowhere"),
     ]:
         code, _, errors = call(*arguments)
         assert code == 1, (arguments, errors)

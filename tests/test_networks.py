@@ -130,12 +130,16 @@ def test_the_key_of_a_run_has_the_content_of_the_file_and_not_its_folder(file, t
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "my_net.py").write_text(TAKES_NONE)
     assert RunSettings(model=f"{tmp_path}/elsewhere/my_net.py:build", epochs=1, batch=479).key == settings.key
+    old = settings.key
     changed = RunSettings(model=file(TAKES_NONE + "\n"), epochs=1, batch=479)
-    assert changed.key != settings.key
-    with pytest.raises(ValueError, match="changed after the run was set up"):
-        run(settings, backend="reference", threads=1)
+    assert changed == settings and settings.key == changed.key != old
+    with pytest.raises(ValueError, match="my_net.py changed after the run was set up"):
+        run(settings, backend="reference", threads=1, key=old)
     assert "model_sha256" not in RunSettings().to_dict()
-    assert replace(changed, seed=1).model_sha256 == changed.model_sha256
+    assert replace(changed, model="small_cnn").to_dict().get("model_sha256") is None
+    (tmp_path / "other.py").write_text(TAKES_ALL)
+    other = replace(changed, model=f"{tmp_path}/other.py:build").contents().model_sha256
+    assert other == hashlib.sha256(TAKES_ALL.encode()).hexdigest()
 
 
 def test_a_network_for_other_images_or_fewer_classes_is_refused(file):
@@ -166,4 +170,6 @@ def test_train_with_a_file_stores_and_goes_on(file, tmp_path, capsys):
             main([*command, "--results", str(tmp_path), "--json"])
         assert stopped.value.code == 0
         shown.append(capsys.readouterr().out)
-    assert shown[0] == shown[1] and '"model": "my_net.py:build"' in shown[0]
+    assert '"stored_on": null' in shown[0] and '"stored_on": "20' in shown[1]
+    assert shown[0].rpartition('"stored_on"')[0] == shown[1].rpartition('"stored_on"')[0]
+    assert '"model": "my_net.py:build"' in shown[0]

@@ -12,7 +12,7 @@ from mpsim.assignment.demotion import ORDERS, demote, demote_k, demoted, group_o
 from mpsim.assignment.in_steps import demote_in_steps
 from mpsim.assignment.levels import LEVELS, PAPER_LEVELS, Levels, parse_levels
 from mpsim.assignment.optimal import optimal
-from mpsim.assignment.plan import Plan
+from mpsim.assignment.plan import Plan, PlanMismatch
 from mpsim.assignment.promotion import promote
 from mpsim.assignment.sensitivity import Sensitivity, measure_sensitivity
 from mpsim.assignment.serialization import plan_report
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from mpsim.trace import Trace
 
 __all__ = [
-    "LEVELS", "ORDERS", "PAPER_LEVELS", "SCHEMES", "Levels", "Plan", "Scheme", "Sensitivity", "assign", "demote",
-    "demote_in_steps", "demote_k", "demoted", "group_order", "measure_sensitivity", "operator_based",
+    "LEVELS", "ORDERS", "PAPER_LEVELS", "SCHEMES", "Levels", "Plan", "PlanMismatch", "Scheme", "Sensitivity", "assign",
+    "demote", "demote_in_steps", "demote_k", "demoted", "group_order", "measure_sensitivity", "operator_based",
     "operator_based_extended", "optimal", "parse_levels", "plan_report", "promote", "uniform",
 ]  # fmt: skip
 

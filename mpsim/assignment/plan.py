@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from mpsim.trace import Trace
 
 
+class PlanMismatch(ValueError):
+    """A plan was made for another network, batch or semantics; the message says what differs."""
+
+
 @dataclass(frozen=True)
 class PlannedOp:
     """One op of the network a plan was made for; ``producers``: op index per input, -1 for labels."""
@@ -145,21 +149,43 @@ class Plan:
         given = {TensorId(*tensor): as_format(format) for tensor, format in formats.items()}
         return replace(self, formats={**self.formats, **given})
 
+    def at_batch_of(self, trace: Trace) -> Plan:
+        """This plan for the batch of ``trace``, a trace of the same network: the formats stay, and elements, groups and
+        with them bytes and shares are those of that batch. PlanMismatch, saying what differs, for another network.
+
+        >>> import reference_models
+        >>> from mpsim.trace import trace
+        >>> from mpsim.assignment import uniform
+        >>> model = reference_models.build("small_cnn")
+        >>> small, large = (uniform(trace(model, batch), "low") for batch in (32, 128))
+        >>> large.at_batch_of(trace(model, 32)).bytes == small.bytes
+        True
+        """
+        self._check_ops(found := Network.of(trace))
+        elements = {tensor.id: int(tensor.elements) for tensor in trace.tensors}
+        for tensor in {**self.elements, **elements}:
+            self._compare(f"whether there is {tensor}", tensor in self.elements, tensor in elements)
+        formats = {tensor: self.formats[tensor] for tensor in elements}
+        return replace(self, network=found, formats=formats, elements=elements)
+
     def check(self, trace: Trace) -> None:
-        """Raises ValueError, saying what differs, if the plan was made for another network, batch or semantics."""
-        found = Network.of(trace)
-        for what in ("model", "width", "classes", "batch", "semantics"):
-            self._compare(what, getattr(self.network, what), getattr(found, what))
-        for ours, theirs in zip(self.network.ops, found.ops, strict=False):
-            self._compare(f"op {ours.index}", ours, theirs)
-        self._compare("number of ops", len(self.network.ops), len(found.ops))
+        """Raises PlanMismatch, saying what differs, if the plan was made for another network, batch or semantics."""
+        self._check_ops(found := Network.of(trace))
+        self._compare("batch", self.network.batch, found.batch)
         elements = {tensor.id: int(tensor.elements) for tensor in trace.tensors}
         for tensor in {**self.elements, **elements}:
             self._compare(f"elements of {tensor}", self.elements.get(tensor), elements.get(tensor))
 
+    def _check_ops(self, found: Network) -> None:
+        for what in ("model", "width", "classes", "semantics"):
+            self._compare(what, getattr(self.network, what), getattr(found, what))
+        for ours, theirs in zip(self.network.ops, found.ops, strict=False):
+            self._compare(f"op {ours.index}", ours, theirs)
+        self._compare("number of ops", len(self.network.ops), len(found.ops))
+
     def _compare(self, what: str, planned: object, found: object) -> None:
         if planned != found:
-            raise UsageError(
+            raise PlanMismatch(
                 f"the plan was made for something else: {what} is {planned!r} in the plan and {found!r} here; "
                 f"make a plan for this one (mpsim plan, or mpsim.assignment on its trace)"
             )

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mpsim import checks
-from mpsim.cli.output import JsonFlag, check_writable, parse_numbers, print_json, print_table
+from mpsim.cli.output import JsonFlag, parse_numbers, print_json, print_table
+from mpsim.cli.paths import check_data, check_output, check_results
 from mpsim.cli.plans import SemanticsName
-from mpsim.cli.progress import Backend, Folder, Processes, Threads, run_jobs
+from mpsim.cli.progress import Backend, Folder, Outcome, Processes, Threads, note, run_jobs
 from mpsim.errors import UsageError
+from mpsim.experiments.settings import DEFAULTS, RunSettings
+from mpsim.files import write_whole
 
 if TYPE_CHECKING:
-    from mpsim.experiments.settings import RunSettings
     from mpsim.experiments.studies import Panel
 
 
@@ -35,7 +38,7 @@ def figure(
     seeds: Annotated[
         int | None, typer.Option(help="Runs per plan, with seeds 0, 1, ...; default: the scale's.")
     ] = None,
-    semantics: SemanticsName = "standard",
+    semantics: SemanticsName = DEFAULTS.semantics,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs and estimate the time.")] = False,
     processes: Processes = None,
     threads: Threads = None,
@@ -64,63 +67,102 @@ def figure(
     }  # fmt: skip
     chosen = {number: panels(number, scale, **options) for number in numbers}
     jobs = list(dict.fromkeys(job for each in chosen.values() for panel in each for job in panel.jobs))
-    if csv is not None:
-        check_writable(csv)
+    check_output(csv, "--csv")
+    check_results(results)
+    check_data(jobs)
     load(backend)
     trained = trained_as(jobs)
     if dry_run:
         _tell(list(dict.fromkeys(trained.values())), results, processes, threads, backend, json)
         return
-    rows = run_jobs(jobs, trained, results, processes, threads, backend)
-    _show(chosen, dict(zip([job.key for job in jobs], rows, strict=True)), results, csv, json)
+    outcome = run_jobs(jobs, trained, results, processes, threads, backend)
+    names = {number: _name(number, scale, options, [job.key for job in jobs]) for number in chosen}
+    _show({names[number]: (number, chosen[number]) for number in chosen}, jobs, outcome, results, csv, json)
+
+
+def _name(number: int, scale: str, options: Mapping[str, Any], keys: list[str]) -> str:
+    """The name of the figure's files; another one where it shows other runs than those of the small scale."""
+    from mpsim.experiments.labels import file_name
+
+    given = {name: value for name, value in options.items() if value not in (None, DEFAULTS.semantics)}
+    if scale == "small" and not given:
+        return f"figure_{number}"
+    told = [scale]
+    for name, value in given.items():
+        if name != "data_path":
+            told.append(f"{name}-{','.join(map(str, value)) if isinstance(value, list) else value}")
+    return file_name([f"figure_{number}", *told], {"keys": keys})
 
 
 def _tell(
     jobs: list[RunSettings], results: Path, processes: int, threads: int | None, backend: str, json: bool
 ) -> None:
-    """Which of the runs are missing, and about how long they take; makes no folder and no file."""
+    """Which runs are missing, how they are trained, and about how long they take; makes no folder and no file."""
     from mpsim.experiments.results import FILE_NAME, Results
+    from mpsim.experiments.settings import keys_of
     from mpsim.experiments.studies import estimate_seconds
 
-    missing, count = jobs, len(jobs)
+    keys, missing = keys_of(jobs), jobs
     if (results / FILE_NAME).exists():
         with Results.in_folder(results, create=False) as opened:
-            missing = [job for job in jobs if opened.result(job.key) is None]
+            missing = [job for job in jobs if opened.result(keys[job]) is None]
     seconds = estimate_seconds(missing, backend=backend, threads=threads or 1) / processes
     if json:
-        runs = [{"key": job.key, **job.to_dict()} for job in missing]
-        print_json({"runs": count, "missing": runs, "estimated_seconds": seconds, "processes": processes})
+        runs = [{"key": keys[job], **job.to_dict()} for job in missing]
+        print_json({"runs": len(jobs), "missing": runs, "estimated_seconds": seconds, "processes": processes})
         return
     cells = [[job.model_name, f"{job.width:g}", job.data, job.label, f"{job.seed}", _promotes(job)] for job in missing]
     print_table(["model", "width", "data", "plan", "seed", "promotion"], cells)
+    for line in _recipes(jobs):
+        typer.echo(line)
     typer.echo(
-        f"{len(missing)} of {count} runs are missing: about {seconds / 3600:.1f} hours "
+        f"{len(missing)} of {len(jobs)} runs are missing: about {seconds / 3600:.1f} hours "
         f"with {processes} processes, by the time of one step of each network here"
     )
 
 
+def _recipes(jobs: list[RunSettings]) -> list[str]:
+    """How the runs are trained: a line for each network, width and dataset."""
+    from mpsim.experiments.labels import labels, recipe
+    from mpsim.experiments.settings import keeping_contents
+
+    contents = keeping_contents()
+    gathered: dict[str, list[dict[str, Any]]] = {}
+    for job in jobs:
+        place = f"{job.model_name}, width {job.width}, {job.data}"
+        gathered.setdefault(place, []).append(labels(job, contents(job)))
+    return [f"{place}: {recipe(rows)}" for place, rows in gathered.items()]
+
+
 def _show(
-    chosen: dict[int, list[Panel]], by_key: dict[str, dict[str, Any]], results: Path, csv: Path | None, json: bool
+    chosen: Mapping[str, tuple[int, list[Panel]]],
+    jobs: list[RunSettings],
+    outcome: Outcome,
+    results: Path,
+    csv: Path | None,
+    json: bool,
 ) -> None:
-    """Draws each figure into the folder and prints its tables, from the results by the keys of the runs."""
+    """Draws each figure into the folder, writes its tables beside it and prints them. ``chosen``: files' name ->
+    (number, panels)."""
     from mpsim.experiments.paper_figures import draw
     from mpsim.experiments.studies import FIGURES
     from mpsim.experiments.study_tables import summary, write_csv
 
+    by_job = dict(zip(jobs, outcome.rows, strict=True))
     files, texts = [], []
-    for number, panels in chosen.items():
-        titled = [(panel.title, [by_key[job.key] for job in panel.jobs]) for panel in panels]
+    for name, (number, panels) in chosen.items():
+        titled = [(panel.title, [by_job[job] for job in panel.jobs]) for panel in panels]
         row = FIGURES[number]
         title = f"Figure {number}: {row.title} (bars: lowest to highest seed)"
-        files += draw(row.compares, titled, results / f"figure_{number}", title)
         texts.append(f"Figure {number}: {row.title}\n\n{summary(titled)}")
-    table = results / "figures.md"
-    table.write_text("\n".join(texts), encoding="utf-8")
-    files.append(table)
+        table = results / f"{name}.md"
+        write_whole(table, texts[-1].encode())
+        files += [*draw(row.compares, titled, results / name, title), table]
     if csv is not None:
-        files.append(write_csv(by_key.values(), csv))
+        files.append(write_csv(outcome.rows, csv))
     if json:
-        print_json({"files": [str(file) for file in files], "runs": list(by_key.values())})
+        counts = {"trained": outcome.trained, "stored": outcome.stored}
+        print_json({"files": [str(file) for file in files], **counts, "runs": outcome.rows})
         return
     typer.echo("\n".join(texts))
     typer.echo(f"written: {', '.join(map(str, files))}")
@@ -137,33 +179,38 @@ def _words(text: str | None) -> list[str] | None:
 
 def _draw_all(results: Path, json: bool) -> None:
     """The memory-accuracy curve of the finished runs in a results folder, one figure per kind of run."""
+    from mpsim.experiments.labels import kind, labels_of
     from mpsim.experiments.results import Results
+    from mpsim.experiments.settings import DEFINITION
 
     gathered: dict[tuple, list[dict[str, Any]]] = {}
+    old = 0
     with Results.in_folder(results, create=False) as opened:
         for stored in opened.runs():
             if stored.result is not None:
-                settings = stored.settings
-                kind = tuple(settings[name] for name in ("model", "width", "data", "epochs", "semantics"))
-                gathered.setdefault(kind, []).append(stored.result)
+                row = stored.result | labels_of(stored.key, stored.settings)
+                old += row["definition"] != DEFINITION
+                if row["definition"] == DEFINITION:
+                    gathered.setdefault(kind(row), []).append(row)
+    if old:
+        note(f"{old} runs in {results} are of an older mpsim, whose numbers mean something else: left out")
     if not gathered:
         raise UsageError(f"no finished run in {results}; 'mpsim sweep' makes some")
-    files = []
-    for (model, width, data, epochs, semantics), rows in gathered.items():
-        title = f"{model}, width {width:g}, on {data}: {epochs} epochs, {semantics}"
-        name = f"memory_accuracy_{model}_{width:g}_{data}_{epochs}_{semantics}"
-        files += draw_memory_accuracy(rows, results, title, name, not json)
+    files = [
+        file for rows in gathered.values() for file in draw_memory_accuracy(rows, results, "memory_accuracy", not json)
+    ]
     if json:
         print_json([str(file) for file in files])
 
 
-def draw_memory_accuracy(
-    rows: list[dict[str, Any]], folder: Path, title: str, name: str = "memory_accuracy", tell: bool = True
-) -> list[Path]:
-    """Draws the curve of a sweep into the folder; returns the files, and names them unless ``tell`` is False."""
+def draw_memory_accuracy(rows: list[dict[str, Any]], folder: Path, prefix: str, tell: bool = True) -> list[Path]:
+    """Draws the curve of runs that are trained alike into the folder, under a name of ``prefix`` and how they are
+    trained; returns the files, and names them unless ``tell`` is False."""
     from mpsim.experiments.figures import memory_accuracy
+    from mpsim.experiments.labels import picture_name, words
 
-    files = memory_accuracy(rows, folder / name, title=title)
+    path = folder / picture_name(prefix, rows[0])
+    files = memory_accuracy(rows, path, title=", ".join(words(rows[0])))
     if tell:
         typer.echo(f"figure: {' and '.join(map(str, files))}")
     return files

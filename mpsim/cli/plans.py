@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mpsim.cli.output import JsonFlag, parse_numbers, print_json
+from mpsim.cli.paths import check_output, read_plan
+from mpsim.errors import UsageError
+from mpsim.experiments.settings import DEFAULTS
 
 if TYPE_CHECKING:
     from mpsim.assignment import Plan
@@ -37,9 +40,9 @@ SemanticsName = Annotated[str, typer.Option(help="standard or lee2023 (as the pu
 
 def plan(
     model: Model,
-    width: Width = 1.0,
+    width: Width = DEFAULTS.width,
     classes: Annotated[int, typer.Option(help="Number of classes.")] = 10,
-    batch: Annotated[int, typer.Option(help="Images of a training step.")] = 128,
+    batch: Annotated[int, typer.Option(help="Images of a training step.")] = DEFAULTS.batch,
     scheme: Scheme = "largest_first",
     ratio: Ratio = None,
     seed: Annotated[int | None, typer.Option(help="For scheme random: which order.")] = None,
@@ -47,8 +50,8 @@ def plan(
     ratios: Annotated[
         str | None, typer.Option(help="For *_in_steps: rising shares, the lowest level's first, as 0.3,0.7.")
     ] = None,
-    levels: LevelsText = "paper",
-    semantics: SemanticsName = "standard",
+    levels: LevelsText = DEFAULTS.levels,
+    semantics: SemanticsName = DEFAULTS.semantics,
     compare: Annotated[
         Path | None, typer.Option(help="Another plan's JSON file: show what this one holds otherwise.")
     ] = None,
@@ -58,16 +61,17 @@ def plan(
     """Show the formats that a scheme gives to the tensors of a network."""
     from mpsim import networks
     from mpsim.assignment import assign, plan_report
+    from mpsim.experiments.plan_picture import SUFFIXES, draw_plan
     from mpsim.trace import trace
     from mpsim.training.semantics import as_semantics
 
+    check_output(plot, "--plot", SUFFIXES)
+    other = None if compare is None else read_plan(compare, "--compare")
     network = networks.build(model, width=width, classes=classes, seed=None)
     traced = trace(network, batch=batch, semantics=as_semantics(semantics).name)
     made = assign(traced, scheme, ratio=ratio, seed=seed, k=k, ratios=parse_numbers(ratios, "--ratios"), levels=levels)
-    compared = None if compare is None else _compared(compare, made)
+    compared = None if other is None else _compared(other, made, f"--compare {compare}")
     if plot is not None:
-        from mpsim.experiments.plan_picture import draw_plan
-
         draw_plan(made, plot)
     if json:
         comparison = {} if compared is None else {"comparison": compared.to_dict()}
@@ -80,11 +84,13 @@ def plan(
         typer.echo(f"\nfigure: {plot}")
 
 
-def _compared(other: Path, made: Plan) -> Comparison:
-    from mpsim.assignment import Plan
+def _compared(other: Plan, made: Plan, where: str) -> Comparison:
     from mpsim.assignment.comparison import compare
 
-    return compare(Plan.from_json(other.read_text(encoding="utf-8")), made)
+    try:
+        return compare(other, made)
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}; compare with a plan of the same network and batch") from error
 
 
 def _memory(made: Plan) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -35,15 +35,19 @@ class Progress:
             TimeRemainingColumn,
         )
 
-        self._jobs = {job.key: job for job in jobs}
+        from mpsim.experiments.settings import keys_of
+
+        self._jobs = {key: job for job, key in keys_of(jobs).items()}
         networks = {(job.model, job.width) for job in self._jobs.values()}
         self._names = {
             key: f"{f'{job.model} {job.width:g}, ' if len(networks) > 1 else ''}{job.label}, seed {job.seed}"
             for key, job in self._jobs.items()
         }
+        terminal = console(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description:34}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True), console=console(stderr=True), transient=True,
+            TimeRemainingColumn(elapsed_when_finished=True), console=terminal, transient=True,
+            disable=not terminal.is_terminal,
         )  # fmt: skip
         self._runs: dict[str, Any] = {}
         before = {key: count for key, count in results.epochs_done().items() if key in self._jobs}
@@ -84,6 +88,19 @@ def kept_when_stopped(folder: Path) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
+def note(message: str) -> None:
+    """What people should know of the work, on standard error."""
+    typer.echo(f"mpsim: {message}", err=True)
+
+
+class Outcome(NamedTuple):
+    """The results of a command's runs, in order, and how many trainings were made now or found stored."""
+
+    rows: list[dict[str, Any]]
+    trained: int
+    stored: int
+
+
 def run_jobs(
     jobs: Sequence[RunSettings],
     trained: Mapping[RunSettings, RunSettings],
@@ -91,14 +108,22 @@ def run_jobs(
     processes: int,
     threads: int | None,
     backend: str,
-) -> list[dict[str, Any]]:
-    """The results of all jobs, in order: runs what the folder lacks, and tells how far it is. ``trained``: what
+) -> Outcome:
+    """Runs what the folder lacks of the jobs, says how far it is, and in the end how much was stored. ``trained``: what
     ``trained_as(jobs)`` gave."""
     from mpsim.experiments.results import Results
+    from mpsim.experiments.settings import keys_of
     from mpsim.experiments.sweep import sweep
 
-    with kept_when_stopped(results), Results.in_folder(results) as opened, Progress(trained.values(), opened) as bars:
-        return sweep(
-            jobs, opened, processes=processes, backend=backend, threads=threads, on_progress=bars.update,
-            trained=trained,
-        )  # fmt: skip
+    with kept_when_stopped(results), Results.in_folder(results) as opened:
+        keys = keys_of(trained.values()).values()
+        stored = sum(opened.finished(key) is not None for key in keys)
+        with Progress(trained.values(), opened) as bars:
+            rows = sweep(
+                jobs, opened, processes=processes, backend=backend, threads=threads, on_progress=bars.update,
+                trained=trained,
+            )  # fmt: skip
+        equal = f", {len(jobs) - len(keys)} equal to another of them" if len(keys) < len(jobs) else ""
+        anew = "" if stored < len(keys) else "; --results elsewhere trains anew"
+        note(f"{len(jobs)} runs: {len(keys) - stored} trained now, {stored} stored in {opened.path}{equal}{anew}")
+    return Outcome(rows, len(keys) - stored, stored)

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from mpsim import checks
 from mpsim.cli.figures import draw_memory_accuracy
-from mpsim.cli.output import JsonFlag, check_writable, parse_numbers, print_json, print_table, write_json
+from mpsim.cli.output import JsonFlag, parse_numbers, print_json, print_table, write_json
+from mpsim.cli.paths import check_data, check_output, check_results, read_plan
 from mpsim.cli.plans import GroupCount, LevelsText, Ratio, Scheme, SemanticsName, Width
-from mpsim.cli.progress import Backend, Folder, Processes, Progress, Threads, kept_when_stopped, run_jobs
-
-if TYPE_CHECKING:
-    from mpsim.experiments.settings import RunSettings
+from mpsim.cli.progress import Backend, Folder, Processes, Progress, Threads, kept_when_stopped, note, run_jobs
+from mpsim.errors import UsageError
+from mpsim.experiments.settings import DEFAULTS, RunSettings
 
 ModelName = Annotated[str, typer.Option(help="Network: of reference_models, or my_net.py:build.")]
 DataName = Annotated[str, typer.Option(help="Dataset: digits (bundled), synthetic10, cifar10, ...")]
 DataPath = Annotated[str | None, typer.Option(help="The dataset's archive or folder, where it needs one.")]
 Epochs = Annotated[int, typer.Option(help="Passes over the training data.")]
-Batch = Annotated[int, typer.Option(help="Images of a training step.")]
+Batch = Annotated[int, typer.Option(help="Images of a training step; at most the training images.")]
 Rate = Annotated[float, typer.Option("--lr", help="Learning rate of the first epoch.")]
-Decay = Annotated[float, typer.Option(help="Weight decay; the paper takes 0.0005 on CIFAR.")]
+Decay = Annotated[float, typer.Option(help="Weight decay.")]
 Schedule = Annotated[str, typer.Option(help="Learning rate over the epochs: cosine (to 0) or constant.")]
 SkippedStatistics = Annotated[
     str, typer.Option(help="Batch norm's running statistics after a skipped step: updated (as in PyTorch) or kept.")
@@ -48,18 +49,18 @@ def sweep(
     levels: Annotated[list[str] | None, typer.Option(help="Level pair; may be given several times.")] = None,
     ratios: Annotated[str | None, typer.Option(help="Shares to demote to, as 0,0.5,1; default 0 to 1 by 0.1.")] = None,
     seeds: Annotated[int, typer.Option(help="Runs per setting, with seeds 0, 1, ...")] = 1,
-    model: ModelName = "small_cnn",
-    width: Width = 0.125,
-    data: DataName = "digits",
+    model: ModelName = DEFAULTS.model,
+    width: Width = DEFAULTS.width,
+    data: DataName = DEFAULTS.data,
     data_path: DataPath = None,
-    epochs: Epochs = 15,
-    batch: Batch = 32,
-    lr: Rate = 0.1,
-    weight_decay: Decay = 5e-3,
-    schedule: Schedule = "cosine",
-    promotion: Promotion = 0.01,
-    semantics: SemanticsName = "standard",
-    skipped_statistics: SkippedStatistics = "updated",
+    epochs: Epochs = DEFAULTS.epochs,
+    batch: Batch = DEFAULTS.batch,
+    lr: Rate = DEFAULTS.lr,
+    weight_decay: Decay = DEFAULTS.weight_decay,
+    schedule: Schedule = DEFAULTS.schedule,
+    promotion: Promotion = DEFAULTS.promotion or 0.0,
+    semantics: SemanticsName = DEFAULTS.semantics,
+    skipped_statistics: SkippedStatistics = DEFAULTS.skipped_statistics,
     processes: Processes = None,
     threads: Threads = None,
     backend: Backend = "compiled",
@@ -72,7 +73,7 @@ def sweep(
 
     processes = checks.processes(processes)
     checks.threads(threads)
-    common = _settings(
+    common = RunSettings(
         model=model, width=width, data=data, data_path=data_path, epochs=epochs, batch=batch, lr=lr,
         weight_decay=weight_decay, schedule=schedule, promotion=promotion or None, semantics=semantics,
         skipped_statistics=skipped_statistics,
@@ -83,36 +84,37 @@ def sweep(
         ratios=parse_numbers(ratios, "--ratios") or experiment.RATIOS,
         seeds=seeds,
     )
+    check_output(json, "--json")
+    check_results(results)
+    check_data(jobs)
     load(backend)
-    if json is not None:
-        check_writable(json)
-    rows = run_jobs(jobs, experiment.trained_as(jobs), results, processes, threads, backend)
+    rows = run_jobs(jobs, experiment.trained_as(jobs), results, processes, threads, backend).rows
     _print_runs(rows)
     if json is not None:
         write_json(json, rows)
-    draw_memory_accuracy(rows, results, f"{model}, width {width:g}, on {data}: {epochs} epochs, seeds {seeds}")
+    draw_memory_accuracy(rows, results, "sweep")
 
 
 def train(
-    model: Annotated[str, typer.Argument(help="Network: of reference_models, or my_net.py:build.")] = "small_cnn",
-    scheme: Scheme = "float32",
+    model: Annotated[str, typer.Argument(help="Network: of reference_models, or my_net.py:build.")] = DEFAULTS.model,
+    scheme: Scheme = DEFAULTS.scheme,
     ratio: Ratio = None,
     k: GroupCount = None,
     plan_seed: Annotated[int | None, typer.Option(help="For scheme random: which order.")] = None,
     plan: Annotated[Path | None, typer.Option(help="A plan's JSON file, of 'mpsim plan --json'.")] = None,
-    levels: LevelsText = "paper",
-    seed: Annotated[int, typer.Option(help="Of initial weights, data order and random bits.")] = 0,
-    width: Width = 1.0,
-    data: DataName = "digits",
+    levels: LevelsText = DEFAULTS.levels,
+    seed: Annotated[int, typer.Option(help="Of initial weights, data order and random bits.")] = DEFAULTS.seed,
+    width: Width = DEFAULTS.width,
+    data: DataName = DEFAULTS.data,
     data_path: DataPath = None,
-    epochs: Epochs = 15,
-    batch: Batch = 32,
-    lr: Rate = 0.1,
-    weight_decay: Decay = 5e-3,
-    schedule: Schedule = "cosine",
-    promotion: Promotion = 0.01,
-    semantics: SemanticsName = "standard",
-    rounding: Annotated[str, typer.Option(help="nearest, or stochastic with --random-bit-count.")] = "nearest",
+    epochs: Epochs = DEFAULTS.epochs,
+    batch: Batch = DEFAULTS.batch,
+    lr: Rate = DEFAULTS.lr,
+    weight_decay: Decay = DEFAULTS.weight_decay,
+    schedule: Schedule = DEFAULTS.schedule,
+    promotion: Promotion = DEFAULTS.promotion or 0.0,
+    semantics: SemanticsName = DEFAULTS.semantics,
+    rounding: Annotated[str, typer.Option(help="nearest, or stochastic with --random-bit-count.")] = DEFAULTS.rounding,
     random_bit_count: Annotated[int | None, typer.Option(help="For stochastic rounding: bits used, 1 to 32.")] = None,
     skipped_statistics: SkippedStatistics = "updated",
     threads: Threads = None,
@@ -123,28 +125,40 @@ def train(
     json: JsonFlag = False,
 ) -> None:
     """Train once and store every epoch; an unfinished run goes on, a finished one is shown."""
+    from mpsim.assignment import PlanMismatch
     from mpsim.experiments.results import Results
     from mpsim.experiments.run import run
 
     checks.threads(threads)
     checks.whole("workers", workers, most=checks.MOST_THREADS)
-    settings = _settings(
+    settings = RunSettings(
         scheme=scheme, ratio=ratio, k=k, plan_seed=plan_seed, levels=levels, seed=seed, model=model, width=width,
         data=data, data_path=data_path, epochs=epochs, batch=batch, lr=lr, weight_decay=weight_decay, schedule=schedule,
         promotion=promotion or None, semantics=semantics, rounding=rounding, random_bit_count=random_bit_count,
-        plan=None if plan is None else plan.read_text(encoding="utf-8"), skipped_statistics=skipped_statistics,
+        skipped_statistics=skipped_statistics,
     )  # fmt: skip
-    if save is not None:
-        check_writable(save)
+    if plan is not None:
+        given = read_plan(plan, "--plan")
+        settings = replace(settings, plan=given.to_json())
+        if given.network.batch != batch:
+            note(f"{plan} was made for batch {given.network.batch}; bytes and shares are those of batch {batch}")
+    check_output(save, "--save")
+    check_results(results)
+    check_data([settings])
     with kept_when_stopped(results), Results.in_folder(results) as opened:
+        key = settings.key
+        stored = _tell_what_is_stored(opened, key, settings.epochs, save)
         with Progress([settings], opened) as progress:
-            result = run(
-                settings, opened, backend=backend, threads=threads, save=None if save is None else str(save),
-                on_epoch=lambda metrics: progress.update(opened.epochs_done()), workers=workers,
-            )  # fmt: skip
-        history = opened.history(settings.key)
+            try:
+                result = run(
+                    settings, opened, backend=backend, threads=threads, save=None if save is None else str(save),
+                    on_epoch=lambda metrics: progress.update(opened.epochs_done()), workers=workers, key=key,
+                )  # fmt: skip
+            except PlanMismatch as error:
+                raise UsageError(f"--plan {plan}: {error}") from error
+        history = opened.history(key)
     if json:
-        print_json({**result, "history": history})
+        print_json({**result, "history": history, "stored_on": stored})
         return
     columns = ("epoch", "learning_rate", "train_loss", "train_accuracy", "test_accuracy", "low_share", "promotions")
     rows = [[_short(epoch[column]) for column in columns] for epoch in history]
@@ -152,10 +166,17 @@ def train(
     _print_runs([result])
 
 
-def _settings(**fields: Any) -> RunSettings:
-    from mpsim.experiments.settings import RunSettings
-
-    return RunSettings(**fields)
+def _tell_what_is_stored(results: Any, key: str, epochs: int, save: Path | None) -> str | None:
+    """Says on standard error what the run need not train; when it was stored, or None if it trains now."""
+    finished, done = results.finished(key), results.epochs_done().get(key, 0)
+    if finished is not None and save is None:
+        note(f"stored on {finished[:10]} in {results.path}: nothing was trained; --results elsewhere trains anew")
+        return finished
+    if finished is not None:
+        note(f"stored on {finished[:10]} in {results.path}; trained again for --save")
+    elif done:
+        note(f"{done} of {epochs} epochs are stored in {results.path}; going on after them")
+    return None
 
 
 def _print_runs(rows: list[dict[str, Any]]) -> None:

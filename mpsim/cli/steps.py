@@ -9,8 +9,10 @@ import typer
 
 from mpsim import checks
 from mpsim.cli.output import JsonFlag, print_json
+from mpsim.cli.paths import check_output
 from mpsim.cli.plans import GroupCount, LevelsText, Model, Ratio, Scheme, SemanticsName, Width
 from mpsim.cli.verdict import answer, comparison
+from mpsim.experiments.settings import DEFAULTS
 
 if TYPE_CHECKING:
     from mpsim.data import LabelledImages
@@ -25,22 +27,22 @@ _STARTS = ("images", "labels", "master", "velocity")
 def trace_step(
     model: Model,
     out: Annotated[Path, typer.Option(help="File to write: .safetensors or .npz; the index goes beside it as .json.")],
-    width: Width = 1.0,
+    width: Width = DEFAULTS.width,
     classes: Annotated[int | None, typer.Option(help="Number of classes; default: the data's, else 10.")] = None,
     batch: Annotated[int, typer.Option(help="Images of the step.")] = 2,
     scheme: Scheme = "uniform_low",
     ratio: Ratio = None,
     plan_seed: Annotated[int | None, typer.Option(help="For scheme random: which order.")] = None,
     k: GroupCount = None,
-    levels: LevelsText = "paper",
-    semantics: SemanticsName = "standard",
+    levels: LevelsText = DEFAULTS.levels,
+    semantics: SemanticsName = DEFAULTS.semantics,
     data: Annotated[
         str | None, typer.Option(help="Dataset of the images; default: digits or synthetic10, as the network takes.")
     ] = None,
     data_path: Annotated[str | None, typer.Option(help="The dataset's archive or folder, where it needs one.")] = None,
     steps: Annotated[int, typer.Option(help="Steps to train before the recorded one.")] = 0,
-    lr: Annotated[float, typer.Option("--lr", help="Learning rate.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Of the initial weights and the order of the images.")] = 0,
+    lr: Annotated[float, typer.Option("--lr", help="Learning rate.")] = DEFAULTS.lr,
+    seed: Annotated[int, typer.Option(help="Of the initial weights and the order of the images.")] = DEFAULTS.seed,
     backend: Annotated[str, typer.Option(help="reference, numba or compiled; changes no bit.")] = "compiled",
     threads: Annotated[int | None, typer.Option(help="Default: all cores; changes no bit.")] = None,
     json: JsonFlag = False,
@@ -58,6 +60,7 @@ def trace_step(
     checks.whole("steps", steps, most=MOST_STEPS)
     if plan_seed is not None:
         checks.seed("plan_seed", plan_seed)
+    check_output(out, "--out")
     dataset = _dataset(model, data, data_path)
     network = networks.build(
         model, width=width, classes=classes or dataset.classes, seed=seed, input_shape=tuple(dataset.image_shape)

@@ -9,46 +9,61 @@ from pathlib import Path
 
 from mpsim import checks
 from mpsim.data.augmentation import Augmentation
-from mpsim.data.cifar import cifar10, cifar100
+from mpsim.data.cifar import cifar10, cifar100, files_digest
 from mpsim.data.crops import RandomResizedCrop
-from mpsim.data.dataset import Dataset, LabelledImages
-from mpsim.data.digits import digits
+from mpsim.data.dataset import SPLITS, Dataset, LabelledImages
+from mpsim.data.digests import digest_of_lines, digest_of_splits
+from mpsim.data.digits import digits, digits_digest
 from mpsim.data.folders import image_folder
 from mpsim.data.image_files import ImageFiles
 from mpsim.data.imagenet import imagenet
 from mpsim.data.loader import DataLoader
-from mpsim.data.synthetic import synthetic
+from mpsim.data.synthetic import synthetic, synthetic_digest
 from mpsim.errors import UsageError
 
 __all__ = [
     "DATASETS", "Augmentation", "DataLoader", "Dataset", "ImageFiles", "LabelledImages", "RandomResizedCrop", "Source",
-    "cifar10", "cifar100", "digits", "image_folder", "imagenet", "load", "synthetic",
+    "cifar10", "cifar100", "digest", "digits", "image_folder", "imagenet", "load", "synthetic",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Source:
-    """A row of DATASETS. ``read(split=...)`` gives the dataset, ``read(path, split=...)`` where it needs a path."""
+    """A row of DATASETS. ``read(split=...)`` gives the dataset, ``read(path, split=...)`` where it needs a path.
+
+    ``digest()``, or ``digest(path)``, gives the digest of both splits where there is a cheaper way than to read them
+    and ask each. It must change whenever an image or a label does.
+    """
 
     name: str
     summary: str
     read: Callable[..., LabelledImages]
     needs_path: bool = False
     augmentation: Augmentation | RandomResizedCrop | None = None  # the usual one for training
+    digest: Callable[..., str] | None = None
 
 
+_CIFAR, _PICTURES = Augmentation(padding=4, flip=True), RandomResizedCrop()
 _ROWS = (
-    Source("digits", "scikit-learn's handwritten digits, 8 x 8 grey, bundled", digits),
-    Source("synthetic10", "rendered shapes, 32 x 32 colour", partial(synthetic, classes=10)),
-    Source("synthetic100", "rendered shapes by texture, 32 x 32 colour", partial(synthetic, classes=100)),
-    Source("cifar10", "CIFAR-10, from its archive or folder", cifar10, True, Augmentation(padding=4, flip=True)),
-    Source("cifar100", "CIFAR-100, from its archive or folder", cifar100, True, Augmentation(padding=4, flip=True)),
+    Source("digits", "scikit-learn's handwritten digits, 8 x 8 grey, bundled", digits, digest=digits_digest),
     Source(
-        "images", "pictures in folders train/CLASS and val/CLASS, as 224 x 224", image_folder, True, RandomResizedCrop()
+        "synthetic10", "rendered shapes, 32 x 32 colour", partial(synthetic, classes=10),
+        digest=partial(synthetic_digest, 10),
     ),
-    Source("images32", "the same as 32 x 32", partial(image_folder, size=32), True, RandomResizedCrop()),
-    Source("imagenet", "ImageNet (ILSVRC 2012), as 224 x 224", imagenet, True, RandomResizedCrop()),
-)
+    Source(
+        "synthetic100", "rendered shapes by texture, 32 x 32 colour", partial(synthetic, classes=100),
+        digest=partial(synthetic_digest, 100),
+    ),
+    Source(
+        "cifar10", "CIFAR-10, from its archive or folder", cifar10, True, _CIFAR, partial(files_digest, "cifar10")
+    ),
+    Source(
+        "cifar100", "CIFAR-100, from its archive or folder", cifar100, True, _CIFAR, partial(files_digest, "cifar100")
+    ),
+    Source("images", "pictures in folders train/CLASS and val/CLASS, as 224 x 224", image_folder, True, _PICTURES),
+    Source("images32", "the same as 32 x 32", partial(image_folder, size=32), True, _PICTURES),
+    Source("imagenet", "ImageNet (ILSVRC 2012), as 224 x 224", imagenet, True, _PICTURES),
+)  # fmt: skip
 
 #: Datasets by name; a new one is a row.
 DATASETS = {row.name: row for row in _ROWS}
@@ -60,9 +75,35 @@ def load(name: str, split: str = "train", path: str | Path | None = None) -> Lab
     >>> load("digits", "test").name
     'digits'
     """
+    row = _source(name, path)
+    return row.read(*_place(path), split=split)
+
+
+def digest(name: str, path: str | Path | None = None) -> str:
+    """Returns the SHA-256 (hex) of a dataset as it is now: of both splits, and of how its images are augmented.
+
+    It does not depend on where the files lie. ValueError as by ``load``; OSError for files that cannot be read.
+
+    >>> digest("digits") == digest("synthetic10")
+    False
+    """
+    row = _source(name, path)
+    if row.digest is not None:
+        content = row.digest(*_place(path))
+    else:
+        content = digest_of_splits(*(row.read(*_place(path), split=split) for split in SPLITS))
+    return digest_of_lines([content, repr(row.augmentation)])
+
+
+def _place(path: str | Path | None) -> tuple[str | Path, ...]:
+    return () if path is None else (path,)
+
+
+def _source(name: str, path: str | Path | None) -> Source:
+    """The row of that name; ValueError as by ``load``."""
     row = DATASETS[checks.named("dataset", name, DATASETS)]
     if row.needs_path and path is None:
-        raise UsageError(f"dataset {name!r} needs the path of its archive or folder")
+        raise UsageError(f"dataset {name!r} needs the path of its archive or folder (--data-path)")
     if path is not None and not row.needs_path:
         raise UsageError(f"dataset {name!r} takes no path; got {str(path)!r}")
-    return row.read(path, split=split) if row.needs_path else row.read(split=split)
+    return row

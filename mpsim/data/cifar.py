@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mpsim.data.dataset import Dataset, black_of, check_split, normalise
+from mpsim.data.digests import digest_of_lines, file_digest
 from mpsim.data.restricted_pickle import load_arrays
 from mpsim.errors import UsageError
 
@@ -122,6 +123,22 @@ def cifar100(path: str | Path, split: str = "train", *, verify: bool = True) -> 
     return _load("cifar100", path, split, verify)
 
 
+def files_digest(name: str, path: str | Path) -> str:
+    """The SHA-256 (hex) of the bytes at ``path``: of the archive, or of the files of both splits in the folder.
+
+    ``name``: "cifar10" or "cifar100". Nothing is unpacked, so an archive and its folder have different digests.
+    Raises FileNotFoundError as ``cifar10``.
+    """
+    place = Path(path)
+    if place.is_file():
+        return digest_of_lines([file_digest(place)])
+    version, place = _find(name, place)
+    if place.is_file():
+        return digest_of_lines([file_digest(place)])
+    files = [*version.train, *version.test]
+    return digest_of_lines([version.folder, *map(file_digest, _files(version, place, files))])
+
+
 def _load(name: str, path: str | Path, split: str, verify: bool) -> Dataset:
     check_split(split)
     collection = COLLECTIONS[name]
@@ -180,12 +197,17 @@ def _by_content(name: str, path: Path) -> Version:
     raise UsageError(f"{path}: holds none of {name}'s files. Get the archive from {SITE}")
 
 
+def _files(version: Version, folder: Path, names: list[str]) -> list[Path]:
+    """The files of an unpacked folder; FileNotFoundError for one that is missing."""
+    for name in names:
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder / name} is missing. Get {version.archive} from {SITE}")
+    return [folder / name for name in names]
+
+
 def _contents(version: Version, place: Path, files: list[str]) -> list[bytes]:
     if place.is_dir():
-        for file in files:
-            if not (place / file).is_file():
-                raise FileNotFoundError(f"{place / file} is missing. Get {version.archive} from {SITE}")
-        return [(place / file).read_bytes() for file in files]
+        return [file.read_bytes() for file in _files(version, place, files)]
     contents = {}
     try:
         with tarfile.open(place) as archive:

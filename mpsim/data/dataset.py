@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
 from mpsim import checks
 from mpsim.data.augmentation import Augmentation
+from mpsim.data.digests import digest_of_lines
 from mpsim.errors import UsageError
 
 SPLITS = ("train", "test")
@@ -45,6 +48,14 @@ class LabelledImages(Protocol):
 
     def first(self, count: int) -> LabelledImages:
         """The first ``count`` images (all if there are fewer)."""
+        ...
+
+    def digest(self) -> str:
+        """SHA-256 (hex) over everything that determines the images and labels, as it is now.
+
+        A run is stored under the digests of its data, and stops if they change while it trains. So what is read from
+        files while training must be looked at in each call; ``mpsim.data.digests.file_digest`` reads a file once.
+        """
         ...
 
 
@@ -98,6 +109,21 @@ class Dataset:
         """The first ``count`` images (all if there are fewer)."""
         checks.whole("count", count)
         return replace(self, images=self.images[:count], labels=self.labels[:count])
+
+    def digest(self) -> str:
+        """As ``LabelledImages.digest``. It is computed once, so the arrays must not be changed afterwards.
+
+        >>> one, other = (Dataset(np.zeros((1, 1, 8, 8), np.float32), np.array([n]), 2, "one image") for n in (0, 1))
+        >>> one.digest() == other.digest()
+        False
+        """
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        arrays = (self.images.astype("<f4", copy=False), self.labels.astype("<i8", copy=False))
+        content = [hashlib.sha256(np.ascontiguousarray(array).reshape(-1).data).hexdigest() for array in arrays]
+        return digest_of_lines([f"{self.images.shape} {self.classes} {self.black}", *content])
 
     def __len__(self) -> int:
         return len(self.images)

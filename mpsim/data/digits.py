@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
-from mpsim.data.dataset import Dataset, black_of, check_split, normalise
+from mpsim.data.dataset import SPLITS, Dataset, black_of, check_split, normalise
+from mpsim.data.digests import digest_of_splits
 from mpsim.kernels.permutation import permutation
 from mpsim.kernels.philox import Stream
 
@@ -33,3 +36,9 @@ def digits(split: str = "train", seed: int = 0) -> Dataset:
     pixels = bunch.images[chosen][:, None] / 16.0  # (N, 8, 8) -> (N, 1, 8, 8)
     images = normalise(pixels, MEAN, DEVIATION)
     return Dataset(images, bunch.target[chosen].astype(np.int64), 10, "digits", black_of(MEAN, DEVIATION))
+
+
+@cache
+def digits_digest() -> str:
+    """The SHA-256 (hex) of both splits of the default seed."""
+    return digest_of_splits(*(digits(split) for split in SPLITS))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from PIL import Image
+import PIL
+from PIL import Image, features
 
 from mpsim import checks
 from mpsim.data.augmentation import Augmentation
 from mpsim.data.crops import RandomResizedCrop, centre_crop
 from mpsim.data.dataset import black_of, normalise
+from mpsim.data.digests import digest_of_lines, file_digest
 from mpsim.errors import UsageError
 
 #: ImageNet's mean and deviation per channel, of pixels in 0..1, as networks for 224 x 224 images are usually fed.
@@ -78,7 +81,6 @@ class ImageFiles:
 
     def _picture(self, path: str) -> Image.Image:
         """The file's picture as 8-bit RGB."""
-        again = f". {self.source}" if self.source else ""
         try:
             with Image.open(path) as picture:
                 mode = picture.mode
@@ -87,10 +89,31 @@ class ImageFiles:
                 if mode in MODES:
                     return picture.convert("RGB")
         except (FileNotFoundError, MemoryError) as error:
-            raise type(error)(f"{path} cannot be read ({error}){again}") from error
+            raise self._unreadable(path, error) from error
         except Exception as error:  # a broken picture raises almost anything
-            raise UsageError(f"{path}: not a readable picture ({type(error).__name__}: {error}){again}") from error
+            what = f"not a readable picture ({type(error).__name__}: {error})"
+            raise UsageError(f"{path}: {what}{self._again}") from error
         raise UsageError(f"{path}: its pixels are of Pillow's mode {mode!r}; pictures of 8 bits per channel are read")
+
+    def digest(self) -> str:
+        """As ``LabelledImages.digest``: of the files' bytes in order, their labels, the classes, the size, and the
+        versions of Pillow and its JPEG library, which decide what the pixels of a file are. FileNotFoundError for a
+        file that is gone."""
+        decoder = f"Pillow {PIL.__version__}, JPEG {features.version('libjpeg_turbo') or features.version('jpg')}"
+        lines = [f"pictures {self.size} {decoder}", json.dumps(self.class_names)]
+        for path, label in zip(self.paths, self.labels.tolist(), strict=True):
+            try:
+                lines.append(f"{label} {file_digest(path)}")
+            except OSError as error:
+                raise self._unreadable(path, error) from error
+        return digest_of_lines(lines)
+
+    def _unreadable(self, path: str, error: Exception) -> Exception:
+        return type(error)(f"{path} cannot be read ({error}){self._again}")
+
+    @property
+    def _again(self) -> str:
+        return f". {self.source}" if self.source else ""
 
     def first(self, count: int) -> ImageFiles:
         """The first ``count`` images (all if there are fewer)."""

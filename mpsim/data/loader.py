@@ -27,7 +27,8 @@ class DataLoader:
     They change nothing but the time. Close an epoch that is left early (``contextlib.closing``), or let go of it: its
     threads end then.
     The last batch is smaller if the dataset does not divide; ``drop_last`` leaves it out. Raises ValueError if there
-    is no batch to give, TypeError for an augmentation that the dataset does not take.
+    is no batch to give, or if batches for training (``shuffle``) should be larger than the dataset is; TypeError for an
+    augmentation that the dataset does not take.
 
     >>> from mpsim.data.digits import digits
     >>> loader = DataLoader(digits("test"), batch_size=128)
@@ -56,6 +57,11 @@ class DataLoader:
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         self.shuffle, self.augmentation, self.drop_last = shuffle, augmentation, drop_last
         self.workers, self.prefetch = workers, prefetch
+        if shuffle and batch_size > len(dataset):
+            raise UsageError(
+                f"batch_size is {batch_size} images, but {dataset!r} has {len(dataset)}; take a batch_size of at most "
+                f"{len(dataset)}, or shuffle=False for one batch that is smaller"
+            )
         if not len(self):
             raise UsageError(
                 f"batch_size must be at most {len(dataset)} for {dataset!r} without its last, smaller batch, "

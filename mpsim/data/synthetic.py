@@ -6,11 +6,13 @@ Every step is IEEE basic arithmetic on Philox words, so the images have the same
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
 from mpsim import checks
-from mpsim.data.dataset import Dataset, black_of, check_split, normalise
+from mpsim.data.dataset import SPLITS, Dataset, black_of, check_split, normalise
+from mpsim.data.digests import digest_of_lines
 from mpsim.errors import UsageError
 from mpsim.kernels.philox import Stream, random_bits, uniform
 
@@ -20,6 +22,8 @@ MEAN, DEVIATION = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 SIZES = {"train": 8000, "test": 2000}
 #: The most images: their random words are numbered in one stream of 2**34.
 MOST = (1 << 34) // (3 * SIDE * SIDE)
+#: Images of a split that stand for the definition in ``synthetic_digest``.
+SAMPLE = 64
 #: Images rendered at a time.
 BLOCK = 500
 
@@ -82,6 +86,17 @@ def synthetic(
     shape, texture = draw.choice(0, 10, 0, count), draw.choice(1, 10, 0, count)
     labels = shape if classes == 10 else 10 * shape + texture
     return Dataset(images, labels, classes, f"synthetic{classes}", black_of(MEAN, DEVIATION))
+
+
+@cache
+def synthetic_digest(classes: int) -> str:
+    """The SHA-256 (hex) of the default images of that many classes, without rendering them all (3 s).
+
+    It covers the numbers of images and the first 64 of each split. An image follows from its number alone by one
+    definition, so a change of the definition shows in them.
+    """
+    sample = [synthetic(split, classes, SAMPLE).digest() for split in SPLITS]
+    return digest_of_lines([f"{SIZES}", *sample])
 
 
 class _Draws:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 from mpsim.assignment import Plan
 from mpsim.engine.tensor import ROLES
 from mpsim.errors import UsageError
 from mpsim.experiments.figures import COLOURS
+from mpsim.files import write_whole
 
 #: Of the roles, so that they are not taken for those of the formats.
 GREYS = ("#222222", "#c8c8c8", "#666666", "#a0a0a0")
@@ -61,5 +63,7 @@ def draw_plan(plan: Plan, path: str | Path) -> Path:
     figure.suptitle(
         f"{network.model}, width {network.width:g}, batch {network.batch}: {plan.scheme}, {plan.low_share:.1%} low"
     )
-    figure.savefig(path, dpi=120)
+    content = io.BytesIO()
+    figure.savefig(content, format=path.suffix[1:], dpi=120)
+    write_whole(path, content.getvalue())
     return path

@@ -177,6 +177,11 @@ class Results:
         rows = self._rows("SELECT result FROM runs WHERE key = ? AND result IS NOT NULL", key)
         return json.loads(rows[0][0]) if rows else None
 
+    def finished(self, key: str) -> str | None:
+        """When a run was finished (ISO 8601, UTC), or None."""
+        rows = self._rows("SELECT finished FROM runs WHERE key = ?", key)
+        return rows[0][0] if rows else None
+
     def plans(self, key: str) -> tuple[str, str | None]:
         """(the plan as given, the plan as promoted by the end or None while unfinished), as JSON text."""
         rows = self._rows("SELECT plan, final_plan FROM runs WHERE key = ?", key)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
-from mpsim import checks
+from mpsim import checks, networks
 from mpsim.assignment import Plan
 from mpsim.data import DATASETS, DataLoader, LabelledImages
+from mpsim.errors import UsageError
+from mpsim.experiments.labels import labels
 from mpsim.experiments.results import Results
-from mpsim.experiments.settings import RunSettings, labels
+from mpsim.experiments.settings import Contents, RunSettings
 from mpsim.training import saving
 from mpsim.training.loss_scale import LossScale
 from mpsim.training.reports import EpochReport
@@ -33,26 +35,83 @@ def run(
     save: str | None = None,
     load: Callable[[RunSettings], tuple[LabelledImages, LabelledImages]] | None = None,
     workers: int = 1,
+    key: str | None = None,
 ) -> dict[str, Any]:
     """Trains, evaluates and returns the result (a row as of ``mpsim sweep --json``).
 
     With ``results``: a finished run is returned as stored, an unfinished one goes on after its last epoch, every
     epoch is stored as it ends. ``on_epoch`` gets each new epoch's metrics. ``save``: a file for the trained state.
     ``load`` gives the data in place of ``settings.load``; ``keeping_data()`` spares runs on the same data to read them
-    again. ``workers``: threads that load batches ahead (0: none), which change no bit.
+    again. ``workers``: threads that load batches ahead (0: none), which change no bit. ``key``: the settings' key when
+    the run was set up.
+
+    Raises ValueError for settings that do not fit together, before anything is trained, and where the data or the
+    network's file have changed since the run was set up, or the data while it trains; what was stored before stays.
     """
     checks.threads(threads)
     checks.whole("workers", workers, most=checks.MOST_THREADS)
-    key = settings.key
-    stored = None if results is None or save is not None else results.result(key)
+    contents = settings.contents()
+    row = labels(settings, contents)
+    if key is not None and row["key"] != key:
+        raise _changed(settings)
+    stored = None if results is None or save is not None else results.result(row["key"])
     if stored is not None:
-        return stored
-    training_data, test_data = settings.load() if load is None else load(settings)
-    trainer = _trainer(settings, training_data, results, backend, threads)
+        return stored | row
+    data = _Data(settings, *(settings.load() if load is None else load(settings)))
+    settings.check_batch(len(data.training))
+    network = settings.build(data.training)
+    if settings.contents() != contents:
+        raise _changed(settings)
+    trainer = _trainer(settings, contents, row["key"], network, data, results, backend, threads)
+    history = [] if results is None else results.history(row["key"])[: trainer.epoch]
+    for metrics in _epochs(settings, trainer, data, workers):
+        history.append(metrics)
+        if results is not None:
+            results.add_epoch(row["key"], metrics["epoch"], metrics, saving.dump(trainer))
+        if on_epoch is not None:
+            on_epoch(metrics)
+    if save is not None:
+        trainer.save(save)
+    result = row | _result(settings, trainer, history)
+    if results is not None:
+        results.finish(row["key"], result, final_plan=_plan_text(trainer.plan))
+    return result
+
+
+def _changed(settings: RunSettings) -> ValueError:
+    file = networks.file_of(settings.model)
+    network = "" if file is None else f" or {file.path}"
+    return ValueError(
+        f"the data ({_place(settings)}){network} changed after the run was set up; start the command anew, for what is "
+        f"there now"
+    )
+
+
+def _place(settings: RunSettings) -> str:
+    return settings.data if settings.data_path is None else f"{settings.data} in {settings.data_path}"
+
+
+class _Data:
+    """A run's data, and whether they are still what they were when the run began."""
+
+    def __init__(self, settings: RunSettings, training: LabelledImages, test: LabelledImages) -> None:
+        self.training, self.test, self._place = training, test, _place(settings)
+        self._digests = training.digest(), test.digest()
+
+    def check(self, epoch: int) -> None:
+        """ValueError if files that are read while training have changed."""
+        if (self.training.digest(), self.test.digest()) != self._digests:
+            raise UsageError(
+                f"the data ({self._place}) changed while epoch {epoch} was trained, which is not stored. Put the files "
+                f"back to go on after the epoch before; or start the command anew, and it trains on those there now"
+            )
+
+
+def _epochs(settings: RunSettings, trainer: Trainer, data: _Data, workers: int) -> Iterator[dict[str, Any]]:
+    """Trains what is left of a run, and gives the metrics of each epoch."""
     augmentation = DATASETS[settings.data].augmentation
-    loader = DataLoader(training_data, settings.batch, seed=settings.seed, augmentation=augmentation, workers=workers)
-    test = DataLoader(test_data, EVALUATION_BATCH, shuffle=False, workers=workers)
-    history = [] if results is None else results.history(key)[: trainer.epoch]
+    loader = DataLoader(data.training, settings.batch, seed=settings.seed, augmentation=augmentation, workers=workers)
+    test = DataLoader(data.test, EVALUATION_BATCH, shuffle=False, workers=workers)
     while trainer.epoch < settings.epochs:
         begin = time.perf_counter()
         with closing(loader.epoch(trainer.epoch)) as batches:
@@ -60,31 +119,28 @@ def run(
         evaluates = trainer.epoch % settings.evaluate_every == 0 or trainer.epoch == settings.epochs
         metrics = _metrics(report, trainer, test if evaluates else None)
         metrics["seconds"] = time.perf_counter() - begin
-        history.append(metrics)
-        if results is not None:
-            results.add_epoch(key, report.epoch, metrics, saving.dump(trainer))
-        if on_epoch is not None:
-            on_epoch(metrics)
-    if save is not None:
-        trainer.save(save)
-    result = _result(settings, trainer, history)
-    if results is not None:
-        results.finish(key, result, final_plan=_plan_text(trainer.plan))
-    return result
+        data.check(report.epoch)
+        yield metrics
 
 
 def _trainer(
-    settings: RunSettings, data: LabelledImages, results: Results | None, backend: str, threads: int | None
+    settings: RunSettings,
+    contents: Contents,
+    key: str,
+    network: Any,
+    data: _Data,
+    results: Results | None,
+    backend: str,
+    threads: int | None,
 ) -> Trainer:
     """The run's trainer as last stored, or a new one, noted in the results."""
-    stored = None if results is None else results.checkpoint(settings.key)
-    network = settings.build(data)
+    stored = None if results is None else results.checkpoint(key)
     if results is not None and stored is not None:
-        source = f"the checkpoint of run {settings.key[:12]} in {results.path}"
+        source = f"the checkpoint of run {key[:12]} in {results.path}"
         return saving.restore(Trainer, stored[1], source, model=network, backend=backend, threads=threads)
     plan = settings.make_plan(network)
     rounds = plan is not None and any(format.name != "float32" for format in plan.formats.values())
-    steps = -(-len(data) // settings.batch)
+    steps = -(-len(data.training) // settings.batch)
     trainer = Trainer(
         network,
         plan,
@@ -100,8 +156,11 @@ def _trainer(
         skipped_statistics=settings.skipped_statistics,
     )
     if results is not None:
-        environment = {"backend": backend, "machine": platform.machine(), "python": platform.python_version()}
-        results.start(settings.key, settings.to_dict(), plan=_plan_text(plan), environment=environment)
+        environment = {
+            "backend": backend, "machine": platform.machine(), "python": platform.python_version(),
+            "model": settings.model, "data_path": settings.data_path,
+        }  # fmt: skip
+        results.start(key, settings.to_dict(contents), plan=_plan_text(plan), environment=environment)
     return trainer
 
 
@@ -139,7 +198,7 @@ def has_diverged(last: Mapping[str, Any], classes: int) -> bool:
 
 def _result(settings: RunSettings, trainer: Trainer, history: list[dict[str, Any]]) -> dict[str, Any]:
     last, plan = history[-1], trainer.plan
-    return labels(settings) | {
+    return {
         "low_share": last["low_share"],
         "low_share_planned": _planned_share(settings, trainer),
         "bytes": None if plan is None else plan.bytes,

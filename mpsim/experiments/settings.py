@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from mpsim import checks, networks
 from mpsim.assignment import SCHEMES, Plan, assign, parse_levels
 from mpsim.data import LabelledImages
+from mpsim.data import digest as digest_data
 from mpsim.data import load as load_data
+from mpsim.data.digests import digest_of_splits
 from mpsim.engine.tensor import ROLES
 from mpsim.errors import UsageError
 from mpsim.experiments.results import settings_key
@@ -20,11 +22,10 @@ from mpsim.training.optimizer import SGD, check_factor
 from mpsim.training.schedule import Constant, Cosine
 from mpsim.training.semantics import as_semantics
 
-#: Part of every key: raised when the same settings come to give other bits, so that old results are not taken for new.
+#: Part of every key: raised when the same settings come to give other results, so that old ones are not taken for new.
 DEFINITION = 1
-
-#: Settings that came later, and the value under which a run is what it was before them, and so has its old key.
-_LATER_SETTINGS = {"model_sha256": None, "train_images": None, "evaluate_every": 1, "skipped_statistics": "updated"}
+#: The same of runs under a given plan, whose bytes and share came to be those of the batch that runs.
+GIVEN_PLAN_DEFINITION = 2
 
 #: The numbers among the settings and what each may be; that of rounding is checked there.
 _NUMBERS: dict[str, Callable[[str, Any], float]] = {
@@ -42,21 +43,51 @@ _NUMBERS: dict[str, Callable[[str, Any], float]] = {
     "train_images": partial(checks.whole, least=1),
     "evaluate_every": checks.epochs,
 }
+#: The data that had no digest in a key when runs on them were first stored, as they were then. Runs on them keep the
+#: keys that they had.
+DATA_OF_OLD_KEYS = {
+    "digits": "6ccfbf39fb544ef0c1a45da7a2d0633a4b86f57b0eeebc778d9594f83624e993",
+    "synthetic10": "8cfc398ac0aa2d52c6dc4c845e18305b8bcd710572eb22db80ff092b60d77023",
+    "synthetic100": "a241675a6e3d71ad1c9d5fc8742ed1141851e5d63eecf06406b3723db0f56117",
+}
+
+
+def later_settings(data: str) -> dict[str, Any]:
+    """Settings that came later, and the value under which a run is what it was before them, and so has its old key."""
+    return {
+        "model_sha256": None, "train_images": None, "evaluate_every": 1, "skipped_statistics": "updated",
+        "data_sha256": DATA_OF_OLD_KEYS.get(data),
+    }  # fmt: skip
+
+
+class Contents(NamedTuple):
+    """What the files that settings name hold: SHA-256 (hex) of the data, and of the network's file or None."""
+
+    data_sha256: str
+    model_sha256: str | None
+
+
+def formats_of(levels: str) -> dict[str, dict[str, str]]:
+    """What a level pair stands for: side -> role -> the format's repr, which gives all its numbers."""
+    pair = parse_levels(levels)
+    return {side: {role: repr(getattr(pair, side)[role]) for role in ROLES} for side in ("high", "low")}
 
 
 @dataclass(frozen=True)
 class RunSettings:
     """Everything that the bits of a run depend on. Backend and threads are not here: they change none.
 
-    ``plan`` is a plan's JSON text, used in place of a scheme. ``model``: a name in reference_models, or
-    ``FILE.py:FUNCTION`` as ``mpsim.networks.build`` takes it; ``model_sha256`` is then the file's hash, found here.
+    The defaults are those of every command that has the setting. ``plan`` is a plan's JSON text, used in place of a
+    scheme. ``model``: a name in reference_models, or ``FILE.py:FUNCTION`` as ``mpsim.networks.build`` takes it.
     ``data``: of mpsim.data.DATASETS, ``data_path`` where it needs one. ``schedule``: "cosine" or "constant".
     ``promotion`` applies to the schemes under which the paper promotes, and to a given plan.
-    ``weight_decay``: 0.005 suits 1437 digits; the paper takes 0.0005 on CIFAR.
     ``seed``: initial weights, data order and augmentation, random bits. ``plan_seed``: of scheme "random".
     ``train_images``: only so many of the training images, the first; None for all. ``evaluate_every``: so many
     epochs from one evaluation on the test images to the next; the last epoch always has one. ``skipped_statistics``: as
     for ``Trainer``.
+
+    Files are found by what they hold: ``key`` has the digest of the data and of the network's file, as they are when
+    it is asked for, and not where they lie. A subclass may load other data (``load``).
     """
 
     scheme: str = "float32"
@@ -67,20 +98,19 @@ class RunSettings:
     levels: str = "paper"
     seed: int = 0
     model: str = "small_cnn"
-    width: float = 0.125
+    width: float = 1.0
     data: str = "digits"
     data_path: str | None = None
     epochs: int = 15
-    batch: int = 32
+    batch: int = 128
     lr: float = 0.1
     momentum: float = 0.9
-    weight_decay: float = 5e-3
+    weight_decay: float = 5e-4
     schedule: str = "cosine"
     promotion: float | None = 0.01
     semantics: str = "standard"
     rounding: str = "nearest"
     random_bit_count: int | None = None
-    model_sha256: str | None = None
     train_images: int | None = None
     evaluate_every: int = 1
     skipped_statistics: str = "updated"
@@ -89,24 +119,46 @@ class RunSettings:
         for name, check in _NUMBERS.items():
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, check(name, getattr(self, name)))
+        for name in ("ratio", "width", "lr", "momentum", "weight_decay", "promotion"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, float(value))  # 1 and 1.0 are one setting and have one key
         checks.named("schedule", self.schedule, ("cosine", "constant"))
         checks.named("skipped_statistics", self.skipped_statistics, SKIPPED_STATISTICS)
         parse_levels(self.levels)
         as_semantics(self.semantics).policy("activation", self.rounding, self.random_bit_count)
-        if self.model_sha256 is None:
-            object.__setattr__(self, "model_sha256", networks.content_hash(self.model))
+        if self.train_images is not None:
+            self.check_batch(self.train_images)
+        networks.file_of(self.model)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as JSON types, with the formats that the levels stand for."""
-        pair = parse_levels(self.levels)
-        formats = {
-            side: {role: repr(getattr(pair, side)[role]) for role in ROLES} for side in ("high", "low")
-        }  # a format's repr gives all its numbers
-        settings = {**asdict(self), "formats": formats, "definition": DEFINITION}
-        for name, neutral in _LATER_SETTINGS.items():
+    def check_batch(self, images: int) -> None:
+        """ValueError if a batch has more images than there are for training."""
+        if self.batch > images:
+            raise UsageError(
+                f"batch is {self.batch} images, but there are only {images} training images of {self.data}; "
+                f"take a batch of at most {images}"
+            )
+
+    # -- their name -----------------------------------------------------------------------------------------
+    def contents(self) -> Contents:
+        """What the files hold now. ValueError or OSError for data or a network that cannot be read."""
+        if type(self).load is not RunSettings.load:  # a subclass's own data
+            return Contents(digest_of_splits(*self.load()), networks.content_hash(self.model))
+        return Contents(digest_data(self.data, self.data_path), networks.content_hash(self.model))
+
+    def to_dict(self, contents: Contents | None = None) -> dict[str, Any]:
+        """The settings as JSON types, with the formats that the levels stand for and the digests of the files.
+
+        ``contents``: what ``contents()`` gave, where it is at hand. A digest is left out where it says nothing: of a
+        network of reference_models, and of data that are those of DATA_OF_OLD_KEYS.
+        """
+        found = self.contents() if contents is None else contents
+        settings = {**asdict(self), **found._asdict(), "formats": formats_of(self.levels)}
+        settings["definition"] = DEFINITION if self.plan is None else GIVEN_PLAN_DEFINITION
+        for name, neutral in later_settings(self.data).items():
             if settings[name] == neutral:
                 del settings[name]
-        return settings | {"model": self.model_name}
+        return settings | {"model": self.model_name, "data_path": None}
 
     @property
     def model_name(self) -> str:
@@ -116,7 +168,7 @@ class RunSettings:
 
     @property
     def key(self) -> str:
-        """The name under which the run is stored."""
+        """The name under which the run is stored, for the data and the network's file as they are now."""
         return settings_key(self.to_dict())
 
     @property
@@ -132,18 +184,25 @@ class RunSettings:
         """(training data, test data)."""
         training = load_data(self.data, "train", self.data_path)
         if self.train_images is not None:
+            if self.train_images > len(training):
+                raise UsageError(
+                    f"train_images is {self.train_images}, but {self.data} has {len(training)} training images; "
+                    f"take at most that many, or None for all"
+                )
             training = training.first(self.train_images)
         return training, load_data(self.data, "test", self.data_path)
 
     def build(self, data: LabelledImages) -> Any:
-        """The network for images and classes of ``data``, its weights drawn from ``seed``."""
+        """The network for images and classes of ``data``, its weights drawn from ``seed``.
+
+        ValueError for a network that does not take the data.
+        """
         network = networks.build(
             self.model,
             width=self.width,
             classes=data.classes,
             seed=self.seed,
             input_shape=tuple(data.image_shape),
-            content=self.model_sha256,
         )
         if tuple(network.input_shape) != tuple(data.image_shape):
             raise UsageError(
@@ -159,16 +218,21 @@ class RunSettings:
         return trace(network, batch=self.batch, semantics=self.semantics)
 
     def make_plan(self, network: Any, traced: Trace | None = None) -> Plan | None:
-        """The plan for the network; ValueError as by ``assignment.assign``, or for a plan of another network.
+        """The plan for the network at the run's batch size.
 
-        ``traced``: what ``trace(network)`` gave, where it is at hand.
+        ``traced``: what ``trace(network)`` gave, where it is at hand. A given plan keeps its formats, whatever batch it
+        was made for. ValueError as by ``assignment.assign``, PlanMismatch for a given plan of another network.
         """
+        traced = self.trace(network) if traced is None else traced
         if self.plan is not None:
             given = Plan.from_json(self.plan)
-            given.check(trace(network, batch=given.network.batch, semantics=self.semantics))
+            if given.network.batch != self.batch:
+                given.check(trace(network, batch=given.network.batch, semantics=self.semantics))
+                given = given.at_batch_of(traced)
+            given.check(traced)
             return given
         return assign(
-            self.trace(network) if traced is None else traced,
+            traced,
             self.scheme,
             ratio=self.ratio,
             seed=self.plan_seed,
@@ -185,12 +249,16 @@ class RunSettings:
         return self.promotion if promotes else None
 
 
+#: What every command takes where it is not told.
+DEFAULTS = RunSettings()
+
+
 def keeping_data() -> Callable[[RunSettings], tuple[LabelledImages, LabelledImages]]:
-    """A ``load`` for ``run`` that keeps the data it gave last, for runs one after the other."""
+    """A ``load`` for ``run`` that keeps the data it gave last, for runs one after the other on the same content."""
     kept: dict[tuple, tuple[LabelledImages, LabelledImages]] = {}
 
     def load(settings: RunSettings) -> tuple[LabelledImages, LabelledImages]:
-        name = (settings.data, settings.data_path, settings.train_images)
+        name = (settings.data, settings.contents().data_sha256, settings.data_path, settings.train_images)
         if name not in kept:
             kept.clear()
             kept[name] = settings.load()
@@ -199,18 +267,22 @@ def keeping_data() -> Callable[[RunSettings], tuple[LabelledImages, LabelledImag
     return load
 
 
-def labels(settings: RunSettings) -> dict[str, Any]:
-    """What a result says of its settings."""
-    return {
-        "key": settings.key,
-        "scheme": settings.scheme if settings.plan is None else "given plan",
-        "ratio": settings.ratio,
-        "plan_seed": settings.plan_seed,
-        "levels": None if settings.scheme == "float32" else str(parse_levels(settings.levels)),
-        "promotion": settings.promotion_threshold(),
-        "seed": settings.seed,
-        "model": settings.model_name,
-        "width": settings.width,
-        "data": settings.data,
-        "epochs": settings.epochs,
-    }
+def keeping_contents() -> Callable[[RunSettings], Contents]:
+    """``RunSettings.contents`` for settings that are named together: files that several of them share are looked at
+    once."""
+    kept: dict[Any, Contents] = {}
+
+    def contents(settings: RunSettings) -> Contents:
+        plain = type(settings) is RunSettings
+        name = (settings.data, settings.data_path, settings.model) if plain else settings
+        if name not in kept:
+            kept[name] = settings.contents()
+        return kept[name]
+
+    return contents
+
+
+def keys_of(jobs: Iterable[RunSettings]) -> dict[RunSettings, str]:
+    """Job -> key, all for the files as they are now."""
+    contents = keeping_contents()
+    return {job: settings_key(job.to_dict(contents(job))) for job in jobs}

@@ -62,6 +62,7 @@ FIGURES = {row.number: row for row in _FIGURES}
 class Scale:
     """How the runs of a figure are trained. None for data, models and widths: the figure's own.
 
+    ``common`` is written out, so that other defaults of RunSettings do not move a scale.
     ``ratios`` and ``levels`` are those of the curve, ``ablation_ratios`` and ``ablation_levels`` those at which an
     order or promotion is varied. ``orders``: how many random orders; None: one per training seed, its own.
     ``epochs``: by network, where it is not that of ``common``.
@@ -84,10 +85,23 @@ class Scale:
 #: paper's levels, which such networks bear all low, and a harsher pair, under which orders and promotion matter.
 SCALES = {
     "paper": Scale(
-        RunSettings(epochs=200, batch=128, lr=0.1, weight_decay=5e-4), RATIOS, RATIOS[1:], seeds=4, orders=3
+        RunSettings(epochs=200, batch=128, lr=0.1, momentum=0.9, weight_decay=5e-4, schedule="cosine", promotion=0.01),
+        RATIOS,
+        RATIOS[1:],
+        seeds=4,
+        orders=3,
     ),
     "small": Scale(
-        RunSettings(epochs=2, batch=32, lr=0.03, weight_decay=5e-4, evaluate_every=1000),
+        RunSettings(
+            epochs=2,
+            batch=32,
+            lr=0.03,
+            momentum=0.9,
+            weight_decay=5e-4,
+            schedule="cosine",
+            promotion=0.01,
+            evaluate_every=1000,
+        ),
         ratios=RATIOS[1:],
         ablation_ratios=(0.4, 0.7, 1.0),
         seeds=3,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
-Row = Mapping[str, Any]
-Key = TypeVar("Key")
+from mpsim.experiments.labels import GIVEN, PLAN, TRAINING, Row, differences, kind, recipe
+from mpsim.files import write_whole
 
 #: A percentage point of accuracy.
 POINT = 0.01
@@ -18,23 +19,30 @@ POINT = 0.01
 COLUMNS = (
     "model", "width", "data", "scheme", "ratio", "plan_seed", "levels", "promotion", "seed", "epochs", "steps",
     "low_share_planned", "low_share", "bytes", "test_accuracy", "test_accuracy_float32", "train_accuracy", "train_loss",
-    "diverged", "promotions", "skipped_steps", "seconds", "digest", "key", "trained_as",
+    "diverged", "promotions", "skipped_steps", "seconds", "digest", "key", "trained_as", "k", "given_plan",
+    "plan_sha256", "batch", "lr", "schedule", "momentum", "weight_decay", "semantics", "rounding", "random_bit_count",
+    "train_images", "evaluate_every", "data_sha256", "model_sha256", "own_settings", "definition",
 )  # fmt: skip
+
+#: What a study's means are over: the training seeds, and of scheme random the orders too, as each seed may have its
+#: own (``plan_seed`` = ``seed``) and one order is as good as another.
+SEEDS_AND_ORDERS = ("seed", "plan_seed")
 
 
 def write_csv(rows: Iterable[Row], path: str | Path) -> Path:
     """Writes the results (as ``sweep`` returns them) as CSV, one run a line; OSError if that cannot be."""
-    path = Path(path)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue().encode())
+    return Path(path)
 
 
-class Spread(NamedTuple):
-    """Runs that differ in the seed only; shares and accuracies in 0..1."""
+class Mean(NamedTuple):
+    """Runs with all settings but the seed in common; shares and accuracies in 0..1."""
 
+    settings: Row  # what they have in common
     seeds: int
     low_share: float
     accuracy: float
@@ -42,43 +50,50 @@ class Spread(NamedTuple):
     highest: float
     diverged: int  # runs that did
 
+    @property
+    def scheme(self) -> str:
+        return self.settings["scheme"]
 
-def over_seeds(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, Spread]:
-    """The rows gathered by what ``key`` says of them, in order of first appearance."""
-    gathered: dict[Key, list[Row]] = {}
-    for row in rows:
-        gathered.setdefault(key(row), []).append(row)
-    result = {}
-    for name, same in gathered.items():
-        accuracies, share = [row["test_accuracy"] for row in same], fmean(row["low_share"] for row in same)
-        lost = sum(row["diverged"] for row in same)
-        result[name] = Spread(len(same), share, fmean(accuracies), min(accuracies), max(accuracies), lost)
-    return result
+    @property
+    def ratio(self) -> float | None:
+        return self.settings["ratio"]
 
+    @property
+    def levels(self) -> str | None:
+        return self.settings["levels"]
 
-class Mean(NamedTuple):
-    """The runs of one plan over its seeds; the numbers are a Spread's."""
-
-    scheme: str
-    ratio: float | None
-    promotes: bool
-    seeds: int
-    low_share: float
-    accuracy: float
-    lowest: float
-    highest: float
-    diverged: int
+    @property
+    def promotes(self) -> bool:
+        return self.settings["promotion"] is not None
 
     @property
     def label(self) -> str:
-        words = [self.scheme] if self.ratio is None else [self.scheme, f"r={self.ratio:g}"]
-        return " ".join(words)
+        """The plan in a few words."""
+        given = self.settings["given_plan"] or ""
+        name = f"{GIVEN} {given} ({self.settings['plan_sha256'][:8]})" if given else self.scheme
+        options = (("r", "ratio"), ("k", "k"), ("order", "plan_seed"))
+        shown = [f"{short}={value:g}" for short, long in options if (value := self.settings[long]) is not None]
+        return " ".join([name, *shown])
 
 
-def means(rows: Iterable[Row]) -> list[Mean]:
-    """Rows gathered over seeds and random orders, in order of first appearance."""
-    plans = over_seeds(rows, lambda row: (row["scheme"], row["ratio"], row["promotion"] is not None))
-    return [Mean(scheme, ratio, promotes, *spread) for (scheme, ratio, promotes), spread in plans.items()]
+def over_seeds(rows: Iterable[Row], varies: Sequence[str] = ("seed",)) -> list[Mean]:
+    """Rows gathered that differ in nothing but ``varies``, in order of first appearance.
+
+    A run that stands in the rows twice, as one for several panels, counts once.
+    """
+    names = [name for name in (*PLAN, *TRAINING, "definition") if name not in varies]
+    gathered: dict[tuple, dict[tuple, Row]] = {}
+    for row in rows:
+        same = gathered.setdefault(tuple(row.get(name) for name in names), {})
+        same.setdefault((row["seed"], *(row.get(name) for name in varies)), row)
+    settings = [dict.fromkeys(PLAN) | dict(zip(names, values, strict=True)) for values in gathered]
+    return [_mean(alike, [*same.values()]) for alike, same in zip(settings, gathered.values(), strict=True)]
+
+
+def _mean(settings: Row, rows: Sequence[Row]) -> Mean:
+    accuracies, share = [row["test_accuracy"] for row in rows], fmean(row["low_share"] for row in rows)
+    lost = sum(row["diverged"] for row in rows)
+    return Mean(settings, len(rows), share, fmean(accuracies), min(accuracies), max(accuracies), lost)
 
 
 class Comparison(NamedTuple):
@@ -96,10 +111,11 @@ def against_operator_based(every: Sequence[Mean], allowance: float = 0.0) -> Com
     With 16 and 8 bits the memory saved against all high is half the share held low, so the multiple of the shares is
     the multiple of the savings. None without an operator-based run.
 
-    >>> def mean(scheme, ratio, share, accuracy):
-    ...     return Mean(scheme, ratio, True, 1, share, accuracy, accuracy, accuracy, 0)
-    >>> plans = [mean("operator_based", None, 0.3, 0.9), mean("largest_first", 0.6, 0.62, 0.91)]
-    >>> round(against_operator_based(plans).reduction, 2)
+    >>> def row(scheme, ratio, share, accuracy):
+    ...     return {"scheme": scheme, "ratio": ratio, "promotion": 0.01, "low_share": share, "test_accuracy": accuracy,
+    ...             "diverged": False, "seed": 0}
+    >>> rows = [row("operator_based", None, 0.3, 0.9), row("largest_first", 0.6, 0.62, 0.91)]
+    >>> round(against_operator_based(over_seeds(rows)).reduction, 2)
     2.07
     """
     base = next((mean for mean in every if mean.scheme == "operator_based"), None)
@@ -109,6 +125,7 @@ def against_operator_based(every: Sequence[Mean], allowance: float = 0.0) -> Com
         mean
         for mean in every
         if mean.scheme == "largest_first" and mean.promotes and mean.accuracy >= base.accuracy - allowance
+        if mean.levels == base.levels and kind(mean.settings) == kind(base.settings)
     ]
     best = max(equal, key=lambda mean: mean.low_share, default=None)
     reduction = None if best is None or not base.low_share else best.low_share / base.low_share
@@ -116,17 +133,22 @@ def against_operator_based(every: Sequence[Mean], allowance: float = 0.0) -> Com
 
 
 def summary(titled: Iterable[tuple[str, Sequence[Row]]]) -> str:
-    """A Markdown table per panel (title, rows): every plan's mean, and the comparison in a line below."""
-    return "\n".join(_panel(title, means(rows)) for title, rows in titled)
+    """A Markdown table per panel (title, rows): how its runs were trained, every plan's mean over seeds and random
+    orders, and the comparison in a line below."""
+    return "\n".join(_panel(title, rows) for title, rows in titled)
 
 
-def _panel(title: str, every: Sequence[Mean]) -> str:
-    lines = [f"**{title}**", "", "| plan | promotion | share low | test accuracy | lowest to highest | diverged |"]
+def _panel(title: str, rows: Sequence[Row]) -> str:
+    every = over_seeds(rows, SEEDS_AND_ORDERS)
+    lines = [f"**{title}**", "", f"{recipe(rows)}.", ""]
+    lines.append("| plan | promotion | share low | test accuracy | lowest to highest | diverged |")
     lines.append("|---|---|---|---|---|---|")
-    for mean in every:
+    trained = differences([mean.settings for mean in every], (*TRAINING, "levels"))
+    for mean, differs in zip(every, trained, strict=True):
+        name = ", ".join(filter(None, [mean.label, differs]))
         spread = f"{100 * mean.lowest:.1f} to {100 * mean.highest:.1f} %"
         lines.append(
-            f"| {mean.label} | {'yes' if mean.promotes else 'no'} | {100 * mean.low_share:.1f} % | "
+            f"| {name} | {mean.settings['promotion'] or 'no'} | {100 * mean.low_share:.1f} % | "
             f"{100 * mean.accuracy:.1f} % | {spread} | {mean.diverged} of {mean.seeds} |"
         )
     equal, within = (against_operator_based(every, allowance) for allowance in (0.0, POINT))

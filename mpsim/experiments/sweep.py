@@ -12,9 +12,10 @@ from typing import Any
 
 from mpsim import checks
 from mpsim.experiments import workers
-from mpsim.experiments.results import Results, settings_key
+from mpsim.experiments.labels import labels
+from mpsim.experiments.results import Results, ResultsError, settings_key
 from mpsim.experiments.run import run
-from mpsim.experiments.settings import RunSettings, keeping_data, labels
+from mpsim.experiments.settings import DEFAULTS, RunSettings, keeping_contents, keeping_data
 from mpsim.trace import Trace
 
 #: The paper's levels, and a harsher pair under which a small network fails when all is low, and promotion saves it.
@@ -28,7 +29,7 @@ SCHEMES = ("uniform_high", "uniform_low", "operator_based", "operator_based_exte
 
 
 def plan_sweep(
-    common: RunSettings = RunSettings(),
+    common: RunSettings = DEFAULTS,
     *,
     levels: Sequence[str] = LEVELS,
     ratios: Iterable[float] = RATIOS,
@@ -81,8 +82,10 @@ def sweep(
     """
     checks.processes(processes)
     trained = trained_as(jobs) if trained is None else trained
-    firsts = dict.fromkeys(trained.values())
-    missing = [job for job in firsts if results.result(job.key) is None]
+    contents = keeping_contents()
+    described = {job: labels(job, contents(job)) for job in jobs}
+    keys = {job: described[job]["key"] for job in dict.fromkeys(trained.values())}
+    missing = {job: key for job, key in keys.items() if results.result(key) is None}
 
     def tell(metrics: dict[str, Any] | None = None) -> None:
         if on_progress is not None:
@@ -92,18 +95,18 @@ def sweep(
         workers.run_all(missing, results.path, processes=processes, backend=backend, threads=threads or 1, on_poll=tell)
     else:
         load = keeping_data()
-        for job in missing:
-            run(job, results, backend=backend, threads=threads, on_epoch=tell, load=load)
+        for job, key in missing.items():
+            run(job, results, backend=backend, threads=threads, on_epoch=tell, load=load, key=key)
     tell()
-    return [result for job in jobs if (result := _result(job, trained[job], results)) is not None]
+    return [_result(described[job], keys[trained[job]], results) for job in jobs]
 
 
-def _result(job: RunSettings, first: RunSettings, results: Results) -> dict[str, Any] | None:
-    """The result of ``first`` under the labels of ``job``; ``trained_as`` then names the run that was trained."""
-    result = results.result(first.key)
-    if result is None or job == first:
-        return result
-    return result | labels(job) | {"trained_as": first.key}
+def _result(row: Mapping[str, Any], key: str, results: Results) -> dict[str, Any]:
+    """The result of the run ``key`` under the labels ``row``; ``trained_as`` then names the run that was trained."""
+    result = results.result(key)
+    if result is None:
+        raise ResultsError(f"the run {key[:12]} is gone from {results.path}; start the command anew")
+    return {**result, **row} | ({} if row["key"] == key else {"trained_as": key})
 
 
 def trained_as(jobs: Sequence[RunSettings]) -> Mapping[RunSettings, RunSettings]:
@@ -117,25 +120,30 @@ def trained_as(jobs: Sequence[RunSettings]) -> Mapping[RunSettings, RunSettings]
     """
     networks: dict[tuple, Any] = {}
     traces: dict[tuple, Trace] = {}
-    load = keeping_data()
+    sizes: dict[tuple, int] = {}
+    load, contents = keeping_data(), keeping_contents()
     firsts: dict[str, RunSettings] = {}
     trained = {}
     for job in jobs:
         place = (job.model, job.width, job.data, job.data_path)
-        if place not in networks:
-            networks[place] = job.build(load(job)[0])
+        images = (job.data, job.data_path, job.train_images)
+        if place not in networks or images not in sizes:
+            training = load(job)[0]
+            networks[place], sizes[images] = job.build(training), len(training)
+        job.check_batch(sizes[images])
         traced = traces.get(step := (*place, job.batch, job.semantics)) or job.trace(networks[place])
         plan = job.make_plan(networks[place], traces.setdefault(step, traced))
-        every = job.to_dict()
+        every = job.to_dict(contents(job))
         settings = {name: value for name, value in every.items() if name not in _MAKE_THE_PLAN}
         settings["promotion"] = job.promotion_threshold()
         if plan is not None:
             settings["plan"] = sorted([*id, repr(format)] for id, format in plan.formats.items())
-        if settings["promotion"] is not None:
-            settings["promotes_to"] = every["formats"]["high"]
+        if plan is not None and settings["promotion"] is not None:
+            above = plan.levels.steps[:-1]
+            settings["promotes_to"] = [{role: repr(format) for role, format in level.items()} for level in above]
         trained[job] = firsts.setdefault(settings_key(settings), job)
     return trained
 
 
-#: Settings that make the plan, and nothing else.
-_MAKE_THE_PLAN = ("scheme", "ratio", "k", "plan_seed", "plan", "levels", "formats")
+#: What makes the plan, and nothing else.
+_MAKE_THE_PLAN = ("scheme", "ratio", "k", "plan_seed", "plan", "levels", "formats", "definition")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ class WorkerError(MpsimError, RuntimeError):
 
 
 def run_all(
-    jobs: Sequence[RunSettings],
+    jobs: Mapping[RunSettings, str],
     path: Path,
     *,
     processes: int,
@@ -35,7 +35,8 @@ def run_all(
     threads: int,
     on_poll: Callable[[], None],
 ) -> None:
-    """Runs ``jobs`` in ``processes`` new processes of ``threads`` threads each; ``on_poll`` is called while they run.
+    """Runs ``jobs`` (settings -> key) in ``processes`` new processes of ``threads`` threads each; ``on_poll`` is called
+    while they run.
 
     Raises WorkerError when one fails; it and KeyboardInterrupt end the others, whose finished epochs are stored.
     """
@@ -43,8 +44,8 @@ def run_all(
     tasks: Any = context.Queue()
     failures: Any = context.SimpleQueue()
     count = min(processes, len(jobs))
-    for job in [*jobs, *[None] * count]:
-        tasks.put(job)
+    for task in [*jobs.items(), *[None] * count]:
+        tasks.put(task)
     arguments = (tasks, failures, str(path), backend, threads, os.getpid())
     workers = [context.Process(target=_work, args=arguments, daemon=True) for _ in range(count)]
     try:
@@ -84,8 +85,9 @@ def _work(tasks: Any, failures: Any, path: str, backend: str, threads: int, pare
     try:
         with Results(path) as results:
             load = keeping_data()
-            while (job := tasks.get()) is not None:
-                run(job, results, backend=backend, threads=threads, on_epoch=stop_if_orphaned, load=load)
+            while (task := tasks.get()) is not None:
+                job, key = task
+                run(job, results, backend=backend, threads=threads, on_epoch=stop_if_orphaned, load=load, key=key)
     except Exception as error:
         failures.put(f"{error}" if str(error) else repr(error))
         raise SystemExit(1) from error

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from mpsim import checks
+from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels import spec, spec_dot
 from mpsim.policies import Mode, Overflow, Policy
@@ -30,12 +31,12 @@ class BlockFormat:
 
     def __post_init__(self) -> None:
         if self.size < 1 or max(self.element.bits, self.scale.bits) > 8:
-            raise ValueError(
+            raise UsageError(
                 f"block format {self.name!r}: blocks of at least 1 element, elements and scales of at most 8 bits; got "
                 f"{self.size}, {self.element} and {self.scale}"
             )
         if self.scale.mantissa_bits and not self.tensor_scale:
-            raise ValueError(
+            raise UsageError(
                 f"block format {self.name!r}: a scale of its own is a power of two (float8_e8m0fnu), one with a "
                 f"mantissa is NVFP4's, with tensor_scale=True; got {self.scale}"
             )

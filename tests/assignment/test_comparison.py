@@ -68,6 +68,6 @@ def test_the_command_compares_and_draws(tmp_path, capsys):
     code, text, _ = call("--scheme", "uniform_low", "--compare", other, "--json")
     assert code == 0 and len(json.loads(text)["comparison"]["changed"]) > 20
     code, _, errors = call("--scheme", "uniform_low", "--plot", tmp_path / "plan.gif")
-    assert code == 2 and "suffix" in errors
+    assert code == 2 and "plan.gif: the file's name should end in one of .png, .svg, .pdf" in errors
     code, _, errors = call("--scheme", "uniform_low", "--compare", tmp_path / "none.json")
     assert code == 1 and "none.json" in errors

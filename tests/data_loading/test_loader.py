@@ -39,7 +39,7 @@ def test_every_image_once_an_epoch_in_an_order_of_its_own(numbered: Dataset) -> 
 def test_order_is_the_one_written_down(numbered: Dataset) -> None:
     words = [int(word) for word in random_bits(Stream(4, "data_order", step=2), 2 * COUNT)]
     keys = [words[2 * i] + (words[2 * i + 1] << 32) for i in range(COUNT)]
-    assert list(DataLoader(numbered, seed=4).order(2)) == sorted(range(COUNT), key=keys.__getitem__)
+    assert list(DataLoader(numbered, 5, seed=4).order(2)) == sorted(range(COUNT), key=keys.__getitem__)
 
 
 @pytest.mark.parametrize(("drop_last", "sizes"), [(False, [10, 10, 3]), (True, [10, 10])])
@@ -47,6 +47,11 @@ def test_last_batch(numbered: Dataset, drop_last: bool, sizes: list[int]) -> Non
     loader = DataLoader(numbered, 10, drop_last=drop_last)
     assert [len(labels) for _, labels in loader] == sizes
     assert len(loader) == len(sizes)
+
+
+def test_a_batch_may_be_larger_than_what_is_only_looked_at(numbered: Dataset) -> None:
+    assert [len(labels) for _, labels in DataLoader(numbered, 24, shuffle=False)] == [23]
+    assert [len(labels) for _, labels in DataLoader(numbered, 23)] == [23]
 
 
 def by_hand(image: np.ndarray, words: np.ndarray, padding: int, black: float) -> np.ndarray:
@@ -94,7 +99,8 @@ def test_any_words(padding: int, flip: bool, words: list[int]) -> None:
     ("options", "said"),
     [
         ({"batch_size": 0}, "batch_size must be a whole number from 1"),
-        ({"batch_size": 24, "drop_last": True}, "batch_size must be at most 23 for .*got 24"),
+        ({"batch_size": 24, "drop_last": True, "shuffle": False}, "has no batch of 24 images"),
+        ({"batch_size": 24}, "batch_size is 24 images, but .* has 23; take a batch_size of at most 23"),
     ],
 )
 def test_bad_options(numbered: Dataset, options: dict, said: str) -> None:

@@ -66,10 +66,13 @@ def test_mistakes_have_one_line(folder: Path, tmp_path: Path, capsys: pytest.Cap
     code, _, errors = call(capsys, *arguments, "--data", "images")
     assert code == 2 and "needs the path" in errors
     code, _, errors = call(capsys, *arguments, "--data", "images", "--data-path", tmp_path / "nowhere")
-    assert code == 1 and "nowhere does not exist. It should hold train/CLASS" in errors
+    assert code == 1 and "--data-path" in errors and "nowhere does not exist. It should hold train/CLASS" in errors
     broken = tree(tmp_path / "broken", count=1)
     (broken / "train" / "dog" / "dog_0.png").write_bytes(b"broken")
     code, _, errors = call(capsys, *arguments, "--data", "images32", "--data-path", broken)
+    assert code == 2 and "batch is 128 images, but there are only 3 training images of images32" in errors
+    arguments += ["--batch", 3]
+    code, _, errors = call(capsys, *arguments, "--data", "images32", "--data-path", broken)
     assert code == 2 and "dog_0.png: not a readable picture" in errors and "Traceback" not in errors
-    code, _, errors = call(capsys, "train", "squeezenet", "--data", "images", "--data-path", folder)
+    code, _, errors = call(capsys, "train", "squeezenet", "--data", "images", "--data-path", folder, "--batch", 6)
     assert code == 2 and "takes images of (3, 32, 32), images has (3, 224, 224)" in errors

@@ -1,19 +1,25 @@
 """Runs and sweeps: stored by epoch, gone on with where they stopped, run once."""
 
+import csv
+import dataclasses
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import pytest
 
+from mpsim.assignment import PlanMismatch, demote, parse_levels
 from mpsim.data.digits import digits
 from mpsim.experiments import workers
 from mpsim.experiments.results import Results
 from mpsim.experiments.run import has_diverged, run
 from mpsim.experiments.settings import RunSettings
+from mpsim.experiments.studies import panels
 from mpsim.experiments.sweep import plan_sweep, sweep, trained_as
+from mpsim.trace import trace
 from mpsim.training.trainer import Trainer
 
 #: A run of a few hundred milliseconds.
@@ -40,7 +46,7 @@ class OfFewImages(RunSettings):
 
 
 def test_a_run_trains_on_what_its_settings_load():
-    accuracy = run(OfFewImages(width=0.0625, epochs=1), **BACKEND)["test_accuracy"]
+    accuracy = run(OfFewImages(width=0.0625, epochs=1, batch=32), **BACKEND)["test_accuracy"]
     assert accuracy * 32 % 1 == 0 and accuracy * 360 % 1 != 0
 
 
@@ -77,18 +83,20 @@ def test_a_stopped_run_goes_on_with_the_same_bits(tmp_path, stop, expected):
 def test_every_setting_is_part_of_the_key():
     other = {
         "scheme": "uniform_low", "ratio": 0.5, "k": 2, "plan_seed": 1, "plan": "{}", "levels": "paper", "seed": 1,
-        "model": "resnet18", "width": 0.5, "data": "synthetic10", "data_path": "x", "epochs": 4, "batch": 8, "lr": 0.3,
+        "model": "resnet18", "width": 0.5, "data": "synthetic10", "epochs": 4, "batch": 8, "lr": 0.3,
         "momentum": 0.8, "weight_decay": 0.0, "schedule": "constant", "promotion": None, "semantics": "lee2023",
-        "rounding": "stochastic", "random_bit_count": 8, "model_sha256": "0" * 64,
-        "train_images": 99, "evaluate_every": 2, "skipped_statistics": "kept",
+        "rounding": "stochastic", "random_bit_count": 8, "train_images": 999, "evaluate_every": 2,
+        "skipped_statistics": "kept",
     }  # fmt: skip
-    assert set(other) == {field.name for field in fields(RunSettings)}
+    # The path is not: the digest of what lies there is (test_contents.py).
+    assert set(other) | {"data_path"} == {field.name for field in fields(RunSettings)}
     together = {
         "rounding": {"random_bit_count": 7},
         "random_bit_count": {"rounding": "stochastic"},
     }  # one needs the other
     keys = {replace(QUICK, **{name: value}, **together.get(name, {})).key for name, value in other.items()}
     assert len(keys | {QUICK.key}) == len(other) + 1
+    assert replace(QUICK, lr=1, width=1).key == replace(QUICK, lr=1.0, width=1.0).key
 
 
 def test_what_skipped_steps_do_to_the_statistics_is_a_setting(expected, tmp_path):
@@ -109,6 +117,70 @@ def test_a_given_plan_is_trained_under(expected):
     text = QUICK.make_plan(QUICK.build(QUICK.load()[0])).to_json()
     result = run(replace(QUICK, scheme="float32", ratio=None, plan=text), **BACKEND)
     assert result["digest"] == expected["digest"] and result["scheme"] == "given plan"
+
+
+def by_hand(traced, formats):
+    """(bytes, share held low) of a plan with the paper's levels, from the tensors of a trace."""
+    bits = low = elements = 0
+    for tensor in traced.tensors:
+        width = formats[tensor.id].bits
+        assert width in (8, 16)
+        bits += width * tensor.elements
+        low += tensor.elements * (width == 8)
+        elements += tensor.elements
+    return -(-bits // 8), low / elements
+
+
+@pytest.mark.parametrize("semantics", ["standard", "lee2023"])
+@pytest.mark.parametrize("made_for", [128, 32, 7])
+def test_bytes_and_shares_of_a_given_plan_are_of_the_batch_that_runs(tmp_path, made_for, semantics):
+    """Whatever batch it was made for: its formats are trained under, and the elements counted are those that are there.
+    The batch that counts is the full one; the last of an epoch has 13 images here."""
+    small = replace(QUICK, levels="paper", batch=32, train_images=77, promotion=None, semantics=semantics, epochs=1)
+    network = small.build(small.load()[0])
+    plan = demote(trace(network, batch=made_for, semantics=semantics), 0.6)
+    wanted = by_hand(trace(network, batch=32, semantics=semantics), plan.formats)
+    settings = replace(small, scheme="float32", ratio=None, plan=plan.to_json())
+    with Results.in_folder(tmp_path) as results:
+        result = run(settings, results, **BACKEND)
+        (epoch,) = results.history(settings.key)
+        assert '"batch": 32' in results.plans(settings.key)[0]
+    assert (result["bytes"], result["low_share"]) == wanted
+    assert result["low_share_planned"] == epoch["low_share"] == epoch["low_share_after"] == wanted[1]
+    assert wanted[1] != plan.low_share or made_for == 32
+    assert result["given_plan"] == "largest_first ratio=0.6" and result["levels"] == "paper"
+
+
+def test_a_given_plan_for_another_network_is_refused_at_any_batch():
+    plan = demote(trace(replace(QUICK, width=1.0).build(QUICK.load()[0]), batch=7), 0.6).to_json()
+    with pytest.raises(PlanMismatch, match="width is 1.0 in the plan and 0.0625 here"):
+        run(replace(QUICK, scheme="float32", ratio=None, plan=plan), **BACKEND)
+
+
+@pytest.mark.parametrize("images,change", [(1437, {"batch": 1438}), (99, {"batch": 100, "train_images": 99})])
+def test_a_batch_larger_than_the_training_data_is_refused(tmp_path, images, change):
+    words = f"batch is {change['batch']} images, but there are only {images} training images of digits"
+    with Results.in_folder(tmp_path) as results:
+        for train in (run, lambda job, results, **options: sweep([QUICK, job], results, **options)):
+            with pytest.raises(ValueError, match=words):
+                train(replace(QUICK, **change), results, **BACKEND)
+        assert results.runs() == []
+    assert run(replace(QUICK, batch=1437, epochs=1), **BACKEND)["steps"] == 1
+    with pytest.raises(ValueError, match="train_images is 1438, but digits has 1437"):
+        replace(QUICK, train_images=1438).load()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"lr": -1.0}, {"lr": float("nan")}, {"momentum": -0.1}, {"weight_decay": -1.0}, {"promotion": 1.5},
+        {"promotion": float("nan")}, {"width": 0}, {"width": float("nan")}, {"ratio": 1.01}, {"ratio": float("nan")},
+    ],
+)  # fmt: skip
+def test_numbers_that_no_run_can_have_are_refused_at_once(wrong):
+    (name,) = wrong
+    with pytest.raises(ValueError, match=name):
+        replace(QUICK, **wrong)
 
 
 @pytest.mark.parametrize(
@@ -139,10 +211,22 @@ def test_what_a_sweep_runs():
         plan_sweep(seeds=0)
 
 
+#: The defaults of the first version, under which results files have runs.
+FIRST_DEFAULTS = {"width": 0.125, "batch": 32, "weight_decay": 5e-3}
+
+
 def test_settings_that_came_later_leave_old_keys_as_they_were():
     """A results file of an earlier version goes on to serve."""
-    assert RunSettings().key == "6838eac9caab70cd49da068294c51c474e000a38302e33d6b8570a002415c404"
-    assert not {"train_images", "evaluate_every", "model_sha256"} & set(RunSettings().to_dict())
+    old = RunSettings(**FIRST_DEFAULTS)
+    assert old.key == "6838eac9caab70cd49da068294c51c474e000a38302e33d6b8570a002415c404"
+    assert not {"train_images", "evaluate_every", "model_sha256", "data_sha256"} & set(old.to_dict())
+
+
+def test_the_runs_of_the_small_scale_study_are_still_those_of_the_figures():
+    with (Path(__file__).parents[2] / "docs" / "small_scale_study.csv").open(newline="") as file:
+        stored = {line["key"]: line["trained_as"] for line in csv.DictReader(file)}
+    assert set(stored) == {job.key for number in (4, 17, 5) for panel in panels(number) for job in panel.jobs}
+    assert len([key for key, other in stored.items() if not other]) == 192
 
 
 def test_equal_trainings_are_run_once(tmp_path):
@@ -162,11 +246,22 @@ def test_equal_trainings_are_run_once(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 1}, {"epochs": 2}, {"levels": "five_bit"}, {"lr": 0.2}, {"train_images": 99}, {"batch": 32}]
+    "change", [{"seed": 1}, {"epochs": 2}, {"levels": "five_bit"}, {"lr": 0.2}, {"train_images": 999}, {"batch": 32}]
 )
 def test_other_settings_are_other_trainings(change):
     trained = trained_as([QUICK, other := replace(QUICK, **change)])
     assert trained[other] == other
+
+
+def test_a_given_plan_is_the_same_training_as_the_scheme_that_made_it():
+    plan = QUICK.make_plan(QUICK.build(QUICK.load()[0]))
+    given = replace(QUICK, scheme="float32", ratio=None, plan=plan.to_json())
+    assert trained_as([QUICK, given])[given] == QUICK
+    other_high = parse_levels(
+        "float16:fp_2_1_0,fp_3_0_0"
+    )  # what promotion leads to, in the plan and not in the settings
+    raised = replace(given, plan=dataclasses.replace(plan, levels=other_high).to_json())
+    assert trained_as([given, raised])[raised] == raised
 
 
 def test_levels_that_promotion_leads_to_count(tmp_path):
@@ -182,12 +277,12 @@ def test_levels_that_promotion_leads_to_count(tmp_path):
 def test_a_test_every_few_epochs(tmp_path):
     """The last epoch has one in any case, and training does not depend on them."""
     with Results.in_folder(tmp_path) as results:
-        settings = replace(QUICK, evaluate_every=2, train_images=100)
+        settings = replace(QUICK, evaluate_every=2, train_images=100, batch=50)
         result = run(settings, results, **BACKEND)
         history = results.history(settings.key)
     assert [epoch["test_accuracy"] is None for epoch in history] == [True, False, False]
-    assert result["steps"] == 3 and result["test_accuracy"] == history[-1]["test_accuracy"]
-    assert result["digest"] == run(replace(QUICK, train_images=100), **BACKEND)["digest"]
+    assert result["steps"] == 6 and result["test_accuracy"] == history[-1]["test_accuracy"]
+    assert result["digest"] == run(replace(QUICK, train_images=100, batch=50), **BACKEND)["digest"]
 
 
 def test_a_second_sweep_runs_only_what_is_missing(tmp_path):
@@ -216,9 +311,8 @@ def test_settings_that_cannot_work_are_refused_before_anything_runs(tmp_path):
 
 def test_a_failing_worker_says_why(tmp_path):
     with Results.in_folder(tmp_path) as results, pytest.raises(workers.WorkerError, match="needs ratio"):
-        workers.run_all(
-            [replace(QUICK, ratio=None)], results.path, processes=1, backend="compiled", threads=1, on_poll=lambda: None
-        )
+        job = replace(QUICK, ratio=None)
+        workers.run_all({job: job.key}, results.path, processes=1, backend="compiled", threads=1, on_poll=lambda: None)
 
 
 @pytest.mark.parametrize("how,code,processes", [("SIGINT", 130, 1), ("SIGINT", 130, 2), ("SIGKILL", -9, 2)])

@@ -1,0 +1,78 @@
+"""The paths of options, looked at before any work. An error names the option, the path, and what to do."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpsim.errors import UsageError
+
+if TYPE_CHECKING:
+    from mpsim.assignment import Plan
+    from mpsim.experiments.settings import RunSettings
+
+
+def check_output(path: Path | None, option: str, endings: Sequence[str] = ()) -> None:
+    """OSError unless a file can be written at ``path``, ValueError for another ending; nothing is written yet."""
+    if path is None:
+        return
+    if endings and path.suffix not in endings:
+        raise UsageError(f"{option} {path}: the file's name should end in one of {', '.join(endings)}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{option} {path} is a folder; give the name of a file")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise FileNotFoundError(f"{option} {path}: {folder} {what}; make that folder first, or give another path")
+    _check_folder(folder, f"{option} {path}")
+
+
+def check_results(folder: Path) -> None:
+    """OSError or ResultsError unless runs can be stored in the folder; none is made yet."""
+    from mpsim.experiments.results import FILE_NAME, Results
+
+    if (folder / FILE_NAME).exists():
+        Results.in_folder(folder, create=False).close()
+    nearest = folder.absolute()
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"--results {folder}: {nearest} is not a folder; give another one")
+    _check_folder(nearest, f"--results {folder}")
+
+
+def _check_folder(folder: Path, what: str) -> None:
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise type(error)(
+            f"{what}: no file can be written in {folder} ({error.strerror}); change its rights, or give another path"
+        ) from error
+
+
+def read_plan(path: Path, option: str) -> Plan:
+    """The plan in a file of an option. OSError if it cannot be read, ValueError if it is not a plan."""
+    from mpsim.assignment import Plan
+
+    try:
+        return Plan.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise type(error)(
+            f"{option} {path} cannot be read ({error.strerror}); give a plan's JSON file, as 'mpsim plan --json' prints"
+        ) from error
+    except ValueError as error:
+        what = "not a text file" if isinstance(error, UnicodeError) else error
+        raise UsageError(f"{option} {path}: {what}; give a plan's JSON file, as 'mpsim plan --json' prints") from error
+
+
+def check_data(jobs: Iterable[RunSettings]) -> None:
+    """OSError, naming the option, for data that are not there."""
+    from mpsim.data import digest
+
+    for name, path in dict.fromkeys((job.data, job.data_path) for job in jobs):
+        try:
+            digest(name, path)
+        except OSError as error:
+            raise type(error)(f"--data-path {path}: {error}") from error

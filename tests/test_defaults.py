@@ -1,0 +1,98 @@
+"""One set of defaults: every command and function that has a setting of a run has RunSettings' default for it."""
+
+import inspect
+from dataclasses import fields
+
+import pytest
+import typer
+
+import reference_models
+from mpsim import SGD, Trainer, networks
+from mpsim.cli import app
+from mpsim.data import DataLoader
+from mpsim.experiments.settings import DEFAULTS, RunSettings
+from mpsim.experiments.studies import SCALES
+from mpsim.experiments.sweep import plan_sweep
+from mpsim.trace import trace
+
+SETTINGS = {field.name for field in fields(RunSettings)}
+#: Settings that a run of the defaults has, and that no command may have otherwise.
+RECIPE = {
+    "model": "small_cnn", "width": 1.0, "data": "digits", "epochs": 15, "batch": 128, "lr": 0.1, "momentum": 0.9,
+    "weight_decay": 5e-4, "schedule": "cosine", "promotion": 0.01, "levels": "paper", "semantics": "standard",
+    "rounding": "nearest", "seed": 0, "scheme": "float32",
+}  # fmt: skip
+#: What is otherwise on purpose. Recordings of a step are small; 'plan' shows the paper's scheme, and a recorded step
+#: is rounded. A sweep has several levels, a plan no seed unless it is random.
+ON_PURPOSE = {
+    ("trace-step", "batch"): 2, ("vectors step", "batch"): 2,
+    ("plan", "scheme"): "largest_first", ("trace-step", "scheme"): "uniform_low",
+    ("vectors step", "scheme"): "uniform_low",
+    ("sweep", "levels"): None, ("plan", "seed"): None, ("trace-step", "data"): None, ("figure", "levels"): None,
+    ("figure", "data"): None, ("figure", "epochs"): None,
+}  # fmt: skip
+
+
+def commands(group, prefix=""):
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
+def test_the_defaults_are_the_recipe():
+    assert {name: getattr(DEFAULTS, name) for name in RECIPE} == RECIPE == {
+        name: getattr(RunSettings(), name) for name in RECIPE
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if "validate" not in name])
+def test_a_command_has_them(name):
+    for parameter in COMMANDS[name].params:
+        if parameter.name in RECIPE and not parameter.required:
+            wanted = ON_PURPOSE.get((name, parameter.name), RECIPE[parameter.name])
+            assert parameter.default == wanted, (name, parameter.name)
+
+
+def test_the_commands_that_train_have_every_setting_of_the_recipe():
+    for name in ("train", "sweep"):
+        missing = set(RECIPE) - {parameter.name for parameter in COMMANDS[name].params}
+        assert missing <= {"momentum", "rounding", "seed", "scheme"}, name
+    assert {"width", "batch", "levels", "semantics"} <= {parameter.name for parameter in COMMANDS["plan"].params}
+
+
+@pytest.mark.parametrize(
+    "function,names",
+    [
+        (trace, {"batch", "semantics"}),
+        (DataLoader, {"batch_size", "seed"}),
+        (SGD, {"lr", "momentum", "weight_decay"}),
+        (Trainer, {"promotion", "semantics", "rounding", "seed"}),
+        (networks.build, {"width", "seed"}),
+        (reference_models.build, {"width", "seed"}),
+    ],
+)
+def test_a_function_has_them(function, names):
+    defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+    for name in names:
+        assert defaults[name] == RECIPE[{"batch_size": "batch"}.get(name, name)], name
+
+
+def test_a_sweep_of_the_defaults_is_trained_by_the_recipe():
+    made_by_the_plan = {"scheme", "levels"}
+    for job in plan_sweep():
+        assert {name: getattr(job, name) for name in RECIPE if name not in made_by_the_plan} == {
+            name: value for name, value in RECIPE.items() if name not in made_by_the_plan
+        }
+
+
+def test_named_scales_have_recipes_of_their_own():
+    """So that other defaults do not move the paper's recipe or the small study's."""
+    paper, small = SCALES["paper"].common, SCALES["small"].common
+    names = ("epochs", "batch", "lr", "momentum", "weight_decay", "schedule", "promotion", "evaluate_every")
+    assert [getattr(paper, name) for name in names] == [200, 128, 0.1, 0.9, 5e-4, "cosine", 0.01, 1]
+    assert [getattr(small, name) for name in names] == [2, 32, 0.03, 0.9, 5e-4, "cosine", 0.01, 1000]
