@@ -171,7 +171,7 @@ MISTAKES = [
     (["train", "--data", "cifar10"], "needs the path of its archive or folder (--data-path)"),
     (["train", "--batch", "1438"], "--batch is 1438 images, but there are only 1437 training images of digits"),
     (["sweep", "--batch", "1438"], "--batch is 1438 images, but there are only 1437 training images of digits"),
-    (["train", "--lr", "-1"], "--lr must be a finite number of at least 0"),
+    (["train", "--lr", "-1"], "--lr must be a finite number from 0"),
     (["train", "--promotion", "2"], "--promotion must be a share"),
     (["train", "--epochs", "0"], "--epochs must be a whole number from 1 to 2**32 - 1, got 0"),
     (["train", "--rounding", "stochastic", "--scheme", "uniform_low"], "random_bit_count"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from dataclasses import asdict, dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from mpsim.cli.output import console, is_failure, is_usage_error, print_table
 from mpsim.cli.progress import Progress
 from mpsim.errors import MpsimError, UsageError, UsageTypeError
 from mpsim.experiments.results import ResultsError
+from mpsim.experiments.settings import keys_of
 from mpsim.experiments.workers import WorkerError
 from mpsim.kernels import BackendUnavailable, DeviceMemoryError
 from mpsim.training.checkpoint import CheckpointError
@@ -34,14 +36,27 @@ def test_a_table_shows_every_text_as_it_is(capsys: pytest.CaptureFixture[str]) -
     assert "\x1b" not in output
 
 
-def job(number: int, name: str) -> Any:
-    return SimpleNamespace(key=str(number), model=name, width=1.0, label=name, seed=0, epochs=3)
+@dataclass(frozen=True)
+class Job:
+    model: str
+    label: str
+    width: float = 1.0
+    seed: int = 0
+    epochs: int = 3
+    data: str = "digits"
+    data_path: str | None = None
+
+    def contents(self) -> None:
+        return None
+
+    def to_dict(self, contents: Any) -> dict[str, Any]:
+        return asdict(self)
 
 
 def test_bars_show_every_text_as_it_is() -> None:
-    jobs = [job(number, name) for number, name in enumerate(NAMES)]
+    jobs: Any = [Job(name, name) for name in NAMES]
     with Progress(jobs, SimpleNamespace(epochs_done=dict)) as progress:
-        progress.update({each.key: 1 for each in jobs})
+        progress.update(dict.fromkeys(keys_of(jobs).values(), 1))
         shown = io.StringIO()
         console(file=shown, width=200).print(progress._bars.get_renderable())
     for name in NAMES:

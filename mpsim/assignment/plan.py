@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mpsim.trace import Trace
 
 
-class PlanMismatch(ValueError):
+class PlanMismatch(UsageError):
     """A plan was made for another network, batch or semantics; the message says what differs."""
 
 

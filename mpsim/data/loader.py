@@ -60,7 +60,8 @@ class DataLoader:
         if shuffle and batch_size > len(dataset):
             raise UsageError(
                 f"batch_size is {batch_size} images, but {dataset!r} has {len(dataset)}; take a batch_size of at most "
-                f"{len(dataset)}, or shuffle=False for one batch that is smaller"
+                f"{len(dataset)}, or shuffle=False for one batch that is smaller",
+                "batch_size",
             )
         if not len(self):
             raise UsageError(

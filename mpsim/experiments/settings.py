@@ -136,7 +136,8 @@ class RunSettings:
         if self.batch > images:
             raise UsageError(
                 f"batch is {self.batch} images, but there are only {images} training images of {self.data}; "
-                f"take a batch of at most {images}"
+                f"take a batch of at most {images}",
+                "batch",
             )
 
     # -- their name -----------------------------------------------------------------------------------------
@@ -187,7 +188,8 @@ class RunSettings:
             if self.train_images > len(training):
                 raise UsageError(
                     f"train_images is {self.train_images}, but {self.data} has {len(training)} training images; "
-                    f"take at most that many, or None for all"
+                    f"take at most that many, or None for all",
+                    "train_images",
                 )
             training = training.first(self.train_images)
         return training, load_data(self.data, "test", self.data_path)
