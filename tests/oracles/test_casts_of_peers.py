@@ -55,6 +55,14 @@ def test_torch(name: str, source: str) -> None:
     assert kinds[Kind.DOUBLE_ROUNDING].smallest.input.value == np.nextafter(half, 1)
 
 
+@pytest.mark.parametrize("source", ["float16", "bfloat16", "float32", "float64"])
+def test_torch_e8m0_ignores_the_sign_and_has_a_code_for_zero(source: str) -> None:
+    imported("torch")
+    report = validate_cast("torch.float8_e8m0fnu", source=source)
+    assert report.equal and report.fingerprint is not None
+    assert report.fingerprint.unexplained == 0 and "torch>=2.12" in report.fingerprint.equal_presets
+
+
 def test_torch_e4m3fn_saturates_since_2_12() -> None:
     torch = imported("torch")
     if tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2]) < (2, 12):

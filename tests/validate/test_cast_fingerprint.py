@@ -42,6 +42,28 @@ def fingerprint_of(rule: Rule, source: str, codes: bool = False) -> Fingerprint:
     return fingerprint(ask(subject_of(rule, kind, codes), kind, rule.format, patterns))
 
 
+def e8m0_of_patterns(x: np.ndarray) -> np.ndarray:
+    """float32 -> codes of float8_e8m0fnu as PyTorch makes them: the exponent field, one more from half of the way up
+    (below the smallest normal number of float32: beyond half); infinity and NaN give 0xff; the sign is not looked at."""
+    exponent = (x.view(np.uint32) >> 23 & 0xFF).astype(np.int64)
+    fraction = (x.view(np.uint32) & 0x7FFFFF).astype(np.int64)
+    up = np.where(exponent == 0, fraction > 0x400000, fraction >= 0x400000)
+    return np.where(exponent == 0xFF, 0xFF, exponent + up).astype(np.uint8)
+
+
+@pytest.mark.parametrize("source", ["float32", "bfloat16"])
+def test_a_sign_that_is_ignored_and_a_zero_that_is_the_smallest_number(source: str) -> None:
+    subject = Subject.of(lambda x: e8m0_of_patterns(x.astype(np.float32)), "e8m0")
+    report = validate_cast(subject, "float8_e8m0fnu", source)
+    found = report.fingerprint
+    assert found is not None and found.unexplained == 0 and report.equal
+    assert found.rule.quirks == ("sign_ignored", "small_powers_up", "zero_to_smallest")
+    assert found.equal_presets == ["torch<2.12", "torch>=2.12"]
+    words = found.paragraph("e8m0", source)
+    assert "The sign is ignored" in words and "Zeros: become 5.877471754111438e-39" in words
+    assert "flushed" not in words
+
+
 @pytest.mark.parametrize(("mode", "overflow"), list(product(MODES, Overflow)))
 def test_modes_and_overflow_policies(mode: Mode, overflow: Overflow) -> None:
     rule = Rule(E4M3, Policy(mode, overflow))

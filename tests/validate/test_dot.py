@@ -228,6 +228,27 @@ def test_another_sign_of_zero_is_named_as_such() -> None:
     assert "but for the sign of" in text(report)
 
 
+def test_another_sign_of_zero_for_some_lengths_is_no_other_sum() -> None:
+    """Sums in chunks, each added to +0, end in +0 where there is one chunk."""
+    report = validate_dot(
+        lambda a, b: matmul(a, b, threads=1) + (np.float32(0) if a.shape[1] < 60 else np.float32(-0.0)), length=60
+    )
+    assert report.nearest is not None and 60 in report.nearest.equal_at
+    assert "but for the sign of" in text(report) and "number of terms" not in text(report)
+
+
+def test_sums_that_depend_on_the_number_of_terms() -> None:
+    def pairs_of_halves(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        if a.shape[1] == 60:
+            return matmul(a, b, threads=1)
+        half = a.shape[1] // 2
+        return matmul(a[:, :half], b[:half], threads=1) + matmul(a[:, half:], b[half:], threads=1)
+
+    report = validate_dot(pairs_of_halves, length=60)
+    assert "for K = 60 equal to" in text(report)
+    assert "for K = 59, 33, 3, 1 not: the sums depend on the number of terms" in text(report)
+
+
 def test_no_dot_product_at_all() -> None:
     report = validate_dot(lambda a, b: np.zeros((a.shape[0], b.shape[1]), np.float32), length=20)
     assert not report.equal and "this is not a dot product" in text(report)

@@ -50,11 +50,15 @@ def _example(found: Counterexample, report: BlockReport) -> list[str]:
     row = report.format
     wanted = f"expected {_scale(found.expected_scale, row)}"
     scale = wanted if found.got_scale is None else f"{wanted}, got {_scale(found.got_scale, row)}"
-    shown = np.flatnonzero(found.block != 0)[:6]
-    if not shown.size:
-        shown = np.array([0])
-    rest = np.count_nonzero(found.block) - shown.size
-    lines = [f"    a block, {'all other elements 0' if rest <= 0 else f'{rest} more elements'}; scale: {scale}"]
+    with np.errstate(invalid="ignore"):
+        wrong = (found.expected != found.got) & ~((found.expected != found.expected) & (found.got != found.got))
+    first = np.concatenate([np.flatnonzero(wrong)[:3], np.flatnonzero((found.block != 0) & ~wrong)[:3]])
+    shown = np.sort(first) if first.size else np.array([0])
+    others = np.setdiff1d(np.arange(found.block.size), shown)
+    rest, more = np.count_nonzero(found.block[others]), np.count_nonzero(wrong[others])
+    words = f"{rest} more elements" if rest else "all other elements 0"
+    words += f", {more} of them wrong too" if more else ""
+    lines = [f"    a block, {words}; scale: {scale}"]
     for at in shown:
         word = f"{int(found.block[at : at + 1].view(np.uint32)[0]):#010x}"
         expected, got = (_number(part[at], found.codes) for part in (found.expected, found.got))

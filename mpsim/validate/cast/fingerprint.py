@@ -26,6 +26,9 @@ Array = np.ndarray[Any, Any]
 
 _UNSIGNED_MODES = tuple(mode for mode in Mode if not mode.needs_random_bits and not mode.is_legacy)
 
+#: Peculiarities that no other phrase of the paragraph says.
+_ALONE = ("sign_ignored", "small_powers_up", "flush_inputs", "carry_lost", "top_binade_to_zero")
+
 
 class Fingerprint(NamedTuple):
     """rule: what the subject does; unexplained: of ``inputs``, how many it does not give.
@@ -63,6 +66,8 @@ class Fingerprint(NamedTuple):
             if not self.unexplained
             else f"This is the nearest description found: {self.unexplained:,} of {self.inputs:,} inputs tried differ."
         )
+        others = [QUIRKS[quirk].sentence for quirk in rule.quirks if quirk in _ALONE]
+        sure = " ".join([*(f"{sentence[0].upper()}{sentence[1:]}." for sentence in others), sure])
         equal = ", ".join(self.equal_presets)
         if equal:
             which = f"It equals preset {equal}."
@@ -124,6 +129,9 @@ def _find_rule(answers: Answers, backend: str) -> Rule:
     whole = normal | small
     nan_codes = _nan_codes(answers)
     rule = Rule(answers.format, nan_codes=nan_codes)
+    of_negative = answers.results.outcome.values[np.signbit(answers.x) & normal]
+    if (of_negative > 0).any() and not (of_negative < 0).any():
+        rule = rule.with_(quirks=("sign_ignored",))
     middle = list(_middle_rules(rule, answers))
     rule = _best(middle, answers, whole, backend, ignore_zero_sign=True)
     if _differences(rule, answers, whole, backend, True):
@@ -141,10 +149,9 @@ def _find_rule(answers: Answers, backend: str) -> Rule:
     if answers.source.name != "float32":
         nans = tuple(name for name in nans if not QUIRKS[name].reads_payloads)
     rule = _best(_with_quirks(rule, nans), answers, np.isnan(magnitude), backend)
-    zeros = ("no_negative_zero", "underflow_loses_sign", "zero_loses_sign")
-    return _best(
-        _with_quirks(rule, (*zeros, "flush_inputs", "small_powers_up")), answers, whole | (magnitude == 0), backend
-    )
+    zeros = ("no_negative_zero", "underflow_loses_sign", "zero_loses_sign", "zero_to_smallest")
+    rule = _best(_with_quirks(rule, ("small_powers_up",)), answers, whole & nonzero, backend)
+    return _best(_with_quirks(rule, (*zeros, "flush_inputs")), answers, whole | (magnitude == 0), backend)
 
 
 def _middle_rules(rule: Rule, answers: Answers) -> Iterable[Rule]:
@@ -264,6 +271,9 @@ def _end_words(values: Array, largest: float) -> str:
 
 def _zero_words(answers: Answers) -> str:
     values, x = answers.results.outcome.values, answers.x
+    zero = values[x == 0]
+    if zero.size and not (zero == 0).any():
+        return "become " + ("NaN" if np.isnan(zero).all() else _number_words(zero))
     negative = np.signbit(x) & (values == 0)
     kept = np.signbit(values[negative & (x == 0)])
     lost = np.signbit(values[negative & (x < 0)])

@@ -42,6 +42,7 @@ _FP6_FP4 = ("float6_e2m3fn", "float6_e3m2fn", "float4_e2m1fn")
 _EIGHT_BIT = ("float8_e4m3", "float8_e3m4", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e4m3b11fnuz")
 _ML_DTYPES = (*_OCP, *_EIGHT_BIT, *_FP6_FP4, "float8_e8m0fnu", "bfloat16")
 _TORCH = (*_OCP, "float8_e4m3fnuz", "float8_e5m2fnuz")
+_TORCH_E8M0 = ("sign_ignored", "small_powers_up", "zero_to_smallest")
 
 
 def _ml_dtypes(format: Format, source: Source) -> Rule | None:
@@ -62,6 +63,8 @@ def _numpy(format: Format, source: Source) -> Rule | None:
 
 
 def _torch_old(format: Format, source: Source) -> Rule | None:
+    if _known(format, ("float8_e8m0fnu",)):
+        return Rule(format, NEAREST_INFINITY, _via_float32(source), quirks=_TORCH_E8M0)
     if not _known(format, _TORCH):
         return None
     codes = (0x7F, 0xFF) if format.name == "float8_e5m2" else None

@@ -26,11 +26,12 @@ Array = np.ndarray[Any, Any]
 
 class Quirk(NamedTuple):
     """A peculiarity no policy has: its sentence, and (x, y, format, source) -> y, all float64 arrays; x is as it was
-    given where NaN payloads are read."""
+    given where NaN payloads are read. One that comes ``before`` rounding is given x as y, and gives the x to round."""
 
     sentence: str
     change: Callable[[Array, Array, Format, Source], Array]
     reads_payloads: bool = False
+    before: bool = False
 
 
 def _flush_before(x: Array, y: Array, format: Format, source: Source) -> Array:
@@ -78,6 +79,14 @@ def _zero_loses_sign(x: Array, y: Array, format: Format, source: Source) -> Arra
     return np.where(x == 0, 0.0, y)
 
 
+def _zero_to_smallest(x: Array, y: Array, format: Format, source: Source) -> Array:
+    return np.where(x == 0, format.smallest, y)
+
+
+def _sign_ignored(x: Array, y: Array, format: Format, source: Source) -> Array:
+    return np.abs(y)
+
+
 def _infinity_to(value: Callable[[Format], float]) -> Callable[[Array, Array, Format, Source], Array]:
     return lambda x, y, format, source: np.where(np.isinf(x), np.copysign(value(format), x), y)
 
@@ -123,6 +132,8 @@ QUIRKS = {
     "infinity_to_infinity": Quirk("infinity stays infinity", _infinity_to(lambda format: np.inf)),
     "infinity_to_zero": Quirk("infinity becomes zero", _infinity_to(lambda format: 0.0)),
     "carry_lost": Quirk("the carry from the significand into the exponent is lost", _carry_lost),
+    "sign_ignored": Quirk("the sign is ignored: magnitudes are rounded", _sign_ignored, before=True),
+    "zero_to_smallest": Quirk("zero becomes the smallest number", _zero_to_smallest),
     "small_powers_up": Quirk("between the two smallest numbers everything goes up", _small_powers_up),
     "top_binade_to_zero": Quirk(
         "results beyond the largest number become the next power of two; inputs from there to twice that become zero",
@@ -154,6 +165,9 @@ class Rule:
     def values(self, x: Array, source: Source, random_bits: Array | None = None, backend: str = "compiled") -> Array:
         """What x (of the source's wide type) becomes, float64; infinity and NaN stand where they are the result."""
         with np.errstate(invalid="ignore", over="ignore"):
+            for name in self.quirks:
+                if QUIRKS[name].before:
+                    x = QUIRKS[name].change(x, x, self.format, source)
             staged = x
             if self.via is not None and self.via != source.name and FORMATS[self.via].bits < FORMATS[source.name].bits:
                 staged = self._staged(x, backend)
@@ -166,10 +180,11 @@ class Rule:
                 staged, self.format, self.policy.mode, self.policy.overflow, random_bits=random_bits,
                 random_bit_count=count, backend=backend, threads=1,
             ).astype(np.float64)  # fmt: skip
-            wide = widened(x)
+            wide = widened(staged)
             for name in self.quirks:
                 quirk = QUIRKS[name]
-                y = quirk.change(x if quirk.reads_payloads else wide, y, self.format, source)
+                if not quirk.before:
+                    y = quirk.change(x if quirk.reads_payloads else wide, y, self.format, source)
         return np.asarray(y)
 
     def _staged(self, x: Array, backend: str) -> Array:
@@ -222,6 +237,7 @@ def codes_of(values: Array, x: Array, format: Format, nan_codes: NanCodes, backe
         unsigned_negative = (not format.signed) & np.signbit(values)
         beyond = np.abs(values) > format.largest
     without = (beyond & ~(np.isinf(values) & format.has_infinity)) | nan | unsigned_negative
+    without |= (values == 0) & (not format.has_zero)
     safe = np.where(without, format.smallest_normal, values)
     codes: Array = hosted(backend).encode_array(np.ascontiguousarray(safe), format).astype(np.uint64)
     codes[without] = NO_CODE

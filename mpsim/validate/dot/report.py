@@ -25,10 +25,13 @@ def text(report: DotReport) -> str:
     lines.append("measured:")
     lines += [f"  {m.name.replace('_', ' ')}: {m.meaning}" for m in report.measurements]
     error = report.error
-    lines.append(
-        f"on random normal numbers {100 * error.correct:.1f} % of the results are the exact sum rounded once; "
-        f"the others are up to {error.largest:,} {error.output} numbers off, {error.mean:.3g} on average"
-    )
+    if error.largest:
+        lines.append(
+            f"on random normal numbers {100 * error.correct:.1f} % of the results are the exact sum rounded once; "
+            f"results are up to {error.largest:,} {error.output} numbers off, {error.mean:.3g} on average over all"
+        )
+    else:
+        lines.append("on random normal numbers every result is the exact sum rounded once")
     return "\n".join([*lines, *(f"note: {note}" for note in report.notes)])
 
 
@@ -62,12 +65,12 @@ def _found(report: DotReport) -> list[str]:
     nearest = report.nearest
     if nearest is None:
         return lines
-    if report.length in nearest.equal_at:
+    if report.length in nearest.equal_at and not nearest.equal_but_zero_signs:
         rest = sorted({int(name.rpartition("= ")[2]) for name in nearest.corpora}, reverse=True)
         return [
             *lines,
-            f"for K = {report.length} equal to {nearest.text}, for K = {', '.join(map(str, rest))} not: the order "
-            f"depends on the number of terms",
+            f"for K = {report.length} equal to {nearest.text}, for K = {', '.join(map(str, rest))} not: the sums "
+            f"depend on the number of terms",
         ]
     return lines + _verdict(nearest, "the nearest of them,")
 
