@@ -14,6 +14,7 @@ TABLES = {
     "roofline": ("bench.roofline", "copy bandwidth and multiply-add rate of one thread of this machine"),
     "memory": ("bench.memory", "peak memory of a ResNet-18 training step beside PyTorch's"),
     "gpu": ("bench.gpu", "the cuda backend beside a copy on the device, cuBLAS and PyTorch on the same GPU"),
+    "subjects": ("bench.subjects", "the exhaustive check of a cast in a process of its own, beside one in mpsim's"),
     "backends": ("bench.backends", "every kernel of the numba backend beside the compiled one"),
 }
 

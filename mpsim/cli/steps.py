@@ -134,12 +134,13 @@ def validate_step(
 
 def _teacher_forced(other: Path, against: Path, model: str | None, backend: str, threads: int | None) -> TeacherReport:
     """The report on ``other``, with network and plan, and what it lacks of _STARTS, from the record ``against``."""
+    from mpsim.validate.step.index import read_step
     from mpsim.validate.step.recording import network_of
     from mpsim.validate.step.replay import teacher_forced
-    from mpsim.validate.step.tensor_files import TensorFile, read_tensors
+    from mpsim.validate.step.tensor_files import TensorFile
     from mpsim.validate.step.update import UpdateRule
 
-    theirs, ours = read_tensors(other), read_tensors(against)
+    theirs, ours = read_step(other), read_step(against)
     network = network_of(ours, model)
     starts = {name: array for name, array in ours.tensors.items() if name.split("/")[0] in _STARTS}
     return teacher_forced(
@@ -147,7 +148,7 @@ def _teacher_forced(other: Path, against: Path, model: str | None, backend: str,
         network.model,
         network.plan,
         network.semantics,
-        loss_scale=theirs.index.get("loss_scale", ours.index["loss_scale"]),
+        loss_scale=theirs.index.get("loss_scale", ours.index.get("loss_scale")),
         update=UpdateRule.of_index(theirs.index) or UpdateRule.of_index(ours.index),
         accumulator=network.accumulator,
         backend=backend,

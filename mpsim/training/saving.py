@@ -10,6 +10,7 @@ import numpy as np
 from mpsim import networks
 from mpsim.accumulators import Accumulator
 from mpsim.assignment import Plan
+from mpsim.checks import shown
 from mpsim.errors import UsageError
 from mpsim.training import checkpoint
 from mpsim.training.checkpoint import CheckpointError
@@ -97,14 +98,13 @@ def restore(
 
 def build_network(described: dict[str, Any], source: str) -> Any:
     """The network of reference_models that the header names, weights to be replaced."""
-    shape = tuple(described["input_shape"])
     try:
-        return networks.build(
-            described["name"], width=described["width"], classes=described["classes"], input_shape=shape or None
-        )
-    except ValueError as error:
+        name, width, classes = (described[key] for key in ("name", "width", "classes"))
+        return networks.build(name, width=width, classes=classes, input_shape=tuple(described["input_shape"]) or None)
+    except (ValueError, TypeError, KeyError) as error:
+        why = f"it does not say its {error.args[0]}" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(
-            f"{source} is of network {described['name']!r}, which cannot be built here ({error}); "
+            f"{source} is of network {shown(described.get('name'))}, which cannot be built here ({why}); "
             f"pass model=, an instance of that network"
         ) from error
 

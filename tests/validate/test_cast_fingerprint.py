@@ -44,7 +44,7 @@ def fingerprint_of(rule: Rule, source: str, codes: bool = False) -> Fingerprint:
 
 def e8m0_of_patterns(x: np.ndarray) -> np.ndarray:
     """float32 -> codes of float8_e8m0fnu as PyTorch makes them: the exponent field, one more from half of the way up
-    (below the smallest normal number of float32: beyond half); infinity and NaN give 0xff; the sign is not looked at."""
+    (below the smallest normal number of float32: beyond half); infinity and NaN give 0xff; the sign is ignored."""
     exponent = (x.view(np.uint32) >> 23 & 0xFF).astype(np.int64)
     fraction = (x.view(np.uint32) & 0x7FFFFF).astype(np.int64)
     up = np.where(exponent == 0, fraction > 0x400000, fraction >= 0x400000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -328,3 +329,47 @@ def test_what_cannot_run_ends_with_2(tmp_path: Path) -> None:
     np.savez(bare, **read_tensors(path).tensors)
     code, text = run("validate", "step", str(path), "--against", str(bare), "--teacher-forced")
     assert code == 2 and "write it by trace-step" in text
+
+
+# -- files that somebody made ---------------------------------------------------------------------------------
+
+
+def places(value: Any, path: tuple[Any, ...] = (), depth: int = 2) -> Iterator[tuple[Any, ...]]:
+    """Paths into JSON, the first of every list and of the descriptions of tensors."""
+    if not isinstance(value, dict | list) or not value or len(path) == depth:
+        return
+    keys = range(1) if isinstance(value, list) else list(value)[: 1 if path[-1:] == ("tensors",) else None]
+    for key in keys:
+        yield (*path, key)
+        yield from places(value[key], (*path, key), depth)
+
+
+def replaced(index: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """A copy with the value at a path; without it where the value is ``...``."""
+    copied = json.loads(json.dumps(index))
+    holder = copied
+    for key in path[:-1]:
+        holder = holder[key]
+    if value is ...:
+        del holder[path[-1]]
+    else:
+        holder[path[-1]] = value
+    return copied
+
+
+def test_no_index_ends_in_a_traceback(tmp_path: Path) -> None:
+    """Every field left out, or of another type: a verdict, or exit code 2 with a sentence."""
+    record = clean("small_cnn", "standard")
+    ours, theirs = tmp_path / "ours.npz", tmp_path / "theirs.npz"
+    record.write(ours)
+    index = json.loads(ours.with_suffix(".json").read_text())
+    codes = set()
+    for path in places(index):
+        for value in (..., None, "up"):
+            write_tensors(theirs, record.tensors, replaced(index, path, value))
+            for arguments in ([theirs, "--against", ours], [ours, "--against", theirs, "--teacher-forced"]):
+                result = CliRunner().invoke(app, ["validate", "step", *map(str, arguments)])
+                assert result.exit_code in (0, 1, 2), (path, value)
+                assert "defect of mpsim" not in result.output + result.stderr, (path, value)
+                codes.add(result.exit_code)
+    assert codes == {0, 1, 2}

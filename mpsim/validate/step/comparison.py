@@ -12,9 +12,10 @@ import numpy as np
 from mpsim.engine.tensor import TensorId
 from mpsim.formats import FORMATS, Format
 from mpsim.validate.answers import Verdict
+from mpsim.validate.step.index import read_step
 from mpsim.validate.step.order import in_order_of_computation
 from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays
-from mpsim.validate.step.tensor_files import TensorFile, TensorFileError, read_tensors
+from mpsim.validate.step.tensor_files import TensorFile, TensorFileError
 from mpsim.validate.step.update import UpdateRule, compare_update, parts_of
 
 Array = np.ndarray[Any, Any]
@@ -97,8 +98,8 @@ def compare_steps(other: str | Path | TensorFile, against: str | Path | TensorFi
     ``against``: a file of ``mpsim trace-step``, whose index names ops and formats. Raises TensorFileError if a file
     is broken, a shape differs, or the files share no tensor; OSError if one cannot be read.
     """
-    theirs = other if isinstance(other, TensorFile) else read_tensors(other)
-    ours = against if isinstance(against, TensorFile) else read_tensors(against)
+    theirs = other if isinstance(other, TensorFile) else read_step(other)
+    ours = against if isinstance(against, TensorFile) else read_step(against)
     names = in_order_of_computation(ours.tensors)
     shared = [name for name in names if name in theirs.tensors]
     if not shared:
@@ -175,13 +176,18 @@ def _update_causes(name: str, got: Array, ours: TensorFile, theirs: TensorFile) 
     rule = UpdateRule.of_index(theirs.index) or UpdateRule.of_index(ours.index)
     place = name.partition("/")[2]
     tensors = {**ours.tensors, **theirs.tensors}
-    if rule is None or any(f"{kind}/{place}" not in tensors for kind in ("master", "velocity", "GP", "P")):
+    scale = ours.index.get("loss_scale")
+    if (
+        rule is None
+        or scale is None
+        or any(f"{kind}/{place}" not in tensors for kind in ("master", "velocity", "GP", "P"))
+    ):
         return ()
     op, index = map(int, place.split("/"))
     parts = parts_of(tensors, TensorId(op, "parameter", index))
     finite = not ours.index.get("skipped", False)
     format = _format(f"P/{place}", ours.index)
-    return compare_update(name, got, parts, rule, float(ours.index["loss_scale"]), finite, format, "").causes
+    return compare_update(name, got, parts, rule, float(scale), finite, format, "").causes
 
 
 def _format(name: str, index: Mapping[str, Any]) -> Format:
@@ -192,7 +198,7 @@ def _format(name: str, index: Mapping[str, Any]) -> Format:
 def _op(name: str, index: Mapping[str, Any]) -> str:
     """Kind and name of the op of a tensor; "" where the index does not say."""
     parts, ops = name.removeprefix("unrounded/").split("/"), index.get("ops", [])
-    if len(parts) < 2 or int(parts[1]) >= len(ops):
+    if len(parts) < 2 or not parts[1].isdecimal() or int(parts[1]) >= len(ops):
         return ""
     op = ops[int(parts[1])]
     return f"{op['kind']} {op['name']}"

@@ -190,16 +190,19 @@ def network_of(record: TensorFile, model: str | None = None) -> RecordedNetwork:
     if index.get("kind") != KIND or index.get("version") != VERSION:
         found = f"{index.get('kind')!r} version {index.get('version')}" if index else "no index"
         raise TensorFileError(f"{record.source} is no {KIND!r} of version {VERSION} ({found}): write it by trace-step")
-    if index["rounding"] != "nearest":
-        raise TensorFileError(f"{record.source} had rounding {index['rounding']!r}, whose random bits are not in it")
-    plan = None if index["plan"] is None else Plan.from_json(index["plan"])
-    described = dict(index["model"])
-    if model is None:
-        network = build_network(described, record.source)
-    else:
+    try:
+        rounding, described = index["rounding"], dict(index["model"])
+        plan = None if index["plan"] is None else Plan.from_json(index["plan"])
+        semantics, accumulator = of_stored(index["semantics"]), Accumulator(**index["accumulator"])
         options = {"classes": described["classes"], "input_shape": tuple(described["input_shape"])}
-        network = networks.build(model, width=described["width"], **options)
-    return RecordedNetwork(network, plan, of_stored(index["semantics"]), Accumulator(**index["accumulator"]))
+        options["width"] = described["width"]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise TensorFileError(f"{record.source}: its index is not one that trace-step writes: {what}") from error
+    if rounding != "nearest":
+        raise TensorFileError(f"{record.source} had rounding {rounding!r}, whose random bits are not in it")
+    network = build_network(described, record.source) if model is None else networks.build(model, **options)
+    return RecordedNetwork(network, plan, semantics, accumulator)
 
 
 def _optimizer(trainer: Trainer) -> dict[str, Any]:

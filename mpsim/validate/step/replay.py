@@ -23,11 +23,12 @@ from mpsim.errors import UsageError
 from mpsim.trace import Trace, trace
 from mpsim.training.semantics import Semantics, as_semantics
 from mpsim.validate.answers import Verdict
+from mpsim.validate.step.index import read_step
 from mpsim.validate.step.inputs import labels_of, loss_scale_of
 from mpsim.validate.step.noise import bound_kernels
 from mpsim.validate.step.teacher import Bounds, Teacher
 from mpsim.validate.step.tensor_compare import TensorComparison
-from mpsim.validate.step.tensor_files import TensorFile, TensorFileError, read_tensors
+from mpsim.validate.step.tensor_files import TensorFile, TensorFileError
 from mpsim.validate.step.update import UpdateRule, check_update
 from mpsim.validate.subjects.calling import default_float_environment
 
@@ -126,7 +127,7 @@ def teacher_forced(
     Raises TensorFileError (a ValueError) for a file that is broken, lacks tensors, has others' shapes, or was made
     from another network; ValueError for a plan that does not fit; OSError if the file cannot be read.
     """
-    file = trace_file if isinstance(trace_file, TensorFile) else read_tensors(trace_file)
+    file = trace_file if isinstance(trace_file, TensorFile) else read_step(trace_file)
     semantics = as_semantics(semantics)
     traced = _traced(file, model, plan)
     threads = checks.threads(threads)

@@ -31,6 +31,8 @@ from mpsim.validate.subjects.worker import Function, Typed, WorkerError
 TIMEOUT = 120.0
 #: Bytes that a subject may print in all.
 MOST_OUTPUT = 16 << 20
+#: Threads of a subject that wait for each other sleep: by default OpenMP's spin, on the core that mpsim compares on.
+_WAITING = {"OMP_WAIT_POLICY": "passive"}
 _SLOTS = 2  # of a child's memory: it answers one request while the next is prepared
 
 
@@ -207,7 +209,7 @@ class _Process:
         program = [sys.executable, "-P", worker.__file__, *map(str, (theirs, writing, self.memory))]
         self._process = subprocess.Popen(
             program, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            pass_fds=(theirs, writing, self.memory), start_new_session=True,
+            pass_fds=(theirs, writing, self.memory), start_new_session=True, env=_WAITING | os.environ,
         )  # fmt: skip
         os.close(theirs)
         os.close(writing)

@@ -1,0 +1,60 @@
+"""Step files as they are read: the index, where there is one, is what docs/step_files.md says it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mpsim.checks import shown
+from mpsim.errors import UsageError
+from mpsim.formats import FORMATS
+from mpsim.validate.step.tensor_files import TensorFile, TensorFileError, read_tensors
+
+#: Fields that hold more than a word or a number, and of what type they are.
+_FIELDS = {"tensors": dict, "ops": list, "model": dict, "optimizer": dict, "accumulator": dict}
+
+
+def read_step(path: str | Path) -> TensorFile:
+    """The arrays and index of a step file. Raises TensorFileError as ``read_tensors`` does, and where the index is not
+    one that could have been written; OSError if the file cannot be read."""
+    file = read_tensors(path)
+    for wrong in (_wrong_field(file.index), *map(_wrong_number, _numbers(file.index).items())):
+        if wrong:
+            raise TensorFileError(f"{path}: its index is not one of a step: {wrong}")
+    return file
+
+
+def _wrong_field(index: Any) -> str:
+    if not isinstance(index, dict):
+        return "it is no JSON object"
+    for name, kind in _FIELDS.items():
+        if name in index and not isinstance(index[name], kind):
+            return f"{name!r} is {shown(index[name])}"
+    for op in index.get("ops", []):
+        if not isinstance(op, dict) or not {"kind", "name"} <= op.keys():
+            return f"an op is {shown(op)}"
+    for name, described in index.get("tensors", {}).items():
+        if not isinstance(described, dict):
+            return f"{name!r} is described as {shown(described)}"
+        try:
+            FORMATS[described.get("format", "float32")]
+        except (UsageError, TypeError) as error:
+            return f"of {name!r}: {error}"
+    return ""
+
+
+def _numbers(index: Mapping[str, Any]) -> dict[str, Any]:
+    optimizer = index.get("optimizer", {}) if isinstance(index, dict) else {}
+    found = {"loss_scale": index["loss_scale"]} if "loss_scale" in index else {}
+    if isinstance(optimizer, dict) and optimizer.get("kind") == "SGD":
+        found |= {name: optimizer.get(name) for name in ("rate", "momentum", "weight_decay")}
+    return found
+
+
+def _wrong_number(entry: tuple[str, Any]) -> str:
+    name, number = entry
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        return f"{name!r} is {shown(number)}; expected a number"
+    return f"{name!r} is {shown(number)}; expected above 0" if name == "loss_scale" and number <= 0 else ""
