@@ -18,7 +18,7 @@ import reference_models
 from bench import harness
 from mpsim.assignment import PAPER_LEVELS, demote
 from mpsim.formats import as_format
-from mpsim.kernels import BackendUnavailable, load
+from mpsim.kernels import BackendUnavailable, Kernels, load
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Policy
 from mpsim.trace import trace
@@ -77,7 +77,7 @@ def copy(x: Any, y: Any) -> None:
     assert not error, error
 
 
-def measure_rounding(kernels: Any, wait: Call, repetitions: int) -> list[dict[str, Any]]:
+def measure_rounding(kernels: Kernels, wait: Call, repetitions: int) -> list[dict[str, Any]]:
     """Rounding in place of arrays, as bytes moved by time, beside a copy from device to device."""
     rows = []
     for mebibytes in MEBIBYTES:
@@ -100,7 +100,7 @@ def measure_rounding(kernels: Any, wait: Call, repetitions: int) -> list[dict[st
     return rows
 
 
-def measure_contractions(kernels: Any, torch: Any, wait: Call, repetitions: int) -> list[dict[str, Any]]:
+def measure_contractions(kernels: Kernels, torch: Any, wait: Call, repetitions: int) -> list[dict[str, Any]]:
     """The square product and the convolutions of ResNet-18 in all three directions; operations by time."""
     rows = [_measured(_matmul_case(kernels, torch), torch, wait, repetitions)]
     for geometry in CONVOLUTIONS:
@@ -122,7 +122,7 @@ class Contraction(NamedTuple):
         return 2.0 * np.prod(self.shape, dtype=float)
 
 
-def _matmul_case(kernels: Any, torch: Any) -> Contraction:
+def _matmul_case(kernels: Kernels, torch: Any) -> Contraction:
     a, b = (np.random.default_rng(seed).standard_normal((4096, 4096), np.float32) for seed in (0, 1))
     x, y = kernels.from_numpy(a), kernels.from_numpy(b)
     peer = None
@@ -133,7 +133,7 @@ def _matmul_case(kernels: Any, torch: Any) -> Contraction:
 
 
 def _convolution_cases(
-    kernels: Any, torch: Any, channels: int, outputs: int, size: int, kernel: int, stride: int
+    kernels: Kernels, torch: Any, channels: int, outputs: int, size: int, kernel: int, stride: int
 ) -> list[Contraction]:
     padding, out = kernel // 2, (size - 1) // stride + 1
     generator = np.random.default_rng(0)

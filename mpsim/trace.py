@@ -12,6 +12,7 @@ from mpsim import checks, ops
 from mpsim.engine.tape import Op, Tape, placeholder
 from mpsim.engine.tensor import Parameter, TensorId
 from mpsim.errors import UsageError
+from mpsim.kernels import bind
 from mpsim.nn import Module
 
 #: Kinds of op that open a group (Lee et al. 2023, section 4.1); every other op joins the current one.
@@ -107,7 +108,7 @@ def trace(
     checks.named("semantics", semantics, LOSS_COUNTS_BATCH)
     shape = input_shape if input_shape is not None else getattr(model, "input_shape", None)
     shape = checks.sizes("input_shape", shape, "(channels, height, width)")
-    tape = Tape(None, shape_only=True)
+    tape = Tape(bind("reference"), shape_only=True)
     logits = model(tape.input(placeholder((batch, *shape))))
     ops.cross_entropy(logits, np.zeros(batch, np.int64))
     _check_parameters(tape.ops, model)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from mpsim.kernels import Kernels
+
 
 class _Finished:
     """A kernel that is always given one epilogue, and how often it was called."""
@@ -22,7 +24,7 @@ class _Finished:
 class Finishing:
     """``kernels``, of which the one among ``names`` that is called gives its result finished by ``epilogue``."""
 
-    def __init__(self, kernels: Any, names: tuple[str, ...], epilogue: Any) -> None:
+    def __init__(self, kernels: Kernels, names: tuple[str, ...], epilogue: Any) -> None:
         self._kernels = kernels
         self._finished = {name: _Finished(getattr(kernels, name), epilogue) for name in names}
 

@@ -21,6 +21,7 @@ from mpsim.engine.finishing import Finishing
 from mpsim.engine.primitive import Primitive, Shape
 from mpsim.engine.tensor import Array, Parameter, Tensor, TensorId, retrace
 from mpsim.errors import UsageError
+from mpsim.kernels import Kernels
 
 Store = Callable[[TensorId, Array], Array]
 
@@ -40,11 +41,11 @@ def identity_store(id: TensorId, value: Array) -> Array:
     return value
 
 
-def _copy(kernels: Any, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
+def _copy(kernels: Kernels, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
     return kernels.scale(kernels.from_numpy(inputs[0]), 1.0), ()
 
 
-def _no_gradient(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+def _no_gradient(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
     return (None,), ()
 
 
@@ -110,7 +111,7 @@ class Tape:
 
     def __init__(
         self,
-        kernels: Any,
+        kernels: Kernels,
         store: Store = identity_store,
         *,
         training: bool = True,
@@ -260,7 +261,7 @@ class Tape:
         if producer not in walk.pending:
             walk.pending[producer] = part
             return
-        kernels: Any = self.kernels
+        kernels: Kernels = self.kernels
         if walk.to_come[producer] == 0 and not self.store_each_contribution:
             id, shape = TensorId(producer, "activation_gradient", 0), self.ops[producer].output_shape
             finishing = self._finishing(("add",), id, shape)

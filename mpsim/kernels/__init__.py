@@ -1,21 +1,22 @@
-"""Backends: interchangeable modules that all define the functions of ``contract.CONTRACT``, with equal bits."""
+"""Backends: interchangeable modules that all define the functions of ``contract.Kernels``, with equal bits."""
 
 from __future__ import annotations
 
 import importlib
-from functools import partial
+import inspect
+from functools import cache, partial
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from mpsim import checks
 from mpsim.accumulators import Accumulator
-from mpsim.kernels.contract import CONTRACT
+from mpsim.kernels.contract import CONTRACT, Kernels, wrong_signature
 from mpsim.kernels.epilogue import applied_after
 from mpsim.kernels.errors import BackendUnavailable, DeviceMemoryError
 
-__all__ = ["BACKENDS", "BackendUnavailable", "DeviceMemoryError", "bind", "hosted", "load"]
+__all__ = ["BACKENDS", "BackendUnavailable", "DeviceMemoryError", "Kernels", "bind", "hosted", "load"]
 
 #: name -> (module, what it is)
 BACKENDS = {
@@ -29,7 +30,8 @@ BACKENDS = {
 def load(name: str) -> ModuleType:
     """The backend's module. Of "cuda" the arrays are on a device, ``hosted`` takes NumPy's; "cuda:1" is device 1.
 
-    Raises ValueError for an unknown name, BackendUnavailable if it cannot run here; nothing falls back.
+    Raises ValueError for an unknown name, BackendUnavailable if it cannot run here or is not what the contract says;
+    nothing falls back.
 
     >>> load("reference").__name__
     'mpsim.kernels.reference'
@@ -47,10 +49,21 @@ def load(name: str) -> ModuleType:
         ) from error
     if kind == "cuda":
         module.use_device(int(number or 0))
+    check_signatures(module)
     return module
 
 
-def bind(name: str, threads: int | None = 1, accumulator: Accumulator = Accumulator()) -> Any:
+@cache
+def check_signatures(module: ModuleType) -> None:
+    """Raises BackendUnavailable where a module's functions are not those of the contract, by name and arguments."""
+    wrong = [words for row in CONTRACT.values() if (words := wrong_signature(row, getattr(module, row.name, None)))]
+    if wrong:
+        raise BackendUnavailable(
+            f"{module.__name__} is no backend: {'; '.join(wrong[:3])}. See mpsim.kernels.contract."
+        )
+
+
+def bind(name: str, threads: int | None = 1, accumulator: Accumulator = Accumulator()) -> Kernels:
     """The backend's functions as attributes, with ``threads`` (None: one per core) and, for contractions,
     ``accumulator`` given, and with ``epilogue`` where the contract has it. Raises as ``load``, and UsageError for a
     wrong number of threads.
@@ -60,16 +73,22 @@ def bind(name: str, threads: int | None = 1, accumulator: Accumulator = Accumula
     array([3.], dtype=float32)
     """
     module, threads = load(name), checks.threads(threads)
+    return bind_module(module, name, threads, accumulator)
+
+
+def bind_module(module: ModuleType, name: str, threads: int, accumulator: Accumulator) -> Kernels:
+    """A module's functions as ``bind`` gives them."""
     bound = SimpleNamespace(backend=name, threads=threads, accumulator=accumulator)
     for row in CONTRACT.values():
         fixed: dict[str, Any] = {"threads": threads}
         if row.contraction:
             fixed["accumulator"] = accumulator
-        kernel: Any = partial(getattr(module, row.name), **fixed)
-        if row.epilogue and row.name not in getattr(module, "FUSES", ()):
+        function = getattr(module, row.name)
+        kernel: Any = partial(function, **fixed)
+        if row.epilogue and "epilogue" not in inspect.signature(function).parameters:
             kernel = applied_after(kernel, partial(module.round_array, threads=threads))
         setattr(bound, row.name, partial(_on_device, name, kernel) if name.startswith("cuda") else kernel)
-    return bound
+    return cast(Kernels, bound)
 
 
 def _on_device(name: str, function: Any, *arguments: Any, **options: Any) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 from mpsim import checks
 from mpsim.engine.tensor import Array, Parameter, Tensor
 from mpsim.errors import UsageError
+from mpsim.kernels import Kernels
 
 
 class Module:
@@ -32,7 +33,7 @@ class Module:
 
     path: str = ""
     buffer_names: tuple[str, ...] = ()
-    _kernels: Any = None  # of the backend that holds the arrays; None: NumPy, as built
+    _kernels: Kernels | None = None  # of the backend that holds the arrays; None: NumPy, as built
     _attached = False
 
     def __call__(self, *inputs: Any) -> Any:
@@ -107,7 +108,7 @@ class Module:
         loaded = {name: _fitting(name, state[name], old) for name, old in present.items() if name in state}
         self._replace(lambda name, old: _placed(loaded[name], self._kernels) if name in loaded else old)
 
-    def move(self, kernels: Any) -> None:
+    def move(self, kernels: Kernels) -> None:
         """Moves masters and buffers to the backend of ``kernels`` (what ``mpsim.kernels.bind`` returns)."""
         host = self._to_numpy
         self._replace(lambda name, old: _placed(host(old), kernels))
@@ -123,7 +124,7 @@ class Module:
         return {_join(module.path, name): (module, name) for module in self.modules() for name in module.buffer_names}
 
     def _to_numpy(self, array: Array) -> np.ndarray:
-        return array if isinstance(array, np.ndarray) else self._kernels.to_numpy(array)
+        return array if isinstance(array, np.ndarray) or self._kernels is None else self._kernels.to_numpy(array)
 
 
 def _kind_of_layers(value: Any) -> str | None:
@@ -140,7 +141,7 @@ def _kind_of_layers(value: Any) -> str | None:
     return None
 
 
-def _placed(array: np.ndarray, kernels: Any) -> Array:
+def _placed(array: np.ndarray, kernels: Kernels | None) -> Array:
     """The array on the backend; counts of batches stay on the host."""
     return array if kernels is None or array.dtype.kind != "f" else kernels.from_numpy(array)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mpsim import checks
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Parameter, Tensor
 from mpsim.errors import UsageError
-from mpsim.ops.windows import Pair, pair, window_shape
+from mpsim.kernels import Kernels
+from mpsim.ops.windows import Pair, Window, pair, window_shape
 
 
 def conv2d(
@@ -33,14 +32,14 @@ def conv2d(
 
 
 def _forward(
-    kernels: Any, inputs: tuple, parameters: tuple, *, stride: tuple, padding: tuple, groups: int
+    kernels: Kernels, inputs: tuple, parameters: tuple, *, stride: Window, padding: Window, groups: int
 ) -> tuple[Array, tuple]:
     (x,), (weight, *bias) = inputs, parameters
     y = kernels.conv2d(x, weight, bias[0] if bias else None, stride, padding, groups)
     return y, (x, weight, bool(bias), (stride, padding, groups))
 
 
-def _backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+def _backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
     x, weight, has_bias, geometry = saved
     x_gradient = kernels.conv2d_input_gradient(gradient, weight, x.shape, *geometry) if needs[0] else None
     weight_gradient = kernels.conv2d_weight_gradient(x, gradient, weight.shape, *geometry)
@@ -48,7 +47,7 @@ def _backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool, ..
     return (x_gradient,), (weight_gradient, *bias_gradient)
 
 
-def _shape(inputs: list[Shape], parameters: list[Shape], *, stride: tuple, padding: tuple, groups: int) -> Shape:
+def _shape(inputs: list[Shape], parameters: list[Shape], *, stride: Window, padding: Window, groups: int) -> Shape:
     (x,), (weight, *bias) = inputs, parameters
     if len(x) != 4 or len(weight) != 4:
         raise UsageError(f"input must be (N, C, H, W) and weight (O, C/groups, R, S), got {x} and {weight}")

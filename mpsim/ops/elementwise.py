@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Tensor
 from mpsim.errors import UsageError
+from mpsim.kernels import Kernels
 
 
 def relu(x: Tensor, *, name: str | None = None) -> Tensor:
@@ -14,11 +13,11 @@ def relu(x: Tensor, *, name: str | None = None) -> Tensor:
     return x.tape.bind(RELU, (x,), name=name)
 
 
-def _relu_forward(kernels: Any, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
+def _relu_forward(kernels: Kernels, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
     return kernels.relu(inputs[0]), (kernels.positive(inputs[0]),)
 
 
-def _relu_backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+def _relu_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
     return (kernels.relu_gradient(gradient, saved[0], out=gradient) if needs[0] else None,), ()
 
 
@@ -42,11 +41,11 @@ def add(a: Tensor, b: Tensor, *, name: str | None = None) -> Tensor:
     return a.tape.bind(ADD, (a, b), name=name)
 
 
-def _add_forward(kernels: Any, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
+def _add_forward(kernels: Kernels, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
     return kernels.add(*inputs), ()
 
 
-def _add_backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+def _add_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
     if all(needs):  # one of the two is a copy, since a store may overwrite what it gets
         return (gradient, kernels.scale(gradient, 1.0)), ()
     return tuple(gradient if needed else None for needed in needs), ()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Parameter, Tensor
 from mpsim.errors import UsageError
+from mpsim.kernels import Kernels
 
 
 def linear(x: Tensor, weight: Parameter, bias: Parameter | None = None, *, name: str | None = None) -> Tensor:
@@ -17,13 +16,13 @@ def linear(x: Tensor, weight: Parameter, bias: Parameter | None = None, *, name:
     return x.tape.bind(LINEAR, (x,), (weight, bias), name)
 
 
-def _forward(kernels: Any, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
+def _forward(kernels: Kernels, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
     (x,), (weight, *bias) = inputs, parameters
     y = kernels.matmul(x, weight, transpose_b=True, bias=bias[0] if bias else None)
     return y, (x, weight, bool(bias))
 
 
-def _backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+def _backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
     x, weight, has_bias = saved
     x_gradient = kernels.matmul(gradient, weight) if needs[0] else None  # (N, O) @ (O, I)
     weight_gradient = kernels.matmul(gradient, x, transpose_a=True)  # (O, N) @ (N, I)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Tensor
 from mpsim.errors import UsageError, UsageTypeError
+from mpsim.kernels import Kernels
 
 
 def cross_entropy(logits: Tensor, labels: np.ndarray) -> Tensor:
@@ -24,11 +23,11 @@ def log_softmax(x: Tensor, *, name: str | None = "criterion.logsoftmax") -> Tens
     return x.tape.bind(LOG_SOFTMAX, (x,), name=name)
 
 
-def _softmax_forward(kernels: Any, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
+def _softmax_forward(kernels: Kernels, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
     return kernels.log_softmax(inputs[0]), ()
 
 
-def _softmax_backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+def _softmax_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
     (stored_output,) = saved
     return (kernels.log_softmax_gradient(gradient, stored_output) if needs[0] else None,), ()
 
@@ -60,12 +59,12 @@ def nll_loss(log_probabilities: Tensor, labels: np.ndarray, *, name: str | None 
     return log_probabilities.tape.bind(NLL_LOSS, (log_probabilities, labels), name=name)
 
 
-def _nll_forward(kernels: Any, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
+def _nll_forward(kernels: Kernels, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
     log_probabilities, labels = inputs[0], kernels.from_numpy(inputs[1])
     return kernels.nll_loss(log_probabilities, labels), (labels, log_probabilities.shape)
 
 
-def _nll_backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+def _nll_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
     return (kernels.nll_loss_gradient(gradient, *saved) if needs[0] else None, None), ()
 
 

@@ -8,6 +8,7 @@ from mpsim import checks
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Parameter, Tensor
 from mpsim.errors import UsageError
+from mpsim.kernels import Kernels
 
 
 def batch_norm(
@@ -50,11 +51,11 @@ def check_momentum(value: float) -> float:
 
 
 def _forward(
-    kernels: Any,
+    kernels: Kernels,
     inputs: tuple,
     parameters: tuple,
     *,
-    running: tuple | None = None,
+    running: tuple[Array, Array] | None = None,
     epsilon: float = 1e-5,
     momentum: float = 0.1,
     training: bool = True,
@@ -70,7 +71,7 @@ def _forward(
     return y, (x, mean, inverse_deviation, scale)
 
 
-def _backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+def _backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
     x_gradient, scale_gradient, shift_gradient = kernels.batch_norm_gradient(gradient, *saved, out=gradient)
     return (x_gradient,), (scale_gradient, shift_gradient)
 

@@ -7,7 +7,8 @@ from typing import Any
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Tensor
 from mpsim.errors import UsageError
-from mpsim.ops.windows import Pair, pair, window_shape
+from mpsim.kernels import Kernels
+from mpsim.ops.windows import Pair, Window, pair, window_shape
 
 
 def max_pool2d(
@@ -48,13 +49,13 @@ def _shape(inputs: list[Shape], parameters: list[Shape], *, kernel: Shape, strid
 
 
 def _max_forward(
-    kernels: Any, inputs: tuple, parameters: tuple, *, kernel: Shape, stride: Shape, padding: Shape
+    kernels: Kernels, inputs: tuple, parameters: tuple, *, kernel: Window, stride: Window, padding: Window
 ) -> tuple[Array, tuple]:
     y, index = kernels.max_pool2d(inputs[0], kernel, stride, padding)
     return y, (index, inputs[0].shape)
 
 
-def _max_backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+def _max_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
     return (kernels.max_pool2d_gradient(gradient, *saved) if needs[0] else None,), ()
 
 
@@ -71,13 +72,13 @@ MAX_POOL2D = Primitive(
 
 
 def _average_forward(
-    kernels: Any, inputs: tuple, parameters: tuple, *, kernel: Shape, stride: Shape, padding: Shape
+    kernels: Kernels, inputs: tuple, parameters: tuple, *, kernel: Window, stride: Window, padding: Window
 ) -> tuple[Array, tuple]:
     y = kernels.avg_pool2d(inputs[0], kernel, stride, padding)
     return y, (inputs[0].shape, kernel, stride, padding)
 
 
-def _average_backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+def _average_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
     return (kernels.avg_pool2d_gradient(gradient, *saved) if needs[0] else None,), ()
 
 

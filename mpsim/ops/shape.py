@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 from mpsim import checks
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Tensor
 from mpsim.errors import UsageError
+from mpsim.kernels import Kernels
 
 
 def cat(tensors: Sequence[Tensor], *, name: str | None = None) -> Tensor:
@@ -19,11 +19,11 @@ def cat(tensors: Sequence[Tensor], *, name: str | None = None) -> Tensor:
     return tensors[0].tape.bind(CAT, tuple(tensors), name=name)
 
 
-def _cat_forward(kernels: Any, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
+def _cat_forward(kernels: Kernels, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
     return kernels.concatenate(inputs), tuple(x.shape[1] for x in inputs)
 
 
-def _cat_backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+def _cat_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
     starts = [sum(saved[:position]) for position in range(len(saved))]
     return tuple(
         kernels.slice_channels(gradient, start, start + channels) if needed else None
@@ -59,13 +59,13 @@ def split_half(x: Tensor, *, name: str | None = None) -> tuple[Tensor, Tensor]:
     return first, x.tape.bind(SPLIT_HALF, (x,), name=f"{name}.second", half=1)
 
 
-def _split_forward(kernels: Any, inputs: tuple, parameters: tuple, *, half: int) -> tuple[Array, tuple]:
+def _split_forward(kernels: Kernels, inputs: tuple, parameters: tuple, *, half: int) -> tuple[Array, tuple]:
     channels = inputs[0].shape[1]
     start = half * (channels // 2)
     return kernels.slice_channels(inputs[0], start, start + channels // 2), (start, channels)
 
 
-def _split_backward(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+def _split_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
     return (kernels.place_channels(gradient, *saved) if needs[0] else None,), ()
 
 

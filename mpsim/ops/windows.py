@@ -7,7 +7,8 @@ from mpsim.engine.primitive import Shape
 from mpsim.errors import UsageError
 
 #: One number for both directions, or (vertical, horizontal).
-Pair = int | tuple[int, int]
+Window = tuple[int, int]
+Pair = int | Window
 #: The largest side of a window, stride or margin.
 MOST = 1 << 16
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from mpsim import checks, kernels
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import Array, Parameter, Tensor
+from mpsim.kernels import Kernels
 
 
 def check_gradients(
@@ -84,11 +84,11 @@ def check_primitive(primitive: Primitive, sample: Sample, seed: int = 0) -> None
     check_gradients(function, inputs, parameters, seed=seed)
 
 
-def _read(kernels: Any, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
+def _read(kernels: Kernels, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
     return parameters[0], ()
 
 
-def _hand_over(kernels: Any, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+def _hand_over(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
     return (), (gradient,)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpsim import checks
+from mpsim.kernels import Kernels
 from mpsim.training import schedule as schedules
 from mpsim.training.schedule import Constant, Schedule
 
@@ -41,7 +42,9 @@ class SGD:
         """The rate of this epoch, in float64; the kernel takes it as float32."""
         return self.lr * self.schedule.factor(epoch)
 
-    def update(self, kernels: Any, master: Any, gradient: Any, velocity: Any, *, epoch: int, loss_scale: float) -> None:
+    def update(
+        self, kernels: Kernels, master: Any, gradient: Any, velocity: Any, *, epoch: int, loss_scale: float
+    ) -> None:
         """One update of one parameter, in place: master and velocity change.
 
         ``gradient`` is still multiplied by ``loss_scale``.

@@ -16,6 +16,7 @@ from mpsim.engine.tape import Contribution
 from mpsim.engine.tensor import TensorId
 from mpsim.errors import UsageError
 from mpsim.formats import Format
+from mpsim.kernels import Kernels
 from mpsim.kernels.epilogue import Epilogue
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Policy
@@ -47,7 +48,7 @@ class Observer(Protocol):
 class Identity:
     """Float32, nothing rounded; NaNs get their one payload, so that no processor's own shows in the bits."""
 
-    def __init__(self, kernels: Any) -> None:
+    def __init__(self, kernels: Kernels) -> None:
         self.kernels = kernels
 
     def __call__(self, id: TensorId, value: Any) -> Any:
@@ -75,7 +76,7 @@ class Rounder:
     def __init__(
         self,
         formats: Mapping[TensorId, Format],
-        kernels: Any,
+        kernels: Kernels,
         policies: Mapping[str, Policy],
         *,
         seed: int = 0,

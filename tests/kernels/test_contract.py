@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
+import re
+import sys
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from kernel_cases import ACCUMULATORS, CASES
+from kernel_cases import ACCUMULATORS, CASES, numbers
 
-from mpsim.kernels import load
+import reference_models
+from mpsim import assignment
+from mpsim.kernels import BACKENDS, BackendUnavailable, check_signatures, load
 from mpsim.kernels.contract import CONTRACT
+from mpsim.trace import trace
+from mpsim.training.trainer import Trainer
 
 
 def bits(value: Any) -> Any:
@@ -59,17 +67,53 @@ def check(name: str, backend: str, expected: dict[str, list[Any]]) -> None:
             assert same, f"case {number}, {threads} threads: {shapes(case)}"
 
 
-def test_every_backend_defines_every_kernel(backend: str) -> None:
-    module = load(backend)
-    assert [name for name in CONTRACT if not callable(getattr(module, name, None))] == []
+def test_every_backend_has_the_signatures_of_the_contract(backend: str) -> None:
+    check_signatures(load(backend))
+    assert len(CONTRACT) == 38 and all(row.order for row in CONTRACT.values())
 
 
-def test_every_kernel_takes_threads(backend: str) -> None:
-    module = load(backend)
+def foreign(**functions: Any) -> ModuleType:
+    """A backend of somebody else's: functions of exactly the contract's arguments, without ``epilogue``."""
+    module = ModuleType("foreign")
     for name, row in CONTRACT.items():
-        parameters = inspect.signature(getattr(module, name)).parameters
-        assert "threads" in parameters, name
-        assert ("accumulator" in parameters) == row.contraction, name
+        wanted = [each for each in row.signature.parameters.values() if each.name != "epilogue"]
+        further = ["threads", *(["accumulator"] if row.contraction else [])]
+        wanted += [inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY) for each in further]
+        function = functools.partial(getattr(load("reference"), name))
+        function.__signature__ = inspect.Signature(wanted)  # type: ignore[attr-defined]
+        setattr(module, name, functions.get(name, function))
+    return module
+
+
+def test_a_foreign_backend_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "foreign", foreign())
+    monkeypatch.setitem(BACKENDS, "foreign", ("foreign", "a test's"))
+    images, labels = numbers(3, 4, 1, 8, 8), np.array([1, 0, 3, 2])
+    digests = []
+    for backend in ("reference", "foreign"):
+        model = reference_models.build("small_cnn", width=0.25)
+        plan = assignment.assign(trace(model, 4, "standard", (1, 8, 8)), "uniform_low")
+        trainer = Trainer(model, plan, backend=backend, threads=1)
+        trainer.step(images, labels)
+        digests.append(trainer.digest())
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "words"),
+    [
+        ("relu", None, "there is no function relu"),
+        ("add", lambda a, b, *, out=None: a, "add takes no threads"),
+        ("matmul", lambda a, b, transpose_a=False, transpose_b=False, bias=None, *, threads: a, "takes no accumulator"),
+        ("scale", lambda x, by, *, out=None, threads: x, "scale takes (x, by, out) instead of (x, factor, out)"),
+        ("random_bits", lambda stream, size, first=1, *, threads: size, "another default of first than 0"),
+        ("channel_sum", lambda *, x, threads: x, "channel_sum takes x in another way (keyword-only)"),
+        ("positive", lambda x, *, out=None, threads: x, "positive takes (x, out) instead of (x)"),
+    ],
+)
+def test_a_backend_that_is_none(name: str, function: Any, words: str) -> None:
+    with pytest.raises(BackendUnavailable, match=re.escape(words)):
+        check_signatures(foreign(**{name: function}))
 
 
 def test_every_kernel_has_a_case() -> None:

@@ -114,7 +114,3 @@ def test_a_kernel_may_work_in_place(backend: str) -> None:
     wanted, counts = load("reference").round_array(x + x, epilogue.format, epilogue.policy)
     y = kernels.bind(backend, 2).add(x, x, out=x, epilogue=epilogue)
     assert y is x and y.tobytes() == wanted.tobytes() and epilogue.counts.tolist() == counts.tolist()
-
-
-def test_what_a_backend_fuses_is_in_the_contract(backend: str) -> None:
-    assert set(getattr(load(backend), "FUSES", ())) <= set(NAMES)

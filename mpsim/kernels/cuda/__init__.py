@@ -1,4 +1,4 @@
-"""The 'cuda' backend: every function of mpsim.kernels.contract.CONTRACT on an NVIDIA device. See docs/cuda.md.
+"""The 'cuda' backend: every function of mpsim.kernels.contract.Kernels on an NVIDIA device. See docs/cuda.md.
 
 Arrays are numba.cuda's device arrays. In the CUDA simulator kernels run as plain Python, which is for tests.
 """

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from mpsim.kernels import Kernels
+
 Array = np.ndarray[Any, Any]
 
 UNIT = 2.0**-24
@@ -63,7 +65,7 @@ def quantum_of(x: Array) -> float:
     return float(np.ldexp(1.0, int((exponent - 24 + np.log2((integer & -integer).astype(np.float64))).min())))
 
 
-def bound_kernels(kernels: Any) -> Any:
+def bound_kernels(kernels: Kernels) -> Any:
     """``kernels`` (of a CPU backend) whose sums give a Bound of the result in place of the result."""
     sums = _Sums(kernels)
     names = [name for name in vars(_Sums) if not name.startswith("_")]
@@ -73,7 +75,7 @@ def bound_kernels(kernels: Any) -> Any:
 class _Sums:
     """The kernels that sum, by the names and arguments of the contract; options for speed are taken and not used."""
 
-    def __init__(self, kernels: Any) -> None:
+    def __init__(self, kernels: Kernels) -> None:
         self._kernels = kernels
 
     # -- contractions ---------------------------------------------------------------------------------------
@@ -138,7 +140,7 @@ class _Sums:
 
     # -- normalization and loss -----------------------------------------------------------------------------
     def batch_norm(self, x: Array, scale: Array, shift: Array, epsilon: float, **_: Any) -> tuple[Any, ...]:
-        _, mean, variance, inverse = self._kernels.batch_norm(x, scale, shift, epsilon)
+        y, mean, variance, inverse = self._kernels.batch_norm(x, scale, shift, epsilon)
         magnitudes = _centred(np.abs(x)) * _per_channel(np.abs(inverse * scale)) + _per_channel(np.abs(shift))
         return of_sums(magnitudes, x.size // x.shape[1], None, MORE), mean, variance, inverse
 

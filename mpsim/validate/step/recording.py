@@ -14,6 +14,7 @@ from mpsim.accumulators import Accumulator
 from mpsim.assignment import Plan
 from mpsim.engine.tape import Contribution
 from mpsim.engine.tensor import TensorId
+from mpsim.kernels import Kernels
 from mpsim.rounding import Counts
 from mpsim.trace import TracedOp, trace
 from mpsim.training.saving import build_network
@@ -67,7 +68,7 @@ class StepRecord:
 class Recorder:
     """An observer of ``Trainer.step`` that keeps a copy of everything stored. It changes no number."""
 
-    def __init__(self, kernels: Any, stores_contributions: bool) -> None:
+    def __init__(self, kernels: Kernels, stores_contributions: bool) -> None:
         self.tensors: dict[str, Array] = {}
         self.ids: dict[str, TensorId] = {}
         self.counts: dict[str, Counts] = {}

@@ -20,6 +20,7 @@ from mpsim.accumulators import Accumulator
 from mpsim.assignment import Plan
 from mpsim.engine.tape import Tape
 from mpsim.errors import UsageError
+from mpsim.kernels import Kernels
 from mpsim.trace import Trace, trace
 from mpsim.training.semantics import Semantics, as_semantics
 from mpsim.validate.answers import Verdict
@@ -148,7 +149,7 @@ def teacher_forced(
 
 
 def _step(
-    model: Any, traced: Trace, store: Any, parameter: Callable[..., Any], kernels: Any, labels: Array, scale: float,
+    model: Any, traced: Trace, store: Any, parameter: Callable[..., Any], kernels: Kernels, labels: Array, scale: float,
     semantics: Semantics,
 ) -> None:  # fmt: skip
     """A step of a copy of the model through a store that replaces every tensor; ``parameter`` gives the parameters."""

@@ -14,6 +14,7 @@ from mpsim.assignment import Plan
 from mpsim.engine.tape import Contribution
 from mpsim.engine.tensor import ROLES, TensorId, retrace
 from mpsim.formats import FORMATS, Format
+from mpsim.kernels import Kernels
 from mpsim.trace import Trace
 from mpsim.training.semantics import Semantics
 from mpsim.training.store import Identity, Rounder
@@ -29,7 +30,9 @@ Array = np.ndarray[Any, Any]
 class Teacher:
     """The store that compares what mpsim makes with the file's, and gives back the file's."""
 
-    def __init__(self, file: TensorFile, traced: Trace, plan: Plan | None, semantics: Semantics, kernels: Any) -> None:
+    def __init__(
+        self, file: TensorFile, traced: Trace, plan: Plan | None, semantics: Semantics, kernels: Kernels
+    ) -> None:
         self.file, self.traced, self.plan, self.semantics, self.kernels = file, traced, plan, semantics, kernels
         self.policies = {role: semantics.policy(role) for role in ROLES}
         self.rounder = Identity(kernels) if plan is None else Rounder(plan.formats, kernels, self.policies)
