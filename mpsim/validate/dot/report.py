@@ -62,12 +62,12 @@ def _found(report: DotReport) -> list[str]:
     nearest = report.nearest
     if nearest is None:
         return lines
-    if report.length in nearest.equal_at:
+    if report.length in nearest.equal_at and not nearest.equal_but_zero_signs:
         rest = sorted({int(name.rpartition("= ")[2]) for name in nearest.corpora}, reverse=True)
         return [
             *lines,
-            f"for K = {report.length} equal to {nearest.text}, for K = {', '.join(map(str, rest))} not: the order "
-            f"depends on the number of terms",
+            f"for K = {report.length} equal to {nearest.text}, for K = {', '.join(map(str, rest))} not: the sums "
+            f"depend on the number of terms",
         ]
     return lines + _verdict(nearest, "the nearest of them,")
 

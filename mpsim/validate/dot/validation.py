@@ -19,7 +19,7 @@ from mpsim.errors import UsageError
 from mpsim.formats import as_format
 from mpsim.rounding import round_to
 from mpsim.tensor_cores import TENSOR_CORES, accumulator_of, described
-from mpsim.validate.answers import Verdict
+from mpsim.validate.answers import SubjectError, Verdict
 from mpsim.validate.dot import probes
 from mpsim.validate.dot.accuracy import Error, error_of
 from mpsim.validate.dot.candidates import beside, candidates, distinct
@@ -212,13 +212,14 @@ def _report(opened: DotSubject, declared: Accumulator | None, length: int, seed:
     corpora = [
         (name, a, b, opened.matmul(a, b)) for name, a, b in random_matrices(opened.inputs, length, opened.side, seed)
     ]
+    _check_steady(opened, corpora)
     judge = _Judge(prober, corpora, opened.output, backend)
     measured = widths(prober, order) if order.is_known else {}
     tried = [judge.tried(each) for each in candidates(measured, order, opened.inputs)]
     matches, apart, rows = _matches(judge, [each for each in tried if each.equal], declared, seed)
     nearest = None if matches else max(tried, key=lambda each: (each.agreeing + each.zero_signs, -each.probes_differ))
     confirmed = matches or tuple(each for each in tried if not each.probes_differ and length in each.equal_at)
-    measurements = [range, *statements(prober, order, [each.accumulator for each in confirmed])]
+    measurements = [range, *statements(prober, order, distinct([each.accumulator for each in confirmed], length))]
     matches = tuple(each for match in matches if (each := judge.tried(match.accumulator)).equal)  # these probes too
     units = {each.accumulator.format for each in matches if not each.rounds_output} if opened.output in WIDE else set()
     if not confirmed and order.is_known and judge.is_wide(order):
@@ -242,7 +243,7 @@ def _report(opened: DotSubject, declared: Accumulator | None, length: int, seed:
         ),
         apart,
         rows,
-        shape_dependence(opened, length, seed),
+        shape_dependence(opened, length, [each.accumulator for each in matches], seed, backend),
         tuple(opened.callee.state),
         tuple(opened.notes),
     )
@@ -267,6 +268,16 @@ def _matches(
     kinds = list(dict.fromkeys(each.accumulator.kind for each in kept))
     kept.sort(key=lambda each: (kinds.index(each.accumulator.kind), not each.names))  # named ones before their like
     return tuple(each for each in kept if each.equal), apart, separated.inputs
+
+
+def _check_steady(subject: DotSubject, corpora: Sequence[Corpus]) -> None:
+    """SubjectError where the same matrices get other results in a second call."""
+    for name, a, b, found in corpora:
+        if not same(found, subject.matmul(a, b)).all():
+            raise SubjectError(
+                f"{subject.name} answers the same matrices ({name}) differently in equal calls: it is random, as where "
+                f"sums are added in the order in which they are ready, or keeps something from call to call"
+            )
 
 
 def _recognised(prober: Prober) -> tuple[Measurement, Order]:
