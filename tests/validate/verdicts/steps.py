@@ -113,20 +113,18 @@ def _windows(images: Array) -> Array:
 
 def updated(
     step: Mapping[str, Array], place: str, *, rate: float = RATE, momentum: float = MOMENTUM, decay: float = DECAY,
-    scale: float = SCALE, start: str = "master", formula: str = "",
+    scale: float = SCALE, master: str = "master", formula: str = "",
 ) -> Array:  # fmt: skip
     """The next master in float64, rounded once to float32."""
-    names = (f"master/{place}", f"velocity/{place}", f"GP/{place}", f"{start}/{place}")
-    master, velocity, gradient, begin = (step[name].astype(np.float64) for name in names)
-    with np.errstate(invalid="ignore"):
-        whole = gradient / scale + decay * master
-        change = momentum * velocity + whole
-        if formula == "nesterov":
-            change = momentum * change + whole
-        if formula == "decoupled":
-            change = momentum * velocity + gradient / scale
-            begin = begin - rate * decay * master
-        return (begin - rate * change).astype(np.float32)
+    begin, velocity, gradient = (step[f"{name}/{place}"].astype(np.float64) for name in (master, "velocity", "GP"))
+    whole = gradient / scale + decay * begin
+    change = momentum * velocity + whole
+    if formula == "nesterov":
+        change = momentum * change + whole
+    if formula == "decay apart":  # the same number, of other roundings
+        change = momentum * velocity + gradient / scale
+        begin = begin - rate * decay * begin
+    return np.asarray((begin - rate * change).astype(np.float32))
 
 
 def with_masters(step: Step, change: Callable[[str], Array]) -> Step:
@@ -166,6 +164,7 @@ STEPS: dict[str, Callable[[Step], Step]] = {
     "stored_alone": lambda s: only(taken(s), "P", "Y", "GX", "G", "GP"),
     "negative_zeros": lambda s: taken(s, Defects(relu=lambda x: np.where(x > 0, x, np.copysign(0.0, x)))),
     "update_in_float64": lambda s: with_masters(s, lambda place: updated(s, place)),
+    "decay_apart": lambda s: with_masters(s, lambda place: updated(s, place, formula="decay apart")),
     # -- updates that are wrong
     "masters_rounded": lambda s: with_masters(s, lambda place: nearest(s[f"next_master/{place}"], bfloat16)),
     "not_updated": lambda s: with_masters(s, lambda place: s[f"master/{place}"]),
@@ -174,8 +173,7 @@ STEPS: dict[str, Callable[[Step], Step]] = {
     "not_unscaled": lambda s: with_masters(s, lambda place: updated(s, place, scale=1)),
     "half_rate": lambda s: with_masters(s, lambda place: updated(s, place, rate=RATE / 2)),
     "nesterov": lambda s: with_masters(s, lambda place: updated(s, place, formula="nesterov")),
-    "decoupled": lambda s: with_masters(s, lambda place: updated(s, place, formula="decoupled")),
-    "from_rounded": lambda s: with_masters(s, lambda place: updated(s, place, start="P")),
+    "from_rounded": lambda s: with_masters(s, lambda place: updated(s, place, master="P")),
     "one_master": lambda s: with_changed(s, "next_master/3/0", (4, 50), lambda x: x * np.float32(1.01)),
     # -- a number that is wrong
     "one_gradient": lambda s: with_changed(s, "GP/3/0", (2, 17), next_code),
@@ -187,7 +185,7 @@ STEPS: dict[str, Callable[[Step], Step]] = {
     "parameters_unrounded": lambda s: taken(s, Defects(parameters=lambda x, type: x)),
     "mask_of_neighbour": lambda s: taken(s, Defects(mask=lambda x: np.roll(x, 1, -1) > 0)),
     "sums_in_bfloat16": lambda s: taken(s, Defects(sums=coarse)),
-    "loss_not_averaged": lambda s: taken(s, Defects(loss_count=lambda count: 1.0)),
+    "loss_twice": lambda s: taken(s, Defects(loss_count=lambda count: count / 2)),
     "unrounded_softmax": lambda s: taken(s, Defects(softmax_stored=False)),
     "half_gradient": lambda s: taken(s, Defects(gradient=0.5)),
     "bias_of_one_image": lambda s: taken(s, Defects(bias_images=slice(0, 1))),
