@@ -95,6 +95,15 @@ def _exact(terms: Array) -> float:
     return total + 0.0
 
 
+def as_float64(a: Array, b: Array) -> Array:
+    """Sums in float32, answered in a wider type."""
+    return sequential(a, b).astype(np.float64)
+
+
+def column_major(a: Array, b: Array) -> Array:
+    return np.asfortranarray(sequential(a, b))
+
+
 def rounded_to_bfloat16(a: Array, b: Array) -> Array:
     return sequential(a, b).astype(bfloat16)
 
@@ -296,6 +305,14 @@ def third_row_twice(a: Array, b: Array) -> Array:
     """The fourth row is that of the third."""
     found = sequential(a, b)
     found[3:4] = found[2:3] if len(found) > 3 else found[3:4]
+    return found
+
+
+def last_left_out_beyond_32(a: Array, b: Array) -> Array:
+    """The rows of a second tile of 32 lack the last k."""
+    found = sequential(a, b)
+    if len(found) > 33 and a.shape[1] > 1:
+        found[33:] = in_order(products(a, b)[33:, :-1])
     return found
 
 

@@ -96,6 +96,18 @@ def nvfp4(x: Array) -> tuple[Array, Array]:
     return code, np.where(finite, scale.view(np.uint8), 0x7F).astype(np.uint8)[:, 0]
 
 
+def mxfp8_floor_float64(x: Array) -> Array:
+    """Numbers in float64, exact."""
+    return mxfp8_floor(x).astype(np.float64)
+
+
+def mxfp8_own_types(x: Array) -> tuple[Array, Array]:
+    """Arrays of the types of elements and scales."""
+    exponent = floor_exponent(x, e4m3fn)
+    element, scale = codes(x, exponent, elements(x, exponent, e4m3fn))
+    return element.view(e4m3fn), scale.view(ml_dtypes.float8_e8m0fnu)
+
+
 # -- wrong ------------------------------------------------------------------------------------------------------
 
 
@@ -178,6 +190,12 @@ def mxfp4_swapped(x: Array) -> tuple[Array, Array]:
     exponent = floor_exponent(x, e2m1)
     element, scale = codes(x, exponent, elements(x, exponent, e2m1))
     return element.reshape(-1, 16, 2)[:, :, ::-1].reshape(x.shape), scale
+
+
+def mxfp4_without_negative_zero(x: Array) -> tuple[Array, Array]:
+    exponent = floor_exponent(x, e2m1)
+    element, scale = codes(x, exponent, elements(x, exponent, e2m1))
+    return np.where(element == 8, 0, element).astype(np.uint8), scale
 
 
 def mxfp8_by_bfloat16(x: Array) -> Array:

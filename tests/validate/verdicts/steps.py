@@ -162,6 +162,7 @@ STEPS: dict[str, Callable[[Step], Step]] = {
     "same": dict,
     "numpy": taken,
     "stored_alone": lambda s: only(taken(s), "P", "Y", "GX", "G", "GP"),
+    "float64": lambda s: {name: array.astype(np.float64) for name, array in s.items() if array.dtype != np.int64},
     "negative_zeros": lambda s: taken(s, Defects(relu=lambda x: np.where(x > 0, x, np.copysign(0.0, x)))),
     "update_in_float64": lambda s: with_masters(s, lambda place: updated(s, place)),
     "decay_apart": lambda s: with_masters(s, lambda place: updated(s, place, formula="decay apart")),
@@ -182,6 +183,7 @@ STEPS: dict[str, Callable[[Step], Step]] = {
     "nan_output": lambda s: with_changed(s, "Y/1/0", (0, 1, 2, 3), lambda x: np.float32(np.nan)),
     # -- ops that are wrong
     "output_truncated": lambda s: taken(s, Defects(output=toward_zero)),
+    "parameters_stale": lambda s: taken(s, Defects(parameters=lambda x, type: nearest(x * 0.9, type))),
     "parameters_unrounded": lambda s: taken(s, Defects(parameters=lambda x, type: x)),
     "mask_of_neighbour": lambda s: taken(s, Defects(mask=lambda x: np.roll(x, 1, -1) > 0)),
     "sums_in_bfloat16": lambda s: taken(s, Defects(sums=coarse)),
