@@ -1,4 +1,4 @@
-"""Whether a matrix product sums in one order whatever the number of rows and columns."""
+"""Whether a matrix product sums in one way whatever the number of rows and columns, and wherever a row is."""
 
 from __future__ import annotations
 
@@ -54,6 +54,21 @@ class ShapeDependence(NamedTuple):
         }  # fmt: skip
 
 
+class PlaceDependence(NamedTuple):
+    """A product of ``side`` rows and columns in which an element depends on where its row and column are.
+
+    place: row, column, the element there, and the same one where all rows and columns are one further on.
+    """
+
+    side: int
+    length: int
+    place: tuple[int, int, float, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return self._asdict()
+
+
 def _below(found: list[int], what: str) -> str:
     tried = [size for size in SIZES if size <= found[-1]]
     if found == tried:
@@ -72,16 +87,8 @@ def shape_dependence(
     """
     if subject.form == "dot":
         return None
-    random = np.random.default_rng(seed)
     k = min(length, 96)
-    a, b = (
-        round_to(
-            random.standard_normal((LARGEST, k)).astype(np.float32), subject.inputs, backend="reference", threads=1
-        )
-        for _ in range(2)
-    )
-    if not as_format(subject.inputs).has_nan:
-        a, b = np.nan_to_num(a), np.nan_to_num(b)
+    a, b = _operands(subject, k, seed)
     whole = subject.matmul(a, np.ascontiguousarray(b.T))
     shapes = [(m, LARGEST) for m in SIZES] + [(LARGEST, n) for n in SIZES] + [(size, size) for size in SIZES]
     wrong, place = {}, None
@@ -98,6 +105,38 @@ def shape_dependence(
         (each for each in _other_orders(matches, k) if _gives(each, a, b, wrong, subject.output, backend)), None
     )
     return ShapeDependence((LARGEST, LARGEST), k, tuple(wrong), len(shapes), place, order)
+
+
+def place_dependence(subject: DotSubject, length: int, seed: int = 0) -> PlaceDependence | None:
+    """An element that changes where its row and column move, in products of two sizes; None where none does.
+
+    Raises SubjectError where the subject fails.
+    """
+    if subject.form == "dot":
+        return None
+    k = min(length, 96)
+    a, b = _operands(subject, k, seed)
+    for side in dict.fromkeys((min(subject.side, LARGEST), LARGEST)):
+        left, right = a[:side], b[:side]
+        found = subject.matmul(np.ascontiguousarray(left), np.ascontiguousarray(right.T))
+        moved = subject.matmul(np.roll(left, 1, 0), np.ascontiguousarray(np.roll(right, 1, 0).T))
+        back = np.roll(moved, -1, (0, 1))
+        differ = np.argwhere(~same(found, back))
+        if len(differ):
+            i, j = (int(index) for index in differ[0])
+            return PlaceDependence(side, k, (i, j, float(found[i, j]), float(back[i, j])))
+    return None
+
+
+def _operands(subject: DotSubject, length: int, seed: int) -> tuple[Array, Array]:
+    """Normal numbers of the inputs' format, (LARGEST, length) twice."""
+    random = np.random.default_rng(seed)
+    shape = (LARGEST, length)
+    a, b = (
+        round_to(random.standard_normal(shape).astype(np.float32), subject.inputs, backend="reference", threads=1)
+        for _ in range(2)
+    )
+    return (a, b) if as_format(subject.inputs).has_nan else (np.nan_to_num(a), np.nan_to_num(b))
 
 
 def _other_orders(matches: Sequence[Accumulator], length: int) -> Iterator[Accumulator]:

@@ -26,7 +26,7 @@ from mpsim.validate.dot.candidates import beside, candidates, distinct
 from mpsim.validate.dot.measurements import statements, widths
 from mpsim.validate.dot.probes import Measurement, Order, Prober
 from mpsim.validate.dot.separation import separate
-from mpsim.validate.dot.shapes import ShapeDependence, shape_dependence
+from mpsim.validate.dot.shapes import PlaceDependence, ShapeDependence, place_dependence, shape_dependence
 from mpsim.validate.dot.subjects import SIDE, DotSubject, Model, open_dot, same
 from mpsim.validate.subjects.calling import default_float_environment
 from mpsim.validate.subjects.opening import Calling
@@ -58,7 +58,7 @@ class Difference:
     @property
     def terms(self) -> list[tuple[int, float, float]]:
         """(k, a, b) where the product is not zero."""
-        return [(k, x, y) for k, (x, y) in enumerate(zip(self.a, self.b, strict=True)) if x != 0 and y != 0]
+        return [(k, x, y) for k, (x, y) in enumerate(zip(self.a, self.b, strict=True)) if x * y != 0]
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,8 @@ class DotReport:
     """What is known of a subject. ``matches``: accumulators it is equal to, the simplest first.
 
     apart: accumulators beside the matches that some input told from the subject. separating: rows that were searched
-    for more such inputs. shapes: matrices that are summed in another order. state: what is unusual about the subject's
-    floating-point arithmetic.
+    for more such inputs. shapes: matrices that are summed otherwise; places: an element that depends on where it is in
+    the matrix. state: what is unusual about the subject's floating-point arithmetic.
     """
 
     subject: str
@@ -135,14 +135,16 @@ class DotReport:
     apart: tuple[Accumulator, ...] = ()
     separating: int = 0
     shapes: ShapeDependence | None = None
+    places: PlaceDependence | None = None
     state: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
     @property
     def verdict(self) -> Verdict:
-        """EQUAL to the declared accumulator, or to some where none is declared, whatever the shape of the matrices."""
+        """EQUAL to the declared accumulator, or to some where none is declared, in every place of matrices of any
+        shape."""
         equal = self.declared.equal if self.declared is not None else bool(self.matches)
-        return Verdict.of(equal and self.shapes is None)
+        return Verdict.of(equal and self.shapes is None and self.places is None)
 
     @property
     def equal(self) -> bool:
@@ -165,6 +167,7 @@ class DotReport:
             "nearest": None if self.nearest is None else self.nearest.as_json(),
             "measurements": {m.name: {"value": m.value, "meaning": m.meaning} for m in self.measurements},
             "shapes": None if self.shapes is None else self.shapes.as_json(),
+            "places": None if self.places is None else self.places.as_json(),
             "error": self.error.as_json(),
             "floating_point_state": list(self.state),
             "notes": list(self.notes),
@@ -219,7 +222,10 @@ def _report(opened: DotSubject, declared: Accumulator | None, length: int, seed:
     matches, apart, rows = _matches(judge, [each for each in tried if each.equal], declared, seed)
     nearest = None if matches else max(tried, key=lambda each: (each.agreeing + each.zero_signs, -each.probes_differ))
     confirmed = matches or tuple(each for each in tried if not each.probes_differ and length in each.equal_at)
-    measurements = [range, *statements(prober, order, distinct([each.accumulator for each in confirmed], length))]
+    places = place_dependence(opened, length, seed)
+    measurements = [range]
+    if confirmed or places is None:
+        measurements += statements(prober, order, distinct([each.accumulator for each in confirmed], length))
     matches = tuple(each for match in matches if (each := judge.tried(match.accumulator)).equal)  # these probes too
     units = {each.accumulator.format for each in matches if not each.rounds_output} if opened.output in WIDE else set()
     if not confirmed and order.is_known and judge.is_wide(order):
@@ -244,6 +250,7 @@ def _report(opened: DotSubject, declared: Accumulator | None, length: int, seed:
         apart,
         rows,
         shape_dependence(opened, length, [each.accumulator for each in matches], seed, backend),
+        places,
         tuple(opened.callee.state),
         tuple(opened.notes),
     )

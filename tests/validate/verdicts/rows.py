@@ -518,6 +518,10 @@ STEPS = (
         UNEXPLAINED,
         prints=("GP/3/0 (Linear linear, bfloat16): 1 of 1080 differ, by up to 1 code",),
     ),
+    *(
+        _step(f"one_bias_{i}", "replayed", DIFFERENT, UNEXPLAINED, prints=("GP/1/1 (Conv2d conv, bfloat16): 1 of 3",))
+        for i in range(3)
+    ),
     _step(
         "one_output", "direct", DIFFERENT, UNEXPLAINED, prints=("1 differ", "first to differ: Y/3/0", "by up to 1 code")
     ),

@@ -45,12 +45,14 @@ class Defects(NamedTuple):
     bias_images: slice = slice(None)
 
 
-def taken(start: Mapping[str, Array], defects: Defects = Defects()) -> Step:
-    """A step from the masters, velocities, images and labels of another, every op in float64."""
+def taken(start: Mapping[str, Array], defects: Defects = Defects(), stale: bool = False) -> Step:
+    """A step from the masters, velocities, images and labels of another, every op in float64. stale: the step uses the
+    parameters as they were one step before."""
     kept = ("images", "labels", "master", "velocity")
     step = {name: array for name, array in start.items() if name.split("/")[0] in kept}
     for place in PARAMETERS:
-        step[f"P/{place}"] = defects.parameters(start[f"master/{place}"], forward)
+        before = start[f"master/{place}"] + stale * RATE * start[f"velocity/{place}"]
+        step[f"P/{place}"] = defects.parameters(before.astype(np.float32), forward)
     _forward(step, defects)
     _backward(step, defects)
     for place in PARAMETERS:
@@ -147,6 +149,11 @@ def next_code(x: Any) -> Any:
     return np.nextafter(x.astype(bfloat16), bfloat16(np.inf)).astype(np.float32)
 
 
+def previous_code(x: Any) -> Any:
+    """The bfloat16 number before x in magnitude."""
+    return np.nextafter(x.astype(bfloat16), bfloat16(0)).astype(np.float32)
+
+
 def next_forward(x: Any) -> Any:
     """The float8_e4m3fn number after x."""
     return np.nextafter(x.astype(forward), forward(448)).astype(np.float32)
@@ -178,12 +185,13 @@ STEPS: dict[str, Callable[[Step], Step]] = {
     "one_master": lambda s: with_changed(s, "next_master/3/0", (4, 50), lambda x: x * np.float32(1.01)),
     # -- a number that is wrong
     "one_gradient": lambda s: with_changed(s, "GP/3/0", (2, 17), next_code),
+    **{f"one_bias_{i}": lambda s, i=i: with_changed(s, "GP/1/1", (i,), previous_code) for i in range(3)},
     "one_output": lambda s: with_changed(s, "Y/3/0", (1, 4), next_forward),
     "nan_gradient": lambda s: with_changed(s, "GP/3/0", (2, 17), lambda x: np.float32(np.nan)),
     "nan_output": lambda s: with_changed(s, "Y/1/0", (0, 1, 2, 3), lambda x: np.float32(np.nan)),
     # -- ops that are wrong
     "output_truncated": lambda s: taken(s, Defects(output=toward_zero)),
-    "parameters_stale": lambda s: taken(s, Defects(parameters=lambda x, type: nearest(x * 0.9, type))),
+    "parameters_stale": lambda s: taken(s, stale=True),
     "parameters_unrounded": lambda s: taken(s, Defects(parameters=lambda x, type: x)),
     "mask_of_neighbour": lambda s: taken(s, Defects(mask=lambda x: np.roll(x, 1, -1) > 0)),
     "sums_in_bfloat16": lambda s: taken(s, Defects(sums=coarse)),
