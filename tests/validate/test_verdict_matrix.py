@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from verdicts.rows import DIFFERENT, EQUAL, ROWS, UNDECIDED, UNEXPLAINED, Row
-from verdicts.steps import STEPS
+from verdicts.steps import PLAIN_STEPS, STEPS
 
 from mpsim.cli import main
 
@@ -58,16 +58,27 @@ def _compile(folder: Path) -> None:
 
 
 def _record(folder: Path) -> None:
-    """mpsim's record of the third step of network.py, and the files of programs that took the same step."""
-    words = ["trace-step", f"{HERE / 'network.py'}:build", "--data", "digits", "--batch", "4", "--steps", "2"]
-    words += ["--levels", "bfloat16:float8_e4m3fn,float8_e5m2", "--threads", "1", "--out", str(folder / "ours.npz")]
-    with pytest.raises(SystemExit) as stopped:
-        main(words)
-    assert stopped.value.code == 0
-    with np.load(folder / "ours.npz") as file:
-        ours = {name: file[name] for name in file.files if not name.endswith(".json")}
-    for name, program in STEPS.items():
-        np.savez(folder / f"{name}.npz", **program(dict(ours)))
+    """mpsim's records of the third step of network.py, and the files of programs that took the same steps."""
+    levels = ["--levels", "bfloat16:float8_e4m3fn,float8_e5m2"]
+    for record, plan, programs in (("ours", levels, STEPS), ("plain", ["--scheme", "float32"], PLAIN_STEPS)):
+        words = [
+            "trace-step",
+            f"{HERE / 'network.py'}:build",
+            "--data",
+            "digits",
+            "--batch",
+            "4",
+            "--steps",
+            "2",
+            *plan,
+        ]
+        with pytest.raises(SystemExit) as stopped:
+            main([*words, "--threads", "1", "--out", str(folder / f"{record}.npz")])
+        assert stopped.value.code == 0
+        with np.load(folder / f"{record}.npz") as file:
+            ours = {name: file[name] for name in file.files if not name.endswith(".json")}
+        for name, program in programs.items():
+            np.savez(folder / f"{name}.npz", **program(dict(ours)))
     whole = (folder / "same.npz").read_bytes()
     (folder / "broken.npz").write_bytes(whole[: len(whole) // 2])
 

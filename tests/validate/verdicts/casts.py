@@ -290,6 +290,24 @@ def subnormals_unrounded(x: Array) -> Array:
     return np.where(np.abs(x) < 2.0**-14, x, float16_numbers(x))
 
 
+def ties_away_and_nan_to_zero(x: Array) -> Array:
+    """Two defects."""
+    return np.where(np.isnan(x), 0, ties_away(x)).astype(np.uint8)
+
+
+def subnormals_truncated(x: Array) -> Array:
+    code = magnitudes(x, FLOAT16, lambda keep, rest, half, negative: rest < 0)
+    return finished(x, np.where(np.abs(x) < 2.0**-14, code, magnitudes(x, FLOAT16)), FLOAT16)
+
+
+def code_wraps(x: Array) -> Array:
+    """What is too large runs over into the sign and begins again."""
+    code = magnitudes(x, E5M2)
+    finite = np.isfinite(x)
+    wrapped = (code + (np.signbit(x).astype(np.int64) << 7)) & 0xFF
+    return np.where(finite & (code > E5M2.infinity), wrapped, nearest(x, E5M2)).astype(np.uint8)
+
+
 def tail_truncated(x: Array) -> Array:
     """Vectors of 8 are right; what is left at the end is cut off instead of rounded."""
     whole = x.size // 8 * 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -114,19 +115,43 @@ def rounded_to_float16(a: Array, b: Array) -> Array:
 
 def volta(a: Array, b: Array) -> Array:
     """float16 operands, 4 k at once: products and the sum so far are cut to 23 bits below the largest exponent."""
+    return aligned(a, b, 4, 23, -131, -14, cut_to_float32)
+
+
+def hopper(a: Array, b: Array) -> Array:
+    """float8_e4m3fn operands, 32 k at once, cut to 13 bits below the largest exponent, sums of 13 fraction bits."""
+    return aligned(a, b, 32, 13, -133, -6, lambda x: cut(x, 13))
+
+
+def hopper_12_bits(a: Array, b: Array) -> Array:
+    """The same with one bit less."""
+    return aligned(a, b, 32, 12, -133, -6, lambda x: cut(x, 12))
+
+
+def aligned(
+    a: Array, b: Array, terms: int, bits: int, least: int, operand: int, output: Callable[[Array], Array]
+) -> Array:
+    """Sums as tensor cores form them: ``terms`` products and the sum so far are cut to ``bits`` below the largest
+    exponent, which is at least ``least``, and added; ``operand`` is the smallest exponent of an operand."""
     x, y = a.astype(np.float64), b.astype(np.float64)
     total = np.zeros((a.shape[0], b.shape[1]))
-    for start in range(0, a.shape[1], 4):
-        left, right = x[:, start : start + 4, None], y[None, start : start + 4]
-        terms, exponents = left * right, _exponents(left, -14) + _exponents(right, -14)
-        terms = np.concatenate([terms, total[:, None]], 1)
+    for start in range(0, a.shape[1], terms):
+        left, right = x[:, start : start + terms, None], y[None, start : start + terms]
+        addends, exponents = left * right, _exponents(left, operand) + _exponents(right, operand)
+        addends = np.concatenate([addends, total[:, None]], 1)
         exponents = np.concatenate([exponents, _exponents(total, -126)[:, None]], 1)
-        largest = np.maximum(np.where(terms != 0, exponents, -131).max(1), -131)[:, None]
-        finite = np.isfinite(terms).all(1)
-        cut = np.trunc(np.where(finite[:, None], np.ldexp(terms, 23 - largest), 0)).sum(1)
-        summed = cut_to_float32(np.ldexp(cut, largest[:, 0] - 23)) + 0.0
-        total = np.where(finite, summed, terms.sum(1))
+        largest = np.maximum(np.where(addends != 0, exponents, least).max(1), least)[:, None]
+        finite = np.isfinite(addends).all(1)
+        kept = np.trunc(np.where(finite[:, None], np.ldexp(addends, bits - largest), 0)).sum(1)
+        summed = output(np.ldexp(kept, largest[:, 0] - bits)) + 0.0
+        total = np.where(finite, summed, addends.sum(1))
     return total.astype(float32)
+
+
+def cut(x: Array, bits: int) -> Array:
+    """Numbers far from both ends of the range, cut to so many fraction bits."""
+    quantum = np.ldexp(1.0, np.frexp(x)[1] - 1 - bits)
+    return np.trunc(x / quantum) * quantum
 
 
 def cut_to_float32(x: Array) -> Array:
@@ -262,6 +287,11 @@ def biased(a: Array, b: Array) -> Array:
 
 def nan_dropped(a: Array, b: Array) -> Array:
     return np.nan_to_num(sequential(a, b), nan=0.0, posinf=np.inf, neginf=-np.inf)
+
+
+def infinity_clipped(a: Array, b: Array) -> Array:
+    """Infinite sums become the largest number."""
+    return np.nan_to_num(sequential(a, b), nan=np.nan)
 
 
 def subnormals_flushed(a: Array, b: Array) -> Array:

@@ -86,11 +86,11 @@ def mxfp4_even(x: Array) -> tuple[Array, Array]:
     return codes(x, exponent, elements(x, exponent, e2m1))
 
 
-def nvfp4(x: Array) -> tuple[Array, Array]:
-    """Scales of float8_e4m3fn, quotients exact, tensor scale 1."""
-    scale = once(np.minimum(largest_of(x).astype(np.float64) / 6, 448), e4m3fn)
+def nvfp4(x: Array, tensor: float = 1.0) -> tuple[Array, Array]:
+    """Scales of float8_e4m3fn, quotients exact."""
+    scale = once(np.minimum(largest_of(x).astype(np.float64) / (6 * tensor), 448), e4m3fn)
     finite = np.isfinite(x).all(-1, keepdims=True)
-    divisor = scale.astype(np.float64)
+    divisor = scale.astype(np.float64) * tensor
     quotient = np.where(finite & (divisor > 0), x / np.where(divisor > 0, divisor, 1), np.where(finite, x * 0.0, 0))
     code = once(np.clip(quotient, -6, 6), e2m1).view(np.uint8)
     return code, np.where(finite, scale.view(np.uint8), 0x7F).astype(np.uint8)[:, 0]
@@ -106,6 +106,11 @@ def mxfp8_own_types(x: Array) -> tuple[Array, Array]:
     exponent = floor_exponent(x, e4m3fn)
     element, scale = codes(x, exponent, elements(x, exponent, e4m3fn))
     return element.view(e4m3fn), scale.view(ml_dtypes.float8_e8m0fnu)
+
+
+def nvfp4_of_a_quarter(x: Array) -> tuple[Array, Array]:
+    """Tensor scale 1/4."""
+    return nvfp4(x, 0.25)
 
 
 # -- wrong ------------------------------------------------------------------------------------------------------
@@ -196,6 +201,11 @@ def mxfp4_without_negative_zero(x: Array) -> tuple[Array, Array]:
     exponent = floor_exponent(x, e2m1)
     element, scale = codes(x, exponent, elements(x, exponent, e2m1))
     return np.where(element == 8, 0, element).astype(np.uint8), scale
+
+
+def mxfp8_subnormals_flushed(x: Array) -> Array:
+    """Subnormal float32 numbers are taken as zero: that shows in blocks that have no others."""
+    return mxfp8_floor(np.where(np.abs(x) < np.finfo(np.float32).smallest_normal, np.copysign(np.float32(0), x), x))
 
 
 def mxfp8_by_bfloat16(x: Array) -> Array:

@@ -103,6 +103,13 @@ CASTS = (
     Row("cast-program", f"cast 'command:{{python}} {{here}}/simulator.py right' {_HALF}", EQUAL, (), ("every input",)),
     Row("cast-vectors", f"cast {{here}}/answers_right.txt {_HALF}", EQUAL, (), ("5 inputs",)),
     _cast("nan_negative", "--format float8_e5m2 --nan 0xfe", EQUAL),
+    Row(
+        "cast-undeclared_away",
+        "cast {here}/casts.py:ties_away --format float8_e5m2",
+        EQUAL,
+        (),
+        ("mode nearest away; rounds once", "It equals no preset", "equal to one rounding, nearest_away"),
+    ),
     # ties
     _cast("ties_away", _E5M2, DIFFERENT, "rounded as nearest_away", prints=("tie:",)),
     _cast("ties_to_zero", _E5M2, DIFFERENT, "rounded as nearest_zero", prints=("tie:",)),
@@ -155,6 +162,14 @@ CASTS = (
         "-0 becomes +0, but a negative underflow gives -0",
         prints=("sign_of_zero: 1 ",),
     ),
+    _cast("ties_away_and_nan_to_zero", _E5M2, DIFFERENT, "rounded as nearest_away", "NaN becomes +0"),
+    _cast(
+        "subnormals_truncated",
+        _FLOAT16,
+        DIFFERENT,
+        "rounded as toward_zero, but only below the smallest normal number",
+    ),
+    _cast("code_wraps", _E5M2, DIFFERENT, UNEXPLAINED, prints=("overflow_edge:",), never=("rounding:", "infinity: ")),
     # a few inputs
     _cast("one_wrong_entry", _E5M2, DIFFERENT, UNEXPLAINED),
     _cast("one_wrong_input", _HALF, DIFFERENT, UNEXPLAINED, prints=("on 1 input:",)),
@@ -300,6 +315,12 @@ DOTS = (
         EQUAL,
         prints=("equal to the declared accumulator", "volta_float16"),
     ),
+    _dot(
+        "hopper",
+        "--inputs float8_e4m3fn",
+        EQUAL,
+        prints=("(hopper_float8_e4m3fn)", "13 bits below the largest exponent"),
+    ),
     _dot("in_float16", "--inputs float16", EQUAL, prints=("equal to sequential,format=float16,chunk=none",)),
     Row(
         "dot-tf32_given",
@@ -360,6 +381,13 @@ DOTS = (
         (),
         ("chunk=8,fma=false on all probes", "different from the declared accumulator"),
     ),
+    _dot(
+        "hopper_12_bits",
+        "--inputs float8_e4m3fn --accumulator hopper_float8_e4m3fn",
+        DIFFERENT,
+        prints=("different from the declared accumulator", "12 bits below the largest exponent", "32 consecutive k"),
+        never=("13 bits",),
+    ),
     # terms, numbers and shapes that are wrong
     _dot("last_left_out", "", DIFFERENT, UNEXPLAINED, never=_NO_ORDER),
     _dot(
@@ -375,6 +403,7 @@ DOTS = (
     _dot("biased", "", DIFFERENT, UNEXPLAINED, prints=("this is not a dot product",)),
     _dot("zeros", "", DIFFERENT, UNEXPLAINED, prints=("this is not a dot product",)),
     _dot("nan_dropped", "", DIFFERENT, UNEXPLAINED, prints=("(different: specials",), never=("K = 1): expected",)),
+    _dot("infinity_clipped", "", DIFFERENT, UNEXPLAINED),
     _dot("subnormals_flushed", "", DIFFERENT, UNEXPLAINED),
     Row(
         "dot-flushing",
@@ -405,7 +434,13 @@ DOTS = (
 
 def _blocks(name: str, options: str, verdict: Verdict, *causes: str, **words: tuple[str, ...]) -> Row:
     """A function of quantisers.py."""
-    return Row(f"blocks-{name}", f"blocks {{here}}/quantisers.py:{name} {options}", verdict, causes, **words)
+    return Row(
+        f"blocks-{name}{'-0.5' * options.endswith('0.5')}",
+        f"blocks {{here}}/quantisers.py:{name} {options}",
+        verdict,
+        causes,
+        **words,
+    )
 
 
 _MXFP8, _MXFP4 = "--format mxfp8_e4m3 --scale-rule floor", "--format mxfp4 --scale-rule floor"
@@ -418,6 +453,7 @@ BLOCKS = (
     _blocks("mxfp8_own_types", _MXFP8, EQUAL, prints=("answered as codes",)),
     _blocks("mxfp8_ceil_codes", "--format mxfp8_e5m2", EQUAL, prints=("equal in every bit: scale rule ceil",)),
     _blocks("mxfp4_even", "--format mxfp4 --scale-rule even", EQUAL),
+    _blocks("nvfp4_of_a_quarter", "--format nvfp4 --tensor-scale 0.25", EQUAL, prints=("scale overflow saturate",)),
     _blocks("nvfp4", "--format nvfp4 --scale-overflow saturate", EQUAL),
     # wrong, with a definition
     _blocks("mxfp4_ties_away", _MXFP4, DIFFERENT, "elements are rounded nearest_away"),
@@ -449,6 +485,10 @@ BLOCKS = (
     _blocks("mxfp8_scale_one_more", _MXFP8, DIFFERENT, UNEXPLAINED, prints=("ordinary blocks whose scale is another",)),
     _blocks("mxfp4_swapped", _MXFP4, DIFFERENT, UNEXPLAINED),
     _blocks("mxfp4_without_negative_zero", _MXFP4, DIFFERENT, UNEXPLAINED),
+    _blocks("nvfp4_of_a_quarter", "--format nvfp4 --tensor-scale 0.5", DIFFERENT, UNEXPLAINED),
+    _blocks(
+        "mxfp8_subnormals_flushed", _MXFP8, DIFFERENT, UNEXPLAINED, prints=("subnormal:",), never=("zeros:", "special:")
+    ),
     _blocks("mxfp8_by_bfloat16", _MXFP8, DIFFERENT, UNEXPLAINED),
     _blocks("nvfp4_reciprocal", "--format nvfp4 --scale-overflow saturate", DIFFERENT, UNEXPLAINED),
     # no answers
@@ -462,7 +502,8 @@ BLOCKS = (
 
 def _step(name: str, how: str, verdict: Verdict, *causes: str, **words: tuple[str, ...]) -> Row:
     """A file of steps.py: ``how`` is "direct", "replayed", or "both", where the two have one answer."""
-    command = f"step {{steps}}/{name}.npz --against {{steps}}/ours.npz"
+    ours = "plain" if name.startswith("plain_") else "ours"
+    command = f"step {{steps}}/{name}.npz --against {{steps}}/{ours}.npz"
     replayed = " --teacher-forced --model {here}/network.py:build --threads 1" if how == "replayed" else ""
     return Row(f"step-{name}-{how}", command + replayed, verdict, causes, **words)
 
@@ -490,6 +531,18 @@ STEPS = (
     _step("update_in_float64", "replayed", EQUAL, prints=_AS_SUMS),
     _step("decay_apart", "replayed", EQUAL, prints=_AS_SUMS),
     _step("decay_apart", "direct", DIFFERENT, UNEXPLAINED, prints=("first to differ: next_master/",)),
+    _step("negative_zeros", "direct", DIFFERENT, UNEXPLAINED, prints=("differ in the sign of zero",)),
+    _step("plain_same", "direct", EQUAL, prints=("0 differ",)),
+    _step("plain_numpy", "replayed", EQUAL, prints=_AS_SUMS),
+    _step("plain_sums_in_bfloat16", "replayed", DIFFERENT, UNEXPLAINED, prints=("GX/3/0",)),
+    _step("plain_output_in_bfloat16", "replayed", DIFFERENT, UNEXPLAINED, prints=("1 otherwise", "Y/1/0")),
+    _step(
+        "plain_half_gradient",
+        "replayed",
+        DIFFERENT,
+        "about 0.5 times what it should be",
+        prints=("1 otherwise", "GP/3/0"),
+    ),
     # updates
     *_update("masters_rounded", "the master is rounded to bfloat16"),
     *_update("not_updated", "not updated: the master is as it was before the step"),

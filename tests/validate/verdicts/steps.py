@@ -32,8 +32,10 @@ def toward_zero(x: Array, type: Any) -> Array:
 
 
 class Defects(NamedTuple):
-    """What the step does otherwise. ``output``: how the convolution's output is rounded."""
+    """What the step does otherwise. ``output``: how the convolution's output is rounded. ``types``: of parameters and
+    outputs, of gradients of outputs, and of gradients of parameters."""
 
+    types: tuple[Any, Any, Any] = (forward, backward, bfloat16)
     output: Round = nearest
     parameters: Round = nearest
     relu: Callable[[Array], Array] = lambda x: np.where(x > 0, x, 0)
@@ -52,7 +54,7 @@ def taken(start: Mapping[str, Array], defects: Defects = Defects(), stale: bool 
     step = {name: array for name, array in start.items() if name.split("/")[0] in kept}
     for place in PARAMETERS:
         before = start[f"master/{place}"] + stale * RATE * start[f"velocity/{place}"]
-        step[f"P/{place}"] = defects.parameters(before.astype(np.float32), forward)
+        step[f"P/{place}"] = defects.parameters(before.astype(np.float32), defects.types[0])
     _forward(step, defects)
     _backward(step, defects)
     for place in PARAMETERS:
@@ -61,44 +63,46 @@ def taken(start: Mapping[str, Array], defects: Defects = Defects(), stale: bool 
 
 
 def _forward(step: Step, defects: Defects) -> None:
-    step["Y/0/0"] = nearest(step["images"], forward)
+    low, _, _ = defects.types
+    step["Y/0/0"] = nearest(step["images"], low)
     summed = np.einsum("nijkl,okl->noij", _windows(step["Y/0/0"]), _wide(step, "P/1/0")[:, 0])
-    step["Y/1/0"] = defects.output(summed + _wide(step, "P/1/1").reshape(1, -1, 1, 1), forward)
+    step["Y/1/0"] = defects.output(summed + _wide(step, "P/1/1").reshape(1, -1, 1, 1), low)
     step["Y/2/0"] = defects.relu(step["Y/1/0"]).astype(np.float32)
     flat = _wide(step, "Y/2/0").reshape(len(step["labels"]), -1)
-    step["Y/3/0"] = nearest(flat @ _wide(step, "P/3/0").T + _wide(step, "P/3/1"), forward)
+    step["Y/3/0"] = nearest(flat @ _wide(step, "P/3/0").T + _wide(step, "P/3/1"), low)
     logits = _wide(step, "Y/3/0")
     logits = logits - logits.max(1, keepdims=True)
-    step["Y/4/0"] = nearest(logits - np.log(np.exp(logits).sum(1, keepdims=True)), forward)
+    step["Y/4/0"] = nearest(logits - np.log(np.exp(logits).sum(1, keepdims=True)), low)
     chosen = _wide(step, "Y/4/0")[np.arange(len(logits)), step["labels"]]
-    step["Y/5/0"] = nearest(-chosen.mean(keepdims=True), forward)
+    step["Y/5/0"] = nearest(-chosen.mean(keepdims=True), low)
 
 
 def _backward(step: Step, defects: Defects) -> None:
+    _, narrow, high = defects.types
     count = len(step["labels"])
     loss = np.zeros((count, 10))
     loss[np.arange(count), step["labels"]] = -SCALE / defects.loss_count(count)
     step["GX/5/0"] = loss.astype(np.float32)
-    step["G/4/0"] = nearest(step["GX/5/0"], backward)
+    step["G/4/0"] = nearest(step["GX/5/0"], narrow)
     outputs = _wide(step, "Y/4/0")
     if not defects.softmax_stored:
         logits = _wide(step, "Y/3/0")
         outputs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     gradient = _wide(step, "G/4/0")
     step["GX/4/0"] = (gradient - np.exp(outputs) * gradient.sum(1, keepdims=True)).astype(np.float32)
-    step["G/3/0"] = nearest(step["GX/4/0"], backward)
+    step["G/3/0"] = nearest(step["GX/4/0"], narrow)
     gradient = _wide(step, "G/3/0")
     product = defects.sums(gradient @ _wide(step, "P/3/0"))
     step["GX/3/0"] = product.reshape(step["Y/2/0"].shape).astype(np.float32)
-    step["GP/3/0"] = nearest(defects.gradient * (gradient.T @ _wide(step, "Y/2/0").reshape(count, -1)), bfloat16)
-    step["GP/3/1"] = nearest(gradient[defects.bias_images].sum(0), bfloat16)
-    step["G/2/0"] = nearest(step["GX/3/0"], backward)
+    step["GP/3/0"] = nearest(defects.gradient * (gradient.T @ _wide(step, "Y/2/0").reshape(count, -1)), high)
+    step["GP/3/1"] = nearest(gradient[defects.bias_images].sum(0), high)
+    step["G/2/0"] = nearest(step["GX/3/0"], narrow)
     step["GX/2/0"] = np.where(defects.mask(step["Y/1/0"]), step["G/2/0"], 0).astype(np.float32)
-    step["G/1/0"] = nearest(step["GX/2/0"], backward)
+    step["G/1/0"] = nearest(step["GX/2/0"], narrow)
     gradient = _wide(step, "G/1/0")
     weights = np.einsum("nijkl,noij->okl", _windows(step["Y/0/0"]), gradient)
-    step["GP/1/0"] = nearest(weights[:, None], bfloat16)
-    step["GP/1/1"] = nearest(gradient.sum((0, 2, 3)), bfloat16)
+    step["GP/1/0"] = nearest(weights[:, None], high)
+    step["GP/1/1"] = nearest(gradient.sum((0, 2, 3)), high)
 
 
 def _wide(step: Step, name: str) -> Array:
@@ -206,3 +210,13 @@ STEPS: dict[str, Callable[[Step], Step]] = {
     "other_names": lambda s: {f"layer.{name}": array for name, array in s.items()},
     "other_batch": lambda s: {**s, "Y/3/0": s["Y/3/0"][:2]},
 }  # fmt: skip
+
+PLAIN = (np.float32, np.float32, np.float32)
+#: The same where nothing is rounded.
+PLAIN_STEPS: dict[str, Callable[[Step], Step]] = {
+    "plain_same": dict,
+    "plain_numpy": lambda s: taken(s, Defects(types=PLAIN)),
+    "plain_sums_in_bfloat16": lambda s: taken(s, Defects(types=PLAIN, sums=coarse)),
+    "plain_output_in_bfloat16": lambda s: taken(s, Defects(types=PLAIN, output=lambda x, type: nearest(x, bfloat16))),
+    "plain_half_gradient": lambda s: taken(s, Defects(types=PLAIN, gradient=0.5)),
+}
