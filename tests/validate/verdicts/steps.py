@@ -36,6 +36,7 @@ class Defects(NamedTuple):
     outputs, of gradients of outputs, and of gradients of parameters."""
 
     types: tuple[Any, Any, Any] = (forward, backward, bfloat16)
+    scale: float = SCALE
     output: Round = nearest
     parameters: Round = nearest
     relu: Callable[[Array], Array] = lambda x: np.where(x > 0, x, 0)
@@ -58,7 +59,7 @@ def taken(start: Mapping[str, Array], defects: Defects = Defects(), stale: bool 
     _forward(step, defects)
     _backward(step, defects)
     for place in PARAMETERS:
-        step[f"next_master/{place}"] = updated(step, place)
+        step[f"next_master/{place}"] = updated(step, place, scale=defects.scale)
     return step
 
 
@@ -81,7 +82,7 @@ def _backward(step: Step, defects: Defects) -> None:
     _, narrow, high = defects.types
     count = len(step["labels"])
     loss = np.zeros((count, 10))
-    loss[np.arange(count), step["labels"]] = -SCALE / defects.loss_count(count)
+    loss[np.arange(count), step["labels"]] = -defects.scale / defects.loss_count(count)
     step["GX/5/0"] = loss.astype(np.float32)
     step["G/4/0"] = nearest(step["GX/5/0"], narrow)
     outputs = _wide(step, "Y/4/0")
@@ -211,12 +212,12 @@ STEPS: dict[str, Callable[[Step], Step]] = {
     "other_batch": lambda s: {**s, "Y/3/0": s["Y/3/0"][:2]},
 }  # fmt: skip
 
-PLAIN = (np.float32, np.float32, np.float32)
+PLAIN = Defects((np.float32, np.float32, np.float32), 1.0)
 #: The same where nothing is rounded.
 PLAIN_STEPS: dict[str, Callable[[Step], Step]] = {
     "plain_same": dict,
-    "plain_numpy": lambda s: taken(s, Defects(types=PLAIN)),
-    "plain_sums_in_bfloat16": lambda s: taken(s, Defects(types=PLAIN, sums=coarse)),
-    "plain_output_in_bfloat16": lambda s: taken(s, Defects(types=PLAIN, output=lambda x, type: nearest(x, bfloat16))),
-    "plain_half_gradient": lambda s: taken(s, Defects(types=PLAIN, gradient=0.5)),
+    "plain_numpy": lambda s: taken(s, PLAIN),
+    "plain_sums_in_bfloat16": lambda s: taken(s, PLAIN._replace(sums=coarse)),
+    "plain_output_in_bfloat16": lambda s: taken(s, PLAIN._replace(output=lambda x, type: nearest(x, bfloat16))),
+    "plain_half_gradient": lambda s: taken(s, PLAIN._replace(gradient=0.5)),
 }
