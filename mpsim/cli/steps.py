@@ -136,11 +136,12 @@ def _teacher_forced(other: Path, against: Path, model: str | None, backend: str,
     """The report on ``other``, with network and plan, and what it lacks of _STARTS, from the record ``against``."""
     from mpsim.validate.step.index import read_step
     from mpsim.validate.step.recording import network_of
-    from mpsim.validate.step.replay import teacher_forced
+    from mpsim.validate.step.replay import check_images, teacher_forced
     from mpsim.validate.step.tensor_files import TensorFile
     from mpsim.validate.step.update import UpdateRule
 
     theirs, ours = read_step(other), read_step(against)
+    check_images(theirs)
     network = network_of(ours, model)
     starts = {name: array for name, array in ours.tensors.items() if name.split("/")[0] in _STARTS}
     return teacher_forced(

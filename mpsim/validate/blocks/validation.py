@@ -157,12 +157,17 @@ def _candidates(
 
 
 def _check_steady(subject: BlockSubject, corpus: Array, answered: BlockAnswers) -> None:
-    """SubjectError where some blocks are answered otherwise in other numbers of blocks."""
+    """SubjectError where some blocks are answered otherwise in other numbers of blocks, or in two equal calls."""
     generator = np.random.default_rng(0)
     for count in LENGTHS:
         rows = np.sort(generator.integers(0, len(corpus), count))
         again, usual = subject.ask(corpus[rows]), answered.at(rows)
         if not again.equals(usual):
+            if not subject.ask(corpus).equals(answered):
+                raise SubjectError(
+                    f"{subject.name} answers {len(corpus)} blocks differently in equal calls: it is random, or keeps "
+                    f"something from call to call"
+                )
             raise SubjectError(
                 f"{subject.name} answers some blocks otherwise among {count} than among {len(corpus)}: each row is a "
                 f"block of its own, and a tensor scale is the one given (--tensor-scale)"

@@ -6,7 +6,7 @@ unexplained, and says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,9 +49,10 @@ _OBSERVED: tuple[tuple[str, Callable[[Places, Array, Rule], Array]], ...] = (
 
 def cause(
     kind: Kind, members: Array, staged: Staged | None, answers: Answers, expected: Outcome, got: Outcome, rule: Rule,
-    backend: str,
+    backend: str, known: Sequence[str] = (),
 ) -> Cause:  # fmt: skip
-    """The cause of a class, its members given as a mask."""
+    """The cause of a class, its members given as a mask. known: causes of other classes, tried first: one defect that
+    explains two classes is likelier than two defects."""
     asked, ours, theirs = answers.at(members), expected.at(members), got.at(members)
     right = (expected.keys == got.keys) & _region(kind, widened(answers.x), rule)
     sign = _which_sign(asked, answers)
@@ -59,7 +60,8 @@ def cause(
         return Cause(staged.sentence())
     if kind is Kind.NAN_CODE:
         return Cause(None, _nan_code(ours.keys, theirs.keys, answers))
-    explaining = [row for row in _other_rules(kind, rule, answers) if _gives(row[1], asked, theirs, backend)]
+    others = sorted(_other_rules(kind, rule, answers), key=lambda row: row[0] not in known)
+    explaining = [row for row in others if _gives(row[1], asked, theirs, backend)]
     for words, part in _parts(members, answers, rule):
         for sentence, other in explaining:
             if _gives(other, answers.at(right & part), got.at(right & part), backend):

@@ -211,7 +211,8 @@ def find_staged(
     backend: str,
 ) -> Staged | None:  # fmt: skip
     """The double rounding that agrees with the subject wherever it differs from one rounding, and explains every
-    mismatch beside a tie; None without one. rest: the mismatches in question; signs of zeros are not."""
+    mismatch beside a tie; of several the one that explains the most, and those that explain the same; None without one.
+    rest: the mismatches in question; signs of zeros are not."""
     if not (rest & ~place.tie).any() or rule.policy.mode.is_legacy or rule.policy.mode.needs_random_bits:
         return None
     modes = dict.fromkeys((rule.policy.mode, Mode.NEAREST_EVEN, Mode.NEAREST_AWAY))
@@ -222,13 +223,16 @@ def find_staged(
         candidates += [Staged("float32", False, mode, shifted=True) for mode in modes]
     beside = rest & place.near
     found: Staged | None = None
+    explained = np.zeros(x.shape, bool)
     for candidate in candidates:
-        if found is not None and candidate[1:4] != found[1:4]:
-            continue
         staged = staged_outcome(candidate, x, rule, source, space, backend)
         predicted = _differ(staged, expected) & ~place.tie
-        if predicted.any() and not (predicted & _differ(staged, got)).any() and (predicted >= beside).all():
-            found = candidate if found is None else found._replace(also=(*found.also, candidate.via))
+        if not predicted.any() or (predicted & _differ(staged, got)).any() or not (predicted >= beside).all():
+            continue
+        if found is not None and candidate[1:4] == found[1:4] and np.array_equal(predicted, explained):
+            found = found._replace(also=(*found.also, candidate.via))
+        elif predicted.sum() > explained.sum():
+            found, explained = candidate, predicted
     return found
 
 

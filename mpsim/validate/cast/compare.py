@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -123,19 +124,20 @@ def compare(rule: Rule, answers: Answers, *, shrink: bool = True, backend: str =
     if not wrong.any():
         return Comparison(rule, answers.patterns.size, 0, ())
     classes = classify(answers.x, expected, got, rule, answers.source, answers.results.space, backend)
-    findings = []
+    findings: list[Finding] = []
     for kind in Kind:
         members = classes.of(kind)
         if members.any():
-            findings.append(_finding(kind, members, classes, expected, got, rule, answers, shrink, backend))
+            known = [finding.cause for finding in findings if finding.cause is not None]
+            findings.append(_finding(kind, members, classes, expected, got, rule, answers, shrink, backend, known))
     return Comparison(rule, answers.patterns.size, int(wrong.sum()), tuple(findings))
 
 
 def _finding(
     kind: Kind, members: Array, classes: Classes, expected: Outcome, got: Outcome, rule: Rule, answers: Answers,
-    shrink: bool, backend: str,
+    shrink: bool, backend: str, known: Sequence[str],
 ) -> Finding:  # fmt: skip
-    found: Cause = cause(kind, members, classes.staged, answers, expected, got, rule, backend)
+    found: Cause = cause(kind, members, classes.staged, answers, expected, got, rule, backend, known)
     at = np.array([smallest_of(members, answers)])
     one = answers.at(at)
     if shrink and answers.subject.vectors is None and kind not in _NOT_SHRUNK:

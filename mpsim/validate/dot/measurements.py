@@ -83,7 +83,9 @@ def _unknown(prober: Prober, order: Order) -> list[Measurement]:
         seen = f"nothing was lost beside a number 2**{order.span} times as large"
         return [Measurement("order", "unknown", f"not known: {seen}, but the sums are not exact")]
     if order.is_known:
-        like = "rising k" if order.chains else "pairs of neighbours"
+        like = "pairs of neighbours"
+        if order.chains:
+            like = "rising k" if order.chains[0][0] < prober.length else "a sum of all k at once"
         words = f"not known: the probes look like {like}, but no such sum gives the random results"
         return [Measurement("order", "unknown", words)]
     if not order.pattern.size:

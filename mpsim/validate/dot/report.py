@@ -16,7 +16,7 @@ def text(report: DotReport) -> str:
     """The verdict first, then what the probes found, then how far off the results are."""
     shape = f"{report.length} k in matrices of {report.side} rows and columns"
     lines = [f"{report.subject}: dot products of {report.inputs}, answered in {report.output}, probes of {shape}"]
-    lines += _shape_lines(report)
+    lines += _shape_lines(report) + _place_lines(report)
     if report.declared is not None:
         lines += _verdict(report.declared, "the declared accumulator")
     lines += _found(report)
@@ -44,6 +44,18 @@ def _shape_lines(report: DotReport) -> list[str]:
         f"different: the sums depend on the shape of the matrices: {found.words}",
         f"  element [{row}, {column}] is {_number(there)} in a product of {m} x {n}, and {_number(whole)} in one of "
         f"{found.largest[0]} x {found.largest[1]}, of the same rows, columns and {found.length} k",
+    ]
+
+
+def _place_lines(report: DotReport) -> list[str]:
+    found = report.places
+    if found is None:
+        return []
+    row, column, there, moved = found.place
+    return [
+        "different: a sum depends on where its row and column are in the matrices:",
+        f"  element [{row}, {column}] of a product of {found.side} x {found.side} is {_number(there)}, and "
+        f"{_number(moved)} where all rows and columns are one further on, of {found.length} k",
     ]
 
 

@@ -19,14 +19,14 @@ from mpsim.errors import UsageError
 from mpsim.formats import as_format
 from mpsim.rounding import round_to
 from mpsim.tensor_cores import TENSOR_CORES, accumulator_of, described
-from mpsim.validate.answers import Verdict
+from mpsim.validate.answers import SubjectError, Verdict
 from mpsim.validate.dot import probes
 from mpsim.validate.dot.accuracy import Error, error_of
 from mpsim.validate.dot.candidates import beside, candidates, distinct
 from mpsim.validate.dot.measurements import statements, widths
 from mpsim.validate.dot.probes import Measurement, Order, Prober
 from mpsim.validate.dot.separation import separate
-from mpsim.validate.dot.shapes import ShapeDependence, shape_dependence
+from mpsim.validate.dot.shapes import PlaceDependence, ShapeDependence, place_dependence, shape_dependence
 from mpsim.validate.dot.subjects import SIDE, DotSubject, Model, open_dot, same
 from mpsim.validate.subjects.calling import default_float_environment
 from mpsim.validate.subjects.opening import Calling
@@ -58,7 +58,7 @@ class Difference:
     @property
     def terms(self) -> list[tuple[int, float, float]]:
         """(k, a, b) where the product is not zero."""
-        return [(k, x, y) for k, (x, y) in enumerate(zip(self.a, self.b, strict=True)) if x != 0 and y != 0]
+        return [(k, x, y) for k, (x, y) in enumerate(zip(self.a, self.b, strict=True)) if x * y != 0]
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,8 @@ class DotReport:
     """What is known of a subject. ``matches``: accumulators it is equal to, the simplest first.
 
     apart: accumulators beside the matches that some input told from the subject. separating: rows that were searched
-    for more such inputs. shapes: matrices that are summed in another order. state: what is unusual about the subject's
-    floating-point arithmetic.
+    for more such inputs. shapes: matrices that are summed otherwise; places: an element that depends on where it is in
+    the matrix. state: what is unusual about the subject's floating-point arithmetic.
     """
 
     subject: str
@@ -135,14 +135,16 @@ class DotReport:
     apart: tuple[Accumulator, ...] = ()
     separating: int = 0
     shapes: ShapeDependence | None = None
+    places: PlaceDependence | None = None
     state: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
     @property
     def verdict(self) -> Verdict:
-        """EQUAL to the declared accumulator, or to some where none is declared, whatever the shape of the matrices."""
+        """EQUAL to the declared accumulator, or to some where none is declared, in every place of matrices of any
+        shape."""
         equal = self.declared.equal if self.declared is not None else bool(self.matches)
-        return Verdict.of(equal and self.shapes is None)
+        return Verdict.of(equal and self.shapes is None and self.places is None)
 
     @property
     def equal(self) -> bool:
@@ -165,6 +167,7 @@ class DotReport:
             "nearest": None if self.nearest is None else self.nearest.as_json(),
             "measurements": {m.name: {"value": m.value, "meaning": m.meaning} for m in self.measurements},
             "shapes": None if self.shapes is None else self.shapes.as_json(),
+            "places": None if self.places is None else self.places.as_json(),
             "error": self.error.as_json(),
             "floating_point_state": list(self.state),
             "notes": list(self.notes),
@@ -212,13 +215,17 @@ def _report(opened: DotSubject, declared: Accumulator | None, length: int, seed:
     corpora = [
         (name, a, b, opened.matmul(a, b)) for name, a, b in random_matrices(opened.inputs, length, opened.side, seed)
     ]
+    _check_steady(opened, corpora)
     judge = _Judge(prober, corpora, opened.output, backend)
     measured = widths(prober, order) if order.is_known else {}
     tried = [judge.tried(each) for each in candidates(measured, order, opened.inputs)]
     matches, apart, rows = _matches(judge, [each for each in tried if each.equal], declared, seed)
     nearest = None if matches else max(tried, key=lambda each: (each.agreeing + each.zero_signs, -each.probes_differ))
     confirmed = matches or tuple(each for each in tried if not each.probes_differ and length in each.equal_at)
-    measurements = [range, *statements(prober, order, [each.accumulator for each in confirmed])]
+    places = place_dependence(opened, length, seed)
+    measurements = [range]
+    if confirmed or places is None:
+        measurements += statements(prober, order, distinct([each.accumulator for each in confirmed], length))
     matches = tuple(each for match in matches if (each := judge.tried(match.accumulator)).equal)  # these probes too
     units = {each.accumulator.format for each in matches if not each.rounds_output} if opened.output in WIDE else set()
     if not confirmed and order.is_known and judge.is_wide(order):
@@ -242,7 +249,8 @@ def _report(opened: DotSubject, declared: Accumulator | None, length: int, seed:
         ),
         apart,
         rows,
-        shape_dependence(opened, length, seed),
+        shape_dependence(opened, length, [each.accumulator for each in matches], seed, backend),
+        places,
         tuple(opened.callee.state),
         tuple(opened.notes),
     )
@@ -267,6 +275,16 @@ def _matches(
     kinds = list(dict.fromkeys(each.accumulator.kind for each in kept))
     kept.sort(key=lambda each: (kinds.index(each.accumulator.kind), not each.names))  # named ones before their like
     return tuple(each for each in kept if each.equal), apart, separated.inputs
+
+
+def _check_steady(subject: DotSubject, corpora: Sequence[Corpus]) -> None:
+    """SubjectError where the same matrices get other results in a second call."""
+    for name, a, b, found in corpora:
+        if not same(found, subject.matmul(a, b)).all():
+            raise SubjectError(
+                f"{subject.name} answers the same matrices ({name}) differently in equal calls: it is random, as where "
+                f"sums are added in the order in which they are ready, or keeps something from call to call"
+            )
 
 
 def _recognised(prober: Prober) -> tuple[Measurement, Order]:

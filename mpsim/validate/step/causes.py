@@ -1,7 +1,7 @@
 """What would explain a tensor of a step that differs: another rounding, none, or a constant factor.
 
-A cause is named if it explains every element and changes some of those that differ; one defect of a single element has
-none of these causes, and none is named.
+A cause is named if it explains every element and changes some of those that differ, another mode at least LEAST_TURNED;
+one defect of a single element has none of these causes, and none is named.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ Array = np.ndarray[Any, Any]
 
 #: The chance, at most, that sums in another order move as many ties to one side as a wrong tie rule.
 FALSE_ALARM_RATE = 1e-9
+#: How many elements another mode has to change before it is named: each is one of two neighbours, so that fewer may
+#: follow a mode by chance.
+LEAST_TURNED = 8
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,12 @@ def of_rounding(comparison: TensorComparison, ours: Array, theirs: Array, roundi
     if off_grid(theirs, rounding.format)[differ].any() and plain.explains(theirs):
         return [f"not rounded: this is the float32 result, not a number of {rounding.format}"]
     for words, other in _others(rounding):
-        changed = other.stored(rounding.unrounded)
-        if ((changed != ours)[differ]).any() and other.explains(theirs):
+        turned = int((other.stored(rounding.unrounded) != ours)[differ].sum())
+        least = 1 if other.policy.mode is rounding.policy.mode else LEAST_TURNED
+        if turned >= least and other.explains(theirs):
             return [f"explained by {words}"]
     factor = _factor(rounding, ours, theirs)
-    return [] if factor is None else [f"about {factor:.4g} times what it should be"]
+    return [] if factor is None else [f"about {factor} times what it should be"]
 
 
 def _others(rounding: Rounding) -> Iterator[tuple[str, Rounding]]:
@@ -117,8 +121,8 @@ def _systematic(ours: Array, theirs: Array, rounding: Rounding) -> list[str]:
     return []
 
 
-def _factor(rounding: Rounding, ours: Array, theirs: Array) -> float | None:
-    """The factor between the two if one explains every element."""
+def _factor(rounding: Rounding, ours: Array, theirs: Array) -> str | None:
+    """The factor between the two if one explains every element, in as many digits as are known."""
     used = np.isfinite(ours) & np.isfinite(theirs) & (ours != 0) & (theirs != 0)
     if used.sum() < 2:
         return None
@@ -133,5 +137,5 @@ def _factor(rounding: Rounding, ours: Array, theirs: Array) -> float | None:
             moved = np.abs(scaled) * (0 if candidate == nice else 2.0**-6)
             bound = moved if rounding.bound is None else moved + abs(candidate) * rounding.bound
         if replace(rounding, unrounded=scaled, bound=bound.astype(np.float32)).explains(theirs):
-            return candidate
+            return f"{candidate:.6g}" if candidate == nice else f"{candidate:.2g}"
     return None

@@ -164,11 +164,16 @@ def _step(
     tape.backward(ops.cross_entropy(model(tape.input(store.images())), labels), scale)
 
 
-def _traced(file: TensorFile, model: Any, plan: Plan | None) -> Trace:
-    """The trace of the model at the file's batch, after checking that plan and file were made for it."""
+def check_images(file: TensorFile) -> None:
+    """TensorFileError where the file has no stored images, with which every replay begins."""
     if "Y/0/0" not in file.tensors:
         known = ", ".join(list(file.tensors)[:4]) or "nothing"
         raise TensorFileError(f"{file.source}: no tensor Y/0/0, the stored images (docs/step_files.md); it has {known}")
+
+
+def _traced(file: TensorFile, model: Any, plan: Plan | None) -> Trace:
+    """The trace of the model at the file's batch, after checking that plan and file were made for it."""
+    check_images(file)
     shape = file.tensors["Y/0/0"].shape
     wanted = tuple(getattr(model, "input_shape", shape[1:]))
     if len(shape) != 4 or shape[1:] != wanted:

@@ -192,8 +192,6 @@ def _other_formulas(
         whole = g / loss_scale + decay * m
         yield "Nesterov's momentum", m - rate * (whole + momentum * (momentum * v + whole)), 2 * slack
         yield "the gradient is damped by 1 - momentum", m - rate * (momentum * v + (1 - momentum) * whole), slack
-        apart = m * (1 - rate * decay) - rate * (momentum * v + g / loss_scale)
-        yield "weight decay apart from the gradient (decoupled)", apart, slack
 
 
 def _rate(master: Array, right: Array, theirs: Array) -> float | None:

@@ -1,0 +1,642 @@
+"""The verdict matrix: stand-ins, right and wrong, and what ``mpsim validate`` has to say of each.
+
+The answers were written down from what each stand-in does, not from what mpsim says of it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mpsim.validate import Verdict
+
+EQUAL, DIFFERENT, UNDECIDED = Verdict.EQUAL, Verdict.DIFFERENT, Verdict.UNDECIDED
+#: In place of a cause: no definition known to mpsim explains this, and it has to say so.
+UNEXPLAINED = "unexplained"
+
+
+class Row(NamedTuple):
+    """A command and its answer.
+
+    command: the words after ``mpsim validate``; ``{here}`` is this folder, ``{built}`` that of the compiled libraries,
+    ``{steps}`` that of the step files, ``{python}`` the interpreter. causes: those that must be named, and no other;
+    UNEXPLAINED where something stays without one. prints: words that must be there. never: words that would be false.
+    """
+
+    name: str
+    command: str
+    verdict: Verdict
+    causes: tuple[str, ...] = ()
+    prints: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+
+
+def _cast(name: str, options: str, verdict: Verdict, *causes: str, **words: tuple[str, ...]) -> Row:
+    """A function of casts.py."""
+    return Row(f"cast-{name}", f"cast {{here}}/casts.py:{name} {options}", verdict, causes, **words)
+
+
+def _fails(kind: str, name: str, options: str, *prints: str, file: str = "misbehaving.py") -> Row:
+    return Row(f"{kind}-{name}", f"{kind} {{here}}/{file}:{name} {options}", UNDECIDED, (), prints)
+
+
+_E5M2 = "--format float8_e5m2 --mode nearest_even"
+_HALF = "--format float8_e5m2 --source float16 --mode nearest_even"
+_FLOAT16 = "--format float16 --mode nearest_even"
+_BFLOAT16 = "--format bfloat16 --mode nearest_even"
+_GIVEN = "--format bfloat16 --mode stochastic --random-bit-count 16 --given-bits"
+_OWN = "--format bfloat16 --mode stochastic --random-bit-count 16"
+_NEVER_NAN = ("NaN becomes infinity", "NaN becomes zero")
+
+CASTS = (
+    # right
+    _cast("e5m2", _E5M2, EQUAL),
+    Row(
+        "cast-undeclared",
+        "cast {here}/casts.py:e5m2 --format float8_e5m2",
+        EQUAL,
+        (),
+        ("rounds once", "equals preset ml_dtypes"),
+    ),
+    _cast("e4m3fn_saturating", "--format float8_e4m3fn --preset ocp_saturate", EQUAL),
+    _cast("bfloat16", _BFLOAT16, EQUAL),
+    Row("cast-bfloat16_of_float64", f"cast {{here}}/casts.py:bfloat16 {_BFLOAT16} --source float64", EQUAL),
+    _cast("bfloat16_payload", _BFLOAT16, EQUAL, prints=("but for NaN payloads", "--nan payload declares it")),
+    Row(
+        "cast-payload_declared",
+        f"cast {{here}}/casts.py:bfloat16_payload {_BFLOAT16} --nan payload",
+        EQUAL,
+        (),
+        (),
+        ("but for",),
+    ),
+    _cast("float16_numbers", _FLOAT16, EQUAL),
+    _cast("signed_codes", _E5M2, EQUAL),
+    _cast("as_ml_dtypes", _E5M2, EQUAL),
+    _cast("big_endian", _BFLOAT16, EQUAL),
+    _cast("in_place", _E5M2, EQUAL),
+    _cast("talkative", _E5M2, EQUAL),
+    _cast(
+        "half_toward_zero", "--format float8_e5m2 --source float16 --mode toward_zero", EQUAL, prints=("every input",)
+    ),
+    _cast("float4_satfinite", "--format float4_e2m1fn --preset ptx_satfinite", EQUAL),
+    _cast("float32_of_float64", "--format float32 --source float64 --mode nearest_even", EQUAL),
+    _cast("stochastic_given", _GIVEN, EQUAL, prints=("equal in every trial",)),
+    _cast("stochastic_own", _OWN, EQUAL, prints=("as they should be",)),
+    Row("cast-ml_dtypes", "cast ml_dtypes.float8_e4m3fnuz", EQUAL, (), ("rounds once", "equals preset ml_dtypes")),
+    Row("cast-numpy", "cast numpy.float16 --preset numpy", EQUAL),
+    Row(
+        "cast-by_value",
+        "cast {built}/native.so:to_half --header {here}/native.c --format float16 --preset numpy",
+        EQUAL,
+    ),
+    Row(
+        "cast-half_by_value",
+        "cast {built}/native.so:upper_byte --header {here}/native.c --format float8_e5m2 --source float16 "
+        "--mode toward_zero",
+        EQUAL,
+    ),
+    Row(
+        "cast-scaled_by_1",
+        f"cast {{built}}/native.so:scaled --header {{here}}/native.c --argument scale=1.0 {_BFLOAT16}",
+        EQUAL,
+    ),
+    Row("cast-program", f"cast 'command:{{python}} {{here}}/simulator.py right' {_HALF}", EQUAL, (), ("every input",)),
+    Row("cast-vectors", f"cast {{here}}/answers_right.txt {_HALF}", EQUAL, (), ("5 inputs",)),
+    _cast("nan_negative", "--format float8_e5m2 --nan 0xfe", EQUAL),
+    Row(
+        "cast-undeclared_away",
+        "cast {here}/casts.py:ties_away --format float8_e5m2",
+        EQUAL,
+        (),
+        ("mode nearest away; rounds once", "It equals no preset", "equal to one rounding, nearest_away"),
+    ),
+    # ties
+    _cast("ties_away", _E5M2, DIFFERENT, "rounded as nearest_away", prints=("tie:",)),
+    _cast("ties_to_zero", _E5M2, DIFFERENT, "rounded as nearest_zero", prints=("tie:",)),
+    _cast("ties_upward", _E5M2, DIFFERENT, UNEXPLAINED, prints=("tie:",)),
+    # other roundings
+    _cast("downward", _BFLOAT16, DIFFERENT, "rounded as down"),
+    _cast("to_odd", _HALF, DIFFERENT, "rounded as to_odd"),
+    _cast("negative_truncated", _E5M2, DIFFERENT, UNEXPLAINED, prints=("neighbour of smaller magnitude",)),
+    _cast("results_flushed", _FLOAT16, DIFFERENT, "results below the smallest normal number become zero"),
+    _cast("inputs_flushed", _FLOAT16, DIFFERENT, "inputs below the smallest normal number become zero"),
+    _cast("subnormals_unrounded", _FLOAT16, DIFFERENT, UNEXPLAINED, prints=("comes back unrounded",)),
+    _cast("carry_lost", _HALF, DIFFERENT, "the carry from the significand into the exponent is lost"),
+    _cast(
+        "via_float16",
+        "--format float8_e4m3fn --mode nearest_even",
+        DIFFERENT,
+        "x is rounded to nearest even to float16",
+    ),
+    _cast("via_bfloat16", _E5M2, DIFFERENT, "x is rounded to nearest even to bfloat16"),
+    _cast(
+        "via_float32",
+        "--format float8_e4m3fn --source float64 --mode nearest_even",
+        DIFFERENT,
+        "x is rounded to nearest even to float32",
+    ),
+    _cast(
+        "without_sticky",
+        "--format float8_e4m3fn --mode nearest_even",
+        DIFFERENT,
+        "bits beyond bfloat16 are dropped before rounding, without a sticky bit",
+    ),
+    # the ends of the range
+    _cast("e4m3fn_overflowing", "--format float8_e4m3fn --preset ocp_saturate", DIFFERENT, "overflow infinity"),
+    _cast("saturating", _E5M2, DIFFERENT, "overflow saturate_propagate", never=("infinity:",)),
+    _cast("early_overflow", _FLOAT16, DIFFERENT, UNEXPLAINED, prints=("overflow_edge:",)),
+    _cast("infinity_to_largest", _E5M2, DIFFERENT, "infinity becomes the largest number", never=("overflow_edge:",)),
+    _cast("nan_to_zero", _E5M2, DIFFERENT, "NaN becomes +0"),
+    _cast("nan_rounded", _BFLOAT16, DIFFERENT, UNEXPLAINED, prints=("nan:",), never=_NEVER_NAN),
+    Row(
+        "cast-nan_code",
+        f"cast {{here}}/casts.py:nan_negative {_E5M2} --nan canonical",
+        DIFFERENT,
+        (UNEXPLAINED,),
+        ("nan_code:", "0xfe where 0x7e"),
+    ),
+    _cast(
+        "zero_without_sign",
+        _E5M2,
+        DIFFERENT,
+        "-0 becomes +0, but a negative underflow gives -0",
+        prints=("sign_of_zero: 1 ",),
+    ),
+    _cast("ties_away_and_nan_to_zero", _E5M2, DIFFERENT, "rounded as nearest_away", "NaN becomes +0"),
+    _cast(
+        "subnormals_truncated",
+        _FLOAT16,
+        DIFFERENT,
+        "rounded as toward_zero, but only below the smallest normal number",
+    ),
+    _cast("code_wraps", _E5M2, DIFFERENT, UNEXPLAINED, prints=("overflow_edge:",), never=("rounding:", "infinity: ")),
+    # a few inputs
+    _cast("one_wrong_entry", _E5M2, DIFFERENT, UNEXPLAINED),
+    _cast("one_wrong_input", _HALF, DIFFERENT, UNEXPLAINED, prints=("on 1 input:",)),
+    _cast("tail_truncated", _E5M2, DIFFERENT, prints=("depends on the length of the array or on the place in it",)),
+    Row(
+        "cast-one_short",
+        f"cast {{built}}/native.so:one_short --header {{here}}/native.c {_BFLOAT16}",
+        DIFFERENT,
+        (UNEXPLAINED,),
+        ("depends on the length of the array or on the place in it",),
+    ),
+    Row(
+        "cast-scaled_by_2",
+        f"cast {{built}}/native.so:scaled --header {{here}}/native.c --argument scale=2.0 {_BFLOAT16}",
+        DIFFERENT,
+        (UNEXPLAINED,),
+    ),
+    Row(
+        "cast-flushing",
+        f"cast {{built}}/flushing.so:cast --header {{here}}/flushing.c {_BFLOAT16}",
+        DIFFERENT,
+        ("results below the smallest normal number become zero",),
+        ("the subject sets flush-to-zero and denormals-are-zero for its whole process",),
+    ),
+    Row(
+        "cast-two_answers",
+        f"cast {{here}}/answers_two.txt {_HALF}",
+        DIFFERENT,
+        (UNEXPLAINED,),
+        ("on 1 input:", "more than one answer: 0x3c00"),
+    ),
+    # stochastic
+    _cast("stochastic_eight_bits", _GIVEN, DIFFERENT, prints=("trials differ",)),
+    _cast(
+        "stochastic_biased",
+        _OWN,
+        DIFFERENT,
+        prints=("up in 0.00%",),
+        never=("answered differently", "neither of the two neighbours"),
+    ),
+    _cast(
+        "stochastic_away",
+        _OWN,
+        DIFFERENT,
+        UNEXPLAINED,
+        prints=("inputs that no random bit decides are answered differently",),
+    ),
+    # no answers
+    _fails("cast", "random_ties", _E5M2, "differently in equal calls", file="casts.py"),
+    _fails("cast", "right_once", _E5M2, "differently in equal calls", file="casts.py"),
+    _fails("cast", "codes_too_wide", _E5M2, "codes of float8_e5m2 are 0 to 0xff", file="casts.py"),
+    _fails("cast", "one_answer_less", _E5M2, "answered shape", file="casts.py"),
+    _fails("cast", "truth_values", _E5M2, "answers bool", file="casts.py"),
+    _fails("cast", "two_arrays", _E5M2, "answers 2 arrays", file="casts.py"),
+    _fails("cast", "refuses_nan", _E5M2, "failed: NaN is not supported (ValueError)", file="casts.py"),
+    _fails("cast", "exits", _E5M2, "ended its process (exit code 0) instead of answering"),
+    _fails("cast", "exits_at_once", _E5M2, "ended its process (exit code 0) instead of answering"),
+    _fails("cast", "aborts", _E5M2, "crashed: its process ended with SIGABRT"),
+    _fails("cast", "segfaults", _E5M2, "crashed: its process ended with SIGSEGV"),
+    _fails("cast", "is_killed", _E5M2, "crashed: its process ended with SIGKILL"),
+    _fails("cast", "hangs", f"{_E5M2} --timeout 0.5", "gave no answer within 0.5 s"),
+    _fails("cast", "floods", _E5M2, "printed more than 16 MiB"),
+    _fails("cast", "answers_gigabytes", _E5M2, "answers 2,147,483,648 bytes"),
+    _fails("cast", "interrupts", _E5M2, "its process ended with SIGINT"),
+    _fails("cast", "closes_files", _E5M2, "ended its process"),
+    _fails("cast", "wants_too_much", _E5M2, "failed:"),
+    Row(
+        "cast-import_hangs",
+        f"cast {{here}}/hangs_when_imported.py:cast {_E5M2} --timeout 0.5",
+        UNDECIDED,
+        (),
+        ("gave no answer within 0.5 s",),
+    ),
+    Row(
+        "cast-import_exits",
+        f"cast {{here}}/exits_when_imported.py:cast {_E5M2}",
+        UNDECIDED,
+        (),
+        ("ended its process (exit code 3)",),
+    ),
+    Row(
+        "cast-native_crash",
+        f"cast {{built}}/native.so:crashes --header {{here}}/native.c {_BFLOAT16}",
+        UNDECIDED,
+        (),
+        ("SIGSEGV",),
+    ),
+    Row(
+        "cast-scale_not_given",
+        f"cast {{built}}/native.so:scaled --header {{here}}/native.c {_BFLOAT16}",
+        UNDECIDED,
+        (),
+        ("--argument scale=1.0",),
+    ),
+    Row(
+        "cast-program_short",
+        f"cast 'command:{{python}} {{here}}/simulator.py short' {_HALF}",
+        UNDECIDED,
+        (),
+        ("answered 32768 lines to 65536",),
+    ),
+    Row(
+        "cast-program_decimal",
+        f"cast 'command:{{python}} {{here}}/simulator.py decimal' {_HALF}",
+        UNDECIDED,
+        (),
+        ("hex digits",),
+    ),
+)
+
+
+def _dot(name: str, options: str, verdict: Verdict, *causes: str, **words: tuple[str, ...]) -> Row:
+    """A function of products.py, in products of 40 k."""
+    command = f"dot {{here}}/products.py:{name} --length 40 {options}".rstrip()
+    return Row(f"dot-{name}", command, verdict, causes, **words)
+
+
+_LOOP = "sequential,format=float32,chunk=none,fma=false"
+_NO_ORDER = ("another order", "the order depends")
+_BY_PLACE = "different: a sum depends on where its row and column are in the matrices"
+
+DOTS = (
+    # right
+    _dot("sequential", "", EQUAL, prints=(f"equal to {_LOOP} on all probes",)),
+    Row(
+        "dot-declared",
+        "dot {here}/products.py:sequential --length 40 --accumulator chunk=none,fma=false",
+        EQUAL,
+        (),
+        (f"equal to the declared accumulator {_LOOP}",),
+    ),
+    _dot("fused", "", EQUAL, prints=("equal to sequential,format=float32,chunk=none,fma=true on all probes",)),
+    _dot("chunks_of_8", "", EQUAL, prints=("equal to sequential,format=float32,chunk=8,fma=false on all probes",)),
+    _dot("in_pairs", "", EQUAL, prints=("equal to pairwise",)),
+    _dot("exact", "", EQUAL, prints=("equal to exact",)),
+    _dot("as_float64", "", EQUAL, prints=(f"equal to {_LOOP} on all probes",)),
+    _dot("column_major", "", EQUAL, prints=(f"equal to {_LOOP} on all probes",)),
+    _dot("rounded_to_bfloat16", "--inputs bfloat16", EQUAL, prints=("then rounded once to bfloat16",)),
+    _dot("rounded_to_float16", "--accumulator chunk=none,fma=false", EQUAL, prints=("then rounded once to float16",)),
+    _dot(
+        "volta",
+        "--inputs float16 --accumulator volta_float16",
+        EQUAL,
+        prints=("equal to the declared accumulator", "volta_float16"),
+    ),
+    _dot(
+        "hopper",
+        "--inputs float8_e4m3fn",
+        EQUAL,
+        prints=("(hopper_float8_e4m3fn)", "13 bits below the largest exponent"),
+    ),
+    _dot("in_float16", "--inputs float16", EQUAL, prints=("equal to sequential,format=float16,chunk=none",)),
+    Row(
+        "dot-tf32_given",
+        "dot {here}/products.py:operands_in_tf32 --length 40 --inputs tf32",
+        EQUAL,
+        (),
+        ("equal to sequential,format=float32,chunk=none",),
+    ),
+    Row(
+        "dot-native",
+        "dot {built}/native.so:in_order --header {here}/native.c --length 40",
+        EQUAL,
+        (),
+        (f"equal to {_LOOP}",),
+    ),
+    # orders that no accumulator has
+    _dot("eight_lanes", "", DIFFERENT, UNEXPLAINED),
+    _dot("even_then_odd", "", DIFFERENT, UNEXPLAINED),
+    _dot("falling", "", DIFFERENT, UNEXPLAINED, never=("rising k, but", "what comes later in k is added later")),
+    _dot("four_splits_in_bfloat16", "--inputs bfloat16", DIFFERENT, UNEXPLAINED),
+    _dot("compensated", "", DIFFERENT, UNEXPLAINED),
+    Row(
+        "dot-native_lanes",
+        "dot {built}/native.so:four_lanes --header {here}/native.c --length 40",
+        DIFFERENT,
+        (UNEXPLAINED,),
+    ),
+    _dot(
+        "four_splits",
+        "",
+        DIFFERENT,
+        prints=("for K = 40 equal to sequential,format=float32,chunk=10,fma=false", "for K = 33 not"),
+    ),
+    # arithmetic that no accumulator has
+    _dot("sums_cut", "", DIFFERENT, UNEXPLAINED),
+    _dot("output_cut", "--inputs bfloat16", DIFFERENT, UNEXPLAINED),
+    _dot(
+        "in_float64",
+        "",
+        DIFFERENT,
+        UNEXPLAINED,
+        prints=("every result is that of sums in float64 in rising k, rounded once to float32",),
+    ),
+    _dot("products_in_bfloat16", "", DIFFERENT, UNEXPLAINED),
+    _dot("operands_in_tf32", "", DIFFERENT, UNEXPLAINED),
+    # another accumulator than the declared one
+    Row(
+        "dot-not_fused",
+        "dot {here}/products.py:sequential --length 40 --accumulator chunk=none,fma=true",
+        DIFFERENT,
+        (),
+        (f"equal to {_LOOP} on all probes", "different from the declared accumulator"),
+    ),
+    Row(
+        "dot-chunk_of_8",
+        "dot {here}/products.py:chunks_of_8 --length 40 --accumulator chunk=16,fma=false",
+        DIFFERENT,
+        (),
+        ("chunk=8,fma=false on all probes", "different from the declared accumulator"),
+    ),
+    _dot(
+        "hopper_12_bits",
+        "--inputs float8_e4m3fn --accumulator hopper_float8_e4m3fn",
+        DIFFERENT,
+        prints=("different from the declared accumulator", "12 bits below the largest exponent", "32 consecutive k"),
+        never=("13 bits",),
+    ),
+    # terms, numbers and shapes that are wrong
+    _dot("last_left_out", "", DIFFERENT, UNEXPLAINED, never=_NO_ORDER),
+    _dot(
+        "last_of_odd_left_out",
+        "",
+        DIFFERENT,
+        prints=("for K = 40 equal to", "for K = 39, 33, 3, 1 not"),
+        never=_NO_ORDER,
+    ),
+    _dot(
+        "padded_with_ones", "", DIFFERENT, prints=("for K = 40 equal to", "for K = 39, 33, 3, 1 not"), never=_NO_ORDER
+    ),
+    _dot("biased", "", DIFFERENT, UNEXPLAINED, prints=("this is not a dot product",)),
+    _dot("zeros", "", DIFFERENT, UNEXPLAINED, prints=("this is not a dot product",)),
+    _dot("nan_dropped", "", DIFFERENT, UNEXPLAINED, prints=("(different: specials",), never=("K = 1): expected",)),
+    _dot("infinity_clipped", "", DIFFERENT, UNEXPLAINED),
+    _dot("subnormals_flushed", "", DIFFERENT, UNEXPLAINED),
+    Row(
+        "dot-flushing",
+        "dot {built}/flushing.so:in_order --header {here}/flushing.c --length 40",
+        DIFFERENT,
+        (UNEXPLAINED,),
+        ("the subject sets flush-to-zero and denormals-are-zero",),
+    ),
+    _dot("first_copied", "", DIFFERENT, prints=("but for the sign of",)),
+    _dot("few_rows_in_halves", "", DIFFERENT, prints=("depend on the shape", "another order for fewer than 8 rows")),
+    _dot(
+        "one_row_without_last", "", DIFFERENT, prints=("depend on the shape", "for fewer than 2 rows"), never=_NO_ORDER
+    ),
+    _dot("one_row_fused", "", DIFFERENT, prints=("depend on the shape", "for fewer than 2 rows"), never=_NO_ORDER),
+    _dot("square_transposed", "", DIFFERENT, UNEXPLAINED, never=_NO_ORDER),
+    _dot("third_row_twice", "", DIFFERENT, UNEXPLAINED, prints=(_BY_PLACE,), never=(*_NO_ORDER, "partner:")),
+    _dot("last_left_out_beyond_32", "", DIFFERENT, prints=(_BY_PLACE, "of a product of 40 x 40"), never=_NO_ORDER),
+    # no answers
+    _fails("dot", "random_order", "--length 40", "differently in equal calls", file="products.py"),
+    _fails("dot", "whole_numbers", "--length 40", "answered int32", file="products.py"),
+    _fails("dot", "one_row_less", "--length 40", "answered shape", file="products.py"),
+    _fails("dot", "refuses_one_row", "--length 40", "failed: use a product of a vector", file="products.py"),
+    _fails("dot", "segfaults", "--length 40", "crashed: its process ended with SIGSEGV"),
+    _fails("dot", "exits", "--length 40", "ended its process (exit code 0)"),
+    _fails("dot", "hangs", "--length 40 --timeout 0.5", "gave no answer within 0.5 s"),
+)
+
+
+def _blocks(name: str, options: str, verdict: Verdict, *causes: str, **words: tuple[str, ...]) -> Row:
+    """A function of quantisers.py."""
+    return Row(
+        f"blocks-{name}{'-0.5' * options.endswith('0.5')}",
+        f"blocks {{here}}/quantisers.py:{name} {options}",
+        verdict,
+        causes,
+        **words,
+    )
+
+
+_MXFP8, _MXFP4 = "--format mxfp8_e4m3 --scale-rule floor", "--format mxfp4 --scale-rule floor"
+
+BLOCKS = (
+    # right
+    _blocks("mxfp8_floor", "--format mxfp8_e4m3", EQUAL, prints=("equal in every bit: scale rule floor",)),
+    _blocks("mxfp8_floor_bfloat16", _MXFP8, EQUAL, prints=("answered as values in bfloat16",)),
+    _blocks("mxfp8_floor_float64", _MXFP8, EQUAL, prints=("answered as values in float64",)),
+    _blocks("mxfp8_own_types", _MXFP8, EQUAL, prints=("answered as codes",)),
+    _blocks("mxfp8_ceil_codes", "--format mxfp8_e5m2", EQUAL, prints=("equal in every bit: scale rule ceil",)),
+    _blocks("mxfp4_even", "--format mxfp4 --scale-rule even", EQUAL),
+    _blocks("nvfp4_of_a_quarter", "--format nvfp4 --tensor-scale 0.25", EQUAL, prints=("scale overflow saturate",)),
+    _blocks("nvfp4", "--format nvfp4 --scale-overflow saturate", EQUAL),
+    # wrong, with a definition
+    _blocks("mxfp4_ties_away", _MXFP4, DIFFERENT, "elements are rounded nearest_away"),
+    _blocks("mxfp4_truncated", _MXFP4, DIFFERENT, "elements are rounded toward_zero"),
+    _blocks("mxfp8_ceil", _MXFP8, DIFFERENT, "the scale follows rule ceil"),
+    _blocks(
+        "mxfp4_ceil_truncated", _MXFP4, DIFFERENT, "the scale follows rule ceil, and elements are rounded toward_zero"
+    ),
+    _blocks("mxfp8_unclipped", _MXFP8, DIFFERENT, "elements beyond the largest do not saturate"),
+    # wrong, without one
+    _blocks(
+        "mxfp8_logarithm",
+        "--format mxfp8_e5m2",
+        DIFFERENT,
+        UNEXPLAINED,
+        prints=("equal to none", "just below a power of two"),
+    ),
+    _blocks(
+        "mxfp8_zeros_are_nan",
+        _MXFP8,
+        DIFFERENT,
+        UNEXPLAINED,
+        prints=("zeros: 2 blocks",),
+        never=("element:", "special:"),
+    ),
+    _blocks("mxfp8_nan_ignored", _MXFP8, DIFFERENT, UNEXPLAINED, prints=("special:",), never=("element:", "zeros:")),
+    _blocks("mxfp8_last_unrounded", _MXFP8, DIFFERENT, UNEXPLAINED, prints=("element:", "element 31: input")),
+    _blocks("mxfp8_half_looked_at", _MXFP8, DIFFERENT, UNEXPLAINED),
+    _blocks("mxfp8_scale_one_more", _MXFP8, DIFFERENT, UNEXPLAINED, prints=("ordinary blocks whose scale is another",)),
+    _blocks("mxfp4_swapped", _MXFP4, DIFFERENT, UNEXPLAINED),
+    _blocks("mxfp4_without_negative_zero", _MXFP4, DIFFERENT, UNEXPLAINED),
+    _blocks("nvfp4_of_a_quarter", "--format nvfp4 --tensor-scale 0.5", DIFFERENT, UNEXPLAINED),
+    _blocks(
+        "mxfp8_subnormals_flushed", _MXFP8, DIFFERENT, UNEXPLAINED, prints=("subnormal:",), never=("zeros:", "special:")
+    ),
+    _blocks("mxfp8_by_bfloat16", _MXFP8, DIFFERENT, UNEXPLAINED),
+    _blocks("nvfp4_reciprocal", "--format nvfp4 --scale-overflow saturate", DIFFERENT, UNEXPLAINED),
+    # no answers
+    _fails("blocks", "one_scale_for_all", _MXFP8, "answers some blocks otherwise among", file="quantisers.py"),
+    _fails("blocks", "random_elements", _MXFP4, "differently in equal calls", file="quantisers.py"),
+    _fails("blocks", "segfaults", _MXFP8, "crashed: its process ended with SIGSEGV", file="quantisers.py"),
+    _fails("blocks", "scales_only", _MXFP4, "expected floats", file="quantisers.py"),
+    _fails("blocks", "exits_at_once", _MXFP8, "ended its process (exit code 0)"),
+)
+
+
+def _step(name: str, how: str, verdict: Verdict, *causes: str, **words: tuple[str, ...]) -> Row:
+    """A file of steps.py: ``how`` is "direct", "replayed", or "both", where the two have one answer."""
+    ours = "plain" if name.startswith("plain_") else "ours"
+    command = f"step {{steps}}/{name}.npz --against {{steps}}/{ours}.npz"
+    replayed = " --teacher-forced --model {here}/network.py:build --threads 1" if how == "replayed" else ""
+    return Row(f"step-{name}-{how}", command + replayed, verdict, causes, **words)
+
+
+def _update(name: str, cause: str) -> tuple[Row, Row]:
+    """A wrong update: nothing else differs, directly or replayed."""
+    return (
+        _step(name, "direct", DIFFERENT, cause, prints=("4 differ", "first to differ: next_master/1/0")),
+        _step(name, "replayed", DIFFERENT, cause, prints=("4 otherwise", "next_master/1/0", "next_master/3/1")),
+    )
+
+
+_AS_SUMS = ("0 otherwise",)
+
+STEPS = (
+    # right
+    _step("same", "direct", EQUAL, prints=("50 tensors, 0 differ",)),
+    _step("same", "replayed", EQUAL, prints=_AS_SUMS),
+    _step("float64", "direct", EQUAL, prints=("49 tensors, 0 differ",)),
+    _step("float64", "replayed", EQUAL, prints=_AS_SUMS),
+    _step("numpy", "replayed", EQUAL, prints=_AS_SUMS),
+    _step("numpy", "direct", DIFFERENT, prints=("first to differ: ",)),
+    _step("stored_alone", "replayed", EQUAL, prints=(*_AS_SUMS, "the update was not looked at")),
+    _step("negative_zeros", "replayed", EQUAL, prints=(*_AS_SUMS, "1 equal but for signs of zeros")),
+    _step("update_in_float64", "replayed", EQUAL, prints=_AS_SUMS),
+    _step("decay_apart", "replayed", EQUAL, prints=_AS_SUMS),
+    _step("decay_apart", "direct", DIFFERENT, UNEXPLAINED, prints=("first to differ: next_master/",)),
+    _step("negative_zeros", "direct", DIFFERENT, UNEXPLAINED, prints=("differ in the sign of zero",)),
+    _step("plain_same", "direct", EQUAL, prints=("0 differ",)),
+    _step("plain_numpy", "replayed", EQUAL, prints=_AS_SUMS),
+    _step("plain_sums_in_bfloat16", "replayed", DIFFERENT, UNEXPLAINED, prints=("GX/3/0",)),
+    _step("plain_output_in_bfloat16", "replayed", DIFFERENT, UNEXPLAINED, prints=("1 otherwise", "Y/1/0")),
+    _step(
+        "plain_half_gradient",
+        "replayed",
+        DIFFERENT,
+        "about 0.5 times what it should be",
+        prints=("1 otherwise", "GP/3/0"),
+    ),
+    # updates
+    *_update("masters_rounded", "the master is rounded to bfloat16"),
+    *_update("not_updated", "not updated: the master is as it was before the step"),
+    *_update("without_decay", "without weight decay"),
+    *_update("without_momentum", "without momentum"),
+    *_update("not_unscaled", "the gradient is not divided by the loss scale"),
+    *_update("half_rate", "the learning rate is 0.05 instead of 0.1"),
+    *_update("nesterov", "Nesterov's momentum"),
+    *_update("from_rounded", "it starts from the rounded parameter, not from the master"),
+    _step("one_master", "direct", DIFFERENT, UNEXPLAINED, prints=("1 differ", "next_master/3/0", "1 of 1080 differ")),
+    _step(
+        "one_master", "replayed", DIFFERENT, UNEXPLAINED, prints=("1 otherwise", "next_master/3/0", "1 of 1080 differ")
+    ),
+    # numbers
+    _step(
+        "one_gradient",
+        "direct",
+        DIFFERENT,
+        UNEXPLAINED,
+        prints=("1 differ", "first to differ: GP/3/0", "by up to 1 code"),
+    ),
+    _step(
+        "one_gradient",
+        "replayed",
+        DIFFERENT,
+        UNEXPLAINED,
+        prints=("GP/3/0 (Linear linear, bfloat16): 1 of 1080 differ, by up to 1 code",),
+    ),
+    *(
+        _step(f"one_bias_{i}", "replayed", DIFFERENT, UNEXPLAINED, prints=("GP/1/1 (Conv2d conv, bfloat16): 1 of 3",))
+        for i in range(3)
+    ),
+    _step(
+        "one_output", "direct", DIFFERENT, UNEXPLAINED, prints=("1 differ", "first to differ: Y/3/0", "by up to 1 code")
+    ),
+    _step(
+        "one_output",
+        "replayed",
+        DIFFERENT,
+        UNEXPLAINED,
+        prints=("Y/3/0 (Linear linear, float8_e4m3fn): 1 of 40 differ",),
+    ),
+    _step(
+        "nan_gradient", "direct", DIFFERENT, UNEXPLAINED, prints=("first to differ: GP/3/0", "a NaN against a number")
+    ),
+    _step(
+        "nan_gradient",
+        "replayed",
+        DIFFERENT,
+        "updated although a gradient of the step is not finite",
+        prints=("GP/3/0", "a NaN against a number"),
+    ),
+    _step("nan_output", "replayed", DIFFERENT, UNEXPLAINED, prints=("Y/1/0", "a NaN against a number")),
+    # ops
+    _step(
+        "output_truncated",
+        "replayed",
+        DIFFERENT,
+        "explained by mode toward_zero instead of nearest_even",
+        prints=("1 otherwise", "Y/1/0"),
+    ),
+    _step("parameters_stale", "replayed", DIFFERENT, UNEXPLAINED, prints=("4 otherwise", "P/1/0")),
+    _step(
+        "parameters_unrounded",
+        "replayed",
+        DIFFERENT,
+        "not rounded: this is the float32 result",
+        prints=("4 otherwise", "P/1/0", "P/3/1"),
+    ),
+    _step(
+        "mask_of_neighbour",
+        "replayed",
+        DIFFERENT,
+        UNEXPLAINED,
+        prints=("1 otherwise", "GX/2/0", "should be zero and are not"),
+    ),
+    _step("sums_in_bfloat16", "replayed", DIFFERENT, UNEXPLAINED, prints=("1 otherwise", "GX/3/0")),
+    _step("loss_twice", "replayed", DIFFERENT, prints=("1 otherwise", "GX/5/0")),
+    _step("unrounded_softmax", "replayed", DIFFERENT, UNEXPLAINED, prints=("1 otherwise", "GX/4/0")),
+    _step(
+        "half_gradient", "replayed", DIFFERENT, "about 0.5 times what it should be", prints=("1 otherwise", "GP/3/0")
+    ),
+    _step("bias_of_one_image", "replayed", DIFFERENT, UNEXPLAINED, prints=("1 otherwise", "GP/3/1")),
+    # too little
+    _step("one_tensor_less", "direct", UNDECIDED, prints=("too little compared", "GX/3/0")),
+    _step("one_tensor_less", "replayed", UNDECIDED, prints=("GX/3/0",)),
+    _step("inputs_alone", "direct", UNDECIDED, prints=("nothing compared",)),
+    _step(
+        "inputs_alone", "replayed", UNDECIDED, prints=("no tensor Y/0/0", "it has images, labels"), never=("master/",)
+    ),
+    _step("outputs_alone", "direct", UNDECIDED, prints=("too little compared",)),
+    _step("other_names", "direct", UNDECIDED, prints=("share no tensor of a step",)),
+    _step("other_batch", "direct", UNDECIDED, prints=("Y/3/0 has shape (2, 10)",)),
+    _step("broken", "direct", UNDECIDED, prints=("no whole npz archive",)),
+)
+
+ROWS = (*CASTS, *DOTS, *BLOCKS, *STEPS)
