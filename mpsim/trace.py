@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
 from typing import Any
 
@@ -14,9 +15,6 @@ from mpsim.engine.tensor import Parameter, TensorId
 from mpsim.errors import UsageError
 from mpsim.kernels import bind
 from mpsim.nn import Module
-
-#: Kinds of op that open a group (Lee et al. 2023, section 4.1); every other op joins the current one.
-GROUP_OPENERS = ("Input", "Conv2d", "Linear")
 
 #: semantics -> whether the scalar loss counts as many elements as the batch has images (the artifact's quirk).
 LOSS_COUNTS_BATCH = {"standard": False, "lee2023": True}
@@ -138,11 +136,8 @@ def _check_parameters(recorded: list[Op], model: Module) -> None:
 
 
 def _groups(recorded: list[Op]) -> list[int]:
-    groups: list[int] = []
-    for op in recorded:
-        opens = op.kind in GROUP_OPENERS
-        groups.append((groups[-1] if groups else -1) + opens)
-    return groups
+    """The group of each op: one that opens none joins the current one (Lee et al. 2023, section 4.1)."""
+    return [opened - 1 for opened in accumulate(int(op.primitive.opens_group) for op in recorded)]
 
 
 def _traced_op(op: Op, groups: list[int], recorded: list[Op]) -> TracedOp:
@@ -164,7 +159,7 @@ def _tensors(tape: Tape, groups: list[int], loss_elements: int) -> list[TracedTe
     """A parameter used by several ops is listed once, at its first use."""
     found = []
     for op in tape.ops:
-        elements = loss_elements if op.kind == "NLLLoss" else op.output_size
+        elements = loss_elements if op.primitive.is_loss else op.output_size
         for role in ("activation", "activation_gradient"):
             found.append(TracedTensor(TensorId(op.index, role), elements, None, groups[op.index]))
         own = {id: parameter for parameter, id in tape.parameter_ids.items() if id.op == op.index}

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 from mpsim.assignment.levels import PAPER_LEVELS, Levels, parse_levels
 from mpsim.assignment.plan import Plan
+from mpsim.engine.tape import INPUT
+from mpsim.ops import primitive_of
 
 if TYPE_CHECKING:
     from mpsim.trace import Trace
-
-#: Ops that are general matrix products.
-PRODUCTS = ("Conv2d", "Linear")
 
 
 def operator_based(trace: Trace, levels: Levels | str = PAPER_LEVELS) -> Plan:
@@ -48,7 +47,7 @@ def operator_based_extended(trace: Trace, levels: Levels | str = PAPER_LEVELS) -
 
 def _by_operator(trace: Trace, levels: Levels | str, scheme: str, outputs_too: bool) -> Plan:
     levels = parse_levels(levels)
-    products = {op.index for op in trace.ops if op.kind in PRODUCTS}
+    products = {op.index for op in trace.ops if primitive_of(op.kind).is_product}
     read_by_products = {producer for op in trace.ops if op.index in products for producer in op.producers}
     low = {
         "activation": read_by_products | (products if outputs_too else set()),
@@ -70,7 +69,7 @@ def _by_operator(trace: Trace, levels: Levels | str, scheme: str, outputs_too: b
 
 def _edges(trace: Trace) -> tuple[set[int], set[int]]:
     """(Input, the first layers and the last group; the ops that the last group reads)."""
-    inputs = {op.index for op in trace.ops if op.kind == "Input"}
+    inputs = {op.index for op in trace.ops if op.kind == INPUT.kind}
     last_group = max(op.group for op in trace.ops)
     last = {op.index for op in trace.ops if op.group == last_group}
     first = {op.index for op in trace.ops if op.index not in inputs and set(op.producers) <= inputs}

@@ -4,9 +4,10 @@ The aggregate of the paper (``Plan.bytes``) counts every tensor once, as if all 
 lives from the op that makes it to the last that reads it, in the order in which a step runs:
 
 - parameters: the whole step; a parameter's gradient: from the backward pass of its op to the end;
-- an activation: from its op to the last op that reads it; where Conv2d, Linear or BatchNorm2d reads it, to that op's
-  backward pass, and LogSoftmax keeps its own output so;
-- ReLU keeps one bit per element of its output to its backward pass, MaxPool2d a byte (the place in the window);
+- an activation: from its op to the last op that reads it; where one reads it that needs its input again (Conv2d,
+  Linear, BatchNorm2d), to that op's backward pass, and what saves its output (LogSoftmax) keeps it so;
+- what else an op keeps to its backward pass: ReLU one bit per element of its output, MaxPool2d a byte (the place in the
+  window);
 - an activation gradient: from the backward pass of the last op that reads the activation, to that of its own op. The
   gradients of the network's input and of the loss do not exist.
 
@@ -24,14 +25,9 @@ import numpy as np
 
 from mpsim import checks
 from mpsim.assignment.plan import Plan
+from mpsim.engine.tape import INPUT
 from mpsim.engine.tensor import TensorId
-
-#: Kinds of op whose backward pass reads their input again.
-READS_INPUT_AGAIN = ("Conv2d", "Linear", "BatchNorm2d")
-#: Kinds whose backward pass reads their output.
-READS_OUTPUT_AGAIN = ("LogSoftmax",)
-#: Bits that an op keeps for its backward pass, per element of its output.
-KEPT_BITS = {"ReLU": 1, "MaxPool2d": 8}
+from mpsim.ops import primitive_of
 
 
 class Life(NamedTuple):
@@ -147,7 +143,7 @@ class _Step:
             op.index
             for op in self.ops
             if self.segment[op.index] < last
-            and op.kind != "Input"
+            and op.kind != INPUT.kind
             and all(self.segment[reader] == self.segment[op.index] for reader in self.readers[op.index])
         ]
         self.moments = self._moments()
@@ -186,9 +182,11 @@ class _Step:
         first_pass = max([forward, *(self.at[Moment("forward", reader)] for reader in readers)])
         again = [self.at[Moment("recompute", reader)] for reader in readers if reader in self._again]
         again += [
-            self.at[Moment("backward", reader)] for reader in readers if self.ops[reader].kind in READS_INPUT_AGAIN
+            self.at[Moment("backward", reader)]
+            for reader in readers
+            if primitive_of(self.ops[reader].kind).reads_input_again
         ]
-        if self.ops[op].kind in READS_OUTPUT_AGAIN:
+        if primitive_of(self.ops[op].kind).saves_output:
             again.append(self.at[Moment("backward", op)])
         if op not in self._again:
             yield Life(id, bits, forward, max([first_pass, *again]))
@@ -198,7 +196,7 @@ class _Step:
         yield Life(id, bits, second, max([second, *again]))
 
     def _kept(self, id: TensorId, count: int, backward: int) -> Iterator[Life]:
-        bits = KEPT_BITS.get(self.ops[id.op].kind, 0) * count
+        bits = primitive_of(self.ops[id.op].kind).kept_bits * count
         if bits and self.needs[id.op]:
             made = Moment("recompute" if id.op in self._again else "forward", id.op)
             yield Life(TensorId(id.op, "kept"), bits, self.at[made], backward)

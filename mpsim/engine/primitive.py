@@ -40,6 +40,11 @@ class Primitive:
     back what it made as the output. ``gradient_kernels``: the same of ``backward`` and the gradient of the only input,
     where it is needed. What a store has to do to these values may then be done by the kernel.
 
+    What others know of the kind by: ``opens_group``: it begins a group of tensors (Lee et al. 2023, section 4.1);
+    ``is_product``: a general matrix product; ``is_loss``: its output is the scalar loss; ``chooses``: every element of
+    its output is an element of an input, or 0; ``reads_input_again``: ``backward`` reads the stored inputs;
+    ``kept_bits``: what it keeps beside stored tensors, per element of its output.
+
     With ``saves_output`` the *stored* output is appended to ``saved``. What ``forward`` and ``backward`` return
     belongs to the store, which may overwrite it: a returned array is never part of an input, of a saved value or
     of another returned array. ``gradient`` may be overwritten by ``backward``, and returned once.
@@ -49,6 +54,12 @@ class Primitive:
     forward: Callable[..., tuple[Array, tuple]]
     backward: Callable[..., tuple[tuple[Array | None, ...], tuple[Array, ...]]]
     output_shape: Callable[..., Shape]
+    opens_group: bool = False
+    is_product: bool = False
+    is_loss: bool = False
+    chooses: bool = False
+    reads_input_again: bool = False
+    kept_bits: int = 0
     saves_output: bool = False
     output_kernels: tuple[str, ...] = ()
     gradient_kernels: tuple[str, ...] = ()

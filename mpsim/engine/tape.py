@@ -50,7 +50,7 @@ def _no_gradient(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[b
 
 
 #: The identity on the image batch (op 0); a copy, so that a store may round it in place. It has no derivative.
-INPUT = Primitive("Input", _copy, _no_gradient, lambda inputs, parameters: inputs[0])
+INPUT = Primitive("Input", _copy, _no_gradient, lambda inputs, parameters: inputs[0], opens_group=True)
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,15 @@ class Op:
 
     index: int
     name: str
-    kind: str
+    primitive: Primitive
     producers: tuple[int, ...]
     input_sizes: tuple[int, ...]
     parameters: tuple[Parameter, ...]
     output_shape: Shape
+
+    @property
+    def kind(self) -> str:
+        return self.primitive.kind
 
     @property
     def output_size(self) -> int:
@@ -164,7 +168,7 @@ class Tape:
             finishing.check(primitive.kind)
         stored = output if finishing else self.store(id, output)
         producers, sizes = tuple(producer for producer, _ in routes), tuple(map(prod, shapes))
-        self.ops.append(Op(index, name, primitive.kind, producers, sizes, used, shape))
+        self.ops.append(Op(index, name, primitive, producers, sizes, used, shape))
         for position, parameter in enumerate(used):
             self.parameter_ids.setdefault(parameter, TensorId(index, "parameter", position))
         if self.training and not self.shape_only:

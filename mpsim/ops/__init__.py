@@ -1,6 +1,8 @@
 """The ops: functions of tensors, and PRIMITIVES, the table of what they bind to a tape."""
 
+from mpsim.engine.primitive import Primitive
 from mpsim.engine.tape import INPUT
+from mpsim.errors import UsageError
 from mpsim.ops.convolution import CONV2D, conv2d
 from mpsim.ops.elementwise import ADD, RELU, add, relu
 from mpsim.ops.linear import LINEAR, linear
@@ -24,6 +26,7 @@ __all__ = [
     "max_pool2d",
     "nll_loss",
     "permute",
+    "primitive_of",
     "relu",
     "reshape",
     "split_half",
@@ -36,3 +39,16 @@ PRIMITIVES = {
         INPUT, CONV2D, LINEAR, BATCH_NORM, RELU, MAX_POOL2D, AVG_POOL2D, ADD, CAT, SPLIT_HALF, LOG_SOFTMAX, NLL_LOSS,
     )
 }  # fmt: skip
+
+
+def primitive_of(kind: str) -> Primitive:
+    """What is known of a kind of op. Raises UsageError for one that is not in PRIMITIVES.
+
+    >>> primitive_of("ReLU").kept_bits
+    1
+    """
+    if kind not in PRIMITIVES:
+        raise UsageError(
+            f"unknown kind of op {kind!r}. Known: {', '.join(PRIMITIVES)}; a new one is a row of PRIMITIVES"
+        )
+    return PRIMITIVES[kind]

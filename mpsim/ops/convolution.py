@@ -72,6 +72,9 @@ CONV2D = Primitive(
     _shape,
     output_kernels=("conv2d",),
     gradient_kernels=("conv2d_input_gradient",),
+    opens_group=True,
+    is_product=True,
+    reads_input_again=True,
     samples=(
         _sample((2, 3, 5, 6), (4, 3, 3, 2), (4,)),
         _sample((2, 3, 7, 6), (2, 3, 3, 3), stride=(2, 3), padding=(1, 2)),

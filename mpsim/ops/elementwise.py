@@ -32,6 +32,8 @@ RELU = Primitive(
     _relu_shape,
     output_kernels=("relu",),
     gradient_kernels=("relu_gradient",),
+    chooses=True,
+    kept_bits=1,
     samples=(Sample(((3, 4, 2),)),),
 )
 

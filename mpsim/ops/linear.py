@@ -46,5 +46,8 @@ LINEAR = Primitive(
     _forward,
     _backward,
     _shape,
+    opens_group=True,
+    is_product=True,
+    reads_input_again=True,
     samples=(Sample(((3, 5),), ((4, 5), (4,))), Sample(((2, 300),), ((3, 300),))),
 )

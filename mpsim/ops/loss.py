@@ -76,5 +76,10 @@ def _nll_shape(inputs: list[Shape], parameters: list[Shape]) -> Shape:
 
 
 NLL_LOSS = Primitive(
-    "NLLLoss", _nll_forward, _nll_backward, _nll_shape, samples=(Sample(((4, 3), np.array([2, 0, 1, 2]))),)
+    "NLLLoss",
+    _nll_forward,
+    _nll_backward,
+    _nll_shape,
+    is_loss=True,
+    samples=(Sample(((4, 3), np.array([2, 0, 1, 2]))),),
 )

@@ -64,6 +64,8 @@ MAX_POOL2D = Primitive(
     _max_forward,
     _max_backward,
     _shape,
+    chooses=True,
+    kept_bits=8,
     samples=(
         Sample(((2, 3, 6, 4),), attributes=_geometry(2, None, 0)),
         Sample(((2, 2, 7, 6),), attributes=_geometry(3, 2, 1)),

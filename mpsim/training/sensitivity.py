@@ -19,9 +19,6 @@ from mpsim.training import batches
 from mpsim.training.semantics import Semantics, as_semantics
 from mpsim.training.store import Rounder
 
-#: Kinds of op whose output's elements are elements of their inputs, or 0.
-CHOOSE = ("ReLU", "MaxPool2d", "Cat", "SplitHalf")
-
 
 def steps(
     model: Any,
@@ -120,4 +117,5 @@ class Taken:
         """Whether the tensor's values are numbers of its format already, as its inputs' were."""
         op = self.step.trace.ops[id.op]
         inputs = [plan.formats[TensorId(producer, "activation")] for producer in op.producers if producer >= 0]
-        return id.role == "activation" and op.kind in CHOOSE and all(given == plan.formats[id] for given in inputs)
+        chooses = ops.primitive_of(op.kind).chooses
+        return id.role == "activation" and chooses and all(given == plan.formats[id] for given in inputs)

@@ -11,6 +11,7 @@ from mpsim.assignment import liveness, plan_report, uniform
 from mpsim.assignment.liveness import Moment, best_recomputation, peak_memory
 from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import TensorId
+from mpsim.ops import primitive_of
 from mpsim.trace import trace
 
 
@@ -88,7 +89,7 @@ def test_every_use_of_an_activation_is_in_one_of_its_lives(name):
         alive = {(life.tensor.op, moment) for life in lives for moment in range(life.first, life.last + 1)}
         for number, (phase, op) in enumerate(step.moments):
             read = step.ops[op].producers if phase != "backward" else ()
-            if phase == "backward" and step.ops[op].kind in liveness.READS_INPUT_AGAIN:
+            if phase == "backward" and primitive_of(step.ops[op].kind).reads_input_again:
                 read = step.ops[op].producers
             assert all((producer, number) in alive for producer in read if producer >= 0), (segments, phase, op)
 
