@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mpsim.validate.step.tensor_files import TensorFileError, read_tensors, write_tensors
+from mpsim.files.tensors import TensorFileError, read_tensors, write_tensors
 
 KIND, VERSION = "mpsim weights", 1
 

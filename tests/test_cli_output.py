@@ -18,8 +18,8 @@ from mpsim.errors import MpsimError, UsageError, UsageTypeError
 from mpsim.experiments.results import ResultsError
 from mpsim.experiments.settings import keys_of
 from mpsim.experiments.workers import WorkerError
+from mpsim.files.checkpoint import CheckpointError
 from mpsim.kernels import BackendUnavailable, DeviceMemoryError
-from mpsim.training.checkpoint import CheckpointError
 
 #: Texts that rich takes for emoji, markup, a closing tag without an opening one, a style.
 NAMES = (":up:", "f.py:smile:", "[bold]", "[/red]", "[link=x]y[/link]", "\\[a]", "'quoted' 1.5 True")

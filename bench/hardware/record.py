@@ -27,7 +27,7 @@ from typing import Any
 import mpsim
 from bench.hardware import library, packs
 from bench.hardware.subjects import Cast, Dot
-from mpsim.files import write_whole
+from mpsim.files.whole import write_whole
 from mpsim.validate import Subject
 from mpsim.validate.cast.compare import compare
 from mpsim.validate.cast.exhaustive import Sweep

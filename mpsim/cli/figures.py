@@ -15,7 +15,7 @@ from mpsim.cli.plans import SemanticsName
 from mpsim.cli.progress import Backend, Folder, Outcome, Processes, Threads, note, run_jobs
 from mpsim.errors import UsageError
 from mpsim.experiments.settings import DEFAULTS, RunSettings
-from mpsim.files import write_whole
+from mpsim.files.whole import write_whole
 
 if TYPE_CHECKING:
     from mpsim.experiments.studies import Panel

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mpsim.errors import MpsimError
-from mpsim.files import write_whole
+from mpsim.files.whole import write_whole
 
 if TYPE_CHECKING:
     from rich.console import Console

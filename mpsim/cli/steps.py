@@ -134,10 +134,10 @@ def validate_step(
 
 def _teacher_forced(other: Path, against: Path, model: str | None, backend: str, threads: int | None) -> TeacherReport:
     """The report on ``other``, with network and plan, and what it lacks of _STARTS, from the record ``against``."""
+    from mpsim.files.tensors import TensorFile
     from mpsim.validate.step.index import read_step
     from mpsim.validate.step.recording import network_of
     from mpsim.validate.step.replay import check_images, teacher_forced
-    from mpsim.validate.step.tensor_files import TensorFile
     from mpsim.validate.step.update import UpdateRule
 
     theirs, ours = read_step(other), read_step(against)

@@ -9,7 +9,7 @@ from mpsim.assignment import Plan
 from mpsim.engine.tensor import ROLES
 from mpsim.errors import UsageError
 from mpsim.experiments.figures import COLOURS
-from mpsim.files import write_whole
+from mpsim.files.whole import write_whole
 
 #: Of the roles, so that they are not taken for those of the formats.
 GREYS = ("#222222", "#c8c8c8", "#666666", "#a0a0a0")

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from mpsim.experiments.labels import GIVEN, PLAN, TRAINING, Row, differences, kind, recipe
-from mpsim.files import write_whole
+from mpsim.files.whole import write_whole
 
 #: A percentage point of accuracy.
 POINT = 0.01

@@ -12,8 +12,8 @@ from mpsim.accumulators import Accumulator
 from mpsim.assignment import Plan
 from mpsim.checks import shown
 from mpsim.errors import UsageError
-from mpsim.training import checkpoint
-from mpsim.training.checkpoint import CheckpointError
+from mpsim.files import checkpoint
+from mpsim.files.checkpoint import CheckpointError
 from mpsim.training.loss_scale import LossScale, LossScaleState
 from mpsim.training.optimizer import SGD
 from mpsim.training.semantics import of_stored, stored

@@ -18,7 +18,7 @@ from mpsim.contraction import as_accumulator
 from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import ROLES, Parameter, TensorId
 from mpsim.errors import UsageError
-from mpsim.files import write_whole
+from mpsim.files.whole import write_whole
 from mpsim.training import arguments, batches, memory, saving
 from mpsim.training.loss_scale import LossScale, LossScaleState
 from mpsim.training.optimizer import SGD

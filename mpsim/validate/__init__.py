@@ -5,6 +5,7 @@
 ['numpy']
 """
 
+from mpsim.files.tensors import TensorFileError
 from mpsim.tensor_cores import TENSOR_CORES, accumulator_of
 from mpsim.validate.answers import SubjectError, Verdict
 from mpsim.validate.cast.presets import PRESETS
@@ -13,7 +14,6 @@ from mpsim.validate.cast.validation import CastReport, validate_cast
 from mpsim.validate.dot.validation import DotReport, validate_dot
 from mpsim.validate.step.recording import StepRecord, record_step
 from mpsim.validate.step.replay import TeacherReport, teacher_forced
-from mpsim.validate.step.tensor_files import TensorFileError
 from mpsim.validate.subjects.casts import Subject, open_subject
 from mpsim.validate.subjects.opening import Calling
 

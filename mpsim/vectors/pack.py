@@ -7,9 +7,7 @@ files hold no dates, and a manifest lists the SHA-256 of each. docs/vectors.md s
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +19,7 @@ from mpsim import checks
 from mpsim.accumulators import Accumulator
 from mpsim.contraction import matmul
 from mpsim.errors import UsageError
+from mpsim.files import archive
 from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels import spec
 from mpsim.kernels.philox import Stream, random_bits
@@ -349,7 +348,7 @@ def table_files(table: Table, forms: Sequence[str] = FORMS) -> dict[str, bytes]:
     """File name -> content of one table in those forms."""
     found: dict[str, bytes] = {}
     if "npz" in forms:
-        found[f"{table.name}.npz"] = npz(_arrays(table))
+        found[f"{table.name}.npz"] = archive.pack(_arrays(table))
     if "jsonl" in forms:
         found[f"{table.name}.jsonl"] = _json_lines(table)
     if "txt" in forms:
@@ -369,25 +368,6 @@ def _arrays(table: Table) -> dict[str, Array]:
     arrays = {name: words for name, (words, _) in table.columns.items()}
     texts = {key: table.about[key] for key in ("format", "source", "inputs") if key in table.about}
     return arrays | {key: np.array(text) for key, text in texts.items()}
-
-
-def npz(arrays: Mapping[str, Array], texts: Mapping[str, str] | None = None) -> bytes:
-    """An npz archive without dates or compression, little-endian: the same bytes for the same arrays. ``texts``:
-    further members by file name."""
-    members = {name: text.encode() for name, text in (texts or {}).items()}
-    for name, array in arrays.items():
-        content = io.BytesIO()
-        plain = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"))).reshape(array.shape)
-        np.lib.format.write_array(content, plain, version=(1, 0), allow_pickle=False)
-        members[f"{name}.npy"] = content.getvalue()
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in members.items():
-            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-            entry.create_system = 3
-            entry.external_attr = 0o644 << 16
-            archive.writestr(entry, data)
-    return buffer.getvalue()
 
 
 def hex_words(words: Array, bits: int) -> list[str]:

@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from mpsim.files import archive
+from mpsim.files.tensors import INDEX
 from mpsim.kernels.philox import Stream, random_bits
-from mpsim.validate.step.tensor_files import INDEX
-from mpsim.vectors.pack import Array, hex_words, npz, text_bytes, write_files, write_manifest
+from mpsim.vectors.pack import Array, hex_words, text_bytes, write_files, write_manifest
 
 
 def step_files(tensors: Mapping[str, Array], index: Mapping[str, Any]) -> dict[str, bytes]:
     """A recorded step as files: step.npz, which ``mpsim validate step`` reads, its index step.json; and the float32 (or
     integer) words of each tensor as .mem, as a line of step.jsonl and as an array of step.h."""
     text = json.dumps(index, indent=1)
-    found = {"step.npz": npz(tensors, {f"{INDEX}.json": text}), "step.json": (text + "\n").encode()}
+    found = {"step.npz": archive.pack(tensors, {f"{INDEX}.json": text}), "step.json": (text + "\n").encode()}
     lines, header = [], ["#ifndef MPSIM_STEP_H", "#define MPSIM_STEP_H", "#include <stdint.h>"]
     for name, array in tensors.items():
         bits = 8 * array.dtype.itemsize

@@ -8,11 +8,11 @@ import pytest
 import reference_models
 from mpsim import Accumulator, nn, ops
 from mpsim.assignment import uniform
+from mpsim.files import checkpoint
+from mpsim.files.checkpoint import CheckpointError
 from mpsim.policies import Mode, Overflow
 from mpsim.tensor_cores import accumulator_of
 from mpsim.trace import trace
-from mpsim.training import checkpoint
-from mpsim.training.checkpoint import CheckpointError
 from mpsim.training.loss_scale import LossScale
 from mpsim.training.semantics import SEMANTICS, Semantics
 from mpsim.training.trainer import Trainer

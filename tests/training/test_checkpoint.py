@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import reference_models
-from mpsim.training import checkpoint
-from mpsim.training.checkpoint import CheckpointError
+from mpsim.files import checkpoint
+from mpsim.files.checkpoint import CheckpointError
 from mpsim.training.optimizer import SGD
 from mpsim.training.schedule import Cosine
 from mpsim.training.trainer import Trainer

@@ -12,9 +12,9 @@ import reference_models
 from mpsim import Trainer
 from mpsim.assignment import assign
 from mpsim.engine.tensor import TensorId
+from mpsim.files.tensors import TensorFile
 from mpsim.trace import trace
 from mpsim.validate.step.recording import StepRecord, record_step
-from mpsim.validate.step.tensor_files import TensorFile
 
 #: model -> (options of reference_models.build, batch)
 MODELS: dict[str, tuple[dict[str, Any], int]] = {

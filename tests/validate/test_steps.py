@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from mpsim import decode, round_to
 from mpsim.cli import app
+from mpsim.files.tensors import TensorFile, TensorFileError, read_tensors, write_tensors
 from mpsim.formats import FORMATS
 from mpsim.trace import trace
 from mpsim.training.semantics import SEMANTICS as ROWS
@@ -23,7 +24,6 @@ from mpsim.validate.step.comparison import compare_steps
 from mpsim.validate.step.order import in_order_of_computation
 from mpsim.validate.step.recording import StepRecord, record_step
 from mpsim.validate.step.tensor_compare import compare_arrays
-from mpsim.validate.step.tensor_files import TensorFile, TensorFileError, read_tensors, write_tensors
 
 CASES = [(model, semantics) for model in MODELS for semantics in SEMANTICS]
 

@@ -14,13 +14,13 @@ from mpsim import Trainer, nn, ops, round_to
 from mpsim.assignment import assign, uniform
 from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import TensorId
+from mpsim.files.tensors import TensorFile
 from mpsim.kernels import reference
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.trace import trace
 from mpsim.validate import TeacherReport, TensorFileError, teacher_forced
 from mpsim.validate.step.comparison import compare_steps
 from mpsim.validate.step.recording import StepRecord, record_step
-from mpsim.validate.step.tensor_files import TensorFile
 
 CASES = [(model, semantics) for model in MODELS for semantics in SEMANTICS]
 each_case = pytest.mark.parametrize("model,semantics", CASES)

@@ -20,7 +20,7 @@ from pathlib import Path
 from numba.cuda import config
 from numba.cuda.cudadrv import driver, nvvm
 
-from mpsim.files import write_whole
+from mpsim.files.whole import write_whole
 
 SUFFIX = ".cubin"
 KEPT, DAY = 60, 86400.0

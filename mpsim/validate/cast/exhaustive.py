@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mpsim.errors import UsageError
-from mpsim.files import write_whole
+from mpsim.files.whole import write_whole
 from mpsim.validate.answers import NO_CODE, SubjectError
 from mpsim.validate.cast import nans
 from mpsim.validate.cast.asking import Answers, ask

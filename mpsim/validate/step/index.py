@@ -9,8 +9,8 @@ from typing import Any
 
 from mpsim.checks import shown
 from mpsim.errors import UsageError
+from mpsim.files.tensors import TensorFile, TensorFileError, read_tensors
 from mpsim.formats import FORMATS
-from mpsim.validate.step.tensor_files import TensorFile, TensorFileError, read_tensors
 
 #: Fields that hold more than a word or a number, and of what type they are.
 _FIELDS = {"tensors": dict, "ops": list, "model": dict, "optimizer": dict, "accumulator": dict}

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from mpsim.errors import UsageError
+from mpsim.files.tensors import TensorFile, TensorFileError
 from mpsim.trace import Trace
-from mpsim.validate.step.tensor_files import TensorFile, TensorFileError
 
 Array = np.ndarray[Any, Any]
 

@@ -14,6 +14,7 @@ from mpsim.accumulators import Accumulator
 from mpsim.assignment import Plan
 from mpsim.engine.tape import Contribution
 from mpsim.engine.tensor import TensorId
+from mpsim.files.tensors import TensorFile, TensorFileError, write_tensors
 from mpsim.kernels import Kernels
 from mpsim.rounding import Counts
 from mpsim.trace import TracedOp, trace
@@ -21,7 +22,6 @@ from mpsim.training.saving import build_network
 from mpsim.training.semantics import Semantics, of_stored, stored
 from mpsim.training.store import Store
 from mpsim.training.trainer import Trainer
-from mpsim.validate.step.tensor_files import TensorFile, TensorFileError, write_tensors
 
 Array = np.ndarray[Any, Any]
 

@@ -20,6 +20,7 @@ from mpsim.accumulators import Accumulator
 from mpsim.assignment import Plan
 from mpsim.engine.tape import Tape
 from mpsim.errors import UsageError
+from mpsim.files.tensors import TensorFile, TensorFileError
 from mpsim.kernels import Kernels
 from mpsim.trace import Trace, trace
 from mpsim.training.semantics import Semantics, as_semantics
@@ -29,7 +30,6 @@ from mpsim.validate.step.inputs import labels_of, loss_scale_of
 from mpsim.validate.step.noise import bound_kernels
 from mpsim.validate.step.teacher import Bounds, Teacher
 from mpsim.validate.step.tensor_compare import TensorComparison
-from mpsim.validate.step.tensor_files import TensorFile, TensorFileError
 from mpsim.validate.step.update import UpdateRule, check_update
 from mpsim.validate.subjects.calling import default_float_environment
 

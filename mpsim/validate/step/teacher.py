@@ -13,6 +13,7 @@ import numpy as np
 from mpsim.assignment import Plan
 from mpsim.engine.tape import Contribution
 from mpsim.engine.tensor import ROLES, TensorId, retrace
+from mpsim.files.tensors import TensorFile, TensorFileError
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels import Kernels
 from mpsim.trace import Trace
@@ -22,7 +23,6 @@ from mpsim.validate.step import causes, order
 from mpsim.validate.step.noise import Bound, bound_of, of_sums
 from mpsim.validate.step.recording import tensor_name
 from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays, explain
-from mpsim.validate.step.tensor_files import TensorFile, TensorFileError
 
 Array = np.ndarray[Any, Any]
 

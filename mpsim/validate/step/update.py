@@ -11,13 +11,13 @@ import numpy as np
 
 from mpsim.assignment import Plan
 from mpsim.engine.tensor import TensorId
+from mpsim.files.tensors import TensorFile
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels import reference
 from mpsim.rounding import round_to
 from mpsim.trace import Trace
 from mpsim.validate.step.noise import UNIT
 from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays, explain
-from mpsim.validate.step.tensor_files import TensorFile
 
 Array = np.ndarray[Any, Any]
 

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from mpsim.errors import MpsimError
+from mpsim.files import archive
 
 KIND, VERSION = "mpsim checkpoint", 1
-_HEADER, _DATE = "header.json", (1980, 1, 1, 0, 0, 0)
+_HEADER = "header.json"
 
 
 class CheckpointError(MpsimError, RuntimeError):
@@ -31,16 +32,8 @@ def pack(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
     >>> header["step"], arrays["weight"]
     (3, array([1., 2.], dtype=float32))
     """
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
-        text = json.dumps({"kind": KIND, "version": VERSION, **header}, indent=1, allow_nan=False)
-        file.writestr(zipfile.ZipInfo(_HEADER, _DATE), text)
-        for name, array in arrays.items():
-            content = io.BytesIO()
-            little_endian = np.asarray(array, order="C").astype(array.dtype.newbyteorder("<"), copy=False)
-            np.lib.format.write_array(content, little_endian, allow_pickle=False)
-            file.writestr(zipfile.ZipInfo(f"{name}.npy", _DATE), content.getvalue())
-    return archive.getvalue()
+    text = json.dumps({"kind": KIND, "version": VERSION, **header}, indent=1, allow_nan=False)
+    return archive.pack(arrays, {_HEADER: text})
 
 
 def unpack(content: bytes, source: str = "the checkpoint") -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import zipfile
 from collections.abc import Mapping
@@ -13,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from mpsim.errors import UsageError
-from mpsim.files import write_whole
+from mpsim.files import archive
+from mpsim.files.whole import write_whole
 
 #: The key of a safetensors file's metadata, and (with .json) the member of an npz archive, that holds the index.
 INDEX = "mpsim_index"
 SUFFIXES = (".safetensors", ".npz")
-_DATE = (1980, 1, 1, 0, 0, 0)
 
 Array = np.ndarray[Any, Any]
 
@@ -54,7 +53,9 @@ def write_tensors(
         raise UsageError(f"the suffix says how tensors are written: {' or '.join(SUFFIXES)}, got {path.name!r}")
     text = json.dumps(index, indent=1, allow_nan=False)
     arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
-    content = _safetensors(arrays, text) if path.suffix == ".safetensors" else _npz(arrays, text)
+    content = (
+        _safetensors(arrays, text) if path.suffix == ".safetensors" else archive.pack(arrays, {f"{INDEX}.json": text})
+    )
     write_whole(path, content)
     if index_beside:
         write_whole(path.with_suffix(".json"), (text + "\n").encode())
@@ -105,17 +106,6 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Array], str]:
         raise TensorFileError(f"{path} is neither a whole safetensors file nor an npz archive ({error})") from error
     except (TypeError, AttributeError, KeyError) as error:  # a type that NumPy lacks
         raise TensorFileError(f"{path} has a tensor of a type that NumPy lacks ({error}); write float32") from error
-
-
-def _npz(arrays: Mapping[str, Array], text: str) -> bytes:
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
-        file.writestr(zipfile.ZipInfo(f"{INDEX}.json", _DATE), text)
-        for name, array in arrays.items():
-            content = io.BytesIO()
-            np.lib.format.write_array(content, array, allow_pickle=False)
-            file.writestr(zipfile.ZipInfo(f"{name}.npy", _DATE), content.getvalue())
-    return archive.getvalue()
 
 
 def _read_npz(path: Path) -> tuple[dict[str, Array], str]:
