@@ -345,11 +345,11 @@ def _manifest(folder: Path) -> dict[str, Any]:
     raise UsageError(f"{path} is no manifest of a pack of vectors (docs/vectors.md)")
 
 
-def table_files(table: Table, forms: Sequence[str] = FORMS) -> dict[str, bytes]:
-    """File name -> content of one table in those forms."""
+def table_files(table: Table, forms: Sequence[str] = FORMS, *, deflate: bool = False) -> dict[str, bytes]:
+    """File name -> content of one table in those forms. deflate: compresses an npz."""
     found: dict[str, bytes] = {}
     if "npz" in forms:
-        found[f"{table.name}.npz"] = npz(_arrays(table))
+        found[f"{table.name}.npz"] = npz(_arrays(table), deflate=deflate)
     if "jsonl" in forms:
         found[f"{table.name}.jsonl"] = _json_lines(table)
     if "txt" in forms:
@@ -371,8 +371,8 @@ def _arrays(table: Table) -> dict[str, Array]:
     return arrays | {key: np.array(text) for key, text in texts.items()}
 
 
-def npz(arrays: Mapping[str, Array], texts: Mapping[str, str] | None = None) -> bytes:
-    """An npz archive without dates or compression, little-endian: the same bytes for the same arrays. ``texts``:
+def npz(arrays: Mapping[str, Array], texts: Mapping[str, str] | None = None, *, deflate: bool = False) -> bytes:
+    """An npz archive without dates, little-endian: without compression the same bytes for the same arrays. ``texts``:
     further members by file name."""
     members = {name: text.encode() for name, text in (texts or {}).items()}
     for name, array in arrays.items():
@@ -386,6 +386,7 @@ def npz(arrays: Mapping[str, Array], texts: Mapping[str, str] | None = None) -> 
             entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             entry.create_system = 3
             entry.external_attr = 0o644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED
             archive.writestr(entry, data)
     return buffer.getvalue()
 

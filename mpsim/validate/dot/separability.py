@@ -31,7 +31,7 @@ def inseparable(one: Accumulator, other: Accumulator, inputs: str, length: int) 
     format = as_format(inputs)
     if _treats_specials_alike(one, other, format) and all(_is_exact(each, format, length) for each in (one, other)):
         return "every sum is exact in both"
-    if one.kind != "aligned" or other.kind != "aligned" or one.inputs != inputs or other.inputs != inputs:
+    if one.kind != "aligned" or other.kind != "aligned" or one.inputs != other.inputs or not _is_whole(one, format):
         return ""
     reasons: list[str] = []
     for name, prove in _PROOFS:  # one field after the other: the relation is transitive
@@ -44,12 +44,22 @@ def inseparable(one: Accumulator, other: Accumulator, inputs: str, length: int) 
 
 def _is_exact(each: Accumulator, inputs: Format, length: int) -> bool:
     """Whether the format of the sums holds every sum, and no alignment loses a bit."""
-    if each.kind == "aligned" and as_format(each.inputs) != inputs:
+    if each.kind == "aligned" and not _is_whole(each, inputs):
         return False
     format = _format_of(each)
     q, top = 2 * inputs.quantum_exponent, _top(inputs, length)
     holds = top - format.mantissa_bits <= q and format.quantum_exponent <= q and _most(inputs, length) <= format.largest
     return holds and (each.kind != "aligned" or _alignment_loses_nothing(each, inputs, length))
+
+
+def _is_whole(each: Accumulator, inputs: Format) -> bool:
+    """Whether the operands' significands are not truncated."""
+    return as_format(each.inputs).mantissa_bits >= inputs.mantissa_bits
+
+
+def _low(each: Accumulator, inputs: Format) -> int:
+    """The least exponent of a product of two numbers other than zero."""
+    return 2 * max(inputs.quantum_exponent, as_format(each.inputs).min_exponent)
 
 
 def _format_of(each: Accumulator) -> Format:
@@ -64,7 +74,11 @@ def _treats_specials_alike(one: Accumulator, other: Accumulator, inputs: Format)
 
 def _alignment_loses_nothing(each: Accumulator, inputs: Format, length: int) -> bool:
     """Whether the coarsest alignment keeps multiples of 2**q: the largest exponent is that of a product or a sum."""
-    exponents = [2 * _exponent(inputs.largest), min(_top(inputs, length), _exponent(as_format(each.format).largest))]
+    exponents = [
+        _low(each, inputs),
+        2 * _exponent(inputs.largest),
+        min(_top(inputs, length), _exponent(as_format(each.format).largest)),
+    ]
     least = [] if each.least_alignment is None else [each.least_alignment]
     return max(exponents + least) - each.fraction_bits <= 2 * inputs.quantum_exponent
 
@@ -74,7 +88,7 @@ def _least_alignment(one: Accumulator, other: Accumulator, inputs: Format, lengt
     2**(largest least - bits) at most. Where that is 2**q or less, neither loses a bit. Where the largest least is
     ``low`` or less, no product is there but only c, a multiple of 2**(low - bits) that both leave whole."""
     largest = max(each.least_alignment for each in (one, other) if each.least_alignment is not None)
-    enough = max(2 * inputs.quantum_exponent + one.fraction_bits, 2 * inputs.min_exponent)
+    enough = max(2 * inputs.quantum_exponent + one.fraction_bits, _low(one, inputs))
     return "no product is so small that the least alignment matters" if largest <= enough else ""
 
 
