@@ -34,18 +34,18 @@ VALUES: dict[str, Sequence[Any]] = {
 class Alike:
     """A field of a subject's accumulator. values: those that give every result of its file, the fitted one among them.
 
-    needless: those of them that no input of that length separates from the fitted one."""
+    proved: those of them that no input of that length separates from the fitted one."""
 
     subject: str
     field: str
     fitted: Any
     values: tuple[Any, ...]
-    needless: tuple[Any, ...]
+    proved: tuple[Any, ...]
 
     @property
     def missed(self) -> tuple[Any, ...]:
         """What the file does not separate from the fitted value, though nothing proves that no input does."""
-        return tuple(value for value in self.values if value not in self.needless)
+        return tuple(value for value in self.values if value not in self.proved)
 
 
 def alike(entry: Mapping[str, Any], folder: Path) -> list[Alike]:
@@ -63,8 +63,8 @@ def alike(entry: Mapping[str, Any], folder: Path) -> list[Alike]:
     for field, values in VALUES.items():
         others = {value: other for value in values if (other := _changed(fitted, field, value))}
         same = tuple(value for value, other in others.items() if gives_all(other))
-        needless = tuple(value for value in same if inseparable(fitted, others[value], entry["inputs"], length))
-        found.append(Alike(entry["name"], field, getattr(fitted, field), same, needless))
+        proved = tuple(value for value in same if inseparable(fitted, others[value], entry["inputs"], length))
+        found.append(Alike(entry["name"], field, getattr(fitted, field), same, proved))
     return found
 
 
@@ -91,11 +91,11 @@ def table(folder: Path) -> Iterator[str]:
 
 def cell(found: Alike) -> str:
     """The fitted value; then what is not told from it, and in parentheses what no input tells from it."""
-    needless = [value for value in found.needless if value != found.fitted]
+    proved = [value for value in found.proved if value != found.fitted]
     text = _word(found.fitted)
     missed = found.missed
     text += f"; **{ranges(missed, VALUES[found.field])}**" if missed else ""
-    return text + (f" ({ranges(needless, VALUES[found.field])})" if needless else "")
+    return text + (f" ({ranges(proved, VALUES[found.field])})" if proved else "")
 
 
 def ranges(values: Sequence[Any], among: Sequence[Any]) -> str:

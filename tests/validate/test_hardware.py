@@ -159,7 +159,7 @@ def test_edges_leave_nothing_that_some_input_separates(name: str, tmp_path: Path
     found = alike.alike(entry | {"files": [path.name for path in tmp_path.iterdir()]}, tmp_path)
     assert [each.field for each in found] == list(alike.VALUES)
     assert {each.field: each.missed for each in found} == dict.fromkeys(alike.VALUES, ())
-    assert all(each.fitted in each.needless for each in found)
+    assert all(each.fitted in each.proved for each in found)
 
 
 def test_the_row_that_decides_is_recorded() -> None:

@@ -16,7 +16,8 @@ from mpsim.formats import Format
 from mpsim.rounding import round_to
 
 Array = np.ndarray[Any, Any]
-Term = tuple[int, int, float]  # k, and the product as 2**exponent times a factor
+#: k, and the product: 2**exponent times a factor, or times one factor for each operand.
+Term = tuple[int, int, float | tuple[float, float]]
 
 #: Exponents of the smallest sums: float32, float32 with 13 fraction bits, float16.
 QUANTA = (-149, -139, -24)
@@ -28,8 +29,8 @@ MANTISSAS = (10, 13, 22, 23)
 STEPS = (4, 8, 16, 32)
 #: Rows in which every term counts, and rows of a batch at most.
 DENSE, ROWS = 64, 1024
-#: The last k of rows of few terms, and of rows that heap the largest number up, at most.
-REACH, HEAPED = 2048, 1024
+#: The last k, at most, of rows of few terms, and of rows that repeat the largest number.
+REACH, LARGE_REACH = 2048, 1024
 
 
 def operands(rows: Sequence[Sequence[Term]], length: int) -> tuple[Array, Array]:
@@ -37,8 +38,9 @@ def operands(rows: Sequence[Sequence[Term]], length: int) -> tuple[Array, Array]
     a, b = np.zeros((2, len(rows), length), np.float32)
     for row, terms in enumerate(rows):
         for k, exponent, factor in terms:
-            a[row, k] = 2.0 ** (exponent - exponent // 2)
-            b[row, k] = factor * 2.0 ** (exponent // 2)
+            x, y = factor if isinstance(factor, tuple) else (1.0, factor)
+            a[row, k] = x * 2.0 ** (exponent - exponent // 2)
+            b[row, k] = y * 2.0 ** (exponent // 2)
     return a, b
 
 
@@ -60,18 +62,19 @@ def edge_batches(inputs: Format, length: int) -> Iterator[tuple[Array, Array]]:
         a, b = operands(fitting[start : start + ROWS], length)
         kept = (_in_format(a, inputs) == a).all(axis=1) & (_in_format(b, inputs) == b).all(axis=1)
         yield a[kept], b[kept]
-    yield from (rows for make in (_dense, _heaped, _special) if len((rows := make(inputs, length))[0]))
+    for make in (_dense, _large_sums, _special):
+        a, b = make(inputs, length)
+        yield from ((a[start : start + ROWS], b[start : start + ROWS]) for start in range(0, len(a), ROWS))
 
 
-def _sparse(lowest: int, highest: int, length: int) -> Iterator[list[Term]]:
+def _sparse(lowest: int, highest: int, length: int) -> Iterator[Sequence[Term]]:
     yield from _least(lowest)
-    tops = sorted({highest, min(highest, 15), 0})
-    for top in tops:
+    for top in sorted({highest, min(highest, 15), 0}):
         for d in range(1, BELOW + 1):
             yield from _widths(top, d)
     for step in STEPS:
         for d in range(1, BELOW + 1):
-            yield from _carried(tops[-1 - (len(tops) > 1)], d, step)
+            yield from _carried(min(highest, 15), d, step)
         yield from _rounded(max(0, lowest + 2), step)
         yield from _gathered(highest, lowest, step)
     big, small = min(highest, 40), max(lowest, -40)
@@ -80,7 +83,7 @@ def _sparse(lowest: int, highest: int, length: int) -> Iterator[list[Term]]:
         yield [(0, big, 1), (j + 1, big, -1), (j, small, 1)]
 
 
-def _least(lowest: int) -> Iterator[list[Term]]:
+def _least(lowest: int) -> Iterator[Sequence[Term]]:
     """The smallest sum, or half of one, which is a tie, beside a term that turns it, or is lost."""
     for quantum in QUANTA:
         for base in (quantum, quantum - 1):
@@ -93,17 +96,17 @@ def _least(lowest: int) -> Iterator[list[Term]]:
         yield [(0, quantum + 1, 1.0), (1, quantum - 1, -1.0)]
 
 
-def _widths(top: int, d: int) -> Iterator[list[Term]]:
+def _widths(top: int, d: int) -> Iterator[Sequence[Term]]:
     """A large term, small ones d bits below, and what takes the large one off again, all added at once."""
     small = top - d
     yield [(0, top, 1), (1, small, 1), (2, top, -1)]
     yield [(0, top, -1), (1, small, -1.5), (2, top, 1)]
     yield [(0, top, 1), (1, small, 1), (2, small, 1), (3, top, -1)]
     yield [(0, top, 1), (1, small, -1)]
-    yield [(0, top - 1, 2.25), (1, small, 1), (2, top - 1, -2.25)]  # a product that is not normalised
+    yield [(0, top, (1.5, 1.5)), (1, small, 1), (2, top, (1.5, -1.5))]  # 2.25 has the exponent of 1, as a product
 
 
-def _carried(top: int, d: int, step: int) -> Iterator[list[Term]]:
+def _carried(top: int, d: int, step: int) -> Iterator[Sequence[Term]]:
     """The same with the terms in different instructions: what a sum keeps, alone and after a carry."""
     yield [(0, top, 1), (step, top - d, 1), (2 * step, top, -1)]
     yield [(0, top, 1), (1, top - d, 1), (step, top, -1)]
@@ -111,7 +114,7 @@ def _carried(top: int, d: int, step: int) -> Iterator[list[Term]]:
     yield [(0, top, 1), (1, top, 1), (2, top, 1), (3, top - d, 1), *((step + i, top, -1) for i in range(3))]
 
 
-def _gathered(highest: int, lowest: int, step: int) -> Iterator[list[Term]]:
+def _gathered(highest: int, lowest: int, step: int) -> Iterator[Sequence[Term]]:
     """A sum larger than any product, taken off again beside a small term; and a tie beside it that the term turns."""
     half = step // 2
     exponent = highest + half.bit_length() - 1
@@ -123,7 +126,7 @@ def _gathered(highest: int, lowest: int, step: int) -> Iterator[list[Term]]:
                 yield [*gathered, (step, tie, 1.0), (step + 1, e, 1.0)]
 
 
-def _rounded(unit: int, step: int) -> Iterator[list[Term]]:
+def _rounded(unit: int, step: int) -> Iterator[Sequence[Term]]:
     """2**m or 2**m + 1 units, and quarters of a unit more; what is left once 2**m is taken off."""
     for bits in MANTISSAS:
         for sign in (1.0, -1.0):
@@ -155,12 +158,12 @@ def _dense(inputs: Format, length: int) -> tuple[Array, Array]:
     return a, b
 
 
-def _heaped(inputs: Format, length: int) -> tuple[Array, Array]:
+def _large_sums(inputs: Format, length: int) -> tuple[Array, Array]:
     """The largest number at every k of some instructions, so that the sum is larger than any product; then a tie, or
     what is next to one, or small terms that only count together. Of narrow inputs."""
     lowest, highest = 2 * inputs.quantum_exponent, 2 * (int(np.frexp(inputs.largest)[1]) - 1)
     rows: list[tuple[int, list[Term]]] = []
-    for count in range(32, min(length, HEAPED), 32) if highest - lowest < BELOW else ():
+    for count in range(32, min(length, LARGE_REACH), 32) if highest - lowest < BELOW else ():
         for e in range(lowest, highest):
             rows.append((count, [(count, e, 1), (count + STEPS[-1] // 2, e, 1)]))
             rows.append((count, [(count + k, e, 1) for k in range(STEPS[-1] // 4)]))
