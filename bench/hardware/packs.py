@@ -16,22 +16,26 @@ from bench.hardware.library import Array, padded
 from mpsim.accumulators import Accumulator
 from mpsim.formats import FORMATS
 from mpsim.policies import Policy
-from mpsim.rounding import decode
+from mpsim.rounding import decode, encode
 from mpsim.tensor_cores import accumulator_of, described
 from mpsim.validate import Subject, SubjectError, open_subject
 from mpsim.validate.cast.asking import of_vectors
 from mpsim.validate.cast.compare import count_differences
 from mpsim.validate.cast.rules import Rule
 from mpsim.validate.cast.validation import CastReport
+from mpsim.validate.dot.edges import edge_rows
+from mpsim.validate.dot.separation import adversarial_rows
 from mpsim.validate.dot.subjects import DotSubject, Product
 from mpsim.validate.dot.validation import DotReport
-from mpsim.validate.dot.vectors import validate_dot_vectors
+from mpsim.validate.dot.vectors import read_dot_vectors
 from mpsim.validate.sources import as_source
 from mpsim.vectors.pack import Table, cast_inputs, dot_table, table_files, write_files
 
 #: Vectors of a cast, dot products, and their lengths by the bits of an operand: files of some 40 KB.
 CASTS, DOTS = 4000, 160
 LENGTHS = {8: 130, 16: 48, 32: 24}
+#: Random rows where sums turn, beside those made by rule: files of some 60 KB.
+EDGES = 256
 
 
 def write_cast(folder: Path, name: str, subject: Subject, report: CastReport) -> None:
@@ -54,6 +58,22 @@ def write_dot(folder: Path, name: str, subject: DotSubject) -> None:
     found = subject.dots(a, b).astype(np.float32).view(np.uint32)
     columns = {**table.columns, "expected": (found, 32)}
     write_files(folder, table_files(table._replace(columns=columns), ("npz",)))
+
+
+def write_edges(folder: Path, name: str, subject: DotSubject, length: int) -> None:
+    """NAME_edges.npz: operands that tell an accumulator from those beside it, and the sums that the subject gives.
+
+    Rows made by rule and random ones where sums turn, in float32 and in float16, of ``length`` terms."""
+    format = FORMATS[subject.inputs]
+    rows = [edge_rows(format, length)]
+    rows += [adversarial_rows(format, length, EDGES, seed, quantum) for seed, quantum in enumerate((-149, -24))]
+    a, b = (np.concatenate(each) for each in zip(*rows, strict=True))
+    with np.errstate(invalid="ignore"):
+        found = subject.dots(a, b).astype(np.float32).view(np.uint32)
+    codes = [encode(x, format, backend="reference", threads=1) for x in (a, b)]
+    columns = {"a": (codes[0], format.bits), "b": (codes[1], format.bits), "expected": (found, 32)}
+    table = Table(f"{name}_edges", {"inputs": format.name}, columns)
+    write_files(folder, table_files(table, ("npz",), deflate=True))
 
 
 def reordered(function: Product, places: tuple[int, ...]) -> Product:
@@ -122,7 +142,15 @@ def pack_mismatches(entry: Mapping[str, Any], folder: Path) -> int:
     """How many vectors of the subject's file are not what mpsim gives by the fitted rule or accumulator."""
     path = folder / f"{entry['name']}.npz"
     if entry["kind"] == "dot":
-        accumulator = accumulator_of(entry["fitted"])
-        return validate_dot_vectors(path, accumulator).different[accumulator]
+        return _products_that_differ(entry, path)
     rule, source = rule_of(entry), as_source(entry["source"])
     return count_differences(rule, of_vectors(open_subject(str(path)), source, rule.format))
+
+
+def edge_mismatches(entry: Mapping[str, Any], folder: Path) -> int:
+    """How many products of NAME_edges.npz are not what mpsim gives by the fitted accumulator."""
+    return _products_that_differ(entry, folder / f"{entry['name']}_edges.npz")
+
+
+def _products_that_differ(entry: Mapping[str, Any], path: Path) -> int:
+    return read_dot_vectors(path).differing(accumulator_of(entry["fitted"]))

@@ -1,7 +1,7 @@
 """``python -m bench.hardware.record OUT``: records every subject on this machine's GPU (docs/hardware.md).
 
 Each subject runs in a process of its own, several at once; what one breaks, the others keep. OUT/NAME.npz is its
-vectors, OUT/NAME.json its report, OUT/manifest.json what was found of all.
+vectors, OUT/NAME_edges.npz further products, OUT/NAME.json its report, OUT/manifest.json what was found of all.
 """
 
 from __future__ import annotations
@@ -122,8 +122,12 @@ def _record_dot(row: Dot, task: Task, began: float) -> None:
             again = validate_dot(changed, other.accumulator, inputs=row.inputs, length=row.length, side=row.side)
             if again.equal:
                 report, function, order = again, changed, other.order
-    packs.write_dot(task.out, row.name, open_dot(function, inputs=row.inputs, side=row.side))
-    entry = packs.dot_entry(report) | {"order": order}
+    subject = open_dot(function, inputs=row.inputs, side=row.side)
+    packs.write_dot(task.out, row.name, subject)
+    packs.write_edges(task.out, row.name, subject, row.length)
+    entry = packs.dot_entry(report) | {"order": order, "name": row.name}
+    entry["edge_mismatches"] = packs.edge_mismatches(entry, task.out)
+    entry["equal"] = entry["equal"] and entry["edge_mismatches"] == 0
     _finish(row, task, began, entry, report.as_json() | {"subject": row.name})
 
 
@@ -166,7 +170,7 @@ def record(
         path = out / f"{name}.json"
         entry = json.loads(path.read_text()) if path.exists() else {"name": name, "error": ended}
         entry = {key: value for key, value in entry.items() if key not in ("report", "traceback")}
-        files = [out / f"{name}{suffix}" for suffix in (".json", ".npz")]
+        files = [out / f"{name}{suffix}" for suffix in (".json", ".npz", "_edges.npz")]
         entry["files"] = {file.name: file_entry(file.read_bytes()) for file in files if file.exists()}
         manifest["subjects"] = sorted([*manifest["subjects"], entry], key=lambda row: names.index(row["name"]))
         _write(out / "manifest.json", manifest)
@@ -210,6 +214,7 @@ def line(entry: dict[str, Any]) -> str:
     count = entry["inputs"] if entry["kind"] == "cast" else entry["results"]
     more = f" ({', '.join(names)})" if (names := entry.get("presets", entry.get("names"))) else ""
     differ = f"{entry['mismatches']:,} of {count:,} differ; pack: {entry['pack_mismatches']}"
+    differ += f"; edges: {entry['edge_mismatches']}" if "edge_mismatches" in entry else ""
     return f"{entry['name']}: {state} {entry['fitted']}{more}; {differ}; {entry['seconds']} s"
 
 

@@ -1,4 +1,4 @@
-"""Zip archives of arrays and texts without dates or compression: equal content gives equal bytes."""
+"""Zip archives of arrays and texts without dates: equal content gives equal bytes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import numpy as np
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
-def pack(arrays: Mapping[str, np.ndarray[Any, Any]], texts: Mapping[str, str] | None = None) -> bytes:
+def pack(
+    arrays: Mapping[str, np.ndarray[Any, Any]], texts: Mapping[str, str] | None = None, *, deflate: bool = False
+) -> bytes:
     """The bytes of an archive of ``texts`` (by member) and of one .npy file per array, little-endian in C order: what
-    ``numpy.load`` reads.
+    ``numpy.load`` reads. deflate: compressed, in bytes that another version of zlib may make otherwise.
 
     >>> import io
     >>> float(np.load(io.BytesIO(pack({"x": np.float32([0.5])})))["x"][0])
@@ -29,6 +31,7 @@ def pack(arrays: Mapping[str, np.ndarray[Any, Any]], texts: Mapping[str, str] | 
             entry = zipfile.ZipInfo(name, _DATE)
             entry.create_system = 3
             entry.external_attr = 0o644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED
             archive.writestr(entry, content)
     return buffer.getvalue()
 

@@ -344,11 +344,11 @@ def _manifest(folder: Path) -> dict[str, Any]:
     raise UsageError(f"{path} is no manifest of a pack of vectors (docs/vectors.md)")
 
 
-def table_files(table: Table, forms: Sequence[str] = FORMS) -> dict[str, bytes]:
-    """File name -> content of one table in those forms."""
+def table_files(table: Table, forms: Sequence[str] = FORMS, *, deflate: bool = False) -> dict[str, bytes]:
+    """File name -> content of one table in those forms. deflate: compresses an npz."""
     found: dict[str, bytes] = {}
     if "npz" in forms:
-        found[f"{table.name}.npz"] = archive.pack(_arrays(table))
+        found[f"{table.name}.npz"] = archive.pack(_arrays(table), deflate=deflate)
     if "jsonl" in forms:
         found[f"{table.name}.jsonl"] = _json_lines(table)
     if "txt" in forms:

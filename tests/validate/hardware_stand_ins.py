@@ -11,7 +11,8 @@ import numpy as np
 
 from bench.hardware.library import padded
 from bench.hardware.subjects import WIDENED, Cast, Dot
-from mpsim.tensor_cores import accumulator_of
+from mpsim.accumulators import Accumulator
+from mpsim.tensor_cores import TENSOR_CORES, accumulator_of
 from mpsim.validate.dot.subjects import of_accumulator
 
 Array = np.ndarray[Any, Any]
@@ -30,9 +31,15 @@ def _half_to_e5m2(library: Path | None) -> Callable[[Array], Array]:
     return lambda x: x.astype(ml_dtypes.float8_e5m2).view(np.uint8)
 
 
-def _hopper(library: Path | None) -> Callable[[Array, Array], Array]:
-    product = of_accumulator(accumulator_of("hopper_float8_e4m3fn"), "compiled")
-    return lambda a, b: product(a.astype(np.float32), b.astype(np.float32))
+def _summed_by(accumulator: Accumulator) -> Callable[[Path | None], Callable[[Array, Array], Array]]:
+    product = of_accumulator(accumulator, "compiled")
+    return lambda library: lambda a, b: product(a.astype(np.float32), b.astype(np.float32))
+
+
+def _limited(library: Path | None) -> Callable[[Array, Array], Array]:
+    """Sums that are right up to a largest number."""
+    product = _summed_by(accumulator_of("hopper_float8_e4m3fn"))(library)
+    return lambda a, b: np.clip(product(a, b), np.float32(-(2.0**23)), np.float32(2.0**23))
 
 
 def _falling(library: Path | None) -> Callable[[Array, Array], Array]:
@@ -64,11 +71,19 @@ def _broken(library: Path | None) -> Callable[[Array], Array]:
 
 
 SUBJECTS = (
-    Dot("hopper", "float8_e4m3fn", "mpsim's own", _hopper, 70, 16),
+    Dot("hopper", "float8_e4m3fn", "mpsim's own", _summed_by(accumulator_of("hopper_float8_e4m3fn")), 70, 16),
     Dot("pairs", "float8_e5m2", "mpsim's own, in pairs", _widened_in_pairs, 70, 16, WIDENED),
+    Dot("limited", "float8_e4m3fn", "mpsim's own, to 2**23", _limited, 70, 16),
     Dot("falling", "float16", "mpsim's own, from the end", _falling, 40, 16),
     Cast("to_e4m3", "float8_e4m3fn", "ml_dtypes", _to_e4m3),
     Cast("truncated", "bfloat16", "the upper half", _truncated),
     Cast("half_to_e5m2", "float8_e5m2", "ml_dtypes", _half_to_e5m2, "float16"),
     Cast("broken", "bfloat16", "raises", _broken),
+)
+
+#: Hopper's models, at the lengths of bench/hardware/subjects.py.
+HOPPER = tuple(
+    Dot(name, row.inputs, "mpsim's own", _summed_by(row.accumulator), 300 if row.k == 32 else 130, 64)
+    for name, row in TENSOR_CORES.items()
+    if row.architecture == "hopper"
 )

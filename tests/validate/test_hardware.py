@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hardware_stand_ins import HOPPER
 
-from bench.hardware import library, packs, record, subjects, torch_subjects
+from bench.hardware import alike, library, packs, record, subjects, torch_subjects
+from mpsim.formats import FORMATS
 from mpsim.validate.cast.validation import validate_cast
+from mpsim.validate.dot.edges import edge_rows
 from mpsim.validate.dot.vectors import validate_dot_vectors
 from mpsim.vectors.pack import file_entry
 
@@ -33,7 +36,11 @@ def check(folder: Path, entry: dict[str, Any]) -> None:
     if "fitted" not in entry:  # what failed has its error in place of vectors
         assert entry["error"] and set(entry["files"]) <= {f"{entry['name']}.json"}
         return
-    assert {f"{entry['name']}.npz", f"{entry['name']}.json"} == set(entry["files"])
+    edges = {f"{entry['name']}_edges.npz"} if "edge_mismatches" in entry else set()
+    assert {f"{entry['name']}.npz", f"{entry['name']}.json", *edges} == set(entry["files"])
+    if edges:
+        assert packs.edge_mismatches(entry, folder) == entry["edge_mismatches"]
+        assert not entry["equal"] or entry["edge_mismatches"] == 0
     assert packs.pack_mismatches(entry, folder) == entry["pack_mismatches"]
     assert not entry["equal"] or entry["pack_mismatches"] == 0
 
@@ -64,6 +71,27 @@ def test_presets_are_what_the_device_does(name: str, preset: str) -> None:
     assert validate_cast(str(path), str(np.load(path)["format"]), preset=preset).equal
 
 
+@pytest.mark.parametrize("folder", DEVICES, ids=lambda folder: folder.name)
+def test_the_page_says_what_the_packs_cannot_tell_apart(folder: Path) -> None:
+    page = (library.SOURCE.parents[2] / "docs" / "hardware.md").read_text(encoding="utf-8")
+    assert "\n".join(["", *alike.table(folder), ""]) in page
+
+
+def test_neighbours_of_float8_to_float16() -> None:
+    """A pack that separates the fraction bits, and one that does not."""
+    folder = library.SOURCE.parent / "h200"
+    rows = {row["name"]: row for row in json.loads((folder / "manifest.json").read_text())["subjects"]}
+    for name, bits in (("wgmma_e4m3_to_f16", (13,)), ("wgmma_e5m2_to_f16", tuple(range(10, 46)))):
+        found = {each.field: each for each in alike.alike(rows[name], folder)}
+        assert found["fraction_bits"].values == bits
+
+
+def test_ranges_in_words() -> None:
+    among = (None, *range(-3, 4))
+    assert alike.ranges([3, None, -3, -2, 0], among) == "none to −2, 0, 3"
+    assert alike.ranges([1, 2], among) == "1, 2" and alike.ranges([], among) == ""
+
+
 # -- the recorder, without a GPU --------------------------------------------------------------------------------
 
 
@@ -73,7 +101,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     said: list[str] = []
     tar = folder.with_suffix(".tar")
     record.record(folder, STAND_INS, seconds=0, jobs=0, tar=tar, say=said.append)
-    assert len(said) == 7
+    assert len(said) == 8
     with tarfile.open(tar) as archive:
         assert sorted(archive.getnames()) == sorted(path.name for path in folder.iterdir())
     return folder
@@ -87,7 +115,7 @@ def test_what_is_equal_and_what_is_not(recorded: Path) -> None:
     found = entries(recorded)
     assert {name: row.get("equal") for name, row in found.items()} == {
         "hopper": True, "pairs": True, "falling": False, "to_e4m3": True, "truncated": True, "half_to_e5m2": True,
-        "broken": None,
+        "limited": False, "broken": None,
     }  # fmt: skip
     assert found["broken"]["error"] == "RuntimeError: no device"
     assert found["hopper"]["names"] == ["hopper_float8_e4m3fn"]
@@ -108,10 +136,38 @@ def test_a_changed_vector_is_noticed(recorded: Path, tmp_path: Path) -> None:
             changed = dict(arrays)
         changed["expected"][3] ^= 1
         np.savez(tmp_path / f"{name}.npz", **changed)
-        shutil.copy(recorded / f"{name}.json", tmp_path)
+        for file in {*found[name]["files"]} - {f"{name}.npz"}:
+            shutil.copy(recorded / file, tmp_path)
         assert packs.pack_mismatches(found[name], tmp_path) == 1
         with pytest.raises(AssertionError):
             check(tmp_path, found[name])
+
+
+def test_what_only_the_edges_show_is_not_called_equal(recorded: Path) -> None:
+    """Sums that saturate: no random product and no probe is as large."""
+    found = entries(recorded)["limited"]
+    assert found["mismatches"] == found["probes_differ"] == found["pack_mismatches"] == 0
+    assert found["edge_mismatches"] > 0 and not found["equal"]
+
+
+@pytest.mark.parametrize("name", [row.name for row in HOPPER])
+def test_edges_leave_nothing_that_some_input_separates(name: str, tmp_path: Path) -> None:
+    """Recorded from a stand-in, a pack fits one value of each field, and those that no input tells from it."""
+    record.work(record.Task("hardware_stand_ins:HOPPER", name, tmp_path, None, 0.0))
+    entry = json.loads((tmp_path / f"{name}.json").read_text())
+    assert entry["equal"] and entry["edge_mismatches"] == 0 and name in entry["names"]
+    found = alike.alike(entry | {"files": [path.name for path in tmp_path.iterdir()]}, tmp_path)
+    assert [each.field for each in found] == list(alike.VALUES)
+    assert {each.field: each.missed for each in found} == dict.fromkeys(alike.VALUES, ())
+    assert all(each.fitted in each.proved for each in found)
+
+
+def test_the_row_that_decides_is_recorded() -> None:
+    """docs/hardware.md: its terms are -2**-47 and -2**-25."""
+    a, b = edge_rows(FORMATS["float16"], 130)
+    with np.errstate(invalid="ignore"):
+        products = a.astype(float) * b
+    assert (np.sort(products, axis=1)[:, :3] == [-(2.0**-25), -(2.0**-47), 0]).all(axis=1).any()
 
 
 def test_the_files_are_read_by_validate(recorded: Path) -> None:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from mpsim.formats import Format, as_format
+from mpsim.validate.dot.edges import Term, operands
 from mpsim.validate.dot.subjects import DotSubject
 
 Array = np.ndarray[Any, Any]
-Term = tuple[int, int, float]  # k, and the product as 2**exponent times a small factor, mostly 1 or -1
 
 WIDEST = 40  # exponents of products that probes use, at most
 PARTNERS = 40  # first k among which the partner of k = 0 is looked for
@@ -44,12 +44,7 @@ class Prober:
 
     def ask(self, probes: Sequence[Sequence[Term]]) -> Array:
         """The results, one a probe."""
-        a, b = np.zeros((2, len(probes), self.length), np.float32)
-        for row, terms in enumerate(probes):
-            for k, exponent, factor in terms:
-                a[row, k] = 2.0 ** (exponent - exponent // 2)
-                b[row, k] = factor * 2.0 ** (exponent // 2)
-        return self.ask_numbers(a, b)
+        return self.ask_numbers(*operands(probes, self.length))
 
     def ask_numbers(self, a: Array, b: Array) -> Array:
         """The results of rows of numbers."""

@@ -1,13 +1,13 @@
 """Accumulators that gave every answer so far, told apart by inputs on which they differ.
 
-"Equal" is said of two accumulators only if no input was found that separates them; such inputs are looked for where
-sums turn: beside the least exponent of alignment, one bit around the width of an alignment, where terms cancel, near
-both ends of the range, and among infinities and NaN.
+"Equal" is said of two accumulators only if no input was found that separates them. Such inputs are looked for where
+sums turn: rows made by rule (mpsim/validate/dot/edges.py), then random ones beside the least exponent of alignment, one
+bit around the width of an alignment, where terms cancel, near both ends of the range, and among infinities and NaN.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from mpsim.accumulators import Accumulator
 from mpsim.formats import Format
 from mpsim.rounding import round_to
+from mpsim.validate.dot.edges import edge_batches
 from mpsim.validate.dot.probes import Prober
 from mpsim.validate.dot.subjects import Model, same
 
@@ -38,10 +39,9 @@ def separate(
 ) -> Separated:
     """Drops accumulators by rows on which they differ, asking the subject those; ends where no batch separates any."""
     kept, tried = list(dict.fromkeys(found)), 0
-    for batch in range(BATCHES):
+    for a, b in _batches(prober, seed):
         if len(kept) < 2:
             break
-        a, b = adversarial_rows(prober.inputs, prober.length, ROWS, 1000 * seed + batch, prober.least)
         tried += len(a)
         results = [Model(each, output).dots(a, b, backend=backend) for each in kept]
         differ = np.flatnonzero(np.any([~same(results[0], other) for other in results[1:]], axis=0))
@@ -51,6 +51,12 @@ def separate(
         answers = prober.ask_numbers(a[chosen], b[chosen])
         kept = [each for each, rows in zip(kept, results, strict=True) if same(answers, rows[chosen]).all()]
     return Separated(tuple(kept), tried)
+
+
+def _batches(prober: Prober, seed: int) -> Iterator[tuple[Array, Array]]:
+    yield from edge_batches(prober.inputs, prober.length)
+    for batch in range(BATCHES):
+        yield adversarial_rows(prober.inputs, prober.length, ROWS, 1000 * seed + batch, prober.least)
 
 
 def _covering(results: list[Array], differ: Array) -> Array:

@@ -1,0 +1,120 @@
+"""``python -m bench.hardware.alike FOLDER``: which accumulators recorded dot products do not tell from the fitted ones.
+
+Each field of an accumulator is changed alone, and every product of a subject is computed anew with each value.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mpsim.accumulators import ROUNDINGS, Accumulator
+from mpsim.errors import UsageError
+from mpsim.tensor_cores import accumulator_of
+from mpsim.validate.dot.candidates import effective
+from mpsim.validate.dot.separability import inseparable
+from mpsim.validate.dot.vectors import read_dot_vectors
+
+#: Field -> the values that are tried.
+VALUES: dict[str, Sequence[Any]] = {
+    "fraction_bits": range(1, 46),
+    "least_alignment": (None, *range(-180, 33)),
+    "terms": range(1, 65),
+    "chunk": (*range(1, 513), None),
+    "rounding": ROUNDINGS,
+    "format": ("float32", "fp_8_22_0", "fp_8_13_0", "fp_8_10_0", "float16", "bfloat16"),
+}
+
+
+@dataclass(frozen=True)
+class Alike:
+    """A field of a subject's accumulator. values: those that give every result of its file, the fitted one among them.
+
+    proved: those of them that no input of that length separates from the fitted one."""
+
+    subject: str
+    field: str
+    fitted: Any
+    values: tuple[Any, ...]
+    proved: tuple[Any, ...]
+
+    @property
+    def missed(self) -> tuple[Any, ...]:
+        """What the file does not separate from the fitted value, though nothing proves that no input does."""
+        return tuple(value for value in self.values if value not in self.proved)
+
+
+def alike(entry: Mapping[str, Any], folder: Path) -> list[Alike]:
+    """What the files of a subject that follows an accumulator do not tell from it, by the field that differs."""
+    fitted = accumulator_of(entry["fitted"])
+    vectors = [read_dot_vectors(folder / name) for name in entry["files"] if name.endswith(".npz")]
+    vectors.sort(key=lambda each: len(each.a))
+    length = max(each.length for each in vectors)
+
+    def gives_all(other: Accumulator) -> bool:
+        same = effective(other, length) == effective(fitted, length)
+        return same or all(each.all_given_by(other) for each in vectors)
+
+    found = []
+    for field, values in VALUES.items():
+        others = {value: other for value in values if (other := _changed(fitted, field, value))}
+        same = tuple(value for value, other in others.items() if gives_all(other))
+        proved = tuple(value for value in same if inseparable(fitted, others[value], entry["inputs"], length))
+        found.append(Alike(entry["name"], field, getattr(fitted, field), same, proved))
+    return found
+
+
+def _changed(fitted: Accumulator, field: str, value: Any) -> Accumulator | None:
+    try:
+        return replace(fitted, **{field: value})
+    except UsageError:  # more bits than float64 holds
+        return None
+
+
+def table(folder: Path) -> Iterator[str]:
+    """Markdown, a line for all the subjects that are alike."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    rows: dict[str, list[str]] = {}
+    for entry in manifest["subjects"]:
+        if entry.get("kind") == "dot" and entry["pack_mismatches"] == 0:
+            cells = [cell(each) for each in alike(entry, folder)]
+            rows.setdefault(" | ".join(cells), []).append(entry["name"])
+    yield f"| subject | {' | '.join(field.replace('_', ' ') for field in VALUES)} |"
+    yield "|---" * (1 + len(VALUES)) + "|"
+    for cells_, names in rows.items():
+        yield f"| {', '.join(f'`{name}`' for name in names)} | {cells_} |"
+
+
+def cell(found: Alike) -> str:
+    """The fitted value; then what is not told from it, and in parentheses what no input tells from it."""
+    proved = [value for value in found.proved if value != found.fitted]
+    text = _word(found.fitted)
+    missed = found.missed
+    text += f"; **{ranges(missed, VALUES[found.field])}**" if missed else ""
+    return text + (f" ({ranges(proved, VALUES[found.field])})" if proved else "")
+
+
+def ranges(values: Sequence[Any], among: Sequence[Any]) -> str:
+    """Values in the order of ``among``, neighbours as "first to last"."""
+    order = list(among)
+    runs: list[list[Any]] = []
+    for value in sorted(values, key=order.index):
+        if runs and order.index(value) == order.index(runs[-1][-1]) + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    numbers = [run for run in runs if len(run) > 2]
+    words = [f"{_word(run[0])} to {_word(run[-1])}" if run in numbers else ", ".join(map(_word, run)) for run in runs]
+    return ", ".join(words)
+
+
+def _word(value: Any) -> str:
+    return "none" if value is None else str(value).replace("-", "−")
+
+
+if __name__ == "__main__":
+    print("\n".join(table(Path(sys.argv[1]))))
