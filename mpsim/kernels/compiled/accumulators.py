@@ -13,79 +13,11 @@ import numpy as np
 from mpsim import _kernels
 from mpsim.accumulators import Accumulator
 from mpsim.formats import as_format
-from mpsim.kernels.lowering import (
-    Contraction,
-    Pair,
-    add_bias,
-    of_conv2d,
-    of_conv2d_input_gradient,
-    of_conv2d_weight_gradient,
-    of_matmul,
-    product,
-)
+from mpsim.kernels.lowering import Contraction, product
 from mpsim.kernels.narrow import Narrow
 from mpsim.kernels.pairs import sum_in_pairs
 
 FUSED, SEPARATE, NARROW, EXACT = range(4)  # enum accumulator_kind of ext/accumulators.h
-
-
-def matmul(
-    a: np.ndarray,
-    b: np.ndarray,
-    transpose_a: bool = False,
-    transpose_b: bool = False,
-    bias: np.ndarray | None = None,
-    *,
-    threads: int = 1,
-    accumulator: Accumulator,
-) -> np.ndarray:
-    """See mpsim.kernels.contract."""
-    return add_bias(contract(of_matmul(a, b, transpose_a, transpose_b), accumulator, threads), bias)
-
-
-def conv2d(
-    x: np.ndarray,
-    w: np.ndarray,
-    bias: np.ndarray | None,
-    stride: Pair,
-    padding: Pair,
-    groups: int,
-    *,
-    threads: int = 1,
-    accumulator: Accumulator,
-) -> np.ndarray:
-    """See mpsim.kernels.contract."""
-    return add_bias(contract(of_conv2d(x, w, stride, padding, groups), accumulator, threads), bias)
-
-
-def conv2d_input_gradient(
-    gy: np.ndarray,
-    w: np.ndarray,
-    x_shape: tuple[int, ...],
-    stride: Pair,
-    padding: Pair,
-    groups: int,
-    *,
-    threads: int = 1,
-    accumulator: Accumulator,
-) -> np.ndarray:
-    """See mpsim.kernels.contract."""
-    return contract(of_conv2d_input_gradient(gy, w, x_shape, stride, padding, groups), accumulator, threads)
-
-
-def conv2d_weight_gradient(
-    x: np.ndarray,
-    gy: np.ndarray,
-    w_shape: tuple[int, ...],
-    stride: Pair,
-    padding: Pair,
-    groups: int,
-    *,
-    threads: int = 1,
-    accumulator: Accumulator,
-) -> np.ndarray:
-    """See mpsim.kernels.contract."""
-    return contract(of_conv2d_weight_gradient(x, gy, w_shape, stride, padding, groups), accumulator, threads)
 
 
 def contract(c: Contraction, accumulator: Accumulator, threads: int) -> np.ndarray:

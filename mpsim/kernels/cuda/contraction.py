@@ -18,6 +18,8 @@ import numpy as np
 
 from mpsim.accumulators import Accumulator
 from mpsim.errors import UsageTypeError
+from mpsim.kernels.contract import Shape
+from mpsim.kernels.contraction import FasterWays, Geometry, How, contractions
 from mpsim.kernels.cuda import depthwise, strided
 from mpsim.kernels.cuda.accumulators import numbers_of
 from mpsim.kernels.cuda.arrays import device, empty, flattened, part, zeros
@@ -25,7 +27,8 @@ from mpsim.kernels.cuda.contraction_each import add_bias, adding_kernel, each_ke
 from mpsim.kernels.cuda.contraction_tables import Tables, ends_of, phases_of, placed, tables_of
 from mpsim.kernels.cuda.contraction_tile import RESIDENT, TILES, Form, Tile, tile_kernel
 from mpsim.kernels.cuda.launch import BLOCKS_PER_MULTIPROCESSOR, THREADS
-from mpsim.kernels.lowering import Pair, of_conv2d, of_conv2d_input_gradient, of_conv2d_weight_gradient, of_matmul
+from mpsim.kernels.cuda.rounding import round_array
+from mpsim.kernels.lowering import Contraction, Pair, of_matmul
 
 __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"]
 
@@ -42,59 +45,29 @@ BUSY, RATE_OF_EACH = 1024, 0.05
 GRID = 65535
 
 
-def matmul(
-    a: Array,
-    b: Array,
-    transpose_a: bool = False,
-    transpose_b: bool = False,
-    bias: Array | None = None,
-    *,
-    threads: int = 1,
-    accumulator: Accumulator = DEFAULT,
-) -> Array:
-    """See mpsim.kernels.contract."""
-    tables = tables_of(of_matmul, tuple(a.shape), tuple(b.shape), bool(transpose_a), bool(transpose_b))
-    return biased(contract(tables, a, b, accumulator), bias, 1)
+class _OnDevice(FasterWays):
+    """Depthwise convolutions, and gradients by the input in phases."""
+
+    def conv2d(self, x: Array, w: Array, bias: Array | None, geometry: Geometry, how: How) -> Array | None:
+        stride, padding, groups = geometry
+        if not depthwise.takes(w.shape, groups, how.accumulator):
+            return None
+        return biased(depthwise.forward(x, w, stride, padding, how.accumulator.fma), bias)
+
+    def conv2d_input_gradient(self, gy: Array, w: Array, x_shape: Shape, geometry: Geometry, how: How) -> Array | None:
+        stride, padding, groups = geometry
+        if depthwise.takes(w.shape, groups, how.accumulator):
+            return depthwise.input_gradient(gy, w, x_shape, stride, padding, how.accumulator.fma)
+        if strided.takes(gy, w, stride, how.accumulator):
+            return input_gradient_in_phases(gy, w, x_shape, stride, padding, groups, how.accumulator)
+        return None
 
 
-def conv2d(
-    x: Array,
-    w: Array,
-    bias: Array | None,
-    stride: Pair,
-    padding: Pair,
-    groups: int,
-    *,
-    threads: int = 1,
-    accumulator: Accumulator = DEFAULT,
-) -> Array:
-    """See mpsim.kernels.contract."""
-    if depthwise.takes(w.shape, groups, accumulator):
-        y = depthwise.forward(x, w, stride, padding, accumulator.fma)
-    else:
-        tables = tables_of(of_conv2d, tuple(x.shape), tuple(w.shape), stride, padding, groups)
-        y = contract(tables, w, x, accumulator)
-    return biased(y, bias, y.shape[2] * y.shape[3])
-
-
-def conv2d_input_gradient(
-    gy: Array,
-    w: Array,
-    x_shape: tuple[int, ...],
-    stride: Pair,
-    padding: Pair,
-    groups: int,
-    *,
-    threads: int = 1,
-    accumulator: Accumulator = DEFAULT,
-) -> Array:
-    """See mpsim.kernels.contract."""
-    if depthwise.takes(w.shape, groups, accumulator):
-        return depthwise.input_gradient(gy, w, x_shape, stride, padding, accumulator.fma)
-    if strided.takes(gy, w, stride, accumulator):
-        return input_gradient_in_phases(gy, w, tuple(x_shape), stride, padding, groups, accumulator)
-    shapes = (tuple(gy.shape), tuple(w.shape), tuple(x_shape))
-    return contract(tables_of(of_conv2d_input_gradient, *shapes, stride, padding, groups), w, gy, accumulator)
+def sum_of(lower: Callable[..., Contraction], first: Array, second: Array, options: tuple[Any, ...], how: How) -> Array:
+    """See mpsim.kernels.contraction.Sum; the lowering is one of shapes."""
+    tables = tables_of(lower, tuple(first.shape), tuple(second.shape), *options)
+    left, right = (first, second) if lower is of_matmul else (second, first)
+    return contract(tables, left, right, how.accumulator)
 
 
 def input_gradient_in_phases(
@@ -121,25 +94,10 @@ def input_gradient_in_phases(
     return gx
 
 
-def conv2d_weight_gradient(
-    x: Array,
-    gy: Array,
-    w_shape: tuple[int, ...],
-    stride: Pair,
-    padding: Pair,
-    groups: int,
-    *,
-    threads: int = 1,
-    accumulator: Accumulator = DEFAULT,
-) -> Array:
-    """See mpsim.kernels.contract."""
-    shapes = (tuple(x.shape), tuple(gy.shape), tuple(w_shape))
-    return contract(tables_of(of_conv2d_weight_gradient, *shapes, stride, padding, groups), gy, x, accumulator)
-
-
-def biased(out: Array, bias: Array | None, area: int) -> Array:
+def biased(out: Array, bias: Array | None) -> Array:
     """The output with one number added per column of a matrix, or per channel of images."""
     if bias is not None and out.size:
+        area = prod(out.shape[2:])
         add_bias.over(out.size)(flattened(out), bias, area)
     return out
 
@@ -248,3 +206,6 @@ def sum_in_pairs(launch: Launch, out: Array, chunks: int) -> None:
         launch(parts, run * together, count, 1)
         pair_parts.each(out.size)(parts, count, part(sums, run * out.size, out.size))
     pair_parts.each(out.size)(sums, runs, out)
+
+
+matmul, conv2d, conv2d_input_gradient, conv2d_weight_gradient = contractions(sum_of, biased, round_array, _OnDevice())

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from mpsim.accumulators import Accumulator
+from mpsim.kernels.contract import Array, Shape
+from mpsim.kernels.contraction import FasterWays, Geometry, How, contractions, over_lowering
 from mpsim.kernels.lowering import (
     Contraction,
-    Pair,
     add_bias,
-    of_conv2d,
     of_conv2d_input_gradient,
     of_conv2d_weight_gradient,
     of_matmul,
@@ -22,117 +22,92 @@ from mpsim.kernels.lowering import (
 from mpsim.kernels.narrow import Narrow
 from mpsim.kernels.numba_cpu import aligned, depthwise, lanes, panels, strided, sums
 from mpsim.kernels.numba_cpu.arrays import empty
+from mpsim.kernels.numba_cpu.rounding import round_array
 from mpsim.kernels.numba_cpu.threads import at_most
 from mpsim.kernels.pairs import sum_in_pairs
 from mpsim.kernels.phases import phases
 
 __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"]
 
-DEFAULT = Accumulator()
 
+class _InLanes(FasterWays):
+    """Depthwise convolutions, gradients by the input in phases, and few columns or many rows as lanes."""
 
-def matmul(
-    a: np.ndarray,
-    b: np.ndarray,
-    transpose_a: bool = False,
-    transpose_b: bool = False,
-    bias: np.ndarray | None = None,
-    *,
-    threads: int = 1,
-    accumulator: Accumulator = DEFAULT,
-) -> np.ndarray:
-    """See mpsim.kernels.contract."""
-    c = of_matmul(a, b, transpose_a, transpose_b)
-    narrow = c.shape[3] <= panels.LANES  # then the few columns are lanes, and nothing of the rows is packed
-    return add_bias(contract(exchanged(c) if narrow else c, accumulator, threads, rows_as_lanes=narrow), bias)
+    def matmul(
+        self, a: Array, b: Array, transpose_a: bool, transpose_b: bool, bias: Array | None, how: How
+    ) -> Array | None:
+        """Few columns are lanes, and nothing of the rows is packed."""
+        if b.shape[0 if transpose_b else 1] > panels.LANES:
+            return None
+        c = exchanged(of_matmul(a, b, transpose_a, transpose_b))
+        return add_bias(contract(c, how.accumulator, how.threads, rows_as_lanes=True), bias)
 
-
-def conv2d(
-    x: np.ndarray,
-    w: np.ndarray,
-    bias: np.ndarray | None,
-    stride: Pair,
-    padding: Pair,
-    groups: int,
-    *,
-    threads: int = 1,
-    accumulator: Accumulator = DEFAULT,
-) -> np.ndarray:
-    """See mpsim.kernels.contract."""
-    if is_depthwise(x, w, w.shape, groups, accumulator) and in_one_chunk(w, accumulator):
+    def conv2d(self, x: Array, w: Array, bias: Array | None, geometry: Geometry, how: How) -> Array | None:
+        stride, padding, groups = geometry
+        if not (is_depthwise(x, w, w.shape, groups, how.accumulator) and in_one_chunk(w, how.accumulator)):
+            return None
         canvas = (x.shape[2] + 2 * padding[0], x.shape[3] + 2 * padding[1])
         rows, columns = ((canvas[i] - w.shape[2 + i]) // stride[i] + 1 for i in (0, 1))
         y = empty((*x.shape[:2], rows, columns))
-        with at_most(threads):
+        with at_most(how.threads):
             weights = w.reshape(groups, -1)
-            depthwise.correlate(x, weights, w.shape[2:], stride, padding, (1, 1), canvas, accumulator.fma, y)
+            depthwise.correlate(x, weights, w.shape[2:], stride, padding, (1, 1), canvas, how.accumulator.fma, y)
         return add_bias(y, bias)
-    return add_bias(contract(of_conv2d(x, w, stride, padding, groups), accumulator, threads), bias)
+
+    def conv2d_input_gradient(self, gy: Array, w: Array, x_shape: Shape, geometry: Geometry, how: How) -> Array | None:
+        stride, padding, groups = geometry
+        kernel = w.shape[2:]
+        around = (kernel[0] - 1 - padding[0], kernel[1] - 1 - padding[1])
+        if (
+            is_depthwise(gy, w, w.shape, groups, how.accumulator)
+            and in_one_chunk(w, how.accumulator)
+            and min(around) >= 0
+        ):
+            canvas = (x_shape[2] + kernel[0] - 1, x_shape[3] + kernel[1] - 1)
+            flipped = np.ascontiguousarray(w[:, 0, ::-1, ::-1]).reshape(groups, -1)
+            gx = empty(x_shape)
+            with at_most(how.threads):
+                depthwise.correlate(gy, flipped, kernel, (1, 1), around, stride, canvas, how.accumulator.fma, gx)
+            return gx
+        plain = is_plain(how.accumulator) and gy.dtype == w.dtype == np.float32 and gy.size > 0 and w.size > 0
+        if stride == (1, 1) or not plain or not np.isfinite(w).all():
+            return None
+        return _in_phases(gy, w, x_shape, geometry, how.accumulator, how.threads)
+
+    def conv2d_weight_gradient(self, x: Array, gy: Array, w_shape: Shape, geometry: Geometry, how: How) -> Array | None:
+        stride, padding, groups = geometry
+        if is_depthwise(x, gy, w_shape, groups, how.accumulator):
+            length = gy[:, 0].size
+            gw = np.empty(w_shape, np.float32)
+            chunk = min(how.accumulator.chunk or length, length)
+            with at_most(how.threads):
+                weights = gw.reshape(groups, -1)
+                depthwise.weight_gradient(x, gy, w_shape[2:], stride, padding, chunk, how.accumulator.fma, weights)
+            return gw
+        if w_shape[0] // groups < panels.LANES // 2:
+            return None
+        return contract(
+            of_conv2d_weight_gradient(x, gy, w_shape, *geometry), how.accumulator, how.threads, rows_as_lanes=True
+        )
 
 
-def conv2d_input_gradient(
-    gy: np.ndarray,
-    w: np.ndarray,
-    x_shape: tuple[int, ...],
-    stride: Pair,
-    padding: Pair,
-    groups: int,
-    *,
-    threads: int = 1,
-    accumulator: Accumulator = DEFAULT,
-) -> np.ndarray:
-    """See mpsim.kernels.contract."""
-    kernel = w.shape[2:]
-    around = (kernel[0] - 1 - padding[0], kernel[1] - 1 - padding[1])
-    if is_depthwise(gy, w, w.shape, groups, accumulator) and in_one_chunk(w, accumulator) and min(around) >= 0:
-        canvas = (x_shape[2] + kernel[0] - 1, x_shape[3] + kernel[1] - 1)
-        flipped = np.ascontiguousarray(w[:, 0, ::-1, ::-1]).reshape(groups, -1)
-        gx = empty(x_shape)
-        with at_most(threads):
-            depthwise.correlate(gy, flipped, kernel, (1, 1), around, stride, canvas, accumulator.fma, gx)
-        return gx
-    plain = is_plain(accumulator) and gy.dtype == w.dtype == np.float32 and gy.size > 0 and w.size > 0
-    if stride == (1, 1) or not plain or not np.isfinite(w).all():
-        return contract(of_conv2d_input_gradient(gy, w, x_shape, stride, padding, groups), accumulator, threads)
-    length = w[:, 0].size // groups
+def _in_phases(
+    gy: Array, w: Array, x_shape: Shape, geometry: Geometry, accumulator: Accumulator, threads: int
+) -> Array:
+    """The gradient by the input without the zeros between the elements of gy (mpsim.kernels.phases)."""
+    length = w[:, 0].size // geometry[2]
     chunk = accumulator.chunk or length
     gx = empty(x_shape)
     gx[...] = 0
     with at_most(threads):
-        for phase, ends in phases(gy, w, x_shape, stride, padding, groups, chunk):
+        for phase, ends in phases(gy, w, x_shape, *geometry, chunk):
             panels.contract(*tables(phase, gx, ends, accumulator.fma))
         columns = strided.unsettled(gx)
         if columns.size:
-            c = of_conv2d_input_gradient(gy, w, x_shape, stride, padding, groups)
+            c = of_conv2d_input_gradient(gy, w, x_shape, *geometry)
             c = replace(c, b_column=c.b_column[columns], out_column=c.out_column[columns])
             panels.contract(*tables(c, gx, ends_of(length, chunk), accumulator.fma))
     return gx
-
-
-def conv2d_weight_gradient(
-    x: np.ndarray,
-    gy: np.ndarray,
-    w_shape: tuple[int, ...],
-    stride: Pair,
-    padding: Pair,
-    groups: int,
-    *,
-    threads: int = 1,
-    accumulator: Accumulator = DEFAULT,
-) -> np.ndarray:
-    """See mpsim.kernels.contract."""
-    length = gy[:, 0].size
-    if is_depthwise(x, gy, w_shape, groups, accumulator):
-        gw = np.empty(w_shape, np.float32)
-        chunk = min(accumulator.chunk or length, length)
-        with at_most(threads):
-            weights = gw.reshape(groups, -1)
-            depthwise.weight_gradient(x, gy, w_shape[2:], stride, padding, chunk, accumulator.fma, weights)
-        return gw
-    rows_as_lanes = w_shape[0] // groups >= panels.LANES // 2
-    return contract(
-        of_conv2d_weight_gradient(x, gy, w_shape, stride, padding, groups), accumulator, threads, rows_as_lanes
-    )
 
 
 def exchanged(c: Contraction) -> Contraction:
@@ -206,3 +181,8 @@ def contract(c: Contraction, accumulator: Accumulator, threads: int, rows_as_lan
         else:
             panels.contract(*tables(c, out, ends_of(length, chunk), accumulator.fma))
     return out
+
+
+matmul, conv2d, conv2d_input_gradient, conv2d_weight_gradient = contractions(
+    over_lowering(contract), add_bias, round_array, _InLanes()
+)

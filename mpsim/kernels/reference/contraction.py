@@ -11,89 +11,21 @@ from collections.abc import Callable
 import numpy as np
 
 from mpsim.accumulators import Accumulator
-from mpsim.kernels.lowering import (
-    Contraction,
-    Pair,
-    add_bias,
-    of_conv2d,
-    of_conv2d_input_gradient,
-    of_conv2d_weight_gradient,
-    of_matmul,
-    product,
-)
+from mpsim.kernels.contraction import contractions, over_lowering
+from mpsim.kernels.lowering import Contraction, add_bias, product
 from mpsim.kernels.narrow import Narrow
 from mpsim.kernels.reference.aligned import Aligned, pairwise
 from mpsim.kernels.reference.exact import ExactSum
 from mpsim.kernels.reference.fma import exact_product, fma, narrow_sum
+from mpsim.kernels.reference.rounding import round_array
 
 __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"]
 
 #: Sums advanced together: small enough for the cache, large enough to hide the cost of a NumPy call.
 BLOCK = 16384
 
-DEFAULT = Accumulator()
 
-
-def matmul(
-    a: np.ndarray,
-    b: np.ndarray,
-    transpose_a: bool = False,
-    transpose_b: bool = False,
-    bias: np.ndarray | None = None,
-    *,
-    threads: int = 1,
-    accumulator: Accumulator = DEFAULT,
-) -> np.ndarray:
-    """See mpsim.kernels.contract."""
-    return add_bias(contract(of_matmul(a, b, transpose_a, transpose_b), accumulator), bias)
-
-
-def conv2d(
-    x: np.ndarray,
-    w: np.ndarray,
-    bias: np.ndarray | None,
-    stride: Pair,
-    padding: Pair,
-    groups: int,
-    *,
-    threads: int = 1,
-    accumulator: Accumulator = DEFAULT,
-) -> np.ndarray:
-    """See mpsim.kernels.contract."""
-    return add_bias(contract(of_conv2d(x, w, stride, padding, groups), accumulator), bias)
-
-
-def conv2d_input_gradient(
-    gy: np.ndarray,
-    w: np.ndarray,
-    x_shape: tuple[int, ...],
-    stride: Pair,
-    padding: Pair,
-    groups: int,
-    *,
-    threads: int = 1,
-    accumulator: Accumulator = DEFAULT,
-) -> np.ndarray:
-    """See mpsim.kernels.contract."""
-    return contract(of_conv2d_input_gradient(gy, w, x_shape, stride, padding, groups), accumulator)
-
-
-def conv2d_weight_gradient(
-    x: np.ndarray,
-    gy: np.ndarray,
-    w_shape: tuple[int, ...],
-    stride: Pair,
-    padding: Pair,
-    groups: int,
-    *,
-    threads: int = 1,
-    accumulator: Accumulator = DEFAULT,
-) -> np.ndarray:
-    """See mpsim.kernels.contract."""
-    return contract(of_conv2d_weight_gradient(x, gy, w_shape, stride, padding, groups), accumulator)
-
-
-def contract(c: Contraction, accumulator: Accumulator) -> np.ndarray:
+def contract(c: Contraction, accumulator: Accumulator, threads: int = 1) -> np.ndarray:
     """Every output of the contraction, in the written order of the accumulator."""
     if c.is_double or accumulator.kind == "blas":
         return product(c)
@@ -173,3 +105,8 @@ class _Sequential:
             a, b = c.left(k)[:, :, :, None], c.right(k)[:, :, None, :]
             sums[: k.size] = self.advance(a, b, sums[: k.size])
         return sums
+
+
+matmul, conv2d, conv2d_input_gradient, conv2d_weight_gradient = contractions(
+    over_lowering(contract), add_bias, round_array
+)

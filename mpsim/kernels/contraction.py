@@ -1,0 +1,164 @@
+"""The four contractions of the contract, stated once over their lowering (mpsim/kernels/lowering.py).
+
+A backend gives what sums a contraction, adds a bias and rounds, and what faster ways it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+from mpsim.accumulators import Accumulator
+from mpsim.kernels.contract import Array, Pair, Shape
+from mpsim.kernels.epilogue import Epilogue, applied_after
+from mpsim.kernels.lowering import (
+    Contraction,
+    of_conv2d,
+    of_conv2d_input_gradient,
+    of_conv2d_weight_gradient,
+    of_matmul,
+)
+
+#: Stride, padding, groups.
+Geometry = tuple[Pair, Pair, int]
+DEFAULT = Accumulator()
+
+
+class How(NamedTuple):
+    """In what order to sum, on how many threads, and what is then done to the result."""
+
+    accumulator: Accumulator
+    threads: int
+    epilogue: Epilogue | None = None
+
+
+#: sum(lower, first, second, options, how): every output of ``lower(first, second, *options)``, in the written order of
+#: the accumulator. ``first`` is the left factor of of_matmul, ``second`` that of the convolutions.
+Sum = Callable[[Callable[..., Any], Array, Array, tuple[Any, ...], How], Array]
+
+
+def over_lowering(contract: Callable[[Contraction, Accumulator, int], Array]) -> Sum:
+    """The sum of a backend that lowers arrays themselves."""
+    return lambda lower, first, second, options, how: contract(
+        lower(first, second, *options), how.accumulator, how.threads
+    )
+
+
+class Functions(NamedTuple):
+    """The kernels of a backend's module."""
+
+    matmul: Callable[..., Array]
+    conv2d: Callable[..., Array]
+    conv2d_input_gradient: Callable[..., Array]
+    conv2d_weight_gradient: Callable[..., Array]
+
+
+class FasterWays:
+    """What a backend has beside the sum over a lowering: the same functions, None where they do not take these
+    arguments. Where ``fuses``, what they give is finished by the epilogue."""
+
+    fuses = False
+
+    def matmul(
+        self, a: Array, b: Array, transpose_a: bool, transpose_b: bool, bias: Array | None, how: How
+    ) -> Array | None:
+        return None
+
+    def conv2d(self, x: Array, w: Array, bias: Array | None, geometry: Geometry, how: How) -> Array | None:
+        return None
+
+    def conv2d_input_gradient(self, gy: Array, w: Array, x_shape: Shape, geometry: Geometry, how: How) -> Array | None:
+        return None
+
+    def conv2d_weight_gradient(self, x: Array, gy: Array, w_shape: Shape, geometry: Geometry, how: How) -> Array | None:
+        return None
+
+
+def contractions(
+    sum: Sum,
+    add_bias: Callable[[Array, Array | None], Array],
+    round_array: Callable[..., tuple[Array, Array]],
+    faster: FasterWays = FasterWays(),
+) -> Functions:
+    """A backend's four functions."""
+
+    def finished(result: Array, how: How) -> Array:
+        if how.epilogue is None:
+            return result
+        made: Array = applied_after(lambda: result, partial(round_array, threads=how.threads))(epilogue=how.epilogue)
+        return made
+
+    def matmul(
+        a: Array,
+        b: Array,
+        transpose_a: bool = False,
+        transpose_b: bool = False,
+        bias: Array | None = None,
+        *,
+        threads: int = 1,
+        accumulator: Accumulator = DEFAULT,
+    ) -> Array:
+        done = faster.matmul(a, b, transpose_a, transpose_b, bias, How(accumulator, threads))
+        if done is not None:
+            return done
+        return add_bias(sum(of_matmul, a, b, (transpose_a, transpose_b), How(accumulator, threads)), bias)
+
+    def conv2d(
+        x: Array,
+        w: Array,
+        bias: Array | None,
+        stride: Pair,
+        padding: Pair,
+        groups: int,
+        *,
+        epilogue: Epilogue | None = None,
+        threads: int = 1,
+        accumulator: Accumulator = DEFAULT,
+    ) -> Array:
+        geometry, how = (stride, padding, groups), How(accumulator, threads, epilogue)
+        done = faster.conv2d(x, w, bias, geometry, how)
+        if done is None:
+            done = add_bias(sum(of_conv2d, x, w, geometry, how), bias)
+        elif faster.fuses:
+            return done
+        return finished(done, how)
+
+    def conv2d_input_gradient(
+        gy: Array,
+        w: Array,
+        x_shape: Shape,
+        stride: Pair,
+        padding: Pair,
+        groups: int,
+        *,
+        epilogue: Epilogue | None = None,
+        threads: int = 1,
+        accumulator: Accumulator = DEFAULT,
+    ) -> Array:
+        x_shape, geometry, how = tuple(x_shape), (stride, padding, groups), How(accumulator, threads, epilogue)
+        done = faster.conv2d_input_gradient(gy, w, x_shape, geometry, how)
+        if done is None:
+            done = sum(of_conv2d_input_gradient, gy, w, (x_shape, *geometry), how)
+        elif faster.fuses:
+            return done
+        return finished(done, how)
+
+    def conv2d_weight_gradient(
+        x: Array,
+        gy: Array,
+        w_shape: Shape,
+        stride: Pair,
+        padding: Pair,
+        groups: int,
+        *,
+        threads: int = 1,
+        accumulator: Accumulator = DEFAULT,
+    ) -> Array:
+        w_shape, geometry, how = tuple(w_shape), (stride, padding, groups), How(accumulator, threads)
+        done = faster.conv2d_weight_gradient(x, gy, w_shape, geometry, how)
+        if done is not None:
+            return done
+        return sum(of_conv2d_weight_gradient, x, gy, (w_shape, *geometry), how)
+
+    return Functions(matmul, conv2d, conv2d_input_gradient, conv2d_weight_gradient)
