@@ -11,7 +11,7 @@ from mpsim import checks
 from mpsim.cli.output import JsonFlag, print_json
 from mpsim.cli.paths import check_output
 from mpsim.cli.plans import GroupCount, LevelsText, Model, Ratio, Scheme, SemanticsName, Width
-from mpsim.cli.verdict import answer, comparison
+from mpsim.cli.verdict import Junit, Outputs, Plot, answer, comparison
 from mpsim.experiments.settings import DEFAULTS
 
 if TYPE_CHECKING:
@@ -114,6 +114,8 @@ def validate_step(
     ] = None,
     backend: Annotated[str, typer.Option(help="reference, numba or compiled; changes no bit.")] = "compiled",
     threads: Annotated[int | None, typer.Option(help="Default: all cores; changes no bit.")] = None,
+    junit: Junit = None,
+    plot: Plot = None,
     json: JsonFlag = False,
 ) -> None:
     """Find the first tensor of a training step that differs from mpsim's, or each op that computes otherwise.
@@ -121,15 +123,17 @@ def validate_step(
     Exit code 0: every bit equal (with --teacher-forced: or as float32 sums in another order may give); 1: not; 2: could
     not tell, as where tensors that the step stores were not compared.
     """
+    from mpsim.validate.step import report as presentation
     from mpsim.validate.step.comparison import compare_steps
 
     report: Any
-    with comparison():
+    outputs = Outputs("step", str(other), json, junit, plot)
+    with comparison(outputs):
         if teacher_forced:
             report = _teacher_forced(other, against, model, backend, threads)
         else:
             report = compare_steps(other, against)
-    answer(report, str, json)
+        answer(report, presentation, outputs)
 
 
 def _teacher_forced(other: Path, against: Path, model: str | None, backend: str, threads: int | None) -> TeacherReport:

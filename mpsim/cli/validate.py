@@ -5,9 +5,8 @@ Exit codes: 0 equal, 1 different, 2 could not tell.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +18,9 @@ from mpsim.cli.verdict import (
     Given,
     Header,
     InProcess,
+    Junit,
+    Outputs,
+    Plot,
     Signature,
     Timeout,
     answer,
@@ -71,8 +73,8 @@ def cast(
         bool, typer.Option("--given-bits", help="For --mode stochastic: the subject takes (numbers, uint32 words).")
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the random patterns in the corpus.")] = 0,
-    junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML to this file.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Also draw error against input to this file (png, svg).")] = None,
+    junit: Junit = None,
+    plot: Plot = None,
     timeout: Timeout = 120.0,
     in_process: InProcess = False,
     backend: Annotated[str, typer.Option(help="mpsim's backend; changes no bit.")] = "compiled",
@@ -83,18 +85,14 @@ def cast(
     Exit code 0: equal to the declared policy; or, where none is declared, to some preset or to one rounding by some
     policy. 1: different. 2: could not tell.
     """
-    from mpsim.validate.cast import report as reports
+    from mpsim.validate.cast import report as presentation
     from mpsim.validate.cast.validation import sweep_all, validate_cast
     from mpsim.validate.subjects.casts import open_subject
 
-    def note_failure(message: str) -> None:
-        if junit is not None:
-            junit.write_text(reports.junit_error(subject, message), encoding="utf-8")
-
-    for path, option in ((junit, "--junit"), (plot, "--plot"), (resume, "--resume")):
-        check_writable(path, option)
+    outputs = Outputs("cast", subject, json, junit, plot)
+    check_writable(resume, "--resume")
     is_stochastic = mode is Mode.STOCHASTIC
-    with comparison(note_failure):
+    with comparison(outputs):
         if resume is not None and not exhaustive:
             raise UsageError("--resume goes with --exhaustive")
         if mode is not None and mode.needs_random_bits and not is_stochastic:
@@ -108,32 +106,21 @@ def cast(
         how = calling(arguments, signature, header, argument, timeout, in_process)
         opened = open_subject(subject, how, random_bits=given_bits)
         if is_stochastic:
-            _stochastic(opened, format, source, overflow, nan, random_bit_count, given_bits, seed, junit, json)
+            found = _stochastic(opened, format, source, overflow, nan, random_bit_count, given_bits, seed)
+            answer(found, presentation, outputs)
         report = validate_cast(
             opened, format, source, mode=mode, overflow=overflow, nan=nan, preset=preset, seed=seed, backend=backend
         )
         if exhaustive:
             with _Progress() as progress:
                 report = sweep_all(report, resume=resume, on_progress=progress.update, backend=backend)
-        if junit is not None:
-            junit.write_text(reports.junit(report), encoding="utf-8")
-        if plot is not None:
-            reports.plot(report, plot)
-    answer(report, _text, json)
-
-
-def _text(report: Any) -> str:
-    from shutil import get_terminal_size
-
-    from mpsim.validate.cast.report import text
-
-    return text(report, get_terminal_size().columns if sys.stdout.isatty() else 110)
+        answer(report, presentation, outputs)
 
 
 def _stochastic(
     subject: Any, format: str | None, source: str, overflow: Overflow | None, nan: str | None, count: int | None,
-    given: bool, seed: int, junit: Path | None, json: bool,
-) -> NoReturn:  # fmt: skip
+    given: bool, seed: int,
+) -> Any:  # fmt: skip
     from mpsim.validate.cast import nans
     from mpsim.validate.cast.stochastic import validate_given_bits, validate_own_bits
     from mpsim.validate.cast.validation import target_format
@@ -145,12 +132,8 @@ def _stochastic(
     if given and count is None:
         raise UsageError("--given-bits needs --random-bit-count: how many bits of each word decide")
     if given and count is not None:
-        report = validate_given_bits(subject, target, read, count, **options)
-    else:
-        report = validate_own_bits(subject, target, read, random_bit_count=count, **options)
-    if junit is not None:
-        junit.write_text(report.junit(), encoding="utf-8")
-    answer(report, lambda report: report.text(), json)
+        return validate_given_bits(subject, target, read, count, **options)
+    return validate_own_bits(subject, target, read, random_bit_count=count, **options)
 
 
 class _Progress:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mpsim.cli.output import JsonFlag
-from mpsim.cli.verdict import Arguments, InProcess, Timeout, answer, calling, comparison
+from mpsim.cli.verdict import Arguments, InProcess, Junit, Outputs, Plot, Timeout, answer, calling, comparison
 
 
 def blocks(
@@ -33,19 +33,22 @@ def blocks(
     in_process: InProcess = False,
     seed: Annotated[int, typer.Option(help="Of the random elements.")] = 0,
     backend: Annotated[str, typer.Option(help="mpsim's backend; changes no bit.")] = "compiled",
+    junit: Junit = None,
+    plot: Plot = None,
     json: JsonFlag = False,
 ) -> None:
     """Compare a block quantiser with a declared scale rule, or say which rule it follows.
 
     Exit code 0: equal to the declared rule, or to some; 1: different; 2: could not tell.
     """
-    from mpsim.validate.blocks.report import text
+    from mpsim.validate.blocks import report as presentation
     from mpsim.validate.blocks.validation import validate_blocks
 
-    with comparison():
+    outputs = Outputs("blocks", subject, json, junit, plot)
+    with comparison(outputs):
         report = validate_blocks(
             subject, format, scale_rule=scale_rule, scale_overflow=scale_overflow, tensor_scale=tensor_scale,
             seed=seed, backend=backend,
             calling=calling(arguments, None, None, None, timeout, in_process),
         )  # fmt: skip
-    answer(report, text, json)
+        answer(report, presentation, outputs)

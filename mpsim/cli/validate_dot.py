@@ -7,7 +7,20 @@ from typing import Annotated, Any
 import typer
 
 from mpsim.cli.output import JsonFlag
-from mpsim.cli.verdict import Arguments, Given, Header, InProcess, Signature, Timeout, answer, calling, comparison
+from mpsim.cli.verdict import (
+    Arguments,
+    Given,
+    Header,
+    InProcess,
+    Junit,
+    Outputs,
+    Plot,
+    Signature,
+    Timeout,
+    answer,
+    calling,
+    comparison,
+)
 
 
 def dot(
@@ -34,6 +47,8 @@ def dot(
     in_process: InProcess = False,
     seed: Annotated[int, typer.Option(help="Of the random matrices.")] = 0,
     backend: Annotated[str, typer.Option(help="mpsim's backend; changes no bit.")] = "compiled",
+    junit: Junit = None,
+    plot: Plot = None,
     json: JsonFlag = False,
 ) -> None:
     """Find the accumulator that a dot or matrix product is equal to in every bit, or measure how it differs.
@@ -41,13 +56,14 @@ def dot(
     Exit code 0: equal to the declared accumulator, or to some; 1: different; 2: could not tell.
     """
     from mpsim.tensor_cores import accumulator_of
-    from mpsim.validate.dot.report import text
+    from mpsim.validate.dot import report as presentation
     from mpsim.validate.dot.validation import validate_dot
-    from mpsim.validate.dot.vectors import FORMS, DotVectorsReport, validate_dot_vectors
+    from mpsim.validate.dot.vectors import FORMS, validate_dot_vectors
 
     own = subject.startswith("accumulator:")
     report: Any
-    with comparison():
+    outputs = Outputs("dot", subject, json, junit, plot)
+    with comparison(outputs):
         if subject.endswith(FORMS):
             report = validate_dot_vectors(subject, accumulator, backend=backend)
         else:
@@ -56,4 +72,4 @@ def dot(
                 length=length, side=side, form=form, seed=seed, backend=backend,
                 calling=calling(arguments, signature, header, argument, timeout, in_process),
             )  # fmt: skip
-    answer(report, str if isinstance(report, DotVectorsReport) else text, json)
+        answer(report, presentation, outputs)

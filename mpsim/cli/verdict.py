@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 
 import typer
 
 from mpsim.cli import command
 from mpsim.cli.output import complain, is_failure, print_json
+
+if TYPE_CHECKING:
+    from mpsim.validate.presentation import Presentation
 
 Arguments = Annotated[str, typer.Option(help="Arrays a Python function is given: numpy or torch.")]
 Signature = Annotated[
@@ -29,6 +34,8 @@ InProcess = Annotated[
         "--in-process", help="Call the subject in mpsim's own process: a crash or a hang is then mpsim's too."
     ),
 ]
+Junit = Annotated[Path | None, typer.Option(help="Also write JUnit XML to this file.")]
+Plot = Annotated[Path | None, typer.Option(help="Also draw a picture to this file (png, svg, pdf).")]
 
 
 def calling(
@@ -51,9 +58,29 @@ def calling(
     return Calling(arguments, signature, header, pairs, timeout, in_process)
 
 
+class Outputs(NamedTuple):
+    """Where a verdict goes: ``command`` and ``subject`` name it in JUnit XML."""
+
+    command: str
+    subject: str
+    json: bool
+    junit: Path | None = None
+    plot: Path | None = None
+
+    @property
+    def suite(self) -> str:
+        return f"mpsim validate {self.command} {self.subject}"
+
+
 @contextmanager
-def comparison(on_failure: Callable[[str], None] = lambda message: None) -> Iterator[None]:
-    """Ends the command with exit code 2 where arguments are refused, or anything fails: then nothing was compared."""
+def comparison(outputs: Outputs) -> Iterator[None]:
+    """Ends the command with exit code 2 where arguments are refused, or anything fails: then nothing was compared.
+
+    A usage error, before any work, where a file cannot be written."""
+    from mpsim.validate.presentation import junit_error
+
+    check_writable(outputs.junit, "--junit")
+    check_writable(outputs.plot, "--plot")
     try:
         yield
     except (typer.Exit, typer.BadParameter):
@@ -63,13 +90,14 @@ def comparison(on_failure: Callable[[str], None] = lambda message: None) -> Iter
         if not is_failure(error):
             traceback.print_exc()
             message = f"a defect of mpsim: {type(error).__name__}: {message}. Nothing can be said about the subject"
-        on_failure(message)
+        if outputs.junit is not None:
+            outputs.junit.write_text(junit_error(outputs.suite, outputs.subject, message), encoding="utf-8")
         complain(message)
         raise typer.Exit(2) from None
 
 
 def check_writable(path: Path | None, option: str) -> None:
-    """A usage error that names the option, before any work, if the file cannot be written."""
+    """A usage error that names the option if the file cannot be written."""
     if path is None:
         return
     there = path.exists()
@@ -82,10 +110,17 @@ def check_writable(path: Path | None, option: str) -> None:
         path.unlink()
 
 
-def answer(report: Any, text: Callable[[Any], str], json: bool) -> NoReturn:
-    """Prints the report, as JSON or text, and ends with its verdict."""
-    if json:
+def answer(report: Any, presentation: Presentation, outputs: Outputs) -> NoReturn:
+    """Writes what is asked for, prints the report as JSON or text, and ends with its verdict."""
+    from mpsim.validate.presentation import junit, picture
+
+    if outputs.junit is not None:
+        xml = junit(outputs.suite, outputs.subject, presentation.cases(report))
+        outputs.junit.write_text(xml, encoding="utf-8")
+    if outputs.plot is not None:
+        picture(presentation, report, outputs.plot)
+    if outputs.json:
         print_json(report.as_json())
     else:
-        typer.echo(text(report))
+        typer.echo(presentation.text(report, get_terminal_size().columns if sys.stdout.isatty() else 110))
     raise typer.Exit(report.verdict.value)

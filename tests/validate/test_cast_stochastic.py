@@ -15,6 +15,7 @@ from mpsim import round_to
 from mpsim.cli import app
 from mpsim.formats import FORMATS
 from mpsim.validate import Subject, SubjectError, open_subject
+from mpsim.validate.cast.report import text
 from mpsim.validate.cast.stochastic import validate_given_bits, validate_own_bits
 from mpsim.validate.sources import SOURCES
 
@@ -98,7 +99,7 @@ def test_too_few_bits_are_noticed() -> None:
     report = validate_own_bits(own(4), FORMAT, FLOAT32)
     assert not report.equal and not report.mismatches
     assert all(f.share < f.expected_share for f in report.frequencies)
-    assert "up in" in report.text() and "1e-09" in report.text()
+    assert "up in" in text(report) and "1e-09" in text(report)
 
 
 def test_nearest_is_not_stochastic() -> None:

@@ -1,4 +1,4 @@
-"""The report of ``mpsim validate blocks`` as text."""
+"""Reports on block quantisers as mpsim.validate.presentation has them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 
 from mpsim.rounding import decode
-from mpsim.validate.blocks.classes import MEANINGS, Counterexample, Finding
+from mpsim.validate.blocks.classes import MEANINGS, Counterexample, Finding, Kind
 from mpsim.validate.blocks.validation import BlockReport
 
-__all__ = ["text"]
 
-
-def text(report: BlockReport) -> str:
-    """Lines for people."""
+def text(report: BlockReport, width: int = 110) -> str:
+    """The verdict first, then each class of blocks that differ."""
     row, nearest = report.format, report.rules[0]
     answers = "codes" if report.answers == "codes" else f"values in {report.answers}"
     lines = [f"{report.subject}: float32 to {row.name}, answered as {answers}, {report.blocks:,} blocks of {row.size}"]
@@ -31,6 +29,25 @@ def text(report: BlockReport) -> str:
     for finding in nearest.findings:
         lines += _finding(finding, report)
     return "\n".join(lines)
+
+
+def cases(report: BlockReport) -> dict[str, list[str] | None]:
+    """One case for each class of blocks, against the declared or the nearest definition."""
+    found = {
+        finding.kind.value: [line.strip() for line in _finding(finding, report)] for finding in report.rules[0].findings
+    }
+    return {kind.value: found.get(kind.value) for kind in Kind}
+
+
+def draw(report: BlockReport, axes: Any) -> None:
+    """Blocks that differ, by definition."""
+    rows = report.rules[::-1]
+    colors = ["tab:red" if result.blocks else "0.6" for result in rows]
+    bars = axes.barh([result.name for result in rows], [result.blocks for result in rows], color=colors)
+    axes.bar_label(bars, [f"{result.blocks:,}" if result.blocks else "equal" for result in rows], padding=3)
+    axes.set_xlim(0, max(1, 1.15 * max(result.blocks for result in rows)))
+    axes.set_xlabel(f"blocks of {report.blocks:,} that differ")
+    axes.set_title(f"{report.subject}: float32 to {report.format.name}", fontsize=9)
 
 
 def _finding(finding: Finding, report: BlockReport) -> list[str]:

@@ -1,22 +1,23 @@
-"""A CastReport for people (text), and for machines (JUnit XML; JSON is the report's own ``as_json``)."""
+"""Reports on casts as mpsim.validate.presentation has them."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
 from mpsim.validate.cast import nans
 from mpsim.validate.cast.classify import MEANINGS, Kind
 from mpsim.validate.cast.compare import Comparison, Finding
+from mpsim.validate.cast.stochastic import StochasticReport
 
 if TYPE_CHECKING:
     from mpsim.validate.cast.validation import CastReport
 
 
-def text(report: CastReport, width: int = 110) -> str:
+def text(report: CastReport | StochasticReport, width: int = 110) -> str:
     """The report as plain text: the verdict first, then what there is to say about each class of mismatches."""
+    if isinstance(report, StochasticReport):
+        return _stochastic_text(report)
     how = "every input" if report.exhaustive and report.sweep is None else "a corpus"
     lines = [f"{report.subject}: {report.source.name} to {report.format}, {how}: {report.inputs:,} inputs"]
     if report.sweep is not None:
@@ -120,8 +121,11 @@ def _preset_lines(report: CastReport, width: int) -> list[str]:
     return [line.rstrip() for line in stream.getvalue().splitlines()]
 
 
-def junit(report: CastReport) -> str:
-    """JUnit XML: one test case per class of mismatches, and one for answers that depend on the array's length."""
+def cases(report: CastReport | StochasticReport) -> dict[str, list[str] | None]:
+    """One case for each class of mismatches, and one for answers that depend on the array's length; of stochastic
+    rounding one for each kind of check."""
+    if isinstance(report, StochasticReport):
+        return _stochastic_cases(report)
     comparison = report.declared
     if comparison is None:
         comparison = min(report.presets.values(), key=lambda other: other.mismatches, default=report.once)
@@ -129,44 +133,12 @@ def junit(report: CastReport) -> str:
     found = {finding.kind.value: [line.strip() for line in finding_lines(finding)] for finding in comparison.findings}
     if report.unsteady is not None:
         found["unsteady"] = [line.strip() for line in _unsteady_lines(report)]
-    cases = {name: found.get(name) for name in (*(kind.value for kind in Kind), "unsteady")}
-    return junit_cases(f"mpsim validate cast {report.subject} from {report.source.name}", report.subject, cases)
+    return {name: found.get(name) for name in (*(kind.value for kind in Kind), "unsteady")}
 
 
-def junit_cases(suite_name: str, subject: str, cases: Mapping[str, list[str] | None]) -> str:
-    """JUnit XML of test cases by name: None for one that passes, else the lines of its failure."""
-    suite = ElementTree.Element(
-        "testsuite",
-        name=suite_name,
-        tests=str(len(cases)),
-        failures=str(sum(lines is not None for lines in cases.values())),
-        errors="0",
-    )
-    for name, lines in cases.items():
-        case = ElementTree.SubElement(suite, "testcase", classname=subject, name=name)
-        if lines is not None:
-            failure = ElementTree.SubElement(case, "failure", message=lines[-1])
-            failure.text = "\n".join(lines)
-    ElementTree.indent(suite)
-    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
-
-
-def junit_error(subject: str, message: str) -> str:
-    """JUnit XML of a subject that could not be run."""
-    suite = ElementTree.Element("testsuite", name=f"mpsim validate cast {subject}", tests="1", failures="0", errors="1")
-    case = ElementTree.SubElement(suite, "testcase", classname=subject, name="run")
-    ElementTree.SubElement(case, "error", message=message)
-    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
-
-
-def plot(report: CastReport, path: Any) -> None:
-    """A picture of error against input, to ``path``: the subject's error in quanta of the format, mismatches red.
-
-    The suffix of the path gives the type (png, svg, pdf). Not more than 20 000 points are drawn.
-    """
-    import matplotlib
+def draw(report: CastReport, axes: Any) -> None:
+    """Error against input: the subject's error in quanta of the format, mismatches red. Not more than 20 000 points."""
     import numpy as np
-    from matplotlib.figure import Figure
 
     from mpsim.validate.cast.compare import expected_of
     from mpsim.validate.grid import places
@@ -183,17 +155,67 @@ def plot(report: CastReport, path: Any) -> None:
     at = np.flatnonzero(shown)
     at = np.concatenate([at[wrong[at]][:10_000], at[:: max(1, at.size // 10_000)]])
     error = (got.values[at] - x[at]) / places(answers.x[at], report.format, report.source).quantum
-    with matplotlib.rc_context({"svg.hashsalt": "mpsim"}):
-        figure = Figure(figsize=(9, 4.5), layout="constrained")
-        axes = figure.subplots()
-        good = ~wrong[at]
-        axes.scatter(x[at][good], error[good], s=2, color="0.6", label="as expected")
-        axes.scatter(x[at][~good], error[~good], s=6, color="tab:red", label="different")
-        axes.set_xscale("symlog", linthresh=report.format.smallest)
-        axes.set_ylim(-2, 2)
-        axes.axhline(0, color="0.8", linewidth=0.5)
-        axes.set_xlabel(f"input ({report.source.name})")
-        axes.set_ylabel(f"error in quanta of {report.format}")
-        axes.set_title(f"{report.subject} against {comparison.rule.describe()}", fontsize=9)
-        axes.legend(loc="upper left")
-        figure.savefig(path)
+    good = ~wrong[at]
+    axes.scatter(x[at][good], error[good], s=2, color="0.6", label="as expected")
+    axes.scatter(x[at][~good], error[~good], s=6, color="tab:red", label="different")
+    axes.set_xscale("symlog", linthresh=report.format.smallest)
+    low, high = np.log10(report.format.smallest), np.log10(report.format.largest)
+    step = max(1, int(np.ceil((high - low) / 5)))
+    decades = [10.0**each for each in np.arange(np.floor(high), low + step / 2, -step)]
+    axes.set_xticks([*(-x for x in decades), 0, *reversed(decades)])
+    axes.set_ylim(-2, 2)
+    axes.axhline(0, color="0.8", linewidth=0.5)
+    axes.set_xlabel(f"input ({report.source.name})")
+    axes.set_ylabel(f"error in quanta of {report.format}")
+    axes.set_title(f"{report.subject} against {comparison.rule.describe()}", fontsize=9)
+    axes.legend(loc="upper left")
+
+
+# -- stochastic rounding --------------------------------------------------------------------------------------
+
+
+def _stochastic_text(report: StochasticReport) -> str:
+    what = f"stochastic, overflow {report.policy.overflow.value}"
+    head = f"{report.subject}: {report.source} to {report.format}, {what}, {report.trials:,} trials"
+    if report.bits_given:
+        lines = [head + f", given words of which {report.random_bit_count} bits count"]
+        lines.append("equal in every trial" if report.equal else f"{report.mismatches:,} trials differ")
+    else:
+        lines = [head + f" of {report.points} numbers, its own random bits"]
+        lines.append(f"a right subject fails with probability at most {report.false_alarm_rate:g}")
+        lines.append(
+            "neighbours, frequencies and all that is certain: as they should be" if report.equal else "different:"
+        )
+    lines += _failures(report)
+    if report.state:
+        lines.append(f"the subject sets {' and '.join(report.state)} for its whole process")
+    return "\n".join(lines)
+
+
+def _failures(report: StochasticReport) -> list[str]:
+    lines = []
+    if report.certain is not None and not report.certain.equal:
+        count = f"{report.certain.mismatches:,} of {report.certain.inputs:,} inputs that no random bit decides"
+        lines.append(f"{count} are answered differently:")
+        lines += [line for finding in report.certain.findings for line in finding_lines(finding)]
+    if report.mismatches and not report.bits_given:
+        lines.append(f"{report.mismatches:,} results are neither of the two neighbours")
+    if report.smallest is not None:
+        found = report.smallest
+        word = "" if report.word is None else f", random word {report.word:#010x}"
+        lines.append(f"  smallest input {found.input}{word}: expected {found.expected}, got {found.got}")
+    lines += [
+        f"  {f.input!r}: up in {f.share:.2%}, expected {f.expected_share:.2%} (p = {f.probability:.1e})"
+        for f in report.frequencies[:8]
+    ]
+    return lines
+
+
+def _stochastic_cases(report: StochasticReport) -> dict[str, list[str] | None]:
+    lines = [line.strip() for line in _failures(report)]
+    certain = None if report.certain is None or report.certain.equal else lines
+    return {
+        "certain": certain,
+        "trials" if report.bits_given else "neighbours": lines if report.mismatches else None,
+        "frequencies": lines if report.frequencies else None,
+    }

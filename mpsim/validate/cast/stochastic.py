@@ -22,7 +22,6 @@ from mpsim.validate.cast import nans
 from mpsim.validate.cast.asking import Answers, ask
 from mpsim.validate.cast.compare import Comparison, Counterexample, Number, compare
 from mpsim.validate.cast.nans import NanCodes
-from mpsim.validate.cast.report import finding_lines, junit_cases
 from mpsim.validate.cast.rules import Rule, codes_of, is_value
 from mpsim.validate.corpora import cast_corpus
 from mpsim.validate.grid import places
@@ -91,53 +90,6 @@ class StochasticReport:
         fields["frequencies"] = [frequency.as_json() for frequency in self.frequencies]
         fields["certain"] = None if self.certain is None else self.certain.as_json()
         return fields
-
-    def text(self) -> str:
-        """The report for people."""
-        what = f"stochastic, overflow {self.policy.overflow.value}"
-        head = f"{self.subject}: {self.source} to {self.format}, {what}, {self.trials:,} trials"
-        if self.bits_given:
-            lines = [head + f", given words of which {self.random_bit_count} bits count"]
-            lines.append("equal in every trial" if self.equal else f"{self.mismatches:,} trials differ")
-        else:
-            lines = [head + f" of {self.points} numbers, its own random bits"]
-            lines.append(f"a right subject fails with probability at most {self.false_alarm_rate:g}")
-            lines.append(
-                "neighbours, frequencies and all that is certain: as they should be" if self.equal else "different:"
-            )
-        lines += self._failures()
-        if self.state:
-            lines.append(f"the subject sets {' and '.join(self.state)} for its whole process")
-        return "\n".join(lines)
-
-    def _failures(self) -> list[str]:
-        lines = []
-        if self.certain is not None and not self.certain.equal:
-            count = f"{self.certain.mismatches:,} of {self.certain.inputs:,} inputs that no random bit decides"
-            lines.append(f"{count} are answered differently:")
-            lines += [line for finding in self.certain.findings for line in finding_lines(finding)]
-        if self.mismatches and not self.bits_given:
-            lines.append(f"{self.mismatches:,} results are neither of the two neighbours")
-        if self.smallest is not None:
-            found = self.smallest
-            word = "" if self.word is None else f", random word {self.word:#010x}"
-            lines.append(f"  smallest input {found.input}{word}: expected {found.expected}, got {found.got}")
-        lines += [
-            f"  {f.input!r}: up in {f.share:.2%}, expected {f.expected_share:.2%} (p = {f.probability:.1e})"
-            for f in self.frequencies[:8]
-        ]
-        return lines
-
-    def junit(self) -> str:
-        """JUnit XML: one test case for each kind of check."""
-        lines = [line.strip() for line in self._failures()]
-        certain = None if self.certain is None or self.certain.equal else lines
-        cases = {
-            "certain": certain,
-            "trials" if self.bits_given else "neighbours": lines if self.mismatches else None,
-            "frequencies": lines if self.frequencies else None,
-        }
-        return junit_cases(f"mpsim validate cast {self.subject} from {self.source}", self.subject, cases)
 
 
 def validate_given_bits(

@@ -18,12 +18,15 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Error:
-    """Distance from the correctly rounded result, in numbers of ``output`` between, over random normal numbers."""
+    """Distance from the correctly rounded result, in numbers of ``output`` between, over random normal numbers.
+
+    counts: results at distance 0, 1, 2 to 3, 4 to 7, and so on."""
 
     output: str
     largest: int
     mean: float
     correct: float  # share of results that are correctly rounded
+    counts: tuple[int, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
@@ -37,7 +40,8 @@ def error_of(products: Iterable[tuple[Array, Array, Array]], output: str) -> Err
         exact = correctly_rounded(a, b, output)
         found.append(distances(exact, results, FORMATS[output]).ravel())
     places = np.concatenate(found)
-    return Error(output, int(places.max()), float(places.mean()), float((places == 0).mean()))
+    counts = np.bincount([int(place).bit_length() for place in places])
+    return Error(output, int(places.max()), float(places.mean()), float((places == 0).mean()), tuple(counts.tolist()))
 
 
 def correctly_rounded(a: Array, b: Array, output: str) -> Array:

@@ -1,19 +1,24 @@
-"""A DotReport in words."""
+"""Reports on products as mpsim.validate.presentation has them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 
 from mpsim.accumulators import Accumulator
+from mpsim.tensor_cores import described
 from mpsim.validate.dot.validation import DotReport, Tried
+from mpsim.validate.dot.vectors import DotVectorsReport
 
 #: Terms of a counterexample that are printed.
 SHOWN = 8
 
 
-def text(report: DotReport) -> str:
+def text(report: DotReport | DotVectorsReport, width: int = 110) -> str:
     """The verdict first, then what the probes found, then how far off the results are."""
+    if isinstance(report, DotVectorsReport):
+        return str(report)
     shape = f"{report.length} k in matrices of {report.side} rows and columns"
     lines = [f"{report.subject}: dot products of {report.inputs}, answered in {report.output}, probes of {shape}"]
     lines += _shape_lines(report) + _place_lines(report)
@@ -33,6 +38,37 @@ def text(report: DotReport) -> str:
     else:
         lines.append("on random normal numbers every result is the exact sum rounded once")
     return "\n".join([*lines, *(f"note: {note}" for note in report.notes)])
+
+
+def cases(report: DotReport | DotVectorsReport) -> dict[str, list[str] | None]:
+    """Whether an accumulator gives the results, whatever the shape of the matrices and the place in them."""
+    if isinstance(report, DotVectorsReport):
+        return {"accumulator": None if report.equal else str(report).splitlines()}
+    if report.declared is not None:
+        lines = [] if report.declared.equal else _verdict(report.declared, "the declared accumulator")
+    else:
+        lines = [] if report.matches else _found(report)
+    found = {"accumulator": lines, "shapes": _shape_lines(report), "places": _place_lines(report)}
+    return {name: [line.strip() for line in lines] or None for name, lines in found.items()}
+
+
+def draw(report: DotReport | DotVectorsReport, axes: Any) -> None:
+    """How far results are from the exact sum rounded once; of a file, how many an accumulator does not give."""
+    if isinstance(report, DotVectorsReport):
+        rows = sorted(report.different.items(), key=lambda row: row[1])[:12][::-1]
+        axes.barh([described(each) for each, _ in rows], [count for _, count in rows], color="tab:red")
+        axes.tick_params("y", labelsize=6)
+        axes.set_xlabel(f"results of {report.vectors:,} that it does not give")
+        axes.set_title(f"{report.name}: the nearest accumulators", fontsize=9)
+        return
+    error = report.error
+    names = ["0", "1", *(f"{2**i}\u2013{2 ** (i + 1) - 1}" for i in range(1, max(1, len(error.counts) - 1)))]
+    shares = [100 * count / sum(error.counts) for count in error.counts]
+    axes.bar(names[: len(shares)], shares, color=["0.6", *["tab:blue"] * (len(shares) - 1)])
+    axes.set_xlabel(f"distance from the exact sum rounded once, in {error.output} numbers")
+    axes.set_ylabel("results [%]")
+    equal = report.matches[0].text if report.matches else "no accumulator that was tried"
+    axes.set_title(f"{report.subject}: random normal numbers; equal to {equal}", fontsize=9, wrap=True)
 
 
 def _shape_lines(report: DotReport) -> list[str]:

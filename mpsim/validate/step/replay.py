@@ -65,6 +65,10 @@ class TeacherReport:
         """Tensors that differ by more than float32 sums in another order explain (``TensorComparison.suspect``)."""
         return [tensor for tensor in self.tensors if tensor.suspect]
 
+    def details(self, tensor: TensorComparison) -> list[str]:
+        """Further lines on a suspect; the last is its cause, or that there is none known."""
+        return [*tensor.details(), *(() if tensor.causes else ("unexplained",))]
+
     def __str__(self) -> str:
         suspects = self.suspects()
         equal = sum(tensor.equal for tensor in self.tensors)
@@ -77,7 +81,7 @@ class TeacherReport:
             f"{len(suspects)} otherwise",
         ]
         for tensor in suspects[:10]:
-            lines += [f"  {tensor}", *(f"    {line}" for line in tensor.details())]
+            lines += [f"  {tensor}", *(f"    {line}" for line in self.details(tensor))]
         if len(suspects) > 10:
             lines.append(f"  and {len(suspects) - 10} more")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])

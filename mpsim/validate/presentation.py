@@ -1,0 +1,61 @@
+"""How a validation's report is shown: text for people, JUnit XML for a build, a picture. JSON is the report's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+from xml.etree import ElementTree
+
+
+class Presentation(Protocol):
+    """What a room's module ``report`` has for the reports of that room."""
+
+    def text(self, report: Any, width: int = 110) -> str:
+        """The report in lines of about so many columns, the verdict first."""
+
+    def cases(self, report: Any) -> Mapping[str, list[str] | None]:
+        """What was looked at, by name: None for what is as it should be, else lines on what is not."""
+
+    def draw(self, report: Any, axes: Any) -> None:
+        """The report on axes of matplotlib's."""
+
+
+def junit(suite: str, subject: str, cases: Mapping[str, list[str] | None]) -> str:
+    """JUnit XML of test cases by name: None for one that passes, else the lines of its failure.
+
+    >>> print(junit("mpsim validate cast f", "f", {"tie": None, "nan": ["nan: 3", "unexplained"]}).splitlines()[1])
+    <testsuite name="mpsim validate cast f" tests="2" failures="1" errors="0">
+    """
+    failures = sum(lines is not None for lines in cases.values())
+    root = ElementTree.Element("testsuite", name=suite, tests=str(len(cases)), failures=str(failures), errors="0")
+    for name, lines in cases.items():
+        case = ElementTree.SubElement(root, "testcase", classname=subject, name=name)
+        if lines is not None:
+            failure = ElementTree.SubElement(case, "failure", message=lines[-1])
+            failure.text = "\n".join(lines)
+    return _xml(root)
+
+
+def junit_error(suite: str, subject: str, message: str) -> str:
+    """JUnit XML of a subject of which nothing can be said."""
+    root = ElementTree.Element("testsuite", name=suite, tests="1", failures="0", errors="1")
+    case = ElementTree.SubElement(root, "testcase", classname=subject, name="run")
+    ElementTree.SubElement(case, "error", message=message)
+    return _xml(root)
+
+
+def _xml(root: ElementTree.Element) -> str:
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def picture(presentation: Presentation, report: Any, path: str | Path) -> None:
+    """The report's picture, written to ``path``; the suffix gives the type (png, svg, pdf)."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"svg.hashsalt": "mpsim"}):
+        figure = Figure(figsize=(9, 4.5), layout="constrained")
+        presentation.draw(report, figure.subplots())
+        figure.savefig(path)
