@@ -12,10 +12,10 @@ import numpy as np
 from mpsim import checks, ops
 from mpsim import kernels as backends
 from mpsim.assignment import Plan
-from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import ROLES, TensorId
 from mpsim.trace import trace
 from mpsim.training import batches
+from mpsim.training.passes import both_passes
 from mpsim.training.semantics import Semantics, as_semantics
 from mpsim.training.store import Rounder
 
@@ -63,19 +63,16 @@ class PlannedStep:
                 kept[id] = np.array(kernels.to_numpy(stored))
             return stored
 
-        parameters, before = self.model.parameters(), self.model.state()
+        before = self.model.state()
         try:
-            for name, id in self.trace.parameter_ids.items():
-                parameters[name].value = store(id, parameters[name].master)
-            tape = Tape(kernels, store, store_each_contribution=self.semantics.store_each_contribution)
-            loss = ops.cross_entropy(self.model(tape.input(self.images)), self.labels)
-            found = tape.backward(loss, self.loss_scale)
-            gradients = {p.name: np.array(kernels.to_numpy(g), np.float64) / self.loss_scale for p, g in found.items()}
-            return Taken(self, plan, kept, float(kernels.to_numpy(loss.value).reshape(())), gradients)
+            _, loss, found = both_passes(
+                self.model, self.images, self.labels, store, self.trace.parameter_ids, kernels, self.loss_scale,
+                store_each_contribution=self.semantics.store_each_contribution,
+            )  # fmt: skip
         finally:
-            for parameter in parameters.values():
-                parameter.value = parameter.master
             self.model.load_state(before)
+        gradients = {p.name: np.array(kernels.to_numpy(g), np.float64) / self.loss_scale for p, g in found.items()}
+        return Taken(self, plan, kept, float(kernels.to_numpy(loss.value).reshape(())), gradients)
 
     def rounder(self, plan: Plan) -> Rounder:
         """The store of a plan."""

@@ -22,6 +22,7 @@ from mpsim.files.whole import write_whole
 from mpsim.training import arguments, batches, memory, saving
 from mpsim.training.loss_scale import LossScale, LossScaleState
 from mpsim.training.optimizer import SGD
+from mpsim.training.passes import both_passes, stored_parameters
 from mpsim.training.reports import EpochReport, Evaluation, StepReport, correct
 from mpsim.training.semantics import Semantics, as_semantics
 from mpsim.training.store import Identity, Observer, Rounder, Store
@@ -111,20 +112,13 @@ class Trainer:
         scale, share = self.loss_scale.scale, self.low_share
         before = self.model.statistics() if self.skipped_statistics == "kept" else {}
         try:
-            self._round_parameters(store)
-            tape = Tape(
-                kernels,
-                store,
+            logits, loss, gradients = both_passes(
+                self.model, images, labels, store, self._ids, kernels, scale,
                 store_each_contribution=self.semantics.store_each_contribution,
                 on_contribution=None if observer is None else observer.contribution,
-            )
-            logits = self.model(tape.input(images))
-            loss = ops.cross_entropy(logits, labels)
-            gradients = tape.backward(loss, scale)
+            )  # fmt: skip
         except backends.DeviceMemoryError as error:
             raise memory.with_advice(error, self.model, len(images), self._held_bytes()) from error
-        finally:
-            self._restore_parameters()
         finite = kernels.all_finite(*gradients.values())
         if finite:
             self._update(gradients)
@@ -147,11 +141,6 @@ class Trainer:
             low_share=share,
         )
 
-    def _round_parameters(self, store: Store) -> None:
-        for name, parameter in self._parameters.items():
-            if name in self._ids:  # else no op reads it
-                parameter.value = store(self._ids[name], parameter.master)
-
     def _held_bytes(self) -> int:
         """Bytes of masters, momentum and running statistics."""
         kept = [p.master for p in self._parameters.values()] + [
@@ -159,10 +148,6 @@ class Trainer:
             *self.model.buffers().values(),
         ]
         return sum(array.size * array.dtype.itemsize for array in kept)
-
-    def _restore_parameters(self) -> None:
-        for parameter in self._parameters.values():
-            parameter.value = parameter.master
 
     def _update(self, gradients: dict[Parameter, Any]) -> None:
         for name, parameter in self._parameters.items():
@@ -221,26 +206,26 @@ class Trainer:
         checks.named("precision", precision, ("plan", "float32"))
         checks.batch("batch", batch)
         rounds = precision == "plan" and self.plan is not None
-        tensors = 0 if self.plan is None else len(self.plan.formats)
         right, images_seen, loss = 0, 0, 0.0
-        try:
+        ids = self._ids if rounds and self.semantics.evaluation_rounds_parameters else {}
+        with stored_parameters(self.model, ids, self._evaluation_store(rounds, 0)):
             for number, (images, labels) in enumerate(batches.of(data, batch)):
                 images, labels = batches.checked(self.model, images, labels)
-                first = _EVALUATION_STREAMS + number * tensors
-                store = self._store(step=self.steps, first_stream=first) if rounds else Identity(self.kernels)
-                if number == 0 and rounds and self.semantics.evaluation_rounds_parameters:
-                    self._round_parameters(store)
-                tape = Tape(self.kernels, store, training=False)
+                tape = Tape(self.kernels, self._evaluation_store(rounds, number), training=False)
                 logits = self.model(tape.input(images))
                 logs = self.kernels.to_numpy(ops.log_softmax(logits).value)
                 loss -= float(logs[np.arange(len(labels)), labels].astype(np.float64).sum())
                 right += correct(self.kernels.to_numpy(logits.value), labels)
                 images_seen += len(labels)
-        finally:
-            self._restore_parameters()
         if images_seen == 0:
             raise UsageError("evaluation needs at least one batch, got none")
         return Evaluation(right / images_seen, loss / images_seen, images_seen)
+
+    def _evaluation_store(self, rounds: bool, batch: int) -> Store:
+        """The store of one batch; the first one's rounds the parameters as well."""
+        if not rounds or self.plan is None:
+            return Identity(self.kernels)
+        return self._store(step=self.steps, first_stream=_EVALUATION_STREAMS + batch * len(self.plan.formats))
 
     # -- state ----------------------------------------------------------------------------------------------
     def digest(self) -> str:

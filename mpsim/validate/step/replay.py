@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from mpsim import checks, ops
+from mpsim import checks
 from mpsim import kernels as backends
 from mpsim.accumulators import Accumulator
 from mpsim.assignment import Plan
-from mpsim.engine.tape import Tape
 from mpsim.errors import UsageError
 from mpsim.files.tensors import TensorFile, TensorFileError
 from mpsim.kernels import Kernels
 from mpsim.trace import Trace, trace
+from mpsim.training.passes import both_passes
 from mpsim.training.semantics import Semantics, as_semantics
 from mpsim.validate.answers import Verdict
 from mpsim.validate.step.index import read_step
@@ -159,13 +159,11 @@ def _step(
     """A step of a copy of the model through a store that replaces every tensor; ``parameter`` gives the parameters."""
     model = copy.deepcopy(model)
     model.move(kernels)
-    for name, each in model.parameters().items():
-        if name in traced.parameter_ids:
-            each.value = parameter(traced.parameter_ids[name], each.shape)
-    tape = Tape(
-        kernels, store, store_each_contribution=semantics.store_each_contribution, on_contribution=store.contribution
-    )
-    tape.backward(ops.cross_entropy(model(tape.input(store.images())), labels), scale)
+    both_passes(
+        model, store.images(), labels, store, traced.parameter_ids, kernels, scale,
+        store_each_contribution=semantics.store_each_contribution, on_contribution=store.contribution,
+        parameter=lambda id, master: parameter(id, master.shape),
+    )  # fmt: skip
 
 
 def check_images(file: TensorFile) -> None:

@@ -1,0 +1,61 @@
+"""The forward and backward pass of a training step: the one that the trainer, sensitivities and replays take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpsim import ops
+from mpsim.engine.tape import Contribution, Tape
+from mpsim.engine.tensor import Array, Parameter, Tensor, TensorId
+from mpsim.kernels import Kernels
+
+
+class Passes(NamedTuple):
+    """What both passes give; gradients are still multiplied by the loss scale."""
+
+    logits: Tensor
+    loss: Tensor
+    gradients: dict[Parameter, Array]
+
+
+@contextmanager
+def stored_parameters(
+    model: Any, ids: Mapping[str, TensorId], stored: Callable[[TensorId, Array], Array]
+) -> Iterator[None]:
+    """Parameters have the values that ``stored`` makes of their masters, and the masters again at the end. ``ids``: by
+    name; a parameter that is not there is read by no op."""
+    parameters: dict[str, Parameter] = model.parameters()
+    try:
+        for name, parameter in parameters.items():
+            if name in ids:
+                parameter.value = stored(ids[name], parameter.master)
+        yield
+    finally:
+        for parameter in parameters.values():
+            parameter.value = parameter.master
+
+
+def both_passes(
+    model: Any,
+    images: np.ndarray,
+    labels: np.ndarray,
+    store: Any,
+    ids: Mapping[str, TensorId],
+    kernels: Kernels,
+    loss_scale: float,
+    *,
+    store_each_contribution: bool = False,
+    parameter: Callable[[TensorId, Array], Array] | None = None,
+    on_contribution: Callable[[Contribution, Array], Array] | None = None,
+) -> Passes:
+    """Stores the parameters (by ``parameter``, or else ``store``), then runs the network, the cross-entropy and the
+    derivatives, every tensor through ``store``. Running statistics are updated; nothing else of the model changes."""
+    with stored_parameters(model, ids, parameter or store):
+        tape = Tape(kernels, store, store_each_contribution=store_each_contribution, on_contribution=on_contribution)
+        logits = model(tape.input(images))
+        loss = ops.cross_entropy(logits, labels)
+        return Passes(logits, loss, tape.backward(loss, loss_scale))
