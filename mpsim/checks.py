@@ -15,11 +15,13 @@ import difflib
 import math
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from mpsim.errors import UsageError, UsageTypeError
+
+Kept = TypeVar("Kept")
 
 #: The most threads, worker threads or processes: far more than a machine has cores, and few enough to be started.
 MOST_THREADS = 1024
@@ -200,10 +202,11 @@ def _bound(value: float) -> str:
 # -- types and names ----------------------------------------------------------------------------------------
 
 
-def instance(name: str, value: Any, kind: Any, expected: str) -> None:
-    """Raises UsageTypeError if ``value`` is not of that kind; ``expected`` says in words what was."""
+def instance(name: str, value: Kept, kind: Any, expected: str) -> Kept:
+    """``value``; UsageTypeError if it is not of that kind. ``expected`` says in words what was."""
     if not isinstance(value, kind):
         raise UsageTypeError(f"{name} must be {expected}, got {shown(value)}", name)
+    return value
 
 
 def named(what: str, name: Any, known: Iterable[str]) -> str:

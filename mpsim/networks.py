@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import reference_models
-from mpsim import checks
+from mpsim import checks, plugins
 from mpsim.errors import UsageError
 from mpsim.initialization import initialize
 from mpsim.nn import Conv2d, Linear, Module
@@ -52,10 +52,28 @@ def file_of(model: str) -> NetworkFile | None:
     return NetworkFile(Path(path), function) if path.endswith(".py") else None
 
 
+#: Networks from outside (mpsim.extend.network): name -> the function that builds one.
+FURTHER: dict[str, Callable[..., Any]] = {}
+
+
+def known() -> list[str]:
+    """The names of networks: of reference_models, of mpsim.extend and of installed packages."""
+    return list(dict.fromkeys([*reference_models.MODELS, *FURTHER, *plugins.of_group("mpsim.models")]))
+
+
 def content_hash(model: str) -> str | None:
-    """SHA-256 (hex) of the file that ``model`` names; None for the name of a reference network."""
+    """SHA-256 (hex) of the file that makes the network; None for the name of a reference network."""
     file = file_of(model)
+    if file is None and (function := _further(model)) is not None:
+        place = inspect.getsourcefile(function)
+        file = None if place is None else NetworkFile(Path(place), function.__name__)
     return None if file is None else hashlib.sha256(file.read()).hexdigest()
+
+
+def _further(model: str) -> Callable[..., Any] | None:
+    if model in reference_models.MODELS:
+        return None
+    return FURTHER.get(model) or plugins.load("mpsim.models", model)
 
 
 def build(
@@ -66,7 +84,7 @@ def build(
     seed: int | None = 0,
     input_shape: Shape | None = None,
 ) -> Any:
-    """The network called ``model``: a name in reference_models, or ``FILE.py:FUNCTION``.
+    """The network called ``model``: a name in reference_models (or of ``known()``), or ``FILE.py:FUNCTION``.
 
     A function of a file is called with those of width, classes, seed and input_shape (C, H, W) that it takes; classes
     and input_shape are passed where they are known. It returns an ``mpsim.nn.Module`` that maps a tensor (N, C, H, W)
@@ -89,9 +107,10 @@ def build(
     if input_shape is not None:
         checks.sizes("input_shape", input_shape, "(channels, height, width)")
     file = file_of(model)
-    if file is None:
+    function = _further(model) if file is None else _function(file)
+    if function is None:
         return _reference(model, width, classes, seed, input_shape)
-    function = _function(file)
+    made_in = _Origin(model, inspect.getsourcefile(function) or "") if file is None else _Origin(file.label, file.path)
     known = inspect.signature(function).parameters
     given = {"width": width, "classes": classes, "seed": seed, "input_shape": input_shape}
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
@@ -101,21 +120,28 @@ def build(
     try:
         network = function(**passed)
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{file.label} failed {_place(error, file)}") from error
+        raise UsageError(f"{made_in.label} failed {_place(error, made_in.path)}") from error
     if not isinstance(network, Module):
-        raise UsageError(f"{file.label} should return a network (mpsim.nn.Module), got {type(network).__name__}")
-    _complete(network, file, passed, known)
+        raise UsageError(f"{made_in.label} should return a network (mpsim.nn.Module), got {type(network).__name__}")
+    _complete(network, made_in, passed, known)
     if "seed" not in passed and seed is not None:
         _initialize(network, seed)
     return network
 
 
+class _Origin(NamedTuple):
+    """What a network is called in messages, and the file whose lines they name."""
+
+    label: str
+    path: str | Path
+
+
 def _reference(model: str, width: float, classes: int | None, seed: int | None, input_shape: Shape | None) -> Any:
-    known = inspect.signature(reference_models.MODELS[model]).parameters if model in reference_models.MODELS else {}
+    takes = inspect.signature(reference_models.MODELS[checks.named("model", model, known())]).parameters
     options: dict[str, Any] = {}
-    if input_shape is not None and "input_shape" in known:
+    if input_shape is not None and "input_shape" in takes:
         options["input_shape"] = input_shape
-    elif input_shape is not None and "image_size" in known:
+    elif input_shape is not None and "image_size" in takes:
         options["image_size"] = input_shape[-1]
     return reference_models.build(model, width, 10 if classes is None else classes, seed, **options)
 
@@ -127,7 +153,7 @@ def _function(file: NetworkFile) -> Callable[..., Any]:
     try:
         exec(compile(source, str(file.path), "exec"), vars(module))
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{file.path} cannot be imported: it failed {_place(error, file)}") from error
+        raise UsageError(f"{file.path} cannot be imported: it failed {_place(error, file.path)}") from error
     function = getattr(module, file.function, None)
     if not callable(function):
         own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
@@ -136,16 +162,16 @@ def _function(file: NetworkFile) -> Callable[..., Any]:
     return function
 
 
-def _place(error: BaseException, file: NetworkFile) -> str:
+def _place(error: BaseException, path: str | Path) -> str:
     """Where in the file it went wrong, and how."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file.path)]
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     if isinstance(error, SyntaxError):
         lines, error = [error.lineno], SyntaxError(error.msg)
     line = f"at line {lines[-1]} " if lines else ""
     return f"{line}({type(error).__name__}: {error})"
 
 
-def _complete(network: Any, file: NetworkFile, passed: dict[str, Any], known: Any) -> None:
+def _complete(network: Any, made_in: _Origin, passed: dict[str, Any], known: Any) -> None:
     """Sets what the network does not say of itself, and tries it on shapes alone."""
     for name in ("input_shape", "width"):
         if not hasattr(network, name):
@@ -155,7 +181,7 @@ def _complete(network: Any, file: NetworkFile, passed: dict[str, Any], known: An
                 setattr(network, name, value)
     if getattr(network, "input_shape", None) is None:
         raise UsageError(
-            f"{file.label}: its network does not say what images it takes; set network.input_shape = (C, H, W), "
+            f"{made_in.label}: its network does not say what images it takes; set network.input_shape = (C, H, W), "
             f"or let the function take input_shape"
         )
     if not hasattr(network, "width"):
@@ -164,10 +190,12 @@ def _complete(network: Any, file: NetworkFile, passed: dict[str, Any], known: An
         found = trace(network, batch=2)
     except (Exception, SystemExit) as error:
         shape = tuple(network.input_shape)
-        raise UsageError(f"{file.label}: its network failed on images of {shape}, {_place(error, file)}") from error
+        raise UsageError(
+            f"{made_in.label}: its network failed on images of {shape}, {_place(error, made_in.path)}"
+        ) from error
     said = getattr(network, "classes", found.classes)
     if said != found.classes:
-        raise UsageError(f"{file.label}: its network says it has {said} classes and gives {found.classes} logits")
+        raise UsageError(f"{made_in.label}: its network says it has {said} classes and gives {found.classes} logits")
     network.classes = found.classes
 
 

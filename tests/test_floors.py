@@ -14,7 +14,7 @@ FLOORS = (
     ("mpsim.errors",),
     ("mpsim.files",),
     ("mpsim.weights",),
-    ("mpsim.checks",),
+    ("mpsim.checks", "mpsim.plugins"),
     ("mpsim.formats",),
     ("mpsim.accumulators", "mpsim.policies"),
     ("mpsim.tensor_cores",),
@@ -32,6 +32,7 @@ FLOORS = (
     ("mpsim.experiments", "mpsim.validate", "reference_models.golden"),
     ("mpsim.vectors", "mpsim.kernels.cuda_check"),
     ("mpsim.testing",),
+    ("mpsim.extend",),
     ("mpsim.cli",),
     ("mpsim",),
 )

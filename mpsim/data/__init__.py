@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mpsim import checks
+from mpsim import checks, plugins
 from mpsim.data.augmentation import Augmentation
 from mpsim.data.cifar import cifar10, cifar100, files_digest
 from mpsim.data.crops import RandomResizedCrop
@@ -101,7 +101,9 @@ def _place(path: str | Path | None) -> tuple[str | Path, ...]:
 
 def _source(name: str, path: str | Path | None) -> Source:
     """The row of that name; ValueError as by ``load``."""
-    row = DATASETS[checks.named("dataset", name, DATASETS)]
+    if name not in DATASETS and (brought := plugins.load("mpsim.datasets", name)) is not None:
+        DATASETS[name] = checks.instance(f"the entry point {name}", brought, Source, "an mpsim.data.Source")
+    row = DATASETS[checks.named("dataset", name, [*DATASETS, *plugins.of_group("mpsim.datasets")])]
     if row.needs_path and path is None:
         raise UsageError(f"dataset {name!r} needs the path of its archive or folder (--data-path)")
     if path is not None and not row.needs_path:

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Callable
 from functools import cache, partial
 from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 
-from mpsim import checks
+from mpsim import checks, plugins
 from mpsim.accumulators import Accumulator
 from mpsim.kernels.contract import CONTRACT, Kernels, wrong_signature
 from mpsim.kernels.epilogue import applied_after
 from mpsim.kernels.errors import BackendUnavailable, DeviceMemoryError
 
-__all__ = ["BACKENDS", "BackendUnavailable", "DeviceMemoryError", "Kernels", "bind", "hosted", "load"]
+__all__ = [
+    "BACKENDS", "CONTRACT", "FURTHER", "BackendUnavailable", "DeviceMemoryError", "Kernels", "bind", "hosted", "load",
+]  # fmt: skip
 
-#: name -> (module, what it is)
-BACKENDS = {
+#: name -> (module or its name, what it is)
+BACKENDS: dict[str, tuple[str | ModuleType, str]] = {
     "reference": ("mpsim.kernels.reference", "NumPy, readable, whole arrays"),
     "numba": ("mpsim.kernels.numba_cpu", "Numba, parallel loops"),
     "compiled": ("mpsim.kernels.compiled", "C with vector code chosen at run time"),
     "cuda": ("mpsim.kernels.cuda", "Numba for NVIDIA devices; cuda:1 is the second device"),
 }
+#: Kernels from outside (mpsim.extend.kernel): name -> functions by kind of array, "host" and "cuda".
+FURTHER: dict[str, dict[str, Callable[..., Any]]] = {}
 
 
 def load(name: str) -> ModuleType:
@@ -37,10 +42,13 @@ def load(name: str) -> ModuleType:
     'mpsim.kernels.reference'
     """
     kind, _, number = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if kind not in BACKENDS and (brought := plugins.load("mpsim.backends", kind)) is not None:
+        BACKENDS[kind] = (brought, "of an installed package")
     if kind not in BACKENDS or (number and not (kind == "cuda" and number.isdecimal())):
-        raise checks.unknown("backend", name, BACKENDS)
+        raise checks.unknown("backend", name, dict.fromkeys([*BACKENDS, *plugins.of_group("mpsim.backends")]))
     try:
-        module = importlib.import_module(BACKENDS[kind][0])
+        place = BACKENDS[kind][0]
+        module = importlib.import_module(place) if isinstance(place, str) else place
     except ImportError as error:
         others = " or ".join(f'backend="{other}"' for other in BACKENDS if other not in (kind, "cuda"))
         extra = "'.[cuda]'" if kind == "cuda" else "."
@@ -88,6 +96,10 @@ def bind_module(module: ModuleType, name: str, threads: int, accumulator: Accumu
         if row.epilogue and "epilogue" not in inspect.signature(function).parameters:
             kernel = applied_after(kernel, partial(module.round_array, threads=threads))
         setattr(bound, row.name, partial(_on_device, name, kernel) if name.startswith("cuda") else kernel)
+    kind = "cuda" if name.startswith("cuda") else "host"
+    for further, functions in FURTHER.items():
+        if kind in functions:
+            setattr(bound, further, functions[kind])
     return cast(Kernels, bound)
 
 

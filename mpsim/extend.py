@@ -1,0 +1,161 @@
+"""Ops, kernels, backends, networks, datasets, schemes and presets from outside mpsim's tree (docs/extending.md).
+
+Each function takes a declaration, checks it, and puts it beside mpsim's own under its name; a name that is taken is
+refused. It returns what it was given. What holds for one process: a package makes backends, networks and datasets known
+to every process by entry points (``mpsim.plugins``).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, MutableMapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from mpsim import checks, kernels, networks
+from mpsim.assignment import SCHEMES, Scheme
+from mpsim.data import DATASETS, Source
+from mpsim.engine.primitive import Primitive
+from mpsim.errors import UsageError
+from mpsim.ops import PRIMITIVES
+from mpsim.validate.cast.presets import PRESETS, Preset
+
+Row = TypeVar("Row")
+
+
+def op(primitive: Primitive) -> Primitive:
+    """A kind of op. Its derivative is checked on its samples against difference quotients.
+
+    Raises UsageError for a kind that is taken, one without a sample, and a derivative that is wrong on one.
+
+    >>> from mpsim.ops import RELU
+    >>> op(RELU)
+    Traceback (most recent call last):
+    ...
+    mpsim.errors.UsageError: there is an op 'ReLU' already
+    """
+    from mpsim.testing.gradients import check_primitive
+
+    checks.instance("primitive", primitive, Primitive, "an mpsim.engine.primitive.Primitive")
+    _free("an op", primitive.kind, PRIMITIVES)
+    if not primitive.samples:
+        raise UsageError(f"op {primitive.kind!r} has no samples, on which its derivative would be checked")
+    for sample in primitive.samples:
+        try:
+            check_primitive(primitive, sample)
+        except AssertionError as error:
+            raise UsageError(f"op {primitive.kind!r}: {error}") from error
+    return _put(PRIMITIVES, primitive.kind, primitive)
+
+
+def kernel(name: str, *, host: Callable[..., Any] | None = None, cuda: Callable[..., Any] | None = None) -> None:
+    """A function of backend arrays, which ops reach as ``kernels.name``: ``host`` for the backends on NumPy arrays,
+    ``cuda`` for device arrays. It is called with what the op gives it. An op that has no need of speed may go without:
+    ``kernels.to_numpy`` and ``kernels.from_numpy`` bring arrays to NumPy and back.
+
+    Raises UsageError for a name that a kernel has already, or no function.
+
+    >>> kernel("relu", host=abs)
+    Traceback (most recent call last):
+    ...
+    mpsim.errors.UsageError: there is a kernel 'relu' already
+    """
+    if name in kernels.CONTRACT:
+        raise UsageError(f"there is a kernel {name!r} already")
+    _free("a kernel", name, kernels.FURTHER)
+    functions = {kind: function for kind, function in (("host", host), ("cuda", cuda)) if function is not None}
+    if not functions or not all(map(callable, functions.values())):
+        raise UsageError(f"kernel {name!r} needs a function: host=, cuda=, or both")
+    _put(kernels.FURTHER, name, functions)
+
+
+def backend(name: str, module: ModuleType | str, summary: str = "") -> ModuleType:
+    """A backend: a module, or the name of one, with every function of ``mpsim.kernels.Kernels``.
+
+    Raises UsageError for a name that is taken or contains a colon, BackendUnavailable for a module that lacks a
+    function or has one of other arguments, ImportError for one that cannot be imported.
+
+    >>> import math
+    >>> backend("mine", math)
+    Traceback (most recent call last):
+    ...
+    mpsim.kernels.errors.BackendUnavailable: math is no backend: there is no function from_numpy; ...
+    """
+    _free("a backend", name, kernels.BACKENDS)
+    if ":" in name:
+        raise UsageError(f"the name of a backend has no colon, which stands before a device's number; got {name!r}")
+    found = importlib.import_module(module) if isinstance(module, str) else module
+    kernels.check_signatures(found)
+    _put(kernels.BACKENDS, name, (found, summary))
+    return found
+
+
+def network(name: str, build: Callable[..., Any]) -> Callable[..., Any]:
+    """A network: a function as that of a FILE.py:FUNCTION (``mpsim.networks.build``), which takes those it wants of
+    width, classes, seed and input_shape.
+
+    Raises UsageError for a name that is taken.
+
+    >>> network("small_cnn", dict)
+    Traceback (most recent call last):
+    ...
+    mpsim.errors.UsageError: there is a network 'small_cnn' already
+    """
+    _free("a network", name, networks.known())
+    if Path(name).suffix == ".py" or ":" in name or not callable(build):
+        raise UsageError(f"a network has a plain name and a function that builds it, got {name!r} and {build!r}")
+    return _put(networks.FURTHER, name, build)
+
+
+def dataset(source: Source) -> Source:
+    """A dataset of two splits, "train" and "test". Raises UsageError for a name that is taken.
+
+    >>> from mpsim.data import DATASETS
+    >>> dataset(DATASETS["digits"])
+    Traceback (most recent call last):
+    ...
+    mpsim.errors.UsageError: there is a dataset 'digits' already
+    """
+    checks.instance("source", source, Source, "an mpsim.data.Source")
+    _free("a dataset", source.name, DATASETS)
+    return _put(DATASETS, source.name, source)
+
+
+def scheme(row: Scheme) -> Scheme:
+    """A precision assignment. Raises UsageError for a name that is taken.
+
+    >>> from mpsim.assignment import SCHEMES
+    >>> scheme(SCHEMES["random"])
+    Traceback (most recent call last):
+    ...
+    mpsim.errors.UsageError: there is a scheme 'random' already
+    """
+    checks.instance("scheme", row, Scheme, "an mpsim.assignment.Scheme")
+    _free("a scheme", row.name, SCHEMES)
+    return _put(SCHEMES, row.name, row)
+
+
+def preset(row: Preset) -> Preset:
+    """A known system's cast, for ``mpsim validate cast``. Raises UsageError for a name that is taken.
+
+    >>> from mpsim.validate import PRESETS
+    >>> preset(PRESETS["numpy"])
+    Traceback (most recent call last):
+    ...
+    mpsim.errors.UsageError: there is a preset 'numpy' already
+    """
+    checks.instance("preset", row, Preset, "an mpsim.validate.cast.presets.Preset")
+    _free("a preset", row.name, PRESETS)
+    return _put(PRESETS, row.name, row)
+
+
+def _free(what: str, name: Any, known: Any) -> None:
+    checks.instance("name", name, str, "a name")
+    if not name or name in known:
+        raise UsageError(f"there is {what} {name!r} already" if name else "a name has at least one letter")
+
+
+def _put(rows: MutableMapping[str, Any], name: str, row: Row) -> Row:
+    rows[name] = row
+    return row
