@@ -29,7 +29,9 @@ from mpsim.validate.dot.subjects import DotSubject, Product
 from mpsim.validate.dot.validation import DotReport
 from mpsim.validate.dot.vectors import read_dot_vectors
 from mpsim.validate.sources import as_source
-from mpsim.vectors.pack import Table, cast_inputs, dot_table, table_files, write_files
+from mpsim.vectors.forms import Table, table_files
+from mpsim.vectors.pack import write_files
+from mpsim.vectors.tables import cast_inputs, dot_table
 
 #: Vectors of a cast, dot products, and their lengths by the bits of an operand: files of some 40 KB.
 CASTS, DOTS = 4000, 160

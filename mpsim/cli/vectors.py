@@ -39,7 +39,9 @@ def cast(
     json: JsonFlag = False,
 ) -> None:
     """Vectors of casts: one set for each format, mode and overflow policy. 'mpsim validate cast FILE' reads them."""
-    from mpsim.vectors.pack import FORMS, cast_tables, write_pack
+    from mpsim.vectors.forms import FORMS
+    from mpsim.vectors.pack import write_pack
+    from mpsim.vectors.tables import cast_tables
 
     arguments = {
         "kind": "cast",
@@ -70,7 +72,9 @@ def dot(
 ) -> None:
     """Vectors of dot products for one accumulator: codes of a and b, and the float32 results."""
     from mpsim.tensor_cores import accumulator_of
-    from mpsim.vectors.pack import FORMS, dot_table, write_pack
+    from mpsim.vectors.forms import FORMS
+    from mpsim.vectors.pack import write_pack
+    from mpsim.vectors.tables import dot_table
 
     arguments = {
         "kind": "dot", "accumulator": accumulator, "inputs": inputs, "length": length, "size": size, "form": form,

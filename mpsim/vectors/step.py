@@ -13,7 +13,8 @@ import numpy as np
 from mpsim.files import archive
 from mpsim.files.tensors import INDEX
 from mpsim.kernels.philox import Stream, random_bits
-from mpsim.vectors.pack import Array, hex_words, text_bytes, write_files, write_manifest
+from mpsim.vectors.forms import Array, hex_words, text_bytes
+from mpsim.vectors.pack import write_files, write_manifest
 
 
 def step_files(tensors: Mapping[str, Array], index: Mapping[str, Any]) -> dict[str, bytes]:

@@ -15,8 +15,9 @@ from mpsim.cli import app
 from mpsim.tensor_cores import TENSOR_CORES
 from mpsim.validate import SubjectError
 from mpsim.validate.dot.vectors import validate_dot_vectors
-from mpsim.vectors.pack import dot_table, table_files
+from mpsim.vectors.forms import table_files
 from mpsim.vectors.step import step_files
+from mpsim.vectors.tables import dot_table
 
 
 def written(folder: Path, accumulator: Accumulator, inputs: str = "float16", form: str = "npz") -> Path:

@@ -23,7 +23,8 @@ from mpsim.kernels.philox import Stream, random_bits
 from mpsim.policies import Mode, Overflow
 from mpsim.validate.sources import SOURCES
 from mpsim.validate.subjects import vectors_in
-from mpsim.vectors import pack as vectors
+from mpsim.vectors import forms, tables
+from mpsim.vectors import pack as packs
 
 
 def run(*words: str) -> Any:
@@ -39,7 +40,7 @@ def float32(pattern: int) -> float:
 
 def test_every_format_mode_and_policy_has_the_results_of_the_definition() -> None:
     seen = set()
-    for table in vectors.cast_tables(size=24, seed=2):
+    for table in tables.cast_tables(size=24, seed=2):
         about, (inputs, _), (codes, bits) = table.about, table.columns["input"], table.columns["expected"]
         format = FORMATS[about["format"]]
         words = table.columns.get("random_bits", (np.zeros(inputs.size, np.uint32), 32))[0]
@@ -52,14 +53,14 @@ def test_every_format_mode_and_policy_has_the_results_of_the_definition() -> Non
     named = {name for name, format in FORMATS.items() if format.bits < 32}
     modes = [mode for mode in Mode if not mode.is_legacy]
     assert seen >= {(name, mode, overflow) for name in named for mode in modes for overflow in Overflow}
-    legacy = {table.about["mode"] for table in vectors.cast_tables(["fp_4_3_4"], size=8)}
+    legacy = {table.about["mode"] for table in tables.cast_tables(["fp_4_3_4"], size=8)}
     assert {"qpytorch_nearest", "qpytorch_stochastic"} <= legacy
 
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_inputs_hold_what_decides(source: str) -> None:
     format, origin = FORMATS["float8_e4m3fn"], SOURCES[source]
-    patterns = vectors.cast_inputs(format, source, 900)
+    patterns = tables.cast_inputs(format, source, 900)
     values = origin.values(patterns)
     assert patterns.dtype == origin.unsigned and (patterns[1:] > patterns[:-1]).all()
     assert np.isnan(values).any() and np.isinf(values).any() and (values == 0).sum() == 2
@@ -74,7 +75,7 @@ def test_a_dot_pack_has_the_results_of_the_definition() -> None:
         (Accumulator(format="fp_6_9_0", chunk=None), "float16"),
         (Accumulator(kind="exact"), "float32"),
     ):
-        table = vectors.dot_table(accumulator, inputs, 20, size=12)
+        table = tables.dot_table(accumulator, inputs, 20, size=12)
         a, b, expected = (table.columns[name][0] for name in ("a", "b", "expected"))
         finite = 0
         for left, right, code in zip(a.tolist(), b.tolist(), expected.tolist(), strict=True):
@@ -84,7 +85,7 @@ def test_a_dot_pack_has_the_results_of_the_definition() -> None:
             assert struct.pack("<f", result) == struct.pack("<I", code) or (math.isnan(result) and code == 0x7FC00000)
         assert finite >= 9 and np.unique(expected).size >= 9
     with pytest.raises(ValueError, match="promises no bits"):
-        vectors.dot_table(Accumulator(kind="blas"))
+        tables.dot_table(Accumulator(kind="blas"))
 
 
 # -- forms --------------------------------------------------------------------------------------------------
@@ -122,7 +123,7 @@ def test_every_form_says_the_same(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler to read the header with")
 def test_the_header_compiles(tmp_path: Path) -> None:
     out = tmp_path / "dots"
-    vectors.write_pack(out, [vectors.dot_table(Accumulator(), "bfloat16", 3, size=2)], {}, ["h"])
+    packs.write_pack(out, [tables.dot_table(Accumulator(), "bfloat16", 3, size=2)], {}, ["h"])
     program = out / "main.c"
     program.write_text('#include "dot.h"\nint main(void) { return sizeof dot_a != 12 || dot_expected[1] == 1; }\n')
     subprocess.run(["cc", "-Wall", "-Wno-unused", "-Werror", str(program), "-o", str(out / "main")], check=True)
@@ -139,9 +140,9 @@ def test_validate_reads_them_back(tmp_path: Path, suffix: str) -> None:
 
 
 def test_random_bits_come_last_in_text_and_are_the_streams(tmp_path: Path) -> None:
-    (table,) = vectors.cast_tables(["float8_e5m2"], modes=["stochastic"], overflows=["mark"], size=50)
+    (table,) = tables.cast_tables(["float8_e5m2"], modes=["stochastic"], overflows=["mark"], size=50)
     words = table.columns["random_bits"][0]
-    lines = vectors.table_files(table, ["txt"])[f"{table.name}.txt"].decode().splitlines()
+    lines = forms.table_files(table, ["txt"])[f"{table.name}.txt"].decode().splitlines()
     assert lines[0].startswith("// input expected random_bits; ")
     assert [int(line.split()[2], 16) for line in lines[1:]] == words.tolist()
     assert np.isin(words, random_bits(Stream(0, "rounding"), 50)).all()
@@ -155,18 +156,18 @@ def digest(files: dict[str, Any]) -> str:
 
 
 def test_bytes_are_those_that_were_written_before(tmp_path: Path) -> None:
-    casts = vectors.cast_tables(
+    casts = tables.cast_tables(
         ["float8_e4m3fn", "fp_6_9_0", "p3109_k8p3"], "float64", ["up", "stochastic"], ["infinity"], size=200
     )
-    dots = vectors.dot_table(Accumulator(chunk=16), "float8_e4m3fn", 40, size=9)
-    manifest = vectors.write_pack(tmp_path, [*casts, dots], {"kind": "test"})
+    dots = tables.dot_table(Accumulator(chunk=16), "float8_e4m3fn", 40, size=9)
+    manifest = packs.write_pack(tmp_path, [*casts, dots], {"kind": "test"})
     assert manifest["pack_version"] == 2, "a new version has new bytes: state their digest below"
     assert digest(manifest["files"]) == "425fe890b6af82db24143728b88d1e721c2cae144787814144b9b495b3e2c0a0"
 
 
 def test_backends_write_the_same_bytes() -> None:
-    tables = [list(vectors.cast_tables(["float8_e3m4"], size=60, backend=name)) for name in ("reference", "compiled")]
-    assert [vectors.table_files(t) for t in tables[0]] == [vectors.table_files(t) for t in tables[1]]
+    made = [list(tables.cast_tables(["float8_e3m4"], size=60, backend=name)) for name in ("reference", "compiled")]
+    assert [forms.table_files(t) for t in made[0]] == [forms.table_files(t) for t in made[1]]
 
 
 def test_manifest_and_verify(tmp_path: Path) -> None:
@@ -197,13 +198,13 @@ def test_verify_sees_what_the_manifest_lost(tmp_path: Path) -> None:
         if not keep_in_set:
             manifest["sets"][0]["files"].remove(f"{NAME}.h")
         path.write_text(json.dumps(manifest))
-        found = {problem.file: problem.what for problem in vectors.verify(out)}
+        found = {problem.file: problem.what for problem in packs.verify(out)}
         assert found == {"manifest.json": "changed", f"{NAME}.h": "no longer listed" if keep_in_set else "not listed"}
     (out / f"{NAME}.h").unlink()
-    assert [problem.file for problem in vectors.verify(out)] == ["manifest.json"]
+    assert [problem.file for problem in packs.verify(out)] == ["manifest.json"]
     path.write_text(json.dumps(whole, indent=1) + "\n")
     (out / "more.txt").write_text("")
-    found = {problem.file: problem.what for problem in vectors.verify(out)}
+    found = {problem.file: problem.what for problem in packs.verify(out)}
     assert found == {f"{NAME}.h": "missing", "more.txt": "not listed"}
 
 
@@ -222,7 +223,7 @@ def test_a_step_pack_holds_the_recorded_tensors(tmp_path: Path) -> None:
         result = run("vectors", "step", "--out", str(tmp_path / name), "--seed", "3", "--json")
         assert result.exit_code == 0, result.output
     one, two = (json.loads((tmp_path / name / "manifest.json").read_text()) for name in ("one", "two"))
-    assert one == two and not vectors.verify(tmp_path / "one")
+    assert one == two and not packs.verify(tmp_path / "one")
     with np.load(tmp_path / "one" / "step.npz", allow_pickle=False) as arrays:
         name = next(name for name in arrays.files if name.startswith("Y/"))
         words = [int(line, 16) for line in (tmp_path / "one" / f"{name.replace('/', '.')}.mem").read_text().split()]
