@@ -3,6 +3,15 @@
 Each function takes a declaration, checks it, and puts it beside mpsim's own under its name; a name that is taken is
 refused. It returns what it was given. What holds for one process: a package makes backends, networks and datasets known
 to every process by entry points (``mpsim.plugins``).
+
+>>> from mpsim import nn
+>>> def one_layer(classes=10, input_shape=(1, 8, 8)):
+...     made = nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
+...     made.input_shape = input_shape
+...     return made
+>>> network("one_layer", one_layer) is one_layer and "one_layer" in networks.known()
+True
+>>> _ = networks.FURTHER.pop("one_layer")
 """
 
 from __future__ import annotations

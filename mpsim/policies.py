@@ -14,7 +14,12 @@ from mpsim.errors import UsageError
 
 
 class Mode(StrEnum):
-    """Which neighbour of an unrepresentable number is delivered. The order is the kernels' numbering."""
+    """Which neighbour of an unrepresentable number is delivered. The order is the kernels' numbering.
+
+    >>> import mpsim
+    >>> [float(mpsim.round_to(2.25, "fp_4_1_7", mode)) for mode in (Mode.NEAREST_EVEN, Mode.UP, Mode.TOWARD_ZERO)]
+    [2.0, 3.0, 2.0]
+    """
 
     NEAREST_EVEN = "nearest_even"
     NEAREST_AWAY = "nearest_away"
@@ -42,7 +47,12 @@ class Mode(StrEnum):
 
 
 class Overflow(StrEnum):
-    """What a rounded result beyond the largest finite number becomes. The order is the kernels' numbering."""
+    """What a rounded result beyond the largest finite number becomes. The order is the kernels' numbering.
+
+    >>> import mpsim
+    >>> [float(mpsim.round_to(500.0, "float8_e4m3", overflow=each)) for each in (Overflow.INFINITY, Overflow.SATURATE)]
+    [inf, 240.0]
+    """
 
     INFINITY = "infinity"
     SATURATE = "saturate"

@@ -1,4 +1,11 @@
-"""Precision assignments: from a trace to a plan, by pure functions. ``SCHEMES`` lists them by name."""
+"""Precision assignments: from a trace to a plan, by pure functions. ``SCHEMES`` lists them by name.
+
+>>> import reference_models
+>>> from mpsim.trace import trace
+>>> plan = assign(trace(reference_models.build("small_cnn"), batch=32), "largest_first", ratio=0.5)
+>>> plan.scheme, 0.5 < plan.low_share < 1
+('largest_first', True)
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Block formats: MX (OCP Microscaling Formats v1.0) and NVFP4. See docs/block_formats.md."""
+"""Block formats: MX (OCP Microscaling Formats v1.0) and NVFP4. See docs/block_formats.md.
+
+>>> import numpy as np
+>>> round_to_blocks(np.float32([7, -0.3, 0.1]), "mxfp4")
+array([ 6. , -0.5,  0. ], dtype=float32)
+"""
 
 from mpsim.blocks.products import dot
 from mpsim.blocks.quantization import Blocks, dequantize, quantize, round_to_blocks

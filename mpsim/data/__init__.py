@@ -1,4 +1,9 @@
-"""Datasets and their loader. ``DATASETS`` lists what has a name."""
+"""Datasets and their loader. ``DATASETS`` lists what has a name.
+
+>>> images, labels = next(DataLoader(load("digits", "train"), batch_size=32, seed=0).epoch(0))
+>>> images.shape, labels.shape
+((32, 1, 8, 8), (32,))
+"""
 
 from __future__ import annotations
 

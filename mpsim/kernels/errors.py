@@ -6,7 +6,16 @@ from mpsim.errors import MpsimError
 
 
 class BackendUnavailable(MpsimError, RuntimeError):
-    """A backend cannot be loaded here; the message says why and what to do."""
+    """A backend cannot be loaded here; the message says why and what to do.
+
+    >>> import types
+    >>> from mpsim import extend
+    >>> try:
+    ...     extend.backend("empty", types.ModuleType("empty"))
+    ... except BackendUnavailable as error:
+    ...     print(str(error).partition(";")[0])
+    empty is no backend: there is no function from_numpy
+    """
 
 
 class DeviceMemoryError(MpsimError, MemoryError):

@@ -2,6 +2,9 @@
 
 A layer is called with tensors; its name is its place in the network ("layer1.0.conv1"), which names its op and
 its parameters ("layer1.0.conv1.weight") as a PyTorch state dict names them.
+
+>>> list(Sequential(Conv2d(1, 4, 3), ReLU(), Flatten(), Linear(64, 2, bias=False)).parameters())
+['0.weight', '0.bias', '3.weight']
 """
 
 from mpsim.nn.layers import (

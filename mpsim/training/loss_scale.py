@@ -21,6 +21,9 @@ class LossScale:
     After a step whose parameter gradients hold an infinity or NaN (the update is skipped) the scale is multiplied
     by ``backoff`` and the count of good steps restarts; after ``growth_interval`` good steps in a row it is
     multiplied by ``growth``. It stays within 2**-126 .. 2**126.
+
+    >>> LossScale(initial=1024).state().after_step(overflowed=True).scale
+    512.0
     """
 
     initial: float = 65536.0

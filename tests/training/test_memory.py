@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import reference_models
-from mpsim import DeviceMemoryError, Trainer
+from mpsim import Trainer
+from mpsim.kernels import DeviceMemoryError
 from mpsim.training.memory import fitting_batch
 
 

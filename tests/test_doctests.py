@@ -1,0 +1,58 @@
+"""The examples in docstrings run, and every public name has one."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+from types import ModuleType
+
+import pytest
+
+import mpsim
+import reference_models
+
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def modules() -> list[str]:
+    """Every module of the packages that imports without a device, by name."""
+    names = []
+    for package in (mpsim, reference_models):
+        names.append(package.__name__)
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not found.name.startswith("mpsim.kernels.cuda") and not found.name.endswith("__main__"):
+                names.append(found.name)
+    return names
+
+
+def with_examples() -> list[str]:
+    """The modules with an example that is not skipped."""
+    names = []
+    for name in modules():
+        tests = doctest.DocTestFinder().find(importlib.import_module(name))
+        if any(not example.options.get(doctest.SKIP) for test in tests for example in test.examples):
+            names.append(name)
+    return names
+
+
+@pytest.mark.parametrize("name", with_examples())
+def test_examples_run(name: str) -> None:
+    module = importlib.import_module(name)
+    found = doctest.testmod(module, optionflags=FLAGS)
+    assert found.attempted > 0 and found.failed == 0
+
+
+@pytest.mark.parametrize("name", mpsim.__all__)
+def test_every_public_name_has_a_running_example(name: str) -> None:
+    """In its docstring, or, for a table, in that of its type."""
+    value = getattr(mpsim, name)
+    documented = value if isinstance(value, ModuleType) or hasattr(value, "__qualname__") else type(value)
+    examples = doctest.DocTestParser().get_examples(documented.__doc__ or "")
+    assert [example for example in examples if example.want], f"mpsim.{name} has no example"
+    home = value.__name__ if isinstance(value, ModuleType) else documented.__module__
+    assert home in with_examples()  # so that test_examples_run runs it
+
+
+def test_there_are_at_most_twenty_five_public_names() -> None:
+    assert len(mpsim.__all__) == len(set(mpsim.__all__)) <= 25
