@@ -134,7 +134,7 @@ def test_plan_knows_every_option(call_json, options, scheme):
 def test_commands_that_train_say_what_skipped_steps_do(call, call_json, tmp_path):
     arguments = ["train", "--scheme", "uniform_low", *QUICK, "--results", tmp_path]
     kept = call_json(*arguments, "--skipped-statistics", "kept", "--save", tmp_path / "state")
-    assert Trainer.load(tmp_path / "state").skipped_statistics == "kept"
+    assert Trainer.load(tmp_path / "state").recipe.skipped_statistics == "kept"
     assert kept["key"] != call_json(*arguments)["key"]
     for command in ("train", "sweep"):
         code, _, errors = call(command, *QUICK, "--skipped-statistics", "keep", "--results", tmp_path / "none")

@@ -14,6 +14,7 @@ from mpsim.experiments.settings import DEFAULTS, RunSettings
 from mpsim.experiments.studies import SCALES
 from mpsim.experiments.sweep import plan_sweep
 from mpsim.trace import trace
+from mpsim.training.recipe import Recipe
 
 SETTINGS = {field.name for field in fields(RunSettings)}
 #: Settings that a run of the defaults has, and that no command may have otherwise.
@@ -71,7 +72,7 @@ def test_the_commands_that_train_have_every_setting_of_the_recipe():
         (trace, {"batch", "semantics"}),
         (DataLoader, {"batch_size", "seed"}),
         (SGD, {"lr", "momentum", "weight_decay"}),
-        (Trainer, {"promotion", "semantics", "rounding", "seed"}),
+        (Recipe, {"promotion", "semantics", "rounding", "seed"}),
         (networks.build, {"width", "seed"}),
         (reference_models.build, {"width", "seed"}),
     ],
@@ -96,3 +97,40 @@ def test_named_scales_have_recipes_of_their_own():
     names = ("epochs", "batch", "lr", "momentum", "weight_decay", "schedule", "promotion", "evaluate_every")
     assert [getattr(paper, name) for name in names] == [200, 128, 0.1, 0.9, 5e-4, "cosine", 0.01, 1]
     assert [getattr(small, name) for name in names] == [2, 32, 0.03, 0.9, 5e-4, "cosine", 0.01, 1000]
+
+
+# -- settings and options -------------------------------------------------------------------------------------
+
+
+def options_of(command: str) -> set[str]:
+    """The names of a command's parameters."""
+    return {parameter.name for parameter in typer.main.get_command(app).commands[command].params}
+
+
+def test_commands_take_every_setting_of_a_run() -> None:
+    """A new field of RunSettings is an option of both, with its default and help."""
+    names = {field.name for field in fields(RunSettings)}
+    assert names <= options_of("train")
+    varied = {"scheme", "ratio", "k", "plan_seed", "plan", "seed"}
+    assert names - varied <= options_of("sweep")
+    described = {parameter.name: parameter for parameter in typer.main.get_command(app).commands["train"].params}
+    for field in fields(RunSettings):
+        if field.name != "plan":
+            assert described[field.name].help == field.metadata["help"]
+            assert described[field.name].default == field.default
+
+
+def test_every_setting_of_a_recipe_is_one_of_a_run() -> None:
+    """Or is told why not: the loss scale and the accumulator are those of the definition."""
+    optimizer = {field.name for field in fields(SGD)}
+    recipe = {field.name for field in fields(Recipe)} - {"optimizer"}
+    assert (optimizer | recipe) - {field.name for field in fields(RunSettings)} == {"loss_scale", "accumulator"}
+
+
+def test_settings_reach_the_trainer_by_the_command(call_json, tmp_path) -> None:
+    given = {"momentum": "0.5", "evaluate-every": "2", "train-images": "64", "batch": "32", "epochs": "3"}
+    options = [text for name, value in given.items() for text in (f"--{name}", value)]
+    row = call_json("train", *options, "--width", "0.25", "--results", tmp_path, "--save", tmp_path / "state")
+    assert (row["momentum"], row["evaluate_every"], row["train_images"]) == (0.5, 2, 64)
+    assert [epoch["test_accuracy"] is None for epoch in row["history"]] == [True, False, False]
+    assert Trainer.load(tmp_path / "state").recipe.optimizer.momentum == 0.5

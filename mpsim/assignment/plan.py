@@ -107,6 +107,11 @@ class Plan:
         return sum(count * self.levels.high[tensor.role].bits for tensor, count in self.elements.items())
 
     @property
+    def rounds(self) -> bool:
+        """Whether a tensor is held in another format than float32."""
+        return any(format.name != "float32" for format in self.formats.values())
+
+    @property
     def bytes(self) -> int:
         return -(-self.bits // 8)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,23 +12,14 @@ from mpsim import checks
 from mpsim.cli.figures import draw_memory_accuracy
 from mpsim.cli.output import JsonFlag, parse_numbers, print_json, print_table, write_json
 from mpsim.cli.paths import check_data, check_output, check_results, read_plan
-from mpsim.cli.plans import GroupCount, LevelsText, Ratio, Scheme, SemanticsName, Width
 from mpsim.cli.progress import Backend, Folder, Processes, Progress, Threads, kept_when_stopped, note, run_jobs
+from mpsim.cli.settings import takes_settings
 from mpsim.errors import UsageError
-from mpsim.experiments.settings import DEFAULTS, RunSettings
+from mpsim.experiments.settings import RunSettings
 
-ModelName = Annotated[str, typer.Option(help="Network: of reference_models, or my_net.py:build.")]
-DataName = Annotated[str, typer.Option(help="Dataset: digits (bundled), synthetic10, cifar10, ...")]
-DataPath = Annotated[str | None, typer.Option(help="The dataset's archive or folder, where it needs one.")]
-Epochs = Annotated[int, typer.Option(help="Passes over the training data.")]
-Batch = Annotated[int, typer.Option(help="Images of a training step; at most the training images.")]
-Rate = Annotated[float, typer.Option("--lr", help="Learning rate of the first epoch.")]
-Decay = Annotated[float, typer.Option(help="Weight decay.")]
-Schedule = Annotated[str, typer.Option(help="Learning rate over the epochs: cosine (to 0) or constant.")]
-SkippedStatistics = Annotated[
-    str, typer.Option(help="Batch norm's running statistics after a skipped step: updated (as in PyTorch) or kept.")
-]
-Promotion = Annotated[float, typer.Option(help="Overflow ratio from which a tensor is promoted; 0: never.")]
+#: What a sweep varies itself, and what it leaves alone: a given plan, and what is not of the paper's studies.
+_VARIED = ("scheme", "ratio", "k", "plan_seed", "plan", "levels", "seed")
+_SETTINGS = tuple(field.name for field in fields(RunSettings) if field.name != "plan")
 
 #: (name of the field in a result, heading, how it is shown)
 _COLUMNS: tuple[tuple[str, str, str], ...] = (
@@ -45,22 +36,12 @@ _COLUMNS: tuple[tuple[str, str, str], ...] = (
 )
 
 
+@takes_settings([name for name in _SETTINGS if name not in _VARIED])
 def sweep(
+    settings: RunSettings,
     levels: Annotated[list[str] | None, typer.Option(help="Level pair; may be given several times.")] = None,
     ratios: Annotated[str | None, typer.Option(help="Shares to demote to, as 0,0.5,1; default 0 to 1 by 0.1.")] = None,
     seeds: Annotated[int, typer.Option(help="Runs per setting, with seeds 0, 1, ...")] = 1,
-    model: ModelName = DEFAULTS.model,
-    width: Width = DEFAULTS.width,
-    data: DataName = DEFAULTS.data,
-    data_path: DataPath = None,
-    epochs: Epochs = DEFAULTS.epochs,
-    batch: Batch = DEFAULTS.batch,
-    lr: Rate = DEFAULTS.lr,
-    weight_decay: Decay = DEFAULTS.weight_decay,
-    schedule: Schedule = DEFAULTS.schedule,
-    promotion: Promotion = DEFAULTS.promotion or 0.0,
-    semantics: SemanticsName = DEFAULTS.semantics,
-    skipped_statistics: SkippedStatistics = DEFAULTS.skipped_statistics,
     processes: Processes = None,
     threads: Threads = None,
     backend: Backend = "compiled",
@@ -73,13 +54,8 @@ def sweep(
 
     processes = checks.processes(processes)
     checks.threads(threads)
-    common = RunSettings(
-        model=model, width=width, data=data, data_path=data_path, epochs=epochs, batch=batch, lr=lr,
-        weight_decay=weight_decay, schedule=schedule, promotion=promotion or None, semantics=semantics,
-        skipped_statistics=skipped_statistics,
-    )  # fmt: skip
     jobs = experiment.plan_sweep(
-        common,
+        settings,
         levels=levels or experiment.LEVELS,
         ratios=parse_numbers(ratios, "--ratios") or experiment.RATIOS,
         seeds=seeds,
@@ -95,28 +71,10 @@ def sweep(
     draw_memory_accuracy(rows, results, "sweep")
 
 
+@takes_settings(_SETTINGS, argument="model")
 def train(
-    model: Annotated[str, typer.Argument(help="Network: of reference_models, or my_net.py:build.")] = DEFAULTS.model,
-    scheme: Scheme = DEFAULTS.scheme,
-    ratio: Ratio = None,
-    k: GroupCount = None,
-    plan_seed: Annotated[int | None, typer.Option(help="For scheme random: which order.")] = None,
+    settings: RunSettings,
     plan: Annotated[Path | None, typer.Option(help="A plan's JSON file, of 'mpsim plan --json'.")] = None,
-    levels: LevelsText = DEFAULTS.levels,
-    seed: Annotated[int, typer.Option(help="Of initial weights, data order and random bits.")] = DEFAULTS.seed,
-    width: Width = DEFAULTS.width,
-    data: DataName = DEFAULTS.data,
-    data_path: DataPath = None,
-    epochs: Epochs = DEFAULTS.epochs,
-    batch: Batch = DEFAULTS.batch,
-    lr: Rate = DEFAULTS.lr,
-    weight_decay: Decay = DEFAULTS.weight_decay,
-    schedule: Schedule = DEFAULTS.schedule,
-    promotion: Promotion = DEFAULTS.promotion or 0.0,
-    semantics: SemanticsName = DEFAULTS.semantics,
-    rounding: Annotated[str, typer.Option(help="nearest, or stochastic with --random-bit-count.")] = DEFAULTS.rounding,
-    random_bit_count: Annotated[int | None, typer.Option(help="For stochastic rounding: bits used, 1 to 32.")] = None,
-    skipped_statistics: SkippedStatistics = "updated",
     threads: Threads = None,
     workers: Annotated[int, typer.Option(help="Threads that load batches ahead; 0: none. Changes no bit.")] = 1,
     backend: Backend = "compiled",
@@ -131,17 +89,12 @@ def train(
 
     checks.threads(threads)
     checks.whole("workers", workers, most=checks.MOST_THREADS)
-    settings = RunSettings(
-        scheme=scheme, ratio=ratio, k=k, plan_seed=plan_seed, levels=levels, seed=seed, model=model, width=width,
-        data=data, data_path=data_path, epochs=epochs, batch=batch, lr=lr, weight_decay=weight_decay, schedule=schedule,
-        promotion=promotion or None, semantics=semantics, rounding=rounding, random_bit_count=random_bit_count,
-        skipped_statistics=skipped_statistics,
-    )  # fmt: skip
     if plan is not None:
         given = read_plan(plan, "--plan")
         settings = replace(settings, plan=given.to_json())
-        if given.network.batch != batch:
-            note(f"{plan} was made for batch {given.network.batch}; bytes and shares are those of batch {batch}")
+        if given.network.batch != settings.batch:
+            batches = f"{given.network.batch}; bytes and shares are those of batch {settings.batch}"
+            note(f"{plan} was made for batch {batches}")
     check_output(save, "--save")
     check_results(results)
     check_data([settings])

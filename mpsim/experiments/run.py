@@ -17,7 +17,6 @@ from mpsim.experiments.labels import labels
 from mpsim.experiments.results import Results
 from mpsim.experiments.settings import Contents, RunSettings
 from mpsim.training import saving
-from mpsim.training.loss_scale import LossScale
 from mpsim.training.reports import EpochReport
 from mpsim.training.trainer import Trainer
 
@@ -139,22 +138,8 @@ def _trainer(
         source = f"the checkpoint of run {key[:12]} in {results.path}"
         return saving.restore(Trainer, stored[1], source, model=network, backend=backend, threads=threads)
     plan = settings.make_plan(network)
-    rounds = plan is not None and any(format.name != "float32" for format in plan.formats.values())
-    steps = -(-len(data.training) // settings.batch)
-    trainer = Trainer(
-        network,
-        plan,
-        optimizer=settings.optimizer(),
-        loss_scale=LossScale(growth_interval=steps) if rounds else LossScale.fixed(),
-        promotion=settings.promotion_threshold(),
-        semantics=settings.semantics,
-        rounding=settings.rounding,
-        random_bit_count=settings.random_bit_count,
-        backend=backend,
-        threads=threads,
-        seed=settings.seed,
-        skipped_statistics=settings.skipped_statistics,
-    )
+    recipe = settings.recipe(plan, steps=-(-len(data.training) // settings.batch))
+    trainer = Trainer(network, plan, recipe, backend=backend, threads=threads)
     if results is not None:
         environment = {
             "backend": backend, "machine": platform.machine(), "python": platform.python_version(),

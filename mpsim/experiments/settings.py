@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,8 +17,9 @@ from mpsim.engine.tensor import ROLES
 from mpsim.errors import UsageError
 from mpsim.experiments.results import settings_key
 from mpsim.trace import Trace, trace
-from mpsim.training.arguments import SKIPPED_STATISTICS
+from mpsim.training.loss_scale import LossScale
 from mpsim.training.optimizer import SGD, check_factor
+from mpsim.training.recipe import SKIPPED_STATISTICS, Recipe
 from mpsim.training.schedule import Constant, Cosine
 from mpsim.training.semantics import as_semantics
 
@@ -73,6 +74,12 @@ def formats_of(levels: str) -> dict[str, dict[str, str]]:
     return {side: {role: repr(getattr(pair, side)[role]) for role in ROLES} for side in ("high", "low")}
 
 
+def setting(default: Any, help: str, **told: Any) -> Any:
+    """A field of RunSettings. For the command line: its help, further names (``options``), another ``type``, and how
+    what is given is ``read``."""
+    return field(default=default, metadata={"help": help, **told})
+
+
 @dataclass(frozen=True)
 class RunSettings:
     """Everything that the bits of a run depend on. Backend and threads are not here: they change none.
@@ -90,30 +97,42 @@ class RunSettings:
     it is asked for, and not where they lie. A subclass may load other data (``load``).
     """
 
-    scheme: str = "float32"
-    ratio: float | None = None
-    k: int | None = None
-    plan_seed: int | None = None
+    scheme: str = setting(
+        "float32",
+        "float32, uniform_high, uniform_low, operator_based, operator_based_extended, largest_first, smallest_first, "
+        "random (with --plan-seed), largest_k (with --k).",
+    )
+    ratio: float | None = setting(None, "For *_first and random: share of elements to hold low, 0 to 1.")
+    k: int | None = setting(None, "For largest_k: the number of groups.", options=("--k",))
+    plan_seed: int | None = setting(None, "For scheme random: which order.")
     plan: str | None = None
-    levels: str = "paper"
-    seed: int = 0
-    model: str = "small_cnn"
-    width: float = 1.0
-    data: str = "digits"
-    data_path: str | None = None
-    epochs: int = 15
-    batch: int = 128
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    schedule: str = "cosine"
-    promotion: float | None = 0.01
-    semantics: str = "standard"
-    rounding: str = "nearest"
-    random_bit_count: int | None = None
-    train_images: int | None = None
-    evaluate_every: int = 1
-    skipped_statistics: str = "updated"
+    levels: str = setting(
+        "paper",
+        "A named pair (paper, six_bit, ...) or HIGH:FORWARD,BACKWARD as fp_6_9_0:fp_4_3_4,fp_5_2_0; more "
+        ":FORWARD,BACKWARD are lower levels.",
+    )
+    seed: int = setting(0, "Of initial weights, data order and random bits.")
+    model: str = setting("small_cnn", "Network: of reference_models, or my_net.py:build.")
+    width: float = setting(1.0, "Width multiplier of the network.")
+    data: str = setting("digits", "Dataset: digits (bundled), synthetic10, cifar10, ...")
+    data_path: str | None = setting(None, "The dataset's archive or folder, where it needs one.")
+    epochs: int = setting(15, "Passes over the training data.")
+    batch: int = setting(128, "Images of a training step; at most the training images.")
+    lr: float = setting(0.1, "Learning rate of the first epoch.", options=("--lr",))
+    momentum: float = setting(0.9, "Momentum of the updates.")
+    weight_decay: float = setting(5e-4, "Weight decay.")
+    schedule: str = setting("cosine", "Learning rate over the epochs: cosine (to 0) or constant.")
+    promotion: float | None = setting(
+        0.01, "Overflow ratio from which a tensor is promoted; 0: never.", type=float, read=lambda ratio: ratio or None
+    )
+    semantics: str = setting("standard", "standard or lee2023 (as the published artifact computes).")
+    rounding: str = setting("nearest", "nearest, or stochastic with --random-bit-count.")
+    random_bit_count: int | None = setting(None, "For stochastic rounding: bits used, 1 to 32.")
+    train_images: int | None = setting(None, "Only so many of the training images, the first; default all.")
+    evaluate_every: int = setting(1, "Epochs from one evaluation on the test images to the next.")
+    skipped_statistics: str = setting(
+        "updated", "Batch norm's running statistics after a skipped step: updated (as in PyTorch) or kept."
+    )
 
     def __post_init__(self) -> None:
         for name, check in _NUMBERS.items():
@@ -242,11 +261,22 @@ class RunSettings:
             levels=parse_levels(self.levels),
         )
 
-    def optimizer(self) -> SGD:
+    def recipe(self, plan: Plan | None, steps: int) -> Recipe:
+        """How the run is trained under its plan; ``steps``: of an epoch, after which the loss scale may grow."""
         schedule = Cosine(self.epochs) if self.schedule == "cosine" else Constant()
-        return SGD(self.lr, self.momentum, self.weight_decay, schedule)
+        return Recipe(
+            SGD(self.lr, self.momentum, self.weight_decay, schedule),
+            loss_scale=LossScale(growth_interval=steps) if plan is not None and plan.rounds else LossScale.fixed(),
+            promotion=self.promotion_threshold(),
+            semantics=self.semantics,
+            rounding=self.rounding,
+            random_bit_count=self.random_bit_count,
+            skipped_statistics=self.skipped_statistics,
+            seed=self.seed,
+        )
 
     def promotion_threshold(self) -> float | None:
+        """The ratio from which tensors are promoted; None under a scheme that promotes none."""
         promotes = self.plan is not None or SCHEMES[self.scheme].promotes
         return self.promotion if promotes else None
 

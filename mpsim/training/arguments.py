@@ -1,4 +1,4 @@
-"""The arguments of a Trainer: what each may be given as, and whether plan and network belong together."""
+"""The arguments of a Trainer beside its recipe: whether plan and network are such, and belong together."""
 
 from __future__ import annotations
 
@@ -13,33 +13,13 @@ from mpsim.kernels import spec
 from mpsim.nn import Module
 from mpsim.policies import Policy
 from mpsim.trace import trace
-from mpsim.training.loss_scale import LARGEST, SMALLEST, LossScale
-from mpsim.training.optimizer import SGD
 from mpsim.training.semantics import Semantics
 
-#: What a skipped step does to the running statistics of batch norm.
-SKIPPED_STATISTICS = ("updated", "kept")
 
-
-def check_types(model: Any, plan: Any, optimizer: Any) -> None:
-    """Raises UsageTypeError for a network, plan or optimizer of another type."""
+def check_types(model: Any, plan: Any) -> None:
+    """Raises UsageTypeError for a network or plan of another type."""
     checks.instance("model", model, Module, "a network (mpsim.nn.Module), as of reference_models.build")
     checks.instance("plan", plan, Plan | None, "a Plan or None; Plan.from_json reads the text of a plan's file")
-    checks.instance("optimizer", optimizer, SGD, "an SGD, such as SGD(lr=0.1)")
-
-
-def as_loss_scale(loss_scale: LossScale | float | None, plan: Plan | None) -> LossScale:
-    """The LossScale itself, or a fixed one for a number. None: the usual one if the plan rounds, else no scaling.
-
-    >>> as_loss_scale(1024, None) == LossScale.fixed(1024)
-    True
-    """
-    if loss_scale is None:
-        rounds = plan is not None and any(format.name != "float32" for format in plan.formats.values())
-        return LossScale() if rounds else LossScale.fixed()
-    if isinstance(loss_scale, LossScale):
-        return loss_scale
-    return LossScale.fixed(checks.real("loss_scale", loss_scale, least=SMALLEST, most=LARGEST, note=", or a LossScale"))
 
 
 def parameter_ids(

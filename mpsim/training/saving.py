@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mpsim import networks
-from mpsim.accumulators import Accumulator
 from mpsim.assignment import Plan
 from mpsim.checks import shown
 from mpsim.errors import UsageError
 from mpsim.files import checkpoint
 from mpsim.files.checkpoint import CheckpointError
-from mpsim.training.loss_scale import LossScale, LossScaleState
-from mpsim.training.optimizer import SGD
-from mpsim.training.semantics import of_stored, stored
+from mpsim.training.loss_scale import LossScaleState
+from mpsim.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from mpsim.training.trainer import Trainer
@@ -34,16 +31,9 @@ def dump(trainer: Trainer) -> bytes:
         },
         "plan": None if trainer.plan is None else trainer.plan.to_dict(),
         "settings": {
-            "optimizer": trainer.optimizer.to_dict(),
+            **trainer.recipe.to_dict(),
             "loss_scale": trainer.loss_scale.settings.to_dict(),
-            "promotion": trainer.promotion,
-            "semantics": stored(trainer.semantics),
-            "rounding": trainer.rounding,
-            "random_bit_count": trainer.random_bit_count,
-            "skipped_statistics": trainer.skipped_statistics,
-            "accumulator": asdict(trainer.accumulator),
             "backend": trainer.backend,
-            "seed": trainer.seed,
         },
         "state": {
             "epoch": trainer.epoch,
@@ -69,17 +59,9 @@ def restore(
         trainer = kind(
             model,
             None if header["plan"] is None else Plan.from_json(header["plan"]),
-            optimizer=SGD.from_dict(settings["optimizer"]),
-            loss_scale=LossScale(**settings["loss_scale"]),
-            promotion=settings["promotion"],
-            semantics=of_stored(settings["semantics"]),
-            rounding=settings["rounding"],
-            random_bit_count=settings["random_bit_count"],
-            skipped_statistics=settings.get("skipped_statistics", "updated"),  # older checkpoints have none
-            accumulator=Accumulator(**settings["accumulator"]),
+            Recipe.from_dict(settings),
             backend=settings["backend"] if backend is None else backend,
             threads=threads,
-            seed=settings["seed"],
         )
         trainer.epoch, trainer.steps = state["epoch"], state["steps"]
         trainer.loss_scale = LossScaleState(trainer.loss_scale.settings, state["loss_scale"], state["good_steps"])

@@ -16,13 +16,13 @@ from mpsim.accumulators import Accumulator
 from mpsim.assignment import Plan, promote
 from mpsim.contraction import as_accumulator
 from mpsim.engine.tape import Tape
-from mpsim.engine.tensor import ROLES, Parameter, TensorId
+from mpsim.engine.tensor import Parameter, TensorId
 from mpsim.errors import UsageError
 from mpsim.files.whole import write_whole
 from mpsim.training import arguments, batches, memory, saving
-from mpsim.training.loss_scale import LossScale, LossScaleState
-from mpsim.training.optimizer import SGD
+from mpsim.training.loss_scale import LossScaleState
 from mpsim.training.passes import both_passes, stored_parameters
+from mpsim.training.recipe import Recipe
 from mpsim.training.reports import EpochReport, Evaluation, StepReport, correct
 from mpsim.training.semantics import Semantics, as_semantics
 from mpsim.training.store import Identity, Observer, Rounder, Store
@@ -34,12 +34,8 @@ _EVALUATION_STREAMS = 1 << 31
 class Trainer:
     """Trains ``model`` (in place) under ``plan``; ``plan=None`` means float32 with nothing rounded.
 
-    loss_scale: a LossScale, or a number for a fixed one; default LossScale(), and no scaling where nothing is rounded.
-    promotion: the overflow ratio from which an activation or parameter is held high from the next step on, or None.
-    semantics: "standard" or "lee2023", or a Semantics. rounding: "nearest" or "stochastic" (in standard semantics with
-    ``random_bit_count`` in 1..32). accumulator: an Accumulator or its text, as "hopper_float16". threads: None for all
-    cores; backend and threads change no bit. seed: of the random bits of stochastic rounding. skipped_statistics: after
-    a step whose update is skipped, batch norm's running statistics are "updated", as in PyTorch, or "kept".
+    recipe: how it is trained; further settings, by the names of ``Recipe``, take the place of the recipe's. threads:
+    None for all cores; backend and threads change no bit.
 
     ``plan`` is the plan as promoted so far, ``epoch`` the number of finished epochs, ``steps`` of steps taken.
     Raises UsageError or UsageTypeError for arguments that do not fit, as a plan made for another network or semantics,
@@ -59,41 +55,43 @@ class Trainer:
         self,
         model: Any,
         plan: Plan | None = None,
+        recipe: Recipe = Recipe(),
         *,
-        optimizer: SGD = SGD(),
-        loss_scale: LossScale | float | None = None,
-        promotion: float | None = 0.01,
-        semantics: str | Semantics = "standard",
-        rounding: str = "nearest",
-        random_bit_count: int | None = None,
-        accumulator: Accumulator | str = Accumulator(),
         backend: str = "compiled",
         threads: int | None = None,
-        seed: int = 0,
-        skipped_statistics: str = "updated",
+        **settings: Any,
     ) -> None:
-        arguments.check_types(model, plan, optimizer)
-        self.semantics = as_semantics(semantics)
-        self.skipped_statistics = checks.named("skipped_statistics", skipped_statistics, arguments.SKIPPED_STATISTICS)
-        self.rounding, self.random_bit_count, self.seed = rounding, random_bit_count, checks.seed("seed", seed)
-        self._policies = {role: self.semantics.policy(role, rounding, random_bit_count) for role in ROLES}
-        if promotion is not None:
-            promotion = checks.share("promotion", promotion, zero=False, note=", or None")
-        self.model, self.plan, self.optimizer, self.promotion = model, plan, optimizer, promotion
-        self._ids = arguments.parameter_ids(model, plan, self.semantics, self._policies)
-        self.loss_scale: LossScaleState = arguments.as_loss_scale(loss_scale, plan).state()
-        self.accumulator, self.backend = as_accumulator(accumulator), backend
+        arguments.check_types(model, plan)
+        checks.instance("recipe", recipe, Recipe, "a Recipe")
+        self.model, self.plan, self.recipe, self.backend = model, plan, recipe.with_(settings), backend
+        self._ids = arguments.parameter_ids(model, plan, self.semantics, self.recipe.policies)
+        self.loss_scale: LossScaleState = self.recipe.scaling(plan).state()
         self.kernels = backends.bind(backend, threads, self.accumulator)
         model.move(self.kernels)
         self._parameters: dict[str, Parameter] = model.parameters()
         self._velocity = {name: self.kernels.zeros(p.shape) for name, p in self._parameters.items()}
         self.epoch = self.steps = 0
 
+    @property
+    def semantics(self) -> Semantics:
+        """Of the recipe."""
+        return as_semantics(self.recipe.semantics)
+
+    @property
+    def accumulator(self) -> Accumulator:
+        """Of the recipe."""
+        return as_accumulator(self.recipe.accumulator)
+
     def _store(self, *, step: int, first_stream: int = 0) -> Store:
         if self.plan is None:
             return Identity(self.kernels)
         return Rounder(
-            self.plan.formats, self.kernels, self._policies, seed=self.seed, step=step, first_stream=first_stream
+            self.plan.formats,
+            self.kernels,
+            self.recipe.policies,
+            seed=self.recipe.seed,
+            step=step,
+            first_stream=first_stream,
         )
 
     # -- training -------------------------------------------------------------------------------------------
@@ -110,7 +108,7 @@ class Trainer:
         if observer is not None:
             store = observer.watch(store)
         scale, share = self.loss_scale.scale, self.low_share
-        before = self.model.statistics() if self.skipped_statistics == "kept" else {}
+        before = self.model.statistics() if self.recipe.skipped_statistics == "kept" else {}
         try:
             logits, loss, gradients = both_passes(
                 self.model, images, labels, store, self._ids, kernels, scale,
@@ -128,8 +126,8 @@ class Trainer:
         self.steps += 1
         overflow = store.overflow()
         promoted: tuple[TensorId, ...] = ()
-        if self.plan is not None and self.promotion is not None:
-            self.plan, promoted = promote(self.plan, overflow, self.promotion)
+        if self.plan is not None and self.recipe.promotion is not None:
+            self.plan, promoted = promote(self.plan, overflow, self.recipe.promotion)
         return StepReport(
             loss=float(kernels.to_numpy(loss.value).reshape(())),
             logits=np.array(kernels.to_numpy(logits.value)),
@@ -152,7 +150,7 @@ class Trainer:
     def _update(self, gradients: dict[Parameter, Any]) -> None:
         for name, parameter in self._parameters.items():
             if parameter in gradients:
-                self.optimizer.update(
+                self.recipe.optimizer.update(
                     self.kernels,
                     parameter.master,
                     gradients[parameter],
@@ -183,7 +181,7 @@ class Trainer:
             promotions=sum(len(report.promoted) for report in steps),
             skipped_steps=sum(report.skipped for report in steps),
             loss_scale=self.loss_scale.scale,
-            learning_rate=self.optimizer.learning_rate(self.epoch - 1),
+            learning_rate=self.recipe.optimizer.learning_rate(self.epoch - 1),
         )
 
     @property

@@ -109,7 +109,7 @@ def test_what_skipped_steps_do_to_the_statistics_is_a_setting(expected, tmp_path
     for settings in (QUICK, kept):
         run(settings, save=str(tmp_path / "state"), **BACKEND)
         trainers.append(Trainer.load(tmp_path / "state"))
-    assert [trainer.skipped_statistics for trainer in trainers] == ["updated", "kept"]
+    assert [trainer.recipe.skipped_statistics for trainer in trainers] == ["updated", "kept"]
     assert [int(trainer.model.bn1.num_batches_tracked) for trainer in trainers] == [9, 6]
 
 

@@ -112,7 +112,7 @@ def test_checkpoints_from_before_are_read(tmp_path, name, make, batches):
     del header["settings"]["skipped_statistics"]
     (tmp_path / "old").write_bytes(checkpoint.pack(header, arrays))
     loaded = Trainer.load(tmp_path / "old")
-    assert loaded.semantics == SEMANTICS[name] and loaded.skipped_statistics == "updated"
+    assert loaded.semantics == SEMANTICS[name] and loaded.recipe.skipped_statistics == "updated"
     assert loaded.step(*batches[1]).loss == trainer.step(*batches[1]).loss and loaded.digest() == trainer.digest()
 
 

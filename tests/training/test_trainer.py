@@ -90,7 +90,7 @@ def test_a_step_is_the_papers_step(make, batches):
     """The update recomputed by hand: rounded parameters, the tape, unscaling, momentum, decay."""
     trainer = make("uniform_low", optimizer=SGD(0.1, 0.9, 5e-4), promotion=None)
     twin = make("uniform_low", promotion=None)
-    plan, bound, policies = twin.plan, twin.kernels, twin._policies
+    plan, bound, policies = twin.plan, twin.kernels, twin.recipe.policies
     ids = trace(twin.model, batch=BATCH).parameter_ids
     f = np.float32
     velocity = {name: np.zeros(p.shape, f) for name, p in twin.model.parameters().items()}

@@ -157,7 +157,7 @@ def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
         },
         "batch": traced.batch,
         "semantics": stored(trainer.semantics),
-        "rounding": trainer.rounding,
+        "rounding": trainer.recipe.rounding,
         "accumulator": asdict(trainer.accumulator),
         "optimizer": _optimizer(trainer),
         "step": number,
@@ -208,7 +208,7 @@ def network_of(record: TensorFile, model: str | None = None) -> RecordedNetwork:
 
 def _optimizer(trainer: Trainer) -> dict[str, Any]:
     """What the update depends on: the rate is this step's, in float64."""
-    optimizer = trainer.optimizer
+    optimizer = trainer.recipe.optimizer
     return {
         "kind": "SGD",
         "rate": optimizer.learning_rate(trainer.epoch),

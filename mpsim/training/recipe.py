@@ -1,0 +1,107 @@
+"""How a network is trained, as data: all that the bits of a training step depend on beside network, plan and batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+from mpsim import checks
+from mpsim.accumulators import Accumulator
+from mpsim.assignment import Plan
+from mpsim.contraction import as_accumulator
+from mpsim.engine.tensor import ROLES
+from mpsim.errors import UsageTypeError
+from mpsim.policies import Policy
+from mpsim.training.loss_scale import LARGEST, SMALLEST, LossScale
+from mpsim.training.optimizer import SGD
+from mpsim.training.semantics import Semantics, as_semantics, of_stored, stored
+
+#: What a skipped step does to the running statistics of batch norm.
+SKIPPED_STATISTICS = ("updated", "kept")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of a Trainer; what a field may be given as, it is made of.
+
+    optimizer: with its learning rate and schedule. loss_scale: a LossScale, or a number for a fixed one; None: the
+    usual one, and no scaling where nothing is rounded. promotion: the overflow ratio from which an activation or
+    parameter is held high from the next step on, or None. semantics: "standard" or "lee2023", or a Semantics. rounding:
+    "nearest" or "stochastic" (in standard semantics with ``random_bit_count`` in 1..32). accumulator: an Accumulator or
+    its text, as "hopper_float16". seed: of the random bits of stochastic rounding. skipped_statistics: after a step
+    whose update is skipped, batch norm's running statistics are "updated", as in PyTorch, or "kept".
+
+    Raises UsageError or UsageTypeError for what does not fit.
+
+    >>> Recipe(semantics="lee2023", loss_scale=1024).loss_scale.initial
+    1024.0
+    """
+
+    optimizer: SGD = SGD()
+    loss_scale: LossScale | float | None = None
+    promotion: float | None = 0.01
+    semantics: str | Semantics = "standard"
+    rounding: str = "nearest"
+    random_bit_count: int | None = None
+    skipped_statistics: str = "updated"
+    accumulator: Accumulator | str = Accumulator()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks.instance("optimizer", self.optimizer, SGD, "an SGD, such as SGD(lr=0.1)")
+        made = {
+            "semantics": as_semantics(self.semantics),
+            "accumulator": as_accumulator(self.accumulator),
+            "skipped_statistics": checks.named("skipped_statistics", self.skipped_statistics, SKIPPED_STATISTICS),
+            "seed": checks.seed("seed", self.seed),
+        }
+        if self.promotion is not None:
+            made["promotion"] = checks.share("promotion", self.promotion, zero=False, note=", or None")
+        if self.loss_scale is not None and not isinstance(self.loss_scale, LossScale):
+            number = checks.real("loss_scale", self.loss_scale, least=SMALLEST, most=LARGEST, note=", or a LossScale")
+            made["loss_scale"] = LossScale.fixed(number)
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
+        assert self.policies  # which refuses a rounding that the semantics do not have
+
+    @cached_property
+    def policies(self) -> dict[str, Policy]:
+        """How the tensors of each role are rounded."""
+        semantics = as_semantics(self.semantics)
+        return {role: semantics.policy(role, self.rounding, self.random_bit_count) for role in ROLES}
+
+    def with_(self, settings: Mapping[str, Any]) -> Recipe:
+        """The recipe but for some settings. UsageTypeError for one that there is not."""
+        known = [field.name for field in fields(self)]
+        for name in settings:
+            if name not in known:
+                near = checks.did_you_mean(checks.near(name, known))
+                raise UsageTypeError(f"there is no setting {name!r}{near or '.'} Known: {', '.join(known)}", name)
+        return replace(self, **settings)
+
+    def scaling(self, plan: Plan | None) -> LossScale:
+        """The loss scale under a plan."""
+        if isinstance(self.loss_scale, LossScale):
+            return self.loss_scale
+        return LossScale() if plan is not None and plan.rounds else LossScale.fixed()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types."""
+        assert isinstance(self.semantics, Semantics) and isinstance(self.accumulator, Accumulator)
+        scale = self.loss_scale.to_dict() if isinstance(self.loss_scale, LossScale) else None
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        found |= {"optimizer": self.optimizer.to_dict(), "loss_scale": scale}
+        return found | {"semantics": stored(self.semantics), "accumulator": asdict(self.accumulator)}
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Recipe:
+        """The recipe of ``to_dict``; a setting that an older version did not have is its default."""
+        settings = {field.name: found[field.name] for field in fields(cls) if field.name in found}
+        settings["optimizer"] = SGD.from_dict(found["optimizer"])
+        settings["semantics"] = of_stored(found["semantics"])
+        settings["accumulator"] = Accumulator(**found["accumulator"])
+        if found["loss_scale"] is not None:
+            settings["loss_scale"] = LossScale(**found["loss_scale"])
+        return cls(**settings)
