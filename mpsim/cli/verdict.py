@@ -47,6 +47,8 @@ def calling(
         name, equals, value = text.partition("=")
         if not (name and equals and value):
             raise typer.BadParameter(f"{text!r} should be NAME=NUMBER, as scale=1.0", param_hint="--argument")
+        if name in pairs:
+            raise typer.BadParameter(f"{name} is given twice", param_hint="--argument")
         pairs[name] = value
     return Calling(arguments, signature, header, pairs, timeout, in_process)
 

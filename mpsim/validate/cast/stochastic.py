@@ -8,6 +8,7 @@ probability (Bonferroni).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from mpsim.policies import Mode, Overflow, Policy
 from mpsim.rounding import decode
 from mpsim.validate.answers import NO_CODE, Outcome, Verdict
 from mpsim.validate.cast import nans
-from mpsim.validate.cast.asking import Answers, ask
+from mpsim.validate.cast.asking import LENGTHS, Answers, ask
 from mpsim.validate.cast.compare import Comparison, Counterexample, Number, compare
 from mpsim.validate.cast.nans import NanCodes
 from mpsim.validate.cast.report import finding_lines, junit_cases
@@ -144,7 +145,8 @@ def validate_given_bits(
     subject: Subject, format: Format, source: Source, random_bit_count: int, *, overflow: Overflow = Overflow.INFINITY,
     nan_codes: NanCodes = nans.ANY, seed: int = 0, backend: str = "compiled",
 ) -> StochasticReport:  # fmt: skip
-    """Every number of the corpus with four words: two random ones, the first that goes up, and the last that does not.
+    """Every number of the corpus with four words: two random ones, the first that goes up, and the last that does not;
+    and some of them in arrays of other lengths.
 
     The subject is called with (numbers, uint32 words). Raises SubjectError where it fails.
     """
@@ -154,24 +156,36 @@ def validate_given_bits(
     rule = Rule(format, policy, nan_codes=nan_codes)
     patterns = cast_corpus(format, source)
     x = source.values(patterns)
-    mismatches, worst = 0, None
-    words = _deciding_words(x, format, source, random_bit_count, seed)
+    mismatches, trials, worst = 0, 0, None
     with default_float_environment():
-        for bits in words:
-            results = subject.run(patterns, source, format, bits)
-            expected, got = rule.outcome(x, source, results.space, bits, backend), results.outcome
+        for chosen, bits in _trials(x, format, source, random_bit_count, seed):
+            asked, numbers = np.ascontiguousarray(patterns[chosen]), x[chosen]
+            results = subject.run(asked, source, format, bits)
+            expected, got = rule.outcome(numbers, source, results.space, bits, backend), results.outcome
             fine = nans.as_good(expected, got, format) & (nan_codes == nans.ANY)
             wrong = np.flatnonzero((expected.keys != got.keys) & ~fine)
-            mismatches += wrong.size
+            mismatches, trials = mismatches + wrong.size, trials + asked.size
             if wrong.size:
-                at = int(wrong[np.argmin(np.where(np.isnan(x[wrong]), np.inf, np.abs(x[wrong])))])
-                if worst is None or abs(float(x[at])) < abs(worst[0].input.value):
+                at = int(wrong[np.argmin(np.where(np.isnan(numbers[wrong]), np.inf, np.abs(numbers[wrong])))])
+                if worst is None or abs(float(numbers[at])) < abs(worst[0].input.value):
                     sides = float(expected.values[at]), float(got.values[at])
-                    worst = _example(patterns[at], x[at : at + 1], *sides, format, source), int(bits[at])
+                    worst = _example(asked[at], numbers[at : at + 1], *sides, format, source), int(bits[at])
     return StochasticReport(
-        subject.name, source.name, format.name, policy, True, random_bit_count, patterns.size * len(words), mismatches,
+        subject.name, source.name, format.name, policy, True, random_bit_count, trials, mismatches,
         worst[0] if worst else None, worst[1] if worst else None, patterns.size, (), None, None, tuple(subject.state),
     )  # fmt: skip
+
+
+def _trials(x: Array, format: Format, source: Source, count: int, seed: int) -> Iterator[tuple[Array, Array]]:
+    """Indices of numbers, and their words."""
+    words = _deciding_words(x, format, source, count, seed)
+    every = np.arange(x.size)
+    for bits in words:
+        yield every, bits
+    generator = np.random.default_rng(seed + 1)
+    for length in LENGTHS:
+        chosen = generator.integers(0, x.size, length)
+        yield chosen, np.choose(generator.integers(0, len(words), length), [bits[chosen] for bits in words])
 
 
 def _deciding_words(x: Array, format: Format, source: Source, count: int, seed: int) -> list[Array]:

@@ -102,6 +102,11 @@ def signed_codes(x: Array) -> Array:
     return nearest(x, E5M2).view(np.int8)
 
 
+def list_of_codes(x: Array) -> list[int]:
+    """The right codes in a Python list."""
+    return list(map(int, nearest(x, E5M2)))
+
+
 def in_place(x: Array) -> Array:
     """Right, and it overwrites what it was given."""
     codes = nearest(x, E5M2)
@@ -315,9 +320,29 @@ def tail_truncated(x: Array) -> Array:
     return np.where(np.arange(x.size) < whole, nearest(x, E5M2), cut)
 
 
+def tail_infinity(x: Array) -> Array:
+    """Vectors of 8 are right; infinities left at the end become the largest number."""
+    return np.where(np.arange(x.size) < x.size // 8 * 8, nearest(x, E5M2), infinity_to_largest(x))
+
+
+def first_ties_away(x: Array) -> Array:
+    """Right but for the first number, whose ties go away from zero."""
+    return np.concatenate([ties_away(x[:1]), nearest(x[1:], E5M2)])
+
+
+def one_ties_away(x: Array) -> Array:
+    """A single number takes a path of its own, whose ties go away from zero."""
+    return ties_away(x) if x.size == 1 else nearest(x, E5M2)
+
+
 def stochastic_eight_bits(x: Array, words: Array) -> Array:
     """Only 8 of the 16 random bits are used."""
     return stochastic_given(x, words & np.uint32(0xFF00))
+
+
+def stochastic_tail_truncated(x: Array, words: Array) -> Array:
+    """Vectors of 8 use their words; what is left at the end is cut off."""
+    return stochastic_given(x, np.where(np.arange(x.size) < x.size // 8 * 8, words, 0).astype(np.uint32))
 
 
 def stochastic_biased(x: Array) -> Array:

@@ -45,6 +45,7 @@ _FLOAT16 = "--format float16 --mode nearest_even"
 _BFLOAT16 = "--format bfloat16 --mode nearest_even"
 _GIVEN = "--format bfloat16 --mode stochastic --random-bit-count 16 --given-bits"
 _OWN = "--format bfloat16 --mode stochastic --random-bit-count 16"
+_BY_MODE = "{built}/native.so:by_mode --header {here}/native.c"
 _NEVER_NAN = ("NaN becomes infinity", "NaN becomes zero")
 
 CASTS = (
@@ -75,6 +76,7 @@ CASTS = (
     _cast("big_endian", _BFLOAT16, EQUAL),
     _cast("in_place", _E5M2, EQUAL),
     _cast("talkative", _E5M2, EQUAL),
+    _cast("list_of_codes", _E5M2, EQUAL),
     _cast(
         "half_toward_zero", "--format float8_e5m2 --source float16 --mode toward_zero", EQUAL, prints=("every input",)
     ),
@@ -100,6 +102,7 @@ CASTS = (
         f"cast {{built}}/native.so:scaled --header {{here}}/native.c --argument scale=1.0 {_BFLOAT16}",
         EQUAL,
     ),
+    Row("cast-by_mode", f"cast {_BY_MODE} --argument mode=3 --format bfloat16 --mode toward_zero", EQUAL),
     Row("cast-program", f"cast 'command:{{python}} {{here}}/simulator.py right' {_HALF}", EQUAL, (), ("every input",)),
     Row("cast-vectors", f"cast {{here}}/answers_right.txt {_HALF}", EQUAL, (), ("5 inputs",)),
     _cast("nan_negative", "--format float8_e5m2 --nan 0xfe", EQUAL),
@@ -181,6 +184,17 @@ CASTS = (
         (UNEXPLAINED,),
         ("depends on the length of the array or on the place in it",),
     ),
+    *(
+        _cast(name, _E5M2, DIFFERENT, prints=("depends on the length of the array or on the place in it",))
+        for name in ("tail_infinity", "first_ties_away", "one_ties_away")
+    ),
+    Row(
+        "cast-zeros_left_out",
+        f"cast {{built}}/native.so:zeros_left_out --header {{here}}/native.c {_BFLOAT16}",
+        DIFFERENT,
+        (UNEXPLAINED,),
+        ("on 2 inputs:", "smallest input 0.0"),
+    ),
     Row(
         "cast-scaled_by_2",
         f"cast {{built}}/native.so:scaled --header {{here}}/native.c --argument scale=2.0 {_BFLOAT16}",
@@ -203,6 +217,7 @@ CASTS = (
     ),
     # stochastic
     _cast("stochastic_eight_bits", _GIVEN, DIFFERENT, prints=("trials differ",)),
+    _cast("stochastic_tail_truncated", _GIVEN, DIFFERENT, prints=("trials differ",)),
     _cast(
         "stochastic_biased",
         _OWN,
@@ -263,6 +278,16 @@ CASTS = (
         UNDECIDED,
         (),
         ("--argument scale=1.0",),
+    ),
+    *(
+        Row(f"cast-by_mode-{i}", f"cast {_BY_MODE} {arguments} {_BFLOAT16}", UNDECIDED, (), (words,))
+        for i, (arguments, words) in enumerate(
+            (
+                ("--argument mode=1.5", "rounding cannot hold mode=1.5"),
+                ("--argument mode=0x300000003", "rounding cannot hold mode=0x300000003"),
+                ("--argument mode=3 --argument mode=0", "mode is given twice"),
+            )
+        )
     ),
     Row(
         "cast-program_short",
@@ -405,6 +430,7 @@ DOTS = (
     _dot("nan_dropped", "", DIFFERENT, UNEXPLAINED, prints=("(different: specials",), never=("K = 1): expected",)),
     _dot("infinity_clipped", "", DIFFERENT, UNEXPLAINED),
     _dot("subnormals_flushed", "", DIFFERENT, UNEXPLAINED),
+    _dot("operands_flushed", "", DIFFERENT, UNEXPLAINED, prints=("(different: wide ",)),
     Row(
         "dot-flushing",
         "dot {built}/flushing.so:in_order --header {here}/flushing.c --length 40",
