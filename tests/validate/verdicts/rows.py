@@ -652,6 +652,20 @@ STEPS = (
         "half_gradient", "replayed", DIFFERENT, "about 0.5 times what it should be", prints=("1 otherwise", "GP/3/0")
     ),
     _step("bias_of_one_image", "replayed", DIFFERENT, UNEXPLAINED, prints=("1 otherwise", "GP/3/1")),
+    # settings
+    _step("scale_of_1", "replayed", DIFFERENT, UNEXPLAINED, prints=("loss scale 1 ", "GX/5/0")),
+    _step("labels_rolled", "replayed", DIFFERENT, UNEXPLAINED, prints=("GX/5/0",), never=("next_master/",)),
+    # other things
+    *(
+        _step(name, how, UNDECIDED, prints=words)
+        for name, words in (
+            ("weights_transposed", ("P/3/0", "(10, ")),
+            ("gradient_whole", ("GP/3/0 is of type int64",)),
+            ("labels_in_float32", ("labels is of type float32",)),
+        )
+        for how in ("direct", "replayed")
+    ),
+    _step("no_scale", "replayed", UNDECIDED, prints=("loss_scale is one number above 0, got []",)),
     # too little
     _step("one_tensor_less", "direct", UNDECIDED, prints=("too little compared", "GX/3/0")),
     _step("one_tensor_less", "replayed", UNDECIDED, prints=("GX/3/0",)),
