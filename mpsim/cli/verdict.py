@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -65,8 +67,9 @@ def comparison(on_failure: Callable[[str], None] = lambda message: None) -> Iter
         if not is_failure(error):
             traceback.print_exc()
             message = f"a defect of mpsim: {type(error).__name__}: {message}. Nothing can be said about the subject"
-        on_failure(message)
         complain(message)
+        with suppress(OSError):  # it may be what failed
+            on_failure(message)
         raise typer.Exit(2) from None
 
 
@@ -85,9 +88,15 @@ def check_writable(path: Path | None, option: str) -> None:
 
 
 def answer(report: Any, text: Callable[[Any], str], json: bool) -> NoReturn:
-    """Prints the report, as JSON or text, and ends with its verdict."""
-    if json:
-        print_json(report.as_json())
-    else:
-        typer.echo(text(report))
+    """Prints the report, as JSON or text, and ends with its verdict; with exit code 2 where it cannot be printed."""
+    try:
+        if json:
+            print_json(report.as_json())
+        else:
+            typer.echo(text(report))
+        sys.stdout.flush()
+    except OSError as error:
+        complain(f"the report cannot be printed: {error.strerror}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer is lost without another error
+        raise typer.Exit(2) from None
     raise typer.Exit(report.verdict.value)

@@ -178,7 +178,8 @@ def _has(row: Row, name: str) -> bool:
 
 def recipe(rows: Sequence[Row]) -> str:
     """Returns in words how the runs of the rows were trained; what differs among them is not told."""
-    alike = {name: rows[0].get(name) for name in TRAINING if len({row.get(name) for row in rows}) == 1}
+    known = [name for name in TRAINING if any(name in row for row in rows)]
+    alike = {name: rows[0].get(name) for name in known if len({row.get(name) for row in rows}) == 1}
     seeds = sorted({row["seed"] for row in rows})
     told = words(alike, [name for name in TRAINING if name not in ("model", "width", "data")])
     return ", ".join([*told, f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"])

@@ -273,6 +273,17 @@ def test_vectors_that_are_no_pairs(tmp_path: Path) -> None:
 # -- command line -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_report_that_cannot_be_written_is_no_difference() -> None:
+    """Exit code 1 would say "different"."""
+    words = [sys.executable, "-m", "mpsim.cli", "validate", "cast", "ml_dtypes.float8_e5m2", "--preset", "ml_dtypes"]
+    with open("/dev/full", "w") as full:
+        printed = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    kept = subprocess.run([*words, "--junit", "/dev/full"], capture_output=True, text=True, check=False)
+    for done in (printed, kept):
+        assert done.returncode == 2 and "No space left" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_exit_codes_and_junit(tmp_path: Path) -> None:
     file = tmp_path / "report.xml"
     assert run("ml_dtypes.float8_e5m2", "--preset", "ml_dtypes", "--junit", str(file))[0] == 0

@@ -310,12 +310,13 @@ def _in_order(values: Mapping[int, str]) -> str:
 
 @dataclass(frozen=True)
 class Shim:
-    """A compiled shim: its file, and the types of the arrays as (bits, name of the float type or "")."""
+    """A compiled shim: its file, the types of the arrays as (bits, name of the float type or ""), and its C text."""
 
     path: str
     first: tuple[int, str]
     second: tuple[int, str]
     output: tuple[int, str]
+    call: str
 
 
 def build(found: Prototype, text: str, folder: Path) -> Shim:
@@ -342,7 +343,7 @@ def build(found: Prototype, text: str, folder: Path) -> Shim:
     types = [(8 * about[i], _float_name(8 * about[i], about[i + 1])) for i in (0, 2, 4)]
     if "__bf16" in found.answer or any("__bf16" in str(each) for each in found.parameters):
         types = [(bits, name if name or bits != 16 else "bfloat16") for bits, name in types]
-    return Shim(str(library), types[0], types[1], types[2])
+    return Shim(str(library), types[0], types[1], types[2], text)
 
 
 def _float_name(bits: int, kind: int) -> str:

@@ -350,6 +350,18 @@ def stochastic_biased(x: Array) -> Array:
     return stochastic_given(x, GENERATOR.integers(0, 1 << 15, x.size, np.uint32))
 
 
+def stochastic_without_a_binade(x: Array) -> Array:
+    """Numbers from 4 to 8 never go up."""
+    words = GENERATOR.integers(0, 1 << 16, x.size, np.uint32)
+    return stochastic_given(x, np.where((np.abs(x) >= 4) & (np.abs(x) < 8), 0, words).astype(np.uint32))
+
+
+def stochastic_slightly_biased(x: Array) -> Array:
+    """Of 25 words one has its first bit set."""
+    words = GENERATOR.integers(0, 1 << 16, x.size, np.uint32)
+    return stochastic_given(x, np.where(GENERATOR.random(x.size) < 0.04, words | 0x8000, words).astype(np.uint32))
+
+
 def stochastic_away(x: Array) -> Array:
     """Numbers that are exact go up as well."""
     words = GENERATOR.integers(1, (1 << 16) + 1, x.size, np.uint32)

@@ -225,6 +225,8 @@ CASTS = (
         prints=("up in 0.00%",),
         never=("answered differently", "neither of the two neighbours"),
     ),
+    _cast("stochastic_without_a_binade", _OWN, DIFFERENT, prints=("4,096 numbers from 4", "4,096 numbers from -4")),
+    _cast("stochastic_slightly_biased", _OWN, DIFFERENT, prints=("numbers from ",), never=("4,096 numbers",)),
     _cast(
         "stochastic_away",
         _OWN,
