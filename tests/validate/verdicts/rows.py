@@ -446,6 +446,13 @@ DOTS = (
         "one_row_without_last", "", DIFFERENT, prints=("depend on the shape", "for fewer than 2 rows"), never=_NO_ORDER
     ),
     _dot("one_row_fused", "", DIFFERENT, prints=("depend on the shape", "for fewer than 2 rows"), never=_NO_ORDER),
+    _dot(
+        "others_where_not_square",
+        "",
+        DIFFERENT,
+        prints=("depend on the shape", "other sums for matrices that are not square"),
+        never=("fewer than",),
+    ),
     _dot("square_transposed", "", DIFFERENT, UNEXPLAINED, never=_NO_ORDER),
     _dot("third_row_twice", "", DIFFERENT, UNEXPLAINED, prints=(_BY_PLACE,), never=(*_NO_ORDER, "partner:")),
     _dot("last_left_out_beyond_32", "", DIFFERENT, prints=(_BY_PLACE, "of a product of 40 x 40"), never=_NO_ORDER),
