@@ -63,6 +63,9 @@ def test_train_under_a_plan_from_a_file(call, call_json, tmp_path):
     (tmp_path / "plan.json").write_text(text)
     code, _, errors = call(*arguments, "--plan", tmp_path / "plan.json")
     assert code == 0 and "plan.json was made for batch 128; bytes and shares are those of batch 479" in errors
+    for beside in (["--scheme", "uniform_low"], ["--levels", "six_bit"], ["--scheme", "random", "--ratio", "0.5"]):
+        code, _, errors = call(*arguments, "--plan", tmp_path / "plan.json", *beside)
+        assert code == 2 and f"--plan has a plan of its own: it takes no {' and no '.join(beside[::2])}" in errors
 
 
 def test_sweep_writes_table_figure_and_json(call, call_json, tmp_path):

@@ -31,6 +31,19 @@ def use(app: typer.Typer) -> None:
             use(group.typer_instance)
 
 
+def options_given(*names: str) -> list[str]:
+    """Those of the running command's parameters that stand on the command line, as options: ["--scheme"]."""
+    running = _RUNNING.get()
+    if running is None:
+        return []
+    options = {parameter.name: max(parameter.opts, key=len) for parameter in running.command.params}
+    return [
+        options[name]
+        for name in names
+        if (source := running.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"
+    ]
+
+
 def message(error: Exception) -> str:
     """What an error says, its argument under the name of the option: "--width must be ..." for "width must be ...".
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mpsim import checks
+from mpsim.cli import command
 from mpsim.cli.figures import draw_memory_accuracy
 from mpsim.cli.output import JsonFlag, parse_numbers, print_json, print_table, write_json
 from mpsim.cli.paths import check_data, check_output, check_results, read_plan
@@ -90,6 +91,8 @@ def train(
     checks.threads(threads)
     checks.whole("workers", workers, most=checks.MOST_THREADS)
     if plan is not None:
+        if beside := command.options_given("scheme", "ratio", "k", "plan_seed", "levels"):
+            raise UsageError(f"--plan has a plan of its own: it takes no {' and no '.join(beside)}")
         given = read_plan(plan, "--plan")
         settings = replace(settings, plan=given.to_json())
         if given.network.batch != settings.batch:

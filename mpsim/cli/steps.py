@@ -147,13 +147,14 @@ def _teacher_forced(other: Path, against: Path, model: str | None, backend: str,
     theirs, ours = read_step(other), read_step(against)
     check_images(theirs)
     network = network_of(ours, model)
+    says_scale = "loss_scale" in theirs.index or "loss_scale" in theirs.tensors
     starts = {name: array for name, array in ours.tensors.items() if name.split("/")[0] in _STARTS}
     return teacher_forced(
         TensorFile({**starts, **theirs.tensors}, theirs.index, theirs.source),
         network.model,
         network.plan,
         network.semantics,
-        loss_scale=theirs.index.get("loss_scale", ours.index.get("loss_scale")),
+        loss_scale=None if says_scale else ours.index.get("loss_scale"),
         update=UpdateRule.of_index(theirs.index) or UpdateRule.of_index(ours.index),
         accumulator=network.accumulator,
         backend=backend,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
@@ -54,6 +55,8 @@ def calling(
         name, equals, value = text.partition("=")
         if not (name and equals and value):
             raise typer.BadParameter(f"{text!r} should be NAME=NUMBER, as scale=1.0", param_hint="--argument")
+        if name in pairs:
+            raise typer.BadParameter(f"{name} is given twice", param_hint="--argument")
         pairs[name] = value
     return Calling(arguments, signature, header, pairs, timeout, in_process)
 
@@ -90,9 +93,10 @@ def comparison(outputs: Outputs) -> Iterator[None]:
         if not is_failure(error):
             traceback.print_exc()
             message = f"a defect of mpsim: {type(error).__name__}: {message}. Nothing can be said about the subject"
-        if outputs.junit is not None:
-            outputs.junit.write_text(junit_error(outputs.suite, outputs.subject, message), encoding="utf-8")
         complain(message)
+        with suppress(OSError):  # it may be what failed
+            if outputs.junit is not None:
+                outputs.junit.write_text(junit_error(outputs.suite, outputs.subject, message), encoding="utf-8")
         raise typer.Exit(2) from None
 
 
@@ -111,7 +115,8 @@ def check_writable(path: Path | None, option: str) -> None:
 
 
 def answer(report: Any, presentation: Presentation, outputs: Outputs) -> NoReturn:
-    """Writes what is asked for, prints the report as JSON or text, and ends with its verdict."""
+    """Writes what is asked for, prints the report as JSON or text, and ends with its verdict; with exit code 2 where it
+    cannot be printed."""
     from mpsim.validate.presentation import junit, picture
 
     if outputs.junit is not None:
@@ -119,8 +124,14 @@ def answer(report: Any, presentation: Presentation, outputs: Outputs) -> NoRetur
         outputs.junit.write_text(xml, encoding="utf-8")
     if outputs.plot is not None:
         picture(presentation, report, outputs.plot)
-    if outputs.json:
-        print_json(report.as_json())
-    else:
-        typer.echo(presentation.text(report, get_terminal_size().columns if sys.stdout.isatty() else 110))
+    try:
+        if outputs.json:
+            print_json(report.as_json())
+        else:
+            typer.echo(presentation.text(report, get_terminal_size().columns if sys.stdout.isatty() else 110))
+        sys.stdout.flush()
+    except OSError as error:
+        complain(f"the report cannot be printed: {error.strerror}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer is lost without another error
+        raise typer.Exit(2) from None
     raise typer.Exit(report.verdict.value)

@@ -35,7 +35,8 @@ PLAN = ("scheme", "ratio", "k", "plan_seed", "given_plan", "plan_sha256", "level
 #: Settings of the training under it, without the seed. ``own_settings``: those of a subclass of RunSettings, as JSON.
 TRAINING = (
     "model", "model_sha256", "width", "data", "data_sha256", "train_images", "epochs", "batch", "lr", "schedule",
-    "momentum", "weight_decay", "semantics", "rounding", "random_bit_count", "evaluate_every", "own_settings",
+    "momentum", "weight_decay", "semantics", "rounding", "random_bit_count", "evaluate_every",
+    "skipped_statistics", "own_settings",
 )  # fmt: skip
 
 #: How a setting is told to people.
@@ -44,7 +45,8 @@ _WORDS = {
     "train_images": "{} training images", "epochs": "{} epochs", "batch": "batch {}", "lr": "learning rate {}",
     "schedule": "{}", "momentum": "momentum {}", "weight_decay": "weight decay {}", "semantics": "{} semantics",
     "rounding": "{} rounding", "random_bit_count": "{} random bits", "evaluate_every": "a test every {} epochs",
-    "own_settings": "{}", "promotion": "promotion at {}", "levels": "levels {}",
+    "skipped_statistics": "{} statistics after skipped steps", "own_settings": "{}", "promotion": "promotion at {}",
+    "levels": "levels {}",
 }  # fmt: skip
 _WORDS_FOR_NONE = {
     "train_images": "all training images", "data_sha256": "data not known", "random_bit_count": "no random bits",
@@ -52,7 +54,7 @@ _WORDS_FOR_NONE = {
 }  # fmt: skip
 #: What is told only where it is not this. The digest of bundled data is not told either.
 _UNTOLD = {"model_sha256": None, "rounding": "nearest", "random_bit_count": None, "own_settings": None} | {
-    name: getattr(DEFAULTS, name) for name in ("train_images", "evaluate_every")
+    name: getattr(DEFAULTS, name) for name in ("train_images", "evaluate_every", "skipped_statistics")
 }
 
 #: What a picture's name tells only where it is not the default.
@@ -176,7 +178,8 @@ def _has(row: Row, name: str) -> bool:
 
 def recipe(rows: Sequence[Row]) -> str:
     """Returns in words how the runs of the rows were trained; what differs among them is not told."""
-    alike = {name: rows[0].get(name) for name in TRAINING if len({row.get(name) for row in rows}) == 1}
+    known = [name for name in TRAINING if any(name in row for row in rows)]
+    alike = {name: rows[0].get(name) for name in known if len({row.get(name) for row in rows}) == 1}
     seeds = sorted({row["seed"] for row in rows})
     told = words(alike, [name for name in TRAINING if name not in ("model", "width", "data")])
     return ", ".join([*told, f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"])

@@ -102,12 +102,16 @@ def _inputs(x: Any, format: Format, source: Source) -> tuple[Array, Array]:
         patterns = cast_corpus(format, source)
         return source.array(patterns), source.values(patterns)
     array = np.atleast_1d(np.asarray(x))
-    wide = array.astype(source.wide)
-    if wide.size and not np.array_equal(wide.astype(array.dtype), array, equal_nan=True):
-        raise UsageError(f"x is {array.dtype}, whose numbers source {source.name} does not have")
+    with np.errstate(over="ignore", invalid="ignore"):
+        wide = array.astype(source.wide)
+        same = np.array_equal(wide.astype(array.dtype), array, equal_nan=True)
+        patterns = source.patterns(wide)
+    if wide.size and not (same and np.array_equal(source.values(patterns), wide, equal_nan=True)):
+        raise UsageError(f"x has numbers of {array.dtype} that source {source.name} does not have")
     if source.name == "bfloat16":
-        return source.array(source.patterns(wide)), wide
-    return np.ascontiguousarray(wide.astype(source.name)), wide
+        return source.array(patterns), wide
+    with np.errstate(invalid="ignore"):
+        return np.ascontiguousarray(wide.astype(source.name)), wide
 
 
 def _compare(got: Array, expected: Array, x: Array, format: Format, source: Source, what: str) -> None:
@@ -159,8 +163,10 @@ def _patterns(array: Array) -> Array:
 
 def _smallest(x: Array) -> int:
     """Position of the number smallest in magnitude, the positive one of two, NaN last."""
-    magnitude = np.abs(x.astype(np.float64))
-    return int(np.lexsort((np.signbit(x.astype(np.float64)), np.where(np.isnan(magnitude), np.inf, magnitude)))[0])
+    with np.errstate(invalid="ignore"):  # of signaling NaNs
+        wide = x.astype(np.float64)
+    magnitude = np.abs(wide)
+    return int(np.lexsort((np.signbit(wide), np.where(np.isnan(magnitude), np.inf, magnitude)))[0])
 
 
 def _shown(flat: Array, index: int) -> str:

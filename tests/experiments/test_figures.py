@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from dataclasses import fields
 from statistics import fmean
 
 import pytest
@@ -11,7 +12,7 @@ from rows import given, row
 from mpsim.assignment import SCHEMES
 from mpsim.experiments import accuracy_axis
 from mpsim.experiments.figures import STYLES, memory_accuracy, memory_accuracy_figure, pareto_front, save
-from mpsim.experiments.labels import GIVEN, differences, labels_of, recipe
+from mpsim.experiments.labels import GIVEN, differences, kind, labels_of, picture_name, recipe
 from mpsim.experiments.settings import RunSettings
 from mpsim.experiments.study_tables import Mean, over_seeds
 
@@ -132,7 +133,7 @@ def test_a_difference_in_any_setting_is_another_point():
         "levels": "five_bit", "promotion": None, "model": "resnet18", "model_sha256": "z", "width": 0.5,
         "data": "synthetic10", "data_sha256": "d", "train_images": 99, "epochs": 3, "batch": 32, "lr": 0.2,
         "schedule": "constant", "momentum": 0.5, "weight_decay": 0.0, "semantics": "lee2023", "rounding": "stochastic",
-        "random_bit_count": 4, "evaluate_every": 2, "own_settings": "{}", "definition": 2,
+        "random_bit_count": 4, "evaluate_every": 2, "skipped_statistics": "kept", "own_settings": "{}", "definition": 2,
     }  # fmt: skip
     assert set(other) | {"seed"} == set(one) - {"low_share", "test_accuracy", "diverged"}
     points = over_seeds([one, *(one | {name: value} for name, value in other.items())])
@@ -140,6 +141,14 @@ def test_a_difference_in_any_setting_is_another_point():
     (gathered,) = over_seeds([one, one | {"seed": 1, "test_accuracy": 0.7, "low_share": 0.7}])
     assert (gathered.seeds, gathered.lowest, gathered.highest) == (2, 0.7, 0.9)
     assert gathered.accuracy == pytest.approx(0.8) and gathered.low_share == pytest.approx(0.6)
+
+
+def test_every_setting_is_told():
+    """What a run is found by stands in its result too; the data's path does not count, and a plan is told by digest."""
+    settings = {field.name for field in fields(RunSettings)} - {"data_path", "plan"}
+    assert settings <= labels_of("k", RunSettings("uniform_low").to_dict()).keys()
+    kept, updated = row("uniform_low", 1.0, 0.9, skipped_statistics="kept"), row("uniform_low", 1.0, 0.9)
+    assert picture_name("sweep", kept) != picture_name("sweep", updated) and kind(kept) != kind(updated)
 
 
 def test_levels_of_one_name_and_other_formats_are_other_levels():

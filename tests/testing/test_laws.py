@@ -155,6 +155,9 @@ def test_given_inputs_and_random_bits() -> None:
         assert_rounds_like(lambda x: x[:1], FORMAT, x=x)
     with pytest.raises(ValueError, match="does not have"):
         assert_rounds_like(cast_to(), FORMAT, x=np.float64([0.1]))
+    for source in ("float16", "bfloat16"):  # 1.125, a tie, is what they have
+        with pytest.raises(ValueError, match="does not have"):
+            assert_rounds_like(cast_to(), FORMAT, x=np.float32([1.125 + 2.0**-13]), source=source)
 
 
 def test_bits_are_compared_not_values() -> None:

@@ -259,7 +259,29 @@ def test_vectors(tmp_path: Path) -> None:
     assert report.declared.findings[0].smallest.input.value == 1.0625
 
 
+def test_vectors_that_are_no_pairs(tmp_path: Path) -> None:
+    """Arrays of two lengths are none; a pattern that comes 65 536 times is not every input."""
+    same = np.full(1 << 16, 0x3C00, np.uint16)
+    np.savez(tmp_path / "short.npz", input=same, expected=(same >> 8)[1:])
+    with pytest.raises(SubjectError, match=r"'input' has shape \(65536,\) and 'expected' \(65535,\)"):
+        validate_cast(str(tmp_path / "short.npz"), "float8_e5m2", "float16", mode="nearest_even")
+    np.savez(tmp_path / "same.npz", input=same, expected=same >> 8)
+    report = validate_cast(str(tmp_path / "same.npz"), "float8_e5m2", "float16", mode="nearest_even")
+    assert report.equal and not report.exhaustive and "every input" not in text(report)
+
+
 # -- command line -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_report_that_cannot_be_written_is_no_difference() -> None:
+    """Exit code 1 would say "different"."""
+    words = [sys.executable, "-m", "mpsim.cli", "validate", "cast", "ml_dtypes.float8_e5m2", "--preset", "ml_dtypes"]
+    with open("/dev/full", "w") as full:
+        printed = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    kept = subprocess.run([*words, "--junit", "/dev/full"], capture_output=True, text=True, check=False)
+    for done in (printed, kept):
+        assert done.returncode == 2 and "No space left" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_exit_codes_and_junit(tmp_path: Path) -> None:

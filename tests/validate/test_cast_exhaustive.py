@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import ml_dtypes
@@ -16,6 +18,7 @@ from mpsim.validate.cast.exhaustive import BLOCK_BITS, BLOCKS, Checker, Sweep, s
 from mpsim.validate.cast.runs import Runs, runs_of
 from mpsim.validate.cast.validation import sweep_all
 from mpsim.validate.sources import SOURCES
+from mpsim.validate.subjects.opening import Calling
 from mpsim.validate.subjects.worker import typed
 
 FLOAT32 = SOURCES["float32"]
@@ -150,6 +153,25 @@ def test_a_changed_file_is_another_subject(tmp_path: Path) -> None:
         path.write_text(f"from mpsim import round_to\ndef cast(x):\n    return round_to(x, 'float8_e5m2', '{mode}')\n")
         keys.add(sweep_key(open_subject(f"{path}:cast"), E4M3FN))
     assert len(keys) == 2
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_a_changed_module_or_argument_is_another_subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = tmp_path / "kernels_under_test" / "fast.py"
+    module.parent.mkdir()
+    (module.parent / "__init__.py").touch()
+    keys = set()
+    for mode in ("nearest_even", "up"):
+        module.write_text(f"from mpsim import round_to\ndef cast(x): return round_to(x, 'float8_e5m2', '{mode}')\n")
+        keys.add(sweep_key(open_subject("kernels_under_test.fast:cast"), E4M3FN))
+    keys.add(sweep_key(open_subject("kernels_under_test.fast:cast", Calling("torch")), E4M3FN))
+    assert len(keys) == 3
+
+    (tmp_path / "scaled.c").write_text("float scaled(float x, float by) { return x * by; }\n")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", "scaled.so", "scaled.c"], check=True)
+    ones, twos = (open_subject("scaled.so:scaled", Calling(given={"by": by})) for by in ("1", "2"))
+    assert sweep_key(ones, E4M3FN) != sweep_key(twos, E4M3FN)
 
 
 def test_a_sweep_finds_what_the_corpus_has_not() -> None:

@@ -15,6 +15,7 @@ from mpsim import round_to
 from mpsim.cli import app
 from mpsim.formats import FORMATS
 from mpsim.validate import Subject, SubjectError, open_subject
+from mpsim.validate.cast.asking import LENGTHS
 from mpsim.validate.cast.report import text
 from mpsim.validate.cast.stochastic import validate_given_bits, validate_own_bits
 from mpsim.validate.sources import SOURCES
@@ -135,7 +136,7 @@ def test_command_line(tmp_path: Path) -> None:
     common = ["validate", "cast", f"{path}:cast", "--format", "float8_e5m2", "--source", "float16"]
     words = [*common, "--mode", "stochastic", "--given-bits"]
     result = CliRunner().invoke(app, [*words, "--random-bit-count", "16", "--json"], catch_exceptions=False)
-    assert result.exit_code == 0 and json.loads(result.stdout)["trials"] == 4 * 65536
+    assert result.exit_code == 0 and json.loads(result.stdout)["trials"] == 4 * 65536 + sum(LENGTHS)
     result = CliRunner().invoke(app, [*words, "--random-bit-count", "15"], catch_exceptions=False)
     assert result.exit_code == 1 and "trials differ" in result.stdout
     assert CliRunner().invoke(app, words).exit_code == 2

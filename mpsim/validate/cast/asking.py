@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mpsim.formats import Format
 from mpsim.validate.answers import Outcome, SubjectError
+from mpsim.validate.grid import places
 from mpsim.validate.sources import Source
 from mpsim.validate.subjects.casts import Results, Subject, read_answer
 from mpsim.validate.subjects.programs import Program
@@ -21,6 +23,8 @@ CHUNK = 1 << 20
 LENGTHS = (*range(1, 34), 47, 63, 64, 65, 100, 127, 128, 129, 255, 257, 1000)
 #: The same for a program that is started for every question.
 FEW_LENGTHS = (1, 3, 8, 33)
+#: Of every kind of input, how many of each sign are asked alone, and at both ends of an array.
+EACH = 12
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,12 @@ class Answers:
     patterns: Array
     x: Array
     results: Results
+
+    @property
+    def holds_every_input(self) -> bool:
+        """Whether every pattern of the source is there; a file may have one of them several times."""
+        every = 2**self.source.format.bits
+        return self.patterns.size >= every and np.unique(self.patterns).size == every
 
     def at(self, where: Array) -> Answers:
         """The answers at some places, by a mask or by indices."""
@@ -110,6 +120,44 @@ class Unsteady(NamedTuple):
         }
 
 
+def _samples(answers: Answers) -> Iterator[Array]:
+    """Indices of the inputs of arrays to ask again: a part of the corpus, arrays of all lengths, and each of some
+    telling inputs alone, as the first and as the last of an array."""
+    size = answers.patterns.size
+    yield np.arange(0, size, max(1, size // 4096))
+    generator = np.random.default_rng(0)
+    telling = _telling(answers, generator)
+    few = isinstance(answers.subject.callee, Program)
+    for length in FEW_LENGTHS if few else LENGTHS:
+        yield generator.choice(telling, length)
+    if few:
+        return
+    for index, length in zip(telling, cycle(range(2, 34)), strict=False):
+        ends = generator.choice(telling, length)
+        ends[0] = ends[-1] = index
+        yield ends
+        yield np.array([index])
+
+
+def _telling(answers: Answers, generator: np.random.Generator) -> Array:
+    """Indices of inputs of every kind that a path of its own may answer otherwise, of each sign EACH or fewer."""
+    x, format = answers.x, answers.format
+    infinite, nan = np.isinf(x), np.isnan(x)
+    place = places(np.where(infinite | nan, 0, x), format, answers.source)
+    beyond = (place.magnitude > format.largest) & ~infinite
+    least = np.abs(x) < answers.source.format.smallest_normal
+    kinds = (
+        x == 0, infinite, nan, beyond, least & (x != 0), place.tie & ~beyond, place.near & ~beyond,
+        place.below_normal & (x != 0), ~place.below_normal & ~beyond & ~infinite & ~nan,
+    )  # fmt: skip
+    chosen = [
+        generator.permutation(np.flatnonzero(kind & (np.signbit(x) == negative)))[:EACH]
+        for kind in kinds
+        for negative in (False, True)
+    ]
+    return np.unique(np.concatenate(chosen))
+
+
 def unsteady(answers: Answers) -> Unsteady | None:
     """The first input whose answer depends on the length of the array or its place there; None where none does.
 
@@ -117,12 +165,7 @@ def unsteady(answers: Answers) -> Unsteady | None:
     """
     if answers.subject.vectors is not None:
         return None
-    few = isinstance(answers.subject.callee, Program)
-    generator = np.random.default_rng(0)
-    stride = max(1, answers.patterns.size // 4096)
-    samples = [np.arange(0, answers.patterns.size, stride)]
-    samples += [generator.integers(0, answers.patterns.size, n) for n in (FEW_LENGTHS if few else LENGTHS)]
-    for chosen in samples:
+    for chosen in _samples(answers):
         patterns = np.ascontiguousarray(answers.patterns[chosen])
         found = ask(answers.subject, answers.source, answers.format, patterns).results.outcome
         usual = answers.results.outcome.at(chosen)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +88,26 @@ def load_sweep(path: Path, key: str) -> Sweep:
 
 
 def sweep_key(subject: Subject, rule: Rule) -> str:
-    """Identifies what is compared with what; a subject in a file by the file's bytes as well."""
-    file = Path(subject.name.rpartition(":")[0])
-    content = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
-    text = json.dumps([subject.name, content, rule.as_json()], sort_keys=True)
+    """Identifies what is compared with what; a subject in a file or module by the file's bytes as well, and by how it
+    is called."""
+    file = _file_of(subject.name.rpartition(":")[0])
+    content = hashlib.sha256(file.read_bytes()).hexdigest() if file else None
+    text = json.dumps([subject.name, content, subject.called, rule.as_json()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _file_of(place: str) -> Path | None:
+    """The file that a place names, or that a module of that name is in; nothing is imported for it."""
+    if Path(place).is_file():
+        return Path(place)
+    path: list[str] | None = [*sys.path, str(Path.cwd())]
+    name, origin = "", None
+    for part in place.split("."):
+        spec = PathFinder.find_spec(f"{name}.{part}".lstrip("."), path) if path and part else None
+        if spec is None:
+            return None
+        name, origin, path = spec.name, spec.origin, list(spec.submodule_search_locations or ())
+    return Path(origin) if origin and Path(origin).is_file() else None
 
 
 def sweep(

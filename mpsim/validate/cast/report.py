@@ -182,6 +182,7 @@ def _stochastic_text(report: StochasticReport) -> str:
         lines.append("equal in every trial" if report.equal else f"{report.mismatches:,} trials differ")
     else:
         lines = [head + f" of {report.points} numbers, its own random bits"]
+        lines.append(f"and {report.spread:,} numbers of all binades, each rounded once")
         lines.append(f"a right subject fails with probability at most {report.false_alarm_rate:g}")
         lines.append(
             "neighbours, frequencies and all that is certain: as they should be" if report.equal else "different:"
@@ -208,6 +209,11 @@ def _failures(report: StochasticReport) -> list[str]:
         f"  {f.input!r}: up in {f.share:.2%}, expected {f.expected_share:.2%} (p = {f.probability:.1e})"
         for f in report.frequencies[:8]
     ]
+    lines += [
+        f"  {b.draws:,} numbers from {b.ends[0]:g} to {b.ends[1]:g}: up in {b.share:.2%}, expected "
+        f"{b.expected_share:.2%}"
+        for b in report.binades[:8]
+    ]
     return lines
 
 
@@ -217,5 +223,5 @@ def _stochastic_cases(report: StochasticReport) -> dict[str, list[str] | None]:
     return {
         "certain": certain,
         "trials" if report.bits_given else "neighbours": lines if report.mismatches else None,
-        "frequencies": lines if report.frequencies else None,
+        "frequencies": lines if report.frequencies or report.binades else None,
     }

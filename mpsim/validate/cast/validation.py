@@ -136,7 +136,7 @@ def validate_cast(
         answers = _answers(opened, target, source, seed)
         common: dict[str, Any] = {
             "subject": opened.name, "source": source, "format": target, "inputs": answers.patterns.size,
-            "exhaustive": answers.patterns.size == 2**source.format.bits, "answers": answers,
+            "exhaustive": answers.holds_every_input, "answers": answers,
             "unsteady": unsteady(answers), "nan": nans.found(answers), "state": tuple(opened.state),
             "notes": tuple(opened.notes),
         }  # fmt: skip

@@ -19,6 +19,7 @@ Array = np.ndarray[Any, Any]
 #: Rows and columns of the largest product, and of those it is compared with.
 LARGEST = 40
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33)
+SHAPES = (*((m, LARGEST) for m in SIZES), *((LARGEST, n) for n in SIZES), *((size, size) for size in SIZES))
 
 
 class ShapeDependence(NamedTuple):
@@ -41,6 +42,10 @@ class ShapeDependence(NamedTuple):
         rows = sorted({m for m, n in self.shapes if n == self.largest[1]})
         columns = sorted({n for m, n in self.shapes if m == self.largest[0]})
         parts = [_below(found, what) for found, what in ((rows, "rows"), (columns, "columns")) if found]
+        if {(m, n) for m, n in SHAPES if m in rows or n in columns} != set(self.shapes):
+            parts = []  # it is not the rows or the columns alone
+        if set(self.shapes) == {(m, n) for m, n in SHAPES if m != n}:
+            parts = ["matrices that are not square"]
         few = ", ".join(f"{m} x {n}" for m, n in self.shapes[:4]) + ", ..." * (len(self.shapes) > 4)
         what = "other sums" if self.order is None else "another order"
         found = "" if self.order is None else f": {described(self.order)}"
@@ -90,9 +95,8 @@ def shape_dependence(
     k = min(length, 96)
     a, b = _operands(subject, k, seed)
     whole = subject.matmul(a, np.ascontiguousarray(b.T))
-    shapes = [(m, LARGEST) for m in SIZES] + [(LARGEST, n) for n in SIZES] + [(size, size) for size in SIZES]
     wrong, place = {}, None
-    for m, n in shapes:
+    for m, n in SHAPES:
         part = subject.matmul(np.ascontiguousarray(a[:m]), np.ascontiguousarray(b[:n].T))
         differ = np.argwhere(~same(part, whole[:m, :n]))
         if len(differ):
@@ -104,7 +108,7 @@ def shape_dependence(
     order = next(
         (each for each in _other_orders(matches, k) if _gives(each, a, b, wrong, subject.output, backend)), None
     )
-    return ShapeDependence((LARGEST, LARGEST), k, tuple(wrong), len(shapes), place, order)
+    return ShapeDependence((LARGEST, LARGEST), k, tuple(wrong), len(SHAPES), place, order)
 
 
 def place_dependence(subject: DotSubject, length: int, seed: int = 0) -> PlaceDependence | None:

@@ -16,7 +16,7 @@ import numpy as np
 from mpsim import checks
 from mpsim.accumulators import Accumulator
 from mpsim.errors import UsageError
-from mpsim.formats import as_format
+from mpsim.formats import Format, as_format
 from mpsim.rounding import round_to
 from mpsim.tensor_cores import TENSOR_CORES, accumulator_of, described
 from mpsim.validate.answers import SubjectError, Verdict
@@ -300,14 +300,17 @@ def _recognised(prober: Prober) -> tuple[Measurement, Order]:
 
 def random_matrices(inputs: str, length: int, side: int, seed: int) -> Iterator[tuple[str, Array, Array]]:
     """(name, (side, K), (K, side)) in numbers of the format: normal ones, far-apart ones that cancel, near the largest
-    and the smallest, and specials."""
-    random = np.random.default_rng(seed)
+    and the smallest, specials, and ones from the format's whole range, subnormal ones too, whose products are alike."""
+    random, apart = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     format = as_format(inputs)
     top = min(int(np.frexp(format.largest)[1]) - 1, 63)
     bottom = max(format.min_exponent - format.mantissa_bits, -80)
     for k in (length, length - 1, 33, 3, 1):
-        for name in ("normal", "cancelling", "large", "small", "specials"):
-            a, b = (_numbers(name, random, (side, k), (bottom, top)) for _ in range(2))
+        for name in ("normal", "cancelling", "large", "small", "specials", "wide"):
+            if name == "wide":
+                a, b = _opposite(format, apart, (side, k))
+            else:
+                a, b = (_numbers(name, random, (side, k), (bottom, top)) for _ in range(2))
             if name == "cancelling" and k > 1:
                 half = k // 2
                 a[:, -half:], b[:, -half:] = -a[:, :half], b[:, :half]
@@ -331,6 +334,19 @@ def _numbers(name: str, random: np.random.Generator, shape: tuple[int, int], lim
         low, high = {"large": (top - 3, top), "small": (bottom, bottom + 6)}.get(name, (max(bottom, -8), min(top, 8)))
         normal = np.ldexp(normal, random.integers(low, high + 1, shape)).astype(np.float32)
     return normal
+
+
+def _opposite(format: Format, random: np.random.Generator, shape: tuple[int, int]) -> tuple[Array, Array]:
+    """Twice (rows, K): at every k exponents of the format's range for one, and as far from its other end for the other;
+    one subnormal in half of them."""
+    lowest, highest = format.quantum_exponent, int(np.frexp(format.largest)[1]) - 1
+    low = np.where(random.random(shape[1]) < 0.5, lowest, format.min_exponent)
+    exponents = random.integers(low, np.where(low == lowest, format.min_exponent, highest) + 1)
+    exponents = np.where(random.random(shape[1]) < 0.5, exponents, lowest + highest - exponents)
+    a, b = random.uniform(1, 2, (2, *shape)) * random.choice([-1, 1], (2, *shape))
+    with np.errstate(over="ignore"):
+        x, y = (np.ldexp(m, e).astype(np.float32) for m, e in ((a, exponents), (b, lowest + highest - exponents)))
+    return x, y
 
 
 class _Judge:

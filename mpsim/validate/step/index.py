@@ -14,6 +14,8 @@ from mpsim.formats import FORMATS
 
 #: Fields that hold more than a word or a number, and of what type they are.
 _FIELDS = {"tensors": dict, "ops": list, "model": dict, "optimizer": dict, "accumulator": dict}
+#: The first parts of the names of tensors of numbers.
+_NUMBERS = ("images", "P", "Y", "GX", "GP", "G", "master", "next_master", "velocity", "unrounded")
 
 
 def read_step(path: str | Path) -> TensorFile:
@@ -23,6 +25,10 @@ def read_step(path: str | Path) -> TensorFile:
     for wrong in (_wrong_field(file.index), *map(_wrong_number, _numbers(file.index).items())):
         if wrong:
             raise TensorFileError(f"{path}: its index is not one of a step: {wrong}")
+    for name, array in file.tensors.items():
+        kinds, what = ("iu", "integers") if name == "labels" else ("f", "numbers of a float type")
+        if (name == "labels" or name.partition("/")[0] in _NUMBERS) and array.dtype.kind not in kinds:
+            raise TensorFileError(f"{path}: {name} is of type {array.dtype}; it holds {what} (docs/step_files.md)")
     return file
 
 

@@ -38,7 +38,10 @@ def loss_scale_of(file: TensorFile, traced: Trace, given: float | None, labels: 
     if given is None:
         given = file.index.get("loss_scale")
     if given is None and "loss_scale" in file.tensors:
-        given = float(file.tensors["loss_scale"].reshape(-1)[0])
+        numbers = file.tensors["loss_scale"].reshape(-1)
+        if not (numbers.size == 1 and 0 < numbers[0] < np.inf):
+            raise TensorFileError(f"{file.source}: loss_scale is one number above 0, got {numbers[:4].tolist()}")
+        given = float(numbers[0])
     if given is not None:
         return float(given)
     name, gradient = _loss_gradient(file, traced, "loss scale")

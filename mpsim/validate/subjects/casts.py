@@ -36,7 +36,7 @@ class Subject:
 
     callee: what is called with an array of the source (and words, for given random bits). vectors: the pairs of a file,
     in place of something to call. format: what a dtype or a file says it is, else None. reads: of a C function, bits
-    and name of the type of its input ("" for integers).
+    and name of the type of its input ("" for integers). called: in words, what its results depend on beside itself.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Subject:
     vectors: Vectors | None = None
     reads: tuple[int, str] | None = None
     notes: list[str] = field(default_factory=list)
+    called: str = ""
 
     @classmethod
     def of(cls, function: Callable[..., Any], name: str | None = None) -> Subject:
@@ -132,11 +133,11 @@ def open_subject(text: str, calling: Calling = Calling(), *, random_bits: bool =
         callee, shim = open_native(text, calling, 1 + random_bits)
         if random_bits and shim.second[0] != 32:
             raise SubjectError(f"{text} reads random bits of {shim.second[0]} bits; expected uint32_t")
-        return Subject(text, callee, reads=shim.first)
+        return Subject(text, callee, reads=shim.first, called=shim.call)
     if Path(text).suffix in vectors_in.SUFFIXES:
         return _of_vectors(Path(text))
     callee, dtype = open_python(text, calling)
-    return Subject(text, callee, FORMATS.get(dtype or ""))
+    return Subject(text, callee, FORMATS.get(dtype or ""), called=calling.arguments)
 
 
 def _of_vectors(path: Path) -> Subject:

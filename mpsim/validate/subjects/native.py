@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sysconfig
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mpsim.validate.answers import SubjectError
@@ -31,6 +31,8 @@ _TYPE_WORDS = {
     "void", "size_t",
 }  # fmt: skip
 _QUALIFIERS = re.compile(r"\b(const|restrict|__restrict__|__restrict|volatile)\b")
+#: Of a source file: typedefs of one line and of enums, and enums.
+_TYPEDEFS = re.compile(r"^\s*(?:typedef\s[^;{]*;|(?:typedef\s+)?enum\b[^;{}()]*\{[^}]*\}[^;{}()]*;)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def prototype(library: Path, name: str, signature: str | None, header: Path | No
         if found is not None and file.suffix == ".h":
             return _parsed(name, *found, standard + f'#include "{file.resolve()}"\n')
         if found is not None:
-            typedefs = "\n".join(re.findall(r"^\s*typedef[^;{]*;", text, re.MULTILINE))
+            typedefs = "\n".join(_TYPEDEFS.findall(text))
             return _parsed(name, *found, f"{standard}{typedefs}\n{found[0]} {name}({found[1]});\n")
     raise SubjectError(
         f"no prototype of {name!r} in {', '.join(map(str, files))}; pass --signature {CASTS!r} or --header FILE"
@@ -144,12 +146,14 @@ def _spaced(text: str) -> str:
 @dataclass(frozen=True)
 class Roles:
     """Which parameter is what: ``arrays`` (inputs, then the output; no output where the function answers by value),
-    ``counts``, and C text for every other parameter. Keys are places in the prototype."""
+    ``counts``, and C text for every other parameter; ``checks`` is C text that refuses values which their parameters
+    cannot hold. Keys are places in the prototype."""
 
     inputs: tuple[int, ...]
     output: int | None
     counts: tuple[int, ...]
     given: Mapping[int, str]
+    checks: str = ""
 
 
 def roles(found: Prototype, arguments: Mapping[str, str], inputs: int, is_product: bool) -> Roles:
@@ -163,14 +167,15 @@ def roles(found: Prototype, arguments: Mapping[str, str], inputs: int, is_produc
     for name in arguments:
         if name not in names:
             raise SubjectError(f"--argument {name}: {found} has no parameter of that name")
-    given = {
-        names.index(name): _literal(found.parameters[names.index(name)], name, text) for name, text in arguments.items()
-    }
+    of = {name: found.parameters[names.index(name)] for name in arguments}
+    numbers = {name: _number(name, text) for name, text in arguments.items()}
+    checks = "".join(_check(of[name], numbers[name], f"{name}={text}") for name, text in arguments.items())
+    given = {names.index(name): _literal(of[name], numbers[name]) for name in arguments}
     free = [place for place in range(len(names)) if place not in given]
     pointers = [place for place in free if found.parameters[place].points]
     plain = [place for place in free if place not in pointers]
     if not pointers and not is_product:
-        return _by_value(found, plain, given, inputs)
+        return replace(_by_value(found, plain, given, inputs), checks=checks)
     writes = len(pointers) == inputs + 1
     example = PRODUCTS if is_product else CASTS
     if not writes and not (is_product and len(pointers) == inputs and found.answer != "void"):
@@ -186,7 +191,7 @@ def roles(found: Prototype, arguments: Mapping[str, str], inputs: int, is_produc
         _refuse_extra(found, [place for place in plain if place not in named] if named else plain[1:])
     if len(plain) != counts:
         raise SubjectError(f"{found} takes {len(plain)} numbers beside its arrays; expected {counts}: {example}")
-    return Roles(tuple(place for place in pointers if place != output), output, tuple(plain), given)
+    return Roles(tuple(place for place in pointers if place != output), output, tuple(plain), given, checks)
 
 
 def _refuse_extra(found: Prototype, extra: Sequence[int]) -> None:
@@ -205,16 +210,29 @@ def _by_value(found: Prototype, free: list[int], given: Mapping[int, str], input
     return Roles(tuple(free), None, (), given)
 
 
-def _literal(parameter: Parameter, name: str, text: str) -> str:
-    """A number as C text; for a pointer, an array of that one number."""
+def _number(name: str, text: str) -> str:
+    """A number as C text."""
     try:
         value = int(text, 0) if re.fullmatch(r"[+-]?(0[xX][0-9a-fA-F]+|\d+)", text) else float(text)
     except ValueError:
         raise SubjectError(f"--argument {name}={text}: {text!r} is not a number; expected e.g. {name}=1.0") from None
     number = value.hex() if isinstance(value, float) and value == value and abs(value) != float("inf") else str(value)
     if number in ("inf", "-inf", "nan"):
-        number = {"inf": "(1.0/0.0)", "-inf": "(-1.0/0.0)", "nan": "(0.0/0.0)"}[number]
+        return {"inf": "(1.0/0.0)", "-inf": "(-1.0/0.0)", "nan": "(0.0/0.0)"}[number]
+    return number
+
+
+def _literal(parameter: Parameter, number: str) -> str:
+    """A number as an argument: for a pointer, an array of that one number."""
     return f"(__typeof__(*({parameter.type})0)[]){{{number}}}" if parameter.points else number
+
+
+def _check(parameter: Parameter, number: str, argument: str) -> str:
+    """C text that does not compile where an integer parameter would get another number than the one given."""
+    type = _target(parameter.type) if parameter.points else parameter.type
+    is_kept = f"({type})({number}) == ({number}) && (({type})({number}) < 0) == (({number}) < 0)"
+    message = f"{parameter.type.replace('*', ' ').strip()} cannot hold {argument}"
+    return f'_Static_assert(KIND({type}) || ({is_kept}), "{message}");\n'
 
 
 # -- the shim -------------------------------------------------------------------------------------------------
@@ -226,7 +244,7 @@ _FRAME = """{before}
 #define HALF
 #endif
 #define KIND(T) _Generic(*(T *)0, float: 1, double: 1, HALF default: 0)
-typedef __typeof__({name}) FUNCTION;
+{checks}typedef __typeof__({name}) FUNCTION;
 typedef {input} INPUT;
 typedef {second} SECOND;
 typedef {output} OUTPUT;
@@ -258,7 +276,10 @@ def cast_shim(found: Prototype, role: Roles) -> str:
         values = {**role.given, **dict(zip(role.inputs, elements, strict=False))}
         body = f"for (size_t i = 0; i < rows; i++) ((OUTPUT *)out)[i] = function({_in_order(values)});"
     second = inputs[1] if len(inputs) > 1 else "uint32_t"
-    return _FRAME.format(before=found.before, name=found.name, input=inputs[0], second=second, output=output, body=body)
+    return _FRAME.format(
+        before=found.before, checks=role.checks, name=found.name, input=inputs[0], second=second, output=output,
+        body=body,
+    )  # fmt: skip
 
 
 def product_shim(found: Prototype, role: Roles) -> str:
@@ -278,8 +299,9 @@ def product_shim(found: Prototype, role: Roles) -> str:
             f"            ((OUTPUT *)out)[i * columns + j] = function({_in_order(values)});"
         )
     return _FRAME.format(
-        before=found.before, name=found.name, input=inputs[0], second=inputs[1], output=output, body=body
-    )
+        before=found.before, checks=role.checks, name=found.name, input=inputs[0], second=inputs[1], output=output,
+        body=body,
+    )  # fmt: skip
 
 
 def _in_order(values: Mapping[int, str]) -> str:
@@ -288,12 +310,13 @@ def _in_order(values: Mapping[int, str]) -> str:
 
 @dataclass(frozen=True)
 class Shim:
-    """A compiled shim: its file, and the types of the arrays as (bits, name of the float type or "")."""
+    """A compiled shim: its file, the types of the arrays as (bits, name of the float type or ""), and its C text."""
 
     path: str
     first: tuple[int, str]
     second: tuple[int, str]
     output: tuple[int, str]
+    call: str
 
 
 def build(found: Prototype, text: str, folder: Path) -> Shim:
@@ -310,6 +333,8 @@ def build(found: Prototype, text: str, folder: Path) -> Shim:
     if done.returncode:
         errors = [line.partition("error: ")[2] for line in done.stderr.splitlines() if "error: " in line]
         why = errors[0] if errors else done.stderr.strip()[-300:]
+        if unheld := re.search(r'"(.* cannot hold .*)"', why):
+            raise SubjectError(f"{found}: {unheld[1]}")
         raise SubjectError(
             f"the C compiler cannot call {found}: {why}. Pass --signature with types of stdint.h and _Float16, or "
             f"--header"
@@ -318,7 +343,7 @@ def build(found: Prototype, text: str, folder: Path) -> Shim:
     types = [(8 * about[i], _float_name(8 * about[i], about[i + 1])) for i in (0, 2, 4)]
     if "__bf16" in found.answer or any("__bf16" in str(each) for each in found.parameters):
         types = [(bits, name if name or bits != 16 else "bfloat16") for bits, name in types]
-    return Shim(str(library), types[0], types[1], types[2])
+    return Shim(str(library), types[0], types[1], types[2], text)
 
 
 def _float_name(bits: int, kind: int) -> str:

@@ -71,8 +71,11 @@ def _npz(path: Path) -> Vectors:
         names = set(arrays.files)
         if not {"input", "expected"} <= names:
             raise UsageError(f"expected arrays 'input' and 'expected', found {', '.join(sorted(names))}")
-        inputs, codes = arrays["input"].reshape(-1), arrays["expected"].reshape(-1)
+        inputs, codes = arrays["input"], arrays["expected"]
         named = str(arrays["format"]) if "format" in names else None
+    if inputs.shape != codes.shape:
+        raise UsageError(f"'input' has shape {inputs.shape} and 'expected' {codes.shape}: they are pairs")
+    inputs, codes = np.ascontiguousarray(inputs).reshape(-1), codes.reshape(-1)
     if inputs.dtype.kind == "f":
         inputs = inputs.view(f"uint{8 * inputs.dtype.itemsize}")
     if inputs.dtype.kind not in "u" or codes.dtype.kind not in "uif":

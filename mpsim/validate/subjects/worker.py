@@ -38,6 +38,8 @@ class WorkerError(Exception):
 
 
 Function = Callable[[Sequence[Typed]], list[Typed]]
+#: What stands where a C function is to write the results of a cast: no zero, which many of them are.
+_UNWRITTEN = 0xA5A5A5A5A5A5A5A5
 _OR_DTYPE = ", and not a dtype that NumPy or PyTorch casts to"
 
 
@@ -136,7 +138,9 @@ def of_function(function: Callable[..., Any], arguments: str = "numpy", form: st
     def call(arrays: Sequence[Typed]) -> list[Typed]:
         with np.errstate(all="ignore"):
             answer = function(*map(given, arrays))
-        return [typed(part) for part in (answer if isinstance(answer, tuple | list) else (answer,))]
+        if isinstance(answer, tuple | list) and not all(isinstance(each, int | float | np.generic) for each in answer):
+            return [typed(part) for part in answer]
+        return [typed(answer)]
 
     def dots(arrays: Sequence[Typed]) -> list[Typed]:
         a, b = arrays
@@ -185,7 +189,8 @@ def _native(spec: dict[str, Any]) -> Function:
         rows, inner = words[0].shape if is_product else (words[0].size, 1)
         columns = words[1].shape[spec["form"] == "product"] if is_product else 1
         width = spec["width"]
-        out = np.zeros((rows, columns) if is_product else words[0].shape, f"uint{width}")
+        shape = (rows, columns) if is_product else words[0].shape
+        out = np.full(shape, 0 if is_product else _UNWRITTEN >> 64 - width, f"uint{width}")
         second = words[1].ctypes.data if len(words) > 1 else None
         shim(function, words[0].ctypes.data, second, out.ctypes.data, rows, columns, inner)
         return [Typed(answer, out)]

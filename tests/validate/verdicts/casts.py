@@ -102,6 +102,11 @@ def signed_codes(x: Array) -> Array:
     return nearest(x, E5M2).view(np.int8)
 
 
+def list_of_codes(x: Array) -> list[int]:
+    """The right codes in a Python list."""
+    return list(map(int, nearest(x, E5M2)))
+
+
 def in_place(x: Array) -> Array:
     """Right, and it overwrites what it was given."""
     codes = nearest(x, E5M2)
@@ -315,14 +320,46 @@ def tail_truncated(x: Array) -> Array:
     return np.where(np.arange(x.size) < whole, nearest(x, E5M2), cut)
 
 
+def tail_infinity(x: Array) -> Array:
+    """Vectors of 8 are right; infinities left at the end become the largest number."""
+    return np.where(np.arange(x.size) < x.size // 8 * 8, nearest(x, E5M2), infinity_to_largest(x))
+
+
+def first_ties_away(x: Array) -> Array:
+    """Right but for the first number, whose ties go away from zero."""
+    return np.concatenate([ties_away(x[:1]), nearest(x[1:], E5M2)])
+
+
+def one_ties_away(x: Array) -> Array:
+    """A single number takes a path of its own, whose ties go away from zero."""
+    return ties_away(x) if x.size == 1 else nearest(x, E5M2)
+
+
 def stochastic_eight_bits(x: Array, words: Array) -> Array:
     """Only 8 of the 16 random bits are used."""
     return stochastic_given(x, words & np.uint32(0xFF00))
 
 
+def stochastic_tail_truncated(x: Array, words: Array) -> Array:
+    """Vectors of 8 use their words; what is left at the end is cut off."""
+    return stochastic_given(x, np.where(np.arange(x.size) < x.size // 8 * 8, words, 0).astype(np.uint32))
+
+
 def stochastic_biased(x: Array) -> Array:
     """Random bits whose first is always 0: what lies in the lower half never goes up."""
     return stochastic_given(x, GENERATOR.integers(0, 1 << 15, x.size, np.uint32))
+
+
+def stochastic_without_a_binade(x: Array) -> Array:
+    """Numbers from 4 to 8 never go up."""
+    words = GENERATOR.integers(0, 1 << 16, x.size, np.uint32)
+    return stochastic_given(x, np.where((np.abs(x) >= 4) & (np.abs(x) < 8), 0, words).astype(np.uint32))
+
+
+def stochastic_slightly_biased(x: Array) -> Array:
+    """Of 25 words one has its first bit set."""
+    words = GENERATOR.integers(0, 1 << 16, x.size, np.uint32)
+    return stochastic_given(x, np.where(GENERATOR.random(x.size) < 0.04, words | 0x8000, words).astype(np.uint32))
 
 
 def stochastic_away(x: Array) -> Array:

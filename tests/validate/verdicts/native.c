@@ -31,6 +31,22 @@ void one_short(const float *in, uint16_t *out, size_t n) {
     for (size_t i = 0; i + 1 < n; i++) out[i] = one(in[i]);
 }
 
+/* zeros are left out, as if the array held them already */
+void zeros_left_out(const float *in, uint16_t *out, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (in[i]) out[i] = one(in[i]);
+}
+
+/* the mode is of a type of this file */
+typedef enum { TO_NEAREST, TO_ZERO = 3 } rounding;
+void by_mode(const float *in, uint16_t *out, size_t n, rounding mode) {
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, in + i, 4);
+        out[i] = mode == TO_ZERO && in[i] == in[i] ? u >> 16 : one(in[i]);
+    }
+}
+
 void crashes(const float *in, uint16_t *out, size_t n) { *(volatile uint16_t *)0 = one(in[0]), (void)out, (void)n; }
 
 /* a sum in rising k, no fma */

@@ -299,6 +299,17 @@ def subnormals_flushed(a: Array, b: Array) -> Array:
     return np.where(np.abs(found) < 2.0**-126, np.copysign(float32(0), found), found)
 
 
+def others_where_not_square(a: Array, b: Array) -> Array:
+    """Falling k where there are more rows than columns, or fewer."""
+    return sequential(a, b) if len(a) == b.shape[1] else sequential(a[:, ::-1], b[::-1])
+
+
+def operands_flushed(a: Array, b: Array) -> Array:
+    """Subnormal operands count as zero."""
+    x, y = (np.where(np.abs(each) < 2.0**-126, each * float32(0), each) for each in (a, b))
+    return sequential(x, y)
+
+
 def first_copied(a: Array, b: Array) -> Array:
     """The first product is copied, not added to +0: sums of -0 alone stay -0."""
     terms = products(a, b)

@@ -45,6 +45,7 @@ _FLOAT16 = "--format float16 --mode nearest_even"
 _BFLOAT16 = "--format bfloat16 --mode nearest_even"
 _GIVEN = "--format bfloat16 --mode stochastic --random-bit-count 16 --given-bits"
 _OWN = "--format bfloat16 --mode stochastic --random-bit-count 16"
+_BY_MODE = "{built}/native.so:by_mode --header {here}/native.c"
 _NEVER_NAN = ("NaN becomes infinity", "NaN becomes zero")
 
 CASTS = (
@@ -75,6 +76,7 @@ CASTS = (
     _cast("big_endian", _BFLOAT16, EQUAL),
     _cast("in_place", _E5M2, EQUAL),
     _cast("talkative", _E5M2, EQUAL),
+    _cast("list_of_codes", _E5M2, EQUAL),
     _cast(
         "half_toward_zero", "--format float8_e5m2 --source float16 --mode toward_zero", EQUAL, prints=("every input",)
     ),
@@ -100,6 +102,7 @@ CASTS = (
         f"cast {{built}}/native.so:scaled --header {{here}}/native.c --argument scale=1.0 {_BFLOAT16}",
         EQUAL,
     ),
+    Row("cast-by_mode", f"cast {_BY_MODE} --argument mode=3 --format bfloat16 --mode toward_zero", EQUAL),
     Row("cast-program", f"cast 'command:{{python}} {{here}}/simulator.py right' {_HALF}", EQUAL, (), ("every input",)),
     Row("cast-vectors", f"cast {{here}}/answers_right.txt {_HALF}", EQUAL, (), ("5 inputs",)),
     _cast("nan_negative", "--format float8_e5m2 --nan 0xfe", EQUAL),
@@ -181,6 +184,17 @@ CASTS = (
         (UNEXPLAINED,),
         ("depends on the length of the array or on the place in it",),
     ),
+    *(
+        _cast(name, _E5M2, DIFFERENT, prints=("depends on the length of the array or on the place in it",))
+        for name in ("tail_infinity", "first_ties_away", "one_ties_away")
+    ),
+    Row(
+        "cast-zeros_left_out",
+        f"cast {{built}}/native.so:zeros_left_out --header {{here}}/native.c {_BFLOAT16}",
+        DIFFERENT,
+        (UNEXPLAINED,),
+        ("on 2 inputs:", "smallest input 0.0"),
+    ),
     Row(
         "cast-scaled_by_2",
         f"cast {{built}}/native.so:scaled --header {{here}}/native.c --argument scale=2.0 {_BFLOAT16}",
@@ -203,6 +217,7 @@ CASTS = (
     ),
     # stochastic
     _cast("stochastic_eight_bits", _GIVEN, DIFFERENT, prints=("trials differ",)),
+    _cast("stochastic_tail_truncated", _GIVEN, DIFFERENT, prints=("trials differ",)),
     _cast(
         "stochastic_biased",
         _OWN,
@@ -210,6 +225,8 @@ CASTS = (
         prints=("up in 0.00%",),
         never=("answered differently", "neither of the two neighbours"),
     ),
+    _cast("stochastic_without_a_binade", _OWN, DIFFERENT, prints=("4,096 numbers from 4", "4,096 numbers from -4")),
+    _cast("stochastic_slightly_biased", _OWN, DIFFERENT, prints=("numbers from ",), never=("4,096 numbers",)),
     _cast(
         "stochastic_away",
         _OWN,
@@ -263,6 +280,16 @@ CASTS = (
         UNDECIDED,
         (),
         ("--argument scale=1.0",),
+    ),
+    *(
+        Row(f"cast-by_mode-{i}", f"cast {_BY_MODE} {arguments} {_BFLOAT16}", UNDECIDED, (), (words,))
+        for i, (arguments, words) in enumerate(
+            (
+                ("--argument mode=1.5", "rounding cannot hold mode=1.5"),
+                ("--argument mode=0x300000003", "rounding cannot hold mode=0x300000003"),
+                ("--argument mode=3 --argument mode=0", "mode is given twice"),
+            )
+        )
     ),
     Row(
         "cast-program_short",
@@ -405,6 +432,7 @@ DOTS = (
     _dot("nan_dropped", "", DIFFERENT, UNEXPLAINED, prints=("(different: specials",), never=("K = 1): expected",)),
     _dot("infinity_clipped", "", DIFFERENT, UNEXPLAINED),
     _dot("subnormals_flushed", "", DIFFERENT, UNEXPLAINED),
+    _dot("operands_flushed", "", DIFFERENT, UNEXPLAINED, prints=("(different: wide ",)),
     Row(
         "dot-flushing",
         "dot {built}/flushing.so:in_order --header {here}/flushing.c --length 40",
@@ -418,6 +446,13 @@ DOTS = (
         "one_row_without_last", "", DIFFERENT, prints=("depend on the shape", "for fewer than 2 rows"), never=_NO_ORDER
     ),
     _dot("one_row_fused", "", DIFFERENT, prints=("depend on the shape", "for fewer than 2 rows"), never=_NO_ORDER),
+    _dot(
+        "others_where_not_square",
+        "",
+        DIFFERENT,
+        prints=("depend on the shape", "other sums for matrices that are not square"),
+        never=("fewer than",),
+    ),
     _dot("square_transposed", "", DIFFERENT, UNEXPLAINED, never=_NO_ORDER),
     _dot("third_row_twice", "", DIFFERENT, UNEXPLAINED, prints=(_BY_PLACE,), never=(*_NO_ORDER, "partner:")),
     _dot("last_left_out_beyond_32", "", DIFFERENT, prints=(_BY_PLACE, "of a product of 40 x 40"), never=_NO_ORDER),
@@ -626,6 +661,20 @@ STEPS = (
         "half_gradient", "replayed", DIFFERENT, "about 0.5 times what it should be", prints=("1 otherwise", "GP/3/0")
     ),
     _step("bias_of_one_image", "replayed", DIFFERENT, UNEXPLAINED, prints=("1 otherwise", "GP/3/1")),
+    # settings
+    _step("scale_of_1", "replayed", DIFFERENT, UNEXPLAINED, prints=("loss scale 1 ", "GX/5/0")),
+    _step("labels_rolled", "replayed", DIFFERENT, UNEXPLAINED, prints=("GX/5/0",), never=("next_master/",)),
+    # other things
+    *(
+        _step(name, how, UNDECIDED, prints=words)
+        for name, words in (
+            ("weights_transposed", ("P/3/0", "(10, ")),
+            ("gradient_whole", ("GP/3/0 is of type int64",)),
+            ("labels_in_float32", ("labels is of type float32",)),
+        )
+        for how in ("direct", "replayed")
+    ),
+    _step("no_scale", "replayed", UNDECIDED, prints=("loss_scale is one number above 0, got []",)),
     # too little
     _step("one_tensor_less", "direct", UNDECIDED, prints=("too little compared", "GX/3/0")),
     _step("one_tensor_less", "replayed", UNDECIDED, prints=("GX/3/0",)),

@@ -204,6 +204,14 @@ STEPS: dict[str, Callable[[Step], Step]] = {
     "unrounded_softmax": lambda s: taken(s, Defects(softmax_stored=False)),
     "half_gradient": lambda s: taken(s, Defects(gradient=0.5)),
     "bias_of_one_image": lambda s: taken(s, Defects(bias_images=slice(0, 1))),
+    # -- settings that are wrong
+    "scale_of_1": lambda s: {**s, "loss_scale": np.float32(1)},
+    "labels_rolled": lambda s: {**s, "labels": np.roll(s["labels"], 1)},
+    # -- files with other things in them
+    "weights_transposed": lambda s: {**s, "P/3/0": s["P/3/0"].T},
+    "gradient_whole": lambda s: {**s, "GP/3/0": s["GP/3/0"].astype(np.int64)},
+    "labels_in_float32": lambda s: {**s, "labels": s["labels"].astype(np.float32)},
+    "no_scale": lambda s: {**s, "loss_scale": np.zeros(0, np.float32)},
     # -- files with too little in them
     "one_tensor_less": lambda s: {name: array for name, array in s.items() if name != "GX/3/0" and name != "G/2/0"},
     "inputs_alone": lambda s: only(s, "images", "labels"),
