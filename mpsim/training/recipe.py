@@ -35,8 +35,8 @@ class Recipe:
 
     Raises UsageError or UsageTypeError for what does not fit.
 
-    >>> Recipe(semantics="lee2023", loss_scale=1024).loss_scale.initial
-    1024.0
+    >>> Recipe(semantics="lee2023", loss_scale=1024).loss_scale == LossScale.fixed(1024)
+    True
     """
 
     optimizer: SGD = SGD()
