@@ -102,7 +102,7 @@ def cast_entry(report: CastReport) -> dict[str, Any]:
     mismatches = max(report.declared.mismatches, sweep.mismatches if sweep is not None else 0)
     return {
         "kind": "cast", "format": report.format.name, "source": report.source.name, "fitted": rule.describe(),
-        "rule": rule.as_json() | {"subnormals": rule.format.subnormals},
+        "rule": rule.to_dict() | {"subnormals": rule.format.subnormals},
         "equal": mismatches == 0, "mismatches": mismatches, "exhaustive": report.exhaustive,
         "inputs": 2**32 if swept else max(report.inputs, sweep.inputs if sweep is not None else 0),
         "presets": report.fingerprint.equal_presets,

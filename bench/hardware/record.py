@@ -92,10 +92,10 @@ def _record_cast(row: Cast, task: Task, began: float) -> None:
     assert report.fingerprint is not None
     report = replace(report, declared=compare(report.fingerprint.rule, report.answers))
     packs.write_cast(task.out, row.name, subject, report)
-    _finish(row, task, began, packs.cast_entry(report), report.as_json())
+    _finish(row, task, began, packs.cast_entry(report), report.to_dict())
     if row.source == "float32" and time.time() < task.until:
         report = swept(report, task.until)
-        _finish(row, task, began, packs.cast_entry(report), report.as_json())
+        _finish(row, task, began, packs.cast_entry(report), report.to_dict())
 
 
 def swept(report: CastReport, until: float) -> CastReport:
@@ -128,7 +128,7 @@ def _record_dot(row: Dot, task: Task, began: float) -> None:
     entry = packs.dot_entry(report) | {"order": order, "name": row.name}
     entry["edge_mismatches"] = packs.edge_mismatches(entry, task.out)
     entry["equal"] = entry["equal"] and entry["edge_mismatches"] == 0
-    _finish(row, task, began, entry, report.as_json() | {"subject": row.name})
+    _finish(row, task, began, entry, report.to_dict() | {"subject": row.name})
 
 
 def _finish(row: Cast | Dot, task: Task, began: float, entry: dict[str, Any], report: dict[str, Any]) -> None:

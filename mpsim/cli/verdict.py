@@ -126,7 +126,7 @@ def answer(report: Any, presentation: Presentation, outputs: Outputs) -> NoRetur
         picture(presentation, report, outputs.plot)
     try:
         if outputs.json:
-            print_json(report.as_json())
+            print_json(report.to_dict())
         else:
             typer.echo(presentation.text(report, get_terminal_size().columns if sys.stdout.isatty() else 110))
         sys.stdout.flush()

@@ -347,4 +347,4 @@ def test_command() -> None:
 
 def test_report_is_json() -> None:
     report = validate_dot(double, "exact", length=20)
-    assert isinstance(report, DotReport) and json.loads(json.dumps(report.as_json()))["declared"]["difference"]["terms"]
+    assert isinstance(report, DotReport) and json.loads(json.dumps(report.to_dict()))["declared"]["difference"]["terms"]

@@ -81,7 +81,7 @@ class Counterexample:
     got_scale: int | None
     codes: bool
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Numbers as JSON; ``input_hex`` has float32 patterns."""
         return {
             "input": self.block.tolist(),
@@ -105,10 +105,10 @@ class Finding:
     cause: str | None
     observed: str = ""
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {
             "class": self.kind.value, "blocks": self.blocks, "elements": self.elements,
-            "example": self.example.as_json(), "cause": self.cause, "observed": self.observed,
+            "example": self.example.to_dict(), "cause": self.cause, "observed": self.observed,
         }  # fmt: skip
 
 

@@ -39,13 +39,13 @@ class RuleResult:
     def name(self) -> str:
         return self.definition.name
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {
             "scale_rule": self.definition.rule,
             "scale_overflow": self.definition.scale_overflow,
             "differing_blocks": self.blocks,
             "differing_elements": self.elements,
-            "findings": [finding.as_json() for finding in self.findings],
+            "findings": [finding.to_dict() for finding in self.findings],
         }
 
 
@@ -73,7 +73,7 @@ class BlockReport:
     def equal(self) -> bool:
         return self.verdict is Verdict.EQUAL
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The whole report as JSON values."""
         return {
             "subject": self.subject,
@@ -84,7 +84,7 @@ class BlockReport:
             "verdict": self.verdict.name.lower(),
             "equal": self.equal,
             "equal_to": [result.name for result in self.rules if not result.blocks],
-            "rules": [result.as_json() for result in self.rules],
+            "rules": [result.to_dict() for result in self.rules],
             "floating_point_state": list(self.state),
         }
 

@@ -109,7 +109,7 @@ class Unsteady(NamedTuple):
     usual: Outcome
     other: Outcome
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
         return {
             "input": {"value": self.input, "bits": f"{self.pattern:#x}"},

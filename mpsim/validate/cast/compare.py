@@ -30,7 +30,7 @@ class Number(NamedTuple):
     bits: int | None
     digits: int
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {"value": self.value, "bits": None if self.bits is None else f"0x{self.bits:0{self.digits}x}"}
 
     def __str__(self) -> str:
@@ -46,12 +46,12 @@ class Counterexample(NamedTuple):
     got: Number
     midpoint: Fraction | None
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         middle = self.midpoint
         return {
-            "input": self.input.as_json(),
-            "expected": self.expected.as_json(),
-            "got": self.got.as_json(),
+            "input": self.input.to_dict(),
+            "expected": self.expected.to_dict(),
+            "got": self.got.to_dict(),
             "midpoint": None if middle is None else {"value": float(middle), "exact": str(middle)},
         }
 
@@ -70,11 +70,11 @@ class Finding:
     cause: str | None
     observed: str = ""
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {
             "class": self.kind.value,
             "count": self.count,
-            "smallest": self.smallest.as_json(),
+            "smallest": self.smallest.to_dict(),
             "cause": self.cause,
             "observed": self.observed,
         }
@@ -92,12 +92,12 @@ class Comparison(NamedTuple):
     def equal(self) -> bool:
         return self.mismatches == 0
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {
-            "rule": self.rule.as_json(),
+            "rule": self.rule.to_dict(),
             "inputs": self.inputs,
             "mismatches": self.mismatches,
-            "findings": [finding.as_json() for finding in self.findings],
+            "findings": [finding.to_dict() for finding in self.findings],
         }
 
 

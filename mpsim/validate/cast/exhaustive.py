@@ -57,7 +57,7 @@ class Sweep:
     def inputs(self) -> int:
         return self.done << BLOCK_BITS
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What was done, without the state that resuming needs."""
         rate = self.inputs / self.own_seconds if self.own_seconds else None
         return {
@@ -92,7 +92,7 @@ def sweep_key(subject: Subject, rule: Rule) -> str:
     is called."""
     file = _file_of(subject.name.rpartition(":")[0])
     content = hashlib.sha256(file.read_bytes()).hexdigest() if file else None
-    text = json.dumps([subject.name, content, subject.called, rule.as_json()], sort_keys=True)
+    text = json.dumps([subject.name, content, subject.called, rule.to_dict()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -83,9 +83,9 @@ class Fingerprint(NamedTuple):
             f"{sure} {which}"
         )
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {
-            "rule": self.rule.as_json(),
+            "rule": self.rule.to_dict(),
             "inputs": self.inputs,
             "unexplained": self.unexplained,
             "overflow": self.overflow,

@@ -215,7 +215,7 @@ class Rule:
             parts.append("NaN keeps its payload")
         return "; ".join(parts)
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
         codes = [f"{code:#x}" for code in self.nan_codes] if isinstance(self.nan_codes, tuple) else self.nan_codes
         return {

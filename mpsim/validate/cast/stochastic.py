@@ -49,7 +49,7 @@ class Frequency:
     draws: int
     probability: float
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return dict(vars(self))
 
 
@@ -63,7 +63,7 @@ class Binade:
     share: float
     draws: int
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return dict(vars(self))
 
 
@@ -104,13 +104,13 @@ class StochasticReport:
     def equal(self) -> bool:
         return self.verdict is Verdict.EQUAL
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         fields = dict(vars(self)) | {"equal": self.equal, "verdict": self.verdict.name.lower()}
         fields["policy"] = {"mode": self.policy.mode.value, "overflow": self.policy.overflow.value}
-        fields["smallest"] = None if self.smallest is None else self.smallest.as_json()
-        fields["frequencies"] = [frequency.as_json() for frequency in self.frequencies]
-        fields["binades"] = [binade.as_json() for binade in self.binades]
-        fields["certain"] = None if self.certain is None else self.certain.as_json()
+        fields["smallest"] = None if self.smallest is None else self.smallest.to_dict()
+        fields["frequencies"] = [frequency.to_dict() for frequency in self.frequencies]
+        fields["binades"] = [binade.to_dict() for binade in self.binades]
+        fields["certain"] = None if self.certain is None else self.certain.to_dict()
         return fields
 
 

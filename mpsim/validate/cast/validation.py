@@ -75,7 +75,7 @@ class CastReport:
             return None
         return None if self.nan.is_canonical else self.nan
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The whole report as JSON values."""
         unsteady = self.unsteady
         return {
@@ -87,12 +87,12 @@ class CastReport:
             "verdict": self.verdict.name.lower(),
             "equal": self.equal,
             "preset": self.preset,
-            "declared": None if self.declared is None else self.declared.as_json(),
-            "fingerprint": None if self.fingerprint is None else self.fingerprint.as_json(),
-            "against_one_rounding": None if self.once is None else self.once.as_json(),
-            "presets": {name: comparison.as_json() for name, comparison in self.presets.items()},
-            "sweep": None if self.sweep is None else self.sweep.as_json(),
-            "unsteady": None if unsteady is None else unsteady.as_json(),
+            "declared": None if self.declared is None else self.declared.to_dict(),
+            "fingerprint": None if self.fingerprint is None else self.fingerprint.to_dict(),
+            "against_one_rounding": None if self.once is None else self.once.to_dict(),
+            "presets": {name: comparison.to_dict() for name, comparison in self.presets.items()},
+            "sweep": None if self.sweep is None else self.sweep.to_dict(),
+            "unsteady": None if unsteady is None else unsteady.to_dict(),
             "nan": None if self.nan is None else {"option": self.nan.option, "words": self.nan.words},
             "floating_point_state": list(self.state),
             "notes": list(self.notes),

@@ -28,7 +28,7 @@ class Error:
     correct: float  # share of results that are correctly rounded
     counts: tuple[int, ...] = ()
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
         return dict(vars(self))
 

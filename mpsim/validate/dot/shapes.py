@@ -51,7 +51,7 @@ class ShapeDependence(NamedTuple):
         found = "" if self.order is None else f": {described(self.order)}"
         return f"{what} for {' and for '.join(parts) if parts else few}{found}"
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
         order = None if self.order is None else described(self.order)
         return {
@@ -69,7 +69,7 @@ class PlaceDependence(NamedTuple):
     length: int
     place: tuple[int, int, float, float]
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
         return self._asdict()
 

@@ -101,7 +101,7 @@ class Tried:
         rounded = f", then rounded once to {self.output}" if self.rounds_output else ""
         return described(self.accumulator) + rounded + (f" ({', '.join(self.names)})" if self.names else "")
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         row: dict[str, Any] = {"accumulator": described(self.accumulator), "equal": self.equal, "names": self.names}
         row |= {"output": self.output, "rounds_output": self.rounds_output}
@@ -150,7 +150,7 @@ class DotReport:
     def equal(self) -> bool:
         return self.verdict is Verdict.EQUAL
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
         return {
             "subject": self.subject,
@@ -160,15 +160,15 @@ class DotReport:
             "side": self.side,
             "verdict": self.verdict.name.lower(),
             "equal": self.equal,
-            "declared": None if self.declared is None else self.declared.as_json(),
-            "matches": [match.as_json() for match in self.matches],
+            "declared": None if self.declared is None else self.declared.to_dict(),
+            "matches": [match.to_dict() for match in self.matches],
             "told_apart_from": [described(each) for each in self.apart],
             "rows_searched": self.separating,
-            "nearest": None if self.nearest is None else self.nearest.as_json(),
+            "nearest": None if self.nearest is None else self.nearest.to_dict(),
             "measurements": {m.name: {"value": m.value, "meaning": m.meaning} for m in self.measurements},
-            "shapes": None if self.shapes is None else self.shapes.as_json(),
-            "places": None if self.places is None else self.places.as_json(),
-            "error": self.error.as_json(),
+            "shapes": None if self.shapes is None else self.shapes.to_dict(),
+            "places": None if self.places is None else self.places.to_dict(),
+            "error": self.error.to_dict(),
             "floating_point_state": list(self.state),
             "notes": list(self.notes),
         }

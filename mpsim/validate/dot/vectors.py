@@ -53,7 +53,7 @@ class DotVectorsReport:
     def equal(self) -> bool:
         return self.verdict is Verdict.EQUAL
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {
             "subject": self.name, "inputs": self.inputs, "length": self.length, "vectors": self.vectors,
             "verdict": self.verdict.name.lower(), "equal": self.equal,

@@ -75,16 +75,16 @@ class StepComparison:
                 lines.append(f"{what}: {len(names)} tensors, as {', '.join(names[:3])}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The fields, for JSON; ``tensors`` lists those that differ."""
         return {
             "other": self.other,
             "ours": self.ours,
             "verdict": self.verdict.name.lower(),
             "equal": self.equal,
-            "first": None if self.first is None else self.first.as_json(),
+            "first": None if self.first is None else self.first.to_dict(),
             "compared": len(self.tensors),
-            "differing": [tensor.as_json() for tensor in self.tensors if not tensor.equal],
+            "differing": [tensor.to_dict() for tensor in self.tensors if not tensor.equal],
             "missing": list(self.missing),
             "extra": list(self.extra),
             "not_compared": list(self.not_compared),

@@ -86,7 +86,7 @@ class TeacherReport:
             lines.append(f"  and {len(suspects) - 10} more")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The fields, for JSON."""
         return {
             "source": self.source,
@@ -98,7 +98,7 @@ class TeacherReport:
             "equal": self.equal,
             "suspects": [tensor.name for tensor in self.suspects()],
             "notes": list(self.notes),
-            "tensors": [tensor.as_json() for tensor in self.tensors],
+            "tensors": [tensor.to_dict() for tensor in self.tensors],
         }
 
 

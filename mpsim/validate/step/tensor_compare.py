@@ -116,7 +116,7 @@ class TensorComparison:
                 lines.append(f"{count} of {self.elements} {what}")
         return lines + list(self.causes)
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The fields, for JSON."""
         first = None
         if self.first is not None:

@@ -68,13 +68,39 @@ def default_float_environment() -> Iterator[None]:
         leave_float_environment(before)
 
 
-class InProcess:
+class Immediate:
+    """A callee that answers a question when it is asked, and keeps the answer until it is wanted."""
+
+    def __init__(self) -> None:
+        self._answers: list[list[Typed]] = []
+
+    def call(self, arrays: Sequence[Typed], most: int) -> list[Typed]:
+        """See Callee."""
+        raise NotImplementedError
+
+    def submit(self, arrays: Sequence[Typed], most: int) -> None:
+        """See Callee."""
+        self._answers.append(self.call(arrays, most))
+
+    def result(self) -> list[Typed]:
+        """See Callee."""
+        return self._answers.pop(0)
+
+    def forget(self) -> None:
+        """See Callee."""
+        self._answers.clear()
+
+    def close(self) -> None:
+        """See Callee: there is nothing to end."""
+
+
+class InProcess(Immediate):
     """A function called in this process. ``load`` gives it, and what is known about it."""
 
     def __init__(self, name: str, load: Callable[[], tuple[Function, dict[str, Any]]]) -> None:
+        super().__init__()
         self.name, self.state = name, list[str]()
         self._environment: int | None = None
-        self._answers: list[list[Typed]] = []
         self._function: Function | None = None
         self._function, self.about = self._protected(load)
 
@@ -105,21 +131,6 @@ class InProcess:
         answers: list[Typed] = self._protected(lambda: function(given))
         _check_size(self.name, sum(each.words.nbytes for each in answers), most)
         return answers
-
-    def submit(self, arrays: Sequence[Typed], most: int) -> None:
-        """See Callee."""
-        self._answers.append(self.call(arrays, most))
-
-    def result(self) -> list[Typed]:
-        """See Callee."""
-        return self._answers.pop(0)
-
-    def forget(self) -> None:
-        """See Callee."""
-        self._answers.clear()
-
-    def close(self) -> None:
-        """See Callee."""
 
 
 class Child:

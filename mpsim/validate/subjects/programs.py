@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mpsim.validate.answers import SubjectError
-from mpsim.validate.subjects.calling import TIMEOUT
+from mpsim.validate.subjects.calling import TIMEOUT, Immediate
 from mpsim.validate.subjects.worker import Typed
 
 Array = np.ndarray[Any, Any]
@@ -22,13 +22,13 @@ Array = np.ndarray[Any, Any]
 MOST_A_LINE, MOST_BESIDE = 256, 1 << 20
 
 
-class Program:
+class Program(Immediate):
     """A program that is started for every question. What follows the result on a line, such as flags, is left alone."""
 
     def __init__(self, text: str, timeout: float = TIMEOUT) -> None:
+        super().__init__()
         self.name, self.state, self.timeout = f"command:{text}", list[str](), timeout
         self._words = shlex.split(text)
-        self._answers: list[list[Typed]] = []
         if not self._words:
             raise SubjectError("command: names no program")
 
@@ -39,21 +39,6 @@ class Program:
         lines = "".join(f"{pattern:0{digits}X}\n" for pattern in given.words.tolist())
         output = self._run(lines.encode(), MOST_A_LINE * given.words.size + MOST_BESIDE)
         return [Typed("uint64", self._results(output, given.words))]
-
-    def submit(self, arrays: Sequence[Typed], most: int) -> None:
-        """See Callee."""
-        self._answers.append(self.call(arrays, most))
-
-    def result(self) -> list[Typed]:
-        """See Callee."""
-        return self._answers.pop(0)
-
-    def forget(self) -> None:
-        """See Callee."""
-        self._answers.clear()
-
-    def close(self) -> None:
-        """See Callee: the program ends after every question."""
 
     def _run(self, text: bytes, most: int) -> str:
         try:
