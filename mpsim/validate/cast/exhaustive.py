@@ -30,7 +30,7 @@ from mpsim.validate.subjects.casts import Subject, read_answer, values_of
 from mpsim.validate.subjects.worker import Typed
 
 Array = np.ndarray[Any, Any]
-BLOCK_BITS = 18
+BLOCK_BITS = 20
 BLOCKS = 1 << (32 - BLOCK_BITS)
 KEPT_PER_BLOCK = 64
 
@@ -92,7 +92,7 @@ def sweep_key(subject: Subject, rule: Rule) -> str:
     is called."""
     file = _file_of(subject.name.rpartition(":")[0])
     content = hashlib.sha256(file.read_bytes()).hexdigest() if file else None
-    text = json.dumps([subject.name, content, subject.called, rule.to_dict()], sort_keys=True)
+    text = json.dumps([subject.name, content, subject.called, rule.to_dict(), BLOCK_BITS], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -120,7 +120,7 @@ def sweep(
     backend: str = "compiled",
 ) -> Sweep:
     """Compares the subject with the rule on all float32 patterns from where ``resume`` stopped; ``blocks``: at most
-    so many blocks of 2**18 in this call. The state is saved every 256 blocks, at the end, and when interrupted.
+    so many blocks of 2**20 in this call. The state is saved every 64 blocks, at the end, and when interrupted.
 
     Raises SubjectError where the subject fails, ValueError for a ``resume`` file of something else.
     """
@@ -139,9 +139,9 @@ def sweep(
             state.seconds += time.perf_counter() - began
             state.own_seconds += (asked - busy) + (time.thread_time() - answered)
             state.done += 1
-            if resume is not None and state.done % 256 == 0:
+            if resume is not None and state.done % 64 == 0:
                 state.save(resume)
-            if on_progress is not None and state.done % 64 == 0:
+            if on_progress is not None and state.done % 16 == 0:
                 on_progress(state)
     finally:
         subject.forget()
