@@ -75,21 +75,28 @@ class FasterWays:
         return None
 
 
-def contractions(
-    sum: Sum,
-    add_bias: Callable[[Array, Array | None], Array],
-    round_array: Callable[..., tuple[Array, Array]],
-    faster: FasterWays = FasterWays(),
-) -> Functions:
-    """A backend's four functions."""
+class _Backend:
+    """The four functions over what a backend gives."""
 
-    def finished(result: Array, how: How) -> Array:
+    def __init__(
+        self,
+        sum: Sum,
+        add_bias: Callable[[Array, Array | None], Array],
+        round_array: Callable[..., tuple[Array, Array]],
+        faster: FasterWays,
+    ) -> None:
+        self._sum, self._add_bias, self._round_array, self._faster = sum, add_bias, round_array, faster
+
+    def _finished(self, result: Array, how: How) -> Array:
         if how.epilogue is None:
             return result
-        made: Array = applied_after(lambda: result, partial(round_array, threads=how.threads))(epilogue=how.epilogue)
+        made: Array = applied_after(lambda: result, partial(self._round_array, threads=how.threads))(
+            epilogue=how.epilogue
+        )
         return made
 
     def matmul(
+        self,
         a: Array,
         b: Array,
         transpose_a: bool = False,
@@ -99,12 +106,13 @@ def contractions(
         threads: int = 1,
         accumulator: Accumulator = DEFAULT,
     ) -> Array:
-        done = faster.matmul(a, b, transpose_a, transpose_b, bias, How(accumulator, threads))
+        done = self._faster.matmul(a, b, transpose_a, transpose_b, bias, How(accumulator, threads))
         if done is not None:
             return done
-        return add_bias(sum(of_matmul, a, b, (transpose_a, transpose_b), How(accumulator, threads)), bias)
+        return self._add_bias(self._sum(of_matmul, a, b, (transpose_a, transpose_b), How(accumulator, threads)), bias)
 
     def conv2d(
+        self,
         x: Array,
         w: Array,
         bias: Array | None,
@@ -117,14 +125,15 @@ def contractions(
         accumulator: Accumulator = DEFAULT,
     ) -> Array:
         geometry, how = (stride, padding, groups), How(accumulator, threads, epilogue)
-        done = faster.conv2d(x, w, bias, geometry, how)
+        done = self._faster.conv2d(x, w, bias, geometry, how)
         if done is None:
-            done = add_bias(sum(of_conv2d, x, w, geometry, how), bias)
-        elif faster.fuses:
+            done = self._add_bias(self._sum(of_conv2d, x, w, geometry, how), bias)
+        elif self._faster.fuses:
             return done
-        return finished(done, how)
+        return self._finished(done, how)
 
     def conv2d_input_gradient(
+        self,
         gy: Array,
         w: Array,
         x_shape: Shape,
@@ -137,14 +146,15 @@ def contractions(
         accumulator: Accumulator = DEFAULT,
     ) -> Array:
         x_shape, geometry, how = tuple(x_shape), (stride, padding, groups), How(accumulator, threads, epilogue)
-        done = faster.conv2d_input_gradient(gy, w, x_shape, geometry, how)
+        done = self._faster.conv2d_input_gradient(gy, w, x_shape, geometry, how)
         if done is None:
-            done = sum(of_conv2d_input_gradient, gy, w, (x_shape, *geometry), how)
-        elif faster.fuses:
+            done = self._sum(of_conv2d_input_gradient, gy, w, (x_shape, *geometry), how)
+        elif self._faster.fuses:
             return done
-        return finished(done, how)
+        return self._finished(done, how)
 
     def conv2d_weight_gradient(
+        self,
         x: Array,
         gy: Array,
         w_shape: Shape,
@@ -156,9 +166,18 @@ def contractions(
         accumulator: Accumulator = DEFAULT,
     ) -> Array:
         w_shape, geometry, how = tuple(w_shape), (stride, padding, groups), How(accumulator, threads)
-        done = faster.conv2d_weight_gradient(x, gy, w_shape, geometry, how)
+        done = self._faster.conv2d_weight_gradient(x, gy, w_shape, geometry, how)
         if done is not None:
             return done
-        return sum(of_conv2d_weight_gradient, x, gy, (w_shape, *geometry), how)
+        return self._sum(of_conv2d_weight_gradient, x, gy, (w_shape, *geometry), how)
 
-    return Functions(matmul, conv2d, conv2d_input_gradient, conv2d_weight_gradient)
+
+def contractions(
+    sum: Sum,
+    add_bias: Callable[[Array, Array | None], Array],
+    round_array: Callable[..., tuple[Array, Array]],
+    faster: FasterWays = FasterWays(),
+) -> Functions:
+    """A backend's four functions."""
+    backend = _Backend(sum, add_bias, round_array, faster)
+    return Functions(backend.matmul, backend.conv2d, backend.conv2d_input_gradient, backend.conv2d_weight_gradient)
