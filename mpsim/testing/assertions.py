@@ -15,7 +15,7 @@ from mpsim.rounding import decode, encode, round_to
 from mpsim.validate.corpora import cast_corpus
 from mpsim.validate.grid import places
 from mpsim.validate.sources import Source, as_source
-from mpsim.validate.subjects.calling import default_float_environment
+from mpsim.validate.subjects.environment import default_float_environment
 
 Array = np.ndarray[Any, Any]
 

@@ -10,7 +10,7 @@ import numpy as np
 from mpsim.blocks import BlockFormat, quantize
 from mpsim.kernels.philox import Stream, random_bits
 from mpsim.kernels.spec_blocks import as_block_format
-from mpsim.validate.subjects.calling import default_float_environment
+from mpsim.validate.subjects.environment import default_float_environment
 
 Array = np.ndarray[Any, Any]
 

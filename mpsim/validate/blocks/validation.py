@@ -16,7 +16,7 @@ from mpsim.validate.answers import SubjectError, Verdict
 from mpsim.validate.blocks.answers import BlockAnswers, BlockSubject, open_blocks
 from mpsim.validate.blocks.classes import Definition, Finding, findings
 from mpsim.validate.blocks.corpus import block_corpus
-from mpsim.validate.subjects.calling import default_float_environment
+from mpsim.validate.subjects.environment import default_float_environment
 from mpsim.validate.subjects.opening import Calling
 
 __all__ = ["BlockReport", "RuleResult", "validate_blocks"]

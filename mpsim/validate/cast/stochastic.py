@@ -28,8 +28,8 @@ from mpsim.validate.cast.rules import Rule, codes_of, is_value
 from mpsim.validate.corpora import cast_corpus
 from mpsim.validate.grid import places
 from mpsim.validate.sources import Source, widened
-from mpsim.validate.subjects.calling import default_float_environment
 from mpsim.validate.subjects.casts import Subject
+from mpsim.validate.subjects.environment import default_float_environment
 
 Array = np.ndarray[Any, Any]
 FALSE_ALARM_RATE = 1e-9

@@ -23,8 +23,8 @@ from mpsim.validate.cast.presets import rules as preset_rules
 from mpsim.validate.cast.rules import Rule
 from mpsim.validate.corpora import cast_corpus
 from mpsim.validate.sources import Source, as_source
-from mpsim.validate.subjects.calling import default_float_environment
 from mpsim.validate.subjects.casts import Subject, open_subject
+from mpsim.validate.subjects.environment import default_float_environment
 
 
 @dataclass(frozen=True)

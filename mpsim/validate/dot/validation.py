@@ -28,7 +28,7 @@ from mpsim.validate.dot.probes import Measurement, Order, Prober
 from mpsim.validate.dot.separation import separate
 from mpsim.validate.dot.shapes import PlaceDependence, ShapeDependence, place_dependence, shape_dependence
 from mpsim.validate.dot.subjects import SIDE, DotSubject, Model, open_dot, same
-from mpsim.validate.subjects.calling import default_float_environment
+from mpsim.validate.subjects.environment import default_float_environment
 from mpsim.validate.subjects.opening import Calling
 
 Array = np.ndarray[Any, Any]

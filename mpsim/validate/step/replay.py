@@ -31,7 +31,7 @@ from mpsim.validate.step.noise import bound_kernels
 from mpsim.validate.step.teacher import Bounds, Teacher
 from mpsim.validate.step.tensor_compare import TensorComparison
 from mpsim.validate.step.update import UpdateRule, check_update
-from mpsim.validate.subjects.calling import default_float_environment
+from mpsim.validate.subjects.environment import default_float_environment
 
 Array = np.ndarray[Any, Any]
 

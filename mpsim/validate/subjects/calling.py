@@ -17,14 +17,13 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from mpsim._kernels import enter_float_environment, leave_float_environment
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.subjects import worker
+from mpsim.validate.subjects.environment import enter_float_environment, leave_float_environment
 from mpsim.validate.subjects.worker import Function, Typed, WorkerError
 
 #: Seconds that a subject has for one answer.
@@ -56,16 +55,6 @@ class Callee(Protocol):
 
     def close(self) -> None:
         """Ends it."""
-
-
-@contextmanager
-def default_float_environment() -> Iterator[None]:
-    """Rounding to nearest even with subnormal numbers, whatever the caller's state is; that is restored at the end."""
-    before = enter_float_environment()
-    try:
-        yield
-    finally:
-        leave_float_environment(before)
 
 
 class Immediate:

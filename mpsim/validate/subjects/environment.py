@@ -1,0 +1,37 @@
+"""The floating-point environment around somebody else's code: expected values are computed in IEEE 754's default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mpsim.validate.answers import SubjectError
+from mpsim.validate.subjects import worker
+
+try:
+    from mpsim._kernels import enter_float_environment, leave_float_environment
+except ImportError:  # built without the extension: a changed environment is seen, and not set back
+
+    def enter_float_environment() -> int:
+        """Raises SubjectError where this thread's arithmetic is not the default one."""
+        if found := worker.float_state():
+            raise SubjectError(
+                f"this process has {' and '.join(found)}, which only mpsim's C extension can set back; it is not built"
+            )
+        return 0
+
+    def leave_float_environment(before: int) -> None:
+        """Nothing was changed."""
+
+
+@contextmanager
+def default_float_environment() -> Iterator[None]:
+    """Rounding to nearest even with subnormal numbers, whatever the caller's state is; that is restored at the end."""
+    before = enter_float_environment()
+    try:
+        yield
+    finally:
+        leave_float_environment(before)
+
+
+__all__ = ["default_float_environment", "enter_float_environment", "leave_float_environment"]
