@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, MutableMapping
+from keyword import iskeyword
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from mpsim import checks, kernels, networks
 from mpsim.assignment import SCHEMES, Scheme
@@ -34,9 +35,10 @@ Row = TypeVar("Row")
 
 
 def op(primitive: Primitive) -> Primitive:
-    """A kind of op. Its derivative is checked on its samples against difference quotients.
+    """A kind of op. On its samples its derivative is checked against difference quotients, and its arrays against what
+    it says of them (``mpsim.testing.promises``).
 
-    Raises UsageError for a kind that is taken, one without a sample, and a derivative that is wrong on one.
+    Raises UsageError for a kind that is taken, one without a sample, and one that fails or is wrong on a sample.
 
     >>> from mpsim.ops import RELU
     >>> op(RELU)
@@ -45,6 +47,7 @@ def op(primitive: Primitive) -> Primitive:
     mpsim.errors.UsageError: there is an op 'ReLU' already
     """
     from mpsim.testing.gradients import check_primitive
+    from mpsim.testing.promises import check_promises
 
     checks.instance("primitive", primitive, Primitive, "an mpsim.engine.primitive.Primitive")
     _free("an op", primitive.kind, PRIMITIVES)
@@ -52,9 +55,12 @@ def op(primitive: Primitive) -> Primitive:
         raise UsageError(f"op {primitive.kind!r} has no samples, on which its derivative would be checked")
     for sample in primitive.samples:
         try:
+            check_promises(primitive, sample)
             check_primitive(primitive, sample)
         except AssertionError as error:
             raise UsageError(f"op {primitive.kind!r}: {error}") from error
+        except Exception as error:
+            raise UsageError(f"op {primitive.kind!r} fails on {sample}: {error} ({type(error).__name__})") from error
     return _put(PRIMITIVES, primitive.kind, primitive)
 
 
@@ -63,16 +69,16 @@ def kernel(name: str, *, host: Callable[..., Any] | None = None, cuda: Callable[
     ``cuda`` for device arrays. It is called with what the op gives it. An op that has no need of speed may go without:
     ``kernels.to_numpy`` and ``kernels.from_numpy`` bring arrays to NumPy and back.
 
-    Raises UsageError for a name that a kernel has already, or no function.
+    Raises UsageError for a name that the kernels have already or that cannot stand after a dot, or no function.
 
     >>> kernel("relu", host=abs)
     Traceback (most recent call last):
     ...
     mpsim.errors.UsageError: there is a kernel 'relu' already
     """
-    if name in kernels.CONTRACT:
-        raise UsageError(f"there is a kernel {name!r} already")
-    _free("a kernel", name, kernels.FURTHER)
+    _free("a kernel", name, {*kernels.CONTRACT, *get_type_hints(kernels.Kernels), *kernels.FURTHER})
+    if not name.isidentifier() or iskeyword(name):
+        raise UsageError(f"ops reach a kernel as kernels.NAME, so its name is a Python name; got {name!r}")
     functions = {kind: function for kind, function in (("host", host), ("cuda", cuda)) if function is not None}
     if not functions or not all(map(callable, functions.values())):
         raise UsageError(f"kernel {name!r} needs a function: host=, cuda=, or both")
@@ -83,7 +89,7 @@ def backend(name: str, module: ModuleType | str, summary: str = "") -> ModuleTyp
     """A backend: a module, or the name of one, with every function of ``mpsim.kernels.Kernels``.
 
     Raises UsageError for a name that is taken or contains a colon, BackendUnavailable for a module that lacks a
-    function or has one of other arguments, ImportError for one that cannot be imported.
+    function or has one of other arguments, UsageTypeError for no module, ImportError for one that cannot be imported.
 
     >>> import math
     >>> backend("mine", math)
@@ -95,16 +101,17 @@ def backend(name: str, module: ModuleType | str, summary: str = "") -> ModuleTyp
     if ":" in name:
         raise UsageError(f"the name of a backend has no colon, which stands before a device's number; got {name!r}")
     found = importlib.import_module(module) if isinstance(module, str) else module
-    kernels.check_signatures(found)
+    kernels.check_signatures(checks.instance("module", found, ModuleType, "a module or the name of one"))
     _put(kernels.BACKENDS, name, (found, summary))
     return found
 
 
 def network(name: str, build: Callable[..., Any]) -> Callable[..., Any]:
-    """A network: a function as that of a FILE.py:FUNCTION (``mpsim.networks.build``), which takes those it wants of
-    width, classes, seed and input_shape.
+    """A network: a function (or class) as that of a FILE.py:FUNCTION (``mpsim.networks.build``), which takes those it
+    wants of width, classes, seed and input_shape. Stored runs are found again by the content of the file that defines
+    it: one made by ``functools.partial`` has none of its own.
 
-    Raises UsageError for a name that is taken.
+    Raises UsageError for a name that is taken, and what is no function.
 
     >>> network("small_cnn", dict)
     Traceback (most recent call last):
@@ -112,9 +119,9 @@ def network(name: str, build: Callable[..., Any]) -> Callable[..., Any]:
     mpsim.errors.UsageError: there is a network 'small_cnn' already
     """
     _free("a network", name, networks.known())
-    if Path(name).suffix == ".py" or ":" in name or not callable(build):
-        raise UsageError(f"a network has a plain name and a function that builds it, got {name!r} and {build!r}")
-    return _put(networks.FURTHER, name, build)
+    if Path(name).suffix == ".py" or ":" in name:
+        raise UsageError(f"a network has a plain name, without a colon or the ending of a file; got {name!r}")
+    return _put(networks.FURTHER, name, networks.checked_function(name, build))
 
 
 def dataset(source: Source) -> Source:

@@ -62,18 +62,48 @@ def known() -> list[str]:
 
 
 def content_hash(model: str) -> str | None:
-    """SHA-256 (hex) of the file that makes the network; None for the name of a reference network."""
+    """SHA-256 (hex) of the file that makes the network; None for the name of a reference network.
+
+    Raises ValueError for a file that cannot be read, and a function that is in none, as one typed at a prompt: a run
+    with it could not be told from one with another of that name."""
     file = file_of(model)
     if file is None and (function := _further(model)) is not None:
-        place = inspect.getsourcefile(function)
-        file = None if place is None else NetworkFile(Path(place), function.__name__)
+        place = _source_of(function)
+        if not place:
+            raise UsageError(f"the function that builds {model!r} is in no file, by which a stored run could be known")
+        file = NetworkFile(Path(place), function.__name__)
     return None if file is None else hashlib.sha256(file.read()).hexdigest()
 
 
 def _further(model: str) -> Callable[..., Any] | None:
     if model in reference_models.MODELS:
         return None
-    return FURTHER.get(model) or plugins.load("mpsim.models", model)
+    if model in FURTHER:
+        return FURTHER[model]
+    brought = plugins.load("mpsim.models", model)
+    return None if brought is None else checked_function(model, brought)
+
+
+def checked_function(name: str, build: Any) -> Callable[..., Any]:
+    """``build``; UsageError for what is not a function or class written in Python, as a ``functools.partial``.
+
+    >>> checked_function("net", dict)
+    Traceback (most recent call last):
+    ...
+    mpsim.errors.UsageError: network 'net' needs a function or class of Python code, got <class 'dict'>
+    """
+    written = inspect.isfunction(build) or (inspect.isclass(build) and build.__module__ != "builtins")
+    if not written:
+        raise UsageError(f"network {name!r} needs a function or class of Python code, got {build!r}")
+    return build
+
+
+def _source_of(function: Callable[..., Any]) -> str:
+    """The file in which a function is written, not that of a decorator on it; "" for one that is in none."""
+    try:
+        return inspect.getsourcefile(inspect.unwrap(function)) or ""
+    except (TypeError, OSError):  # a class of no file
+        return ""
 
 
 def build(
@@ -110,7 +140,7 @@ def build(
     function = _further(model) if file is None else _function(file)
     if function is None:
         return _reference(model, width, classes, seed, input_shape)
-    made_in = _Origin(model, inspect.getsourcefile(function) or "") if file is None else _Origin(file.label, file.path)
+    made_in = _Origin(model, _source_of(function)) if file is None else _Origin(file.label, file.path)
     known = inspect.signature(function).parameters
     given = {"width": width, "classes": classes, "seed": seed, "input_shape": input_shape}
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):

@@ -82,7 +82,10 @@ class Policy:
         count = self.random_bit_count
         if self.mode is Mode.STOCHASTIC:
             if count is None:
-                raise UsageError("mode 'stochastic' needs random_bit_count, a whole number from 1 to 32; got None")
+                raise UsageError(
+                    "random_bit_count must be a whole number from 1 to 32 for mode 'stochastic', got None",
+                    "random_bit_count",
+                )
             object.__setattr__(self, "random_bit_count", checks.whole("random_bit_count", count, least=1, most=32))
         elif count is not None:
             raise UsageError(

@@ -287,3 +287,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, call, monkeypatch):
     code, _, errors = call("plan", "small_cnn", "--scheme", "uniform_low", "--plot", "plan.png")
     assert code == 1 and "No space left" in errors and (tmp_path / "plan.png").read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["plan.png"]
+
+
+def test_stochastic_rounding_without_its_bits_names_the_option(call):
+    code, _, error = call("train", "--rounding", "stochastic")
+    assert code == 2 and error.startswith("mpsim: --random-bit-count must be a whole number from 1 to 32")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import re
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +22,11 @@ from mpsim import extend, kernels, networks, plugins, trace
 from mpsim.assignment import SCHEMES, assign
 from mpsim.assignment.liveness import peak_memory
 from mpsim.data import DATASETS
+from mpsim.engine.primitive import Primitive, Sample
 from mpsim.errors import UsageError, UsageTypeError
+from mpsim.experiments.settings import RunSettings
 from mpsim.ops import PRIMITIVES, RELU
+from mpsim.testing.promises import check_promises
 from mpsim.training.trainer import Trainer
 from mpsim.validate import PRESETS, validate_cast
 
@@ -178,3 +184,109 @@ def test_names_of_packages_are_listed(package: Path, monkeypatch: pytest.MonkeyP
             kernels.load("plainn")
     finally:
         plugins.of_group.cache_clear()
+
+
+# -- what a declaration has to hold -----------------------------------------------------------------------------
+
+
+def twice(**changes: Any) -> Primitive:
+    """y = 2 x as an op, with some of its parts another."""
+    parts: dict[str, Any] = {
+        "forward": lambda kernels, inputs, parameters: (inputs[0] * 2, ()),
+        "backward": lambda kernels, gradient, saved, needs: ((gradient * 2,), ()),
+        "output_shape": lambda inputs, parameters: inputs[0],
+        "samples": (Sample(((3, 4),)),),
+    }
+    return Primitive("Twice", **{**parts, **changes})
+
+
+def test_the_sound_one_of_the_ops_below_is_taken() -> None:
+    assert extend.op(twice()).kind == "Twice"
+
+
+@pytest.mark.parametrize(
+    ("words", "changes"),
+    [
+        ("output is float64", {"forward": lambda k, inputs, p: (inputs[0] * np.float64([2]), ())}),
+        ("output has shape", {"output_shape": lambda inputs, parameters: (2,)}),
+        ("output is part of", {"forward": lambda k, inputs, p: (inputs[0], ())}),
+        ("output is not in C order", {"forward": lambda k, inputs, p: (np.asfortranarray(inputs[0] * 2), ())}),
+        ("output is a float", {"forward": lambda k, inputs, p: (1.0, ())}),
+        ("does not say reads_input_again", {"forward": lambda k, inputs, p: (inputs[0] * 2, (inputs[0],))}),
+        ("writes into", {"forward": lambda k, inputs, p: (np.multiply(inputs[0], 2, out=inputs[0]).copy(), ())}),
+        ("gradient of input 0 is float64", {"backward": lambda k, g, s, n: ((g * np.float64([2]),), ())}),
+        ("gradient of input 0 has shape", {"backward": lambda k, g, s, n: ((g.reshape(-1) * 2,), ())}),
+        ("2 gradients came", {"backward": lambda k, g, s, n: ((g * 2, g * 2), ())}),
+        ("disagree for input 0", {"backward": lambda k, g, s, n: ((g * 3,), ())}),
+        ("no kernel 'nothing' takes", {"output_kernels": ("nothing",)}),
+        ("fails on .*ZeroDivisionError", {"forward": lambda k, inputs, p: 1 / 0}),
+        ("has no samples", {"samples": ()}),
+    ],
+)
+def test_an_op_that_is_not_what_it_says_is_refused(words: str, changes: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"op 'Twice'.*{words}"):
+        extend.op(twice(**changes))
+    assert "Twice" not in PRIMITIVES
+
+
+@pytest.mark.parametrize("kind", [kind for kind in PRIMITIVES if kind != "Input"])
+def test_every_op_of_mpsim_is_what_it_says(kind: str) -> None:
+    assert PRIMITIVES[kind].samples
+    for sample in PRIMITIVES[kind].samples:
+        check_promises(PRIMITIVES[kind], sample)
+
+
+@pytest.mark.parametrize("name", ["backend", "threads", "accumulator", "two words", "class", "add"])
+def test_a_kernel_has_a_name_of_its_own_that_ops_can_say(name: str) -> None:
+    with pytest.raises(UsageError, match=f"'{name}'"):
+        extend.kernel(name, host=abs)
+
+
+@pytest.mark.parametrize("module", [None, 3, object()])
+def test_a_backend_is_a_module(module: Any) -> None:
+    with pytest.raises(UsageTypeError, match="module must be a module or the name of one"):
+        extend.backend("mine", module)
+
+
+def test_a_backend_whose_arguments_cannot_be_seen_is_refused() -> None:
+    module = types.ModuleType("mine")
+    vars(module).update({name: getattr(kernels.load("reference"), name) for name in kernels.CONTRACT} | {"relu": dict})
+    with pytest.raises(kernels.BackendUnavailable, match="the arguments of relu cannot be seen"):
+        extend.backend("mine", module)
+
+
+def test_a_backend_whose_name_begins_as_cuda_has_host_kernels() -> None:
+    extend.backend("cuda_model", "mpsim.kernels.reference")
+    extend.kernel("halve", host=lambda x: x / 2)
+    bound: Any = kernels.bind("cuda_model")
+    assert bound.halve(3.0) == 1.5 and bound.relu(np.float32([-1, 2])).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("build", [5, dict, functools.partial(dict)])
+def test_a_network_is_a_function_of_a_file(build: Any) -> None:
+    with pytest.raises(UsageError, match="network 'net' needs a function or class of Python code"):
+        extend.network("net", build)
+
+
+def test_a_run_of_a_network_that_is_in_no_file_has_no_key() -> None:
+    names: dict[str, Any] = {}
+    exec("def build(classes=10):\n    return 1", names)
+    extend.network("typed", names["build"])
+    with pytest.raises(UsageError, match="'typed' is in no file"):
+        _ = RunSettings(model="typed").key
+
+
+def test_the_key_of_a_network_with_a_decorator_is_of_its_own_file() -> None:
+    extend.network("wrapped", contextlib.contextmanager(twice))
+    assert networks.content_hash("wrapped") == hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+
+
+def test_backends_of_packages_are_listed(package: Path) -> None:
+    points = package / "my_package-1.0.dist-info/entry_points.txt"
+    points.write_text(POINTS + "gone = my_package:nothing\nfunction = my_package:build\n")
+    command = [sys.executable, "-m", "mpsim.cli", "backends", "--json"]
+    environment = {"PYTHONPATH": str(package), "PATH": ""}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=package)
+    rows = {row["name"]: row for row in json.loads(done.stdout)}
+    assert rows["plain"]["available"] and rows["plain"]["description"] == "of an installed package"
+    assert "cannot be imported" in rows["gone"]["cause"] and "is no module" in rows["function"]["cause"]

@@ -32,7 +32,7 @@ def test_names_become_members() -> None:
         (("up", "saturat"), "unknown overflow policy 'saturat'; did you mean saturate"),
         (("zzz",), "Known: nearest_even, "),
         ((7,), "rounding mode must be a name, got 7"),
-        (("stochastic",), "needs random_bit_count, a whole number from 1 to 32; got None"),
+        (("stochastic",), "random_bit_count must be a whole number from 1 to 32 for mode 'stochastic', got None"),
         (("stochastic", "infinity", 0), "got 0"),
         (("stochastic", "infinity", 33), "got 33"),
         (("stochastic", "infinity", 2.0), "got 2.0"),

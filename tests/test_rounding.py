@@ -174,7 +174,7 @@ ONE = np.ones(3, np.float32)
         ((np.ones(2, ml_dtypes.int4), E4M3), {}, TypeError, "got int4"),
         ((ONE, "float64"), {}, ValueError, "float32 cannot hold; pass float64"),
         ((ONE, "fp_10_3_0"), {}, ValueError, "float32 cannot hold; pass float64"),
-        ((ONE, E4M3, "stochastic"), {}, ValueError, "needs random_bit_count, a whole number from 1 to 32"),
+        ((ONE, E4M3, "stochastic"), {}, ValueError, "random_bit_count must be a whole number from 1 to 32"),
         ((ONE, E4M3, "stochastic"), {"random_bit_count": 8}, ValueError, "needs random_bits: uint32 of shape"),
         ((ONE, E4M3), {"random_bits": ONE}, ValueError, "uses no random bits"),
         ((ONE, "fp_4_3_4", "qpytorch_stochastic", "mark"), {}, ValueError, "needs random_bits"),

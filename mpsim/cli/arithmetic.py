@@ -258,19 +258,21 @@ def backends(json: JsonFlag = False) -> None:
 
 
 def _backend_names() -> list[str]:
-    from mpsim.kernels import BACKENDS
+    from mpsim.kernels import known
 
-    return list(BACKENDS)
+    return known()
 
 
 def _backend_row(name: str, threads: int) -> dict[str, Any]:
-    from mpsim.kernels import BACKENDS, BackendUnavailable, load
+    from mpsim.errors import UsageError
+    from mpsim.kernels import BACKENDS, OF_PACKAGE, BackendUnavailable, load
 
-    row: dict[str, Any] = {"name": name, "description": BACKENDS[name][1], "available": True, "cause": None}
+    description = BACKENDS[name][1] if name in BACKENDS else OF_PACKAGE
+    row: dict[str, Any] = {"name": name, "description": description, "available": True, "cause": None}
     row |= {"variant": None, "variants": None, "threads": threads}
     try:
         load(name)
-    except BackendUnavailable as error:
+    except (BackendUnavailable, UsageError) as error:  # the latter: a package's that cannot be imported
         return row | {"available": False, "cause": str(error), "threads": None}
     if name == "compiled":
         import mpsim._kernels as extension

@@ -110,7 +110,10 @@ def validate_step(
         bool, typer.Option("--teacher-forced", help="Check each op by itself, on the inputs that OTHER stored.")
     ] = False,
     model: Annotated[
-        str | None, typer.Option(help="With --teacher-forced: my_net.py:build, if the network was made by it.")
+        str | None,
+        typer.Option(
+            help="With --teacher-forced: name or my_net.py:build of a network that is not of reference_models."
+        ),
     ] = None,
     backend: Annotated[str, typer.Option(help="reference, numba or compiled; changes no bit.")] = "compiled",
     threads: Annotated[int | None, typer.Option(help="Default: all cores; changes no bit.")] = None,

@@ -79,9 +79,14 @@ class Outputs(NamedTuple):
 def comparison(outputs: Outputs) -> Iterator[None]:
     """Ends the command with exit code 2 where arguments are refused, or anything fails: then nothing was compared.
 
-    A usage error, before any work, where a file cannot be written."""
-    from mpsim.validate.presentation import junit_error
+    A usage error, before any work, where a file cannot be written, is no picture's, or is asked for twice."""
+    from mpsim.validate.presentation import PICTURES, junit_error
 
+    if outputs.plot is not None and outputs.plot.suffix.lower() not in PICTURES:
+        wanted = f"the name of {outputs.plot} should end in one of {', '.join(PICTURES)}"
+        raise typer.BadParameter(wanted, param_hint="--plot")
+    if outputs.plot is not None and outputs.junit is not None and outputs.plot.resolve() == outputs.junit.resolve():
+        raise typer.BadParameter(f"{outputs.plot} is the file of --junit too", param_hint="--plot")
     check_writable(outputs.junit, "--junit")
     check_writable(outputs.plot, "--plot")
     try:
@@ -114,6 +119,15 @@ def check_writable(path: Path | None, option: str) -> None:
         path.unlink()
 
 
+@contextmanager
+def _writing(path: Path, option: str) -> Iterator[None]:
+    """An OSError on the way names option and file."""
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(f"{option}: {path} cannot be written: {error.strerror}") from error
+
+
 def answer(report: Any, presentation: Presentation, outputs: Outputs) -> NoReturn:
     """Writes what is asked for, prints the report as JSON or text, and ends with its verdict; with exit code 2 where it
     cannot be printed."""
@@ -121,9 +135,11 @@ def answer(report: Any, presentation: Presentation, outputs: Outputs) -> NoRetur
 
     if outputs.junit is not None:
         xml = junit(outputs.suite, outputs.subject, presentation.cases(report))
-        outputs.junit.write_text(xml, encoding="utf-8")
+        with _writing(outputs.junit, "--junit"):
+            outputs.junit.write_text(xml, encoding="utf-8")
     if outputs.plot is not None:
-        picture(presentation, report, outputs.plot)
+        with _writing(outputs.plot, "--plot"):
+            picture(presentation, report, outputs.plot)
     try:
         if outputs.json:
             print_json(report.to_dict())

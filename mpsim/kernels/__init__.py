@@ -30,6 +30,13 @@ BACKENDS: dict[str, tuple[str | ModuleType, str]] = {
 }
 #: Kernels from outside (mpsim.extend.kernel): name -> functions by kind of array, "host" and "cuda".
 FURTHER: dict[str, dict[str, Callable[..., Any]]] = {}
+#: What is said of a backend that an installed package brings.
+OF_PACKAGE = "of an installed package"
+
+
+def known() -> list[str]:
+    """The names of backends: mpsim's, those of mpsim.extend and of installed packages."""
+    return list(dict.fromkeys([*BACKENDS, *plugins.of_group("mpsim.backends")]))
 
 
 def load(name: str) -> ModuleType:
@@ -43,9 +50,11 @@ def load(name: str) -> ModuleType:
     """
     kind, _, number = name.partition(":") if isinstance(name, str) else ("", "", "")
     if kind not in BACKENDS and (brought := plugins.load("mpsim.backends", kind)) is not None:
-        BACKENDS[kind] = (brought, "of an installed package")
+        if not isinstance(brought, ModuleType):
+            raise BackendUnavailable(f"backend {kind!r} of an installed package is no module, but {brought!r}")
+        BACKENDS[kind] = (brought, OF_PACKAGE)
     if kind not in BACKENDS or (number and not (kind == "cuda" and number.isdecimal())):
-        raise checks.unknown("backend", name, dict.fromkeys([*BACKENDS, *plugins.of_group("mpsim.backends")]))
+        raise checks.unknown("backend", name, known())
     try:
         place = BACKENDS[kind][0]
         module = importlib.import_module(place) if isinstance(place, str) else place
@@ -86,6 +95,7 @@ def bind(name: str, threads: int | None = 1, accumulator: Accumulator = Accumula
 
 def bind_module(module: ModuleType, name: str, threads: int, accumulator: Accumulator) -> Kernels:
     """A module's functions as ``bind`` gives them."""
+    on_device = name.partition(":")[0] == "cuda"
     bound = SimpleNamespace(backend=name, threads=threads, accumulator=accumulator)
     for row in CONTRACT.values():
         fixed: dict[str, Any] = {"threads": threads}
@@ -95,8 +105,8 @@ def bind_module(module: ModuleType, name: str, threads: int, accumulator: Accumu
         kernel: Any = partial(function, **fixed)
         if row.epilogue and "epilogue" not in inspect.signature(function).parameters:
             kernel = applied_after(kernel, partial(module.round_array, threads=threads))
-        setattr(bound, row.name, partial(_on_device, name, kernel) if name.startswith("cuda") else kernel)
-    kind = "cuda" if name.startswith("cuda") else "host"
+        setattr(bound, row.name, partial(_on_device, name, kernel) if on_device else kernel)
+    kind = "cuda" if on_device else "host"
     for further, functions in FURTHER.items():
         if kind in functions:
             setattr(bound, further, functions[kind])

@@ -327,7 +327,10 @@ def wrong_signature(kernel: Kernel, function: Any) -> str:
     if not callable(function):
         return f"there is no function {kernel.name}"
     wanted = dict(kernel.signature.parameters)
-    found = dict(inspect.signature(function).parameters)
+    try:
+        found = dict(inspect.signature(function).parameters)
+    except (ValueError, TypeError):  # of a type or function of C
+        return f"the arguments of {kernel.name} cannot be seen"
     for name in ("threads", *(["accumulator"] if kernel.contraction else [])):
         if name not in found:
             return f"{kernel.name} takes no {name}"

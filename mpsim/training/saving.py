@@ -78,16 +78,18 @@ def restore(
     return trainer
 
 
-def build_network(described: dict[str, Any], source: str) -> Any:
-    """The network of reference_models that the header names, weights to be replaced."""
+def build_network(
+    described: dict[str, Any], source: str, remedy: str = "pass model=, an instance of that network"
+) -> Any:
+    """The network of reference_models that the header names, weights to be replaced. ``remedy``: what an error says to
+    do."""
     try:
         name, width, classes = (described[key] for key in ("name", "width", "classes"))
         return networks.build(name, width=width, classes=classes, input_shape=tuple(described["input_shape"]) or None)
     except (ValueError, TypeError, KeyError) as error:
         why = f"it does not say its {error.args[0]}" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(
-            f"{source} is of network {shown(described.get('name'))}, which cannot be built here ({why}); "
-            f"pass model=, an instance of that network"
+            f"{source} is of network {shown(described.get('name'))}, which cannot be built here ({why}); {remedy}"
         ) from error
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 from xml.etree import ElementTree
+
+#: Endings of the files that ``picture`` writes.
+PICTURES = (".png", ".svg", ".pdf")
+#: What no XML document may contain, not even escaped.
+_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Presentation(Protocol):
@@ -22,7 +28,8 @@ class Presentation(Protocol):
 
 
 def junit(suite: str, subject: str, cases: Mapping[str, list[str] | None]) -> str:
-    """JUnit XML of test cases by name: None for one that passes, else the lines of its failure.
+    """JUnit XML of test cases by name: None for one that passes, else the lines of its failure. A character that XML
+    cannot hold is written as its Python escape.
 
     >>> print(junit("mpsim validate cast f", "f", {"tie": None, "nan": ["nan: 3", "unexplained"]}).splitlines()[1])
     <testsuite name="mpsim validate cast f" tests="2" failures="1" errors="0">
@@ -46,16 +53,26 @@ def junit_error(suite: str, subject: str, message: str) -> str:
 
 
 def _xml(root: ElementTree.Element) -> str:
+    for element in root.iter():
+        element.attrib.update({name: _escaped(value) for name, value in element.attrib.items()})
+        element.text = element.text and _escaped(element.text)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
+def _escaped(text: str) -> str:
+    return _NOT_XML.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def picture(presentation: Presentation, report: Any, path: str | Path) -> None:
-    """The report's picture, written to ``path``; the suffix gives the type (png, svg, pdf)."""
+    """The report's picture, written to ``path``; the suffix gives the type (PICTURES)."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context({"svg.hashsalt": "mpsim"}):
         figure = Figure(figsize=(9, 4.5), layout="constrained")
-        presentation.draw(report, figure.subplots())
+        axes = figure.subplots()
+        presentation.draw(report, axes)
+        for text in (axes.title, *axes.texts):  # names, in which a dollar sign is no formula
+            text.set_parse_math(False)
         figure.savefig(path)

@@ -21,8 +21,10 @@ from mpsim.training.semantics import SEMANTICS as ROWS
 from mpsim.validate import Verdict
 from mpsim.validate.grid import distances, off_grid
 from mpsim.validate.step.comparison import compare_steps
+from mpsim.validate.step.index import read_step
 from mpsim.validate.step.order import in_order_of_computation
 from mpsim.validate.step.recording import StepRecord, record_step
+from mpsim.validate.step.replay import teacher_forced
 from mpsim.validate.step.tensor_compare import compare_arrays
 
 CASES = [(model, semantics) for model in MODELS for semantics in SEMANTICS]
@@ -316,7 +318,7 @@ def test_a_network_of_a_users_own(tmp_path: Path) -> None:
     code, text = run(*words, "--model", f"{path}:build")
     assert code == 0 and " 0 otherwise" in text
     code, text = run(*words)
-    assert code == 2 and "is of network 'small', which cannot be built here" in text
+    assert code == 2 and "is of network 'small', which cannot be built here" in text and "--model" in text
 
 
 def test_what_cannot_run_ends_with_2(tmp_path: Path) -> None:
@@ -355,6 +357,28 @@ def replaced(index: Any, path: tuple[Any, ...], value: Any) -> Any:
     else:
         holder[path[-1]] = value
     return copied
+
+
+@pytest.mark.parametrize(
+    "field", [{"index": []}, {"index": True}, {"producers": [[]]}, {"producers": None}, {"kind": []}, {"name": 1}]
+)
+def test_an_op_that_is_none_is_told(field: dict[str, Any], tmp_path: Path) -> None:
+    record = clean("small_cnn", "standard")
+    ops = [{**record.index["ops"][0], **field}, *record.index["ops"][1:]]
+    write_tensors(tmp_path / "odd.npz", record.tensors, {**record.index, "ops": ops})
+    with pytest.raises(TensorFileError, match="its index is not one of a step: an op is"):
+        read_step(tmp_path / "odd.npz")
+
+
+def test_producers_that_are_missing_and_names_that_are_none_are_no_defect() -> None:
+    record = clean("small_cnn", "standard")
+    ops = [{**op, "producers": []} for op in record.index["ops"]]
+    without = {name: array for name, array in record.tensors.items() if not name.startswith("GX/3/")}
+    ours = TensorFile(dict(record.tensors), {**record.index, "ops": ops}, "ours")
+    assert compare_steps(TensorFile(without, {}, "theirs"), ours).verdict is Verdict.UNDECIDED
+    trainer = trainer_of("small_cnn", "standard")
+    odd = TensorFile({**record.tensors, "Y/x/0": np.zeros(1, np.float32)}, record.index, "odd")
+    assert teacher_forced(odd, trainer.model, trainer.plan, "standard").verdict is Verdict.EQUAL
 
 
 def test_no_index_ends_in_a_traceback(tmp_path: Path) -> None:

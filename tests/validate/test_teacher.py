@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from step_samples import MODELS, SEMANTICS, bare, batch_of, build, clean, record, spoil_kernel, spoil_store, trainer_of
 
-from mpsim import Trainer, nn, ops, round_to
+from mpsim import Trainer, kernels, nn, ops, round_to
 from mpsim.assignment import assign, uniform
 from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import TensorId
@@ -20,6 +20,7 @@ from mpsim.policies import Mode, Overflow, Policy
 from mpsim.trace import trace
 from mpsim.validate import TeacherReport, TensorFileError, teacher_forced
 from mpsim.validate.step.comparison import compare_steps
+from mpsim.validate.step.noise import Bound, bound_kernels, bound_of
 from mpsim.validate.step.recording import StepRecord, record_step
 
 CASES = [(model, semantics) for model in MODELS for semantics in SEMANTICS]
@@ -335,3 +336,13 @@ def test_labels_and_scale_that_cannot_be_told() -> None:
     assert "GX/14/0" in [tensor.name for tensor in report.suspects()]
     with pytest.raises(ValueError, match=r"labels are integers \(8,\), got float64"):
         check(step, "small_cnn", "lee2023", labels=np.zeros(8))
+
+
+def test_what_an_op_computes_from_a_sum_is_no_bound() -> None:
+    """Else a user's op, a product plus 100, might be 100 off and pass for a sum in another order."""
+    a = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)
+    product = bound_kernels(kernels.bind("compiled")).matmul(a, a, False, True)
+    assert isinstance(product, Bound) and 0 < bound_of(product).max() < 1e-3
+    assert isinstance(product.reshape(-1), Bound)
+    for further in (product + np.float32(100), np.float32(2) * product, -product, np.add(product, a[:, :4])):
+        assert not isinstance(further, Bound) and not bound_of(further).any()

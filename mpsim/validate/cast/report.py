@@ -45,9 +45,8 @@ def _wrapped(line: str, width: int) -> list[str]:
 
 
 def _sweep_line(report: CastReport) -> str:
-    state = report.sweep
+    state, which = report.sweep, report.swept
     assert state is not None
-    which = report.preset or (next(iter(report.presets), None) if report.declared is None else None)
     rule = f"preset {which}" if which else "the declared policy" if report.declared else "the fingerprint's policy"
     return (
         f"sweep: {state.inputs:,} of {2**32:,} float32 inputs, {state.mismatches:,} mismatches with {rule}; "
@@ -122,18 +121,27 @@ def _preset_lines(report: CastReport, width: int) -> list[str]:
 
 
 def cases(report: CastReport | StochasticReport) -> dict[str, list[str] | None]:
-    """One case for each class of mismatches, and one for answers that depend on the array's length; of stochastic
-    rounding one for each kind of check."""
+    """One case for each class of mismatches with the declared rule, or else with the rule that was swept, or that is
+    nearest; one for answers that depend on the array's length, and one for a sweep. Of stochastic rounding one for each
+    kind of check."""
     if isinstance(report, StochasticReport):
         return _stochastic_cases(report)
     comparison = report.declared
     if comparison is None:
-        comparison = min(report.presets.values(), key=lambda other: other.mismatches, default=report.once)
-    assert comparison is not None
+        assert report.once is not None
+        candidates = [*report.presets.values(), report.once]
+        if report.sweep is not None:
+            candidates = [report.once if report.swept is None else report.presets[report.swept]]
+        comparison = min(candidates, key=lambda other: other.mismatches)
     found = {finding.kind.value: [line.strip() for line in finding_lines(finding)] for finding in comparison.findings}
     if report.unsteady is not None:
         found["unsteady"] = [line.strip() for line in _unsteady_lines(report)]
-    return {name: found.get(name) for name in (*(kind.value for kind in Kind), "unsteady")}
+    names = [*(kind.value for kind in Kind), "unsteady"]
+    if report.sweep is not None:
+        names.append("sweep")
+        if report.sweep.mismatches:
+            found["sweep"] = [_sweep_line(report)]
+    return {name: found.get(name) for name in names}
 
 
 def draw(report: CastReport, axes: Any) -> None:

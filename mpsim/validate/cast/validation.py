@@ -32,6 +32,8 @@ class CastReport:
     """What came out. declared: the comparison with the declared rule; else fingerprint, once (the comparison with
     the same mode and overflow, rounded once) and presets (the comparison with each) are there.
 
+    sweep: with the declared rule, that of the preset ``swept``, or ``once``.
+
     unsteady: an input whose answer depends on its place or the array's length. nan: what became of NaN, for a subject
     that answers codes. state: what is unusual about the subject's floating-point arithmetic, in words.
     """
@@ -48,6 +50,7 @@ class CastReport:
     once: Comparison | None = None
     presets: dict[str, Comparison] = field(default_factory=dict)
     sweep: Sweep | None = None
+    swept: str | None = None
     unsteady: Unsteady | None = None
     nan: NanAnswers | None = None
     state: tuple[str, ...] = ()
@@ -162,7 +165,8 @@ def sweep_all(
 ) -> CastReport:
     """The report, and all 2**32 float32 inputs against its rule; see ``exhaustive.sweep`` for the arguments.
 
-    The rule is the declared one; else that of the preset nearest to the subject; else the fingerprint's. What
+    The rule is the declared one; else that of the preset nearest to the subject; but the fingerprint's, rounded once,
+    where that explains the subject so far and no preset does, or there is no preset. What
     mismatches are found on the way are classed together with those of the corpus. Raises ValueError for another
     source than float32.
     """
@@ -172,17 +176,20 @@ def sweep_all(
     if comparison is None:
         assert report.once is not None
         name, comparison = next(iter(report.presets.items()), (None, report.once))
+        if report.once.equal and not comparison.equal:
+            name, comparison = None, report.once
     subject = report.answers.subject
     with default_float_environment():
         state = sweep(subject, comparison.rule, resume=resume, blocks=blocks, on_progress=on_progress, backend=backend)
         if state.kept:
             again = kept_answers(state, subject, comparison.rule, report.answers.patterns)
             comparison = compare(comparison.rule, again, backend=backend)
-    report = replace(report, state=tuple(subject.state))
+    report = replace(report, state=tuple(subject.state), sweep=state, swept=name, exhaustive=state.complete)
     if report.declared is not None:
-        return replace(report, declared=comparison, sweep=state, exhaustive=state.complete)
-    presets = report.presets if name is None else {**report.presets, name: comparison}
-    return replace(report, presets=presets, sweep=state, exhaustive=state.complete)
+        return replace(report, declared=comparison)
+    if name is None:
+        return replace(report, once=comparison)
+    return replace(report, presets={**report.presets, name: comparison})
 
 
 def one_rounding(rule: Rule, format: Format) -> Rule:

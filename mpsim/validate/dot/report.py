@@ -65,6 +65,8 @@ def draw(report: DotReport | DotVectorsReport, axes: Any) -> None:
     names = ["0", "1", *(f"{2**i}\u2013{2 ** (i + 1) - 1}" for i in range(1, max(1, len(error.counts) - 1)))]
     shares = [100 * count / sum(error.counts) for count in error.counts]
     axes.bar(names[: len(shares)], shares, color=["0.6", *["tab:blue"] * (len(shares) - 1)])
+    if len(shares) > 9:  # too many to stand side by side
+        axes.tick_params("x", labelrotation=60, labelsize=7)
     axes.set_xlabel(f"distance from the exact sum rounded once, in {error.output} numbers")
     axes.set_ylabel("results [%]")
     equal = report.matches[0].text if report.matches else "no accumulator that was tried"

@@ -129,7 +129,7 @@ def _not_compared(names: Sequence[str], index: Mapping[str, Any], shared: set[st
         if kind not in STORED or name in shared:
             continue
         op, number = int(place[0]), int(place[1])
-        if kind == "GX" and op in producers and f"G/{producers[op][number]}/0" in shared:
+        if kind == "GX" and any(f"G/{made}/0" in shared for made in producers.get(op, [])[number : number + 1]):
             continue
         if kind == "G" and any(other.startswith("GX/") for other in shared):
             parts = [f"GX/{reader}/{i}" for reader, made in producers.items() for i, p in enumerate(made) if p == op]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,19 @@ from mpsim.formats import FORMATS
 _FIELDS = {"tensors": dict, "ops": list, "model": dict, "optimizer": dict, "accumulator": dict}
 #: The first parts of the names of tensors of numbers.
 _NUMBERS = ("images", "P", "Y", "GX", "GP", "G", "master", "next_master", "velocity", "unrounded")
+
+
+def _whole(value: Any, least: int = 0) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+#: Fields of an op that are read here, and what each is; of its producers -1 stands for an array that no op made.
+_OPS: dict[str, Callable[[Any], bool]] = {
+    "kind": lambda value: isinstance(value, str),
+    "name": lambda value: isinstance(value, str),
+    "index": _whole,
+    "producers": lambda value: isinstance(value, list) and all(_whole(each, least=-1) for each in value),
+}
 
 
 def read_step(path: str | Path) -> TensorFile:
@@ -39,7 +52,7 @@ def _wrong_field(index: Any) -> str:
         if name in index and not isinstance(index[name], kind):
             return f"{name!r} is {shown(index[name])}"
     for op in index.get("ops", []):
-        if not isinstance(op, dict) or not {"kind", "name"} <= op.keys():
+        if not isinstance(op, dict) or not all(_OPS[name](op.get(name)) for name in _OPS):
             return f"an op is {shown(op)}"
     for name, described in index.get("tensors", {}).items():
         if not isinstance(described, dict):

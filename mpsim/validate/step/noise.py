@@ -25,7 +25,16 @@ MORE = 16
 
 
 class Bound(np.ndarray[Any, Any]):
-    """A bound of a kernel's result, where the kernel's result would be; a plain array stands for an exact result."""
+    """A bound of a kernel's result, where the kernel's result would be; a plain array stands for an exact result.
+
+    What an op computes further from it is no bound: of such an op nothing but its own bits is taken for equal.
+    """
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
+        plain = [x.view(np.ndarray) if isinstance(x, Bound) else x for x in inputs]
+        if out is not None:
+            options["out"] = tuple(x.view(np.ndarray) if isinstance(x, Bound) else x for x in out)
+        return getattr(ufunc, method)(*plain, **options)
 
 
 def bound_of(value: Any) -> Array:

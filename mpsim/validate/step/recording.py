@@ -202,7 +202,10 @@ def network_of(record: TensorFile, model: str | None = None) -> RecordedNetwork:
         raise TensorFileError(f"{record.source}: its index is not one that trace-step writes: {what}") from error
     if rounding != "nearest":
         raise TensorFileError(f"{record.source} had rounding {rounding!r}, whose random bits are not in it")
-    network = build_network(described, record.source) if model is None else networks.build(model, **options)
+    if model is None:
+        network = build_network(described, record.source, "pass model (--model), its name or my_net.py:build")
+    else:
+        network = networks.build(model, **options)
     return RecordedNetwork(network, plan, semantics, accumulator)
 
 

@@ -28,6 +28,7 @@ from mpsim.validate.answers import Verdict
 from mpsim.validate.step.index import read_step
 from mpsim.validate.step.inputs import labels_of, loss_scale_of
 from mpsim.validate.step.noise import bound_kernels
+from mpsim.validate.step.order import in_order_of_computation
 from mpsim.validate.step.teacher import Bounds, Teacher
 from mpsim.validate.step.tensor_compare import TensorComparison
 from mpsim.validate.step.update import UpdateRule, check_update
@@ -189,7 +190,7 @@ def _traced(file: TensorFile, model: Any, plan: Plan | None) -> Trace:
         if plan.network.batch != shape[0]:
             raise UsageError(f"the plan is for a batch of {plan.network.batch}, {file.source} has {shape[0]} images")
         plan.check(traced)
-    numbers = [int(name.split("/")[1]) for name in file.tensors if name.startswith("Y/")]
+    numbers = [int(name.split("/")[1]) for name in in_order_of_computation(file.tensors) if name.startswith("Y/")]
     if max(numbers) >= len(traced.ops):
         raise TensorFileError(
             f"{file.source} has outputs of {max(numbers) + 1} ops, {traced!r} has {len(traced.ops)}: "
