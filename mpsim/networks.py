@@ -167,7 +167,9 @@ class _Origin(NamedTuple):
 
 
 def _reference(model: str, width: float, classes: int | None, seed: int | None, input_shape: Shape | None) -> Any:
-    takes = inspect.signature(reference_models.MODELS[checks.named("model", model, known())]).parameters
+    if model not in reference_models.MODELS:
+        raise checks.unknown("model", model, known())
+    takes = inspect.signature(reference_models.MODELS[model]).parameters
     options: dict[str, Any] = {}
     if input_shape is not None and "input_shape" in takes:
         options["input_shape"] = input_shape

@@ -9,6 +9,7 @@ import typer
 
 from mpsim.cli.output import JsonFlag, parse_numbers, print_json
 from mpsim.cli.paths import check_output, read_plan
+from mpsim.cli.settings import help_of
 from mpsim.errors import UsageError
 from mpsim.experiments.settings import DEFAULTS
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from mpsim.assignment.comparison import Comparison
 
 Model = Annotated[str, typer.Argument(help="Network: small_cnn, resnet18, ..., or my_net.py:build.")]
-Width = Annotated[float, typer.Option(help="Width multiplier of the network.")]
+Width = Annotated[float, typer.Option(help=help_of("width"))]
 Scheme = Annotated[
     str,
     typer.Option(
@@ -26,16 +27,10 @@ Scheme = Annotated[
         "smallest_first_in_steps, random_in_steps (with --ratios)."
     ),
 ]
-Ratio = Annotated[float | None, typer.Option(help="For *_first and random: share of elements to hold low, 0 to 1.")]
-LevelsText = Annotated[
-    str,
-    typer.Option(
-        help="A named pair (paper, six_bit, ...) or HIGH:FORWARD,BACKWARD as fp_6_9_0:fp_4_3_4,fp_5_2_0; more "
-        ":FORWARD,BACKWARD are lower levels."
-    ),
-]
-GroupCount = Annotated[int | None, typer.Option("--k", help="For largest_k: the number of groups.")]
-SemanticsName = Annotated[str, typer.Option(help="standard or lee2023 (as the published artifact computes).")]
+Ratio = Annotated[float | None, typer.Option(help=help_of("ratio"))]
+LevelsText = Annotated[str, typer.Option(help=help_of("levels"))]
+GroupCount = Annotated[int | None, typer.Option("--k", help=help_of("k"))]
+SemanticsName = Annotated[str, typer.Option(help=help_of("semantics"))]
 
 
 def plan(
@@ -45,7 +40,7 @@ def plan(
     batch: Annotated[int, typer.Option(help="Images of a training step.")] = DEFAULTS.batch,
     scheme: Scheme = "largest_first",
     ratio: Ratio = None,
-    seed: Annotated[int | None, typer.Option(help="For scheme random: which order.")] = None,
+    seed: Annotated[int | None, typer.Option(help=help_of("plan_seed"))] = None,
     k: GroupCount = None,
     ratios: Annotated[
         str | None, typer.Option(help="For *_in_steps: rising shares, the lowest level's first, as 0.3,0.7.")

@@ -16,6 +16,11 @@ _FIELDS = {field.name: field for field in fields(RunSettings)}
 _TYPES = get_type_hints(RunSettings)
 
 
+def help_of(name: str) -> str:
+    """What the command line says of a setting, for a command that takes it without being a run."""
+    return str(_FIELDS[name].metadata["help"])
+
+
 def takes_settings(names: Sequence[str], argument: str | None = None) -> Callable[[Callable[..., None]], Any]:
     """A command whose function takes ``settings``, a RunSettings: each of ``names`` is an option of the command, and
     ``argument`` its argument."""
@@ -46,6 +51,5 @@ def _parameter(name: str, is_argument: bool) -> inspect.Parameter:
     told = dict(field.metadata)
     options = told.get("options", ())
     info = typer.Argument(help=told["help"]) if is_argument else typer.Option(*options, help=told["help"])
-    default = told.get("shown", field.default)
-    kind = told.get("type", _TYPES[name])
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
+    annotation = Annotated[told.get("type", _TYPES[name]), info]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation)

@@ -11,6 +11,7 @@ from mpsim import checks
 from mpsim.cli.output import JsonFlag, print_json
 from mpsim.cli.paths import check_output
 from mpsim.cli.plans import GroupCount, LevelsText, Model, Ratio, Scheme, SemanticsName, Width
+from mpsim.cli.settings import help_of
 from mpsim.cli.verdict import Junit, Outputs, Plot, answer, comparison
 from mpsim.experiments.settings import DEFAULTS
 
@@ -32,14 +33,14 @@ def trace_step(
     batch: Annotated[int, typer.Option(help="Images of the step.")] = 2,
     scheme: Scheme = "uniform_low",
     ratio: Ratio = None,
-    plan_seed: Annotated[int | None, typer.Option(help="For scheme random: which order.")] = None,
+    plan_seed: Annotated[int | None, typer.Option(help=help_of("plan_seed"))] = None,
     k: GroupCount = None,
     levels: LevelsText = DEFAULTS.levels,
     semantics: SemanticsName = DEFAULTS.semantics,
     data: Annotated[
         str | None, typer.Option(help="Dataset of the images; default: digits or synthetic10, as the network takes.")
     ] = None,
-    data_path: Annotated[str | None, typer.Option(help="The dataset's archive or folder, where it needs one.")] = None,
+    data_path: Annotated[str | None, typer.Option(help=help_of("data_path"))] = None,
     steps: Annotated[int, typer.Option(help="Steps to train before the recorded one.")] = 0,
     lr: Annotated[float, typer.Option("--lr", help="Learning rate.")] = DEFAULTS.lr,
     seed: Annotated[int, typer.Option(help="Of the initial weights and the order of the images.")] = DEFAULTS.seed,

@@ -108,7 +108,9 @@ def _source(name: str, path: str | Path | None) -> Source:
     """The row of that name; ValueError as by ``load``."""
     if name not in DATASETS and (brought := plugins.load("mpsim.datasets", name)) is not None:
         DATASETS[name] = checks.instance(f"the entry point {name}", brought, Source, "an mpsim.data.Source")
-    row = DATASETS[checks.named("dataset", name, [*DATASETS, *plugins.of_group("mpsim.datasets")])]
+    if name not in DATASETS:
+        raise checks.unknown("dataset", name, [*DATASETS, *plugins.of_group("mpsim.datasets")])
+    row = DATASETS[name]
     if row.needs_path and path is None:
         raise UsageError(f"dataset {name!r} needs the path of its archive or folder (--data-path)")
     if path is not None and not row.needs_path:

@@ -103,7 +103,7 @@ def bind_module(module: ModuleType, name: str, threads: int, accumulator: Accumu
             fixed["accumulator"] = accumulator
         function = getattr(module, row.name)
         kernel: Any = partial(function, **fixed)
-        if row.epilogue and "epilogue" not in inspect.signature(function).parameters:
+        if row.epilogue and not _takes_epilogue(function):
             kernel = applied_after(kernel, partial(module.round_array, threads=threads))
         setattr(bound, row.name, partial(_on_device, name, kernel) if on_device else kernel)
     kind = "cuda" if on_device else "host"
@@ -111,6 +111,11 @@ def bind_module(module: ModuleType, name: str, threads: int, accumulator: Accumu
         if kind in functions:
             setattr(bound, further, functions[kind])
     return cast(Kernels, bound)
+
+
+@cache
+def _takes_epilogue(function: Any) -> bool:
+    return "epilogue" in inspect.signature(function).parameters
 
 
 def _on_device(name: str, function: Any, *arguments: Any, **options: Any) -> Any:
