@@ -51,5 +51,6 @@ def _parameter(name: str, is_argument: bool) -> inspect.Parameter:
     told = dict(field.metadata)
     options = told.get("options", ())
     info = typer.Argument(help=told["help"]) if is_argument else typer.Option(*options, help=told["help"])
-    annotation = Annotated[told.get("type", _TYPES[name]), info]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation)
+    kind = told.get("type", _TYPES[name])
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, keyword, default=field.default, annotation=Annotated[kind, info])
