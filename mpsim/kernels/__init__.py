@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from mpsim import checks, plugins
-from mpsim.accumulators import Accumulator
+from mpsim.accumulators import Accumulator, Summation
 from mpsim.kernels.contract import CONTRACT, Kernels, wrong_signature
 from mpsim.kernels.epilogue import applied_after
 from mpsim.kernels.errors import BackendUnavailable, DeviceMemoryError
@@ -80,7 +80,7 @@ def check_signatures(module: ModuleType) -> None:
         )
 
 
-def bind(name: str, threads: int | None = 1, accumulator: Accumulator = Accumulator()) -> Kernels:
+def bind(name: str, threads: int | None = 1, accumulator: Summation = Accumulator()) -> Kernels:
     """The backend's functions as attributes, with ``threads`` (None: one per core) and, for contractions,
     ``accumulator`` given, and with ``epilogue`` where the contract has it. Raises as ``load``, and UsageError for a
     wrong number of threads.
@@ -93,7 +93,7 @@ def bind(name: str, threads: int | None = 1, accumulator: Accumulator = Accumula
     return bind_module(module, name, threads, accumulator)
 
 
-def bind_module(module: ModuleType, name: str, threads: int, accumulator: Accumulator) -> Kernels:
+def bind_module(module: ModuleType, name: str, threads: int, accumulator: Summation) -> Kernels:
     """A module's functions as ``bind`` gives them."""
     on_device = name.partition(":")[0] == "cuda"
     bound = SimpleNamespace(backend=name, threads=threads, accumulator=accumulator)

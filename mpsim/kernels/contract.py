@@ -36,7 +36,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from mpsim.accumulators import Accumulator
+from mpsim.accumulators import Summation
 from mpsim.formats import Format
 from mpsim.kernels.epilogue import Epilogue
 from mpsim.kernels.philox import Stream
@@ -284,7 +284,7 @@ class Kernels(Arrays, Rounding, Elementwise, Contractions, Normalization, Poolin
 
     backend: str
     threads: int
-    accumulator: Accumulator
+    accumulator: Summation
 
 
 class Kernel(NamedTuple):

@@ -25,8 +25,6 @@ __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"
 class _InVectors(FasterWays):
     """The default accumulator's kernels, which round as they write."""
 
-    fuses = True
-
     def matmul(
         self, a: Array, b: Array, transpose_a: bool, transpose_b: bool, bias: Array | None, how: How
     ) -> Array | None:
@@ -50,7 +48,7 @@ class _InVectors(FasterWays):
         )
         y = empty((x.shape[0], w.shape[0], height, width))
         shapes, team = (x.shape, w.shape, y.shape), _team(prod(y.shape) * prod(w.shape[1:]), how.threads)
-        finish = begun(how.epilogue, team)
+        finish = begun(None, team)
         _kernels.convolution_forward(_flat(x), _flat(w), bias, _flat(y), *shapes, *geometry, finish, team)
         return y
 
@@ -60,7 +58,7 @@ class _InVectors(FasterWays):
             return None
         gx = empty(x_shape)
         shapes, team = (x_shape, w.shape, gy.shape), _team(prod(gy.shape) * prod(w.shape[1:]), how.threads)
-        finish = begun(how.epilogue, team)
+        finish = begun(None, team)
         _kernels.convolution_input_gradient(_flat(gy), _flat(w), _flat(gx), *shapes, *geometry, finish, team)
         return gx
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from mpsim import checks
 from mpsim import kernels as backends
-from mpsim.accumulators import Accumulator
+from mpsim.accumulators import Accumulator, Summation
 from mpsim.assignment import Plan
 from mpsim.errors import UsageError
 from mpsim.files.tensors import TensorFile, TensorFileError
@@ -112,7 +112,7 @@ def teacher_forced(
     labels: Array | None = None,
     loss_scale: float | None = None,
     update: UpdateRule | None = None,
-    accumulator: Accumulator = Accumulator(),
+    accumulator: Summation = Accumulator(),
     backend: str = "compiled",
     threads: int | None = None,
 ) -> TeacherReport:
