@@ -1,17 +1,15 @@
 """The four contractions of the contract, stated once over their lowering (mpsim/kernels/lowering.py).
 
-A backend gives what sums a contraction, adds a bias and rounds, and what faster ways it has.
+A backend gives what sums a contraction and adds a bias, and what faster ways it has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 from mpsim.accumulators import Accumulator
 from mpsim.kernels.contract import Array, Pair, Shape
-from mpsim.kernels.epilogue import Epilogue, applied_after
 from mpsim.kernels.lowering import (
     Contraction,
     of_conv2d,
@@ -26,11 +24,10 @@ DEFAULT = Accumulator()
 
 
 class How(NamedTuple):
-    """In what order to sum, on how many threads, and what is then done to the result."""
+    """In what order to sum, and on how many threads."""
 
     accumulator: Accumulator
     threads: int
-    epilogue: Epilogue | None = None
 
 
 #: sum(lower, first, second, options, how): every output of ``lower(first, second, *options)``, in the written order of
@@ -56,9 +53,7 @@ class Functions(NamedTuple):
 
 class FasterWays:
     """What a backend has beside the sum over a lowering: the same functions, None where they do not take these
-    arguments. Where ``fuses``, what they give is finished by the epilogue."""
-
-    fuses = False
+    arguments."""
 
     def matmul(
         self, a: Array, b: Array, transpose_a: bool, transpose_b: bool, bias: Array | None, how: How
@@ -82,18 +77,9 @@ class _Backend:
         self,
         sum: Sum,
         add_bias: Callable[[Array, Array | None], Array],
-        round_array: Callable[..., tuple[Array, Array]],
         faster: FasterWays,
     ) -> None:
-        self._sum, self._add_bias, self._round_array, self._faster = sum, add_bias, round_array, faster
-
-    def _finished(self, result: Array, how: How) -> Array:
-        if how.epilogue is None:
-            return result
-        made: Array = applied_after(lambda: result, partial(self._round_array, threads=how.threads))(
-            epilogue=how.epilogue
-        )
-        return made
+        self._sum, self._add_bias, self._faster = sum, add_bias, faster
 
     def matmul(
         self,
@@ -120,17 +106,14 @@ class _Backend:
         padding: Pair,
         groups: int,
         *,
-        epilogue: Epilogue | None = None,
         threads: int = 1,
         accumulator: Accumulator = DEFAULT,
     ) -> Array:
-        geometry, how = (stride, padding, groups), How(accumulator, threads, epilogue)
+        geometry, how = (stride, padding, groups), How(accumulator, threads)
         done = self._faster.conv2d(x, w, bias, geometry, how)
-        if done is None:
-            done = self._add_bias(self._sum(of_conv2d, x, w, geometry, how), bias)
-        elif self._faster.fuses:
+        if done is not None:
             return done
-        return self._finished(done, how)
+        return self._add_bias(self._sum(of_conv2d, x, w, geometry, how), bias)
 
     def conv2d_input_gradient(
         self,
@@ -141,17 +124,14 @@ class _Backend:
         padding: Pair,
         groups: int,
         *,
-        epilogue: Epilogue | None = None,
         threads: int = 1,
         accumulator: Accumulator = DEFAULT,
     ) -> Array:
-        x_shape, geometry, how = tuple(x_shape), (stride, padding, groups), How(accumulator, threads, epilogue)
+        x_shape, geometry, how = tuple(x_shape), (stride, padding, groups), How(accumulator, threads)
         done = self._faster.conv2d_input_gradient(gy, w, x_shape, geometry, how)
-        if done is None:
-            done = self._sum(of_conv2d_input_gradient, gy, w, (x_shape, *geometry), how)
-        elif self._faster.fuses:
+        if done is not None:
             return done
-        return self._finished(done, how)
+        return self._sum(of_conv2d_input_gradient, gy, w, (x_shape, *geometry), how)
 
     def conv2d_weight_gradient(
         self,
@@ -179,5 +159,5 @@ def contractions(
     faster: FasterWays = FasterWays(),
 ) -> Functions:
     """A backend's four functions."""
-    backend = _Backend(sum, add_bias, round_array, faster)
+    backend = _Backend(sum, add_bias, faster)
     return Functions(backend.matmul, backend.conv2d, backend.conv2d_input_gradient, backend.conv2d_weight_gradient)
