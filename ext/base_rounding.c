@@ -4,9 +4,6 @@
 #include "rounding.h"
 
 #include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 /* Elements of a piece. With a stream, its random bits stay in the first-level cache. Multiples of 256. */
 enum { PIECE = 1 << 16, STREAM_PIECE = 2048 };
@@ -69,25 +66,6 @@ void mpsim_round_float64(const double *x, double *out, size_t size, const uint32
                          int threads) {
     const Job job = {NULL, NULL, x, out, random, stream, parameters};
     round_all(&job, size, counts, threads);
-}
-
-void mpsim_finish(const Epilogue *epilogue, float *part, size_t size) {
-    const RoundingParameters *parameters = epilogue->parameters;
-    const size_t first = (size_t)(part - epilogue->start), piece = epilogue->stream ? STREAM_PIECE : PIECE;
-    RoundBlock *round = parameters->path == WIDE ? mpsim_round_wide_float32 : DISPATCH(mpsim_round_block);
-    uint32_t bits[STREAM_PIECE];
-#ifdef _OPENMP
-    RoundingCounts *counts = &epilogue->counts[omp_get_thread_num()].counts;
-#else
-    RoundingCounts *counts = &epilogue->counts->counts;
-#endif
-    const uint64_t environment = float_environment_enter();
-    for (size_t done = 0; done < size; done += piece) {
-        const size_t now = size - done < piece ? size - done : piece;
-        if (epilogue->stream) mpsim_random_bits(epilogue->stream, first + done, bits, now, 1);
-        round(part + done, part + done, now, epilogue->stream ? bits : NULL, parameters, counts);
-    }
-    float_environment_leave(environment);
 }
 
 void mpsim_random_bits(const RandomStream *stream, uint64_t first, uint32_t *bits, size_t size, int threads) {

@@ -37,10 +37,8 @@ cdef extern from "contraction.h":
 
     int contraction_matmul(const float *a, const float *b, const float *bias, float *c, long rows, long columns,
                            long depth, int transpose_a, int transpose_b, int threads) noexcept nogil
-    int contraction_forward(const Convolution *shape, const float *x, const float *w, const float *bias, float *y,
-                            const CEpilogue *epilogue, int threads) noexcept nogil
-    int contraction_input_gradient(const Convolution *shape, const float *gy, const float *w, float *gx,
-                                   const CEpilogue *epilogue, int threads) noexcept nogil
+    int contraction_forward(const Convolution *shape, const float *x, const float *w, const float *bias, float *y, int threads) noexcept nogil
+    int contraction_input_gradient(const Convolution *shape, const float *gy, const float *w, float *gx, int threads) noexcept nogil
     int contraction_weight_gradient(const Convolution *shape, const float *x, const float *gy, float *gw,
                                     int threads) noexcept nogil
 
@@ -79,28 +77,24 @@ def matmul(const float[::1] a, const float[::1] b, const float[::1] bias, float[
 
 
 def convolution_forward(const float[::1] x, const float[::1] w, const float[::1] bias, float[::1] y, tuple x_shape,
-                        tuple w_shape, tuple y_shape, stride, padding, long groups, Epilogue epilogue, int threads):
+                        tuple w_shape, tuple y_shape, stride, padding, long groups, int threads):
     """y from x, w and bias, in the written order; flat arrays, sizes unchecked."""
     cdef int failed
     cdef Convolution shape = convolution(x_shape, w_shape, y_shape, stride, padding, groups)
     cdef const float *bias_or_null = optional(bias)
-    cdef const CEpilogue *begin = begun(epilogue, &y[0])
     with nogil:
-        failed = contraction_forward(&shape, &x[0], &w[0], bias_or_null, &y[0], begin, threads)
+        failed = contraction_forward(&shape, &x[0], &w[0], bias_or_null, &y[0], threads)
     check(failed)
-    ended(epilogue)
 
 
 def convolution_input_gradient(const float[::1] gy, const float[::1] w, float[::1] gx, tuple x_shape, tuple w_shape,
-                               tuple y_shape, stride, padding, long groups, Epilogue epilogue, int threads):
+                               tuple y_shape, stride, padding, long groups, int threads):
     """gx from gy and w, in the written order; flat arrays, sizes unchecked."""
     cdef int failed
     cdef Convolution shape = convolution(x_shape, w_shape, y_shape, stride, padding, groups)
-    cdef const CEpilogue *begin = begun(epilogue, &gx[0])
     with nogil:
-        failed = contraction_input_gradient(&shape, &gy[0], &w[0], &gx[0], begin, threads)
+        failed = contraction_input_gradient(&shape, &gy[0], &w[0], &gx[0], threads)
     check(failed)
-    ended(epilogue)
 
 
 def convolution_weight_gradient(const float[::1] x, const float[::1] gy, float[::1] gw, tuple x_shape, tuple w_shape,

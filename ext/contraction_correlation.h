@@ -22,7 +22,6 @@ typedef struct {
     const float *weights, *bias; /* weight (m, k) at weights[m * weight_row + weight_offset[k]]; bias may be NULL */
     ptrdiff_t weight_row;
     ptrdiff_t *weight_offset;
-    const Epilogue *epilogue;
     long *row_of, *column_of; /* [i * kernel_height + r], [j * kernel_width + s]; -1: zero */
 } Correlation;
 

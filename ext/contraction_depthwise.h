@@ -8,10 +8,8 @@
 #define depthwise_input_gradient VARIANT_NAME(contraction_depthwise_input_gradient)
 #define depthwise_weight_gradient VARIANT_NAME(contraction_depthwise_weight_gradient)
 
-int depthwise_forward(const Convolution *shape, const float *x, const float *w, const float *bias, float *y,
-                      const Epilogue *epilogue, int threads);
-int depthwise_input_gradient(const Convolution *shape, const float *gy, const float *w, float *gx,
-                             const Epilogue *epilogue, int threads);
+int depthwise_forward(const Convolution *shape, const float *x, const float *w, const float *bias, float *y, int threads);
+int depthwise_input_gradient(const Convolution *shape, const float *gy, const float *w, float *gx, int threads);
 int depthwise_weight_gradient(const Convolution *shape, const float *x, const float *gy, float *gw, int threads);
 
 #endif

@@ -45,7 +45,6 @@ typedef struct {
     float *target;
     ptrdiff_t target_image_stride, target_channel_stride;
     const float *bias;
-    const Epilogue *epilogue;
     long images_per_block, rows_per_block; /* rows: of the grid, fewer than all only with one part */
     const Correlation *settled; /* if steps are left out: what settles the signs of zeros (contraction_correlation.h) */
 } Positions;

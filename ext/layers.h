@@ -1,7 +1,7 @@
 /* The layer kernels: elementwise, sums, batch norm, pooling, loss. Orders: mpsim/kernels/contract.py.
  *
  * Arrays are float32 and contiguous; images are (count, channels, area = height * width). The
- * outputs of the elementwise kernels and of batch norm may be an input. An epilogue may be NULL. Kernels that return
+ * outputs of the elementwise kernels and of batch norm may be an input. Kernels that return
  * int: -1 when memory ran out, else 0. LAYER_KERNELS is the one list of what every variant defines. */
 #ifndef MPSIM_LAYERS_H
 #define MPSIM_LAYERS_H
@@ -30,14 +30,14 @@ typedef struct {
 
 /* X(name, result, parameters) */
 #define LAYER_KERNELS(X)                                                                                     \
-    X(add, void, (const float *a, const float *b, float *y, int64_t n, const Epilogue *epilogue, int threads)) \
-    X(scale, void, (const float *x, float factor, float *y, int64_t n, const Epilogue *epilogue, int threads)) \
-    X(relu, void, (const float *x, float *y, int64_t n, const Epilogue *epilogue, int threads))              \
+    X(add, void, (const float *a, const float *b, float *y, int64_t n, int threads)) \
+    X(scale, void, (const float *x, float factor, float *y, int64_t n, int threads)) \
+    X(relu, void, (const float *x, float *y, int64_t n, int threads))              \
     X(relu_gradient, void,                                                                                   \
-      (const float *gy, const float *x, float *gx, int64_t n, const Epilogue *epilogue, int threads))        \
+      (const float *gy, const float *x, float *gx, int64_t n, int threads))        \
     X(positive, void, (const float *x, uint8_t *mask, int64_t n, int threads))                               \
     X(relu_gradient_where, void,                                                                             \
-      (const float *gy, const uint8_t *mask, float *gx, int64_t n, const Epilogue *epilogue, int threads))   \
+      (const float *gy, const uint8_t *mask, float *gx, int64_t n, int threads))   \
     X(sgd_update, void,                                                                                      \
       (float *master, const float *gradient, float *velocity, float learning_rate, float momentum,           \
        float weight_decay, float inverse_scale, int64_t n, int threads))                                     \
@@ -45,15 +45,15 @@ typedef struct {
     X(total_sum, float, (const float *x, int64_t n))                                                         \
     X(batch_norm, void,                                                                                      \
       (const float *x, const float *scale, const float *shift, float epsilon, Batch batch, float *y,         \
-       float *mean, float *variance, float *inverse_deviation, const Epilogue *epilogue, int threads))       \
+       float *mean, float *variance, float *inverse_deviation, int threads))       \
     X(batch_norm_inference, void,                                                                            \
       (const float *x, const float *mean, const float *variance, const float *scale, const float *shift,     \
-       float epsilon, Batch batch, float *y, const Epilogue *epilogue, int threads))                         \
+       float epsilon, Batch batch, float *y, int threads))                         \
     X(batch_norm_gradient, void,                                                                             \
       (const float *gy, const float *x, const float *mean, const float *inverse_deviation,                   \
-       const float *scale, Batch batch, float *gx, float *gscale, float *gshift, const Epilogue *epilogue,   \
+       const float *scale, Batch batch, float *gx, float *gscale, float *gshift,   \
        int threads))                                                                                         \
-    X(move, void, (const float *x, Moving moving, float *y, const Epilogue *epilogue, int threads))          \
+    X(move, void, (const float *x, Moving moving, float *y, int threads))          \
     X(max_pool2d, int, (const float *x, Pooling pool, float *y, int32_t *index, int threads))                \
     X(max_pool2d_gradient, void, (const float *gy, const int32_t *index, Pooling pool, float *gx, int threads)) \
     X(avg_pool2d, int, (const float *x, Pooling pool, float *y, int threads))                               \

@@ -46,23 +46,6 @@ RoundBlock mpsim_round_wide_float32;
 void mpsim_round_wide_float64(const double *x, double *out, size_t size, const uint32_t *random,
                               const RoundingParameters *parameters, RoundingCounts *counts);
 
-/* Rounding of a result by the kernel that makes it, part by part while the part is in the cache. `start`: of the whole
- * result, whose elements the stream (or NULL) numbers. Every thread has counts of its own. */
-typedef struct { RoundingCounts counts; int64_t apart[3]; } ThreadCounts;
-typedef struct {
-    const RoundingParameters *parameters;
-    const RandomStream *stream;
-    const float *start;
-    ThreadCounts *counts;
-} Epilogue;
-
-/* Rounds a finished part of the result in place (base_rounding.c). */
-void mpsim_finish(const Epilogue *epilogue, float *part, size_t size);
-/* The same, or nothing without an epilogue. */
-static inline void finish_part(const Epilogue *epilogue, float *part, int64_t size) {
-    if (epilogue) mpsim_finish(epilogue, part, (size_t)size);
-}
-
 /* Whole arrays (base_rounding.c). At most one of random and stream is not NULL. */
 void mpsim_round_float32(const float *x, float *out, size_t size, const uint32_t *random, const RandomStream *stream,
                          const RoundingParameters *parameters, RoundingCounts *counts, int threads);

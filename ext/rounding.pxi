@@ -1,5 +1,4 @@
 from libc.stddef cimport size_t
-from libc.stdlib cimport calloc, free
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "rounding.h":
@@ -22,13 +21,6 @@ cdef extern from "rounding.h":
     void mpsim_canonical_nan(float *x, size_t size, int threads) noexcept nogil
     void mpsim_canonical_nan_float64(double *x, size_t size, int threads) noexcept nogil
     int mpsim_all_finite(const float *x, size_t size, int threads) noexcept nogil
-    ctypedef struct ThreadCounts:
-        pass
-    ctypedef struct CEpilogue "Epilogue":
-        const RoundingParameters *parameters
-        const RandomStream *stream
-        const float *start
-        ThreadCounts *counts
     uint64_t mpsim_encode(double x, const CodeLayout *layout) noexcept nogil
     double mpsim_decode(uint64_t code, const CodeLayout *layout) noexcept nogil
 
@@ -48,49 +40,6 @@ cdef RandomStream random_stream(key, words):
     stream.key[0], stream.key[1] = key
     stream.words[0], stream.words[1], stream.words[2] = words
     return stream
-
-
-cdef class Epilogue:
-    """The rounding of one kernel's result: parameters laid out as in ext/rounding.h, random bits of a stream or none.
-
-    The kernel adds what it counted to the five ``counts``.
-    """
-
-    cdef CEpilogue epilogue
-    cdef RandomStream stream
-    cdef const int64_t[::1] parameters
-    cdef int64_t[::1] counts
-    cdef int threads
-
-    def __cinit__(self, const int64_t[::1] parameters, int64_t[::1] counts, key, words, int threads):
-        self.parameters, self.counts, self.threads = parameters, counts, threads
-        self.epilogue.parameters = <const RoundingParameters *>&self.parameters[0]
-        if key is not None:
-            self.stream = random_stream(key, words)
-            self.epilogue.stream = &self.stream
-        self.epilogue.counts = <ThreadCounts *>calloc(threads, sizeof(ThreadCounts))
-        if self.epilogue.counts is NULL:
-            raise MemoryError("no memory for the counts of an epilogue")
-
-    def __dealloc__(self):
-        free(self.epilogue.counts)
-
-
-cdef const CEpilogue *begun(Epilogue epilogue, float *start) noexcept:
-    """For a kernel that makes an array from ``start`` on; NULL without an epilogue."""
-    if epilogue is None:
-        return NULL
-    epilogue.epilogue.start = start
-    return &epilogue.epilogue
-
-
-cdef ended(Epilogue epilogue):
-    cdef int thread, count
-    if epilogue is not None:
-        for thread in range(epilogue.threads):
-            for count in range(5):
-                epilogue.counts[count] += (<int64_t *>&epilogue.epilogue.counts[thread])[count]
-                (<int64_t *>&epilogue.epilogue.counts[thread])[count] = 0
 
 
 def round_array(const Real[::1] x, Real[::1] out, const int64_t[::1] parameters, int64_t[::1] counts,

@@ -82,7 +82,6 @@ static int run_positions(Positions *positions, const Correlation *correlation, i
 static Positions positions_of(const Correlation *correlation, Part *parts) {
     return (Positions){
         .parts = parts, .images = correlation->images, .target = correlation->target, .bias = correlation->bias,
-        .epilogue = correlation->epilogue,
         .target_image_stride = correlation->target_image,
         .target_channel_stride = correlation->height * correlation->width,
         .source = {.images = correlation->source, .image_stride = correlation->source_image,
@@ -126,14 +125,13 @@ static int forward_positions(const Correlation *correlation, const Convolution *
     return failed;
 }
 
-static int forward_group(const Convolution *shape, const float *x, const float *w, const float *bias, float *y,
-                         const Epilogue *epilogue, int threads) {
+static int forward_group(const Convolution *shape, const float *x, const float *w, const float *bias, float *y, int threads) {
     Correlation correlation = {
         .images = shape->images, .source = x, .source_image = shape->channels * shape->height * shape->width,
         .channels = shape->channels / shape->groups, .source_height = shape->height, .source_width = shape->width,
         .target = y, .target_image = shape->outputs * shape->out_height * shape->out_width,
         .rows = shape->outputs / shape->groups, .height = shape->out_height, .width = shape->out_width,
-        .weights = w, .bias = bias, .epilogue = epilogue,
+        .weights = w, .bias = bias,
     };
     int failed = add_tables(&correlation, shape, 0);
     if (!failed)
@@ -145,16 +143,15 @@ static int forward_group(const Convolution *shape, const float *x, const float *
 }
 
 int VARIANT_NAME(contraction_forward)(const Convolution *shape, const float *x, const float *w, const float *bias,
-                                      float *y, const Epilogue *epilogue, int threads) {
+                                      float *y, int threads) {
     long outputs = shape->outputs / shape->groups, channels = shape->channels / shape->groups;
     if (shape->images * shape->outputs * shape->out_height * shape->out_width == 0) return 0;
     if (channels == 1 && outputs == 1 && shape->groups > 1)
-        return depthwise_forward(shape, x, w, bias, y, epilogue, threads);
+        return depthwise_forward(shape, x, w, bias, y, threads);
     for (long g = 0; g < shape->groups; g++)
         if (forward_group(shape, x + g * channels * shape->height * shape->width,
                           w + g * outputs * channels * shape->kernel_height * shape->kernel_width,
-                          bias ? bias + g * outputs : NULL, y + g * outputs * shape->out_height * shape->out_width,
-                          epilogue, threads))
+                          bias ? bias + g * outputs : NULL, y + g * outputs * shape->out_height * shape->out_width, threads))
             return -1;
     return 0;
 }
@@ -206,8 +203,7 @@ static int gradient_positions(const Correlation *correlation, const Convolution 
     return failed;
 }
 
-static int gradient_group(const Convolution *shape, const float *gy, const float *w, float *gx,
-                          const Epilogue *epilogue, int threads) {
+static int gradient_group(const Convolution *shape, const float *gy, const float *w, float *gx, int threads) {
     Correlation correlation = {
         .images = shape->images, .source = gy,
         .source_image = shape->outputs * shape->out_height * shape->out_width,
@@ -215,7 +211,6 @@ static int gradient_group(const Convolution *shape, const float *gy, const float
         .source_width = shape->out_width,
         .target = gx, .target_image = shape->channels * shape->height * shape->width,
         .rows = shape->channels / shape->groups, .height = shape->height, .width = shape->width, .weights = w,
-        .epilogue = epilogue,
     };
     int failed = add_tables(&correlation, shape, 1);
     int finite = !failed && all_finite(w, correlation.rows * correlation.depth);
@@ -226,16 +221,15 @@ static int gradient_group(const Convolution *shape, const float *gy, const float
     return failed;
 }
 
-int VARIANT_NAME(contraction_input_gradient)(const Convolution *shape, const float *gy, const float *w, float *gx,
-                                             const Epilogue *epilogue, int threads) {
+int VARIANT_NAME(contraction_input_gradient)(const Convolution *shape, const float *gy, const float *w, float *gx, int threads) {
     long outputs = shape->outputs / shape->groups, channels = shape->channels / shape->groups;
     if (shape->images * shape->channels * shape->height * shape->width == 0) return 0;
     if (channels == 1 && outputs == 1 && shape->groups > 1)
-        return depthwise_input_gradient(shape, gy, w, gx, epilogue, threads);
+        return depthwise_input_gradient(shape, gy, w, gx, threads);
     for (long g = 0; g < shape->groups; g++)
         if (gradient_group(shape, gy + g * outputs * shape->out_height * shape->out_width,
                            w + g * outputs * channels * shape->kernel_height * shape->kernel_width,
-                           gx + g * channels * shape->height * shape->width, epilogue, threads))
+                           gx + g * channels * shape->height * shape->width, threads))
             return -1;
     return 0;
 }

@@ -80,7 +80,7 @@ static void convolve_lanes(const Geometry *geometry, const float *plane, const f
 
 /* y (N, C, grid) from x (N, C, height, width); weight of channel c and tap k at w[c * taps + (flip ? taps-1-k : k)]. */
 static int convolve(const Geometry *geometry, long images, long channels, long height, long width, const float *x,
-                    const float *w, int flip, const float *bias, float *y, const Epilogue *epilogue, int threads) {
+                    const float *w, int flip, const float *bias, float *y, int threads) {
     long taps = geometry->kernel_height * geometry->kernel_width, grid = geometry->height * geometry->width;
     long blocks = (channels + WIDTH - 1) / WIDTH;
     size_t plane = (size_t)geometry->rows * geometry->columns * WIDTH;
@@ -104,7 +104,6 @@ static int convolve(const Geometry *geometry, long images, long channels, long h
         place_lanes(geometry, my_plane, my_lanes, height, width);
         convolve_lanes(geometry, my_plane, my_weights, bias ? my_bias : NULL, my_lanes);
         transpose(target, grid, my_lanes, WIDTH, grid, count);
-        finish_part(epilogue, target, count * grid);
     }
     free(scratch);
     return 0;
@@ -121,15 +120,13 @@ static Geometry forward_geometry(const Convolution *shape) {
     };
 }
 
-int depthwise_forward(const Convolution *shape, const float *x, const float *w, const float *bias, float *y,
-                      const Epilogue *epilogue, int threads) {
+int depthwise_forward(const Convolution *shape, const float *x, const float *w, const float *bias, float *y, int threads) {
     Geometry geometry = forward_geometry(shape);
-    return convolve(&geometry, shape->images, shape->channels, shape->height, shape->width, x, w, 0, bias, y, epilogue,
+    return convolve(&geometry, shape->images, shape->channels, shape->height, shape->width, x, w, 0, bias, y,
                     threads);
 }
 
-int depthwise_input_gradient(const Convolution *shape, const float *gy, const float *w, float *gx,
-                             const Epilogue *epilogue, int threads) {
+int depthwise_input_gradient(const Convolution *shape, const float *gy, const float *w, float *gx, int threads) {
     Geometry geometry = {
         .top = shape->kernel_height - 1 - shape->padding_height, .left = shape->kernel_width - 1 - shape->padding_width,
         .dilation_height = shape->stride_height, .dilation_width = shape->stride_width,
@@ -137,8 +134,7 @@ int depthwise_input_gradient(const Convolution *shape, const float *gy, const fl
         .height = shape->height, .width = shape->width, .step_height = 1, .step_width = 1,
         .kernel_height = shape->kernel_height, .kernel_width = shape->kernel_width,
     };
-    return convolve(&geometry, shape->images, shape->channels, shape->out_height, shape->out_width, gy, w, 1, NULL, gx,
-                    epilogue, threads);
+    return convolve(&geometry, shape->images, shape->channels, shape->out_height, shape->out_width, gy, w, 1, NULL, gx, threads);
 }
 
 /* -- gradient by the weights: per channel and tap, a sum over (n, i, j) ------------------------------------------ */

@@ -173,10 +173,7 @@ static void run_block(const Correlation *correlation, const LeftMatrix *left, co
         }
     transpose(correlation->target + first_image * correlation->target_image, correlation->target_image, totals, PANEL,
               grid, images);
-    for (long n = 0; n < images; n++) {
-        settle_zero_signs(correlation, first_image + n);
-        finish_part(correlation->epilogue, correlation->target + (first_image + n) * correlation->target_image, grid);
-    }
+    for (long n = 0; n < images; n++) settle_zero_signs(correlation, first_image + n);
 }
 
 static int run_blocks(const Correlation *correlation, const Class *classes, long class_count, int threads) {

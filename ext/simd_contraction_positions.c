@@ -181,18 +181,6 @@ static void choose_paths(Block *block) {
     block->direct = part->column_stride == 1 && part->row_stride == part->width && per_image % WIDTH == 0;
 }
 
-/* What the block made of its image number n: all of it, or a band of each channel. */
-static void finish_image(const Block *block, long n, int bands) {
-    const Positions *positions = block->positions;
-    long channel = positions->target_channel_stride, rows = positions->left.rows;
-    float *target = positions->target + (block->first_image + n) * positions->target_image_stride;
-    if (!bands) finish_part(positions->epilogue, target, rows * channel);
-    else
-        for (long m = 0; m < rows; m++)
-            finish_part(positions->epilogue, target + m * channel + block->first_row * block->part->width,
-                   block->rows * block->part->width);
-}
-
 static void run_block(const Positions *positions, Workspace *space, long first_image, long first_row) {
     const Source *source = &positions->source;
     long grid_height = positions->parts[0].height;
@@ -219,10 +207,8 @@ static void run_block(const Positions *positions, Workspace *space, long first_i
         choose_paths(&block);
         if (block.count) multiply_block(&block);
     }
-    for (long n = 0; n < block.images; n++) {
-        if (positions->settled) settle_zero_signs(positions->settled, first_image + n);
-        finish_image(&block, n, bands);
-    }
+    for (long n = 0; positions->settled && n < block.images; n++)
+        settle_zero_signs(positions->settled, first_image + n);
 }
 
 static int allocate_workspace(const Positions *positions, Workspace *space) {

@@ -9,30 +9,22 @@ const LayerKernels VARIANT_NAME(mpsim_layers)[1] = {{LAYER_KERNELS(X)}};
 #define EACH_ELEMENT(i, n) \
     PARALLEL(n) _Pragma("omp for simd schedule(static)") for (int64_t i = 0; i < (n); i++)
 
-/* The same in blocks, of which the epilogue finishes each while it is in the first-level cache. */
-#define BLOCK 4096
-#define EACH_FINISHED(i, n, y, epilogue)                                                                 \
-    EACH(block, ((n) + BLOCK - 1) / BLOCK, n)                                                            \
-    for (int64_t first = block * BLOCK, last = (n) - first < BLOCK ? (n) : first + BLOCK, open = 1; open; \
-         open = 0, finish_part(epilogue, y + first, last - first))                                            \
-        _Pragma("omp simd") for (int64_t i = first; i < last; i++)
-
-void LAYER(add)(const float *a, const float *b, float *y, int64_t n, const Epilogue *epilogue,
+void LAYER(add)(const float *a, const float *b, float *y, int64_t n,
                 int threads) {
-    EACH_FINISHED(i, n, y, epilogue) y[i] = a[i] + b[i];
+    EACH_ELEMENT(i, n) y[i] = a[i] + b[i];
 }
 
-void LAYER(scale)(const float *x, float factor, float *y, int64_t n, const Epilogue *epilogue, int threads) {
-    EACH_FINISHED(i, n, y, epilogue) y[i] = x[i] * factor;
+void LAYER(scale)(const float *x, float factor, float *y, int64_t n, int threads) {
+    EACH_ELEMENT(i, n) y[i] = x[i] * factor;
 }
 
-void LAYER(relu)(const float *x, float *y, int64_t n, const Epilogue *epilogue, int threads) {
-    EACH_FINISHED(i, n, y, epilogue) y[i] = x[i] <= 0.0f ? 0.0f : x[i];
+void LAYER(relu)(const float *x, float *y, int64_t n, int threads) {
+    EACH_ELEMENT(i, n) y[i] = x[i] <= 0.0f ? 0.0f : x[i];
 }
 
-void LAYER(relu_gradient)(const float *gy, const float *x, float *gx, int64_t n, const Epilogue *epilogue,
+void LAYER(relu_gradient)(const float *gy, const float *x, float *gx, int64_t n,
                           int threads) {
-    EACH_FINISHED(i, n, gx, epilogue) {
+    EACH_ELEMENT(i, n) {
         const float gradient = gy[i]; /* read in any case, so that no vector of it is masked */
         gx[i] = x[i] > 0.0f ? gradient : 0.0f;
     }
@@ -42,9 +34,9 @@ void LAYER(positive)(const float *x, uint8_t *mask, int64_t n, int threads) {
     EACH_ELEMENT(i, n) mask[i] = x[i] > 0.0f;
 }
 
-void LAYER(relu_gradient_where)(const float *gy, const uint8_t *mask, float *gx, int64_t n, const Epilogue *epilogue,
+void LAYER(relu_gradient_where)(const float *gy, const uint8_t *mask, float *gx, int64_t n,
                                 int threads) {
-    EACH_FINISHED(i, n, gx, epilogue) {
+    EACH_ELEMENT(i, n) {
         const float gradient = gy[i];
         gx[i] = mask[i] ? gradient : 0.0f;
     }

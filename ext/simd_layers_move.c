@@ -1,7 +1,7 @@
 /* Joining, splitting and reordering: nothing but copies of runs. */
 #include "layers_variant.h"
 
-void LAYER(move)(const float *x, Moving moving, float *y, const Epilogue *epilogue, int threads) {
+void LAYER(move)(const float *x, Moving moving, float *y, int threads) {
     const int64_t *size = moving.size, *from = moving.from, *to = moving.to;
     const int64_t whole = moving.before + moving.run + moving.after;
     EACH(outer, size[0] * size[1], size[0] * size[1] * size[2] * whole) {
@@ -11,7 +11,6 @@ void LAYER(move)(const float *x, Moving moving, float *y, const Epilogue *epilog
             memset(run - moving.before, 0, moving.before * sizeof *run);
             memcpy(run, x + i * from[0] + j * from[1] + k * from[2], moving.run * sizeof *run);
             memset(run + moving.run, 0, moving.after * sizeof *run);
-            finish_part(epilogue, run - moving.before, whole);
         }
     }
 }

@@ -60,31 +60,17 @@ static void gradient_sums(const float *gy, const float *x, Batch batch, Group gr
     }
 }
 
-/* Elements that are finished together: so many stay in the first-level cache. */
-#define TOGETHER 4096
-
-/* Channel c of the group is the last one computed of an image: finishes it with those since `begun` if they are enough,
- * and tells from which channel on the next ones are not finished. */
-static inline int64_t finish_channels(const Epilogue *epilogue, Batch batch, Group group, int64_t image, int64_t begun,
-                                      int64_t c, float *y) {
-    const int64_t size = (c + 1 - begun) * batch.area;
-    if (size < TOGETHER && c + 1 < group.size) return begun;
-    finish_part(epilogue, y + (image * batch.channels + group.first + begun) * batch.area, size);
-    return c + 1;
-}
-
 static void normalize(const float *x, const float *mean, const float *inverse_deviation, const float *scale,
-                      const float *shift, Batch batch, Group group, float *y, const Epilogue *epilogue) {
+                      const float *shift, Batch batch, Group group, float *y) {
     float factor[GROUP];
     for (int64_t c = 0; c < group.size; c++)
         factor[c] = inverse_deviation[group.first + c] * scale[group.first + c];
     for (int64_t image = 0; image < batch.count; image++)
-        for (int64_t c = 0, begun = 0; c < group.size; c++) {
+        for (int64_t c = 0; c < group.size; c++) {
             int64_t channel = group.first + c, start = (image * batch.channels + channel) * batch.area;
             const float center = mean[channel], by = factor[c], to = shift[channel];
 #pragma omp simd
             for (int64_t i = start; i < start + batch.area; i++) y[i] = (x[i] - center) * by + to;
-            begun = finish_channels(epilogue, batch, group, image, begun, c, y);
         }
 }
 
@@ -100,7 +86,7 @@ float LAYER(total_sum)(const float *x, int64_t n) {
 }
 
 void LAYER(batch_norm)(const float *x, const float *scale, const float *shift, float epsilon, Batch batch, float *y,
-                       float *mean, float *variance, float *inverse_deviation, const Epilogue *epilogue, int threads) {
+                       float *mean, float *variance, float *inverse_deviation, int threads) {
     const float n = (float)(batch.count * batch.area);
     EACH_GROUP(group) {
         const int64_t last = group.first + group.size;
@@ -111,24 +97,23 @@ void LAYER(batch_norm)(const float *x, const float *scale, const float *shift, f
             variance[c] = variance[c] / n;
             inverse_deviation[c] = 1.0f / sqrtf(variance[c] + epsilon);
         }
-        normalize(x, mean, inverse_deviation, scale, shift, batch, group, y, epilogue);
+        normalize(x, mean, inverse_deviation, scale, shift, batch, group, y);
     }
 }
 
 void LAYER(batch_norm_inference)(const float *x, const float *mean, const float *variance, const float *scale,
-                                 const float *shift, float epsilon, Batch batch, float *y, const Epilogue *epilogue,
+                                 const float *shift, float epsilon, Batch batch, float *y,
                                  int threads) {
     EACH_GROUP(group) {
         float inverse_deviation[GROUP];
         for (int64_t c = 0; c < group.size; c++)
             inverse_deviation[c] = 1.0f / sqrtf(variance[group.first + c] + epsilon);
-        normalize(x, mean, inverse_deviation - group.first, scale, shift, batch, group, y, epilogue);
+        normalize(x, mean, inverse_deviation - group.first, scale, shift, batch, group, y);
     }
 }
 
 void LAYER(batch_norm_gradient)(const float *gy, const float *x, const float *mean, const float *inverse_deviation,
-                                const float *scale, Batch batch, float *gx, float *gscale, float *gshift,
-                                const Epilogue *epilogue, int threads) {
+                                const float *scale, Batch batch, float *gx, float *gscale, float *gshift, int threads) {
     const float n = (float)(batch.count * batch.area);
     EACH_GROUP(group) {
         float shift_shares[GROUP], scale_shares[GROUP];
@@ -138,7 +123,7 @@ void LAYER(batch_norm_gradient)(const float *gy, const float *x, const float *me
             scale_shares[c] = gscale[group.first + c] / n;
         }
         for (int64_t image = 0; image < batch.count; image++)
-            for (int64_t c = 0, begun = 0; c < group.size; c++) {
+            for (int64_t c = 0; c < group.size; c++) {
                 const int64_t channel = group.first + c, start = (image * batch.channels + channel) * batch.area;
                 const float center = mean[channel], inverse = inverse_deviation[channel];
                 const float factor = inverse * scale[channel];
@@ -146,7 +131,6 @@ void LAYER(batch_norm_gradient)(const float *gy, const float *x, const float *me
 #pragma omp simd
                 for (int64_t i = start; i < start + batch.area; i++)
                     gx[i] = factor * ((gy[i] - shift_share) - ((x[i] - center) * inverse) * scale_share);
-                begun = finish_channels(epilogue, batch, group, image, begun, c, gx);
             }
     }
 }

@@ -11,7 +11,7 @@ from math import prod
 import mpsim._kernels as _kernels
 from mpsim.kernels.compiled import accumulators
 from mpsim.kernels.compiled.arrays import empty
-from mpsim.kernels.compiled.rounding import begun, round_array
+from mpsim.kernels.compiled.rounding import round_array
 from mpsim.kernels.contract import Array, Shape
 from mpsim.kernels.contraction import FasterWays, Geometry, How, contractions, over_lowering
 from mpsim.kernels.lowering import add_bias
@@ -23,7 +23,7 @@ __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"
 
 
 class _InVectors(FasterWays):
-    """The default accumulator's kernels, which round as they write."""
+    """The default accumulator's kernels."""
 
     def matmul(
         self, a: Array, b: Array, transpose_a: bool, transpose_b: bool, bias: Array | None, how: How
@@ -48,8 +48,7 @@ class _InVectors(FasterWays):
         )
         y = empty((x.shape[0], w.shape[0], height, width))
         shapes, team = (x.shape, w.shape, y.shape), _team(prod(y.shape) * prod(w.shape[1:]), how.threads)
-        finish = begun(None, team)
-        _kernels.convolution_forward(_flat(x), _flat(w), bias, _flat(y), *shapes, *geometry, finish, team)
+        _kernels.convolution_forward(_flat(x), _flat(w), bias, _flat(y), *shapes, *geometry, team)
         return y
 
     def conv2d_input_gradient(self, gy: Array, w: Array, x_shape: Shape, geometry: Geometry, how: How) -> Array | None:
@@ -58,8 +57,7 @@ class _InVectors(FasterWays):
             return None
         gx = empty(x_shape)
         shapes, team = (x_shape, w.shape, gy.shape), _team(prod(gy.shape) * prod(w.shape[1:]), how.threads)
-        finish = begun(None, team)
-        _kernels.convolution_input_gradient(_flat(gy), _flat(w), _flat(gx), *shapes, *geometry, finish, team)
+        _kernels.convolution_input_gradient(_flat(gy), _flat(w), _flat(gx), *shapes, *geometry, team)
         return gx
 
     def conv2d_weight_gradient(self, x: Array, gy: Array, w_shape: Shape, geometry: Geometry, how: How) -> Array | None:

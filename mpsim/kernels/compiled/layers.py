@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from mpsim import _kernels
 from mpsim.kernels.compiled.arrays import empty
-from mpsim.kernels.compiled.rounding import begun
-from mpsim.kernels.epilogue import Epilogue
 from mpsim.kernels.reference.layers import nll_loss, nll_loss_gradient, update_running
 
 __all__ = [
@@ -55,26 +53,24 @@ def _batch(x: Array) -> tuple[int, int, int]:
     return count, channels, x.size // max(1, count * channels)
 
 
-def add(a: Array, b: Array, *, out: Array | None = None, epilogue: Epilogue | None = None, threads: int = 1) -> Array:
+def add(a: Array, b: Array, *, out: Array | None = None, threads: int = 1) -> Array:
     """a + b; ``out`` may be a or b."""
     y = _made(a, out)
-    _kernels.layer_add(_flat(a), _flat(b), _flat(y), begun(epilogue, threads), threads)
+    _kernels.layer_add(_flat(a), _flat(b), _flat(y), threads)
     return y
 
 
-def scale(
-    x: Array, factor: float, *, out: Array | None = None, epilogue: Epilogue | None = None, threads: int = 1
-) -> Array:
+def scale(x: Array, factor: float, *, out: Array | None = None, threads: int = 1) -> Array:
     """x times the factor; ``out`` may be x."""
     y = _made(x, out)
-    _kernels.layer_scale(_flat(x), factor, _flat(y), begun(epilogue, threads), threads)
+    _kernels.layer_scale(_flat(x), factor, _flat(y), threads)
     return y
 
 
-def relu(x: Array, *, out: Array | None = None, epilogue: Epilogue | None = None, threads: int = 1) -> Array:
+def relu(x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
     """x where not (x <= 0), so that NaN stays, else +0; ``out`` may be x."""
     y = _made(x, out)
-    _kernels.layer_relu(_flat(x), _flat(y), begun(epilogue, threads), threads)
+    _kernels.layer_relu(_flat(x), _flat(y), threads)
     return y
 
 
@@ -85,15 +81,13 @@ def positive(x: Array, *, threads: int = 1) -> NDArray:
     return mask
 
 
-def relu_gradient(
-    gy: Array, x: Array, *, out: Array | None = None, epilogue: Epilogue | None = None, threads: int = 1
-) -> Array:
+def relu_gradient(gy: Array, x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
     """gy where x > 0, else +0; ``out`` may be gy, and x may be positive(x)."""
-    gx, finish = _made(gy, out), begun(epilogue, threads)
+    gx = _made(gy, out)
     if x.dtype == np.bool_:
-        _kernels.layer_relu_gradient_where(_flat(gy), _flat(x).view(np.uint8), _flat(gx), finish, threads)
+        _kernels.layer_relu_gradient_where(_flat(gy), _flat(x).view(np.uint8), _flat(gx), threads)
         return gx
-    _kernels.layer_relu_gradient(_flat(gy), _flat(x), _flat(gx), finish, threads)
+    _kernels.layer_relu_gradient(_flat(gy), _flat(x), _flat(gx), threads)
     return gx
 
 
@@ -132,15 +126,13 @@ def batch_norm(
     epsilon: float,
     *,
     out: Array | None = None,
-    epilogue: Epilogue | None = None,
     threads: int = 1,
 ) -> tuple[Array, Array, Array, Array]:
     """Batch normalization in training: (y, mean, biased variance, inverse deviation); ``out`` may be x."""
     y = _made(x, out)
     mean, variance, inverse_deviation = (np.empty(x.shape[1], np.float32) for _ in range(3))
     statistics = mean, variance, inverse_deviation
-    finish = begun(epilogue, threads)
-    _kernels.layer_batch_norm(_flat(x), scale, shift, epsilon, _batch(x), _flat(y), *statistics, finish, threads)
+    _kernels.layer_batch_norm(_flat(x), scale, shift, epsilon, _batch(x), _flat(y), *statistics, threads)
     return y, mean, variance, inverse_deviation
 
 
@@ -153,13 +145,12 @@ def batch_norm_inference(
     epsilon: float,
     *,
     out: Array | None = None,
-    epilogue: Epilogue | None = None,
     threads: int = 1,
 ) -> Array:
     """Batch normalization with the given mean and variance; ``out`` may be x."""
     y = _made(x, out)
-    given, finish = (mean, variance, scale, shift), begun(epilogue, threads)
-    _kernels.layer_batch_norm_inference(_flat(x), *given, epsilon, _batch(x), _flat(y), finish, threads)
+    given = mean, variance, scale, shift
+    _kernels.layer_batch_norm_inference(_flat(x), *given, epsilon, _batch(x), _flat(y), threads)
     return y
 
 
@@ -171,16 +162,13 @@ def batch_norm_gradient(
     scale: Array,
     *,
     out: Array | None = None,
-    epilogue: Epilogue | None = None,
     threads: int = 1,
 ) -> tuple[Array, Array, Array]:
     """The gradients of batch_norm: (gx, gscale, gshift); ``out`` may be gy or x."""
     gx = _made(x, out)
     gscale, gshift = np.empty(x.shape[1], np.float32), np.empty(x.shape[1], np.float32)
-    given, finish = (mean, inverse_deviation, scale), begun(epilogue, threads)
-    _kernels.layer_batch_norm_gradient(
-        _flat(gy), _flat(x), *given, _batch(x), _flat(gx), gscale, gshift, finish, threads
-    )
+    given = mean, inverse_deviation, scale
+    _kernels.layer_batch_norm_gradient(_flat(gy), _flat(x), *given, _batch(x), _flat(gx), gscale, gshift, threads)
     return gx, gscale, gshift
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from mpsim import _kernels
 from mpsim.formats import Format
 from mpsim.kernels.compiled.arrays import empty
-from mpsim.kernels.epilogue import Epilogue
 from mpsim.kernels.parameters import code_layout, parameters
 from mpsim.kernels.philox import Stream
 from mpsim.kernels.reference.rounding import stack_counts
@@ -45,9 +44,6 @@ def zeros(shape: int | Sequence[int], *, threads: int = 1) -> np.ndarray:
     return np.zeros(shape, np.float32)
 
 
-_FLOAT32 = np.dtype(np.float32)
-
-
 @lru_cache(maxsize=1024)
 def _packed(format: Format, policy: Policy, source: np.dtype) -> np.ndarray:
     return np.array(parameters(format, policy, source.name), np.int64)
@@ -74,16 +70,6 @@ def round_array(
     packed = _packed(format, policy, x.dtype)
     _kernels.round_array(x.reshape(-1), out.reshape(-1), packed, counts, bits, key, words, threads)
     return out, counts
-
-
-def begun(epilogue: Epilogue | None, threads: int) -> _kernels.Epilogue | None:
-    """The epilogue as the C kernels take it, for one call of one of them."""
-    if epilogue is None:
-        return None
-    packed, stream = _packed(epilogue.format, epilogue.policy, _FLOAT32), epilogue.random_bits
-    if stream is None:
-        return _kernels.Epilogue(packed, epilogue.counts, None, None, threads)
-    return _kernels.Epilogue(packed, epilogue.counts, stream.key, stream.words, threads)
 
 
 def encode_array(x: np.ndarray, format: Format, *, threads: int = 1) -> np.ndarray:
