@@ -1,4 +1,4 @@
-"""Joining, splitting and reordering arrays, compiled (ext/simd_layers_move.c); signatures of the reference."""
+"""Joining, splitting and reordering arrays, compiled (ext/layers/move.c); signatures of the reference."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from mpsim import _kernels
 from mpsim.kernels.compiled.arrays import empty
+from mpsim.kernels.compiled.structs import Moving, Triple, packed
 from mpsim.kernels.reference import layers as reference
 
 __all__ = ["concatenate", "permute", "place_channels", "slice_channels"]
 
 Array = NDArray[np.float32]
-_NONE = (0, 0, 0)
 
 
 def permute(x: Array, axes: Sequence[int], *, threads: int = 1) -> Array:
@@ -26,10 +26,11 @@ def permute(x: Array, axes: Sequence[int], *, threads: int = 1) -> Array:
     if moved > 3:
         return reference.permute(x, axes)
     y, run = empty([x.shape[axis] for axis in axes]), prod(x.shape[moved:])
-    steps = [prod(x.shape[axis + 1 :]) for axis in axes[:moved]], [prod(y.shape[i + 1 :]) for i in range(moved)]
-    from_steps, to_steps = ((*_NONE[moved:], *step) for step in steps)
-    sizes = (*(1, 1, 1)[moved:], *y.shape[:moved])
-    _kernels.layer_move(x.reshape(-1), sizes, from_steps, 0, y.reshape(-1), to_steps, 0, run, 0, 0, threads)
+    size = _three(y.shape[:moved], 1)
+    from_step = _three([prod(x.shape[axis + 1 :]) for axis in axes[:moved]], 0)
+    to_step = _three([prod(y.shape[axis + 1 :]) for axis in range(moved)], 0)
+    moving = packed(Moving(size, 0, from_step, 0, to_step, run, 0, 0))
+    _kernels.move(x.reshape(-1), moving, y.reshape(-1), threads)
     return y
 
 
@@ -58,6 +59,12 @@ def place_channels(gy: Array, start: int, channels: int, *, threads: int = 1) ->
     return gx
 
 
+def _three(numbers: Sequence[int], before: int) -> Triple:
+    """At most three numbers, with ``before`` in place of those that are missing."""
+    first, second, third = (*[before] * (3 - len(numbers)), *numbers)
+    return first, second, third
+
+
 def _image(x: Array) -> int:
     """Elements of one image."""
     return prod(x.shape[1:])
@@ -74,6 +81,6 @@ def _copy(
     threads: int,
 ) -> None:
     """A run of each image of x to its place in the image of y."""
-    sizes, from_steps, to_steps = (x.shape[0], 1, 1), (_image(x), 0, 0), (_image(y), 0, 0)
-    moved = x.reshape(-1), sizes, from_steps, from_start, y.reshape(-1), to_steps, to_start
-    _kernels.layer_move(*moved, run, before, after, threads)
+    size, from_step, to_step = (x.shape[0], 1, 1), (_image(x), 0, 0), (_image(y), 0, 0)
+    moving = packed(Moving(size, from_start, from_step, to_start, to_step, run, before, after))
+    _kernels.move(x.reshape(-1), moving, y.reshape(-1), threads)
