@@ -100,7 +100,7 @@ def same(found: float, expected: float) -> bool:
     return found == expected and math.copysign(1, found) == math.copysign(1, expected)
 
 
-BACKENDS = ("reference", "numba")
+BACKENDS = ("reference", "numba", "compiled")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -43,11 +43,12 @@ typedef struct {
     int64_t negative_zero;
 } NarrowFormat;
 
-/* Sums of aligned, truncated products (kind "aligned" of mpsim/accumulators.py). */
+/* Sums of aligned, truncated products (Aligned of mpsim/products/stages.py). */
 typedef struct {
     int64_t terms;
     double quantum;                /* 2**-fraction_bits */
-    double least_input, least_sum; /* the smallest normal numbers of the inputs and of the sums */
+    double least_left, least_right; /* the smallest normal numbers of the operands' formats */
+    double least_sum;               /* and of that of the sums */
     double least_scale;            /* terms are aligned to this power of two at least */
     int64_t mask;                  /* of the bits of operands */
     int64_t toward_zero;

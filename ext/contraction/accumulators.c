@@ -11,15 +11,6 @@
 #define ROWS 4 /* of float32 sums that stand in registers together */
 #define COLUMNS (VECTORS * WIDTH)
 
-/* x + y rounded once to the narrow format: to odd to float64, then to nearest even (mpsim/kernels/narrow.py). */
-INLINE Doubles narrow_sum(Doubles x, Doubles y, const NarrowFormat *narrow) {
-    Doubles s = x + y, carried = s - x, error = (x - (s - carried)) + (y - carried);
-    Longs bits = (Longs)s, positive = (Longs)(error > 0), inexact = positive | (Longs)(error < 0);
-    Longs even = (bits & 1) - 1, one_sign = ~(positive ^ (Longs)(s > 0));
-    bits += inexact & even & (-1 - 2 * one_sign); /* outward if the error has the sign of s */
-    return round_doubles((Doubles)bits, narrow, 0);
-}
-
 /* One chunk of ``rows`` rows (a constant, at most ROWS) in float32; row i starts at a + row[i]. */
 INLINE void sum_float(const float *a, const int64_t *row, int rows, const int64_t *a_k, const float *panel,
                       int64_t count, int fused, int first, float *totals) {
@@ -100,7 +91,7 @@ static void sum_panel(const Tables *t, int64_t group, int64_t start, int64_t sto
 
 /* A sum is kept in digits of weight 2**(32*i - BASE), each an int64 that takes a 32-bit piece of a product per term:
  * no digit overflows in 2**30 terms. Every product of float32 numbers is a multiple of 2**-BASE below 2**256. */
-enum { LIMBS = 19, BASE = 298, LEAST_EXPONENT = 1023 + 47 - BASE };
+enum { BASE = 298, LEAST_EXPONENT = 1023 + 47 - BASE };
 #define LOW INT64_C(0xFFFFFFFF)
 
 static inline void add_product(int64_t *limbs, int64_t bits) {
@@ -150,19 +141,21 @@ static float round_limbs(int64_t *limbs) {
     return (float)(negative ? -magnitude : magnitude);
 }
 
+void exact_add(ExactSum *sum, double x) {
+    int64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if ((bits >> 52 & 2047) == 2047)
+        sum->special += x; /* inf - inf = NaN */
+    else
+        add_product(sum->limbs, bits);
+}
+
+float exact_total(ExactSum *sum) { return sum->special == 0 ? round_limbs(sum->limbs) : (float)sum->special; }
+
 float exact_dot(const float *a, const int64_t *a_k, const float *b, const int64_t *b_k, int64_t length) {
-    int64_t limbs[LIMBS] = {0};
-    double special = 0;
-    for (int64_t k = 0; k < length; k++) {
-        double product = (double)a[a_k[k]] * (double)b[b_k[k]];
-        int64_t bits;
-        memcpy(&bits, &product, sizeof bits);
-        if ((bits >> 52 & 2047) == 2047)
-            special += product; /* inf - inf = NaN */
-        else
-            add_product(limbs, bits);
-    }
-    return special == 0 ? round_limbs(limbs) : (float)special;
+    ExactSum sum = {{0}, 0};
+    for (int64_t k = 0; k < length; k++) exact_add(&sum, (double)a[a_k[k]] * (double)b[b_k[k]]);
+    return exact_total(&sum);
 }
 
 static void sum_exact(const Tables *t, int64_t group, int64_t start, int64_t stop, float *totals) {

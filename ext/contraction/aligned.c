@@ -12,52 +12,20 @@
 #define COLUMNS (VECTORS * DOUBLES)
 #define BLOCK 64 /* k packed together, at least */
 
-#if defined(VARIANT_avx512)
-INLINE Doubles larger_doubles(Doubles a, Doubles b) { return (Doubles)_mm512_max_pd((__m512d)a, (__m512d)b); }
-#elif defined(VARIANT_avx2)
-INLINE Doubles larger_doubles(Doubles a, Doubles b) { return (Doubles)_mm256_max_pd((__m256d)a, (__m256d)b); }
-#else
-INLINE Doubles larger_doubles(Doubles a, Doubles b) {
-    Longs more = (Longs)(a > b);
-    return (Doubles)((more & (Longs)a) | (~more & (Longs)b));
-}
-#endif
-
 /* A packed operand: its value and its scale, for k of a block. */
 typedef struct {
     double *values, *scales;
 } Operands;
 
-static inline double scale_of(double x, double least) {
-    int64_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    bits &= INT64_C(2047) << 52;
-    double power;
-    memcpy(&power, &bits, sizeof power);
-    return x == 0 ? 0 : power > least ? power : least;
-}
-
-INLINE Doubles scales_of(Doubles x, double least) {
-    Doubles power = (Doubles)((Longs)x & (INT64_C(2047) << 52)), floor = (Doubles){0} + least;
-    return (Doubles)((Longs)(x != 0) & (Longs)larger_doubles(power, floor));
-}
-
 /* A float32 operand with the significand bits that the inputs have. */
-static inline void pack(float x, const AlignedSum *sum, double *value, double *scale) {
+static inline void pack(float x, double least, const AlignedSum *sum, double *value, double *scale) {
     int32_t bits;
     memcpy(&bits, &x, sizeof bits);
     bits &= (int32_t)sum->mask;
     float kept;
     memcpy(&kept, &bits, sizeof kept);
     *value = x == x ? kept : x;
-    *scale = scale_of(*value, sum->least_input);
-}
-
-INLINE Doubles truncated(Doubles p, Doubles quantum, Doubles shifter) {
-    Longs sign = (Longs)p & INT64_MIN;
-    Doubles magnitude = (Doubles)((Longs)p & INT64_MAX), part = (magnitude + shifter) - shifter;
-    part -= (Doubles)((Longs)(part > magnitude) & (Longs)quantum);
-    return (Doubles)((Longs)part | sign);
+    *scale = scale_of(*value, least);
 }
 
 /* The c after one instruction of ``count`` terms. */
@@ -84,14 +52,7 @@ INLINE void instruction(Doubles *c, const double *a, const double *a_scale, cons
             total[i] += truncated(product, quantum[i], shifter[i]);
             plain[i] += product; /* too short to overflow: infinite or NaN if a term is */
         }
-    int64_t beyond;
-    memcpy(&beyond, &narrow->beyond, sizeof beyond);
-    UNROLL for (int i = 0; i < VECTORS; i++) {
-        Longs finite = (Longs)(plain[i] - plain[i] == 0), nan = (Longs)(plain[i] != plain[i]);
-        Longs special = (nan & (Longs)plain[i]) | (~nan & (beyond | ((Longs)plain[i] & INT64_MIN)));
-        Longs rounded = (Longs)(round_doubles(total[i], narrow, sum->toward_zero) + 0.0); /* never -0 */
-        c[i] = (Doubles)((finite & rounded) | (~finite & special));
-    }
+    UNROLL for (int i = 0; i < VECTORS; i++) c[i] = aligned_result(total[i], plain[i], narrow, sum->toward_zero);
 }
 
 /* The instructions of one block of k for every row; sums: the rows' c. */
@@ -102,12 +63,12 @@ static void sum_block(const Tables *t, int64_t group, int64_t start, int64_t sto
         for (int64_t p = start; p < start + COLUMNS; p++) {
             int64_t place = k * COLUMNS + p - start;
             float value = p < stop ? b[t->b_k[first + k] + t->b_column[p]] : 0;
-            pack(value, sum, panel.values + place, panel.scales + place);
+            pack(value, sum->least_right, sum, panel.values + place, panel.scales + place);
         }
     for (int64_t r = 0; r < t->rows; r++) {
         Doubles c[VECTORS];
         for (int64_t k = 0; k < count; k++)
-            pack(a[t->a_row[r] + t->a_k[first + k]], sum, row.values + k, row.scales + k);
+            pack(a[t->a_row[r] + t->a_k[first + k]], sum->least_left, sum, row.values + k, row.scales + k);
         memcpy(c, sums + r * COLUMNS, sizeof c);
         for (int64_t k = 0; k < count; k += sum->terms) {
             int64_t terms = count - k < sum->terms ? count - k : sum->terms;

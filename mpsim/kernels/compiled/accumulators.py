@@ -59,6 +59,7 @@ def _aligned(accumulator: Accumulator, length: int) -> Aligned:
         min(accumulator.terms, length),
         2.0**-accumulator.fraction_bits,
         2.0**inputs.min_exponent,
+        2.0**inputs.min_exponent,
         2.0**format.min_exponent,
         accumulator.least_scale,
         -1 << (23 - min(inputs.mantissa_bits, 23)),

@@ -12,6 +12,7 @@ import mpsim._kernels as _kernels
 from mpsim.kernels.compiled import accumulators
 from mpsim.kernels.compiled.arrays import empty
 from mpsim.kernels.compiled.rounding import round_array
+from mpsim.kernels.compiled.steps import run
 from mpsim.kernels.compiled.structs import Convolution, packed
 from mpsim.kernels.contract import Array, Shape
 from mpsim.kernels.contraction import FasterWays, Geometry, How, contractions, over_lowering
@@ -89,5 +90,5 @@ def _flat(array: Array) -> Array:
 
 
 matmul, conv2d, conv2d_input_gradient, conv2d_weight_gradient = contractions(
-    over_lowering(accumulators.contract), add_bias, round_array, _InVectors()
+    over_lowering(accumulators.contract), add_bias, round_array, _InVectors(), run
 )

@@ -48,7 +48,8 @@ class Aligned(NamedTuple):
 
     terms: int
     quantum: float
-    least_input: float
+    least_left: float
+    least_right: float
     least_sum: float
     least_scale: float
     mask: int
