@@ -190,12 +190,21 @@ static inline void put_code(uint8_t *codes, int64_t i, int64_t size, uint64_t co
     }
 }
 
-#define DEFINE_CODES(Real, encode_all, decode_all)                                                                     \
-    void KERNEL(encode_all)(const Real *x, int64_t n, uint8_t *codes, int64_t size, const CodeLayout *layout) {        \
-        for (int64_t i = 0; i < n; i++) put_code(codes, i, size, encode((double)x[i], layout));                        \
-    }                                                                                                                  \
-    void KERNEL(decode_all)(const uint8_t *codes, int64_t size, int64_t n, Real *out, const CodeLayout *layout) {      \
-        for (int64_t i = 0; i < n; i++) out[i] = (Real)decode(code_at(codes, i, size), layout);                        \
+/* One loop for each size of a code, so that the size is a constant in it. */
+#define FOR_SIZE(statement)                     \
+    switch (size) {                             \
+    case 1: { enum { SIZE = 1 }; statement } break; \
+    case 2: { enum { SIZE = 2 }; statement } break; \
+    case 4: { enum { SIZE = 4 }; statement } break; \
+    default: { enum { SIZE = 8 }; statement }   \
+    }
+
+#define DEFINE_CODES(Real, encode_all, decode_all)                                                                \
+    void KERNEL(encode_all)(const Real *x, int64_t n, uint8_t *codes, int64_t size, const CodeLayout *layout) {   \
+        FOR_SIZE(for (int64_t i = 0; i < n; i++) put_code(codes, i, SIZE, encode((double)x[i], layout));)         \
+    }                                                                                                             \
+    void KERNEL(decode_all)(const uint8_t *codes, int64_t size, int64_t n, Real *out, const CodeLayout *layout) { \
+        FOR_SIZE(for (int64_t i = 0; i < n; i++) out[i] = (Real)decode(code_at(codes, i, SIZE), layout);)         \
     }
 DEFINE_CODES(float, encode_float32, decode_float32)
 DEFINE_CODES(double, encode_float64, decode_float64)

@@ -55,7 +55,7 @@ def test_numberings_are_those_of_python() -> None:
 
 def test_every_row_of_the_table_has_a_python_function() -> None:
     table = (EXT / "common/kernels.h").read_text()
-    rows = re.findall(r"X\(V, (\w+), \w+,\s*\(", table)
+    rows = [row for row in re.findall(r"X\(V, (\w+),", table) if row != "name"]  # of the comment above the table
     written = [name for name, _, _ in runpy.run_path(str(EXT / "common/wrappers.py"))["kernels"](table)]
     assert written == rows
     assert [name for name in written if not callable(getattr(_kernels, name, None))] == []

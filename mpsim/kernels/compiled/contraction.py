@@ -6,6 +6,7 @@ instruction set that runs.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 
 import mpsim._kernels as _kernels
@@ -72,6 +73,7 @@ class _InVectors(FasterWays):
         return gw
 
 
+@lru_cache(maxsize=1024)
 def _shape(x: Shape, w: Shape, y: Shape, geometry: Geometry) -> bytes:
     """The struct Convolution of a convolution from x to y."""
     stride, padding, groups = geometry

@@ -5,7 +5,8 @@ What works on a few numbers per step is NumPy's in every backend on the CPU.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import lru_cache
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,10 +51,11 @@ def _made(x: Array, out: Array | None) -> Array:
     return empty(x.shape) if out is None else out
 
 
-def _batch(x: Array) -> bytes:
+@lru_cache(maxsize=1024)
+def _batch(shape: tuple[int, ...]) -> bytes:
     """The struct Batch of (N, C, ...)."""
-    images, channels = x.shape[:2]
-    return packed(Batch(images, channels, x.size // max(1, images * channels)))
+    images, channels, *rest = shape
+    return packed(Batch(images, channels, prod(rest)))
 
 
 def add(a: Array, b: Array, *, out: Array | None = None, threads: int = 1) -> Array:
@@ -113,7 +115,7 @@ def sgd_update(
 def channel_sum(x: Array, *, threads: int = 1) -> Array:
     """(N, C, ...) -> (C,): the sum over n, then the trailing axes."""
     sums = np.empty(x.shape[1], np.float32)
-    _kernels.channel_sum(_flat(x), _batch(x), sums, threads)
+    _kernels.channel_sum(_flat(x), _batch(x.shape), sums, threads)
     return sums
 
 
@@ -135,7 +137,7 @@ def batch_norm(
     y = _made(x, out)
     mean, variance, inverse_deviation = (np.empty(x.shape[1], np.float32) for _ in range(3))
     statistics = mean, variance, inverse_deviation
-    _kernels.batch_norm(_flat(x), scale, shift, epsilon, _batch(x), _flat(y), *statistics, threads)
+    _kernels.batch_norm(_flat(x), scale, shift, epsilon, _batch(x.shape), _flat(y), *statistics, threads)
     return y, mean, variance, inverse_deviation
 
 
@@ -153,7 +155,7 @@ def batch_norm_inference(
     """Batch normalization with the given mean and variance; ``out`` may be x."""
     y = _made(x, out)
     given = mean, variance, scale, shift
-    _kernels.batch_norm_inference(_flat(x), *given, epsilon, _batch(x), _flat(y), threads)
+    _kernels.batch_norm_inference(_flat(x), *given, epsilon, _batch(x.shape), _flat(y), threads)
     return y
 
 
@@ -171,7 +173,7 @@ def batch_norm_gradient(
     gx = _made(x, out)
     gscale, gshift = np.empty(x.shape[1], np.float32), np.empty(x.shape[1], np.float32)
     given = mean, inverse_deviation, scale
-    _kernels.batch_norm_gradient(_flat(gy), _flat(x), *given, _batch(x), _flat(gx), gscale, gshift, threads)
+    _kernels.batch_norm_gradient(_flat(gy), _flat(x), *given, _batch(x.shape), _flat(gx), gscale, gshift, threads)
     return gx, gscale, gshift
 
 
@@ -181,7 +183,8 @@ def _windows(x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair
     return rows, columns
 
 
-def _pool(x_shape: Sequence[int], windows: Sequence[int], kernel: Pair, stride: Pair, padding: Pair) -> bytes:
+@lru_cache(maxsize=1024)
+def _pool(x_shape: tuple[int, ...], windows: Pair, kernel: Pair, stride: Pair, padding: Pair) -> bytes:
     """The struct Pooling of images of this shape."""
     images, channels, height, width = x_shape
     rows, columns = windows
