@@ -105,7 +105,7 @@ def test_a_plain_error_is_a_defect_wherever_it_is_raised(error: Exception, monke
 
     code = broken.__code__.replace(co_filename=sys.modules["mpsim.trace"].__file__ or "")
     monkeypatch.setattr(broken, "__code__", code)
-    monkeypatch.setattr(sys.modules["mpsim.trace"], "trace", broken)
+    monkeypatch.setattr("mpsim.cli.plans.trace", broken)
     with pytest.raises(type(error), match="a defect"):
         main(["plan", "small_cnn", "--ratio", "0.5"])
 

@@ -7,11 +7,15 @@ import re
 from fractions import Fraction
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from mpsim.cli.output import JsonFlag, print_json, print_table
+from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format, as_format
-from mpsim.policies import Mode, Overflow
+from mpsim.kernels import BACKENDS, OF_PACKAGE, BackendUnavailable, known, load, spec
+from mpsim.policies import Mode, Overflow, Policy
+from mpsim.rounding import available_threads, encode, round_to
 
 
 def formats(
@@ -109,9 +113,6 @@ def round_values(
 
 def _rounded_row(x: Any, format: Format, options: dict[str, Any], backend: str) -> dict[str, Any]:
     """One number (an array of one element), rounded, as JSON fields."""
-    import numpy as np
-
-    from mpsim.rounding import encode, round_to
 
     value = float(round_to(x, format, **options)[0])
     try:
@@ -132,8 +133,6 @@ def _rounded_row(x: Any, format: Format, options: dict[str, Any], backend: str) 
 
 def _rounded_text(text: str, exact: Fraction, format: Format, options: dict[str, Any]) -> dict[str, Any]:
     """A number that float64 does not hold, rounded by the definition, as JSON fields; "input": the nearest float64."""
-    from mpsim.kernels import spec
-    from mpsim.policies import Policy
 
     policy = Policy(options["mode"], options["overflow"], options["random_bit_count"])
     if policy.mode.is_legacy:
@@ -187,7 +186,6 @@ def _binary(code: int, format: Format) -> str:
 
 def _number(text: str, source: str, format: Format) -> tuple[Any, Fraction | None]:
     """The number of a text: in the source's type, and exactly, where that type does not hold it."""
-    import numpy as np
 
     if source not in ("text", "float32", "float64"):
         raise typer.BadParameter(f"'{source}' is none of text, float64, float32", param_hint="--source")
@@ -223,7 +221,6 @@ def _exact(text: str) -> Fraction | None:
 
 
 def _random_bits(text: str | None, count: int) -> Any:
-    import numpy as np
 
     if text is None:
         return None
@@ -240,7 +237,6 @@ def _random_bits(text: str | None, count: int) -> Any:
 
 def backends(json: JsonFlag = False) -> None:
     """Say which backends run here, on which vector code and how many threads, and why others do not."""
-    from mpsim.rounding import available_threads
 
     threads = available_threads()
     rows = [_backend_row(name, threads) for name in _backend_names()]
@@ -258,14 +254,11 @@ def backends(json: JsonFlag = False) -> None:
 
 
 def _backend_names() -> list[str]:
-    from mpsim.kernels import known
 
     return known()
 
 
 def _backend_row(name: str, threads: int) -> dict[str, Any]:
-    from mpsim.errors import UsageError
-    from mpsim.kernels import BACKENDS, OF_PACKAGE, BackendUnavailable, load
 
     description = BACKENDS[name][1] if name in BACKENDS else OF_PACKAGE
     row: dict[str, Any] = {"name": name, "description": description, "available": True, "cause": None}

@@ -14,8 +14,10 @@ from mpsim.cli.paths import check_data, check_output, check_results
 from mpsim.cli.plans import SemanticsName
 from mpsim.cli.progress import Backend, Folder, Outcome, Processes, Threads, note, run_jobs
 from mpsim.errors import UsageError
-from mpsim.experiments.settings import DEFAULTS, RunSettings
+from mpsim.experiments.results import FILE_NAME, Results
+from mpsim.experiments.settings import DEFAULTS, DEFINITION, RunSettings, keeping_contents, keys_of
 from mpsim.files.whole import write_whole
+from mpsim.kernels import load
 
 if TYPE_CHECKING:
     from mpsim.experiments.studies import Panel
@@ -55,7 +57,6 @@ def figure(
         return
     from mpsim.experiments.studies import panels
     from mpsim.experiments.sweep import trained_as
-    from mpsim.kernels import load
 
     processes = checks.processes(processes)
     checks.threads(threads)
@@ -98,8 +99,6 @@ def _tell(
     jobs: list[RunSettings], results: Path, processes: int, threads: int | None, backend: str, json: bool
 ) -> None:
     """Which runs are missing, how they are trained, and about how long they take; makes no folder and no file."""
-    from mpsim.experiments.results import FILE_NAME, Results
-    from mpsim.experiments.settings import keys_of
     from mpsim.experiments.studies import estimate_seconds
 
     keys, missing = keys_of(jobs), jobs
@@ -124,7 +123,6 @@ def _tell(
 def _recipes(jobs: list[RunSettings]) -> list[str]:
     """How the runs are trained: a line for each network, width and dataset."""
     from mpsim.experiments.labels import labels, recipe
-    from mpsim.experiments.settings import keeping_contents
 
     contents = keeping_contents()
     gathered: dict[str, list[dict[str, Any]]] = {}
@@ -180,8 +178,6 @@ def _words(text: str | None) -> list[str] | None:
 def _draw_all(results: Path, json: bool) -> None:
     """The memory-accuracy curve of the finished runs in a results folder, one figure per kind of run."""
     from mpsim.experiments.labels import kind, labels_of
-    from mpsim.experiments.results import Results
-    from mpsim.experiments.settings import DEFINITION
 
     gathered: dict[tuple, list[dict[str, Any]]] = {}
     old = 0

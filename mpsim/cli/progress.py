@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from mpsim.cli.output import complain, console
-
-if TYPE_CHECKING:
-    from mpsim.experiments.results import Results
-    from mpsim.experiments.settings import RunSettings
+from mpsim.experiments.results import Results
+from mpsim.experiments.settings import RunSettings, keys_of
 
 Folder = Annotated[Path, typer.Option("--results", help="Folder of the results file and the figures.")]
 Backend = Annotated[str, typer.Option(help="reference, numba, compiled, cuda or cuda:1; changes no bit of a result.")]
@@ -34,8 +32,6 @@ class Progress:
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
-
-        from mpsim.experiments.settings import keys_of
 
         self._jobs = {key: job for job, key in keys_of(jobs).items()}
         networks = {(job.model, job.width) for job in self._jobs.values()}
@@ -111,8 +107,6 @@ def run_jobs(
 ) -> Outcome:
     """Runs what the folder lacks of the jobs, says how far it is, and in the end how much was stored. ``trained``: what
     ``trained_as(jobs)`` gave."""
-    from mpsim.experiments.results import Results
-    from mpsim.experiments.settings import keys_of
     from mpsim.experiments.sweep import sweep
 
     with kept_when_stopped(results), Results.in_folder(results) as opened:

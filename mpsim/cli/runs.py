@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mpsim import checks
+from mpsim.assignment import PlanMismatch
 from mpsim.cli import command
 from mpsim.cli.figures import draw_memory_accuracy
 from mpsim.cli.output import JsonFlag, parse_numbers, print_json, print_table, write_json
@@ -16,7 +17,9 @@ from mpsim.cli.paths import check_data, check_output, check_results, read_plan
 from mpsim.cli.progress import Backend, Folder, Processes, Progress, Threads, kept_when_stopped, note, run_jobs
 from mpsim.cli.settings import takes_settings
 from mpsim.errors import UsageError
+from mpsim.experiments.results import Results
 from mpsim.experiments.settings import RunSettings
+from mpsim.kernels import load
 
 #: What a sweep varies itself, and what it leaves alone: a given plan, and what is not of the paper's studies.
 _VARIED = ("scheme", "ratio", "k", "plan_seed", "plan", "levels", "seed")
@@ -51,7 +54,6 @@ def sweep(
 ) -> None:
     """Train under every scheme and draw the memory-accuracy curve; what the results folder has is not run again."""
     from mpsim.experiments import sweep as experiment
-    from mpsim.kernels import load
 
     processes = checks.processes(processes)
     checks.threads(threads)
@@ -84,8 +86,6 @@ def train(
     json: JsonFlag = False,
 ) -> None:
     """Train once and store every epoch; an unfinished run goes on, a finished one is shown."""
-    from mpsim.assignment import PlanMismatch
-    from mpsim.experiments.results import Results
     from mpsim.experiments.run import run
 
     checks.threads(threads)

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from mpsim import checks
+from mpsim import checks, data, networks
+from mpsim.assignment import assign
 from mpsim.cli.output import JsonFlag, print_json
 from mpsim.cli.paths import check_output
 from mpsim.cli.plans import GroupCount, LevelsText, Model, Ratio, Scheme, SemanticsName, Width
 from mpsim.cli.settings import help_of
 from mpsim.cli.verdict import Junit, Outputs, Plot, answer, comparison
+from mpsim.data import DataLoader, LabelledImages
 from mpsim.experiments.settings import DEFAULTS
-
-if TYPE_CHECKING:
-    from mpsim.data import LabelledImages
-    from mpsim.validate.step.replay import TeacherReport
+from mpsim.files.tensors import TensorFile
+from mpsim.trace import trace
+from mpsim.training.optimizer import SGD
+from mpsim.training.semantics import as_semantics
+from mpsim.training.trainer import Trainer
+from mpsim.validate.step.index import read_step
+from mpsim.validate.step.recording import network_of, record_step
+from mpsim.validate.step.replay import TeacherReport, check_images, teacher_forced
+from mpsim.validate.step.update import UpdateRule
 
 #: The most steps to train before the one that is recorded.
 MOST_STEPS = 1 << 32
@@ -49,14 +56,6 @@ def trace_step(
     json: JsonFlag = False,
 ) -> None:
     """Record every stored tensor of one training step, for 'mpsim validate step' and for other programs."""
-    from mpsim import networks
-    from mpsim.assignment import assign
-    from mpsim.data import DataLoader
-    from mpsim.trace import trace
-    from mpsim.training.optimizer import SGD
-    from mpsim.training.semantics import as_semantics
-    from mpsim.training.trainer import Trainer
-    from mpsim.validate.step.recording import record_step
 
     checks.whole("steps", steps, most=MOST_STEPS)
     if plan_seed is not None:
@@ -88,7 +87,6 @@ def trace_step(
 
 def _dataset(model: str, name: str | None, path: str | None) -> LabelledImages:
     """The dataset named, or one of the images that the network takes."""
-    from mpsim import data, networks
 
     if name is None:
         grey = networks.build(model, seed=None).input_shape[0] == 1
@@ -142,11 +140,6 @@ def validate_step(
 
 def _teacher_forced(other: Path, against: Path, model: str | None, backend: str, threads: int | None) -> TeacherReport:
     """The report on ``other``, with network and plan, and what it lacks of _STARTS, from the record ``against``."""
-    from mpsim.files.tensors import TensorFile
-    from mpsim.validate.step.index import read_step
-    from mpsim.validate.step.recording import network_of
-    from mpsim.validate.step.replay import check_images, teacher_forced
-    from mpsim.validate.step.update import UpdateRule
 
     theirs, ours = read_step(other), read_step(against)
     check_images(theirs)

@@ -30,6 +30,10 @@ from mpsim.cli.verdict import (
 )
 from mpsim.errors import UsageError
 from mpsim.policies import Mode, Overflow
+from mpsim.validate.cast import nans
+from mpsim.validate.cast.validation import sweep_all, target_format, validate_cast
+from mpsim.validate.sources import as_source
+from mpsim.validate.subjects.casts import open_subject
 
 app = typer.Typer(
     help="Say whether another implementation is right, and if not, where and why.",
@@ -86,8 +90,6 @@ def cast(
     policy. 1: different. 2: could not tell.
     """
     from mpsim.validate.cast import report as presentation
-    from mpsim.validate.cast.validation import sweep_all, validate_cast
-    from mpsim.validate.subjects.casts import open_subject
 
     outputs = Outputs("cast", subject, json, junit, plot)
     check_writable(resume, "--resume")
@@ -121,10 +123,7 @@ def _stochastic(
     subject: Any, format: str | None, source: str, overflow: Overflow | None, nan: str | None, count: int | None,
     given: bool, seed: int,
 ) -> Any:  # fmt: skip
-    from mpsim.validate.cast import nans
     from mpsim.validate.cast.stochastic import validate_given_bits, validate_own_bits
-    from mpsim.validate.cast.validation import target_format
-    from mpsim.validate.sources import as_source
 
     target, read = target_format(subject, format), as_source(source)
     options: dict[str, Any] = {"overflow": overflow or Overflow.INFINITY, "seed": seed}

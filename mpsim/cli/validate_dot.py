@@ -21,6 +21,8 @@ from mpsim.cli.verdict import (
     calling,
     comparison,
 )
+from mpsim.tensor_cores import accumulator_of
+from mpsim.validate.dot.validation import validate_dot
 
 
 def dot(
@@ -55,9 +57,7 @@ def dot(
 
     Exit code 0: equal to the declared accumulator, or to some; 1: different; 2: could not tell.
     """
-    from mpsim.tensor_cores import accumulator_of
     from mpsim.validate.dot import report as presentation
-    from mpsim.validate.dot.validation import validate_dot
     from mpsim.validate.dot.vectors import FORMS, validate_dot_vectors
 
     own = subject.startswith("accumulator:")

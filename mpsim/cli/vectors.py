@@ -9,6 +9,7 @@ import typer
 
 from mpsim.cli.output import JsonFlag, complain, print_json
 from mpsim.policies import Mode, Overflow
+from mpsim.tensor_cores import accumulator_of
 
 app = typer.Typer(
     help="Write test vectors: inputs and the results of mpsim's definition, as npz, JSON lines, hex text, C header.",
@@ -71,7 +72,6 @@ def dot(
     json: JsonFlag = False,
 ) -> None:
     """Vectors of dot products for one accumulator: codes of a and b, and the float32 results."""
-    from mpsim.tensor_cores import accumulator_of
     from mpsim.vectors.forms import FORMS
     from mpsim.vectors.pack import write_pack
     from mpsim.vectors.tables import dot_table

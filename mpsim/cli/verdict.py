@@ -15,6 +15,7 @@ import typer
 
 from mpsim.cli import command
 from mpsim.cli.output import complain, is_failure, print_json
+from mpsim.validate.subjects.opening import Calling
 
 if TYPE_CHECKING:
     from mpsim.validate.presentation import Presentation
@@ -48,7 +49,6 @@ def calling(
     in_process: bool,
 ) -> Any:
     """How a subject is called, from a command's options."""
-    from mpsim.validate.subjects.opening import Calling
 
     pairs = {}
     for text in given or []:

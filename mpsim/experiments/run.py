@@ -16,7 +16,7 @@ from mpsim.errors import UsageError
 from mpsim.experiments.labels import labels
 from mpsim.experiments.results import Results
 from mpsim.experiments.settings import Contents, RunSettings
-from mpsim.training import saving
+from mpsim.nn import Module
 from mpsim.training.reports import EpochReport
 from mpsim.training.trainer import Trainer
 
@@ -66,7 +66,7 @@ def run(
     for metrics in _epochs(settings, trainer, data, workers):
         history.append(metrics)
         if results is not None:
-            results.add_epoch(row["key"], metrics["epoch"], metrics, saving.dump(trainer))
+            results.add_epoch(row["key"], metrics["epoch"], metrics, trainer.dump())
         if on_epoch is not None:
             on_epoch(metrics)
     if save is not None:
@@ -126,7 +126,7 @@ def _trainer(
     settings: RunSettings,
     contents: Contents,
     key: str,
-    network: Any,
+    network: Module,
     data: _Data,
     results: Results | None,
     backend: str,
@@ -136,7 +136,7 @@ def _trainer(
     stored = None if results is None else results.checkpoint(key)
     if results is not None and stored is not None:
         source = f"the checkpoint of run {key[:12]} in {results.path}"
-        return saving.restore(Trainer, stored[1], source, model=network, backend=backend, threads=threads)
+        return Trainer.restore(stored[1], source, model=network, backend=backend, threads=threads)
     plan = settings.make_plan(network)
     recipe = settings.recipe(plan, steps=-(-len(data.training) // settings.batch))
     trainer = Trainer(network, plan, recipe, backend=backend, threads=threads)

@@ -16,6 +16,7 @@ from mpsim.data.digests import digest_of_splits
 from mpsim.engine.tensor import ROLES
 from mpsim.errors import UsageError
 from mpsim.experiments.results import settings_key
+from mpsim.nn import Module
 from mpsim.trace import Trace, trace
 from mpsim.training.loss_scale import LossScale
 from mpsim.training.optimizer import SGD, check_factor
@@ -213,7 +214,7 @@ class RunSettings:
             training = training.first(self.train_images)
         return training, load_data(self.data, "test", self.data_path)
 
-    def build(self, data: LabelledImages) -> Any:
+    def build(self, data: LabelledImages) -> Module:
         """The network for images and classes of ``data``, its weights drawn from ``seed``.
 
         ValueError for a network that does not take the data.
@@ -234,11 +235,11 @@ class RunSettings:
             raise UsageError(f"{self.model} tells {network.classes} classes apart, {data.name} has {data.classes}")
         return network
 
-    def trace(self, network: Any) -> Trace:
+    def trace(self, network: Module) -> Trace:
         """A step of the network at the run's batch size."""
         return trace(network, batch=self.batch, semantics=self.semantics)
 
-    def make_plan(self, network: Any, traced: Trace | None = None) -> Plan | None:
+    def make_plan(self, network: Module, traced: Trace | None = None) -> Plan | None:
         """The plan for the network at the run's batch size.
 
         ``traced``: what ``trace(network)`` gave, where it is at hand. A given plan keeps its formats, whatever batch it

@@ -31,6 +31,12 @@ class Module:
     ['body.0.weight', 'body.0.bias', 'head.weight', 'head.bias']
     """
 
+    # What a network says of itself; layers do not have these, and mpsim.networks.build sets those that it lacks.
+    name: str
+    width: float
+    classes: int
+    input_shape: tuple[int, int, int]
+
     path: str = ""
     buffer_names: tuple[str, ...] = ()
     _kernels: Kernels | None = None  # of the backend that holds the arrays; None: NumPy, as built

@@ -9,11 +9,12 @@ import numpy as np
 
 from mpsim.data.dataset import LabelledImages
 from mpsim.errors import UsageError, UsageTypeError
+from mpsim.nn import Module
 
 Batch = tuple[np.ndarray, np.ndarray]
 
 
-def checked(model: Any, images: np.ndarray, labels: np.ndarray) -> Batch:
+def checked(model: Module, images: np.ndarray, labels: np.ndarray) -> Batch:
     """Images as contiguous float32 (N, C, H, W) and labels as int64 (N,) for ``model``.
 
     TypeError for images that are not float32 or labels that are not integers; ValueError for other shapes, an

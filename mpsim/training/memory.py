@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mpsim.kernels import DeviceMemoryError
+from mpsim.nn import Module
 from mpsim.trace import trace
 
 FLOAT_BYTES = 4
 
 
-def fitting_batch(model: Any, free: int) -> int:
+def fitting_batch(model: Module, free: int) -> int:
     """How many images a step of this model may have with ``free`` bytes beside masters, momentum and statistics.
 
     An estimate: every activation is kept to its backward pass, and two of the largest gradients and one padded copy
@@ -27,7 +26,7 @@ def fitting_batch(model: Any, free: int) -> int:
     return max(0, (free - FLOAT_BYTES * parameters) // (FLOAT_BYTES * image))
 
 
-def with_advice(error: DeviceMemoryError, model: Any, batch: int, held: int) -> DeviceMemoryError:
+def with_advice(error: DeviceMemoryError, model: Module, batch: int, held: int) -> DeviceMemoryError:
     """The error of a step, with the batch that would fit; ``held``: bytes in use before the step."""
     fits = min(fitting_batch(model, error.total - held), batch - 1)
     advice = f"a batch of about {fits} would fit" if fits > 0 else "no batch would fit"

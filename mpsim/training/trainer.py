@@ -19,6 +19,7 @@ from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import Parameter, TensorId
 from mpsim.errors import UsageError
 from mpsim.files.whole import write_whole
+from mpsim.nn import Module
 from mpsim.training import arguments, batches, memory, saving
 from mpsim.training.loss_scale import LossScaleState
 from mpsim.training.passes import both_passes, stored_parameters
@@ -53,7 +54,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: Any,
+        model: Module,
         plan: Plan | None = None,
         recipe: Recipe = Recipe(),
         *,
@@ -249,11 +250,11 @@ class Trainer:
 
     def save(self, path: str | Path) -> None:
         """Writes the whole state to a file, in one piece; OSError if it cannot be written (an old file stays)."""
-        write_whole(path, saving.dump(self))
+        write_whole(path, self.dump())
 
     @classmethod
     def load(
-        cls, path: str | Path, *, model: Any = None, backend: str | None = None, threads: int | None = None
+        cls, path: str | Path, *, model: Module | None = None, backend: str | None = None, threads: int | None = None
     ) -> Trainer:
         """The trainer that was saved; it goes on with exactly the bits it would have had.
 
@@ -261,5 +262,28 @@ class Trainer:
         replaced. ``backend``: default the saved one. Raises CheckpointError for a file that is no checkpoint,
         broken, or of another network; OSError if it cannot be read.
         """
-        content = Path(path).read_bytes()
-        return saving.restore(cls, content, str(path), model=model, backend=backend, threads=threads)
+        return cls.restore(Path(path).read_bytes(), str(path), model=model, backend=backend, threads=threads)
+
+    def dump(self) -> bytes:
+        """The whole state as the bytes of a checkpoint."""
+        velocity = {name: np.asarray(self.kernels.to_numpy(array)) for name, array in self._velocity.items()}
+        state = saving.State(
+            self.model, self.model.state(), velocity, self.plan, self.recipe, self.backend, self.epoch, self.steps,
+            self.loss_scale,
+        )  # fmt: skip
+        return saving.dump(state)
+
+    @classmethod
+    def restore(
+        cls, content: bytes, source: str, *, model: Module | None, backend: str | None, threads: int | None
+    ) -> Trainer:
+        """The trainer of a checkpoint's bytes, as by ``load``; ``source`` names them in errors."""
+        state = saving.read(content, source, model)
+        with saving.fitting(source):
+            backend = state.backend if backend is None else backend
+            trainer = cls(state.model, state.plan, state.recipe, backend=backend, threads=threads)
+            state.model.load_state(state.arrays)
+            for name, parameter in trainer._parameters.items():
+                trainer._velocity[name] = trainer.kernels.from_numpy(state.velocity_of(name, parameter.shape))
+        trainer.epoch, trainer.steps, trainer.loss_scale = state.epoch, state.steps, state.loss_scale
+        return trainer

@@ -10,9 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from mpsim import networks
+from mpsim.assignment import assign
 from mpsim.files import archive
 from mpsim.files.tensors import INDEX
 from mpsim.kernels.philox import Stream, random_bits
+from mpsim.trace import trace
+from mpsim.training.trainer import Trainer
+from mpsim.validate.step.recording import record_step
 from mpsim.vectors.forms import Array, hex_words, text_bytes
 from mpsim.vectors.pack import write_files, write_manifest
 
@@ -39,11 +44,6 @@ def write_step(out: str | Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
     Images are Philox words and labels rise, so that the pack depends on no dataset.
     """
-    from mpsim import networks
-    from mpsim.assignment import assign
-    from mpsim.trace import trace
-    from mpsim.training.trainer import Trainer
-    from mpsim.validate.step.recording import record_step
 
     batch, seed = arguments["batch"], arguments["seed"]
     network = networks.build(arguments["model"], width=arguments["width"], seed=seed)

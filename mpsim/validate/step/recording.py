@@ -16,6 +16,7 @@ from mpsim.engine.tape import Contribution
 from mpsim.engine.tensor import TensorId
 from mpsim.files.tensors import TensorFile, TensorFileError, write_tensors
 from mpsim.kernels import Kernels
+from mpsim.nn import Module
 from mpsim.rounding import Counts
 from mpsim.trace import TracedOp, trace
 from mpsim.training.saving import build_network
@@ -174,7 +175,7 @@ def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
 class RecordedNetwork:
     """What a step was recorded with, built anew (initial weights, which play no part)."""
 
-    model: Any
+    model: Module
     plan: Plan | None
     semantics: Semantics
     accumulator: Accumulator
