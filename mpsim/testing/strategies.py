@@ -24,6 +24,7 @@ from mpsim.formats import FORMATS, SPECIALS, Format, as_format
 from mpsim.kernels import spec
 from mpsim.trace import Trace
 from mpsim.validate.sources import Source, as_source
+from mpsim.validate.turning_points import point
 
 try:
     from hypothesis import strategies as st
@@ -228,26 +229,10 @@ class _Points:
         else:
             code, place = divmod(rank, self.cell)
             half, distance = self.places[place]
-            significand, exponent = _grid(self.format, code)
-            middle = _power(2 * significand + half, exponent - 1)
-            pattern = int(self.source.patterns(np.array([middle]))[0])
+            pattern = int(self.source.patterns(np.array([point(self.format, code, half)]))[0])
             pattern = min(max(min(pattern, self.largest) + distance, 0), self.largest)
         word = np.array([pattern | (self.source.sign_mask if negative else 0)], self.source.unsigned)
         return self.source.values(word)[0]
-
-
-def _grid(format: Format, code: int) -> tuple[int, int]:
-    """(significand, exponent) of a number of the format's grid, continued upward without end."""
-    if format.has_zero and not format.subnormals and code >> format.mantissa_bits == 0:
-        return 0, format.min_exponent
-    return format.split(code)
-
-
-def _power(significand: int, exponent: int) -> float:
-    try:
-        return math.ldexp(significand, exponent)
-    except OverflowError:
-        return math.inf
 
 
 def bit_patterns(dtype: Any) -> st.SearchStrategy[Any]:
