@@ -13,10 +13,10 @@ from typing import Protocol
 
 import numpy as np
 
-from mpsim.assignment.demotion import demoted
 from mpsim.assignment.levels import PAPER_LEVELS, Levels
 from mpsim.assignment.plan import Plan
-from mpsim.assignment.uniform import uniform
+from mpsim.assignment.schemes.demotion import demoted
+from mpsim.assignment.schemes.uniform import uniform
 from mpsim.errors import UsageError
 from mpsim.trace import Trace
 

@@ -23,8 +23,6 @@ app = typer.Typer(
 for module in (arithmetic, plans, runs, figures, steps):
     for function, name, settings in module.COMMANDS:
         app.command(name, **settings)(function)
-for function, name, settings in steps.VALIDATE_COMMANDS:
-    validate.app.command(name, **settings)(function)
 app.add_typer(validate.app, name="validate")
 app.add_typer(vectors.app, name="vectors")
 command.use(app)

@@ -142,7 +142,7 @@ def _show(
 ) -> None:
     """Draws each figure into the folder, writes its tables beside it and prints them. ``chosen``: files' name ->
     (number, panels)."""
-    from mpsim.experiments.paper_figures import draw
+    from mpsim.experiments.drawing.paper_figures import draw
     from mpsim.experiments.studies import FIGURES
     from mpsim.experiments.study_tables import summary, write_csv
 
@@ -202,7 +202,7 @@ def _draw_all(results: Path, json: bool) -> None:
 def draw_memory_accuracy(rows: list[dict[str, Any]], folder: Path, prefix: str, tell: bool = True) -> list[Path]:
     """Draws the curve of runs that are trained alike into the folder, under a name of ``prefix`` and how they are
     trained; returns the files, and names them unless ``tell`` is False."""
-    from mpsim.experiments.figures import memory_accuracy
+    from mpsim.experiments.drawing.figures import memory_accuracy
     from mpsim.experiments.labels import picture_name, words
 
     path = folder / picture_name(prefix, rows[0])

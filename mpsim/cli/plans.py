@@ -10,9 +10,9 @@ import typer
 from mpsim import networks
 from mpsim.assignment import Plan, assign, plan_report
 from mpsim.assignment.liveness import best_recomputation, peak_memory
+from mpsim.cli.options import help_of
 from mpsim.cli.output import JsonFlag, parse_numbers, print_json
 from mpsim.cli.paths import check_output, read_plan
-from mpsim.cli.settings import help_of
 from mpsim.errors import UsageError
 from mpsim.experiments.settings import DEFAULTS
 from mpsim.trace import trace
@@ -58,7 +58,7 @@ def plan(
     json: JsonFlag = False,
 ) -> None:
     """Show the formats that a scheme gives to the tensors of a network."""
-    from mpsim.experiments.plan_picture import SUFFIXES, draw_plan
+    from mpsim.experiments.drawing.plan_picture import SUFFIXES, draw_plan
 
     check_output(plot, "--plot", SUFFIXES)
     other = None if compare is None else read_plan(compare, "--compare")

@@ -12,10 +12,10 @@ from mpsim import checks
 from mpsim.assignment import PlanMismatch
 from mpsim.cli import command
 from mpsim.cli.figures import draw_memory_accuracy
+from mpsim.cli.options import takes_settings
 from mpsim.cli.output import JsonFlag, parse_numbers, print_json, print_table, write_json
 from mpsim.cli.paths import check_data, check_output, check_results, read_plan
 from mpsim.cli.progress import Backend, Folder, Processes, Progress, Threads, kept_when_stopped, note, run_jobs
-from mpsim.cli.settings import takes_settings
 from mpsim.errors import UsageError
 from mpsim.experiments.results import Results
 from mpsim.experiments.settings import RunSettings

@@ -20,7 +20,7 @@ from mpsim.engine.tensor import Parameter, TensorId
 from mpsim.errors import UsageError
 from mpsim.files.whole import write_whole
 from mpsim.nn import Module
-from mpsim.training import arguments, batches, memory, saving
+from mpsim.training import batches, saving
 from mpsim.training.loss_scale import LossScaleState
 from mpsim.training.passes import both_passes, stored_parameters
 from mpsim.training.recipe import Recipe
@@ -62,10 +62,11 @@ class Trainer:
         threads: int | None = None,
         **settings: Any,
     ) -> None:
-        arguments.check_types(model, plan)
+        checks.instance("model", model, Module, "a network (mpsim.nn.Module), as of reference_models.build")
+        checks.instance("plan", plan, Plan | None, "a Plan or None; Plan.from_json reads the text of a plan's file")
         checks.instance("recipe", recipe, Recipe, "a Recipe")
         self.model, self.plan, self.recipe, self.backend = model, plan, recipe.with_(settings), backend
-        self._ids = arguments.parameter_ids(model, plan, self.semantics, self.recipe.policies)
+        self._ids = self.recipe.parameter_ids(model, plan)
         self.loss_scale: LossScaleState = self.recipe.scaling(plan).state()
         self.kernels = backends.bind(backend, threads, self.accumulator)
         model.move(self.kernels)
@@ -117,7 +118,7 @@ class Trainer:
                 on_contribution=None if observer is None else observer.contribution,
             )  # fmt: skip
         except backends.DeviceMemoryError as error:
-            raise memory.with_advice(error, self.model, len(images), self._held_bytes()) from error
+            raise batches.with_advice(error, self.model, len(images), self._held_bytes()) from error
         finite = kernels.all_finite(*gradients.values())
         if finite:
             self._update(gradients)

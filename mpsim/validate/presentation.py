@@ -8,10 +8,23 @@ from pathlib import Path
 from typing import Any, Protocol
 from xml.etree import ElementTree
 
+from mpsim.validate.answers import Verdict
+
 #: Endings of the files that ``picture`` writes.
 PICTURES = (".png", ".svg", ".pdf")
 #: What no XML document may contain, not even escaped.
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+class Report(Protocol):
+    """What a validation found."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Equal, different, or that it could not tell."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, for JSON."""
 
 
 class Presentation(Protocol):

@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mpsim.errors import UsageError
-from mpsim.experiments.figures import BEHIND_WORDS, COLOURS, STYLES, as_usual, draw_diverged, draw_points, save, styles
+from mpsim.experiments.drawing.figures import (
+    BEHIND_WORDS,
+    COLOURS,
+    STYLES,
+    as_usual,
+    draw_diverged,
+    draw_points,
+    save,
+    styles,
+)
 from mpsim.experiments.labels import TRAINING, Row, differences, promotes
 from mpsim.experiments.study_tables import SEEDS_AND_ORDERS, Mean, over_seeds
 

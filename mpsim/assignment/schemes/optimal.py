@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from mpsim import checks
-from mpsim.assignment.demotion import demoted
 from mpsim.assignment.levels import PAPER_LEVELS, Levels
 from mpsim.assignment.plan import Plan
+from mpsim.assignment.schemes.demotion import demoted
 from mpsim.errors import UsageError
 from mpsim.trace import Trace
 

@@ -10,7 +10,7 @@ from textwrap import fill
 from typing import Any, NamedTuple
 
 from mpsim.errors import UsageError
-from mpsim.experiments import accuracy_axis
+from mpsim.experiments.drawing import accuracy_axis
 from mpsim.experiments.labels import GIVEN, TRAINING, differences
 from mpsim.experiments.study_tables import Mean, over_seeds
 
