@@ -14,12 +14,11 @@ from mpsim.checks import available_threads
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels import hosted, spec
+from mpsim.kernels.contract import Array
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Mode, Overflow, Policy
 
 __all__ = ["Counts", "Mode", "Overflow", "Policy", "Stream", "available_threads", "decode", "encode", "round_to"]
-
-Array = np.ndarray[Any, Any]
 
 
 class Counts(NamedTuple):

@@ -15,13 +15,13 @@ from mpsim import checks
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import FORMATS
 from mpsim.kernels import philox
+from mpsim.kernels.contract import Array
 from mpsim.kernels.spec_blocks import BLOCK_FORMATS, SCALE_OVERFLOWS, SCALE_RULES, BlockFormat, as_block_format
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.rounding import Counts, Stream, decode, encode, round_to
 
 __all__ = ["BLOCK_FORMATS", "SCALE_RULES", "BlockFormat", "Blocks", "dequantize", "quantize", "round_to_blocks"]
 
-Array = np.ndarray[Any, Any]
 TINY = 2.0**-1000  # stands for any smaller quotient: far below half of every element format's smallest number
 
 

@@ -10,14 +10,13 @@ import numpy as np
 
 from mpsim.errors import UsageError
 from mpsim.formats import Format, as_format
+from mpsim.kernels.contract import Array
 from mpsim.policies import Policy
 from mpsim.rounding import decode, encode, round_to
 from mpsim.validate.corpora import cast_corpus
 from mpsim.validate.grid import places
 from mpsim.validate.sources import Source, as_source
 from mpsim.validate.subjects.environment import default_float_environment
-
-Array = np.ndarray[Any, Any]
 
 
 def assert_same_bits(actual: Any, expected: Any, inputs: Any = None, *, what: str = "", any_nan: bool = False) -> None:

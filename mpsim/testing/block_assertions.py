@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from mpsim.blocks import BlockFormat, quantize
+from mpsim.kernels.contract import Array
 from mpsim.kernels.philox import Stream, random_bits
 from mpsim.kernels.spec_blocks import as_block_format
 from mpsim.validate.subjects.environment import default_float_environment
 from mpsim.validate.turning_points import beside, numbers, with_midpoints
-
-Array = np.ndarray[Any, Any]
 
 
 def block_rows(format: str | BlockFormat, source: str = "float32") -> Array:

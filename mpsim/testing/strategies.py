@@ -22,6 +22,7 @@ from mpsim.assignment.plan import Plan
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, SPECIALS, Format, as_format
 from mpsim.kernels import spec
+from mpsim.kernels.contract import Array
 from mpsim.trace import Trace
 from mpsim.validate.sources import Source, as_source
 from mpsim.validate.turning_points import point
@@ -33,7 +34,6 @@ except ModuleNotFoundError as error:
         "mpsim.testing.strategies and mpsim.testing.laws need Hypothesis; run: pip install 'mpsim[test]'"
     ) from error
 
-Array = np.ndarray[Any, Any]
 
 #: Units of the source's last place that near_ties and turning_points move by, in rising order.
 DISTANCES = (-1, 0, 1)

@@ -12,10 +12,10 @@ import numpy as np
 
 from mpsim.formats import Format
 from mpsim.kernels import spec
+from mpsim.kernels.contract import Array
 from mpsim.validate.sources import Source, as_source
 from mpsim.validate.turning_points import beside, both_signs, midpoints, numbers
 
-Array = np.ndarray[Any, Any]
 UNSIGNED: dict[str, Any] = {"float32": np.uint32, "float64": np.uint64}
 
 

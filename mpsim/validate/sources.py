@@ -12,8 +12,7 @@ import numpy as np
 
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format
-
-Array = np.ndarray[Any, Any]
+from mpsim.kernels.contract import Array
 
 
 @dataclass(frozen=True)

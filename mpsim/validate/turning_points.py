@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
 from mpsim.formats import Format
 from mpsim.kernels import spec
-
-Array = np.ndarray[Any, Any]
+from mpsim.kernels.contract import Array
 
 
 def grid(format: Format, code: int) -> tuple[int, int]:

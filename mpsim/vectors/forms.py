@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpsim.files import archive
-
-Array = np.ndarray[Any, Any]
+from mpsim.kernels.contract import Array
 
 FORMS = ("npz", "jsonl", "txt", "mem", "h")
 

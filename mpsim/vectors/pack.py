@@ -13,13 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.vectors.forms import FORMS, Table, table_files
-
-Array = np.ndarray[Any, Any]
 
 #: Rises when the bytes of a pack change for the same arguments.
 PACK_VERSION = 2

@@ -6,7 +6,6 @@ Inputs are made of integers and Philox words alone, so that they are the same on
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -16,14 +15,13 @@ from mpsim.contraction import matmul
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels import spec
+from mpsim.kernels.contract import Array
 from mpsim.kernels.philox import Stream, random_bits
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.rounding import decode, encode, round_to
 from mpsim.validate.sources import Source, as_source
 from mpsim.validate.turning_points import beside_patterns, grid, point
 from mpsim.vectors.forms import Table
-
-Array = np.ndarray[Any, Any]
 
 #: The most terms of a dot product, and the most vectors of a set.
 MOST_LENGTH, MOST_SIZE = 1 << 16, 1 << 22

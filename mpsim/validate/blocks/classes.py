@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 
 from mpsim.blocks import SCALE_RULES, Blocks, quantize
+from mpsim.kernels.contract import Array
 from mpsim.policies import Mode, Overflow
 from mpsim.rounding import decode
 from mpsim.validate.blocks.answers import BlockAnswers, BlockSubject, expected_values
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mpsim.blocks import BlockFormat, quantize
+from mpsim.kernels.contract import Array
 from mpsim.kernels.philox import Stream, random_bits
 from mpsim.kernels.spec_blocks import as_block_format
 from mpsim.rounding import decode
 from mpsim.validate.turning_points import beside, midpoints, numbers, with_midpoints
 
 __all__ = ["block_corpus"]
-
-Array = np.ndarray[Any, Any]
 
 
 def block_corpus(format: str | BlockFormat, tensor_scale: float | None = None, seed: int = 0) -> Array:

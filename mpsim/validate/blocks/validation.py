@@ -11,6 +11,7 @@ import numpy as np
 from mpsim import checks
 from mpsim.blocks import SCALE_RULES, BlockFormat
 from mpsim.errors import UsageError
+from mpsim.kernels.contract import Array
 from mpsim.kernels.spec_blocks import SCALE_OVERFLOWS, as_block_format
 from mpsim.validate.answers import SubjectError, Verdict
 from mpsim.validate.blocks.answers import BlockAnswers, BlockSubject, open_blocks
@@ -21,7 +22,6 @@ from mpsim.validate.subjects.opening import Calling
 
 __all__ = ["BlockReport", "RuleResult", "validate_blocks"]
 
-Array = np.ndarray[Any, Any]
 #: Numbers of blocks that the subject is asked again in one call.
 LENGTHS = (1, 2, 3, 5, 8, 17, 64)
 

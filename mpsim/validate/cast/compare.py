@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpsim.formats import Format
+from mpsim.kernels.contract import Array
 from mpsim.validate.answers import NO_CODE, Outcome
 from mpsim.validate.cast import nans
 from mpsim.validate.cast.asking import Answers, ask
@@ -19,8 +20,6 @@ from mpsim.validate.cast.classify import Classes, Kind, classify
 from mpsim.validate.cast.rules import Rule, is_value
 from mpsim.validate.grid import places
 from mpsim.validate.sources import Source
-
-Array = np.ndarray[Any, Any]
 
 
 class Number(NamedTuple):

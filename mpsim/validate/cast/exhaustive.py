@@ -20,6 +20,7 @@ import numpy as np
 
 from mpsim.errors import UsageError
 from mpsim.files.whole import write_whole
+from mpsim.kernels.contract import Array
 from mpsim.validate.answers import NO_CODE, SubjectError
 from mpsim.validate.cast import nans
 from mpsim.validate.cast.asking import Answers, ask
@@ -29,7 +30,6 @@ from mpsim.validate.sources import SOURCES
 from mpsim.validate.subjects.casts import Subject, read_answer, values_of
 from mpsim.validate.subjects.worker import Typed
 
-Array = np.ndarray[Any, Any]
 BLOCK_BITS = 20
 BLOCKS = 1 << (32 - BLOCK_BITS)
 KEPT_PER_BLOCK = 64

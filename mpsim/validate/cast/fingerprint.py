@@ -12,6 +12,7 @@ import numpy as np
 
 from mpsim.formats import FORMATS
 from mpsim.kernels import spec
+from mpsim.kernels.contract import Array
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.validate.answers import NO_CODE
 from mpsim.validate.cast import nans
@@ -21,8 +22,6 @@ from mpsim.validate.cast.nans import NanCodes
 from mpsim.validate.cast.presets import rules as preset_rules
 from mpsim.validate.cast.rules import QUIRKS, Rule
 from mpsim.validate.sources import widened
-
-Array = np.ndarray[Any, Any]
 
 _UNSIGNED_MODES = tuple(mode for mode in Mode if not mode.needs_random_bits and not mode.is_legacy)
 

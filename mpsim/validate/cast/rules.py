@@ -13,6 +13,7 @@ import numpy as np
 
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels import hosted
+from mpsim.kernels.contract import Array
 from mpsim.policies import Policy
 from mpsim.rounding import round_to
 from mpsim.validate.answers import NO_CODE, Outcome, value_keys
@@ -20,8 +21,6 @@ from mpsim.validate.cast import nans
 from mpsim.validate.cast.nans import NanCodes
 from mpsim.validate.grid import places
 from mpsim.validate.sources import Source, widened
-
-Array = np.ndarray[Any, Any]
 
 
 class Quirk(NamedTuple):

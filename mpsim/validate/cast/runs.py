@@ -6,17 +6,16 @@ change. A whole range of inputs is then compared by comparing each run with one 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from mpsim.errors import UsageError
 from mpsim.formats import Format
+from mpsim.kernels.contract import Array
 from mpsim.validate.cast.rules import Rule
 from mpsim.validate.sources import Source
 from mpsim.validate.turning_points import midpoints, numbers
-
-Array = np.ndarray[Any, Any]
 
 
 class Runs(NamedTuple):

@@ -12,14 +12,12 @@ import numpy as np
 from mpsim.engine.tensor import TensorId
 from mpsim.files.tensors import TensorFile, TensorFileError
 from mpsim.formats import FORMATS, Format
+from mpsim.kernels.contract import Array
 from mpsim.validate.answers import Verdict
 from mpsim.validate.step.index import read_step
 from mpsim.validate.step.order import in_order_of_computation
 from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays
 from mpsim.validate.step.update import UpdateRule, compare_update, parts_of
-
-Array = np.ndarray[Any, Any]
-
 
 #: Kinds of tensors that a step stores, which a comparison has to have seen to call two steps equal; a finished gradient
 #: is either G, or GX of all that contribute to it.

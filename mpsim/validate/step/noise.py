@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from mpsim.kernels import Kernels
-
-Array = np.ndarray[Any, Any]
+from mpsim.kernels.contract import Array
 
 UNIT = 2.0**-24
 #: Roundings of an op beside its sums, in units: quotients, square roots, exponentials of other libraries.

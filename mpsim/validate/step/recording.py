@@ -16,6 +16,7 @@ from mpsim.engine.tape import Contribution
 from mpsim.engine.tensor import TensorId
 from mpsim.files.tensors import TensorFile, TensorFileError, write_tensors
 from mpsim.kernels import Kernels
+from mpsim.kernels.contract import Array
 from mpsim.nn import Module
 from mpsim.rounding import Counts
 from mpsim.trace import TracedOp, trace
@@ -23,8 +24,6 @@ from mpsim.training.saving import build_network
 from mpsim.training.semantics import Semantics, of_stored, stored
 from mpsim.training.store import Store
 from mpsim.training.trainer import Trainer
-
-Array = np.ndarray[Any, Any]
 
 KIND, VERSION = "mpsim step", 1
 

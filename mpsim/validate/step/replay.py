@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mpsim import checks
 from mpsim import kernels as backends
 from mpsim.accumulators import Accumulator
@@ -21,6 +19,7 @@ from mpsim.assignment import Plan
 from mpsim.errors import UsageError
 from mpsim.files.tensors import TensorFile, TensorFileError
 from mpsim.kernels import Kernels
+from mpsim.kernels.contract import Array
 from mpsim.nn import Module
 from mpsim.trace import Trace, trace
 from mpsim.training.passes import both_passes
@@ -34,8 +33,6 @@ from mpsim.validate.step.teacher import Bounds, Teacher
 from mpsim.validate.step.tensor_compare import TensorComparison
 from mpsim.validate.step.update import UpdateRule, check_update
 from mpsim.validate.subjects.environment import default_float_environment
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from mpsim.engine.tensor import ROLES, TensorId, retrace
 from mpsim.files.tensors import TensorFile, TensorFileError
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels import Kernels
+from mpsim.kernels.contract import Array
 from mpsim.trace import Trace
 from mpsim.training.semantics import Semantics
 from mpsim.training.store import Identity, Rounder
@@ -23,8 +24,6 @@ from mpsim.validate.step import causes, order
 from mpsim.validate.step.noise import Bound, bound_of, of_sums
 from mpsim.validate.step.recording import tensor_name
 from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays, explain
-
-Array = np.ndarray[Any, Any]
 
 
 class Teacher:

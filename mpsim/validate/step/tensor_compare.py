@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from mpsim.formats import Format
+from mpsim.kernels.contract import Array
 from mpsim.rounding import encode
 from mpsim.validate.grid import distances, off_grid
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

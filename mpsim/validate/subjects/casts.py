@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mpsim.formats import FORMATS, Format
+from mpsim.kernels.contract import Array
 from mpsim.rounding import decode
 from mpsim.validate.answers import Outcome, SubjectError, value_keys
 from mpsim.validate.sources import Source
@@ -19,8 +20,6 @@ from mpsim.validate.subjects.opening import Calling, is_library, open_native, op
 from mpsim.validate.subjects.programs import Program
 from mpsim.validate.subjects.vectors_in import Vectors
 from mpsim.validate.subjects.worker import Typed
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass

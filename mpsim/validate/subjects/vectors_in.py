@@ -10,8 +10,8 @@ import numpy as np
 
 from mpsim.errors import UsageError
 from mpsim.formats import Format, as_format
+from mpsim.kernels.contract import Array
 
-Array = np.ndarray[Any, Any]
 SUFFIXES = (".txt", ".hex", ".mem", ".jsonl", ".json", ".npz")
 
 

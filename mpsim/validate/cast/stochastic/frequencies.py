@@ -7,13 +7,10 @@ right subject fails with at most that probability (Bonferroni).
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from mpsim.kernels.contract import Array
 from mpsim.validate.cast.stochastic.result import Binade, Frequency
-
-Array = np.ndarray[Any, Any]
 
 
 def wrong_points(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from mpsim import checks
 from mpsim.formats import Format
+from mpsim.kernels.contract import Array
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.validate.cast import nans
 from mpsim.validate.cast.asking import LENGTHS
@@ -20,8 +20,6 @@ from mpsim.validate.grid import places
 from mpsim.validate.sources import Source
 from mpsim.validate.subjects.casts import Subject
 from mpsim.validate.subjects.environment import default_float_environment
-
-Array = np.ndarray[Any, Any]
 
 
 def validate_given_bits(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mpsim.formats import Format
+from mpsim.kernels.contract import Array
 from mpsim.rounding import decode
 from mpsim.validate.sources import Source, widened
 
-Array = np.ndarray[Any, Any]
 #: Numbers of every binade and sign, each rounded once; and of all of them together, at most.
 OF_A_BINADE, SPREAD = 4096, 1 << 22
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mpsim import checks
 from mpsim.formats import Format
+from mpsim.kernels.contract import Array
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.validate.answers import Outcome
 from mpsim.validate.cast import nans
@@ -24,7 +23,6 @@ from mpsim.validate.sources import Source, widened
 from mpsim.validate.subjects.casts import Subject
 from mpsim.validate.subjects.environment import default_float_environment
 
-Array = np.ndarray[Any, Any]
 FALSE_ALARM_RATE = 1e-9
 DRAWS = 20_000
 

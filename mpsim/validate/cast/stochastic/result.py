@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from mpsim.formats import Format
+from mpsim.kernels.contract import Array
 from mpsim.policies import Policy
 from mpsim.validate.answers import NO_CODE, Verdict
 from mpsim.validate.cast.compare import Comparison, Counterexample, Number
 from mpsim.validate.cast.rules import codes_of, is_value
 from mpsim.validate.sources import Source
 
-Array = np.ndarray[Any, Any]
 ALL_BITS = 32
 
 
