@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -203,7 +203,9 @@ def _place(error: BaseException, path: str | Path) -> str:
     return f"{line}({type(error).__name__}: {error})"
 
 
-def _complete(network: Module, made_in: _Origin, passed: dict[str, Any], known: Any) -> None:
+def _complete(
+    network: Module, made_in: _Origin, passed: Mapping[str, object], known: Mapping[str, inspect.Parameter]
+) -> None:
     """Sets what the network does not say of itself, and tries it on shapes alone."""
     for name in ("input_shape", "width"):
         if not hasattr(network, name):

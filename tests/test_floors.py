@@ -44,7 +44,6 @@ FLOORS = (
 _ONE_COMMAND = "a command loads what it runs, and the others start sooner"
 LATE = {
     ("mpsim.cli", "mpsim.experiments"): _ONE_COMMAND,
-    ("mpsim.cli", "mpsim.vectors"): _ONE_COMMAND,
     ("mpsim.cli", "mpsim.assignment.comparison"): _ONE_COMMAND,
     ("mpsim.cli.arithmetic", "mpsim._kernels"): "the extension may not be built",
     ("mpsim.cli.arithmetic", "mpsim.kernels.cuda"): "numba-cuda may not be installed",

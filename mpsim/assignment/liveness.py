@@ -27,6 +27,7 @@ from mpsim import checks
 from mpsim.assignment.plan import Plan
 from mpsim.engine.tape import INPUT
 from mpsim.engine.tensor import TensorId
+from mpsim.files.records import Record
 from mpsim.ops import primitive_of
 from mpsim.trace import Trace
 
@@ -63,7 +64,7 @@ class Peak:
     segments: int
     recomputed_share: float
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """JSON types."""
         return dict(vars(self))
 

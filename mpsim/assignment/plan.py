@@ -13,6 +13,7 @@ from mpsim.assignment.levels import Levels
 from mpsim.assignment.network import Network
 from mpsim.engine.tensor import ROLES, TensorId
 from mpsim.errors import UsageError
+from mpsim.files.records import Record
 from mpsim.formats import Format, as_format
 from mpsim.trace import Trace
 
@@ -167,7 +168,7 @@ class Plan:
             )
 
     # -- text -----------------------------------------------------------------------------------------------
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """The plan as docs/plan.schema.json describes it (what ``mpsim plan --json`` prints), ``tensors`` in the order
         of the trace."""
         network = self.network

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -212,4 +212,4 @@ def draw_memory_accuracy(rows: list[dict[str, Any]], folder: Path, prefix: str, 
     return files
 
 
-COMMANDS: tuple[tuple[Any, str, dict[str, Any]], ...] = ((figure, "figure", {}),)
+COMMANDS: dict[str, Callable[..., None]] = {"figure": figure}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -101,4 +102,4 @@ def _memory(made: Plan) -> str:
     )
 
 
-COMMANDS: tuple[tuple[Any, str, dict[str, Any]], ...] = ((plan, "plan", {}),)
+COMMANDS: dict[str, Callable[..., None]] = {"plan": plan}

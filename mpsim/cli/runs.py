@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -122,7 +123,7 @@ def train(
     _print_runs([result])
 
 
-def _tell_what_is_stored(results: Any, key: str, epochs: int, save: Path | None) -> str | None:
+def _tell_what_is_stored(results: Results, key: str, epochs: int, save: Path | None) -> str | None:
     """Says on standard error what the run need not train; when it was stored, or None if it trains now."""
     finished, done = results.finished(key), results.epochs_done().get(key, 0)
     if finished is not None and save is None:
@@ -142,15 +143,12 @@ def _print_runs(rows: list[dict[str, Any]]) -> None:
     print_table([heading for _, heading, _ in _COLUMNS], cells)
 
 
-def _word(value: Any) -> Any:
+def _word(value: object) -> object:
     return ("yes" if value else "no") if isinstance(value, bool) else value
 
 
-def _short(value: Any) -> Any:
+def _short(value: object) -> object:
     return f"{value:.4g}" if isinstance(value, float) else value
 
 
-COMMANDS: tuple[tuple[Any, str, dict[str, Any]], ...] = (
-    (sweep, "sweep", {}),
-    (train, "train", {}),
-)
+COMMANDS: dict[str, Callable[..., None]] = {"sweep": sweep, "train": train}

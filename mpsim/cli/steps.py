@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import numpy as np
 import typer
 
 from mpsim import checks, data, networks
@@ -87,7 +89,7 @@ def _dataset(model: str, name: str | None, path: str | None) -> LabelledImages:
     return data.load(name, "train", path)
 
 
-def _batches(loader: Any) -> Any:
+def _batches(loader: DataLoader) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches without end, epoch after epoch."""
     epoch = 0
     while True:
@@ -95,4 +97,4 @@ def _batches(loader: Any) -> Any:
         epoch += 1
 
 
-COMMANDS: tuple[tuple[Any, str, dict[str, Any]], ...] = ((trace_step, "trace-step", {}),)
+COMMANDS: dict[str, Callable[..., None]] = {"trace-step": trace_step}

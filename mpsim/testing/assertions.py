@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mpsim.errors import UsageError
 from mpsim.formats import Format, as_format
@@ -19,7 +20,9 @@ from mpsim.validate.sources import Source, as_source
 from mpsim.validate.subjects.environment import default_float_environment
 
 
-def assert_same_bits(actual: Any, expected: Any, inputs: Any = None, *, what: str = "", any_nan: bool = False) -> None:
+def assert_same_bits(
+    actual: ArrayLike, expected: ArrayLike, inputs: ArrayLike | None = None, *, what: str = "", any_nan: bool = False
+) -> None:
     """Asserts that two arrays have the same shape, type and bits: zeros by their sign, NaNs by their payload.
 
     ``inputs``: what the elements came from, of the same shape; the message then names the element whose input is

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,8 @@ from mpsim.trace import trace
 
 FLOAT_BYTES = 4
 Batch = tuple[np.ndarray, np.ndarray]
+#: A dataset, a pair of all images and labels, or batches of them.
+Data = LabelledImages | Batch | Iterable[Batch]
 
 
 def checked(model: Module, images: np.ndarray, labels: np.ndarray) -> Batch:
@@ -40,7 +41,7 @@ def checked(model: Module, images: np.ndarray, labels: np.ndarray) -> Batch:
     return np.ascontiguousarray(images), labels.astype(np.int64)
 
 
-def of(data: Any, batch: int) -> Iterator[Batch]:
+def of(data: Data, batch: int) -> Iterator[Batch]:
     """The batches of ``data``: those of an iterable, or a dataset or pair (images, labels) cut into pieces."""
     if isinstance(data, LabelledImages):
         for start in range(0, len(data), batch):

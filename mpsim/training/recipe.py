@@ -13,6 +13,7 @@ from mpsim.assignment import Plan
 from mpsim.contraction import as_accumulator
 from mpsim.engine.tensor import ROLES, TensorId
 from mpsim.errors import UsageError, UsageTypeError
+from mpsim.files.records import Record
 from mpsim.kernels import spec
 from mpsim.nn import Module
 from mpsim.policies import Policy
@@ -107,7 +108,7 @@ class Recipe:
                     )
         return traced.parameter_ids
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """JSON types."""
         assert isinstance(self.semantics, Semantics) and isinstance(self.accumulator, Accumulator)
         scale = self.loss_scale.to_dict() if isinstance(self.loss_scale, LossScale) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from mpsim.accumulators import Accumulator
 from mpsim.assignment import Plan, promote
 from mpsim.contraction import as_accumulator
 from mpsim.engine.tape import Tape
-from mpsim.engine.tensor import Parameter, TensorId
+from mpsim.engine.tensor import Array, Parameter, TensorId
 from mpsim.errors import UsageError
 from mpsim.files.whole import write_whole
 from mpsim.nn import Module
@@ -149,7 +149,7 @@ class Trainer:
         ]
         return sum(array.size * array.dtype.itemsize for array in kept)
 
-    def _update(self, gradients: dict[Parameter, Any]) -> None:
+    def _update(self, gradients: Mapping[Parameter, Array]) -> None:
         for name, parameter in self._parameters.items():
             if parameter in gradients:
                 self.recipe.optimizer.update(
@@ -187,7 +187,7 @@ class Trainer:
         )
 
     @property
-    def velocity(self) -> dict[str, Any]:
+    def velocity(self) -> dict[str, Array]:
         """The optimizer's momentum by parameter, as the backend's arrays."""
         return dict(self._velocity)
 
@@ -197,7 +197,7 @@ class Trainer:
         return 0.0 if self.plan is None else self.plan.low_share
 
     # -- evaluation -----------------------------------------------------------------------------------------
-    def evaluate(self, data: Any, precision: str = "plan", *, batch: int = 256) -> Evaluation:
+    def evaluate(self, data: batches.Data, precision: str = "plan", *, batch: int = 256) -> Evaluation:
         """Accuracy and loss on a Dataset, a pair (images, labels) or an iterable of such batches; trains nothing.
 
         precision="plan": as in training (activations rounded, and in standard semantics parameters);

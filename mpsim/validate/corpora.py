@@ -6,7 +6,6 @@ Exhaustive for 16-bit sources. Functions that take ``dtype`` give float32 or flo
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from mpsim.kernels.contract import Array
 from mpsim.validate.sources import Source, as_source
 from mpsim.validate.turning_points import beside, both_signs, midpoints, numbers
 
-UNSIGNED: dict[str, Any] = {"float32": np.uint32, "float64": np.uint64}
+UNSIGNED: dict[str, type[np.unsignedinteger]] = {"float32": np.uint32, "float64": np.uint64}
 
 
 def specials(dtype: str) -> Array:

@@ -11,6 +11,7 @@ import numpy as np
 from mpsim import checks
 from mpsim.blocks import SCALE_RULES, BlockFormat
 from mpsim.errors import UsageError
+from mpsim.files.records import Record
 from mpsim.kernels.contract import Array
 from mpsim.kernels.spec_blocks import SCALE_OVERFLOWS, as_block_format
 from mpsim.validate.answers import SubjectError, Verdict
@@ -39,7 +40,7 @@ class RuleResult:
     def name(self) -> str:
         return self.definition.name
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         return {
             "scale_rule": self.definition.rule,
             "scale_overflow": self.definition.scale_overflow,
@@ -73,7 +74,7 @@ class BlockReport:
     def equal(self) -> bool:
         return self.verdict is Verdict.EQUAL
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """The whole report as JSON values."""
         return {
             "subject": self.subject,

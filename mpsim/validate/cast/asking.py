@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from mpsim.files.records import Record
 from mpsim.formats import Format
 from mpsim.kernels.contract import Array
 from mpsim.validate.answers import Outcome, SubjectError
@@ -109,7 +110,7 @@ class Unsteady(NamedTuple):
     usual: Outcome
     other: Outcome
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """The fields as JSON values."""
         return {
             "input": {"value": self.input, "bits": f"{self.pattern:#x}"},

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from mpsim.errors import UsageError
+from mpsim.files.records import Record
 from mpsim.files.whole import write_whole
 from mpsim.kernels.contract import Array
 from mpsim.validate.answers import NO_CODE, SubjectError
@@ -57,7 +58,7 @@ class Sweep:
     def inputs(self) -> int:
         return self.done << BLOCK_BITS
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """What was done, without the state that resuming needs."""
         rate = self.inputs / self.own_seconds if self.own_seconds else None
         return {

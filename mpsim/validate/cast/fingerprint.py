@@ -6,10 +6,11 @@ The result is a Rule, confirmed on the whole corpus: either it gives every answe
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from mpsim.files.records import Record
 from mpsim.formats import FORMATS
 from mpsim.kernels import spec
 from mpsim.kernels.contract import Array
@@ -82,7 +83,7 @@ class Fingerprint(NamedTuple):
             f"{sure} {which}"
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         return {
             "rule": self.rule.to_dict(),
             "inputs": self.inputs,

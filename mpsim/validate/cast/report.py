@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from mpsim.validate.cast.stochastic import StochasticReport
 from mpsim.validate.cast.validation import CastReport
 from mpsim.validate.grid import places
 from mpsim.validate.sources import widened
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def text(report: CastReport | StochasticReport, width: int = 110) -> str:
@@ -146,7 +149,7 @@ def cases(report: CastReport | StochasticReport) -> dict[str, list[str] | None]:
     return {name: found.get(name) for name in names}
 
 
-def draw(report: CastReport, axes: Any) -> None:
+def draw(report: CastReport, axes: Axes) -> None:
     """Error against input: the subject's error in quanta of the format, mismatches red. Not more than 20 000 points."""
 
     answers, comparison = report.answers, report.declared or report.once

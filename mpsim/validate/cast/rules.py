@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mpsim.files.records import Record
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels import hosted
 from mpsim.kernels.contract import Array
@@ -214,7 +215,7 @@ class Rule:
             parts.append("NaN keeps its payload")
         return "; ".join(parts)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """The fields as JSON values."""
         codes = [f"{code:#x}" for code in self.nan_codes] if isinstance(self.nan_codes, tuple) else self.nan_codes
         return {

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mpsim.engine.tensor import TensorId
+from mpsim.files.records import Record
 from mpsim.files.tensors import TensorFile, TensorFileError
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels.contract import Array
@@ -73,7 +74,7 @@ class StepComparison:
                 lines.append(f"{what}: {len(names)} tensors, as {', '.join(names[:3])}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """The fields, for JSON; ``tensors`` lists those that differ."""
         return {
             "other": self.other,

@@ -17,6 +17,7 @@ from mpsim import kernels as backends
 from mpsim.accumulators import Accumulator
 from mpsim.assignment import Plan
 from mpsim.errors import UsageError
+from mpsim.files.records import Record
 from mpsim.files.tensors import TensorFile, TensorFileError
 from mpsim.kernels import Kernels
 from mpsim.kernels.contract import Array
@@ -85,7 +86,7 @@ class TeacherReport:
             lines.append(f"  and {len(suspects) - 10} more")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """The fields, for JSON."""
         return {
             "source": self.source,

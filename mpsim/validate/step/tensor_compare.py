@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
+from mpsim.files.records import Record
 from mpsim.formats import Format
 from mpsim.kernels.contract import Array
 from mpsim.rounding import encode
@@ -115,9 +115,9 @@ class TensorComparison:
                 lines.append(f"{count} of {self.elements} {what}")
         return lines + list(self.causes)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """The fields, for JSON."""
-        first = None
+        first: Record | None = None
         if self.first is not None:
             first = {
                 "index": list(self.first.index),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mpsim.files.records import Record
 from mpsim.formats import Format
 from mpsim.kernels.contract import Array
 from mpsim.policies import Policy
@@ -28,7 +29,7 @@ class Frequency:
     draws: int
     probability: float
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         return dict(vars(self))
 
 
@@ -42,7 +43,7 @@ class Binade:
     share: float
     draws: int
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         return dict(vars(self))
 
 
@@ -83,7 +84,7 @@ class StochasticReport:
     def equal(self) -> bool:
         return self.verdict is Verdict.EQUAL
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         fields = dict(vars(self)) | {"equal": self.equal, "verdict": self.verdict.name.lower()}
         fields["policy"] = {"mode": self.policy.mode.value, "overflow": self.policy.overflow.value}
         fields["smallest"] = None if self.smallest is None else self.smallest.to_dict()
