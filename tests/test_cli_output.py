@@ -55,8 +55,9 @@ class Job:
 
 def test_bars_show_every_text_as_it_is() -> None:
     jobs: Any = [Job(name, name) for name in NAMES]
-    with Progress(jobs, SimpleNamespace(epochs_done=dict)) as progress:
-        progress.update(dict.fromkeys(keys_of(jobs).values(), 1))
+    keys = {key: job for job, key in keys_of(jobs).items()}
+    with Progress(keys, SimpleNamespace(epochs_done=dict)) as progress:
+        progress.update(dict.fromkeys(keys, 1))
         shown = io.StringIO()
         console(file=shown, width=200).print(progress._bars.get_renderable())
     for name in NAMES:

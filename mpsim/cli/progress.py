@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -21,9 +21,9 @@ Processes = Annotated[int | None, typer.Option(help="Runs at the same time; defa
 
 class Progress:
     """On standard error, bars: all epochs with the time left, and the runs in work. Where it is no terminal, a line for
-    each run that ends."""
+    each run that ends. ``jobs``: by their keys."""
 
-    def __init__(self, jobs: Iterable[RunSettings], results: Results) -> None:
+    def __init__(self, jobs: Mapping[str, RunSettings], results: Results) -> None:
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -33,7 +33,7 @@ class Progress:
             TimeRemainingColumn,
         )
 
-        self._jobs = {key: job for job, key in keys_of(jobs).items()}
+        self._jobs = jobs
         networks = {(job.model, job.width) for job in self._jobs.values()}
         self._names = {
             key: f"{f'{job.model} {job.width:g}, ' if len(networks) > 1 else ''}{job.label}, seed {job.seed}"
@@ -110,9 +110,9 @@ def run_jobs(
     from mpsim.experiments.sweep import sweep
 
     with kept_when_stopped(results), Results.in_folder(results) as opened:
-        keys = keys_of(trained.values()).values()
+        keys = {key: job for job, key in keys_of(trained.values()).items()}
         stored = sum(opened.finished(key) is not None for key in keys)
-        with Progress(trained.values(), opened) as bars:
+        with Progress(keys, opened) as bars:
             rows = sweep(
                 jobs, opened, processes=processes, backend=backend, threads=threads, on_progress=bars.update,
                 trained=trained,

@@ -105,7 +105,7 @@ def train(
     with kept_when_stopped(results), Results.in_folder(results) as opened:
         key = settings.key
         stored = _tell_what_is_stored(opened, key, settings.epochs, save)
-        with Progress([settings], opened) as progress:
+        with Progress({key: settings}, opened) as progress:
             try:
                 result = run(
                     settings, opened, backend=backend, threads=threads, save=None if save is None else str(save),
