@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mpsim import checks
-from mpsim.accumulators import Accumulator
+from mpsim.accumulators import Accumulator, Summation, in_short
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import FORMATS
 from mpsim.kernels import hosted
+from mpsim.products.stages import Product
 from mpsim.tensor_cores import accumulator_of
 
 __all__ = ["as_accumulator", "matmul"]
@@ -21,7 +22,7 @@ __all__ = ["as_accumulator", "matmul"]
 def matmul(
     a: ArrayLike,
     b: ArrayLike,
-    accumulator: Accumulator | str = Accumulator(),
+    accumulator: Summation | str = Accumulator(),
     *,
     backend: str = "compiled",
     threads: int | None = None,
@@ -51,14 +52,17 @@ def matmul(
     return hosted(backend).matmul(left, right, threads=threads, accumulator=chosen)
 
 
-def as_accumulator(accumulator: Accumulator | str) -> Accumulator:
-    """The Accumulator itself, or that of a text as ``mpsim.tensor_cores.accumulator_of`` reads it.
+def as_accumulator(accumulator: Summation | str) -> Summation:
+    """The accumulator or product itself, or that of a text as ``mpsim.tensor_cores.accumulator_of`` reads it. A product
+    with a short form is returned as the Accumulator that it is.
 
     >>> as_accumulator("chunk=64").chunk, as_accumulator("hopper_float16").kind
     (64, 'aligned')
     """
     if isinstance(accumulator, str):
         return accumulator_of(accumulator)
+    if isinstance(accumulator, Product):
+        return in_short(accumulator)
     expected = "an Accumulator, such as Accumulator(chunk=64), or its text, such as 'chunk=64' or 'hopper_float16'"
     checks.instance("accumulator", accumulator, Accumulator, expected)
     return accumulator

@@ -12,7 +12,7 @@ import numpy as np
 
 from mpsim import checks, ops
 from mpsim import kernels as backends
-from mpsim.accumulators import Accumulator
+from mpsim.accumulators import Summation
 from mpsim.assignment import Plan, promote
 from mpsim.contraction import as_accumulator
 from mpsim.engine.tape import Tape
@@ -80,7 +80,7 @@ class Trainer:
         return as_semantics(self.recipe.semantics)
 
     @property
-    def accumulator(self) -> Accumulator:
+    def accumulator(self) -> Summation:
         """Of the recipe."""
         return as_accumulator(self.recipe.accumulator)
 
@@ -236,8 +236,7 @@ class Trainer:
         """
         if not self.accumulator.promises_bits:
             raise UsageError(
-                f"accumulator kind {self.accumulator.kind!r} promises no bits, so there is no digest; "
-                f"train with Accumulator() to take one"
+                "accumulator kind 'blas' promises no bits, so there is no digest; train with Accumulator() to take one"
             )
         sha = hashlib.sha256()
         for parameter in self._parameters.values():

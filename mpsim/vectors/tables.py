@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from mpsim import checks
-from mpsim.accumulators import Accumulator
+from mpsim import accumulators, checks
+from mpsim.accumulators import Summation
 from mpsim.contraction import matmul
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format, as_format
@@ -153,7 +153,7 @@ def _around(format: Format, source: Source, code: int) -> list[int]:
 
 
 def dot_table(
-    accumulator: Accumulator,
+    accumulator: Summation,
     inputs: str | Format = "float32",
     length: int = 64,
     *,
@@ -170,7 +170,7 @@ def dot_table(
     """
     format = as_format(inputs)
     if not accumulator.promises_bits:
-        raise UsageError(f"an accumulator of kind {accumulator.kind!r} promises no bits, so it has no vectors")
+        raise UsageError("an accumulator of kind 'blas' promises no bits, so it has no vectors")
     if not format.fits_float32 or not format.signed:
         raise UsageError(f"the operands' format is one with a sign that float32 holds, not {format}")
     checks.whole("length", length, least=1, most=MOST_LENGTH)
@@ -184,8 +184,9 @@ def dot_table(
     results = np.concatenate(one).reshape(-1)
     results[np.isnan(results)] = np.nan
     columns = {"a": (a, format.bits), "b": (b, format.bits), "expected": (results.view(np.uint32), 32)}
-    fields = {key: getattr(accumulator, key) for key in accumulator.__dataclass_fields__}
-    return Table(name, {"inputs": format.name, "length": length, "accumulator": fields}, columns)
+    return Table(
+        name, {"inputs": format.name, "length": length, "accumulator": accumulators.to_dict(accumulator)}, columns
+    )
 
 
 def _operands(format: Format, size: int, length: int, seed: int, tensor: int) -> Array:

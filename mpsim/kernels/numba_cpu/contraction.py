@@ -23,6 +23,7 @@ from mpsim.kernels.narrow import Narrow
 from mpsim.kernels.numba_cpu import aligned, depthwise, lanes, panels, strided, sums
 from mpsim.kernels.numba_cpu.arrays import empty
 from mpsim.kernels.numba_cpu.rounding import round_array
+from mpsim.kernels.numba_cpu.steps import run
 from mpsim.kernels.numba_cpu.threads import at_most
 from mpsim.kernels.pairs import sum_in_pairs
 from mpsim.kernels.phases import phases
@@ -184,5 +185,5 @@ def contract(c: Contraction, accumulator: Accumulator, threads: int, rows_as_lan
 
 
 matmul, conv2d, conv2d_input_gradient, conv2d_weight_gradient = contractions(
-    over_lowering(contract), add_bias, round_array, _InLanes()
+    over_lowering(contract), add_bias, round_array, _InLanes(), run
 )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mpsim import networks
-from mpsim.accumulators import Accumulator
+from mpsim import accumulators, networks
+from mpsim.accumulators import Summation
 from mpsim.assignment import Plan
 from mpsim.engine.tape import Contribution
 from mpsim.engine.tensor import TensorId
@@ -158,7 +158,7 @@ def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
         "batch": traced.batch,
         "semantics": stored(trainer.semantics),
         "rounding": trainer.recipe.rounding,
-        "accumulator": asdict(trainer.accumulator),
+        "accumulator": accumulators.to_dict(trainer.accumulator),
         "optimizer": _optimizer(trainer),
         "step": number,
         "loss_scale": report.loss_scale,
@@ -177,7 +177,7 @@ class RecordedNetwork:
     model: Module
     plan: Plan | None
     semantics: Semantics
-    accumulator: Accumulator
+    accumulator: Summation
 
 
 def network_of(record: TensorFile, model: str | None = None) -> RecordedNetwork:
@@ -194,7 +194,7 @@ def network_of(record: TensorFile, model: str | None = None) -> RecordedNetwork:
     try:
         rounding, described = index["rounding"], dict(index["model"])
         plan = None if index["plan"] is None else Plan.from_json(index["plan"])
-        semantics, accumulator = of_stored(index["semantics"]), Accumulator(**index["accumulator"])
+        semantics, accumulator = of_stored(index["semantics"]), accumulators.from_dict(index["accumulator"])
         options = {"classes": described["classes"], "input_shape": tuple(described["input_shape"])}
         options["width"] = described["width"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -14,7 +14,7 @@ from typing import Any
 
 from mpsim import checks
 from mpsim import kernels as backends
-from mpsim.accumulators import Accumulator
+from mpsim.accumulators import Accumulator, Summation
 from mpsim.assignment import Plan
 from mpsim.errors import UsageError
 from mpsim.files.records import Record
@@ -111,7 +111,7 @@ def teacher_forced(
     labels: Array | None = None,
     loss_scale: float | None = None,
     update: UpdateRule | None = None,
-    accumulator: Accumulator = Accumulator(),
+    accumulator: Summation = Accumulator(),
     backend: str = "compiled",
     threads: int | None = None,
 ) -> TeacherReport:
