@@ -5,9 +5,8 @@ Definition: docs/semantics.md ("Contraction"), mpsim/accumulators.py, mpsim/kern
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mpsim import checks
 from mpsim.accumulators import Accumulator, Summation, in_short
@@ -21,8 +20,8 @@ __all__ = ["as_accumulator", "matmul"]
 
 
 def matmul(
-    a: Any,
-    b: Any,
+    a: ArrayLike,
+    b: ArrayLike,
     accumulator: Summation | str = Accumulator(),
     *,
     backend: str = "compiled",
@@ -69,7 +68,7 @@ def as_accumulator(accumulator: Summation | str) -> Summation:
     return accumulator
 
 
-def _matrix(x: Any, name: str) -> np.ndarray:
+def _matrix(x: ArrayLike, name: str) -> np.ndarray:
     """x as a contiguous float32 matrix with the same numbers."""
     array = np.asarray(x)
     if array.dtype.name not in FORMATS or array.dtype.name == "float64":

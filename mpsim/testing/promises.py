@@ -50,7 +50,7 @@ def _normal(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return random.standard_normal(shape).astype(np.float32)
 
 
-def _check_array(what: str, found: Any, shape: tuple[int, ...]) -> None:
+def _check_array(what: str, found: object, shape: tuple[int, ...]) -> None:
     assert isinstance(found, np.ndarray), f"{what} is a {type(found).__name__}, not an array"
     assert found.dtype == np.float32, f"{what} is {found.dtype}, not float32"
     assert found.shape == shape, f"{what} has shape {found.shape}, expected {shape}"

@@ -2,73 +2,99 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import wraps
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import typer
 
 from mpsim.cli import command
+from mpsim.cli.options import Command, Result, made_of, option
 from mpsim.cli.output import complain, is_failure, print_json
+from mpsim.validate.presentation import PICTURES, Presentation, Report, junit, junit_error, picture
+from mpsim.validate.subjects.opening import Calling
 
-if TYPE_CHECKING:
-    from mpsim.validate.presentation import Presentation
-
-Arguments = Annotated[str, typer.Option(help="Arrays a Python function is given: numpy or torch.")]
-Signature = Annotated[
-    str | None, typer.Option(help="For a library: the C prototype, as 'void f(const float *, uint8_t *, size_t)'.")
-]
-Header = Annotated[Path | None, typer.Option(help="For a library: a file that declares the function.")]
-Given = Annotated[
-    list[str] | None,
-    typer.Option("--argument", help="For a C function: NAME=NUMBER for a parameter that is neither array nor count."),
-]
-Timeout = Annotated[float, typer.Option(help="Seconds that the subject has for one answer.")]
-InProcess = Annotated[
-    bool,
-    typer.Option(
-        "--in-process", help="Call the subject in mpsim's own process: a crash or a hang is then mpsim's too."
+#: How a subject is called, as options.
+_OF_PYTHON = (
+    option("arguments", str, "Arrays a Python function is given: numpy or torch.", "numpy"),
+    option("timeout", float, "Seconds that the subject has for one answer.", 120.0),
+    option(
+        "in_process", bool, "Call the subject in mpsim's own process: a crash or a hang is then mpsim's too.", False,
+        "--in-process",
     ),
-]
-Junit = Annotated[Path | None, typer.Option(help="Also write JUnit XML to this file.")]
-Plot = Annotated[Path | None, typer.Option(help="Also draw a picture to this file (png, svg, pdf).")]
+)  # fmt: skip
+_OF_C = (
+    option(
+        "signature", str | None, "For a library: the C prototype, as 'void f(const float *, uint8_t *, size_t)'.", None
+    ),
+    option("header", Path | None, "For a library: a file that declares the function.", None),
+    option(
+        "argument", list[str] | None,
+        "For a C function: NAME=NUMBER for a parameter that is neither array nor count.", None, "--argument",
+    ),
+)  # fmt: skip
+_OUTPUTS = (
+    option("junit", Path | None, "Also write JUnit XML to this file.", None),
+    option("plot", Path | None, "Also draw a picture to this file (png, svg, pdf).", None),
+    option("json", bool, "Print JSON instead of a table.", False, "--json"),
+)
 
 
-def calling(
-    arguments: str,
-    signature: str | None,
-    header: Path | None,
-    given: list[str] | None,
-    timeout: float,
-    in_process: bool,
-) -> Any:
-    """How a subject is called, from a command's options."""
-    from mpsim.validate.subjects.opening import Calling
+def calls_subject(*, native: bool = True) -> Callable[[Command[Result]], Command[Result]]:
+    """A command whose function takes ``calling``, a Calling made of options; ``native``: also of a C function."""
+    return made_of("calling", [*_OF_PYTHON, *(_OF_C if native else ())], _calling)
 
-    pairs = {}
-    for text in given or []:
+
+def _calling(argument: list[str] | None = None, **given: Any) -> Calling:
+    numbers = {}
+    for text in argument or []:
         name, equals, value = text.partition("=")
         if not (name and equals and value):
             raise typer.BadParameter(f"{text!r} should be NAME=NUMBER, as scale=1.0", param_hint="--argument")
-        if name in pairs:
+        if name in numbers:
             raise typer.BadParameter(f"{name} is given twice", param_hint="--argument")
-        pairs[name] = value
-    return Calling(arguments, signature, header, pairs, timeout, in_process)
+        numbers[name] = value
+    return Calling(given=numbers, **given)
+
+
+def gives_verdict(name: str) -> Callable[[Command[tuple[Report, Presentation]]], Command[None]]:
+    """The command ``mpsim validate NAME`` of a function that gives a report and the module that presents it.
+
+    Its first parameter is the subject. The command has the options of where the verdict goes, and ends with it.
+    """
+
+    def decorated(function: Command[tuple[Report, Presentation]]) -> Command[None]:
+        subject = next(iter(inspect.signature(function).parameters))
+
+        @wraps(function)
+        def command(outputs: Outputs, **given: Any) -> None:
+            told = outputs._replace(command=name, subject=str(given[subject]))
+            with comparison(told):
+                answer(*function(**given), told)
+
+        own = inspect.signature(function, eval_str=True)
+        last = inspect.Parameter("outputs", inspect.Parameter.KEYWORD_ONLY)
+        command.__signature__ = own.replace(parameters=[*own.parameters.values(), last])  # type: ignore[attr-defined]
+        return made_of("outputs", _OUTPUTS, Outputs)(command)
+
+    return decorated
 
 
 class Outputs(NamedTuple):
     """Where a verdict goes: ``command`` and ``subject`` name it in JUnit XML."""
 
-    command: str
-    subject: str
     json: bool
     junit: Path | None = None
     plot: Path | None = None
+    command: str = ""
+    subject: str = ""
 
     @property
     def suite(self) -> str:
@@ -80,7 +106,6 @@ def comparison(outputs: Outputs) -> Iterator[None]:
     """Ends the command with exit code 2 where arguments are refused, or anything fails: then nothing was compared.
 
     A usage error, before any work, where a file cannot be written, is no picture's, or is asked for twice."""
-    from mpsim.validate.presentation import PICTURES, junit_error
 
     if outputs.plot is not None and outputs.plot.suffix.lower() not in PICTURES:
         wanted = f"the name of {outputs.plot} should end in one of {', '.join(PICTURES)}"
@@ -128,10 +153,9 @@ def _writing(path: Path, option: str) -> Iterator[None]:
         raise type(error)(f"{option}: {path} cannot be written: {error.strerror}") from error
 
 
-def answer(report: Any, presentation: Presentation, outputs: Outputs) -> NoReturn:
+def answer(report: Report, presentation: Presentation, outputs: Outputs) -> NoReturn:
     """Writes what is asked for, prints the report as JSON or text, and ends with its verdict; with exit code 2 where it
     cannot be printed."""
-    from mpsim.validate.presentation import junit, picture
 
     if outputs.junit is not None:
         xml = junit(outputs.suite, outputs.subject, presentation.cases(report))

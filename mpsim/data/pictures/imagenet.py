@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from mpsim.data.dataset import check_split
-from mpsim.data.folders import checked_root, class_names, from_class_folders, split_folder
-from mpsim.data.image_files import ImageFiles
+from mpsim.data.pictures.folders import checked_root, class_names, from_class_folders, split_folder
+from mpsim.data.pictures.image_files import ImageFiles
 from mpsim.errors import UsageError
 
 SITE = "https://www.image-net.org/download.php"

@@ -7,12 +7,15 @@ from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
 from textwrap import fill
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpsim.errors import UsageError
-from mpsim.experiments import accuracy_axis
+from mpsim.experiments.drawing import accuracy_axis
 from mpsim.experiments.labels import GIVEN, TRAINING, differences
 from mpsim.experiments.study_tables import Mean, over_seeds
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: One colour for each level pair, told apart in common kinds of colour blindness (Wong 2011; then Tol's "muted").
 COLOURS = (
@@ -175,7 +178,7 @@ def _places(points: Iterable[Mean]) -> tuple[list[float], list[float]]:
     return [100 * point.low_share for point in points], [100 * point.accuracy for point in points]
 
 
-def draw_points(axes: Any, points: Sequence[Mean], **style: Any) -> None:
+def draw_points(axes: Axes, points: Sequence[Mean], **style: Any) -> None:
     """Draws the points where their values are, each with a bar from its lowest to its highest seed."""
     x, y = _places(points)
     below = [100 * max(0.0, point.accuracy - point.lowest) for point in points]  # a mean of equal numbers may be less
@@ -184,14 +187,14 @@ def draw_points(axes: Any, points: Sequence[Mean], **style: Any) -> None:
     axes.errorbar(x, y, yerr=bars, elinewidth=0.8, capsize=2, zorder=3, **style)
 
 
-def draw_diverged(axes: Any, points: Iterable[Mean], label: str) -> None:
+def draw_diverged(axes: Axes, points: Iterable[Mean], label: str) -> None:
     """Draws a cross over the points with a run that diverged."""
     lost = [point for point in points if point.diverged]
     if lost:
         axes.plot(*_places(lost), "x", color="black", markersize=9, linestyle="", zorder=6, label=label)
 
 
-def _draw_front(axes: Any, group: Group) -> None:
+def _draw_front(axes: Axes, group: Group) -> None:
     front = pareto_front(point for point in group.points if point.scheme != "float32" and not point.diverged)
     front = front * 2 if len(front) == 1 else front  # a line of one point would not be drawn
     axes.plot(
@@ -200,7 +203,7 @@ def _draw_front(axes: Any, group: Group) -> None:
     )  # fmt: skip
 
 
-def _draw_series(axes: Any, series: Sequence[Mean], group: Group, style: Style) -> None:
+def _draw_series(axes: Axes, series: Sequence[Mean], group: Group, style: Style) -> None:
     scheme = series[0].scheme
     draw_points(axes, series, color=group.colour, linewidth=1.4, mew=1.4, label=scheme, **_look(style))
     draw_diverged(axes, series, "diverged")
@@ -219,7 +222,7 @@ def _look(style: Style) -> dict[str, Any]:
     return {"marker": style.marker, "linestyle": style.line, **small}
 
 
-def _annotate(axes: Any, series: Sequence[Mean], colour: str, above: bool) -> None:
+def _annotate(axes: Axes, series: Sequence[Mean], colour: str, above: bool) -> None:
     """r or k beside the points that leave room for it."""
     last: float | None = None
     for point in series:
@@ -232,7 +235,7 @@ def _annotate(axes: Any, series: Sequence[Mean], colour: str, above: bool) -> No
             last = share
 
 
-def _write(axes: Any, point: Mean, text: str, colour: str, above: bool) -> None:
+def _write(axes: Axes, point: Mean, text: str, colour: str, above: bool) -> None:
     axes.annotate(
         text, (100 * point.low_share, 100 * point.accuracy), xytext=(0, 9) if above else (-4, -5),
         textcoords="offset points", ha="center" if above else "right", va="bottom" if above else "top", fontsize=7.5,
@@ -240,7 +243,7 @@ def _write(axes: Any, point: Mean, text: str, colour: str, above: bool) -> None:
     )  # fmt: skip
 
 
-def _finish(axes: Any, title: str) -> None:
+def _finish(axes: Axes, title: str) -> None:
     axes.set_xlabel("elements held in the low format [% of all elements of a training step]")
     axes.set_ylabel("test accuracy [%], even in the logarithm of the error")
     axes.set_xlim(-3, 103)

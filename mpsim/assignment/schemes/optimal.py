@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mpsim import checks
-from mpsim.assignment.demotion import demoted
 from mpsim.assignment.levels import PAPER_LEVELS, Levels
 from mpsim.assignment.plan import Plan
+from mpsim.assignment.schemes.demotion import demoted
 from mpsim.errors import UsageError
-
-if TYPE_CHECKING:
-    from mpsim.trace import Trace
+from mpsim.trace import Trace
 
 #: Sensitivities are compared in steps of 2**-30 of the largest.
 RESOLUTION = 1 << 30

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpsim.errors import UsageError
-from mpsim.experiments.figures import BEHIND_WORDS, COLOURS, STYLES, as_usual, draw_diverged, draw_points, save, styles
+from mpsim.experiments.drawing.figures import (
+    BEHIND_WORDS,
+    COLOURS,
+    STYLES,
+    as_usual,
+    draw_diverged,
+    draw_points,
+    save,
+    styles,
+)
 from mpsim.experiments.labels import TRAINING, Row, differences, promotes
 from mpsim.experiments.study_tables import SEEDS_AND_ORDERS, Mean, over_seeds
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: Panels beside each other.
 COLUMNS = 2
@@ -77,7 +89,7 @@ def figure_of(compares: str, titled: Sequence[tuple[str, Sequence[Row]]], title:
     return figure
 
 
-def _panel(axes: Any, compares: str, title: str, every: Sequence[Mean]) -> None:
+def _panel(axes: Axes, compares: str, title: str, every: Sequence[Mean]) -> None:
     trained = differences([mean.settings for mean in every], (*TRAINING, "levels"))
     thresholds = len({mean.settings["promotion"] for mean in every if mean.promotes})
     lines: dict[tuple[Curve, str], list[Mean]] = {}
@@ -114,7 +126,7 @@ def _curve(compares: str, mean: Mean) -> Curve:
     return Curve(mean.scheme, mean.promotes, label, colour, style.marker, joined=False)
 
 
-def _line(axes: Any, curve: Curve, line: Sequence[Mean]) -> None:
+def _line(axes: Axes, curve: Curve, line: Sequence[Mean]) -> None:
     shape = {"markersize": 4} if curve.joined else {"markersize": 7, "fillstyle": "none", "linestyle": ""}
     draw_points(axes, line, color=curve.colour, marker=curve.marker, linewidth=1.4, label=curve.label, **shape)
     for mean in (line[0], line[-1]) if curve.joined else ():

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from mpsim import checks
 from mpsim.assignment.levels import PAPER_LEVELS, Levels, parse_levels
 from mpsim.assignment.plan import Plan
+from mpsim.engine.tensor import TensorId
 from mpsim.errors import UsageError
 from mpsim.formats import Format
-
-if TYPE_CHECKING:
-    from mpsim.engine.tensor import TensorId
-    from mpsim.trace import Trace
+from mpsim.kernels.permutation import permutation
+from mpsim.kernels.philox import Stream
+from mpsim.trace import Trace
 
 #: Orders in which groups are taken; ties by rising group id.
 ORDERS = ("largest_first", "smallest_first", "random")
@@ -83,8 +82,6 @@ def group_order(groups: Sequence[int], order: str, seed: int | None = None) -> l
 
 
 def _shuffled(count: int, seed: int | None) -> list[int]:
-    from mpsim.kernels.permutation import permutation
-    from mpsim.kernels.philox import Stream
 
     if seed is None:
         raise UsageError("order 'random' needs a seed, a whole number from 0 to 2**64 - 1; got None")

@@ -8,7 +8,7 @@ from pathlib import Path
 from mpsim.assignment import Plan
 from mpsim.engine.tensor import ROLES
 from mpsim.errors import UsageError
-from mpsim.experiments.figures import COLOURS
+from mpsim.experiments.drawing.figures import COLOURS
 from mpsim.files.whole import write_whole
 
 #: Of the roles, so that they are not taken for those of the formats.

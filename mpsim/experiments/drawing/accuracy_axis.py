@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: Percentage points added to the error, so that 100 % has a place.
 OFFSET = 2.0
@@ -15,7 +19,7 @@ STEPS = (50, 10, 5, 1, 0.5, 0.1, 0.05, 0.01)
 BETWEEN, MARGIN = 0.07, 0.06
 
 
-def forward(accuracy: Any) -> Any:
+def forward(accuracy: ArrayLike) -> np.ndarray:
     """Where an accuracy in percent stands; what lies above 100 % (only the margin does) goes on as a straight line.
 
     >>> float(forward(100.0)), round(float(forward(82.0)), 6)
@@ -25,7 +29,7 @@ def forward(accuracy: Any) -> Any:
     return np.where(error >= 0, -np.log10((np.maximum(error, 0) + OFFSET) / OFFSET), -error / (OFFSET * np.log(10)))
 
 
-def inverse(place: Any) -> Any:
+def inverse(place: ArrayLike) -> np.ndarray:
     """The accuracy that stands there.
 
     >>> [round(float(inverse(forward(value))), 9) for value in (0.0, 75.6, 98.0, 100.0, 103.0)]
@@ -56,7 +60,7 @@ def ticks(low: float, high: float) -> list[float]:
     return [float(value) for value in sorted(chosen)]
 
 
-def use(axes: Any, accuracies: list[float]) -> None:
+def use(axes: Axes, accuracies: list[float]) -> None:
     """Gives the axes this scale, with room for all of the accuracies (in percent)."""
     low, high = float(forward(min(accuracies))), float(forward(max(accuracies)))
     room = MARGIN * (high - low) or 0.02

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from mpsim import checks
 from mpsim.assignment.levels import PAPER_LEVELS, Levels, parse_levels
 from mpsim.assignment.plan import Plan
 from mpsim.engine.tensor import ROLES
 from mpsim.formats import FORMATS
-
-if TYPE_CHECKING:
-    from mpsim.trace import Trace
+from mpsim.trace import Trace
 
 LEVEL_SCHEMES = {"low": "uniform_low", "high": "uniform_high", "float32": "float32"}
 

@@ -1,7 +1,4 @@
-"""``mpsim validate``: other implementations against the definition.
-
-Exit codes: 0 equal, 1 different, 2 could not tell.
-"""
+"""``mpsim validate cast``: which policy a cast follows."""
 
 from __future__ import annotations
 
@@ -10,34 +7,24 @@ from typing import Annotated, Any
 
 import typer
 
-from mpsim.cli.output import JsonFlag, console
-from mpsim.cli.validate_blocks import blocks
-from mpsim.cli.validate_dot import dot
-from mpsim.cli.verdict import (
-    Arguments,
-    Given,
-    Header,
-    InProcess,
-    Junit,
-    Outputs,
-    Plot,
-    Signature,
-    Timeout,
-    answer,
-    calling,
-    check_writable,
-    comparison,
-)
+from mpsim.cli import command
+from mpsim.cli.output import console
+from mpsim.cli.validate.verdict import calls_subject, check_writable, gives_verdict
 from mpsim.errors import UsageError
 from mpsim.policies import Mode, Overflow
+from mpsim.validate.cast import nans
+from mpsim.validate.cast import report as presentation
+from mpsim.validate.cast.exhaustive import Sweep
+from mpsim.validate.cast.stochastic import StochasticReport, validate_given_bits, validate_own_bits
+from mpsim.validate.cast.validation import sweep_all, target_format, validate_cast
+from mpsim.validate.presentation import Presentation, Report
+from mpsim.validate.sources import as_source
+from mpsim.validate.subjects.casts import Subject, open_subject
+from mpsim.validate.subjects.opening import Calling
 
-app = typer.Typer(
-    help="Say whether another implementation is right, and if not, where and why.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
 
-
+@gives_verdict("cast")
+@calls_subject()
 def cast(
     subject: Annotated[
         str,
@@ -46,6 +33,7 @@ def cast(
             "library.so:name, 'command:PROGRAM ARGUMENTS', or a file of vectors (.txt, .hex, .mem, .jsonl, .npz)."
         ),
     ],
+    calling: Calling,
     format: Annotated[str | None, typer.Option(help="Target format; default: that of a dtype.")] = None,
     source: Annotated[str, typer.Option(help="float16, bfloat16, float32 or float64.")] = "float32",
     mode: Annotated[Mode | None, typer.Option(help="Declared rounding mode.")] = None,
@@ -58,10 +46,6 @@ def cast(
         ),
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Declared policy by the name of a system, as ml_dtypes.")] = None,
-    signature: Signature = None,
-    header: Header = None,
-    argument: Given = None,
-    arguments: Arguments = "numpy",
     exhaustive: Annotated[bool, typer.Option("--exhaustive", help="Also try all 2^32 float32 inputs.")] = False,
     resume: Annotated[
         Path | None, typer.Option(help="For --exhaustive: a file for the state; an interrupted sweep goes on from it.")
@@ -73,58 +57,48 @@ def cast(
         bool, typer.Option("--given-bits", help="For --mode stochastic: the subject takes (numbers, uint32 words).")
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the random patterns in the corpus.")] = 0,
-    junit: Junit = None,
-    plot: Plot = None,
-    timeout: Timeout = 120.0,
-    in_process: InProcess = False,
     backend: Annotated[str, typer.Option(help="mpsim's backend; changes no bit.")] = "compiled",
-    json: JsonFlag = False,
-) -> None:
+) -> tuple[Report, Presentation]:
     """Compare a cast with a declared policy (--mode, --overflow, --nan or --preset), or say what policy it follows.
 
     Exit code 0: equal to the declared policy; or, where none is declared, to some preset or to one rounding by some
     policy. 1: different. 2: could not tell.
     """
-    from mpsim.validate.cast import report as presentation
-    from mpsim.validate.cast.validation import sweep_all, validate_cast
-    from mpsim.validate.subjects.casts import open_subject
 
-    outputs = Outputs("cast", subject, json, junit, plot)
+    _check_options(mode, exhaustive, resume, given_bits, random_bit_count)
+    opened = open_subject(subject, calling, random_bits=given_bits)
+    if mode is Mode.STOCHASTIC:
+        found = _stochastic(opened, format, source, overflow, nan, random_bit_count, given_bits, seed)
+        return found, presentation
+    report = validate_cast(
+        opened, format, source, mode=mode, overflow=overflow, nan=nan, preset=preset, seed=seed, backend=backend
+    )
+    if exhaustive:
+        with _Progress() as progress:
+            report = sweep_all(report, resume=resume, on_progress=progress.update, backend=backend)
+    return report, presentation
+
+
+def _check_options(
+    mode: Mode | None, exhaustive: bool, resume: Path | None, given_bits: bool, random_bit_count: int | None
+) -> None:
+    """UsageError for options that do not go together."""
     check_writable(resume, "--resume")
+    if resume is not None and not exhaustive:
+        raise UsageError("--resume goes with --exhaustive")
     is_stochastic = mode is Mode.STOCHASTIC
-    with comparison(outputs):
-        if resume is not None and not exhaustive:
-            raise UsageError("--resume goes with --exhaustive")
-        if mode is not None and mode.needs_random_bits and not is_stochastic:
-            raise UsageError(f"--mode {mode.value} takes random bits in a way that is not tested here; use stochastic")
-        if not is_stochastic and (given_bits or random_bit_count is not None):
-            raise UsageError("--given-bits and --random-bit-count go with --mode stochastic")
-        refused = {"--preset": preset, "--exhaustive": exhaustive or None, "--plot": plot}
-        if is_stochastic and any(refused.values()):
-            which = " and ".join(option for option, value in refused.items() if value)
-            raise UsageError(f"{which} cannot be used with --mode stochastic, whose results are random")
-        how = calling(arguments, signature, header, argument, timeout, in_process)
-        opened = open_subject(subject, how, random_bits=given_bits)
-        if is_stochastic:
-            found = _stochastic(opened, format, source, overflow, nan, random_bit_count, given_bits, seed)
-            answer(found, presentation, outputs)
-        report = validate_cast(
-            opened, format, source, mode=mode, overflow=overflow, nan=nan, preset=preset, seed=seed, backend=backend
-        )
-        if exhaustive:
-            with _Progress() as progress:
-                report = sweep_all(report, resume=resume, on_progress=progress.update, backend=backend)
-        answer(report, presentation, outputs)
+    if mode is not None and mode.needs_random_bits and not is_stochastic:
+        raise UsageError(f"--mode {mode.value} takes random bits in a way that is not tested here; use stochastic")
+    if not is_stochastic and (given_bits or random_bit_count is not None):
+        raise UsageError("--given-bits and --random-bit-count go with --mode stochastic")
+    if is_stochastic and (refused := command.options_given("preset", "exhaustive", "plot")):
+        raise UsageError(f"{' and '.join(refused)} cannot be used with --mode stochastic, whose results are random")
 
 
 def _stochastic(
-    subject: Any, format: str | None, source: str, overflow: Overflow | None, nan: str | None, count: int | None,
+    subject: Subject, format: str | None, source: str, overflow: Overflow | None, nan: str | None, count: int | None,
     given: bool, seed: int,
-) -> Any:  # fmt: skip
-    from mpsim.validate.cast import nans
-    from mpsim.validate.cast.stochastic import validate_given_bits, validate_own_bits
-    from mpsim.validate.cast.validation import target_format
-    from mpsim.validate.sources import as_source
+) -> StochasticReport:  # fmt: skip
 
     target, read = target_format(subject, format), as_source(source)
     options: dict[str, Any] = {"overflow": overflow or Overflow.INFINITY, "seed": seed}
@@ -153,11 +127,6 @@ class _Progress:
     def __exit__(self, *exception: object) -> None:
         self._bar.stop()
 
-    def update(self, state: Any) -> None:
-        """Takes a Sweep."""
+    def update(self, state: Sweep) -> None:
+        """Shows how far the sweep is."""
         self._bar.update(self._task, completed=state.inputs, mismatches=state.mismatches)
-
-
-COMMANDS: tuple[tuple[Any, str, dict[str, Any]], ...] = ((cast, "cast", {}), (dot, "dot", {}), (blocks, "blocks", {}))
-for function, name, settings in COMMANDS:
-    app.command(name, **settings)(function)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from mpsim import checks
-from mpsim.assignment.demotion import formats_by_group, group_order
 from mpsim.assignment.levels import PAPER_LEVELS, Levels, parse_levels
 from mpsim.assignment.plan import Plan
+from mpsim.assignment.schemes.demotion import formats_by_group, group_order
 from mpsim.errors import UsageError
-
-if TYPE_CHECKING:
-    from mpsim.trace import Trace
+from mpsim.trace import Trace
 
 
 def demote_in_steps(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mpsim.data.dataset import check_split
-from mpsim.data.image_files import ImageFiles
+from mpsim.data.pictures.image_files import ImageFiles
 from mpsim.errors import UsageError
 
 #: Endings of a picture's name, in small letters.

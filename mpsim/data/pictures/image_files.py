@@ -12,9 +12,9 @@ from PIL import Image, features
 
 from mpsim import checks
 from mpsim.data.augmentation import Augmentation
-from mpsim.data.crops import RandomResizedCrop, centre_crop
 from mpsim.data.dataset import black_of, normalise
 from mpsim.data.digests import digest_of_lines, file_digest
+from mpsim.data.pictures.crops import RandomResizedCrop, centre_crop
 from mpsim.errors import UsageError
 
 #: ImageNet's mean and deviation per channel, of pixels in 0..1, as networks for 224 x 224 images are usually fed.

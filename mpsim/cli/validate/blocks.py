@@ -6,10 +6,15 @@ from typing import Annotated
 
 import typer
 
-from mpsim.cli.output import JsonFlag
-from mpsim.cli.verdict import Arguments, InProcess, Junit, Outputs, Plot, Timeout, answer, calling, comparison
+from mpsim.cli.validate.verdict import calls_subject, gives_verdict
+from mpsim.validate.blocks import report as presentation
+from mpsim.validate.blocks.validation import validate_blocks
+from mpsim.validate.presentation import Presentation, Report
+from mpsim.validate.subjects.opening import Calling
 
 
+@gives_verdict("blocks")
+@calls_subject(native=False)
 def blocks(
     subject: Annotated[
         str,
@@ -18,6 +23,7 @@ def blocks(
             "of the same shape out, or (element codes, scale codes)."
         ),
     ],
+    calling: Calling,
     format: Annotated[str, typer.Option(help="Block format, as mxfp8_e4m3, mxfp4 or nvfp4.")],
     scale_rule: Annotated[
         str | None, typer.Option(help="Declared scale rule: floor, ceil, even, nearest or cover.")
@@ -28,27 +34,16 @@ def blocks(
     tensor_scale: Annotated[
         float | None, typer.Option(help="For nvfp4: the tensor scale that the subject uses; default 1.")
     ] = None,
-    arguments: Arguments = "numpy",
-    timeout: Timeout = 120.0,
-    in_process: InProcess = False,
     seed: Annotated[int, typer.Option(help="Of the random elements.")] = 0,
     backend: Annotated[str, typer.Option(help="mpsim's backend; changes no bit.")] = "compiled",
-    junit: Junit = None,
-    plot: Plot = None,
-    json: JsonFlag = False,
-) -> None:
+) -> tuple[Report, Presentation]:
     """Compare a block quantiser with a declared scale rule, or say which rule it follows.
 
     Exit code 0: equal to the declared rule, or to some; 1: different; 2: could not tell.
     """
-    from mpsim.validate.blocks import report as presentation
-    from mpsim.validate.blocks.validation import validate_blocks
 
-    outputs = Outputs("blocks", subject, json, junit, plot)
-    with comparison(outputs):
-        report = validate_blocks(
-            subject, format, scale_rule=scale_rule, scale_overflow=scale_overflow, tensor_scale=tensor_scale,
-            seed=seed, backend=backend,
-            calling=calling(arguments, None, None, None, timeout, in_process),
-        )  # fmt: skip
-        answer(report, presentation, outputs)
+    report = validate_blocks(
+        subject, format, scale_rule=scale_rule, scale_overflow=scale_overflow, tensor_scale=tensor_scale,
+        seed=seed, backend=backend, calling=calling,
+    )  # fmt: skip
+    return report, presentation
