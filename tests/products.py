@@ -10,6 +10,7 @@ from mpsim.products.stages import (
     Exact,
     Folding,
     Groups,
+    Halving,
     Lanes,
     Node,
     Operand,
@@ -20,7 +21,9 @@ from mpsim.products.stages import (
     Rising,
     Splits,
     Sums,
+    Tail,
     Tree,
+    Trees,
 )
 
 FORMATS = (
@@ -48,6 +51,8 @@ def trees(draw: st.DrawFn, length: int) -> Node:
         arity = draw(st.integers(2, min(4, len(nodes))))
         start = draw(st.integers(0, len(nodes) - arity))
         nodes[start : start + arity] = [tuple(nodes[start : start + arity])]
+        if draw(st.booleans()):
+            nodes[start] = (nodes[start],)
     return nodes[0]
 
 
@@ -66,10 +71,16 @@ def orders(length: int, results: bool = False, depth: int = 2) -> st.SearchStrat
     found = st.one_of(*leaves)
     if depth and length:
         inner, outer = orders(length, results, depth - 1), orders(length, True, depth - 1)
-        nested = [st.builds(Groups, partitions(), inner, outer), st.builds(Reordered, partitions(), inner)]
+        nested = [
+            st.builds(Groups, partitions(), inner, outer),
+            st.builds(Reordered, partitions(), inner),
+            st.builds(Tail, st.integers(1, 9), inner, outer),
+            st.builds(Halving, st.integers(9, 20), st.integers(1, 5), inner, sums()),
+        ]
         found = st.one_of(found, *nested)
     if depth == 2 and length > 1:
-        found = st.one_of(found, st.builds(Tree, trees(length), sums()))
+        tree = st.builds(Tree, trees(length), sums())
+        found = st.one_of(found, tree, st.builds(lambda tree: Trees((Tree(0), tree)), tree))
     return found
 
 

@@ -22,6 +22,7 @@ from mpsim.products.stages import (
     Exact,
     Folding,
     Groups,
+    Halving,
     Lanes,
     Operand,
     Order,
@@ -31,7 +32,9 @@ from mpsim.products.stages import (
     Rising,
     Splits,
     Sums,
+    Tail,
     Tree,
+    Trees,
     Unspecified,
 )
 from mpsim.products.text import product_of
@@ -67,6 +70,10 @@ def written(order: Order, a: list[float]) -> float:
         ),
         (Tree(((0, 2), ((1, 3), (4, 5, 6), 7))), f(f(0) + f(f(f(4) + f(f(f(2**25) - f(1)) + f(5))) + f(2**24 + 2)))),
         (Exact(), f(sum(INTEGERS))),
+        # 0 to 5 in pairs, and the result, 3 + 2**25 -> 2**25 + 4, is added to 6 and then 7
+        (Tail(3, Pairwise(), Rising(start="first")), f(f(f(f(2**24 - 2**24 + 3) + f(2**25)) + f(5)) + f(2**24 + 2))),
+        # 0 to 3 and 4 to 7, each in rising order
+        (Halving(4, 2, Rising()), f(f(3) + f(f(f(f(2**25) - f(1)) + f(5)) + f(2**24 + 2)))),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -159,6 +166,9 @@ WRITTEN = [
     "pairwise(sums(float8_e4m3fn, toward_zero))",
     "groups(splits(3), reordered(lanes(2), exact()), rising(tf32))",
     "product(operand(tf32, truncate), order=folding(), output=float8_e5m2)",
+    "halving(16, 8, tail(8, groups(lanes(8), rising(start=first), pairwise()), rising(start=first)))",
+    "product(products=float32, order=tail(4, groups(lanes(4), rising(), folding()), rising(bfloat16, first)))",
+    "tail(7, aligned(3), folding(float16))",
     "groups(blocks(2), pairwise(), groups(blocks(4), pairwise(float16), rising(start=first)))",
 ]
 
@@ -204,7 +214,12 @@ def test_the_short_form_with_an_output_runs_its_own_kernel() -> None:
         ("a tree has each of its terms", lambda: Tree(((0, 1), 1))),
         ("a tree has each of its terms", lambda: Tree(((0, 1), 3))),
         ("a tree is a term's index or a tuple", lambda: Tree(((0, "1"), 2))),
-        ("a tree is a term's index or a tuple", lambda: Tree(((0,), 1))),
+        ("a tree is a term's index or a tuple", lambda: Tree(((), 1))),
+        ("one tree for each number of terms", lambda: Trees((Tree(0), Tree(0)))),
+        ("trees are a tuple of trees", lambda: Trees((0, 1))),
+        ("the trees add 1, 2 terms, and", lambda: dot([1] * 3, [1] * 3, Product(order=Trees((Tree(0), Tree((0, 1))))))),
+        ("most must be", lambda: Halving(2, 8, Rising())),
+        ("the rest of a tail adds the result", lambda: Tail(2, Rising(), Aligned())),
         ("sums format 'float64' has values", lambda: Sums("float64")),
         ("sums format 'float8_e8m0fnu' has no sign", lambda: Sums("float8_e8m0fnu")),
         ("operand format 'float64' has values", lambda: Operand("float64")),

@@ -79,7 +79,7 @@ def test_what_a_text_means(text: str, product: Product) -> None:
         ("product(rising())", "left of product cannot be Rising"),
         ("rising(1.5)", "1.5"),
         ("rising(start=(1, 2))", r"start of rising cannot be \(1, 2\)"),
-        ("tree((0, -1))", "a tree has each of its terms"),
+        ("tree((0, -1))", "a tree is a term's index or a tuple"),
         ("lanes(-'a')", "is not a stage"),
         ("groups(blocks(size=-4), rising(), rising())", "size of blocks must be"),
         ("(" * 400 + ")" * 400, "not written as calls"),

@@ -15,8 +15,8 @@ from typing import Any
 from mpsim.accumulators import ROUNDINGS, Accumulator
 from mpsim.errors import UsageError
 from mpsim.tensor_cores import accumulator_of
-from mpsim.validate.dot.candidates import effective
-from mpsim.validate.dot.separability import inseparable
+from mpsim.validate.dot.orders.candidates import effective
+from mpsim.validate.dot.orders.separability import inseparable
 from mpsim.validate.dot.vectors import read_dot_vectors
 
 #: Field -> the values that are tried.

@@ -23,10 +23,10 @@ from mpsim.validate.cast.asking import of_vectors
 from mpsim.validate.cast.compare import count_differences
 from mpsim.validate.cast.rules import Rule
 from mpsim.validate.cast.validation import CastReport
-from mpsim.validate.dot.edges import edge_rows
-from mpsim.validate.dot.separation import adversarial_rows
+from mpsim.validate.dot.inputs.edges import edge_rows
+from mpsim.validate.dot.orders.separation import adversarial_rows
+from mpsim.validate.dot.results import DotReport
 from mpsim.validate.dot.subjects import DotSubject, Multiply
-from mpsim.validate.dot.validation import DotReport
 from mpsim.validate.dot.vectors import read_dot_vectors
 from mpsim.validate.sources import as_source
 from mpsim.vectors.forms import Table, table_files

@@ -16,11 +16,13 @@ from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels import spec
 from mpsim.products.stages import (
+    ADD,
     FLOAT32,
     Aligned,
     Exact,
     Folding,
     Groups,
+    Halving,
     Operand,
     Order,
     Pairwise,
@@ -28,7 +30,9 @@ from mpsim.products.stages import (
     Reordered,
     Rising,
     Sums,
+    Tail,
     Tree,
+    Trees,
 )
 
 Term = tuple[float, float]
@@ -84,15 +88,32 @@ def _folding(terms: Sequence[Term], order: Folding, product: Product) -> float:
 def _tree(terms: Sequence[Term], order: Tree, product: Product) -> float:
     if order.length != len(terms):
         raise UsageError(f"the tree adds {order.length} terms, and the dot product has {len(terms)}")
-
     values: list[Term] = []
     for leaf in order.postfix():
-        if leaf is None:
-            right = values.pop()
-            values[-1] = (add([values[-1], right], order.sums), 1.0)
-        else:
+        if leaf >= 0:
             values.append(terms[leaf])
+        else:
+            parts = [values.pop() for _ in range(2 if leaf == ADD else 1)]
+            values.append((add(parts, order.sums), 1.0))
     return add(values, order.sums)
+
+
+def _trees(terms: Sequence[Term], order: Trees, product: Product) -> float:
+    return _tree(terms, order.of_length(len(terms)), product)
+
+
+def _tail(terms: Sequence[Term], order: Tail, product: Product) -> float:
+    whole = len(terms) // order.multiple * order.multiple
+    main = [(sum_of(terms[:whole], order.main, product), 1.0)] if whole else []
+    return sum_of([*main, *terms[whole:]], order.rest, product) if whole < len(terms) else main[0][0]
+
+
+def _halving(terms: Sequence[Term], order: Halving, product: Product) -> float:
+    if len(terms) <= order.most:
+        return sum_of(terms, order.inner, product)
+    half = order.half(len(terms))
+    left, right = _halving(terms[:half], order, product), _halving(terms[half:], order, product)
+    return add([(left, 1.0), (right, 1.0)], order.sums)
 
 
 def _exact(terms: Sequence[Term], order: Exact, product: Product) -> float:
@@ -124,6 +145,9 @@ RULES: dict[type, Callable[[Sequence[Term], Any, Product], float]] = {
     Pairwise: _pairwise,
     Folding: _folding,
     Tree: _tree,
+    Trees: _trees,
+    Tail: _tail,
+    Halving: _halving,
     Exact: _exact,
     Groups: _groups,
     Reordered: _reordered,

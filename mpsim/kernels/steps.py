@@ -16,18 +16,22 @@ import numpy as np
 from mpsim.errors import UsageError
 from mpsim.formats import as_format
 from mpsim.kernels.narrow import Narrow
+from mpsim.products import stages
 from mpsim.products.stages import (
     Aligned,
     Exact,
     Folding,
     Groups,
+    Halving,
     Order,
     Pairwise,
     Product,
     Reordered,
     Rising,
     Sums,
+    Tail,
     Tree,
+    Trees,
 )
 
 #: What a step does; r are registers, e exact sums. Fields of a step: (what, to, x, y, how).
@@ -192,12 +196,34 @@ def _tree(writer: _Writer, order: Tree, terms: Sequence[Term]) -> int:
         return _rounded(writer, terms[0], order.sums)
     waiting: list[int] = []
     for leaf in order.postfix():
-        if leaf is not None:
+        if leaf >= 0:
             waiting.append(_value(writer, terms[leaf]))
+        elif leaf == stages.ROUND:
+            writer.step(ROUND, waiting[-1], waiting[-1], 0, writer.how(order.sums))
         else:
             right = waiting.pop()
             waiting[-1] = writer.add(waiting[-1], right, order.sums)
     return waiting[0]
+
+
+def _trees(writer: _Writer, order: Trees, terms: Sequence[Term]) -> int:
+    return _tree(writer, order.of_length(len(terms)), terms)
+
+
+def _tail(writer: _Writer, order: Tail, terms: Sequence[Term]) -> int:
+    whole = len(terms) // order.multiple * order.multiple
+    main = (lambda: _sum(writer, order.main, terms[:whole])) if whole else None
+    if main and whole == len(terms):
+        return main()
+    return _sum(writer, order.rest, [*([main] if main else []), *terms[whole:]])
+
+
+def _halving(writer: _Writer, order: Halving, terms: Sequence[Term]) -> int:
+    if len(terms) <= order.most:
+        return _sum(writer, order.inner, terms)
+    half = order.half(len(terms))
+    left = _halving(writer, order, terms[:half])
+    return writer.add(left, _halving(writer, order, terms[half:]), order.sums)
 
 
 def _exact(writer: _Writer, order: Exact, terms: Sequence[Term]) -> int:
@@ -248,6 +274,9 @@ RULES: dict[type, Callable[[_Writer, Any, Sequence[Term]], int]] = {
     Pairwise: _pairwise,
     Folding: _folding,
     Tree: _tree,
+    Trees: _trees,
+    Tail: _tail,
+    Halving: _halving,
     Exact: _exact,
     Aligned: _aligned,
     Groups: _groups,

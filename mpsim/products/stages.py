@@ -222,9 +222,45 @@ class Reordered:
 
 
 @dataclass(frozen=True)
+class Tail:
+    """``main`` sums the first terms, as many as a multiple of ``multiple`` holds; ``rest`` sums its result and the
+    remaining terms, in this order. A loop over vectors with a loop after it does so."""
+
+    multiple: int
+    main: Order
+    rest: Order
+
+    def __post_init__(self) -> None:
+        checks.whole("multiple", self.multiple, least=1, most=MOST_CHUNK)
+        if any(isinstance(order, Aligned) for order in within(self.rest)):
+            raise UsageError("an aligned order adds products; the rest of a tail adds the result of the main part too")
+
+
+@dataclass(frozen=True)
+class Halving:
+    """More than ``most`` terms are split in two, the first part being half of them rounded down to a multiple of
+    ``multiple``. Each part is summed in the same way, and the two results are added. ``inner`` sums ``most`` terms or
+    fewer. NumPy's sums have ``most=128, multiple=8`` (pairwise summation, Higham 1993)."""
+
+    most: int
+    multiple: int
+    inner: Order
+    sums: Sums = FLOAT32
+
+    def __post_init__(self) -> None:
+        checks.whole("multiple", self.multiple, least=1, most=MOST_CHUNK)
+        checks.whole("most", self.most, least=2 * self.multiple - 1, most=MOST_CHUNK)
+
+    def half(self, length: int) -> int:
+        """How many terms the first part has."""
+        return length // 2 // self.multiple * self.multiple
+
+
+@dataclass(frozen=True)
 class Tree:
-    """An explicit tree of additions over a fixed number of terms: a leaf is a term's index, a node a tuple of two
-    or more trees, which are added from the left, each sum rounded.
+    """An explicit tree of additions over a fixed number of terms: a leaf is a term's index; a node is a tuple of trees,
+    which are added from the left, each sum rounded. A tuple of one rounds it: ((0,), 1) adds the exact product 1 to the
+    rounded product 0.
 
     >>> Tree(((0, 2), (1, 3))).length
     4
@@ -234,7 +270,7 @@ class Tree:
     sums: Sums = FLOAT32
 
     def __post_init__(self) -> None:
-        leaves = sorted(leaf for leaf in self.postfix() if leaf is not None)
+        leaves = sorted(leaf for leaf in self.postfix() if leaf >= 0)
         if leaves != list(range(len(leaves))):
             shown = f"{leaves[:8]}{'...' if len(leaves) > 8 else ''}"
             raise UsageError(f"a tree has each of its terms 0 to n - 1 once, not {shown}")
@@ -242,29 +278,59 @@ class Tree:
     @property
     def length(self) -> int:
         """The number of terms."""
-        return sum(leaf is not None for leaf in self.postfix())
+        return sum(leaf >= 0 for leaf in self.postfix())
 
-    def postfix(self) -> Iterator[int | None]:
-        """The leaves, and None where the last two values are added: the tree in postfix notation.
+    def postfix(self) -> Iterator[int]:
+        """The tree in postfix notation: leaves, ADD where the last two values are added, ROUND where one is rounded.
 
-        >>> list(Tree(((0, 2), 1)).postfix())
-        [0, 2, None, 1, None]
+        >>> list(Tree((((0,), 2), 1)).postfix()) == [0, ROUND, 2, ADD, 1, ADD]
+        True
         """
-        waiting: list[Node | None] = [self.root]
+        waiting: list[tuple[Node, int | None]] = [(self.root, None)]
         while waiting:
-            node = waiting.pop()
-            if node is None or (isinstance(node, int) and not isinstance(node, bool)):
+            node, operation = waiting.pop()
+            if operation is not None:
+                yield operation
+            elif isinstance(node, int) and not isinstance(node, bool) and node >= 0:
                 yield node
-            elif isinstance(node, tuple) and len(node) >= 2:
+            elif isinstance(node, tuple) and node:
+                if len(node) == 1:
+                    waiting.append((node, ROUND))
                 for child in reversed(node[1:]):
-                    waiting += [None, child]
-                waiting.append(node[0])
+                    waiting += [(node, ADD), (child, None)]
+                waiting.append((node[0], None))
             else:
-                raise UsageError(f"a tree is a term's index or a tuple of two or more trees, not {node!r}")
+                raise UsageError(f"a tree is a term's index or a tuple of trees, not {node!r}")
 
 
 Node = int | tuple["Node", ...]
-Order = Rising | Pairwise | Folding | Aligned | Exact | Unspecified | Groups | Reordered | Tree
+#: What stands for operations in a tree in postfix notation.
+ADD, ROUND = -1, -2
+
+
+@dataclass(frozen=True)
+class Trees:
+    """Explicit trees for several numbers of terms, one for each."""
+
+    trees: tuple[Tree, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.trees, tuple) or not all(isinstance(tree, Tree) for tree in self.trees):
+            raise UsageError(f"trees are a tuple of trees, not {checks.shown(self.trees)}")
+        lengths = [tree.length for tree in self.trees]
+        if not lengths or len(set(lengths)) < len(lengths):
+            raise UsageError(f"there is one tree for each number of terms, not for {lengths}")
+
+    def of_length(self, length: int) -> Tree:
+        """The tree of so many terms. UsageError where there is none."""
+        for tree in self.trees:
+            if tree.length == length:
+                return tree
+        lengths = ", ".join(str(tree.length) for tree in self.trees)
+        raise UsageError(f"the trees add {lengths} terms, and the dot product has {length}")
+
+
+Order = Rising | Pairwise | Folding | Aligned | Exact | Unspecified | Groups | Reordered | Tail | Halving | Tree | Trees
 
 
 def within(order: Order) -> Iterator[Order]:
@@ -281,6 +347,12 @@ def within(order: Order) -> Iterator[Order]:
 def _parts(order: Order) -> Sequence[Order]:
     if isinstance(order, Groups):
         return order.inner, order.outer
+    if isinstance(order, Tail):
+        return order.main, order.rest
+    if isinstance(order, Halving):
+        return (order.inner,)
+    if isinstance(order, Trees):
+        return order.trees
     return (order.order,) if isinstance(order, Reordered) else ()
 
 
@@ -327,6 +399,6 @@ STAGES = {
     stage.__name__.lower(): stage
     for stage in (
         Sums, Operand, Blocks, Splits, Lanes, Rising, Pairwise, Folding, Aligned, Exact, Unspecified, Groups, Reordered,
-        Tree, Product,
+        Tail, Halving, Tree, Trees, Product,
     )
 }  # fmt: skip

@@ -88,7 +88,7 @@ def _made(where: str, name: str, stage: type, given: dict[str, Any]) -> Any:
 
 def _wanted(field: Field[Any]) -> tuple[type, ...]:
     """Types that the checks of a stage leave to the reader of a text."""
-    if field.name in ("inner", "outer", "order"):
+    if field.name in ("inner", "outer", "order", "main", "rest"):
         return Order.__args__
     if field.name == "partition":
         return tuple(STAGES[name] for name in ("blocks", "splits", "lanes"))
@@ -105,6 +105,8 @@ def text_of(stage: object) -> str:
     >>> text_of(product_of("product(order=groups(blocks(size=64), rising(), pairwise()))"))
     'groups(blocks(64), rising(), pairwise())'
     """
+    if isinstance(stage, tuple):
+        return f"({', '.join(map(text_of, stage))}{',' * (len(stage) == 1)})"
     if isinstance(stage, Product) and Product(order=stage.order) == stage:
         stage = stage.order
     if isinstance(stage, Sums) and stage.rounding == "nearest_even":

@@ -10,6 +10,7 @@ from mpsim.products.stages import (
     Exact,
     Folding,
     Groups,
+    Halving,
     Operand,
     Order,
     Pairwise,
@@ -19,7 +20,9 @@ from mpsim.products.stages import (
     Rising,
     Splits,
     Sums,
+    Tail,
     Tree,
+    Trees,
 )
 
 
@@ -62,6 +65,18 @@ def order_words(order: Order) -> str:
             return "exactly and rounded once to float32"
         case Aligned():
             return _aligned_words(order)
+        case Tail(multiple, main, rest):
+            return (
+                f"{order_words(main)} as far as a multiple of {multiple} goes, and the result and the remaining terms "
+                f"{order_words(rest)}"
+            )
+        case Halving(most, multiple, inner, sums):
+            return (
+                f"by halving at multiples of {multiple} ({_rounding(sums)}), and {most} terms or fewer "
+                f"{order_words(inner)}"
+            )
+        case Trees(trees):
+            return f"by explicit trees of {', '.join(str(tree.length) for tree in trees)} terms"
         case Tree():
             return f"by an explicit tree of {order.length} terms ({_rounding(order.sums)})"
         case Groups(partition, inner, outer):

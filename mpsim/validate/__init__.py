@@ -11,7 +11,8 @@ from mpsim.validate.answers import SubjectError, Verdict
 from mpsim.validate.cast.presets import PRESETS
 from mpsim.validate.cast.rules import Rule
 from mpsim.validate.cast.validation import CastReport, validate_cast
-from mpsim.validate.dot.validation import DotReport, validate_dot
+from mpsim.validate.dot.results import DotReport
+from mpsim.validate.dot.validation import validate_dot
 from mpsim.validate.step.recording import StepRecord, record_step
 from mpsim.validate.step.replay import TeacherReport, teacher_forced
 from mpsim.validate.subjects.casts import Subject, open_subject

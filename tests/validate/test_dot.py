@@ -20,7 +20,8 @@ from mpsim.tensor_cores import TENSOR_CORES, accumulator_of, described
 from mpsim.validate import Calling, SubjectError
 from mpsim.validate.dot import candidates as dot_candidates
 from mpsim.validate.dot.report import text
-from mpsim.validate.dot.validation import DotReport, validate_dot
+from mpsim.validate.dot.results import DotReport
+from mpsim.validate.dot.validation import validate_dot
 
 Array = np.ndarray[Any, Any]
 pytest.importorskip("mpsim._kernels", reason="mpsim._kernels is not built: run 'pip install -e .'")

@@ -13,10 +13,10 @@ from mpsim.formats import FORMATS, as_format
 from mpsim.kernels.spec_dot import dot as definition
 from mpsim.rounding import encode, round_to
 from mpsim.tensor_cores import TENSOR_CORES, described
-from mpsim.validate.dot.candidates import beside
-from mpsim.validate.dot.edges import edge_batches, edge_rows
-from mpsim.validate.dot.separability import inseparable
-from mpsim.validate.dot.separation import adversarial_rows
+from mpsim.validate.dot.inputs.edges import edge_batches, edge_rows
+from mpsim.validate.dot.orders.candidates import beside
+from mpsim.validate.dot.orders.separability import inseparable
+from mpsim.validate.dot.orders.separation import adversarial_rows
 from mpsim.validate.dot.subjects import Model, same
 from mpsim.validate.dot.validation import validate_dot
 

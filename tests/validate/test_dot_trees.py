@@ -11,9 +11,9 @@ import pytest
 from mpsim.accumulators import Accumulator
 from mpsim.kernels import load
 from mpsim.products.text import product_of
-from mpsim.validate.dot.probes import Prober
+from mpsim.validate.dot.inputs.probes import Prober
+from mpsim.validate.dot.orders.trees import NoTree, Revealer, nodes_of, nodes_of_product
 from mpsim.validate.dot.subjects import open_dot
-from mpsim.validate.dot.trees import NoTree, Revealer, nodes_of, nodes_of_product
 
 PRODUCTS = [
     "rising()",

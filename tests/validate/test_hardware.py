@@ -16,7 +16,7 @@ from hardware_stand_ins import HOPPER
 from bench.hardware import alike, library, packs, record, subjects, torch_subjects
 from mpsim.formats import FORMATS
 from mpsim.validate.cast.validation import validate_cast
-from mpsim.validate.dot.edges import edge_rows
+from mpsim.validate.dot.inputs.edges import edge_rows
 from mpsim.validate.dot.vectors import validate_dot_vectors
 from mpsim.vectors.pack import file_entry
 

@@ -24,13 +24,14 @@ import pytest
 from mpsim.accumulators import Accumulator
 from mpsim.formats import as_format
 from mpsim.tensor_cores import TENSOR_CORES, described
-from mpsim.validate.dot.candidates import beside, effective
-from mpsim.validate.dot.edges import edge_rows
+from mpsim.validate.dot.inputs.edges import edge_rows
+from mpsim.validate.dot.inputs.matrices import random_matrices
+from mpsim.validate.dot.orders.candidates import beside, effective
+from mpsim.validate.dot.orders.separability import inseparable
+from mpsim.validate.dot.orders.separation import adversarial_rows
 from mpsim.validate.dot.report import text
-from mpsim.validate.dot.separability import inseparable
-from mpsim.validate.dot.separation import adversarial_rows
 from mpsim.validate.dot.subjects import SIDE, Model, as_inputs, same
-from mpsim.validate.dot.validation import random_matrices, validate_dot
+from mpsim.validate.dot.validation import validate_dot
 from mpsim.validate.subjects.worker import as_array
 
 pytest.importorskip("mpsim._kernels", reason="mpsim._kernels is not built: run 'pip install -e .'")

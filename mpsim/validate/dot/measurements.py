@@ -10,8 +10,8 @@ from typing import Any
 from mpsim.accumulators import ROUNDINGS, Accumulator, Summation
 from mpsim.products.words import sentence_of
 from mpsim.tensor_cores import described
-from mpsim.validate.dot import probes
-from mpsim.validate.dot.probes import Measurement, Order, Prober
+from mpsim.validate.dot.inputs import probes
+from mpsim.validate.dot.inputs.probes import Measurement, Order, Prober
 
 
 def widths(prober: Prober, order: Order) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mpsim.accumulators import Accumulator, Summation
 from mpsim.tensor_cores import described
-from mpsim.validate.dot.validation import DotReport, Tried
+from mpsim.validate.dot.results import DotReport, Tried
 from mpsim.validate.dot.vectors import DotVectorsReport
 
 #: Terms of a counterexample that are printed.

@@ -17,7 +17,7 @@ from mpsim.accumulators import Accumulator, Summation
 from mpsim.rounding import decode
 from mpsim.tensor_cores import TENSOR_CORES, accumulator_of
 from mpsim.validate.answers import SubjectError, Verdict
-from mpsim.validate.dot.candidates import KNOWN, beside
+from mpsim.validate.dot.orders.candidates import KNOWN, beside
 from mpsim.validate.dot.subjects import Model
 
 FORMS = (".npz", ".jsonl")

@@ -14,8 +14,8 @@ import numpy as np
 
 from mpsim.kernels import steps
 from mpsim.products.stages import Node, Product
-from mpsim.validate.dot.edges import Term
-from mpsim.validate.dot.probes import Prober
+from mpsim.validate.dot.inputs.edges import Term
+from mpsim.validate.dot.inputs.probes import Prober
 
 #: Probes that one tree may take.
 MOST_PROBES = 40_000

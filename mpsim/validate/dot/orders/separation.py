@@ -1,8 +1,8 @@
 """Accumulators that gave every answer so far, told apart by inputs on which they differ.
 
 "Equal" is said of two accumulators only if no input was found that separates them. Such inputs are looked for where
-sums turn: rows made by rule (mpsim/validate/dot/edges.py), then random ones beside the least exponent of alignment, one
-bit around the width of an alignment, where terms cancel, near both ends of the range, and among infinities and NaN.
+sums turn: rows made by rule (inputs/edges.py), then random ones beside the least exponent of alignment, one bit around
+the width of an alignment, where terms cancel, near both ends of the range, and among infinities and NaN.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from mpsim.accumulators import Summation
 from mpsim.formats import Format
 from mpsim.rounding import round_to
-from mpsim.validate.dot.edges import edge_batches
-from mpsim.validate.dot.probes import Prober
+from mpsim.validate.dot.inputs.edges import edge_batches
+from mpsim.validate.dot.inputs.probes import Prober
 from mpsim.validate.dot.subjects import Model, same
 
 Array = np.ndarray[Any, Any]

@@ -12,7 +12,7 @@ from mpsim.formats import FORMATS, as_format
 from mpsim.products import stages
 from mpsim.products.stages import Product, Sums
 from mpsim.tensor_cores import LEAST, TENSOR_CORES
-from mpsim.validate.dot.probes import Order
+from mpsim.validate.dot.inputs.probes import Order
 
 #: Alignments wider than the probes could see, up to so many bits more.
 BEYOND = 12

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from mpsim.accumulators import Accumulator, Summation
 from mpsim.formats import Format, as_format
-from mpsim.validate.dot.candidates import effective
+from mpsim.validate.dot.orders.candidates import effective
 
 
 def inseparable(one: Summation, other: Summation, inputs: str, length: int) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mpsim.formats import Format, as_format
-from mpsim.validate.dot.edges import Term, operands
+from mpsim.validate.dot.inputs.edges import Term, operands
 from mpsim.validate.dot.subjects import DotSubject
 
 Array = np.ndarray[Any, Any]

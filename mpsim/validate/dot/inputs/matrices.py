@@ -1,0 +1,64 @@
+"""Random matrices that subjects are asked, by the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from mpsim.formats import Format, as_format
+from mpsim.rounding import round_to
+
+Array = np.ndarray[Any, Any]
+
+
+def random_matrices(inputs: str, length: int, side: int, seed: int) -> Iterator[tuple[str, Array, Array]]:
+    """(name, (side, K), (K, side)) in numbers of the format: normal ones, far-apart ones that cancel, near the largest
+    and the smallest, specials, and ones from the format's whole range, subnormal ones too, whose products are alike."""
+    random, apart = np.random.default_rng(seed), np.random.default_rng([seed, 1])
+    format = as_format(inputs)
+    top = min(int(np.frexp(format.largest)[1]) - 1, 63)
+    bottom = max(format.min_exponent - format.mantissa_bits, -80)
+    for k in (length, length - 1, 33, 3, 1):
+        for name in ("normal", "cancelling", "large", "small", "specials", "wide"):
+            if name == "wide":
+                a, b = _opposite(format, apart, (side, k))
+            else:
+                a, b = (_numbers(name, random, (side, k), (bottom, top)) for _ in range(2))
+            if name == "cancelling" and k > 1:
+                half = k // 2
+                a[:, -half:], b[:, -half:] = -a[:, :half], b[:, :half]
+            a, b = (round_to(x, inputs, overflow="saturate_propagate", backend="reference") for x in (a, b))
+            if not format.has_nan:
+                a, b = np.nan_to_num(a, nan=0.0), np.nan_to_num(b, nan=0.0)
+            yield f"{name}, K = {k}", a, np.ascontiguousarray(b.T)
+
+
+def _numbers(name: str, random: np.random.Generator, shape: tuple[int, int], limits: tuple[int, int]) -> Array:
+    bottom, top = limits
+    normal = random.standard_normal(shape).astype(np.float32)
+    if name == "specials":
+        chosen = random.random(shape)
+        normal[chosen < 0.3] = 0
+        normal[chosen < 0.2] = -0.0
+        normal[chosen < 0.01] = np.inf
+        normal[chosen < 0.005] = -np.inf
+        normal[chosen < 0.001] = np.nan
+    elif name != "normal":
+        low, high = {"large": (top - 3, top), "small": (bottom, bottom + 6)}.get(name, (max(bottom, -8), min(top, 8)))
+        normal = np.ldexp(normal, random.integers(low, high + 1, shape)).astype(np.float32)
+    return normal
+
+
+def _opposite(format: Format, random: np.random.Generator, shape: tuple[int, int]) -> tuple[Array, Array]:
+    """Twice (rows, K): at every k exponents of the format's range for one, and as far from its other end for the other;
+    one subnormal in half of them."""
+    lowest, highest = format.quantum_exponent, int(np.frexp(format.largest)[1]) - 1
+    low = np.where(random.random(shape[1]) < 0.5, lowest, format.min_exponent)
+    exponents = random.integers(low, np.where(low == lowest, format.min_exponent, highest) + 1)
+    exponents = np.where(random.random(shape[1]) < 0.5, exponents, lowest + highest - exponents)
+    a, b = random.uniform(1, 2, (2, *shape)) * random.choice([-1, 1], (2, *shape))
+    with np.errstate(over="ignore"):
+        x, y = (np.ldexp(m, e).astype(np.float32) for m, e in ((a, exponents), (b, lowest + highest - exponents)))
+    return x, y

@@ -1,0 +1,160 @@
+"""What is known of a subject after it was asked: the candidates that were tried, and the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from mpsim.accumulators import Accumulator, Summation
+from mpsim.tensor_cores import TENSOR_CORES, described
+from mpsim.validate.answers import Verdict
+from mpsim.validate.dot.accuracy import Error
+from mpsim.validate.dot.inputs.probes import Measurement
+from mpsim.validate.dot.shapes import PlaceDependence, ShapeDependence
+
+#: Types of answers whose numbers may be those of a narrower format.
+WIDE = ("float32", "float64")
+
+
+def result_format(summation: Summation) -> str:
+    """The format that results are numbers of."""
+    return summation.format if isinstance(summation, Accumulator) else summation.output.format
+
+
+def type_of(summation: Summation) -> str:
+    """What orders alike are listed together by."""
+    return summation.kind if isinstance(summation, Accumulator) else type(summation.order).__name__
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An element that differs: what the rows were, and both results."""
+
+    corpus: str
+    a: tuple[float, ...]
+    b: tuple[float, ...]
+    expected: float
+    found: float
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether it is of a probe or of usual numbers, not of ones at the ends of the range."""
+        return self.corpus.startswith(("probe", "normal", "cancelling"))
+
+    @property
+    def terms(self) -> list[tuple[int, float, float]]:
+        """(k, a, b) where the product is not zero."""
+        return [(k, x, y) for k, (x, y) in enumerate(zip(self.a, self.b, strict=True)) if x * y != 0]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One candidate: how many of the random results it gives, and where it differs first."""
+
+    accumulator: Summation
+    output: str
+    agreeing: int
+    results: int
+    probes_differ: int
+    zero_signs: int  # of those that differ: zeros with another sign
+    difference: Difference | None
+    corpora: dict[str, int] = field(default_factory=dict)  # where random results differ, and how many
+    equal_at: tuple[int, ...] = ()  # numbers of terms for which every random result is the same
+
+    @property
+    def equal(self) -> bool:
+        """Whether every probe and every random result is the same."""
+        return self.difference is None
+
+    @property
+    def equal_but_zero_signs(self) -> bool:
+        """Whether nothing but signs of zeros differs."""
+        return self.probes_differ + self.results - self.agreeing == self.zero_signs
+
+    @property
+    def names(self) -> list[str]:
+        """Tensor cores with this accumulator."""
+        return [name for name, row in TENSOR_CORES.items() if row.accumulator == self.accumulator]
+
+    @property
+    def rounds_output(self) -> bool:
+        """Whether the accumulator's result is rounded once more, to the type of the subject's answers."""
+        return self.output not in WIDE and result_format(self.accumulator) != self.output
+
+    @property
+    def text(self) -> str:
+        """The accumulator's fields, the rounding of the result, and the names of tensor cores."""
+        rounded = f", then rounded once to {self.output}" if self.rounds_output else ""
+        return described(self.accumulator) + rounded + (f" ({', '.join(self.names)})" if self.names else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        row: dict[str, Any] = {"accumulator": described(self.accumulator), "equal": self.equal, "names": self.names}
+        row |= {"output": self.output, "rounds_output": self.rounds_output}
+        row |= {"agreeing": self.agreeing, "results": self.results, "probes_differ": self.probes_differ}
+        row |= {"zero_signs": self.zero_signs, "corpora": self.corpora, "equal_at": list(self.equal_at)}
+        if self.difference is not None:
+            d = self.difference
+            row["difference"] = {"corpus": d.corpus, "expected": d.expected, "found": d.found, "terms": d.terms}
+        return row
+
+
+@dataclass(frozen=True)
+class DotReport:
+    """What is known of a subject. ``matches``: accumulators it is equal to, the simplest first.
+
+    apart: accumulators beside the matches that some input told from the subject. separating: rows that were searched
+    for more such inputs. shapes: matrices that are summed otherwise; places: an element that depends on where it is in
+    the matrix. state: what is unusual about the subject's floating-point arithmetic.
+    """
+
+    subject: str
+    inputs: str
+    output: str
+    length: int
+    side: int
+    measurements: tuple[Measurement, ...]
+    matches: tuple[Tried, ...]
+    nearest: Tried | None
+    declared: Tried | None
+    error: Error
+    apart: tuple[Summation, ...] = ()
+    separating: int = 0
+    shapes: ShapeDependence | None = None
+    places: PlaceDependence | None = None
+    state: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def verdict(self) -> Verdict:
+        """EQUAL to the declared accumulator, or to some where none is declared, in every place of matrices of any
+        shape."""
+        equal = self.declared.equal if self.declared is not None else bool(self.matches)
+        return Verdict.of(equal and self.shapes is None and self.places is None)
+
+    @property
+    def equal(self) -> bool:
+        return self.verdict is Verdict.EQUAL
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return {
+            "subject": self.subject,
+            "inputs": self.inputs,
+            "output": self.output,
+            "length": self.length,
+            "side": self.side,
+            "verdict": self.verdict.name.lower(),
+            "equal": self.equal,
+            "declared": None if self.declared is None else self.declared.to_dict(),
+            "matches": [match.to_dict() for match in self.matches],
+            "told_apart_from": [described(each) for each in self.apart],
+            "rows_searched": self.separating,
+            "nearest": None if self.nearest is None else self.nearest.to_dict(),
+            "measurements": {m.name: {"value": m.value, "meaning": m.meaning} for m in self.measurements},
+            "shapes": None if self.shapes is None else self.shapes.to_dict(),
+            "places": None if self.places is None else self.places.to_dict(),
+            "error": self.error.to_dict(),
+            "floating_point_state": list(self.state),
+            "notes": list(self.notes),
+        }
