@@ -68,8 +68,8 @@ class Tried:
 
     @property
     def equal_but_zero_signs(self) -> bool:
-        """Whether nothing but signs of zeros differs."""
-        return self.probes_differ + self.results - self.agreeing == self.zero_signs
+        """Whether something differs, and nothing but signs of zeros."""
+        return not self.equal and self.probes_differ + self.results - self.agreeing == self.zero_signs
 
     @property
     def names(self) -> list[str]:

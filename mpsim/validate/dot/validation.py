@@ -7,7 +7,7 @@ neighbours. Where none does, the report says how far the results are from the co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from mpsim.validate.dot.inputs.probes import Measurement, Order, Prober
 from mpsim.validate.dot.judge import Corpus, Judge
 from mpsim.validate.dot.measurements import statements, widths
 from mpsim.validate.dot.orders.candidates import beside, candidates, distinct
+from mpsim.validate.dot.orders.found import from_zero, products_of_orders, products_of_trees, tree_of
 from mpsim.validate.dot.orders.separation import separate
 from mpsim.validate.dot.results import WIDE, DotReport, Tried, result_format, type_of
 from mpsim.validate.dot.shapes import place_dependence, shape_dependence
@@ -81,6 +82,8 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
     judge = Judge(prober, corpora, opened.output, backend)
     measured = widths(prober, order) if order.is_known else {}
     tried = [judge.tried(each) for each in candidates(measured, order, opened.inputs)]
+    if not any(each.equal for each in tried):
+        tried += _by_trees(judge, [a.shape[1] for _, a, _, _ in corpora])
     matches, apart, rows = _matches(judge, [each for each in tried if each.equal], declared, seed)
     nearest = None if matches else max(tried, key=lambda each: (each.agreeing + each.zero_signs, -each.probes_differ))
     confirmed = matches or tuple(each for each in tried if not each.probes_differ and length in each.equal_at)
@@ -120,6 +123,25 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
         tuple(opened.callee.state),
         tuple(opened.notes),
     )
+
+
+def _by_trees(judge: Judge, lengths: Sequence[int]) -> list[Tried]:
+    """Products with the trees that the answers show: an order with a name, or else a tree for each number of terms."""
+    prober = judge.prober
+    trees = {length: tree for length in dict.fromkeys(lengths) if (tree := tree_of(prober, length)) is not None}
+    tried: list[Tried] = []
+    for length in lengths[0], lengths[0] - 1:  # an even and an odd one
+        if length in trees:
+            tried += _likely(judge, products_of_orders(trees[length], length, prober))
+    if len(trees) == len(set(lengths)) and not any(each.equal for each in tried):
+        tried += _likely(judge, products_of_trees(list(trees.values()), prober))
+    return tried
+
+
+def _likely(judge: Judge, products: Iterator[Summation]) -> list[Tried]:
+    """Those that give the first random results, and the same with totals that are added to +0 at the end."""
+    tried = [judge.tried(each) for each in dict.fromkeys(products) if judge.gives_first(each)]
+    return tried + [judge.tried(from_zero(each.accumulator)) for each in tried if each.equal_but_zero_signs]
 
 
 def _matches(

@@ -42,6 +42,12 @@ class Prober:
         self.range = (2 * self.inputs.min_exponent, 2 * _greatest(self.inputs))
         self.small, self.big, self.least = 0, 0, 0
 
+    def of_length(self, length: int) -> Prober:
+        """A prober of the same subject and range for another length, which keeps its answers to itself."""
+        found = Prober(self.subject, length)
+        found.small, found.big, found.least = self.small, self.big, self.least
+        return found
+
     def ask(self, probes: Sequence[Sequence[Term]]) -> Array:
         """The results, one a probe."""
         return self.ask_numbers(*operands(probes, self.length))

@@ -132,7 +132,8 @@ def _orders_beside(order: stages.Order) -> Iterator[stages.Order]:
     elif isinstance(order, stages.Groups):
         yield order.inner
         size = "size" if isinstance(order.partition, stages.Blocks) else "number"
-        for changed in (getattr(order.partition, size) * 2, max(1, getattr(order.partition, size) // 2)):
+        now = getattr(order.partition, size)
+        for changed in (min(2 * now, stages.MOST_CHUNK), max(1, now // 2)):
             yield replace(order, partition=replace(order.partition, **{size: changed}))
         yield from (replace(order, inner=inner) for inner in _orders_beside(order.inner))
         yield from (replace(order, outer=outer) for outer in _orders_beside(order.outer))

@@ -21,6 +21,10 @@ from mpsim.validate.dot.inputs.probes import Prober
 MOST_PROBES = 40_000
 
 
+#: A tree as the set of its nodes, each the set of its terms as bits.
+Nodes = frozenset[int]
+
+
 class NoTree(Exception):
     """The answers are not those of sums in one tree."""
 
@@ -94,7 +98,7 @@ class Revealer:
         return [tree], covered
 
 
-def nodes_of(tree: Node) -> frozenset[int]:
+def nodes_of(tree: Node) -> Nodes:
     """The tree as the set of its nodes, each the set of its terms as bits.
 
     >>> sorted(map(bin, nodes_of(((0, 2), 1))))
@@ -118,7 +122,7 @@ def nodes_of(tree: Node) -> frozenset[int]:
     return frozenset(found)
 
 
-def nodes_of_product(product: Product, length: int) -> frozenset[int]:
+def nodes_of_product(product: Product, length: int) -> Nodes:
     """The same of the order of a product.
 
     >>> from mpsim.products.stages import Lanes, Groups, Rising, Folding

@@ -1,0 +1,129 @@
+"""Orders of summation whose tree is one that was found: families with names, and the tree itself.
+
+A node that holds the first term may be a group of a partition: its terms say which. If all groups of that partition are
+nodes, then the tree of the first group is recognised as the inner order and the tree over the groups as the outer one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mpsim.products.stages import (
+    Aligned,
+    Blocks,
+    Folding,
+    Groups,
+    Lanes,
+    Node,
+    Order,
+    Pairwise,
+    Partition,
+    Product,
+    Rising,
+    Tail,
+)
+from mpsim.validate.dot.orders.trees import Nodes, nodes_of, nodes_of_product
+
+#: Orders inside orders, at most.
+DEPTH = 3
+#: Orders that one tree is recognised as, at most.
+MOST_ORDERS = 12
+
+
+def recognised(tree: Node, length: int) -> list[Order]:
+    """Orders whose sums of so many terms are formed in the tree, the simplest first.
+
+    >>> recognised(((0, 2), (1, 3)), 4)[0]
+    Groups(partition=Lanes(number=2, take=1), inner=Rising(...), outer=Rising(...))
+    """
+    return _orders(nodes_of(tree), length, DEPTH)
+
+
+def _orders(nodes: Nodes, length: int, depth: int) -> list[Order]:
+    found: list[Order] = []
+    candidates = _candidates(nodes, length, depth)
+    for order in candidates:
+        if order not in found and nodes_of_product(Product(order=order), length) == nodes:
+            found.append(order)
+            if len(found) == MOST_ORDERS:
+                break
+    return found
+
+
+def _candidates(nodes: Nodes, length: int, depth: int) -> Iterator[Order]:
+    yield Rising()
+    if length <= 2:
+        return
+    yield Pairwise()
+    yield Folding()
+    lowest = min(node.bit_count() for node in nodes)
+    if lowest > 2:
+        yield Aligned(lowest)
+    if depth:
+        yield from _tails(nodes, length, depth)
+        yield from _groups(nodes, length, depth)
+
+
+def _groups(nodes: Nodes, length: int, depth: int) -> Iterator[Order]:
+    own = sorted((node for node in nodes if node & 1 and node.bit_count() < length), key=int.bit_count)
+    for node in own:
+        for partition in _partitions(_terms(node), length):
+            groups = partition.split(length)
+            masks = [sum(1 << k for k in group) for group in groups]
+            if not all(mask in nodes or len(group) == 1 for mask, group in zip(masks, groups, strict=True)):
+                continue
+            inner = _orders(_within(nodes, groups[0]), len(groups[0]), depth - 1)
+            if not inner:
+                continue
+            for outer in _orders(_over(nodes, masks), len(groups), depth - 1):
+                start = Rising(start="first") if outer == Rising() else outer
+                yield from (Groups(partition, each, start) for each in inner)
+
+
+def _partitions(terms: list[int], length: int) -> Iterator[Partition]:
+    """Partitions of which the terms are the first group."""
+    take = next((i for i, k in enumerate(terms) if k != i), len(terms))
+    if take == len(terms):
+        yield Blocks(take)
+        if length <= 2 * take:
+            yield Lanes(2, take)
+    elif terms[take] % take == 0:
+        yield Lanes(terms[take] // take, take)
+
+
+def _tails(nodes: Nodes, length: int, depth: int) -> Iterator[Order]:
+    """The first terms, up to a multiple of a power of two, in an order, and then the others."""
+    for whole in range(length - 1, 1, -1):
+        main = (1 << whole) - 1
+        if main not in nodes:
+            continue
+        multiples = [1 << e for e in range(1, 12) if whole % (1 << e) == 0 and length - whole < 1 << e]
+        masks = [main, *(1 << k for k in range(whole, length))]
+        if not multiples:
+            continue
+        for rest in _orders(_over(nodes, masks), len(masks), 0):
+            start = Rising(start="first") if rest == Rising() else rest
+            for inner in _orders(_within(nodes, list(range(whole))), whole, depth - 1):
+                yield from (Tail(multiple, inner, start) for multiple in multiples)
+
+
+def _terms(node: int) -> list[int]:
+    return [k for k in range(node.bit_length()) if node >> k & 1]
+
+
+def _within(nodes: Nodes, terms: list[int]) -> Nodes:
+    """The nodes inside a group, over its terms by number."""
+    whole = sum(1 << k for k in terms)
+    place = {k: number for number, k in enumerate(terms)}
+    inside = [node for node in nodes if node & whole == node]
+    return frozenset(sum(1 << place[k] for k in _terms(node)) for node in inside)
+
+
+def _over(nodes: Nodes, groups: list[int]) -> Nodes:
+    """The nodes above the groups, over the groups by number."""
+    found = set()
+    for node in nodes:
+        inside = [number for number, group in enumerate(groups) if node & group == group]
+        if len(inside) > 1:
+            found.add(sum(1 << number for number in inside))
+    return frozenset(found)
