@@ -16,6 +16,7 @@ from mpsim.products.stages import (
     Operand,
     Order,
     Pairwise,
+    Partition,
     Product,
     Reordered,
     Rising,
@@ -24,6 +25,7 @@ from mpsim.products.stages import (
     Tail,
     Tree,
     Trees,
+    Whole,
 )
 
 FORMATS = (
@@ -38,9 +40,11 @@ def sums() -> st.SearchStrategy[Sums]:
     return st.builds(Sums, names, st.sampled_from(["nearest_even", "nearest_even", "toward_zero"]))
 
 
-def partitions() -> st.SearchStrategy[Blocks | Splits | Lanes]:
+def partitions() -> st.SearchStrategy[Partition]:
     few = st.integers(1, 9)
-    return st.one_of(st.builds(Blocks, few), st.builds(Splits, few, st.integers(1, 4)), st.builds(Lanes, few, few))
+    return st.one_of(
+        st.builds(Blocks, few), st.just(Whole()), st.builds(Splits, few, st.integers(1, 4)), st.builds(Lanes, few, few)
+    )
 
 
 @st.composite

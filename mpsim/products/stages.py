@@ -86,6 +86,19 @@ class Blocks:
 
 
 @dataclass(frozen=True)
+class Whole:
+    """All terms as one group. With ``Rising()`` as the outer order, the total is added to +0 and is never -0.
+
+    >>> Whole().split(3)
+    [[0, 1, 2]]
+    """
+
+    def split(self, length: int) -> list[list[int]]:
+        """The one group."""
+        return [list(range(length))]
+
+
+@dataclass(frozen=True)
 class Splits:
     """``number`` runs of consecutive terms, as split-k kernels make them: each has length / number terms, rounded up to
     a multiple of ``multiple``; later runs may be shorter or absent.
@@ -132,7 +145,7 @@ class Lanes:
         ]
 
 
-Partition = Blocks | Splits | Lanes
+Partition = Blocks | Whole | Splits | Lanes
 
 # -- orders of summation ----------------------------------------------------------------------------------------
 
@@ -398,7 +411,7 @@ class Product:
 STAGES = {
     stage.__name__.lower(): stage
     for stage in (
-        Sums, Operand, Blocks, Splits, Lanes, Rising, Pairwise, Folding, Aligned, Exact, Unspecified, Groups, Reordered,
+        Sums, Operand, Blocks, Whole, Splits, Lanes, Rising, Pairwise, Folding, Aligned, Exact, Unspecified, Groups, Reordered,
         Tail, Halving, Tree, Trees, Product,
     )
 }  # fmt: skip

@@ -91,7 +91,7 @@ def _wanted(field: Field[Any]) -> tuple[type, ...]:
     if field.name in ("inner", "outer", "order", "main", "rest"):
         return Order.__args__
     if field.name == "partition":
-        return tuple(STAGES[name] for name in ("blocks", "splits", "lanes"))
+        return tuple(STAGES[name] for name in ("blocks", "whole", "splits", "lanes"))
     if field.name in ("left", "right"):
         return (STAGES["operand"],)
     if field.name in SUMS:

@@ -23,6 +23,7 @@ from mpsim.products.stages import (
     Tail,
     Tree,
     Trees,
+    Whole,
 )
 
 
@@ -79,6 +80,8 @@ def order_words(order: Order) -> str:
             return f"by explicit trees of {', '.join(str(tree.length) for tree in trees)} terms"
         case Tree():
             return f"by an explicit tree of {order.length} terms ({_rounding(order.sums)})"
+        case Groups(Whole(), inner, outer):
+            return f"{order_words(inner)}, and the total {order_words(outer)}"
         case Groups(partition, inner, outer):
             return f"in {_partition_words(partition)}, each {order_words(inner)}, and the results {order_words(outer)}"
         case Reordered(partition, inner):
@@ -99,6 +102,8 @@ def _partition_words(partition: Partition) -> str:
     match partition:
         case Blocks(size):
             return f"blocks of {size} consecutive terms"
+        case Whole():
+            return "one group"
         case Splits(number, multiple):
             return f"{number} splits of consecutive terms" + (f" (multiples of {multiple})" if multiple > 1 else "")
         case _:

@@ -71,6 +71,15 @@ def _aligned(
     ]
 
 
+def _partitions_beside(partition: stages.Partition) -> Iterator[stages.Partition]:
+    if isinstance(partition, stages.Blocks):
+        yield stages.Blocks(min(2 * partition.size, stages.MOST_CHUNK))
+        yield stages.Blocks(max(1, partition.size // 2))
+    elif not isinstance(partition, stages.Whole):
+        yield replace(partition, number=min(2 * partition.number, stages.MOST_CHUNK))
+        yield replace(partition, number=max(1, partition.number // 2))
+
+
 def effective(accumulator: Summation, length: int) -> tuple[object, ...]:
     """What decides the results for ``length`` terms at most: equal for two accumulators that are one and the same
     there, as with a chunk that is as long, more terms than a chunk has, or two names of one format."""
@@ -131,10 +140,7 @@ def _orders_beside(order: stages.Order) -> Iterator[stages.Order]:
         yield from (replace(order, order=inner) for inner in _orders_beside(order.order))
     elif isinstance(order, stages.Groups):
         yield order.inner
-        size = "size" if isinstance(order.partition, stages.Blocks) else "number"
-        now = getattr(order.partition, size)
-        for changed in (min(2 * now, stages.MOST_CHUNK), max(1, now // 2)):
-            yield replace(order, partition=replace(order.partition, **{size: changed}))
+        yield from (replace(order, partition=partition) for partition in _partitions_beside(order.partition))
         yield from (replace(order, inner=inner) for inner in _orders_beside(order.inner))
         yield from (replace(order, outer=outer) for outer in _orders_beside(order.outer))
 

@@ -9,8 +9,6 @@ from mpsim.accumulators import Accumulator, Summation, in_short
 from mpsim.formats import FORMATS, as_format
 from mpsim.products.stages import (
     FLOAT32,
-    MOST_CHUNK,
-    Blocks,
     Folding,
     Groups,
     Halving,
@@ -24,6 +22,7 @@ from mpsim.products.stages import (
     Tail,
     Tree,
     Trees,
+    Whole,
 )
 from mpsim.validate.dot.inputs.probes import Prober
 from mpsim.validate.dot.orders.recognition import recognised
@@ -54,7 +53,7 @@ def products_of_orders(tree: Node, length: int, prober: Prober) -> Iterator[Summ
 def from_zero(product: Summation) -> Product:
     """The product whose total is added to +0 at the end, so that no result is -0."""
     stages = product.product if isinstance(product, Accumulator) else product
-    return replace(stages, order=Groups(Blocks(MOST_CHUNK), stages.order, Rising(_last_sums(stages.order))))
+    return replace(stages, order=Groups(Whole(), stages.order, Rising(_last_sums(stages.order))))
 
 
 def _last_sums(order: Order) -> Sums:
