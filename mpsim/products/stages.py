@@ -411,7 +411,7 @@ class Product:
 STAGES = {
     stage.__name__.lower(): stage
     for stage in (
-        Sums, Operand, Blocks, Whole, Splits, Lanes, Rising, Pairwise, Folding, Aligned, Exact, Unspecified, Groups, Reordered,
-        Tail, Halving, Tree, Trees, Product,
+        Sums, Operand, Blocks, Whole, Splits, Lanes, Rising, Pairwise, Folding, Aligned, Exact, Unspecified, Groups,
+        Reordered, Tail, Halving, Tree, Trees, Product,
     )
 }  # fmt: skip
