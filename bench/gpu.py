@@ -230,9 +230,9 @@ def run(threads: int, repetitions: int, device: int = 0) -> None:
     except BackendUnavailable as error:
         print(error)
         sys.exit(2)
-    from mpsim.kernels.cuda.arrays import describe
-    from mpsim.kernels.cuda.arrays import device as device_in_use
-    from mpsim.kernels.cuda.intrinsics import SIMULATED
+    from mpsim.kernels.cuda.device.devices import describe
+    from mpsim.kernels.cuda.device.devices import device as device_in_use
+    from mpsim.kernels.cuda.device.intrinsics import SIMULATED
 
     if SIMULATED:
         print("this is the CUDA simulator: it has no times worth measuring")

@@ -274,7 +274,7 @@ def _backend_row(name: str, threads: int) -> Record:
 
         row |= {"variant": extension.variant(), "variants": list(extension.variants())}
     if name == "cuda":
-        from mpsim.kernels.cuda.arrays import device
+        from mpsim.kernels.cuda.device.devices import device
 
         row |= {"variant": device().name, "threads": None}
     return row

@@ -15,10 +15,13 @@ from contractions import CONVOLUTIONS, KINDS, Convolution, all_of, assert_same, 
 
 from mpsim.accumulators import Accumulator
 from mpsim.kernels import reference
-from mpsim.kernels.cuda import contraction, contraction_tables, pooling
-from mpsim.kernels.cuda.arrays import from_numpy, to_numpy
-from mpsim.kernels.cuda.contraction import Plan
-from mpsim.kernels.cuda.contraction_tile import Tile, tile_kernel
+from mpsim.kernels.cuda.chunks.accumulators import summation
+from mpsim.kernels.cuda.contraction import functions, launches
+from mpsim.kernels.cuda.contraction.plan import Form, Plan, Tile
+from mpsim.kernels.cuda.contraction.tables import tables_of
+from mpsim.kernels.cuda.contraction.tile import tile_kernel
+from mpsim.kernels.cuda.device.arrays import from_numpy, to_numpy
+from mpsim.kernels.cuda.layers import pooling
 from mpsim.kernels.lowering import of_conv2d, of_conv2d_input_gradient, of_conv2d_weight_gradient, of_matmul
 
 Array = np.ndarray[Any, Any]
@@ -62,7 +65,7 @@ class Cuda:
     """The kernels, with NumPy's arrays."""
 
     def __getattr__(self, name: str) -> Any:
-        function = getattr(pooling if "pool" in name else contraction, name)
+        function = getattr(pooling if "pool" in name else functions, name)
 
         def run(*arguments: Any, **keywords: Any) -> Any:
             moved = [from_numpy(x) if isinstance(x, np.ndarray) else x for x in arguments]
@@ -78,8 +81,8 @@ cuda = Cuda()
 
 def share_out(monkeypatch: pytest.MonkeyPatch, plan: Plan, workspace: int = 1 << 20) -> None:
     """Contractions go this way."""
-    monkeypatch.setattr(contraction, "plan", lambda *_: plan)
-    monkeypatch.setattr(contraction, "WORKSPACE", workspace)
+    monkeypatch.setattr(launches, "plan", lambda *_: plan)
+    monkeypatch.setattr(launches, "WORKSPACE", workspace)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -183,7 +186,7 @@ def test_negative_zero_meets_the_zeros_of_dilation() -> None:
 
 def test_pieces_lie_together_in_memory() -> None:
     """Whether neighbours along k do, on the left and on the right, or else rows and columns."""
-    tables_of, x, w, y = contraction_tables.tables_of, (2, 3, 8, 8), (5, 3, 3, 3), (2, 5, 8, 8)
+    x, w, y = (2, 3, 8, 8), (5, 3, 3, 3), (2, 5, 8, 8)
     geometry = ((1, 1), (1, 1), 1)
     assert tables_of(of_matmul, (9, 9), (9, 9), False, False).form == (True, False, False)
     assert tables_of(of_matmul, (9, 9), (9, 9), True, True).form == (False, True, False)
@@ -194,14 +197,14 @@ def test_pieces_lie_together_in_memory() -> None:
 
 def test_offsets_of_64_bits() -> None:
     a, b = draw("normal", (5, 6), 1), draw("normal", (6, 9), 2)
-    tables = contraction_tables.tables_of(of_matmul, a.shape, b.shape, False, False)
+    tables = tables_of(of_matmul, a.shape, b.shape, False, False)
     assert to_numpy(tables.left[1]).dtype == np.int32 and not tables.form[2]
     left, right, out = (
         tuple(from_numpy(to_numpy(table).astype(np.int64)) for table in three)
         for three in (tables.left, tables.right, tables.out)
     )
     wide = replace(tables, left=left, right=right, out=out, form=(True, False, True))
-    found = to_numpy(contraction.contract(wide, from_numpy(a), from_numpy(b), DEFAULT))
+    found = to_numpy(launches.contract(wide, from_numpy(a), from_numpy(b), summation(DEFAULT)))
     assert_same(found, reference.matmul(a, b))
 
 
@@ -213,7 +216,7 @@ def test_what_has_no_order() -> None:
     with pytest.raises(TypeError, match='float64 ones are for gradient checks: pass backend="reference"'):
         cuda.matmul(a.astype(np.float64), b.astype(np.float64))
     with pytest.raises(AssertionError):  # a step that threads cannot share
-        tile_kernel(Tile(8, 8, 8, 4, 4, 2, 2), contraction.Form(True, True, True, False))
+        tile_kernel(Tile(8, 8, 8, 4, 4, 2, 2), Form(True, True, True, False))
 
 
 POOLINGS = ("max_pool2d", "max_pool2d_gradient", "avg_pool2d", "avg_pool2d_gradient")

@@ -13,9 +13,9 @@ import pytest
 import reference_models
 from mpsim import Trainer, assignment, trace
 from mpsim.kernels import DeviceMemoryError, load
-from mpsim.kernels.cuda import arrays, cubins, direct
-from mpsim.kernels.cuda.elementwise import add_elements
-from mpsim.kernels.cuda.launch import every_kernel
+from mpsim.kernels.cuda.device import arrays, cubins, devices, direct
+from mpsim.kernels.cuda.device.launch import every_kernel
+from mpsim.kernels.cuda.layers.elementwise import add_elements
 
 backend = load("cuda")
 stub = ctypes.CDLL("libcuda.so.1")
@@ -23,7 +23,7 @@ BATCH = 2
 
 
 def test_this_is_the_stub() -> None:
-    assert "stub, not a device" in arrays.describe()
+    assert "stub, not a device" in devices.describe()
 
 
 def test_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +90,7 @@ def test_old_files_go() -> None:
 
 def test_arrays_in_a_cycle_give_their_memory_back() -> None:
     """Found by the garbage collector: to the pool, from which the next array takes it, and not to the device."""
-    pool = arrays.device().pool
+    pool = devices.device().pool
     allocations, used = None, pool.used
     for _ in range(3):
         cycle = [arrays.empty(1000)]
@@ -110,6 +110,6 @@ def test_full() -> None:
     kept = [arrays.empty(quarter // 4) for _ in range(3)]
     kept.clear()
     large = arrays.empty(2 * quarter // 4)
-    with pytest.raises(DeviceMemoryError, match=r"no 48.0 MiB left: of its 64 MiB, 32 MiB hold arrays of this process"):
+    with pytest.raises(DeviceMemoryError, match=r"no 48.0 MiB left: of its 64 MiB, 32 MiB are used by arrays"):
         arrays.empty(3 * quarter // 4)
     assert large.size == 2 * quarter // 4

@@ -12,11 +12,13 @@ from test_contract import bits, shapes
 
 from mpsim import Trainer, assignment, matmul, nn, ops, round_to, trace
 from mpsim.formats import FORMATS
-from mpsim.kernels import BackendUnavailable, bind, cuda_cases, cuda_check, load, spec
+from mpsim.kernels import BackendUnavailable, bind, load, spec
 from mpsim.kernels import cuda as backend
 from mpsim.kernels.contract import CONTRACT
-from mpsim.kernels.cuda.arrays import is_on_device
-from mpsim.kernels.cuda.intrinsics import SIMULATED
+from mpsim.kernels.cuda.device.arrays import is_on_device
+from mpsim.kernels.cuda.device.intrinsics import SIMULATED
+from mpsim.kernels.cuda_check import __main__ as check
+from mpsim.kernels.cuda_check import cases, rounding
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Mode, Overflow, Policy
 
@@ -206,15 +208,15 @@ def test_a_step_equals_the_reference_s(semantics: str, rounding: str, monkeypatc
 
 
 def test_the_check_runs_and_finds_what_differs(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    few = {name: case for name, case in cuda_cases.cases(True).items() if name in ("relu", "permute", "sgd_update")}
-    monkeypatch.setattr(cuda_cases, "cases", lambda quick: few)
-    monkeypatch.setattr(cuda_check, "combinations", lambda: everything[::60])
-    assert cuda_check.main(["--quick"]) == 0
+    few = {name: found for name, found in cases.cases(True).items() if name in ("relu", "permute", "sgd_update")}
+    monkeypatch.setattr(cases, "cases", lambda quick: few)
+    monkeypatch.setattr(rounding, "combinations", lambda: everything[::60])
+    assert check.main(["--quick"]) == 0
     assert "none different" in capsys.readouterr().out
     real = backend.relu
     monkeypatch.setattr(backend, "relu", lambda x: backend.scale(real(x), -1.0))
-    assert cuda_check.main(["--quick"]) == 1
+    assert check.main(["--quick"]) == 1
     assert "DIFFER" in capsys.readouterr().out
 
 
-everything = cuda_check.combinations()
+everything = rounding.combinations()

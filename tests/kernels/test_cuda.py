@@ -51,6 +51,7 @@ def test_the_check_needs_numpy_and_numba_only() -> None:
     """It is meant for machines where little is installed."""
     others = ("scipy", "sklearn", "typer", "rich", "matplotlib", "safetensors", "ml_dtypes", "hypothesis", "torch")
     blocked = "".join(f"sys.modules[{name!r}] = None; " for name in others)
-    run = "from mpsim.kernels import cuda_check; from reference_models import golden; import mpsim.training.trainer; "
-    status, said = output_of("-c", f"import sys; {blocked}{run}print(len(cuda_check.combinations()))")
+    run = "from mpsim.kernels.cuda_check import __main__, rounding; from reference_models import golden; "
+    run += "import mpsim.training.trainer; "
+    status, said = output_of("-c", f"import sys; {blocked}{run}print(len(rounding.combinations()))")
     assert (status, said.isspace()) == (0, False), said

@@ -19,7 +19,8 @@ def test_sums_stay_in_registers(capability: tuple[int, int]) -> None:
     from numba import cuda
     from numba.cuda.core import sigutils
 
-    from mpsim.kernels.cuda.contraction_tile import TILES, Form, tile_kernel
+    from mpsim.kernels.cuda.contraction.plan import TILES, Form
+    from mpsim.kernels.cuda.contraction.tile import tile_kernel
 
     tile = TILES[0][0]
     kernel = tile_kernel(tile, Form(True, True, False, False))
@@ -39,8 +40,7 @@ def test_sums_stay_in_registers(capability: tuple[int, int]) -> None:
 def test_work_is_shared_out() -> None:
     """On a device with 132 multiprocessors: large tiles for large outputs, chunks side by side for few of them."""
     pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install -e '.[test]'")
-    from mpsim.kernels.cuda.contraction import Plan, plan
-    from mpsim.kernels.cuda.contraction_tile import TILES
+    from mpsim.kernels.cuda.contraction.plan import TILES, Plan, plan
 
     tiles = [tile for tile, _ in TILES]
     assert plan(1, 4096, 4096, 16, 132, True) == Plan(tiles[0], False, False)

@@ -14,15 +14,15 @@ import pytest
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install -e '.[test]'")
 
 import mpsim.kernels.cuda  # noqa: E402
-from mpsim.kernels.cuda.intrinsics import SIMULATED  # noqa: E402
-from mpsim.kernels.cuda.launch import Kernel, every_kernel  # noqa: E402
+from mpsim.kernels.cuda.device.intrinsics import SIMULATED  # noqa: E402
+from mpsim.kernels.cuda.device.launch import Kernel, every_kernel  # noqa: E402
 
 if SIMULATED:
     pytest.skip("the CUDA simulator compiles nothing: unset NUMBA_ENABLE_CUDASIM", allow_module_level=True)
 
-for _, _name, _ in pkgutil.iter_modules(mpsim.kernels.cuda.__path__):
-    if _name != "simulated":
-        importlib.import_module(f"mpsim.kernels.cuda.{_name}")
+for _, _name, _ in pkgutil.walk_packages(mpsim.kernels.cuda.__path__, "mpsim.kernels.cuda."):
+    if not _name.endswith(".simulated"):
+        importlib.import_module(_name)
 
 #: Arithmetic whose bits depend on an option or on the device: without .rn a multiply and an add may become one fma.
 INEXACT = re.compile(
@@ -60,17 +60,24 @@ def is_fused(name: str) -> bool:
     """Whether the definition of what the kernel computes has a fused multiply-add."""
     if "add_parts" in name:  # which adds what was summed
         return False
-    return "fused" in name or (name.startswith("depthwise") and name.endswith("True)")) or name == "strided.sum_again"
+    depthwise = name.startswith("contraction.depthwise") and name.endswith("True)")
+    return "fused" in name or depthwise or name == "contraction.strided.sum_again"
 
 
 def test_every_file_s_kernels_are_there() -> None:
-    files = {re.split(r"[.\[]", name)[0] for name in KERNELS}
-    assert {"codes", "elementwise", "loss", "moving", "normalization", "philox", "pooling"} <= files
-    assert {"contraction_each", "contraction_tile", "depthwise", "round", "sum_blocks", "sums"} <= files
+    files: dict[str, set[str]] = {}
+    for name in KERNELS:
+        room, file = name.split(".")[:2]
+        files.setdefault(room, set()).add(file)
+    assert files == {
+        "contraction": {"depthwise", "each", "placing", "strided", "tile"},
+        "layers": {"elementwise", "loss", "moving", "normalization", "not_finite", "pooling", "sums"},
+        "rounding": {"codes", "kernels", "philox"},
+    }
 
 
 def test_names_are_unique() -> None:
-    """A compiled kernel is found on disk by its name (mpsim/kernels/cuda/cubins.py)."""
+    """A compiled kernel is found on disk by its name (mpsim/kernels/cuda/device/cubins.py)."""
     assert len(KERNELS) == len({id(kernel) for kernel in every_kernel()})
 
 

@@ -1,0 +1,65 @@
+"""An accumulator in plain numbers. No other file of the cuda backend reads the fields of an Accumulator."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from mpsim.accumulators import Accumulator
+from mpsim.formats import as_format
+from mpsim.kernels.cuda.chunks import aligned
+from mpsim.kernels.narrow import Narrow
+
+
+class Nothing(NamedTuple):
+    """The numbers of a kind of sum that needs none."""
+
+    none: int = 0
+
+
+class Summation(NamedTuple):
+    """How a dot product is summed."""
+
+    kind: str  # of the sum of a chunk, a key of kinds.KINDS
+    numbers: NamedTuple  # which the device functions of that kind take
+    chunk: int | None  # consecutive k of a chunk; None: all of k
+    in_pairs: bool = False  # how the sums of chunks are added: in pairs, or in rising order
+
+    @property
+    def fused(self) -> bool:
+        """Whether a product is part of a fused multiply-add."""
+        return self.kind == "fused"
+
+    @property
+    def is_float32(self) -> bool:
+        """Whether products are added in float32, one after another."""
+        return self.kind in ("fused", "separate")
+
+
+@lru_cache(maxsize=256)
+def summation(accumulator: Accumulator) -> Summation:
+    """The accumulator in plain numbers. The kind "blas" promises nothing, and is the default one here."""
+    if accumulator.kind == "blas":
+        accumulator = Accumulator()
+    if accumulator.kind == "exact":
+        return Summation("exact", Nothing(), None)
+    if accumulator.kind == "aligned":
+        return Summation("aligned", _aligned(accumulator), accumulator.chunk)
+    if accumulator.format != "float32":
+        return Summation("narrow", Narrow.of(accumulator.format), accumulator.chunk)
+    kind = "fused" if accumulator.fma else "separate"
+    return Summation(kind, Nothing(), accumulator.chunk, accumulator.kind == "pairwise")
+
+
+def _aligned(accumulator: Accumulator) -> aligned.Numbers:
+    inputs, format = as_format(accumulator.inputs), as_format(accumulator.format)
+    return aligned.Numbers(
+        accumulator.terms,
+        2.0**-accumulator.fraction_bits,
+        2.0**inputs.min_exponent,
+        2.0**format.min_exponent,
+        accumulator.least_scale,
+        -1 << (23 - min(inputs.mantissa_bits, 23)),
+        accumulator.rounding == "toward_zero",
+        *Narrow.of(accumulator.format),
+    )

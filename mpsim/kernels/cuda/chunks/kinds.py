@@ -1,0 +1,32 @@
+"""The table of the kinds of sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from mpsim.accumulators import Accumulator
+from mpsim.kernels.cuda.chunks.accumulators import Nothing, summation
+from mpsim.kernels.cuda.chunks.aligned import aligned_sum
+from mpsim.kernels.cuda.chunks.exact import exact_sum
+from mpsim.kernels.cuda.chunks.in_order import add_float32, add_narrow, fused_sum, narrow_sum, separate_sum
+
+
+class Kind(NamedTuple):
+    """Two device functions, and the numbers of some summation of the kind, for signatures."""
+
+    #: (a, left, a_k, b, right, b_k, first, end, digits, numbers) -> the sum over k from ``first`` to ``end`` of
+    #: a[left + a_k[k]] * b[right + b_k[k]]. ``digits`` has room for exact.LIMBS integers, which exact sums need.
+    sum_chunk: Callable[..., Any]
+    #: (total, sum of the next chunk, numbers) -> total
+    add: Callable[..., Any]
+    numbers: NamedTuple
+
+
+KINDS: dict[str, Kind] = {
+    "fused": Kind(fused_sum, add_float32, Nothing()),
+    "separate": Kind(separate_sum, add_float32, Nothing()),
+    "narrow": Kind(narrow_sum, add_narrow, summation(Accumulator(format="bfloat16")).numbers),
+    "exact": Kind(exact_sum, add_float32, Nothing()),
+    "aligned": Kind(aligned_sum, add_float32, summation(Accumulator(kind="aligned")).numbers),
+}

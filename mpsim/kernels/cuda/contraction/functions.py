@@ -1,0 +1,61 @@
+"""The contractions of the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+from mpsim.kernels.contract import Shape
+from mpsim.kernels.contraction import FasterWays, Geometry, How, contractions
+from mpsim.kernels.cuda.chunks.accumulators import summation
+from mpsim.kernels.cuda.contraction import depthwise, strided
+from mpsim.kernels.cuda.contraction.each import add_bias
+from mpsim.kernels.cuda.contraction.launches import contract
+from mpsim.kernels.cuda.contraction.tables import tables_of
+from mpsim.kernels.cuda.device.arrays import flattened
+from mpsim.kernels.cuda.rounding import kernels
+from mpsim.kernels.lowering import Contraction, of_matmul
+
+__all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"]
+
+#: An array on a device. mpsim.kernels.contraction names NumPy's type, which stands for all.
+Array = Any
+round_array: Any = kernels.round_array
+
+
+class _OnDevice(FasterWays):
+    """Depthwise convolutions, and gradients by the input in phases."""
+
+    def conv2d(self, x: Array, w: Array, bias: Array | None, geometry: Geometry, how: How) -> Array | None:
+        stride, padding, groups = geometry
+        sums = summation(how.accumulator)
+        if not depthwise.takes(x, w, groups, sums):
+            return None
+        return biased(depthwise.forward(x, w, stride, padding, sums.fused), bias)
+
+    def conv2d_input_gradient(self, gy: Array, w: Array, x_shape: Shape, geometry: Geometry, how: How) -> Array | None:
+        stride, padding, groups = geometry
+        sums = summation(how.accumulator)
+        if depthwise.takes(gy, w, groups, sums):
+            return depthwise.input_gradient(gy, w, x_shape, stride, padding, sums.fused)
+        if strided.takes(gy, w, stride, sums):
+            return strided.input_gradient(gy, w, x_shape, geometry, sums)
+        return None
+
+
+def sum_of(lower: Callable[..., Contraction], first: Array, second: Array, options: tuple[Any, ...], how: How) -> Array:
+    """See mpsim.kernels.contraction.Sum; the lowering is one of shapes."""
+    tables = tables_of(lower, tuple(first.shape), tuple(second.shape), *options)
+    left, right = (first, second) if lower is of_matmul else (second, first)
+    return contract(tables, left, right, summation(how.accumulator))
+
+
+def biased(out: Array, bias: Array | None) -> Array:
+    """The output with one number added per column of a matrix, or per channel of images."""
+    if bias is not None and out.size:
+        add_bias.over(out.size)(flattened(out), bias, prod(out.shape[2:]))
+    return out
+
+
+matmul, conv2d, conv2d_input_gradient, conv2d_weight_gradient = contractions(sum_of, biased, round_array, _OnDevice())

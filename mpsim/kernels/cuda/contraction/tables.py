@@ -1,0 +1,121 @@
+"""The tables of offsets of mpsim/kernels/lowering.py on a device.
+
+The tables depend on shapes alone. The lowering of the CPU computes them once for each geometry, from stand-ins for the
+arrays, and they stay on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from mpsim.kernels.contract import Shape
+from mpsim.kernels.contraction import Geometry
+from mpsim.kernels.cuda.contraction.placing import Canvas
+from mpsim.kernels.cuda.device.arrays import Array, from_numpy
+from mpsim.kernels.cuda.device.devices import device
+from mpsim.kernels.lowering import Contraction, of_matmul
+from mpsim.kernels.phases import phases
+
+GEOMETRIES = 512  # whose tables are kept: a network has a few for each layer
+Function = TypeVar("Function", bound=Callable[..., Any])
+Offsets = tuple[Array, Array, Array]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Offsets of the left factor (group, row, k), the right one (group, column, k), and the output, on a device."""
+
+    left: Offsets
+    right: Offsets
+    out: Offsets
+    shape: tuple[int, int, int, int]  # groups, rows, k, columns
+    out_shape: Shape
+    form: tuple[bool, bool, bool]  # whether elements of neighbouring k lie together in memory, more than those of
+    # rows or columns do, on the left and on the right, and whether offsets need 64 bits: as plan.Form
+    canvas: Canvas | None
+
+    def exchanged(self) -> Tables:
+        """The same outputs with rows and columns exchanged: a product of two numbers does not change."""
+        groups, rows, length, columns = self.shape
+        left_along_k, right_along_k, wide = self.form
+        return Tables(
+            self.right, self.left, (self.out[0], self.out[2], self.out[1]), (groups, columns, length, rows),
+            self.out_shape, (right_along_k, left_along_k, wide), self.canvas,
+        )  # fmt: skip
+
+
+def kept(function: Function) -> Function:
+    """Keeps the results of a function of shapes, for each device whose arrays they hold."""
+
+    @lru_cache(maxsize=GEOMETRIES)
+    def computed(number: int, *arguments: Any) -> Any:
+        return function(*arguments)
+
+    return cast(Function, lambda *arguments: computed(device().number, *arguments))
+
+
+@kept
+def tables_of(lower: Callable[..., Contraction], first: Shape, second: Shape, *options: Any) -> Tables:
+    """The tables of a lowering, with shapes in place of the two arrays that it takes first."""
+    place = _Place()
+    keywords = {} if lower is of_matmul else {"place": place}
+    return _moved(lower(_stand_in(first), _stand_in(second), *options, **keywords), place.canvas)
+
+
+@kept
+def phases_of(gy: Shape, w: Shape, x_shape: Shape, geometry: Geometry, chunk: int) -> tuple[tuple[Tables, Array], ...]:
+    """The tables of each phase (mpsim/kernels/phases.py), and where its chunks end."""
+    place = _Place()
+    parts = phases(_stand_in(gy), _stand_in(w), x_shape, *geometry, chunk, place)
+    return tuple((_moved(part, place.canvas), _on_device(np.unique(ends), False)) for part, ends in parts)
+
+
+@kept
+def ends_of(length: int, chunk: int) -> Array:
+    """0 and where each chunk of k ends, on the device."""
+    return _on_device(np.append(np.arange(0, length, chunk), length), False)
+
+
+class _Place:
+    """Stands for lowering.place, and keeps its arguments."""
+
+    canvas: Canvas | None = None
+
+    def __call__(self, x: np.ndarray, *arguments: Any) -> np.ndarray:
+        self.canvas = Canvas(*arguments)
+        return _stand_in((*x.shape[:2], self.canvas.height, self.canvas.width))
+
+
+def _moved(c: Contraction, canvas: Canvas | None) -> Tables:
+    """The tables of a contraction on the device."""
+    wide = max(c.a.size, c.b.size, int(np.prod(c.out_shape))) >= 1 << 31
+
+    def moved(group: np.ndarray, outer: np.ndarray, inner: np.ndarray) -> Offsets:
+        return _on_device(group, wide), _on_device(outer, wide), _on_device(inner, wide)
+
+    return Tables(
+        moved(c.a_group, c.a_row, c.a_k), moved(c.b_group, c.b_column, c.b_k),
+        moved(c.out_group, c.out_row, c.out_column),
+        c.shape, tuple(c.out_shape), (_run(c.a_k) >= _run(c.a_row), _run(c.b_k) >= _run(c.b_column), wide),
+        canvas,
+    )  # fmt: skip
+
+
+def _on_device(table: np.ndarray, wide: bool) -> Array:
+    return from_numpy(table.astype(np.int64 if wide else np.int32))
+
+
+def _stand_in(shape: Shape) -> np.ndarray:
+    """An array of this shape that takes no memory."""
+    return np.broadcast_to(np.float32(0), shape)
+
+
+def _run(table: np.ndarray) -> int:
+    """How many elements from the first one on are neighbours in memory."""
+    apart = np.flatnonzero(np.abs(np.diff(table)) != 1)
+    return int(apart[0]) + 1 if apart.size else table.size

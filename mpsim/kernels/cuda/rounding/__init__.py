@@ -1,0 +1,1 @@
+"""Rounding on the device: whole arrays with counts, codes, and random bits."""

@@ -1,0 +1,26 @@
+"""Functions of the CPU's Numba backend as device functions: what is written there once is compiled for both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+from mpsim.kernels.cuda.device.launch import device_function
+from mpsim.kernels.numba_cpu import codes, pattern_rounding
+
+
+def ported(function: Any, **helpers: Any) -> Callable[..., Any]:
+    """A function of the CPU's Numba for kernels, with what it calls replaced."""
+    plain = function.py_func
+    return device_function(FunctionType(plain.__code__, {**plain.__globals__, **helpers}, plain.__name__))
+
+
+increment, top_bit = ported(pattern_rounding.increment), ported(codes.top_bit)
+_split, _sign_bit = ported(codes.split), ported(codes.sign_bit)
+_join = ported(codes.join, top_bit=top_bit)
+encode_pattern = ported(codes.encode_pattern, split=_split, top_bit=top_bit, sign_bit=_sign_bit)
+decode_pattern = ported(codes.decode_pattern, join=_join, sign_bit=_sign_bit)
+WIDEST_SHIFT = pattern_rounding.WIDEST_SHIFT
+#: Of float64, as int64.
+MAGNITUDE64, INFINITE64, QUIET_NAN64, SIGN64 = codes.MAGNITUDE, codes.INFINITE, codes.QUIET_NAN, codes.SIGN

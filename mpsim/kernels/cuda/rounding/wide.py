@@ -1,0 +1,94 @@
+"""Rounding one pattern of float32 or float64 to any format in any mode, in 64-bit integers; the meaning is spec.py's.
+
+It is what mpsim/kernels/numba_cpu/pattern_rounding.py does, line by line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpsim.kernels.cuda.device.launch import device_function
+from mpsim.kernels.cuda.rounding.counts import counted
+from mpsim.kernels.cuda.rounding.ported import WIDEST_SHIFT, increment, top_bit
+
+
+class Ways(NamedTuple):
+    """Two functions for the device, which round a pattern and add to the five counts.
+
+    Most numbers are within the format. They take a short way, on which few counts can change. A device that copies as
+    fast as its memory allows has time for some 55 instructions an element.
+    """
+
+    short: Callable[..., Any]  # (pattern, random, numbers, tally) -> (pattern, whether that is it, tally)
+    whole: Callable[..., Any]  # (pattern, random, numbers, tally) -> (pattern, tally)
+
+
+@device_function
+def round_wide(a, negative, random, width, p, quantum_pattern):
+    """An int64 magnitude with ``width`` fraction bits, rounded; overflow, infinities and NaN are still to come."""
+    bias = 1075 if width == 52 else 150  # of the significand as an integer
+    implicit = 1 << width
+    biased, fraction = a >> width, a & (implicit - 1)
+    significand = fraction | implicit if biased > 0 else fraction
+    exponent = biased - bias + width
+    if biased == 0 and fraction > 0 and p.min_exponent <= width - bias:  # a format with numbers as small
+        exponent = top_bit(fraction) + 1 - bias
+    quantum = p.low_quantum if exponent < p.min_exponent else exponent - p.mantissa_bits
+    full_shift = max(quantum - max(biased, 1) + bias, 0)
+    shift = min(full_shift, WIDEST_SHIFT)
+    lost = min(full_shift - shift, 62)  # of these bits, far below the quantum, only whether there are any counts
+    significand = (significand >> lost) | (1 if significand & ((1 << lost) - 1) != 0 else 0)
+    added = increment(significand, shift, negative, random, p.mode, p.random_bit_count, (1 << p.random_bit_count) - 1)
+    if shift <= width:
+        return (a + added) >> shift << shift
+    return quantum_pattern if (significand + added) >> shift > 0 else 0
+
+
+@device_function
+def finish_wide(r, a, negative, width, p, quantum_pattern):
+    """The magnitude after overflow, infinities and NaN, and in formats without a zero or a sign."""
+    infinite = 0x7FF << 52 if width == 52 else 0xFF << 23
+    r = quantum_pattern if r == 0 and p.has_zero == 0 else r
+    r = (p.negative_overflow if negative else p.positive_overflow) if r > p.largest else r
+    r = p.infinity if a == infinite else r
+    no_number = a > infinite or (a == 0 and p.has_zero == 0) or (negative and a != 0 and p.has_sign == 0)
+    return infinite | 1 << (width - 1) if no_number else r
+
+
+@cache
+def wide_rounder(width: int) -> Callable[..., Any]:
+    """round(pattern, random, (Parameters, quantum pattern)) -> pattern, both int64, of float32 (23) or float64 (52)."""
+    infinite = 0x7FF << 52 if width == 52 else 0xFF << 23
+    magnitude, sign = ((1 << 63) - 1, -(1 << 63)) if width == 52 else ((1 << 31) - 1, 1 << 31)
+
+    @device_function
+    def round_pattern(pattern, random, numbers):
+        p, quantum = numbers
+        a, negative = pattern & magnitude, pattern & sign != 0
+        r = round_wide(min(a, infinite), negative, np.int64(random), width, p, quantum)
+        r = finish_wide(r, a, negative, width, p, quantum)
+        return r | sign if negative and (r != 0 or p.has_negative_zero != 0) else r
+
+    return round_pattern
+
+
+def wide_ways(width: int) -> Ways:
+    """Of float32 or float64 patterns, in 64-bit integers."""
+    round_pattern = wide_rounder(width)
+    magnitude = np.int64((1 << 63 if width == 52 else 1 << 31) - 1)
+    infinite = np.int64(0x7FF << 52 if width == 52 else 0xFF << 23)
+
+    @device_function
+    def short(pattern, random, numbers, tally):
+        return pattern, False, tally
+
+    @device_function
+    def whole(pattern, random, numbers, tally):
+        result = round_pattern(pattern, random, numbers)
+        return result, counted(tally, pattern & magnitude, np.int64(result) & magnitude, numbers[0], infinite)
+
+    return Ways(short, whole)
