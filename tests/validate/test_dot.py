@@ -16,9 +16,11 @@ from mpsim.accumulators import Accumulator
 from mpsim.cli import app
 from mpsim.contraction import matmul
 from mpsim.kernels.spec_dot import dot as definition
+from mpsim.products.stages import Groups, Lanes, Product, Rising, Sums, Whole
+from mpsim.products.text import text_of
 from mpsim.tensor_cores import TENSOR_CORES, accumulator_of, described
 from mpsim.validate import Calling, SubjectError
-from mpsim.validate.dot import candidates as dot_candidates
+from mpsim.validate.dot.orders import candidates as dot_candidates
 from mpsim.validate.dot.report import text
 from mpsim.validate.dot.results import DotReport
 from mpsim.validate.dot.validation import validate_dot
@@ -162,10 +164,11 @@ def lanes(a: Array, b: Array) -> Array:
     return loop(np.ones((1, 8), np.float32), sums.reshape(8, -1)).reshape(sums.shape[1:])
 
 
-def test_lanes_are_an_unknown_order_whose_width_is_found() -> None:
+def test_lanes_are_found() -> None:
     report = validate_dot(lanes, length=70)
-    value = {m.name: m.value for m in report.measurements}
-    assert not report.equal and value["order"] == "unknown" and value["partner"] == 8
+    expected = Product(products=Sums(), order=Groups(Lanes(8), Rising(), Rising(start="first")))
+    assert report.equal and expected in [each.accumulator for each in report.matches]
+    assert {m.name: m.value for m in report.measurements}["order"] == text_of(report.matches[0].accumulator)
 
 
 def test_numpy_is_told_honestly() -> None:
@@ -225,8 +228,9 @@ def test_a_planted_bug_is_told_apart(bug: str) -> None:
 
 def test_another_sign_of_zero_is_named_as_such() -> None:
     report = validate_dot(lambda a, b: matmul(a, b, threads=1) + np.float32(0), length=60)
-    assert not report.equal and report.nearest is not None and report.nearest.equal_but_zero_signs
-    assert "but for the sign of" in text(report)
+    found = report.matches[0].accumulator
+    assert report.equal and isinstance(found, Product)
+    assert found.order == Groups(Whole(), Rising(), Rising())  # one chunk holds all terms
 
 
 def test_another_sign_of_zero_for_some_lengths_is_no_other_sum() -> None:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from mpsim.accumulators import ROUNDINGS, Accumulator, Summation
+from mpsim.products.text import text_of
 from mpsim.products.words import sentence_of
-from mpsim.tensor_cores import described
 from mpsim.validate.dot.inputs import probes
 from mpsim.validate.dot.inputs.probes import Measurement, Order, Prober
 
@@ -37,7 +37,7 @@ def statements(prober: Prober, order: Order, confirmed: Sequence[Summation]) -> 
         return _unknown(prober, order)
     first = confirmed[0]
     if not isinstance(first, Accumulator):
-        return [Measurement("order", described(first), sentence_of(first))]
+        return [Measurement("order", text_of(first), sentence_of(first))]
     fma = "whether products are rounded before they are added does not show"
     if first.kind == "exact":
         words = f"nothing was lost beside a number 2**{order.span} times as large: exact, or wider than that"

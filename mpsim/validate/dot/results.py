@@ -6,14 +6,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpsim.accumulators import Accumulator, Summation
+from mpsim.products.words import sentence_of
 from mpsim.tensor_cores import TENSOR_CORES, described
 from mpsim.validate.answers import Verdict
 from mpsim.validate.dot.accuracy import Error
 from mpsim.validate.dot.inputs.probes import Measurement
 from mpsim.validate.dot.shapes import PlaceDependence, ShapeDependence
 
+#: Characters of a product's text beyond which it is said in words.
+LONGEST = 200
 #: Types of answers whose numbers may be those of a narrower format.
 WIDE = ("float32", "float64")
+
+
+def short(summation: Summation) -> str:
+    """The text of an accumulator or product; in words where it is long, as with trees of many terms."""
+    text = described(summation)
+    if len(text) <= LONGEST or isinstance(summation, Accumulator):
+        return text
+    sentence = sentence_of(summation)
+    return f"{sentence[0].lower()}{sentence[1:-1]}"
 
 
 def result_format(summation: Summation) -> str:
@@ -83,9 +95,9 @@ class Tried:
 
     @property
     def text(self) -> str:
-        """The accumulator's fields, the rounding of the result, and the names of tensor cores."""
+        """The accumulator's fields or the product's stages, the rounding of the result, and names of tensor cores."""
         rounded = f", then rounded once to {self.output}" if self.rounds_output else ""
-        return described(self.accumulator) + rounded + (f" ({', '.join(self.names)})" if self.names else "")
+        return short(self.accumulator) + rounded + (f" ({', '.join(self.names)})" if self.names else "")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""

@@ -82,10 +82,10 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
     judge = Judge(prober, corpora, opened.output, backend)
     measured = widths(prober, order) if order.is_known else {}
     tried = [judge.tried(each) for each in candidates(measured, order, opened.inputs)]
-    if not any(each.equal for each in tried):
+    if range.value is not None and not any(each.equal for each in tried):
         tried += _by_trees(judge, [a.shape[1] for _, a, _, _ in corpora])
     matches, apart, rows = _matches(judge, [each for each in tried if each.equal], declared, seed)
-    nearest = None if matches else max(tried, key=lambda each: (each.agreeing + each.zero_signs, -each.probes_differ))
+    nearest = None if matches else max(tried, key=lambda each: _nearness(each, length))
     confirmed = matches or tuple(each for each in tried if not each.probes_differ and length in each.equal_at)
     places = place_dependence(opened, length, seed)
     measurements = [range]
@@ -123,6 +123,12 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
         tuple(opened.callee.state),
         tuple(opened.notes),
     )
+
+
+def _nearness(each: Tried, length: int) -> tuple[bool, int, int]:
+    """Larger for a candidate that is equal at the probes' length, then for one that gives more results."""
+    whole = length in each.equal_at and not each.probes_differ and not each.equal_but_zero_signs
+    return whole, each.agreeing + each.zero_signs, -each.probes_differ
 
 
 def _by_trees(judge: Judge, lengths: Sequence[int]) -> list[Tried]:

@@ -364,23 +364,34 @@ DOTS = (
         (f"equal to {_LOOP}",),
     ),
     # orders that no accumulator has
-    _dot("eight_lanes", "", DIFFERENT, UNEXPLAINED),
-    _dot("even_then_odd", "", DIFFERENT, UNEXPLAINED),
-    _dot("falling", "", DIFFERENT, UNEXPLAINED, never=("rising k, but", "what comes later in k is added later")),
-    _dot("four_splits_in_bfloat16", "--inputs bfloat16", DIFFERENT, UNEXPLAINED),
+    _dot(
+        "eight_lanes",
+        "",
+        EQUAL,
+        prints=("tail(8, groups(lanes(8), rising(), folding()), rising(start=first))",),
+    ),
+    _dot("even_then_odd", "", EQUAL, prints=("products=float32, order=groups(lanes(2), rising(), ",)),
+    _dot(
+        "falling",
+        "",
+        EQUAL,
+        prints=("explicit trees of 40, 39, 33, 3, 1 terms",),
+        never=("what comes later in k is added later",),
+    ),
+    _dot(
+        "four_splits_in_bfloat16",
+        "--inputs bfloat16",
+        EQUAL,
+        prints=("groups(splits(4), groups(whole(), rising(), rising(bfloat16, first)), rising(bfloat16, first))",),
+    ),
     _dot("compensated", "", DIFFERENT, UNEXPLAINED),
     Row(
         "dot-native_lanes",
         "dot {built}/native.so:four_lanes --header {here}/native.c --length 40",
-        DIFFERENT,
-        (UNEXPLAINED,),
+        EQUAL,
+        prints=("products=float32, order=groups(lanes(4), rising(), folding())",),
     ),
-    _dot(
-        "four_splits",
-        "",
-        DIFFERENT,
-        prints=("for K = 40 equal to sequential,format=float32,chunk=10,fma=false", "for K = 33 not"),
-    ),
+    _dot("four_splits", "", EQUAL, prints=("order=groups(splits(4), rising(), rising(start=first))",)),
     # arithmetic that no accumulator has
     _dot("sums_cut", "", DIFFERENT, UNEXPLAINED),
     _dot("output_cut", "--inputs bfloat16", DIFFERENT, UNEXPLAINED),
@@ -440,7 +451,7 @@ DOTS = (
         (UNEXPLAINED,),
         ("the subject sets flush-to-zero and denormals-are-zero",),
     ),
-    _dot("first_copied", "", DIFFERENT, prints=("but for the sign of",)),
+    _dot("first_copied", "", EQUAL, prints=("product(products=float32, order=rising(start=first))",)),
     _dot("few_rows_in_halves", "", DIFFERENT, prints=("depend on the shape", "another order for fewer than 8 rows")),
     _dot(
         "one_row_without_last", "", DIFFERENT, prints=("depend on the shape", "for fewer than 2 rows"), never=_NO_ORDER

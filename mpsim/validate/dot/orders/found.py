@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import product as product_of
 
 from mpsim.accumulators import Accumulator, Summation, in_short
 from mpsim.formats import FORMATS, as_format
 from mpsim.products.stages import (
     FLOAT32,
+    Aligned,
     Folding,
     Groups,
     Halving,
@@ -23,6 +25,7 @@ from mpsim.products.stages import (
     Tree,
     Trees,
     Whole,
+    within,
 )
 from mpsim.validate.dot.inputs.probes import Prober
 from mpsim.validate.dot.orders.recognition import recognised
@@ -86,7 +89,8 @@ def _formats(prober: Prober) -> list[str]:
 def _roundings(prober: Prober) -> list[Sums | None]:
     """How products may be rounded: not at all, or to a format in which they are not exact anyway."""
     found: list[Sums | None] = [None]
-    if prober.inputs.mantissa_bits + 1 > EXACT_BITS:
+    inputs = prober.inputs
+    if inputs.mantissa_bits + 1 > EXACT_BITS or 2 * inputs.quantum_exponent < FORMATS["float32"].quantum_exponent:
         found.append(FLOAT32)
     if _output(prober) != FLOAT32:
         found.append(_output(prober))
@@ -94,12 +98,15 @@ def _roundings(prober: Prober) -> list[Sums | None]:
 
 
 def _variations(order: Order, prober: Prober) -> Iterator[Product]:
-    for products in _roundings(prober):
+    is_aligned = any(isinstance(each, Aligned) for each in within(order))
+    for products in [None] if is_aligned else _roundings(prober):
         for start in ("zero", "first"):
-            for inner in _formats(prober):
-                for outer in _formats(prober):
-                    made = _with(order, start, Sums(inner), Sums(outer))
-                    yield Product(products=products, order=made, output=_output(prober))
+            for inner, outer in product_of(_formats(prober), _formats(prober)):
+                made = _with(order, start, Sums(inner), Sums(outer))
+                yield Product(products=products, order=made, output=_output(prober))
+                if isinstance(made, Groups) and inner != outer:  # each group's result is rounded before it is added
+                    partial = Groups(Whole(), made.inner, Rising(Sums(outer), "first"))
+                    yield Product(products=products, order=replace(made, inner=partial), output=_output(prober))
 
 
 def _with(order: Order, start: str, inner: Sums, outer: Sums) -> Order:

@@ -20,6 +20,7 @@ from mpsim.products.stages import (
     Partition,
     Product,
     Rising,
+    Splits,
     Tail,
 )
 from mpsim.validate.dot.orders.trees import Nodes, nodes_of, nodes_of_product
@@ -27,7 +28,9 @@ from mpsim.validate.dot.orders.trees import Nodes, nodes_of, nodes_of_product
 #: Orders inside orders, at most.
 DEPTH = 3
 #: Orders that one tree is recognised as, at most.
-MOST_ORDERS = 12
+MOST_ORDERS = 24
+#: How many orders of a part are tried within an order of the whole.
+SIMPLEST = 2
 
 
 def recognised(tree: Node, length: int) -> list[Order]:
@@ -72,10 +75,10 @@ def _groups(nodes: Nodes, length: int, depth: int) -> Iterator[Order]:
             masks = [sum(1 << k for k in group) for group in groups]
             if not all(mask in nodes or len(group) == 1 for mask, group in zip(masks, groups, strict=True)):
                 continue
-            inner = _orders(_within(nodes, groups[0]), len(groups[0]), depth - 1)
+            inner = _orders(_within(nodes, groups[0]), len(groups[0]), depth - 1)[:SIMPLEST]
             if not inner:
                 continue
-            for outer in _orders(_over(nodes, masks), len(groups), depth - 1):
+            for outer in _orders(_over(nodes, masks), len(groups), depth - 1)[:SIMPLEST]:
                 start = Rising(start="first") if outer == Rising() else outer
                 yield from (Groups(partition, each, start) for each in inner)
 
@@ -85,6 +88,9 @@ def _partitions(terms: list[int], length: int) -> Iterator[Partition]:
     take = next((i for i, k in enumerate(terms) if k != i), len(terms))
     if take == len(terms):
         yield Blocks(take)
+        number = -(-length // take)
+        if -(-length // number) == take:
+            yield Splits(number)
         if length <= 2 * take:
             yield Lanes(2, take)
     elif terms[take] % take == 0:
@@ -93,7 +99,7 @@ def _partitions(terms: list[int], length: int) -> Iterator[Partition]:
 
 def _tails(nodes: Nodes, length: int, depth: int) -> Iterator[Order]:
     """The first terms, up to a multiple of a power of two, in an order, and then the others."""
-    for whole in range(length - 1, 1, -1):
+    for whole in range(2, length):
         main = (1 << whole) - 1
         if main not in nodes:
             continue
@@ -103,7 +109,7 @@ def _tails(nodes: Nodes, length: int, depth: int) -> Iterator[Order]:
             continue
         for rest in _orders(_over(nodes, masks), len(masks), 0):
             start = Rising(start="first") if rest == Rising() else rest
-            for inner in _orders(_within(nodes, list(range(whole))), whole, depth - 1):
+            for inner in _orders(_within(nodes, list(range(whole))), whole, depth - 1)[:SIMPLEST]:
                 yield from (Tail(multiple, inner, start) for multiple in multiples)
 
 
