@@ -39,6 +39,7 @@ _NUMBERS: dict[str, Callable[[str, object], float]] = {
     "batch": checks.batch,
     "train_images": partial(checks.whole, least=1),
     "evaluate_every": checks.epochs,
+    "promotion": partial(checks.share, zero=False),  # Recipe offers None, which the command line writes as 0
 }
 #: The data that had no digest in a key when runs on them were first stored, as they were then. Runs on them keep the
 #: keys that they had.
@@ -139,7 +140,7 @@ class RunSettings:
         object.__setattr__(self, "seed", recipe.seed)
         sgd = recipe.optimizer
         factors = {"lr": sgd.lr, "momentum": sgd.momentum, "weight_decay": sgd.weight_decay}
-        shares = {"ratio": self.ratio, "width": self.width, "promotion": recipe.promotion}
+        shares = {"ratio": self.ratio, "width": self.width, "promotion": self.promotion}
         for name, value in {**factors, **shares}.items():
             if value is not None:
                 object.__setattr__(self, name, float(value))  # 1 and 1.0 are one setting and have one key
