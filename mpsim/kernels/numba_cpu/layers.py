@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsim.kernels.numba_cpu import elementwise, loss, max_pooling, pooling, reductions
-from mpsim.kernels.numba_cpu.arrays import empty
-from mpsim.kernels.numba_cpu.threads import at_most
+from mpsim.kernels.numba_cpu.jit import at_most, empty
 from mpsim.kernels.reference.layers import (
     concatenate,
     nll_loss,

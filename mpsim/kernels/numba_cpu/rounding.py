@@ -14,7 +14,6 @@ import numpy as np
 from numba import prange
 
 from mpsim.formats import Format
-from mpsim.kernels.numba_cpu.arrays import empty
 from mpsim.kernels.numba_cpu.codes import decode_pattern, encode_pattern
 from mpsim.kernels.numba_cpu.float32_rounding import (
     BY_CHANCE,
@@ -27,11 +26,10 @@ from mpsim.kernels.numba_cpu.float32_rounding import (
     round_directed,
     round_nearest,
 )
-from mpsim.kernels.numba_cpu.jit import njit
+from mpsim.kernels.numba_cpu.jit import at_most, empty, njit
 from mpsim.kernels.numba_cpu.legacy_rounding import round_like_qpytorch
 from mpsim.kernels.numba_cpu.pattern_rounding import round_patterns
 from mpsim.kernels.numba_cpu.random_words import NO_BITS, NO_STREAM, fill_from, numbers_of, words_of_block
-from mpsim.kernels.numba_cpu.threads import at_most
 from mpsim.kernels.parameters import WIDE, CodeLayout, Parameters, code_layout, parameters
 from mpsim.kernels.philox import Stream
 from mpsim.kernels.reference.rounding import stack_counts
