@@ -1,4 +1,4 @@
-"""Numba: log-softmax and its gradient; exp and log operation by operation as mpsim.kernels.elementary has them."""
+"""Log-softmax and its gradient; exp and log operation by operation as mpsim/kernels/elementary.py has them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from mpsim.kernels.elementary import (
     ROOT_HALF,
     SHIFTER,
 )
-from mpsim.kernels.numba_cpu.jit import njit
-from mpsim.kernels.numba_cpu.reductions import vector_sum
+from mpsim.kernels.numba_cpu.jit import at_most, empty, njit
+from mpsim.kernels.numba_cpu.normalization import LANES, vector_sum
+
+__all__ = ["log_softmax", "log_softmax_gradient"]
 
 Array = NDArray[np.float32]
 #: Beyond these a float32 exponential is 0 or infinity, and all powers of two between are normal float64 numbers.
@@ -70,21 +72,37 @@ def first_largest(x: Array) -> np.float32:
 
 
 @njit(cache=True, parallel=True)
-def log_softmax(x: Array, y: Array) -> None:
+def take_log_softmax(x: Array, y: Array) -> None:
     rows, columns = x.shape
     for row in prange(rows):
         largest = first_largest(x[row])
         for c in range(columns):
             y[row, c] = exp32(x[row, c] - largest)
-        logarithm = log32(vector_sum(y[row]))
+        logarithm = log32(vector_sum(y[row], np.empty(LANES, np.float32)))
         for c in range(columns):
             y[row, c] = (x[row, c] - largest) - logarithm
 
 
 @njit(cache=True, parallel=True)
-def log_softmax_gradient(gy: Array, y: Array, gx: Array) -> None:
+def take_gradient(gy: Array, y: Array, gx: Array) -> None:
     rows, columns = y.shape
     for row in prange(rows):
-        total = vector_sum(gy[row])
+        total = vector_sum(gy[row], np.empty(LANES, np.float32))
         for c in range(columns):
             gx[row, c] = gy[row, c] - exp32(y[row, c]) * total
+
+
+def log_softmax(x: Array, *, threads: int = 1) -> Array:
+    """Logarithm of the softmax of each row: (N, C) -> (N, C)."""
+    y = empty(x.shape)
+    with at_most(threads):
+        take_log_softmax(x, y)
+    return y
+
+
+def log_softmax_gradient(gy: Array, y: Array, *, threads: int = 1) -> Array:
+    """gy - exp(y) * (the sum of gy's row)."""
+    gx = empty(y.shape)
+    with at_most(threads):
+        take_gradient(gy, y, gx)
+    return gx
