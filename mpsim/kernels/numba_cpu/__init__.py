@@ -4,9 +4,9 @@ Plain parallel loops, independent of the compiled backend, with the reference's 
 what works on a few numbers per step, is NumPy's in every backend on the CPU.
 """
 
+from mpsim.kernels.numba_cpu.codes import *  # noqa: F403
 from mpsim.kernels.numba_cpu.contraction import *  # noqa: F403
-from mpsim.kernels.numba_cpu.elementwise import *  # noqa: F403
-from mpsim.kernels.numba_cpu.loss import *  # noqa: F403
+from mpsim.kernels.numba_cpu.layers import *  # noqa: F403
 from mpsim.kernels.numba_cpu.normalization import *  # noqa: F403
 from mpsim.kernels.numba_cpu.pooling import *  # noqa: F403
 from mpsim.kernels.numba_cpu.rounding import *  # noqa: F403

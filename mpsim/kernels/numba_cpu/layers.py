@@ -1,0 +1,221 @@
+"""Each element by itself, and log-softmax.
+
+exp and log are computed operation by operation as mpsim/kernels/elementary.py has them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import prange
+from numpy.typing import NDArray
+
+from mpsim.kernels.elementary import EXP_TERMS, LN2_HIGH, LN2_LOW, LOG2_E, LOG_TERMS, ROOT_HALF, SHIFTER
+from mpsim.kernels.numba_cpu.jit import at_most, empty, njit
+from mpsim.kernels.numba_cpu.normalization import LANES, vector_sum
+
+__all__ = [
+    "add", "log_softmax", "log_softmax_gradient", "positive", "relu", "relu_gradient", "scale", "sgd_update",
+]  # fmt: skip
+
+Array = NDArray[np.float32]
+ZERO = np.float32(0)
+#: Beyond these a float32 exponential is 0 or infinity, and all powers of two between are normal float64 numbers.
+EXP32_SMALLEST, EXP32_LARGEST = np.float32(-110), np.float32(100)
+
+
+@njit(cache=True, parallel=True)
+def _add(a: Array, b: Array, y: Array) -> None:
+    for i in prange(y.size):
+        y[i] = a[i] + b[i]
+
+
+@njit(cache=True, parallel=True)
+def _scale(x: Array, factor: np.float32, y: Array) -> None:
+    for i in prange(y.size):
+        y[i] = x[i] * factor
+
+
+@njit(cache=True, parallel=True)
+def _relu(x: Array, y: Array) -> None:
+    for i in prange(y.size):
+        y[i] = ZERO if x[i] <= 0 else x[i]
+
+
+@njit(cache=True, parallel=True)
+def _positive(x: Array, mask: Array) -> None:
+    for i in prange(mask.size):
+        mask[i] = x[i] > 0
+
+
+@njit(cache=True, parallel=True)
+def _relu_gradient(gy: Array, x: Array, gx: Array) -> None:
+    for i in prange(gx.size):
+        gx[i] = gy[i] if x[i] > 0 else ZERO
+
+
+@njit(cache=True, parallel=True)
+def _sgd_update(
+    master: Array,
+    gradient: Array,
+    velocity: Array,
+    learning_rate: np.float32,
+    momentum: np.float32,
+    weight_decay: np.float32,
+    inverse_scale: np.float32,
+) -> None:
+    for i in prange(master.size):
+        g = gradient[i] * inverse_scale
+        g = g + weight_decay * master[i]
+        velocity[i] = momentum * velocity[i] + g
+        master[i] = master[i] - learning_rate * velocity[i]
+
+
+def _flat(x: NDArray) -> NDArray:
+    return x.reshape(-1)
+
+
+def _made(x: Array, out: Array | None) -> Array:
+    return empty(x.shape) if out is None else out
+
+
+def add(a: Array, b: Array, *, out: Array | None = None, threads: int = 1) -> Array:
+    """a + b; ``out`` may be a or b."""
+    y = _made(a, out)
+    with at_most(threads):
+        _add(_flat(a), _flat(b), _flat(y))
+    return y
+
+
+def scale(x: Array, factor: float, *, out: Array | None = None, threads: int = 1) -> Array:
+    """x times the factor; ``out`` may be x."""
+    y = _made(x, out)
+    with at_most(threads):
+        _scale(_flat(x), np.float32(factor), _flat(y))
+    return y
+
+
+def relu(x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
+    """x where not (x <= 0), so that NaN stays, else +0; ``out`` may be x."""
+    y = _made(x, out)
+    with at_most(threads):
+        _relu(_flat(x), _flat(y))
+    return y
+
+
+def positive(x: Array, *, threads: int = 1) -> NDArray:
+    """Whether x > 0, as a bool array."""
+    mask = np.empty(x.shape, np.bool_)
+    with at_most(threads):
+        _positive(_flat(x), _flat(mask))
+    return mask
+
+
+def relu_gradient(gy: Array, x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
+    """gy where x > 0, else +0; ``out`` may be gy, and x may be positive(x)."""
+    gx = _made(gy, out)
+    with at_most(threads):
+        _relu_gradient(_flat(gy), _flat(x), _flat(gx))
+    return gx
+
+
+def sgd_update(
+    master: Array,
+    gradient: Array,
+    velocity: Array,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+    inverse_scale: float,
+    *,
+    threads: int = 1,
+) -> None:
+    """One step of SGD with momentum, in place in ``master`` and ``velocity``."""
+    scalars = map(np.float32, (learning_rate, momentum, weight_decay, inverse_scale))
+    with at_most(threads):
+        _sgd_update(_flat(master), _flat(gradient), _flat(velocity), *scalars)
+
+
+# -- log-softmax --------------------------------------------------------------------------------------------
+
+
+@njit(cache=True)
+def exp32(x):  # type: ignore[no-untyped-def]
+    """Without branches, so that a loop over it becomes vector code."""
+    inside = EXP32_SMALLEST if x < EXP32_SMALLEST else EXP32_LARGEST if x > EXP32_LARGEST else x
+    t = np.float64(inside)
+    shifted = t * LOG2_E + SHIFTER  # its last bits are the whole number n
+    n = shifted - SHIFTER
+    r = (t - n * LN2_HIGH) - n * LN2_LOW
+    p = EXP_TERMS[0]
+    for term in EXP_TERMS[1:]:
+        p = p * r + term
+    bits = np.float64(shifted).view(np.int64)
+    return np.float32(p * np.int64((bits + 1023) << 52).view(np.float64))
+
+
+@njit(cache=True, error_model="numpy")
+def log32(x: np.float32) -> np.float32:
+    if x == 0:
+        return np.float32(-np.inf)
+    if not x > 0 or math.isinf(x):
+        return np.float32(np.nan) if x < 0 else x
+    f, exponent = math.frexp(np.float64(x))
+    if f < ROOT_HALF:
+        f = 2.0 * f
+        exponent -= 1
+    k = np.float64(exponent)
+    s = (f - 1.0) / (f + 1.0)
+    z = s * s
+    p = LOG_TERMS[0]
+    for term in LOG_TERMS[1:]:
+        p = p * z + term
+    return np.float32(k * LN2_HIGH + ((2.0 * s + (s * z) * p) + k * LN2_LOW))
+
+
+@njit(cache=True)
+def first_largest(x: Array) -> np.float32:
+    """The first of the largest; the first NaN if there is one."""
+    largest = x[0]
+    for element in x[1:]:
+        if element > largest or (math.isnan(element) and not math.isnan(largest)):
+            largest = element
+    return largest
+
+
+@njit(cache=True, parallel=True)
+def take_log_softmax(x: Array, y: Array) -> None:
+    rows, columns = x.shape
+    for row in prange(rows):
+        largest = first_largest(x[row])
+        for c in range(columns):
+            y[row, c] = exp32(x[row, c] - largest)
+        logarithm = log32(vector_sum(y[row], np.empty(LANES, np.float32)))
+        for c in range(columns):
+            y[row, c] = (x[row, c] - largest) - logarithm
+
+
+@njit(cache=True, parallel=True)
+def take_gradient(gy: Array, y: Array, gx: Array) -> None:
+    rows, columns = y.shape
+    for row in prange(rows):
+        total = vector_sum(gy[row], np.empty(LANES, np.float32))
+        for c in range(columns):
+            gx[row, c] = gy[row, c] - exp32(y[row, c]) * total
+
+
+def log_softmax(x: Array, *, threads: int = 1) -> Array:
+    """Logarithm of the softmax of each row: (N, C) -> (N, C)."""
+    y = empty(x.shape)
+    with at_most(threads):
+        take_log_softmax(x, y)
+    return y
+
+
+def log_softmax_gradient(gy: Array, y: Array, *, threads: int = 1) -> Array:
+    """gy - exp(y) * (the sum of gy's row)."""
+    gx = empty(y.shape)
+    with at_most(threads):
+        take_gradient(gy, y, gx)
+    return gx
