@@ -122,7 +122,7 @@ def _rounder(kind: int) -> Callable[..., Any]:
         exponent = int32(low_exponent - WIDTH)
         quantum = int32(exponent << WIDTH) if exponent > ZERO else int32(ONE << max(int32(low_exponent - 1), ZERO))
         least_result, least = ZERO if p.has_zero else quantum, SIGN if p.has_sign else ONE
-        normal: Any = p.smallest_normal if p.has_zero else max(p.smallest_normal, int(IMPLICIT))
+        normal = int32(p.smallest_normal if p.has_zero else max(p.smallest_normal, int(IMPLICIT)))
         up_if_odd, up_always = int32(p.mode == NEAREST_EVEN), int32(p.mode == NEAREST_AWAY)  # in a tie
         up_if_positive, up_if_negative = int32(p.mode == UP), int32(p.mode == DOWN)
         up_if_even = int32(p.mode == TO_ODD)
