@@ -1,11 +1,13 @@
-"""Builds mpsim._kernels: ext/kernels.pyx and the C files of ext/, some of them once per instruction set.
+"""Builds mpsim._kernels: ext/kernels.pyx and the C files of ext/, most of them once per variant.
 
-Everything else is in pyproject.toml. A file ``ext/simd_*.c`` is compiled once for each row of VARIANTS whose
-flags the compiler takes (on that machine's architecture); which one runs is chosen at run time.
+Everything else is in pyproject.toml. The files of ext/common/ are compiled once, all others once for each row of
+VARIANTS whose flags the compiler takes; which variant runs is chosen at run time. ext/generated/ gets the list of the
+variants that were built, for ext/common/dispatch.c, and the Python functions of the kernels.
 """
 
 import os
 import platform
+import runpy
 import sysconfig
 import tempfile
 from pathlib import Path
@@ -13,52 +15,57 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
+EXT = Path("ext")
 X86 = platform.machine().lower() in ("x86_64", "amd64")
-#: variant -> compiler flags; the C files see -DVARIANT=<variant> and -DVARIANT_<variant>.
-VARIANTS = {"portable": []}
+#: variant -> (compiler flags, features of the processor it needs), the best last. The C files see -DVARIANT=<variant>
+#: and -DVARIANT_<variant>; ext/common/vector.h has the vectors of each.
+VARIANTS = {"portable": ([], [])}
 if X86:
+    AVX512 = ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "avx2", "fma"]
     VARIANTS |= {
-        "avx2": ["-mavx2", "-mfma", "-mf16c"],
-        "avx512": [
-            "-mavx512f",
-            "-mavx512bw",
-            "-mavx512dq",
-            "-mavx512vl",
-            "-mavx512cd",
-            "-mavx2",
-            "-mfma",
-            "-mprefer-vector-width=512",
-        ],
+        "avx2": (["-mavx2", "-mfma", "-mf16c"], ["avx2", "fma"]),
+        "avx512": ([*(f"-m{feature}" for feature in AVX512), "-mprefer-vector-width=512"], AVX512),
     }
 # Bits: no contraction, no value-changing optimisation. Speed: no errno and no trapping of what nobody reads.
 FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
 
 
+def variants_header(names):
+    """The text of ext/generated/variants.h: X(name, condition) for each variant that was built."""
+    lines = ["/* Written by setup.py: the variants that were built, the best last. */", "#define VARIANTS(X) \\"]
+    for name in names:
+        tests = [f'__builtin_cpu_supports("{feature}")' for feature in VARIANTS[name][1]]
+        lines.append(f"    X({name}, {' && '.join(tests) or '1'}) \\")
+    return "\n".join(lines) + "\n\n"
+
+
 class BuildKernels(build_ext):
     def build_extension(self, extension):
-        include = [*self.include_dirs, *extension.include_dirs, sysconfig.get_path("include")]
         openmp = ["-fopenmp"] if self.accepts(["-fopenmp"], link=True) else []
-        macros = [] if openmp else [("MPSIM_NO_OPENMP", "1")]
-        for variant, flags in VARIANTS.items():
-            if not self.accepts(flags):
-                print(f"mpsim: the compiler does not take {flags}; building without {variant}")
-                continue
-            macros.append((f"HAVE_{variant}", "1"))
-            for source in sorted(map(str, Path("ext").glob("simd_*.c"))):
-                extension.extra_objects += self.compiler.compile(
-                    [source],
-                    output_dir=os.path.join(self.build_temp, variant),
-                    macros=[("VARIANT", variant), (f"VARIANT_{variant}", "1"), *macros],
-                    include_dirs=include,
-                    extra_preargs=FLAGS + openmp + flags,
-                    depends=[str(header) for header in Path("ext").glob("*.h")],
-                )
-        extension.define_macros += macros
+        names = [name for name, (flags, _) in VARIANTS.items() if self.accepts(flags)]
+        if missing := VARIANTS.keys() - names:
+            print(f"mpsim: the compiler does not take the flags of {', '.join(sorted(missing))}")
+        wrappers = runpy.run_path(str(EXT / "common/wrappers.py"))
+        wrappers["write"](EXT / "generated/wrappers.pxi", wrappers["pxi"]())
+        wrappers["write"](EXT / "generated/variants.h", variants_header(names))
+        for name in names:
+            extension.extra_objects += self.compile_variant(extension, name, FLAGS + openmp + VARIANTS[name][0])
         extension.extra_compile_args += FLAGS + openmp
         extension.extra_link_args += openmp
         # A new inode, so that a running process keeps the module it has mapped.
         Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
         super().build_extension(extension)
+
+    def compile_variant(self, extension, name, flags):
+        """Compiles every file that is not of ext/common/, and returns the objects."""
+        return self.compiler.compile(
+            [str(path) for path in sorted(EXT.glob("*/*.c")) if path.parent.name != "common"],
+            output_dir=os.path.join(self.build_temp, name),
+            macros=[("VARIANT", name), (f"VARIANT_{name}", "1")],
+            include_dirs=[*self.include_dirs, *extension.include_dirs, sysconfig.get_path("include")],
+            extra_preargs=flags,
+            depends=headers(),
+        )
 
     def accepts(self, flags, link=False):
         """Whether the compiler builds an empty program with these flags."""
@@ -74,13 +81,18 @@ class BuildKernels(build_ext):
         return True
 
 
+def headers():
+    """What every C file depends on."""
+    return [str(path) for path in sorted(EXT.glob("*/*.h"))]
+
+
 setup(
     ext_modules=[
         Extension(
             "mpsim._kernels",
-            ["ext/kernels.pyx", *sorted(map(str, Path("ext").glob("base_*.c")))],
+            ["ext/kernels.pyx", *sorted(map(str, EXT.glob("common/*.c")))],
             include_dirs=["ext"],
-            depends=[str(header) for header in Path("ext").glob("*.h")],
+            depends=headers(),
         )
     ],
     cmdclass={"build_ext": BuildKernels},

@@ -1,19 +1,36 @@
-"""How a dot product is summed, as data (docs/semantics.md, "Contraction")."""
+"""The short form of the products that every backend has kernels for (docs/semantics.md, "Contraction").
+
+``mpsim.products.stages.Product`` describes any product in stages; an ``Accumulator`` names one of five kinds by fields.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.formats import as_format
+from mpsim.products.stages import (
+    LEAST_ALIGNMENT,
+    MOST_CHUNK,
+    ROUNDINGS,
+    Aligned,
+    Blocks,
+    Exact,
+    Groups,
+    Operand,
+    Order,
+    Pairwise,
+    Product,
+    Rising,
+    Sums,
+    Unspecified,
+)
+from mpsim.products.text import of_json, to_json
 
 KINDS = ("sequential", "pairwise", "aligned", "exact", "blas")
-ROUNDINGS = ("nearest_even", "toward_zero")
-#: The longest chunks, and the most terms added at once.
-MOST_CHUNK = 1 << 40
-#: The exponent of a c of zero in float32 sums, as an H200 has it (docs/hardware.md).
-LEAST_ALIGNMENT = -133
 #: Stands for no least exponent in kernels: products of float32 numbers have exponents of -252 at least.
 NO_LEAST_ALIGNMENT = -300
 
@@ -83,6 +100,57 @@ class Accumulator:
             raise UsageError(f"{self.terms} terms of {self.fraction_bits} fraction bits need more than 53 bits")
 
     @property
+    def product(self) -> Product:
+        """The same in stages.
+
+        >>> Accumulator(chunk=None, fma=False).product
+        Product(left=Operand(format='float32', conversion='none'), ..., order=Rising(...), output=Sums(...))
+        """
+        if self.kind == "blas":
+            return Product(order=Unspecified())
+        if self.kind == "exact":
+            return Product(order=Exact())
+        sums = Sums(self.format, self.rounding)
+        if self.kind == "aligned":
+            operand = Operand(self.inputs, "truncate")
+            aligned = Aligned(self.terms, self.fraction_bits, sums, self.least_alignment)
+            return Product(operand, operand, None, self._in_chunks(aligned, Rising(start="first")))
+        inner = Rising(sums)
+        outer = Pairwise(sums) if self.kind == "pairwise" else Rising(sums, "first")
+        products = Sums() if self.format == "float32" and not self.fma else None
+        return Product(products=products, order=self._in_chunks(inner, outer))
+
+    def _in_chunks(self, inner: Order, outer: Order) -> Order:
+        return inner if self.chunk is None else Groups(Blocks(self.chunk), inner, outer)
+
+    @staticmethod
+    def of(product: Product) -> Accumulator | None:
+        """The short form of a product; None where there is none.
+
+        >>> Accumulator.of(Accumulator(chunk=64).product) == Accumulator(chunk=64)
+        True
+        >>> Accumulator.of(Product(order=Pairwise())) is None
+        True
+        """
+        order, chunk, outer = product.order, None, None
+        if isinstance(order, Groups) and isinstance(order.partition, Blocks):
+            chunk, outer, order = order.partition.size, order.outer, order.inner
+        fields: dict[str, Any] = {"chunk": chunk, "kind": "pairwise" if isinstance(outer, Pairwise) else "sequential"}
+        if isinstance(order, Aligned):
+            fields |= {"kind": "aligned", "terms": order.terms, "fraction_bits": order.fraction_bits}
+            fields |= {"least_alignment": order.least_exponent, "inputs": product.left.format}
+        elif isinstance(order, Exact | Unspecified):
+            fields = {"kind": "exact" if isinstance(order, Exact) else "blas"}
+        if isinstance(order, Rising | Aligned):
+            fields |= {"format": order.sums.format, "rounding": order.sums.rounding}
+            fields |= {"fma": product.products is None}
+        try:
+            found = Accumulator(**fields)
+        except UsageError:
+            return None
+        return found if found.product == product else None
+
+    @property
     def promises_bits(self) -> bool:
         """Whether two backends give the same bits."""
         return self.kind != "blas"
@@ -96,3 +164,41 @@ class Accumulator:
     def is_default(self) -> bool:
         """Whether it is the order that every backend has a fast kernel for."""
         return self == Accumulator()
+
+
+#: How a dot product is summed: in short, or in stages.
+Summation = Accumulator | Product
+
+
+def in_short(product: Product) -> Summation:
+    """The product as an Accumulator where there is one.
+
+    >>> in_short(Product()) == Accumulator()
+    True
+    """
+    return Accumulator.of(product) or product
+
+
+def to_dict(accumulator: Accumulator | Product) -> dict[str, Any]:
+    """As JSON values: the fields of an accumulator, or the stages of a product."""
+    if isinstance(accumulator, Accumulator):
+        return asdict(accumulator)
+    found: dict[str, Any] = to_json(accumulator)
+    return found
+
+
+def from_dict(found: Mapping[str, Any]) -> Accumulator | Product:
+    """The accumulator or product of ``to_dict``. Raises UsageError for values that are neither's.
+
+    >>> from_dict(to_dict(Product())) == Product(), from_dict({"chunk": 64}).chunk
+    (True, 64)
+    """
+    if "stage" not in found:
+        try:
+            return Accumulator(**found)
+        except TypeError as error:
+            raise UsageError(f"an accumulator has other fields than {dict(found)!r}: {error}") from None
+    product = of_json(found)
+    if not isinstance(product, Product):
+        raise UsageError(f"a product was expected, not {product!r}")
+    return product

@@ -15,7 +15,8 @@ import difflib
 import math
 import os
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from types import UnionType
+from typing import TypeVar
 
 import numpy as np
 
@@ -38,7 +39,7 @@ FLOAT32_LARGEST = (2 - 2.0**-23) * 2.0**127
 # -- numbers ------------------------------------------------------------------------------------------------
 
 
-def whole(name: str, value: Any, *, least: int = 0, most: int | None = None, note: str = "") -> int:
+def whole(name: str, value: object, *, least: int = 0, most: int | None = None, note: str = "") -> int:
     """``value`` as an int, if it is a whole number from ``least`` to ``most``; ``note`` ends what was expected.
 
     Raises UsageTypeError for another type (a float too), UsageError outside the range.
@@ -57,7 +58,7 @@ def whole(name: str, value: Any, *, least: int = 0, most: int | None = None, not
 
 def real(
     name: str,
-    value: Any,
+    value: object,
     *,
     least: float | None = None,
     most: float | None = None,
@@ -90,7 +91,7 @@ def real(
     return number
 
 
-def sizes(name: str, value: Any, form: str) -> tuple[int, ...]:
+def sizes(name: str, value: object, form: str) -> tuple[int, ...]:
     """``value`` as a tuple, if it is a sequence of whole numbers of at least 1, as many as ``form`` has words.
 
     >>> sizes("input_shape", [1, 8, 8], "(channels, height, width)")
@@ -101,7 +102,7 @@ def sizes(name: str, value: Any, form: str) -> tuple[int, ...]:
     return tuple(whole(f"{name}[{place}]", size, least=1) for place, size in enumerate(value))
 
 
-def share(name: str, value: Any, *, zero: bool = True, note: str = "") -> float:
+def share(name: str, value: object, *, zero: bool = True, note: str = "") -> float:
     """``value``, if it is a share: from 0 to 1, or with ``zero=False`` above 0.
 
     >>> share("promotion", 0.0, zero=False)
@@ -112,46 +113,46 @@ def share(name: str, value: Any, *, zero: bool = True, note: str = "") -> float:
     return real(name, value, least=0 if zero else None, above=None if zero else 0, most=1, note=note, what="a share")
 
 
-def shares(name: str, values: Iterable[Any]) -> list[float]:
+def shares(name: str, values: Iterable[object]) -> list[float]:
     """The shares in a sequence; an error names the one that is wrong, as ``ratios[1]``."""
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise UsageTypeError(f"{name} must be a sequence of shares from 0 to 1, got {shown(values)}", name)
     return [share(f"{name}[{place}]", value) for place, value in enumerate(values)]
 
 
-def seed(name: str, value: Any) -> int:
+def seed(name: str, value: object) -> int:
     """``value``, if it is a seed: a whole number of 64 bits."""
     return whole(name, value, most=(1 << 64) - 1)
 
 
-def batch(name: str, value: Any) -> int:
+def batch(name: str, value: object) -> int:
     """``value``, if it is a number of images that a step can have."""
     return whole(name, value, least=1, most=MOST_BATCH)
 
 
-def width(name: str, value: Any) -> float:
+def width(name: str, value: object) -> float:
     """``value``, if it is the width of a network."""
     return real(name, value, above=0, most=MOST_WIDTH)
 
 
-def classes(name: str, value: Any) -> int:
+def classes(name: str, value: object) -> int:
     """``value``, if it is a number of classes."""
     return whole(name, value, least=1, most=MOST_CLASSES)
 
 
-def epochs(name: str, value: Any) -> int:
+def epochs(name: str, value: object) -> int:
     """``value``, if it is a number of passes over the data."""
     return whole(name, value, least=1, most=MOST_EPOCHS)
 
 
-def threads(value: Any) -> int:
+def threads(value: object) -> int:
     """The number of threads that the argument ``threads`` asks for; None asks for one per core of this process."""
     if value is None:
         return available_threads()
     return whole("threads", value, least=1, most=MOST_THREADS, note=", or None for one per core")
 
 
-def processes(value: Any) -> int:
+def processes(value: object) -> int:
     """The number of processes that the argument ``processes`` asks for; None asks for one per core."""
     if value is None:
         return available_threads()
@@ -202,14 +203,14 @@ def _bound(value: float) -> str:
 # -- types and names ----------------------------------------------------------------------------------------
 
 
-def instance(name: str, value: Kept, kind: Any, expected: str) -> Kept:
+def instance(name: str, value: Kept, kind: type | UnionType, expected: str) -> Kept:
     """``value``; UsageTypeError if it is not of that kind. ``expected`` says in words what was."""
     if not isinstance(value, kind):
         raise UsageTypeError(f"{name} must be {expected}, got {shown(value)}", name)
     return value
 
 
-def named(what: str, name: Any, known: Iterable[str]) -> str:
+def named(what: str, name: object, known: Iterable[str]) -> str:
     """``name``, if it is one of ``known``; else the error of ``unknown``.
 
     >>> named("scheme", "largest_frist", ["largest_first", "random"])
@@ -224,7 +225,7 @@ def named(what: str, name: Any, known: Iterable[str]) -> str:
 
 
 def unknown(
-    what: str, name: Any, known: Iterable[str], *, hint: str | None = None, also: str = ""
+    what: str, name: object, known: Iterable[str], *, hint: str | None = None, also: str = ""
 ) -> UsageError | UsageTypeError:
     """The error for a name that nothing has: near names first, then all; another error for what is not a text.
 
@@ -259,7 +260,7 @@ def did_you_mean(names: list[str]) -> str:
     return f"; did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """An argument as messages show it, on one line and not too long."""
     if isinstance(value, int) and value.bit_length() > 4096:  # repr refuses to write it
         return f"a number of {value.bit_length()} bits"

@@ -5,24 +5,24 @@ Definition: docs/semantics.md ("Contraction"), mpsim/accumulators.py, mpsim/kern
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mpsim import checks
-from mpsim.accumulators import Accumulator
+from mpsim.accumulators import Accumulator, Summation, in_short
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import FORMATS
 from mpsim.kernels import hosted
+from mpsim.products.stages import Product
 from mpsim.tensor_cores import accumulator_of
 
 __all__ = ["as_accumulator", "matmul"]
 
 
 def matmul(
-    a: Any,
-    b: Any,
-    accumulator: Accumulator | str = Accumulator(),
+    a: ArrayLike,
+    b: ArrayLike,
+    accumulator: Summation | str = Accumulator(),
     *,
     backend: str = "compiled",
     threads: int | None = None,
@@ -52,20 +52,23 @@ def matmul(
     return hosted(backend).matmul(left, right, threads=threads, accumulator=chosen)
 
 
-def as_accumulator(accumulator: Accumulator | str) -> Accumulator:
-    """The Accumulator itself, or that of a text as ``mpsim.tensor_cores.accumulator_of`` reads it.
+def as_accumulator(accumulator: Summation | str) -> Summation:
+    """The accumulator or product itself, or that of a text as ``mpsim.tensor_cores.accumulator_of`` reads it. A product
+    with a short form is returned as the Accumulator that it is.
 
     >>> as_accumulator("chunk=64").chunk, as_accumulator("hopper_float16").kind
     (64, 'aligned')
     """
     if isinstance(accumulator, str):
         return accumulator_of(accumulator)
+    if isinstance(accumulator, Product):
+        return in_short(accumulator)
     expected = "an Accumulator, such as Accumulator(chunk=64), or its text, such as 'chunk=64' or 'hopper_float16'"
     checks.instance("accumulator", accumulator, Accumulator, expected)
     return accumulator
 
 
-def _matrix(x: Any, name: str) -> np.ndarray:
+def _matrix(x: ArrayLike, name: str) -> np.ndarray:
     """x as a contiguous float32 matrix with the same numbers."""
     array = np.asarray(x)
     if array.dtype.name not in FORMATS or array.dtype.name == "float64":

@@ -17,11 +17,11 @@ True
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Container, MutableMapping
 from keyword import iskeyword
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Protocol, TypeVar, get_type_hints
 
 from mpsim import checks, kernels, networks
 from mpsim.assignment import SCHEMES, Scheme
@@ -31,7 +31,7 @@ from mpsim.errors import UsageError
 from mpsim.ops import PRIMITIVES
 from mpsim.validate.cast.presets import PRESETS, Preset
 
-Row = TypeVar("Row")
+Entry = TypeVar("Entry")
 
 
 def op(primitive: Primitive) -> Primitive:
@@ -133,9 +133,7 @@ def dataset(source: Source) -> Source:
     ...
     mpsim.errors.UsageError: there is a dataset 'digits' already
     """
-    checks.instance("source", source, Source, "an mpsim.data.Source")
-    _free("a dataset", source.name, DATASETS)
-    return _put(DATASETS, source.name, source)
+    return _row("dataset", source, Source, DATASETS)
 
 
 def scheme(row: Scheme) -> Scheme:
@@ -147,9 +145,7 @@ def scheme(row: Scheme) -> Scheme:
     ...
     mpsim.errors.UsageError: there is a scheme 'random' already
     """
-    checks.instance("scheme", row, Scheme, "an mpsim.assignment.Scheme")
-    _free("a scheme", row.name, SCHEMES)
-    return _put(SCHEMES, row.name, row)
+    return _row("scheme", row, Scheme, SCHEMES)
 
 
 def preset(row: Preset) -> Preset:
@@ -161,17 +157,30 @@ def preset(row: Preset) -> Preset:
     ...
     mpsim.errors.UsageError: there is a preset 'numpy' already
     """
-    checks.instance("preset", row, Preset, "an mpsim.validate.cast.presets.Preset")
-    _free("a preset", row.name, PRESETS)
-    return _put(PRESETS, row.name, row)
+    return _row("preset", row, Preset, PRESETS)
 
 
-def _free(what: str, name: Any, known: Any) -> None:
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Row = TypeVar("Row", bound=_Named)
+
+
+def _row(what: str, row: Row, kind: type[Row], rows: MutableMapping[str, Row]) -> Row:
+    """The row, after it was put among the others of its kind under its own name."""
+    checks.instance(what, row, kind, f"an {kind.__module__}.{kind.__name__}")
+    _free(f"a {what}", row.name, rows)
+    return _put(rows, row.name, row)
+
+
+def _free(what: str, name: object, known: Container[object]) -> None:
     checks.instance("name", name, str, "a name")
     if not name or name in known:
         raise UsageError(f"there is {what} {name!r} already" if name else "a name has at least one letter")
 
 
-def _put(rows: MutableMapping[str, Any], name: str, row: Row) -> Row:
-    rows[name] = row
-    return row
+def _put(entries: MutableMapping[str, Any], name: str, entry: Entry) -> Entry:
+    entries[name] = entry
+    return entry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -113,7 +113,7 @@ def build(
     classes: int | None = None,
     seed: int | None = 0,
     input_shape: Shape | None = None,
-) -> Any:
+) -> Module:
     """The network called ``model``: a name in reference_models (or of ``known()``), or ``FILE.py:FUNCTION``.
 
     A function of a file is called with those of width, classes, seed and input_shape (C, H, W) that it takes; classes
@@ -166,7 +166,7 @@ class _Origin(NamedTuple):
     path: str | Path
 
 
-def _reference(model: str, width: float, classes: int | None, seed: int | None, input_shape: Shape | None) -> Any:
+def _reference(model: str, width: float, classes: int | None, seed: int | None, input_shape: Shape | None) -> Module:
     if model not in reference_models.MODELS:
         raise checks.unknown("model", model, known())
     takes = inspect.signature(reference_models.MODELS[model]).parameters
@@ -203,7 +203,9 @@ def _place(error: BaseException, path: str | Path) -> str:
     return f"{line}({type(error).__name__}: {error})"
 
 
-def _complete(network: Any, made_in: _Origin, passed: dict[str, Any], known: Any) -> None:
+def _complete(
+    network: Module, made_in: _Origin, passed: Mapping[str, object], known: Mapping[str, inspect.Parameter]
+) -> None:
     """Sets what the network does not say of itself, and tries it on shapes alone."""
     for name in ("input_shape", "width"):
         if not hasattr(network, name):
@@ -231,7 +233,7 @@ def _complete(network: Any, made_in: _Origin, passed: dict[str, Any], known: Any
     network.classes = found.classes
 
 
-def _initialize(network: Any, seed: int) -> None:
+def _initialize(network: Module, seed: int) -> None:
     layers = [layer for layer in network.modules() if isinstance(layer, Conv2d | Linear)]
     if not any(layer.weight.master.any() for layer in layers):
         initialize(network, seed)

@@ -8,18 +8,18 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from mpsim import checks
 from mpsim.checks import available_threads
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels import hosted, spec
+from mpsim.kernels.contract import Array
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Mode, Overflow, Policy
 
 __all__ = ["Counts", "Mode", "Overflow", "Policy", "Stream", "available_threads", "decode", "encode", "round_to"]
-
-Array = np.ndarray[Any, Any]
 
 
 class Counts(NamedTuple):
@@ -38,7 +38,7 @@ class Counts(NamedTuple):
 
 
 def round_to(
-    x: Any,
+    x: ArrayLike,
     fmt: str | Format,
     mode: str | Mode = Mode.NEAREST_EVEN,
     overflow: str | Overflow = Overflow.INFINITY,
@@ -85,7 +85,7 @@ def round_to(
 
 
 def encode(
-    x: Any,
+    x: ArrayLike,
     fmt: str | Format,
     mode: str | Mode = Mode.NEAREST_EVEN,
     overflow: str | Overflow = Overflow.INFINITY,
@@ -124,9 +124,9 @@ def encode(
 
 
 def decode(
-    codes: Any,
+    codes: ArrayLike,
     fmt: str | Format,
-    dtype: Any = np.float32,
+    dtype: DTypeLike = np.float32,
     *,
     backend: str = "compiled",
     threads: int | None = None,
@@ -158,7 +158,7 @@ def decode(
 # -- validation ---------------------------------------------------------------------------------------------
 
 
-def _widen(x: Any) -> tuple[Array, bool]:
+def _widen(x: ArrayLike) -> tuple[Array, bool]:
     """x as a contiguous float32 or float64 array, and whether it was a scalar."""
     array = np.asarray(x)
     dtype = array.dtype

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from mpsim.accumulators import Accumulator
+from mpsim.accumulators import Accumulator, Summation, in_short
 from mpsim.errors import UsageError
+from mpsim.products.stages import Product
+from mpsim.products.text import product_of, text_of
 
 XIE = "Xie et al. 2025, arXiv:2511.10909; MMA-Sim 2.1.1"
 H200 = "an H200's wgmma, docs/hardware.md; MMA-Sim 2.1.1"
@@ -96,13 +98,16 @@ _ROWS = (
 TENSOR_CORES = {row.name: row for row in _ROWS}
 
 
-def accumulator_of(text: str) -> Accumulator:
-    """The accumulator of a tensor core's name, of a kind ("exact"), or of fields: "chunk=64,fma=false".
+def accumulator_of(text: str) -> Summation:
+    """The accumulator of a tensor core's name, of a kind ("exact"), or of fields: "chunk=64,fma=false"; or the product
+    of stages written as calls (``mpsim.products.text.product_of``): "groups(lanes(8), rising(), folding())".
 
     Raises ValueError for anything else.
     """
     if text in TENSOR_CORES:
         return TENSOR_CORES[text].accumulator
+    if "(" in text:
+        return in_short(product_of(text))
     defaults = {field.name: field.default for field in fields(Accumulator)}
     given: dict[str, object] = {}
     for part in filter(None, text.split(",")):
@@ -132,12 +137,14 @@ def _value(name: str, value: str, default: object) -> object:
     return value
 
 
-def described(accumulator: Accumulator) -> str:
-    """The fields that count, as ``accumulator_of`` reads them.
+def described(accumulator: Summation) -> str:
+    """The fields that count, or the stages, as ``accumulator_of`` reads them.
 
     >>> described(Accumulator(chunk=None, fma=False))
     'sequential,format=float32,chunk=none,fma=false'
     """
+    if isinstance(accumulator, Product):
+        return text_of(accumulator)
     used = {
         "sequential": ("format", "chunk", "fma") if accumulator.format == "float32" else ("format", "chunk"),
         "pairwise": ("chunk", "fma"),

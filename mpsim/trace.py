@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -87,7 +86,7 @@ class Trace:
 
 
 def trace(
-    model: Any, batch: int = 128, semantics: str = "standard", input_shape: tuple[int, int, int] | None = None
+    model: Module, batch: int = 128, semantics: str = "standard", input_shape: tuple[int, int, int] | None = None
 ) -> Trace:
     """Runs ``model`` and the cross-entropy over shapes alone (no arithmetic, no memory) and lists what is stored.
 

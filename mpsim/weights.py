@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from mpsim.files.tensors import TensorFileError, read_tensors, write_tensors
+from mpsim.nn import Module
 
 KIND, VERSION = "mpsim weights", 1
 
 
-def save_weights(model: Any, path: str | Path) -> None:
+def save_weights(model: Module, path: str | Path) -> None:
     """Writes every parameter (float32 master) and buffer of a network to ``path`` (.safetensors or .npz).
 
     Equal weights give equal bytes. ValueError for another suffix; OSError if the file cannot be written.
@@ -32,7 +32,7 @@ def save_weights(model: Any, path: str | Path) -> None:
     write_tensors(path, model.state(), index, index_beside=False)
 
 
-def load_weights(model: Any, path: str | Path, strict: bool = True) -> None:
+def load_weights(model: Module, path: str | Path, strict: bool = True) -> None:
     """Takes the weights of a file, of ``save_weights`` or of another program with the names of a PyTorch state dict.
 
     Nothing is loaded, and ValueError raised, which names the file, if it is neither safetensors nor npz, or broken, if

@@ -228,10 +228,10 @@ def test_a_plan_for_another_model_is_told(call, tmp_path):
 def test_a_defect_keeps_its_traceback(monkeypatch):
     """Only mistakes that mpsim recognises lose their traceback."""
 
-    monkeypatch.setattr(sys.modules["mpsim.trace"], "trace", lambda *_, **__: [][1])
+    monkeypatch.setattr("mpsim.cli.plans.trace", lambda *_, **__: [][1])
     with pytest.raises(IndexError):
         main(["plan", "small_cnn", "--ratio", "0.5"])
-    monkeypatch.setattr(sys.modules["mpsim.trace"], "trace", lambda *_, **__: int("a defect, not a mistake"))
+    monkeypatch.setattr("mpsim.cli.plans.trace", lambda *_, **__: int("a defect, not a mistake"))
     with pytest.raises(ValueError, match="invalid literal"):
         main(["plan", "small_cnn", "--ratio", "0.5"])
 

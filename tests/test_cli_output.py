@@ -55,8 +55,9 @@ class Job:
 
 def test_bars_show_every_text_as_it_is() -> None:
     jobs: Any = [Job(name, name) for name in NAMES]
-    with Progress(jobs, SimpleNamespace(epochs_done=dict)) as progress:
-        progress.update(dict.fromkeys(keys_of(jobs).values(), 1))
+    keys = {key: job for job, key in keys_of(jobs).items()}
+    with Progress(keys, SimpleNamespace(epochs_done=dict)) as progress:
+        progress.update(dict.fromkeys(keys, 1))
         shown = io.StringIO()
         console(file=shown, width=200).print(progress._bars.get_renderable())
     for name in NAMES:
@@ -105,7 +106,7 @@ def test_a_plain_error_is_a_defect_wherever_it_is_raised(error: Exception, monke
 
     code = broken.__code__.replace(co_filename=sys.modules["mpsim.trace"].__file__ or "")
     monkeypatch.setattr(broken, "__code__", code)
-    monkeypatch.setattr(sys.modules["mpsim.trace"], "trace", broken)
+    monkeypatch.setattr("mpsim.cli.plans.trace", broken)
     with pytest.raises(type(error), match="a defect"):
         main(["plan", "small_cnn", "--ratio", "0.5"])
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mpsim.cli.paths import check_output, check_results
-from mpsim.experiments.figures import memory_accuracy
+from mpsim.experiments.drawing.figures import memory_accuracy
 from mpsim.training.trainer import Trainer
 
 QUICK = ["--width", "0.0625", "--epochs", "1", "--batch", "479"]
@@ -143,7 +143,7 @@ def drawn(monkeypatch):
         seen[path.name] = rows
         return memory_accuracy(rows, path, title=title)
 
-    monkeypatch.setattr("mpsim.experiments.figures.memory_accuracy", draw)
+    monkeypatch.setattr("mpsim.experiments.drawing.figures.memory_accuracy", draw)
     return seen
 
 

@@ -218,7 +218,6 @@ def test_the_sound_one_of_the_ops_below_is_taken() -> None:
         ("gradient of input 0 has shape", {"backward": lambda k, g, s, n: ((g.reshape(-1) * 2,), ())}),
         ("2 gradients came", {"backward": lambda k, g, s, n: ((g * 2, g * 2), ())}),
         ("disagree for input 0", {"backward": lambda k, g, s, n: ((g * 3,), ())}),
-        ("no kernel 'nothing' takes", {"output_kernels": ("nothing",)}),
         ("fails on .*ZeroDivisionError", {"forward": lambda k, inputs, p: 1 / 0}),
         ("has no samples", {"samples": ()}),
     ],

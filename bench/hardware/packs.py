@@ -25,7 +25,7 @@ from mpsim.validate.cast.rules import Rule
 from mpsim.validate.cast.validation import CastReport
 from mpsim.validate.dot.edges import edge_rows
 from mpsim.validate.dot.separation import adversarial_rows
-from mpsim.validate.dot.subjects import DotSubject, Product
+from mpsim.validate.dot.subjects import DotSubject, Multiply
 from mpsim.validate.dot.validation import DotReport
 from mpsim.validate.dot.vectors import read_dot_vectors
 from mpsim.validate.sources import as_source
@@ -78,7 +78,7 @@ def write_edges(folder: Path, name: str, subject: DotSubject, length: int) -> No
     write_files(folder, table_files(table, ("npz",), deflate=True))
 
 
-def reordered(function: Product, places: tuple[int, ...]) -> Product:
+def reordered(function: Multiply, places: tuple[int, ...]) -> Multiply:
     """The product with its k so placed that the first of ``places`` have the lowest k, in every len(places) of them."""
 
     def product(a: Array, b: Array) -> Any:

@@ -11,23 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from mpsim import checks
-from mpsim.assignment.by_operator import operator_based, operator_based_extended
-from mpsim.assignment.demotion import ORDERS, demote, demote_k, demoted, group_order
-from mpsim.assignment.in_steps import demote_in_steps
 from mpsim.assignment.levels import LEVELS, PAPER_LEVELS, Levels, parse_levels
-from mpsim.assignment.optimal import optimal
+from mpsim.assignment.liveness import plan_report
 from mpsim.assignment.plan import Plan, PlanMismatch
 from mpsim.assignment.promotion import promote
+from mpsim.assignment.schemes.by_operator import operator_based, operator_based_extended
+from mpsim.assignment.schemes.demotion import ORDERS, demote, demote_k, demoted, group_order
+from mpsim.assignment.schemes.in_steps import demote_in_steps
+from mpsim.assignment.schemes.optimal import optimal
+from mpsim.assignment.schemes.uniform import uniform
 from mpsim.assignment.sensitivity import Sensitivity, measure_sensitivity
-from mpsim.assignment.serialization import plan_report
-from mpsim.assignment.uniform import uniform
 from mpsim.errors import UsageError
-
-if TYPE_CHECKING:
-    from mpsim.trace import Trace
+from mpsim.trace import Trace
 
 __all__ = [
     "LEVELS", "ORDERS", "PAPER_LEVELS", "SCHEMES", "Levels", "Plan", "PlanMismatch", "Scheme", "Sensitivity", "assign",

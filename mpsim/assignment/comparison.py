@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from mpsim.assignment.plan import Plan
 from mpsim.engine.tensor import ROLES, TensorId
 from mpsim.errors import UsageError
+from mpsim.files.records import Record
 from mpsim.formats import Format
 
 
@@ -23,7 +23,7 @@ class Comparison:
     def changed_elements(self) -> int:
         return sum(self.first.elements[tensor] for tensor in self.changed)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """JSON types."""
         return {
             "low_share": [self.first.low_share, self.second.low_share],

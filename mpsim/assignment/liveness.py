@@ -27,7 +27,9 @@ from mpsim import checks
 from mpsim.assignment.plan import Plan
 from mpsim.engine.tape import INPUT
 from mpsim.engine.tensor import TensorId
+from mpsim.files.records import Record
 from mpsim.ops import primitive_of
+from mpsim.trace import Trace
 
 
 class Life(NamedTuple):
@@ -62,7 +64,7 @@ class Peak:
     segments: int
     recomputed_share: float
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """JSON types."""
         return dict(vars(self))
 
@@ -200,3 +202,10 @@ class _Step:
         if bits and self.needs[id.op]:
             made = Moment("recompute" if id.op in self._again else "forward", id.op)
             yield Life(TensorId(id.op, "kept"), bits, self.at[made], backward)
+
+
+def plan_report(trace: Trace, plan: Plan) -> dict[str, Any]:
+    """What ``mpsim plan --json`` prints: the plan's JSON object, with the peak memory of a step (``peak``) and the
+    lowest that recomputing activations reaches (``recomputation``). ValueError if it was made for another trace."""
+    plan.check(trace)
+    return plan.to_dict() | {"peak": peak_memory(plan).to_dict(), "recomputation": best_recomputation(plan).to_dict()}

@@ -3,51 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mpsim.assignment import plan_fields as fields
 from mpsim.assignment.levels import Levels
+from mpsim.assignment.network import Network
 from mpsim.engine.tensor import ROLES, TensorId
 from mpsim.errors import UsageError
+from mpsim.files.records import Record
 from mpsim.formats import Format, as_format
-
-if TYPE_CHECKING:
-    from mpsim.trace import Trace
+from mpsim.trace import Trace
 
 
 class PlanMismatch(UsageError):
     """A plan was made for another network, batch or semantics; the message says what differs."""
-
-
-@dataclass(frozen=True)
-class PlannedOp:
-    """One op of the network a plan was made for; ``producers``: op index per input, -1 for labels."""
-
-    index: int
-    name: str
-    kind: str
-    group: int
-    producers: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Network:
-    """What a plan was made for: everything of a trace that a plan's meaning depends on."""
-
-    model: str
-    width: float
-    classes: int
-    batch: int
-    semantics: str
-    ops: tuple[PlannedOp, ...]
-    groups: tuple[int, ...]  # elements, by group id
-
-    @classmethod
-    def of(cls, trace: Trace) -> Network:
-        ops = tuple(PlannedOp(op.index, op.name, op.kind, op.group, tuple(op.producers)) for op in trace.ops)
-        return cls(trace.model, trace.width, trace.classes, trace.batch, trace.semantics, ops, tuple(trace.groups))
 
 
 @dataclass(frozen=True, repr=False)
@@ -196,17 +168,45 @@ class Plan:
             )
 
     # -- text -----------------------------------------------------------------------------------------------
-    def to_dict(self) -> dict[str, Any]:
-        """The plan as docs/plan.schema.json describes it (what ``mpsim plan --json`` prints)."""
-        from mpsim.assignment.serialization import plan_to_dict
-
-        return plan_to_dict(self)
+    def to_dict(self) -> Record:
+        """The plan as docs/plan.schema.json describes it (what ``mpsim plan --json`` prints), ``tensors`` in the order
+        of the trace."""
+        network = self.network
+        in_steps = {} if self.ratios is None else {"ratios": list(self.ratios)}
+        if self.groups_per_step is not None:
+            in_steps["groups_per_step"] = list(self.groups_per_step)
+        return {
+            "mpsim_plan": fields.VERSION,
+            "model": network.model,
+            "width": network.width,
+            "classes": network.classes,
+            "batch": network.batch,
+            "scheme": self.scheme,
+            "ratio": self.ratio,
+            "seed": self.seed,
+            "k": self.k,
+            "semantics": network.semantics,
+            "levels": fields.levels_to_dict(self.levels),
+            "formats": fields.formats_to_dict(self.formats.values(), self.levels),
+            "ops": [asdict(op) | {"producers": list(op.producers)} for op in network.ops],
+            "groups": list(network.groups),
+            "chosen_groups": None if self.chosen_groups is None else list(self.chosen_groups),
+            **in_steps,
+            "reached": self.reached,
+            "low_share": self.low_share,
+            "total_elements": self.total_elements,
+            "bits": self.bits,
+            "bits_all_high": self.bits_all_high,
+            "promoted": [tensor._asdict() for tensor in self.promoted],
+            "tensors": [
+                tensor._asdict() | {"elements": count, "format": self.formats[tensor].name}
+                for tensor, count in self.elements.items()
+            ],
+        }
 
     def to_json(self, path: str | Path | None = None) -> str:
         """The plan as JSON text, also written to ``path`` if given."""
-        from mpsim.assignment.serialization import dump
-
-        text = dump(self)
+        text = fields.one_row_a_line(self.to_dict())
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
         return text
@@ -218,9 +218,24 @@ class Plan:
         Only what was decided is read; figures that follow (low_share, reached, bits) are computed anew, so that
         a plan may be edited by hand.
         """
-        from mpsim.assignment.serialization import parse
-
-        return parse(text)
+        record = text if isinstance(text, Mapping) else fields.decoded(text)
+        fields.check_version(record)
+        formats, network = fields.formats(record), fields.network(record)
+        by_tensor, elements = fields.tensors(record, formats, network)
+        return cls(
+            network,
+            scheme=fields.take(record, "scheme", str),
+            levels=fields.levels(record, formats),
+            formats=by_tensor,
+            elements=elements,
+            ratio=fields.ratio(record),
+            seed=fields.take(record, "seed", int, None, None),
+            k=fields.take(record, "k", int, None, None),
+            chosen_groups=fields.chosen_groups(record, network),
+            promoted=fields.promoted(record, network),
+            ratios=fields.ratios(record),
+            groups_per_step=fields.groups_per_step(record),
+        )
 
     def __repr__(self) -> str:
         network = self.network

@@ -9,18 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from mpsim.assignment.demotion import demoted
 from mpsim.assignment.levels import PAPER_LEVELS, Levels
 from mpsim.assignment.plan import Plan
-from mpsim.assignment.uniform import uniform
+from mpsim.assignment.schemes.demotion import demoted
+from mpsim.assignment.schemes.uniform import uniform
 from mpsim.errors import UsageError
-
-if TYPE_CHECKING:
-    from mpsim.trace import Trace
+from mpsim.trace import Trace
 
 Gradients = Mapping[str, np.ndarray]
 

@@ -16,11 +16,11 @@ from mpsim.blocks.quantization import Blocks
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS
 from mpsim.kernels import spec_dot
+from mpsim.kernels.contract import Array
 from mpsim.rounding import decode
 
 __all__ = ["dot"]
 
-Array = np.ndarray[Any, Any]
 FLOAT32 = FORMATS["float32"]
 PIECE = 16  # bits of a piece; a block's sum of products of pieces stays below 2**53
 UNIT = 340  # the least bit of a term is 2**-294: two elements of 2**-16, two scales of 2**-127, and 8 bits

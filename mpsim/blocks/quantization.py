@@ -10,18 +10,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from mpsim import checks
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import FORMATS
 from mpsim.kernels import philox
+from mpsim.kernels.contract import Array
 from mpsim.kernels.spec_blocks import BLOCK_FORMATS, SCALE_OVERFLOWS, SCALE_RULES, BlockFormat, as_block_format
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.rounding import Counts, Stream, decode, encode, round_to
 
 __all__ = ["BLOCK_FORMATS", "SCALE_RULES", "BlockFormat", "Blocks", "dequantize", "quantize", "round_to_blocks"]
 
-Array = np.ndarray[Any, Any]
 TINY = 2.0**-1000  # stands for any smaller quotient: far below half of every element format's smallest number
 
 
@@ -44,7 +45,7 @@ class Blocks:
 
 
 def round_to_blocks(
-    x: Any,
+    x: ArrayLike,
     format: str | BlockFormat,
     axis: int = -1,
     *,
@@ -84,7 +85,7 @@ def round_to_blocks(
 
 
 def quantize(
-    x: Any,
+    x: ArrayLike,
     format: str | BlockFormat,
     axis: int = -1,
     *,
@@ -112,7 +113,7 @@ def quantize(
 
 
 def dequantize(
-    blocks: Blocks, dtype: Any = np.float32, *, backend: str = "compiled", threads: int | None = None
+    blocks: Blocks, dtype: DTypeLike = np.float32, *, backend: str = "compiled", threads: int | None = None
 ) -> Array:
     """Element * scale * tensor scale: exact in float64, rounded once to nearest even in float32.
 
@@ -173,7 +174,7 @@ def _tensor_scale(x: Array, format: BlockFormat, given: float | None) -> np.floa
     return np.float32(max(rounded, 2.0**-149))
 
 
-def _quotient(x: Array, divisor: Any) -> Array:
+def _quotient(x: Array, divisor: Array | float) -> Array:
     """x / divisor in float64, which rounds to a narrow format as the exact quotient does.
 
     Let m be a number or midpoint of the format. m * divisor is exact in float64: m has at most 25 bits and a divisor
@@ -193,7 +194,7 @@ def _not_lost(scaled: Array, x: Array) -> Array:
 
 
 def _quantize(
-    x: Any, format: str | BlockFormat, axis: int, rule: str, scale_overflow: str, mode: str | Mode,
+    x: ArrayLike, format: str | BlockFormat, axis: int, rule: str, scale_overflow: str, mode: str | Mode,
     overflow: str | Overflow, tensor_scale: float | None, random_bits: Array | Stream | None,
     random_bit_count: int | None, backend: str, threads: int | None,
 ) -> tuple[Blocks, Counts]:  # fmt: skip
@@ -238,7 +239,7 @@ def _scaled(grid: Array, scales: Array, tensor_scale: np.float32, format: BlockF
         return _not_lost(np.ldexp(kept, 1 - np.frexp(safe)[1]), kept)
 
 
-def _checked(x: Any, axis: int, rule: str, scale_overflow: str) -> tuple[Array, int]:
+def _checked(x: ArrayLike, axis: int, rule: str, scale_overflow: str) -> tuple[Array, int]:
     """x as float64 and its axis, not negative."""
     array = np.asarray(x)
     if array.dtype.name not in FORMATS:

@@ -21,10 +21,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for module in (arithmetic, plans, runs, figures, steps):
-    for function, name, settings in module.COMMANDS:
-        app.command(name, **settings)(function)
-for function, name, settings in steps.VALIDATE_COMMANDS:
-    validate.app.command(name, **settings)(function)
+    for name, function in module.COMMANDS.items():
+        numbers_below_zero = {"ignore_unknown_options": True} if name == "round" else None
+        app.command(name, context_settings=numbers_below_zero)(function)
 app.add_typer(validate.app, name="validate")
 app.add_typer(vectors.app, name="vectors")
 command.use(app)

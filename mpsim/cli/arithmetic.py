@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from mpsim.cli.output import JsonFlag, print_json, print_table
+from mpsim.errors import UsageError
+from mpsim.files.records import Record
 from mpsim.formats import FORMATS, Format, as_format
-from mpsim.policies import Mode, Overflow
+from mpsim.kernels import BACKENDS, OF_PACKAGE, BackendUnavailable, known, load, spec
+from mpsim.policies import Mode, Overflow, Policy
+from mpsim.rounding import available_threads, encode, round_to
 
 
 def formats(
@@ -40,7 +46,7 @@ def formats(
     print_table(headers, [[_shown(row[column]) for column in columns] for row in rows])
 
 
-def _format_row(format: Format) -> dict[str, Any]:
+def _format_row(format: Format) -> Record:
     return {
         "name": format.name,
         "bits": format.bits,
@@ -57,7 +63,7 @@ def _format_row(format: Format) -> dict[str, Any]:
     }
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: object) -> object:
     return f"{value:.9g}" if isinstance(value, float) else value
 
 
@@ -93,11 +99,11 @@ def round_values(
     rows = []
     for number, text in enumerate(values):
         words = {"random_bits": None if bits is None else bits[number : number + 1]}
-        x, exact = _number(text, source, target)
-        if exact is None:
-            rows.append(_rounded_row(x, target, options | words, backend))
+        number_or_exact = _number(text, source, target)
+        if isinstance(number_or_exact, Fraction):
+            rows.append(_rounded_text(text, number_or_exact, target, options | words))
         else:
-            rows.append(_rounded_text(text, exact, target, options | words))
+            rows.append(_rounded_row(number_or_exact, target, options | words, backend))
     if json:
         print_json(rows if len(rows) > 1 else rows[0])
         return
@@ -107,33 +113,28 @@ def round_values(
     print_table(columns, cells, title=f"{target.name}, {mode.value}, overflow {overflow.value}")
 
 
-def _rounded_row(x: Any, format: Format, options: dict[str, Any], backend: str) -> dict[str, Any]:
+def _rounded_row(x: np.ndarray, format: Format, options: dict[str, Any], backend: str) -> Record:
     """One number (an array of one element), rounded, as JSON fields."""
-    import numpy as np
-
-    from mpsim.rounding import encode, round_to
 
     value = float(round_to(x, format, **options)[0])
     try:
         code: int | None = int(encode(x, format, **options)[0])
     except ValueError:  # the value stands outside the format: NaN, or the infinity of overflow 'mark'
         code = None
-    row: dict[str, Any] = {"input": float(x[0]), "format": format.name, "value": value, **_code_fields(code, format)}
+    given = float(x[0])
+    row: Record = {"input": given, "format": format.name, "value": value, **_code_fields(code, format)}
     wide = x.astype(np.float64)
     for side, mode in (("below", Mode.DOWN), ("above", Mode.UP)):
         beside = np.nextafter(wide, -np.inf if side == "below" else np.inf)
         neighbour = float(round_to(beside, format, mode, Overflow.SATURATE, backend=backend)[0])
         beyond = neighbour < wide[0] if side == "below" else neighbour > wide[0]
         row[side] = neighbour if beyond else None
-    exact = np.isfinite(value) and np.isfinite(row["input"])
-    row["error"] = value - row["input"] if exact else None
+    row["error"] = value - given if np.isfinite(value) and np.isfinite(given) else None
     return row | {"mode": options["mode"].value, "overflow": options["overflow"].value}
 
 
-def _rounded_text(text: str, exact: Fraction, format: Format, options: dict[str, Any]) -> dict[str, Any]:
+def _rounded_text(text: str, exact: Fraction, format: Format, options: dict[str, Any]) -> Record:
     """A number that float64 does not hold, rounded by the definition, as JSON fields; "input": the nearest float64."""
-    from mpsim.kernels import spec
-    from mpsim.policies import Policy
 
     policy = Policy(options["mode"], options["overflow"], options["random_bit_count"])
     if policy.mode.is_legacy:
@@ -152,7 +153,7 @@ def _rounded_text(text: str, exact: Fraction, format: Format, options: dict[str,
         code: int | None = spec.encode(value, format)
     except ValueError:  # the value stands outside the format
         code = None
-    row: dict[str, Any] = {"input": _nearest(exact), "text": text, "format": format.name, "value": value}
+    row: Record = {"input": _nearest(exact), "text": text, "format": format.name, "value": value}
     row |= _code_fields(code, format)
     for side, mode in (("below", Mode.DOWN), ("above", Mode.UP)):
         neighbour = spec.round_fraction(exact, exact < 0, format, Policy(mode, Overflow.SATURATE))
@@ -185,9 +186,8 @@ def _binary(code: int, format: Format) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _number(text: str, source: str, format: Format) -> tuple[Any, Fraction | None]:
-    """The number of a text: in the source's type, and exactly, where that type does not hold it."""
-    import numpy as np
+def _number(text: str, source: str, format: Format) -> np.ndarray | Fraction:
+    """The number of a text: an array of it in the source's type, or exactly, where that type does not hold it."""
 
     if source not in ("text", "float32", "float64"):
         raise typer.BadParameter(f"'{source}' is none of text, float64, float32", param_hint="--source")
@@ -201,9 +201,9 @@ def _number(text: str, source: str, format: Format) -> tuple[Any, Fraction | Non
     if exact == 0 and text.strip().startswith("-"):
         value = -0.0
     if source == "text" and exact is not None and value != exact:
-        return None, exact
+        return exact
     with np.errstate(over="ignore"):
-        return np.array([value], np.float64).astype("float64" if source == "text" else source), None
+        return np.array([value], np.float64).astype("float64" if source == "text" else source)
 
 
 def _exact(text: str) -> Fraction | None:
@@ -222,8 +222,7 @@ def _exact(text: str) -> Fraction | None:
     return Fraction(mantissa) * Fraction(10) ** (max(-6000, min(6000, int(power))) if e else 0)
 
 
-def _random_bits(text: str | None, count: int) -> Any:
-    import numpy as np
+def _random_bits(text: str | None, count: int) -> np.ndarray | None:
 
     if text is None:
         return None
@@ -240,7 +239,6 @@ def _random_bits(text: str | None, count: int) -> Any:
 
 def backends(json: JsonFlag = False) -> None:
     """Say which backends run here, on which vector code and how many threads, and why others do not."""
-    from mpsim.rounding import available_threads
 
     threads = available_threads()
     rows = [_backend_row(name, threads) for name in _backend_names()]
@@ -258,17 +256,14 @@ def backends(json: JsonFlag = False) -> None:
 
 
 def _backend_names() -> list[str]:
-    from mpsim.kernels import known
 
     return known()
 
 
-def _backend_row(name: str, threads: int) -> dict[str, Any]:
-    from mpsim.errors import UsageError
-    from mpsim.kernels import BACKENDS, OF_PACKAGE, BackendUnavailable, load
+def _backend_row(name: str, threads: int) -> Record:
 
     description = BACKENDS[name][1] if name in BACKENDS else OF_PACKAGE
-    row: dict[str, Any] = {"name": name, "description": description, "available": True, "cause": None}
+    row: Record = {"name": name, "description": description, "available": True, "cause": None}
     row |= {"variant": None, "variants": None, "threads": threads}
     try:
         load(name)
@@ -285,9 +280,4 @@ def _backend_row(name: str, threads: int) -> dict[str, Any]:
     return row
 
 
-#: (function, name, settings for typer): options may be numbers below zero in 'round'.
-COMMANDS: tuple[tuple[Any, str, dict[str, Any]], ...] = (
-    (formats, "formats", {}),
-    (round_values, "round", {"context_settings": {"ignore_unknown_options": True}}),
-    (backends, "backends", {}),
-)
+COMMANDS: dict[str, Callable[..., None]] = {"formats": formats, "round": round_values, "backends": backends}

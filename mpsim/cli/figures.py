@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +14,10 @@ from mpsim.cli.paths import check_data, check_output, check_results
 from mpsim.cli.plans import SemanticsName
 from mpsim.cli.progress import Backend, Folder, Outcome, Processes, Threads, note, run_jobs
 from mpsim.errors import UsageError
-from mpsim.experiments.settings import DEFAULTS, RunSettings
+from mpsim.experiments.results import FILE_NAME, Results
+from mpsim.experiments.settings import DEFAULTS, DEFINITION, RunSettings, keeping_contents, keys_of
 from mpsim.files.whole import write_whole
+from mpsim.kernels import load
 
 if TYPE_CHECKING:
     from mpsim.experiments.studies import Panel
@@ -55,7 +57,6 @@ def figure(
         return
     from mpsim.experiments.studies import panels
     from mpsim.experiments.sweep import trained_as
-    from mpsim.kernels import load
 
     processes = checks.processes(processes)
     checks.threads(threads)
@@ -98,8 +99,6 @@ def _tell(
     jobs: list[RunSettings], results: Path, processes: int, threads: int | None, backend: str, json: bool
 ) -> None:
     """Which runs are missing, how they are trained, and about how long they take; makes no folder and no file."""
-    from mpsim.experiments.results import FILE_NAME, Results
-    from mpsim.experiments.settings import keys_of
     from mpsim.experiments.studies import estimate_seconds
 
     keys, missing = keys_of(jobs), jobs
@@ -124,7 +123,6 @@ def _tell(
 def _recipes(jobs: list[RunSettings]) -> list[str]:
     """How the runs are trained: a line for each network, width and dataset."""
     from mpsim.experiments.labels import labels, recipe
-    from mpsim.experiments.settings import keeping_contents
 
     contents = keeping_contents()
     gathered: dict[str, list[dict[str, Any]]] = {}
@@ -144,7 +142,7 @@ def _show(
 ) -> None:
     """Draws each figure into the folder, writes its tables beside it and prints them. ``chosen``: files' name ->
     (number, panels)."""
-    from mpsim.experiments.paper_figures import draw
+    from mpsim.experiments.drawing.paper_figures import draw
     from mpsim.experiments.studies import FIGURES
     from mpsim.experiments.study_tables import summary, write_csv
 
@@ -180,8 +178,6 @@ def _words(text: str | None) -> list[str] | None:
 def _draw_all(results: Path, json: bool) -> None:
     """The memory-accuracy curve of the finished runs in a results folder, one figure per kind of run."""
     from mpsim.experiments.labels import kind, labels_of
-    from mpsim.experiments.results import Results
-    from mpsim.experiments.settings import DEFINITION
 
     gathered: dict[tuple, list[dict[str, Any]]] = {}
     old = 0
@@ -206,7 +202,7 @@ def _draw_all(results: Path, json: bool) -> None:
 def draw_memory_accuracy(rows: list[dict[str, Any]], folder: Path, prefix: str, tell: bool = True) -> list[Path]:
     """Draws the curve of runs that are trained alike into the folder, under a name of ``prefix`` and how they are
     trained; returns the files, and names them unless ``tell`` is False."""
-    from mpsim.experiments.figures import memory_accuracy
+    from mpsim.experiments.drawing.figures import memory_accuracy
     from mpsim.experiments.labels import picture_name, words
 
     path = folder / picture_name(prefix, rows[0])
@@ -216,4 +212,4 @@ def draw_memory_accuracy(rows: list[dict[str, Any]], folder: Path, prefix: str, 
     return files
 
 
-COMMANDS: tuple[tuple[Any, str, dict[str, Any]], ...] = ((figure, "figure", {}),)
+COMMANDS: dict[str, Callable[..., None]] = {"figure": figure}

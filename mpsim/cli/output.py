@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-def print_json(value: Any) -> None:
+def print_json(value: object) -> None:
     """One JSON value on standard output; infinities and NaN as the words JSON lacks a number for."""
     typer.echo(json.dumps(_plain(value), indent=1, allow_nan=False))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return {"inf": "Infinity", "-inf": "-Infinity"}.get(str(value), "NaN")
     if isinstance(value, Mapping):
@@ -34,7 +34,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
     """A table on standard output, numbers to the right; every text as it is, also where it looks like rich's markup."""
     from rich.table import Table
 
@@ -60,7 +60,7 @@ def complain(message: str) -> None:
     typer.echo(f"mpsim: {message}", err=True)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Writes a JSON file in one piece."""
     text = json.dumps(_plain(value), indent=1, allow_nan=False)
     write_whole(path, text.encode())

@@ -5,13 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from mpsim.assignment import Plan
+from mpsim.data import digest
 from mpsim.errors import UsageError
-
-if TYPE_CHECKING:
-    from mpsim.assignment import Plan
-    from mpsim.experiments.settings import RunSettings
+from mpsim.experiments.results import FILE_NAME, Results
+from mpsim.experiments.settings import RunSettings
 
 
 def check_output(path: Path | None, option: str, endings: Sequence[str] = ()) -> None:
@@ -31,7 +30,6 @@ def check_output(path: Path | None, option: str, endings: Sequence[str] = ()) ->
 
 def check_results(folder: Path) -> None:
     """OSError or ResultsError unless runs can be stored in the folder; none is made yet."""
-    from mpsim.experiments.results import FILE_NAME, Results
 
     if (folder / FILE_NAME).exists():
         Results.in_folder(folder, create=False).close()
@@ -54,7 +52,6 @@ def _check_folder(folder: Path, what: str) -> None:
 
 def read_plan(path: Path, option: str) -> Plan:
     """The plan in a file of an option. OSError if it cannot be read, ValueError if it is not a plan."""
-    from mpsim.assignment import Plan
 
     try:
         return Plan.from_json(path.read_text(encoding="utf-8"))
@@ -69,7 +66,6 @@ def read_plan(path: Path, option: str) -> Plan:
 
 def check_data(jobs: Iterable[RunSettings]) -> None:
     """OSError, naming the option, for data that are not there."""
-    from mpsim.data import digest
 
     for name, path in dict.fromkeys((job.data, job.data_path) for job in jobs):
         try:

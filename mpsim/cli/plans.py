@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mpsim import networks
+from mpsim.assignment import Plan, assign, plan_report
+from mpsim.assignment.liveness import best_recomputation, peak_memory
+from mpsim.cli.options import help_of
 from mpsim.cli.output import JsonFlag, parse_numbers, print_json
 from mpsim.cli.paths import check_output, read_plan
-from mpsim.cli.settings import help_of
 from mpsim.errors import UsageError
 from mpsim.experiments.settings import DEFAULTS
+from mpsim.trace import trace
+from mpsim.training.semantics import as_semantics
 
 if TYPE_CHECKING:
-    from mpsim.assignment import Plan
     from mpsim.assignment.comparison import Comparison
 
 Model = Annotated[str, typer.Argument(help="Network: small_cnn, resnet18, ..., or my_net.py:build.")]
@@ -54,11 +59,7 @@ def plan(
     json: JsonFlag = False,
 ) -> None:
     """Show the formats that a scheme gives to the tensors of a network."""
-    from mpsim import networks
-    from mpsim.assignment import assign, plan_report
-    from mpsim.experiments.plan_picture import SUFFIXES, draw_plan
-    from mpsim.trace import trace
-    from mpsim.training.semantics import as_semantics
+    from mpsim.experiments.drawing.plan_picture import SUFFIXES, draw_plan
 
     check_output(plot, "--plot", SUFFIXES)
     other = None if compare is None else read_plan(compare, "--compare")
@@ -90,7 +91,6 @@ def _compared(other: Plan, made: Plan, where: str) -> Comparison:
 
 def _memory(made: Plan) -> str:
     """Two lines on the memory that is alive at one time."""
-    from mpsim.assignment.liveness import best_recomputation, peak_memory
 
     peak, best = peak_memory(made), best_recomputation(made)
     lines = f"all tensors: {made.bytes:,} bytes; alive at once: {peak.bytes:,} ({peak.phase} of {peak.op_name})"
@@ -102,4 +102,4 @@ def _memory(made: Plan) -> str:
     )
 
 
-COMMANDS: tuple[tuple[Any, str, dict[str, Any]], ...] = ((plan, "plan", {}),)
+COMMANDS: dict[str, Callable[..., None]] = {"plan": plan}

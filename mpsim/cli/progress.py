@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from mpsim.cli.output import complain, console
-
-if TYPE_CHECKING:
-    from mpsim.experiments.results import Results
-    from mpsim.experiments.settings import RunSettings
+from mpsim.experiments.results import Results
+from mpsim.experiments.settings import RunSettings, keys_of
 
 Folder = Annotated[Path, typer.Option("--results", help="Folder of the results file and the figures.")]
 Backend = Annotated[str, typer.Option(help="reference, numba, compiled, cuda or cuda:1; changes no bit of a result.")]
@@ -23,9 +21,9 @@ Processes = Annotated[int | None, typer.Option(help="Runs at the same time; defa
 
 class Progress:
     """On standard error, bars: all epochs with the time left, and the runs in work. Where it is no terminal, a line for
-    each run that ends."""
+    each run that ends. ``jobs``: by their keys."""
 
-    def __init__(self, jobs: Iterable[RunSettings], results: Results) -> None:
+    def __init__(self, jobs: Mapping[str, RunSettings], results: Results) -> None:
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -35,9 +33,7 @@ class Progress:
             TimeRemainingColumn,
         )
 
-        from mpsim.experiments.settings import keys_of
-
-        self._jobs = {key: job for job, key in keys_of(jobs).items()}
+        self._jobs = jobs
         networks = {(job.model, job.width) for job in self._jobs.values()}
         self._names = {
             key: f"{f'{job.model} {job.width:g}, ' if len(networks) > 1 else ''}{job.label}, seed {job.seed}"
@@ -111,14 +107,12 @@ def run_jobs(
 ) -> Outcome:
     """Runs what the folder lacks of the jobs, says how far it is, and in the end how much was stored. ``trained``: what
     ``trained_as(jobs)`` gave."""
-    from mpsim.experiments.results import Results
-    from mpsim.experiments.settings import keys_of
     from mpsim.experiments.sweep import sweep
 
     with kept_when_stopped(results), Results.in_folder(results) as opened:
-        keys = keys_of(trained.values()).values()
+        keys = {key: job for job, key in keys_of(trained.values()).items()}
         stored = sum(opened.finished(key) is not None for key in keys)
-        with Progress(trained.values(), opened) as bars:
+        with Progress(keys, opened) as bars:
             rows = sweep(
                 jobs, opened, processes=processes, backend=backend, threads=threads, on_progress=bars.update,
                 trained=trained,

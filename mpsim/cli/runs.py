@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,14 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from mpsim import checks
+from mpsim.assignment import PlanMismatch
 from mpsim.cli import command
 from mpsim.cli.figures import draw_memory_accuracy
+from mpsim.cli.options import takes_settings
 from mpsim.cli.output import JsonFlag, parse_numbers, print_json, print_table, write_json
 from mpsim.cli.paths import check_data, check_output, check_results, read_plan
 from mpsim.cli.progress import Backend, Folder, Processes, Progress, Threads, kept_when_stopped, note, run_jobs
-from mpsim.cli.settings import takes_settings
 from mpsim.errors import UsageError
+from mpsim.experiments.results import Results
 from mpsim.experiments.settings import RunSettings
+from mpsim.kernels import load
 
 #: What a sweep varies itself, and what it leaves alone: a given plan, and what is not of the paper's studies.
 _VARIED = ("scheme", "ratio", "k", "plan_seed", "plan", "levels", "seed")
@@ -51,7 +55,6 @@ def sweep(
 ) -> None:
     """Train under every scheme and draw the memory-accuracy curve; what the results folder has is not run again."""
     from mpsim.experiments import sweep as experiment
-    from mpsim.kernels import load
 
     processes = checks.processes(processes)
     checks.threads(threads)
@@ -84,8 +87,6 @@ def train(
     json: JsonFlag = False,
 ) -> None:
     """Train once and store every epoch; an unfinished run goes on, a finished one is shown."""
-    from mpsim.assignment import PlanMismatch
-    from mpsim.experiments.results import Results
     from mpsim.experiments.run import run
 
     checks.threads(threads)
@@ -104,7 +105,7 @@ def train(
     with kept_when_stopped(results), Results.in_folder(results) as opened:
         key = settings.key
         stored = _tell_what_is_stored(opened, key, settings.epochs, save)
-        with Progress([settings], opened) as progress:
+        with Progress({key: settings}, opened) as progress:
             try:
                 result = run(
                     settings, opened, backend=backend, threads=threads, save=None if save is None else str(save),
@@ -122,7 +123,7 @@ def train(
     _print_runs([result])
 
 
-def _tell_what_is_stored(results: Any, key: str, epochs: int, save: Path | None) -> str | None:
+def _tell_what_is_stored(results: Results, key: str, epochs: int, save: Path | None) -> str | None:
     """Says on standard error what the run need not train; when it was stored, or None if it trains now."""
     finished, done = results.finished(key), results.epochs_done().get(key, 0)
     if finished is not None and save is None:
@@ -142,15 +143,12 @@ def _print_runs(rows: list[dict[str, Any]]) -> None:
     print_table([heading for _, heading, _ in _COLUMNS], cells)
 
 
-def _word(value: Any) -> Any:
+def _word(value: object) -> object:
     return ("yes" if value else "no") if isinstance(value, bool) else value
 
 
-def _short(value: Any) -> Any:
+def _short(value: object) -> object:
     return f"{value:.4g}" if isinstance(value, float) else value
 
 
-COMMANDS: tuple[tuple[Any, str, dict[str, Any]], ...] = (
-    (sweep, "sweep", {}),
-    (train, "train", {}),
-)
+COMMANDS: dict[str, Callable[..., None]] = {"sweep": sweep, "train": train}

@@ -1,28 +1,30 @@
-"""``mpsim trace-step`` and ``mpsim validate step``."""
+"""``mpsim trace-step``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
+import numpy as np
 import typer
 
-from mpsim import checks
+from mpsim import checks, data, networks
+from mpsim.assignment import assign
+from mpsim.cli.options import help_of
 from mpsim.cli.output import JsonFlag, print_json
 from mpsim.cli.paths import check_output
 from mpsim.cli.plans import GroupCount, LevelsText, Model, Ratio, Scheme, SemanticsName, Width
-from mpsim.cli.settings import help_of
-from mpsim.cli.verdict import Junit, Outputs, Plot, answer, comparison
+from mpsim.data import DataLoader, LabelledImages
 from mpsim.experiments.settings import DEFAULTS
-
-if TYPE_CHECKING:
-    from mpsim.data import LabelledImages
-    from mpsim.validate.step.replay import TeacherReport
+from mpsim.trace import trace
+from mpsim.training.optimizer import SGD
+from mpsim.training.semantics import as_semantics
+from mpsim.training.trainer import Trainer
+from mpsim.validate.step.recording import record_step
 
 #: The most steps to train before the one that is recorded.
 MOST_STEPS = 1 << 32
-#: What a step starts from; another implementation need not write it.
-_STARTS = ("images", "labels", "master", "velocity")
 
 
 def trace_step(
@@ -49,14 +51,6 @@ def trace_step(
     json: JsonFlag = False,
 ) -> None:
     """Record every stored tensor of one training step, for 'mpsim validate step' and for other programs."""
-    from mpsim import networks
-    from mpsim.assignment import assign
-    from mpsim.data import DataLoader
-    from mpsim.trace import trace
-    from mpsim.training.optimizer import SGD
-    from mpsim.training.semantics import as_semantics
-    from mpsim.training.trainer import Trainer
-    from mpsim.validate.step.recording import record_step
 
     checks.whole("steps", steps, most=MOST_STEPS)
     if plan_seed is not None:
@@ -88,7 +82,6 @@ def trace_step(
 
 def _dataset(model: str, name: str | None, path: str | None) -> LabelledImages:
     """The dataset named, or one of the images that the network takes."""
-    from mpsim import data, networks
 
     if name is None:
         grey = networks.build(model, seed=None).input_shape[0] == 1
@@ -96,7 +89,7 @@ def _dataset(model: str, name: str | None, path: str | None) -> LabelledImages:
     return data.load(name, "train", path)
 
 
-def _batches(loader: Any) -> Any:
+def _batches(loader: DataLoader) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches without end, epoch after epoch."""
     epoch = 0
     while True:
@@ -104,68 +97,4 @@ def _batches(loader: Any) -> Any:
         epoch += 1
 
 
-def validate_step(
-    other: Annotated[Path, typer.Argument(help="The other implementation's step: .safetensors or .npz.")],
-    against: Annotated[Path, typer.Option(help="mpsim's record of the same step, by 'mpsim trace-step'.")],
-    teacher_forced: Annotated[
-        bool, typer.Option("--teacher-forced", help="Check each op by itself, on the inputs that OTHER stored.")
-    ] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="With --teacher-forced: name or my_net.py:build of a network that is not of reference_models."
-        ),
-    ] = None,
-    backend: Annotated[str, typer.Option(help="reference, numba or compiled; changes no bit.")] = "compiled",
-    threads: Annotated[int | None, typer.Option(help="Default: all cores; changes no bit.")] = None,
-    junit: Junit = None,
-    plot: Plot = None,
-    json: JsonFlag = False,
-) -> None:
-    """Find the first tensor of a training step that differs from mpsim's, or each op that computes otherwise.
-
-    Exit code 0: every bit equal (with --teacher-forced: or as float32 sums in another order may give); 1: not; 2: could
-    not tell, as where tensors that the step stores were not compared.
-    """
-    from mpsim.validate.step import report as presentation
-    from mpsim.validate.step.comparison import compare_steps
-
-    report: Any
-    outputs = Outputs("step", str(other), json, junit, plot)
-    with comparison(outputs):
-        if teacher_forced:
-            report = _teacher_forced(other, against, model, backend, threads)
-        else:
-            report = compare_steps(other, against)
-        answer(report, presentation, outputs)
-
-
-def _teacher_forced(other: Path, against: Path, model: str | None, backend: str, threads: int | None) -> TeacherReport:
-    """The report on ``other``, with network and plan, and what it lacks of _STARTS, from the record ``against``."""
-    from mpsim.files.tensors import TensorFile
-    from mpsim.validate.step.index import read_step
-    from mpsim.validate.step.recording import network_of
-    from mpsim.validate.step.replay import check_images, teacher_forced
-    from mpsim.validate.step.update import UpdateRule
-
-    theirs, ours = read_step(other), read_step(against)
-    check_images(theirs)
-    network = network_of(ours, model)
-    says_scale = "loss_scale" in theirs.index or "loss_scale" in theirs.tensors
-    starts = {name: array for name, array in ours.tensors.items() if name.split("/")[0] in _STARTS}
-    return teacher_forced(
-        TensorFile({**starts, **theirs.tensors}, theirs.index, theirs.source),
-        network.model,
-        network.plan,
-        network.semantics,
-        loss_scale=None if says_scale else ours.index.get("loss_scale"),
-        update=UpdateRule.of_index(theirs.index) or UpdateRule.of_index(ours.index),
-        accumulator=network.accumulator,
-        backend=backend,
-        threads=threads,
-    )
-
-
-COMMANDS: tuple[tuple[Any, str, dict[str, Any]], ...] = ((trace_step, "trace-step", {}),)
-#: In the group ``mpsim validate``.
-VALIDATE_COMMANDS: tuple[tuple[Any, str, dict[str, Any]], ...] = ((validate_step, "step", {}),)
+COMMANDS: dict[str, Callable[..., None]] = {"trace-step": trace_step}

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mpsim.cli.output import JsonFlag, complain, print_json
+from mpsim.files.records import Record
 from mpsim.policies import Mode, Overflow
+from mpsim.tensor_cores import accumulator_of
+from mpsim.vectors.forms import FORMS
+from mpsim.vectors.pack import Manifest, write_pack
+from mpsim.vectors.pack import verify as problems
+from mpsim.vectors.step import write_step
+from mpsim.vectors.tables import cast_tables, dot_table
 
 app = typer.Typer(
     help="Write test vectors: inputs and the results of mpsim's definition, as npz, JSON lines, hex text, C header.",
@@ -39,11 +46,8 @@ def cast(
     json: JsonFlag = False,
 ) -> None:
     """Vectors of casts: one set for each format, mode and overflow policy. 'mpsim validate cast FILE' reads them."""
-    from mpsim.vectors.forms import FORMS
-    from mpsim.vectors.pack import write_pack
-    from mpsim.vectors.tables import cast_tables
 
-    arguments = {
+    arguments: Record = {
         "kind": "cast",
         "format": format,
         "source": source,
@@ -71,12 +75,8 @@ def dot(
     json: JsonFlag = False,
 ) -> None:
     """Vectors of dot products for one accumulator: codes of a and b, and the float32 results."""
-    from mpsim.tensor_cores import accumulator_of
-    from mpsim.vectors.forms import FORMS
-    from mpsim.vectors.pack import write_pack
-    from mpsim.vectors.tables import dot_table
 
-    arguments = {
+    arguments: Record = {
         "kind": "dot", "accumulator": accumulator, "inputs": inputs, "length": length, "size": size, "form": form,
         "seed": seed,
     }  # fmt: skip
@@ -95,7 +95,6 @@ def step(
     json: JsonFlag = False,
 ) -> None:
     """Vectors of one training step: every stored tensor, as npz and one hex file each, with the index."""
-    from mpsim.vectors.step import write_step
 
     arguments = {
         "kind": "step", "model": model, "width": width, "batch": batch, "scheme": scheme, "levels": levels,
@@ -111,7 +110,6 @@ def verify(
 
     Exit code 0: none; 1: some; 2: the folder is no pack.
     """
-    from mpsim.vectors.pack import verify as problems
 
     try:
         found = problems(folder)
@@ -130,7 +128,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def _told(manifest: dict[str, Any], out: Path, json: bool) -> None:
+def _told(manifest: Manifest, out: Path, json: bool) -> None:
     if json:
         print_json(manifest)
         return

@@ -15,14 +15,14 @@ from pathlib import Path
 from mpsim import checks, plugins
 from mpsim.data.augmentation import Augmentation
 from mpsim.data.cifar import cifar10, cifar100, files_digest
-from mpsim.data.crops import RandomResizedCrop
 from mpsim.data.dataset import SPLITS, Dataset, LabelledImages
 from mpsim.data.digests import digest_of_lines, digest_of_splits
 from mpsim.data.digits import digits, digits_digest
-from mpsim.data.folders import image_folder
-from mpsim.data.image_files import ImageFiles
-from mpsim.data.imagenet import imagenet
 from mpsim.data.loader import DataLoader
+from mpsim.data.pictures.crops import RandomResizedCrop
+from mpsim.data.pictures.folders import image_folder
+from mpsim.data.pictures.image_files import ImageFiles
+from mpsim.data.pictures.imagenet import imagenet
 from mpsim.data.synthetic import synthetic, synthetic_digest
 from mpsim.errors import UsageError
 

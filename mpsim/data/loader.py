@@ -9,8 +9,8 @@ import numpy as np
 from mpsim import checks
 from mpsim.data.augmentation import Augmentation
 from mpsim.data.background import in_order
-from mpsim.data.crops import RandomResizedCrop
 from mpsim.data.dataset import LabelledImages
+from mpsim.data.pictures.crops import RandomResizedCrop
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.kernels.permutation import permutation
 from mpsim.kernels.philox import Stream, random_rows

@@ -36,10 +36,6 @@ class Primitive:
     output_shape(input_shapes, parameter_shapes, **attributes) -> shape
         Called before forward; raises ValueError saying what came and what was expected.
 
-    ``output_kernels``: names of kernels that take an epilogue, of which ``forward`` calls exactly one, once, and gives
-    back what it made as the output. ``gradient_kernels``: the same of ``backward`` and the gradient of the only input,
-    where it is needed. What a store has to do to these values may then be done by the kernel.
-
     What others know of the kind by: ``opens_group``: it begins a group of tensors (Lee et al. 2023, section 4.1);
     ``is_product``: a general matrix product; ``is_loss``: its output is the scalar loss; ``chooses``: every element of
     its output is an element of an input, or 0; ``reads_input_again``: ``backward`` reads the stored inputs;
@@ -61,8 +57,6 @@ class Primitive:
     reads_input_again: bool = False
     kept_bits: int = 0
     saves_output: bool = False
-    output_kernels: tuple[str, ...] = ()
-    gradient_kernels: tuple[str, ...] = ()
     samples: tuple[Sample, ...] = ()
 
     def shape(self, name: str, inputs: list[Shape], parameters: list[Shape], attributes: dict[str, Any]) -> Shape:

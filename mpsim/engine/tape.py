@@ -1,29 +1,27 @@
 """The tape: runs ops, records them, and walks them backwards. It knows no formats and no layers.
 
-The one hinge to precision is ``store(id, value) -> stored value``: called where an op's output is made, where
-an activation gradient is finished (or with each of its contributions) and for each parameter gradient.
+Precision enters at one place, ``store(id, value) -> stored value``. The tape calls it with each op's output, with each
+activation gradient once its contributions are added (or with each contribution), and with each parameter gradient.
 The gradient of the loss and the gradient of the network's input are never stored; the latter is not computed.
-A store may have a method ``epilogue(id, elements)``: what a kernel can do in its place to the value that it makes,
-None if the store has to be called. The tape hands that to the kernel, and does not look inside.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from mpsim.engine.finishing import Finishing
 from mpsim.engine.primitive import Primitive, Shape
 from mpsim.engine.tensor import Array, Parameter, Tensor, TensorId, retrace
 from mpsim.errors import UsageError
 from mpsim.kernels import Kernels
 
 Store = Callable[[TensorId, Array], Array]
+#: An op's index, or a parameter.
+Key = TypeVar("Key", int, Parameter)
 
 
 class Contribution(NamedTuple):
@@ -89,11 +87,9 @@ class _Node:
 
 @dataclass
 class _Walk:
-    """Where the walk backwards stands: gradients by op that are not finished or not used, and by parameter."""
+    """The state of a backward pass: sums of the contributions to each op's output gradient, and to each parameter's."""
 
     pending: dict[int, Array]
-    to_come: Counter[int]  # op -> contributions to its gradient that are not there yet
-    stored: set[int] = field(default_factory=set)  # ops whose pending gradient has been stored
     result: dict[Parameter, Array] = field(default_factory=dict)
 
 
@@ -129,7 +125,6 @@ class Tape:
         self.store_each_contribution = store_each_contribution
         self.shape_only = shape_only
         self.on_contribution = on_contribution
-        self._epilogue_of = getattr(store, "epilogue", None)
         self.ops: list[Op] = []
         #: parameter -> its id; that of its first use where several ops share one
         self.parameter_ids: dict[Parameter, TensorId] = {}
@@ -155,18 +150,13 @@ class Tape:
         routes = tuple(self._route(name, tensor) for tensor in inputs)
         shapes = [tuple(tensor.shape) for tensor in inputs]
         shape = primitive.shape(name, shapes, [parameter.shape for parameter in used], attributes)
-        id, finishing = TensorId(index, "activation", 0), None
         saved: tuple = ()
         if self.shape_only:
             output = placeholder(shape)
         else:
             values = tuple(tensor.value if isinstance(tensor, Tensor) else tensor for tensor in inputs)
-            finishing = self._finishing(primitive.output_kernels, id, shape)
-            kernels = finishing or self.kernels
-            output, saved = primitive.forward(kernels, values, tuple(p.value for p in used), **attributes)
-        if finishing:
-            finishing.check(primitive.kind)
-        stored = output if finishing else self.store(id, output)
+            output, saved = primitive.forward(self.kernels, values, tuple(p.value for p in used), **attributes)
+        stored = self.store(TensorId(index, "activation", 0), output)
         producers, sizes = tuple(producer for producer, _ in routes), tuple(map(prod, shapes))
         self.ops.append(Op(index, name, primitive, producers, sizes, used, shape))
         for position, parameter in enumerate(used):
@@ -202,13 +192,13 @@ class Tape:
         if not self._nodes:
             raise RuntimeError("nothing to differentiate: backward was called before, or the tape is not in training")
         nodes, self._nodes = self._nodes[: output.producer + 1], []
-        walk = _Walk({output.producer: retrace(output.to_producer, gradient)}, self._contributions(nodes))
+        walk = _Walk({output.producer: retrace(output.to_producer, gradient)})
         for index in range(output.producer, -1, -1):
             node = nodes.pop()
             if index not in walk.pending or not self._needs_gradient[index]:
                 continue
             gradient = walk.pending.pop(index)
-            if index != output.producer and not self.store_each_contribution and index not in walk.stored:
+            if index != output.producer and not self.store_each_contribution:
                 gradient = self.store(TensorId(index, "activation_gradient", 0), gradient)
             self._pull_back_op(index, node, gradient, walk)
             for parameter in dict.fromkeys(node.parameters):
@@ -217,70 +207,26 @@ class Tape:
                     walk.result[parameter] = self.store(id, walk.result[parameter])
         return walk.result
 
-    def _contributions(self, nodes: list[_Node]) -> Counter[int]:
-        """Op -> number of contributions to its gradient, of a walk that starts at the last of the nodes."""
-        count: Counter[int] = Counter()
-        for index in range(len(nodes) - 1, -1, -1):
-            if index == len(nodes) - 1 or count[index]:
-                count.update(producer for producer, _ in nodes[index].routes if self._needs(producer))
-        return count
-
     def _pull_back_op(self, op: int, node: _Node, gradient: Array, walk: _Walk) -> None:
         """Adds what one op contributes to the gradients of its inputs and parameters, inputs by rising position."""
         needs = tuple(self._needs(producer) for producer, _ in node.routes)
-        finishing = self._finishing_contribution(node, walk) if needs == (True,) else None
-        kernels = finishing or self.kernels
-        input_gradients, parameter_gradients = node.primitive.backward(kernels, gradient, node.saved, needs)
-        if finishing:
-            finishing.check(node.primitive.kind)
+        input_gradients, parameter_gradients = node.primitive.backward(self.kernels, gradient, node.saved, needs)
         parts = zip(node.routes, needs, input_gradients, strict=True)
         for position, ((producer, to_producer), needed, part) in enumerate(parts):
             if needed:
                 part = retrace(to_producer, part)
-                if self.store_each_contribution and not finishing:
+                if self.store_each_contribution:
                     part = self.store(TensorId(producer, "activation_gradient", 0), part)
                 if self.on_contribution is not None:
                     part = self.on_contribution(Contribution(op, position, producer, to_producer), part)
-                self._add_contribution(producer, part, walk)
+                self._add(walk.pending, producer, part)
         for parameter, part in zip(node.parameters, parameter_gradients, strict=True):
-            earlier = walk.result.get(parameter)
-            walk.result[parameter] = part if earlier is None else self.kernels.add(earlier, part, out=earlier)
+            self._add(walk.result, parameter, part)
 
-    def _finishing_contribution(self, node: _Node, walk: _Walk) -> Finishing | None:
-        """For an op that contributes to one gradient, if what it makes is stored just so: every contribution is, or
-        this is the only one, in the producer's shape, and nobody asks to see it first."""
-        ((producer, to_producer),) = node.routes
-        alone = walk.to_come[producer] == 1 and producer not in walk.pending and self.on_contribution is None
-        if to_producer or not (self.store_each_contribution or alone):
-            return None
-        id, shape = TensorId(producer, "activation_gradient", 0), self.ops[producer].output_shape
-        finishing = self._finishing(node.primitive.gradient_kernels, id, shape)
-        if finishing and not self.store_each_contribution:
-            walk.stored.add(producer)
-        return finishing
-
-    def _add_contribution(self, producer: int, part: Array, walk: _Walk) -> None:
-        """Takes one part of a gradient; the last sum of several may be stored by the addition."""
-        walk.to_come[producer] -= 1
-        if producer not in walk.pending:
-            walk.pending[producer] = part
-            return
-        kernels: Kernels = self.kernels
-        if walk.to_come[producer] == 0 and not self.store_each_contribution:
-            id, shape = TensorId(producer, "activation_gradient", 0), self.ops[producer].output_shape
-            finishing = self._finishing(("add",), id, shape)
-            if finishing:
-                kernels = finishing
-                walk.stored.add(producer)
-        sums = walk.pending[producer]
-        walk.pending[producer] = kernels.add(sums, part, out=sums)
-
-    def _finishing(self, names: tuple[str, ...], id: TensorId, shape: Shape) -> Finishing | None:
-        """The kernels, of which one of ``names`` stores the tensor that it makes; None: the store has to be called."""
-        if self._epilogue_of is None or not names:
-            return None
-        epilogue = self._epilogue_of(id, prod(shape))
-        return None if epilogue is None else Finishing(self.kernels, names, epilogue)
+    def _add(self, sums: dict[Key, Array], key: Key, part: Array) -> None:
+        """Adds a part of a gradient to the sum of the earlier ones, in place."""
+        earlier = sums.get(key)
+        sums[key] = part if earlier is None else self.kernels.add(earlier, part, out=earlier)
 
     def _needs(self, producer: int) -> bool:
         return producer >= 0 and self._needs_gradient[producer]

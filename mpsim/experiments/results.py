@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mpsim.errors import MpsimError
+from mpsim.files.records import Json
 
 #: Name of the file in a results folder.
 FILE_NAME = "mpsim.sqlite"
@@ -47,7 +48,7 @@ class StoredRun:
     result: dict[str, Any] | None
 
 
-def settings_key(settings: Mapping[str, Any]) -> str:
+def settings_key(settings: Mapping[str, Json]) -> str:
     """SHA-256 of the settings as canonical JSON, in hex: the name under which a run is stored.
 
     >>> settings_key({"seed": 0, "scheme": "float32"}) == settings_key({"scheme": "float32", "seed": 0})
@@ -139,7 +140,7 @@ class Results:
         self._database.execute("COMMIT")
 
     # -- writing --------------------------------------------------------------------------------------------
-    def start(self, key: str, settings: Mapping[str, Any], *, plan: str, environment: Mapping[str, Any]) -> None:
+    def start(self, key: str, settings: Mapping[str, Json], *, plan: str, environment: Mapping[str, Json]) -> None:
         """Notes a run, unless it is there. ``plan``: JSON text; ``environment``: what does not change a bit."""
         row = (key, json.dumps(settings, sort_keys=True), plan, json.dumps(environment), _now())
         with self._errors("write"), self._transaction():
@@ -147,13 +148,13 @@ class Results:
                 "INSERT OR IGNORE INTO runs (key, settings, plan, environment, started) VALUES (?, ?, ?, ?, ?)", row
             )
 
-    def add_epoch(self, key: str, epoch: int, metrics: Mapping[str, Any], checkpoint: bytes) -> None:
+    def add_epoch(self, key: str, epoch: int, metrics: Mapping[str, Json], checkpoint: bytes) -> None:
         """Notes an epoch's metrics and the trainer's state after it."""
         with self._errors("write"), self._transaction():
             self._database.execute("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?)", (key, epoch, _to_json(metrics)))
             self._database.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)", (key, epoch, checkpoint))
 
-    def finish(self, key: str, result: Mapping[str, Any], *, final_plan: str) -> None:
+    def finish(self, key: str, result: Mapping[str, Json], *, final_plan: str) -> None:
         """Notes the result and the plan as promoted; the checkpoint is no longer needed and goes."""
         with self._errors("write"), self._transaction():
             self._database.execute(
@@ -163,7 +164,7 @@ class Results:
             self._database.execute("DELETE FROM checkpoints WHERE key = ?", (key,))
 
     # -- reading --------------------------------------------------------------------------------------------
-    def _rows(self, query: str, *values: Any) -> list[tuple]:
+    def _rows(self, query: str, *values: object) -> list[tuple]:
         with self._errors("read"):
             return self._database.execute(query, values).fetchall()
 
@@ -214,7 +215,7 @@ class Results:
         self.close()
 
 
-def _to_json(value: Mapping[str, Any]) -> str:
+def _to_json(value: Mapping[str, Json]) -> str:
     """JSON text; a number that JSON does not have (a diverged loss) becomes null."""
     finite = {
         name: None if isinstance(item, float) and not math.isfinite(item) else item for name, item in value.items()

@@ -13,10 +13,11 @@ from mpsim import checks, networks
 from mpsim.assignment import Plan
 from mpsim.data import DATASETS, DataLoader, LabelledImages
 from mpsim.errors import UsageError
-from mpsim.experiments.labels import labels
-from mpsim.experiments.results import Results
-from mpsim.experiments.settings import Contents, RunSettings
-from mpsim.training import saving
+from mpsim.experiments.labels import labels_of
+from mpsim.experiments.results import Results, settings_key
+from mpsim.experiments.settings import RunSettings
+from mpsim.files.records import Record
+from mpsim.nn import Module
 from mpsim.training.reports import EpochReport
 from mpsim.training.trainer import Trainer
 
@@ -50,28 +51,36 @@ def run(
     checks.threads(threads)
     checks.whole("workers", workers, most=checks.MOST_THREADS)
     contents = settings.contents()
-    row = labels(settings, contents)
+    described = settings.to_dict(contents)
+    row = labels_of(settings_key(described), described)
     if key is not None and row["key"] != key:
         raise _changed(settings)
     stored = None if results is None or save is not None else results.result(row["key"])
     if stored is not None:
         return stored | row
-    data = _Data(settings, *(settings.load() if load is None else load(settings)))
+    data = _Data(_place(settings), *(settings.load() if load is None else load(settings)))
     settings.check_batch(len(data.training))
     network = settings.build(data.training)
     if settings.contents() != contents:
         raise _changed(settings)
-    trainer = _trainer(settings, contents, row["key"], network, data, results, backend, threads)
+    plan = settings.make_plan(network)
+    trainer = _stored_trainer(row["key"], network, results, backend, threads)
+    if trainer is None:
+        recipe = settings.recipe(plan, steps=-(-len(data.training) // settings.batch))
+        trainer = Trainer(network, plan, recipe, backend=backend, threads=threads)
+        if results is not None:
+            environment = _environment(backend, settings.model, settings.data_path)
+            results.start(row["key"], described, plan=_plan_text(plan), environment=environment)
     history = [] if results is None else results.history(row["key"])[: trainer.epoch]
     for metrics in _epochs(settings, trainer, data, workers):
         history.append(metrics)
         if results is not None:
-            results.add_epoch(row["key"], metrics["epoch"], metrics, saving.dump(trainer))
+            results.add_epoch(row["key"], metrics["epoch"], metrics, trainer.dump())
         if on_epoch is not None:
             on_epoch(metrics)
     if save is not None:
         trainer.save(save)
-    result = row | _result(settings, trainer, history)
+    result = row | _result(plan, trainer, history)
     if results is not None:
         results.finish(row["key"], result, final_plan=_plan_text(trainer.plan))
     return result
@@ -93,8 +102,8 @@ def _place(settings: RunSettings) -> str:
 class _Data:
     """A run's data, and whether they are still what they were when the run began."""
 
-    def __init__(self, settings: RunSettings, training: LabelledImages, test: LabelledImages) -> None:
-        self.training, self.test, self._place = training, test, _place(settings)
+    def __init__(self, place: str, training: LabelledImages, test: LabelledImages) -> None:
+        self.training, self.test, self._place = training, test, place
         self._digests = training.digest(), test.digest()
 
     def check(self, epoch: int) -> None:
@@ -122,31 +131,23 @@ def _epochs(settings: RunSettings, trainer: Trainer, data: _Data, workers: int) 
         yield metrics
 
 
-def _trainer(
-    settings: RunSettings,
-    contents: Contents,
-    key: str,
-    network: Any,
-    data: _Data,
-    results: Results | None,
-    backend: str,
-    threads: int | None,
-) -> Trainer:
-    """The run's trainer as last stored, or a new one, noted in the results."""
+def _stored_trainer(
+    key: str, network: Module, results: Results | None, backend: str, threads: int | None
+) -> Trainer | None:
+    """The run's trainer as last stored."""
     stored = None if results is None else results.checkpoint(key)
-    if results is not None and stored is not None:
-        source = f"the checkpoint of run {key[:12]} in {results.path}"
-        return saving.restore(Trainer, stored[1], source, model=network, backend=backend, threads=threads)
-    plan = settings.make_plan(network)
-    recipe = settings.recipe(plan, steps=-(-len(data.training) // settings.batch))
-    trainer = Trainer(network, plan, recipe, backend=backend, threads=threads)
-    if results is not None:
-        environment = {
-            "backend": backend, "machine": platform.machine(), "python": platform.python_version(),
-            "model": settings.model, "data_path": settings.data_path,
-        }  # fmt: skip
-        results.start(key, settings.to_dict(contents), plan=_plan_text(plan), environment=environment)
-    return trainer
+    if results is None or stored is None:
+        return None
+    source = f"the checkpoint of run {key[:12]} in {results.path}"
+    return Trainer.restore(stored[1], source, model=network, backend=backend, threads=threads)
+
+
+def _environment(backend: str, model: str, data_path: str | None) -> Record:
+    """What is noted of where a run was begun."""
+    return {
+        "backend": backend, "machine": platform.machine(), "python": platform.python_version(),
+        "model": model, "data_path": data_path,
+    }  # fmt: skip
 
 
 def _plan_text(plan: Plan | None) -> str:
@@ -181,11 +182,11 @@ def has_diverged(last: Mapping[str, Any], classes: int) -> bool:
     return not last["finite"] or all_skipped or last["train_accuracy"] < 2 / classes
 
 
-def _result(settings: RunSettings, trainer: Trainer, history: list[dict[str, Any]]) -> dict[str, Any]:
+def _result(planned: Plan | None, trainer: Trainer, history: list[dict[str, Any]]) -> dict[str, Any]:
     last, plan = history[-1], trainer.plan
     return {
         "low_share": last["low_share"],
-        "low_share_planned": _planned_share(settings, trainer),
+        "low_share_planned": 0.0 if planned is None else planned.low_share,
         "bytes": None if plan is None else plan.bytes,
         "test_accuracy": last["test_accuracy"],
         "test_accuracy_float32": last["test_accuracy_float32"],
@@ -198,8 +199,3 @@ def _result(settings: RunSettings, trainer: Trainer, history: list[dict[str, Any
         "digest": trainer.digest(),
         "seconds": sum(epoch["seconds"] for epoch in history),
     }
-
-
-def _planned_share(settings: RunSettings, trainer: Trainer) -> float:
-    plan = settings.make_plan(trainer.model)
-    return 0.0 if plan is None else plan.low_share

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,31 +16,27 @@ from mpsim.data.digests import digest_of_splits
 from mpsim.engine.tensor import ROLES
 from mpsim.errors import UsageError
 from mpsim.experiments.results import settings_key
+from mpsim.files.records import Record
+from mpsim.nn import Module
 from mpsim.trace import Trace, trace
 from mpsim.training.loss_scale import LossScale
-from mpsim.training.optimizer import SGD, check_factor
-from mpsim.training.recipe import SKIPPED_STATISTICS, Recipe
+from mpsim.training.optimizer import SGD
+from mpsim.training.recipe import Recipe
 from mpsim.training.schedule import Constant, Cosine
-from mpsim.training.semantics import as_semantics
 
 #: Part of every key: raised when the same settings come to give other results, so that old ones are not taken for new.
 DEFINITION = 1
 #: The same of runs under a given plan, whose bytes and share came to be those of the batch that runs.
 GIVEN_PLAN_DEFINITION = 2
 
-#: The numbers among the settings and what each may be; that of rounding is checked there.
-_NUMBERS: dict[str, Callable[[str, Any], float]] = {
+#: The numbers among the settings and what each may be; those of training are checked by its recipe.
+_NUMBERS: dict[str, Callable[[str, object], float]] = {
     "ratio": checks.share,
     "k": checks.whole,
     "plan_seed": checks.seed,
-    "seed": checks.seed,
     "width": checks.width,
     "epochs": checks.epochs,
     "batch": checks.batch,
-    "lr": check_factor,
-    "momentum": check_factor,
-    "weight_decay": check_factor,
-    "promotion": partial(checks.share, zero=False),
     "train_images": partial(checks.whole, least=1),
     "evaluate_every": checks.epochs,
 }
@@ -138,14 +134,16 @@ class RunSettings:
         for name, check in _NUMBERS.items():
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, check(name, getattr(self, name)))
-        for name in ("ratio", "width", "lr", "momentum", "weight_decay", "promotion"):
-            value = getattr(self, name)
+        checks.named("schedule", self.schedule, ("cosine", "constant"))
+        recipe = self._recipe()
+        object.__setattr__(self, "seed", recipe.seed)
+        sgd = recipe.optimizer
+        factors = {"lr": sgd.lr, "momentum": sgd.momentum, "weight_decay": sgd.weight_decay}
+        shares = {"ratio": self.ratio, "width": self.width, "promotion": recipe.promotion}
+        for name, value in {**factors, **shares}.items():
             if value is not None:
                 object.__setattr__(self, name, float(value))  # 1 and 1.0 are one setting and have one key
-        checks.named("schedule", self.schedule, ("cosine", "constant"))
-        checks.named("skipped_statistics", self.skipped_statistics, SKIPPED_STATISTICS)
         parse_levels(self.levels)
-        as_semantics(self.semantics).policy("activation", self.rounding, self.random_bit_count)
         if self.train_images is not None:
             self.check_batch(self.train_images)
         networks.file_of(self.model)
@@ -166,7 +164,7 @@ class RunSettings:
             return Contents(digest_of_splits(*self.load()), networks.content_hash(self.model))
         return Contents(digest_data(self.data, self.data_path), networks.content_hash(self.model))
 
-    def to_dict(self, contents: Contents | None = None) -> dict[str, Any]:
+    def to_dict(self, contents: Contents | None = None) -> Record:
         """The settings as JSON types, with the formats that the levels stand for and the digests of the files.
 
         ``contents``: what ``contents()`` gave, where it is at hand. A digest is left out where it says nothing: of a
@@ -213,7 +211,7 @@ class RunSettings:
             training = training.first(self.train_images)
         return training, load_data(self.data, "test", self.data_path)
 
-    def build(self, data: LabelledImages) -> Any:
+    def build(self, data: LabelledImages) -> Module:
         """The network for images and classes of ``data``, its weights drawn from ``seed``.
 
         ValueError for a network that does not take the data.
@@ -234,11 +232,11 @@ class RunSettings:
             raise UsageError(f"{self.model} tells {network.classes} classes apart, {data.name} has {data.classes}")
         return network
 
-    def trace(self, network: Any) -> Trace:
+    def trace(self, network: Module) -> Trace:
         """A step of the network at the run's batch size."""
         return trace(network, batch=self.batch, semantics=self.semantics)
 
-    def make_plan(self, network: Any, traced: Trace | None = None) -> Plan | None:
+    def make_plan(self, network: Module, traced: Trace | None = None) -> Plan | None:
         """The plan for the network at the run's batch size.
 
         ``traced``: what ``trace(network)`` gave, where it is at hand. A given plan keeps its formats, whatever batch it
@@ -263,11 +261,15 @@ class RunSettings:
 
     def recipe(self, plan: Plan | None, steps: int) -> Recipe:
         """How the run is trained under its plan; ``steps``: of an epoch, after which the loss scale may grow."""
+        scale = LossScale(growth_interval=steps) if plan is not None and plan.rounds else LossScale.fixed()
+        return replace(self._recipe(), loss_scale=scale, promotion=self.promotion_threshold())
+
+    def _recipe(self) -> Recipe:
+        """What does not depend on the plan."""
         schedule = Cosine(self.epochs) if self.schedule == "cosine" else Constant()
         return Recipe(
             SGD(self.lr, self.momentum, self.weight_decay, schedule),
-            loss_scale=LossScale(growth_interval=steps) if plan is not None and plan.rounds else LossScale.fixed(),
-            promotion=self.promotion_threshold(),
+            promotion=self.promotion,
             semantics=self.semantics,
             rounding=self.rounding,
             random_bit_count=self.random_bit_count,
@@ -302,7 +304,7 @@ def keeping_data() -> Callable[[RunSettings], tuple[LabelledImages, LabelledImag
 def keeping_contents() -> Callable[[RunSettings], Contents]:
     """``RunSettings.contents`` for settings that are named together: files that several of them share are looked at
     once."""
-    kept: dict[Any, Contents] = {}
+    kept: dict[object, Contents] = {}
 
     def contents(settings: RunSettings) -> Contents:
         plain = type(settings) is RunSettings

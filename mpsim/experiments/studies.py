@@ -17,6 +17,7 @@ from mpsim.assignment import uniform
 from mpsim.errors import UsageError
 from mpsim.experiments.settings import RunSettings
 from mpsim.experiments.sweep import RATIOS, checked_ratios, seed_range
+from mpsim.nn import Module
 from mpsim.trace import trace
 from mpsim.training.trainer import Trainer
 
@@ -217,7 +218,7 @@ def estimate_seconds(jobs: Sequence[RunSettings], *, backend: str = "compiled", 
 
 
 def _seconds_per_image(
-    job: RunSettings, shape: tuple[int, int, int], network: object, backend: str, threads: int
+    job: RunSettings, shape: tuple[int, int, int], network: Module, backend: str, threads: int
 ) -> float:
     plan = uniform(trace(network, batch=job.batch, semantics=job.semantics), "low")
     trainer = Trainer(network, plan, semantics=job.semantics, backend=backend, threads=threads)

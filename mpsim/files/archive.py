@@ -5,16 +5,13 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
-def pack(
-    arrays: Mapping[str, np.ndarray[Any, Any]], texts: Mapping[str, str] | None = None, *, deflate: bool = False
-) -> bytes:
+def pack(arrays: Mapping[str, np.ndarray], texts: Mapping[str, str] | None = None, *, deflate: bool = False) -> bytes:
     """The bytes of an archive of ``texts`` (by member) and of one .npy file per array, little-endian in C order: what
     ``numpy.load`` reads. deflate: compressed, in bytes that another version of zlib may make otherwise.
 
@@ -36,7 +33,7 @@ def pack(
     return buffer.getvalue()
 
 
-def _npy(array: np.ndarray[Any, Any]) -> bytes:
+def _npy(array: np.ndarray) -> bytes:
     content = io.BytesIO()
     plain = np.asarray(array, order="C")
     plain = plain.astype(plain.dtype.newbyteorder("<"), copy=False)

@@ -19,7 +19,7 @@ from mpsim.files.whole import write_whole
 INDEX = "mpsim_index"
 SUFFIXES = (".safetensors", ".npz")
 
-Array = np.ndarray[Any, Any]
+Array = np.ndarray
 
 
 class TensorFileError(UsageError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Callable
 from functools import cache, partial
 from types import ModuleType, SimpleNamespace
@@ -12,9 +11,8 @@ from typing import Any, cast
 import numpy as np
 
 from mpsim import checks, plugins
-from mpsim.accumulators import Accumulator
+from mpsim.accumulators import Accumulator, Summation
 from mpsim.kernels.contract import CONTRACT, Kernels, wrong_signature
-from mpsim.kernels.epilogue import applied_after
 from mpsim.kernels.errors import BackendUnavailable, DeviceMemoryError
 
 __all__ = [
@@ -80,10 +78,9 @@ def check_signatures(module: ModuleType) -> None:
         )
 
 
-def bind(name: str, threads: int | None = 1, accumulator: Accumulator = Accumulator()) -> Kernels:
+def bind(name: str, threads: int | None = 1, accumulator: Summation = Accumulator()) -> Kernels:
     """The backend's functions as attributes, with ``threads`` (None: one per core) and, for contractions,
-    ``accumulator`` given, and with ``epilogue`` where the contract has it. Raises as ``load``, and UsageError for a
-    wrong number of threads.
+    ``accumulator`` given. Raises as ``load``, and UsageError for a wrong number of threads.
 
     >>> import numpy as np
     >>> bind("reference").add(np.float32([1]), np.float32([2]))
@@ -93,7 +90,7 @@ def bind(name: str, threads: int | None = 1, accumulator: Accumulator = Accumula
     return bind_module(module, name, threads, accumulator)
 
 
-def bind_module(module: ModuleType, name: str, threads: int, accumulator: Accumulator) -> Kernels:
+def bind_module(module: ModuleType, name: str, threads: int, accumulator: Summation) -> Kernels:
     """A module's functions as ``bind`` gives them."""
     on_device = name.partition(":")[0] == "cuda"
     bound = SimpleNamespace(backend=name, threads=threads, accumulator=accumulator)
@@ -101,21 +98,13 @@ def bind_module(module: ModuleType, name: str, threads: int, accumulator: Accumu
         fixed: dict[str, Any] = {"threads": threads}
         if row.contraction:
             fixed["accumulator"] = accumulator
-        function = getattr(module, row.name)
-        kernel: Any = partial(function, **fixed)
-        if row.epilogue and not _takes_epilogue(function):
-            kernel = applied_after(kernel, partial(module.round_array, threads=threads))
+        kernel = partial(getattr(module, row.name), **fixed)
         setattr(bound, row.name, partial(_on_device, name, kernel) if on_device else kernel)
     kind = "cuda" if on_device else "host"
     for further, functions in FURTHER.items():
         if kind in functions:
             setattr(bound, further, functions[kind])
     return cast(Kernels, bound)
-
-
-@cache
-def _takes_epilogue(function: Any) -> bool:
-    return "epilogue" in inspect.signature(function).parameters
 
 
 def _on_device(name: str, function: Any, *arguments: Any, **options: Any) -> Any:

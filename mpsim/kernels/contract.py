@@ -13,9 +13,6 @@ Further arguments, by keyword, that ``mpsim.kernels.bind`` gives: ``threads`` (i
 
 ``out``: an array of the result's shape that gets the (first) result; an argument of that shape may be it.
 
-``epilogue`` (``mpsim.kernels.epilogue.Epilogue`` or None): what is then done to the (first) result, in the bits of a
-``round_array`` after it. A backend's function may leave the argument out: ``mpsim.kernels.bind`` adds it.
-
 CONTRACTION (``Contractions``), Accumulator(format="float32", chunk=256, fma=True): within a chunk of
 256 consecutive k, acc = fma(a_k, b_k, acc) in rising k from +0; chunk results are added to the total in rising
 order (the first chunk is the total). Zeros of padding and dilation take part. An empty sum is +0.
@@ -36,9 +33,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from mpsim.accumulators import Accumulator
+from mpsim.accumulators import Summation
 from mpsim.formats import Format
-from mpsim.kernels.epilogue import Epilogue
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Policy
 
@@ -63,10 +59,10 @@ class Arrays(Protocol):
     def permute(self, x: Array, axes: Sequence[int]) -> Array:
         """A contiguous transposed copy."""
 
-    def concatenate(self, arrays: Sequence[Array], *, epilogue: Epilogue | None = None) -> Array:
+    def concatenate(self, arrays: Sequence[Array]) -> Array:
         """Joined along axis 1."""
 
-    def slice_channels(self, x: Array, start: int, stop: int, *, epilogue: Epilogue | None = None) -> Array:
+    def slice_channels(self, x: Array, start: int, stop: int) -> Array:
         """Contiguous x[:, start:stop]."""
 
     def place_channels(self, gy: Array, start: int, channels: int) -> Array:
@@ -111,21 +107,19 @@ class Rounding(Protocol):
 class Elementwise(Protocol):
     """Each element by itself; two arrays have one shape."""
 
-    def add(self, a: Array, b: Array, *, out: Array | None = None, epilogue: Epilogue | None = None) -> Array:
+    def add(self, a: Array, b: Array, *, out: Array | None = None) -> Array:
         """a + b."""
 
-    def scale(self, x: Array, factor: float, *, out: Array | None = None, epilogue: Epilogue | None = None) -> Array:
+    def scale(self, x: Array, factor: float, *, out: Array | None = None) -> Array:
         """x * float32(factor)."""
 
-    def relu(self, x: Array, *, out: Array | None = None, epilogue: Epilogue | None = None) -> Array:
+    def relu(self, x: Array, *, out: Array | None = None) -> Array:
         """x if not (x <= 0) else +0: NaN stays."""
 
     def positive(self, x: Array) -> Array:
         """bool, x > 0: what relu_gradient needs of x, in a quarter of its memory."""
 
-    def relu_gradient(
-        self, gy: Array, x: Array, *, out: Array | None = None, epilogue: Epilogue | None = None
-    ) -> Array:
+    def relu_gradient(self, gy: Array, x: Array, *, out: Array | None = None) -> Array:
         """gy if x > 0 else +0; x, or positive(x) in its place."""
 
     def sgd_update(
@@ -158,8 +152,6 @@ class Contractions(Protocol):
         stride: Pair,
         padding: Pair,
         groups: int,
-        *,
-        epilogue: Epilogue | None = None,
     ) -> Array:
         """x (N,C,H,W), w (O,C/groups,R,S), bias (O,) or None -> (N,O,OH,OW): k over (c, r, s) of the group, a_k = w,
         b_k = x zero-padded; then bias is added to the total."""
@@ -172,8 +164,6 @@ class Contractions(Protocol):
         stride: Pair,
         padding: Pair,
         groups: int,
-        *,
-        epilogue: Epilogue | None = None,
     ) -> Array:
         """gy (N,O,OH,OW), w -> (N,C,H,W): k over (o of the group, r, s) with r, s rising over the flipped kernel:
         a_k = w[o, c, R-1-r, S-1-s], b_k = zero-dilated, zero-padded gy at (h + r, w + s), padding R-1-padding
@@ -203,7 +193,6 @@ class Normalization(Protocol):
         epsilon: float,
         *,
         out: Array | None = None,
-        epilogue: Epilogue | None = None,
     ) -> tuple[Array, Array, Array, Array]:
         """x (N,C,H,W) -> (y, mean, variance, inverse_deviation): n = float32(N*H*W); mean = sum(x) / n;
         variance = sum((x-mean)*(x-mean)) / n (the product rounded, then added);
@@ -219,7 +208,6 @@ class Normalization(Protocol):
         epsilon: float,
         *,
         out: Array | None = None,
-        epilogue: Epilogue | None = None,
     ) -> Array:
         """y as batch_norm's with the given mean and variance."""
 
@@ -232,7 +220,6 @@ class Normalization(Protocol):
         scale: Array,
         *,
         out: Array | None = None,
-        epilogue: Epilogue | None = None,
     ) -> tuple[Array, Array, Array]:
         """(gx, gscale, gshift): xhat = (x - mean) * inverse_deviation; gshift = sum(gy); gscale = sum(gy * xhat);
         gx = (inverse_deviation * scale) * ((gy - gshift / n) - xhat * (gscale / n))."""
@@ -284,18 +271,17 @@ class Kernels(Arrays, Rounding, Elementwise, Contractions, Normalization, Poolin
 
     backend: str
     threads: int
-    accumulator: Accumulator
+    accumulator: Summation
 
 
 class Kernel(NamedTuple):
-    """What is known of one function: its signature without ``self``, the written order, and which of the further
-    arguments it takes."""
+    """What is known of one function: its signature without ``self``, the written order, and whether it takes an
+    accumulator."""
 
     name: str
     signature: inspect.Signature
     order: str
     contraction: bool  # takes ``accumulator``
-    epilogue: bool
 
     @property
     def arguments(self) -> str:
@@ -310,7 +296,7 @@ def _kernel(room: type, name: str) -> Kernel:
     found = inspect.signature(getattr(room, name))
     signature = found.replace(parameters=list(found.parameters.values())[1:])
     order = " ".join((getattr(room, name).__doc__ or "").split())
-    return Kernel(name, signature, order, room is Contractions, "epilogue" in signature.parameters)
+    return Kernel(name, signature, order, room is Contractions)
 
 
 #: Every function by name, in the order of the protocol.
@@ -335,8 +321,6 @@ def wrong_signature(kernel: Kernel, function: Any) -> str:
         if name not in found:
             return f"{kernel.name} takes no {name}"
         del found[name]
-    if kernel.epilogue and "epilogue" not in found:
-        del wanted["epilogue"]
     if list(found) != list(wanted):
         return f"{kernel.name} takes ({', '.join(found)}) instead of ({', '.join(wanted)})"
     for name, parameter in wanted.items():

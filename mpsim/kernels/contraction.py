@@ -1,24 +1,34 @@
 """The four contractions of the contract, stated once over their lowering (mpsim/kernels/lowering.py).
 
-A backend gives what sums a contraction, adds a bias and rounds, and what faster ways it has.
+A backend provides the sum over a lowering, the addition of a bias, rounding, and faster kernels where it has them.
+Orders of summation that have no kernel of their own run step by step (mpsim/kernels/steps.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple
 
-from mpsim.accumulators import Accumulator
+import numpy as np
+
+from mpsim.accumulators import Accumulator, Summation
+from mpsim.errors import UsageError
+from mpsim.formats import as_format
 from mpsim.kernels.contract import Array, Pair, Shape
-from mpsim.kernels.epilogue import Epilogue, applied_after
 from mpsim.kernels.lowering import (
     Contraction,
     of_conv2d,
     of_conv2d_input_gradient,
     of_conv2d_weight_gradient,
     of_matmul,
+    significand_mask,
+    truncated,
 )
+from mpsim.kernels.steps import Steps, steps_of
+from mpsim.policies import Mode, Overflow, Policy
+from mpsim.products.stages import FLOAT32, Operand, Product
 
 #: Stride, padding, groups.
 Geometry = tuple[Pair, Pair, int]
@@ -26,16 +36,24 @@ DEFAULT = Accumulator()
 
 
 class How(NamedTuple):
-    """In what order to sum, on how many threads, and what is then done to the result."""
+    """In what order to sum, on how many threads. accumulator: the product's short form but for its output, None where
+    it has none; only those reach a backend's own kernels."""
 
     accumulator: Accumulator
     threads: int
-    epilogue: Epilogue | None = None
+
+
+@cache
+def short_form(product: Product) -> Accumulator | None:
+    """The accumulator of a product, its output aside."""
+    return Accumulator.of(replace(product, output=FLOAT32))
 
 
 #: sum(lower, first, second, options, how): every output of ``lower(first, second, *options)``, in the written order of
 #: the accumulator. ``first`` is the left factor of of_matmul, ``second`` that of the convolutions.
 Sum = Callable[[Callable[..., Any], Array, Array, tuple[Any, ...], How], Array]
+#: run(contraction, steps, threads): every output of the contraction, by the steps.
+Run = Callable[[Contraction, Steps, int], Array]
 
 
 def over_lowering(contract: Callable[[Contraction, Accumulator, int], Array]) -> Sum:
@@ -43,6 +61,21 @@ def over_lowering(contract: Callable[[Contraction, Accumulator, int], Array]) ->
     return lambda lower, first, second, options, how: contract(
         lower(first, second, *options), how.accumulator, how.threads
     )
+
+
+def in_steps(run: Run, c: Contraction, product: Product, swapped: bool, threads: int) -> Array:
+    """Every output of a lowered contraction, by the steps of the product's order. swapped: the contraction's left
+    factor is the right one of the product."""
+    left, right = (product.right, product.left) if swapped else (product.left, product.right)
+    if swapped:
+        product = replace(product, left=left, right=right)
+    c = replace(c, a=read(c.a, left), b=read(c.b, right))
+    return run(c, steps_of(replace(product, output=FLOAT32), c.shape[2]), threads)
+
+
+def read(x: np.ndarray, operand: Operand) -> np.ndarray:
+    """float32 numbers as an operand is read."""
+    return x if operand.conversion == "none" else truncated(x, significand_mask(operand.format))
 
 
 class Functions(NamedTuple):
@@ -56,9 +89,7 @@ class Functions(NamedTuple):
 
 class FasterWays:
     """What a backend has beside the sum over a lowering: the same functions, None where they do not take these
-    arguments. Where ``fuses``, what they give is finished by the epilogue."""
-
-    fuses = False
+    arguments."""
 
     def matmul(
         self, a: Array, b: Array, transpose_a: bool, transpose_b: bool, bias: Array | None, how: How
@@ -76,7 +107,7 @@ class FasterWays:
 
 
 class _Backend:
-    """The four functions over what a backend gives."""
+    """The four functions over what a backend provides."""
 
     def __init__(
         self,
@@ -84,16 +115,36 @@ class _Backend:
         add_bias: Callable[[Array, Array | None], Array],
         round_array: Callable[..., tuple[Array, Array]],
         faster: FasterWays,
+        run: Run | None,
     ) -> None:
-        self._sum, self._add_bias, self._round_array, self._faster = sum, add_bias, round_array, faster
+        self._sum, self._add_bias, self._round_array, self._faster, self._run = sum, add_bias, round_array, faster, run
 
-    def _finished(self, result: Array, how: How) -> Array:
-        if how.epilogue is None:
-            return result
-        made: Array = applied_after(lambda: result, partial(self._round_array, threads=how.threads))(
-            epilogue=how.epilogue
-        )
-        return made
+    def _total(
+        self,
+        product: Summation,
+        threads: int,
+        lowered: tuple[Callable[..., Contraction], Array, Array, tuple[Any, ...]],
+        faster: Callable[[How], Array | None],
+        bias: Array | None = None,
+    ) -> Array:
+        """The result by the fastest of the three ways that takes the product, then bias and output."""
+        short = product if isinstance(product, Accumulator) else short_form(product)
+        total = None
+        if short is not None:
+            total = faster(How(short, threads))
+            if total is None:
+                total = self._add_bias(self._sum(*lowered, How(short, threads)), bias)
+        else:
+            assert isinstance(product, Product)
+            lower, first, second, options = lowered
+            if self._run is None:
+                raise UsageError("this backend sums in the orders of an Accumulator; use reference, numba or compiled")
+            c = lower(first, second, *options)
+            total = self._add_bias(in_steps(self._run, c, product, lower is not of_matmul, threads), bias)
+        if isinstance(product, Product) and product.output != FLOAT32:
+            policy = Policy(Mode(product.output.rounding), Overflow.INFINITY)
+            total = self._round_array(total, as_format(product.output.format), policy, out=total, threads=threads)[0]
+        return total
 
     def matmul(
         self,
@@ -104,12 +155,15 @@ class _Backend:
         bias: Array | None = None,
         *,
         threads: int = 1,
-        accumulator: Accumulator = DEFAULT,
+        accumulator: Summation = DEFAULT,
     ) -> Array:
-        done = self._faster.matmul(a, b, transpose_a, transpose_b, bias, How(accumulator, threads))
-        if done is not None:
-            return done
-        return self._add_bias(self._sum(of_matmul, a, b, (transpose_a, transpose_b), How(accumulator, threads)), bias)
+        return self._total(
+            accumulator,
+            threads,
+            (of_matmul, a, b, (transpose_a, transpose_b)),
+            lambda how: self._faster.matmul(a, b, transpose_a, transpose_b, bias, how),
+            bias,
+        )
 
     def conv2d(
         self,
@@ -120,17 +174,17 @@ class _Backend:
         padding: Pair,
         groups: int,
         *,
-        epilogue: Epilogue | None = None,
         threads: int = 1,
-        accumulator: Accumulator = DEFAULT,
+        accumulator: Summation = DEFAULT,
     ) -> Array:
-        geometry, how = (stride, padding, groups), How(accumulator, threads, epilogue)
-        done = self._faster.conv2d(x, w, bias, geometry, how)
-        if done is None:
-            done = self._add_bias(self._sum(of_conv2d, x, w, geometry, how), bias)
-        elif self._faster.fuses:
-            return done
-        return self._finished(done, how)
+        geometry = stride, padding, groups
+        return self._total(
+            accumulator,
+            threads,
+            (of_conv2d, x, w, geometry),
+            lambda how: self._faster.conv2d(x, w, bias, geometry, how),
+            bias,
+        )
 
     def conv2d_input_gradient(
         self,
@@ -141,17 +195,16 @@ class _Backend:
         padding: Pair,
         groups: int,
         *,
-        epilogue: Epilogue | None = None,
         threads: int = 1,
-        accumulator: Accumulator = DEFAULT,
+        accumulator: Summation = DEFAULT,
     ) -> Array:
-        x_shape, geometry, how = tuple(x_shape), (stride, padding, groups), How(accumulator, threads, epilogue)
-        done = self._faster.conv2d_input_gradient(gy, w, x_shape, geometry, how)
-        if done is None:
-            done = self._sum(of_conv2d_input_gradient, gy, w, (x_shape, *geometry), how)
-        elif self._faster.fuses:
-            return done
-        return self._finished(done, how)
+        x_shape, geometry = tuple(x_shape), (stride, padding, groups)
+        return self._total(
+            accumulator,
+            threads,
+            (of_conv2d_input_gradient, gy, w, (x_shape, *geometry)),
+            lambda how: self._faster.conv2d_input_gradient(gy, w, x_shape, geometry, how),
+        )
 
     def conv2d_weight_gradient(
         self,
@@ -163,13 +216,15 @@ class _Backend:
         groups: int,
         *,
         threads: int = 1,
-        accumulator: Accumulator = DEFAULT,
+        accumulator: Summation = DEFAULT,
     ) -> Array:
-        w_shape, geometry, how = tuple(w_shape), (stride, padding, groups), How(accumulator, threads)
-        done = self._faster.conv2d_weight_gradient(x, gy, w_shape, geometry, how)
-        if done is not None:
-            return done
-        return self._sum(of_conv2d_weight_gradient, x, gy, (w_shape, *geometry), how)
+        w_shape, geometry = tuple(w_shape), (stride, padding, groups)
+        return self._total(
+            accumulator,
+            threads,
+            (of_conv2d_weight_gradient, x, gy, (w_shape, *geometry)),
+            lambda how: self._faster.conv2d_weight_gradient(x, gy, w_shape, geometry, how),
+        )
 
 
 def contractions(
@@ -177,7 +232,8 @@ def contractions(
     add_bias: Callable[[Array, Array | None], Array],
     round_array: Callable[..., tuple[Array, Array]],
     faster: FasterWays = FasterWays(),
+    run: Run | None = None,
 ) -> Functions:
-    """A backend's four functions."""
-    backend = _Backend(sum, add_bias, round_array, faster)
+    """A backend's four functions. run: None for a backend that runs no steps."""
+    backend = _Backend(sum, add_bias, round_array, faster, run)
     return Functions(backend.matmul, backend.conv2d, backend.conv2d_input_gradient, backend.conv2d_weight_gradient)

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from mpsim.formats import as_format
+
 Pair = tuple[int, int]
 
 
@@ -195,6 +197,16 @@ def add_bias(out: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):
             out += bias if out.ndim == 2 else bias[:, None, None]
     return out
+
+
+def significand_mask(format: str) -> np.uint32:
+    """The bits of a float32 number that are left where its significand has the mantissa bits of a format."""
+    return np.uint32(0xFFFFFFFF << (23 - min(as_format(format).mantissa_bits, 23)) & 0xFFFFFFFF)
+
+
+def truncated(x: np.ndarray, mask: np.uint32) -> np.ndarray:
+    """float32 numbers with their significands truncated; NaN stays."""
+    return np.where(np.isnan(x), x, (x.view(np.uint32) & mask).view(np.float32))
 
 
 def product(c: Contraction) -> np.ndarray:

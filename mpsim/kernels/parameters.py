@@ -19,7 +19,7 @@ NARROW, WIDE, LEGACY = range(3)
 
 
 class Parameters(NamedTuple):
-    """What rounding needs to know; ext/rounding.h has the same fields in the same order.
+    """What rounding needs to know; ext/common/structs.h has the same fields in the same order.
 
     Magnitudes are bit patterns without the sign: of float32 on the paths NARROW and LEGACY, of float64 on WIDE.
     """
@@ -47,7 +47,7 @@ class Parameters(NamedTuple):
 
 
 class CodeLayout(NamedTuple):
-    """What encoding and decoding need to know; ext/rounding.h has the same fields. A missing code is -1."""
+    """What encoding and decoding need to know; ext/common/structs.h has the same fields. A missing code is -1."""
 
     bits: int
     mantissa_bits: int

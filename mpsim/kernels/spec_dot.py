@@ -1,98 +1,157 @@
-"""The definition of a dot product for every Accumulator: one element, Python integers and fractions only.
+"""The definition of a dot product for every Product: one element, Python integers and fractions only.
 
-Numbers are Fractions; zeros carry a sign and infinities and NaN exist, so a value is a Python float (an exact
-float32 number, inf or NaN) between steps, and every step is rounded once from its exact value.
+A term is a pair of factors (x, y): of a product the two operands, of a result the result and 1. Numbers between steps
+are Python floats (exact float32 numbers, infinities or NaN), and every step is rounded once from its exact value.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
+from typing import Any
 
-from mpsim.accumulators import Accumulator
+from mpsim.accumulators import Accumulator, Summation
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels import spec
+from mpsim.products.stages import (
+    FLOAT32,
+    Aligned,
+    Exact,
+    Folding,
+    Groups,
+    Operand,
+    Order,
+    Pairwise,
+    Product,
+    Reordered,
+    Rising,
+    Sums,
+    Tree,
+)
+
+Term = tuple[float, float]
 
 
-def dot(a: Sequence[float], b: Sequence[float], accumulator: Accumulator = Accumulator()) -> float:
-    """The dot product of float32 numbers, summed as the accumulator says.
+def dot(a: Sequence[float], b: Sequence[float], product: Summation = Product()) -> float:
+    """The dot product of float32 numbers as the description says, without a bias.
 
-    Raises ValueError for kind "blas", which has no definition.
+    Raises UsageError for an order without a definition, and for a tree of another number of terms.
 
     >>> dot([1.0, 1.0, -1.0], [2.0**24, 1.0, 2.0**24])
     0.0
-    >>> dot([1.0, 1.0, -1.0], [2.0**24, 1.0, 2.0**24], Accumulator(kind="exact"))
+    >>> dot([1.0, 1.0, -1.0], [2.0**24, 1.0, 2.0**24], Product(order=Exact()))
     1.0
     """
-    if accumulator.kind == "blas":
-        raise UsageError("an accumulator of kind 'blas' promises no bits, so it has no definition")
-    if accumulator.kind == "exact":
-        return _exact(a, b)
-    results = _chunks(a, b, accumulator)
-    format = as_format(accumulator.format)
-    if accumulator.kind == "pairwise":
-        while len(results) > 1:
-            pairs = [multiply_add(x, 1.0, y, format) for x, y in zip(results[::2], results[1::2], strict=False)]
-            results = pairs + results[len(pairs) * 2 :]
-        return results[0] if results else 0.0
-    if accumulator.kind == "aligned":
-        format = FORMATS["float32"]
-    total = results[0] if results else 0.0
-    for result in results[1:]:
-        total = multiply_add(total, 1.0, result, format)
+    if isinstance(product, Accumulator):
+        product = product.product
+    if not product.promises_bits:
+        raise UsageError("an unspecified order promises no bits, so it has no definition")
+    terms = [(read(x, product.left), read(y, product.right)) for x, y in zip(a, b, strict=True)]
+    if product.products is not None:
+        terms = [(add([term], product.products), 1.0) for term in terms]
+    return add([(sum_of(terms, product.order, product), 1.0)], product.output)
+
+
+def sum_of(terms: Sequence[Term], order: Order, product: Product) -> float:
+    """The terms summed in the order; +0 if there are none."""
+    return RULES[type(order)](terms, order, product) if terms else 0.0
+
+
+def _rising(terms: Sequence[Term], order: Rising, product: Product) -> float:
+    total = 0.0 if order.start == "zero" else add(terms[:1], order.sums)
+    for term in terms if order.start == "zero" else terms[1:]:
+        total = add([term, (total, 1.0)], order.sums)
     return total
 
 
-def _chunks(a: Sequence[float], b: Sequence[float], accumulator: Accumulator) -> list[float]:
-    """The results of the chunks, in rising order."""
-    chunk = accumulator.chunk or max(1, len(a))
-    sum_up = _aligned if accumulator.kind == "aligned" else _sequential
-    return [sum_up(a[i : i + chunk], b[i : i + chunk], accumulator) for i in range(0, len(a), chunk)]
+def _pairwise(terms: Sequence[Term], order: Pairwise, product: Product) -> float:
+    while len(terms) > 1:
+        pairs = zip(terms[::2], terms[1::2], strict=False)
+        terms = [(add([x, y], order.sums), 1.0) for x, y in pairs] + list(terms[len(terms) & ~1 :])
+    return add(terms, order.sums)
 
 
-def _sequential(a: Sequence[float], b: Sequence[float], accumulator: Accumulator) -> float:
-    format = as_format(accumulator.format)
-    separate = not accumulator.fma and accumulator.format == "float32"
-    sum = 0.0
-    for x, y in zip(a, b, strict=True):
-        if separate:
-            sum = multiply_add(multiply_add(x, y, -0.0, format), 1.0, sum, format)
+def _folding(terms: Sequence[Term], order: Folding, product: Product) -> float:
+    while len(terms) > 1:
+        half = (len(terms) + 1) // 2
+        pairs = zip(terms[:half], terms[half:], strict=False)
+        terms = [(add([x, y], order.sums), 1.0) for x, y in pairs] + list(terms[len(terms) - half : half])
+    return add(terms, order.sums)
+
+
+def _tree(terms: Sequence[Term], order: Tree, product: Product) -> float:
+    if order.length != len(terms):
+        raise UsageError(f"the tree adds {order.length} terms, and the dot product has {len(terms)}")
+
+    values: list[Term] = []
+    for leaf in order.postfix():
+        if leaf is None:
+            right = values.pop()
+            values[-1] = (add([values[-1], right], order.sums), 1.0)
         else:
-            sum = multiply_add(x, y, sum, format)
-    return sum
+            values.append(terms[leaf])
+    return add(values, order.sums)
 
 
-def _aligned(a: Sequence[float], b: Sequence[float], accumulator: Accumulator) -> float:
+def _exact(terms: Sequence[Term], order: Exact, product: Product) -> float:
+    total = add(terms, FLOAT32)
+    return total if total or _exact_value(terms) else 0.0
+
+
+def _groups(terms: Sequence[Term], order: Groups, product: Product) -> float:
+    groups = order.partition.split(len(terms))
+    results = [sum_of([terms[k] for k in group], order.inner, product) for group in groups]
+    return sum_of([(result, 1.0) for result in results], order.outer, product)
+
+
+def _reordered(terms: Sequence[Term], order: Reordered, product: Product) -> float:
+    return sum_of([terms[k] for group in order.partition.split(len(terms)) for k in group], order.order, product)
+
+
+def _aligned(terms: Sequence[Term], order: Aligned, product: Product) -> float:
     """A chain of instructions, the result of each being the c of the next."""
-    c, terms = 0.0, accumulator.terms
-    for start in range(0, len(a), terms):
-        c = _instruction(a[start : start + terms], b[start : start + terms], c, accumulator)
+    c = 0.0
+    for start in range(0, len(terms), order.terms):
+        c = _instruction(terms[start : start + order.terms], c, order, product)
     return c
 
 
-def _instruction(a: Sequence[float], b: Sequence[float], c: float, accumulator: Accumulator) -> float:
+#: type of an order -> its rule
+RULES: dict[type, Callable[[Sequence[Term], Any, Product], float]] = {
+    Rising: _rising,
+    Pairwise: _pairwise,
+    Folding: _folding,
+    Tree: _tree,
+    Exact: _exact,
+    Groups: _groups,
+    Reordered: _reordered,
+    Aligned: _aligned,
+}
+
+
+def _instruction(terms: Sequence[Term], c: float, order: Aligned, product: Product) -> float:
     """c + sum of a_k * b_k: aligned to the largest exponent, truncated, added exactly, rounded once."""
-    inputs, format = as_format(accumulator.inputs), as_format(accumulator.format)
-    a, b = [_truncated(x, inputs) for x in a], [_truncated(x, inputs) for x in b]
-    if not all(map(math.isfinite, (*a, *b, c))):
+    left, right = as_format(product.left.format), as_format(product.right.format)
+    format = as_format(order.sums.format)
+    if not all(map(math.isfinite, (c, *(x for term in terms for x in term)))):
         special = c if not math.isfinite(c) else 0.0
-        for x, y in zip(a, b, strict=True):
+        for x, y in terms:
             if not (math.isfinite(x) and math.isfinite(y)):
                 special = _special(x, y, special)
         return beyond(special, format)
-    pairs = [(x, y) for x, y in zip(a, b, strict=True) if x and y]
-    addends = [(Fraction(x) * Fraction(y), _exponent(x, inputs) + _exponent(y, inputs)) for x, y in pairs]
+    pairs = [(x, y) for x, y in terms if x and y]
+    addends = [(Fraction(x) * Fraction(y), _exponent(x, left) + _exponent(y, right)) for x, y in pairs]
     if c:
         addends.append((Fraction(c), _exponent(c, format)))
-    least = [] if accumulator.least_alignment is None else [accumulator.least_alignment]
+    least = [] if order.least_exponent is None else [order.least_exponent]
     largest = max([*least, *(exponent for _, exponent in addends)], default=0)
-    quantum = Fraction(2) ** (largest - accumulator.fraction_bits)
+    quantum = Fraction(2) ** (largest - order.fraction_bits)
     exact = sum(int(value / quantum) for value, _ in addends) * quantum  # int: toward zero
     if not exact:
         return 0.0
-    return rounded(exact, format, accumulator.rounding) + 0.0  # never -0
+    return rounded(exact, format, order.sums.rounding) + 0.0  # never -0
 
 
 def _exponent(x: float, format: Format) -> int:
@@ -100,25 +159,37 @@ def _exponent(x: float, format: Format) -> int:
     return max(math.frexp(x)[1] - 1, format.min_exponent)
 
 
-def _truncated(x: float, inputs: Format) -> float:
-    """x toward zero to the mantissa bits of the format, with float32's exponents."""
-    if not math.isfinite(x) or x == 0:
+def read(x: float, operand: Operand) -> float:
+    """A float32 number as an operand is read."""
+    if operand.conversion == "none" or not math.isfinite(x) or x == 0:
         return x
-    quantum = Fraction(2) ** (_exponent(x, FORMATS["float32"]) - min(inputs.mantissa_bits, 23))
+    quantum = Fraction(2) ** (_exponent(x, FORMATS["float32"]) - min(as_format(operand.format).mantissa_bits, 23))
     return math.copysign(float(int(abs(Fraction(x)) / quantum) * quantum), x)
 
 
-def multiply_add(x: float, y: float, z: float, format: Format) -> float:
-    """x*y + z, rounded once to nearest even, overflow to infinity (IEEE 754-2019 §5.4.1, §6.1 to §6.3)."""
-    if not all(map(math.isfinite, (x, y, z))):
-        return beyond(_special(x, y, z), format)
-    exact = Fraction(x) * Fraction(y) + Fraction(z)
+def add(terms: Sequence[Term], sums: Sums) -> float:
+    """The exact sum of terms, rounded once (IEEE 754-2019 §5.4.1, §6.1 to §6.3): a sum that is exactly zero is -0 if
+    every term is -0, else +0."""
+    format = as_format(sums.format)
+    if not all(math.isfinite(x) and math.isfinite(y) for x, y in terms):
+        special = 0.0
+        for x, y in terms:
+            special = _special(x, y, special)
+        return beyond(special, format)
+    exact = _exact_value(terms)
     if exact:
-        return rounded(exact, format)
-    product_sign = math.copysign(1, x) * math.copysign(1, y)
-    zero_product = x == 0 or y == 0
-    negative = zero_product and product_sign < 0 and math.copysign(1, z) < 0  # else terms cancel, or one is +0
+        return rounded(exact, format, sums.rounding)
+    negative = all((x == 0 or y == 0) and math.copysign(1, x) * math.copysign(1, y) < 0 for x, y in terms)
     return -0.0 if negative and format.has_negative_zero else 0.0
+
+
+def _exact_value(terms: Sequence[Term]) -> Fraction:
+    return sum((Fraction(x) * Fraction(y) for x, y in terms if math.isfinite(x) and math.isfinite(y)), Fraction(0))
+
+
+def multiply_add(x: float, y: float, z: float, format: Format) -> float:
+    """x*y + z, rounded once to nearest even, overflow to infinity."""
+    return add([(x, y), (z, 1.0)], Sums(format.name))
 
 
 def rounded(exact: Fraction, format: Format, rounding: str = "nearest_even") -> float:
@@ -143,7 +214,7 @@ def beyond(special: float, format: Format) -> float:
 
 
 def _special(x: float, y: float, z: float) -> float:
-    """x*y + z where one of them is infinite or NaN."""
+    """x*y + z where one of them is infinite or NaN; z where neither x nor y is."""
     if any(map(math.isnan, (x, y, z))):
         return math.nan
     if math.isinf(x) or math.isinf(y):
@@ -152,16 +223,3 @@ def _special(x: float, y: float, z: float) -> float:
         product = math.copysign(math.inf, math.copysign(1, x) * math.copysign(1, y))
         return math.nan if math.isinf(z) and z != product else product
     return z
-
-
-def _exact(a: Sequence[float], b: Sequence[float]) -> float:
-    """The exact sum, rounded once to float32. An exact zero is +0; NaN, or infinities of both signs, give NaN."""
-    exact, special = Fraction(0), 0.0
-    for x, y in zip(a, b, strict=True):
-        if math.isfinite(x) and math.isfinite(y):
-            exact += Fraction(x) * Fraction(y)
-        else:
-            special = _special(x, y, special)
-    if special:
-        return special
-    return rounded(exact, FORMATS["float32"]) if exact else 0.0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mpsim import checks
 from mpsim.engine.tensor import Array, Parameter, Tensor
@@ -31,6 +32,12 @@ class Module:
     ['body.0.weight', 'body.0.bias', 'head.weight', 'head.bias']
     """
 
+    # What a network says of itself; layers do not have these, and mpsim.networks.build sets those that it lacks.
+    name: str
+    width: float
+    classes: int
+    input_shape: tuple[int, int, int]
+
     path: str = ""
     buffer_names: tuple[str, ...] = ()
     _kernels: Kernels | None = None  # of the backend that holds the arrays; None: NumPy, as built
@@ -39,7 +46,7 @@ class Module:
     def __call__(self, *inputs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} defines no __call__")
 
-    def __setattr__(self, attribute: str, value: Any) -> None:
+    def __setattr__(self, attribute: str, value: object) -> None:
         if isinstance(value, Module):
             if value._attached and vars(self).get(attribute) is not value:
                 raise UsageError(f"layer {value.path!r} already has a place in a network; build another one")
@@ -90,7 +97,7 @@ class Module:
         """Name -> NumPy copy of every buffer; ``load_state(..., strict=False)`` takes them back."""
         return {name: np.array(self._to_numpy(array)) for name, array in self.buffers().items()}
 
-    def load_state(self, state: Mapping[str, Any], strict: bool = True) -> None:
+    def load_state(self, state: Mapping[str, ArrayLike], strict: bool = True) -> None:
         """Takes the arrays of ``state`` (anything NumPy reads) as masters and buffers.
 
         Nothing is loaded, and ValueError raised, if a shape differs, a value is not exact in the array's dtype, or
@@ -127,7 +134,7 @@ class Module:
         return array if isinstance(array, np.ndarray) or self._kernels is None else self._kernels.to_numpy(array)
 
 
-def _kind_of_layers(value: Any) -> str | None:
+def _kind_of_layers(value: object) -> str | None:
     """ "layer" or "parameter" if there is one in a Python container, else None."""
     if isinstance(value, Mapping):
         value = list(value.values())
@@ -154,7 +161,7 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def _fitting(name: str, value: Any, old: np.ndarray) -> np.ndarray:
+def _fitting(name: str, value: ArrayLike, old: np.ndarray) -> np.ndarray:
     """A copy of ``value`` in the dtype of ``old``, whose shape it must have."""
     given = np.asarray(value)
     if given.shape != old.shape:

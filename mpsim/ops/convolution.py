@@ -70,8 +70,6 @@ CONV2D = Primitive(
     _forward,
     _backward,
     _shape,
-    output_kernels=("conv2d",),
-    gradient_kernels=("conv2d_input_gradient",),
     opens_group=True,
     is_product=True,
     reads_input_again=True,

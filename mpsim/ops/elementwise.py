@@ -30,8 +30,6 @@ RELU = Primitive(
     _relu_forward,
     _relu_backward,
     _relu_shape,
-    output_kernels=("relu",),
-    gradient_kernels=("relu_gradient",),
     chooses=True,
     kept_bits=1,
     samples=(Sample(((3, 4, 2),)),),
@@ -65,6 +63,5 @@ ADD = Primitive(
     _add_forward,
     _add_backward,
     _add_shape,
-    output_kernels=("add",),
     samples=(Sample(((2, 3, 4), (2, 3, 4))),),
 )

@@ -96,8 +96,6 @@ BATCH_NORM = Primitive(
     _forward,
     _backward,
     _shape,
-    output_kernels=("batch_norm", "batch_norm_inference"),
-    gradient_kernels=("batch_norm_gradient",),
     reads_input_again=True,
     samples=(Sample(((3, 2, 4, 5),), ((2,), (2,))),),
 )

@@ -44,7 +44,6 @@ CAT = Primitive(
     _cat_forward,
     _cat_backward,
     _cat_shape,
-    output_kernels=("concatenate",),
     chooses=True,
     samples=(Sample(((2, 3, 4, 2), (2, 1, 4, 2), (2, 2, 4, 2))),),
 )
@@ -82,7 +81,6 @@ SPLIT_HALF = Primitive(
     _split_forward,
     _split_backward,
     _split_shape,
-    output_kernels=("slice_channels",),
     chooses=True,
     samples=tuple(Sample(((2, 4, 3, 2),), attributes={"half": half}) for half in (0, 1)),
 )

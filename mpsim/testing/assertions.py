@@ -7,9 +7,11 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mpsim.errors import UsageError
 from mpsim.formats import Format, as_format
+from mpsim.kernels.contract import Array
 from mpsim.policies import Policy
 from mpsim.rounding import decode, encode, round_to
 from mpsim.validate.corpora import cast_corpus
@@ -17,10 +19,10 @@ from mpsim.validate.grid import places
 from mpsim.validate.sources import Source, as_source
 from mpsim.validate.subjects.environment import default_float_environment
 
-Array = np.ndarray[Any, Any]
 
-
-def assert_same_bits(actual: Any, expected: Any, inputs: Any = None, *, what: str = "", any_nan: bool = False) -> None:
+def assert_same_bits(
+    actual: ArrayLike, expected: ArrayLike, inputs: ArrayLike | None = None, *, what: str = "", any_nan: bool = False
+) -> None:
     """Asserts that two arrays have the same shape, type and bits: zeros by their sign, NaNs by their payload.
 
     ``inputs``: what the elements came from, of the same shape; the message then names the element whose input is

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from mpsim.blocks import BlockFormat, quantize
+from mpsim.kernels.contract import Array
 from mpsim.kernels.philox import Stream, random_bits
 from mpsim.kernels.spec_blocks import as_block_format
 from mpsim.validate.subjects.environment import default_float_environment
-
-Array = np.ndarray[Any, Any]
+from mpsim.validate.turning_points import beside, numbers, with_midpoints
 
 
 def block_rows(format: str | BlockFormat, source: str = "float32") -> Array:
@@ -27,29 +27,20 @@ def block_rows(format: str | BlockFormat, source: str = "float32") -> Array:
     element = row.element
     half = 2.0 ** -(element.mantissa_bits + 1)
     tops = [1.0, 1.5, 2 - half, 2.0, element.largest / 2.0**element.max_exponent]
-    codes = np.arange(2 * element.largest_code + 1) / 2  # halves: midpoints
-    grid = np.interp(codes, np.arange(element.largest_code + 1), [_value(element, c) for c in element.finite_codes])
+    grid = with_midpoints(numbers(element))
     rows: list[Array] = []
     for number, exponent in enumerate([*range(-130, 120, 10), -2, -1, 0, 1, 2]):
         for top in tops:
-            for distance in (-1, 0, 1):
+            for amax in beside(np.array([top * 2.0**exponent]), source):
                 words = random_bits(Stream(number, "data_order", tensor=len(rows)), row.size)
                 signs = np.where(words >> 31 == 1, -1.0, 1.0)
                 x = signs * grid[words % grid.size] / 2.0**element.max_exponent * 2.0**exponent
-                amax = np.array([top * 2.0**exponent]).astype(source)
-                end = amax.dtype.type(np.inf if distance > 0 else 0)
-                amax = np.nextafter(amax, end) if distance else amax
                 x = np.clip(x.astype(source), -amax, amax)
-                x[number % row.size] = amax[0]
+                x[number % row.size] = amax
                 rows.append(x)
     rows.append(np.zeros(row.size, source))
     rows.append((np.arange(row.size) * np.finfo(source).smallest_subnormal).astype(source))
     return np.array(rows)
-
-
-def _value(element: Any, code: int) -> float:
-    significand, exponent = element.split(code)
-    return float(significand * 2.0**exponent)
 
 
 def assert_quantizes_like(

@@ -26,8 +26,8 @@ from mpsim.testing.assertions import assert_rounds_like, assert_same_bits
 
 from hypothesis import given, settings  # isort: skip  (after strategies, which says what to do where it is missing)
 from hypothesis import strategies as st  # isort: skip
+from mpsim.kernels.contract import Array
 
-Array = np.ndarray[Any, Any]
 Cast = Callable[[Array], Any]
 
 

@@ -14,14 +14,11 @@ from mpsim.engine.primitive import Primitive, Sample
 def check_promises(primitive: Primitive, sample: Sample) -> None:
     """Asserts that forward and backward, on float32 arrays of the reference backend, give float32 arrays in C order of
     the shapes that follow from ``output_shape``, which are no part of what came in, was saved, or is given beside
-    them; that the inputs stay as they were; that ``reads_input_again`` is said where an input is saved; and that
-    ``output_kernels`` and ``gradient_kernels`` name kernels that take an epilogue.
+    them; that the inputs stay as they were; and that ``reads_input_again`` is said where an input is saved.
 
     >>> from mpsim.ops import PRIMITIVES
     >>> check_promises(PRIMITIVES["ReLU"], Sample(((2, 3),)))
     """
-    for name in (*primitive.output_kernels, *primitive.gradient_kernels):
-        assert name in kernels.CONTRACT and kernels.CONTRACT[name].epilogue, f"no kernel {name!r} takes an epilogue"
     random = np.random.default_rng(0)
     needs = tuple(isinstance(shape, tuple) for shape in sample.inputs)
     inputs = tuple(_normal(random, shape) if isinstance(shape, tuple) else shape for shape in sample.inputs)
@@ -53,7 +50,7 @@ def _normal(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return random.standard_normal(shape).astype(np.float32)
 
 
-def _check_array(what: str, found: Any, shape: tuple[int, ...]) -> None:
+def _check_array(what: str, found: object, shape: tuple[int, ...]) -> None:
     assert isinstance(found, np.ndarray), f"{what} is a {type(found).__name__}, not an array"
     assert found.dtype == np.float32, f"{what} is {found.dtype}, not float32"
     assert found.shape == shape, f"{what} has shape {found.shape}, expected {shape}"

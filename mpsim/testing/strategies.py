@@ -12,9 +12,9 @@ and that lowers the rank used by s. Since it is never above r, the smallest r of
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from mpsim import checks
 from mpsim.assignment.levels import LEVELS, PAPER_LEVELS, Levels, parse_levels
@@ -22,8 +22,10 @@ from mpsim.assignment.plan import Plan
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, SPECIALS, Format, as_format
 from mpsim.kernels import spec
+from mpsim.kernels.contract import Array
 from mpsim.trace import Trace
 from mpsim.validate.sources import Source, as_source
+from mpsim.validate.turning_points import point
 
 try:
     from hypothesis import strategies as st
@@ -32,7 +34,6 @@ except ModuleNotFoundError as error:
         "mpsim.testing.strategies and mpsim.testing.laws need Hypothesis; run: pip install 'mpsim[test]'"
     ) from error
 
-Array = np.ndarray[Any, Any]
 
 #: Units of the source's last place that near_ties and turning_points move by, in rising order.
 DISTANCES = (-1, 0, 1)
@@ -141,7 +142,7 @@ def codes(format: str | Format, *, finite: bool = False) -> st.SearchStrategy[in
     return st.tuples(_ranked(last + 1, (2, binade), windows), st.booleans()).map(signed)
 
 
-def values(format: str | Format, *, finite: bool = True) -> st.SearchStrategy[Any]:
+def values(format: str | Format, *, finite: bool = True) -> st.SearchStrategy[np.floating]:
     """Numbers of a format, np.float32 (np.float64 where float32 cannot hold the format); ``finite=False``:
     infinities and NaN too. Shrinks toward the smallest magnitude."""
     format = as_format(format)
@@ -154,7 +155,7 @@ def values(format: str | Format, *, finite: bool = True) -> st.SearchStrategy[An
 
 def near_ties(
     format: str | Format, source: str = "float32", *, distances: tuple[int, ...] = DISTANCES
-) -> st.SearchStrategy[Any]:
+) -> st.SearchStrategy[np.floating]:
     """Finite numbers of ``source`` at the midpoints of neighbouring numbers of ``format``, or beside them by the
     source's last places in ``distances`` (rising).
 
@@ -171,7 +172,7 @@ def turning_points(
     *,
     specials: bool = True,
     distances: tuple[int, ...] = DISTANCES,
-) -> st.SearchStrategy[Any]:
+) -> st.SearchStrategy[np.floating]:
     """As near_ties, and also the numbers of the format themselves and beside them, where the directed modes turn;
     with ``specials`` also the source's largest number, infinity and NaN. Shrinks toward the smallest magnitude,
     infinity and NaN counting as larger than all."""
@@ -204,16 +205,16 @@ class _Points:
         found += [(above - 2 * cell, above + cell), (above - self.ties, above - 1), (end, self.count - 1)] * 2
         return found + [(b * binade - 2, b * binade + 2) for b in range(1 + top // 4, top, 1 + top // 4)]
 
-    def strategy(self) -> st.SearchStrategy[Any]:
+    def strategy(self) -> st.SearchStrategy[np.floating]:
         """One number."""
         ranks = _ranked(self.count, (self.cell, 2 * self.cell, self.binade), self.windows)
         return st.tuples(ranks, st.booleans()).map(lambda drawn: self.number(*drawn))
 
-    def lists(self, min_size: int, max_size: int) -> st.SearchStrategy[list[Any]]:
+    def lists(self, min_size: int, max_size: int) -> st.SearchStrategy[list[np.floating]]:
         """Several; the last one, which is the only one when all is shrunk, has spare numbers."""
         strides = (self.cell, 2 * self.cell)
 
-        def numbers(drawn: tuple[list[tuple[int, bool]], tuple[int, ...]]) -> list[Any]:
+        def numbers(drawn: tuple[list[tuple[int, bool]], tuple[int, ...]]) -> list[np.floating]:
             ranks, spares = drawn
             found = [self.number(*each) for each in ranks[:-1]]
             return found + [self.number(_lowered(rank, spares, strides), sign) for rank, sign in ranks[-1:]]
@@ -221,36 +222,20 @@ class _Points:
         one = st.tuples(_plain(self.count, self.windows), st.booleans())
         return st.tuples(st.lists(one, min_size=min_size, max_size=max_size), _spares(strides)).map(numbers)
 
-    def number(self, rank: int, negative: bool) -> Any:
+    def number(self, rank: int, negative: bool) -> np.floating:
         """The point of that rank, as a scalar of the source's wide type."""
         if rank >= self.end:  # the source's largest number, infinity, NaN
             pattern = self.largest + (0, 1, 1 + (1 << (self.source.format.mantissa_bits - 1)))[rank - self.end]
         else:
             code, place = divmod(rank, self.cell)
             half, distance = self.places[place]
-            significand, exponent = _grid(self.format, code)
-            middle = _power(2 * significand + half, exponent - 1)
-            pattern = int(self.source.patterns(np.array([middle]))[0])
+            pattern = int(self.source.patterns(np.array([point(self.format, code, half)]))[0])
             pattern = min(max(min(pattern, self.largest) + distance, 0), self.largest)
         word = np.array([pattern | (self.source.sign_mask if negative else 0)], self.source.unsigned)
         return self.source.values(word)[0]
 
 
-def _grid(format: Format, code: int) -> tuple[int, int]:
-    """(significand, exponent) of a number of the format's grid, continued upward without end."""
-    if format.has_zero and not format.subnormals and code >> format.mantissa_bits == 0:
-        return 0, format.min_exponent
-    return format.split(code)
-
-
-def _power(significand: int, exponent: int) -> float:
-    try:
-        return math.ldexp(significand, exponent)
-    except OverflowError:
-        return math.inf
-
-
-def bit_patterns(dtype: Any) -> st.SearchStrategy[Any]:
+def bit_patterns(dtype: DTypeLike) -> st.SearchStrategy[np.unsignedinteger]:
     """Any bit pattern of a float type, as a NumPy unsigned integer of its width; ``.view(dtype)`` is the number.
 
     dtype: "float16", "bfloat16", "float32", "float64" or what NumPy calls so. NaNs have any payload. Zero and

@@ -1,19 +1,24 @@
-"""Batches as they come in: checked once, with errors that say what came and what was expected."""
+"""Batches as they come in: checked once, with errors that say what came; and how large one may be on a device."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 
 from mpsim.data.dataset import LabelledImages
 from mpsim.errors import UsageError, UsageTypeError
+from mpsim.kernels import DeviceMemoryError
+from mpsim.nn import Module
+from mpsim.trace import trace
 
+FLOAT_BYTES = 4
 Batch = tuple[np.ndarray, np.ndarray]
+#: A dataset, a pair of all images and labels, or batches of them.
+Data = LabelledImages | Batch | Iterable[Batch]
 
 
-def checked(model: Any, images: np.ndarray, labels: np.ndarray) -> Batch:
+def checked(model: Module, images: np.ndarray, labels: np.ndarray) -> Batch:
     """Images as contiguous float32 (N, C, H, W) and labels as int64 (N,) for ``model``.
 
     TypeError for images that are not float32 or labels that are not integers; ValueError for other shapes, an
@@ -36,7 +41,7 @@ def checked(model: Any, images: np.ndarray, labels: np.ndarray) -> Batch:
     return np.ascontiguousarray(images), labels.astype(np.int64)
 
 
-def of(data: Any, batch: int) -> Iterator[Batch]:
+def of(data: Data, batch: int) -> Iterator[Batch]:
     """The batches of ``data``: those of an iterable, or a dataset or pair (images, labels) cut into pieces."""
     if isinstance(data, LabelledImages):
         for start in range(0, len(data), batch):
@@ -52,3 +57,34 @@ def of(data: Any, batch: int) -> Iterator[Batch]:
         yield from data
     else:
         raise UsageTypeError(f"data must be a dataset, (images, labels) or batches of them, got {type(data).__name__}")
+
+
+# -- in a device's memory ---------------------------------------------------------------------------------------
+def fitting_batch(model: Module, free: int) -> int:
+    """How many images a step of this model may have with ``free`` bytes beside masters, momentum and statistics.
+
+    An estimate: every activation is kept to its backward pass, and two of the largest gradients and one padded copy
+    live beside them; all in float32. The rounded parameters and their gradients are taken off first.
+
+    >>> import reference_models
+    >>> fitting_batch(reference_models.build("small_cnn", width=0.25), 1 << 30) > 100
+    True
+    """
+    tensors = trace(model, batch=1).tensors
+    activations = [tensor.elements for tensor in tensors if tensor.id.role == "activation"]
+    parameters = sum(tensor.elements for tensor in tensors if tensor.id.role.startswith("parameter"))
+    image = sum(activations) + 3 * max(activations)
+    return max(0, (free - FLOAT_BYTES * parameters) // (FLOAT_BYTES * image))
+
+
+def with_advice(error: DeviceMemoryError, model: Module, batch: int, held: int) -> DeviceMemoryError:
+    """The error of a step, with the batch that would fit; ``held``: bytes in use before the step."""
+    fits = min(fitting_batch(model, error.total - held), batch - 1)
+    advice = f"a batch of about {fits} would fit" if fits > 0 else "no batch would fit"
+    return DeviceMemoryError(
+        f"a step of batch {batch} asked for {error.asked} bytes more than there were: {error}. By the sizes of its "
+        f"tensors {advice}",
+        asked=error.asked,
+        used=error.used,
+        total=error.total,
+    )

@@ -6,9 +6,9 @@ Source: Micikevicius et al. 2018 §3.2; paper §4.1 (dynamic, the factors below)
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from mpsim import checks
+from mpsim.files.records import Record
 
 #: Powers of two: 1 / scale stays a normal float32 number, however long a diverged run goes on.
 SMALLEST, LARGEST = 2.0**-126, 2.0**126
@@ -56,7 +56,7 @@ class LossScale:
         """The state before the first step."""
         return LossScaleState(self, self.initial, 0)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """The fields, for JSON."""
         return asdict(self)
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpsim import checks
+from mpsim.files.records import Record
 from mpsim.kernels import Kernels
+from mpsim.kernels.contract import Array
 from mpsim.training import schedule as schedules
 from mpsim.training.schedule import Constant, Schedule
 
 
-def check_factor(name: str, value: float) -> float:
+def check_factor(name: str, value: object) -> float:
     """``value``, if an update can take it as learning rate, momentum or weight decay: a float32 of at least 0."""
     return checks.real(name, value, least=0, most=checks.FLOAT32_LARGEST)
 
@@ -36,14 +38,14 @@ class SGD:
     def __post_init__(self) -> None:
         for name in ("lr", "momentum", "weight_decay"):
             object.__setattr__(self, name, check_factor(name, getattr(self, name)))
-        checks.instance("schedule", self.schedule, tuple(schedules.SCHEDULES.values()), "Constant, Cosine or Step")
+        checks.instance("schedule", self.schedule, Schedule, "Constant, Cosine or Step")
 
     def learning_rate(self, epoch: int) -> float:
         """The rate of this epoch, in float64; the kernel takes it as float32."""
         return self.lr * self.schedule.factor(epoch)
 
     def update(
-        self, kernels: Kernels, master: Any, gradient: Any, velocity: Any, *, epoch: int, loss_scale: float
+        self, kernels: Kernels, master: Array, gradient: Array, velocity: Array, *, epoch: int, loss_scale: float
     ) -> None:
         """One update of one parameter, in place: master and velocity change.
 
@@ -52,7 +54,7 @@ class SGD:
         rate = self.learning_rate(epoch)
         kernels.sgd_update(master, gradient, velocity, rate, self.momentum, self.weight_decay, 1 / loss_scale)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """The fields, for JSON."""
         return {
             "lr": self.lr,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
-from mpsim import checks
-from mpsim.accumulators import Accumulator
+from mpsim import accumulators, checks
+from mpsim.accumulators import Accumulator, Summation
 from mpsim.assignment import Plan
 from mpsim.contraction import as_accumulator
-from mpsim.engine.tensor import ROLES
-from mpsim.errors import UsageTypeError
+from mpsim.engine.tensor import ROLES, TensorId
+from mpsim.errors import UsageError, UsageTypeError
+from mpsim.files.records import Record
+from mpsim.kernels import spec
+from mpsim.nn import Module
 from mpsim.policies import Policy
+from mpsim.trace import trace
 from mpsim.training.loss_scale import LARGEST, SMALLEST, LossScale
 from mpsim.training.optimizer import SGD
 from mpsim.training.semantics import Semantics, as_semantics, of_stored, stored
@@ -46,12 +50,12 @@ class Recipe:
     rounding: str = "nearest"
     random_bit_count: int | None = None
     skipped_statistics: str = "updated"
-    accumulator: Accumulator | str = Accumulator()
+    accumulator: Summation | str = Accumulator()
     seed: int = 0
 
     def __post_init__(self) -> None:
         checks.instance("optimizer", self.optimizer, SGD, "an SGD, such as SGD(lr=0.1)")
-        made = {
+        made: dict[str, object] = {
             "semantics": as_semantics(self.semantics),
             "accumulator": as_accumulator(self.accumulator),
             "skipped_statistics": checks.named("skipped_statistics", self.skipped_statistics, SKIPPED_STATISTICS),
@@ -87,13 +91,30 @@ class Recipe:
             return self.loss_scale
         return LossScale() if plan is not None and plan.rounds else LossScale.fixed()
 
-    def to_dict(self) -> dict[str, Any]:
+    def parameter_ids(self, model: Module, plan: Plan | None) -> dict[str, TensorId]:
+        """Parameter's name -> id, after checking that the plan was made for this model under these semantics."""
+        semantics = as_semantics(self.semantics)
+        traced = trace(model, batch=1 if plan is None else plan.network.batch, semantics=semantics.name)
+        if plan is not None:
+            plan.check(traced)
+            for format in set(plan.formats.values()):
+                if not format.fits_float32:
+                    raise UsageError(f"the plan uses {format}, which has values that float32 cannot hold")
+                legacy = self.policies["activation"].mode.is_legacy
+                if legacy and format.name != "float32" and not spec.legacy_applies(format):
+                    raise UsageError(
+                        f"semantics {semantics.name!r} rounds as QPyTorch does, which knows fp_E_M_B (E <= 8) "
+                        f"and not {format}; use other levels, or semantics 'standard'"
+                    )
+        return traced.parameter_ids
+
+    def to_dict(self) -> Record:
         """JSON types."""
-        assert isinstance(self.semantics, Semantics) and isinstance(self.accumulator, Accumulator)
+        assert isinstance(self.semantics, Semantics) and not isinstance(self.accumulator, str)
         scale = self.loss_scale.to_dict() if isinstance(self.loss_scale, LossScale) else None
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         found |= {"optimizer": self.optimizer.to_dict(), "loss_scale": scale}
-        return found | {"semantics": stored(self.semantics), "accumulator": asdict(self.accumulator)}
+        return found | {"semantics": stored(self.semantics), "accumulator": accumulators.to_dict(self.accumulator)}
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> Recipe:
@@ -101,7 +122,7 @@ class Recipe:
         settings = {field.name: found[field.name] for field in fields(cls) if field.name in found}
         settings["optimizer"] = SGD.from_dict(found["optimizer"])
         settings["semantics"] = of_stored(found["semantics"])
-        settings["accumulator"] = Accumulator(**found["accumulator"])
+        settings["accumulator"] = accumulators.from_dict(found["accumulator"])
         if found["loss_scale"] is not None:
             settings["loss_scale"] = LossScale(**found["loss_scale"])
         return cls(**settings)

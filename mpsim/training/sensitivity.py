@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from mpsim import checks, ops
 from mpsim import kernels as backends
 from mpsim.assignment import Plan
-from mpsim.engine.tensor import ROLES, TensorId
+from mpsim.engine.tensor import ROLES, Array, TensorId
+from mpsim.kernels import Kernels
+from mpsim.nn import Module
 from mpsim.trace import trace
 from mpsim.training import batches
 from mpsim.training.passes import both_passes
@@ -21,7 +22,7 @@ from mpsim.training.store import Rounder
 
 
 def steps(
-    model: Any,
+    model: Module,
     data: Iterable[batches.Batch],
     *,
     semantics: str | Semantics = "standard",
@@ -36,17 +37,25 @@ def steps(
     """
     rules = as_semantics(semantics)
     checks.real("loss_scale", loss_scale, above=0, most=checks.FLOAT32_LARGEST)
-    model.move(backends.bind(backend, threads))
+    kernels = backends.bind(backend, threads)
+    model.move(kernels)
     for images, labels in data:
-        yield PlannedStep(model, *batches.checked(model, images, labels), rules, loss_scale)
+        yield PlannedStep(model, kernels, *batches.checked(model, images, labels), rules, loss_scale)
 
 
 class PlannedStep:
     """A forward and backward pass on one batch, under any plan."""
 
     def __init__(
-        self, model: Any, images: np.ndarray, labels: np.ndarray, semantics: Semantics, loss_scale: float
+        self,
+        model: Module,
+        kernels: Kernels,
+        images: np.ndarray,
+        labels: np.ndarray,
+        semantics: Semantics,
+        loss_scale: float,
     ) -> None:
+        self.kernels = kernels
         self.model, self.images, self.labels = model, images, labels
         self.semantics, self.loss_scale = semantics, loss_scale
         self.trace = trace(model, len(images), semantics.name, tuple(images.shape[1:]))
@@ -54,10 +63,10 @@ class PlannedStep:
 
     def take(self, plan: Plan, keep: bool = False) -> Taken:
         """What the step gives under ``plan``; every stored tensor with it if ``keep``."""
-        kernels = self.model._kernels
+        kernels = self.kernels
         rounder, kept = self.rounder(plan), dict[TensorId, np.ndarray]()
 
-        def store(id: TensorId, value: Any) -> Any:
+        def store(id: TensorId, value: Array) -> Array:
             stored = rounder(id, value)
             if keep:
                 kept[id] = np.array(kernels.to_numpy(stored))
@@ -76,7 +85,7 @@ class PlannedStep:
 
     def rounder(self, plan: Plan) -> Rounder:
         """The store of a plan."""
-        return Rounder(plan.formats, self.model._kernels, {role: self.semantics.policy(role) for role in ROLES})
+        return Rounder(plan.formats, self.kernels, {role: self.semantics.policy(role) for role in ROLES})
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,7 @@ class Taken:
 
     def first_order(self, other: Plan) -> float:
         """Sum of gradient * change over the activations and parameters that ``other`` holds in another format."""
-        kernels, rounder, terms = self.step.model._kernels, self.step.rounder(other), []
+        kernels, rounder, terms = self.step.kernels, self.step.rounder(other), []
         for id, format in other.formats.items():
             if format == self.plan.formats[id] or id.role.endswith("gradient") or self._only_chooses(id, other):
                 continue

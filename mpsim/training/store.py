@@ -13,11 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from mpsim.engine.tape import Contribution
-from mpsim.engine.tensor import TensorId
+from mpsim.engine.tensor import Array, TensorId
 from mpsim.errors import UsageError
 from mpsim.formats import Format
 from mpsim.kernels import Kernels
-from mpsim.kernels.epilogue import Epilogue
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Policy
 from mpsim.rounding import Counts
@@ -88,7 +87,7 @@ class Rounder:
         self.policies = policies
         self.seed, self.step, self.first_stream = seed, step, first_stream
         self._places = {id: place for place, id in enumerate(sorted(formats))} if self._is_random else {}
-        self._found: list[tuple[TensorId, Epilogue]] = []  # in the order of the stores; a device's counts stay there
+        self._found: list[tuple[TensorId, Array]] = []  # counts in the order of the stores; a device's stay there
         self._counts: dict[TensorId, np.ndarray] = {}
         self._elements: dict[TensorId, int] = {}
         self._stored: dict[TensorId, int] = {}
@@ -104,31 +103,15 @@ class Rounder:
         # What the tape gives belongs to the store; a master does not.
         out = None if id.role == "parameter" else value
         stored, counts = self.kernels.round_array(value, format, self.policies[id.role], self._random_bits(id), out=out)
-        self._count(id, Epilogue(format, self.policies[id.role], counts=counts), prod(value.shape))
+        self._found.append((id, counts))
+        self._elements[id] = self._elements.get(id, 0) + prod(value.shape)
         return stored
-
-    def epilogue(self, id: TensorId, elements: int) -> Epilogue | None:
-        """What calling the store would do to a value of so many elements, for the kernel that makes it to do.
-
-        None: nothing of the kind, so the store has to be called. Else it was called, as far as counts and random
-        bits go, and a kernel has to take the epilogue.
-        """
-        format = self._format(id)
-        if format.name == "float32":
-            return None
-        epilogue = Epilogue(format, self.policies[id.role], self._random_bits(id))
-        self._count(id, epilogue, elements)
-        return epilogue
 
     def _format(self, id: TensorId) -> Format:
         format = self.formats.get(id)
         if format is None:
             raise UsageError(f"the plan gives no format to {id}: it was made for another model")
         return format
-
-    def _count(self, id: TensorId, epilogue: Epilogue, elements: int) -> None:
-        self._found.append((id, epilogue))
-        self._elements[id] = self._elements.get(id, 0) + elements
 
     def _random_bits(self, id: TensorId) -> Stream | None:
         if not self._places:
@@ -153,7 +136,7 @@ class Rounder:
     def _totals(self) -> dict[TensorId, np.ndarray]:
         """The counts by tensor, brought to the host together."""
         if self._found:
-            rows = self.kernels.stack_counts([epilogue.counts for _, epilogue in self._found])
+            rows = self.kernels.stack_counts([counts for _, counts in self._found])
             for (id, _), row in zip(self._found, rows, strict=True):
                 self._counts[id] = self._counts[id] + row if id in self._counts else row
             self._found.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,15 @@ import numpy as np
 
 from mpsim import checks, ops
 from mpsim import kernels as backends
-from mpsim.accumulators import Accumulator
+from mpsim.accumulators import Summation
 from mpsim.assignment import Plan, promote
 from mpsim.contraction import as_accumulator
 from mpsim.engine.tape import Tape
-from mpsim.engine.tensor import Parameter, TensorId
+from mpsim.engine.tensor import Array, Parameter, TensorId
 from mpsim.errors import UsageError
 from mpsim.files.whole import write_whole
-from mpsim.training import arguments, batches, memory, saving
+from mpsim.nn import Module
+from mpsim.training import batches, saving
 from mpsim.training.loss_scale import LossScaleState
 from mpsim.training.passes import both_passes, stored_parameters
 from mpsim.training.recipe import Recipe
@@ -53,7 +54,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: Any,
+        model: Module,
         plan: Plan | None = None,
         recipe: Recipe = Recipe(),
         *,
@@ -61,10 +62,11 @@ class Trainer:
         threads: int | None = None,
         **settings: Any,
     ) -> None:
-        arguments.check_types(model, plan)
+        checks.instance("model", model, Module, "a network (mpsim.nn.Module), as of reference_models.build")
+        checks.instance("plan", plan, Plan | None, "a Plan or None; Plan.from_json reads the text of a plan's file")
         checks.instance("recipe", recipe, Recipe, "a Recipe")
         self.model, self.plan, self.recipe, self.backend = model, plan, recipe.with_(settings), backend
-        self._ids = arguments.parameter_ids(model, plan, self.semantics, self.recipe.policies)
+        self._ids = self.recipe.parameter_ids(model, plan)
         self.loss_scale: LossScaleState = self.recipe.scaling(plan).state()
         self.kernels = backends.bind(backend, threads, self.accumulator)
         model.move(self.kernels)
@@ -78,7 +80,7 @@ class Trainer:
         return as_semantics(self.recipe.semantics)
 
     @property
-    def accumulator(self) -> Accumulator:
+    def accumulator(self) -> Summation:
         """Of the recipe."""
         return as_accumulator(self.recipe.accumulator)
 
@@ -116,7 +118,7 @@ class Trainer:
                 on_contribution=None if observer is None else observer.contribution,
             )  # fmt: skip
         except backends.DeviceMemoryError as error:
-            raise memory.with_advice(error, self.model, len(images), self._held_bytes()) from error
+            raise batches.with_advice(error, self.model, len(images), self._held_bytes()) from error
         finite = kernels.all_finite(*gradients.values())
         if finite:
             self._update(gradients)
@@ -147,7 +149,7 @@ class Trainer:
         ]
         return sum(array.size * array.dtype.itemsize for array in kept)
 
-    def _update(self, gradients: dict[Parameter, Any]) -> None:
+    def _update(self, gradients: Mapping[Parameter, Array]) -> None:
         for name, parameter in self._parameters.items():
             if parameter in gradients:
                 self.recipe.optimizer.update(
@@ -185,7 +187,7 @@ class Trainer:
         )
 
     @property
-    def velocity(self) -> dict[str, Any]:
+    def velocity(self) -> dict[str, Array]:
         """The optimizer's momentum by parameter, as the backend's arrays."""
         return dict(self._velocity)
 
@@ -195,7 +197,7 @@ class Trainer:
         return 0.0 if self.plan is None else self.plan.low_share
 
     # -- evaluation -----------------------------------------------------------------------------------------
-    def evaluate(self, data: Any, precision: str = "plan", *, batch: int = 256) -> Evaluation:
+    def evaluate(self, data: batches.Data, precision: str = "plan", *, batch: int = 256) -> Evaluation:
         """Accuracy and loss on a Dataset, a pair (images, labels) or an iterable of such batches; trains nothing.
 
         precision="plan": as in training (activations rounded, and in standard semantics parameters);
@@ -234,8 +236,7 @@ class Trainer:
         """
         if not self.accumulator.promises_bits:
             raise UsageError(
-                f"accumulator kind {self.accumulator.kind!r} promises no bits, so there is no digest; "
-                f"train with Accumulator() to take one"
+                "accumulator kind 'blas' promises no bits, so there is no digest; train with Accumulator() to take one"
             )
         sha = hashlib.sha256()
         for parameter in self._parameters.values():
@@ -249,11 +250,11 @@ class Trainer:
 
     def save(self, path: str | Path) -> None:
         """Writes the whole state to a file, in one piece; OSError if it cannot be written (an old file stays)."""
-        write_whole(path, saving.dump(self))
+        write_whole(path, self.dump())
 
     @classmethod
     def load(
-        cls, path: str | Path, *, model: Any = None, backend: str | None = None, threads: int | None = None
+        cls, path: str | Path, *, model: Module | None = None, backend: str | None = None, threads: int | None = None
     ) -> Trainer:
         """The trainer that was saved; it goes on with exactly the bits it would have had.
 
@@ -261,5 +262,28 @@ class Trainer:
         replaced. ``backend``: default the saved one. Raises CheckpointError for a file that is no checkpoint,
         broken, or of another network; OSError if it cannot be read.
         """
-        content = Path(path).read_bytes()
-        return saving.restore(cls, content, str(path), model=model, backend=backend, threads=threads)
+        return cls.restore(Path(path).read_bytes(), str(path), model=model, backend=backend, threads=threads)
+
+    def dump(self) -> bytes:
+        """The whole state as the bytes of a checkpoint."""
+        velocity = {name: np.asarray(self.kernels.to_numpy(array)) for name, array in self._velocity.items()}
+        state = saving.State(
+            self.model, self.model.state(), velocity, self.plan, self.recipe, self.backend, self.epoch, self.steps,
+            self.loss_scale,
+        )  # fmt: skip
+        return saving.dump(state)
+
+    @classmethod
+    def restore(
+        cls, content: bytes, source: str, *, model: Module | None, backend: str | None, threads: int | None
+    ) -> Trainer:
+        """The trainer of a checkpoint's bytes, as by ``load``; ``source`` names them in errors."""
+        state = saving.read(content, source, model)
+        with saving.fitting(source):
+            backend = state.backend if backend is None else backend
+            trainer = cls(state.model, state.plan, state.recipe, backend=backend, threads=threads)
+            state.model.load_state(state.arrays)
+            for name, parameter in trainer._parameters.items():
+                trainer._velocity[name] = trainer.kernels.from_numpy(state.velocity_of(name, parameter.shape))
+        trainer.epoch, trainer.steps, trainer.loss_scale = state.epoch, state.steps, state.loss_scale
+        return trainer

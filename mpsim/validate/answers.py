@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from mpsim.errors import MpsimError
-
-Array = np.ndarray[Any, Any]
+from mpsim.kernels.contract import Array
 
 #: Stands for a result that the format has no code for.
 NO_CODE = 1 << 63

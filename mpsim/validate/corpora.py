@@ -6,16 +6,16 @@ Exhaustive for 16-bit sources. Functions that take ``dtype`` give float32 or flo
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 
 from mpsim.formats import Format
 from mpsim.kernels import spec
+from mpsim.kernels.contract import Array
 from mpsim.validate.sources import Source, as_source
+from mpsim.validate.turning_points import beside, both_signs, midpoints, numbers
 
-Array = np.ndarray[Any, Any]
-UNSIGNED: dict[str, Any] = {"float32": np.uint32, "float64": np.uint64}
+UNSIGNED: dict[str, type[np.unsignedinteger]] = {"float32": np.uint32, "float64": np.uint64}
 
 
 def specials(dtype: str) -> Array:
@@ -50,41 +50,36 @@ def _magnitudes(format: Format, whole_to_bits: int) -> Array:
         for binade in range(0, last // step + 1, stride):
             chosen |= {binade * step + offset for offset in (-1, 0, 1, 2)}
         chosen |= {int(code) for code in np.random.default_rng(5).integers(0, last + 1, 200)}
-    values = sorted({spec.decode(code, format) for code in chosen if 0 <= code <= last})
+    values = numbers(format, (code for code in chosen if 0 <= code <= last))
     with np.errstate(over="ignore"):
-        beyond = [2 * values[-1] - spec.decode(last - 1, format)] if last > 1 else []
-    return np.array(values + [value for value in beyond if np.isfinite(value)])
+        beyond = 2 * values[-1] - spec.decode(last - 1, format) if last > 1 else np.inf
+    return np.append(values, beyond) if np.isfinite(beyond) else values
 
 
 def turning_points(format: Format, dtype: str, whole_to_bits: int = 10) -> Array:
     """Numbers, midpoints of neighbours, quarter points, the binades around the largest number, thresholds; each
     with its predecessor and successor in the source; of both signs."""
     values = _magnitudes(format, whole_to_bits)
-    middles = values[:-1] + np.diff(values) / 2
     quarters = values[:-1] + np.diff(values) / 4
     with np.errstate(over="ignore", under="ignore"):
         above = format.largest * np.linspace(1, 4, 49)
         low = format.smallest * np.array([0.25, 0.5, 0.75, 1, 1.5])
         near_normal = format.smallest_normal * np.array([0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2])
         edges = np.array([format.overflow_threshold[0], format.largest * 2.0, 2.0**format.min_exponent])
-        points = np.concatenate([values, middles, quarters, above, low, near_normal, edges]).astype(dtype)
-        points = points[np.isfinite(points)]
-        below, after = (np.nextafter(points, dtype_(dtype, end)) for end in (-np.inf, np.inf))
-    unique = np.unique(np.concatenate([below, points, after]))
-    return np.concatenate([unique, -unique])
+        points = np.concatenate([values, midpoints(values), quarters, above, low, near_normal, edges]).astype(dtype)
+    return both_signs(beside(points[np.isfinite(points)], dtype))
 
 
 def near_ties(format: Format, dtype: str, whole_to_bits: int = 8) -> Array:
     """Midpoints of neighbours moved by 2**-k of their value, k = 4, 6 ... 50: what a tolerance or a type between
     the source and the format takes for a tie; and numbers moved likewise."""
     values = _magnitudes(format, whole_to_bits)
-    points = np.concatenate([values[:-1] + np.diff(values) / 2, values])
+    points = np.concatenate([midpoints(values), values])
     bits = {"float32": 24, "float64": 52}[dtype]
     moved = [points * (1 + sign * 2.0**-k) for k in range(4, bits, 2) for sign in (-1, 1)]
     with np.errstate(over="ignore", under="ignore"):
-        unique = np.unique(np.concatenate(moved).astype(dtype))
-    unique = unique[np.isfinite(unique)]
-    return np.concatenate([unique, -unique])
+        found = np.concatenate(moved).astype(dtype)
+    return both_signs(found[np.isfinite(found)])
 
 
 def beyond_largest(format: Format, dtype: str) -> Array:
@@ -94,24 +89,13 @@ def beyond_largest(format: Format, dtype: str) -> Array:
     with np.errstate(over="ignore"):
         top = 2.0 ** min(format.max_exponent, 1020)
         points = np.concatenate([top * np.linspace(1, 2, steps + 1), top * np.linspace(2, 8, steps + 1)]).astype(dtype)
-        points = points[np.isfinite(points)]
-        around = [points, *(np.nextafter(points, dtype_(dtype, end)) for end in (0, np.inf))]
-    unique = np.unique(np.concatenate(around))
-    return np.concatenate([unique, -unique])
-
-
-def dtype_(dtype: str, value: float) -> Any:
-    """A scalar of the type."""
-    return np.dtype(dtype).type(value)
+    return both_signs(beside(points[np.isfinite(points)], dtype))
 
 
 def powers_of_two(dtype: str) -> Array:
     """Every power of two of the source with its predecessor and successor; of both signs."""
     lowest, highest = {"float32": (-149, 127), "float64": (-1074, 1023)}[dtype]
-    powers = np.ldexp(1.0, np.arange(lowest, highest + 1)).astype(dtype)
-    zero, infinity = dtype_(dtype, 0), dtype_(dtype, np.inf)
-    with np.errstate(over="ignore"):
-        around = np.concatenate([np.nextafter(powers, zero), powers, np.nextafter(powers, infinity)])
+    around = beside(np.ldexp(1.0, np.arange(lowest, highest + 1)), dtype)
     return np.concatenate([around, -around])
 
 

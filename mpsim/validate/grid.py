@@ -3,14 +3,13 @@ between two numbers."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from mpsim.formats import Format
+from mpsim.kernels.contract import Array
 from mpsim.validate.sources import Source
-
-Array = np.ndarray[Any, Any]
 
 
 class Places(NamedTuple):

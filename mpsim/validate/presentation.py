@@ -5,13 +5,30 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from xml.etree import ElementTree
+
+from mpsim.files.records import Record
+from mpsim.validate.answers import Verdict
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: Endings of the files that ``picture`` writes.
 PICTURES = (".png", ".svg", ".pdf")
 #: What no XML document may contain, not even escaped.
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+class Report(Protocol):
+    """What a validation found."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Equal, different, or that it could not tell."""
+
+    def to_dict(self) -> Record:
+        """The fields, for JSON."""
 
 
 class Presentation(Protocol):
@@ -23,7 +40,7 @@ class Presentation(Protocol):
     def cases(self, report: Any) -> Mapping[str, list[str] | None]:
         """What was looked at, by name: None for what is as it should be, else lines on what is not."""
 
-    def draw(self, report: Any, axes: Any) -> None:
+    def draw(self, report: Any, axes: Axes) -> None:
         """The report on axes of matplotlib's."""
 
 

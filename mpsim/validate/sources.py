@@ -6,14 +6,12 @@ Source: IEEE 754-2019 §3.4; bfloat16 is the upper half of float32.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format
-
-Array = np.ndarray[Any, Any]
+from mpsim.kernels.contract import Array
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Source:
         return FORMATS[self.name]
 
     @property
-    def unsigned(self) -> Any:
+    def unsigned(self) -> np.dtype[np.unsignedinteger]:
         """The dtype of patterns."""
         return np.dtype(f"uint{self.format.bits}")
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from mpsim.files import archive
-
-Array = np.ndarray[Any, Any]
+from mpsim.files.records import Json
+from mpsim.kernels.contract import Array
 
 FORMS = ("npz", "jsonl", "txt", "mem", "h")
 
@@ -22,7 +22,7 @@ class Table(NamedTuple):
     """
 
     name: str
-    about: dict[str, Any]
+    about: Mapping[str, Json]
     columns: dict[str, tuple[Array, int]]
 
     @property

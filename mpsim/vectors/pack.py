@@ -11,15 +11,31 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any, NamedTuple, TypedDict
 
 from mpsim import checks
 from mpsim.errors import UsageError
+from mpsim.files.records import Json, Record
 from mpsim.vectors.forms import FORMS, Table, table_files
 
-Array = np.ndarray[Any, Any]
+
+class FileEntry(TypedDict):
+    """What a manifest says of a file."""
+
+    sha256: str
+    bytes: int
+
+
+class Manifest(TypedDict):
+    """What a pack is made of; ``sets``: of each table its name, number of vectors, files, and what they are."""
+
+    mpsim: str
+    pack_version: int
+    arguments: Record
+    sets: list[dict[str, Any]]
+    files: dict[str, FileEntry]
+    digest: str
+
 
 #: Rises when the bytes of a pack change for the same arguments.
 PACK_VERSION = 2
@@ -27,8 +43,8 @@ MANIFEST = "manifest.json"
 
 
 def write_pack(
-    out: str | Path, tables: Iterable[Table], arguments: Mapping[str, Any], forms: Sequence[str] = FORMS
-) -> dict[str, Any]:
+    out: str | Path, tables: Iterable[Table], arguments: Mapping[str, Json], forms: Sequence[str] = FORMS
+) -> Manifest:
     """Writes each table in each form to the folder, then the manifest, which is returned.
 
     npz: arrays of the columns' names, and of casts format and source; jsonl: a first line on the table, then an object
@@ -38,8 +54,8 @@ def write_pack(
     for form in forms:
         checks.named("form", form, FORMS)
     folder = Path(out)
-    files: dict[str, Any] = {}
-    sets = []
+    files: dict[str, FileEntry] = {}
+    sets: list[dict[str, Any]] = []
     for table in tables:
         written = write_files(folder, table_files(table, forms))
         files |= written
@@ -47,7 +63,7 @@ def write_pack(
     return write_manifest(folder, files, sets, arguments)
 
 
-def write_files(folder: Path, contents: Mapping[str, bytes]) -> dict[str, Any]:
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> dict[str, FileEntry]:
     """Writes the files by name and returns what a manifest says of each."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
@@ -55,26 +71,26 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> dict[str, Any]:
     return {name: file_entry(content) for name, content in contents.items()}
 
 
-def file_entry(content: bytes) -> dict[str, Any]:
+def file_entry(content: bytes) -> FileEntry:
     """What a manifest says of a file: its SHA-256 and size."""
     return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
 def write_manifest(
-    folder: Path, files: Mapping[str, Any], sets: Sequence[Mapping[str, Any]], arguments: Mapping[str, Any]
-) -> dict[str, Any]:
+    folder: Path, files: Mapping[str, FileEntry], sets: Sequence[dict[str, Any]], arguments: Mapping[str, Json]
+) -> Manifest:
     """The manifest of files already written: versions, arguments, sets, SHA-256 and size of each file, and a digest of
     all this."""
-    manifest: dict[str, Any] = {
+    manifest: Manifest = {
         "mpsim": version("mpsim"), "pack_version": PACK_VERSION, "arguments": dict(arguments), "sets": list(sets),
-        "files": {name: files[name] for name in sorted(files)},
+        "files": {name: files[name] for name in sorted(files)}, "digest": "",
     }  # fmt: skip
     manifest["digest"] = _digest(manifest)
     (folder / MANIFEST).write_bytes((json.dumps(manifest, indent=1) + "\n").encode())
     return manifest
 
 
-def _digest(manifest: Mapping[str, Any]) -> str:
+def _digest(manifest: Manifest) -> str:
     """SHA-256 of what a manifest says, but for its digest."""
     rest = {name: value for name, value in manifest.items() if name != "digest"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
@@ -112,7 +128,7 @@ def verify(folder: str | Path) -> list[Problem]:
     return found
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def _manifest(folder: Path) -> Manifest:
     """The manifest of a pack. Raises ValueError for another file of that name."""
     path = folder / MANIFEST
     try:
@@ -121,7 +137,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
         if all(isinstance(found[name], kind) for name, kind in kinds.items()) and all(
             isinstance(entry, dict) for entry in (*found["files"].values(), *found["sets"])
         ):
-            return dict(found)
+            manifest: Manifest = found
+            return manifest
     except (ValueError, TypeError, KeyError):
         pass
     raise UsageError(f"{path} is no manifest of a pack of vectors (docs/vectors.md)")

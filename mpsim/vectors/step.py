@@ -10,14 +10,20 @@ from typing import Any
 
 import numpy as np
 
+from mpsim import networks
+from mpsim.assignment import assign
 from mpsim.files import archive
+from mpsim.files.records import Json
 from mpsim.files.tensors import INDEX
 from mpsim.kernels.philox import Stream, random_bits
+from mpsim.trace import trace
+from mpsim.training.trainer import Trainer
+from mpsim.validate.step.recording import record_step
 from mpsim.vectors.forms import Array, hex_words, text_bytes
-from mpsim.vectors.pack import write_files, write_manifest
+from mpsim.vectors.pack import Manifest, write_files, write_manifest
 
 
-def step_files(tensors: Mapping[str, Array], index: Mapping[str, Any]) -> dict[str, bytes]:
+def step_files(tensors: Mapping[str, Array], index: Mapping[str, Json]) -> dict[str, bytes]:
     """A recorded step as files: step.npz, which ``mpsim validate step`` reads, its index step.json; and the float32 (or
     integer) words of each tensor as .mem, as a line of step.jsonl and as an array of step.h."""
     text = json.dumps(index, indent=1)
@@ -34,16 +40,11 @@ def step_files(tensors: Mapping[str, Array], index: Mapping[str, Any]) -> dict[s
     return found | {"step.jsonl": text_bytes(lines), "step.h": text_bytes([*header, "#endif"])}
 
 
-def write_step(out: str | Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def write_step(out: str | Path, arguments: Mapping[str, Any]) -> Manifest:
     """Runs one recorded training step and writes it as a pack. arguments: model, width, batch, scheme, levels, seed.
 
     Images are Philox words and labels rise, so that the pack depends on no dataset.
     """
-    from mpsim import networks
-    from mpsim.assignment import assign
-    from mpsim.trace import trace
-    from mpsim.training.trainer import Trainer
-    from mpsim.validate.step.recording import record_step
 
     batch, seed = arguments["batch"], arguments["seed"]
     network = networks.build(arguments["model"], width=arguments["width"], seed=seed)

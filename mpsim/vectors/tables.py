@@ -6,23 +6,22 @@ Inputs are made of integers and Philox words alone, so that they are the same on
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
-from mpsim import checks
-from mpsim.accumulators import Accumulator
+from mpsim import accumulators, checks
+from mpsim.accumulators import Summation
 from mpsim.contraction import matmul
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels import spec
+from mpsim.kernels.contract import Array
 from mpsim.kernels.philox import Stream, random_bits
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.rounding import decode, encode, round_to
 from mpsim.validate.sources import Source, as_source
+from mpsim.validate.turning_points import beside_patterns, grid, point
 from mpsim.vectors.forms import Table
-
-Array = np.ndarray[Any, Any]
 
 #: The most terms of a dot product, and the most vectors of a set.
 MOST_LENGTH, MOST_SIZE = 1 << 16, 1 << 22
@@ -142,15 +141,11 @@ def _specials(source: Source) -> list[int]:
 
 def _around(format: Format, source: Source, code: int) -> list[int]:
     """Patterns of the grid's number of that code and of the midpoint above it, with their neighbours; both signs."""
-    if format.has_zero and not format.subnormals and code >> format.mantissa_bits == 0:
-        significand, exponent = 0, format.min_exponent
-    else:
-        significand, exponent = format.split(code)
+    far = grid(format, code)[1] >= 900  # infinity stands for these
     found = []
-    for twice in (2 * significand, 2 * significand + 1):
-        value = twice * 2.0 ** (exponent - 1) if exponent < 900 else np.inf
-        middle = int(source.patterns(np.array([value]))[0])
-        found += [pattern for pattern in (middle - 1, middle, middle + 1) if pattern >= 0]
+    for half in (0, 1):
+        value = np.inf if far else point(format, code, half)
+        found += beside_patterns(int(source.patterns(np.array([value]))[0]))
     return [pattern | sign for pattern in found for sign in (0, source.sign_mask)]
 
 
@@ -158,7 +153,7 @@ def _around(format: Format, source: Source, code: int) -> list[int]:
 
 
 def dot_table(
-    accumulator: Accumulator,
+    accumulator: Summation,
     inputs: str | Format = "float32",
     length: int = 64,
     *,
@@ -175,7 +170,7 @@ def dot_table(
     """
     format = as_format(inputs)
     if not accumulator.promises_bits:
-        raise UsageError(f"an accumulator of kind {accumulator.kind!r} promises no bits, so it has no vectors")
+        raise UsageError("an accumulator of kind 'blas' promises no bits, so it has no vectors")
     if not format.fits_float32 or not format.signed:
         raise UsageError(f"the operands' format is one with a sign that float32 holds, not {format}")
     checks.whole("length", length, least=1, most=MOST_LENGTH)
@@ -189,8 +184,9 @@ def dot_table(
     results = np.concatenate(one).reshape(-1)
     results[np.isnan(results)] = np.nan
     columns = {"a": (a, format.bits), "b": (b, format.bits), "expected": (results.view(np.uint32), 32)}
-    fields = {key: getattr(accumulator, key) for key in accumulator.__dataclass_fields__}
-    return Table(name, {"inputs": format.name, "length": length, "accumulator": fields}, columns)
+    return Table(
+        name, {"inputs": format.name, "length": length, "accumulator": accumulators.to_dict(accumulator)}, columns
+    )
 
 
 def _operands(format: Format, size: int, length: int, seed: int, tensor: int) -> Array:

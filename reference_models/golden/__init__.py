@@ -14,6 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import reference_models
+from mpsim.assignment import assign
+from mpsim.kernels.philox import Stream, uniform
+from mpsim.trace import trace
+from mpsim.training.trainer import Trainer
+
 FOLDER = Path(__file__).parent
 BATCH, STEPS, SEED = 2, 3, 0
 #: The narrowest form of each network.
@@ -43,10 +49,6 @@ def cases(model: str) -> Iterator[Case]:
 def compute(case: Case, backend: str = "compiled", threads: int | None = 1) -> dict[str, Any]:
     """Three steps of batch 2: each one's loss (as hexadecimal float32), skip and promotions, SHA-256 of its logits'
     little-endian bytes, and of the masters and the buffers at the end."""
-    import reference_models
-    from mpsim.assignment import assign
-    from mpsim.trace import trace
-    from mpsim.training.trainer import Trainer
 
     model = reference_models.build(case.model, WIDTHS[case.model], seed=SEED)
     scheme, ratio = PLANS[case.plan]
@@ -79,7 +81,6 @@ def images_and_labels(shape: tuple[int, int, int], step: int) -> tuple[np.ndarra
 
     Step 1 has images 20 times as large: they overflow the low format, so that tensors are promoted.
     """
-    from mpsim.kernels.philox import Stream, uniform
 
     count, largest = BATCH * int(np.prod(shape)), 40.0 if step == 1 else 2.0
     images = uniform(Stream(SEED, "synthetic_data", tensor=0, step=step), count, -largest, largest)

@@ -9,7 +9,7 @@ from mpsim.assignment import demote, uniform
 from mpsim.assignment.comparison import compare
 from mpsim.cli import main
 from mpsim.engine.tensor import ROLES, TensorId
-from mpsim.experiments.plan_picture import bytes_by_group, draw_plan
+from mpsim.experiments.drawing.plan_picture import bytes_by_group, draw_plan
 from mpsim.trace import trace
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import reference_models
 from mpsim.assignment import Plan, demote, optimal
-from mpsim.assignment.optimal import RESOLUTION, _cheapest, least_elements
+from mpsim.assignment.schemes.optimal import RESOLUTION, _cheapest, least_elements
 from mpsim.trace import trace
 
 

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mpsim.data.crops import Box, RandomResizedCrop, centre_crop
+from mpsim.data.pictures.crops import Box, RandomResizedCrop, centre_crop
 from mpsim.kernels.philox import Stream, random_bits
 
 getcontext().prec = 60

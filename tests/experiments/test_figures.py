@@ -10,8 +10,8 @@ from matplotlib.container import ErrorbarContainer
 from rows import given, row
 
 from mpsim.assignment import SCHEMES
-from mpsim.experiments import accuracy_axis
-from mpsim.experiments.figures import STYLES, memory_accuracy, memory_accuracy_figure, pareto_front, save
+from mpsim.experiments.drawing import accuracy_axis
+from mpsim.experiments.drawing.figures import STYLES, memory_accuracy, memory_accuracy_figure, pareto_front, save
 from mpsim.experiments.labels import GIVEN, differences, kind, labels_of, picture_name, recipe
 from mpsim.experiments.settings import RunSettings
 from mpsim.experiments.study_tables import Mean, over_seeds

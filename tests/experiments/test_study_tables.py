@@ -7,7 +7,7 @@ import pytest
 from rows import given
 from rows import row as full_row
 
-from mpsim.experiments.paper_figures import CURVES, draw, figure_of
+from mpsim.experiments.drawing.paper_figures import CURVES, draw, figure_of
 from mpsim.experiments.study_tables import (
     COLUMNS,
     SEEDS_AND_ORDERS,

@@ -73,10 +73,10 @@ def test_every_backend_has_the_signatures_of_the_contract(backend: str) -> None:
 
 
 def foreign(**functions: Any) -> ModuleType:
-    """A backend of somebody else's: functions of exactly the contract's arguments, without ``epilogue``."""
+    """A backend of somebody else's: functions of exactly the contract's arguments."""
     module = ModuleType("foreign")
     for name, row in CONTRACT.items():
-        wanted = [each for each in row.signature.parameters.values() if each.name != "epilogue"]
+        wanted = list(row.signature.parameters.values())
         further = ["threads", *(["accumulator"] if row.contraction else [])]
         wanted += [inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY) for each in further]
         function = functools.partial(getattr(load("reference"), name))

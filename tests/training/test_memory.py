@@ -10,7 +10,7 @@ import pytest
 import reference_models
 from mpsim import Trainer
 from mpsim.kernels import DeviceMemoryError
-from mpsim.training.memory import fitting_batch
+from mpsim.training.batches import fitting_batch
 
 
 def test_more_memory_holds_a_larger_batch() -> None:

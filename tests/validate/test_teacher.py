@@ -187,17 +187,15 @@ def test_a_term_missing_from_one_ops_gradient_is_named(model: str, semantics: st
 
 @each_semantics
 def test_a_contribution_lost_at_a_fork_is_named(semantics: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Tape._add_contribution
+    right = Tape._add
 
-    def wrong(self: Tape, producer: int, part: Any, walk: Any) -> None:
-        if (
-            producer == 3 and producer in walk.pending
-        ):  # the first relu's output: read by conv1 of the block, and its add
+    def wrong(self: Tape, sums: Any, key: Any, part: Any) -> None:
+        if key == 3 and key in sums:  # the first relu's output: read by conv1 of the block, and its add
             return
-        right(self, producer, part, walk)
+        right(self, sums, key, part)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Tape, "_add_contribution", wrong)
+        patch.setattr(Tape, "_add", wrong)
         step = record("resnet18", semantics)
     assert step.index["ops"][3]["kind"] == "ReLU"
     found = suspects(step, "resnet18", semantics)

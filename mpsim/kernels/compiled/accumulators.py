@@ -1,4 +1,4 @@
-"""The 'compiled' backend's contractions for every accumulator: the door to ext/simd_accumulators.c and simd_aligned.c.
+"""The 'compiled' backend's contractions for every accumulator: the way to ext/contraction/accumulators.c and aligned.c.
 
 Speed is not the aim here, but a whole layer can be checked: the default order has its own kernels
 (mpsim/kernels/compiled/contraction.py), which call this module for every other accumulator.
@@ -13,11 +13,12 @@ import numpy as np
 from mpsim import _kernels
 from mpsim.accumulators import Accumulator
 from mpsim.formats import as_format
+from mpsim.kernels.compiled.structs import Aligned, packed
 from mpsim.kernels.lowering import Contraction, product
 from mpsim.kernels.narrow import Narrow
 from mpsim.kernels.pairs import sum_in_pairs
 
-FUSED, SEPARATE, NARROW, EXACT = range(4)  # enum accumulator_kind of ext/accumulators.h
+FUSED, SEPARATE, NARROW, EXACT, ALIGNED = range(5)  # the enum of ext/contraction/accumulators.h
 
 
 def contract(c: Contraction, accumulator: Accumulator, threads: int) -> np.ndarray:
@@ -36,26 +37,28 @@ def contract(c: Contraction, accumulator: Accumulator, threads: int) -> np.ndarr
         *(c.a, c.a_group, c.a_row, c.a_k),
         *(c.b, c.b_group, c.b_column, c.b_k),
         *(out.reshape(-1), c.out_group, c.out_row, c.out_column),
+        *c.shape,
     )
+    aligned = None
     if accumulator.kind == "aligned":
-        _kernels.accumulate_aligned(*tables, chunk, tuple(narrow), _aligned_numbers(accumulator, length), threads)
-        return out
-    if accumulator.kind == "exact":
+        kind, aligned = ALIGNED, packed(_aligned(accumulator, length))
+    elif accumulator.kind == "exact":
         kind = EXACT
     elif accumulator.format != "float32":
         kind = NARROW
     else:
         kind = FUSED if accumulator.fma else SEPARATE
-    _kernels.accumulate(*tables, kind, chunk, tuple(narrow), threads)  # narrow: read by kind NARROW only
+    _kernels.accumulate(*tables, kind, chunk, packed(narrow), aligned, threads)
     return out
 
 
-def _aligned_numbers(accumulator: Accumulator, length: int) -> tuple[int, float, float, float, float, int, bool]:
-    """The fields of struct aligned_sum of ext/accumulators.h."""
+def _aligned(accumulator: Accumulator, length: int) -> Aligned:
+    """The numbers of a sum of aligned, truncated products."""
     inputs, format = as_format(accumulator.inputs), as_format(accumulator.format)
-    return (
+    return Aligned(
         min(accumulator.terms, length),
         2.0**-accumulator.fraction_bits,
+        2.0**inputs.min_exponent,
         2.0**inputs.min_exponent,
         2.0**format.min_exponent,
         accumulator.least_scale,

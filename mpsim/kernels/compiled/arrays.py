@@ -1,4 +1,4 @@
-"""New arrays of the compiled backend. Large ones use memory again (ext/buffers.h); what they hold is unset."""
+"""New arrays of the compiled backend. Large ones use memory again (ext/common/buffers.h); what they hold is unset."""
 
 from __future__ import annotations
 

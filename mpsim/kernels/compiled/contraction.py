@@ -6,12 +6,15 @@ instruction set that runs.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 
 import mpsim._kernels as _kernels
 from mpsim.kernels.compiled import accumulators
 from mpsim.kernels.compiled.arrays import empty
-from mpsim.kernels.compiled.rounding import begun, round_array
+from mpsim.kernels.compiled.rounding import round_array
+from mpsim.kernels.compiled.steps import run
+from mpsim.kernels.compiled.structs import Convolution, packed
 from mpsim.kernels.contract import Array, Shape
 from mpsim.kernels.contraction import FasterWays, Geometry, How, contractions, over_lowering
 from mpsim.kernels.lowering import add_bias
@@ -23,9 +26,7 @@ __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"
 
 
 class _InVectors(FasterWays):
-    """The default accumulator's kernels, which round as they write."""
-
-    fuses = True
+    """The default accumulator's kernels."""
 
     def matmul(
         self, a: Array, b: Array, transpose_a: bool, transpose_b: bool, bias: Array | None, how: How
@@ -49,9 +50,8 @@ class _InVectors(FasterWays):
             (x.shape[axis + 2] + 2 * padding[axis] - w.shape[axis + 2]) // stride[axis] + 1 for axis in range(2)
         )
         y = empty((x.shape[0], w.shape[0], height, width))
-        shapes, team = (x.shape, w.shape, y.shape), _team(prod(y.shape) * prod(w.shape[1:]), how.threads)
-        finish = begun(how.epilogue, team)
-        _kernels.convolution_forward(_flat(x), _flat(w), bias, _flat(y), *shapes, *geometry, finish, team)
+        shape, team = _shape(x.shape, w.shape, y.shape, geometry), _team(y.size * prod(w.shape[1:]), how.threads)
+        _kernels.convolution_forward(shape, _flat(x), _flat(w), bias, _flat(y), team)
         return y
 
     def conv2d_input_gradient(self, gy: Array, w: Array, x_shape: Shape, geometry: Geometry, how: How) -> Array | None:
@@ -59,9 +59,8 @@ class _InVectors(FasterWays):
         if not how.accumulator.is_default:
             return None
         gx = empty(x_shape)
-        shapes, team = (x_shape, w.shape, gy.shape), _team(prod(gy.shape) * prod(w.shape[1:]), how.threads)
-        finish = begun(how.epilogue, team)
-        _kernels.convolution_input_gradient(_flat(gy), _flat(w), _flat(gx), *shapes, *geometry, finish, team)
+        shape, team = _shape(x_shape, w.shape, gy.shape, geometry), _team(gy.size * prod(w.shape[1:]), how.threads)
+        _kernels.convolution_input_gradient(shape, _flat(gy), _flat(w), _flat(gx), team)
         return gx
 
     def conv2d_weight_gradient(self, x: Array, gy: Array, w_shape: Shape, geometry: Geometry, how: How) -> Array | None:
@@ -69,9 +68,17 @@ class _InVectors(FasterWays):
         if not how.accumulator.is_default:
             return None
         gw = empty(w_shape)
-        shapes, team = (x.shape, w_shape, gy.shape), _team(prod(gy.shape) * prod(w_shape[1:]), how.threads)
-        _kernels.convolution_weight_gradient(_flat(x), _flat(gy), _flat(gw), *shapes, *geometry, team)
+        shape, team = _shape(x.shape, w_shape, gy.shape, geometry), _team(gy.size * prod(w_shape[1:]), how.threads)
+        _kernels.convolution_weight_gradient(shape, _flat(x), _flat(gy), _flat(gw), team)
         return gw
+
+
+@lru_cache(maxsize=1024)
+def _shape(x: Shape, w: Shape, y: Shape, geometry: Geometry) -> bytes:
+    """The struct Convolution of a convolution from x to y."""
+    stride, padding, groups = geometry
+    (outputs, _, *kernel), (_, _, *size) = w, y
+    return packed(Convolution._make((*x, outputs, *size, *kernel, *stride, *padding, groups)))
 
 
 def _team(multiplications: int, threads: int) -> int:
@@ -85,5 +92,5 @@ def _flat(array: Array) -> Array:
 
 
 matmul, conv2d, conv2d_input_gradient, conv2d_weight_gradient = contractions(
-    over_lowering(accumulators.contract), add_bias, round_array, _InVectors()
+    over_lowering(accumulators.contract), add_bias, round_array, _InVectors(), run
 )

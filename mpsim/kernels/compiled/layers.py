@@ -1,17 +1,19 @@
-"""Compiled kernels of the layers, over ext/simd_layers*.c; the bits and signatures of the reference.
+"""Compiled kernels of the layers, over ext/layers/; the bits and signatures of the reference.
 
 What works on a few numbers per step is NumPy's in every backend on the CPU.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+from math import prod
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mpsim import _kernels
 from mpsim.kernels.compiled.arrays import empty
-from mpsim.kernels.compiled.rounding import begun
-from mpsim.kernels.epilogue import Epilogue
+from mpsim.kernels.compiled.structs import Batch, Pooling, packed
 from mpsim.kernels.reference.layers import nll_loss, nll_loss_gradient, update_running
 
 __all__ = [
@@ -49,51 +51,48 @@ def _made(x: Array, out: Array | None) -> Array:
     return empty(x.shape) if out is None else out
 
 
-def _batch(x: Array) -> tuple[int, int, int]:
-    """(N, C, ...) as images, channels, elements of one channel of one image."""
-    count, channels = x.shape[:2]
-    return count, channels, x.size // max(1, count * channels)
+@lru_cache(maxsize=1024)
+def _batch(shape: tuple[int, ...]) -> bytes:
+    """The struct Batch of (N, C, ...)."""
+    images, channels, *rest = shape
+    return packed(Batch(images, channels, prod(rest)))
 
 
-def add(a: Array, b: Array, *, out: Array | None = None, epilogue: Epilogue | None = None, threads: int = 1) -> Array:
+def add(a: Array, b: Array, *, out: Array | None = None, threads: int = 1) -> Array:
     """a + b; ``out`` may be a or b."""
     y = _made(a, out)
-    _kernels.layer_add(_flat(a), _flat(b), _flat(y), begun(epilogue, threads), threads)
+    _kernels.add(_flat(a), _flat(b), _flat(y), y.size, threads)
     return y
 
 
-def scale(
-    x: Array, factor: float, *, out: Array | None = None, epilogue: Epilogue | None = None, threads: int = 1
-) -> Array:
+def scale(x: Array, factor: float, *, out: Array | None = None, threads: int = 1) -> Array:
     """x times the factor; ``out`` may be x."""
     y = _made(x, out)
-    _kernels.layer_scale(_flat(x), factor, _flat(y), begun(epilogue, threads), threads)
+    _kernels.scale(_flat(x), factor, _flat(y), y.size, threads)
     return y
 
 
-def relu(x: Array, *, out: Array | None = None, epilogue: Epilogue | None = None, threads: int = 1) -> Array:
+def relu(x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
     """x where not (x <= 0), so that NaN stays, else +0; ``out`` may be x."""
     y = _made(x, out)
-    _kernels.layer_relu(_flat(x), _flat(y), begun(epilogue, threads), threads)
+    _kernels.relu(_flat(x), _flat(y), y.size, threads)
     return y
 
 
 def positive(x: Array, *, threads: int = 1) -> NDArray:
     """Whether x > 0, as a bool array."""
     mask = empty(x.shape, np.bool_)
-    _kernels.layer_positive(_flat(x), _flat(mask).view(np.uint8), threads)
+    _kernels.positive(_flat(x), _flat(mask).view(np.uint8), x.size, threads)
     return mask
 
 
-def relu_gradient(
-    gy: Array, x: Array, *, out: Array | None = None, epilogue: Epilogue | None = None, threads: int = 1
-) -> Array:
+def relu_gradient(gy: Array, x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
     """gy where x > 0, else +0; ``out`` may be gy, and x may be positive(x)."""
-    gx, finish = _made(gy, out), begun(epilogue, threads)
+    gx = _made(gy, out)
     if x.dtype == np.bool_:
-        _kernels.layer_relu_gradient_where(_flat(gy), _flat(x).view(np.uint8), _flat(gx), finish, threads)
+        _kernels.relu_gradient_where(_flat(gy), _flat(x).view(np.uint8), _flat(gx), gx.size, threads)
         return gx
-    _kernels.layer_relu_gradient(_flat(gy), _flat(x), _flat(gx), finish, threads)
+    _kernels.relu_gradient(_flat(gy), _flat(x), _flat(gx), gx.size, threads)
     return gx
 
 
@@ -110,19 +109,19 @@ def sgd_update(
 ) -> None:
     """One step of SGD with momentum, in place in ``master`` and ``velocity``."""
     scalars = learning_rate, momentum, weight_decay, inverse_scale
-    _kernels.layer_sgd_update(_flat(master), _flat(gradient), _flat(velocity), *scalars, threads)
+    _kernels.sgd_update(_flat(master), _flat(gradient), _flat(velocity), *scalars, master.size, threads)
 
 
 def channel_sum(x: Array, *, threads: int = 1) -> Array:
     """(N, C, ...) -> (C,): the sum over n, then the trailing axes."""
     sums = np.empty(x.shape[1], np.float32)
-    _kernels.layer_channel_sum(_flat(x), _batch(x), sums, threads)
+    _kernels.channel_sum(_flat(x), _batch(x.shape), sums, threads)
     return sums
 
 
 def total_sum(x: Array, *, threads: int = 1) -> float:
     """The sum of all elements, as a Python float."""
-    return _kernels.layer_total_sum(_flat(x))
+    return _kernels.total_sum(_flat(x), x.size)
 
 
 def batch_norm(
@@ -132,15 +131,13 @@ def batch_norm(
     epsilon: float,
     *,
     out: Array | None = None,
-    epilogue: Epilogue | None = None,
     threads: int = 1,
 ) -> tuple[Array, Array, Array, Array]:
     """Batch normalization in training: (y, mean, biased variance, inverse deviation); ``out`` may be x."""
     y = _made(x, out)
     mean, variance, inverse_deviation = (np.empty(x.shape[1], np.float32) for _ in range(3))
     statistics = mean, variance, inverse_deviation
-    finish = begun(epilogue, threads)
-    _kernels.layer_batch_norm(_flat(x), scale, shift, epsilon, _batch(x), _flat(y), *statistics, finish, threads)
+    _kernels.batch_norm(_flat(x), scale, shift, epsilon, _batch(x.shape), _flat(y), *statistics, threads)
     return y, mean, variance, inverse_deviation
 
 
@@ -153,13 +150,12 @@ def batch_norm_inference(
     epsilon: float,
     *,
     out: Array | None = None,
-    epilogue: Epilogue | None = None,
     threads: int = 1,
 ) -> Array:
     """Batch normalization with the given mean and variance; ``out`` may be x."""
     y = _made(x, out)
-    given, finish = (mean, variance, scale, shift), begun(epilogue, threads)
-    _kernels.layer_batch_norm_inference(_flat(x), *given, epsilon, _batch(x), _flat(y), finish, threads)
+    given = mean, variance, scale, shift
+    _kernels.batch_norm_inference(_flat(x), *given, epsilon, _batch(x.shape), _flat(y), threads)
     return y
 
 
@@ -171,47 +167,52 @@ def batch_norm_gradient(
     scale: Array,
     *,
     out: Array | None = None,
-    epilogue: Epilogue | None = None,
     threads: int = 1,
 ) -> tuple[Array, Array, Array]:
     """The gradients of batch_norm: (gx, gscale, gshift); ``out`` may be gy or x."""
     gx = _made(x, out)
     gscale, gshift = np.empty(x.shape[1], np.float32), np.empty(x.shape[1], np.float32)
-    given, finish = (mean, inverse_deviation, scale), begun(epilogue, threads)
-    _kernels.layer_batch_norm_gradient(
-        _flat(gy), _flat(x), *given, _batch(x), _flat(gx), gscale, gshift, finish, threads
-    )
+    given = mean, inverse_deviation, scale
+    _kernels.batch_norm_gradient(_flat(gy), _flat(x), *given, _batch(x.shape), _flat(gx), gscale, gshift, threads)
     return gx, gscale, gshift
 
 
-def _pooling(x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> tuple[int, int, int, int, int]:
-    """Planes, height and width of the image, rows and columns of whole windows."""
+def _windows(x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> Pair:
+    """The rows and columns of whole windows."""
     rows, columns = ((x_shape[2 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
-    return x_shape[0] * x_shape[1], x_shape[2], x_shape[3], rows, columns
+    return rows, columns
+
+
+@lru_cache(maxsize=1024)
+def _pool(x_shape: tuple[int, ...], windows: Pair, kernel: Pair, stride: Pair, padding: Pair) -> bytes:
+    """The struct Pooling of images of this shape."""
+    images, channels, height, width = x_shape
+    rows, columns = windows
+    return packed(Pooling(images * channels, height, width, rows, columns, kernel, stride, padding))
 
 
 def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> tuple[Array, NDArray]:
     """The largest element of each window, and where it stands: (y, index = h * W + w, int32)."""
-    sizes = _pooling(x.shape, kernel, stride, padding)
-    y = empty((*x.shape[:2], *sizes[3:]))
+    windows = _windows(x.shape, kernel, stride, padding)
+    y = empty((*x.shape[:2], *windows))
     index = empty(y.shape, np.int32)
-    _kernels.layer_max_pool2d(_flat(x), sizes, kernel, stride, padding, _flat(y), _flat(index), threads)
+    _kernels.max_pool2d(_flat(x), _pool(x.shape, windows, kernel, stride, padding), _flat(y), _flat(index), threads)
     return y, index
 
 
 def max_pool2d_gradient(gy: Array, index: NDArray, x_shape: tuple[int, ...], *, threads: int = 1) -> Array:
     """gy added at the place its maximum came from, in rising (i, j) of gy."""
     gx = empty(x_shape)
-    sizes = (x_shape[0] * x_shape[1], *x_shape[2:], *gy.shape[2:])
-    _kernels.layer_max_pool2d_gradient(_flat(gy), _flat(index), sizes, _flat(gx), threads)
+    pool = _pool(x_shape, gy.shape[2:], (1, 1), (1, 1), (0, 0))
+    _kernels.max_pool2d_gradient(_flat(gy), _flat(index), pool, _flat(gx), threads)
     return gx
 
 
 def avg_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> Array:
     """The mean of each window, zeros of the padding included."""
-    sizes = _pooling(x.shape, kernel, stride, padding)
-    y = empty((*x.shape[:2], *sizes[3:]))
-    _kernels.layer_avg_pool2d(_flat(x), sizes, kernel, stride, padding, _flat(y), threads)
+    windows = _windows(x.shape, kernel, stride, padding)
+    y = empty((*x.shape[:2], *windows))
+    _kernels.avg_pool2d(_flat(x), _pool(x.shape, windows, kernel, stride, padding), _flat(y), threads)
     return y
 
 
@@ -220,20 +221,20 @@ def avg_pool2d_gradient(
 ) -> Array:
     """gy divided by the window's size, added to each element of its window, in rising (i, j) of gy."""
     gx = empty(x_shape)
-    sizes = (x_shape[0] * x_shape[1], *x_shape[2:], *gy.shape[2:])
-    _kernels.layer_avg_pool2d_gradient(_flat(gy), sizes, kernel, stride, padding, _flat(gx), threads)
+    pool = _pool(x_shape, gy.shape[2:], kernel, stride, padding)
+    _kernels.avg_pool2d_gradient(_flat(gy), pool, _flat(gx), threads)
     return gx
 
 
 def log_softmax(x: Array, *, threads: int = 1) -> Array:
     """Logarithm of the softmax of each row: (N, C) -> (N, C)."""
     y = np.empty(x.shape, np.float32)
-    _kernels.layer_log_softmax(_flat(x), *x.shape, _flat(y), threads)
+    _kernels.log_softmax(_flat(x), *x.shape, _flat(y), threads)
     return y
 
 
 def log_softmax_gradient(gy: Array, y: Array, *, threads: int = 1) -> Array:
     """gy - exp(y) * (the sum of gy's row)."""
     gx = np.empty(y.shape, np.float32)
-    _kernels.layer_log_softmax_gradient(_flat(gy), _flat(y), *y.shape, _flat(gx), threads)
+    _kernels.log_softmax_gradient(_flat(gy), _flat(y), *y.shape, _flat(gx), threads)
     return gx

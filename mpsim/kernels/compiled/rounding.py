@@ -1,4 +1,4 @@
-"""Rounding, codes and random bits, compiled. The C code is ext/base_rounding*.c and ext/simd_rounding.c."""
+"""Rounding, codes and random bits, compiled. The C code is ext/rounding/."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from mpsim import _kernels
 from mpsim.formats import Format
 from mpsim.kernels.compiled.arrays import empty
-from mpsim.kernels.epilogue import Epilogue
+from mpsim.kernels.compiled.structs import RandomStream, packed
 from mpsim.kernels.parameters import code_layout, parameters
 from mpsim.kernels.philox import Stream
 from mpsim.kernels.reference.rounding import stack_counts
@@ -45,12 +45,13 @@ def zeros(shape: int | Sequence[int], *, threads: int = 1) -> np.ndarray:
     return np.zeros(shape, np.float32)
 
 
-_FLOAT32 = np.dtype(np.float32)
-
-
 @lru_cache(maxsize=1024)
-def _packed(format: Format, policy: Policy, source: np.dtype) -> np.ndarray:
-    return np.array(parameters(format, policy, source.name), np.int64)
+def _parameters(format: Format, policy: Policy, source: np.dtype) -> bytes:
+    return packed(parameters(format, policy, source.name))
+
+
+def _stream(stream: Stream) -> bytes:
+    return packed(RandomStream(stream.key, stream.words))
 
 
 def round_array(
@@ -65,59 +66,57 @@ def round_array(
     """x rounded once to the format, into ``out`` (may be x), and the five counts; see contract.py."""
     out = empty(x.shape, x.dtype) if out is None else out
     counts = np.empty(5, np.int64)
-    key, words, bits = None, None, None
+    bits = stream = None
     if policy.mode.needs_random_bits:
         if isinstance(random_bits, Stream):
-            key, words = random_bits.key, random_bits.words
+            stream = _stream(random_bits)
         elif random_bits is not None:
             bits = random_bits.reshape(-1)
-    packed = _packed(format, policy, x.dtype)
-    _kernels.round_array(x.reshape(-1), out.reshape(-1), packed, counts, bits, key, words, threads)
+    kernel = _kernels.round_float32 if x.dtype == np.float32 else _kernels.round_float64
+    given = _parameters(format, policy, x.dtype)
+    kernel(x.reshape(-1), out.reshape(-1), x.size, bits, stream, given, counts, threads)
     return out, counts
-
-
-def begun(epilogue: Epilogue | None, threads: int) -> _kernels.Epilogue | None:
-    """The epilogue as the C kernels take it, for one call of one of them."""
-    if epilogue is None:
-        return None
-    packed, stream = _packed(epilogue.format, epilogue.policy, _FLOAT32), epilogue.random_bits
-    if stream is None:
-        return _kernels.Epilogue(packed, epilogue.counts, None, None, threads)
-    return _kernels.Epilogue(packed, epilogue.counts, stream.key, stream.words, threads)
 
 
 def encode_array(x: np.ndarray, format: Format, *, threads: int = 1) -> np.ndarray:
     """Codes of the values of the format in x, in the smallest unsigned integers that hold them."""
     codes = np.empty(x.shape, f"uint{format.code_bits}")
-    _kernels.encode_array(x.reshape(-1), codes.reshape(-1), _layout(format), threads)
+    kernel = _kernels.encode_float32 if x.dtype == np.float32 else _kernels.encode_float64
+    kernel(x.reshape(-1), x.size, _bytes_of(codes), codes.itemsize, _layout(format))
     return codes
 
 
 def decode_array(codes: np.ndarray, format: Format, dtype: type | np.dtype, *, threads: int = 1) -> np.ndarray:
     """The values of the codes, exactly, as float32 or float64."""
     out = np.empty(codes.shape, dtype)
-    _kernels.decode_array(codes.reshape(-1), out.reshape(-1), _layout(format), threads)
+    kernel = _kernels.decode_float32 if out.dtype == np.float32 else _kernels.decode_float64
+    kernel(_bytes_of(codes), codes.itemsize, codes.size, out.reshape(-1), _layout(format))
     return out
 
 
 @lru_cache(maxsize=1024)
-def _layout(format: Format) -> np.ndarray:
-    return np.array(code_layout(format), np.int64)
+def _layout(format: Format) -> bytes:
+    return packed(code_layout(format))
+
+
+def _bytes_of(codes: np.ndarray) -> np.ndarray:
+    return codes.reshape(-1).view(np.uint8)
 
 
 def random_bits(stream: Stream, size: int, first: int = 0, *, threads: int = 1) -> np.ndarray:
     """Elements first .. first + size - 1 of the stream, uint32."""
     bits = empty(size, np.uint32)
-    _kernels.random_bits(stream.key, stream.words, first, bits, threads)
+    _kernels.random_bits(_stream(stream), first, bits, size, threads)
     return bits
 
 
 def canonical_nan(x: np.ndarray, *, threads: int = 1) -> np.ndarray:
     """x, float32 or float64, with every NaN made quiet and without payload, its sign kept, in place."""
-    _kernels.canonical_nan(x.reshape(-1), threads)
+    kernel = _kernels.canonical_nan_float32 if x.dtype == np.float32 else _kernels.canonical_nan_float64
+    kernel(x.reshape(-1), x.size, threads)
     return x
 
 
 def all_finite(*arrays: np.ndarray, threads: int = 1) -> bool:
     """Whether no number of the arrays is infinite or NaN."""
-    return all(_kernels.all_finite(x.reshape(-1), threads) for x in arrays)
+    return all(_kernels.all_finite(x.reshape(-1), x.size, threads) for x in arrays)

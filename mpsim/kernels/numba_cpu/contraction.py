@@ -17,11 +17,14 @@ from mpsim.kernels.lowering import (
     of_conv2d_input_gradient,
     of_conv2d_weight_gradient,
     product,
+    significand_mask,
+    truncated,
 )
 from mpsim.kernels.narrow import Narrow
 from mpsim.kernels.numba_cpu import depthwise, panels
 from mpsim.kernels.numba_cpu.jit import at_most, empty
 from mpsim.kernels.numba_cpu.rounding import round_array
+from mpsim.kernels.numba_cpu.steps import run
 from mpsim.kernels.numba_cpu.sums import Aligned, Single
 from mpsim.kernels.pairs import sum_in_pairs
 from mpsim.kernels.phases import phases
@@ -41,6 +44,7 @@ class Order(NamedTuple):
     by_library: bool = False  # NumPy's matmul, without a written order
     exact: bool = False  # correctly rounded: neither the chunk nor the numbers have an effect
     in_pairs: bool = False  # how chunk results are added
+    inputs: str = "float32"  # how many bits of the operands' significands are read
 
     @property
     def plain(self) -> bool:
@@ -62,7 +66,7 @@ def order_of(accumulator: Accumulator, length: int) -> Order:
     """All that this backend reads of an accumulator."""
     kind, chunk = accumulator.kind, max(1, min(accumulator.chunk or length, length))
     if kind == "aligned":
-        return Order(length, chunk, aligned(accumulator, length))
+        return Order(length, chunk, aligned(accumulator, length), inputs=accumulator.inputs)
     if kind == "sequential" and accumulator.format != "float32":
         return Order(length, chunk, Narrow.of(accumulator.format))
     return Order(length, chunk, Single(accumulator.fma), kind == "blas", kind == "exact", kind == "pairwise")
@@ -74,11 +78,11 @@ def aligned(accumulator: Accumulator, length: int) -> Aligned:
         max(1, min(accumulator.terms, length)),
         2.0**-accumulator.fraction_bits,
         2.0**inputs.min_exponent,
+        2.0**inputs.min_exponent,
         2.0**format.min_exponent,
         accumulator.least_scale,
-        -1 << (23 - min(inputs.mantissa_bits, 23)),
-        accumulator.rounding == "toward_zero",
         *Narrow.of(accumulator.format),
+        accumulator.rounding == "toward_zero",
     )
 
 
@@ -89,6 +93,9 @@ def contract(c: Contraction, accumulator: Accumulator, threads: int) -> Array:
         return product(c)
     if order.length == 0:
         return np.zeros(c.out_shape, np.float32)
+    if order.inputs != "float32":
+        mask = significand_mask(order.inputs)
+        c = replace(c, a=truncated(c.a, mask), b=truncated(c.b, mask))
     with at_most(threads):
         if order.in_pairs:
             return sum_in_pairs(c, order.chunk, lambda part: summed(part, order.numbers, np.array([0, part.shape[2]])))
@@ -111,16 +118,9 @@ def sum_into(out: Array, c: Contraction, numbers: Single | Narrow | Aligned, end
     stretch = STRETCH
     if isinstance(numbers, Aligned):
         stretch = max(1, STRETCH // numbers.terms) * numbers.terms  # whole instructions
-        c = replace(c, a=_truncated(c.a, numbers.mask), b=_truncated(c.b, numbers.mask))
     if not isinstance(numbers, Single):
         c = replace(c, a=c.a.astype(np.float64), b=c.b.astype(np.float64))
     panels.contract(*tables(c, out), ends, stretch, numbers)
-
-
-def _truncated(x: Array, mask: int) -> Array:
-    """float32 numbers with fewer significand bits."""
-    cut: Array = (x.view(np.int32) & np.int32(mask)).view(np.float32)
-    return np.where(np.isnan(x), x, cut)
 
 
 def tables(c: Contraction, out: Array) -> tuple[Array, ...]:
@@ -203,5 +203,5 @@ def _in_phases(gy: Array, w: Array, x_shape: Shape, geometry: Geometry, order: O
 
 
 matmul, conv2d, conv2d_input_gradient, conv2d_weight_gradient = contractions(
-    over_lowering(contract), add_bias, round_array, _Faster()
+    over_lowering(contract), add_bias, round_array, _Faster(), run
 )

@@ -34,17 +34,17 @@ class Aligned(NamedTuple):
 
     terms: int
     quantum: float  # 2**-fraction_bits
-    least_input: float
+    least_left: float
+    least_right: float
     least_sum: float
     least_scale: float  # terms are aligned to this power of two at least
-    mask: int  # of the bits of float32 operands
-    toward_zero: bool
-    least_exponent: int  # this and the rest: as in Narrow
+    least_exponent: int  # this and the next five: as in Narrow
     shift: int
     low: int
     largest: float
     beyond: float
     negative_zero: bool
+    toward_zero: bool
 
 
 def add_products(values: Array, panel: Array, sums: Array, numbers: Any) -> None:
@@ -114,19 +114,34 @@ def _add_single_chunk(sums: Array, totals: Array, numbers: Any) -> None:
 
 @njit(cache=True)
 def narrow_sum(x: Any, y: Any, numbers: Narrow) -> Any:
-    """x + y of float64 numbers, rounded once to the format (mpsim/kernels/narrow.py). It has no branches."""
+    """x + y of float64 numbers, rounded once to the format (mpsim/kernels/narrow.py)."""
+    return rounded(to_odd(x, y), numbers, False)
+
+
+@njit(cache=True)
+def to_odd(x: Any, y: Any) -> Any:
+    """x + y rounded to odd: an inexact sum becomes the neighbour whose last bit is 1. It has no branches."""
     s = x + y
     carried = s - x
     error = (x - (s - carried)) + (y - carried)
     bits: Any = np.float64(s).view(np.int64)
     outward = 1 if (error > 0) == (s > 0) else -1
-    bits += outward if (bits & 1 == 0) & ((error > 0) | (error < 0)) else 0  # round to odd
-    exponent = bits >> 52 & 2047
+    bits += outward if (bits & 1 == 0) & ((error > 0) | (error < 0)) else 0
+    return np.int64(bits).view(np.float64)
+
+
+@njit(cache=True)
+def rounded(s: Any, numbers: Any, toward_zero: bool) -> Any:
+    """A float64 number, exact or rounded to odd, rounded to the format of ``numbers``."""
+    magnitude = np.int64(np.float64(s).view(np.int64) & MAGNITUDE).view(np.float64)
+    exponent = np.float64(magnitude).view(np.int64) >> 52
     # An infinity makes c a tiny negative number, and stays.
     c = power_of(numbers.low if exponent < numbers.least_exponent else exponent + numbers.shift)
-    rounded = (np.int64(bits & MAGNITUDE).view(np.float64) + c) - c
-    rounded = numbers.beyond if rounded > numbers.largest else rounded
-    return with_sign(rounded, s) if numbers.negative_zero else with_sign(rounded, s) + 0.0
+    value = (magnitude + c) - c
+    if toward_zero:
+        value -= c * 2.0**-52 if value > magnitude else 0.0
+    value = with_sign(numbers.beyond if value > numbers.largest else value, s)
+    return value if numbers.negative_zero else value + 0.0
 
 
 @njit(cache=True)
@@ -180,7 +195,8 @@ def instruction(
     for j in range(sums.size):
         # An infinity or NaN among the terms shows in the plain sum, which is too short to overflow.
         special = with_sign(numbers.beyond, plain[j]) if plain[j] == plain[j] else plain[j]
-        sums[j] = round_once(exact[j], numbers) if abs(plain[j]) < np.inf else special
+        next_c = rounded(exact[j], numbers, numbers.toward_zero) + 0.0
+        sums[j] = next_c if abs(plain[j]) < np.inf else special
 
 
 @njit(cache=True)
@@ -189,9 +205,9 @@ def find_quanta(values: Array, panel: Array, sums: Array, numbers: Aligned, quan
     for j in range(sums.size):
         quanta[j] = max(scale(sums[j], numbers.least_sum), numbers.least_scale)
     for k in range(values.size):
-        power, row = scale(values[k], numbers.least_input), panel[k]
+        power, row = scale(values[k], numbers.least_left), panel[k]
         for j in range(sums.size):
-            quanta[j] = max(quanta[j], power * scale(row[j], numbers.least_input))
+            quanta[j] = max(quanta[j], power * scale(row[j], numbers.least_right))
     for j in range(sums.size):
         quanta[j] *= numbers.quantum
 
@@ -215,18 +231,6 @@ def add_truncated(value: float, row: Array, quanta: Array, exact: Array) -> None
         magnitude, shifter = abs(product), quanta[j] * 2.0**52
         part = (magnitude + shifter) - shifter
         exact[j] += with_sign(part - quanta[j] if part > magnitude else part, product)
-
-
-@njit(cache=True)
-def round_once(s: float, numbers: Aligned) -> Any:
-    """A finite float64 number rounded once to the format; never -0."""
-    magnitude = abs(s)
-    exponent = np.float64(magnitude).view(np.int64) >> 52
-    c = power_of(numbers.low if exponent < numbers.least_exponent else exponent + numbers.shift)
-    rounded = (magnitude + c) - c
-    if numbers.toward_zero and rounded > magnitude:
-        rounded -= c * 2.0**-52
-    return with_sign(numbers.beyond if rounded > numbers.largest else rounded, s) + 0.0
 
 
 def _add_aligned_chunk(sums: Array, totals: Array, numbers: Any) -> None:

@@ -7,6 +7,7 @@ checks only) have no written order and go to NumPy's matmul.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -14,10 +15,11 @@ from mpsim.accumulators import Accumulator
 from mpsim.kernels.contraction import contractions, over_lowering
 from mpsim.kernels.lowering import Contraction, add_bias, product
 from mpsim.kernels.narrow import Narrow
-from mpsim.kernels.reference.aligned import Aligned, pairwise
+from mpsim.kernels.reference.aligned import aligned_total, pairwise
 from mpsim.kernels.reference.exact import ExactSum
 from mpsim.kernels.reference.fma import exact_product, fma, narrow_sum
 from mpsim.kernels.reference.rounding import round_array
+from mpsim.kernels.reference.steps import run
 
 __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"]
 
@@ -44,7 +46,7 @@ def _sum_of(accumulator: Accumulator) -> Callable[[Contraction], np.ndarray]:
     if accumulator.kind == "exact":
         return exact
     if accumulator.kind == "aligned":
-        return Aligned(accumulator).total
+        return partial(aligned_total, accumulator=accumulator)
     return _Sequential(accumulator).total
 
 
@@ -108,5 +110,5 @@ class _Sequential:
 
 
 matmul, conv2d, conv2d_input_gradient, conv2d_weight_gradient = contractions(
-    over_lowering(contract), add_bias, round_array
+    over_lowering(contract), add_bias, round_array, run=run
 )

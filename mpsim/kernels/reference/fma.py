@@ -38,12 +38,20 @@ def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 def narrow_sum(x: np.ndarray, y: np.ndarray, narrow: Narrow) -> np.ndarray:
     """x + y rounded once to a narrow format, nearest even, overflow to infinity; float64 holding float32 numbers."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        s = sum_to_odd(x, y)
-        magnitude = np.abs(s)
-        exponent = magnitude.view(np.int64) >> 52
-        exponent = np.where(exponent < narrow.least_exponent, narrow.low, exponent + narrow.shift)
-        c = (np.minimum(exponent, 2046) << 52).view(np.float64)
+        return round_narrow(sum_to_odd(x, y), narrow)
+
+
+def round_narrow(s: np.ndarray, narrow: Narrow, toward_zero: bool = False) -> np.ndarray:
+    """Numbers that were rounded to odd, rounded to a narrow format; what is too large becomes ``narrow.beyond``."""
+    magnitude = np.abs(s)
+    exponent = magnitude.view(np.int64) >> 52
+    exponent = np.where(exponent < narrow.least_exponent, narrow.low, exponent + narrow.shift)
+    c = (np.minimum(exponent, 2046) << 52).view(np.float64)
+    if toward_zero:
+        quantum = ((np.minimum(exponent, 2046) - 52) << 52).view(np.float64)
+        rounded = np.where(np.isfinite(magnitude), np.trunc(magnitude / quantum) * quantum, magnitude)
+    else:
         rounded = (magnitude + c) - c
-        rounded[rounded > narrow.largest] = narrow.beyond
-        signed = np.copysign(rounded, s)
-        return signed if narrow.negative_zero else signed + 0.0
+    rounded[rounded > narrow.largest] = narrow.beyond
+    signed = np.copysign(rounded, s)
+    return signed if narrow.negative_zero else signed + 0.0

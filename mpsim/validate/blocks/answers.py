@@ -10,6 +10,7 @@ import numpy as np
 
 from mpsim.blocks import BlockFormat, Blocks, dequantize
 from mpsim.formats import FORMATS
+from mpsim.kernels.contract import Array
 from mpsim.rounding import decode, round_to
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.subjects import worker
@@ -17,8 +18,6 @@ from mpsim.validate.subjects.calling import Callee, InProcess
 from mpsim.validate.subjects.casts import values_of
 from mpsim.validate.subjects.opening import Calling, is_library, open_python
 from mpsim.validate.subjects.worker import Typed
-
-Array = np.ndarray[Any, Any]
 
 
 class BlockAnswers(NamedTuple):

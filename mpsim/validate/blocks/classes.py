@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from mpsim.blocks import SCALE_RULES, Blocks, quantize
+from mpsim.files.records import Record
+from mpsim.kernels.contract import Array
 from mpsim.policies import Mode, Overflow
 from mpsim.rounding import decode
 from mpsim.validate.blocks.answers import BlockAnswers, BlockSubject, expected_values
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Counterexample:
     got_scale: int | None
     codes: bool
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """Numbers as JSON; ``input_hex`` has float32 patterns."""
         return {
             "input": self.block.tolist(),
@@ -105,7 +105,7 @@ class Finding:
     cause: str | None
     observed: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         return {
             "class": self.kind.value, "blocks": self.blocks, "elements": self.elements,
             "example": self.example.to_dict(), "cause": self.cause, "observed": self.observed,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mpsim.blocks import BlockFormat, quantize
+from mpsim.kernels.contract import Array
 from mpsim.kernels.philox import Stream, random_bits
 from mpsim.kernels.spec_blocks import as_block_format
 from mpsim.rounding import decode
+from mpsim.validate.turning_points import beside, midpoints, numbers, with_midpoints
 
 __all__ = ["block_corpus"]
-
-Array = np.ndarray[Any, Any]
 
 
 def block_corpus(format: str | BlockFormat, tensor_scale: float | None = None, seed: int = 0) -> Array:
@@ -31,24 +29,13 @@ def block_corpus(format: str | BlockFormat, tensor_scale: float | None = None, s
     digits = np.array([1.0, 1.5, rounds_up, element.largest / 2.0**element.max_exponent])
     amax = np.ldexp(digits, np.arange(-149, 128)[:, None]).reshape(-1)
     if row.tensor_scale:
-        grid = _with_midpoints(row.scale.largest_code, row)
+        grid = with_midpoints(numbers(row.scale))
         amax = np.concatenate([amax, np.append(grid, [464.0, 480.0, 1024.0]) * element.largest * scale])
-    amax = np.concatenate([_beside(amax), _beside(np.ldexp(1.0 + _words(seed, 512) / 2**32, _words(seed, 512, 1) % 8))])
+    drawn = np.ldexp(1.0 + _words(seed, 512) / 2**32, _words(seed, 512, 1) % 8)
+    amax = np.concatenate([beside(amax, "float32"), beside(drawn, "float32")])
     amax = amax[(amax > 0) & np.isfinite(amax)]
     x = _elements(row, amax, scale, seed)
     return np.ascontiguousarray(np.concatenate([x, _special_rows(row.size, seed)]))
-
-
-def _with_midpoints(largest_code: int, row: BlockFormat) -> Array:
-    numbers = decode(np.arange(largest_code + 1, dtype=np.uint8), row.scale, np.float64, backend="reference")
-    return np.sort(np.concatenate([numbers, (numbers[1:] + numbers[:-1]) / 2]))
-
-
-def _beside(numbers: Array) -> Array:
-    """float32 numbers with their predecessors and successors."""
-    with np.errstate(over="ignore", under="ignore"):
-        x = numbers.astype(np.float32)
-        return np.concatenate([np.nextafter(x, np.float32(0)), x, np.nextafter(x, np.float32(np.inf))])
 
 
 def _words(seed: int, count: int, tensor: int = 0) -> Array:
@@ -58,9 +45,8 @@ def _words(seed: int, count: int, tensor: int = 0) -> Array:
 def _elements(row: BlockFormat, amax: Array, tensor_scale: np.float64, seed: int) -> Array:
     """One block for each largest magnitude: elements at turning points over the scale, or twice it."""
     element, shape = row.element, (amax.size, row.size)
-    codes = np.arange(element.largest_code + 1, dtype=np.uint8)
-    numbers = decode(codes, element, np.float64, backend="reference")
-    grid = np.concatenate([numbers, (numbers[1:] + numbers[:-1]) / 2])
+    rising = numbers(element)
+    grid = np.concatenate([rising, midpoints(rising)])
     lone = np.zeros(shape, np.float32)
     lone[:, 0] = amax
     given = float(tensor_scale) if row.tensor_scale else None

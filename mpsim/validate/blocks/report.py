@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mpsim.rounding import decode
 from mpsim.validate.blocks.classes import MEANINGS, Counterexample, Finding, Kind
 from mpsim.validate.blocks.validation import BlockReport
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def text(report: BlockReport, width: int = 110) -> str:
@@ -39,7 +42,7 @@ def cases(report: BlockReport) -> dict[str, list[str] | None]:
     return {kind.value: found.get(kind.value) for kind in Kind}
 
 
-def draw(report: BlockReport, axes: Any) -> None:
+def draw(report: BlockReport, axes: Axes) -> None:
     """Blocks that differ, by definition."""
     rows = report.rules[::-1]
     colors = ["tab:red" if result.blocks else "0.6" for result in rows]

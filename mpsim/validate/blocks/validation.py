@@ -11,6 +11,8 @@ import numpy as np
 from mpsim import checks
 from mpsim.blocks import SCALE_RULES, BlockFormat
 from mpsim.errors import UsageError
+from mpsim.files.records import Record
+from mpsim.kernels.contract import Array
 from mpsim.kernels.spec_blocks import SCALE_OVERFLOWS, as_block_format
 from mpsim.validate.answers import SubjectError, Verdict
 from mpsim.validate.blocks.answers import BlockAnswers, BlockSubject, open_blocks
@@ -21,7 +23,6 @@ from mpsim.validate.subjects.opening import Calling
 
 __all__ = ["BlockReport", "RuleResult", "validate_blocks"]
 
-Array = np.ndarray[Any, Any]
 #: Numbers of blocks that the subject is asked again in one call.
 LENGTHS = (1, 2, 3, 5, 8, 17, 64)
 
@@ -39,7 +40,7 @@ class RuleResult:
     def name(self) -> str:
         return self.definition.name
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         return {
             "scale_rule": self.definition.rule,
             "scale_overflow": self.definition.scale_overflow,
@@ -73,7 +74,7 @@ class BlockReport:
     def equal(self) -> bool:
         return self.verdict is Verdict.EQUAL
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """The whole report as JSON values."""
         return {
             "subject": self.subject,

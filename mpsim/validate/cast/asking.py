@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from mpsim.files.records import Record
 from mpsim.formats import Format
+from mpsim.kernels.contract import Array
 from mpsim.validate.answers import Outcome, SubjectError
 from mpsim.validate.grid import places
 from mpsim.validate.sources import Source
@@ -17,7 +19,6 @@ from mpsim.validate.subjects.casts import Results, Subject, read_answer
 from mpsim.validate.subjects.programs import Program
 from mpsim.validate.subjects.worker import Typed
 
-Array = np.ndarray[Any, Any]
 CHUNK = 1 << 20
 #: Lengths of arrays that a subject is asked again: around the sizes of vectors and blocks, and their tails.
 LENGTHS = (*range(1, 34), 47, 63, 64, 65, 100, 127, 128, 129, 255, 257, 1000)
@@ -109,7 +110,7 @@ class Unsteady(NamedTuple):
     usual: Outcome
     other: Outcome
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """The fields as JSON values."""
         return {
             "input": {"value": self.input, "bits": f"{self.pattern:#x}"},

@@ -7,10 +7,11 @@ unexplained, and says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from mpsim.kernels.contract import Array
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.validate.answers import NO_CODE, Outcome
 from mpsim.validate.cast.asking import Answers
@@ -18,8 +19,6 @@ from mpsim.validate.cast.classify import Kind, Staged, staged_outcome
 from mpsim.validate.cast.rules import QUIRKS, Rule
 from mpsim.validate.grid import Places, places
 from mpsim.validate.sources import SOURCES, widened
-
-Array = np.ndarray[Any, Any]
 
 
 class Cause(NamedTuple):

@@ -7,18 +7,17 @@ it is not. So the class of a mismatch is decided with the whole corpus in sight.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from mpsim.formats import FORMATS
+from mpsim.kernels.contract import Array
 from mpsim.policies import Mode
 from mpsim.validate.answers import Outcome, value_keys
 from mpsim.validate.cast.rules import Rule, is_value
 from mpsim.validate.grid import Places, places
 from mpsim.validate.sources import Source, widened
-
-Array = np.ndarray[Any, Any]
 
 
 class Kind(StrEnum):

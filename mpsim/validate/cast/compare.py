@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from mpsim.files.records import Record
 from mpsim.formats import Format
+from mpsim.kernels.contract import Array
 from mpsim.validate.answers import NO_CODE, Outcome
 from mpsim.validate.cast import nans
 from mpsim.validate.cast.asking import Answers, ask
@@ -20,8 +22,6 @@ from mpsim.validate.cast.rules import Rule, is_value
 from mpsim.validate.grid import places
 from mpsim.validate.sources import Source
 
-Array = np.ndarray[Any, Any]
-
 
 class Number(NamedTuple):
     """A number and its bits; bits None where the format has no code for it."""
@@ -30,7 +30,7 @@ class Number(NamedTuple):
     bits: int | None
     digits: int
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         return {"value": self.value, "bits": None if self.bits is None else f"0x{self.bits:0{self.digits}x}"}
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class Counterexample(NamedTuple):
     got: Number
     midpoint: Fraction | None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         middle = self.midpoint
         return {
             "input": self.input.to_dict(),
@@ -70,7 +70,7 @@ class Finding:
     cause: str | None
     observed: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         return {
             "class": self.kind.value,
             "count": self.count,
@@ -92,7 +92,7 @@ class Comparison(NamedTuple):
     def equal(self) -> bool:
         return self.mismatches == 0
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         return {
             "rule": self.rule.to_dict(),
             "inputs": self.inputs,

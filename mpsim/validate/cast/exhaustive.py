@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 
 from mpsim.errors import UsageError
+from mpsim.files.records import Record
 from mpsim.files.whole import write_whole
+from mpsim.kernels.contract import Array
 from mpsim.validate.answers import NO_CODE, SubjectError
 from mpsim.validate.cast import nans
 from mpsim.validate.cast.asking import Answers, ask
@@ -29,7 +31,6 @@ from mpsim.validate.sources import SOURCES
 from mpsim.validate.subjects.casts import Subject, read_answer, values_of
 from mpsim.validate.subjects.worker import Typed
 
-Array = np.ndarray[Any, Any]
 BLOCK_BITS = 20
 BLOCKS = 1 << (32 - BLOCK_BITS)
 KEPT_PER_BLOCK = 64
@@ -57,7 +58,7 @@ class Sweep:
     def inputs(self) -> int:
         return self.done << BLOCK_BITS
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """What was done, without the state that resuming needs."""
         rate = self.inputs / self.own_seconds if self.own_seconds else None
         return {

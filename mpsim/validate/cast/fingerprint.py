@@ -6,12 +6,14 @@ The result is a Rule, confirmed on the whole corpus: either it gives every answe
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from mpsim.files.records import Record
 from mpsim.formats import FORMATS
 from mpsim.kernels import spec
+from mpsim.kernels.contract import Array
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.validate.answers import NO_CODE
 from mpsim.validate.cast import nans
@@ -21,8 +23,6 @@ from mpsim.validate.cast.nans import NanCodes
 from mpsim.validate.cast.presets import rules as preset_rules
 from mpsim.validate.cast.rules import QUIRKS, Rule
 from mpsim.validate.sources import widened
-
-Array = np.ndarray[Any, Any]
 
 _UNSIGNED_MODES = tuple(mode for mode in Mode if not mode.needs_random_bits and not mode.is_legacy)
 
@@ -83,7 +83,7 @@ class Fingerprint(NamedTuple):
             f"{sure} {which}"
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         return {
             "rule": self.rule.to_dict(),
             "inputs": self.inputs,

@@ -5,16 +5,15 @@ A policy's mode and overflow say nothing about the code of a NaN, so a declared 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from mpsim.errors import UsageError
 from mpsim.formats import Format
+from mpsim.kernels.contract import Array
 from mpsim.validate.answers import NO_CODE, Outcome
 from mpsim.validate.cast.asking import Answers
-
-Array = np.ndarray[Any, Any]
 
 #: How a rule gives codes to NaN: (code of NaN, code of -NaN), or one of these names. None is the canonical codes.
 NanCodes = tuple[int, int] | str | None

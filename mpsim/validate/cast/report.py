@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from mpsim.validate.cast import nans
 from mpsim.validate.cast.classify import MEANINGS, Kind
-from mpsim.validate.cast.compare import Comparison, Finding
+from mpsim.validate.cast.compare import Comparison, Finding, expected_of
 from mpsim.validate.cast.stochastic import StochasticReport
+from mpsim.validate.cast.validation import CastReport
+from mpsim.validate.grid import places
+from mpsim.validate.sources import widened
 
 if TYPE_CHECKING:
-    from mpsim.validate.cast.validation import CastReport
+    from matplotlib.axes import Axes
 
 
 def text(report: CastReport | StochasticReport, width: int = 110) -> str:
@@ -144,13 +149,8 @@ def cases(report: CastReport | StochasticReport) -> dict[str, list[str] | None]:
     return {name: found.get(name) for name in names}
 
 
-def draw(report: CastReport, axes: Any) -> None:
+def draw(report: CastReport, axes: Axes) -> None:
     """Error against input: the subject's error in quanta of the format, mismatches red. Not more than 20 000 points."""
-    import numpy as np
-
-    from mpsim.validate.cast.compare import expected_of
-    from mpsim.validate.grid import places
-    from mpsim.validate.sources import widened
 
     answers, comparison = report.answers, report.declared or report.once
     assert comparison is not None

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mpsim.files.records import Record
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels import hosted
+from mpsim.kernels.contract import Array
 from mpsim.policies import Policy
 from mpsim.rounding import round_to
 from mpsim.validate.answers import NO_CODE, Outcome, value_keys
@@ -20,8 +22,6 @@ from mpsim.validate.cast import nans
 from mpsim.validate.cast.nans import NanCodes
 from mpsim.validate.grid import places
 from mpsim.validate.sources import Source, widened
-
-Array = np.ndarray[Any, Any]
 
 
 class Quirk(NamedTuple):
@@ -215,7 +215,7 @@ class Rule:
             parts.append("NaN keeps its payload")
         return "; ".join(parts)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """The fields as JSON values."""
         codes = [f"{code:#x}" for code in self.nan_codes] if isinstance(self.nan_codes, tuple) else self.nan_codes
         return {

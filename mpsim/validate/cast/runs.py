@@ -6,17 +6,16 @@ change. A whole range of inputs is then compared by comparing each run with one 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from mpsim.errors import UsageError
 from mpsim.formats import Format
-from mpsim.kernels import spec
+from mpsim.kernels.contract import Array
 from mpsim.validate.cast.rules import Rule
 from mpsim.validate.sources import Source
-
-Array = np.ndarray[Any, Any]
+from mpsim.validate.turning_points import midpoints, numbers
 
 
 class Runs(NamedTuple):
@@ -61,11 +60,11 @@ def _candidates(format: Format, source: Source) -> Array:
     """Patterns where the result may change, with their neighbours: numbers of the format, midpoints, powers of two
     from the largest number on, both ends of the range and of the NaNs; of both signs."""
     codes = range(format.largest_code + 1) if format.bits <= 16 else range(2)
-    numbers = np.array(sorted({spec.decode(code, format) for code in codes}))
+    values = numbers(format, codes)
     with np.errstate(over="ignore"):
         top = 2.0 ** np.arange(format.max_exponent, format.max_exponent + 4)
         edges = np.concatenate([top, [format.largest, format.overflow_threshold[0], format.smallest_normal, 0.0]])
-        values = np.concatenate([numbers, numbers[:-1] + np.diff(numbers) / 2, edges])
+        values = np.concatenate([values, midpoints(values), edges])
         patterns = source.patterns(values).astype(np.int64)
     sign, infinity = source.sign_mask, int(source.patterns(np.array([np.inf]))[0])
     ends = [0, infinity, infinity + 1, sign - 1]

@@ -9,6 +9,7 @@ from typing import Any
 
 from mpsim import checks
 from mpsim.errors import UsageError, UsageTypeError
+from mpsim.files.records import Record
 from mpsim.formats import Format, as_format
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.validate.answers import Verdict
@@ -78,7 +79,7 @@ class CastReport:
             return None
         return None if self.nan.is_canonical else self.nan
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """The whole report as JSON values."""
         unsteady = self.unsteady
         return {

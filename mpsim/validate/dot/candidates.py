@@ -6,8 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
 from typing import Any
 
-from mpsim.accumulators import LEAST_ALIGNMENT, Accumulator
+from mpsim.accumulators import LEAST_ALIGNMENT, Accumulator, Summation, in_short
+from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, as_format
+from mpsim.products import stages
+from mpsim.products.stages import Product, Sums
 from mpsim.tensor_cores import LEAST, TENSOR_CORES
 from mpsim.validate.dot.probes import Order
 
@@ -19,7 +22,7 @@ KNOWN = (Accumulator(), Accumulator(chunk=None), Accumulator(kind="exact"))
 LEASTS = (None, *sorted({least for pair in LEAST.values() for least in pair}))
 
 
-def candidates(value: Mapping[str, Any], order: Order, inputs: str) -> list[Accumulator]:
+def candidates(value: Mapping[str, Any], order: Order, inputs: str) -> list[Summation]:
     """Accumulators that the measured values allow, the simplest first, then every tensor core of these inputs."""
     found = [Accumulator(kind="exact")] if order.exact else []
     bits = value.get("sum_bits", 23)
@@ -68,9 +71,11 @@ def _aligned(
     ]
 
 
-def effective(accumulator: Accumulator, length: int) -> tuple[object, ...]:
+def effective(accumulator: Summation, length: int) -> tuple[object, ...]:
     """What decides the results for ``length`` terms at most: equal for two accumulators that are one and the same
     there, as with a chunk that is as long, more terms than a chunk has, or two names of one format."""
+    if isinstance(accumulator, Product):
+        return (accumulator,)
     chunk = accumulator.chunk if accumulator.chunk and accumulator.chunk < length else None
     format = astuple(as_format(accumulator.format))[1:]
     if accumulator.kind == "exact":
@@ -86,17 +91,51 @@ def effective(accumulator: Accumulator, length: int) -> tuple[object, ...]:
     return (accumulator.kind, format, chunk, accumulator.fma)
 
 
-def distinct(accumulators: Iterable[Accumulator], length: int) -> list[Accumulator]:
+def distinct(accumulators: Iterable[Summation], length: int) -> list[Summation]:
     """The first of each effective form."""
-    found: dict[tuple[object, ...], Accumulator] = {}
+    found: dict[tuple[object, ...], Summation] = {}
     for each in accumulators:
         found.setdefault(effective(each, length), each)
     return list(found.values())
 
 
-def beside(found: Accumulator) -> list[Accumulator]:
+def beside(found: Summation) -> list[Summation]:
     """Accumulators that differ from one in a single thing: what a match has to be told apart from."""
-    return [each for each in dict.fromkeys(_beside(found)) if each != found]
+    near = _beside(found) if isinstance(found, Accumulator) else map(in_short, _beside_product(found))
+    return [each for each in dict.fromkeys(near) if each != found]
+
+
+def _beside_product(found: Product) -> Iterator[Product]:
+    yield replace(found, products=Sums() if found.products is None else None)
+    for order in _orders_beside(found.order):
+        try:
+            yield replace(found, order=order)
+        except UsageError:  # an aligned order and products that are rounded
+            continue
+
+
+def _orders_beside(order: stages.Order) -> Iterator[stages.Order]:
+    """Orders that differ in one stage."""
+    if isinstance(order, stages.Rising | stages.Pairwise | stages.Folding):
+        for sums in (Sums(), Sums("bfloat16"), Sums("float16"), replace(order.sums, rounding="toward_zero")):
+            yield replace(order, sums=sums)
+        yield stages.Rising(order.sums)
+        yield stages.Rising(order.sums, "first")
+        yield stages.Pairwise(order.sums)
+        yield stages.Folding(order.sums)
+    elif isinstance(order, stages.Aligned):
+        yield replace(order, fraction_bits=order.fraction_bits + 1)
+        yield replace(order, least_exponent=None if order.least_exponent is not None else LEAST_ALIGNMENT)
+    elif isinstance(order, stages.Reordered):
+        yield order.order
+        yield from (replace(order, order=inner) for inner in _orders_beside(order.order))
+    elif isinstance(order, stages.Groups):
+        yield order.inner
+        size = "size" if isinstance(order.partition, stages.Blocks) else "number"
+        for changed in (getattr(order.partition, size) * 2, max(1, getattr(order.partition, size) // 2)):
+            yield replace(order, partition=replace(order.partition, **{size: changed}))
+        yield from (replace(order, inner=inner) for inner in _orders_beside(order.inner))
+        yield from (replace(order, outer=outer) for outer in _orders_beside(order.outer))
 
 
 def _beside(found: Accumulator) -> Iterator[Accumulator]:

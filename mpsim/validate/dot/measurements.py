@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from mpsim.accumulators import ROUNDINGS, Accumulator
+from mpsim.accumulators import ROUNDINGS, Accumulator, Summation
+from mpsim.products.words import sentence_of
+from mpsim.tensor_cores import described
 from mpsim.validate.dot import probes
 from mpsim.validate.dot.probes import Measurement, Order, Prober
 
@@ -28,12 +30,14 @@ def _least(prober: Prober, aligned: int, rounding: str) -> Measurement:
     return probes.find_least_alignment(prober, aligned, toward_zero)
 
 
-def statements(prober: Prober, order: Order, confirmed: Sequence[Accumulator]) -> list[Measurement]:
+def statements(prober: Prober, order: Order, confirmed: Sequence[Summation]) -> list[Measurement]:
     """What can be said of the order and the sums. confirmed: accumulators that give every probe and, at the probes'
     length, every random result."""
     if not confirmed:
         return _unknown(prober, order)
     first = confirmed[0]
+    if not isinstance(first, Accumulator):
+        return [Measurement("order", described(first), sentence_of(first))]
     fma = "whether products are rounded before they are added does not show"
     if first.kind == "exact":
         words = f"nothing was lost beside a number 2**{order.span} times as large: exact, or wider than that"
@@ -59,9 +63,9 @@ _FMA = {
 }
 
 
-def _agreed(field: str, confirmed: Sequence[Accumulator], words: dict[Any, str], otherwise: str) -> Measurement:
+def _agreed(field: str, confirmed: Sequence[Summation], words: dict[Any, str], otherwise: str) -> Measurement:
     """A field on which all the accumulators agree that could not be told apart."""
-    values = {getattr(each, field) for each in confirmed}
+    values = {getattr(each, field) for each in confirmed if isinstance(each, Accumulator)}
     if len(values) > 1:
         return Measurement(field, None, otherwise)
     value = values.pop()

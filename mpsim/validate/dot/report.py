@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from mpsim.accumulators import Accumulator
+from mpsim.accumulators import Accumulator, Summation
 from mpsim.tensor_cores import described
 from mpsim.validate.dot.validation import DotReport, Tried
 from mpsim.validate.dot.vectors import DotVectorsReport
@@ -130,11 +130,7 @@ def _also_equal(first: Tried, others: Sequence[Tried]) -> list[str]:
     by_field: dict[str, list[str]] = {}
     rest = []
     for other in others:
-        changed = [
-            field.name
-            for field in fields(Accumulator)
-            if getattr(other.accumulator, field.name) != getattr(first.accumulator, field.name)
-        ]
+        changed = _changed(first.accumulator, other.accumulator)
         if len(changed) == 1:
             value = getattr(other.accumulator, changed[0])
             names = f" ({', '.join(other.names)})" if other.names else ""
@@ -142,10 +138,17 @@ def _also_equal(first: Tried, others: Sequence[Tried]) -> list[str]:
         else:
             rest.append((other, changed))
     lines = [f"  also equal with {name}={' or '.join(values)}" for name, values in by_field.items()]
-    combined = [other for other, changed in rest if set(changed) <= set(by_field)]
+    combined = [other for other, changed in rest if changed and set(changed) <= set(by_field)]
     if combined:
         lines.append(f"  and with {len(combined)} combinations of these")
     return lines + [f"  also equal to {other.text}" for other, _ in rest if other not in combined]
+
+
+def _changed(first: Summation, other: Summation) -> list[str]:
+    """The fields in which two accumulators differ; none where one is written in stages."""
+    if not (isinstance(first, Accumulator) and isinstance(other, Accumulator)):
+        return []
+    return [field.name for field in fields(Accumulator) if getattr(other, field.name) != getattr(first, field.name)]
 
 
 def _verdict(tried: Tried, what: str) -> list[str]:

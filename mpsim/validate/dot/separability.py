@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from mpsim.accumulators import Accumulator
+from mpsim.accumulators import Accumulator, Summation
 from mpsim.formats import Format, as_format
 from mpsim.validate.dot.candidates import effective
 
 
-def inseparable(one: Accumulator, other: Accumulator, inputs: str, length: int) -> str:
+def inseparable(one: Summation, other: Summation, inputs: str, length: int) -> str:
     """Why two accumulators have the same result for every input of ``length`` terms; "" where some input may differ.
 
     A proof of less than what is true: "" does not say that there is an input that separates them.
@@ -28,6 +28,8 @@ def inseparable(one: Accumulator, other: Accumulator, inputs: str, length: int) 
     """
     if effective(one, length) == effective(other, length):
         return "one order of the same operations at this length"
+    if not (isinstance(one, Accumulator) and isinstance(other, Accumulator)):
+        return ""
     format = as_format(inputs)
     if _treats_specials_alike(one, other, format) and all(_is_exact(each, format, length) for each in (one, other)):
         return "every sum is exact in both"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpsim.accumulators import Accumulator
+from mpsim.accumulators import Summation
 from mpsim.formats import Format
 from mpsim.rounding import round_to
 from mpsim.validate.dot.edges import edge_batches
@@ -30,12 +30,12 @@ TERMS = (2, 2, 3, 4, 6, 9, 17)
 class Separated(NamedTuple):
     """kept: what the subject still agrees with, in the order given. inputs: rows that were tried on all of them."""
 
-    kept: tuple[Accumulator, ...]
+    kept: tuple[Summation, ...]
     inputs: int
 
 
 def separate(
-    prober: Prober, found: Sequence[Accumulator], output: str, *, seed: int = 0, backend: str = "compiled"
+    prober: Prober, found: Sequence[Summation], output: str, *, seed: int = 0, backend: str = "compiled"
 ) -> Separated:
     """Drops accumulators by rows on which they differ, asking the subject those; ends where no batch separates any."""
     kept, tried = list(dict.fromkeys(found)), 0

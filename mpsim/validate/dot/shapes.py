@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpsim.accumulators import Accumulator
+from mpsim.accumulators import Accumulator, Summation
 from mpsim.formats import as_format
 from mpsim.rounding import round_to
 from mpsim.tensor_cores import described
@@ -34,7 +34,7 @@ class ShapeDependence(NamedTuple):
     shapes: tuple[tuple[int, int], ...]
     asked: int
     place: tuple[int, int, float, float]
-    order: Accumulator | None = None
+    order: Summation | None = None
 
     @property
     def words(self) -> str:
@@ -83,7 +83,7 @@ def _below(found: list[int], what: str) -> str:
 
 
 def shape_dependence(
-    subject: DotSubject, length: int, matches: Sequence[Accumulator] = (), seed: int = 0, backend: str = "compiled"
+    subject: DotSubject, length: int, matches: Sequence[Summation] = (), seed: int = 0, backend: str = "compiled"
 ) -> ShapeDependence | None:
     """The shapes whose results are not those of the largest product; None where every one asked is the same.
 
@@ -143,16 +143,18 @@ def _operands(subject: DotSubject, length: int, seed: int) -> tuple[Array, Array
     return (a, b) if as_format(subject.inputs).has_nan else (np.nan_to_num(a), np.nan_to_num(b))
 
 
-def _other_orders(matches: Sequence[Accumulator], length: int) -> Iterator[Accumulator]:
+def _other_orders(matches: Sequence[Summation], length: int) -> Iterator[Summation]:
     """Accumulators that differ from a match in the order of its sums alone."""
     for found in matches:
+        if not isinstance(found, Accumulator):
+            continue
         kinds = {"sequential": ("sequential", "pairwise"), "pairwise": ("pairwise", "sequential")}.get(found.kind, ())
         for kind in kinds if found.format == "float32" else kinds[:1]:
             yield from (replace(found, kind=kind, chunk=chunk) for chunk in (None, *range(1, length)))
 
 
 def _gives(
-    accumulator: Accumulator, a: Array, b: Array, found: Mapping[tuple[int, int], Array], output: str, backend: str
+    accumulator: Summation, a: Array, b: Array, found: Mapping[tuple[int, int], Array], output: str, backend: str
 ) -> bool:
     """Whether the accumulator gives every result of these shapes, of the first rows of a and b."""
     model = Model(accumulator, output)

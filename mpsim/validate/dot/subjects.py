@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from mpsim import checks
-from mpsim.accumulators import Accumulator
+from mpsim.accumulators import Accumulator, Summation
 from mpsim.formats import FORMATS, as_format
 from mpsim.kernels import hosted
 from mpsim.rounding import encode, round_to
+from mpsim.tensor_cores import described
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.subjects import worker
 from mpsim.validate.subjects.calling import Callee, InProcess
@@ -21,7 +22,7 @@ from mpsim.validate.subjects.opening import Calling, is_library, open_native, op
 from mpsim.validate.subjects.worker import Typed
 
 Array = np.ndarray[Any, Any]
-Product = Callable[[Array, Array], Any]
+Multiply = Callable[[Array, Array], Any]
 
 #: Rows and columns of the matrices that subjects are asked for: of probes, one for each element of the diagonal.
 SIDE = 16
@@ -68,7 +69,7 @@ class DotSubject:
         return diagonals(self.matmul, a, b, self.side)
 
 
-def diagonals(product: Product, a: Array, b: Array, side: int) -> Array:
+def diagonals(product: Multiply, a: Array, b: Array, side: int) -> Array:
     """Dot products of the rows of a with the rows of b, ``side`` of them by each matrix product; float64."""
     found = np.empty(len(a))
     for start in range(0, len(a), side):
@@ -86,7 +87,7 @@ class Model:
     ``output`` of "float64" or "float32": the accumulator's own results.
     """
 
-    accumulator: Accumulator
+    accumulator: Summation
     output: str = "float32"
 
     def matmul(self, a: Array, b: Array, backend: str = "compiled") -> Array:
@@ -131,7 +132,7 @@ def as_inputs(x: Array, inputs: str) -> Typed:
 
 
 def open_dot(
-    subject: str | Callable[..., Any] | Accumulator,
+    subject: str | Callable[..., Any] | Summation,
     calling: Calling = Calling(),
     *,
     inputs: str = "float32",
@@ -148,8 +149,8 @@ def open_dot(
     checks.named("form", form, ("matmul", "dot"))
     checks.whole("side", side, least=1, most=MOST_SIDE)
     checks.named("inputs", inputs, FORMATS)
-    if isinstance(subject, Accumulator):
-        return DotSubject(f"mpsim {subject.kind}", _own(subject, backend), inputs, side)
+    if isinstance(subject, Summation):
+        return DotSubject(f"mpsim {name_of(subject)}", _own(subject, backend), inputs, side)
     if not isinstance(subject, str):
         name = getattr(subject, "__name__", repr(subject))
         function = worker.of_function(subject, calling.arguments, form)
@@ -168,7 +169,7 @@ def open_dot(
     return DotSubject(subject, callee, inputs, side, form)
 
 
-def _own(accumulator: Accumulator, backend: str) -> Callee:
+def _own(accumulator: Summation, backend: str) -> Callee:
     """mpsim's matrix product with an accumulator, as something to call."""
     product = of_accumulator(accumulator, backend)
 
@@ -176,14 +177,19 @@ def _own(accumulator: Accumulator, backend: str) -> Callee:
         a, b = (values_of(each, "mpsim").astype(np.float32) for each in arrays)
         return [worker.typed(product(a, b))]
 
-    return InProcess(f"mpsim {accumulator.kind}", lambda: (call, {}))
+    return InProcess(f"mpsim {name_of(accumulator)}", lambda: (call, {}))
 
 
-def of_accumulator(accumulator: Accumulator, backend: str) -> Product:
+def name_of(summation: Summation) -> str:
+    """An accumulator's kind, or the stages of a product."""
+    return summation.kind if isinstance(summation, Accumulator) else described(summation)
+
+
+def of_accumulator(accumulator: Summation, backend: str) -> Multiply:
     """mpsim's matrix product with an accumulator."""
     from mpsim.contraction import matmul
 
     return lambda a, b: matmul(a, b, accumulator, backend=backend, threads=1)
 
 
-__all__ = ["SIDE", "DotSubject", "Model", "Product", "as_inputs", "of_accumulator", "open_dot", "same"]
+__all__ = ["SIDE", "DotSubject", "Model", "Multiply", "as_inputs", "of_accumulator", "open_dot", "same"]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mpsim import checks
-from mpsim.accumulators import Accumulator
+from mpsim.accumulators import Accumulator, Summation
 from mpsim.errors import UsageError
 from mpsim.formats import Format, as_format
 from mpsim.rounding import round_to
@@ -65,7 +65,7 @@ class Difference:
 class Tried:
     """One candidate: how many of the random results it gives, and where it differs first."""
 
-    accumulator: Accumulator
+    accumulator: Summation
     output: str
     agreeing: int
     results: int
@@ -93,7 +93,7 @@ class Tried:
     @property
     def rounds_output(self) -> bool:
         """Whether the accumulator's result is rounded once more, to the type of the subject's answers."""
-        return self.output not in WIDE and self.accumulator.format != self.output
+        return self.output not in WIDE and result_format(self.accumulator) != self.output
 
     @property
     def text(self) -> str:
@@ -132,7 +132,7 @@ class DotReport:
     nearest: Tried | None
     declared: Tried | None
     error: Error
-    apart: tuple[Accumulator, ...] = ()
+    apart: tuple[Summation, ...] = ()
     separating: int = 0
     shapes: ShapeDependence | None = None
     places: PlaceDependence | None = None
@@ -175,8 +175,8 @@ class DotReport:
 
 
 def validate_dot(
-    subject: str | Callable[..., Any] | Accumulator,
-    accumulator: Accumulator | str | None = None,
+    subject: str | Callable[..., Any] | Summation,
+    accumulator: Summation | str | None = None,
     *,
     inputs: str = "float32",
     length: int = 520,
@@ -203,13 +203,13 @@ def validate_dot(
     checks.seed("seed", seed)
     declared = accumulator_of(accumulator) if isinstance(accumulator, str) else accumulator
     if declared is not None and not declared.promises_bits:
-        raise UsageError(f"an accumulator of kind {declared.kind!r} promises no bits: nothing can be equal to it")
+        raise UsageError("an accumulator of kind 'blas' promises no bits: nothing can be equal to it")
     opened = open_dot(subject, calling, inputs=inputs, form=form, side=side, backend=backend)
     with default_float_environment():
         return _report(opened, declared, length, seed, backend)
 
 
-def _report(opened: DotSubject, declared: Accumulator | None, length: int, seed: int, backend: str) -> DotReport:
+def _report(opened: DotSubject, declared: Summation | None, length: int, seed: int, backend: str) -> DotReport:
     prober = Prober(opened, length)
     range, order = _recognised(prober)
     corpora = [
@@ -227,7 +227,11 @@ def _report(opened: DotSubject, declared: Accumulator | None, length: int, seed:
     if confirmed or places is None:
         measurements += statements(prober, order, distinct([each.accumulator for each in confirmed], length))
     matches = tuple(each for match in matches if (each := judge.tried(match.accumulator)).equal)  # these probes too
-    units = {each.accumulator.format for each in matches if not each.rounds_output} if opened.output in WIDE else set()
+    units = (
+        {result_format(each.accumulator) for each in matches if not each.rounds_output}
+        if opened.output in WIDE
+        else set()
+    )
     if not confirmed and order.is_known and judge.is_wide(order):
         opened.notes.append(
             f"every result is that of sums in float64 in rising k, rounded once to {opened.output}; no accumulator "
@@ -257,8 +261,8 @@ def _report(opened: DotSubject, declared: Accumulator | None, length: int, seed:
 
 
 def _matches(
-    judge: _Judge, equal: Sequence[Tried], declared: Accumulator | None, seed: int
-) -> tuple[tuple[Tried, ...], tuple[Accumulator, ...], int]:
+    judge: _Judge, equal: Sequence[Tried], declared: Summation | None, seed: int
+) -> tuple[tuple[Tried, ...], tuple[Summation, ...], int]:
     """(what no input told from the subject, the simplest first; what some input did; rows searched for such inputs)."""
     found = [each.accumulator for each in equal]
     if declared is not None and declared not in found and judge.tried(declared).equal:
@@ -272,8 +276,8 @@ def _matches(
     separated = separate(judge.prober, possible, judge.output, seed=seed, backend=judge.backend)
     kept = [judge.tried(each) for each in separated.kept]
     apart = tuple(each for each in every if each not in separated.kept)
-    kinds = list(dict.fromkeys(each.accumulator.kind for each in kept))
-    kept.sort(key=lambda each: (kinds.index(each.accumulator.kind), not each.names))  # named ones before their like
+    kinds = list(dict.fromkeys(type_of(each.accumulator) for each in kept))
+    kept.sort(key=lambda each: (kinds.index(type_of(each.accumulator)), not each.names))  # named ones before their like
     return tuple(each for each in kept if each.equal), apart, separated.inputs
 
 
@@ -293,6 +297,16 @@ def _recognised(prober: Prober) -> tuple[Measurement, Order]:
     if found.value is None:
         return found, Order(False, (), (), np.zeros(0, bool))
     return found, probes.find_order(prober)
+
+
+def result_format(summation: Summation) -> str:
+    """The format that results are numbers of."""
+    return summation.format if isinstance(summation, Accumulator) else summation.output.format
+
+
+def type_of(summation: Summation) -> str:
+    """What orders alike are listed together by."""
+    return summation.kind if isinstance(summation, Accumulator) else type(summation.order).__name__
 
 
 # -- comparison -------------------------------------------------------------------------------------------------
@@ -355,16 +369,16 @@ class _Judge:
     def __init__(self, prober: Prober, corpora: Sequence[Corpus], output: str, backend: str) -> None:
         self.prober, self.output, self.backend = prober, output, backend
         self._corpora = corpora
-        self._known: dict[tuple[Accumulator, int], Tried] = {}
+        self._known: dict[tuple[Summation, int], Tried] = {}
 
-    def tried(self, accumulator: Accumulator) -> Tried:
+    def tried(self, accumulator: Summation) -> Tried:
         """The accumulator on every probe so far and every random matrix."""
         key = accumulator, len(self.prober.asked)
         if key not in self._known:
             self._known[key] = self._try(accumulator)
         return self._known[key]
 
-    def _try(self, accumulator: Accumulator) -> Tried:
+    def _try(self, accumulator: Summation) -> Tried:
         model = Model(accumulator, self.output)
         examples: list[Difference] = []
         probes_differ, agreeing, results, zero_signs = 0, 0, 0, 0

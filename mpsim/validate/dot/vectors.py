@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mpsim.accumulators import Accumulator
+from mpsim.accumulators import Accumulator, Summation
 from mpsim.rounding import decode
 from mpsim.tensor_cores import TENSOR_CORES, accumulator_of
 from mpsim.validate.answers import SubjectError, Verdict
@@ -36,12 +36,12 @@ class DotVectorsReport:
     inputs: str
     length: int
     vectors: int
-    declared: Accumulator | None
-    different: dict[Accumulator, int]
-    alike: tuple[Accumulator, ...] = ()
+    declared: Summation | None
+    different: dict[Summation, int]
+    alike: tuple[Summation, ...] = ()
 
     @property
-    def matches(self) -> tuple[Accumulator, ...]:
+    def matches(self) -> tuple[Summation, ...]:
         return tuple(accumulator for accumulator, count in self.different.items() if count == 0)
 
     @property
@@ -89,16 +89,16 @@ class DotVectors:
     def length(self) -> int:
         return self.a.shape[1]
 
-    def differing(self, accumulator: Accumulator) -> int:
+    def differing(self, accumulator: Summation) -> int:
         """How many results the accumulator does not give, a NaN being as good as another."""
         return self._differing(accumulator, 0, len(self.a))
 
-    def all_given_by(self, accumulator: Accumulator) -> bool:
+    def all_given_by(self, accumulator: Summation) -> bool:
         """Whether the accumulator gives every result. Ends at the first STEP of products where it does not."""
         starts = range(0, len(self.a), STEP)
         return not any(self._differing(accumulator, start, start + STEP) for start in starts)
 
-    def _differing(self, accumulator: Accumulator, start: int, stop: int) -> int:
+    def _differing(self, accumulator: Summation, start: int, stop: int) -> int:
         with np.errstate(invalid="ignore"):
             found = Model(accumulator).dots(self.a[start:stop], self.b[start:stop], self.backend).astype(np.float32)
         expected = self.expected[start:stop]
@@ -107,7 +107,7 @@ class DotVectors:
 
 
 def validate_dot_vectors(
-    path: str | Path, accumulator: Accumulator | str | None = None, *, backend: str = "compiled"
+    path: str | Path, accumulator: Summation | str | None = None, *, backend: str = "compiled"
 ) -> DotVectorsReport:
     """Compares the file's results with those of ``accumulator``, and of every known accumulator and tensor core.
 

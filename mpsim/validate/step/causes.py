@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from mpsim.formats import Format
 from mpsim.kernels import reference, spec
+from mpsim.kernels.contract import Array
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.validate.grid import off_grid
 from mpsim.validate.step.tensor_compare import TensorComparison
-
-Array = np.ndarray[Any, Any]
 
 #: The chance, at most, that sums in another order move as many ties to one side as a wrong tie rule.
 FALSE_ALARM_RATE = 1e-9

@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 
 from mpsim.engine.tensor import TensorId
+from mpsim.files.records import Record
 from mpsim.files.tensors import TensorFile, TensorFileError
 from mpsim.formats import FORMATS, Format
+from mpsim.kernels.contract import Array
 from mpsim.validate.answers import Verdict
 from mpsim.validate.step.index import read_step
 from mpsim.validate.step.order import in_order_of_computation
 from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays
 from mpsim.validate.step.update import UpdateRule, compare_update, parts_of
-
-Array = np.ndarray[Any, Any]
-
 
 #: Kinds of tensors that a step stores, which a comparison has to have seen to call two steps equal; a finished gradient
 #: is either G, or GX of all that contribute to it.
@@ -75,7 +74,7 @@ class StepComparison:
                 lines.append(f"{what}: {len(names)} tensors, as {', '.join(names[:3])}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """The fields, for JSON; ``tensors`` lists those that differ."""
         return {
             "other": self.other,

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mpsim.errors import UsageError
 from mpsim.files.tensors import TensorFile, TensorFileError
+from mpsim.kernels.contract import Array
 from mpsim.trace import Trace
-
-Array = np.ndarray[Any, Any]
 
 
 def labels_of(file: TensorFile, traced: Trace, given: Array | None, notes: list[str]) -> Array:

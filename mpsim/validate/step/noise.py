@@ -10,21 +10,21 @@ then 0, as it is for ops that sum nothing. Batch norm, softmax and the mean over
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from mpsim.kernels import Kernels
-
-Array = np.ndarray[Any, Any]
+from mpsim.kernels.contract import Array, Pair, Shape
 
 UNIT = 2.0**-24
 #: Roundings of an op beside its sums, in units: quotients, square roots, exponentials of other libraries.
 MORE = 16
 
 
-class Bound(np.ndarray[Any, Any]):
+class Bound(Array):
     """A bound of a kernel's result, where the kernel's result would be; a plain array stands for an exact result.
 
     What an op computes further from it is no bound: of such an op nothing but its own bits is taken for equal.
@@ -37,7 +37,7 @@ class Bound(np.ndarray[Any, Any]):
         return getattr(ufunc, method)(*plain, **options)
 
 
-def bound_of(value: Any) -> Array:
+def bound_of(value: Array) -> Array:
     """What a store is given on bound kernels, as a bound: 0 for an exact result."""
     return np.asarray(value) if isinstance(value, Bound) else np.zeros(value.shape, np.float32)
 
@@ -51,7 +51,7 @@ def factor(terms: int) -> float:
     return 0.0 if terms < 2 else min(2.0 * terms, 8.0 * float(np.sqrt(terms)))
 
 
-def of_sums(magnitudes: Any, terms: int, quantum: float | None = None, more: float = 0.0) -> Bound:
+def of_sums(magnitudes: Array, terms: int, quantum: float | None = None, more: float = 0.0) -> Bound:
     """The bound of sums of ``terms`` terms. quantum: a power of two that every term is a multiple of, if known."""
     with np.errstate(over="ignore", invalid="ignore"):
         bound = np.asarray(magnitudes, np.float64) * (UNIT * (factor(terms) + more))
@@ -89,37 +89,43 @@ class _Sums:
 
     # -- contractions ---------------------------------------------------------------------------------------
     def matmul(
-        self, a: Array, b: Array, transpose_a: bool = False, transpose_b: bool = False, bias: Any = None, **_: Any
+        self,
+        a: Array,
+        b: Array,
+        transpose_a: bool = False,
+        transpose_b: bool = False,
+        bias: Array | None = None,
+        **_: object,
     ) -> Bound:
         magnitudes = self._kernels.matmul(np.abs(a), np.abs(b), transpose_a, transpose_b, _absolute(bias))
         return self._products(magnitudes, a.shape[0 if transpose_a else 1], a, b, bias)
 
-    def conv2d(self, x: Array, w: Array, bias: Any, *geometry: Any, **_: Any) -> Bound:
+    def conv2d(self, x: Array, w: Array, bias: Array | None, *geometry: Any, **_: object) -> Bound:
         magnitudes = self._kernels.conv2d(np.abs(x), np.abs(w), _absolute(bias), *geometry)
         return self._products(magnitudes, w[0].size, x, w, bias)
 
-    def conv2d_input_gradient(self, gradient: Array, w: Array, *geometry: Any, **_: Any) -> Bound:
+    def conv2d_input_gradient(self, gradient: Array, w: Array, *geometry: Any, **_: object) -> Bound:
         groups = geometry[-1]
         magnitudes = self._kernels.conv2d_input_gradient(np.abs(gradient), np.abs(w), *geometry)
         return self._products(magnitudes, w.shape[0] // groups * w[0, 0].size, gradient, w)
 
-    def conv2d_weight_gradient(self, x: Array, gradient: Array, *geometry: Any, **_: Any) -> Bound:
+    def conv2d_weight_gradient(self, x: Array, gradient: Array, *geometry: Any, **_: object) -> Bound:
         magnitudes = self._kernels.conv2d_weight_gradient(np.abs(x), np.abs(gradient), *geometry)
         return self._products(magnitudes, gradient.size // gradient.shape[1], x, gradient)
 
-    def _products(self, magnitudes: Array, terms: int, a: Array, b: Array, bias: Any = None) -> Bound:
+    def _products(self, magnitudes: Array, terms: int, a: Array, b: Array, bias: Array | None = None) -> Bound:
         quantum = quantum_of(a) * quantum_of(b)
         if bias is not None:
             terms, quantum = terms + 1, min(quantum, quantum_of(bias))
         return of_sums(magnitudes, terms, quantum)
 
     # -- plain sums -----------------------------------------------------------------------------------------
-    def add(self, a: Array, b: Array, **_: Any) -> Array:
+    def add(self, a: Array, b: Array, **_: object) -> Array:
         if isinstance(a, Bound) or isinstance(b, Bound):
             return (bound_of(a) + bound_of(b)).view(Bound)
         return np.asarray(self._kernels.add(a, b))
 
-    def permute(self, x: Array, axes: Any) -> Array:
+    def permute(self, x: Array, axes: Sequence[int]) -> Array:
         if isinstance(x, Bound):
             return np.ascontiguousarray(np.transpose(x, axes)).view(Bound)
         return np.asarray(self._kernels.permute(x, axes))
@@ -127,35 +133,37 @@ class _Sums:
     def channel_sum(self, x: Array) -> Bound:
         return of_sums(self._kernels.channel_sum(np.abs(x)), x.size // x.shape[1], quantum_of(x))
 
-    def max_pool2d_gradient(self, gradient: Array, index: Array, shape: Any, **_: Any) -> Bound:
+    def max_pool2d_gradient(self, gradient: Array, index: Array, shape: Shape, **_: object) -> Bound:
         return self._overlapping(lambda g: self._kernels.max_pool2d_gradient(g, index, shape), gradient, 1)
 
-    def avg_pool2d(self, x: Array, kernel: Any, *geometry: Any, **_: Any) -> Bound:
+    def avg_pool2d(self, x: Array, kernel: Pair, *geometry: Any, **_: object) -> Bound:
         magnitudes, count = self._kernels.avg_pool2d(np.abs(x), kernel, *geometry), kernel[0] * kernel[1]
         exact = count & (count - 1) == 0
         return of_sums(magnitudes, count, quantum_of(x) / count if exact else None, 0.0 if exact else 2.0)
 
-    def avg_pool2d_gradient(self, gradient: Array, shape: Any, kernel: Any, *geometry: Any, **_: Any) -> Bound:
+    def avg_pool2d_gradient(self, gradient: Array, shape: Shape, kernel: Pair, *geometry: Any, **_: object) -> Bound:
         def sums(g: Array) -> Array:
             return np.asarray(self._kernels.avg_pool2d_gradient(g, shape, kernel, *geometry))
 
         return self._overlapping(sums, gradient, kernel[0] * kernel[1])
 
-    def _overlapping(self, sums: Any, gradient: Array, count: int) -> Bound:
+    def _overlapping(self, sums: Callable[[Array], Array], gradient: Array, count: int) -> Bound:
         """Windows' contributions over ``count`` to the elements below them: two are added the same in any order."""
         windows = int(np.rint(sums(np.ones_like(gradient)).max(initial=0) * count))
         more = 0.0 if count & (count - 1) == 0 else 2.0
         return of_sums(sums(np.abs(gradient)), windows if windows > 2 else 1, None, more)
 
     # -- normalization and loss -----------------------------------------------------------------------------
-    def batch_norm(self, x: Array, scale: Array, shift: Array, epsilon: float, **_: Any) -> tuple[Any, ...]:
+    def batch_norm(
+        self, x: Array, scale: Array, shift: Array, epsilon: float, **_: object
+    ) -> tuple[Bound, Array, Array, Array]:
         y, mean, variance, inverse = self._kernels.batch_norm(x, scale, shift, epsilon)
         magnitudes = _centred(np.abs(x)) * _per_channel(np.abs(inverse * scale)) + _per_channel(np.abs(shift))
         return of_sums(magnitudes, x.size // x.shape[1], None, MORE), mean, variance, inverse
 
     def batch_norm_gradient(
-        self, gradient: Array, x: Array, mean: Array, inverse: Array, scale: Array, **_: Any
-    ) -> Any:
+        self, gradient: Array, x: Array, mean: Array, inverse: Array, scale: Array, **_: object
+    ) -> tuple[Bound, Bound, Bound]:
         g, terms = np.abs(gradient), x.size // x.shape[1]
         normal = _centred(np.abs(x)) * _per_channel(np.abs(inverse))
         shift_sum, scale_sum = g.sum((0, 2, 3)), (g * normal).sum((0, 2, 3))
@@ -163,10 +171,10 @@ class _Sums:
         gx = of_sums(_per_channel(np.abs(inverse * scale)) * inner, terms, None, MORE)
         return gx, of_sums(scale_sum, terms, None, MORE), of_sums(shift_sum, terms, quantum_of(gradient))
 
-    def log_softmax(self, x: Array, **_: Any) -> Bound:
+    def log_softmax(self, x: Array, **_: object) -> Bound:
         return of_sums(np.abs(x) + np.abs(self._kernels.log_softmax(x)), x.shape[1], None, MORE)
 
-    def log_softmax_gradient(self, gradient: Array, y: Array, **_: Any) -> Bound:
+    def log_softmax_gradient(self, gradient: Array, y: Array, **_: object) -> Bound:
         g = np.abs(gradient)
         return of_sums(g + np.exp(y) * g.sum(1, keepdims=True), y.shape[1], None, MORE)
 
@@ -174,7 +182,7 @@ class _Sums:
         return of_sums(np.abs(self._kernels.nll_loss(np.abs(y), labels)), len(y), None, 2.0)
 
 
-def _absolute(x: Any) -> Any:
+def _absolute(x: Array | None) -> Array | None:
     return None if x is None else np.abs(x)
 
 

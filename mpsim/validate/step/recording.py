@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mpsim import networks
-from mpsim.accumulators import Accumulator
+from mpsim import accumulators, networks
+from mpsim.accumulators import Summation
 from mpsim.assignment import Plan
 from mpsim.engine.tape import Contribution
 from mpsim.engine.tensor import TensorId
 from mpsim.files.tensors import TensorFile, TensorFileError, write_tensors
 from mpsim.kernels import Kernels
+from mpsim.kernels.contract import Array
+from mpsim.nn import Module
 from mpsim.rounding import Counts
 from mpsim.trace import TracedOp, trace
 from mpsim.training.saving import build_network
 from mpsim.training.semantics import Semantics, of_stored, stored
 from mpsim.training.store import Store
 from mpsim.training.trainer import Trainer
-
-Array = np.ndarray[Any, Any]
 
 KIND, VERSION = "mpsim step", 1
 
@@ -78,7 +78,7 @@ class Recorder:
     def watch(self, store: Store) -> Store:
         return _Watched(store, self)
 
-    def contribution(self, contribution: Contribution, value: Any) -> Any:
+    def contribution(self, contribution: Contribution, value: Array) -> Array:
         name = f"GX/{contribution.op}/{contribution.index}"
         if self._stores_contributions:
             assert self._contribution is not None, "a contribution is stored just before"
@@ -88,17 +88,17 @@ class Recorder:
             self.tensors[name] = self.host(value)
         return value
 
-    def stored(self, id: TensorId, unrounded: Array, value: Any, counts: Counts | None) -> None:
+    def stored(self, id: TensorId, unrounded: Array, value: Array, counts: Counts | None) -> None:
         """Keeps a stored tensor; a contribution waits for its name."""
         if id.role == "activation_gradient" and self._stores_contributions:
             self._contribution = unrounded, counts
         else:
             self._keep(tensor_name(id), id, unrounded, value, counts)
 
-    def host(self, value: Any) -> Array:
+    def host(self, value: Array) -> Array:
         return np.array(self._kernels.to_numpy(value))
 
-    def _keep(self, name: str, id: TensorId, unrounded: Array, value: Any, counts: Counts | None) -> None:
+    def _keep(self, name: str, id: TensorId, unrounded: Array, value: Array, counts: Counts | None) -> None:
         if id.role == "parameter":
             self.tensors[f"master/{id.op}/{id.index}"] = unrounded
         else:
@@ -116,7 +116,7 @@ class _Watched:
         self._store, self._recorder = store, recorder
         self.overflow, self.underflow, self.counts = store.overflow, store.underflow, store.counts
 
-    def __call__(self, id: TensorId, value: Any) -> Any:
+    def __call__(self, id: TensorId, value: Array) -> Array:
         unrounded, before = self._recorder.host(value), self.counts().get(id)
         stored = self._store(id, value)
         after = self.counts().get(id)
@@ -158,7 +158,7 @@ def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
         "batch": traced.batch,
         "semantics": stored(trainer.semantics),
         "rounding": trainer.recipe.rounding,
-        "accumulator": asdict(trainer.accumulator),
+        "accumulator": accumulators.to_dict(trainer.accumulator),
         "optimizer": _optimizer(trainer),
         "step": number,
         "loss_scale": report.loss_scale,
@@ -174,10 +174,10 @@ def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
 class RecordedNetwork:
     """What a step was recorded with, built anew (initial weights, which play no part)."""
 
-    model: Any
+    model: Module
     plan: Plan | None
     semantics: Semantics
-    accumulator: Accumulator
+    accumulator: Summation
 
 
 def network_of(record: TensorFile, model: str | None = None) -> RecordedNetwork:
@@ -194,7 +194,7 @@ def network_of(record: TensorFile, model: str | None = None) -> RecordedNetwork:
     try:
         rounding, described = index["rounding"], dict(index["model"])
         plan = None if index["plan"] is None else Plan.from_json(index["plan"])
-        semantics, accumulator = of_stored(index["semantics"]), Accumulator(**index["accumulator"])
+        semantics, accumulator = of_stored(index["semantics"]), accumulators.from_dict(index["accumulator"])
         options = {"classes": described["classes"], "input_shape": tuple(described["input_shape"])}
         options["width"] = described["width"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:

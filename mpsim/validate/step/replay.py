@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mpsim import checks
 from mpsim import kernels as backends
-from mpsim.accumulators import Accumulator
+from mpsim.accumulators import Accumulator, Summation
 from mpsim.assignment import Plan
 from mpsim.errors import UsageError
+from mpsim.files.records import Record
 from mpsim.files.tensors import TensorFile, TensorFileError
 from mpsim.kernels import Kernels
+from mpsim.kernels.contract import Array
+from mpsim.nn import Module
 from mpsim.trace import Trace, trace
 from mpsim.training.passes import both_passes
 from mpsim.training.semantics import Semantics, as_semantics
@@ -33,8 +34,6 @@ from mpsim.validate.step.teacher import Bounds, Teacher
 from mpsim.validate.step.tensor_compare import TensorComparison
 from mpsim.validate.step.update import UpdateRule, check_update
 from mpsim.validate.subjects.environment import default_float_environment
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class TeacherReport:
             lines.append(f"  and {len(suspects) - 10} more")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """The fields, for JSON."""
         return {
             "source": self.source,
@@ -105,14 +104,14 @@ class TeacherReport:
 
 def teacher_forced(
     trace_file: str | Path | TensorFile,
-    model: Any,
+    model: Module,
     plan: Plan | None,
     semantics: str | Semantics = "lee2023",
     *,
     labels: Array | None = None,
     loss_scale: float | None = None,
     update: UpdateRule | None = None,
-    accumulator: Accumulator = Accumulator(),
+    accumulator: Summation = Accumulator(),
     backend: str = "compiled",
     threads: int | None = None,
 ) -> TeacherReport:
@@ -154,8 +153,8 @@ def teacher_forced(
 
 
 def _step(
-    model: Any, traced: Trace, store: Any, parameter: Callable[..., Any], kernels: Kernels, labels: Array, scale: float,
-    semantics: Semantics,
+    model: Module, traced: Trace, store: Any, parameter: Callable[..., Any], kernels: Kernels, labels: Array,
+    scale: float, semantics: Semantics,
 ) -> None:  # fmt: skip
     """A step of a copy of the model through a store that replaces every tensor; ``parameter`` gives the parameters."""
     model = copy.deepcopy(model)
@@ -174,7 +173,7 @@ def check_images(file: TensorFile) -> None:
         raise TensorFileError(f"{file.source}: no tensor Y/0/0, the stored images (docs/step_files.md); it has {known}")
 
 
-def _traced(file: TensorFile, model: Any, plan: Plan | None) -> Trace:
+def _traced(file: TensorFile, model: Module, plan: Plan | None) -> Trace:
     """The trace of the model at the file's batch, after checking that plan and file were made for it."""
     check_images(file)
     shape = file.tensors["Y/0/0"].shape

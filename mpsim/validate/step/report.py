@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mpsim.validate.step.comparison import StepComparison
 from mpsim.validate.step.replay import TeacherReport
 from mpsim.validate.step.tensor_compare import TensorComparison
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def text(report: StepComparison | TeacherReport, width: int = 110) -> str:
@@ -24,7 +27,7 @@ def cases(report: StepComparison | TeacherReport) -> dict[str, list[str] | None]
     return found
 
 
-def draw(report: StepComparison | TeacherReport, axes: Any) -> None:
+def draw(report: StepComparison | TeacherReport, axes: Axes) -> None:
     """The share of each tensor's elements that differ, in order of computation."""
     groups: dict[str, list[tuple[int, float]]] = {}
     for place, tensor in enumerate(report.tensors):
@@ -32,7 +35,8 @@ def draw(report: StepComparison | TeacherReport, axes: Any) -> None:
         groups.setdefault("equal" if tensor.equal else word, []).append((place, 100 * tensor.differing_share))
     colors = {"equal": "0.6", "different": "tab:red", "as sums in another order may give": "tab:blue"}
     for word, points in groups.items():
-        axes.scatter(*zip(*points, strict=True), s=10, color=colors[word], label=f"{word} ({len(points)})")
+        places, shares = zip(*points, strict=True)
+        axes.scatter(places, shares, s=10, color=colors[word], label=f"{word} ({len(points)})")
     first = next((place for place, tensor in enumerate(report.tensors) if _fails(report, tensor)), None)
     if first is not None:
         tensor = report.tensors[first]

@@ -4,9 +4,9 @@ other collects how far sums in another order may move each."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from mpsim.engine.tensor import ROLES, TensorId, retrace
 from mpsim.files.tensors import TensorFile, TensorFileError
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels import Kernels
+from mpsim.kernels.contract import Array
 from mpsim.trace import Trace
 from mpsim.training.semantics import Semantics
 from mpsim.training.store import Identity, Rounder
@@ -23,8 +24,6 @@ from mpsim.validate.step import causes, order
 from mpsim.validate.step.noise import Bound, bound_of, of_sums
 from mpsim.validate.step.recording import tensor_name
 from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays, explain
-
-Array = np.ndarray[Any, Any]
 
 
 class Teacher:
@@ -48,7 +47,7 @@ class Teacher:
         """The images, or else the stored ones, which rounding should leave as they are."""
         return self._source("images", "Y/0/0")
 
-    def parameter(self, id: TensorId, shape: tuple[int, ...]) -> Any:
+    def parameter(self, id: TensorId, shape: tuple[int, ...]) -> Array:
         """The parameter that the step uses: the file's, compared with its rounded master."""
         name = tensor_name(id)
         if name not in self.file.tensors or _squeezed(self.file.tensors[name].shape) != _squeezed(shape):
@@ -66,7 +65,7 @@ class Teacher:
         return self.file.tensors[stored]
 
     # -- the store --------------------------------------------------------------------------------------------
-    def __call__(self, id: TensorId, value: Any) -> Any:
+    def __call__(self, id: TensorId, value: Array) -> Array:
         is_contribution = id.role == "activation_gradient" and self.semantics.store_each_contribution
         unrounded = np.array(self.kernels.to_numpy(value))
         stored = self.rounder(id, value)
@@ -76,7 +75,7 @@ class Teacher:
         optional = id.role == "activation_gradient"
         return self._replace(tensor_name(id), id, stored, unrounded, optional=optional)
 
-    def contribution(self, contribution: Contribution, value: Any) -> Any:
+    def contribution(self, contribution: Contribution, value: Array) -> Array:
         """Compares a contribution as GX and gives back the file's."""
         id = TensorId(contribution.producer, "activation_gradient", 0)
         name = f"GX/{contribution.op}/{contribution.index}"
@@ -90,13 +89,13 @@ class Teacher:
         self,
         name: str,
         id: TensorId,
-        value: Any,
+        value: Array,
         unrounded: Array | None,
         *,
         optional: bool = False,
-        views: Sequence[Any] = (),
+        views: Sequence[Callable[[Array], Array]] = (),
         rounded: bool = True,
-    ) -> Any:
+    ) -> Array:
         if name not in self.file.tensors:
             if not optional:
                 self._missing.append(name)
@@ -126,7 +125,7 @@ class Teacher:
         readers = [f"{self.traced.ops[reader].kind} {self.traced.ops[reader].name}" for reader in op.consumers]
         return f"of {op.name}, by {' and '.join(readers)}"
 
-    def _layouts(self, array: Array, shape: tuple[int, ...], views: Sequence[Any]) -> list[Array]:
+    def _layouts(self, array: Array, shape: tuple[int, ...], views: Sequence[Callable[[Array], Array]]) -> list[Array]:
         """The file's array in our shape: as it is, without axes of one element, or as the op read it through views."""
         found = []
         if array.shape == shape or _squeezed(array.shape) == _squeezed(shape):
@@ -196,18 +195,18 @@ class Bounds:
         self._teacher = teacher
         self._into: defaultdict[int, list[tuple[Array | None, Array]]] = defaultdict(list)
 
-    def parameter(self, id: TensorId, shape: tuple[int, ...]) -> Any:
+    def parameter(self, id: TensorId, shape: tuple[int, ...]) -> Array:
         """The parameter that the step used."""
         return np.array(self._teacher.actual[tensor_name(id)])
 
-    def __call__(self, id: TensorId, value: Any) -> Any:
+    def __call__(self, id: TensorId, value: Array) -> Array:
         if id.role != "activation_gradient":
             return self._kept(tensor_name(id), value)
         if self._teacher.semantics.store_each_contribution:
             return value
         return self._kept(tensor_name(id), self._of_gradient(id.op, value))
 
-    def contribution(self, contribution: Contribution, value: Any) -> Any:
+    def contribution(self, contribution: Contribution, value: Array) -> Array:
         """Keeps the bound of a contribution; one that the file does not have moves the sum that it enters as well."""
         name = f"GX/{contribution.op}/{contribution.index}"
         actual = self._kept(name, value)
@@ -215,7 +214,7 @@ class Bounds:
         self._into[contribution.producer].append((bound, np.abs(actual)))
         return actual
 
-    def _of_gradient(self, op: int, value: Any) -> Any:
+    def _of_gradient(self, op: int, value: Array) -> Array:
         """A finished gradient: exact for two contributions from the file, whose sum has one rounding in any order."""
         parts = self._into.pop(op)
         bounds = [bound for bound, _ in parts if bound is not None]
@@ -223,7 +222,7 @@ class Bounds:
             bounds.append(bound_of(of_sums(np.sum([size for _, size in parts], axis=0), len(parts))))
         return np.sum(bounds, axis=0).astype(np.float32).view(Bound) if bounds else value
 
-    def _kept(self, name: str, value: Any) -> Any:
+    def _kept(self, name: str, value: Array) -> Array:
         pair = self._teacher.pairs.get(name)
         if pair is not None and not pair.comparison.equal and isinstance(value, Bound):
             self.found[name] = bound_of(value).reshape(pair.ours.shape)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
+from mpsim.files.records import Record
 from mpsim.formats import Format
+from mpsim.kernels.contract import Array
 from mpsim.rounding import encode
 from mpsim.validate.grid import distances, off_grid
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -116,9 +115,9 @@ class TensorComparison:
                 lines.append(f"{count} of {self.elements} {what}")
         return lines + list(self.causes)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """The fields, for JSON."""
-        first = None
+        first: Record | None = None
         if self.first is not None:
             first = {
                 "index": list(self.first.index),

@@ -14,12 +14,11 @@ from mpsim.engine.tensor import TensorId
 from mpsim.files.tensors import TensorFile
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels import reference
+from mpsim.kernels.contract import Array
 from mpsim.rounding import round_to
 from mpsim.trace import Trace
 from mpsim.validate.step.noise import UNIT
 from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays, explain
-
-Array = np.ndarray[Any, Any]
 
 FLOAT32 = FORMATS["float32"]
 

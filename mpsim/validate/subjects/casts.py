@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from mpsim.formats import FORMATS, Format
+from mpsim.kernels.contract import Array
+from mpsim.rounding import decode
 from mpsim.validate.answers import Outcome, SubjectError, value_keys
 from mpsim.validate.sources import Source
 from mpsim.validate.subjects import vectors_in, worker
@@ -18,8 +20,6 @@ from mpsim.validate.subjects.opening import Calling, is_library, open_native, op
 from mpsim.validate.subjects.programs import Program
 from mpsim.validate.subjects.vectors_in import Vectors
 from mpsim.validate.subjects.worker import Typed
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass
@@ -163,7 +163,6 @@ def read_answer(answer: Typed, size: int, format: Format, name: str) -> Results:
 
 def values_of(answer: Typed, name: str) -> Array:
     """The numbers of an answer of floats, as float64, exact. Raises SubjectError for a type that is none."""
-    from mpsim.rounding import decode
 
     type, words = answer
     if type in worker.PLAIN:
@@ -175,7 +174,6 @@ def values_of(answer: Typed, name: str) -> Array:
 
 
 def _from_codes(codes: Array, format: Format, name: str) -> Outcome:
-    from mpsim.rounding import decode
 
     if codes.dtype.kind == "i":
         codes = codes.view(codes.dtype.name.replace("int", "uint"))

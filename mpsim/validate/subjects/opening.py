@@ -13,6 +13,7 @@ from mpsim import checks
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.subjects import native, worker
 from mpsim.validate.subjects.calling import TIMEOUT, Callee, Child, InProcess
+from mpsim.validate.subjects.prototypes import prototype
 
 LIBRARIES = (".so", ".dylib", ".dll")
 
@@ -77,7 +78,7 @@ def open_native(text: str, calling: Calling, inputs: int, is_product: bool = Fal
     if not library.exists():
         raise SubjectError(f"there is no library {library}")
     native.exported(library, name)
-    found = native.prototype(library, name, calling.signature, calling.header)
+    found = prototype(library, name, calling.signature, calling.header)
     role = native.roles(found, calling.given, inputs, is_product)
     with tempfile.TemporaryDirectory(prefix="mpsim-shim-") as folder:  # until it is loaded
         text_of = native.product_shim if is_product else native.cast_shim

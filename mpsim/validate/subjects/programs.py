@@ -9,15 +9,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from mpsim.kernels.contract import Array
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.subjects.calling import TIMEOUT, Immediate
 from mpsim.validate.subjects.worker import Typed
 
-Array = np.ndarray[Any, Any]
 #: Bytes that a program may print for each operand, and beside them in all.
 MOST_A_LINE, MOST_BESIDE = 256, 1 << 20
 

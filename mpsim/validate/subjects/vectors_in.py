@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from mpsim.errors import UsageError
 from mpsim.formats import Format, as_format
+from mpsim.kernels.contract import Array
 
-Array = np.ndarray[Any, Any]
 SUFFIXES = (".txt", ".hex", ".mem", ".jsonl", ".json", ".npz")
 
 
@@ -53,7 +53,7 @@ def _json(lines: list[str]) -> Vectors:
     return found._replace(format=as_format(named) if named else None)
 
 
-def _hex(value: Any) -> str:
+def _hex(value: object) -> str:
     return f"{value:x}" if isinstance(value, int) else str(value)
 
 

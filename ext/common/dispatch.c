@@ -1,0 +1,42 @@
+/* The one place where the variant is chosen: the tables of those that were built, and which of them runs. */
+#include "common/kernels.h"
+
+#include <stddef.h>
+
+#define DECLARE(V, name, result, parameters) result MPSIM_JOIN(name, V) parameters;
+#define ENTRY(V, name, result, parameters) .name = MPSIM_JOIN(name, V),
+#define DECLARE_VARIANT(V, condition) \
+    KERNELS(DECLARE, V)               \
+    static int V##_runs(void) { return condition; }
+#define VARIANT_ENTRY(V, condition) {#V, V##_runs, {KERNELS(ENTRY, V)}},
+
+VARIANTS(DECLARE_VARIANT)
+
+static const struct {
+    const char *name;
+    int (*runs)(void);
+    Kernels kernels;
+} variants[] = {VARIANTS(VARIANT_ENTRY)};
+
+enum { COUNT = sizeof variants / sizeof *variants };
+
+static int forced = -1;
+
+const char *mpsim_variant_name(int variant) { return variant < COUNT ? variants[variant].name : NULL; }
+
+int mpsim_variant_runs(int variant) { return variants[variant].runs(); }
+
+int mpsim_variant(void) {
+    static int best = -1; /* every thread that finds it unset computes the same value */
+    if (forced >= 0) return forced;
+    if (best < 0) {
+        int variant = COUNT - 1;
+        while (!mpsim_variant_runs(variant)) variant--;
+        best = variant;
+    }
+    return best;
+}
+
+void mpsim_force_variant(int variant) { forced = variant; }
+
+const Kernels *mpsim_kernels(void) { return &variants[mpsim_variant()].kernels; }

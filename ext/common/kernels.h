@@ -1,0 +1,113 @@
+/* The one table of kernels: what every variant defines and Python calls.
+ *
+ * A kernel is a row here and a function KERNEL(name) in a file of rounding/, contraction/ or layers/. wrappers.py makes
+ * the Python function of the row: a pointer is an array or None (NULL), a pointer to a struct of structs.h the bytes of
+ * its fields. A kernel that returns int returns 0, or -1 when memory ran out: the Python function raises MemoryError.
+ *
+ * Arrays are contiguous. Orders and bits: mpsim/kernels/contract.py. They depend on neither variant nor threads. */
+#ifndef MPSIM_KERNELS_H
+#define MPSIM_KERNELS_H
+
+#include "common/structs.h"
+#include "generated/variants.h"
+
+/* X(V, name, result, parameters) for every kernel; V is the variant. */
+#define KERNELS(X, V)                                                                                               \
+    /* rounding: at most one of random and stream is not NULL; counts: five, as mpsim.rounding.Counts */            \
+    X(V, round_float32, void,                                                                                       \
+      (const float *x, float *out, int64_t n, const uint32_t *random, const RandomStream *stream,                   \
+       const RoundingParameters *parameters, int64_t *counts, int threads))                                         \
+    X(V, round_float64, void,                                                                                       \
+      (const double *x, double *out, int64_t n, const uint32_t *random, const RandomStream *stream,                 \
+       const RoundingParameters *parameters, int64_t *counts, int threads))                                         \
+    X(V, random_bits, void,                                                                                         \
+      (const RandomStream *stream, int64_t first, uint32_t *bits, int64_t n, int threads))                          \
+    X(V, canonical_nan_float32, void, (float *x, int64_t n, int threads))                                           \
+    X(V, canonical_nan_float64, void, (double *x, int64_t n, int threads))                                          \
+    X(V, all_finite, int64_t, (const float *x, int64_t n, int threads))                                             \
+    /* codes of `size` bytes each */                                                                                \
+    X(V, encode_float32, void, (const float *x, int64_t n, uint8_t *codes, int64_t size, const CodeLayout *layout)) \
+    X(V, encode_float64, void, (const double *x, int64_t n, uint8_t *codes, int64_t size, const CodeLayout *layout)) \
+    X(V, decode_float32, void, (const uint8_t *codes, int64_t size, int64_t n, float *out, const CodeLayout *layout)) \
+    X(V, decode_float64, void, (const uint8_t *codes, int64_t size, int64_t n, double *out, const CodeLayout *layout)) \
+    /* c (M, N) = op(a) (M, K) op(b) (K, N) + bias (N) or NULL */                                                   \
+    X(V, matmul, int,                                                                                               \
+      (const float *a, const float *b, const float *bias, float *c, int64_t rows, int64_t columns, int64_t depth,   \
+       int transpose_a, int transpose_b, int threads))                                                              \
+    X(V, convolution_forward, int,                                                                                  \
+      (const Convolution *shape, const float *x, const float *w, const float *bias, float *y, int threads))         \
+    X(V, convolution_input_gradient, int,                                                                           \
+      (const Convolution *shape, const float *gy, const float *w, float *gx, int threads))                          \
+    X(V, convolution_weight_gradient, int,                                                                          \
+      (const Convolution *shape, const float *x, const float *gy, float *gw, int threads))                          \
+    /* any other sum, over tables of offsets: contraction/accumulators.h; at least one output and one k */          \
+    X(V, accumulate, int,                                                                                           \
+      (const float *a, const int64_t *a_group, const int64_t *a_row, const int64_t *a_k, const float *b,            \
+       const int64_t *b_group, const int64_t *b_column, const int64_t *b_k, float *out, const int64_t *out_group,   \
+       const int64_t *out_row, const int64_t *out_column, int64_t groups, int64_t rows, int64_t length,             \
+       int64_t columns, int64_t kind, int64_t chunk, const NarrowFormat *narrow, const AlignedSum *aligned,         \
+       int threads))                                                                                                \
+    /* any order in steps: contraction/steps.c; count steps, of five numbers each */                                \
+    X(V, run_steps, int,                                                                                            \
+      (const float *a, const int64_t *a_group, const int64_t *a_row, const int64_t *a_k, const float *b,            \
+       const int64_t *b_group, const int64_t *b_column, const int64_t *b_k, float *out, const int64_t *out_group,   \
+       const int64_t *out_row, const int64_t *out_column, int64_t groups, int64_t rows, int64_t length,             \
+       int64_t columns, const int64_t *code, int64_t count, const int64_t *places, const NarrowFormat *sums,        \
+       const int64_t *toward_zero, const AlignedSum *aligned, const int64_t *aligned_sums, int64_t registers,       \
+       int64_t exact_sums, int threads))                                                                            \
+    /* elementwise; the output may be an input */                                                                   \
+    X(V, add, void, (const float *a, const float *b, float *y, int64_t n, int threads))                             \
+    X(V, scale, void, (const float *x, float factor, float *y, int64_t n, int threads))                             \
+    X(V, relu, void, (const float *x, float *y, int64_t n, int threads))                                            \
+    X(V, relu_gradient, void, (const float *gy, const float *x, float *gx, int64_t n, int threads))                 \
+    X(V, positive, void, (const float *x, uint8_t *mask, int64_t n, int threads))                                   \
+    X(V, relu_gradient_where, void, (const float *gy, const uint8_t *mask, float *gx, int64_t n, int threads))      \
+    X(V, sgd_update, void,                                                                                          \
+      (float *master, const float *gradient, float *velocity, float learning_rate, float momentum,                  \
+       float weight_decay, float inverse_scale, int64_t n, int threads))                                            \
+    X(V, move, void, (const float *x, const Moving *moving, float *y, int threads))                                 \
+    /* sums and batch norm, whose output may be an input */                                                         \
+    X(V, channel_sum, void, (const float *x, const Batch *batch, float *sums, int threads))                         \
+    X(V, total_sum, float, (const float *x, int64_t n))                                                             \
+    X(V, batch_norm, void,                                                                                          \
+      (const float *x, const float *scale, const float *shift, float epsilon, const Batch *batch, float *y,         \
+       float *mean, float *variance, float *inverse_deviation, int threads))                                        \
+    X(V, batch_norm_inference, void,                                                                                \
+      (const float *x, const float *mean, const float *variance, const float *scale, const float *shift,            \
+       float epsilon, const Batch *batch, float *y, int threads))                                                   \
+    X(V, batch_norm_gradient, void,                                                                                 \
+      (const float *gy, const float *x, const float *mean, const float *inverse_deviation, const float *scale,      \
+       const Batch *batch, float *gx, float *gscale, float *gshift, int threads))                                   \
+    /* pooling */                                                                                                   \
+    X(V, max_pool2d, int, (const float *x, const Pooling *pool, float *y, int32_t *index, int threads))             \
+    X(V, max_pool2d_gradient, void,                                                                                 \
+      (const float *gy, const int32_t *index, const Pooling *pool, float *gx, int threads))                         \
+    X(V, avg_pool2d, int, (const float *x, const Pooling *pool, float *y, int threads))                             \
+    X(V, avg_pool2d_gradient, int, (const float *gy, const Pooling *pool, float *gx, int threads))                  \
+    /* loss */                                                                                                      \
+    X(V, log_softmax, void, (const float *x, int64_t rows, int64_t columns, float *y, int threads))                 \
+    X(V, log_softmax_gradient, void,                                                                                \
+      (const float *gy, const float *y, int64_t rows, int64_t columns, float *gx, int threads))
+
+/* The kernels of one variant. */
+typedef struct {
+#define FIELD(V, name, result, parameters) result(*name) parameters;
+    KERNELS(FIELD, )
+#undef FIELD
+} Kernels;
+
+/* Those of the variant that runs: the last of VARIANTS that this processor runs, or the one forced. */
+const Kernels *mpsim_kernels(void);
+
+/* Variants by number; the name is NULL beyond the last one. */
+const char *mpsim_variant_name(int variant);
+/* Whether this processor runs the variant. */
+int mpsim_variant_runs(int variant);
+/* The number of the variant that runs. */
+int mpsim_variant(void);
+/* Has a variant run from now on, which this processor runs; -1: the best one again. */
+void mpsim_force_variant(int variant);
+
+#define MPSIM_JOIN(name, variant) mpsim_##name##_##variant
+
+#endif

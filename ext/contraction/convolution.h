@@ -1,0 +1,110 @@
+/* The ways to convolve.
+ *
+ * What a convolution's forward pass and its gradient by the input have in common, whatever the stride and padding:
+ * target[n, m, i, j] = sum over k = (c, r, s) of weight[m, k] * source[n, c, row_of(i, r), column_of(j, s)], the second
+ * factor +0 where there is no such row or column.
+ *
+ * Where the weights are finite, the steps with such a zero may be left out: fma(w, 0, acc) == acc unless acc is -0,
+ * which it becomes by underflow only. A sum that then differs from the definition's is -0 where that one may be +0, so
+ * settle_zero_signs computes every -0 again in full. */
+#ifndef MPSIM_CONVOLUTION_H
+#define MPSIM_CONVOLUTION_H
+
+#include "contraction/tile.h"
+
+typedef struct {
+    int64_t images;
+    const float *source;
+    int64_t source_image; /* from image to image */
+    int64_t channels, source_height, source_width;
+    float *target;
+    int64_t target_image;
+    int64_t rows, height, width; /* of the target: channels and grid */
+    int64_t kernel_height, kernel_width, depth;
+    const float *weights, *bias; /* weight (m, k) at weights[m * weight_row + weight_offset[k]]; bias may be NULL */
+    int64_t weight_row;
+    int64_t *weight_offset;
+    int64_t *row_of, *column_of; /* [i * kernel_height + r], [j * kernel_width + s]; -1: zero */
+} Correlation;
+
+#define settle_zero_signs KERNEL(settle_zero_signs)
+#define is_finite KERNEL(is_finite)
+#define correlate_images KERNEL(correlate_images)
+#define suits_images KERNEL(suits_images)
+
+/* Computes each -0 of an image of the target again, by the definition. */
+void settle_zero_signs(const Correlation *correlation, int64_t image);
+int is_finite(const float *values, int64_t count);
+
+/* The whole correlation with images as the lanes of vectors; the weights are finite. Returns 0, or -1. */
+int correlate_images(const Correlation *correlation, int threads);
+/* Whether that is the faster way: many images, small ones, several taps. */
+int suits_images(const Correlation *correlation);
+
+/* -- positions --------------------------------------------------------------------------------------------------------
+ *
+ * A product of packed weights with image positions read through offsets. No matrix of patches is made. Positions are a
+ * grid over a source image; row k of the right operand is the source moved by offset[k]. */
+
+/* The images that positions read. Unless `in_place`, a copy of a block of them is made with zeros around and between:
+ * element (i, j) of a channel goes to row top + i * dilation_height and column left + j * dilation_width (negative
+ * top or left crops), of which every take_height-th row and take_width-th column is kept. Column j of the copy is at
+ * place j / phases of phase j % phases, so that positions `phases` columns apart are neighbours. At most one of
+ * dilation_width, and take_width and phases, is more than 1. */
+typedef struct {
+    const float *images;
+    int64_t image_stride;
+    int64_t channels, height, width;
+    int64_t top, left, dilation_height, dilation_width, take_height, take_width, phases;
+    int64_t rows, columns; /* of a channel's copy; columns per phase */
+    int in_place;
+} Source;
+
+/* The steps of a list of k of which some may be left out: those of chunk t are end[t - 1] .. end[t] - 1. */
+typedef struct {
+    Step *steps;
+    int64_t *end;
+} StepList;
+
+/* Positions (height, width) with one list of steps: position (i, j) reads from i * row_step + j, and its total for
+ * row m of the weights belongs at start + m * channel_stride + i * row_stride + j * column_stride of its image. */
+typedef struct {
+    StepList list;
+    int64_t height, width;
+    int64_t row_step;
+    int64_t start, row_stride, column_stride;
+} Part;
+
+typedef struct {
+    Source source;
+    LeftMatrix left;
+    Part *parts;
+    int64_t part_count;
+    int64_t images;
+    float *target;
+    int64_t target_image_stride, target_channel_stride;
+    const float *bias;
+    int64_t images_per_block, rows_per_block; /* rows: of the grid, fewer than all only with one part */
+    const Correlation *settled; /* if steps are left out: what settles the signs of zeros (settle_zero_signs) */
+} Positions;
+
+#define plan_blocks KERNEL(plan_blocks)
+#define multiply_positions KERNEL(multiply_positions)
+
+/* Chooses the block size for grids of height * width positions; rows_per_block may be less than height if `bands`. */
+void plan_blocks(Positions *positions, int64_t height, int64_t width, int bands, int threads);
+/* Computes every position. Returns 0, or -1 when memory ran out. */
+int multiply_positions(const Positions *positions, int threads);
+
+/* -- depthwise: one channel in and out per group, vector lanes are channels ---------------------------------------- */
+
+#define depthwise_forward KERNEL(depthwise_forward)
+#define depthwise_input_gradient KERNEL(depthwise_input_gradient)
+#define depthwise_weight_gradient KERNEL(depthwise_weight_gradient)
+
+int depthwise_forward(const Convolution *shape, const float *x, const float *w, const float *bias, float *y,
+                      int threads);
+int depthwise_input_gradient(const Convolution *shape, const float *gy, const float *w, float *gx, int threads);
+int depthwise_weight_gradient(const Convolution *shape, const float *x, const float *gy, float *gw, int threads);
+
+#endif

@@ -1,0 +1,136 @@
+/* Products of matrices: blocks of columns of the right operand are packed, a chunk at a time. */
+#include "contraction/tile.h"
+
+#include <stdlib.h>
+
+enum { COLUMNS_PER_BLOCK = 16 * PANEL };
+
+/* Element (k, n) is at data[k * k_stride + n * n_stride]; one of the strides is 1. */
+typedef struct {
+    const float *data;
+    int64_t k_stride, n_stride;
+} Right;
+
+typedef struct {
+    LeftMatrix left;
+    Right right;
+    const float *bias; /* per column, or per row if transposed */
+    float *target;
+    int64_t columns;
+    int transposed; /* the total of (m, n) belongs at target[n * left.rows + m] */
+} Product;
+
+
+/* Packs `count` columns from `first` of the chunk of `depth` from k = begin; missing lanes hold anything. */
+static void pack_right(const Right *right, float *packed, int64_t begin, int64_t depth, int64_t first, int64_t count) {
+    const float *data = right->data + begin * right->k_stride + first * right->n_stride;
+    if (right->n_stride != 1) {
+        for (int64_t n = 0; n < count; n += PANEL)
+            transpose(packed + n * CHUNK, PANEL, data + n * right->n_stride, right->n_stride, minimum(PANEL, count - n),
+                      depth);
+        return;
+    }
+    for (int64_t k = 0; k < depth; k++, data += right->k_stride) {
+        float *target = packed + k * PANEL;
+        for (int64_t n = 0; n < count; n += PANEL, target += PANEL * CHUNK) {
+            if (count - n >= PANEL) {
+                vector_store(target, vector_load(data + n));
+                vector_store(target + WIDTH, vector_load(data + n + WIDTH));
+            } else {
+                memcpy(target, data + n, (count - n) * sizeof(float));
+            }
+        }
+    }
+}
+
+/* Panels of the block; those that the target has no room for have their totals in `totals` (rows, PANEL) each. */
+static void make_panels(const Product *product, Panel *panels, float *packed, float *totals, int64_t first,
+                        int64_t count) {
+    for (int64_t n = 0; n < count; n += PANEL) {
+        Panel *panel = panels + n / PANEL;
+        int direct = !product->transposed && count - n >= PANEL;
+        float *target = direct ? product->target + first + n : totals + n * product->left.rows;
+        *panel = (Panel){{packed + n * CHUNK, packed + n * CHUNK + WIDTH}, {target, target + WIDTH},
+                         direct ? product->columns : PANEL};
+        if (count - n <= WIDTH) panel->source[1] = panel->target[1] = NULL;
+    }
+}
+
+/* Moves totals that are not at their place yet, and adds a bias by column. */
+static void finish_columns(const Product *product, const float *totals, int64_t first, int64_t count) {
+    int64_t rows = product->left.rows;
+    for (int64_t n = 0; n < count; n += PANEL) {
+        const float *total = totals + n * rows;
+        int64_t width = minimum(PANEL, count - n);
+        if (product->transposed) {
+            transpose(product->target + (first + n) * rows, rows, total, PANEL, rows, width);
+            continue;
+        }
+        for (int64_t m = 0; m < rows; m++) {
+            float *target = product->target + m * product->columns + first + n;
+            if (width < PANEL) memcpy(target, total + m * PANEL, width * sizeof(float));
+            for (int64_t j = 0; product->bias && j < width; j++) target[j] += product->bias[first + n + j];
+        }
+    }
+}
+
+static void multiply_columns(const Product *product, float *packed, float *totals, Panel *panels, int64_t first,
+                             int64_t count) {
+    const LeftMatrix *left = &product->left;
+    Step steps[CHUNK];
+    packed_steps(steps);
+    make_panels(product, panels, packed, totals, first, count);
+    for (int64_t chunk = 0; chunk < chunk_count(left->depth); chunk++) {
+        int64_t depth = chunk_depth(left->depth, chunk);
+        pack_right(&product->right, packed, chunk * CHUNK, depth, first, count);
+        multiply_panels(left, chunk, panels, (count + PANEL - 1) / PANEL, steps, depth,
+                        product->transposed ? product->bias : NULL);
+    }
+    finish_columns(product, totals, first, count);
+}
+
+static int multiply(const Product *product, int threads) {
+    int64_t share = (product->columns + threads - 1) / threads;
+    int64_t width = minimum(COLUMNS_PER_BLOCK, (share + PANEL - 1) / PANEL * PANEL);
+    int64_t blocks = (product->columns + width - 1) / width;
+    size_t packed = (size_t)width * CHUNK, totals = (size_t)width * product->left.rows;
+    /* Totals need room for the last panel only, unless they are transposed; untouched pages cost nothing. */
+    float *scratch = scratch_floats((packed + totals) * threads);
+    Panel *panels = malloc(threads * (width / PANEL) * sizeof(Panel));
+    if (scratch && panels) {
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+        for (int64_t block = 0; block < blocks; block++) {
+            float *mine = scratch + (packed + totals) * THREAD_NUMBER;
+            multiply_columns(product, mine, mine + packed, panels + THREAD_NUMBER * (width / PANEL), block * width,
+                             minimum(width, product->columns - block * width));
+        }
+    }
+    free(panels);
+    free(scratch);
+    return scratch && panels ? 0 : -1;
+}
+
+static int pack_whole_left(LeftMatrix *left, int64_t rows, const float *source, int64_t row_stride, int64_t k_stride,
+                           int64_t depth, int threads) {
+    int64_t *k_offset = malloc((depth + 1) * sizeof(int64_t));
+    for (int64_t k = 0; k < depth && k_offset; k++) k_offset[k] = k * k_stride;
+    int failed = !k_offset || make_left(left, rows, depth, source, row_stride, k_offset, threads);
+    free(k_offset);
+    return failed ? -1 : 0;
+}
+
+int KERNEL(matmul)(const float *a, const float *b, const float *bias, float *c, int64_t rows, int64_t columns,
+                   int64_t depth, int transpose_a, int transpose_b, int threads) {
+    int64_t a_row = transpose_a ? 1 : depth, a_k = transpose_a ? rows : 1;
+    int64_t b_column = transpose_b ? depth : 1, b_k = transpose_b ? 1 : columns;
+    /* A product is commutative, so few columns may as well be rows: full vectors instead of empty lanes. */
+    int transposed = columns < PANEL && rows > columns;
+    Product product = {.bias = bias, .target = c, .transposed = transposed, .columns = transposed ? rows : columns};
+    if (rows * columns == 0) return 0;
+    product.right = transposed ? (Right){a, a_k, a_row} : (Right){b, b_k, b_column};
+    int failed = transposed ? pack_whole_left(&product.left, columns, b, b_column, b_k, depth, threads)
+                            : pack_whole_left(&product.left, rows, a, a_row, a_k, depth, threads);
+    failed = failed || multiply(&product, threads);
+    free(product.left.packed);
+    return failed ? -1 : 0;
+}

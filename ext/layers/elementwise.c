@@ -1,0 +1,46 @@
+/* Elementwise kernels. */
+#include "layers/layers.h"
+
+/* Every element is independent, so y may be an input: "simd" tells the compiler so. */
+#define EACH_ELEMENT(i, n) \
+    PARALLEL(n) _Pragma("omp for simd schedule(static)") for (int64_t i = 0; i < (n); i++)
+
+void KERNEL(add)(const float *a, const float *b, float *y, int64_t n, int threads) {
+    EACH_ELEMENT(i, n) y[i] = a[i] + b[i];
+}
+
+void KERNEL(scale)(const float *x, float factor, float *y, int64_t n, int threads) {
+    EACH_ELEMENT(i, n) y[i] = x[i] * factor;
+}
+
+void KERNEL(relu)(const float *x, float *y, int64_t n, int threads) {
+    EACH_ELEMENT(i, n) y[i] = x[i] <= 0.0f ? 0.0f : x[i];
+}
+
+void KERNEL(relu_gradient)(const float *gy, const float *x, float *gx, int64_t n, int threads) {
+    EACH_ELEMENT(i, n) {
+        const float gradient = gy[i]; /* read in any case, so that no vector of it is masked */
+        gx[i] = x[i] > 0.0f ? gradient : 0.0f;
+    }
+}
+
+void KERNEL(positive)(const float *x, uint8_t *mask, int64_t n, int threads) {
+    EACH_ELEMENT(i, n) mask[i] = x[i] > 0.0f;
+}
+
+void KERNEL(relu_gradient_where)(const float *gy, const uint8_t *mask, float *gx, int64_t n, int threads) {
+    EACH_ELEMENT(i, n) {
+        const float gradient = gy[i];
+        gx[i] = mask[i] ? gradient : 0.0f;
+    }
+}
+
+void KERNEL(sgd_update)(float *master, const float *gradient, float *velocity, float learning_rate, float momentum,
+                        float weight_decay, float inverse_scale, int64_t n, int threads) {
+    EACH_ELEMENT(i, n) {
+        float g = gradient[i] * inverse_scale;
+        g = g + weight_decay * master[i];
+        velocity[i] = momentum * velocity[i] + g;
+        master[i] = master[i] - learning_rate * velocity[i];
+    }
+}

@@ -1,0 +1,107 @@
+/* What the layer kernels share: parallel loops, and the sum in its written order. Images are (images, channels,
+ * area = height * width). */
+#ifndef MPSIM_LAYERS_H
+#define MPSIM_LAYERS_H
+
+#include "common/vector.h"
+
+/* Every thread runs the statement that follows, in the float environment that the kernels are defined in. Below
+ * WORTH_THREADS elements a second thread costs more than it saves. */
+#define WORTH_THREADS 32768
+#define PARALLEL(elements)                                                                   \
+    const int team __attribute__((unused)) = (elements) < WORTH_THREADS ? 1 : threads;       \
+    _Pragma("omp parallel num_threads(team)")                                                \
+    for (uint64_t once_ = 1, environment_ = float_environment_enter(); once_; \
+         once_ = 0, float_environment_leave(environment_))
+
+/* A parallel loop of independent steps. */
+#define EACH(i, n, elements) \
+    PARALLEL(elements) _Pragma("omp for schedule(static)") for (int64_t i = 0; i < (n); i++)
+
+#define SUM_LANES 32
+#define SUM_BLOCK 4096
+
+/* A sum in its written order, of elements that come piece by piece. Starts as {0}. */
+typedef struct {
+    float lane[SUM_LANES];
+    float total; /* of the closed blocks */
+    int64_t count;
+} Sum;
+
+static inline float halve(const float *from) {
+    float lane[SUM_LANES];
+    memcpy(lane, from, sizeof lane);
+    for (int half = SUM_LANES / 2; half > 0; half /= 2)
+        for (int j = 0; j < half; j++) lane[j] += lane[j + half];
+    return lane[0];
+}
+
+/* The sum of n <= 32 elements. A lane without one is +0, and no lane is -0: adding it changes nothing. */
+INLINE float short_sum(const float *x, int64_t n) {
+    float lane[SUM_LANES];
+    int64_t width = SUM_LANES;
+    while (width / 2 >= n) width /= 2;
+    for (int64_t j = 0; j < width; j++) lane[j] = j < n ? 0.0f + x[j] : 0.0f;
+    for (int64_t half = width / 2; half > 0; half /= 2)
+        for (int64_t j = 0; j < half; j++) lane[j] += lane[j + half];
+    return lane[0];
+}
+
+/* The block is full, or there are no more elements: its lanes combine, and it joins the total. */
+static inline void sum_close_block(Sum *sum) {
+    float block = halve(sum->lane);
+    sum->total = sum->count <= SUM_BLOCK ? block : sum->total + block;
+    memset(sum->lane, 0, sizeof sum->lane);
+}
+
+static inline float sum_finish(Sum *sum) {
+    if (sum->count % SUM_BLOCK || sum->count == 0) sum_close_block(sum);
+    return sum->total;
+}
+
+/* What is summed: x; (x - mean)^2; gy * xhat, xhat = (x - mean) * inverse. */
+typedef enum { PLAIN, SQUARES, PRODUCTS } Term;
+
+#define DEFINE_TERM(name, Number)                                                                       \
+    INLINE Number name(Term term, Number x, Number gy, Number mean, Number inverse) {            \
+        Number deviation = x - mean;                                                                    \
+        if (term == SQUARES) return deviation * deviation;                                              \
+        if (term == PRODUCTS) return gy * (deviation * inverse);                                        \
+        return x;                                                                                       \
+    }
+DEFINE_TERM(term_of, float)
+DEFINE_TERM(terms_of, Floats)
+
+/* The next n terms of the sum; gy is x where the term has none. */
+INLINE void sum_add_terms(Sum *sum, Term term, const float *x, const float *gy, int64_t n, float mean, float inverse) {
+    const Floats zero = {0}, means = zero + mean, inverses = zero + inverse;
+    while (n > 0) {
+        int64_t room = SUM_BLOCK - sum->count % SUM_BLOCK, size = n < room ? n : room, i = 0;
+        int64_t lane = sum->count % SUM_LANES, head = lane ? SUM_LANES - lane : 0;
+        for (; i < head && i < size; i++) sum->lane[lane + i] += term_of(term, x[i], gy[i], mean, inverse);
+        if (i + SUM_LANES <= size) {
+            Floats part[SUM_LANES / WIDTH];
+            memcpy(part, sum->lane, sizeof part);
+            for (; i + SUM_LANES <= size; i += SUM_LANES)
+                for (int p = 0; p < SUM_LANES / WIDTH; p++) {
+                    const int64_t at = i + p * WIDTH;
+                    part[p] += terms_of(term, vector_load(x + at), vector_load(gy + at), means, inverses);
+                }
+            memcpy(sum->lane, part, sizeof part);
+        }
+        for (lane = -i; i < size; i++) sum->lane[lane + i] += term_of(term, x[i], gy[i], mean, inverse);
+        sum->count += size;
+        if (size == room) sum_close_block(sum);
+        x += size;
+        gy += size;
+        n -= size;
+    }
+}
+
+static inline float vector_sum(const float *x, int64_t n) {
+    Sum sum = {{0}, 0, 0};
+    sum_add_terms(&sum, PLAIN, x, x, n, 0.0f, 0.0f);
+    return sum_finish(&sum);
+}
+
+#endif

@@ -1,0 +1,111 @@
+/* Whole arrays: pieces spread over threads, each rounded by the kernel of its path; counts are sums of integers. */
+#include "rounding/rounding.h"
+
+/* Elements of a piece. With a stream, its random bits stay in the first-level cache. Multiples of 256. */
+enum { PIECE = 1 << 16, STREAM_PIECE = 2048 };
+
+typedef struct {
+    const float *x32; /* one pair of these is used */
+    float *out32;
+    const double *x64;
+    double *out64;
+    const uint32_t *random;
+    const RandomStream *stream;
+    const RoundingParameters *parameters;
+} Job;
+
+static RoundingCounts round_piece(const Job *job, int64_t first, int64_t n) {
+    RoundingCounts counts = {0, 0, 0, 0, 0};
+    uint32_t bits[STREAM_PIECE];
+    const uint32_t *random = job->random ? job->random + first : NULL;
+    const uint64_t environment = float_environment_enter();
+    if (job->stream) {
+        random_block(job->stream, first / 4, bits, n);
+        random = bits;
+    }
+    if (job->x64) {
+        round_wide_float64(job->x64 + first, job->out64 + first, n, random, job->parameters, &counts);
+    } else {
+        RoundBlock *round = job->parameters->path == WIDE ? round_wide_float32 : round_vectors;
+        round(job->x32 + first, job->out32 + first, n, random, job->parameters, &counts);
+    }
+    float_environment_leave(environment);
+    return counts;
+}
+
+static void round_all(const Job *job, int64_t n, int64_t *counts, int threads) {
+    int64_t overflowed = 0, underflowed = 0, nan = 0, inexact = 0, subnormal = 0;
+    const int64_t piece = job->stream ? STREAM_PIECE : PIECE, pieces = (n + piece - 1) / piece;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && pieces > 1) \
+    reduction(+ : overflowed, underflowed, nan, inexact, subnormal)
+    for (int64_t i = 0; i < pieces; i++) {
+        const RoundingCounts one = round_piece(job, i * piece, minimum(piece, n - i * piece));
+        overflowed += one.overflowed;
+        underflowed += one.underflowed;
+        nan += one.nan;
+        inexact += one.inexact;
+        subnormal += one.subnormal;
+    }
+    const int64_t all[5] = {overflowed, underflowed, nan, inexact, subnormal};
+    memcpy(counts, all, sizeof all);
+}
+
+void KERNEL(round_float32)(const float *x, float *out, int64_t n, const uint32_t *random, const RandomStream *stream,
+                           const RoundingParameters *parameters, int64_t *counts, int threads) {
+    const Job job = {x, out, NULL, NULL, random, stream, parameters};
+    round_all(&job, n, counts, threads);
+}
+
+void KERNEL(round_float64)(const double *x, double *out, int64_t n, const uint32_t *random, const RandomStream *stream,
+                           const RoundingParameters *parameters, int64_t *counts, int threads) {
+    const Job job = {NULL, NULL, x, out, random, stream, parameters};
+    round_all(&job, n, counts, threads);
+}
+
+void KERNEL(random_bits)(const RandomStream *stream, int64_t first, uint32_t *bits, int64_t n, int threads) {
+    const int64_t started = first % 4, lead = started ? minimum(4 - started, n) : 0;
+    if (lead) { /* words of a counter begun before */
+        uint32_t words[4];
+        random_block(stream, first / 4, words, 4);
+        memcpy(bits, words + started, (size_t)lead * sizeof *bits);
+    }
+    const int64_t pieces = (n - lead + STREAM_PIECE - 1) / STREAM_PIECE;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && pieces > 1)
+    for (int64_t i = 0; i < pieces; i++) {
+        const int64_t start = lead + i * STREAM_PIECE;
+        random_block(stream, (first + start) / 4, bits + start, minimum(STREAM_PIECE, n - start));
+    }
+}
+
+void KERNEL(canonical_nan_float32)(float *x, int64_t n, int threads) {
+    uint32_t *bits = (uint32_t *)x;
+    (void)threads;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && n > PIECE)
+    for (int64_t i = 0; i < n; i++) {
+        const uint32_t pattern = bits[i];
+        bits[i] = (pattern & 0x7fffffff) > 0x7f800000 ? 0x7fc00000 | (pattern & 0x80000000) : pattern;
+    }
+}
+
+void KERNEL(canonical_nan_float64)(double *x, int64_t n, int threads) {
+    uint64_t *bits = (uint64_t *)x;
+    const uint64_t sign = (uint64_t)1 << 63;
+    (void)threads;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && n > PIECE)
+    for (int64_t i = 0; i < n; i++) {
+        const uint64_t pattern = bits[i];
+        bits[i] = (pattern & ~sign) > (uint64_t)0x7ff << 52 ? (uint64_t)0xfff << 51 | (pattern & sign) : pattern;
+    }
+}
+
+int64_t KERNEL(all_finite)(const float *x, int64_t n, int threads) {
+    const uint32_t *bits = (const uint32_t *)x;
+    uint32_t largest = 0;
+    (void)threads;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && n > PIECE) reduction(max : largest)
+    for (int64_t i = 0; i < n; i++) {
+        const uint32_t magnitude = bits[i] & 0x7fffffff;
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    return largest < 0x7f800000;
+}

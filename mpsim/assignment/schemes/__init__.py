@@ -1,0 +1,1 @@
+"""Assignments: each a function from a trace to a plan."""

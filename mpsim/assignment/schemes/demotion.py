@@ -1,0 +1,128 @@
+"""Demotion: whole groups of tensors go low, in an order of choice, until a share is reached (paper §4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mpsim import checks
+from mpsim.assignment.levels import PAPER_LEVELS, Levels, parse_levels
+from mpsim.assignment.plan import Plan
+from mpsim.engine.tensor import TensorId
+from mpsim.errors import UsageError
+from mpsim.formats import Format
+from mpsim.kernels.permutation import permutation
+from mpsim.kernels.philox import Stream
+from mpsim.trace import Trace
+
+#: Orders in which groups are taken; ties by rising group id.
+ORDERS = ("largest_first", "smallest_first", "random")
+
+
+def demote(
+    trace: Trace,
+    ratio: float,
+    order: str = "largest_first",
+    seed: int | None = None,
+    levels: Levels | str = PAPER_LEVELS,
+) -> Plan:
+    """The paper's assignment: groups go low in ``order`` while their share of all elements is < ``ratio``.
+
+    ``ratio`` in [0, 1]: 0 takes none, 1 takes all. ``order``: "largest_first" (the paper's), "smallest_first",
+    "random" (the ablations of §5.4; needs ``seed``). In chosen groups activations and activation gradients are low;
+    parameters and their gradients are low for ops all of whose inputs come from chosen groups.
+    Raises ValueError for a ratio, an order or a seed that does not fit.
+
+    >>> import reference_models
+    >>> from mpsim.trace import trace
+    >>> plan = demote(trace(reference_models.build("small_cnn")), 0.7)
+    >>> plan.scheme, plan.reached >= 0.7
+    ('largest_first', True)
+    """
+    ratio = checks.share("ratio", ratio)
+    groups = list(trace.groups)
+    total = sum(groups)
+    chosen: list[int] = []
+    taken = 0
+    for group in group_order(groups, order, seed):
+        if ratio < 1 and taken / total >= ratio:
+            break
+        chosen.append(group)
+        taken += groups[group]
+    return demoted(trace, chosen, order, levels, ratio=float(ratio), seed=seed)
+
+
+def demote_k(trace: Trace, k: int, levels: Levels | str = PAPER_LEVELS) -> Plan:
+    """The ``k`` largest groups low (0 <= k <= number of groups; ValueError otherwise), as ``demote`` makes them.
+
+    >>> import reference_models
+    >>> from mpsim.trace import trace
+    >>> len(demote_k(trace(reference_models.build("small_cnn")), 2).chosen_groups)
+    2
+    """
+    count = len(trace.groups)
+    k = checks.whole("k", k, most=count, note=", the number of groups of this network")
+    return demoted(trace, group_order(trace.groups, "largest_first")[:k], "largest_k", levels, k=k)
+
+
+def group_order(groups: Sequence[int], order: str, seed: int | None = None) -> list[int]:
+    """Ids of the groups (given by their element counts) in the order named.
+
+    "random": the group ids sorted by 64-bit keys; the key of group g is Philox words 2g (low) and 2g + 1 (high)
+    of purpose "group_order" under the seed.
+
+    >>> group_order([5, 9, 5], "largest_first")
+    [1, 0, 2]
+    """
+    if checks.named("order", order, ORDERS) == "random":
+        return _shuffled(len(groups), seed)
+    if seed is not None:
+        raise UsageError(f"a seed is for order 'random', not {order!r}; got seed {seed!r}")
+    sign = -1 if order == "largest_first" else 1
+    return sorted(range(len(groups)), key=lambda group: (sign * groups[group], group))
+
+
+def _shuffled(count: int, seed: int | None) -> list[int]:
+
+    if seed is None:
+        raise UsageError("order 'random' needs a seed, a whole number from 0 to 2**64 - 1; got None")
+    seed = checks.seed("seed", seed)
+    return [int(group) for group in permutation(Stream(seed, "group_order"), count)]
+
+
+def demoted(
+    trace: Trace,
+    chosen: Sequence[int],
+    scheme: str,
+    levels: Levels | str = PAPER_LEVELS,
+    *,
+    ratio: float | None = None,
+    seed: int | None = None,
+    k: int | None = None,
+) -> Plan:
+    """The plan of a scheme that chose those groups, in that order (paper §4.1).
+
+    >>> import reference_models
+    >>> from mpsim.trace import trace
+    >>> demoted(trace(reference_models.build("small_cnn")), [2, 0], "by_hand").chosen_groups
+    (2, 0)
+    """
+    levels = parse_levels(levels)
+    formats = formats_by_group(trace, dict.fromkeys(chosen, len(levels.steps) - 1), levels)
+    return Plan.of(trace, formats, scheme, levels, ratio=ratio, seed=seed, k=k, chosen_groups=tuple(chosen))
+
+
+def formats_by_group(trace: Trace, depths: Mapping[int, int], levels: Levels) -> dict[TensorId, Format]:
+    """The format of every tensor when group g is at level ``levels.steps[depths[g]]`` (0, the high one, if not given).
+
+    Activations and their gradients are at their own group's level; an op's parameters and their gradients at the
+    highest level of the groups that it reads.
+    """
+    own = {op.index: depths.get(op.group, 0) for op in trace.ops}
+    # An op's parameters go with what it reads; -1 is the labels, which are no tensor.
+    fed = {op.index: min([own[p] for p in op.producers if p >= 0], default=0) for op in trace.ops}
+    formats: dict[TensorId, Format] = {}
+    for tensor in trace.tensors:
+        role = tensor.id.role
+        depth = own if role.startswith("activation") else fed
+        formats[tensor.id] = levels.steps[depth[tensor.id.op]][role]
+    return formats

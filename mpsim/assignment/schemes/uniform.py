@@ -1,0 +1,33 @@
+"""Uniform assignments: every tensor high, every tensor low, or nothing rounded."""
+
+from __future__ import annotations
+
+from mpsim import checks
+from mpsim.assignment.levels import PAPER_LEVELS, Levels, parse_levels
+from mpsim.assignment.plan import Plan
+from mpsim.engine.tensor import ROLES
+from mpsim.formats import FORMATS
+from mpsim.trace import Trace
+
+LEVEL_SCHEMES = {"low": "uniform_low", "high": "uniform_high", "float32": "float32"}
+
+
+def uniform(trace: Trace, level: str, levels: Levels | str = PAPER_LEVELS) -> Plan:
+    """The same level for every tensor: ``"low"``, ``"high"``, or ``"float32"`` (nothing rounded).
+
+    Source: paper §5.1 (pi_unif, pi_fp32). Raises ValueError for another level.
+
+    >>> import reference_models
+    >>> from mpsim.trace import trace
+    >>> uniform(trace(reference_models.build("small_cnn")), "high").low_share
+    0.0
+    """
+    levels = parse_levels(levels)
+    checks.named("uniform level", level, LEVEL_SCHEMES)
+    by_role = {
+        "low": levels.low,
+        "high": levels.high,
+        "float32": dict.fromkeys(ROLES, FORMATS["float32"]),
+    }[level]
+    formats = {tensor.id: by_role[tensor.id.role] for tensor in trace.tensors}
+    return Plan.of(trace, formats, LEVEL_SCHEMES[level], levels)

@@ -1,0 +1,80 @@
+"""Options that several commands have: a command's function takes what they make in place of each of them.
+
+The settings of a run are such a group: names, types, defaults and help are those of RunSettings.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from functools import wraps
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
+from mpsim.experiments.settings import RunSettings
+
+Result = TypeVar("Result")
+Command = Callable[..., Result]
+
+_FIELDS = {field.name: field for field in fields(RunSettings)}
+_TYPES = get_type_hints(RunSettings)
+
+
+def made_of(
+    name: str, options: Sequence[inspect.Parameter], make: Callable[..., Any]
+) -> Callable[[Command[Result]], Command[Result]]:
+    """A command whose function takes ``name``: what ``make`` gives of ``options``, which the command has instead."""
+
+    def decorated(function: Command[Result]) -> Command[Result]:
+        own = [
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in inspect.signature(function, eval_str=True).parameters.values()
+            if parameter.name != name
+        ]
+
+        @wraps(function)
+        def command(**given: Any) -> Result:
+            made = make(**{option.name: given.pop(option.name) for option in options})
+            return function(**{name: made}, **given)
+
+        signature = inspect.Signature([*own, *options])
+        command.__signature__ = signature  # type: ignore[attr-defined]
+        command.__annotations__ = {each.name: each.annotation for each in signature.parameters.values()}
+        return command
+
+    return decorated
+
+
+def option(name: str, kind: object, help: str, default: object, *flags: str) -> inspect.Parameter:
+    """An option of a group."""
+    annotation = Annotated[kind, typer.Option(*flags, help=help)]  # type: ignore[valid-type]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+# -- the settings of a run --------------------------------------------------------------------------------------
+def help_of(name: str) -> str:
+    """What the command line says of a setting, for a command that takes it without being a run."""
+    return str(_FIELDS[name].metadata["help"])
+
+
+def takes_settings(names: Sequence[str], argument: str | None = None) -> Callable[[Command[Result]], Command[Result]]:
+    """A command whose function takes ``settings``, a RunSettings: each of ``names`` is an option of the command, and
+    ``argument`` its argument."""
+
+    def settings(**given: Any) -> RunSettings:
+        for name, value in given.items():
+            if (read := _FIELDS[name].metadata.get("read")) is not None:
+                given[name] = read(value)
+        return RunSettings(**given)
+
+    return made_of("settings", [_of_setting(name, name == argument) for name in names], settings)
+
+
+def _of_setting(name: str, is_argument: bool) -> inspect.Parameter:
+    field = _FIELDS[name]
+    told = field.metadata
+    kind = told.get("type", _TYPES[name])
+    found = option(name, kind, told["help"], field.default, *told.get("options", ()))
+    return found.replace(annotation=Annotated[kind, typer.Argument(help=told["help"])]) if is_argument else found

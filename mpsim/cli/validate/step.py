@@ -1,0 +1,71 @@
+"""``mpsim validate step``: where a training step differs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mpsim.cli.validate.verdict import gives_verdict
+from mpsim.files.tensors import TensorFile
+from mpsim.validate.presentation import Presentation, Report
+from mpsim.validate.step import replay
+from mpsim.validate.step import report as presentation
+from mpsim.validate.step.comparison import compare_steps
+from mpsim.validate.step.index import read_step
+from mpsim.validate.step.recording import network_of
+from mpsim.validate.step.update import UpdateRule
+
+#: What a step starts from; another implementation need not write it.
+_STARTS = ("images", "labels", "master", "velocity")
+
+
+@gives_verdict("step")
+def step(
+    other: Annotated[Path, typer.Argument(help="The other implementation's step: .safetensors or .npz.")],
+    against: Annotated[Path, typer.Option(help="mpsim's record of the same step, by 'mpsim trace-step'.")],
+    teacher_forced: Annotated[
+        bool, typer.Option("--teacher-forced", help="Check each op by itself, on the inputs that OTHER stored.")
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="With --teacher-forced: name or my_net.py:build of a network that is not of reference_models."
+        ),
+    ] = None,
+    backend: Annotated[str, typer.Option(help="reference, numba or compiled; changes no bit.")] = "compiled",
+    threads: Annotated[int | None, typer.Option(help="Default: all cores; changes no bit.")] = None,
+) -> tuple[Report, Presentation]:
+    """Find the first tensor of a training step that differs from mpsim's, or each op that computes otherwise.
+
+    Exit code 0: every bit equal (with --teacher-forced: or as float32 sums in another order may give); 1: not; 2: could
+    not tell, as where tensors that the step stores were not compared.
+    """
+
+    if teacher_forced:
+        return _teacher_forced(other, against, model, backend, threads), presentation
+    return compare_steps(other, against), presentation
+
+
+def _teacher_forced(
+    other: Path, against: Path, model: str | None, backend: str, threads: int | None
+) -> replay.TeacherReport:
+    """The report on ``other``, with network and plan, and what it lacks of _STARTS, from the record ``against``."""
+
+    theirs, ours = read_step(other), read_step(against)
+    replay.check_images(theirs)
+    network = network_of(ours, model)
+    says_scale = "loss_scale" in theirs.index or "loss_scale" in theirs.tensors
+    starts = {name: array for name, array in ours.tensors.items() if name.split("/")[0] in _STARTS}
+    return replay.teacher_forced(
+        TensorFile({**starts, **theirs.tensors}, theirs.index, theirs.source),
+        network.model,
+        network.plan,
+        network.semantics,
+        loss_scale=None if says_scale else ours.index.get("loss_scale"),
+        update=UpdateRule.of_index(theirs.index) or UpdateRule.of_index(ours.index),
+        accumulator=network.accumulator,
+        backend=backend,
+        threads=threads,
+    )

@@ -1,0 +1,127 @@
+"""ImageFiles: labelled images that stay in their files until a batch asks for them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import PIL
+from PIL import Image, features
+
+from mpsim import checks
+from mpsim.data.augmentation import Augmentation
+from mpsim.data.dataset import black_of, normalise
+from mpsim.data.digests import digest_of_lines, file_digest
+from mpsim.data.pictures.crops import RandomResizedCrop, centre_crop
+from mpsim.errors import UsageError
+
+#: ImageNet's mean and deviation per channel, of pixels in 0..1, as networks for 224 x 224 images are usually fed.
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+#: Pillow's modes with 8 bits (or one) per channel, which it converts to RGB without loss of range.
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """``paths`` of pictures of any size, and their labels, int64 (N,) in 0 .. classes - 1.
+
+    ``load`` gives them as float32 (B, 3, size, size), normalised. ``source`` says in errors where to get a file again.
+    Raises ValueError if paths and labels do not fit together.
+    """
+
+    paths: tuple[str, ...]
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    name: str = "images"
+    size: int = 224
+    source: str = ""
+
+    augmentations: ClassVar[tuple[type, ...]] = (Augmentation, RandomResizedCrop)
+
+    def __post_init__(self) -> None:
+        labels = np.asarray(self.labels)
+        if labels.shape != (len(self.paths),) or labels.dtype.kind not in "iu":
+            raise UsageError(f"labels are integers ({len(self.paths)},), got {labels.dtype} {labels.shape}")
+        if len(labels) and not (labels.min() >= 0 and labels.max() < self.classes):
+            raise UsageError(f"labels are 0 .. {self.classes - 1}, got {labels.min()} .. {labels.max()}")
+        checks.whole("size", self.size, least=1, most=1 << 16)
+        object.__setattr__(self, "labels", labels.astype(np.int64))
+
+    @property
+    def classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(3, size, size)."""
+        return 3, self.size, self.size
+
+    @property
+    def black(self) -> tuple[float, ...]:
+        """A black pixel after normalisation, per channel."""
+        return black_of(MEAN, DEVIATION)
+
+    def load(self, indices: np.ndarray, augmentation: Any = None, words: np.ndarray | None = None) -> np.ndarray:
+        """As ``LabelledImages.load``: with a RandomResizedCrop that crop of each picture, else its centre crop (and
+        what an Augmentation makes of that). ValueError, naming the file, for one that is no readable picture;
+        FileNotFoundError for one that is gone."""
+        pixels = np.empty((len(indices), 3, self.size, self.size), np.uint8)
+        crops = augmentation if isinstance(augmentation, RandomResizedCrop) else None
+        for row, index in enumerate(indices):
+            picture = self._picture(self.paths[index])
+            if crops is not None and words is not None:
+                picture = crops(picture, words[row], self.size)
+            else:
+                picture = centre_crop(picture, self.size)
+            pixels[row] = np.asarray(picture).transpose(2, 0, 1)  # (H, W, 3) -> (3, H, W)
+        images = normalise(pixels.astype(np.float32) / np.float32(255), MEAN, DEVIATION)
+        return images if augmentation is None or crops is not None else augmentation(images, words, self.black)
+
+    def _picture(self, path: str) -> Image.Image:
+        """The file's picture as 8-bit RGB."""
+        try:
+            with Image.open(path) as picture:
+                mode = picture.mode
+                if mode == "P" and isinstance(picture.info.get("transparency"), bytes):
+                    return picture.convert("RGBA").convert("RGB")  # the same colours; Pillow warns of the short way
+                if mode in MODES:
+                    return picture.convert("RGB")
+        except (FileNotFoundError, MemoryError) as error:
+            raise self._unreadable(path, error) from error
+        except Exception as error:  # a broken picture raises almost anything
+            what = f"not a readable picture ({type(error).__name__}: {error})"
+            raise UsageError(f"{path}: {what}{self._again}") from error
+        raise UsageError(f"{path}: its pixels are of Pillow's mode {mode!r}; pictures of 8 bits per channel are read")
+
+    def digest(self) -> str:
+        """As ``LabelledImages.digest``: of the files' bytes in order, their labels, the classes, the size, and the
+        versions of Pillow and its JPEG library, which decide what the pixels of a file are. FileNotFoundError for a
+        file that is gone."""
+        decoder = f"Pillow {PIL.__version__}, JPEG {features.version('libjpeg_turbo') or features.version('jpg')}"
+        lines = [f"pictures {self.size} {decoder}", json.dumps(self.class_names)]
+        for path, label in zip(self.paths, self.labels.tolist(), strict=True):
+            try:
+                lines.append(f"{label} {file_digest(path)}")
+            except OSError as error:
+                raise self._unreadable(path, error) from error
+        return digest_of_lines(lines)
+
+    def _unreadable(self, path: str, error: Exception) -> Exception:
+        return type(error)(f"{path} cannot be read ({error}){self._again}")
+
+    @property
+    def _again(self) -> str:
+        return f". {self.source}" if self.source else ""
+
+    def first(self, count: int) -> ImageFiles:
+        """The first ``count`` images (all if there are fewer)."""
+        checks.whole("count", count)
+        return replace(self, paths=self.paths[:count], labels=self.labels[:count])
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __repr__(self) -> str:
+        return f"ImageFiles({self.name!r}: {len(self)} files as {self.image_shape}, {self.classes} classes)"

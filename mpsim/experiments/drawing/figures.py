@@ -1,0 +1,276 @@
+"""The memory-accuracy curve as PNG and SVG (paper figures 4 and 10 to 12)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import cycle
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mpsim.errors import UsageError
+from mpsim.experiments.drawing import accuracy_axis
+from mpsim.experiments.labels import GIVEN, TRAINING, differences
+from mpsim.experiments.study_tables import Mean, over_seeds
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: One colour for each level pair, told apart in common kinds of colour blindness (Wong 2011; then Tol's "muted").
+COLOURS = (
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#332288", "#999933", "#44aa99",
+)  # fmt: skip
+#: The colour of float32 where all rows are trained alike, and of the legend's marks.
+GREY = "0.35"
+
+
+class Style(NamedTuple):
+    """How a scheme is drawn. ``line``: matplotlib's style of the line through its ratios or numbers of groups."""
+
+    marker: str
+    label: str
+    line: Any = ""
+
+
+STYLES = {
+    "float32": Style("+", "float32", (0, (5, 3))),
+    "uniform_high": Style("D", "uniform high"),
+    "uniform_low": Style("s", "uniform low"),
+    "operator_based": Style("^", "operator-based"),
+    "operator_based_extended": Style("v", "operator-based, extended"),
+    "largest_first": Style("o", "largest first (the paper's)", "-"),
+    "smallest_first": Style("h", "smallest first", "--"),
+    "random": Style("P", "random order", ":"),
+    "largest_k": Style("p", "the k largest groups", "-."),
+    GIVEN: Style("*", "given plan"),
+}
+#: Marks of schemes that are not in STYLES, in the order of their names.
+SPARE_MARKERS = "<>dX8H1234"
+#: A ground for words that stand on lines, so pale that what is below it is seen.
+BEHIND_WORDS = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.6}
+#: Schemes whose points say their r or k.
+_ANNOTATED = ("largest_first", "largest_k")
+#: Least distance of two such words, in percentage points of the share.
+_APART = 5.5
+
+
+class Group(NamedTuple):
+    """Points of one colour: of one level pair and one way of training."""
+
+    name: str
+    colour: str
+    points: list[Mean]
+
+
+def styles(schemes: Iterable[str]) -> dict[str, Style]:
+    """Returns the style of each scheme; what STYLES lacks gets a mark of its own.
+
+    >>> [style.marker for style in styles(["mine", "random", "another"]).values()]
+    ['>', 'P', '<']
+    """
+    names = list(dict.fromkeys(schemes))
+    spare = dict(zip(sorted(set(names) - set(STYLES)), SPARE_MARKERS * len(names), strict=False))
+    return {name: STYLES[name] if name in STYLES else Style(spare[name], name) for name in names}
+
+
+def pareto_front(candidates: Iterable[Mean]) -> list[Mean]:
+    """The points that no other point beats: none has a share as high and an accuracy as high, and one higher.
+
+    In rising order of share.
+
+    >>> a, b, c = (Mean({}, 1, share, accuracy, accuracy, accuracy, 0) for share, accuracy in
+    ...            ((0.0, 0.9), (0.5, 0.8), (0.4, 0.7)))
+    >>> pareto_front([a, b, c]) == [a, b]
+    True
+    """
+    front: list[Mean] = []
+    for point in sorted(candidates, key=lambda point: (-point.low_share, -point.accuracy)):
+        if not front or point.accuracy > front[-1].accuracy:
+            front.append(point)
+    return front[::-1]
+
+
+def memory_accuracy(rows: Sequence[Mapping[str, Any]], path: str | Path, *, title: str = "") -> list[Path]:
+    """Draws test accuracy against the share of elements held low: PNG and SVG, at ``path`` with these endings.
+
+    A mark is the mean over the seeds of one plan under one way of training, with a bar from the lowest to the highest
+    seed. Plans of a scheme that takes a ratio or a number of groups are joined by a line. Each level pair has a colour,
+    and so has each way of training where the rows have several; the Pareto front of a colour is a pale band. Returns
+    the two files written. ValueError if there is no finished run.
+    """
+    with as_usual():
+        return save(memory_accuracy_figure(rows, title), path)
+
+
+def memory_accuracy_figure(rows: Sequence[Mapping[str, Any]], title: str = "") -> Any:
+    """Returns the same as matplotlib's Figure."""
+    if not rows:
+        raise UsageError("no finished run to draw; 'mpsim sweep' makes some")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    points = over_seeds(rows)
+    groups = _groups(points)
+    figure = Figure(figsize=(9.6, 5.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    accuracy_axis.use(axes, [100 * value for point in points for value in (point.lowest, point.highest)])
+    looks = styles(point.scheme for point in points)
+    for group in groups:
+        _draw_front(axes, group)
+        for series in _series(group.points):
+            _draw_series(axes, series, group, looks[series[0].scheme])
+    _finish(axes, title)
+    figure.legend(handles=_legend(points, groups, looks), fontsize=8.5, frameon=False, loc="outside right upper")
+    return figure
+
+
+@contextmanager
+def as_usual(font_size: float = 10) -> Iterator[None]:
+    """Matplotlib's own settings, and no salt in the SVG, so that a picture has the same bytes each time."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mpsim", "font.size": font_size}):
+        yield
+
+
+def save(figure: Any, path: str | Path) -> list[Path]:
+    """Writes a figure as PNG and SVG, at ``path`` with these endings; the same bytes each time."""
+    path = Path(path)
+    stem = path.with_suffix("") if path.suffix in (".png", ".svg") else path  # 0.25 in a name is no ending
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    files = [stem.with_name(f"{stem.name}{ending}") for ending in (".png", ".svg")]
+    figure.savefig(files[0], dpi=150)
+    figure.savefig(files[1], metadata={"Date": None})
+    return files
+
+
+def _groups(points: Sequence[Mean]) -> list[Group]:
+    """The points by level pair and way of training. Where there is one way of training, float32 is grey."""
+    trained = differences([point.settings for point in points], (*TRAINING, "promotion"))
+    gathered: dict[tuple, list[Mean]] = {}
+    for point, words in zip(points, trained, strict=True):
+        gathered.setdefault((point.levels, words), []).append(point)
+    grey = sum(levels is None for levels, _ in gathered) == 1
+    palette = cycle(COLOURS)
+    return [
+        Group(
+            ", ".join(filter(None, [levels or "float32", words])),
+            GREY if levels is None and grey else next(palette),
+            own,
+        )
+        for (levels, words), own in gathered.items()
+    ]
+
+
+def _series(points: Iterable[Mean]) -> list[list[Mean]]:
+    """The points of each scheme, and of each random order, in rising order of ratio or number of groups."""
+    gathered: dict[tuple, list[Mean]] = {}
+    for point in points:
+        gathered.setdefault((point.scheme, point.settings["plan_seed"]), []).append(point)
+    return [sorted(own, key=lambda point: (point.ratio or 0.0, point.settings["k"] or 0)) for own in gathered.values()]
+
+
+def _places(points: Iterable[Mean]) -> tuple[list[float], list[float]]:
+    """Shares and accuracies in percent."""
+    points = list(points)
+    return [100 * point.low_share for point in points], [100 * point.accuracy for point in points]
+
+
+def draw_points(axes: Axes, points: Sequence[Mean], **style: Any) -> None:
+    """Draws the points where their values are, each with a bar from its lowest to its highest seed."""
+    x, y = _places(points)
+    below = [100 * max(0.0, point.accuracy - point.lowest) for point in points]  # a mean of equal numbers may be less
+    above = [100 * max(0.0, point.highest - point.accuracy) for point in points]
+    bars = [below, above] if any(below) or any(above) else None
+    axes.errorbar(x, y, yerr=bars, elinewidth=0.8, capsize=2, zorder=3, **style)
+
+
+def draw_diverged(axes: Axes, points: Iterable[Mean], label: str) -> None:
+    """Draws a cross over the points with a run that diverged."""
+    lost = [point for point in points if point.diverged]
+    if lost:
+        axes.plot(*_places(lost), "x", color="black", markersize=9, linestyle="", zorder=6, label=label)
+
+
+def _draw_front(axes: Axes, group: Group) -> None:
+    front = pareto_front(point for point in group.points if point.scheme != "float32" and not point.diverged)
+    front = front * 2 if len(front) == 1 else front  # a line of one point would not be drawn
+    axes.plot(
+        *_places(front), color=group.colour, alpha=0.22, linewidth=9, solid_capstyle="round", solid_joinstyle="round",
+        zorder=1,
+    )  # fmt: skip
+
+
+def _draw_series(axes: Axes, series: Sequence[Mean], group: Group, style: Style) -> None:
+    scheme = series[0].scheme
+    draw_points(axes, series, color=group.colour, linewidth=1.4, mew=1.4, label=scheme, **_look(style))
+    draw_diverged(axes, series, "diverged")
+    above = group.colour in COLOURS[::2]
+    if scheme == "float32":
+        for level in _places(series)[1]:
+            axes.axhline(level, color=group.colour, linewidth=1, linestyle=style.line, zorder=2)
+    if scheme in _ANNOTATED:
+        _annotate(axes, series, group.colour, above)
+    for point in series if scheme == GIVEN else ():
+        _write(axes, point, f"{point.settings['given_plan']} {point.settings['plan_sha256'][:4]}", group.colour, above)
+
+
+def _look(style: Style) -> dict[str, Any]:
+    small = {"markersize": 4} if style.line == "-" else {"markersize": 8, "fillstyle": "none"}
+    return {"marker": style.marker, "linestyle": style.line, **small}
+
+
+def _annotate(axes: Axes, series: Sequence[Mean], colour: str, above: bool) -> None:
+    """r or k beside the points that leave room for it."""
+    last: float | None = None
+    for point in series:
+        name, long = ("r", "ratio") if point.ratio is not None else ("k", "k")
+        share = 100 * point.low_share
+        if last is None or abs(share - last) > _APART:
+            same = [p.settings[long] for p in series if p[1:] == point[1:]]
+            numbers = f"{min(same):g}" if len(same) == 1 else f"{min(same):g}–{max(same):g}"
+            _write(axes, point, f"{name}={numbers}", colour, above)
+            last = share
+
+
+def _write(axes: Axes, point: Mean, text: str, colour: str, above: bool) -> None:
+    axes.annotate(
+        text, (100 * point.low_share, 100 * point.accuracy), xytext=(0, 9) if above else (-4, -5),
+        textcoords="offset points", ha="center" if above else "right", va="bottom" if above else "top", fontsize=7.5,
+        color=colour, zorder=2.5, bbox=BEHIND_WORDS,
+    )  # fmt: skip
+
+
+def _finish(axes: Axes, title: str) -> None:
+    axes.set_xlabel("elements held in the low format [% of all elements of a training step]")
+    axes.set_ylabel("test accuracy [%], even in the logarithm of the error")
+    axes.set_xlim(-3, 103)
+    axes.grid(color="0.9", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if title:
+        axes.set_title(fill(title, 90), fontsize=10)
+
+
+def _legend(points: Sequence[Mean], groups: Sequence[Group], looks: Mapping[str, Style]) -> list[Any]:
+    """What the marks mean, in grey, and the colours."""
+    from matplotlib.lines import Line2D
+
+    handles = []
+    for scheme, style in looks.items():
+        levels = [100 * point.accuracy for point in points if point.scheme == scheme == "float32"]
+        label = f"{style.label}: {levels[0]:.1f} %" if len(levels) == 1 else style.label
+        handles.append(Line2D([], [], color=GREY, label=label, **_look(style)))
+    handles.append(Line2D([], [], color=GREY, alpha=0.3, linewidth=7, label="Pareto front"))
+    if any(point.seeds > 1 for point in points):
+        handles.append(
+            Line2D([], [], color=GREY, marker="|", linestyle="", markersize=9, label="lowest to highest seed")
+        )
+    if any(point.diverged for point in points):
+        handles.append(Line2D([], [], color="black", marker="x", linestyle="", label="a run diverged"))
+    for group in groups:
+        if group.colour != GREY:
+            handles.append(Line2D([], [], color=group.colour, linewidth=4, label=fill(group.name, 34)))
+    return handles

@@ -1,0 +1,41 @@
+"""Any order of summation in C: the way to ext/contraction/steps.c."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mpsim import _kernels
+from mpsim.kernels.compiled.structs import Aligned, packed
+from mpsim.kernels.lowering import Contraction
+from mpsim.kernels.steps import AlignedNumbers, Steps
+
+#: No operand is truncated in the steps: its conversion comes before them.
+WHOLE = -1
+
+
+def run(c: Contraction, program: Steps, threads: int) -> np.ndarray:
+    """Every output of the contraction, by the steps."""
+    out = np.zeros(c.out_shape, np.float32)
+    aligned = [_aligned(numbers, program) for numbers in program.aligned]
+    _kernels.run_steps(
+        *(c.a, c.a_group, c.a_row, c.a_k),
+        *(c.b, c.b_group, c.b_column, c.b_k),
+        *(out.reshape(-1), c.out_group, c.out_row, c.out_column, *c.shape),
+        *(program.code.reshape(-1), len(program.code), _or_none(program.places)),
+        b"".join(packed(narrow) for narrow, _ in program.sums) or None,
+        _or_none(np.array([toward_zero for _, toward_zero in program.sums], np.int64)),
+        b"".join(map(packed, aligned)) or None,
+        _or_none(np.array([numbers.sums for numbers in program.aligned], np.int64)),
+        *(program.registers, program.exact_sums, threads),
+    )
+    return out
+
+
+def _or_none(array: np.ndarray) -> np.ndarray | None:
+    return array if array.size else None
+
+
+def _aligned(numbers: AlignedNumbers, program: Steps) -> Aligned:
+    toward_zero = program.sums[numbers.sums][1]
+    least = numbers.least_left, numbers.least_right, numbers.least_sum, numbers.least
+    return Aligned(numbers.terms, numbers.fraction, *least, WHOLE, toward_zero)

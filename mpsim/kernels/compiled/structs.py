@@ -1,0 +1,153 @@
+"""The structs of ext/common/structs.h as NamedTuples, and the bytes of one as a kernel takes them.
+
+Names, offsets and sizes of the fields are compared with the built extension's when this module is imported.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Any, NamedTuple, get_type_hints
+
+from mpsim import _kernels
+from mpsim.kernels.narrow import Narrow
+from mpsim.kernels.parameters import CodeLayout, Parameters
+
+Pair = tuple[int, int]
+Triple = tuple[int, int, int]
+
+
+class RandomStream(NamedTuple):
+    """The key of a Philox stream, and the words of the counter above the element's."""
+
+    key: Pair
+    words: Triple
+
+
+class Convolution(NamedTuple):
+    """The shapes and the geometry of a convolution."""
+
+    images: int
+    channels: int
+    height: int
+    width: int
+    outputs: int
+    out_height: int
+    out_width: int
+    kernel_height: int
+    kernel_width: int
+    stride_height: int
+    stride_width: int
+    padding_height: int
+    padding_width: int
+    groups: int
+
+
+class Aligned(NamedTuple):
+    """Sums of aligned, truncated products."""
+
+    terms: int
+    quantum: float
+    least_left: float
+    least_right: float
+    least_sum: float
+    least_scale: float
+    mask: int
+    toward_zero: int
+
+
+class Batch(NamedTuple):
+    """Images: their number, their channels, the elements of one channel of one image."""
+
+    images: int
+    channels: int
+    area: int
+
+
+class Pooling(NamedTuple):
+    """A pooling layer: planes, the sizes of one, the rows and columns of windows, and the window."""
+
+    planes: int
+    height: int
+    width: int
+    rows: int
+    columns: int
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+
+
+class Moving(NamedTuple):
+    """Copies of runs, at places of three axes in both arrays."""
+
+    size: Triple
+    from_start: int
+    from_step: Triple
+    to_start: int
+    to_step: Triple
+    run: int
+    before: int
+    after: int
+
+
+#: The name in C -> the type here.
+STRUCTS: dict[str, type[Any]] = {
+    "RoundingParameters": Parameters,
+    "CodeLayout": CodeLayout,
+    "RandomStream": RandomStream,
+    "Convolution": Convolution,
+    "NarrowFormat": Narrow,
+    "AlignedSum": Aligned,
+    "Batch": Batch,
+    "Pooling": Pooling,
+    "Moving": Moving,
+}
+#: A field's type -> its characters in the notation of the module struct.
+_CHARACTERS: dict[Any, str] = {int: "q", bool: "q", float: "d", Pair: "qq", Triple: "qqq"}
+
+
+def _characters(type: type[Any]) -> list[str]:
+    return [_CHARACTERS[annotation] for annotation in get_type_hints(type).values()]
+
+
+#: type -> how its fields lie in memory.
+_STRUCTS = {type: Struct("".join(_characters(type))) for type in STRUCTS.values()}
+
+
+def layout(type: type[Any]) -> tuple[int, tuple[tuple[str, int, int], ...]]:
+    """The size of the struct, and each field's name, offset and size in bytes.
+
+    >>> layout(Batch)
+    (24, (('images', 0, 8), ('channels', 8, 8), ('area', 16, 8)))
+    """
+    fields, offset = [], 0
+    for name, characters in zip(type._fields, _characters(type), strict=True):
+        fields.append((name, offset, 8 * len(characters)))
+        offset += 8 * len(characters)
+    return offset, tuple(fields)
+
+
+def compare(built: dict[str, Any]) -> None:
+    """Raises ImportError where the extension was built with other structs than these."""
+    expected = {name: layout(type) for name, type in STRUCTS.items()}
+    wrong = sorted(name for name in {*built, *expected} if built.get(name) != expected.get(name))
+    if wrong:
+        name = wrong[0]
+        raise ImportError(
+            f"mpsim._kernels was built from other sources: its struct {name} is {built.get(name)}, "
+            f"this mpsim has {expected.get(name)}. Run 'pip install -e .'"
+        )
+
+
+compare(_kernels.layouts())
+
+
+def packed(fields: Any) -> bytes:
+    """The bytes of one of the NamedTuples.
+
+    >>> packed(Batch(1, 2, 3)) == bytes([1, *7 * [0], 2, *7 * [0], 3, *7 * [0]])
+    True
+    """
+    numbers: list[Any] = []
+    for field in fields:
+        numbers += field if isinstance(field, tuple) else [field]
+    return _STRUCTS[type(fields)].pack(*numbers)

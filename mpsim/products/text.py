@@ -1,0 +1,153 @@
+"""Products as text and as JSON, both read and written."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields
+from typing import Any
+
+from mpsim.errors import MpsimError, UsageError
+from mpsim.products.stages import STAGES, Order, Product, Sums
+
+#: Fields that hold how sums are rounded, for which the name of a format is enough.
+SUMS = ("sums", "output", "products")
+EXAMPLE = "'groups(lanes(8), rising(), folding())' or 'product(order=rising(float16), output=float16)'"
+
+
+def product_of(text: str) -> Product:
+    """The product of a text: stages as calls by their names, in lower case, with their fields as arguments.
+
+    A format's name stands for ``sums`` of that format, and an order alone for a product in that order. Raises
+    UsageError for anything else.
+
+    >>> product_of("groups(lanes(8), rising(), folding())").order.partition
+    Lanes(number=8, take=1)
+    >>> product_of("product(order=rising(float16), output=float16)").output
+    Sums(format='float16', rounding='nearest_even')
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise UsageError(f"product {text!r} is not written as calls of stages, such as {EXAMPLE} ({error})") from None
+    found = _value(text, tree)
+    if isinstance(found, Order):
+        return Product(order=found)
+    if not isinstance(found, Product):
+        raise UsageError(f"{text!r} is neither a product nor an order of one; expected e.g. {EXAMPLE}")
+    return found
+
+
+def _value(text: str, node: ast.expr) -> Any:
+    if isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, int | str)):
+        return node.value
+    if isinstance(node, ast.Name):
+        return None if node.id == "none" else node.id
+    if isinstance(node, ast.Tuple):
+        return tuple(_value(text, each) for each in node.elts)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        number = _value(text, node.operand)
+        if isinstance(number, int):
+            return -number
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        return _call(text, node.func.id, node)
+    raise UsageError(f"product {text!r}: {ast.unparse(node)!r} is not a stage, a number or a name; e.g. {EXAMPLE}")
+
+
+def _call(text: str, name: str, node: ast.Call) -> Any:
+    stage = STAGES.get(name)
+    if stage is None:
+        raise UsageError(f"product {text!r}: unknown stage {name!r}; expected one of {', '.join(STAGES)}")
+    known = [each.name for each in fields(stage)]
+    given = dict(zip(known, (_value(text, each) for each in node.args), strict=False))
+    for keyword in node.keywords:
+        if keyword.arg is None or keyword.arg in given:
+            raise UsageError(f"product {text!r}: {name} is given {keyword.arg!r} twice")
+        given[keyword.arg] = _value(text, keyword.value)
+    unknown = [each for each in given if each not in known]
+    if unknown or len(node.args) > len(known):
+        what = repr(unknown[0]) if unknown else f"{len(node.args)} values"
+        raise UsageError(f"product {text!r}: {name} takes {', '.join(known) or 'nothing'}, not {what}")
+    return _made(text, name, stage, given)
+
+
+def _made(where: str, name: str, stage: type, given: dict[str, Any]) -> Any:
+    for each in fields(stage):
+        if each.name in SUMS and isinstance(given.get(each.name), str):
+            given[each.name] = Sums(given[each.name])
+        wanted = _wanted(each)
+        if each.name not in given and each.default is MISSING:
+            raise UsageError(f"product {where!r}: {name} needs {each.name}")
+        if each.name in given and wanted and not isinstance(given[each.name], wanted):
+            raise UsageError(f"product {where!r}: {each.name} of {name} cannot be {given[each.name]!r}")
+    try:
+        return stage(**given)
+    except MpsimError as error:
+        raise UsageError(f"product {where!r}: {error}") from None
+
+
+def _wanted(field: Field[Any]) -> tuple[type, ...]:
+    """Types that the checks of a stage leave to the reader of a text."""
+    if field.name in ("inner", "outer", "order"):
+        return Order.__args__
+    if field.name == "partition":
+        return tuple(STAGES[name] for name in ("blocks", "splits", "lanes"))
+    if field.name in ("left", "right"):
+        return (STAGES["operand"],)
+    if field.name in SUMS:
+        return (Sums, type(None)) if field.name == "products" else (Sums,)
+    return (str,) if field.name in ("format", "rounding", "start", "conversion") else ()
+
+
+def text_of(stage: object) -> str:
+    """A stage as ``product_of`` reads it: fields that have their defaults are left out.
+
+    >>> text_of(product_of("product(order=groups(blocks(size=64), rising(), pairwise()))"))
+    'groups(blocks(64), rising(), pairwise())'
+    """
+    if isinstance(stage, Product) and Product(order=stage.order) == stage:
+        stage = stage.order
+    if isinstance(stage, Sums) and stage.rounding == "nearest_even":
+        return stage.format
+    if not hasattr(stage, "__dataclass_fields__"):
+        return str(stage).lower() if stage is None else str(stage)
+    written, skipped = [], False
+    for field in fields(stage):  # type: ignore[arg-type]
+        value = getattr(stage, field.name)
+        if field.default is not MISSING and value == field.default:
+            skipped = True
+            continue
+        written.append(f"{field.name}={text_of(value)}" if skipped else text_of(value))
+    return f"{type(stage).__name__.lower()}({', '.join(written)})"
+
+
+def to_json(stage: object) -> Any:
+    """A stage as JSON values, its type under "stage".
+
+    >>> to_json(Sums("float16"))
+    {'stage': 'sums', 'format': 'float16', 'rounding': 'nearest_even'}
+    """
+    if isinstance(stage, tuple):
+        return [to_json(each) for each in stage]
+    if not hasattr(stage, "__dataclass_fields__"):
+        return stage
+    values = {field.name: to_json(getattr(stage, field.name)) for field in fields(stage)}  # type: ignore[arg-type]
+    return {"stage": type(stage).__name__.lower(), **values}
+
+
+def of_json(value: Any) -> Any:
+    """The stage of ``to_json``. Raises UsageError for anything else.
+
+    >>> of_json(to_json(Product())) == Product()
+    True
+    """
+    if isinstance(value, list):
+        return tuple(of_json(each) for each in value)
+    if not isinstance(value, Mapping):
+        return value
+    given = {str(key): of_json(each) for key, each in value.items()}
+    name = given.pop("stage", None)
+    stage = STAGES.get(name) if isinstance(name, str) else None
+    if stage is None or set(given) - {field.name for field in fields(stage)}:
+        raise UsageError(f"a stage of a product has the name and the fields of one, not {dict(value)!r}")
+    return _made("in JSON", str(name), stage, given)

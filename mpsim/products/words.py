@@ -1,0 +1,91 @@
+"""A product described in one sentence."""
+
+from __future__ import annotations
+
+from mpsim.formats import as_format
+from mpsim.products.stages import (
+    FLOAT32,
+    Aligned,
+    Blocks,
+    Exact,
+    Folding,
+    Groups,
+    Operand,
+    Order,
+    Pairwise,
+    Partition,
+    Product,
+    Reordered,
+    Rising,
+    Splits,
+    Sums,
+    Tree,
+)
+
+
+def sentence_of(product: Product) -> str:
+    """What the product computes, in one sentence.
+
+    >>> from mpsim.products.text import product_of
+    >>> sentence_of(product_of("product(order=pairwise(), output=bfloat16)"))
+    'Exact products are added in pairs of neighbours (float32); the result is rounded to bfloat16.'
+    """
+    kind = "Exact products" if product.products is None else f"Products rounded to {_rounding(product.products)}"
+    words = [f"{kind} are added {order_words(product.order)}"]
+    words += _operand_words("left", product.left) + _operand_words("right", product.right)
+    if product.output != FLOAT32:
+        words.append(f"the result is rounded to {_rounding(product.output)}")
+    return "; ".join(words) + "."
+
+
+def _operand_words(side: str, operand: Operand) -> list[str]:
+    if operand.conversion == "none" or as_format(operand.format).mantissa_bits >= 23:
+        return []
+    return [f"the significand of the {side} operand is truncated to that of {operand.format}"]
+
+
+def _rounding(sums: Sums) -> str:
+    return sums.format if sums.rounding == "nearest_even" else f"{sums.format}, {sums.rounding.replace('_', ' ')}"
+
+
+def order_words(order: Order) -> str:
+    """How terms are added, as it goes on after "are added"."""
+    match order:
+        case Rising(sums, start):
+            first = "+0" if start == "zero" else "the first"
+            return f"in rising order from {first} ({_rounding(sums)})"
+        case Pairwise(sums):
+            return f"in pairs of neighbours ({_rounding(sums)})"
+        case Folding(sums):
+            return f"by folding in halves ({_rounding(sums)})"
+        case Exact():
+            return "exactly and rounded once to float32"
+        case Aligned():
+            return _aligned_words(order)
+        case Tree():
+            return f"by an explicit tree of {order.length} terms ({_rounding(order.sums)})"
+        case Groups(partition, inner, outer):
+            return f"in {_partition_words(partition)}, each {order_words(inner)}, and the results {order_words(outer)}"
+        case Reordered(partition, inner):
+            return f"in the order of {_partition_words(partition)}, one after the other, {order_words(inner)}"
+        case _:
+            return "in an order that is not specified"
+
+
+def _aligned_words(order: Aligned) -> str:
+    least = "" if order.least_exponent is None else f" and at least 2^{order.least_exponent}"
+    return (
+        f"by chained instructions of {order.terms} terms, aligned to the largest exponent{least}, truncated to "
+        f"{order.fraction_bits} fraction bits, added exactly and rounded ({_rounding(order.sums)})"
+    )
+
+
+def _partition_words(partition: Partition) -> str:
+    match partition:
+        case Blocks(size):
+            return f"blocks of {size} consecutive terms"
+        case Splits(number, multiple):
+            return f"{number} splits of consecutive terms" + (f" (multiples of {multiple})" if multiple > 1 else "")
+        case _:
+            turn = f" that take {partition.take} terms in turn" if partition.take > 1 else ""
+            return f"{partition.number} lanes{turn}"

@@ -1,0 +1,107 @@
+"""What a validation of stochastic rounding found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mpsim.files.records import Record
+from mpsim.formats import Format
+from mpsim.kernels.contract import Array
+from mpsim.policies import Policy
+from mpsim.validate.answers import NO_CODE, Verdict
+from mpsim.validate.cast.compare import Comparison, Counterexample, Number
+from mpsim.validate.cast.rules import codes_of, is_value
+from mpsim.validate.sources import Source
+
+ALL_BITS = 32
+
+
+@dataclass(frozen=True)
+class Frequency:
+    """A point whose frequency of going up is not the expected one."""
+
+    input: float
+    expected_share: float
+    share: float
+    draws: int
+    probability: float
+
+    def to_dict(self) -> Record:
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Binade:
+    """Numbers of a binade and sign, of those below the smallest normal number, or of all of a sign, that do not go up
+    as often as they should. ends: those of the smallest and the largest magnitude."""
+
+    ends: tuple[float, float]
+    expected_share: float
+    share: float
+    draws: int
+
+    def to_dict(self) -> Record:
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class StochasticReport:
+    """Given bits: trials compared exactly. Without: results that are neither neighbour, and wrong frequencies.
+
+    policy: what was taken for declared. certain: the inputs that no random bit decides. smallest: the smallest input
+    whose result is wrong, with the random word where bits were given. binades: those with wrong frequencies, of
+    ``spread`` numbers of all binades, each rounded once. state: what is unusual about the subject's floating-point
+    arithmetic.
+    """
+
+    subject: str
+    source: str
+    format: str
+    policy: Policy
+    bits_given: bool
+    random_bit_count: int | None
+    trials: int
+    mismatches: int
+    smallest: Counterexample | None
+    word: int | None
+    points: int
+    frequencies: tuple[Frequency, ...]
+    false_alarm_rate: float | None
+    certain: Comparison | None = None
+    state: tuple[str, ...] = ()
+    spread: int = 0
+    binades: tuple[Binade, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        certain = self.certain is None or self.certain.equal
+        return Verdict.of(self.mismatches == 0 and not self.frequencies and not self.binades and certain)
+
+    @property
+    def equal(self) -> bool:
+        return self.verdict is Verdict.EQUAL
+
+    def to_dict(self) -> Record:
+        fields = dict(vars(self)) | {"equal": self.equal, "verdict": self.verdict.name.lower()}
+        fields["policy"] = {"mode": self.policy.mode.value, "overflow": self.policy.overflow.value}
+        fields["smallest"] = None if self.smallest is None else self.smallest.to_dict()
+        fields["frequencies"] = [frequency.to_dict() for frequency in self.frequencies]
+        fields["binades"] = [binade.to_dict() for binade in self.binades]
+        fields["certain"] = None if self.certain is None else self.certain.to_dict()
+        return fields
+
+
+def example_of(pattern: Any, x: Array, expected: float, got: float, format: Format, source: Source) -> Counterexample:
+    given = Number(float(x[0]), int(pattern), source.format.bits // 4)
+    return Counterexample(given, _shown(expected, x, format), _shown(got, x, format), None)
+
+
+def _shown(value: float, x: Array, format: Format) -> Number:
+    digits = -(-format.bits // 4)
+    if np.isfinite(value) and not is_value(np.array([value]), format)[0]:
+        return Number(value, None, digits)
+    code = int(codes_of(np.array([value]), x, format, None)[0])
+    return Number(value, None if code == NO_CODE else code, digits)

@@ -1,0 +1,162 @@
+"""The tree in which a subject adds, found from its answers alone.
+
+A large number at one k and its negative at another take away every small number that is added below the node where the
+two meet. What is left says how many terms that node has, and these sizes determine the tree (Xie et al. 2024, FPRev;
+here also with nodes that add more than two terms at once).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from mpsim.kernels import steps
+from mpsim.products.stages import Node, Product
+from mpsim.validate.dot.edges import Term
+from mpsim.validate.dot.probes import Prober
+
+#: Probes that one tree may take.
+MOST_PROBES = 40_000
+
+
+class NoTree(Exception):
+    """The answers are not those of sums in one tree."""
+
+
+class Revealer:
+    """Asks a subject for the sizes of the nodes where pairs of terms meet."""
+
+    def __init__(self, prober: Prober) -> None:
+        self.prober, self.length = prober, prober.length
+        self.asked = 0
+        self.units = self._units()
+
+    def tree(self) -> Node:
+        """The tree: a leaf is its k, a node a tuple of what it adds, by the first k. Raises NoTree."""
+        if self.length == 1:
+            return 0
+        children, size = self._built(list(range(self.length)), 0)
+        if size != self.length:
+            raise NoTree(f"a node of {size} of {self.length} terms has no term beside it")
+        return children[0] if len(children) == 1 else tuple(children)
+
+    def _units(self) -> int:
+        """How many small numbers are added without an error, and lost together beside a large one: a power of two."""
+        counts = [count for count in (1 << e for e in range(20)) if count <= self.length]
+        prober = self.prober
+        sums = prober.ask([[(k, prober.small, 1) for k in range(count)] for count in counts])
+        exact = sums == np.array(counts) * 2.0**prober.small
+        fitting = [count for count, right in zip(counts, exact, strict=True) if right]
+        return max(fitting[: int(np.argmin(exact))] if not exact.all() else fitting, default=1)
+
+    def sizes(self, first: int, others: Sequence[int]) -> list[int]:
+        """For each of the others, the number of terms below the node where it meets the first."""
+        groups = [range(start, min(start + self.units, self.length)) for start in range(0, self.length, self.units)]
+        probes: list[list[Term]] = []
+        counts = []
+        for other in others:
+            for group in groups:
+                units = [k for k in group if k not in (first, other)]
+                pair: list[Term] = [(first, self.prober.big, 1), (other, self.prober.big, -1)]
+                probes.append([*pair, *((k, self.prober.small, 1) for k in units)])
+                counts.append(len(units))
+        self.asked += len(probes)
+        if self.asked > MOST_PROBES:
+            raise NoTree(f"more than {MOST_PROBES} probes would be needed")
+        left = self.prober.ask(probes) / 2.0**self.prober.small
+        lost = np.array(counts) - left
+        if not np.isfinite(lost).all() or (lost != np.round(lost)).any() or (lost < 0).any():
+            raise NoTree("what is left beside a large number and its negative is not a number of terms")
+        return [int(total) + 2 for total in lost.reshape(len(others), len(groups)).sum(axis=1)]
+
+    def _built(self, terms: Sequence[int], above: int) -> tuple[list[Node], int]:
+        """(subtrees over the terms that hang below one node of ``above`` terms; terms of the largest node in them).
+
+        0: the terms are all that there are. One subtree, unless several are added at once in the node above.
+        """
+        first, others = terms[0], terms[1:]
+        meeting: dict[int, list[int]] = defaultdict(list)
+        for other, size in zip(others, self.sizes(first, others) if others else (), strict=True):
+            meeting[size].append(other)
+        tree: Node = first
+        covered = 1
+        for size in sorted(meeting):
+            group = meeting[size]
+            if size == above:
+                siblings, _ = self._built(group, above)
+                return [tree, *siblings], covered
+            if size != covered + len(group):
+                raise NoTree(f"{len(group)} terms meet {covered} others in a node of {size}")
+            siblings, _ = self._built(group, size)
+            tree, covered = (tree, *siblings), size
+        return [tree], covered
+
+
+def nodes_of(tree: Node) -> frozenset[int]:
+    """The tree as the set of its nodes, each the set of its terms as bits.
+
+    >>> sorted(map(bin, nodes_of(((0, 2), 1))))
+    ['0b101', '0b111']
+    """
+    found: set[int] = set()
+    waiting: list[Node | None] = [tree]
+    values: list[int] = []
+    sizes: list[int] = []
+    while waiting:
+        node = waiting.pop()
+        if node is None:
+            size = sizes.pop()
+            values[-size:] = [sum(values[-size:])]
+            found.add(values[-1])
+        elif isinstance(node, int):
+            values.append(1 << node)
+        else:
+            sizes.append(len(node))
+            waiting += [None, *node]
+    return frozenset(found)
+
+
+def nodes_of_product(product: Product, length: int) -> frozenset[int]:
+    """The same of the order of a product.
+
+    >>> from mpsim.products.stages import Lanes, Groups, Rising, Folding
+    >>> lanes = Product(order=Groups(Lanes(2), Rising(), Folding()))
+    >>> nodes_of_product(lanes, 3) == nodes_of(((0, 2), 1))
+    True
+    """
+    program = steps.steps_of(product, length)
+    registers = [0] * program.registers
+    exact = [0] * program.exact_sums
+    found: set[int] = set()
+
+    def joined(*parts: int) -> int:
+        parts = tuple(part for part in parts if part)
+        if len(parts) > 1:
+            found.add(sum(parts))
+        return sum(parts)
+
+    for what, to, x, y, how in program.code.tolist():
+        if what == steps.ZERO:
+            registers[to] = 0
+        elif what == steps.MULTIPLY:
+            registers[to] = 1 << x
+        elif what == steps.ADD:
+            registers[to] = joined(registers[x], registers[y])
+        elif what == steps.RISING:
+            for k in program.places[x : x + y].tolist():
+                registers[to] = joined(registers[to], 1 << k)
+        elif what == steps.ALIGNED:
+            registers[to], terms = 0, program.aligned[how].terms
+            for start in range(x, x + y, terms):
+                ks = program.places[start : min(start + terms, x + y)].tolist()
+                registers[to] = joined(registers[to], *(1 << k for k in ks))
+        elif what == steps.CLEAR:
+            exact[to] = 0
+        elif what == steps.GATHER:
+            exact[to] |= registers[x]
+        elif what == steps.TOTAL:
+            registers[to] = exact[x]
+            found.add(exact[x])
+    return frozenset(found)

@@ -1,0 +1,230 @@
+"""Products in stages: the definition by sums written out, and every backend's steps against the definition."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from contractions import KINDS, Convolution, all_of, assert_same, defined, draw, some_places
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from products import products
+
+from mpsim.errors import UsageError
+from mpsim.kernels import load
+from mpsim.kernels.spec_dot import dot
+from mpsim.products.stages import (
+    Aligned,
+    Blocks,
+    Exact,
+    Folding,
+    Groups,
+    Lanes,
+    Operand,
+    Order,
+    Pairwise,
+    Product,
+    Reordered,
+    Rising,
+    Splits,
+    Sums,
+    Tree,
+    Unspecified,
+)
+from mpsim.products.text import product_of
+from mpsim.rounding import round_to
+
+f = np.float32
+#: Products of these numbers lose bits in each other's presence in many ways.
+INTEGERS = [2.0**24, 1.0, -(2.0**24), 3.0, 2.0**25, -1.0, 5.0, 2.0**24 + 2]
+
+
+def written(order: Order, a: list[float]) -> float:
+    return dot(a, [1.0] * len(a), Product(order=order))
+
+
+@pytest.mark.parametrize(
+    "order,expected",
+    [
+        # ((((2^24+1)-2^24)+3)+2^25)-1+5+(2^24+2), each rounded to a float32
+        (Rising(), f(f(f(f(f(f(f(f(2**24) + f(1)) - f(2**24)) + f(3)) + f(2**25)) - f(1)) + f(5)) + f(2**24 + 2))),
+        # pairs: (2^24+1 -> 2^24), (-2^24+3), (2^25-1 -> 2^25), (5+2^24+2 -> 2^24+8)
+        (Pairwise(), f(f(f(2**24) + f(-(2**24) + 3)) + f(f(2**25) + f(2**24 + 8)))),
+        # folding 8 -> 4: 0+4, 1+5, 2+6, 3+7; 4 -> 2: (0)+(2), (1)+(3)
+        (Folding(), f(f(f(2**24 + 2**25) + f(-(2**24) + 5)) + f(f(0) + f(2**24 + 5)))),
+        # lanes of two: even and odd terms in rising order, then one sum
+        (
+            Groups(Lanes(2), Rising(), Rising(start="first")),
+            f(f(f(f(f(2**24) - f(2**24)) + f(2**25)) + f(5)) + f(f(f(f(1) + f(3)) - f(1)) + f(2**24 + 2))),
+        ),
+        # the two halves: {0,1} of every four first
+        (
+            Reordered(Lanes(2, 2), Rising()),
+            f(f(f(f(f(f(f(2**24 + 1) + f(2**25)) - f(1)) - f(2**24)) + f(3)) + f(5)) + f(2**24 + 2)),
+        ),
+        (Tree(((0, 2), ((1, 3), (4, 5, 6), 7))), f(f(0) + f(f(f(4) + f(f(f(2**25) - f(1)) + f(5))) + f(2**24 + 2)))),
+        (Exact(), f(sum(INTEGERS))),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_definition_is_the_sum_written_out(order: Order, expected: np.float32) -> None:
+    assert written(order, INTEGERS) == expected
+
+
+#: Ends of ranges, ties of several formats, subnormal numbers, zeros of both signs, infinities and NaN.
+NUMBERS = st.one_of(
+    st.floats(-4, 4, width=32),
+    st.sampled_from([0.0, -0.0, 1.0, -1.0, 1.5, 2.0**-126, 2.0**-149, -(2.0**-140), 2.0**127, -(2.0**127), 3.0e38]),
+    st.sampled_from([math.inf, -math.inf, math.nan]),
+    st.floats(width=32, allow_nan=False, allow_infinity=False),
+)
+LENGTHS = st.one_of(st.integers(0, 6), st.integers(7, 40))
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Product, np.ndarray, np.ndarray]:
+    """A product, and matrices (3, K) and (K, 2) for it."""
+    length = draw(LENGTHS)
+    numbers = draw(st.sampled_from([NUMBERS, st.floats(-2, 2, width=16), st.floats(width=32, allow_nan=False)]))
+    values = draw(st.lists(numbers, min_size=5 * length, max_size=5 * length))
+    array = np.array(values, np.float64).astype(np.float32).reshape(5, length)
+    return draw(products(length)), array[:3].copy(), np.ascontiguousarray(array[3:].T)
+
+
+def same(found: float, expected: float) -> bool:
+    if math.isnan(expected):
+        return math.isnan(found)
+    return found == expected and math.copysign(1, found) == math.copysign(1, expected)
+
+
+BACKENDS = ("reference", "numba", "compiled")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@settings(deadline=None, max_examples=200)
+@given(case=cases())
+def test_a_backend_gives_the_definition(backend: str, case: tuple[Product, np.ndarray, np.ndarray]) -> None:
+    product, a, b = case
+    found = load(backend).matmul(a, b, threads=1, accumulator=product)
+    for i in range(3):
+        for j in range(2):
+            expected = dot(a[i].tolist(), b[:, j].tolist(), product)
+            assert same(float(found[i, j]), expected), (product, a[i], b[:, j], float(found[i, j]), expected)
+
+
+LANES = Product(order=Groups(Lanes(8), Rising(), Folding()), output=Sums("bfloat16"))
+HALVES = Product(
+    Operand("float8_e4m3fn", "truncate"),
+    Operand("float8_e5m2", "truncate"),
+    None,
+    Groups(Blocks(32), Reordered(Lanes(2, 2), Aligned(16, 25, Sums("float16"))), Rising(Sums("float16"), "first")),
+    Sums("float16"),
+)
+SPLIT = Product(
+    products=Sums(), order=Groups(Splits(4, 8), Groups(Lanes(4), Rising(start="first"), Folding()), Pairwise())
+)
+
+
+@pytest.mark.parametrize("product", [LANES, HALVES, SPLIT], ids=["lanes", "halves", "split"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_convolutions_sum_in_the_order_too(backend: str, product: Product) -> None:
+    """The product's left factor is the first argument of the kernel; in the tables it is the second."""
+    case = Convolution(2, 3, 7, 5, 4, (3, 3), padding=(1, 1))
+    arrays = [round_to(each, "float8_e5m2", backend="reference") for each in case.draw("normal")]
+    swapped = replace(product, left=product.right, right=product.left)
+    results = all_of(load(backend), case, arrays, threads=2, accumulator=product)
+    for which, result in enumerate(results):
+        for at in some_places(result.shape, 12):
+            assert same(float(result[at]), float(defined(case, arrays, which, at, swapped))), (which, at)
+
+
+#: Every stage in at least one of them, among others as systems run them.
+WRITTEN = [
+    "groups(lanes(8), rising(), folding())",
+    "product(order=groups(lanes(16), rising(), folding()), output=bfloat16)",
+    "product(products=float32, order=groups(splits(4, 8), "
+    "groups(lanes(4), rising(start=first), folding()), pairwise()))",
+    "product(operand(float8_e4m3fn, truncate), operand(float8_e5m2, truncate), order=groups(blocks(32), "
+    "reordered(lanes(2, 2), aligned(16, 25, float16)), rising(float16, first)), output=float16)",
+    "product(operand(float8_e5m2), operand(float16), order=aligned(8, 13, fp_8_13_0, none))",
+    "product(operand(float16), operand(float8_e5m2), order=aligned(4, 30, sums(float32, toward_zero), none))",
+    "groups(blocks(3), exact(), exact())",
+    "groups(blocks(5), exact(), pairwise(float16))",
+    "groups(lanes(3), aligned(2, 20), folding(sums(bfloat16, toward_zero)))",
+    "product(products=sums(bfloat16, toward_zero), order=pairwise(float8_e4m3fnuz))",
+    "groups(blocks(4), rising(fp_4_0_0), rising(float4_e2m1fn, first))",
+    "pairwise(sums(float8_e4m3fn, toward_zero))",
+    "groups(splits(3), reordered(lanes(2), exact()), rising(tf32))",
+    "product(operand(tf32, truncate), order=folding(), output=float8_e5m2)",
+    "groups(blocks(2), pairwise(), groups(blocks(4), pairwise(float16), rising(start=first)))",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("text", WRITTEN)
+def test_every_backend_on_hard_numbers(text: str, kind: str) -> None:
+    """The reference against the definition on some elements, and the others against the reference on all."""
+    product = product_of(text)
+    for length in (1, 2, 41):
+        a, b = draw(kind, (70, length)), np.ascontiguousarray(draw(kind, (130, length), 1).T)
+        results = {backend: load(backend).matmul(a, b, threads=2, accumulator=product) for backend in BACKENDS}
+        for i, j in some_places((70, 130), 10):
+            expected = dot(a[i].tolist(), b[:, j].tolist(), product)
+            assert same(float(results["reference"][i, j]), expected), (i, j)
+        for backend, found in results.items():
+            assert_same(found, results["reference"], backend)
+
+
+def test_a_bias_is_added_before_the_output_is_rounded() -> None:
+    a, b = np.float32([[1, 2**-8]]), np.ones((2, 1), np.float32)
+    narrow = replace(LANES, output=Sums("bfloat16"))
+    bias = np.float32([2**-8])
+    found = load("reference").matmul(a, b, bias=bias, threads=1, accumulator=narrow)
+    assert found.item() == 1 + 2**-7  # and not 1, which 1 + 2**-8, a tie, is rounded to; then 2**-8 would be lost
+
+
+def test_the_short_form_with_an_output_runs_its_own_kernel() -> None:
+    random = np.random.default_rng(0)
+    a, b = random.standard_normal((2, 40, 40), dtype=np.float32)
+    product = Product(output=Sums("bfloat16"))
+    total = load("reference").matmul(a, b, threads=1)
+    found = load("reference").matmul(a, b, threads=1, accumulator=product)
+    assert found.tobytes() == round_to(total, "bfloat16", overflow="infinity", backend="reference").tobytes()
+
+
+@pytest.mark.parametrize(
+    "message,make",
+    [
+        ("an aligned order adds products", lambda: Groups(Blocks(4), Rising(), Aligned())),
+        ("an aligned order adds exact products", lambda: Product(products=Sums(), order=Aligned())),
+        ("an unspecified order cannot be part", lambda: Product(order=Groups(Blocks(4), Unspecified(), Rising()))),
+        ("a tree has each of its terms", lambda: Tree(((0, 1), 1))),
+        ("a tree has each of its terms", lambda: Tree(((0, 1), 3))),
+        ("a tree is a term's index or a tuple", lambda: Tree(((0, "1"), 2))),
+        ("a tree is a term's index or a tuple", lambda: Tree(((0,), 1))),
+        ("sums format 'float64' has values", lambda: Sums("float64")),
+        ("sums format 'float8_e8m0fnu' has no sign", lambda: Sums("float8_e8m0fnu")),
+        ("operand format 'float64' has values", lambda: Operand("float64")),
+        ("unknown rounding of sums 'up'", lambda: Sums("float32", "up")),
+        ("unknown start 'one'", lambda: Rising(start="one")),
+        ("unknown conversion 'round'", lambda: Operand(conversion="round")),
+        ("size of blocks must be", lambda: Blocks(0)),
+        ("number of splits must be", lambda: Splits(0)),
+        ("take must be", lambda: Lanes(2, 0)),
+        ("the tree adds 2 terms, and the dot product has 3", lambda: dot([1, 2, 3], [1, 1, 1], PAIR)),
+        ("the tree adds 2 terms, and the dot product has 3", lambda: matmul(np.ones((1, 3)), np.ones((3, 1)))),
+    ],
+)
+def test_what_cannot_be_is_refused(message: str, make: Callable[[], object]) -> None:
+    with pytest.raises(UsageError, match=message):
+        make()
+
+
+PAIR = Product(order=Tree((0, 1)))
+
+
+def matmul(a: np.ndarray, b: np.ndarray) -> object:
+    return load("reference").matmul(a.astype(np.float32), b.astype(np.float32), threads=1, accumulator=PAIR)

@@ -1,0 +1,63 @@
+"""What keeps the house readable: files, functions and rooms that a reader can take in at once."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MOST_LINES, MOST_LINES_OF_A_FUNCTION, MOST_MODULES = 350, 60, 12
+#: Written by Cython.
+GENERATED = "ext/kernels.c"
+#: Folders in which something is still larger. Take one out when nothing is; add none.
+STILL_LARGER = {
+    "mpsim": "14 modules",
+    "mpsim/kernels": "17 modules, and contract.py",
+    "mpsim/kernels/cuda": "27 modules, and a kernel of 109 lines",
+    "mpsim/kernels/numba_cpu": "22 modules, and three functions that build LLVM IR",
+    "mpsim/validate/dot": "validation.py",
+}
+
+
+def long_functions(source: str, most: int = MOST_LINES_OF_A_FUNCTION) -> list[str]:
+    """Names of functions with more lines than that, signature and docstring among them."""
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+    return [node.name for node in functions if (node.end_lineno or 0) - node.lineno + 1 > most]
+
+
+def too_large() -> Iterator[tuple[str, str]]:
+    """(folder, what in it is too large)."""
+    rooms: Counter[str] = Counter()
+    python = (ROOT / "mpsim").rglob("*.py")
+    c = [path for suffix in "ch" for path in (ROOT / "ext").rglob(f"*.{suffix}")]
+    for path in sorted([*python, *c]):
+        name = path.relative_to(ROOT).as_posix()
+        folder = path.parent.relative_to(ROOT).as_posix()
+        if name == GENERATED:
+            continue
+        source = path.read_text(encoding="utf-8")
+        if (lines := source.count("\n")) > MOST_LINES:
+            yield folder, f"{name} has {lines} lines"
+        if path.suffix == ".py":
+            rooms[folder] += path.name != "__init__.py"
+            yield from ((folder, f"{name}: {function} is too long") for function in long_functions(source))
+    yield from ((folder, f"{folder} has {count} modules") for folder, count in rooms.items() if count > MOST_MODULES)
+
+
+def test_nothing_is_too_large() -> None:
+    found = [what for folder, what in too_large() if folder not in STILL_LARGER]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("folder", STILL_LARGER)
+def test_an_exception_is_still_needed(folder: str) -> None:
+    assert folder in {name for name, _ in too_large()}, f"nothing in {folder} is too large: take it out of the list"
+
+
+def test_a_long_function_is_noticed() -> None:
+    source = "def short():\n    pass\nclass A:\n    def long(self):\n        x = 1\n        y = 2\n        return x + y"
+    assert long_functions(source, most=3) == ["long"]

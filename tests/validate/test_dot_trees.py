@@ -1,0 +1,68 @@
+"""Trees of sums found from answers alone: those of mpsim's own products, which are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mpsim.accumulators import Accumulator
+from mpsim.kernels import load
+from mpsim.products.text import product_of
+from mpsim.validate.dot.probes import Prober
+from mpsim.validate.dot.subjects import open_dot
+from mpsim.validate.dot.trees import NoTree, Revealer, nodes_of, nodes_of_product
+
+PRODUCTS = [
+    "rising()",
+    "groups(lanes(8), rising(), folding())",
+    "product(order=groups(lanes(16), rising(), pairwise()), output=bfloat16)",
+    "groups(splits(4, 8), groups(lanes(4), rising(start=first), folding()), rising(bfloat16, first))",
+    "product(products=float32, order=groups(blocks(8), pairwise(), groups(lanes(2), rising(), rising())))",
+    "pairwise(bfloat16)",
+    "folding(float16)",
+    "aligned(8)",
+    "groups(blocks(32), reordered(lanes(2, 2), aligned(16, 25, float16)), rising(float16, first))",
+    "reordered(lanes(4), rising())",
+]
+
+
+def prober(function: Callable[..., Any], length: int, inputs: str = "float32") -> Prober:
+    found = Prober(open_dot(function, inputs=inputs), length)
+    found.find_range()
+    return found
+
+
+@pytest.mark.parametrize("length", [1, 2, 16, 33, 100])
+@pytest.mark.parametrize("text", PRODUCTS)
+def test_the_tree_of_a_known_product_is_found(text: str, length: int) -> None:
+    product = product_of(text)
+
+    def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return load("numba").matmul(a, np.ascontiguousarray(b), threads=1, accumulator=product)
+
+    tree = Revealer(prober(multiply, length)).tree()
+    assert nodes_of(tree) == nodes_of_product(product, length)
+
+
+def test_sums_that_lose_nothing_have_no_tree() -> None:
+    def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return load("compiled").matmul(a, np.ascontiguousarray(b), threads=1, accumulator=Accumulator(kind="exact"))
+
+    with pytest.raises(NoTree, match="11 terms meet 1 others in a node of 2"):
+        Revealer(prober(multiply, 12)).tree()
+
+
+def test_noise_has_no_tree() -> None:
+    random = np.random.default_rng(0)
+    with pytest.raises(NoTree):
+        Revealer(prober(lambda a, b: a @ b + random.normal(size=(len(a), b.shape[1])) * 2.0**-40, 12)).tree()
+
+
+def test_the_nodes_of_a_tree_written_out() -> None:
+    assert nodes_of((((0, 1), 2), (3, 4, 5))) == {0b11, 0b111, 0b111000, 0b111111}
+    assert nodes_of_product(product_of("pairwise()"), 5) == {0b11, 0b1100, 0b1111, 0b11111}
+    assert nodes_of_product(product_of("groups(lanes(2), rising(), folding())"), 4) == {0b101, 0b1010, 0b1111}
+    assert nodes_of_product(product_of("aligned(3)"), 5) == {0b111, 0b11111}
