@@ -1,4 +1,4 @@
-"""Numba: codes of one float64 pattern, in 64-bit integers; ``spec.py`` line by line.
+"""Codes of numbers, each of one float64 pattern in 64-bit integers; mpsim/kernels/spec.py line by line.
 
 A magnitude is a pattern without its sign; |x| = significand * 2**exponent. Everything is int64: Numba makes a
 float64 of int64 and uint64.
@@ -6,8 +6,20 @@ float64 of int64 and uint64.
 
 from __future__ import annotations
 
-from mpsim.kernels.numba_cpu.jit import njit
-from mpsim.kernels.parameters import CodeLayout
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from mpsim.formats import Format
+from mpsim.kernels.numba_cpu.jit import at_most, njit
+from mpsim.kernels.parameters import CodeLayout, code_layout
+
+__all__ = ["decode_array", "encode_array"]
+
+Array = np.ndarray[Any, Any]
+
+BLOCK = 4096  # elements that a thread takes at a time
 
 MAGNITUDE = (1 << 63) - 1
 INFINITE = 0x7FF << 52
@@ -95,3 +107,39 @@ def decode_pattern(code: int, c: CodeLayout) -> int:
     if biased == 0 and c.has_zero:
         return (join(mantissa, c.quantum_exponent) if c.has_subnormals else 0) | sign
     return join(mantissa | implicit, c.quantum_exponent + biased - c.has_zero) | sign
+
+
+def encode_array(x: Array, format: Format, *, threads: int = 1) -> Array:
+    """Codes of the values of the format in x, in the smallest unsigned integers that hold them."""
+    codes = np.empty(x.shape, f"uint{format.code_bits}")
+    with at_most(threads):
+        _encode(x.reshape(-1), codes.reshape(-1), code_layout(format))
+    return codes
+
+
+def decode_array(codes: Array, format: Format, dtype: type | np.dtype, *, threads: int = 1) -> Array:
+    """The values of the codes, exactly, as float32 or float64."""
+    out = np.empty(codes.shape, dtype)
+    with at_most(threads):
+        _decode(codes.reshape(-1).astype(np.int64), out.reshape(-1), code_layout(format))
+    return out
+
+
+@njit(cache=True, parallel=True)
+def _encode(x: Array, codes: Array, layout: CodeLayout) -> None:
+    for block in prange((x.size + BLOCK - 1) // BLOCK):
+        start, stop = block * BLOCK, min((block + 1) * BLOCK, x.size)
+        patterns = x[start:stop].astype(np.float64).view(np.int64)
+        for i in range(start, stop):
+            codes[i] = encode_pattern(patterns[i - start], layout)
+
+
+@njit(cache=True, parallel=True)
+def _decode(codes: Array, out: Array, layout: CodeLayout) -> None:
+    for block in prange((codes.size + BLOCK - 1) // BLOCK):
+        start, stop = block * BLOCK, min((block + 1) * BLOCK, codes.size)
+        wide = np.empty(stop - start, np.float64)
+        patterns = wide.view(np.int64)
+        for i in range(start, stop):
+            patterns[i - start] = decode_pattern(codes[i], layout)
+            out[i] = wide[i - start]

@@ -1,14 +1,14 @@
-"""Contractions of the 'numba' backend: the door to panels.py (float32 sums), sums.py (narrow and
-exact ones) and aligned.py (as tensor cores sum)."""
+"""Contractions of the 'numba' backend: from an accumulator and a lowering to the loops of panels.py."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from mpsim.accumulators import Accumulator
+from mpsim.formats import as_format
 from mpsim.kernels.contract import Array, Shape
 from mpsim.kernels.contraction import FasterWays, Geometry, How, contractions, over_lowering
 from mpsim.kernels.lowering import (
@@ -16,174 +16,192 @@ from mpsim.kernels.lowering import (
     add_bias,
     of_conv2d_input_gradient,
     of_conv2d_weight_gradient,
-    of_matmul,
     product,
+    significand_mask,
+    truncated,
 )
 from mpsim.kernels.narrow import Narrow
-from mpsim.kernels.numba_cpu import aligned, depthwise, lanes, panels, strided, sums
-from mpsim.kernels.numba_cpu.arrays import empty
+from mpsim.kernels.numba_cpu import depthwise, panels
+from mpsim.kernels.numba_cpu.jit import at_most, empty
 from mpsim.kernels.numba_cpu.rounding import round_array
 from mpsim.kernels.numba_cpu.steps import run
-from mpsim.kernels.numba_cpu.threads import at_most
+from mpsim.kernels.numba_cpu.sums import Aligned, Single
 from mpsim.kernels.pairs import sum_in_pairs
 from mpsim.kernels.phases import phases
 
 __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"]
 
+STRETCH = 64  # of k in a panel
+NEGATIVE_ZERO = np.uint32(0x80000000)
 
-class _InLanes(FasterWays):
-    """Depthwise convolutions, gradients by the input in phases, and few columns or many rows as lanes."""
 
-    def matmul(
-        self, a: Array, b: Array, transpose_a: bool, transpose_b: bool, bias: Array | None, how: How
-    ) -> Array | None:
-        """Few columns are lanes, and nothing of the rows is packed."""
-        if b.shape[0 if transpose_b else 1] > panels.LANES:
-            return None
-        c = exchanged(of_matmul(a, b, transpose_a, transpose_b))
-        return add_bias(contract(c, how.accumulator, how.threads, rows_as_lanes=True), bias)
+class Order(NamedTuple):
+    """An accumulator as the loops need it, for k of some length."""
+
+    length: int
+    chunk: int
+    numbers: Single | Narrow | Aligned
+    by_library: bool = False  # NumPy's matmul, without a written order
+    exact: bool = False  # correctly rounded: neither the chunk nor the numbers have an effect
+    in_pairs: bool = False  # how chunk results are added
+    inputs: str = "float32"  # how many bits of the operands' significands are read
+
+    @property
+    def plain(self) -> bool:
+        """Whether float32 sums are added one after another."""
+        return isinstance(self.numbers, Single) and not (self.by_library or self.exact or self.in_pairs)
+
+    @property
+    def fused(self) -> bool:
+        """Whether float32 sums are of exact products."""
+        return isinstance(self.numbers, Single) and self.numbers.fused
+
+    @property
+    def ends(self) -> Array:
+        """0 and where each chunk ends."""
+        return np.append(np.arange(0, self.length, self.chunk), self.length)
+
+
+def order_of(accumulator: Accumulator, length: int) -> Order:
+    """All that this backend reads of an accumulator."""
+    kind, chunk = accumulator.kind, max(1, min(accumulator.chunk or length, length))
+    if kind == "aligned":
+        return Order(length, chunk, aligned(accumulator, length), inputs=accumulator.inputs)
+    if kind == "sequential" and accumulator.format != "float32":
+        return Order(length, chunk, Narrow.of(accumulator.format))
+    return Order(length, chunk, Single(accumulator.fma), kind == "blas", kind == "exact", kind == "pairwise")
+
+
+def aligned(accumulator: Accumulator, length: int) -> Aligned:
+    inputs, format = as_format(accumulator.inputs), as_format(accumulator.format)
+    return Aligned(
+        max(1, min(accumulator.terms, length)),
+        2.0**-accumulator.fraction_bits,
+        2.0**inputs.min_exponent,
+        2.0**inputs.min_exponent,
+        2.0**format.min_exponent,
+        accumulator.least_scale,
+        *Narrow.of(accumulator.format),
+        accumulator.rounding == "toward_zero",
+    )
+
+
+def contract(c: Contraction, accumulator: Accumulator, threads: int) -> Array:
+    """Every output of the contraction, in the written order of the accumulator."""
+    order = order_of(accumulator, c.shape[2])
+    if c.is_double or order.by_library:
+        return product(c)
+    if order.length == 0:
+        return np.zeros(c.out_shape, np.float32)
+    if order.inputs != "float32":
+        mask = significand_mask(order.inputs)
+        c = replace(c, a=truncated(c.a, mask), b=truncated(c.b, mask))
+    with at_most(threads):
+        if order.in_pairs:
+            return sum_in_pairs(c, order.chunk, lambda part: summed(part, order.numbers, np.array([0, part.shape[2]])))
+        if not order.exact:
+            return summed(c, order.numbers, order.ends)
+        out = empty(c.out_shape)
+        panels.contract_exactly(*tables(c, out))
+        return out
+
+
+def summed(c: Contraction, numbers: Single | Narrow | Aligned, ends: Array) -> Array:
+    """The outputs of the contraction. ``ends``: 0 and where each chunk ends."""
+    out = empty(c.out_shape)
+    sum_into(out, c, numbers, ends)
+    return out
+
+
+def sum_into(out: Array, c: Contraction, numbers: Single | Narrow | Aligned, ends: Array) -> None:
+    """Stores the outputs of the contraction in ``out``."""
+    stretch = STRETCH
+    if isinstance(numbers, Aligned):
+        stretch = max(1, STRETCH // numbers.terms) * numbers.terms  # whole instructions
+    if not isinstance(numbers, Single):
+        c = replace(c, a=c.a.astype(np.float64), b=c.b.astype(np.float64))
+    panels.contract(*tables(c, out), ends, stretch, numbers)
+
+
+def tables(c: Contraction, out: Array) -> tuple[Array, ...]:
+    """The arguments of a loop over the contraction."""
+    left = (c.a, c.a_group, c.a_row, c.a_k)
+    right = (c.b, c.b_group, c.b_column, c.b_k)
+    result = (out.reshape(-1), c.out_group, c.out_row, c.out_column)
+    return tuple(x.view(np.uint64) if x.dtype == np.int64 else x for x in (*left, *right, *result))
+
+
+class _Faster(FasterWays):
+    """Depthwise convolutions, and gradients by the input without the zeros of a stride; all with plain sums."""
 
     def conv2d(self, x: Array, w: Array, bias: Array | None, geometry: Geometry, how: How) -> Array | None:
         stride, padding, groups = geometry
-        if not (is_depthwise(x, w, w.shape, groups, how.accumulator) and in_one_chunk(w, how.accumulator)):
+        order = plain_order(x, w, w[0].size, how)
+        if order is None or not is_depthwise(w.shape, groups):
             return None
         canvas = (x.shape[2] + 2 * padding[0], x.shape[3] + 2 * padding[1])
         rows, columns = ((canvas[i] - w.shape[2 + i]) // stride[i] + 1 for i in (0, 1))
         y = empty((*x.shape[:2], rows, columns))
         with at_most(how.threads):
-            weights = w.reshape(groups, -1)
-            depthwise.correlate(x, weights, w.shape[2:], stride, padding, (1, 1), canvas, how.accumulator.fma, y)
+            depthwise.correlate(x, w, padding, (1, 1), canvas, stride, order.ends, order.fused, y)
         return add_bias(y, bias)
 
     def conv2d_input_gradient(self, gy: Array, w: Array, x_shape: Shape, geometry: Geometry, how: How) -> Array | None:
         stride, padding, groups = geometry
-        kernel = w.shape[2:]
-        around = (kernel[0] - 1 - padding[0], kernel[1] - 1 - padding[1])
-        if (
-            is_depthwise(gy, w, w.shape, groups, how.accumulator)
-            and in_one_chunk(w, how.accumulator)
-            and min(around) >= 0
-        ):
-            canvas = (x_shape[2] + kernel[0] - 1, x_shape[3] + kernel[1] - 1)
-            flipped = np.ascontiguousarray(w[:, 0, ::-1, ::-1]).reshape(groups, -1)
-            gx = empty(x_shape)
-            with at_most(how.threads):
-                depthwise.correlate(gy, flipped, kernel, (1, 1), around, stride, canvas, how.accumulator.fma, gx)
-            return gx
-        plain = is_plain(how.accumulator) and gy.dtype == w.dtype == np.float32 and gy.size > 0 and w.size > 0
-        if stride == (1, 1) or not plain or not np.isfinite(w).all():
+        kernel, length = w.shape[2:], w[:, 0].size // groups
+        order = plain_order(gy, w, length, how)
+        if order is None:
             return None
-        return _in_phases(gy, w, x_shape, geometry, how.accumulator, how.threads)
+        with at_most(how.threads):
+            if is_depthwise(w.shape, groups):
+                around = (kernel[0] - 1 - padding[0], kernel[1] - 1 - padding[1])
+                canvas = (x_shape[2] + kernel[0] - 1, x_shape[3] + kernel[1] - 1)
+                gx = empty(x_shape)
+                depthwise.correlate(
+                    gy, w[:, :, ::-1, ::-1], around, stride, canvas, (1, 1), order.ends, order.fused, gx
+                )
+                return gx
+            if stride == (1, 1) or not np.isfinite(w).all():
+                return None
+            return _in_phases(gy, w, x_shape, geometry, order)
 
     def conv2d_weight_gradient(self, x: Array, gy: Array, w_shape: Shape, geometry: Geometry, how: How) -> Array | None:
-        stride, padding, groups = geometry
-        if is_depthwise(x, gy, w_shape, groups, how.accumulator):
-            length = gy[:, 0].size
-            gw = np.empty(w_shape, np.float32)
-            chunk = min(how.accumulator.chunk or length, length)
-            with at_most(how.threads):
-                weights = gw.reshape(groups, -1)
-                depthwise.weight_gradient(x, gy, w_shape[2:], stride, padding, chunk, how.accumulator.fma, weights)
-            return gw
-        if w_shape[0] // groups < panels.LANES // 2:
+        order = plain_order(x, gy, gy[:, 0].size, how)
+        if order is None or not is_depthwise(w_shape, geometry[2]):
             return None
-        return contract(
-            of_conv2d_weight_gradient(x, gy, w_shape, *geometry), how.accumulator, how.threads, rows_as_lanes=True
-        )
+        c, gw = of_conv2d_weight_gradient(x, gy, w_shape, *geometry), empty(w_shape)
+        columns = np.append(c.b_column, c.b_column[-1:].repeat(-c.b_column.size % 5))
+        with at_most(how.threads):
+            depthwise.weight_gradient(*tables(replace(c, b_column=columns), gw), order.ends, order.fused)
+        return gw
 
 
-def _in_phases(
-    gy: Array, w: Array, x_shape: Shape, geometry: Geometry, accumulator: Accumulator, threads: int
-) -> Array:
-    """The gradient by the input without the zeros between the elements of gy (mpsim.kernels.phases)."""
-    length = w[:, 0].size // geometry[2]
-    chunk = accumulator.chunk or length
+def is_depthwise(w_shape: Shape, groups: int) -> bool:
+    """Whether each group has one channel and one output."""
+    return groups > 1 and tuple(w_shape[:2]) == (groups, 1)
+
+
+def plain_order(first: Array, second: Array, length: int, how: How) -> Order | None:
+    """The order, if float32 sums are added one after another."""
+    order = order_of(how.accumulator, length)
+    single = first.dtype == second.dtype == np.float32 and first.size > 0 and second.size > 0
+    return order if single and order.plain else None
+
+
+def _in_phases(gy: Array, w: Array, x_shape: Shape, geometry: Geometry, order: Order) -> Array:
+    """The gradient by the input without the zeros between the elements of gy (mpsim/kernels/phases.py)."""
     gx = empty(x_shape)
     gx[...] = 0
-    with at_most(threads):
-        for phase, ends in phases(gy, w, x_shape, *geometry, chunk):
-            panels.contract(*tables(phase, gx, ends, accumulator.fma))
-        columns = strided.unsettled(gx)
-        if columns.size:
-            c = of_conv2d_input_gradient(gy, w, x_shape, *geometry)
-            c = replace(c, b_column=c.b_column[columns], out_column=c.out_column[columns])
-            panels.contract(*tables(c, gx, ends_of(length, chunk), accumulator.fma))
+    for phase, ends in phases(gy, w, x_shape, *geometry, order.chunk):
+        sum_into(gx, phase, order.numbers, ends)
+    unsettled = np.flatnonzero((gx.view(np.uint32) == NEGATIVE_ZERO).any(axis=1))
+    if unsettled.size:
+        c = of_conv2d_input_gradient(gy, w, x_shape, *geometry)
+        c = replace(c, b_column=c.b_column[unsettled], out_column=c.out_column[unsettled])
+        sum_into(gx, c, order.numbers, order.ends)
     return gx
 
 
-def exchanged(c: Contraction) -> Contraction:
-    """The same outputs with rows and columns exchanged: a product of two numbers does not mind."""
-    left, right = (c.a, c.a_group, c.a_row, c.a_k), (c.b, c.b_group, c.b_column, c.b_k)
-    return Contraction(*right, *left, c.out_shape, c.out_group, c.out_column, c.out_row)
-
-
-def is_plain(accumulator: Accumulator) -> bool:
-    """Whether sums are in float32, one element after another."""
-    return accumulator.kind == "sequential" and accumulator.format == "float32"
-
-
-def is_depthwise(
-    x: np.ndarray, other: np.ndarray, w_shape: tuple[int, ...], groups: int, accumulator: Accumulator
-) -> bool:
-    """Whether each group has one channel and one output, and the sums are in float32 one after another."""
-    single = x.dtype == other.dtype == np.float32
-    return (
-        is_plain(accumulator)
-        and single
-        and groups > 1
-        and x.size > 0
-        and other.size > 0
-        and tuple(w_shape[:2]) == (groups, 1)
-    )
-
-
-def in_one_chunk(w: np.ndarray, accumulator: Accumulator) -> bool:
-    """Whether the sum over one kernel is one chunk."""
-    return accumulator.chunk is None or w[0].size <= accumulator.chunk
-
-
-def tables(c: Contraction, out: np.ndarray, *others: Any) -> Any:
-    """The arguments of a loop over the contraction."""
-    return (
-        *(c.a, c.a_group, c.a_row, c.a_k),
-        *(c.b, c.b_group, c.b_column, c.b_k),
-        *(out.reshape(-1), c.out_group, c.out_row, c.out_column),
-        *others,
-    )
-
-
-def ends_of(length: int, chunk: int) -> np.ndarray:
-    """0 and where each chunk ends."""
-    return np.append(np.arange(0, length, chunk), length)
-
-
-def contract(c: Contraction, accumulator: Accumulator, threads: int, rows_as_lanes: bool = False) -> np.ndarray:
-    """Every output of the contraction, in the written order of the accumulator."""
-    if c.is_double or accumulator.kind == "blas":
-        return product(c)
-    length = c.shape[2]
-    if length == 0:
-        return np.zeros(c.out_shape, np.float32)
-    out = empty(c.out_shape)
-    if accumulator.kind == "pairwise":
-        chunks = replace(accumulator, kind="sequential", chunk=None)
-        return sum_in_pairs(c, accumulator.chunk or length, lambda part: contract(part, chunks, threads))
-    chunk = min(accumulator.chunk or length, length)
-    with at_most(threads):
-        if accumulator.kind == "exact":
-            sums.exact(*tables(c, out))
-        elif accumulator.kind == "aligned":
-            numbers = aligned.Numbers.of(accumulator, length)
-            aligned.contract(*tables(c, out, chunk, numbers, Narrow.of(accumulator.format)))
-        elif accumulator.format != "float32":
-            sums.narrow(*tables(c, out, chunk, Narrow.of(accumulator.format)))
-        elif rows_as_lanes:
-            lanes.contract(*tables(c, out, chunk, accumulator.fma))
-        else:
-            panels.contract(*tables(c, out, ends_of(length, chunk), accumulator.fma))
-    return out
-
-
 matmul, conv2d, conv2d_input_gradient, conv2d_weight_gradient = contractions(
-    over_lowering(contract), add_bias, round_array, _InLanes(), run
+    over_lowering(contract), add_bias, round_array, _Faster(), run
 )

@@ -1,151 +1,138 @@
-"""Depthwise convolutions in Numba: one input and one output channel per group, float32 sums.
+"""Depthwise convolutions, whose groups have one channel and one output each, with float32 sums.
 
-Forward and by the input, the images of a channel lie one after another in one strip with their zeros, so that an
-element of the kernel is the strip moved, and the sums of neighbouring places are vectors. By the weights, channels
-are the lanes: a copy of an image has its channels side by side, and every channel's sum runs in the written order.
+Panels would cost more here than the sums, as each column meets one row.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import prange
 
+from mpsim.kernels.contract import Pair
+from mpsim.kernels.lowering import offsets
 from mpsim.kernels.numba_cpu.jit import njit
-from mpsim.kernels.numba_cpu.lanes import TAPS, taps_fused, taps_separate
-from mpsim.kernels.numba_cpu.panels import LANES, _strip
+from mpsim.kernels.numba_cpu.sums import multiply_add
 
-PLACES = 4 * LANES  # of a strip, summed together
-ROOM = 8192  # places of a task's images
-NEIGHBOURS = 512  # elements of a task's channels of one image: neighbours in memory, which is read ahead
-ONE, TWO, THREE = np.uint64(1), np.uint64(2), np.uint64(3)
-LONG = 16  # a row that is worth the start of a vector loop
+Array = np.ndarray[Any, Any]
 
-_strip_fused, _strip_separate = _strip(PLACES, True), _strip(PLACES, False)
+PLACES = 2048  # of a strip, summed together
 
 
-@njit(cache=True)
-def places_of(shape, origin, stride, dilation, pitch, size):  # type: ignore[no-untyped-def]
-    """Where each element of a plane with zeros before and between goes in the phases of a strip, ``size`` places each.
+def correlate(
+    x: Array, w: Array, origin: Pair, dilation: Pair, canvas: Pair, stride: Pair, ends: Array, fused: bool, y: Array
+) -> None:
+    """Stores in y the convolution of the dilated images, placed at ``origin`` of a canvas of zeros.
 
-    Element (h, w) stands in row origin + h*dilation and column origin + w*dilation of a canvas; row i and column j of
-    that at place i // stride * pitch + j // stride of phase i % stride * stride + j % stride.
+    The canvases of a channel lie one after another in a strip, so that an element of the kernel meets the strip
+    moved by some places. Sums are computed for every place of the strip, and y takes those that it needs.
     """
-    places = np.empty(shape, np.uint64)  # Numba does not ask whether an unsigned index counts from the end
-    for h in range(shape[0]):
-        row = origin[0] + h * dilation[0]
-        for w in range(shape[1]):
-            column = origin[1] + w * dilation[1]
-            phase = row % stride[0] * stride[1] + column % stride[1]
-            places[h, w] = phase * size + row // stride[0] * pitch + column // stride[1]
-    return places
-
-
-@njit(cache=True)
-def move(source, begin, sources, target, start, targets, width):  # type: ignore[no-untyped-def]
-    """target[start + targets] = source[begin + sources], rows of ``width``; what is contiguous is moved at once.
-
-    Indices are unsigned (see places_of), and no view is made: for small images either would cost more than the moves.
-    """
-    last = width - 1
-    together = sources[last] - sources[0] == np.uint64(last) and targets[last] - targets[0] == np.uint64(last)
-    if together and width >= LONG:
-        for first in range(0, sources.size, width):
-            row, to = source[begin + sources[first] :], target[start + targets[first] :]
-            for w in range(width):
-                to[w] = row[w]
-    elif together and width % 4 == 0:
-        for first in range(0, sources.size, 4):
-            at, to = begin + sources[first], start + targets[first]
-            elements = source[at], source[at + ONE], source[at + TWO], source[at + THREE]
-            target[to], target[to + ONE], target[to + TWO], target[to + THREE] = elements
-    else:
-        for i in range(sources.size):
-            target[start + targets[i]] = source[begin + sources[i]]
+    strips = np.zeros((x.shape[1], x.shape[0], *canvas), np.float32)
+    spread(x, origin, dilation, strips)
+    sums = np.empty_like(strips)
+    moves = offsets((w.shape[2], canvas[1]), (w.shape[3], 1))
+    flat = strips.reshape(x.shape[1], -1)
+    sum_strips(flat, np.ascontiguousarray(w).reshape(x.shape[1], -1), moves, ends, fused, sums.reshape(flat.shape))
+    pick(sums, stride, y)
 
 
 @njit(cache=True, parallel=True)
-def correlate(source, weights, kernel, stride, padding, dilation, canvas, fused, out):  # type: ignore[no-untyped-def]
-    """out[n, c, i, j] = sum over (r, s) of weights[c, (r, s)] * canvas[n, c, i*stride + r, j*stride + s].
-
-    The canvas has a height and a width and holds the dilated images from place ``padding`` on. K is one chunk.
-    """
-    images, channels, height, width = out.shape
-    pitch = (canvas[1] + stride[1] - 1) // stride[1]
-    area = (canvas[0] + stride[0] - 1) // stride[0] * pitch
-    group = min(channels, max(1, NEIGHBOURS // (height * width)))
-    together = min(images, max(1, ROOM // (area * group)))
-    size = together * area + (kernel[0] // stride[0] + 1) * pitch + kernel[1] + PLACES
-    offsets = places_of(kernel, (0, 0), stride, (1, 1), pitch, size).reshape(-1).astype(np.int64)
-    places = places_of(source.shape[2:], padding, stride, dilation, pitch, size).reshape(-1)
-    results = places_of((height, width), (0, 0), (1, 1), (1, 1), pitch, size).reshape(-1)
-    elements, outputs = np.arange(places.size).astype(np.uint64), np.arange(results.size).astype(np.uint64)
-    plain, result, strip_size = source.reshape(-1), out.reshape(-1), stride[0] * stride[1] * size
-    groups, blocks = (channels + group - 1) // group, (images + together - 1) // together
-    for task in prange(groups * blocks):
-        channel, image = task % groups * group, task // groups * together
-        width_of_group, count = min(group, channels - channel), min(together, images - image)
-        strips = np.zeros(width_of_group * strip_size, np.float32)
-        totals = np.empty(width_of_group * size, np.float32)
-        for n in range(count):
-            for c in range(width_of_group):
-                begin = np.uint64(((image + n) * channels + channel + c) * places.size)
-                move(plain, begin, elements, strips, np.uint64(c * strip_size + n * area), places, source.shape[3])
-        for c in range(width_of_group):
-            weight = weights[channel + c]
-            for place in range(0, count * area, PLACES):
-                if fused:
-                    _strip_fused(weight, strips, c * strip_size + place, offsets, totals, c * size + place)
-                else:
-                    _strip_separate(weight, strips, c * strip_size + place, offsets, totals, c * size + place)
-        for n in range(count):
-            for c in range(width_of_group):
-                begin = np.uint64(((image + n) * channels + channel + c) * results.size)
-                move(totals, np.uint64(c * size + n * area), results, result, begin, outputs, width)
+def spread(x: Array, origin: Pair, dilation: Pair, strips: Array) -> None:
+    """Image (n, c) becomes canvas (c, n); what falls outside is left out."""
+    rows = inside(x.shape[2], origin[0], dilation[0], strips.shape[2])
+    columns = inside(x.shape[3], origin[1], dilation[1], strips.shape[3])
+    for channel in prange(strips.shape[0]):
+        for image in range(strips.shape[1]):
+            for i in range(rows[0], rows[1]):
+                row = origin[0] + i * dilation[0]
+                for j in range(columns[0], columns[1]):
+                    column = np.uint64(origin[1] + j * dilation[1])  # Numba asks of others if they count from the end
+                    strips[channel, image, row, column] = x[image, channel, i, np.uint64(j)]
 
 
 @njit(cache=True)
-def channels_last(images, left, top, pitch, lanes):  # type: ignore[no-untyped-def]
-    """lanes[((top + h)*pitch + left + w)*LANES + c] = images[c, h, w], at most LANES of c."""
-    for h in range(images.shape[1]):
-        for c in range(images.shape[0]):
-            source, target = images[c, h], lanes[((top + h) * pitch + left) * LANES + c :]
-            for w in range(source.size):
-                target[w * LANES] = source[w]
+def inside(count: int, origin: int, dilation: int, size: int) -> Pair:
+    """The first of the i < count with 0 <= origin + i*dilation < size, and the one after the last."""
+    return max(0, -(origin // dilation)), min(count, -((origin - size) // dilation))
 
 
 @njit(cache=True, parallel=True)
-def weight_gradient(x, gy, kernel, stride, padding, chunk, fused, gw):  # type: ignore[no-untyped-def]
-    """gw[c, (r, s)] = sum over (n, i, j) of gy[n, c, i, j] * padded x[n, c, i*stride + r, j*stride + s]."""
-    images, channels, height, width = gy.shape
-    rows, pitch = x.shape[2] + 2 * padding[0], x.shape[3] + 2 * padding[1]
-    size, area = kernel[0] * kernel[1], height * width
-    steps, padded = np.empty(area, np.int64), (size + TAPS - 1) // TAPS * TAPS
-    for i in range(area):
-        steps[i] = (i // width * stride[0] * pitch + i % width * stride[1]) * LANES
-    offsets = np.zeros(padded, np.int64)  # the sums that fill the last group are thrown away
-    for k in range(size):
-        offsets[k] = (k // kernel[1] * pitch + k % kernel[1]) * LANES
-    for block in prange((channels + LANES - 1) // LANES):
-        first, last = block * LANES, min(channels, (block + 1) * LANES)
-        right, left = np.zeros(rows * pitch * LANES, np.float32), np.zeros(area * LANES, np.float32)
-        sums, totals = np.zeros(padded * LANES, np.float32), np.zeros(padded * LANES, np.float32)
-        done = 0
-        for n in range(images):
-            channels_last(x[n, first:last], padding[1], padding[0], pitch, right)
-            channels_last(gy[n, first:last], 0, 0, width, left)
-            i = 0
-            while i < area:
-                count = min(area - i, chunk - done % chunk)
-                for at in range(0, padded, TAPS):
-                    if fused:
-                        taps_fused(left, i * LANES, right, steps, i, count, offsets, at, sums)
-                    else:
-                        taps_separate(left, i * LANES, right, steps, i, count, offsets, at, sums)
-                i, done = i + count, done + count
-                if done % chunk == 0 or done == images * area:
-                    for j in range(sums.size):
-                        totals[j] = sums[j] if done <= chunk else totals[j] + sums[j]
-                        sums[j] = 0
-        for c in range(first, last):
-            for k in range(size):
-                gw[c, k] = totals[k * LANES + c - first]
+def pick(sums: Array, stride: Pair, y: Array) -> None:
+    """y[n, c, i, j] becomes element (i*stride, j*stride) of canvas (c, n)."""
+    for channel in prange(y.shape[1]):
+        for image in range(y.shape[0]):
+            for i in range(y.shape[2]):
+                for j in range(y.shape[3]):
+                    y[image, channel, i, j] = sums[channel, image, i * stride[0], np.uint64(j * stride[1])]
+
+
+@njit(cache=True, parallel=True)
+def sum_strips(strips: Array, weights: Array, moves: Array, ends: Array, fused: bool, totals: Array) -> None:
+    """totals[c, p] becomes the sum over k of weights[c, k] * strips[c, p + moves[k]]; the last places get none."""
+    places = strips.shape[1] - moves[-1]
+    blocks = (places + PLACES - 1) // PLACES
+    for task in prange(strips.shape[0] * blocks):
+        channel, first = task // blocks, task % blocks * PLACES
+        total = totals[channel, first : min(first + PLACES, places)]
+        sums = np.empty(total.size, np.float32)
+        for chunk in range(ends.size - 1):
+            k = slice(ends[chunk], ends[chunk + 1])
+            sums[:] = 0
+            add_moved(strips[channel, first:], weights[channel, k], moves[k], fused, sums)
+            for i in range(total.size):
+                total[i] = sums[i] if chunk == 0 else total[i] + sums[i]
+
+
+@njit(cache=True)
+def add_moved(strip: Array, weights: Array, moves: Array, fused: bool, sums: Array) -> None:
+    """sums[i] becomes sums[i] + weights[k] * strip[i + moves[k]], for each k in rising order."""
+    whole = weights.size - weights.size % 3
+    for k in range(0, whole, 3):
+        w0, w1, w2 = weights[k], weights[k + 1], weights[k + 2]
+        x0, x1, x2 = strip[moves[k] :], strip[moves[k + 1] :], strip[moves[k + 2] :]
+        if fused:
+            for i in range(sums.size):
+                sums[i] = multiply_add(w2, x2[i], multiply_add(w1, x1[i], multiply_add(w0, x0[i], sums[i])))
+        else:
+            for i in range(sums.size):
+                sums[i] = ((sums[i] + w0 * x0[i]) + w1 * x1[i]) + w2 * x2[i]
+    for k in range(whole, weights.size):
+        weight, moved = weights[k], strip[moves[k] :]
+        for i in range(sums.size):
+            sums[i] = multiply_add(weight, moved[i], sums[i]) if fused else sums[i] + weight * moved[i]
+
+
+@njit(cache=True, parallel=True)
+def weight_gradient(
+    a: Array, a_group: Array, a_row: Array, a_k: Array, b: Array, b_group: Array, b_column: Array, b_k: Array,
+    out: Array, out_group: Array, out_row: Array, out_column: Array, ends: Array, fused: bool,
+) -> None:  # fmt: skip
+    """As panels.contract, of one row and few columns; those of ``b`` are a multiple of 5, the last may be repeated."""
+    for group in prange(a_group.size):
+        columns = b_group[group] + b_column
+        sums, totals = np.zeros(columns.size, np.float32), np.zeros(columns.size, np.float32)
+        values = a[a_group[group] + a_row[0] :]
+        for chunk in range(ends.size - 1):
+            first, last = ends[chunk], ends[chunk + 1]
+            for five in range(0, columns.size, 5):
+                sum_five(values, a_k[first:last], b, columns[five:], b_k[first:last], fused, sums[five:])
+            for column in range(columns.size):
+                totals[column] = sums[column] if first == 0 else totals[column] + sums[column]
+        for column in range(out_column.size):
+            out[out_group[group] + out_row[0] + out_column[column]] = totals[column]
+
+
+@njit(cache=True)
+def sum_five(values: Array, a_k: Array, b: Array, columns: Array, b_k: Array, fused: bool, sums: Array) -> None:
+    """Five sums side by side, as each alone would wait for its last addition."""
+    c0, c1, c2, c3, c4 = columns[0], columns[1], columns[2], columns[3], columns[4]
+    s0 = s1 = s2 = s3 = s4 = np.float32(0)
+    for k in range(b_k.size):
+        value, place = values[a_k[k]], b_k[k]
+        s0 = multiply_add(value, b[place + c0], s0) if fused else s0 + value * b[place + c0]
+        s1 = multiply_add(value, b[place + c1], s1) if fused else s1 + value * b[place + c1]
+        s2 = multiply_add(value, b[place + c2], s2) if fused else s2 + value * b[place + c2]
+        s3 = multiply_add(value, b[place + c3], s3) if fused else s3 + value * b[place + c3]
+        s4 = multiply_add(value, b[place + c4], s4) if fused else s4 + value * b[place + c4]
+    sums[0], sums[1], sums[2], sums[3], sums[4] = s0, s1, s2, s3, s4

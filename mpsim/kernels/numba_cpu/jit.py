@@ -1,23 +1,31 @@
-"""``njit`` for this backend: numba's, with an on-disk cache that several processes may fill at once.
-
-Numba numbers the files of a function's compiled variants (of its signatures, and of what it closes over) by an index
-that each process reads and writes as a whole. Two processes that compile different variants at the same time take the
-same number, and one variant then runs in place of the other. Here a file is named by what it holds; the most that is
-lost is an entry of the index, and the variant is compiled again.
-"""
+"""How this backend compiles its loops, on how many threads they run, and where their results are stored."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import mmap
+import weakref
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
 from types import MethodType
 from typing import Any
 
 import numba
+import numpy as np
+
+MOST_THREADS: int = vars(numba.config)["NUMBA_NUM_THREADS"]
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """As ``numba.njit(**options)``."""
+    """``numba.njit(**options)`` with a cache on disk that several processes may fill at once.
+
+    Numba numbers the files of a function's compiled variants by an index that each process reads and writes as a
+    whole. Two processes that compile different variants at the same time choose the same number, and one variant then
+    runs in place of the other. Here the name of a file is a hash of its content. At most an entry of the index is
+    lost, and the variant is compiled again.
+    """
 
     def compiled(function: Callable[..., Any]) -> Any:
         dispatcher = numba.njit(**options)(function)
@@ -30,8 +38,47 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def save_by_content(file: Any, key: Any, data: Any) -> None:
-    """In place of numba's ``IndexDataCacheFile.save``; the data first, so that the index names nothing else."""
+    """Replaces numba's ``IndexDataCacheFile.save``. The data comes first, so that the index names no missing file."""
     content = hashlib.sha256(file._dump((file._source_stamp, key))).hexdigest()
     name = f"{file._index_name.removesuffix('.nbi')}.{content[:24]}.nbc"
     file._save_data(name, data)
     file._save_index({**file._load_index(), key: name})
+
+
+@contextmanager
+def at_most(threads: int) -> Iterator[None]:
+    """Limits the loops inside to ``threads`` of Numba's threads, and restores the caller's limit afterwards."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(threads, MOST_THREADS))
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
+#: Bytes from which an array's memory is used again; malloc reuses smaller pieces well enough.
+LARGE = 1 << 16
+
+_free: defaultdict[int, list[mmap.mmap]] = defaultdict(list)
+
+
+def empty(shape: int | Sequence[int], dtype: Any = np.float32) -> np.ndarray:
+    """A new array whose elements are not set, like ``np.empty``.
+
+    Large arrays use the memory of earlier ones of their size, because fresh pages cost more than most kernels do.
+
+    >>> empty((2, 3)).shape
+    (2, 3)
+    """
+    dtype = np.dtype(dtype)
+    size = dtype.itemsize * (prod(shape) if isinstance(shape, Sequence) else shape)
+    if size < LARGE:
+        return np.empty(shape, dtype)
+    try:
+        block = _free[size].pop()
+    except IndexError:
+        block = mmap.mmap(-1, size)
+    array: np.ndarray = np.ndarray(shape, dtype, block)
+    # Views of the array hold the array, since its memory is not an array: when it goes, nothing uses the block.
+    weakref.finalize(array, _free[size].append, block).atexit = False
+    return array

@@ -1,55 +1,75 @@
-"""Numba kernels of the layers: the doors; the loops are in the files beside this one. The reference's bits.
+"""Each element by itself, and log-softmax.
 
-What only moves elements, and what works on a few numbers per step, is NumPy's in every backend on the CPU.
+exp and log are computed operation by operation as mpsim/kernels/elementary.py has them.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from numba import prange
 from numpy.typing import NDArray
 
-from mpsim.kernels.numba_cpu import elementwise, loss, max_pooling, pooling, reductions
-from mpsim.kernels.numba_cpu.arrays import empty
-from mpsim.kernels.numba_cpu.threads import at_most
-from mpsim.kernels.reference.layers import (
-    concatenate,
-    nll_loss,
-    nll_loss_gradient,
-    permute,
-    place_channels,
-    slice_channels,
-    update_running,
-)
+from mpsim.kernels.elementary import EXP_TERMS, LN2_HIGH, LN2_LOW, LOG2_E, LOG_TERMS, ROOT_HALF, SHIFTER
+from mpsim.kernels.numba_cpu.jit import at_most, empty, njit
+from mpsim.kernels.numba_cpu.normalization import LANES, vector_sum
 
 __all__ = [
-    "add",
-    "avg_pool2d",
-    "avg_pool2d_gradient",
-    "batch_norm",
-    "batch_norm_gradient",
-    "batch_norm_inference",
-    "channel_sum",
-    "concatenate",
-    "log_softmax",
-    "log_softmax_gradient",
-    "max_pool2d",
-    "max_pool2d_gradient",
-    "nll_loss",
-    "nll_loss_gradient",
-    "permute",
-    "place_channels",
-    "positive",
-    "relu",
-    "relu_gradient",
-    "scale",
-    "sgd_update",
-    "slice_channels",
-    "total_sum",
-    "update_running",
-]
+    "add", "log_softmax", "log_softmax_gradient", "positive", "relu", "relu_gradient", "scale", "sgd_update",
+]  # fmt: skip
 
 Array = NDArray[np.float32]
-Pair = tuple[int, int]
+ZERO = np.float32(0)
+#: Beyond these a float32 exponential is 0 or infinity, and all powers of two between are normal float64 numbers.
+EXP32_SMALLEST, EXP32_LARGEST = np.float32(-110), np.float32(100)
+
+
+@njit(cache=True, parallel=True)
+def _add(a: Array, b: Array, y: Array) -> None:
+    for i in prange(y.size):
+        y[i] = a[i] + b[i]
+
+
+@njit(cache=True, parallel=True)
+def _scale(x: Array, factor: np.float32, y: Array) -> None:
+    for i in prange(y.size):
+        y[i] = x[i] * factor
+
+
+@njit(cache=True, parallel=True)
+def _relu(x: Array, y: Array) -> None:
+    for i in prange(y.size):
+        y[i] = ZERO if x[i] <= 0 else x[i]
+
+
+@njit(cache=True, parallel=True)
+def _positive(x: Array, mask: Array) -> None:
+    for i in prange(mask.size):
+        mask[i] = x[i] > 0
+
+
+@njit(cache=True, parallel=True)
+def _relu_gradient(gy: Array, x: Array, gx: Array) -> None:
+    for i in prange(gx.size):
+        gx[i] = gy[i] if x[i] > 0 else ZERO
+
+
+@njit(cache=True, parallel=True)
+def _sgd_update(
+    master: Array,
+    gradient: Array,
+    velocity: Array,
+    learning_rate: np.float32,
+    momentum: np.float32,
+    weight_decay: np.float32,
+    inverse_scale: np.float32,
+) -> None:
+    for i in prange(master.size):
+        g = gradient[i] * inverse_scale
+        g = g + weight_decay * master[i]
+        velocity[i] = momentum * velocity[i] + g
+        master[i] = master[i] - learning_rate * velocity[i]
 
 
 def _flat(x: NDArray) -> NDArray:
@@ -60,21 +80,11 @@ def _made(x: Array, out: Array | None) -> Array:
     return empty(x.shape) if out is None else out
 
 
-def _batch(x: Array) -> Array:
-    """(N, C, ...) -> (N, C, area)."""
-    return x.reshape(*x.shape[:2], -1)
-
-
-def _planes(x: NDArray) -> NDArray:
-    """(N, C, H, W) -> (N*C, H, W)."""
-    return x.reshape(-1, *x.shape[2:])
-
-
 def add(a: Array, b: Array, *, out: Array | None = None, threads: int = 1) -> Array:
     """a + b; ``out`` may be a or b."""
     y = _made(a, out)
     with at_most(threads):
-        elementwise.add(_flat(a), _flat(b), _flat(y))
+        _add(_flat(a), _flat(b), _flat(y))
     return y
 
 
@@ -82,7 +92,7 @@ def scale(x: Array, factor: float, *, out: Array | None = None, threads: int = 1
     """x times the factor; ``out`` may be x."""
     y = _made(x, out)
     with at_most(threads):
-        elementwise.scale(_flat(x), np.float32(factor), _flat(y))
+        _scale(_flat(x), np.float32(factor), _flat(y))
     return y
 
 
@@ -90,7 +100,7 @@ def relu(x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
     """x where not (x <= 0), so that NaN stays, else +0; ``out`` may be x."""
     y = _made(x, out)
     with at_most(threads):
-        elementwise.relu(_flat(x), _flat(y))
+        _relu(_flat(x), _flat(y))
     return y
 
 
@@ -98,7 +108,7 @@ def positive(x: Array, *, threads: int = 1) -> NDArray:
     """Whether x > 0, as a bool array."""
     mask = np.empty(x.shape, np.bool_)
     with at_most(threads):
-        elementwise.positive(_flat(x), _flat(mask))
+        _positive(_flat(x), _flat(mask))
     return mask
 
 
@@ -106,7 +116,7 @@ def relu_gradient(gy: Array, x: Array, *, out: Array | None = None, threads: int
     """gy where x > 0, else +0; ``out`` may be gy, and x may be positive(x)."""
     gx = _made(gy, out)
     with at_most(threads):
-        elementwise.relu_gradient(_flat(gy), _flat(x), _flat(gx))
+        _relu_gradient(_flat(gy), _flat(x), _flat(gx))
     return gx
 
 
@@ -124,120 +134,82 @@ def sgd_update(
     """One step of SGD with momentum, in place in ``master`` and ``velocity``."""
     scalars = map(np.float32, (learning_rate, momentum, weight_decay, inverse_scale))
     with at_most(threads):
-        elementwise.sgd_update(_flat(master), _flat(gradient), _flat(velocity), *scalars)
+        _sgd_update(_flat(master), _flat(gradient), _flat(velocity), *scalars)
 
 
-def channel_sum(x: Array, *, threads: int = 1) -> Array:
-    """(N, C, ...) -> (C,): the sum over n, then the trailing axes."""
-    sums = np.empty(x.shape[1], np.float32)
-    with at_most(threads):
-        reductions.channel_sums(_batch(x), sums)
-    return sums
+# -- log-softmax --------------------------------------------------------------------------------------------
 
 
-def total_sum(x: Array, *, threads: int = 1) -> float:
-    """The sum of all elements, as a Python float."""
-    return float(reductions.vector_sum(_flat(x)))
+@njit(cache=True)
+def exp32(x):  # type: ignore[no-untyped-def]
+    """Without branches, so that a loop over it becomes vector code."""
+    inside = EXP32_SMALLEST if x < EXP32_SMALLEST else EXP32_LARGEST if x > EXP32_LARGEST else x
+    t = np.float64(inside)
+    shifted = t * LOG2_E + SHIFTER  # its last bits are the whole number n
+    n = shifted - SHIFTER
+    r = (t - n * LN2_HIGH) - n * LN2_LOW
+    p = EXP_TERMS[0]
+    for term in EXP_TERMS[1:]:
+        p = p * r + term
+    bits = np.float64(shifted).view(np.int64)
+    return np.float32(p * np.int64((bits + 1023) << 52).view(np.float64))
 
 
-def batch_norm(
-    x: Array, scale: Array, shift: Array, epsilon: float, *, out: Array | None = None, threads: int = 1
-) -> tuple[Array, Array, Array, Array]:
-    """Batch normalization in training: (y, mean, biased variance, inverse deviation); ``out`` may be x."""
-    y = _made(x, out)
-    mean, variance, inverse_deviation = (np.empty(x.shape[1], np.float32) for _ in range(3))
-    with at_most(threads):
-        reductions.batch_norm(
-            _batch(x), scale, shift, np.float32(epsilon), _batch(y), mean, variance, inverse_deviation
-        )
-    return y, mean, variance, inverse_deviation
+@njit(cache=True, error_model="numpy")
+def log32(x: np.float32) -> np.float32:
+    if x == 0:
+        return np.float32(-np.inf)
+    if not x > 0 or math.isinf(x):
+        return np.float32(np.nan) if x < 0 else x
+    f, exponent = math.frexp(np.float64(x))
+    if f < ROOT_HALF:
+        f = 2.0 * f
+        exponent -= 1
+    k = np.float64(exponent)
+    s = (f - 1.0) / (f + 1.0)
+    z = s * s
+    p = LOG_TERMS[0]
+    for term in LOG_TERMS[1:]:
+        p = p * z + term
+    return np.float32(k * LN2_HIGH + ((2.0 * s + (s * z) * p) + k * LN2_LOW))
 
 
-def batch_norm_inference(
-    x: Array,
-    mean: Array,
-    variance: Array,
-    scale: Array,
-    shift: Array,
-    epsilon: float,
-    *,
-    out: Array | None = None,
-    threads: int = 1,
-) -> Array:
-    """Batch normalization with the given mean and variance; ``out`` may be x."""
-    y = _made(x, out)
-    with at_most(threads):
-        reductions.batch_norm_inference(_batch(x), mean, variance, scale, shift, np.float32(epsilon), _batch(y))
-    return y
+@njit(cache=True)
+def first_largest(x: Array) -> np.float32:
+    """The first of the largest; the first NaN if there is one."""
+    largest = x[0]
+    for element in x[1:]:
+        if element > largest or (math.isnan(element) and not math.isnan(largest)):
+            largest = element
+    return largest
 
 
-def batch_norm_gradient(
-    gy: Array,
-    x: Array,
-    mean: Array,
-    inverse_deviation: Array,
-    scale: Array,
-    *,
-    out: Array | None = None,
-    threads: int = 1,
-) -> tuple[Array, Array, Array]:
-    """The gradients of batch_norm: (gx, gscale, gshift); ``out`` may be gy or x."""
-    gx = _made(x, out)
-    gscale, gshift = np.empty(x.shape[1], np.float32), np.empty(x.shape[1], np.float32)
-    with at_most(threads):
-        reductions.batch_norm_gradient(
-            _batch(gy), _batch(x), mean, inverse_deviation, scale, _batch(gx), gscale, gshift
-        )
-    return gx, gscale, gshift
+@njit(cache=True, parallel=True)
+def take_log_softmax(x: Array, y: Array) -> None:
+    rows, columns = x.shape
+    for row in prange(rows):
+        largest = first_largest(x[row])
+        for c in range(columns):
+            y[row, c] = exp32(x[row, c] - largest)
+        logarithm = log32(vector_sum(y[row], np.empty(LANES, np.float32)))
+        for c in range(columns):
+            y[row, c] = (x[row, c] - largest) - logarithm
 
 
-def _windows(x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> tuple[int, ...]:
-    """The shape of the result: only whole windows of the padded image count."""
-    rows, columns = ((x_shape[2 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
-    return *x_shape[:2], rows, columns
-
-
-def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> tuple[Array, NDArray]:
-    """The largest element of each window, and where it stands: (y, index = h * W + w, int32)."""
-    y = empty(_windows(x.shape, kernel, stride, padding))
-    index = empty(y.shape, np.int32)
-    with at_most(threads):
-        max_pooling.max_pool2d(_planes(x), kernel, stride, padding, _planes(y), _planes(index))
-    return y, index
-
-
-def max_pool2d_gradient(gy: Array, index: NDArray, x_shape: tuple[int, ...], *, threads: int = 1) -> Array:
-    """gy added at the place its maximum came from, in rising (i, j) of gy."""
-    gx = empty(x_shape)
-    planes = x_shape[0] * x_shape[1]
-    with at_most(threads):
-        max_pooling.max_pool2d_gradient(gy.reshape(planes, -1), index.reshape(planes, -1), gx.reshape(planes, -1))
-    return gx
-
-
-def avg_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> Array:
-    """The mean of each window, zeros of the padding included."""
-    y = empty(_windows(x.shape, kernel, stride, padding))
-    with at_most(threads):
-        pooling.avg_pool2d(_planes(x), kernel, stride, padding, _planes(y))
-    return y
-
-
-def avg_pool2d_gradient(
-    gy: Array, x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1
-) -> Array:
-    """gy divided by the window's size, added to each element of its window, in rising (i, j) of gy."""
-    gx = empty(x_shape)
-    with at_most(threads):
-        pooling.avg_pool2d_gradient(_planes(gy), kernel, stride, padding, _planes(gx))
-    return gx
+@njit(cache=True, parallel=True)
+def take_gradient(gy: Array, y: Array, gx: Array) -> None:
+    rows, columns = y.shape
+    for row in prange(rows):
+        total = vector_sum(gy[row], np.empty(LANES, np.float32))
+        for c in range(columns):
+            gx[row, c] = gy[row, c] - exp32(y[row, c]) * total
 
 
 def log_softmax(x: Array, *, threads: int = 1) -> Array:
     """Logarithm of the softmax of each row: (N, C) -> (N, C)."""
     y = empty(x.shape)
     with at_most(threads):
-        loss.log_softmax(x, y)
+        take_log_softmax(x, y)
     return y
 
 
@@ -245,5 +217,5 @@ def log_softmax_gradient(gy: Array, y: Array, *, threads: int = 1) -> Array:
     """gy - exp(y) * (the sum of gy's row)."""
     gx = empty(y.shape)
     with at_most(threads):
-        loss.log_softmax_gradient(gy, y, gx)
+        take_gradient(gy, y, gx)
     return gx

@@ -1,32 +1,190 @@
-"""Numba: rounding a block of patterns of float32 or float64 numbers in 64-bit integers; the meaning is spec.py's.
+"""Rounding blocks of numbers as bit patterns; mpsim/kernels/spec.py has the meaning.
 
-|x| = significand * 2**exponent is a magnitude ``a`` of sign-free bits. On a grid with quantum 2**q the last
-shift = q - exponent bits of the significand are discarded, after an increment that carries into the rest exactly if
-the mode sends the number up; a carry out of the significand raises the exponent by one, as it must. A shift beyond
-the significand's width leaves zero or one quantum. The loop has no branches, so that it becomes vector code.
-Everything is int64: Numba makes a float64 of int64 and uint64.
+|x| = significand * 2**exponent is a magnitude ``a``, the pattern without the sign. On a grid with quantum 2**q the last
+shift = q - exponent bits of the significand are discarded, and the number goes up by one unit of the last bit kept
+where the mode says so. A carry out of the significand raises the exponent by one, as it must. A shift beyond the
+significand's width leaves zero or one quantum.
+
+Loops have no branches, and write to another array than they read, so that they become vector code. In the loops over
+float32 numbers every result is cast to int32, because Numba adds and shifts in 64 bits, and shifts are masked to 5
+bits, so that LLVM, too, sees that 32 are enough. The loop for any format is in int64 alone, because Numba makes a
+float64 of int64 and uint64.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy import float32, int32
 
 from mpsim.kernels.numba_cpu.jit import njit
-from mpsim.kernels.parameters import Parameters
+from mpsim.kernels.parameters import LEGACY, Parameters
 from mpsim.policies import Mode
 
 Array = np.ndarray[Any, Any]
 
-NEAREST_EVEN = Mode.NEAREST_EVEN.number
-NEAREST_ZERO = Mode.NEAREST_ZERO.number
-UP = Mode.UP.number
-DOWN = Mode.DOWN.number
-TO_ODD = Mode.TO_ODD.number
-STOCHASTIC = Mode.STOCHASTIC.number
+SIGN, MAGNITUDE = int32(-0x80000000), int32(0x7FFFFFFF)
+INFINITE, QUIET_NAN = int32(0x7F800000), int32(0x7FC00000)
+IMPLICIT, FRACTION = int32(1 << 23), int32((1 << 23) - 1)
+ZERO, ONE, WIDTH = int32(0), int32(1), int32(23)
+HIGHEST_EXPONENT = 254  # biased; what is beyond it is infinite
+SHIFT_BITS = 30  # most that are discarded in 32 bits: a unit of more would be negative
+WIDEST_SHIFT = 61  # in 64 bits: a significand of 53 bits and an increment of 61 stay below 2**63
 
-WIDEST_SHIFT = 61  # a significand of 53 bits and an increment of 61 stay below 2**63
+NEAREST_EVEN, NEAREST_ZERO, NEAREST_AWAY, UP, DOWN, TO_ODD, STOCHASTIC, LEGACY_STOCHASTIC = (
+    mode.number
+    for mode in (
+        Mode.NEAREST_EVEN, Mode.NEAREST_ZERO, Mode.NEAREST_AWAY, Mode.UP, Mode.DOWN, Mode.TO_ODD, Mode.STOCHASTIC,
+        Mode.QPYTORCH_STOCHASTIC,
+    )
+)  # fmt: skip
+
+#: What says whether a float32 number goes up; each has a loop of its own. BY_SUM: nearest even, by adding a power of
+#: two whose own last bit is the last one kept, and subtracting it. BY_QPYTORCH: QPyTorch's algorithm.
+NEAREST, DIRECTED, BY_CHANCE, BY_SUM, BY_QPYTORCH = range(5)
+
+
+@njit(cache=True)
+def count(before: Array, after: Array, magnitude: int, infinite: int, p: Parameters) -> Any:
+    """How many numbers overflowed, underflowed, are NaN, became others, and became subnormal."""
+    overflowed = underflowed = nan = inexact = subnormal = ZERO
+    for i in range(before.size):
+        a, r = before[i] & magnitude, after[i] & magnitude
+        overflowed = int32(overflowed + (a >= p.overflow_from))
+        underflowed = int32(underflowed + ((a != 0) & (a <= p.underflow_to)))
+        nan = int32(nan + (a > infinite))
+        inexact = int32(inexact + ((a <= infinite) & (r != a)))
+        subnormal = int32(subnormal + ((r != 0) & (r < p.smallest_normal)))
+    return overflowed, underflowed, nan, inexact, subnormal
+
+
+# -- float32 numbers in 32 bits -----------------------------------------------------------------------------
+
+
+def kind_of(mode: Mode, p: Parameters) -> int:
+    if p.path == LEGACY:
+        return BY_QPYTORCH
+    if mode is Mode.STOCHASTIC:
+        return BY_CHANCE
+    if p.mode == NEAREST_EVEN and p.has_zero and p.has_sign and takes_one_sum(p):
+        return BY_SUM
+    return NEAREST if mode.startswith("nearest") else DIRECTED
+
+
+def takes_one_sum(p: Parameters) -> bool:
+    """Whether that power is finite for each number that does not overflow, and the grid below the smallest normal
+    number is its binade's."""
+    cut, highest = 23 - p.mantissa_bits, p.overflow_from - 1 >> 23
+    return cut > 0 and highest + cut < HIGHEST_EXPONENT and p.low_quantum == p.min_exponent - p.mantissa_bits
+
+
+@njit(cache=True)
+def number(pattern: int) -> Any:
+    return int32(pattern).view(float32)
+
+
+@njit(cache=True)
+def pattern_of(x: float) -> Any:
+    return float32(x).view(int32)
+
+
+@njit(cache=True)
+def finished(r: Any, beyond: bool, bits: Any, least: int, p: Parameters) -> Any:
+    """The pattern of the result, given the magnitude on an endless grid. Below ``least`` the format has no number."""
+    a = int32(bits & MAGNITUDE)
+    r = (p.positive_overflow if bits >= ZERO else p.negative_overflow) if beyond else r
+    r = p.infinity if a == INFINITE else r
+    r = QUIET_NAN if (bits < least) | (a > INFINITE) | (r > INFINITE) else r
+    keeps_sign = int32(r + p.has_negative_zero) > ZERO
+    return int32(r | (int32(bits & SIGN) if keeps_sign else ZERO))
+
+
+@njit(cache=True)
+def round_by_sum(before: Array, after: Array, random: Array, p: Parameters) -> None:
+    raised = int32(WIDTH - p.mantissa_bits << WIDTH)
+    low_power = int32(p.low_quantum + 150 << WIDTH)  # its last bit is the lowest quantum
+    for i in range(before.size):
+        a = int32(before[i] & MAGNITUDE)
+        power = number(max(int32((a & INFINITE) + raised), low_power))
+        r = pattern_of(float32(number(a) + power) - power)
+        after[i] = finished(r, a >= p.overflow_from, before[i], SIGN, p)
+
+
+def _rounder(kind: int) -> Callable[..., Any]:
+    """A loop that compares the discarded bits."""
+
+    @njit(cache=True)
+    def round_block(before: Array, after: Array, random: Array, p: Parameters) -> None:
+        cut = int32(WIDTH - p.mantissa_bits)
+        low_exponent = int32(p.low_quantum + 150)  # biased, of numbers whose last bit is the lowest quantum
+        exponent = int32(low_exponent - WIDTH)
+        quantum = int32(exponent << WIDTH) if exponent > ZERO else int32(ONE << max(int32(low_exponent - 1), ZERO))
+        least_result, least = ZERO if p.has_zero else quantum, SIGN if p.has_sign else ONE
+        normal = int32(p.smallest_normal if p.has_zero else max(p.smallest_normal, int(IMPLICIT)))
+        up_if_odd, up_always = int32(p.mode == NEAREST_EVEN), int32(p.mode == NEAREST_AWAY)  # in a tie
+        up_if_positive, up_if_negative = int32(p.mode == UP), int32(p.mode == DOWN)
+        up_if_even = int32(p.mode == TO_ODD)
+        unused = np.uint32(32 - p.random_bit_count & 31)
+        for i in range(before.size):
+            bits = before[i]
+            a = int32(bits & MAGNITUDE)
+            significand = int32(a & FRACTION | IMPLICIT) if a > FRACTION else a
+            low_cut = max(int32(low_exponent - max(int32(a >> 23), ONE)), ZERO)
+            full_shift = low_cut if a < normal else cut
+            shift = int32(min(full_shift, int32(SHIFT_BITS)) & 31)
+            unit = int32(ONE << shift)
+            discarded = int32(significand & (unit - 1))
+            odd = int32(significand >> shift & 1)
+            if kind == NEAREST:
+                goes_up = int32(2 * discarded + (odd & up_if_odd | up_always)) > unit
+            elif kind == DIRECTED:
+                outward = int32((up_if_positive if bits >= ZERO else up_if_negative) | ~odd & up_if_even)
+                goes_up = (discarded > ZERO) & (outward > ZERO)
+            else:
+                goes_up = chance_of(discarded, full_shift) > np.uint32(~(np.uint32(random[i]) << unused))
+            r = int32(a - discarded + (unit if goes_up else ZERO))
+            r = max((quantum if goes_up else ZERO) if shift > WIDTH else r, least_result)
+            after[i] = finished(r, r > p.largest, bits, least, p)
+
+    return round_block
+
+
+@njit(cache=True)
+def chance_of(discarded: int, shift: int) -> Any:
+    """floor(discarded / 2**shift * 2**32), where 0 <= discarded < 2**min(shift, 24)."""
+    up, down = int32(32 - shift & 31), int32(min(shift - 32, 31) & 31)
+    return np.uint32(discarded << up) if shift <= 32 else np.uint32(np.uint32(discarded) >> np.uint32(down))
+
+
+round_nearest, round_directed, round_by_chance = (_rounder(kind) for kind in (NEAREST, DIRECTED, BY_CHANCE))
+
+
+@njit(cache=True)
+def round_like_qpytorch(before: Array, after: Array, random: Array, p: Parameters) -> None:
+    """QPyTorch's float32 algorithm, defects included: spec.round_like_qpytorch.
+
+    Numbers are scaled so that the format's exponents become QPyTorch's. A subnormal one is rounded after the smallest
+    normal number has been added to it, and that is subtracted again.
+    """
+    dropped = int32(WIDTH - p.mantissa_bits)
+    kept, half = int32(-(ONE << dropped)), int32((ONE << dropped) >> 1)
+    constant, mask = (ZERO, int32(~kept)) if p.mode == LEGACY_STOCHASTIC else (half, ZERO)
+    up, down = float32(2.0**p.scale_exponent), float32(2.0**-p.scale_exponent)
+    for i in range(before.size):
+        x = number(before[i]) * up
+        sign = int32(pattern_of(x) & SIGN)
+        low = int32(pattern_of(x) & MAGNITUDE) < p.scaled_smallest_normal
+        offset = number(p.scaled_smallest_normal | sign)
+        bits = pattern_of(x + offset) if low else pattern_of(x)
+        rounded = int32(bits + (int32(random[i]) & mask) + constant & kept)
+        clipped = int32(p.scaled_largest | sign) if int32(rounded & MAGNITUDE) >= p.scaled_limit else rounded
+        result = number(rounded) - offset if low else number(clipped)
+        after[i] = SIGN if int32(before[i] & MAGNITUDE) > INFINITE else pattern_of(result * down)  # NaN becomes -0
+
+
+# -- any format, in 64 bits ---------------------------------------------------------------------------------
 
 
 @njit(cache=True)
@@ -65,20 +223,19 @@ def increment(
 
 
 @njit(cache=True)
-def round_patterns(patterns: Array, random: Array, width: int, p: Parameters) -> tuple[int, int, int, int, int]:
-    """Rounds int64 patterns, sign-extended, with ``width`` fraction bits, in place; gives the five counts."""
+def round_patterns(before: Array, after: Array, random: Array, width: int, p: Parameters) -> None:
+    """Rounds int64 patterns, sign-extended, with ``width`` fraction bits."""
     bias = 1075 if width == 52 else 150  # of the significand as an integer
     magnitude = (1 << 63) - 1 if width == 52 else (1 << 31) - 1
     implicit, infinite = 1 << width, magnitude >> width << width
     quiet_nan = infinite | implicit >> 1
-    exponents = binades(patterns, width, p)
+    exponents = binades(before, width, p)
     low_exponent = p.low_quantum + bias - width
     quantum_pattern = low_exponent << width if low_exponent > 0 else 1 << (p.low_quantum + bias - 1)
     mode, bit_count = p.mode, p.random_bit_count
     bit_mask = (1 << bit_count) - 1
-    overflowed = underflowed = nan = inexact = subnormal = 0
-    for i in range(patterns.size):
-        bits = patterns[i]
+    for i in range(before.size):
+        bits = before[i]
         a, negative = bits & magnitude, bits < 0
         biased = a >> width
         significand = (a & (implicit - 1)) | (implicit if biased > 0 else 0)
@@ -96,10 +253,4 @@ def round_patterns(patterns: Array, random: Array, width: int, p: Parameters) ->
         no_number = a > infinite or (a == 0 and p.has_zero == 0) or (negative and a != 0 and p.has_sign == 0)
         r = quiet_nan if no_number else r
         keeps_sign = negative and (r != 0 or p.has_negative_zero != 0)
-        overflowed += a >= p.overflow_from
-        underflowed += a != 0 and a <= p.underflow_to
-        nan += a > infinite
-        inexact += a <= infinite and r != a
-        subnormal += r != 0 and r < p.smallest_normal
-        patterns[i] = r | (~magnitude if keeps_sign else 0)
-    return overflowed, underflowed, nan, inexact, subnormal
+        after[i] = r | (~magnitude if keeps_sign else 0)

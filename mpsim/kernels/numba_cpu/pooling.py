@@ -1,180 +1,192 @@
-"""Numba: the average over windows and its gradient; max_pooling.py has the maximum. Images are (planes, H, W)."""
+"""Maxima and averages over windows of images, and their gradients. Inside, images are (planes, H, W).
+
+The rows and columns of a padded plane are sorted into phases by their remainders by the stride. So element (r, s) of
+all the windows of a plane is one run of neighbours, window (i, j) at place i * pitch + j.
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from mpsim.kernels.numba_cpu.jit import njit
-from mpsim.kernels.numba_cpu.reductions import BLOCK, LANES, ZERO, block_sum, halve_16, sum_in_blocks
+from mpsim.kernels.numba_cpu.jit import at_most, empty, njit
+from mpsim.kernels.numba_cpu.normalization import BLOCK, LANES, ZERO, vector_sum
+
+__all__ = ["avg_pool2d", "avg_pool2d_gradient", "max_pool2d", "max_pool2d_gradient"]
 
 Array = NDArray[np.float32]
+Places = NDArray[np.int32]
 Pair = tuple[int, int]
-PLANES = 64  # of one task of average_planes
-RUN = 8  # neighbours that are written at once
+
+PLANES = 64  # of one task, where a window is a whole plane
+MANY = 16  # windows of a plane that are worth sorting it
+
+
+class Layout(NamedTuple):
+    """Where the elements of a padded plane are in its phases."""
+
+    down: int  # strides
+    right: int
+    top: int  # padding
+    left: int
+    pitch: int
+    places: int  # of a phase
+    length: int  # of a run
+
+
+def layout_of(x: NDArray, stride: Pair, padding: Pair, y: NDArray) -> Layout:
+    high, pitch = ((x.shape[1 + i] + 2 * padding[i] + stride[i] - 1) // stride[i] for i in (0, 1))
+    return Layout(*stride, *padding, pitch, high * pitch, (y.shape[1] - 1) * pitch + y.shape[2])
 
 
 @njit(cache=True)
-def sort_plane(x: Array, stride: Pair, padding: Pair, pitch: int, phases: Array) -> None:
-    """Spreads a plane with its padding over phases, so that each element of a window is a run over the windows.
-
-    Row h and column w of the padded plane go to phase h % stride[0] * stride[1] + w % stride[1], and there to place
-    h // stride[0] * pitch + w // stride[1]. What lies in the padding is left as it is.
-    """
-    for h in range(padding[0], padding[0] + x.shape[0]):
-        for w in range(padding[1], padding[1] + min(stride[1], x.shape[1])):
-            phase = h % stride[0] * stride[1] + w % stride[1]
-            to = np.uint64(h // stride[0] * pitch + w // stride[1])  # of no unsigned index is asked if it is negative
-            row, column = h - padding[0], w - padding[1]
-            count = (x.shape[1] - column + stride[1] - 1) // stride[1]
-            if stride[1] == 2:  # a constant step becomes vector code
+def sort_plane(x: NDArray, layout: Layout, phases: NDArray) -> None:
+    """Copies the elements of a plane to their phases; what stands for the padding is left as it is."""
+    down, right = layout.down, layout.right
+    for phase in range(down * right):
+        first_row, first = (phase // right - layout.top) % down, (phase % right - layout.left) % right
+        place = (first_row + layout.top) // down * layout.pitch + (first + layout.left) // right
+        count = max(0, (x.shape[1] - first + right - 1) // right)
+        for h in range(first_row, x.shape[0], down):
+            source, target = x[h, first:], phases[phase, place : place + count]
+            if right == 2:  # a constant step becomes vector code
                 for q in range(count):
-                    phases[phase, to + np.uint64(q)] = x[row, column + 2 * q]
+                    target[q] = source[2 * q]
             else:
                 for q in range(count):
-                    phases[phase, to + np.uint64(q)] = x[row, column + q * stride[1]]
+                    target[q] = source[q * right]
+            place += layout.pitch
 
 
 @njit(cache=True)
-def element_of_windows(phases: Array, r: int, s: int, stride: Pair, pitch: int, length: int) -> Array:
-    """Element (r, s) of the windows; window (i, j) stands at i * pitch + j of ``length`` places."""
-    start = r // stride[0] * pitch + s // stride[1]
-    return phases[r % stride[0] * stride[1] + s % stride[1], start : start + length]
+def element_of_windows(phases: NDArray, r: int, s: int, layout: Layout) -> NDArray:
+    """Element (r, s) of all windows."""
+    phase = r % layout.down * layout.right + s % layout.right
+    start = r // layout.down * layout.pitch + s // layout.right
+    return phases[phase, start : start + layout.length]
 
 
 @njit(cache=True)
-def layout(height: int, width: int, stride: Pair, padding: Pair, rows: int, columns: int) -> tuple[int, int, int]:
-    """Pitch of a phase, places of a phase, and how many of them stand for windows."""
-    pitch = (width + 2 * padding[1] + stride[1] - 1) // stride[1]
-    return pitch, (height + 2 * padding[0] + stride[0] - 1) // stride[0] * pitch, (rows - 1) * pitch + columns
+def copy_windows(source: NDArray, pitch: int, target: NDArray) -> None:
+    """target[i, j] becomes source[i * pitch + j]."""
+    for i in range(target.shape[0]):
+        target[i] = source[i * pitch : i * pitch + target.shape[1]]
 
 
 @njit(cache=True)
-def add_lanes(lanes: Array) -> None:
-    """Row 0 becomes the sum of the rows, their number a power of two, by halving."""
-    half = lanes.shape[0] // 2
-    while half > 0:
-        for k in range(half):
-            lane, other = lanes[k], lanes[k + half]
-            for j in range(lane.size):
-                lane[j] += other[j]
-        half //= 2
+def larger(best: np.float32, where: np.int32, element: np.float32, place: np.int32) -> tuple[np.float32, np.int32]:
+    """The largest so far and its place. A greater element replaces it, and NaN does where it is not NaN."""
+    less, nan = element <= best, best != best
+    kept, at = best if less else element, where if less else place
+    return (best if nan else kept), (where if nan else at)
 
 
 @njit(cache=True, parallel=True)
-def average_tiles(x: Array, y: Array) -> None:
-    """Windows of 2 x 2 that tile the image: four lanes, each of one element, halved."""
-    planes, rows, columns = y.shape
-    for plane in prange(planes):
-        for i in range(rows):
-            for j in range(columns):
-                left = (x[plane, 2 * i, 2 * j] + ZERO) + (x[plane, 2 * i + 1, 2 * j] + ZERO)
-                right = (x[plane, 2 * i, 2 * j + 1] + ZERO) + (x[plane, 2 * i + 1, 2 * j + 1] + ZERO)
-                y[plane, i, j] = (left + right) / np.float32(4)
-
-
-@njit(cache=True, parallel=True, error_model="numpy")
-def average_even_tiles(x: Array, kernel: Pair, y: Array) -> None:
-    """Windows of at most 32 elements that tile the image, their sides powers of two: halving of rows, then of columns.
-
-    Lanes start at +0: no sum is -0.
-    """
-    planes, rows, columns = y.shape
-    for plane in prange(planes):
-        lanes = np.empty((kernel[0], x.shape[2]), np.float32)
-        total = lanes[0]
-        for i in range(rows):
-            for r in range(kernel[0]):
-                lane, source = lanes[r], x[plane, i * kernel[0] + r]
-                for w in range(lane.size):
-                    lane[w] = source[w] + ZERO
-            add_lanes(lanes)
-            half = kernel[1] // 2
-            while half > 0:
-                for w in range(total.size - half):  # sums that straddle two windows are not used
-                    total[w] += total[w + half]
-                half //= 2
-            for j in range(columns):
-                y[plane, i, j] = total[j * kernel[1]] / np.float32(kernel[0] * kernel[1])
-
-
-@njit(cache=True, parallel=True, error_model="numpy")
-def average_small_windows(x: Array, kernel: Pair, stride: Pair, padding: Pair, y: Array) -> None:
-    """Windows of at most 32 elements: row k of ``lanes`` is element k of each window.
-
-    A lane without elements is +0, and no lane is -0: adding it changes nothing.
-    """
-    planes, rows, columns = y.shape
-    pitch, places, length = layout(x.shape[1], x.shape[2], stride, padding, rows, columns)
-    size, width = kernel[0] * kernel[1], 1
-    while width < size:
-        width *= 2
-    for plane in prange(planes):
-        phases = np.zeros((stride[0] * stride[1], places), np.float32)
-        lanes = np.zeros((width, length), np.float32)
-        sort_plane(x[plane], stride, padding, pitch, phases)
-        for k in range(size):
-            lane, row = lanes[k], element_of_windows(phases, k // kernel[1], k % kernel[1], stride, pitch, length)
-            for j in range(length):
-                lane[j] = row[j] + ZERO
-        add_lanes(lanes)
-        for i in range(rows):
-            y[plane, i] = lanes[0, i * pitch : i * pitch + columns] / np.float32(size)
-
-
-@njit(cache=True, error_model="numpy")
-def average_window(x: Array, top: int, left: int, kernel: Pair, window: Array, lanes: Array) -> np.float32:
-    """The mean of one window, whose elements are copied together."""
-    height, width = x.shape
-    k = 0
-    for h in range(top, top + kernel[0]):
-        for w in range(left, left + kernel[1]):
-            inside = 0 <= h < height and 0 <= w < width
-            window[k] = x[h, w] if inside else ZERO
-            k += 1
-    return sum_in_blocks(window, lanes) / np.float32(k)
-
-
-@njit(cache=True, parallel=True, error_model="numpy")
-def average_planes(x: Array, area: int, y: Array) -> None:
-    """The mean of each whole plane of at most one block; x and y are flat."""
-    for task in prange((y.size + PLANES - 1) // PLANES):
-        lanes = np.empty(LANES, np.float32)
-        for plane in range(task * PLANES, min(y.size, (task + 1) * PLANES)):
-            if area == 16:  # as many lanes have elements
-                total = halve_16(x, plane * area) + ZERO  # lanes start at +0: no sum is -0
-            else:
-                total = block_sum(x[plane * area : (plane + 1) * area], lanes)
-            y[plane] = total / np.float32(area)
-
-
-@njit(cache=True, parallel=True)
-def average_large_windows(x: Array, kernel: Pair, stride: Pair, padding: Pair, y: Array) -> None:
+def find_maxima(x: Array, kernel: Pair, layout: Layout, y: Array, index: Places) -> None:
+    """One element of all windows of a plane after another. Where it is in the padding, it is not greater."""
+    first, origin = places_of_windows(x.shape[2], layout)
     for plane in prange(x.shape[0]):
-        window, lanes = np.empty(kernel[0] * kernel[1], np.float32), np.empty(LANES, np.float32)
+        phases = np.full((layout.down * layout.right, layout.places), np.float32(-np.inf))
+        sort_plane(x[plane], layout, phases)
+        best, where = np.full(layout.length, np.float32(-np.inf)), first.copy()
+        for r in range(kernel[0]):
+            for s in range(kernel[1]):
+                elements, place = element_of_windows(phases, r, s, layout), np.int32(r * x.shape[2] + s)
+                for j in range(best.size):
+                    best[j], where[j] = larger(best[j], where[j], elements[j], np.int32(origin[j] + place))
+        copy_windows(best, layout.pitch, y[plane])
+        copy_windows(where, layout.pitch, index[plane])
+
+
+@njit(cache=True)
+def places_of_windows(width: int, layout: Layout) -> tuple[Places, Places]:
+    """Of each window, the place of its first element in the image, and of its first element."""
+    first, origin = np.empty(layout.length, np.int32), np.empty(layout.length, np.int32)
+    for window in range(first.size):
+        row = window // layout.pitch * layout.down - layout.top
+        column = window % layout.pitch * layout.right - layout.left
+        first[window], origin[window] = max(row, 0) * width + max(column, 0), row * width + column
+    return first, origin
+
+
+@njit(cache=True, parallel=True)
+def find_maxima_of_windows(x: Array, kernel: Pair, stride: Pair, padding: Pair, y: Array, index: Places) -> None:
+    """One window after another."""
+    for plane in prange(x.shape[0]):
         for i in range(y.shape[1]):
             for j in range(y.shape[2]):
                 top, left = i * stride[0] - padding[0], j * stride[1] - padding[1]
-                y[plane, i, j] = average_window(x[plane], top, left, kernel, window, lanes)
+                y[plane, i, j], index[plane, i, j] = find_maximum(x[plane], top, left, kernel)
 
 
-def is_power_of_two(kernel: Pair) -> bool:
-    return all(side & (side - 1) == 0 for side in kernel)
+@njit(cache=True)
+def find_maximum(x: Array, top: int, left: int, kernel: Pair) -> tuple[np.float32, np.int32]:
+    height, width = x.shape
+    first_row, first = max(top, 0), max(left, 0)
+    best, where = x[first_row, first], np.int32(first_row * width + first)
+    for h in range(first_row, min(top + kernel[0], height)):
+        for w in range(first, min(left + kernel[1], width)):
+            best, where = larger(best, where, x[h, w], np.int32(h * width + w))
+    return best, where
 
 
-def avg_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, y: Array) -> None:
-    size = kernel[0] * kernel[1]
-    if padding == (0, 0) and kernel == x.shape[1:] and size <= BLOCK:
-        average_planes(x.reshape(-1), size, y.reshape(-1))
-    elif kernel == stride == (2, 2) and padding == (0, 0):
-        average_tiles(x, y)
-    elif kernel == stride and padding == (0, 0) and size <= LANES and is_power_of_two(kernel):
-        average_even_tiles(x, kernel, y)
-    elif size <= LANES:
-        average_small_windows(x, kernel, stride, padding, y)
-    else:
-        average_large_windows(x, kernel, stride, padding, y)
+@njit(cache=True, parallel=True)
+def find_maxima_of_tiles(x: Array, y: Array, index: Places) -> None:
+    """Windows of 2 x 2 that tile the image: faster without phases."""
+    planes, rows, columns = y.shape
+    below = np.int32(x.shape[2])
+    for plane in prange(planes):
+        for i in range(rows):
+            for j in range(columns):
+                best, where = larger(x[plane, 2 * i, 2 * j], np.int32(0), x[plane, 2 * i, 2 * j + 1], np.int32(1))
+                best, where = larger(best, where, x[plane, 2 * i + 1, 2 * j], below)
+                best, where = larger(best, where, x[plane, 2 * i + 1, 2 * j + 1], np.int32(below + 1))
+                y[plane, i, j] = best
+                index[plane, i, j] = np.int32(where + 2 * (i * below + j))
+
+
+@njit(cache=True, parallel=True)
+def add_at(gy: Array, index: Places, gx: Array) -> None:
+    """gy and index (planes, OH * OW), gx (planes, H * W)."""
+    for plane in prange(gx.shape[0]):
+        gx[plane] = ZERO
+        for i in range(gy.shape[1]):
+            gx[plane, index[plane, i]] += gy[plane, i]
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def average_planes(x: Array, y: Array) -> None:
+    """Windows that are whole planes: x (planes, area), y is flat."""
+    for task in prange((y.size + PLANES - 1) // PLANES):
+        lanes = np.empty(LANES, np.float32)
+        for plane in range(task * PLANES, min(y.size, (task + 1) * PLANES)):
+            y[plane] = vector_sum(x[plane], lanes) / np.float32(x.shape[1])
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def average_windows(x: Array, kernel: Pair, layout: Layout, y: Array) -> None:
+    """Row k of ``lanes`` is lane k of each window."""
+    size, count = kernel[0] * kernel[1], LANES
+    while count >= 2 * size:  # lanes without elements are +0, and no lane is -0
+        count //= 2
+    for plane in prange(x.shape[0]):
+        phases = np.zeros((layout.down * layout.right, layout.places), np.float32)
+        sort_plane(x[plane], layout, phases)
+        lanes, total = np.empty((count, layout.length), np.float32), np.zeros(layout.length, np.float32)
+        for start in range(0, size, BLOCK):
+            lanes[:] = ZERO
+            for k in range(start, min(start + BLOCK, size)):
+                lanes[k % LANES] += element_of_windows(phases, k // kernel[1], k % kernel[1], layout)
+            half = count // 2
+            while half > 0:
+                for k in range(half):
+                    lanes[k] += lanes[k + half]
+                half //= 2
+            total += lanes[0]
+        copy_windows(total / np.float32(size), layout.pitch, y[plane])
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -182,11 +194,7 @@ def spread_planes(gy: Array, area: int, gx: Array) -> None:
     """Windows that are whole planes: gy is flat, gx (planes, area)."""
     for plane in prange(gy.size):
         share = gy[plane] / np.float32(area) + ZERO
-        whole = area - area % RUN
-        for start in range(0, whole, RUN):
-            for i in range(RUN):
-                gx[plane, start + i] = share
-        for i in range(whole, area):
+        for i in range(area):
             gx[plane, i] = share
 
 
@@ -196,53 +204,93 @@ def spread_tiles(gy: Array, kernel: Pair, gx: Array) -> None:
     planes, rows, columns = gy.shape
     size = np.float32(kernel[0] * kernel[1])
     for plane in prange(planes):
-        if gx.shape[1] != rows * kernel[0] or gx.shape[2] != columns * kernel[1]:
-            gx[plane] = ZERO
+        gx[plane, rows * kernel[0] :] = ZERO
         for i in range(rows):
-            first = i * kernel[0]
+            line = gx[plane, i * kernel[0]]
+            line[columns * kernel[1] :] = ZERO
             for j in range(columns):
                 share = gy[plane, i, j] / size + ZERO
-                if kernel[1] == 2:  # a constant step becomes vector code
-                    gx[plane, first, 2 * j] = share
-                    gx[plane, first, 2 * j + 1] = share
-                else:
-                    for s in range(kernel[1]):
-                        gx[plane, first, j * kernel[1] + s] = share
+                for s in range(kernel[1]):
+                    line[j * kernel[1] + s] = share
             for r in range(1, kernel[0]):
-                for w in range(columns * kernel[1]):
-                    gx[plane, first + r, w] = gx[plane, first, w]
+                gx[plane, i * kernel[0] + r] = line
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def spread_windows(gy: Array, kernel: Pair, stride: Pair, padding: Pair, gx: Array) -> None:
     """Within a row of gx, an element meets its windows from left to right as s falls."""
-    planes, height, width = gx.shape
     size = np.float32(kernel[0] * kernel[1])
-    for plane in prange(planes):
+    for plane in prange(gx.shape[0]):
         gx[plane] = ZERO
-        shares = np.empty(gy.shape[2], np.float32)
         for i in range(gy.shape[1]):
-            for j in range(shares.size):
-                shares[j] = gy[plane, i, j] / size
+            shares = gy[plane, i] / size
             top = i * stride[0] - padding[0]
-            for h in range(max(top, 0), min(top + kernel[0], height)):
-                row = gx[plane, h]
+            for h in range(max(top, 0), min(top + kernel[0], gx.shape[1])):
                 for s in range(kernel[1] - 1, -1, -1):
                     left = s - padding[1]
-                    first = max(0, (stride[1] - 1 - left) // stride[1])
-                    last = min(shares.size, (width - 1 - left) // stride[1] + 1)
-                    if stride[1] == 1:  # a constant step becomes vector code
-                        for j in range(first, last):
-                            row[j + left] += shares[j]
-                    else:
-                        for j in range(first, last):
-                            row[j * stride[1] + left] += shares[j]
+                    first = max(0, -(left // stride[1]))
+                    last = min(shares.size, (gx.shape[2] - 1 - left) // stride[1] + 1)
+                    share, row = shares[first:last], gx[plane, h, left + first * stride[1] :]
+                    for j in range(share.size):
+                        row[j * stride[1]] += share[j]
 
 
-def avg_pool2d_gradient(gy: Array, kernel: Pair, stride: Pair, padding: Pair, gx: Array) -> None:
-    if kernel == gx.shape[1:] and padding == (0, 0):
-        spread_planes(gy.reshape(-1), kernel[0] * kernel[1], gx.reshape(gy.size, -1))
-    elif kernel == stride and padding == (0, 0):
-        spread_tiles(gy, kernel, gx)
-    else:
-        spread_windows(gy, kernel, stride, padding, gx)
+def _windows(x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> tuple[int, ...]:
+    """The shape of the result: only whole windows of the padded image count."""
+    rows, columns = ((x_shape[2 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
+    return *x_shape[:2], rows, columns
+
+
+def _planes(x: NDArray) -> NDArray:
+    """(N, C, H, W) -> (N*C, H, W)."""
+    return x.reshape(-1, *x.shape[2:])
+
+
+def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> tuple[Array, NDArray]:
+    """The largest element of each window, and where it stands: (y, index = h * W + w, int32)."""
+    y = empty(_windows(x.shape, kernel, stride, padding))
+    index = empty(y.shape, np.int32)
+    with at_most(threads):
+        if kernel == stride == (2, 2) and padding == (0, 0):
+            find_maxima_of_tiles(_planes(x), _planes(y), _planes(index))
+        elif y.shape[2] * y.shape[3] < MANY:
+            find_maxima_of_windows(_planes(x), kernel, stride, padding, _planes(y), _planes(index))
+        else:
+            layout = layout_of(_planes(x), stride, padding, _planes(y))
+            find_maxima(_planes(x), kernel, layout, _planes(y), _planes(index))
+    return y, index
+
+
+def max_pool2d_gradient(gy: Array, index: NDArray, x_shape: tuple[int, ...], *, threads: int = 1) -> Array:
+    """gy added at the place its maximum came from, in rising (i, j) of gy."""
+    gx = empty(x_shape)
+    planes = x_shape[0] * x_shape[1]
+    with at_most(threads):
+        add_at(gy.reshape(planes, -1), index.reshape(planes, -1), gx.reshape(planes, -1))
+    return gx
+
+
+def avg_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> Array:
+    """The mean of each window, zeros of the padding included."""
+    y = empty(_windows(x.shape, kernel, stride, padding))
+    with at_most(threads):
+        if kernel == x.shape[2:] and padding == (0, 0):
+            average_planes(x.reshape(y.size, -1), y.reshape(-1))
+        else:
+            average_windows(_planes(x), kernel, layout_of(_planes(x), stride, padding, _planes(y)), _planes(y))
+    return y
+
+
+def avg_pool2d_gradient(
+    gy: Array, x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1
+) -> Array:
+    """gy divided by the window's size, added to each element of its window, in rising (i, j) of gy."""
+    gx = empty(x_shape)
+    with at_most(threads):
+        if kernel == x_shape[2:] and padding == (0, 0):
+            spread_planes(gy.reshape(-1), kernel[0] * kernel[1], gx.reshape(gy.size, -1))
+        elif kernel == stride and padding == (0, 0):
+            spread_tiles(_planes(gy), kernel, _planes(gx))
+        else:
+            spread_windows(_planes(gy), kernel, stride, padding, _planes(gx))
+    return gx

@@ -1,58 +1,52 @@
-"""Rounding, codes and random bits with Numba: the doors. The loops over float32 numbers are in float32_rounding.py and
-legacy_rounding.py, those over any other in pattern_rounding.py; codes.py makes a code, random_words.py the words.
+"""Rounding, random bits, and what asks of numbers whether they are finite. Blocks of elements are spread over threads.
 
-Blocks of elements are spread over threads. Functions compile at their first call and are cached on disk.
+The loops over a block are in pattern_rounding.py; codes.py has the codes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 from numba import prange
+from numpy import int32
 
 from mpsim.formats import Format
-from mpsim.kernels.numba_cpu.arrays import empty
-from mpsim.kernels.numba_cpu.codes import decode_pattern, encode_pattern
-from mpsim.kernels.numba_cpu.float32_rounding import (
+from mpsim.kernels.numba_cpu.jit import at_most, empty, njit
+from mpsim.kernels.numba_cpu.pattern_rounding import (
     BY_CHANCE,
     BY_SUM,
     DIRECTED,
+    INFINITE,
+    MAGNITUDE,
     NEAREST,
+    count,
     kind_of,
     round_by_chance,
     round_by_sum,
     round_directed,
+    round_like_qpytorch,
     round_nearest,
+    round_patterns,
 )
-from mpsim.kernels.numba_cpu.jit import njit
-from mpsim.kernels.numba_cpu.legacy_rounding import round_like_qpytorch
-from mpsim.kernels.numba_cpu.pattern_rounding import round_patterns
-from mpsim.kernels.numba_cpu.random_words import NO_BITS, NO_STREAM, fill_from, numbers_of, words_of_block
-from mpsim.kernels.numba_cpu.threads import at_most
-from mpsim.kernels.parameters import WIDE, CodeLayout, Parameters, code_layout, parameters
-from mpsim.kernels.philox import Stream
-from mpsim.kernels.reference.rounding import stack_counts
+from mpsim.kernels.parameters import WIDE, Parameters, parameters
+from mpsim.kernels.philox import KEY_STEPS, MULTIPLIERS, ROUNDS, Stream
+from mpsim.kernels.reference.rounding import from_numpy, stack_counts, to_numpy, zeros
 from mpsim.policies import Policy
 
 __all__ = [
-    "all_finite",
-    "canonical_nan",
-    "decode_array",
-    "encode_array",
-    "from_numpy",
-    "random_bits",
-    "round_array",
-    "stack_counts",
-    "to_numpy",
-    "zeros",
-]
+    "all_finite", "canonical_nan", "from_numpy", "random_bits", "round_array", "stack_counts", "to_numpy", "zeros",
+]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
 
 BLOCK = 4096  # elements that a thread takes at a time; a multiple of 4
+MULTIPLIER0, MULTIPLIER1 = np.uint64(MULTIPLIERS[0]), np.uint64(MULTIPLIERS[1])
+KEY_STEP0, KEY_STEP1 = np.uint64(KEY_STEPS[0]), np.uint64(KEY_STEPS[1])
+WORD, HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
+NO_BITS, NO_STREAM = np.empty(0, np.uint32), np.empty(0, np.uint64)
 
 
 def round_array(
@@ -84,7 +78,7 @@ def _rounder(format: Format, policy: Policy, source: np.dtype) -> tuple[Callable
     numbers = parameters(format, policy, source.name)
     if numbers.path == WIDE:
         return _round, parameters(format, policy, source.name, own_patterns=True)
-    narrow = Parameters(*(np.int32(number) for number in numbers))  # type: ignore[arg-type]
+    narrow = Parameters(*(int32(number) for number in numbers))  # type: ignore[arg-type]
     return partial(_round_narrow, kind_of(policy.mode, numbers)), narrow
 
 
@@ -96,106 +90,34 @@ def _round_narrow(kind: int, x: Array, out: Array, bits: Array, stream: Array, p
     for block in prange(blocks):
         start, stop = block * BLOCK, min((block + 1) * BLOCK, x.size)
         random = words_of_block(bits, stream, start, stop)
-        patterns = _moved(x[start:stop], out[start:stop])
+        before, after = x[start:stop].copy(), out[start:stop]
         if kind == NEAREST:
-            counts[block] = round_nearest(patterns, random, p)
+            round_nearest(before, after, random, p)
         elif kind == DIRECTED:
-            counts[block] = round_directed(patterns, random, p)
+            round_directed(before, after, random, p)
         elif kind == BY_CHANCE:
-            counts[block] = round_by_chance(patterns, random, p)
+            round_by_chance(before, after, random, p)
         elif kind == BY_SUM:
-            counts[block] = round_by_sum(patterns, random, p)
+            round_by_sum(before, after, random, p)
         else:
-            counts[block] = round_like_qpytorch(patterns, random, p)
+            round_like_qpytorch(before, after, random, p)
+        counts[block] = count(before, after, MAGNITUDE, INFINITE, p)
     return counts.sum(axis=0)
-
-
-@njit(cache=True)
-def _moved(source: Array, target: Array) -> Array:
-    """The target, with the source's elements; the two may be one."""
-    if source.ctypes.data != target.ctypes.data:
-        for i in range(source.size):
-            target[i] = source[i]
-    return target
 
 
 @njit(cache=True, parallel=True)
 def _round(x: Array, out: Array, bits: Array, stream: Array, p: Parameters) -> Array:
     """Any format, x and out: int32 or int64 patterns."""
     blocks = (x.size + BLOCK - 1) // BLOCK
-    width = 52 if x.itemsize == 8 else 23
+    width, infinite = (52, 0x7FF << 52) if x.itemsize == 8 else (23, 0xFF << 23)
     counts = np.zeros((blocks, 5), np.int64)
     for block in prange(blocks):
         start, stop = block * BLOCK, min((block + 1) * BLOCK, x.size)
-        patterns = x[start:stop].astype(np.int64)
-        counts[block] = round_patterns(patterns, words_of_block(bits, stream, start, stop), width, p)
-        out[start:stop] = patterns
+        before, after = x[start:stop].astype(np.int64), np.empty(stop - start, np.int64)
+        round_patterns(before, after, words_of_block(bits, stream, start, stop), width, p)
+        counts[block] = count(before, after, infinite | (1 << width) - 1, infinite, p)
+        out[start:stop] = after
     return counts.sum(axis=0)
-
-
-def random_bits(stream: Stream, size: int, first: int = 0, *, threads: int = 1) -> Array:
-    """Elements first .. first + size - 1 of the stream, uint32."""
-    bits = empty(size, np.uint32)
-    with at_most(threads):
-        fill_from(numbers_of(stream), first, bits)
-    return bits
-
-
-# -- codes --------------------------------------------------------------------------------------------------
-
-
-def encode_array(x: Array, format: Format, *, threads: int = 1) -> Array:
-    """Codes of the values of the format in x, in the smallest unsigned integers that hold them."""
-    codes = np.empty(x.shape, f"uint{format.code_bits}")
-    with at_most(threads):
-        _encode(x.reshape(-1), codes.reshape(-1), code_layout(format))
-    return codes
-
-
-def decode_array(codes: Array, format: Format, dtype: type | np.dtype, *, threads: int = 1) -> Array:
-    """The values of the codes, exactly, as float32 or float64."""
-    out = np.empty(codes.shape, dtype)
-    with at_most(threads):
-        _decode(codes.reshape(-1).astype(np.int64), out.reshape(-1), code_layout(format))
-    return out
-
-
-@njit(cache=True, parallel=True)
-def _encode(x: Array, codes: Array, layout: CodeLayout) -> None:
-    for block in prange((x.size + BLOCK - 1) // BLOCK):
-        start, stop = block * BLOCK, min((block + 1) * BLOCK, x.size)
-        patterns = x[start:stop].astype(np.float64).view(np.int64)
-        for i in range(start, stop):
-            codes[i] = encode_pattern(patterns[i - start], layout)
-
-
-@njit(cache=True, parallel=True)
-def _decode(codes: Array, out: Array, layout: CodeLayout) -> None:
-    for block in prange((codes.size + BLOCK - 1) // BLOCK):
-        start, stop = block * BLOCK, min((block + 1) * BLOCK, codes.size)
-        wide = np.empty(stop - start, np.float64)
-        patterns = wide.view(np.int64)
-        for i in range(start, stop):
-            patterns[i - start] = decode_pattern(codes[i], layout)
-            out[i] = wide[i - start]
-
-
-# -- the rest -----------------------------------------------------------------------------------------------
-
-
-def from_numpy(array: Array, *, threads: int = 1) -> Array:
-    """The array itself if it is contiguous, else a contiguous copy."""
-    return np.ascontiguousarray(array)
-
-
-def to_numpy(array: Array, *, threads: int = 1) -> Array:
-    """The array itself."""
-    return array
-
-
-def zeros(shape: int | Sequence[int], *, threads: int = 1) -> Array:
-    """float32 array of +0."""
-    return np.zeros(shape, np.float32)
 
 
 def canonical_nan(x: Array, *, threads: int = 1) -> Array:
@@ -224,3 +146,62 @@ def _count_infinite(patterns: Array) -> int:
     for i in prange(patterns.size):
         count += patterns[i] & np.uint32(0x7FFFFFFF) >= np.uint32(0x7F800000)
     return count
+
+
+# -- the words of a Philox stream (mpsim/kernels/philox.py) -------------------------------------------------
+
+
+def random_bits(stream: Stream, size: int, first: int = 0, *, threads: int = 1) -> Array:
+    """Elements first .. first + size - 1 of the stream, uint32."""
+    bits = empty(size, np.uint32)
+    with at_most(threads):
+        fill_from(numbers_of(stream), first, bits)
+    return bits
+
+
+def numbers_of(stream: Stream) -> Array:
+    """The key and the upper words of the counter, uint64 (5,)."""
+    return np.array([*stream.key, *stream.words], np.uint64)
+
+
+@njit(cache=True)
+def fill(stream: Array, first: int, words: Array) -> None:
+    """The words of the counters first, first + 1, ...; words.size is a multiple of 4.
+
+    A word stands in 64 bits, so that products need no high halves; the loop becomes vector code.
+    """
+    key0, key1, step, tensor, purpose = stream[0], stream[1], stream[2], stream[3], stream[4]
+    for i in range(words.size // 4):
+        k0, k1 = key0, key1
+        c0, c1, c2, c3 = np.uint64(first + i) & WORD, step, tensor, purpose
+        for _ in range(ROUNDS):
+            p0, p1 = c0 * MULTIPLIER0, c2 * MULTIPLIER1
+            c0, c1, c2, c3 = (p1 >> HALF) ^ c1 ^ k0, p1 & WORD, (p0 >> HALF) ^ c3 ^ k1, p0 & WORD
+            k0, k1 = (k0 + KEY_STEP0) & WORD, (k1 + KEY_STEP1) & WORD
+        words[4 * i] = c0
+        words[4 * i + 1] = c1
+        words[4 * i + 2] = c2
+        words[4 * i + 3] = c3
+
+
+@njit(cache=True)
+def words_of_block(bits: Array, stream: Array, start: int, stop: int) -> Array:
+    """uint32 words of elements start .. stop - 1: those given, or the stream's, or any; start % 4 == 0."""
+    if bits.size > 0:
+        return bits[start:stop]
+    words = np.empty((stop - start + 3) // 4 * 4, np.uint32)
+    if stream.size > 0:
+        fill(stream, start // 4, words)
+    return words
+
+
+@njit(cache=True, parallel=True)
+def fill_from(stream: Array, first: int, bits: Array) -> None:
+    """Elements first, first + 1, ... of the stream."""
+    lead = first % 4
+    for block in prange((lead + bits.size + BLOCK - 1) // BLOCK):
+        words = np.empty(BLOCK, np.uint32)
+        fill(stream, first // 4 + block * (BLOCK // 4), words)
+        start = max(block * BLOCK - lead, 0)  # of the block's part of the bits
+        stop = min((block + 1) * BLOCK - lead, bits.size)
+        bits[start:stop] = words[start + lead - block * BLOCK : stop + lead - block * BLOCK]

@@ -1,168 +1,255 @@
-"""Contractions in Numba for the accumulators that are not float32 sums: narrow formats and exact sums.
+"""The arithmetic of a sum of products in each order of summation: one more product, and one more chunk.
 
-mpsim/kernels/narrow.py tells why a sum rounded to odd and then to the narrow format is rounded once, and
-mpsim/kernels/reference/exact.py what the digits of an exact sum are and why they hold it.
+Numba compiles the loops of panels.py once for each type of ``numbers``, with the functions below that belong to it.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
 
+from mpsim.kernels.narrow import Narrow
 from mpsim.kernels.numba_cpu.jit import njit
 
-WIDTH = 32
-STRETCH = 256  # of k, packed at a time
-LIMBS, BASE = 19, 298
-LOW = np.int64(0xFFFFFFFF)
+Array = np.ndarray[Any, Any]
+
+UNROLLED = 8  # products of one sum that are added while it stays in a register
+EXPONENT_BITS = np.int64(0x7FF0000000000000)
 MAGNITUDE = np.int64(0x7FFFFFFFFFFFFFFF)
 
 
-@njit(cache=True)
-def narrow_sum(x, y, least_exponent, shift, low, largest, beyond, negative_zero):  # type: ignore[no-untyped-def]
-    """x + y of float64 numbers rounded once to a narrow format, nearest even (fields of narrow.Narrow).
+class Single(NamedTuple):
+    """Sums in float32. Whether a product is exact when it is added, or rounded to float32 first."""
 
-    Without branches, so that a loop over it becomes vector code.
+    fused: bool
+
+
+class Aligned(NamedTuple):
+    """Sums as tensor cores form them (mpsim/kernels/reference/aligned.py). Numba needs the numbers side by side."""
+
+    terms: int
+    quantum: float  # 2**-fraction_bits
+    least_left: float
+    least_right: float
+    least_sum: float
+    least_scale: float  # terms are aligned to this power of two at least
+    least_exponent: int  # this and the next five: as in Narrow
+    shift: int
+    low: int
+    largest: float
+    beyond: float
+    negative_zero: bool
+    toward_zero: bool
+
+
+def add_products(values: Array, panel: Array, sums: Array, numbers: Any) -> None:
+    """sums[j] becomes sums[j] + values[k] * panel[k, j], for each k in rising order."""
+    raise NotImplementedError("compiled for each type of numbers")
+
+
+def add_chunk(sums: Array, totals: Array, numbers: Any) -> None:
+    """totals[j] becomes totals[j] + sums[j]."""
+    raise NotImplementedError("compiled for each type of numbers")
+
+
+# -- float32 ------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def fused(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """a*b + c in float32, rounded once.
+
+    Numba has no such function. LLVM's becomes one instruction, also in vector code, or a call of C's fmaf.
     """
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        single = ir.FloatType()
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(single, [single] * 3), "llvm.fma.f32")
+        return builder.call(function, arguments)
+
+    return types.float32(types.float32, types.float32, types.float32), emit
+
+
+multiply_add: Any = fused
+
+
+def _add_single_products(values: Array, panel: Array, sums: Array, numbers: Any) -> None:
+    whole = values.size - values.size % UNROLLED
+    for first in range(0, whole, UNROLLED):
+        few, rows = values[first : first + UNROLLED], panel[first : first + UNROLLED]
+        if numbers.fused:
+            for j in range(sums.size):
+                sum = sums[j]
+                for k in range(UNROLLED):
+                    sum = multiply_add(few[k], rows[k, j], sum)
+                sums[j] = sum
+        else:
+            for j in range(sums.size):
+                sum = sums[j]
+                for k in range(UNROLLED):
+                    sum = sum + few[k] * rows[k, j]
+                sums[j] = sum
+    for k in range(whole, values.size):
+        value, row = values[k], panel[k]
+        if numbers.fused:
+            for j in range(sums.size):
+                sums[j] = multiply_add(value, row[j], sums[j])
+        else:
+            for j in range(sums.size):
+                sums[j] = sums[j] + value * row[j]
+
+
+def _add_single_chunk(sums: Array, totals: Array, numbers: Any) -> None:
+    for j in range(sums.size):
+        totals[j] = totals[j] + sums[j]
+
+
+# -- a format narrower than float32 -------------------------------------------------------------------------
+
+
+@njit(cache=True)
+def narrow_sum(x: Any, y: Any, numbers: Narrow) -> Any:
+    """x + y of float64 numbers, rounded once to the format (mpsim/kernels/narrow.py)."""
+    return rounded(to_odd(x, y), numbers, False)
+
+
+@njit(cache=True)
+def to_odd(x: Any, y: Any) -> Any:
+    """x + y rounded to odd: an inexact sum becomes the neighbour whose last bit is 1. It has no branches."""
     s = x + y
     carried = s - x
     error = (x - (s - carried)) + (y - carried)
     bits: Any = np.float64(s).view(np.int64)
     outward = 1 if (error > 0) == (s > 0) else -1
-    bits += outward if (bits & 1 == 0) & ((error > 0) | (error < 0)) else 0  # round to odd
-    exponent = bits >> 52 & 2047
+    bits += outward if (bits & 1 == 0) & ((error > 0) | (error < 0)) else 0
+    return np.int64(bits).view(np.float64)
+
+
+@njit(cache=True)
+def rounded(s: Any, numbers: Any, toward_zero: bool) -> Any:
+    """A float64 number, exact or rounded to odd, rounded to the format of ``numbers``."""
+    magnitude = np.int64(np.float64(s).view(np.int64) & MAGNITUDE).view(np.float64)
+    exponent = np.float64(magnitude).view(np.int64) >> 52
     # An infinity makes c a tiny negative number, and stays.
-    c = np.int64((low if exponent < least_exponent else exponent + shift) << 52).view(np.float64)
-    rounded = (np.int64(bits & MAGNITUDE).view(np.float64) + c) - c
-    rounded = beyond if rounded > largest else rounded
-    signed = np.int64((np.float64(rounded).view(np.int64) & MAGNITUDE) | (np.float64(s).view(np.int64) & ~MAGNITUDE))
-    return signed.view(np.float64) if negative_zero else signed.view(np.float64) + 0.0
+    c = power_of(numbers.low if exponent < numbers.least_exponent else exponent + numbers.shift)
+    value = (magnitude + c) - c
+    if toward_zero:
+        value -= c * 2.0**-52 if value > magnitude else 0.0
+    value = with_sign(numbers.beyond if value > numbers.largest else value, s)
+    return value if numbers.negative_zero else value + 0.0
 
 
 @njit(cache=True)
-def add_exact(limbs, product):  # type: ignore[no-untyped-def]
-    """Adds a finite product of float32 numbers to the digits."""
-    bits: Any = np.float64(product).view(np.int64)
-    shift = (bits >> 52 & 2047) - (1023 + 47 - BASE)
-    if shift == -(1023 + 47 - BASE):
-        return  # a zero; no product is subnormal in float64
-    integer = (bits & ((1 << 52) - 1) | 1 << 52) >> 5  # |product| = integer * 2**(shift - BASE)
-    if shift < 0:
-        integer, shift = integer >> -shift, 0
-    sign = -1 if bits < 0 else 1
-    limb, shift = shift >> 5, shift & 31
-    lower, upper = (integer & LOW) << shift, (integer >> 32) << shift
-    limbs[limb] += sign * (lower & LOW)
-    limbs[limb + 1] += sign * ((lower >> 32) + (upper & LOW))
-    limbs[limb + 2] += sign * (upper >> 32)
+def power_of(biased: int) -> Any:
+    """The power of two with this biased exponent in float64."""
+    return np.int64(biased << 52).view(np.float64)
 
 
 @njit(cache=True)
-def round_exact(limbs):  # type: ignore[no-untyped-def]
-    """The digits' value rounded once to float32: to odd to 53 bits, then to nearest even."""
-    carry(limbs)
-    negative = limbs[LIMBS - 1] < 0
-    if negative:
-        for i in range(LIMBS):
-            limbs[i] = -limbs[i]
-        carry(limbs)
-    top = LIMBS - 1
-    while top > 1 and limbs[top] == 0:
-        top -= 1
-    high = np.uint64(limbs[top]) << np.uint64(32) | np.uint64(limbs[top - 1])
-    sticky = False
-    for i in range(top - 1):
-        sticky |= limbs[i] != 0
-    if high >= np.uint64(1 << 53):
-        sticky |= high & np.uint64(2047) != 0
-        high = high >> np.uint64(11) << np.uint64(11)
-        high |= np.uint64(sticky) << np.uint64(11)
-    else:
-        high |= np.uint64(sticky)
-    magnitude = math.ldexp(np.float64(high), 32 * (top - 1) - BASE)
-    return np.float32(-magnitude if negative else magnitude)
+def with_sign(magnitude: float, x: float) -> Any:
+    """The magnitude with the sign of x."""
+    bits: Any = np.float64(magnitude).view(np.int64) & MAGNITUDE
+    return np.int64(bits | (np.float64(x).view(np.int64) & ~MAGNITUDE)).view(np.float64)
+
+
+def _add_narrow_products(values: Array, panel: Array, sums: Array, numbers: Any) -> None:
+    for k in range(values.size):
+        value, row = values[k], panel[k]
+        for j in range(sums.size):
+            sums[j] = narrow_sum(value * row[j], sums[j], numbers)
+
+
+def _add_narrow_chunk(sums: Array, totals: Array, numbers: Any) -> None:
+    for j in range(sums.size):
+        totals[j] = narrow_sum(totals[j], sums[j], numbers)
+
+
+# -- as tensor cores sum ------------------------------------------------------------------------------------
+
+
+def _add_aligned_products(values: Array, panel: Array, sums: Array, numbers: Any) -> None:
+    quanta, plain, exact = np.empty(sums.size), np.empty(sums.size), np.empty(sums.size)
+    for first in range(0, values.size, numbers.terms):
+        last = min(first + numbers.terms, values.size)
+        instruction(values[first:last], panel[first:last], sums, numbers, quanta, plain, exact)
 
 
 @njit(cache=True)
-def carry(limbs):  # type: ignore[no-untyped-def]
-    """Brings every digit but the highest, which keeps the sign, into 0 .. 2**32 - 1."""
-    for i in range(LIMBS - 1):
-        limbs[i + 1] += limbs[i] >> 32
-        limbs[i] &= LOW
+def instruction(
+    values: Array, panel: Array, sums: Array, numbers: Aligned, quanta: Array, plain: Array, exact: Array
+) -> None:
+    """sums[j] becomes the next c; the last three arguments are room."""
+    find_quanta(values, panel, sums, numbers, quanta)
+    plain[:], exact[:] = sums, 0.0
+    add_truncated(1.0, sums, quanta, exact)
+    for k in range(values.size):
+        value, row = values[k], panel[k]
+        add_truncated(value, row, quanta, exact)
+        for j in range(sums.size):
+            plain[j] += value * row[j]
+    for j in range(sums.size):
+        # An infinity or NaN among the terms shows in the plain sum, which is too short to overflow.
+        special = with_sign(numbers.beyond, plain[j]) if plain[j] == plain[j] else plain[j]
+        next_c = rounded(exact[j], numbers, numbers.toward_zero) + 0.0
+        sums[j] = next_c if abs(plain[j]) < np.inf else special
 
 
 @njit(cache=True)
-def exact_dot(a, origin, a_k, b, base, b_k):  # type: ignore[no-untyped-def]
-    """The correctly rounded dot product of one row and one column."""
-    limbs = np.zeros(LIMBS, np.int64)
-    special = 0.0
-    for k in range(a_k.size):
-        product = np.float64(a[origin + a_k[k]]) * np.float64(b[base + b_k[k]])
-        if math.isfinite(product):
-            add_exact(limbs, product)
-        else:
-            special += product
-    if special == 0.0:
-        return round_exact(limbs)
-    return np.float32(special)
-
-
-@njit(cache=True, parallel=True)
-def exact(  # type: ignore[no-untyped-def]
-    a, a_group, a_row, a_k, b, b_group, b_column, b_k, out, out_group, out_row, out_column
-):
-    """Every output, correctly rounded. See mpsim.kernels.lowering for the tables."""
-    rows, columns = a_row.size, b_column.size
-    for task in prange(a_group.size * columns):
-        group, column = task // columns, task % columns
-        base = b_group[group] + b_column[column]
-        for row in range(rows):
-            total = exact_dot(a, a_group[group] + a_row[row], a_k, b, base, b_k)
-            out[out_group[group] + out_row[row] + out_column[column]] = total
+def find_quanta(values: Array, panel: Array, sums: Array, numbers: Aligned, quanta: Array) -> None:
+    """The largest power of two among an instruction's terms, times 2**-fraction_bits."""
+    for j in range(sums.size):
+        quanta[j] = max(scale(sums[j], numbers.least_sum), numbers.least_scale)
+    for k in range(values.size):
+        power, row = scale(values[k], numbers.least_left), panel[k]
+        for j in range(sums.size):
+            quanta[j] = max(quanta[j], power * scale(row[j], numbers.least_right))
+    for j in range(sums.size):
+        quanta[j] *= numbers.quantum
 
 
 @njit(cache=True)
-def add_narrow(value, elements, sums, numbers):  # type: ignore[no-untyped-def]
-    """sums[column] + value * elements[column], rounded to the format."""
-    least_exponent, shift, low, largest, beyond, negative_zero = numbers
-    for i in range(sums.size):
-        sums[i] = narrow_sum(value * elements[i], sums[i], least_exponent, shift, low, largest, beyond, negative_zero)
+def scale(x: float, least: float) -> Any:
+    """2**exponent(x), at least ``least``; 0 for zeros."""
+    bits: Any = np.float64(x).view(np.int64)
+    power = np.int64(bits & EXPONENT_BITS).view(np.float64)
+    return 0.0 if x == 0.0 else max(power, least)
 
 
-@njit(cache=True, parallel=True)
-def narrow(  # type: ignore[no-untyped-def]
-    a, a_group, a_row, a_k, b, b_group, b_column, b_k, out, out_group, out_row, out_column, chunk, numbers
-):
-    """Every output, each addition rounded to the format with the ``numbers`` (least_exponent, shift, ...)."""
-    rows, columns = a_row.size, b_column.size
-    panels = (columns + WIDTH - 1) // WIDTH
-    for task in prange(a_group.size * panels):
-        group, start = task // panels, task % panels * WIDTH
-        stop = min(columns, start + WIDTH)
-        panel, sums, totals = np.zeros((STRETCH, WIDTH)), np.zeros((rows, WIDTH)), np.zeros((rows, WIDTH))
-        first = 0
-        while first < a_k.size:
-            count = min(STRETCH, a_k.size - first, chunk - first % chunk)
-            for k in range(count):
-                source = b_group[group] + b_k[first + k]
-                for column in range(start, stop):
-                    panel[k, column - start] = np.float64(b[source + b_column[column]])
-            for row in range(rows):
-                origin = a_group[group] + a_row[row]
-                for k in range(count):
-                    add_narrow(np.float64(a[origin + a_k[first + k]]), panel[k], sums[row], numbers)
-            first += count
-            if first % chunk == 0 or first == a_k.size:
-                for row in range(rows):
-                    if first <= chunk:
-                        totals[row] = sums[row]
-                    else:
-                        add_narrow(1.0, totals[row], sums[row], numbers)
-                        totals[row] = sums[row]
-                    sums[row] = 0.0
-        for row in range(rows):
-            for column in range(start, stop):
-                out[out_group[group] + out_row[row] + out_column[column]] = totals[row, column - start]
+@njit(cache=True)
+def add_truncated(value: float, row: Array, quanta: Array, exact: Array) -> None:
+    """exact[j] += value * row[j], truncated toward zero to a multiple of the quantum.
+
+    Adding 2**52 quanta and subtracting them rounds to nearest, one quantum too far where that went up.
+    """
+    for j in range(exact.size):
+        product = value * row[j]
+        magnitude, shifter = abs(product), quanta[j] * 2.0**52
+        part = (magnitude + shifter) - shifter
+        exact[j] += with_sign(part - quanta[j] if part > magnitude else part, product)
+
+
+def _add_aligned_chunk(sums: Array, totals: Array, numbers: Any) -> None:
+    for j in range(sums.size):
+        totals[j] = np.float32(totals[j]) + np.float32(sums[j])
+
+
+_PRODUCTS = {Single: _add_single_products, Narrow: _add_narrow_products, Aligned: _add_aligned_products}
+_CHUNKS = {Single: _add_single_chunk, Narrow: _add_narrow_chunk, Aligned: _add_aligned_chunk}
+
+
+# Numba compares the signatures as written, so these are annotated as the functions that they return.
+
+
+@overload(add_products)
+def _products_of(values: Array, panel: Array, sums: Array, numbers: Any) -> None:
+    return _PRODUCTS[numbers.instance_class]  # type: ignore[return-value]
+
+
+@overload(add_chunk)
+def _chunk_of(sums: Array, totals: Array, numbers: Any) -> None:
+    return _CHUNKS[numbers.instance_class]  # type: ignore[return-value]
