@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import harness
-from mpsim.accumulators import Accumulator
 from mpsim.formats import FORMATS
 from mpsim.kernels import load
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Mode, Overflow, Policy
+from mpsim.products.accumulators import Accumulator
 
 GOAL = 3.0
 BATCH = 128

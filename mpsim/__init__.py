@@ -6,13 +6,13 @@
 """
 
 from mpsim import assignment, blocks, data, extend, nn, validate
-from mpsim.accumulators import Accumulator
 from mpsim.assignment import Plan
 from mpsim.contraction import matmul
 from mpsim.errors import MpsimError
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels import BackendUnavailable
 from mpsim.policies import Mode, Overflow, Policy
+from mpsim.products.accumulators import Accumulator
 from mpsim.rounding import decode, encode, round_to
 from mpsim.trace import trace
 from mpsim.training.loss_scale import LossScale

@@ -1,6 +1,6 @@
 """The public door to matrix products with a chosen accumulator: arguments are validated here, then one kernel runs.
 
-Definition: docs/semantics.md ("Contraction"), mpsim/accumulators.py, mpsim/kernels/spec_dot.py.
+Definition: docs/semantics.md ("Contraction"), mpsim/products/accumulators.py, mpsim/kernels/spec_dot.py.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mpsim import checks
-from mpsim.accumulators import Accumulator, Summation, in_short
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import FORMATS
 from mpsim.kernels import hosted
+from mpsim.products.accumulators import Accumulator, Summation, in_short
 from mpsim.products.stages import Product
-from mpsim.tensor_cores import accumulator_of
+from mpsim.products.tensor_cores import accumulator_of
 
 __all__ = ["as_accumulator", "matmul"]
 
@@ -53,7 +53,7 @@ def matmul(
 
 
 def as_accumulator(accumulator: Summation | str) -> Summation:
-    """The accumulator or product itself, or that of a text as ``mpsim.tensor_cores.accumulator_of`` reads it. A product
+    """The accumulator or product itself, or that of a text (``mpsim.products.tensor_cores.accumulator_of``). A product
     with a short form is returned as the Accumulator that it is.
 
     >>> as_accumulator("chunk=64").chunk, as_accumulator("hopper_float16").kind

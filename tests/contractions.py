@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpsim.accumulators import Accumulator
 from mpsim.kernels.spec_dot import dot
+from mpsim.products.accumulators import Accumulator
 
 Array = np.ndarray[Any, Any]
 Place = tuple[int, ...]

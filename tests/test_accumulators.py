@@ -11,13 +11,13 @@ import pytest
 from contractions import CONVOLUTIONS, KINDS, all_of, assert_same, define, defined, draw, some_places
 from oracles import fraction as oracle
 
-from mpsim.accumulators import Accumulator
 from mpsim.contraction import matmul
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels import load
 from mpsim.kernels import reference as reference_backend
 from mpsim.kernels.reference.fma import fma
 from mpsim.kernels.spec_dot import dot
+from mpsim.products.accumulators import Accumulator
 
 NARROW = (
     "fp_6_9_0", "bfloat16", "float16", "tf32", "dlfloat16", "float8_e5m2", "float8_e4m3fn", "float8_e4m3fnuz",

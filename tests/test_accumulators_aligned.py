@@ -13,12 +13,12 @@ from oracles import fraction as oracle
 
 import reference_models
 from mpsim import Trainer
-from mpsim.accumulators import Accumulator
 from mpsim.contraction import matmul
 from mpsim.formats import as_format
 from mpsim.kernels import load
 from mpsim.kernels import reference as reference_backend
 from mpsim.kernels.spec_dot import dot
+from mpsim.products.accumulators import Accumulator
 
 PLAIN = Accumulator(kind="aligned", chunk=None, rounding="toward_zero")
 ALIGNED = (

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mpsim.accumulators import ROUNDINGS, Accumulator
 from mpsim.errors import UsageError
-from mpsim.tensor_cores import accumulator_of
+from mpsim.products.accumulators import ROUNDINGS, Accumulator
+from mpsim.products.tensor_cores import accumulator_of
 from mpsim.validate.dot.orders.candidates import effective
 from mpsim.validate.dot.orders.separability import inseparable
 from mpsim.validate.dot.vectors import read_dot_vectors

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from bench.hardware.library import Array, padded
-from mpsim.accumulators import Accumulator
 from mpsim.formats import FORMATS
 from mpsim.policies import Policy
+from mpsim.products.accumulators import Accumulator
+from mpsim.products.tensor_cores import accumulator_of, described
 from mpsim.rounding import decode, encode
-from mpsim.tensor_cores import accumulator_of, described
 from mpsim.validate import Subject, SubjectError, open_subject
 from mpsim.validate.cast.asking import of_vectors
 from mpsim.validate.cast.compare import count_differences

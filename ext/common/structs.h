@@ -36,7 +36,7 @@ typedef struct {
     int64_t groups;
 } Convolution;
 
-/* A narrow format that sums are rounded to: mpsim/kernels/narrow.py. */
+/* A narrow format that sums are rounded to: mpsim/kernels/contractions/narrow.py. */
 typedef struct {
     int64_t least_exponent, shift, low;
     double largest, beyond;

@@ -119,7 +119,7 @@ static void carry(int64_t *limbs) {
     }
 }
 
-/* To odd to 53 bits, then to float32: right, because 53 >= 24 + 2 (mpsim/kernels/narrow.py). */
+/* To odd to 53 bits, then to float32: right, because 53 >= 24 + 2 (mpsim/kernels/contractions/narrow.py). */
 static float round_limbs(int64_t *limbs) {
     carry(limbs);
     int negative = limbs[LIMBS - 1] < 0;

@@ -1,4 +1,4 @@
-/* Contractions for every accumulator but NumPy's, from tables of offsets (mpsim/kernels/lowering.py).
+/* Contractions for every accumulator but NumPy's, from tables of offsets (mpsim/kernels/contractions/lowering.py).
  *
  * Left element (g, m, k) is a[a_group[g] + a_row[m] + a_k[k]], right element (g, k, p) is
  * b[b_group[g] + b_column[p] + b_k[k]], output (g, m, p) is out[out_group[g] + out_row[m] + out_column[p]]. */
@@ -29,7 +29,7 @@ int accumulate_aligned(const Tables *tables, int64_t chunk, const NarrowFormat *
 /* The correctly rounded dot product of row (a + a_k[k]) and column (b + b_k[k]). */
 float exact_dot(const float *a, const int64_t *a_k, const float *b, const int64_t *b_k, int64_t length);
 
-/* s rounded to the narrow format, to nearest even or toward zero (mpsim/kernels/narrow.py). An infinity makes c a tiny
+/* s rounded to the narrow format, to nearest even or toward zero (mpsim/kernels/contractions/narrow.py). An infinity makes c a tiny
  * negative number, and stays. */
 INLINE Doubles round_doubles(Doubles s, const NarrowFormat *narrow, int64_t toward_zero) {
     Longs bits = (Longs)s, sign = bits & INT64_MIN, magnitude = bits & INT64_MAX, exponent = magnitude >> 52;
@@ -56,7 +56,7 @@ void exact_add(ExactSum *sum, double x);
 /* The sum rounded once to float32; the digits are used up. */
 float exact_total(ExactSum *sum);
 
-/* x + y rounded once to the narrow format: to odd to float64, then to the format (mpsim/kernels/narrow.py). */
+/* x + y rounded once to the narrow format: to odd to float64, then to the format (mpsim/kernels/contractions/narrow.py). */
 INLINE Doubles rounded_sum(Doubles x, Doubles y, const NarrowFormat *narrow, int64_t toward_zero) {
     Doubles s = x + y, carried = s - x, error = (x - (s - carried)) + (y - carried);
     Longs bits = (Longs)s, positive = (Longs)(error > 0), inexact = positive | (Longs)(error < 0);

@@ -1,5 +1,5 @@
 /* Sums as tensor cores form them: c and the products of one instruction truncated to the quantum of the largest
- * exponent and added exactly (kind "aligned" of mpsim/accumulators.py), on panels of COLUMNS columns.
+ * exponent and added exactly (kind "aligned" of mpsim/products/accumulators.py), on panels of COLUMNS columns.
  *
  * Everything is exact in float64. |p| + C - C with C = 2**52 quanta is |p| rounded to a multiple of the quantum, to
  * nearest; where that went up, a quantum is taken off. The scale of a number is 2**exponent, so the scale of a product

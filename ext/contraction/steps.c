@@ -1,4 +1,4 @@
-/* Any order of summation: the steps of mpsim/kernels/steps.py, on panels of COLUMNS columns and one row at a time.
+/* Any order of summation: the steps of mpsim/kernels/contractions/steps.py, on panels of COLUMNS columns and one row at a time.
  *
  * A register is COLUMNS float64 numbers: exact products, or sums in a format that float32 holds. */
 #include "contraction/accumulators.h"
@@ -9,7 +9,7 @@
 #define TOGETHER 4 /* vectors of sums that stand in registers while k rises */
 #define PARTS (COLUMNS / DOUBLES)
 
-/* The numbers of mpsim/kernels/steps.py. */
+/* The numbers of mpsim/kernels/contractions/steps.py. */
 enum { STEP_ZERO, STEP_MULTIPLY, STEP_ROUND, STEP_ADD, STEP_RISING, STEP_ALIGNED, STEP_CLEAR, STEP_GATHER, STEP_TOTAL };
 
 typedef struct {

@@ -145,7 +145,7 @@ def _rounded(sums: Array, totals: Array, unit: Fraction) -> Array:
 
 
 def _add(total: Array, term: Array) -> Array:
-    """float32(total + term), rounded once: the float64 sum is rounded to odd first (mpsim/kernels/narrow.py)."""
+    """float32(total + term), rounded once: the float64 sum is first rounded to odd (kernels/contractions/narrow.py)."""
     wide = total.astype(np.float64)
     sum = wide + term
     part = sum - wide

@@ -10,7 +10,7 @@ import typer
 from mpsim.cli.output import JsonFlag, complain, print_json
 from mpsim.files.records import Record
 from mpsim.policies import Mode, Overflow
-from mpsim.tensor_cores import accumulator_of
+from mpsim.products.tensor_cores import accumulator_of
 from mpsim.vectors.forms import FORMS
 from mpsim.vectors.pack import Manifest, write_pack
 from mpsim.vectors.pack import verify as problems

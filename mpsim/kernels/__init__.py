@@ -11,9 +11,10 @@ from typing import Any, cast
 import numpy as np
 
 from mpsim import checks, plugins
-from mpsim.accumulators import Accumulator, Summation
-from mpsim.kernels.contract import CONTRACT, Kernels, wrong_signature
+from mpsim.kernels.contract import CONTRACT, Kernels
 from mpsim.kernels.errors import BackendUnavailable, DeviceMemoryError
+from mpsim.kernels.signatures import wrong_signature
+from mpsim.products.accumulators import Accumulator, Summation
 
 __all__ = [
     "BACKENDS", "CONTRACT", "FURTHER", "BackendUnavailable", "DeviceMemoryError", "Kernels", "bind", "hosted", "load",

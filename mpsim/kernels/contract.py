@@ -33,10 +33,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from mpsim.accumulators import Summation
 from mpsim.formats import Format
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Policy
+from mpsim.products.accumulators import Summation
 
 #: A backend's array; NumPy's type stands for all.
 Array = np.ndarray[Any, Any]
@@ -306,32 +306,6 @@ CONTRACT = {
     for name, member in vars(room).items()
     if inspect.isfunction(member) and not name.startswith("_")
 }
-
-
-def wrong_signature(kernel: Kernel, function: Any) -> str:
-    """What a backend's function has otherwise than the contract, in words; "" if nothing."""
-    if not callable(function):
-        return f"there is no function {kernel.name}"
-    wanted = dict(kernel.signature.parameters)
-    try:
-        found = dict(inspect.signature(function).parameters)
-    except (ValueError, TypeError):  # of a type or function of C
-        return f"the arguments of {kernel.name} cannot be seen"
-    for name in ("threads", *(["accumulator"] if kernel.contraction else [])):
-        if name not in found:
-            return f"{kernel.name} takes no {name}"
-        del found[name]
-    if list(found) != list(wanted):
-        return f"{kernel.name} takes ({', '.join(found)}) instead of ({', '.join(wanted)})"
-    for name, parameter in wanted.items():
-        positional = found[name].kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        if positional != (parameter.kind is parameter.POSITIONAL_OR_KEYWORD) and parameter.kind is not (
-            parameter.KEYWORD_ONLY
-        ):
-            return f"{kernel.name} takes {name} in another way ({found[name].kind.description})"
-        if parameter.default is not parameter.empty and found[name].default != parameter.default:
-            return f"{kernel.name} has another default of {name} than {parameter.default!r}"
-    return ""
 
 
 _BEGIN, _END = "<!-- kernels: begin -->\n", "<!-- kernels: end -->\n"

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
-from mpsim.accumulators import Accumulator, Summation
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels import spec
+from mpsim.products.accumulators import Accumulator, Summation
 from mpsim.products.stages import (
     ADD,
     FLOAT32,

@@ -7,8 +7,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
-from mpsim import accumulators, checks
-from mpsim.accumulators import Accumulator, Summation
+from mpsim import checks
 from mpsim.assignment import Plan
 from mpsim.contraction import as_accumulator
 from mpsim.engine.tensor import ROLES, TensorId
@@ -17,6 +16,8 @@ from mpsim.files.records import Record
 from mpsim.kernels import spec
 from mpsim.nn import Module
 from mpsim.policies import Policy
+from mpsim.products import accumulators
+from mpsim.products.accumulators import Accumulator, Summation
 from mpsim.trace import trace
 from mpsim.training.loss_scale import LARGEST, SMALLEST, LossScale
 from mpsim.training.optimizer import SGD

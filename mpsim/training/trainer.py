@@ -12,7 +12,6 @@ import numpy as np
 
 from mpsim import checks, ops
 from mpsim import kernels as backends
-from mpsim.accumulators import Summation
 from mpsim.assignment import Plan, promote
 from mpsim.contraction import as_accumulator
 from mpsim.engine.tape import Tape
@@ -20,6 +19,7 @@ from mpsim.engine.tensor import Array, Parameter, TensorId
 from mpsim.errors import UsageError
 from mpsim.files.whole import write_whole
 from mpsim.nn import Module
+from mpsim.products.accumulators import Summation
 from mpsim.training import batches, saving
 from mpsim.training.loss_scale import LossScaleState
 from mpsim.training.passes import both_passes, stored_parameters

@@ -6,7 +6,7 @@
 """
 
 from mpsim.files.tensors import TensorFileError
-from mpsim.tensor_cores import TENSOR_CORES, accumulator_of
+from mpsim.products.tensor_cores import TENSOR_CORES, accumulator_of
 from mpsim.validate.answers import SubjectError, Verdict
 from mpsim.validate.cast.presets import PRESETS
 from mpsim.validate.cast.rules import Rule

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from mpsim import accumulators, checks
-from mpsim.accumulators import Summation
+from mpsim import checks
 from mpsim.contraction import matmul
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format, as_format
@@ -18,6 +17,8 @@ from mpsim.kernels import spec
 from mpsim.kernels.contract import Array
 from mpsim.kernels.philox import Stream, random_bits
 from mpsim.policies import Mode, Overflow, Policy
+from mpsim.products import accumulators
+from mpsim.products.accumulators import Summation
 from mpsim.rounding import decode, encode, round_to
 from mpsim.validate.sources import Source, as_source
 from mpsim.validate.turning_points import beside_patterns, grid, point

@@ -13,8 +13,13 @@ import numpy as np
 import pytest
 from contractions import CONVOLUTIONS, KINDS, Convolution, all_of, assert_same, draw
 
-from mpsim.accumulators import Accumulator
 from mpsim.kernels import reference
+from mpsim.kernels.contractions.lowering import (
+    of_conv2d,
+    of_conv2d_input_gradient,
+    of_conv2d_weight_gradient,
+    of_matmul,
+)
 from mpsim.kernels.cuda.chunks.accumulators import summation
 from mpsim.kernels.cuda.contraction import functions, launches
 from mpsim.kernels.cuda.contraction.plan import Form, Plan, Tile
@@ -22,7 +27,7 @@ from mpsim.kernels.cuda.contraction.tables import tables_of
 from mpsim.kernels.cuda.contraction.tile import tile_kernel
 from mpsim.kernels.cuda.device.arrays import from_numpy, to_numpy
 from mpsim.kernels.cuda.layers import pooling
-from mpsim.kernels.lowering import of_conv2d, of_conv2d_input_gradient, of_conv2d_weight_gradient, of_matmul
+from mpsim.products.accumulators import Accumulator
 
 Array = np.ndarray[Any, Any]
 DEFAULT = Accumulator()

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from mpsim.accumulators import Accumulator
 from mpsim.formats import FORMATS
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Policy
+from mpsim.products.accumulators import Accumulator
 
 Array = np.ndarray[Any, Any]
 SPECIALS = np.array([0x0, 0x80000000, 0x1, 0x807FFFFF, 0x7F7FFFFF, 0xFF7FFFFF, 0x7F800000, 0xFF800000, 0x7FC00000],

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from contractions import CONVOLUTIONS, KINDS, Convolution, all_of, assert_same, define, defined, draw, some_places
 
-from mpsim.accumulators import Accumulator
 from mpsim.kernels import load
 from mpsim.kernels import reference as reference_backend
+from mpsim.products.accumulators import Accumulator
 
 LENGTHS = (0, 1, 255, 256, 257, 513)
 DEFAULT = Accumulator()

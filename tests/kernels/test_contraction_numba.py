@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from contractions import Convolution, all_of, assert_same
 
-from mpsim.accumulators import Accumulator
 from mpsim.kernels import load, reference
+from mpsim.products.accumulators import Accumulator
 
 CASES = (
     Convolution(9, 2, 8, 9, 33, (3, 3), padding=(1, 1)),  # by the weights: rows in three blocks, k in three chunks

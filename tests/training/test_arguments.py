@@ -11,7 +11,7 @@ from mpsim.assignment import uniform
 from mpsim.files import checkpoint
 from mpsim.files.checkpoint import CheckpointError
 from mpsim.policies import Mode, Overflow
-from mpsim.tensor_cores import accumulator_of
+from mpsim.products.tensor_cores import accumulator_of
 from mpsim.trace import trace
 from mpsim.training.loss_scale import LossScale
 from mpsim.training.semantics import SEMANTICS, Semantics

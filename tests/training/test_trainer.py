@@ -8,11 +8,11 @@ from training_samples import BATCH, is_on_grid
 
 import reference_models
 from mpsim import kernels, ops
-from mpsim.accumulators import Accumulator
 from mpsim.assignment import PAPER_LEVELS, Levels, demote, uniform
 from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import TensorId
 from mpsim.formats import FORMATS
+from mpsim.products.accumulators import Accumulator
 from mpsim.trace import trace
 from mpsim.training.loss_scale import LossScale
 from mpsim.training.optimizer import SGD

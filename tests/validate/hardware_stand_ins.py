@@ -11,8 +11,8 @@ import numpy as np
 
 from bench.hardware.library import padded
 from bench.hardware.subjects import WIDENED, Cast, Dot
-from mpsim.accumulators import Accumulator
-from mpsim.tensor_cores import TENSOR_CORES, accumulator_of
+from mpsim.products.accumulators import Accumulator
+from mpsim.products.tensor_cores import TENSOR_CORES, accumulator_of
 from mpsim.validate.dot.subjects import of_accumulator
 
 Array = np.ndarray[Any, Any]

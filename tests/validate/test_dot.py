@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mpsim.accumulators import Accumulator
 from mpsim.cli import app
 from mpsim.contraction import matmul
 from mpsim.kernels.spec_dot import dot as definition
+from mpsim.products.accumulators import Accumulator
 from mpsim.products.stages import Groups, Lanes, Product, Rising, Sums, Whole
+from mpsim.products.tensor_cores import TENSOR_CORES, accumulator_of, described
 from mpsim.products.text import text_of
-from mpsim.tensor_cores import TENSOR_CORES, accumulator_of, described
 from mpsim.validate import Calling, SubjectError
 from mpsim.validate.dot.orders import candidates as dot_candidates
 from mpsim.validate.dot.report import text
@@ -251,7 +251,7 @@ def test_sums_that_depend_on_the_number_of_terms() -> None:
 
     report = validate_dot(pairs_of_halves, length=60)
     assert "for K = 60 equal to" in text(report)
-    assert "for K = 59, 33, 3, 1 not: the sums depend on the number of terms" in text(report)
+    assert "for K = 3, 1 not: the sums depend on the number of terms" in text(report)
 
 
 def test_no_dot_product_at_all() -> None:

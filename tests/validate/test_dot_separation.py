@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpsim.accumulators import Accumulator
 from mpsim.formats import FORMATS, as_format
 from mpsim.kernels.spec_dot import dot as definition
+from mpsim.products.accumulators import Accumulator
+from mpsim.products.tensor_cores import TENSOR_CORES, described
 from mpsim.rounding import encode, round_to
-from mpsim.tensor_cores import TENSOR_CORES, described
 from mpsim.validate.dot.inputs.edges import edge_batches, edge_rows
 from mpsim.validate.dot.orders.candidates import beside
 from mpsim.validate.dot.orders.separability import inseparable

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpsim.accumulators import Accumulator
 from mpsim.kernels import load
+from mpsim.products.accumulators import Accumulator
 from mpsim.products.text import product_of
 from mpsim.validate.dot.inputs.probes import Prober
 from mpsim.validate.dot.orders.trees import NoTree, Revealer, nodes_of, nodes_of_product

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mpsim.accumulators import Accumulator
 from mpsim.cli import app
-from mpsim.tensor_cores import TENSOR_CORES
+from mpsim.products.accumulators import Accumulator
+from mpsim.products.tensor_cores import TENSOR_CORES
 from mpsim.validate import SubjectError
 from mpsim.validate.dot.vectors import validate_dot_vectors
 from mpsim.vectors.forms import table_files

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpsim.accumulators import Accumulator
 from mpsim.formats import as_format
-from mpsim.tensor_cores import TENSOR_CORES, described
+from mpsim.products.accumulators import Accumulator
+from mpsim.products.tensor_cores import TENSOR_CORES, described
 from mpsim.validate.dot.inputs.edges import edge_rows
 from mpsim.validate.dot.inputs.matrices import random_matrices
 from mpsim.validate.dot.orders.candidates import beside, effective

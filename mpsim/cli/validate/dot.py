@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mpsim.cli.validate.verdict import calls_subject, gives_verdict
-from mpsim.tensor_cores import accumulator_of
+from mpsim.products.tensor_cores import accumulator_of
 from mpsim.validate.dot import report as presentation
 from mpsim.validate.dot.validation import validate_dot
 from mpsim.validate.dot.vectors import FORMS, validate_dot_vectors

@@ -11,12 +11,12 @@ from dataclasses import replace
 import numpy as np
 
 from mpsim import _kernels
-from mpsim.accumulators import Accumulator
 from mpsim.formats import as_format
 from mpsim.kernels.compiled.structs import Aligned, packed
-from mpsim.kernels.lowering import Contraction, product
-from mpsim.kernels.narrow import Narrow
-from mpsim.kernels.pairs import sum_in_pairs
+from mpsim.kernels.contractions.lowering import Contraction, product
+from mpsim.kernels.contractions.narrow import Narrow
+from mpsim.kernels.contractions.pairs import sum_in_pairs
+from mpsim.products.accumulators import Accumulator
 
 FUSED, SEPARATE, NARROW, EXACT, ALIGNED = range(5)  # the enum of ext/contraction/accumulators.h
 

@@ -16,8 +16,8 @@ from mpsim.kernels.compiled.rounding import round_array
 from mpsim.kernels.compiled.steps import run
 from mpsim.kernels.compiled.structs import Convolution, packed
 from mpsim.kernels.contract import Array, Shape
-from mpsim.kernels.contraction import FasterWays, Geometry, How, contractions, over_lowering
-from mpsim.kernels.lowering import add_bias
+from mpsim.kernels.contractions.functions import FasterWays, Geometry, How, contractions, over_lowering
+from mpsim.kernels.contractions.lowering import add_bias
 
 #: Multiplications from which a contraction uses more than one thread: below, waking them costs more than it saves.
 WORTH_THREADS = 1 << 20

@@ -6,8 +6,8 @@ import numpy as np
 
 from mpsim import _kernels
 from mpsim.kernels.compiled.structs import Aligned, packed
-from mpsim.kernels.lowering import Contraction
-from mpsim.kernels.steps import AlignedNumbers, Steps
+from mpsim.kernels.contractions.lowering import Contraction
+from mpsim.kernels.contractions.steps import AlignedNumbers, Steps
 
 #: No operand is truncated in the steps: its conversion comes before them.
 WHOLE = -1

@@ -9,7 +9,7 @@ from struct import Struct
 from typing import Any, NamedTuple, get_type_hints
 
 from mpsim import _kernels
-from mpsim.kernels.narrow import Narrow
+from mpsim.kernels.contractions.narrow import Narrow
 from mpsim.kernels.parameters import CodeLayout, Parameters
 
 Pair = tuple[int, int]

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from mpsim.accumulators import Accumulator
 from mpsim.formats import FORMATS
 from mpsim.kernels import load
 from mpsim.kernels.contract import Array
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Mode, Policy
+from mpsim.products.accumulators import Accumulator
 
 Case = tuple[tuple[Any, ...], dict[str, Any]]
 

@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpsim.accumulators import Accumulator
 from mpsim.formats import as_format
 from mpsim.kernels.contract import Array, Shape
-from mpsim.kernels.contraction import FasterWays, Geometry, How, contractions, over_lowering
-from mpsim.kernels.lowering import (
+from mpsim.kernels.contractions.functions import FasterWays, Geometry, How, contractions, over_lowering
+from mpsim.kernels.contractions.lowering import (
     Contraction,
     add_bias,
     of_conv2d_input_gradient,
@@ -20,14 +19,15 @@ from mpsim.kernels.lowering import (
     significand_mask,
     truncated,
 )
-from mpsim.kernels.narrow import Narrow
+from mpsim.kernels.contractions.narrow import Narrow
+from mpsim.kernels.contractions.pairs import sum_in_pairs
+from mpsim.kernels.contractions.phases import phases
 from mpsim.kernels.numba_cpu import depthwise, panels
 from mpsim.kernels.numba_cpu.jit import at_most, empty
 from mpsim.kernels.numba_cpu.rounding import round_array
 from mpsim.kernels.numba_cpu.steps import run
 from mpsim.kernels.numba_cpu.sums import Aligned, Single
-from mpsim.kernels.pairs import sum_in_pairs
-from mpsim.kernels.phases import phases
+from mpsim.products.accumulators import Accumulator
 
 __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"]
 
@@ -189,7 +189,7 @@ def plain_order(first: Array, second: Array, length: int, how: How) -> Order | N
 
 
 def _in_phases(gy: Array, w: Array, x_shape: Shape, geometry: Geometry, order: Order) -> Array:
-    """The gradient by the input without the zeros between the elements of gy (mpsim/kernels/phases.py)."""
+    """The gradient by the input without the zeros between the elements of gy (mpsim/kernels/contractions/phases.py)."""
     gx = empty(x_shape)
     gx[...] = 0
     for phase, ends in phases(gy, w, x_shape, *geometry, order.chunk):

@@ -11,7 +11,7 @@ import numpy as np
 from numba import prange
 
 from mpsim.kernels.contract import Pair
-from mpsim.kernels.lowering import offsets
+from mpsim.kernels.contractions.lowering import offsets
 from mpsim.kernels.numba_cpu.jit import njit
 from mpsim.kernels.numba_cpu.sums import multiply_add
 

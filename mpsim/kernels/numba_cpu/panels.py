@@ -1,4 +1,4 @@
-"""Every output of a contraction (mpsim/kernels/lowering.py), as loops over panels of its columns.
+"""Every output of a contraction (mpsim/kernels/contractions/lowering.py), as loops over panels of its columns.
 
 A task sums some rows times some columns. It copies the right factor's elements of a stretch of k into a panel, where
 the columns are neighbours, and each row adds its products with the panel (sums.py). The tables are unsigned, as

@@ -1,4 +1,4 @@
-"""Any order of summation in Numba: the steps of mpsim.kernels.steps, for a block of outputs at a time."""
+"""Any order of summation in Numba: the steps of mpsim.kernels.contractions.steps, for a block of outputs at a time."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from mpsim.kernels.lowering import Contraction
-from mpsim.kernels.narrow import Narrow
-from mpsim.kernels.numba_cpu.jit import at_most, njit
-from mpsim.kernels.numba_cpu.panels import LIMBS, add_exact, round_exact
-from mpsim.kernels.numba_cpu.sums import Aligned, instruction, rounded, to_odd
-from mpsim.kernels.steps import (
+from mpsim.kernels.contractions.lowering import Contraction
+from mpsim.kernels.contractions.narrow import Narrow
+from mpsim.kernels.contractions.steps import (
     ADD,
     ALIGNED,
     CLEAR,
@@ -23,6 +20,9 @@ from mpsim.kernels.steps import (
     ZERO,
     Steps,
 )  # fmt: skip
+from mpsim.kernels.numba_cpu.jit import at_most, njit
+from mpsim.kernels.numba_cpu.panels import LIMBS, add_exact, round_exact
+from mpsim.kernels.numba_cpu.sums import Aligned, instruction, rounded, to_odd
 
 Array = np.ndarray[Any, Any]
 

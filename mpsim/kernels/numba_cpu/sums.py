@@ -13,7 +13,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from mpsim.kernels.narrow import Narrow
+from mpsim.kernels.contractions.narrow import Narrow
 from mpsim.kernels.numba_cpu.jit import njit
 
 Array = np.ndarray[Any, Any]
@@ -114,7 +114,7 @@ def _add_single_chunk(sums: Array, totals: Array, numbers: Any) -> None:
 
 @njit(cache=True)
 def narrow_sum(x: Any, y: Any, numbers: Narrow) -> Any:
-    """x + y of float64 numbers, rounded once to the format (mpsim/kernels/narrow.py)."""
+    """x + y of float64 numbers, rounded once to the format (mpsim/kernels/contractions/narrow.py)."""
     return rounded(to_odd(x, y), numbers, False)
 
 

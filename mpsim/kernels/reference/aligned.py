@@ -1,7 +1,7 @@
 """Sums of aligned, truncated products in NumPy: one instruction at a time, for many outputs at once.
 
 Everything is exact in float64: a product of float32 numbers has 48 bits, and a sum of terms that are multiples of one
-quantum below 2**(fraction_bits + 2) of it stays below 2**53 of it (mpsim/accumulators.py refuses more).
+quantum below 2**(fraction_bits + 2) of it stays below 2**53 of it (mpsim/products/accumulators.py refuses more).
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpsim.accumulators import Accumulator
 from mpsim.formats import as_format
-from mpsim.kernels.lowering import Contraction, significand_mask, truncated
-from mpsim.kernels.narrow import Narrow
+from mpsim.kernels.contractions.lowering import Contraction, significand_mask, truncated
+from mpsim.kernels.contractions.narrow import Narrow
 from mpsim.kernels.reference.fma import exact_product, round_narrow
+from mpsim.products.accumulators import Accumulator
 
 EXPONENT_BITS = np.int64(0x7FF0000000000000)
 

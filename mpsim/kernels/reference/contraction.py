@@ -11,15 +11,15 @@ from functools import partial
 
 import numpy as np
 
-from mpsim.accumulators import Accumulator
-from mpsim.kernels.contraction import contractions, over_lowering
-from mpsim.kernels.lowering import Contraction, add_bias, product
-from mpsim.kernels.narrow import Narrow
+from mpsim.kernels.contractions.functions import contractions, over_lowering
+from mpsim.kernels.contractions.lowering import Contraction, add_bias, product
+from mpsim.kernels.contractions.narrow import Narrow
 from mpsim.kernels.reference.aligned import aligned_total, pairwise
 from mpsim.kernels.reference.exact import ExactSum
 from mpsim.kernels.reference.fma import exact_product, fma, narrow_sum
 from mpsim.kernels.reference.rounding import round_array
 from mpsim.kernels.reference.steps import run
+from mpsim.products.accumulators import Accumulator
 
 __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"]
 

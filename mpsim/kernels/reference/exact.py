@@ -3,7 +3,7 @@
 A product is an integer below 2**48 times 2**e, e >= -298, and below 2**256 in magnitude. A sum of fewer than 2**30 of
 them is kept exactly in LIMBS digits of weight 2**(32*i - 298), each an int64 that takes a 32-bit piece of a product per
 term, so no digit overflows. Carries run once at the end; the value is then rounded to odd to 53 bits, and that
-to float32, which is right because 53 >= 24 + 2 (see mpsim/kernels/narrow.py).
+to float32, which is right because 53 >= 24 + 2 (see mpsim/kernels/contractions/narrow.py).
 
 Specials: a NaN, infinity times zero, or infinite products of both signs give NaN; infinite products of one sign
 give it. An exact zero is +0; a sum that is not zero and rounds to zero keeps its sign.

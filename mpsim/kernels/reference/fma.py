@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpsim.kernels.narrow import Narrow
+from mpsim.kernels.contractions.narrow import Narrow
 
 
 def exact_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:

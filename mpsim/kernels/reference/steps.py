@@ -1,16 +1,16 @@
-"""Any order of summation in NumPy: each step of mpsim.kernels.steps once, for many outputs."""
+"""Any order of summation in NumPy: each step of mpsim.kernels.contractions.steps once, for many outputs."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from mpsim.kernels import steps
-from mpsim.kernels.lowering import Contraction
-from mpsim.kernels.narrow import Narrow
+from mpsim.kernels.contractions import steps
+from mpsim.kernels.contractions.lowering import Contraction
+from mpsim.kernels.contractions.narrow import Narrow
+from mpsim.kernels.contractions.steps import AlignedNumbers, Steps
 from mpsim.kernels.reference.aligned import Instruction
 from mpsim.kernels.reference.exact import ExactSum
 from mpsim.kernels.reference.fma import exact_product, round_narrow, sum_to_odd
-from mpsim.kernels.steps import AlignedNumbers, Steps
 
 Sums = tuple[Narrow, bool]
 

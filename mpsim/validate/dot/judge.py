@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mpsim.accumulators import Summation
+from mpsim.products.accumulators import Summation
 from mpsim.rounding import round_to
 from mpsim.validate.dot.inputs.probes import Order, Prober
 from mpsim.validate.dot.results import Difference, Tried

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from mpsim.accumulators import ROUNDINGS, Accumulator, Summation
+from mpsim.products.accumulators import ROUNDINGS, Accumulator, Summation
 from mpsim.products.text import text_of
 from mpsim.products.words import sentence_of
 from mpsim.validate.dot.inputs import probes

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from mpsim.accumulators import Accumulator, Summation
 from mpsim.products import stages
+from mpsim.products.accumulators import Accumulator, Summation
 from mpsim.products.stages import Trees, within
-from mpsim.tensor_cores import described
+from mpsim.products.tensor_cores import described
 from mpsim.validate.dot.results import DotReport, Tried
 from mpsim.validate.dot.vectors import DotVectorsReport
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from mpsim.accumulators import Accumulator, Summation
+from mpsim.products.accumulators import Accumulator, Summation
+from mpsim.products.tensor_cores import TENSOR_CORES, described
 from mpsim.products.words import sentence_of
-from mpsim.tensor_cores import TENSOR_CORES, described
 from mpsim.validate.answers import Verdict
 from mpsim.validate.dot.accuracy import Error
 from mpsim.validate.dot.inputs.probes import Measurement
@@ -24,7 +24,7 @@ def short(summation: Summation) -> str:
     text = described(summation)
     if len(text) <= LONGEST or isinstance(summation, Accumulator):
         return text
-    sentence = sentence_of(summation)
+    sentence = sentence_of(summation).replace(" are added ", ", added ", 1)
     return f"{sentence[0].lower()}{sentence[1:-1]}"
 
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpsim.accumulators import Accumulator, Summation
 from mpsim.formats import as_format
+from mpsim.products.accumulators import Accumulator, Summation
+from mpsim.products.tensor_cores import described
 from mpsim.rounding import round_to
-from mpsim.tensor_cores import described
 from mpsim.validate.dot.subjects import DotSubject, Model, same
 
 Array = np.ndarray[Any, Any]

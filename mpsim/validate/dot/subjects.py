@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from mpsim import checks
-from mpsim.accumulators import Accumulator, Summation
+from mpsim.contraction import matmul
 from mpsim.formats import FORMATS, as_format
 from mpsim.kernels import hosted
+from mpsim.products.accumulators import Accumulator, Summation
+from mpsim.products.tensor_cores import described
 from mpsim.rounding import encode, round_to
-from mpsim.tensor_cores import described
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.subjects import worker
 from mpsim.validate.subjects.calling import Callee, InProcess
@@ -92,8 +93,6 @@ class Model:
 
     def matmul(self, a: Array, b: Array, backend: str = "compiled") -> Array:
         """float32 (M, K) times (K, N) -> float64 (M, N)."""
-        from mpsim.contraction import matmul
-
         return self._answers(matmul(a, b, self.accumulator, backend=backend, threads=1), backend)
 
     def dots(self, a: Array, b: Array, backend: str = "compiled") -> Array:
@@ -187,8 +186,6 @@ def name_of(summation: Summation) -> str:
 
 def of_accumulator(accumulator: Summation, backend: str) -> Multiply:
     """mpsim's matrix product with an accumulator."""
-    from mpsim.contraction import matmul
-
     return lambda a, b: matmul(a, b, accumulator, backend=backend, threads=1)
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from mpsim import checks
-from mpsim.accumulators import Summation
 from mpsim.errors import UsageError
-from mpsim.tensor_cores import accumulator_of
+from mpsim.products.accumulators import Summation
+from mpsim.products.tensor_cores import accumulator_of
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.dot.accuracy import error_of
 from mpsim.validate.dot.inputs import probes
@@ -51,11 +51,11 @@ def validate_dot(
 ) -> DotReport:
     """Say which accumulator a subject is equal to in every bit, or how it differs from a declared one.
 
-    subject: see mpsim.validate.dot.subjects.open_dot. accumulator: the declared one, or its name for
-    mpsim.tensor_cores.accumulator_of; where the subject answers in a narrower type, its result is rounded once to that.
-    inputs: the format of the operands, which narrow inputs reach the subject in. length: of k in the probes; a chunk as
-    long cannot be seen. side: rows and columns of the matrices. Raises SubjectError if the subject cannot be run,
-    ValueError for an accumulator or a length (at least 16) that cannot be.
+    subject: see mpsim.validate.dot.subjects.open_dot. accumulator: the declared accumulator or product, or its text
+    (``mpsim.products.tensor_cores.accumulator_of``). If the subject answers in a narrower type, its result is rounded
+    once to that. inputs: the format of the operands, which narrow inputs reach the subject in. length: of k in the
+    probes; a chunk as long cannot be seen. side: rows and columns of the matrices. Raises SubjectError if the subject
+    cannot be run, ValueError for an accumulator or a length (at least 16) that cannot be.
 
     >>> from mpsim import Accumulator
     >>> report = validate_dot(Accumulator(chunk=8), length=40, backend="reference")

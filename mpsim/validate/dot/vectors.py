@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from mpsim.accumulators import Accumulator, Summation
+from mpsim.products.accumulators import Accumulator, Summation
+from mpsim.products.tensor_cores import TENSOR_CORES, accumulator_of
 from mpsim.rounding import decode
-from mpsim.tensor_cores import TENSOR_CORES, accumulator_of
 from mpsim.validate.answers import SubjectError, Verdict
 from mpsim.validate.dot.orders.candidates import KNOWN, beside
 from mpsim.validate.dot.subjects import Model

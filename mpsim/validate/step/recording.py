@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mpsim import accumulators, networks
-from mpsim.accumulators import Summation
+from mpsim import networks
 from mpsim.assignment import Plan
 from mpsim.engine.tape import Contribution
 from mpsim.engine.tensor import TensorId
@@ -18,6 +17,8 @@ from mpsim.files.tensors import TensorFile, TensorFileError, write_tensors
 from mpsim.kernels import Kernels
 from mpsim.kernels.contract import Array
 from mpsim.nn import Module
+from mpsim.products import accumulators
+from mpsim.products.accumulators import Summation
 from mpsim.rounding import Counts
 from mpsim.trace import TracedOp, trace
 from mpsim.training.saving import build_network

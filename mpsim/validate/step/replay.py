@@ -14,7 +14,6 @@ from typing import Any
 
 from mpsim import checks
 from mpsim import kernels as backends
-from mpsim.accumulators import Accumulator, Summation
 from mpsim.assignment import Plan
 from mpsim.errors import UsageError
 from mpsim.files.records import Record
@@ -22,6 +21,7 @@ from mpsim.files.tensors import TensorFile, TensorFileError
 from mpsim.kernels import Kernels
 from mpsim.kernels.contract import Array
 from mpsim.nn import Module
+from mpsim.products.accumulators import Accumulator, Summation
 from mpsim.trace import Trace, trace
 from mpsim.training.passes import both_passes
 from mpsim.training.semantics import Semantics, as_semantics

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from mpsim.accumulators import Accumulator
 from mpsim.formats import as_format
+from mpsim.kernels.contractions.narrow import Narrow
 from mpsim.kernels.cuda.chunks import aligned
-from mpsim.kernels.narrow import Narrow
+from mpsim.products.accumulators import Accumulator
 
 
 class Nothing(NamedTuple):

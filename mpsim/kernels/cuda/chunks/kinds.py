@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from mpsim.accumulators import Accumulator
 from mpsim.kernels.cuda.chunks.accumulators import Nothing, summation
 from mpsim.kernels.cuda.chunks.aligned import aligned_sum
 from mpsim.kernels.cuda.chunks.exact import exact_sum
 from mpsim.kernels.cuda.chunks.in_order import add_float32, add_narrow, fused_sum, narrow_sum, separate_sum
+from mpsim.products.accumulators import Accumulator
 
 
 class Kind(NamedTuple):

@@ -14,11 +14,11 @@ import numpy as np
 from numba import cuda
 
 from mpsim.kernels.contract import Shape
+from mpsim.kernels.contractions.lowering import Pair
 from mpsim.kernels.cuda.chunks.accumulators import Summation
 from mpsim.kernels.cuda.device.arrays import Array, empty, flattened
 from mpsim.kernels.cuda.device.intrinsics import add_rn, fma_rn, mul_rn
 from mpsim.kernels.cuda.device.launch import VECTOR, Kernel, family
-from mpsim.kernels.lowering import Pair
 
 
 class Form(NamedTuple):

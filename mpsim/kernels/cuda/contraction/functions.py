@@ -7,7 +7,8 @@ from math import prod
 from typing import Any
 
 from mpsim.kernels.contract import Shape
-from mpsim.kernels.contraction import FasterWays, Geometry, How, contractions
+from mpsim.kernels.contractions.functions import FasterWays, Geometry, How, contractions
+from mpsim.kernels.contractions.lowering import Contraction, of_matmul
 from mpsim.kernels.cuda.chunks.accumulators import summation
 from mpsim.kernels.cuda.contraction import depthwise, strided
 from mpsim.kernels.cuda.contraction.each import add_bias
@@ -15,11 +16,10 @@ from mpsim.kernels.cuda.contraction.launches import contract
 from mpsim.kernels.cuda.contraction.tables import tables_of
 from mpsim.kernels.cuda.device.arrays import flattened
 from mpsim.kernels.cuda.rounding import kernels
-from mpsim.kernels.lowering import Contraction, of_matmul
 
 __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"]
 
-#: An array on a device. mpsim.kernels.contraction names NumPy's type, which stands for all.
+#: An array on a device. mpsim.kernels.contractions.functions names NumPy's type, which stands for all.
 Array = Any
 round_array: Any = kernels.round_array
 
@@ -45,7 +45,7 @@ class _OnDevice(FasterWays):
 
 
 def sum_of(lower: Callable[..., Contraction], first: Array, second: Array, options: tuple[Any, ...], how: How) -> Array:
-    """See mpsim.kernels.contraction.Sum; the lowering is one of shapes."""
+    """See mpsim.kernels.contractions.functions.Sum; the lowering is one of shapes."""
     tables = tables_of(lower, tuple(first.shape), tuple(second.shape), *options)
     left, right = (first, second) if lower is of_matmul else (second, first)
     return contract(tables, left, right, summation(how.accumulator))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numba import cuda
 
+from mpsim.kernels.contractions.lowering import Pair
 from mpsim.kernels.cuda.device.arrays import Array, empty, flattened
 from mpsim.kernels.cuda.device.launch import VECTOR, kernel
-from mpsim.kernels.lowering import Pair
 
 
 @dataclass(frozen=True)

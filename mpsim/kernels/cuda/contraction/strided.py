@@ -1,7 +1,7 @@
 """A convolution's gradient by the input with a stride, on a device: in phases, without the zeros of dilation.
 
-mpsim/kernels/phases.py explains the phases, and which elements the zeros may change: every -0, and everything where a
-weight is infinite or NaN. One thread looks at each element, and sums it again if it must.
+mpsim/kernels/contractions/phases.py explains the phases, and which elements the zeros may change: every -0, and
+everything where a weight is infinite or NaN. One thread looks at each element, and sums it again if it must.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import numpy as np
 from numba import cuda
 
 from mpsim.kernels.contract import Shape
-from mpsim.kernels.contraction import Geometry
+from mpsim.kernels.contractions.functions import Geometry
+from mpsim.kernels.contractions.lowering import Pair
 from mpsim.kernels.cuda.chunks.accumulators import Summation
 from mpsim.kernels.cuda.contraction.launches import launcher
 from mpsim.kernels.cuda.contraction.placing import placed
@@ -18,7 +19,6 @@ from mpsim.kernels.cuda.contraction.tables import phases_of
 from mpsim.kernels.cuda.device.arrays import Array, cleared, empty, flattened, zeros
 from mpsim.kernels.cuda.device.intrinsics import add_rn, float_as_int, fma_rn, mul_rn
 from mpsim.kernels.cuda.device.launch import VECTOR, kernel
-from mpsim.kernels.lowering import Pair
 
 NEGATIVE_ZERO = -(1 << 31)
 INFINITE = 0x7F800000

@@ -1,4 +1,4 @@
-"""The tables of offsets of mpsim/kernels/lowering.py on a device.
+"""The tables of offsets of mpsim/kernels/contractions/lowering.py on a device.
 
 The tables depend on shapes alone. The lowering of the CPU computes them once for each geometry, from stand-ins for the
 arrays, and they stay on the device.
@@ -14,12 +14,12 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from mpsim.kernels.contract import Shape
-from mpsim.kernels.contraction import Geometry
+from mpsim.kernels.contractions.functions import Geometry
+from mpsim.kernels.contractions.lowering import Contraction, of_matmul
+from mpsim.kernels.contractions.phases import phases
 from mpsim.kernels.cuda.contraction.placing import Canvas
 from mpsim.kernels.cuda.device.arrays import Array, from_numpy
 from mpsim.kernels.cuda.device.devices import device
-from mpsim.kernels.lowering import Contraction, of_matmul
-from mpsim.kernels.phases import phases
 
 GEOMETRIES = 512  # whose tables are kept: a network has a few for each layer
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -69,7 +69,7 @@ def tables_of(lower: Callable[..., Contraction], first: Shape, second: Shape, *o
 
 @kept
 def phases_of(gy: Shape, w: Shape, x_shape: Shape, geometry: Geometry, chunk: int) -> tuple[tuple[Tables, Array], ...]:
-    """The tables of each phase (mpsim/kernels/phases.py), and where its chunks end."""
+    """The tables of each phase (mpsim/kernels/contractions/phases.py), and where its chunks end."""
     place = _Place()
     parts = phases(_stand_in(gy), _stand_in(w), x_shape, *geometry, chunk, place)
     return tuple((_moved(part, place.canvas), _on_device(np.unique(ends), False)) for part, ends in parts)

@@ -6,7 +6,7 @@ global memory to registers. Steps never cross the end of a chunk. What a step la
 -0 and +0, which change no sum, not even -0. At the end of a chunk its sums are added to totals that begin as -0, so
 the first chunk is the total.
 
-mpsim/kernels/lowering.py explains the tables of offsets.
+mpsim/kernels/contractions/lowering.py explains the tables of offsets.
 """
 
 from __future__ import annotations

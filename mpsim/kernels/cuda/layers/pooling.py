@@ -8,12 +8,12 @@ from __future__ import annotations
 import numpy as np
 from numba import cuda, float32, int32
 
+from mpsim.kernels.contractions.lowering import Pair
 from mpsim.kernels.cuda.device.arrays import Array, empty, flattened, zeros
 from mpsim.kernels.cuda.device.devices import device
 from mpsim.kernels.cuda.device.intrinsics import SIMULATED, add_rn, div_rn
 from mpsim.kernels.cuda.device.launch import VECTOR, device_function, kernel
 from mpsim.kernels.cuda.layers.sums import BLOCK, LANES
-from mpsim.kernels.lowering import Pair
 
 #: Threads of a block that adds the gradients of one plane: as many gradients are looked at together.
 TOGETHER = 4 if SIMULATED else 32

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
 from typing import Any
 
-from mpsim.accumulators import LEAST_ALIGNMENT, Accumulator, Summation, in_short
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, as_format
 from mpsim.products import stages
+from mpsim.products.accumulators import LEAST_ALIGNMENT, Accumulator, Summation, in_short
 from mpsim.products.stages import Product, Sums
-from mpsim.tensor_cores import LEAST, TENSOR_CORES
+from mpsim.products.tensor_cores import LEAST, TENSOR_CORES
 from mpsim.validate.dot.inputs.probes import Order
 
 #: Alignments wider than the probes could see, up to so many bits more.

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product as product_of
 
-from mpsim.accumulators import Accumulator, Summation, in_short
 from mpsim.formats import FORMATS, as_format
+from mpsim.products.accumulators import Accumulator, Summation, in_short
 from mpsim.products.stages import (
     FLOAT32,
     Aligned,

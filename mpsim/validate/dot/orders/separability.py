@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from mpsim.accumulators import Accumulator, Summation
 from mpsim.formats import Format, as_format
+from mpsim.products.accumulators import Accumulator, Summation
 from mpsim.validate.dot.orders.candidates import effective
 
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpsim.accumulators import Summation
 from mpsim.formats import Format
+from mpsim.products.accumulators import Summation
 from mpsim.rounding import round_to
 from mpsim.validate.dot.inputs.edges import edge_batches
 from mpsim.validate.dot.inputs.probes import Prober

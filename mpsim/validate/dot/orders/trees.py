@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mpsim.kernels import steps
+from mpsim.kernels.contractions import steps
 from mpsim.products.stages import Node, Product
 from mpsim.validate.dot.inputs.edges import Term
 from mpsim.validate.dot.inputs.probes import Prober

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mpsim.kernels.lowering import Contraction, Pair, Place, offsets, place
+from mpsim.kernels.contractions.lowering import Contraction, Pair, Place, offsets, place
 
 
 def phases(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mpsim.kernels.lowering import Contraction
+from mpsim.kernels.contractions.lowering import Contraction
 
 
 def sum_in_pairs(c: Contraction, chunk: int, sum_chunk: Callable[[Contraction], np.ndarray]) -> np.ndarray:

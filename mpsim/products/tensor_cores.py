@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from mpsim.accumulators import Accumulator, Summation, in_short
 from mpsim.errors import UsageError
+from mpsim.products.accumulators import Accumulator, Summation, in_short
 from mpsim.products.stages import Product
 from mpsim.products.text import product_of, text_of
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from mpsim.errors import UsageError
 from mpsim.formats import as_format
-from mpsim.kernels.narrow import Narrow
+from mpsim.kernels.contractions.narrow import Narrow
 from mpsim.products import stages
 from mpsim.products.stages import (
     Aligned,

@@ -1,7 +1,7 @@
-"""The four contractions of the contract, stated once over their lowering (mpsim/kernels/lowering.py).
+"""The four contractions of the contract, stated once over their lowering (mpsim/kernels/contractions/lowering.py).
 
 A backend provides the sum over a lowering, the addition of a bias, rounding, and faster kernels where it has them.
-Orders of summation that have no kernel of their own run step by step (mpsim/kernels/steps.py).
+Orders of summation that have no kernel of their own run step by step (mpsim/kernels/contractions/steps.py).
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpsim.accumulators import Accumulator, Summation
 from mpsim.errors import UsageError
 from mpsim.formats import as_format
 from mpsim.kernels.contract import Array, Pair, Shape
-from mpsim.kernels.lowering import (
+from mpsim.kernels.contractions.lowering import (
     Contraction,
     of_conv2d,
     of_conv2d_input_gradient,
@@ -26,8 +25,9 @@ from mpsim.kernels.lowering import (
     significand_mask,
     truncated,
 )
-from mpsim.kernels.steps import Steps, steps_of
+from mpsim.kernels.contractions.steps import Steps, steps_of
 from mpsim.policies import Mode, Overflow, Policy
+from mpsim.products.accumulators import Accumulator, Summation
 from mpsim.products.stages import FLOAT32, Operand, Product
 
 #: Stride, padding, groups.

@@ -1,0 +1,34 @@
+"""Compares a backend's functions with the contract."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from mpsim.kernels.contract import Kernel
+
+
+def wrong_signature(kernel: Kernel, function: Any) -> str:
+    """What a backend's function has otherwise than the contract, in words; "" if nothing."""
+    if not callable(function):
+        return f"there is no function {kernel.name}"
+    wanted = dict(kernel.signature.parameters)
+    try:
+        found = dict(inspect.signature(function).parameters)
+    except (ValueError, TypeError):  # of a type or function of C
+        return f"the arguments of {kernel.name} cannot be seen"
+    for name in ("threads", *(["accumulator"] if kernel.contraction else [])):
+        if name not in found:
+            return f"{kernel.name} takes no {name}"
+        del found[name]
+    if list(found) != list(wanted):
+        return f"{kernel.name} takes ({', '.join(found)}) instead of ({', '.join(wanted)})"
+    for name, parameter in wanted.items():
+        positional = found[name].kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        if positional != (parameter.kind is parameter.POSITIONAL_OR_KEYWORD) and parameter.kind is not (
+            parameter.KEYWORD_ONLY
+        ):
+            return f"{kernel.name} takes {name} in another way ({found[name].kind.description})"
+        if parameter.default is not parameter.empty and found[name].default != parameter.default:
+            return f"{kernel.name} has another default of {name} than {parameter.default!r}"
+    return ""
