@@ -80,6 +80,8 @@ def order_words(order: Order) -> str:
             return f"by explicit trees of {', '.join(str(tree.length) for tree in trees)} terms"
         case Tree():
             return f"by an explicit tree of {order.length} terms ({_rounding(order.sums)})"
+        case Groups(Whole(), inner, Rising(sums, "first")):
+            return f"{order_words(inner)}, the total rounded to {_rounding(sums)}"
         case Groups(Whole(), inner, outer):
             return f"{order_words(inner)}, and the total {order_words(outer)}"
         case Groups(partition, inner, outer):
