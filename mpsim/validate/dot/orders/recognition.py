@@ -22,6 +22,7 @@ from mpsim.products.stages import (
     Rising,
     Splits,
     Tail,
+    within,
 )
 from mpsim.validate.dot.orders.trees import Nodes, nodes_of, nodes_of_product
 
@@ -53,6 +54,12 @@ def _orders(nodes: Nodes, length: int, depth: int) -> list[Order]:
     return found
 
 
+def _of_results(nodes: Nodes, length: int, depth: int) -> list[Order]:
+    """Orders that add results: aligned ones add products only."""
+    found = _orders(nodes, length, depth)
+    return [order for order in found if not any(isinstance(each, Aligned) for each in within(order))]
+
+
 def _candidates(nodes: Nodes, length: int, depth: int) -> Iterator[Order]:
     yield Rising()
     if length <= 2:
@@ -78,7 +85,7 @@ def _groups(nodes: Nodes, length: int, depth: int) -> Iterator[Order]:
             inner = _orders(_within(nodes, groups[0]), len(groups[0]), depth - 1)[:SIMPLEST]
             if not inner:
                 continue
-            for outer in _orders(_over(nodes, masks), len(groups), depth - 1)[:SIMPLEST]:
+            for outer in _of_results(_over(nodes, masks), len(groups), depth - 1)[:SIMPLEST]:
                 start = Rising(start="first") if outer == Rising() else outer
                 yield from (Groups(partition, each, start) for each in inner)
 
@@ -107,7 +114,7 @@ def _tails(nodes: Nodes, length: int, depth: int) -> Iterator[Order]:
         masks = [main, *(1 << k for k in range(whole, length))]
         if not multiples:
             continue
-        for rest in _orders(_over(nodes, masks), len(masks), 0):
+        for rest in _of_results(_over(nodes, masks), len(masks), 0):
             start = Rising(start="first") if rest == Rising() else rest
             for inner in _orders(_within(nodes, list(range(whole))), whole, depth - 1)[:SIMPLEST]:
                 yield from (Tail(multiple, inner, start) for multiple in multiples)

@@ -1,0 +1,109 @@
+"""Orders found from answers: subjects that sum in a known order with a name, and ones that have none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mpsim.kernels import load
+from mpsim.products.stages import Product, Trees, within
+from mpsim.products.text import product_of, text_of
+from mpsim.validate.dot.orders.recognition import recognised
+from mpsim.validate.dot.orders.trees import nodes_of
+from mpsim.validate.dot.report import text
+from mpsim.validate.dot.validation import validate_dot
+
+F = "float32"
+
+
+def subject(product: Product) -> Callable[..., Any]:
+    """mpsim's own product as a function of unknown order, which answers in the type of the product's output."""
+    dtype = {"float16": np.float16}.get(product.output.format, np.float32)
+
+    def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        left, right = (np.ascontiguousarray(x, np.float32) for x in (a, b))
+        return load("compiled").matmul(left, right, threads=1, accumulator=product).astype(dtype)
+
+    return multiply
+
+
+@pytest.mark.parametrize(
+    "order,inputs",
+    [
+        ("groups(lanes(4), rising(), folding())", F),
+        ("product(products=float32, order=groups(lanes(8), rising(), rising(start=first)))", F),
+        ("product(order=groups(lanes(2, 4), rising(), rising(start=first)))", F),
+        (
+            "product(products=float32, order=groups(blocks(16), groups(lanes(4), rising(), folding()), pairwise()))",
+            "float32",
+        ),
+        ("product(order=groups(splits(2), rising(), rising(float16, first)), output=float16)", "float16"),
+        (
+            "product(order=groups(splits(3), groups(whole(), rising(), rising(float16, first)), pairwise(float16)), "
+            "output=float16)",
+            "float16",
+        ),
+        (
+            "product(products=float32, order=tail(8, groups(lanes(8), rising(), pairwise()), rising(start=first)))",
+            "float32",
+        ),
+    ],
+)
+def test_an_order_is_found_as_described(order: str, inputs: str) -> None:
+    product = product_of(order)
+    report = validate_dot(subject(product), length=72, inputs=inputs)
+    assert report.equal, text(report)
+    assert product in [each.accumulator for each in report.matches], text(report)
+
+
+def test_an_order_without_a_name_is_given_as_trees() -> None:
+    """Pairs that are three apart, from the last k to the first: nobody's kernel."""
+
+    def odd(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        terms = [np.outer(a[:, k], b[k]).astype(np.float32) for k in range(a.shape[1])][::-1]
+        while len(terms) > 1:
+            terms = (
+                [*terms[3:], terms[0] + terms[min(2, len(terms) - 1)], *terms[1:2]]
+                if len(terms) > 3
+                else [sum(terms[1:], terms[0])]
+            )
+        return terms[0]
+
+    report = validate_dot(odd, length=24)
+    assert report.equal, text(report)
+    found = report.matches[0].accumulator
+    assert isinstance(found, Product)
+    trees = [order for order in within(found.order) if isinstance(order, Trees)]
+    assert [tree.length for tree in trees[0].trees] == [24, 23, 33, 3, 1]
+    assert "other numbers of terms were not asked" in text(report)
+    assert len(text(report).splitlines()[1]) < 300  # in words, not as nested brackets
+
+
+def test_one_wrong_sum_is_not_called_equal() -> None:
+    """The same lanes, except that one product is left out of 70 terms."""
+
+    def short(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        a = a.copy()
+        if a.shape[1] == 72:
+            a[:, 41] = 0
+        return subject(product_of("groups(lanes(4), rising(), folding())"))(a, b)
+
+    assert not validate_dot(short, length=72).equal
+
+
+@pytest.mark.parametrize(
+    "tree,expected",
+    [
+        (((0, 2), (1, 3)), "groups(lanes(2), rising(), rising(start=first))"),
+        ((((0, 1), 2), 3), "rising()"),
+        ((((0, 1), (2, 3)), ((4, 5), (6, 7))), "pairwise()"),
+        (((((0, 4), (2, 6)), ((1, 5), (3, 7))), 8), "tail(2, folding(), rising(start=first))"),
+        (((((0, 1, 2, 3), 4, 5, 6, 7)), 8, 9), "aligned(4)"),
+    ],
+)
+def test_the_simplest_order_of_a_tree(tree: Any, expected: str) -> None:
+    length = max(nodes_of(tree)).bit_length()
+    assert expected in [text_of(order) for order in recognised(tree, length)]
