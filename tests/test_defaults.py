@@ -121,10 +121,10 @@ def test_commands_take_every_setting_of_a_run() -> None:
 
 
 def test_every_setting_of_a_recipe_is_one_of_a_run() -> None:
-    """Or is told why not: the loss scale and the accumulator are those of the definition."""
+    """Except for the loss scale, which is that of the definition."""
     optimizer = {field.name for field in fields(SGD)}
     recipe = {field.name for field in fields(Recipe)} - {"optimizer"}
-    assert (optimizer | recipe) - {field.name for field in fields(RunSettings)} == {"loss_scale", "accumulator"}
+    assert (optimizer | recipe) - {field.name for field in fields(RunSettings)} == {"loss_scale"}
 
 
 def test_settings_reach_the_trainer_by_the_command(call_json, tmp_path) -> None:

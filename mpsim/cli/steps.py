@@ -19,6 +19,7 @@ from mpsim.data import DataLoader, LabelledImages
 from mpsim.experiments.settings import DEFAULTS
 from mpsim.trace import trace
 from mpsim.training.optimizer import SGD
+from mpsim.training.recipe import Recipe
 from mpsim.training.semantics import as_semantics
 from mpsim.training.trainer import Trainer
 from mpsim.validate.step.recording import record_step
@@ -45,6 +46,7 @@ def trace_step(
     data_path: Annotated[str | None, typer.Option(help=help_of("data_path"))] = None,
     steps: Annotated[int, typer.Option(help="Steps to train before the recorded one.")] = 0,
     lr: Annotated[float, typer.Option("--lr", help="Learning rate.")] = DEFAULTS.lr,
+    accumulator: Annotated[str, typer.Option(help=help_of("accumulator"))] = DEFAULTS.accumulator,
     seed: Annotated[int, typer.Option(help="Of the initial weights and the order of the images.")] = DEFAULTS.seed,
     backend: Annotated[str, typer.Option(help="reference, numba or compiled; changes no bit.")] = "compiled",
     threads: Annotated[int | None, typer.Option(help="Default: all cores; changes no bit.")] = None,
@@ -62,9 +64,8 @@ def trace_step(
     )
     traced = trace(network, batch=batch, semantics=as_semantics(semantics).name)
     plan = assign(traced, scheme, ratio=ratio, seed=plan_seed, k=k, levels=levels)
-    trainer = Trainer(
-        network, plan, optimizer=SGD(lr=lr), semantics=semantics, backend=backend, threads=threads, seed=seed
-    )
+    recipe = Recipe(SGD(lr=lr), semantics=semantics, accumulator=accumulator, seed=seed)
+    trainer = Trainer(network, plan, recipe, backend=backend, threads=threads)
     batches = _batches(DataLoader(dataset, batch, seed=seed, drop_last=True))
     for _ in range(steps):
         trainer.step(*next(batches))

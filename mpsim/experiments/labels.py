@@ -36,7 +36,7 @@ PLAN = ("scheme", "ratio", "k", "plan_seed", "given_plan", "plan_sha256", "level
 TRAINING = (
     "model", "model_sha256", "width", "data", "data_sha256", "train_images", "epochs", "batch", "lr", "schedule",
     "momentum", "weight_decay", "semantics", "rounding", "random_bit_count", "evaluate_every",
-    "skipped_statistics", "own_settings",
+    "skipped_statistics", "accumulator", "own_settings",
 )  # fmt: skip
 
 #: How a setting is told to people.
@@ -45,7 +45,8 @@ _WORDS = {
     "train_images": "{} training images", "epochs": "{} epochs", "batch": "batch {}", "lr": "learning rate {}",
     "schedule": "{}", "momentum": "momentum {}", "weight_decay": "weight decay {}", "semantics": "{} semantics",
     "rounding": "{} rounding", "random_bit_count": "{} random bits", "evaluate_every": "a test every {} epochs",
-    "skipped_statistics": "{} statistics after skipped steps", "own_settings": "{}", "promotion": "promotion at {}",
+    "skipped_statistics": "{} statistics after skipped steps", "accumulator": "sums by {}",
+    "own_settings": "{}", "promotion": "promotion at {}",
     "levels": "levels {}",
 }  # fmt: skip
 _WORDS_FOR_NONE = {
@@ -54,7 +55,7 @@ _WORDS_FOR_NONE = {
 }  # fmt: skip
 #: What is told only where it is not this. The digest of bundled data is not told either.
 _UNTOLD = {"model_sha256": None, "rounding": "nearest", "random_bit_count": None, "own_settings": None} | {
-    name: getattr(DEFAULTS, name) for name in ("train_images", "evaluate_every", "skipped_statistics")
+    name: getattr(DEFAULTS, name) for name in ("train_images", "evaluate_every", "skipped_statistics", "accumulator")
 }
 
 #: What a picture's name tells only where it is not the default.

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from mpsim import checks, networks
 from mpsim.assignment import SCHEMES, Plan, assign, parse_levels
+from mpsim.contraction import as_accumulator
 from mpsim.data import LabelledImages
 from mpsim.data import digest as digest_data
 from mpsim.data import load as load_data
@@ -18,6 +19,8 @@ from mpsim.errors import UsageError
 from mpsim.experiments.results import settings_key
 from mpsim.files.records import Record
 from mpsim.nn import Module
+from mpsim.products.accumulators import Accumulator
+from mpsim.products.tensor_cores import described
 from mpsim.trace import Trace, trace
 from mpsim.training.loss_scale import LossScale
 from mpsim.training.optimizer import SGD
@@ -54,7 +57,7 @@ def later_settings(data: str) -> dict[str, Any]:
     """Settings that came later, and the value under which a run is what it was before them, and so has its old key."""
     return {
         "model_sha256": None, "train_images": None, "evaluate_every": 1, "skipped_statistics": "updated",
-        "data_sha256": DATA_OF_OLD_KEYS.get(data),
+        "accumulator": described(Accumulator()), "data_sha256": DATA_OF_OLD_KEYS.get(data),
     }  # fmt: skip
 
 
@@ -87,8 +90,8 @@ class RunSettings:
     ``promotion`` applies to the schemes under which the paper promotes, and to a given plan.
     ``seed``: initial weights, data order and augmentation, random bits. ``plan_seed``: of scheme "random".
     ``train_images``: only so many of the training images, the first; None for all. ``evaluate_every``: so many
-    epochs from one evaluation on the test images to the next; the last epoch always has one. ``skipped_statistics``: as
-    for ``Trainer``.
+    epochs from one evaluation on the test images to the next; the last epoch always has one. ``skipped_statistics``
+    and ``accumulator`` (as text): as for ``Trainer``.
 
     Files are found by what they hold: ``key`` has the digest of the data and of the network's file, as they are when
     it is asked for, and not where they lie. A subclass may load other data (``load``).
@@ -130,6 +133,11 @@ class RunSettings:
     skipped_statistics: str = setting(
         "updated", "Batch norm's running statistics after a skipped step: updated (as in PyTorch) or kept."
     )
+    accumulator: str = setting(
+        described(Accumulator()),
+        "How products are summed: chunk=64, a tensor core such as hopper_float16, or stages such as "
+        "'groups(lanes(8), rising(), folding())'.",
+    )
 
     def __post_init__(self) -> None:
         for name, check in _NUMBERS.items():
@@ -138,6 +146,12 @@ class RunSettings:
         checks.named("schedule", self.schedule, ("cosine", "constant"))
         recipe = self._recipe()
         object.__setattr__(self, "seed", recipe.seed)
+        summation = as_accumulator(self.accumulator)
+        if not summation.promises_bits:
+            raise UsageError(
+                f"accumulator {self.accumulator!r} promises no bits, so its runs have no digest", "accumulator"
+            )
+        object.__setattr__(self, "accumulator", described(summation))  # one text for one order
         sgd = recipe.optimizer
         factors = {"lr": sgd.lr, "momentum": sgd.momentum, "weight_decay": sgd.weight_decay}
         shares = {"ratio": self.ratio, "width": self.width, "promotion": self.promotion}
@@ -275,6 +289,7 @@ class RunSettings:
             rounding=self.rounding,
             random_bit_count=self.random_bit_count,
             skipped_statistics=self.skipped_statistics,
+            accumulator=self.accumulator,
             seed=self.seed,
         )
 

@@ -21,7 +21,8 @@ COLUMNS = (
     "low_share_planned", "low_share", "bytes", "test_accuracy", "test_accuracy_float32", "train_accuracy", "train_loss",
     "diverged", "promotions", "skipped_steps", "seconds", "digest", "key", "trained_as", "k", "given_plan",
     "plan_sha256", "batch", "lr", "schedule", "momentum", "weight_decay", "semantics", "rounding", "random_bit_count",
-    "train_images", "evaluate_every", "skipped_statistics", "data_sha256", "model_sha256", "own_settings", "definition",
+    "train_images", "evaluate_every", "skipped_statistics", "accumulator", "data_sha256", "model_sha256",
+    "own_settings", "definition",
 )  # fmt: skip
 
 #: What a study's means are over: the training seeds, and of scheme random the orders too, as each seed may have its

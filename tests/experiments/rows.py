@@ -10,7 +10,8 @@ TRAINED: dict[str, Any] = {
     "model": "small_cnn", "model_sha256": None, "width": 1.0, "data": "digits", "data_sha256": None,
     "train_images": None, "epochs": 15, "batch": 128, "lr": 0.1, "schedule": "cosine", "momentum": 0.9,
     "weight_decay": 5e-4, "semantics": "standard", "rounding": "nearest", "random_bit_count": None,
-    "evaluate_every": 1, "skipped_statistics": "updated", "own_settings": None, "definition": 1,
+    "evaluate_every": 1, "skipped_statistics": "updated",
+    "accumulator": "sequential,format=float32,chunk=256,fma=true", "own_settings": None, "definition": 1,
 }  # fmt: skip
 
 

@@ -133,7 +133,8 @@ def test_a_difference_in_any_setting_is_another_point():
         "levels": "five_bit", "promotion": None, "model": "resnet18", "model_sha256": "z", "width": 0.5,
         "data": "synthetic10", "data_sha256": "d", "train_images": 99, "epochs": 3, "batch": 32, "lr": 0.2,
         "schedule": "constant", "momentum": 0.5, "weight_decay": 0.0, "semantics": "lee2023", "rounding": "stochastic",
-        "random_bit_count": 4, "evaluate_every": 2, "skipped_statistics": "kept", "own_settings": "{}", "definition": 2,
+        "random_bit_count": 4, "evaluate_every": 2, "skipped_statistics": "kept", "accumulator": "exact",
+        "own_settings": "{}", "definition": 2,
     }  # fmt: skip
     assert set(other) | {"seed"} == set(one) - {"low_share", "test_accuracy", "diverged"}
     points = over_seeds([one, *(one | {name: value} for name, value in other.items())])

@@ -86,7 +86,7 @@ def test_every_setting_is_part_of_the_key():
         "model": "resnet18", "width": 0.5, "data": "synthetic10", "epochs": 4, "batch": 8, "lr": 0.3,
         "momentum": 0.8, "weight_decay": 0.0, "schedule": "constant", "promotion": None, "semantics": "lee2023",
         "rounding": "stochastic", "random_bit_count": 8, "train_images": 999, "evaluate_every": 2,
-        "skipped_statistics": "kept",
+        "skipped_statistics": "kept", "accumulator": "chunk=64",
     }  # fmt: skip
     # The path is not: the digest of what lies there is (test_contents.py).
     assert set(other) | {"data_path"} == {field.name for field in fields(RunSettings)}
@@ -97,6 +97,26 @@ def test_every_setting_is_part_of_the_key():
     keys = {replace(QUICK, **{name: value}, **together.get(name, {})).key for name, value in other.items()}
     assert len(keys | {QUICK.key}) == len(other) + 1
     assert replace(QUICK, lr=1, width=1).key == replace(QUICK, lr=1.0, width=1.0).key
+
+
+def test_the_order_of_sums_is_a_setting():
+    """By name or in stages, on every backend; the default has the key of runs from before there was a choice."""
+    usual = replace(QUICK, scheme="float32", ratio=None, epochs=1)  # in four bits the order does not show
+    lanes = replace(usual, accumulator="product(order=groups( lanes(8),rising(), folding()))")
+    assert lanes.accumulator == "groups(lanes(8), rising(), folding())"
+    assert lanes.key == replace(lanes, accumulator="groups(lanes(8), rising(), folding())").key != usual.key
+    assert "accumulator" not in QUICK.to_dict()
+    assert replace(QUICK, accumulator="chunk=256").key == QUICK.key
+    digests = {run(lanes, backend=backend, threads=2)["digest"] for backend in ("numba", "compiled")}
+    assert len(digests) == 1 and digests != {run(usual, **BACKEND)["digest"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("lanes=8", "is no field"), ("blas", "promises no bits"), ("up()", "up")]
+)
+def test_an_order_that_cannot_be_trained_with_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        RunSettings(accumulator=text)
 
 
 def test_what_skipped_steps_do_to_the_statistics_is_a_setting(expected, tmp_path):
