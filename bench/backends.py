@@ -22,7 +22,7 @@ from mpsim.kernels.philox import Stream
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.products.accumulators import Accumulator
 
-GOAL = 3.0
+GOAL = 5.0
 BATCH = 128
 IMAGES = ((64, 32), (128, 16), (512, 4))  # channels, side
 #: Channels, outputs, side, kernel, stride, groups: ResNet-18 at widths 1.0 and 0.25, MobileNet's depthwise layers.
