@@ -112,7 +112,8 @@ def cast_entry(report: CastReport) -> dict[str, Any]:
 
 def dot_entry(report: DotReport) -> dict[str, Any]:
     """What was found of dot products: the simplest accumulator that is equal, or else the nearest."""
-    tried = report.matches[0] if report.matches else report.nearest
+    matches = [match for match in report.matches if not match.drawn]  # trees do not give products of other lengths
+    tried = matches[0] if matches else report.nearest
     if report.declared is not None and report.declared.equal:
         tried = report.declared
     assert tried is not None
@@ -121,7 +122,7 @@ def dot_entry(report: DotReport) -> dict[str, Any]:
         "fitted": described(tried.accumulator), "names": tried.names, "equal": tried.equal,
         "results": tried.results, "mismatches": tried.results - tried.agreeing,
         "probes_differ": tried.probes_differ, "zero_signs": tried.zero_signs,
-        "also_equal": [described(each.accumulator) for each in report.matches[1:]],
+        "also_equal": [described(each.accumulator) for each in matches[1:]],
         "observed": {m.name: m.meaning for m in report.measurements},
     }  # fmt: skip
 

@@ -117,7 +117,7 @@ def _record_dot(row: Dot, task: Task, began: float) -> None:
     function, order = row.open(task.library), "rising k"
     report = validate_dot(function, inputs=row.inputs, length=row.length, side=row.side)
     for other in row.alternatives:
-        if not report.equal:
+        if not packs.dot_entry(report)["equal"]:
             changed = packs.reordered(function, other.places) if other.places else function
             again = validate_dot(changed, other.accumulator, inputs=row.inputs, length=row.length, side=row.side)
             if again.equal:

@@ -242,6 +242,7 @@ Order = Rising | Pairwise | Folding | Aligned | Exact | Unspecified | Groups | R
 def within(order: Order) -> Iterator[Order]:
     """The order and every order inside it.
 
+    >>> from mpsim.products.partitions import Blocks
     >>> [type(each).__name__ for each in within(Groups(Blocks(8), Rising(), Pairwise()))]
     ['Groups', 'Rising', 'Pairwise']
     """

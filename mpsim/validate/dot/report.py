@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from mpsim.products import stages
 from mpsim.products.accumulators import Accumulator, Summation
-from mpsim.products.stages import Trees, within
 from mpsim.products.tensor_cores import described
 from mpsim.validate.dot.results import DotReport, Tried
 from mpsim.validate.dot.vectors import DotVectorsReport
@@ -108,7 +106,7 @@ def _found(report: DotReport) -> list[str]:
         lines += _also_equal(first, others)
         if others:
             lines.append(f"  of {report.separating:,} more inputs, none tells these apart")
-        if any(isinstance(order, Trees) for order in _orders(first.accumulator)):
+        if first.drawn:
             lines.append("  these trees were found by probes; other numbers of terms were not asked")
         if report.apart:
             lines.append(f"  told apart from {len(report.apart)} accumulators beside {'them' if others else 'it'}")
@@ -127,10 +125,6 @@ def _found(report: DotReport) -> list[str]:
             f"depend on the number of terms",
         ]
     return lines + _verdict(nearest, "the nearest of them,")
-
-
-def _orders(summation: Summation) -> list[stages.Order]:
-    return [] if isinstance(summation, Accumulator) else list(within(summation.order))
 
 
 def _also_equal(first: Tried, others: Sequence[Tried]) -> list[str]:

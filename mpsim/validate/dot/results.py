@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpsim.products.accumulators import Accumulator, Summation
+from mpsim.products.stages import Trees, within
 from mpsim.products.tensor_cores import TENSOR_CORES, described
 from mpsim.products.words import sentence_of
 from mpsim.validate.answers import Verdict
@@ -82,6 +83,13 @@ class Tried:
     def equal_but_zero_signs(self) -> bool:
         """Whether something differs, and nothing but signs of zeros."""
         return not self.equal and self.probes_differ + self.results - self.agreeing == self.zero_signs
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the order is one of explicit trees, for the numbers of terms that were asked alone."""
+        if isinstance(self.accumulator, Accumulator):
+            return False
+        return any(isinstance(order, Trees) for order in within(self.accumulator.order))
 
     @property
     def names(self) -> list[str]:

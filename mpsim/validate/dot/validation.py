@@ -59,7 +59,7 @@ def validate_dot(
 
     >>> from mpsim import Accumulator
     >>> report = validate_dot(Accumulator(chunk=8), length=40, backend="reference")
-    >>> described(report.matches[0].accumulator)
+    >>> report.matches[0].text
     'sequential,format=float32,chunk=8,fma=true'
     """
     checks.whole("length", length, least=16, most=MOST_LENGTH, note=", so that the probes fit")
@@ -85,7 +85,9 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
     if range.value is not None and not any(each.equal for each in tried):
         tried += _by_trees(judge, [a.shape[1] for _, a, _, _ in corpora])
     matches, apart, rows = _matches(judge, [each for each in tried if each.equal], declared, seed)
-    nearest = None if matches else max(tried, key=lambda each: _nearness(each, length))
+    named = any(not each.drawn for each in matches)
+    plain = [each for each in tried if not (matches and each.drawn)]
+    nearest = None if named else max(plain, key=lambda each: _nearness(each, length))
     confirmed = matches or tuple(each for each in tried if not each.probes_differ and length in each.equal_at)
     places = place_dependence(opened, length, seed)
     measurements = [range]

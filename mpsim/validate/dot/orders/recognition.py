@@ -37,8 +37,8 @@ SIMPLEST = 2
 def recognised(tree: Node, length: int) -> list[Order]:
     """Orders whose sums of so many terms are formed in the tree, the simplest first.
 
-    >>> recognised(((0, 2), (1, 3)), 4)[0]
-    Groups(partition=Lanes(number=2, take=1), inner=Rising(...), outer=Rising(...))
+    >>> recognised(((0, 2), (1, 3)), 4)
+    [Folding(...), Groups(partition=Lanes(number=2, take=1), inner=Rising(...), outer=Rising(...))]
     """
     return _orders(nodes_of(tree), length, DEPTH)
 
