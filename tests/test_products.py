@@ -218,6 +218,8 @@ def test_the_short_form_with_an_output_runs_its_own_kernel() -> None:
         ("a tree is a term's index or a tuple", lambda: Tree(((), 1))),
         ("one tree for each number of terms", lambda: Trees((Tree(0), Tree(0)))),
         ("trees are a tuple of trees", lambda: Trees((0, 1))),
+        ("a tree is at most 90 deep; write a chain", lambda: Tree(nested(2000))),
+        ("at most 64 orders inside each other", lambda: Product(order=wrapped(100))),
         ("the trees add 1, 2 terms, and", lambda: dot([1] * 3, [1] * 3, Product(order=Trees((Tree(0), Tree((0, 1))))))),
         ("most must be", lambda: Halving(2, 8, Rising())),
         ("the rest of a tail adds the result", lambda: Tail(2, Rising(), Aligned())),
@@ -237,6 +239,20 @@ def test_the_short_form_with_an_output_runs_its_own_kernel() -> None:
 def test_what_cannot_be_is_refused(message: str, make: Callable[[], object]) -> None:
     with pytest.raises(UsageError, match=message):
         make()
+
+
+def nested(depth: int) -> object:
+    tree: object = 0
+    for k in range(1, depth):
+        tree = (tree, k)
+    return tree
+
+
+def wrapped(count: int) -> Order:
+    order: Order = Rising()
+    for _ in range(count):
+        order = Groups(Blocks(8), order, Rising())
+    return order
 
 
 PAIR = Product(order=Tree((0, 1)))

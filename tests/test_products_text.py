@@ -15,6 +15,7 @@ from mpsim.products.stages import (
     Folding,
     Groups,
     Lanes,
+    Node,
     Operand,
     Pairwise,
     Product,
@@ -40,6 +41,7 @@ def test_text_and_json_give_the_product_back(product: Product) -> None:
     "text,product",
     [
         ("exact()", Product(order=Exact())),
+        ("product(operand(float16, none))", Product(Operand("float16", "none"))),
         ("rising(sums(float16, toward_zero))", Product(order=Rising(Sums("float16", "toward_zero")))),
         ("rising('float16', 'first')", Product(order=Rising(Sums("float16"), "first"))),
         (
@@ -88,6 +90,22 @@ def test_what_a_text_means(text: str, product: Product) -> None:
 def test_a_wrong_text_is_refused(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         product_of(text)
+
+
+def test_json_with_too_many_stages_is_refused() -> None:
+    value: object = {"stage": "rising"}
+    for _ in range(5000):
+        value = {"stage": "reordered", "partition": {"stage": "whole"}, "order": value}
+    with pytest.raises(UsageError, match="too many stages inside each other"):
+        of_json(value)
+
+
+def test_a_tree_as_deep_as_may_be_is_read_back() -> None:
+    tree: Node = 0
+    for k in range(1, 91):
+        tree = (k, tree)
+    product = Product(order=Tree(tree))
+    assert product_of(text_of(product)) == product
 
 
 @pytest.mark.parametrize(

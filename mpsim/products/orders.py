@@ -192,24 +192,28 @@ class Tree:
         >>> list(Tree((((0,), 2), 1)).postfix()) == [0, ROUND, 2, ADD, 1, ADD]
         True
         """
-        waiting: list[tuple[Node, int | None]] = [(self.root, None)]
+        waiting: list[tuple[Node, int | None, int]] = [(self.root, None, 0)]
         while waiting:
-            node, operation = waiting.pop()
+            node, operation, depth = waiting.pop()
+            if depth > DEEPEST:
+                raise UsageError(f"a tree is at most {DEEPEST} deep; write a chain of sums as one tuple: (0, 1, 2)")
             if operation is not None:
                 yield operation
             elif isinstance(node, int) and not isinstance(node, bool) and node >= 0:
                 yield node
             elif isinstance(node, tuple) and node:
                 if len(node) == 1:
-                    waiting.append((node, ROUND))
+                    waiting.append((node, ROUND, depth))
                 for child in reversed(node[1:]):
-                    waiting += [(node, ADD), (child, None)]
-                waiting.append((node[0], None))
+                    waiting += [(node, ADD, depth), (child, None, depth + 1)]
+                waiting.append((node[0], None, depth + 1))
             else:
                 raise UsageError(f"a tree is a term's index or a tuple of trees, not {node!r}")
 
 
 Node = int | tuple["Node", ...]
+#: How deep a tree may be: as its text can be read.
+DEEPEST = 90
 #: What stands for operations in a tree in postfix notation.
 ADD, ROUND = -1, -2
 
@@ -246,9 +250,11 @@ def within(order: Order) -> Iterator[Order]:
     >>> [type(each).__name__ for each in within(Groups(Blocks(8), Rising(), Pairwise()))]
     ['Groups', 'Rising', 'Pairwise']
     """
-    yield order
-    for inner in _parts(order):
-        yield from within(inner)
+    waiting = [order]
+    while waiting:
+        order = waiting.pop()
+        yield order
+        waiting += reversed(_parts(order))
 
 
 def _parts(order: Order) -> Sequence[Order]:

@@ -37,6 +37,8 @@ from mpsim.products.orders import (
 )
 from mpsim.products.partitions import Blocks, Lanes, Partition, Splits, Whole
 
+#: Orders of one product, those inside others among them.
+MOST_ORDERS = 64
 CONVERSIONS = ("none", "truncate")
 
 __all__ = [
@@ -88,6 +90,8 @@ class Product:
 
     def __post_init__(self) -> None:
         kinds = [type(order) for order in within(self.order)]
+        if len(kinds) > MOST_ORDERS:
+            raise UsageError(f"a product has at most {MOST_ORDERS} orders inside each other, not {len(kinds)}")
         if self.products is not None and Aligned in kinds:
             raise UsageError("an aligned order adds exact products; leave out the rounding of products")
         if Unspecified in kinds[1:]:

@@ -73,6 +73,8 @@ def _call(text: str, name: str, node: ast.Call) -> Any:
 
 def _made(where: str, name: str, stage: type, given: dict[str, Any]) -> Any:
     for each in fields(stage):
+        if each.name in ("start", "conversion") and each.name in given and given[each.name] is None:
+            given[each.name] = "none"
         if each.name in SUMS and isinstance(given.get(each.name), str):
             given[each.name] = Sums(given[each.name])
         wanted = _wanted(each)
@@ -143,11 +145,18 @@ def of_json(value: Any) -> Any:
     >>> of_json(to_json(Product())) == Product()
     True
     """
+    try:
+        return _of_json(value)
+    except RecursionError:
+        raise UsageError("a product in JSON has too many stages inside each other") from None
+
+
+def _of_json(value: Any) -> Any:
     if isinstance(value, list):
-        return tuple(of_json(each) for each in value)
+        return tuple(_of_json(each) for each in value)
     if not isinstance(value, Mapping):
         return value
-    given = {str(key): of_json(each) for key, each in value.items()}
+    given = {str(key): _of_json(each) for key, each in value.items()}
     name = given.pop("stage", None)
     stage = STAGES.get(name) if isinstance(name, str) else None
     if stage is None or set(given) - {field.name for field in fields(stage)}:

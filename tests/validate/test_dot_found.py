@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -107,3 +108,28 @@ def test_one_wrong_sum_is_not_called_equal() -> None:
 def test_the_simplest_order_of_a_tree(tree: Any, expected: str) -> None:
     length = max(nodes_of(tree)).bit_length()
     assert expected in [text_of(order) for order in recognised(tree, length)]
+
+
+@pytest.mark.parametrize(
+    "order", ["groups(lanes(8), rising(), folding())", "groups(blocks(64), rising(), rising(start=first))"]
+)
+def test_the_largest_product_counts_too(order: str) -> None:
+    """96 terms in matrices of 40 x 40 are asked for the shapes; the answers must be those of the match."""
+
+    def wrong_at_96(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        if a.shape[1] == 96:
+            return np.full((len(a), b.shape[1]), 7, np.float32)
+        return subject(product_of(order))(a, b)
+
+    for declared in (None, order):
+        report = validate_dot(wrong_at_96, declared, length=128)
+        assert not report.equal
+        assert "1,600 probes differ" in text(report) and "(40 x 40, K = 96)" in text(report)
+
+
+def test_one_of_several_orders_is_printed_as_such() -> None:
+    """Nothing asked has so many terms that a tail of 128 and one of 64 would differ."""
+    product = product_of("tail(128, groups(lanes(8), rising(), folding()), rising(start=first))")
+    report = validate_dot(subject(product), length=260)
+    assert report.equal and product in [each.accumulator for each in report.matches] and len(report.matches) > 1
+    assert re.search(r"order: one of [2-9] that no input tells apart, such as: ", text(report)), text(report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,20 @@ class Judge:
         at = tuple(k for k in lengths if k not in unequal)
         shown = min(examples, key=lambda each: (not each.is_ordinary, len(each.terms)), default=None)
         return Tried(accumulator, self.output, agreeing, results, probes_differ, zero_signs, shown, differing, at)
+
+    def in_largest(self, tried: Tried, largest: tuple[Array, Array, Array] | None) -> Tried:
+        """The candidate, judged by one more product, (a, b, the subject's answer), of the largest shape."""
+        if largest is None or not tried.equal:
+            return tried
+        a, b, found = largest
+        expected = Model(tried.accumulator, self.output).matmul(a, b, self.backend)
+        wrong = np.argwhere(~same(found, expected))
+        if not len(wrong):
+            return tried
+        i, j = wrong[0]
+        name = f"{len(a)} x {b.shape[1]}, K = {a.shape[1]}"
+        shown = _difference(name, a[i], b[:, j], expected[i, j], found[i, j])
+        return replace(tried, probes_differ=tried.probes_differ + len(wrong), difference=shown, equal_at=())
 
     def is_wide(self, order: Order) -> bool:
         """Whether every answer is that of sums in float64, in rising k, rounded once to the type of the answers."""

@@ -37,7 +37,8 @@ def statements(prober: Prober, order: Order, confirmed: Sequence[Summation]) -> 
         return _unknown(prober, order)
     first = confirmed[0]
     if not isinstance(first, Accumulator):
-        return [Measurement("order", text_of(first), sentence_of(first))]
+        several = f"one of {len(confirmed)} that no input tells apart, such as: " if len(confirmed) > 1 else ""
+        return [Measurement("order", text_of(first), several + sentence_of(first))]
     fma = "whether products are rounded before they are added does not show"
     if first.kind == "exact":
         words = f"nothing was lost beside a number 2**{order.span} times as large: exact, or wider than that"

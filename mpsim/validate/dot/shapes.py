@@ -16,6 +16,8 @@ from mpsim.validate.dot.subjects import DotSubject, Model, same
 
 Array = np.ndarray[Any, Any]
 
+#: Terms of these products, at most.
+MOST_TERMS = 96
 #: Rows and columns of the largest product, and of those it is compared with.
 LARGEST = 40
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33)
@@ -92,8 +94,8 @@ def shape_dependence(
     """
     if subject.form == "dot":
         return None
-    k = min(length, 96)
-    a, b = _operands(subject, k, seed)
+    k = min(length, MOST_TERMS)
+    a, b = largest_operands(subject, k, seed)
     whole = subject.matmul(a, np.ascontiguousarray(b.T))
     wrong, place = {}, None
     for m, n in SHAPES:
@@ -111,6 +113,15 @@ def shape_dependence(
     return ShapeDependence((LARGEST, LARGEST), k, tuple(wrong), len(SHAPES), place, order)
 
 
+def largest_product(subject: DotSubject, length: int, seed: int) -> tuple[Array, Array, Array] | None:
+    """The factors of the largest product and the subject's answer; None for a subject that takes vectors."""
+    if subject.form == "dot":
+        return None
+    a, b = largest_operands(subject, min(length, MOST_TERMS), seed)
+    right = np.ascontiguousarray(b.T)
+    return a, right, subject.matmul(a, right)
+
+
 def place_dependence(subject: DotSubject, length: int, seed: int = 0) -> PlaceDependence | None:
     """An element that changes where its row and column move, in products of two sizes; None where none does.
 
@@ -118,8 +129,8 @@ def place_dependence(subject: DotSubject, length: int, seed: int = 0) -> PlaceDe
     """
     if subject.form == "dot":
         return None
-    k = min(length, 96)
-    a, b = _operands(subject, k, seed)
+    k = min(length, MOST_TERMS)
+    a, b = largest_operands(subject, k, seed)
     for side in dict.fromkeys((min(subject.side, LARGEST), LARGEST)):
         left, right = a[:side], b[:side]
         found = subject.matmul(np.ascontiguousarray(left), np.ascontiguousarray(right.T))
@@ -132,7 +143,7 @@ def place_dependence(subject: DotSubject, length: int, seed: int = 0) -> PlaceDe
     return None
 
 
-def _operands(subject: DotSubject, length: int, seed: int) -> tuple[Array, Array]:
+def largest_operands(subject: DotSubject, length: int, seed: int) -> tuple[Array, Array]:
     """Normal numbers of the inputs' format, (LARGEST, length) twice."""
     random = np.random.default_rng(seed)
     shape = (LARGEST, length)

@@ -27,7 +27,7 @@ from mpsim.validate.dot.orders.candidates import beside, candidates, distinct
 from mpsim.validate.dot.orders.found import from_zero, products_of_orders, products_of_trees, tree_of
 from mpsim.validate.dot.orders.separation import separate
 from mpsim.validate.dot.results import WIDE, DotReport, Tried, result_format, type_of
-from mpsim.validate.dot.shapes import place_dependence, shape_dependence
+from mpsim.validate.dot.shapes import MOST_TERMS, largest_product, place_dependence, shape_dependence
 from mpsim.validate.dot.subjects import SIDE, DotSubject, open_dot, same
 from mpsim.validate.subjects.environment import default_float_environment
 from mpsim.validate.subjects.opening import Calling
@@ -83,7 +83,7 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
     measured = widths(prober, order) if order.is_known else {}
     tried = [judge.tried(each) for each in candidates(measured, order, opened.inputs)]
     if range.value is not None and not any(each.equal for each in tried):
-        tried += _by_trees(judge, [a.shape[1] for _, a, _, _ in corpora])
+        tried += _by_trees(judge, [*(a.shape[1] for _, a, _, _ in corpora), min(length, MOST_TERMS)])
     matches, apart, rows = _matches(judge, [each for each in tried if each.equal], declared, seed)
     named = any(not each.drawn for each in matches)
     plain = [each for each in tried if not (matches and each.drawn)]
@@ -94,6 +94,12 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
     if confirmed or places is None:
         measurements += statements(prober, order, distinct([each.accumulator for each in confirmed], length))
     matches = tuple(each for match in matches if (each := judge.tried(match.accumulator)).equal)  # these probes too
+    shapes = shape_dependence(opened, length, [each.accumulator for each in matches], seed, backend)
+    largest = largest_product(opened, length, seed) if shapes is None else None
+    judged = [judge.in_largest(each, largest) for each in matches]
+    matches, left = tuple(each for each in judged if each.equal), [each for each in judged if not each.equal]
+    if left and not matches:
+        nearest = left[0]
     units = (
         {result_format(each.accumulator) for each in matches if not each.rounds_output}
         if opened.output in WIDE
@@ -113,14 +119,14 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
         tuple(measurements),
         matches,
         nearest,
-        None if declared is None else judge.tried(declared),
+        None if declared is None else judge.in_largest(judge.tried(declared), largest),
         error_of(
             [(a, b, found) for name, a, b, found in corpora if name.startswith("normal")],
             units.pop() if len(units) == 1 else opened.output,
         ),
         apart,
         rows,
-        shape_dependence(opened, length, [each.accumulator for each in matches], seed, backend),
+        shapes,
         places,
         tuple(opened.callee.state),
         tuple(opened.notes),

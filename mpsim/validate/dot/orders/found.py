@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product as product_of
 
+from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, as_format
 from mpsim.products.accumulators import Accumulator, Summation, in_short
 from mpsim.products.stages import (
@@ -71,7 +72,10 @@ def products_of_trees(trees: Sequence[Node], prober: Prober) -> Iterator[Summati
     for mark in (_as_it_is, _first_rounded, _last_rounded):
         marked = [mark(tree) for tree in trees]
         for format in _formats(prober):
-            order = Trees(tuple(Tree(tree, Sums(format)) for tree in marked))
+            try:
+                order = Trees(tuple(Tree(_as_chains(tree), Sums(format)) for tree in marked))
+            except UsageError:  # deeper than a description may be
+                return
             for products in _roundings(prober) if mark is _as_it_is else (None,):
                 yield Product(products=products, order=order, output=_output(prober))
 
@@ -129,6 +133,23 @@ def _all(order: Order, sums: Sums) -> Order:
     if isinstance(order, Groups):
         return replace(order, inner=_all(order.inner, sums), outer=_all(order.outer, sums))
     return replace(order, sums=sums) if isinstance(order, Rising | Pairwise | Folding) else order
+
+
+def _as_chains(tree: Node) -> Node:
+    """The same sums with chains as one tuple: ((0, 1), 2) is (0, 1, 2)."""
+    if isinstance(tree, int):
+        return tree
+    children: list[Node] = []
+    rest: Node = tree
+    while isinstance(rest, tuple) and len(rest) > 1:  # down the left side
+        children[:0] = map(_as_chains, rest[1:])
+        rest = rest[0]
+    return (_as_chains(rest[0]),) if isinstance(rest, tuple) and not children else (_one(rest), *children)
+
+
+def _one(node: Node) -> Node:
+    """A leaf, or one that is rounded by itself."""
+    return node if isinstance(node, int) else (_as_chains(node[0]),)
 
 
 def _as_it_is(tree: Node) -> Node:
