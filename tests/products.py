@@ -68,9 +68,12 @@ def orders(length: int, results: bool = False, depth: int = 2) -> st.SearchStrat
         st.builds(Folding, sums()),
         st.just(Exact()),
     ]
+    starts = st.sampled_from(["zero", "first"])
     if not results:
         leaves.append(
-            st.builds(Aligned, st.integers(1, 9), st.integers(1, 30), sums(), st.sampled_from([None, -133, -21, 0]))
+            st.builds(
+                Aligned, st.integers(1, 9), st.integers(1, 30), sums(), st.sampled_from([None, -133, -21, 0]), starts
+            )
         )
     found = st.one_of(*leaves)
     if depth and length:

@@ -169,6 +169,7 @@ WRITTEN = [
     "halving(16, 8, tail(8, groups(lanes(8), rising(start=first), pairwise()), rising(start=first)))",
     "product(products=float32, order=tail(4, groups(lanes(4), rising(), folding()), rising(bfloat16, first)))",
     "tail(7, aligned(3), folding(float16))",
+    "product(operand(float16), operand(float8_e5m2), order=aligned(4, 24, sums(float32, toward_zero), start=first))",
     "product(products=float32, order=groups(whole(), pairwise(), rising()))",
     "groups(blocks(2), pairwise(), groups(blocks(4), pairwise(float16), rising(start=first)))",
 ]

@@ -75,7 +75,7 @@ static void aligned_run(const Program *p, const Row *row, const int64_t *places,
     const AlignedSum *sum = p->aligned + how;
     const NarrowFormat *narrow = p->sums + p->aligned_sums[how];
     for (int part = 0; part < PARTS; part++) {
-        Doubles c = {0};
+        Doubles c = get(r + part * DOUBLES);
         for (int64_t k = 0; k < count; k += sum->terms)
             c = instruction(row, places + k, count - k < sum->terms ? count - k : sum->terms, part, c, sum, narrow);
         put(r + part * DOUBLES, c);

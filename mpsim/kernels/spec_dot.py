@@ -134,6 +134,8 @@ def _reordered(terms: Sequence[Term], order: Reordered, product: Product) -> flo
 def _aligned(terms: Sequence[Term], order: Aligned, product: Product) -> float:
     """A chain of instructions, the result of each being the c of the next."""
     c = 0.0
+    if order.start == "first":
+        c, terms = add(terms[:1], order.sums), terms[1:]
     for start in range(0, len(terms), order.terms):
         c = _instruction(terms[start : start + order.terms], c, order, product)
     return c

@@ -78,15 +78,18 @@ class Aligned:
     multiples of 2**(E - fraction_bits), E being the largest exponent among those that are not zero, and at least
     ``least_exponent`` (None: no least), and added exactly; the sum is rounded once to the next c, and +0 where it is
     zero. A product's exponent is the sum of its operands' exponents, each at least the smallest normal exponent of
-    the operand's format, c's at least that of the format of the sums. c starts at +0.
+    the operand's format, c's at least that of the format of the sums. c starts at +0, or with ``start="first"`` at the
+    first term, rounded: the C that an instruction is given.
     """
 
     terms: int = 16
     fraction_bits: int = 24
     sums: Sums = FLOAT32
     least_exponent: int | None = LEAST_ALIGNMENT
+    start: str = "zero"
 
     def __post_init__(self) -> None:
+        checks.named("start", self.start, STARTS)
         checks.whole("terms", self.terms, least=1, most=MOST_CHUNK)
         checks.whole("fraction_bits", self.fraction_bits, least=1, most=51)
         if self.least_exponent is not None:

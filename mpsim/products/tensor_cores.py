@@ -98,6 +98,25 @@ _ROWS = (
 TENSOR_CORES = {row.name: row for row in _ROWS}
 
 
+#: name -> products of instructions that no accumulator describes: ``mma.sync`` on float8 adds in two halves, k mod 4 in
+#: {0, 1} and then {2, 3}, starts at +0 and adds C at the end, in the format of the result. Source: Khattak and
+#: Mikaitis, "Accurate Models of NVIDIA Tensor Cores", ACM TACO, doi 10.1145/3830409; equal to their recordings of an
+#: H100, an H200 and a B200 in every bit (tests/validate/test_recorded_products.py). Their operands do not separate 20
+#: or more fraction bits, nor the halves of float32 results.
+PRODUCTS = {
+    f"{core}_mma_sync_{inputs}{'_to_float16' * (sums == 'float16')}": (
+        f"product(operand({inputs}, truncate), operand({inputs}, truncate), order=groups(blocks(32), "
+        f"reordered(lanes(2, 2), aligned(16, 25, {sums})), rising({output})), output={output})"
+    )
+    for core, sums, output in (
+        ("hopper", "float16", "float16"),
+        ("blackwell", "float16", "float16"),
+        ("blackwell", "sums(float32, toward_zero)", "float32"),
+    )
+    for inputs in _FLOAT8
+}
+
+
 def accumulator_of(text: str) -> Summation:
     """The accumulator of a tensor core's name, of a kind ("exact"), or of fields: "chunk=64,fma=false"; or the product
     of stages written as calls (``mpsim.products.text.product_of``): "groups(lanes(8), rising(), folding())".
@@ -106,6 +125,7 @@ def accumulator_of(text: str) -> Summation:
     """
     if text in TENSOR_CORES:
         return TENSOR_CORES[text].accumulator
+    text = PRODUCTS.get(text, text)
     if "(" in text:
         return in_short(product_of(text))
     defaults = {field.name: field.default for field in fields(Accumulator)}
@@ -117,7 +137,7 @@ def accumulator_of(text: str) -> Summation:
         if name not in defaults:
             raise UsageError(
                 f"accumulator {text!r}: {name!r} is no field; expected {', '.join(defaults)}, "
-                f"or a tensor core: {', '.join(TENSOR_CORES)}"
+                f"or a tensor core: {', '.join([*TENSOR_CORES, *PRODUCTS])}"
             )
         given[name] = _value(name, value, defaults[name])
     return Accumulator(**given)  # type: ignore[arg-type]

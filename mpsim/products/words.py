@@ -93,9 +93,10 @@ def order_words(order: Order) -> str:
 
 
 def _aligned_words(order: Aligned) -> str:
+    first = "to the first " if order.start == "first" else ""
     least = "" if order.least_exponent is None else f" and at least 2^{order.least_exponent}"
     return (
-        f"by chained instructions of {order.terms} terms, aligned to the largest exponent{least}, truncated to "
+        f"{first}by chained instructions of {order.terms} terms, aligned to the largest exponent{least}, truncated to "
         f"{order.fraction_bits} fraction bits, added exactly and rounded ({_rounding(order.sums)})"
     )
 

@@ -40,7 +40,7 @@ MULTIPLY = 1  # r[to] = a[x] * b[x], exact
 ROUND = 2  # r[to] = r[x] rounded by sums[how]
 ADD = 3  # r[to] = r[x] + r[y] rounded by sums[how]
 RISING = 4  # for k in places[x : x + y]: r[to] = r[to] + a[k] * b[k] rounded by sums[how]
-ALIGNED = 5  # r[to] = the instructions of aligned[how] over places[x : x + y], from +0
+ALIGNED = 5  # r[to] = the instructions of aligned[how] over places[x : x + y], from the c that is r[to]
 CLEAR = 6  # e[to] = 0
 GATHER = 7  # e[to] = e[to] + r[x], exact
 TOTAL = 8  # r[to] = e[x] rounded to float32
@@ -251,7 +251,10 @@ def _aligned(writer: _Writer, order: Aligned, terms: Sequence[Term]) -> int:
     )
     if numbers not in writer.aligned:
         writer.aligned.append(numbers)
-    to = writer.register()
+    if order.start == "zero":
+        to = _zero(writer)
+    else:
+        to, terms = _rounded(writer, terms[0], order.sums), terms[1:]
     ks = [term for term in terms if isinstance(term, int)]
     writer.step(ALIGNED, to, *writer.run(ks), writer.aligned.index(numbers))
     return to

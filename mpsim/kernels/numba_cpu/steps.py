@@ -94,7 +94,6 @@ def _step(
         for j in range(width):
             r[to, j] = rounded(r[x, j], numbers, toward_zero)
     elif what == ALIGNED:
-        r[to] = 0.0
         add_aligned(places[x : x + y], a, left, b, right, b_k, aligned[how], sums, r[to])
     elif what == ZERO:
         r[to] = 0.0

@@ -58,7 +58,7 @@ class _Machine:
             for k in self.program.places[x : x + y]:
                 r[to] = _rounded(sum_to_odd(r[to], self.product(k)), self.program.sums[how])
         elif what == steps.ALIGNED:
-            r[to] = self.aligned(self.program.places[x : x + y], self.instructions[how])
+            r[to] = self.aligned(r[to], self.program.places[x : x + y], self.instructions[how])
         elif what == steps.CLEAR:
             self.exact[to] = ExactSum(r[0].size)
         elif what == steps.GATHER:
@@ -69,8 +69,7 @@ class _Machine:
     def product(self, k: int) -> np.ndarray:
         return exact_product(self.c.left(k)[:, :, None], self.c.right(k)[:, None, :])
 
-    def aligned(self, places: np.ndarray, instruction: Instruction) -> np.ndarray:
-        total = np.zeros(self.shape)
+    def aligned(self, total: np.ndarray, places: np.ndarray, instruction: Instruction) -> np.ndarray:
         for first in range(0, places.size, instruction.terms):
             k = places[first : first + instruction.terms]
             total = instruction(self.c.left(k)[:, :, :, None], self.c.right(k)[:, :, None, :], total)

@@ -152,7 +152,7 @@ def nodes_of_product(product: Product, length: int) -> Nodes:
             for k in program.places[x : x + y].tolist():
                 registers[to] = joined(registers[to], 1 << k)
         elif what == steps.ALIGNED:
-            registers[to], terms = 0, program.aligned[how].terms
+            terms = program.aligned[how].terms
             for start in range(x, x + y, terms):
                 ks = program.places[start : min(start + terms, x + y)].tolist()
                 registers[to] = joined(registers[to], *(1 << k for k in ks))

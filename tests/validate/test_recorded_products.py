@@ -1,0 +1,112 @@
+"""Dot products that NVIDIA's GPUs computed, recorded by others, against products in stages: no bit may differ.
+
+The recordings (Khattak and Mikaitis, ACM TACO, doi 10.1145/3830409; 48 sets of 5,000 instructions) are not part of the
+project: without ``../shared/data/recorded_products.npz`` these tests are skipped.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from mpsim.kernels import load
+from mpsim.products.stages import Groups, Product, Reordered
+from mpsim.products.tensor_cores import PRODUCTS, accumulator_of
+from mpsim.products.text import product_of
+
+PATH = Path(__file__).parents[3] / "shared" / "data" / "recorded_products.npz"
+pytestmark = pytest.mark.skipif(not PATH.exists(), reason=f"the recordings are not at {PATH}")
+
+TYPES: dict[str, Any] = {
+    "f16": np.float16, "bf16": ml_dtypes.bfloat16, "e4m3": ml_dtypes.float8_e4m3fn, "e5m2": ml_dtypes.float8_e5m2,
+}  # fmt: skip
+NAMES = {"f16": "float16", "bf16": "bfloat16", "tf32": "tf32", "e4m3": "float8_e4m3fn", "e5m2": "float8_e5m2"}
+#: GPU -> terms of an instruction, fraction bits and least exponents (float32, float16 sums) of all types but float8.
+WMMA = {
+    "V100": (4, 23, -131, -19), "A100": (8, 24, -132, -20), "A2": (8, 24, -132, -20), "Ada": (8, 24, -132, -20),
+    "L40S": (8, 24, -132, -20), "H100": (16, 25, -133, -21), "H200": (16, 25, -133, -21), "B200": (16, 25, -133, -21),
+}  # fmt: skip
+#: Of float8, those whose C is the last addend, after sums that start at +0: the name of the preset.
+AT_THE_END = {
+    **{(gpu, "f16"): "hopper_mma_sync_{}_to_float16" for gpu in ("H100", "H200")},
+    ("B200", "f16"): "blackwell_mma_sync_{}_to_float16",
+    ("B200", "f32"): "blackwell_mma_sync_{}",
+}
+SETS = [
+    f"{gpu}/{inputs}_to_{output}"
+    for gpu in WMMA
+    for inputs in NAMES
+    for output in ("f32", "f16")
+    if not PATH.exists() or f"{gpu}/{inputs}_to_{output}/d" in np.load(PATH).files
+]
+
+
+def order_of(gpu: str, inputs: str, output: str) -> tuple[str, bool]:
+    """An order of the terms (C last where it is added at the end, else first), and whether C takes part."""
+    name = AT_THE_END.get((gpu, output))
+    if inputs in ("e4m3", "e5m2"):
+        if name is not None:
+            found = product_of(PRODUCTS[name.format(NAMES[inputs])]).order
+            assert isinstance(found, Groups) and isinstance(found.inner, Reordered)
+            last = "float16" if output == "f16" else "float32"
+            sums = "float16" if output == "f16" else "sums(float32, toward_zero)"
+            return f"tail(32, reordered(lanes(2, 2), aligned(16, 25, {sums})), rising({last}, first))", True
+        if gpu in ("H100", "H200"):
+            return "aligned(32, 13, sums(fp_8_13_0, toward_zero))", False
+        sums = "float16" if output == "f16" else "sums(fp_8_13_0, toward_zero)"
+        return f"aligned(16, 13, {sums}, -132, first)", True
+    terms, bits, least, narrow = WMMA[gpu]
+    if output == "f16":
+        return f"aligned({terms}, {bits}, float16, {narrow}, first)", True
+    return f"aligned({terms}, {bits}, sums(float32, toward_zero), {least}, first)", True
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_no_result_of_a_recording_differs(name: str) -> None:
+    gpu, _, what = name.partition("/")
+    inputs, _, output = what.partition("_to_")
+    data = np.load(PATH)
+    a, b, c, d = (data[f"{name}/{each}"] for each in "abcd")
+    a, b = ((x.view(np.float32) if inputs == "tf32" else x.view(TYPES[inputs]).astype(np.float32)) for x in (a, b))
+    c = c.view(np.float32)
+    c = c.astype(np.float16).astype(np.float32) if output == "f16" else c
+    order, takes_c = order_of(gpu, inputs, output)
+    if takes_c:
+        ones = np.ones_like(c)
+        at = 0 if order.endswith("first)") and order.startswith("aligned") else a.shape[1]
+        a, b = np.insert(a, at, c, axis=1), np.insert(b, at, ones, axis=1)
+    expected = d.view(np.float32) if output == "f32" else d.view(np.float16).astype(np.float32)
+    wide = {"f32": "float32", "f16": "float16"}[output]
+    product = product_of(f"product(operand({NAMES[inputs]}), operand({NAMES[inputs]}), order={order}, output={wide})")
+    assert differing(a, b, product, expected) == 0
+
+
+def differing(a: np.ndarray, b: np.ndarray, product: Product, expected: np.ndarray) -> int:
+    """Rows whose dot product is not the one expected: one grouped convolution of a point."""
+    rows, length = a.shape
+    x, w = np.ascontiguousarray(b).reshape(1, -1, 1, 1), np.ascontiguousarray(a).reshape(rows, length, 1, 1)
+    found = load("compiled").conv2d(x, w, None, (1, 1), (0, 0), rows, threads=1, accumulator=product).reshape(rows)
+    return int((found.view(np.uint32) != np.ascontiguousarray(expected).view(np.uint32)).sum())
+
+
+def test_a_wrong_order_differs() -> None:
+    """The check is able to fail: the other halves, no halves, or 13 bits. More than 20 bits are not told apart."""
+    data = np.load(PATH)
+    a, b = (data[f"H100/e4m3_to_f16/{each}"].view(TYPES["e4m3"]).astype(np.float32) for each in "ab")
+    c, d = data["H100/e4m3_to_f16/c"].view(np.float32), data["H100/e4m3_to_f16/d"].view(np.float16).astype(np.float32)
+    c = c.astype(np.float16).astype(np.float32)
+    a, b = np.insert(a, 32, c, axis=1), np.insert(b, 32, np.ones_like(c), axis=1)
+    for bits, halves, wrong in ((13, "lanes(2, 2)", 243), (25, "lanes(2)", 1562), (25, "blocks(16)", 1523)):
+        order = f"tail(32, reordered({halves}, aligned(16, {bits}, float16)), rising(float16, first))"
+        operand = "operand(float8_e4m3fn)"
+        product = product_of(f"product({operand}, {operand}, order={order}, output=float16)")
+        assert differing(a, b, product, d) == wrong
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_presets_are_read(name: str) -> None:
+    assert isinstance(accumulator_of(name), Product)
