@@ -15,7 +15,8 @@ import numpy as np
 from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.products.accumulators import Summation
-from mpsim.products.tensor_cores import accumulator_of
+from mpsim.products.stages import Product
+from mpsim.products.tensor_cores import accumulator_of, described
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.dot.accuracy import error_of
 from mpsim.validate.dot.inputs import probes
@@ -33,6 +34,8 @@ from mpsim.validate.subjects.environment import default_float_environment
 from mpsim.validate.subjects.opening import Calling
 
 Array = np.ndarray[Any, Any]
+#: Products in stages that give every answer and are printed, at most: the shortest.
+MOST_PRODUCTS = 4
 #: The longest dot products that are asked.
 MOST_LENGTH = 1 << 14
 
@@ -168,7 +171,7 @@ def _matches(
     if not found:
         return (), (), 0
     length = judge.prober.length
-    found = distinct(found, length)
+    found, longer = _simplest(distinct(found, length))
     every = distinct([*found, *(each for model in found for each in beside(model))], length)
     possible = [each for each in every if judge.tried(each).equal]
     separated = separate(judge.prober, possible, judge.output, seed=seed, backend=judge.backend)
@@ -176,7 +179,18 @@ def _matches(
     apart = tuple(each for each in every if each not in separated.kept)
     kinds = list(dict.fromkeys(type_of(each.accumulator) for each in kept))
     kept.sort(key=lambda each: (kinds.index(type_of(each.accumulator)), not each.names))  # named ones before their like
-    return tuple(each for each in kept if each.equal), apart, separated.inputs
+    kept = [each for each in kept if each.equal]
+    shown, more = _simplest([each.accumulator for each in kept])
+    if longer + more:
+        judge.prober.subject.notes.append(f"{longer + more} longer descriptions in stages give the same answers")
+    return tuple(each for each in kept if each.accumulator in shown), apart, separated.inputs
+
+
+def _simplest(found: Sequence[Summation]) -> tuple[list[Summation], int]:
+    """The accumulators and the shortest of the products in stages; how many products are left out."""
+    products = sorted((each for each in found if isinstance(each, Product)), key=lambda each: len(described(each)))
+    left = products[MOST_PRODUCTS:]
+    return [each for each in found if each not in left], len(left)
 
 
 def _check_steady(subject: DotSubject, corpora: Sequence[Corpus]) -> None:

@@ -8,14 +8,18 @@ from typing import Any
 
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, as_format
+from mpsim.kernels.contractions.steps import steps_of
 from mpsim.products import stages
 from mpsim.products.accumulators import LEAST_ALIGNMENT, Accumulator, Summation, in_short
 from mpsim.products.stages import Product, Sums
 from mpsim.products.tensor_cores import LEAST, TENSOR_CORES
 from mpsim.validate.dot.inputs.probes import Order
+from mpsim.validate.dot.shapes import MOST_TERMS
 
 #: Alignments wider than the probes could see, up to so many bits more.
 BEYOND = 12
+#: Numbers of terms at which descriptions are compared beside those that subjects are asked for.
+MORE_TERMS = (200, 331)
 #: Tried in any case.
 KNOWN = (Accumulator(), Accumulator(chunk=None), Accumulator(kind="exact"))
 #: Least alignments of some tensor core, and none.
@@ -84,7 +88,7 @@ def effective(accumulator: Summation, length: int) -> tuple[object, ...]:
     """What decides the results for ``length`` terms at most: equal for two accumulators that are one and the same
     there, as with a chunk that is as long, more terms than a chunk has, or two names of one format."""
     if isinstance(accumulator, Product):
-        return (accumulator,)
+        return _steps_of(accumulator, length)
     chunk = accumulator.chunk if accumulator.chunk and accumulator.chunk < length else None
     format = astuple(as_format(accumulator.format))[1:]
     if accumulator.kind == "exact":
@@ -98,6 +102,20 @@ def effective(accumulator: Summation, length: int) -> tuple[object, ...]:
     if accumulator.kind == "sequential" and chunk == 1:  # each product is rounded, then added
         return (accumulator.kind, format, None, False)
     return (accumulator.kind, format, chunk, accumulator.fma)
+
+
+def _steps_of(product: Product, length: int) -> tuple[object, ...]:
+    """The steps for the numbers of terms that subjects are asked for, and some more: equal for two descriptions of one
+    computation, and not for two that only such subjects do not tell apart."""
+    read = product.left, product.right, product.output
+    found: list[object] = []
+    for terms in dict.fromkeys((length, length - 1, min(length, MOST_TERMS), 33, 3, 1, *MORE_TERMS)):
+        try:
+            program = steps_of(product, terms)
+        except UsageError:  # a tree of other numbers of terms
+            return (product,)
+        found.append((program.code.tobytes(), program.places.tobytes(), program.sums, program.aligned))
+    return (*read, *found)
 
 
 def distinct(accumulators: Iterable[Summation], length: int) -> list[Summation]:
