@@ -146,7 +146,7 @@ class RunSettings:
         checks.named("schedule", self.schedule, ("cosine", "constant"))
         recipe = self._recipe()
         object.__setattr__(self, "seed", recipe.seed)
-        summation = as_accumulator(self.accumulator)
+        summation = as_accumulator(recipe.accumulator)
         if not summation.promises_bits:
             raise UsageError(
                 f"accumulator {self.accumulator!r} promises no bits, so its runs have no digest", "accumulator"

@@ -12,6 +12,7 @@ from typing import Any
 from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.formats import as_format
+from mpsim.products.orders import check_sums_format
 from mpsim.products.stages import (
     LEAST_ALIGNMENT,
     MOST_CHUNK,
@@ -31,8 +32,6 @@ from mpsim.products.stages import (
 from mpsim.products.text import of_json, to_json
 
 KINDS = ("sequential", "pairwise", "aligned", "exact", "blas")
-#: Stands for no least exponent in kernels: products of float32 numbers have exponents of -252 at least.
-NO_LEAST_ALIGNMENT = -300
 
 
 @dataclass(frozen=True)
@@ -80,11 +79,7 @@ class Accumulator:
         if self.chunk is not None:
             checks.whole("chunk", self.chunk, least=1, most=MOST_CHUNK, note=", or None for one chunk")
         checks.instance("fma", self.fma, bool, "true or false")
-        format = as_format(self.format)
-        if not format.fits_float32:
-            raise UsageError(f"accumulator format {self.format!r} has values that float32 cannot hold")
-        if not (format.signed and format.has_zero):
-            raise UsageError(f"accumulator format {self.format!r} has no sign or no zero, where every sum starts")
+        check_sums_format("accumulator", self.format)
         if self.kind == "pairwise" and self.format != "float32":
             raise UsageError(f"a pairwise accumulator is float32, not {self.format!r}")
         checks.named("accumulator rounding", self.rounding, ROUNDINGS)
@@ -92,12 +87,9 @@ class Accumulator:
             raise UsageError(f"an accumulator of kind {self.kind!r} rounds to nearest even, not {self.rounding!r}")
         if not as_format(self.inputs).fits_float32:
             raise UsageError(f"accumulator inputs {self.inputs!r} have values that float32 cannot hold")
-        checks.whole("terms", self.terms, least=1, most=MOST_CHUNK)
-        checks.whole("fraction_bits", self.fraction_bits, least=1, most=51)
         if self.least_alignment is not None:
             checks.whole("least_alignment", self.least_alignment, least=-252, most=127, note=", or None for no least")
-        if self.fraction_bits + 2 + (self.terms + 1).bit_length() > 53:  # then float64 holds every sum
-            raise UsageError(f"{self.terms} terms of {self.fraction_bits} fraction bits need more than 53 bits")
+        Aligned(self.terms, self.fraction_bits)  # which refuses numbers that no instruction has
 
     @property
     def product(self) -> Product:
@@ -110,15 +102,18 @@ class Accumulator:
             return Product(order=Unspecified())
         if self.kind == "exact":
             return Product(order=Exact())
-        sums = Sums(self.format, self.rounding)
         if self.kind == "aligned":
             operand = Operand(self.inputs, "truncate")
-            aligned = Aligned(self.terms, self.fraction_bits, sums, self.least_alignment)
-            return Product(operand, operand, None, self._in_chunks(aligned, Rising(start="first")))
+            return Product(operand, operand, None, self._in_chunks(self._aligned, Rising(start="first")))
+        sums = Sums(self.format, self.rounding)
         inner = Rising(sums)
         outer = Pairwise(sums) if self.kind == "pairwise" else Rising(sums, "first")
         products = Sums() if self.format == "float32" and not self.fma else None
         return Product(products=products, order=self._in_chunks(inner, outer))
+
+    @property
+    def _aligned(self) -> Aligned:
+        return Aligned(self.terms, self.fraction_bits, Sums(self.format, self.rounding), self.least_alignment)
 
     def _in_chunks(self, inner: Order, outer: Order) -> Order:
         return inner if self.chunk is None else Groups(Blocks(self.chunk), inner, outer)
@@ -158,7 +153,7 @@ class Accumulator:
     @property
     def least_scale(self) -> float:
         """2**least_alignment, or a power of two below every product where there is no least."""
-        return 2.0 ** (NO_LEAST_ALIGNMENT if self.least_alignment is None else self.least_alignment)
+        return self._aligned.least_scale
 
     @property
     def is_default(self) -> bool:
@@ -179,7 +174,7 @@ def in_short(product: Product) -> Summation:
     return Accumulator.of(product) or product
 
 
-def to_dict(accumulator: Accumulator | Product) -> dict[str, Any]:
+def to_dict(accumulator: Summation) -> dict[str, Any]:
     """As JSON values: the fields of an accumulator, or the stages of a product."""
     if isinstance(accumulator, Accumulator):
         return asdict(accumulator)
@@ -187,7 +182,7 @@ def to_dict(accumulator: Accumulator | Product) -> dict[str, Any]:
     return found
 
 
-def from_dict(found: Mapping[str, Any]) -> Accumulator | Product:
+def from_dict(found: Mapping[str, Any]) -> Summation:
     """The accumulator or product of ``to_dict``. Raises UsageError for values that are neither's.
 
     >>> from_dict(to_dict(Product())) == Product(), from_dict({"chunk": 64}).chunk

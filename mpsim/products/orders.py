@@ -18,6 +18,17 @@ ROUNDINGS = ("nearest_even", "toward_zero")
 STARTS = ("zero", "first")
 #: The exponent of a c of zero in float32 sums, as an H200 has it (docs/hardware.md).
 LEAST_ALIGNMENT = -133
+#: Stands for no least exponent in kernels: products of float32 numbers have exponents of -252 at least.
+NO_LEAST_EXPONENT = -300
+
+
+def check_sums_format(what: str, name: str) -> None:
+    """UsageError for a format that no sum can be rounded to; ``what`` it is of."""
+    format = as_format(name)
+    if not format.fits_float32:
+        raise UsageError(f"{what} format {name!r} has values that float32 cannot hold")
+    if not (format.signed and format.has_zero):
+        raise UsageError(f"{what} format {name!r} has no sign or no zero, where every sum starts")
 
 
 @dataclass(frozen=True)
@@ -33,11 +44,7 @@ class Sums:
 
     def __post_init__(self) -> None:
         checks.named("rounding of sums", self.rounding, ROUNDINGS)
-        format = as_format(self.format)
-        if not format.fits_float32:
-            raise UsageError(f"sums format {self.format!r} has values that float32 cannot hold")
-        if not (format.signed and format.has_zero):
-            raise UsageError(f"sums format {self.format!r} has no sign or no zero, where every sum starts")
+        check_sums_format("sums", self.format)
 
 
 FLOAT32 = Sums()
@@ -96,6 +103,11 @@ class Aligned:
             checks.whole("least_exponent", self.least_exponent, least=-252, most=127, note=", or None for no least")
         if self.fraction_bits + 2 + (self.terms + 1).bit_length() > 53:  # then float64 holds every sum
             raise UsageError(f"{self.terms} terms of {self.fraction_bits} fraction bits need more than 53 bits")
+
+    @property
+    def least_scale(self) -> float:
+        """2**least_exponent, or a power of two below every product where there is no least."""
+        return 2.0 ** (NO_LEAST_EXPONENT if self.least_exponent is None else self.least_exponent)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import pytest
 from mpsim.kernels import load
 from mpsim.products.stages import Groups, Product, Reordered
 from mpsim.products.tensor_cores import PRODUCTS, accumulator_of
-from mpsim.products.text import product_of
+from mpsim.products.text import product_of, text_of
 
 PATH = Path(__file__).parents[3] / "shared" / "data" / "recorded_products.npz"
 pytestmark = pytest.mark.skipif(not PATH.exists(), reason=f"the recordings are not at {PATH}")
@@ -53,8 +53,7 @@ def order_of(gpu: str, inputs: str, output: str) -> tuple[str, bool]:
             found = product_of(PRODUCTS[name.format(NAMES[inputs])]).order
             assert isinstance(found, Groups) and isinstance(found.inner, Reordered)
             last = "float16" if output == "f16" else "float32"
-            sums = "float16" if output == "f16" else "sums(float32, toward_zero)"
-            return f"tail(32, reordered(lanes(2, 2), aligned(16, 25, {sums})), rising({last}, first))", True
+            return f"tail(32, {text_of(found.inner)}, rising({last}, first))", True
         if gpu in ("H100", "H200"):
             return "aligned(32, 13, sums(fp_8_13_0, toward_zero))", False
         sums = "float16" if output == "f16" else "sums(fp_8_13_0, toward_zero)"

@@ -67,10 +67,8 @@ def in_steps(run: Run, c: Contraction, product: Product, swapped: bool, threads:
     """Every output of a lowered contraction, by the steps of the product's order. swapped: the contraction's left
     factor is the right one of the product."""
     left, right = (product.right, product.left) if swapped else (product.left, product.right)
-    if swapped:
-        product = replace(product, left=left, right=right)
     c = replace(c, a=read(c.a, left), b=read(c.b, right))
-    return run(c, steps_of(replace(product, output=FLOAT32), c.shape[2]), threads)
+    return run(c, steps_of(replace(product, left=left, right=right, output=FLOAT32), c.shape[2]), threads)
 
 
 def read(x: np.ndarray, operand: Operand) -> np.ndarray:
@@ -129,7 +127,6 @@ class _Backend:
     ) -> Array:
         """The result by the fastest of the three ways that takes the product, then bias and output."""
         short = product if isinstance(product, Accumulator) else short_form(product)
-        total = None
         if short is not None:
             total = faster(How(short, threads))
             if total is None:

@@ -8,7 +8,7 @@ a format that float32 holds. Each backend has one function that runs the steps o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from mpsim.errors import UsageError
 from mpsim.formats import as_format
 from mpsim.kernels.contractions.narrow import Narrow
+from mpsim.kernels.contractions.pairs import in_pairs
 from mpsim.products import stages
 from mpsim.products.stages import (
     Aligned,
@@ -44,8 +45,6 @@ ALIGNED = 5  # r[to] = the instructions of aligned[how] over places[x : x + y], 
 CLEAR = 6  # e[to] = 0
 GATHER = 7  # e[to] = e[to] + r[x], exact
 TOTAL = 8  # r[to] = e[x] rounded to float32
-
-NO_LEAST_EXPONENT = -300  # products of float32 numbers have exponents of -252 at least
 
 
 class AlignedNumbers(NamedTuple):
@@ -153,21 +152,10 @@ def _rising(writer: _Writer, order: Rising, terms: Sequence[Term]) -> int:
 
 
 def _pairwise(writer: _Writer, order: Pairwise, terms: Sequence[Term]) -> int:
-    """Sums of 1, 2, 4, ... terms wait for a partner, as the ones of a binary counter; the odd ones at the end are added
-    from the shortest up, which is the same as passing them up."""
     if len(terms) == 1:
         return _rounded(writer, terms[0], order.sums)
-    waiting: list[int] = []
-    for number, term in enumerate(terms):
-        waiting.append(_value(writer, term))
-        while number & 1:
-            right = waiting.pop()
-            waiting[-1] = writer.add(waiting[-1], right, order.sums)
-            number >>= 1
-    while len(waiting) > 1:
-        right = waiting.pop()
-        waiting[-1] = writer.add(waiting[-1], right, order.sums)
-    return waiting[0]
+    values = (_value(writer, term) for term in terms)
+    return in_pairs(values, lambda left, right: writer.add(left, right, order.sums))
 
 
 def _folding(writer: _Writer, order: Folding, terms: Sequence[Term]) -> int:
@@ -243,11 +231,10 @@ def _exact(writer: _Writer, order: Exact, terms: Sequence[Term]) -> int:
 
 def _aligned(writer: _Writer, order: Aligned, terms: Sequence[Term]) -> int:
     product = writer.product
-    least = NO_LEAST_EXPONENT if order.least_exponent is None else order.least_exponent
     formats = product.left.format, product.right.format, order.sums.format
     left, right, sums = (2.0 ** as_format(name).min_exponent for name in formats)
     numbers = AlignedNumbers(
-        order.terms, 2.0**-order.fraction_bits, left, right, sums, 2.0**least, writer.how(order.sums)
+        order.terms, 2.0**-order.fraction_bits, left, right, sums, order.least_scale, writer.how(order.sums)
     )
     if numbers not in writer.aligned:
         writer.aligned.append(numbers)
@@ -291,7 +278,7 @@ def _sum(writer: _Writer, order: Order, terms: Sequence[Term]) -> int:
     return RULES[type(order)](writer, order, terms) if terms else _zero(writer)
 
 
-@cache
+@lru_cache(maxsize=512)
 def steps_of(product: Product, length: int) -> Steps:
     """The steps of a dot product of ``length`` terms, but for the operands' conversion and the output's rounding.
 

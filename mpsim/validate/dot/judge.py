@@ -12,6 +12,7 @@ from mpsim.products.accumulators import Summation
 from mpsim.rounding import round_to
 from mpsim.validate.dot.inputs.probes import Order, Prober
 from mpsim.validate.dot.results import Difference, Tried
+from mpsim.validate.dot.shapes import LargestProduct
 from mpsim.validate.dot.subjects import Model, same
 
 Array = np.ndarray[Any, Any]
@@ -69,8 +70,8 @@ class Judge:
         shown = min(examples, key=lambda each: (not each.is_ordinary, len(each.terms)), default=None)
         return Tried(accumulator, self.output, agreeing, results, probes_differ, zero_signs, shown, differing, at)
 
-    def in_largest(self, tried: Tried, largest: tuple[Array, Array, Array] | None) -> Tried:
-        """The candidate, judged by one more product, (a, b, the subject's answer), of the largest shape."""
+    def in_largest(self, tried: Tried, largest: LargestProduct | None) -> Tried:
+        """The candidate, judged by one more product."""
         if largest is None or not tried.equal:
             return tried
         a, b, found = largest

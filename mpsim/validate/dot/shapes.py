@@ -12,6 +12,7 @@ from mpsim.formats import as_format
 from mpsim.products.accumulators import Accumulator, Summation
 from mpsim.products.tensor_cores import described
 from mpsim.rounding import round_to
+from mpsim.validate.dot.inputs.matrices import numbers_of_terms
 from mpsim.validate.dot.subjects import DotSubject, Model, same
 
 Array = np.ndarray[Any, Any]
@@ -84,22 +85,45 @@ def _below(found: list[int], what: str) -> str:
     return f"{', '.join(map(str, found))} {what}"
 
 
+def every_number_of_terms(length: int) -> list[int]:
+    """K of all products that a subject is asked for besides its probes, each once."""
+    return list(dict.fromkeys((*numbers_of_terms(length), min(length, MOST_TERMS))))
+
+
+class LargestProduct(NamedTuple):
+    """The largest product that a subject is asked for: (LARGEST, K) times (K, LARGEST), and its answer."""
+
+    a: Array
+    b: Array
+    found: Array
+
+
+def largest_product(subject: DotSubject, length: int, seed: int) -> LargestProduct | None:
+    """None for a subject that takes vectors. Raises SubjectError where the subject fails."""
+    if subject.form == "dot":
+        return None
+    a, b = largest_operands(subject, min(length, MOST_TERMS), seed)
+    right = np.ascontiguousarray(b.T)
+    return LargestProduct(a, right, subject.matmul(a, right))
+
+
 def shape_dependence(
-    subject: DotSubject, length: int, matches: Sequence[Summation] = (), seed: int = 0, backend: str = "compiled"
+    subject: DotSubject,
+    largest: LargestProduct | None,
+    matches: Sequence[Summation] = (),
+    backend: str = "compiled",
 ) -> ShapeDependence | None:
     """The shapes whose results are not those of the largest product; None where every one asked is the same.
 
     matches: accumulators that the subject is equal to in other matrices. Raises SubjectError where the subject fails on
     a shape.
     """
-    if subject.form == "dot":
+    if largest is None:
         return None
-    k = min(length, MOST_TERMS)
-    a, b = largest_operands(subject, k, seed)
-    whole = subject.matmul(a, np.ascontiguousarray(b.T))
+    a, b, whole = largest.a, largest.b, largest.found
     wrong, place = {}, None
     for m, n in SHAPES:
-        part = subject.matmul(np.ascontiguousarray(a[:m]), np.ascontiguousarray(b[:n].T))
+        part = subject.matmul(np.ascontiguousarray(a[:m]), np.ascontiguousarray(b[:, :n]))
         differ = np.argwhere(~same(part, whole[:m, :n]))
         if len(differ):
             wrong[m, n] = part
@@ -107,19 +131,11 @@ def shape_dependence(
             place = place or (i, j, float(part[i, j]), float(whole[i, j]))
     if place is None:
         return None
+    k = a.shape[1]
     order = next(
         (each for each in _other_orders(matches, k) if _gives(each, a, b, wrong, subject.output, backend)), None
     )
     return ShapeDependence((LARGEST, LARGEST), k, tuple(wrong), len(SHAPES), place, order)
-
-
-def largest_product(subject: DotSubject, length: int, seed: int) -> tuple[Array, Array, Array] | None:
-    """The factors of the largest product and the subject's answer; None for a subject that takes vectors."""
-    if subject.form == "dot":
-        return None
-    a, b = largest_operands(subject, min(length, MOST_TERMS), seed)
-    right = np.ascontiguousarray(b.T)
-    return a, right, subject.matmul(a, right)
 
 
 def place_dependence(subject: DotSubject, length: int, seed: int = 0) -> PlaceDependence | None:
@@ -170,5 +186,5 @@ def _gives(
     """Whether the accumulator gives every result of these shapes, of the first rows of a and b."""
     model = Model(accumulator, output)
     return all(
-        same(part, model.matmul(a[:m], np.ascontiguousarray(b[:n].T), backend)).all() for (m, n), part in found.items()
+        same(part, model.matmul(a[:m], np.ascontiguousarray(b[:, :n]), backend)).all() for (m, n), part in found.items()
     )

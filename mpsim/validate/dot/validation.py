@@ -28,7 +28,7 @@ from mpsim.validate.dot.orders.candidates import beside, candidates, distinct
 from mpsim.validate.dot.orders.found import from_zero, products_of_orders, products_of_trees, tree_of
 from mpsim.validate.dot.orders.separation import separate
 from mpsim.validate.dot.results import WIDE, DotReport, Tried, result_format, type_of
-from mpsim.validate.dot.shapes import MOST_TERMS, largest_product, place_dependence, shape_dependence
+from mpsim.validate.dot.shapes import every_number_of_terms, largest_product, place_dependence, shape_dependence
 from mpsim.validate.dot.subjects import SIDE, DotSubject, open_dot, same
 from mpsim.validate.subjects.environment import default_float_environment
 from mpsim.validate.subjects.opening import Calling
@@ -86,7 +86,7 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
     measured = widths(prober, order) if order.is_known else {}
     tried = [judge.tried(each) for each in candidates(measured, order, opened.inputs)]
     if range.value is not None and not any(each.equal for each in tried):
-        tried += _by_trees(judge, [*(a.shape[1] for _, a, _, _ in corpora), min(length, MOST_TERMS)])
+        tried += _by_trees(judge)
     matches, apart, rows = _matches(judge, [each for each in tried if each.equal], declared, seed)
     named = any(not each.drawn for each in matches)
     plain = [each for each in tried if not (matches and each.drawn)]
@@ -97,17 +97,14 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
     if confirmed or places is None:
         measurements += statements(prober, order, distinct([each.accumulator for each in confirmed], length))
     matches = tuple(each for match in matches if (each := judge.tried(match.accumulator)).equal)  # these probes too
-    shapes = shape_dependence(opened, length, [each.accumulator for each in matches], seed, backend)
-    largest = largest_product(opened, length, seed) if shapes is None else None
+    largest = largest_product(opened, length, seed)
+    shapes = shape_dependence(opened, largest, [each.accumulator for each in matches], backend)
+    if shapes is not None:
+        largest = None  # whose order is another one
     judged = [judge.in_largest(each, largest) for each in matches]
     matches, left = tuple(each for each in judged if each.equal), [each for each in judged if not each.equal]
     if left and not matches:
         nearest = left[0]
-    units = (
-        {result_format(each.accumulator) for each in matches if not each.rounds_output}
-        if opened.output in WIDE
-        else set()
-    )
     if not confirmed and order.is_known and judge.is_wide(order):
         opened.notes.append(
             f"every result is that of sums in float64 in rising k, rounded once to {opened.output}; no accumulator "
@@ -125,7 +122,7 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
         None if declared is None else judge.in_largest(judge.tried(declared), largest),
         error_of(
             [(a, b, found) for name, a, b, found in corpora if name.startswith("normal")],
-            units.pop() if len(units) == 1 else opened.output,
+            _unit(matches, opened.output),
         ),
         apart,
         rows,
@@ -136,21 +133,28 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
     )
 
 
+def _unit(matches: Sequence[Tried], output: str) -> str:
+    """The format in whose numbers errors are counted: that of the answers, or a narrower one of all results."""
+    found = {result_format(each.accumulator) for each in matches if not each.rounds_output}
+    return found.pop() if output in WIDE and len(found) == 1 else output
+
+
 def _nearness(each: Tried, length: int) -> tuple[bool, int, int]:
     """Larger for a candidate that is equal at the probes' length, then for one that gives more results."""
     whole = length in each.equal_at and not each.probes_differ and not each.equal_but_zero_signs
     return whole, each.agreeing + each.zero_signs, -each.probes_differ
 
 
-def _by_trees(judge: Judge, lengths: Sequence[int]) -> list[Tried]:
+def _by_trees(judge: Judge) -> list[Tried]:
     """Products with the trees that the answers show: an order with a name, or else a tree for each number of terms."""
     prober = judge.prober
-    trees = {length: tree for length in dict.fromkeys(lengths) if (tree := tree_of(prober, length)) is not None}
+    lengths = every_number_of_terms(prober.length)
+    trees = {length: tree for length in lengths if (tree := tree_of(prober, length)) is not None}
     tried: list[Tried] = []
-    for length in lengths[0], lengths[0] - 1:  # an even and an odd one
+    for length in prober.length, prober.length - 1:  # an even and an odd one
         if length in trees:
             tried += _likely(judge, products_of_orders(trees[length], length, prober))
-    if len(trees) == len(set(lengths)) and not any(each.equal for each in tried):
+    if len(trees) == len(lengths) and not any(each.equal for each in tried):
         tried += _likely(judge, products_of_trees(list(trees.values()), prober))
     return tried
 

@@ -13,6 +13,11 @@ from mpsim.rounding import round_to
 Array = np.ndarray[Any, Any]
 
 
+def numbers_of_terms(length: int) -> tuple[int, ...]:
+    """K of the random matrices for probes of so many terms."""
+    return length, length - 1, 33, 3, 1
+
+
 def random_matrices(inputs: str, length: int, side: int, seed: int) -> Iterator[tuple[str, Array, Array]]:
     """(name, (side, K), (K, side)) in numbers of the format: normal ones, far-apart ones that cancel, near the largest
     and the smallest, specials, and ones from the format's whole range, subnormal ones too, whose products are alike."""
@@ -20,7 +25,7 @@ def random_matrices(inputs: str, length: int, side: int, seed: int) -> Iterator[
     format = as_format(inputs)
     top = min(int(np.frexp(format.largest)[1]) - 1, 63)
     bottom = max(format.min_exponent - format.mantissa_bits, -80)
-    for k in (length, length - 1, 33, 3, 1):
+    for k in numbers_of_terms(length):
         for name in ("normal", "cancelling", "large", "small", "specials", "wide"):
             if name == "wide":
                 a, b = _opposite(format, apart, (side, k))

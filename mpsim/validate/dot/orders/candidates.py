@@ -14,7 +14,7 @@ from mpsim.products.accumulators import LEAST_ALIGNMENT, Accumulator, Summation,
 from mpsim.products.stages import Product, Sums
 from mpsim.products.tensor_cores import LEAST, TENSOR_CORES
 from mpsim.validate.dot.inputs.probes import Order
-from mpsim.validate.dot.shapes import MOST_TERMS
+from mpsim.validate.dot.shapes import every_number_of_terms
 
 #: Alignments wider than the probes could see, up to so many bits more.
 BEYOND = 12
@@ -109,7 +109,7 @@ def _steps_of(product: Product, length: int) -> tuple[object, ...]:
     computation, and not for two that only such subjects do not tell apart."""
     read = product.left, product.right, product.output
     found: list[object] = []
-    for terms in dict.fromkeys((length, length - 1, min(length, MOST_TERMS), 33, 3, 1, *MORE_TERMS)):
+    for terms in (*every_number_of_terms(length), *MORE_TERMS):
         try:
             program = steps_of(product, terms)
         except UsageError:  # a tree of other numbers of terms
