@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from mpsim.products.stages import (
+    CONVERSIONS,
     Aligned,
     Blocks,
     Exact,
@@ -94,7 +95,7 @@ def orders(length: int, results: bool = False, depth: int = 2) -> st.SearchStrat
 @st.composite
 def products(draw: st.DrawFn, length: int) -> Product:
     """A product of dot products of so many terms."""
-    operand = st.builds(Operand, st.sampled_from(FORMATS[:8]), st.sampled_from(["none", "truncate"]))
+    operand = st.builds(Operand, st.sampled_from(FORMATS[:8]), st.sampled_from(CONVERSIONS), st.booleans())
     order = draw(orders(length))
     rounded = draw(st.one_of(st.none(), st.builds(Sums, st.sampled_from(FORMATS))))
     left, right, output = draw(operand), draw(operand), draw(st.builds(Sums, st.sampled_from(FORMATS)))

@@ -15,6 +15,7 @@ from products import products
 
 from mpsim.errors import UsageError
 from mpsim.kernels import load
+from mpsim.kernels.contractions.operands import reading_of
 from mpsim.kernels.spec_dot import dot
 from mpsim.products.stages import (
     Aligned,
@@ -207,6 +208,48 @@ def test_the_short_form_with_an_output_runs_its_own_kernel() -> None:
     assert found.tobytes() == round_to(total, "bfloat16", overflow="infinity", backend="reference").tobytes()
 
 
+TIE, ABOVE = 1 + 2.0**-11, 1 + 2.0**-11 + 2.0**-23  # between 1 and its neighbour in tf32
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "operand,expected",
+    [
+        (Operand("tf32", "truncate"), [1, 1, -(2.0**-128), math.inf, 69952]),
+        (Operand("tf32", "nearest_even"), [1, 1 + 2.0**-10, -(2.0**-128), math.inf, 70016]),
+        (Operand("tf32", "nearest_away"), [1 + 2.0**-10, 1 + 2.0**-10, -(2.0**-128), math.inf, 70016]),
+        (Operand("tf32", "nearest_even", True), [1, 1 + 2.0**-10, -0.0, math.inf, 70016]),
+        (Operand("float32", flush=True), [TIE, ABOVE, -0.0, math.inf, 70001]),
+        (Operand("float16", flush=True), [TIE, ABOVE, -0.0, math.inf, 70001]),
+        (Operand("float16", "nearest_even"), [1, 1 + 2.0**-10, -0.0, math.inf, math.inf]),
+        (Operand("float8_e4m3fn", "nearest_even"), [1, 1, -0.0, math.nan, math.nan]),
+        (Operand("float4_e2m1fn", "nearest_away"), [1, 1, -0.0, 6, 6]),
+    ],
+    ids=str,
+)
+def test_an_operand_is_converted(backend: str, operand: Operand, expected: list[float]) -> None:
+    """70,001 is between 69,952 and 70,016, and is no tie; float8_e4m3fn has NaN alone, float4_e2m1fn neither."""
+    a = np.float32([[TIE], [ABOVE], [-(2.0**-128)], [math.inf], [70001]])
+    for order in (Rising(start="first"), Pairwise()):  # in steps
+        for product in (Product(operand, order=order), Product(right=operand, order=order)):
+            x, y = (a, np.ones((1, 1), np.float32)) if product.left == operand else (np.ones((1, 1), np.float32), a.T)
+            found = load(backend).matmul(x, np.ascontiguousarray(y), threads=1, accumulator=product)
+            assert all(map(same, found.ravel().tolist(), expected)), found
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("order", ["aligned(terms=8)", "groups(blocks(256), rising(), rising(start=first))"])
+def test_converted_operands_go_to_the_kernel_of_the_short_form(backend: str, order: str) -> None:
+    product = product_of(f"product(operand(tf32, nearest_away), operand(tf32, nearest_away), order={order})")
+    random = np.random.default_rng(5)
+    a, b = random.standard_normal((2, 40, 40), dtype=np.float32)
+    read = [round_to(x, "tf32", "nearest_away", backend="reference") for x in (a, b)]
+    short = reading_of(product).short
+    assert short is not None and short.kind == ("aligned" if "aligned" in order else "sequential")
+    found = load(backend).matmul(a, b, threads=1, accumulator=product)
+    assert found.tobytes() == load("reference").matmul(*read, threads=1, accumulator=short).tobytes()
+
+
 @pytest.mark.parametrize(
     "message,make",
     [
@@ -227,6 +270,7 @@ def test_the_short_form_with_an_output_runs_its_own_kernel() -> None:
         ("sums format 'float64' has values", lambda: Sums("float64")),
         ("sums format 'float8_e8m0fnu' has no sign", lambda: Sums("float8_e8m0fnu")),
         ("operand format 'float64' has values", lambda: Operand("float64")),
+        ("operand format 'float8_e8m0fnu' has no sign", lambda: Operand("float8_e8m0fnu", "nearest_even")),
         ("unknown rounding of sums 'up'", lambda: Sums("float32", "up")),
         ("unknown start 'one'", lambda: Rising(start="one")),
         ("unknown conversion 'round'", lambda: Operand(conversion="round")),

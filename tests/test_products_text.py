@@ -53,6 +53,7 @@ def test_text_and_json_give_the_product_back(product: Product) -> None:
         ("aligned(least_exponent=-21)", Product(order=Aligned(least_exponent=-21))),
         ("reordered(lanes(2, 2), folding())", Product(order=Reordered(Lanes(2, 2), Folding()))),
         ("tree(((0, 1), 2, 3))", Product(order=Tree(((0, 1), 2, 3)))),
+        ("product(operand(tf32, nearest_away, flush=true))", Product(Operand("tf32", "nearest_away", True))),
         (" product() ", Product()),
     ],
 )
@@ -82,6 +83,8 @@ def test_what_a_text_means(text: str, product: Product) -> None:
         ("rising(1.5)", "1.5"),
         ("rising(start=(1, 2))", r"start of rising cannot be \(1, 2\)"),
         ("tree((0, -1))", "a tree is a term's index or a tuple"),
+        ("product(operand(flush=1))", "flush of operand cannot be 1"),
+        ("blocks(true)", "size of blocks cannot be True"),
         ("lanes(-'a')", "is not a stage"),
         ("groups(blocks(size=-4), rising(), rising())", "size of blocks must be"),
         ("(" * 400 + ")" * 400, "not written as calls"),
@@ -126,4 +129,13 @@ def test_a_sentence_says_every_stage() -> None:
         "in the order of 2 lanes that take 2 terms in turn, one after the other, in rising order from the first "
         "(float32), and the results in pairs of neighbours (bfloat16); the significand of the left operand is "
         "truncated to that of tf32; the result is rounded to float16."
+    )
+
+
+def test_a_sentence_says_how_operands_are_read() -> None:
+    text = "product(operand(tf32, nearest_away, flush=true), operand(float16, nearest_even), order=exact())"
+    assert sentence_of(product_of(text)) == (
+        "Exact products are added exactly and rounded once to float32; the left operand is rounded to tf32, ties away "
+        "from zero; subnormal tf32 numbers of the left operand are read as zeros; the right operand is rounded to "
+        "float16, ties to even."
     )

@@ -14,6 +14,7 @@ from typing import Any
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels import spec
+from mpsim.policies import Mode, Overflow, Policy
 from mpsim.products.accumulators import Accumulator, Summation
 from mpsim.products.stages import (
     ADD,
@@ -187,6 +188,14 @@ def _exponent(x: float, format: Format) -> int:
 
 def read(x: float, operand: Operand) -> float:
     """A float32 number as an operand is read."""
+    x, format = _converted(x, operand), as_format(operand.format)
+    return math.copysign(0.0, x) if operand.flush and abs(x) < format.smallest_normal else x
+
+
+def _converted(x: float, operand: Operand) -> float:
+    if operand.rounds:
+        policy = Policy(Mode(operand.conversion), Overflow.INFINITY)
+        return spec.round_value(x, "float32", as_format(operand.format), policy)
     if operand.conversion == "none" or not math.isfinite(x) or x == 0:
         return x
     quantum = Fraction(2) ** (_exponent(x, FORMATS["float32"]) - min(as_format(operand.format).mantissa_bits, 23))

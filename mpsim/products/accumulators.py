@@ -95,8 +95,9 @@ class Accumulator:
     def product(self) -> Product:
         """The same in stages.
 
-        >>> Accumulator(chunk=None, fma=False).product
-        Product(left=Operand(format='float32', conversion='none'), ..., order=Rising(...), output=Sums(...))
+        >>> from mpsim.products.text import text_of
+        >>> text_of(Accumulator(chunk=None, fma=False).product)
+        'product(products=float32, order=rising())'
         """
         if self.kind == "blas":
             return Product(order=Unspecified())

@@ -33,13 +33,14 @@ from mpsim.products.orders import (
     Tree,
     Trees,
     Unspecified,
+    check_sums_format,
     within,
 )
 from mpsim.products.partitions import Blocks, Lanes, Partition, Splits, Whole
 
 #: Orders of one product, those inside others among them.
 MOST_ORDERS = 64
-CONVERSIONS = ("none", "truncate")
+CONVERSIONS = ("none", "truncate", "nearest_even", "nearest_away")
 
 __all__ = [
     "ADD", "CONVERSIONS", "FLOAT32", "LEAST_ALIGNMENT", "MOST_CHUNK", "ROUND", "ROUNDINGS", "STAGES", "Aligned",
@@ -53,17 +54,32 @@ class Operand:
     """What is read of an operand, a float32 number.
 
     ``conversion="truncate"``: its significand is truncated toward zero to the mantissa bits of ``format``, and its
-    exponent is kept, as TF32 instructions read float32 numbers. Numbers of the format stay as they are.
+    exponent is kept, as TF32 instructions read float32 numbers. ``"nearest_even"``, ``"nearest_away"``: it is rounded
+    to ``format``, ties to even or away from zero; a magnitude that rounds above the largest number becomes infinity,
+    or NaN, or the largest number, whichever the format has first. Numbers of the format stay as they are.
+    ``flush``: then, a magnitude below the smallest normal number of ``format`` becomes zero of the same sign.
     ``format`` also gives ``Aligned`` the least exponent of the operand.
+
+    >>> Operand("tf32", "nearest_away").rounds
+    True
     """
 
     format: str = "float32"
     conversion: str = "none"
+    flush: bool = False
 
     def __post_init__(self) -> None:
         checks.named("conversion", self.conversion, CONVERSIONS)
+        checks.instance("flush", self.flush, bool, "true or false")
         if not as_format(self.format).fits_float32:
             raise UsageError(f"operand format {self.format!r} has values that float32 cannot hold")
+        if self.rounds:
+            check_sums_format("operand", self.format)
+
+    @property
+    def rounds(self) -> bool:
+        """Whether it is rounded to a nearest number of the format."""
+        return self.conversion.startswith("nearest")
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields
+from functools import cache
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from mpsim.errors import MpsimError, UsageError
 from mpsim.products.stages import STAGES, Order, Product, Sums
 
-#: Fields that hold how sums are rounded, for which the name of a format is enough.
-SUMS = ("sums", "output", "products")
+#: Names that stand for a value.
+NAMES = {"none": None, "true": True, "false": False}
 EXAMPLE = "'groups(lanes(8), rising(), folding())' or 'product(order=rising(float16), output=float16)'"
 
 
@@ -42,7 +44,7 @@ def _value(text: str, node: ast.expr) -> Any:
     if isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, int | str)):
         return node.value
     if isinstance(node, ast.Name):
-        return None if node.id == "none" else node.id
+        return NAMES.get(node.id, node.id)
     if isinstance(node, ast.Tuple):
         return tuple(_value(text, each) for each in node.elts)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
@@ -73,32 +75,36 @@ def _call(text: str, name: str, node: ast.Call) -> Any:
 
 def _made(where: str, name: str, stage: type, given: dict[str, Any]) -> Any:
     for each in fields(stage):
-        if each.name in ("start", "conversion") and each.name in given and given[each.name] is None:
-            given[each.name] = "none"
-        if each.name in SUMS and isinstance(given.get(each.name), str):
-            given[each.name] = Sums(given[each.name])
-        wanted = _wanted(each)
-        if each.name not in given and each.default is MISSING:
-            raise UsageError(f"product {where!r}: {name} needs {each.name}")
-        if each.name in given and wanted and not isinstance(given[each.name], wanted):
-            raise UsageError(f"product {where!r}: {each.name} of {name} cannot be {given[each.name]!r}")
+        wanted = _types(stage)[each.name]
+        if each.name not in given:
+            if each.default is MISSING:
+                raise UsageError(f"product {where!r}: {name} needs {each.name}")
+            continue
+        value = given[each.name]
+        if value is None and type(None) not in wanted and str in wanted:
+            value = given[each.name] = "none"
+        if isinstance(value, str) and Sums in wanted:
+            value = given[each.name] = Sums(value)
+        if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
+            raise UsageError(f"product {where!r}: {each.name} of {name} cannot be {value!r}")
     try:
         return stage(**given)
     except MpsimError as error:
         raise UsageError(f"product {where!r}: {error}") from None
 
 
-def _wanted(field: Field[Any]) -> tuple[type, ...]:
-    """Types that the checks of a stage leave to the reader of a text."""
-    if field.name in ("inner", "outer", "order", "main", "rest"):
-        return Order.__args__
-    if field.name == "partition":
-        return tuple(STAGES[name] for name in ("blocks", "whole", "splits", "lanes"))
-    if field.name in ("left", "right"):
-        return (STAGES["operand"],)
-    if field.name in SUMS:
-        return (Sums, type(None)) if field.name == "products" else (Sums,)
-    return (str,) if field.name in ("format", "rounding", "start", "conversion") else ()
+@cache
+def _types(stage: type) -> dict[str, tuple[type, ...]]:
+    """Field -> the types that its annotation names."""
+    return {name: tuple(_plain(hint)) for name, hint in get_type_hints(stage).items()}
+
+
+def _plain(hint: Any) -> Iterator[type]:
+    if isinstance(hint, UnionType):
+        for each in get_args(hint):
+            yield from _plain(each)
+    else:
+        yield get_origin(hint) or hint
 
 
 def text_of(stage: object) -> str:
@@ -111,32 +117,37 @@ def text_of(stage: object) -> str:
         return f"({', '.join(map(text_of, stage))}{',' * (len(stage) == 1)})"
     if isinstance(stage, Product) and Product(order=stage.order) == stage:
         stage = stage.order
-    if isinstance(stage, Sums) and stage.rounding == "nearest_even":
+    if isinstance(stage, Sums) and stage == Sums(stage.format):
         return stage.format
     if not hasattr(stage, "__dataclass_fields__"):
-        return str(stage).lower() if stage is None else str(stage)
-    written, skipped = [], False
-    for field in fields(stage):  # type: ignore[arg-type]
-        value = getattr(stage, field.name)
-        if field.default is not MISSING and value == field.default:
-            skipped = True
-            continue
-        written.append(f"{field.name}={text_of(value)}" if skipped else text_of(value))
+        return str(stage).lower() if stage is None or isinstance(stage, bool) else str(stage)
+    written: list[str] = []
+    known = [field.name for field in fields(stage)]  # type: ignore[arg-type]
+    for name, value in _given(stage):
+        at_its_place = known[len(written)] == name
+        written.append(text_of(value) if at_its_place else f"{name}={text_of(value)}")
     return f"{type(stage).__name__.lower()}({', '.join(written)})"
 
 
 def to_json(stage: object) -> Any:
-    """A stage as JSON values, its type under "stage".
+    """A stage as JSON values, its type under "stage"; fields that have their defaults are left out.
 
     >>> to_json(Sums("float16"))
-    {'stage': 'sums', 'format': 'float16', 'rounding': 'nearest_even'}
+    {'stage': 'sums', 'format': 'float16'}
     """
     if isinstance(stage, tuple):
         return [to_json(each) for each in stage]
     if not hasattr(stage, "__dataclass_fields__"):
         return stage
-    values = {field.name: to_json(getattr(stage, field.name)) for field in fields(stage)}  # type: ignore[arg-type]
-    return {"stage": type(stage).__name__.lower(), **values}
+    return {"stage": type(stage).__name__.lower(), **{name: to_json(value) for name, value in _given(stage)}}
+
+
+def _given(stage: Any) -> Iterator[tuple[str, object]]:
+    """The fields of a stage that do not have their defaults."""
+    for field in fields(stage):
+        value = getattr(stage, field.name)
+        if field.default is MISSING or value != field.default:
+            yield field.name, value
 
 
 def of_json(value: Any) -> Any:

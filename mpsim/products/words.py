@@ -43,9 +43,15 @@ def sentence_of(product: Product) -> str:
 
 
 def _operand_words(side: str, operand: Operand) -> list[str]:
-    if operand.conversion == "none" or as_format(operand.format).mantissa_bits >= 23:
-        return []
-    return [f"the significand of the {side} operand is truncated to that of {operand.format}"]
+    words = []
+    if operand.rounds:
+        ties = "even" if operand.conversion == "nearest_even" else "away from zero"
+        words.append(f"the {side} operand is rounded to {operand.format}, ties {'to ' * (ties == 'even')}{ties}")
+    elif operand.conversion == "truncate" and as_format(operand.format).mantissa_bits < 23:
+        words.append(f"the significand of the {side} operand is truncated to that of {operand.format}")
+    if operand.flush:
+        words.append(f"subnormal {operand.format} numbers of the {side} operand are read as zeros")
+    return words
 
 
 def _rounding(sums: Sums) -> str:

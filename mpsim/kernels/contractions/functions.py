@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from mpsim.errors import UsageError
 from mpsim.formats import as_format
@@ -22,9 +19,8 @@ from mpsim.kernels.contractions.lowering import (
     of_conv2d_input_gradient,
     of_conv2d_weight_gradient,
     of_matmul,
-    significand_mask,
-    truncated,
 )
+from mpsim.kernels.contractions.operands import converted, reading_of
 from mpsim.kernels.contractions.steps import Steps, steps_of
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.products.accumulators import Accumulator, Summation
@@ -41,12 +37,6 @@ class How(NamedTuple):
 
     accumulator: Accumulator
     threads: int
-
-
-@cache
-def short_form(product: Product) -> Accumulator | None:
-    """The accumulator of a product, its output aside."""
-    return Accumulator.of(replace(product, output=FLOAT32))
 
 
 #: sum(lower, first, second, options, how): every output of ``lower(first, second, *options)``, in the written order of
@@ -67,13 +57,7 @@ def in_steps(run: Run, c: Contraction, product: Product, swapped: bool, threads:
     """Every output of a lowered contraction, by the steps of the product's order. swapped: the contraction's left
     factor is the right one of the product."""
     left, right = (product.right, product.left) if swapped else (product.left, product.right)
-    c = replace(c, a=read(c.a, left), b=read(c.b, right))
     return run(c, steps_of(replace(product, left=left, right=right, output=FLOAT32), c.shape[2]), threads)
-
-
-def read(x: np.ndarray, operand: Operand) -> np.ndarray:
-    """float32 numbers as an operand is read."""
-    return x if operand.conversion == "none" else truncated(x, significand_mask(operand.format))
 
 
 class Functions(NamedTuple):
@@ -122,26 +106,37 @@ class _Backend:
         product: Summation,
         threads: int,
         lowered: tuple[Callable[..., Contraction], Array, Array, tuple[Any, ...]],
-        faster: Callable[[How], Array | None],
+        faster: Callable[[Array, Array, How], Array | None],
         bias: Array | None = None,
     ) -> Array:
         """The result by the fastest of the three ways that takes the product, then bias and output."""
-        short = product if isinstance(product, Accumulator) else short_form(product)
-        if short is not None:
-            total = faster(How(short, threads))
-            if total is None:
-                total = self._add_bias(self._sum(*lowered, How(short, threads)), bias)
+        lower, first, second, options = lowered
+        short: Accumulator | None
+        if isinstance(product, Accumulator):
+            short = product
         else:
-            assert isinstance(product, Product)
-            lower, first, second, options = lowered
-            if self._run is None:
+            left, right, short = reading_of(product)
+            if short is None and self._run is None:
                 raise UsageError("this backend sums in the orders of an Accumulator; use reference, numba or compiled")
+            first, second = self._read(first, left, threads), self._read(second, right, threads)
+        if short is not None:
+            how = How(short, threads)
+            total = faster(first, second, how)
+            if total is None:
+                total = self._add_bias(self._sum(lower, first, second, options, how), bias)
+        else:
+            assert isinstance(product, Product) and self._run is not None
             c = lower(first, second, *options)
             total = self._add_bias(in_steps(self._run, c, product, lower is not of_matmul, threads), bias)
         if isinstance(product, Product) and product.output != FLOAT32:
             policy = Policy(Mode(product.output.rounding), Overflow.INFINITY)
             total = self._round_array(total, as_format(product.output.format), policy, out=total, threads=threads)[0]
         return total
+
+    def _read(self, x: Array, operand: Operand, threads: int) -> Array:
+        if operand.flush and self._run is None:
+            raise UsageError("this backend flushes no operands; use reference, numba or compiled")
+        return converted(x, operand, self._round_array, threads)
 
     def matmul(
         self,
@@ -158,7 +153,7 @@ class _Backend:
             accumulator,
             threads,
             (of_matmul, a, b, (transpose_a, transpose_b)),
-            lambda how: self._faster.matmul(a, b, transpose_a, transpose_b, bias, how),
+            lambda a, b, how: self._faster.matmul(a, b, transpose_a, transpose_b, bias, how),
             bias,
         )
 
@@ -179,7 +174,7 @@ class _Backend:
             accumulator,
             threads,
             (of_conv2d, x, w, geometry),
-            lambda how: self._faster.conv2d(x, w, bias, geometry, how),
+            lambda x, w, how: self._faster.conv2d(x, w, bias, geometry, how),
             bias,
         )
 
@@ -200,7 +195,7 @@ class _Backend:
             accumulator,
             threads,
             (of_conv2d_input_gradient, gy, w, (x_shape, *geometry)),
-            lambda how: self._faster.conv2d_input_gradient(gy, w, x_shape, geometry, how),
+            lambda gy, w, how: self._faster.conv2d_input_gradient(gy, w, x_shape, geometry, how),
         )
 
     def conv2d_weight_gradient(
@@ -220,7 +215,7 @@ class _Backend:
             accumulator,
             threads,
             (of_conv2d_weight_gradient, x, gy, (w_shape, *geometry)),
-            lambda how: self._faster.conv2d_weight_gradient(x, gy, w_shape, geometry, how),
+            lambda x, gy, how: self._faster.conv2d_weight_gradient(x, gy, w_shape, geometry, how),
         )
 
 
