@@ -34,6 +34,8 @@ ALIGNED = (
     replace(PLAIN, terms=4, format="float16", rounding="nearest_even", inputs="float16", least_alignment=-21),
     replace(PLAIN, terms=4, fraction_bits=25, least_alignment=None),
     replace(PLAIN, terms=8, fraction_bits=13, least_alignment=-3),
+    replace(PLAIN, terms=16, fraction_bits=13, format="fp_8_13_0", inputs="float8_e4m3fn/float8_e5m2"),
+    replace(PLAIN, terms=8, fraction_bits=8, least_alignment=None, inputs="float16/float32", chunk=20),
 )
 PAIRWISE = (
     Accumulator(kind="pairwise", chunk=1),
@@ -44,7 +46,7 @@ PAIRWISE = (
 
 def name(accumulator: Accumulator) -> str:
     fields = (accumulator.kind, accumulator.format, accumulator.chunk, accumulator.terms, accumulator.fraction_bits)
-    return "-".join(map(str, (*fields, accumulator.least_alignment)))
+    return "-".join(map(str, (*fields, accumulator.least_alignment, accumulator.inputs)))
 
 
 def parts(x: float, mantissa_bits: int) -> tuple[int, int]:
@@ -63,14 +65,15 @@ def parts(x: float, mantissa_bits: int) -> tuple[int, int]:
 
 def aligned_by_oracle(a: list[float], b: list[float], accumulator: Accumulator) -> float:
     """One chunk of finite numbers, in integers of 2**-400."""
-    inputs, format, n = as_format(accumulator.inputs), as_format(accumulator.format), accumulator.fraction_bits
+    left, right, format = map(as_format, (*accumulator.operands, accumulator.format))
+    n = accumulator.fraction_bits
     c = 0.0
     for start in range(0, len(a), accumulator.terms):
         addends = []
         for x, y in zip(a[start : start + accumulator.terms], b[start : start + accumulator.terms], strict=True):
-            (p, e), (q, f) = parts(x, inputs.mantissa_bits), parts(y, inputs.mantissa_bits)
+            (p, e), (q, f) = parts(x, left.mantissa_bits), parts(y, right.mantissa_bits)
             if p and q:
-                scale = max(e, inputs.min_exponent) + max(f, inputs.min_exponent)
+                scale = max(e, left.min_exponent) + max(f, right.min_exponent)
                 addends.append((p * q << (e + f - 46 + 400), scale))
         if c:
             p, e = parts(c, 23)
@@ -142,6 +145,30 @@ def test_a_sum_that_rounds_to_zero_is_positive(backend: str) -> None:
             assert (result, np.signbit(result)) == (0, False)
 
 
+def test_two_formats_are_those_of_the_first_and_of_the_second_argument(backend: str) -> None:
+    """1 + 2**-3 loses its last bit in float8_e5m2 only, and 1 + 2**-10 loses nothing in float16."""
+    mixed = replace(PLAIN, inputs="float16/float8_e5m2")
+    kernels, place = load(backend), ((1, 1), (0, 0), 1)
+    one = (1, 1, 1, 1)
+    for first, second, expected in ((1 + 2.0**-10, 1.125, 1 + 2.0**-10), (1.125, 1 + 2.0**-10, 1.125)):
+        x, y = (np.full(one, value, np.float32) for value in (first, second))
+        assert dot([first], [second], mixed) == expected
+        for model in (mixed, mixed.product):
+            assert kernels.matmul(x[0, 0], y[0, 0], accumulator=model).item() == expected
+            assert kernels.conv2d(x, y, None, *place, accumulator=model).item() == expected
+            assert kernels.conv2d_input_gradient(x, y, one, *place, accumulator=model).item() == expected
+            assert kernels.conv2d_weight_gradient(x, y, one, *place, accumulator=model).item() == expected
+
+
+def test_each_operand_has_the_least_exponent_of_its_own_format(backend: str) -> None:
+    """2**-9 is subnormal in float8_e4m3fn, where its exponent is -6, and normal in float8_e5m2."""
+    model = replace(PLAIN, terms=2, fraction_bits=13, format="fp_8_13_0", inputs="float8_e4m3fn/float8_e5m2")
+    a, b = np.float32([[2.0**-9, 2.0**-6]]), np.float32([[2.0**8], [2.0**-6]])
+    for left, right, expected in ((a, b, 0.5), (b.T, a.T, 0.5 + 2.0**-12)):  # the largest exponent is 2, or -1
+        assert dot(left[0].tolist(), right[:, 0].tolist(), model) == expected
+        assert load(backend).matmul(left, right, accumulator=model).item() == expected
+
+
 def test_promotion_adds_in_float32() -> None:
     model = replace(PLAIN, terms=2, fraction_bits=13, format="fp_8_13_0")
     a, ones = [2.0**14, 0.0, 1.0, 1.0], [1.0] * 4
@@ -183,7 +210,7 @@ def test_matmul_in_every_variant(accumulator: Accumulator) -> None:
             kernels.force_variant(None)
 
 
-@pytest.mark.parametrize("accumulator", (ALIGNED[3], PAIRWISE[1]), ids=name)
+@pytest.mark.parametrize("accumulator", (ALIGNED[3], ALIGNED[-2], PAIRWISE[1]), ids=name)
 def test_convolutions(backend: str, accumulator: Accumulator) -> None:
     for case in CONVOLUTIONS[::3]:
         arrays = case.draw("specials")
@@ -224,6 +251,9 @@ def test_what_cannot_be_is_refused() -> None:
         ({"fraction_bits": 49, "terms": 16}, "more than 53 bits"),
         ({"rounding": "up"}, "rounding 'up'"),
         ({"inputs": "float64"}, "inputs 'float64'"),
+        ({"inputs": "float16/float64"}, "inputs 'float64'"),
+        ({"inputs": "float16/float16"}, "one format twice"),
+        ({"inputs": "float16/tf32/bfloat16"}, "more than two"),
         ({"least_alignment": 200}, "least_alignment"),
         ({"kind": "sequential"}, "nearest even"),
         ({"kind": "pairwise", "rounding": "nearest_even", "format": "float16"}, "float32"),

@@ -50,7 +50,7 @@ typedef struct {
     double least_left, least_right; /* the smallest normal numbers of the operands' formats */
     double least_sum;               /* and of that of the sums */
     double least_scale;            /* terms are aligned to this power of two at least */
-    int64_t mask;                  /* of the bits of operands */
+    int64_t mask_left, mask_right;  /* of the bits of operands */
     int64_t toward_zero;
 } AlignedSum;
 

@@ -17,11 +17,11 @@ typedef struct {
     double *values, *scales;
 } Operands;
 
-/* A float32 operand with the significand bits that the inputs have. */
-static inline void pack(float x, double least, const AlignedSum *sum, double *value, double *scale) {
+/* A float32 operand with the significand bits that its format has. */
+static inline void pack(float x, double least, int64_t mask, double *value, double *scale) {
     int32_t bits;
     memcpy(&bits, &x, sizeof bits);
-    bits &= (int32_t)sum->mask;
+    bits &= (int32_t)mask;
     float kept;
     memcpy(&kept, &bits, sizeof kept);
     *value = x == x ? kept : x;
@@ -63,12 +63,13 @@ static void sum_block(const Tables *t, int64_t group, int64_t start, int64_t sto
         for (int64_t p = start; p < start + COLUMNS; p++) {
             int64_t place = k * COLUMNS + p - start;
             float value = p < stop ? b[t->b_k[first + k] + t->b_column[p]] : 0;
-            pack(value, sum->least_right, sum, panel.values + place, panel.scales + place);
+            pack(value, sum->least_right, sum->mask_right, panel.values + place, panel.scales + place);
         }
     for (int64_t r = 0; r < t->rows; r++) {
         Doubles c[VECTORS];
         for (int64_t k = 0; k < count; k++)
-            pack(a[t->a_row[r] + t->a_k[first + k]], sum->least_left, sum, row.values + k, row.scales + k);
+            pack(a[t->a_row[r] + t->a_k[first + k]], sum->least_left, sum->mask_left, row.values + k,
+                 row.scales + k);
         memcpy(c, sums + r * COLUMNS, sizeof c);
         for (int64_t k = 0; k < count; k += sum->terms) {
             int64_t terms = count - k < sum->terms ? count - k : sum->terms;

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mpsim import checks
@@ -55,6 +55,7 @@ class Accumulator:
     ``format``, by ``rounding``, overflow to infinity, and +0 where that is zero. A product's exponent is the sum of
     its operands' exponents, each at least the smallest normal exponent of ``inputs``, c's at least that of
     ``format``. Operands' significands are first truncated to the mantissa bits of ``inputs``, as TF32 instructions do.
+    Two formats, "float8_e4m3fn/float8_e5m2", are those of the first and of the second argument of a product.
     c starts at +0 in each chunk; chunk results are added in float32 to nearest even, so a chunk is what a kernel that
     promotes every ``chunk`` k does; None: no promotion.
     ``kind="blas"``: NumPy's matmul, no promise of bits, refused where a digest is taken.
@@ -85,8 +86,7 @@ class Accumulator:
         checks.named("accumulator rounding", self.rounding, ROUNDINGS)
         if self.rounding != "nearest_even" and self.kind != "aligned":
             raise UsageError(f"an accumulator of kind {self.kind!r} rounds to nearest even, not {self.rounding!r}")
-        if not as_format(self.inputs).fits_float32:
-            raise UsageError(f"accumulator inputs {self.inputs!r} have values that float32 cannot hold")
+        _check_inputs(self.inputs)
         if self.least_alignment is not None:
             checks.whole("least_alignment", self.least_alignment, least=-252, most=127, note=", or None for no least")
         Aligned(self.terms, self.fraction_bits)  # which refuses numbers that no instruction has
@@ -104,8 +104,8 @@ class Accumulator:
         if self.kind == "exact":
             return Product(order=Exact())
         if self.kind == "aligned":
-            operand = Operand(self.inputs, "truncate")
-            return Product(operand, operand, None, self._in_chunks(self._aligned, Rising(start="first")))
+            left, right = (Operand(name, "truncate") for name in self.operands)
+            return Product(left, right, None, self._in_chunks(self._aligned, Rising(start="first")))
         sums = Sums(self.format, self.rounding)
         inner = Rising(sums)
         outer = Pairwise(sums) if self.kind == "pairwise" else Rising(sums, "first")
@@ -134,7 +134,8 @@ class Accumulator:
         fields: dict[str, Any] = {"chunk": chunk, "kind": "pairwise" if isinstance(outer, Pairwise) else "sequential"}
         if isinstance(order, Aligned):
             fields |= {"kind": "aligned", "terms": order.terms, "fraction_bits": order.fraction_bits}
-            fields |= {"least_alignment": order.least_exponent, "inputs": product.left.format}
+            fields |= {"least_alignment": order.least_exponent}
+            fields |= {"inputs": inputs_of(product.left.format, product.right.format)}
         elif isinstance(order, Exact | Unspecified):
             fields = {"kind": "exact" if isinstance(order, Exact) else "blas"}
         if isinstance(order, Rising | Aligned):
@@ -145,6 +146,26 @@ class Accumulator:
         except UsageError:
             return None
         return found if found.product == product else None
+
+    @property
+    def operands(self) -> tuple[str, str]:
+        """The formats of the first and of the second argument of a product.
+
+        >>> Accumulator(inputs="float8_e4m3fn/float8_e5m2").operands, Accumulator(inputs="tf32").operands
+        (('float8_e4m3fn', 'float8_e5m2'), ('tf32', 'tf32'))
+        """
+        left, _, right = self.inputs.partition("/")
+        return left, right or left
+
+    @property
+    def swapped(self) -> Accumulator:
+        """The accumulator of products whose arguments have changed places.
+
+        >>> Accumulator(inputs="float8_e4m3fn/float8_e5m2").swapped.inputs
+        'float8_e5m2/float8_e4m3fn'
+        """
+        left, right = self.operands
+        return self if left == right else replace(self, inputs=inputs_of(right, left))
 
     @property
     def promises_bits(self) -> bool:
@@ -160,6 +181,26 @@ class Accumulator:
     def is_default(self) -> bool:
         """Whether it is the order that every backend has a fast kernel for."""
         return self == Accumulator()
+
+
+def inputs_of(left: str, right: str) -> str:
+    """The field ``inputs`` of an accumulator for operands of these formats.
+
+    >>> inputs_of("tf32", "tf32"), inputs_of("float8_e4m3fn", "float8_e5m2")
+    ('tf32', 'float8_e4m3fn/float8_e5m2')
+    """
+    return left if left == right else f"{left}/{right}"
+
+
+def _check_inputs(inputs: str) -> None:
+    names = inputs.split("/") if isinstance(inputs, str) else [inputs]
+    if len(names) > 2:
+        raise UsageError(f"accumulator inputs {inputs!r} are more than two formats; expected one, or 'left/right'")
+    if len(names) == 2 and names[0] == names[1]:
+        raise UsageError(f"accumulator inputs {inputs!r} are one format twice; write {names[0]!r}")
+    for name in names:
+        if not as_format(name).fits_float32:
+            raise UsageError(f"accumulator inputs {name!r} have values that float32 cannot hold")
 
 
 #: How a dot product is summed: in short, or in stages.

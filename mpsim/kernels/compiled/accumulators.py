@@ -13,7 +13,7 @@ import numpy as np
 from mpsim import _kernels
 from mpsim.formats import as_format
 from mpsim.kernels.compiled.structs import Aligned, packed
-from mpsim.kernels.contractions.lowering import Contraction, product
+from mpsim.kernels.contractions.lowering import Contraction, product, significand_masks
 from mpsim.kernels.contractions.narrow import Narrow
 from mpsim.kernels.contractions.pairs import sum_in_pairs
 from mpsim.products.accumulators import Accumulator
@@ -54,14 +54,15 @@ def contract(c: Contraction, accumulator: Accumulator, threads: int) -> np.ndarr
 
 def _aligned(accumulator: Accumulator, length: int) -> Aligned:
     """The numbers of a sum of aligned, truncated products."""
-    inputs, format = as_format(accumulator.inputs), as_format(accumulator.format)
+    formats = *accumulator.operands, accumulator.format
+    left, right, sums = (2.0 ** as_format(name).min_exponent for name in formats)
     return Aligned(
         min(accumulator.terms, length),
         2.0**-accumulator.fraction_bits,
-        2.0**inputs.min_exponent,
-        2.0**inputs.min_exponent,
-        2.0**format.min_exponent,
+        left,
+        right,
+        sums,
         accumulator.least_scale,
-        -1 << (23 - min(inputs.mantissa_bits, 23)),
+        *significand_masks(accumulator),
         accumulator.rounding == "toward_zero",
     )

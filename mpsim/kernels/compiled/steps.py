@@ -38,4 +38,4 @@ def _or_none(array: np.ndarray) -> np.ndarray | None:
 def _aligned(numbers: AlignedNumbers, program: Steps) -> Aligned:
     toward_zero = program.sums[numbers.sums][1]
     least = numbers.least_left, numbers.least_right, numbers.least_sum, numbers.least
-    return Aligned(numbers.terms, numbers.fraction, *least, WHOLE, toward_zero)
+    return Aligned(numbers.terms, numbers.fraction, *least, WHOLE, WHOLE, toward_zero)

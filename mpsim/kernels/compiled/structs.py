@@ -51,7 +51,8 @@ class Aligned(NamedTuple):
     least_right: float
     least_sum: float
     least_scale: float
-    mask: int
+    mask_left: int
+    mask_right: int
     toward_zero: int
 
 

@@ -33,7 +33,7 @@ DEFAULT = Accumulator()
 
 class How(NamedTuple):
     """In what order to sum, on how many threads. accumulator: the product's short form but for its output, None where
-    it has none; only those reach a backend's own kernels."""
+    it has none; only those reach a backend's own kernels. Its left operand is the contraction's left factor."""
 
     accumulator: Accumulator
     threads: int
@@ -111,6 +111,7 @@ class _Backend:
     ) -> Array:
         """The result by the fastest of the three ways that takes the product, then bias and output."""
         lower, first, second, options = lowered
+        swapped = lower is not of_matmul
         short: Accumulator | None
         if isinstance(product, Accumulator):
             short = product
@@ -120,14 +121,14 @@ class _Backend:
                 raise UsageError("this backend sums in the orders of an Accumulator; use reference, numba or compiled")
             first, second = self._read(first, left, threads), self._read(second, right, threads)
         if short is not None:
-            how = How(short, threads)
+            how = How(short.swapped if swapped else short, threads)
             total = faster(first, second, how)
             if total is None:
                 total = self._add_bias(self._sum(lower, first, second, options, how), bias)
         else:
             assert isinstance(product, Product) and self._run is not None
             c = lower(first, second, *options)
-            total = self._add_bias(in_steps(self._run, c, product, lower is not of_matmul, threads), bias)
+            total = self._add_bias(in_steps(self._run, c, product, swapped, threads), bias)
         if isinstance(product, Product) and product.output != FLOAT32:
             policy = Policy(Mode(product.output.rounding), Overflow.INFINITY)
             total = self._round_array(total, as_format(product.output.format), policy, out=total, threads=threads)[0]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mpsim.formats import as_format
+from mpsim.products.accumulators import Accumulator
 
 Pair = tuple[int, int]
 
@@ -202,6 +203,12 @@ def add_bias(out: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
 def significand_mask(format: str) -> np.uint32:
     """The bits of a float32 number that are left where its significand has the mantissa bits of a format."""
     return np.uint32(0xFFFFFFFF << (23 - min(as_format(format).mantissa_bits, 23)) & 0xFFFFFFFF)
+
+
+def significand_masks(accumulator: Accumulator) -> tuple[int, int]:
+    """The same of both operands of an accumulator, as signed integers, whose higher bits are ones too."""
+    left, right = (-1 << (23 - min(as_format(name).mantissa_bits, 23)) for name in accumulator.operands)
+    return left, right
 
 
 def truncated(x: np.ndarray, mask: np.uint32) -> np.ndarray:

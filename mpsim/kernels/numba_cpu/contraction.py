@@ -44,7 +44,7 @@ class Order(NamedTuple):
     by_library: bool = False  # NumPy's matmul, without a written order
     exact: bool = False  # correctly rounded: neither the chunk nor the numbers have an effect
     in_pairs: bool = False  # how chunk results are added
-    inputs: str = "float32"  # how many bits of the operands' significands are read
+    operands: tuple[str, str] = ("float32", "float32")  # how many bits of their significands are read
 
     @property
     def plain(self) -> bool:
@@ -66,20 +66,20 @@ def order_of(accumulator: Accumulator, length: int) -> Order:
     """All that this backend reads of an accumulator."""
     kind, chunk = accumulator.kind, max(1, min(accumulator.chunk or length, length))
     if kind == "aligned":
-        return Order(length, chunk, aligned(accumulator, length), inputs=accumulator.inputs)
+        return Order(length, chunk, aligned(accumulator, length), operands=accumulator.operands)
     if kind == "sequential" and accumulator.format != "float32":
         return Order(length, chunk, Narrow.of(accumulator.format))
     return Order(length, chunk, Single(accumulator.fma), kind == "blas", kind == "exact", kind == "pairwise")
 
 
 def aligned(accumulator: Accumulator, length: int) -> Aligned:
-    inputs, format = as_format(accumulator.inputs), as_format(accumulator.format)
+    left, right, sums = (2.0 ** as_format(name).min_exponent for name in (*accumulator.operands, accumulator.format))
     return Aligned(
         max(1, min(accumulator.terms, length)),
         2.0**-accumulator.fraction_bits,
-        2.0**inputs.min_exponent,
-        2.0**inputs.min_exponent,
-        2.0**format.min_exponent,
+        left,
+        right,
+        sums,
         accumulator.least_scale,
         *Narrow.of(accumulator.format),
         accumulator.rounding == "toward_zero",
@@ -93,9 +93,9 @@ def contract(c: Contraction, accumulator: Accumulator, threads: int) -> Array:
         return product(c)
     if order.length == 0:
         return np.zeros(c.out_shape, np.float32)
-    if order.inputs != "float32":
-        mask = significand_mask(order.inputs)
-        c = replace(c, a=truncated(c.a, mask), b=truncated(c.b, mask))
+    if order.operands != ("float32", "float32"):
+        left, right = map(significand_mask, order.operands)
+        c = replace(c, a=truncated(c.a, left), b=truncated(c.b, right))
     with at_most(threads):
         if order.in_pairs:
             return sum_in_pairs(c, order.chunk, lambda part: summed(part, order.numbers, np.array([0, part.shape[2]])))

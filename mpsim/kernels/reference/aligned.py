@@ -31,11 +31,12 @@ class Instruction(NamedTuple):
     @staticmethod
     def of(accumulator: Accumulator) -> Instruction:
         """The instruction of an accumulator of kind "aligned"."""
-        inputs, format = (2.0 ** as_format(name).min_exponent for name in (accumulator.inputs, accumulator.format))
+        formats = *accumulator.operands, accumulator.format
+        left, right, sums = (2.0 ** as_format(name).min_exponent for name in formats)
         return Instruction(
             accumulator.terms,
             2.0**-accumulator.fraction_bits,
-            (inputs, inputs, format, accumulator.least_scale),
+            (left, right, sums, accumulator.least_scale),
             Narrow.of(accumulator.format),
             accumulator.rounding == "toward_zero",
         )
@@ -56,7 +57,8 @@ class Instruction(NamedTuple):
 def aligned_total(c: Contraction, accumulator: Accumulator) -> np.ndarray:
     """The totals, shape (groups, rows, columns)."""
     groups, rows, length, columns = c.shape
-    instruction, mask = Instruction.of(accumulator), significand_mask(accumulator.inputs)
+    instruction = Instruction.of(accumulator)
+    left, right = map(significand_mask, accumulator.operands)
     chunk = accumulator.chunk or max(1, length)
     total = np.zeros((groups, rows, columns), np.float32)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -64,7 +66,7 @@ def aligned_total(c: Contraction, accumulator: Accumulator) -> np.ndarray:
             result = np.zeros((groups, rows, columns))
             for first in range(start, min(start + chunk, length), accumulator.terms):
                 k = np.arange(first, min(first + accumulator.terms, start + chunk, length))
-                a, b = truncated(c.left(k), mask), truncated(c.right(k), mask)
+                a, b = truncated(c.left(k), left), truncated(c.right(k), right)
                 result = instruction(a[:, :, :, None], b[:, :, None, :], result)
             total = result.astype(np.float32) if start == 0 else total + result.astype(np.float32)
     return total

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from mpsim.formats import as_format
+from mpsim.kernels.contractions.lowering import significand_masks
 from mpsim.kernels.contractions.narrow import Narrow
 from mpsim.kernels.cuda.chunks import aligned
 from mpsim.products.accumulators import Accumulator
@@ -52,14 +53,18 @@ def summation(accumulator: Accumulator) -> Summation:
 
 
 def _aligned(accumulator: Accumulator) -> aligned.Numbers:
-    inputs, format = as_format(accumulator.inputs), as_format(accumulator.format)
+    formats = *accumulator.operands, accumulator.format
+    left, right, sums = (2.0 ** as_format(name).min_exponent for name in formats)
+    mask_left, mask_right = significand_masks(accumulator)
     return aligned.Numbers(
         accumulator.terms,
         2.0**-accumulator.fraction_bits,
-        2.0**inputs.min_exponent,
-        2.0**format.min_exponent,
+        left,
+        right,
+        sums,
         accumulator.least_scale,
-        -1 << (23 - min(inputs.mantissa_bits, 23)),
+        mask_left,
+        mask_right,
         accumulator.rounding == "toward_zero",
         *Narrow.of(accumulator.format),
     )

@@ -28,10 +28,12 @@ class Numbers(NamedTuple):
 
     terms: int
     quantum: float  # 2**-fraction_bits
-    least_input: float
+    least_left: float
+    least_right: float
     least_sum: float
     least_scale: float  # terms are aligned to this power of two at least
-    mask: int  # of the bits of float32 operands
+    mask_left: int  # of the bits of float32 operands
+    mask_right: int
     toward_zero: bool
     least_exponent: int
     shift: int
@@ -79,15 +81,15 @@ def instruction(a, left, a_k, b, right, b_k, first, end, c, n):
     """The next c."""
     top, plain = max(scale(c, n.least_sum), n.least_scale), c
     for k in range(first, end):
-        x, y = masked(a[left + a_k[k]], n.mask), masked(b[right + b_k[k]], n.mask)
-        top = max(top, mul64_rn(scale(x, n.least_input), scale(y, n.least_input)))
+        x, y = masked(a[left + a_k[k]], n.mask_left), masked(b[right + b_k[k]], n.mask_right)
+        top = max(top, mul64_rn(scale(x, n.least_left), scale(y, n.least_right)))
         plain = add64_rn(plain, mul64_rn(x, y))
     if not math.isfinite(plain):  # an infinity or NaN took part: these sums are too short to overflow
         return plain if math.isnan(plain) else math.copysign(n.beyond, plain)
     quantum = mul64_rn(top, n.quantum)
     total = add64_rn(0.0, truncated(c, quantum))
     for k in range(first, end):
-        x, y = masked(a[left + a_k[k]], n.mask), masked(b[right + b_k[k]], n.mask)
+        x, y = masked(a[left + a_k[k]], n.mask_left), masked(b[right + b_k[k]], n.mask_right)
         total = add64_rn(total, truncated(mul64_rn(x, y), quantum))
     return round_sum(total, n)
 

@@ -56,12 +56,12 @@ def _is_exact(each: Accumulator, inputs: Format, length: int) -> bool:
 
 def _is_whole(each: Accumulator, inputs: Format) -> bool:
     """Whether the operands' significands are not truncated."""
-    return as_format(each.inputs).mantissa_bits >= inputs.mantissa_bits
+    return all(as_format(name).mantissa_bits >= inputs.mantissa_bits for name in each.operands)
 
 
 def _low(each: Accumulator, inputs: Format) -> int:
     """The least exponent of a product of two numbers other than zero."""
-    return 2 * max(inputs.quantum_exponent, as_format(each.inputs).min_exponent)
+    return sum(max(inputs.quantum_exponent, as_format(name).min_exponent) for name in each.operands)
 
 
 def _format_of(each: Accumulator) -> Format:
