@@ -17,6 +17,7 @@ from mpsim.cli.paths import check_output
 from mpsim.cli.plans import GroupCount, LevelsText, Model, Ratio, Scheme, SemanticsName, Width
 from mpsim.data import DataLoader, LabelledImages
 from mpsim.experiments.settings import DEFAULTS
+from mpsim.files.whole import text_or_file
 from mpsim.trace import trace
 from mpsim.training.optimizer import SGD
 from mpsim.training.recipe import Recipe
@@ -64,7 +65,7 @@ def trace_step(
     )
     traced = trace(network, batch=batch, semantics=as_semantics(semantics).name)
     plan = assign(traced, scheme, ratio=ratio, seed=plan_seed, k=k, levels=levels)
-    recipe = Recipe(SGD(lr=lr), semantics=semantics, accumulator=accumulator, seed=seed)
+    recipe = Recipe(SGD(lr=lr), semantics=semantics, accumulator=text_or_file(accumulator), seed=seed)
     trainer = Trainer(network, plan, recipe, backend=backend, threads=threads)
     batches = _batches(DataLoader(dataset, batch, seed=seed, drop_last=True))
     for _ in range(steps):

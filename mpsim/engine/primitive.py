@@ -32,7 +32,8 @@ class Primitive:
     forward(kernels, inputs, parameters, **attributes) -> (output, saved)
         ``saved`` is a tuple of whatever the derivative needs; stored inputs are saved as they are, not copied.
     backward(kernels, gradient, saved, needs_input_gradients) -> (input gradients, parameter gradients)
-        None stands for an input gradient that is not needed.
+        None stands for an input gradient that is not needed. Products are those of ``kernels.by_input`` for an input's
+        gradient and of ``kernels.by_weight`` for a parameter's, whose accumulators may differ.
     output_shape(input_shapes, parameter_shapes, **attributes) -> shape
         Called before forward; raises ValueError saying what came and what was expected.
 

@@ -80,6 +80,7 @@ class _Node:
     """What the walk backwards needs of an op; dropped as soon as it has been used."""
 
     primitive: Primitive
+    kernels: Kernels
     saved: tuple
     parameters: tuple[Parameter, ...]
     routes: tuple[tuple[int, tuple], ...]  # per input: producer, and the way back to the producer's shape
@@ -151,11 +152,13 @@ class Tape:
         shapes = [tuple(tensor.shape) for tensor in inputs]
         shape = primitive.shape(name, shapes, [parameter.shape for parameter in used], attributes)
         saved: tuple = ()
+        derivative = self.kernels
         if self.shape_only:
             output = placeholder(shape)
         else:
+            forward, derivative = self.kernels.of_layer(name)
             values = tuple(tensor.value if isinstance(tensor, Tensor) else tensor for tensor in inputs)
-            output, saved = primitive.forward(self.kernels, values, tuple(p.value for p in used), **attributes)
+            output, saved = primitive.forward(forward, values, tuple(p.value for p in used), **attributes)
         stored = self.store(TensorId(index, "activation", 0), output)
         producers, sizes = tuple(producer for producer, _ in routes), tuple(map(prod, shapes))
         self.ops.append(Op(index, name, primitive, producers, sizes, used, shape))
@@ -163,7 +166,7 @@ class Tape:
             self.parameter_ids.setdefault(parameter, TensorId(index, "parameter", position))
         if self.training and not self.shape_only:
             saved = (*saved, stored) if primitive.saves_output else saved
-            self._nodes.append(_Node(primitive, saved, used, routes))
+            self._nodes.append(_Node(primitive, derivative, saved, used, routes))
             self._needs_gradient.append(bool(used) or any(map(self._needs, producers)))
         return Tensor(stored, self, index)
 
@@ -210,7 +213,7 @@ class Tape:
     def _pull_back_op(self, op: int, node: _Node, gradient: Array, walk: _Walk) -> None:
         """Adds what one op contributes to the gradients of its inputs and parameters, inputs by rising position."""
         needs = tuple(self._needs(producer) for producer, _ in node.routes)
-        input_gradients, parameter_gradients = node.primitive.backward(self.kernels, gradient, node.saved, needs)
+        input_gradients, parameter_gradients = node.primitive.backward(node.kernels, gradient, node.saved, needs)
         parts = zip(node.routes, needs, input_gradients, strict=True)
         for position, ((producer, to_producer), needed, part) in enumerate(parts):
             if needed:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from mpsim import checks, networks
 from mpsim.assignment import SCHEMES, Plan, assign, parse_levels
-from mpsim.contraction import as_accumulator
 from mpsim.data import LabelledImages
 from mpsim.data import digest as digest_data
 from mpsim.data import load as load_data
@@ -18,9 +17,10 @@ from mpsim.engine.tensor import ROLES
 from mpsim.errors import UsageError
 from mpsim.experiments.results import settings_key
 from mpsim.files.records import Record
+from mpsim.files.whole import text_or_file
 from mpsim.nn import Module
 from mpsim.products.accumulators import Accumulator
-from mpsim.products.tensor_cores import described
+from mpsim.products.passes import as_accumulators, described
 from mpsim.trace import Trace, trace
 from mpsim.training.loss_scale import LossScale
 from mpsim.training.optimizer import SGD
@@ -136,7 +136,9 @@ class RunSettings:
     accumulator: str = setting(
         described(Accumulator()),
         "How products are summed: chunk=64, a tensor core such as hopper_float16, or stages such as "
-        "'groups(lanes(8), rising(), folding())'.",
+        "'groups(lanes(8), rising(), folding())'; by pass and by layer, 'forward=hopper_float16;conv1:exact'; or a "
+        "JSON file.",
+        read=text_or_file,
     )
 
     def __post_init__(self) -> None:
@@ -146,7 +148,7 @@ class RunSettings:
         checks.named("schedule", self.schedule, ("cosine", "constant"))
         recipe = self._recipe()
         object.__setattr__(self, "seed", recipe.seed)
-        summation = as_accumulator(recipe.accumulator)
+        summation = as_accumulators(recipe.accumulator)
         if not summation.promises_bits:
             raise UsageError(
                 f"accumulator {self.accumulator!r} promises no bits, so its runs have no digest", "accumulator"

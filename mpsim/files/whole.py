@@ -1,10 +1,12 @@
-"""Putting a file in its place whole."""
+"""Files written whole, and texts that may be given as a file."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from pathlib import Path
+
+from mpsim.errors import UsageError
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
@@ -21,3 +23,19 @@ def write_whole(path: str | Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def text_or_file(given: str) -> str:
+    """The text, or the content of the file that it names, if it ends in ``.json``.
+
+    Raises UsageError for a file that cannot be read as text.
+
+    >>> text_or_file("hopper_float16")
+    'hopper_float16'
+    """
+    if not given.endswith(".json"):
+        return given
+    try:
+        return Path(given).read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"{given} cannot be read as a JSON file ({error}); give the name of one, or a text") from error

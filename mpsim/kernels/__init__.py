@@ -5,16 +5,18 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from functools import cache, partial
-from types import ModuleType, SimpleNamespace
-from typing import Any, cast
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from mpsim import checks, plugins
+from mpsim.kernels.binding import Binding
 from mpsim.kernels.contract import CONTRACT, Kernels
 from mpsim.kernels.errors import BackendUnavailable, DeviceMemoryError
 from mpsim.kernels.signatures import wrong_signature
-from mpsim.products.accumulators import Accumulator, Summation
+from mpsim.products.accumulators import Accumulator
+from mpsim.products.passes import Choice
 
 __all__ = [
     "BACKENDS", "CONTRACT", "FURTHER", "BackendUnavailable", "DeviceMemoryError", "Kernels", "bind", "hosted", "load",
@@ -79,7 +81,7 @@ def check_signatures(module: ModuleType) -> None:
         )
 
 
-def bind(name: str, threads: int | None = 1, accumulator: Summation = Accumulator()) -> Kernels:
+def bind(name: str, threads: int | None = 1, accumulator: Choice = Accumulator()) -> Kernels:
     """The backend's functions as attributes, with ``threads`` (None: one per core) and, for contractions,
     ``accumulator`` given. Raises as ``load``, and UsageError for a wrong number of threads.
 
@@ -88,24 +90,15 @@ def bind(name: str, threads: int | None = 1, accumulator: Summation = Accumulato
     array([3.], dtype=float32)
     """
     module, threads = load(name), checks.threads(threads)
-    return bind_module(module, name, threads, accumulator)
-
-
-def bind_module(module: ModuleType, name: str, threads: int, accumulator: Summation) -> Kernels:
-    """A module's functions as ``bind`` gives them."""
     on_device = name.partition(":")[0] == "cuda"
-    bound = SimpleNamespace(backend=name, threads=threads, accumulator=accumulator)
-    for row in CONTRACT.values():
-        fixed: dict[str, Any] = {"threads": threads}
-        if row.contraction:
-            fixed["accumulator"] = accumulator
-        kernel = partial(getattr(module, row.name), **fixed)
-        setattr(bound, row.name, partial(_on_device, name, kernel) if on_device else kernel)
+
+    def function(kernel: str) -> Callable[..., Any]:
+        given = partial(getattr(module, kernel), threads=threads)
+        return partial(_on_device, name, given) if on_device else given
+
     kind = "cuda" if on_device else "host"
-    for further, functions in FURTHER.items():
-        if kind in functions:
-            setattr(bound, further, functions[kind])
-    return cast(Kernels, bound)
+    further = {each: functions[kind] for each, functions in FURTHER.items() if kind in functions}
+    return Binding(function, {"backend": name, "threads": threads, **further}).kernels(accumulator)
 
 
 def _on_device(name: str, function: Any, *arguments: Any, **options: Any) -> Any:

@@ -28,7 +28,7 @@ EXP, LOG: exp32(x) and log32(x), docs/semantics.md: one algorithm in float64 wit
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -36,7 +36,7 @@ import numpy as np
 from mpsim.formats import Format
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Policy
-from mpsim.products.accumulators import Summation
+from mpsim.products.passes import Choice
 
 #: A backend's array; NumPy's type stands for all.
 Array = np.ndarray[Any, Any]
@@ -267,11 +267,20 @@ class Loss(Protocol):
 
 class Kernels(Arrays, Rounding, Elementwise, Contractions, Normalization, Pooling, Loss, Protocol):
     """A backend's functions, as ``mpsim.kernels.bind`` gives them: ``backend`` its name; ``threads`` and
-    ``accumulator`` as given there."""
+    ``accumulator`` as given there.
+
+    Where accumulators differ by layer or pass: ``of_layer(name)`` gives the kernels of a layer's forward function and
+    of its derivative. A derivative multiplies by ``by_input`` for the gradient of an input and by ``by_weight`` for the
+    gradient of a weight. The first argument of a contraction is read as the left operand of the description, the second
+    as the right one; ``swapped`` exchanges the two. Of kernels with one accumulator, all of these are the kernels."""
 
     backend: str
     threads: int
-    accumulator: Summation
+    accumulator: Choice
+    by_input: Kernels
+    by_weight: Kernels
+    swapped: Kernels
+    of_layer: Callable[[str], tuple[Kernels, Kernels]]
 
 
 class Kernel(NamedTuple):

@@ -41,8 +41,8 @@ def _forward(
 
 def _backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
     x, weight, has_bias, geometry = saved
-    x_gradient = kernels.conv2d_input_gradient(gradient, weight, x.shape, *geometry) if needs[0] else None
-    weight_gradient = kernels.conv2d_weight_gradient(x, gradient, weight.shape, *geometry)
+    x_gradient = kernels.by_input.conv2d_input_gradient(gradient, weight, x.shape, *geometry) if needs[0] else None
+    weight_gradient = kernels.by_weight.conv2d_weight_gradient(x, gradient, weight.shape, *geometry)
     bias_gradient = (kernels.channel_sum(gradient),) if has_bias else ()
     return (x_gradient,), (weight_gradient, *bias_gradient)
 

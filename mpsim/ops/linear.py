@@ -24,8 +24,8 @@ def _forward(kernels: Kernels, inputs: tuple, parameters: tuple) -> tuple[Array,
 
 def _backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
     x, weight, has_bias = saved
-    x_gradient = kernels.matmul(gradient, weight) if needs[0] else None  # (N, O) @ (O, I)
-    weight_gradient = kernels.matmul(gradient, x, transpose_a=True)  # (O, N) @ (N, I)
+    x_gradient = kernels.by_input.matmul(gradient, weight) if needs[0] else None  # (N, O) @ (O, I)
+    weight_gradient = kernels.by_weight.swapped.matmul(gradient, x, transpose_a=True)  # (O, N) @ (N, I)
     bias_gradient = (kernels.channel_sum(gradient),) if has_bias else ()
     return (x_gradient,), (weight_gradient, *bias_gradient)
 

@@ -9,15 +9,16 @@ from typing import Any
 
 from mpsim import checks
 from mpsim.assignment import Plan
-from mpsim.contraction import as_accumulator
 from mpsim.engine.tensor import ROLES, TensorId
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.files.records import Record
 from mpsim.kernels import spec
 from mpsim.nn import Module
+from mpsim.ops import PRIMITIVES
 from mpsim.policies import Policy
-from mpsim.products import accumulators
-from mpsim.products.accumulators import Accumulator, Summation
+from mpsim.products import passes
+from mpsim.products.accumulators import Accumulator
+from mpsim.products.passes import Accumulators, Choice, as_accumulators
 from mpsim.trace import trace
 from mpsim.training.loss_scale import LARGEST, SMALLEST, LossScale
 from mpsim.training.optimizer import SGD
@@ -34,9 +35,11 @@ class Recipe:
     optimizer: with its learning rate and schedule. loss_scale: a LossScale, or a number for a fixed one; None: the
     usual one, and no scaling where nothing is rounded. promotion: the overflow ratio from which an activation or
     parameter is held high from the next step on, or None. semantics: "standard" or "lee2023", or a Semantics. rounding:
-    "nearest" or "stochastic" (in standard semantics with ``random_bit_count`` in 1..32). accumulator: an Accumulator or
-    its text, as "hopper_float16". seed: of the random bits of stochastic rounding. skipped_statistics: after a step
-    whose update is skipped, batch norm's running statistics are "updated", as in PyTorch, or "kept".
+    "nearest" or "stochastic" (in standard semantics with ``random_bit_count`` in 1..32). seed: of the random bits of
+    stochastic rounding. skipped_statistics: after a step whose update is skipped, batch norm's running statistics are
+    "updated", as in PyTorch, or "kept". accumulator: how products are summed, which is an Accumulator, a Product,
+    Accumulators by pass and by layer, or a text such as "hopper_float16" or "forward=hopper_float16;conv1:exact"
+    (mpsim.products.passes.accumulators_of).
 
     Raises UsageError or UsageTypeError for what does not fit.
 
@@ -51,14 +54,14 @@ class Recipe:
     rounding: str = "nearest"
     random_bit_count: int | None = None
     skipped_statistics: str = "updated"
-    accumulator: Summation | str = Accumulator()
+    accumulator: Choice | str = Accumulator()
     seed: int = 0
 
     def __post_init__(self) -> None:
         checks.instance("optimizer", self.optimizer, SGD, "an SGD, such as SGD(lr=0.1)")
         made: dict[str, object] = {
             "semantics": as_semantics(self.semantics),
-            "accumulator": as_accumulator(self.accumulator),
+            "accumulator": as_accumulators(self.accumulator),
             "skipped_statistics": checks.named("skipped_statistics", self.skipped_statistics, SKIPPED_STATISTICS),
             "seed": checks.seed("seed", self.seed),
         }
@@ -93,9 +96,12 @@ class Recipe:
         return LossScale() if plan is not None and plan.rounds else LossScale.fixed()
 
     def parameter_ids(self, model: Module, plan: Plan | None) -> dict[str, TensorId]:
-        """Parameter's name -> id, after checking that the plan was made for this model under these semantics."""
+        """Parameter's name -> id, after checking that plan and accumulators were made for this model and these
+        semantics."""
         semantics = as_semantics(self.semantics)
         traced = trace(model, batch=1 if plan is None else plan.network.batch, semantics=semantics.name)
+        if isinstance(self.accumulator, Accumulators):
+            self.accumulator.check_layers([op.name for op in traced.ops if _may_multiply(op.kind)])
         if plan is not None:
             plan.check(traced)
             for format in set(plan.formats.values()):
@@ -115,7 +121,7 @@ class Recipe:
         scale = self.loss_scale.to_dict() if isinstance(self.loss_scale, LossScale) else None
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         found |= {"optimizer": self.optimizer.to_dict(), "loss_scale": scale}
-        return found | {"semantics": stored(self.semantics), "accumulator": accumulators.to_dict(self.accumulator)}
+        return found | {"semantics": stored(self.semantics), "accumulator": passes.to_dict(self.accumulator)}
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> Recipe:
@@ -123,7 +129,12 @@ class Recipe:
         settings = {field.name: found[field.name] for field in fields(cls) if field.name in found}
         settings["optimizer"] = SGD.from_dict(found["optimizer"])
         settings["semantics"] = of_stored(found["semantics"])
-        settings["accumulator"] = accumulators.from_dict(found["accumulator"])
+        settings["accumulator"] = passes.from_dict(found["accumulator"])
         if found["loss_scale"] is not None:
             settings["loss_scale"] = LossScale(**found["loss_scale"])
         return cls(**settings)
+
+
+def _may_multiply(kind: str) -> bool:
+    """Whether an op of this kind is a matrix product; an op from outside that is not registered may be one."""
+    return kind not in PRIMITIVES or PRIMITIVES[kind].is_product

@@ -14,6 +14,8 @@ from mpsim.assignment import Plan
 from mpsim.engine.tensor import ROLES, Array, TensorId
 from mpsim.kernels import Kernels
 from mpsim.nn import Module
+from mpsim.products.accumulators import Accumulator
+from mpsim.products.passes import Choice, as_accumulators
 from mpsim.trace import trace
 from mpsim.training import batches
 from mpsim.training.passes import both_passes
@@ -27,17 +29,19 @@ def steps(
     *,
     semantics: str | Semantics = "standard",
     loss_scale: float = 1024.0,
+    accumulator: Choice | str = Accumulator(),
     backend: str = "compiled",
     threads: int | None = None,
 ) -> Iterator[PlannedStep]:
-    """A step for each of the batches (images, labels) of ``data``, with nearest rounding.
+    """A step for each of the batches (images, labels) of ``data``, with nearest rounding and products summed as
+    ``accumulator`` says (``Recipe``).
 
     Each leaves ``model``'s weights and statistics as they were; the model moves to ``backend``. Raises ValueError for
     data that do not fit, BackendUnavailable.
     """
     rules = as_semantics(semantics)
     checks.real("loss_scale", loss_scale, above=0, most=checks.FLOAT32_LARGEST)
-    kernels = backends.bind(backend, threads)
+    kernels = backends.bind(backend, threads, as_accumulators(accumulator))
     model.move(kernels)
     for images, labels in data:
         yield PlannedStep(model, kernels, *batches.checked(model, images, labels), rules, loss_scale)

@@ -13,13 +13,12 @@ import numpy as np
 from mpsim import checks, ops
 from mpsim import kernels as backends
 from mpsim.assignment import Plan, promote
-from mpsim.contraction import as_accumulator
 from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import Array, Parameter, TensorId
 from mpsim.errors import UsageError
 from mpsim.files.whole import write_whole
 from mpsim.nn import Module
-from mpsim.products.accumulators import Summation
+from mpsim.products.passes import Choice, as_accumulators
 from mpsim.training import batches, saving
 from mpsim.training.loss_scale import LossScaleState
 from mpsim.training.passes import both_passes, stored_parameters
@@ -80,9 +79,9 @@ class Trainer:
         return as_semantics(self.recipe.semantics)
 
     @property
-    def accumulator(self) -> Summation:
+    def accumulator(self) -> Choice:
         """Of the recipe."""
-        return as_accumulator(self.recipe.accumulator)
+        return as_accumulators(self.recipe.accumulator)
 
     def _store(self, *, step: int, first_stream: int = 0) -> Store:
         if self.plan is None:

@@ -111,8 +111,22 @@ def test_the_order_of_sums_is_a_setting():
     assert len(digests) == 1 and digests != {run(usual, **BACKEND)["digest"]}
 
 
+def test_sums_by_pass_and_by_layer_are_a_setting():
+    usual = replace(QUICK, scheme="float32", ratio=None, epochs=1)
+    apart = replace(usual, accumulator="forward=hopper_float16; linear:exact ;backward=chunk=256")
+    assert apart.accumulator == (
+        "forward=aligned,terms=16,fraction_bits=25,format=float32,rounding=toward_zero,chunk=none,inputs=float16,"
+        "least_alignment=-133;backward=sequential,format=float32,chunk=256,fma=true;linear:exact"
+    )
+    assert apart.key not in (usual.key, replace(usual, accumulator="forward=hopper_float16").key)
+    assert replace(usual, accumulator="forward=chunk=256;conv1:chunk=256").key == usual.key
+    digests = {run(apart, backend=backend, threads=2)["digest"] for backend in ("numba", "compiled")}
+    assert len(digests) == 1 and digests != {run(usual, **BACKEND)["digest"]}
+
+
 @pytest.mark.parametrize(
-    ("text", "message"), [("lanes=8", "is no field"), ("blas", "promises no bits"), ("up()", "up")]
+    ("text", "message"),
+    [("lanes=8", "is no field"), ("blas", "promises no bits"), ("conv1:blas", "promises no bits"), ("up()", "up")],
 )
 def test_an_order_that_cannot_be_trained_with_is_refused(text, message):
     with pytest.raises(ValueError, match=message):

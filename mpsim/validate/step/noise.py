@@ -11,12 +11,12 @@ then 0, as it is for ops that sum nothing. Batch norm, softmax and the mean over
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from mpsim.kernels import Kernels
+from mpsim.kernels.binding import in_one_order
 from mpsim.kernels.contract import Array, Pair, Shape
 
 UNIT = 2.0**-24
@@ -78,7 +78,7 @@ def bound_kernels(kernels: Kernels) -> Any:
     """``kernels`` (of a CPU backend) whose sums give a Bound of the result in place of the result."""
     sums = _Sums(kernels)
     names = [name for name in vars(_Sums) if not name.startswith("_")]
-    return SimpleNamespace(**{**vars(kernels), **{name: getattr(sums, name) for name in names}})
+    return in_one_order({**vars(kernels), **{name: getattr(sums, name) for name in names}})
 
 
 class _Sums:

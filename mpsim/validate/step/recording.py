@@ -17,8 +17,8 @@ from mpsim.files.tensors import TensorFile, TensorFileError, write_tensors
 from mpsim.kernels import Kernels
 from mpsim.kernels.contract import Array
 from mpsim.nn import Module
-from mpsim.products import accumulators
-from mpsim.products.accumulators import Summation
+from mpsim.products import passes
+from mpsim.products.passes import Choice
 from mpsim.rounding import Counts
 from mpsim.trace import TracedOp, trace
 from mpsim.training.saving import build_network
@@ -159,7 +159,7 @@ def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
         "batch": traced.batch,
         "semantics": stored(trainer.semantics),
         "rounding": trainer.recipe.rounding,
-        "accumulator": accumulators.to_dict(trainer.accumulator),
+        "accumulator": passes.to_dict(trainer.accumulator),
         "optimizer": _optimizer(trainer),
         "step": number,
         "loss_scale": report.loss_scale,
@@ -178,7 +178,7 @@ class RecordedNetwork:
     model: Module
     plan: Plan | None
     semantics: Semantics
-    accumulator: Summation
+    accumulator: Choice
 
 
 def network_of(record: TensorFile, model: str | None = None) -> RecordedNetwork:
@@ -195,7 +195,7 @@ def network_of(record: TensorFile, model: str | None = None) -> RecordedNetwork:
     try:
         rounding, described = index["rounding"], dict(index["model"])
         plan = None if index["plan"] is None else Plan.from_json(index["plan"])
-        semantics, accumulator = of_stored(index["semantics"]), accumulators.from_dict(index["accumulator"])
+        semantics, accumulator = of_stored(index["semantics"]), passes.from_dict(index["accumulator"])
         options = {"classes": described["classes"], "input_shape": tuple(described["input_shape"])}
         options["width"] = described["width"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:

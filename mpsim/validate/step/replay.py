@@ -21,7 +21,8 @@ from mpsim.files.tensors import TensorFile, TensorFileError
 from mpsim.kernels import Kernels
 from mpsim.kernels.contract import Array
 from mpsim.nn import Module
-from mpsim.products.accumulators import Accumulator, Summation
+from mpsim.products.accumulators import Accumulator
+from mpsim.products.passes import Choice
 from mpsim.trace import Trace, trace
 from mpsim.training.passes import both_passes
 from mpsim.training.semantics import Semantics, as_semantics
@@ -111,7 +112,7 @@ def teacher_forced(
     labels: Array | None = None,
     loss_scale: float | None = None,
     update: UpdateRule | None = None,
-    accumulator: Summation = Accumulator(),
+    accumulator: Choice = Accumulator(),
     backend: str = "compiled",
     threads: int | None = None,
 ) -> TeacherReport:

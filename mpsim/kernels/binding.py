@@ -1,0 +1,91 @@
+"""A backend's functions with threads and order of summation given, by layer and by pass where these differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache, partial
+from types import SimpleNamespace
+from typing import Any, NoReturn, cast
+
+from mpsim.errors import UsageError
+from mpsim.kernels.contract import CONTRACT, Kernels
+from mpsim.products.accumulators import Summation, in_short
+from mpsim.products.passes import Accumulators, Choice, Passes
+from mpsim.products.stages import Product
+
+#: A backend's function of the name, with threads given.
+Function = Callable[[str], Callable[..., Any]]
+
+
+class Binding:
+    """Makes Kernels of one backend: ``attributes`` and functions that all have, and products summed as asked."""
+
+    def __init__(self, function: Function, attributes: Mapping[str, Any]) -> None:
+        self._shared = dict(attributes) | {
+            row.name: function(row.name) for row in CONTRACT.values() if not row.contraction
+        }
+        self._products = {row.name: function(row.name) for row in CONTRACT.values() if row.contraction}
+
+    def kernels(self, choice: Choice) -> Kernels:
+        """What ``mpsim.kernels.bind`` gives."""
+        if not isinstance(choice, Accumulators):
+            return self._summed(choice)
+        found = self._without_products(choice, "which layer and pass a product belongs to: call kernels.of_layer(name)")
+        found.of_layer = cache(lambda name: self._of_passes(choice.of_layer(name)))
+        return cast(Kernels, found)
+
+    def _of_passes(self, passes: Passes) -> tuple[Kernels, Kernels]:
+        """The kernels of a layer's forward function and of its derivative."""
+        forward = self._summed(passes.forward)
+        if len(set(passes)) == 1:
+            return forward, forward
+        by_input, by_weight = self._summed(passes.input_gradient), self._summed(passes.weight_gradient)
+        if passes.input_gradient == passes.weight_gradient:
+            return forward, by_input
+        found = self._without_products(
+            Accumulators(*passes),
+            "which gradient a product belongs to: call kernels.by_input or kernels.by_weight",
+        )
+        found.by_input, found.by_weight = by_input, by_weight
+        return forward, cast(Kernels, found)
+
+    def _summed(self, summation: Summation) -> Kernels:
+        """Kernels whose products are all summed in one way."""
+        found, other = self._with(summation), mirrored(summation)
+        if other != summation:
+            found.swapped = self._with(other)
+            found.swapped.swapped = found
+        return found
+
+    def _with(self, summation: Summation) -> Kernels:
+        products = {name: partial(each, accumulator=summation) for name, each in self._products.items()}
+        return in_one_order({**self._shared, **products, "accumulator": summation})
+
+    def _without_products(self, choice: Accumulators, missing: str) -> SimpleNamespace:
+        """Kernels that do not multiply."""
+
+        def refuse(*arguments: Any, **options: Any) -> NoReturn:
+            raise UsageError(f"accumulators differ by layer or pass, so an op has to say {missing}")
+
+        return SimpleNamespace(**self._shared, **dict.fromkeys(self._products, refuse), accumulator=choice)
+
+
+def in_one_order(attributes: Mapping[str, Any]) -> Kernels:
+    """Kernels with these attributes in every layer and pass."""
+    found = SimpleNamespace(**attributes)
+    found.by_input = found.by_weight = found.swapped = found
+    found.of_layer = lambda name: (found, found)
+    return cast(Kernels, found)
+
+
+def mirrored(summation: Summation) -> Summation:
+    """The product with its operands' descriptions exchanged.
+
+    >>> from mpsim.products.stages import Operand
+    >>> mirrored(Product(left=Operand("float16"))).right.format
+    'float16'
+    """
+    if not isinstance(summation, Product):
+        return summation.swapped
+    return in_short(replace(summation, left=summation.right, right=summation.left))

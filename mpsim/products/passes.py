@@ -1,0 +1,289 @@
+"""How the products of a network are summed: in one way, or in others by pass and by layer (docs/semantics.md).
+
+A layer multiplies up to three times in a training step: forward (activation times weight), for the gradient of its
+input (gradient times weight), and for the gradient of its weight (activation times gradient).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+from mpsim import checks
+from mpsim.errors import UsageError, UsageTypeError
+from mpsim.products import accumulators
+from mpsim.products.accumulators import Accumulator, Summation, in_short
+from mpsim.products.stages import Product
+from mpsim.products.tensor_cores import accumulator_of
+from mpsim.products.tensor_cores import described as described_summation
+
+PASSES = ("forward", "input_gradient", "weight_gradient")
+#: What an entry of a text may name: a pass, or both gradients.
+_WORDS = {**{name: (name,) for name in PASSES}, "backward": PASSES[1:]}
+_LAYER = re.compile(r"\s*([^\s:;=(),]+)\s*:")
+_WORD = re.compile(r"\s*(\w+)\s*=")
+_DEFAULT = Accumulator()
+
+
+class Passes(NamedTuple):
+    """How the products of one layer are summed, by pass."""
+
+    forward: Summation
+    input_gradient: Summation
+    weight_gradient: Summation
+
+
+@dataclass(frozen=True)
+class Accumulators:
+    """How the products of a network are summed, by pass and by layer.
+
+    Args:
+        forward: of the outputs of layers; an Accumulator, a Product, or the text of one.
+        input_gradient: of the gradients of layers' inputs.
+        weight_gradient: of the gradients of layers' weights.
+        layers: pattern -> what differs in the layers whose names match it (``fnmatch``: ``*``, ``?``, ``[...]``), an
+            Accumulators without layers, or one summation for all passes. Of several patterns that match, the last one
+            that says something of a pass decides.
+
+    A pass that is None is summed in mpsim's own order, and in a layer's entry as without the entry.
+
+    Raises UsageError or UsageTypeError for what is not a summation, and for a pattern that the text form cannot hold.
+
+    >>> fast_forward = Accumulators("hopper_float8_e4m3fn", layers={"conv1": Accumulator()})
+    >>> fast_forward.of_layer("conv2").forward.kind, fast_forward.of_layer("conv1").forward.kind
+    ('aligned', 'sequential')
+    """
+
+    forward: Summation | str | None = None
+    input_gradient: Summation | str | None = None
+    weight_gradient: Summation | str | None = None
+    layers: Any = ()
+
+    def __post_init__(self) -> None:
+        for name in PASSES:
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _summation(name, getattr(self, name)))
+        given = self.layers.items() if isinstance(self.layers, Mapping) else self.layers
+        object.__setattr__(self, "layers", tuple((_pattern(name), _of_entry(name, entry)) for name, entry in given))
+
+    def of_layer(self, name: str) -> Passes:
+        """The summations of the layer of that name."""
+        found = {each: getattr(self, each) or _DEFAULT for each in PASSES}
+        for pattern, entry in self.layers:
+            if fnmatchcase(name, pattern):
+                found |= {each: getattr(entry, each) for each in PASSES if getattr(entry, each) is not None}
+        return Passes(**found)
+
+    @property
+    def promises_bits(self) -> bool:
+        """Whether two backends give the same bits."""
+        return all(each.promises_bits for each in self._summations())
+
+    def _summations(self) -> Iterator[Summation]:
+        for entry in (self, *(entry for _, entry in self.layers)):
+            yield from (getattr(entry, name) for name in PASSES if getattr(entry, name) is not None)
+
+    @property
+    def simplest(self) -> Summation | Accumulators:
+        """The same without what has no effect; one summation where all passes of all layers have the same.
+
+        >>> Accumulators("exact", "exact", "exact", {"conv*": "exact"}).simplest == Accumulator(kind="exact")
+        True
+        """
+        general = {name: getattr(self, name) or _DEFAULT for name in PASSES}
+        layers: list[tuple[str, Accumulators]] = []
+        for position, (pattern, entry) in enumerate(self.layers):
+            same_later = [later for other, later in self.layers[position + 1 :] if other == pattern]
+            said = {}
+            for name in PASSES:
+                value = getattr(entry, name)
+                again = any(getattr(later, name) is not None for later in same_later)
+                earlier = any(getattr(each, name) is not None and _may_meet(other, pattern) for other, each in layers)
+                if value is not None and not again and (earlier or value != general[name]):
+                    said[name] = value
+            if said:
+                layers.append((pattern, Accumulators(**said)))
+        if not layers and len(set(general.values())) == 1:
+            return general["forward"]
+        return Accumulators(**general, layers=layers)
+
+    def check_layers(self, names: list[str]) -> None:
+        """Raises UsageError for a pattern that matches none of the names of layers."""
+        for pattern, _ in self.layers:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                near = checks.did_you_mean(checks.near(pattern, names))
+                raise UsageError(
+                    f"no layer that multiplies is named {pattern!r}{near or '.'} "
+                    f"Layers: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}",
+                    "accumulator",
+                )
+
+
+#: What may be said of all products of a network.
+Choice = Summation | Accumulators
+
+
+def _summation(name: str, value: Any) -> Summation:
+    if isinstance(value, str):
+        return accumulator_of(value)
+    if isinstance(value, Product):
+        return in_short(value)
+    expected = "an Accumulator, such as Accumulator(chunk=64), or its text, such as 'chunk=64' or 'hopper_float16'"
+    return checks.instance(name, value, Accumulator, expected)
+
+
+def _pattern(name: Any) -> str:
+    if not isinstance(name, str):
+        raise UsageTypeError(f"a layer's name or pattern is text, such as 'conv*', got {checks.shown(name)}", "layers")
+    if not _LAYER.fullmatch(f"{name}:"):
+        raise UsageError(f"a layer's name or pattern has no space, colon, or any of ';=(),'; got {name!r}", "layers")
+    return name
+
+
+def _may_meet(one: str, other: str) -> bool:
+    """Whether a layer's name may match both patterns; of two patterns with wildcards it is not known."""
+    if not set("*?[") & set(other):
+        return fnmatchcase(other, one)
+    return bool(set("*?[") & set(one)) or fnmatchcase(one, other)
+
+
+def _of_entry(name: str, entry: Any) -> Accumulators:
+    if not isinstance(entry, Accumulators):
+        return Accumulators(**dict.fromkeys(PASSES, _summation(f"layers[{name!r}]", entry)))
+    if entry.layers:
+        raise UsageError(f"layer {name!r} has layers inside it; give all patterns side by side", "layers")
+    return entry
+
+
+def as_accumulators(given: Choice | str) -> Choice:
+    """What is said of a network's products in its simplest form; a text is read by ``accumulators_of``.
+
+    Raises UsageError or UsageTypeError for anything else.
+
+    >>> as_accumulators("forward=exact;backward=exact") == Accumulator(kind="exact")
+    True
+    """
+    if isinstance(given, str):
+        return accumulators_of(given)
+    return given.simplest if isinstance(given, Accumulators) else _summation("accumulator", given)
+
+
+def accumulators_of(text: str) -> Choice:
+    """What a text says of a network's products: entries ``[LAYER:][PASS=]SUMMATION``, separated by semicolons.
+
+    A SUMMATION is a text of ``accumulator_of``. PASS is forward, input_gradient, weight_gradient, or backward, which
+    stands for both gradients; without it the entry holds for all passes. LAYER is a layer's name or a pattern; without
+    it the entry holds for the layers that no other entry names. Of two entries that hold for a product, the later one
+    counts. A text that begins with a brace is the JSON of ``to_dict``. Raises UsageError for anything else.
+
+    >>> accumulators_of("hopper_float16;backward=chunk=64;conv1:exact").of_layer("conv2").weight_gradient.chunk
+    64
+    """
+    if text.lstrip().startswith("{"):
+        return _of_json(text)
+    general: dict[str, Summation] = {}
+    layers: list[tuple[str, dict[str, Summation]]] = []
+    entries = [entry for entry in text.split(";") if entry.strip()]
+    for entry in entries or [""]:
+        layer, summation = _split(_LAYER, entry)
+        word, rest = _split(_WORD, summation)
+        passes = _WORDS.get(word, PASSES)
+        if word not in _WORDS:
+            _refuse_near(word, entry)
+            rest = summation
+        given = dict.fromkeys(passes, accumulator_of(rest.strip()))
+        if not layer:
+            general |= given
+        elif layers and layers[-1][0] == layer:
+            layers[-1][1].update(given)
+        else:
+            layers.append((layer, given))
+    return Accumulators(**general, layers=[(name, Accumulators(**given)) for name, given in layers]).simplest
+
+
+def _of_json(text: str) -> Choice:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"accumulator: a text that begins with a brace is JSON, and this is not ({error})") from None
+    return from_dict(found)
+
+
+def _split(form: re.Pattern[str], text: str) -> tuple[str, str]:
+    """What the form finds at the beginning of the text, or "", and the rest of the text."""
+    found = form.match(text)
+    return (found[1], text[found.end() :]) if found else ("", text)
+
+
+def _refuse_near(word: str, entry: str) -> None:
+    known = [field.name for field in fields(Accumulator)]
+    if word and word not in known and (near := checks.near(word, [*_WORDS, *known])) and near[0] in _WORDS:
+        raise UsageError(f"accumulator {entry.strip()!r}: there is no pass {word!r}{checks.did_you_mean(near[:1])}")
+
+
+def described(choice: Choice) -> str:
+    """The text that ``accumulators_of`` reads back.
+
+    >>> described(accumulators_of("forward=exact; conv1: backward=blas"))
+    'forward=exact;backward=sequential,format=float32,chunk=256,fma=true;conv1:backward=blas'
+    """
+    if not isinstance(choice, Accumulators):
+        return described_summation(choice)
+    entries = [*_entries("", choice)]
+    for pattern, entry in choice.layers:
+        entries += _entries(f"{pattern}:", entry)
+    return ";".join(entries)
+
+
+def _entries(layer: str, entry: Accumulators) -> Iterator[str]:
+    said = {name: described_summation(value) for name in PASSES if (value := getattr(entry, name)) is not None}
+    if len(said) == 3 and len(set(said.values())) == 1:
+        yield f"{layer}{said['forward']}"
+        return
+    if set(PASSES[1:]) <= set(said) and said["input_gradient"] == said["weight_gradient"]:
+        said["backward"] = said.pop("input_gradient")
+        del said["weight_gradient"]
+    yield from (f"{layer}{word}={text}" for word, text in said.items())
+
+
+def to_dict(choice: Choice) -> dict[str, Any]:
+    """As JSON values: those of ``mpsim.products.accumulators.to_dict``, by pass and by layer where these differ."""
+    if not isinstance(choice, Accumulators):
+        return accumulators.to_dict(choice)
+    return {
+        **_by_pass(choice),
+        "layers": [{"layer": pattern, **_by_pass(entry)} for pattern, entry in choice.layers],
+    }
+
+
+def _by_pass(entry: Accumulators) -> dict[str, Any]:
+    return {name: accumulators.to_dict(value) for name in PASSES if (value := getattr(entry, name)) is not None}
+
+
+def from_dict(found: Mapping[str, Any]) -> Choice:
+    """What ``to_dict`` wrote; a summation may also be a text. Raises UsageError for anything else.
+
+    >>> from_dict(to_dict(accumulators_of("exact;fc:forward=chunk=64"))) == accumulators_of("exact;fc:forward=chunk=64")
+    True
+    """
+    if not {*PASSES, "layers"} & set(found):
+        return accumulators.from_dict(found)
+    layers = found.get("layers", [])
+    if not isinstance(layers, list) or not all(isinstance(each, Mapping) and "layer" in each for each in layers):
+        raise UsageError("layers of an accumulator in JSON are a list of objects, each with a layer's name as 'layer'")
+    entries = [(each["layer"], _of_passes({k: v for k, v in each.items() if k != "layer"})) for each in layers]
+    return replace(_of_passes({k: v for k, v in found.items() if k != "layers"}), layers=entries).simplest
+
+
+def _of_passes(found: Mapping[str, Any]) -> Accumulators:
+    if unknown := set(found) - set(PASSES):
+        raise UsageError(f"an accumulator in JSON is by {', '.join(PASSES)} and layers, not {', '.join(unknown)}")
+    if wrong := [each for each in found.values() if not isinstance(each, str | Mapping)]:
+        raise UsageError(f"an accumulator in JSON is a text or an object, not {checks.shown(wrong[0])}")
+    return Accumulators(
+        **{name: each if isinstance(each, str) else accumulators.from_dict(each) for name, each in found.items()}
+    )
