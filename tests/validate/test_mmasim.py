@@ -12,14 +12,13 @@ A NaN is equal to any NaN, as an accumulator does not define the code of a NaN.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from mmasim_simulators import INPUTS, dots, of_nvidia, one_thread, product
 
 from mpsim.formats import as_format
 from mpsim.products.accumulators import Accumulator
@@ -36,7 +35,7 @@ from mpsim.validate.subjects.worker import as_array
 
 pytest.importorskip("mpsim._kernels", reason="mpsim._kernels is not built: run 'pip install -e .'")
 pytest.importorskip("ml_dtypes", reason="the test extra is not installed")
-torch = pytest.importorskip("torch", reason="the peers extra is not installed")
+pytest.importorskip("torch", reason="the peers extra is not installed")
 pytest.importorskip("mmasim", reason="the peers extra is not installed")
 
 Array = np.ndarray[Any, Any]
@@ -137,11 +136,6 @@ MMA        RTX_Blackwell e2m3      f16    32  32    25   -21   blackwell_float6_
 MMA        RTX_Blackwell e2m1      f32    32  32    25   -133  blackwell_float4_e2m1fn
 MMA        RTX_Blackwell e2m1      f16    32  32    25   -21   blackwell_float4_e2m1fn_to_float16
 """
-#: MMA-Sim's names of operands -> mpsim's.
-INPUTS = {
-    "tf32": "tf32", "bf16": "bfloat16", "f16": "float16", "e4m3": "float8_e4m3fn", "e5m2": "float8_e5m2",
-    "e3m2": "float6_e3m2fn", "e2m3": "float6_e2m3fn", "e2m1": "float4_e2m1fn",
-}  # fmt: skip
 SUMS = {"f32": "float32", "f16": "float16", "e8m13": "fp_8_13_0"}
 #: k of the probes of the search.
 LENGTH = 72
@@ -204,75 +198,13 @@ LARGEST = list({form.key[:4]: form for form in sorted(FORMS, key=lambda form: fo
 @pytest.fixture(scope="module")
 def simulators() -> Iterator[dict[tuple[str, str, str, str, int], list[Any]]]:
     """Every simulator of equal operands without scales, by its form's key: one of each spelling and type of c."""
-    fma = "mmasim.arithmetic.fma"  # only for float64, and compiled with ninja when it is imported
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, fma, ModuleType(fma))
-        from mmasim import nv_ptx
-        from mmasim.nv_ptx import isa_mma, isa_tcgen05mma, isa_wgmma
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-
-    tables = {
-        "MMA": isa_mma.mma_shape_and_type,
-        "WGMMA": isa_wgmma.wgmma_shape_and_type,
-        "TCGen05MMA": isa_tcgen05mma.tcgen05mma_shape_and_type,
-    }
     found: dict[tuple[str, str, str, str, int], dict[str, Any]] = {}
-    for kind, table in tables.items():
-        for architecture, texts in table.items():
-            for spelling in texts:
-                if ".f64." in spelling:
-                    continue
-                one = getattr(nv_ptx, kind)(architecture, spelling)
-                if one.a_type_ptx == one.b_type_ptx:
-                    key = kind, architecture, one.a_type_ptx, {2: "f16", 4: "f32"}[one.d_type.itemsize], one.k
-                    found.setdefault(key, {}).setdefault(spelling.partition(".")[2], one)
-    yield {key: list(spelled.values()) for key, spelled in found.items()}
-    torch.set_num_threads(threads)
-
-
-# -- a simulator as a subject -------------------------------------------------------------------------------------
-
-
-def tensor(x: Array) -> Any:
-    """NumPy's or ml_dtypes' array as MMA-Sim takes it: float6 and float4 as codes, the latter in bits 5 to 2."""
-    x = np.ascontiguousarray(x)
-    if x.dtype.name in ("float32", "float16"):
-        return torch.from_numpy(x.copy())
-    codes = x.view(f"uint{8 * x.itemsize}").copy()
-    if x.dtype.name.startswith(("float6", "float4")):
-        return torch.from_numpy(codes << 2 if x.dtype.name.startswith("float4") else codes)
-    return torch.from_numpy(codes.view(f"int{8 * x.itemsize}")).view(getattr(torch, x.dtype.name))
-
-
-def chained(step: Callable[[Any, Any, Any], Any], k: int, a: Any, b: Any, c: Any) -> Array:
-    """A chain of instructions over the last axis of a and b, padded with zeros; c of each is the sum so far."""
-    for start in range(0, a.shape[-1], k):
-        c = step(a[..., start : start + k].contiguous(), b[..., start : start + k].contiguous(), c)
-    return np.asarray(c.numpy())
-
-
-def padded(x: Array, k: int) -> Any:
-    return tensor(np.pad(x, [(0, 0), (0, -x.shape[1] % k)]))
-
-
-def dots(simulator: Any, a: Array, b: Array) -> Array:
-    """Dot products of the rows of a with the rows of b: in one call of the simulator's single element."""
-    return chained(
-        simulator.dpa,
-        simulator.k,
-        padded(a, simulator.k),
-        padded(b, simulator.k),
-        torch.zeros(len(a), dtype=simulator.c_type),
-    )
-
-
-def product(simulator: Any, a: Array, b: Array) -> Array:
-    """(M, K) times (K, N)."""
-    c = torch.zeros(len(a), b.shape[1], dtype=simulator.c_type)
-    step = lambda x, y, z: simulator(x, y.T, z)  # noqa: E731
-    return chained(step, simulator.k, padded(a, simulator.k), padded(b.T, simulator.k), c)
+    with one_thread():
+        for kind, architecture, spelling, one in of_nvidia():
+            if one.a_type_ptx == one.b_type_ptx != "f64":
+                key = kind, architecture, one.a_type_ptx, {2: "f16", 4: "f32"}[one.d_type.itemsize], one.k
+                found.setdefault(key, {}).setdefault(spelling.partition(".")[2], one)
+        yield {key: list(spelled.values()) for key, spelled in found.items()}
 
 
 def rows_of(form: Form, length: int) -> Iterator[tuple[Array, Array]]:

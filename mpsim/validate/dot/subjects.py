@@ -98,7 +98,7 @@ class Model:
     def dots(self, a: Array, b: Array, backend: str = "compiled") -> Array:
         """Dot products of the rows of a with the rows of b, both (P, K): one grouped convolution of a point."""
         count, length = a.shape
-        x, w = b.reshape(1, count * length, 1, 1), a.reshape(count, length, 1, 1)
+        x, w = a.reshape(1, count * length, 1, 1), b.reshape(count, length, 1, 1)
         kernels = hosted(backend)
         found = kernels.conv2d(x, w, None, (1, 1), (0, 0), count, threads=1, accumulator=self.accumulator)
         return self._answers(found.reshape(count), backend)
