@@ -1,13 +1,14 @@
 """Floating-point formats: one row each, every other number derived.
 
 Source: IEEE 754-2019 §3; OCP OFP8 and MX v1.0; ml_dtypes (names); Lee, Sharma, Aiken 2023 (``fp_E_M_B``);
-Agrawal et al. 2019 (DLFloat16); IEEE P3109 working draft (``p3109_kKpP``).
+Agrawal et al. 2019 (DLFloat16); IEEE P3109 Interim Report v4.0 §3 (``p3109_kKpP``).
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 
 from mpsim import checks
@@ -25,16 +26,19 @@ SPECIALS = {
 }
 
 
-#: The largest bias that is looked at; formats with values outside float64 are refused far below.
+#: The largest bias. The values of a format reach from about 2**-MOST_BIAS to 2**MOST_BIAS.
 MOST_BIAS = 1 << 16
+#: The widest exponent. Exponents beyond float64's 11 bits are for exact arithmetic on codes.
+MOST_EXPONENT_BITS = 16
 
 
 @dataclass(frozen=True)
 class Format:
-    """A binary floating-point format of at most 64 bits whose values are all float64 values.
+    """A binary floating-point format of at most 64 bits.
 
-    A code is ``sign | exponent | mantissa``. ``bias`` defaults to 2**(exponent_bits - 1) - 1. Raises
-    ValueError if the numbers make no format, or one with values outside float64.
+    A code is ``sign | exponent | mantissa``. ``bias`` defaults to 2**(exponent_bits - 1) - 1. ``fits_float64`` is False
+    where float64 cannot hold some of the values: such a format has exact values (``value``) and arithmetic on codes
+    (``mpsim.arithmetic``), but no arrays of numbers. Raises UsageError if the numbers make no format.
 
     >>> Format("tiny", exponent_bits=2, mantissa_bits=1, specials="none").largest
     6.0
@@ -49,10 +53,12 @@ class Format:
     signed: bool = True
 
     def __post_init__(self) -> None:
-        checks.whole(f"exponent_bits of format {self.name!r}", self.exponent_bits, least=1, most=64)
-        checks.whole(f"mantissa_bits of format {self.name!r}", self.mantissa_bits, most=64)
+        checks.whole(f"exponent_bits of format {self.name!r}", self.exponent_bits, least=1, most=MOST_EXPONENT_BITS)
+        checks.whole(f"mantissa_bits of format {self.name!r}", self.mantissa_bits, most=52)
         if self.bias is not None:
             checks.whole(f"bias of format {self.name!r}", self.bias, least=-MOST_BIAS, most=MOST_BIAS)
+        if self.bits > 64:
+            raise UsageError(f"format {self.name!r} has {self.bits} bits; a code has at most 64")
         if self.specials not in SPECIALS:
             raise checks.unknown(f"specials of format {self.name!r}:", self.specials, SPECIALS)
         if self.specials == "e8m0" and (self.mantissa_bits or self.signed):
@@ -63,8 +69,6 @@ class Format:
             object.__setattr__(self, "bias", 2 ** (self.exponent_bits - 1) - 1)
         if self.largest_code < (1 if self.subnormals else 1 << self.mantissa_bits):
             raise UsageError(f"format {self.name!r} has no finite number besides zero")
-        if not self.fits(exponent_bits=11, mantissa_bits=52):
-            raise UsageError(f"format {self.name!r} has values that float64 cannot hold")
 
     # -- layout ---------------------------------------------------------------------------------
     @property
@@ -104,6 +108,11 @@ class Format:
     def has_zero(self) -> bool:
         return self.specials != "e8m0"
 
+    @property
+    def is_p3109(self) -> bool:
+        """Whether the rules of IEEE P3109 apply where they differ from those of IEEE 754 (docs/semantics.md)."""
+        return self.specials in ("p3109", "p3109_finite")
+
     # -- codes ----------------------------------------------------------------------------------
     @cached_property
     def largest_code(self) -> int:
@@ -111,7 +120,7 @@ class Format:
         if self.specials == "ieee":
             return (1 << (self.exponent_bits + self.mantissa_bits)) - (1 << self.mantissa_bits) - 1
         reserved = {"fn": 1, "e8m0": 1, "p3109": 1}.get(self.specials, 0)
-        if not self.signed and self.specials in ("p3109", "p3109_finite"):
+        if not self.signed and self.is_p3109:
             reserved += 1
         return self.magnitude_mask - reserved
 
@@ -151,9 +160,19 @@ class Format:
         significand = mantissa | 1 << self.mantissa_bits
         return significand, self.quantum_exponent + biased - (1 if self.has_zero else 0)
 
+    def value(self, code: int) -> Fraction:
+        """The exact number of a finite non-negative code.
+
+        >>> FORMATS["p3109_k16p1u"].value(1).denominator.bit_length()
+        32768
+        """
+        significand, exponent = self.split(code)
+        return significand * Fraction(2) ** exponent
+
     @cached_property
     def largest(self) -> float:
-        """Largest finite number."""
+        """Largest finite number. Raises UsageError if it is not a float64 number."""
+        self.require_float64()
         significand, exponent = self.split(self.largest_code)
         return significand * 2.0**exponent
 
@@ -165,6 +184,8 @@ class Format:
 
     @property
     def smallest_normal(self) -> float:
+        """Smallest positive normal number. Raises UsageError if float64 does not hold the format."""
+        self.require_float64()
         return 2.0**self.min_exponent
 
     @property
@@ -178,8 +199,17 @@ class Format:
     def overflow_threshold(self) -> tuple[float, bool]:
         """(midpoint between the largest number and the next one the grid would have, whether the midpoint
         itself overflows under nearest_even: it does when the largest number's significand is odd)."""
+        self.require_float64()
         significand, exponent = self.split(self.largest_code)
-        return (2 * significand + 1) * 2.0 ** (exponent - 1), significand % 2 == 1
+        return (2 * significand + 1) * 2.0 ** (exponent - 1), self.is_odd(significand, exponent)
+
+    def is_odd(self, significand: int, exponent: int) -> bool:
+        """Whether a magnitude, significand * 2**exponent on the format's grid, is the odd one of two neighbours: by its
+        significand, or, in a P3109 format with one significant bit, by its code (P3109 v4.0 §4.7.4)."""
+        if self.is_p3109 and self.mantissa_bits == 0:
+            assert self.bias is not None
+            return significand != 0 and (exponent + self.bias) % 2 == 1
+        return significand % 2 == 1
 
     @property
     def finite_codes(self) -> range:
@@ -195,9 +225,23 @@ class Format:
             and min(self.quantum_exponent, self.min_exponent) >= 1 - top - mantissa_bits
         )
 
-    @property
+    @cached_property
     def fits_float32(self) -> bool:
+        """Whether float32 holds every finite value."""
         return self.fits(exponent_bits=8, mantissa_bits=23)
+
+    @cached_property
+    def fits_float64(self) -> bool:
+        """Whether float64 holds every finite value."""
+        return self.fits(exponent_bits=11, mantissa_bits=52)
+
+    def require_float64(self) -> None:
+        """UsageError if float64 does not hold every finite value."""
+        if not self.fits_float64:
+            raise UsageError(
+                f"format {self.name!r} has values that float64 cannot hold; use exact values (Format.value) or "
+                f"arithmetic on codes (mpsim.arithmetic)"
+            )
 
     @property
     def code_bits(self) -> int:
@@ -230,21 +274,30 @@ _ROWS = (
 
 
 def _parse(name: str) -> Format | None:
-    """A format named by its numbers, or None: ``fp_E_M_B`` (paper §4.1) and ``p3109_kKpP[_finite]``."""
+    """A format named by its numbers, or None: ``fp_E_M_B`` (paper §4.1) and ``p3109_kKpP[u][_finite]``."""
     if found := re.fullmatch(r"fp_(\d+)_(\d+)_(n?)(\d+)", name):
         exponent_bits, mantissa_bits = int(found[1]), int(found[2])
         shift = int(found[4]) * (-1 if found[3] else 1)
         if exponent_bits > 11 or exponent_bits < 1:
             raise UsageError(f"format {name!r}: the exponent has 1 to 11 bits, got {exponent_bits}")
         specials = "ieee" if exponent_bits == 8 else "none"
-        return Format(name, exponent_bits, mantissa_bits, 2 ** (exponent_bits - 1) - 1 + shift, specials)
-    if found := re.fullmatch(r"p3109_k(\d+)p(\d+)(_finite)?", name):
-        width, precision = int(found[1]), int(found[2])
-        if not 1 <= precision < width <= 16:
-            raise UsageError(f"format {name!r}: p3109_kKpP needs 1 <= P < K <= 16")
-        specials = "p3109_finite" if found[3] else "p3109"
-        return Format(name, width - precision, precision - 1, 2 ** (width - precision - 1), specials)
+        format = Format(name, exponent_bits, mantissa_bits, 2 ** (exponent_bits - 1) - 1 + shift, specials)
+        format.require_float64()
+        return format
+    if found := re.fullmatch(r"p3109_k(\d+)p(\d+)(u?)(_finite)?", name):
+        return _p3109(name, int(found[1]), int(found[2]), not found[3], "p3109_finite" if found[4] else "p3109")
     return None
+
+
+def _p3109(name: str, width: int, precision: int, signed: bool, specials: str) -> Format:
+    """Binary{K, P, signedness, domain} of P3109 v4.0 §3.1."""
+    most = width - signed
+    if not 3 <= width <= 16 or not 1 <= precision <= most:
+        raise UsageError(
+            f"format {name!r}: P3109 formats have 3 to 16 bits (K) and 1 to K - 1 significant bits (P), "
+            f"unsigned ones 1 to K"
+        )
+    return Format(name, most - precision + 1, precision - 1, 2 ** (most - precision), specials, signed=signed)
 
 
 class FormatTable(dict[str, Format]):
@@ -258,7 +311,9 @@ class FormatTable(dict[str, Format]):
         checks.instance("format", name, str, "a name or a Format")
         parsed = _parse(name)
         if parsed is None:
-            raise checks.unknown("format", name, self, hint=_hint(name), also="fp_E_M_B (as fp_4_3_4), p3109_kKpP")
+            raise checks.unknown(
+                "format", name, self, hint=_hint(name), also="fp_E_M_B (as fp_4_3_4), p3109_kKpP[u][_finite]"
+            )
         return parsed
 
 

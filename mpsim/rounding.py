@@ -140,6 +140,7 @@ def decode(
     -416.0
     """
     format, dtype = as_format(fmt), np.dtype(dtype)
+    format.require_float64()
     if dtype not in (np.float32, np.float64):
         raise UsageTypeError(f"decode gives float32 or float64, not {dtype}")
     if dtype == np.float32 and not format.fits_float32:
@@ -172,6 +173,7 @@ def _widen(x: ArrayLike) -> tuple[Array, bool]:
 
 
 def _check_combination(array: Array, format: Format, policy: Policy) -> None:
+    format.require_float64()
     if array.dtype == np.float32 and not format.fits_float32:
         raise UsageError(f"{format} has values that float32 cannot hold; pass float64: x.astype(np.float64)")
     if policy.mode.is_legacy and array.dtype != np.float32:

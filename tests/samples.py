@@ -22,7 +22,7 @@ TEST_FORMATS = {
         name: FORMATS[name]
         for name in (
             "fp_4_3_4", "fp_5_2_0", "fp_6_9_0", "fp_4_3_n2", "fp_8_3_2", "fp_2_0_0", "fp_1_3_0",
-            "p3109_k8p3", "p3109_k8p1", "p3109_k6p3_finite", "p3109_k16p11",
+            "p3109_k8p3", "p3109_k8p1", "p3109_k6p3_finite", "p3109_k16p11", "p3109_k6p1u", "p3109_k5p1_finite",
         )
     },
     "ieee_2_0": Format("ieee_2_0", 2, 0),  # infinity, no NaN

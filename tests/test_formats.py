@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from pathlib import Path
 
 import ml_dtypes
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from oracles import fraction
 from samples import TEST_FORMATS
 
-from mpsim import decode
+from mpsim import decode, encode, round_to
+from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format, as_format
+from mpsim.kernels import spec
 
 NAMES = [name for name in FORMATS if hasattr(ml_dtypes, name) or hasattr(np, name)]
 
@@ -53,29 +56,57 @@ def test_published_figures(name: str, largest: float, smallest: float, bits: int
 TABLES = Path(__file__).parents[2] / "shared" / "data" / "p3109_tables.npz"
 
 
-@pytest.mark.parametrize("key", [f"k{k}p{p}{sign}{kind}" for k in (3, 6, 8, 11) for p in (1, 2, 3, 6, 8, 10)
-                                 for sign in "su" for kind in "ef" if p < k + (sign == "u")])  # fmt: skip
-def test_tables_of_the_p3109_working_group(key: str) -> None:
-    """IEEE P3109 working group, value tables of Interim Report v4.0: every code of signed and unsigned formats."""
+def table_names(width: int) -> list[str]:
+    """The keys of the group's tables of formats of so many bits."""
+    most = {"s": width - 1, "u": width}
+    return [f"k{width}p{p}{sign}{domain}" for sign in "su" for domain in "ef" for p in range(1, most[sign] + 1)]
+
+
+def p3109(key: str) -> Format:
+    """mpsim's format of a table."""
+    return FORMATS[f"p3109_{key[:-2]}{'u' * ('u' in key)}{'_finite' * key.endswith('f')}"]
+
+
+def test_there_are_504_tables() -> None:
+    assert sum(len(table_names(width)) for width in range(3, 17)) == 504
+
+
+@pytest.mark.parametrize("width", range(3, 17))
+def test_tables_of_the_p3109_working_group(width: int) -> None:
+    """IEEE P3109 working group, value tables of Interim Report v4.0: every code of every format."""
     if not TABLES.exists():
         pytest.skip(f"the value tables are not here: {TABLES}")
     with np.load(TABLES) as file:
-        kind, significand, exponent = (file[f"{key}/{part}"] for part in ("class", "significand", "exponent"))
-    bits, precision = map(int, key[1:-2].split("p"))
-    signed = "s" in key
-    with np.errstate(over="ignore"):
-        values = np.ldexp(significand.astype(np.float64), exponent)
+        for key in table_names(width):
+            kind, significand, exponent = (file[f"{key}/{part}"] for part in ("class", "significand", "exponent"))
+            if p3109(key).fits_float64:
+                check_table(p3109(key), kind, np.ldexp(significand.astype(np.float64), exponent))
+            else:
+                check_exact_table(p3109(key), kind, significand, exponent)
+
+
+def check_table(format: Format, kind: np.ndarray, values: np.ndarray) -> None:
+    """Decoded and encoded arrays against a table."""
     expected = np.choose(kind, [values, np.inf, -np.inf, np.nan])
-    finite = expected[kind == 0]
-    if not np.isfinite(finite).all() or (exponent[kind == 0] < -1074).any():
-        pytest.skip("float64 does not hold the numbers of this format")
-    smallest = finite[finite > 0].min()
-    bias = 2 - precision - int(np.log2(smallest)) if precision > 1 else 1 - int(np.log2(smallest))
-    specials = "p3109" if "e" in key else "p3109_finite"
-    format = Format(key, bits - precision + (not signed), precision - 1, bias, specials, signed=signed)
-    codes = np.arange(1 << bits, dtype=f"uint{format.code_bits}")
+    codes = np.arange(1 << format.bits, dtype=f"uint{format.code_bits}")
     for backend in ("reference", "compiled"):
-        assert np.array_equal(decode(codes, format, np.float64, backend=backend), expected, equal_nan=True)
+        decoded = decode(codes, format, np.float64, backend=backend)
+        assert np.array_equal(decoded, expected, equal_nan=True), format
+        assert np.array_equal(encode(decoded, format, backend=backend), codes), format
+
+
+def check_exact_table(format: Format, kind: np.ndarray, significand: np.ndarray, exponent: np.ndarray) -> None:
+    """The definition against a table whose numbers float64 does not hold: classes, values, and codes of values."""
+    for code, row in enumerate(zip(kind.tolist(), significand.tolist(), exponent.tolist(), strict=True)):
+        found = spec.magnitude_of(code, format)
+        negative = bool(code & format.sign_mask)
+        if row[0] == 3:
+            assert found != found
+        elif row[0]:
+            assert (found, negative) == (np.inf, row[0] == 2)
+        else:
+            assert found == (abs(row[1]), row[2]) and negative == (row[1] < 0), (format, code)
+        assert spec.code_of(found, negative, format) == code
 
 
 def test_nan_without_a_sign_bit() -> None:
@@ -124,8 +155,10 @@ def test_fits_float32(name: str) -> None:
         ("float8_e4m4fn", "did you mean float8_e4m3fn"),
         ("fp_12_1_0", "1 to 11 bits"),
         ("fp_0_1_0", "1 to 11 bits"),
-        ("p3109_k8p8", "1 <= P < K"),
-        ("p3109_k17p3", "1 <= P < K"),
+        ("p3109_k8p8", "1 to K - 1 significant bits"),
+        ("p3109_k8p9u", "unsigned ones 1 to K"),
+        ("p3109_k17p3", "3 to 16 bits"),
+        ("p3109_k2p1", "3 to 16 bits"),
         ("fp_4_3_2000", "float64 cannot hold"),
         ("xyzzy", "unknown format"),
     ],
@@ -133,6 +166,14 @@ def test_fits_float32(name: str) -> None:
 def test_unknown_names(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         as_format(name)
+
+
+def test_a_format_beyond_float64_has_exact_values_only() -> None:
+    format = FORMATS["p3109_k16p1u"]  # powers of two from 2**-32767 to 2**(2**16 - 3 - 2**15)
+    assert (format.value(1), format.value(format.largest_code)) == (Fraction(2) ** -32767, Fraction(2) ** 32765)
+    for use in (lambda: format.largest, lambda: round_to(1.0, format), lambda: decode(3, format, np.float64)):
+        with pytest.raises(UsageError, match="float64 cannot hold"):
+            use()
 
 
 def test_a_format_is_a_name_or_a_format() -> None:
@@ -146,12 +187,12 @@ def test_a_format_is_a_name_or_a_format() -> None:
     [
         (
             {"exponent_bits": 0, "mantissa_bits": 3},
-            "exponent_bits of format 'bad' must be a whole number from 1 to 64, got 0",
+            "exponent_bits of format 'bad' must be a whole number from 1 to 16, got 0",
         ),
         ({"exponent_bits": 4, "mantissa_bits": -1}, "mantissa_bits of format 'bad' must be .*got -1"),
         ({"exponent_bits": 4, "mantissa_bits": 3, "specials": "non"}, "did you mean none"),
         ({"exponent_bits": 1, "mantissa_bits": 0}, "no finite number"),
-        ({"exponent_bits": 11, "mantissa_bits": 52, "specials": "none"}, "float64 cannot hold"),
+        ({"exponent_bits": 12, "mantissa_bits": 52}, "has 65 bits; a code has at most 64"),
     ],
 )
 def test_no_format(arguments: dict, message: str) -> None:

@@ -13,6 +13,8 @@ typedef struct {
     int64_t positive_overflow, negative_overflow, infinity; /* what overflow and infinite input become */
     int64_t overflow_from, underflow_to;                    /* counted: magnitude >= and 0 < magnitude <= */
     int64_t random_bit_count, has_negative_zero, has_sign, has_zero;
+    int64_t below_zero, infinity_below_zero; /* what negative numbers become in an unsigned format */
+    int64_t by_code, bias;                   /* by_code: parity is that of the code, in formats of one significant bit */
     int64_t scale_exponent, scaled_smallest_normal, scaled_limit, scaled_largest; /* LEGACY */
 } RoundingParameters;
 

@@ -37,10 +37,12 @@ static uint64_t join(uint64_t significand, int64_t exponent) {
 }
 
 /* What is added to a significand before its last ``shift`` bits (1 to 62) are cut off: it carries into the rest
- * exactly if the mode sends the number up. */
-static inline uint64_t increment(uint64_t significand, int64_t shift, int negative, uint32_t random,
+ * exactly if the mode sends the number up. quantum: the exponent of the last bit that stays. */
+static inline uint64_t increment(uint64_t significand, int64_t shift, int64_t quantum, int negative, uint32_t random,
                                  const RoundingParameters *p) {
-    const uint64_t half = (uint64_t)1 << (shift - 1), all = 2 * half - 1, odd = (significand >> shift) & 1;
+    const uint64_t half = (uint64_t)1 << (shift - 1), all = 2 * half - 1;
+    const uint64_t code_is_odd = p->by_code ? (uint64_t)(quantum + p->bias) & 1 : 1;
+    const uint64_t odd = (significand >> shift) & code_is_odd;
     switch (p->mode) {
     case NEAREST_EVEN: return half - 1 + odd;
     case NEAREST_AWAY: return half;
@@ -67,7 +69,7 @@ static inline uint64_t to_grid(uint64_t a, int negative, uint32_t random, const 
     int64_t shift = quantum - exponent;
     if (shift <= 0) return a;
     if (shift <= 52) { /* a carry out of the significand raises the exponent by one */
-        const uint64_t r = (a + increment(significand, shift, negative, random, p)) & -((uint64_t)1 << shift);
+        const uint64_t r = (a + increment(significand, shift, quantum, negative, random, p)) & -((uint64_t)1 << shift);
         return r || p->has_zero ? r : unit_low;
     }
     if (shift > 62) { /* far below the quantum: the last bit says whether there is anything lower */
@@ -75,7 +77,7 @@ static inline uint64_t to_grid(uint64_t a, int negative, uint32_t random, const 
         significand = significand >> dropped | ((significand & (((uint64_t)1 << dropped) - 1)) != 0);
         shift = 62;
     }
-    const uint64_t up = (significand + increment(significand, shift, negative, random, p)) >> shift;
+    const uint64_t up = (significand + increment(significand, shift, quantum, negative, random, p)) >> shift;
     return up || !p->has_zero ? unit_low : 0; /* the quantum 2^low_quantum or zero */
 }
 
@@ -83,15 +85,16 @@ static inline uint64_t round_pattern(uint64_t bits, uint32_t random, const Round
                                      RoundingCounts *counts) {
     const uint64_t a = bits & MAGNITUDE, sign = bits ^ a;
     uint64_t r, kept_sign = sign;
-    if (a > INFINITE || (!p->has_sign && sign && a) || (!p->has_zero && a == 0)) {
+    if (a > INFINITE || (!p->has_zero && a == 0)) {
         r = CANONICAL_NAN;
     } else if (a == INFINITE) {
-        r = (uint64_t)p->infinity;
+        r = (uint64_t)(sign && !p->has_sign ? p->infinity_below_zero : p->infinity);
     } else {
         r = a ? to_grid(a, sign != 0, random, p, unit_low) : 0;
-        if (r > (uint64_t)p->largest) r = (uint64_t)(sign ? p->negative_overflow : p->positive_overflow);
-        kept_sign = r != 0 || p->has_negative_zero ? sign : 0;
+        if (sign && !p->has_sign && r) r = (uint64_t)p->below_zero;
+        else if (r > (uint64_t)p->largest) r = (uint64_t)(sign ? p->negative_overflow : p->positive_overflow);
     }
+    if (r == 0 && !p->has_negative_zero) kept_sign = 0;
     counts->overflowed += a >= (uint64_t)p->overflow_from;
     counts->underflowed += a != 0 && a <= (uint64_t)p->underflow_to;
     counts->nan += a > INFINITE;

@@ -47,6 +47,22 @@ def formats(
 
 
 def _format_row(format: Format) -> Record:
+    """The fields of a format; numbers that float64 does not hold as text, such as "3 * 2**32764"."""
+    if format.fits_float64:
+        numbers: Record = {
+            "largest": format.largest,
+            "smallest_normal": format.smallest_normal,
+            "smallest": format.smallest,
+            "overflow_threshold": format.overflow_threshold[0],
+        }
+    else:
+        significand, exponent = format.split(format.largest_code)
+        numbers = {
+            "largest": _power(significand, exponent),
+            "smallest_normal": _power(1, format.min_exponent),
+            "smallest": _power(1, format.min_exponent - format.mantissa_bits * format.subnormals),
+            "overflow_threshold": _power(2 * significand + 1, exponent - 1),
+        }
     return {
         "name": format.name,
         "bits": format.bits,
@@ -56,11 +72,12 @@ def _format_row(format: Format) -> Record:
         "specials": format.specials,
         "subnormals": format.subnormals,
         "signed": format.signed,
-        "largest": format.largest,
-        "smallest_normal": format.smallest_normal,
-        "smallest": format.smallest,
-        "overflow_threshold": format.overflow_threshold[0],
+        **numbers,
     }
+
+
+def _power(significand: int, exponent: int) -> str:
+    return f"{significand} * 2**{exponent}"
 
 
 def _shown(value: object) -> object:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from mpsim.formats import Format
-from mpsim.kernels.spec import extra_bias, own_infinity, same_layout
+from mpsim.kernels.spec import below_zero, extra_bias, number, overflowed, same_layout
 from mpsim.policies import Mode, Overflow, Policy
 
 #: Kernels by the integers they need: 32 bits, 64 bits, or the float32 algorithm of the legacy modes.
@@ -40,6 +40,10 @@ class Parameters(NamedTuple):
     has_negative_zero: int
     has_sign: int
     has_zero: int
+    below_zero: int  # what a negative number, not rounded to zero, becomes in an unsigned format; then an infinite one
+    infinity_below_zero: int
+    by_code: int  # 1: the parity of a number is that of its code, which has one significant bit
+    bias: int
     scale_exponent: int  # LEGACY: B; then patterns in the scaled format, of bias 2**(E - 1) - 1
     scaled_smallest_normal: int
     scaled_limit: int  # a scaled magnitude of this or more is clipped
@@ -85,9 +89,14 @@ def parameters(format: Format, policy: Policy, source: str, own_patterns: bool =
     """
     path = _path(format, policy, source, own_patterns)
     own = same_layout(source, format)  # every finite number is on the grid
-    finite = pattern(_finite_overflow(format, policy), path)
-    inward = pattern(format.largest, path) if policy.overflow is Overflow.INFINITY else finite
-    to_largest = (Mode.TOWARD_ZERO, Mode.TO_ODD)
+
+    def end(negative: bool, infinite: bool) -> int:
+        return pattern(number(overflowed(negative, infinite, format, policy), False, format), path)
+
+    def below(infinite: bool) -> int:
+        return pattern(number(below_zero(infinite, format, policy), False, format), path)
+
+    assert format.bias is not None
     from_, to = _count_thresholds(format, path)
     return Parameters(
         path=path,
@@ -97,15 +106,19 @@ def parameters(format: Format, policy: Policy, source: str, own_patterns: bool =
         low_quantum=format.quantum_exponent if format.subnormals else format.min_exponent,
         largest=pattern(format.largest, path),
         smallest_normal=pattern(format.smallest_normal, path),
-        positive_overflow=inward if policy.mode in (*to_largest, Mode.DOWN) else finite,
-        negative_overflow=inward if policy.mode in (*to_largest, Mode.UP) else finite,
-        infinity=pattern(float("inf") if own and policy.mode.is_legacy else _infinite_overflow(format, policy), path),
+        positive_overflow=end(False, False),
+        negative_overflow=end(True, False),
+        infinity=pattern(float("inf"), path) if own and policy.mode.is_legacy else end(False, True),
         overflow_from=from_,
         underflow_to=to,
         random_bit_count=policy.random_bit_count or 0,
         has_negative_zero=int(format.has_negative_zero),
         has_sign=int(format.signed),
         has_zero=int(format.has_zero),
+        below_zero=below(False),
+        infinity_below_zero=below(True),
+        by_code=int(format.is_p3109 and format.mantissa_bits == 0),
+        bias=format.bias,
         **_legacy_numbers(format, policy, path),
     )
 
@@ -123,6 +136,7 @@ def _path(format: Format, policy: Policy, source: str, own_patterns: bool) -> in
         and format.has_zero
         and format.min_exponent >= -126  # every subnormal source number is below the smallest normal one
         and low + 23 <= 127  # a float32 number of that quantum exists
+        and not (format.is_p3109 and format.mantissa_bits == 0)  # parity by code
     )
     powers_of_two = (  # E8M0 and its like: numbers below 2**-126, if any, have the lowest quantum
         source == "float32"
@@ -132,19 +146,6 @@ def _path(format: Format, policy: Policy, source: str, own_patterns: bool) -> in
         and -127 <= format.min_exponent <= 0 <= format.max_exponent <= 127
     )
     return NARROW if narrow or powers_of_two else WIDE
-
-
-def _finite_overflow(format: Format, policy: Policy) -> float:
-    """What a finite number rounded beyond the largest becomes, unless its mode holds it to the largest."""
-    if policy.overflow is Overflow.MARK:
-        return float("inf")
-    return own_infinity(format) if policy.overflow is Overflow.INFINITY else format.largest
-
-
-def _infinite_overflow(format: Format, policy: Policy) -> float:
-    if policy.overflow is Overflow.MARK:
-        return float("inf")
-    return format.largest if policy.overflow is Overflow.SATURATE else own_infinity(format)
 
 
 def _count_thresholds(format: Format, path: int) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """The definition of rounding: one number at a time, in exact integers. Every backend gives these bits.
 
-Source: IEEE 754-2019 §4.3 (rounding), §7.4 (overflow); docs/semantics.md. The legacy modes restate what
-QPyTorch does, defects included.
+Source: IEEE 754-2019 §4.3 (rounding), §7.4 (overflow); IEEE P3109 Interim Report v4.0 §4.7 (P3109 formats);
+docs/semantics.md. The legacy modes restate what QPyTorch does, defects included.
 """
 
 from __future__ import annotations
@@ -53,16 +53,10 @@ def round_value(
     """
     if policy.mode.is_legacy:
         return round_like_qpytorch(x, format, policy, random_bits)
-    if math.isnan(x) or (not format.signed and x < 0) or (not format.has_zero and x == 0):
-        return math.copysign(math.nan, x)
-    if math.isinf(x):
-        return math.copysign(overflowed_magnitude(x, format, policy), x)
-    kept = round_unbounded(x, format, policy, random_bits)
-    if exceeds(kept, exact(format.largest)):
-        return math.copysign(overflowed_magnitude(x, format, policy), x)
-    if kept.significand == 0 and not format.has_negative_zero:
-        return 0.0
-    return math.copysign(math.ldexp(kept.significand, kept.exponent), x)
+    negative = is_negative(x)
+    if math.isfinite(x):
+        return number(project(exact(x), negative, format, policy, random_bits), negative, format)
+    return number(math.nan if math.isnan(x) else project_infinity(negative, format, policy), negative, format)
 
 
 def round_fraction(
@@ -70,23 +64,46 @@ def round_fraction(
 ) -> float:
     """A fraction rounded once, as ``round_value`` rounds a number, in any mode but QPyTorch's. ``negative``: the sign,
     of a zero too."""
-    sign = -1.0 if negative else 1.0
-    if (not format.signed and x < 0) or (not format.has_zero and x == 0):
-        return math.copysign(math.nan, sign)
+    return number(project(exact_fraction(x, format), negative, format, policy, random_bits), negative, format)
+
+
+def number(magnitude: Exact | float, negative: bool, format: Format) -> float:
+    """The float64 number of a magnitude and a sign; a zero has the sign only where the format has both zeros."""
+    x = math.ldexp(*magnitude) if isinstance(magnitude, Exact) else magnitude
+    return math.copysign(x, -1.0 if negative and (x != 0 or format.has_negative_zero) else 1.0)
+
+
+def exact_fraction(x: Fraction, format: Format) -> Exact:
+    """|x| for ``project``. Where no significand holds it, it is cut far below the format's grid, and the last bit says
+    that something is left."""
     if x == 0:
-        return math.copysign(0.0, sign) if format.has_negative_zero else 0.0
-    q = quantum_exponent(floor_log2(abs(x)), format)
-    units = abs(x) / Fraction(2) ** q
-    keep = math.floor(units)
-    rest = (units - keep) * 2**STICKY_BITS
-    discarded = math.floor(rest) | (rest.denominator != 1)  # as floor(rest), but never 0 where something is left
-    keep += goes_up(keep, discarded, STICKY_BITS, negative, policy, random_bits)
-    kept = Exact(keep if format.has_zero else max(keep, 1), q)
-    if exceeds(kept, exact(format.largest)):
-        return math.copysign(overflowed_magnitude(sign, format, policy), sign)
-    if kept.significand == 0 and not format.has_negative_zero:
-        return 0.0
-    return math.copysign(math.ldexp(kept.significand, q), sign)
+        return Exact(0, 0)
+    if x.denominator & (x.denominator - 1) == 0:
+        return Exact(abs(x.numerator), 1 - x.denominator.bit_length())
+    exponent = quantum_exponent(floor_log2(abs(x)), format) - STICKY_BITS
+    return Exact(math.floor(abs(x) / Fraction(2) ** exponent) | 1, exponent)
+
+
+def project(
+    x: Exact, negative: bool, format: Format, policy: Policy = Policy(), random_bits: int | None = None
+) -> Exact | float:
+    """The magnitude that a finite number of magnitude x becomes: a number of the format, or infinity, or NaN.
+
+    Integers alone decide, so this also defines formats whose numbers float64 does not hold.
+    """
+    if x.significand == 0:
+        return x if format.has_zero else math.nan
+    kept = round_unbounded(x, negative, format, policy, random_bits)
+    if negative and not format.signed:
+        return kept if kept.significand == 0 else below_zero(False, format, policy)
+    return overflowed(negative, False, format, policy) if exceeds(kept, largest(format)) else kept
+
+
+def project_infinity(negative: bool, format: Format, policy: Policy) -> Exact | float:
+    """The magnitude that an infinity becomes."""
+    if negative and not format.signed:
+        return below_zero(True, format, policy)
+    return overflowed(negative, True, format, policy)
 
 
 def floor_log2(x: Fraction) -> int:
@@ -100,15 +117,15 @@ def same_layout(source: str, format: Format) -> bool:
     return replace(format, name=source) == FORMATS[source]
 
 
-def round_unbounded(x: float, format: Format, policy: Policy, random_bits: int | None) -> Exact:
-    """|x|, finite, on the format's grid continued upward without end: keep * 2**q."""
-    significand, exponent = exact(x)
+def round_unbounded(x: Exact, negative: bool, format: Format, policy: Policy, random_bits: int | None) -> Exact:
+    """A magnitude that is not zero, on the format's grid continued upward without end: keep * 2**q."""
+    significand, exponent = x
     q = quantum_exponent(significand.bit_length() - 1 + exponent, format)
     shift = q - exponent
     if shift <= 0:  # every bit of x is on the grid
-        return Exact(significand, exponent)
+        return x
     keep, discarded = divmod(significand, 1 << shift)
-    keep += goes_up(keep, discarded, shift, is_negative(x), policy, random_bits)
+    keep += goes_up(format.is_odd(keep, q), discarded, shift, negative, policy, random_bits)
     return Exact(keep if format.has_zero else max(keep, 1), q)
 
 
@@ -119,14 +136,15 @@ def quantum_exponent(exponent: int, format: Format) -> int:
     return max(exponent, format.min_exponent) - format.mantissa_bits
 
 
-def goes_up(keep: int, discarded: int, shift: int, negative: bool, policy: Policy, random_bits: int | None) -> bool:
-    """Whether keep + discarded / 2**shift, 0 <= discarded < 2**shift, goes to keep + 1 instead of keep."""
+def goes_up(odd: bool, discarded: int, shift: int, negative: bool, policy: Policy, random_bits: int | None) -> bool:
+    """Whether keep + discarded / 2**shift, 0 <= discarded < 2**shift, goes to keep + 1 instead of keep. odd: whether
+    keep is the odd one of the two."""
     if discarded == 0:
         return False
     half = 1 << (shift - 1)
     match policy.mode:
         case Mode.NEAREST_EVEN:
-            return discarded > half or (discarded == half and keep % 2 == 1)
+            return discarded > half or (discarded == half and odd)
         case Mode.NEAREST_AWAY:
             return discarded >= half
         case Mode.NEAREST_ZERO:
@@ -138,7 +156,7 @@ def goes_up(keep: int, discarded: int, shift: int, negative: bool, policy: Polic
         case Mode.DOWN:
             return negative
         case Mode.TO_ODD:
-            return keep % 2 == 0
+            return not odd
         case Mode.STOCHASTIC:
             k = policy.random_bit_count
             assert k is not None and random_bits is not None
@@ -152,24 +170,49 @@ def exceeds(a: Exact, b: Exact) -> bool:
     return a.significand << (a.exponent - low) > b.significand << (b.exponent - low)
 
 
-def overflowed_magnitude(x: float, format: Format, policy: Policy) -> float:
-    """What stands for x, infinite or rounded to more than the largest number; its sign is x's."""
+def largest(format: Format) -> Exact:
+    """The largest finite number."""
+    return Exact(*format.split(format.largest_code))
+
+
+def overflowed(negative: bool, infinite: bool, format: Format, policy: Policy) -> Exact | float:
+    """The magnitude of a number that is infinite or was rounded to more than the largest number."""
     match policy.overflow:
         case Overflow.MARK:
             return math.inf
         case Overflow.SATURATE:
-            return format.largest
+            return largest(format)
         case Overflow.SATURATE_PROPAGATE:
-            return own_infinity(format) if math.isinf(x) else format.largest
-    inward = {Mode.TOWARD_ZERO: True, Mode.TO_ODD: True, Mode.UP: is_negative(x), Mode.DOWN: not is_negative(x)}
-    if math.isfinite(x) and inward.get(policy.mode, False):  # IEEE 754-2019 §7.4
-        return format.largest
-    return own_infinity(format)
+            return end_of_range(format) if infinite else largest(format)
+    inward = {
+        Mode.TOWARD_ZERO: True,
+        Mode.UP: negative,
+        Mode.DOWN: not negative,
+        Mode.TO_ODD: not format.is_p3109 or format.largest_code % 2 == 1,  # P3109 §4.7.5: infinity where it is odd
+    }
+    if not infinite and inward.get(policy.mode, False):  # IEEE 754-2019 §7.4
+        return largest(format)
+    return end_of_range(format)
+
+
+def below_zero(infinite: bool, format: Format, policy: Policy) -> Exact | float:
+    """The magnitude of a negative number that was not rounded to zero, in an unsigned format (P3109 §4.7.5)."""
+    saturates = policy.overflow in (Overflow.SATURATE, Overflow.SATURATE_PROPAGATE)
+    inward = policy.overflow is Overflow.INFINITY and policy.mode in (Mode.TOWARD_ZERO, Mode.UP) and not infinite
+    return Exact(0, 0) if format.has_zero and (saturates or inward) else math.nan
+
+
+def end_of_range(format: Format) -> Exact | float:
+    """Infinity where the format has it, else NaN where it has that, else the largest number. P3109's finite formats
+    have the largest number, in spite of their NaN."""
+    if format.has_infinity:
+        return math.inf
+    return largest(format) if format.is_p3109 or not format.has_nan else math.nan
 
 
 def own_infinity(format: Format) -> float:
-    """Infinity where the format has it, else NaN where it has that, else the largest number."""
-    return math.inf if format.has_infinity else math.nan if format.has_nan else format.largest
+    """``end_of_range`` as a float64 number."""
+    return number(end_of_range(format), False, format)
 
 
 # -- what is counted ----------------------------------------------------------------------------------------
@@ -186,9 +229,10 @@ def counts(x: float, result: float, format: Format) -> tuple[bool, bool, bool, b
         return True, False, True, False, 0 < abs(result) < format.smallest_normal
     overflowed, underflowed = math.isinf(x), False
     if math.isfinite(x):
-        significand, exponent = format.split(format.largest_code)
+        significand, exponent = largest(format)
         midpoint = Exact(2 * significand + 1, exponent - 1)
-        overflowed = not exceeds(midpoint, exact(x)) if significand % 2 else exceeds(exact(x), midpoint)
+        ties_overflow = format.is_odd(significand, exponent)
+        overflowed = not exceeds(midpoint, exact(x)) if ties_overflow else exceeds(exact(x), midpoint)
         smallest = exact(format.smallest)
         underflowed = x != 0 and not exceeds(exact(x), Exact(smallest.significand, smallest.exponent - 1))
     return overflowed, underflowed, False, result != x, 0 < abs(result) < format.smallest_normal
@@ -204,22 +248,27 @@ def encode(x: float, format: Format) -> int:
     >>> hex(encode(-416.0, FORMATS["float8_e4m3fn"]))
     '0xfd'
     """
-    sign = format.sign_mask if is_negative(x) else 0
-    if math.isnan(x):
-        if format.nan_code is None:
-            raise UsageError(f"{format} has no code for NaN")
-        return format.nan_code | (sign if format.specials in ("ieee", "fn") else 0)
-    if math.isinf(x):
-        if format.infinity_code is None:
-            raise UsageError(f"{format} has no code for infinity")
-        return format.infinity_code | sign
-    if x == 0 and format.has_zero:
+    if math.isnan(x) or math.isinf(x):
+        return code_of(abs(x), is_negative(x), format)
+    if (x or not format.has_zero) and round_value(x, "float64", format, Policy(Mode.TOWARD_ZERO, Overflow.MARK)) != x:
+        raise UsageError(f"{x!r} is not representable in {format}; round it first")
+    return code_of(exact(x), is_negative(x), format)
+
+
+def code_of(magnitude: Exact | float, negative: bool, format: Format) -> int:
+    """The code of a number of the format, of infinity or of NaN. Raises UsageError if the format has no such code."""
+    sign = format.sign_mask if negative else 0
+    if not isinstance(magnitude, Exact):
+        code = format.nan_code if math.isnan(magnitude) else format.infinity_code
+        if code is None:
+            raise UsageError(f"{format} has no code for {'NaN' if math.isnan(magnitude) else 'infinity'}")
+        return code | (sign if math.isinf(magnitude) or format.specials in ("ieee", "fn") else 0)
+    significand, exponent = magnitude
+    if significand == 0:
         return sign if format.has_negative_zero else 0
-    if round_value(x, "float64", format, Policy(Mode.TOWARD_ZERO, Overflow.MARK)) != x:
-        raise UsageError(f"{x!r} is no value of {format}; round it first")
-    significand, exponent = exact(x)
     highest = significand.bit_length() - 1 + exponent
-    units = significand >> quantum_exponent(highest, format) - exponent  # |x| in quanta
+    shift = quantum_exponent(highest, format) - exponent
+    units = significand >> shift if shift >= 0 else significand << -shift  # the number in quanta
     code = (max(highest - format.min_exponent, 0) << format.mantissa_bits) + units
     # units has its implicit bit where the exponent field begins: that is the 1 by which a normal field starts
     return sign | (code if format.has_zero else code - (1 << format.mantissa_bits))
@@ -234,18 +283,19 @@ def decode(code: int, format: Format) -> float:
     >>> decode(0x01, FORMATS["float8_e5m2"])
     1.52587890625e-05
     """
-    if code == format.nan_code:
-        return math.nan
+    value = magnitude_of(code, format)
+    x = math.ldexp(*value) if isinstance(value, Exact) else value
+    return -x if code & format.sign_mask and code != format.nan_code else x
+
+
+def magnitude_of(code: int, format: Format) -> Exact | float:
+    """The magnitude of a code's number, exactly: or infinity, or NaN."""
     magnitude = code & format.magnitude_mask
-    if magnitude == format.infinity_code:
-        value = math.inf
-    elif magnitude > format.largest_code:
-        value = math.nan
-    elif magnitude >> format.mantissa_bits == 0 and format.has_zero and not format.subnormals:
-        value = 0.0
-    else:
-        value = math.ldexp(*format.split(magnitude))
-    return -value if code & format.sign_mask else value
+    if code == format.nan_code or magnitude > format.largest_code:
+        return math.inf if magnitude == format.infinity_code and code != format.nan_code else math.nan
+    if magnitude >> format.mantissa_bits == 0 and format.has_zero and not format.subnormals:
+        return Exact(0, 0)
+    return Exact(*format.split(magnitude))
 
 
 # -- legacy: QPyTorch ---------------------------------------------------------------------------------------

@@ -93,6 +93,51 @@ def neighbours(magnitude: Fraction, format: Format) -> tuple[Fraction, Fraction]
     return lower, lower + step
 
 
+def one_bit_code(power: Fraction, format: Format) -> int:
+    """The code of a power of two: in a format with one significant bit, 1 is the smallest and each next one doubles."""
+    code = 1
+    while power > smallest_normal(format):
+        code, power = code + 1, power / 2
+    return code
+
+
+def p3109_outside(
+    value: Fraction | str, format: Format, mode: str, overflow: str, negative: bool, rounded_to_zero: bool
+) -> str | Fraction | None:
+    """ωSaturate of P3109's Interim Report v4.0, §4.7.5, its patterns in their order; None within the range."""
+    top = largest(format)
+    extended, signed = format.specials == "p3109", format.signed
+    low = -top if signed else Fraction(0)
+    infinite = isinstance(value, str)
+    below = negative and (infinite or (not rounded_to_zero if not signed else value < low))
+    above = not negative and (infinite or value > top)
+    if not (below or above):
+        return None
+    if overflow == "saturate":
+        return low if below else top
+    if overflow == "saturate_propagate":
+        if infinite and extended and (above or signed):
+            return "+inf" if above else "-inf"
+        return low if below else top
+    if infinite:
+        if above:
+            return "+inf" if extended else top
+        if signed:
+            return "-inf" if extended else low
+        return "-nan"
+    if above:
+        if mode == "to_odd" and not signed and extended:
+            return top
+        if mode in ("toward_zero", "down"):
+            return top
+        return "+inf" if extended else top
+    if mode in ("toward_zero", "up"):
+        return low
+    if signed:
+        return "-inf" if extended else low
+    return "-nan"
+
+
 def round_magnitude(
     magnitude: Fraction, negative: bool, format: Format, mode: str, random: int = 0, random_bit_count: int = 32
 ) -> Fraction:
@@ -100,6 +145,8 @@ def round_magnitude(
     lower, upper = neighbours(magnitude, format)
     position = (magnitude - lower) / (upper - lower)  # in [0, 1)
     odd = lower / (upper - lower) % 2 == 1
+    if format.specials.startswith("p3109") and format.mantissa_bits == 0 and lower:
+        odd = one_bit_code(lower, format) % 2 == 1
     up = {
         "nearest_even": position > HALF or (position == HALF and odd),
         "nearest_away": position >= HALF,
@@ -121,10 +168,25 @@ def round_value(
     """x rounded: a number, or "+nan", "-nan", "+inf", "-inf", "-0"."""
     negative = math.copysign(1, x) < 0
     sign = "-" if negative else "+"
-    unsigned = not format.signed and negative
+    p3109 = format.specials.startswith("p3109")
+    unsigned = not format.signed and negative and not p3109
     if math.isnan(x) or (unsigned and x != 0) or (format.specials == "e8m0" and x == 0):
         return sign + "nan"
     top = largest(format)
+    if p3109 and overflow != "mark":
+        value: Fraction | str = sign + "inf"
+        if math.isfinite(x):
+            value = Fraction(0)
+            if x:
+                value = round_magnitude(abs(Fraction(x)), negative, format, mode, random, random_bit_count)
+            value = -value if negative else value
+        end = p3109_outside(value, format, mode, overflow, negative, value == 0)
+        return value if end is None else end
+    if p3109 and not format.signed and negative:
+        magnitude = Fraction(0)
+        if math.isfinite(x) and x:
+            magnitude = round_magnitude(abs(Fraction(x)), negative, format, mode, random, random_bit_count)
+        return Fraction(0) if magnitude == 0 and math.isfinite(x) else "-nan"
     if math.isfinite(x):
         if x == 0:
             magnitude = Fraction(0)

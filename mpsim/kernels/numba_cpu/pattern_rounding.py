@@ -208,11 +208,19 @@ def binades(patterns: Array, width: int, p: Parameters) -> Array:
 
 @njit(cache=True)
 def increment(
-    significand: int, shift: int, negative: bool, random: int, mode: int, bit_count: int, bit_mask: int
+    significand: int,
+    shift: int,
+    code_is_odd: int,
+    negative: bool,
+    random: int,
+    mode: int,
+    bit_count: int,
+    bit_mask: int,
 ) -> int:
-    """What is added to a significand before its last ``shift`` bits are cut off; 0 if shift is 0."""
+    """What is added to a significand before its last ``shift`` bits are cut off; 0 if shift is 0. code_is_odd: 1 where
+    the parity is that of the last bit that stays; else it is the code's, in a format with one significant bit."""
     every = (1 << shift) - 1
-    half, even = (every + 1) >> 1, 1 - ((significand >> shift) & 1)
+    half, even = (every + 1) >> 1, 1 - ((significand >> shift) & code_is_odd)
     nearest = mode <= NEAREST_ZERO
     added = half if nearest else 0
     added -= even if mode == NEAREST_EVEN else 1 if mode == NEAREST_ZERO else 0
@@ -244,13 +252,16 @@ def round_patterns(before: Array, after: Array, random: Array, width: int, p: Pa
         shift = min(full_shift, WIDEST_SHIFT)
         lost = min(full_shift - shift, 62)  # of these bits, far below the quantum, only whether there are any counts
         significand = (significand >> lost) | (1 if significand & ((1 << lost) - 1) != 0 else 0)
-        added = increment(significand, shift, negative, int(np.int64(random[i])), mode, bit_count, bit_mask)
+        code_is_odd = (quantum + p.bias) & 1 if p.by_code else 1
+        word = int(np.int64(random[i]))
+        added = increment(significand, shift, code_is_odd, negative, word, mode, bit_count, bit_mask)
         one_or_none = quantum_pattern if (significand + added) >> shift > 0 else 0
         r = (a + added) >> shift << shift if shift <= width else one_or_none
         r = quantum_pattern if r == 0 and p.has_zero == 0 else r
-        r = (p.negative_overflow if negative else p.positive_overflow) if r > p.largest else r
-        r = p.infinity if a == infinite else r
-        no_number = a > infinite or (a == 0 and p.has_zero == 0) or (negative and a != 0 and p.has_sign == 0)
-        r = quiet_nan if no_number else r
+        below_zero = negative and p.has_sign == 0
+        end = p.below_zero if below_zero else p.negative_overflow if negative else p.positive_overflow
+        r = end if (r > p.largest or (below_zero and r != 0)) else r
+        r = (p.infinity_below_zero if below_zero else p.infinity) if a == infinite else r
+        r = quiet_nan if a > infinite or (a == 0 and p.has_zero == 0) else r
         keeps_sign = negative and (r != 0 or p.has_negative_zero != 0)
         after[i] = r | (~magnitude if keeps_sign else 0)

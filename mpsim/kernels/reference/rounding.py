@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -64,22 +65,27 @@ def round_array(
 def _round(x: Array, format: Format, policy: Policy, bits: Array | None) -> Array:
     """One block, float32 or float64 -> the same type."""
     if spec.same_layout(x.dtype.name, format):
-        infinity = np.inf if policy.mode.is_legacy else spec.overflowed_magnitude(np.inf, format, policy)
+        infinity = (
+            np.inf
+            if policy.mode.is_legacy
+            else spec.number(spec.overflowed(False, True, format, policy), False, format)
+        )
         return canonical_nan(np.where(np.isinf(x), np.copysign(x.dtype.type(infinity), x), x))
     if policy.mode.is_legacy:
         return _round_like_qpytorch(x, format, policy, bits)
     wide = x.astype(np.float64)
     magnitude = _round_unbounded(wide, format, policy, bits)
     beyond = magnitude > format.largest
-    for infinite in (np.inf, 1.0):
-        for sign in (1.0, -1.0):
-            here = beyond & (np.isinf(wide) == np.isinf(infinite)) & (np.signbit(wide) == (sign < 0))
-            magnitude = np.where(here, spec.overflowed_magnitude(sign * infinite, format, policy), magnitude)
+    for infinite, negative in product((True, False), (True, False)):
+        here = (np.isinf(wide) == infinite) & (np.signbit(wide) == negative)
+        end = spec.number(spec.overflowed(negative, infinite, format, policy), False, format)
+        magnitude = np.where(here & beyond, end, magnitude)
+        if negative and not format.signed:
+            end = spec.number(spec.below_zero(infinite, format, policy), False, format)
+            magnitude = np.where(here & (magnitude != 0), end, magnitude)
     result = np.copysign(magnitude, wide)
     if not format.has_negative_zero:
         result = np.where(result == 0, 0.0, result)
-    if not format.signed:
-        result = np.where(wide < 0, np.nan, result)
     if not format.has_zero:
         result = np.where(wide == 0, np.nan, result)
     narrow = result.astype(x.dtype)
@@ -106,18 +112,22 @@ def _round_unbounded(x: Array, format: Format, policy: Policy, bits: Array | Non
     near = np.minimum(shift, 62)  # all 53 bits are discarded beyond 53, and less than a half beyond 54
     keep = significand >> near
     discarded = significand - (keep << near)
-    keep = keep + _goes_up(keep, discarded, shift, np.signbit(x), policy, bits)
+    odd = keep % 2 == 1
+    if format.is_p3109 and format.mantissa_bits == 0:  # Format.is_odd
+        assert format.bias is not None
+        odd &= (q + format.bias) % 2 == 1
+    keep = keep + _goes_up(odd, discarded, shift, np.signbit(x), policy, bits)
     if not format.has_zero:
         keep = np.maximum(keep, 1)
     return np.where(np.isinf(x), np.inf, np.ldexp(keep.astype(np.float64), q))
 
 
-def _goes_up(keep: Array, discarded: Array, shift: Array, negative: Array, policy: Policy, bits: Array | None) -> Array:
+def _goes_up(odd: Array, discarded: Array, shift: Array, negative: Array, policy: Policy, bits: Array | None) -> Array:
     """Whether keep + discarded / 2**shift goes to keep + 1 instead of keep."""
     half = np.int64(1) << np.maximum(np.minimum(shift, 62) - 1, 0)
     match policy.mode:
         case Mode.NEAREST_EVEN:
-            up = (discarded > half) | ((discarded == half) & (keep % 2 == 1))
+            up = (discarded > half) | ((discarded == half) & odd)
         case Mode.NEAREST_AWAY:
             up = discarded >= half
         case Mode.NEAREST_ZERO:
@@ -129,7 +139,7 @@ def _goes_up(keep: Array, discarded: Array, shift: Array, negative: Array, polic
         case Mode.DOWN:
             up = negative
         case Mode.TO_ODD:
-            up = keep % 2 == 0
+            up = ~odd
         case Mode.STOCHASTIC:
             k = policy.random_bit_count
             assert k is not None and bits is not None

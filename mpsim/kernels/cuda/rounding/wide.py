@@ -42,7 +42,9 @@ def round_wide(a, negative, random, width, p, quantum_pattern):
     shift = min(full_shift, WIDEST_SHIFT)
     lost = min(full_shift - shift, 62)  # of these bits, far below the quantum, only whether there are any counts
     significand = (significand >> lost) | (1 if significand & ((1 << lost) - 1) != 0 else 0)
-    added = increment(significand, shift, negative, random, p.mode, p.random_bit_count, (1 << p.random_bit_count) - 1)
+    code_is_odd = (quantum + p.bias) & 1 if p.by_code else 1
+    bit_mask = (1 << p.random_bit_count) - 1
+    added = increment(significand, shift, code_is_odd, negative, random, p.mode, p.random_bit_count, bit_mask)
     if shift <= width:
         return (a + added) >> shift << shift
     return quantum_pattern if (significand + added) >> shift > 0 else 0
@@ -53,10 +55,11 @@ def finish_wide(r, a, negative, width, p, quantum_pattern):
     """The magnitude after overflow, infinities and NaN, and in formats without a zero or a sign."""
     infinite = 0x7FF << 52 if width == 52 else 0xFF << 23
     r = quantum_pattern if r == 0 and p.has_zero == 0 else r
-    r = (p.negative_overflow if negative else p.positive_overflow) if r > p.largest else r
-    r = p.infinity if a == infinite else r
-    no_number = a > infinite or (a == 0 and p.has_zero == 0) or (negative and a != 0 and p.has_sign == 0)
-    return infinite | 1 << (width - 1) if no_number else r
+    below_zero = negative and p.has_sign == 0
+    end = p.below_zero if below_zero else p.negative_overflow if negative else p.positive_overflow
+    r = end if r > p.largest or (below_zero and r != 0) else r
+    r = (p.infinity_below_zero if below_zero else p.infinity) if a == infinite else r
+    return infinite | 1 << (width - 1) if a > infinite or (a == 0 and p.has_zero == 0) else r
 
 
 @cache

@@ -1,0 +1,62 @@
+"""P3109's projection (Interim Report v4.0, §4.7.3): every small format, mode and saturation, on every backend."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from oracles import fraction
+from samples import assert_same_bits
+
+from mpsim import round_to
+from mpsim.formats import FORMATS, Format
+from mpsim.kernels import spec
+from mpsim.policies import Policy
+
+MODES = ("nearest_even", "nearest_away", "toward_zero", "up", "down", "to_odd")
+SATURATIONS = ("infinity", "saturate_propagate", "saturate")  # SatNone, SatPropagate, SatFinite
+NAMES = [
+    f"p3109_k{width}p{precision}{sign}{domain}"
+    for width in range(3, 7)
+    for sign in ("", "u")
+    for precision in range(1, width + bool(sign))
+    for domain in ("", "_finite")
+]
+
+
+def inputs(format: Format) -> list[Fraction]:
+    """Every number of the format, the quarters between neighbours, and as far beyond the largest; both signs."""
+    numbers = [format.value(code) for code in format.finite_codes]
+    numbers.append(fraction.neighbours(numbers[-1], format)[1])
+    numbers.append(2 * numbers[-1])
+    points = [
+        low + (high - low) * Fraction(i, 4) for low, high in zip(numbers, numbers[1:], strict=False) for i in range(4)
+    ]
+    return [*points, *(-point for point in points), Fraction(1, 3) * numbers[1]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_projection(name: str) -> None:
+    """The oracle has the report's patterns of ωSaturate, and the parity of one significant bit from the codes."""
+    format = FORMATS[name]
+    x = np.array([*map(float, inputs(format)), -0.0, np.inf, -np.inf, np.nan])
+    for mode in MODES:
+        for saturation in SATURATIONS:
+            expected = np.array([fraction.as_float(fraction.round_value(each, format, mode, saturation)) for each in x])
+            defined = np.array([spec.round_value(each, "float64", format, Policy(mode, saturation)) for each in x])
+            assert_same_bits(defined, expected, x, (mode, saturation, "definition"))
+            for backend in ("reference", "numba", "compiled"):
+                rounded = round_to(x, format, mode, saturation, backend=backend)
+                assert_same_bits(rounded, expected, x, (mode, saturation, backend))
+
+
+def test_beyond_float64() -> None:
+    """Binary16p1ue: its largest number is 2**32765, and its ties go to even codes."""
+    format = FORMATS["p3109_k16p1u"]
+    tie = spec.Exact(3, 100)  # between 2**101, of code 101 + 2**15, which is odd, and 2**102
+    assert spec.project(tie, False, format) == spec.Exact(2, 101)
+    assert spec.project(spec.Exact(3, 101), False, format) == spec.Exact(1, 102)
+    assert spec.project(spec.Exact(1, 32766), False, format) == np.inf
+    assert spec.project(spec.Exact(1, 32766), False, format, Policy("to_odd")) == spec.Exact(1, 32765)
+    assert spec.project(spec.Exact(1, 32766), True, format, Policy("up")) == spec.Exact(0, 0)
