@@ -13,7 +13,7 @@ from oracles import fraction
 
 from mpsim import FORMATS, Policy
 from mpsim.blocks import BLOCK_FORMATS, SCALE_RULES, Blocks, dequantize, dot, quantize, round_to_blocks
-from mpsim.kernels import spec, spec_blocks
+from mpsim.kernels import spec_blocks, spec_codes
 from mpsim.kernels.philox import Stream, random_bits
 
 NAMES = list(BLOCK_FORMATS)
@@ -53,8 +53,8 @@ def compare(x: np.ndarray, name: str, words: np.ndarray | None = None, **options
         found = spec_blocks.quantize_block(row.tolist(), format, rule, beyond, policy, bits, scale_of_all)
         elements, scale = found
         what = (name, options, i)
-        assert blocks.codes[i].tolist() == [spec.encode(element, format.element) for element in elements], what
-        assert blocks.scales[i].tolist() == [spec.encode(scale, format.scale)], what
+        assert blocks.codes[i].tolist() == [spec_codes.encode(element, format.element) for element in elements], what
+        assert blocks.scales[i].tolist() == [spec_codes.encode(scale, format.scale)], what
         expected = np.array(spec_blocks.dequantize_block(elements, scale, scale_of_all), np.float32)
         expected[np.isnan(expected)] = np.nan
         assert np.array_equal(patterns(values[i]), patterns(expected)), what
@@ -102,7 +102,7 @@ def test_nvfp4_scales_are_the_quotients_rounded() -> None:
     for row, code in zip(x, blocks.scales[:, 0], strict=True):
         wanted = Fraction(float(np.abs(row).max())) / (6 * tensor)
         found = fraction.round_magnitude(wanted, False, FORMATS["float8_e4m3fn"], "nearest_even")
-        assert spec.decode(int(code), FORMATS["float8_e4m3fn"]) == min(found, 448)
+        assert spec_codes.decode(int(code), FORMATS["float8_e4m3fn"]) == min(found, 448)
 
 
 # -- scale rules --------------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ def test_a_nan_or_an_infinity_makes_its_block_nan_and_no_other(name: str) -> Non
         assert np.isnan(values[:size]).all() and (values[size:] == 1).all()
         assert counts.nan == (1 if math.isnan(wrong) else 0) and counts.overflowed == 1
         codes = quantize(x, name)
-        assert np.isnan(spec.decode(int(codes.scales[0]), codes.format.scale))
+        assert np.isnan(spec_codes.decode(int(codes.scales[0]), codes.format.scale))
 
 
 def test_zero_blocks_keep_their_signs_and_take_the_smallest_scale() -> None:
@@ -272,9 +272,9 @@ def blocks_of(blocks: Blocks, index: int, rows_: bool) -> list[tuple[list[float]
     codes, scales = (
         (blocks.codes[index], blocks.scales[index]) if rows_ else (blocks.codes[:, index], blocks.scales[:, index])
     )
-    values = [spec.decode(int(code), format.element) for code in codes]
+    values = [spec_codes.decode(int(code), format.element) for code in codes]
     return [
-        (values[i * format.size : (i + 1) * format.size], spec.decode(int(scale), format.scale))
+        (values[i * format.size : (i + 1) * format.size], spec_codes.decode(int(scale), format.scale))
         for i, scale in enumerate(scales)
     ]
 

@@ -17,7 +17,7 @@ from samples import TEST_FORMATS
 from mpsim import decode, encode, round_to
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format, as_format
-from mpsim.kernels import spec
+from mpsim.kernels import spec_codes
 
 NAMES = [name for name in FORMATS if hasattr(ml_dtypes, name) or hasattr(np, name)]
 
@@ -98,7 +98,7 @@ def check_table(format: Format, kind: np.ndarray, values: np.ndarray) -> None:
 def check_exact_table(format: Format, kind: np.ndarray, significand: np.ndarray, exponent: np.ndarray) -> None:
     """The definition against a table whose numbers float64 does not hold: classes, values, and codes of values."""
     for code, row in enumerate(zip(kind.tolist(), significand.tolist(), exponent.tolist(), strict=True)):
-        found = spec.magnitude_of(code, format)
+        found = spec_codes.magnitude_of(code, format)
         negative = bool(code & format.sign_mask)
         if row[0] == 3:
             assert found != found
@@ -106,7 +106,7 @@ def check_exact_table(format: Format, kind: np.ndarray, significand: np.ndarray,
             assert (found, negative) == (np.inf, row[0] == 2)
         else:
             assert found == (abs(row[1]), row[2]) and negative == (row[1] < 0), (format, code)
-        assert spec.code_of(found, negative, format) == code
+        assert spec_codes.code_of(found, negative, format) == code
 
 
 def test_nan_without_a_sign_bit() -> None:

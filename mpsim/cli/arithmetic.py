@@ -15,7 +15,7 @@ from mpsim.cli.output import JsonFlag, print_json, print_table
 from mpsim.errors import UsageError
 from mpsim.files.records import Record
 from mpsim.formats import FORMATS, Format, as_format
-from mpsim.kernels import BACKENDS, OF_PACKAGE, BackendUnavailable, known, load, spec
+from mpsim.kernels import BACKENDS, OF_PACKAGE, BackendUnavailable, known, load, spec, spec_codes
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.rounding import available_threads, encode, round_to
 
@@ -167,7 +167,7 @@ def _rounded_text(text: str, exact: Fraction, format: Format, options: dict[str,
     words = options["random_bits"]
     value = spec.round_fraction(exact, exact < 0, format, policy, None if words is None else int(words[0]))
     try:
-        code: int | None = spec.encode(value, format)
+        code: int | None = spec_codes.encode(value, format)
     except ValueError:  # the value stands outside the format
         code = None
     row: Record = {"input": _nearest(exact), "text": text, "format": format.name, "value": value}

@@ -21,7 +21,7 @@ from mpsim.assignment.levels import LEVELS, PAPER_LEVELS, Levels, parse_levels
 from mpsim.assignment.plan import Plan
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, SPECIALS, Format, as_format
-from mpsim.kernels import spec
+from mpsim.kernels import spec_codes
 from mpsim.kernels.contract import Array
 from mpsim.trace import Trace
 from mpsim.validate.sources import Source, as_source
@@ -147,7 +147,7 @@ def values(format: str | Format, *, finite: bool = True) -> st.SearchStrategy[np
     infinities and NaN too. Shrinks toward the smallest magnitude."""
     format = as_format(format)
     dtype = np.float32 if format.fits_float32 else np.float64
-    return codes(format, finite=finite).map(lambda code: dtype(spec.decode(code, format)))
+    return codes(format, finite=finite).map(lambda code: dtype(spec_codes.decode(code, format)))
 
 
 # -- inputs of a cast ---------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 
 from mpsim.formats import Format
-from mpsim.kernels import spec
+from mpsim.kernels import spec_codes
 from mpsim.kernels.contract import Array
 from mpsim.validate.sources import Source, as_source
 from mpsim.validate.turning_points import beside, both_signs, midpoints, numbers
@@ -52,7 +52,7 @@ def _magnitudes(format: Format, whole_to_bits: int) -> Array:
         chosen |= {int(code) for code in np.random.default_rng(5).integers(0, last + 1, 200)}
     values = numbers(format, (code for code in chosen if 0 <= code <= last))
     with np.errstate(over="ignore"):
-        beyond = 2 * values[-1] - spec.decode(last - 1, format) if last > 1 else np.inf
+        beyond = 2 * values[-1] - spec_codes.decode(last - 1, format) if last > 1 else np.inf
     return np.append(values, beyond) if np.isfinite(beyond) else values
 
 

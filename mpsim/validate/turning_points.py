@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from mpsim.formats import Format
-from mpsim.kernels import spec
+from mpsim.kernels import spec_codes
 from mpsim.kernels.contract import Array
 
 
@@ -44,7 +44,7 @@ def point(format: Format, code: int, half: int) -> float:
 def numbers(format: Format, codes: Iterable[int] | None = None) -> Array:
     """The non-negative numbers of some codes (None: all), rising, each once; float64."""
     chosen = range(format.largest_code + 1) if codes is None else codes
-    return np.array(sorted({spec.decode(code, format) for code in chosen}))
+    return np.array(sorted({spec_codes.decode(code, format) for code in chosen}))
 
 
 def midpoints(rising: Array) -> Array:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from mpsim import round_to
 from mpsim.cli import app
 from mpsim.formats import FORMATS
-from mpsim.kernels import spec
+from mpsim.kernels import spec_codes
 from mpsim.rounding import encode
 from mpsim.validate import Calling, SubjectError, Verdict, open_subject, validate_cast
 from mpsim.validate.cast.classify import Kind
@@ -330,7 +330,7 @@ def test_sources_read_and_write_patterns() -> None:
 def test_a_corpus_has_what_it_promises(source: str) -> None:
     format, kind = FORMATS["float8_e4m3fn"], SOURCES[source]
     patterns = set(cast_corpus(format, source, 100).tolist())
-    numbers = [spec.decode(code, format) for code in format.finite_codes]
+    numbers = [spec_codes.decode(code, format) for code in format.finite_codes]
     for lower, upper in zip(numbers, [*numbers[1:], 480.0], strict=True):
         middle = np.array([(lower + upper) / 2])
         pattern = int(kind.patterns(middle)[0])

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from mpsim import FORMATS, Accumulator, Policy
 from mpsim.cli import app
-from mpsim.kernels import spec, spec_dot
+from mpsim.kernels import spec, spec_codes, spec_dot
 from mpsim.kernels.philox import Stream, random_bits
 from mpsim.policies import Mode, Overflow
 from mpsim.validate.sources import SOURCES
@@ -49,7 +49,7 @@ def test_every_format_mode_and_policy_has_the_results_of_the_definition() -> Non
         assert bits == format.bits and inputs.size + about["left_out"] <= 24 + 2
         for pattern, code, word in zip(inputs.tolist(), codes.tolist(), words.tolist(), strict=True):
             result = spec.round_value(float32(pattern), "float32", format, policy, word)
-            assert spec.encode(result, format) == code, (table.name, hex(pattern))
+            assert spec_codes.encode(result, format) == code, (table.name, hex(pattern))
     named = {name for name, format in FORMATS.items() if format.bits < 32}
     modes = [mode for mode in Mode if not mode.is_legacy]
     assert seen >= {(name, mode, overflow) for name in named for mode in modes for overflow in Overflow}
@@ -79,7 +79,7 @@ def test_a_dot_pack_has_the_results_of_the_definition() -> None:
         a, b, expected = (table.columns[name][0] for name in ("a", "b", "expected"))
         finite = 0
         for left, right, code in zip(a.tolist(), b.tolist(), expected.tolist(), strict=True):
-            x, y = ([spec.decode(word, FORMATS[inputs]) for word in words] for words in (left, right))
+            x, y = ([spec_codes.decode(word, FORMATS[inputs]) for word in words] for words in (left, right))
             result = spec_dot.dot(x, y, accumulator)
             finite += math.isfinite(result)
             assert struct.pack("<f", result) == struct.pack("<I", code) or (math.isnan(result) and code == 0x7FC00000)

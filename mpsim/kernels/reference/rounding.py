@@ -214,7 +214,7 @@ def encode_array(x: Array, format: Format, threads: int = 1) -> Array:
 
 
 def decode_array(codes: Array, format: Format, dtype: Any = np.float32, threads: int = 1) -> Array:
-    """The numbers that the codes stand for, as spec.decode gives them."""
+    """The numbers that the codes stand for, as spec_codes.decode gives them."""
     code = codes.astype(np.uint64)
     magnitude = (code & np.uint64(format.magnitude_mask)).astype(np.int64)
     biased, mantissa = magnitude >> format.mantissa_bits, magnitude & ((1 << format.mantissa_bits) - 1)
