@@ -25,7 +25,7 @@ FLOORS = (
     ("mpsim.kernels.cuda.contraction",),
     ("mpsim.kernels.cuda",),
     ("mpsim.rounding",),
-    ("mpsim.contraction", "mpsim.blocks"),
+    ("mpsim.contraction", "mpsim.blocks", "mpsim.arithmetic"),
     ("mpsim.engine",),
     ("mpsim.ops",),
     ("mpsim.nn",),

@@ -1,0 +1,234 @@
+"""Public functions: operations on codes of any formats, computed exactly and rounded once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mpsim import checks
+from mpsim.arithmetic import definition, odd
+from mpsim.arithmetic.definition import ARITHMETIC, COMPARISONS, OF_THE_SIGN
+from mpsim.errors import UsageError, UsageTypeError
+from mpsim.formats import Format, as_format
+from mpsim.kernels.contract import Array
+from mpsim.policies import Mode, Overflow, Policy
+from mpsim.rounding import decode, encode, round_to
+
+__all__ = ["classify", "compare", "operate"]
+
+#: Exponents within +-MOST_EXPONENT and significands of MOST_PRECISION bits: float64 then holds every product, and what
+#: is rounded to odd has no exponent near the ends of float64's range.
+MOST_EXPONENT, MOST_PRECISION = 479, 24
+Formats = str | Format | Sequence[str | Format]
+
+
+def operate(
+    name: str,
+    *codes: ArrayLike,
+    formats: Formats,
+    result: str | Format | None = None,
+    mode: str | Mode = Mode.NEAREST_EVEN,
+    overflow: str | Overflow = Overflow.INFINITY,
+    random_bits: ArrayLike | None = None,
+    random_bit_count: int | None = None,
+) -> Array:
+    """Compute an operation on codes exactly and round it once.
+
+    The rules are those of IEEE P3109 if an operand or the result has a P3109 format, else those of IEEE 754-2019. They
+    differ for quotients by zero (NaN in P3109) and zeros (one in P3109).
+
+    Args:
+        name: An operation, such as "add", "fma" or "minimum_number"; see ``ARITHMETIC``.
+        codes: One array of integers for each operand, in 0 .. 2**bits - 1 of its format. They are broadcast.
+        formats: The format of all operands, or one for each.
+        result: The format of the result; None for the first operand's.
+        mode, overflow, random_bit_count: As for ``round_to``.
+        random_bits: For mode "stochastic": uint32 words of the result's shape.
+
+    Returns:
+        The codes of the results, an unsigned integer array of the broadcast shape.
+
+    Raises:
+        UsageError: For an unknown operation, codes outside a format, shapes that do not broadcast, or a result that the
+            format has no code for.
+
+    Source: IEEE P3109 Interim Report v4.0 §4.9 to §4.11; IEEE 754-2019 §5.4, §6.3, §9.2, §9.6.
+
+    >>> [hex(code) for code in operate("multiply", [0x40, 0x41], [0x42, 0x42], formats="p3109_k8p3")]
+    ['0x42', '0x44']
+    >>> operate("divide", 0x38, 0, formats="float8_e4m3"), operate("divide", 0x40, 0, formats="p3109_k8p3")
+    (array(120, dtype=uint8), array(128, dtype=uint8))
+    """
+    checks.named("operation", name, list(ARITHMETIC))
+    arrays, of_operands = _operands(name, ARITHMETIC[name][0], codes, formats)
+    target = of_operands[0] if result is None else as_format(result)
+    policy = Policy(mode, overflow, random_bit_count)  # type: ignore[arg-type]
+    if policy.mode.is_legacy:
+        raise UsageError(f"mode {policy.mode.value!r} is defined for float32 numbers only, not for operations on codes")
+    words = _random_words(policy, random_bits, arrays[0].shape)
+    if is_fast(name, of_operands, target, policy):
+        return _fast(name, arrays, of_operands, target, policy, words)
+    return _exact(name, arrays, of_operands, target, policy, words)
+
+
+def compare(name: str, *codes: ArrayLike, formats: Formats) -> Array:
+    """Evaluate a comparison or a predicate on codes.
+
+    Args:
+        name: "less", "less_equal", "equal", "greater", "greater_equal", "total_order", "is_nan", "is_zero",
+            "is_infinite", "is_finite", "is_normal" or "is_subnormal".
+        codes, formats: As for ``operate``.
+
+    Returns:
+        A boolean array of the broadcast shape.
+
+    Raises:
+        UsageError: For an unknown name, codes outside a format, or shapes that do not broadcast.
+
+    Source: IEEE P3109 Interim Report v4.0 §4.12, §4.13; IEEE 754-2019 §5.6.1, §5.7.2, §5.10.
+
+    >>> compare("less", [0x3C, 0x80], [0x40, 0x40], formats="p3109_k8p3")
+    array([ True, False])
+    """
+    checks.named("comparison", name, list(COMPARISONS))
+    arrays, of_operands = _operands(name, COMPARISONS[name], codes, formats)
+    return _each(lambda *row: definition.compare(name, row, of_operands), arrays, np.dtype(bool))
+
+
+def classify(codes: ArrayLike, format: str | Format) -> Array:
+    """Return the class of each code: "nan", "zero", or "positive_normal" and the like.
+
+    Args:
+        codes: Integers in 0 .. 2**bits - 1 of the format.
+        format: Their format.
+
+    Returns:
+        An array of strings of the same shape.
+
+    Raises:
+        UsageError: For codes outside the format.
+
+    Source: IEEE P3109 Interim Report v4.0 §4.13.1.
+
+    >>> classify([0, 1, 0x7F, 0x80, 0xC0], "p3109_k8p3").tolist()
+    ['zero', 'positive_subnormal', 'positive_infinity', 'nan', 'negative_normal']
+    """
+    arrays, of_operands = _operands("classify", 1, (codes,), format)
+    return _each(lambda code: definition.classify(code, of_operands[0]), arrays, np.dtype("U20"))
+
+
+def is_fast(name: str, formats: Sequence[Format], result: Format, policy: Policy) -> bool:
+    """Whether float64 arrays hold what is needed; otherwise the definition computes element by element."""
+    lost = odd.OPERATIONS[name][1]
+    spare = (policy.random_bit_count or 0) + 2  # bits below the result's last one that decide
+    return (
+        all(each.fits_float64 and _exponent(each) <= MOST_EXPONENT for each in (*formats, result))
+        and all(each.precision <= MOST_PRECISION for each in formats)
+        and (lost == 0 or result.precision + spare <= lost)
+    )
+
+
+def _exponent(format: Format) -> int:
+    return max(format.max_exponent, -format.quantum_exponent, -format.min_exponent)
+
+
+def _fast(
+    name: str, codes: list[Array], formats: Sequence[Format], result: Format, policy: Policy, words: Array | None
+) -> Array:
+    """By float64 arrays rounded to odd."""
+    p3109 = result.is_p3109 or any(format.is_p3109 for format in formats)
+    values = [decode(array, format, np.float64) for array, format in zip(codes, formats, strict=True)]
+    if p3109:
+        values = [value + 0.0 for value in values]  # one zero
+    with np.errstate(all="ignore"):
+        total = np.asarray(odd.OPERATIONS[name][0](*values))
+    if p3109 and name in ("divide", "reciprocal", "rsqrt"):
+        total = np.where(values[-1] == 0, np.nan, total)
+    if p3109 and name == "copysign":
+        total = np.where(np.isnan(values[1]), np.nan, total)
+    if not p3109 and policy.mode is Mode.DOWN and name in ("add", "subtract", "fma", "faa"):
+        total = np.where((total == 0) & ~_same_signs(name, values), -0.0, total)
+    if p3109 or name not in OF_THE_SIGN:
+        total = np.where(np.isnan(total), np.nan, total)
+    rounded = np.asarray(
+        round_to(
+            np.atleast_1d(total),
+            result,
+            policy.mode,
+            policy.overflow,
+            random_bits=None if words is None else np.atleast_1d(words),
+            random_bit_count=policy.random_bit_count,
+        )
+    )
+    if p3109:
+        rounded = np.where(rounded == 0, 0.0, rounded)
+    return np.asarray(encode(rounded, result)).reshape(total.shape)
+
+
+def _same_signs(name: str, values: list[Array]) -> Array:
+    """Whether the terms of a sum that is zero have one sign."""
+    signs = [np.signbit(value) for value in values]
+    if name == "subtract":
+        signs[1] = ~signs[1]
+    if name == "fma":
+        signs = [signs[0] ^ signs[1], signs[2]]
+    return np.logical_and.reduce([sign == signs[0] for sign in signs])
+
+
+def _exact(
+    name: str, codes: list[Array], formats: Sequence[Format], result: Format, policy: Policy, words: Array | None
+) -> Array:
+    """By the definition, one element at a time."""
+
+    def one(*row: int) -> int:
+        bits = None if words is None else row[-1]
+        return definition.operate(name, row[: len(formats)], formats, result, policy, bits)
+
+    return _each(one, codes if words is None else [*codes, words], np.dtype(f"uint{result.code_bits}"))
+
+
+def _each(function: Any, arrays: list[Array], dtype: np.dtype[Any]) -> Array:
+    found = [function(*map(int, row)) for row in zip(*(array.reshape(-1) for array in arrays), strict=True)]
+    return np.array(found, dtype).reshape(arrays[0].shape)
+
+
+def _operands(
+    name: str, count: int, codes: Sequence[ArrayLike], formats: Formats
+) -> tuple[list[Array], tuple[Format, ...]]:
+    """The codes as arrays of one shape, and the format of each."""
+    if len(codes) != count:
+        raise UsageError(f"{name} takes {count} operand{'s' * (count != 1)}, got {len(codes)}")
+    several = [formats] * count if isinstance(formats, str | Format) else list(formats)
+    if len(several) != count:
+        raise UsageError(f"{name} takes {count} operands and has {len(several)} formats; give one, or one for each")
+    found = tuple(as_format(each) for each in several)
+    arrays = [_codes(array, format) for array, format in zip(codes, found, strict=True)]
+    try:
+        return [array.copy() for array in np.broadcast_arrays(*arrays)], found
+    except ValueError:
+        shapes = ", ".join(str(array.shape) for array in arrays)
+        raise UsageError(f"the codes of {name} have shapes that do not broadcast: {shapes}") from None
+
+
+def _codes(codes: ArrayLike, format: Format) -> Array:
+    array = np.asarray(codes)
+    if array.dtype.kind not in "iu":
+        raise UsageTypeError(f"codes are integers, got {array.dtype}; encode numbers with mpsim.encode first")
+    wrong = (array < 0) | (array > 2**format.bits - 1)
+    if wrong.any():
+        raise UsageError(f"codes of {format} are 0 to {2**format.bits - 1}, got {array[wrong].reshape(-1)[0]}")
+    return array.astype(f"uint{format.code_bits}")
+
+
+def _random_words(policy: Policy, random_bits: ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
+    if not policy.mode.needs_random_bits:
+        if random_bits is not None:
+            raise UsageError(f"mode {policy.mode.value!r} uses no random bits; got some")
+        return None
+    words = np.asarray(random_bits)
+    if random_bits is None or words.dtype != np.uint32 or words.shape != shape:
+        raise UsageError(f"mode {policy.mode.value!r} needs random_bits, uint32 of shape {shape}")
+    return words
