@@ -1,6 +1,7 @@
 """Operations on codes: add, multiply, fma, square roots, extrema, comparisons, in any mix of formats."""
 
-from mpsim.arithmetic.definition import ARITHMETIC, COMPARISONS
+from mpsim.arithmetic.definition import ARITHMETIC
 from mpsim.arithmetic.operations import classify, compare, operate
+from mpsim.arithmetic.predicates import COMPARISONS
 
 __all__ = ["ARITHMETIC", "COMPARISONS", "classify", "compare", "operate"]

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mpsim import checks
-from mpsim.arithmetic import definition, odd
-from mpsim.arithmetic.definition import ARITHMETIC, COMPARISONS, OF_THE_SIGN
+from mpsim.arithmetic import definition, odd, predicates
+from mpsim.arithmetic.definition import ARITHMETIC, OF_THE_SIGN
+from mpsim.arithmetic.predicates import COMPARISONS
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import Format, as_format
 from mpsim.kernels.contract import Array
@@ -95,7 +96,7 @@ def compare(name: str, *codes: ArrayLike, formats: Formats) -> Array:
     """
     checks.named("comparison", name, list(COMPARISONS))
     arrays, of_operands = _operands(name, COMPARISONS[name], codes, formats)
-    return _each(lambda *row: definition.compare(name, row, of_operands), arrays, np.dtype(bool))
+    return _each(lambda *row: predicates.compare(name, row, of_operands), arrays, np.dtype(bool))
 
 
 def classify(codes: ArrayLike, format: str | Format) -> Array:
@@ -117,7 +118,7 @@ def classify(codes: ArrayLike, format: str | Format) -> Array:
     ['zero', 'positive_subnormal', 'positive_infinity', 'nan', 'negative_normal']
     """
     arrays, of_operands = _operands("classify", 1, (codes,), format)
-    return _each(lambda code: definition.classify(code, of_operands[0]), arrays, np.dtype("U20"))
+    return _each(lambda code: predicates.classify(code, of_operands[0]), arrays, np.dtype("U20"))
 
 
 def is_fast(name: str, formats: Sequence[Format], result: Format, policy: Policy) -> bool:

@@ -1,0 +1,55 @@
+"""The definition of comparisons, predicates and classes of codes.
+
+Source: IEEE P3109 Interim Report v4.0 §4.12, §4.13; IEEE 754-2019 §5.6.1, §5.7.2, §5.10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from mpsim.arithmetic.definition import below, number_of
+from mpsim.formats import Format
+
+
+def compare(name: str, codes: Sequence[int], formats: Sequence[Format]) -> bool:
+    """The truth of a comparison or a predicate on codes."""
+    numbers = [number_of(code, format) for code, format in zip(codes, formats, strict=True)]
+    if name in CLASSES:
+        return classify(codes[0], formats[0]) in CLASSES[name]
+    x, y = (number.value for number in numbers)
+    if name == "total_order":  # P3109 §4.12.1: a NaN is below everything
+        return numbers[0].is_nan or (not numbers[1].is_nan and not below(numbers[1], numbers[0]))
+    return bool({"less": x < y, "less_equal": x <= y, "equal": x == y, "greater": x > y, "greater_equal": x >= y}[name])
+
+
+def classify(code: int, format: Format) -> str:
+    """The class of a code (P3109 §4.13.1; IEEE 754-2019 §5.7.2 with the sign of zeros and NaN left out)."""
+    x = number_of(code, format)
+    if x.is_nan or x.is_zero:
+        return "nan" if x.is_nan else "zero"
+    sign = "negative" if x.negative else "positive"
+    if x.is_infinite:
+        return f"{sign}_infinity"
+    normal = x.magnitude >= Fraction(2) ** format.min_exponent
+    return f"{sign}_{'normal' if normal else 'subnormal'}"
+
+
+_SIGNS = ("negative", "positive")
+#: predicate -> the classes in which it holds
+CLASSES = {
+    "is_nan": ("nan",),
+    "is_zero": ("zero",),
+    "is_infinite": tuple(f"{sign}_infinity" for sign in _SIGNS),
+    "is_finite": ("zero", *(f"{sign}_{kind}" for sign in _SIGNS for kind in ("normal", "subnormal"))),
+    "is_normal": tuple(f"{sign}_normal" for sign in _SIGNS),
+    "is_subnormal": tuple(f"{sign}_subnormal" for sign in _SIGNS),
+}
+COMPARISONS = {
+    "less": 2,
+    "less_equal": 2,
+    "equal": 2,
+    "greater": 2,
+    "greater_equal": 2,
+    "total_order": 2,
+} | dict.fromkeys(CLASSES, 1)
