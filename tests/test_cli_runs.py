@@ -247,7 +247,11 @@ def test_paths_are_looked_at_before_any_work(call, tmp_path, monkeypatch):
         ([*plan, "--compare", "plan.json"], 2, "--compare plan.json: the plans are for different networks: width is"),
         (["train", *QUICK, "--plan", "file"], 2, "--plan file: plan: not JSON, line 1 column 2"),
         (["train", *QUICK, "--plan", "folder"], 1, "--plan folder cannot be read (Is a directory)"),
-        (["train", *QUICK, "--plan", "plan.json"], 2, "--plan plan.json: the plan was made for something else: width"),
+        (
+            ["train", *QUICK, "--plan", "plan.json"],
+            2,
+            "--plan plan.json: the plan is for a different network, batch or semantics: width",
+        ),
         (["train", *QUICK, "--save", "folder"], 1, "--save folder is a folder; give the name of a file"),
         (["train", *QUICK, "--save", "file/state"], 1, "is not a folder"),
         (["train", *QUICK, "--results", "file"], 1, "--results file:"),

@@ -1,4 +1,4 @@
-"""Precision assignments: from a trace to a plan, by pure functions. ``SCHEMES`` lists them by name.
+"""Computes a precision plan from a trace, by pure functions. ``SCHEMES`` lists the assignments by name.
 
 >>> import reference_models
 >>> from mpsim.trace import trace
@@ -35,13 +35,21 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Scheme:
-    """A row of SCHEMES: ``make(trace, levels=..., **options)`` -> Plan, and the options it needs."""
+    """Declares an assignment, i.e. an entry of ``SCHEMES``.
+
+    Args:
+        name: The name that ``assign`` and the command line know it by.
+        summary: One line for help texts.
+        make: ``make(trace, levels=..., **options)`` returns the plan.
+        options: The names of the options that ``make`` requires.
+        promotes: Whether the paper promotes overflowing tensors when it trains with this assignment.
+    """
 
     name: str
     summary: str
     make: Callable[..., Plan]
     options: tuple[str, ...] = ()
-    promotes: bool = True  # whether the paper promotes while training under it
+    promotes: bool = True
 
 
 def _uniform(level: str) -> Callable[..., Plan]:
@@ -61,19 +69,19 @@ def _demote_k(trace: Trace, k: int, levels: Levels | str = PAPER_LEVELS) -> Plan
 
 
 _ROWS = (
-    Scheme("float32", "nothing rounded", _uniform("float32"), promotes=False),
-    Scheme("uniform_high", "every tensor high", _uniform("high"), promotes=False),
-    Scheme("uniform_low", "every tensor low", _uniform("low"), promotes=False),
-    Scheme("operator_based", "what Conv2d and Linear read is low (HFP8)", operator_based, promotes=False),
-    Scheme("operator_based_extended", "and their outputs too (torch.amp)", operator_based_extended, promotes=False),
-    Scheme("largest_first", "groups go low, the largest first (the paper's)", _demote("largest_first"), ("ratio",)),
-    Scheme("smallest_first", "groups go low, the smallest first", _demote("smallest_first"), ("ratio",)),
-    Scheme("random", "groups go low in a random order", _demote("random"), ("ratio", "seed")),
-    Scheme("largest_k", "the k largest groups go low", _demote_k, ("k",)),
+    Scheme("float32", "nothing is rounded", _uniform("float32"), promotes=False),
+    Scheme("uniform_high", "every tensor is high", _uniform("high"), promotes=False),
+    Scheme("uniform_low", "every tensor is low", _uniform("low"), promotes=False),
+    Scheme("operator_based", "inputs of Conv2d and Linear are low (HFP8)", operator_based, promotes=False),
+    Scheme("operator_based_extended", "their outputs are low too (torch.amp)", operator_based_extended, promotes=False),
+    Scheme("largest_first", "demotes the largest groups first (the paper's)", _demote("largest_first"), ("ratio",)),
+    Scheme("smallest_first", "demotes the smallest groups first", _demote("smallest_first"), ("ratio",)),
+    Scheme("random", "demotes groups in a random order", _demote("random"), ("ratio", "seed")),
+    Scheme("largest_k", "demotes the k largest groups", _demote_k, ("k",)),
     *(
         Scheme(
             f"{order}_in_steps",
-            f"as {order}, to the lowest level first, then to those above it",
+            f"like {order}, but demotes to the lowest level first, then to the levels above it",
             _in_steps(order),
             ("ratios", "seed") if order == "random" else ("ratios",),
         )
@@ -81,7 +89,7 @@ _ROWS = (
     ),
 )
 
-#: Assignments by name; a new one is a row.
+#: Assignments by name. A new assignment is a new entry.
 SCHEMES = {row.name: row for row in _ROWS}
 
 
@@ -95,7 +103,19 @@ def assign(
     ratios: Sequence[float] | None = None,
     levels: Levels | str = PAPER_LEVELS,
 ) -> Plan:
-    """The plan of a scheme by name. ValueError for an unknown scheme, or an option that is missing or not its own.
+    """Computes the plan of the assignment with the given name.
+
+    Args:
+        trace: The trace of the network to plan for.
+        scheme: A name in ``SCHEMES``.
+        ratio, seed, k, ratios: The options of the assignment (``SCHEMES[scheme].options``); the others stay None.
+        levels: The formats to choose from.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: The assignment is unknown, an option it requires is missing, or an option it does not have is given.
 
     >>> import reference_models
     >>> from mpsim.trace import trace
@@ -111,5 +131,5 @@ def assign(
     for name in given:
         if name not in row.options:
             users = ", ".join(other for other, one in SCHEMES.items() if name in one.options)
-            raise UsageError(f"scheme {scheme!r} takes no {name} (which {users} do); got {given[name]!r}")
+            raise UsageError(f"scheme {scheme!r} has no option {name} (schemes with it: {users}); got {given[name]!r}")
     return row.make(trace, levels=levels, **given)

@@ -1,4 +1,4 @@
-"""Two plans for one network: what each holds otherwise, by role and by op."""
+"""Compares two plans for one network by role and by op."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mpsim.formats import Format
 
 @dataclass(frozen=True)
 class Comparison:
-    """``changed``: tensors whose formats differ, with the first plan's and the second's."""
+    """The result of ``compare``. ``changed`` maps each tensor whose format differs to its two formats."""
 
     first: Plan
     second: Plan
@@ -24,7 +24,7 @@ class Comparison:
         return sum(self.first.elements[tensor] for tensor in self.changed)
 
     def to_dict(self) -> Record:
-        """JSON types."""
+        """Returns the comparison as JSON types."""
         return {
             "low_share": [self.first.low_share, self.second.low_share],
             "bytes": [self.first.bytes, self.second.bytes],
@@ -36,7 +36,7 @@ class Comparison:
         }
 
     def table(self) -> str:
-        """A line per op and change, after the totals, as text for people."""
+        """Returns readable text: one line with the totals, then one line for each op and change."""
         first, second = self.first, self.second
         lines = [
             f"share low {first.low_share:.2%} -> {second.low_share:.2%}, bytes {first.bytes:,} -> {second.bytes:,}; "
@@ -52,7 +52,10 @@ class Comparison:
 
 
 def compare(first: Plan, second: Plan) -> Comparison:
-    """How ``second`` differs from ``first``. ValueError, saying where, if they are for different networks.
+    """Lists how ``second`` differs from ``first``.
+
+    Raises:
+        ValueError: The plans are for different networks. The message names the difference.
 
     >>> import reference_models
     >>> from mpsim.assignment import uniform
@@ -65,13 +68,13 @@ def compare(first: Plan, second: Plan) -> Comparison:
         for what in ("model", "width", "classes", "batch", "semantics", "ops", "groups"):
             ours, theirs = getattr(first.network, what), getattr(second.network, what)
             if ours != theirs:
-                shown = f"{ours!r} and {theirs!r}" if isinstance(ours, str | int | float) else "not the same"
-                raise UsageError(f"the plans are for different networks: {what} is {shown}")
+                shown = f"is {ours!r} and {theirs!r}" if isinstance(ours, str | int | float) else "differs"
+                raise UsageError(f"the plans are for different networks: {what} {shown}")
     differ = {
         tensor: (format, second.formats[tensor])
         for tensor, format in first.formats.items()
         if tensor in second.formats and format != second.formats[tensor]
     }
     if first.elements != second.elements:
-        raise UsageError("the plans are for different networks: their tensors are not the same")
+        raise UsageError("the plans are for different networks: their tensors differ")
     return Comparison(first, second, differ)

@@ -1,4 +1,4 @@
-"""Levels: the formats of each role, high, low and any between, among which an assignment chooses."""
+"""Defines levels, i.e. the high, low and intermediate formats of each role that an assignment chooses from."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ from mpsim.formats import Format, as_format
 
 @dataclass(frozen=True)
 class Levels:
-    """A high and a low format per role; formats may be given by name. ``between``: further levels, from high to low.
+    """Holds a high and a low format for each role, and optionally further levels between them.
 
-    Source: paper §3.1 (``high``, ``low``) and §5.1 (``PAPER_LEVELS``); more than two levels are beyond it. Raises
-    ValueError if a role is missing or unknown, or a format is unknown.
+    Args:
+        high, low: The format of each role, as a ``Format`` or a name.
+        name: A name for messages. Levels with different names compare equal.
+        between: Further levels, from high to low.
+
+    Raises:
+        ValueError: A role is missing or unknown, or a format is unknown.
+
+    Source: paper §3.1 (``high``, ``low``) and §5.1 (``PAPER_LEVELS``). The paper has two levels.
 
     >>> Levels.of("bfloat16", "float8_e4m3fn", "float8_e5m2").low["activation_gradient"].name
     'float8_e5m2'
@@ -34,7 +41,7 @@ class Levels:
 
     @property
     def steps(self) -> tuple[Mapping[str, Format], ...]:
-        """All levels, from high to low."""
+        """Returns all levels, from high to low."""
         return self.high, *self.between, self.low
 
     @classmethod
@@ -47,14 +54,26 @@ class Levels:
         *,
         name: str | None = None,
     ) -> Levels:
-        """``high`` for all; low: ``forward`` for activation and parameter, ``backward`` (default: as forward) for
-        activation_gradient, ``parameter_gradient`` (default: stays ``high``, as in the paper)."""
+        """Returns two levels.
+
+        Args:
+            high: The high format of every role.
+            forward: The low format of activations and parameters.
+            backward: The low format of activation gradients. The default is ``forward``.
+            parameter_gradient: The low format of parameter gradients. The default is ``high``, as in the paper.
+            name: A name for messages.
+        """
         return cls(dict.fromkeys(ROLES, as_format(high)), _lower(high, forward, backward, parameter_gradient), name)
 
     @classmethod
     def in_steps(cls, high: str | Format, *lower: Sequence[str | Format], name: str | None = None) -> Levels:
-        """``high`` for all, and at least one lower level, from high to low, each (forward[, backward[,
-        parameter_gradient]]) with the defaults of ``Levels.of``.
+        """Returns a high level and one or more lower levels.
+
+        Args:
+            high: The high format of every role.
+            lower: The lower levels, from high to low. Each is (forward[, backward[, parameter_gradient]]) with the
+                defaults of ``Levels.of``.
+            name: A name for messages.
 
         >>> [level["activation"].name for level in Levels.in_steps("float16", ["fp_5_6_0"], ["fp_4_3_4"]).steps]
         ['float16', 'fp_5_6_0', 'fp_4_3_4']
@@ -65,14 +84,19 @@ class Levels:
         return cls(dict.fromkeys(ROLES, as_format(high)), low, name, tuple(between))
 
     def holds_low(self, role: str, format: Format) -> bool:
-        """Whether a tensor of this role in this format counts as held low: the format is narrower than the role's
-        high format, or it is the role's format of a lower level and another one than the high format."""
+        """Returns whether a tensor of this role counts as low in this format.
+
+        It does if the format is narrower than the role's high format, or if it differs from the high format and is the
+        role's format of a lower level.
+        """
         high = self.high[role]
         return format.bits < high.bits or (format != high and any(format == level[role] for level in self.steps[1:]))
 
     def raised(self, role: str, format: Format) -> Format:
-        """The role's format one step up: that of the level above the highest one with this format; the high format
-        for one that stands in no level, or is the high one.
+        """Returns the role's format one level up.
+
+        That is the format of the level above the highest level with the given format. It is the high format if the
+        given format is the high one or belongs to no level.
 
         >>> PAPER_LEVELS.raised("activation", PAPER_LEVELS.low["activation"]).name
         'fp_6_9_0'
@@ -81,7 +105,7 @@ class Levels:
         return self.steps[max(places[0] - 1, 0)][role] if places else self.high[role]
 
     def __str__(self) -> str:
-        """The name, or the text that ``parse_levels`` reads back (if one high format serves all roles)."""
+        """Returns the name, or text that ``parse_levels`` reads (if all roles have the same high format)."""
         high = " ".join(dict.fromkeys(self.high[role].name for role in ROLES))
         return self.name or ":".join([high, *(_shown(level, high) for level in self.steps[1:])])
 
@@ -100,7 +124,7 @@ def _lower(
     backward: str | Format | None = None,
     parameter_gradient: str | Format | None = None,
 ) -> dict[str, Format]:
-    """A lower level, with the defaults of ``Levels.of``."""
+    """Returns a lower level, with the defaults of ``Levels.of``."""
     low = as_format(forward)
     return {
         "activation": low,
@@ -116,7 +140,7 @@ def _shown(level: Mapping[str, Format], high: str) -> str:
     return shown + (f" (parameter {low[1]})" if low[1] != low[0] else "")
 
 
-#: Named pairs. A new pair is one row.
+#: Pairs of levels by name. A new pair is a new entry.
 LEVELS = {
     row.name: row
     for row in (
@@ -130,15 +154,19 @@ LEVELS = {
     if row.name is not None
 }
 
-#: High 1-6-9; low 1-4-3 with bias + 4 forward, 1-5-2 backward; parameter gradients stay high (paper §5.1).
+#: High: 1-6-9. Low: 1-4-3 with bias + 4 forward, 1-5-2 backward. Parameter gradients stay high (paper §5.1).
 PAPER_LEVELS = LEVELS["paper"]
 
 
 def parse_levels(text: str | Levels) -> Levels:
-    """Levels by name, or from ``HIGH:FORWARD[,BACKWARD[,PARAMETER_GRADIENT]]`` (defaults as in ``Levels.of``); more
-    colons add lower levels, as ``HIGH:FORWARD,BACKWARD:FORWARD,BACKWARD`` (``Levels.in_steps``).
+    """Returns levels by name or by their formats.
 
-    Raises ValueError with the near names or the expected form.
+    Args:
+        text: A name in ``LEVELS``, or ``HIGH:FORWARD[,BACKWARD[,PARAMETER_GRADIENT]]`` with the defaults of
+            ``Levels.of``. More colons add lower levels, e.g. ``HIGH:FORWARD,BACKWARD:FORWARD,BACKWARD``.
+
+    Raises:
+        ValueError: The text is neither. The message lists similar names or the expected form.
 
     >>> parse_levels("fp_6_9_0:fp_3_2_0,fp_4_1_0") == parse_levels("six_bit")
     True
@@ -151,7 +179,7 @@ def parse_levels(text: str | Levels) -> Levels:
     parts = [[part.strip() for part in level.split(",")] for level in lower]
     if not parts or not all(1 <= len(level) <= 3 and all(level) for level in parts):
         form = (
-            "or HIGH:FORWARD,BACKWARD[,PARAMETER_GRADIENT] by format names (as fp_6_9_0:fp_4_3_4,fp_5_2_0), with more "
+            "or HIGH:FORWARD,BACKWARD[,PARAMETER_GRADIENT] by format names (e.g. fp_6_9_0:fp_4_3_4,fp_5_2_0), plus "
             ":FORWARD,BACKWARD for lower levels"
         )
         raise checks.unknown("levels", text, LEVELS, also=form)

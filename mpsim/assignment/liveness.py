@@ -1,17 +1,18 @@
-"""Peak memory of a plan: which tensors of a step are alive at the same time, and what recomputing some would save.
+"""Computes the peak memory of a plan: which tensors of a step are live together, and what recomputation would save.
 
-The aggregate of the paper (``Plan.bytes``) counts every tensor once, as if all were alive together. Here each tensor
-lives from the op that makes it to the last that reads it, in the order in which a step runs:
+The paper's total (``Plan.bytes``) counts every tensor once, as if all were live at the same time. Here each tensor is
+live from the op that computes it to the last op that reads it, in the order in which a step runs:
 
-- parameters: the whole step; a parameter's gradient: from the backward pass of its op to the end;
-- an activation: from its op to the last op that reads it; where one reads it that needs its input again (Conv2d,
-  Linear, BatchNorm2d), to that op's backward pass, and what saves its output (LogSoftmax) keeps it so;
-- what else an op keeps to its backward pass: ReLU one bit per element of its output, MaxPool2d a byte (the place in the
-  window);
-- an activation gradient: from the backward pass of the last op that reads the activation, to that of its own op. The
-  gradients of the network's input and of the loss do not exist.
+- A parameter is live for the entire step, its gradient from the backward pass of its op to the end.
+- An activation is live from its op to the last op that reads it. If a reader needs its input again in the backward pass
+  (Conv2d, Linear, BatchNorm2d), the activation is live until then. An op that saves its output (LogSoftmax) keeps it
+  live until its own backward pass.
+- Some ops keep further data until their backward pass: an elementwise op with a mask one bit for each output element,
+  MaxPool2d one byte (the position in the window).
+- An activation gradient is live from the backward pass of the last op that reads the activation to the backward pass of
+  the op that produced it. The gradients of the network's input and of the loss do not exist.
 
-Masters, momentum, running statistics and a kernel's own workspace are not counted.
+Masters, momentum, running statistics and the workspace of kernels are not counted.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,7 +34,7 @@ from mpsim.trace import Trace
 
 
 class Life(NamedTuple):
-    """A tensor (or what an op keeps, role "kept") is alive at the moments first .. last."""
+    """The moments ``first`` to ``last`` at which a tensor is live. Data that an op keeps has the role "kept"."""
 
     tensor: TensorId
     bits: int
@@ -42,7 +43,7 @@ class Life(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """One moment of a step: a pass ("forward", "recompute", "backward") over one op."""
+    """One moment of a step, i.e. a pass ("forward", "recompute" or "backward") over one op."""
 
     phase: str
     op: int
@@ -50,10 +51,11 @@ class Moment(NamedTuple):
 
 @dataclass(frozen=True)
 class Peak:
-    """The most memory that is alive at one moment; ``bytes_by_role`` at that moment, with "kept" for masks and places.
+    """The largest live memory of a step.
 
-    ``segments``: into how many stretches of groups the network is cut, whose inner activations are recomputed in the
-    backward pass; 1: nothing is. ``recomputed_share``: elements made a second time / elements of all activations.
+    ``bytes_by_role`` is the memory at that moment, with "kept" for masks and window positions. ``segments`` is the
+    number of segments of consecutive groups whose inner activations are recomputed in the backward pass (1: none).
+    ``recomputed_share`` is the number of recomputed elements divided by the elements of all activations.
     """
 
     bytes: int
@@ -65,15 +67,21 @@ class Peak:
     recomputed_share: float
 
     def to_dict(self) -> Record:
-        """JSON types."""
+        """Returns the fields as JSON types."""
         return dict(vars(self))
 
 
 def peak_memory(plan: Plan, segments: int = 1) -> Peak:
-    """The peak of a step under a plan, with the network in ``segments`` stretches of about equally many groups.
+    """Computes the peak memory of a step with a plan.
 
-    With more than one, a forward pass drops every activation that no other stretch reads; before a stretch's backward
-    pass its forward pass runs again (all but the last stretch's). ValueError unless 1 <= segments <= groups.
+    Args:
+        plan: The plan.
+        segments: The number of segments that the network is divided into, each of about equally many groups. With more
+            than one, the forward pass drops every activation that no other segment reads, and each segment except the
+            last repeats its forward pass before its backward pass.
+
+    Raises:
+        ValueError: ``segments`` is not in 1 to the number of groups.
 
     >>> import reference_models
     >>> from mpsim.assignment import uniform
@@ -111,7 +119,7 @@ def peak_memory(plan: Plan, segments: int = 1) -> Peak:
 
 
 def best_recomputation(plan: Plan) -> Peak:
-    """The number of segments with the lowest peak (the fewest, where several have it).
+    """Returns the lowest peak over all numbers of segments. Among equal peaks it is the one with the fewest segments.
 
     >>> import reference_models
     >>> from mpsim.assignment import uniform
@@ -125,7 +133,7 @@ def best_recomputation(plan: Plan) -> Peak:
 
 
 class _Step:
-    """The moments of a step and the lives of what it stores."""
+    """The moments of a step and the lifetimes of what it stores."""
 
     def __init__(self, plan: Plan, segments: int) -> None:
         self.plan, self.ops = plan, plan.network.ops
@@ -137,7 +145,7 @@ class _Step:
                 if producer >= 0:
                     self.readers[producer].append(op.index)
         own = {id.op for id in plan.elements if id.role == "parameter"}
-        self.needs: list[bool] = []  # whether a gradient by the op's output is computed
+        self.needs: list[bool] = []  # whether the gradient with respect to the op's output is computed
         for op in self.ops:
             self.needs.append(op.index in own or any(p >= 0 and self.needs[p] for p in op.producers))
         last = self.segment[-1]
@@ -204,8 +212,14 @@ class _Step:
             yield Life(TensorId(id.op, "kept"), bits, self.at[made], backward)
 
 
-def plan_report(trace: Trace, plan: Plan) -> dict[str, Any]:
-    """What ``mpsim plan --json`` prints: the plan's JSON object, with the peak memory of a step (``peak``) and the
-    lowest that recomputing activations reaches (``recomputation``). ValueError if it was made for another trace."""
+def plan_report(trace: Trace, plan: Plan) -> Record:
+    """Returns the object that ``mpsim plan --json`` prints.
+
+    It is the plan's JSON object plus ``peak``, the peak memory of a step, and ``recomputation``, the lowest peak with
+    recomputed activations.
+
+    Raises:
+        ValueError: The plan is for a different trace.
+    """
     plan.check(trace)
     return plan.to_dict() | {"peak": peak_memory(plan).to_dict(), "recomputation": best_recomputation(plan).to_dict()}

@@ -1,4 +1,4 @@
-"""What a plan was made for: the network, batch and semantics whose tensors it gives formats to."""
+"""Describes the network, batch and semantics that a plan was computed for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mpsim.trace import Trace
 
 @dataclass(frozen=True)
 class PlannedOp:
-    """One op of the network a plan was made for; ``producers``: op index per input, -1 for labels."""
+    """One op of a plan's network. ``producers`` has the index of the producing op for each input, -1 for labels."""
 
     index: int
     name: str
@@ -20,7 +20,7 @@ class PlannedOp:
 
 @dataclass(frozen=True)
 class Network:
-    """What a plan was made for: everything of a trace that a plan's meaning depends on."""
+    """The part of a trace that the meaning of a plan depends on. ``groups`` has the elements of each group."""
 
     model: str
     width: float
@@ -28,7 +28,7 @@ class Network:
     batch: int
     semantics: str
     ops: tuple[PlannedOp, ...]
-    groups: tuple[int, ...]  # elements, by group id
+    groups: tuple[int, ...]
 
     @classmethod
     def of(cls, trace: Trace) -> Network:

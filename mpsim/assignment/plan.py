@@ -1,4 +1,4 @@
-"""Plan: which format holds which tensor of a training step, and what that saves."""
+"""Defines plans. A plan gives every tensor of a training step a format."""
 
 from __future__ import annotations
 
@@ -19,17 +19,26 @@ from mpsim.trace import Trace
 
 
 class PlanMismatch(UsageError):
-    """A plan was made for another network, batch or semantics; the message says what differs."""
+    """A plan is for a different network, batch or semantics. The message says what differs."""
 
 
 @dataclass(frozen=True, repr=False)
 class Plan:
-    """A precision assignment: a format for every tensor of one training step (paper §3.1).
+    """Assigns a format to every tensor of one training step (paper §3.1).
 
-    ``formats`` and ``elements`` have the tensors of the trace as keys, in its order. ``chosen_groups`` (ids in the
-    order taken) and ``reached`` (their share of all elements) are None for schemes that choose no groups.
-    ``ratios`` and ``groups_per_step``, how many of them were taken for each level, the lowest first, are those of
-    ``demote_in_steps``.
+    Args:
+        network: The network, batch and semantics that the plan is for.
+        scheme: The name of the assignment.
+        levels: The formats that the assignment chose from.
+        formats, elements: The format and the number of elements of each tensor, in the order of the trace.
+        ratio, seed, k, ratios: The options of the assignment, None where it has no such option.
+        chosen_groups: The ids of the demoted groups in the order they were chosen. None if the assignment does not
+            choose groups.
+        promoted: The tensors that were raised, in order.
+        groups_per_step: For ``demote_in_steps``, how many groups were chosen for each level, from the lowest level.
+
+    Raises:
+        ValueError: ``formats`` and ``elements`` have different tensors.
 
     >>> import reference_models
     >>> from mpsim.trace import trace
@@ -58,29 +67,29 @@ class Plan:
 
     @classmethod
     def of(cls, trace: Trace, formats: Mapping[TensorId, Format], scheme: str, levels: Levels, **options: Any) -> Plan:
-        """The plan that gives ``formats`` to the tensors of ``trace``; options: the plan's further fields."""
+        """Returns the plan with these formats for the tensors of ``trace``. ``options`` are the plan's other fields."""
         elements = {tensor.id: int(tensor.elements) for tensor in trace.tensors}
         ordered = {tensor: formats[tensor] for tensor in elements}
         return cls(Network.of(trace), scheme, levels, ordered, elements, **options)
 
-    # -- what it costs --------------------------------------------------------------------------------------
+    # -- cost -----------------------------------------------------------------------------------------------
     @cached_property
     def total_elements(self) -> int:
         return sum(self.elements.values())
 
     @cached_property
     def bits(self) -> int:
-        """Bits of all tensors in this plan's formats (B of the paper's ratio)."""
+        """Counts the bits of all tensors in this plan's formats (B of the paper's ratio)."""
         return sum(count * self.formats[tensor].bits for tensor, count in self.elements.items())
 
     @cached_property
     def bits_all_high(self) -> int:
-        """Bits of all tensors in their high formats (A of the paper's ratio)."""
+        """Counts the bits of all tensors in their high formats (A of the paper's ratio)."""
         return sum(count * self.levels.high[tensor.role].bits for tensor, count in self.elements.items())
 
     @property
     def rounds(self) -> bool:
-        """Whether a tensor is held in another format than float32."""
+        """Returns whether any tensor has a format other than float32."""
         return any(format.name != "float32" for format in self.formats.values())
 
     @property
@@ -89,18 +98,18 @@ class Plan:
 
     @cached_property
     def low_share(self) -> float:
-        """Elements held below the high level / all elements (``Levels.holds_low``), in 0..1.
+        """Returns the share of elements in low tensors (``Levels.holds_low``), from 0 to 1.
 
-        With one width H for all high formats and one width L for all tensors held low it equals
-        (A - B) / A * H / (H - L), A = ``bits_all_high`` and B = ``bits``; so (A - B) / A * 2 with 16 and 8 bits,
-        the low-precision ratio of the paper (§3.1).
+        If all high formats have H bits and all low tensors L bits, it equals (A - B) / A * H / (H - L) with
+        A = ``bits_all_high`` and B = ``bits``. For 16 and 8 bits that is (A - B) / A * 2, the low-precision ratio of
+        the paper (§3.1).
         """
         low = sum(count for tensor, count in self.elements.items() if self.is_low(tensor))
         return low / self.total_elements
 
     @property
     def reached(self) -> float | None:
-        """Share of all elements that are in the chosen groups (parameter gradients included, which may stay high)."""
+        """Returns the chosen groups' share of all elements. It includes parameter gradients, which may stay high."""
         if self.chosen_groups is None:
             return None
         return sum(self.network.groups[group] for group in self.chosen_groups) / self.total_elements
@@ -110,7 +119,7 @@ class Plan:
 
     # -- other plans ----------------------------------------------------------------------------------------
     def raised(self, tensors: Iterable[TensorId]) -> Plan:
-        """This plan with those tensors one level up (``Levels.raised``), noted in ``promoted``."""
+        """Returns this plan with the given tensors one level up (``Levels.raised``) and appended to ``promoted``."""
         named = tuple(TensorId(*tensor) for tensor in tensors)
         for tensor in named:
             if tensor not in self.formats:
@@ -119,7 +128,7 @@ class Plan:
         return replace(self, formats={**self.formats, **above}, promoted=self.promoted + named)
 
     def with_formats(self, formats: Mapping[TensorId, str | Format]) -> Plan:
-        """This plan with other formats for some tensors (any formats)."""
+        """Returns this plan with the given formats for the given tensors. Any formats are allowed."""
         for tensor in formats:
             if tensor not in self.formats:
                 raise UsageError(f"{self!r} has no tensor {tensor}")
@@ -127,8 +136,12 @@ class Plan:
         return replace(self, formats={**self.formats, **given})
 
     def at_batch_of(self, trace: Trace) -> Plan:
-        """This plan for the batch of ``trace``, a trace of the same network: the formats stay, and elements, groups and
-        with them bytes and shares are those of that batch. PlanMismatch, saying what differs, for another network.
+        """Returns this plan for the batch of ``trace``, a trace of the same network.
+
+        The formats stay the same. Elements and groups, and therefore bytes and shares, are those of the new batch.
+
+        Raises:
+            PlanMismatch: The trace is of a different network. The message says what differs.
 
         >>> import reference_models
         >>> from mpsim.trace import trace
@@ -146,7 +159,11 @@ class Plan:
         return replace(self, network=found, formats=formats, elements=elements)
 
     def check(self, trace: Trace) -> None:
-        """Raises PlanMismatch, saying what differs, if the plan was made for another network, batch or semantics."""
+        """Checks that the plan is for this trace.
+
+        Raises:
+            PlanMismatch: The network, batch or semantics differ. The message says what differs.
+        """
         self._check_ops(found := Network.of(trace))
         self._compare("batch", self.network.batch, found.batch)
         elements = {tensor.id: int(tensor.elements) for tensor in trace.tensors}
@@ -163,14 +180,13 @@ class Plan:
     def _compare(self, what: str, planned: object, found: object) -> None:
         if planned != found:
             raise PlanMismatch(
-                f"the plan was made for something else: {what} is {planned!r} in the plan and {found!r} here; "
-                f"make a plan for this one (mpsim plan, or mpsim.assignment on its trace)"
+                f"the plan is for a different network, batch or semantics: {what} is {planned!r} in the plan and "
+                f"{found!r} here; compute a plan for this one (mpsim plan, or mpsim.assignment on its trace)"
             )
 
     # -- text -----------------------------------------------------------------------------------------------
     def to_dict(self) -> Record:
-        """The plan as docs/plan.schema.json describes it (what ``mpsim plan --json`` prints), ``tensors`` in the order
-        of the trace."""
+        """Returns the plan as docs/plan.schema.json describes it, with ``tensors`` in the order of the trace."""
         network = self.network
         in_steps = {} if self.ratios is None else {"ratios": list(self.ratios)}
         if self.groups_per_step is not None:
@@ -205,18 +221,20 @@ class Plan:
         }
 
     def to_json(self, path: str | Path | None = None) -> str:
-        """The plan as JSON text, also written to ``path`` if given."""
+        """Returns the plan as JSON text, and writes it to ``path`` if there is one."""
         text = fields.one_row_a_line(self.to_dict())
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
         return text
 
     @classmethod
-    def from_json(cls, text: str | Mapping[str, Any]) -> Plan:
-        """The plan of that JSON text (or decoded object). Raises ValueError naming the field that is wrong.
+    def from_json(cls, text: str | Mapping[str, object]) -> Plan:
+        """Reads a plan from its JSON text or from the decoded object.
 
-        Only what was decided is read; figures that follow (low_share, reached, bits) are computed anew, so that
-        a plan may be edited by hand.
+        Derived figures (low_share, reached, bits) are not read but recomputed, so that a plan may be edited by hand.
+
+        Raises:
+            ValueError: A field is missing or wrong. The message names the field.
         """
         record = text if isinstance(text, Mapping) else fields.decoded(text)
         fields.check_version(record)
@@ -253,7 +271,7 @@ class Plan:
         )
 
     def table(self) -> str:
-        """Elements and bytes by role and format, as text for people."""
+        """Returns readable text with elements and bytes by role and format."""
         sums: dict[tuple[str, str], list[int]] = {}
         for tensor, count in self.elements.items():
             format = self.formats[tensor]

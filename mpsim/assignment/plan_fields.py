@@ -1,11 +1,11 @@
-"""Writes and reads the fields of a plan's JSON object (docs/plan.schema.json); an error names the field."""
+"""Writes and reads the fields of a plan's JSON object (docs/plan.schema.json). Errors name the field."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TypeVar, overload
 
 from mpsim import checks
 from mpsim.assignment.levels import Levels
@@ -13,18 +13,19 @@ from mpsim.assignment.network import Network, PlannedOp
 from mpsim.checks import shown
 from mpsim.engine.tensor import ROLES, TensorId
 from mpsim.errors import UsageError
+from mpsim.files.records import Record
 from mpsim.formats import FORMATS, Format
 
-#: Version of the JSON object; raised when a field changes its meaning.
+#: The version of the JSON object. It is raised when a field changes its meaning.
 VERSION = 1
 
-#: How a field's kind is told to people.
+#: The names of field types in messages.
 _KINDS: dict[type, str] = {str: "a text", int: "an integer", float: "a number", list: "a list", dict: "an object"}
 
 
-# -- written ----------------------------------------------------------------------------------------------------
-def levels_to_dict(levels: Levels) -> dict[str, Any]:
-    """The formats of each level by name."""
+# -- writing ----------------------------------------------------------------------------------------------------
+def levels_to_dict(levels: Levels) -> Record:
+    """Returns the names of the formats of each level."""
     between = {"between": [_level_to_dict(level) for level in levels.between]} if levels.between else {}
     return {
         "name": levels.name,
@@ -38,8 +39,8 @@ def _level_to_dict(level: Mapping[str, Format]) -> dict[str, str]:
     return {role: level[role].name for role in ROLES}
 
 
-def formats_to_dict(used: Iterable[Format], levels: Levels) -> dict[str, Any]:
-    """The definition of every format that the tensors or the levels name."""
+def formats_to_dict(used: Iterable[Format], levels: Levels) -> Record:
+    """Returns the definition of every format that the tensors or the levels name."""
     named = [format for level in levels.steps for format in level.values()]
     return {
         format.name: {key: value for key, value in asdict(format).items() if key != "name"} | {"bits": format.bits}
@@ -47,8 +48,8 @@ def formats_to_dict(used: Iterable[Format], levels: Levels) -> dict[str, Any]:
     }
 
 
-def one_row_a_line(record: Mapping[str, Any]) -> str:
-    """JSON text with one op or tensor a line, so that plans compare well line by line."""
+def one_row_a_line(record: Mapping[str, object]) -> str:
+    """Returns JSON text with one op or tensor on each line, so that a line-based diff of two plans is readable."""
     lines = []
     for key, value in record.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -59,15 +60,22 @@ def one_row_a_line(record: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-# -- read -------------------------------------------------------------------------------------------------------
+# -- reading ----------------------------------------------------------------------------------------------------
 _REQUIRED = object()
 
+Kind = TypeVar("Kind")
+Default = TypeVar("Default")
 
-def take(record: Any, field: str, kind: type, place: str | None = None, default: Any = _REQUIRED) -> Any:
-    """``record[field]``, checked to be of a kind; None or a missing field gives the default if there is one."""
+
+@overload
+def take(record: object, field: str, kind: type[Kind], place: str | None = None) -> Kind: ...
+@overload
+def take(record: object, field: str, kind: type[Kind], place: str | None, default: Default) -> Kind | Default: ...
+def take(record: object, field: str, kind: type, place: str | None = None, default: object = _REQUIRED) -> object:
+    """Returns ``record[field]`` after checking its type. If there is a default, it replaces None or a missing field."""
     name = f"{place}.{field}" if place else field
     if not isinstance(record, Mapping):
-        raise UsageError(f"plan: {place or 'the whole'} should be an object, got {shown(record)}")
+        raise UsageError(f"plan: {place or 'the plan'} should be an object, got {shown(record)}")
     value = record.get(field)
     if value is None and default is not _REQUIRED:
         return default
@@ -79,19 +87,19 @@ def take(record: Any, field: str, kind: type, place: str | None = None, default:
     return value
 
 
-def decoded(text: str) -> Mapping[str, Any]:
-    """The object of a JSON text."""
+def decoded(text: str) -> Mapping[str, object]:
+    """Returns the object of a JSON text."""
     try:
         record = json.loads(text)
     except json.JSONDecodeError as error:
         raise UsageError(f"plan: not JSON, line {error.lineno} column {error.colno}: {error.msg}") from None
     if not isinstance(record, dict):
-        raise UsageError(f"plan: should be a JSON object, got {shown(record)}")
+        raise UsageError(f"plan: the text should be a JSON object, got {shown(record)}")
     return record
 
 
-def formats(record: Mapping[str, Any]) -> dict[str, Format]:
-    """The plan's own table of formats."""
+def formats(record: Mapping[str, object]) -> dict[str, Format]:
+    """Reads the formats that the plan defines."""
     table = take(record, "formats", dict)
     found = {}
     for name in table:
@@ -110,7 +118,7 @@ def formats(record: Mapping[str, Any]) -> dict[str, Format]:
 
 
 def _format(name: str, table: Mapping[str, Format], place: str) -> Format:
-    """A format of the plan's own table, else of FORMATS."""
+    """Returns a format by name, from the plan's definitions if it is there, otherwise from ``FORMATS``."""
     if name in table:
         return table[name]
     try:
@@ -119,11 +127,11 @@ def _format(name: str, table: Mapping[str, Format], place: str) -> Format:
         raise UsageError(f"plan: field {place!r}: {error}") from None
 
 
-def levels(plan: Mapping[str, Any], formats: Mapping[str, Format]) -> Levels:
-    """The levels, their formats from the plan's table."""
+def levels(plan: Mapping[str, object], formats: Mapping[str, Format]) -> Levels:
+    """Reads the levels. ``formats`` are the plan's definitions."""
     record = take(plan, "levels", dict)
 
-    def level(given: Any, place: str) -> dict[str, Format]:
+    def level(given: object, place: str) -> dict[str, Format]:
         return {role: _format(take(given, role, str, place), formats, f"{place}.{role}") for role in ROLES}
 
     between = [
@@ -134,15 +142,15 @@ def levels(plan: Mapping[str, Any], formats: Mapping[str, Format]) -> Levels:
     return Levels(high, low, take(record, "name", str, "levels", None), tuple(between))
 
 
-def network(record: Mapping[str, Any]) -> Network:
-    """What the plan was made for."""
+def network(record: Mapping[str, object]) -> Network:
+    """Reads the network that the plan is for."""
     ops = []
     for number, row in enumerate(take(record, "ops", list)):
         place = f"ops[{number}]"
         producers = _integers(take(row, "producers", list, place), f"{place}.producers")
         index = take(row, "index", int, place)
         if index != number:
-            raise UsageError(f"plan: field '{place}.index' should be {number} (ops stand in order), got {index}")
+            raise UsageError(f"plan: field '{place}.index' should be {number} (ops are in order), got {index}")
         name, kind = take(row, "name", str, place), take(row, "kind", str, place)
         ops.append(PlannedOp(index, name, kind, take(row, "group", int, place), producers))
     return Network(
@@ -163,7 +171,7 @@ def _integers(values: list, place: str) -> tuple[int, ...]:
     return tuple(values)
 
 
-def _id(row: Any, place: str, network: Network) -> TensorId:
+def _id(row: object, place: str, network: Network) -> TensorId:
     op, role = take(row, "op", int, place), take(row, "role", str, place)
     if not 0 <= op < len(network.ops):
         raise UsageError(f"plan: field '{place}.op' is {op}, but there are {len(network.ops)} ops")
@@ -172,16 +180,16 @@ def _id(row: Any, place: str, network: Network) -> TensorId:
     return TensorId(op, role, take(row, "index", int, place))
 
 
-def ratio(record: Mapping[str, Any]) -> float | None:
-    """The ratio of a scheme that has one."""
+def ratio(record: Mapping[str, object]) -> float | None:
+    """Reads the ratio, None if the scheme has none."""
     ratio = take(record, "ratio", float, None, None)
     if ratio is not None and not 0 <= ratio <= 1:
         raise UsageError(f"plan: field 'ratio' should be in [0, 1], got {ratio}")
     return ratio
 
 
-def ratios(record: Mapping[str, Any]) -> tuple[float, ...] | None:
-    """The ratios of a scheme in steps."""
+def ratios(record: Mapping[str, object]) -> tuple[float, ...] | None:
+    """Reads the ratios of a scheme with several levels."""
     values = take(record, "ratios", list, None, None)
     if values is None:
         return None
@@ -191,8 +199,8 @@ def ratios(record: Mapping[str, Any]) -> tuple[float, ...] | None:
     return tuple(float(number) for number in numbers)
 
 
-def groups_per_step(record: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """How many groups were taken for each level."""
+def groups_per_step(record: Mapping[str, object]) -> tuple[int, ...] | None:
+    """Reads the number of groups that were chosen for each level."""
     values = take(record, "groups_per_step", list, None, None)
     if values is None:
         return None
@@ -204,8 +212,8 @@ def groups_per_step(record: Mapping[str, Any]) -> tuple[int, ...] | None:
     return counts
 
 
-def chosen_groups(record: Mapping[str, Any], network: Network) -> tuple[int, ...] | None:
-    """The ids of the groups taken, in order."""
+def chosen_groups(record: Mapping[str, object], network: Network) -> tuple[int, ...] | None:
+    """Reads the ids of the chosen groups, in order."""
     values = take(record, "chosen_groups", list, None, None)
     if values is None:
         return None
@@ -218,24 +226,24 @@ def chosen_groups(record: Mapping[str, Any], network: Network) -> tuple[int, ...
     return chosen
 
 
-def check_version(record: Mapping[str, Any]) -> None:
-    """UsageError for a plan of another version than this mpsim reads."""
+def check_version(record: Mapping[str, object]) -> None:
+    """Raises UsageError if this mpsim does not read the plan's version."""
     version = take(record, "mpsim_plan", int)
     if version != VERSION:
         raise UsageError(f"plan: field 'mpsim_plan' (version) is {version}; this mpsim reads {VERSION}")
 
 
 def tensors(
-    record: Mapping[str, Any], formats: Mapping[str, Format], network: Network
+    record: Mapping[str, object], formats: Mapping[str, Format], network: Network
 ) -> tuple[dict[TensorId, Format], dict[TensorId, int]]:
-    """(formats, elements) by tensor."""
+    """Reads the format and the number of elements of each tensor."""
     by_tensor: dict[TensorId, Format] = {}
     elements: dict[TensorId, int] = {}
     for number, row in enumerate(take(record, "tensors", list)):
         place = f"tensors[{number}]"
         tensor = _id(row, place, network)
         if tensor in elements:
-            raise UsageError(f"plan: {place} is {tensor} a second time")
+            raise UsageError(f"plan: {place} repeats {tensor}")
         elements[tensor] = take(row, "elements", int, place)
         by_tensor[tensor] = _format(take(row, "format", str, place), formats, f"{place}.format")
     if sum(network.groups) != sum(elements.values()):
@@ -246,7 +254,7 @@ def tensors(
     return by_tensor, elements
 
 
-def promoted(record: Mapping[str, Any], network: Network) -> tuple[TensorId, ...]:
-    """The tensors that were raised, in order."""
+def promoted(record: Mapping[str, object], network: Network) -> tuple[TensorId, ...]:
+    """Reads the tensors that were raised, in order."""
     rows = take(record, "promoted", list, None, [])
     return tuple(_id(row, f"promoted[{number}]", network) for number, row in enumerate(rows))

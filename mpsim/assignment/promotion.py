@@ -1,4 +1,4 @@
-"""Promotion: what overflowed in a step is held one level higher from the next step on (paper §4.2)."""
+"""Promotes tensors: what overflowed in a step is stored one level higher from the next step on (paper §4.2)."""
 
 from __future__ import annotations
 
@@ -9,21 +9,30 @@ from mpsim.assignment.plan import Plan
 from mpsim.engine.tensor import TensorId
 from mpsim.errors import UsageError
 
-#: Roles that are promoted; a gradient never is (loss scaling sees its overflows).
+#: Roles that are promoted. Gradients are not, because loss scaling reacts to their overflows.
 PROMOTED_ROLES = ("activation", "parameter")
 
 
 def promote(
     plan: Plan, overflow_ratios: Mapping[TensorId, float], threshold: float = 0.01
 ) -> tuple[Plan, tuple[TensorId, ...]]:
-    """(the plan for the next step, the tensors promoted, in the order of ``overflow_ratios``).
+    """Promotes the low activations and parameters whose overflow ratio is at least ``threshold``.
 
-    ``overflow_ratios``: per tensor, overflowed elements / all elements of this step, before rounding. Promoted are
-    activations and parameters held low whose ratio is >= ``threshold``; ratios of gradients take no part. A promoted
-    tensor goes one level up: to its high format, or with more than two levels to that of the level above its own,
-    from which a later step may promote it again.
-    ``threshold`` in (0, 1]; the paper's is 0.01. The plan itself is returned if nothing is promoted. Raises ValueError
-    for a tensor that the plan does not know, a ratio outside [0, 1] or a threshold that does not fit.
+    A promoted tensor moves one level up: to its high format, or, with more than two levels, to the format of the next
+    level, from which a later step may promote it again.
+
+    Args:
+        plan: The plan of this step.
+        overflow_ratios: For each tensor, its overflowed elements before rounding divided by all its elements. Ratios of
+            gradients are ignored.
+        threshold: A share above 0 and at most 1. The paper uses 0.01.
+
+    Returns:
+        The plan for the next step (``plan`` itself if nothing is promoted), and the promoted tensors in the order of
+        ``overflow_ratios``.
+
+    Raises:
+        ValueError: The plan has no such tensor, a ratio is outside [0, 1], or the threshold is out of range.
 
     >>> import reference_models
     >>> from mpsim.trace import trace
@@ -37,7 +46,7 @@ def promote(
     promoted = []
     for tensor, ratio in overflow_ratios.items():
         if tensor not in plan.formats:
-            raise UsageError(f"overflow ratio of {tensor}, which is no tensor of {plan!r}")
+            raise UsageError(f"overflow_ratios has {tensor}, which is not a tensor of {plan!r}")
         checks.share(f"the overflow ratio of {tensor}", ratio)
         if tensor.role in PROMOTED_ROLES and ratio >= threshold and plan.is_low(tensor):
             promoted.append(tensor)

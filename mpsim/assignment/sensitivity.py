@@ -1,7 +1,7 @@
-"""What holding each group low costs, group by group: by trial, and foretold from one backward pass.
+"""Measures the cost of holding each group low, by trial and by a first-order estimate from one backward pass.
 
-Nothing here trains: a step is handed in that can be taken under any plan (``mpsim.training.sensitivity.steps`` makes
-them of a model and batches).
+This module does not train. The caller passes steps that run with any plan; ``mpsim.training.sensitivity.steps`` builds
+them from a model and batches.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Gradients = Mapping[str, np.ndarray]
 
 
 class Outcome(Protocol):
-    """What a step under a plan gave: the loss as stored, and the gradients by parameter, unscaled, in float64."""
+    """The result of a step: the stored loss, and the gradient of each parameter, unscaled, in float64."""
 
     @property
     def loss(self) -> float: ...
@@ -33,33 +33,35 @@ class Outcome(Protocol):
     def gradients(self) -> Gradients: ...
 
     def first_order(self, other: Plan) -> float:
-        """The change of the loss under ``other``, by gradient * change of each activation and parameter."""
+        """Estimates the change of the loss with plan ``other``: gradient * change of each activation and parameter."""
         ...
 
 
 class Step(Protocol):
-    """A forward and backward pass on one batch, which leaves the model as it was."""
+    """A forward and backward pass on one batch that leaves the model unchanged."""
 
     @property
     def trace(self) -> Trace: ...
 
     def take(self, plan: Plan, keep: bool = False) -> Outcome:
-        """``keep``: with what ``first_order`` needs."""
+        """Runs the step with a plan. ``keep`` also stores what ``first_order`` needs."""
         ...
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Per group id, averaged over the batches.
+    """The costs of holding each group low, by group id, averaged over the batches.
 
-    ``loss``: |loss with the group low - loss with all high|, losses as stored (in their format).
-    ``gradient``: |g - h| / |h|, g and h all parameters' gradients as one vector, with the group low and with all high
-    (infinity if a gradient overflows).
-    ``loss_first_order``: |sum over the group's activations and parameters of gradient * (low value - high value)|,
-    everything taken from the all-high step. Where the group rounds one tensor after the other it tells the size of
-    ``loss`` only: the later one is rounded at other values than these. Ops that only choose among values which the
-    group already rounded (ReLU, pooling by maximum, halves, concatenation) add nothing; nor does the input, whose
-    gradient is not computed.
+    ``loss`` is |loss with the group low - loss with all groups high|, where losses are rounded to their format.
+
+    ``gradient`` is |g - h| / |h|, where g and h are the gradients of all parameters as one vector, with the group low
+    and with all groups high. It is infinity if a gradient overflows.
+
+    ``loss_first_order`` is |sum over the group's activations and parameters of gradient * (low value - high value)|,
+    with all values from the step with all groups high. If the group rounds one tensor after the other, it estimates
+    only the order of magnitude of ``loss``, because the later tensor is then rounded at different values. Ops that only
+    select values which the group has already rounded (such as max pooling, halves and concatenation) contribute
+    nothing. Neither does the input, whose gradient is not computed.
     """
 
     loss: tuple[float, ...]
@@ -68,10 +70,19 @@ class Sensitivity:
 
 
 def measure_sensitivity(steps: Iterable[Step], levels: Levels | str = PAPER_LEVELS) -> Sensitivity:
-    """Tries each group low, all else high, in every one of ``steps``: groups + 1 passes for each.
+    """Measures each group's cost by running every step with that group low and all others high.
 
-    ``Sensitivity.gradient`` is what ``optimal`` takes as ``sensitivity``. Raises ValueError if there is no step, or a
-    gradient overflows with all tensors high. Beyond the paper, whose §4 takes sizes for costs.
+    The paper does not measure costs: its §4 uses the groups' sizes.
+
+    Args:
+        steps: The steps, one for each batch. Each runs groups + 1 times.
+        levels: The high and low formats.
+
+    Returns:
+        The costs. ``optimal`` accepts ``Sensitivity.gradient`` as ``sensitivity``.
+
+    Raises:
+        ValueError: There are no steps, or a gradient overflows with all tensors high.
 
     >>> import reference_models
     >>> from mpsim.training.sensitivity import steps
@@ -88,10 +99,10 @@ def measure_sensitivity(steps: Iterable[Step], levels: Levels | str = PAPER_LEVE
 
 
 def _one_step(step: Step, levels: Levels | str) -> list[list[float]]:
-    """Loss, gradient and first-order errors by group."""
+    """Returns the loss, gradient and first-order errors by group."""
     high = step.take(uniform(step.trace, "high", levels), keep=True)
     if not _finite(high.gradients):
-        raise UsageError("a gradient overflows with all tensors high: measure with a lower loss_scale")
+        raise UsageError("a gradient overflows with all tensors high; measure with a lower loss_scale")
     table: list[list[float]] = [[], [], []]
     for group in range(len(step.trace.groups)):
         plan = demoted(step.trace, [group], "one_group", levels)

@@ -213,9 +213,9 @@ def test_levels_as_text(text: str) -> None:
         (lambda t: demote_in_steps(t, ("a", 1), levels=THREE), r"ratios\[0\] must be a share from 0 to 1, got 'a'"),
         (lambda t: demote_in_steps(t, (0.3,), "random"), "needs a seed"),
         (lambda t: assign(t, "largest_first_in_steps", ratio=0.5), "needs ratios"),
-        (lambda t: assign(t, "largest_first", ratio=0.5, ratios=(0.5,)), "takes no ratios"),
+        (lambda t: assign(t, "largest_first", ratio=0.5, ratios=(0.5,)), "has no option ratios"),
         (lambda t: Levels.in_steps("float16"), "at least one below"),
-        (lambda t: parse_levels("float16::fp_4_3_4"), "more :FORWARD,BACKWARD for lower levels"),
+        (lambda t: parse_levels("float16::fp_4_3_4"), "plus :FORWARD,BACKWARD for lower levels"),
         (lambda t: Levels(*parse_levels(THREE).steps[::2], between=({"activation": "float16"},)), "'between' needs"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Operator-based assignments: the inputs of matrix products low, the rest high (HFP8, torch.amp)."""
+"""Assigns formats by operator: the inputs of matrix products are low, the rest is high (HFP8, torch.amp)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from mpsim.trace import Trace
 
 
 def operator_based(trace: Trace, levels: Levels | str = PAPER_LEVELS) -> Plan:
-    """pi_op (paper §3.2, after HFP8, Sun et al. 2019): what Conv2d and Linear read is low.
+    """Makes the inputs of Conv2d and Linear low.
 
-    Low: parameters and activation gradients of Conv2d and Linear, and every activation that one of them reads.
-    Then back to high: Input; the ops all of whose producers are Input, and the ops of the last group, with
-    activation, parameters and gradients; activation and gradient of every op read by the last group.
+    Low are the parameters and activation gradients of Conv2d and Linear, and every activation that one of them reads.
+    High again are all tensors of Input, of the ops that read only Input, and of the ops in the last group, and the
+    activation and its gradient of every op that the last group reads.
+
+    Source: pi_op of paper §3.2, after HFP8 (Sun et al. 2019).
 
     >>> import reference_models
     >>> from mpsim.trace import trace
@@ -26,11 +28,13 @@ def operator_based(trace: Trace, levels: Levels | str = PAPER_LEVELS) -> Plan:
 
 
 def operator_based_extended(trace: Trace, levels: Levels | str = PAPER_LEVELS) -> Plan:
-    """pi_op' (paper §5.1, as torch.amp): inputs and outputs of Conv2d and Linear are low.
+    """Makes the inputs and outputs of Conv2d and Linear low.
 
-    The published artifact does not contain it, so this is our reading of the paper: pi_op, and also the
-    activations of Conv2d and Linear and the gradients of the activations they read, with the same exceptions
-    for the first and last layers.
+    The published artifact does not contain this assignment, so it follows our reading of the paper: pi_op, plus the
+    activations of Conv2d and Linear and the gradients of the activations they read, with the same exceptions for the
+    first and last layers.
+
+    Source: pi_op' of paper §5.1, like torch.amp.
 
     >>> import reference_models
     >>> from mpsim.trace import trace
@@ -64,7 +68,7 @@ def _by_operator(trace: Trace, levels: Levels | str, scheme: str, outputs_too: b
 
 
 def _edges(trace: Trace) -> tuple[set[int], set[int]]:
-    """(Input, the first layers and the last group; the ops that the last group reads)."""
+    """Returns the indices of Input, first layers and last group, and those of the ops that the last group reads."""
     inputs = {op.index for op in trace.ops if op.kind == INPUT.kind}
     last_group = max(op.group for op in trace.ops)
     last = {op.index for op in trace.ops if op.group == last_group}

@@ -1,4 +1,4 @@
-"""Demotion: whole groups of tensors go low, in an order of choice, until a share is reached (paper §4.1)."""
+"""Demotes entire groups of tensors to low formats in a chosen order until a share is reached (paper §4.1)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mpsim.kernels.permutation import permutation
 from mpsim.kernels.philox import Stream
 from mpsim.trace import Trace
 
-#: Orders in which groups are taken; ties by rising group id.
+#: The orders in which groups are chosen. Ties are broken by the lower group id.
 ORDERS = ("largest_first", "smallest_first", "random")
 
 
@@ -25,12 +25,20 @@ def demote(
     seed: int | None = None,
     levels: Levels | str = PAPER_LEVELS,
 ) -> Plan:
-    """The paper's assignment: groups go low in ``order`` while their share of all elements is < ``ratio``.
+    """Demotes groups in ``order`` while their share of all elements is below ``ratio`` (the paper's assignment).
 
-    ``ratio`` in [0, 1]: 0 takes none, 1 takes all. ``order``: "largest_first" (the paper's), "smallest_first",
-    "random" (the ablations of §5.4; needs ``seed``). In chosen groups activations and activation gradients are low;
-    parameters and their gradients are low for ops all of whose inputs come from chosen groups.
-    Raises ValueError for a ratio, an order or a seed that does not fit.
+    Activations and activation gradients are low in the chosen groups. Parameters and their gradients are low for ops
+    all of whose inputs come from chosen groups.
+
+    Args:
+        trace: The trace of the network to plan for.
+        ratio: A share from 0 (no group) to 1 (all groups).
+        order: "largest_first" (the paper's), "smallest_first" or "random" (both from the ablations of §5.4).
+        seed: The seed of order "random".
+        levels: The high and low formats.
+
+    Raises:
+        ValueError: The ratio, the order or the seed is out of range, or the order and the seed do not match.
 
     >>> import reference_models
     >>> from mpsim.trace import trace
@@ -52,7 +60,10 @@ def demote(
 
 
 def demote_k(trace: Trace, k: int, levels: Levels | str = PAPER_LEVELS) -> Plan:
-    """The ``k`` largest groups low (0 <= k <= number of groups; ValueError otherwise), as ``demote`` makes them.
+    """Demotes the ``k`` largest groups.
+
+    Raises:
+        ValueError: ``k`` is not in 0 to the number of groups.
 
     >>> import reference_models
     >>> from mpsim.trace import trace
@@ -65,10 +76,15 @@ def demote_k(trace: Trace, k: int, levels: Levels | str = PAPER_LEVELS) -> Plan:
 
 
 def group_order(groups: Sequence[int], order: str, seed: int | None = None) -> list[int]:
-    """Ids of the groups (given by their element counts) in the order named.
+    """Returns the ids of the groups in the given order.
 
-    "random": the group ids sorted by 64-bit keys; the key of group g is Philox words 2g (low) and 2g + 1 (high)
-    of purpose "group_order" under the seed.
+    Order "random" sorts the group ids by 64-bit keys. The key of group g consists of the Philox words 2g (low half) and
+    2g + 1 (high half) of purpose "group_order" for the seed.
+
+    Args:
+        groups: The number of elements of each group.
+        order: A member of ``ORDERS``.
+        seed: The seed of order "random", otherwise None.
 
     >>> group_order([5, 9, 5], "largest_first")
     [1, 0, 2]
@@ -82,7 +98,6 @@ def group_order(groups: Sequence[int], order: str, seed: int | None = None) -> l
 
 
 def _shuffled(count: int, seed: int | None) -> list[int]:
-
     if seed is None:
         raise UsageError("order 'random' needs a seed, a whole number from 0 to 2**64 - 1; got None")
     seed = checks.seed("seed", seed)
@@ -99,7 +114,9 @@ def demoted(
     seed: int | None = None,
     k: int | None = None,
 ) -> Plan:
-    """The plan of a scheme that chose those groups, in that order (paper §4.1).
+    """Returns the plan in which the groups ``chosen``, in this order, are low (paper §4.1).
+
+    ``scheme``, ``ratio``, ``seed`` and ``k`` are recorded in the plan.
 
     >>> import reference_models
     >>> from mpsim.trace import trace
@@ -112,13 +129,13 @@ def demoted(
 
 
 def formats_by_group(trace: Trace, depths: Mapping[int, int], levels: Levels) -> dict[TensorId, Format]:
-    """The format of every tensor when group g is at level ``levels.steps[depths[g]]`` (0, the high one, if not given).
+    """Returns the format of every tensor if group g is at level ``levels.steps[depths[g]]``.
 
-    Activations and their gradients are at their own group's level; an op's parameters and their gradients at the
-    highest level of the groups that it reads.
+    Groups that ``depths`` lacks are at the high level. Activations and their gradients are at the level of their group,
+    an op's parameters and their gradients at the highest level of the groups that the op reads.
     """
     own = {op.index: depths.get(op.group, 0) for op in trace.ops}
-    # An op's parameters go with what it reads; -1 is the labels, which are no tensor.
+    # An op's parameters follow its inputs. A producer of -1 stands for the labels, which are not a tensor.
     fed = {op.index: min([own[p] for p in op.producers if p >= 0], default=0) for op in trace.ops}
     formats: dict[TensorId, Format] = {}
     for tensor in trace.tensors:

@@ -1,4 +1,4 @@
-"""Demotion in steps: groups go to the lowest level first, the next ones to the level above it, and so on."""
+"""Demotes groups to more than two levels: the first groups to the lowest level, the next to the level above it, etc."""
 
 from __future__ import annotations
 
@@ -19,14 +19,22 @@ def demote_in_steps(
     seed: int | None = None,
     levels: Levels | str = PAPER_LEVELS,
 ) -> Plan:
-    """Groups in ``order`` go to the lowest level while the share of all elements in the groups taken so far is below
-    ``ratios[0]``, then to the level above it while that share is below ``ratios[1]``, and so on; the rest stays high.
+    """Demotes groups in ``order`` to several levels, from the lowest level up.
 
-    ``ratios``: rising shares in [0, 1], one per level below the high one; a ratio of 1 takes all that is left, and one
-    equal to that before it takes nothing. ``order`` and ``seed`` as for ``demote``. Activations and their gradients
-    are at their group's level, an op's parameters and their gradients at the highest level of the groups that it
-    reads. With two levels it is ``demote``. Beyond the paper, whose levels are two. Raises ValueError for ratios, an
-    order or a seed that do not fit.
+    Groups move to the lowest level while the share of all elements in the groups chosen so far is below ``ratios[0]``,
+    then to the next level while that share is below ``ratios[1]``, and so on. The rest stays high. Activations and
+    their gradients are at the level of their group, an op's parameters and their gradients at the highest level of the
+    groups that the op reads. With two levels this is ``demote``. The paper has two levels.
+
+    Args:
+        trace: The trace of the network to plan for.
+        ratios: Rising shares from 0 to 1, one for each level below the high one. A ratio of 1 chooses all remaining
+            groups, and a ratio equal to the one before it chooses none.
+        order, seed: As for ``demote``.
+        levels: The formats.
+
+    Raises:
+        ValueError: The ratios, the order or the seed are out of range, or do not match.
 
     >>> import reference_models
     >>> from mpsim.trace import trace
@@ -72,6 +80,7 @@ def _checked(ratios: Sequence[float], count: int) -> tuple[float, ...]:
     given = checks.shares("ratios", ratios)
     if given != sorted(given):
         raise UsageError(
-            f"ratios must rise from the lowest level's on, as each counts those before it; got {given}", "ratios"
+            f"ratios must rise from the lowest level up, because each includes those before it; got {given}",
+            "ratios",
         )
     return tuple(float(ratio) for ratio in given)

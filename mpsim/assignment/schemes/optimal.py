@@ -1,4 +1,4 @@
-"""The groups that cost least: the 0-1 knapsack over measured sensitivities, solved exactly."""
+"""Chooses the groups with the least cost: a 0-1 knapsack over measured sensitivities, solved exactly."""
 
 from __future__ import annotations
 
@@ -19,14 +19,22 @@ RESOLUTION = 1 << 30
 
 
 def optimal(trace: Trace, levels: Levels | str = PAPER_LEVELS, *, ratio: float, sensitivity: Sequence[float]) -> Plan:
-    """The plan with the least sum of ``sensitivity`` over the groups held low, their elements >= ``ratio`` of all.
+    """Demotes the groups with the least sum of ``sensitivity`` whose share of all elements is at least ``ratio``.
 
-    ``sensitivity``: a number >= 0 per group, what holding it low costs (``measure_sensitivity`` measures it).
-    That costs of groups add up is this scheme's assumption. Solved by scipy's mixed-integer solver; the solution is
-    checked in integers, and of equally good ones that without the highest group id is taken, then that without the
-    next, so the plan follows from the arguments alone. Costs in proportion to the groups' sizes make the search long
-    (minutes for 58 groups), measured ones take seconds. Raises ValueError for a ratio or sensitivities that do not fit.
-    Beyond the paper, whose §4 proves the choice NP-hard and takes the largest groups first.
+    It assumes that the costs of groups add up. scipy's mixed-integer solver finds the solution, which is then checked
+    in integers. Among equally good solutions it prefers one without the highest group id, then one without the next, so
+    that the plan depends only on the arguments. Costs in proportion to the groups' sizes make the search long (minutes
+    for 58 groups); with measured costs it takes seconds. The paper does not solve this problem: its §4 proves it
+    NP-hard and demotes the largest groups first.
+
+    Args:
+        trace: The trace of the network to plan for.
+        levels: The high and low formats.
+        ratio: The least share of all elements, from 0 to 1.
+        sensitivity: The cost of each group, a finite number >= 0 (``measure_sensitivity`` measures it).
+
+    Raises:
+        ValueError: The ratio is out of range, or the sensitivities are not one finite number >= 0 for each group.
 
     >>> import reference_models
     >>> from mpsim.trace import trace
@@ -38,15 +46,15 @@ def optimal(trace: Trace, levels: Levels | str = PAPER_LEVELS, *, ratio: float, 
     ratio = checks.share("ratio", ratio)
     costs = np.asarray(sensitivity, np.float64)
     if costs.shape != (len(groups),):
-        raise UsageError(f"sensitivity is one number for each of the {len(groups)} groups, got shape {costs.shape}")
+        raise UsageError(f"sensitivity needs one number for each of the {len(groups)} groups, got shape {costs.shape}")
     if not (np.isfinite(costs).all() and (costs >= 0).all()):
-        raise UsageError(f"sensitivities are finite numbers >= 0, got {costs.tolist()}")
+        raise UsageError(f"sensitivities must be finite numbers >= 0, got {costs.tolist()}")
     chosen = _cheapest(groups, _integers(costs), least_elements(sum(groups), ratio))
     return demoted(trace, chosen, "optimal", levels, ratio=float(ratio))
 
 
 def least_elements(total: int, ratio: float) -> int:
-    """The smallest count whose share of ``total`` is >= ``ratio``, as ``demote`` compares them.
+    """Returns the smallest count whose share of ``total`` is >= ``ratio``, compared as in ``demote``.
 
     >>> least_elements(10, 0.3)
     3
@@ -65,7 +73,7 @@ def _integers(costs: np.ndarray) -> list[int]:
 
 
 def _cheapest(sizes: list[int], costs: list[int], need: int) -> list[int]:
-    """Rising ids of the groups; ties as ``optimal`` says."""
+    """Returns the rising ids of the chosen groups. ``optimal`` describes how ties are broken."""
     best = _solve(sizes, costs, need, frozenset(), None)
     if best is None:
         raise AssertionError("all groups together reach every share")
@@ -84,8 +92,10 @@ def _cheapest(sizes: list[int], costs: list[int], need: int) -> list[int]:
 def _solve(
     sizes: list[int], costs: list[int], need: int, left_out: frozenset[int], bound: int | None
 ) -> set[int] | None:
-    """The cheapest groups with at least ``need`` elements, none of ``left_out``; None if there are none (with a
-    ``bound``: none that cost at most so much)."""
+    """Returns the cheapest groups with at least ``need`` elements and without ``left_out``.
+
+    It returns None if there are none, or, with a ``bound``, if all of them cost more than the bound.
+    """
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     count, total = len(sizes), sum(sizes)
@@ -104,6 +114,6 @@ def _solve(
         chosen = {group for group in range(count) if found.x[group] > 0.5}
         if sum(sizes[group] for group in chosen) >= need:
             return None if bound is not None and sum(costs[group] for group in chosen) > bound else chosen
-        # Within the solver's tolerance, but not enough in integers: nor is any part of it.
+        # The solution is within the solver's tolerance but too small in integers. So is each subset of it.
         rows.append(np.array([group not in chosen for group in range(count)], np.float64))
         lowest.append(1.0)

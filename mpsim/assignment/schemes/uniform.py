@@ -1,4 +1,4 @@
-"""Uniform assignments: every tensor high, every tensor low, or nothing rounded."""
+"""Assigns the same level to every tensor, or rounds nothing."""
 
 from __future__ import annotations
 
@@ -13,9 +13,17 @@ LEVEL_SCHEMES = {"low": "uniform_low", "high": "uniform_high", "float32": "float
 
 
 def uniform(trace: Trace, level: str, levels: Levels | str = PAPER_LEVELS) -> Plan:
-    """The same level for every tensor: ``"low"``, ``"high"``, or ``"float32"`` (nothing rounded).
+    """Assigns one level to every tensor.
 
-    Source: paper §5.1 (pi_unif, pi_fp32). Raises ValueError for another level.
+    Args:
+        trace: The trace of the network to plan for.
+        level: "low", "high", or "float32" (nothing is rounded).
+        levels: The high and low formats.
+
+    Raises:
+        ValueError: The level is unknown.
+
+    Source: paper §5.1 (pi_unif, pi_fp32).
 
     >>> import reference_models
     >>> from mpsim.trace import trace
