@@ -1,7 +1,7 @@
-"""Checks of arguments, with one wording for all of them: the argument's name, what was expected, what came.
+"""Checks arguments. All messages have the same form: the argument's name, what was expected, what was passed.
 
-Every public function and every option of the command line checks its numbers and names here. Numbers may be Python's
-or NumPy's; a bool is not a number, and NaN and the infinities are in no range.
+Every public function and every option of the command line checks its numbers and names here. Python and NumPy numbers
+are accepted. A bool is not a number. NaN and infinities are outside every range.
 
 >>> whole("batch", 0, least=1)
 Traceback (most recent call last):
@@ -24,13 +24,13 @@ from mpsim.errors import UsageError, UsageTypeError
 
 Kept = TypeVar("Kept")
 
-#: The most threads, worker threads or processes: far more than a machine has cores, and few enough to be started.
+#: The largest number of threads, worker threads or processes. It exceeds any number of cores and can still be started.
 MOST_THREADS = 1024
-#: The most images of a batch.
+#: The largest batch size.
 MOST_BATCH = 1 << 24
-#: The largest width of a network: its memory grows with the square.
+#: The largest width of a network. Memory grows with its square.
 MOST_WIDTH = 1024
-#: The most classes, and the most passes over the data (a random stream counts them in 32 bits).
+#: The largest numbers of classes and of passes over the data (a random stream counts passes in 32 bits).
 MOST_CLASSES, MOST_EPOCHS = 1 << 20, (1 << 32) - 1
 #: The largest finite float32.
 FLOAT32_LARGEST = (2 - 2.0**-23) * 2.0**127
@@ -40,9 +40,11 @@ FLOAT32_LARGEST = (2 - 2.0**-23) * 2.0**127
 
 
 def whole(name: str, value: object, *, least: int = 0, most: int | None = None, note: str = "") -> int:
-    """``value`` as an int, if it is a whole number from ``least`` to ``most``; ``note`` ends what was expected.
+    """Checks a whole number from ``least`` to ``most`` and returns it as an int. ``note`` is appended to the range.
 
-    Raises UsageTypeError for another type (a float too), UsageError outside the range.
+    Raises:
+        UsageTypeError: The value has another type, such as float.
+        UsageError: The value is out of range.
 
     >>> whole("k", np.int64(3), most=4)
     3
@@ -67,10 +69,19 @@ def real(
     note: str = "",
     what: str = "a finite number",
 ) -> float:
-    """``value`` as a Python number, if it is finite, at least ``least`` or above ``above``, and at most ``most`` or
-    below ``below``; ``note`` ends what was expected.
+    """Checks a finite number and returns it as a Python number.
 
-    Raises UsageTypeError for what is not a number, UsageError outside the range.
+    Args:
+        name: The name of the argument, for messages.
+        value: The value.
+        least, most: The bounds of the range, included.
+        above, below: The bounds of the range, excluded.
+        note: Text after the range in the message.
+        what: What the message says was expected.
+
+    Raises:
+        UsageTypeError: The value is not a number.
+        UsageError: The value is out of range.
 
     >>> real("ratio", np.float32(0.5), least=0, most=1)
     0.5
@@ -92,7 +103,7 @@ def real(
 
 
 def sizes(name: str, value: object, form: str) -> tuple[int, ...]:
-    """``value`` as a tuple, if it is a sequence of whole numbers of at least 1, as many as ``form`` has words.
+    """Checks a sequence of whole numbers of at least 1, one for each word of ``form``, and returns it as a tuple.
 
     >>> sizes("input_shape", [1, 8, 8], "(channels, height, width)")
     (1, 8, 8)
@@ -103,7 +114,7 @@ def sizes(name: str, value: object, form: str) -> tuple[int, ...]:
 
 
 def share(name: str, value: object, *, zero: bool = True, note: str = "") -> float:
-    """``value``, if it is a share: from 0 to 1, or with ``zero=False`` above 0.
+    """Checks and returns a share, i.e. a number from 0 to 1. With ``zero=False`` it must be above 0.
 
     >>> share("promotion", 0.0, zero=False)
     Traceback (most recent call last):
@@ -114,53 +125,55 @@ def share(name: str, value: object, *, zero: bool = True, note: str = "") -> flo
 
 
 def shares(name: str, values: Iterable[object]) -> list[float]:
-    """The shares in a sequence; an error names the one that is wrong, as ``ratios[1]``."""
+    """Checks a sequence of shares and returns them. An error names the wrong one, e.g. ``ratios[1]``."""
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise UsageTypeError(f"{name} must be a sequence of shares from 0 to 1, got {shown(values)}", name)
     return [share(f"{name}[{place}]", value) for place, value in enumerate(values)]
 
 
 def seed(name: str, value: object) -> int:
-    """``value``, if it is a seed: a whole number of 64 bits."""
+    """Checks and returns a seed, i.e. a whole number of 64 bits."""
     return whole(name, value, most=(1 << 64) - 1)
 
 
 def batch(name: str, value: object) -> int:
-    """``value``, if it is a number of images that a step can have."""
+    """Checks and returns a batch size."""
     return whole(name, value, least=1, most=MOST_BATCH)
 
 
 def width(name: str, value: object) -> float:
-    """``value``, if it is the width of a network."""
+    """Checks and returns the width of a network."""
     return real(name, value, above=0, most=MOST_WIDTH)
 
 
 def classes(name: str, value: object) -> int:
-    """``value``, if it is a number of classes."""
+    """Checks and returns a number of classes."""
     return whole(name, value, least=1, most=MOST_CLASSES)
 
 
 def epochs(name: str, value: object) -> int:
-    """``value``, if it is a number of passes over the data."""
+    """Checks and returns a number of passes over the data."""
     return whole(name, value, least=1, most=MOST_EPOCHS)
 
 
 def threads(value: object) -> int:
-    """The number of threads that the argument ``threads`` asks for; None asks for one per core of this process."""
-    if value is None:
-        return available_threads()
-    return whole("threads", value, least=1, most=MOST_THREADS, note=", or None for one per core")
+    """Checks the argument ``threads`` and returns a number of threads. None means one per core of this process."""
+    return _per_core("threads", value)
 
 
 def processes(value: object) -> int:
-    """The number of processes that the argument ``processes`` asks for; None asks for one per core."""
+    """Checks the argument ``processes`` and returns a number of processes. None means one per core."""
+    return _per_core("processes", value)
+
+
+def _per_core(name: str, value: object) -> int:
     if value is None:
         return available_threads()
-    return whole("processes", value, least=1, most=MOST_THREADS, note=", or None for one per core")
+    return whole(name, value, least=1, most=MOST_THREADS, note=", or None for one per core")
 
 
 def available_threads() -> int:
-    """The number of processor cores this process may run on."""
+    """Returns the number of processor cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS, Windows
@@ -168,13 +181,13 @@ def available_threads() -> int:
 
 
 def fits_memory(what: str, needed: int, advice: str) -> None:
-    """UsageError, which begins with ``what`` ("the array takes"), for more bytes than this machine has memory."""
+    """Raises UsageError if ``needed`` bytes exceed this machine's memory. ``what`` is e.g. "the array needs"."""
     if needed > (memory := machine_memory()):
         raise UsageError(f"{what} {needed:,} bytes and this machine has {memory:,}; {advice}")
 
 
 def machine_memory() -> float:
-    """Bytes of memory of this machine; infinity where the system does not say."""
+    """Returns this machine's memory in bytes, or infinity if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows
@@ -193,7 +206,7 @@ def _range(least: float | None, most: float | None, above: float | None = None, 
 
 
 def _bound(value: float) -> str:
-    """A bound as text, large powers of two as such."""
+    """Returns a bound as text. Large powers of two are written as powers."""
     for number, end in ((value, ""), (value + 1, " - 1")):
         if isinstance(number, int) and number >= 1 << 20 and number & (number - 1) == 0:
             return f"2**{number.bit_length() - 1}{end}"
@@ -204,14 +217,14 @@ def _bound(value: float) -> str:
 
 
 def instance(name: str, value: Kept, kind: type | UnionType, expected: str) -> Kept:
-    """``value``; UsageTypeError if it is not of that kind. ``expected`` says in words what was."""
+    """Returns ``value`` if it has the given type, otherwise raises UsageTypeError. ``expected`` describes the type."""
     if not isinstance(value, kind):
         raise UsageTypeError(f"{name} must be {expected}, got {shown(value)}", name)
     return value
 
 
 def named(what: str, name: object, known: Iterable[str]) -> str:
-    """``name``, if it is one of ``known``; else the error of ``unknown``.
+    """Returns ``name`` if it is one of ``known``, otherwise raises the error of ``unknown``.
 
     >>> named("scheme", "largest_frist", ["largest_first", "random"])
     Traceback (most recent call last):
@@ -227,10 +240,14 @@ def named(what: str, name: object, known: Iterable[str]) -> str:
 def unknown(
     what: str, name: object, known: Iterable[str], *, hint: str | None = None, also: str = ""
 ) -> UsageError | UsageTypeError:
-    """The error for a name that nothing has: near names first, then all; another error for what is not a text.
+    """Returns the error for an unknown name. Its message lists similar names first and then all names.
 
-    ``what``: the kind of thing that has the name. ``hint``: what to say in place of near names. ``also``: further names
-    that are known, as text.
+    Args:
+        what: What the name should name.
+        name: The name. If it is not a string, the result is a UsageTypeError.
+        known: All known names.
+        hint: Replaces the similar names.
+        also: Further known names, as text.
     """
     known = list(known)
     listed = ", ".join([*known, *([also] if also else [])])
@@ -241,7 +258,7 @@ def unknown(
 
 
 def near(name: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """The names that ``name`` is a part of, or else those spelled nearly so.
+    """Returns the names that contain ``name``, or, if none does, those with a similar spelling.
 
     >>> near("nearest", ["nearest_even", "up"]), near("bfloat17", ["bfloat16", "tf32"])
     (['nearest_even'], ['bfloat16'])
@@ -253,7 +270,7 @@ def near(name: str, known: Iterable[str], count: int = 3) -> list[str]:
 
 
 def did_you_mean(names: list[str]) -> str:
-    """The end of a message that offers names: "; did you mean a, b or c?", empty without names."""
+    """Returns the end of a message that suggests names: "; did you mean a, b or c?". It is empty without names."""
     if not names:
         return ""
     *others, last = names
@@ -261,8 +278,8 @@ def did_you_mean(names: list[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """An argument as messages show it, on one line and not too long."""
-    if isinstance(value, int) and value.bit_length() > 4096:  # repr refuses to write it
+    """Returns a value as messages show it, on one line and shortened."""
+    if isinstance(value, int) and value.bit_length() > 4096:  # repr raises an error for such a number
         return f"a number of {value.bit_length()} bits"
     text = value.__name__ if isinstance(value, type) else " ".join(repr(value).split())
     return text if len(text) <= 60 else text[:57] + "..."

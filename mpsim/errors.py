@@ -1,13 +1,19 @@
-"""What mpsim raises on purpose. The command line prints such an error in one line; any other one is a defect."""
+"""Defines the exceptions that mpsim raises on purpose.
+
+The command line prints them in one line. Any other exception is a defect.
+"""
 
 from __future__ import annotations
 
 
 class MpsimError(Exception):
-    """The base of every error that mpsim raises on purpose: for wrong usage, or where something outside fails.
+    """The base of every exception that mpsim raises on purpose, for wrong usage or an external failure.
 
-    Those for wrong usage are ValueErrors or TypeErrors too. ``argument``: the name of the argument that is wrong, if
-    there is one to blame; the message then starts with it.
+    Exceptions for wrong usage are also ValueErrors or TypeErrors.
+
+    Args:
+        message: The message. If there is an ``argument``, the message starts with its name.
+        argument: The name of the wrong argument, if there is one.
 
     >>> UsageError("width must be a finite number above 0, got nan", "width").argument
     'width'
@@ -19,8 +25,8 @@ class MpsimError(Exception):
 
 
 class UsageError(MpsimError, ValueError):
-    """An argument has a value that does not fit."""
+    """An argument has a wrong value."""
 
 
 class UsageTypeError(MpsimError, TypeError):
-    """An argument has a type that does not fit."""
+    """An argument has a wrong type."""

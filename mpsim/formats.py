@@ -1,4 +1,4 @@
-"""Floating-point formats: one row each, every other number derived.
+"""Defines floating-point formats. Each is one declaration, from which all other properties are derived.
 
 Source: IEEE 754-2019 §3; OCP OFP8 and MX v1.0; ml_dtypes (names); Lee, Sharma, Aiken 2023 (``fp_E_M_B``);
 Agrawal et al. 2019 (DLFloat16); IEEE P3109 Interim Report v4.0 §3 (``p3109_kKpP``).
@@ -14,9 +14,9 @@ from functools import cached_property
 from mpsim import checks
 from mpsim.errors import UsageError
 
-#: What the codes at the end of the range mean.
+#: The meaning of the codes at the end of the range.
 SPECIALS = {
-    "ieee": "top exponent holds infinity (mantissa 0) and NaN",
+    "ieee": "the top exponent encodes infinity (mantissa 0) and NaN",
     "fn": "no infinity; NaN is the code of all ones",
     "fnuz": "no infinity, no negative zero; NaN is the code of -0",
     "none": "every code is a finite number",
@@ -36,9 +36,19 @@ MOST_EXPONENT_BITS = 16
 class Format:
     """A binary floating-point format of at most 64 bits.
 
-    A code is ``sign | exponent | mantissa``. ``bias`` defaults to 2**(exponent_bits - 1) - 1. ``fits_float64`` is False
-    where float64 cannot hold some of the values: such a format has exact values (``value``) and arithmetic on codes
-    (``mpsim.arithmetic``), but no arrays of numbers. Raises UsageError if the numbers make no format.
+    A code is ``sign | exponent | mantissa``. If float64 cannot hold some of the values (``fits_float64`` is False), the
+    format has exact values (``value``) and arithmetic on codes (``mpsim.arithmetic``), but no arrays of numbers.
+
+    Args:
+        name: The name in messages and files.
+        exponent_bits, mantissa_bits: The widths of the fields.
+        bias: The exponent's bias. The default is 2**(exponent_bits - 1) - 1.
+        specials: The meaning of the codes at the end of the range, a key of ``SPECIALS``.
+        subnormals: Whether codes with exponent 0 are subnormal numbers. Otherwise they are zeros.
+        signed: Whether codes have a sign bit.
+
+    Raises:
+        ValueError: The arguments do not describe a format.
 
     >>> Format("tiny", exponent_bits=2, mantissa_bits=1, specials="none").largest
     6.0
@@ -62,9 +72,9 @@ class Format:
         if self.specials not in SPECIALS:
             raise checks.unknown(f"specials of format {self.name!r}:", self.specials, SPECIALS)
         if self.specials == "e8m0" and (self.mantissa_bits or self.signed):
-            raise UsageError(f"format {self.name!r}: specials 'e8m0' are unsigned powers of two, without mantissa bits")
+            raise UsageError(f"format {self.name!r}: specials 'e8m0' need signed=False and mantissa_bits=0")
         if self.specials == "fnuz" and not self.signed:
-            raise UsageError(f"format {self.name!r}: specials 'fnuz' have NaN at the code of -0: the format is signed")
+            raise UsageError(f"format {self.name!r}: specials 'fnuz' encode NaN as -0, so they need signed=True")
         if self.bias is None:
             object.__setattr__(self, "bias", 2 ** (self.exponent_bits - 1) - 1)
         if self.largest_code < (1 if self.subnormals else 1 << self.mantissa_bits):
@@ -73,25 +83,25 @@ class Format:
     # -- layout ---------------------------------------------------------------------------------
     @property
     def bits(self) -> int:
-        """Width of a code in bits."""
+        """The width of a code in bits."""
         return int(self.signed) + self.exponent_bits + self.mantissa_bits
 
     @property
     def precision(self) -> int:
-        """Significant bits of a normal number, the implicit one included (IEEE 754's p)."""
+        """The number of significant bits of a normal number, including the implicit one (IEEE 754's p)."""
         return self.mantissa_bits + 1
 
     @property
     def magnitude_mask(self) -> int:
-        """All code bits but the sign."""
+        """The mask of all code bits except the sign."""
         return (1 << (self.exponent_bits + self.mantissa_bits)) - 1
 
     @property
     def sign_mask(self) -> int:
-        """The sign bit of a code; 0 in an unsigned format."""
+        """The mask of the sign bit of a code, 0 in an unsigned format."""
         return (self.magnitude_mask + 1) if self.signed else 0
 
-    # -- what there is --------------------------------------------------------------------------
+    # -- special values -------------------------------------------------------------------------
     @property
     def has_infinity(self) -> bool:
         return self.specials in ("ieee", "p3109")
@@ -116,7 +126,7 @@ class Format:
     # -- codes ----------------------------------------------------------------------------------
     @cached_property
     def largest_code(self) -> int:
-        """Code of the largest finite number."""
+        """The code of the largest finite number."""
         if self.specials == "ieee":
             return (1 << (self.exponent_bits + self.mantissa_bits)) - (1 << self.mantissa_bits) - 1
         reserved = {"fn": 1, "e8m0": 1, "p3109": 1}.get(self.specials, 0)
@@ -126,15 +136,15 @@ class Format:
 
     @property
     def infinity_code(self) -> int | None:
-        """Code of +infinity, or None."""
+        """The code of +infinity, or None."""
         return self.largest_code + 1 if self.has_infinity else None
 
     @property
     def nan_code(self) -> int | None:
-        """The canonical NaN code, sign bit clear where there is a NaN of each sign; None without NaN."""
+        """The canonical NaN code, or None. Where both signs have NaN, its sign bit is clear."""
         if not self.has_nan:
             return None
-        if self.specials == "ieee":  # quiet NaN: the top mantissa bit (IEEE 754-2019 §6.2.1)
+        if self.specials == "ieee":  # a quiet NaN has the top mantissa bit set (IEEE 754-2019 §6.2.1)
             return self.largest_code + 1 + (1 << (self.mantissa_bits - 1))
         if self.specials in ("fn", "e8m0") or not self.signed:
             return self.magnitude_mask
@@ -143,17 +153,17 @@ class Format:
     # -- values ---------------------------------------------------------------------------------
     @property
     def min_exponent(self) -> int:
-        """Exponent of the smallest normal number."""
+        """The exponent of the smallest normal number."""
         assert self.bias is not None
         return (0 if self.specials == "e8m0" else 1) - self.bias
 
     @property
     def quantum_exponent(self) -> int:
-        """Exponent of the distance between the numbers around the smallest normal one: min_exponent - m."""
+        """The exponent of the spacing of numbers near the smallest normal one, i.e. min_exponent - mantissa_bits."""
         return self.min_exponent - self.mantissa_bits
 
     def split(self, code: int) -> tuple[int, int]:
-        """(significand, exponent) with value significand * 2**exponent of a finite non-negative code."""
+        """Returns (significand, exponent) of a finite non-negative code, whose value is significand * 2**exponent."""
         biased, mantissa = code >> self.mantissa_bits, code & ((1 << self.mantissa_bits) - 1)
         if biased == 0 and self.has_zero:
             return mantissa, self.quantum_exponent
@@ -161,7 +171,7 @@ class Format:
         return significand, self.quantum_exponent + biased - (1 if self.has_zero else 0)
 
     def value(self, code: int) -> Fraction:
-        """The exact number of a finite non-negative code.
+        """Returns the exact number of a finite non-negative code.
 
         >>> FORMATS["p3109_k16p1u"].value(1).denominator.bit_length()
         32768
@@ -171,14 +181,14 @@ class Format:
 
     @cached_property
     def largest(self) -> float:
-        """Largest finite number. Raises UsageError if it is not a float64 number."""
+        """The largest finite number. Raises UsageError if it is not a float64 number."""
         self.require_float64()
         significand, exponent = self.split(self.largest_code)
         return significand * 2.0**exponent
 
     @cached_property
     def max_exponent(self) -> int:
-        """Exponent of the largest finite number: 2**max_exponent <= largest < 2**(max_exponent + 1)."""
+        """The exponent of the largest finite number: 2**max_exponent <= largest < 2**(max_exponent + 1)."""
         significand, exponent = self.split(self.largest_code)
         return significand.bit_length() - 1 + exponent
 
@@ -190,21 +200,24 @@ class Format:
 
     @property
     def smallest(self) -> float:
-        """Smallest positive number (subnormal where the format has subnormals)."""
+        """The smallest positive number, which is subnormal if the format has subnormals."""
         if not self.has_zero or not self.subnormals or self.mantissa_bits == 0:
             return self.smallest_normal
         return 2.0**self.quantum_exponent
 
     @cached_property
     def overflow_threshold(self) -> tuple[float, bool]:
-        """(midpoint between the largest number and the next one the grid would have, whether the midpoint
-        itself overflows under nearest_even: it does when the largest number's significand is odd)."""
+        """The midpoint above the largest number, and whether nearest_even rounds the midpoint itself to overflow.
+
+        The midpoint lies between the largest number and the number that would follow with an unlimited exponent. It
+        overflows if the largest number is the odd one of two neighbours.
+        """
         self.require_float64()
         significand, exponent = self.split(self.largest_code)
         return (2 * significand + 1) * 2.0 ** (exponent - 1), self.is_odd(significand, exponent)
 
     def is_odd(self, significand: int, exponent: int) -> bool:
-        """Whether a magnitude, significand * 2**exponent on the format's grid, is the odd one of two neighbours: by its
+        """Returns whether a magnitude on the grid, significand * 2**exponent, is the odd one of two neighbours: by its
         significand, or, in a P3109 format with one significant bit, by its code (P3109 v4.0 §4.7.4)."""
         if self.is_p3109 and self.mantissa_bits == 0:
             assert self.bias is not None
@@ -213,11 +226,11 @@ class Format:
 
     @property
     def finite_codes(self) -> range:
-        """Codes of the non-negative finite numbers, in rising order of value (all subnormal codes included)."""
+        """The codes of the non-negative finite numbers in rising order of value, including all subnormal codes."""
         return range(self.largest_code + 1)
 
     def fits(self, exponent_bits: int, mantissa_bits: int) -> bool:
-        """Whether every finite value is one of the IEEE format with these widths (its subnormals included)."""
+        """Returns whether the IEEE format with these widths, including its subnormals, holds every finite value."""
         top = 2 ** (exponent_bits - 1) - 1
         return (
             self.mantissa_bits <= mantissa_bits
@@ -236,7 +249,7 @@ class Format:
         return self.fits(exponent_bits=11, mantissa_bits=52)
 
     def require_float64(self) -> None:
-        """UsageError if float64 does not hold every finite value."""
+        """Raises UsageError if float64 does not hold every finite value."""
         if not self.fits_float64:
             raise UsageError(
                 f"format {self.name!r} has values that float64 cannot hold; use exact values (Format.value) or "
@@ -245,7 +258,7 @@ class Format:
 
     @property
     def code_bits(self) -> int:
-        """Width of the unsigned integer that holds a code: 8, 16, 32 or 64."""
+        """The width of the unsigned integer that holds a code: 8, 16, 32 or 64."""
         return next(width for width in (8, 16, 32, 64) if self.bits <= width)
 
     def __str__(self) -> str:
@@ -274,12 +287,12 @@ _ROWS = (
 
 
 def _parse(name: str) -> Format | None:
-    """A format named by its numbers, or None: ``fp_E_M_B`` (paper §4.1) and ``p3109_kKpP[u][_finite]``."""
+    """Returns the format of a parametric name, ``fp_E_M_B`` (paper §4.1) or ``p3109_kKpP[u][_finite]``, or None."""
     if found := re.fullmatch(r"fp_(\d+)_(\d+)_(n?)(\d+)", name):
         exponent_bits, mantissa_bits = int(found[1]), int(found[2])
         shift = int(found[4]) * (-1 if found[3] else 1)
         if exponent_bits > 11 or exponent_bits < 1:
-            raise UsageError(f"format {name!r}: the exponent has 1 to 11 bits, got {exponent_bits}")
+            raise UsageError(f"format {name!r}: the exponent must have 1 to 11 bits, got {exponent_bits}")
         specials = "ieee" if exponent_bits == 8 else "none"
         format = Format(name, exponent_bits, mantissa_bits, 2 ** (exponent_bits - 1) - 1 + shift, specials)
         format.require_float64()
@@ -290,7 +303,7 @@ def _parse(name: str) -> Format | None:
 
 
 def _p3109(name: str, width: int, precision: int, signed: bool, specials: str) -> Format:
-    """Binary{K, P, signedness, domain} of P3109 v4.0 §3.1."""
+    """Returns Binary{K, P, signedness, domain} of P3109 v4.0 §3.1."""
     most = width - signed
     if not 3 <= width <= 16 or not 1 <= precision <= most:
         raise UsageError(
@@ -301,7 +314,7 @@ def _p3109(name: str, width: int, precision: int, signed: bool, specials: str) -
 
 
 class FormatTable(dict[str, Format]):
-    """Formats by name. Indexing also parses ``fp_E_M_B`` and ``p3109_kKpP``; iteration gives the named rows.
+    """Maps names to formats. Indexing also parses ``fp_E_M_B`` and ``p3109_kKpP``; iteration lists only fixed names.
 
     >>> FORMATS["fp_4_3_4"].largest
     30.0
@@ -312,24 +325,26 @@ class FormatTable(dict[str, Format]):
         parsed = _parse(name)
         if parsed is None:
             raise checks.unknown(
-                "format", name, self, hint=_hint(name), also="fp_E_M_B (as fp_4_3_4), p3109_kKpP[u][_finite]"
+                "format", name, self, hint=_hint(name), also="fp_E_M_B (e.g. fp_4_3_4), p3109_kKpP[u][_finite]"
             )
         return parsed
 
 
-#: Names in common use -> their names here.
+#: Common names of formats and their names here.
 _COMMON = {"half": "float16", "single": "float32", "float": "float32", "double": "float64", "bf16": "bfloat16"}
 
 
 def _hint(name: str) -> str | None:
-    """What to say of a name in common use: the format it means, or how those that it may mean differ; else None.
+    """Returns the hint for a common name: the format it means, or how the formats it may mean differ.
+
+    It returns None for other names.
 
     >>> _hint("e5m2")
     '; it may mean float8_e5m2 (largest 57344, infinity) or float8_e5m2fnuz (largest 57344, no infinity).'
     """
     text = name.strip().lower().replace("-", "_") or "nothing"
     if re.match(r"(mx|nv)_?(fp|int)\d", text):
-        return "; block formats, whose elements share scales, are for mpsim.blocks and 'mpsim validate blocks'."
+        return "; for block formats, whose elements share scales, use mpsim.blocks and 'mpsim validate blocks'."
     text = re.sub(r"^fp?(?=\d)", "float", _COMMON.get(text, text))
     text = re.sub(r"^(float\d+)(?=e\d)", r"\1_", text)
     if text in FORMATS and not re.search(r"e\dm\d$", text):
@@ -345,5 +360,12 @@ FORMATS = FormatTable({row.name: row for row in _ROWS})
 
 
 def as_format(format: str | Format) -> Format:
-    """The Format itself, or the one of that name; ValueError with near names if there is none."""
+    """Returns a ``Format`` unchanged, and the format of a name.
+
+    Raises:
+        ValueError: There is no such format. The message lists similar names.
+
+    >>> as_format("bfloat16").bits
+    16
+    """
     return format if isinstance(format, Format) else FORMATS[format]

@@ -1,6 +1,6 @@
-"""How a real number is brought into a format: rounding mode, overflow policy, number of random bits.
+"""Defines how a real number is rounded to a format: rounding mode, overflow policy, number of random bits.
 
-Source: IEEE 754-2019 §4.3 and §7.4; docs/semantics.md gives the whole definition.
+Source: IEEE 754-2019 §4.3 and §7.4. docs/semantics.md has the complete definition.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mpsim.errors import UsageError
 
 
 class Mode(StrEnum):
-    """Which neighbour of an unrepresentable number is delivered. The order is the kernels' numbering.
+    """Selects which neighbour of an unrepresentable number is the result. Kernels number the modes in this order.
 
     >>> import mpsim
     >>> [float(mpsim.round_to(2.25, "fp_4_1_7", mode)) for mode in (Mode.NEAREST_EVEN, Mode.UP, Mode.TOWARD_ZERO)]
@@ -42,12 +42,12 @@ class Mode(StrEnum):
 
     @property
     def is_legacy(self) -> bool:
-        """Kept with its defects, to reproduce published results; float32 sources only."""
+        """Whether the mode reproduces published results including their defects. It supports float32 sources only."""
         return self in (Mode.QPYTORCH_NEAREST, Mode.QPYTORCH_STOCHASTIC)
 
 
 class Overflow(StrEnum):
-    """What a rounded result beyond the largest finite number becomes. The order is the kernels' numbering.
+    """Selects what a rounded result beyond the largest finite number becomes. Kernels number them in this order.
 
     >>> import mpsim
     >>> [float(mpsim.round_to(500.0, "float8_e4m3", overflow=each)) for each in (Overflow.INFINITY, Overflow.SATURATE)]
@@ -66,7 +66,15 @@ class Overflow(StrEnum):
 
 @dataclass(frozen=True)
 class Policy:
-    """Mode, overflow policy and, for stochastic modes, the number k in 1..32 of random bits used.
+    """Combines a rounding mode and an overflow policy.
+
+    Args:
+        mode: The rounding mode.
+        overflow: The overflow policy.
+        random_bit_count: For mode "stochastic", the number of random bits used (1 to 32), otherwise None.
+
+    Raises:
+        ValueError: A name is unknown, or the three do not match.
 
     >>> Policy("up").overflow
     <Overflow.INFINITY: 'infinity'>
@@ -94,7 +102,7 @@ class Policy:
             )
         if self.mode.is_legacy and self.overflow not in (Overflow.SATURATE, Overflow.MARK):
             raise UsageError(
-                f"mode {self.mode.value!r} exists with overflow 'saturate' and 'mark' only (as in QPyTorch), "
+                f"mode {self.mode.value!r} supports only overflow 'saturate' and 'mark' (as in QPyTorch), "
                 f"got {self.overflow.value!r}"
             )
 

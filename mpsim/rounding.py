@@ -1,6 +1,6 @@
-"""The public doors to rounding: everything is validated here once, then one kernel runs.
+"""Public functions that round, encode and decode. Each validates its arguments once and then calls one kernel.
 
-Definition: docs/semantics.md, kernels/spec.py.
+docs/semantics.md and kernels/spec.py define the results.
 """
 
 from __future__ import annotations
@@ -23,11 +23,15 @@ __all__ = ["Counts", "Mode", "Overflow", "Policy", "Stream", "available_threads"
 
 
 class Counts(NamedTuple):
-    """How many elements of a rounded array had what.
+    """Counts the elements of a rounded array by what happened to them.
 
-    overflowed: |x| is at least the smallest magnitude that nearest_even sends beyond the largest number, or x
-    is NaN (the paper's overflow ratio, whatever the mode); underflowed: 0 < |x| <= half the smallest positive
-    number; nan: x is NaN; inexact: x is a number and the result differs from it; subnormal: the result is.
+    Args:
+        overflowed: x is NaN, or |x| is at least the smallest magnitude that nearest_even rounds beyond the largest
+            number. This is the numerator of the paper's overflow ratio, and it does not depend on the mode.
+        underflowed: 0 < |x| <= half the smallest positive number.
+        nan: x is NaN.
+        inexact: x is a number and the result differs from it.
+        subnormal: The result is subnormal.
     """
 
     overflowed: int
@@ -50,15 +54,26 @@ def round_to(
     out: Array | None = None,
     counts: bool = False,
 ) -> Any:
-    """x rounded to a format, once, from its exact value.
+    """Rounds each element of x to a format, once, from its exact value.
 
-    x: float32 or float64 of any shape, or a Python float (float64); float16, bfloat16 and ml_dtypes arrays
-    widen exactly to float32. The result has x's shape and (widened) type; a scalar gives a NumPy scalar.
-    ``random_bits``: for the stochastic modes, uint32 of x's shape or a Stream; mode "stochastic" uses the low
-    ``random_bit_count`` (1 to 32) of each. ``out``: an array for the result, which may be x. ``threads``: None
-    for as many as there are cores; any number gives the same bits. With ``counts``: (result, Counts).
+    Args:
+        x: float32 or float64 of any shape, or a Python float (float64). float16, bfloat16 and ml_dtypes arrays are
+            converted to float32, which is exact.
+        fmt: The format, or its name.
+        mode, overflow: The rounding mode and the overflow policy.
+        random_bits: For stochastic modes, uint32 of x's shape or a Stream.
+        random_bit_count: For mode "stochastic", how many low bits of each random word are used (1 to 32).
+        backend, threads: Which backend runs, on how many threads (None: one per core). Bits do not depend on them.
+        out: An array for the result. It may be x.
+        counts: Also return ``Counts``.
 
-    Raises ValueError or TypeError for anything else, BackendUnavailable if the backend cannot run here.
+    Returns:
+        The result, with x's shape and (converted) type, a NumPy scalar for a scalar. With ``counts``, (result, Counts).
+
+    Raises:
+        ValueError, TypeError: An argument, or a combination of arguments, is not supported.
+        BackendUnavailable: The backend cannot run here.
+
     Source: IEEE 754-2019 §4.3, §7.4; Lee, Sharma, Aiken 2023 §4.1 (fp_E_M_B); QPyTorch (legacy modes).
 
     >>> import numpy as np
@@ -95,10 +110,18 @@ def encode(
     backend: str = "compiled",
     threads: int | None = None,
 ) -> Any:
-    """The codes of x rounded as by ``round_to``: uint8, uint16, uint32 or uint64, the narrowest that holds them.
+    """Rounds x as ``round_to`` does and returns the codes.
 
-    Same arguments and errors as ``round_to``; also ValueError where the result is NaN and the format has none,
-    or infinity (overflow "mark") and the format has none.
+    Args:
+        x, fmt, mode, overflow, random_bits, random_bit_count, backend, threads: As for ``round_to``.
+
+    Returns:
+        Codes of x's shape, as the narrowest of uint8, uint16, uint32 and uint64 that holds them.
+
+    Raises:
+        ValueError, TypeError: As for ``round_to``, and if a result is NaN or (with overflow "mark") infinity and the
+            format has no code for it.
+        BackendUnavailable: The backend cannot run here.
 
     >>> hex(encode(-416.0, "float8_e4m3fn", backend="reference"))
     '0xfd'
@@ -131,10 +154,22 @@ def decode(
     backend: str = "compiled",
     threads: int | None = None,
 ) -> Any:
-    """The numbers that codes stand for, float32 or float64, exactly; NaNs are canonical.
+    """Converts codes to the numbers they represent. The conversion is exact, and NaNs are canonical.
 
-    codes: integers of any type and shape, each in 0 .. 2**format.bits - 1. In a format without subnormals every
-    code of exponent 0 is a zero. Raises ValueError for other codes, or if dtype cannot hold the format.
+    Args:
+        codes: Integers of any type and shape, each from 0 to 2**format.bits - 1. In a format without subnormals every
+            code with exponent 0 is a zero.
+        fmt: The format, or its name.
+        dtype: float32 or float64.
+        backend, threads: As for ``round_to``.
+
+    Returns:
+        Numbers of the codes' shape and of type ``dtype``.
+
+    Raises:
+        ValueError: A code is out of range, or ``dtype`` cannot hold all values of the format.
+        TypeError: The codes are not integers, or ``dtype`` is neither float32 nor float64.
+        BackendUnavailable: The backend cannot run here.
 
     >>> print(decode(0xFD, "float8_e4m3fn", backend="reference"))
     -416.0
@@ -142,15 +177,15 @@ def decode(
     format, dtype = as_format(fmt), np.dtype(dtype)
     format.require_float64()
     if dtype not in (np.float32, np.float64):
-        raise UsageTypeError(f"decode gives float32 or float64, not {dtype}")
+        raise UsageTypeError(f"decode returns float32 or float64, not {dtype}")
     if dtype == np.float32 and not format.fits_float32:
         raise UsageError(f"{format} has values that float32 cannot hold; pass dtype=np.float64")
     is_scalar = isinstance(codes, (int, np.generic))
     array = np.asarray(codes)
     if array.dtype.kind not in "iu":
-        raise UsageTypeError(f"codes are integers, got {array.dtype}; for numbers use encode or round_to")
+        raise UsageTypeError(f"codes must be integers, got {array.dtype}; for numbers use encode or round_to")
     wrong = (array < 0) | (array > 2**format.bits - 1) if array.size else np.zeros(array.shape, bool)
-    _refuse(array, wrong, f"codes of {format} are 0 to {2**format.bits - 1}")
+    _refuse(array, wrong, f"codes of {format} must be from 0 to {2**format.bits - 1}")
     unsigned = np.require(array, f"uint{format.code_bits}", ["C", "A"])
     values = hosted(backend).decode_array(unsigned, format, dtype, threads=checks.threads(threads))
     return values[()] if is_scalar else values
@@ -160,12 +195,12 @@ def decode(
 
 
 def _widen(x: ArrayLike) -> tuple[Array, bool]:
-    """x as a contiguous float32 or float64 array, and whether it was a scalar."""
+    """Returns x as a contiguous float32 or float64 array, and whether it was a scalar."""
     array = np.asarray(x)
     dtype = array.dtype
     if dtype.name not in FORMATS:
-        hint = "; convert it with np.float64(...) if that is what you mean" if dtype.kind in "iub" else ""
-        raise UsageTypeError(f"rounding takes float32, float64, float16 or an ml_dtypes float type, got {dtype}{hint}")
+        hint = "; convert it with np.float64(...) if that is intended" if dtype.kind in "iub" else ""
+        raise UsageTypeError(f"x must be float32, float64, float16 or an ml_dtypes float type, got {dtype}{hint}")
     wide = np.float64 if dtype.name == "float64" else np.float32
     with np.errstate(invalid="ignore"):  # a signaling NaN
         contiguous = np.require(array, wide, ["C", "A"])
@@ -178,19 +213,19 @@ def _check_combination(array: Array, format: Format, policy: Policy) -> None:
         raise UsageError(f"{format} has values that float32 cannot hold; pass float64: x.astype(np.float64)")
     if policy.mode.is_legacy and array.dtype != np.float32:
         raise UsageTypeError(
-            f"mode {policy.mode.value!r} is defined on float32 only, got {array.dtype}; pass x.astype(np.float32)"
+            f"mode {policy.mode.value!r} is defined only for float32, got {array.dtype}; pass x.astype(np.float32)"
         )
     if policy.mode.is_legacy and not spec.legacy_applies(format):
         raise UsageError(
-            f"mode {policy.mode.value!r} knows fp_E_M_B (E <= 8, M <= 22, |B| <= 126) and formats like it, "
-            f"not {format}: name the fp_E_M_B that QPyTorch would use"
+            f"mode {policy.mode.value!r} supports fp_E_M_B (E <= 8, M <= 22, |B| <= 126) and equivalent formats, "
+            f"not {format}; pass the fp_E_M_B that QPyTorch would use"
         )
 
 
 def _check_random_bits(array: Array, policy: Policy, random_bits: Array | Stream | None) -> Array | Stream | None:
     if not policy.mode.needs_random_bits:
         if random_bits is not None:
-            raise UsageError(f"mode {policy.mode.value!r} uses no random bits; got some")
+            raise UsageError(f"mode {policy.mode.value!r} does not use random bits; pass random_bits=None")
         return None
     if random_bits is None:
         raise UsageError(
@@ -201,28 +236,28 @@ def _check_random_bits(array: Array, policy: Policy, random_bits: Array | Stream
         return random_bits
     bits = np.asarray(random_bits)
     if bits.dtype != np.uint32:
-        raise UsageTypeError(f"random_bits are uint32, got {bits.dtype}")
+        raise UsageTypeError(f"random_bits must be uint32, got {bits.dtype}")
     if bits.shape != array.shape:
-        raise UsageError(f"random_bits have x's shape {array.shape}, got {bits.shape}")
+        raise UsageError(f"random_bits must have x's shape {array.shape}, got {bits.shape}")
     return np.require(bits, np.uint32, ["C", "A"])
 
 
 def _check_out(array: Array, out: Array | None, is_scalar: bool) -> Array | None:
-    """The array for the kernel to write to: ``out`` if it is contiguous, else None."""
+    """Returns the array that the kernel writes to: ``out`` if it is contiguous, otherwise None."""
     if out is None:
         return None
     if not isinstance(out, np.ndarray) or is_scalar:
-        raise UsageTypeError(f"out is a NumPy array for an array x, got {type(out).__name__}")
+        raise UsageTypeError(f"out must be a NumPy array, and x an array too; got out={type(out).__name__}")
     if out.shape != array.shape or out.dtype != array.dtype or not out.flags.writeable:
         raise UsageError(
-            f"out is a writable {array.dtype} array of shape {array.shape}, got {out.dtype} of shape {out.shape}"
+            f"out must be a writable {array.dtype} array of shape {array.shape}, got {out.dtype} of shape {out.shape}"
             + ("" if out.flags.writeable else ", read-only")
         )
     return out if out.flags.carray else None
 
 
 def _refuse(array: Array, wrong: Array, reason: str) -> None:
-    """ValueError with the first element of ``array`` that is wrong, if there is one."""
+    """Raises UsageError with the first wrong element of ``array`` if there is one."""
     if wrong.any():
         first = tuple(int(i) for i in np.argwhere(wrong)[0]) if array.ndim else ()
         where = f" at index {first if len(first) > 1 else first[0]}" if first else ""

@@ -249,7 +249,7 @@ def test_codes_are_those_of_ml_dtypes() -> None:
         ({"scale_overflow": "wrap"}, "unknown scale_overflow"),
         ({"mode": "qpytorch_nearest", "overflow": "saturate"}, "QPyTorch"),
         ({"tensor_scale": 2.0}, "mxfp4 has no tensor_scale"),
-        ({"format": "nvfp4", "tensor_scale": 0.1}, "tensor_scale must be a number of float32, got 0.1; round it first"),
+        ({"format": "nvfp4", "tensor_scale": 0.1}, "tensor_scale must be exact in float32, got 0.1; round it first"),
         ({"mode": "stochastic", "random_bit_count": 4, "random_bits": np.zeros(3, np.uint32)}, "of x's shape"),
     ],
 )
@@ -259,7 +259,7 @@ def test_mistakes_are_told(arguments: dict[str, Any], message: str) -> None:
 
 
 def test_integers_are_refused() -> None:
-    with pytest.raises(TypeError, match="rounding takes float32"):
+    with pytest.raises(TypeError, match="x must be float32"):
         quantize(np.arange(4), "mxfp4")
 
 
@@ -325,7 +325,7 @@ def test_dots_that_do_not_match_are_refused() -> None:
     a = quantize(np.ones((2, 32), np.float32), "mxfp4")
     with pytest.raises(ValueError, match="first one"):
         dot(a, a)
-    with pytest.raises(ValueError, match="blocks of 32 by .* in blocks of 16"):
+    with pytest.raises(ValueError, match="blocks of 32 and .* in blocks of 16"):
         dot(a, quantize(np.ones((32, 2), np.float32), "nvfp4", axis=0))
     with pytest.raises(ValueError, match="unknown accumulate .* Known: exact, float32"):
         dot(a, quantize(np.ones((32, 2), np.float32), "mxfp4", axis=0), "float16")

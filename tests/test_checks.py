@@ -120,11 +120,11 @@ def test_more_than_the_machine_has_is_refused(monkeypatch: pytest.MonkeyPatch) -
     checks.fits_memory("this takes", 1000, "take less")
     with pytest.raises(UsageError, match="^this takes 1,001 bytes and this machine has 1,000; take less$"):
         checks.fits_memory("this takes", 1001, "take less")
-    with pytest.raises(UsageError, match=r"^a parameter of shape \(32, 16, 3, 3\) takes 18,432 bytes"):
+    with pytest.raises(UsageError, match=r"^a parameter of shape \(32, 16, 3, 3\) needs 18,432 bytes"):
         reference_models.build("small_cnn")
     monkeypatch.setattr(checks, "machine_memory", lambda: 10_000)  # enough for each layer, and not for both
     layers = nn.Sequential(nn.Linear(40, 40), nn.Linear(40, 40))
-    with pytest.raises(UsageError, match="^the network's parameters take 13,120 bytes .*; make it narrower"):
+    with pytest.raises(UsageError, match="^the network's parameters need 13,120 bytes .*; reduce its width"):
         initialize(layers)
 
 
@@ -169,8 +169,8 @@ def test_a_message_is_short_and_on_one_line() -> None:
         ),
         ("fp8_e4m3", "; it may mean float8_e4m3fn (largest 448, no infinity), float8_e4m3 (largest 240, infinity), "),
         ("fp8", "; it may mean float8_e5m2 (largest 57344, infinity), float8_e4m3fn (largest 448, no infinity), "),
-        ("mxfp4", "; block formats, whose elements share scales, are for mpsim.blocks and 'mpsim validate blocks'."),
-        ("nvfp4", "; block formats, whose elements share scales, are for mpsim.blocks"),
+        ("mxfp4", "; for block formats, whose elements share scales, use mpsim.blocks and 'mpsim validate blocks'."),
+        ("nvfp4", "; for block formats, whose elements share scales, use mpsim.blocks"),
         ("int8", ". Known: float64, "),
         ("", ". Known: float64, "),
     ],

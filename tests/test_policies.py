@@ -37,7 +37,7 @@ def test_names_become_members() -> None:
         (("stochastic", "infinity", 33), "got 33"),
         (("stochastic", "infinity", 2.0), "got 2.0"),
         (("up", "infinity", 3), "is for mode 'stochastic'"),
-        (("qpytorch_nearest",), "'saturate' and 'mark' only"),
+        (("qpytorch_nearest",), "supports only overflow 'saturate' and 'mark'"),
         (("qpytorch_stochastic", "mark", 8), "is for mode 'stochastic'"),
     ],
 )

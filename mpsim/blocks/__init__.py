@@ -1,4 +1,6 @@
-"""Block formats: MX (OCP Microscaling Formats v1.0) and NVFP4. See docs/block_formats.md.
+"""Rounds to block formats and multiplies them: MX (OCP Microscaling Formats v1.0) and NVFP4.
+
+docs/block_formats.md describes the formats.
 
 >>> import numpy as np
 >>> round_to_blocks(np.float32([7, -0.3, 0.1]), "mxfp4")

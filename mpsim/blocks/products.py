@@ -1,7 +1,7 @@
-"""Dot products of block formats, every bit as mpsim/kernels/spec_blocks.py defines them.
+"""Computes dot products of block formats, as mpsim/kernels/spec_blocks.py defines them.
 
-Products of elements are summed exactly within a block: elements are integers times a power of two, cut into pieces
-so small that float64 matrix products of them are exact in any order.
+Products of elements are summed exactly within a block. Elements are integers times a power of two. They are split into
+pieces that are small enough for float64 matrix products of them to be exact in any order.
 """
 
 from __future__ import annotations
@@ -22,20 +22,31 @@ from mpsim.rounding import decode
 __all__ = ["dot"]
 
 FLOAT32 = FORMATS["float32"]
-PIECE = 16  # bits of a piece; a block's sum of products of pieces stays below 2**53
-UNIT = 340  # the least bit of a term is 2**-294: two elements of 2**-16, two scales of 2**-127, and 8 bits
+#: The bits of a piece. A block's sum of products of pieces stays below 2**53.
+PIECE = 16
+#: Terms are integers times 2**-UNIT. The lowest bit of a term is 2**-294: two elements of 2**-16, two scales of
+#: 2**-127, and 8 bits.
+UNIT = 340
 ACCUMULATE = ("exact", "float32")
 
 
 def dot(a: Blocks, b: Blocks, accumulate: str = "exact") -> Any:
-    """The product of quantised a (M, K), blocks along K, and b (K, N), blocks along K; vectors (K,) too. float32.
+    """Multiplies two quantised matrices or vectors whose blocks lie along the summed axis.
 
-    ``accumulate``: "exact": the sum of all products and scales, rounded once to nearest even. "float32": each block's
-    exact sum with its scales is added to a float32 total in rising order, one rounding each; the total is multiplied
-    by float32(product of the tensor scales). A NaN scale gives NaN. Source: OCP MX v1.0 §6.2, which fixes the
-    products and the scales and leaves precision and order open.
+    Args:
+        a: (M, K) or (K,), with blocks along K.
+        b: (K, N) or (K,), with blocks along K.
+        accumulate: "exact" rounds the sum of all scaled products once, to nearest even. "float32" adds each block's
+            exact scaled sum to a float32 total, in rising order with one rounding each, and then multiplies the total
+            by float32(product of the tensor scales).
 
-    Raises ValueError for shapes, block axes, or block sizes that do not match.
+    Returns:
+        float32 of shape (M, N), without the axes that vectors lack. A NaN scale gives NaN.
+
+    Raises:
+        ValueError: Shapes, block axes or block sizes do not match.
+
+    Source: OCP MX v1.0 §6.2, which defines the products and the scales and leaves precision and order open.
 
     >>> from mpsim.blocks import quantize
     >>> x, y = (quantize(np.float32(v), "mxfp4", backend="reference") for v in ([1, 2, 3], [4, 0.5, -1]))
@@ -46,8 +57,8 @@ def dot(a: Blocks, b: Blocks, accumulate: str = "exact") -> Any:
     checks.named("accumulate", accumulate, ACCUMULATE)
     if left[0].shape[1] != right[0].shape[0] or a.format.size != b.format.size:
         raise UsageError(
-            f"dot multiplies (M, K) by (K, N) in blocks of one size, got {left[0].shape} in blocks of {a.format.size} "
-            f"by {right[0].shape} in blocks of {b.format.size}"
+            f"dot needs (M, K) and (K, N) in blocks of one size, got {left[0].shape} in blocks of {a.format.size} "
+            f"and {right[0].shape} in blocks of {b.format.size}"
         )
     total = _Total(left[0].shape[0], right[0].shape[1], accumulate)
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
@@ -62,11 +73,11 @@ def dot(a: Blocks, b: Blocks, accumulate: str = "exact") -> Any:
 
 
 def _matrix(blocks: Blocks, name: str, last: bool) -> tuple[Array, Array]:
-    """(elements, scales) of a matrix, float64; a vector becomes one row or one column."""
+    """Returns the elements and scales of a matrix as float64. A vector becomes one row or one column."""
     shape, axis = blocks.codes.shape, blocks.axis
     if len(shape) not in (1, 2) or axis != (len(shape) - 1 if last else 0):
         side = "last" if last else "first"
-        raise UsageError(f"{name} has one or two axes and blocks along the {side} one; got {shape}, axis {axis}")
+        raise UsageError(f"{name} needs one or two axes and blocks along the {side} one; got {shape}, axis {axis}")
     elements = decode(blocks.codes, blocks.format.element, np.float64, backend="reference")
     scales = decode(blocks.scales, blocks.format.scale, np.float64, backend="reference")
     if len(shape) == 1:
@@ -75,7 +86,7 @@ def _matrix(blocks: Blocks, name: str, last: bool) -> tuple[Array, Array]:
 
 
 def _pieces(elements: Array, quantum: int) -> list[Array]:
-    """Finite elements as integers, sum(piece[i] * 2**(PIECE * i)) * 2**quantum, pieces of their sign."""
+    """Splits finite elements into integer pieces of their sign: sum(piece[i] * 2**(PIECE * i)) * 2**quantum."""
     integers = np.ldexp(np.where(np.isfinite(elements), elements, 0.0), -quantum)
     if np.abs(integers).max(initial=0.0) < 2.0**20:
         return [integers]
@@ -84,7 +95,7 @@ def _pieces(elements: Array, quantum: int) -> list[Array]:
 
 
 class _Total:
-    """Running sums of M x N outputs."""
+    """Holds the running sums of M x N outputs."""
 
     def __init__(self, rows: int, columns: int, accumulate: str) -> None:
         self.exact = np.zeros((rows, columns), object)  # Python integers, in units of 2**-UNIT
@@ -93,7 +104,7 @@ class _Total:
         self.once = accumulate == "exact"
 
     def add(self, rows: Array, columns: Array, scales: tuple[Array, Array], quanta: tuple[int, int]) -> None:
-        """One block: rows (M, size), columns (size, N), the scales of each row and column."""
+        """Adds one block, given rows (M, size), columns (size, N) and the scales of each row and column."""
         scale = np.multiply.outer(*scales)  # exact: 4 bits each, or powers of two
         product = rows @ columns
         wrong = np.where(np.isfinite(product), 0.0, product)
@@ -105,7 +116,7 @@ class _Total:
             for j, right in enumerate(_pieces(columns, quanta[1]))
         ]
         if not self.once and len(pairs) == 1:
-            self.total = _add(self.total, np.ldexp(pairs[0][1], pairs[0][0]) * scale)  # an exact term
+            self.total = _add(self.total, np.ldexp(pairs[0][1], pairs[0][0]) * scale)  # the term is exact
             return
         term = sum(_integers(sums, scale, shift) for shift, sums in pairs)
         if self.once:
@@ -114,7 +125,7 @@ class _Total:
             self.total = _rounded(np.asarray(term, object), self.total, Fraction(1, 1 << UNIT))
 
     def result(self, left: float, right: float) -> Array:
-        """float32, tensor scales included."""
+        """Returns the float32 result, including the tensor scales."""
         if self.once:
             unit = Fraction(left) * Fraction(right) / (1 << UNIT)
             found = _rounded(self.exact, np.zeros(self.total.shape, np.float32), unit)
@@ -125,17 +136,21 @@ class _Total:
         return np.asarray(found, np.float32)
 
 
-def _integers(sums: Array, scale: Array, shift: int) -> Any:
-    """sums * scale * 2**shift in units of 2**-UNIT, as Python integers. sums: integers below 2**53; scale: 8 bits."""
+def _integers(sums: Array, scale: Array, shift: int) -> Array:
+    """Returns sums * scale * 2**shift in units of 2**-UNIT as Python integers.
+
+    ``sums`` are integers below 2**53, and scales have 8 significant bits.
+    """
     fraction, exponent = np.frexp(scale)
     digits = np.ldexp(fraction, 8).astype(np.int64).astype(object)
-    return sums.astype(np.int64).astype(object) * digits << (exponent + (shift - 8 + UNIT)).astype(object)
+    shifts = (exponent + (shift - 8 + UNIT)).astype(object)
+    return np.asarray(sums.astype(np.int64).astype(object) * digits << shifts, object)
 
 
 def _rounded(sums: Array, totals: Array, unit: Fraction) -> Array:
-    """Integers times the unit plus float32 totals, rounded once; infinite totals stay."""
+    """Returns integers times the unit plus float32 totals, rounded once. Infinite totals stay infinite."""
 
-    def one(term: int, total: Any) -> float:
+    def one(term: int, total: float) -> float:
         if not np.isfinite(total):
             return float(total)
         exact = term * unit + Fraction(float(total))
@@ -145,7 +160,7 @@ def _rounded(sums: Array, totals: Array, unit: Fraction) -> Array:
 
 
 def _add(total: Array, term: Array) -> Array:
-    """float32(total + term), rounded once: the float64 sum is first rounded to odd (kernels/contractions/narrow.py)."""
+    """Returns float32(total + term), rounded once, by way of a float64 sum rounded to odd (contractions/narrow.py)."""
     wide = total.astype(np.float64)
     sum = wide + term
     part = sum - wide

@@ -1,7 +1,7 @@
-"""Block formats (MX, NVFP4): arrays whose elements share scales by blocks, rounded, as codes, and multiplied.
+"""Rounds arrays to block formats (MX, NVFP4), in which the elements of a block share a scale.
 
-Definition: mpsim/kernels/spec_blocks.py, docs/block_formats.md. Every element is rounded once, by ``round_to``, from
-the exact quotient of the number and its scale; exponents come from the bits, never from a logarithm.
+mpsim/kernels/spec_blocks.py and docs/block_formats.md define the results. ``round_to`` rounds every element once, from
+the exact quotient of the number and its scale. Exponents are read from the bits and not computed by a logarithm.
 """
 
 from __future__ import annotations
@@ -23,13 +23,22 @@ from mpsim.rounding import Counts, Stream, decode, encode, round_to
 
 __all__ = ["BLOCK_FORMATS", "SCALE_RULES", "BlockFormat", "Blocks", "dequantize", "quantize", "round_to_blocks"]
 
-TINY = 2.0**-1000  # stands for any smaller quotient: far below half of every element format's smallest number
+#: Replaces any smaller quotient. It is far below half of the smallest number of every element format.
+TINY = 2.0**-1000
 
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """A quantised array. codes: uint8 of the array's shape; scales: uint8 codes, the block axis as long as there are
-    blocks (the last may be short); tensor_scale: float32, 1 but for NVFP4; axis: the block axis, not negative."""
+    """A quantised array.
+
+    Args:
+        format: The block format.
+        codes: The elements' codes, uint8 of the array's shape.
+        scales: The scales' codes, uint8, with one entry for each block along the block axis. The last block may be
+            shorter.
+        tensor_scale: The scale of the whole tensor. It is 1 except for NVFP4.
+        axis: The block axis, not negative.
+    """
 
     format: BlockFormat
     codes: Array
@@ -39,7 +48,7 @@ class Blocks:
 
     @property
     def bytes(self) -> int:
-        """Of codes packed without gaps, scales, and the tensor scale if there is one."""
+        """The size in bytes of codes packed without gaps, scales, and the tensor scale if there is one."""
         bits = self.codes.size * self.format.element.bits + self.scales.size * self.format.scale.bits
         return -(-bits // 8) + 4 * self.format.tensor_scale
 
@@ -60,25 +69,35 @@ def round_to_blocks(
     threads: int | None = None,
     counts: bool = False,
 ) -> Any:
-    """x as the block format holds it: element times scale, in x's shape and (widened) type.
+    """Rounds x to a block format and returns element times scale.
 
-    x, mode, overflow, random bits, backend, threads, errors: as for ``round_to``, but x has at least one axis, the
-    modes of QPyTorch are refused, and elements saturate by default (OCP MX v1.0 §6.3). ``axis``: along it lie the
-    blocks; the last may be shorter. ``scale_rule``: a row of SCALE_RULES (formats with E8M0 scales; NVFP4's scale is
-    amax / (6 * tensor scale) to nearest even, whatever the rule). ``scale_overflow``: a scale beyond the largest
-    becomes that ("saturate") or NaN ("nan"). ``tensor_scale``: for NVFP4, a positive float32; None takes
-    float32(amax of x / (6 * 448)). A block with a NaN or an infinity has the scale NaN and all of it becomes NaN.
-    With ``counts``: (result, Counts) of the elements as they were rounded after scaling; NaN and infinite ones count
-    as overflowed.
+    A block that contains NaN or infinity gets the scale NaN, and all its elements become NaN.
+
+    Args:
+        x: As for ``round_to``, with at least one axis.
+        format: The block format, or its name.
+        axis: The axis along which blocks lie. The last block may be shorter.
+        scale_rule: How E8M0 scales are computed, a key of ``SCALE_RULES``. NVFP4 ignores it: its scale is
+            amax / (6 * tensor scale), rounded to nearest even.
+        scale_overflow: What a scale beyond the largest becomes: the largest ("saturate") or NaN ("nan").
+        mode, random_bits, random_bit_count, backend, threads: As for ``round_to``, without the modes of QPyTorch.
+        overflow: As for ``round_to``. By default elements saturate (OCP MX v1.0 §6.3).
+        tensor_scale: For NVFP4, a positive float32. The default is float32(amax of x / (6 * 448)).
+        counts: Also return ``Counts`` of the scaled elements. NaN and infinite elements count as overflowed.
+
+    Returns:
+        The result, in x's shape and (converted) type. With ``counts``, (result, Counts).
+
+    Raises:
+        ValueError, TypeError, BackendUnavailable: As for ``round_to``.
 
     >>> import numpy as np
     >>> print(round_to_blocks(np.float32([7, -0.3, 0.1]), "mxfp4", backend="reference"))
     [ 6.  -0.5  0. ]
     """
-    blocks, numbers = _quantize(
-        x, format, axis, scale_rule, scale_overflow, mode, overflow, tensor_scale, random_bits, random_bit_count,
-        backend, threads,
-    )  # fmt: skip
+    policy = Policy(mode, overflow, random_bit_count)  # type: ignore[arg-type]
+    quantiser = _Quantiser(as_block_format(format), axis, scale_rule, scale_overflow, policy, tensor_scale)
+    blocks, numbers = _quantize(x, quantiser, random_bits, backend, threads)
     dtype = np.float64 if np.asarray(x).dtype == np.float64 else np.float32
     values = dequantize(blocks, dtype, backend=backend, threads=threads)
     return (values, numbers) if counts else values
@@ -99,29 +118,40 @@ def quantize(
     backend: str = "compiled",
     threads: int | None = None,
 ) -> Blocks:
-    """The codes and scales of ``round_to_blocks``; same arguments and errors.
+    """Returns the codes and scales of ``round_to_blocks``, which has the same arguments and errors.
 
     >>> import numpy as np
     >>> blocks = quantize(np.float32([7, -0.3, 0.1]), "mxfp4", backend="reference")
     >>> print(blocks.codes, blocks.scales)
     [7 9 0] [127]
     """
-    return _quantize(
-        x, format, axis, scale_rule, scale_overflow, mode, overflow, tensor_scale, random_bits, random_bit_count,
-        backend, threads,
-    )[0]  # fmt: skip
+    policy = Policy(mode, overflow, random_bit_count)  # type: ignore[arg-type]
+    quantiser = _Quantiser(as_block_format(format), axis, scale_rule, scale_overflow, policy, tensor_scale)
+    return _quantize(x, quantiser, random_bits, backend, threads)[0]
 
 
 def dequantize(
     blocks: Blocks, dtype: DTypeLike = np.float32, *, backend: str = "compiled", threads: int | None = None
 ) -> Array:
-    """Element * scale * tensor scale: exact in float64, rounded once to nearest even in float32.
+    """Returns element * scale * tensor scale, exact in float64 or rounded once to nearest even in float32.
 
-    NaN where the scale or the element is. Raises TypeError for another dtype.
+    Args:
+        blocks: The quantised array.
+        dtype: float32 or float64.
+        backend, threads: As for ``round_to``.
+
+    Returns:
+        An array of the original shape. It has NaN where the scale or the element is NaN.
+
+    Raises:
+        TypeError: ``dtype`` is neither float32 nor float64.
+
+    >>> dequantize(quantize(np.float32([7, -0.3]), "mxfp4"))
+    array([ 6. , -0.5], dtype=float32)
     """
     dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float64):
-        raise UsageTypeError(f"dequantize gives float32 or float64, not {dtype}")
+        raise UsageTypeError(f"dequantize returns float32 or float64, not {dtype}")
     elements = decode(blocks.codes, blocks.format.element, np.float64, backend=backend, threads=threads)
     scales = decode(blocks.scales, blocks.format.scale, np.float64, backend=backend, threads=threads)
     length = blocks.codes.shape[blocks.axis]
@@ -136,7 +166,7 @@ def dequantize(
 
 
 def _power_scales(amax: Array, format: BlockFormat, rule: str, overflow: str) -> Array:
-    """E8M0 scales (spec_blocks.power_scale) of finite largest magnitudes; exponents by frexp, which reads the bits."""
+    """Computes E8M0 scales (spec_blocks.power_scale) of finite amax. frexp reads the exponents from the bits."""
     element = format.element
     fraction, exponent = np.frexp(amax)  # fraction in [1/2, 1)
     if rule == "even":
@@ -163,7 +193,7 @@ def _tensor_scale(x: Array, format: BlockFormat, given: float | None) -> np.floa
     if given is not None:
         scale = np.float32(checks.real("tensor_scale", given, above=0, most=checks.FLOAT32_LARGEST))
         if float(scale) != float(given):
-            raise UsageError(f"tensor_scale must be a number of float32, got {given!r}; round it first", "tensor_scale")
+            raise UsageError(f"tensor_scale must be exact in float32, got {given!r}; round it first", "tensor_scale")
         return scale
     finite = np.abs(x[np.isfinite(x)])
     amax = np.array([finite.max(initial=0.0)])
@@ -175,37 +205,50 @@ def _tensor_scale(x: Array, format: BlockFormat, given: float | None) -> np.floa
 
 
 def _quotient(x: Array, divisor: Array | float) -> Array:
-    """x / divisor in float64, which rounds to a narrow format as the exact quotient does.
+    """Returns x / divisor in float64, which rounds to a narrow format as the exact quotient does.
 
-    Let m be a number or midpoint of the format. m * divisor is exact in float64: m has at most 25 bits and a divisor
-    28. If x is not that product, it is at least one place of float64 away, relatively more than 2**-53; so x / divisor
-    differs from m by more than 2**-53 of m, which is more than the division's rounding can close.
+    Let m be a number or midpoint of the format. m * divisor is exact in float64, because m has at most 25 bits and a
+    divisor 28. If x is not that product, it differs from it by at least one float64 step, i.e. relatively by more than
+    2**-53. Then x / divisor differs from m by more than 2**-53 of m, which the rounding of the division cannot bridge.
     """
     with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
         return _not_lost(np.clip(x / divisor, -1 / TINY, 1 / TINY), x)
 
 
 def _not_lost(scaled: Array, x: Array) -> Array:
-    """Nonzero numbers whose scaled value float64 cannot hold exactly, being so small, become +-TINY."""
+    """Replaces scaled values of nonzero numbers by +-TINY where they are too small to be exact in float64."""
     return np.where((np.abs(scaled) < TINY) & (x != 0), np.copysign(TINY, x), scaled)
 
 
 # -- the elements -------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Quantiser:
+    """The arguments of ``quantize`` that define the scales and the rounding."""
+
+    format: BlockFormat
+    axis: int
+    scale_rule: str
+    scale_overflow: str
+    policy: Policy
+    tensor_scale: float | None
+
+    def __post_init__(self) -> None:
+        checks.named("scale rule", self.scale_rule, SCALE_RULES)
+        checks.named("scale_overflow", self.scale_overflow, SCALE_OVERFLOWS)
+        if self.policy.mode.is_legacy:
+            raise UsageError(f"mode {self.policy.mode.value!r} is QPyTorch's, which has no block formats")
+
+
 def _quantize(
-    x: ArrayLike, format: str | BlockFormat, axis: int, rule: str, scale_overflow: str, mode: str | Mode,
-    overflow: str | Overflow, tensor_scale: float | None, random_bits: Array | Stream | None,
-    random_bit_count: int | None, backend: str, threads: int | None,
-) -> tuple[Blocks, Counts]:  # fmt: skip
-    format = as_block_format(format)
-    wide, axis = _checked(x, axis, rule, scale_overflow)
-    policy = Policy(mode, overflow, random_bit_count)  # type: ignore[arg-type]
-    if policy.mode.is_legacy:
-        raise UsageError(f"mode {policy.mode.value!r} is QPyTorch's, which has no block formats")
+    x: ArrayLike, quantiser: _Quantiser, random_bits: Array | Stream | None, backend: str, threads: int | None
+) -> tuple[Blocks, Counts]:
+    format, policy, scale_overflow = quantiser.format, quantiser.policy, quantiser.scale_overflow
+    wide, axis = _checked(x, quantiser.axis)
     if isinstance(random_bits, Stream):
         random_bits = philox.random_bits(random_bits, wide.size).reshape(wide.shape)
-    given = _tensor_scale(wide, format, tensor_scale)
+    given = _tensor_scale(wide, format, quantiser.tensor_scale)
     grid = _to_grid(wide, axis, format.size)
     sound = np.isfinite(grid).all(-1)
     amax = np.where(sound, np.abs(np.where(np.isfinite(grid), grid, 0)).max(-1, initial=0.0), 0.0)
@@ -214,11 +257,11 @@ def _quantize(
         beyond = Overflow.SATURATE if scale_overflow == "saturate" else Overflow.INFINITY
         scales = round_to(exact, format.scale, Mode.NEAREST_EVEN, beyond, backend=backend, threads=threads)
     else:
-        scales = _power_scales(amax, format, rule, scale_overflow)
+        scales = _power_scales(amax, format, quantiser.scale_rule, scale_overflow)
     scales = np.where(sound, scales, np.nan)
     elements, numbers = round_to(
         _scaled(grid, scales, given, format), format.element, policy.mode, policy.overflow,
-        random_bits=_bits_grid(random_bits, wide, axis, format.size), random_bit_count=random_bit_count,
+        random_bits=_bits_grid(random_bits, wide, axis, format.size), random_bit_count=policy.random_bit_count,
         backend=backend, threads=threads, counts=True,
     )  # fmt: skip
     codes = _from_grid(encode(elements, format.element, backend=backend, threads=threads), wide, axis)
@@ -229,7 +272,7 @@ def _quantize(
 
 
 def _scaled(grid: Array, scales: Array, tensor_scale: np.float32, format: BlockFormat) -> Array:
-    """Numbers over their scales, as ``_quotient``; zeros of their sign where there is no scale to divide by."""
+    """Divides numbers by their scales, like ``_quotient``. Without a usable scale the result is a signed zero."""
     usable = (np.isfinite(scales) & (scales > 0))[..., None]
     kept = np.where(usable, grid, np.copysign(0.0, np.where(np.isnan(grid), 0.0, grid)))
     safe = np.where(usable, scales[..., None], 1.0)
@@ -239,22 +282,20 @@ def _scaled(grid: Array, scales: Array, tensor_scale: np.float32, format: BlockF
         return _not_lost(np.ldexp(kept, 1 - np.frexp(safe)[1]), kept)
 
 
-def _checked(x: ArrayLike, axis: int, rule: str, scale_overflow: str) -> tuple[Array, int]:
-    """x as float64 and its axis, not negative."""
+def _checked(x: ArrayLike, axis: int) -> tuple[Array, int]:
+    """Returns x as float64 and the non-negative axis."""
     array = np.asarray(x)
     if array.dtype.name not in FORMATS:
-        raise UsageTypeError(f"rounding takes float32, float64, float16 or an ml_dtypes float type, got {array.dtype}")
+        raise UsageTypeError(f"x must be float32, float64, float16 or an ml_dtypes float type, got {array.dtype}")
     if array.ndim == 0:
-        raise UsageError(f"blocks lie along an axis of x, and x has shape {array.shape}; pass an array")
+        raise UsageError(f"x needs an axis for the blocks, got shape {array.shape}; pass an array")
     axis = checks.whole("axis", axis, least=-array.ndim, most=array.ndim - 1, note=f" for x of shape {array.shape}")
-    checks.named("scale rule", rule, SCALE_RULES)
-    checks.named("scale_overflow", scale_overflow, SCALE_OVERFLOWS)
     with np.errstate(invalid="ignore"):  # a signaling NaN
         return array.astype(np.float64), axis % array.ndim
 
 
 def _to_grid(array: Array, axis: int, size: int) -> Array:
-    """(..., blocks, size): the axis moved last, filled with zeros to whole blocks."""
+    """Returns the array as (..., blocks, size), with the axis moved last and zeros appended to complete a block."""
     moved = np.moveaxis(array, axis, -1)
     missing = -moved.shape[-1] % size
     padded = np.concatenate([moved, np.zeros((*moved.shape[:-1], missing), array.dtype)], axis=-1)
@@ -272,5 +313,5 @@ def _bits_grid(random_bits: Array | None, wide: Array, axis: int, size: int) -> 
         return None
     bits = np.asarray(random_bits)
     if bits.dtype != np.uint32 or bits.shape != wide.shape:
-        raise UsageError(f"random_bits are uint32 of x's shape {wide.shape}, got {bits.dtype} of {bits.shape}")
+        raise UsageError(f"random_bits must be uint32 of x's shape {wide.shape}, got {bits.dtype} of {bits.shape}")
     return _to_grid(bits, axis, size)
