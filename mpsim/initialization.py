@@ -1,4 +1,4 @@
-"""Initial weights: drawn by counter, so that they depend on nothing but the seed and the parameter's place."""
+"""Draws initial weights from a counter-based generator, so that they depend only on seed and parameter number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,18 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Distribution:
-    """kind "uniform": [-spread, spread); "normal": mean 0, standard deviation spread; "zeros"."""
+    """A distribution of initial values.
+
+    Args:
+        kind: "uniform" in [-spread, spread), "normal" with mean 0 and standard deviation ``spread``, or "zeros".
+        spread: The width of the distribution.
+
+    Raises:
+        ValueError: The kind is unknown, or the spread is not a finite float32 >= 0.
+
+    >>> abs(Distribution("uniform", 0.5).draw((2, 3), Stream(1, "initial_weights"))).max() <= 0.5
+    np.True_
+    """
 
     kind: str
     spread: float = 0.0
@@ -27,7 +38,7 @@ class Distribution:
         checks.real("spread", self.spread, least=0, most=checks.FLOAT32_LARGEST)
 
     def draw(self, shape: Shape, stream: Stream) -> np.ndarray:
-        """float32 array of this shape from the stream's first elements."""
+        """Returns a float32 array of this shape from the first elements of the stream."""
         if self.kind == "zeros":
             return np.zeros(shape, np.float32)
         if self.kind == "uniform":
@@ -37,12 +48,12 @@ class Distribution:
         return values.reshape(shape)
 
 
-#: From the shape of a layer's *weight* to the distribution of its weight, or of its bias.
+#: A function from the shape of a layer's *weight* to the distribution of its weight or of its bias.
 Rule = Callable[[Shape], Distribution]
 
 
 def uniform_fan_in(weight: Shape) -> Distribution:
-    """Uniform in ±1/sqrt(inputs of one output): PyTorch's default for weight and bias.
+    """Returns the uniform distribution in ±1/sqrt(inputs of one output), PyTorch's default for weight and bias.
 
     >>> uniform_fan_in((8, 4, 2, 2))
     Distribution(kind='uniform', spread=0.25)
@@ -51,23 +62,41 @@ def uniform_fan_in(weight: Shape) -> Distribution:
 
 
 def normal_fan_in(weight: Shape) -> Distribution:
-    """Normal of variance 2 / (R*S * input channels) (He et al. 2015)."""
+    """Returns the normal distribution with variance 2 / (R*S * input channels) (He et al. 2015).
+
+    >>> normal_fan_in((8, 4, 2, 2)).spread == (2 / 16) ** 0.5
+    True
+    """
     return Distribution("normal", sqrt(2 / prod(weight[1:])))
 
 
 def normal_fan_out(weight: Shape) -> Distribution:
-    """Normal of variance 2 / (R*S * output channels) (He et al. 2015), depthwise kernels too."""
+    """Returns the normal distribution with variance 2 / (R*S * output channels) (He et al. 2015).
+
+    Depthwise kernels use the same formula.
+
+    >>> normal_fan_out((8, 4, 1, 1))
+    Distribution(kind='normal', spread=0.5)
+    """
     return Distribution("normal", sqrt(2 / (weight[0] * prod(weight[2:]))))
 
 
 def normal_with(deviation: float) -> Rule:
-    """Normal of one standard deviation, whatever the shape."""
+    """Returns a rule for the normal distribution with the given standard deviation for every shape.
+
+    >>> normal_with(0.01)((8, 4))
+    Distribution(kind='normal', spread=0.01)
+    """
     checks.real("deviation", deviation, least=0, most=checks.FLOAT32_LARGEST)
     return lambda weight: Distribution("normal", deviation)
 
 
 def zeros(weight: Shape) -> Distribution:
-    """All +0."""
+    """Returns the distribution whose values are all +0.
+
+    >>> zeros((8, 4))
+    Distribution(kind='zeros', spread=0.0)
+    """
     return Distribution("zeros")
 
 
@@ -79,9 +108,18 @@ def initialize(
     linear: Rule = uniform_fan_in,
     bias: Rule = uniform_fan_in,
 ) -> None:
-    """Draws weights and biases of every Conv2d and Linear; other parameters stay as built. NumPy models only.
+    """Draws the weights and biases of every Conv2d and Linear. Other parameters keep their values.
 
     The i-th parameter of ``model.parameters()`` is drawn from Stream(seed, "initial_weights", tensor=i).
+
+    Args:
+        model: The network. Its arrays must be NumPy's.
+        seed: The seed.
+        convolution, linear: The rule for the weights of each kind of layer.
+        bias: The rule for biases, which receives the shape of the weight.
+
+    Raises:
+        ValueError: The seed is out of range, or the parameters exceed this machine's memory.
 
     >>> from mpsim import nn
     >>> layer = nn.Linear(4, 2)
@@ -91,7 +129,7 @@ def initialize(
     """
     checks.seed("seed", seed)
     needed = 4 * sum(prod(parameter.shape) for parameter in model.parameters().values())
-    checks.fits_memory("the network's parameters take", needed, "make it narrower, or with fewer classes")
+    checks.fits_memory("the network's parameters need", needed, "reduce its width or the number of classes")
     places = {parameter: place for place, parameter in enumerate(model.parameters().values())}
     for layer in model.modules():
         if not isinstance(layer, Conv2d | Linear):

@@ -1,4 +1,4 @@
-"""A network by name (of reference_models) or from a user's own file, as ``my_net.py:build``; for every command."""
+"""Builds networks by name (from reference_models) or from a user's file (e.g. ``my_net.py:build``)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import reference_models
 from mpsim import checks, plugins
@@ -21,18 +21,18 @@ Shape = tuple[int, ...]
 
 
 class NetworkFile(NamedTuple):
-    """A Python file and the function in it that makes the network."""
+    """A Python file and the function in it that builds the network."""
 
     path: Path
     function: str
 
     @property
     def label(self) -> str:
-        """The file's name, without its folder, and the function: the same wherever the file lies."""
+        """The file's name and the function. It does not contain the folder, so it is the same in every location."""
         return f"{self.path.name}:{self.function}"
 
     def read(self) -> bytes:
-        """The file's content; ValueError if it cannot be read."""
+        """Returns the file's content. Raises UsageError if it cannot be read."""
         try:
             return self.path.read_bytes()
         except OSError as error:
@@ -40,7 +40,7 @@ class NetworkFile(NamedTuple):
 
 
 def file_of(model: str) -> NetworkFile | None:
-    """The file that ``model`` names, as ``folder/my_net.py:build``; None for the name of a reference network.
+    """Returns the file that ``model`` names (e.g. ``folder/my_net.py:build``), or None for the name of a network.
 
     >>> file_of("nets/my_net.py:build").label
     'my_net.py:build'
@@ -48,34 +48,36 @@ def file_of(model: str) -> NetworkFile | None:
     checks.instance("model", model, str, "a name of reference_models, or FILE.py:FUNCTION")
     path, colon, function = model.rpartition(":")
     if not colon and model.endswith(".py"):
-        raise UsageError(f"say which function of {model} makes the network, as {model}:build")
+        raise UsageError(f"{model!r} needs the function that builds the network, e.g. {model}:build")
     return NetworkFile(Path(path), function) if path.endswith(".py") else None
 
 
-#: Networks from outside (mpsim.extend.network): name -> the function that builds one.
-FURTHER: dict[str, Callable[..., Any]] = {}
+#: The functions of networks that users register (mpsim.extend.network), by name.
+FURTHER: dict[str, Callable[..., object]] = {}
 
 
 def known() -> list[str]:
-    """The names of networks: of reference_models, of mpsim.extend and of installed packages."""
+    """Returns the names of all networks: from reference_models, mpsim.extend and installed packages."""
     return list(dict.fromkeys([*reference_models.MODELS, *FURTHER, *plugins.of_group("mpsim.models")]))
 
 
 def content_hash(model: str) -> str | None:
-    """SHA-256 (hex) of the file that makes the network; None for the name of a reference network.
+    """Returns the SHA-256 (hex) of the file that builds the network, or None for a reference network.
 
-    Raises ValueError for a file that cannot be read, and a function that is in none, as one typed at a prompt: a run
-    with it could not be told from one with another of that name."""
+    Raises:
+        ValueError: The file cannot be read, or the function is not in a file, e.g. because it was typed at a prompt. A
+            run with it could not be distinguished from one with another function of that name.
+    """
     file = file_of(model)
     if file is None and (function := _further(model)) is not None:
         place = _source_of(function)
         if not place:
-            raise UsageError(f"the function that builds {model!r} is in no file, by which a stored run could be known")
+            raise UsageError(f"the function that builds {model!r} must be in a file, so that stored runs identify it")
         file = NetworkFile(Path(place), function.__name__)
     return None if file is None else hashlib.sha256(file.read()).hexdigest()
 
 
-def _further(model: str) -> Callable[..., Any] | None:
+def _further(model: str) -> Callable[..., object] | None:
     if model in reference_models.MODELS:
         return None
     if model in FURTHER:
@@ -84,25 +86,27 @@ def _further(model: str) -> Callable[..., Any] | None:
     return None if brought is None else checked_function(model, brought)
 
 
-def checked_function(name: str, build: Any) -> Callable[..., Any]:
-    """``build``; UsageError for what is not a function or class written in Python, as a ``functools.partial``.
+def checked_function(name: str, build: object) -> Callable[..., object]:
+    """Returns ``build`` if it is a function or class written in Python.
+
+    Raises:
+        UsageError: It is something else, such as a ``functools.partial``.
 
     >>> checked_function("net", dict)
     Traceback (most recent call last):
     ...
     mpsim.errors.UsageError: network 'net' needs a function or class of Python code, got <class 'dict'>
     """
-    written = inspect.isfunction(build) or (inspect.isclass(build) and build.__module__ != "builtins")
-    if not written:
-        raise UsageError(f"network {name!r} needs a function or class of Python code, got {build!r}")
-    return build
+    if inspect.isfunction(build) or (inspect.isclass(build) and build.__module__ != "builtins"):
+        return build
+    raise UsageError(f"network {name!r} needs a function or class of Python code, got {build!r}")
 
 
-def _source_of(function: Callable[..., Any]) -> str:
-    """The file in which a function is written, not that of a decorator on it; "" for one that is in none."""
+def _source_of(function: Callable[..., object]) -> str:
+    """Returns the file that defines a function, not the file of its decorator, or "" if there is none."""
     try:
         return inspect.getsourcefile(inspect.unwrap(function)) or ""
-    except (TypeError, OSError):  # a class of no file
+    except (TypeError, OSError):  # a class that is not in a file
         return ""
 
 
@@ -114,17 +118,25 @@ def build(
     seed: int | None = 0,
     input_shape: Shape | None = None,
 ) -> Module:
-    """The network called ``model``: a name in reference_models (or of ``known()``), or ``FILE.py:FUNCTION``.
+    """Builds a network by name or from a user's function.
 
-    A function of a file is called with those of width, classes, seed and input_shape (C, H, W) that it takes; classes
-    and input_shape are passed where they are known. It returns an ``mpsim.nn.Module`` that maps a tensor (N, C, H, W)
-    to logits (N, classes). What the network lacks of ``input_shape``, ``classes`` and ``width`` is set: as passed, or
-    as the function's default says, or as a trace finds it. If the function takes no seed and all its convolutions and
-    linear layers hold zeros, they are drawn from the seed by ``mpsim.initialization.initialize``. Other files
-    beside it are not searched for modules.
+    mpsim passes whichever of ``width``, ``classes``, ``seed`` and ``input_shape`` appear in the function's signature
+    and are not None. The function returns an ``mpsim.nn.Module`` that maps a tensor (N, C, H, W) to logits (N,
+    classes). If the network lacks ``input_shape``, ``classes`` or ``width``, mpsim sets it to the passed value, the
+    function's default, or what a trace finds. If the function has no parameter ``seed`` and all weights of convolutions
+    and linear layers are zero, ``mpsim.initialization.initialize`` draws them. The folder of a user's file is not added
+    to the search path of modules.
 
-    Raises ValueError for an unknown name, a file or function that is missing or fails (with its line), a result that is
-    no network, or one that does not take the images.
+    Args:
+        model: A name in ``known()``, or ``FILE.py:FUNCTION``.
+        width: The factor of the numbers of channels.
+        classes: The number of classes. The default is 10 for a reference network, and the function's own otherwise.
+        seed: The seed of the initial weights. None leaves them as built.
+        input_shape: (C, H, W) of the images.
+
+    Raises:
+        ValueError: The name is unknown, the file or function is missing or fails (the message has the line), or its
+            result is not a network for these images.
 
     >>> build("small_cnn", input_shape=(3, 32, 32)).input_shape
     (3, 32, 32)
@@ -140,7 +152,7 @@ def build(
     function = _further(model) if file is None else _function(file)
     if function is None:
         return _reference(model, width, classes, seed, input_shape)
-    made_in = _Origin(model, _source_of(function)) if file is None else _Origin(file.label, file.path)
+    origin = _Origin(model, _source_of(function)) if file is None else _Origin(file.label, file.path)
     known = inspect.signature(function).parameters
     given = {"width": width, "classes": classes, "seed": seed, "input_shape": input_shape}
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
@@ -150,17 +162,17 @@ def build(
     try:
         network = function(**passed)
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{made_in.label} failed {_place(error, made_in.path)}") from error
+        raise UsageError(f"{origin.label} failed {_place(error, origin.path)}") from error
     if not isinstance(network, Module):
-        raise UsageError(f"{made_in.label} should return a network (mpsim.nn.Module), got {type(network).__name__}")
-    _complete(network, made_in, passed, known)
+        raise UsageError(f"{origin.label} should return a network (mpsim.nn.Module), got {type(network).__name__}")
+    _complete(network, origin, passed, known)
     if "seed" not in passed and seed is not None:
         _initialize(network, seed)
     return network
 
 
 class _Origin(NamedTuple):
-    """What a network is called in messages, and the file whose lines they name."""
+    """The name of a network in messages, and the file whose line numbers they quote."""
 
     label: str
     path: str | Path
@@ -170,15 +182,15 @@ def _reference(model: str, width: float, classes: int | None, seed: int | None, 
     if model not in reference_models.MODELS:
         raise checks.unknown("model", model, known())
     takes = inspect.signature(reference_models.MODELS[model]).parameters
-    options: dict[str, Any] = {}
+    classes = 10 if classes is None else classes
     if input_shape is not None and "input_shape" in takes:
-        options["input_shape"] = input_shape
-    elif input_shape is not None and "image_size" in takes:
-        options["image_size"] = input_shape[-1]
-    return reference_models.build(model, width, 10 if classes is None else classes, seed, **options)
+        return reference_models.build(model, width, classes, seed, input_shape=input_shape)
+    if input_shape is not None and "image_size" in takes:
+        return reference_models.build(model, width, classes, seed, image_size=input_shape[-1])
+    return reference_models.build(model, width, classes, seed)
 
 
-def _function(file: NetworkFile) -> Callable[..., Any]:
+def _function(file: NetworkFile) -> Callable[..., object]:
     source = file.read()
     module = ModuleType(file.path.stem)
     module.__file__ = str(file.path)
@@ -190,12 +202,12 @@ def _function(file: NetworkFile) -> Callable[..., Any]:
     if not callable(function):
         own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
         found = ", ".join(own) or "none"
-        raise UsageError(f"{file.path} has no function {file.function!r}. It has: {found}")
+        raise UsageError(f"{file.path} has no function {file.function!r}. Its functions and classes: {found}")
     return function
 
 
 def _place(error: BaseException, path: str | Path) -> str:
-    """Where in the file it went wrong, and how."""
+    """Describes the line of the file that failed, and the error."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     if isinstance(error, SyntaxError):
         lines, error = [error.lineno], SyntaxError(error.msg)
@@ -204,9 +216,9 @@ def _place(error: BaseException, path: str | Path) -> str:
 
 
 def _complete(
-    network: Module, made_in: _Origin, passed: Mapping[str, object], known: Mapping[str, inspect.Parameter]
+    network: Module, origin: _Origin, passed: Mapping[str, object], known: Mapping[str, inspect.Parameter]
 ) -> None:
-    """Sets what the network does not say of itself, and tries it on shapes alone."""
+    """Sets the attributes that the network lacks, and traces it."""
     for name in ("input_shape", "width"):
         if not hasattr(network, name):
             default = known[name].default if name in known else inspect.Parameter.empty
@@ -215,8 +227,8 @@ def _complete(
                 setattr(network, name, value)
     if getattr(network, "input_shape", None) is None:
         raise UsageError(
-            f"{made_in.label}: its network does not say what images it takes; set network.input_shape = (C, H, W), "
-            f"or let the function take input_shape"
+            f"{origin.label}: its network has no input_shape; set network.input_shape = (C, H, W), or give the "
+            f"function a parameter input_shape"
         )
     if not hasattr(network, "width"):
         network.width = 1.0
@@ -225,11 +237,11 @@ def _complete(
     except (Exception, SystemExit) as error:
         shape = tuple(network.input_shape)
         raise UsageError(
-            f"{made_in.label}: its network failed on images of {shape}, {_place(error, made_in.path)}"
+            f"{origin.label}: its network failed on images of {shape}, {_place(error, origin.path)}"
         ) from error
-    said = getattr(network, "classes", found.classes)
-    if said != found.classes:
-        raise UsageError(f"{made_in.label}: its network says it has {said} classes and gives {found.classes} logits")
+    declared = getattr(network, "classes", found.classes)
+    if declared != found.classes:
+        raise UsageError(f"{origin.label}: its network declares {declared} classes but returns {found.classes} logits")
     network.classes = found.classes
 
 

@@ -1,4 +1,4 @@
-"""What tensors a training step stores: one step over shapes alone, its ops, tensors and groups."""
+"""Traces a training step over shapes alone and lists its ops, tensors and groups."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mpsim.errors import UsageError
 from mpsim.kernels import bind
 from mpsim.nn import Module
 
-#: semantics -> whether the scalar loss counts as many elements as the batch has images (the artifact's quirk).
+#: For each semantics, whether the scalar loss counts one element for each image of the batch (the artifact's quirk).
 LOSS_COUNTS_BATCH = {"standard": False, "lee2023": True}
 
 
 @dataclass(frozen=True)
 class TracedOp:
-    """One op; ``producers``: per input the op that made it, -1 for none; ``consumers``: the ops that read it."""
+    """One op. ``producers`` has the producing op of each input, -1 for none. ``consumers`` are the ops that read it."""
 
     index: int
     name: str
@@ -37,7 +37,7 @@ class TracedOp:
 
 @dataclass(frozen=True)
 class TracedTensor:
-    """One stored tensor; ``parameter`` is the parameter's name for the roles parameter and parameter_gradient."""
+    """One stored tensor. For the roles parameter and parameter_gradient, ``parameter`` is the parameter's name."""
 
     id: TensorId
     elements: int
@@ -47,7 +47,7 @@ class TracedTensor:
 
 @dataclass(frozen=True)
 class Trace:
-    """The ops and tensors of one training step of a model at one batch size, in execution order."""
+    """Lists the ops and tensors of one training step of a model with one batch size, in execution order."""
 
     model: str
     width: float
@@ -59,7 +59,7 @@ class Trace:
 
     @property
     def groups(self) -> list[int]:
-        """Element counts of the groups, by group id."""
+        """The number of elements of each group, by group id."""
         counts = [0] * (1 + max(op.group for op in self.ops))
         for tensor in self.tensors:
             counts[tensor.group] += tensor.elements
@@ -71,7 +71,7 @@ class Trace:
 
     @property
     def parameter_ids(self) -> dict[str, TensorId]:
-        """Parameter's name -> the id of its rounded copy, in order of execution."""
+        """Maps the name of each parameter to the id of its rounded copy, in order of execution."""
         return {
             tensor.parameter: tensor.id
             for tensor in self.tensors
@@ -88,12 +88,23 @@ class Trace:
 def trace(
     model: Module, batch: int = 128, semantics: str = "standard", input_shape: tuple[int, int, int] | None = None
 ) -> Trace:
-    """Runs ``model`` and the cross-entropy over shapes alone (no arithmetic, no memory) and lists what is stored.
+    """Runs ``model`` and the cross-entropy over shapes alone and lists what a training step stores.
 
-    input_shape: (C, H, W), default ``model.input_shape``. Gradients are listed for every activation, also those
-    of the input and of the loss, which training never stores. Raises UsageError for a batch below 1, an unknown
-    semantics, shapes that do not fit, naming the layer, or an op that reads a parameter which the model does not list,
-    as that of a layer in a Python list. Source: Lee et al. 2023, sections 3 and 4.
+    It computes nothing and allocates no arrays. It lists a gradient for every activation, including the gradients of
+    the input and of the loss, which training does not store.
+
+    Args:
+        model: The network.
+        batch: The batch size.
+        semantics: A key of ``LOSS_COUNTS_BATCH``.
+        input_shape: (C, H, W) of the images. The default is ``model.input_shape``.
+
+    Raises:
+        ValueError: The batch is below 1, the semantics is unknown, or shapes do not match (the message names the
+            layer). Also if an op reads a parameter that the model does not list, such as that of a layer in a Python
+            list.
+
+    Source: Lee et al. 2023, sections 3 and 4.
 
     >>> from mpsim import nn
     >>> model = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.AvgPool2d(), nn.Flatten(), nn.Linear(4, 2))
@@ -122,7 +133,7 @@ def trace(
 
 
 def _check_parameters(recorded: list[Op], model: Module) -> None:
-    """UsageError for an op with a parameter that is none of the model's: nothing would train it."""
+    """Raises UsageError if an op has a parameter that the model does not list, because it would not be trained."""
     known = set(model.parameters().values())
     for op in recorded:
         for parameter in op.parameters:
@@ -135,7 +146,7 @@ def _check_parameters(recorded: list[Op], model: Module) -> None:
 
 
 def _groups(recorded: list[Op]) -> list[int]:
-    """The group of each op: one that opens none joins the current one (Lee et al. 2023, section 4.1)."""
+    """Returns the group of each op. An op that does not open one joins the current group (Lee et al. 2023, §4.1)."""
     return [opened - 1 for opened in accumulate(int(op.primitive.opens_group) for op in recorded)]
 
 
@@ -155,7 +166,7 @@ def _traced_op(op: Op, groups: list[int], recorded: list[Op]) -> TracedOp:
 
 
 def _tensors(tape: Tape, groups: list[int], loss_elements: int) -> list[TracedTensor]:
-    """A parameter used by several ops is listed once, at its first use."""
+    """Lists the tensors. A parameter used by several ops is listed once, at its first use."""
     found = []
     for op in tape.ops:
         elements = loss_elements if op.primitive.is_loss else op.output_size

@@ -271,7 +271,7 @@ def test_a_run_of_a_network_that_is_in_no_file_has_no_key() -> None:
     names: dict[str, Any] = {}
     exec("def build(classes=10):\n    return 1", names)
     extend.network("typed", names["build"])
-    with pytest.raises(UsageError, match="'typed' is in no file"):
+    with pytest.raises(UsageError, match="'typed' must be in a file"):
         _ = RunSettings(model="typed").key
 
 

@@ -85,7 +85,7 @@ def test_a_reference_network_is_the_same_by_name(name):
 
 MISTAKES = {
     "no file": (None, "build", "my_net.py cannot be read (No such file"),
-    "no function": (TAKES_NONE, "bild", "no function 'bild'. It has: Net, build"),
+    "no function": (TAKES_NONE, "bild", "no function 'bild'. Its functions and classes: Net, build"),
     "import": ("import nowhere_to_be_found\n", "build", "failed at line 1 (ModuleNotFoundError"),
     "syntax": ("x = 1\ndef build(:\n", "build", "failed at line 2 (SyntaxError"),
     "exits": ("raise SystemExit(3)\n", "build", "failed at line 1 (SystemExit: 3)"),
@@ -95,7 +95,11 @@ MISTAKES = {
     "no shape": (BODY.format(inputs="1") + "def build():\n    return Net(4, 10)\n", "build", "set network.input_shape"),
     "call fails": (TAKES_NONE.replace("self.pool(", "self.pol("), "build", "failed on images of (1, 8, 8), at line 12"),
     "not logits": (TAKES_NONE.replace("return self.head(", "return float("), "build", "failed on images of (1, 8, 8)"),
-    "classes": (TAKES_NONE.replace("return net", "net.classes = 3; return net"), "build", "3 classes and gives 10 log"),
+    "classes": (
+        TAKES_NONE.replace("return net", "net.classes = 3; return net"),
+        "build",
+        "3 classes but returns 10 log",
+    ),
 }
 
 
@@ -119,7 +123,7 @@ def test_an_unknown_name_is_told_the_near_ones():
 
 
 def test_a_file_without_a_function_is_asked_for_it():
-    with pytest.raises(ValueError, match=r"as my_net\.py:build"):
+    with pytest.raises(ValueError, match=r"needs the function that builds the network, e\.g\. my_net\.py:build"):
         networks.build("my_net.py")
 
 

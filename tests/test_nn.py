@@ -196,8 +196,8 @@ def test_every_layer_runs() -> None:
 @pytest.mark.parametrize(
     "build,message",
     [
-        (lambda: nn.Conv2d(3, 4, 3, groups=2), "3 input and 4 output channels do not split into 2 groups"),
-        (lambda: nn.Conv2d(4, 3, 3, groups=2), "4 input and 3 output channels do not split into 2 groups"),
+        (lambda: nn.Conv2d(3, 4, 3, groups=2), "3 input and 4 output channels cannot be divided into 2 groups"),
+        (lambda: nn.Conv2d(4, 3, 3, groups=2), "4 input and 3 output channels cannot be divided into 2 groups"),
         (lambda: nn.Conv2d(4, 4, 3, groups=0), "groups must be a whole number of at least 1, got 0"),
         (lambda: nn.Conv2d(1, 1, 0), "kernel_size must be a whole number from 1 to .*got 0"),
         (lambda: nn.Linear(0, 1), "at least 1"),
@@ -303,7 +303,7 @@ def test_numpy_integers_are_sizes_too() -> None:
 
 
 def test_a_layer_larger_than_the_machine_is_refused_before_it_is_made() -> None:
-    with pytest.raises(ValueError, match="a parameter of shape .* takes .* bytes and this machine has .*smaller"):
+    with pytest.raises(ValueError, match="a parameter of shape .* needs .* bytes and this machine has .*smaller"):
         nn.Linear(1 << 24, 1 << 24)
 
 

@@ -1,7 +1,7 @@
-"""Layers: named parameters and a few calls of ops. No precision, no training.
+"""Defines layers, i.e. named parameters and calls of ops. Layers know neither formats nor training.
 
-A layer is called with tensors; its name is its place in the network ("layer1.0.conv1"), which names its op and
-its parameters ("layer1.0.conv1.weight") as a PyTorch state dict names them.
+A layer is called with tensors. Its name is its path in the network (e.g. "layer1.0.conv1"). Its op has the same name,
+and its parameters are named as in a PyTorch state dict (e.g. "layer1.0.conv1.weight").
 
 >>> list(Sequential(Conv2d(1, 4, 3), ReLU(), Flatten(), Linear(64, 2, bias=False)).parameters())
 ['0.weight', '0.bias', '3.weight']

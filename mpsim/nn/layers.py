@@ -1,4 +1,4 @@
-"""The layers: named parameters and a call of one op each."""
+"""Defines the layers. Each has named parameters and calls one op."""
 
 from __future__ import annotations
 
@@ -15,7 +15,22 @@ from mpsim.ops.windows import Pair, pair
 
 
 class Conv2d(Module):
-    """ops.conv2d with weight (out_channels, in_channels/groups, R, S) and bias (out_channels,), zeros as built."""
+    """Applies ops.conv2d.
+
+    ``weight`` (out_channels, in_channels/groups, R, S) and ``bias`` (out_channels,) start as zeros.
+
+    Args:
+        in_channels, out_channels: The numbers of channels.
+        kernel_size, stride, padding: One number, or one for each of (height, width).
+        groups: The number of groups of channels that are convolved separately.
+        bias: Whether there is a bias.
+
+    Raises:
+        ValueError: A number is out of range, or the channels cannot be divided into ``groups``.
+
+    >>> Conv2d(1, 4, 3).weight.shape
+    (4, 1, 3, 3)
+    """
 
     def __init__(
         self,
@@ -30,7 +45,7 @@ class Conv2d(Module):
         in_channels, out_channels = _count("in_channels", in_channels), _count("out_channels", out_channels)
         if in_channels % _count("groups", groups) or out_channels % groups:
             raise UsageError(
-                f"{in_channels} input and {out_channels} output channels do not split into {groups} groups"
+                f"{in_channels} input and {out_channels} output channels cannot be divided into {groups} groups"
             )
         self.stride, self.padding, self.groups = pair(stride, "stride", 1), pair(padding, "padding"), groups
         self.weight = _filled(0, out_channels, in_channels // groups, *pair(kernel_size, "kernel_size", 1))
@@ -42,7 +57,13 @@ class Conv2d(Module):
 
 
 class Linear(Module):
-    """ops.linear with weight (out_features, in_features) and bias (out_features,), zeros as built."""
+    """Applies ops.linear.
+
+    ``weight`` (out_features, in_features) and ``bias`` (out_features,) start as zeros.
+
+    >>> Linear(64, 10, bias=False).weight.shape
+    (10, 64)
+    """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         in_features, out_features = _count("in_features", in_features), _count("out_features", out_features)
@@ -54,10 +75,18 @@ class Linear(Module):
 
 
 class BatchNorm2d(Module):
-    """ops.batch_norm with weight (scale, ones as built), bias (shift, zeros) and running statistics.
+    """Applies ops.batch_norm.
 
-    ``momentum=None``: the running statistics are the averages over all batches so far, each batch counting with
-    1 / (their number), as in PyTorch.
+    ``weight`` (the scale) starts as ones, ``bias`` (the shift) as zeros.
+
+    Args:
+        channels: The number of channels.
+        epsilon: Added to the variance.
+        momentum: The weight of a batch in the running statistics. With None they are averages over all batches, in
+            which each batch has the weight 1 / (number of batches), as in PyTorch.
+
+    >>> list(BatchNorm2d(4).buffers())
+    ['running_mean', 'running_var', 'num_batches_tracked']
     """
 
     buffer_names = ("running_mean", "running_var", "num_batches_tracked")
@@ -82,14 +111,14 @@ class BatchNorm2d(Module):
 
 
 class ReLU(Module):
-    """ops.relu."""
+    """Applies ops.relu."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return ops.relu(x, name=self.path)
 
 
 class MaxPool2d(Module):
-    """ops.max_pool2d; stride=None: the kernel's size."""
+    """Applies ops.max_pool2d. The default stride is the kernel's size."""
 
     def __init__(self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0) -> None:
         self.kernel_size, self.padding = pair(kernel_size, "kernel_size", 1), pair(padding, "padding")
@@ -100,7 +129,7 @@ class MaxPool2d(Module):
 
 
 class AvgPool2d(Module):
-    """ops.avg_pool2d; kernel_size=None: the whole image; stride=None: the kernel's size."""
+    """Applies ops.avg_pool2d. The default kernel is the entire image, the default stride the kernel's size."""
 
     def __init__(self, kernel_size: Pair | None = None, stride: Pair | None = None, padding: Pair = 0) -> None:
         self.kernel_size = None if kernel_size is None else pair(kernel_size, "kernel_size", 1)
@@ -112,28 +141,28 @@ class AvgPool2d(Module):
 
 
 class Add(Module):
-    """ops.add of two tensors."""
+    """Applies ops.add to two tensors."""
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         return ops.add(a, b, name=self.path)
 
 
 class Cat(Module):
-    """ops.cat of any number of tensors."""
+    """Applies ops.cat to any number of tensors."""
 
     def __call__(self, *tensors: Tensor) -> Tensor:
         return ops.cat(tensors, name=self.path)
 
 
 class SplitHalf(Module):
-    """ops.split_half: two ops, named "<path>.first" and "<path>.second"."""
+    """Applies ops.split_half, i.e. two ops named "<path>.first" and "<path>.second"."""
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return ops.split_half(x, name=self.path)
 
 
 class ChannelShuffle(Module):
-    """ops.channel_shuffle, a view."""
+    """Applies ops.channel_shuffle, which returns a view."""
 
     def __init__(self, groups: int = 2) -> None:
         self.groups = _count("groups", groups)
@@ -143,7 +172,7 @@ class ChannelShuffle(Module):
 
 
 class Flatten(Module):
-    """ops.flatten, a view."""
+    """Applies ops.flatten, which returns a view."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return ops.flatten(x)
@@ -158,7 +187,7 @@ class Identity(Module):
 
 def _filled(value: float, *shape: int) -> Parameter:
     checks.fits_memory(
-        f"a parameter of shape {shape} takes", 4 * prod(shape), "make it smaller, as by a smaller width of the network"
+        f"a parameter of shape {shape} needs", 4 * prod(shape), "make it smaller, e.g. by reducing the network's width"
     )
     return Parameter(np.full(shape, value, np.float32) if value else np.zeros(shape, np.float32))
 

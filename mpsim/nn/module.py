@@ -1,4 +1,4 @@
-"""Module: a layer or a network as a tree of named parameters and buffers, and lists of them."""
+"""Defines Module, a layer or network as a tree of named parameters and buffers, and lists of modules."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from mpsim.kernels import Kernels
 
 
 class Module:
-    """A layer or a network: its attributes that are Parameters, buffers and Modules, in order of definition.
+    """A layer or network, which finds its Parameters, buffers and Modules among its attributes.
 
-    A network defines ``__call__`` and, for tracing, ``name``, ``width``, ``classes`` and ``input_shape``
-    (C, H, W). Several layers in one attribute are a ``ModuleList``: those in a Python list would not be found.
+    They are listed in order of definition. A network defines ``__call__`` and, for tracing, ``name``, ``width``,
+    ``classes`` and ``input_shape`` (C, H, W). Use a ``ModuleList`` for several layers in one attribute, because layers
+    in a Python list would not be found.
 
     >>> from mpsim import ops
     >>> from mpsim.nn import Conv2d, Linear, ReLU
@@ -32,7 +33,7 @@ class Module:
     ['body.0.weight', 'body.0.bias', 'head.weight', 'head.bias']
     """
 
-    # What a network says of itself; layers do not have these, and mpsim.networks.build sets those that it lacks.
+    # Networks have these attributes, layers do not. mpsim.networks.build sets those that a network lacks.
     name: str
     width: float
     classes: int
@@ -40,7 +41,7 @@ class Module:
 
     path: str = ""
     buffer_names: tuple[str, ...] = ()
-    _kernels: Kernels | None = None  # of the backend that holds the arrays; None: NumPy, as built
+    _kernels: Kernels | None = None  # those of the backend that holds the arrays; None for NumPy
     _attached = False
 
     def __call__(self, *inputs: Any) -> Any:
@@ -71,22 +72,22 @@ class Module:
                 value._name(inner, part)
 
     def modules(self) -> Iterator[Module]:
-        """This module and all inside it, in order of definition."""
+        """Returns this module and all modules inside it, in order of definition."""
         yield self
         for value in vars(self).values():
             if isinstance(value, Module):
                 yield from value.modules()
 
     def parameters(self) -> dict[str, Parameter]:
-        """Name -> Parameter, in order of definition."""
+        """Returns the parameters by name, in order of definition."""
         return {p.name: p for module in self.modules() for p in vars(module).values() if isinstance(p, Parameter)}
 
     def buffers(self) -> dict[str, Array]:
-        """Name -> array of what is kept but not trained (running statistics), in order of definition."""
+        """Returns the buffers, i.e. stored arrays that are not trained, by name, in order of definition."""
         return {name: getattr(module, buffer) for name, (module, buffer) in self._buffer_places().items()}
 
     def state(self) -> dict[str, np.ndarray]:
-        """Name -> NumPy copy of every parameter's master and every buffer, in the order of a PyTorch state dict."""
+        """Returns NumPy copies of all masters and buffers by name, in the order of a PyTorch state dict."""
         arrays: dict[str, Array] = {}
         for module in self.modules():
             arrays |= {p.name: p.master for p in vars(module).values() if isinstance(p, Parameter)}
@@ -94,14 +95,19 @@ class Module:
         return {name: np.array(self._to_numpy(array)) for name, array in arrays.items()}
 
     def statistics(self) -> dict[str, np.ndarray]:
-        """Name -> NumPy copy of every buffer; ``load_state(..., strict=False)`` takes them back."""
+        """Returns NumPy copies of all buffers by name. ``load_state(..., strict=False)`` restores them."""
         return {name: np.array(self._to_numpy(array)) for name, array in self.buffers().items()}
 
     def load_state(self, state: Mapping[str, ArrayLike], strict: bool = True) -> None:
-        """Takes the arrays of ``state`` (anything NumPy reads) as masters and buffers.
+        """Sets masters and buffers to the arrays of ``state``.
 
-        Nothing is loaded, and ValueError raised, if a shape differs, a value is not exact in the array's dtype, or
-        with ``strict`` a name is missing or unexpected.
+        Args:
+            state: Arrays by name, in any form that NumPy reads.
+            strict: Whether the names must be exactly those of ``state()``.
+
+        Raises:
+            ValueError: A shape differs, a value is not exact in the array's dtype, or with ``strict`` a name is missing
+                or unexpected. Nothing is loaded in this case.
         """
         checks.instance("state", state, Mapping, "a mapping of names to arrays, as state() returns")
         present = self.state()
@@ -116,7 +122,7 @@ class Module:
         self._replace(lambda name, old: _placed(loaded[name], self._kernels) if name in loaded else old)
 
     def move(self, kernels: Kernels) -> None:
-        """Moves masters and buffers to the backend of ``kernels`` (what ``mpsim.kernels.bind`` returns)."""
+        """Moves masters and buffers to the backend of ``kernels``, a result of ``mpsim.kernels.bind``."""
         host = self._to_numpy
         self._replace(lambda name, old: _placed(host(old), kernels))
         self._kernels = kernels
@@ -135,7 +141,7 @@ class Module:
 
 
 def _kind_of_layers(value: object) -> str | None:
-    """ "layer" or "parameter" if there is one in a Python container, else None."""
+    """Returns "layer" or "parameter" if a Python container has one, otherwise None."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if not isinstance(value, list | tuple | set | frozenset):
@@ -149,7 +155,7 @@ def _kind_of_layers(value: object) -> str | None:
 
 
 def _placed(array: np.ndarray, kernels: Kernels | None) -> Array:
-    """The array on the backend; counts of batches stay on the host."""
+    """Returns the array on the backend. Counts of batches stay on the host."""
     return array if kernels is None or array.dtype.kind != "f" else kernels.from_numpy(array)
 
 
@@ -162,13 +168,13 @@ def _few(names: list[str]) -> str:
 
 
 def _fitting(name: str, value: ArrayLike, old: np.ndarray) -> np.ndarray:
-    """A copy of ``value`` in the dtype of ``old``, whose shape it must have."""
+    """Returns a copy of ``value`` in the dtype of ``old``. Both must have the same shape."""
     given = np.asarray(value)
     if given.shape != old.shape:
         raise UsageError(f"load_state: {name} must have shape {old.shape}, got {given.shape}")
     if given.dtype == old.dtype:
         return np.array(given, order="C")
-    if given.dtype.kind not in "fiuV":  # V: bfloat16 and the like of ml_dtypes
+    if given.dtype.kind not in "fiuV":  # V: bfloat16 and similar types of ml_dtypes
         raise UsageError(f"load_state: {name} must hold numbers, got {given.dtype}")
     array = np.array(given.astype(old.dtype), order="C")
     if not np.array_equal(array.astype(np.float64), given.astype(np.float64), equal_nan=True):
@@ -195,7 +201,7 @@ class ModuleList(Module):
         return self
 
     def extend(self, layers: Iterable[Module]) -> ModuleList:
-        """Adds layers at the end; returns the list."""
+        """Appends several layers and returns the list."""
         for layer in layers:
             self.append(layer)
         return self
@@ -211,7 +217,7 @@ class ModuleList(Module):
 
 
 class Sequential(ModuleList):
-    """Layers one after the other, named "0", "1", ..."""
+    """Applies layers one after the other. They are named "0", "1", ..."""
 
     def __init__(self, *layers: Module) -> None:
         super().__init__(layers)
