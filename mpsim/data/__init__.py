@@ -1,4 +1,4 @@
-"""Datasets and their loader. ``DATASETS`` lists what has a name.
+"""Defines datasets and their loader. ``DATASETS`` lists the datasets by name.
 
 >>> images, labels = next(DataLoader(load("digits", "train"), batch_size=32, seed=0).epoch(0))
 >>> images.shape, labels.shape
@@ -34,17 +34,23 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Source:
-    """A row of DATASETS. ``read(split=...)`` gives the dataset, ``read(path, split=...)`` where it needs a path.
+    """Declares a dataset, i.e. an entry of ``DATASETS``.
 
-    ``digest()``, or ``digest(path)``, gives the digest of both splits where there is a cheaper way than to read them
-    and ask each. It must change whenever an image or a label does.
+    Args:
+        name: The name that ``load`` and the command line know it by.
+        summary: One line for help texts.
+        read: ``read(split=...)``, or ``read(path, split=...)`` if it needs a path, returns the dataset.
+        needs_path: Whether the dataset needs a path.
+        augmentation: The usual augmentation for training.
+        digest: ``digest()``, or ``digest(path)``, returns the digest of both splits, if there is a faster way than to
+            read them. It must change whenever an image or a label changes.
     """
 
     name: str
     summary: str
     read: Callable[..., LabelledImages]
     needs_path: bool = False
-    augmentation: Augmentation | RandomResizedCrop | None = None  # the usual one for training
+    augmentation: Augmentation | RandomResizedCrop | None = None
     digest: Callable[..., str] | None = None
 
 
@@ -70,12 +76,24 @@ _ROWS = (
     Source("imagenet", "ImageNet (ILSVRC 2012), as 224 x 224", imagenet, True, _PICTURES),
 )  # fmt: skip
 
-#: Datasets by name; a new one is a row.
+#: Datasets by name. A new dataset is a new entry.
 DATASETS = {row.name: row for row in _ROWS}
 
 
 def load(name: str, split: str = "train", path: str | Path | None = None) -> LabelledImages:
-    """The dataset of that name. ValueError for an unknown one, or a path that is missing or not wanted.
+    """Reads a split of a dataset.
+
+    Args:
+        name: A name in ``DATASETS``, or of a dataset of an installed package.
+        split: "train" or "test".
+        path: The archive or folder, for datasets that need one.
+
+    Returns:
+        The labelled images.
+
+    Raises:
+        ValueError: The name is unknown, the path is missing, or the dataset has no path. Also if the files are broken.
+        FileNotFoundError: A file is missing.
 
     >>> load("digits", "test").name
     'digits'
@@ -85,9 +103,16 @@ def load(name: str, split: str = "train", path: str | Path | None = None) -> Lab
 
 
 def digest(name: str, path: str | Path | None = None) -> str:
-    """Returns the SHA-256 (hex) of a dataset as it is now: of both splits, and of how its images are augmented.
+    """Computes the SHA-256 (hex) of a dataset as it is now, i.e. of both splits and its usual augmentation.
 
-    It does not depend on where the files lie. ValueError as by ``load``; OSError for files that cannot be read.
+    It does not depend on the location of the files.
+
+    Args:
+        name, path: As for ``load``.
+
+    Raises:
+        ValueError: As for ``load``.
+        OSError: A file cannot be read.
 
     >>> digest("digits") == digest("synthetic10")
     False
@@ -105,7 +130,7 @@ def _place(path: str | Path | None) -> tuple[str | Path, ...]:
 
 
 def _source(name: str, path: str | Path | None) -> Source:
-    """The row of that name; ValueError as by ``load``."""
+    """Returns the declaration of the given name. Raises UsageError as ``load`` does."""
     if name not in DATASETS and (brought := plugins.load("mpsim.datasets", name)) is not None:
         DATASETS[name] = checks.instance(f"the entry point {name}", brought, Source, "an mpsim.data.Source")
     if name not in DATASETS:
@@ -114,5 +139,5 @@ def _source(name: str, path: str | Path | None) -> Source:
     if row.needs_path and path is None:
         raise UsageError(f"dataset {name!r} needs the path of its archive or folder (--data-path)")
     if path is not None and not row.needs_path:
-        raise UsageError(f"dataset {name!r} takes no path; got {str(path)!r}")
+        raise UsageError(f"dataset {name!r} has no path; got {str(path)!r}")
     return row

@@ -1,4 +1,4 @@
-"""Augmentation: a crop out of the padded image, and a horizontal flip, by given random words."""
+"""Augments images by a crop of the padded image and a horizontal flip, chosen by random words."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ from mpsim import checks
 
 @dataclass(frozen=True)
 class Augmentation:
-    """``padding`` black pixels around, then a crop of the image's own size; ``flip``: mirrored in half the cases.
+    """Pads an image with black pixels, crops it to its original size and mirrors it.
 
-    The paper's for CIFAR (§5.1) is ``Augmentation(padding=4, flip=True)``. ValueError for a negative padding.
+    Args:
+        padding: The number of black pixels on each side.
+        flip: Whether half of the images are mirrored.
+
+    Raises:
+        ValueError: The padding is negative or above 2**16.
+
+    Source: paper §5.1, which uses ``Augmentation(padding=4, flip=True)`` for CIFAR.
     """
 
     padding: int = 4
@@ -26,8 +33,13 @@ class Augmentation:
         checks.whole("padding", self.padding, most=1 << 16)
 
     def __call__(self, images: np.ndarray, words: np.ndarray, black: tuple[float, ...]) -> np.ndarray:
-        """(N, C, H, W) -> (N, C, H, W). ``words``: uint32 (N, 4); of each row word 0 gives the crop's row, word 1
-        its column, each word * (2 * padding + 1) >> 32, and the top bit of word 2 the flip; word 3 is free.
+        """Augments images, (N, C, H, W) -> (N, C, H, W).
+
+        Args:
+            images: The images.
+            words: uint32 (N, 4). The crop's row is word 0 * (2 * padding + 1) >> 32, and its column follows in the same
+                way from word 1. The top bit of word 2 decides the flip. Word 3 is unused.
+            black: The value of a black pixel in each channel.
 
         >>> image = np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2)
         >>> Augmentation(padding=1)(image, np.array([[0, 2**31, 2**31, 0]], np.uint32), (9.0,)).tolist()

@@ -1,4 +1,4 @@
-"""Work done ahead by threads, handed out in its own order."""
+"""Computes results ahead in threads and yields them in order."""
 
 from __future__ import annotations
 
@@ -11,14 +11,21 @@ from typing import TypeVar
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-#: How the threads' names start.
+#: The beginning of the threads' names.
 NAME = "mpsim-data"
 
 
 def in_order(work: Callable[[Task], Result], tasks: Sequence[Task], workers: int, ahead: int) -> Iterator[Result]:
-    """``work(task)`` of each task in order, done by ``workers`` threads, up to ``ahead`` of them before they are asked
-    for. An error of ``work`` is raised where its result is due. When the iterator is closed, or let go of, what was not
-    begun is dropped, and the threads have ended when ``close`` returns.
+    """Yields ``work(task)`` of each task in order.
+
+    When the iterator is closed or collected, tasks that have not started are dropped. The threads have ended when
+    ``close`` returns. An exception of ``work`` is raised at the position of its result.
+
+    Args:
+        work: The function.
+        tasks: Its arguments.
+        workers: The number of threads.
+        ahead: How many results are computed before they are requested.
 
     >>> list(in_order(abs, [-1, 2, -3], workers=2, ahead=4))
     [1, 2, 3]

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from the published archives: python or binary version, folder or .tar.gz.
+"""Reads CIFAR-10 and CIFAR-100 from the published archives (python or binary version), as a folder or .tar.gz.
 
 Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
 """
@@ -20,17 +20,21 @@ from mpsim.errors import UsageError
 
 SITE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 PIXELS = 3 * 32 * 32
-#: What reading a broken .tar.gz raises.
+#: The exceptions that reading a broken .tar.gz raises.
 BROKEN_ARCHIVE = (tarfile.TarError, OSError, EOFError, zlib.error)
 
 
 @dataclass(frozen=True)
 class Version:
-    """One published archive: its folder, and the MD5 of each file per split."""
+    """One published archive, with its folder and the MD5 of each file of a split.
+
+    ``label_bytes`` is the number of label bytes of an image in the binary version, of which the last one counts. It is
+    None for the python version.
+    """
 
     archive: str
     folder: str
-    label_bytes: int | None  # of the binary version; the last one is the label. None: the python version
+    label_bytes: int | None
     label_field: bytes
     train: dict[str, str]
     test: dict[str, str]
@@ -38,7 +42,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Collection:
-    """CIFAR-10 or CIFAR-100; mean and deviation per channel as the paper normalises (§5.1)."""
+    """CIFAR-10 or CIFAR-100, with the mean and deviation of each channel that the paper normalises by (§5.1)."""
 
     classes: int
     mean: tuple[float, float, float]
@@ -109,25 +113,39 @@ COLLECTIONS = {
 
 
 def cifar10(path: str | Path, split: str = "train", *, verify: bool = True) -> Dataset:
-    """CIFAR-10 at ``path``: 50 000 ("train") or 10 000 ("test") images float32 (N, 3, 32, 32), 10 classes.
+    """Reads CIFAR-10, normalised as in the paper.
 
-    ``path`` is the archive (python or binary version), the folder unpacked from it, or the folder around that or
-    around the archive. Images are normalised as the paper does. With ``verify`` each file's MD5 must be the
-    published one. Raises FileNotFoundError or ValueError, saying which file is missing or broken.
+    Args:
+        path: The archive (python or binary version), its unpacked folder, or the folder that contains either.
+        split: "train" or "test".
+        verify: Whether to compare the MD5 of each file with the published one.
+
+    Returns:
+        50 000 ("train") or 10 000 ("test") images, float32 (N, 3, 32, 32), of 10 classes.
+
+    Raises:
+        FileNotFoundError: A file is missing. The message names it.
+        ValueError: A file is broken or changed. The message names it.
     """
     return _load("cifar10", path, split, verify)
 
 
 def cifar100(path: str | Path, split: str = "train", *, verify: bool = True) -> Dataset:
-    """CIFAR-100 with its 100 fine labels; as ``cifar10``."""
+    """Reads CIFAR-100 with its 100 fine labels. Otherwise it is like ``cifar10``."""
     return _load("cifar100", path, split, verify)
 
 
 def files_digest(name: str, path: str | Path) -> str:
-    """The SHA-256 (hex) of the bytes at ``path``: of the archive, or of the files of both splits in the folder.
+    """Computes the SHA-256 (hex) of the archive at ``path``, or of the files of both splits in the folder.
 
-    ``name``: "cifar10" or "cifar100". Nothing is unpacked, so an archive and its folder have different digests.
-    Raises FileNotFoundError as ``cifar10``.
+    An archive is not unpacked, so it and its unpacked folder have different digests.
+
+    Args:
+        name: "cifar10" or "cifar100".
+        path: As for ``cifar10``.
+
+    Raises:
+        FileNotFoundError: A file is missing.
     """
     place = Path(path)
     if place.is_file():
@@ -167,7 +185,7 @@ def _load(name: str, path: str | Path, split: str, verify: bool) -> Dataset:
 
 
 def _find(name: str, path: Path) -> tuple[Version, Path]:
-    """(which version, its archive or its folder of files)."""
+    """Returns the version, and its archive or its folder of files."""
     versions = COLLECTIONS[name].versions
     for version in versions:
         if path.is_file() and path.name == version.archive:
@@ -180,12 +198,12 @@ def _find(name: str, path: Path) -> tuple[Version, Path]:
     if path.is_file():
         return _by_content(name, path), path
     archives = " or ".join(version.archive for version in versions)
-    what = "is there but holds no such files" if path.exists() else "does not exist"
-    raise FileNotFoundError(f"{name}: {path} {what}. Get {archives} from {SITE} and give its path or its folder's")
+    what = "does not contain its files" if path.exists() else "does not exist"
+    raise FileNotFoundError(f"{name}: {path} {what}. Get {archives} from {SITE} and pass its path or its folder's")
 
 
 def _by_content(name: str, path: Path) -> Version:
-    """The version of an archive with a name of its own."""
+    """Returns the version of an archive that was renamed."""
     try:
         with tarfile.open(path) as archive:
             names = set(archive.getnames())
@@ -194,11 +212,11 @@ def _by_content(name: str, path: Path) -> Version:
     for version in COLLECTIONS[name].versions:
         if f"{version.folder}/{next(iter(version.test))}" in names:
             return version
-    raise UsageError(f"{path}: holds none of {name}'s files. Get the archive from {SITE}")
+    raise UsageError(f"{path}: contains none of {name}'s files. Get the archive from {SITE}")
 
 
 def _files(version: Version, folder: Path, names: list[str]) -> list[Path]:
-    """The files of an unpacked folder; FileNotFoundError for one that is missing."""
+    """Returns the files of an unpacked folder. Raises FileNotFoundError if one is missing."""
     for name in names:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder / name} is missing. Get {version.archive} from {SITE}")
@@ -228,9 +246,9 @@ def _python(content: bytes, version: Version) -> tuple[np.ndarray, np.ndarray]:
     try:
         pixels, labels = record[b"data"], np.asarray(record[version.label_field], dtype=np.int64)
     except (KeyError, TypeError, ValueError):
-        raise UsageError(f"holds no 'data' and {version.label_field.decode()!r}") from None
+        raise UsageError(f"does not contain 'data' and {version.label_field.decode()!r}") from None
     if labels.ndim != 1 or not len(labels):
-        raise UsageError(f"holds no labels in {version.label_field.decode()!r}")
+        raise UsageError(f"does not contain labels in {version.label_field.decode()!r}")
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (len(labels), PIXELS):
         raise UsageError(f"its 'data' should be uint8 ({len(labels)}, {PIXELS})")
     return pixels.reshape(-1, 3, 32, 32), labels
@@ -240,6 +258,6 @@ def _binary(content: bytes, version: Version) -> tuple[np.ndarray, np.ndarray]:
     assert version.label_bytes is not None
     row = version.label_bytes + PIXELS
     if not content or len(content) % row:
-        raise UsageError(f"has {len(content)} bytes, no multiple of {row}")
+        raise UsageError(f"has {len(content)} bytes, which is not a multiple of {row}")
     rows = np.frombuffer(content, np.uint8).reshape(-1, row)
     return rows[:, version.label_bytes :].reshape(-1, 3, 32, 32), rows[:, version.label_bytes - 1].astype(np.int64)

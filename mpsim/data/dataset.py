@@ -1,4 +1,4 @@
-"""LabelledImages: what the loader and the trainer take. Dataset: labelled images in memory."""
+"""Defines LabelledImages, the protocol that the loader and the trainer need, and Dataset, for images in memory."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ SPLITS = ("train", "test")
 
 @runtime_checkable
 class LabelledImages(Protocol):
-    """Images by number 0 .. len - 1 with their labels: in memory (Dataset) or in files (image_files.ImageFiles)."""
+    """Images numbered 0 .. len - 1 with labels, either in memory (Dataset) or in files (image_files.ImageFiles).
 
-    augmentations: ClassVar[tuple[type, ...]]  # the kinds that ``load`` takes
+    ``augmentations`` are the classes of augmentations that ``load`` accepts.
+    """
+
+    augmentations: ClassVar[tuple[type, ...]]
 
     @property
     def labels(self) -> np.ndarray:
-        """int64 (N,) in 0 .. classes - 1."""
+        """The labels, int64 (N,), from 0 to classes - 1."""
         ...
 
     @property
@@ -36,35 +39,49 @@ class LabelledImages(Protocol):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
+        """The shape (C, H, W) of an image."""
         ...
 
     def __len__(self) -> int: ...
 
     def load(self, indices: np.ndarray, augmentation: Any = None, words: np.ndarray | None = None) -> np.ndarray:
-        """Those images, normalised, float32 (B, C, H, W), contiguous. ``augmentation``: of a kind in ``augmentations``,
-        with ``words``, uint32 (B, augmentation.words_per_image). An image depends on its number and words only."""
+        """Returns the given images, normalised, as contiguous float32 (B, C, H, W).
+
+        An image depends only on its number and its words.
+
+        Args:
+            indices: The numbers of the images.
+            augmentation: An instance of a class in ``augmentations``.
+            words: The random words of the augmentation, uint32 (B, augmentation.words_per_image).
+        """
         ...
 
     def first(self, count: int) -> LabelledImages:
-        """The first ``count`` images (all if there are fewer)."""
+        """Returns the first ``count`` images, or all if there are fewer."""
         ...
 
     def digest(self) -> str:
-        """SHA-256 (hex) over everything that determines the images and labels, as it is now.
+        """Computes the SHA-256 (hex) over everything that determines the images and labels, as it is now.
 
-        A run is stored under the digests of its data, and stops if they change while it trains. So what is read from
-        files while training must be looked at in each call; ``mpsim.data.digests.file_digest`` reads a file once.
+        A run is stored under the digests of its data, and it stops if they change during training. Each call must
+        therefore examine the files that training reads. ``mpsim.data.digests.file_digest`` reads unchanged files once.
         """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images, normalised, float32 (N, C, H, W), and their labels, int64 (N,) in 0 .. classes - 1.
+    """Holds normalised images and their labels in memory.
 
-    ``black`` is what a black pixel became by normalisation, per channel: what a crop beyond the border shows.
-    Raises ValueError if the arrays do not fit together.
+    Args:
+        images: float32 (N, C, H, W).
+        labels: Integers (N,) from 0 to classes - 1.
+        classes: The number of classes.
+        name: The name in messages.
+        black: The normalised value of a black pixel in each channel, which crops show beyond the border.
+
+    Raises:
+        ValueError: The shapes, types or labels do not match.
 
     >>> data = Dataset(np.zeros((2, 1, 8, 8), np.float32), np.array([0, 1]), 2, "empty")
     >>> data, len(data)
@@ -82,22 +99,20 @@ class Dataset:
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
         if images.ndim != 4 or images.dtype != np.float32:
-            raise UsageError(f"images are float32 (N, C, H, W), got {images.dtype} {images.shape}")
+            raise UsageError(f"images must be float32 (N, C, H, W), got {images.dtype} {images.shape}")
         checks.classes("classes", self.classes)
         if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
-            raise UsageError(f"labels are integers ({len(images)},), got {labels.dtype} {labels.shape}")
-        if len(labels) and not (labels.min() >= 0 and labels.max() < self.classes):
-            raise UsageError(f"labels are 0 .. {self.classes - 1}, got {labels.min()} .. {labels.max()}")
-        object.__setattr__(self, "labels", labels.astype(np.int64))
+            raise UsageError(f"labels must be integers ({len(images)},), got {labels.dtype} {labels.shape}")
+        object.__setattr__(self, "labels", checked_labels(labels, self.classes))
         object.__setattr__(self, "black", self.black or (0.0,) * images.shape[1])
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
+        """The shape (C, H, W) of an image."""
         return self.images.shape[1:]
 
     def load(self, indices: np.ndarray, augmentation: Any = None, words: np.ndarray | None = None) -> np.ndarray:
-        """As ``LabelledImages.load``.
+        """Returns images as ``LabelledImages.load`` describes.
 
         >>> Dataset(np.ones((2, 1, 8, 8), np.float32), np.array([0, 1]), 2, "ones").load(np.array([1, 0, 1])).shape
         (3, 1, 8, 8)
@@ -106,12 +121,12 @@ class Dataset:
         return images if augmentation is None else augmentation(images, words, self.black)
 
     def first(self, count: int) -> Dataset:
-        """The first ``count`` images (all if there are fewer)."""
+        """Returns the first ``count`` images, or all if there are fewer."""
         checks.whole("count", count)
         return replace(self, images=self.images[:count], labels=self.labels[:count])
 
     def digest(self) -> str:
-        """As ``LabelledImages.digest``. It is computed once, so the arrays must not be changed afterwards.
+        """Returns the digest of ``LabelledImages.digest``. It is computed once, so the arrays must not change.
 
         >>> one, other = (Dataset(np.zeros((1, 1, 8, 8), np.float32), np.array([n]), 2, "one image") for n in (0, 1))
         >>> one.digest() == other.digest()
@@ -133,17 +148,24 @@ class Dataset:
 
 
 def check_split(split: str) -> None:
-    """ValueError unless ``split`` is "train" or "test"."""
+    """Raises UsageError unless ``split`` is "train" or "test"."""
     checks.named("split", split, SPLITS)
 
 
+def checked_labels(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Returns integer labels as int64. Raises UsageError unless they are from 0 to classes - 1."""
+    if len(labels) and not (labels.min() >= 0 and labels.max() < classes):
+        raise UsageError(f"labels must be from 0 to {classes - 1}, got {labels.min()} to {labels.max()}")
+    return labels.astype(np.int64)
+
+
 def normalise(pixels: np.ndarray, mean: tuple[float, ...], deviation: tuple[float, ...]) -> np.ndarray:
-    """(pixel - mean) / deviation per channel in float32, for pixels in 0..1, (N, C, H, W)."""
+    """Returns (pixel - mean) / deviation of each channel in float32, for pixels (N, C, H, W) from 0 to 1."""
     shape = (1, -1, 1, 1)
     centred = pixels.astype(np.float32) - np.asarray(mean, np.float32).reshape(shape)
     return np.ascontiguousarray(centred / np.asarray(deviation, np.float32).reshape(shape))
 
 
 def black_of(mean: tuple[float, ...], deviation: tuple[float, ...]) -> tuple[float, ...]:
-    """A black pixel after ``normalise``."""
+    """Returns the normalised value of a black pixel."""
     return tuple(float(value) for value in -np.asarray(mean, np.float32) / np.asarray(deviation, np.float32))

@@ -1,4 +1,4 @@
-"""Digests of data: SHA-256 over what determines images and labels, the same wherever the files lie."""
+"""Computes digests of data: SHA-256 over what determines images and labels, independent of the files' location."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
-#: Nanoseconds that a file must have been left alone before its digest is remembered. A change within one tick of the
-#: file system's clock (2 s on the coarsest) leaves the same times, and would not be noticed.
+#: How many nanoseconds a file must have been unchanged before its digest is cached. A change within one tick of the
+#: file system's clock (at most 2 s) leaves the same times and would not be noticed.
 SETTLED = 2_000_000_000
 
-#: What ``stat`` says of a file -> its digest.
+#: Digests by the result of ``stat``.
 _remembered: dict[tuple[int, ...], str] = {}
 
 
@@ -22,9 +22,9 @@ class Digestible(Protocol):
 
 
 def file_digest(path: str | Path) -> str:
-    """Returns the SHA-256 (hex) of a file's bytes as they are now; OSError if it cannot be read.
+    """Computes the SHA-256 (hex) of a file's bytes as they are now. Raises OSError if it cannot be read.
 
-    A process reads a file once: while its device, inode, size and times of change stay the same, so does its digest.
+    A process does not read a file again while its device, inode, size and times of change stay the same.
     """
     remembered = _remembered.get(_stat(os.stat(path)))
     if remembered is not None:
@@ -39,12 +39,12 @@ def file_digest(path: str | Path) -> str:
 
 
 def _stat(found: os.stat_result) -> tuple[int, ...]:
-    """The time of change (ctime) too: no program can set it back."""
+    """Returns what identifies an unchanged file. It includes ctime, which programs cannot set back."""
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def digest_of_lines(lines: Iterable[str]) -> str:
-    """Returns the SHA-256 (hex) of the lines, none of which has a line break in it.
+    """Computes the SHA-256 (hex) of lines, none of which may contain a line break.
 
     >>> digest_of_lines(["a", "b"]) == hashlib.sha256(b"a\\nb\\n").hexdigest()
     True

@@ -1,4 +1,4 @@
-"""The handwritten digits that come with scikit-learn: 1797 real images of 8 x 8, no download."""
+"""Reads scikit-learn's bundled handwritten digits, 1797 real images of 8 x 8 pixels. It needs no download."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ from mpsim.data.digests import digest_of_splits
 from mpsim.kernels.permutation import permutation
 from mpsim.kernels.philox import Stream
 
-#: Images for training; the other 360 test.
+#: The number of training images. The other 360 are test images.
 TRAIN = 1437
-#: Mean and standard deviation of all pixels scaled to 0..1, to four places.
+#: The mean and standard deviation of all pixels scaled to 0..1, to four decimals.
 MEAN, DEVIATION = (0.3053,), (0.3760,)
 
 
 def digits(split: str = "train", seed: int = 0) -> Dataset:
-    """The digits, 10 classes: images float32 (N, 1, 8, 8), N = 1437 for "train" and 360 for "test".
+    """Returns the digits, normalised to (p / 16 - 0.3053) / 0.3760 for pixels p from 0 to 16.
 
-    A pixel p in 0..16 becomes (p / 16 - 0.3053) / 0.3760. The images are put in the order
-    ``permutation(Stream(seed, "data_split"), 1797)``; the first 1437 train, the others test.
+    Args:
+        split: "train" (the first 1437 images) or "test" (the other 360).
+        seed: The seed of the images' order, ``permutation(Stream(seed, "data_split"), 1797)``.
+
+    Returns:
+        Images float32 (N, 1, 8, 8) of 10 classes.
+
     Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits (UCI), as scikit-learn bundles it.
 
     >>> digits("test")
@@ -40,5 +45,5 @@ def digits(split: str = "train", seed: int = 0) -> Dataset:
 
 @cache
 def digits_digest() -> str:
-    """The SHA-256 (hex) of both splits of the default seed."""
+    """Computes the SHA-256 (hex) of both splits for the default seed."""
     return digest_of_splits(*(digits(split) for split in SPLITS))

@@ -1,4 +1,4 @@
-"""Loader: batches of a dataset in an order, and with an augmentation, that depend on seed and epoch only."""
+"""Loads batches of a dataset, whose order and augmentation depend only on seed and epoch."""
 
 from __future__ import annotations
 
@@ -17,18 +17,28 @@ from mpsim.kernels.philox import Stream, random_rows
 
 
 class DataLoader:
-    """Batches (images float32 (B, C, H, W), labels int64 (B,)) of a dataset, epoch by epoch.
+    """Yields batches (images float32 (B, C, H, W), labels int64 (B,)) of a dataset, epoch by epoch.
 
-    Epoch e has the order ``permutation(Stream(seed, "data_order", step=e), N)``, or the dataset's if ``shuffle`` is
-    False. Image i of the dataset is augmented by elements k i .. k (i + 1) - 1 of ``Stream(seed, "augmentation",
-    step=e)``, k being the augmentation's ``words_per_image``. So neither the batch size nor where an epoch is taken up
-    changes what an image becomes.
-    ``workers``: threads that make batches ahead, each up to ``prefetch`` of them; 0: each is made when it is asked for.
-    They change nothing but the time. Close an epoch that is left early (``contextlib.closing``), or let go of it: its
-    threads end then.
-    The last batch is smaller if the dataset does not divide; ``drop_last`` leaves it out. Raises ValueError if there
-    is no batch to give, or if batches for training (``shuffle``) should be larger than the dataset is; TypeError for an
-    augmentation that the dataset does not take.
+    The order of epoch e is ``permutation(Stream(seed, "data_order", step=e), N)``. Image i of the dataset is augmented
+    by elements k i .. k (i + 1) - 1 of ``Stream(seed, "augmentation", step=e)``, where k is the augmentation's
+    ``words_per_image``. An augmented image therefore depends neither on the batch size nor on the batch at which an
+    epoch is resumed. If you leave an epoch early, close it (``contextlib.closing``) or delete it, so that its threads
+    end.
+
+    Args:
+        dataset: The images.
+        batch_size: The number of images in a batch. The last batch may be smaller.
+        seed: The seed of order and augmentation.
+        shuffle: Whether the order is random. Otherwise it is the dataset's.
+        augmentation: The augmentation, an instance of a class in ``dataset.augmentations``.
+        drop_last: Whether a smaller last batch is omitted.
+        workers: The number of threads that prepare batches in advance. With 0 a batch is prepared when it is
+            requested. Batches do not depend on it.
+        prefetch: How many batches each worker prepares in advance.
+
+    Raises:
+        ValueError: An epoch has no batch, or, with ``shuffle``, ``batch_size`` exceeds the dataset.
+        TypeError: The dataset does not support the augmentation.
 
     >>> from mpsim.data.digits import digits
     >>> loader = DataLoader(digits("test"), batch_size=128)
@@ -53,14 +63,14 @@ class DataLoader:
         prefetch = checks.whole("prefetch", prefetch, least=1, most=checks.MOST_THREADS)
         if augmentation is not None and not isinstance(augmentation, dataset.augmentations):
             kinds = " or ".join(kind.__name__ for kind in dataset.augmentations)
-            raise UsageTypeError(f"{dataset!r} takes the augmentation {kinds}, got {augmentation!r}")
+            raise UsageTypeError(f"{dataset!r} supports the augmentation {kinds}, got {augmentation!r}")
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         self.shuffle, self.augmentation, self.drop_last = shuffle, augmentation, drop_last
         self.workers, self.prefetch = workers, prefetch
         if shuffle and batch_size > len(dataset):
             raise UsageError(
-                f"batch_size is {batch_size} images, but {dataset!r} has {len(dataset)}; take a batch_size of at most "
-                f"{len(dataset)}, or shuffle=False for one batch that is smaller",
+                f"batch_size is {batch_size} images, but {dataset!r} has {len(dataset)}; pass a batch_size of at most "
+                f"{len(dataset)}, or shuffle=False for one smaller batch",
                 "batch_size",
             )
         if not len(self):
@@ -71,17 +81,17 @@ class DataLoader:
             )
 
     def __len__(self) -> int:
-        """Batches per epoch."""
+        """Returns the number of batches in an epoch."""
         whole, rest = divmod(len(self.dataset), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
     def order(self, epoch: int) -> np.ndarray:
-        """The images' indices in the order of that epoch, int64 (N,)."""
+        """Returns the indices of the images in the order of an epoch, int64 (N,)."""
         count = len(self.dataset)
         return permutation(Stream(self.seed, "data_order", step=epoch), count) if self.shuffle else np.arange(count)
 
     def epoch(self, epoch: int, first_batch: int = 0) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
-        """The batches of epoch 0, 1, ..., from ``first_batch`` on (to go on in the middle)."""
+        """Yields the batches of an epoch. ``first_batch`` resumes an epoch in the middle."""
         checks.whole("epoch", epoch, most=checks.MOST_EPOCHS)
         checks.whole("first_batch", first_batch)
         order = self.order(epoch)
@@ -103,5 +113,5 @@ class DataLoader:
         return self.dataset.load(chosen, self.augmentation, words)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The batches of epoch 0."""
+        """Yields the batches of epoch 0."""
         return self.epoch(0)

@@ -1,6 +1,6 @@
-"""A procedural 32 x 32 colour set: rendered shapes with textures, clutter and noise, for machines with no data.
+"""Renders a procedural 32 x 32 colour dataset of shapes with textures, clutter and noise, for machines without data.
 
-Every step is IEEE basic arithmetic on Philox words, so the images have the same bits everywhere.
+Every step is basic IEEE arithmetic on Philox words, so the images have the same bits on every machine.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from mpsim.kernels.philox import Stream, random_bits, uniform
 
 SIDE = 32
 MEAN, DEVIATION = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-#: Default numbers of images.
+#: The default numbers of images.
 SIZES = {"train": 8000, "test": 2000}
-#: The most images: their random words are numbered in one stream of 2**34.
+#: The largest number of images. Their random words are numbered in one stream of 2**34.
 MOST = (1 << 34) // (3 * SIDE * SIDE)
-#: Images of a split that stand for the definition in ``synthetic_digest``.
+#: The number of images of a split that represent the definition in ``synthetic_digest``.
 SAMPLE = 64
-#: Images rendered at a time.
+#: The number of images rendered together.
 BLOCK = 500
 
 
 def triangle_wave(x: np.ndarray) -> np.ndarray:
-    """Period 1, from 0 at whole numbers to 1 between them."""
+    """Returns a wave of period 1, from 0 at whole numbers to 1 between them."""
     return np.abs(x - np.floor(x) - 0.5) * -2 + 1
 
 
-#: Inside of a shape: (u, v) in units of its radius -> a number that is < 1 inside, about linear at the edge.
+#: Functions of the shapes. They map (u, v), in units of the radius, to a number that is < 1 inside and approximately
+#: linear at the edge.
 SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "disc": lambda u, v: np.sqrt(u * u + v * v),
     "ring": lambda u, v: np.abs(np.sqrt(u * u + v * v) - 0.7) / 0.3,
@@ -47,7 +48,7 @@ SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "star": lambda u, v: np.sqrt(np.abs(u)) + np.sqrt(np.abs(v)),
 }
 
-#: Brightness of a texture in 0..1 at (x, y), in pixels.
+#: Functions of the textures. They map (x, y), in pixels, to a brightness from 0 to 1.
 TEXTURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "plain": lambda x, y: np.full_like(x, 0.5),
     "wide stripes": lambda x, y: triangle_wave(x / 9),
@@ -65,18 +66,30 @@ TEXTURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 def synthetic(
     split: str = "train", classes: int = 10, size: int | None = None, seed: int = 0, *, noise: float = 0.10
 ) -> Dataset:
-    """Rendered shapes, images float32 (N, 3, 32, 32), N = ``size`` (default 8000 for "train", 2000 for "test").
+    """Renders images of shapes.
 
-    10 classes: the shape (SHAPES), in a random texture. 100 classes: 10 * shape + texture (TEXTURES). Position, size,
-    rotation, colours, the background's texture, a stray disc and normal-like noise of standard deviation
-    ``noise`` (pixels being 0..1) are random; image i of a split depends on (seed, split, i, classes, noise) only.
+    Position, size, rotation, colours, the texture of the background, one further disc and the noise are random. Image i
+    of a split depends only on (seed, split, i, classes, noise).
+
+    Args:
+        split: "train" or "test".
+        classes: 10 (the class is the shape, and the texture is random) or 100 (the class is 10 * shape + texture).
+        size: The number of images. The default is 8000 for "train" and 2000 for "test".
+        seed: The seed.
+        noise: The standard deviation of the approximately normal noise, for pixels from 0 to 1.
+
+    Returns:
+        Images float32 (size, 3, 32, 32).
+
+    Raises:
+        ValueError: An argument is out of range.
 
     >>> synthetic("test", size=4)
     Dataset('synthetic10': 4 images of (3, 32, 32), 10 classes)
     """
     check_split(split)
     if classes not in (10, 100):
-        raise UsageError(f"the synthetic set has 10 or 100 classes, got {classes}")
+        raise UsageError(f"classes must be 10 or 100 for the synthetic dataset, got {classes}")
     count = SIZES[split] if size is None else checks.whole("size", size, least=1, most=MOST)
     checks.seed("seed", seed)
     noise = checks.share("noise", noise)
@@ -90,17 +103,17 @@ def synthetic(
 
 @cache
 def synthetic_digest(classes: int) -> str:
-    """The SHA-256 (hex) of the default images of that many classes, without rendering them all (3 s).
+    """Computes the SHA-256 (hex) of the default images without rendering all of them, which takes 3 s.
 
-    It covers the numbers of images and the first 64 of each split. An image follows from its number alone by one
-    definition, so a change of the definition shows in them.
+    It covers the numbers of images and the first 64 of each split. One definition computes every image from its number,
+    so a change of the definition changes these images.
     """
     sample = [synthetic(split, classes, SAMPLE).digest() for split in SPLITS]
     return digest_of_lines([f"{SIZES}", *sample])
 
 
 class _Draws:
-    """Random numbers by name of quantity and image."""
+    """Draws random numbers by quantity and image."""
 
     def __init__(self, seed: int, split: str) -> None:
         self.seed, self.step = seed, ("train", "test").index(split)
@@ -109,26 +122,26 @@ class _Draws:
         return Stream(self.seed, "synthetic_data", tensor=quantity, step=self.step)
 
     def choice(self, quantity: int, count: int, first: int, stop: int) -> np.ndarray:
-        """Integers in 0 .. count - 1, int64 (stop - first,)."""
+        """Draws integers from 0 to count - 1, int64 (stop - first,)."""
         words = random_bits(self._stream(quantity), stop - first, first).astype(np.uint64)
         return (words * np.uint64(count) >> np.uint64(32)).astype(np.int64)
 
     def uniform(self, quantity: int, low: float, high: float, first: int, stop: int, per: int = 1) -> np.ndarray:
-        """float32 (stop - first, per, 1, 1)."""
+        """Draws float32 (stop - first, per, 1, 1)."""
         values = uniform(self._stream(quantity), per * (stop - first), low, high, per * first)
         return values.reshape(-1, per, 1, 1)
 
     def noise(self, quantity: int, first: int, stop: int) -> np.ndarray:
-        """Sum of the four bytes of a word, mean 0 and standard deviation 1: float32 (stop - first, 3, 32, 32)."""
+        """Draws sums of the four bytes of a word, with mean 0 and deviation 1: float32 (stop - first, 3, 32, 32)."""
         per = 3 * SIDE * SIDE
         words = random_bits(self._stream(quantity), per * (stop - first), per * first)
         total = words.view(np.uint8).reshape(-1, 4).sum(axis=1, dtype=np.int32)  # exact, in any byte order
-        # Variance of four uniform bytes: 4 * (256**2 - 1) / 12.
+        # The variance of the sum of four uniform bytes is 4 * (256**2 - 1) / 12.
         return ((total - 510).astype(np.float32) / np.float32(147.79997)).reshape(-1, 3, SIDE, SIDE)
 
 
 def _render(draw: _Draws, first: int, stop: int, noise: float) -> np.ndarray:
-    """Images first .. stop - 1 in 0..1, float32 (stop - first, 3, 32, 32)."""
+    """Renders images first .. stop - 1, float32 (stop - first, 3, 32, 32) with values from 0 to 1."""
 
     def number(quantity: int, low: float, high: float, per: int = 1) -> np.ndarray:
         return draw.uniform(quantity, low, high, first, stop, per)
@@ -157,13 +170,16 @@ def _render(draw: _Draws, first: int, stop: int, noise: float) -> np.ndarray:
 
 
 def _rotated(x: np.ndarray, y: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(x, y) rotated by 2 atan(t), by rational functions, which have the same bits everywhere."""
+    """Rotates (x, y) by 2 atan(t), using rational functions, which have the same bits on every machine."""
     cosine, sine = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
     return cosine * x - sine * y, sine * x + cosine * y
 
 
 def _colours(base: np.ndarray, swing: np.ndarray, texture: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """base + swing * (2 * brightness - 1): (B, 3, 1, 1) twice, (B,), (B, 1, 32, 32) twice -> (B, 3, 32, 32)."""
+    """Returns base + swing * (2 * brightness - 1).
+
+    Shapes: (B, 3, 1, 1) twice, (B,), (B, 1, 32, 32) twice -> (B, 3, 32, 32).
+    """
     names = list(TEXTURES)
     brightness = np.concatenate(
         [TEXTURES[names[kind]](u[i : i + 1], v[i : i + 1]) for i, kind in enumerate(texture)]

@@ -69,10 +69,10 @@ def test_load_by_name() -> None:
     [
         (lambda: data.load("digit"), "did you mean digits"),
         (lambda: data.load("cifar10"), "needs the path"),
-        (lambda: data.load("digits", path="x"), "takes no path"),
+        (lambda: data.load("digits", path="x"), "has no path"),
         (lambda: digits("validation"), "Known: train, test"),
         (lambda: synthetic("valid"), "Known: train, test"),
-        (lambda: synthetic(classes=7), "10 or 100 classes, got 7"),
+        (lambda: synthetic(classes=7), "must be 10 or 100 for the synthetic dataset, got 7"),
         (lambda: synthetic(size=0), "size must be a whole number from 1 to"),
         (lambda: synthetic(noise=-1), "noise must be a share from 0 to 1"),
         (lambda: Dataset(np.zeros((2, 8, 8), np.float32), np.zeros(2, int), 2, "x"), r"got float32 \(2, 8, 8\)"),

@@ -52,7 +52,7 @@ def test_the_test_images_have_the_labels_of_the_training_folder(tmp_path: Path) 
     found = image_folder(tmp_path, "test")
     assert (found.labels.tolist(), found.classes) == ([1], 3)
     write(tmp_path / "val" / "d" / "1.png", 0)
-    with pytest.raises(ValueError, match="val.d is none of the 3 classes of the training folder"):
+    with pytest.raises(ValueError, match="val.d is not one of the 3 classes of the training folder"):
         image_folder(tmp_path, "test")
 
 
@@ -60,7 +60,7 @@ def test_only_the_test_images_are_there(tmp_path: Path) -> None:
     write(tmp_path / "val" / "b" / "1.png", 0)
     write(tmp_path / "val" / "a" / "1.png", 0)
     assert image_folder(tmp_path, "test").class_names == ("a", "b")
-    with pytest.raises(FileNotFoundError, match="has no folder train. It should hold train/CLASS"):
+    with pytest.raises(FileNotFoundError, match="has no folder train. It should contain train/CLASS"):
         image_folder(tmp_path)
 
 
@@ -134,7 +134,7 @@ def test_broken_and_missing_files_are_named(tmp_path: Path) -> None:
         1: "1.png: not a readable picture",
         2: "2.png: not a readable picture",
         3: "3.png: not a readable picture",
-        4: "4.png: its pixels are of Pillow's mode 'I;16'",
+        4: "4.png: its pixels have Pillow's mode 'I;16'",
         5: "5.jpg: not a readable picture .OSError",
     }
     for index, message in said.items():
@@ -145,16 +145,16 @@ def test_broken_and_missing_files_are_named(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere does not exist. It should hold train/CLASS"):
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist. It should contain train/CLASS"):
         image_folder(tmp_path / "nowhere")
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(FileNotFoundError, match="file is no folder"):
+    with pytest.raises(FileNotFoundError, match="file is not a folder"):
         image_folder(tmp_path / "file")
     (tmp_path / "train").mkdir()
-    with pytest.raises(FileNotFoundError, match="train holds no folder of a class"):
+    with pytest.raises(FileNotFoundError, match="train does not contain a folder for a class"):
         image_folder(tmp_path)
     (tmp_path / "train" / "a").mkdir()
-    with pytest.raises(FileNotFoundError, match="a holds no picture"):
+    with pytest.raises(FileNotFoundError, match="a has no picture"):
         image_folder(tmp_path)
     with pytest.raises(FileNotFoundError, match="has no folder val or test"):
         image_folder(tmp_path, "test")
@@ -165,7 +165,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"labels": np.array([0, 2])}, "labels are 0 .. 1, got 0 .. 2"),
+        ({"labels": np.array([0, 2])}, "labels must be from 0 to 1, got 0 to 2"),
         ({"labels": np.array([0])}, r"integers \(2,\), got int64 \(1,\)"),
         ({"labels": np.array([0.0, 1.0])}, "got float64"),
         ({"size": 0}, "size must be a whole number from 1"),
@@ -179,7 +179,7 @@ def test_files_that_do_not_fit_their_labels(change: dict, said: str) -> None:
 
 def test_an_augmentation_that_the_data_do_not_take() -> None:
     images = Dataset(np.zeros((2, 3, 8, 8), np.float32), np.array([0, 1]), 2, "zeros")
-    with pytest.raises(TypeError, match="takes the augmentation Augmentation, got RandomResizedCrop"):
+    with pytest.raises(TypeError, match="supports the augmentation Augmentation, got RandomResizedCrop"):
         data.DataLoader(images, 1, augmentation=RandomResizedCrop())
 
 
@@ -258,10 +258,10 @@ def test_what_imagenet_lacks_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=f"has no folder val.*{site}"):
         imagenet(tmp_path, "test")
     (tmp_path / "train").mkdir()
-    with pytest.raises(FileNotFoundError, match=f"train holds no folder of a class.*n01440764.*{site}"):
+    with pytest.raises(FileNotFoundError, match=f"train does not contain a folder for a class.*n01440764.*{site}"):
         imagenet(tmp_path)
     tree(tmp_path, (*IDS, "cat"), "JPEG")
-    with pytest.raises(ValueError, match="'cat' is no WordNet id .*take 'images'"):
+    with pytest.raises(ValueError, match="'cat' is not a WordNet id .*use 'images'"):
         imagenet(tmp_path)
     for split in ("train", "val"):
         (tmp_path / split / "cat").rename(tmp_path / f"cat of {split}")
@@ -272,10 +272,10 @@ def test_what_imagenet_lacks_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=f"neither LOC_val_solution.csv nor .*meta.mat is in .*{site}"):
         imagenet(tmp_path, "test")
     kit(tmp_path, {1: IDS[0]}, [2])
-    with pytest.raises(ValueError, match=f"do not give the classes .KeyError: 2..*{site}"):
+    with pytest.raises(ValueError, match=f"do not contain the classes .KeyError: 2..*{site}"):
         imagenet(tmp_path, "test")
     (tmp_path / "meta.mat").write_bytes(b"broken")
-    with pytest.raises(ValueError, match="do not give the classes"):
+    with pytest.raises(ValueError, match="do not contain the classes"):
         imagenet(tmp_path, "test")
     kit(tmp_path, {1: "n00001740"}, [1])
     with pytest.raises(ValueError, match="none of the 1 images"):

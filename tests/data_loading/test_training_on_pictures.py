@@ -66,7 +66,7 @@ def test_mistakes_have_one_line(folder: Path, tmp_path: Path, capsys: pytest.Cap
     code, _, errors = call(capsys, *arguments, "--data", "images")
     assert code == 2 and "needs the path" in errors
     code, _, errors = call(capsys, *arguments, "--data", "images", "--data-path", tmp_path / "nowhere")
-    assert code == 1 and "--data-path" in errors and "nowhere does not exist. It should hold train/CLASS" in errors
+    assert code == 1 and "--data-path" in errors and "nowhere does not exist. It should contain train/CLASS" in errors
     broken = tree(tmp_path / "broken", count=1)
     (broken / "train" / "dog" / "dog_0.png").write_bytes(b"broken")
     code, _, errors = call(capsys, *arguments, "--data", "images32", "--data-path", broken)

@@ -1,8 +1,8 @@
-"""Crops of pictures of any size: the random resized crop of training, the centre crop of evaluation.
+"""Crops pictures of any size: a random resized crop for training, a centre crop for evaluation.
 
-Source: Szegedy et al. 2015 (the crop's area and shape), with the steps in which ImageNet training commonly takes them.
-A crop's place follows from integers and float64 + - * / and square root, and from exp64 and log64, so it is the same
-everywhere; the pixels are what Pillow's bilinear filter makes of it.
+Source: Szegedy et al. 2015 (area and shape of the crop), in the steps that ImageNet training commonly uses. The
+position of a crop is computed from integers, float64 + - * / and square roots, exp64 and log64, so it is the same on
+every machine. Pillow's bilinear filter computes the pixels.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.kernels.elementary import exp64, log64
 
-#: Places that are tried before the crop is taken from the centre.
+#: The number of random positions that are tried before the crop is taken from the centre.
 TRIES = 10
 
 
 class Box(NamedTuple):
-    """A rectangle of a picture, in pixels from its upper left corner."""
+    """A rectangle of a picture, in pixels from the upper left corner."""
 
     left: int
     top: int
@@ -32,10 +32,15 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class RandomResizedCrop:
-    """A crop of random place, area and shape, scaled to the size wanted; ``flip``: mirrored in half the cases.
+    """Crops a random part of a picture and scales it.
 
-    ``area``: the crop's share of the picture, drawn evenly; ``aspect``: its width / height, drawn evenly in the
-    logarithm. ValueError for ranges that do not fit.
+    Args:
+        area: The range of the crop's share of the picture, drawn uniformly.
+        aspect: The range of width / height, whose logarithm is drawn uniformly.
+        flip: Whether half of the pictures are mirrored.
+
+    Raises:
+        ValueError: A range is empty or out of bounds.
     """
 
     area: tuple[float, float] = (0.08, 1.0)
@@ -51,13 +56,18 @@ class RandomResizedCrop:
                 raise UsageError(f"{name} must be a range, the lower end first, got {getattr(self, name)}", name)
 
     def box(self, width: int, height: int, words: np.ndarray) -> Box:
-        """Where a picture of that size is cropped. ``words``: uint32 (44,), w[t] = words[4t .. 4t + 3] for try t.
+        """Returns the crop of a picture of the given size.
 
-        In float64, in this order: share = a + (w[t][0] / 2**32) * (b - a) of ``area`` = (a, b); aspect =
-        exp64(p + (w[t][1] / 2**32) * (q - p)), p and q being log64 of ``aspect``; wide = sqrt((width * height * share)
-        * aspect) and high = sqrt((width * height * share) / aspect), to the nearest even whole number. The first of 10
-        tries with 0 < wide <= width and 0 < high <= height is taken, at top = w[t][2] * (height - high + 1) >> 32 and
-        left = w[t][3] * (width - wide + 1) >> 32. If none fits: the largest crop at the centre with an aspect in range.
+        ``words`` is uint32 (44,), and try t uses w = words[4t .. 4t + 3]. It computes in float64, in this order:
+
+        - share = a + (w[0] / 2**32) * (b - a), where ``area`` = (a, b).
+        - aspect = exp64(p + (w[1] / 2**32) * (q - p)), where p and q are log64 of ``aspect``.
+        - wide = sqrt((width * height * share) * aspect) and high = sqrt((width * height * share) / aspect), both
+          rounded to a whole number, ties to even.
+
+        The first of 10 tries with 0 < wide <= width and 0 < high <= height is used, at top = w[2] * (height - high + 1)
+        >> 32 and left = w[3] * (width - wide + 1) >> 32. If there is none, the result is the largest centred crop with
+        an aspect in range.
 
         >>> RandomResizedCrop().box(500, 375, np.zeros(44, np.uint32))
         Box(left=0, top=0, width=106, height=141)
@@ -86,11 +96,11 @@ class RandomResizedCrop:
         return Box((width - wide) // 2, (height - tall) // 2, wide, tall)
 
     def flips(self, words: np.ndarray) -> bool:
-        """Whether the picture is mirrored: the top bit of word 40. Words 41 to 43 are free."""
+        """Returns whether the picture is mirrored: the top bit of word 40. Words 41 to 43 are unused."""
         return self.flip and bool(words[4 * TRIES] >> 31)
 
     def __call__(self, picture: Image.Image, words: np.ndarray, size: int) -> Image.Image:
-        """The picture of ``size`` x ``size`` pixels: cropped, scaled by Pillow's bilinear filter, mirrored."""
+        """Crops the picture, scales it to ``size`` x ``size`` with Pillow's bilinear filter, and mirrors it."""
         box = self.box(*picture.size, words)
         crop = picture.crop((box.left, box.top, box.left + box.width, box.top + box.height))
         scaled = crop.resize((size, size), Image.Resampling.BILINEAR)
@@ -98,9 +108,9 @@ class RandomResizedCrop:
 
 
 def centre_crop(picture: Image.Image, size: int) -> Image.Image:
-    """The middle ``size`` x ``size`` pixels after scaling the shorter side to size * 8 // 7 (256 for 224).
+    """Returns the central ``size`` x ``size`` pixels after scaling the shorter side to size * 8 // 7 (256 for 224).
 
-    The longer side becomes longer * (size * 8 // 7) // shorter; half a pixel left over goes to the nearest even.
+    The longer side becomes longer * (size * 8 // 7) // shorter. An offset of half a pixel is rounded to even.
 
     >>> centre_crop(Image.new("RGB", (500, 375)), 224).size
     (224, 224)

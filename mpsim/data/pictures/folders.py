@@ -1,4 +1,4 @@
-"""Image folders: a folder per class, in a folder per split."""
+"""Reads image folders, which have one folder for each class in one folder for each split."""
 
 from __future__ import annotations
 
@@ -12,23 +12,32 @@ from mpsim.data.dataset import check_split
 from mpsim.data.pictures.image_files import ImageFiles
 from mpsim.errors import UsageError
 
-#: Endings of a picture's name, in small letters.
+#: The suffixes of pictures in lower case.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-#: Folders of a split, the first that is there.
+#: The folders of a split. The first that exists is used.
 SPLIT_FOLDERS = {"train": ("train",), "test": ("val", "test")}
-LAYOUT = "It should hold train/CLASS/*.jpg and val/CLASS/*.jpg (or test/; a folder per class, any of {})".format(
-    " ".join(SUFFIXES)
-)
+LAYOUT = f"It should contain train/CLASS/*.jpg and val/CLASS/*.jpg (or test/; a folder per class, {' '.join(SUFFIXES)})"
 
 
 def image_folder(path: str | Path, split: str = "train", *, size: int = 224) -> ImageFiles:
-    """The pictures in ``path``/train/CLASS/ ("train"), or in ``path``/val/CLASS/ or else test/CLASS/ ("test").
+    """Reads pictures from a folder for each class.
 
-    Classes are numbered in the order of their folders' names (by code point). For "test" they are those of ``train``
-    where that is there. The first file of each class comes first, by name, then the second of each, and so on: the
-    first N images have all classes alike. Names that start with a dot are passed over, as are files without a picture's
-    ending. Pictures become float32 (3, size, size), normalised with ImageNet's mean and deviation. Raises
-    FileNotFoundError or ValueError, saying which folder is missing or empty.
+    The order of the pictures is: the first file (by name) of each class, then the second of each, and so on, so that
+    the first N images contain all classes equally. Names that start with a dot and files without a picture's suffix are
+    ignored.
+
+    Args:
+        path: The folder that contains the folders of the splits.
+        split: "train" (``path``/train/CLASS/) or "test" (``path``/val/CLASS/, or test/CLASS/ if there is no val).
+            Classes are numbered by the sorted names of the folders in train, if it exists.
+        size: The height and width of the images.
+
+    Returns:
+        Images float32 (3, size, size), normalised with ImageNet's mean and deviation.
+
+    Raises:
+        FileNotFoundError: A folder is missing or empty. The message names it.
+        ValueError: A folder's class is unknown.
     """
     check_split(split)
     root = checked_root(Path(path), "images", LAYOUT)
@@ -38,47 +47,49 @@ def image_folder(path: str | Path, split: str = "train", *, size: int = 224) -> 
         raise FileNotFoundError(f"images: {root} has no folder {wanted}. {LAYOUT}")
     names = class_names(root, folder)
     if not names:
-        raise FileNotFoundError(f"images: {folder} holds no folder of a class. {LAYOUT}")
+        raise FileNotFoundError(f"images: {folder} does not contain a folder for a class. {LAYOUT}")
     return from_class_folders(folder, names, "images", size)
 
 
 def checked_root(root: Path, name: str, hint: str) -> Path:
-    """``root``; FileNotFoundError, with the hint, if it is no folder."""
+    """Returns ``root``. Raises FileNotFoundError, with the hint, if it is not a folder."""
     if not root.is_dir():
-        what = "is no folder" if root.exists() else "does not exist"
+        what = "is not a folder" if root.exists() else "does not exist"
         raise FileNotFoundError(f"{name}: {root} {what}. {hint}")
     return root
 
 
 def split_folder(root: Path, split: str) -> Path | None:
-    """The folder of a split, if there is one."""
+    """Returns the folder of a split, or None."""
     return next((root / name for name in SPLIT_FOLDERS[split] if (root / name).is_dir()), None)
 
 
 def class_names(root: Path, folder: Path) -> tuple[str, ...]:
-    """Names of the classes: the folders in the training folder if there is one, else in ``folder``, sorted."""
+    """Returns the sorted names of the classes: the folders in the training folder if it exists, else in ``folder``."""
     training = split_folder(root, "train")
     return _folders(training or folder) or _folders(folder)
 
 
 def from_class_folders(folder: Path, names: Sequence[str], name: str, size: int, source: str = "") -> ImageFiles:
-    """The pictures of the class folders in ``folder``, labelled by the place of the folder's name in ``names``.
+    """Lists the pictures of the class folders in ``folder``. A label is the index of the folder's name in ``names``.
 
-    ValueError for a folder that is none of ``names``, FileNotFoundError for one without a picture.
+    Raises:
+        ValueError: A folder is not in ``names``.
+        FileNotFoundError: A folder has no pictures.
     """
     here = _folders(folder)
     for other in here:
         if other not in names:
-            raise UsageError(f"{name}: {folder / other} is none of the {len(names)} classes of the training folder")
-    found: list[tuple[int, int, str]] = []  # (place in the folder, label, path)
+            raise UsageError(f"{name}: {folder / other} is not one of the {len(names)} classes of the training folder")
+    found: list[tuple[int, int, str]] = []  # (position in the folder, label, path)
     for one in here:
         files = _pictures(folder / one)
         if not files:
-            raise FileNotFoundError(f"{name}: {folder / one} holds no picture ({' '.join(SUFFIXES)}). {source}".strip())
+            raise FileNotFoundError(f"{name}: {folder / one} has no picture ({' '.join(SUFFIXES)}). {source}".strip())
         label = names.index(one)
         found += [(place, label, file) for place, file in enumerate(files)]
     if not found:
-        raise FileNotFoundError(f"{name}: {folder} holds no folder of a class. {source or LAYOUT}")
+        raise FileNotFoundError(f"{name}: {folder} does not contain a folder for a class. {source or LAYOUT}")
     found.sort()
     labels = np.array([label for _, label, _ in found], np.int64)
     return ImageFiles(tuple(path for _, _, path in found), labels, tuple(names), name, size, source)

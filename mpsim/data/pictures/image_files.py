@@ -1,4 +1,4 @@
-"""ImageFiles: labelled images that stay in their files until a batch asks for them."""
+"""Defines ImageFiles, labelled images that are read from their files when a batch needs them."""
 
 from __future__ import annotations
 
@@ -12,23 +12,31 @@ from PIL import Image, features
 
 from mpsim import checks
 from mpsim.data.augmentation import Augmentation
-from mpsim.data.dataset import black_of, normalise
+from mpsim.data.dataset import black_of, checked_labels, normalise
 from mpsim.data.digests import digest_of_lines, file_digest
 from mpsim.data.pictures.crops import RandomResizedCrop, centre_crop
 from mpsim.errors import UsageError
 
-#: ImageNet's mean and deviation per channel, of pixels in 0..1, as networks for 224 x 224 images are usually fed.
+#: The mean and deviation of each channel in ImageNet, for pixels from 0 to 1, that networks usually expect.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-#: Pillow's modes with 8 bits (or one) per channel, which it converts to RGB without loss of range.
+#: Pillow's modes with one or 8 bits per channel, which it converts to RGB without loss of range.
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
 
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:
-    """``paths`` of pictures of any size, and their labels, int64 (N,) in 0 .. classes - 1.
+    """Holds the paths of pictures of any size, and their labels.
 
-    ``load`` gives them as float32 (B, 3, size, size), normalised. ``source`` says in errors where to get a file again.
-    Raises ValueError if paths and labels do not fit together.
+    Args:
+        paths: The files.
+        labels: Integers (N,) from 0 to classes - 1.
+        class_names: The names of the classes.
+        name: The name in messages.
+        size: The height and width of the images that ``load`` returns.
+        source: What messages say about where to get a file again.
+
+    Raises:
+        ValueError: The shapes, types or labels do not match.
     """
 
     paths: tuple[str, ...]
@@ -43,11 +51,9 @@ class ImageFiles:
     def __post_init__(self) -> None:
         labels = np.asarray(self.labels)
         if labels.shape != (len(self.paths),) or labels.dtype.kind not in "iu":
-            raise UsageError(f"labels are integers ({len(self.paths)},), got {labels.dtype} {labels.shape}")
-        if len(labels) and not (labels.min() >= 0 and labels.max() < self.classes):
-            raise UsageError(f"labels are 0 .. {self.classes - 1}, got {labels.min()} .. {labels.max()}")
+            raise UsageError(f"labels must be integers ({len(self.paths)},), got {labels.dtype} {labels.shape}")
         checks.whole("size", self.size, least=1, most=1 << 16)
-        object.__setattr__(self, "labels", labels.astype(np.int64))
+        object.__setattr__(self, "labels", checked_labels(labels, self.classes))
 
     @property
     def classes(self) -> int:
@@ -55,18 +61,24 @@ class ImageFiles:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(3, size, size)."""
+        """The shape (3, size, size) of an image."""
         return 3, self.size, self.size
 
     @property
     def black(self) -> tuple[float, ...]:
-        """A black pixel after normalisation, per channel."""
+        """The normalised value of a black pixel in each channel."""
         return black_of(MEAN, DEVIATION)
 
     def load(self, indices: np.ndarray, augmentation: Any = None, words: np.ndarray | None = None) -> np.ndarray:
-        """As ``LabelledImages.load``: with a RandomResizedCrop that crop of each picture, else its centre crop (and
-        what an Augmentation makes of that). ValueError, naming the file, for one that is no readable picture;
-        FileNotFoundError for one that is gone."""
+        """Returns images as ``LabelledImages.load`` describes.
+
+        A ``RandomResizedCrop`` crops the picture itself. Otherwise the picture's centre crop is used, to which an
+        ``Augmentation`` is applied.
+
+        Raises:
+            ValueError: A file is not a readable picture. The message names it.
+            FileNotFoundError: A file no longer exists.
+        """
         pixels = np.empty((len(indices), 3, self.size, self.size), np.uint8)
         crops = augmentation if isinstance(augmentation, RandomResizedCrop) else None
         for row, index in enumerate(indices):
@@ -80,12 +92,12 @@ class ImageFiles:
         return images if augmentation is None or crops is not None else augmentation(images, words, self.black)
 
     def _picture(self, path: str) -> Image.Image:
-        """The file's picture as 8-bit RGB."""
+        """Reads a picture as 8-bit RGB."""
         try:
             with Image.open(path) as picture:
                 mode = picture.mode
                 if mode == "P" and isinstance(picture.info.get("transparency"), bytes):
-                    return picture.convert("RGBA").convert("RGB")  # the same colours; Pillow warns of the short way
+                    return picture.convert("RGBA").convert("RGB")  # Pillow warns if this is converted directly
                 if mode in MODES:
                     return picture.convert("RGB")
         except (FileNotFoundError, MemoryError) as error:
@@ -93,12 +105,17 @@ class ImageFiles:
         except Exception as error:  # a broken picture raises almost anything
             what = f"not a readable picture ({type(error).__name__}: {error})"
             raise UsageError(f"{path}: {what}{self._again}") from error
-        raise UsageError(f"{path}: its pixels are of Pillow's mode {mode!r}; pictures of 8 bits per channel are read")
+        raise UsageError(f"{path}: its pixels have Pillow's mode {mode!r}; mpsim reads pictures of 8 bits per channel")
 
     def digest(self) -> str:
-        """As ``LabelledImages.digest``: of the files' bytes in order, their labels, the classes, the size, and the
-        versions of Pillow and its JPEG library, which decide what the pixels of a file are. FileNotFoundError for a
-        file that is gone."""
+        """Computes the digest of ``LabelledImages.digest``.
+
+        It covers the bytes of the files in order, their labels, the classes, the size, and the versions of Pillow and
+        its JPEG library, which determine the pixels of a file.
+
+        Raises:
+            FileNotFoundError: A file no longer exists.
+        """
         decoder = f"Pillow {PIL.__version__}, JPEG {features.version('libjpeg_turbo') or features.version('jpg')}"
         lines = [f"pictures {self.size} {decoder}", json.dumps(self.class_names)]
         for path, label in zip(self.paths, self.labels.tolist(), strict=True):
@@ -116,7 +133,7 @@ class ImageFiles:
         return f". {self.source}" if self.source else ""
 
     def first(self, count: int) -> ImageFiles:
-        """The first ``count`` images (all if there are fewer)."""
+        """Returns the first ``count`` images, or all if there are fewer."""
         checks.whole("count", count)
         return replace(self, paths=self.paths[:count], labels=self.labels[:count])
 

@@ -1,4 +1,4 @@
-"""ImageNet (ILSVRC 2012) as unpacked: a folder per WordNet id; the validation images in such folders too, or flat.
+"""Reads the unpacked ImageNet (ILSVRC 2012), with a folder for each WordNet id. Validation images may be in one folder.
 
 Source: O. Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, 2015.
 """
@@ -20,25 +20,33 @@ from mpsim.errors import UsageError
 SITE = "https://www.image-net.org/download.php"
 SOURCE = f"Get ImageNet (ILSVRC 2012) from {SITE}"
 LAYOUT = (
-    "It should hold train/n01440764/*.JPEG and so on (a folder per WordNet id), and val/ with the same folders, or "
-    "flat with LOC_val_solution.csv or the development kit's ILSVRC2012_validation_ground_truth.txt and meta.mat "
-    "beside it"
+    "It should contain train/n01440764/*.JPEG etc. (a folder per WordNet id) and val/ with the same folders. "
+    "Alternatively val/ contains all images, and LOC_val_solution.csv or the development kit's "
+    "ILSVRC2012_validation_ground_truth.txt and meta.mat are next to it"
 )
 WORDNET_ID = re.compile(r"n\d{8}")
-#: Where the ground truth of flat validation images is looked for, from the root.
+#: Where the ground truth of validation images without folders is searched, relative to the root.
 KAGGLE = "LOC_val_solution.csv"
 KIT_FOLDERS = ("ILSVRC2012_devkit_t12/data", ".")
 KIT_TRUTH, KIT_CLASSES = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 
 
 def imagenet(path: str | Path, split: str = "train", *, size: int = 224) -> ImageFiles:
-    """ImageNet, or a part of its classes, at ``path``: the training ("train") or validation images ("test").
+    """Reads ImageNet, or a subset of its classes.
 
-    Classes are the WordNet ids that name the folders of ``path``/train, sorted (all 1000: the usual numbers 0 .. 999).
-    The validation images lie in ``path``/val in such folders, each with a picture, or flat; then their classes come
+    Classes are the sorted WordNet ids that name the folders of ``path``/train. All 1000 have the usual numbers.
+    The validation images are in ``path``/val, either in such folders or directly. In the second case their classes come
     from LOC_val_solution.csv in ``path``, or from ILSVRC2012_validation_ground_truth.txt and meta.mat in
-    ``path``/ILSVRC2012_devkit_t12/data or ``path``. Else as ``image_folder``. Raises FileNotFoundError or ValueError,
-    saying what is missing or does not fit.
+    ``path``/ILSVRC2012_devkit_t12/data or ``path``. Otherwise it is like ``image_folder``.
+
+    Args:
+        path: The folder that contains train and val.
+        split: "train", or "test" for the validation images.
+        size: The height and width of the images.
+
+    Raises:
+        FileNotFoundError: A folder or file is missing. The message names it.
+        ValueError: A folder or the ground truth does not match the classes.
     """
     check_split(split)
     root = checked_root(Path(path), "imagenet", f"{LAYOUT}. {SOURCE}")
@@ -53,7 +61,7 @@ def imagenet(path: str | Path, split: str = "train", *, size: int = 224) -> Imag
     for name in names:
         if not WORDNET_ID.fullmatch(name):
             raise UsageError(
-                f"imagenet: folder {name!r} is no WordNet id as n01440764; for other folders take 'images'"
+                f"imagenet: folder {name!r} is not a WordNet id such as n01440764; for other folders use 'images'"
             )
     data = from_class_folders(folder, names, "imagenet", size, f"{LAYOUT}. {SOURCE}" if not names else SOURCE)
     present = set(np.unique(data.labels).tolist())
@@ -64,7 +72,7 @@ def imagenet(path: str | Path, split: str = "train", *, size: int = 224) -> Imag
 
 
 def _flat(root: Path, files: list[Path], names: tuple[str, ...], size: int) -> ImageFiles:
-    """Validation images without folders, labelled by the ground truth; those of classes not trained are left out."""
+    """Labels validation images without folders by the ground truth. Images of other classes are omitted."""
     truth = _ground_truth(root)
     names = names or tuple(sorted(set(truth.values())))
     number = {name: label for label, name in enumerate(names)}
@@ -76,12 +84,12 @@ def _flat(root: Path, files: list[Path], names: tuple[str, ...], size: int) -> I
             chosen.append(str(file))
             labels.append(number[truth[file.stem]])
     if not chosen:
-        raise UsageError(f"imagenet: none of the {len(files)} images in {files[0].parent} is of a class trained")
+        raise UsageError(f"imagenet: none of the {len(files)} images in {files[0].parent} has a class in train")
     return ImageFiles(tuple(chosen), np.array(labels, np.int64), names, "imagenet", size, SOURCE)
 
 
 def _ground_truth(root: Path) -> Mapping[str, str]:
-    """Image's name without its ending -> WordNet id."""
+    """Returns the WordNet id of each image, by its name without suffix."""
     if (root / KAGGLE).is_file():
         with open(root / KAGGLE, encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -93,13 +101,13 @@ def _ground_truth(root: Path) -> Mapping[str, str]:
         if (folder / KIT_TRUTH).is_file() and (folder / KIT_CLASSES).is_file():
             return _from_kit(folder / KIT_TRUTH, folder / KIT_CLASSES)
     raise FileNotFoundError(
-        f"imagenet: {root}/val holds images without folders, and neither {KAGGLE} nor {KIT_TRUTH} with {KIT_CLASSES} "
-        f"is in {root} or {root / KIT_FOLDERS[0]}. {SOURCE}"
+        f"imagenet: {root}/val contains images without folders, and neither {KAGGLE} nor {KIT_TRUTH} with "
+        f"{KIT_CLASSES} is in {root} or {root / KIT_FOLDERS[0]}. {SOURCE}"
     )
 
 
 def _from_kit(truth: Path, classes: Path) -> Mapping[str, str]:
-    """Line i of the ground truth is the kit's number of image i's class, which meta.mat gives the WordNet id of."""
+    """Reads the development kit: line i of the ground truth is the number of image i's class in meta.mat."""
     from scipy.io import loadmat
 
     try:
@@ -109,5 +117,5 @@ def _from_kit(truth: Path, classes: Path) -> Mapping[str, str]:
         return {f"ILSVRC2012_val_{place:08}": ids[number] for place, number in enumerate(numbers, 1)}
     except Exception as error:  # loadmat raises almost anything for a broken file
         raise UsageError(
-            f"imagenet: {truth} and {classes} do not give the classes ({type(error).__name__}: {error}). {SOURCE}"
+            f"imagenet: {truth} and {classes} do not contain the classes ({type(error).__name__}: {error}). {SOURCE}"
         ) from error
