@@ -1,8 +1,8 @@
-"""Ops, kernels, backends, networks, datasets, schemes and presets from outside mpsim's tree (docs/extending.md).
+"""Registers users' ops, kernels, backends, networks, datasets, schemes and presets (docs/extending.md).
 
-Each function takes a declaration, checks it, and puts it beside mpsim's own under its name; a name that is taken is
-refused. It returns what it was given. What holds for one process: a package makes backends, networks and datasets known
-to every process by entry points (``mpsim.plugins``).
+Each function checks a declaration, registers it under its name, and returns it. A name that is already in use raises
+UsageError. A registration applies to one process. A package provides backends, networks and datasets to every process
+by entry points (``mpsim.plugins``).
 
 >>> from mpsim import nn
 >>> def one_layer(classes=10, input_shape=(1, 8, 8)):
@@ -21,7 +21,7 @@ from collections.abc import Callable, Container, MutableMapping
 from keyword import iskeyword
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, TypeVar, get_type_hints
+from typing import Protocol, TypeVar, get_type_hints
 
 from mpsim import checks, kernels, networks
 from mpsim.assignment import SCHEMES, Scheme
@@ -35,10 +35,13 @@ Entry = TypeVar("Entry")
 
 
 def op(primitive: Primitive) -> Primitive:
-    """A kind of op. On its samples its derivative is checked against difference quotients, and its arrays against what
-    it says of them (``mpsim.testing.promises``).
+    """Registers an op.
 
-    Raises UsageError for a kind that is taken, one without a sample, and one that fails or is wrong on a sample.
+    On the op's samples, its derivative is compared with difference quotients, and its arrays are compared with its
+    declaration (``mpsim.testing.promises``).
+
+    Raises:
+        UsageError: The op's kind is already in use, or it has no sample, fails on a sample or is wrong on one.
 
     >>> from mpsim.ops import RELU
     >>> op(RELU)
@@ -52,7 +55,7 @@ def op(primitive: Primitive) -> Primitive:
     checks.instance("primitive", primitive, Primitive, "an mpsim.engine.primitive.Primitive")
     _free("an op", primitive.kind, PRIMITIVES)
     if not primitive.samples:
-        raise UsageError(f"op {primitive.kind!r} has no samples, on which its derivative would be checked")
+        raise UsageError(f"op {primitive.kind!r} has no samples; add one, on which its derivative is checked")
     for sample in primitive.samples:
         try:
             check_promises(primitive, sample)
@@ -64,12 +67,19 @@ def op(primitive: Primitive) -> Primitive:
     return _put(PRIMITIVES, primitive.kind, primitive)
 
 
-def kernel(name: str, *, host: Callable[..., Any] | None = None, cuda: Callable[..., Any] | None = None) -> None:
-    """A function of backend arrays, which ops reach as ``kernels.name``: ``host`` for the backends on NumPy arrays,
-    ``cuda`` for device arrays. It is called with what the op gives it. An op that has no need of speed may go without:
-    ``kernels.to_numpy`` and ``kernels.from_numpy`` bring arrays to NumPy and back.
+def kernel(name: str, *, host: Callable[..., object] | None = None, cuda: Callable[..., object] | None = None) -> None:
+    """Registers a kernel, i.e. a function of a backend's arrays that ops call as ``kernels.name``.
 
-    Raises UsageError for a name that the kernels have already or that cannot stand after a dot, or no function.
+    An op that need not be fast does not need a kernel: ``kernels.to_numpy`` and ``kernels.from_numpy`` convert arrays
+    to NumPy and back.
+
+    Args:
+        name: A Python name.
+        host: The function for backends with NumPy arrays.
+        cuda: The function for device arrays.
+
+    Raises:
+        UsageError: The name is already in use or is not a Python name, or there is no function.
 
     >>> kernel("relu", host=abs)
     Traceback (most recent call last):
@@ -78,7 +88,7 @@ def kernel(name: str, *, host: Callable[..., Any] | None = None, cuda: Callable[
     """
     _free("a kernel", name, {*kernels.CONTRACT, *get_type_hints(kernels.Kernels), *kernels.FURTHER})
     if not name.isidentifier() or iskeyword(name):
-        raise UsageError(f"ops reach a kernel as kernels.NAME, so its name is a Python name; got {name!r}")
+        raise UsageError(f"the name of a kernel must be a Python name, because ops call kernels.NAME; got {name!r}")
     functions = {kind: function for kind, function in (("host", host), ("cuda", cuda)) if function is not None}
     if not functions or not all(map(callable, functions.values())):
         raise UsageError(f"kernel {name!r} needs a function: host=, cuda=, or both")
@@ -86,10 +96,21 @@ def kernel(name: str, *, host: Callable[..., Any] | None = None, cuda: Callable[
 
 
 def backend(name: str, module: ModuleType | str, summary: str = "") -> ModuleType:
-    """A backend: a module, or the name of one, with every function of ``mpsim.kernels.Kernels``.
+    """Registers a backend.
 
-    Raises UsageError for a name that is taken or contains a colon, BackendUnavailable for a module that lacks a
-    function or has one of other arguments, UsageTypeError for no module, ImportError for one that cannot be imported.
+    Args:
+        name: A name without a colon.
+        module: A module with every function of ``mpsim.kernels.Kernels``, or its name.
+        summary: One line for ``mpsim backends``.
+
+    Returns:
+        The module.
+
+    Raises:
+        UsageError: The name is already in use or contains a colon.
+        UsageTypeError: ``module`` is not a module.
+        BackendUnavailable: A function is missing or has different arguments.
+        ImportError: The module cannot be imported.
 
     >>> import math
     >>> backend("mine", math)
@@ -99,19 +120,26 @@ def backend(name: str, module: ModuleType | str, summary: str = "") -> ModuleTyp
     """
     _free("a backend", name, kernels.BACKENDS)
     if ":" in name:
-        raise UsageError(f"the name of a backend has no colon, which stands before a device's number; got {name!r}")
+        raise UsageError(f"the name of a backend must not contain a colon, which precedes a device; got {name!r}")
     found = importlib.import_module(module) if isinstance(module, str) else module
     kernels.check_signatures(checks.instance("module", found, ModuleType, "a module or the name of one"))
     _put(kernels.BACKENDS, name, (found, summary))
     return found
 
 
-def network(name: str, build: Callable[..., Any]) -> Callable[..., Any]:
-    """A network: a function (or class) as that of a FILE.py:FUNCTION (``mpsim.networks.build``), which takes those it
-    wants of width, classes, seed and input_shape. Stored runs are found again by the content of the file that defines
-    it: one made by ``functools.partial`` has none of its own.
+def network(name: str, build: Callable[..., object]) -> Callable[..., object]:
+    """Registers a network.
 
-    Raises UsageError for a name that is taken, and what is no function.
+    Args:
+        name: A name without a colon or the suffix .py.
+        build: A function or class like that of FILE.py:FUNCTION (``mpsim.networks.build``). It must be defined in a
+            file, whose content identifies stored runs. ``functools.partial`` does not have a file.
+
+    Returns:
+        ``build``.
+
+    Raises:
+        UsageError: The name is already in use, or ``build`` is not a function or class of Python code.
 
     >>> network("small_cnn", dict)
     Traceback (most recent call last):
@@ -120,12 +148,15 @@ def network(name: str, build: Callable[..., Any]) -> Callable[..., Any]:
     """
     _free("a network", name, networks.known())
     if Path(name).suffix == ".py" or ":" in name:
-        raise UsageError(f"a network has a plain name, without a colon or the ending of a file; got {name!r}")
+        raise UsageError(f"the name of a network must not contain a colon or end in .py; got {name!r}")
     return _put(networks.FURTHER, name, networks.checked_function(name, build))
 
 
 def dataset(source: Source) -> Source:
-    """A dataset of two splits, "train" and "test". Raises UsageError for a name that is taken.
+    """Registers a dataset with the splits "train" and "test".
+
+    Raises:
+        UsageError: The name is already in use.
 
     >>> from mpsim.data import DATASETS
     >>> dataset(DATASETS["digits"])
@@ -133,11 +164,14 @@ def dataset(source: Source) -> Source:
     ...
     mpsim.errors.UsageError: there is a dataset 'digits' already
     """
-    return _row("dataset", source, Source, DATASETS)
+    return _named("dataset", source, Source, DATASETS)
 
 
 def scheme(row: Scheme) -> Scheme:
-    """A precision assignment. Raises UsageError for a name that is taken.
+    """Registers a precision assignment.
+
+    Raises:
+        UsageError: The name is already in use.
 
     >>> from mpsim.assignment import SCHEMES
     >>> scheme(SCHEMES["random"])
@@ -145,11 +179,14 @@ def scheme(row: Scheme) -> Scheme:
     ...
     mpsim.errors.UsageError: there is a scheme 'random' already
     """
-    return _row("scheme", row, Scheme, SCHEMES)
+    return _named("scheme", row, Scheme, SCHEMES)
 
 
 def preset(row: Preset) -> Preset:
-    """A known system's cast, for ``mpsim validate cast``. Raises UsageError for a name that is taken.
+    """Registers a known system's cast, for ``mpsim validate cast``.
+
+    Raises:
+        UsageError: The name is already in use.
 
     >>> from mpsim.validate import PRESETS
     >>> preset(PRESETS["numpy"])
@@ -157,30 +194,30 @@ def preset(row: Preset) -> Preset:
     ...
     mpsim.errors.UsageError: there is a preset 'numpy' already
     """
-    return _row("preset", row, Preset, PRESETS)
+    return _named("preset", row, Preset, PRESETS)
 
 
-class _Named(Protocol):
+class _HasName(Protocol):
     @property
     def name(self) -> str: ...
 
 
-Row = TypeVar("Row", bound=_Named)
+Named = TypeVar("Named", bound=_HasName)
 
 
-def _row(what: str, row: Row, kind: type[Row], rows: MutableMapping[str, Row]) -> Row:
-    """The row, after it was put among the others of its kind under its own name."""
-    checks.instance(what, row, kind, f"an {kind.__module__}.{kind.__name__}")
-    _free(f"a {what}", row.name, rows)
-    return _put(rows, row.name, row)
+def _named(what: str, entry: Named, kind: type[Named], entries: MutableMapping[str, Named]) -> Named:
+    """Registers an entry under its own name and returns it."""
+    checks.instance(what, entry, kind, f"an {kind.__module__}.{kind.__name__}")
+    _free(f"a {what}", entry.name, entries)
+    return _put(entries, entry.name, entry)
 
 
 def _free(what: str, name: object, known: Container[object]) -> None:
     checks.instance("name", name, str, "a name")
     if not name or name in known:
-        raise UsageError(f"there is {what} {name!r} already" if name else "a name has at least one letter")
+        raise UsageError(f"there is {what} {name!r} already" if name else "a name must have at least one letter")
 
 
-def _put(entries: MutableMapping[str, Any], name: str, entry: Entry) -> Entry:
+def _put(entries: MutableMapping[str, Entry], name: str, entry: Entry) -> Entry:
     entries[name] = entry
     return entry

@@ -25,7 +25,6 @@ SPECIALS = {
     "e8m0": "unsigned powers of two, no zero; NaN is the code of all ones",
 }
 
-
 #: The largest bias. The values of a format reach from about 2**-MOST_BIAS to 2**MOST_BIAS.
 MOST_BIAS = 1 << 16
 #: The widest exponent. Exponents beyond float64's 11 bits are for exact arithmetic on codes.
@@ -39,16 +38,9 @@ class Format:
     A code is ``sign | exponent | mantissa``. If float64 cannot hold some of the values (``fits_float64`` is False), the
     format has exact values (``value``) and arithmetic on codes (``mpsim.arithmetic``), but no arrays of numbers.
 
-    Args:
-        name: The name in messages and files.
-        exponent_bits, mantissa_bits: The widths of the fields.
-        bias: The exponent's bias. The default is 2**(exponent_bits - 1) - 1.
-        specials: The meaning of the codes at the end of the range, a key of ``SPECIALS``.
-        subnormals: Whether codes with exponent 0 are subnormal numbers. Otherwise they are zeros.
-        signed: Whether codes have a sign bit.
-
-    Raises:
-        ValueError: The arguments do not describe a format.
+    ``bias`` defaults to 2**(exponent_bits - 1) - 1. ``specials``, a key of ``SPECIALS``, is the meaning of the codes at
+    the end of the range. Without ``subnormals``, codes with exponent 0 are zeros. Raises UsageError if the arguments do
+    not describe a format.
 
     >>> Format("tiny", exponent_bits=2, mantissa_bits=1, specials="none").largest
     6.0
@@ -207,11 +199,8 @@ class Format:
 
     @cached_property
     def overflow_threshold(self) -> tuple[float, bool]:
-        """The midpoint above the largest number, and whether nearest_even rounds the midpoint itself to overflow.
-
-        The midpoint lies between the largest number and the number that would follow with an unlimited exponent. It
-        overflows if the largest number is the odd one of two neighbours.
-        """
+        """The midpoint between the largest number and the next one with an unlimited exponent, and whether
+        nearest_even rounds the midpoint itself to overflow, which it does if the largest number is odd."""
         self.require_float64()
         significand, exponent = self.split(self.largest_code)
         return (2 * significand + 1) * 2.0 ** (exponent - 1), self.is_odd(significand, exponent)
@@ -307,7 +296,7 @@ def _p3109(name: str, width: int, precision: int, signed: bool, specials: str) -
     most = width - signed
     if not 3 <= width <= 16 or not 1 <= precision <= most:
         raise UsageError(
-            f"format {name!r}: P3109 formats have 3 to 16 bits (K) and 1 to K - 1 significant bits (P), "
+            f"format {name!r}: P3109 formats need 3 to 16 bits (K) and 1 to K - 1 significant bits (P), "
             f"unsigned ones 1 to K"
         )
     return Format(name, most - precision + 1, precision - 1, 2 ** (most - precision), specials, signed=signed)
@@ -324,9 +313,8 @@ class FormatTable(dict[str, Format]):
         checks.instance("format", name, str, "a name or a Format")
         parsed = _parse(name)
         if parsed is None:
-            raise checks.unknown(
-                "format", name, self, hint=_hint(name), also="fp_E_M_B (e.g. fp_4_3_4), p3109_kKpP[u][_finite]"
-            )
+            also = "fp_E_M_B (e.g. fp_4_3_4), p3109_kKpP[u][_finite]"
+            raise checks.unknown("format", name, self, hint=_hint(name), also=also)
         return parsed
 
 
@@ -335,9 +323,7 @@ _COMMON = {"half": "float16", "single": "float32", "float": "float32", "double":
 
 
 def _hint(name: str) -> str | None:
-    """Returns the hint for a common name: the format it means, or how the formats it may mean differ.
-
-    It returns None for other names.
+    """Returns a hint for a common name: the format it means, or how the formats it may mean differ; otherwise None.
 
     >>> _hint("e5m2")
     '; it may mean float8_e5m2 (largest 57344, infinity) or float8_e5m2fnuz (largest 57344, no infinity).'
@@ -360,12 +346,5 @@ FORMATS = FormatTable({row.name: row for row in _ROWS})
 
 
 def as_format(format: str | Format) -> Format:
-    """Returns a ``Format`` unchanged, and the format of a name.
-
-    Raises:
-        ValueError: There is no such format. The message lists similar names.
-
-    >>> as_format("bfloat16").bits
-    16
-    """
+    """Returns a ``Format`` unchanged, or the format of a name. Raises UsageError, with similar names, for others."""
     return format if isinstance(format, Format) else FORMATS[format]

@@ -1,4 +1,4 @@
-"""Weights to a file and back, as safetensors or npz: names as in a PyTorch state dict, every bit kept."""
+"""Saves and loads weights as safetensors or npz, with the names of a PyTorch state dict. Every bit is preserved."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ KIND, VERSION = "mpsim weights", 1
 
 
 def save_weights(model: Module, path: str | Path) -> None:
-    """Writes every parameter (float32 master) and buffer of a network to ``path`` (.safetensors or .npz).
+    """Writes every parameter (float32 master) and buffer of a network. Equal weights give equal bytes.
 
-    Equal weights give equal bytes. ValueError for another suffix; OSError if the file cannot be written.
+    Args:
+        model: The network.
+        path: The file. Its suffix, .safetensors or .npz, selects the form.
+
+    Raises:
+        ValueError: The suffix is unknown.
+        OSError: The file cannot be written.
 
     >>> import tempfile, reference_models
     >>> path = Path(tempfile.mkdtemp(), "weights.safetensors")
@@ -33,11 +39,23 @@ def save_weights(model: Module, path: str | Path) -> None:
 
 
 def load_weights(model: Module, path: str | Path, strict: bool = True) -> None:
-    """Takes the weights of a file, of ``save_weights`` or of another program with the names of a PyTorch state dict.
+    """Loads the weights of a file, written by ``save_weights`` or another program.
 
-    Nothing is loaded, and ValueError raised, which names the file, if it is neither safetensors nor npz, or broken, if
-    a shape differs, float32 does not hold a value, or with ``strict`` a name is missing or unexpected. OSError if it
-    cannot be read.
+    Args:
+        model: The network.
+        path: A safetensors or npz file with the names of a PyTorch state dict.
+        strict: Whether the names must be exactly those of the network.
+
+    Raises:
+        ValueError: The file is neither safetensors nor npz or is broken, a shape differs, float32 does not hold a
+            value, or with ``strict`` a name is missing or unexpected. The message names the file, and nothing is
+            loaded.
+        OSError: The file cannot be read.
+
+    >>> import tempfile, reference_models
+    >>> path = Path(tempfile.mkdtemp(), "weights.npz")
+    >>> save_weights(reference_models.build("small_cnn", seed=1), path)
+    >>> load_weights(reference_models.build("small_cnn", seed=2), path)
     """
     file = read_tensors(path)
     try:

@@ -105,9 +105,9 @@ def test_what_is_missing_or_taken() -> None:
         extend.kernel("gelu")
     with pytest.raises(UsageError, match="there is a kernel 'add' already"):
         extend.kernel("add", host=np.add)
-    with pytest.raises(UsageError, match="no colon"):
+    with pytest.raises(UsageError, match="must not contain a colon"):
         extend.backend("chip:1", "mpsim.kernels.reference")
-    with pytest.raises(UsageError, match="plain name"):
+    with pytest.raises(UsageError, match="must not contain a colon or end in .py"):
         extend.network("nets.py", lambda: None)
     with pytest.raises(UsageError, match="unknown model 'gelu_nett'; did you mean gelu_net"):
         blocks(3)
@@ -209,14 +209,17 @@ def test_the_sound_one_of_the_ops_below_is_taken() -> None:
     [
         ("output is float64", {"forward": lambda k, inputs, p: (inputs[0] * np.float64([2]), ())}),
         ("output has shape", {"output_shape": lambda inputs, parameters: (2,)}),
-        ("output is part of", {"forward": lambda k, inputs, p: (inputs[0], ())}),
+        ("output shares memory with", {"forward": lambda k, inputs, p: (inputs[0], ())}),
         ("output is not in C order", {"forward": lambda k, inputs, p: (np.asfortranarray(inputs[0] * 2), ())}),
         ("output is a float", {"forward": lambda k, inputs, p: (1.0, ())}),
-        ("does not say reads_input_again", {"forward": lambda k, inputs, p: (inputs[0] * 2, (inputs[0],))}),
-        ("writes into", {"forward": lambda k, inputs, p: (np.multiply(inputs[0], 2, out=inputs[0]).copy(), ())}),
+        ("does not set reads_input_again", {"forward": lambda k, inputs, p: (inputs[0] * 2, (inputs[0],))}),
+        (
+            "it changes its inputs",
+            {"forward": lambda k, inputs, p: (np.multiply(inputs[0], 2, out=inputs[0]).copy(), ())},
+        ),
         ("gradient of input 0 is float64", {"backward": lambda k, g, s, n: ((g * np.float64([2]),), ())}),
         ("gradient of input 0 has shape", {"backward": lambda k, g, s, n: ((g.reshape(-1) * 2,), ())}),
-        ("2 gradients came", {"backward": lambda k, g, s, n: ((g * 2, g * 2), ())}),
+        ("it returned 2 gradients", {"backward": lambda k, g, s, n: ((g * 2, g * 2), ())}),
         ("disagree for input 0", {"backward": lambda k, g, s, n: ((g * 3,), ())}),
         ("fails on .*ZeroDivisionError", {"forward": lambda k, inputs, p: 1 / 0}),
         ("has no samples", {"samples": ()}),

@@ -69,7 +69,7 @@ def test_what_does_not_fit_is_told_and_nothing_is_loaded(tmp_path):
     np.savez(path, **state | {"linear.bias": np.full(10, 0.1)})
     refused("linear.bias has values of float64 that float32 does not hold")
     path.write_bytes(path.read_bytes()[:300])
-    refused("no whole npz archive")
+    refused("not a complete npz archive")
     with pytest.raises(ValueError, match=r"\.safetensors or \.npz, got 'weights\.pt'"):
         save_weights(model, tmp_path / "weights.pt")
 

@@ -24,7 +24,7 @@ from mpsim.data.pictures.folders import image_folder
 from mpsim.data.pictures.image_files import ImageFiles
 from mpsim.data.pictures.imagenet import imagenet
 from mpsim.data.synthetic import synthetic, synthetic_digest
-from mpsim.errors import UsageError
+from mpsim.errors import UsageError, UsageTypeError
 
 __all__ = [
     "DATASETS", "Augmentation", "DataLoader", "Dataset", "ImageFiles", "LabelledImages", "RandomResizedCrop", "Source",
@@ -132,7 +132,9 @@ def _place(path: str | Path | None) -> tuple[str | Path, ...]:
 def _source(name: str, path: str | Path | None) -> Source:
     """Returns the declaration of the given name. Raises UsageError as ``load`` does."""
     if name not in DATASETS and (brought := plugins.load("mpsim.datasets", name)) is not None:
-        DATASETS[name] = checks.instance(f"the entry point {name}", brought, Source, "an mpsim.data.Source")
+        if not isinstance(brought, Source):
+            raise UsageTypeError(f"the entry point {name} must be an mpsim.data.Source, got {checks.shown(brought)}")
+        DATASETS[name] = brought
     if name not in DATASETS:
         raise checks.unknown("dataset", name, [*DATASETS, *plugins.of_group("mpsim.datasets")])
     row = DATASETS[name]

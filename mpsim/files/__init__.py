@@ -1,1 +1,1 @@
-"""Files in the forms that mpsim writes and reads: whole, zip archives of arrays, named tensors, checkpoints."""
+"""Reads and writes mpsim's files: zip archives of arrays, named tensors, checkpoints."""

@@ -1,4 +1,4 @@
-"""Zip archives of arrays and texts without dates: equal content gives equal bytes."""
+"""Packs arrays and texts into zip archives without dates, so that equal content gives equal bytes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,15 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def pack(arrays: Mapping[str, np.ndarray], texts: Mapping[str, str] | None = None, *, deflate: bool = False) -> bytes:
-    """The bytes of an archive of ``texts`` (by member) and of one .npy file per array, little-endian in C order: what
-    ``numpy.load`` reads. deflate: compressed, in bytes that another version of zlib may make otherwise.
+    """Packs an archive that ``numpy.load`` reads.
+
+    Args:
+        arrays: Arrays by name. Each becomes a .npy file, little-endian in C order.
+        texts: Texts by the name of their member.
+        deflate: Whether to compress. The compressed bytes depend on the version of zlib.
+
+    Returns:
+        The bytes of the archive.
 
     >>> import io
     >>> float(np.load(io.BytesIO(pack({"x": np.float32([0.5])})))["x"][0])

@@ -1,6 +1,6 @@
-"""Checkpoint files: a zip archive of one JSON header and one .npy file per array, written in one piece.
+"""Packs and reads checkpoints, i.e. zip archives of a JSON header and one .npy file for each array.
 
-The archive has no dates, so equal states give equal bytes. What stands in the header is the trainer's business.
+The archive has no dates, so equal states give equal bytes. The trainer defines the header's content.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mpsim.errors import MpsimError
 from mpsim.files import archive
+from mpsim.files.records import Fields
 
 KIND, VERSION = "mpsim checkpoint", 1
 _HEADER = "header.json"
 
 
 class CheckpointError(MpsimError, RuntimeError):
-    """A file is no checkpoint, or a broken or newer one; the message says which and what to do."""
+    """A file is not a checkpoint, is broken, or has a newer version. The message says what to do."""
 
 
-def pack(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
-    """The bytes of a checkpoint.
+def pack(header: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Returns the bytes of a checkpoint.
 
     >>> header, arrays = unpack(pack({"step": 3}, {"weight": np.float32([1, 2])}))
     >>> header["step"], arrays["weight"]
@@ -36,19 +36,21 @@ def pack(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
     return archive.pack(arrays, {_HEADER: text})
 
 
-def unpack(content: bytes, source: str = "the checkpoint") -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """(header, arrays by name) of a checkpoint's bytes; ``source`` names it in errors.
+def unpack(content: bytes, source: str = "the checkpoint") -> tuple[Fields, dict[str, np.ndarray]]:
+    """Returns the header and the arrays by name of a checkpoint's bytes. ``source`` names it in messages.
 
-    Raises CheckpointError if it is none, incomplete, changed on the way, or of a version this mpsim does not read.
+    Raises:
+        CheckpointError: It is not a checkpoint, is incomplete or corrupt, or has a version that this mpsim does not
+            read.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as file:
             names = file.namelist()
             if _HEADER not in names:
-                raise CheckpointError(f"{source} is a zip file, but no mpsim checkpoint (it has no {_HEADER})")
+                raise CheckpointError(f"{source} is a zip file, but not an mpsim checkpoint (it has no {_HEADER})")
             header = json.loads(file.read(_HEADER))
             if not isinstance(header, dict) or header.get("kind") != KIND:
-                raise CheckpointError(f"{source} is no mpsim checkpoint: its header does not say {KIND!r}")
+                raise CheckpointError(f"{source} is not an mpsim checkpoint: its header does not say {KIND!r}")
             if header.get("version") != VERSION:
                 raise CheckpointError(
                     f"{source} is a checkpoint of version {header.get('version')}; this mpsim reads version {VERSION}"
@@ -60,11 +62,16 @@ def unpack(content: bytes, source: str = "the checkpoint") -> tuple[dict[str, An
             }
     except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
         raise CheckpointError(
-            f"{source} is no mpsim checkpoint, or only a part of one ({error}); save it again from the run"
+            f"{source} is not an mpsim checkpoint, or is incomplete ({error}); save it again from the run"
         ) from error
     return header, arrays
 
 
-def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """(header, arrays) of a checkpoint file. CheckpointError as ``unpack``; OSError if it cannot be read."""
+def read(path: str | Path) -> tuple[Fields, dict[str, np.ndarray]]:
+    """Reads the header and the arrays of a checkpoint file.
+
+    Raises:
+        CheckpointError: As for ``unpack``.
+        OSError: The file cannot be read.
+    """
     return unpack(Path(path).read_bytes(), str(path))

@@ -1,4 +1,4 @@
-"""Files of named arrays with a JSON index: safetensors (Hugging Face, format 0.8) and NumPy's npz."""
+"""Reads and writes named arrays with a JSON index, as safetensors (Hugging Face, format 0.8) or NumPy's npz."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mpsim.errors import UsageError
 from mpsim.files import archive
+from mpsim.files.records import Fields
 from mpsim.files.whole import write_whole
 
-#: The key of a safetensors file's metadata, and (with .json) the member of an npz archive, that holds the index.
+#: Where the index is stored: a key in the metadata of a safetensors file, and (with .json) a member of an npz archive.
 INDEX = "mpsim_index"
 SUFFIXES = (".safetensors", ".npz")
 
@@ -23,24 +23,32 @@ Array = np.ndarray
 
 
 class TensorFileError(UsageError):
-    """A file is none of the two kinds, broken, or holds what cannot be used; the message says which."""
+    """A file is neither safetensors nor npz, is broken, or has unusable content. The message says which."""
 
 
 @dataclass(frozen=True)
 class TensorFile:
-    """Arrays by name and, where the file has one, its JSON index (else {}); ``source`` names it in messages."""
+    """Arrays by name, and the JSON index of the file ({} if it has none). ``source`` names the file in messages."""
 
     tensors: Mapping[str, Array]
-    index: Mapping[str, Any] = field(default_factory=dict)
+    index: Fields = field(default_factory=dict)
     source: str = "the file"
 
 
 def write_tensors(
-    path: str | Path, tensors: Mapping[str, Array], index: Mapping[str, Any], *, index_beside: bool = True
+    path: str | Path, tensors: Mapping[str, Array], index: Mapping[str, object], *, index_beside: bool = True
 ) -> None:
-    """Writes arrays and index to ``path`` (.safetensors or .npz), the index also beside it as .json if so asked.
+    """Writes arrays and an index. Equal arrays and indexes give equal bytes.
 
-    Equal arrays and indexes give equal bytes. ValueError for another suffix; OSError if it cannot be written.
+    Args:
+        path: The file. Its suffix, .safetensors or .npz, selects the form.
+        tensors: Arrays by name.
+        index: A JSON object.
+        index_beside: Whether the index is also written to a .json file next to it.
+
+    Raises:
+        ValueError: The suffix is unknown.
+        OSError: The file cannot be written.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "step.npz")
@@ -50,7 +58,7 @@ def write_tensors(
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
-        raise UsageError(f"the suffix says how tensors are written: {' or '.join(SUFFIXES)}, got {path.name!r}")
+        raise UsageError(f"the suffix of a file of tensors must be {' or '.join(SUFFIXES)}, got {path.name!r}")
     text = json.dumps(index, indent=1, allow_nan=False)
     arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     content = (
@@ -62,10 +70,13 @@ def write_tensors(
 
 
 def read_tensors(path: str | Path) -> TensorFile:
-    """The arrays and index of a file, told apart by its content. Float16 and exact float64 widen to float32.
+    """Reads the arrays and the index of a file, whose form is recognised by its content.
 
-    TensorFileError for a file that is neither or broken, or an array that float32 does not hold; OSError if it
-    cannot be read.
+    Float arrays are converted to float32, which must be exact.
+
+    Raises:
+        TensorFileError: The file is neither safetensors nor npz, is broken, or has an array that float32 does not hold.
+        OSError: The file cannot be read.
     """
     path = Path(path)
     with path.open("rb") as file:
@@ -74,12 +85,12 @@ def read_tensors(path: str | Path) -> TensorFile:
     try:
         index = json.loads(text) if text else {}
     except ValueError as error:
-        raise TensorFileError(f"{path}: its index is no JSON ({error})") from error
+        raise TensorFileError(f"{path}: its index is not JSON ({error})") from error
     return TensorFile({name: _usable(path, name, array) for name, array in tensors.items()}, index, str(path))
 
 
 def _usable(path: Path, name: str, array: Array) -> Array:
-    """Float arrays as float32; integers as they are."""
+    """Converts float arrays to float32 and returns integers unchanged."""
     if array.dtype.kind in "iub" or array.dtype == np.float32:
         return array
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -103,7 +114,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Array], str]:
             metadata = file.metadata() or {}
             return {name: np.array(file.get_tensor(name)) for name in file.keys()}, metadata.get(INDEX, "")  # noqa: SIM118
     except SafetensorError as error:
-        raise TensorFileError(f"{path} is neither a whole safetensors file nor an npz archive ({error})") from error
+        raise TensorFileError(f"{path} is neither a complete safetensors file nor an npz archive ({error})") from error
     except (TypeError, AttributeError, KeyError) as error:  # a type that NumPy lacks
         raise TensorFileError(f"{path} has a tensor of a type that NumPy lacks ({error}); write float32") from error
 
@@ -113,8 +124,8 @@ def _read_npz(path: Path) -> tuple[dict[str, Array], str]:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             members = {name: file[name] for name in file.files}
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise TensorFileError(f"{path} is no whole npz archive of plain arrays ({error})") from error
+        raise TensorFileError(f"{path} is not a complete npz archive of plain arrays ({error})") from error
     text = members.pop(f"{INDEX}.json", b"")
-    if isinstance(text, np.ndarray):  # np.savez(**np.load(...)) makes an array of the text
+    if isinstance(text, np.ndarray):  # np.savez(**np.load(...)) turns the text into an array
         text = text.astype(np.bytes_).tobytes()
     return members, text.decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Files written whole, and texts that may be given as a file."""
+"""Writes files atomically, and reads arguments that are either text or the name of a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mpsim.errors import UsageError
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
-    """Puts the bytes at ``path`` in one piece: a file that was there stays whole if anything goes wrong (OSError)."""
+    """Writes ``content`` to ``path`` atomically. On failure it raises OSError and leaves an existing file untouched."""
     path = Path(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -26,9 +26,10 @@ def write_whole(path: str | Path, content: bytes) -> None:
 
 
 def text_or_file(given: str) -> str:
-    """The text, or the content of the file that it names, if it ends in ``.json``.
+    """Returns the content of the file that ``given`` names if it ends in ``.json``, otherwise ``given`` itself.
 
-    Raises UsageError for a file that cannot be read as text.
+    Raises:
+        UsageError: The file cannot be read as text.
 
     >>> text_or_file("hopper_float16")
     'hopper_float16'
@@ -38,4 +39,4 @@ def text_or_file(given: str) -> str:
     try:
         return Path(given).read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
-        raise UsageError(f"{given} cannot be read as a JSON file ({error}); give the name of one, or a text") from error
+        raise UsageError(f"{given} cannot be read as a JSON file ({error}); pass the name of one, or text") from error

@@ -1,13 +1,13 @@
-"""For tests of other people's code: Hypothesis strategies, assertions, laws. mpsim itself never imports this.
+"""Provides Hypothesis strategies, assertions and laws for users' tests. No other part of mpsim imports this package.
 
-The strategies and the laws need Hypothesis (``pip install 'mpsim[test]'``) and are loaded when first used; the
-assertions and ``check_gradients`` need nothing but mpsim.
+The strategies and the laws need Hypothesis (``pip install 'mpsim[test]'``) and are loaded when they are first used. The
+assertions and ``check_gradients`` need only mpsim.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mpsim.testing.assertions import assert_rounds_like, assert_same_bits
 from mpsim.testing.block_assertions import assert_quantizes_like
@@ -34,8 +34,8 @@ __all__ = [
 ]  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
-    """The parts that need Hypothesis. Raises ModuleNotFoundError, saying what to install, where it is missing."""
+def __getattr__(name: str) -> object:
+    """Loads the parts that need Hypothesis. If it is missing, ModuleNotFoundError says what to install."""
     if name in ("laws", "strategies"):
         return importlib.import_module(f"mpsim.testing.{name}")
     if name in __all__:

@@ -1,10 +1,10 @@
-"""Assertions that compare bits, and say the smallest input where they differ. They need no test tool."""
+"""Defines assertions that compare bits and report the smallest input that differs. They need no test tool."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,14 +19,24 @@ from mpsim.validate.grid import places
 from mpsim.validate.sources import Source, as_source
 from mpsim.validate.subjects.environment import default_float_environment
 
+#: A cast to check: called with an array, and with random bits for a stochastic policy.
+CastSubject: TypeAlias = Callable[..., ArrayLike]
+
 
 def assert_same_bits(
     actual: ArrayLike, expected: ArrayLike, inputs: ArrayLike | None = None, *, what: str = "", any_nan: bool = False
 ) -> None:
-    """Asserts that two arrays have the same shape, type and bits: zeros by their sign, NaNs by their payload.
+    """Asserts that two arrays have the same shape, type and bits, including signs of zeros and payloads of NaNs.
 
-    ``inputs``: what the elements came from, of the same shape; the message then names the element whose input is
-    smallest in magnitude, else the first. ``any_nan``: every NaN is as good as another. Raises AssertionError.
+    Args:
+        actual, expected: The arrays.
+        inputs: The inputs of the elements, in the same shape. With them, the message names the element whose input is
+            smallest in magnitude, otherwise the first element.
+        what: The beginning of the message.
+        any_nan: Whether all NaNs are equal.
+
+    Raises:
+        AssertionError: The arrays differ.
 
     >>> assert_same_bits(np.float32([0.0]), np.float32([-0.0]))
     Traceback (most recent call last):
@@ -58,24 +68,33 @@ def assert_same_bits(
 
 
 def assert_rounds_like(
-    subject: Callable[..., Any],
+    subject: CastSubject,
     format: str | Format,
     policy: Policy = Policy(),
-    x: Any = None,
+    x: ArrayLike | None = None,
     *,
     source: str = "float32",
     random_bits: Array | None = None,
     backend: str = "compiled",
 ) -> None:
-    """Asserts that a cast gives, for every input, what ``round_to`` of ``format`` and ``policy`` gives.
+    """Asserts that a cast returns what ``round_to`` returns for every input. All NaNs count as equal.
 
-    subject: called with an array of the source type (and ``random_bits``, uint32 of its shape, for a stochastic
-    policy); answers an array of the same shape: floats are the numbers, unsigned integers the codes. Every NaN is as
-    good as another. ``x``: the inputs, a number or an array of the source type; None: the corpus of
-    ``mpsim.validate`` (every code, midpoints, neighbours, powers of two, specials, random patterns; all patterns of a
-    16-bit source). Raises AssertionError with the number of differences and the input that is smallest in magnitude
-    with what was given, what was expected and the midpoint beside it; ValueError for a stochastic policy without
-    x and random_bits.
+    Args:
+        subject: The cast. It is called with an array of the source type and, for a stochastic policy, ``random_bits``.
+            It returns an array of the same shape, either numbers as floats or codes as unsigned integers.
+        format: The target format.
+        policy: The rounding mode and overflow policy.
+        x: The inputs, a number or an array of the source type. The default is the corpus of ``mpsim.validate``: all
+            patterns of a 16-bit source, otherwise every code, midpoints, neighbours, powers of two, specials and random
+            patterns.
+        source: The source type.
+        random_bits: For a stochastic policy, uint32 of x's shape.
+        backend: The backend of ``round_to``.
+
+    Raises:
+        AssertionError: Results differ. The message has their number and the smallest input in magnitude with its
+            result, the expected result and the nearest midpoint.
+        ValueError: The policy is stochastic, and ``x`` or ``random_bits`` is missing.
 
     >>> import ml_dtypes
     >>> cast = lambda x: x.astype(ml_dtypes.float8_e5m2).astype(np.float32)
@@ -86,11 +105,10 @@ def assert_rounds_like(
         raise UsageError(f"mode {policy.mode.value!r} needs x and random_bits, uint32 of its shape")
     given, wide = _inputs(x, target, origin)
     with np.errstate(all="ignore"):
-        answer = subject(given.copy()) if random_bits is None else subject(given.copy(), random_bits)
-    got = np.asarray(answer)
+        got = np.asarray(subject(given.copy()) if random_bits is None else subject(given.copy(), random_bits))
     if got.shape != wide.shape:
         raise AssertionError(f"got shape {got.shape} for inputs of shape {wide.shape}")
-    with default_float_environment():  # whatever the subject left
+    with default_float_environment():  # the subject may have changed it
         expected = round_to(
             wide, target, policy.mode, policy.overflow, random_bits=random_bits,
             random_bit_count=policy.random_bit_count, backend=backend, threads=1,
@@ -98,8 +116,8 @@ def assert_rounds_like(
         _compare(got, expected, wide, target, origin, f"{getattr(subject, '__name__', 'subject')} to {target}")
 
 
-def _inputs(x: Any, format: Format, source: Source) -> tuple[Array, Array]:
-    """(the array that the subject is given, the same numbers as float32 or float64)."""
+def _inputs(x: ArrayLike | None, format: Format, source: Source) -> tuple[Array, Array]:
+    """Returns the array that the subject receives, and the same numbers as float32 or float64."""
     if x is None:
         patterns = cast_corpus(format, source)
         return source.array(patterns), source.values(patterns)
@@ -109,7 +127,7 @@ def _inputs(x: Any, format: Format, source: Source) -> tuple[Array, Array]:
         same = np.array_equal(wide.astype(array.dtype), array, equal_nan=True)
         patterns = source.patterns(wide)
     if wide.size and not (same and np.array_equal(source.values(patterns), wide, equal_nan=True)):
-        raise UsageError(f"x has numbers of {array.dtype} that source {source.name} does not have")
+        raise UsageError(f"x has numbers of {array.dtype} that source {source.name} does not represent")
     if source.name == "bfloat16":
         return source.array(patterns), wide
     with np.errstate(invalid="ignore"):
@@ -136,7 +154,7 @@ def _compare(got: Array, expected: Array, x: Array, format: Format, source: Sour
         return
     first = int(at[_smallest(x.reshape(-1)[at])])
     raise AssertionError(
-        f"{what}: {at.size} of {x.size} inputs go elsewhere; smallest {_shown(x.reshape(-1), first)}: "
+        f"{what}: {at.size} of {x.size} inputs differ; smallest {_shown(x.reshape(-1), first)}: "
         f"got {_shown(shown[0].reshape(-1), first)}, expected {_shown(shown[1].reshape(-1), first)}"
         f"{_middle(x.reshape(-1)[first : first + 1], format, source)}"
     )
@@ -148,7 +166,7 @@ def _decoded(codes: Array, format: Format) -> Array:
 
 
 def _middle(x: Array, format: Format, source: Source) -> str:
-    """Where x lies: the exact midpoint of the neighbours around it."""
+    """Describes the exact midpoint of the neighbours of x."""
     if not np.isfinite(x[0]) or x[0] == 0:
         return ""
     place = places(x, format, source)
@@ -158,13 +176,13 @@ def _middle(x: Array, format: Format, source: Source) -> str:
 
 
 def _patterns(array: Array) -> Array:
-    """What the elements are, bit for bit, flat."""
+    """Returns the elements' bit patterns in one dimension."""
     flat = np.ascontiguousarray(array).reshape(-1)
     return flat if flat.dtype.kind in "iub" else flat.view(f"uint{8 * flat.dtype.itemsize}")
 
 
 def _smallest(x: Array) -> int:
-    """Position of the number smallest in magnitude, the positive one of two, NaN last."""
+    """Returns the index of the smallest magnitude. Positive numbers precede negative ones, and NaNs are last."""
     with np.errstate(invalid="ignore"):  # of signaling NaNs
         wide = x.astype(np.float64)
     magnitude = np.abs(wide)
@@ -172,7 +190,7 @@ def _smallest(x: Array) -> int:
 
 
 def _shown(flat: Array, index: int) -> str:
-    """An element and its bits."""
+    """Returns text with an element and its bits."""
     value, bits = flat[index], int(_patterns(flat[index : index + 1])[0])
     digits = 2 * flat.dtype.itemsize
     return f"{bits:#0{digits + 2}x}" if flat.dtype.kind in "iu" else f"{value!s} (0x{bits:0{digits}x})"

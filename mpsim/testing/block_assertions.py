@@ -1,4 +1,4 @@
-"""An assertion for block quantisers, on rows where their scales and elements turn."""
+"""Defines an assertion for block quantisers, on blocks at the turning points of scales and elements."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from mpsim.blocks import BlockFormat, quantize
+from mpsim.blocks import BlockFormat, Blocks, quantize
 from mpsim.kernels.contract import Array
 from mpsim.kernels.philox import Stream, random_bits
 from mpsim.kernels.spec_blocks import as_block_format
@@ -16,12 +17,12 @@ from mpsim.validate.turning_points import beside, numbers, with_midpoints
 
 
 def block_rows(format: str | BlockFormat, source: str = "float32") -> Array:
-    """Rows of one block each, (rows, block size), of finite float32 or float64 numbers.
+    """Returns blocks of finite float32 or float64 numbers, (number of blocks, block size).
 
-    The largest magnitude of a row lies at, just below and just above powers of two, 1.5 times those, the element's
-    largest number and the point where it rounds to the next power of two, times every power of two within 2**-130 to
-    2**120 (by steps); the other elements are at numbers and midpoints of the element's format after scaling, of both
-    signs, or drawn. Then a row of zeros and one of subnormal numbers of the source.
+    The largest magnitude of a block is at, just below or just above a power of two, 1.5 times it, the element's largest
+    number, or the point where that rounds to the next power of two. The exponents range from -130 to 120 in steps. The
+    other elements are numbers and midpoints of the element's format after scaling, with random signs. The last two
+    blocks consist of zeros and of the source's subnormal numbers.
     """
     row = as_block_format(format)
     element = row.element
@@ -44,7 +45,7 @@ def block_rows(format: str | BlockFormat, source: str = "float32") -> Array:
 
 
 def assert_quantizes_like(
-    subject: Callable[[Array], tuple[Any, Any]],
+    subject: Callable[[Array], tuple[ArrayLike, ArrayLike]],
     format: str | BlockFormat,
     x: Array | None = None,
     *,
@@ -52,12 +53,21 @@ def assert_quantizes_like(
     scale_rule: str = "floor",
     **policy: Any,
 ) -> None:
-    """Asserts that a block quantiser gives mpsim's scales and elements for every row.
+    """Asserts that a block quantiser returns mpsim's scale and elements for every block.
 
-    subject: called with one row (block size,), answers (element codes, scale code) as unsigned integers. ``x``: rows
-    (n, block size); None: ``block_rows``. ``policy``: as for ``mpsim.blocks.quantize`` (NVFP4: give ``tensor_scale``,
-    or each row's own is taken). Raises AssertionError with the first row that differs, its largest magnitude, and
-    what differs: the scale, else the first element.
+    Args:
+        subject: The quantiser. It is called with one block (block size,) and returns (element codes, scale code) as
+            unsigned integers.
+        format: The block format.
+        x: Blocks (n, block size). The default is ``block_rows``.
+        source: The type of the default blocks.
+        scale_rule: As for ``mpsim.blocks.quantize``.
+        policy: Further arguments of ``mpsim.blocks.quantize``. For NVFP4, without ``tensor_scale`` each block has its
+            own.
+
+    Raises:
+        AssertionError: Blocks differ. The message has the largest magnitude of the first one and whether its scale or
+            an element differs.
 
     >>> from mpsim.blocks import quantize
     >>> def subject(row):
@@ -69,17 +79,17 @@ def assert_quantizes_like(
     rows = block_rows(row, source) if x is None else np.atleast_2d(np.asarray(x))
     wrong, first = 0, ""
     for values in rows:
-        with default_float_environment():  # whatever the subject left
+        with default_float_environment():  # the subject may have changed it
             expected = quantize(values, row, scale_rule=scale_rule, backend="reference", **policy)
         codes, scale = subject(values.copy())
-        told = _difference(values, np.asarray(codes).reshape(-1), int(np.asarray(scale).reshape(-1)[0]), expected)
-        wrong += bool(told)
-        first = first or told
+        difference = _difference(values, np.asarray(codes).reshape(-1), int(np.asarray(scale).reshape(-1)[0]), expected)
+        wrong += bool(difference)
+        first = first or difference
     if wrong:
         raise AssertionError(f"{row.name}: {wrong} of {len(rows)} blocks differ; the first: {first}")
 
 
-def _difference(values: Array, codes: Array, scale: int, expected: Any) -> str:
+def _difference(values: Array, codes: Array, scale: int, expected: Blocks) -> str:
     amax = np.abs(values).max()
     head = f"largest magnitude {amax!s} ({float(amax).hex()}): "
     if scale != int(expected.scales[0]):

@@ -1,4 +1,4 @@
-"""Checks a derivative against a difference quotient, in float64, along one random direction for each argument."""
+"""Compares a derivative with a difference quotient in float64, in one random direction for each argument."""
 
 from __future__ import annotations
 
@@ -22,15 +22,25 @@ def check_gradients(
     step: float = 1e-6,
     tolerance: float = 1e-7,
 ) -> None:
-    """Asserts that gradients by all inputs and parameters agree with a difference quotient of ``function``.
+    """Asserts that the gradients with respect to all inputs and parameters agree with difference quotients.
 
-    function(*tensors) -> Tensor of any shape, made of ops; ``inputs`` are the arrays of its tensors, any shapes;
-    ``parameters`` are those that it reads, their masters are left as they are. Everything runs in float64 on the
-    reference backend and nothing is rounded. For each argument x a random direction u, and one v in the output:
-    (v . function(x + step u) - v . function(x - step u)) / (2 step) must equal u . gradient within ``tolerance``,
-    relative to the larger of 1 and the sum of the absolute terms of u . gradient. AssertionError names the
-    arguments that disagree. Running statistics of batch norm layers take part as in training. The method is that
-    of autograd's check_grads.
+    Everything runs in float64 on the reference backend, and nothing is rounded. For each argument x with a random
+    direction u, and a random direction v in the output, (v . function(x + step u) - v . function(x - step u)) /
+    (2 step) must equal u . gradient. Running statistics of batch norm layers change as in training.
+
+    Args:
+        function: ``function(*tensors)`` returns a tensor of any shape, computed by ops.
+        inputs: The arrays of its tensors, of any shapes.
+        parameters: The parameters that it reads. Their masters do not change.
+        seed: The seed of the directions.
+        step: The step of the difference quotient.
+        tolerance: The largest difference, relative to the larger of 1 and the sum of the absolute terms of
+            u . gradient.
+
+    Raises:
+        AssertionError: They disagree. The message names the arguments.
+
+    Source: the method of autograd's check_grads.
 
     >>> from mpsim import ops
     >>> check_gradients(lambda x, y: ops.relu(ops.add(x, y)), [np.ones((2, 3)), np.full((2, 3), 0.5)])
@@ -66,7 +76,7 @@ def check_gradients(
 
 
 def check_primitive(primitive: Primitive, sample: Sample, seed: int = 0) -> None:
-    """``check_gradients`` of one op on normal numbers of the sample's shapes.
+    """Calls ``check_gradients`` for one op with normally distributed arrays of the sample's shapes.
 
     >>> from mpsim.ops import PRIMITIVES
     >>> check_primitive(PRIMITIVES["ReLU"], Sample(((2, 3),)))
@@ -96,5 +106,5 @@ def _shape(inputs: list[Shape], parameters: list[Shape]) -> Shape:
     return parameters[0]
 
 
-#: A parameter as a tensor: an input whose gradient is wanted.
+#: Turns a parameter into a tensor, i.e. an input whose gradient is computed.
 LEAF = Primitive("Leaf", _read, _hand_over, _shape)

@@ -1,9 +1,9 @@
-"""Laws that casts keep, each as a ready Hypothesis test.
+"""Defines laws that casts obey, each as a Hypothesis test.
 
-A law is a function that takes the cast and gives a test without arguments: name it ``test_...`` in a test file, or
-call it. A cast takes an array of the source type (float32, or float64 for source float64) and answers an array of
-the same shape of floats: the numbers it rounded to. Draws are turning points of the format (``strategies``), so a
-failure shrinks toward fewer elements, then toward the smallest magnitude.
+A law is a function that accepts a cast and returns a test without arguments. Name the test ``test_...`` in a test file,
+or call it. A cast accepts an array of the source type (float32, or float64 for source float64) and returns an array of
+floats of the same shape. Inputs are turning points of the format (``strategies``). A failure shrinks toward fewer
+elements, then toward the smallest magnitude.
 
 >>> import mpsim
 >>> test_idempotent = idempotent(lambda x: mpsim.round_to(x, "float8_e5m2", backend="reference"), "float8_e5m2")
@@ -16,29 +16,29 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mpsim import checks
 from mpsim.formats import Format, as_format
 from mpsim.policies import Policy
 from mpsim.rounding import round_to
 from mpsim.testing import strategies
-from mpsim.testing.assertions import assert_rounds_like, assert_same_bits
+from mpsim.testing.assertions import CastSubject, assert_rounds_like, assert_same_bits
 
-from hypothesis import given, settings  # isort: skip  (after strategies, which says what to do where it is missing)
+from hypothesis import given, settings  # isort: skip  (after strategies, whose message explains how to install it)
 from hypothesis import strategies as st  # isort: skip
 from mpsim.kernels.contract import Array
 
-Cast = Callable[[Array], Any]
+Cast = Callable[[Array], ArrayLike]
 
 
 def _test(check: Callable[..., None], *drawn: st.SearchStrategy[Any], max_examples: int) -> Callable[[], None]:
-    """A test that calls ``check`` with what is drawn."""
-
+    """Returns a test that calls ``check`` with drawn values."""
     checks.whole("max_examples", max_examples, least=1)
 
     @settings(max_examples=max_examples, deadline=None)
     @given(st.tuples(*drawn))
-    def law(values: tuple[Any, ...]) -> None:
+    def law(values: tuple[object, ...]) -> None:
         with np.errstate(all="ignore"):
             check(*values)
 
@@ -48,7 +48,7 @@ def _test(check: Callable[..., None], *drawn: st.SearchStrategy[Any], max_exampl
 def idempotent(
     cast: Cast, format: str | Format, source: str = "float32", *, max_examples: int = 100
 ) -> Callable[[], None]:
-    """A number of the format stays what it is: cast(cast(x)) has the bits of cast(x)."""
+    """Tests that a number of the format does not change: cast(cast(x)) has the bits of cast(x)."""
 
     def check(x: Array) -> None:
         once = np.asarray(cast(x.copy()))
@@ -61,7 +61,7 @@ def idempotent(
 def monotone(
     cast: Cast, format: str | Format, source: str = "float32", *, max_examples: int = 100
 ) -> Callable[[], None]:
-    """From x <= y follows cast(x) <= cast(y), wherever neither result is NaN."""
+    """Tests that x <= y implies cast(x) <= cast(y) if neither result is NaN."""
 
     def check(x: Array) -> None:
         rising = np.sort(x[~np.isnan(x)])
@@ -81,7 +81,7 @@ def monotone(
 def odd_symmetric(
     cast: Cast, format: str | Format, source: str = "float32", *, max_examples: int = 100
 ) -> Callable[[], None]:
-    """cast(-x) = -cast(x) (not for up and down); signs of zeros count where the format has a -0."""
+    """Tests cast(-x) = -cast(x), which modes up and down do not obey. Signs of zeros count if the format has -0."""
     target = as_format(format)
 
     def check(x: Array) -> None:
@@ -94,7 +94,7 @@ def odd_symmetric(
 def up_down_dual(
     up: Cast, down: Cast, format: str | Format, source: str = "float32", *, max_examples: int = 100
 ) -> Callable[[], None]:
-    """up(-x) = -down(x); signs of zeros count where the format has a -0. For formats with a sign."""
+    """Tests up(-x) = -down(x) for a signed format. Signs of zeros count if the format has -0."""
     target = as_format(format)
 
     def check(x: Array) -> None:
@@ -110,7 +110,7 @@ def _same(left: Array, right: Array, x: Array, format: Format, what: str) -> Non
 
 
 def closed(cast: Cast, format: str | Format, source: str = "float32", *, max_examples: int = 100) -> Callable[[], None]:
-    """Every result is a number of the format, an infinity that it has, or NaN."""
+    """Tests that every result is a number of the format, an infinity that it has, or NaN."""
     target = as_format(format)
 
     def check(x: Array) -> None:
@@ -121,7 +121,7 @@ def closed(cast: Cast, format: str | Format, source: str = "float32", *, max_exa
             inside &= ~((y == 0) & np.signbit(y))
         if not inside.all():
             i = int(np.flatnonzero(~inside)[0])
-            raise AssertionError(f"closed: {x[i]!s} gives {y[i]!s}, which {target} does not have")
+            raise AssertionError(f"closed: {x[i]!s} gives {y[i]!s}, which {target} does not represent")
 
     return _test(check, strategies.arrays_near_ties(target, source, specials=True), max_examples=max_examples)
 
@@ -129,8 +129,11 @@ def closed(cast: Cast, format: str | Format, source: str = "float32", *, max_exa
 def to_odd_then_narrower(
     to_odd: Cast, narrower: Cast, format: str | Format, source: str = "float32", *, max_examples: int = 100
 ) -> Callable[[], None]:
-    """narrower(to_odd(x)) = narrower(x), where ``to_odd`` rounds to odd to a format with at least two more bits of
-    precision and the range of ``format``, that of ``narrower`` (Boldo and Melquiond 2008)."""
+    """Tests narrower(to_odd(x)) = narrower(x).
+
+    ``narrower`` rounds to ``format``, and ``to_odd`` rounds to odd to a format of the same range with at least two more
+    bits of precision. Source: Boldo and Melquiond 2008.
+    """
 
     def check(x: Array) -> None:
         staged = np.asarray(narrower(np.asarray(to_odd(x.copy())).astype(x.dtype)))
@@ -139,13 +142,11 @@ def to_odd_then_narrower(
     return _test(check, strategies.arrays_near_ties(format, source), max_examples=max_examples)
 
 
-def decodes_back(
-    encode: Callable[[Array], Any], decode: Callable[[Array], Any], format: str | Format, *, max_examples: int = 100
-) -> Callable[[], None]:
-    """encode(decode(code)) = code for the codes of all numbers and infinities, and NaN stays NaN.
+def decodes_back(encode: Cast, decode: Cast, format: str | Format, *, max_examples: int = 100) -> Callable[[], None]:
+    """Tests encode(decode(code)) = code for the codes of all numbers and infinities, and that NaN stays NaN.
 
-    decode: unsigned integers -> floats; encode: floats -> unsigned integers. Of a format without subnormals the codes
-    of exponent 0 other than zero are left out.
+    ``decode`` maps unsigned integers to floats, ``encode`` floats to unsigned integers. If a format has no subnormals,
+    nonzero codes with exponent 0 are not tested.
     """
     target = as_format(format)
     dtype = f"uint{target.code_bits}"
@@ -167,14 +168,14 @@ def decodes_back(
 
 
 def scalar_is_array(
-    cast: Callable[[Any], Any], format: str | Format, source: str = "float32", *, max_examples: int = 100
+    cast: Callable[[Any], ArrayLike], format: str | Format, source: str = "float32", *, max_examples: int = 100
 ) -> Callable[[], None]:
-    """A NumPy scalar gives what it gives as an element of an array."""
+    """Tests that a NumPy scalar gives the same result as the same number in an array."""
 
     def check(x: Array) -> None:
-        whole = np.asarray(cast(x.copy()))
-        single = np.array([np.asarray(cast(number)).reshape(()) for number in x], whole.dtype)
-        assert_same_bits(single, whole, x, what="scalar and array", any_nan=True)
+        together = np.asarray(cast(x.copy()))
+        single = np.array([np.asarray(cast(number)).reshape(()) for number in x], together.dtype)
+        assert_same_bits(single, together, x, what="scalar and array", any_nan=True)
 
     return _test(check, strategies.arrays_near_ties(format, source, specials=True), max_examples=max_examples)
 
@@ -182,27 +183,27 @@ def scalar_is_array(
 def split_invariant(
     cast: Cast, format: str | Format, source: str = "float32", *, max_examples: int = 100
 ) -> Callable[[], None]:
-    """An array gives what its two parts give: no result depends on the elements beside it."""
+    """Tests that two parts of an array give the same results as the array, i.e. that elements are independent."""
 
     def check(x: Array, cut: int) -> None:
         cut %= x.size + 1
-        whole = np.asarray(cast(x.copy()))
+        together = np.asarray(cast(x.copy()))
         parts = np.concatenate([np.asarray(cast(part.copy())) for part in (x[:cut], x[cut:])])
-        assert_same_bits(parts, whole, x, what=f"whole and split at {cut}", any_nan=True)
+        assert_same_bits(parts, together, x, what=f"array split at {cut}", any_nan=True)
 
     arrays = strategies.arrays_near_ties(format, source, specials=True, max_size=70)
     return _test(check, arrays, st.integers(0, 70), max_examples=max_examples)
 
 
 def rounds_like(
-    cast: Callable[..., Any],
+    cast: CastSubject,
     format: str | Format,
     policy: Policy = Policy(),
     source: str = "float32",
     *,
     max_examples: int = 100,
 ) -> Callable[[], None]:
-    """``assert_rounds_like`` on drawn arrays; a stochastic policy's cast is called with (x, random bits)."""
+    """Calls ``assert_rounds_like`` with drawn arrays, and for a stochastic policy with drawn random bits."""
     arrays = strategies.arrays_near_ties(format, source, specials=True, max_size=12)
     if not policy.mode.needs_random_bits:
         return _test(
@@ -215,7 +216,7 @@ def rounds_like(
     return _test(check, arrays, strategies.random_bits(12), max_examples=max_examples)
 
 
-#: Laws of one cast to the nearest number or toward zero, to odd: name -> law(cast, format, source).
+#: The laws of one cast with a mode to nearest, toward zero or to odd: law(cast, format, source) by name.
 LAWS: dict[str, Callable[..., Callable[[], None]]] = {
     "idempotent": idempotent,
     "monotone": monotone,

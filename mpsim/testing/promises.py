@@ -1,9 +1,8 @@
-"""Checks what a primitive says of itself, on a sample: shapes, float32, arrays of its own, what it keeps."""
+"""Compares the declaration of a primitive with its results on a sample."""
 
 from __future__ import annotations
 
 from itertools import chain
-from typing import Any
 
 import numpy as np
 
@@ -12,9 +11,11 @@ from mpsim.engine.primitive import Primitive, Sample
 
 
 def check_promises(primitive: Primitive, sample: Sample) -> None:
-    """Asserts that forward and backward, on float32 arrays of the reference backend, give float32 arrays in C order of
-    the shapes that follow from ``output_shape``, which are no part of what came in, was saved, or is given beside
-    them; that the inputs stay as they were; and that ``reads_input_again`` is said where an input is saved.
+    """Asserts that forward and backward agree with the primitive's declaration.
+
+    They run on float32 arrays of the reference backend. Results must be float32 arrays in C order of the shapes that
+    follow from ``output_shape``. They must not share memory with the inputs, with saved arrays or with each other. The
+    inputs must not change. If an input is saved, ``reads_input_again`` must be set.
 
     >>> from mpsim.ops import PRIMITIVES
     >>> check_promises(PRIMITIVES["ReLU"], Sample(((2, 3),)))
@@ -30,20 +31,20 @@ def check_promises(primitive: Primitive, sample: Sample) -> None:
     _check_array("the output", output, tuple(shape))
     _check_apart("the output", output, (*inputs, *parameters, *saved))
     again = any(_share(x, kept) for x, need in zip(inputs, needs, strict=True) if need for kept in saved)
-    assert primitive.reads_input_again or not again, "it saves an input and does not say reads_input_again"
+    assert primitive.reads_input_again or not again, "it saves an input but does not set reads_input_again"
     saved = (*saved, output) if primitive.saves_output else tuple(saved)
     given = primitive.backward(bound, _normal(random, output.shape), saved, needs)
     wanted = [(f"input {i}", inputs[i].shape, needs[i]) for i in range(len(inputs))]
     wanted += [(f"parameter {i}", parameters[i].shape, True) for i in range(len(parameters))]
     gradients = list(chain(*given))
-    assert len(gradients) == len(wanted), f"{len(gradients)} gradients came, expected {len(wanted)}"
+    assert len(gradients) == len(wanted), f"it returned {len(gradients)} gradients, expected {len(wanted)}"
     for at, (name, shape, need) in enumerate(wanted):
         if need:
             others = (*inputs, *parameters, *saved, *gradients[:at])
             _check_array(f"the gradient of {name}", gradients[at], shape)
             _check_apart(f"the gradient of {name}", gradients[at], others)
     for was, array in zip(before, (*inputs, *parameters), strict=True):
-        assert np.array_equal(was, array), "it writes into what it is given"
+        assert np.array_equal(was, array), "it changes its inputs"
 
 
 def _normal(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -57,11 +58,11 @@ def _check_array(what: str, found: object, shape: tuple[int, ...]) -> None:
     assert found.flags.c_contiguous, f"{what} is not in C order"
 
 
-def _check_apart(what: str, found: np.ndarray, others: tuple[Any, ...]) -> None:
+def _check_apart(what: str, found: object, others: tuple[object, ...]) -> None:
     assert not any(_share(found, other) for other in others), (
-        f"{what} is part of an input, of what is saved, or of another result; the store would overwrite both"
+        f"{what} shares memory with an input, a saved array or another result; the store would overwrite both"
     )
 
 
-def _share(x: Any, y: Any) -> bool:
+def _share(x: object, y: object) -> bool:
     return isinstance(x, np.ndarray) and isinstance(y, np.ndarray) and np.shares_memory(x, y)

@@ -1,12 +1,14 @@
-"""Hypothesis strategies that draw from where rounding turns.
+"""Defines Hypothesis strategies that draw the turning points of rounding.
 
-Where a failure shrinks to: the smallest **magnitude**, the positive one of two; not the number of the fewest digits.
-Each strategy of numbers draws a rank in the list of its numbers in rising order of magnitude, then a sign. Hypothesis
-lowers a rank r to r - 1, r - 2 and to anything below that fails as well, so a test that fails from some magnitude on
-ends at that magnitude. Failures may also lie scattered: at every tie, at every second one, at every power of two.
-So with each rank come spare numbers, one for each such stride s, and the rank used is r - (s - 1) * spare: Hypothesis
-tries to lower one drawn number by as much as it raises a later one (a pass of its shrinker, for sums with a bound),
-and that lowers the rank used by s. Since it is never above r, the smallest r of all fails with the smallest rank.
+A failure shrinks to the smallest **magnitude**, and to the positive one of two numbers, not to the number with the
+fewest digits. A strategy draws a rank in the list of its numbers, ordered by magnitude, and a sign. Hypothesis lowers a
+rank r to r - 1, r - 2 or any smaller rank that also fails. A test that fails above some magnitude therefore ends at
+that magnitude.
+
+Failures may also be scattered, e.g. at every tie, at every second tie or at every power of two. Each rank therefore
+comes with spare numbers, one for each such stride s, and the rank used is r - (s - 1) * spare. One pass of Hypothesis's
+shrinker, for sums with a bound, lowers one drawn number by as much as it raises a later one. That lowers the rank used
+by s. Because the rank used is never above r, the smallest failing r has the smallest failing rank.
 """
 
 from __future__ import annotations
@@ -35,17 +37,17 @@ except ModuleNotFoundError as error:
     ) from error
 
 
-#: Units of the source's last place that near_ties and turning_points move by, in rising order.
+#: The distances, in units of the source's last place, by which near_ties and turning_points move, in rising order.
 DISTANCES = (-1, 0, 1)
 
 
 def _ranked(count: int, strides: tuple[int, ...], windows: list[tuple[int, int]]) -> st.SearchStrategy[int]:
-    """0 .. count - 1, as the module's text says: from all of them, from eight parts, and from the windows (first,
-    last), each as often as the next.
+    """Draws a rank from 0 to count - 1, as described in the module's docstring.
 
-    Hypothesis prefers small numbers in a large range, hence the parts. A rank drawn from a window is valid in the
-    whole range too, so Hypothesis moves there before it shrinks further. The spare numbers count where the last
-    drawn, the guard, is 0, as it is after shrinking, and are not far too large.
+    It draws equally often from the entire range, from seven parts of it, and from each of the windows (first, last).
+    The parts are there because Hypothesis prefers small numbers in a large range. A rank drawn from a window is also
+    valid in the entire range, so Hypothesis moves there before it shrinks further. The spare numbers count only if the
+    last drawn number, the guard, is 0, as it is after shrinking, and if they are not far too large.
     """
     spares = _spares(strides)
     return st.tuples(_plain(count, windows), spares).map(lambda drawn: _lowered(drawn[0], drawn[1], strides))
@@ -59,7 +61,7 @@ def _plain(count: int, windows: list[tuple[int, int]]) -> st.SearchStrategy[int]
 
 
 def _spares(strides: tuple[int, ...]) -> st.SearchStrategy[tuple[int, ...]]:
-    """A spare number for each stride, then the guard."""
+    """Draws a spare number for each stride, then the guard."""
     return st.tuples(*[st.integers(0, 1 << 32)] * len(strides), st.integers(0, 100))
 
 
@@ -73,11 +75,16 @@ def _lowered(rank: int, spares: tuple[int, ...], strides: tuple[int, ...]) -> in
 
 
 def formats(*, named: bool | None = None, source: str = "float32", max_bits: int = 19) -> st.SearchStrategy[Format]:
-    """Formats whose numbers ``source`` ("float32" or "float64") holds, of at most ``max_bits`` bits.
+    """Draws formats. Shrinks toward few exponent bits, then few mantissa bits, then the usual bias.
 
-    named=True: rows of FORMATS; named=False: made of drawn numbers (1 to 8 exponent bits, up to 10 mantissa bits,
-    bias moved by up to 8, every kind of specials, with and without subnormals); None: either. Shrinks toward few
-    exponent bits, then few mantissa bits, then the usual bias.
+    Args:
+        named: With True, entries of ``FORMATS``. With False, formats of 1 to 8 exponent bits and up to 10 mantissa
+            bits, with a bias shifted by up to 8, every kind of specials, with and without subnormals. With None, both.
+        source: The type that must hold all numbers of the format, "float32" or "float64".
+        max_bits: The largest width of the format.
+
+    Raises:
+        ValueError: No named format fits.
 
     >>> formats(named=True, max_bits=4).example()  # doctest: +SKIP
     Format(name='float4_e2m1fn', exponent_bits=2, mantissa_bits=1, bias=1, specials='none', ...)
@@ -109,7 +116,7 @@ def _usable(format: Format, source: str, max_bits: int) -> bool:
 
 
 def _made(exponent_bits: int, mantissa_bits: int, shift: int, specials: str, subnormals: bool) -> Format | None:
-    """The format of those numbers, or None if they make none."""
+    """Returns the format with these properties, or None if there is none."""
     bias = 2 ** (exponent_bits - 1) - 1 + shift
     signed = specials != "e8m0"
     if not signed:
@@ -125,9 +132,9 @@ def _made(exponent_bits: int, mantissa_bits: int, shift: int, specials: str, sub
 
 
 def codes(format: str | Format, *, finite: bool = False) -> st.SearchStrategy[int]:
-    """Codes of a format; ``finite``: those of finite numbers only. Shrinks toward the smallest magnitude.
+    """Draws codes of a format, with ``finite`` only those of finite numbers. Shrinks toward the smallest magnitude.
 
-    Zero and the smallest numbers, the first normal ones, the last codes come in about one draw of five each.
+    About one draw in five is near zero, one near the smallest normal number, and one near the last code.
     """
     format = as_format(format)
     last = format.largest_code if finite else format.magnitude_mask
@@ -143,8 +150,10 @@ def codes(format: str | Format, *, finite: bool = False) -> st.SearchStrategy[in
 
 
 def values(format: str | Format, *, finite: bool = True) -> st.SearchStrategy[np.floating]:
-    """Numbers of a format, np.float32 (np.float64 where float32 cannot hold the format); ``finite=False``:
-    infinities and NaN too. Shrinks toward the smallest magnitude."""
+    """Draws numbers of a format, as np.float32, or as np.float64 if float32 cannot hold the format.
+
+    ``finite=False`` includes infinities and NaN. Shrinks toward the smallest magnitude.
+    """
     format = as_format(format)
     dtype = np.float32 if format.fits_float32 else np.float64
     return codes(format, finite=finite).map(lambda code: dtype(spec_codes.decode(code, format)))
@@ -156,12 +165,14 @@ def values(format: str | Format, *, finite: bool = True) -> st.SearchStrategy[np
 def near_ties(
     format: str | Format, source: str = "float32", *, distances: tuple[int, ...] = DISTANCES
 ) -> st.SearchStrategy[np.floating]:
-    """Finite numbers of ``source`` at the midpoints of neighbouring numbers of ``format``, or beside them by the
-    source's last places in ``distances`` (rising).
+    """Draws finite numbers at or near the midpoints of neighbouring numbers. Shrinks toward the smallest magnitude.
 
-    The neighbours are those of the format's grid continued two binades beyond its largest number, so the midpoint
-    from which a number overflows is among them. Sources float16, bfloat16 and float32 give np.float32, float64
-    np.float64. A midpoint that the source does not have is rounded to it. Shrinks toward the smallest magnitude.
+    Args:
+        format: The format of the neighbours. Its grid continues two binades beyond its largest number, so the midpoint
+            from which numbers overflow is included.
+        source: The type of the numbers. Sources float16, bfloat16 and float32 give np.float32, float64 np.float64. A
+            midpoint that the source does not represent is rounded to it.
+        distances: How far from the midpoint, in units of the source's last place, in rising order.
     """
     return _Points(as_format(format), as_source(source), (1,), distances, specials=False).strategy()
 
@@ -173,14 +184,16 @@ def turning_points(
     specials: bool = True,
     distances: tuple[int, ...] = DISTANCES,
 ) -> st.SearchStrategy[np.floating]:
-    """As near_ties, and also the numbers of the format themselves and beside them, where the directed modes turn;
-    with ``specials`` also the source's largest number, infinity and NaN. Shrinks toward the smallest magnitude,
-    infinity and NaN counting as larger than all."""
+    """Draws numbers as near_ties does, and also at or near the numbers of the format, where directed modes turn.
+
+    With ``specials`` it includes the source's largest number, infinity and NaN. Shrinks toward the smallest magnitude;
+    infinity and NaN are larger than all numbers.
+    """
     return _Points(as_format(format), as_source(source), (0, 1), distances, specials).strategy()
 
 
 class _Points:
-    """Inputs of a cast by rank: cells of ``places`` points between neighbours of the format's grid, then specials."""
+    """Inputs of a cast by rank: cells of points between neighbours of the format's grid, followed by the specials."""
 
     def __init__(
         self, format: Format, source: Source, halves: tuple[int, ...], distances: tuple[int, ...], specials: bool
@@ -188,7 +201,7 @@ class _Points:
         self.format, self.source = format, source
         self.places = [(half, distance) for half in halves for distance in distances]
         self.cell = len(self.places)
-        self.ties = len(distances)  # the last places of a cell
+        self.ties = len(distances)  # they are the last points of a cell
         self.binade = self.cell << format.mantissa_bits
         self.end = ((format.largest_code >> format.mantissa_bits) + 3) * self.binade
         self.count = self.end + 3 * specials
@@ -196,8 +209,8 @@ class _Points:
 
     @property
     def windows(self) -> list[tuple[int, int]]:
-        """Ranks where something changes: zero, the smallest normal number, some powers of two, the midpoint from which
-        numbers overflow, both ends."""
+        """The ranks at which rounding changes: zero, the smallest normal number, some powers of two, the midpoint from
+        which numbers overflow, and both ends."""
         cell, binade, end = self.cell, self.binade, self.end
         top = self.format.largest_code >> self.format.mantissa_bits
         above = (self.format.largest_code + 1) * cell
@@ -206,12 +219,12 @@ class _Points:
         return found + [(b * binade - 2, b * binade + 2) for b in range(1 + top // 4, top, 1 + top // 4)]
 
     def strategy(self) -> st.SearchStrategy[np.floating]:
-        """One number."""
+        """Draws one number."""
         ranks = _ranked(self.count, (self.cell, 2 * self.cell, self.binade), self.windows)
         return st.tuples(ranks, st.booleans()).map(lambda drawn: self.number(*drawn))
 
     def lists(self, min_size: int, max_size: int) -> st.SearchStrategy[list[np.floating]]:
-        """Several; the last one, which is the only one when all is shrunk, has spare numbers."""
+        """Draws several numbers. The last one, which alone remains after shrinking, has spare numbers."""
         strides = (self.cell, 2 * self.cell)
 
         def numbers(drawn: tuple[list[tuple[int, bool]], tuple[int, ...]]) -> list[np.floating]:
@@ -223,7 +236,7 @@ class _Points:
         return st.tuples(st.lists(one, min_size=min_size, max_size=max_size), _spares(strides)).map(numbers)
 
     def number(self, rank: int, negative: bool) -> np.floating:
-        """The point of that rank, as a scalar of the source's wide type."""
+        """Returns the point of the given rank as a scalar of the source's wide type."""
         if rank >= self.end:  # the source's largest number, infinity, NaN
             pattern = self.largest + (0, 1, 1 + (1 << (self.source.format.mantissa_bits - 1)))[rank - self.end]
         else:
@@ -260,9 +273,17 @@ def arrays_near_ties(
     max_size: int = 24,
     specials: bool = False,
 ) -> st.SearchStrategy[Array]:
-    """Arrays of turning_points: of ``shape``, or with one axis of 0 to ``max_size``. float32, or float64 for source
-    float64. Shrinks toward fewer elements, then each toward the smallest magnitude (only the last element has spare
-    numbers, so that Hypothesis has less to try)."""
+    """Draws arrays of turning points, float32, or float64 for source float64.
+
+    Shrinks toward fewer elements, then each toward the smallest magnitude. Only the last element has spare numbers, so
+    that Hypothesis has less to try.
+
+    Args:
+        format, source: As for ``turning_points``.
+        shape: The shape. The default is one axis of 0 to ``max_size`` elements.
+        max_size: The largest size of that axis.
+        specials: As for ``turning_points``.
+    """
     dtype = as_source(source).wide
     checks.whole("max_size", max_size)
     count = None if shape is None else math.prod(shape)
@@ -272,7 +293,10 @@ def arrays_near_ties(
 
 
 def random_bits(shape: int | tuple[int, ...] = ()) -> st.SearchStrategy[Array]:
-    """uint32 arrays for the stochastic modes; words near 0 and 2**32 - 1 in about one of three each. Shrinks to 0."""
+    """Draws uint32 arrays for the stochastic modes. About a third of the words are near 0, and a third near 2**32 - 1.
+
+    Shrinks to 0.
+    """
     shape = (shape,) if isinstance(shape, int) else shape
     size = math.prod(shape)
     last = (1 << 32) - 1
@@ -285,9 +309,11 @@ def random_bits(shape: int | tuple[int, ...] = ()) -> st.SearchStrategy[Array]:
 
 
 def plans(trace: Trace, levels: Levels | str | None = PAPER_LEVELS) -> st.SearchStrategy[Plan]:
-    """Plans for a trace: each tensor high or low by a draw of its own. ``levels``: None draws one of the named pairs.
+    """Draws plans for a trace, in which each tensor is independently high or low. Shrinks toward all tensors high.
 
-    Shrinks toward the plan that holds everything high, from the first tensor on.
+    Args:
+        trace: The trace.
+        levels: The formats. None draws one of the named pairs.
     """
     pairs = st.sampled_from(list(LEVELS.values())) if levels is None else st.just(parse_levels(levels))
     tensors = [tensor.id for tensor in trace.tensors]

@@ -167,7 +167,7 @@ def test_broken_files_are_refused(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(TensorFileError, match="whole"):
         read_tensors(path)
     path.write_text("not tensors at all, but a sentence")
-    with pytest.raises(TensorFileError, match="neither a whole safetensors file nor an npz"):
+    with pytest.raises(TensorFileError, match="neither a complete safetensors file nor an npz"):
         read_tensors(path)
     np.savez(path.with_suffix(".npz"), y=np.array([{}]), allow_pickle=True)
     with pytest.raises(TensorFileError, match="plain arrays"):

@@ -696,7 +696,7 @@ STEPS = (
     _step("outputs_alone", "direct", UNDECIDED, prints=("too little compared",)),
     _step("other_names", "direct", UNDECIDED, prints=("share no tensor of a step",)),
     _step("other_batch", "direct", UNDECIDED, prints=("Y/3/0 has shape (2, 10)",)),
-    _step("broken", "direct", UNDECIDED, prints=("no whole npz archive",)),
+    _step("broken", "direct", UNDECIDED, prints=("not a complete npz archive",)),
 )
 
 ROWS = (*CASTS, *DOTS, *BLOCKS, *STEPS)
