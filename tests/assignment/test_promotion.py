@@ -43,7 +43,7 @@ def test_float32_and_high_plans_are_never_promoted(resnet: Any) -> None:
         ({ACTIVATION: 1.5}, 0.01, "must be a share from 0 to 1"),
         ({ACTIVATION: -0.1}, 0.01, "must be a share from 0 to 1"),
         ({ACTIVATION: float("nan")}, 0.01, "must be a share from 0 to 1"),
-        ({TensorId(999, "activation", 0): 0.5}, 0.01, "no tensor of"),
+        ({TensorId(999, "activation", 0): 0.5}, 0.01, "is not a tensor of"),
         ({ACTIVATION: 0.5}, 0, "threshold"),
         ({ACTIVATION: 0.5}, 1.5, "threshold"),
     ],
