@@ -18,6 +18,7 @@ typedef struct {
 enum { SUM_FUSED, SUM_SEPARATE, SUM_NARROW, SUM_EXACT, SUM_ALIGNED };
 
 #define accumulate_aligned KERNEL(accumulate_aligned)
+#define accumulate_aligned_floats KERNEL(accumulate_aligned_floats)
 #define exact_dot KERNEL(exact_dot)
 #define exact_add KERNEL(exact_add)
 #define exact_total KERNEL(exact_total)
@@ -25,6 +26,10 @@ enum { SUM_FUSED, SUM_SEPARATE, SUM_NARROW, SUM_EXACT, SUM_ALIGNED };
 /* The kind SUM_ALIGNED. length >= 1, 1 <= chunk <= length. Returns 0, or -1 without memory. */
 int accumulate_aligned(const Tables *tables, int64_t chunk, const NarrowFormat *narrow, const AlignedSum *aligned,
                        int threads);
+
+/* The same where float32 holds every product; 1 where it does not, and nothing was summed. */
+int accumulate_aligned_floats(const Tables *tables, int64_t chunk, const NarrowFormat *narrow,
+                              const AlignedSum *aligned, int threads);
 
 /* The correctly rounded dot product of row (a + a_k[k]) and column (b + b_k[k]). */
 float exact_dot(const float *a, const int64_t *a_k, const float *b, const int64_t *b_k, int64_t length);

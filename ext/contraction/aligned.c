@@ -97,6 +97,8 @@ static void sum_panel(const Tables *t, int64_t group, int64_t start, int64_t sto
 }
 
 int accumulate_aligned(const Tables *t, int64_t chunk, const NarrowFormat *narrow, const AlignedSum *sum, int threads) {
+    int done = accumulate_aligned_floats(t, chunk, narrow, sum, threads);
+    if (done <= 0) return done;
     int64_t panels = (t->columns + COLUMNS - 1) / COLUMNS;
     int64_t block = sum->terms < BLOCK ? BLOCK / sum->terms * sum->terms : sum->terms;
     int failed = 0;
