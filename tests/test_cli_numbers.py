@@ -37,6 +37,7 @@ ARGUMENTS = {
                "paper", "--epochs", "1", "--seeds", "1", "--results", "{}", "--dry-run"],
     "trace-step": ["small_cnn", "--width", "0.0625", "--out", "{}/step.npz"],
     "validate cast": ["ml_dtypes.float8_e5m2", "--source", "float16"],
+    "validate op": ["{}/adder.py:add", "--operation", "add", "--formats", "p3109_k4p2"],
     "validate dot": ["accumulator:exact", "--length", "16", "--side", "2", "--backend", "reference"],
     "validate blocks": ["{}/quantiser.py:quantise", "--format", "nvfp4"],
     "validate step": ["{}/step.npz", "--against", "{}/step.npz", "--teacher-forced"],
@@ -55,6 +56,11 @@ BESIDE = {
     "validate cast random_bit_count": ["--mode", "stochastic", "--format", "float8_e5m2"],
     "vectors cast random_bit_count": ["--mode", "stochastic"],
 }  # fmt: skip
+ADDER = """
+from mpsim.arithmetic import operate
+def add(x, y):
+    return operate("add", x, y, formats="p3109_k4p2")
+"""
 QUANTISER = """
 from mpsim.blocks import quantize
 def quantise(x):
@@ -127,6 +133,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the small files that some commands read."""
     made = tmp_path_factory.mktemp("files")
     (made / "quantiser.py").write_text(QUANTISER)
+    (made / "adder.py").write_text(ADDER)
     with pytest.raises(SystemExit):
         main(["trace-step", "small_cnn", "--width", "0.0625", "--out", str(made / "step.npz")])
     return made

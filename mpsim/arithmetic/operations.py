@@ -202,16 +202,21 @@ def _operands(
     """The codes as arrays of one shape, and the format of each."""
     if len(codes) != count:
         raise UsageError(f"{name} takes {count} operand{'s' * (count != 1)}, got {len(codes)}")
-    several = [formats] * count if isinstance(formats, str | Format) else list(formats)
-    if len(several) != count:
-        raise UsageError(f"{name} takes {count} operands and has {len(several)} formats; give one, or one for each")
-    found = tuple(as_format(each) for each in several)
+    found = formats_of_operands(name, count, formats)
     arrays = [_codes(array, format) for array, format in zip(codes, found, strict=True)]
     try:
         return [array.copy() for array in np.broadcast_arrays(*arrays)], found
     except ValueError:
         shapes = ", ".join(str(array.shape) for array in arrays)
         raise UsageError(f"the codes of {name} have shapes that do not broadcast: {shapes}") from None
+
+
+def formats_of_operands(name: str, count: int, formats: Formats) -> tuple[Format, ...]:
+    """The format of each of ``count`` operands; UsageError for another number of formats."""
+    several = [formats] * count if isinstance(formats, str | Format) else list(formats)
+    if len(several) != count:
+        raise UsageError(f"{name} takes {count} operands and has {len(several)} formats; give one, or one for each")
+    return tuple(as_format(each) for each in several)
 
 
 def _codes(codes: ArrayLike, format: Format) -> Array:

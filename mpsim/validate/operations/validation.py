@@ -1,0 +1,203 @@
+"""``mpsim validate op``: an operation against its definition, and which mode and overflow policy it follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from mpsim import checks
+from mpsim.arithmetic import ARITHMETIC, operate
+from mpsim.arithmetic.operations import formats_of_operands
+from mpsim.files.records import Record
+from mpsim.formats import Format, as_format
+from mpsim.kernels.contract import Array
+from mpsim.policies import Mode, Overflow
+from mpsim.validate.answers import SubjectError, Verdict
+from mpsim.validate.operations.causes import Rule, causes
+from mpsim.validate.operations.classes import Finding, findings, same_codes
+from mpsim.validate.operations.corpus import combinations
+from mpsim.validate.operations.subjects import OperationSubject, open_operation
+from mpsim.validate.subjects.environment import default_float_environment
+from mpsim.validate.subjects.opening import Calling
+
+#: Modes and policies that are compared where none is declared.
+MODES = tuple(mode for mode in Mode if not mode.needs_random_bits and not mode.is_legacy)
+POLICIES = (Overflow.INFINITY, Overflow.SATURATE, Overflow.SATURATE_PROPAGATE)
+RULES = tuple(Rule(mode, overflow) for mode, overflow in product(MODES, POLICIES))
+#: Numbers of elements that the subject is asked again in one call.
+LENGTHS = (1, 2, 3, 7, 33)
+
+
+@dataclass(frozen=True)
+class OperationReport:
+    """What came out.
+
+    Attributes:
+        equal_to: The rules that give every answer, one of them the declared one where one is declared.
+        nearest: The declared rule, or the one that differs least; wrong: how many results differ from it.
+        findings: The mismatches with it by class; cause: a change of the rule that gives every answer, if there is one.
+        asked: The number of combinations of codes; exhaustive: whether these are all; left_out: the number of those
+            whose result is NaN, in a format without NaN.
+    """
+
+    subject: str
+    operation: str
+    formats: tuple[Format, ...]
+    result: Format
+    asked: int
+    exhaustive: bool
+    left_out: int
+    declared: bool
+    equal_to: tuple[Rule, ...]
+    nearest: Rule
+    wrong: int
+    findings: tuple[Finding, ...] = ()
+    cause: str | None = None
+    state: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """EQUAL to the declared rule, or to some where none is declared."""
+        return Verdict.of(self.wrong == 0)
+
+    @property
+    def equal(self) -> bool:
+        return self.verdict is Verdict.EQUAL
+
+    def to_dict(self) -> Record:
+        """The whole report as JSON values."""
+        return {
+            "subject": self.subject,
+            "operation": self.operation,
+            "formats": [format.name for format in self.formats],
+            "result": self.result.name,
+            "asked": self.asked,
+            "exhaustive": self.exhaustive,
+            "left_out": self.left_out,
+            "declared": self.declared,
+            "verdict": self.verdict.name.lower(),
+            "equal": self.equal,
+            "equal_to": [rule.words for rule in self.equal_to],
+            "nearest": self.nearest.words,
+            "differing_results": self.wrong,
+            "findings": [finding.to_dict() for finding in self.findings],
+            "cause": self.cause,
+            "floating_point_state": list(self.state),
+        }
+
+
+def validate_operation(
+    subject: str | Callable[..., Any],
+    operation: str,
+    formats: str | Format | Sequence[str | Format],
+    *,
+    result: str | Format | None = None,
+    mode: str | None = None,
+    overflow: str | None = None,
+    given: str = "codes",
+    seed: int = 0,
+    calling: Calling = Calling(),
+) -> OperationReport:
+    """Compare an implementation of an operation with its definition, in every bit of the result.
+
+    Args:
+        subject: "package.module:function", "file.py:function", "library.so:name" or a function of arrays, one for each
+            operand. It returns codes (integers), an array of the result's type, or floats.
+        operation: A name of ``mpsim.arithmetic.ARITHMETIC``.
+        formats: The format of all operands, or one for each; result: None for the first operand's.
+        mode, overflow: The declared rule. With neither, all rules are compared.
+        given: "codes", or "numbers" for arrays of the formats' types (ml_dtypes or torch).
+        seed: Of random operands, for operations with more than 65,536 combinations of codes.
+
+    Returns:
+        A report with ``.equal``, ``.equal_to``, ``.findings`` and ``.cause``. All NaNs of a format count as equal.
+
+    Raises:
+        SubjectError: For a subject that cannot be run, or answers something else.
+        UsageError: For unknown names.
+
+    Source: IEEE P3109 Interim Report v4.0 §4.9 to §4.11; IEEE 754-2019 §5.4.
+
+    >>> from mpsim.arithmetic import operate
+    >>> def add(x, y):
+    ...     return operate("add", x, y, formats="p3109_k4p2", mode="up")
+    >>> report = validate_operation(add, "add", "p3109_k4p2")
+    >>> [rule.words for rule in report.equal_to], report.exhaustive
+    (['up, overflow infinity'], True)
+    """
+    checks.named("operation", operation, list(ARITHMETIC))
+    count = ARITHMETIC[operation][0]
+    of_operands = formats_of_operands(operation, count, formats)
+    target = of_operands[0] if result is None else as_format(result)
+    opened = open_operation(subject, of_operands, target, given, calling)
+    checks.seed("seed", seed)
+    codes, exhaustive = combinations(of_operands, seed)
+    codes, left_out = _defined(operation, codes, of_operands, target)
+    rules = _rules(mode, overflow)
+    with default_float_environment():
+        answers = opened.ask(codes)
+        _check_steady(opened, codes, answers)
+        wrong = [~same_codes(_expected(operation, codes, of_operands, target, rule), answers, target) for rule in rules]
+    counts = [int(each.sum()) for each in wrong]
+    equal_to = tuple(rule for rule, number in zip(rules, counts, strict=True) if not number)
+    best = int(np.argmin(counts))
+    report = OperationReport(
+        opened.name, operation, of_operands, target, codes[0].size, exhaustive, left_out,
+        mode is not None or overflow is not None, equal_to, rules[best], counts[best], state=tuple(opened.callee.state),
+    )  # fmt: skip
+    return _explained(report, codes, answers) if counts[best] else report
+
+
+def _rules(mode: str | None, overflow: str | None) -> tuple[Rule, ...]:
+    """The declared rule, or all."""
+    if mode is None and overflow is None:
+        return RULES
+    named = checks.named("rounding mode", mode or "nearest_even", [each.value for each in MODES])
+    policy = checks.named("overflow", overflow or "infinity", [each.value for each in POLICIES])
+    return (Rule(Mode(named), Overflow(policy)),)
+
+
+def _defined(
+    operation: str, codes: list[Array], formats: tuple[Format, ...], result: Format
+) -> tuple[list[Array], int]:
+    """The combinations whose result the format has a code for, and how many others there are."""
+    if result.has_nan:
+        return codes, 0
+    wide = operate(operation, *codes, formats=formats, result="float32").view(np.float32)
+    kept = ~np.isnan(wide)
+    return [np.ascontiguousarray(array[kept]) for array in codes], int((~kept).sum())
+
+
+def _expected(operation: str, codes: list[Array], formats: tuple[Format, ...], result: Format, rule: Rule) -> Array:
+    """The codes of a rule."""
+    found = operate(operation, *codes, formats=formats, result=result, mode=rule.mode, overflow=rule.overflow)
+    return found.astype(np.uint64)
+
+
+def _explained(report: OperationReport, codes: list[Array], answers: Array) -> OperationReport:
+    """The report with the mismatches by class, and the cause if one rule gives every answer."""
+    expected = _expected(report.operation, codes, report.formats, report.result, report.nearest)
+    found = findings(codes, expected, answers, report.formats, report.result)
+    cause = None
+    for words, other in causes(report.operation, codes, report.formats, report.result, report.nearest):
+        if same_codes(other.astype(np.uint64), answers, report.result).all():
+            cause = words
+            break
+    return replace(report, findings=tuple(found), cause=cause)
+
+
+def _check_steady(subject: OperationSubject, codes: list[Array], answers: Array) -> None:
+    """SubjectError where equal calls, or calls with other numbers of elements, are answered differently."""
+    generator = np.random.default_rng(0)
+    for length in LENGTHS:
+        chosen = np.sort(generator.integers(0, codes[0].size, length))
+        again = subject.ask([np.ascontiguousarray(array[chosen]) for array in codes])
+        if not same_codes(answers[chosen], again, subject.result).all():
+            raise SubjectError(
+                f"{subject.name} answers some operands differently among {length} elements than among {codes[0].size}, "
+                f"or differently in equal calls; an operation acts on each element alone"
+            )
