@@ -163,6 +163,56 @@ def test_any_nan_is_as_good_as_another() -> None:
     ]
 
 
+def decode_without_subnormals(codes: Array) -> Array:
+    """Every code is taken for a normal number: an exponent moved by shifts, as in a kernel that forgets 18 codes."""
+    wide = codes.astype(np.uint16)
+    return ((wide & 0x80) << 8 | ((wide & 0x7F) << 7) + 0x2000).astype(np.uint16).view(np.float16)
+
+
+def decode_as_fnuz(codes: Array) -> Array:
+    return codes.view(ml_dtypes.float8_e4m3fnuz).astype(np.float32)
+
+
+def decode_nan_as_480(codes: Array) -> Array:
+    values = codes.view(ml_dtypes.float8_e4m3fn).astype(np.float32)
+    return np.where(np.isnan(values), np.where(codes > 0x7F, -480, 480), values).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("subject", "wrong", "classes", "cause"),
+    [
+        (decode_without_subnormals, 18,
+         {"more than one code off (operand subnormal)": 14, "NaN expected (operand NaN)": 2, "zero expected": 2}, None),
+        (decode_as_fnuz, 255, {"NaN answered": 1}, "codes of float8_e4m3fn are read as float8_e4m3fnuz"),
+        (decode_nan_as_480, 2, {"NaN expected (operand NaN)": 2}, "read as numbers without infinity and NaN"),
+    ],
+)  # fmt: skip
+def test_decoders(subject: Callable, wrong: int, classes: dict[str, int], cause: str | None) -> None:
+    result = "float16" if subject is decode_without_subnormals else "float32"
+    report = validate_operation(subject, "convert", "float8_e4m3fn", result=result)
+    found = {finding.name: finding.count for finding in report.findings}
+    assert report.wrong == wrong and classes.items() <= found.items()
+    assert report.cause is None if cause is None else cause in str(report.cause)
+
+
+def test_the_cast_command_decodes(tmp_path: Path) -> None:
+    """A source that is not one of the four wide types is decoded; options that have no meaning there are refused."""
+    (tmp_path / "mine.py").write_text(
+        "import ml_dtypes\n"
+        "def narrow(codes):\n"
+        "    return codes.view(ml_dtypes.float8_e5m2).astype('float32').astype(ml_dtypes.float8_e4m3fn)\n"
+    )
+    command = ["validate", "cast", f"{tmp_path}/mine.py:narrow", "--source", "float8_e5m2"]
+    found = CliRunner().invoke(app, [*command, "--format", "float8_e4m3fn", "--json"])
+    assert found.exit_code == 0 and json.loads(found.stdout)["equal_to"] == ["nearest_even, overflow infinity"]
+    assert CliRunner().invoke(app, [*command, "--format", "float8_e4m3fn", "--overflow", "saturate"]).exit_code == 1
+    found = CliRunner().invoke(app, [*command, "--format", "float8_e4m3fn", "--exhaustive"])
+    assert found.exit_code == 2 and "--exhaustive cannot be used with --source float8_e5m2" in found.stderr
+    assert CliRunner().invoke(app, command).exit_code == 2
+    command = ["validate", "cast", "ml_dtypes.bfloat16", "--source", "float8_e4m3b11fnuz", "--format", "bfloat16"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+
+
 C = """#include <stdint.h>
 #include <stddef.h>
 uint8_t negate(uint8_t x) { return x ^ 0x80; }
@@ -188,7 +238,11 @@ def test_the_command_on_c_functions(tmp_path: Path) -> None:
         assert (code, report["equal"], len(report["equal_to"])) == (0, True, 21)
         code, report = run(name, "--operation", "negate", "--formats", "p3109_k8p3")
         wrong = {(finding["class"], *finding["operands"]) for finding in report["findings"]}
-        assert code == 1 and wrong == {("NaN expected", 0x80), ("NaN answered", 0)} and report["cause"] is None
+        assert (
+            code == 1
+            and wrong == {("NaN expected (operand NaN)", 0x80), ("NaN answered", 0)}
+            and report["cause"] is None
+        )
     code, report = run("larger", "--operation", "maximum", "--formats", "float8_e4m3fn")
     assert code == 1 and report["differing_results"] > 16000
 

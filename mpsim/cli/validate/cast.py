@@ -11,14 +11,17 @@ from mpsim.cli import command
 from mpsim.cli.output import console
 from mpsim.cli.validate.verdict import calls_subject, check_writable, gives_verdict
 from mpsim.errors import UsageError
+from mpsim.formats import FORMATS
 from mpsim.policies import Mode, Overflow
 from mpsim.validate.cast import nans
 from mpsim.validate.cast import report as presentation
 from mpsim.validate.cast.exhaustive import Sweep
 from mpsim.validate.cast.stochastic import StochasticReport, validate_given_bits, validate_own_bits
 from mpsim.validate.cast.validation import sweep_all, target_format, validate_cast
+from mpsim.validate.operations import report as conversions
+from mpsim.validate.operations.validation import validate_operation
 from mpsim.validate.presentation import Presentation, Report
-from mpsim.validate.sources import as_source
+from mpsim.validate.sources import SOURCES, as_source
 from mpsim.validate.subjects.casts import Subject, open_subject
 from mpsim.validate.subjects.opening import Calling
 
@@ -35,7 +38,9 @@ def cast(
     ],
     calling: Calling,
     format: Annotated[str | None, typer.Option(help="Target format; default: that of a dtype.")] = None,
-    source: Annotated[str, typer.Option(help="float16, bfloat16, float32 or float64.")] = "float32",
+    source: Annotated[
+        str, typer.Option(help="float16, bfloat16, float32, float64; or another format, whose codes are decoded.")
+    ] = "float32",
     mode: Annotated[Mode | None, typer.Option(help="Declared rounding mode.")] = None,
     overflow: Annotated[Overflow | None, typer.Option(help="Declared overflow policy.")] = None,
     nan: Annotated[
@@ -65,6 +70,8 @@ def cast(
     policy. 1: different. 2: could not tell.
     """
 
+    if source not in SOURCES and source in _decodable():
+        return _conversion(subject, format, source, mode, overflow, seed, calling)
     _check_options(mode, exhaustive, resume, given_bits, random_bit_count)
     opened = open_subject(subject, calling, random_bits=given_bits)
     if mode is Mode.STOCHASTIC:
@@ -77,6 +84,28 @@ def cast(
         with _Progress() as progress:
             report = sweep_all(report, resume=resume, on_progress=progress.update, backend=backend)
     return report, presentation
+
+
+def _decodable() -> list[str]:
+    """The named formats whose codes a subject can be given all of."""
+    return [name for name, format in FORMATS.items() if format.bits <= 16]
+
+
+def _conversion(
+    subject: str, format: str | None, source: str, mode: Mode | None, overflow: Overflow | None, seed: int,
+    calling: Calling,
+) -> tuple[Report, Presentation]:  # fmt: skip
+    """A decoder, or a conversion between two formats: the operation ``convert``."""
+    if refused := command.options_given(
+        "nan", "preset", "exhaustive", "resume", "random_bit_count", "given_bits", "backend"
+    ):
+        raise UsageError(f"{' and '.join(refused)} cannot be used with --source {source}, all of whose codes are asked")
+    if format is None:
+        raise UsageError(f"--source {source} needs --format: the format of the results")
+    report = validate_operation(
+        subject, "convert", source, result=format, mode=mode, overflow=overflow, seed=seed, calling=calling
+    )
+    return report, conversions
 
 
 def _check_options(

@@ -58,7 +58,42 @@ def causes(
                 )
             except UsageError:  # a result has no code in one of the formats
                 continue
+    yield from _other_formats(operation, codes, formats, result, rule)
     yield from _other_operation(operation, codes, formats, result, rule)
+
+
+def _other_formats(
+    operation: str, codes: list[Array], formats: tuple[Format, ...], result: Format, rule: Rule
+) -> Iterator[tuple[str, Array]]:
+    """What codes mean: another format of the same width, or one whose special codes are numbers."""
+    for format in set(formats):
+        for other in alike(format):
+            read = tuple(other if each == format else each for each in formats)
+            try:
+                found = operate(operation, *codes, formats=read, result=result, mode=rule.mode, overflow=rule.overflow)
+            except UsageError:  # a NaN that the result's format does not have
+                continue
+            yield f"codes of {format} are read as {meaning(other)}", found
+    for other in alike(result):
+        try:
+            found = operate(operation, *codes, formats=formats, result=other, mode=rule.mode, overflow=rule.overflow)
+        except UsageError:
+            continue
+        yield f"results are encoded as {meaning(other)}", found
+
+
+def alike(format: Format) -> list[Format]:
+    """The formats that a code of this one may be taken for."""
+    plain = Format(
+        "", format.exponent_bits, format.mantissa_bits, format.bias, "none", format.subnormals, format.signed
+    )
+    named = [each for each in FORMATS.values() if each.bits == format.bits and each != format]
+    return [*named, plain] if format.specials not in ("none", "e8m0") else named
+
+
+def meaning(format: Format) -> str:
+    """A format in words."""
+    return format.name or "numbers without infinity and NaN"
 
 
 def _other_operation(

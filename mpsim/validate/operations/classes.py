@@ -86,11 +86,27 @@ def findings(
     }
     found = []
     for name, mask in classes.items():
-        here = left & mask
+        for kind, part in _kinds_of_operand(codes, formats).items():
+            here = left & mask & part
+            if here.any():
+                example = _example(here, codes, expected, got, formats)
+                found.append(Finding(f"{name}{kind}", int(here.sum()), example))
         left = left & ~mask
-        if here.any():
-            found.append(Finding(name, int(here.sum()), _example(here, codes, expected, got, formats)))
     return sorted(found, key=lambda finding: -finding.count)
+
+
+def _kinds_of_operand(codes: Sequence[Array], formats: Sequence[Format]) -> dict[str, Array]:
+    """Of an operation with one operand, what the operand is."""
+    if len(codes) > 1:
+        return {"": np.ones(codes[0].shape, bool)}
+    operand = Codes(codes[0].astype(np.uint64), formats[0])
+    special = {
+        " (operand subnormal)": operand.subnormal,
+        " (operand NaN)": operand.nan,
+        " (operand infinite)": operand.infinite,
+    }
+    ordinary = ~np.logical_or.reduce(list(special.values()))
+    return {"": ordinary, **special}
 
 
 def _example(where: Array, codes: Sequence[Array], expected: Array, got: Array, formats: Sequence[Format]) -> Example:

@@ -75,8 +75,9 @@ def open_operation(
 ) -> OperationSubject:
     """Open the operation that a name stands for, or a function of this process.
 
-    ``package.module:function`` or ``file.py:function`` takes one array for each operand and returns one; ``library.so:
-    name`` is a C function of one or two operands, by value or of arrays. Raises SubjectError if there is no such thing.
+    ``package.module:function`` or ``file.py:function`` takes one array for each operand and returns one;
+    ``torch.float16`` and the like are dtypes to convert to; ``library.so:name`` is a C function of one or two operands,
+    by value or of arrays. Raises SubjectError if there is no such thing.
     """
     checks.named("given", given, GIVEN)
     if not isinstance(subject, str):
@@ -93,8 +94,7 @@ def open_operation(
                     f"{subject} reads operands of {bits} bits; codes of {format} have {format.code_bits}"
                 )
         return OperationSubject(subject, callee, formats, result)
-    if ":" not in subject or subject.startswith("command:"):
-        raise SubjectError(
-            f"{subject}: an operation is named package.module:function, file.py:function or library.so:name"
-        )
-    return OperationSubject(subject, open_python(subject, calling)[0], formats, result, given)
+    if subject.startswith("command:"):
+        raise SubjectError(f"{subject}: an operation is a Python function, a dtype or a C function, not a program")
+    callee, dtype = open_python(subject, calling)
+    return OperationSubject(subject, callee, formats, result, given if dtype is None else "numbers")
