@@ -1,6 +1,6 @@
 """Defines the exceptions that mpsim raises on purpose.
 
-The command line prints them in one line. Any other exception is a defect.
+The command line prints them in one line. All other exceptions are defects.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class Plan:
         return replace(self, formats={**self.formats, **above}, promoted=self.promoted + named)
 
     def with_formats(self, formats: Mapping[TensorId, str | Format]) -> Plan:
-        """Returns this plan with the given formats for the given tensors. Any formats are allowed."""
+        """Returns this plan with the given formats for the given tensors. They need not belong to a level."""
         for tensor in formats:
             if tensor not in self.formats:
                 raise UsageError(f"{self!r} has no tensor {tensor}")

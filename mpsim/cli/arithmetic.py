@@ -6,14 +6,14 @@ import math
 import re
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
 
 from mpsim.cli.output import JsonFlag, print_json, print_table
 from mpsim.errors import UsageError
-from mpsim.files.records import Record
+from mpsim.files.records import Fields, Record
 from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels import BACKENDS, OF_PACKAGE, BackendUnavailable, known, load, spec, spec_codes
 from mpsim.policies import Mode, Overflow, Policy
@@ -130,7 +130,7 @@ def round_values(
     print_table(columns, cells, title=f"{target.name}, {mode.value}, overflow {overflow.value}")
 
 
-def _rounded_row(x: np.ndarray, format: Format, options: dict[str, Any], backend: str) -> Record:
+def _rounded_row(x: np.ndarray, format: Format, options: Fields, backend: str) -> Record:
     """One number (an array of one element), rounded, as JSON fields."""
 
     value = float(round_to(x, format, **options)[0])
@@ -150,7 +150,7 @@ def _rounded_row(x: np.ndarray, format: Format, options: dict[str, Any], backend
     return row | {"mode": options["mode"].value, "overflow": options["overflow"].value}
 
 
-def _rounded_text(text: str, exact: Fraction, format: Format, options: dict[str, Any]) -> Record:
+def _rounded_text(text: str, exact: Fraction, format: Format, options: Fields) -> Record:
     """A number that float64 does not hold, rounded by the definition, as JSON fields; "input": the nearest float64."""
 
     policy = Policy(options["mode"], options["overflow"], options["random_bit_count"])

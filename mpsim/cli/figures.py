@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,7 @@ from mpsim.cli.progress import Backend, Folder, Outcome, Processes, Threads, not
 from mpsim.errors import UsageError
 from mpsim.experiments.results import FILE_NAME, Results
 from mpsim.experiments.settings import DEFAULTS, DEFINITION, RunSettings, keeping_contents, keys_of
+from mpsim.files.records import Fields
 from mpsim.files.whole import write_whole
 from mpsim.kernels import load
 
@@ -60,7 +61,7 @@ def figure(
 
     processes = checks.processes(processes)
     checks.threads(threads)
-    options: dict[str, Any] = {
+    options: Fields = {
         "data": _words(data), "data_path": data_path, "models": _words(models),
         "epochs": epochs, "seeds": seeds, "levels": _words(levels),
         "widths": parse_numbers(widths, "--widths"), "ratios": parse_numbers(ratios, "--ratios"),
@@ -81,7 +82,7 @@ def figure(
     _show({names[number]: (number, chosen[number]) for number in chosen}, jobs, outcome, results, csv, json)
 
 
-def _name(number: int, scale: str, options: Mapping[str, Any], keys: list[str]) -> str:
+def _name(number: int, scale: str, options: Mapping[str, object], keys: list[str]) -> str:
     """The name of the figure's files; another one where it shows other runs than those of the small scale."""
     from mpsim.experiments.labels import file_name
 
@@ -125,7 +126,7 @@ def _recipes(jobs: list[RunSettings]) -> list[str]:
     from mpsim.experiments.labels import labels, recipe
 
     contents = keeping_contents()
-    gathered: dict[str, list[dict[str, Any]]] = {}
+    gathered: dict[str, list[Fields]] = {}
     for job in jobs:
         place = f"{job.model_name}, width {job.width}, {job.data}"
         gathered.setdefault(place, []).append(labels(job, contents(job)))
@@ -179,7 +180,7 @@ def _draw_all(results: Path, json: bool) -> None:
     """The memory-accuracy curve of the finished runs in a results folder, one figure per kind of run."""
     from mpsim.experiments.labels import kind, labels_of
 
-    gathered: dict[tuple, list[dict[str, Any]]] = {}
+    gathered: dict[tuple, list[Fields]] = {}
     old = 0
     with Results.in_folder(results, create=False) as opened:
         for stored in opened.runs():
@@ -199,7 +200,7 @@ def _draw_all(results: Path, json: bool) -> None:
         print_json([str(file) for file in files])
 
 
-def draw_memory_accuracy(rows: list[dict[str, Any]], folder: Path, prefix: str, tell: bool = True) -> list[Path]:
+def draw_memory_accuracy(rows: list[Fields], folder: Path, prefix: str, tell: bool = True) -> list[Path]:
     """Draws the curve of runs that are trained alike into the folder, under a name of ``prefix`` and how they are
     trained; returns the files, and names them unless ``tell`` is False."""
     from mpsim.experiments.drawing.figures import memory_accuracy

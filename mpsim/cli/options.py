@@ -23,7 +23,7 @@ _TYPES = get_type_hints(RunSettings)
 
 
 def made_of(
-    name: str, options: Sequence[inspect.Parameter], make: Callable[..., Any]
+    name: str, options: Sequence[inspect.Parameter], make: Callable[..., object]
 ) -> Callable[[Command[Result]], Command[Result]]:
     """A command whose function takes ``name``: what ``make`` gives of ``options``, which the command has instead."""
 
@@ -35,7 +35,7 @@ def made_of(
         ]
 
         @wraps(function)
-        def command(**given: Any) -> Result:
+        def command(**given: object) -> Result:
             made = make(**{option.name: given.pop(option.name) for option in options})
             return function(**{name: made}, **given)
 

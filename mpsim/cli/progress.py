@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
 
 from mpsim.cli.output import complain, console
 from mpsim.experiments.results import Results
 from mpsim.experiments.settings import RunSettings, keys_of
+from mpsim.files.records import Fields
 
 Folder = Annotated[Path, typer.Option("--results", help="Folder of the results file and the figures.")]
 Backend = Annotated[str, typer.Option(help="reference, numba, compiled, cuda or cuda:1; changes no bit of a result.")]
@@ -45,7 +46,7 @@ class Progress:
             TimeRemainingColumn(elapsed_when_finished=True), console=terminal, transient=True,
             disable=not terminal.is_terminal,
         )  # fmt: skip
-        self._runs: dict[str, Any] = {}
+        self._runs: Fields = {}
         before = {key: count for key, count in results.epochs_done().items() if key in self._jobs}
         self._before = sum(before.values())
         self._ended = {key for key, count in before.items() if count >= self._jobs[key].epochs}
@@ -92,7 +93,7 @@ def note(message: str) -> None:
 class Outcome(NamedTuple):
     """The results of a command's runs, in order, and how many trainings were made now or found stored."""
 
-    rows: list[dict[str, Any]]
+    rows: list[Fields]
     trained: int
     stored: int
 

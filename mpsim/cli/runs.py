@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -20,6 +20,7 @@ from mpsim.cli.progress import Backend, Folder, Processes, Progress, Threads, ke
 from mpsim.errors import UsageError
 from mpsim.experiments.results import Results
 from mpsim.experiments.settings import RunSettings
+from mpsim.files.records import Fields
 from mpsim.kernels import load
 
 #: What a sweep varies itself, and what it leaves alone: a given plan, and what is not of the paper's studies.
@@ -136,7 +137,7 @@ def _tell_what_is_stored(results: Results, key: str, epochs: int, save: Path | N
     return None
 
 
-def _print_runs(rows: list[dict[str, Any]]) -> None:
+def _print_runs(rows: list[Fields]) -> None:
     cells = [
         ["" if row[name] is None else shown.format(_word(row[name])) for name, _, shown in _COLUMNS] for row in rows
     ]

@@ -25,6 +25,7 @@ from mpsim.experiments.settings import (
     formats_of,
     later_settings,
 )
+from mpsim.files.records import Fields
 
 Row = Mapping[str, Any]
 
@@ -62,13 +63,13 @@ _UNTOLD = {"model_sha256": None, "rounding": "nearest", "random_bit_count": None
 _MOSTLY_USUAL = ("schedule", "momentum", "weight_decay", "semantics")
 
 
-def labels(settings: RunSettings, contents: Contents | None = None) -> dict[str, Any]:
+def labels(settings: RunSettings, contents: Contents | None = None) -> Fields:
     """Returns what a result says of its settings; ``contents``: what ``settings.contents()`` gave, where at hand."""
     described = settings.to_dict(contents)
     return labels_of(settings_key(described), described)
 
 
-def labels_of(key: str, stored: Mapping[str, Any]) -> dict[str, Any]:
+def labels_of(key: str, stored: Row) -> Fields:
     """Returns the same from settings as they are stored (``RunSettings.to_dict``, of this version or an older one)."""
     plan = None if stored["plan"] is None else Plan.from_json(stored["plan"])
     known = {*(field.name for field in fields(RunSettings)), *Contents._fields, "formats", "definition"}
@@ -87,13 +88,13 @@ def labels_of(key: str, stored: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _scheme(stored: Mapping[str, Any]) -> dict[str, Any]:
+def _scheme(stored: Row) -> Fields:
     levels = None if stored["scheme"] == "float32" else _levels(stored["levels"], stored["formats"])
     of_plan = {name: stored[name] for name in ("scheme", "ratio", "k", "plan_seed")}
     return of_plan | {"given_plan": None, "plan_sha256": None, "levels": levels}
 
 
-def _levels(name: str, formats: Mapping[str, Any]) -> str:
+def _levels(name: str, formats: Row) -> str:
     """The name of the level pair, with a digest of its formats where the name stands for others now, or for none."""
     try:
         if formats_of(name) == formats:
@@ -103,7 +104,7 @@ def _levels(name: str, formats: Mapping[str, Any]) -> str:
     return f"{name} {settings_key(formats)[:8]}"
 
 
-def _given(plan: Plan, text: str) -> dict[str, Any]:
+def _given(plan: Plan, text: str) -> Fields:
     options = [f"{name}={value}" for name in ("ratio", "k", "seed") if (value := getattr(plan, name)) is not None]
     if plan.ratios is not None:
         options.append(f"ratios={','.join(map(str, plan.ratios))}")
@@ -115,7 +116,7 @@ def _given(plan: Plan, text: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _definition(plan: Plan | None, stored: Mapping[str, Any]) -> int:
+def _definition(plan: Plan | None, stored: Row) -> int:
     """DEFINITION where the result is what a run gives today. Given plans came to have one of their own: before it,
     a run reported the share of the batch that its plan was made for."""
     if plan is None:
@@ -143,7 +144,7 @@ def _is_bundled(name: str, row: Row) -> bool:
     return name == "data_sha256" and row[name] in (None, DATA_OF_OLD_KEYS.get(row.get("data", "")))
 
 
-def _word(name: str, value: Any) -> str:
+def _word(name: str, value: object) -> str:
     if value is None:
         return _WORDS_FOR_NONE.get(name, f"no {name}")
     return _WORDS[name].format(value).removesuffix("s" if value == 1 and name in ("epochs", "train_images") else "")
@@ -197,7 +198,7 @@ def picture_name(prefix: str, row: Row) -> str:
     return file_name([prefix, *told], {name: row.get(name) for name in TRAINING})
 
 
-def file_name(told: Iterable[str], everything: Mapping[str, Any]) -> str:
+def file_name(told: Iterable[str], everything: Row) -> str:
     """Returns a file's name, without its ending, of words and a digest of all that the words may leave out.
 
     >>> file_name(["figure 4", "my_net.py:build"], {"width": 1.0})

@@ -15,10 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from mpsim.errors import MpsimError
-from mpsim.files.records import Json
+from mpsim.files.records import Fields, Json
 
 #: Name of the file in a results folder.
 FILE_NAME = "mpsim.sqlite"
@@ -44,8 +43,8 @@ class StoredRun:
     """A row of the table of runs; ``result`` is None until the run is finished."""
 
     key: str
-    settings: dict[str, Any]
-    result: dict[str, Any] | None
+    settings: Fields
+    result: Fields | None
 
 
 def settings_key(settings: Mapping[str, Json]) -> str:
@@ -173,7 +172,7 @@ class Results:
         rows = self._rows("SELECT key, settings, result FROM runs ORDER BY started, rowid")
         return [StoredRun(key, json.loads(text), json.loads(result) if result else None) for key, text, result in rows]
 
-    def result(self, key: str) -> dict[str, Any] | None:
+    def result(self, key: str) -> Fields | None:
         """The result of a finished run, else None."""
         rows = self._rows("SELECT result FROM runs WHERE key = ? AND result IS NOT NULL", key)
         return json.loads(rows[0][0]) if rows else None
@@ -190,7 +189,7 @@ class Results:
             raise KeyError(f"{self.path} has no run {key}")
         return rows[0]
 
-    def history(self, key: str) -> list[dict[str, Any]]:
+    def history(self, key: str) -> list[Fields]:
         """The metrics of the epochs so far, in order."""
         return [
             json.loads(text) for (text,) in self._rows("SELECT metrics FROM epochs WHERE key = ? ORDER BY epoch", key)

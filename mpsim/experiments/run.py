@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict
-from typing import Any
 
 from mpsim import checks, networks
 from mpsim.assignment import Plan
 from mpsim.data import DATASETS, DataLoader, LabelledImages
 from mpsim.errors import UsageError
-from mpsim.experiments.labels import labels_of
+from mpsim.experiments.labels import Row, labels_of
 from mpsim.experiments.results import Results, settings_key
 from mpsim.experiments.settings import RunSettings
-from mpsim.files.records import Record
+from mpsim.files.records import Fields, Record
 from mpsim.nn import Module
 from mpsim.training.reports import EpochReport
 from mpsim.training.trainer import Trainer
@@ -31,12 +30,12 @@ def run(
     *,
     backend: str = "compiled",
     threads: int | None = None,
-    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    on_epoch: Callable[[Fields], None] | None = None,
     save: str | None = None,
     load: Callable[[RunSettings], tuple[LabelledImages, LabelledImages]] | None = None,
     workers: int = 1,
     key: str | None = None,
-) -> dict[str, Any]:
+) -> Fields:
     """Trains, evaluates and returns the result (a row as of ``mpsim sweep --json``).
 
     With ``results``: a finished run is returned as stored, an unfinished one goes on after its last epoch, every
@@ -115,7 +114,7 @@ class _Data:
             )
 
 
-def _epochs(settings: RunSettings, trainer: Trainer, data: _Data, workers: int) -> Iterator[dict[str, Any]]:
+def _epochs(settings: RunSettings, trainer: Trainer, data: _Data, workers: int) -> Iterator[Fields]:
     """Trains what is left of a run, and gives the metrics of each epoch."""
     augmentation = DATASETS[settings.data].augmentation
     loader = DataLoader(data.training, settings.batch, seed=settings.seed, augmentation=augmentation, workers=workers)
@@ -154,7 +153,7 @@ def _plan_text(plan: Plan | None) -> str:
     return "null" if plan is None else plan.to_json()
 
 
-def _metrics(report: EpochReport, trainer: Trainer, test: DataLoader | None) -> dict[str, Any]:
+def _metrics(report: EpochReport, trainer: Trainer, test: DataLoader | None) -> Fields:
     """What is stored of an epoch; nothing of a test without test data."""
     as_trained = None if test is None else trainer.evaluate(test)
     in_float32 = None if test is None else trainer.evaluate(test, "float32")
@@ -171,7 +170,7 @@ def _metrics(report: EpochReport, trainer: Trainer, test: DataLoader | None) -> 
     }
 
 
-def has_diverged(last: Mapping[str, Any], classes: int) -> bool:
+def has_diverged(last: Row, classes: int) -> bool:
     """Whether a run is lost: a master or a running statistic is not finite, or in its last epoch every step was
     skipped, or it was right on less than twice as many training images as guessing is.
 
@@ -182,7 +181,7 @@ def has_diverged(last: Mapping[str, Any], classes: int) -> bool:
     return not last["finite"] or all_skipped or last["train_accuracy"] < 2 / classes
 
 
-def _result(planned: Plan | None, trainer: Trainer, history: list[dict[str, Any]]) -> dict[str, Any]:
+def _result(planned: Plan | None, trainer: Trainer, history: list[Fields]) -> Fields:
     last, plan = history[-1], trainer.plan
     return {
         "low_share": last["low_share"],

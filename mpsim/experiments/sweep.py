@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from mpsim import checks
 from mpsim.experiments import workers
-from mpsim.experiments.labels import labels
+from mpsim.experiments.labels import Row, labels
 from mpsim.experiments.results import Results, ResultsError, settings_key
 from mpsim.experiments.run import run
 from mpsim.experiments.settings import DEFAULTS, RunSettings, keeping_contents, keeping_data
+from mpsim.files.records import Fields
+from mpsim.nn import Module
 from mpsim.trace import Trace
 
 #: The paper's levels, and a harsher pair under which a small network fails when all is low, and promotion saves it.
@@ -72,7 +73,7 @@ def sweep(
     threads: int | None = None,
     on_progress: Callable[[dict[str, int]], None] | None = None,
     trained: Mapping[RunSettings, RunSettings] | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Fields]:
     """Runs what is missing of ``jobs`` and returns the results of all, in order.
 
     processes: 1 runs them here, more run them in new processes of one thread each (unless ``threads`` says more).
@@ -87,7 +88,7 @@ def sweep(
     keys = {job: described[job]["key"] for job in dict.fromkeys(trained.values())}
     missing = {job: key for job, key in keys.items() if results.result(key) is None}
 
-    def tell(metrics: dict[str, Any] | None = None) -> None:
+    def tell(metrics: Fields | None = None) -> None:
         if on_progress is not None:
             on_progress(results.epochs_done())
 
@@ -101,7 +102,7 @@ def sweep(
     return [_result(described[job], keys[trained[job]], results) for job in jobs]
 
 
-def _result(row: Mapping[str, Any], key: str, results: Results) -> dict[str, Any]:
+def _result(row: Row, key: str, results: Results) -> Fields:
     """The result of the run ``key`` under the labels ``row``; ``trained_as`` then names the run that was trained."""
     result = results.result(key)
     if result is None:
@@ -118,7 +119,7 @@ def trained_as(jobs: Sequence[RunSettings]) -> Mapping[RunSettings, RunSettings]
     >>> trained_as([low, demoted])[demoted] == low
     True
     """
-    networks: dict[tuple, Any] = {}
+    networks: dict[tuple, Module] = {}
     traces: dict[tuple, Trace] = {}
     sizes: dict[tuple, int] = {}
     load, contents = keeping_data(), keeping_contents()

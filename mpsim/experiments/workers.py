@@ -10,13 +10,14 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import wait
+from multiprocessing.queues import Queue, SimpleQueue
 from pathlib import Path
-from typing import Any
 
 from mpsim.errors import MpsimError
 from mpsim.experiments.results import Results
 from mpsim.experiments.run import run
 from mpsim.experiments.settings import RunSettings, keeping_data
+from mpsim.files.records import Fields
 
 #: Seconds between two looks at the results file.
 POLL = 0.25
@@ -41,8 +42,8 @@ def run_all(
     Raises WorkerError when one fails; it and KeyboardInterrupt end the others, whose finished epochs are stored.
     """
     context = multiprocessing.get_context("spawn")
-    tasks: Any = context.Queue()
-    failures: Any = context.SimpleQueue()
+    tasks: Queue[tuple[RunSettings, str] | None] = context.Queue()
+    failures: SimpleQueue[str] = context.SimpleQueue()
     count = min(processes, len(jobs))
     for task in [*jobs.items(), *[None] * count]:
         tasks.put(task)
@@ -67,18 +68,25 @@ def run_all(
         tasks.cancel_join_thread()
 
 
-def _cause(exit_code: int, failures: Any) -> str:
+def _cause(exit_code: int, failures: SimpleQueue[str]) -> str:
     if exit_code == 1 and not failures.empty():
         return failures.get()
     how = f"was killed by signal {-exit_code}" if exit_code < 0 else f"ended with code {exit_code}"
     return f"a worker process {how}; what it had finished is stored. Call again to go on (with fewer processes?)"
 
 
-def _work(tasks: Any, failures: Any, path: str, backend: str, threads: int, parent: int) -> None:
+def _work(
+    tasks: Queue[tuple[RunSettings, str] | None],
+    failures: SimpleQueue[str],
+    path: str,
+    backend: str,
+    threads: int,
+    parent: int,
+) -> None:
     """A worker's life: one run after the other until there is none, or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets Ctrl-C too, and ends us
 
-    def stop_if_orphaned(metrics: dict[str, Any]) -> None:
+    def stop_if_orphaned(metrics: Fields) -> None:
         if os.getppid() != parent:
             os._exit(1)
 

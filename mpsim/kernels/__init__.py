@@ -30,7 +30,7 @@ BACKENDS: dict[str, tuple[str | ModuleType, str]] = {
     "cuda": ("mpsim.kernels.cuda", "Numba for NVIDIA devices; cuda:1 is the second device"),
 }
 #: Kernels from outside (mpsim.extend.kernel): name -> functions by kind of array, "host" and "cuda".
-FURTHER: dict[str, dict[str, Callable[..., Any]]] = {}
+FURTHER: dict[str, dict[str, Callable[..., object]]] = {}
 #: What is said of a backend that an installed package brings.
 OF_PACKAGE = "of an installed package"
 
@@ -92,7 +92,7 @@ def bind(name: str, threads: int | None = 1, accumulator: Choice = Accumulator()
     module, threads = load(name), checks.threads(threads)
     on_device = name.partition(":")[0] == "cuda"
 
-    def function(kernel: str) -> Callable[..., Any]:
+    def function(kernel: str) -> Callable[..., object]:
         given = partial(getattr(module, kernel), threads=threads)
         return partial(_on_device, name, given) if on_device else given
 
@@ -136,7 +136,7 @@ class _Hosted:
             received[0] = out
         return tuple(received) if many else received[0]
 
-    def _sent(self, x: Any) -> Any:
+    def _sent(self, x: object) -> object:
         return self._module.from_numpy(np.atleast_1d(x)) if isinstance(x, np.ndarray) else x
 
     def _received(self, x: Any, shape: tuple[int, ...] | None) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from types import SimpleNamespace
-from typing import Any, NoReturn, cast
+from typing import NoReturn, cast
 
 from mpsim.errors import UsageError
 from mpsim.kernels.contract import CONTRACT, Kernels
@@ -15,13 +15,13 @@ from mpsim.products.passes import Accumulators, Choice, Passes
 from mpsim.products.stages import Product
 
 #: A backend's function of the name, with threads given.
-Function = Callable[[str], Callable[..., Any]]
+Function = Callable[[str], Callable[..., object]]
 
 
 class Binding:
     """Makes Kernels of one backend: ``attributes`` and functions that all have, and products summed as asked."""
 
-    def __init__(self, function: Function, attributes: Mapping[str, Any]) -> None:
+    def __init__(self, function: Function, attributes: Mapping[str, object]) -> None:
         self._shared = dict(attributes) | {
             row.name: function(row.name) for row in CONTRACT.values() if not row.contraction
         }
@@ -65,13 +65,13 @@ class Binding:
     def _without_products(self, choice: Accumulators, missing: str) -> SimpleNamespace:
         """Kernels that do not multiply."""
 
-        def refuse(*arguments: Any, **options: Any) -> NoReturn:
+        def refuse(*arguments: object, **options: object) -> NoReturn:
             raise UsageError(f"accumulators differ by layer or pass, so an op has to say {missing}")
 
         return SimpleNamespace(**self._shared, **dict.fromkeys(self._products, refuse), accumulator=choice)
 
 
-def in_one_order(attributes: Mapping[str, Any]) -> Kernels:
+def in_one_order(attributes: Mapping[str, object]) -> Kernels:
     """Kernels with these attributes in every layer and pass."""
     found = SimpleNamespace(**attributes)
     found.by_input = found.by_weight = found.swapped = found

@@ -32,6 +32,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from mpsim.formats import Format
 from mpsim.kernels.philox import Stream
@@ -87,7 +88,7 @@ class Rounding(Protocol):
     def encode_array(self, x: Array, format: Format) -> Array:
         """uint8/16/32/64 codes of representable x; NaN: one code per sign."""
 
-    def decode_array(self, codes: Array, format: Format, dtype: Any) -> Array:
+    def decode_array(self, codes: Array, format: Format, dtype: DTypeLike) -> Array:
         """Float32 or float64 values, exact; NaN canonical with its sign."""
 
     def random_bits(self, stream: Stream, size: int, first: int = 0) -> Array:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
 
 from mpsim.kernels.contract import Kernel
 
 
-def wrong_signature(kernel: Kernel, function: Any) -> str:
+def wrong_signature(kernel: Kernel, function: object) -> str:
     """What a backend's function has otherwise than the contract, in words; "" if nothing."""
     if not callable(function):
         return f"there is no function {kernel.name}"

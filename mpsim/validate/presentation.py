@@ -81,7 +81,7 @@ def _escaped(text: str) -> str:
     return _NOT_XML.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-def picture(presentation: Presentation, report: Any, path: str | Path) -> None:
+def picture(presentation: Presentation, report: Report, path: str | Path) -> None:
     """The report's picture, written to ``path``; the suffix gives the type (PICTURES)."""
     import matplotlib
     from matplotlib.figure import Figure

@@ -11,11 +11,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
 from mpsim import checks
 from mpsim.errors import UsageError
-from mpsim.files.records import Json, Record
+from mpsim.files.records import Fields, Json, Record
 from mpsim.vectors.forms import FORMS, Table, table_files
 
 
@@ -32,7 +32,7 @@ class Manifest(TypedDict):
     mpsim: str
     pack_version: int
     arguments: Record
-    sets: list[dict[str, Any]]
+    sets: list[Fields]
     files: dict[str, FileEntry]
     digest: str
 
@@ -55,7 +55,7 @@ def write_pack(
         checks.named("form", form, FORMS)
     folder = Path(out)
     files: dict[str, FileEntry] = {}
-    sets: list[dict[str, Any]] = []
+    sets: list[Fields] = []
     for table in tables:
         written = write_files(folder, table_files(table, forms))
         files |= written
@@ -77,7 +77,7 @@ def file_entry(content: bytes) -> FileEntry:
 
 
 def write_manifest(
-    folder: Path, files: Mapping[str, FileEntry], sets: Sequence[dict[str, Any]], arguments: Mapping[str, Json]
+    folder: Path, files: Mapping[str, FileEntry], sets: Sequence[Fields], arguments: Mapping[str, Json]
 ) -> Manifest:
     """The manifest of files already written: versions, arguments, sets, SHA-256 and size of each file, and a digest of
     all this."""

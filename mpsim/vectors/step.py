@@ -6,14 +6,13 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mpsim import networks
 from mpsim.assignment import assign
 from mpsim.files import archive
-from mpsim.files.records import Json
+from mpsim.files.records import Fields, Json
 from mpsim.files.tensors import INDEX
 from mpsim.kernels.philox import Stream, random_bits
 from mpsim.trace import trace
@@ -40,7 +39,7 @@ def step_files(tensors: Mapping[str, Array], index: Mapping[str, Json]) -> dict[
     return found | {"step.jsonl": text_bytes(lines), "step.h": text_bytes([*header, "#endif"])}
 
 
-def write_step(out: str | Path, arguments: Mapping[str, Any]) -> Manifest:
+def write_step(out: str | Path, arguments: Fields) -> Manifest:
     """Runs one recorded training step and writes it as a pack. arguments: model, width, batch, scheme, levels, seed.
 
     Images are Philox words and labels rise, so that the pack depends on no dataset.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,6 +11,7 @@ from mpsim.cli import command
 from mpsim.cli.output import console
 from mpsim.cli.validate.verdict import calls_subject, check_writable, gives_verdict
 from mpsim.errors import UsageError
+from mpsim.files.records import Fields
 from mpsim.formats import FORMATS
 from mpsim.policies import Mode, Overflow
 from mpsim.validate.cast import nans
@@ -130,7 +131,7 @@ def _stochastic(
 ) -> StochasticReport:  # fmt: skip
 
     target, read = target_format(subject, format), as_source(source)
-    options: dict[str, Any] = {"overflow": overflow or Overflow.INFINITY, "seed": seed}
+    options: Fields = {"overflow": overflow or Overflow.INFINITY, "seed": seed}
     options["nan_codes"] = nans.parse(nan or nans.ANY, target)
     if given and count is None:
         raise UsageError("--given-bits needs --random-bit-count: how many bits of each word decide")

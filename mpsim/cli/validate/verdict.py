@@ -74,7 +74,7 @@ def gives_verdict(name: str) -> Callable[[Command[tuple[Report, Presentation]]],
         subject = next(iter(inspect.signature(function).parameters))
 
         @wraps(function)
-        def command(outputs: Outputs, **given: Any) -> None:
+        def command(outputs: Outputs, **given: object) -> None:
             told = outputs._replace(command=name, subject=str(given[subject]))
             with comparison(told):
                 answer(*function(**given), told)

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpsim.errors import UsageError
 from mpsim.experiments.drawing import accuracy_axis
-from mpsim.experiments.labels import GIVEN, TRAINING, differences
+from mpsim.experiments.labels import GIVEN, TRAINING, Row, differences
 from mpsim.experiments.study_tables import Mean, over_seeds
+from mpsim.files.records import Fields
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 #: One colour for each level pair, told apart in common kinds of colour blindness (Wong 2011; then Tol's "muted").
 COLOURS = (
@@ -30,7 +33,7 @@ class Style(NamedTuple):
 
     marker: str
     label: str
-    line: Any = ""
+    line: str | tuple[float, tuple[float, ...]] = ""
 
 
 STYLES = {
@@ -91,7 +94,7 @@ def pareto_front(candidates: Iterable[Mean]) -> list[Mean]:
     return front[::-1]
 
 
-def memory_accuracy(rows: Sequence[Mapping[str, Any]], path: str | Path, *, title: str = "") -> list[Path]:
+def memory_accuracy(rows: Sequence[Row], path: str | Path, *, title: str = "") -> list[Path]:
     """Draws test accuracy against the share of elements held low: PNG and SVG, at ``path`` with these endings.
 
     A mark is the mean over the seeds of one plan under one way of training, with a bar from the lowest to the highest
@@ -103,7 +106,7 @@ def memory_accuracy(rows: Sequence[Mapping[str, Any]], path: str | Path, *, titl
         return save(memory_accuracy_figure(rows, title), path)
 
 
-def memory_accuracy_figure(rows: Sequence[Mapping[str, Any]], title: str = "") -> Any:
+def memory_accuracy_figure(rows: Sequence[Row], title: str = "") -> Figure:
     """Returns the same as matplotlib's Figure."""
     if not rows:
         raise UsageError("no finished run to draw; 'mpsim sweep' makes some")
@@ -135,7 +138,7 @@ def as_usual(font_size: float = 10) -> Iterator[None]:
         yield
 
 
-def save(figure: Any, path: str | Path) -> list[Path]:
+def save(figure: Figure, path: str | Path) -> list[Path]:
     """Writes a figure as PNG and SVG, at ``path`` with these endings; the same bytes each time."""
     path = Path(path)
     stem = path.with_suffix("") if path.suffix in (".png", ".svg") else path  # 0.25 in a name is no ending
@@ -217,7 +220,7 @@ def _draw_series(axes: Axes, series: Sequence[Mean], group: Group, style: Style)
         _write(axes, point, f"{point.settings['given_plan']} {point.settings['plan_sha256'][:4]}", group.colour, above)
 
 
-def _look(style: Style) -> dict[str, Any]:
+def _look(style: Style) -> Fields:
     small = {"markersize": 4} if style.line == "-" else {"markersize": 8, "fillstyle": "none"}
     return {"marker": style.marker, "linestyle": style.line, **small}
 
@@ -254,7 +257,7 @@ def _finish(axes: Axes, title: str) -> None:
         axes.set_title(fill(title, 90), fontsize=10)
 
 
-def _legend(points: Sequence[Mean], groups: Sequence[Group], looks: Mapping[str, Style]) -> list[Any]:
+def _legend(points: Sequence[Mean], groups: Sequence[Group], looks: Mapping[str, Style]) -> list[Line2D]:
     """What the marks mean, in grey, and the colours."""
     from matplotlib.lines import Line2D
 

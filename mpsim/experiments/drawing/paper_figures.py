@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mpsim.errors import UsageError
 from mpsim.experiments.drawing.figures import (
@@ -19,9 +19,11 @@ from mpsim.experiments.drawing.figures import (
 )
 from mpsim.experiments.labels import TRAINING, Row, differences, promotes
 from mpsim.experiments.study_tables import SEEDS_AND_ORDERS, Mean, over_seeds
+from mpsim.files.records import Fields
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: Panels beside each other.
 COLUMNS = 2
@@ -63,7 +65,7 @@ def draw(compares: str, titled: Sequence[tuple[str, Sequence[Row]]], path: str |
         return save(figure_of(compares, titled, title), path)
 
 
-def figure_of(compares: str, titled: Sequence[tuple[str, Sequence[Row]]], title: str = "") -> Any:
+def figure_of(compares: str, titled: Sequence[tuple[str, Sequence[Row]]], title: str = "") -> Figure:
     """Returns the same as matplotlib's Figure."""
     if not any(rows for _, rows in titled):
         raise UsageError("no finished run to draw")
@@ -79,7 +81,7 @@ def figure_of(compares: str, titled: Sequence[tuple[str, Sequence[Row]]], title:
         _panel(place, compares, name, over_seeds(rows, SEEDS_AND_ORDERS))
     for place in axes.flat[len(titled) :]:
         place.set_visible(False)
-    handles: dict[str, Any] = {}
+    handles: Fields = {}
     for place in axes.flat:
         handles |= dict(zip(*reversed(place.get_legend_handles_labels()), strict=True))
     figure.legend(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from mpsim import _kernels
 
@@ -14,7 +14,7 @@ from mpsim import _kernels
 LARGE = 1 << 16
 
 
-def empty(shape: int | Sequence[int], dtype: Any = np.float32) -> np.ndarray:
+def empty(shape: int | Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarray:
     """An array whose elements are not set, like ``np.empty``; MemoryError if there is no room.
 
     >>> empty((2, 3)).shape

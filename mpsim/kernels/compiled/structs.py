@@ -5,8 +5,9 @@ Names, offsets and sizes of the fields are compared with the built extension's w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from struct import Struct
-from typing import Any, NamedTuple, get_type_hints
+from typing import NamedTuple, get_type_hints
 
 from mpsim import _kernels
 from mpsim.kernels.contractions.narrow import Narrow
@@ -91,7 +92,7 @@ class Moving(NamedTuple):
 
 
 #: The name in C -> the type here.
-STRUCTS: dict[str, type[Any]] = {
+STRUCTS: dict[str, type] = {
     "RoundingParameters": Parameters,
     "CodeLayout": CodeLayout,
     "RandomStream": RandomStream,
@@ -103,10 +104,10 @@ STRUCTS: dict[str, type[Any]] = {
     "Moving": Moving,
 }
 #: A field's type -> its characters in the notation of the module struct.
-_CHARACTERS: dict[Any, str] = {int: "q", bool: "q", float: "d", Pair: "qq", Triple: "qqq"}
+_CHARACTERS: dict[object, str] = {int: "q", bool: "q", float: "d", Pair: "qq", Triple: "qqq"}
 
 
-def _characters(type: type[Any]) -> list[str]:
+def _characters(type: type) -> list[str]:
     return [_CHARACTERS[annotation] for annotation in get_type_hints(type).values()]
 
 
@@ -114,20 +115,21 @@ def _characters(type: type[Any]) -> list[str]:
 _STRUCTS = {type: Struct("".join(_characters(type))) for type in STRUCTS.values()}
 
 
-def layout(type: type[Any]) -> tuple[int, tuple[tuple[str, int, int], ...]]:
+def layout(type: type) -> tuple[int, tuple[tuple[str, int, int], ...]]:
     """The size of the struct, and each field's name, offset and size in bytes.
 
     >>> layout(Batch)
     (24, (('images', 0, 8), ('channels', 8, 8), ('area', 16, 8)))
     """
     fields, offset = [], 0
-    for name, characters in zip(type._fields, _characters(type), strict=True):
+    for name, annotation in get_type_hints(type).items():
+        characters = _CHARACTERS[annotation]
         fields.append((name, offset, 8 * len(characters)))
         offset += 8 * len(characters)
     return offset, tuple(fields)
 
 
-def compare(built: dict[str, Any]) -> None:
+def compare(built: Mapping[str, object]) -> None:
     """Raises ImportError where the extension was built with other structs than these."""
     expected = {name: layout(type) for name, type in STRUCTS.items()}
     wrong = sorted(name for name in {*built, *expected} if built.get(name) != expected.get(name))
@@ -142,13 +144,13 @@ def compare(built: dict[str, Any]) -> None:
 compare(_kernels.layouts())
 
 
-def packed(fields: Any) -> bytes:
+def packed(fields: tuple[float | tuple[int, ...], ...]) -> bytes:
     """The bytes of one of the NamedTuples.
 
     >>> packed(Batch(1, 2, 3)) == bytes([1, *7 * [0], 2, *7 * [0], 3, *7 * [0]])
     True
     """
-    numbers: list[Any] = []
+    numbers: list[float] = []
     for field in fields:
-        numbers += field if isinstance(field, tuple) else [field]
+        numbers += field if isinstance(field, tuple) else (field,)
     return _STRUCTS[type(fields)].pack(*numbers)

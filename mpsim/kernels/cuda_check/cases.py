@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from mpsim.kernels.philox import Stream
 from mpsim.policies import Mode, Policy
 from mpsim.products.accumulators import Accumulator
 
-Case = tuple[tuple[Any, ...], dict[str, Any]]
+Case = tuple[tuple[object, ...], dict[str, object]]
 
 SPECIALS = np.array(
     [0x0, 0x80000000, 0x1, 0x807FFFFF, 0x7F7FFFFF, 0xFF7FFFFF, 0x7F800000, 0xFF800000, 0x7FC00000], np.uint32
@@ -54,7 +53,7 @@ class Cases:
         self.flat = (300,) if quick else (1 << 24,)
         self.image = (2, 4, 5, 5) if quick else (128, 96, 32, 32)
 
-    def add(self, name: str, *arguments: Any, **options: Any) -> None:
+    def add(self, name: str, *arguments: object, **options: object) -> None:
         """Adds a call of a kernel."""
         self.found.setdefault(name, []).append((arguments, options))
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
@@ -39,7 +39,7 @@ def check_digests(extent: Extent, end: float) -> Iterator[Row]:
         yield row
 
 
-def _differs(compute: Callable[..., Any], case: Any, backend: str, wanted: Any) -> int:
+def _differs(compute: Callable[..., object], case: object, backend: str, wanted: object) -> int:
     return int(compute(case, backend) != wanted)
 
 
@@ -71,13 +71,13 @@ def different(x: Array, y: Array) -> int:
     return int(np.count_nonzero(unlike))
 
 
-def _moved(x: Any, move: Callable[[Array], Any]) -> Any:
+def _moved(x: object, move: Callable[[Array], object]) -> object:
     if isinstance(x, np.ndarray):
         return move(x)
     return [_moved(part, move) for part in x] if isinstance(x, list) else x
 
 
-def _arrays(x: Any, cuda: Any) -> list[Array]:
+def _arrays(x: object, cuda: ModuleType) -> list[Array]:
     """Every array and number inside, on the host."""
     if isinstance(x, np.ndarray) or cuda.is_on_device(x):
         return [cuda.to_numpy(x)]

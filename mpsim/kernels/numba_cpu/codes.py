@@ -6,18 +6,16 @@ float64 of int64 and uint64.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import prange
 
 from mpsim.formats import Format
+from mpsim.kernels.contract import Array
 from mpsim.kernels.numba_cpu.jit import at_most, njit
 from mpsim.kernels.parameters import CodeLayout, code_layout
 
 __all__ = ["decode_array", "encode_array"]
 
-Array = np.ndarray[Any, Any]
 
 BLOCK = 4096  # elements that a thread takes at a time
 

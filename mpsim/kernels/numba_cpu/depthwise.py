@@ -5,17 +5,13 @@ Panels would cost more here than the sums, as each column meets one row.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import prange
 
-from mpsim.kernels.contract import Pair
+from mpsim.kernels.contract import Array, Pair
 from mpsim.kernels.contractions.lowering import offsets
 from mpsim.kernels.numba_cpu.jit import njit
 from mpsim.kernels.numba_cpu.sums import multiply_add
-
-Array = np.ndarray[Any, Any]
 
 PLACES = 2048  # of a strip, summed together
 

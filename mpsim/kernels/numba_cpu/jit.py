@@ -14,6 +14,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from numpy.typing import DTypeLike
 
 MOST_THREADS: int = vars(numba.config)["NUMBA_NUM_THREADS"]
 
@@ -62,7 +63,7 @@ LARGE = 1 << 16
 _free: defaultdict[int, list[mmap.mmap]] = defaultdict(list)
 
 
-def empty(shape: int | Sequence[int], dtype: Any = np.float32) -> np.ndarray:
+def empty(shape: int | Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarray:
     """A new array whose elements are not set, like ``np.empty``.
 
     Large arrays use the memory of earlier ones of their size, because fresh pages cost more than most kernels do.

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numba import prange
 
+from mpsim.kernels.contract import Array
 from mpsim.kernels.numba_cpu.jit import njit
 from mpsim.kernels.numba_cpu.sums import add_chunk, add_products
-
-Array = np.ndarray[Any, Any]
 
 COLUMNS, ROWS = 128, 64  # of a task
 VECTOR = 16  # a panel's width is a multiple of this

@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 from numpy import float32, int32
 
+from mpsim.kernels.contract import Array
 from mpsim.kernels.numba_cpu.jit import njit
 from mpsim.kernels.parameters import LEGACY, Parameters
 from mpsim.policies import Mode
-
-Array = np.ndarray[Any, Any]
 
 SIGN, MAGNITUDE = int32(-0x80000000), int32(0x7FFFFFFF)
 INFINITE, QUIET_NAN = int32(0x7F800000), int32(0x7FC00000)

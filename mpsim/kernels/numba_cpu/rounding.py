@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any
 
 import numpy as np
 from numba import prange
 from numpy import int32
 
 from mpsim.formats import Format
+from mpsim.kernels.contract import Array
 from mpsim.kernels.numba_cpu.jit import at_most, empty, njit
 from mpsim.kernels.numba_cpu.pattern_rounding import (
     BY_CHANCE,
@@ -40,7 +40,6 @@ __all__ = [
     "all_finite", "canonical_nan", "from_numpy", "random_bits", "round_array", "stack_counts", "to_numpy", "zeros",
 ]  # fmt: skip
 
-Array = np.ndarray[Any, Any]
 
 BLOCK = 4096  # elements that a thread takes at a time; a multiple of 4
 MULTIPLIER0, MULTIPLIER1 = np.uint64(MULTIPLIERS[0]), np.uint64(MULTIPLIERS[1])

@@ -13,10 +13,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
+from mpsim.kernels.contract import Array
 from mpsim.kernels.contractions.narrow import Narrow
 from mpsim.kernels.numba_cpu.jit import njit
-
-Array = np.ndarray[Any, Any]
 
 UNROLLED = 8  # products of one sum that are added while it stays in a register
 EXPONENT_BITS = np.int64(0x7FF0000000000000)

@@ -7,9 +7,11 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from mpsim.formats import Format
 from mpsim.kernels import philox, spec
+from mpsim.kernels.contract import Array
 from mpsim.policies import Mode, Overflow, Policy
 
 __all__ = [
@@ -25,7 +27,6 @@ __all__ = [
     "zeros",
 ]
 
-Array = np.ndarray[Any, Any]
 
 #: Elements rounded at a time, so that the intermediate arrays stay in the cache.
 BLOCK = 1 << 15
@@ -213,7 +214,7 @@ def encode_array(x: Array, format: Format, threads: int = 1) -> Array:
     return np.asarray(code.astype(f"uint{format.code_bits}"))
 
 
-def decode_array(codes: Array, format: Format, dtype: Any = np.float32, threads: int = 1) -> Array:
+def decode_array(codes: Array, format: Format, dtype: DTypeLike = np.float32, threads: int = 1) -> Array:
     """The numbers that the codes stand for, as spec_codes.decode gives them."""
     code = codes.astype(np.uint64)
     magnitude = (code & np.uint64(format.magnitude_mask)).astype(np.int64)

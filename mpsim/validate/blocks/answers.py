@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -54,7 +54,7 @@ class BlockAnswers(NamedTuple):
                 return False
         return True
 
-    def at(self, rows: Any) -> BlockAnswers:
+    def at(self, rows: Array) -> BlockAnswers:
         """The answers for some of the blocks."""
         parts = (None if part is None else part[rows] for part in self[1:])
         return BlockAnswers(self.type, *parts)
@@ -114,7 +114,7 @@ class BlockSubject:
         return words.astype(np.uint8)
 
 
-def open_blocks(subject: str | Callable[..., Any], format: BlockFormat, calling: Calling) -> BlockSubject:
+def open_blocks(subject: str | Callable[..., object], format: BlockFormat, calling: Calling) -> BlockSubject:
     """The quantiser that a name stands for, or a function of this process. Raises SubjectError if there is none."""
     if not isinstance(subject, str):
         name = getattr(subject, "__name__", type(subject).__name__)

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 
-from mpsim.blocks import SCALE_RULES, Blocks, quantize
+from mpsim.blocks import SCALE_RULES, BlockFormat, Blocks, quantize
 from mpsim.files.records import Record
 from mpsim.kernels.contract import Array
 from mpsim.policies import Mode, Overflow
@@ -35,7 +34,7 @@ class Definition:
     def name(self) -> str:
         return f"scale overflow {self.scale_overflow}" if self.rule is None else f"scale rule {self.rule}"
 
-    def blocks(self, x: Array, format: Any, backend: str) -> Blocks:
+    def blocks(self, x: Array, format: BlockFormat, backend: str) -> Blocks:
         """The definition's codes and scales."""
         return quantize(
             x, format, scale_rule=self.rule or "floor", scale_overflow=self.scale_overflow, mode=self.mode,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mpsim.blocks import BlockFormat
 from mpsim.rounding import decode
 from mpsim.validate.blocks.classes import MEANINGS, Counterexample, Finding, Kind
 from mpsim.validate.blocks.validation import BlockReport
@@ -86,12 +87,12 @@ def _example(found: Counterexample, report: BlockReport) -> list[str]:
     return lines
 
 
-def _scale(code: int, row: Any) -> str:
+def _scale(code: int, row: BlockFormat) -> str:
     value = float(decode(np.array([code], np.uint8), row.scale, np.float64, backend="reference")[0])
     fraction, exponent = np.frexp(value)
     shown = f"2^{int(exponent) - 1}" if fraction == 0.5 else str(value)
     return f"{shown} ({code:#04x})"
 
 
-def _number(value: Any, codes: bool) -> str:
+def _number(value: float, codes: bool) -> str:
     return f"code {int(value):#04x}" if codes else str(value)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -91,7 +90,7 @@ class BlockReport:
 
 
 def validate_blocks(
-    subject: str | Callable[..., Any],
+    subject: str | Callable[..., object],
     format: str | BlockFormat,
     *,
     scale_rule: str | None = None,

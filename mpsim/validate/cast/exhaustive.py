@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -236,7 +235,7 @@ class Checker:
         state.kept += patterns[:: max(1, -(-patterns.size // KEPT_PER_BLOCK))].tolist()
 
 
-def _in_type(keys: Array, dtype: np.dtype[Any], space: str) -> Array:
+def _in_type(keys: Array, dtype: np.dtype, space: str) -> Array:
     """Keys as patterns of the type that the subject answers in."""
     if space == "codes":
         return keys.astype(dtype)

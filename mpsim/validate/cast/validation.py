@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from mpsim import checks
 from mpsim.errors import UsageError, UsageTypeError
-from mpsim.files.records import Record
+from mpsim.files.records import Fields, Record
 from mpsim.formats import Format, as_format
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.validate.answers import Verdict
@@ -104,7 +103,7 @@ class CastReport:
 
 
 def validate_cast(
-    subject: str | Subject | Callable[..., Any],
+    subject: str | Subject | Callable[..., object],
     format: str | Format | None = None,
     source: str | Source = "float32",
     *,
@@ -138,7 +137,7 @@ def validate_cast(
     rule, name = declared_rule(target, source, mode, overflow, nan, preset)
     with default_float_environment():
         answers = _answers(opened, target, source, seed)
-        common: dict[str, Any] = {
+        common: Fields = {
             "subject": opened.name, "source": source, "format": target, "inputs": answers.patterns.size,
             "exhaustive": answers.holds_every_input, "answers": answers,
             "unsteady": unsteady(answers), "nan": nans.found(answers), "state": tuple(opened.state),
@@ -219,7 +218,7 @@ def declared_rule(
     return Rule(format, policy, nan_codes=nans.parse(nan or nans.ANY, format)), None
 
 
-def _opened(subject: Any) -> Subject:
+def _opened(subject: str | Subject | Callable[..., object]) -> Subject:
     if isinstance(subject, Subject):
         return subject
     if isinstance(subject, str):

@@ -19,8 +19,9 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
+from mpsim.files.records import Fields
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.subjects import worker
 from mpsim.validate.subjects.environment import enter_float_environment, leave_float_environment
@@ -33,6 +34,8 @@ MOST_OUTPUT = 16 << 20
 #: Threads of a subject that wait for each other sleep: by default OpenMP's spin, on the core that mpsim compares on.
 _WAITING = {"OMP_WAIT_POLICY": "passive"}
 _SLOTS = 2  # of a child's memory: it answers one request while the next is prepared
+
+Result = TypeVar("Result")
 
 
 class Callee(Protocol):
@@ -86,14 +89,14 @@ class Immediate:
 class InProcess(Immediate):
     """A function called in this process. ``load`` gives it, and what is known about it."""
 
-    def __init__(self, name: str, load: Callable[[], tuple[Function, dict[str, Any]]]) -> None:
+    def __init__(self, name: str, load: Callable[[], tuple[Function, Fields]]) -> None:
         super().__init__()
         self.name, self.state = name, list[str]()
         self._environment: int | None = None
         self._function: Function | None = None
         self._function, self.about = self._protected(load)
 
-    def _protected(self, work: Callable[[], Any]) -> Any:
+    def _protected(self, work: Callable[[], Result]) -> Result:
         """What ``work`` gives, in the floating-point state that the subject left; afterwards it is the default one."""
         if self._environment is not None:
             leave_float_environment(self._environment)
@@ -125,7 +128,7 @@ class InProcess(Immediate):
 class Child:
     """A subject in a process of its own; ``spec`` says what it is (``worker.load``)."""
 
-    def __init__(self, name: str, spec: dict[str, Any], timeout: float = TIMEOUT) -> None:
+    def __init__(self, name: str, spec: Fields, timeout: float = TIMEOUT) -> None:
         self.name, self.state, self.timeout = name, list[str](), timeout
         self._open = self._next = self._stale = 0
         self._received = b""
@@ -169,7 +172,7 @@ class Child:
         """See Callee."""
         self._stale, self._open = self._stale + self._open, 0
 
-    def _reply(self) -> dict[str, Any]:
+    def _reply(self) -> Fields:
         deadline = time.monotonic() + self.timeout
         while b"\n" not in self._received:
             left = deadline - time.monotonic()
@@ -183,7 +186,7 @@ class Child:
                 raise SubjectError(f"{self.name} {self._process.end()}")
             self._received += received
         line, _, self._received = self._received.partition(b"\n")
-        reply: dict[str, Any] = json.loads(line)
+        reply: Fields = json.loads(line)
         if "error" in reply:
             self.close()
             raise SubjectError(f"{self.name} {reply['error']}" if self._next else reply["error"])
@@ -199,7 +202,7 @@ class Child:
 class _Process:
     """The child's process: its pipes, its memory, what it prints, how it ended."""
 
-    def __init__(self, spec: dict[str, Any]) -> None:
+    def __init__(self, spec: Fields) -> None:
         folder = "/dev/shm" if Path("/dev/shm").is_dir() else None
         with tempfile.TemporaryFile(dir=folder) as file:
             self.memory = os.dup(file.fileno())
@@ -220,7 +223,7 @@ class _Process:
         self._finalizer = weakref.finalize(self, _end, self._process, printing, files)
         self.ask({"spec": spec, "path": [str(Path(place).resolve()) for place in sys.path]})
 
-    def ask(self, message: dict[str, Any]) -> None:
+    def ask(self, message: Fields) -> None:
         """Sends a message; what becomes of a process that is gone shows in its replies."""
         try:
             os.write(self._requests, json.dumps(message).encode() + b"\n")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -48,7 +47,7 @@ class Subject:
     called: str = ""
 
     @classmethod
-    def of(cls, function: Callable[..., Any], name: str | None = None) -> Subject:
+    def of(cls, function: Callable[..., object], name: str | None = None) -> Subject:
         """A Python function of this process: of an array (and random bits), giving codes or numbers.
 
         >>> Subject.of(abs).name

@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mpsim import checks
+from mpsim.files.records import Fields
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.subjects import native, worker
 from mpsim.validate.subjects.calling import TIMEOUT, Callee, Child, InProcess
@@ -92,7 +92,7 @@ def open_native(text: str, calling: Calling, inputs: int, is_product: bool = Fal
         return open_spec(text, spec, calling), shim
 
 
-def open_spec(name: str, spec: dict[str, Any], calling: Calling) -> Child | InProcess:
+def open_spec(name: str, spec: Fields, calling: Calling) -> Child | InProcess:
     """The function that a worker's spec describes, in a process of its own where that is possible."""
     if calling.in_process or not sys.executable or sys.platform == "win32":
         return InProcess(name, lambda: worker.load(spec))

@@ -17,11 +17,13 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+Array = np.ndarray
+#: A decoded JSON object.
+Fields = dict[str, Any]
 #: NumPy's own types of numbers; others come from ml_dtypes, or are torch's.
 PLAIN = ("float16", "float32", "float64")
 
@@ -75,7 +77,7 @@ def as_tensor(given: Typed) -> Any:
     return words.view(getattr(torch, given.type))
 
 
-def typed(answer: Any) -> Typed:
+def typed(answer: object) -> Typed:
     """Words and type of whatever array came back. Raises WorkerError for what is none."""
     if type(answer).__module__.split(".")[0] == "torch" and hasattr(answer, "detach"):
         return _typed_tensor(answer)
@@ -112,7 +114,7 @@ def _typed_tensor(answer: Any) -> Typed:
 # -- subjects -------------------------------------------------------------------------------------------------
 
 
-def load(spec: dict[str, Any]) -> tuple[Function, dict[str, Any]]:
+def load(spec: Fields) -> tuple[Function, Fields]:
     """The function that a spec describes, taking and giving typed arrays, and what is known about it.
 
     kind "function": ``name`` in ``place``, a module or a file.py; "dotted": the same, or a dtype, which is cast to and
@@ -131,7 +133,7 @@ def load(spec: dict[str, Any]) -> tuple[Function, dict[str, Any]]:
     return of_function(found, spec["arguments"], spec.get("form", "")), {}
 
 
-def of_function(function: Callable[..., Any], arguments: str = "numpy", form: str = "") -> Function:
+def of_function(function: Callable[..., object], arguments: str = "numpy", form: str = "") -> Function:
     """A Python function as one of typed arrays."""
     given = as_tensor if arguments == "torch" else as_array
 
@@ -152,7 +154,7 @@ def of_function(function: Callable[..., Any], arguments: str = "numpy", form: st
     return dots if form == "dot" else call
 
 
-def _dtype(found: Any) -> tuple[Function, dict[str, Any]] | None:
+def _dtype(found: Any) -> tuple[Function, Fields] | None:
     """The cast to a dtype of NumPy, ml_dtypes or PyTorch, and its name; None for anything else."""
     if type(found).__module__.split(".")[0] == "torch" and type(found).__name__ == "dtype":
         name = str(found).removeprefix("torch.")
@@ -171,7 +173,7 @@ def _dtype(found: Any) -> tuple[Function, dict[str, Any]] | None:
     return cast, {"dtype": dtype.name}
 
 
-def _native(spec: dict[str, Any]) -> Function:
+def _native(spec: Fields) -> Function:
     """A C function, called through its shim: pointers and counts only, whatever its own parameters are."""
     library = ctypes.CDLL(spec["library"])
     if not hasattr(library, spec["name"]):
@@ -215,7 +217,7 @@ def module(place: str) -> ModuleType:
         raise WorkerError(f"cannot import {place}: {words_of(error)}") from error
 
 
-def attribute(holder: Any, name: str, text: str) -> Any:
+def attribute(holder: object, name: str, text: str) -> object:
     """holder.name, dots taken one after the other. Raises WorkerError where there is none."""
     for part in name.split("."):
         if not hasattr(holder, part):
@@ -268,7 +270,7 @@ class Memory:
         self.file = file
         self.map = mmap.mmap(file, os.fstat(file).st_size)
 
-    def read(self, described: dict[str, Any]) -> Typed:
+    def read(self, described: Fields) -> Typed:
         """The array that a message describes, where it lies."""
         size = os.fstat(self.file).st_size
         if size > len(self.map):
@@ -278,7 +280,7 @@ class Memory:
         words = np.frombuffer(self.map, dtype, count, described["offset"]).reshape(shape)
         return Typed(described["type"], words)
 
-    def write(self, arrays: Sequence[Typed], first: int, limit: int) -> list[dict[str, Any]]:
+    def write(self, arrays: Sequence[Typed], first: int, limit: int) -> list[Fields]:
         """Puts the arrays from ``first`` on; the message that describes them. Raises WorkerError beyond the limit."""
         places, end = [], first
         for each in arrays:
@@ -306,14 +308,14 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
 
 
-def serve(requests: Any, replies: Any, memory: Memory) -> None:
+def serve(requests: TextIO, replies: TextIO, memory: Memory) -> None:
     """Answers requests, one JSON object a line, until there are no more."""
     begin = json.loads(requests.readline())
     sys.path[:] = begin["path"]
     function = None
     try:
         function, about = load(begin["spec"])
-        reply: dict[str, Any] = {"about": about, "state": float_state()}
+        reply: Fields = {"about": about, "state": float_state()}
     except (WorkerError, OSError) as error:
         reply = {"error": str(error)}
     while True:

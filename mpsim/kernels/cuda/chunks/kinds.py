@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mpsim.kernels.cuda.chunks.accumulators import Nothing, summation
 from mpsim.kernels.cuda.chunks.aligned import aligned_sum
@@ -17,9 +17,9 @@ class Kind(NamedTuple):
 
     #: (a, left, a_k, b, right, b_k, first, end, digits, numbers) -> the sum over k from ``first`` to ``end`` of
     #: a[left + a_k[k]] * b[right + b_k[k]]. ``digits`` has room for exact.LIMBS integers, which exact sums need.
-    sum_chunk: Callable[..., Any]
+    sum_chunk: Callable[..., object]
     #: (total, sum of the next chunk, numbers) -> total
-    add: Callable[..., Any]
+    add: Callable[..., object]
     numbers: NamedTuple
 
 

@@ -32,11 +32,11 @@ class Array(Protocol):
     @property
     def nbytes(self) -> int: ...
     @property
-    def dtype(self) -> np.dtype[Any]: ...
+    def dtype(self) -> np.dtype: ...
     def reshape(self, *shape: int) -> Array: ...
 
 
-def empty(shape: int | Sequence[int], dtype: str | type | np.dtype[Any] = np.float32) -> Array:
+def empty(shape: int | Sequence[int], dtype: str | type | np.dtype = np.float32) -> Array:
     """A contiguous array on the device in use, whose elements are not set. Raises DeviceMemoryError."""
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     dtype = np.dtype(dtype)
@@ -63,7 +63,7 @@ def part(array: Any, start: int, size: int) -> Any:
     return DeviceNDArray((size,), (item,), array.dtype, array.stream, memory)
 
 
-def flattened(array: Any, dtype: np.dtype[Any] | None = None) -> Array:
+def flattened(array: Any, dtype: np.dtype | None = None) -> Array:
     """The array in one dimension, and as of another dtype if one is given: views that are made once."""
     if array.ndim == 1 and dtype in (None, array.dtype):
         return array
@@ -122,6 +122,6 @@ def cleared(array: Array) -> Array:
     return array
 
 
-def is_on_device(array: Any) -> bool:
+def is_on_device(array: object) -> bool:
     """Whether it is an array of a device, and not of NumPy."""
     return hasattr(array, "__cuda_ndarray__")

@@ -48,7 +48,7 @@ VECTOR = "float32[::1]"
 Shape = tuple[int, int, int]
 #: Types as text, or a tuple of texts and Numba's types where a type has no name.
 Signature = str | tuple[Any, ...]
-Function = TypeVar("Function", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., object])
 #: Yields kernels.
 Family = TypeVar("Family", bound=Callable[[], "Iterable[Kernel]"])
 

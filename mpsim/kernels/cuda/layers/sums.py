@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numba import cuda
@@ -52,7 +51,7 @@ def exponential(x, y, i, u, v):
 
 
 #: What can be summed, of arrays x and y and two numbers of the channel.
-TERMS: dict[str, Callable[..., Any]] = {
+TERMS: dict[str, Callable[..., object]] = {
     "element": element,
     "squared_deviation": squared_deviation,
     "product_with_normalized": product_with_normalized,

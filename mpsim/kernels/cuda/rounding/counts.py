@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -46,7 +45,7 @@ def new_row() -> Array:
     return row
 
 
-def stack_counts(counts: Sequence[Any], *, threads: int = 1) -> np.ndarray:
+def stack_counts(counts: Sequence[Array], *, threads: int = 1) -> np.ndarray:
     """Counts of several calls of ``round_array``, one row each: int64 (n, 5). A slab is copied once."""
     slabs: dict[int, np.ndarray] = {}
     stacked = np.empty((len(counts), COUNTS), np.int64)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numba import cuda, typeof, uint32
@@ -62,7 +61,7 @@ def round_array(
     return out, counts
 
 
-def kernel_for(format: Format, policy: Policy, wide: bool, source: int) -> tuple[Kernel, tuple[Any, ...]]:
+def kernel_for(format: Format, policy: Policy, wide: bool, source: int) -> tuple[Kernel, tuple[object, ...]]:
     """The kernel that rounds float32 arrays, or float64 ones (``wide``), and the numbers that it takes."""
     p = parameters(format, policy, "float64" if wide else "float32", own_patterns=True)
     if p.path == LEGACY:
@@ -115,7 +114,7 @@ def take(found, out, place, bit, left):
     return np.uint32(left | bit), tally
 
 
-def rounding_kernel(name: str, source: int, width: int, ways: Ways, types: tuple[Any, ...]) -> Kernel:
+def rounding_kernel(name: str, source: int, width: int, ways: Ways, types: tuple[object, ...]) -> Kernel:
     """A kernel that rounds patterns of ``width`` fraction bits.
 
     A thread loads four patterns before it rounds the first, so that it waits for the memory once. They lie a grid

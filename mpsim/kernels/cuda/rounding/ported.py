@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any
+from typing import Any, Protocol
 
 from mpsim.kernels.cuda.device.launch import device_function
 from mpsim.kernels.numba_cpu import codes, pattern_rounding
 
 
-def ported(function: Any, **helpers: Any) -> Callable[..., Any]:
+class Dispatcher(Protocol):
+    """A function that Numba compiles."""
+
+    py_func: FunctionType
+
+
+def ported(function: Dispatcher, **helpers: object) -> Callable[..., Any]:
     """A function of the CPU's Numba for kernels, with what it calls replaced."""
     plain = function.py_func
     return device_function(FunctionType(plain.__code__, {**plain.__globals__, **helpers}, plain.__name__))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -94,7 +93,9 @@ class StochasticReport:
         return fields
 
 
-def example_of(pattern: Any, x: Array, expected: float, got: float, format: Format, source: Source) -> Counterexample:
+def example_of(
+    pattern: np.unsignedinteger, x: Array, expected: float, got: float, format: Format, source: Source
+) -> Counterexample:
     given = Number(float(x[0]), int(pattern), source.format.bits // 4)
     return Counterexample(given, _shown(expected, x, format), _shown(got, x, format), None)
 
