@@ -155,7 +155,7 @@ MISTAKES = [
     (["round", "1", "--format", "bfloat16", "--backend", "compile"], "did you mean compiled"),
     (["formats", "bfloat17"], "did you mean bfloat16"),
     (["figure", "3"], "figure 3 is not a comparison of training runs"),
-    (["figure", "--dry-run"], "which figure of the paper"),
+    (["figure", "--dry-run"], "give a figure"),
     (["figure", "4", "--ratios", "a"], "'a' should be numbers with commas"),
     (["figure", "4", "--scale", "tiny"], "unknown scale 'tiny'"),
     (["figure", "4", "--models", "small_cn", "--data", "digits"], "did you mean small_cnn"),

@@ -24,7 +24,9 @@ def build(classes=10):
     network.input_shape = (1, 8, 8)
     return network
 """
-STORED = r"mpsim: stored on \d{4}-\d\d-\d\d in .*mpsim.sqlite: nothing was trained; --results elsewhere trains anew\n"
+STORED = (
+    r"mpsim: stored on \d{4}-\d\d-\d\d in .*mpsim.sqlite: nothing was trained; another --results folder trains again\n"
+)
 
 
 def test_train_stores_shows_and_saves(call, call_json, tmp_path):
@@ -47,7 +49,7 @@ def test_train_goes_on_and_says_so(call, tmp_path, monkeypatch):
     with stop as patched:
         patched.setattr("mpsim.cli.runs.Progress.update", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         code, _, errors = call(*arguments)
-    assert code == 130 and "the finished epochs are kept" in errors
+    assert code == 130 and "the finished epochs are stored" in errors
     code, _, errors = call(*arguments)
     assert code == 0 and "1 of 3 epochs are stored in" in errors
 
@@ -62,10 +64,10 @@ def test_train_under_a_plan_from_a_file(call, call_json, tmp_path):
     _, text, _ = call("plan", "small_cnn", "--width", "0.0625", "--ratio", "0.6", "--json")
     (tmp_path / "plan.json").write_text(text)
     code, _, errors = call(*arguments, "--plan", tmp_path / "plan.json")
-    assert code == 0 and "plan.json was made for batch 128; bytes and shares are those of batch 479" in errors
+    assert code == 0 and "plan.json is for batch 128; bytes and shares are those of batch 479" in errors
     for beside in (["--scheme", "uniform_low"], ["--levels", "six_bit"], ["--scheme", "random", "--ratio", "0.5"]):
         code, _, errors = call(*arguments, "--plan", tmp_path / "plan.json", *beside)
-        assert code == 2 and f"--plan has a plan of its own: it takes no {' and no '.join(beside[::2])}" in errors
+        assert code == 2 and f"--plan already defines the plan; remove {' and '.join(beside[::2])}" in errors
 
 
 def test_sweep_writes_table_figure_and_json(call, call_json, tmp_path):
@@ -92,7 +94,7 @@ def test_sweep_and_figure_say_how_many_runs_were_stored(call, call_json, tmp_pat
     assert f"mpsim: 6 runs: 5 trained now, 1 stored in {tmp_path / 'r' / 'mpsim.sqlite'}\n" in errors
     _, _, errors = call(*SWEEP, "--ratios", "0.5,0.51", *results)
     assert "mpsim: 7 runs: 0 trained now, 6 stored in" in errors and ", 1 equal to another of them" in errors
-    assert "--results elsewhere trains anew" in errors
+    assert "another --results folder trains again" in errors
     options = ["--models", "small_cnn", "--data", "digits", "--epochs", "1", "--seeds", "1", "--ratios", "0.5"]
     arguments = ["figure", "17", *options, "--widths", "0.0625", "--levels", "paper", "--processes", "1", *results]
     first, second = call_json(*arguments), call_json(*arguments)
@@ -222,7 +224,7 @@ def test_given_plans_of_before_with_the_share_of_another_batch_are_left_out(call
     database.commit()
     database.close()
     code, _, errors = call("figure", "--results", tmp_path)
-    assert code == 2 and "1 runs in" in errors and "left out" in errors and "no finished run" in errors
+    assert code == 2 and "1 runs in" in errors and "are omitted" in errors and "no finished run" in errors
 
 
 # -- paths ----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""The command line: arguments in, rows out; the words are those of the Python interface.
+"""Defines the command line. Its terms are those of the Python interface.
 
-Exit codes: 0 done, 1 failed (the message says why), 2 wrong usage, 130 interrupted by Ctrl-C.
+Exit codes: 0 success, 1 failure (the message says why), 2 wrong usage, 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ command.use(app)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs one command and exits. A user's mistake gets one clear message and no traceback, a defect its traceback."""
+    """Runs one command and exits. It prints one line for a user's mistake and a traceback for a defect."""
     try:
         app(args=arguments)
     except KeyboardInterrupt:

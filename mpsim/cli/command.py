@@ -1,4 +1,4 @@
-"""The command that is running: what it knows of its options, so that an error can name the one that is wrong."""
+"""Tracks the running command, so that an error can name the wrong option."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typer.core import TyperCommand
 
 _RUNNING: ContextVar[Any] = ContextVar("running", default=None)
 
-#: Arguments of the library whose option has another name.
+#: Arguments of the library whose option has a different name.
 _OPTIONS = {"batch_size": "batch"}
 
 
 class Command(TyperCommand):
-    """A command that notes that it runs, for ``message``."""
+    """A command that records itself as running, for ``message``."""
 
     def invoke(self, ctx: Any) -> Any:
         _RUNNING.set(ctx)
@@ -23,7 +23,7 @@ class Command(TyperCommand):
 
 
 def use(app: typer.Typer) -> None:
-    """Makes every command of ``app`` and of the groups in it a ``Command``."""
+    """Turns every command of ``app`` and of its groups into a ``Command``."""
     for registered in app.registered_commands:
         registered.cls = Command
     for group in app.registered_groups:
@@ -32,7 +32,7 @@ def use(app: typer.Typer) -> None:
 
 
 def options_given(*names: str) -> list[str]:
-    """Those of the running command's parameters that stand on the command line, as options: ["--scheme"]."""
+    """Returns which of these parameters were given on the command line, as options, e.g. ["--scheme"]."""
     running = _RUNNING.get()
     if running is None:
         return []
@@ -45,9 +45,9 @@ def options_given(*names: str) -> list[str]:
 
 
 def message(error: Exception) -> str:
-    """What an error says, its argument under the name of the option: "--width must be ..." for "width must be ...".
+    """Returns an error's message with the name of the option, e.g. "--width must be ..." for "width must be ...".
 
-    An argument of one value may come from an option that takes several, as width from --widths.
+    An argument of one value may come from an option of several values, e.g. width from --widths.
     """
     text, argument, running = str(error), getattr(error, "argument", None), _RUNNING.get()
     if running is None or argument is None or not text.startswith(argument):

@@ -29,17 +29,19 @@ def figure(
         list[int] | None, typer.Argument(help="Figures of the paper: 4, 5, 10, 11, 12, 16, 17.", show_default=False)
     ] = None,
     scale: Annotated[
-        str, typer.Option(help="small (two cores, under two hours) or paper (its full recipe).")
+        str, typer.Option(help="small (under two hours on two cores) or paper (its full recipe).")
     ] = "small",
     data: Annotated[str | None, typer.Option(help="Datasets with commas; default: the scale's own.")] = None,
     data_path: Annotated[str | None, typer.Option(help="The dataset's archive or folder, where it needs one.")] = None,
     models: Annotated[str | None, typer.Option(help="Networks with commas; default: the scale's own.")] = None,
     widths: Annotated[str | None, typer.Option(help="Widths with commas; default: the scale's own.")] = None,
-    levels: Annotated[str | None, typer.Option(help="Level pairs with commas; default: the scale's own.")] = None,
-    ratios: Annotated[str | None, typer.Option(help="Shares to demote to, as 0.1,0.5,1; default: the scale's.")] = None,
+    levels: Annotated[str | None, typer.Option(help="Pairs of levels with commas; default: the scale's own.")] = None,
+    ratios: Annotated[
+        str | None, typer.Option(help="Shares to demote to, e.g. 0.1,0.5,1; default: the scale's.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training data; default: the scale's.")] = None,
     seeds: Annotated[
-        int | None, typer.Option(help="Runs per plan, with seeds 0, 1, ...; default: the scale's.")
+        int | None, typer.Option(help="Number of seeds (0, 1, ...) for each plan; default: the scale's.")
     ] = None,
     semantics: SemanticsName = DEFAULTS.semantics,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs and estimate the time.")] = False,
@@ -50,10 +52,10 @@ def figure(
     csv: Annotated[Path | None, typer.Option(help="Also write the runs to this CSV file.")] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Run what is missing behind figures of the paper and draw them; without a number, draw what the folder has."""
+    """Run the missing trainings of the paper's figures and draw them. Without a number, draw what the folder has."""
     if not numbers:
         if dry_run or csv is not None:
-            raise typer.BadParameter("which figure of the paper? As 'mpsim figure 4 --dry-run'", param_hint="NUMBERS")
+            raise typer.BadParameter("give a figure, e.g. 'mpsim figure 4 --dry-run'", param_hint="NUMBERS")
         _draw_all(results, json)
         return
     from mpsim.experiments.studies import panels
@@ -75,7 +77,7 @@ def figure(
     load(backend)
     trained = trained_as(jobs)
     if dry_run:
-        _tell(list(dict.fromkeys(trained.values())), results, processes, threads, backend, json)
+        _list_missing(list(dict.fromkeys(trained.values())), results, processes, threads, backend, json)
         return
     outcome = run_jobs(jobs, trained, results, processes, threads, backend)
     names = {number: _name(number, scale, options, [job.key for job in jobs]) for number in chosen}
@@ -83,23 +85,23 @@ def figure(
 
 
 def _name(number: int, scale: str, options: Mapping[str, object], keys: list[str]) -> str:
-    """The name of the figure's files; another one where it shows other runs than those of the small scale."""
+    """Returns the name of the figure's files. It differs from the usual name if the runs are not the small scale's."""
     from mpsim.experiments.labels import file_name
 
     given = {name: value for name, value in options.items() if value not in (None, DEFAULTS.semantics)}
     if scale == "small" and not given:
         return f"figure_{number}"
-    told = [scale]
+    texts = [scale]
     for name, value in given.items():
         if name != "data_path":
-            told.append(f"{name}-{','.join(map(str, value)) if isinstance(value, list) else value}")
-    return file_name([f"figure_{number}", *told], {"keys": keys})
+            texts.append(f"{name}-{','.join(map(str, value)) if isinstance(value, list) else value}")
+    return file_name([f"figure_{number}", *texts], {"keys": keys})
 
 
-def _tell(
+def _list_missing(
     jobs: list[RunSettings], results: Path, processes: int, threads: int | None, backend: str, json: bool
 ) -> None:
-    """Which runs are missing, how they are trained, and about how long they take; makes no folder and no file."""
+    """Prints which runs are missing, their recipes and the estimated time. It creates no folder and no file."""
     from mpsim.experiments.studies import estimate_seconds
 
     keys, missing = keys_of(jobs), jobs
@@ -117,12 +119,12 @@ def _tell(
         typer.echo(line)
     typer.echo(
         f"{len(missing)} of {len(jobs)} runs are missing: about {seconds / 3600:.1f} hours "
-        f"with {processes} processes, by the time of one step of each network here"
+        f"with {processes} processes, estimated from the time of one step of each network"
     )
 
 
 def _recipes(jobs: list[RunSettings]) -> list[str]:
-    """How the runs are trained: a line for each network, width and dataset."""
+    """Returns a line on how the runs are trained for each network, width and dataset."""
     from mpsim.experiments.labels import labels, recipe
 
     contents = keeping_contents()
@@ -141,8 +143,10 @@ def _show(
     csv: Path | None,
     json: bool,
 ) -> None:
-    """Draws each figure into the folder, writes its tables beside it and prints them. ``chosen``: files' name ->
-    (number, panels)."""
+    """Draws each figure into the folder, writes its tables next to it and prints them.
+
+    ``chosen`` has (number, panels) of each figure by the name of its files.
+    """
     from mpsim.experiments.drawing.paper_figures import draw
     from mpsim.experiments.studies import FIGURES
     from mpsim.experiments.study_tables import summary, write_csv
@@ -177,7 +181,7 @@ def _words(text: str | None) -> list[str] | None:
 
 
 def _draw_all(results: Path, json: bool) -> None:
-    """The memory-accuracy curve of the finished runs in a results folder, one figure per kind of run."""
+    """Draws the memory-accuracy curve of the finished runs in a results folder, one figure for each kind of run."""
     from mpsim.experiments.labels import kind, labels_of
 
     gathered: dict[tuple, list[Fields]] = {}
@@ -190,9 +194,9 @@ def _draw_all(results: Path, json: bool) -> None:
                 if row["definition"] == DEFINITION:
                     gathered.setdefault(kind(row), []).append(row)
     if old:
-        note(f"{old} runs in {results} are of an older mpsim, whose numbers mean something else: left out")
+        note(f"{old} runs in {results} are omitted: they are of an older mpsim, with different definitions")
     if not gathered:
-        raise UsageError(f"no finished run in {results}; 'mpsim sweep' makes some")
+        raise UsageError(f"there is no finished run in {results}; run 'mpsim sweep' first")
     files = [
         file for rows in gathered.values() for file in draw_memory_accuracy(rows, results, "memory_accuracy", not json)
     ]
@@ -200,15 +204,17 @@ def _draw_all(results: Path, json: bool) -> None:
         print_json([str(file) for file in files])
 
 
-def draw_memory_accuracy(rows: list[Fields], folder: Path, prefix: str, tell: bool = True) -> list[Path]:
-    """Draws the curve of runs that are trained alike into the folder, under a name of ``prefix`` and how they are
-    trained; returns the files, and names them unless ``tell`` is False."""
+def draw_memory_accuracy(rows: list[Fields], folder: Path, prefix: str, echo: bool = True) -> list[Path]:
+    """Draws the curve of runs with one recipe into the folder and returns the files.
+
+    Their name consists of ``prefix`` and the recipe. It is printed if ``echo`` is True.
+    """
     from mpsim.experiments.drawing.figures import memory_accuracy
     from mpsim.experiments.labels import picture_name, words
 
     path = folder / picture_name(prefix, rows[0])
     files = memory_accuracy(rows, path, title=", ".join(words(rows[0])))
-    if tell:
+    if echo:
         typer.echo(f"figure: {' and '.join(map(str, files))}")
     return files
 

@@ -1,6 +1,6 @@
-"""Options that several commands have: a command's function takes what they make in place of each of them.
+"""Defines groups of options that several commands share. A command's function receives one object for each group.
 
-The settings of a run are such a group: names, types, defaults and help are those of RunSettings.
+The settings of a run are such a group. Its names, types, defaults and help texts are those of RunSettings.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TYPES = get_type_hints(RunSettings)
 def made_of(
     name: str, options: Sequence[inspect.Parameter], make: Callable[..., object]
 ) -> Callable[[Command[Result]], Command[Result]]:
-    """A command whose function takes ``name``: what ``make`` gives of ``options``, which the command has instead."""
+    """Decorates a function with parameter ``name``, which becomes ``options`` of the command, combined by ``make``."""
 
     def decorated(function: Command[Result]) -> Command[Result]:
         own = [
@@ -48,20 +48,22 @@ def made_of(
 
 
 def option(name: str, kind: object, help: str, default: object, *flags: str) -> inspect.Parameter:
-    """An option of a group."""
+    """Returns an option of a group."""
     annotation = Annotated[kind, typer.Option(*flags, help=help)]  # type: ignore[valid-type]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 # -- the settings of a run --------------------------------------------------------------------------------------
 def help_of(name: str) -> str:
-    """What the command line says of a setting, for a command that takes it without being a run."""
+    """Returns the help text of a setting, for a command that has this option but is not a run."""
     return str(_FIELDS[name].metadata["help"])
 
 
 def takes_settings(names: Sequence[str], argument: str | None = None) -> Callable[[Command[Result]], Command[Result]]:
-    """A command whose function takes ``settings``, a RunSettings: each of ``names`` is an option of the command, and
-    ``argument`` its argument."""
+    """Decorates a function with parameter ``settings``, a RunSettings.
+
+    Each of ``names`` becomes an option of the command, and ``argument`` its positional argument.
+    """
 
     def settings(**given: Any) -> RunSettings:
         for name, value in given.items():
@@ -74,7 +76,7 @@ def takes_settings(names: Sequence[str], argument: str | None = None) -> Callabl
 
 def _of_setting(name: str, is_argument: bool) -> inspect.Parameter:
     field = _FIELDS[name]
-    told = field.metadata
-    kind = told.get("type", _TYPES[name])
-    found = option(name, kind, told["help"], field.default, *told.get("options", ()))
-    return found.replace(annotation=Annotated[kind, typer.Argument(help=told["help"])]) if is_argument else found
+    about = field.metadata
+    kind = about.get("type", _TYPES[name])
+    found = option(name, kind, about["help"], field.default, *about.get("options", ()))
+    return found.replace(annotation=Annotated[kind, typer.Argument(help=about["help"])]) if is_argument else found

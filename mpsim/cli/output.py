@@ -1,4 +1,4 @@
-"""How commands answer: tables for people, JSON for programs, one line for a mistake."""
+"""Prints the results of commands, as tables or JSON, and one line for a mistake."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a 
 
 
 def print_json(value: object) -> None:
-    """One JSON value on standard output; infinities and NaN as the words JSON lacks a number for."""
+    """Prints one JSON value. Infinities and NaN, for which JSON has no number, become strings."""
     typer.echo(json.dumps(_plain(value), indent=1, allow_nan=False))
 
 
@@ -35,7 +35,7 @@ def _plain(value: object) -> object:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
-    """A table on standard output, numbers to the right; every text as it is, also where it looks like rich's markup."""
+    """Prints a table with right-aligned numbers. Text that looks like rich's markup is printed unchanged."""
     from rich.table import Table
 
     rows = [list(row) for row in rows]
@@ -49,30 +49,30 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
 
 
 def console(**settings: Any) -> Console:
-    """A rich console that prints texts as they are: no markup, no emoji codes, no colours of its own choice."""
+    """Returns a rich console that prints text unchanged, without markup, emoji codes or highlighting."""
     from rich.console import Console
 
     return Console(markup=False, emoji=False, highlight=False, **settings)
 
 
 def complain(message: str) -> None:
-    """A mistake or failure, on standard error."""
+    """Prints a mistake or failure to standard error."""
     typer.echo(f"mpsim: {message}", err=True)
 
 
 def write_json(path: Path, value: object) -> None:
-    """Writes a JSON file in one piece."""
+    """Writes a JSON file atomically."""
     text = json.dumps(_plain(value), indent=1, allow_nan=False)
     write_whole(path, text.encode())
 
 
 def is_usage_error(error: Exception) -> bool:
-    """Whether the arguments were wrong: names, numbers and shapes that the library refuses."""
+    """Returns whether arguments were wrong, i.e. names, numbers or shapes that the library refuses."""
     return isinstance(error, MpsimError) and isinstance(error, ValueError | TypeError)
 
 
 def is_failure(error: Exception) -> bool:
-    """Whether the arguments were right, but something outside failed."""
+    """Returns whether the arguments were right but something external failed."""
     return isinstance(error, MpsimError | OSError | MemoryError | UnicodeError)
 
 
@@ -83,8 +83,8 @@ def check_writable(path: Path) -> None:
 
 
 def parse_numbers(text: str | None, option: str) -> list[float] | None:
-    """Numbers with commas between them; a usage error that names the option if they are none."""
+    """Parses numbers separated by commas. A usage error names the option."""
     try:
         return None if text is None else [float(word) for word in text.split(",")]
     except ValueError:
-        raise typer.BadParameter(f"'{text}' should be numbers with commas, as 0,0.5,1", param_hint=option) from None
+        raise typer.BadParameter(f"'{text}' should be numbers with commas, e.g. 0,0.5,1", param_hint=option) from None

@@ -1,4 +1,4 @@
-"""The paths of options, looked at before any work. An error names the option, the path, and what to do."""
+"""Checks the paths of options before any work. Errors name the option, the path and what to do."""
 
 from __future__ import annotations
 
@@ -13,24 +13,28 @@ from mpsim.experiments.results import FILE_NAME, Results
 from mpsim.experiments.settings import RunSettings
 
 
-def check_output(path: Path | None, option: str, endings: Sequence[str] = ()) -> None:
-    """OSError unless a file can be written at ``path``, ValueError for another ending; nothing is written yet."""
+def check_output(path: Path | None, option: str, suffixes: Sequence[str] = ()) -> None:
+    """Checks that a file can be written at ``path``, without writing it.
+
+    Raises:
+        OSError: The file cannot be written.
+        UsageError: The suffix is unknown.
+    """
     if path is None:
         return
-    if endings and path.suffix not in endings:
-        raise UsageError(f"{option} {path}: the file's name should end in one of {', '.join(endings)}")
+    if suffixes and path.suffix not in suffixes:
+        raise UsageError(f"{option} {path}: the file's name should end in one of {', '.join(suffixes)}")
     if path.is_dir():
         raise IsADirectoryError(f"{option} {path} is a folder; give the name of a file")
     folder = path.absolute().parent
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
-        raise FileNotFoundError(f"{option} {path}: {folder} {what}; make that folder first, or give another path")
+        raise FileNotFoundError(f"{option} {path}: {folder} {what}; create that folder first, or give another path")
     _check_folder(folder, f"{option} {path}")
 
 
 def check_results(folder: Path) -> None:
-    """OSError or ResultsError unless runs can be stored in the folder; none is made yet."""
-
+    """Checks that runs can be stored in the folder, without creating it. Raises OSError or ResultsError otherwise."""
     if (folder / FILE_NAME).exists():
         Results.in_folder(folder, create=False).close()
     nearest = folder.absolute()
@@ -46,27 +50,30 @@ def _check_folder(folder: Path, what: str) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise type(error)(
-            f"{what}: no file can be written in {folder} ({error.strerror}); change its rights, or give another path"
+            f"{what}: no file can be written in {folder} ({error.strerror}); change its permissions or the path"
         ) from error
 
 
 def read_plan(path: Path, option: str) -> Plan:
-    """The plan in a file of an option. OSError if it cannot be read, ValueError if it is not a plan."""
+    """Reads the plan of an option.
 
+    Raises:
+        OSError: The file cannot be read.
+        UsageError: The file is not a plan.
+    """
     try:
         return Plan.from_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise type(error)(
-            f"{option} {path} cannot be read ({error.strerror}); give a plan's JSON file, as 'mpsim plan --json' prints"
+            f"{option} {path} cannot be read ({error.strerror}); give a plan's JSON file (from 'mpsim plan --json')"
         ) from error
     except ValueError as error:
         what = "not a text file" if isinstance(error, UnicodeError) else error
-        raise UsageError(f"{option} {path}: {what}; give a plan's JSON file, as 'mpsim plan --json' prints") from error
+        raise UsageError(f"{option} {path}: {what}; give a plan's JSON file (from 'mpsim plan --json')") from error
 
 
 def check_data(jobs: Iterable[RunSettings]) -> None:
-    """OSError, naming the option, for data that are not there."""
-
+    """Checks that the data of the jobs exist. An OSError names the option."""
     for name, path in dict.fromkeys((job.data, job.data_path) for job in jobs):
         try:
             digest(name, path)

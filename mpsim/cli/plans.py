@@ -22,13 +22,13 @@ from mpsim.training.semantics import as_semantics
 if TYPE_CHECKING:
     from mpsim.assignment.comparison import Comparison
 
-Model = Annotated[str, typer.Argument(help="Network: small_cnn, resnet18, ..., or my_net.py:build.")]
+Model = Annotated[str, typer.Argument(help="Network, e.g. small_cnn, resnet18 or my_net.py:build.")]
 Width = Annotated[float, typer.Option(help=help_of("width"))]
 Scheme = Annotated[
     str,
     typer.Option(
         help="float32, uniform_high, uniform_low, operator_based, operator_based_extended, largest_first, "
-        "smallest_first, random (with --plan-seed), largest_k (with --k); of mpsim plan also largest_first_in_steps, "
+        "smallest_first, random (with --plan-seed), largest_k (with --k); for mpsim plan also largest_first_in_steps, "
         "smallest_first_in_steps, random_in_steps (with --ratios)."
     ),
 ]
@@ -48,12 +48,12 @@ def plan(
     seed: Annotated[int | None, typer.Option(help=help_of("plan_seed"))] = None,
     k: GroupCount = None,
     ratios: Annotated[
-        str | None, typer.Option(help="For *_in_steps: rising shares, the lowest level's first, as 0.3,0.7.")
+        str | None, typer.Option(help="For *_in_steps: rising shares from the lowest level up, e.g. 0.3,0.7.")
     ] = None,
     levels: LevelsText = DEFAULTS.levels,
     semantics: SemanticsName = DEFAULTS.semantics,
     compare: Annotated[
-        Path | None, typer.Option(help="Another plan's JSON file: show what this one holds otherwise.")
+        Path | None, typer.Option(help="Another plan's JSON file: show where this plan differs from it.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the plan into this file: .png, .svg or .pdf.")] = None,
     json: JsonFlag = False,
@@ -90,15 +90,14 @@ def _compared(other: Plan, made: Plan, where: str) -> Comparison:
 
 
 def _memory(made: Plan) -> str:
-    """Two lines on the memory that is alive at one time."""
-
+    """Returns two lines on the peak live memory."""
     peak, best = peak_memory(made), best_recomputation(made)
-    lines = f"all tensors: {made.bytes:,} bytes; alive at once: {peak.bytes:,} ({peak.phase} of {peak.op_name})"
+    lines = f"all tensors: {made.bytes:,} bytes; peak live memory: {peak.bytes:,} ({peak.phase} of {peak.op_name})"
     if best.segments == 1:
         return f"{lines}\nrecomputing activations would save nothing"
     return (
-        f"{lines}\nrecomputing activations between {best.segments} segments: {best.bytes:,} alive at once, "
-        f"{best.recomputed_share:.0%} of the activations made twice"
+        f"{lines}\nrecomputing activations between {best.segments} segments: peak {best.bytes:,}, "
+        f"{best.recomputed_share:.0%} of the activations computed twice"
     )
 
 

@@ -1,4 +1,4 @@
-"""What commands that train share: their options, bars of progress, and the word when they are stopped."""
+"""Provides what commands that train share: their options, progress bars, and the message after an interruption."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from mpsim.experiments.settings import RunSettings, keys_of
 from mpsim.files.records import Fields
 
 Folder = Annotated[Path, typer.Option("--results", help="Folder of the results file and the figures.")]
-Backend = Annotated[str, typer.Option(help="reference, numba, compiled, cuda or cuda:1; changes no bit of a result.")]
+Backend = Annotated[str, typer.Option(help="reference, numba, compiled, cuda or cuda:1; results do not depend on it.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of a run; default: all cores (1 with --processes > 1).")]
 Processes = Annotated[int | None, typer.Option(help="Runs at the same time; default: one per core.")]
 
 
 class Progress:
-    """On standard error, bars: all epochs with the time left, and the runs in work. Where it is no terminal, a line for
-    each run that ends. ``jobs``: by their keys."""
+    """Shows progress on standard error: bars for all epochs, with the remaining time, and for each active run.
+
+    If standard error is not a terminal, it prints a line for each finished run. ``jobs`` are the settings by key.
+    """
 
     def __init__(self, jobs: Mapping[str, RunSettings], results: Results) -> None:
         from rich.progress import (
@@ -61,7 +63,7 @@ class Progress:
         self._bars.stop()
 
     def update(self, epochs_done: dict[str, int]) -> None:
-        """Takes the number of stored epochs by run."""
+        """Updates the bars with the number of stored epochs of each run."""
         done = {key: epochs_done.get(key, 0) for key in self._jobs}
         self._bars.update(self._all, completed=sum(done.values()))
         for key, job in self._jobs.items():
@@ -77,21 +79,21 @@ class Progress:
 
 @contextmanager
 def kept_when_stopped(folder: Path) -> Iterator[None]:
-    """Turns Ctrl-C into a word on what becomes of the work, and exit code 130."""
+    """Turns Ctrl-C into a message about the stored epochs, and exit code 130."""
     try:
         yield
     except KeyboardInterrupt:
-        complain(f"stopped; the finished epochs are kept in {folder}, the same command goes on from there")
+        complain(f"stopped; the finished epochs are stored in {folder}, and the same command resumes after them")
         raise typer.Exit(130) from None
 
 
 def note(message: str) -> None:
-    """What people should know of the work, on standard error."""
+    """Prints a note to standard error."""
     typer.echo(f"mpsim: {message}", err=True)
 
 
 class Outcome(NamedTuple):
-    """The results of a command's runs, in order, and how many trainings were made now or found stored."""
+    """The results of a command's runs, in order, and how many of them were trained now or already stored."""
 
     rows: list[Fields]
     trained: int
@@ -106,8 +108,10 @@ def run_jobs(
     threads: int | None,
     backend: str,
 ) -> Outcome:
-    """Runs what the folder lacks of the jobs, says how far it is, and in the end how much was stored. ``trained``: what
-    ``trained_as(jobs)`` gave."""
+    """Runs the jobs that the folder lacks, with progress bars, and prints how many were already stored.
+
+    ``trained`` is the result of ``trained_as(jobs)``.
+    """
     from mpsim.experiments.sweep import sweep
 
     with kept_when_stopped(results), Results.in_folder(results) as opened:
@@ -119,6 +123,6 @@ def run_jobs(
                 trained=trained,
             )  # fmt: skip
         equal = f", {len(jobs) - len(keys)} equal to another of them" if len(keys) < len(jobs) else ""
-        anew = "" if stored < len(keys) else "; --results elsewhere trains anew"
-        note(f"{len(jobs)} runs: {len(keys) - stored} trained now, {stored} stored in {opened.path}{equal}{anew}")
+        again = "" if stored < len(keys) else "; another --results folder trains again"
+        note(f"{len(jobs)} runs: {len(keys) - stored} trained now, {stored} stored in {opened.path}{equal}{again}")
     return Outcome(rows, len(keys) - stored, stored)

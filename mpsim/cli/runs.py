@@ -23,11 +23,11 @@ from mpsim.experiments.settings import RunSettings
 from mpsim.files.records import Fields
 from mpsim.kernels import load
 
-#: What a sweep varies itself, and what it leaves alone: a given plan, and what is not of the paper's studies.
+#: The settings that a sweep varies itself or does not support.
 _VARIED = ("scheme", "ratio", "k", "plan_seed", "plan", "levels", "seed")
 _SETTINGS = tuple(field.name for field in fields(RunSettings) if field.name != "plan")
 
-#: (name of the field in a result, heading, how it is shown)
+#: The columns of a table of results: the field of the result, the heading, and the format.
 _COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("scheme", "scheme", "{}"),
     ("ratio", "r", "{:g}"),
@@ -45,16 +45,18 @@ _COLUMNS: tuple[tuple[str, str, str], ...] = (
 @takes_settings([name for name in _SETTINGS if name not in _VARIED])
 def sweep(
     settings: RunSettings,
-    levels: Annotated[list[str] | None, typer.Option(help="Level pair; may be given several times.")] = None,
-    ratios: Annotated[str | None, typer.Option(help="Shares to demote to, as 0,0.5,1; default 0 to 1 by 0.1.")] = None,
-    seeds: Annotated[int, typer.Option(help="Runs per setting, with seeds 0, 1, ...")] = 1,
+    levels: Annotated[list[str] | None, typer.Option(help="Pair of levels; may be given several times.")] = None,
+    ratios: Annotated[
+        str | None, typer.Option(help="Shares to demote to, e.g. 0,0.5,1; default: 0 to 1 by 0.1.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Number of seeds (0, 1, ...) for each setting.")] = 1,
     processes: Processes = None,
     threads: Threads = None,
     backend: Backend = "compiled",
     results: Folder = Path("results"),
     json: Annotated[Path | None, typer.Option(help="Also write the runs to this JSON file.")] = None,
 ) -> None:
-    """Train under every scheme and draw the memory-accuracy curve; what the results folder has is not run again."""
+    """Train with every scheme and draw the memory-accuracy curve. Runs in the results folder are not repeated."""
     from mpsim.experiments import sweep as experiment
 
     processes = checks.processes(processes)
@@ -79,33 +81,35 @@ def sweep(
 @takes_settings(_SETTINGS, argument="model")
 def train(
     settings: RunSettings,
-    plan: Annotated[Path | None, typer.Option(help="A plan's JSON file, of 'mpsim plan --json'.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="A plan's JSON file, from 'mpsim plan --json'.")] = None,
     threads: Threads = None,
-    workers: Annotated[int, typer.Option(help="Threads that load batches ahead; 0: none. Changes no bit.")] = 1,
+    workers: Annotated[
+        int, typer.Option(help="Threads that load batches in advance; results do not depend on it.")
+    ] = 1,
     backend: Backend = "compiled",
     results: Folder = Path("results"),
     save: Annotated[Path | None, typer.Option(help="File for the trained state (Trainer.load reads it).")] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Train once and store every epoch; an unfinished run goes on, a finished one is shown."""
+    """Train once and store every epoch. An unfinished run resumes, and a finished one is printed."""
     from mpsim.experiments.run import run
 
     checks.threads(threads)
     checks.whole("workers", workers, most=checks.MOST_THREADS)
     if plan is not None:
         if beside := command.options_given("scheme", "ratio", "k", "plan_seed", "levels"):
-            raise UsageError(f"--plan has a plan of its own: it takes no {' and no '.join(beside)}")
+            raise UsageError(f"--plan already defines the plan; remove {' and '.join(beside)}")
         given = read_plan(plan, "--plan")
         settings = replace(settings, plan=given.to_json())
         if given.network.batch != settings.batch:
             batches = f"{given.network.batch}; bytes and shares are those of batch {settings.batch}"
-            note(f"{plan} was made for batch {batches}")
+            note(f"{plan} is for batch {batches}")
     check_output(save, "--save")
     check_results(results)
     check_data([settings])
     with kept_when_stopped(results), Results.in_folder(results) as opened:
         key = settings.key
-        stored = _tell_what_is_stored(opened, key, settings.epochs, save)
+        stored = _note_what_is_stored(opened, key, settings.epochs, save)
         with Progress({key: settings}, opened) as progress:
             try:
                 result = run(
@@ -124,16 +128,16 @@ def train(
     _print_runs([result])
 
 
-def _tell_what_is_stored(results: Results, key: str, epochs: int, save: Path | None) -> str | None:
-    """Says on standard error what the run need not train; when it was stored, or None if it trains now."""
+def _note_what_is_stored(results: Results, key: str, epochs: int, save: Path | None) -> str | None:
+    """Prints which epochs are stored. Returns when a finished run was stored, or None if it trains now."""
     finished, done = results.finished(key), results.epochs_done().get(key, 0)
     if finished is not None and save is None:
-        note(f"stored on {finished[:10]} in {results.path}: nothing was trained; --results elsewhere trains anew")
+        note(f"stored on {finished[:10]} in {results.path}: nothing was trained; another --results folder trains again")
         return finished
     if finished is not None:
         note(f"stored on {finished[:10]} in {results.path}; trained again for --save")
     elif done:
-        note(f"{done} of {epochs} epochs are stored in {results.path}; going on after them")
+        note(f"{done} of {epochs} epochs are stored in {results.path}; resuming after them")
     return None
 
 

@@ -25,13 +25,15 @@ from mpsim.training.semantics import as_semantics
 from mpsim.training.trainer import Trainer
 from mpsim.validate.step.recording import record_step
 
-#: The most steps to train before the one that is recorded.
+#: The largest number of steps before the recorded one.
 MOST_STEPS = 1 << 32
 
 
 def trace_step(
     model: Model,
-    out: Annotated[Path, typer.Option(help="File to write: .safetensors or .npz; the index goes beside it as .json.")],
+    out: Annotated[
+        Path, typer.Option(help="File to write: .safetensors or .npz; the index is written next to it as .json.")
+    ],
     width: Width = DEFAULTS.width,
     classes: Annotated[int | None, typer.Option(help="Number of classes; default: the data's, else 10.")] = None,
     batch: Annotated[int, typer.Option(help="Images of the step.")] = 2,
@@ -42,15 +44,18 @@ def trace_step(
     levels: LevelsText = DEFAULTS.levels,
     semantics: SemanticsName = DEFAULTS.semantics,
     data: Annotated[
-        str | None, typer.Option(help="Dataset of the images; default: digits or synthetic10, as the network takes.")
+        str | None,
+        typer.Option(help="Dataset of the images; default: digits or synthetic10, by the network's channels."),
     ] = None,
     data_path: Annotated[str | None, typer.Option(help=help_of("data_path"))] = None,
     steps: Annotated[int, typer.Option(help="Steps to train before the recorded one.")] = 0,
     lr: Annotated[float, typer.Option("--lr", help="Learning rate.")] = DEFAULTS.lr,
     accumulator: Annotated[str, typer.Option(help=help_of("accumulator"))] = DEFAULTS.accumulator,
-    seed: Annotated[int, typer.Option(help="Of the initial weights and the order of the images.")] = DEFAULTS.seed,
-    backend: Annotated[str, typer.Option(help="reference, numba or compiled; changes no bit.")] = "compiled",
-    threads: Annotated[int | None, typer.Option(help="Default: all cores; changes no bit.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the initial weights and the order of the images.")] = DEFAULTS.seed,
+    backend: Annotated[
+        str, typer.Option(help="reference, numba or compiled; results do not depend on it.")
+    ] = "compiled",
+    threads: Annotated[int | None, typer.Option(help="Default: all cores; results do not depend on it.")] = None,
     json: JsonFlag = False,
 ) -> None:
     """Record every stored tensor of one training step, for 'mpsim validate step' and for other programs."""
@@ -83,8 +88,7 @@ def trace_step(
 
 
 def _dataset(model: str, name: str | None, path: str | None) -> LabelledImages:
-    """The dataset named, or one of the images that the network takes."""
-
+    """Returns the dataset of the given name, or by default one whose images fit the network."""
     if name is None:
         grey = networks.build(model, seed=None).input_shape[0] == 1
         name = "digits" if grey else "synthetic10"
@@ -92,7 +96,7 @@ def _dataset(model: str, name: str | None, path: str | None) -> LabelledImages:
 
 
 def _batches(loader: DataLoader) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches without end, epoch after epoch."""
+    """Yields batches epoch after epoch, without end."""
     epoch = 0
     while True:
         yield from loader.epoch(epoch)

@@ -1,4 +1,4 @@
-"""``mpsim vectors``: packs of test vectors, with a manifest, the same bytes on any machine."""
+"""``mpsim vectors``: packs of test vectors with a manifest, whose bytes are the same on every machine."""
 
 from __future__ import annotations
 
@@ -18,35 +18,34 @@ from mpsim.vectors.step import write_step
 from mpsim.vectors.tables import cast_tables, dot_table
 
 app = typer.Typer(
-    help="Write test vectors: inputs and the results of mpsim's definition, as npz, JSON lines, hex text, C header.",
+    help="Write test vectors, i.e. inputs and results of mpsim's definition, as npz, JSON lines, hex text, C header.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
-Out = Annotated[Path, typer.Option(help="Folder to write to; it is made if it is not there.")]
+Out = Annotated[Path, typer.Option(help="Folder to write to; it is created if missing.")]
 Forms = Annotated[
-    list[str] | None, typer.Option("--form", help="npz, jsonl, txt, mem, h; may be given again. Default: all.")
+    list[str] | None, typer.Option("--form", help="npz, jsonl, txt, mem, h; may be repeated. Default: all.")
 ]
 
 
 def cast(
     out: Out,
     format: Annotated[
-        list[str] | None, typer.Option(help="Target format; may be given again. Default: all named ones.")
+        list[str] | None, typer.Option(help="Target format; may be repeated. Default: all named ones.")
     ] = None,
     source: Annotated[str, typer.Option(help="float16, bfloat16, float32 or float64.")] = "float32",
-    mode: Annotated[list[Mode] | None, typer.Option(help="Rounding mode; may be given again. Default: all.")] = None,
+    mode: Annotated[list[Mode] | None, typer.Option(help="Rounding mode; may be repeated. Default: all.")] = None,
     overflow: Annotated[
-        list[Overflow] | None, typer.Option(help="Overflow policy; may be given again. Default: all.")
+        list[Overflow] | None, typer.Option(help="Overflow policy; may be repeated. Default: all.")
     ] = None,
     size: Annotated[int, typer.Option(help="Inputs of each format; 0: all of a 16-bit source.")] = 1000,
-    random_bit_count: Annotated[int, typer.Option(help="For mode stochastic: how many bits decide.")] = 16,
+    random_bit_count: Annotated[int, typer.Option(help="For mode stochastic: the number of random bits.")] = 16,
     form: Forms = None,
-    seed: Annotated[int, typer.Option(help="Of the inputs drawn by lot.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random inputs.")] = 0,
     json: JsonFlag = False,
 ) -> None:
-    """Vectors of casts: one set for each format, mode and overflow policy. 'mpsim validate cast FILE' reads them."""
-
+    """Write vectors of casts, one set for each format, mode and overflow policy ('mpsim validate cast' reads them)."""
     arguments: Record = {
         "kind": "cast",
         "format": format,
@@ -59,7 +58,7 @@ def cast(
         "seed": seed,
     }
     tables = cast_tables(format, source, mode, overflow, size=size, seed=seed, random_bit_count=random_bit_count)
-    _told(write_pack(out, tables, arguments, form or FORMS), out, json)
+    _print_summary(write_pack(out, tables, arguments, form or FORMS), out, json)
 
 
 def dot(
@@ -71,46 +70,43 @@ def dot(
     length: Annotated[int, typer.Option(help="Terms of each dot product.")] = 64,
     size: Annotated[int, typer.Option(help="Dot products.")] = 100,
     form: Forms = None,
-    seed: Annotated[int, typer.Option(help="Of the operands.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the operands.")] = 0,
     json: JsonFlag = False,
 ) -> None:
-    """Vectors of dot products for one accumulator: codes of a and b, and the float32 results."""
-
+    """Write vectors of dot products for one accumulator: codes of a and b, and the float32 results."""
     arguments: Record = {
         "kind": "dot", "accumulator": accumulator, "inputs": inputs, "length": length, "size": size, "form": form,
         "seed": seed,
     }  # fmt: skip
     table = dot_table(accumulator_of(accumulator), inputs, length, size=size, seed=seed)
-    _told(write_pack(out, [table], arguments, form or FORMS), out, json)
+    _print_summary(write_pack(out, [table], arguments, form or FORMS), out, json)
 
 
 def step(
     out: Out,
-    model: Annotated[str, typer.Argument(help="Network, as small_cnn.")] = "small_cnn",
+    model: Annotated[str, typer.Argument(help="Network, e.g. small_cnn.")] = "small_cnn",
     width: Annotated[float, typer.Option(help="Width multiplier of the network.")] = 1.0,
-    batch: Annotated[int, typer.Option(help="Images of the step.")] = 2,
+    batch: Annotated[int, typer.Option(help="Number of images in the step.")] = 2,
     scheme: Annotated[str, typer.Option(help="As for 'mpsim plan'.")] = "uniform_low",
     levels: Annotated[str, typer.Option(help="As for 'mpsim plan'.")] = "paper",
-    seed: Annotated[int, typer.Option(help="Of the weights and the images.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the weights and the images.")] = 0,
     json: JsonFlag = False,
 ) -> None:
-    """Vectors of one training step: every stored tensor, as npz and one hex file each, with the index."""
-
+    """Write vectors of one training step: every stored tensor, as npz and one hex file each, with the index."""
     arguments = {
         "kind": "step", "model": model, "width": width, "batch": batch, "scheme": scheme, "levels": levels,
         "seed": seed,
     }  # fmt: skip
-    _told(write_step(out, arguments), out, json)
+    _print_summary(write_step(out, arguments), out, json)
 
 
 def verify(
     folder: Annotated[Path, typer.Argument(help="A folder that 'mpsim vectors' wrote.")], json: JsonFlag = False
 ) -> None:
-    """Say which files of a pack were changed, are missing, or are not listed in its manifest.
+    """Report which files of a pack were changed, are missing, or are not listed in its manifest.
 
-    Exit code 0: none; 1: some; 2: the folder is no pack.
+    Exit code 0: none; 1: some; 2: the folder is not a pack.
     """
-
     try:
         found = problems(folder)
     except (OSError, ValueError) as error:
@@ -119,16 +115,16 @@ def verify(
     if json:
         print_json({"equal": not found, "problems": [problem._asdict() for problem in found]})
     elif not found:
-        typer.echo(f"{folder}: every file is as the manifest says")
+        typer.echo(f"{folder}: every file matches the manifest")
     else:
-        typer.echo(f"{folder}: {len(found)} files are not as they were written")
+        typer.echo(f"{folder}: {len(found)} files do not match the manifest")
         for problem in found:
             typer.echo(f"  {problem.what}: {problem.file}")
     if found:
         raise typer.Exit(1)
 
 
-def _told(manifest: Manifest, out: Path, json: bool) -> None:
+def _print_summary(manifest: Manifest, out: Path, json: bool) -> None:
     if json:
         print_json(manifest)
         return

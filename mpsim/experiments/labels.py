@@ -1,7 +1,7 @@
-"""What a result says of its run: every setting, and the words for them in titles, tables and files' names.
+"""Describes the settings of results, in the results themselves and in titles, tables and file names.
 
-A row is a result, as ``run`` and ``sweep`` return it. Rows of older results files lack some settings; ``labels_of``
-recovers them from the settings that are stored with each run.
+A row is a result that ``run`` or ``sweep`` returns. Rows of older results files lack some settings, which ``labels_of``
+recovers from the settings stored with each run.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from mpsim.files.records import Fields
 
 Row = Mapping[str, Any]
 
-#: The scheme of a row whose run had a plan from a file.
+#: The scheme of a row whose plan came from a file.
 GIVEN = "given plan"
-#: Settings that make the plan: ``given_plan`` says in words what a given plan is, ``plan_sha256`` which one.
+#: Settings that determine the plan. ``given_plan`` describes a plan from a file, and ``plan_sha256`` identifies it.
 PLAN = ("scheme", "ratio", "k", "plan_seed", "given_plan", "plan_sha256", "levels", "promotion")
-#: Settings of the training under it, without the seed. ``own_settings``: those of a subclass of RunSettings, as JSON.
+#: Settings of the training, except the seed. ``own_settings`` has those of a subclass of RunSettings as JSON.
 TRAINING = (
     "model", "model_sha256", "width", "data", "data_sha256", "train_images", "epochs", "batch", "lr", "schedule",
     "momentum", "weight_decay", "semantics", "rounding", "random_bit_count", "evaluate_every",
     "skipped_statistics", "accumulator", "own_settings",
 )  # fmt: skip
 
-#: How a setting is told to people.
+#: The text of each setting.
 _WORDS = {
     "model": "{}", "model_sha256": "file {:.8}", "width": "width {}", "data": "{}", "data_sha256": "data {:.8}",
     "train_images": "{} training images", "epochs": "{} epochs", "batch": "batch {}", "lr": "learning rate {}",
@@ -54,27 +54,27 @@ _WORDS_FOR_NONE = {
     "train_images": "all training images", "data_sha256": "data not known", "random_bit_count": "no random bits",
     "model_sha256": "no file", "own_settings": "usual settings",
 }  # fmt: skip
-#: What is told only where it is not this. The digest of bundled data is not told either.
+#: Values that are omitted from texts. The digest of bundled data is omitted as well.
 _UNTOLD = {"model_sha256": None, "rounding": "nearest", "random_bit_count": None, "own_settings": None} | {
     name: getattr(DEFAULTS, name) for name in ("train_images", "evaluate_every", "skipped_statistics", "accumulator")
 }
 
-#: What a picture's name tells only where it is not the default.
+#: Settings that the name of a picture omits if they have their default.
 _MOSTLY_USUAL = ("schedule", "momentum", "weight_decay", "semantics")
 
 
 def labels(settings: RunSettings, contents: Contents | None = None) -> Fields:
-    """Returns what a result says of its settings; ``contents``: what ``settings.contents()`` gave, where at hand."""
+    """Returns the labels of settings. ``contents`` is the result of ``settings.contents()``, if it is already known."""
     described = settings.to_dict(contents)
     return labels_of(settings_key(described), described)
 
 
 def labels_of(key: str, stored: Row) -> Fields:
-    """Returns the same from settings as they are stored (``RunSettings.to_dict``, of this version or an older one)."""
+    """Returns the labels of stored settings (``RunSettings.to_dict`` of this or an older version)."""
     plan = None if stored["plan"] is None else Plan.from_json(stored["plan"])
     known = {*(field.name for field in fields(RunSettings)), *Contents._fields, "formats", "definition"}
     own = {name: value for name, value in stored.items() if name not in known}
-    if stored.get("data_path") is not None:  # once, the path stood for the data, whose digest is not known
+    if stored.get("data_path") is not None:  # older versions stored the path in place of the data's digest
         own["data_path"] = stored["data_path"]
     full = {**later_settings(stored["data"]), **stored}
     return {
@@ -95,7 +95,7 @@ def _scheme(stored: Row) -> Fields:
 
 
 def _levels(name: str, formats: Row) -> str:
-    """The name of the level pair, with a digest of its formats where the name stands for others now, or for none."""
+    """Returns the name of the levels, with a digest of their formats if the name no longer means these formats."""
     try:
         if formats_of(name) == formats:
             return str(parse_levels(name))
@@ -117,8 +117,10 @@ def _given(plan: Plan, text: str) -> Fields:
 
 
 def _definition(plan: Plan | None, stored: Row) -> int:
-    """DEFINITION where the result is what a run gives today. Given plans came to have one of their own: before it,
-    a run reported the share of the batch that its plan was made for."""
+    """Returns DEFINITION if a run would give the same result today.
+
+    Plans from files have a separate version. Before it, a run reported the share for the batch of its plan's trace.
+    """
     if plan is None:
         return stored["definition"]
     same = stored["definition"] == GIVEN_PLAN_DEFINITION or plan.network.batch == stored["batch"]
@@ -126,13 +128,13 @@ def _definition(plan: Plan | None, stored: Row) -> int:
 
 
 def promotes(scheme: str) -> bool:
-    """Whether a run under the scheme may promote tensors."""
+    """Returns whether runs with this scheme may promote tensors."""
     return scheme == GIVEN or (scheme in SCHEMES and SCHEMES[scheme].promotes)
 
 
 # -- words ----------------------------------------------------------------------------------------------------------
 def words(row: Row, names: Iterable[str] = TRAINING) -> list[str]:
-    """Returns what people should know of a row's settings; what is as usual, or is not in the row, is left out."""
+    """Returns texts of a row's settings. It omits usual values and settings that the row lacks."""
     return [
         _word(name, row[name])
         for name in names
@@ -151,25 +153,25 @@ def _word(name: str, value: object) -> str:
 
 
 def kind(row: Row) -> tuple:
-    """What runs that are drawn into one picture have in common: how they are trained, whatever the plan and seed."""
+    """Returns what runs in one picture must have in common: all settings except plan and seed."""
     return tuple(row.get(name) for name in TRAINING)
 
 
 def differences(rows: Sequence[Row], names: Sequence[str] = TRAINING) -> list[str]:
-    """Returns for each row in words those of the settings that are not the same in all rows.
+    """Returns a text for each row, with the settings that differ between rows.
 
-    Levels are compared among the rows that round, promotion among those whose scheme has it.
+    Levels are compared only for rows that round, and promotion only for rows whose scheme may promote.
 
     >>> differences([{"lr": 0.1, "batch": 8}, {"lr": 0.2, "batch": 8}], ["lr", "batch"])
     ['learning rate 0.1', 'learning rate 0.2']
     """
-    told: list[list[str]] = [[] for _ in rows]
+    texts: list[list[str]] = [[] for _ in rows]
     for name in names:
         having = [place for place, row in enumerate(rows) if _has(row, name)]
         if len({rows[place].get(name) for place in having}) > 1:
             for place in having:
-                told[place].append(_word(name, rows[place].get(name)))
-    return [", ".join(words) for words in told]
+                texts[place].append(_word(name, rows[place].get(name)))
+    return [", ".join(words) for words in texts]
 
 
 def _has(row: Row, name: str) -> bool:
@@ -179,30 +181,30 @@ def _has(row: Row, name: str) -> bool:
 
 
 def recipe(rows: Sequence[Row]) -> str:
-    """Returns in words how the runs of the rows were trained; what differs among them is not told."""
+    """Returns a text on how the runs were trained. It omits settings that differ between rows."""
     known = [name for name in TRAINING if any(name in row for row in rows)]
     alike = {name: rows[0].get(name) for name in known if len({row.get(name) for row in rows}) == 1}
     seeds = sorted({row["seed"] for row in rows})
-    told = words(alike, [name for name in TRAINING if name not in ("model", "width", "data")])
-    return ", ".join([*told, f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"])
+    texts = words(alike, [name for name in TRAINING if name not in ("model", "width", "data")])
+    return ", ".join([*texts, f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"])
 
 
 def picture_name(prefix: str, row: Row) -> str:
-    """Returns a file's name, without its ending, for a picture of runs that are trained as the row's.
+    """Returns the name, without suffix, of a file with a picture of runs that are trained like the row's.
 
-    It says what people look for, and ends with a digest of all settings of the training, so that no other kind of run
-    has the same name.
+    It contains the most important settings and ends with a digest of all settings of the training, so that different
+    kinds of runs have different names.
     """
     usual = [name for name in _MOSTLY_USUAL if row.get(name) == getattr(DEFAULTS, name)]
-    told = words(row, [name for name in TRAINING if name not in usual])
-    return file_name([prefix, *told], {name: row.get(name) for name in TRAINING})
+    texts = words(row, [name for name in TRAINING if name not in usual])
+    return file_name([prefix, *texts], {name: row.get(name) for name in TRAINING})
 
 
-def file_name(told: Iterable[str], everything: Row) -> str:
-    """Returns a file's name, without its ending, of words and a digest of all that the words may leave out.
+def file_name(texts: Iterable[str], everything: Row) -> str:
+    """Returns the name of a file, without suffix, from texts and a digest of everything that they may omit.
 
     >>> file_name(["figure 4", "my_net.py:build"], {"width": 1.0})
     'figure-4_my_net.py-build_b107da5d'
     """
-    text = re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(told))
+    text = re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(texts))
     return f"{text[:150]}_{settings_key(everything)[:8]}"

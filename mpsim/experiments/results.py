@@ -1,7 +1,7 @@
-"""Results of runs in one SQLite file: settings, plan, an entry for each epoch, the result.
+"""Stores runs in one SQLite file: settings, plan, an entry for each epoch, and the result.
 
-An epoch and the checkpoint after it are written in one transaction, so that a killed run goes on after its last
-written epoch and nothing is ever half there.
+An epoch and the checkpoint after it are written in one transaction. A killed run therefore resumes after its last
+stored epoch, and no entry is ever incomplete.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pathlib import Path
 from mpsim.errors import MpsimError
 from mpsim.files.records import Fields, Json
 
-#: Name of the file in a results folder.
+#: The name of the file in a results folder.
 FILE_NAME = "mpsim.sqlite"
-#: What marks an SQLite file as ours ("mpsm"), and the version of its tables.
+#: The application id of mpsim's SQLite files ("mpsm"), and the version of the tables.
 APPLICATION_ID, VERSION = 0x6D70736D, 1
 
 _TABLES = """
@@ -35,12 +35,12 @@ CREATE TABLE checkpoints (key TEXT PRIMARY KEY REFERENCES runs, epoch INTEGER NO
 
 
 class ResultsError(MpsimError, RuntimeError):
-    """A results file cannot be read or written; the message says why and what to do."""
+    """A results file cannot be read or written. The message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A row of the table of runs; ``result`` is None until the run is finished."""
+    """An entry in the table of runs. ``result`` is None until the run is finished."""
 
     key: str
     settings: Fields
@@ -48,7 +48,7 @@ class StoredRun:
 
 
 def settings_key(settings: Mapping[str, Json]) -> str:
-    """SHA-256 of the settings as canonical JSON, in hex: the name under which a run is stored.
+    """Computes the SHA-256 (hex) of the settings as canonical JSON. It is the key under which a run is stored.
 
     >>> settings_key({"seed": 0, "scheme": "float32"}) == settings_key({"scheme": "float32", "seed": 0})
     True
@@ -58,10 +58,15 @@ def settings_key(settings: Mapping[str, Json]) -> str:
 
 
 class Results:
-    """The runs of one results file. Several processes may have it open; writes wait for each other.
+    """Stores and reads the runs of one results file. Several processes may open it, and their writes wait.
 
-    Raises ResultsError where the file is not an SQLite file, is another program's, is of a newer mpsim, or cannot
-    be read or written (a full disk): whatever was written before stays.
+    Args:
+        path: The file.
+        create: Whether to create a missing file.
+
+    Raises:
+        ResultsError: The file is not an SQLite file, belongs to another program or a newer mpsim, or cannot be read or
+            written (e.g. because the disk is full). Entries written earlier are kept.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder, Results.in_folder(folder) as results:
@@ -74,11 +79,11 @@ class Results:
     def __init__(self, path: str | Path, *, create: bool = True) -> None:
         self.path = Path(path)
         if not create and not self.path.exists():
-            raise ResultsError(f"no results file {self.path}; 'mpsim sweep' or 'mpsim train' makes one")
+            raise ResultsError(f"no results file {self.path}; 'mpsim sweep' or 'mpsim train' creates one")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ResultsError(f"cannot make the results folder {self.path.parent}: {error}") from error
+            raise ResultsError(f"cannot create the results folder {self.path.parent}: {error}") from error
         with self._errors("open"):
             self._database = sqlite3.connect(self.path, timeout=60, isolation_level=None)
         try:
@@ -90,7 +95,7 @@ class Results:
 
     @classmethod
     def in_folder(cls, folder: str | Path, *, create: bool = True) -> Results:
-        """The results file of a folder, made if there is none (unless ``create`` is False)."""
+        """Opens the results file of a folder. It creates a missing one unless ``create`` is False."""
         return cls(Path(folder) / FILE_NAME, create=create)
 
     def _open(self) -> None:
@@ -108,13 +113,13 @@ class Results:
                 return
         if marks[0] != APPLICATION_ID:
             raise ResultsError(
-                f"{self.path} is an SQLite file of another program; it was left as it is. "
-                f"Move it away, or give another results folder"
+                f"{self.path} is an SQLite file of another program; it was not changed. "
+                f"Move it away, or pass another results folder"
             )
         if marks[1] != VERSION:
             raise ResultsError(
                 f"{self.path} has version {marks[1]} of the results tables, this mpsim reads version {VERSION}; "
-                f"it was left as it is. Give another results folder, or use the mpsim that wrote it"
+                f"it was not changed. Pass another results folder, or use the mpsim that wrote it"
             )
 
     @contextmanager
@@ -122,9 +127,9 @@ class Results:
         try:
             yield
         except sqlite3.Error as error:
-            hint = "What was written before is kept; free some space or fix the folder's rights, then call again"
+            hint = "Earlier entries are kept; free some space or correct the folder's permissions, then call again"
             if "not a database" in str(error) or "malformed" in str(error):
-                hint = "It was left as it is. Move it away, or give another results folder"
+                hint = "It was not changed. Move it away, or pass another results folder"
             raise ResultsError(f"cannot {what} the results file {self.path}: {error}. {hint}") from error
 
     @contextmanager
@@ -140,7 +145,7 @@ class Results:
 
     # -- writing --------------------------------------------------------------------------------------------
     def start(self, key: str, settings: Mapping[str, Json], *, plan: str, environment: Mapping[str, Json]) -> None:
-        """Notes a run, unless it is there. ``plan``: JSON text; ``environment``: what does not change a bit."""
+        """Stores a run unless it is already stored. ``plan`` is JSON text. ``environment`` does not affect bits."""
         row = (key, json.dumps(settings, sort_keys=True), plan, json.dumps(environment), _now())
         with self._errors("write"), self._transaction():
             self._database.execute(
@@ -148,13 +153,13 @@ class Results:
             )
 
     def add_epoch(self, key: str, epoch: int, metrics: Mapping[str, Json], checkpoint: bytes) -> None:
-        """Notes an epoch's metrics and the trainer's state after it."""
+        """Stores the metrics of an epoch and the trainer's state after it."""
         with self._errors("write"), self._transaction():
             self._database.execute("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?)", (key, epoch, _to_json(metrics)))
             self._database.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)", (key, epoch, checkpoint))
 
     def finish(self, key: str, result: Mapping[str, Json], *, final_plan: str) -> None:
-        """Notes the result and the plan as promoted; the checkpoint is no longer needed and goes."""
+        """Stores the result and the plan after promotions, and deletes the checkpoint."""
         with self._errors("write"), self._transaction():
             self._database.execute(
                 "UPDATE runs SET finished = ?, result = ?, final_plan = ? WHERE key = ?",
@@ -168,40 +173,40 @@ class Results:
             return self._database.execute(query, values).fetchall()
 
     def runs(self) -> list[StoredRun]:
-        """All runs, in the order in which they were started."""
+        """Returns all runs in the order in which they were started."""
         rows = self._rows("SELECT key, settings, result FROM runs ORDER BY started, rowid")
         return [StoredRun(key, json.loads(text), json.loads(result) if result else None) for key, text, result in rows]
 
     def result(self, key: str) -> Fields | None:
-        """The result of a finished run, else None."""
+        """Returns the result of a finished run, otherwise None."""
         rows = self._rows("SELECT result FROM runs WHERE key = ? AND result IS NOT NULL", key)
         return json.loads(rows[0][0]) if rows else None
 
     def finished(self, key: str) -> str | None:
-        """When a run was finished (ISO 8601, UTC), or None."""
+        """Returns the time at which a run finished (ISO 8601, UTC), or None."""
         rows = self._rows("SELECT finished FROM runs WHERE key = ?", key)
         return rows[0][0] if rows else None
 
     def plans(self, key: str) -> tuple[str, str | None]:
-        """(the plan as given, the plan as promoted by the end or None while unfinished), as JSON text."""
+        """Returns the initial plan and the plan after all promotions (None if unfinished), as JSON text."""
         rows = self._rows("SELECT plan, final_plan FROM runs WHERE key = ?", key)
         if not rows:
             raise KeyError(f"{self.path} has no run {key}")
         return rows[0]
 
     def history(self, key: str) -> list[Fields]:
-        """The metrics of the epochs so far, in order."""
+        """Returns the metrics of the stored epochs, in order."""
         return [
             json.loads(text) for (text,) in self._rows("SELECT metrics FROM epochs WHERE key = ? ORDER BY epoch", key)
         ]
 
     def checkpoint(self, key: str) -> tuple[int, bytes] | None:
-        """(last written epoch, the trainer's state after it) of an unfinished run, or None."""
+        """Returns the last stored epoch of an unfinished run and the trainer's state after it, or None."""
         rows = self._rows("SELECT epoch, state FROM checkpoints WHERE key = ?", key)
         return (rows[0][0], rows[0][1]) if rows else None
 
     def epochs_done(self) -> dict[str, int]:
-        """Number of written epochs, by run."""
+        """Returns the number of stored epochs of each run."""
         return dict(self._rows("SELECT key, count(*) FROM epochs GROUP BY key"))
 
     def close(self) -> None:
@@ -215,7 +220,7 @@ class Results:
 
 
 def _to_json(value: Mapping[str, Json]) -> str:
-    """JSON text; a number that JSON does not have (a diverged loss) becomes null."""
+    """Returns JSON text. Infinity and NaN (e.g. a diverged loss) become null."""
     finite = {
         name: None if isinstance(item, float) and not math.isfinite(item) else item for name, item in value.items()
     }

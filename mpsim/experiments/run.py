@@ -1,4 +1,4 @@
-"""One training run: settings in, stored epochs and a result out; it goes on where it was stopped."""
+"""Runs one training from its settings. It stores every epoch and resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mpsim.nn import Module
 from mpsim.training.reports import EpochReport
 from mpsim.training.trainer import Trainer
 
-#: Images of a batch in evaluation, as ``Trainer.evaluate`` takes by itself.
+#: The batch size of an evaluation, the same as the default of ``Trainer.evaluate``.
 EVALUATION_BATCH = 256
 
 
@@ -36,16 +36,22 @@ def run(
     workers: int = 1,
     key: str | None = None,
 ) -> Fields:
-    """Trains, evaluates and returns the result (a row as of ``mpsim sweep --json``).
+    """Trains, evaluates and returns the result, in the form of an entry of ``mpsim sweep --json``.
 
-    With ``results``: a finished run is returned as stored, an unfinished one goes on after its last epoch, every
-    epoch is stored as it ends. ``on_epoch`` gets each new epoch's metrics. ``save``: a file for the trained state.
-    ``load`` gives the data in place of ``settings.load``; ``keeping_data()`` spares runs on the same data to read them
-    again. ``workers``: threads that load batches ahead (0: none), which change no bit. ``key``: the settings' key when
-    the run was set up.
+    Args:
+        settings: The settings of the run.
+        results: Where epochs are stored. A finished run is returned as stored, and an unfinished one resumes after its
+            last stored epoch.
+        backend, threads: Which backend trains, on how many threads (None: one per core). Bits do not depend on them.
+        on_epoch: Called with the metrics of each new epoch.
+        save: A file for the trained state.
+        load: Replaces ``settings.load``. With ``keeping_data()``, runs on the same data read them once.
+        workers: The number of threads that load batches in advance. Bits do not depend on it.
+        key: The key of the settings at the time the run was set up.
 
-    Raises ValueError for settings that do not fit together, before anything is trained, and where the data or the
-    network's file have changed since the run was set up, or the data while it trains; what was stored before stays.
+    Raises:
+        ValueError: The settings do not match, which is checked before training. Also if the data or the network's file
+            changed after the run was set up, or the data during training. Epochs stored earlier are kept.
     """
     checks.threads(threads)
     checks.whole("workers", workers, most=checks.MOST_THREADS)
@@ -85,12 +91,12 @@ def run(
     return result
 
 
-def _changed(settings: RunSettings) -> ValueError:
+def _changed(settings: RunSettings) -> UsageError:
     file = networks.file_of(settings.model)
     network = "" if file is None else f" or {file.path}"
-    return ValueError(
-        f"the data ({_place(settings)}){network} changed after the run was set up; start the command anew, for what is "
-        f"there now"
+    return UsageError(
+        f"the data ({_place(settings)}){network} changed after the run was set up; restart the command to use the "
+        f"current content"
     )
 
 
@@ -99,23 +105,23 @@ def _place(settings: RunSettings) -> str:
 
 
 class _Data:
-    """A run's data, and whether they are still what they were when the run began."""
+    """The data of a run, with a check that they have not changed since the run began."""
 
     def __init__(self, place: str, training: LabelledImages, test: LabelledImages) -> None:
         self.training, self.test, self._place = training, test, place
         self._digests = training.digest(), test.digest()
 
     def check(self, epoch: int) -> None:
-        """ValueError if files that are read while training have changed."""
+        """Raises UsageError if files that training reads have changed."""
         if (self.training.digest(), self.test.digest()) != self._digests:
             raise UsageError(
-                f"the data ({self._place}) changed while epoch {epoch} was trained, which is not stored. Put the files "
-                f"back to go on after the epoch before; or start the command anew, and it trains on those there now"
+                f"the data ({self._place}) changed during epoch {epoch}, which is not stored. Restore the files to "
+                f"resume after the previous epoch, or restart the command to train with the current ones"
             )
 
 
 def _epochs(settings: RunSettings, trainer: Trainer, data: _Data, workers: int) -> Iterator[Fields]:
-    """Trains what is left of a run, and gives the metrics of each epoch."""
+    """Trains the remaining epochs of a run and yields the metrics of each."""
     augmentation = DATASETS[settings.data].augmentation
     loader = DataLoader(data.training, settings.batch, seed=settings.seed, augmentation=augmentation, workers=workers)
     test = DataLoader(data.test, EVALUATION_BATCH, shuffle=False, workers=workers)
@@ -133,7 +139,7 @@ def _epochs(settings: RunSettings, trainer: Trainer, data: _Data, workers: int) 
 def _stored_trainer(
     key: str, network: Module, results: Results | None, backend: str, threads: int | None
 ) -> Trainer | None:
-    """The run's trainer as last stored."""
+    """Restores the trainer of the run from its last checkpoint, if there is one."""
     stored = None if results is None else results.checkpoint(key)
     if results is None or stored is None:
         return None
@@ -142,7 +148,7 @@ def _stored_trainer(
 
 
 def _environment(backend: str, model: str, data_path: str | None) -> Record:
-    """What is noted of where a run was begun."""
+    """Describes the environment in which a run was started."""
     return {
         "backend": backend, "machine": platform.machine(), "python": platform.python_version(),
         "model": model, "data_path": data_path,
@@ -154,7 +160,7 @@ def _plan_text(plan: Plan | None) -> str:
 
 
 def _metrics(report: EpochReport, trainer: Trainer, test: DataLoader | None) -> Fields:
-    """What is stored of an epoch; nothing of a test without test data."""
+    """Returns the stored metrics of an epoch. Without test data the test metrics are None."""
     as_trained = None if test is None else trainer.evaluate(test)
     in_float32 = None if test is None else trainer.evaluate(test, "float32")
     row = asdict(report)
@@ -171,8 +177,10 @@ def _metrics(report: EpochReport, trainer: Trainer, test: DataLoader | None) -> 
 
 
 def has_diverged(last: Row, classes: int) -> bool:
-    """Whether a run is lost: a master or a running statistic is not finite, or in its last epoch every step was
-    skipped, or it was right on less than twice as many training images as guessing is.
+    """Returns whether a run has diverged.
+
+    It has if a master or a running statistic is not finite, if every step of the last epoch was skipped, or if the
+    training accuracy is less than twice that of guessing.
 
     >>> has_diverged({"finite": True, "steps": 9, "skipped_steps": 0, "train_accuracy": 0.12}, classes=10)
     True

@@ -1,6 +1,6 @@
-"""The figures of the paper as runs: which networks, plans and seeds stand behind each, at the paper's or a small scale.
+"""Lists the runs of each figure of the paper, with its networks, plans and seeds, at the paper's or a small scale.
 
-FIGURES says what a figure compares; SCALES how it is trained. ``panels`` puts both together.
+``FIGURES`` describes what a figure compares, and ``SCALES`` how runs are trained. ``panels`` combines them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NARROW = (0.5, 0.25, 0.1)
 
 @dataclass(frozen=True)
 class Figure:
-    """A row of FIGURES. ``compares``: "plans" (accuracy against memory), "orders" (of demotion) or "promotion"."""
+    """An entry of ``FIGURES``. ``compares`` is "plans" (accuracy by memory), "orders" (of demotion) or "promotion"."""
 
     number: int
     compares: str
@@ -54,19 +54,23 @@ _FIGURES = (
     Figure(17, "promotion", ("cifar100", "cifar10")),
 )
 
-#: The paper's figures that compare training runs, by number. Which panels stand in which of 4 and 10 to 12, and in 5
-#: and 16, is our reading (docs/reproducing-the-paper.md); models, widths and data are arguments of ``panels``.
+#: The paper's figures that compare training runs, by number. Which panels belong to 4 and 10 to 12, and to 5 and 16, is
+#: our reading (docs/reproducing-the-paper.md). Models, widths and data are arguments of ``panels``.
 FIGURES = {row.number: row for row in _FIGURES}
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How the runs of a figure are trained. None for data, models and widths: the figure's own.
+    """Describes how the runs of a figure are trained.
 
-    ``common`` is written out, so that other defaults of RunSettings do not move a scale.
-    ``ratios`` and ``levels`` are those of the curve, ``ablation_ratios`` and ``ablation_levels`` those at which an
-    order or promotion is varied. ``orders``: how many random orders; None: one per training seed, its own.
-    ``epochs``: by network, where it is not that of ``common``.
+    Args:
+        common: The settings, written out so that a scale does not depend on the defaults of ``RunSettings``.
+        ratios, levels: Those of the curve.
+        ablation_ratios, ablation_levels: Those at which an order or promotion is varied.
+        seeds: The number of seeds.
+        orders: The number of random orders. None means one for each seed of the training.
+        data, models, widths: None means those of the figure.
+        epochs: The epochs of networks for which they differ from those of ``common``.
     """
 
     common: RunSettings
@@ -82,8 +86,9 @@ class Scale:
     epochs: tuple[tuple[str, int], ...] = ()
 
 
-#: "paper": the recipe of its section 5.1. "small": two narrow networks on rendered images, for two cores, under the
-#: paper's levels, which such networks bear all low, and a harsher pair, under which orders and promotion matter.
+#: "paper" is the recipe of its section 5.1. "small" has two narrow networks on rendered images, for two cores. It uses
+#: the paper's levels, with which such networks train even if all tensors are low, and a narrower pair, with which
+#: orders and promotion matter.
 SCALES = {
     "paper": Scale(
         RunSettings(epochs=200, batch=128, lr=0.1, momentum=0.9, weight_decay=5e-4, schedule="cosine", promotion=0.01),
@@ -119,7 +124,7 @@ SCALES = {
 
 @dataclass(frozen=True)
 class Panel:
-    """One network on one dataset under one level pair: the runs that are drawn together."""
+    """The runs of one network on one dataset with one pair of levels, which are drawn together."""
 
     model: str
     width: float
@@ -146,9 +151,16 @@ def panels(
     seeds: int | None = None,
     semantics: str = "standard",
 ) -> list[Panel]:
-    """The panels of a figure with their runs. What is given takes the place of what the scale and the figure say.
+    """Returns the panels of a figure with their runs.
 
-    ValueError for a figure that is none of FIGURES, an unknown scale, a ratio outside [0, 1], seeds < 1.
+    Args:
+        number: The figure, a key of ``FIGURES``.
+        scale: A key of ``SCALES``.
+        data, data_path, models, widths, levels, ratios, epochs, seeds, semantics: Replace the values of the scale and
+            the figure.
+
+    Raises:
+        ValueError: The figure or the scale is unknown, a ratio is outside [0, 1], or ``seeds`` is below 1.
 
     >>> [(panel.title, len(panel.jobs)) for panel in panels(17, models=["squeezenet"], seeds=1)]
     [('squeezenet, width 0.25, synthetic10, levels five_bit', 7)]
@@ -181,7 +193,7 @@ def _jobs(
     jobs = []
     for seed in seed_range(common.seed, seeds):
         one = replace(common, seed=seed)
-        jobs.append(replace(one, levels="paper"))  # float32: the same run for every pair
+        jobs.append(replace(one, levels="paper"))  # the float32 run is the same for every pair
         if compares == "plans":
             fixed = ("uniform_low", "operator_based", "operator_based_extended")
             jobs += [replace(one, scheme=scheme) for scheme in fixed]
@@ -198,9 +210,9 @@ def _jobs(
 
 
 def estimate_seconds(jobs: Sequence[RunSettings], *, backend: str = "compiled", threads: int = 1) -> float:
-    """About how long the runs take here, one after the other: a step of each network is timed, the rest is counted.
+    """Estimates the total time of the runs on this machine from the time of one step of each network.
 
-    An evaluation of an image counts as a third of a step, twice for as trained and in float32.
+    The evaluation of an image counts as a third of its step. It runs twice, as trained and in float32.
     """
     seconds: dict[tuple, float] = {}
     total = 0.0

@@ -1,4 +1,4 @@
-"""What a figure's runs say in numbers: accuracy by plan, memory reduction at equal accuracy, which plans diverged."""
+"""Computes the tables of a figure: accuracy of each plan, memory reduction at equal accuracy, and diverged plans."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mpsim.files.whole import write_whole
 #: A percentage point of accuracy.
 POINT = 0.01
 
-#: Columns of the exported file: what a result says, of its settings first.
+#: The columns of the exported file, with the settings first.
 COLUMNS = (
     "model", "width", "data", "scheme", "ratio", "plan_seed", "levels", "promotion", "seed", "epochs", "steps",
     "low_share_planned", "low_share", "bytes", "test_accuracy", "test_accuracy_float32", "train_accuracy", "train_loss",
@@ -25,13 +25,13 @@ COLUMNS = (
     "own_settings", "definition",
 )  # fmt: skip
 
-#: What a study's means are over: the training seeds, and of scheme random the orders too, as each seed may have its
-#: own (``plan_seed`` = ``seed``) and one order is as good as another.
+#: What the means of a study are over: the seeds, and for scheme random also the orders, because each seed may have a
+#: different order (``plan_seed`` = ``seed``).
 SEEDS_AND_ORDERS = ("seed", "plan_seed")
 
 
 def write_csv(rows: Iterable[Row], path: str | Path) -> Path:
-    """Writes the results (as ``sweep`` returns them) as CSV, one run a line; OSError if that cannot be."""
+    """Writes the results of ``sweep`` as CSV, one run on each line. Raises OSError if the file cannot be written."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", restval="", lineterminator="\n")
     writer.writeheader()
@@ -41,15 +41,18 @@ def write_csv(rows: Iterable[Row], path: str | Path) -> Path:
 
 
 class Mean(NamedTuple):
-    """Runs with all settings but the seed in common; shares and accuracies in 0..1."""
+    """The mean over runs that differ only in the seed. Shares and accuracies are from 0 to 1.
 
-    settings: Row  # what they have in common
+    ``settings`` are the common settings, and ``diverged`` is the number of diverged runs.
+    """
+
+    settings: Row
     seeds: int
     low_share: float
     accuracy: float
     lowest: float
     highest: float
-    diverged: int  # runs that did
+    diverged: int
 
     @property
     def scheme(self) -> str:
@@ -69,7 +72,7 @@ class Mean(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The plan in a few words."""
+        """A short text for the plan."""
         given = self.settings["given_plan"] or ""
         name = f"{GIVEN} {given} ({self.settings['plan_sha256'][:8]})" if given else self.scheme
         options = (("r", "ratio"), ("k", "k"), ("order", "plan_seed"))
@@ -78,9 +81,9 @@ class Mean(NamedTuple):
 
 
 def over_seeds(rows: Iterable[Row], varies: Sequence[str] = ("seed",)) -> list[Mean]:
-    """Rows gathered that differ in nothing but ``varies``, in order of first appearance.
+    """Averages the rows that differ only in ``varies``, in order of first appearance.
 
-    A run that stands in the rows twice, as one for several panels, counts once.
+    A run that occurs several times, e.g. because several panels show it, counts once.
     """
     names = [name for name in (*PLAN, *TRAINING, "definition") if name not in varies]
     gathered: dict[tuple, dict[tuple, Row]] = {}
@@ -98,19 +101,31 @@ def _mean(settings: Row, rows: Sequence[Row]) -> Mean:
 
 
 class Comparison(NamedTuple):
-    """The paper's plans against the operator-based one on one network: its headline."""
+    """Compares the paper's plans with the operator-based one on one network.
 
-    share: float  # held low by the operator-based plan
+    ``share`` and ``accuracy`` are those of the operator-based plan. ``best`` is the plan of the paper with the largest
+    share among those that are at least as accurate, less an allowance. ``reduction`` is the share of ``best`` divided
+    by ``share``, i.e. how many times as much memory is saved compared with all tensors high.
+    """
+
+    share: float
     accuracy: float
-    best: Mean | None  # of the paper's plans at least as accurate (less ``allowance``), the one that holds most low
-    reduction: float | None  # share of ``best`` / share: memory saved against all high, as a multiple
+    best: Mean | None
+    reduction: float | None
 
 
 def against_operator_based(every: Sequence[Mean], allowance: float = 0.0) -> Comparison | None:
-    """The memory reduction at equal accuracy; ``allowance``: accuracy that may be lost (0.01 is a point).
+    """Computes the memory reduction at equal accuracy.
 
-    With 16 and 8 bits the memory saved against all high is half the share held low, so the multiple of the shares is
-    the multiple of the savings. None without an operator-based run.
+    With 16 and 8 bits, the memory saved compared with all tensors high is half the low share. The ratio of the shares
+    is therefore the ratio of the savings.
+
+    Args:
+        every: The means of all plans.
+        allowance: How much accuracy may be lost (0.01 is a percentage point).
+
+    Returns:
+        The comparison, or None without an operator-based run.
 
     >>> def row(scheme, ratio, share, accuracy):
     ...     return {"scheme": scheme, "ratio": ratio, "promotion": 0.01, "low_share": share, "test_accuracy": accuracy,
@@ -134,8 +149,10 @@ def against_operator_based(every: Sequence[Mean], allowance: float = 0.0) -> Com
 
 
 def summary(titled: Iterable[tuple[str, Sequence[Row]]]) -> str:
-    """A Markdown table per panel (title, rows): how its runs were trained, every plan's mean over seeds and random
-    orders, and the comparison in a line below."""
+    """Returns a Markdown table for each panel (title, rows).
+
+    It has the recipe of the runs, the mean of every plan over seeds and random orders, and the comparison below.
+    """
     return "\n".join(_panel(title, rows) for title, rows in titled)
 
 

@@ -1,7 +1,7 @@
-"""The main job: one network under every scheme, at rising shares of low precision (paper figure 4).
+"""Trains one network with every scheme, at rising shares of low precision (paper figure 4).
 
-A sweep is a list of runs. Those that the results file has are not run again, an unfinished one goes on, and settings
-that come to the same training (plans of the same formats) are trained once.
+A sweep is a list of runs. Runs in the results file are not repeated, and an unfinished run resumes. Settings that lead
+to the same training (plans with equal formats) are trained once.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from mpsim.files.records import Fields
 from mpsim.nn import Module
 from mpsim.trace import Trace
 
-#: The paper's levels, and a harsher pair under which a small network fails when all is low, and promotion saves it.
+#: The paper's levels, and a narrower pair with which a small network fails if all tensors are low and no tensor is
+#: promoted.
 LEVELS = ("paper", "five_bit")
-#: Shares at which the paper's assignment is tried.
+#: The shares for the paper's assignment.
 RATIOS = tuple(tenth / 10 for tenth in range(11))
-#: The most runs per setting.
+#: The largest number of seeds.
 MOST_SEEDS = 10_000
-#: Schemes without a ratio, beside float32.
+#: The schemes without a ratio, except float32.
 SCHEMES = ("uniform_high", "uniform_low", "operator_based", "operator_based_extended")
 
 
@@ -36,9 +37,16 @@ def plan_sweep(
     ratios: Iterable[float] = RATIOS,
     seeds: int = 1,
 ) -> list[RunSettings]:
-    """The runs of a sweep: per seed float32 once, and per level pair the four schemes and demotion at each ratio.
+    """Lists the runs of a sweep: for each seed float32, and for each pair of levels four schemes and every ratio.
 
-    ``common`` gives everything else. ValueError for a ratio outside [0, 1], unknown levels, or seeds < 1.
+    Args:
+        common: All other settings.
+        levels: The pairs of levels.
+        ratios: The shares for ``largest_first``.
+        seeds: The number of seeds, starting at ``common.seed``.
+
+    Raises:
+        ValueError: A ratio is outside [0, 1], levels are unknown, or ``seeds`` is below 1.
 
     >>> len(plan_sweep(ratios=[0.5], levels=["paper"], seeds=2))
     12
@@ -54,13 +62,13 @@ def plan_sweep(
 
 
 def seed_range(first: int, seeds: int) -> range:
-    """The seeds of ``seeds`` runs per setting; ValueError for less than one."""
+    """Returns the seeds of ``seeds`` runs. Raises UsageError if there are fewer than one."""
     checks.whole("seeds", seeds, least=1, most=MOST_SEEDS)
     return range(first, first + seeds)
 
 
 def checked_ratios(ratios: Iterable[float]) -> list[float]:
-    """The ratios as a list; ValueError for one outside [0, 1]."""
+    """Returns the ratios as a list. Raises UsageError if one is outside [0, 1]."""
     return checks.shares("ratios", ratios)
 
 
@@ -74,12 +82,22 @@ def sweep(
     on_progress: Callable[[dict[str, int]], None] | None = None,
     trained: Mapping[RunSettings, RunSettings] | None = None,
 ) -> list[Fields]:
-    """Runs what is missing of ``jobs`` and returns the results of all, in order.
+    """Runs the jobs that are not stored yet, and returns the results of all jobs in order.
 
-    processes: 1 runs them here, more run them in new processes of one thread each (unless ``threads`` says more).
-    on_progress: called as epochs are finished, with the number of stored epochs by run. KeyboardInterrupt leaves
-    every finished epoch stored. ``trained``: what ``trained_as(jobs)`` gave, where it is at hand. Raises ValueError
-    (before anything runs) for settings that do not fit together, BackendUnavailable, ResultsError, workers.WorkerError.
+    After KeyboardInterrupt every finished epoch is stored.
+
+    Args:
+        jobs: The settings of the runs.
+        results: Where epochs are stored.
+        processes: With 1, runs execute in this process. Otherwise they execute in new processes.
+        backend: The backend of the runs.
+        threads: The number of threads of a run. The default is one thread in each of several processes.
+        on_progress: Called with the number of stored epochs of each run whenever epochs are finished.
+        trained: The result of ``trained_as(jobs)``, if it is already known.
+
+    Raises:
+        ValueError: Settings do not match. This is checked before anything runs.
+        BackendUnavailable, ResultsError, workers.WorkerError: The backend, the results file or a process failed.
     """
     checks.processes(processes)
     trained = trained_as(jobs) if trained is None else trained
@@ -103,17 +121,18 @@ def sweep(
 
 
 def _result(row: Row, key: str, results: Results) -> Fields:
-    """The result of the run ``key`` under the labels ``row``; ``trained_as`` then names the run that was trained."""
+    """Returns the result of run ``key`` with the labels ``row``. If they differ, ``trained_as`` names the run."""
     result = results.result(key)
     if result is None:
-        raise ResultsError(f"the run {key[:12]} is gone from {results.path}; start the command anew")
+        raise ResultsError(f"the run {key[:12]} is no longer in {results.path}; restart the command")
     return {**result, **row} | ({} if row["key"] == key else {"trained_as": key})
 
 
 def trained_as(jobs: Sequence[RunSettings]) -> Mapping[RunSettings, RunSettings]:
-    """Job -> the first of the jobs that comes to the same training: equal settings, and plans of equal formats.
+    """Maps each job to the first job that leads to the same training, i.e. equal settings and plans of equal formats.
 
-    ValueError for the first job that cannot be set up.
+    Raises:
+        ValueError: A job cannot be set up.
 
     >>> low, demoted = (RunSettings("uniform_low"), RunSettings("largest_first", 1.0, promotion=None))
     >>> trained_as([low, demoted])[demoted] == low
@@ -146,5 +165,5 @@ def trained_as(jobs: Sequence[RunSettings]) -> Mapping[RunSettings, RunSettings]
     return trained
 
 
-#: What makes the plan, and nothing else.
+#: The settings that affect only the plan.
 _MAKE_THE_PLAN = ("scheme", "ratio", "k", "plan_seed", "plan", "levels", "formats", "definition")

@@ -1,6 +1,6 @@
-"""Runs spread over processes: each works off a common queue and writes its epochs to the results file itself.
+"""Distributes runs over processes, which read a common queue and write epochs to the results file themselves.
 
-So what a worker has finished stays, whatever becomes of the others or of the process that started them.
+What a worker has finished is therefore kept, regardless of the other workers and of the parent process.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from mpsim.experiments.run import run
 from mpsim.experiments.settings import RunSettings, keeping_data
 from mpsim.files.records import Fields
 
-#: Seconds between two looks at the results file.
+#: Seconds between two reads of the results file.
 POLL = 0.25
 
 
 class WorkerError(MpsimError, RuntimeError):
-    """A worker process failed; the message is its own, or says how it ended."""
+    """A worker process failed. The message is its own, or describes how it ended."""
 
 
 def run_all(
@@ -36,10 +36,19 @@ def run_all(
     threads: int,
     on_poll: Callable[[], None],
 ) -> None:
-    """Runs ``jobs`` (settings -> key) in ``processes`` new processes of ``threads`` threads each; ``on_poll`` is called
-    while they run.
+    """Runs jobs in new processes.
 
-    Raises WorkerError when one fails; it and KeyboardInterrupt end the others, whose finished epochs are stored.
+    Args:
+        jobs: The keys of the settings to run.
+        path: The results file.
+        processes: The largest number of processes.
+        backend: The backend of each run.
+        threads: The number of threads of each process.
+        on_poll: Called regularly while the processes run.
+
+    Raises:
+        WorkerError: A process failed. This error, like KeyboardInterrupt, ends the other processes, whose finished
+            epochs are stored.
     """
     context = multiprocessing.get_context("spawn")
     tasks: Queue[tuple[RunSettings, str] | None] = context.Queue()
@@ -72,7 +81,7 @@ def _cause(exit_code: int, failures: SimpleQueue[str]) -> str:
     if exit_code == 1 and not failures.empty():
         return failures.get()
     how = f"was killed by signal {-exit_code}" if exit_code < 0 else f"ended with code {exit_code}"
-    return f"a worker process {how}; what it had finished is stored. Call again to go on (with fewer processes?)"
+    return f"a worker process {how}; its finished epochs are stored. Call again to resume (with fewer processes?)"
 
 
 def _work(
@@ -83,8 +92,8 @@ def _work(
     threads: int,
     parent: int,
 ) -> None:
-    """A worker's life: one run after the other until there is none, or the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets Ctrl-C too, and ends us
+    """Executes one run after the other until the queue is empty or the parent has ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent also receives Ctrl-C and ends this process
 
     def stop_if_orphaned(metrics: Fields) -> None:
         if os.getppid() != parent:

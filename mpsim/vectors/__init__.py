@@ -1,1 +1,1 @@
-"""Packs of test vectors, for hardware and other programs."""
+"""Writes packs of test vectors for hardware and other programs."""

@@ -1,4 +1,4 @@
-"""Tables of vectors as files: npz, JSON lines, hex text, memory images, a C header."""
+"""Writes tables of vectors as npz, JSON lines, hex text, memory images or C headers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ FORMS = ("npz", "jsonl", "txt", "mem", "h")
 
 
 class Table(NamedTuple):
-    """One set of vectors: its name, what it is of, and columns of unsigned words with their widths in bits.
+    """One set of vectors, with its name, its description, and columns of unsigned words with their widths in bits.
 
-    The last column is what is expected. A column of shape (n, K) has K words a vector.
+    The last column is the expected result. A column of shape (n, K) has K words for each vector.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Table(NamedTuple):
 
 
 def table_files(table: Table, forms: Sequence[str] = FORMS, *, deflate: bool = False) -> dict[str, bytes]:
-    """File name -> content of one table in those forms. deflate: compresses an npz."""
+    """Returns the content of each file of a table. ``deflate`` compresses an npz."""
     found: dict[str, bytes] = {}
     if "npz" in forms:
         found[f"{table.name}.npz"] = archive.pack(_arrays(table), deflate=deflate)
@@ -60,12 +60,12 @@ def _arrays(table: Table) -> dict[str, Array]:
 
 
 def hex_words(words: Array, bits: int) -> list[str]:
-    """Words of so many bits as hex digits."""
+    """Returns words of the given width as hex digits."""
     return [f"{int(word):0{-(-bits // 4)}x}" for word in words]
 
 
 def _words(words: Array, bits: int) -> list[str]:
-    """One text a vector: its words in hex."""
+    """Returns one text for each vector, with its words in hex."""
     if words.ndim == 1:
         return hex_words(words, bits)
     return [" ".join(hex_words(row, bits)) for row in words]
@@ -81,7 +81,7 @@ def _json_lines(table: Table) -> bytes:
 
 
 def _header(table: Table) -> bytes:
-    """C arrays of the narrowest unsigned types, NAME_COUNT vectors each."""
+    """Returns C arrays of the narrowest unsigned types, with NAME_COUNT vectors each."""
     guard = f"MPSIM_{table.name}".upper()
     lines = [f"/* {json.dumps(table.about)} */", f"#ifndef {guard}_H", f"#define {guard}_H",
              "#include <stdint.h>", f"#define {guard}_COUNT {table.size}"]  # fmt: skip

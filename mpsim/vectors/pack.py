@@ -1,7 +1,7 @@
-"""Packs of test vectors: files of tables, and a manifest with the SHA-256 of each, for hardware and other programs.
+"""Writes and verifies packs of test vectors, i.e. files of tables and a manifest with the SHA-256 of each file.
 
-The same arguments and version give the same bytes on any machine: files hold no dates. docs/vectors.md shows them in
-use.
+The same arguments and version give the same bytes on every machine, because files do not contain dates. docs/vectors.md
+shows how packs are used.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from mpsim.vectors.forms import FORMS, Table, table_files
 
 
 class FileEntry(TypedDict):
-    """What a manifest says of a file."""
+    """The entry of a file in a manifest."""
 
     sha256: str
     bytes: int
 
 
 class Manifest(TypedDict):
-    """What a pack is made of; ``sets``: of each table its name, number of vectors, files, and what they are."""
+    """Describes a pack. ``sets`` has the name, number of vectors, files and description of each table."""
 
     mpsim: str
     pack_version: int
@@ -37,7 +37,7 @@ class Manifest(TypedDict):
     digest: str
 
 
-#: Rises when the bytes of a pack change for the same arguments.
+#: The version of packs. It is raised when the bytes of a pack change for the same arguments.
 PACK_VERSION = 2
 MANIFEST = "manifest.json"
 
@@ -45,11 +45,19 @@ MANIFEST = "manifest.json"
 def write_pack(
     out: str | Path, tables: Iterable[Table], arguments: Mapping[str, Json], forms: Sequence[str] = FORMS
 ) -> Manifest:
-    """Writes each table in each form to the folder, then the manifest, which is returned.
+    """Writes each table in each form to a folder, then the manifest, and returns the manifest.
 
-    npz: arrays of the columns' names, and of casts format and source; jsonl: a first line on the table, then an object
-    a vector; txt: ``INPUT EXPECTED`` in hex, one vector a line (TestFloat's order; random bits come last); mem: one
-    file a column, one word a line, for ``$readmemh``; h: C arrays. Raises ValueError for another form.
+    Args:
+        out: The folder.
+        tables: The tables.
+        arguments: What the manifest records as the arguments of the pack.
+        forms: "npz": arrays by the columns' names, for casts also format and source. "jsonl": a line that describes the
+            table, then an object for each vector. "txt": ``INPUT EXPECTED`` in hex with one vector on each line
+            (TestFloat's order, with random bits last). "mem": a file for each column with one word on each line, for
+            ``$readmemh``. "h": C arrays.
+
+    Raises:
+        ValueError: A form is unknown.
     """
     for form in forms:
         checks.named("form", form, FORMS)
@@ -64,7 +72,7 @@ def write_pack(
 
 
 def write_files(folder: Path, contents: Mapping[str, bytes]) -> dict[str, FileEntry]:
-    """Writes the files by name and returns what a manifest says of each."""
+    """Writes files by name and returns their entries in a manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         (folder / name).write_bytes(content)
@@ -72,15 +80,14 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> dict[str, FileEn
 
 
 def file_entry(content: bytes) -> FileEntry:
-    """What a manifest says of a file: its SHA-256 and size."""
+    """Returns the entry of a file in a manifest: its SHA-256 and size."""
     return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
 def write_manifest(
     folder: Path, files: Mapping[str, FileEntry], sets: Sequence[Fields], arguments: Mapping[str, Json]
 ) -> Manifest:
-    """The manifest of files already written: versions, arguments, sets, SHA-256 and size of each file, and a digest of
-    all this."""
+    """Writes the manifest of existing files, with a digest of its own content, and returns it."""
     manifest: Manifest = {
         "mpsim": version("mpsim"), "pack_version": PACK_VERSION, "arguments": dict(arguments), "sets": list(sets),
         "files": {name: files[name] for name in sorted(files)}, "digest": "",
@@ -91,23 +98,28 @@ def write_manifest(
 
 
 def _digest(manifest: Manifest) -> str:
-    """SHA-256 of what a manifest says, but for its digest."""
+    """Computes the SHA-256 of a manifest without its digest."""
     rest = {name: value for name, value in manifest.items() if name != "digest"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 class Problem(NamedTuple):
-    """A file of a pack that is not as it was written. what: "changed", "missing", "not listed" or "no longer listed"
-    (a set has it, the list of files does not)."""
+    """A file of a pack that differs from what was written.
+
+    ``what`` is "changed", "missing", "not listed" or "no longer listed" (a set names it, but the list of files does
+    not).
+    """
 
     file: str
     what: str
 
 
 def verify(folder: str | Path) -> list[Problem]:
-    """What is no longer as it was written; [] if nothing is. A manifest that lost entries is itself "changed".
+    """Lists the files of a pack that differ from what was written. A manifest that lost entries counts as "changed".
 
-    Raises OSError if there is no manifest, ValueError if it is none of a pack.
+    Raises:
+        OSError: There is no manifest.
+        ValueError: The manifest does not belong to a pack.
     """
     folder = Path(folder)
     manifest = _manifest(folder)
@@ -129,7 +141,7 @@ def verify(folder: str | Path) -> list[Problem]:
 
 
 def _manifest(folder: Path) -> Manifest:
-    """The manifest of a pack. Raises ValueError for another file of that name."""
+    """Reads the manifest of a pack. Raises UsageError if the file is something else."""
     path = folder / MANIFEST
     try:
         found = json.loads(path.read_bytes())
@@ -141,4 +153,4 @@ def _manifest(folder: Path) -> Manifest:
             return manifest
     except (ValueError, TypeError, KeyError):
         pass
-    raise UsageError(f"{path} is no manifest of a pack of vectors (docs/vectors.md)")
+    raise UsageError(f"{path} is not the manifest of a pack of vectors (docs/vectors.md)")

@@ -1,4 +1,4 @@
-"""A recorded training step as a pack of vectors (docs/vectors.md)."""
+"""Writes a recorded training step as a pack of vectors (docs/vectors.md)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ from mpsim.vectors.pack import Manifest, write_files, write_manifest
 
 
 def step_files(tensors: Mapping[str, Array], index: Mapping[str, Json]) -> dict[str, bytes]:
-    """A recorded step as files: step.npz, which ``mpsim validate step`` reads, its index step.json; and the float32 (or
-    integer) words of each tensor as .mem, as a line of step.jsonl and as an array of step.h."""
+    """Returns the files of a recorded step.
+
+    They are step.npz, which ``mpsim validate step`` reads, its index step.json, and the float32 or integer words of
+    each tensor as a .mem file, as a line of step.jsonl and as an array in step.h.
+    """
     text = json.dumps(index, indent=1)
     found = {"step.npz": archive.pack(tensors, {f"{INDEX}.json": text}), "step.json": (text + "\n").encode()}
     lines, header = [], ["#ifndef MPSIM_STEP_H", "#define MPSIM_STEP_H", "#include <stdint.h>"]
@@ -40,11 +43,14 @@ def step_files(tensors: Mapping[str, Array], index: Mapping[str, Json]) -> dict[
 
 
 def write_step(out: str | Path, arguments: Fields) -> Manifest:
-    """Runs one recorded training step and writes it as a pack. arguments: model, width, batch, scheme, levels, seed.
+    """Records one training step and writes it as a pack.
 
-    Images are Philox words and labels rise, so that the pack depends on no dataset.
+    Images are Philox words and labels are rising numbers, so that the pack does not depend on a dataset.
+
+    Args:
+        out: The folder.
+        arguments: model, width, batch, scheme, levels and seed.
     """
-
     batch, seed = arguments["batch"], arguments["seed"]
     network = networks.build(arguments["model"], width=arguments["width"], seed=seed)
     plan = assign(trace(network, batch=batch), arguments["scheme"], levels=arguments["levels"])

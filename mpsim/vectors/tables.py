@@ -1,6 +1,6 @@
-"""Inputs and the results that mpsim's definition gives for them: casts and dot products.
+"""Computes vectors of casts and dot products: inputs and the results of mpsim's definition.
 
-Inputs are made of integers and Philox words alone, so that they are the same on any machine.
+Inputs are computed from integers and Philox words only, so that they are the same on every machine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mpsim.validate.sources import Source, as_source
 from mpsim.validate.turning_points import beside_patterns, grid, point
 from mpsim.vectors.forms import Table
 
-#: The most terms of a dot product, and the most vectors of a set.
+#: The largest number of terms of a dot product, and of vectors in a set.
 MOST_LENGTH, MOST_SIZE = 1 << 16, 1 << 22
 
 
@@ -39,13 +39,25 @@ def cast_tables(
     random_bit_count: int = 16,
     backend: str = "compiled",
 ) -> Iterable[Table]:
-    """A table for every format (None: all named ones narrower than the source), mode and overflow policy (None: all).
+    """Yields a table for every format, mode and overflow policy.
 
-    Columns: input, the source's pattern; expected, the format's code; for the stochastic modes between them
-    random_bits, a uint32 word (mode "stochastic" uses the low ``random_bit_count`` of it). At most ``size`` inputs:
-    specials, codes and midpoints with their neighbours, the binades above the largest number, random patterns.
-    Inputs whose result has no code (NaN or a marked infinity in a format without) are left out. Combinations that do
-    not exist (the modes of QPyTorch, but for its formats) are passed over if modes is None, else ValueError.
+    The columns are the pattern of the input, a word of random bits (for stochastic modes), and the code of the expected
+    result. Inputs are specials, codes and midpoints with their neighbours, the binades above the largest number, and
+    random patterns. Inputs whose result has no code (NaN or a marked infinity in a format without it) are omitted.
+
+    Args:
+        formats: The target formats. The default is all named ones narrower than the source.
+        source: The type of the inputs.
+        modes, overflows: The default is all. Combinations that do not exist, such as QPyTorch's modes with other
+            formats, are then skipped.
+        size: The largest number of inputs of a format. With 0 it is all patterns of a 16-bit source.
+        seed: The seed of random inputs and random bits.
+        random_bit_count: How many low bits of a word mode "stochastic" uses.
+        backend: The backend that computes the results.
+
+    Raises:
+        ValueError: An argument is out of range, a format is not narrower than the source, or a mode does not support
+            it.
     """
     checks.whole("size", size, most=MOST_SIZE)
     checks.seed("seed", seed)
@@ -53,7 +65,7 @@ def cast_tables(
     chosen = [row for row in FORMATS.values() if _narrower(row, origin)] if formats is None else formats
     for format in map(as_format, chosen):
         if not _narrower(format, origin):
-            raise UsageError(f"{format} is no narrower than the source {origin.name}")
+            raise UsageError(f"{format} is not narrower than the source {origin.name}")
         patterns = cast_inputs(format, origin, size, seed)
         for mode in map(Mode, Mode if modes is None else modes):
             if modes is None and mode.is_legacy and not _legacy_applies(format, origin):
@@ -101,7 +113,7 @@ def _cast_table(format: Format, source: Source, policy: Policy, patterns: Array,
 
 
 def cast_inputs(format: Format, source: str | Source, size: int, seed: int = 0) -> Array:
-    """At most ``size`` patterns of the source, rising, each once: first what always matters, then by lot.
+    """Returns at most ``size`` different patterns of the source in rising order: important ones, then random ones.
 
     >>> print(cast_inputs(FORMATS["float4_e2m1fn"], "float16", 400).size)
     400
@@ -124,7 +136,7 @@ def cast_inputs(format: Format, source: str | Source, size: int, seed: int = 0) 
 
 
 def _sample(first: int, count: int, wanted: int, seed: int) -> list[int]:
-    """``wanted`` of ``count`` integers from ``first`` on; all if they are no more."""
+    """Returns at most ``wanted`` of the ``count`` integers that start at ``first``."""
     if count <= wanted:
         return list(range(first, first + count))
     words = random_bits(Stream(seed, "data_order"), wanted).astype(np.uint64)
@@ -141,8 +153,8 @@ def _specials(source: Source) -> list[int]:
 
 
 def _around(format: Format, source: Source, code: int) -> list[int]:
-    """Patterns of the grid's number of that code and of the midpoint above it, with their neighbours; both signs."""
-    far = grid(format, code)[1] >= 900  # infinity stands for these
+    """Returns patterns of the number of a code and of the midpoint above it, with neighbours, for both signs."""
+    far = grid(format, code)[1] >= 900  # infinity replaces these
     found = []
     for half in (0, 1):
         value = np.inf if far else point(format, code, half)

@@ -232,7 +232,7 @@ def test_pictures_replaced_while_a_run_trains_stop_it(folder, tmp_path):
 
     with Results.in_folder(tmp_path) as results:
         key = settings.key
-        with pytest.raises(ValueError, match=f"{folder}.* changed while epoch 1 was trained, which is not stored"):
+        with pytest.raises(ValueError, match=f"{folder}.* changed during epoch 1, which is not stored"):
             run(settings, results, on_epoch=replace_picture, **BACKEND)
         assert [epoch["epoch"] for epoch in results.history(key)] == [0]
         file.write_bytes(before)
@@ -249,7 +249,7 @@ def test_data_replaced_while_a_run_is_set_up_stop_it(folder, tmp_path, monkeypat
     with Results.in_folder(tmp_path) as results, pytest.raises(ValueError, match="changed after the run was set up"):
         run(on(folder), results, load=load_and_replace, **BACKEND)
     monkeypatch.setattr(runs, "_epochs", lambda *_: pytest.fail("trained"))
-    with pytest.raises(ValueError, match="changed after the run was set up; start the command anew"):
+    with pytest.raises(ValueError, match="changed after the run was set up; restart the command"):
         run(on(folder), key=on(folder, seed=5).key, **BACKEND)
 
 

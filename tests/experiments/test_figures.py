@@ -217,7 +217,12 @@ def test_both_files_are_written_with_their_words(tmp_path):
     png, svg = memory_accuracy(ROWS, tmp_path / "deep" / "curve.png", title="a title")
     assert png.read_bytes().startswith(b"\x89PNG") and (png.name, svg.name) == ("curve.png", "curve.svg")
     words = re.findall(r"<text[^>]*>([^<]*)</text>", svg.read_text())
-    for word in ("test accuracy [%], even in the logarithm of the error", "Pareto front", "a run diverged", "a title"):
+    for word in (
+        "test accuracy [%], linear in the logarithm of the error",
+        "Pareto front",
+        "a run diverged",
+        "a title",
+    ):
         assert word in words
     assert any("low format [%" in word for word in words)
     again = memory_accuracy(ROWS, tmp_path / "again", title="a title")

@@ -59,7 +59,7 @@ def test_a_full_disk_is_told_and_loses_nothing(results):
     results.add_epoch("k", 0, {"epoch": 0}, b"small")
     pages = results._database.execute("PRAGMA page_count").fetchone()[0]
     results._database.execute(f"PRAGMA max_page_count = {pages}")  # SQLite then says what it says on a full disk
-    with pytest.raises(ResultsError, match=r"disk is full.*written before is kept"):
+    with pytest.raises(ResultsError, match=r"disk is full.*Earlier entries are kept"):
         results.add_epoch("k", 1, {"epoch": 1}, bytes(1 << 20))
     assert results.history("k") == [{"epoch": 0}]
     assert results.checkpoint("k") == (0, b"small")
@@ -104,5 +104,5 @@ def test_a_missing_file_is_told_where_none_should_be_made(tmp_path):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ResultsError, match="cannot make the results folder"):
+    with pytest.raises(ResultsError, match="cannot create the results folder"):
         Results.in_folder(tmp_path / "file" / "results")

@@ -370,7 +370,7 @@ def test_a_killed_sweep_goes_on(tmp_path, how, code, processes):
     assert process.returncode == code, errors
     assert "Traceback" not in errors
     if how == "SIGINT":
-        assert "the finished epochs are kept" in errors
+        assert "the finished epochs are stored" in errors
     jobs = plan_sweep(
         replace(QUICK, scheme="float32", ratio=None, levels="paper", epochs=25), levels=["four_bit"], ratios=[0.6]
     )

@@ -1,1 +1,1 @@
-"""Pictures of runs and plans."""
+"""Draws runs and plans."""

@@ -1,4 +1,4 @@
-"""An axis on which accuracies of 10 and of 97 % can both be read: even in the logarithm of the error."""
+"""Provides an axis that is linear in the logarithm of the error, so that accuracies of 10 and 97 % are readable."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from numpy.typing import ArrayLike
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Percentage points added to the error, so that 100 % has a place.
+#: Percentage points added to the error, so that 100 % has a finite position.
 OFFSET = 2.0
-#: Ticks that come first (10 % is what guessing reaches in most datasets here), and the distances of the others.
+#: The ticks with priority (10 % is the accuracy of guessing in most datasets here), and the steps of the other ticks.
 FIRST = (10, 50, 90)
 STEPS = (50, 10, 5, 1, 0.5, 0.1, 0.05, 0.01)
-#: The least distance of two ticks, and the room beyond the outermost values, as shares of the axis.
+#: The least distance of two ticks, and the margin beyond the outermost values, as shares of the axis.
 BETWEEN, MARGIN = 0.07, 0.06
 
 
 def forward(accuracy: ArrayLike) -> np.ndarray:
-    """Where an accuracy in percent stands; what lies above 100 % (only the margin does) goes on as a straight line.
+    """Returns the position of an accuracy in percent. Above 100 %, i.e. in the margin, it is a straight line.
 
     >>> float(forward(100.0)), round(float(forward(82.0)), 6)
     (-0.0, -1.0)
@@ -30,7 +30,7 @@ def forward(accuracy: ArrayLike) -> np.ndarray:
 
 
 def inverse(place: ArrayLike) -> np.ndarray:
-    """The accuracy that stands there.
+    """Returns the accuracy at a position.
 
     >>> [round(float(inverse(forward(value))), 9) for value in (0.0, 75.6, 98.0, 100.0, 103.0)]
     [0.0, 75.6, 98.0, 100.0, 103.0]
@@ -41,7 +41,7 @@ def inverse(place: ArrayLike) -> np.ndarray:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round accuracies from ``low`` to ``high``, the roundest first where there is no room for all; in rising order.
+    """Returns round accuracies from ``low`` to ``high`` in rising order. If space is limited, the roundest are chosen.
 
     >>> ticks(8.0, 98.0)
     [10.0, 30.0, 50.0, 70.0, 80.0, 85.0, 90.0, 93.0, 95.0, 97.0, 98.0]
@@ -61,7 +61,7 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def use(axes: Axes, accuracies: list[float]) -> None:
-    """Gives the axes this scale, with room for all of the accuracies (in percent)."""
+    """Sets this scale on the axes, with space for all of the accuracies (in percent)."""
     low, high = float(forward(min(accuracies))), float(forward(max(accuracies)))
     room = MARGIN * (high - low) or 0.02
     bottom, top = float(inverse(low - room)), float(inverse(high + room))

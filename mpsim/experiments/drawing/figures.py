@@ -1,4 +1,4 @@
-"""The memory-accuracy curve as PNG and SVG (paper figures 4 and 10 to 12)."""
+"""Draws the memory-accuracy curve as PNG and SVG (paper figures 4 and 10 to 12)."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-#: One colour for each level pair, told apart in common kinds of colour blindness (Wong 2011; then Tol's "muted").
+#: One colour for each pair of levels, distinguishable with common kinds of colour blindness (Wong 2011, Tol's "muted").
 COLOURS = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#332288", "#999933", "#44aa99",
 )  # fmt: skip
-#: The colour of float32 where all rows are trained alike, and of the legend's marks.
+#: The colour of float32 if all rows are trained in the same way, and of the marks in the legend.
 GREY = "0.35"
 
 
 class Style(NamedTuple):
-    """How a scheme is drawn. ``line``: matplotlib's style of the line through its ratios or numbers of groups."""
+    """How a scheme is drawn. ``line`` is matplotlib's style of the line through its ratios or numbers of groups."""
 
     marker: str
     label: str
@@ -48,18 +48,18 @@ STYLES = {
     "largest_k": Style("p", "the k largest groups", "-."),
     GIVEN: Style("*", "given plan"),
 }
-#: Marks of schemes that are not in STYLES, in the order of their names.
+#: The marks of schemes that are not in STYLES, in the order of their names.
 SPARE_MARKERS = "<>dX8H1234"
-#: A ground for words that stand on lines, so pale that what is below it is seen.
+#: A translucent background for text on lines.
 BEHIND_WORDS = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.6}
-#: Schemes whose points say their r or k.
+#: Schemes whose points are annotated with r or k.
 _ANNOTATED = ("largest_first", "largest_k")
-#: Least distance of two such words, in percentage points of the share.
+#: The least distance of two annotations, in percentage points of the share.
 _APART = 5.5
 
 
 class Group(NamedTuple):
-    """Points of one colour: of one level pair and one way of training."""
+    """The points of one colour, i.e. of one pair of levels and one recipe."""
 
     name: str
     colour: str
@@ -67,7 +67,7 @@ class Group(NamedTuple):
 
 
 def styles(schemes: Iterable[str]) -> dict[str, Style]:
-    """Returns the style of each scheme; what STYLES lacks gets a mark of its own.
+    """Returns the style of each scheme. A scheme that STYLES lacks gets a spare mark.
 
     >>> [style.marker for style in styles(["mine", "random", "another"]).values()]
     ['>', 'P', '<']
@@ -78,9 +78,9 @@ def styles(schemes: Iterable[str]) -> dict[str, Style]:
 
 
 def pareto_front(candidates: Iterable[Mean]) -> list[Mean]:
-    """The points that no other point beats: none has a share as high and an accuracy as high, and one higher.
+    """Returns the Pareto front in rising order of share.
 
-    In rising order of share.
+    It consists of the points for which no other point is at least as high in share and accuracy and higher in one.
 
     >>> a, b, c = (Mean({}, 1, share, accuracy, accuracy, accuracy, 0) for share, accuracy in
     ...            ((0.0, 0.9), (0.5, 0.8), (0.4, 0.7)))
@@ -95,21 +95,26 @@ def pareto_front(candidates: Iterable[Mean]) -> list[Mean]:
 
 
 def memory_accuracy(rows: Sequence[Row], path: str | Path, *, title: str = "") -> list[Path]:
-    """Draws test accuracy against the share of elements held low: PNG and SVG, at ``path`` with these endings.
+    """Draws test accuracy against the share of low elements as PNG and SVG, at ``path`` with these suffixes.
 
-    A mark is the mean over the seeds of one plan under one way of training, with a bar from the lowest to the highest
-    seed. Plans of a scheme that takes a ratio or a number of groups are joined by a line. Each level pair has a colour,
-    and so has each way of training where the rows have several; the Pareto front of a colour is a pale band. Returns
-    the two files written. ValueError if there is no finished run.
+    A mark is the mean over the seeds of one plan and recipe, with a bar from the lowest to the highest seed. A line
+    joins the plans of a scheme with a ratio or a number of groups. Each pair of levels has a colour, and so has each
+    recipe if the rows have several. The Pareto front of a colour is a pale band.
+
+    Returns:
+        The two files.
+
+    Raises:
+        ValueError: There is no finished run.
     """
     with as_usual():
         return save(memory_accuracy_figure(rows, title), path)
 
 
 def memory_accuracy_figure(rows: Sequence[Row], title: str = "") -> Figure:
-    """Returns the same as matplotlib's Figure."""
+    """Returns the picture of ``memory_accuracy`` as matplotlib's Figure."""
     if not rows:
-        raise UsageError("no finished run to draw; 'mpsim sweep' makes some")
+        raise UsageError("there is no finished run to draw; run 'mpsim sweep' first")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -131,7 +136,7 @@ def memory_accuracy_figure(rows: Sequence[Row], title: str = "") -> Figure:
 
 @contextmanager
 def as_usual(font_size: float = 10) -> Iterator[None]:
-    """Matplotlib's own settings, and no salt in the SVG, so that a picture has the same bytes each time."""
+    """Sets matplotlib's defaults and a fixed salt for SVG, so that a picture has the same bytes each time."""
     import matplotlib
 
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mpsim", "font.size": font_size}):
@@ -139,9 +144,9 @@ def as_usual(font_size: float = 10) -> Iterator[None]:
 
 
 def save(figure: Figure, path: str | Path) -> list[Path]:
-    """Writes a figure as PNG and SVG, at ``path`` with these endings; the same bytes each time."""
+    """Writes a figure as PNG and SVG, at ``path`` with these suffixes. The bytes are the same each time."""
     path = Path(path)
-    stem = path.with_suffix("") if path.suffix in (".png", ".svg") else path  # 0.25 in a name is no ending
+    stem = path.with_suffix("") if path.suffix in (".png", ".svg") else path  # .25 of "0.25" is not a suffix
     stem.parent.mkdir(parents=True, exist_ok=True)
     files = [stem.with_name(f"{stem.name}{ending}") for ending in (".png", ".svg")]
     figure.savefig(files[0], dpi=150)
@@ -150,7 +155,7 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
 
 
 def _groups(points: Sequence[Mean]) -> list[Group]:
-    """The points by level pair and way of training. Where there is one way of training, float32 is grey."""
+    """Groups the points by levels and recipe. With a single recipe, float32 is grey."""
     trained = differences([point.settings for point in points], (*TRAINING, "promotion"))
     gathered: dict[tuple, list[Mean]] = {}
     for point, words in zip(points, trained, strict=True):
@@ -168,7 +173,7 @@ def _groups(points: Sequence[Mean]) -> list[Group]:
 
 
 def _series(points: Iterable[Mean]) -> list[list[Mean]]:
-    """The points of each scheme, and of each random order, in rising order of ratio or number of groups."""
+    """Returns the points of each scheme and random order, in rising order of ratio or number of groups."""
     gathered: dict[tuple, list[Mean]] = {}
     for point in points:
         gathered.setdefault((point.scheme, point.settings["plan_seed"]), []).append(point)
@@ -176,22 +181,23 @@ def _series(points: Iterable[Mean]) -> list[list[Mean]]:
 
 
 def _places(points: Iterable[Mean]) -> tuple[list[float], list[float]]:
-    """Shares and accuracies in percent."""
+    """Returns shares and accuracies in percent."""
     points = list(points)
     return [100 * point.low_share for point in points], [100 * point.accuracy for point in points]
 
 
 def draw_points(axes: Axes, points: Sequence[Mean], **style: Any) -> None:
-    """Draws the points where their values are, each with a bar from its lowest to its highest seed."""
+    """Draws points, each with a bar from its lowest to its highest seed."""
     x, y = _places(points)
-    below = [100 * max(0.0, point.accuracy - point.lowest) for point in points]  # a mean of equal numbers may be less
+    # The mean of equal numbers may be rounded below them.
+    below = [100 * max(0.0, point.accuracy - point.lowest) for point in points]
     above = [100 * max(0.0, point.highest - point.accuracy) for point in points]
     bars = [below, above] if any(below) or any(above) else None
     axes.errorbar(x, y, yerr=bars, elinewidth=0.8, capsize=2, zorder=3, **style)
 
 
 def draw_diverged(axes: Axes, points: Iterable[Mean], label: str) -> None:
-    """Draws a cross over the points with a run that diverged."""
+    """Draws a cross over the points with a diverged run."""
     lost = [point for point in points if point.diverged]
     if lost:
         axes.plot(*_places(lost), "x", color="black", markersize=9, linestyle="", zorder=6, label=label)
@@ -226,7 +232,7 @@ def _look(style: Style) -> Fields:
 
 
 def _annotate(axes: Axes, series: Sequence[Mean], colour: str, above: bool) -> None:
-    """r or k beside the points that leave room for it."""
+    """Writes r or k next to points with enough space."""
     last: float | None = None
     for point in series:
         name, long = ("r", "ratio") if point.ratio is not None else ("k", "k")
@@ -248,7 +254,7 @@ def _write(axes: Axes, point: Mean, text: str, colour: str, above: bool) -> None
 
 def _finish(axes: Axes, title: str) -> None:
     axes.set_xlabel("elements held in the low format [% of all elements of a training step]")
-    axes.set_ylabel("test accuracy [%], even in the logarithm of the error")
+    axes.set_ylabel("test accuracy [%], linear in the logarithm of the error")
     axes.set_xlim(-3, 103)
     axes.grid(color="0.9", linewidth=0.7)
     axes.set_axisbelow(True)
@@ -258,7 +264,7 @@ def _finish(axes: Axes, title: str) -> None:
 
 
 def _legend(points: Sequence[Mean], groups: Sequence[Group], looks: Mapping[str, Style]) -> list[Line2D]:
-    """What the marks mean, in grey, and the colours."""
+    """Returns the legend's handles: the marks in grey, then the colours."""
     from matplotlib.lines import Line2D
 
     handles = []

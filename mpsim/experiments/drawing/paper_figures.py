@@ -1,4 +1,4 @@
-"""A figure of the paper's as a picture: one panel per network, accuracy against the share held low, bars over seeds."""
+"""Draws a figure of the paper with one panel for each network: accuracy against low share, with bars over seeds."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Panels beside each other.
+#: The number of panels in a row.
 COLUMNS = 2
 
 
 class Curve(NamedTuple):
-    """A line of a figure, or marks where it is not ``joined``: what it holds, its label and style."""
+    """A line of a figure, or only marks if it is not ``joined``, with its scheme, label and style."""
 
     scheme: str
     promotes: bool
@@ -50,25 +50,28 @@ _PROMOTION = (
     Curve("largest_first", True, "with promotion (the paper's)", COLOURS[0]),
     Curve("largest_first", False, "without promotion", COLOURS[1], "s"),
 )
-#: What a figure compares -> its lines.
+#: The lines of a figure, by what it compares.
 CURVES = {"plans": _PLANS, "orders": _ORDERS, "promotion": _PROMOTION}
 
 
 def draw(compares: str, titled: Sequence[tuple[str, Sequence[Row]]], path: str | Path, title: str = "") -> list[Path]:
-    """Draws the panels (title, rows) as PNG and SVG, ``path`` without its suffix; returns the two files.
+    """Draws the panels (title, rows) as PNG and SVG, at ``path`` with these suffixes, and returns the two files.
 
-    x: elements held low, mean over seeds and epochs, so promotion moves a point to the left. y: mean test accuracy, the
-    bar from the lowest to the highest seed; of a random order, mean and bar are over seeds and orders. A black cross: a
-    run of that plan diverged. ValueError without rows.
+    The x axis is the share of low elements, averaged over seeds and epochs, so promotion moves a point to the left. The
+    y axis is the mean test accuracy, with a bar from the lowest to the highest seed. For a random order, mean and bar
+    are over seeds and orders. A black cross marks a plan with a diverged run.
+
+    Raises:
+        ValueError: There are no rows.
     """
     with as_usual(9):
         return save(figure_of(compares, titled, title), path)
 
 
 def figure_of(compares: str, titled: Sequence[tuple[str, Sequence[Row]]], title: str = "") -> Figure:
-    """Returns the same as matplotlib's Figure."""
+    """Returns the picture of ``draw`` as matplotlib's Figure."""
     if not any(rows for _, rows in titled):
-        raise UsageError("no finished run to draw")
+        raise UsageError("there is no finished run to draw")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -104,7 +107,7 @@ def _panel(axes: Axes, compares: str, title: str, every: Sequence[Mean]) -> None
         else:
             lines.setdefault((_curve(compares, mean), words), []).append(mean)
     for number, ((curve, words), line) in enumerate(sorted(lines.items(), key=lambda item: not item[0][0].joined)):
-        if words:  # the panel's usual colours tell schemes apart, not ways of training
+        if words:  # the usual colours of a panel distinguish schemes, not recipes
             curve = curve._replace(label=f"{curve.label}, {words}", colour=COLOURS[number % len(COLOURS)])
         _line(axes, curve, sorted(line, key=lambda mean: mean.ratio or 0.0))
     draw_diverged(axes, every, "a run diverged")
@@ -118,7 +121,7 @@ def _panel(axes: Axes, compares: str, title: str, every: Sequence[Mean]) -> None
 
 
 def _curve(compares: str, mean: Mean) -> Curve:
-    """The line that the runs stand in; for a scheme that is not compared, marks."""
+    """Returns the line of the runs, or marks for a scheme that is not compared."""
     for curve in CURVES[compares]:
         if (mean.scheme, mean.promotes) == (curve.scheme, curve.promotes):
             return curve

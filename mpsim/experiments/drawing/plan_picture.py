@@ -1,4 +1,4 @@
-"""A plan as a picture: which ops hold what, and bytes by role and group."""
+"""Draws a plan: the formats of each op, and bytes by role and group."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mpsim.errors import UsageError
 from mpsim.experiments.drawing.figures import COLOURS
 from mpsim.files.whole import write_whole
 
-#: Of the roles, so that they are not taken for those of the formats.
+#: The shades of the roles. They are grey, so that they are not confused with the colours of the formats.
 GREYS = ("#222222", "#c8c8c8", "#666666", "#a0a0a0")
 SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def bytes_by_group(plan: Plan) -> dict[str, list[float]]:
-    """Role -> bytes of each group's tensors; a parameter counts to the group of what its op reads."""
+    """Returns the bytes of each group's tensors for each role. A parameter belongs to the group that its op reads."""
     ops = plan.network.ops
     table = {role: [0.0] * len(plan.network.groups) for role in ROLES}
     for tensor, count in plan.elements.items():
@@ -28,15 +28,26 @@ def bytes_by_group(plan: Plan) -> dict[str, list[float]]:
 
 
 def draw_plan(plan: Plan, path: str | Path) -> Path:
-    """Writes the picture (.png, .svg or .pdf): above, a row per role and a column per op, coloured by format; below,
-    bytes by group, stacked by role. ValueError for another suffix; OSError if it cannot be written."""
+    """Draws a plan.
+
+    The upper part has a row for each role and a column for each op, coloured by format. The lower part has the bytes of
+    each group, stacked by role.
+
+    Args:
+        plan: The plan.
+        path: The file. Its suffix must be .png, .svg or .pdf.
+
+    Raises:
+        ValueError: The suffix is unknown.
+        OSError: The file cannot be written.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     path = Path(path)
     if path.suffix not in SUFFIXES:
-        raise UsageError(f"a picture's suffix is one of {', '.join(SUFFIXES)}, got {path.name!r}")
+        raise UsageError(f"the suffix of a picture must be one of {', '.join(SUFFIXES)}, got {path.name!r}")
     names = list(dict.fromkeys(format.name for format in plan.formats.values()))
     colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
     figure = Figure(figsize=(11, 6), layout="constrained")
