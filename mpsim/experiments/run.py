@@ -14,7 +14,7 @@ from mpsim.data import DATASETS, DataLoader, LabelledImages
 from mpsim.errors import UsageError
 from mpsim.experiments.labels import Row, labels_of
 from mpsim.experiments.results import Results, settings_key
-from mpsim.experiments.settings import RunSettings
+from mpsim.experiments.settings import Contents, RunSettings
 from mpsim.files.records import Fields, Record
 from mpsim.nn import Module
 from mpsim.training.reports import EpochReport
@@ -40,26 +40,20 @@ def run(
 
     Args:
         settings: The settings of the run.
-        results: Where epochs are stored. A finished run is returned as stored, and an unfinished one resumes after its
-            last stored epoch.
-        backend, threads: Which backend trains, on how many threads (None: one per core). Bits do not depend on them.
+        results: Where epochs are stored. A finished run is returned, and an unfinished one resumes.
+        backend, threads, workers: What trains, with how many threads, and how many threads load batches. Bits do not
+            depend on them.
         on_epoch: Called with the metrics of each new epoch.
         save: A file for the trained state.
         load: Replaces ``settings.load``. With ``keeping_data()``, runs on the same data read them once.
-        workers: The number of threads that load batches in advance. Bits do not depend on it.
         key: The key of the settings at the time the run was set up.
 
     Raises:
-        ValueError: The settings do not match, which is checked before training. Also if the data or the network's file
-            changed after the run was set up, or the data during training. Epochs stored earlier are kept.
+        ValueError: The settings do not match, or data or the network's file changed. Stored epochs are kept.
     """
     checks.threads(threads)
     checks.whole("workers", workers, most=checks.MOST_THREADS)
-    contents = settings.contents()
-    described = settings.to_dict(contents)
-    row = labels_of(settings_key(described), described)
-    if key is not None and row["key"] != key:
-        raise _changed(settings)
+    contents, described, row = _described(settings, key)
     stored = None if results is None or save is not None else results.result(row["key"])
     if stored is not None:
         return stored | row
@@ -89,6 +83,16 @@ def run(
     if results is not None:
         results.finish(row["key"], result, final_plan=_plan_text(trainer.plan))
     return result
+
+
+def _described(settings: RunSettings, key: str | None) -> tuple[Contents, Record, Fields]:
+    """Returns the digests, the stored form and the labels of settings. Raises UsageError if their key has changed."""
+    contents = settings.contents()
+    described = settings.to_dict(contents)
+    row = labels_of(settings_key(described), described)
+    if key is not None and row["key"] != key:
+        raise _changed(settings)
+    return contents, described, row
 
 
 def _changed(settings: RunSettings) -> UsageError:
