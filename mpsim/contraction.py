@@ -12,6 +12,8 @@ from mpsim import checks
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import FORMATS
 from mpsim.kernels import hosted
+from mpsim.kernels.contractions.beside import NOTHING, Beside
+from mpsim.kernels.philox import Stream
 from mpsim.products.accumulators import Accumulator, Summation, in_short
 from mpsim.products.stages import Product
 from mpsim.products.tensor_cores import accumulator_of
@@ -24,23 +26,40 @@ def matmul(
     b: ArrayLike,
     accumulator: Summation | str = Accumulator(),
     *,
+    c: ArrayLike | None = None,
+    beta: float = 1.0,
+    alpha: float = 1.0,
+    bias: ArrayLike | None = None,
+    left_scale: ArrayLike | None = None,
+    right_scale: ArrayLike | None = None,
+    stream: Stream | None = None,
     backend: str = "compiled",
     threads: int | None = None,
 ) -> np.ndarray:
     """The matrix product a @ b with every dot product summed as ``accumulator`` says.
 
-    a: (M, K), b: (K, N), float32; float16, bfloat16 and other narrow ml_dtypes arrays widen exactly. The result
-    is float32, (M, N). ``accumulator``: an Accumulator or its text, as "chunk=64", "exact" or "hopper_float16".
-    ``threads``: None for as many as there are cores; any number gives the same bits.
+    Args:
+        a, b: (M, K) and (K, N), float32; float16, bfloat16 and other narrow ml_dtypes arrays widen exactly.
+        accumulator: an Accumulator or a Product, or the text of one, as "chunk=64", "exact" or "hopper_float16".
+        c, beta, alpha: (M, N), and numbers rounded to float32, of products with ``AddC``, ``start="c"``, ``Scale``.
+        bias: (N,), added as ``Bias`` says; an Accumulator adds it in float32.
+        left_scale: of products that scale it: (), one per row (M, 1), per block of k (1, blocks), or (M, blocks);
+            with ``Scaled``, blocks is K / block rounded up, else 1.
+        right_scale: (), one per column (1, N), per block of k (blocks, 1), or (blocks, N).
+        stream: of the random bits of stochastic sums; ``Stream(0, "sums")`` if it is None.
+        threads: None for as many as there are cores; any number gives the same bits.
 
-    Raises TypeError for another type (float64 too: round it to float32 yourself, or a product would be of other
-    numbers than you gave), ValueError for shapes that do not match, BackendUnavailable if the backend cannot run.
+    Returns: (M, N), float32. Raises TypeError for another type (float64 too: round it to float32 yourself, or a product
+    would be of other numbers than you gave), ValueError for shapes that do not match and for what the accumulator
+    does not take or misses, BackendUnavailable if the backend cannot run.
     Source: Wang et al. 2018 (chunks, narrow accumulation); IEEE 754-2019 §5.4.1 (fusedMultiplyAdd).
 
     >>> import numpy as np
     >>> a, b = np.float32([[2**24, 1, -(2**24)]]), np.ones((3, 1), np.float32)
     >>> print(matmul(a, b, backend="reference"), matmul(a, b, Accumulator(kind="exact"), backend="reference"))
     [[0.]] [[1.]]
+    >>> print(matmul(a, b, "product(order=exact(), epilogue=(scale(left),))", left_scale=0.5, backend="reference"))
+    [[0.5]]
     """
     left, right = _matrix(a, "a"), _matrix(b, "b")
     if left.shape[1] != right.shape[0]:
@@ -49,7 +68,46 @@ def matmul(
             f"K is {left.shape[1]} in a and {right.shape[0]} in b"
         )
     chosen, threads = as_accumulator(accumulator), checks.threads(threads)
-    return hosted(backend).matmul(left, right, threads=threads, accumulator=chosen)
+    shape, blocks = (left.shape[0], right.shape[1]), _blocks(chosen, left.shape[1])
+    beside = Beside(
+        None if c is None else _of_shape(_matrix(c, "c"), "c", [shape]),
+        _factor(beta, "beta"),
+        _factor(alpha, "alpha"),
+        _scale(left_scale, "left_scale", (shape[0], blocks.get("left", 1))),
+        _scale(right_scale, "right_scale", (blocks.get("right", 1), shape[1])),
+        checks.instance("stream", stream or NOTHING.stream, Stream, "a Stream, such as Stream(0, 'sums')"),
+    )
+    added = None if bias is None else _of_shape(_numbers(bias, "bias"), "bias", [shape[1:]])
+    if added is not None and isinstance(chosen, Product) and not chosen.takes_bias:
+        raise UsageError("the product adds no bias; add Bias to its epilogue, or leave the bias out")
+    return hosted(backend).matmul(left, right, bias=added, beside=beside, threads=threads, accumulator=chosen)
+
+
+def _blocks(accumulator: Summation, length: int) -> dict[str, int]:
+    """Side -> in how many blocks of k it is scaled."""
+    blocks = accumulator.scales_of_blocks if isinstance(accumulator, Product) else {}
+    return {side: max(1, -(-length // size)) for side, size in blocks.items()}
+
+
+def _scale(scale: ArrayLike | None, name: str, most: tuple[int, int]) -> np.ndarray | None:
+    """Scales as a matrix: each axis has the most or 1."""
+    if scale is None:
+        return None
+    rows, columns = most
+    allowed = list(dict.fromkeys([(rows, columns), (rows, 1), (1, columns), (1, 1)]))
+    array = _numbers(np.float32(scale) if isinstance(scale, int | float) else scale, name)
+    return _of_shape(array, name, [*allowed, ()]).reshape((1, 1) if array.ndim == 0 else array.shape)
+
+
+def _factor(value: float, name: str) -> float:
+    return float(np.float32(checks.real(name, value, least=-checks.FLOAT32_LARGEST, most=checks.FLOAT32_LARGEST)))
+
+
+def _of_shape(array: np.ndarray, name: str, allowed: list[tuple[int, ...]]) -> np.ndarray:
+    if array.shape not in allowed:
+        shapes = " or ".join(map(str, allowed))
+        raise UsageError(f"{name} has shape {array.shape}; with this accumulator and these a and b it has {shapes}")
+    return array
 
 
 def as_accumulator(accumulator: Summation | str) -> Summation:
@@ -70,13 +128,19 @@ def as_accumulator(accumulator: Summation | str) -> Summation:
 
 def _matrix(x: ArrayLike, name: str) -> np.ndarray:
     """x as a contiguous float32 matrix with the same numbers."""
+    array = _numbers(x, name)
+    if array.ndim != 2:
+        raise UsageError(f"matmul takes matrices, and {name} has shape {array.shape}")
+    return array
+
+
+def _numbers(x: ArrayLike, name: str) -> np.ndarray:
+    """x as a contiguous float32 array with the same numbers."""
     array = np.asarray(x)
     if array.dtype.name not in FORMATS or array.dtype.name == "float64":
         raise UsageTypeError(
             f"matmul takes float32, float16 or narrower ml_dtypes arrays, and {name} is {array.dtype}; "
             f"convert it with np.asarray({name}, np.float32) if rounding its numbers to float32 is what you mean"
         )
-    if array.ndim != 2:
-        raise UsageError(f"matmul takes matrices, and {name} has shape {array.shape}")
     with np.errstate(invalid="ignore"):  # a signaling NaN
         return np.require(array, np.float32, ["C", "A"])

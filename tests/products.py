@@ -1,17 +1,31 @@
-"""Strategies for products in stages, and how a test names one."""
+"""Strategies for products in stages; those without a draw are built once, which takes longer than to draw from them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
 from hypothesis import strategies as st
 
+from mpsim.errors import UsageError
+from mpsim.kernels.contractions.beside import Beside
+from mpsim.kernels.philox import Stream
+from mpsim.products.epilogue import FACTORS
 from mpsim.products.stages import (
     CONVERSIONS,
+    AddC,
     Aligned,
+    Bias,
     Blocks,
     Exact,
     Folding,
     Groups,
     Halving,
+    Kahan,
     Lanes,
     Node,
     Operand,
@@ -21,7 +35,10 @@ from mpsim.products.stages import (
     Product,
     Reordered,
     Rising,
+    Scale,
+    Scaled,
     Splits,
+    Stage,
     Sums,
     Tail,
     Tree,
@@ -35,12 +52,31 @@ FORMATS = (
 )  # fmt: skip
 
 
+DIRECTIONS = st.sampled_from(["nearest_even", "nearest_even", "toward_zero"])
+
+
+@cache
+def plain_sums() -> st.SearchStrategy[Sums]:
+    """Formats that have infinities, NaN, or neither, both directions; float32 more often."""
+    return st.builds(Sums, st.one_of(st.just("float32"), st.sampled_from(FORMATS)), DIRECTIONS)
+
+
+@cache
+def single_sums() -> st.SearchStrategy[Sums]:
+    """Sums of 24 bits at most, flushed and stochastic ones among them."""
+    names = st.sampled_from(FORMATS)
+    bits = st.integers(1, 24)
+    by_bits = st.builds(lambda name, flush, bits: Sums(name, "stochastic", flush, bits), names, st.booleans(), bits)
+    return st.one_of(plain_sums(), plain_sums(), st.builds(Sums, names, DIRECTIONS, st.just(True)), by_bits)
+
+
+@cache
 def sums() -> st.SearchStrategy[Sums]:
-    """Formats that have infinities, NaN, or neither, both roundings; float32 more often."""
-    names = st.one_of(st.just("float32"), st.sampled_from(FORMATS))
-    return st.builds(Sums, names, st.sampled_from(["nearest_even", "nearest_even", "toward_zero"]))
+    """The same and float64."""
+    return st.one_of(single_sums(), single_sums(), st.builds(Sums, st.just("float64"), DIRECTIONS))
 
 
+@cache
 def partitions() -> st.SearchStrategy[Partition]:
     few = st.integers(1, 9)
     return st.one_of(
@@ -61,10 +97,12 @@ def trees(draw: st.DrawFn, length: int) -> Node:
     return nodes[0]
 
 
+@cache
 def orders(length: int, results: bool = False, depth: int = 2) -> st.SearchStrategy[Order]:
     """Orders of so many terms, nested; of results where no product can be added."""
     leaves: list[st.SearchStrategy[Order]] = [
         st.builds(Rising, sums(), st.sampled_from(["zero", "first"])),
+        st.builds(Kahan, sums()),
         st.builds(Pairwise, sums()),
         st.builds(Folding, sums()),
         st.just(Exact()),
@@ -73,33 +111,123 @@ def orders(length: int, results: bool = False, depth: int = 2) -> st.SearchStrat
     if not results:
         leaves.append(
             st.builds(
-                Aligned, st.integers(1, 9), st.integers(1, 30), sums(), st.sampled_from([None, -133, -21, 0]), starts
+                Aligned,
+                st.integers(1, 9),
+                st.integers(1, 30),
+                plain_sums(),
+                st.sampled_from([None, -133, -21, 0]),
+                starts,
             )
         )
     found = st.one_of(*leaves)
     if depth and length:
         inner, outer = orders(length, results, depth - 1), orders(length, True, depth - 1)
         nested = [
-            st.builds(Groups, partitions(), inner, outer),
+            where_allowed(inner, Groups, partitions(), inner, outer),
             st.builds(Reordered, partitions(), inner),
-            st.builds(Tail, st.integers(1, 9), inner, outer),
+            where_allowed(inner, Tail, st.integers(1, 9), inner, outer),
             st.builds(Halving, st.integers(9, 20), st.integers(1, 5), inner, sums()),
         ]
         found = st.one_of(found, *nested)
     if depth == 2 and length > 1:
         tree = st.builds(Tree, trees(length), sums())
         found = st.one_of(found, tree, st.builds(lambda tree: Trees((Tree(0), tree)), tree))
+        found = st.one_of(found, found, scaled(length)) if not results else found
     return found
+
+
+@st.composite
+def where_allowed(draw: st.DrawFn, instead: st.SearchStrategy[Any], make: Callable[..., Any], *parts: Any) -> Any:
+    """What is made of the parts; something else where that is refused."""
+    try:
+        return make(*map(draw, parts))
+    except UsageError:
+        return draw(instead)
+
+
+@cache
+def scales() -> st.SearchStrategy[Scale]:
+    """Every factor; rounded and exact products."""
+    return st.builds(Scale, st.sampled_from(FACTORS), st.one_of(st.none(), single_sums()))
+
+
+@st.composite
+def scaled(draw: st.DrawFn, length: int) -> Order:
+    """Blocks of k, each times its scales."""
+    size, inner, outer = draw(st.integers(1, 9)), draw(orders(length, depth=0)), draw(orders(length, True, 1))
+    try:
+        return Groups(Blocks(size), Scaled(inner, draw(scales()), size), outer)
+    except UsageError:
+        return Groups(Blocks(size), Scaled(Rising(), Scale(), size), Pairwise())
+
+
+@cache
+def epilogues() -> st.SearchStrategy[tuple[Stage, ...]]:
+    """Up to four stages in any order; no addition twice."""
+    products = st.one_of(st.none(), single_sums())
+    stages = st.one_of(
+        st.builds(Bias, sums()), st.builds(AddC, sums(), products, st.sampled_from(FORMATS[:8])), scales()
+    )
+    return st.lists(stages, max_size=4).map(tuple)
+
+
+@cache
+def roundings() -> st.SearchStrategy[Sums | None]:
+    """How products are rounded, if they are."""
+    return st.one_of(st.none(), sums())
+
+
+@cache
+def operands() -> st.SearchStrategy[Operand]:
+    """Every conversion to most formats."""
+    return st.builds(Operand, st.sampled_from(FORMATS[:8]), st.sampled_from(CONVERSIONS), st.booleans())
 
 
 @st.composite
 def products(draw: st.DrawFn, length: int) -> Product:
     """A product of dot products of so many terms."""
-    operand = st.builds(Operand, st.sampled_from(FORMATS[:8]), st.sampled_from(CONVERSIONS), st.booleans())
+    operand = operands()
     order = draw(orders(length))
-    rounded = draw(st.one_of(st.none(), st.builds(Sums, st.sampled_from(FORMATS))))
-    left, right, output = draw(operand), draw(operand), draw(st.builds(Sums, st.sampled_from(FORMATS)))
-    try:
-        return Product(left, right, rounded, order, output)
-    except ValueError:  # an aligned order takes exact products
-        return Product(left, right, None, order, output)
+    rounded = draw(roundings())
+    found = Product(draw(operand), draw(operand), order=order, output=draw(single_sums()))
+    for field, value in (
+        ("products", rounded),  # which an aligned order refuses
+        ("epilogue", draw(epilogues())),  # of which many are refused
+        ("start", draw(st.sampled_from(["zero", "c"]))),
+    ):
+        with suppress(UsageError):
+            found = replace(found, **{field: value})
+    return found
+
+
+@st.composite
+def besides(draw: st.DrawFn, product: Product, shape: tuple[int, int], length: int, numbers: Any) -> Beside:
+    """What the product takes beside its operands; C or not; scales of all shapes."""
+
+    def array(rows: int, columns: int) -> np.ndarray:
+        values = draw(st.lists(numbers, min_size=rows * columns, max_size=rows * columns))
+        return np.array(values, np.float64).astype(np.float32).reshape(rows, columns)
+
+    found: dict[str, Any] = {"stream": Stream(draw(st.integers(0, 1 << 64 - 1)), "sums", step=draw(st.integers(0, 9)))}
+    if product.takes_c and draw(st.booleans()):
+        found["c"] = array(*shape)
+        if product.start == "zero":
+            found["beta"] = draw(st.sampled_from([1.0, 0.0, -1.5, float(np.float32(0.1))]))
+    if any(isinstance(stage, Scale) and stage.of == "alpha" for stage in product.epilogue):
+        found["alpha"] = draw(st.sampled_from([1.0, -0.75, float(np.float32(1e-20)), float(np.float32(0.1))]))
+    blocks = product.scales_of_blocks
+    for side in {*blocks, *product.scales_of_totals}:
+        count = -(-length // blocks[side]) if side in blocks and length and draw(st.booleans()) else 1
+        outer = draw(st.sampled_from([1, shape[side == "right"]]))
+        found[f"{side}_scale"] = array(outer, count) if side == "left" else array(count, outer)
+    return Beside(**found)
+
+
+def of_element(beside: Beside, i: int, j: int) -> Beside:
+    """What one element of the product reads."""
+    left, right, c = beside.left_scale, beside.right_scale, beside.c
+    return beside._replace(
+        c=None if c is None else float(c[i, j]),
+        left_scale=None if left is None else left[min(i, len(left) - 1)].tolist(),
+        right_scale=None if right is None else right[:, min(j, right.shape[1] - 1)].tolist(),
+    )

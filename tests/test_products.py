@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from contractions import KINDS, Convolution, all_of, assert_same, defined, draw, some_places
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from products import products
+from products import besides, of_element, products
 
 from mpsim.errors import UsageError
 from mpsim.kernels import load
+from mpsim.kernels.contractions.beside import Beside
 from mpsim.kernels.contractions.operands import reading_of
 from mpsim.kernels.spec_dot import dot
 from mpsim.products.stages import (
     Aligned,
+    Bias,
     Blocks,
     Exact,
     Folding,
@@ -92,14 +95,28 @@ NUMBERS = st.one_of(
 LENGTHS = st.one_of(st.integers(0, 6), st.integers(7, 40))
 
 
+class Case(NamedTuple):
+    """A product, matrices (3, K) and (K, 2) for it, and what it reads beside them."""
+
+    product: Product
+    a: np.ndarray
+    b: np.ndarray
+    bias: np.ndarray | None
+    beside: Beside
+
+
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Product, np.ndarray, np.ndarray]:
-    """A product, and matrices (3, K) and (K, 2) for it."""
+def cases(draw: st.DrawFn) -> Case:
+    """Every stage, on every kind of numbers."""
     length = draw(LENGTHS)
     numbers = draw(st.sampled_from([NUMBERS, st.floats(-2, 2, width=16), st.floats(width=32, allow_nan=False)]))
     values = draw(st.lists(numbers, min_size=5 * length, max_size=5 * length))
     array = np.array(values, np.float64).astype(np.float32).reshape(5, length)
-    return draw(products(length)), array[:3].copy(), np.ascontiguousarray(array[3:].T)
+    product = draw(products(length))
+    bias = draw(st.one_of(st.none(), st.lists(numbers, min_size=2, max_size=2)))
+    beside = draw(besides(product, (3, 2), length, numbers))
+    bias = None if bias is None else np.array(bias, np.float64).astype(np.float32)
+    return Case(product, array[:3].copy(), np.ascontiguousarray(array[3:].T), bias, beside)
 
 
 def same(found: float, expected: float) -> bool:
@@ -114,13 +131,16 @@ BACKENDS = ("reference", "numba", "compiled")
 @pytest.mark.parametrize("backend", BACKENDS)
 @settings(deadline=None, max_examples=200)
 @given(case=cases())
-def test_a_backend_gives_the_definition(backend: str, case: tuple[Product, np.ndarray, np.ndarray]) -> None:
-    product, a, b = case
-    found = load(backend).matmul(a, b, threads=1, accumulator=product)
+def test_a_backend_gives_the_definition(backend: str, case: Case) -> None:
+    product, a, b, bias, beside = case
+    added = bias if any(isinstance(stage, Bias) for stage in product.epilogue) else None
+    found = load(backend).matmul(a, b, bias=added, beside=beside, threads=1, accumulator=product)
     for i in range(3):
         for j in range(2):
-            expected = dot(a[i].tolist(), b[:, j].tolist(), product)
-            assert same(float(found[i, j]), expected), (product, a[i], b[:, j], float(found[i, j]), expected)
+            one = None if added is None else float(added[j])
+            element = of_element(beside, i, j)
+            expected = dot(a[i].tolist(), b[:, j].tolist(), product, element, one, 2 * i + j)
+            assert same(float(found[i, j]), expected), (product, a[i], b[:, j], element, one, found[i, j], expected)
 
 
 LANES = Product(order=Groups(Lanes(8), Rising(), Folding()), output=Sums("bfloat16"))
@@ -173,6 +193,14 @@ WRITTEN = [
     "product(operand(float16), operand(float8_e5m2), order=aligned(4, 24, sums(float32, toward_zero), start=first))",
     "product(products=float32, order=groups(whole(), pairwise(), rising()))",
     "groups(blocks(2), pairwise(), groups(blocks(4), pairwise(float16), rising(start=first)))",
+    "kahan()",
+    "product(products=float32, order=groups(lanes(2), kahan(bfloat16), kahan()))",
+    "groups(lanes(8), rising(float64), rising(float64, first))",
+    "groups(lanes(2), rising(sums(float64, toward_zero)), pairwise(sums(float16, flush=true)))",
+    "rising(sums(bfloat16, stochastic, random_bits=8))",
+    "product(products=sums(float8_e5m2, stochastic, true, 3), "
+    "order=pairwise(sums(float32, stochastic, random_bits=24)))",
+    "groups(blocks(4), folding(sums(float32, flush=true)), kahan(sums(fp_4_0_0, toward_zero, true)))",
 ]
 
 
@@ -185,7 +213,7 @@ def test_every_backend_on_hard_numbers(text: str, kind: str) -> None:
         a, b = draw(kind, (70, length)), np.ascontiguousarray(draw(kind, (130, length), 1).T)
         results = {backend: load(backend).matmul(a, b, threads=2, accumulator=product) for backend in BACKENDS}
         for i, j in some_places((70, 130), 10):
-            expected = dot(a[i].tolist(), b[:, j].tolist(), product)
+            expected = dot(a[i].tolist(), b[:, j].tolist(), product, element=130 * i + j)
             assert same(float(results["reference"][i, j]), expected), (i, j)
         for backend, found in results.items():
             assert_same(found, results["reference"], backend)
@@ -267,7 +295,6 @@ def test_converted_operands_go_to_the_kernel_of_the_short_form(backend: str, ord
         ("the trees add 1, 2 terms, and", lambda: dot([1] * 3, [1] * 3, Product(order=Trees((Tree(0), Tree((0, 1))))))),
         ("most must be", lambda: Halving(2, 8, Rising())),
         ("the rest of a tail adds the result", lambda: Tail(2, Rising(), Aligned())),
-        ("sums format 'float64' has values", lambda: Sums("float64")),
         ("sums format 'float8_e8m0fnu' has no sign", lambda: Sums("float8_e8m0fnu")),
         ("operand format 'float64' has values", lambda: Operand("float64")),
         ("operand format 'float8_e8m0fnu' has no sign", lambda: Operand("float8_e8m0fnu", "nearest_even")),

@@ -139,3 +139,18 @@ def test_a_sentence_says_how_operands_are_read() -> None:
         "from zero; subnormal tf32 numbers of the left operand are read as zeros; the right operand is rounded to "
         "float16, ties to even."
     )
+
+
+def test_a_sentence_says_the_epilogue_and_how_blocks_are_scaled() -> None:
+    text = (
+        "product(order=groups(blocks(128), scaled(kahan(sums(float16, stochastic, true, 8)), scale(both, none), 128), "
+        "rising()), epilogue=(scale(alpha), bias(bfloat16), addc(float32, float32, float16)), output=float16)"
+    )
+    assert sentence_of(product_of(text)) == (
+        "Exact products are added in blocks of 128 consecutive terms, each in rising order from +0 by compensated "
+        "(Kahan) summation (float16, stochastic with 8 bits, subnormal results become zeros), the sum multiplied by "
+        "the product of both scales, rounded to float32, exactly of its block of 128 k, and the results in rising "
+        "order from +0 (float32); the total is multiplied by alpha (float32); the bias is added (bfloat16); beta "
+        "times C, rounded to float16, is multiplied rounded to float32 and added (float32); the result is rounded "
+        "to float16."
+    )

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mpsim.errors import UsageError
-from mpsim.products.accumulators import ROUNDINGS, Accumulator
+from mpsim.products.accumulators import Accumulator
+from mpsim.products.sums import DIRECTED
 from mpsim.products.tensor_cores import accumulator_of
 from mpsim.validate.dot.orders.candidates import effective
 from mpsim.validate.dot.orders.separability import inseparable
@@ -25,7 +26,7 @@ VALUES: dict[str, Sequence[Any]] = {
     "least_alignment": (None, *range(-180, 33)),
     "terms": range(1, 65),
     "chunk": (*range(1, 513), None),
-    "rounding": ROUNDINGS,
+    "rounding": DIRECTED,
     "format": ("float32", "fp_8_22_0", "fp_8_13_0", "fp_8_10_0", "float16", "bfloat16"),
 }
 

@@ -45,6 +45,14 @@ typedef struct {
     int64_t negative_zero;
 } NarrowFormat;
 
+/* How a sum is rounded; mode: 0 to nearest even, 1 toward zero, 2 by random bits. */
+typedef struct {
+    NarrowFormat format;
+    int64_t mode;
+    double flush_below; /* smaller magnitudes become zeros */
+    int64_t random_bits, is_double;
+} SumRounding;
+
 /* Sums of aligned, truncated products (Aligned of mpsim/products/stages.py). */
 typedef struct {
     int64_t terms;

@@ -61,13 +61,25 @@ void exact_add(ExactSum *sum, double x);
 /* The sum rounded once to float32; the digits are used up. */
 float exact_total(ExactSum *sum);
 
-/* x + y rounded once to the narrow format: to odd to float64, then to the format (mpsim/kernels/contractions/narrow.py). */
-INLINE Doubles rounded_sum(Doubles x, Doubles y, const NarrowFormat *narrow, int64_t toward_zero) {
+/* x + y rounded to odd (mpsim/kernels/contractions/narrow.py). */
+INLINE Doubles sum_to_odd(Doubles x, Doubles y) {
     Doubles s = x + y, carried = s - x, error = (x - (s - carried)) + (y - carried);
     Longs bits = (Longs)s, positive = (Longs)(error > 0), inexact = positive | (Longs)(error < 0);
     Longs even = (bits & 1) - 1, one_sign = ~(positive ^ (Longs)(s > 0));
     bits += inexact & even & (-1 - 2 * one_sign); /* outward if the error has the sign of s */
-    return round_doubles((Doubles)bits, narrow, toward_zero);
+    return (Doubles)bits;
+}
+
+/* x + y rounded toward zero. */
+INLINE Doubles truncated_sum(Doubles x, Doubles y) {
+    Doubles s = x + y, carried = s - x, error = (x - (s - carried)) + (y - carried);
+    Longs inward = ((Longs)(error > 0) & (Longs)(s < 0)) | ((Longs)(error < 0) & (Longs)(s > 0));
+    return (Doubles)((Longs)s + inward);
+}
+
+/* x + y rounded once to the narrow format: to odd to float64, then to the format. */
+INLINE Doubles rounded_sum(Doubles x, Doubles y, const NarrowFormat *narrow, int64_t toward_zero) {
+    return round_doubles(sum_to_odd(x, y), narrow, toward_zero);
 }
 
 INLINE Doubles narrow_sum(Doubles x, Doubles y, const NarrowFormat *narrow) { return rounded_sum(x, y, narrow, 0); }

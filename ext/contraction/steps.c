@@ -2,7 +2,9 @@
  *
  * A register is COLUMNS float64 numbers: exact products, or sums in a format that float32 holds. */
 #include "contraction/accumulators.h"
+#include "rounding/rounding.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #define COLUMNS 64
@@ -10,21 +12,32 @@
 #define PARTS (COLUMNS / DOUBLES)
 
 /* The numbers of mpsim/kernels/contractions/steps.py. */
-enum { STEP_ZERO, STEP_MULTIPLY, STEP_ROUND, STEP_ADD, STEP_RISING, STEP_ALIGNED, STEP_CLEAR, STEP_GATHER, STEP_TOTAL };
+enum {
+    STEP_ZERO, STEP_MULTIPLY, STEP_ROUND, STEP_ADD, STEP_RISING, STEP_ALIGNED, STEP_CLEAR, STEP_GATHER, STEP_TOTAL,
+    STEP_LOAD, STEP_TIMES, STEP_SUBTRACT
+};
+/* The numbers of mpsim/kernels/contractions/narrow.py. */
+enum { SUMS_TO_NEAREST, SUMS_TOWARD_ZERO, SUMS_BY_BITS };
 
 typedef struct {
-    const int64_t *code, *places, *toward_zero, *aligned_sums;
-    int64_t count, registers, exact_sums;
-    const NarrowFormat *sums;
+    const int64_t *code, *places, *aligned_sums, *tables;
+    int64_t count, registers, exact_sums, result, table_size;
+    const SumRounding *sums;
     const AlignedSum *aligned;
+    const float *values;
+    const RandomStream *stream;
 } Program;
 
-/* One row of one panel: the left factor's elements by k, the packed panel, registers and exact sums. */
+/* One row of one panel: the left factor's elements by k, the packed panel, registers and exact sums; where its columns
+ * are in a table and in the flat output; the random roundings so far. */
 typedef struct {
     const float *a, *panel;
     const int64_t *a_k;
     double *r;
     ExactSum *exact;
+    int64_t group, row, start, count;
+    int64_t elements[COLUMNS];
+    int64_t roundings;
 } Row;
 
 INLINE Doubles get(const double *p) {
@@ -39,16 +52,100 @@ INLINE Doubles product(const Row *row, int64_t k, int part) {
     return (double)row->a[row->a_k[k]] * load_doubles(row->panel + k * COLUMNS + part * DOUBLES);
 }
 
+/* -- sums that are rounded in any way ----------------------------------------------------------------------------- */
+
+/* The words of the next random rounding, one for each column. */
+static void random_words(const Program *p, Row *row, uint32_t *words) {
+    RandomStream stream = *p->stream;
+    stream.words[2] += row->roundings++ << 8;
+    uint32_t block[COLUMNS];
+    int64_t first = 0, end = 0; /* the counters in the block */
+    for (int i = 0; i < COLUMNS; i++) {
+        int64_t counter = row->elements[i] / 4;
+        if (counter < first || counter >= end) {
+            first = counter;
+            end = counter + COLUMNS / 4;
+            random_block(&stream, first, block, COLUMNS);
+        }
+        words[i] = block[row->elements[i] - 4 * first];
+    }
+}
+
+/* s rounded up or down, as the lowest random bits of the word decide. */
+static double rounded_by(double s, uint32_t word, const SumRounding *sums) {
+    const NarrowFormat *narrow = &sums->format;
+    double magnitude = fabs(s), value = magnitude;
+    if (magnitude < INFINITY) {
+        int64_t exponent;
+        memcpy(&exponent, &magnitude, sizeof exponent);
+        exponent >>= 52;
+        double quantum =
+            ldexp(1, (int)((exponent < narrow->least_exponent ? narrow->low : exponent + narrow->shift) - 1075));
+        double quanta = magnitude / quantum, keep = floor(quanta); /* exact */
+        int64_t steps = INT64_C(1) << sums->random_bits;
+        keep += (int64_t)((quanta - keep) * (double)steps) + (word & (steps - 1)) >= steps;
+        value = keep * quantum;
+    }
+    value = copysign(value > narrow->largest ? narrow->beyond : value, s);
+    return narrow->negative_zero ? value : value + 0.0;
+}
+
+/* x, exact numbers or rounded to odd, rounded; to may be x. */
+static void round_any(const Program *p, Row *row, double *to, const double *x, const SumRounding *sums) {
+    if (sums->is_double) {
+        memmove(to, x, COLUMNS * sizeof(double));
+        return;
+    }
+    if (sums->mode == SUMS_BY_BITS) {
+        uint32_t words[COLUMNS];
+        random_words(p, row, words);
+        for (int i = 0; i < COLUMNS; i++) to[i] = rounded_by(x[i], words[i], sums);
+    } else {
+        for (int i = 0; i < PARTS; i++)
+            put(to + i * DOUBLES, round_doubles(get(x + i * DOUBLES), &sums->format, sums->mode));
+    }
+    if (sums->flush_below > 0)
+        for (int i = 0; i < COLUMNS; i++)
+            if (fabs(to[i]) < sums->flush_below) to[i] = sums->format.negative_zero ? copysign(0, to[i]) : 0;
+}
+
+/* x + y, or x - y, rounded once; to may be x or y. */
+static void add_any(const Program *p, Row *row, double *to, const double *x, const double *y, int minus,
+                    const SumRounding *sums) {
+    int plain = sums->mode != SUMS_BY_BITS && !(sums->flush_below > 0);
+    for (int i = 0; i < PARTS; i++) {
+        Doubles one = get(x + i * DOUBLES), other = get(y + i * DOUBLES), sum;
+        if (minus) other = -other;
+        if (sums->is_double)
+            sum = sums->mode == SUMS_TOWARD_ZERO ? truncated_sum(one, other) : one + other;
+        else
+            sum = plain ? rounded_sum(one, other, &sums->format, sums->mode) : sum_to_odd(one, other);
+        put(to + i * DOUBLES, sum);
+    }
+    if (!plain) round_any(p, row, to, to, sums);
+}
+
+/* -- steps --------------------------------------------------------------------------------------------------------- */
+
 /* r becomes r + a[k] * b[k] for the k of places, in this order. */
-INLINE void rising(const Row *row, const int64_t *places, int64_t count, double *r, const NarrowFormat *narrow,
-                   int64_t toward_zero) {
+INLINE void rising(const Row *row, const int64_t *places, int64_t count, double *r, const SumRounding *how) {
     for (int first = 0; first < PARTS; first += TOGETHER) {
         Doubles sums[TOGETHER];
         UNROLL for (int i = 0; i < TOGETHER; i++) sums[i] = get(r + (first + i) * DOUBLES);
         for (int64_t k = 0; k < count; k++)
             UNROLL for (int i = 0; i < TOGETHER; i++)
-                sums[i] = rounded_sum(product(row, places[k], first + i), sums[i], narrow, toward_zero);
+                sums[i] = rounded_sum(product(row, places[k], first + i), sums[i], &how->format, how->mode);
         UNROLL for (int i = 0; i < TOGETHER; i++) put(r + (first + i) * DOUBLES, sums[i]);
+    }
+}
+
+/* The same for sums that are not rounded to nearest or toward zero alone. */
+static void rising_any(const Program *p, Row *row, const int64_t *places, int64_t count, double *r,
+                       const SumRounding *how) {
+    double products[COLUMNS];
+    for (int64_t k = 0; k < count; k++) {
+        for (int i = 0; i < PARTS; i++) put(products + i * DOUBLES, product(row, places[k], i));
+        add_any(p, row, r, products, r, 0, how);
     }
 }
 
@@ -73,7 +170,7 @@ INLINE Doubles instruction(const Row *row, const int64_t *places, int64_t count,
 
 static void aligned_run(const Program *p, const Row *row, const int64_t *places, int64_t count, double *r, int64_t how) {
     const AlignedSum *sum = p->aligned + how;
-    const NarrowFormat *narrow = p->sums + p->aligned_sums[how];
+    const NarrowFormat *narrow = &p->sums[p->aligned_sums[how]].format;
     for (int part = 0; part < PARTS; part++) {
         Doubles c = get(r + part * DOUBLES);
         for (int64_t k = 0; k < count; k += sum->terms)
@@ -82,11 +179,20 @@ static void aligned_run(const Program *p, const Row *row, const int64_t *places,
     }
 }
 
+/* The numbers of a table for these outputs and one block. */
+static void load_table(const Program *p, const Tables *t, const Row *row, int64_t table, int64_t block, double *to) {
+    const int64_t *at = p->tables + table * p->table_size, *offsets = at + 2;
+    const int64_t *column = offsets + t->groups + t->rows + row->start;
+    const float *values = p->values + at[0] + at[1] * block + offsets[row->group] + offsets[t->groups + row->row];
+    for (int64_t i = 0; i < COLUMNS; i++) to[i] = i < row->count ? values[column[i]] : 0;
+}
+
 /* One step; its fields: what, to, x, y, how. */
-static void do_step(const Program *p, const Row *row, const int64_t *step) {
-    int64_t x = step[2], y = step[3], how = step[4];
+static void do_step(const Program *p, const Tables *t, Row *row, const int64_t *step) {
+    int64_t x = step[2], y = step[3];
     double *to = row->r + step[1] * COLUMNS;
     const double *left = row->r + x * COLUMNS, *right = row->r + y * COLUMNS;
+    const SumRounding *how = p->sums + step[4];
     switch (step[0]) {
     case STEP_ZERO:
         memset(to, 0, COLUMNS * sizeof(double));
@@ -95,20 +201,22 @@ static void do_step(const Program *p, const Row *row, const int64_t *step) {
         for (int i = 0; i < PARTS; i++) put(to + i * DOUBLES, product(row, x, i));
         break;
     case STEP_ROUND:
-        for (int i = 0; i < PARTS; i++)
-            put(to + i * DOUBLES, round_doubles(get(left + i * DOUBLES), p->sums + how, p->toward_zero[how]));
+        round_any(p, row, to, left, how);
         break;
     case STEP_ADD:
-        for (int i = 0; i < PARTS; i++) {
-            Doubles one = get(left + i * DOUBLES), other = get(right + i * DOUBLES);
-            put(to + i * DOUBLES, rounded_sum(one, other, p->sums + how, p->toward_zero[how]));
-        }
+        add_any(p, row, to, left, right, 0, how);
+        break;
+    case STEP_SUBTRACT:
+        add_any(p, row, to, left, right, 1, how);
         break;
     case STEP_RISING:
-        rising(row, p->places + x, y, to, p->sums + how, p->toward_zero[how]);
+        if (how->mode == SUMS_BY_BITS || how->flush_below > 0 || how->is_double)
+            rising_any(p, row, p->places + x, y, to, how);
+        else
+            rising(row, p->places + x, y, to, how);
         break;
     case STEP_ALIGNED:
-        aligned_run(p, row, p->places + x, y, to, how);
+        aligned_run(p, row, p->places + x, y, to, step[4]);
         break;
     case STEP_CLEAR:
         memset(row->exact + step[1] * COLUMNS, 0, COLUMNS * sizeof(ExactSum));
@@ -116,8 +224,14 @@ static void do_step(const Program *p, const Row *row, const int64_t *step) {
     case STEP_GATHER:
         for (int i = 0; i < COLUMNS; i++) exact_add(row->exact + step[1] * COLUMNS + i, left[i]);
         break;
-    default:
+    case STEP_TOTAL:
         for (int i = 0; i < COLUMNS; i++) to[i] = exact_total(row->exact + x * COLUMNS + i);
+        break;
+    case STEP_LOAD:
+        load_table(p, t, row, x, y, to);
+        break;
+    default:
+        for (int i = 0; i < PARTS; i++) put(to + i * DOUBLES, get(left + i * DOUBLES) * get(right + i * DOUBLES));
     }
 }
 
@@ -129,10 +243,13 @@ static void run_panel(const Program *p, const Tables *t, int64_t group, int64_t 
         for (int64_t i = 0; i < COLUMNS; i++)
             panel[k * COLUMNS + i] = start + i < stop ? b[t->b_k[k] + t->b_column[start + i]] : 0;
     for (int64_t m = 0; m < t->rows; m++) {
-        const Row row = {t->a + t->a_group[group] + t->a_row[m], panel, t->a_k, r, exact};
-        for (int64_t step = 0; step < p->count; step++) do_step(p, &row, p->code + 5 * step);
-        float *out = t->out + t->out_group[group] + t->out_row[m];
-        for (int64_t i = start; i < stop; i++) out[t->out_column[i]] = (float)r[i - start];
+        Row row = {t->a + t->a_group[group] + t->a_row[m], panel, t->a_k, r, exact, group, m, start, stop - start,
+                   {0}, 0};
+        for (int64_t i = start; i < stop; i++)
+            row.elements[i - start] = t->out_group[group] + t->out_row[m] + t->out_column[i];
+        for (int64_t step = 0; step < p->count; step++) do_step(p, t, &row, p->code + 5 * step);
+        const double *result = r + p->result * COLUMNS;
+        for (int64_t i = 0; i < row.count; i++) t->out[row.elements[i]] = (float)result[i];
     }
 }
 
@@ -140,12 +257,13 @@ int KERNEL(run_steps)(const float *a, const int64_t *a_group, const int64_t *a_r
                       const int64_t *b_group, const int64_t *b_column, const int64_t *b_k, float *out,
                       const int64_t *out_group, const int64_t *out_row, const int64_t *out_column, int64_t groups,
                       int64_t rows, int64_t length, int64_t columns, const int64_t *code, int64_t count,
-                      const int64_t *places, const NarrowFormat *sums, const int64_t *toward_zero,
-                      const AlignedSum *aligned, const int64_t *aligned_sums, int64_t registers, int64_t exact_sums,
-                      int threads) {
+                      const int64_t *places, const SumRounding *sums, const AlignedSum *aligned,
+                      const int64_t *aligned_sums, const float *values, const int64_t *tables,
+                      const RandomStream *stream, int64_t registers, int64_t exact_sums, int64_t answer, int threads) {
     const Tables t = {a,       b,         out,     a_group,    a_row,  a_k,  b_group, b_column,
                       b_k,     out_group, out_row, out_column, groups, rows, length,  columns};
-    const Program p = {code, places, toward_zero, aligned_sums, count, registers, exact_sums, sums, aligned};
+    const Program p = {code,       places, aligned_sums,            tables, count,   registers, exact_sums,
+                       answer,     2 + groups + rows + columns,     sums,   aligned, values,    stream};
     int64_t panels = (columns + COLUMNS - 1) / COLUMNS;
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)

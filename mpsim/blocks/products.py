@@ -15,7 +15,7 @@ from mpsim import checks
 from mpsim.blocks.quantization import Blocks
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS
-from mpsim.kernels import spec_dot
+from mpsim.kernels import spec_sums
 from mpsim.kernels.contract import Array
 from mpsim.rounding import decode
 
@@ -154,7 +154,7 @@ def _rounded(sums: Array, totals: Array, unit: Fraction) -> Array:
         if not np.isfinite(total):
             return float(total)
         exact = term * unit + Fraction(float(total))
-        return spec_dot.rounded(exact, FLOAT32) if exact else 0.0
+        return spec_sums.rounded(exact, FLOAT32) if exact else 0.0
 
     return np.asarray(np.frompyfunc(one, 2, 1)(sums, totals), np.float32)
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from mpsim.data.dataset import SPLITS, Dataset, black_of, check_split, normalise
 from mpsim.data.digests import digest_of_splits
-from mpsim.kernels.permutation import permutation
-from mpsim.kernels.philox import Stream
+from mpsim.kernels.philox import Stream, permutation
 
 #: The number of training images. The other 360 are test images.
 TRAIN = 1437

@@ -12,8 +12,7 @@ from mpsim.data.background import in_order
 from mpsim.data.dataset import LabelledImages
 from mpsim.data.pictures.crops import RandomResizedCrop
 from mpsim.errors import UsageError, UsageTypeError
-from mpsim.kernels.permutation import permutation
-from mpsim.kernels.philox import Stream, random_rows
+from mpsim.kernels.philox import Stream, permutation, random_rows
 
 
 class DataLoader:

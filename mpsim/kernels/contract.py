@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from mpsim.formats import Format
+from mpsim.kernels.contractions.beside import NOTHING, Beside
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Policy
 from mpsim.products.passes import Choice
@@ -141,9 +142,16 @@ class Contractions(Protocol):
     """Matrix products and convolutions, in the order of an accumulator."""
 
     def matmul(
-        self, a: Array, b: Array, transpose_a: bool = False, transpose_b: bool = False, bias: Array | None = None
+        self,
+        a: Array,
+        b: Array,
+        transpose_a: bool = False,
+        transpose_b: bool = False,
+        bias: Array | None = None,
+        beside: Beside = NOTHING,
     ) -> Array:
-        """(M, N): op(a) is (M, K), op(b) is (K, N); k rises over K; bias (N,) is added to the total, one rounding."""
+        """(M, N): op(a) is (M, K), op(b) is (K, N); k rises over K; bias (N,) is added to the total, one rounding.
+        beside: C, scales and random bits, of products in stages that take them."""
 
     def conv2d(
         self,

@@ -24,6 +24,7 @@ PURPOSES = {
     "group_order": 6,
     "data_split": 7,
     "synthetic_data": 8,
+    "sums": 9,
 }
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -189,3 +190,15 @@ def inverse_normal(probability: np.ndarray) -> np.ndarray:
     root = np.sqrt(-log64(np.where(centred < 0, probability, 1.0 - probability)))
     outer = np.where(root <= 5.0, _ratio(TAIL, root - 1.6), _ratio(FAR_TAIL, root - 5.0))
     return np.where(np.abs(centred) <= 0.425, middle, np.where(centred < 0, -outer, outer))
+
+
+def permutation(stream: Stream, size: int) -> np.ndarray:
+    """A random order of 0 .. size - 1, int64 (size,): sorted by 64-bit keys, equal keys by rising number.
+
+    The key of i has the stream's element 2i as its low and 2i + 1 as its high 32 bits.
+
+    >>> permutation(Stream(0, "data_order"), 5).tolist()
+    [4, 2, 0, 1, 3]
+    """
+    words = random_bits(stream, 2 * size).astype(np.uint64).reshape(size, 2)
+    return np.argsort(words[:, 1] << np.uint64(32) | words[:, 0], kind="stable")

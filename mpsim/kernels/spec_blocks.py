@@ -15,7 +15,7 @@ from fractions import Fraction
 from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format, as_format
-from mpsim.kernels import spec, spec_dot
+from mpsim.kernels import spec, spec_sums
 from mpsim.policies import Mode, Overflow, Policy
 
 
@@ -181,13 +181,13 @@ def dot(
             exact += term
             if accumulate == "float32" and math.isfinite(total):
                 summed = term + Fraction(total)
-                total = spec_dot.rounded(summed, FORMATS["float32"]) if summed else 0.0
+                total = spec_sums.rounded(summed, FORMATS["float32"]) if summed else 0.0
             # an infinite total stays: a block's sum is finite
     if special != 0:
         return special
     if accumulate == "exact":
         product = exact * Fraction(tensor_scales[0]) * Fraction(tensor_scales[1])
-        return spec_dot.rounded(product, FORMATS["float32"]) if product else 0.0
+        return spec_sums.rounded(product, FORMATS["float32"]) if product else 0.0
     return spec.to_float32(total * spec.to_float32(tensor_scales[0] * tensor_scales[1]))
 
 

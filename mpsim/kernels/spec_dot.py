@@ -1,7 +1,8 @@
 """The definition of a dot product for every Product: one element, Python integers and fractions only.
 
-A term is a pair of factors (x, y): of a product the two operands, of a result the result and 1. Numbers between steps
-are Python floats (exact float32 numbers, infinities or NaN), and every step is rounded once from its exact value.
+A term is a pair of factors (x, y): of a product the two operands, of a result the result and 1 or its scale. Numbers
+between steps are Python floats, and every step is rounded once from its exact value. What a sum adds is computed from
+left to right, each part with all its own parts before the next.
 """
 
 from __future__ import annotations
@@ -11,36 +12,64 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
 from mpsim.errors import UsageError
-from mpsim.formats import FORMATS, Format, as_format
-from mpsim.kernels import spec
-from mpsim.policies import Mode, Overflow, Policy
+from mpsim.formats import as_format
+from mpsim.kernels.contractions.beside import NOTHING, Beside
+from mpsim.kernels.philox import philox4x32
+from mpsim.kernels.spec_sums import (
+    Term,
+    add,
+    beyond,
+    exact_value,
+    exponent_of,
+    multiply_add,
+    read,
+    rounded,
+    special_sum,
+)
 from mpsim.products.accumulators import Accumulator, Summation
 from mpsim.products.stages import (
     ADD,
     FLOAT32,
+    AddC,
     Aligned,
+    Bias,
     Exact,
     Folding,
     Groups,
     Halving,
-    Operand,
+    Kahan,
     Order,
     Pairwise,
     Product,
     Reordered,
     Rising,
+    Scale,
+    Scaled,
     Sums,
     Tail,
     Tree,
     Trees,
 )
 
-Term = tuple[float, float]
+__all__ = ["Dot", "Term", "dot", "multiply_add", "read"]
+
+#: A product, or what computes a result.
+Part = Term | Callable[[], Term]
 
 
-def dot(a: Sequence[float], b: Sequence[float], product: Summation = Product()) -> float:
-    """The dot product of float32 numbers as the description says, without a bias.
+def dot(
+    a: Sequence[float],
+    b: Sequence[float],
+    product: Summation = Product(),
+    beside: Beside = NOTHING,
+    bias: float | None = None,
+    element: int = 0,
+) -> float:
+    """The dot product of float32 numbers as the description says. ``element``: its place in the flattened result, which
+    decides its random bits.
 
     Raises UsageError for an order without a definition, and for a tree of another number of terms.
 
@@ -53,98 +82,200 @@ def dot(a: Sequence[float], b: Sequence[float], product: Summation = Product()) 
         product = product.product
     if not product.promises_bits:
         raise UsageError("an unspecified order promises no bits, so it has no definition")
-    terms = [(read(x, product.left), read(y, product.right)) for x, y in zip(a, b, strict=True)]
-    if product.products is not None:
-        terms = [(add([term], product.products), 1.0) for term in terms]
-    return add([(sum_of(terms, product.order, product), 1.0)], product.output)
+    pairs = enumerate(zip(a, b, strict=True))
+    terms = [Term(read(x, product.left), read(y, product.right), k) for k, (x, y) in pairs]
+    one = Dot(product, beside, element)
+    total = one.sum(terms, product.order)
+    for stage in product.epilogue:
+        total = one.finish(total, stage, bias)
+    return one.rounded([total], product.output).x
 
 
-def sum_of(terms: Sequence[Term], order: Order, product: Product) -> float:
-    """The terms summed in the order; +0 if there are none."""
-    return RULES[type(order)](terms, order, product) if terms else 0.0
+class Dot:
+    """One dot product while it is computed: the C that no sum has begun with yet, and the random words used so far."""
+
+    def __init__(self, product: Product, beside: Beside, element: int) -> None:
+        self.product, self.beside, self.element, self.words = product, beside, element, 0
+        self.first = beside.c if product.start == "c" else None
+
+    def sum(self, terms: Sequence[Part], order: Order) -> Term:
+        """The terms summed in the order; what a sum begins with if there are none."""
+        return RULES[type(order)](terms, order, self) if terms else self.begin()
+
+    def value(self, part: Part) -> Term:
+        """A result computed, or a product rounded if the description says so."""
+        if callable(part):
+            return part()
+        return part if self.product.products is None else self.rounded([part], self.product.products)
+
+    def begin(self, sums: Sums | None = None) -> Term:
+        """What a sum begins with: +0, but C, rounded, where it has not been added yet."""
+        c, self.first = self.first, None
+        if c is None:
+            return Term(0.0)
+        return Term(c) if sums is None else self.rounded([Term(c)], sums)
+
+    def rounded(self, terms: Sequence[Term], sums: Sums) -> Term:
+        """The exact sum of terms rounded, with the next random word where bits decide."""
+        word = 0
+        if sums.is_stochastic:
+            word, self.words = random_word(self.beside, self.element, self.words), self.words + 1
+        return Term(add(terms, sums, word))
+
+    def scaled(self, total: Term, scale: Scale, block: int = 0) -> Term:
+        """A number of 24 bits times a factor."""
+        if scale.of == "alpha":
+            factor = self.beside.alpha
+        else:
+            given = {"left": self.beside.left_scale, "right": self.beside.right_scale}
+            factors = [given[each][block if len(given[each]) > 1 else 0] for each in scale.operands]
+            factor = factors[0] if len(factors) == 1 else add([Term(*factors)], FLOAT32)
+        result = Term(total.x, factor)
+        return result if scale.sums is None else self.rounded([result], scale.sums)
+
+    def finish(self, total: Term, stage: Bias | Scale | AddC, bias: float | None) -> Term:
+        """The number after one stage of the epilogue."""
+        if isinstance(stage, Scale):
+            return self.scaled(total, stage)
+        if isinstance(stage, Bias):
+            return total if bias is None else self.rounded([total, Term(bias)], stage.sums)
+        if self.beside.c is None:
+            return total
+        c = Term(add([Term(self.beside.c)], Sums(stage.format)), self.beside.beta)
+        return self.rounded([total, c if stage.products is None else self.rounded([c], stage.products)], stage.sums)
 
 
-def _rising(terms: Sequence[Term], order: Rising, product: Product) -> float:
-    total = 0.0 if order.start == "zero" else add(terms[:1], order.sums)
-    for term in terms if order.start == "zero" else terms[1:]:
-        total = add([term, (total, 1.0)], order.sums)
+def random_word(beside: Beside, element: int, number: int) -> int:
+    """The random word of an element's rounding with this number (docs/semantics.md, "Random numbers")."""
+    step, tensor, purpose = beside.stream.words
+    counter = np.array([[element // 4, step, tensor, purpose + (number << 8)]], np.uint32)
+    return int(philox4x32(counter, beside.stream.key)[0, element % 4])
+
+
+def _rising(terms: Sequence[Part], order: Rising, dot: Dot) -> Term:
+    if order.start == "zero":
+        total = dot.begin(order.sums)
+    else:
+        total, terms = dot.rounded([dot.value(terms[0])], order.sums), terms[1:]
+    for term in terms:
+        total = dot.rounded([dot.value(term), total], order.sums)
     return total
 
 
-def _pairwise(terms: Sequence[Term], order: Pairwise, product: Product) -> float:
+def _kahan(terms: Sequence[Part], order: Kahan, dot: Dot) -> Term:
+    total, lost = dot.begin(order.sums), Term(0.0)
+    for term in terms:
+        y = dot.rounded([dot.value(term), _minus(lost)], order.sums)
+        following = dot.rounded([total, y], order.sums)
+        lost = dot.rounded([dot.rounded([following, _minus(total)], order.sums), _minus(y)], order.sums)
+        total = following
+    return total
+
+
+def _minus(term: Term) -> Term:
+    return Term(-term.x)
+
+
+def _joined(left: Part, right: Part, sums: Sums, dot: Dot) -> Part:
+    return lambda: dot.rounded([dot.value(left), dot.value(right)], sums)
+
+
+def _alone(term: Part, sums: Sums, dot: Dot) -> Term:
+    return dot.rounded([dot.value(term)], sums)
+
+
+def _pairwise(terms: Sequence[Part], order: Pairwise, dot: Dot) -> Term:
+    if len(terms) == 1:
+        return _alone(terms[0], order.sums, dot)
     while len(terms) > 1:
         pairs = zip(terms[::2], terms[1::2], strict=False)
-        terms = [(add([x, y], order.sums), 1.0) for x, y in pairs] + list(terms[len(terms) & ~1 :])
-    return add(terms, order.sums)
+        terms = [*(_joined(x, y, order.sums, dot) for x, y in pairs), *terms[len(terms) & ~1 :]]
+    return dot.value(terms[0])
 
 
-def _folding(terms: Sequence[Term], order: Folding, product: Product) -> float:
+def _folding(terms: Sequence[Part], order: Folding, dot: Dot) -> Term:
+    if len(terms) == 1:
+        return _alone(terms[0], order.sums, dot)
     while len(terms) > 1:
         half = (len(terms) + 1) // 2
         pairs = zip(terms[:half], terms[half:], strict=False)
-        terms = [(add([x, y], order.sums), 1.0) for x, y in pairs] + list(terms[len(terms) - half : half])
-    return add(terms, order.sums)
+        terms = [*(_joined(x, y, order.sums, dot) for x, y in pairs), *terms[len(terms) - half : half]]
+    return dot.value(terms[0])
 
 
-def _tree(terms: Sequence[Term], order: Tree, product: Product) -> float:
+def _tree(terms: Sequence[Part], order: Tree, dot: Dot) -> Term:
     if order.length != len(terms):
         raise UsageError(f"the tree adds {order.length} terms, and the dot product has {len(terms)}")
+    if len(terms) == 1:
+        return _alone(terms[0], order.sums, dot)
     values: list[Term] = []
     for leaf in order.postfix():
         if leaf >= 0:
-            values.append(terms[leaf])
+            values.append(dot.value(terms[leaf]))
         else:
             parts = [values.pop() for _ in range(2 if leaf == ADD else 1)]
-            values.append((add(parts, order.sums), 1.0))
-    return add(values, order.sums)
+            values.append(dot.rounded(parts, order.sums))
+    return values[0]
 
 
-def _trees(terms: Sequence[Term], order: Trees, product: Product) -> float:
-    return _tree(terms, order.of_length(len(terms)), product)
+def _trees(terms: Sequence[Part], order: Trees, dot: Dot) -> Term:
+    return _tree(terms, order.of_length(len(terms)), dot)
 
 
-def _tail(terms: Sequence[Term], order: Tail, product: Product) -> float:
+def _tail(terms: Sequence[Part], order: Tail, dot: Dot) -> Term:
     whole = len(terms) // order.multiple * order.multiple
-    main = [(sum_of(terms[:whole], order.main, product), 1.0)] if whole else []
-    return sum_of([*main, *terms[whole:]], order.rest, product) if whole < len(terms) else main[0][0]
+    main: list[Part] = [lambda: dot.sum(terms[:whole], order.main)] if whole else []
+    return dot.sum([*main, *terms[whole:]], order.rest) if whole < len(terms) else dot.value(main[0])
 
 
-def _halving(terms: Sequence[Term], order: Halving, product: Product) -> float:
+def _halving(terms: Sequence[Part], order: Halving, dot: Dot) -> Term:
     if len(terms) <= order.most:
-        return sum_of(terms, order.inner, product)
+        return dot.sum(terms, order.inner)
     half = order.half(len(terms))
-    left, right = _halving(terms[:half], order, product), _halving(terms[half:], order, product)
-    return add([(left, 1.0), (right, 1.0)], order.sums)
+    left = _halving(terms[:half], order, dot)
+    return dot.rounded([left, _halving(terms[half:], order, dot)], order.sums)
 
 
-def _exact(terms: Sequence[Term], order: Exact, product: Product) -> float:
-    total = add(terms, FLOAT32)
-    return total if total or _exact_value(terms) else 0.0
+def _exact(terms: Sequence[Part], order: Exact, dot: Dot) -> Term:
+    values = [dot.value(term) for term in terms]
+    total = add(values, FLOAT32)
+    return Term(total if total or exact_value(values) else 0.0)
 
 
-def _groups(terms: Sequence[Term], order: Groups, product: Product) -> float:
-    groups = order.partition.split(len(terms))
-    results = [sum_of([terms[k] for k in group], order.inner, product) for group in groups]
-    return sum_of([(result, 1.0) for result in results], order.outer, product)
+def _groups(terms: Sequence[Part], order: Groups, dot: Dot) -> Term:
+    def later(group: list[int]) -> Part:
+        return lambda: dot.sum([terms[k] for k in group], order.inner)
+
+    return dot.sum([later(group) for group in order.partition.split(len(terms))], order.outer)
 
 
-def _reordered(terms: Sequence[Term], order: Reordered, product: Product) -> float:
-    return sum_of([terms[k] for group in order.partition.split(len(terms)) for k in group], order.order, product)
+def _reordered(terms: Sequence[Part], order: Reordered, dot: Dot) -> Term:
+    return dot.sum([terms[k] for group in order.partition.split(len(terms)) for k in group], order.order)
 
 
-def _aligned(terms: Sequence[Term], order: Aligned, product: Product) -> float:
+def _scaled(terms: Sequence[Part], order: Scaled, dot: Dot) -> Term:
+    blocks = {term.k // order.block for term in terms if isinstance(term, Term)}
+    if len(blocks) != 1:
+        raise UsageError(f"a scaled order adds products of one block of {order.block} k, not of {len(blocks)}")
+    return dot.scaled(dot.sum(terms, order.order), order.scale, blocks.pop())
+
+
+def _aligned(terms: Sequence[Part], order: Aligned, dot: Dot) -> Term:
     """A chain of instructions, the result of each being the c of the next."""
-    c = 0.0
-    if order.start == "first":
-        c, terms = add(terms[:1], order.sums), terms[1:]
-    for start in range(0, len(terms), order.terms):
-        c = _instruction(terms[start : start + order.terms], c, order, product)
+    if order.start == "zero":
+        c = dot.begin(order.sums)
+    else:
+        c, terms = _alone(terms[0], order.sums, dot), terms[1:]
+    products = [term for term in terms if isinstance(term, Term)]
+    for start in range(0, len(products), order.terms):
+        c = Term(_instruction(products[start : start + order.terms], c.x, order, dot.product))
     return c
 
 
 #: type of an order -> its rule
-RULES: dict[type, Callable[[Sequence[Term], Any, Product], float]] = {
+RULES: dict[type, Callable[[Sequence[Part], Any, Dot], Term]] = {
     Rising: _rising,
+    Kahan: _kahan,
     Pairwise: _pairwise,
     Folding: _folding,
     Tree: _tree,
@@ -154,6 +285,7 @@ RULES: dict[type, Callable[[Sequence[Term], Any, Product], float]] = {
     Exact: _exact,
     Groups: _groups,
     Reordered: _reordered,
+    Scaled: _scaled,
     Aligned: _aligned,
 }
 
@@ -162,99 +294,20 @@ def _instruction(terms: Sequence[Term], c: float, order: Aligned, product: Produ
     """c + sum of a_k * b_k: aligned to the largest exponent, truncated, added exactly, rounded once."""
     left, right = as_format(product.left.format), as_format(product.right.format)
     format = as_format(order.sums.format)
-    if not all(map(math.isfinite, (c, *(x for term in terms for x in term)))):
+    if not all(map(math.isfinite, (c, *(x for term in terms for x in term[:2])))):
         special = c if not math.isfinite(c) else 0.0
-        for x, y in terms:
+        for x, y, _ in terms:
             if not (math.isfinite(x) and math.isfinite(y)):
-                special = _special(x, y, special)
+                special = special_sum(x, y, special)
         return beyond(special, format)
-    pairs = [(x, y) for x, y in terms if x and y]
-    addends = [(Fraction(x) * Fraction(y), _exponent(x, left) + _exponent(y, right)) for x, y in pairs]
+    pairs = [(x, y) for x, y, _ in terms if x and y]
+    addends = [(Fraction(x) * Fraction(y), exponent_of(x, left) + exponent_of(y, right)) for x, y in pairs]
     if c:
-        addends.append((Fraction(c), _exponent(c, format)))
+        addends.append((Fraction(c), exponent_of(c, format)))
     least = [] if order.least_exponent is None else [order.least_exponent]
     largest = max([*least, *(exponent for _, exponent in addends)], default=0)
     quantum = Fraction(2) ** (largest - order.fraction_bits)
     exact = sum(int(value / quantum) for value, _ in addends) * quantum  # int: toward zero
     if not exact:
         return 0.0
-    return rounded(exact, format, order.sums.rounding) + 0.0  # never -0
-
-
-def _exponent(x: float, format: Format) -> int:
-    """floor(log2 |x|) of a number that is not zero, but at least the smallest normal exponent of the format."""
-    return max(math.frexp(x)[1] - 1, format.min_exponent)
-
-
-def read(x: float, operand: Operand) -> float:
-    """A float32 number as an operand is read."""
-    x, format = _converted(x, operand), as_format(operand.format)
-    return math.copysign(0.0, x) if operand.flush and abs(x) < format.smallest_normal else x
-
-
-def _converted(x: float, operand: Operand) -> float:
-    if operand.rounds:
-        policy = Policy(Mode(operand.conversion), Overflow.INFINITY)
-        return spec.round_value(x, "float32", as_format(operand.format), policy)
-    if operand.conversion == "none" or not math.isfinite(x) or x == 0:
-        return x
-    quantum = Fraction(2) ** (_exponent(x, FORMATS["float32"]) - min(as_format(operand.format).mantissa_bits, 23))
-    return math.copysign(float(int(abs(Fraction(x)) / quantum) * quantum), x)
-
-
-def add(terms: Sequence[Term], sums: Sums) -> float:
-    """The exact sum of terms, rounded once (IEEE 754-2019 §5.4.1, §6.1 to §6.3): a sum that is exactly zero is -0 if
-    every term is -0, else +0."""
-    format = as_format(sums.format)
-    if not all(math.isfinite(x) and math.isfinite(y) for x, y in terms):
-        special = 0.0
-        for x, y in terms:
-            special = _special(x, y, special)
-        return beyond(special, format)
-    exact = _exact_value(terms)
-    if exact:
-        return rounded(exact, format, sums.rounding)
-    negative = all((x == 0 or y == 0) and math.copysign(1, x) * math.copysign(1, y) < 0 for x, y in terms)
-    return -0.0 if negative and format.has_negative_zero else 0.0
-
-
-def _exact_value(terms: Sequence[Term]) -> Fraction:
-    return sum((Fraction(x) * Fraction(y) for x, y in terms if math.isfinite(x) and math.isfinite(y)), Fraction(0))
-
-
-def multiply_add(x: float, y: float, z: float, format: Format) -> float:
-    """x*y + z, rounded once to nearest even, overflow to infinity."""
-    return add([(x, y), (z, 1.0)], Sums(format.name))
-
-
-def rounded(exact: Fraction, format: Format, rounding: str = "nearest_even") -> float:
-    """A number other than zero rounded to nearest even (or toward zero), as if the exponent had no end; beyond the
-    largest number: infinity (docs/semantics.md, "Rounding")."""
-    magnitude = abs(exact)
-    exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
-    if magnitude < Fraction(2) ** exponent:
-        exponent -= 1
-    quantum = Fraction(2) ** spec.quantum_exponent(exponent, format)
-    whole = magnitude / quantum
-    value = (int(whole) if rounding == "toward_zero" else round(whole)) * quantum  # Fraction's round: half to even
-    sign = -1.0 if exact < 0 else 1.0
-    if value > Fraction(format.largest):
-        return beyond(sign * math.inf, format)
-    return math.copysign(float(value), sign) if value or format.has_negative_zero else 0.0
-
-
-def beyond(special: float, format: Format) -> float:
-    """What an infinite or overflowing result is in a format: infinity, else NaN, else the largest number."""
-    return special if math.isnan(special) else math.copysign(spec.own_infinity(format), special)
-
-
-def _special(x: float, y: float, z: float) -> float:
-    """x*y + z where one of them is infinite or NaN; z where neither x nor y is."""
-    if any(map(math.isnan, (x, y, z))):
-        return math.nan
-    if math.isinf(x) or math.isinf(y):
-        if x == 0 or y == 0:
-            return math.nan
-        product = math.copysign(math.inf, math.copysign(1, x) * math.copysign(1, y))
-        return math.nan if math.isinf(z) and z != product else product
-    return z
+    return rounded(exact, format, order.sums) + 0.0  # never -0

@@ -12,11 +12,9 @@ from typing import Any
 from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.formats import as_format
-from mpsim.products.orders import check_sums_format
 from mpsim.products.stages import (
     LEAST_ALIGNMENT,
     MOST_CHUNK,
-    ROUNDINGS,
     Aligned,
     Blocks,
     Exact,
@@ -29,6 +27,7 @@ from mpsim.products.stages import (
     Sums,
     Unspecified,
 )
+from mpsim.products.sums import DIRECTED, check_sums_format
 from mpsim.products.text import of_json, to_json
 
 KINDS = ("sequential", "pairwise", "aligned", "exact", "blas")
@@ -83,7 +82,7 @@ class Accumulator:
         check_sums_format("accumulator", self.format)
         if self.kind == "pairwise" and self.format != "float32":
             raise UsageError(f"a pairwise accumulator is float32, not {self.format!r}")
-        checks.named("accumulator rounding", self.rounding, ROUNDINGS)
+        checks.named("accumulator rounding", self.rounding, DIRECTED)
         if self.rounding != "nearest_even" and self.kind != "aligned":
             raise UsageError(f"an accumulator of kind {self.kind!r} rounds to nearest even, not {self.rounding!r}")
         _check_inputs(self.inputs)

@@ -10,46 +10,17 @@ from dataclasses import dataclass
 
 from mpsim import checks
 from mpsim.errors import UsageError
-from mpsim.formats import as_format
+from mpsim.products.epilogue import Scale
 from mpsim.products.partitions import MOST as MOST_CHUNK
 from mpsim.products.partitions import Partition
+from mpsim.products.sums import FLOAT32, Sums
+from mpsim.products.trees import Tree, Trees
 
-ROUNDINGS = ("nearest_even", "toward_zero")
 STARTS = ("zero", "first")
 #: The exponent of a c of zero in float32 sums, as an H200 has it (docs/hardware.md).
 LEAST_ALIGNMENT = -133
 #: Stands for no least exponent in kernels: products of float32 numbers have exponents of -252 at least.
 NO_LEAST_EXPONENT = -300
-
-
-def check_sums_format(what: str, name: str) -> None:
-    """UsageError for a format that no sum can be rounded to; ``what`` it is of."""
-    format = as_format(name)
-    if not format.fits_float32:
-        raise UsageError(f"{what} format {name!r} has values that float32 cannot hold")
-    if not (format.signed and format.has_zero):
-        raise UsageError(f"{what} format {name!r} has no sign or no zero, where every sum starts")
-    if format.is_p3109 and format.mantissa_bits == 0:
-        raise UsageError(f"{what} format {name!r} has one significant bit and P3109's ties, in which no sum is rounded")
-
-
-@dataclass(frozen=True)
-class Sums:
-    """How the exact result of an addition or a multiplication is rounded: to ``format``, by ``rounding``.
-
-    A magnitude that rounds above the largest number becomes infinity, or NaN, or the largest number, whichever the
-    format has first.
-    """
-
-    format: str = "float32"
-    rounding: str = "nearest_even"
-
-    def __post_init__(self) -> None:
-        checks.named("rounding of sums", self.rounding, ROUNDINGS)
-        check_sums_format("sums", self.format)
-
-
-FLOAT32 = Sums()
 
 
 @dataclass(frozen=True)
@@ -62,6 +33,15 @@ class Rising:
 
     def __post_init__(self) -> None:
         checks.named("start", self.start, STARTS)
+
+
+@dataclass(frozen=True)
+class Kahan:
+    """Compensated summation in rising order: sum and lost start at +0; for each term, y = term - lost, next = sum + y,
+    lost = (next - sum) - y, sum = next, each of the four rounded (Kahan 1965, "Further remarks on reducing truncation
+    errors"). The sum is the result."""
+
+    sums: Sums = FLOAT32
 
 
 @dataclass(frozen=True)
@@ -99,6 +79,8 @@ class Aligned:
 
     def __post_init__(self) -> None:
         checks.named("start", self.start, STARTS)
+        if self.sums.is_double or self.sums.is_stochastic or self.sums.flush:
+            raise UsageError("aligned sums are rounded to nearest even or toward zero, to a format that float32 holds")
         checks.whole("terms", self.terms, least=1, most=MOST_CHUNK)
         checks.whole("fraction_bits", self.fraction_bits, least=1, most=51)
         if self.least_exponent is not None:
@@ -132,8 +114,7 @@ class Groups:
     outer: Order
 
     def __post_init__(self) -> None:
-        if any(isinstance(order, Aligned) for order in within(self.outer)):
-            raise UsageError("an aligned order adds products; the outer order of groups adds results")
+        check_results(self.outer, self.inner, "the outer order of groups adds results")
 
 
 @dataclass(frozen=True)
@@ -155,8 +136,7 @@ class Tail:
 
     def __post_init__(self) -> None:
         checks.whole("multiple", self.multiple, least=1, most=MOST_CHUNK)
-        if any(isinstance(order, Aligned) for order in within(self.rest)):
-            raise UsageError("an aligned order adds products; the rest of a tail adds the result of the main part too")
+        check_results(self.rest, self.main, "the rest of a tail adds the result of the main part too")
 
 
 @dataclass(frozen=True)
@@ -180,84 +160,37 @@ class Halving:
 
 
 @dataclass(frozen=True)
-class Tree:
-    """An explicit tree of additions over a fixed number of terms: a leaf is a term's index; a node is a tuple of trees,
-    which are added from the left, each sum rounded. A tuple of one rounds it: ((0,), 1) adds the exact product 1 to the
-    rounded product 0.
+class Scaled:
+    """The sum of terms by ``order``, multiplied by the scales of the block of k that the terms are of.
 
-    >>> Tree(((0, 2), (1, 3))).length
-    4
+    ``scale``: whose scales, and how the product is rounded; None there lets it enter the next sum exactly. Block j
+    has the k from j * ``block`` on. Sums of blocks that are promoted by fused multiply-adds, as DeepGEMM does with
+    float8 sums, are ``Groups(Blocks(128), Scaled(Rising(), Scale("both", None), 128), Rising())``.
     """
 
-    root: Node
-    sums: Sums = FLOAT32
+    order: Order
+    scale: Scale = Scale()
+    block: int = 128
 
     def __post_init__(self) -> None:
-        leaves = sorted(leaf for leaf in self.postfix() if leaf >= 0)
-        if leaves != list(range(len(leaves))):
-            shown = f"{leaves[:8]}{'...' if len(leaves) > 8 else ''}"
-            raise UsageError(f"a tree has each of its terms 0 to n - 1 once, not {shown}")
-
-    @property
-    def length(self) -> int:
-        """The number of terms."""
-        return sum(leaf >= 0 for leaf in self.postfix())
-
-    def postfix(self) -> Iterator[int]:
-        """The tree in postfix notation: leaves, ADD where the last two values are added, ROUND where one is rounded.
-
-        >>> list(Tree((((0,), 2), 1)).postfix()) == [0, ROUND, 2, ADD, 1, ADD]
-        True
-        """
-        waiting: list[tuple[Node, int | None, int]] = [(self.root, None, 0)]
-        while waiting:
-            node, operation, depth = waiting.pop()
-            if depth > DEEPEST:
-                raise UsageError(f"a tree is at most {DEEPEST} deep; write a chain of sums as one tuple: (0, 1, 2)")
-            if operation is not None:
-                yield operation
-            elif isinstance(node, int) and not isinstance(node, bool) and node >= 0:
-                yield node
-            elif isinstance(node, tuple) and node:
-                if len(node) == 1:
-                    waiting.append((node, ROUND, depth))
-                for child in reversed(node[1:]):
-                    waiting += [(node, ADD, depth), (child, None, depth + 1)]
-                waiting.append((node[0], None, depth + 1))
-            else:
-                raise UsageError(f"a tree is a term's index or a tuple of trees, not {node!r}")
+        checks.whole("block", self.block, least=1, most=MOST_CHUNK)
+        if not self.scale.operands:
+            raise UsageError(f"the scales of blocks are those of left, right or both, not {self.scale.of!r}")
+        for inner in within(self.order):
+            if isinstance(inner, Scaled) and {*inner.scale.operands} & {*self.scale.operands}:
+                raise UsageError(
+                    "the scales of an operand are multiplied once, not in two scaled orders inside each other"
+                )
+        if bits_of(self.order) > SINGLE:
+            raise UsageError(
+                "a sum that is scaled has at most 24 bits; round it to float32 first, by groups(whole(), ...)"
+            )
 
 
-Node = int | tuple["Node", ...]
-#: How deep a tree may be: as its text can be read.
-DEEPEST = 90
-#: What stands for operations in a tree in postfix notation.
-ADD, ROUND = -1, -2
-
-
-@dataclass(frozen=True)
-class Trees:
-    """Explicit trees for several numbers of terms, one for each."""
-
-    trees: tuple[Tree, ...]
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.trees, tuple) or not all(isinstance(tree, Tree) for tree in self.trees):
-            raise UsageError(f"trees are a tuple of trees, not {checks.shown(self.trees)}")
-        lengths = [tree.length for tree in self.trees]
-        if not lengths or len(set(lengths)) < len(lengths):
-            raise UsageError(f"there is one tree for each number of terms, not for {lengths}")
-
-    def of_length(self, length: int) -> Tree:
-        """The tree of so many terms. UsageError where there is none."""
-        for tree in self.trees:
-            if tree.length == length:
-                return tree
-        lengths = ", ".join(str(tree.length) for tree in self.trees)
-        raise UsageError(f"the trees add {lengths} terms, and the dot product has {length}")
-
-
-Order = Rising | Pairwise | Folding | Aligned | Exact | Unspecified | Groups | Reordered | Tail | Halving | Tree | Trees
+Order = (
+    Rising | Kahan | Pairwise | Folding | Aligned | Exact | Unspecified | Groups | Reordered | Tail | Halving | Scaled
+    | Tree | Trees
+)  # fmt: skip
 
 
 def within(order: Order) -> Iterator[Order]:
@@ -275,12 +208,80 @@ def within(order: Order) -> Iterator[Order]:
 
 
 def _parts(order: Order) -> Sequence[Order]:
-    if isinstance(order, Groups):
-        return order.inner, order.outer
-    if isinstance(order, Tail):
-        return order.main, order.rest
-    if isinstance(order, Halving):
-        return (order.inner,)
-    if isinstance(order, Trees):
-        return order.trees
-    return (order.order,) if isinstance(order, Reordered) else ()
+    match order:
+        case Groups():
+            return order.inner, order.outer
+        case Tail():
+            return order.main, order.rest
+        case Halving():
+            return (order.inner,)
+        case Trees():
+            return order.trees
+        case Reordered() | Scaled():
+            return (order.order,)
+    return ()
+
+
+def check_results(outer: Order, inner: Order, why: str) -> None:
+    """UsageError where ``outer`` cannot add results of ``inner``."""
+    for order in within(outer):
+        if isinstance(order, Aligned):
+            raise UsageError(f"an aligned order adds products; {why}")
+        if isinstance(order, Scaled):
+            raise UsageError(f"a scaled order adds products of one block of k; {why}")
+        if isinstance(order, Exact) and bits_of(inner) == DOUBLE:
+            raise UsageError(f"an exact order adds numbers of at most 48 bits, not float64 sums; {why}")
+
+
+#: Bits of a float32 number, of an exact product of two, and of a float64 number.
+SINGLE, PRODUCT, DOUBLE = 24, 48, 53
+
+
+def bits_of(order: Order) -> int:
+    """The most bits of the order's total.
+
+    >>> bits_of(Rising()), bits_of(Rising(Sums("float64"))), bits_of(Scaled(Rising(), Scale("both", None)))
+    (24, 53, 48)
+    """
+    match order:
+        case Groups():
+            return bits_of(order.outer)
+        case Reordered():
+            return bits_of(order.order)
+        case Scaled():
+            return PRODUCT if order.scale.sums is None else SINGLE
+        case Tail():
+            return max(bits_of(order.main), bits_of(order.rest))
+        case Halving():
+            return max(bits_of(order.inner), bits_of_sums(order.sums))
+        case Trees():
+            return max(map(bits_of, order.trees))
+        case Exact() | Unspecified():
+            return SINGLE
+        case _:
+            return bits_of_sums(order.sums)
+
+
+def bits_of_sums(sums: Sums) -> int:
+    """The most bits of a number that was rounded."""
+    return DOUBLE if sums.is_double else SINGLE
+
+
+def begins_with_zero(order: Order, inner: bool = False) -> bool:
+    """Whether a sum begins with +0 before anything is added; inner: whether the order's own terms begin so.
+
+    >>> begins_with_zero(Rising()), begins_with_zero(Pairwise()), begins_with_zero(Rising(start="first"), inner=True)
+    (True, False, True)
+    """
+    match order:
+        case Rising(start="zero") | Aligned(start="zero") | Kahan():
+            return True
+        case Groups():
+            return begins_with_zero(order.outer, begins_with_zero(order.inner, inner))
+        case Tail():
+            return begins_with_zero(order.rest, begins_with_zero(order.main, inner))
+        case Reordered() | Scaled():
+            return begins_with_zero(order.order, inner)
+        case Halving():
+            return begins_with_zero(order.inner, inner)
+    return inner

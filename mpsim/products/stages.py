@@ -11,41 +11,45 @@ from dataclasses import dataclass
 from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.formats import as_format
+from mpsim.products.epilogue import AddC, Bias, Scale, Stage
 from mpsim.products.orders import (
-    ADD,
-    FLOAT32,
     LEAST_ALIGNMENT,
     MOST_CHUNK,
-    ROUND,
-    ROUNDINGS,
+    PRODUCT,
+    SINGLE,
     Aligned,
     Exact,
     Folding,
     Groups,
     Halving,
-    Node,
+    Kahan,
     Order,
     Pairwise,
     Reordered,
     Rising,
-    Sums,
+    Scaled,
     Tail,
-    Tree,
-    Trees,
     Unspecified,
-    check_sums_format,
+    begins_with_zero,
+    bits_of,
+    bits_of_sums,
     within,
 )
 from mpsim.products.partitions import Blocks, Lanes, Partition, Splits, Whole
+from mpsim.products.sums import FLOAT32, ROUNDINGS, Sums, check_sums_format
+from mpsim.products.trees import ADD, ROUND, Node, Tree, Trees
 
-#: Orders of one product, those inside others among them.
+#: Orders of one product, those inside others among them, and stages of an epilogue.
 MOST_ORDERS = 64
+MOST_STAGES = 16
 CONVERSIONS = ("none", "truncate", "nearest_even", "nearest_away")
+STARTS = ("zero", "c")
 
 __all__ = [
-    "ADD", "CONVERSIONS", "FLOAT32", "LEAST_ALIGNMENT", "MOST_CHUNK", "ROUND", "ROUNDINGS", "STAGES", "Aligned",
-    "Blocks", "Exact", "Folding", "Groups", "Halving", "Lanes", "Node", "Operand", "Order", "Pairwise", "Partition",
-    "Product", "Reordered", "Rising", "Splits", "Sums", "Tail", "Tree", "Trees", "Unspecified", "Whole", "within",
+    "ADD", "CONVERSIONS", "FLOAT32", "LEAST_ALIGNMENT", "MOST_CHUNK", "ROUND", "ROUNDINGS", "SINGLE", "STAGES", "AddC",
+    "Aligned", "Bias", "Blocks", "Exact", "Folding", "Groups", "Halving", "Kahan", "Lanes", "Node", "Operand", "Order",
+    "Pairwise", "Partition", "Product", "Reordered", "Rising", "Scale", "Scaled", "Splits", "Stage", "Sums", "Tail",
+    "Tree", "Trees", "Unspecified", "Whole", "bits_after", "bits_of", "within",
 ]  # fmt: skip
 
 
@@ -87,14 +91,18 @@ class Product:
     """A matrix product in stages: how each of its dot products is computed.
 
     ``left``, ``right``: how the factors are read. ``products``: None for exact products, or how each is rounded.
-    ``order``: in which order they are added, and how sums are rounded. ``output``: the format of the result, to which
-    the total, with the bias added in float32, is rounded once.
+    ``order``: in which order they are added, and how sums are rounded. ``epilogue``: what happens to the total then:
+    scales, a bias, C. ``output``: the format of the result, to which the number is rounded once at the end.
+    ``start``: "c" if C, where one is given, takes the place of the first +0 that a sum begins with, rounded by that
+    sum's ``sums``.
 
     The default is mpsim's own: fused multiply-adds in rising k within blocks of 256, the blocks' results in rising
-    order, all in float32.
+    order, and then a bias, all in float32.
 
     >>> lanes = Product(order=Groups(Lanes(8), Rising(), Folding()), output=Sums("bfloat16"))
     >>> lanes.promises_bits
+    True
+    >>> Product(epilogue=(Scale("alpha", None), AddC(products=FLOAT32))).takes_c
     True
     """
 
@@ -103,6 +111,8 @@ class Product:
     products: Sums | None = None
     order: Order = Groups(Blocks(256), Rising(), Rising(start="first"))
     output: Sums = FLOAT32
+    epilogue: tuple[Stage, ...] = (Bias(),)
+    start: str = "zero"
 
     def __post_init__(self) -> None:
         kinds = [type(order) for order in within(self.order)]
@@ -112,6 +122,68 @@ class Product:
             raise UsageError("an aligned order adds exact products; leave out the rounding of products")
         if Unspecified in kinds[1:]:
             raise UsageError("an unspecified order cannot be part of another order")
+        if self.output.is_double:
+            raise UsageError("results are float32 numbers, so the output cannot be float64")
+        self._check_epilogue()
+        self._check_start()
+
+    def _check_epilogue(self) -> None:
+        stages = self.epilogue
+        if not isinstance(stages, tuple) or not all(isinstance(stage, Stage) for stage in stages):
+            raise UsageError(f"an epilogue is a tuple of Bias, Scale and AddC, not {checks.shown(stages)}")
+        if len(stages) > MOST_STAGES:
+            raise UsageError(f"an epilogue has at most {MOST_STAGES} stages, not {len(stages)}")
+        for kind in (Bias, AddC):
+            if sum(isinstance(stage, kind) for stage in stages) > 1:
+                raise UsageError(f"an epilogue has one {kind.__name__}, not several")
+        if sum(isinstance(stage, Scale) and stage.of == "alpha" for stage in stages) > 1:
+            raise UsageError("alpha is multiplied once")
+        read = [*self.scales_of_blocks, *self.scales_of_totals]
+        if len(set(read)) < len(read):
+            raise UsageError("the scales of an operand are multiplied once: by an order's Scaled, or by one Scale")
+        bits = bits_of(self.order)
+        for stage in stages:
+            if isinstance(stage, Scale) and bits > SINGLE:
+                raise UsageError(
+                    "a number that is scaled has at most 24 bits, but this one is a float64 sum or an exact product; "
+                    "round it first (order=groups(whole(), ..., rising(float32, first)), or sums of the scale before)"
+                )
+            bits = bits_after(stage, bits)
+
+    def _check_start(self) -> None:
+        checks.named("start", self.start, STARTS)
+        if self.start == "zero":
+            return
+        if not begins_with_zero(self.order):
+            raise UsageError("no sum of this order begins with +0, whose place C could take; add it by AddC instead")
+        if any(isinstance(stage, AddC) for stage in self.epilogue):
+            raise UsageError("C is added once: at the start, or by AddC")
+
+    @property
+    def takes_c(self) -> bool:
+        """Whether C takes part, where one is given."""
+        return self.start == "c" or any(isinstance(stage, AddC) for stage in self.epilogue)
+
+    @property
+    def takes_bias(self) -> bool:
+        """Whether a bias is added, where one is given."""
+        return any(isinstance(stage, Bias) for stage in self.epilogue)
+
+    @property
+    def scales_of_totals(self) -> tuple[str, ...]:
+        """The operands whose scales multiply totals."""
+        return tuple(each for stage in self.epilogue if isinstance(stage, Scale) for each in stage.operands)
+
+    @property
+    def scales_of_blocks(self) -> dict[str, int]:
+        """The operands whose scales multiply the sums of blocks of k -> the size of a block."""
+        found: dict[str, int] = {}
+        for order in within(self.order):
+            if isinstance(order, Scaled):
+                for each in order.scale.operands:
+                    if found.setdefault(each, order.block) != order.block:
+                        raise UsageError(f"the scales of an operand have one size of block, not several ({each})")
+        return found
 
     @property
     def promises_bits(self) -> bool:
@@ -119,11 +191,18 @@ class Product:
         return not any(isinstance(order, Unspecified) for order in within(self.order))
 
 
+def bits_after(stage: Stage, bits: int) -> int:
+    """The most bits of a number after a stage of the epilogue."""
+    if isinstance(stage, Scale):
+        return PRODUCT if stage.sums is None else SINGLE
+    return max(bits, bits_of_sums(stage.sums))  # nothing is added where no bias or no C is given
+
+
 #: name -> class, of everything that a description is made of
 STAGES = {
     stage.__name__.lower(): stage
     for stage in (
-        Sums, Operand, Blocks, Whole, Splits, Lanes, Rising, Pairwise, Folding, Aligned, Exact, Unspecified, Groups,
-        Reordered, Tail, Halving, Tree, Trees, Product,
+        Sums, Operand, Blocks, Whole, Splits, Lanes, Rising, Kahan, Pairwise, Folding, Aligned, Exact, Unspecified,
+        Groups, Reordered, Tail, Halving, Scaled, Tree, Trees, Bias, Scale, AddC, Product,
     )
 }  # fmt: skip

@@ -5,12 +5,15 @@ from __future__ import annotations
 from mpsim.formats import as_format
 from mpsim.products.stages import (
     FLOAT32,
+    AddC,
     Aligned,
+    Bias,
     Blocks,
     Exact,
     Folding,
     Groups,
     Halving,
+    Kahan,
     Operand,
     Order,
     Pairwise,
@@ -18,7 +21,10 @@ from mpsim.products.stages import (
     Product,
     Reordered,
     Rising,
+    Scale,
+    Scaled,
     Splits,
+    Stage,
     Sums,
     Tail,
     Tree,
@@ -37,6 +43,10 @@ def sentence_of(product: Product) -> str:
     kind = "Exact products" if product.products is None else f"Products rounded to {_rounding(product.products)}"
     words = [f"{kind} are added {order_words(product.order)}"]
     words += _operand_words("left", product.left) + _operand_words("right", product.right)
+    if product.start == "c":
+        words.append("C, where one is given, takes the place of the first +0 that a sum begins with")
+    if product.epilogue != (Bias(),):
+        words += map(_stage_words, product.epilogue)
     if product.output != FLOAT32:
         words.append(f"the result is rounded to {_rounding(product.output)}")
     return "; ".join(words) + "."
@@ -54,8 +64,37 @@ def _operand_words(side: str, operand: Operand) -> list[str]:
     return words
 
 
+def _stage_words(stage: Stage) -> str:
+    match stage:
+        case Bias(sums):
+            return f"the bias is added ({_rounding(sums)})"
+        case AddC(sums, products, format):
+            c = "C" if format == "float32" else f"C, rounded to {format},"
+            how = "exactly" if products is None else f"rounded to {_rounding(products)}"
+            return f"beta times {c} is multiplied {how} and added ({_rounding(sums)})"
+        case _:
+            return f"the total is multiplied by {_factor_words(stage)}"
+
+
+def _factor_words(scale: Scale) -> str:
+    factor = {
+        "both": "the product of both scales, rounded to float32,",
+        "left": "the scale of the left operand",
+        "right": "the scale of the right operand",
+        "alpha": "alpha",
+    }[scale.of]
+    return f"{factor} {'exactly' if scale.sums is None else f'({_rounding(scale.sums)})'}"
+
+
 def _rounding(sums: Sums) -> str:
-    return sums.format if sums.rounding == "nearest_even" else f"{sums.format}, {sums.rounding.replace('_', ' ')}"
+    words = [sums.format]
+    if sums.is_stochastic:
+        words.append(f"stochastic with {sums.random_bits} bits")
+    elif sums.rounding != "nearest_even":
+        words.append(sums.rounding.replace("_", " "))
+    if sums.flush:
+        words.append("subnormal results become zeros")
+    return ", ".join(words)
 
 
 def order_words(order: Order) -> str:
@@ -64,6 +103,10 @@ def order_words(order: Order) -> str:
         case Rising(sums, start):
             first = "+0" if start == "zero" else "the first"
             return f"in rising order from {first} ({_rounding(sums)})"
+        case Kahan(sums):
+            return f"in rising order from +0 by compensated (Kahan) summation ({_rounding(sums)})"
+        case Scaled(inner, scale, block):
+            return f"{order_words(inner)}, the sum multiplied by {_factor_words(scale)} of its block of {block} k"
         case Pairwise(sums):
             return f"in pairs of neighbours ({_rounding(sums)})"
         case Folding(sums):

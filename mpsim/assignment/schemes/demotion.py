@@ -10,8 +10,7 @@ from mpsim.assignment.plan import Plan
 from mpsim.engine.tensor import TensorId
 from mpsim.errors import UsageError
 from mpsim.formats import Format
-from mpsim.kernels.permutation import permutation
-from mpsim.kernels.philox import Stream
+from mpsim.kernels.philox import Stream, permutation
 from mpsim.trace import Trace
 
 #: The orders in which groups are chosen. Ties are broken by the lower group id.

@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from mpsim import _kernels
-from mpsim.kernels.compiled.structs import Aligned, packed
+from mpsim.kernels.compiled.structs import Aligned, RandomStream, SumRounding, packed
 from mpsim.kernels.contractions.lowering import Contraction
 from mpsim.kernels.contractions.steps import AlignedNumbers, Steps
+from mpsim.kernels.contractions.tables import Reads
 
 #: No operand is truncated in the steps: its conversion comes before them.
 WHOLE = -1
 
 
-def run(c: Contraction, program: Steps, threads: int) -> np.ndarray:
+def run(c: Contraction, program: Steps, reads: Reads, threads: int) -> np.ndarray:
     """Every output of the contraction, by the steps."""
     out = np.zeros(c.out_shape, np.float32)
     aligned = [_aligned(numbers, program) for numbers in program.aligned]
@@ -22,11 +23,12 @@ def run(c: Contraction, program: Steps, threads: int) -> np.ndarray:
         *(c.b, c.b_group, c.b_column, c.b_k),
         *(out.reshape(-1), c.out_group, c.out_row, c.out_column, *c.shape),
         *(program.code.reshape(-1), len(program.code), _or_none(program.places)),
-        b"".join(packed(narrow) for narrow, _ in program.sums) or None,
-        _or_none(np.array([toward_zero for _, toward_zero in program.sums], np.int64)),
+        b"".join(packed(SumRounding(*each)) for each in program.sums) or None,
         b"".join(map(packed, aligned)) or None,
         _or_none(np.array([numbers.sums for numbers in program.aligned], np.int64)),
-        *(program.registers, program.exact_sums, threads),
+        *(_or_none(reads.values), _or_none(reads.places)),
+        packed(RandomStream(reads.stream.key, reads.stream.words)),
+        *(program.registers, program.exact_sums, program.result, threads),
     )
     return out
 
@@ -36,6 +38,6 @@ def _or_none(array: np.ndarray) -> np.ndarray | None:
 
 
 def _aligned(numbers: AlignedNumbers, program: Steps) -> Aligned:
-    toward_zero = program.sums[numbers.sums][1]
+    toward_zero = program.sums[numbers.sums].toward_zero
     least = numbers.least_left, numbers.least_right, numbers.least_sum, numbers.least
     return Aligned(numbers.terms, numbers.fraction, *least, WHOLE, WHOLE, toward_zero)

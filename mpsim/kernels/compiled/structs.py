@@ -43,6 +43,16 @@ class Convolution(NamedTuple):
     groups: int
 
 
+class SumRounding(NamedTuple):
+    """How a sum is rounded: mpsim.kernels.contractions.narrow.Rounding."""
+
+    format: Narrow
+    mode: int
+    flush_below: float
+    random_bits: int
+    is_double: bool
+
+
 class Aligned(NamedTuple):
     """Sums of aligned, truncated products."""
 
@@ -98,13 +108,14 @@ STRUCTS: dict[str, type] = {
     "RandomStream": RandomStream,
     "Convolution": Convolution,
     "NarrowFormat": Narrow,
+    "SumRounding": SumRounding,
     "AlignedSum": Aligned,
     "Batch": Batch,
     "Pooling": Pooling,
     "Moving": Moving,
 }
 #: A field's type -> its characters in the notation of the module struct.
-_CHARACTERS: dict[object, str] = {int: "q", bool: "q", float: "d", Pair: "qq", Triple: "qqq"}
+_CHARACTERS: dict[object, str] = {int: "q", bool: "q", float: "d", Pair: "qq", Triple: "qqq", Narrow: "qqqddq"}
 
 
 def _characters(type: type) -> list[str]:
@@ -144,7 +155,7 @@ def compare(built: Mapping[str, object]) -> None:
 compare(_kernels.layouts())
 
 
-def packed(fields: tuple[float | tuple[int, ...], ...]) -> bytes:
+def packed(fields: tuple[float | tuple[float, ...], ...]) -> bytes:
     """The bytes of one of the NamedTuples.
 
     >>> packed(Batch(1, 2, 3)) == bytes([1, *7 * [0], 2, *7 * [0], 3, *7 * [0]])

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from mpsim.errors import UsageError
 from mpsim.formats import as_format
 from mpsim.kernels.contract import Array, Pair, Shape
+from mpsim.kernels.contractions.beside import NOTHING, Beside, check_given
 from mpsim.kernels.contractions.lowering import (
     Contraction,
     of_conv2d,
@@ -20,11 +21,13 @@ from mpsim.kernels.contractions.lowering import (
     of_conv2d_weight_gradient,
     of_matmul,
 )
-from mpsim.kernels.contractions.operands import converted, reading_of
-from mpsim.kernels.contractions.steps import Steps, steps_of
+from mpsim.kernels.contractions.operands import converted, converted_c, reading_of
+from mpsim.kernels.contractions.rules import steps_after, steps_of
+from mpsim.kernels.contractions.steps import Steps
+from mpsim.kernels.contractions.tables import Reads, given_of, over, reads_of
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.products.accumulators import Accumulator, Summation
-from mpsim.products.stages import FLOAT32, Operand, Product
+from mpsim.products.stages import FLOAT32, Product
 
 #: Stride, padding, groups.
 Geometry = tuple[Pair, Pair, int]
@@ -42,8 +45,8 @@ class How(NamedTuple):
 #: sum(lower, first, second, options, how): every output of ``lower(first, second, *options)``, in the written order of
 #: the accumulator. ``first`` is the left factor of of_matmul, ``second`` that of the convolutions.
 Sum = Callable[[Callable[..., Any], Array, Array, tuple[Any, ...], How], Array]
-#: run(contraction, steps, threads): every output of the contraction, by the steps.
-Run = Callable[[Contraction, Steps, int], Array]
+#: run(contraction, steps, reads, threads): every output of the contraction, by the steps.
+Run = Callable[[Contraction, Steps, Reads, int], Array]
 
 
 def over_lowering(contract: Callable[[Contraction, Accumulator, int], Array]) -> Sum:
@@ -51,13 +54,6 @@ def over_lowering(contract: Callable[[Contraction, Accumulator, int], Array]) ->
     return lambda lower, first, second, options, how: contract(
         lower(first, second, *options), how.accumulator, how.threads
     )
-
-
-def in_steps(run: Run, c: Contraction, product: Product, swapped: bool, threads: int) -> Array:
-    """Every output of a lowered contraction, by the steps of the product's order. swapped: the contraction's left
-    factor is the right one of the product."""
-    left, right = (product.right, product.left) if swapped else (product.left, product.right)
-    return run(c, steps_of(replace(product, left=left, right=right, output=FLOAT32), c.shape[2]), threads)
 
 
 class Functions(NamedTuple):
@@ -106,38 +102,62 @@ class _Backend:
         product: Summation,
         threads: int,
         lowered: tuple[Callable[..., Contraction], Array, Array, tuple[Any, ...]],
-        faster: Callable[[Array, Array, How], Array | None],
+        faster: Callable[[Array, Array, Array | None, How], Array | None],
         bias: Array | None = None,
+        beside: Beside = NOTHING,
     ) -> Array:
-        """The result by the fastest of the three ways that takes the product, then bias and output."""
+        """The result by the fastest of the three ways that takes the product."""
         lower, first, second, options = lowered
-        swapped = lower is not of_matmul
-        short: Accumulator | None
         if isinstance(product, Accumulator):
-            short = product
-        else:
-            left, right, short = reading_of(product)
-            if short is None and self._run is None:
-                raise UsageError("this backend sums in the orders of an Accumulator; use reference, numba or compiled")
-            first, second = self._read(first, left, threads), self._read(second, right, threads)
-        if short is not None:
-            how = How(short.swapped if swapped else short, threads)
-            total = faster(first, second, how)
-            if total is None:
-                total = self._add_bias(self._sum(lower, first, second, options, how), bias)
-        else:
-            assert isinstance(product, Product) and self._run is not None
-            c = lower(first, second, *options)
-            total = self._add_bias(in_steps(self._run, c, product, swapped, threads), bias)
-        if isinstance(product, Product) and product.output != FLOAT32:
-            policy = Policy(Mode(product.output.rounding), Overflow.INFINITY)
+            if beside is not NOTHING:
+                check_given(product.product, beside)
+            return self._short(product, threads, lowered, faster, bias)
+        reading = reading_of(product, beside.c is not None)
+        check_given(product, beside)
+        if self._run is None and not (reading.short and reading.simple):
+            raise UsageError("this backend sums in the orders of an Accumulator; use reference, numba or compiled")
+        first, second = (
+            converted(x, operand, self._round_array, threads)
+            for x, operand in ((first, reading.left), (second, reading.right))
+        )
+        beside = beside._replace(c=converted_c(beside.c, product, self._round_array, threads))
+        if reading.short is not None:
+            lowered = lower, first, second, options
+            total = self._short(reading.short, threads, lowered, faster, bias if reading.simple else None)
+            return self._after(total, product, reading.simple, threads, bias, beside)
+        assert self._run is not None
+        c = lower(first, second, *options)
+        if lower is not of_matmul:  # the contraction's left factor is the right one of the product
+            product = replace(product, left=product.right, right=product.left)
+        steps = steps_of(product, c.shape[2], given_of(beside, bias))
+        return self._run(c, steps, reads_of(steps.reads, c, beside, bias), threads)
+
+    def _short(
+        self,
+        accumulator: Accumulator,
+        threads: int,
+        lowered: tuple[Callable[..., Contraction], Array, Array, tuple[Any, ...]],
+        faster: Callable[[Array, Array, Array | None, How], Array | None],
+        bias: Array | None,
+    ) -> Array:
+        """The total of an accumulator, by a kernel of the backend's own, and a bias."""
+        lower, first, second, options = lowered
+        how = How(accumulator if lower is of_matmul else accumulator.swapped, threads)
+        total = faster(first, second, bias, how)
+        return self._add_bias(self._sum(lower, first, second, options, how), bias) if total is None else total
+
+    def _after(
+        self, total: Array, product: Product, simple: bool, threads: int, bias: Array | None, beside: Beside
+    ) -> Array:
+        """The epilogue and the output. simple: no more than the bias, which was added, and a rounding to nearest."""
+        if not simple:
+            assert self._run is not None
+            steps, c = steps_after(product, given_of(beside, bias)), over(total.shape)
+            return self._run(c, steps, reads_of(steps.reads, c, beside, bias, total), threads)
+        if product.output != FLOAT32:
+            policy = Policy(Mode.NEAREST_EVEN, Overflow.INFINITY)
             total = self._round_array(total, as_format(product.output.format), policy, out=total, threads=threads)[0]
         return total
-
-    def _read(self, x: Array, operand: Operand, threads: int) -> Array:
-        if operand.flush and self._run is None:
-            raise UsageError("this backend flushes no operands; use reference, numba or compiled")
-        return converted(x, operand, self._round_array, threads)
 
     def matmul(
         self,
@@ -146,6 +166,7 @@ class _Backend:
         transpose_a: bool = False,
         transpose_b: bool = False,
         bias: Array | None = None,
+        beside: Beside = NOTHING,
         *,
         threads: int = 1,
         accumulator: Summation = DEFAULT,
@@ -154,8 +175,9 @@ class _Backend:
             accumulator,
             threads,
             (of_matmul, a, b, (transpose_a, transpose_b)),
-            lambda a, b, how: self._faster.matmul(a, b, transpose_a, transpose_b, bias, how),
+            lambda a, b, bias, how: self._faster.matmul(a, b, transpose_a, transpose_b, bias, how),
             bias,
+            beside,
         )
 
     def conv2d(
@@ -175,7 +197,7 @@ class _Backend:
             accumulator,
             threads,
             (of_conv2d, x, w, geometry),
-            lambda x, w, how: self._faster.conv2d(x, w, bias, geometry, how),
+            lambda x, w, bias, how: self._faster.conv2d(x, w, bias, geometry, how),
             bias,
         )
 
@@ -196,7 +218,7 @@ class _Backend:
             accumulator,
             threads,
             (of_conv2d_input_gradient, gy, w, (x_shape, *geometry)),
-            lambda gy, w, how: self._faster.conv2d_input_gradient(gy, w, x_shape, geometry, how),
+            lambda gy, w, _, how: self._faster.conv2d_input_gradient(gy, w, x_shape, geometry, how),
         )
 
     def conv2d_weight_gradient(
@@ -216,7 +238,7 @@ class _Backend:
             accumulator,
             threads,
             (of_conv2d_weight_gradient, x, gy, (w_shape, *geometry)),
-            lambda x, gy, how: self._faster.conv2d_weight_gradient(x, gy, w_shape, geometry, how),
+            lambda x, gy, _, how: self._faster.conv2d_weight_gradient(x, gy, w_shape, geometry, how),
         )
 
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from mpsim.formats import as_format
 from mpsim.kernels.spec import own_infinity
+from mpsim.products.sums import ROUNDINGS, Sums
 
 
 class Narrow(NamedTuple):
@@ -48,3 +49,42 @@ class Narrow(NamedTuple):
             beyond,
             format.has_negative_zero,
         )
+
+
+class Rounding(NamedTuple):
+    """How a sum is rounded, in numbers. The format of float64 is that of float32 and is not looked at."""
+
+    format: Narrow
+    mode: int  # the place in ROUNDINGS
+    flush_below: float  # smaller magnitudes become zeros: 0, or the smallest normal number
+    random_bits: int
+    double: bool
+
+    @staticmethod
+    def of(sums: Sums) -> Rounding:
+        """The numbers.
+
+        >>> Rounding.of(Sums("float16", flush=True)).flush_below == 2.0**-14
+        True
+        """
+        format = as_format("float32" if sums.is_double else sums.format)
+        return Rounding(
+            Narrow.of(format.name),
+            ROUNDINGS.index(sums.rounding),
+            format.smallest_normal if sums.flush and not sums.is_double else 0.0,
+            sums.random_bits or 0,
+            sums.is_double,
+        )
+
+    @property
+    def toward_zero(self) -> bool:
+        """Whether sums are truncated."""
+        return self.mode == TOWARD_ZERO
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing but the format and the direction counts."""
+        return self.mode != STOCHASTIC and not self.flush_below and not self.double
+
+
+NEAREST_EVEN, TOWARD_ZERO, STOCHASTIC = range(len(ROUNDINGS))

@@ -1,39 +1,19 @@
 """A product's order as a list of steps on registers, for orders that no kernel of a backend's own sums.
 
 A register holds one float64 number for every output that is computed together: an exact product (48 bits), or a sum in
-a format that float32 holds. Each backend has one function that runs the steps of any order (``run`` in its module
-``steps``). A new order of summation needs a rule here and one in mpsim.kernels.spec_dot.
+float64 or in a format that float32 holds. Each backend has one function that runs the steps of any order (``run`` in
+its module ``steps``). Which steps an order has: mpsim/kernels/contractions/rules.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from mpsim.errors import UsageError
-from mpsim.formats import as_format
-from mpsim.kernels.contractions.narrow import Narrow
-from mpsim.kernels.contractions.pairs import in_pairs
-from mpsim.products import stages
-from mpsim.products.stages import (
-    Aligned,
-    Exact,
-    Folding,
-    Groups,
-    Halving,
-    Order,
-    Pairwise,
-    Product,
-    Reordered,
-    Rising,
-    Sums,
-    Tail,
-    Tree,
-    Trees,
-)
+from mpsim.kernels.contractions.narrow import Rounding
+from mpsim.products.stages import FLOAT32, Product, Scale, Sums
 
 #: What a step does; r are registers, e exact sums. Fields of a step: (what, to, x, y, how).
 ZERO = 0  # r[to] = +0
@@ -45,6 +25,12 @@ ALIGNED = 5  # r[to] = the instructions of aligned[how] over places[x : x + y], 
 CLEAR = 6  # e[to] = 0
 GATHER = 7  # e[to] = e[to] + r[x], exact
 TOTAL = 8  # r[to] = e[x] rounded to float32
+LOAD = 9  # r[to] = table x of what the product reads beside its operands, block y
+TIMES = 10  # r[to] = r[x] * r[y], exact: of numbers of 24 bits
+SUBTRACT = 11  # r[to] = r[x] - r[y] rounded by sums[how]
+
+#: Tables: what a product reads beside its operands (mpsim/kernels/contractions/tables.py).
+C, BETA, ALPHA, LEFT, RIGHT, BIAS, SUM = range(7)
 
 
 class AlignedNumbers(NamedTuple):
@@ -60,27 +46,36 @@ class AlignedNumbers(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """The steps of one product of one length; the result is in register 0."""
+    """The steps of one product of one length, whose result is a float32 number."""
 
     code: np.ndarray  # int64 (steps, 5)
     places: np.ndarray  # int64
-    sums: tuple[tuple[Narrow, bool], ...]  # format, and whether it is truncated
+    sums: tuple[Rounding, ...]
     aligned: tuple[AlignedNumbers, ...]
+    reads: tuple[int, ...]  # the tables that LOAD reads, by number
     registers: int
     exact_sums: int
+    result: int  # its register
+
+    @property
+    def is_stochastic(self) -> bool:
+        """Whether random bits are used."""
+        return any(each.random_bits for each in self.sums)
 
 
-class _Writer:
-    """Collects the steps; registers are taken and given back."""
+class Writer:
+    """Collects the steps; registers are taken and given back. given: the tables that there are."""
 
-    def __init__(self, product: Product) -> None:
-        self.product = product
+    def __init__(self, product: Product, given: frozenset[int] = frozenset()) -> None:
+        self.product, self.given = product, given
         self.code: list[tuple[int, int, int, int, int]] = []
         self.places: list[int] = []
         self.sums: dict[Sums, int] = {}
         self.aligned: list[AlignedNumbers] = []
+        self.reads: dict[int, int] = {}
         self.registers = self.exact_sums = self.exact_used = 0
         self._free: list[int] = []
+        self.begins_with_c = product.start == "c" and C in given
 
     def step(self, what: int, to: int, x: int = 0, y: int = 0, how: int = 0) -> None:
         self.code.append((what, to, x, y, how))
@@ -103,199 +98,60 @@ class _Writer:
         self.places += ks
         return first, len(ks)
 
+    def begin(self, sums: Sums | None = None) -> int:
+        """The register of what a sum begins with: +0, but C, rounded, where it has not been added yet."""
+        if self.begins_with_c:
+            self.begins_with_c = False
+            to = self.load(C)
+            if sums is not None:
+                self.round(to, sums)
+            return to
+        to = self.register()
+        self.step(ZERO, to)
+        return to
+
+    def load(self, table: int, block: int = 0) -> int:
+        """The register of a number that is read beside the operands."""
+        to = self.register()
+        self.step(LOAD, to, self.reads.setdefault(table, len(self.reads)), block)
+        return to
+
+    def round(self, register: int, sums: Sums) -> None:
+        self.step(ROUND, register, register, 0, self.how(sums))
+
     def add(self, left: int, right: int, sums: Sums) -> int:
         """The register of a sum of two, in place of the left one."""
         self.step(ADD, left, left, right, self.how(sums))
         self.release(right)
         return left
 
+    def times(self, left: int, right: int) -> int:
+        """The register of an exact product of two, in place of the left one."""
+        self.step(TIMES, left, left, right)
+        self.release(right)
+        return left
 
-#: A term: the k of a product, or what writes the steps of a result and says its register.
-Term = int | Callable[[], int]
-
-
-def _value(writer: _Writer, term: Term) -> int:
-    """The register of a term."""
-    if callable(term):
-        return term()
-    to = writer.register()
-    writer.step(MULTIPLY, to, term)
-    if writer.product.products is not None:
-        writer.step(ROUND, to, to, 0, writer.how(writer.product.products))
-    return to
-
-
-def _rounded(writer: _Writer, term: Term, sums: Sums) -> int:
-    to = _value(writer, term)
-    writer.step(ROUND, to, to, 0, writer.how(sums))
-    return to
-
-
-def _zero(writer: _Writer) -> int:
-    to = writer.register()
-    writer.step(ZERO, to)
-    return to
-
-
-def _rising(writer: _Writer, order: Rising, terms: Sequence[Term]) -> int:
-    if order.start == "zero":
-        total = _zero(writer)
-    else:
-        total, terms = _rounded(writer, terms[0], order.sums), terms[1:]
-    ks = [term for term in terms if isinstance(term, int)]
-    if len(ks) == len(terms) and writer.product.products is None:
-        writer.step(RISING, total, *writer.run(ks), writer.how(order.sums))
-        return total
-    for term in terms:
-        total = writer.add(total, _value(writer, term), order.sums)
-    return total
-
-
-def _pairwise(writer: _Writer, order: Pairwise, terms: Sequence[Term]) -> int:
-    if len(terms) == 1:
-        return _rounded(writer, terms[0], order.sums)
-    values = (_value(writer, term) for term in terms)
-    return in_pairs(values, lambda left, right: writer.add(left, right, order.sums))
-
-
-def _folding(writer: _Writer, order: Folding, terms: Sequence[Term]) -> int:
-    if len(terms) == 1:
-        return _rounded(writer, terms[0], order.sums)
-    sizes = [len(terms)]
-    while sizes[-1] > 1:
-        sizes.append((sizes[-1] + 1) // 2)
-
-    def folded(i: int, level: int) -> int:
-        """Term i after so many foldings."""
-        if level == 0:
-            return _value(writer, terms[i])
-        left, partner = folded(i, level - 1), i + sizes[level]
-        if partner >= sizes[level - 1]:
-            return left
-        return writer.add(left, folded(partner, level - 1), order.sums)
-
-    return folded(0, len(sizes) - 1)
-
-
-def _tree(writer: _Writer, order: Tree, terms: Sequence[Term]) -> int:
-    if order.length != len(terms):
-        raise UsageError(f"the tree adds {order.length} terms, and the dot product has {len(terms)}")
-    if len(terms) == 1:
-        return _rounded(writer, terms[0], order.sums)
-    waiting: list[int] = []
-    for leaf in order.postfix():
-        if leaf >= 0:
-            waiting.append(_value(writer, terms[leaf]))
-        elif leaf == stages.ROUND:
-            writer.step(ROUND, waiting[-1], waiting[-1], 0, writer.how(order.sums))
+    def scale(self, register: int, scale: Scale, block: int = 0) -> int:
+        """The register of a number times a factor, in its place."""
+        if scale.of == "both":
+            factor = self.times(self.load(LEFT, block), self.load(RIGHT, block))
+            self.round(factor, FLOAT32)
         else:
-            right = waiting.pop()
-            waiting[-1] = writer.add(waiting[-1], right, order.sums)
-    return waiting[0]
+            factor = self.load({"left": LEFT, "right": RIGHT, "alpha": ALPHA}[scale.of], block)
+        self.times(register, factor)
+        if scale.sums is not None:
+            self.round(register, scale.sums)
+        return register
 
-
-def _trees(writer: _Writer, order: Trees, terms: Sequence[Term]) -> int:
-    return _tree(writer, order.of_length(len(terms)), terms)
-
-
-def _tail(writer: _Writer, order: Tail, terms: Sequence[Term]) -> int:
-    whole = len(terms) // order.multiple * order.multiple
-    main = (lambda: _sum(writer, order.main, terms[:whole])) if whole else None
-    if main and whole == len(terms):
-        return main()
-    return _sum(writer, order.rest, [*([main] if main else []), *terms[whole:]])
-
-
-def _halving(writer: _Writer, order: Halving, terms: Sequence[Term]) -> int:
-    if len(terms) <= order.most:
-        return _sum(writer, order.inner, terms)
-    half = order.half(len(terms))
-    left = _halving(writer, order, terms[:half])
-    return writer.add(left, _halving(writer, order, terms[half:]), order.sums)
-
-
-def _exact(writer: _Writer, order: Exact, terms: Sequence[Term]) -> int:
-    place = writer.exact_used
-    writer.exact_used += 1
-    writer.exact_sums = max(writer.exact_sums, writer.exact_used)
-    writer.step(CLEAR, place)
-    for term in terms:
-        register = _value(writer, term)
-        writer.step(GATHER, place, register)
-        writer.release(register)
-    writer.exact_used -= 1
-    to = writer.register()
-    writer.step(TOTAL, to, place)
-    return to
-
-
-def _aligned(writer: _Writer, order: Aligned, terms: Sequence[Term]) -> int:
-    product = writer.product
-    formats = product.left.format, product.right.format, order.sums.format
-    left, right, sums = (2.0 ** as_format(name).min_exponent for name in formats)
-    numbers = AlignedNumbers(
-        order.terms, 2.0**-order.fraction_bits, left, right, sums, order.least_scale, writer.how(order.sums)
-    )
-    if numbers not in writer.aligned:
-        writer.aligned.append(numbers)
-    if order.start == "zero":
-        to = _zero(writer)
-    else:
-        to, terms = _rounded(writer, terms[0], order.sums), terms[1:]
-    ks = [term for term in terms if isinstance(term, int)]
-    writer.step(ALIGNED, to, *writer.run(ks), writer.aligned.index(numbers))
-    return to
-
-
-def _groups(writer: _Writer, order: Groups, terms: Sequence[Term]) -> int:
-    def later(group: list[int]) -> Callable[[], int]:
-        return lambda: _sum(writer, order.inner, [terms[i] for i in group])
-
-    return _sum(writer, order.outer, [later(group) for group in order.partition.split(len(terms))])
-
-
-def _reordered(writer: _Writer, order: Reordered, terms: Sequence[Term]) -> int:
-    return _sum(writer, order.order, [terms[i] for group in order.partition.split(len(terms)) for i in group])
-
-
-#: type of an order -> what writes its steps
-RULES: dict[type, Callable[[_Writer, Any, Sequence[Term]], int]] = {
-    Rising: _rising,
-    Pairwise: _pairwise,
-    Folding: _folding,
-    Tree: _tree,
-    Trees: _trees,
-    Tail: _tail,
-    Halving: _halving,
-    Exact: _exact,
-    Aligned: _aligned,
-    Groups: _groups,
-    Reordered: _reordered,
-}
-
-
-def _sum(writer: _Writer, order: Order, terms: Sequence[Term]) -> int:
-    return RULES[type(order)](writer, order, terms) if terms else _zero(writer)
-
-
-@lru_cache(maxsize=512)
-def steps_of(product: Product, length: int) -> Steps:
-    """The steps of a dot product of ``length`` terms, but for the operands' conversion and the output's rounding.
-
-    Raises UsageError where the order is a tree of another number of terms.
-
-    >>> steps_of(Product(order=Pairwise()), 2).code[:, 0].tolist() == [MULTIPLY, MULTIPLY, ADD]
-    True
-    """
-    writer = _Writer(product)
-    result = _sum(writer, product.order, range(length))
-    if result != 0:
-        raise AssertionError("the first register that is taken holds the result")
-    return Steps(
-        np.array(writer.code, np.int64).reshape(-1, 5),
-        np.array(writer.places, np.int64),
-        tuple((Narrow.of(sums.format), sums.rounding == "toward_zero") for sums in writer.sums),
-        tuple(writer.aligned),
-        writer.registers,
-        writer.exact_sums,
-    )
+    def steps(self, result: int) -> Steps:
+        """All that was written; result: the register of the result."""
+        return Steps(
+            np.array(self.code, np.int64).reshape(-1, 5),
+            np.array(self.places, np.int64),
+            tuple(map(Rounding.of, self.sums)),
+            tuple(self.aligned),
+            tuple(self.reads),
+            self.registers,
+            self.exact_sums,
+            result,
+        )

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange
 
 from mpsim.kernels.contractions.lowering import Contraction
-from mpsim.kernels.contractions.narrow import Narrow
+from mpsim.kernels.contractions.narrow import STOCHASTIC, TOWARD_ZERO, Narrow
 from mpsim.kernels.contractions.steps import (
     ADD,
     ALIGNED,
     CLEAR,
     GATHER,
+    LOAD,
     MULTIPLY,
     RISING,
     ROUND,
+    SUBTRACT,
+    TIMES,
+    TOTAL,
     ZERO,
     Steps,
-)  # fmt: skip
+)
+from mpsim.kernels.contractions.tables import Reads
 from mpsim.kernels.numba_cpu.jit import at_most, njit
 from mpsim.kernels.numba_cpu.panels import LIMBS, add_exact, round_exact
-from mpsim.kernels.numba_cpu.sums import Aligned, instruction, rounded, to_odd
+from mpsim.kernels.numba_cpu.rounding import fill, numbers_of
+from mpsim.kernels.numba_cpu.sums import Aligned, instruction, power_of, rounded, to_odd, with_sign
 
 Array = np.ndarray[Any, Any]
 
@@ -30,14 +36,33 @@ Array = np.ndarray[Any, Any]
 WIDTH = 64
 
 
-def run(c: Contraction, program: Steps, threads: int) -> Array:
+class Sums(NamedTuple):
+    """How sums are rounded (mpsim/kernels/contractions/narrow.py), in numbers side by side."""
+
+    format: Narrow
+    mode: int
+    flush_below: float
+    random_bits: int
+    double: bool
+
+
+class Random(NamedTuple):
+    """The random bits of a block: the stream, the number of each output, and the roundings so far."""
+
+    stream: Array
+    elements: Array
+    roundings: Array
+
+
+def run(c: Contraction, program: Steps, reads: Reads, threads: int) -> Array:
     """Every output of the contraction, by the steps."""
     out = np.zeros(c.out_shape, np.float32)
     with at_most(threads):
         _run(
-            *(program.code, program.places, program.registers, program.exact_sums),
-            np.array([[*narrow, toward_zero] for narrow, toward_zero in program.sums], np.float64).reshape(-1, 7),
+            *(program.code, program.places, program.registers, program.exact_sums, program.result),
+            np.array([[*each.format, *each[1:]] for each in program.sums], np.float64).reshape(-1, 10),
             np.array(program.aligned, np.float64).reshape(-1, 7),
+            *(reads.values, reads.places, numbers_of(reads.stream)),
             *(c.a, c.a_group, c.a_row, c.a_k),
             *(c.b, c.b_group, c.b_column, c.b_k),
             *(out.reshape(-1), c.out_group, c.out_row, c.out_column),
@@ -47,7 +72,8 @@ def run(c: Contraction, program: Steps, threads: int) -> Array:
 
 @njit(parallel=True, cache=True)
 def _run(
-    code: Array, places: Array, registers: int, exact_sums: int, sums: Array, aligned: Array,
+    code: Array, places: Array, registers: int, exact_sums: int, result: int, sums: Array, aligned: Array,
+    values: Array, tables: Array, stream: Array,
     a: Array, a_group: Array, a_row: Array, a_k: Array, b: Array, b_group: Array, b_column: Array, b_k: Array,
     out: Array, out_group: Array, out_row: Array, out_column: Array,
 ) -> None:  # fmt: skip
@@ -62,16 +88,24 @@ def _run(
         special = np.zeros((exact_sums, last - first))
         left = a_k + (a_group[group] + a_row[row])
         right = b_column[first:last] + b_group[group]
+        elements = out_column[first:last] + (out_group[group] + out_row[row])
+        random = Random(stream, elements, np.zeros(1, np.int64))
         for step in range(code.shape[0]):
-            _step(code[step], places, sums, aligned, a, left, b, right, b_k, r, limbs, special)
+            if code[step, 0] == LOAD:
+                table = tables[code[step, 2] * (2 + a_group.size + a_row.size + columns) :]
+                base = table[0] + table[1] * code[step, 3] + table[2 + group] + table[2 + a_group.size + row]
+                for j in range(last - first):
+                    r[code[step, 1], j] = values[base + table[2 + a_group.size + a_row.size + first + j]]
+            else:
+                _step(code[step], places, sums, aligned, a, left, b, right, b_k, r, limbs, special, random)
         for j in range(last - first):
-            out[out_group[group] + out_row[row] + out_column[first + j]] = np.float32(r[0, j])
+            out[elements[j]] = np.float32(r[result, j])
 
 
 @njit(cache=True)
 def _step(
     step: Array, places: Array, sums: Array, aligned: Array, a: Array, left: Array, b: Array, right: Array,
-    b_k: Array, r: Array, limbs: Array, special: Array,
+    b_k: Array, r: Array, limbs: Array, special: Array, random: Random,
 ) -> None:  # fmt: skip
     what, to, x, y, how = step[0], step[1], step[2], step[3], step[4]
     width = r.shape[1]
@@ -80,23 +114,25 @@ def _step(
         for j in range(width):
             r[to, j] = value * b[right[j] + b_k[x]]
     elif what == ADD:
-        numbers, toward_zero = format_of(sums[how])
-        for j in range(width):
-            r[to, j] = rounded(to_odd(r[x, j], r[y, j]), numbers, toward_zero)
+        add_rows(r[x], r[y], 1.0, sums_of(sums[how]), random, r[to])
+    elif what == SUBTRACT:
+        add_rows(r[x], r[y], -1.0, sums_of(sums[how]), random, r[to])
     elif what == RISING:
-        numbers, toward_zero = format_of(sums[how])
+        rounding, products = sums_of(sums[how]), np.empty(width)
         for k in places[x : x + y]:
             value = np.float64(a[left[k]])
             for j in range(width):
-                r[to, j] = rounded(to_odd(value * b[right[j] + b_k[k]], r[to, j]), numbers, toward_zero)
+                products[j] = value * b[right[j] + b_k[k]]
+            add_rows(products, r[to], 1.0, rounding, random, r[to])
     elif what == ROUND:
-        numbers, toward_zero = format_of(sums[how])
-        for j in range(width):
-            r[to, j] = rounded(r[x, j], numbers, toward_zero)
+        round_row(r[x], sums_of(sums[how]), random, r[to])
     elif what == ALIGNED:
         add_aligned(places[x : x + y], a, left, b, right, b_k, aligned[how], sums, r[to])
     elif what == ZERO:
         r[to] = 0.0
+    elif what == TIMES:
+        for j in range(width):
+            r[to, j] = r[x, j] * r[y, j]
     elif what == CLEAR:
         limbs[to] = 0
         special[to] = 0.0
@@ -106,16 +142,86 @@ def _step(
                 add_exact(limbs[to, j], r[x, j])
             else:
                 special[to, j] += r[x, j]
-    else:
+    elif what == TOTAL:
         for j in range(width):
             r[to, j] = round_exact(limbs[x, j]) if special[x, j] == 0.0 else special[x, j]
 
 
 @njit(cache=True)
-def format_of(row: Array) -> tuple[Narrow, bool]:
-    """A format and whether sums are truncated to it, of a row of ``sums``."""
+def sums_of(row: Array) -> Sums:
+    """How sums are rounded, of a row of ``sums``."""
     numbers = Narrow(int(row[0]), int(row[1]), int(row[2]), row[3], row[4], row[5] != 0.0)
-    return numbers, row[6] != 0.0
+    return Sums(numbers, int(row[6]), row[7], int(row[8]), row[9] != 0.0)
+
+
+@njit(cache=True)
+def add_rows(x: Array, y: Array, sign: float, sums: Sums, random: Random, total: Array) -> None:
+    """total = x + sign * y, rounded once; total may be x or y."""
+    if sums.double:
+        for j in range(total.size):
+            total[j] = truncated(x[j], sign * y[j]) if sums.mode == TOWARD_ZERO else x[j] + sign * y[j]
+    elif sums.mode == STOCHASTIC or sums.flush_below > 0.0:
+        for j in range(total.size):
+            total[j] = to_odd(x[j], sign * y[j])
+        round_row(total, sums, random, total)
+    else:
+        toward_zero = sums.mode == TOWARD_ZERO
+        for j in range(total.size):
+            total[j] = rounded(to_odd(x[j], sign * y[j]), sums.format, toward_zero)
+
+
+@njit(cache=True)
+def round_row(x: Array, sums: Sums, random: Random, total: Array) -> None:
+    """total = x, exact numbers or rounded to odd, rounded; total may be x."""
+    if sums.double:
+        total[:] = x
+        return
+    if sums.mode == STOCHASTIC:
+        words, shifted = np.empty(4, np.uint32), random.stream.copy()
+        shifted[4] += np.uint64(random.roundings[0] << 8)
+        random.roundings[0] += 1
+        block = np.int64(-1)
+        for j in range(total.size):
+            element = random.elements[j]
+            if element // 4 != block:
+                block = element // 4
+                fill(shifted, block, words)
+            total[j] = rounded_by(x[j], np.int64(words[element % 4]), sums)
+    else:
+        for j in range(total.size):
+            total[j] = rounded(x[j], sums.format, sums.mode == TOWARD_ZERO)
+    if sums.flush_below > 0.0:
+        for j in range(total.size):
+            if abs(total[j]) < sums.flush_below:
+                total[j] = np.copysign(0.0, total[j]) if sums.format.negative_zero else 0.0
+
+
+@njit(cache=True)
+def rounded_by(s: Any, word: int, sums: Sums) -> Any:
+    """A number rounded up or down, as the lowest random bits of the word decide."""
+    numbers, magnitude = sums.format, abs(s)
+    if not magnitude < np.inf:
+        return s if s != s else with_sign(numbers.beyond, s)
+    exponent = np.float64(magnitude).view(np.int64) >> 52
+    c = power_of(numbers.low if exponent < numbers.least_exponent else exponent + numbers.shift)
+    quantum, steps = c * 2.0**-52, np.int64(1) << sums.random_bits
+    quanta = magnitude / quantum  # exact
+    keep = np.floor(quanta)
+    up = np.int64((quanta - keep) * steps) + (word & (steps - 1)) >= steps
+    value = (keep + (1.0 if up else 0.0)) * quantum
+    value = with_sign(numbers.beyond if value > numbers.largest else value, s)
+    return value if numbers.negative_zero else value + 0.0
+
+
+@njit(cache=True)
+def truncated(x: Any, y: Any) -> Any:
+    """x + y of float64 numbers rounded toward zero."""
+    s = x + y
+    carried = s - x
+    error = (x - (s - carried)) + (y - carried)
+    bits: Any = np.float64(s).view(np.int64)
+    bits -= 1 if ((error > 0) & (s < 0)) | ((error < 0) & (s > 0)) else 0
+    return np.int64(bits).view(np.float64)
 
 
 @njit(cache=True)
@@ -123,12 +229,13 @@ def add_aligned(
     places: Array, a: Array, left: Array, b: Array, right: Array, b_k: Array, row: Array, sums: Array, total: Array
 ) -> None:
     """The instructions of an aligned order over the places, one after another."""
-    format, toward_zero = format_of(sums[np.int64(row[6])])
+    rounding = sums_of(sums[np.int64(row[6])])
+    format = rounding.format
     terms: Any = max(1, min(int(row[0]), places.size))
     numbers = Aligned(
         terms, row[1], row[2], row[3], row[4], row[5],
         format.least_exponent, format.shift, format.low, format.largest, format.beyond, format.negative_zero,
-        toward_zero,
+        rounding.mode == TOWARD_ZERO,
     )  # fmt: skip
     values, panel = np.empty(terms), np.empty((terms, total.size))
     quanta, plain, exact = np.empty(total.size), np.empty(total.size), np.empty(total.size)

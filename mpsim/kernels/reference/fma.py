@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpsim.kernels.contractions.narrow import Narrow
+from mpsim.kernels.contractions.narrow import Narrow, Rounding
 
 
 def exact_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -44,14 +44,44 @@ def narrow_sum(x: np.ndarray, y: np.ndarray, narrow: Narrow) -> np.ndarray:
 def round_narrow(s: np.ndarray, narrow: Narrow, toward_zero: bool = False) -> np.ndarray:
     """Numbers that were rounded to odd, rounded to a narrow format; what is too large becomes ``narrow.beyond``."""
     magnitude = np.abs(s)
-    exponent = magnitude.view(np.int64) >> 52
-    exponent = np.where(exponent < narrow.least_exponent, narrow.low, exponent + narrow.shift)
-    c = (np.minimum(exponent, 2046) << 52).view(np.float64)
+    exponent = _exponent_of_c(magnitude, narrow)
     if toward_zero:
-        quantum = ((np.minimum(exponent, 2046) - 52) << 52).view(np.float64)
+        quantum = ((exponent - 52) << 52).view(np.float64)
         rounded = np.where(np.isfinite(magnitude), np.trunc(magnitude / quantum) * quantum, magnitude)
     else:
+        c = (exponent << 52).view(np.float64)
         rounded = (magnitude + c) - c
+    return _signed(rounded, s, narrow)
+
+
+def round_stochastic(s: np.ndarray, words: np.ndarray, rounding: Rounding) -> np.ndarray:
+    """The same up or down, as the lowest random bits of the words decide (docs/semantics.md, "Rounding")."""
+    magnitude, steps = np.abs(s), 2.0**rounding.random_bits
+    quantum = ((_exponent_of_c(magnitude, rounding.format) - 52) << 52).view(np.float64)
+    quanta = magnitude / quantum  # exact
+    keep = np.trunc(quanta)
+    random = (words & np.uint32(steps - 1)).astype(np.float64)
+    keep += np.floor((quanta - keep) * steps) + random >= steps
+    return _signed(np.where(np.isfinite(magnitude), keep * quantum, magnitude), s, rounding.format)
+
+
+def _exponent_of_c(magnitude: np.ndarray, narrow: Narrow) -> np.ndarray:
+    exponent = magnitude.view(np.int64) >> 52
+    return np.minimum(np.where(exponent < narrow.least_exponent, narrow.low, exponent + narrow.shift), 2046)
+
+
+def _signed(rounded: np.ndarray, s: np.ndarray, narrow: Narrow) -> np.ndarray:
+    """Magnitudes with their signs; what is too large becomes what the format has there."""
     rounded[rounded > narrow.largest] = narrow.beyond
     signed = np.copysign(rounded, s)
     return signed if narrow.negative_zero else signed + 0.0
+
+
+def truncated_sum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """x + y of float64 arrays rounded toward zero."""
+    s = x + y
+    carried = s - x
+    error = (x - (s - carried)) + (y - carried)  # TwoSum; NaN where s is not finite, and then nothing moves
+    bits = s.view(np.int64)
+    bits -= (error > 0) & (s < 0) | (error < 0) & (s > 0)
+    return s

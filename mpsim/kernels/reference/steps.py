@@ -6,20 +6,19 @@ import numpy as np
 
 from mpsim.kernels.contractions import steps
 from mpsim.kernels.contractions.lowering import Contraction
-from mpsim.kernels.contractions.narrow import Narrow
+from mpsim.kernels.contractions.narrow import STOCHASTIC, Rounding
 from mpsim.kernels.contractions.steps import AlignedNumbers, Steps
+from mpsim.kernels.contractions.tables import Reads
+from mpsim.kernels.philox import philox4x32
 from mpsim.kernels.reference.aligned import Instruction
 from mpsim.kernels.reference.exact import ExactSum
-from mpsim.kernels.reference.fma import exact_product, round_narrow, sum_to_odd
-
-Sums = tuple[Narrow, bool]
-
+from mpsim.kernels.reference.fma import exact_product, round_narrow, round_stochastic, sum_to_odd, truncated_sum
 
 #: Numbers in a register: small enough for the cache, large enough to hide the cost of a NumPy call.
 BLOCK = 16384
 
 
-def run(c: Contraction, program: Steps, threads: int = 1) -> np.ndarray:
+def run(c: Contraction, program: Steps, reads: Reads, threads: int = 1) -> np.ndarray:
     """Every output of the contraction, by the steps."""
     out = np.zeros(c.out_shape, np.float32)
     groups, rows, _, columns = c.shape
@@ -27,21 +26,23 @@ def run(c: Contraction, program: Steps, threads: int = 1) -> np.ndarray:
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         for start in range(0, columns, width):
             block = c.columns(start, start + width)
-            machine = _Machine(block, program)
+            machine = _Machine(block, program, reads.columns(start, start + width))
             for what, to, x, y, how in program.code.tolist():
                 machine.do(what, to, x, y, how)
-            block.put(out.reshape(-1), machine.registers[0].astype(np.float32))
+            block.put(out.reshape(-1), machine.registers[program.result].astype(np.float32))
     return out
 
 
 class _Machine:
-    def __init__(self, c: Contraction, program: Steps) -> None:
-        self.c, self.program = c, program
+    def __init__(self, c: Contraction, program: Steps, reads: Reads) -> None:
+        self.c, self.program, self.reads = c, program, reads
         groups, rows, _, columns = c.shape
         self.shape = groups, rows, columns
         self.registers = [np.zeros(self.shape) for _ in range(program.registers)]
         self.exact = [ExactSum(groups * rows * columns) for _ in range(program.exact_sums)]
         self.instructions = [_instruction(numbers, program.sums) for numbers in program.aligned]
+        self.roundings = 0  # stochastic ones so far
+        self.elements = _outer(c.out_group, c.out_row, c.out_column)
 
     def do(self, what: int, to: int, x: int, y: int, how: int) -> None:
         """One step."""
@@ -51,20 +52,27 @@ class _Machine:
         elif what == steps.MULTIPLY:
             r[to] = self.product(x)
         elif what == steps.ROUND:
-            r[to] = _rounded(r[x], self.program.sums[how])
+            r[to] = self.rounded(r[x], how)
         elif what == steps.ADD:
-            r[to] = _rounded(sum_to_odd(r[x], r[y]), self.program.sums[how])
+            r[to] = self.sum(r[x], r[y], how)
+        elif what == steps.SUBTRACT:
+            r[to] = self.sum(r[x], -r[y], how)
         elif what == steps.RISING:
             for k in self.program.places[x : x + y]:
-                r[to] = _rounded(sum_to_odd(r[to], self.product(k)), self.program.sums[how])
+                r[to] = self.sum(r[to], self.product(k), how)
         elif what == steps.ALIGNED:
             r[to] = self.aligned(r[to], self.program.places[x : x + y], self.instructions[how])
         elif what == steps.CLEAR:
             self.exact[to] = ExactSum(r[0].size)
         elif what == steps.GATHER:
             self.exact[to].add(r[x].ravel())
-        else:
+        elif what == steps.TOTAL:
             r[to] = self.exact[x].total().astype(np.float64).reshape(self.shape)
+        elif what == steps.LOAD:
+            values, step, *axes = self.reads.tables[x]
+            r[to] = values[_outer(*axes) + step * y].astype(np.float64)
+        else:
+            r[to] = r[x] * r[y]
 
     def product(self, k: int) -> np.ndarray:
         return exact_product(self.c.left(k)[:, :, None], self.c.right(k)[:, None, :])
@@ -75,14 +83,45 @@ class _Machine:
             total = instruction(self.c.left(k)[:, :, :, None], self.c.right(k)[:, :, None, :], total)
         return total
 
+    def sum(self, x: np.ndarray, y: np.ndarray, how: int) -> np.ndarray:
+        """x + y, rounded once."""
+        rounding = self.program.sums[how]
+        if rounding.double:
+            return truncated_sum(x, y) if rounding.toward_zero else x + y
+        return self.rounded(sum_to_odd(x, y), how)
 
-def _rounded(x: np.ndarray, sums: Sums) -> np.ndarray:
-    """Numbers rounded to odd, rounded to a format."""
-    narrow, toward_zero = sums
-    return round_narrow(x, narrow, toward_zero)
+    def rounded(self, x: np.ndarray, how: int) -> np.ndarray:
+        """Numbers rounded to odd, rounded to a format."""
+        rounding = self.program.sums[how]
+        if rounding.double:
+            return x
+        if rounding.mode == STOCHASTIC:
+            x = round_stochastic(x, self.words(), rounding)
+        else:
+            x = round_narrow(x, rounding.format, rounding.toward_zero)
+        if rounding.flush_below:
+            zero = np.copysign(0.0, x) if rounding.format.negative_zero else 0.0
+            x = np.where(np.abs(x) < rounding.flush_below, zero, x)
+        return x
+
+    def words(self) -> np.ndarray:
+        """The random words of the next rounding, one for each output."""
+        stream = self.reads.stream
+        step, tensor, purpose = stream.words
+        counter = np.empty((self.elements.size, 4), np.uint32)
+        counter[:, 0] = self.elements.ravel() // 4
+        counter[:, 1:] = step, tensor, purpose + (self.roundings << 8)
+        self.roundings += 1
+        words = philox4x32(counter, stream.key)[np.arange(counter.shape[0]), self.elements.ravel() % 4]
+        return words.reshape(self.shape)
 
 
-def _instruction(numbers: AlignedNumbers, sums: tuple[Sums, ...]) -> Instruction:
-    narrow, toward_zero = sums[numbers.sums]
+def _outer(group: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Places of all outputs, shape (groups, rows, columns)."""
+    return np.add.outer(np.add.outer(group, row), column)
+
+
+def _instruction(numbers: AlignedNumbers, sums: tuple[Rounding, ...]) -> Instruction:
+    rounding = sums[numbers.sums]
     least = numbers.least_left, numbers.least_right, numbers.least_sum, numbers.least
-    return Instruction(numbers.terms, numbers.fraction, least, narrow, toward_zero)
+    return Instruction(numbers.terms, numbers.fraction, least, rounding.format, rounding.toward_zero)

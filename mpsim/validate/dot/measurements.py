@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from mpsim.products.accumulators import ROUNDINGS, Accumulator, Summation
+from mpsim.products.accumulators import Accumulator, Summation
+from mpsim.products.sums import DIRECTED
 from mpsim.products.text import text_of
 from mpsim.products.words import sentence_of
 from mpsim.validate.dot.inputs import probes
@@ -26,7 +27,7 @@ def widths(prober: Prober, order: Order) -> dict[str, Any]:
 
 def _least(prober: Prober, aligned: int, rounding: str) -> Measurement:
     wide = prober.subject.output in ("float32", "float64")
-    toward_zero = wide if rounding not in ROUNDINGS else rounding == "toward_zero"
+    toward_zero = wide if rounding not in DIRECTED else rounding == "toward_zero"
     return probes.find_least_alignment(prober, aligned, toward_zero)
 
 
@@ -57,7 +58,7 @@ def statements(prober: Prober, order: Order, confirmed: Sequence[Summation]) -> 
     return found
 
 
-_ROUNDINGS = {mode: f"a sum is rounded {mode.replace('_', ' ')}" for mode in ROUNDINGS}
+_ROUNDINGS = {mode: f"a sum is rounded {mode.replace('_', ' ')}" for mode in DIRECTED}
 _FMA = {
     True: "products are added exactly, without a rounding of their own",
     False: "products are rounded before they are added",

@@ -8,7 +8,7 @@ from typing import Any
 
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, as_format
-from mpsim.kernels.contractions.steps import steps_of
+from mpsim.kernels.contractions.rules import steps_of
 from mpsim.products import stages
 from mpsim.products.accumulators import LEAST_ALIGNMENT, Accumulator, Summation, in_short
 from mpsim.products.stages import Product, Sums
@@ -107,7 +107,7 @@ def effective(accumulator: Summation, length: int) -> tuple[object, ...]:
 def _steps_of(product: Product, length: int) -> tuple[object, ...]:
     """The steps for the numbers of terms that subjects are asked for, and some more: equal for two descriptions of one
     computation, and not for two that only such subjects do not tell apart."""
-    read = product.left, product.right, product.output
+    read = product.left, product.right, product.output, product.epilogue, product.start
     found: list[object] = []
     for terms in (*every_number_of_terms(length), *MORE_TERMS):
         try:

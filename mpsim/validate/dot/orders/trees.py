@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mpsim.kernels.contractions import steps
+from mpsim.kernels.contractions.rules import steps_of
 from mpsim.products.stages import Node, Product
 from mpsim.validate.dot.inputs.edges import Term
 from mpsim.validate.dot.inputs.probes import Prober
@@ -130,7 +131,7 @@ def nodes_of_product(product: Product, length: int) -> Nodes:
     >>> nodes_of_product(lanes, 3) == nodes_of(((0, 2), 1))
     True
     """
-    program = steps.steps_of(product, length)
+    program = steps_of(product, length)
     registers = [0] * program.registers
     exact = [0] * program.exact_sums
     found: set[int] = set()
@@ -142,8 +143,10 @@ def nodes_of_product(product: Product, length: int) -> Nodes:
         return sum(parts)
 
     for what, to, x, y, how in program.code.tolist():
-        if what == steps.ZERO:
+        if what in (steps.ZERO, steps.LOAD):
             registers[to] = 0
+        elif what in (steps.TIMES, steps.SUBTRACT, steps.ROUND):  # by a scale; what Kahan's sums have lost
+            registers[to] = registers[x]
         elif what == steps.MULTIPLY:
             registers[to] = 1 << x
         elif what == steps.ADD:

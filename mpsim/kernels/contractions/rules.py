@@ -1,0 +1,295 @@
+"""Which steps each order of summation has, and each stage of an epilogue (mpsim/kernels/contractions/steps.py).
+
+A new order of summation needs a rule here and one in mpsim.kernels.spec_dot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from mpsim.errors import UsageError
+from mpsim.formats import as_format
+from mpsim.kernels.contractions.pairs import in_pairs
+from mpsim.kernels.contractions.steps import (
+    ADD,
+    ALIGNED,
+    BETA,
+    BIAS,
+    CLEAR,
+    GATHER,
+    MULTIPLY,
+    RISING,
+    SUBTRACT,
+    SUM,
+    TOTAL,
+    ZERO,
+    AlignedNumbers,
+    C,
+    Steps,
+    Writer,
+)
+from mpsim.products import stages
+from mpsim.products.stages import (
+    FLOAT32,
+    AddC,
+    Aligned,
+    Bias,
+    Exact,
+    Folding,
+    Groups,
+    Halving,
+    Kahan,
+    Order,
+    Pairwise,
+    Product,
+    Reordered,
+    Rising,
+    Scale,
+    Scaled,
+    Stage,
+    Sums,
+    Tail,
+    Tree,
+    Trees,
+    bits_after,
+    bits_of,
+)
+
+#: A term: the k of a product, or what writes the steps of a result and says its register.
+Term = int | Callable[[], int]
+
+
+def _value(writer: Writer, term: Term) -> int:
+    """The register of a term."""
+    if callable(term):
+        return term()
+    to = writer.register()
+    writer.step(MULTIPLY, to, term)
+    if writer.product.products is not None:
+        writer.round(to, writer.product.products)
+    return to
+
+
+def _rounded(writer: Writer, term: Term, sums: Sums) -> int:
+    to = _value(writer, term)
+    writer.round(to, sums)
+    return to
+
+
+def _rising(writer: Writer, order: Rising, terms: Sequence[Term]) -> int:
+    if order.start == "zero":
+        total = writer.begin(order.sums)
+    else:
+        total, terms = _rounded(writer, terms[0], order.sums), terms[1:]
+    ks = [term for term in terms if isinstance(term, int)]
+    if len(ks) == len(terms) and writer.product.products is None:
+        writer.step(RISING, total, *writer.run(ks), writer.how(order.sums))
+        return total
+    for term in terms:
+        total = writer.add(total, _value(writer, term), order.sums)
+    return total
+
+
+def _kahan(writer: Writer, order: Kahan, terms: Sequence[Term]) -> int:
+    total, how = writer.begin(order.sums), writer.how(order.sums)
+    lost = writer.register()
+    writer.step(ZERO, lost)
+    for term in terms:
+        y = _value(writer, term)
+        writer.step(SUBTRACT, y, y, lost, how)
+        following = writer.register()
+        writer.step(ADD, following, total, y, how)
+        writer.step(SUBTRACT, lost, following, total, how)
+        writer.step(SUBTRACT, lost, lost, y, how)
+        writer.release(total)
+        writer.release(y)
+        total = following
+    writer.release(lost)
+    return total
+
+
+def _pairwise(writer: Writer, order: Pairwise, terms: Sequence[Term]) -> int:
+    if len(terms) == 1:
+        return _rounded(writer, terms[0], order.sums)
+    values = (_value(writer, term) for term in terms)
+    return in_pairs(values, lambda left, right: writer.add(left, right, order.sums))
+
+
+def _folding(writer: Writer, order: Folding, terms: Sequence[Term]) -> int:
+    if len(terms) == 1:
+        return _rounded(writer, terms[0], order.sums)
+    sizes = [len(terms)]
+    while sizes[-1] > 1:
+        sizes.append((sizes[-1] + 1) // 2)
+
+    def folded(i: int, level: int) -> int:
+        """Term i after so many foldings."""
+        if level == 0:
+            return _value(writer, terms[i])
+        left, partner = folded(i, level - 1), i + sizes[level]
+        if partner >= sizes[level - 1]:
+            return left
+        return writer.add(left, folded(partner, level - 1), order.sums)
+
+    return folded(0, len(sizes) - 1)
+
+
+def _tree(writer: Writer, order: Tree, terms: Sequence[Term]) -> int:
+    if order.length != len(terms):
+        raise UsageError(f"the tree adds {order.length} terms, and the dot product has {len(terms)}")
+    if len(terms) == 1:
+        return _rounded(writer, terms[0], order.sums)
+    waiting: list[int] = []
+    for leaf in order.postfix():
+        if leaf >= 0:
+            waiting.append(_value(writer, terms[leaf]))
+        elif leaf == stages.ROUND:
+            writer.round(waiting[-1], order.sums)
+        else:
+            right = waiting.pop()
+            waiting[-1] = writer.add(waiting[-1], right, order.sums)
+    return waiting[0]
+
+
+def _trees(writer: Writer, order: Trees, terms: Sequence[Term]) -> int:
+    return _tree(writer, order.of_length(len(terms)), terms)
+
+
+def _tail(writer: Writer, order: Tail, terms: Sequence[Term]) -> int:
+    whole = len(terms) // order.multiple * order.multiple
+    main = (lambda: _sum(writer, order.main, terms[:whole])) if whole else None
+    if main and whole == len(terms):
+        return main()
+    return _sum(writer, order.rest, [*([main] if main else []), *terms[whole:]])
+
+
+def _halving(writer: Writer, order: Halving, terms: Sequence[Term]) -> int:
+    if len(terms) <= order.most:
+        return _sum(writer, order.inner, terms)
+    half = order.half(len(terms))
+    left = _halving(writer, order, terms[:half])
+    return writer.add(left, _halving(writer, order, terms[half:]), order.sums)
+
+
+def _exact(writer: Writer, order: Exact, terms: Sequence[Term]) -> int:
+    place = writer.exact_used
+    writer.exact_used += 1
+    writer.exact_sums = max(writer.exact_sums, writer.exact_used)
+    writer.step(CLEAR, place)
+    for term in terms:
+        register = _value(writer, term)
+        writer.step(GATHER, place, register)
+        writer.release(register)
+    writer.exact_used -= 1
+    to = writer.register()
+    writer.step(TOTAL, to, place)
+    return to
+
+
+def _aligned(writer: Writer, order: Aligned, terms: Sequence[Term]) -> int:
+    product = writer.product
+    formats = product.left.format, product.right.format, order.sums.format
+    left, right, sums = (2.0 ** as_format(name).min_exponent for name in formats)
+    numbers = AlignedNumbers(
+        order.terms, 2.0**-order.fraction_bits, left, right, sums, order.least_scale, writer.how(order.sums)
+    )
+    if numbers not in writer.aligned:
+        writer.aligned.append(numbers)
+    if order.start == "zero":
+        to = writer.begin(order.sums)
+    else:
+        to, terms = _rounded(writer, terms[0], order.sums), terms[1:]
+    ks = [term for term in terms if isinstance(term, int)]
+    writer.step(ALIGNED, to, *writer.run(ks), writer.aligned.index(numbers))
+    return to
+
+
+def _groups(writer: Writer, order: Groups, terms: Sequence[Term]) -> int:
+    def later(group: list[int]) -> Callable[[], int]:
+        return lambda: _sum(writer, order.inner, [terms[i] for i in group])
+
+    return _sum(writer, order.outer, [later(group) for group in order.partition.split(len(terms))])
+
+
+def _reordered(writer: Writer, order: Reordered, terms: Sequence[Term]) -> int:
+    return _sum(writer, order.order, [terms[i] for group in order.partition.split(len(terms)) for i in group])
+
+
+def _scaled(writer: Writer, order: Scaled, terms: Sequence[Term]) -> int:
+    blocks = {term // order.block for term in terms if isinstance(term, int)}
+    if len(blocks) != 1:
+        raise UsageError(f"a scaled order adds products of one block of {order.block} k, not of {len(blocks)}")
+    return writer.scale(_sum(writer, order.order, terms), order.scale, blocks.pop())
+
+
+#: type of an order -> what writes its steps
+RULES: dict[type, Callable[[Writer, Any, Sequence[Term]], int]] = {
+    Rising: _rising,
+    Kahan: _kahan,
+    Pairwise: _pairwise,
+    Folding: _folding,
+    Tree: _tree,
+    Trees: _trees,
+    Tail: _tail,
+    Halving: _halving,
+    Exact: _exact,
+    Aligned: _aligned,
+    Groups: _groups,
+    Reordered: _reordered,
+    Scaled: _scaled,
+}
+
+
+def _sum(writer: Writer, order: Order, terms: Sequence[Term]) -> int:
+    return RULES[type(order)](writer, order, terms) if terms else writer.begin()
+
+
+def _finish(writer: Writer, total: int) -> None:
+    """The epilogue and the output's rounding, in place."""
+    bits = bits_of(writer.product.order)
+    for stage in writer.product.epilogue:
+        bits = bits_after(stage, bits)
+        _stage(writer, stage, total)
+    if writer.product.output != FLOAT32 or bits > stages.SINGLE:
+        writer.round(total, writer.product.output)
+
+
+def _stage(writer: Writer, stage: Stage, total: int) -> None:
+    match stage:
+        case Scale():
+            writer.scale(total, stage)
+        case Bias() if BIAS in writer.given:
+            writer.add(total, writer.load(BIAS), stage.sums)
+        case AddC() if C in writer.given:
+            c = writer.times(writer.load(C), writer.load(BETA))
+            if stage.products is not None:
+                writer.round(c, stage.products)
+            writer.add(total, c, stage.sums)
+
+
+@lru_cache(maxsize=512)
+def steps_of(product: Product, length: int, given: frozenset[int] = frozenset()) -> Steps:
+    """The steps of a dot product of ``length`` terms, but for the operands' conversion. given: the tables there are.
+
+    Raises UsageError where the order is a tree of another number of terms, or begins with no sum that could take C.
+
+    >>> steps_of(Product(order=Pairwise()), 2).code[:, 0].tolist() == [MULTIPLY, MULTIPLY, ADD]
+    True
+    """
+    writer = Writer(product, given)
+    result = _sum(writer, product.order, range(length))
+    if writer.begins_with_c:
+        raise UsageError(f"no sum of {length} terms begins with +0, whose place C could take; add it by AddC instead")
+    _finish(writer, result)
+    return writer.steps(result)
+
+
+@lru_cache(maxsize=512)
+def steps_after(product: Product, given: frozenset[int] = frozenset()) -> Steps:
+    """The epilogue and the output's rounding of totals that another kernel has summed."""
+    writer = Writer(product, given)
+    total = writer.load(SUM)
+    _finish(writer, total)
+    return writer.steps(total)

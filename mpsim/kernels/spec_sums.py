@@ -1,0 +1,107 @@
+"""The definition of one sum for products in stages: exact, and rounded once; fractions only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+from mpsim.formats import FORMATS, Format, as_format
+from mpsim.kernels import spec
+from mpsim.policies import Mode, Overflow, Policy
+from mpsim.products.stages import FLOAT32, Operand, Sums
+
+
+class Term(NamedTuple):
+    """The exact product x * y. k: which one of the operands' products it is; -1 for a result."""
+
+    x: float
+    y: float = 1.0
+    k: int = -1
+
+
+def read(x: float, operand: Operand) -> float:
+    """A float32 number as an operand is read."""
+    x, format = _converted(x, operand), as_format(operand.format)
+    return math.copysign(0.0, x) if operand.flush and abs(x) < format.smallest_normal else x
+
+
+def _converted(x: float, operand: Operand) -> float:
+    if operand.rounds:
+        policy = Policy(Mode(operand.conversion), Overflow.INFINITY)
+        return spec.round_value(x, "float32", as_format(operand.format), policy)
+    if operand.conversion == "none" or not math.isfinite(x) or x == 0:
+        return x
+    quantum = Fraction(2) ** (exponent_of(x, FORMATS["float32"]) - min(as_format(operand.format).mantissa_bits, 23))
+    return math.copysign(float(int(abs(Fraction(x)) / quantum) * quantum), x)
+
+
+def add(terms: Sequence[Term], sums: Sums, word: int = 0) -> float:
+    """The exact sum of terms, rounded once (IEEE 754-2019 §5.4.1, §6.1 to §6.3): a sum that is exactly zero is -0 if
+    every term is -0, else +0. ``word``: the random bits of a stochastic rounding."""
+    format = as_format(sums.format)
+    if not all(math.isfinite(x) and math.isfinite(y) for x, y, _ in terms):
+        special = 0.0
+        for x, y, _ in terms:
+            special = special_sum(x, y, special)
+        return beyond(special, format)
+    exact = exact_value(terms)
+    if exact:
+        result = rounded(exact, format, sums, word)
+        flushed = sums.flush and abs(result) < format.smallest_normal
+        return (math.copysign(0.0, result) if format.has_negative_zero else 0.0) if flushed else result
+    negative = all((x == 0 or y == 0) and math.copysign(1, x) * math.copysign(1, y) < 0 for x, y, _ in terms)
+    return -0.0 if negative and format.has_negative_zero else 0.0
+
+
+def exact_value(terms: Sequence[Term]) -> Fraction:
+    """The sum of the terms that are finite."""
+    return sum((Fraction(x) * Fraction(y) for x, y, _ in terms if math.isfinite(x) and math.isfinite(y)), Fraction(0))
+
+
+def multiply_add(x: float, y: float, z: float, format: Format) -> float:
+    """x*y + z, rounded once to nearest even, overflow to infinity."""
+    return add([Term(x, y), Term(z)], Sums(format.name))
+
+
+def rounded(exact: Fraction, format: Format, sums: Sums = FLOAT32, word: int = 0) -> float:
+    """A number other than zero rounded as ``sums`` say, as if the exponent had no end; beyond the largest number:
+    infinity (docs/semantics.md, "Rounding")."""
+    magnitude = abs(exact)
+    exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
+    if magnitude < Fraction(2) ** exponent:
+        exponent -= 1
+    quantum = Fraction(2) ** spec.quantum_exponent(exponent, format)
+    whole = magnitude / quantum
+    keep = int(whole) if sums.rounding != "nearest_even" else round(whole)  # Fraction's round: half to even
+    if sums.random_bits is not None:
+        steps = 1 << sums.random_bits
+        keep += int((whole - keep) * steps) + word % steps >= steps
+    value = keep * quantum
+    sign = -1.0 if exact < 0 else 1.0
+    if value > Fraction(format.largest):
+        return beyond(sign * math.inf, format)
+    return math.copysign(float(value), sign) if value or format.has_negative_zero else 0.0
+
+
+def beyond(special: float, format: Format) -> float:
+    """What an infinite or overflowing result is in a format: infinity, else NaN, else the largest number."""
+    return special if math.isnan(special) else math.copysign(spec.own_infinity(format), special)
+
+
+def special_sum(x: float, y: float, z: float) -> float:
+    """x*y + z where one of them is infinite or NaN; z where neither x nor y is."""
+    if any(map(math.isnan, (x, y, z))):
+        return math.nan
+    if math.isinf(x) or math.isinf(y):
+        if x == 0 or y == 0:
+            return math.nan
+        product = math.copysign(math.inf, math.copysign(1, x) * math.copysign(1, y))
+        return math.nan if math.isinf(z) and z != product else product
+    return z
+
+
+def exponent_of(x: float, format: Format) -> int:
+    """floor(log2 |x|) of a number that is not zero, but at least the smallest normal exponent of the format."""
+    return max(math.frexp(x)[1] - 1, format.min_exponent)

@@ -1,0 +1,73 @@
+"""How a sum or a product is rounded, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mpsim import checks
+from mpsim.errors import UsageError
+from mpsim.formats import as_format
+
+#: How an accumulator's sums are rounded.
+DIRECTED = ("nearest_even", "toward_zero")
+ROUNDINGS = (*DIRECTED, "stochastic")
+#: Below a float32 number, a float64 has 29 bits, the last of which stands for all that are lost.
+MOST_RANDOM_BITS = 24
+
+
+def check_sums_format(what: str, name: str) -> None:
+    """UsageError for a format that no sum can be rounded to; ``what`` it is of."""
+    format = as_format(name)
+    if not format.fits_float32:
+        raise UsageError(f"{what} format {name!r} has values that float32 cannot hold")
+    if not (format.signed and format.has_zero):
+        raise UsageError(f"{what} format {name!r} has no sign or no zero, where every sum starts")
+    if format.is_p3109 and format.mantissa_bits == 0:
+        raise UsageError(f"{what} format {name!r} has one significant bit and P3109's ties, in which no sum is rounded")
+
+
+@dataclass(frozen=True)
+class Sums:
+    """How the exact result of an addition or a multiplication is rounded: once, to ``format``, by ``rounding``.
+
+    A magnitude that rounds above the largest number becomes infinity, or NaN, or the largest number, whichever the
+    format has first. ``flush``: then, a magnitude below the smallest normal number becomes zero of the same sign.
+    ``rounding="stochastic"`` rounds up if the discarded part, truncated to ``random_bits`` bits, and as many random
+    bits carry (docs/semantics.md, "Rounding"). The format is "float64" or one that float32 holds.
+
+    >>> Sums("bfloat16", "stochastic", random_bits=8).is_double
+    False
+    """
+
+    format: str = "float32"
+    rounding: str = "nearest_even"
+    flush: bool = False
+    random_bits: int | None = None
+
+    def __post_init__(self) -> None:
+        checks.named("rounding of sums", self.rounding, ROUNDINGS)
+        checks.instance("flush", self.flush, bool, "true or false")
+        if not self.is_double:
+            check_sums_format("sums", self.format)
+        if not self.is_stochastic:
+            if self.random_bits is not None:
+                raise UsageError(f"random_bits are for stochastic sums, not {self.rounding!r}; leave them out")
+            return
+        if self.is_double:
+            raise UsageError("stochastic sums are of a format that float32 holds, not float64")
+        if self.random_bits is None:
+            raise UsageError(f"stochastic sums need random_bits, a whole number from 1 to {MOST_RANDOM_BITS}")
+        checks.whole("random_bits", self.random_bits, least=1, most=MOST_RANDOM_BITS)
+
+    @property
+    def is_double(self) -> bool:
+        """Whether the format is float64."""
+        return self.format == "float64"
+
+    @property
+    def is_stochastic(self) -> bool:
+        """Whether random bits decide."""
+        return self.rounding == "stochastic"
+
+
+FLOAT32 = Sums()
