@@ -31,6 +31,8 @@ class Mode(StrEnum):
     STOCHASTIC = "stochastic"
     QPYTORCH_NEAREST = "qpytorch_nearest"
     QPYTORCH_STOCHASTIC = "qpytorch_stochastic"
+    STOCHASTIC_B = "stochastic_b"
+    STOCHASTIC_C = "stochastic_c"
 
     @property
     def number(self) -> int:
@@ -38,7 +40,12 @@ class Mode(StrEnum):
 
     @property
     def needs_random_bits(self) -> bool:
-        return self in (Mode.STOCHASTIC, Mode.QPYTORCH_STOCHASTIC)
+        return self.takes_bit_count or self is Mode.QPYTORCH_STOCHASTIC
+
+    @property
+    def takes_bit_count(self) -> bool:
+        """Whether a number of random bits decides: StochasticA (``STOCHASTIC``), B and C of P3109 v4.0 §4.7.4."""
+        return self in (Mode.STOCHASTIC, Mode.STOCHASTIC_B, Mode.STOCHASTIC_C)
 
     @property
     def is_legacy(self) -> bool:
@@ -71,7 +78,8 @@ class Policy:
     Args:
         mode: The rounding mode.
         overflow: The overflow policy.
-        random_bit_count: For mode "stochastic", the number of random bits used (1 to 32), otherwise None.
+        random_bit_count: For mode "stochastic" and its variants, the number of random bits used (1 to 32), otherwise
+            None.
 
     Raises:
         ValueError: A name is unknown, or the three do not match.
@@ -88,10 +96,10 @@ class Policy:
         object.__setattr__(self, "mode", _member(Mode, self.mode, "rounding mode"))
         object.__setattr__(self, "overflow", _member(Overflow, self.overflow, "overflow policy"))
         count = self.random_bit_count
-        if self.mode is Mode.STOCHASTIC:
+        if self.mode.takes_bit_count:
             if count is None:
                 raise UsageError(
-                    "random_bit_count must be a whole number from 1 to 32 for mode 'stochastic', got None",
+                    f"random_bit_count must be a whole number from 1 to 32 for mode {self.mode.value!r}, got None",
                     "random_bit_count",
                 )
             object.__setattr__(self, "random_bit_count", checks.whole("random_bit_count", count, least=1, most=32))

@@ -44,7 +44,7 @@ def policies(format: Format, dtype: str) -> list[Policy]:
             if applies and overflow in (Overflow.SATURATE, Overflow.MARK):
                 found.append(Policy(mode, overflow))
         else:
-            bit_counts = (1, 8, 32) if mode is Mode.STOCHASTIC else (None,)
+            bit_counts = (1, 8, 32) if mode.takes_bit_count else (None,)
             found += [Policy(mode, overflow, count) for count in bit_counts]
     return found
 

@@ -15,7 +15,7 @@ from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format
 from mpsim.policies import Mode, Policy
 
-MODES = [mode for mode in Mode if not mode.is_legacy and mode is not Mode.STOCHASTIC]
+MODES = [mode for mode in Mode if not mode.is_legacy and not mode.needs_random_bits]
 SATURATIONS = ("infinity", "saturate", "saturate_propagate")
 
 

@@ -12,7 +12,7 @@ def test_numbering_is_the_kernels() -> None:
     """The compiled kernels count on this order."""
     assert [mode.value for mode in sorted(Mode, key=lambda mode: mode.number)] == [
         "nearest_even", "nearest_away", "nearest_zero", "toward_zero", "up", "down", "to_odd", "stochastic",
-        "qpytorch_nearest", "qpytorch_stochastic",
+        "qpytorch_nearest", "qpytorch_stochastic", "stochastic_b", "stochastic_c",
     ]  # fmt: skip
     assert [overflow.number for overflow in Overflow] == [0, 1, 2, 3]
     assert [overflow.value for overflow in Overflow] == ["infinity", "saturate", "saturate_propagate", "mark"]
@@ -22,7 +22,9 @@ def test_names_become_members() -> None:
     policy = Policy("up", "mark")  # type: ignore[arg-type]
     assert policy == Policy(Mode.UP, Overflow.MARK)
     assert hash(policy) == hash(Policy(Mode.UP, Overflow.MARK))
-    assert [mode for mode in Mode if mode.needs_random_bits] == [Mode.STOCHASTIC, Mode.QPYTORCH_STOCHASTIC]
+    assert [mode for mode in Mode if mode.needs_random_bits] == [
+        Mode.STOCHASTIC, Mode.QPYTORCH_STOCHASTIC, Mode.STOCHASTIC_B, Mode.STOCHASTIC_C
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,30 @@ def test_projection(name: str) -> None:
                 assert_same_bits(rounded, expected, x, (mode, saturation, backend))
 
 
+@pytest.mark.parametrize("name", ["p3109_k5p3", "p3109_k5p2u_finite", "p3109_k4p1", "p3109_k6p6u"])
+@pytest.mark.parametrize("mode", ["stochastic", "stochastic_b", "stochastic_c"])
+def test_stochastic_variants(name: str, mode: str) -> None:
+    """StochasticA, B and C with every word of one, two and three bits; round() of Python is to nearest even."""
+    format, infinities = FORMATS[name], np.array([np.inf, -np.inf, np.nan])
+    points = inputs(format)
+    eighths = [
+        low + (high - low) * Fraction(i, 16) for low, high in zip(points, points[1:], strict=False) for i in (1, 3)
+    ]
+    x = np.array([*map(float, [*points, *eighths]), *infinities])
+    for count in (1, 2, 3):
+        for word in range(1 << count):
+            random = np.full(x.size, word | 0xABCDEF00 << count & 0xFFFFFFFF, np.uint32)
+            expected = np.array(
+                [fraction.as_float(fraction.round_value(each, format, mode, "infinity", word, count)) for each in x]
+            )
+            policy = Policy(mode, random_bit_count=count)
+            defined = np.array([spec.round_value(each, "float64", format, policy, int(random[0])) for each in x])
+            assert_same_bits(defined, expected, x, (count, word, "definition"))
+            for backend in ("reference", "numba", "compiled"):
+                options = {"random_bits": random, "random_bit_count": count, "backend": backend}
+                assert_same_bits(round_to(x, format, mode, **options), expected, x, (count, word, backend))
+
+
 def test_beyond_float64() -> None:
     """Binary16p1ue: its largest number is 2**32765, and its ties go to even codes."""
     format = FORMATS["p3109_k16p1u"]

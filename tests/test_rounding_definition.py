@@ -13,7 +13,7 @@ from samples import TEST_FORMATS, UNSIGNED, assert_same_bits, cases, corpus, pol
 
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels import spec, spec_codes
-from mpsim.policies import Policy
+from mpsim.policies import Mode, Policy
 
 
 def expected(x: np.ndarray, name: str, policy: Policy, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -139,7 +139,7 @@ def test_written_examples() -> None:
     """Numbers worked out by hand, one for each rule."""
 
     def rounded(x: float, name: str, mode: str = "nearest_even", overflow: str = "infinity", word: int = 0) -> float:
-        policy = Policy(mode, overflow, 4 if mode == "stochastic" else None)  # type: ignore[arg-type]
+        policy = Policy(mode, overflow, 4 if Mode(mode).takes_bit_count else None)  # type: ignore[arg-type]
         return spec.round_value(x, "float64", FORMATS[name], policy, word)
 
     e4m3 = "float8_e4m3fn"

@@ -50,10 +50,16 @@ static inline uint64_t increment(uint64_t significand, int64_t shift, int64_t qu
     case UP: return negative ? 0 : all;
     case DOWN: return negative ? all : 0;
     case TO_ODD: return odd ? 0 : all;
-    case STOCHASTIC: {
-        const int64_t k = p->random_bit_count;
-        const uint64_t bits = random & (((uint64_t)1 << k) - 1);
-        return shift >= k ? bits << (shift - k) : bits >> (k - shift);
+    case STOCHASTIC:
+    case STOCHASTIC_B:
+    case STOCHASTIC_C: {
+        int64_t k = p->random_bit_count;
+        uint64_t bits = random & (((uint64_t)1 << k) - 1);
+        if (p->mode == STOCHASTIC_B) bits = 2 * bits + 1, k++;
+        const int64_t below = shift - k; /* bits of the discarded part that the random bits do not reach */
+        if (below <= 0) return bits >> -below;
+        bits <<= below;
+        return p->mode == STOCHASTIC_C ? bits + ((uint64_t)1 << (below - 1)) - 1 + (significand >> below & 1) : bits;
     }
     default: return 0;
     }

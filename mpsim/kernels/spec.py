@@ -156,11 +156,21 @@ def goes_up(odd: bool, discarded: int, shift: int, negative: bool, policy: Polic
             return negative
         case Mode.TO_ODD:
             return not odd
-        case Mode.STOCHASTIC:
-            k = policy.random_bit_count
-            assert k is not None and random_bits is not None
-            return (discarded << k >> shift) + random_bits % (1 << k) >= 1 << k
+        case Mode.STOCHASTIC | Mode.STOCHASTIC_B | Mode.STOCHASTIC_C:
+            assert policy.random_bit_count is not None and random_bits is not None
+            return goes_up_by_chance(discarded, shift, policy.mode, policy.random_bit_count, random_bits)
     raise AssertionError(policy.mode)
+
+
+def goes_up_by_chance(discarded: int, shift: int, mode: Mode, k: int, random_bits: int) -> bool:
+    """``goes_up`` by the low k random bits: variants A, B and C of P3109 v4.0 §4.7.4."""
+    word, one = random_bits % (1 << k), 1 << k
+    if mode is Mode.STOCHASTIC_B:
+        return (discarded << k + 1 >> shift) + 2 * word + 1 >= 2 * one
+    chance, rest = divmod(discarded << k, 1 << shift)
+    if mode is Mode.STOCHASTIC_C:  # the discarded part to nearest even at k bits
+        chance += 2 * rest > 1 << shift or (2 * rest == 1 << shift and chance % 2 == 1)
+    return chance + word >= one
 
 
 def exceeds(a: Exact, b: Exact) -> bool:

@@ -73,7 +73,7 @@ def cast_tables(
             for overflow in map(Overflow, Overflow if overflows is None else overflows):
                 if mode.is_legacy and overflow not in (Overflow.SATURATE, Overflow.MARK) and overflows is None:
                     continue
-                policy = Policy(mode, overflow, random_bit_count if mode is Mode.STOCHASTIC else None)
+                policy = Policy(mode, overflow, random_bit_count if Mode(mode).takes_bit_count else None)
                 yield _cast_table(format, origin, policy, patterns, seed, backend)
 
 

@@ -97,7 +97,7 @@ def test_rounding_of_every_format(mode: Mode) -> None:
         overflow = list(Overflow)[number % 4]
         if mode.is_legacy:
             overflow = Overflow.MARK if number % 2 else Overflow.SATURATE
-        policy = Policy(mode, overflow, 1 + 7 * number % 32 if mode is Mode.STOCHASTIC else None)
+        policy = Policy(mode, overflow, 1 + 7 * number % 32 if mode.takes_bit_count else None)
         for dtype in (np.float32, np.float64):
             if dtype == np.float32 and not format.fits_float32:
                 continue

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("numba")
 
 from mpsim.kernels import numba_cpu
+from mpsim.kernels.numba_cpu import jit
 from mpsim.kernels.numba_cpu.rounding import _round_narrow
 
 
@@ -31,6 +32,23 @@ def test_processes_that_store_at_once_do_not_share_a_file(tmp_path, monkeypatch)
     file._save_index(index)  # and wrote its own before that
     assert file.load("one variant") == "its code"
     assert file.load("another") is None, "lost, so compiled again"
+
+
+def test_a_change_of_any_source_is_seen(tmp_path, monkeypatch):
+    """Numba alone looks at the file of the compiled function, and not at those of the functions that it calls."""
+    (tmp_path / "a.py").write_text("1")
+    (tmp_path / "b.py").write_text("2")
+    before = jit.digest(list(tmp_path.glob("*.py")))
+    (tmp_path / "b.py").write_text("3")
+    assert jit.digest(list(tmp_path.glob("*.py"))) != before
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    file = cache_file(folder, monkeypatch)
+    file.save("a variant", "its code")
+    assert file.load("a variant") == "its code"
+    assert file._source_stamp[1] == jit.SOURCES
+    monkeypatch.setattr(file, "_source_stamp", (file._source_stamp[0], before))
+    assert file.load("a variant") is None, "compiled again"
 
 
 def test_every_kernel_has_this_cache():

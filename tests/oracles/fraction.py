@@ -155,6 +155,9 @@ def round_magnitude(
         "up": not negative,
         "down": negative,
         "to_odd": not odd,
+        "stochastic_b": math.floor(position * 2**random_bit_count * 2) + 2 * (random % 2**random_bit_count) + 1
+        >= 2 * 2**random_bit_count,
+        "stochastic_c": round(position * 2**random_bit_count) + random % 2**random_bit_count >= 2**random_bit_count,
         "stochastic": math.floor(position * 2**random_bit_count) + random % 2**random_bit_count
         >= 2**random_bit_count,
     }[mode]  # fmt: skip

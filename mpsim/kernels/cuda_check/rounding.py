@@ -31,7 +31,7 @@ def combinations() -> list[Combination]:
     found = []
     for mode in Mode:
         for overflow in (Overflow.SATURATE, Overflow.MARK) if mode.is_legacy else Overflow:
-            policy = Policy(mode, overflow, 12) if mode is Mode.STOCHASTIC else Policy(mode, overflow)
+            policy = Policy(mode, overflow, 12) if mode.takes_bit_count else Policy(mode, overflow)
             for format in FORMATS.values():
                 if mode.is_legacy and not (spec.legacy_applies(format) and format.fits_float32):
                     continue

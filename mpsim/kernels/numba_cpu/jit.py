@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
+from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -20,7 +21,10 @@ MOST_THREADS: int = vars(numba.config)["NUMBA_NUM_THREADS"]
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """``numba.njit(**options)`` with a cache on disk that several processes may fill at once.
+    """``numba.njit(**options)`` with a cache on disk that several processes may fill at once, and that is never stale.
+
+    Numba takes a compiled function from its cache if the function's own file is unchanged, whatever the files of the
+    functions that it calls. Here every source of this backend counts.
 
     Numba numbers the files of a function's compiled variants by an index that each process reads and writes as a
     whole. Two processes that compile different variants at the same time choose the same number, and one variant then
@@ -32,10 +36,29 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         dispatcher = numba.njit(**options)(function)
         if options.get("cache"):
             file = dispatcher._cache._cache_file
+            file._source_stamp = (file._source_stamp, SOURCES)
             file.save = MethodType(save_by_content, file)
         return dispatcher
 
     return compiled
+
+
+def digest(paths: Sequence[Path]) -> str:
+    """SHA-256 of files: of their names and contents."""
+    found = hashlib.sha256()
+    for path in sorted(paths):
+        found.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return found.hexdigest()
+
+
+_FOLDER = Path(__file__).parent
+#: Of all that compiled code depends on, numbers from other packages included.
+SOURCES = digest(
+    [
+        *_FOLDER.glob("*.py"), _FOLDER.parent / "parameters.py", _FOLDER.parent / "philox.py",
+        _FOLDER.parents[1] / "policies.py",
+    ]
+)  # fmt: skip
 
 
 def save_by_content(file: Any, key: Any, data: Any) -> None:

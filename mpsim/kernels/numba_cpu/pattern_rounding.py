@@ -32,11 +32,14 @@ HIGHEST_EXPONENT = 254  # biased; what is beyond it is infinite
 SHIFT_BITS = 30  # most that are discarded in 32 bits: a unit of more would be negative
 WIDEST_SHIFT = 61  # in 64 bits: a significand of 53 bits and an increment of 61 stay below 2**63
 
-NEAREST_EVEN, NEAREST_ZERO, NEAREST_AWAY, UP, DOWN, TO_ODD, STOCHASTIC, LEGACY_STOCHASTIC = (
+(
+    NEAREST_EVEN, NEAREST_ZERO, NEAREST_AWAY, UP, DOWN, TO_ODD, STOCHASTIC, LEGACY_STOCHASTIC, STOCHASTIC_B,
+    STOCHASTIC_C,
+) = (
     mode.number
     for mode in (
         Mode.NEAREST_EVEN, Mode.NEAREST_ZERO, Mode.NEAREST_AWAY, Mode.UP, Mode.DOWN, Mode.TO_ODD, Mode.STOCHASTIC,
-        Mode.QPYTORCH_STOCHASTIC,
+        Mode.QPYTORCH_STOCHASTIC, Mode.STOCHASTIC_B, Mode.STOCHASTIC_C,
     )
 )  # fmt: skip
 
@@ -225,8 +228,14 @@ def increment(
     added -= even if mode == NEAREST_EVEN else 1 if mode == NEAREST_ZERO else 0
     outward = (mode == UP and not negative) or (mode == DOWN and negative) or (mode == TO_ODD and even == 1)
     added = every if outward else added
-    bits = (random & bit_mask) << max(shift - bit_count, 0) >> max(bit_count - shift, 0)
-    return (bits if mode == STOCHASTIC else added) & every
+    bits = random & bit_mask
+    if mode == STOCHASTIC_B:
+        bits, bit_count = 2 * bits + 1, bit_count + 1
+    below = shift - bit_count  # bits of the discarded part that the random bits do not reach
+    bits = bits << max(below, 0) >> max(-below, 0)
+    if mode == STOCHASTIC_C and below > 0:  # to nearest even there
+        bits += (1 << (below - 1)) - 1 + ((significand >> below) & 1)
+    return (bits if mode in (STOCHASTIC, STOCHASTIC_B, STOCHASTIC_C) else added) & every
 
 
 @njit(cache=True)

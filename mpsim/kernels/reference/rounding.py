@@ -141,16 +141,27 @@ def _goes_up(odd: Array, discarded: Array, shift: Array, negative: Array, policy
             up = negative
         case Mode.TO_ODD:
             up = ~odd
-        case Mode.STOCHASTIC:
-            k = policy.random_bit_count
-            assert k is not None and bits is not None
-            right = np.clip(shift - k, 0, 63)
-            left = np.clip(k - shift, 0, 63)
-            chance = discarded >> right << left  # floor(discarded * 2**k / 2**shift)
-            up = chance + (bits.astype(np.int64) & ((1 << k) - 1)) >= 1 << k
+        case Mode.STOCHASTIC | Mode.STOCHASTIC_B | Mode.STOCHASTIC_C:
+            assert bits is not None
+            up = _goes_up_by_chance(discarded, shift, policy, bits)
         case _:
             raise AssertionError(policy.mode)
     return up & (discarded != 0)
+
+
+def _goes_up_by_chance(discarded: Array, shift: Array, policy: Policy, bits: Array) -> Array:
+    k = policy.random_bit_count
+    assert k is not None
+    word, one = bits.astype(np.int64) & ((1 << k) - 1), 1 << k
+    if policy.mode is Mode.STOCHASTIC_B:
+        k, word, one = k + 1, 2 * word + 1, 2 * one
+    right, left = np.clip(shift - k, 0, 63), np.clip(k - shift, 0, 63)
+    chance = discarded >> right << left  # floor(discarded * 2**k / 2**shift)
+    if policy.mode is Mode.STOCHASTIC_C:
+        rest = discarded - (discarded >> right << right)
+        half = np.int64(1) << np.clip(shift - k - 1, 0, 62)
+        chance = chance + ((right > 0) & ((rest > half) | ((rest == half) & (chance % 2 == 1))))
+    return np.asarray(chance + word >= one)
 
 
 def _round_like_qpytorch(x: Array, format: Format, policy: Policy, bits: Array | None) -> Array:
