@@ -1,6 +1,6 @@
-"""Inputs from where rounding turns: codes, midpoints, powers of two, both ends of the range, specials, any patterns.
+"""Lists the inputs of a cast at which rounding changes: codes, midpoints, powers of two, range ends, specials, etc.
 
-Exhaustive for 16-bit sources. Functions that take ``dtype`` give float32 or float64 arrays of that type.
+For 16-bit sources the list is exhaustive. Functions with a parameter ``dtype`` return float32 or float64 arrays.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ UNSIGNED: dict[str, type[np.unsignedinteger]] = {"float32": np.uint32, "float64"
 
 
 def specials(dtype: str) -> Array:
-    """Zeros, infinities, NaNs quiet and signaling of either sign, the ends of the source's range."""
+    """Returns zeros, infinities, quiet and signaling NaNs of both signs, and the ends of the source's range."""
     unsigned = UNSIGNED[dtype]
     info = np.finfo(dtype)
     infinity = np.array([np.inf], dtype).view(unsigned)[0]
@@ -30,7 +30,7 @@ def specials(dtype: str) -> Array:
 
 
 def random_patterns(dtype: str, count: int, seed: int = 0) -> Array:
-    """Any bit patterns at all."""
+    """Returns random bit patterns."""
     unsigned = UNSIGNED[dtype]
     drawn = np.random.default_rng(seed).integers(0, np.iinfo(unsigned).max, count, unsigned, endpoint=True)
     return drawn.view(dtype)
@@ -38,8 +38,11 @@ def random_patterns(dtype: str, count: int, seed: int = 0) -> Array:
 
 @cache
 def _magnitudes(format: Format, whole_to_bits: int) -> Array:
-    """The format's non-negative numbers and the next of its grid, float64: all up to ``whole_to_bits`` bits, else
-    those of the first and last codes, of the codes around each power of two, and 200 more."""
+    """Returns non-negative numbers of the format and the next number of its grid, as float64.
+
+    For formats of at most ``whole_to_bits`` bits it returns all numbers. Otherwise it returns those of the first and
+    last codes, of the codes around each power of two, and of 200 random codes.
+    """
     last = format.largest_code
     if format.bits <= whole_to_bits:
         chosen = set(range(last + 1))
@@ -57,8 +60,10 @@ def _magnitudes(format: Format, whole_to_bits: int) -> Array:
 
 
 def turning_points(format: Format, dtype: str, whole_to_bits: int = 10) -> Array:
-    """Numbers, midpoints of neighbours, quarter points, the binades around the largest number, thresholds; each
-    with its predecessor and successor in the source; of both signs."""
+    """Returns numbers, midpoints, quarter points, the binades around the largest number, and thresholds.
+
+    Each comes with its predecessor and successor in the source, and with both signs.
+    """
     values = _magnitudes(format, whole_to_bits)
     quarters = values[:-1] + np.diff(values) / 4
     with np.errstate(over="ignore", under="ignore"):
@@ -71,8 +76,10 @@ def turning_points(format: Format, dtype: str, whole_to_bits: int = 10) -> Array
 
 
 def near_ties(format: Format, dtype: str, whole_to_bits: int = 8) -> Array:
-    """Midpoints of neighbours moved by 2**-k of their value, k = 4, 6 ... 50: what a tolerance or a type between
-    the source and the format takes for a tie; and numbers moved likewise."""
+    """Returns midpoints and numbers moved by 2**-k of their value, for k = 4, 6 ... 50.
+
+    A tolerance, or a type between the source and the format, treats some of these as ties.
+    """
     values = _magnitudes(format, whole_to_bits)
     points = np.concatenate([midpoints(values), values])
     bits = {"float32": 24, "float64": 52}[dtype]
@@ -83,8 +90,10 @@ def near_ties(format: Format, dtype: str, whole_to_bits: int = 8) -> Array:
 
 
 def beyond_largest(format: Format, dtype: str) -> Array:
-    """The format's grid continued over the two binades above its largest number, midpoints too, each with its
-    predecessor and successor; of both signs."""
+    """Returns the numbers and midpoints of the format's grid continued two binades above its largest number.
+
+    Each comes with its predecessor and successor, and with both signs.
+    """
     steps = min(1 << (format.mantissa_bits + 1), 512)
     with np.errstate(over="ignore"):
         top = 2.0 ** min(format.max_exponent, 1020)
@@ -93,14 +102,14 @@ def beyond_largest(format: Format, dtype: str) -> Array:
 
 
 def powers_of_two(dtype: str) -> Array:
-    """Every power of two of the source with its predecessor and successor; of both signs."""
+    """Returns every power of two of the source with its predecessor and successor, with both signs."""
     lowest, highest = {"float32": (-149, 127), "float64": (-1074, 1023)}[dtype]
     around = beside(np.ldexp(1.0, np.arange(lowest, highest + 1)), dtype)
     return np.concatenate([around, -around])
 
 
 def subnormals(dtype: str, count: int = 200) -> Array:
-    """Subnormal numbers of the source; of both signs."""
+    """Returns random subnormal numbers of the source, with both signs."""
     bits = {"float32": 23, "float64": 52}[dtype]
     drawn = np.random.default_rng(3).integers(1, 1 << bits, count, UNSIGNED[dtype]).view(dtype)
     return np.concatenate([drawn, -drawn])
@@ -108,11 +117,20 @@ def subnormals(dtype: str, count: int = 200) -> Array:
 
 @cache
 def cast_corpus(format: Format, source: str | Source, random_count: int = 1 << 16, seed: int = 0) -> Array:
-    """Bit patterns of the source to try a cast to ``format`` on: rising, unsigned, each once; read-only.
+    """Returns the bit patterns of the source on which a cast to ``format`` is tested.
 
-    float16 and bfloat16: all 65536. float32 and float64: every code's number (of formats of at most 16 bits), every
-    midpoint, quarter points, with their neighbours in the source; near-ties; powers of two; the binades above the
-    largest number; specials; subnormals; ``random_count`` random patterns.
+    Sources float16 and bfloat16 have all 65536 patterns. For float32 and float64 there are the numbers of every code
+    (for formats of at most 16 bits), midpoints and quarter points with their neighbours in the source, near-ties,
+    powers of two, the binades above the largest number, specials, subnormal numbers and random patterns.
+
+    Args:
+        format: The target format.
+        source: The type of the inputs.
+        random_count: The number of random patterns.
+        seed: The seed of the random patterns.
+
+    Returns:
+        Different unsigned patterns in rising order, read-only.
 
     >>> from mpsim.formats import FORMATS
     >>> cast_corpus(FORMATS["float8_e5m2"], "bfloat16").size
@@ -134,13 +152,13 @@ def cast_corpus(format: Format, source: str | Source, random_count: int = 1 << 1
 
 
 def _nan_of_all_ones(dtype: str) -> Array:
-    """The NaNs with the largest payload: half a quantum added to one carries into the sign."""
+    """Returns the NaNs with the largest payload. Adding half a quantum to such a pattern carries into the sign."""
     ones = ~UNSIGNED[dtype](0)
     return np.array([ones, ones >> 1], UNSIGNED[dtype]).view(dtype)
 
 
 def _random_in_range(format: Format, dtype: str, count: int, seed: int) -> Array:
-    """Random numbers whose exponents the format has, or a little beyond; of both signs."""
+    """Returns random numbers of both signs whose exponents are in the format's range or slightly beyond it."""
     generator = np.random.default_rng(seed + 1)
     info = np.finfo(dtype)
     lowest = max(format.min_exponent - format.mantissa_bits - 2, int(info.minexp) - 20)

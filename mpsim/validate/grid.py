@@ -1,5 +1,4 @@
-"""Where a number lies between its neighbours in a format whose grid goes on upward without end, and how many codes lie
-between two numbers."""
+"""Locates numbers between their neighbours in a format with an unlimited grid, and measures distances in codes."""
 
 from __future__ import annotations
 
@@ -13,11 +12,17 @@ from mpsim.validate.sources import Source
 
 
 class Places(NamedTuple):
-    """Of finite numbers, by magnitude (all float64 but the flags).
+    """The positions of finite numbers by magnitude. All fields except the flags are float64.
 
-    lower, quantum: |x| is in [lower, lower + quantum). middle: the midpoint. tie: |x| is it. near: |x| is not, but
-    within one ulp of the source or 2**-10 quanta of it. below_normal: |x| is less than the smallest normal number.
-    beside_power: lower or lower + quantum is a power of two, not below the smallest normal number.
+    Args:
+        magnitude: |x|.
+        lower, quantum: |x| is in [lower, lower + quantum).
+        middle: The midpoint of that interval.
+        tie: Whether |x| is the midpoint.
+        near: Whether |x| is not the midpoint but within one ulp of the source or 2**-10 quanta of it.
+        below_normal: Whether |x| is below the smallest normal number.
+        beside_power: Whether ``lower`` or ``lower + quantum`` is a power of two that is at least the smallest normal
+            number.
     """
 
     magnitude: Array
@@ -31,7 +36,7 @@ class Places(NamedTuple):
 
 
 def places(x: Array, format: Format, source: Source) -> Places:
-    """Places of finite x (float32 or float64).
+    """Returns the positions of finite x (float32 or float64).
 
     >>> from mpsim.formats import FORMATS
     >>> from mpsim.validate.sources import SOURCES
@@ -71,9 +76,10 @@ def _is_power(values: Array) -> Array:
 
 
 def distances(expected: Array, got: Array, format: Format) -> Array:
-    """How many codes lie from one number to the other, int64; infinity is one code beyond the largest number.
+    """Returns the distances of numbers in codes, i.e. steps between adjacent values of the format, as int64.
 
-    A number between two codes counts as the further one. NaN against a number is 2**bits, more than any two codes.
+    Infinity is one code beyond the largest number. A number between two codes counts as the more distant one. The
+    distance between NaN and a number is 2**bits, which exceeds the distance of any two codes.
 
     >>> from mpsim.formats import FORMATS
     >>> distances(np.float32([1, -0.0, 1, 448]), np.float32([1.125, 0, 1.01, np.inf]), FORMATS["float8_e4m3fn"])
@@ -88,19 +94,19 @@ def distances(expected: Array, got: Array, format: Format) -> Array:
 
 
 def off_grid(values: Array, format: Format) -> Array:
-    """Which numbers are none of the format's; zero, infinity (the mark of overflow) and NaN pass."""
+    """Returns which values are not numbers of the format. Zero, infinity (the overflow mark) and NaN are accepted."""
     low, high = _code_places(values, format)
     return (low != high) | (np.isfinite(values) & (np.abs(values) > format.largest))
 
 
 def _code_places(values: Array, format: Format) -> tuple[Array, Array]:
-    """Places on the line of codes at or next below, and at or next above, each number; 0 for NaN."""
+    """Returns the positions of the nearest codes at or below, and at or above, each number; 0 for NaN."""
     values = np.nan_to_num(np.asarray(values, np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf)
     magnitude = np.minimum(np.abs(values), 2 * format.largest)
     beyond = magnitude > format.largest
     magnitude = np.minimum(magnitude, format.largest)
     exponent = np.where(magnitude < format.smallest_normal, format.min_exponent, np.frexp(magnitude)[1] - 1)
-    scaled = np.ldexp(magnitude, format.mantissa_bits - exponent)  # exact: quanta of the binade
+    scaled = np.ldexp(magnitude, format.mantissa_bits - exponent)  # in quanta of the binade, which is exact
     whole = np.floor(scaled)
     binade = (exponent - format.min_exponent).astype(np.int64) << format.mantissa_bits
     down = binade + whole.astype(np.int64)

@@ -1,4 +1,4 @@
-"""How a validation's report is shown: text for people, JUnit XML for a build, a picture. JSON is the report's own."""
+"""Presents validation reports as text, JUnit XML or a picture. A report provides its JSON itself."""
 
 from __future__ import annotations
 
@@ -14,39 +14,43 @@ from mpsim.validate.answers import Verdict
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Endings of the files that ``picture`` writes.
+#: The suffixes of the files that ``picture`` writes.
 PICTURES = (".png", ".svg", ".pdf")
-#: What no XML document may contain, not even escaped.
+#: The characters that an XML document must not contain, even escaped.
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Report(Protocol):
-    """What a validation found."""
+    """The result of a validation."""
 
     @property
     def verdict(self) -> Verdict:
-        """Equal, different, or that it could not tell."""
+        """Equal, different, or undecided."""
 
     def to_dict(self) -> Record:
-        """The fields, for JSON."""
+        """Returns the fields as JSON types."""
 
 
 class Presentation(Protocol):
-    """What a room's module ``report`` has for the reports of that room."""
+    """What the module ``report`` of each package provides for its reports."""
 
     def text(self, report: Any, width: int = 110) -> str:
-        """The report in lines of about so many columns, the verdict first."""
+        """Returns the report in lines of about ``width`` columns, with the verdict first."""
 
     def cases(self, report: Any) -> Mapping[str, list[str] | None]:
-        """What was looked at, by name: None for what is as it should be, else lines on what is not."""
+        """Returns what was checked, by name: None if it is right, otherwise lines that describe the failure."""
 
     def draw(self, report: Any, axes: Axes) -> None:
-        """The report on axes of matplotlib's."""
+        """Draws the report on matplotlib's axes."""
 
 
 def junit(suite: str, subject: str, cases: Mapping[str, list[str] | None]) -> str:
-    """JUnit XML of test cases by name: None for one that passes, else the lines of its failure. A character that XML
-    cannot hold is written as its Python escape.
+    """Returns JUnit XML. Characters that XML cannot contain are written as Python escapes.
+
+    Args:
+        suite: The name of the suite.
+        subject: The class name of the test cases.
+        cases: Test cases by name: None if they pass, otherwise the lines of the failure.
 
     >>> print(junit("mpsim validate cast f", "f", {"tie": None, "nan": ["nan: 3", "unexplained"]}).splitlines()[1])
     <testsuite name="mpsim validate cast f" tests="2" failures="1" errors="0">
@@ -62,7 +66,7 @@ def junit(suite: str, subject: str, cases: Mapping[str, list[str] | None]) -> st
 
 
 def junit_error(suite: str, subject: str, message: str) -> str:
-    """JUnit XML of a subject of which nothing can be said."""
+    """Returns JUnit XML of a subject that could not be judged."""
     root = ElementTree.Element("testsuite", name=suite, tests="1", failures="0", errors="1")
     case = ElementTree.SubElement(root, "testcase", classname=subject, name="run")
     ElementTree.SubElement(case, "error", message=message)
@@ -82,7 +86,7 @@ def _escaped(text: str) -> str:
 
 
 def picture(presentation: Presentation, report: Report, path: str | Path) -> None:
-    """The report's picture, written to ``path``; the suffix gives the type (PICTURES)."""
+    """Draws the report to ``path``, whose suffix selects the type (PICTURES)."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -90,6 +94,6 @@ def picture(presentation: Presentation, report: Report, path: str | Path) -> Non
         figure = Figure(figsize=(9, 4.5), layout="constrained")
         axes = figure.subplots()
         presentation.draw(report, axes)
-        for text in (axes.title, *axes.texts):  # names, in which a dollar sign is no formula
+        for text in (axes.title, *axes.texts):  # a dollar sign in a name does not start a formula
             text.set_parse_math(False)
         figure.savefig(path)

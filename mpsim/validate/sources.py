@@ -1,6 +1,6 @@
-"""The types a cast reads: their bit patterns, their exact values, and the arrays that subjects are given.
+"""Defines the input types of casts: their bit patterns, their exact values, and the arrays passed to subjects.
 
-Source: IEEE 754-2019 §3.4; bfloat16 is the upper half of float32.
+Source: IEEE 754-2019 §3.4. bfloat16 is the upper half of float32.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mpsim.kernels.contract import Array
 
 @dataclass(frozen=True)
 class Source:
-    """A type of inputs. Patterns are unsigned integers of its width; values are exact in float32 or float64.
+    """An input type. Patterns are unsigned integers of its width, and values are exact in float32 or float64.
 
     >>> SOURCES["bfloat16"].values(np.array([0x3F80], np.uint16))
     array([1.], dtype=float32)
@@ -35,7 +35,7 @@ class Source:
 
     @property
     def wide(self) -> str:
-        """The type that values are computed in."""
+        """The type in which values are represented."""
         return "float64" if self.name == "float64" else "float32"
 
     @property
@@ -43,14 +43,14 @@ class Source:
         return self.format.sign_mask
 
     def values(self, patterns: Array) -> Array:
-        """The numbers of bit patterns: float32, or float64 for float64. NaNs keep their signs and payloads."""
+        """Converts bit patterns to numbers, float32, or float64 for float64. NaNs keep their signs and payloads."""
         if self.name == "bfloat16":
             return (patterns.astype(np.uint32) << np.uint32(16)).view(np.float32)
         with np.errstate(invalid="ignore"):
             return np.asarray(patterns.view(self.name).astype(self.wide, copy=False))
 
     def patterns(self, values: Array) -> Array:
-        """The bit patterns nearest to values (float64 or narrower), to nearest even, infinity beyond the largest."""
+        """Rounds values (float64 or narrower) to nearest even, with infinity on overflow, and returns bit patterns."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             if self.name == "bfloat16":
                 words = np.asarray(values, np.float32).view(np.uint32)
@@ -60,9 +60,10 @@ class Source:
             return np.asarray(values, np.float64).astype(self.name).view(self.unsigned)
 
     def array(self, patterns: Array) -> Array:
-        """What a NumPy subject is given: an array of the type itself; bfloat16 by ml_dtypes.
+        """Returns the array that a NumPy subject receives. For bfloat16 it is an array of ml_dtypes.
 
-        Raises ModuleNotFoundError for bfloat16 where ml_dtypes is not installed.
+        Raises:
+            ModuleNotFoundError: The type is bfloat16, and ml_dtypes is not installed.
         """
         if self.name == "bfloat16":
             import ml_dtypes
@@ -72,7 +73,7 @@ class Source:
 
 
 def widened(x: Array) -> Array:
-    """x as float64; signaling NaNs become quiet without a warning."""
+    """Converts x to float64. Signaling NaNs become quiet without a warning."""
     with np.errstate(invalid="ignore"):
         return np.asarray(x, np.float64)
 
@@ -81,7 +82,7 @@ SOURCES = {name: Source(name) for name in ("float16", "bfloat16", "float32", "fl
 
 
 def as_source(name: str | Source) -> Source:
-    """The Source itself, or the one of that name; ValueError for any other."""
+    """Returns a Source unchanged, or the source of a name. Raises UsageError for others."""
     if isinstance(name, Source):
         return name
     if name not in SOURCES:

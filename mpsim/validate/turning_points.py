@@ -1,6 +1,6 @@
-"""Where rounding to a format turns: its numbers, the midpoints between them, and what lies beside both.
+"""Computes the turning points of rounding to a format: its numbers, the midpoints between them, and their neighbours.
 
-Every list of inputs is made of these: the corpus of a cast, its runs, blocks, test vectors, Hypothesis strategies.
+Every list of inputs is built from them: the corpus of a cast, its runs, blocks, test vectors, Hypothesis strategies.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mpsim.kernels.contract import Array
 
 
 def grid(format: Format, code: int) -> tuple[int, int]:
-    """(significand, exponent) of a number of the format's grid, which goes on beyond the largest number without end.
+    """Returns (significand, exponent) of a number of the format's grid, which continues beyond the largest number.
 
     >>> from mpsim.formats import FORMATS
     >>> grid(FORMATS["float8_e4m3fn"], FORMATS["float8_e4m3fn"].largest_code + 1)
@@ -28,7 +28,7 @@ def grid(format: Format, code: int) -> tuple[int, int]:
 
 
 def point(format: Format, code: int, half: int) -> float:
-    """The grid's number of a code; with ``half`` 1 the midpoint above it; infinity beyond float64.
+    """Returns the number of a code, or with ``half`` 1 the midpoint above it. Beyond float64 it is infinity.
 
     >>> from mpsim.formats import FORMATS
     >>> point(FORMATS["float8_e4m3fn"], FORMATS["float8_e4m3fn"].largest_code, 1)
@@ -42,13 +42,13 @@ def point(format: Format, code: int, half: int) -> float:
 
 
 def numbers(format: Format, codes: Iterable[int] | None = None) -> Array:
-    """The non-negative numbers of some codes (None: all), rising, each once; float64."""
+    """Returns the different non-negative numbers of codes (by default all), in rising order, as float64."""
     chosen = range(format.largest_code + 1) if codes is None else codes
     return np.array(sorted({spec_codes.decode(code, format) for code in chosen}))
 
 
 def midpoints(rising: Array) -> Array:
-    """The midpoint of each number and the next.
+    """Returns the midpoints of consecutive numbers.
 
     >>> print(midpoints(np.array([1.0, 1.25, 2.0])))
     [1.125 1.625]
@@ -57,12 +57,12 @@ def midpoints(rising: Array) -> Array:
 
 
 def with_midpoints(rising: Array) -> Array:
-    """Numbers and the midpoints between them, rising."""
+    """Returns numbers and the midpoints between them, in rising order."""
     return np.sort(np.concatenate([rising, midpoints(rising)]))
 
 
 def beside(magnitudes: Array, dtype: str) -> Array:
-    """Non-negative numbers in float32 or float64: the predecessor of each, then each, then the successor of each.
+    """Returns the predecessors of non-negative numbers in float32 or float64, the numbers, and their successors.
 
     >>> print(beside(np.array([1.0, 2.0]), "float32"))
     [0.99999994 1.9999999  1.         2.         1.0000001  2.0000002 ]
@@ -73,11 +73,11 @@ def beside(magnitudes: Array, dtype: str) -> Array:
 
 
 def both_signs(magnitudes: Array) -> Array:
-    """Each number once and rising, then their negatives."""
+    """Returns the different numbers in rising order, followed by their negatives."""
     unique = np.unique(magnitudes)
     return np.concatenate([unique, -unique])
 
 
 def beside_patterns(pattern: int) -> list[int]:
-    """A bit pattern with those before and after it, none below zero."""
+    """Returns a bit pattern with the patterns before and after it, without negative ones."""
     return [near for near in (pattern - 1, pattern, pattern + 1) if near >= 0]

@@ -74,7 +74,7 @@ def test_float32_equals_its_preset_and_differs_from_the_saturating_one() -> None
 )
 def test_ml_dtypes_follow_their_preset(name: str, source: str) -> None:
     if FORMATS[name].bits >= SOURCES[source].format.bits and source != "float16":
-        pytest.skip(f"{name} is no narrower than {source}")
+        pytest.skip(f"{name} is not narrower than {source}")
     report = validate_cast(f"ml_dtypes.{name}", source=source, preset="ml_dtypes")
     assert report.equal, report.declared
 

@@ -238,7 +238,7 @@ def test_a_step_pack_holds_the_recorded_tensors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words,message",
     [
-        (("cast", "--format", "float64"), "no narrower than the source"),
+        (("cast", "--format", "float64"), "not narrower than the source"),
         (("cast", "--format", "float8_e5m2", "--form", "xml"), "unknown form 'xml'"),
         (("cast", "--format", "float8_e5m2", "--mode", "qpytorch_nearest"), "qpytorch_nearest"),
         (("dot", "--accumulator", "blas"), ""),

@@ -1,4 +1,4 @@
-"""A subject asked a corpus of inputs, and asked again in other company: a cast depends on its input alone."""
+"""Asks a subject for the results of a corpus, and again in other arrays: a cast must depend only on its input."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from mpsim.validate.subjects.programs import Program
 from mpsim.validate.subjects.worker import Typed
 
 CHUNK = 1 << 20
-#: Lengths of arrays that a subject is asked again: around the sizes of vectors and blocks, and their tails.
+#: The lengths of further arrays, around the sizes of vectors and blocks and their tails.
 LENGTHS = (*range(1, 34), 47, 63, 64, 65, 100, 127, 128, 129, 255, 257, 1000)
-#: The same for a program that is started for every question.
+#: The lengths for a program that is started for every request.
 FEW_LENGTHS = (1, 3, 8, 33)
-#: Of every kind of input, how many of each sign are asked alone, and at both ends of an array.
+#: How many inputs of every kind and sign are asked alone and at both ends of an array.
 EACH = 12
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a subject answered to a corpus of patterns."""
+    """The answers of a subject to a corpus of patterns."""
 
     subject: Subject
     source: Source
@@ -41,18 +41,18 @@ class Answers:
 
     @property
     def holds_every_input(self) -> bool:
-        """Whether every pattern of the source is there; a file may have one of them several times."""
+        """Whether every pattern of the source is present. A file may contain a pattern several times."""
         every = 2**self.source.format.bits
         return self.patterns.size >= every and np.unique(self.patterns).size == every
 
     def at(self, where: Array) -> Answers:
-        """The answers at some places, by a mask or by indices."""
+        """Returns the answers selected by a mask or by indices."""
         results = Results(self.results.space, self.results.outcome.at(where))
         return Answers(self.subject, self.source, self.format, self.patterns[where], self.x[where], results)
 
 
 def ask(subject: Subject, source: Source, format: Format, patterns: Array) -> Answers:
-    """Runs the subject on patterns. Raises SubjectError where it fails."""
+    """Runs the subject on patterns. Raises SubjectError if it fails."""
     parts = [subject.run(chunk, source, format) for chunk in chunks(patterns)]
     joined = Outcome(
         np.concatenate([part.outcome.values for part in parts]), np.concatenate([part.outcome.keys for part in parts])
@@ -61,9 +61,10 @@ def ask(subject: Subject, source: Source, format: Format, patterns: Array) -> An
 
 
 def of_vectors(subject: Subject, source: Source, format: Format) -> Answers:
-    """The pairs of a file as answers: every row counts, also where two have one input.
+    """Returns the pairs of a file as answers. Every pair counts, even if several have the same input.
 
-    Raises SubjectError for inputs of another width.
+    Raises:
+        SubjectError: The inputs have a different width.
     """
     vectors = subject.vectors
     assert vectors is not None
@@ -79,7 +80,7 @@ def of_vectors(subject: Subject, source: Source, format: Format) -> Answers:
 
 
 def _note_conflicts(subject: Subject, inputs: Array, keys: Array) -> None:
-    """Says of a file which of its (rising) inputs have several answers: one of them is wrong."""
+    """Adds a note on the (rising) inputs of a file that have several answers, because only one can be right."""
     conflicts = np.unique(inputs[1:][(inputs[1:] == inputs[:-1]) & (keys[1:] != keys[:-1])])
     if conflicts.size:
         digits = 2 * inputs.dtype.itemsize
@@ -92,15 +93,16 @@ def _words(results: Array) -> Array:
 
 
 def chunks(patterns: Array) -> Iterator[Array]:
-    """Contiguous pieces of at most CHUNK patterns."""
+    """Yields contiguous pieces of at most CHUNK patterns."""
     for start in range(0, max(patterns.size, 1), CHUNK):
         yield np.ascontiguousarray(patterns[start : start + CHUNK])
 
 
 class Unsteady(NamedTuple):
-    """An input that is answered otherwise in another array, again and again.
+    """An input whose answer is reproducibly different in another array.
 
-    length, place: of that array, and the input's index in it. usual, other: the answer in the whole corpus and there.
+    ``length`` and ``place`` are the length of that array and the index of the input in it. ``usual`` is the answer in
+    the corpus, ``other`` the answer in that array.
     """
 
     pattern: int
@@ -111,7 +113,7 @@ class Unsteady(NamedTuple):
     other: Outcome
 
     def to_dict(self) -> Record:
-        """The fields as JSON values."""
+        """Returns the fields as JSON types."""
         return {
             "input": {"value": self.input, "bits": f"{self.pattern:#x}"},
             "length": self.length,
@@ -122,26 +124,26 @@ class Unsteady(NamedTuple):
 
 
 def _samples(answers: Answers) -> Iterator[Array]:
-    """Indices of the inputs of arrays to ask again: a part of the corpus, arrays of all lengths, and each of some
-    telling inputs alone, as the first and as the last of an array."""
+    """Yields the indices of further arrays: a part of the corpus, arrays of all lengths, and critical inputs alone and
+    at both ends of an array."""
     size = answers.patterns.size
     yield np.arange(0, size, max(1, size // 4096))
     generator = np.random.default_rng(0)
-    telling = _telling(answers, generator)
+    critical = _critical(answers, generator)
     few = isinstance(answers.subject.callee, Program)
     for length in FEW_LENGTHS if few else LENGTHS:
-        yield generator.choice(telling, length)
+        yield generator.choice(critical, length)
     if few:
         return
-    for index, length in zip(telling, cycle(range(2, 34)), strict=False):
-        ends = generator.choice(telling, length)
+    for index, length in zip(critical, cycle(range(2, 34)), strict=False):
+        ends = generator.choice(critical, length)
         ends[0] = ends[-1] = index
         yield ends
         yield np.array([index])
 
 
-def _telling(answers: Answers, generator: np.random.Generator) -> Array:
-    """Indices of inputs of every kind that a path of its own may answer otherwise, of each sign EACH or fewer."""
+def _critical(answers: Answers, generator: np.random.Generator) -> Array:
+    """Returns the indices of at most EACH inputs of every sign and kind for which code often has a separate path."""
     x, format = answers.x, answers.format
     infinite, nan = np.isinf(x), np.isnan(x)
     place = places(np.where(infinite | nan, 0, x), format, answers.source)
@@ -160,9 +162,10 @@ def _telling(answers: Answers, generator: np.random.Generator) -> Array:
 
 
 def unsteady(answers: Answers) -> Unsteady | None:
-    """The first input whose answer depends on the length of the array or its place there; None where none does.
+    """Returns the first input whose answer depends on the length of the array or the position in it, or None.
 
-    Raises SubjectError if the same array is answered differently in two calls: such a subject is random.
+    Raises:
+        SubjectError: The same array gets different answers in two calls, i.e. the subject is random.
     """
     if answers.subject.vectors is not None:
         return None

@@ -1,7 +1,7 @@
-"""What a class of mismatches comes from: a definition that explains all of it and changes nothing that is right there.
+"""Finds the cause of a class of mismatches, i.e. a definition that explains it and changes no right result there.
 
-A sentence that holds for every member but is no such definition is an observation. Where there is neither, the class is
-unexplained, and says so.
+A sentence that holds for every member but is not such a definition is an observation. Without either, the class is
+reported as unexplained.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from mpsim.validate.sources import SOURCES, widened
 
 
 class Cause(NamedTuple):
-    """sentence: the definition that was found, or None; observed: what is true of every member, or ""."""
+    """The cause of a class. ``sentence`` is the definition, or None. ``observed`` is true of every member, or ""."""
 
     sentence: str | None
     observed: str = ""
 
 
-#: What is observed of results, in this order: (words, result by its place, what is expected, and the rule's format)
+#: Observations, in this order: a sentence, and the result that it describes for a place, the expected result and a
+#: rule.
 _OBSERVED: tuple[tuple[str, Callable[[Places, Array, Rule], Array]], ...] = (
     ("every result is zero", lambda place, y, rule: np.zeros(y.shape)),
     ("every result is the neighbour of smaller magnitude", lambda place, y, rule: place.lower),
@@ -50,8 +51,11 @@ def cause(
     kind: Kind, members: Array, staged: Staged | None, answers: Answers, expected: Outcome, got: Outcome, rule: Rule,
     backend: str, known: Sequence[str] = (),
 ) -> Cause:  # fmt: skip
-    """The cause of a class, its members given as a mask. known: causes of other classes, tried first: one defect that
-    explains two classes is likelier than two defects."""
+    """Finds the cause of a class, whose members are given as a mask.
+
+    ``known`` are the causes of other classes. They are tried first, because one defect that explains two classes is
+    more likely than two defects.
+    """
     asked, ours, theirs = answers.at(members), expected.at(members), got.at(members)
     right = (expected.keys == got.keys) & _region(kind, widened(answers.x), rule)
     sign = _which_sign(asked, answers)
@@ -70,7 +74,7 @@ def cause(
 
 
 def _region(kind: Kind, x: Array, rule: Rule) -> Array:
-    """The inputs that a cause of this class is about: it leaves what is right there as it is."""
+    """Returns the inputs that a cause of this class concerns. It must not change right results among them."""
     if kind in (Kind.NAN, Kind.NAN_CODE):
         return np.isnan(x)
     with np.errstate(invalid="ignore"):
@@ -79,8 +83,8 @@ def _region(kind: Kind, x: Array, rule: Rule) -> Array:
 
 
 def _parts(members: Array, answers: Answers, rule: Rule) -> Iterator[tuple[str, Array]]:
-    """(words, inputs) that a cause may be about: all, or the one side of the smallest normal number that has every
-    member."""
+    """Yields the inputs that a cause may concern, with words for them: all inputs, or the side of the smallest normal
+    number that contains every member."""
     yield "", np.ones(members.shape, bool)
     with np.errstate(invalid="ignore"):
         below = np.abs(widened(answers.x)) < rule.format.smallest_normal
@@ -93,13 +97,13 @@ def _parts(members: Array, answers: Answers, rule: Rule) -> Iterator[tuple[str, 
 
 
 def _gives(rule: Rule, asked: Answers, got: Outcome, backend: str) -> bool:
-    """Whether the rule gives exactly these results."""
+    """Returns whether the rule gives exactly these results."""
     return bool((rule.outcome(asked.x, asked.source, asked.results.space, backend=backend).keys == got.keys).all())
 
 
 def _explains(staged: Staged, where: Array, answers: Answers, got: Outcome, rule: Rule, backend: str) -> bool:
-    """Whether a double rounding gives every result there, but for signs of zeros, and for ties and overflow, which have
-    classes of their own."""
+    """Returns whether a double rounding gives every result there, except signs of zeros and overflow, which have
+    separate classes."""
     asked, theirs = answers.at(where), got.at(where)
     inside = np.isfinite(asked.x) & (np.abs(widened(asked.x)) <= rule.format.largest)
     asked, theirs = asked.at(inside), theirs.at(inside)
@@ -109,7 +113,7 @@ def _explains(staged: Staged, where: Array, answers: Answers, got: Outcome, rule
 
 
 def _which_sign(asked: Answers, answers: Answers) -> str:
-    """ " (negative inputs only)" where both signs were tried and one is right."""
+    """Returns e.g. " (negative inputs only)" if both signs were tried and only one is wrong."""
     x = asked.x
     if np.isnan(x).any() or (x == 0).any():
         return ""
@@ -121,7 +125,7 @@ def _which_sign(asked: Answers, answers: Answers) -> str:
 
 
 def _other_rules(kind: Kind, rule: Rule, answers: Answers) -> Iterator[tuple[str, Rule]]:
-    """The rule with one thing changed: mode, overflow policy, a peculiarity, or bits cut off before rounding."""
+    """Yields rules that differ in one property: mode, overflow policy, a quirk, or bits dropped before rounding."""
     modes: list[tuple[str, Rule]] = []
     for mode in Mode:
         if not mode.needs_random_bits and not mode.is_legacy and mode is not rule.policy.mode:
@@ -153,7 +157,7 @@ def _nan_code(expected: Array, got: Array, answers: Answers) -> str:
 
 
 def _observed(kind: Kind, asked: Answers, expected: Array, got: Array, rule: Rule) -> str:
-    """Words that are true of every member; "" where none here are."""
+    """Returns a sentence that is true of every member, or ""."""
     x = widened(asked.x)
     if kind in (Kind.INFINITY, Kind.NAN):
         return _of_specials(kind, x, got, rule)

@@ -1,7 +1,7 @@
-"""Which kind of defect a mismatch is, from where it lies and from where there is none.
+"""Classifies mismatches by where they occur and where they do not.
 
-A tie that is wrong while its surroundings are right is a defect in ties; a tie that is wrong like everything around
-it is not. So the class of a mismatch is decided with the whole corpus in sight.
+A wrong tie whose surroundings are right is a defect in ties. A wrong tie is not, if everything around it is wrong too.
+The class of a mismatch therefore depends on the entire corpus.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mpsim.validate.sources import Source, widened
 
 
 class Kind(StrEnum):
-    """Classes of mismatches; the order is that of a report."""
+    """The classes of mismatches, in the order of a report."""
 
     ROUNDING = "rounding"
     TIE = "tie"
@@ -54,8 +54,11 @@ MEANINGS = {
 
 
 class Staged(NamedTuple):
-    """A double rounding that explains mismatches: the first type, how x got there, and the final mode. also: types
-    that explain them as well."""
+    """A double rounding that explains mismatches.
+
+    ``via`` is the first type, ``truncates`` and ``shifted`` describe the conversion to it, and ``mode`` is the final
+    mode. ``also`` are further types that explain the mismatches.
+    """
 
     via: str
     truncates: bool
@@ -65,7 +68,7 @@ class Staged(NamedTuple):
 
     @property
     def kind(self) -> Kind:
-        """Truncation is no rounding: it only hides on which side of a tie x is."""
+        """The class. Truncation is not a rounding, but it hides on which side of a tie x is."""
         return Kind.NEAR_TIE if self.truncates else Kind.DOUBLE_ROUNDING
 
     def sentence(self) -> str:
@@ -81,20 +84,20 @@ class Staged(NamedTuple):
 
 
 class Classes(NamedTuple):
-    """kinds: per input the index of its Kind in ``list(Kind)``, -1 where equal; staged: the double rounding seen."""
+    """The class of each input as an index in ``list(Kind)``, -1 if it is right, and the double rounding found."""
 
     kinds: Array
     staged: Staged | None
 
     def of(self, kind: Kind) -> Array:
-        """Which inputs have it."""
+        """Returns which inputs have this class."""
         return np.asarray(self.kinds == list(Kind).index(kind))
 
 
 def classify(
     x: Array, expected: Outcome, got: Outcome, rule: Rule, source: Source, space: str, backend: str = "compiled"
 ) -> Classes:
-    """The class of every mismatch of a whole corpus x (the source's wide type) under ``rule``."""
+    """Classifies every mismatch of a corpus x (of the source's wide type) with ``rule``."""
     kinds = np.full(x.shape, -1, np.int8)
     wrong = expected.keys != got.keys
     staged = None
@@ -123,7 +126,7 @@ def _mark(kinds: Array, where: Array, kind: Kind) -> None:
 
 
 def _mark_specials(kinds: Array, x: Array, expected: Array, got: Array, wrong: Array, rule: Rule) -> Array:
-    """Marks what is no question of rounding; returns the mismatches left."""
+    """Marks mismatches that do not concern rounding, and returns the others."""
     format = rule.format
     nan_in, both_nan = np.isnan(x), np.isnan(expected) & np.isnan(got)
     _mark(kinds, wrong & both_nan, Kind.NAN_CODE)
@@ -144,8 +147,7 @@ def _mark_specials(kinds: Array, x: Array, expected: Array, got: Array, wrong: A
 def _move_edge(
     kinds: Array, staged: Staged | None, x: Array, got: Array, rule: Rule, source: Source, space: str, backend: str
 ) -> None:
-    """The midpoint beyond the largest number is a tie as well: what is wrong there as it is at other ties is of
-    their class, and no matter of overflow."""
+    """Moves mismatches at the midpoint beyond the largest number, which is also a tie, to the class of other ties."""
     edge, order = list(Kind).index(Kind.OVERFLOW), list(Kind)
     at = np.flatnonzero((kinds == edge) & np.isfinite(x))
     place = places(x[at], rule.format, source)
@@ -167,7 +169,7 @@ def _scattered(at: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _mark_rounding(kinds: Array, rest: Array, place: Places) -> None:
-    """Ties, near-ties and regions: a region is blamed where it is wrong as a whole and the others are not."""
+    """Marks ties, near-ties and regions. A region is blamed if it is wrong in its entirety and the others are not."""
     clean = ~(place.below_normal | place.beside_power)
     regions = ((place.below_normal, Kind.SUBNORMAL), (place.beside_power, Kind.POWER_OF_TWO))
     far = rest & ~place.tie & ~place.near
@@ -194,7 +196,7 @@ def _mark_rounding(kinds: Array, rest: Array, place: Places) -> None:
 
 
 def stages(rule: Rule, source: Source) -> list[str]:
-    """Types between the source and the format that x may have passed through, widest first."""
+    """Returns the types between the source and the format through which x may have passed, widest first."""
     names = ("float32", "float16", "tf32", "bfloat16")
     between = [
         name
@@ -209,9 +211,12 @@ def find_staged(
     x: Array, expected: Outcome, got: Outcome, rest: Array, place: Places, rule: Rule, source: Source, space: str,
     backend: str,
 ) -> Staged | None:  # fmt: skip
-    """The double rounding that agrees with the subject wherever it differs from one rounding, and explains every
-    mismatch beside a tie; of several the one that explains the most, and those that explain the same; None without one.
-    rest: the mismatches in question; signs of zeros are not."""
+    """Finds a double rounding that agrees with the subject wherever it differs from one rounding, and that explains
+    every mismatch next to a tie.
+
+    Of several it returns the one that explains most, with those that explain the same. ``rest`` are the mismatches to
+    explain. Signs of zeros are not among them.
+    """
     if not (rest & ~place.tie).any() or rule.policy.mode.is_legacy or rule.policy.mode.needs_random_bits:
         return None
     modes = dict.fromkeys((rule.policy.mode, Mode.NEAREST_EVEN, Mode.NEAREST_AWAY))
@@ -240,7 +245,7 @@ def _taken(outcome: Outcome, at: Array) -> Outcome:
 
 
 def _differ(a: Outcome, b: Outcome) -> Array:
-    """Where results differ by more than the sign of a zero."""
+    """Returns where results differ by more than the sign of a zero."""
     return np.asarray((a.keys != b.keys) & ~((a.values == 0) & (b.values == 0)))
 
 
@@ -253,7 +258,7 @@ def staged_outcome(staged: Staged, x: Array, rule: Rule, source: Source, space: 
 
 
 def _shifted_outcome(x: Array, rule: Rule, source: Source, space: str, backend: str) -> Outcome:
-    """x + s rounded to float32, then to the format's spacing at the smallest normal number s, minus s."""
+    """Returns x + s rounded to float32 and then to the format, minus s, where s is the smallest normal number."""
     smallest = np.float32(rule.format.smallest_normal)
     plain = rule.values(x, source, backend=backend)
     rounded = rule.values(x + np.copysign(smallest, x), source, backend=backend) - np.copysign(smallest, widened(x))

@@ -1,4 +1,4 @@
-"""A subject against a rule: every mismatch of a corpus classed, the smallest counterexample of each class."""
+"""Compares a subject with a rule. It classifies every mismatch and finds the smallest counterexample of each class."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mpsim.validate.sources import Source
 
 
 class Number(NamedTuple):
-    """A number and its bits; bits None where the format has no code for it."""
+    """A number and its bits, which are None if the format has no code for it."""
 
     value: float
     bits: int | None
@@ -39,7 +39,7 @@ class Number(NamedTuple):
 
 
 class Counterexample(NamedTuple):
-    """An input, the two results, and the real midpoint of the two neighbours around the input."""
+    """An input, the two results, and the exact midpoint of the two neighbours of the input."""
 
     input: Number
     expected: Number
@@ -58,10 +58,10 @@ class Counterexample(NamedTuple):
 
 @dataclass(frozen=True)
 class Finding:
-    """One class of mismatches: how many, the smallest, and what they come from.
+    """One class of mismatches, with its number, its smallest member and its cause.
 
-    cause: a definition that gives every one of these results, and every result that is right: a sentence, or None.
-    observed: what else is true of all of them, or "".
+    ``cause`` is a sentence for a definition that gives all of these results and all right results, or None.
+    ``observed`` is what else is true of all members, or "".
     """
 
     kind: Kind
@@ -81,7 +81,7 @@ class Finding:
 
 
 class Comparison(NamedTuple):
-    """A rule against the answers: findings by class, none where everything is equal."""
+    """The comparison of a rule with answers. ``findings`` has the classes of mismatches."""
 
     rule: Rule
     inputs: int
@@ -102,7 +102,7 @@ class Comparison(NamedTuple):
 
 
 def expected_of(rule: Rule, answers: Answers, backend: str = "compiled") -> tuple[Outcome, Outcome]:
-    """(expected, got) in keys that are equal where the results are, under the rule's view of NaN."""
+    """Returns expected results and answers, with keys that are equal if the results are, given the rule for NaN."""
     space = answers.results.space
     expected = rule.outcome(answers.x, answers.source, space, backend=backend)
     got = answers.results.outcome
@@ -112,13 +112,13 @@ def expected_of(rule: Rule, answers: Answers, backend: str = "compiled") -> tupl
 
 
 def count_differences(rule: Rule, answers: Answers, backend: str = "compiled") -> int:
-    """How many of the answers the rule does not give."""
+    """Counts the answers that differ from the rule."""
     expected, got = expected_of(rule, answers, backend)
     return int((expected.keys != got.keys).sum())
 
 
 def compare(rule: Rule, answers: Answers, *, shrink: bool = True, backend: str = "compiled") -> Comparison:
-    """Every mismatch classed; with ``shrink`` the counterexamples are made as small as they go."""
+    """Classifies every mismatch. With ``shrink`` it searches for smaller counterexamples outside the corpus."""
     expected, got = expected_of(rule, answers, backend)
     wrong = expected.keys != got.keys
     if not wrong.any():
@@ -149,12 +149,12 @@ _NOT_SHRUNK = (Kind.NAN, Kind.NAN_CODE, Kind.INFINITY, Kind.TIE)
 
 
 def magnitude_of(patterns: Array, source: Source) -> Array:
-    """Patterns without their sign: they rise with the magnitude."""
+    """Returns patterns without their sign, which rise with the magnitude."""
     return patterns & patterns.dtype.type(source.sign_mask - 1)
 
 
 def smallest_of(members: Array, answers: Answers) -> int:
-    """Position of the member smallest in magnitude, the positive one of two."""
+    """Returns the index of the member with the smallest magnitude, and of two the positive one."""
     at = np.flatnonzero(members)
     patterns = answers.patterns[at]
     negative = (patterns & patterns.dtype.type(answers.source.sign_mask)) != 0
@@ -162,15 +162,17 @@ def smallest_of(members: Array, answers: Answers) -> int:
 
 
 def _positive(one: Answers, rule: Rule, backend: str) -> Answers:
-    """The answer to the pattern without its sign if that is a mismatch as well."""
+    """Returns the answer to the pattern without its sign if that is also a mismatch, otherwise ``one``."""
     twin = one.patterns & one.patterns.dtype.type(one.source.sign_mask - 1)
     asked = ask(one.subject, one.source, one.format, twin)
     return asked if count_differences(rule, asked, backend) else one
 
 
 def shrunk(one: Answers, kind: Kind, answers: Answers, rule: Rule, backend: str) -> Answers:
-    """The first mismatch between that of ``one`` and the next smaller input of its sign in the corpus: found by probing
-    evenly, again and again, until the neighbour before it in the source is right (or a tie, or in the corpus)."""
+    """Finds the smallest mismatch between that of ``one`` and the next smaller input of its sign in the corpus.
+
+    It probes at even distances, repeatedly, until the preceding number of the source is right, a tie or in the corpus.
+    """
     sign_mask, source = answers.source.sign_mask, answers.source
     pattern = int(one.patterns[0])
     sign = pattern & sign_mask
@@ -202,7 +204,7 @@ def shrunk(one: Answers, kind: Kind, answers: Answers, rule: Rule, backend: str)
 
 
 def counterexample(one: Answers, rule: Rule, backend: str = "compiled") -> Counterexample:
-    """Input and results of a single answer."""
+    """Returns the counterexample of a single answer."""
     source, format = one.source, one.format
     expected, got = expected_of(rule, one, backend)
     given = Number(float(one.x[0]), int(one.patterns[0]), source.format.bits // 4)
@@ -213,14 +215,14 @@ def counterexample(one: Answers, rule: Rule, backend: str = "compiled") -> Count
 
 
 def exact_middle(x: Array, format: Format, source: Source) -> Fraction:
-    """The midpoint of the neighbours around x, with x's sign, as a fraction."""
+    """Returns the midpoint of the neighbours of x, with x's sign, as a fraction."""
     place = places(x, format, source)
     middle = Fraction(float(place.lower[0])) + Fraction(float(place.quantum[0])) / 2
     return -middle if x[0] < 0 else middle
 
 
 def _number(outcome: Outcome, rule: Rule, answers: Answers, expected: bool) -> Number:
-    """A result with its code: the one answered, or for a subject that gives numbers, the format's."""
+    """Returns a result with its code, which is the answer or, for a subject that returns numbers, the format's."""
     value = float(outcome.values[0])
     keys = outcome.keys if answers.results.space == "codes" else rule.codes(outcome.values, answers.x)
     code = int(keys[0])

@@ -1,7 +1,7 @@
-"""Every float32 input, 2**32 of them, in order, resumable.
+"""Compares a cast on all 2**32 float32 inputs, in order. The comparison can be resumed.
 
-The inputs of a block are the pattern of its number over the low bits; the expected results come from runs. So mpsim
-writes one array and reads one, and rounds nothing.
+A block has the inputs with the same high bits. Expected results are not computed per input: mpsim precomputes the
+intervals of inputs that round to the same value. It therefore writes one array and reads one for each block.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ KEPT_PER_BLOCK = 64
 
 @dataclass
 class Sweep:
-    """How far an exhaustive comparison is. mismatches: exact; kept: patterns of some of them, for classing.
+    """The state of an exhaustive comparison.
 
-    seconds: in all, by the clock; own_seconds: of processor time, mpsim's, that is all but the subject's.
+    ``mismatches`` is exact. ``kept`` has the patterns of some mismatches, for classification. ``seconds`` is the
+    elapsed time, ``own_seconds`` mpsim's processor time, without the subject's.
     """
 
     key: str
@@ -58,7 +59,7 @@ class Sweep:
         return self.done << BLOCK_BITS
 
     def to_dict(self) -> Record:
-        """What was done, without the state that resuming needs."""
+        """Returns the results as JSON types, without the state for resuming."""
         rate = self.inputs / self.own_seconds if self.own_seconds else None
         return {
             "inputs": self.inputs,
@@ -70,12 +71,16 @@ class Sweep:
         }
 
     def save(self, path: Path) -> None:
-        """Writes the state in one piece."""
+        """Writes the state atomically."""
         write_whole(path, json.dumps(vars(self)).encode())
 
 
 def load_sweep(path: Path, key: str) -> Sweep:
-    """The state in a file, or a new one where there is none. Raises ValueError for a state of something else."""
+    """Reads the state from a file, or returns a new one if there is no file.
+
+    Raises:
+        ValueError: The state belongs to a different comparison.
+    """
     if not path.exists():
         return Sweep(key)
     try:
@@ -88,8 +93,7 @@ def load_sweep(path: Path, key: str) -> Sweep:
 
 
 def sweep_key(subject: Subject, rule: Rule) -> str:
-    """Identifies what is compared with what; a subject in a file or module by the file's bytes as well, and by how it
-    is called."""
+    """Returns the key of a comparison. It covers the bytes of a subject's file or module, and how it is called."""
     file = _file_of(subject.name.rpartition(":")[0])
     content = hashlib.sha256(file.read_bytes()).hexdigest() if file else None
     text = json.dumps([subject.name, content, subject.called, rule.to_dict(), BLOCK_BITS], sort_keys=True)
@@ -97,7 +101,7 @@ def sweep_key(subject: Subject, rule: Rule) -> str:
 
 
 def _file_of(place: str) -> Path | None:
-    """The file that a place names, or that a module of that name is in; nothing is imported for it."""
+    """Returns the file with this path, or the file of the module with this name, without importing it."""
     if Path(place).is_file():
         return Path(place)
     path: list[str] | None = [*sys.path, str(Path.cwd())]
@@ -222,7 +226,7 @@ class Checker:
         return self._values[answer.type][answer.words], "values"
 
     def _keep(self, state: Sweep, answer: Typed, patterns: Array, space: str) -> None:
-        """Counts mismatches, but for NaNs that are as good as the expected one."""
+        """Counts mismatches, except NaNs that count as equal to the expected one."""
         if space == "values" or self._rule.nan_codes == nans.ANY:
             source = SOURCES["float32"]
             expected = self._rule.outcome(source.values(patterns), source, space, backend=self._backend)
@@ -236,7 +240,7 @@ class Checker:
 
 
 def _in_type(keys: Array, dtype: np.dtype, space: str) -> Array:
-    """Keys as patterns of the type that the subject answers in."""
+    """Converts keys to patterns of the type of the subject's answers."""
     if space == "codes":
         return keys.astype(dtype)
     with np.errstate(over="ignore"):
@@ -244,6 +248,6 @@ def _in_type(keys: Array, dtype: np.dtype, space: str) -> Array:
 
 
 def kept_answers(state: Sweep, subject: Subject, rule: Rule, corpus: Array) -> Answers:
-    """The subject asked again on the mismatches kept and on a corpus: what classing needs."""
+    """Asks the subject again for the stored mismatches and a corpus, for classification."""
     patterns = np.union1d(corpus, np.array(state.kept, np.uint32)).astype(np.uint32)
     return ask(subject, SOURCES["float32"], rule.format, patterns)

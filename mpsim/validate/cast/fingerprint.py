@@ -1,6 +1,6 @@
-"""What an unknown cast does, by elimination: each property from the inputs that tell its answers apart.
+"""Finds the rule of an unknown cast by elimination, each property from the inputs that distinguish its values.
 
-The result is a Rule, confirmed on the whole corpus: either it gives every answer, or it is the nearest one found.
+The result is a Rule that is checked on the entire corpus. It either gives every answer or is the nearest one found.
 """
 
 from __future__ import annotations
@@ -26,14 +26,19 @@ from mpsim.validate.sources import widened
 
 _UNSIGNED_MODES = tuple(mode for mode in Mode if not mode.needs_random_bits and not mode.is_legacy)
 
-#: Peculiarities that no other phrase of the paragraph says.
+#: The quirks that no other phrase of the paragraph describes.
 _ALONE = ("sign_ignored", "small_powers_up", "flush_inputs", "carry_lost", "top_binade_to_zero")
 
 
 class Fingerprint(NamedTuple):
-    """rule: what the subject does; unexplained: of ``inputs``, how many it does not give.
+    """The description of a cast.
 
-    nan, infinity, overflow, zeros, subnormals: a phrase each. presets: differing inputs by preset, fewest first.
+    Args:
+        rule: The rule of the subject.
+        unexplained: How many of ``inputs`` have other results than the rule.
+        inputs: The number of inputs.
+        nan, infinity, overflow, zeros, subnormals: A phrase for each.
+        presets: The number of differing inputs of each preset, fewest first.
     """
 
     rule: Rule
@@ -55,7 +60,7 @@ class Fingerprint(NamedTuple):
         return next(iter(self.presets), None)
 
     def paragraph(self, name: str, source: str) -> str:
-        """One paragraph for people."""
+        """Returns a readable paragraph."""
         rule = self.rule
         once = f"double rounding, via {rule.via}" if rule.via else "rounds once"
         if rule.policy.mode.is_legacy:
@@ -100,7 +105,7 @@ class Fingerprint(NamedTuple):
 
 
 def fingerprint(answers: Answers, backend: str = "compiled") -> Fingerprint:
-    """The rule that the answers follow, or the nearest found, and how the presets compare."""
+    """Finds the rule that the answers follow, or the nearest one, and compares the presets."""
     presets = {
         name: count_differences(rule, answers, backend)
         for name, rule in preset_rules(answers.format, answers.source).items()
@@ -119,7 +124,7 @@ def fingerprint(answers: Answers, backend: str = "compiled") -> Fingerprint:
 
 
 def _find_rule(answers: Answers, backend: str) -> Rule:
-    """Mode and path from the finite middle of the range, then subnormals, overflow, infinity, NaN, zeros."""
+    """Finds mode and intermediate type from the middle of the range, then the rules for everything else."""
     magnitude = np.abs(widened(answers.x))
     with np.errstate(invalid="ignore"):
         nonzero = answers.results.outcome.values != 0
@@ -183,7 +188,7 @@ def _with_quirks(rule: Rule, names: Iterable[str]) -> list[Rule]:
 def _best(
     candidates: Iterable[Rule], answers: Answers, where: Array, backend: str, ignore_zero_sign: bool = False
 ) -> Rule:
-    """The first candidate with the fewest differences there."""
+    """Returns the first candidate with the fewest differences there."""
     found, fewest = None, -1
     for rule in candidates:
         count = _differences(rule, answers, where, backend, ignore_zero_sign)
@@ -208,7 +213,7 @@ def _differences(rule: Rule, answers: Answers, where: Array, backend: str, ignor
 
 
 def _nan_codes(answers: Answers) -> NanCodes:
-    """The codes of NaN: None where they are the canonical ones, or where there are none."""
+    """Returns the rule for the codes of NaN. It is None if they are canonical, or if there are none."""
     found = nans.found(answers)
     return None if found is None or not answers.format.has_nan else found.rule
 

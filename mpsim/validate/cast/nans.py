@@ -1,6 +1,7 @@
-"""What becomes of NaN: its codes by name, and which of them a subject's answers follow.
+"""Names the rules for the codes of NaN, and finds which of them a subject follows.
 
-A policy's mode and overflow say nothing about the code of a NaN, so a declared policy leaves it open unless it is said.
+The mode and overflow of a policy do not determine the code of a NaN. A declared policy accepts every code unless the
+rule is declared too.
 """
 
 from __future__ import annotations
@@ -15,19 +16,20 @@ from mpsim.kernels.contract import Array
 from mpsim.validate.answers import NO_CODE, Outcome
 from mpsim.validate.cast.asking import Answers
 
-#: How a rule gives codes to NaN: (code of NaN, code of -NaN), or one of these names. None is the canonical codes.
+#: A rule for the codes of NaN: (code of NaN, code of -NaN), one of the names below, or None for the canonical codes.
 NanCodes = tuple[int, int] | str | None
-#: Every NaN is as good as another; in a format without NaN, every result.
+#: All NaNs count as equal, and in a format without NaN, all results.
 ANY = "any"
-#: The upper bits of the payload, and the bit that makes the NaN quiet: x86's and Arm's conversions to bfloat16.
+#: The upper bits of the payload and the quiet bit, as in x86's and Arm's conversions to bfloat16.
 PAYLOAD = "payload"
 CANONICAL = "canonical"
 
 
 def parse(text: str, format: Format) -> NanCodes:
-    """The codes that ``--nan`` names: any, canonical, payload, one code for all NaNs, or codes of NaN and of -NaN.
+    """Parses ``--nan``: any, canonical, payload, one code for all NaNs, or the codes of NaN and -NaN.
 
-    Raises ValueError for anything else, and for what the format does not have.
+    Raises:
+        ValueError: The text is something else, or the format does not have such NaNs.
 
     >>> from mpsim.formats import FORMATS
     >>> parse("0x7f,0xff", FORMATS["float8_e5m2"])
@@ -36,7 +38,7 @@ def parse(text: str, format: Format) -> NanCodes:
     if text == ANY:
         return ANY
     if not format.has_nan:
-        raise UsageError(f"{format} has no NaN, so --nan is {ANY}, got {text!r}")
+        raise UsageError(f"{format} has no NaN, so --nan must be {ANY}, got {text!r}")
     if text == CANONICAL:
         return None
     if text == PAYLOAD:
@@ -49,20 +51,21 @@ def parse(text: str, format: Format) -> NanCodes:
         codes = []
     if len(codes) not in (1, 2) or not all(0 <= code < 1 << format.bits for code in codes):
         raise UsageError(
-            f"--nan is {ANY}, {CANONICAL}, {PAYLOAD}, a code, or the codes of NaN and -NaN as 0x7f,0xff; got {text!r}"
+            f"--nan must be {ANY}, {CANONICAL}, {PAYLOAD}, a code, or the codes of NaN and -NaN, e.g. 0x7f,0xff; "
+            f"got {text!r}"
         )
     return codes[0], codes[-1]
 
 
 def canonical_codes(format: Format) -> tuple[int, int]:
-    """The codes of NaN and -NaN that mpsim.encode gives; the format has a NaN."""
+    """Returns the codes of NaN and -NaN that mpsim.encode uses. The format must have NaN."""
     assert format.nan_code is not None
     sign = format.sign_mask if format.specials in ("ieee", "fn") else 0
     return format.nan_code, format.nan_code | sign
 
 
 def codes(x: Array, format: Format, rule: NanCodes) -> Array:
-    """uint64 codes that the NaNs x (float32 or float64) get by a rule; the canonical ones where it leaves them open."""
+    """Returns the uint64 codes of the NaNs x (float32 or float64) by a rule. If it accepts any, they are canonical."""
     negative = np.signbit(x)
     if rule == PAYLOAD:
         width, mantissa = (32, 23) if x.dtype == np.float32 else (64, 52)
@@ -75,13 +78,13 @@ def codes(x: Array, format: Format, rule: NanCodes) -> Array:
 
 
 def as_good(expected: Outcome, got: Outcome, format: Format) -> Array:
-    """Where a result is right if every NaN is as good: NaN for NaN, and anything where the format has no NaN."""
+    """Returns where a result is right if all NaNs count as equal. Without NaN in the format, every result is."""
     nan = np.isnan(expected.values)
     return nan if not format.has_nan else nan & np.isnan(got.values)
 
 
 class NanAnswers(NamedTuple):
-    """What a subject made of NaN. ``option``: how to declare it, None where nothing does; ``words``: a clause."""
+    """How a subject treats NaN. ``option`` declares it, None if no option does. ``words`` describes it."""
 
     rule: NanCodes
     option: str | None
@@ -93,7 +96,7 @@ class NanAnswers(NamedTuple):
 
 
 def found(answers: Answers) -> NanAnswers | None:
-    """What a subject that answers codes made of NaN, if it was asked one and the format has one; else None."""
+    """Describes how a subject that returns codes treats NaN. It is None if there was no NaN among the inputs."""
     nan = np.isnan(answers.x)
     format, outcome = answers.format, answers.results.outcome
     if answers.results.space != "codes" or not nan.any():
@@ -121,7 +124,7 @@ def found(answers: Answers) -> NanAnswers | None:
 
 
 def _pair(got: Array, negative: Array) -> tuple[int, int] | None:
-    """One code for each sign, if that is what came back."""
+    """Returns the code of each sign if there is exactly one, otherwise None."""
     sides = [np.unique(got[negative == sign]) for sign in (False, True)]
     if any(side.size > 1 for side in sides) or (got == np.uint64(NO_CODE)).any():
         return None

@@ -1,7 +1,7 @@
-"""Casts of real systems, as rows: for each format the Rule that the system follows from a given source.
+"""Declares the casts of real systems. For a format and a source, a preset gives the Rule that the system follows.
 
-Each row's facts come from running the system or from its specification, named in ``source``. A row gives None for
-formats or sources the system does not have.
+The facts come from running the system or from its specification, as ``source`` says. A preset returns None for formats
+or sources that the system does not support.
 """
 
 from __future__ import annotations
@@ -21,7 +21,14 @@ NEAREST_INFINITY = Policy(Mode.NEAREST_EVEN, Overflow.INFINITY)
 
 
 class Preset(NamedTuple):
-    """A system: what it is, where its facts come from, and its rule for (format, source) or None."""
+    """The cast of a system.
+
+    Args:
+        name: The name of the preset.
+        what: A description.
+        source: Where the facts come from.
+        rule: Returns the rule for (format, source), or None.
+    """
 
     name: str
     what: str
@@ -85,7 +92,7 @@ def _ocp(policy: Policy) -> Callable[[Format, Source], Rule | None]:
     return rule
 
 
-#: Of conversions from float32 to formats with infinities.
+#: The codes of NaN in conversions from float32 to formats with infinities.
 _PTX_NAN = {"bfloat16": 0x7FFF, "float16": 0x7FFF, "tf32": 0x3FFFF}
 
 
@@ -143,7 +150,7 @@ PRESETS = {
 
 
 def as_preset(name: str | Preset) -> Preset:
-    """The Preset itself, or the one of that name; ValueError for any other."""
+    """Returns a Preset unchanged, or the preset of a name. Raises UsageError for others."""
     if isinstance(name, Preset):
         return name
     if name not in PRESETS:
@@ -152,7 +159,7 @@ def as_preset(name: str | Preset) -> Preset:
 
 
 def rules(format: Format, source: Source) -> dict[str, Rule]:
-    """The presets that know a format and source, and their rules.
+    """Returns the rules of the presets that support a format and source.
 
     >>> from mpsim.validate.sources import SOURCES
     >>> "ml_dtypes" in rules(FORMATS["float8_e5m2"], SOURCES["float64"])

@@ -1,4 +1,4 @@
-"""Reports on casts as mpsim.validate.presentation has them."""
+"""Presents reports on casts (see mpsim.validate.presentation)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def text(report: CastReport | StochasticReport, width: int = 110) -> str:
-    """The report as plain text: the verdict first, then what there is to say about each class of mismatches."""
+    """Returns the report as plain text, with the verdict first and then each class of mismatches."""
     if isinstance(report, StochasticReport):
         return _stochastic_text(report)
     how = "every input" if report.exhaustive and report.sweep is None else "a corpus"
@@ -43,7 +43,7 @@ def text(report: CastReport | StochasticReport, width: int = 110) -> str:
 
 
 def _wrapped(line: str, width: int) -> list[str]:
-    """A line in lines of at most so many columns; what is already aligned stays as it is."""
+    """Wraps a line at ``width`` columns, except lines of a table."""
     if len(line) <= width or line.startswith(("┏", "┃", "┡", "│", "└")):
         return [line]
     return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
@@ -73,7 +73,7 @@ def _comparison_lines(comparison: Comparison, what: str, report: CastReport) -> 
 
 
 def finding_lines(finding: Finding) -> list[str]:
-    """A class: name, count and meaning; its smallest counterexample; the cause, or that there is none known."""
+    """Returns lines on a class: its name, count and meaning, its smallest counterexample, and its cause if known."""
     smallest = finding.smallest
     lines = [
         f"  {finding.kind.value}: {finding.count:,} ({MEANINGS[finding.kind]})",
@@ -126,9 +126,11 @@ def _preset_lines(report: CastReport, width: int) -> list[str]:
 
 
 def cases(report: CastReport | StochasticReport) -> dict[str, list[str] | None]:
-    """One case for each class of mismatches with the declared rule, or else with the rule that was swept, or that is
-    nearest; one for answers that depend on the array's length, and one for a sweep. Of stochastic rounding one for each
-    kind of check."""
+    """Returns a test case for each class of mismatches, for answers that depend on the array, and for a sweep.
+
+    The rule is the declared one, otherwise the swept one, otherwise the nearest one. For stochastic rounding there is a
+    case for each kind of check.
+    """
     if isinstance(report, StochasticReport):
         return _stochastic_cases(report)
     comparison = report.declared
@@ -150,8 +152,7 @@ def cases(report: CastReport | StochasticReport) -> dict[str, list[str] | None]:
 
 
 def draw(report: CastReport, axes: Axes) -> None:
-    """Error against input: the subject's error in quanta of the format, mismatches red. Not more than 20 000 points."""
-
+    """Draws the subject's error in quanta of the format by input, with mismatches in red and at most 20 000 points."""
     answers, comparison = report.answers, report.declared or report.once
     assert comparison is not None
     expected, got = expected_of(comparison.rule, answers)

@@ -1,6 +1,6 @@
-"""What a cast does, as data: a rounding policy, the type it passes through, its NaN codes, its peculiarities.
+"""Describes casts as data: a rounding policy, an intermediate type, NaN codes and quirks.
 
-A Rule gives the expected result of every input. Definition of the policies: docs/semantics.md §2.
+A Rule computes the expected result of every input. docs/semantics.md §2 defines the policies.
 """
 
 from __future__ import annotations
@@ -25,8 +25,14 @@ from mpsim.validate.sources import Source, widened
 
 
 class Quirk(NamedTuple):
-    """A peculiarity no policy has: its sentence, and (x, y, format, source) -> y, all float64 arrays; x is as it was
-    given where NaN payloads are read. One that comes ``before`` rounding is given x as y, and gives the x to round."""
+    """Behaviour that no policy describes.
+
+    Args:
+        sentence: Its description.
+        change: (x, y, format, source) -> y, with float64 arrays.
+        reads_payloads: Whether ``change`` reads NaN payloads. Then x has the source's wide type.
+        before: Whether it applies before rounding. Then ``change`` receives x as y and returns the x to round.
+    """
 
     sentence: str
     change: Callable[[Array, Array, Format, Source], Array]
@@ -67,7 +73,7 @@ def _nan_to_opposite_zero(x: Array, y: Array, format: Format, source: Source) ->
 
 
 def _nan_as_number(x: Array, y: Array, format: Format, source: Source) -> Array:
-    """QPyTorch on a CPU: half a quantum is added to the pattern; a carry into the sign leaves zero."""
+    """Rounds NaN as QPyTorch does on a CPU: half a quantum is added, and a carry into the sign gives zero."""
     carried = x.view(np.uint32) + np.uint32(1 << (22 - format.mantissa_bits))
     negative = np.signbit(x)
     over = (carried >> np.uint32(31)) != negative
@@ -144,11 +150,15 @@ QUIRKS = {
 
 @dataclass(frozen=True)
 class Rule:
-    """How one cast to ``format`` behaves on every input.
+    """Describes how a cast to ``format`` treats every input.
 
-    via: a format that x is first rounded to (nearest even, or toward zero with ``via_truncates``), None for one
-    rounding. nan_codes: the codes of NaN, as ``mpsim.validate.cast.nans`` has them. quirks: names of QUIRKS, applied in
-    their order.
+    Args:
+        format: The target format.
+        policy: The rounding mode and overflow policy.
+        via: A format to which x is rounded first, or None.
+        via_truncates: Whether that rounding is toward zero. Otherwise it is to nearest even.
+        nan_codes: The rule for the codes of NaN (``mpsim.validate.cast.nans``).
+        quirks: Names of ``QUIRKS``, applied in this order.
     """
 
     format: Format
@@ -159,11 +169,11 @@ class Rule:
     quirks: tuple[str, ...] = ()
 
     def with_(self, **changes: Any) -> Rule:
-        """The same rule but for some fields."""
+        """Returns this rule with some fields changed."""
         return replace(self, **changes)
 
     def values(self, x: Array, source: Source, random_bits: Array | None = None, backend: str = "compiled") -> Array:
-        """What x (of the source's wide type) becomes, float64; infinity and NaN stand where they are the result."""
+        """Returns the results for x (of the source's wide type) as float64, including infinity and NaN."""
         with np.errstate(invalid="ignore", over="ignore"):
             for name in self.quirks:
                 if QUIRKS[name].before:
@@ -193,18 +203,18 @@ class Rule:
         return np.asarray(round_to(x, self.via, mode, "infinity", backend=backend, threads=1))
 
     def codes(self, values: Array, x: Array, backend: str = "compiled") -> Array:
-        """uint64 codes of results; NO_CODE where the format has none. x gives the signs of NaNs."""
+        """Returns the uint64 codes of results, NO_CODE if there is none. x provides the signs of NaNs."""
         return codes_of(values, x, self.format, self.nan_codes, backend)
 
     def outcome(
         self, x: Array, source: Source, space: str, random_bits: Array | None = None, backend: str = "compiled"
     ) -> Outcome:
-        """Expected results for x in the ``space`` the subject answers in: "codes" or "values"."""
+        """Returns the expected results for x in the ``space`` of the subject's answers, "codes" or "values"."""
         values = self.values(x, source, random_bits, backend)
         return Outcome(values, self.codes(values, x, backend) if space == "codes" else value_keys(values))
 
     def describe(self) -> str:
-        """One phrase."""
+        """Describes the rule in one phrase."""
         parts = [f"{self.policy.mode.value}, overflow {self.policy.overflow.value}"]
         if self.via:
             parts.append(f"{'truncated' if self.via_truncates else 'rounded'} to {self.via} first")
@@ -216,7 +226,7 @@ class Rule:
         return "; ".join(parts)
 
     def to_dict(self) -> Record:
-        """The fields as JSON values."""
+        """Returns the fields as JSON types."""
         codes = [f"{code:#x}" for code in self.nan_codes] if isinstance(self.nan_codes, tuple) else self.nan_codes
         return {
             "format": self.format.name,
@@ -231,7 +241,7 @@ class Rule:
 
 
 def codes_of(values: Array, x: Array, format: Format, nan_codes: NanCodes, backend: str = "compiled") -> Array:
-    """uint64 codes of values of the format; NO_CODE for those that have none, the rule's codes for NaN."""
+    """Returns uint64 codes of values of the format, NO_CODE if there is none, and the rule's codes of NaN."""
     nan = np.isnan(values)
     with np.errstate(invalid="ignore"):
         unsigned_negative = (not format.signed) & np.signbit(values)
@@ -247,7 +257,7 @@ def codes_of(values: Array, x: Array, format: Format, nan_codes: NanCodes, backe
 
 
 def is_value(values: Array, format: Format) -> Array:
-    """Which of the finite numbers are numbers of the format."""
+    """Returns which of the finite numbers are numbers of the format."""
     with np.errstate(invalid="ignore"):
         kept = round_to(np.asarray(values, np.float64), format, "toward_zero", "mark", backend="reference")
     return np.asarray(kept == values)

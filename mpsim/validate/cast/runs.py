@@ -1,7 +1,7 @@
-"""The expected results of a cast as runs: intervals of input patterns that share one result.
+"""Computes the expected results of a cast as runs, i.e. intervals of input patterns with the same result.
 
-Rounding is monotone, so between two neighbouring boundaries (numbers of the format and midpoints) the result does not
-change. A whole range of inputs is then compared by comparing each run with one code, with no input rounded.
+Rounding is monotone, so the result does not change between two adjacent boundaries (numbers of the format and
+midpoints). A range of inputs is compared by comparing each run with one code, without rounding the inputs.
 """
 
 from __future__ import annotations
@@ -19,21 +19,23 @@ from mpsim.validate.turning_points import midpoints, numbers
 
 
 class Runs(NamedTuple):
-    """starts: rising patterns (uint64), the first 0; keys: the result from each start up to the next (uint64)."""
+    """Runs: rising first patterns (uint64), starting with 0, and the result of each run (uint64)."""
 
     starts: Array
     keys: Array
 
 
 def runs_of(rule: Rule, source: Source, space: str, backend: str = "compiled") -> Runs:
-    """The runs of all patterns of a source (float16, bfloat16 or float32), NaNs and both signs in them.
+    """Returns the runs of all patterns of a source (float16, bfloat16 or float32), including NaNs and both signs.
 
-    Found from the format's boundaries: results at both ends of every piece between two candidate boundaries; a
-    piece whose ends differ is halved until they agree. Relies on the rule being monotone between its boundaries.
-    Raises ValueError for float64 and for stochastic rules.
+    It computes the results at both ends of every piece between two candidate boundaries. A piece whose ends differ is
+    halved until they agree. This requires a rule that is monotone between its boundaries.
+
+    Raises:
+        ValueError: The source is float64, or the rule is stochastic.
     """
     if source.name == "float64" or rule.policy.mode.needs_random_bits:
-        raise UsageError(f"runs are for float16, bfloat16 and float32 and modes without random bits, not {source.name}")
+        raise UsageError(f"runs need float16, bfloat16 or float32 and a mode without random bits, got {source.name}")
     points = _candidates(rule.format, source)
     keys = _keys(points, rule, source, space, backend)
     while (middles := _unsettled(points, keys)).size:
@@ -46,7 +48,7 @@ def runs_of(rule: Rule, source: Source, space: str, backend: str = "compiled") -
 
 
 def _unsettled(points: Array, keys: Array) -> Array:
-    """Midpoints of the pieces between points whose ends differ and are not neighbours."""
+    """Returns the midpoints of pieces whose ends have different results and are not adjacent."""
     gaps = (keys[1:] != keys[:-1]) & (points[1:] - points[:-1] > 1)
     return np.asarray(points[:-1][gaps] + (points[1:][gaps] - points[:-1][gaps]) // np.uint64(2))
 
@@ -57,8 +59,11 @@ def _keys(points: Array, rule: Rule, source: Source, space: str, backend: str) -
 
 
 def _candidates(format: Format, source: Source) -> Array:
-    """Patterns where the result may change, with their neighbours: numbers of the format, midpoints, powers of two
-    from the largest number on, both ends of the range and of the NaNs; of both signs."""
+    """Returns the patterns of both signs at which the result may change, with their neighbours.
+
+    They are the numbers of the format, midpoints, powers of two from the largest number, and the ends of the range and
+    of the NaNs.
+    """
     codes = range(format.largest_code + 1) if format.bits <= 16 else range(2)
     values = numbers(format, codes)
     with np.errstate(over="ignore"):

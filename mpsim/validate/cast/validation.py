@@ -1,4 +1,4 @@
-"""``mpsim validate cast``: a subject against a declared policy, or its fingerprint where none is declared."""
+"""``mpsim validate cast``: compares a subject with a declared policy, or finds its policy if none is declared."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from mpsim.validate.subjects.environment import default_float_environment
 
 @dataclass(frozen=True)
 class CastReport:
-    """What came out. declared: the comparison with the declared rule; else fingerprint, once (the comparison with
-    the same mode and overflow, rounded once) and presets (the comparison with each) are there.
+    """The result of ``validate_cast``.
 
-    sweep: with the declared rule, that of the preset ``swept``, or ``once``.
-
-    unsteady: an input whose answer depends on its place or the array's length. nan: what became of NaN, for a subject
-    that answers codes. state: what is unusual about the subject's floating-point arithmetic, in words.
+    ``declared`` is the comparison with the declared rule. Without one there are ``fingerprint``, ``once`` (the
+    comparison with the same mode and overflow, rounded once) and ``presets`` (the comparison with each preset).
+    ``sweep`` compares with the declared rule, the rule of the preset ``swept``, or ``once``. ``unsteady`` is an input
+    whose answer depends on its position or the length of the array. ``nan`` describes the treatment of NaN by a subject
+    that returns codes. ``state`` describes what is unusual about the subject's floating-point arithmetic.
     """
 
     subject: str
@@ -58,7 +58,7 @@ class CastReport:
 
     @property
     def verdict(self) -> Verdict:
-        """EQUAL to the declared rule; or, where none was declared, to some preset or to one rounding by a policy."""
+        """Equality with the declared rule or, if there is none, with a preset or with one rounding by a policy."""
         if self.unsteady is not None or (self.sweep is not None and self.sweep.mismatches):
             return Verdict.DIFFERENT
         if self.declared is not None:
@@ -72,14 +72,14 @@ class CastReport:
 
     @property
     def open_nan(self) -> NanAnswers | None:
-        """What became of NaN, where the declared rule leaves it open and it is not the canonical code."""
+        """The treatment of NaN, if the declared rule accepts any code and the subject's is not canonical."""
         declared = self.declared
         if declared is None or self.preset or declared.rule.nan_codes != nans.ANY or self.nan is None:
             return None
         return None if self.nan.is_canonical else self.nan
 
     def to_dict(self) -> Record:
-        """The whole report as JSON values."""
+        """Returns the entire report as JSON types."""
         unsteady = self.unsteady
         return {
             "subject": self.subject,
@@ -115,13 +115,23 @@ def validate_cast(
     shrink: bool = True,
     backend: str = "compiled",
 ) -> CastReport:
-    """Tries a cast on a corpus and says whether it follows the declared policy, or what policy it follows.
+    """Tests a cast on a corpus and reports whether it follows the declared policy, or which policy it follows.
 
-    subject: as ``open_subject`` takes it (in a process of its own), a Subject, or a function of this process (array of
-    the source type -> codes or numbers). format: the target; None takes it from a subject that is a dtype. ``mode``,
-    ``overflow`` or ``nan`` declare a policy (the others default to nearest_even, infinity and any NaN; see
-    ``mpsim.validate.cast.nans.parse``), ``preset`` that of a known system; with none of them the subject is
-    fingerprinted. Raises SubjectError if the subject cannot be run, ValueError for wrong names.
+    Args:
+        subject: A text for ``open_subject`` (which runs in a separate process), a Subject, or a function of this
+            process that maps an array of the source type to codes or numbers.
+        format: The target format. The default is that of a subject that is a dtype.
+        source: The type of the inputs.
+        mode, overflow, nan: Declare a policy. The others then default to nearest_even, infinity and any NaN
+            (``mpsim.validate.cast.nans.parse``).
+        preset: Declares the policy of a known system.
+        seed: The seed of random inputs.
+        shrink: Whether to search for smaller counterexamples.
+        backend: The backend of the expected results.
+
+    Raises:
+        SubjectError: The subject cannot be run.
+        ValueError: A name is wrong.
 
     >>> import numpy as np, mpsim
     >>> def truncating(x):
@@ -163,12 +173,14 @@ def sweep_all(
     on_progress: Callable[[Sweep], None] | None = None,
     backend: str = "compiled",
 ) -> CastReport:
-    """The report, and all 2**32 float32 inputs against its rule; see ``exhaustive.sweep`` for the arguments.
+    """Adds a comparison of all 2**32 float32 inputs to a report. ``exhaustive.sweep`` describes the arguments.
 
-    The rule is the declared one; else that of the preset nearest to the subject; but the fingerprint's, rounded once,
-    where that explains the subject so far and no preset does, or there is no preset. What
-    mismatches are found on the way are classed together with those of the corpus. Raises ValueError for another
-    source than float32.
+    The rule is the declared one, otherwise that of the nearest preset. It is the fingerprint's, rounded once, if there
+    is no preset, or if only the fingerprint explains the subject. Mismatches are classified together with those of the
+    corpus.
+
+    Raises:
+        ValueError: The source is not float32.
     """
     if report.source.name != "float32" or report.answers.subject.vectors is not None:
         raise UsageError("an exhaustive sweep takes every float32; 16-bit sources are always exhaustive, vectors never")
@@ -193,7 +205,7 @@ def sweep_all(
 
 
 def one_rounding(rule: Rule, format: Format) -> Rule:
-    """The policy nearest to a rule that rounds to the format once and has no peculiarity."""
+    """Returns the rule that rounds to the format once with the same policy and without quirks."""
     policy = rule.policy
     if policy.mode.is_legacy:
         policy = Policy(Mode.NEAREST_EVEN, policy.overflow)
@@ -204,7 +216,7 @@ def declared_rule(
     format: Format, source: Source, mode: str | Mode | None, overflow: str | Overflow | None, nan: str | None,
     preset: str | None,
 ) -> tuple[Rule | None, str | None]:  # fmt: skip
-    """(the rule that the arguments declare, the preset's name); (None, None) where they declare nothing."""
+    """Returns the rule that the arguments declare and the name of the preset, or (None, None)."""
     if preset is not None:
         if mode is not None or overflow is not None or nan is not None:
             raise UsageError("give a preset, or mode, overflow and nan, not both")
@@ -225,15 +237,15 @@ def _opened(subject: str | Subject | Callable[..., object]) -> Subject:
         return open_subject(subject)
     if callable(subject):
         return Subject.of(subject)
-    raise UsageTypeError(f"a subject is a name, a function or a Subject, got {type(subject).__name__}")
+    raise UsageTypeError(f"a subject must be a name, a function or a Subject, got {type(subject).__name__}")
 
 
 def target_format(subject: Subject, format: str | Format | None) -> Format:
-    """The format given, or the subject's own; ValueError where neither says one."""
+    """Returns the given format or the subject's. Raises UsageError if there is neither."""
     if format is not None:
         return as_format(format)
     if subject.format is None:
-        raise UsageError(f"{subject.name} does not say its format; pass one (--format, as float8_e4m3fn)")
+        raise UsageError(f"{subject.name} does not declare its format; pass one (e.g. --format float8_e4m3fn)")
     return subject.format
 
 
@@ -241,5 +253,5 @@ def _answers(subject: Subject, format: Format, source: Source, seed: int) -> Ans
     if subject.vectors is not None:
         return of_vectors(subject, source, format)
     if source.name != "float64" and format.bits >= source.format.bits and not source.format.bits == 16:
-        raise UsageError(f"{format} is no narrower than {source.name}; pass a wider source (--source float64)")
+        raise UsageError(f"{format} is not narrower than {source.name}; pass a wider source (--source float64)")
     return ask(subject, source, format, cast_corpus(format, source, seed=seed))

@@ -1,8 +1,8 @@
-"""How subjects are called: in a process of their own, with a time limit, or here, with mpsim's arithmetic protected.
+"""Calls subjects in a separate process with a time limit, or in this process with mpsim's arithmetic protected.
 
-A subject may crash, hang, print without end, end its process or change the floating-point state. In a child process
-(``Child``) none of that reaches mpsim. Here (``InProcess``, for functions that are objects of this process) the
-floating-point environment is set back after every call, and set as the subject left it before the next.
+A subject may crash, hang, print without end, exit or change the floating-point state. In a child process (``Child``)
+this cannot affect mpsim. In this process (``InProcess``, for functions that are objects of this process) the
+floating-point environment is restored after every call, and the subject's environment is restored before the next.
 """
 
 from __future__ import annotations
@@ -27,41 +27,42 @@ from mpsim.validate.subjects import worker
 from mpsim.validate.subjects.environment import enter_float_environment, leave_float_environment
 from mpsim.validate.subjects.worker import Function, Typed, WorkerError
 
-#: Seconds that a subject has for one answer.
+#: The time limit of one answer, in seconds.
 TIMEOUT = 120.0
-#: Bytes that a subject may print in all.
+#: How many bytes a subject may print.
 MOST_OUTPUT = 16 << 20
-#: Threads of a subject that wait for each other sleep: by default OpenMP's spin, on the core that mpsim compares on.
+#: Makes waiting threads of a subject sleep. By default OpenMP's threads spin, on the core on which mpsim compares.
 _WAITING = {"OMP_WAIT_POLICY": "passive"}
-_SLOTS = 2  # of a child's memory: it answers one request while the next is prepared
+#: The number of slots in a child's memory. The child answers one request while the next is prepared.
+_SLOTS = 2
 
 Result = TypeVar("Result")
 
 
 class Callee(Protocol):
-    """A function of typed arrays. ``state``: what is unusual about its floating-point arithmetic, in words."""
+    """A function of typed arrays. ``state`` describes what is unusual about its floating-point arithmetic."""
 
     name: str
     state: list[str]
 
     def call(self, arrays: Sequence[Typed], most: int) -> list[Typed]:
-        """The answer, in at most ``most`` bytes. Raises SubjectError where there is none."""
+        """Returns the answer, of at most ``most`` bytes. Raises SubjectError if there is none."""
 
     def submit(self, arrays: Sequence[Typed], most: int) -> None:
-        """Asks, and does not wait; ``result`` gives the answers in the order of the questions, two of them at most."""
+        """Sends a request without waiting. At most two may be open, and ``result`` returns their answers in order."""
 
     def result(self) -> list[Typed]:
-        """The answer to the first question that is open, which the second question after it overwrites."""
+        """Returns the answer to the first open request. The second request after it overwrites the answer."""
 
     def forget(self) -> None:
-        """Gives up the answers to questions that are open."""
+        """Discards the answers to open requests."""
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends the callee."""
 
 
 class Immediate:
-    """A callee that answers a question when it is asked, and keeps the answer until it is wanted."""
+    """A callee that answers a request immediately and stores the answer until it is read."""
 
     def __init__(self) -> None:
         self._answers: list[list[Typed]] = []
@@ -83,11 +84,11 @@ class Immediate:
         self._answers.clear()
 
     def close(self) -> None:
-        """See Callee: there is nothing to end."""
+        """See Callee. There is nothing to end."""
 
 
 class InProcess(Immediate):
-    """A function called in this process. ``load`` gives it, and what is known about it."""
+    """A function called in this process. ``load`` returns it and what is known about it."""
 
     def __init__(self, name: str, load: Callable[[], tuple[Function, Fields]]) -> None:
         super().__init__()
@@ -97,7 +98,7 @@ class InProcess(Immediate):
         self._function, self.about = self._protected(load)
 
     def _protected(self, work: Callable[[], Result]) -> Result:
-        """What ``work`` gives, in the floating-point state that the subject left; afterwards it is the default one."""
+        """Runs ``work`` in the floating-point state that the subject left, and then restores the default state."""
         if self._environment is not None:
             leave_float_environment(self._environment)
         else:
@@ -110,14 +111,14 @@ class InProcess(Immediate):
             raise SubjectError(f"{self.name} calls sys.exit({error.code!r})") from error
         except SubjectError:
             raise
-        except Exception as error:  # anything at all may come out of somebody else's code
+        except Exception as error:  # the subject may raise anything
             raise SubjectError(f"{self.name} failed: {worker.words_of(error)}") from error
         finally:
             self.state = worker.float_state()
             self._environment = enter_float_environment()
 
     def call(self, arrays: Sequence[Typed], most: int) -> list[Typed]:
-        """See Callee. The subject gets copies."""
+        """See Callee. The subject receives copies."""
         function, given = self._function, [Typed(each.type, each.words.copy()) for each in arrays]
         assert function is not None
         answers: list[Typed] = self._protected(lambda: function(given))
@@ -126,7 +127,7 @@ class InProcess(Immediate):
 
 
 class Child:
-    """A subject in a process of its own; ``spec`` says what it is (``worker.load``)."""
+    """A subject in a separate process. ``spec`` describes it (``worker.load``)."""
 
     def __init__(self, name: str, spec: Fields, timeout: float = TIMEOUT) -> None:
         self.name, self.state, self.timeout = name, list[str](), timeout
@@ -138,7 +139,7 @@ class Child:
         begun = self._reply()
         self.state, self.about = begun["state"], begun["about"]
 
-    # -- questions ----------------------------------------------------------------------------------------
+    # -- requests -----------------------------------------------------------------------------------------
     def call(self, arrays: Sequence[Typed], most: int) -> list[Typed]:
         """See Callee."""
         self.submit(arrays, most)
@@ -149,7 +150,7 @@ class Child:
         assert self._open < _SLOTS
         size = sum(-(-each.words.nbytes // 64) * 64 for each in arrays)
         if max(size, most) > self._slot:
-            assert not self._open, "memory grows only between questions"
+            assert not self._open, "memory grows only between requests"
             self._slot = -(-max(size, most) // 4096) * 4096
             os.ftruncate(self._process.memory, 2 * _SLOTS * self._slot)
             self._memory = worker.Memory(self._process.memory)
@@ -200,7 +201,7 @@ class Child:
 
 
 class _Process:
-    """The child's process: its pipes, its memory, what it prints, how it ended."""
+    """The process of a child, with its pipes, its memory and its output."""
 
     def __init__(self, spec: Fields) -> None:
         folder = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -224,14 +225,14 @@ class _Process:
         self.ask({"spec": spec, "path": [str(Path(place).resolve()) for place in sys.path]})
 
     def ask(self, message: Fields) -> None:
-        """Sends a message; what becomes of a process that is gone shows in its replies."""
+        """Sends a message. If the process has ended, reading its replies reports that."""
         try:
             os.write(self._requests, json.dumps(message).encode() + b"\n")
         except BrokenPipeError:
             return
 
     def end(self) -> str:
-        """How the process ended, in words."""
+        """Describes how the process ended."""
         try:
             code = self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -245,12 +246,12 @@ class _Process:
         return f"ended its process (exit code {code}) instead of answering"
 
     def kill(self) -> None:
-        """Ends the process and closes what it had."""
+        """Ends the process and closes its files."""
         self._finalizer()
 
 
 def _pass_on(process: subprocess.Popen[bytes], stopped: list[str]) -> None:
-    """What the subject prints goes to standard error, up to a limit that ends it, with the reason in ``stopped``."""
+    """Forwards the subject's output to standard error. Beyond a limit it ends the subject and fills ``stopped``."""
     printed, output = 0, process.stdout
     assert output is not None
     while part := os.read(output.fileno(), 1 << 16):
@@ -273,7 +274,7 @@ def _end(process: subprocess.Popen[bytes], printing: threading.Thread, files: Se
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Ends the process and all that it started."""
+    """Ends the process and all processes that it started."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):

@@ -1,4 +1,4 @@
-"""Casts under test behind one interface: bit patterns in, results out. ``open_subject`` lists what a subject may be."""
+"""Gives casts under test one interface, from bit patterns to results. ``open_subject`` lists the kinds of subjects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mpsim.validate.subjects.worker import Typed
 
 @dataclass
 class Results:
-    """What a subject answered: "codes" of the format, or "values"; both as an Outcome."""
+    """The answer of a subject. ``space`` is "codes" or "values"."""
 
     space: str
     outcome: Outcome
@@ -33,9 +33,14 @@ class Results:
 class Subject:
     """A cast under test.
 
-    callee: what is called with an array of the source (and words, for given random bits). vectors: the pairs of a file,
-    in place of something to call. format: what a dtype or a file says it is, else None. reads: of a C function, bits
-    and name of the type of its input ("" for integers). called: in words, what its results depend on beside itself.
+    Args:
+        name: The name in messages.
+        callee: What is called with an array of the source, and with random words if they are given.
+        vectors: The pairs of a file, in place of a callee.
+        format: The format that a dtype or a file declares.
+        reads: For a C function, the bits and the name of its input type ("" for integers).
+        notes: Remarks for the report.
+        called: What the results depend on besides the subject itself, such as the shim of a C function.
     """
 
     name: str
@@ -48,7 +53,9 @@ class Subject:
 
     @classmethod
     def of(cls, function: Callable[..., object], name: str | None = None) -> Subject:
-        """A Python function of this process: of an array (and random bits), giving codes or numbers.
+        """Returns the subject of a Python function in this process.
+
+        The function maps an array (and random bits) to codes or numbers.
 
         >>> Subject.of(abs).name
         'abs'
@@ -58,24 +65,24 @@ class Subject:
 
     @property
     def state(self) -> list[str]:
-        """What is unusual about the floating-point arithmetic where the subject runs, in words."""
+        """What is unusual about the floating-point arithmetic in the subject's process."""
         return [] if self.callee is None else self.callee.state
 
     def run(self, patterns: Array, source: Source, format: Format, random_bits: Array | None = None) -> Results:
-        """The subject's results for patterns of the source. Raises SubjectError with the cause where it fails."""
+        """Returns the subject's results for patterns of the source. Raises SubjectError if it fails."""
         return read_answer(self.answer(patterns, source, random_bits), patterns.size, format, self.name)
 
     def answer(self, patterns: Array, source: Source, random_bits: Array | None = None) -> Typed:
-        """The subject's answer as it came."""
+        """Returns the subject's unprocessed answer."""
         self._submit(patterns, source, random_bits)
         return self._answer()
 
     def submit(self, patterns: Array, source: Source) -> None:
-        """Asks and does not wait: see mpsim.validate.subjects.calling.Callee."""
+        """Sends a request without waiting (see mpsim.validate.subjects.calling.Callee)."""
         self._submit(patterns, source, None)
 
     def result(self) -> Typed:
-        """The answer to the first question that is open."""
+        """Returns the answer to the first open request."""
         return self._answer()
 
     def _submit(self, patterns: Array, source: Source, random_bits: Array | None) -> None:
@@ -98,11 +105,11 @@ class Subject:
 
     @property
     def is_concurrent(self) -> bool:
-        """Whether it answers while this process goes on."""
+        """Whether it answers while this process continues."""
         return isinstance(self.callee, Child)
 
     def forget(self) -> None:
-        """Gives up the answers to questions that are open."""
+        """Discards the answers to open requests."""
         if self.callee is not None:
             self.callee.forget()
 
@@ -113,15 +120,20 @@ class Subject:
 
 
 def open_subject(text: str, calling: Calling = Calling(), *, random_bits: bool = False) -> Subject:
-    """The subject that ``text`` names.
+    """Opens the subject that ``text`` names.
 
-    ``package.module:function`` or ``file.py:function``: called with an array (and uint32 random bits, if
-    ``random_bits``), answers an array of the same size: integers are codes, floats are numbers.
-    ``ml_dtypes.float8_e4m3fn``, ``numpy.float16``, ``torch.float8_e5m2``: a dtype, cast to. ``library.so:name``: a C
-    function. ``command:PROGRAM ARGUMENTS``: a program that reads hex operands line by line and prints ``OPERAND
-    RESULT``. A file that ends in .txt, .hex, .mem, .jsonl, .json or .npz: vectors.
+    Args:
+        text: ``package.module:function`` or ``file.py:function`` is called with an array (and uint32 random bits) and
+            returns an array of the same size, with codes as integers or numbers as floats.
+            ``ml_dtypes.float8_e4m3fn``, ``numpy.float16`` and ``torch.float8_e5m2`` are dtypes to cast to.
+            ``library.so:name`` is a C function. ``command:PROGRAM ARGUMENTS`` is a program that reads hex operands line
+            by line and prints ``OPERAND RESULT``. A file with suffix .txt, .hex, .mem, .jsonl, .json or .npz has
+            vectors.
+        calling: How the subject is called.
+        random_bits: Whether the subject is called with random bits.
 
-    Raises SubjectError if there is no such thing.
+    Raises:
+        SubjectError: There is no such subject.
     """
     called = ":" in text and not text.startswith("command:")
     if random_bits and not called:
@@ -150,7 +162,7 @@ def _of_vectors(path: Path) -> Subject:
 
 
 def read_answer(answer: Typed, size: int, format: Format, name: str) -> Results:
-    """Codes or values from whatever array came back. Raises SubjectError for anything else."""
+    """Converts an answer to codes or values. Raises SubjectError if it is neither."""
     type, words = answer
     if words.shape != (size,):
         raise SubjectError(f"{name} answered shape {words.shape} to {size} inputs of shape ({size},)")
@@ -161,8 +173,7 @@ def read_answer(answer: Typed, size: int, format: Format, name: str) -> Results:
 
 
 def values_of(answer: Typed, name: str) -> Array:
-    """The numbers of an answer of floats, as float64, exact. Raises SubjectError for a type that is none."""
-
+    """Converts an answer of floats to float64, exactly. Raises SubjectError for other types."""
     type, words = answer
     if type in worker.PLAIN:
         with np.errstate(invalid="ignore"):
@@ -173,7 +184,6 @@ def values_of(answer: Typed, name: str) -> Array:
 
 
 def _from_codes(codes: Array, format: Format, name: str) -> Outcome:
-
     if codes.dtype.kind == "i":
         codes = codes.view(codes.dtype.name.replace("int", "uint"))
     if format.bits < 64 and codes.size and int(codes.max()) >> format.bits:

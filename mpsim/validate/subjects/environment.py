@@ -1,4 +1,4 @@
-"""The floating-point environment around somebody else's code: expected values are computed in IEEE 754's default."""
+"""Protects the floating-point environment from subjects, so that expected values use IEEE 754's default."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mpsim.validate.subjects import worker
 
 try:
     from mpsim._kernels import enter_float_environment, leave_float_environment
-except ImportError:  # built without the extension: a changed environment is seen, and not set back
+except ImportError:  # without the extension a changed environment is detected but cannot be restored
 
     def enter_float_environment() -> int:
-        """Raises SubjectError where this thread's arithmetic is not the default one."""
+        """Raises SubjectError if this thread's arithmetic is not the default."""
         if found := worker.float_state():
             raise SubjectError(
                 f"this process has {' and '.join(found)}, which only mpsim's C extension can set back; it is not built"
@@ -21,12 +21,12 @@ except ImportError:  # built without the extension: a changed environment is see
         return 0
 
     def leave_float_environment(before: int) -> None:
-        """Nothing was changed."""
+        """Does nothing."""
 
 
 @contextmanager
 def default_float_environment() -> Iterator[None]:
-    """Rounding to nearest even with subnormal numbers, whatever the caller's state is; that is restored at the end."""
+    """Sets rounding to nearest even with subnormal numbers, and restores the caller's state at the end."""
     before = enter_float_environment()
     try:
         yield

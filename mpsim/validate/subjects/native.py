@@ -1,7 +1,7 @@
-"""C functions as subjects: a shim, compiled for the function's own prototype, calls it with pointers and counts.
+"""Calls C functions through a shim that is compiled for the function's prototype.
 
-So the C compiler passes arguments as the function takes them, whatever their types: halves and integers by value,
-typedefs, any order of parameters. The library itself is loaded by the subject's process only.
+The C compiler therefore passes arguments correctly, whatever their types: halves and integers by value, typedefs, any
+order of parameters. Only the subject's process loads the library.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PRODUCTS = (
     "float NAME(const float *a, const float *b, size_t n) or "
     "void NAME(const float *a, const float *b, float *c, size_t m, size_t n, size_t k)"
 )
-#: Names that a parameter with the number of elements has, where there are several integers.
+#: The names that identify the number of elements if there are several integer parameters.
 COUNTS = ("n", "N", "size", "count", "len", "length", "num", "numel", "elements", "num_elements")
 
 
@@ -33,9 +33,15 @@ COUNTS = ("n", "N", "size", "count", "len", "length", "num", "numel", "elements"
 
 @dataclass(frozen=True)
 class Roles:
-    """Which parameter is what: ``arrays`` (inputs, then the output; no output where the function answers by value),
-    ``counts``, and C text for every other parameter; ``checks`` is C text that refuses values which their parameters
-    cannot hold. Keys are places in the prototype."""
+    """The roles of a function's parameters, by their positions in the prototype.
+
+    Args:
+        inputs: The input arrays or elements.
+        output: The output array, or None if the function returns its result by value.
+        counts: The parameters with numbers of elements.
+        given: The C text of every other parameter.
+        checks: C text that refuses values which their parameters cannot hold.
+    """
 
     inputs: tuple[int, ...]
     output: int | None
@@ -45,11 +51,13 @@ class Roles:
 
 
 def roles(found: Prototype, arguments: Mapping[str, str], inputs: int, is_product: bool) -> Roles:
-    """What each parameter gets. ``inputs``: how many arrays (or elements) go in.
+    """Assigns a role to each parameter. ``inputs`` is the number of input arrays or elements.
 
-    A cast writes an array and takes one count, or takes and gives elements; a product writes a matrix and takes three
-    counts, or gives the sum of two vectors and takes one. Raises SubjectError where a role is not clear, naming the
-    parameters that need a value.
+    A cast either writes an array and has one count, or maps elements to elements. A product either writes a matrix and
+    has three counts, or returns the sum of two vectors and has one.
+
+    Raises:
+        SubjectError: A role is not clear. The message names the parameters that need a value.
     """
     names = [parameter.name for parameter in found.parameters]
     for name in arguments:
@@ -99,7 +107,7 @@ def _by_value(found: Prototype, free: list[int], given: Mapping[int, str], input
 
 
 def _number(name: str, text: str) -> str:
-    """A number as C text."""
+    """Returns a number as C text."""
     try:
         value = int(text, 0) if re.fullmatch(r"[+-]?(0[xX][0-9a-fA-F]+|\d+)", text) else float(text)
     except ValueError:
@@ -111,12 +119,12 @@ def _number(name: str, text: str) -> str:
 
 
 def _literal(parameter: Parameter, number: str) -> str:
-    """A number as an argument: for a pointer, an array of that one number."""
+    """Returns a number as an argument. For a pointer it is an array with this number."""
     return f"(__typeof__(*({parameter.type})0)[]){{{number}}}" if parameter.points else number
 
 
 def _check(parameter: Parameter, number: str, argument: str) -> str:
-    """C text that does not compile where an integer parameter would get another number than the one given."""
+    """Returns C text that does not compile if an integer parameter cannot hold the number."""
     type = _target(parameter.type) if parameter.points else parameter.type
     is_kept = f"({type})({number}) == ({number}) && (({type})({number}) < 0) == (({number}) < 0)"
     message = f"{parameter.type.replace('*', ' ').strip()} cannot hold {argument}"
@@ -145,12 +153,12 @@ void mpsim_call(FUNCTION *function, void *first, void *second, void *out, size_t
 
 
 def _target(type: str) -> str:
-    """The type that a pointer points to."""
+    """Returns the type that a pointer points to."""
     return f"__typeof__(*({type})0)"
 
 
 def cast_shim(found: Prototype, role: Roles) -> str:
-    """C text of the shim of a cast: ``first`` is its input, ``second`` its random bits, ``rows`` the count."""
+    """Returns the shim of a cast as C text. ``first`` is the input, ``second`` the random bits, ``rows`` the count."""
     types = [found.parameters[place].type for place in role.inputs]
     inputs = [_target(type) if type.endswith("*") else type for type in types]
     if role.output is not None:
@@ -171,7 +179,7 @@ def cast_shim(found: Prototype, role: Roles) -> str:
 
 
 def product_shim(found: Prototype, role: Roles) -> str:
-    """C text of the shim of a dot product (of every row and column) or of a matrix product, of row-major matrices."""
+    """Returns the shim of a dot product (for every row and column) or of a product of row-major matrices as C text."""
     inputs = [_target(found.parameters[place].type) for place in role.inputs]
     values = {**role.given, **dict(zip(role.inputs, ("first", "second"), strict=True))}
     if role.output is not None:
@@ -198,7 +206,7 @@ def _in_order(values: Mapping[int, str]) -> str:
 
 @dataclass(frozen=True)
 class Shim:
-    """A compiled shim: its file, the types of the arrays as (bits, name of the float type or ""), and its C text."""
+    """A compiled shim, with its file, the array types as (bits, name of the float type or ""), and its C text."""
 
     path: str
     first: tuple[int, str]
@@ -208,7 +216,7 @@ class Shim:
 
 
 def build(found: Prototype, text: str, folder: Path) -> Shim:
-    """Compiles a shim into a folder. Raises SubjectError without a C compiler, or with the compiler's first error."""
+    """Compiles a shim. Raises SubjectError if there is no C compiler, or with the compiler's first error."""
     compiler = _compiler()
     source, library = folder / "shim.c", folder / "shim.so"
     source.write_text(text, encoding="utf-8")
@@ -250,7 +258,7 @@ def _compiler() -> list[str]:
 
 
 def exported(library: Path, name: str) -> None:
-    """SubjectError if the library's file does not hold the name; with a hint where it holds a C++ name of it."""
+    """Raises SubjectError if the library does not contain the name, with a hint if it has a C++ name for it."""
     content = library.read_bytes()
     if name.encode() + b"\0" in content:
         return

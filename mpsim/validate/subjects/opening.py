@@ -1,4 +1,4 @@
-"""A subject's text as something that can be called: where it is, and in which process."""
+"""Opens subjects by name and decides in which process they run."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from mpsim.validate.subjects.calling import TIMEOUT, Callee, Child, InProcess
 from mpsim.validate.subjects.prototypes import prototype
 
 LIBRARIES = (".so", ".dylib", ".dll")
-
-
-#: A month.
+#: The longest time limit, a month.
 MOST_SECONDS = 30 * 86400.0
 
 
 @dataclass(frozen=True)
 class Calling:
-    """How a subject is called.
+    """Describes how a subject is called.
 
-    arguments: what a Python function gets, "numpy" or "torch" arrays. signature, header: where a C function's prototype
-    is. given: numbers for C parameters that are neither arrays nor counts, as text. timeout: seconds for one answer.
-    in_process: in this process, where a crash or an endless loop is mpsim's as well.
+    Args:
+        arguments: The arrays that a Python function receives, "numpy" or "torch".
+        signature, header: The prototype of a C function, or the file that declares it.
+        given: Numbers, as text, for C parameters that are neither arrays nor counts.
+        timeout: The time limit of one answer, in seconds.
+        in_process: Whether the subject runs in this process, where a crash or an endless loop also affects mpsim.
     """
 
     arguments: str = "numpy"
@@ -44,7 +45,7 @@ class Calling:
 
 
 def is_library(text: str) -> bool:
-    """Whether the text names a function of a library.
+    """Returns whether the text names a function of a library.
 
     >>> is_library("kernels.so:cast"), is_library("kernels.py:cast")
     (True, False)
@@ -54,9 +55,13 @@ def is_library(text: str) -> bool:
 
 
 def open_python(text: str, calling: Calling, form: str = "") -> tuple[Callee, str | None]:
-    """``package.module:function``, ``file.py:function`` or ``package.name``, and the name of the dtype if it is one.
+    """Opens ``package.module:function``, ``file.py:function`` or ``package.name``.
 
-    Raises SubjectError if there is no such thing.
+    Returns:
+        The callee, and the name of the dtype if it is one.
+
+    Raises:
+        SubjectError: There is no such subject.
     """
     place, colon, name = text.rpartition(":")
     if not colon:
@@ -72,7 +77,7 @@ def open_python(text: str, calling: Calling, form: str = "") -> tuple[Callee, st
 
 
 def open_native(text: str, calling: Calling, inputs: int, is_product: bool = False) -> tuple[Callee, native.Shim]:
-    """A C function, and the types of its arrays."""
+    """Opens a C function. Returns the callee and the shim, which has the types of the arrays."""
     place, _, name = text.rpartition(":")
     library = Path(place)
     if not library.exists():
@@ -80,7 +85,7 @@ def open_native(text: str, calling: Calling, inputs: int, is_product: bool = Fal
     native.exported(library, name)
     found = prototype(library, name, calling.signature, calling.header)
     role = native.roles(found, calling.given, inputs, is_product)
-    with tempfile.TemporaryDirectory(prefix="mpsim-shim-") as folder:  # until it is loaded
+    with tempfile.TemporaryDirectory(prefix="mpsim-shim-") as folder:  # needed until the shim is loaded
         text_of = native.product_shim if is_product else native.cast_shim
         shim = native.build(found, text_of(found, role), Path(folder))
         bits, type = shim.output
@@ -93,7 +98,7 @@ def open_native(text: str, calling: Calling, inputs: int, is_product: bool = Fal
 
 
 def open_spec(name: str, spec: Fields, calling: Calling) -> Child | InProcess:
-    """The function that a worker's spec describes, in a process of its own where that is possible."""
+    """Opens the function that a worker's spec describes, in a separate process if possible."""
     if calling.in_process or not sys.executable or sys.platform == "win32":
         return InProcess(name, lambda: worker.load(spec))
     return Child(name, spec, calling.timeout)

@@ -1,4 +1,4 @@
-"""Programs that speak hex: one operand a line in, ``OPERAND RESULT`` out, as TestFloat does."""
+"""Calls programs that read one hex operand per line and print ``OPERAND RESULT``, like TestFloat."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mpsim.validate.answers import SubjectError
 from mpsim.validate.subjects.calling import TIMEOUT, Immediate
 from mpsim.validate.subjects.worker import Typed
 
-#: Bytes that a program may print for each operand, and beside them in all.
+#: How many bytes a program may print for each operand, and in addition.
 MOST_A_LINE, MOST_BESIDE = 256, 1 << 20
 
 
 class Program(Immediate):
-    """A program that is started for every question. What follows the result on a line, such as flags, is left alone."""
+    """A program that is started for every request. Text after the result on a line, such as flags, is ignored."""
 
     def __init__(self, text: str, timeout: float = TIMEOUT) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Program(Immediate):
         return output.decode(errors="replace")
 
     def _read(self, process: subprocess.Popen[bytes], most: int) -> tuple[bytes, bytes]:
-        """Everything that the program prints, in time and within bounds."""
+        """Returns everything that the program prints. It enforces the limits of time and size."""
         assert process.stdout is not None and process.stderr is not None
         files = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
         waiting, deadline = list(files), time.monotonic() + self.timeout
@@ -99,7 +99,7 @@ class Program(Immediate):
 
 
 def _feed(process: subprocess.Popen[bytes], text: bytes) -> None:
-    """Writes the operands; a program that ends before it has read them all is judged by its answers."""
+    """Writes the operands. A program that ends before it has read all of them is judged by its answers."""
     assert process.stdin is not None
     try:
         process.stdin.write(text)

@@ -1,4 +1,4 @@
-"""The declarations of C functions, read from a signature, a header or a source file."""
+"""Reads the declarations of C functions from a signature, a header or a source file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _TYPE_WORDS = {
     "void", "size_t",
 }  # fmt: skip
 _QUALIFIERS = re.compile(r"\b(const|restrict|__restrict__|__restrict|volatile)\b")
-#: Of a source file: typedefs of one line and of enums, and enums.
+#: Finds typedefs of one line, typedefs of enums, and enums in a source file.
 _TYPEDEFS = re.compile(r"^\s*(?:typedef\s[^;{]*;|(?:typedef\s+)?enum\b[^;{}()]*\{[^}]*\}[^;{}()]*;)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter: its name ("" where the prototype has none), its type as C text, what it points to if it does."""
+    """A parameter, with its name ("" if the prototype has none) and its type as C text."""
 
     name: str
     type: str
@@ -31,7 +31,7 @@ class Parameter:
 
     @property
     def is_input(self) -> bool:
-        """Whether it is a pointer to what the function does not write."""
+        """Whether it is a pointer to data that the function does not write."""
         return self.points and re.search(r"\bconst\b", self.type.rsplit("*", 1)[0]) is not None
 
     def __str__(self) -> str:
@@ -40,7 +40,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Prototype:
-    """A function's declaration. ``before``: C text that declares it and the types that it uses."""
+    """The declaration of a function. ``before`` is C text that declares it and the types that it uses."""
 
     name: str
     answer: str
@@ -52,9 +52,10 @@ class Prototype:
 
 
 def prototype(library: Path, name: str, signature: str | None, header: Path | None) -> Prototype:
-    """The prototype of a function: ``signature``, or as ``header`` declares it, or a .h or .c file beside the library.
+    """Finds the prototype of a function in ``signature``, in ``header``, or in a .h or .c file next to the library.
 
-    Raises SubjectError where there is none, or none that can be read.
+    Raises:
+        SubjectError: There is no prototype, or it cannot be read.
     """
     standard = "#include <stddef.h>\n#include <stdint.h>\n#include <stdbool.h>\n"
     if signature is not None:
@@ -83,7 +84,7 @@ def _without_comments(text: str) -> str:
 
 
 def _declaration(text: str, name: str) -> tuple[str, str] | None:
-    """(type of the answer, parameters) of the first declaration of ``name``; preprocessor lines are passed over."""
+    """Returns the result type and parameters of the first declaration of ``name``. It skips preprocessor lines."""
     text = re.sub(r"^\s*#(?:.*\\\n)*.*$", ";", text, flags=re.MULTILINE)
     for found in re.finditer(rf"\b{re.escape(name)}\s*\(", text):
         start = max(text.rfind(mark, 0, found.start()) for mark in ";{}") + 1
@@ -103,10 +104,10 @@ def _parsed(name: str, answer: str, parameters: str, before: str) -> Prototype:
 
 
 def _parameter(text: str) -> Parameter:
-    """A parameter's declaration taken apart."""
+    """Parses the declaration of a parameter."""
     text = re.sub(r"\[[^]]*\]", "*", text) if "[" in text else text
     match = re.fullmatch(r"(.*?)(\w+)(\**)", re.sub(r"\s*\*\s*", "*", text).strip())
-    if match is None:  # ends in a pointer: no name
+    if match is None:  # it ends in a pointer, so it has no name
         return Parameter("", _spaced(text))
     head, last, stars = match.groups()
     others = _QUALIFIERS.sub(" ", head).replace("*", " ").split()

@@ -1,4 +1,4 @@
-"""Files of vectors, read: hex text, JSON lines, npz. Each vector is an input's pattern and a result's code."""
+"""Reads files of vectors, i.e. patterns of inputs and codes of results, as hex text, JSON lines or npz."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUFFIXES = (".txt", ".hex", ".mem", ".jsonl", ".json", ".npz")
 
 
 class Vectors(NamedTuple):
-    """inputs: unsigned patterns of the source's width; results: uint64 codes, or floats; format: if the file says."""
+    """Vectors: inputs as unsigned patterns, results as uint64 codes or floats, and the declared format, if any."""
 
     inputs: Array
     results: Array
@@ -24,12 +24,15 @@ class Vectors(NamedTuple):
 
 
 def read(path: Path) -> Vectors:
-    """Vectors of a file by its suffix.
+    """Reads the vectors of a file, whose suffix selects the form.
 
-    Hex text: lines ``INPUT EXPECTED``, after ``//`` or ``#`` a comment, an underscore like a space. JSON lines:
-    objects with ``input`` and ``expected``, hex text or integers. npz: arrays ``input`` and ``expected`` (an
-    input's floats are taken by their patterns; expected floats are numbers). Raises ValueError for anything else,
-    OSError if there is no file.
+    Hex text has lines ``INPUT EXPECTED``, comments after ``//`` or ``#``, and underscores that act as spaces. JSON
+    lines are objects with ``input`` and ``expected`` as hex text or integers. An npz has arrays ``input`` and
+    ``expected``. Floats in ``input`` represent their patterns, and floats in ``expected`` are numbers.
+
+    Raises:
+        ValueError: The content is something else.
+        OSError: The file cannot be read.
     """
     if path.suffix == ".npz":
         return _npz(path)

@@ -1,8 +1,8 @@
-"""Other people's functions, called with typed arrays. As a program it answers the requests of a ``calling.Child``.
+"""Calls users' functions with typed arrays. As a program it answers the requests of a ``calling.Child``.
 
-It imports the standard library and NumPy alone, so that a subject's process holds nothing of mpsim: no expected value
-is computed where a subject may have changed the floating-point state. Arrays travel as words (integers of a type's
-width) beside the type's name, so that nothing is converted on the way.
+It imports only the standard library and NumPy, so that a subject's process contains nothing of mpsim. No expected value
+is therefore computed where a subject may have changed the floating-point state. Arrays are passed as words (integers of
+the type's width) with the name of the type, so that nothing is converted.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ import numpy as np
 Array = np.ndarray
 #: A decoded JSON object.
 Fields = dict[str, Any]
-#: NumPy's own types of numbers; others come from ml_dtypes, or are torch's.
+#: NumPy's float types. Other types come from ml_dtypes or torch.
 PLAIN = ("float16", "float32", "float64")
 
 
 class Typed(NamedTuple):
-    """An array: the name of its type, as "float16", "bfloat16", "int8", and its words (or its integers)."""
+    """An array, with the name of its type (e.g. "float16", "bfloat16", "int8") and its words or integers."""
 
     type: str
     words: Array
 
 
 class WorkerError(Exception):
-    """The subject cannot be found, or answers something that is not an array; the message is for people."""
+    """The subject cannot be found, or does not return an array. The message is readable."""
 
 
 Function = Callable[[Sequence[Typed]], list[Typed]]
-#: What stands where a C function is to write the results of a cast: no zero, which many of them are.
+#: The initial content of the array into which a C cast writes. It is not zero, because many results are zero.
 _UNWRITTEN = 0xA5A5A5A5A5A5A5A5
 _OR_DTYPE = ", and not a dtype that NumPy or PyTorch casts to"
 
 
-# -- arrays in and out ----------------------------------------------------------------------------------------
+# -- arrays ---------------------------------------------------------------------------------------------------
 
 
 def as_array(given: Typed) -> Array:
-    """The array that a NumPy function gets. Raises WorkerError where a type needs ml_dtypes and it is not there."""
+    """Returns the array for a NumPy function. Raises WorkerError if the type needs ml_dtypes and it is missing."""
     if given.type in PLAIN:
         return given.words.view(given.type)
     if given.type.startswith(("uint", "int")):
@@ -63,7 +63,7 @@ def as_array(given: Typed) -> Array:
 
 
 def as_tensor(given: Typed) -> Any:
-    """The tensor that a PyTorch function gets."""
+    """Returns the tensor for a PyTorch function."""
     import torch
 
     if given.type in PLAIN:
@@ -78,7 +78,7 @@ def as_tensor(given: Typed) -> Any:
 
 
 def typed(answer: object) -> Typed:
-    """Words and type of whatever array came back. Raises WorkerError for what is none."""
+    """Returns the words and the type of a returned array. Raises WorkerError if it is not an array."""
     if type(answer).__module__.split(".")[0] == "torch" and hasattr(answer, "detach"):
         return _typed_tensor(answer)
     try:
@@ -115,12 +115,15 @@ def _typed_tensor(answer: Any) -> Typed:
 
 
 def load(spec: Fields) -> tuple[Function, Fields]:
-    """The function that a spec describes, taking and giving typed arrays, and what is known about it.
+    """Loads the function that a spec describes, as a function of typed arrays, and what is known about it.
 
-    kind "function": ``name`` in ``place``, a module or a file.py; "dotted": the same, or a dtype, which is cast to and
-    named as "dtype"; "native": ``library``, ``name`` and ``shim`` (mpsim.validate.subjects.native). ``arguments``:
-    "numpy" or "torch". ``form`` "dot": the function takes two vectors, and is called for every row of the first array
-    and column of the second. Raises WorkerError, saying why not.
+    Kind "function" is ``name`` in ``place``, a module or a file.py. Kind "dotted" is the same, or a dtype, to which the
+    function casts. Kind "native" has ``library``, ``name`` and ``shim`` (mpsim.validate.subjects.native). ``arguments``
+    is "numpy" or "torch". With ``form`` "dot" the function accepts two vectors, and it is called for every row of the
+    first array and column of the second.
+
+    Raises:
+        WorkerError: The function cannot be loaded. The message says why.
     """
     if spec["kind"] == "native":
         return _native(spec), {}
@@ -134,7 +137,7 @@ def load(spec: Fields) -> tuple[Function, Fields]:
 
 
 def of_function(function: Callable[..., object], arguments: str = "numpy", form: str = "") -> Function:
-    """A Python function as one of typed arrays."""
+    """Turns a Python function into a function of typed arrays."""
     given = as_tensor if arguments == "torch" else as_array
 
     def call(arrays: Sequence[Typed]) -> list[Typed]:
@@ -155,7 +158,7 @@ def of_function(function: Callable[..., object], arguments: str = "numpy", form:
 
 
 def _dtype(found: Any) -> tuple[Function, Fields] | None:
-    """The cast to a dtype of NumPy, ml_dtypes or PyTorch, and its name; None for anything else."""
+    """Returns the cast to a dtype of NumPy, ml_dtypes or PyTorch and its name, or None for other objects."""
     if type(found).__module__.split(".")[0] == "torch" and type(found).__name__ == "dtype":
         name = str(found).removeprefix("torch.")
         return lambda arrays: [typed(as_tensor(arrays[0]).to(found))], {"dtype": name}
@@ -174,7 +177,7 @@ def _dtype(found: Any) -> tuple[Function, Fields] | None:
 
 
 def _native(spec: Fields) -> Function:
-    """A C function, called through its shim: pointers and counts only, whatever its own parameters are."""
+    """Returns a C function that is called through its shim with pointers and counts."""
     library = ctypes.CDLL(spec["library"])
     if not hasattr(library, spec["name"]):
         raise WorkerError(f"{spec['library']} exports no {spec['name']!r}")
@@ -186,7 +189,7 @@ def _native(spec: Fields) -> Function:
 
     def call(arrays: Sequence[Typed]) -> list[Typed]:
         words = [np.ascontiguousarray(each.words) for each in arrays]
-        if spec["form"] == "dots":  # one sum per call, whose second operand is a row as well
+        if spec["form"] == "dots":  # one sum per call, whose second operand is also a row
             words[1] = np.ascontiguousarray(words[1].T)
         rows, inner = words[0].shape if is_product else (words[0].size, 1)
         columns = words[1].shape[spec["form"] == "product"] if is_product else 1
@@ -201,7 +204,7 @@ def _native(spec: Fields) -> Function:
 
 
 def module(place: str) -> ModuleType:
-    """The module of a name, or of a file.py. Raises WorkerError with the cause where it cannot be imported."""
+    """Imports a module by name or a file.py. Raises WorkerError, with the cause, if it cannot be imported."""
     path = Path(place)
     try:
         if path.suffix == ".py":
@@ -218,7 +221,7 @@ def module(place: str) -> ModuleType:
 
 
 def attribute(holder: object, name: str, text: str) -> object:
-    """holder.name, dots taken one after the other. Raises WorkerError where there is none."""
+    """Returns holder.name, where ``name`` may have dots. Raises WorkerError if there is no such attribute."""
     for part in name.split("."):
         if not hasattr(holder, part):
             raise WorkerError(f"{text}: {getattr(holder, '__name__', holder)} has no {part!r}")
@@ -227,7 +230,7 @@ def attribute(holder: object, name: str, text: str) -> object:
 
 
 def words_of(error: BaseException) -> str:
-    """An error's message and type."""
+    """Returns the message and the type of an error."""
     return f"{error} ({type(error).__name__})" if str(error) else type(error).__name__
 
 
@@ -235,7 +238,7 @@ def words_of(error: BaseException) -> str:
 
 
 def float_state() -> list[str]:
-    """What is unusual about this thread's floating-point arithmetic, in words; [] for IEEE 754's default.
+    """Describes what is unusual about this thread's floating-point arithmetic. IEEE 754's default gives [].
 
     >>> float_state()
     []
@@ -264,14 +267,14 @@ def float_state() -> list[str]:
 
 
 class Memory:
-    """A file that both processes map; it grows when an answer needs more room, up to a limit."""
+    """A file that both processes map. It grows if an answer needs more space, up to a limit."""
 
     def __init__(self, file: int) -> None:
         self.file = file
         self.map = mmap.mmap(file, os.fstat(file).st_size)
 
     def read(self, described: Fields) -> Typed:
-        """The array that a message describes, where it lies."""
+        """Returns the array that a message describes, without copying it."""
         size = os.fstat(self.file).st_size
         if size > len(self.map):
             self.map = mmap.mmap(self.file, size)
@@ -281,7 +284,7 @@ class Memory:
         return Typed(described["type"], words)
 
     def write(self, arrays: Sequence[Typed], first: int, limit: int) -> list[Fields]:
-        """Puts the arrays from ``first`` on; the message that describes them. Raises WorkerError beyond the limit."""
+        """Writes arrays from offset ``first`` and returns their description. Raises WorkerError beyond the limit."""
         places, end = [], first
         for each in arrays:
             places.append(end)
@@ -303,13 +306,13 @@ class Memory:
 
 
 def _end_with_parent() -> None:
-    """On Linux: the process ends when its parent does, in whatever way that ends."""
+    """Makes this process end when its parent ends. It works only on Linux."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
 
 
 def serve(requests: TextIO, replies: TextIO, memory: Memory) -> None:
-    """Answers requests, one JSON object a line, until there are no more."""
+    """Answers requests, one JSON object per line, until there are no more."""
     begin = json.loads(requests.readline())
     sys.path[:] = begin["path"]
     function = None
@@ -330,12 +333,12 @@ def serve(requests: TextIO, replies: TextIO, memory: Memory) -> None:
             reply = {"arrays": memory.write(answers, asked["room"], asked["limit"]), "state": float_state()}
         except WorkerError as error:
             reply = {"error": str(error)}
-        except Exception as error:  # anything at all may come out of somebody else's code
+        except Exception as error:  # the subject may raise anything
             reply = {"failed": words_of(error)}
 
 
 def main() -> None:
-    """Serves on the file descriptors that the command line names: requests, replies, memory."""
+    """Serves on the file descriptors given on the command line: requests, replies, memory."""
     requests, replies, memory = map(int, sys.argv[1:4])
     _end_with_parent()
     with open(requests, encoding="utf-8") as reading, open(replies, "w", encoding="utf-8") as writing:

@@ -1,7 +1,7 @@
-"""Stochastic rounding under test: with given random bits by equality, without them by neighbours and frequencies.
+"""Tests stochastic rounding: with given random bits by equality, without them by neighbours and frequencies.
 
-Definition: docs/semantics.md §2, mode ``stochastic``. What no random bit decides (numbers of the format, zeros,
-infinity, NaN, numbers far beyond the largest) is compared as in any other mode.
+docs/semantics.md §2 defines mode ``stochastic``. Results that do not depend on random bits (numbers of the format,
+zeros, infinity, NaN, numbers far beyond the largest) are compared as in any other mode.
 """
 
 from mpsim.validate.cast.stochastic.given_bits import validate_given_bits

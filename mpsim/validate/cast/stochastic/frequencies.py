@@ -1,8 +1,8 @@
-"""Whether a subject with random bits of its own goes up as often as it should.
+"""Tests whether a subject that draws its own random bits rounds up with the right frequencies.
 
-The test of frequencies is the exact two-sided binomial test at each point, and Hoeffding's inequality for the numbers
-of each binade and of each sign together. Either has half of false_alarm_rate, over the number of its tests, so that a
-right subject fails with at most that probability (Bonferroni).
+It uses the exact two-sided binomial test at each point, and Hoeffding's inequality for the numbers of each binade and
+of each sign together. Each gets half of false_alarm_rate, divided by the number of its tests, so that a right subject
+fails with at most that probability (Bonferroni).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mpsim.validate.cast.stochastic.result import Binade, Frequency
 def wrong_points(
     x: Array, share: Array, ups: Array, decided: Array, draws: int, false_alarm_rate: float
 ) -> tuple[Frequency, ...]:
-    """The points whose count of ups is too unlikely; where both ends are one result there is nothing to count."""
+    """Returns the points whose number of results rounded up is too unlikely. Points without a choice are not tested."""
     from scipy.stats import binomtest
 
     wrong = []
@@ -30,8 +30,7 @@ def wrong_points(
 def wrong_binades(
     x: Array, groups: list[Array], share: Array, ups: Array, decided: Array, false_alarm_rate: float
 ) -> tuple[Binade, ...]:
-    """The groups of numbers whose ups are further from what is expected than they are with probability false_alarm_rate
-    / groups."""
+    """Returns the groups whose deviation has a probability below false_alarm_rate / groups."""
     found = []
     for group in groups:
         at = group[decided[group]]
@@ -43,7 +42,7 @@ def wrong_binades(
 
 
 def groups_of(pools: list[Array], x: Array) -> list[Array]:
-    """Indices, in the pools one after the other, of each pool, and of all numbers of each sign."""
+    """Returns the indices of each pool in the concatenated pools, and of all numbers of each sign."""
     starts = np.cumsum([0, *(pool.size for pool in pools)])
     each = [np.arange(start, start + pool.size) for start, pool in zip(starts, pools, strict=False)]
     return [*each, *(np.flatnonzero(np.signbit(x) == negative) for negative in (False, True))]

@@ -1,4 +1,4 @@
-"""Stochastic rounding whose random bits the subject is given: every result has to be equal."""
+"""Tests stochastic rounding with given random bits. Every result must be equal."""
 
 from __future__ import annotations
 
@@ -26,10 +26,13 @@ def validate_given_bits(
     subject: Subject, format: Format, source: Source, random_bit_count: int, *, overflow: Overflow = Overflow.INFINITY,
     nan_codes: NanCodes = nans.ANY, seed: int = 0, backend: str = "compiled",
 ) -> StochasticReport:  # fmt: skip
-    """Every number of the corpus with four words: two random ones, the first that goes up, and the last that does not;
-    and some of them in arrays of other lengths.
+    """Tests every number of the corpus with four words, and some of them in arrays of other lengths.
 
-    The subject is called with (numbers, uint32 words). Raises SubjectError where it fails.
+    Two words are random. The others are the smallest word that rounds up and the word before it. The subject is called
+    with (numbers, uint32 words).
+
+    Raises:
+        SubjectError: The subject fails.
     """
     checks.seed("seed", seed)
     checks.whole("random_bit_count", random_bit_count, least=1, most=ALL_BITS)
@@ -58,7 +61,7 @@ def validate_given_bits(
 
 
 def _trials(x: Array, format: Format, source: Source, count: int, seed: int) -> Iterator[tuple[Array, Array]]:
-    """Indices of numbers, and their words."""
+    """Yields the indices of numbers and their words."""
     words = _deciding_words(x, format, source, count, seed)
     every = np.arange(x.size)
     for bits in words:
@@ -70,7 +73,7 @@ def _trials(x: Array, format: Format, source: Source, count: int, seed: int) -> 
 
 
 def _deciding_words(x: Array, format: Format, source: Source, count: int, seed: int) -> list[Array]:
-    """Words for each x: two random, the least whose low bits carry, and the one before; above them random bits."""
+    """Returns words for each x: two random ones, the smallest whose low bits carry, and the one before it."""
     generator = np.random.default_rng(seed)
     random = [generator.integers(0, 1 << 32, x.size, np.uint32) for _ in range(2)]
     finite = np.where(np.isfinite(x), x, 0)

@@ -1,4 +1,4 @@
-"""Inputs on which frequencies are counted."""
+"""Chooses the inputs of the test of frequencies."""
 
 from __future__ import annotations
 
