@@ -155,14 +155,19 @@ def validate_cast(
         }  # fmt: skip
         if rule is not None:
             return CastReport(**common, declared=compare(rule, answers, shrink=shrink, backend=backend), preset=name)
-        found = fingerprint(answers, backend)
-        comparisons = {
-            name: compare(known, answers, shrink=shrink, backend=backend)
-            for name, known in preset_rules(target, source).items()
-        }
-        ordered = dict(sorted(comparisons.items(), key=lambda item: item[1].mismatches))
-        once = compare(one_rounding(found.rule, target), answers, shrink=shrink, backend=backend)
-        return CastReport(**common, fingerprint=found, once=once, presets=ordered)
+        return _fingerprinted(common, answers, shrink, backend)
+
+
+def _fingerprinted(common: Fields, answers: Answers, shrink: bool, backend: str) -> CastReport:
+    """Returns the report on a subject without a declared rule. ``common`` are the other fields."""
+    found = fingerprint(answers, backend)
+    comparisons = {
+        name: compare(known, answers, shrink=shrink, backend=backend)
+        for name, known in preset_rules(answers.format, answers.source).items()
+    }
+    ordered = dict(sorted(comparisons.items(), key=lambda item: item[1].mismatches))
+    once = compare(one_rounding(found.rule, answers.format), answers, shrink=shrink, backend=backend)
+    return CastReport(**common, fingerprint=found, once=once, presets=ordered)
 
 
 def sweep_all(
