@@ -15,6 +15,7 @@ TABLES = {
     "memory": ("bench.memory", "peak memory of a ResNet-18 training step beside PyTorch's"),
     "gpu": ("bench.gpu", "the cuda backend beside a copy on the device, cuBLAS and PyTorch on the same GPU"),
     "subjects": ("bench.subjects", "the exhaustive check of a cast in a process of its own, beside one in mpsim's"),
+    "fp8": ("bench.fp8", "a training step with the sums of tensor cores, as a ratio to the float32 step"),
     "backends": ("bench.backends", "every kernel of the numba backend beside the compiled one"),
 }
 

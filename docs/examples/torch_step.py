@@ -10,20 +10,25 @@ import numpy as np
 import torch
 from torch import nn
 
+torch.set_num_threads(1)  # several threads split some of the sums
+step, seen, ops = np.load(sys.argv[1]), {}, []
+index = json.loads(step["mpsim_index.json"])
+FORMAT = {kind: getattr(torch, index["tensors"][f"{kind}/1/0"]["format"]) for kind in ("P", "Y", "G", "GP")}
 
-def to(values, dtype):
-    return values.to(dtype).float()
+
+def to(values, kind):
+    return values.to(FORMAT[kind]).float()
 
 
 class Store(torch.autograd.Function):  # rounds an op's output; the derivative of rounding is 1
-    forward = staticmethod(lambda context, output: to(output, torch.float8_e4m3fn))
+    forward = staticmethod(lambda context, output: to(output, "Y"))
     backward = staticmethod(lambda context, gradient: gradient)
 
 
 class StoredLogSoftmax(torch.autograd.Function):  # differentiates from the stored output
     @staticmethod
     def forward(context, x):
-        context.y = to(torch.log_softmax(x, 1), torch.float8_e4m3fn)
+        context.y = to(torch.log_softmax(x, 1), "Y")
         return context.y.clone()
 
     @staticmethod
@@ -36,9 +41,6 @@ class LogSoftmax(nn.Module):
         return StoredLogSoftmax.apply(x)
 
 
-step, seen, ops = np.load(sys.argv[1]), {}, []
-
-
 def after(module, inputs, output):  # the hook behind every op
     op, stored = len(ops), Store.apply(output)
     ops.append(module)
@@ -46,7 +48,7 @@ def after(module, inputs, output):  # the hook behind every op
     if stored.requires_grad and stored.dim():  # not the images, not the loss
 
         def finished(gradient):  # autograd has summed it
-            seen[f"G/{op}/0"] = to(gradient, torch.float8_e5m2).numpy()
+            seen[f"G/{op}/0"] = to(gradient, "G").numpy()
             return torch.from_numpy(seen[f"G/{op}/0"])
 
         stored.register_hook(finished)
@@ -64,15 +66,14 @@ modules = [module for module in (*network, loss) if not isinstance(module, nn.Fl
 for op, module in enumerate(modules):
     module.register_forward_hook(after)
     for i, parameter in enumerate(module.parameters()):
-        parameter.data = to(torch.from_numpy(step[f"master/{op}/{i}"]), torch.float8_e4m3fn)
+        parameter.data = to(torch.from_numpy(step[f"master/{op}/{i}"]), "P")
         seen[f"P/{op}/{i}"] = parameter.detach().numpy()
-index = json.loads(step["mpsim_index.json"])
 scale, rule = index["loss_scale"], index["optimizer"]
 (scale * loss(network(torch.from_numpy(step["images"])), torch.from_numpy(step["labels"]))).backward()
 for op, module in enumerate(modules):
     for i, parameter in enumerate(module.parameters()):
         place = f"{op}/{i}"
-        seen[f"GP/{place}"] = to(parameter.grad, torch.bfloat16).numpy()
+        seen[f"GP/{place}"] = to(parameter.grad, "GP").numpy()
         seen[f"master/{place}"], seen[f"velocity/{place}"] = step[f"master/{place}"], step[f"velocity/{place}"]  # zeros
         master = nn.Parameter(torch.from_numpy(step[f"master/{place}"]).clone())
         master.grad = torch.from_numpy(seen[f"GP/{place}"]) / scale

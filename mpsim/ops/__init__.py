@@ -24,6 +24,7 @@ __all__ = [
     "linear",
     "log_softmax",
     "max_pool2d",
+    "may_multiply",
     "nll_loss",
     "permute",
     "primitive_of",
@@ -52,3 +53,12 @@ def primitive_of(kind: str) -> Primitive:
             f"unknown kind of op {kind!r}. Known: {', '.join(PRIMITIVES)}; a new one is a row of PRIMITIVES"
         )
     return PRIMITIVES[kind]
+
+
+def may_multiply(kind: str) -> bool:
+    """Whether an op of this kind is a matrix product; one of a kind that is not in PRIMITIVES may be.
+
+    >>> may_multiply("Linear"), may_multiply("ReLU")
+    (True, False)
+    """
+    return kind not in PRIMITIVES or PRIMITIVES[kind].is_product

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -78,6 +78,25 @@ class Accumulators:
                 found |= {each: getattr(entry, each) for each in PASSES if getattr(entry, each) is not None}
         return Passes(**found)
 
+    def says(self, layer: str) -> set[str]:
+        """The passes of the layer of which something is said.
+
+        >>> Accumulators(layers={"conv*": Accumulators(forward="exact")}).says("conv1")
+        {'forward'}
+        """
+        entries = [self, *(entry for pattern, entry in self.layers if fnmatchcase(layer, pattern))]
+        return {name for name in PASSES if any(getattr(entry, name) is not None for entry in entries)}
+
+    def over(self, other: Choice) -> Accumulators:
+        """What this says, and of everything else what ``other`` says.
+
+        >>> Accumulators(forward="exact").over(Accumulator(chunk=8)).of_layer("fc").weight_gradient.chunk
+        8
+        """
+        base = other if isinstance(other, Accumulators) else _same_in(PASSES, other)
+        own = Accumulators(**{name: getattr(self, name) for name in PASSES})
+        return replace(base, layers=(*base.layers, ("*", own), *self.layers))
+
     @property
     def promises_bits(self) -> bool:
         """Whether two backends give the same bits."""
@@ -136,6 +155,10 @@ def _summation(name: str, value: Any) -> Summation:
     return checks.instance(name, value, Accumulator, expected)
 
 
+def _same_in(passes: Sequence[str], summation: Summation) -> Accumulators:
+    return Accumulators(**dict.fromkeys(passes, summation))
+
+
 def _pattern(name: Any) -> str:
     if not isinstance(name, str):
         raise UsageTypeError(f"a layer's name or pattern is text, such as 'conv*', got {checks.shown(name)}", "layers")
@@ -153,7 +176,7 @@ def _may_meet(one: str, other: str) -> bool:
 
 def _of_entry(name: str, entry: Any) -> Accumulators:
     if not isinstance(entry, Accumulators):
-        return Accumulators(**dict.fromkeys(PASSES, _summation(f"layers[{name!r}]", entry)))
+        return _same_in(PASSES, _summation(f"layers[{name!r}]", entry))
     if entry.layers:
         raise UsageError(f"layer {name!r} has layers inside it; give all patterns side by side", "layers")
     return entry
@@ -183,12 +206,21 @@ def accumulators_of(text: str) -> Choice:
     >>> accumulators_of("hopper_float16;backward=chunk=64;conv1:exact").of_layer("conv2").weight_gradient.chunk
     64
     """
+    return entries_of(text).simplest
+
+
+def entries_of(text: str) -> Accumulators:
+    """What a text says, and no more: of a pass that no entry names it is None.
+
+    >>> entries_of("conv1:forward=exact").forward is None
+    True
+    """
     if text.lstrip().startswith("{"):
         return _of_json(text)
     general: dict[str, Summation] = {}
     layers: list[tuple[str, dict[str, Summation]]] = []
     entries = [entry for entry in text.split(";") if entry.strip()]
-    for entry in entries or [""]:
+    for entry in entries:
         layer, summation = _split(_LAYER, entry)
         word, rest = _split(_WORD, summation)
         passes = _WORDS.get(word, PASSES)
@@ -202,15 +234,15 @@ def accumulators_of(text: str) -> Choice:
             layers[-1][1].update(given)
         else:
             layers.append((layer, given))
-    return Accumulators(**general, layers=[(name, Accumulators(**given)) for name, given in layers]).simplest
+    return Accumulators(**general, layers=[(name, Accumulators(**given)) for name, given in layers])
 
 
-def _of_json(text: str) -> Choice:
+def _of_json(text: str) -> Accumulators:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"accumulator: a text that begins with a brace is JSON, and this is not ({error})") from None
-    return from_dict(found)
+    return _entries_of_dict(found)
 
 
 def _split(form: re.Pattern[str], text: str) -> tuple[str, str]:
@@ -270,13 +302,17 @@ def from_dict(found: Mapping[str, Any]) -> Choice:
     >>> from_dict(to_dict(accumulators_of("exact;fc:forward=chunk=64"))) == accumulators_of("exact;fc:forward=chunk=64")
     True
     """
+    return _entries_of_dict(found).simplest
+
+
+def _entries_of_dict(found: Mapping[str, Any]) -> Accumulators:
     if not {*PASSES, "layers"} & set(found):
-        return accumulators.from_dict(found)
+        return _same_in(PASSES, accumulators.from_dict(found))
     layers = found.get("layers", [])
     if not isinstance(layers, list) or not all(isinstance(each, Mapping) and "layer" in each for each in layers):
         raise UsageError("layers of an accumulator in JSON are a list of objects, each with a layer's name as 'layer'")
     entries = [(each["layer"], _of_passes({k: v for k, v in each.items() if k != "layer"})) for each in layers]
-    return replace(_of_passes({k: v for k, v in found.items() if k != "layers"}), layers=entries).simplest
+    return replace(_of_passes({k: v for k, v in found.items() if k != "layers"}), layers=entries)
 
 
 def _of_passes(found: Mapping[str, Any]) -> Accumulators:

@@ -14,7 +14,7 @@ from mpsim.errors import UsageError, UsageTypeError
 from mpsim.files.records import Record
 from mpsim.kernels import spec
 from mpsim.nn import Module
-from mpsim.ops import PRIMITIVES
+from mpsim.ops import may_multiply
 from mpsim.policies import Policy
 from mpsim.products import passes
 from mpsim.products.accumulators import Accumulator
@@ -101,7 +101,7 @@ class Recipe:
         semantics = as_semantics(self.semantics)
         traced = trace(model, batch=1 if plan is None else plan.network.batch, semantics=semantics.name)
         if isinstance(self.accumulator, Accumulators):
-            self.accumulator.check_layers([op.name for op in traced.ops if _may_multiply(op.kind)])
+            self.accumulator.check_layers([op.name for op in traced.ops if may_multiply(op.kind)])
         if plan is not None:
             plan.check(traced)
             for format in set(plan.formats.values()):
@@ -133,8 +133,3 @@ class Recipe:
         if found["loss_scale"] is not None:
             settings["loss_scale"] = LossScale(**found["loss_scale"])
         return cls(**settings)
-
-
-def _may_multiply(kind: str) -> bool:
-    """Whether an op of this kind is a matrix product; an op from outside that is not registered may be one."""
-    return kind not in PRIMITIVES or PRIMITIVES[kind].is_product

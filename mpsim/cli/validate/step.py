@@ -8,7 +8,10 @@ from typing import Annotated
 import typer
 
 from mpsim.cli.validate.verdict import gives_verdict
+from mpsim.errors import UsageError
 from mpsim.files.tensors import TensorFile
+from mpsim.files.whole import text_or_file
+from mpsim.products.passes import Accumulators, entries_of
 from mpsim.validate.presentation import Presentation, Report
 from mpsim.validate.step import replay
 from mpsim.validate.step import report as presentation
@@ -34,6 +37,13 @@ def step(
             help="With --teacher-forced: name or my_net.py:build of a network that is not of reference_models."
         ),
     ] = None,
+    accumulator: Annotated[
+        str,
+        typer.Option(
+            help="With --teacher-forced: in what order OTHER sums products, by pass and by layer, as of 'mpsim train', "
+            "or a JSON file. What these products make has to be equal in every bit."
+        ),
+    ] = "",
     backend: Annotated[str, typer.Option(help="reference, numba or compiled; changes no bit.")] = "compiled",
     threads: Annotated[int | None, typer.Option(help="Default: all cores; changes no bit.")] = None,
 ) -> tuple[Report, Presentation]:
@@ -44,12 +54,15 @@ def step(
     """
 
     if teacher_forced:
-        return _teacher_forced(other, against, model, backend, threads), presentation
+        described = entries_of(text_or_file(accumulator))
+        return _teacher_forced(other, against, model, described, backend, threads), presentation
+    if accumulator:
+        raise UsageError("--accumulator needs --teacher-forced: two files are compared as they are")
     return compare_steps(other, against), presentation
 
 
 def _teacher_forced(
-    other: Path, against: Path, model: str | None, backend: str, threads: int | None
+    other: Path, against: Path, model: str | None, described: Accumulators, backend: str, threads: int | None
 ) -> replay.TeacherReport:
     """The report on ``other``, with network and plan, and what it lacks of _STARTS, from the record ``against``."""
 
@@ -66,6 +79,7 @@ def _teacher_forced(
         loss_scale=None if says_scale else ours.index.get("loss_scale"),
         update=UpdateRule.of_index(theirs.index) or UpdateRule.of_index(ours.index),
         accumulator=network.accumulator,
+        described=described,
         backend=backend,
         threads=threads,
     )

@@ -18,6 +18,7 @@ import numpy as np
 from mpsim.kernels import Kernels
 from mpsim.kernels.binding import in_one_order
 from mpsim.kernels.contract import Array, Pair, Shape
+from mpsim.products.passes import PASSES, Accumulators
 
 UNIT = 2.0**-24
 #: Roundings of an op beside its sums, in units: quotients, square roots, exponentials of other libraries.
@@ -74,11 +75,27 @@ def quantum_of(x: Array) -> float:
     return float(np.ldexp(1.0, int((exponent - 24 + np.log2((integer & -integer).astype(np.float64))).min())))
 
 
-def bound_kernels(kernels: Kernels) -> Any:
-    """``kernels`` (of a CPU backend) whose sums give a Bound of the result in place of the result."""
+#: Kernels that multiply.
+PRODUCTS = ("matmul", "conv2d", "conv2d_input_gradient", "conv2d_weight_gradient")
+
+
+def bound_kernels(kernels: Kernels, described: Accumulators = Accumulators()) -> Any:
+    """``kernels`` (of a CPU backend) whose sums give a Bound of the result in place of the result; ``described``: the
+    products that are summed in a known order, and so have no bound."""
     sums = _Sums(kernels)
     names = [name for name in vars(_Sums) if not name.startswith("_")]
-    return in_one_order({**vars(kernels), **{name: getattr(sums, name) for name in names}})
+    bounds = in_one_order({**vars(kernels), **{name: getattr(sums, name) for name in names}})
+    exact = in_one_order({**vars(bounds), **{name: getattr(kernels, name) for name in PRODUCTS}})
+
+    def of_layer(name: str) -> tuple[Kernels, Kernels]:
+        says = described.says(name)
+        forward, by_input, by_weight = (exact if each in says else bounds for each in PASSES)
+        derivative = in_one_order(vars(bounds))
+        derivative.by_input, derivative.by_weight = by_input, by_weight
+        return forward, derivative
+
+    bounds.of_layer = of_layer
+    return bounds
 
 
 class _Sums:

@@ -7,7 +7,7 @@ file's, and the file's goes on in its place. So a difference shows at the op tha
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from mpsim.files.tensors import TensorFile, TensorFileError
 from mpsim.kernels import Kernels
 from mpsim.kernels.contract import Array
 from mpsim.nn import Module
+from mpsim.ops import may_multiply
 from mpsim.products.accumulators import Accumulator
-from mpsim.products.passes import Choice
+from mpsim.products.passes import Accumulators, Choice
 from mpsim.trace import Trace, trace
 from mpsim.training.passes import both_passes
 from mpsim.training.semantics import Semantics, as_semantics
@@ -42,6 +43,7 @@ class TeacherReport:
     """Every tensor of a step, mpsim's from the file's inputs against the file's, in order of computation.
 
     ``loss_scale`` and ``labels``: as used. ``notes``: what was taken from where, and what was not compared.
+    ``described``: the tensors that products of a described order make, which have to be equal in every bit.
     """
 
     source: str
@@ -51,6 +53,7 @@ class TeacherReport:
     labels: Array
     tensors: tuple[TensorComparison, ...]
     notes: tuple[str, ...] = ()
+    described: tuple[str, ...] = ()
 
     @property
     def equal(self) -> bool:
@@ -81,6 +84,10 @@ class TeacherReport:
             f"{len(self.tensors) - equal - signs - len(suspects)} as float32 sums in another order may give, "
             f"{len(suspects)} otherwise",
         ]
+        products = [tensor for tensor in self.tensors if tensor.name in self.described]
+        if products:
+            same = sum(tensor.equal for tensor in products)
+            lines.append(f"{len(products)} of them are products in a described order: {same} equal")
         for tensor in suspects[:10]:
             lines += [f"  {tensor}", *(f"    {line}" for line in self.details(tensor))]
         if len(suspects) > 10:
@@ -99,6 +106,7 @@ class TeacherReport:
             "equal": self.equal,
             "suspects": [tensor.name for tensor in self.suspects()],
             "notes": list(self.notes),
+            "described": list(self.described),
             "tensors": [tensor.to_dict() for tensor in self.tensors],
         }
 
@@ -113,6 +121,7 @@ def teacher_forced(
     loss_scale: float | None = None,
     update: UpdateRule | None = None,
     accumulator: Choice = Accumulator(),
+    described: Accumulators = Accumulators(),
     backend: str = "compiled",
     threads: int | None = None,
 ) -> TeacherReport:
@@ -130,15 +139,20 @@ def teacher_forced(
     ``update``: how the optimizer made ``next_master`` of ``master``, ``velocity`` and ``GP``; None takes it from the
     file's index. Without it, or without these tensors, the update is not looked at, which the notes say.
 
+    ``accumulator``: how mpsim sums the products. ``described``: how the other program sums those of which it says
+    something (``mpsim.products.passes.entries_of``). The tensors that they make have to be equal in every bit, and are
+    not taken for equal where sums in another order would explain the difference.
+
     Raises TensorFileError (a ValueError) for a file that is broken, lacks tensors, has others' shapes, or was made
     from another network; ValueError for a plan that does not fit; OSError if the file cannot be read.
     """
     file = trace_file if isinstance(trace_file, TensorFile) else read_step(trace_file)
     semantics = as_semantics(semantics)
     traced = _traced(file, model, plan)
+    described.check_layers([op.name for op in traced.ops if may_multiply(op.kind)])
     threads = checks.threads(threads)
     with default_float_environment():
-        kernels = backends.bind(backend, threads, accumulator)
+        kernels = backends.bind(backend, threads, described.over(accumulator).simplest)
         teacher = Teacher(file, traced, plan, semantics, kernels)
         labels = labels_of(file, traced, labels, teacher.notes)
         scale = loss_scale_of(file, traced, loss_scale, labels, teacher.notes)
@@ -146,11 +160,28 @@ def teacher_forced(
         teacher.refuse_problems()
         bounds = Bounds(teacher)
         if not all(pair.comparison.equal for pair in teacher.pairs.values()):
-            plain = bound_kernels(backends.bind("compiled", threads))
+            plain = bound_kernels(backends.bind("compiled", threads), described)
             _step(model, traced, bounds, bounds.parameter, plain, labels, scale, semantics)
         tensors = teacher.report(bounds.found)
         tensors += check_update(file, traced, plan, update, scale, teacher.notes)
-    return TeacherReport(file.source, repr(traced), semantics.name, scale, labels, tensors, tuple(teacher.notes))
+    compared = {tensor.name for tensor in tensors}
+    names = tuple(name for name in _described_tensors(traced, described) if name in compared)
+    return TeacherReport(file.source, repr(traced), semantics.name, scale, labels, tensors, tuple(teacher.notes), names)
+
+
+def _described_tensors(traced: Trace, described: Accumulators) -> Iterator[str]:
+    """The names of tensors that products of a described order make; of a finished gradient, that alone."""
+    for op in traced.ops:
+        passes = described.says(op.name) if may_multiply(op.kind) else set()
+        producer = op.producers[0]
+        if "forward" in passes:
+            yield f"Y/{op.index}/0"
+        if "weight_gradient" in passes:
+            yield f"GP/{op.index}/0"
+        if "input_gradient" in passes and producer > 0:
+            yield f"GX/{op.index}/0"
+            if traced.ops[producer].consumers == (op.index,):
+                yield f"G/{producer}/0"
 
 
 def _step(

@@ -1,0 +1,132 @@
+"""The orders in which PyTorch sums the products of small_cnn on a CPU with AVX-512, on one thread.
+
+Found by the probes of ``mpsim.validate.dot.orders.trees`` on these shapes, and stated in docs/validating.md: here they
+predict every bit of products of random numbers, and of a training step.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mpsim.kernels import bind
+from mpsim.products.passes import accumulators_of, entries_of
+from mpsim.products.tensor_cores import accumulator_of
+from mpsim.validate import Verdict, teacher_forced
+from mpsim.validate.step.index import read_step
+from mpsim.validate.step.recording import network_of
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
+pytest.importorskip("mpsim._kernels", reason="mpsim._kernels is not built: run 'pip install -e .'")
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+ORDERS = (EXAMPLES / "torch_orders.json").read_text(encoding="utf-8")
+#: What the orders were found with.
+STABLE = torch.__version__.startswith("2.13.") and torch.backends.cpu.get_cpu_capability() == "AVX512"
+pytestmark = pytest.mark.skipif(not STABLE, reason="the orders are those of PyTorch 2.13 with AVX-512")
+BATCH, GEOMETRY = 16, ((1, 1), (1, 1), 1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def normal(seed: int, *shapes: tuple[int, ...]) -> list[np.ndarray]:
+    random = np.random.default_rng(seed)
+    return [random.standard_normal(shape).astype(np.float32) for shape in shapes]
+
+
+@pytest.mark.parametrize(
+    ("layer", "inputs", "outputs", "size"), [("conv1", 1, 16, 8), ("conv2", 16, 32, 4), ("conv3", 32, 64, 4)]
+)
+def test_convolutions(layer: str, inputs: int, outputs: int, size: int) -> None:
+    for seed in range(3):
+        x, w, gy = normal(seed, (BATCH, inputs, size, size), (outputs, inputs, 3, 3), (BATCH, outputs, size, size))
+        forward, derivative = bind("compiled", 2, accumulators_of(ORDERS)).of_layer(layer)
+        tensors = [torch.from_numpy(each) for each in (gy, x, w)]
+        options = None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, False]
+        gx, gw, _ = torch.ops.aten.convolution_backward(*tensors, *options)
+        y = torch.nn.functional.conv2d(tensors[1], tensors[2], padding=1)
+        assert np.array_equal(forward.conv2d(x, w, None, *GEOMETRY), y.numpy())
+        assert np.array_equal(derivative.by_weight.conv2d_weight_gradient(x, gy, w.shape, *GEOMETRY), gw.numpy())
+        if layer != "conv1":  # whose input's gradient no step computes
+            assert np.array_equal(derivative.by_input.conv2d_input_gradient(gy, w, x.shape, *GEOMETRY), gx.numpy())
+
+
+def test_the_linear_layer() -> None:
+    """Its forward product adds the columns 0 to 7 in four lanes and the last two in eight; products are rounded."""
+    x, w, b, gy = normal(0, (BATCH, 256), (10, 256), (10,), (BATCH, 10))
+    _, derivative = bind("compiled", 2, accumulators_of(ORDERS)).of_layer("linear")
+    tensors = [torch.from_numpy(each) for each in (x, w, b, gy)]
+    assert np.array_equal(derivative.by_input.matmul(gy, w), (tensors[3] @ tensors[1]).numpy())
+    gw = derivative.by_weight.swapped.matmul(gy, x, transpose_a=True)
+    assert np.array_equal(gw, (tensors[3].t() @ tensors[0]).numpy())
+    y = torch.nn.functional.linear(*tensors[:3]).numpy()
+    for lanes, columns in ((4, slice(0, 8)), (8, slice(8, 10))):
+        text = f"product(products=float32, order=groups(lanes({lanes}), rising(), folding()))"
+        found = bind("compiled", 2, accumulator_of(text)).matmul(x, w, transpose_b=True, bias=b)
+        assert np.array_equal(found[:, columns], y[:, columns])
+        assert not np.array_equal(found, y)
+
+
+@pytest.fixture(scope="module")
+def step(tmp_path_factory: pytest.TempPathFactory):
+    """A step in float32, in which the order of every sum shows: PyTorch's file, and mpsim's network."""
+    folder = tmp_path_factory.mktemp("step")
+    ours, theirs = folder / "ours.npz", folder / "theirs.npz"
+    command = ["trace-step", "small_cnn", "--batch", str(BATCH), "--scheme", "float32", "--out", str(ours)]
+    subprocess.run([sys.executable, "-m", "mpsim.cli", *command], check=True, capture_output=True)
+    subprocess.run([sys.executable, str(EXAMPLES / "torch_step.py"), str(ours), str(theirs)], check=True)
+    return read_step(theirs), network_of(read_step(ours)), read_step(ours)
+
+
+def replay(step, described: str):
+    theirs, network, ours = step
+    return teacher_forced(
+        theirs, network.model, network.plan, "standard", loss_scale=ours.index["loss_scale"],
+        labels=ours.tensors["labels"], described=entries_of(described),
+    )  # fmt: skip
+
+
+def test_a_step_is_replayed_bit_for_bit(step) -> None:
+    """Every product but the linear layer's forward one, which no single order describes."""
+    report = replay(step, ORDERS)
+    assert set(report.described) == {
+        "Y/1/0", "GP/1/0", "Y/5/0", "GP/5/0", "G/4/0", "Y/8/0", "GP/8/0", "G/7/0", "GP/12/0", "G/11/0",
+    }  # fmt: skip
+    equal = {tensor.name for tensor in report.tensors if tensor.equal}
+    assert set(report.described) <= equal and report.verdict is Verdict.EQUAL
+    assert "10 of them are products in a described order: 10 equal" in str(report)
+    plain = replay(step, "")
+    assert plain.described == () and plain.verdict is Verdict.EQUAL
+    assert equal - {tensor.name for tensor in plain.tensors if tensor.equal} == {
+        "Y/5/0",
+        "G/4/0",
+        "Y/8/0",
+        "G/7/0",
+        "GP/1/0",
+    }
+
+
+@pytest.mark.parametrize(
+    ("described", "wrong"),
+    [
+        ("conv2:forward=chunk=none", {"Y/5/0"}),
+        (
+            "conv[23]:input_gradient=groups(blocks(144), reordered(lanes(9), rising()), rising(start=first))",
+            {"G/4/0", "G/7/0"},
+        ),
+        ("conv1:weight_gradient=chunk=256", {"GP/1/0"}),
+        ("linear:forward=product(products=float32, order=groups(lanes(4), rising(), folding()))", {"Y/12/0"}),
+    ],
+)
+def test_a_wrong_order_is_a_suspect(step, described: str, wrong: set[str]) -> None:
+    report = replay(step, described)
+    assert {tensor.name for tensor in report.suspects()} == wrong and report.verdict is Verdict.DIFFERENT
