@@ -181,27 +181,16 @@ typedef struct {
     int16_t *panel_exponents, *row_exponents;
 } Memory;
 
-/* Whether the columns are full vectors, each of neighbours in memory. */
-static int neighbours_of(const int64_t *column, int64_t count) {
-    int64_t gaps = count % WIDTH;
-    for (int64_t p = 0; p < count; p++) gaps |= column[p] - column[p / WIDTH * WIDTH] - p % WIDTH;
-    return gaps == 0;
-}
-
 /* The instructions of one block of k for every row, on ``vectors`` (a constant) vectors of columns. */
 INLINE void sum_block(const Tables *t, int64_t group, int64_t start, int64_t stop, int64_t first, int64_t count,
                       int vectors, const Instruction *n, const Memory *m) {
     const float *a = t->a + t->a_group[group], *b = t->b + t->b_group[group];
     const int64_t columns = vectors * WIDTH, exponents = (vectors + 1) / 2 * SHORTS;
-    const int64_t *column = t->b_column + start, neighbours = neighbours_of(column, stop - start);
     for (int64_t k = 0; k < count; k++) {
         const float *from = b + t->b_k[first + k];
         float *to = m->panel + k * columns;
-        if (neighbours)
-            for (int64_t p = 0; p < columns; p += WIDTH)
-                vector_store(to + p, p < stop - start ? vector_load(from + column[p]) : vector_splat(0));
-        else
-            for (int64_t p = 0; p < columns; p++) to[p] = p < stop - start ? from[column[p]] : 0;
+        for (int64_t p = start; p < stop; p++) to[p - start] = from[t->b_column[p]];
+        for (int64_t p = stop - start; p < columns; p++) to[p] = 0;
         convert(to, m->panel_exponents + k * exponents, columns, n->mask_right, n->least_right);
     }
     const int64_t padded = (count + WIDTH - 1) / WIDTH * WIDTH;
