@@ -19,7 +19,7 @@ from mpsim.products.passes import (
     from_dict,
     to_dict,
 )
-from mpsim.products.stages import Operand, Product
+from mpsim.products.stages import Bias, Operand, Product, Scale
 from mpsim.products.tensor_cores import accumulator_of
 
 DEFAULT, EXACT, CHUNKS = Accumulator(), Accumulator(kind="exact"), Accumulator(chunk=64)
@@ -115,6 +115,10 @@ def test_a_choice_in_python_is_that_of_the_text():
         ("conv1:weigth_gradient=exact", "there is no pass 'weigth_gradient'; did you mean weight_gradient?"),
         ("conv1:lanes=8", "'lanes' is no field"),
         ("forward=up()", "up"),
+        (
+            "conv1:forward=product(epilogue=(scale(left), bias()))",
+            "forward multiplies by scales .left., which a layer does",
+        ),
         ("con v1:exact", "unknown accumulator kind"),
         ("{", "begins with a brace is JSON"),
         ('{"forward": "exact", "layer": []}', "not layer"),
@@ -137,6 +141,8 @@ def test_a_choice_that_says_nothing_is_refused():
         Accumulators(forward=64)
     with pytest.raises(UsageTypeError, match="is text"):
         Accumulators(layers={3: EXACT})
+    with pytest.raises(UsageError, match="accumulator multiplies by scales"):
+        as_accumulators(Product(epilogue=(Scale("right"), Bias())))
 
 
 def test_a_text_may_be_a_file(tmp_path):

@@ -147,12 +147,17 @@ Choice = Summation | Accumulators
 
 
 def _summation(name: str, value: Any) -> Summation:
-    if isinstance(value, str):
-        return accumulator_of(value)
-    if isinstance(value, Product):
-        return in_short(value)
+    summation = accumulator_of(value) if isinstance(value, str) else value
+    if isinstance(summation, Product):
+        if scales := {*summation.scales_of_totals, *summation.scales_of_blocks}:
+            raise UsageError(
+                f"{name} multiplies by scales ({', '.join(sorted(scales))}), which a layer does not have; "
+                f"leave them out",
+                name,
+            )
+        return in_short(summation)
     expected = "an Accumulator, such as Accumulator(chunk=64), or its text, such as 'chunk=64' or 'hopper_float16'"
-    return checks.instance(name, value, Accumulator, expected)
+    return checks.instance(name, summation, Accumulator, expected)
 
 
 def _same_in(passes: Sequence[str], summation: Summation) -> Accumulators:
