@@ -19,6 +19,7 @@ from mpsim.products.stages import (
     CONVERSIONS,
     AddC,
     Aligned,
+    AlignedLate,
     Bias,
     Blocks,
     Exact,
@@ -102,6 +103,7 @@ def orders(length: int, results: bool = False, depth: int = 2) -> st.SearchStrat
     """Orders of so many terms, nested; of results where no product can be added."""
     leaves: list[st.SearchStrategy[Order]] = [
         st.builds(Rising, sums(), st.sampled_from(["zero", "first"])),
+        st.builds(Rising, single_sums(), st.sampled_from(["zero", "first"]), st.integers(1, 5)),
         st.builds(Kahan, sums()),
         st.builds(Pairwise, sums()),
         st.builds(Folding, sums()),
@@ -119,6 +121,8 @@ def orders(length: int, results: bool = False, depth: int = 2) -> st.SearchStrat
                 starts,
             )
         )
+        bits, reach = st.integers(1, 34), st.one_of(st.none(), st.integers(1, 40))
+        leaves.append(st.builds(AlignedLate, st.integers(1, 9), bits, bits, partitions(), reach, plain_sums(), starts))
     found = st.one_of(*leaves)
     if depth and length:
         inner, outer = orders(length, results, depth - 1), orders(length, True, depth - 1)

@@ -21,6 +21,7 @@ from mpsim.kernels.contractions.operands import reading_of
 from mpsim.kernels.spec_dot import dot
 from mpsim.products.stages import (
     Aligned,
+    AlignedLate,
     Bias,
     Blocks,
     Exact,
@@ -117,6 +118,55 @@ def cases(draw: st.DrawFn) -> Case:
     beside = draw(besides(product, (3, 2), length, numbers))
     bias = None if bias is None else np.array(bias, np.float64).astype(np.float32)
     return Case(product, array[:3].copy(), np.ascontiguousarray(array[3:].T), bias, beside)
+
+
+@pytest.mark.parametrize("backend", ("reference", "numba", "compiled"))
+def test_terms_that_are_added_together_are_rounded_once(backend: str) -> None:
+    """2**24 + 1 and 2**24 + 3 are ties, which go to 2**24 and to 2**24 + 4. One at a time, every one is lost."""
+    a, ones = np.float32([[2.0**24, 1, 1, 1, 1, -(2.0**24)]]), np.ones((6, 1), np.float32)
+    for together, expected in ((1, 0), (2, 3), (3, 4), (4, 5), (5, 4), (6, 4)):
+        product = Product(order=Rising(together=together))
+        assert dot(a[0].tolist(), [1.0] * 6, product) == expected, together
+        assert load(backend).matmul(a, ones, accumulator=product).item() == expected, together
+    negative = np.float32([[-0.0, -0.0]])
+    for start, sign in (("zero", False), ("first", True)):
+        product = Product(order=Rising(start=start, together=2))
+        assert np.signbit(dot([-0.0] * 2, [1.0] * 2, product)) == sign
+        assert np.signbit(load(backend).matmul(negative, ones[:2], accumulator=product)).item() == sign
+
+
+@pytest.mark.parametrize("backend", ("reference", "numba", "compiled"))
+def test_c_is_aligned_after_the_products(backend: str) -> None:
+    """Products keep 2**-24 beside 1; what is negative and smaller rounds down to -2**-32 beside c. A c that is too
+    small is left out where there is a reach."""
+    ones = np.ones((4, 1), np.float32)
+    for terms, reach, values, expected in (
+        (4, None, [1, -1, 2.0**-25, 0], 0.0),  # cut off beside 1
+        (4, None, [1, -1, 2.0**-24, 0], 2.0**-24),
+        (2, None, [2, 0, -(2.0**-40), 0], 2.0),  # 2 - 2**-31, which rounds to 2
+        (2, None, [-(2.0**-60), 0, 1, -1], -(2.0**-24)),  # c is rounded down beside 1
+        (2, 25, [-(2.0**-60), 0, 1, -1], 0.0),
+        (2, 61, [-(2.0**-60), 0, 1, -1], -(2.0**-24)),
+    ):
+        product = Product(order=AlignedLate(terms, reach=reach))
+        a = np.float32([values])
+        assert dot(a[0].tolist(), [1.0] * 4, product) == expected, values
+        assert load(backend).matmul(a, ones, accumulator=product).item() == expected, values
+    down = Product(order=AlignedLate(1, sum_bits=23, sums=Sums(rounding="toward_zero")))  # then "down" shows
+    a = np.float32([[2, -(2.0**-40)]])
+    assert load(backend).matmul(a, ones[:2], accumulator=down).item() == 2 - 2.0**-23
+
+
+@pytest.mark.parametrize("backend", ("reference", "numba", "compiled"))
+def test_an_instruction_ends_with_its_group(backend: str) -> None:
+    """k mod 4 in {0, 1} first, also of 4 terms: 448 * 448 cancels before 2**-12 is added."""
+    a, b = np.float32([[448, -448, 2.0**-6, 0]]), np.float32([[448], [448], [2.0**-6], [0]])
+    order = Groups(Blocks(32), Reordered(Lanes(2, 2), Aligned(16, 25, Sums(rounding="toward_zero"))), Rising())
+    for width in (4, 32):
+        padding = width - 4
+        x, y = np.pad(a, [(0, 0), (0, padding)]), np.pad(b, [(0, padding), (0, 0)])
+        assert dot(x[0].tolist(), y[:, 0].tolist(), Product(order=order)) == 2.0**-12
+        assert load(backend).matmul(x, y, accumulator=Product(order=order)).item() == 2.0**-12
 
 
 def same(found: float, expected: float) -> bool:

@@ -64,6 +64,15 @@ typedef struct {
     int64_t toward_zero;
 } AlignedSum;
 
+/* Sums that align c after their products (AlignedLate of mpsim/products/stages.py). */
+typedef struct {
+    double quantum, sum_quantum;    /* 2**-fraction_bits, 2**-sum_bits */
+    double reach;                   /* c counts from so much of the largest power of two on */
+    double least_left, least_right; /* the smallest normal numbers of the operands' formats */
+    double least_sum;               /* and of that of the sums */
+    int64_t sums;                   /* how they are rounded: the index of a SumRounding */
+} LateSum;
+
 /* Images as (images, channels, area = height * width). */
 typedef struct {
     int64_t images, channels, area;

@@ -119,8 +119,8 @@ static void carry(int64_t *limbs) {
     }
 }
 
-/* To odd to 53 bits, then to float32: right, because 53 >= 24 + 2 (mpsim/kernels/contractions/narrow.py). */
-static float round_limbs(int64_t *limbs) {
+/* To odd to 53 bits. */
+static double round_limbs(int64_t *limbs) {
     carry(limbs);
     int negative = limbs[LIMBS - 1] < 0;
     if (negative) {
@@ -138,22 +138,28 @@ static float round_limbs(int64_t *limbs) {
         high |= sticky;
     }
     double magnitude = ldexp((double)high, 32 * (top - 1) - BASE);
-    return (float)(negative ? -magnitude : magnitude);
+    return negative ? -magnitude : magnitude;
 }
 
 void exact_add(ExactSum *sum, double x) {
     int64_t bits;
     memcpy(&bits, &x, sizeof bits);
+    sum->others += bits != INT64_MIN;
     if ((bits >> 52 & 2047) == 2047)
         sum->special += x; /* inf - inf = NaN */
     else
         add_product(sum->limbs, bits);
 }
 
-float exact_total(ExactSum *sum) { return sum->special == 0 ? round_limbs(sum->limbs) : (float)sum->special; }
+/* From odd to float32: right, because 53 >= 24 + 2 (mpsim/kernels/contractions/narrow.py). */
+float exact_total(ExactSum *sum) { return (float)(sum->special == 0 ? round_limbs(sum->limbs) : sum->special); }
+
+double exact_to_odd(ExactSum *sum) {
+    return sum->special != 0 ? sum->special : sum->others ? round_limbs(sum->limbs) : -0.0;
+}
 
 float exact_dot(const float *a, const int64_t *a_k, const float *b, const int64_t *b_k, int64_t length) {
-    ExactSum sum = {{0}, 0};
+    ExactSum sum = {{0}, 0, 0};
     for (int64_t k = 0; k < length; k++) exact_add(&sum, (double)a[a_k[k]] * (double)b[b_k[k]]);
     return exact_total(&sum);
 }

@@ -22,6 +22,7 @@ enum { SUM_FUSED, SUM_SEPARATE, SUM_NARROW, SUM_EXACT, SUM_ALIGNED };
 #define exact_dot KERNEL(exact_dot)
 #define exact_add KERNEL(exact_add)
 #define exact_total KERNEL(exact_total)
+#define exact_to_odd KERNEL(exact_to_odd)
 
 /* The kind SUM_ALIGNED. length >= 1, 1 <= chunk <= length. Returns 0, or -1 without memory. */
 int accumulate_aligned(const Tables *tables, int64_t chunk, const NarrowFormat *narrow, const AlignedSum *aligned,
@@ -50,16 +51,20 @@ INLINE Doubles round_doubles(Doubles s, const NarrowFormat *narrow, int64_t towa
     return result;
 }
 
-/* An exact sum of products of float32 numbers, in digits of 32 bits; special: the sum of what is not finite. */
+/* An exact sum of products of float32 numbers, in digits of 32 bits; special: the sum of what is not finite; others:
+ * how many were not -0. */
 enum { LIMBS = 19 };
 typedef struct {
     int64_t limbs[LIMBS];
     double special;
+    int64_t others;
 } ExactSum;
 
 void exact_add(ExactSum *sum, double x);
 /* The sum rounded once to float32; the digits are used up. */
 float exact_total(ExactSum *sum);
+/* The sum rounded to odd to float64, -0 if every number was -0; the digits are used up. */
+double exact_to_odd(ExactSum *sum);
 
 /* x + y rounded to odd (mpsim/kernels/contractions/narrow.py). */
 INLINE Doubles sum_to_odd(Doubles x, Doubles y) {

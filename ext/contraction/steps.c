@@ -14,7 +14,7 @@
 /* The numbers of mpsim/kernels/contractions/steps.py. */
 enum {
     STEP_ZERO, STEP_MULTIPLY, STEP_ROUND, STEP_ADD, STEP_RISING, STEP_ALIGNED, STEP_CLEAR, STEP_GATHER, STEP_TOTAL,
-    STEP_LOAD, STEP_TIMES, STEP_SUBTRACT
+    STEP_LOAD, STEP_TIMES, STEP_SUBTRACT, STEP_ODD, STEP_LATE
 };
 /* The numbers of mpsim/kernels/contractions/narrow.py. */
 enum { SUMS_TO_NEAREST, SUMS_TOWARD_ZERO, SUMS_BY_BITS };
@@ -24,6 +24,7 @@ typedef struct {
     int64_t count, registers, exact_sums, result, table_size;
     const SumRounding *sums;
     const AlignedSum *aligned;
+    const LateSum *late;
     const float *values;
     const RandomStream *stream;
 } Program;
@@ -179,6 +180,60 @@ static void aligned_run(const Program *p, const Row *row, const int64_t *places,
     }
 }
 
+/* x rounded down to a multiple of the quantum; of less than 2**51 quanta. */
+INLINE Doubles rounded_down(Doubles x, Doubles quantum) {
+    Doubles whole = truncated(x, quantum, quantum * 0x1p52);
+    return whole - (Doubles)((Longs)(whole > x) & (Longs)quantum);
+}
+
+/* A product of operands, infinite from 2**128 on. */
+INLINE Doubles below_2_128(Doubles x) {
+    Longs infinite = (Longs)((Doubles)((Longs)x & INT64_MAX) >= 0x1p128) & ~(Longs)(x != x);
+    Doubles infinity = (Doubles)((Longs)((Doubles){0} + INFINITY) | ((Longs)x & INT64_MIN));
+    return (Doubles)((infinite & (Longs)infinity) | (~infinite & (Longs)x));
+}
+
+/* The next c of an instruction that aligns its products first. places: how many groups, their sizes, their terms. */
+INLINE Doubles late_instruction(const Row *row, const int64_t *places, int part, Doubles c, const LateSum *sum,
+                                const NarrowFormat *narrow, int64_t toward_zero) {
+    const Doubles zero = {0};
+    Doubles largest = zero, total = zero, plain = c;
+    for (int pass = 0; pass < 2; pass++) { /* the largest power of two of all products first */
+        const int64_t *k = places + 1 + places[0];
+        for (int64_t group = 0; group < places[0]; k += places[1 + group], group++) {
+            Doubles top = zero, one = zero;
+            for (int64_t i = 0; i < places[1 + group]; i++) {
+                Doubles right = load_doubles(row->panel + k[i] * COLUMNS + part * DOUBLES);
+                double left = scale_of(row->a[row->a_k[k[i]]], sum->least_left);
+                top = larger_doubles(top, left * scales_of(right, sum->least_right));
+                if (!pass) plain += below_2_128(product(row, k[i], part));
+            }
+            largest = larger_doubles(largest, top);
+            if (!pass) continue;
+            Doubles quantum = top * sum->quantum;
+            for (int64_t i = 0; i < places[1 + group]; i++)
+                one += truncated(product(row, k[i], part), quantum, quantum * 0x1p52);
+            total += rounded_down(one, largest * sum->quantum);
+        }
+    }
+    Doubles of_c = larger_doubles(scales_of(c, sum->least_sum), zero + sum->least_sum);
+    Doubles top = larger_doubles(largest, of_c);
+    total = rounded_down(total, top * (sum->sum_quantum / 2));
+    Doubles down = rounded_down(c, top * sum->quantum);
+    total += (Doubles)((Longs)(of_c >= top * sum->reach) & (Longs)down);
+    total = rounded_down(total, scales_of(total, sum->least_sum) * sum->sum_quantum) + 0.0;
+    Longs finite = (Longs)(plain - plain == 0);
+    Longs result = (Longs)round_doubles(total, narrow, toward_zero);
+    return (Doubles)((finite & result) | (~finite & (Longs)aligned_result(zero, plain, narrow, toward_zero)));
+}
+
+static void late_run(const Program *p, const Row *row, const int64_t *places, double *r, int64_t how) {
+    const SumRounding *sums = p->sums + p->late[how].sums;
+    for (int part = 0; part < PARTS; part++)
+        put(r + part * DOUBLES, late_instruction(row, places, part, get(r + part * DOUBLES), p->late + how,
+                                                 &sums->format, sums->mode));
+}
+
 /* The numbers of a table for these outputs and one block. */
 static void load_table(const Program *p, const Tables *t, const Row *row, int64_t table, int64_t block, double *to) {
     const int64_t *at = p->tables + table * p->table_size, *offsets = at + 2;
@@ -227,6 +282,12 @@ static void do_step(const Program *p, const Tables *t, Row *row, const int64_t *
     case STEP_TOTAL:
         for (int i = 0; i < COLUMNS; i++) to[i] = exact_total(row->exact + x * COLUMNS + i);
         break;
+    case STEP_ODD:
+        for (int i = 0; i < COLUMNS; i++) to[i] = exact_to_odd(row->exact + x * COLUMNS + i);
+        break;
+    case STEP_LATE:
+        late_run(p, row, p->places + x, to, step[4]);
+        break;
     case STEP_LOAD:
         load_table(p, t, row, x, y, to);
         break;
@@ -258,12 +319,12 @@ int KERNEL(run_steps)(const float *a, const int64_t *a_group, const int64_t *a_r
                       const int64_t *out_group, const int64_t *out_row, const int64_t *out_column, int64_t groups,
                       int64_t rows, int64_t length, int64_t columns, const int64_t *code, int64_t count,
                       const int64_t *places, const SumRounding *sums, const AlignedSum *aligned,
-                      const int64_t *aligned_sums, const float *values, const int64_t *tables,
+                      const int64_t *aligned_sums, const LateSum *late, const float *values, const int64_t *tables,
                       const RandomStream *stream, int64_t registers, int64_t exact_sums, int64_t answer, int threads) {
     const Tables t = {a,       b,         out,     a_group,    a_row,  a_k,  b_group, b_column,
                       b_k,     out_group, out_row, out_column, groups, rows, length,  columns};
     const Program p = {code,       places, aligned_sums,            tables, count,   registers, exact_sums,
-                       answer,     2 + groups + rows + columns,     sums,   aligned, values,    stream};
+                       answer,     2 + groups + rows + columns,     sums,   aligned, late,      values,     stream};
     int64_t panels = (columns + COLUMNS - 1) / COLUMNS;
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)

@@ -7,27 +7,21 @@ left to right, each part with all its own parts before the next.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from mpsim.errors import UsageError
-from mpsim.formats import as_format
 from mpsim.kernels.contractions.beside import NOTHING, Beside
 from mpsim.kernels.philox import philox4x32
 from mpsim.kernels.spec_sums import (
     Term,
     add,
-    beyond,
     exact_value,
-    exponent_of,
+    instruction,
     multiply_add,
     read,
-    rounded,
-    special_sum,
 )
 from mpsim.products.accumulators import Accumulator, Summation
 from mpsim.products.stages import (
@@ -35,6 +29,7 @@ from mpsim.products.stages import (
     FLOAT32,
     AddC,
     Aligned,
+    AlignedLate,
     Bias,
     Exact,
     Folding,
@@ -157,8 +152,9 @@ def _rising(terms: Sequence[Part], order: Rising, dot: Dot) -> Term:
         total = dot.begin(order.sums)
     else:
         total, terms = dot.rounded([dot.value(terms[0])], order.sums), terms[1:]
-    for term in terms:
-        total = dot.rounded([dot.value(term), total], order.sums)
+    for start in range(0, len(terms), order.together):
+        values = [dot.value(term) for term in terms[start : start + order.together]]
+        total = dot.rounded([*values, total], order.sums)
     return total
 
 
@@ -250,7 +246,10 @@ def _groups(terms: Sequence[Part], order: Groups, dot: Dot) -> Term:
 
 
 def _reordered(terms: Sequence[Part], order: Reordered, dot: Dot) -> Term:
-    return dot.sum([terms[k] for group in order.partition.split(len(terms)) for k in group], order.order)
+    groups = [[terms[k] for k in group] for group in order.partition.split(len(terms))]
+    if isinstance(order.order, Aligned | AlignedLate):
+        return _chain(groups, order.order, dot)
+    return dot.sum([term for group in groups for term in group], order.order)
 
 
 def _scaled(terms: Sequence[Part], order: Scaled, dot: Dot) -> Term:
@@ -260,15 +259,20 @@ def _scaled(terms: Sequence[Part], order: Scaled, dot: Dot) -> Term:
     return dot.scaled(dot.sum(terms, order.order), order.scale, blocks.pop())
 
 
-def _aligned(terms: Sequence[Part], order: Aligned, dot: Dot) -> Term:
-    """A chain of instructions, the result of each being the c of the next."""
+def _aligned(terms: Sequence[Part], order: Aligned | AlignedLate, dot: Dot) -> Term:
+    return _chain([terms], order, dot)
+
+
+def _chain(groups: Sequence[Sequence[Part]], order: Aligned | AlignedLate, dot: Dot) -> Term:
+    """A chain of instructions, the result of each being the c of the next, each over terms of one group."""
     if order.start == "zero":
         c = dot.begin(order.sums)
     else:
-        c, terms = _alone(terms[0], order.sums, dot), terms[1:]
-    products = [term for term in terms if isinstance(term, Term)]
-    for start in range(0, len(products), order.terms):
-        c = Term(_instruction(products[start : start + order.terms], c.x, order, dot.product))
+        c, groups = _alone(groups[0][0], order.sums, dot), [groups[0][1:], *groups[1:]]
+    for group in groups:
+        products = [term for term in group if isinstance(term, Term)]
+        for start in range(0, len(products), order.terms):
+            c = Term(instruction(products[start : start + order.terms], c.x, order, dot.product))
     return c
 
 
@@ -287,27 +291,5 @@ RULES: dict[type, Callable[[Sequence[Part], Any, Dot], Term]] = {
     Reordered: _reordered,
     Scaled: _scaled,
     Aligned: _aligned,
+    AlignedLate: _aligned,
 }
-
-
-def _instruction(terms: Sequence[Term], c: float, order: Aligned, product: Product) -> float:
-    """c + sum of a_k * b_k: aligned to the largest exponent, truncated, added exactly, rounded once."""
-    left, right = as_format(product.left.format), as_format(product.right.format)
-    format = as_format(order.sums.format)
-    if not all(map(math.isfinite, (c, *(x for term in terms for x in term[:2])))):
-        special = c if not math.isfinite(c) else 0.0
-        for x, y, _ in terms:
-            if not (math.isfinite(x) and math.isfinite(y)):
-                special = special_sum(x, y, special)
-        return beyond(special, format)
-    pairs = [(x, y) for x, y, _ in terms if x and y]
-    addends = [(Fraction(x) * Fraction(y), exponent_of(x, left) + exponent_of(y, right)) for x, y in pairs]
-    if c:
-        addends.append((Fraction(c), exponent_of(c, format)))
-    least = [] if order.least_exponent is None else [order.least_exponent]
-    largest = max([*least, *(exponent for _, exponent in addends)], default=0)
-    quantum = Fraction(2) ** (largest - order.fraction_bits)
-    exact = sum(int(value / quantum) for value, _ in addends) * quantum  # int: toward zero
-    if not exact:
-        return 0.0
-    return rounded(exact, format, order.sums) + 0.0  # never -0

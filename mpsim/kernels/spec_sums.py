@@ -10,7 +10,7 @@ from typing import NamedTuple
 from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels import spec
 from mpsim.policies import Mode, Overflow, Policy
-from mpsim.products.stages import FLOAT32, Operand, Sums
+from mpsim.products.stages import FLOAT32, Aligned, AlignedLate, Operand, Product, Sums
 
 
 class Term(NamedTuple):
@@ -69,10 +69,7 @@ def rounded(exact: Fraction, format: Format, sums: Sums = FLOAT32, word: int = 0
     """A number other than zero rounded as ``sums`` say, as if the exponent had no end; beyond the largest number:
     infinity (docs/semantics.md, "Rounding")."""
     magnitude = abs(exact)
-    exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
-    if magnitude < Fraction(2) ** exponent:
-        exponent -= 1
-    quantum = Fraction(2) ** spec.quantum_exponent(exponent, format)
+    quantum = Fraction(2) ** spec.quantum_exponent(_floor_log2(magnitude), format)
     whole = magnitude / quantum
     keep = int(whole) if sums.rounding != "nearest_even" else round(whole)  # Fraction's round: half to even
     if sums.random_bits is not None:
@@ -105,3 +102,70 @@ def special_sum(x: float, y: float, z: float) -> float:
 def exponent_of(x: float, format: Format) -> int:
     """floor(log2 |x|) of a number that is not zero, but at least the smallest normal exponent of the format."""
     return max(math.frexp(x)[1] - 1, format.min_exponent)
+
+
+def instruction(terms: Sequence[Term], c: float, order: Aligned | AlignedLate, product: Product) -> float:
+    """c + sum of a_k * b_k, as one instruction of an aligned order computes it."""
+    left, right = as_format(product.left.format), as_format(product.right.format)
+    format = as_format(order.sums.format)
+    if isinstance(order, AlignedLate):
+        terms = [_below_2_128(term) for term in terms]
+    if not all(map(math.isfinite, (c, *(x for term in terms for x in term[:2])))):
+        special = c if not math.isfinite(c) else 0.0
+        for x, y, _ in terms:
+            if not (math.isfinite(x) and math.isfinite(y)):
+                special = special_sum(x, y, special)
+        return beyond(special, format)
+    if isinstance(order, AlignedLate):
+        return _late(terms, c, order, left, right)
+    pairs = [(x, y) for x, y, _ in terms if x and y]
+    addends = [(Fraction(x) * Fraction(y), exponent_of(x, left) + exponent_of(y, right)) for x, y in pairs]
+    if c:
+        addends.append((Fraction(c), exponent_of(c, format)))
+    least = [] if order.least_exponent is None else [order.least_exponent]
+    largest = max([*least, *(exponent for _, exponent in addends)], default=0)
+    quantum = Fraction(2) ** (largest - order.fraction_bits)
+    exact = sum(int(value / quantum) for value, _ in addends) * quantum  # int: toward zero
+    if not exact:
+        return 0.0
+    return rounded(exact, format, order.sums) + 0.0  # never -0
+
+
+def _below_2_128(term: Term) -> Term:
+    """The product, or an infinite one in its place."""
+    x, y, _ = term
+    infinite = abs(x * y) >= 2.0**128  # exact in float64; false for NaN
+    return Term(math.copysign(math.inf, x), math.copysign(1.0, y)) if infinite else term
+
+
+def _late(terms: Sequence[Term], c: float, order: AlignedLate, left: Format, right: Format) -> float:
+    """The products aligned in their parts, the parts' sums aligned, and c aligned with their sum; finite numbers."""
+    format = as_format(order.sums.format)
+    parts: list[tuple[Fraction, int]] = []
+    for group in order.parts.split(len(terms)):
+        pairs = [(terms[k].x, terms[k].y) for k in group if terms[k].x and terms[k].y]
+        exponents = [exponent_of(x, left) + exponent_of(y, right) for x, y in pairs]
+        if pairs:
+            quantum = Fraction(2) ** (max(exponents) - order.fraction_bits)
+            parts.append((sum(int(Fraction(x) * Fraction(y) / quantum) for x, y in pairs) * quantum, max(exponents)))
+    of_c = exponent_of(c, format) if c else format.min_exponent
+    largest = max((exponent for _, exponent in parts), default=of_c)
+    total = sum((_down(value, largest - order.fraction_bits) for value, _ in parts), Fraction(0))
+    top = max(largest, of_c)
+    kept = order.reach is None or of_c >= top - order.reach
+    total = _down(total, top - order.sum_bits - 1)
+    total += _down(Fraction(c), top - order.fraction_bits) if kept else 0
+    if total:
+        total = _down(total, max(_floor_log2(abs(total)), format.min_exponent) - order.sum_bits)
+    return rounded(total, format, order.sums) if total else 0.0
+
+
+def _down(value: Fraction, exponent: int) -> Fraction:
+    """Rounded down to a multiple of 2**exponent."""
+    quantum = Fraction(2) ** exponent
+    return math.floor(value / quantum) * quantum
+
+
+def _floor_log2(magnitude: Fraction) -> int:
+    exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
+    return exponent - 1 if magnitude < Fraction(2) ** exponent else exponent

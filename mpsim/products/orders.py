@@ -12,11 +12,13 @@ from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.products.epilogue import Scale
 from mpsim.products.partitions import MOST as MOST_CHUNK
-from mpsim.products.partitions import Partition
+from mpsim.products.partitions import Partition, Whole
 from mpsim.products.sums import FLOAT32, Sums
 from mpsim.products.trees import Tree, Trees
 
 STARTS = ("zero", "first")
+#: Terms that are added exactly before a sum is rounded.
+MOST_TOGETHER = 1 << 20
 #: The exponent of a c of zero in float32 sums, as an H200 has it (docs/hardware.md).
 LEAST_ALIGNMENT = -133
 #: Stands for no least exponent in kernels: products of float32 numbers have exponents of -252 at least.
@@ -26,13 +28,18 @@ NO_LEAST_EXPONENT = -300
 @dataclass(frozen=True)
 class Rising:
     """One term after the other: sum = round(sum + term), from +0, or with ``start="first"`` from the first term,
-    rounded. A product that is not rounded itself is added exactly, which is a fused multiply-add."""
+    rounded. A product that is not rounded itself is added exactly, which is a fused multiply-add. ``together``: so many
+    consecutive terms and the sum are added exactly and rounded once, as AMD's CDNA1 adds (Xie et al. 2025)."""
 
     sums: Sums = FLOAT32
     start: str = "zero"
+    together: int = 1
 
     def __post_init__(self) -> None:
         checks.named("start", self.start, STARTS)
+        checks.whole("together", self.together, least=1, most=MOST_TOGETHER)
+        if self.together > 1 and self.sums.is_double:
+            raise UsageError("terms that are added together are rounded to a format that float32 holds, not float64")
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,42 @@ class Aligned:
 
 
 @dataclass(frozen=True)
+class AlignedLate:
+    """A chain of instructions that align their products first and c afterwards, as AMD's CDNA3 (Xie et al. 2025).
+
+    Each takes ``terms`` consecutive products. Those of each group of ``parts`` are truncated as in ``Aligned``, to
+    multiples of 2**(E - fraction_bits) of the group's largest exponent E, and added exactly. The groups' sums are
+    rounded down to multiples of 2**(E - fraction_bits) of the largest of all E, and added. T is the larger of this E
+    and the exponent of c. The sum is rounded down to a multiple of 2**(T - sum_bits - 1), c to one of
+    2**(T - fraction_bits), and they are added exactly. This is rounded down to ``sum_bits`` bits below its leading one,
+    and then by ``sums`` to the next c. Where ``reach`` is given, a c with an exponent below T - reach is left out.
+    Exponents are those of ``Aligned``; that of a c of zero is the least one of its format. A product of a magnitude of
+    2**128 or more is infinite.
+    """
+
+    terms: int = 8
+    fraction_bits: int = 24
+    sum_bits: int = 31
+    parts: Partition = Whole()
+    reach: int | None = None
+    sums: Sums = FLOAT32
+    start: str = "zero"
+
+    def __post_init__(self) -> None:
+        checks.named("start", self.start, STARTS)
+        if self.sums.is_double or self.sums.is_stochastic or self.sums.flush:
+            raise UsageError("aligned sums are rounded to nearest even or toward zero, to a format that float32 holds")
+        checks.whole("terms", self.terms, least=1, most=MOST_TOGETHER)
+        checks.whole("fraction_bits", self.fraction_bits, least=1, most=40)
+        checks.whole("sum_bits", self.sum_bits, least=1, most=40)
+        if self.reach is not None:
+            checks.whole("reach", self.reach, least=1, most=100, note=", or None")
+        bits = max(self.fraction_bits, self.sum_bits + 1)
+        if bits + 3 + (self.terms + 1).bit_length() > 52:  # then float64 holds every sum
+            raise UsageError(f"{self.terms} terms of {bits} fraction bits need more than 52 bits")
+
+
+@dataclass(frozen=True)
 class Exact:
     """The exact sum, rounded once to float32, to nearest even. An exact zero is +0; NaN, 0 * infinity, or infinite
     terms of both signs give NaN, infinite terms of one sign that infinity."""
@@ -119,7 +162,8 @@ class Groups:
 
 @dataclass(frozen=True)
 class Reordered:
-    """The terms in the order of the groups of ``partition``, one group after the other, summed by ``order``."""
+    """The terms in the order of the groups of ``partition``, one group after the other, summed by ``order``. An aligned
+    order begins a new instruction with each group."""
 
     partition: Partition
     order: Order
@@ -188,8 +232,8 @@ class Scaled:
 
 
 Order = (
-    Rising | Kahan | Pairwise | Folding | Aligned | Exact | Unspecified | Groups | Reordered | Tail | Halving | Scaled
-    | Tree | Trees
+    Rising | Kahan | Pairwise | Folding | Aligned | AlignedLate | Exact | Unspecified | Groups | Reordered | Tail
+    | Halving | Scaled | Tree | Trees
 )  # fmt: skip
 
 
@@ -225,12 +269,13 @@ def _parts(order: Order) -> Sequence[Order]:
 def check_results(outer: Order, inner: Order, why: str) -> None:
     """UsageError where ``outer`` cannot add results of ``inner``."""
     for order in within(outer):
-        if isinstance(order, Aligned):
+        if isinstance(order, Aligned | AlignedLate):
             raise UsageError(f"an aligned order adds products; {why}")
         if isinstance(order, Scaled):
             raise UsageError(f"a scaled order adds products of one block of k; {why}")
-        if isinstance(order, Exact) and bits_of(inner) == DOUBLE:
-            raise UsageError(f"an exact order adds numbers of at most 48 bits, not float64 sums; {why}")
+        exactly = isinstance(order, Exact) or (isinstance(order, Rising) and order.together > 1)
+        if exactly and bits_of(inner) == DOUBLE:
+            raise UsageError(f"numbers that are added exactly have at most 48 bits, which float64 sums exceed; {why}")
 
 
 #: Bits of a float32 number, of an exact product of two, and of a float64 number.
@@ -274,7 +319,7 @@ def begins_with_zero(order: Order, inner: bool = False) -> bool:
     (True, False, True)
     """
     match order:
-        case Rising(start="zero") | Aligned(start="zero") | Kahan():
+        case Rising(start="zero") | Aligned(start="zero") | AlignedLate(start="zero") | Kahan():
             return True
         case Groups():
             return begins_with_zero(order.outer, begins_with_zero(order.inner, inner))

@@ -180,7 +180,53 @@ def _in_halves() -> Iterator[tuple[str, Preset]]:
                     yield f"{architecture}_mma_sync_{_words(left, right)}{ending}", Preset(source, text=text)
 
 
+_FNUZ = ("float8_e4m3fnuz", "float8_e5m2fnuz")
+_FLUSH = "sums(float32, flush=true)"
+
+
+def _in_pairs(inputs: str, terms: int) -> str:
+    """CDNA2: subnormal numbers become zeros everywhere, and products and sums of neighbours are rounded."""
+    operand = f"operand({inputs}, flush=true)"
+    order = f"groups(blocks({terms}), pairwise({_FLUSH}), rising({_FLUSH}))"
+    return f"product({operand}, {operand}, {_FLUSH}, {order})"
+
+
+def _late(left: str, right: str, order: str) -> str:
+    """CDNA3: products are aligned, and c afterwards."""
+    how = ", truncate" if left == "tf32" else ""
+    return f"product(operand({left}{how}), operand({right}{how}), order=alignedlate({order}))"
+
+
+def _of_amd() -> Iterator[tuple[str, Preset]]:
+    """The v_mfma instructions. A name has the terms that are added at once where an instruction has a choice."""
+    texts = {f"cdna{number}_mfma_float32": "rising()" for number in (1, 2, 3)}
+    texts |= {"cdna1_mfma_float16": "rising(together=4)", "cdna1_mfma_bfloat16": "rising(together=2)"}
+    texts |= {f"cdna2_mfma_{name}": _in_pairs(name, 4) for name in ("float16", "bfloat16")}
+    texts["cdna2_mfma_k2_bfloat16"] = _in_pairs("bfloat16", 2)  # without "_1k"
+    texts["cdna3_mfma_tf32"] = _late("tf32", "tf32", "4")
+    texts |= {f"cdna3_mfma_{name}": _late(name, name, "8") for name in ("float16", "bfloat16")}
+    texts |= {f"cdna3_mfma_k4_{name}": _late(name, name, "4") for name in ("float16", "bfloat16")}
+    for left in _FNUZ:
+        for right in _FNUZ:
+            texts[f"cdna3_mfma_{_words(left, right)}"] = _late(left, right, "16, parts=lanes(2), reach=25")
+    return ((name, Preset(XIE, text=text)) for name, text in texts.items())
+
+
+GAUDI = "the golden model in Intel's Gaudi 3 software, mme/mme_reference (HabanaAI/Intel_Gaudi3_Software, adff76c)"
+LLVM = "LLVM review D49146, a statement of AMD's: rounds once, and flushes subnormal float32 numbers"
+
+
+def _of_others() -> Iterator[tuple[str, Preset]]:
+    """Gaudi 3 reads any two float8 formats as float32, so that subnormal numbers have their own exponents."""
+    yield "gaudi3_mme_float8", Preset(GAUDI, text="aligned(8, 24, sums(float32, toward_zero), none)")
+    yield "rdna_dot2_float16", Preset(LLVM, text=f"rising({_FLUSH}, together=2)")
+
+
 #: name -> what the instruction computes.
-PRESETS: dict[str, Preset] = {**dict(_of_rows()), **dict(_in_halves())}
+PRESETS: dict[str, Preset] = {**dict(_of_rows()), **dict(_in_halves()), **dict(_of_amd()), **dict(_of_others())}
 #: How their names begin.
-FAMILIES = tuple(f"{architecture}_{name}_…" for architecture, names in INSTRUCTIONS.items() for name in names)
+FAMILIES = (
+    *(f"{architecture}_{name}_…" for architecture, names in INSTRUCTIONS.items() for name in names),
+    *(f"cdna{number}_mfma_…" for number in (1, 2, 3)),
+    *dict(_of_others()),
+)

@@ -18,6 +18,7 @@ from mpsim.products.orders import (
     PRODUCT,
     SINGLE,
     Aligned,
+    AlignedLate,
     Exact,
     Folding,
     Groups,
@@ -47,9 +48,9 @@ STARTS = ("zero", "c")
 
 __all__ = [
     "ADD", "CONVERSIONS", "FLOAT32", "LEAST_ALIGNMENT", "MOST_CHUNK", "ROUND", "ROUNDINGS", "SINGLE", "STAGES", "AddC",
-    "Aligned", "Bias", "Blocks", "Exact", "Folding", "Groups", "Halving", "Kahan", "Lanes", "Node", "Operand", "Order",
-    "Pairwise", "Partition", "Product", "Reordered", "Rising", "Scale", "Scaled", "Splits", "Stage", "Sums", "Tail",
-    "Tree", "Trees", "Unspecified", "Whole", "bits_after", "bits_of", "within",
+    "Aligned", "AlignedLate", "Bias", "Blocks", "Exact", "Folding", "Groups", "Halving", "Kahan", "Lanes", "Node",
+    "Operand", "Order", "Pairwise", "Partition", "Product", "Reordered", "Rising", "Scale", "Scaled",
+    "Splits", "Stage", "Sums", "Tail", "Tree", "Trees", "Unspecified", "Whole", "bits_after", "bits_of", "within",
 ]  # fmt: skip
 
 
@@ -118,7 +119,7 @@ class Product:
         kinds = [type(order) for order in within(self.order)]
         if len(kinds) > MOST_ORDERS:
             raise UsageError(f"a product has at most {MOST_ORDERS} orders inside each other, not {len(kinds)}")
-        if self.products is not None and Aligned in kinds:
+        if self.products is not None and {Aligned, AlignedLate} & {*kinds}:
             raise UsageError("an aligned order adds exact products; leave out the rounding of products")
         if Unspecified in kinds[1:]:
             raise UsageError("an unspecified order cannot be part of another order")
@@ -202,7 +203,7 @@ def bits_after(stage: Stage, bits: int) -> int:
 STAGES = {
     stage.__name__.lower(): stage
     for stage in (
-        Sums, Operand, Blocks, Whole, Splits, Lanes, Rising, Kahan, Pairwise, Folding, Aligned, Exact, Unspecified,
-        Groups, Reordered, Tail, Halving, Scaled, Tree, Trees, Bias, Scale, AddC, Product,
+        Sums, Operand, Blocks, Whole, Splits, Lanes, Rising, Kahan, Pairwise, Folding, Aligned, AlignedLate, Exact,
+        Unspecified, Groups, Reordered, Tail, Halving, Scaled, Tree, Trees, Bias, Scale, AddC, Product,
     )
 }  # fmt: skip

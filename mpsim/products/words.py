@@ -7,6 +7,7 @@ from mpsim.products.stages import (
     FLOAT32,
     AddC,
     Aligned,
+    AlignedLate,
     Bias,
     Blocks,
     Exact,
@@ -100,9 +101,10 @@ def _rounding(sums: Sums) -> str:
 def order_words(order: Order) -> str:
     """How terms are added, as it goes on after "are added"."""
     match order:
-        case Rising(sums, start):
+        case Rising(sums, start, together):
             first = "+0" if start == "zero" else "the first"
-            return f"in rising order from {first} ({_rounding(sums)})"
+            many = f", {together} at a time added exactly and rounded once," if together > 1 else ""
+            return f"in rising order{many} from {first} ({_rounding(sums)})"
         case Kahan(sums):
             return f"in rising order from +0 by compensated (Kahan) summation ({_rounding(sums)})"
         case Scaled(inner, scale, block):
@@ -115,6 +117,8 @@ def order_words(order: Order) -> str:
             return "exactly and rounded once to float32"
         case Aligned():
             return _aligned_words(order)
+        case AlignedLate():
+            return _late_words(order)
         case Tail(multiple, main, rest):
             return (
                 f"{order_words(main)} as far as a multiple of {multiple} goes, and the result and the remaining terms "
@@ -147,6 +151,17 @@ def _aligned_words(order: Aligned) -> str:
     return (
         f"{first}by chained instructions of {order.terms} terms, aligned to the largest exponent{least}, truncated to "
         f"{order.fraction_bits} fraction bits, added exactly and rounded ({_rounding(order.sums)})"
+    )
+
+
+def _late_words(order: AlignedLate) -> str:
+    first = "to the first " if order.start == "first" else ""
+    parts = "" if isinstance(order.parts, Whole) else f" in {_partition_words(order.parts)}"
+    reach = "" if order.reach is None else f", c left out where it is more than 2^{order.reach} smaller"
+    return (
+        f"{first}by chained instructions of {order.terms} terms, aligned to the largest exponent{parts}, truncated to "
+        f"{order.fraction_bits} fraction bits, added, aligned with c{reach}, rounded down to {order.sum_bits} bits and "
+        f"rounded ({_rounding(order.sums)})"
     )
 
 

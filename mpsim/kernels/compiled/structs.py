@@ -67,6 +67,18 @@ class Aligned(NamedTuple):
     toward_zero: int
 
 
+class Late(NamedTuple):
+    """Sums that align c after their products: mpsim.kernels.contractions.steps.LateNumbers."""
+
+    quantum: float
+    sum_quantum: float
+    reach: float
+    least_left: float
+    least_right: float
+    least_sum: float
+    sums: int
+
+
 class Batch(NamedTuple):
     """Images: their number, their channels, the elements of one channel of one image."""
 
@@ -110,6 +122,7 @@ STRUCTS: dict[str, type] = {
     "NarrowFormat": Narrow,
     "SumRounding": SumRounding,
     "AlignedSum": Aligned,
+    "LateSum": Late,
     "Batch": Batch,
     "Pooling": Pooling,
     "Moving": Moving,

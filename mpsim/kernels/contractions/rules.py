@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from mpsim.errors import UsageError
 from mpsim.formats import as_format
@@ -19,7 +19,9 @@ from mpsim.kernels.contractions.steps import (
     BIAS,
     CLEAR,
     GATHER,
+    LATE,
     MULTIPLY,
+    ODD,
     RISING,
     SUBTRACT,
     SUM,
@@ -27,6 +29,7 @@ from mpsim.kernels.contractions.steps import (
     ZERO,
     AlignedNumbers,
     C,
+    LateNumbers,
     Steps,
     Writer,
 )
@@ -35,6 +38,7 @@ from mpsim.products.stages import (
     FLOAT32,
     AddC,
     Aligned,
+    AlignedLate,
     Bias,
     Exact,
     Folding,
@@ -57,6 +61,7 @@ from mpsim.products.stages import (
     bits_of,
 )
 
+T = TypeVar("T")
 #: A term: the k of a product, or what writes the steps of a result and says its register.
 Term = int | Callable[[], int]
 
@@ -83,6 +88,11 @@ def _rising(writer: Writer, order: Rising, terms: Sequence[Term]) -> int:
         total = writer.begin(order.sums)
     else:
         total, terms = _rounded(writer, terms[0], order.sums), terms[1:]
+    if order.together > 1:
+        for start in range(0, len(terms), order.together):
+            total = _exactly(writer, [lambda at=total: at, *terms[start : start + order.together]])  # type: ignore[misc]
+            writer.round(total, order.sums)
+        return total
     ks = [term for term in terms if isinstance(term, int)]
     if len(ks) == len(terms) and writer.product.products is None:
         writer.step(RISING, total, *writer.run(ks), writer.how(order.sums))
@@ -174,6 +184,11 @@ def _halving(writer: Writer, order: Halving, terms: Sequence[Term]) -> int:
 
 
 def _exact(writer: Writer, order: Exact, terms: Sequence[Term]) -> int:
+    return _exactly(writer, terms, TOTAL)
+
+
+def _exactly(writer: Writer, terms: Sequence[Term], what: int = ODD) -> int:
+    """The register of the exact sum, rounded to odd, or once to float32."""
     place = writer.exact_used
     writer.exact_used += 1
     writer.exact_sums = max(writer.exact_sums, writer.exact_used)
@@ -184,26 +199,43 @@ def _exact(writer: Writer, order: Exact, terms: Sequence[Term]) -> int:
         writer.release(register)
     writer.exact_used -= 1
     to = writer.register()
-    writer.step(TOTAL, to, place)
+    writer.step(what, to, place)
     return to
 
 
-def _aligned(writer: Writer, order: Aligned, terms: Sequence[Term]) -> int:
-    product = writer.product
-    formats = product.left.format, product.right.format, order.sums.format
-    left, right, sums = (2.0 ** as_format(name).min_exponent for name in formats)
-    numbers = AlignedNumbers(
-        order.terms, 2.0**-order.fraction_bits, left, right, sums, order.least_scale, writer.how(order.sums)
-    )
-    if numbers not in writer.aligned:
-        writer.aligned.append(numbers)
+def _aligned(writer: Writer, order: Aligned | AlignedLate, terms: Sequence[Term]) -> int:
+    return _chain(writer, order, [terms])
+
+
+def _chain(writer: Writer, order: Aligned | AlignedLate, groups: Sequence[Sequence[Term]]) -> int:
+    """A chain of instructions, each over terms of one group."""
     if order.start == "zero":
         to = writer.begin(order.sums)
     else:
-        to, terms = _rounded(writer, terms[0], order.sums), terms[1:]
-    ks = [term for term in terms if isinstance(term, int)]
-    writer.step(ALIGNED, to, *writer.run(ks), writer.aligned.index(numbers))
+        to, groups = _rounded(writer, groups[0][0], order.sums), [groups[0][1:], *groups[1:]]
+    formats = writer.product.left.format, writer.product.right.format, order.sums.format
+    left, right, sums = (2.0 ** as_format(name).min_exponent for name in formats)
+    fraction, how = 2.0**-order.fraction_bits, writer.how(order.sums)
+    for group in groups:
+        ks = [term for term in group if isinstance(term, int)]
+        if isinstance(order, Aligned):
+            numbers = AlignedNumbers(order.terms, fraction, left, right, sums, order.least_scale, how)
+            writer.step(ALIGNED, to, *writer.run(ks), _index(writer.aligned, numbers))
+            continue
+        reach = 0.0 if order.reach is None else 2.0**-order.reach
+        late = _index(writer.late, LateNumbers(fraction, 2.0**-order.sum_bits, reach, left, right, sums, how))
+        for start in range(0, len(ks), order.terms):
+            few = ks[start : start + order.terms]
+            parts = order.parts.split(len(few))
+            places = [len(parts), *map(len, parts), *(few[i] for part in parts for i in part)]
+            writer.step(LATE, to, *writer.run(places), late)
     return to
+
+
+def _index(numbers: list[T], one: T) -> int:
+    if one not in numbers:
+        numbers.append(one)
+    return numbers.index(one)
 
 
 def _groups(writer: Writer, order: Groups, terms: Sequence[Term]) -> int:
@@ -214,7 +246,10 @@ def _groups(writer: Writer, order: Groups, terms: Sequence[Term]) -> int:
 
 
 def _reordered(writer: Writer, order: Reordered, terms: Sequence[Term]) -> int:
-    return _sum(writer, order.order, [terms[i] for group in order.partition.split(len(terms)) for i in group])
+    groups = [[terms[i] for i in group] for group in order.partition.split(len(terms))]
+    if isinstance(order.order, Aligned | AlignedLate):
+        return _chain(writer, order.order, groups)
+    return _sum(writer, order.order, [term for group in groups for term in group])
 
 
 def _scaled(writer: Writer, order: Scaled, terms: Sequence[Term]) -> int:
@@ -236,6 +271,7 @@ RULES: dict[type, Callable[[Writer, Any, Sequence[Term]], int]] = {
     Halving: _halving,
     Exact: _exact,
     Aligned: _aligned,
+    AlignedLate: _aligned,
     Groups: _groups,
     Reordered: _reordered,
     Scaled: _scaled,

@@ -28,6 +28,8 @@ TOTAL = 8  # r[to] = e[x] rounded to float32
 LOAD = 9  # r[to] = table x of what the product reads beside its operands, block y
 TIMES = 10  # r[to] = r[x] * r[y], exact: of numbers of 24 bits
 SUBTRACT = 11  # r[to] = r[x] - r[y] rounded by sums[how]
+ODD = 12  # r[to] = e[x] rounded to odd to float64; -0 if every number was
+LATE = 13  # r[to] = the instruction late[how] over places[x : x + y]: how many groups, their sizes, and their terms
 
 #: Tables: what a product reads beside its operands (mpsim/kernels/contractions/tables.py).
 C, BETA, ALPHA, LEFT, RIGHT, BIAS, SUM = range(7)
@@ -45,6 +47,18 @@ class AlignedNumbers(NamedTuple):
     sums: int
 
 
+class LateNumbers(NamedTuple):
+    """An order that aligns c late, in numbers."""
+
+    fraction: float  # 2**-fraction_bits
+    sum_fraction: float  # 2**-sum_bits
+    reach: float  # 2**-reach, or 0
+    least_left: float  # as in AlignedNumbers
+    least_right: float
+    least_sum: float
+    sums: int
+
+
 class Steps(NamedTuple):
     """The steps of one product of one length, whose result is a float32 number."""
 
@@ -52,6 +66,7 @@ class Steps(NamedTuple):
     places: np.ndarray  # int64
     sums: tuple[Rounding, ...]
     aligned: tuple[AlignedNumbers, ...]
+    late: tuple[LateNumbers, ...]
     reads: tuple[int, ...]  # the tables that LOAD reads, by number
     registers: int
     exact_sums: int
@@ -72,6 +87,7 @@ class Writer:
         self.places: list[int] = []
         self.sums: dict[Sums, int] = {}
         self.aligned: list[AlignedNumbers] = []
+        self.late: list[LateNumbers] = []
         self.reads: dict[int, int] = {}
         self.registers = self.exact_sums = self.exact_used = 0
         self._free: list[int] = []
@@ -150,6 +166,7 @@ class Writer:
             np.array(self.places, np.int64),
             tuple(map(Rounding.of, self.sums)),
             tuple(self.aligned),
+            tuple(self.late),
             tuple(self.reads),
             self.registers,
             self.exact_sums,

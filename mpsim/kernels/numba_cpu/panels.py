@@ -172,6 +172,12 @@ def add_exact(limbs: Array, product: float) -> None:
 @njit(cache=True)
 def round_exact(limbs: Array) -> np.float32:
     """The digits' value rounded once to float32: to odd to 53 bits, then to nearest even."""
+    return np.float32(odd_exact(limbs))
+
+
+@njit(cache=True)
+def odd_exact(limbs: Array) -> Any:
+    """The digits' value rounded to odd to float64."""
     carry(limbs)
     negative = limbs[LIMBS - 1] < 0
     if negative:
@@ -192,7 +198,7 @@ def round_exact(limbs: Array) -> np.float32:
     else:
         high |= np.uint64(sticky)
     magnitude = math.ldexp(np.float64(high), 32 * (top - 1) - BASE)
-    return np.float32(-magnitude if negative else magnitude)
+    return -magnitude if negative else magnitude
 
 
 @njit(cache=True)

@@ -14,8 +14,10 @@ from mpsim.kernels.contractions.steps import (
     ALIGNED,
     CLEAR,
     GATHER,
+    LATE,
     LOAD,
     MULTIPLY,
+    ODD,
     RISING,
     ROUND,
     SUBTRACT,
@@ -26,9 +28,9 @@ from mpsim.kernels.contractions.steps import (
 )
 from mpsim.kernels.contractions.tables import Reads
 from mpsim.kernels.numba_cpu.jit import at_most, njit
-from mpsim.kernels.numba_cpu.panels import LIMBS, add_exact, round_exact
+from mpsim.kernels.numba_cpu.panels import LIMBS, add_exact, odd_exact, round_exact
 from mpsim.kernels.numba_cpu.rounding import fill, numbers_of
-from mpsim.kernels.numba_cpu.sums import Aligned, instruction, power_of, rounded, to_odd, with_sign
+from mpsim.kernels.numba_cpu.sums import Aligned, instruction, late_instruction, power_of, rounded, to_odd, with_sign
 
 Array = np.ndarray[Any, Any]
 
@@ -62,6 +64,7 @@ def run(c: Contraction, program: Steps, reads: Reads, threads: int) -> Array:
             *(program.code, program.places, program.registers, program.exact_sums, program.result),
             np.array([[*each.format, *each[1:]] for each in program.sums], np.float64).reshape(-1, 10),
             np.array(program.aligned, np.float64).reshape(-1, 7),
+            np.array(program.late, np.float64).reshape(-1, 7),
             *(reads.values, reads.places, numbers_of(reads.stream)),
             *(c.a, c.a_group, c.a_row, c.a_k),
             *(c.b, c.b_group, c.b_column, c.b_k),
@@ -72,7 +75,7 @@ def run(c: Contraction, program: Steps, reads: Reads, threads: int) -> Array:
 
 @njit(parallel=True, cache=True)
 def _run(
-    code: Array, places: Array, registers: int, exact_sums: int, result: int, sums: Array, aligned: Array,
+    code: Array, places: Array, registers: int, exact_sums: int, result: int, sums: Array, aligned: Array, late: Array,
     values: Array, tables: Array, stream: Array,
     a: Array, a_group: Array, a_row: Array, a_k: Array, b: Array, b_group: Array, b_column: Array, b_k: Array,
     out: Array, out_group: Array, out_row: Array, out_column: Array,
@@ -86,6 +89,7 @@ def _run(
         r = np.zeros((registers, last - first))
         limbs = np.zeros((exact_sums, last - first, LIMBS), np.int64)
         special = np.zeros((exact_sums, last - first))
+        negative = np.ones((exact_sums, last - first), np.bool_)  # every number was -0
         left = a_k + (a_group[group] + a_row[row])
         right = b_column[first:last] + b_group[group]
         elements = out_column[first:last] + (out_group[group] + out_row[row])
@@ -97,18 +101,19 @@ def _run(
                 for j in range(last - first):
                     r[code[step, 1], j] = values[base + table[2 + a_group.size + a_row.size + first + j]]
             else:
-                _step(code[step], places, sums, aligned, a, left, b, right, b_k, r, limbs, special, random)
+                exact = (limbs, special, negative)
+                _step(code[step], places, sums, aligned, late, a, left, b, right, b_k, r, exact, random)
         for j in range(last - first):
             out[elements[j]] = np.float32(r[result, j])
 
 
 @njit(cache=True)
 def _step(
-    step: Array, places: Array, sums: Array, aligned: Array, a: Array, left: Array, b: Array, right: Array,
-    b_k: Array, r: Array, limbs: Array, special: Array, random: Random,
+    step: Array, places: Array, sums: Array, aligned: Array, late: Array, a: Array, left: Array, b: Array,
+    right: Array, b_k: Array, r: Array, exact: tuple[Array, Array, Array], random: Random,
 ) -> None:  # fmt: skip
     what, to, x, y, how = step[0], step[1], step[2], step[3], step[4]
-    width = r.shape[1]
+    width, (limbs, special, negative) = r.shape[1], exact
     if what == MULTIPLY:
         value = np.float64(a[left[x]])
         for j in range(width):
@@ -136,8 +141,10 @@ def _step(
     elif what == CLEAR:
         limbs[to] = 0
         special[to] = 0.0
+        negative[to] = True
     elif what == GATHER:
         for j in range(width):
+            negative[to, j] &= (r[x, j] == 0.0) & np.signbit(r[x, j])
             if abs(r[x, j]) < np.inf:
                 add_exact(limbs[to, j], r[x, j])
             else:
@@ -145,6 +152,13 @@ def _step(
     elif what == TOTAL:
         for j in range(width):
             r[to, j] = round_exact(limbs[x, j]) if special[x, j] == 0.0 else special[x, j]
+    elif what == ODD:
+        for j in range(width):
+            total = -0.0 if negative[x, j] else odd_exact(limbs[x, j])
+            r[to, j] = total if special[x, j] == 0.0 else special[x, j]
+    elif what == LATE:
+        for j in range(width):
+            r[to, j] = late_instruction(places[x : x + y], a, left, b, right[j], b_k, late[how], sums, r[to, j])
 
 
 @njit(cache=True)

@@ -14,7 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from mpsim.kernels.contract import Array
-from mpsim.kernels.contractions.narrow import Narrow
+from mpsim.kernels.contractions.narrow import TOWARD_ZERO, Narrow
 from mpsim.kernels.numba_cpu.jit import njit
 
 UNROLLED = 8  # products of one sum that are added while it stays in a register
@@ -235,6 +235,62 @@ def add_truncated(value: float, row: Array, quanta: Array, exact: Array) -> None
 def _add_aligned_chunk(sums: Array, totals: Array, numbers: Any) -> None:
     for j in range(sums.size):
         totals[j] = np.float32(totals[j]) + np.float32(sums[j])
+
+
+# -- as CDNA3 sums: products first, c afterwards (mpsim/kernels/spec_sums.py) ------------------------------
+
+
+@njit(cache=True)
+def late_instruction(
+    places: Array, a: Array, left: Array, b: Array, right: int, b_k: Array, numbers: Array, sums: Array, c: float
+) -> Any:
+    """The next c of one output. places: how many groups, their sizes, and their terms."""
+    fraction, sum_fraction, reach, least_left, least_right, least_sum = numbers[:6]
+    groups = places[0]
+    terms = places[1 + groups :]
+    largest, plain = 0.0, c
+    for k in terms:
+        x, y = np.float64(a[left[k]]), np.float64(b[right + b_k[k]])
+        product = x * y
+        plain += with_sign(np.inf, product) if abs(product) >= 2.0**128 else product
+        largest = max(largest, scale(x, least_left) * scale(y, least_right))
+    row = sums[np.int64(numbers[6])]
+    format = Narrow(int(row[0]), int(row[1]), int(row[2]), row[3], row[4], row[5] != 0.0)
+    if not abs(plain) < np.inf:
+        return plain if plain != plain else with_sign(format.beyond, plain)
+    total, first = 0.0, 0
+    for group in range(groups):
+        total += down(
+            truncated_sum(terms[first : first + places[1 + group]], a, left, b, right, b_k, numbers), largest * fraction
+        )
+        first += places[1 + group]
+    of_c = max(scale(c, least_sum), least_sum)
+    top = max(largest, of_c)
+    total = down(total, top * (sum_fraction / 2.0))
+    if of_c >= top * reach:
+        total += down(c, top * fraction)
+    total = down(total, scale(total, least_sum) * sum_fraction) + 0.0
+    return rounded(total, format, row[6] == TOWARD_ZERO)
+
+
+@njit(cache=True)
+def truncated_sum(terms: Array, a: Array, left: Array, b: Array, right: int, b_k: Array, numbers: Array) -> Any:
+    """Products truncated to the quantum of the largest of them, and added."""
+    top, total = 0.0, 0.0
+    for k in terms:
+        power = scale(np.float64(a[left[k]]), numbers[3]) * scale(np.float64(b[right + b_k[k]]), numbers[4])
+        top = max(top, power)
+    quantum = top * numbers[0]
+    for k in terms:
+        product = np.float64(a[left[k]]) * np.float64(b[right + b_k[k]])
+        total += np.trunc(product / quantum) * quantum if product != 0.0 else 0.0
+    return total
+
+
+@njit(cache=True)
+def down(x: Any, quantum: Any) -> Any:
+    """x rounded down to a multiple of the quantum, which is 0 for zeros only."""
+    return np.floor(x / quantum) * quantum if x != 0.0 else x
 
 
 _PRODUCTS = {Single: _add_single_products, Narrow: _add_narrow_products, Aligned: _add_aligned_products}

@@ -12,7 +12,8 @@ import numpy as np
 
 from mpsim.formats import as_format
 from mpsim.kernels.contractions.lowering import Contraction, significand_mask, truncated
-from mpsim.kernels.contractions.narrow import Narrow
+from mpsim.kernels.contractions.narrow import Narrow, Rounding
+from mpsim.kernels.contractions.steps import LateNumbers
 from mpsim.kernels.reference.fma import exact_product, round_narrow
 from mpsim.products.accumulators import Accumulator
 
@@ -70,6 +71,47 @@ def aligned_total(c: Contraction, accumulator: Accumulator) -> np.ndarray:
                 result = instruction(a[:, :, :, None], b[:, :, None, :], result)
             total = result.astype(np.float32) if start == 0 else total + result.astype(np.float32)
     return total
+
+
+def grouped(places: np.ndarray) -> tuple[list[slice], np.ndarray]:
+    """Where each group of terms lies among the terms, and their k (mpsim.kernels.contractions.steps.LATE)."""
+    count = int(places[0])
+    ends = np.cumsum(places[: count + 1]) - count
+    return [slice(*pair) for pair in zip(ends[:-1], ends[1:], strict=True)], places[count + 1 :]
+
+
+def late_instruction(
+    a: np.ndarray, b: np.ndarray, groups: list[slice], c: np.ndarray, numbers: LateNumbers, rounding: Rounding
+) -> np.ndarray:
+    """The next c of an instruction that aligns its products first, and c afterwards."""
+    products = exact_product(a, b)
+    infinite = np.abs(products) >= 2.0**128
+    plain = np.where(infinite, np.copysign(np.inf, products), products).sum(axis=0) + c
+    scales = np.where(infinite, 0, scale(a, numbers.least_left) * scale(b, numbers.least_right))
+    scales, products = np.where(np.isfinite(scales), scales, 0), np.where(np.isfinite(products), products, 0)
+    largest, total = scales.max(axis=0), np.zeros(c.shape)
+    for group in groups:
+        quantum = _or_one(scales[group].max(axis=0) * numbers.fraction)
+        part = np.trunc(products[group] / quantum).sum(axis=0) * quantum
+        total += _down(part, largest * numbers.fraction)
+    of_c = np.maximum(scale(c, numbers.least_sum), numbers.least_sum)
+    top = np.maximum(largest, of_c)
+    total = _down(total, top * (numbers.sum_fraction / 2))
+    total += np.where(of_c >= top * numbers.reach, _down(c, top * numbers.fraction), 0)
+    total = _down(total, scale(total, numbers.least_sum) * numbers.sum_fraction) + 0.0
+    result = round_narrow(total, rounding.format, rounding.toward_zero)
+    special = np.where(np.isnan(plain), plain, np.copysign(rounding.format.beyond, plain))
+    return np.where(np.isfinite(plain), result, special)
+
+
+def _down(x: np.ndarray, quantum: np.ndarray) -> np.ndarray:
+    """Rounded down to a multiple of the quantum; a quantum of 0 belongs to zeros."""
+    quantum = _or_one(quantum)
+    return np.where(np.isfinite(x), np.floor(x / quantum) * quantum, 0)
+
+
+def _or_one(quantum: np.ndarray) -> np.ndarray:
+    return np.where((quantum > 0) & np.isfinite(quantum), quantum, 1.0)
 
 
 def scale(x: np.ndarray, least: float) -> np.ndarray:

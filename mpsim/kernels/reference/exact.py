@@ -25,10 +25,12 @@ class ExactSum:
         self.limbs = np.zeros((LIMBS, size), np.int64)
         self.special = np.zeros(size)
         self.place = np.arange(size)
+        self.negative = np.ones(size, bool)  # every number was -0
 
     def add(self, product: np.ndarray) -> None:
         """Adds one exact product (float64) to each sum."""
         finite = np.isfinite(product)
+        self.negative &= (product == 0) & np.signbit(product)
         self.special += np.where(finite, 0.0, product)
         fraction, exponent = np.frexp(np.where(finite, product, 0.0))
         integer = (fraction * 2.0**48).astype(np.int64)  # product = integer * 2**(exponent - 48)
@@ -43,7 +45,12 @@ class ExactSum:
         self.limbs[limb + 2, self.place] += upper >> 32
 
     def total(self) -> np.ndarray:
-        """The sums, each rounded once to float32."""
+        """The sums, each rounded once to float32; an exact zero is +0."""
+        value = self.to_odd().astype(np.float32)
+        return np.where(value == 0, np.copysign(value, np.where(self.negative, 1, value)), value)
+
+    def to_odd(self) -> np.ndarray:
+        """The sums, each rounded to odd to float64; -0 if every number was -0."""
         limbs = self.limbs.copy()
         _carry(limbs)
         negative = limbs[-1] < 0
@@ -60,8 +67,8 @@ class ExactSum:
         high = np.where(long, odd, high | sticky.astype(np.uint64))
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             magnitude = np.ldexp(high.astype(np.float64), (32 * (top - 1) - BASE).astype(np.int32))
-            value = np.where(negative, -magnitude, magnitude).astype(np.float32)
-            return np.where(self.special == 0, value, self.special.astype(np.float32))
+            value = np.where(negative | self.negative, -magnitude, magnitude)
+            return np.where(self.special == 0, value, self.special)
 
 
 def _carry(limbs: np.ndarray) -> None:

@@ -10,7 +10,7 @@ from mpsim.kernels.contractions.narrow import STOCHASTIC, Rounding
 from mpsim.kernels.contractions.steps import AlignedNumbers, Steps
 from mpsim.kernels.contractions.tables import Reads
 from mpsim.kernels.philox import philox4x32
-from mpsim.kernels.reference.aligned import Instruction
+from mpsim.kernels.reference.aligned import Instruction, grouped, late_instruction
 from mpsim.kernels.reference.exact import ExactSum
 from mpsim.kernels.reference.fma import exact_product, round_narrow, round_stochastic, sum_to_odd, truncated_sum
 
@@ -68,6 +68,13 @@ class _Machine:
             self.exact[to].add(r[x].ravel())
         elif what == steps.TOTAL:
             r[to] = self.exact[x].total().astype(np.float64).reshape(self.shape)
+        elif what == steps.ODD:
+            r[to] = self.exact[x].to_odd().reshape(self.shape)
+        elif what == steps.LATE:
+            groups, places = grouped(self.program.places[x : x + y])
+            a, b = self.c.left(places)[:, :, :, None], self.c.right(places)[:, :, None, :]
+            rounding = self.program.sums[self.program.late[how].sums]
+            r[to] = late_instruction(a, b, groups, r[to], self.program.late[how], rounding)
         elif what == steps.LOAD:
             values, step, *axes = self.reads.tables[x]
             r[to] = values[_outer(*axes) + step * y].astype(np.float64)
