@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from oracles import fraction
 
-from mpsim.arithmetic import ARITHMETIC, COMPARISONS, classify, compare, definition, operate, operations
+from mpsim.arithmetic import ARITHMETIC, COMPARISONS, classify, compare, definition, neighbour, operate, operations
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format
 from mpsim.policies import Mode, Policy
@@ -212,6 +212,31 @@ def test_classes() -> None:
     positive = ["positive_subnormal", *["positive_normal"] * 5, "positive_infinity"]
     negative = [name.replace("positive", "negative") for name in positive]
     assert found == ["zero", *positive, "nan", *negative]
+
+
+@pytest.mark.parametrize(
+    "name", ["p3109_k5p2", "p3109_k5p2_finite", "p3109_k4p2u", "p3109_k4p1u_finite", "float8_e5m2"]
+)
+def test_neighbours(name: str) -> None:
+    """§4.16 over the numbers in their order: the next one, or NaN (IEEE: the number itself) at the ends."""
+    format = FORMATS[name]
+    codes = np.arange(1 << format.bits)
+    value = {"+inf": math.inf, "-inf": -math.inf, "-0": 0.0}
+    of = {code: value.get(found, found) for code, found in enumerate(numbers(format, codes)) if found != "nan"}  # type: ignore[arg-type]
+    line = sorted(set(of.values()))
+    code_of = {of[code]: code for code in sorted(of, reverse=True)}
+    for direction, step in (("greater", 1), ("less", -1)):
+        found = neighbour(codes, format, direction).tolist()
+        for code in codes.tolist():
+            if code not in of:
+                assert found[code] == code
+                continue
+            place = line.index(of[code]) + step
+            if 0 <= place < len(line):
+                sign = code & format.sign_mask if line[place] == 0 and format.has_negative_zero else 0  # §5.3.1: -0
+                assert found[code] == code_of[line[place]] | sign, (code, direction)
+            else:
+                assert found[code] == (format.nan_code if name.startswith("p3109") else code)
 
 
 @pytest.mark.parametrize(

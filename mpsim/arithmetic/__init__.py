@@ -1,7 +1,7 @@
 """Operations on codes: add, multiply, fma, square roots, extrema, comparisons, in any mix of formats."""
 
 from mpsim.arithmetic.definition import ARITHMETIC
-from mpsim.arithmetic.operations import classify, compare, operate
+from mpsim.arithmetic.operations import classify, compare, neighbour, operate
 from mpsim.arithmetic.predicates import COMPARISONS
 
-__all__ = ["ARITHMETIC", "COMPARISONS", "classify", "compare", "operate"]
+__all__ = ["ARITHMETIC", "COMPARISONS", "classify", "compare", "neighbour", "operate"]

@@ -18,7 +18,7 @@ from mpsim.kernels.contract import Array
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.rounding import decode, encode, round_to
 
-__all__ = ["classify", "compare", "operate"]
+__all__ = ["classify", "compare", "neighbour", "operate"]
 
 #: Exponents within +-MOST_EXPONENT and significands of MOST_PRECISION bits: float64 then holds every product, and what
 #: is rounded to odd has no exponent near the ends of float64's range.
@@ -119,6 +119,32 @@ def classify(codes: ArrayLike, format: str | Format) -> Array:
     """
     arrays, of_operands = _operands("classify", 1, (codes,), format)
     return _each(lambda code: predicates.classify(code, of_operands[0]), arrays, np.dtype("U20"))
+
+
+def neighbour(codes: ArrayLike, format: str | Format, direction: str) -> Array:
+    """Return the code of the next number above or below each code's.
+
+    Args:
+        codes: Integers in 0 .. 2**bits - 1 of the format.
+        format: Their format.
+        direction: "greater" or "less".
+
+    Returns:
+        An array of codes of the same shape. Where there is no such number, a P3109 format gets NaN, and another format
+        the code itself.
+
+    Raises:
+        UsageError: For codes outside the format, and for a format without subnormals or without zero.
+
+    Source: IEEE P3109 Interim Report v4.0 §4.16; IEEE 754-2019 §5.3.1 (nextUp, nextDown).
+
+    >>> [hex(code) for code in neighbour([0, 0x7E, 0x7F, 0x81], "p3109_k8p3", "greater")]
+    ['0x1', '0x7f', '0x80', '0x0']
+    """
+    checks.named("direction", direction, ["greater", "less"])
+    arrays, (found,) = _operands("neighbour", 1, (codes,), format)
+    dtype = np.dtype(f"uint{found.code_bits}")
+    return _each(lambda code: predicates.neighbour(code, found, direction == "greater"), arrays, dtype)
 
 
 def is_fast(name: str, formats: Sequence[Format], result: Format, policy: Policy) -> bool:

@@ -1,6 +1,6 @@
-"""The definition of comparisons, predicates and classes of codes.
+"""The definition of comparisons, predicates, classes and neighbours of codes.
 
-Source: IEEE P3109 Interim Report v4.0 §4.12, §4.13; IEEE 754-2019 §5.6.1, §5.7.2, §5.10.
+Source: IEEE P3109 Interim Report v4.0 §4.12, §4.13, §4.16; IEEE 754-2019 §5.3.1, §5.6.1, §5.7.2, §5.10.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from mpsim.arithmetic.definition import below, number_of
+from mpsim.errors import UsageError
 from mpsim.formats import Format
 
 
@@ -53,3 +54,24 @@ COMPARISONS = {
     "greater_equal": 2,
     "total_order": 2,
 } | dict.fromkeys(CLASSES, 1)
+
+
+def neighbour(code: int, format: Format, up: bool) -> int:
+    """The code of the least number that is greater, or of the greatest that is less.
+
+    Where there is none, a P3109 format gives NaN (§4.16), and another format the number itself (IEEE 754-2019 §5.3.1).
+    Raises UsageError for a format without subnormals or zero, whose codes are not the order of its numbers.
+    """
+    if not (format.has_zero and format.subnormals):
+        raise UsageError(f"codes of {format} do not follow the order of its numbers")
+    if number_of(code, format).is_nan:
+        return code
+    last = format.largest_code if format.infinity_code is None else format.infinity_code
+    magnitude = code & format.magnitude_mask
+    place = (-magnitude if code & format.sign_mask else magnitude) + (1 if up else -1)  # zeros share a place
+    if place > last or place < (-last if format.signed else 0):
+        assert format.nan_code is not None or not format.is_p3109
+        return format.nan_code if format.is_p3109 and format.nan_code is not None else code
+    if place == 0 and format.has_negative_zero:  # the zero on the number's own side
+        return code & format.sign_mask
+    return -place | format.sign_mask if place < 0 else place
