@@ -1,4 +1,4 @@
-"""exp and log with a written order, so that every backend has the same bits.
+"""Computes exp and log in a specified order of operations, so that every backend gives the same bits.
 
 Only float64 + - * / (each rounded once to nearest even, nothing contracted) and exact scaling by powers of two.
 A backend repeats the lines of ``exp64`` and ``log64`` in its own language, constant by constant, operation by
@@ -89,11 +89,11 @@ def log64(x: np.ndarray) -> np.ndarray:
 
 
 def exp32(x: np.ndarray) -> np.ndarray:
-    """float32(exp64(x)), float32 -> float32."""
+    """Returns float32(exp64(x)), float32 -> float32."""
     with np.errstate(over="ignore", under="ignore"):
         return exp64(x.astype(np.float64)).astype(np.float32)
 
 
 def log32(x: np.ndarray) -> np.ndarray:
-    """float32(log64(x)), float32 -> float32."""
+    """Returns float32(log64(x)), float32 -> float32."""
     return log64(x.astype(np.float64)).astype(np.float32)

@@ -1,6 +1,6 @@
-"""A Format and a Policy as plain integers, for kernels that know no Python objects.
+"""Converts a Format and a Policy to plain integers, for kernels that do not use Python objects.
 
-The compiled and the Numba backend read the same numbers; the definition they serve is ``spec.py``.
+The compiled and the Numba backend read the same numbers. ``spec.py`` is the definition.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NARROW, WIDE, LEGACY = range(3)
 
 
 class Parameters(NamedTuple):
-    """What rounding needs to know; ext/common/structs.h has the same fields in the same order.
+    """The numbers for rounding. ext/common/structs.h has the same fields in the same order.
 
     Magnitudes are bit patterns without the sign: of float32 on the paths NARROW and LEGACY, of float64 on WIDE.
     """
@@ -51,7 +51,7 @@ class Parameters(NamedTuple):
 
 
 class CodeLayout(NamedTuple):
-    """What encoding and decoding need to know; ext/common/structs.h has the same fields. A missing code is -1."""
+    """The numbers for encoding and decoding. ext/common/structs.h has the same fields. A missing code is -1."""
 
     bits: int
     mantissa_bits: int
@@ -68,7 +68,7 @@ class CodeLayout(NamedTuple):
 
 
 def pattern(x: float, path: int) -> int:
-    """The bits of |x| in the path's source format, if need be cut to its precision (toward zero)."""
+    """Returns the bits of |x| in the path's source format, truncated to its precision if necessary."""
     if path == WIDE:
         return int(struct.unpack("<q", struct.pack("<d", abs(x)))[0])
     bits = struct.unpack("<q", struct.pack("<d", abs(x)))[0]
@@ -83,7 +83,7 @@ def pattern(x: float, path: int) -> int:
 
 @lru_cache(maxsize=1024)
 def parameters(format: Format, policy: Policy, source: str, own_patterns: bool = False) -> Parameters:
-    """The numbers for rounding arrays of ``source``, "float32" or "float64".
+    """Returns the numbers for rounding arrays of ``source``, "float32" or "float64".
 
     ``own_patterns``: for a kernel that takes any format in patterns of the source: NARROW or WIDE as the source is.
     """
@@ -150,7 +150,7 @@ def _path(format: Format, policy: Policy, source: str, own_patterns: bool) -> in
 
 
 def _count_thresholds(format: Format, path: int) -> tuple[int, int]:
-    """(smallest magnitude counted as overflowed, largest counted as underflowed)."""
+    """Returns the smallest magnitude counted as overflowed and the largest counted as underflowed."""
     midpoint, midpoint_overflows = format.overflow_threshold
     cut = pattern(midpoint, path)
     exact_cut = path == WIDE or midpoint == float("inf") or _value(cut, path) == Fraction(midpoint)
@@ -183,13 +183,13 @@ def _legacy_numbers(format: Format, policy: Policy, path: int) -> dict[str, int]
 
 
 def _signed(code: int) -> int:
-    """A 64-bit code as int64."""
+    """Returns a 64-bit code as int64."""
     return code - (1 << 64) if code >= 1 << 63 else code
 
 
 @lru_cache(maxsize=1024)
 def code_layout(format: Format) -> CodeLayout:
-    """The numbers for encoding to and decoding from the format."""
+    """Returns the numbers for encoding to and decoding from the format."""
     return CodeLayout(
         bits=format.bits,
         mantissa_bits=format.mantissa_bits,

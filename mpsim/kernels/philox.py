@@ -1,6 +1,6 @@
-"""Random numbers by counter: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
+"""Draws random numbers by counter: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
 
-Element i of a stream depends on nothing but the stream's four names and i, so no batch split, thread count,
+Element i of a stream depends only on the stream's four fields and i, so no batch split, thread count,
 backend or earlier draw changes it.
 """
 
@@ -14,7 +14,7 @@ from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.kernels.elementary import log64
 
-#: What a stream is for -> the counter's highest word.
+#: The purposes of streams, with the highest word of the counter.
 PURPOSES = {
     "initial_weights": 1,
     "data_order": 2,
@@ -31,13 +31,13 @@ MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
 WORD = 0xFFFFFFFF
-#: Normal numbers made at a time.
+#: How many normal numbers are computed together.
 BLOCK = 1 << 18
 
 
 @dataclass(frozen=True)
 class Stream:
-    """A sequence of 2**34 random words: key = seed, counter = (element // 4, step, tensor, purpose).
+    """A sequence of 2**34 random words, with key = seed and counter = (element // 4, step, tensor, purpose).
 
     ``seed`` has 64 bits, ``tensor`` and ``step`` 32 each; ``purpose`` is a name of PURPOSES. Raises ValueError
     for anything else.
@@ -71,7 +71,7 @@ class Stream:
 
 
 def philox4x32(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
-    """Ten rounds on each row of ``counter``, uint32 (n, 4) -> uint32 (n, 4).
+    """Applies ten rounds to each row of ``counter``, uint32 (n, 4) -> uint32 (n, 4).
 
     >>> [f"{word:08x}" for word in philox4x32(np.zeros((1, 4), np.uint32), (0, 0))[0]]
     ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']
@@ -89,7 +89,7 @@ def philox4x32(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
 
 
 def random_bits(stream: Stream, size: int, first: int = 0) -> np.ndarray:
-    """Elements first .. first + size - 1 of the stream, uint32 (size,).
+    """Returns elements first .. first + size - 1 of the stream, uint32 (size,).
 
     Raises ValueError beyond the stream's 2**34 elements.
     """
@@ -104,7 +104,7 @@ def random_bits(stream: Stream, size: int, first: int = 0) -> np.ndarray:
 
 
 def random_rows(stream: Stream, rows: np.ndarray, per_row: int) -> np.ndarray:
-    """Elements per_row * r .. per_row * (r + 1) - 1 of the stream for each r of ``rows``: uint32 (R, per_row).
+    """Returns elements per_row * r .. per_row * (r + 1) - 1 of the stream for each r of ``rows``: uint32 (R, per_row).
 
     ``per_row`` is a multiple of 4. Raises ValueError for another, or beyond the stream's 2**34 elements.
 
@@ -166,7 +166,7 @@ FAR_TAIL = (
 
 
 def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: np.ndarray) -> np.ndarray:
-    """Numerator / denominator, each by Horner's rule from the highest term."""
+    """Returns numerator / denominator, each by Horner's rule from the highest term."""
     parts = []
     for row in coefficients:
         value = np.full_like(x, row[-1])

@@ -1,4 +1,4 @@
-"""The definition of block formats: one block at a time, in Python integers and fractions.
+"""Defines block formats, one block at a time, in Python integers and fractions.
 
 Source: OCP Microscaling Formats (MX) v1.0, §5 (formats), §6.2 (dot product), §6.3 (conversion from float32); NVIDIA's
 description of NVFP4 (blocks of 16, E4M3 scales, one float32 scale per tensor). docs/block_formats.md says what is
@@ -43,7 +43,7 @@ class BlockFormat:
 
     @property
     def bits_per_element(self) -> float:
-        """Bits of an element and its part of the scale."""
+        """Returns the bits of an element and its share of the scale."""
         return self.element.bits + self.scale.bits / self.size
 
 
@@ -107,7 +107,7 @@ def quantize_block(
 def block_scale(
     amax: Fraction, format: BlockFormat, rule: str = "floor", overflow: str = "saturate", tensor_scale: float = 1.0
 ) -> float:
-    """The scale of a block whose largest magnitude is ``amax``, a number of the scale's format."""
+    """Returns the scale, a number of the scale's format, of a block whose largest magnitude is ``amax``."""
     if not format.tensor_scale:
         return power_scale(amax, format.element, rule, overflow)
     exact = amax / (Fraction(format.element.largest) * Fraction(tensor_scale))
@@ -116,7 +116,7 @@ def block_scale(
 
 
 def power_scale(amax: Fraction, element: Format, rule: str, overflow: str) -> float:
-    """A scale in E8M0: 2**-127 to 2**127. Below, it is the smallest; of a block of zeros too."""
+    """Returns a scale in E8M0, 2**-127 to 2**127. Smaller scales, and that of a block of zeros, become the smallest."""
     if amax == 0:
         return 2.0**-127
     if rule == "even":
@@ -138,13 +138,13 @@ def power_scale(amax: Fraction, element: Format, rule: str, overflow: str) -> fl
 
 
 def fraction_to_precision(x: Fraction, mantissa_bits: int) -> Fraction:
-    """x to nearest even with that many bits after the first."""
+    """Rounds x to nearest even with the given number of bits after the first."""
     quantum = Fraction(2) ** (spec.floor_log2(x) - mantissa_bits)
     return round(x / quantum) * quantum  # Fraction's round: half to even
 
 
 def dequantize_block(elements: Sequence[float], scale: float, tensor_scale: float = 1.0) -> list[float]:
-    """Element * scale * tensor scale, the exact product rounded once to float32; all NaN where the scale is."""
+    """Returns element * scale * tensor scale, rounded once to float32. With a NaN scale, all elements are NaN."""
     found = []
     for element in elements:
         if not (math.isfinite(element) and math.isfinite(scale) and math.isfinite(tensor_scale)):
@@ -162,7 +162,7 @@ def dot(
     accumulate: str = "exact",
     tensor_scales: tuple[float, float] = (1.0, 1.0),
 ) -> float:
-    """The dot product of two vectors of blocks (elements, scale) in float32 (OCP MX v1.0 §6.2).
+    """Returns the dot product of two vectors of blocks (elements, scale) in float32 (OCP MX v1.0 §6.2).
 
     "exact": the sum of all products with their scales, tensor scales included, rounded once. "float32": the exact sum
     of each block with its two scales is added to a float32 total in rising order, from +0, one rounding per block; at
@@ -192,7 +192,7 @@ def dot(
 
 
 def as_block_format(format: str | BlockFormat) -> BlockFormat:
-    """The BlockFormat itself, or the row of that name; ValueError with the known names if there is none."""
+    """Returns a BlockFormat unchanged, or the format of a name. Raises UsageError, with the known names, for others."""
     if isinstance(format, BlockFormat):
         return format
     return BLOCK_FORMATS[checks.named("block format", format, BLOCK_FORMATS)]

@@ -1,7 +1,7 @@
 """The 'numba' backend: the second implementation of every function of mpsim.kernels.contract.Kernels.
 
-Plain parallel loops, independent of the compiled backend, with the reference's bits. What only moves elements, and
-what works on a few numbers per step, is NumPy's in every backend on the CPU.
+It consists of plain parallel loops, independent of the compiled backend, with the reference's bits. Kernels that only
+move elements, or that work on a few numbers per step, are NumPy's in every CPU backend.
 """
 
 from mpsim.kernels.numba_cpu.codes import *  # noqa: F403

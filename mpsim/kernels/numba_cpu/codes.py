@@ -1,4 +1,4 @@
-"""Codes of numbers, each of one float64 pattern in 64-bit integers; mpsim/kernels/spec.py line by line.
+"""Computes codes of numbers from float64 patterns in 64-bit integers: mpsim/kernels/spec.py line by line.
 
 A magnitude is a pattern without its sign; |x| = significand * 2**exponent. Everything is int64: Numba makes a
 float64 of int64 and uint64.
@@ -28,7 +28,7 @@ SIGN = -(1 << 63)
 
 @njit(cache=True)
 def split(magnitude: int) -> tuple[int, int]:
-    """(significand, exponent) of a finite magnitude."""
+    """Returns (significand, exponent) of a finite magnitude."""
     biased, fraction = magnitude >> 52, magnitude & (IMPLICIT - 1)
     if biased == 0:
         return fraction, -1074
@@ -37,7 +37,7 @@ def split(magnitude: int) -> tuple[int, int]:
 
 @njit(cache=True)
 def top_bit(significand: int) -> int:
-    """floor(log2(significand)) of 0 < significand < 2**63."""
+    """Returns floor(log2(significand)) of 0 < significand < 2**63."""
     bit = 0
     for step in (32, 16, 8, 4, 2, 1):
         if significand >> (bit + step) > 0:
@@ -47,7 +47,7 @@ def top_bit(significand: int) -> int:
 
 @njit(cache=True)
 def join(significand: int, exponent: int) -> int:
-    """The magnitude of significand * 2**exponent >= 0, a float64 value or more than any (then infinity)."""
+    """Returns the magnitude of significand * 2**exponent >= 0, a float64 value or beyond float64 (then infinity)."""
     if significand == 0:
         return 0
     top = 52 if significand >> 52 == 1 else top_bit(significand)
@@ -62,13 +62,13 @@ def join(significand: int, exponent: int) -> int:
 
 @njit(cache=True)
 def sign_bit(c: CodeLayout) -> int:
-    """The code's highest bit, as int64; 0 without a sign."""
+    """Returns the mask of the code's sign bit as int64, 0 without a sign."""
     return (SIGN if c.bits == 64 else 1 << (c.bits - 1)) if c.has_sign else 0
 
 
 @njit(cache=True)
 def encode_pattern(bits: int, c: CodeLayout) -> int:
-    """The code of a value of the format; as int64."""
+    """Returns the code of a value of the format as int64."""
     magnitude = bits & MAGNITUDE
     sign = sign_bit(c) if bits < 0 else 0
     if magnitude > INFINITE:
@@ -90,7 +90,7 @@ def encode_pattern(bits: int, c: CodeLayout) -> int:
 
 @njit(cache=True)
 def decode_pattern(code: int, c: CodeLayout) -> int:
-    """The float64 pattern of the code's number; the code as int64."""
+    """Returns the float64 pattern of a code's number. The code is int64."""
     sign_mask = sign_bit(c)
     sign = SIGN if code & sign_mask != 0 else 0
     magnitude = code & ~sign_mask
@@ -108,7 +108,7 @@ def decode_pattern(code: int, c: CodeLayout) -> int:
 
 
 def encode_array(x: Array, format: Format, *, threads: int = 1) -> Array:
-    """Codes of the values of the format in x, in the smallest unsigned integers that hold them."""
+    """Returns the codes of values of the format in the smallest unsigned integers that hold them."""
     codes = np.empty(x.shape, f"uint{format.code_bits}")
     with at_most(threads):
         _encode(x.reshape(-1), codes.reshape(-1), code_layout(format))
@@ -116,7 +116,7 @@ def encode_array(x: Array, format: Format, *, threads: int = 1) -> Array:
 
 
 def decode_array(codes: Array, format: Format, dtype: type | np.dtype, *, threads: int = 1) -> Array:
-    """The values of the codes, exactly, as float32 or float64."""
+    """Returns the exact values of codes as float32 or float64."""
     out = np.empty(codes.shape, dtype)
     with at_most(threads):
         _decode(codes.reshape(-1).astype(np.int64), out.reshape(-1), code_layout(format))

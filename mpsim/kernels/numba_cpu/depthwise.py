@@ -1,6 +1,6 @@
-"""Depthwise convolutions, whose groups have one channel and one output each, with float32 sums.
+"""Computes depthwise convolutions, whose groups have one channel and one output each, with float32 sums.
 
-Panels would cost more here than the sums, as each column meets one row.
+Panels would cost more than the sums here, because each column is used by one row.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def correlate(
 
 @njit(cache=True, parallel=True)
 def spread(x: Array, origin: Pair, dilation: Pair, strips: Array) -> None:
-    """Image (n, c) becomes canvas (c, n); what falls outside is left out."""
+    """Copies image (n, c) to canvas (c, n). Elements outside are omitted."""
     rows = inside(x.shape[2], origin[0], dilation[0], strips.shape[2])
     columns = inside(x.shape[3], origin[1], dilation[1], strips.shape[3])
     for channel in prange(strips.shape[0]):
@@ -49,13 +49,13 @@ def spread(x: Array, origin: Pair, dilation: Pair, strips: Array) -> None:
 
 @njit(cache=True)
 def inside(count: int, origin: int, dilation: int, size: int) -> Pair:
-    """The first of the i < count with 0 <= origin + i*dilation < size, and the one after the last."""
+    """Returns the range of the i < count with 0 <= origin + i*dilation < size."""
     return max(0, -(origin // dilation)), min(count, -((origin - size) // dilation))
 
 
 @njit(cache=True, parallel=True)
 def pick(sums: Array, stride: Pair, y: Array) -> None:
-    """y[n, c, i, j] becomes element (i*stride, j*stride) of canvas (c, n)."""
+    """Sets y[n, c, i, j] to element (i*stride, j*stride) of canvas (c, n)."""
     for channel in prange(y.shape[1]):
         for image in range(y.shape[0]):
             for i in range(y.shape[2]):
@@ -82,7 +82,7 @@ def sum_strips(strips: Array, weights: Array, moves: Array, ends: Array, fused: 
 
 @njit(cache=True)
 def add_moved(strip: Array, weights: Array, moves: Array, fused: bool, sums: Array) -> None:
-    """sums[i] becomes sums[i] + weights[k] * strip[i + moves[k]], for each k in rising order."""
+    """Adds weights[k] * strip[i + moves[k]] to sums[i], for each k in rising order."""
     whole = weights.size - weights.size % 3
     for k in range(0, whole, 3):
         w0, w1, w2 = weights[k], weights[k + 1], weights[k + 2]
@@ -121,7 +121,7 @@ def weight_gradient(
 
 @njit(cache=True)
 def sum_five(values: Array, a_k: Array, b: Array, columns: Array, b_k: Array, fused: bool, sums: Array) -> None:
-    """Five sums side by side, as each alone would wait for its last addition."""
+    """Computes five sums together, because a single sum would wait for its last addition."""
     c0, c1, c2, c3, c4 = columns[0], columns[1], columns[2], columns[3], columns[4]
     s0 = s1 = s2 = s3 = s4 = np.float32(0)
     for k in range(b_k.size):

@@ -1,4 +1,4 @@
-"""How this backend compiles its loops, on how many threads they run, and where their results are stored."""
+"""Compiles this backend's loops, limits their threads, and allocates their results."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def digest(paths: Sequence[Path]) -> str:
-    """SHA-256 of files: of their names and contents."""
+    """Computes the SHA-256 of the names and contents of files."""
     found = hashlib.sha256()
     for path in sorted(paths):
         found.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -80,16 +80,16 @@ def at_most(threads: int) -> Iterator[None]:
         numba.set_num_threads(before)
 
 
-#: Bytes from which an array's memory is used again; malloc reuses smaller pieces well enough.
+#: The size in bytes from which memory of arrays is reused. malloc reuses smaller blocks well enough.
 LARGE = 1 << 16
 
 _free: defaultdict[int, list[mmap.mmap]] = defaultdict(list)
 
 
 def empty(shape: int | Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarray:
-    """A new array whose elements are not set, like ``np.empty``.
+    """Returns a new array whose elements are not set, like ``np.empty``.
 
-    Large arrays use the memory of earlier ones of their size, because fresh pages cost more than most kernels do.
+    Large arrays reuse the memory of earlier arrays of their size, because new pages cost more than most kernels.
 
     >>> empty((2, 3)).shape
     (2, 3)

@@ -1,6 +1,6 @@
-"""Each element by itself, and log-softmax.
+"""Computes elementwise kernels and log-softmax.
 
-exp and log are computed operation by operation as mpsim/kernels/elementary.py has them.
+exp and log follow mpsim/kernels/elementary.py operation by operation.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _made(x: Array, out: Array | None) -> Array:
 
 
 def add(a: Array, b: Array, *, out: Array | None = None, threads: int = 1) -> Array:
-    """a + b; ``out`` may be a or b."""
+    """Returns a + b. ``out`` may be a or b."""
     y = _made(a, out)
     with at_most(threads):
         _add(_flat(a), _flat(b), _flat(y))
@@ -89,7 +89,7 @@ def add(a: Array, b: Array, *, out: Array | None = None, threads: int = 1) -> Ar
 
 
 def scale(x: Array, factor: float, *, out: Array | None = None, threads: int = 1) -> Array:
-    """x times the factor; ``out`` may be x."""
+    """Returns x times the factor. ``out`` may be x."""
     y = _made(x, out)
     with at_most(threads):
         _scale(_flat(x), np.float32(factor), _flat(y))
@@ -97,7 +97,7 @@ def scale(x: Array, factor: float, *, out: Array | None = None, threads: int = 1
 
 
 def relu(x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
-    """x where not (x <= 0), so that NaN stays, else +0; ``out`` may be x."""
+    """Returns x where not (x <= 0), so that NaN stays, and +0 elsewhere. ``out`` may be x."""
     y = _made(x, out)
     with at_most(threads):
         _relu(_flat(x), _flat(y))
@@ -105,7 +105,7 @@ def relu(x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
 
 
 def positive(x: Array, *, threads: int = 1) -> NDArray:
-    """Whether x > 0, as a bool array."""
+    """Returns whether x > 0 as a bool array."""
     mask = np.empty(x.shape, np.bool_)
     with at_most(threads):
         _positive(_flat(x), _flat(mask))
@@ -113,7 +113,7 @@ def positive(x: Array, *, threads: int = 1) -> NDArray:
 
 
 def relu_gradient(gy: Array, x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
-    """gy where x > 0, else +0; ``out`` may be gy, and x may be positive(x)."""
+    """Returns gy where x > 0 and +0 elsewhere. ``out`` may be gy, and x may be positive(x)."""
     gx = _made(gy, out)
     with at_most(threads):
         _relu_gradient(_flat(gy), _flat(x), _flat(gx))
@@ -131,7 +131,7 @@ def sgd_update(
     *,
     threads: int = 1,
 ) -> None:
-    """One step of SGD with momentum, in place in ``master`` and ``velocity``."""
+    """Applies one step of SGD with momentum in place to ``master`` and ``velocity``."""
     scalars = map(np.float32, (learning_rate, momentum, weight_decay, inverse_scale))
     with at_most(threads):
         _sgd_update(_flat(master), _flat(gradient), _flat(velocity), *scalars)
@@ -142,7 +142,7 @@ def sgd_update(
 
 @njit(cache=True)
 def exp32(x):  # type: ignore[no-untyped-def]
-    """Without branches, so that a loop over it becomes vector code."""
+    """Computes exp of float32. It has no branches, so that a loop over it becomes vector code."""
     inside = EXP32_SMALLEST if x < EXP32_SMALLEST else EXP32_LARGEST if x > EXP32_LARGEST else x
     t = np.float64(inside)
     shifted = t * LOG2_E + SHIFTER  # its last bits are the whole number n
@@ -176,7 +176,7 @@ def log32(x: np.float32) -> np.float32:
 
 @njit(cache=True)
 def first_largest(x: Array) -> np.float32:
-    """The first of the largest; the first NaN if there is one."""
+    """Returns the index of the first largest number, or of the first NaN if there is one."""
     largest = x[0]
     for element in x[1:]:
         if element > largest or (math.isnan(element) and not math.isnan(largest)):
@@ -206,7 +206,7 @@ def take_gradient(gy: Array, y: Array, gx: Array) -> None:
 
 
 def log_softmax(x: Array, *, threads: int = 1) -> Array:
-    """Logarithm of the softmax of each row: (N, C) -> (N, C)."""
+    """Returns the logarithm of the softmax of each row: (N, C) -> (N, C)."""
     y = empty(x.shape)
     with at_most(threads):
         take_log_softmax(x, y)
@@ -214,7 +214,7 @@ def log_softmax(x: Array, *, threads: int = 1) -> Array:
 
 
 def log_softmax_gradient(gy: Array, y: Array, *, threads: int = 1) -> Array:
-    """gy - exp(y) * (the sum of gy's row)."""
+    """Returns gy - exp(y) * (the sum of gy's row)."""
     gx = empty(y.shape)
     with at_most(threads):
         take_gradient(gy, y, gx)

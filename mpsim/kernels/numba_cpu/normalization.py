@@ -1,4 +1,4 @@
-"""Sums in the written order (REDUCTION in mpsim/kernels/contract.py) and batch normalization.
+"""Computes sums in the specified order (REDUCTION in mpsim/kernels/contract.py) and batch normalization.
 
 Inside, images are (N, C, area). A loop never reads one array and writes another that may be the same: LLVM makes
 vector code of it only where the two are apart, so results go through a buffer.
@@ -23,7 +23,7 @@ ZERO, ONE = np.float32(0), np.float32(1)
 
 @njit(cache=True)
 def block_sum(v: Array, lanes: Array) -> np.float32:
-    """The sum of at most BLOCK elements. ``lanes``: room for LANES numbers."""
+    """Returns the sum of at most BLOCK elements. ``lanes`` is a buffer of LANES numbers."""
     lanes[:] = ZERO
     whole = v.size - v.size % (ROWS * LANES)
     for first in range(0, whole, ROWS * LANES):
@@ -49,7 +49,7 @@ def block_sum(v: Array, lanes: Array) -> np.float32:
 
 @njit(cache=True)
 def vector_sum(v: Array, lanes: Array) -> np.float32:
-    """The sum of all elements. ``lanes``: room for LANES numbers."""
+    """Returns the sum of all elements. ``lanes`` is a buffer of LANES numbers."""
     total = ZERO
     for start in range(0, v.size, BLOCK):
         part = block_sum(v[start : start + BLOCK], lanes)
@@ -59,7 +59,7 @@ def vector_sum(v: Array, lanes: Array) -> np.float32:
 
 @njit(cache=True)
 def block_of_channel(x: Array, channel: int, start: int, room: Array) -> Array:
-    """At most BLOCK elements of the channel from ``start`` on, images one after another, copied into ``room``."""
+    """Copies at most BLOCK elements of the channel, from ``start``, image after image, into ``room``."""
     area, done = x.shape[2], 0
     size, image, first = min(BLOCK, x.shape[0] * area - start), start // area, start % area
     while done < size:
@@ -82,7 +82,7 @@ def sum_of_channel(x: Array, channel: int, room: Array, lanes: Array) -> np.floa
 
 @njit(cache=True)
 def sum_of_squares(x: Array, channel: int, mean: np.float32, room: Array, lanes: Array) -> np.float32:
-    """The sum of (x - mean) * (x - mean)."""
+    """Returns the sum of (x - mean) * (x - mean)."""
     total = ZERO
     for start in range(0, x.shape[0] * x.shape[2], BLOCK):
         block = block_of_channel(x, channel, start, room)
@@ -98,7 +98,7 @@ def sum_of_squares(x: Array, channel: int, mean: np.float32, room: Array, lanes:
 def sum_of_products(
     gy: Array, x: Array, channel: int, mean: np.float32, inverse: np.float32, room: Array, other: Array, lanes: Array
 ) -> np.float32:
-    """The sum of gy * ((x - mean) * inverse)."""
+    """Returns the sum of gy * ((x - mean) * inverse)."""
     total = ZERO
     for start in range(0, x.shape[0] * x.shape[2], BLOCK):
         block = block_of_channel(x, channel, start, room)
@@ -128,7 +128,7 @@ def find_statistics(x: Array, epsilon: np.float32, mean: Array, variance: Array,
 
 @njit(cache=True, parallel=True)
 def normalize(x: Array, mean: Array, inverse: Array, scale: Array, shift: Array, y: Array) -> None:
-    """y becomes (x - mean) * (inverse * scale) + shift."""
+    """Sets y to (x - mean) * (inverse * scale) + shift."""
     for image in prange(x.shape[0]):
         row = np.empty(x.shape[2], np.float32)
         for channel in range(x.shape[1]):
@@ -152,7 +152,7 @@ def find_parameter_gradients(gy: Array, x: Array, mean: Array, inverse: Array, g
 def find_input_gradient(
     gy: Array, x: Array, mean: Array, inverse: Array, scale: Array, gscale: Array, gshift: Array, gx: Array
 ) -> None:
-    """gx becomes (inverse * scale) * ((gy - gshift / n) - xhat * (gscale / n))."""
+    """Sets gx to (inverse * scale) * ((gy - gshift / n) - xhat * (gscale / n))."""
     n = np.float32(x.shape[0] * x.shape[2])
     for image in prange(x.shape[0]):
         row = np.empty(x.shape[2], np.float32)
@@ -173,7 +173,7 @@ def _batch(x: Array) -> Array:
 
 
 def channel_sum(x: Array, *, threads: int = 1) -> Array:
-    """(N, C, ...) -> (C,): the sum over n, then the trailing axes."""
+    """Returns the sum over n, then over the trailing axes: (N, C, ...) -> (C,)."""
     sums = np.empty(x.shape[1], np.float32)
     with at_most(threads):
         sum_channels(_batch(x), sums)
@@ -181,14 +181,14 @@ def channel_sum(x: Array, *, threads: int = 1) -> Array:
 
 
 def total_sum(x: Array, *, threads: int = 1) -> float:
-    """The sum of all elements, as a Python float."""
+    """Returns the sum of all elements as a Python float."""
     return float(vector_sum(x.reshape(-1), np.empty(LANES, np.float32)))
 
 
 def batch_norm(
     x: Array, scale: Array, shift: Array, epsilon: float, *, out: Array | None = None, threads: int = 1
 ) -> tuple[Array, Array, Array, Array]:
-    """Batch normalization in training: (y, mean, biased variance, inverse deviation); ``out`` may be x."""
+    """Normalizes in training: (y, mean, biased variance, inverse deviation). ``out`` may be x."""
     y = empty(x.shape) if out is None else out
     mean, variance, inverse = (np.empty(x.shape[1], np.float32) for _ in range(3))
     with at_most(threads):
@@ -208,7 +208,7 @@ def batch_norm_inference(
     out: Array | None = None,
     threads: int = 1,
 ) -> Array:
-    """Batch normalization with the given mean and variance; ``out`` may be x."""
+    """Normalizes with the given mean and variance. ``out`` may be x."""
     y = empty(x.shape) if out is None else out
     with np.errstate(all="ignore"), at_most(threads):
         inverse = ONE / np.sqrt(variance + np.float32(epsilon))
@@ -226,7 +226,7 @@ def batch_norm_gradient(
     out: Array | None = None,
     threads: int = 1,
 ) -> tuple[Array, Array, Array]:
-    """The gradients of batch_norm: (gx, gscale, gshift); ``out`` may be gy or x."""
+    """Returns the gradients of batch_norm: (gx, gscale, gshift). ``out`` may be gy or x."""
     gx = empty(x.shape) if out is None else out
     gscale, gshift = np.empty(x.shape[1], np.float32), np.empty(x.shape[1], np.float32)
     with at_most(threads):

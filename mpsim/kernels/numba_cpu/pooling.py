@@ -1,4 +1,4 @@
-"""Maxima and averages over windows of images, and their gradients. Inside, images are (planes, H, W).
+"""Computes maxima and averages over windows of images, and their gradients. Inside, images are (planes, H, W).
 
 The rows and columns of a padded plane are sorted into phases by their remainders by the stride. So element (r, s) of
 all the windows of a plane is one run of neighbours, window (i, j) at place i * pitch + j.
@@ -26,7 +26,7 @@ MANY = 16  # windows of a plane that are worth sorting it
 
 
 class Layout(NamedTuple):
-    """Where the elements of a padded plane are in its phases."""
+    """The positions of the elements of a padded plane in its phases."""
 
     down: int  # strides
     right: int
@@ -44,7 +44,7 @@ def layout_of(x: NDArray, stride: Pair, padding: Pair, y: NDArray) -> Layout:
 
 @njit(cache=True)
 def sort_plane(x: NDArray, layout: Layout, phases: NDArray) -> None:
-    """Copies the elements of a plane to their phases; what stands for the padding is left as it is."""
+    """Copies the elements of a plane to their phases. Padding elements are not changed."""
     down, right = layout.down, layout.right
     for phase in range(down * right):
         first_row, first = (phase // right - layout.top) % down, (phase % right - layout.left) % right
@@ -63,7 +63,7 @@ def sort_plane(x: NDArray, layout: Layout, phases: NDArray) -> None:
 
 @njit(cache=True)
 def element_of_windows(phases: NDArray, r: int, s: int, layout: Layout) -> NDArray:
-    """Element (r, s) of all windows."""
+    """Returns element (r, s) of all windows."""
     phase = r % layout.down * layout.right + s % layout.right
     start = r // layout.down * layout.pitch + s // layout.right
     return phases[phase, start : start + layout.length]
@@ -71,7 +71,7 @@ def element_of_windows(phases: NDArray, r: int, s: int, layout: Layout) -> NDArr
 
 @njit(cache=True)
 def copy_windows(source: NDArray, pitch: int, target: NDArray) -> None:
-    """target[i, j] becomes source[i * pitch + j]."""
+    """Sets target[i, j] to source[i * pitch + j]."""
     for i in range(target.shape[0]):
         target[i] = source[i * pitch : i * pitch + target.shape[1]]
 
@@ -86,7 +86,7 @@ def larger(best: np.float32, where: np.int32, element: np.float32, place: np.int
 
 @njit(cache=True, parallel=True)
 def find_maxima(x: Array, kernel: Pair, layout: Layout, y: Array, index: Places) -> None:
-    """One element of all windows of a plane after another. Where it is in the padding, it is not greater."""
+    """Compares one element of all windows of a plane after another. Padding elements are not greater."""
     first, origin = places_of_windows(x.shape[2], layout)
     for plane in prange(x.shape[0]):
         phases = np.full((layout.down * layout.right, layout.places), np.float32(-np.inf))
@@ -103,7 +103,7 @@ def find_maxima(x: Array, kernel: Pair, layout: Layout, y: Array, index: Places)
 
 @njit(cache=True)
 def places_of_windows(width: int, layout: Layout) -> tuple[Places, Places]:
-    """Of each window, the place of its first element in the image, and of its first element."""
+    """Returns the position in the image of each window, and of its first element."""
     first, origin = np.empty(layout.length, np.int32), np.empty(layout.length, np.int32)
     for window in range(first.size):
         row = window // layout.pitch * layout.down - layout.top
@@ -114,7 +114,7 @@ def places_of_windows(width: int, layout: Layout) -> tuple[Places, Places]:
 
 @njit(cache=True, parallel=True)
 def find_maxima_of_windows(x: Array, kernel: Pair, stride: Pair, padding: Pair, y: Array, index: Places) -> None:
-    """One window after another."""
+    """Finds the maxima of one window after another."""
     for plane in prange(x.shape[0]):
         for i in range(y.shape[1]):
             for j in range(y.shape[2]):
@@ -135,7 +135,7 @@ def find_maximum(x: Array, top: int, left: int, kernel: Pair) -> tuple[np.float3
 
 @njit(cache=True, parallel=True)
 def find_maxima_of_tiles(x: Array, y: Array, index: Places) -> None:
-    """Windows of 2 x 2 that tile the image: faster without phases."""
+    """Finds the maxima of windows of 2 x 2 that tile the image, which is faster without phases."""
     planes, rows, columns = y.shape
     below = np.int32(x.shape[2])
     for plane in prange(planes):
@@ -159,7 +159,7 @@ def add_at(gy: Array, index: Places, gx: Array) -> None:
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def average_planes(x: Array, y: Array) -> None:
-    """Windows that are whole planes: x (planes, area), y is flat."""
+    """Averages windows that are entire planes: x (planes, area), y is flat."""
     for task in prange((y.size + PLANES - 1) // PLANES):
         lanes = np.empty(LANES, np.float32)
         for plane in range(task * PLANES, min(y.size, (task + 1) * PLANES)):
@@ -168,7 +168,7 @@ def average_planes(x: Array, y: Array) -> None:
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def average_windows(x: Array, kernel: Pair, layout: Layout, y: Array) -> None:
-    """Row k of ``lanes`` is lane k of each window."""
+    """Averages windows. Row k of ``lanes`` is lane k of each window."""
     size, count = kernel[0] * kernel[1], LANES
     while count >= 2 * size:  # lanes without elements are +0, and no lane is -0
         count //= 2
@@ -191,7 +191,7 @@ def average_windows(x: Array, kernel: Pair, layout: Layout, y: Array) -> None:
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def spread_planes(gy: Array, area: int, gx: Array) -> None:
-    """Windows that are whole planes: gy is flat, gx (planes, area)."""
+    """Computes the gradient for windows that are entire planes: gy is flat, gx (planes, area)."""
     for plane in prange(gy.size):
         share = gy[plane] / np.float32(area) + ZERO
         for i in range(area):
@@ -200,7 +200,7 @@ def spread_planes(gy: Array, area: int, gx: Array) -> None:
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def spread_tiles(gy: Array, kernel: Pair, gx: Array) -> None:
-    """Windows that tile the image: each element of gx is in one window or none."""
+    """Computes the gradient for windows that tile the image: each element of gx is in at most one window."""
     planes, rows, columns = gy.shape
     size = np.float32(kernel[0] * kernel[1])
     for plane in prange(planes):
@@ -236,7 +236,7 @@ def spread_windows(gy: Array, kernel: Pair, stride: Pair, padding: Pair, gx: Arr
 
 
 def _windows(x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> tuple[int, ...]:
-    """The shape of the result: only whole windows of the padded image count."""
+    """Returns the shape of the result. Only complete windows of the padded image count."""
     rows, columns = ((x_shape[2 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
     return *x_shape[:2], rows, columns
 
@@ -247,7 +247,7 @@ def _planes(x: NDArray) -> NDArray:
 
 
 def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> tuple[Array, NDArray]:
-    """The largest element of each window, and where it stands: (y, index = h * W + w, int32)."""
+    """Returns the largest element of each window and its position: (y, index = h * W + w, int32)."""
     y = empty(_windows(x.shape, kernel, stride, padding))
     index = empty(y.shape, np.int32)
     with at_most(threads):
@@ -262,7 +262,7 @@ def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: 
 
 
 def max_pool2d_gradient(gy: Array, index: NDArray, x_shape: tuple[int, ...], *, threads: int = 1) -> Array:
-    """gy added at the place its maximum came from, in rising (i, j) of gy."""
+    """Adds gy at the position of its maximum, in rising (i, j) of gy."""
     gx = empty(x_shape)
     planes = x_shape[0] * x_shape[1]
     with at_most(threads):
@@ -271,7 +271,7 @@ def max_pool2d_gradient(gy: Array, index: NDArray, x_shape: tuple[int, ...], *, 
 
 
 def avg_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> Array:
-    """The mean of each window, zeros of the padding included."""
+    """Returns the mean of each window, including padding zeros."""
     y = empty(_windows(x.shape, kernel, stride, padding))
     with at_most(threads):
         if kernel == x.shape[2:] and padding == (0, 0):
@@ -284,7 +284,7 @@ def avg_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: 
 def avg_pool2d_gradient(
     gy: Array, x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1
 ) -> Array:
-    """gy divided by the window's size, added to each element of its window, in rising (i, j) of gy."""
+    """Adds gy divided by the window's size to each element of its window, in rising (i, j) of gy."""
     gx = empty(x_shape)
     with at_most(threads):
         if kernel == x_shape[2:] and padding == (0, 0):

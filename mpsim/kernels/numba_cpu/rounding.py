@@ -1,4 +1,4 @@
-"""Rounding, random bits, and what asks of numbers whether they are finite. Blocks of elements are spread over threads.
+"""Rounds arrays, draws random bits and checks for finite numbers. Blocks of elements are distributed over threads.
 
 The loops over a block are in pattern_rounding.py; codes.py has the codes.
 """
@@ -57,7 +57,7 @@ def round_array(
     *,
     threads: int = 1,
 ) -> tuple[Array, Array]:
-    """x rounded once to the format, into ``out`` (may be x), and the five counts; see contract.py."""
+    """Rounds x once to the format, into ``out`` (which may be x), and returns the five counts (see contract.py)."""
     out = empty(x.shape, x.dtype) if out is None else out
     bits, stream = NO_BITS, NO_STREAM
     if policy.mode.needs_random_bits:
@@ -73,7 +73,7 @@ def round_array(
 
 @lru_cache(maxsize=1024)
 def _rounder(format: Format, policy: Policy, source: np.dtype) -> tuple[Callable[..., Array], Parameters]:
-    """The loop that serves, and its numbers: 32-bit ones where every number of the loop has 32 bits."""
+    """Returns the loop to use and its numbers, which have 32 bits if every number of the loop has 32 bits."""
     numbers = parameters(format, policy, source.name)
     if numbers.path == WIDE:
         return _round, parameters(format, policy, source.name, own_patterns=True)
@@ -83,7 +83,7 @@ def _rounder(format: Format, policy: Policy, source: np.dtype) -> tuple[Callable
 
 @njit(cache=True, parallel=True)
 def _round_narrow(kind: int, x: Array, out: Array, bits: Array, stream: Array, p: Parameters) -> Array:
-    """x, out and parameters: int32. Gives the five counts."""
+    """Rounds with x, out and parameters in int32, and returns the five counts."""
     blocks = (x.size + BLOCK - 1) // BLOCK
     counts = np.zeros((blocks, 5), np.int64)
     for block in prange(blocks):
@@ -106,7 +106,7 @@ def _round_narrow(kind: int, x: Array, out: Array, bits: Array, stream: Array, p
 
 @njit(cache=True, parallel=True)
 def _round(x: Array, out: Array, bits: Array, stream: Array, p: Parameters) -> Array:
-    """Any format, x and out: int32 or int64 patterns."""
+    """Rounds to every format, with x and out as int32 or int64 patterns."""
     blocks = (x.size + BLOCK - 1) // BLOCK
     width, infinite = (52, 0x7FF << 52) if x.itemsize == 8 else (23, 0xFF << 23)
     counts = np.zeros((blocks, 5), np.int64)
@@ -120,7 +120,7 @@ def _round(x: Array, out: Array, bits: Array, stream: Array, p: Parameters) -> A
 
 
 def canonical_nan(x: Array, *, threads: int = 1) -> Array:
-    """x, float32 or float64, with every NaN made quiet and without payload, its sign kept, in place."""
+    """Makes every NaN of x (float32 or float64) quiet and removes its payload, in place. It keeps the sign."""
     with at_most(threads):
         _canonical_nan(x.reshape(-1), x.dtype.type(np.nan))
     return x
@@ -134,7 +134,7 @@ def _canonical_nan(x: Array, nan: float) -> None:
 
 
 def all_finite(*arrays: Array, threads: int = 1) -> bool:
-    """Whether no number of the arrays is infinite or NaN."""
+    """Returns whether no number of the arrays is infinite or NaN."""
     with at_most(threads):
         return all(_count_infinite(x.reshape(-1).view(np.uint32)) == 0 for x in arrays)
 
@@ -151,7 +151,7 @@ def _count_infinite(patterns: Array) -> int:
 
 
 def random_bits(stream: Stream, size: int, first: int = 0, *, threads: int = 1) -> Array:
-    """Elements first .. first + size - 1 of the stream, uint32."""
+    """Returns elements first .. first + size - 1 of the stream, uint32."""
     bits = empty(size, np.uint32)
     with at_most(threads):
         fill_from(numbers_of(stream), first, bits)
@@ -159,7 +159,7 @@ def random_bits(stream: Stream, size: int, first: int = 0, *, threads: int = 1) 
 
 
 def numbers_of(stream: Stream) -> Array:
-    """The key and the upper words of the counter, uint64 (5,)."""
+    """Returns the key and the upper words of the counter, uint64 (5,)."""
     return np.array([*stream.key, *stream.words], np.uint64)
 
 
@@ -196,7 +196,7 @@ def words_of_block(bits: Array, stream: Array, start: int, stop: int) -> Array:
 
 @njit(cache=True, parallel=True)
 def fill_from(stream: Array, first: int, bits: Array) -> None:
-    """Elements first, first + 1, ... of the stream."""
+    """Fills an array with elements first, first + 1, ... of the stream."""
     lead = first % 4
     for block in prange((lead + bits.size + BLOCK - 1) // BLOCK):
         words = np.empty(BLOCK, np.uint32)

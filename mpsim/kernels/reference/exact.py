@@ -1,4 +1,4 @@
-"""The correctly rounded dot product, by a fixed-point sum wide enough for every product of float32 numbers.
+"""Computes correctly rounded dot products by a fixed-point sum wide enough for every product of float32 numbers.
 
 A product is an integer below 2**48 times 2**e, e >= -298, and below 2**256 in magnitude. A sum of fewer than 2**30 of
 them is kept exactly in LIMBS digits of weight 2**(32*i - 298), each an int64 that takes a 32-bit piece of a product per
@@ -19,7 +19,7 @@ LOW = np.int64(0xFFFFFFFF)
 
 
 class ExactSum:
-    """Exact running sums, one per element of a flat array."""
+    """Holds exact running sums, one for each element of a flat array."""
 
     def __init__(self, size: int) -> None:
         self.limbs = np.zeros((LIMBS, size), np.int64)
@@ -72,7 +72,7 @@ class ExactSum:
 
 
 def _carry(limbs: np.ndarray) -> None:
-    """Brings every digit but the highest, which keeps the sign, into 0 .. 2**32 - 1."""
+    """Reduces every digit except the highest, which keeps the sign, to 0 .. 2**32 - 1."""
     for i in range(LIMBS - 1):
         limbs[i + 1] += limbs[i] >> 32
         limbs[i] &= LOW

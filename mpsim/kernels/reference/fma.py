@@ -1,4 +1,4 @@
-"""Exactly rounded sums of a product and a number, on whole NumPy arrays, from float64 operations."""
+"""Computes correctly rounded sums of a product and a number on NumPy arrays by float64 operations."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from mpsim.kernels.contractions.narrow import Narrow, Rounding
 
 
 def exact_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The products of float32 numbers: 48 bits and exponents from -298 to 255 fit in float64."""
+    """Returns the exact products of float32 numbers, whose 48 bits and exponents from -298 to 255 fit in float64."""
     return a.astype(np.float64) * b
 
 
 def sum_to_odd(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """x + y of float64 arrays rounded to odd: inexact sums get the neighbour whose last bit is 1 (see narrow.py)."""
+    """Returns x + y of float64 arrays rounded to odd: inexact sums become the neighbour with last bit 1 (narrow.py)."""
     s = x + y
     carried = s - x
     error = (x - (s - carried)) + (y - carried)  # TwoSum; NaN where s is not finite, and then nothing moves
@@ -26,7 +26,7 @@ def sum_to_odd(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """a*b + c of float32 arrays with one rounding to float32 (IEEE 754-2019 §5.4.1, fusedMultiplyAdd).
+    """Returns a*b + c of float32 arrays with one rounding to float32 (IEEE 754-2019 §5.4.1, fusedMultiplyAdd).
 
     >>> float(fma(np.float32([1 + 2**-23]), np.float32([1 - 2**-23]), np.float32([-1]))[0]) == -(2**-46)
     True
@@ -71,14 +71,14 @@ def _exponent_of_c(magnitude: np.ndarray, narrow: Narrow) -> np.ndarray:
 
 
 def _signed(rounded: np.ndarray, s: np.ndarray, narrow: Narrow) -> np.ndarray:
-    """Magnitudes with their signs; what is too large becomes what the format has there."""
+    """Returns magnitudes with their signs. Too large ones become the format's overflow result."""
     rounded[rounded > narrow.largest] = narrow.beyond
     signed = np.copysign(rounded, s)
     return signed if narrow.negative_zero else signed + 0.0
 
 
 def truncated_sum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """x + y of float64 arrays rounded toward zero."""
+    """Returns x + y of float64 arrays rounded toward zero."""
     s = x + y
     carried = s - x
     error = (x - (s - carried)) + (y - carried)  # TwoSum; NaN where s is not finite, and then nothing moves

@@ -1,7 +1,7 @@
-"""Reference kernels of the layers: arrays and elementwise here; sums, pooling and loss in the files beside this one.
+"""Defines reference kernels of layers that move arrays or work elementwise. Sums, pooling and loss have other files.
 
-Every function takes float32 arrays, and float64 arrays too (for gradient checks): then the same formulas run in
-float64. Signatures and written orders are the rows of ``mpsim.kernels.contract``.
+Every function accepts float32 arrays, and also float64 arrays for gradient checks. Then the same formulas run in
+float64. ``mpsim.kernels.contract`` has the signatures and the specified orders of operations.
 """
 
 from __future__ import annotations
@@ -51,22 +51,22 @@ __all__ = [
 
 
 def permute(x: NDArray, axes: Sequence[int], *, threads: int = 1) -> NDArray:
-    """A contiguous copy with the axes in the given order."""
+    """Returns a contiguous copy with the axes in the given order."""
     return x.transpose(axes).copy(order="C")
 
 
 def concatenate(arrays: Sequence[NDArray], *, threads: int = 1) -> NDArray:
-    """The arrays joined along axis 1."""
+    """Joins the arrays along axis 1."""
     return np.concatenate(arrays, axis=1)
 
 
 def slice_channels(x: NDArray, start: int, stop: int, *, threads: int = 1) -> NDArray:
-    """A contiguous copy of x[:, start:stop]."""
+    """Returns a contiguous copy of x[:, start:stop]."""
     return x[:, start:stop].copy(order="C")
 
 
 def place_channels(gy: NDArray, start: int, channels: int, *, threads: int = 1) -> NDArray:
-    """+0 everywhere but in the channels from ``start`` on, which are gy: the gradient of slice_channels."""
+    """Returns gy in the channels from ``start`` and +0 elsewhere: the gradient of slice_channels."""
     gx = np.zeros((gy.shape[0], channels, *gy.shape[2:]), gy.dtype)
     gx[:, start : start + gy.shape[1]] = gy
     return gx
@@ -74,28 +74,28 @@ def place_channels(gy: NDArray, start: int, channels: int, *, threads: int = 1) 
 
 @np.errstate(all="ignore")
 def add(a: NDArray, b: NDArray, *, out: NDArray | None = None, threads: int = 1) -> NDArray:
-    """a + b; ``out`` may be a or b."""
+    """Returns a + b. ``out`` may be a or b."""
     return np.add(a, b, out=out)
 
 
 @np.errstate(all="ignore")
 def scale(x: NDArray, factor: float, *, out: NDArray | None = None, threads: int = 1) -> NDArray:
-    """x times the factor; ``out`` may be x."""
+    """Returns x times the factor. ``out`` may be x."""
     return np.multiply(x, x.dtype.type(factor), out=out)
 
 
 def relu(x: NDArray, *, out: NDArray | None = None, threads: int = 1) -> NDArray:
-    """x where not (x <= 0), so that NaN stays, else +0; ``out`` may be x."""
+    """Returns x where not (x <= 0), so that NaN stays, and +0 elsewhere. ``out`` may be x."""
     return _into(out, np.where(x <= 0, x.dtype.type(0), x))
 
 
 def positive(x: NDArray, *, threads: int = 1) -> NDArray:
-    """Whether x > 0, as a bool array."""
+    """Returns whether x > 0 as a bool array."""
     return x > 0
 
 
 def relu_gradient(gy: NDArray, x: NDArray, *, out: NDArray | None = None, threads: int = 1) -> NDArray:
-    """gy where x > 0, else +0; ``out`` may be gy, and x may be positive(x)."""
+    """Returns gy where x > 0 and +0 elsewhere. ``out`` may be gy, and x may be positive(x)."""
     return _into(out, np.where(x > 0, gy, gy.dtype.type(0)))
 
 
@@ -111,7 +111,7 @@ def sgd_update(
     *,
     threads: int = 1,
 ) -> None:
-    """One step of SGD with momentum, in place in ``master`` and ``velocity``."""
+    """Applies one step of SGD with momentum in place to ``master`` and ``velocity``."""
     number = master.dtype.type
     g = gradient * number(inverse_scale)
     g = g + number(weight_decay) * master

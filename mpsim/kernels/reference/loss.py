@@ -1,4 +1,4 @@
-"""Reference kernels: log-softmax, negative log-likelihood, and their gradients."""
+"""Defines reference kernels: log-softmax, negative log-likelihood, and their gradients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _log(x: NDArray) -> NDArray:
 
 @np.errstate(all="ignore")
 def log_softmax(x: NDArray, *, threads: int = 1) -> NDArray:
-    """Logarithm of the softmax of each row: (N, C) -> (N, C).
+    """Returns the logarithm of the softmax of each row: (N, C) -> (N, C).
 
     The largest is the first of equals, and the first NaN if there is one (as np.argmax says).
     """
@@ -30,13 +30,13 @@ def log_softmax(x: NDArray, *, threads: int = 1) -> NDArray:
 
 @np.errstate(all="ignore")
 def log_softmax_gradient(gy: NDArray, y: NDArray, *, threads: int = 1) -> NDArray:
-    """gy - exp(y) * (the sum of gy's row)."""
+    """Returns gy - exp(y) * (the sum of gy's row)."""
     return gy - _exp(y) * sum_rows(gy)[:, None]
 
 
 @np.errstate(all="ignore")
 def nll_loss(log_probabilities: NDArray, labels: NDArray, *, threads: int = 1) -> NDArray:
-    """The mean over n of -log_probabilities[n, labels[n]], shape (1,)."""
+    """Returns the mean over n of -log_probabilities[n, labels[n]], shape (1,)."""
     count = len(labels)
     chosen = -log_probabilities[np.arange(count), labels]
     return sum_rows(chosen[None]) / log_probabilities.dtype.type(count)
@@ -44,7 +44,7 @@ def nll_loss(log_probabilities: NDArray, labels: NDArray, *, threads: int = 1) -
 
 @np.errstate(all="ignore")
 def nll_loss_gradient(g: NDArray, labels: NDArray, shape: tuple[int, int], *, threads: int = 1) -> NDArray:
-    """-(g / N) at (n, labels[n]), +0 elsewhere."""
+    """Returns -(g / N) at (n, labels[n]) and +0 elsewhere."""
     gx = np.zeros(shape, g.dtype)
     gx[np.arange(shape[0]), labels] = -(g / g.dtype.type(shape[0]))
     return gx

@@ -1,4 +1,4 @@
-"""Reference kernels: maximum and average over windows, and their gradients. Images are (N, C, H, W)."""
+"""Defines reference kernels: maximum and average over windows, and their gradients. Images are (N, C, H, W)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Pair = tuple[int, int]
 
 
 def _output_size(shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> Pair:
-    """Rows and columns of windows: only whole windows of the padded image count."""
+    """Returns the numbers of rows and columns of windows. Only complete windows of the padded image count."""
     rows, columns = ((shape[2 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
     return rows, columns
 
@@ -21,7 +21,7 @@ def _padded(x: NDArray, padding: Pair) -> NDArray:
 
 
 def _window_element(padded: NDArray, r: int, s: int, size: Pair, stride: Pair) -> NDArray:
-    """Element (r, s) of every window, as a view: (..., H, W) -> (..., OH, OW)."""
+    """Returns element (r, s) of every window as a view: (..., H, W) -> (..., OH, OW)."""
     rows, columns = size
     return padded[..., r : r + rows * stride[0] : stride[0], s : s + columns * stride[1] : stride[1]][
         ..., :rows, :columns
@@ -29,7 +29,7 @@ def _window_element(padded: NDArray, r: int, s: int, size: Pair, stride: Pair) -
 
 
 def max_pool2d(x: NDArray, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> tuple[NDArray, NDArray]:
-    """The largest element of each window, and where it stands: (y, index = h * W + w, int32).
+    """Returns the largest element of each window and its position: (y, index = h * W + w, int32).
 
     The first of equals wins; the first NaN wins over every number; padding takes no part.
     """
@@ -51,7 +51,7 @@ def max_pool2d(x: NDArray, kernel: Pair, stride: Pair, padding: Pair, *, threads
 
 @np.errstate(all="ignore")
 def max_pool2d_gradient(gy: NDArray, index: NDArray, x_shape: tuple[int, ...], *, threads: int = 1) -> NDArray:
-    """gy added at the place its maximum came from, in rising (i, j) of gy."""
+    """Adds gy at the position of its maximum, in rising (i, j) of gy."""
     planes = x_shape[0] * x_shape[1]
     gx = np.zeros((planes, x_shape[2] * x_shape[3]), gy.dtype)
     every = np.arange(planes)
@@ -62,7 +62,7 @@ def max_pool2d_gradient(gy: NDArray, index: NDArray, x_shape: tuple[int, ...], *
 
 @np.errstate(all="ignore")
 def avg_pool2d(x: NDArray, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> NDArray:
-    """The sum of each window in the order REDUCTION, zeros of the padding included, divided by the window's size."""
+    """Returns the sum of each window in the order REDUCTION, including padding zeros, divided by the window's size."""
     size = _output_size(x.shape, kernel, stride, padding)
     padded = _padded(x, padding)
     elements = [
@@ -76,7 +76,7 @@ def avg_pool2d(x: NDArray, kernel: Pair, stride: Pair, padding: Pair, *, threads
 def avg_pool2d_gradient(
     gy: NDArray, x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1
 ) -> NDArray:
-    """gy divided by the window's size, added to each element of its window, in rising (i, j) of gy.
+    """Adds gy divided by the window's size to each element of its window, in rising (i, j) of gy.
 
     An element of x meets its windows in rising (i, j) when it is their element (r, s) in falling (r, s).
     """

@@ -1,4 +1,4 @@
-"""Reference kernels: sums in the written order, and batch norm, which is made of them."""
+"""Defines reference kernels: sums in the specified order, and batch norm, which uses them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LANES = 32
 
 @np.errstate(all="ignore")
 def sum_rows(rows: NDArray) -> NDArray:
-    """The sum of each row in the order REDUCTION of the contract (float64: in any order).
+    """Returns the sum of each row in the order REDUCTION of the contract (for float64 in any order).
 
     Shapes: (rows, n) -> (rows,).
 
@@ -29,7 +29,7 @@ def sum_rows(rows: NDArray) -> NDArray:
 
 
 def _block_sum(block: NDArray) -> NDArray:
-    """(rows, n <= 4096) -> (rows,): 32 lanes, then halving."""
+    """Sums (rows, n <= 4096) -> (rows,) in 32 lanes, then by halving."""
     count, length = block.shape
     width = LANES
     while width // 2 >= length:  # a lane without elements is +0, and no lane is -0: adding it changes nothing
@@ -55,12 +55,12 @@ def _along_channels(values: NDArray, x: NDArray) -> NDArray:
 
 
 def channel_sum(x: NDArray, *, threads: int = 1) -> NDArray:
-    """(N, C, ...) -> (C,): the sum over n, then the trailing axes."""
+    """Returns the sum over n, then over the trailing axes: (N, C, ...) -> (C,)."""
     return sum_rows(_by_channel(x))
 
 
 def total_sum(x: NDArray, *, threads: int = 1) -> float:
-    """The sum of all elements, as a Python float."""
+    """Returns the sum of all elements as a Python float."""
     return float(sum_rows(x.reshape(1, -1))[0])
 
 
@@ -68,7 +68,7 @@ def total_sum(x: NDArray, *, threads: int = 1) -> float:
 def batch_norm(
     x: NDArray, scale: NDArray, shift: NDArray, epsilon: float, *, out: NDArray | None = None, threads: int = 1
 ) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-    """Batch normalization in training: (y, mean, biased variance, inverse deviation), the last three of shape (C,)."""
+    """Normalizes in training: (y, mean, biased variance, inverse deviation), the last three of shape (C,)."""
     n = x.dtype.type(x.size // x.shape[1])
     mean = channel_sum(x) / n
     centered = x - _along_channels(mean, x)
@@ -91,7 +91,7 @@ def batch_norm_inference(
     out: NDArray | None = None,
     threads: int = 1,
 ) -> NDArray:
-    """Batch normalization with the given mean and variance."""
+    """Normalizes with the given mean and variance."""
     factor = _inverse_deviation(variance, epsilon) * scale
     y = np.multiply(x - _along_channels(mean, x), _along_channels(factor, x), out=out)
     y += _along_channels(shift, x)
@@ -114,7 +114,7 @@ def batch_norm_gradient(
     out: NDArray | None = None,
     threads: int = 1,
 ) -> tuple[NDArray, NDArray, NDArray]:
-    """The gradients of batch_norm: (gx, gscale, gshift)."""
+    """Returns the gradients of batch_norm: (gx, gscale, gshift)."""
     n = x.dtype.type(x.size // x.shape[1])
     normalized = (x - _along_channels(mean, x)) * _along_channels(inverse_deviation, x)
     gshift = channel_sum(gy)
@@ -126,7 +126,7 @@ def batch_norm_gradient(
 
 @np.errstate(all="ignore")
 def update_running(running: NDArray, batch: NDArray, momentum: float, correction: float, *, threads: int = 1) -> None:
-    """running = (1 - momentum) * running + momentum * (batch * correction), in place."""
+    """Updates running = (1 - momentum) * running + momentum * (batch * correction) in place."""
     number = running.dtype.type
     kept = number(1) - number(momentum)
     running[...] = kept * running + number(momentum) * (batch * number(correction))

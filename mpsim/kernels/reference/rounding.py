@@ -1,4 +1,4 @@
-"""Rounding of whole arrays in NumPy: kernels/spec.py line by line, in int64 and exact float64 arithmetic."""
+"""Rounds arrays in NumPy: kernels/spec.py line by line, in int64 and exact float64 arithmetic."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-#: Elements rounded at a time, so that the intermediate arrays stay in the cache.
+#: How many elements are rounded together, so that the intermediate arrays stay in the cache.
 BLOCK = 1 << 15
 
 
@@ -40,7 +40,7 @@ def round_array(
     out: Array | None = None,
     threads: int = 1,
 ) -> tuple[Array, Array]:
-    """x rounded to the format, as spec.round_value does it, and the sums of spec.counts, int64 (5,).
+    """Rounds x to the format like spec.round_value, and returns the sums of spec.counts, int64 (5,).
 
     ``threads`` changes nothing: NumPy runs on one.
     """
@@ -64,7 +64,7 @@ def round_array(
 
 
 def _round(x: Array, format: Format, policy: Policy, bits: Array | None) -> Array:
-    """One block, float32 or float64 -> the same type."""
+    """Rounds one block, float32 or float64 -> the same type."""
     if spec.same_layout(x.dtype.name, format):
         infinity = (
             np.inf
@@ -106,7 +106,7 @@ def _quantum_exponent(exponent: Array, format: Format) -> Array:
 
 
 def _round_unbounded(x: Array, format: Format, policy: Policy, bits: Array | None) -> Array:
-    """|x| on the format's grid continued upward without end, float64; infinity stays."""
+    """Rounds |x| to the format's grid with an unlimited exponent, as float64. Infinity stays."""
     significand, exponent = _split(x)
     q = _quantum_exponent(exponent + 52, format)
     shift = q - exponent  # >= 0: no format has more than 53 significant bits
@@ -124,7 +124,7 @@ def _round_unbounded(x: Array, format: Format, policy: Policy, bits: Array | Non
 
 
 def _goes_up(odd: Array, discarded: Array, shift: Array, negative: Array, policy: Policy, bits: Array | None) -> Array:
-    """Whether keep + discarded / 2**shift goes to keep + 1 instead of keep."""
+    """Returns whether keep + discarded / 2**shift rounds to keep + 1 instead of keep."""
     half = np.int64(1) << np.maximum(np.minimum(shift, 62) - 1, 0)
     match policy.mode:
         case Mode.NEAREST_EVEN:
@@ -165,7 +165,7 @@ def _goes_up_by_chance(discarded: Array, shift: Array, policy: Policy, bits: Arr
 
 
 def _round_like_qpytorch(x: Array, format: Format, policy: Policy, bits: Array | None) -> Array:
-    """spec.round_like_qpytorch in float32 operations."""
+    """Computes spec.round_like_qpytorch in float32 operations."""
     bias, m = spec.extra_bias(format), format.mantissa_bits
     added: Any = np.uint32(1 << (22 - m))
     if policy.mode is Mode.QPYTORCH_STOCHASTIC:
@@ -190,7 +190,7 @@ def _round_like_qpytorch(x: Array, format: Format, policy: Policy, bits: Array |
 
 
 def _counts(x: Array, result: Array, format: Format) -> Array:
-    """Sums of spec.counts over the block, int64 (5,)."""
+    """Returns the sums of spec.counts over the block, int64 (5,)."""
     magnitude, nan = np.abs(x).astype(np.float64), np.isnan(x)
     midpoint, tie_overflows = format.overflow_threshold
     overflowed = (magnitude >= midpoint) if tie_overflows else (magnitude > midpoint)
@@ -205,7 +205,7 @@ def _counts(x: Array, result: Array, format: Format) -> Array:
 
 
 def encode_array(x: Array, format: Format, threads: int = 1) -> Array:
-    """Codes of an array of the format's values, unsigned of format.code_bits; what has no code is not checked."""
+    """Returns the codes of values of the format, unsigned with format.code_bits. Missing codes are not checked."""
     with np.errstate(all="ignore"):
         wide = x.astype(np.float64)
     significand, exponent = _split(wide)
@@ -226,7 +226,7 @@ def encode_array(x: Array, format: Format, threads: int = 1) -> Array:
 
 
 def decode_array(codes: Array, format: Format, dtype: DTypeLike = np.float32, threads: int = 1) -> Array:
-    """The numbers that the codes stand for, as spec_codes.decode gives them."""
+    """Returns the numbers of codes, like spec_codes.decode."""
     code = codes.astype(np.uint64)
     magnitude = (code & np.uint64(format.magnitude_mask)).astype(np.int64)
     biased, mantissa = magnitude >> format.mantissa_bits, magnitude & ((1 << format.mantissa_bits) - 1)
@@ -256,31 +256,31 @@ def random_bits(stream: philox.Stream, size: int, first: int = 0, threads: int =
 
 
 def canonical_nan(x: Array, threads: int = 1) -> Array:
-    """Every NaN of x becomes quiet, without payload, with its sign; in place."""
+    """Makes every NaN of x quiet and removes its payload, in place. It keeps the sign."""
     np.copyto(x, np.copysign(x.dtype.type(np.nan), x), where=np.isnan(x))
     return x
 
 
 def all_finite(*arrays: Array, threads: int = 1) -> bool:
-    """Whether the arrays have neither infinity nor NaN."""
+    """Returns whether the arrays have neither infinity nor NaN."""
     return all(bool(np.isfinite(x).all()) for x in arrays)
 
 
 def stack_counts(counts: Sequence[Array], *, threads: int = 1) -> Array:
-    """Counts of several calls of ``round_array``, one row each: int64 (n, 5)."""
+    """Returns the counts of several calls of ``round_array``, one row each: int64 (n, 5)."""
     return np.array(counts, np.int64).reshape(-1, 5)
 
 
 def from_numpy(array: Array, threads: int = 1) -> Array:
-    """The array itself, copied only if it is not contiguous."""
+    """Returns the array, copied only if it is not contiguous."""
     return np.asarray(array, order="C")
 
 
 def to_numpy(array: Array, threads: int = 1) -> Array:
-    """The array itself."""
+    """Returns the array."""
     return array
 
 
 def zeros(shape: tuple[int, ...], threads: int = 1) -> Array:
-    """+0, float32, of this shape."""
+    """Returns +0 as float32 of this shape."""
     return np.zeros(shape, np.float32)

@@ -1,1 +1,1 @@
-"""Block quantisers under test."""
+"""Validates block quantisers."""

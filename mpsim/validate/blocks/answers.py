@@ -1,4 +1,4 @@
-"""A block quantiser under test: blocks in, dequantised values or codes and scales out."""
+"""Calls block quantisers under test, which map blocks to dequantised values, or to codes and scales."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class BlockAnswers(NamedTuple):
     scales: Array | None = None
 
     def differ(self, expected: Blocks) -> Array:
-        """Per element, whether it is not what is expected; a wrong scale makes all elements of its block differ.
+        """Returns which elements differ. A wrong scale makes all elements of its block differ.
 
         Of a block whose scale is NaN only the scale counts. Values are expected as the answer's type holds them: the
         exact number in float64, else that rounded once.
@@ -45,7 +45,7 @@ class BlockAnswers(NamedTuple):
         return np.asarray(wrong | (expected.scales != self.scales))
 
     def equals(self, other: BlockAnswers) -> bool:
-        """Whether both are the same, any NaN being as good as another."""
+        """Returns whether both are equal. All NaNs count as equal."""
         for ours, theirs in zip(self[1:], other[1:], strict=True):
             if ours is None or theirs is None:
                 if ours is not theirs:
@@ -55,13 +55,13 @@ class BlockAnswers(NamedTuple):
         return True
 
     def at(self, rows: Array) -> BlockAnswers:
-        """The answers for some of the blocks."""
+        """Returns the answers for some of the blocks."""
         parts = (None if part is None else part[rows] for part in self[1:])
         return BlockAnswers(self.type, *parts)
 
 
 def expected_values(expected: Blocks, type: str) -> Array:
-    """The numbers of blocks as a type holds them, float64."""
+    """Returns the numbers of blocks as a type represents them, in float64."""
     exact = dequantize(expected, np.float64)
     if type == "float64":
         return exact
@@ -71,14 +71,14 @@ def expected_values(expected: Blocks, type: str) -> Array:
 
 @dataclass
 class BlockSubject:
-    """A quantiser of float32 blocks, one a row."""
+    """A quantiser of float32 blocks, one per row."""
 
     name: str
     callee: Callee
     format: BlockFormat
 
     def ask(self, x: Array) -> BlockAnswers:
-        """What it answers. Raises SubjectError where it fails, or for answers of another kind."""
+        """Returns its answers. Raises SubjectError if it fails or returns something else."""
         x = np.ascontiguousarray(x)
         answers = self.callee.call([Typed("float32", x.view(np.uint32))], 32 * x.size + 4096)
         if len(answers) == 1:
@@ -105,7 +105,7 @@ class BlockSubject:
         return BlockAnswers("", None, found[0], found[1].reshape(-1, 1))
 
     def _bytes(self, part: Typed, type: str, bits: int) -> Array:
-        """Codes as uint8."""
+        """Returns codes as uint8."""
         if not part.type.startswith(("int", "uint")) and part.type != type:
             raise SubjectError(f"{self.name} answered codes of type {part.type}; expected integers or {type}")
         words = part.words.view(np.uint8) if part.words.dtype == np.int8 else part.words
@@ -115,7 +115,7 @@ class BlockSubject:
 
 
 def open_blocks(subject: str | Callable[..., object], format: BlockFormat, calling: Calling) -> BlockSubject:
-    """The quantiser that a name stands for, or a function of this process. Raises SubjectError if there is none."""
+    """Opens a quantiser by name, or a function of this process. Raises SubjectError if there is none."""
     if not isinstance(subject, str):
         name = getattr(subject, "__name__", type(subject).__name__)
         function = worker.of_function(subject, calling.arguments)

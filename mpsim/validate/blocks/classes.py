@@ -1,7 +1,7 @@
-"""Mismatches of blocks by where they are, each class with an example and, if there is one, a cause.
+"""Classifies mismatches of blocks by where they occur. Each class has an example and, if known, a cause.
 
-A cause is a definition that gives every answer to the blocks of its class and of the ordinary ones that are right. The
-example of ordinary blocks is one near 1, not the block of zeros or of subnormal numbers that happens to be smallest.
+A cause is a definition that gives every answer to the blocks of its class and to the ordinary blocks that are right.
+The example of ordinary blocks is one near 1, not the smallest one, which may consist of zeros or subnormal numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mpsim.validate.blocks.answers import BlockAnswers, BlockSubject, expected_v
 
 @dataclass(frozen=True)
 class Definition:
-    """How blocks are quantised. rule: None for NVFP4, which has one."""
+    """Describes how blocks are quantised. ``rule`` is None for NVFP4, which has only one."""
 
     rule: str | None
     scale_overflow: str
@@ -35,7 +35,7 @@ class Definition:
         return f"scale overflow {self.scale_overflow}" if self.rule is None else f"scale rule {self.rule}"
 
     def blocks(self, x: Array, format: BlockFormat, backend: str) -> Blocks:
-        """The definition's codes and scales."""
+        """Returns the definition's codes and scales."""
         return quantize(
             x, format, scale_rule=self.rule or "floor", scale_overflow=self.scale_overflow, mode=self.mode,
             overflow=self.overflow, tensor_scale=self.tensor_scale, backend=backend,
@@ -43,7 +43,7 @@ class Definition:
 
 
 class Kind(StrEnum):
-    """Classes of blocks, in the order of a report."""
+    """The classes of blocks, in the order of a report."""
 
     SCALE = "scale"
     ELEMENT = "element"
@@ -62,13 +62,13 @@ MEANINGS = {
     Kind.SPECIAL: "blocks with a NaN or an infinity",
 }
 ORDINARY = (Kind.SCALE, Kind.ELEMENT)
-#: How many blocks a cause is tried on first.
+#: The number of blocks on which a cause is tried first.
 SAMPLE = 64
 
 
 @dataclass(frozen=True)
 class Counterexample:
-    """A differing block; its other elements are 0 where the difference stays.
+    """A differing block. Elements that are not needed for the difference are 0.
 
     expected and got: numbers, or, if ``codes``, element codes; the scales are codes, None for numbers.
     """
@@ -81,7 +81,7 @@ class Counterexample:
     codes: bool
 
     def to_dict(self) -> Record:
-        """Numbers as JSON; ``input_hex`` has float32 patterns."""
+        """Returns the fields as JSON types. ``input_hex`` has float32 patterns."""
         return {
             "input": self.block.tolist(),
             "input_hex": [f"{int(word):#010x}" for word in self.block.view(np.uint32)],
@@ -95,7 +95,7 @@ class Counterexample:
 
 @dataclass(frozen=True)
 class Finding:
-    """One class: how many blocks and elements, an example, the cause or None, and what is true of all of them or ""."""
+    """A class: its numbers of blocks and elements, an example, the cause or None, and an observation or ""."""
 
     kind: Kind
     blocks: int
@@ -112,7 +112,7 @@ class Finding:
 
 
 def kinds_of(corpus: Array, expected: Blocks, answered: BlockAnswers) -> Array:
-    """The index of its Kind in ``list(Kind)`` for every block."""
+    """Returns the index in ``list(Kind)`` of the class of every block."""
     finite = np.isfinite(corpus).all(-1)
     amax = np.abs(np.where(np.isfinite(corpus), corpus, 0)).max(-1)
     scale = expected.scales[:, 0]
@@ -133,7 +133,7 @@ def kinds_of(corpus: Array, expected: Blocks, answered: BlockAnswers) -> Array:
 def findings(
     definition: Definition, corpus: Array, answered: BlockAnswers, subject: BlockSubject, backend: str
 ) -> tuple[Finding, ...]:
-    """Every class of blocks that differ from a definition."""
+    """Returns every class of blocks that differ from a definition."""
     expected = definition.blocks(corpus, subject.format, backend)
     different = answered.differ(expected)
     wrong, kinds = different.any(-1), kinds_of(corpus, expected, answered)
@@ -163,9 +163,9 @@ def _cause(
     definition: Definition, corpus: Array, answered: BlockAnswers, define: Callable[[Array, Definition], Blocks],
     known: Sequence[str | None],
 ) -> str | None:  # fmt: skip
-    """What the definition with one or two things changed is called, if that gives every answer to these blocks.
+    """Finds a definition with one or two changed properties that gives every answer to these blocks, and describes it.
 
-    known: causes of other classes, tried first: one defect that explains two classes is likelier than two defects.
+    ``known`` are causes of other classes. They are tried first, because one defect is more likely than two.
     """
     few = np.unique(np.linspace(0, len(corpus) - 1, SAMPLE).astype(int))
     parts = ((corpus[few], answered.at(few)), (corpus, answered))  # a few blocks refute most definitions
@@ -190,7 +190,7 @@ def _others(definition: Definition) -> Iterator[tuple[str, Definition]]:
 
 
 def _observed(kind: Kind, blocks: Array) -> str:
-    """What is true of all the differing blocks of a class, where that has a usual reason."""
+    """Returns what is true of all differing blocks of a class if it has a common reason, otherwise ""."""
     if kind not in (*ORDINARY, Kind.LIMIT):
         return ""
     fraction, _ = np.frexp(np.abs(blocks).max(-1).astype(np.float64))
@@ -210,7 +210,7 @@ def _observed(kind: Kind, blocks: Array) -> str:
 def _example(
     corpus: Array, members: Array, kind: Kind, subject: BlockSubject, define: Callable[[Array], Blocks]
 ) -> Counterexample:
-    """The ordinary block nearest to 1, or else the smallest, with as few elements that are not 0 as still differ."""
+    """Returns the ordinary block nearest to 1, or else the smallest, with as few nonzero elements as still differ."""
     rows = np.flatnonzero(members)
     with np.errstate(invalid="ignore"):
         amax = np.abs(np.where(np.isnan(corpus[rows]), np.inf, corpus[rows])).max(-1).astype(np.float64)

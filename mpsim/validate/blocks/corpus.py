@@ -1,4 +1,4 @@
-"""Blocks where the scales and elements of block formats turn."""
+"""Lists blocks at the turning points of the scales and elements of block formats."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["block_corpus"]
 
 
 def block_corpus(format: str | BlockFormat, tensor_scale: float | None = None, seed: int = 0) -> Array:
-    """Blocks where scales and elements turn, float32 (n, block size).
+    """Returns blocks at the turning points of scales and elements, float32 (n, block size).
 
     Largest magnitudes: at every power of two of float32, 1.5 times it, where the element's mantissa rounds up to the
     next, and the element's largest number, each with both neighbours; for scales that are rounded, also their numbers
@@ -43,7 +43,7 @@ def _words(seed: int, count: int, tensor: int = 0) -> Array:
 
 
 def _elements(row: BlockFormat, amax: Array, tensor_scale: np.float64, seed: int) -> Array:
-    """One block for each largest magnitude: elements at turning points over the scale, or twice it."""
+    """Returns one block for each largest magnitude, with elements at turning points times the scale, or twice that."""
     element, shape = row.element, (amax.size, row.size)
     rising = numbers(element)
     grid = np.concatenate([rising, midpoints(rising)])

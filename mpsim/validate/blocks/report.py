@@ -1,4 +1,4 @@
-"""Reports on block quantisers as mpsim.validate.presentation has them."""
+"""Presents reports on block quantisers (see mpsim.validate.presentation)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def text(report: BlockReport, width: int = 110) -> str:
-    """The verdict first, then each class of blocks that differ."""
+    """Returns the report as text, with the verdict first and then each class of differing blocks."""
     row, nearest = report.format, report.rules[0]
     answers = "codes" if report.answers == "codes" else f"values in {report.answers}"
     lines = [f"{report.subject}: float32 to {row.name}, answered as {answers}, {report.blocks:,} blocks of {row.size}"]
@@ -36,7 +36,7 @@ def text(report: BlockReport, width: int = 110) -> str:
 
 
 def cases(report: BlockReport) -> dict[str, list[str] | None]:
-    """One case for each class of blocks, against the declared or the nearest definition."""
+    """Returns a test case for each class of blocks, for the declared or the nearest definition."""
     found = {
         finding.kind.value: [line.strip() for line in _finding(finding, report)] for finding in report.rules[0].findings
     }
@@ -44,7 +44,7 @@ def cases(report: BlockReport) -> dict[str, list[str] | None]:
 
 
 def draw(report: BlockReport, axes: Axes) -> None:
-    """Blocks that differ, by definition."""
+    """Draws the number of differing blocks of each definition."""
     rows = report.rules[::-1]
     colors = ["tab:red" if result.blocks else "0.6" for result in rows]
     bars = axes.barh([result.name for result in rows], [result.blocks for result in rows], color=colors)

@@ -1,4 +1,4 @@
-"""``mpsim validate blocks``: a block quantiser against mpsim.blocks, and which scale rule it follows."""
+"""``mpsim validate blocks``: compares a block quantiser with mpsim.blocks and finds its scale rule."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from mpsim.validate.subjects.opening import Calling
 
 __all__ = ["BlockReport", "RuleResult", "validate_blocks"]
 
-#: Numbers of blocks that the subject is asked again in one call.
+#: The numbers of blocks in further calls of the subject.
 LENGTHS = (1, 2, 3, 5, 8, 17, 64)
 
 
 @dataclass(frozen=True)
 class RuleResult:
-    """The comparison with one definition; findings: of the nearest one, its mismatches by class."""
+    """The comparison with one definition. ``findings`` has the mismatches of the nearest definition by class."""
 
     definition: Definition
     blocks: int
@@ -51,9 +51,9 @@ class RuleResult:
 
 @dataclass(frozen=True)
 class BlockReport:
-    """What came out; ``rules``: the declared one, or all, the nearest first. answers: "codes", or the type of values.
+    """The result. ``rules`` is the declared one, or all, nearest first. ``answers`` is "codes" or the type of values.
 
-    state: what is unusual about the subject's floating-point arithmetic, in words.
+    ``state`` describes what is unusual about the subject's floating-point arithmetic.
     """
 
     subject: str
@@ -66,7 +66,7 @@ class BlockReport:
 
     @property
     def verdict(self) -> Verdict:
-        """EQUAL to the declared rule, or to some where none is declared."""
+        """Equality with the declared rule or, if there is none, with any rule."""
         return Verdict.of(self.rules[0].blocks == 0)
 
     @property
@@ -74,7 +74,7 @@ class BlockReport:
         return self.verdict is Verdict.EQUAL
 
     def to_dict(self) -> Record:
-        """The whole report as JSON values."""
+        """Returns the entire report as JSON types."""
         return {
             "subject": self.subject,
             "format": self.format.name,
@@ -100,7 +100,7 @@ def validate_blocks(
     seed: int = 0,
     backend: str = "compiled",
 ) -> BlockReport:
-    """Tries a block quantiser on ``block_corpus`` and says which scale rule it follows, in every bit.
+    """Tests a block quantiser on ``block_corpus`` and reports which scale rule it follows bit for bit.
 
     subject: "package.module:function", "file.py:function" or a function; takes float32 (n, block size), one block a
     row, and answers dequantised values of that shape, or (element codes, scale codes (n,)). Elements round to nearest
@@ -157,7 +157,7 @@ def _candidates(
 
 
 def _check_steady(subject: BlockSubject, corpus: Array, answered: BlockAnswers) -> None:
-    """SubjectError where some blocks are answered otherwise in other numbers of blocks, or in two equal calls."""
+    """Raises SubjectError if answers depend on the number of blocks in a call, or differ in two equal calls."""
     generator = np.random.default_rng(0)
     for count in LENGTHS:
         rows = np.sort(generator.integers(0, len(corpus), count))
