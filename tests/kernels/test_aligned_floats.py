@@ -50,6 +50,8 @@ def operands(kind: str, shape: tuple[int, int], seed: int) -> np.ndarray:
     x = signed * 2.0 ** random.integers(-12, 6, shape)
     if kind == "zeros":
         x *= random.random(shape) < 0.3
+    elif kind == "full":  # the largest totals: every product is almost four times the power of its exponent
+        x = np.full(shape, 2 - 2.0**-10)
     elif kind == "ends":  # the smallest and the largest that the kernel takes
         x = signed * 2.0 ** random.choice((-50, -49, 59, 60), shape)
         x[random.random(shape) < 0.2] = 0
@@ -74,7 +76,7 @@ def variant(request: pytest.FixtureRequest) -> Iterator[str]:
     kernels.force_variant(None)
 
 
-@pytest.mark.parametrize("kind", ("plain", "zeros", "ends", "below", "above", "fading", "specials", "tiny"))
+@pytest.mark.parametrize("kind", ("plain", "zeros", "full", "ends", "below", "above", "fading", "specials", "tiny"))
 def test_every_variant_is_the_reference(variant: str, kind: str) -> None:
     for accumulator in ACCUMULATORS:
         for length, columns in ((70, 33), (131, 4 * 16 + 5)):
