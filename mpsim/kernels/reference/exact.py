@@ -46,7 +46,8 @@ class ExactSum:
 
     def total(self) -> np.ndarray:
         """The sums, each rounded once to float32; an exact zero is +0."""
-        value = self.to_odd().astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            value = self.to_odd().astype(np.float32)
         return np.where(value == 0, np.copysign(value, np.where(self.negative, 1, value)), value)
 
     def to_odd(self) -> np.ndarray:
