@@ -22,6 +22,7 @@ from mpsim.products.stages import (
     AlignedLate,
     Bias,
     Blocks,
+    Descending,
     Exact,
     Folding,
     Groups,
@@ -81,7 +82,11 @@ def sums() -> st.SearchStrategy[Sums]:
 def partitions() -> st.SearchStrategy[Partition]:
     few = st.integers(1, 9)
     return st.one_of(
-        st.builds(Blocks, few), st.just(Whole()), st.builds(Splits, few, st.integers(1, 4)), st.builds(Lanes, few, few)
+        st.builds(Blocks, few),
+        st.just(Whole()),
+        st.builds(Splits, few, st.integers(1, 4)),
+        st.builds(Lanes, few, few),
+        st.builds(Descending, few),
     )
 
 
@@ -92,7 +97,9 @@ def trees(draw: st.DrawFn, length: int) -> Node:
     while len(nodes) > 1:
         arity = draw(st.integers(2, min(4, len(nodes))))
         start = draw(st.integers(0, len(nodes) - arity))
-        nodes[start : start + arity] = [tuple(nodes[start : start + arity])]
+        zero = draw(st.sampled_from([(), ((),)]))
+        format = draw(st.sampled_from([(), (), ("bfloat16",), ("float32",)]))
+        nodes[start : start + arity] = [(*format, *zero, *nodes[start : start + arity])]
         if draw(st.booleans()):
             nodes[start] = (nodes[start],)
     return nodes[0]

@@ -74,6 +74,11 @@ def written(order: Order, a: list[float]) -> float:
             f(f(f(f(f(f(f(2**24 + 1) + f(2**25)) - f(1)) - f(2**24)) + f(3)) + f(5)) + f(2**24 + 2)),
         ),
         (Tree(((0, 2), ((1, 3), (4, 5, 6), 7))), f(f(0) + f(f(f(4) + f(f(f(2**25) - f(1)) + f(5))) + f(2**24 + 2)))),
+        # from +0, and a node of bfloat16: 2^24 + 5 -> 2^24
+        (
+            Tree((((), 1, ("bfloat16", 0, 6)), (2, 3, 4, 5, 7))),
+            f(f(1 + 2**24) + f(f(f(f(-(2**24) + 3) + f(2**25)) - f(1)) + f(2**24 + 2))),
+        ),
         (Exact(), f(sum(INTEGERS))),
         # 0 to 5 in pairs, and the result, 3 + 2**25 -> 2**25 + 4, is added to 6 and then 7
         (Tail(3, Pairwise(), Rising(start="first")), f(f(f(f(2**24 - 2**24 + 3) + f(2**25)) + f(5)) + f(2**24 + 2))),
@@ -337,7 +342,9 @@ def test_converted_operands_go_to_the_kernel_of_the_short_form(backend: str, ord
         ("a tree has each of its terms", lambda: Tree(((0, 1), 1))),
         ("a tree has each of its terms", lambda: Tree(((0, 1), 3))),
         ("a tree is a term's index or a tuple", lambda: Tree(((0, "1"), 2))),
-        ("a tree is a term's index or a tuple", lambda: Tree(((), 1))),
+        ("a tree has each of its terms", lambda: Tree(((), 1))),
+        ("a node of a tree adds trees", lambda: Tree((("float32",), 0))),
+        ("unknown format 'single'", lambda: Tree(("single", 0, 1))),
         ("one tree for each number of terms", lambda: Trees((Tree(0), Tree(0)))),
         ("trees are a tuple of trees", lambda: Trees((0, 1))),
         ("a tree is at most 90 deep; write a chain", lambda: Tree(nested(2000))),

@@ -27,6 +27,7 @@ from mpsim.products.accumulators import Accumulator, Summation
 from mpsim.products.stages import (
     ADD,
     FLOAT32,
+    ZERO,
     AddC,
     Aligned,
     AlignedLate,
@@ -202,15 +203,17 @@ def _folding(terms: Sequence[Part], order: Folding, dot: Dot) -> Term:
 def _tree(terms: Sequence[Part], order: Tree, dot: Dot) -> Term:
     if order.length != len(terms):
         raise UsageError(f"the tree adds {order.length} terms, and the dot product has {len(terms)}")
-    if len(terms) == 1:
+    if order.root == 0:
         return _alone(terms[0], order.sums, dot)
     values: list[Term] = []
-    for leaf in order.postfix():
+    for leaf, sums in order.postfix():
         if leaf >= 0:
             values.append(dot.value(terms[leaf]))
+        elif leaf == ZERO:
+            values.append(dot.begin(sums))
         else:
             parts = [values.pop() for _ in range(2 if leaf == ADD else 1)]
-            values.append(dot.rounded(parts, order.sums))
+            values.append(dot.rounded(parts, sums))
     return values[0]
 
 

@@ -301,6 +301,8 @@ def bits_of(order: Order) -> int:
             return max(bits_of(order.inner), bits_of_sums(order.sums))
         case Trees():
             return max(map(bits_of, order.trees))
+        case Tree():
+            return max(bits_of_sums(sums) for _, sums in order.postfix())
         case Exact() | Unspecified():
             return SINGLE
         case _:

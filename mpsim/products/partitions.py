@@ -88,4 +88,22 @@ class Lanes:
         ]
 
 
-Partition = Blocks | Whole | Splits | Lanes
+@dataclass(frozen=True)
+class Descending:
+    """Runs of ``size`` consecutive terms as Blocks has them, each from its last term to its first; by default one run.
+
+    >>> Descending().split(3), Descending(2).split(5)
+    ([[2, 1, 0]], [[1, 0], [3, 2], [4]])
+    """
+
+    size: int = MOST
+
+    def __post_init__(self) -> None:
+        checks.whole("size of descending runs", self.size, least=1, most=MOST)
+
+    def split(self, length: int) -> list[list[int]]:
+        """The terms of each run."""
+        return [run[::-1] for run in Blocks(self.size).split(length)]
+
+
+Partition = Blocks | Whole | Splits | Lanes | Descending

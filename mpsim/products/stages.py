@@ -36,9 +36,9 @@ from mpsim.products.orders import (
     bits_of_sums,
     within,
 )
-from mpsim.products.partitions import Blocks, Lanes, Partition, Splits, Whole
+from mpsim.products.partitions import Blocks, Descending, Lanes, Partition, Splits, Whole
 from mpsim.products.sums import FLOAT32, ROUNDINGS, Sums, check_sums_format
-from mpsim.products.trees import ADD, ROUND, Node, Tree, Trees
+from mpsim.products.trees import ADD, ROUND, ZERO, Node, Tree, Trees
 
 #: Orders of one product, those inside others among them, and stages of an epilogue.
 MOST_ORDERS = 64
@@ -48,9 +48,9 @@ STARTS = ("zero", "c")
 
 __all__ = [
     "ADD", "CONVERSIONS", "FLOAT32", "LEAST_ALIGNMENT", "MOST_CHUNK", "ROUND", "ROUNDINGS", "SINGLE", "STAGES", "AddC",
-    "Aligned", "AlignedLate", "Bias", "Blocks", "Exact", "Folding", "Groups", "Halving", "Kahan", "Lanes", "Node",
-    "Operand", "Order", "Pairwise", "Partition", "Product", "Reordered", "Rising", "Scale", "Scaled",
-    "Splits", "Stage", "Sums", "Tail", "Tree", "Trees", "Unspecified", "Whole", "bits_after", "bits_of", "within",
+    "Aligned", "AlignedLate", "Bias", "Blocks", "Descending", "Exact", "Folding", "Groups", "Halving", "Kahan", "Lanes",
+    "Node", "Operand", "Order", "Pairwise", "Partition", "Product", "Reordered", "Rising", "Scale", "Scaled",
+    "Splits", "Stage", "Sums", "Tail", "Tree", "Trees", "Unspecified", "Whole", "ZERO", "bits_after", "bits_of", "within",
 ]  # fmt: skip
 
 
@@ -203,7 +203,8 @@ def bits_after(stage: Stage, bits: int) -> int:
 STAGES = {
     stage.__name__.lower(): stage
     for stage in (
-        Sums, Operand, Blocks, Whole, Splits, Lanes, Rising, Kahan, Pairwise, Folding, Aligned, AlignedLate, Exact,
+        Sums, Operand, Blocks, Whole, Splits, Lanes, Descending, Rising, Kahan, Pairwise, Folding, Aligned, AlignedLate,
+        Exact,
         Unspecified, Groups, Reordered, Tail, Halving, Scaled, Tree, Trees, Bias, Scale, AddC, Product,
     )
 }  # fmt: skip

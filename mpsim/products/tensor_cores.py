@@ -14,6 +14,7 @@ from mpsim.products.accumulators import Accumulator, Summation, in_short
 from mpsim.products.presets import FAMILIES, LEAST, PRESETS, TENSOR_CORES, TensorCore
 from mpsim.products.stages import Product
 from mpsim.products.text import product_of, text_of
+from mpsim.products.words import sentence_of
 
 __all__ = ["LEAST", "PRESETS", "TENSOR_CORES", "TensorCore", "accumulator_of", "described"]
 
@@ -73,3 +74,29 @@ def described(accumulator: Summation) -> str:
         "aligned": ("terms", "fraction_bits", "format", "rounding", "chunk", "inputs", "least_alignment"),
     }.get(accumulator.kind, ())
     return ",".join([accumulator.kind, *(f"{name}={str(getattr(accumulator, name)).lower()}" for name in used)])
+
+
+#: Characters of a product's text beyond which it is said in words.
+LONGEST = 200
+
+
+def short(summation: Summation) -> str:
+    """The text of an accumulator or product; in words where it is long, as with trees of many terms.
+
+    >>> short(Accumulator(kind="exact"))
+    'exact'
+    """
+    text = described(summation)
+    if len(text) <= LONGEST or isinstance(summation, Accumulator):
+        return text
+    sentence = sentence_of(summation).replace(" are added ", ", added ", 1)
+    return f"{sentence[0].lower()}{sentence[1:-1]}"
+
+
+def family_of(summation: Summation) -> str:
+    """The kind of an accumulator, or the type of a product's order: what is listed together.
+
+    >>> family_of(Accumulator()), family_of(product_of("pairwise()"))
+    ('sequential', 'pairwise')
+    """
+    return summation.kind if isinstance(summation, Accumulator) else type(summation.order).__name__.lower()

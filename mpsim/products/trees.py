@@ -12,11 +12,13 @@ from mpsim.products.sums import FLOAT32, Sums
 
 @dataclass(frozen=True)
 class Tree:
-    """An explicit tree of additions over a fixed number of terms: a leaf is a term's index; a node is a tuple of trees,
-    which are added from the left, each sum rounded. A tuple of one rounds it: ((0,), 1) adds the exact product 1 to the
-    rounded product 0.
+    """An explicit tree of additions over a fixed number of terms.
 
-    >>> Tree(((0, 2), (1, 3))).length
+    A leaf is a term's index, or () for +0. A node is a tuple of trees, which are added from the left, each sum rounded
+    by ``sums``, or to a format whose name stands first in the tuple. A tuple of one rounds it: ((0,), 1) adds the exact
+    product 1 to the rounded product 0, and so does ((), 0, 1).
+
+    >>> Tree(((0, 2), ("bfloat16", 1, 3))).length
     4
     """
 
@@ -24,7 +26,7 @@ class Tree:
     sums: Sums = FLOAT32
 
     def __post_init__(self) -> None:
-        leaves = sorted(leaf for leaf in self.postfix() if leaf >= 0)
+        leaves = sorted(leaf for leaf, _ in self.postfix() if leaf >= 0)
         if leaves != list(range(len(leaves))):
             shown = f"{leaves[:8]}{'...' if len(leaves) > 8 else ''}"
             raise UsageError(f"a tree has each of its terms 0 to n - 1 once, not {shown}")
@@ -32,15 +34,16 @@ class Tree:
     @property
     def length(self) -> int:
         """The number of terms."""
-        return sum(leaf >= 0 for leaf in self.postfix())
+        return sum(leaf >= 0 for leaf, _ in self.postfix())
 
-    def postfix(self) -> Iterator[int]:
-        """The tree in postfix notation: leaves, ADD where the last two values are added, ROUND where one is rounded.
+    def postfix(self) -> Iterator[tuple[int, Sums]]:
+        """The tree in postfix notation, with how each operation rounds: leaves, ZERO for +0, ADD where the last two
+        values are added, ROUND where one is rounded.
 
-        >>> list(Tree((((0,), 2), 1)).postfix()) == [0, ROUND, 2, ADD, 1, ADD]
+        >>> [what for what, _ in Tree((((0,), 2), 1)).postfix()] == [0, ROUND, 2, ADD, 1, ADD]
         True
         """
-        waiting: list[tuple[Node, int | None, int]] = [(self.root, None, 0)]
+        waiting: list[tuple[Node, tuple[int, Sums] | None, int]] = [(self.root, None, 0)]
         while waiting:
             node, operation, depth = waiting.pop()
             if depth > DEEPEST:
@@ -48,22 +51,27 @@ class Tree:
             if operation is not None:
                 yield operation
             elif isinstance(node, int) and not isinstance(node, bool) and node >= 0:
-                yield node
-            elif isinstance(node, tuple) and node:
-                if len(node) == 1:
-                    waiting.append((node, ROUND, depth))
-                for child in reversed(node[1:]):
-                    waiting += [(node, ADD, depth), (child, None, depth + 1)]
-                waiting.append((node[0], None, depth + 1))
+                yield node, self.sums
+            elif node == ():
+                yield ZERO, self.sums
+            elif isinstance(node, tuple):
+                sums, children = (Sums(node[0]), node[1:]) if isinstance(node[0], str) else (self.sums, node)
+                if not children:
+                    raise UsageError(f"a node of a tree adds trees, and {node!r} has none")
+                if len(children) == 1:
+                    waiting.append((node, (ROUND, sums), depth))
+                for child in reversed(children[1:]):
+                    waiting += [(node, (ADD, sums), depth), (child, None, depth + 1)]
+                waiting.append((children[0], None, depth + 1))
             else:
                 raise UsageError(f"a tree is a term's index or a tuple of trees, not {node!r}")
 
 
-Node = int | tuple["Node", ...]
+Node = int | str | tuple["Node", ...]
 #: How deep a tree may be: as its text can be read.
 DEEPEST = 90
 #: What stands for operations in a tree in postfix notation.
-ADD, ROUND = -1, -2
+ADD, ROUND, ZERO = -1, -2, -3
 
 
 @dataclass(frozen=True)

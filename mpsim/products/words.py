@@ -10,6 +10,7 @@ from mpsim.products.stages import (
     AlignedLate,
     Bias,
     Blocks,
+    Descending,
     Exact,
     Folding,
     Groups,
@@ -139,6 +140,8 @@ def order_words(order: Order) -> str:
             return f"{order_words(inner)}, and the total {order_words(outer)}"
         case Groups(partition, inner, outer):
             return f"in {_partition_words(partition)}, each {order_words(inner)}, and the results {order_words(outer)}"
+        case Reordered(Descending() as partition, inner):
+            return f"in {_partition_words(partition)}, {order_words(inner)}"
         case Reordered(partition, inner):
             return f"in the order of {_partition_words(partition)}, one after the other, {order_words(inner)}"
         case _:
@@ -173,6 +176,8 @@ def _partition_words(partition: Partition) -> str:
             return "one group"
         case Splits(number, multiple):
             return f"{number} splits of consecutive terms" + (f" (multiples of {multiple})" if multiple > 1 else "")
+        case Descending():
+            return "descending k" if partition == Descending() else f"runs of {partition.size} terms from last to first"
         case _:
             turn = f" that take {partition.take} terms in turn" if partition.take > 1 else ""
             return f"{partition.number} lanes{turn}"

@@ -218,7 +218,11 @@ def planted(bug: str) -> Any:
 )
 def test_a_planted_bug_is_told_apart(bug: str) -> None:
     report = validate_dot(planted(bug), Accumulator(), length=60)
-    assert not report.equal and not report.matches and report.declared is not None
+    assert not report.equal and report.declared is not None and not report.declared.equal
+    if "swapped" in bug:  # an order that the report draws
+        assert all(each.drawn for each in report.matches)
+    else:  # what gives most elements, not all
+        assert not report.matches or report.places is not None
     difference = report.declared.difference
     assert difference is not None
     a, b = (np.float32(x) for x in (difference.a, difference.b))
@@ -233,13 +237,13 @@ def test_another_sign_of_zero_is_named_as_such() -> None:
     assert found.order == Groups(Whole(), Rising(), Rising())  # one chunk holds all terms
 
 
-def test_another_sign_of_zero_for_some_lengths_is_no_other_sum() -> None:
+def test_another_sign_of_zero_for_some_lengths_is_drawn() -> None:
     """Sums in chunks, each added to +0, end in +0 where there is one chunk."""
     report = validate_dot(
         lambda a, b: matmul(a, b, threads=1) + (np.float32(0) if a.shape[1] < 60 else np.float32(-0.0)), length=60
     )
-    assert report.nearest is not None and 60 in report.nearest.equal_at
-    assert "but for the sign of" in text(report) and "number of terms" not in text(report)
+    assert report.equal and report.matches[0].drawn  # trees that begin with +0, or not
+    assert "number of terms" not in text(report).replace("other numbers of terms were not asked", "")
 
 
 def test_sums_that_depend_on_the_number_of_terms() -> None:
@@ -250,8 +254,7 @@ def test_sums_that_depend_on_the_number_of_terms() -> None:
         return matmul(a[:, :half], b[:half], threads=1) + matmul(a[:, half:], b[half:], threads=1)
 
     report = validate_dot(pairs_of_halves, length=60)
-    assert "for K = 60 equal to" in text(report)
-    assert "for K = 3, 1 not: the sums depend on the number of terms" in text(report)
+    assert report.equal and "added by explicit trees of 60, 59, 33, 3, 1 terms" in text(report)
 
 
 def test_no_dot_product_at_all() -> None:

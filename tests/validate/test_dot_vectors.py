@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from mpsim.cli import app
 from mpsim.products.accumulators import Accumulator
-from mpsim.products.tensor_cores import TENSOR_CORES
+from mpsim.products.tensor_cores import TENSOR_CORES, described
 from mpsim.validate import SubjectError
 from mpsim.validate.dot.vectors import validate_dot_vectors
 from mpsim.vectors.forms import table_files
@@ -46,7 +46,7 @@ def test_one_wrong_bit_is_told(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["validate", "dot", str(path), "--accumulator", "chunk=256", "--json"])
     assert result.exit_code == 1
     report = json.loads(result.stdout)
-    assert report["different"][repr(Accumulator())] == 1 and report["matches"] == []
+    assert report["different"][described(Accumulator())] == 1 and report["matches"] == []
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:

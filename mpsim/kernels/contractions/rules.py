@@ -149,17 +149,19 @@ def _folding(writer: Writer, order: Folding, terms: Sequence[Term]) -> int:
 def _tree(writer: Writer, order: Tree, terms: Sequence[Term]) -> int:
     if order.length != len(terms):
         raise UsageError(f"the tree adds {order.length} terms, and the dot product has {len(terms)}")
-    if len(terms) == 1:
+    if order.root == 0:
         return _rounded(writer, terms[0], order.sums)
     waiting: list[int] = []
-    for leaf in order.postfix():
+    for leaf, sums in order.postfix():
         if leaf >= 0:
             waiting.append(_value(writer, terms[leaf]))
+        elif leaf == stages.ZERO:
+            waiting.append(writer.begin(sums))
         elif leaf == stages.ROUND:
-            writer.round(waiting[-1], order.sums)
+            writer.round(waiting[-1], sums)
         else:
             right = waiting.pop()
-            waiting[-1] = writer.add(waiting[-1], right, order.sums)
+            waiting[-1] = writer.add(waiting[-1], right, sums)
     return waiting[0]
 
 

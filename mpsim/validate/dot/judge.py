@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,20 +18,60 @@ from mpsim.validate.dot.subjects import Model, same
 Array = np.ndarray[Any, Any]
 #: (name, a, b, the subject's answer)
 Corpus = tuple[str, Array, Array, Array]
+#: (a, b, the subject's dot products of their rows)
+Rows = tuple[Array, Array, Array]
+#: In place of a number of probes: something differs.
+DIFFERENT = -1
+#: Dot products that candidates are compared on first; candidates that are compared on everything where none is equal.
+FEW, CLOSEST = 16, 3
 
 
 class Judge:
     """Compares accumulators with everything that the subject was asked."""
 
-    def __init__(self, prober: Prober, corpora: Sequence[Corpus], output: str, backend: str) -> None:
+    def __init__(
+        self, prober: Prober, corpora: Sequence[Corpus], output: str, backend: str, mask: Array | None = None
+    ) -> None:
+        """mask: the elements of the random matrices that count; None for all of them."""
         self.prober, self.output, self.backend = prober, output, backend
+        self._counted = np.ones(corpora[0][3].shape, bool) if mask is None else mask
         self._corpora = corpora
         self._known: dict[tuple[Summation, int], Tried] = {}
+        self._checked: dict[Summation, int] = {}  # probes that it gives, after every random matrix
 
-    def gives_first(self, accumulator: Summation) -> bool:
-        """Whether it gives the answers to the first random matrices: quick, and most candidates do not."""
+    def equal(self, accumulator: Summation) -> bool:
+        """Whether it gives every answer so far; ends at the first that it does not."""
+        checked = self._checked.get(accumulator, 0)
+        if checked == 0 and not self._begins_well(accumulator):
+            checked = DIFFERENT
+        if checked == 0 and not all(self._agreeing(accumulator, corpus).all() for corpus in self._corpora):
+            checked = DIFFERENT
+        asked = self.prober.asked
+        while 0 <= checked < len(asked):
+            checked = checked + 1 if self.gives(accumulator, asked[checked]) else DIFFERENT
+        self._checked[accumulator] = checked
+        return checked != DIFFERENT
+
+    def _begins_well(self, accumulator: Summation) -> bool:
+        """Whether it gives some of the answers: quick, and most candidates do not."""
         _, a, b, found = self._corpora[0]
-        return bool(same(found, Model(accumulator, self.output).matmul(a, b, self.backend)).all())
+        i, j = np.argwhere(self._counted)[:: max(1, int(self._counted.sum()) // FEW)].T
+        return self.gives(accumulator, (a[i], np.ascontiguousarray(b.T[j]), found[i, j]))
+
+    def gives(self, accumulator: Summation, rows: Rows) -> bool:
+        """Whether it gives these answers."""
+        a, b, found = rows
+        return bool(same(found, Model(accumulator, self.output).dots(a, b, self.backend)).all())
+
+    def _agreeing(self, accumulator: Summation, corpus: Corpus) -> Array:
+        _, a, b, found = corpus
+        return same(found, Model(accumulator, self.output).matmul(a, b, self.backend)) | ~self._counted
+
+    def closest(self, accumulators: Iterable[Summation]) -> list[Tried]:
+        """Those that give the most of the first random results, on everything: every one that gives them all."""
+        shares = {each: float(self._agreeing(each, self._corpora[0]).mean()) for each in accumulators}
+        best = sorted(shares, key=lambda each: -shares[each])
+        return [self.tried(each) for place, each in enumerate(best) if place < CLOSEST or shares[each] == 1]
 
     def tried(self, accumulator: Summation) -> Tried:
         """The accumulator on every probe so far and every random matrix."""
@@ -41,6 +81,13 @@ class Judge:
         return self._known[key]
 
     def _try(self, accumulator: Summation) -> Tried:
+        if self.equal(accumulator):
+            results = int(self._counted.sum()) * len(self._corpora)
+            lengths = tuple(dict.fromkeys(a.shape[1] for _, a, _, _ in self._corpora))
+            return Tried(accumulator, self.output, results, results, 0, 0, None, {}, lengths)
+        return self._compared(accumulator)
+
+    def _compared(self, accumulator: Summation) -> Tried:
         model = Model(accumulator, self.output)
         examples: list[Difference] = []
         probes_differ, agreeing, results, zero_signs = 0, 0, 0, 0
@@ -56,8 +103,9 @@ class Judge:
                 examples.append(_difference("probe", a[i], b[i], expected[i], found[i]))
         for name, a, b, found in self._corpora:
             expected = model.matmul(a, b, self.backend)
-            equal = same(found, expected)
-            agreeing, results = agreeing + int(equal.sum()), results + equal.size
+            equal = same(found, expected) | ~self._counted
+            results += int(self._counted.sum())
+            agreeing += int((equal & self._counted).sum())
             if equal.all():
                 continue
             unequal.add(a.shape[1])
@@ -71,7 +119,7 @@ class Judge:
         return Tried(accumulator, self.output, agreeing, results, probes_differ, zero_signs, shown, differing, at)
 
     def in_largest(self, tried: Tried, largest: LargestProduct | None) -> Tried:
-        """The candidate, judged by one more product."""
+        """The candidate, judged by one more product, of which every element counts."""
         if largest is None or not tried.equal:
             return tried
         a, b, found = largest
@@ -89,7 +137,8 @@ class Judge:
         if not any(terms == 1 and chunk is None for terms, chunk in order.chains):
             return False
         asked = [(a, b, found) for a, b, found in self.prober.asked]
-        asked += [(a[i], b.T[j], found[i, j]) for _, a, b, found in self._corpora for i in range(2) for j in range(2)]
+        places = np.argwhere(self._counted)[:4].tolist()
+        asked += [(a[i], b.T[j], found[i, j]) for _, a, b, found in self._corpora for i, j in places]
         return all(same(np.asarray(found), _in_float64(a, b, self.output)).all() for a, b, found in asked)
 
 

@@ -7,7 +7,10 @@ from dataclasses import fields
 from typing import Any
 
 from mpsim.products.accumulators import Accumulator, Summation
+from mpsim.products.stages import Product
 from mpsim.products.tensor_cores import described
+from mpsim.validate.dot.orders.drawing import draw_tree, outline
+from mpsim.validate.dot.orders.trees import tree_of_product
 from mpsim.validate.dot.results import DotReport, Tried
 from mpsim.validate.dot.vectors import DotVectorsReport
 
@@ -53,7 +56,8 @@ def cases(report: DotReport | DotVectorsReport) -> dict[str, list[str] | None]:
 
 
 def draw(report: DotReport | DotVectorsReport, axes: Any) -> None:
-    """How far results are from the exact sum rounded once; of a file, how many an accumulator does not give."""
+    """The tree of the order that was found, or else how far results are from the exact sum rounded once; of a file, how
+    many an accumulator does not give."""
     if isinstance(report, DotVectorsReport):
         rows = sorted(report.different.items(), key=lambda row: row[1])[:12][::-1]
         axes.barh([described(each) for each, _ in rows], [count for _, count in rows], color="tab:red")
@@ -61,6 +65,22 @@ def draw(report: DotReport | DotVectorsReport, axes: Any) -> None:
         axes.set_xlabel(f"results of {report.vectors:,} that it does not give")
         axes.set_title(f"{report.name}: the nearest accumulators", fontsize=9)
         return
+    if not report.matches:
+        _draw_error(report, axes)
+        return
+    found = report.matches[0]
+    draw_tree(tree_of_product(_stages(found.accumulator), report.length), axes)
+    correct = f"{100 * report.error.correct:.1f} % of random results are correctly rounded"
+    title = f"{report.subject}: {report.length} {report.inputs} terms, as {found.text}; {correct}"
+    axes.set_title(title, fontsize=9, wrap=True)
+
+
+def _stages(summation: Summation) -> Product:
+    return summation.product if isinstance(summation, Accumulator) else summation
+
+
+def _draw_error(report: DotReport, axes: Any) -> None:
+    """How far results are from the exact sum rounded once."""
     error = report.error
     names = ["0", "1", *(f"{2**i}\u2013{2 ** (i + 1) - 1}" for i in range(1, max(1, len(error.counts) - 1)))]
     shares = [100 * count / sum(error.counts) for count in error.counts]
@@ -69,8 +89,7 @@ def draw(report: DotReport | DotVectorsReport, axes: Any) -> None:
         axes.tick_params("x", labelrotation=60, labelsize=7)
     axes.set_xlabel(f"distance from the exact sum rounded once, in {error.output} numbers")
     axes.set_ylabel("results [%]")
-    equal = report.matches[0].text if report.matches else "no accumulator that was tried"
-    axes.set_title(f"{report.subject}: random normal numbers; equal to {equal}", fontsize=9, wrap=True)
+    axes.set_title(f"{report.subject}: equal to no accumulator that was tried", fontsize=9, wrap=True)
 
 
 def _shape_lines(report: DotReport) -> list[str]:
@@ -78,10 +97,12 @@ def _shape_lines(report: DotReport) -> list[str]:
     if found is None:
         return []
     (m, n), (row, column, there, whole) = found.shapes[0], found.place
+    others = [f"  {line}" for line in found.lines]
     return [
         f"different: the sums depend on the shape of the matrices: {found.words}",
         f"  element [{row}, {column}] is {_number(there)} in a product of {m} x {n}, and {_number(whole)} in one of "
         f"{found.largest[0]} x {found.largest[1]}, of the same rows, columns and {found.length} k",
+        *others,
     ]
 
 
@@ -94,6 +115,7 @@ def _place_lines(report: DotReport) -> list[str]:
         "different: a sum depends on where its row and column are in the matrices:",
         f"  element [{row}, {column}] of a product of {found.side} x {found.side} is {_number(there)}, and "
         f"{_number(moved)} where all rows and columns are one further on, of {found.length} k",
+        *(f"  {line}" for line in found.lines),
     ]
 
 
@@ -102,12 +124,15 @@ def _found(report: DotReport) -> list[str]:
     if report.matches:
         first, *others = report.matches
         side = f"for {report.side} rows and columns " if report.shapes is not None else ""
+        if report.places is not None and len(report.places.parts) > 1:
+            side = f"for {report.places.parts[0][0]:,} of {report.side**2:,} elements "
         lines = [f"{side}equal to {first.text} on all probes and {first.results:,} random results"]
         lines += _also_equal(first, others)
         if others:
             lines.append(f"  of {report.separating:,} more inputs, none tells these apart")
         if first.drawn:
-            lines.append("  these trees were found by probes; other numbers of terms were not asked")
+            lines.append("  these trees were found by probes; other numbers of terms were not asked; the first one is:")
+            lines += [f"    {line}" for line in outline(tree_of_product(_stages(first.accumulator), report.length))]
         if report.apart:
             lines.append(f"  told apart from {len(report.apart)} accumulators beside {'them' if others else 'it'}")
         return lines

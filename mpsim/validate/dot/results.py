@@ -5,38 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from mpsim.products.accumulators import Accumulator, Summation
+from mpsim.products.accumulators import Accumulator, Summation, to_dict
 from mpsim.products.stages import Trees, within
-from mpsim.products.tensor_cores import TENSOR_CORES, described
-from mpsim.products.words import sentence_of
+from mpsim.products.tensor_cores import TENSOR_CORES, described, short
 from mpsim.validate.answers import Verdict
 from mpsim.validate.dot.accuracy import Error
 from mpsim.validate.dot.inputs.probes import Measurement
 from mpsim.validate.dot.shapes import PlaceDependence, ShapeDependence
 
-#: Characters of a product's text beyond which it is said in words.
-LONGEST = 200
 #: Types of answers whose numbers may be those of a narrower format.
 WIDE = ("float32", "float64")
-
-
-def short(summation: Summation) -> str:
-    """The text of an accumulator or product; in words where it is long, as with trees of many terms."""
-    text = described(summation)
-    if len(text) <= LONGEST or isinstance(summation, Accumulator):
-        return text
-    sentence = sentence_of(summation).replace(" are added ", ", added ", 1)
-    return f"{sentence[0].lower()}{sentence[1:-1]}"
 
 
 def result_format(summation: Summation) -> str:
     """The format that results are numbers of."""
     return summation.format if isinstance(summation, Accumulator) else summation.output.format
-
-
-def type_of(summation: Summation) -> str:
-    """What orders alike are listed together by."""
-    return summation.kind if isinstance(summation, Accumulator) else type(summation.order).__name__
 
 
 @dataclass(frozen=True)
@@ -110,7 +93,7 @@ class Tried:
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         row: dict[str, Any] = {"accumulator": described(self.accumulator), "equal": self.equal, "names": self.names}
-        row |= {"output": self.output, "rounds_output": self.rounds_output}
+        row |= {"stages": to_dict(self.accumulator), "output": self.output, "rounds_output": self.rounds_output}
         row |= {"agreeing": self.agreeing, "results": self.results, "probes_differ": self.probes_differ}
         row |= {"zero_signs": self.zero_signs, "corpora": self.corpora, "equal_at": list(self.equal_at)}
         if self.difference is not None:

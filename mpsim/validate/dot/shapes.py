@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mpsim.formats import as_format
-from mpsim.products.accumulators import Accumulator, Summation
-from mpsim.products.tensor_cores import described
+from mpsim.products.accumulators import Summation
+from mpsim.products.tensor_cores import described, short
 from mpsim.rounding import round_to
 from mpsim.validate.dot.inputs.matrices import numbers_of_terms
-from mpsim.validate.dot.subjects import DotSubject, Model, same
+from mpsim.validate.dot.regions import Elsewhere
+from mpsim.validate.dot.subjects import DotSubject, same
 
 Array = np.ndarray[Any, Any]
 
@@ -28,8 +28,8 @@ SHAPES = (*((m, LARGEST) for m in SIZES), *((LARGEST, n) for n in SIZES), *((siz
 class ShapeDependence(NamedTuple):
     """Shapes (rows, columns) whose results are not those of the largest product, of ``asked`` shapes in all.
 
-    place: an element that differs in the first of them: (row, column, there, in the largest). order: an accumulator
-    that gives the results of all these shapes and differs from one that gives the others in the order of sums alone.
+    place: an element that differs in the first of them: (row, column, there, in the largest). others: what sums the
+    elements of these shapes that no accumulator found for the subject's matrices gives.
     """
 
     largest: tuple[int, int]
@@ -37,44 +37,77 @@ class ShapeDependence(NamedTuple):
     shapes: tuple[tuple[int, int], ...]
     asked: int
     place: tuple[int, int, float, float]
-    order: Summation | None = None
+    others: tuple[Elsewhere, ...] = ()
+
+    @property
+    def order(self) -> Summation | None:
+        """The one accumulator that gives every element of these shapes that is summed otherwise."""
+        return self.others[0].summation if len(self.others) == 1 and self.others[0].is_whole else None
 
     @property
     def words(self) -> str:
-        """Which shapes they are, as few words as say it."""
-        rows = sorted({m for m, n in self.shapes if n == self.largest[1]})
-        columns = sorted({n for m, n in self.shapes if m == self.largest[0]})
-        parts = [_below(found, what) for found, what in ((rows, "rows"), (columns, "columns")) if found]
-        if {(m, n) for m, n in SHAPES if m in rows or n in columns} != set(self.shapes):
-            parts = []  # it is not the rows or the columns alone
-        if set(self.shapes) == {(m, n) for m, n in SHAPES if m != n}:
-            parts = ["matrices that are not square"]
-        few = ", ".join(f"{m} x {n}" for m, n in self.shapes[:4]) + ", ..." * (len(self.shapes) > 4)
-        what = "other sums" if self.order is None else "another order"
-        found = "" if self.order is None else f": {described(self.order)}"
-        return f"{what} for {' and for '.join(parts) if parts else few}{found}"
+        """Which shapes they are, as few words as say it, and what gives their sums."""
+        found = "" if self.order is None else f": {short(self.order)}"
+        what = "another order" if self.order is not None and self.others[0].is_reordered else "other sums"
+        return f"{what} for {words_of(self.shapes, self.largest)}{found}"
+
+    @property
+    def lines(self) -> list[str]:
+        """What sums which elements, a line each."""
+        if self.order is not None:
+            return []
+        return [
+            f"{each.size:,} elements of {words_of(list(each.elements), self.largest)}: "
+            + ("not found" if each.summation is None else short(each.summation))
+            for each in self.others
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
         order = None if self.order is None else described(self.order)
         return {
             "largest": self.largest, "length": self.length, "shapes": self.shapes, "order": order, "words": self.words,
+            "others": [each.to_dict() for each in self.others],
         }  # fmt: skip
 
 
 class PlaceDependence(NamedTuple):
     """A product of ``side`` rows and columns in which an element depends on where its row and column are.
 
-    place: row, column, the element there, and the same one where all rows and columns are one further on.
+    place: row, column, the element there, and the same one where all rows and columns are one further on. parts: of
+    each set of elements that are summed alike, the largest first, how many they are, and what gives them.
     """
 
     side: int
     length: int
     place: tuple[int, int, float, float]
+    parts: tuple[tuple[int, Summation | None], ...] = ()
+
+    @property
+    def lines(self) -> list[str]:
+        """What sums how many elements, a line each."""
+        return [
+            f"{count:,} elements: " + ("not found" if summation is None else short(summation))
+            for count, summation in self.parts
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
-        return self._asdict()
+        parts = [(count, None if summation is None else described(summation)) for count, summation in self.parts]
+        return {**self._asdict(), "parts": parts}
+
+
+def words_of(shapes: Sequence[tuple[int, int]], largest: tuple[int, int]) -> str:
+    """Shapes in as few words as say which they are."""
+    rows = sorted({m for m, n in shapes if n == largest[1]})
+    columns = sorted({n for m, n in shapes if m == largest[0]})
+    parts = [_below(found, what) for found, what in ((rows, "rows"), (columns, "columns")) if found]
+    if {(m, n) for m, n in SHAPES if m in rows or n in columns} != set(shapes):
+        parts = []  # it is not the rows or the columns alone
+    if set(shapes) == {(m, n) for m, n in SHAPES if m != n}:
+        parts = ["matrices that are not square"]
+    few = ", ".join(f"{m} x {n}" for m, n in shapes[:4]) + ", ..." * (len(shapes) > 4)
+    return " and for ".join(parts) if parts else few
 
 
 def _below(found: list[int], what: str) -> str:
@@ -107,35 +140,25 @@ def largest_product(subject: DotSubject, length: int, seed: int) -> LargestProdu
     return LargestProduct(a, right, subject.matmul(a, right))
 
 
-def shape_dependence(
-    subject: DotSubject,
-    largest: LargestProduct | None,
-    matches: Sequence[Summation] = (),
-    backend: str = "compiled",
-) -> ShapeDependence | None:
+def shape_dependence(subject: DotSubject, largest: LargestProduct | None) -> ShapeDependence | None:
     """The shapes whose results are not those of the largest product; None where every one asked is the same.
 
-    matches: accumulators that the subject is equal to in other matrices. Raises SubjectError where the subject fails on
-    a shape.
+    Raises SubjectError where the subject fails on a shape.
     """
     if largest is None:
         return None
-    a, b, whole = largest.a, largest.b, largest.found
-    wrong, place = {}, None
+    a, b, whole = largest
+    wrong, place = [], None
     for m, n in SHAPES:
         part = subject.matmul(np.ascontiguousarray(a[:m]), np.ascontiguousarray(b[:, :n]))
         differ = np.argwhere(~same(part, whole[:m, :n]))
         if len(differ):
-            wrong[m, n] = part
+            wrong.append((m, n))
             i, j = (int(index) for index in differ[0])
             place = place or (i, j, float(part[i, j]), float(whole[i, j]))
     if place is None:
         return None
-    k = a.shape[1]
-    order = next(
-        (each for each in _other_orders(matches, k) if _gives(each, a, b, wrong, subject.output, backend)), None
-    )
-    return ShapeDependence((LARGEST, LARGEST), k, tuple(wrong), len(SHAPES), place, order)
+    return ShapeDependence((LARGEST, LARGEST), a.shape[1], tuple(wrong), len(SHAPES), place)
 
 
 def place_dependence(subject: DotSubject, length: int, seed: int = 0) -> PlaceDependence | None:
@@ -168,23 +191,3 @@ def largest_operands(subject: DotSubject, length: int, seed: int) -> tuple[Array
         for _ in range(2)
     )
     return (a, b) if as_format(subject.inputs).has_nan else (np.nan_to_num(a), np.nan_to_num(b))
-
-
-def _other_orders(matches: Sequence[Summation], length: int) -> Iterator[Summation]:
-    """Accumulators that differ from a match in the order of its sums alone."""
-    for found in matches:
-        if not isinstance(found, Accumulator):
-            continue
-        kinds = {"sequential": ("sequential", "pairwise"), "pairwise": ("pairwise", "sequential")}.get(found.kind, ())
-        for kind in kinds if found.format == "float32" else kinds[:1]:
-            yield from (replace(found, kind=kind, chunk=chunk) for chunk in (None, *range(1, length)))
-
-
-def _gives(
-    accumulator: Summation, a: Array, b: Array, found: Mapping[tuple[int, int], Array], output: str, backend: str
-) -> bool:
-    """Whether the accumulator gives every result of these shapes, of the first rows of a and b."""
-    model = Model(accumulator, output)
-    return all(
-        same(part, model.matmul(a[:m], np.ascontiguousarray(b[:, :n]), backend)).all() for (m, n), part in found.items()
-    )

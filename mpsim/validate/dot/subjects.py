@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from mpsim import checks
 from mpsim.contraction import matmul
 from mpsim.formats import FORMATS, as_format
 from mpsim.kernels import hosted
-from mpsim.products.accumulators import Accumulator, Summation
-from mpsim.products.tensor_cores import described
+from mpsim.products.accumulators import Summation
+from mpsim.products.tensor_cores import family_of
 from mpsim.rounding import encode, round_to
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.subjects import worker
@@ -29,6 +30,8 @@ Multiply = Callable[[Array, Array], Any]
 SIDE = 16
 #: The largest.
 MOST_SIDE = 1 << 10
+#: Pairs of vectors of one request, and the rows and columns of matrices of which every element is such a pair.
+VECTORS, VECTOR_SIDE = 1 << 10, 8
 
 
 @dataclass
@@ -36,6 +39,7 @@ class DotSubject:
     """A matrix product under test: callee(a (M, K), b (K, N)) -> (M, N), in the type of inputs.
 
     output: the type of its answers, known once it has answered. form: "matmul", or "dot" for one that takes vectors.
+    shape, places: where dot products are asked, (row, column) each; the diagonal of square ones of ``side`` otherwise.
     """
 
     name: str
@@ -45,16 +49,49 @@ class DotSubject:
     form: str = "matmul"
     output: str = ""
     notes: list[str] = field(default_factory=list)
+    shape: tuple[int, int] | None = None
+    places: tuple[tuple[int, int], ...] = ()
+
+    def at(self, shape: tuple[int, int], places: tuple[tuple[int, int], ...]) -> DotSubject:
+        """The same, asked for dot products at these places of matrices of a shape alone."""
+        return replace(self, shape=shape, places=places)
 
     def matmul(self, a: Array, b: Array) -> Array:
         """float32 (M, K) times (K, N), numbers of the inputs' format -> float64 (M, N), exactly what was answered."""
-        answers = self.callee.call(
-            [as_inputs(a, self.inputs), as_inputs(b, self.inputs)], 16 * len(a) * b.shape[1] + 64
-        )
+        if self.form != "dot":
+            return self._answer(a, b, (len(a), b.shape[1]))
+        rows, columns = len(a), b.shape[1]
+        return self.dots(np.repeat(a, columns, 0), np.tile(b.T, (rows, 1))).reshape(rows, columns)
+
+    def dots(self, a: Array, b: Array) -> Array:
+        """Dot products of the rows of a with the rows of b, both (P, K) -> float64 (P,): elements of products of
+        matrices, or each by itself where the subject takes vectors."""
+        if self.form != "dot":
+            return self._in_matrices(a, b)
+        found = np.empty(len(a))
+        for start in range(0, len(a), VECTORS):
+            left, right = (x[start : start + VECTORS] for x in (a, b))
+            found[start : start + VECTORS] = self._answer(left, right, (len(left),))
+        return found
+
+    def _in_matrices(self, a: Array, b: Array) -> Array:
+        m, n = self.shape or (self.side, self.side)
+        rows, columns = np.array(self.places or [(i, i) for i in range(min(m, n))]).T
+        found = np.empty(len(a))
+        for start in range(0, len(a), len(rows)):
+            left, right = np.zeros((m, a.shape[1]), np.float32), np.zeros((n, a.shape[1]), np.float32)
+            count = min(len(rows), len(a) - start)
+            i, j = rows[:count], columns[:count]
+            left[i], right[j] = a[start : start + count], b[start : start + count]
+            found[start : start + count] = self.matmul(left, np.ascontiguousarray(right.T))[i, j]
+        return found
+
+    def _answer(self, a: Array, b: Array, shape: tuple[int, ...]) -> Array:
+        answers = self.callee.call([as_inputs(a, self.inputs), as_inputs(b, self.inputs)], 16 * math.prod(shape) + 64)
         if len(answers) != 1:
             raise SubjectError(f"{self.name} answered {len(answers)} arrays; expected one matrix")
         answer = answers[0]
-        if answer.words.shape != (a.shape[0], b.shape[1]):
+        if answer.words.shape != shape:
             raise SubjectError(f"{self.name} answered shape {answer.words.shape} to {a.shape} times {b.shape}")
         if answer.type.startswith(("int", "uint")):
             raise SubjectError(f"{self.name} answered {answer.type}; expected floats of at most 64 bits")
@@ -64,21 +101,6 @@ class DotSubject:
             )
         self.output = answer.type
         return values_of(answer, self.name)
-
-    def dots(self, a: Array, b: Array) -> Array:
-        """Dot products of the rows of a with the rows of b, both (P, K): the diagonals of products of matrices."""
-        return diagonals(self.matmul, a, b, self.side)
-
-
-def diagonals(product: Multiply, a: Array, b: Array, side: int) -> Array:
-    """Dot products of the rows of a with the rows of b, ``side`` of them by each matrix product; float64."""
-    found = np.empty(len(a))
-    for start in range(0, len(a), side):
-        left, right = np.zeros((2, side, a.shape[1]), np.float32)
-        count = min(side, len(a) - start)
-        left[:count], right[:count] = a[start : start + count], b[start : start + count]
-        found[start : start + count] = product(left, np.ascontiguousarray(right.T)).diagonal()[:count]
-    return found
 
 
 @dataclass(frozen=True)
@@ -149,11 +171,11 @@ def open_dot(
     checks.whole("side", side, least=1, most=MOST_SIDE)
     checks.named("inputs", inputs, FORMATS)
     if isinstance(subject, Summation):
-        return DotSubject(f"mpsim {name_of(subject)}", _own(subject, backend), inputs, side)
+        return DotSubject(f"mpsim {family_of(subject)}", _own(subject, backend), inputs, side)
     if not isinstance(subject, str):
         name = getattr(subject, "__name__", repr(subject))
         function = worker.of_function(subject, calling.arguments, form)
-        return DotSubject(name, InProcess(name, lambda: (function, {})), inputs, side, form)
+        return DotSubject(name, InProcess(name, lambda: (function, {})), inputs, _side(form, side), form)
     if is_library(subject):
         callee, shim = open_native(subject, calling, 2, is_product=True)
         bits = 32 if inputs in ("float32", "tf32") else FORMATS[inputs].code_bits
@@ -165,7 +187,12 @@ def open_dot(
                 )
         return DotSubject(subject, callee, inputs, side)
     callee, _ = open_python(subject, calling, form)
-    return DotSubject(subject, callee, inputs, side, form)
+    return DotSubject(subject, callee, inputs, _side(form, side), form)
+
+
+def _side(form: str, side: int) -> int:
+    """Rows and columns of the matrices that are asked: fewer where every element is a call."""
+    return min(side, VECTOR_SIDE) if form == "dot" else side
 
 
 def _own(accumulator: Summation, backend: str) -> Callee:
@@ -176,12 +203,7 @@ def _own(accumulator: Summation, backend: str) -> Callee:
         a, b = (values_of(each, "mpsim").astype(np.float32) for each in arrays)
         return [worker.typed(product(a, b))]
 
-    return InProcess(f"mpsim {name_of(accumulator)}", lambda: (call, {}))
-
-
-def name_of(summation: Summation) -> str:
-    """An accumulator's kind, or the stages of a product."""
-    return summation.kind if isinstance(summation, Accumulator) else described(summation)
+    return InProcess(f"mpsim {family_of(accumulator)}", lambda: (call, {}))
 
 
 def of_accumulator(accumulator: Summation, backend: str) -> Multiply:

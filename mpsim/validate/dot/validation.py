@@ -7,7 +7,7 @@ neighbours. Where none does, the report says how far the results are from the co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,27 +15,30 @@ import numpy as np
 from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.products.accumulators import Summation
-from mpsim.products.stages import Product
-from mpsim.products.tensor_cores import accumulator_of, described
+from mpsim.products.tensor_cores import accumulator_of
 from mpsim.validate.answers import SubjectError
-from mpsim.validate.dot.accuracy import error_of
-from mpsim.validate.dot.inputs import probes
-from mpsim.validate.dot.inputs.matrices import random_matrices
-from mpsim.validate.dot.inputs.probes import Measurement, Order, Prober
+from mpsim.validate.dot.accuracy import Error, error_of
+from mpsim.validate.dot.finding import Found, asked, find
 from mpsim.validate.dot.judge import Corpus, Judge
-from mpsim.validate.dot.measurements import statements, widths
-from mpsim.validate.dot.orders.candidates import beside, candidates, distinct
-from mpsim.validate.dot.orders.found import from_zero, products_of_orders, products_of_trees, tree_of
-from mpsim.validate.dot.orders.separation import separate
-from mpsim.validate.dot.results import WIDE, DotReport, Tried, result_format, type_of
-from mpsim.validate.dot.shapes import every_number_of_terms, largest_product, place_dependence, shape_dependence
+from mpsim.validate.dot.measurements import statements
+from mpsim.validate.dot.orders.candidates import distinct
+from mpsim.validate.dot.regions import MOST_REGIONS, elsewhere, places_of, regions, vectors
+from mpsim.validate.dot.results import WIDE, DotReport, Tried, result_format
+from mpsim.validate.dot.shapes import (
+    PlaceDependence,
+    ShapeDependence,
+    every_number_of_terms,
+    largest_product,
+    place_dependence,
+    shape_dependence,
+)
 from mpsim.validate.dot.subjects import SIDE, DotSubject, open_dot, same
 from mpsim.validate.subjects.environment import default_float_environment
 from mpsim.validate.subjects.opening import Calling
 
 Array = np.ndarray[Any, Any]
-#: Products in stages that give every answer and are printed, at most: the shortest.
-MOST_PRODUCTS = 4
+#: Kinds of random matrices that are asked for a second time.
+STEADY = ("normal", "cancelling")
 #: The longest dot products that are asked.
 MOST_LENGTH = 1 << 14
 
@@ -76,40 +79,30 @@ def validate_dot(
 
 
 def _report(opened: DotSubject, declared: Summation | None, length: int, seed: int, backend: str) -> DotReport:
-    prober = Prober(opened, length)
-    range, order = _recognised(prober)
-    corpora = [
-        (name, a, b, opened.matmul(a, b)) for name, a, b in random_matrices(opened.inputs, length, opened.side, seed)
-    ]
+    search = _Search(opened, declared, length, seed, backend)
+    corpora = asked(opened, search.square, length, seed)
     _check_steady(opened, corpora)
-    judge = Judge(prober, corpora, opened.output, backend)
-    measured = widths(prober, order) if order.is_known else {}
-    tried = [judge.tried(each) for each in candidates(measured, order, opened.inputs)]
-    if range.value is not None and not any(each.equal for each in tried):
-        tried += _by_trees(judge)
-    matches, apart, rows = _matches(judge, [each for each in tried if each.equal], declared, seed)
-    named = any(not each.drawn for each in matches)
-    plain = [each for each in tried if not (matches and each.drawn)]
-    nearest = None if named else max(plain, key=lambda each: _nearness(each, length))
-    confirmed = matches or tuple(each for each in tried if not each.probes_differ and length in each.equal_at)
-    places = place_dependence(opened, length, seed)
-    measurements = [range]
+    places, found = search.by_place(corpora)
+    first, judge = found[0], found[0].judge
+    closest = judge.closest(first.tried)
+    confirmed = first.matches or [each for each in closest if not each.probes_differ and length in each.equal_at]
+    measurements = [first.range]
     if confirmed or places is None:
-        measurements += statements(prober, order, distinct([each.accumulator for each in confirmed], length))
-    matches = tuple(each for match in matches if (each := judge.tried(match.accumulator)).equal)  # these probes too
-    largest = largest_product(opened, length, seed)
-    shapes = shape_dependence(opened, largest, [each.accumulator for each in matches], backend)
-    if shapes is not None:
-        largest = None  # whose order is another one
+        models = distinct([each.accumulator for each in confirmed], length)
+        measurements += statements(judge.prober, first.order, models)
+    matches = tuple(each for match in first.matches if (each := judge.tried(match.accumulator)).equal)  # these too
+    whole = largest_product(opened, length, seed)
+    shapes = search.by_shape(shape_dependence(opened, whole), [each for part in found for each in part.summations])
+    largest = whole if shapes is None and places is None else None  # otherwise its order is another one
     judged = [judge.in_largest(each, largest) for each in matches]
     matches, left = tuple(each for each in judged if each.equal), [each for each in judged if not each.equal]
-    if left and not matches:
-        nearest = left[0]
-    if not confirmed and order.is_known and judge.is_wide(order):
+    nearest = left[0] if left and not matches else max(closest, key=lambda each: _nearness(each, length), default=None)
+    if not confirmed and first.order.is_known and judge.is_wide(first.order):
         opened.notes.append(
             f"every result is that of sums in float64 in rising k, rounded once to {opened.output}; no accumulator "
             f"here has such sums"
         )
+    everywhere = Judge(judge.prober, corpora, opened.output, backend)
     return DotReport(
         opened.name,
         opened.inputs,
@@ -119,17 +112,59 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
         tuple(measurements),
         matches,
         nearest,
-        None if declared is None else judge.in_largest(judge.tried(declared), largest),
-        error_of(
-            [(a, b, found) for name, a, b, found in corpora if name.startswith("normal")],
-            _unit(matches, opened.output),
-        ),
-        apart,
-        rows,
+        None if declared is None else everywhere.in_largest(everywhere.tried(declared), largest),
+        _error(corpora, matches, opened.output),
+        first.apart,
+        first.rows,
         shapes,
         places,
         tuple(opened.callee.state),
         tuple(opened.notes),
+    )
+
+
+class _Search:
+    """The search in every region of a subject's matrices, and in those of other shapes."""
+
+    def __init__(self, opened: DotSubject, declared: Summation | None, length: int, seed: int, backend: str) -> None:
+        self.opened, self.declared, self.length, self.seed, self.backend = opened, declared, length, seed, backend
+        self.square = opened.side, opened.side
+
+    def by_place(self, corpora: Sequence[Corpus]) -> tuple[PlaceDependence | None, list[Found]]:
+        """What was found in each region, that of the most elements first."""
+        places = place_dependence(self.opened, self.length, self.seed)
+        masks = [np.ones(self.square, bool)]
+        if places is not None and places.side == self.opened.side:
+            masks = regions(self.opened, self.square, every_number_of_terms(self.length), self.seed)
+        searched = masks if len(masks) <= MOST_REGIONS else masks[:1]
+        views = [self._view(self.square, mask) for mask in searched] if len(masks) > 1 else [self.opened]
+        found = [self._find(view, corpora, mask) for view, mask in zip(views, searched, strict=True)]
+        if places is not None and len(masks) > 1:
+            parts = zip(masks, [next(iter(part.summations), None) for part in found], strict=False)
+            places = places._replace(parts=tuple((int(mask.sum()), summation) for mask, summation in parts))
+        return places, found
+
+    def by_shape(self, shapes: ShapeDependence | None, known: Sequence[Summation]) -> ShapeDependence | None:
+        """The shapes, with what sums the elements of each that no known accumulator gives."""
+        if shapes is None:
+            return None
+        pairs = vectors(self.opened.inputs, shapes.length, self.seed)
+        return shapes._replace(others=elsewhere(self.opened, shapes.shapes, pairs, known, self._others))
+
+    def _others(self, shape: tuple[int, int], mask: Array) -> list[Summation]:
+        corpora = asked(self.opened, shape, self.length, self.seed)
+        return self._find(self._view(shape, mask), corpora, mask).summations
+
+    def _view(self, shape: tuple[int, int], mask: Array) -> DotSubject:
+        return self.opened.at(shape, places_of(mask))
+
+    def _find(self, view: DotSubject, corpora: Sequence[Corpus], mask: Array) -> Found:
+        return find(view, corpora, mask, self.length, self.declared, seed=self.seed, backend=self.backend)
+
+
+def _error(corpora: Sequence[Corpus], matches: Sequence[Tried], output: str) -> Error:
+    return error_of(
+        [(a, b, found) for name, a, b, found in corpora if name.startswith("normal")], _unit(matches, output)
     )
 
 
@@ -145,71 +180,11 @@ def _nearness(each: Tried, length: int) -> tuple[bool, int, int]:
     return whole, each.agreeing + each.zero_signs, -each.probes_differ
 
 
-def _by_trees(judge: Judge) -> list[Tried]:
-    """Products with the trees that the answers show: an order with a name, or else a tree for each number of terms."""
-    prober = judge.prober
-    lengths = every_number_of_terms(prober.length)
-    trees = {length: tree for length in lengths if (tree := tree_of(prober, length)) is not None}
-    tried: list[Tried] = []
-    for length in prober.length, prober.length - 1:  # an even and an odd one
-        if length in trees:
-            tried += _likely(judge, products_of_orders(trees[length], length, prober))
-    if len(trees) == len(lengths) and not any(each.equal for each in tried):
-        tried += _likely(judge, products_of_trees(list(trees.values()), prober))
-    return tried
-
-
-def _likely(judge: Judge, products: Iterator[Summation]) -> list[Tried]:
-    """Those that give the first random results, and the same with totals that are added to +0 at the end."""
-    tried = [judge.tried(each) for each in dict.fromkeys(products) if judge.gives_first(each)]
-    return tried + [judge.tried(from_zero(each.accumulator)) for each in tried if each.equal_but_zero_signs]
-
-
-def _matches(
-    judge: Judge, equal: Sequence[Tried], declared: Summation | None, seed: int
-) -> tuple[tuple[Tried, ...], tuple[Summation, ...], int]:
-    """(what no input told from the subject, the simplest first; what some input did; rows searched for such inputs)."""
-    found = [each.accumulator for each in equal]
-    if declared is not None and declared not in found and judge.tried(declared).equal:
-        found.append(declared)
-    if not found:
-        return (), (), 0
-    length = judge.prober.length
-    found, longer = _simplest(distinct(found, length))
-    every = distinct([*found, *(each for model in found for each in beside(model))], length)
-    possible = [each for each in every if judge.tried(each).equal]
-    separated = separate(judge.prober, possible, judge.output, seed=seed, backend=judge.backend)
-    kept = [judge.tried(each) for each in separated.kept]
-    apart = tuple(each for each in every if each not in separated.kept)
-    kinds = list(dict.fromkeys(type_of(each.accumulator) for each in kept))
-    kept.sort(key=lambda each: (kinds.index(type_of(each.accumulator)), not each.names))  # named ones before their like
-    kept = [each for each in kept if each.equal]
-    shown, more = _simplest([each.accumulator for each in kept])
-    if longer + more:
-        judge.prober.subject.notes.append(f"{longer + more} longer descriptions in stages give the same answers")
-    return tuple(each for each in kept if each.accumulator in shown), apart, separated.inputs
-
-
-def _simplest(found: Sequence[Summation]) -> tuple[list[Summation], int]:
-    """The accumulators and the shortest of the products in stages; how many products are left out."""
-    products = sorted((each for each in found if isinstance(each, Product)), key=lambda each: len(described(each)))
-    left = products[MOST_PRODUCTS:]
-    return [each for each in found if each not in left], len(left)
-
-
 def _check_steady(subject: DotSubject, corpora: Sequence[Corpus]) -> None:
     """SubjectError where the same matrices get other results in a second call."""
     for name, a, b, found in corpora:
-        if not same(found, subject.matmul(a, b)).all():
+        if name.startswith(STEADY) and not same(found, subject.matmul(a, b)).all():
             raise SubjectError(
                 f"{subject.name} answers the same matrices ({name}) differently in equal calls: it is random, as where "
                 f"sums are added in the order in which they are ready, or keeps something from call to call"
             )
-
-
-def _recognised(prober: Prober) -> tuple[Measurement, Order]:
-    """The range, and the order that the probes' pattern is that of."""
-    found = prober.find_range()
-    if found.value is None:
-        return found, Order(False, (), (), np.zeros(0, bool))
-    return found, probes.find_order(prober)

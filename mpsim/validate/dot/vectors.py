@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 
 from mpsim.products.accumulators import Accumulator, Summation
-from mpsim.products.tensor_cores import TENSOR_CORES, accumulator_of
+from mpsim.products.tensor_cores import TENSOR_CORES, accumulator_of, short
 from mpsim.rounding import decode
 from mpsim.validate.answers import SubjectError, Verdict
 from mpsim.validate.dot.orders.candidates import KNOWN, beside
-from mpsim.validate.dot.results import short
 from mpsim.validate.dot.subjects import Model
 
 FORMS = (".npz", ".jsonl")
@@ -58,27 +57,22 @@ class DotVectorsReport:
         return {
             "subject": self.name, "inputs": self.inputs, "length": self.length, "vectors": self.vectors,
             "verdict": self.verdict.name.lower(), "equal": self.equal,
-            "declared": None if self.declared is None else _text(self.declared),
-            "matches": [_text(each) for each in self.matches], "not_told_apart": [_text(each) for each in self.alike],
-            "different": {_text(each): count for each, count in self.different.items()},
+            "declared": None if self.declared is None else short(self.declared),
+            "matches": [short(each) for each in self.matches], "not_told_apart": [short(each) for each in self.alike],
+            "different": {short(each): count for each, count in self.different.items()},
         }  # fmt: skip
 
     def __str__(self) -> str:
         head = f"{self.name}: {self.vectors} dot products of {self.length} {self.inputs} numbers"
         if self.declared is not None:
             count = self.different[self.declared]
-            head += f"\n{_text(self.declared)}: " + (f"{count} differ" if count else "equal in every bit")
-        found = [f"  {_text(each)}" for each in self.matches] or ["  none of those tried"]
+            head += f"\n{short(self.declared)}: " + (f"{count} differ" if count else "equal in every bit")
+        found = [f"  {short(each)}" for each in self.matches] or ["  none of those tried"]
         lines = [head, f"Of {len(self.different)} accumulators, these give every result:", *found]
         if self.alike:
             lines.append(f"The file's inputs do not tell {len(self.alike)} accumulators beside them apart, such as:")
-            lines += [f"  {_text(each)}" for each in self.alike[:4]]
+            lines += [f"  {short(each)}" for each in self.alike[:4]]
         return "\n".join(lines)
-
-
-def _text(summation: Summation) -> str:
-    """An accumulator with all its fields, or the stages of a product."""
-    return repr(summation) if isinstance(summation, Accumulator) else short(summation)
 
 
 @dataclass(frozen=True)

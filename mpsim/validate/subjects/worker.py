@@ -24,8 +24,7 @@ import numpy as np
 Array = np.ndarray
 #: A decoded JSON object.
 Fields = dict[str, Any]
-#: NumPy's float types. Other types come from ml_dtypes or torch.
-PLAIN = ("float16", "float32", "float64")
+PLAIN = ("float16", "float32", "float64")  # NumPy's own types; others come from ml_dtypes, or are torch's
 
 
 class Typed(NamedTuple):
@@ -40,8 +39,8 @@ class WorkerError(Exception):
 
 
 Function = Callable[[Sequence[Typed]], list[Typed]]
-#: The initial content of the array into which a C cast writes. It is not zero, because many results are zero.
-_UNWRITTEN = 0xA5A5A5A5A5A5A5A5
+ALIGNMENT = 64  # bytes of a cache line and of the widest vector registers
+_UNWRITTEN = 0xA5A5A5A5A5A5A5A5  # where a C function is to write: no zero, which many results are
 _OR_DTYPE = ", and not a dtype that NumPy or PyTorch casts to"
 
 
@@ -77,6 +76,15 @@ def as_tensor(given: Typed) -> Any:
     return words.view(getattr(torch, given.type))
 
 
+def aligned_rows(words: Array) -> Array:
+    """A copy whose rows begin at multiples of ALIGNMENT bytes, on which the order of some sums depends."""
+    (rows, length), unit = words.shape, ALIGNMENT // words.itemsize
+    room = np.empty((rows + 1) * (stride := -(-length // unit) * unit), words.dtype)
+    copy = room[-room.ctypes.data % ALIGNMENT // words.itemsize :][: rows * stride].reshape(rows, stride)[:, :length]
+    copy[...] = words
+    return copy
+
+
 def typed(answer: object) -> Typed:
     """Returns the words and the type of a returned array. Raises WorkerError if it is not an array."""
     if type(answer).__module__.split(".")[0] == "torch" and hasattr(answer, "detach"):
@@ -106,8 +114,7 @@ def _typed_tensor(answer: Any) -> Typed:
     words = {1: torch.uint8, 2: torch.int16}.get(tensor.element_size())
     if words is None or not tensor.dtype.is_floating_point:
         raise WorkerError(f"answers {tensor.dtype}; expected integers (codes) or floats (numbers)")
-    shape = tuple(tensor.shape)
-    array = tensor.reshape(-1).view(words).numpy().reshape(shape)
+    array = tensor.reshape(-1).view(words).numpy().reshape(tuple(tensor.shape))
     return Typed(name, array.view(np.uint16) if array.dtype == np.int16 else array)
 
 
@@ -120,7 +127,7 @@ def load(spec: Fields) -> tuple[Function, Fields]:
     Kind "function" is ``name`` in ``place``, a module or a file.py. Kind "dotted" is the same, or a dtype, to which the
     function casts. Kind "native" has ``library``, ``name`` and ``shim`` (mpsim.validate.subjects.native). ``arguments``
     is "numpy" or "torch". With ``form`` "dot" the function accepts two vectors, and it is called for every row of the
-    first array and column of the second.
+    two arrays.
 
     Raises:
         WorkerError: The function cannot be loaded. The message says why.
@@ -148,11 +155,9 @@ def of_function(function: Callable[..., object], arguments: str = "numpy", form:
         return [typed(answer)]
 
     def dots(arrays: Sequence[Typed]) -> list[Typed]:
-        a, b = arrays
-        columns = np.ascontiguousarray(b.words.T)
-        results = [call((Typed(a.type, x), Typed(b.type, y)))[0] for x in a.words for y in columns]
-        words = np.array([result.words.reshape(()) for result in results])
-        return [Typed(results[0].type, words.reshape(len(a.words), len(columns)))]
+        a, b = (Typed(each.type, aligned_rows(each.words)) for each in arrays)
+        found = [call((Typed(a.type, x), Typed(b.type, y)))[0] for x, y in zip(a.words, b.words, strict=True)]
+        return [Typed(found[0].type, np.array([each.words.reshape(()) for each in found]))]
 
     return dots if form == "dot" else call
 
@@ -185,7 +190,7 @@ def _native(spec: Fields) -> Function:
     shim = ctypes.CDLL(spec["shim"]).mpsim_call
     shim.restype = None
     shim.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_size_t] * 3
-    answer, is_product = spec["answer"], spec["form"] in ("product", "dots")
+    answer, is_product, width = spec["answer"], spec["form"] in ("product", "dots"), spec["width"]
 
     def call(arrays: Sequence[Typed]) -> list[Typed]:
         words = [np.ascontiguousarray(each.words) for each in arrays]
@@ -193,7 +198,6 @@ def _native(spec: Fields) -> Function:
             words[1] = np.ascontiguousarray(words[1].T)
         rows, inner = words[0].shape if is_product else (words[0].size, 1)
         columns = words[1].shape[spec["form"] == "product"] if is_product else 1
-        width = spec["width"]
         shape = (rows, columns) if is_product else words[0].shape
         out = np.full(shape, 0 if is_product else _UNWRITTEN >> 64 - width, f"uint{width}")
         second = words[1].ctypes.data if len(words) > 1 else None

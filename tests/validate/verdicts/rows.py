@@ -375,7 +375,7 @@ DOTS = (
         "falling",
         "",
         EQUAL,
-        prints=("explicit trees of 40, 39, 33, 3, 1 terms",),
+        prints=("product(products=float32, order=reordered(descending(), rising()))",),
         never=("what comes later in k is added later",),
     ),
     _dot(
@@ -403,7 +403,7 @@ DOTS = (
         prints=("every result is that of sums in float64 in rising k, rounded once to float32",),
     ),
     _dot("products_in_bfloat16", "", DIFFERENT, UNEXPLAINED),
-    _dot("operands_in_tf32", "", DIFFERENT, UNEXPLAINED),
+    _dot("operands_in_tf32", "", EQUAL, prints=("operand(tf32, nearest_away)",)),
     # another accumulator than the declared one
     Row(
         "dot-not_fused",
@@ -461,7 +461,7 @@ DOTS = (
         "others_where_not_square",
         "",
         DIFFERENT,
-        prints=("depend on the shape", "other sums for matrices that are not square"),
+        prints=("depend on the shape", "another order for matrices that are not square", "reordered(descending(), "),
         never=("fewer than",),
     ),
     _dot("square_transposed", "", DIFFERENT, UNEXPLAINED, never=_NO_ORDER),

@@ -18,11 +18,11 @@ def numbers_of_terms(length: int) -> tuple[int, ...]:
     return length, length - 1, 33, 3, 1
 
 
-def random_matrices(inputs: str, length: int, side: int, seed: int) -> Iterator[tuple[str, Array, Array]]:
-    """(name, (side, K), (K, side)) in numbers of the format: normal ones, far-apart ones that cancel, near the largest
+def random_matrices(inputs: str, length: int, shape: tuple[int, int], seed: int) -> Iterator[tuple[str, Array, Array]]:
+    """(name, (M, K), (K, N)) in numbers of the format: normal ones, far-apart ones that cancel, near the largest
     and the smallest, specials, and ones from the format's whole range, subnormal ones too, whose products are alike."""
     random, apart = np.random.default_rng(seed), np.random.default_rng([seed, 1])
-    format = as_format(inputs)
+    format, side = as_format(inputs), max(shape)
     top = min(int(np.frexp(format.largest)[1]) - 1, 63)
     bottom = max(format.min_exponent - format.mantissa_bits, -80)
     for k in numbers_of_terms(length):
@@ -31,6 +31,7 @@ def random_matrices(inputs: str, length: int, side: int, seed: int) -> Iterator[
                 a, b = _opposite(format, apart, (side, k))
             else:
                 a, b = (_numbers(name, random, (side, k), (bottom, top)) for _ in range(2))
+            a, b = a[: shape[0]], b[: shape[1]]
             if name == "cancelling" and k > 1:
                 half = k // 2
                 a[:, -half:], b[:, -half:] = -a[:, :half], b[:, :half]

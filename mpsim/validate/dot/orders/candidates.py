@@ -79,7 +79,7 @@ def _partitions_beside(partition: stages.Partition) -> Iterator[stages.Partition
     if isinstance(partition, stages.Blocks):
         yield stages.Blocks(min(2 * partition.size, stages.MOST_CHUNK))
         yield stages.Blocks(max(1, partition.size // 2))
-    elif not isinstance(partition, stages.Whole):
+    elif isinstance(partition, stages.Splits | stages.Lanes):
         yield replace(partition, number=min(2 * partition.number, stages.MOST_CHUNK))
         yield replace(partition, number=max(1, partition.number // 2))
 

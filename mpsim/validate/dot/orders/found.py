@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import product as product_of
+from itertools import islice
 
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, as_format
-from mpsim.products.accumulators import Accumulator, Summation, in_short
+from mpsim.products.accumulators import Summation, in_short
 from mpsim.products.stages import (
     FLOAT32,
     Aligned,
@@ -29,55 +29,74 @@ from mpsim.products.stages import (
     within,
 )
 from mpsim.validate.dot.inputs.probes import Prober
+from mpsim.validate.dot.orders.arithmetic import Arithmetic, arithmetic_of, first_terms, marked
 from mpsim.validate.dot.orders.recognition import recognised
 from mpsim.validate.dot.orders.trees import NoTree, Revealer
 
-#: Significand bits of operands whose products are exact in float32.
-EXACT_BITS = 12
 #: The longest products whose trees are looked for.
 MOST_LENGTH = 1024
+#: Combinations of formats that one order is tried with.
+MOST_VARIATIONS = 128
 
 
-def tree_of(prober: Prober, length: int) -> Node | None:
-    """The tree in which the subject of a prober adds so many terms; None where there is none, or it is too large."""
+def tree_of(prober: Prober, length: int) -> tuple[Node, Arithmetic] | None:
+    """The tree in which the subject of a prober adds so many terms, and what it rounds; None where there is no tree, or
+    it is too large."""
     own = prober.of_length(length)
     try:
-        return Revealer(own).tree() if length <= MOST_LENGTH else None
+        tree = Revealer(own).tree() if length <= MOST_LENGTH else None
     except NoTree:
         return None
+    return None if tree is None else (tree, arithmetic_of(own, tree))
 
 
-def products_of_orders(tree: Node, length: int, prober: Prober) -> Iterator[Summation]:
-    """Products with an order that has a name, whose tree for so many terms is this one."""
+def products_of_orders(tree: Node, length: int, prober: Prober, how: Arithmetic) -> Iterator[Summation]:
+    """Products with an order that has a name, whose tree for so many terms is this one, and that round as it does."""
     for order in recognised(tree, length):
-        for product in _variations(order, prober):
+        for product in islice(_variations(order, length, prober, how), MOST_VARIATIONS):
             yield in_short(product)
 
 
-def from_zero(product: Summation) -> Product:
+def products_of_trees(trees: Mapping[int, tuple[Node, Arithmetic]], prober: Prober) -> Iterator[Summation]:
+    """Products with explicit trees for some numbers of terms, each rounded as it was seen to be."""
+    longest = max(trees)
+    rounded = {how.products(length) for length, (_, how) in trees.items() if length > 1}
+    products = rounded.pop() if len(rounded) == 1 else None
+    widths = trees[longest][1].widths
+    base = FLOAT32.format if FLOAT32.format in widths else widths[0]
+    is_last = {how.from_zero and how.ends_with_zero for _, how in trees.values()}
+    drawn = []
+    for tree, how in trees.values():
+        starts = how.from_zero and not how.ends_with_zero
+        leaves = frozenset() if products else how.some
+        if starts and not products and not leaves:  # products that are exact do not show where sums begin
+            leaves = first_terms(tree)
+        root = marked(tree, leaves, how.sums, base, starts)
+        total = root if isinstance(root, tuple) else (root,)
+        drawn.append(((), total) if how.from_zero and how.ends_with_zero and len(is_last) == 2 else root)
+    try:
+        order = Trees(tuple(Tree(root, Sums(base)) for root in drawn))
+    except UsageError:  # deeper than a description may be, or sums wider than any here
+        return
+    for each in (
+        (None,) if products is None and any(how.some for _, how in trees.values()) else _roundings(products, prober)
+    ):
+        product = Product(products=each, order=order, output=_output(prober))
+        yield from_zero(product) if is_last == {True} else product
+
+
+def from_zero(product: Product) -> Product:
     """The product whose total is added to +0 at the end, so that no result is -0."""
-    stages = product.product if isinstance(product, Accumulator) else product
-    return replace(stages, order=Groups(Whole(), stages.order, Rising(_last_sums(stages.order))))
+    return replace(product, order=Groups(Whole(), product.order, Rising(_last_sums(product.order))))
 
 
 def _last_sums(order: Order) -> Sums:
     """How the last addition rounds."""
     if isinstance(order, Groups | Tail):
         return _last_sums(order.outer if isinstance(order, Groups) else order.rest)
-    return getattr(order, "sums", FLOAT32)
-
-
-def products_of_trees(trees: Sequence[Node], prober: Prober) -> Iterator[Summation]:
-    """Products with explicit trees for some numbers of terms."""
-    for mark in (_as_it_is, _first_rounded, _last_rounded):
-        marked = [mark(tree) for tree in trees]
-        for format in _formats(prober):
-            try:
-                order = Trees(tuple(Tree(_as_chains(tree), Sums(format)) for tree in marked))
-            except UsageError:  # deeper than a description may be
-                return
-            for products in _roundings(prober) if mark is _as_it_is else (None,):
-                yield Product(products=products, order=order, output=_output(prober))
+    if isinstance(order, Trees):
+        return order.trees[0].sums
+    return _last_sums(order.order) if isinstance(order, Reordered) else getattr(order, "sums", FLOAT32)
 
 
 def _output(prober: Prober) -> Sums:
@@ -85,91 +104,47 @@ def _output(prober: Prober) -> Sums:
     return Sums(output) if output in FORMATS and as_format(output).fits_float32 else FLOAT32
 
 
-def _formats(prober: Prober) -> list[str]:
-    """Formats that sums may have: float32, and that of the answers."""
-    return list(dict.fromkeys(["float32", _output(prober).format]))
-
-
-def _roundings(prober: Prober) -> list[Sums | None]:
-    """How products may be rounded: not at all, or to a format in which they are not exact anyway."""
-    found: list[Sums | None] = [None]
-    inputs = prober.inputs
-    if inputs.mantissa_bits + 1 > EXACT_BITS or 2 * inputs.quantum_exponent < FORMATS["float32"].quantum_exponent:
-        found.append(FLOAT32)
-    if _output(prober) != FLOAT32:
-        found.append(_output(prober))
-    return found
-
-
-def _variations(order: Order, prober: Prober) -> Iterator[Product]:
+def _variations(order: Order, length: int, prober: Prober, how: Arithmetic) -> Iterator[Product]:
+    """The order with every start and every format of sums that was seen, where they do not show by themselves."""
     is_aligned = any(isinstance(each, Aligned) for each in within(order))
-    for products in [None] if is_aligned else _roundings(prober):
-        for start in ("zero", "first"):
-            for inner, outer in product_of(_formats(prober), _formats(prober)):
-                made = _with(order, start, Sums(inner), Sums(outer))
-                yield Product(products=products, order=made, output=_output(prober))
-                if isinstance(made, Groups) and inner != outer:  # each group's result is rounded before it is added
-                    partial = Groups(Whole(), made.inner, Rising(Sums(outer), "first"))
-                    yield Product(products=products, order=replace(made, inner=partial), output=_output(prober))
+    formats = tuple(Sums(name) for name in how.widths if as_format(name).fits_float32) or (FLOAT32,)
+    for start in ("zero",) if how.from_zero else ("first",):
+        for made in _choices(order, formats, start):
+            for products in (None,) if is_aligned else _roundings(how.products(length), prober):
+                product = Product(products=products, order=made, output=_output(prober))
+                yield product
+                if start == "zero":
+                    yield from_zero(product)
 
 
-def _with(order: Order, start: str, inner: Sums, outer: Sums) -> Order:
-    """The order with the sums of products started so and rounded to ``inner``, those of results to ``outer``."""
-    if isinstance(order, Groups):
-        return replace(order, inner=_with(order.inner, start, inner, outer), outer=_all(order.outer, outer))
-    if isinstance(order, Tail):
-        return replace(order, main=_with(order.main, start, inner, outer), rest=_all(order.rest, outer))
-    if isinstance(order, Halving):
-        return replace(order, inner=_with(order.inner, start, inner, outer), sums=outer)
-    if isinstance(order, Reordered):
-        return replace(order, order=_with(order.order, start, inner, outer))
+def _roundings(name: str | None, prober: Prober) -> tuple[Sums | None, ...]:
+    """How products may be rounded that were seen rounded to a format, or not rounded unless they are subnormal."""
+    if name is not None:
+        return (Sums(name),)
+    smallest = 2 * prober.inputs.quantum_exponent
+    return (None, FLOAT32) if smallest < FORMATS["float32"].quantum_exponent else (None,)
+
+
+def _choices(order: Order, formats: Sequence[Sums], start: str) -> Iterator[Order]:
+    """The order with its sums of products started so, and each of its stages rounded to one of the formats."""
     if isinstance(order, Rising):
-        return Rising(inner, start)
-    return _all(order, inner)
-
-
-def _all(order: Order, sums: Sums) -> Order:
-    """The order with every sum rounded so."""
-    if isinstance(order, Groups):
-        return replace(order, inner=_all(order.inner, sums), outer=_all(order.outer, sums))
-    return replace(order, sums=sums) if isinstance(order, Rising | Pairwise | Folding) else order
-
-
-def _as_chains(tree: Node) -> Node:
-    """The same sums with chains as one tuple: ((0, 1), 2) is (0, 1, 2)."""
-    if isinstance(tree, int):
-        return tree
-    children: list[Node] = []
-    rest: Node = tree
-    while isinstance(rest, tuple) and len(rest) > 1:  # down the left side
-        children[:0] = map(_as_chains, rest[1:])
-        rest = rest[0]
-    return (_as_chains(rest[0]),) if isinstance(rest, tuple) and not children else (_one(rest), *children)
-
-
-def _one(node: Node) -> Node:
-    """A leaf, or one that is rounded by itself."""
-    return node if isinstance(node, int) else (_as_chains(node[0]),)
-
-
-def _as_it_is(tree: Node) -> Node:
-    return tree
-
-
-def _first_rounded(tree: Node) -> Node:
-    return _rounded_leaves(tree, 0)
-
-
-def _last_rounded(tree: Node) -> Node:
-    return _rounded_leaves(tree, -1)
-
-
-def _rounded_leaves(tree: Node, which: int) -> Node:
-    """Where two products are added, one of them is rounded first: a sum that starts with it goes on by fused
-    multiply-adds."""
-    if isinstance(tree, int):
-        return tree
-    children: list[Node] = [_rounded_leaves(child, which) for child in tree]
-    if all(isinstance(child, int) for child in children):
-        children[which] = (children[which],)
-    return tuple(children)
+        yield from (Rising(sums, start) for sums in formats)
+    elif isinstance(order, Pairwise | Folding):
+        yield from (replace(order, sums=sums) for sums in formats)
+    elif isinstance(order, Reordered):
+        yield from (replace(order, order=inner) for inner in _choices(order.order, formats, start))
+    elif isinstance(order, Tail):
+        for main in _choices(order.main, formats, start):
+            yield from (replace(order, main=main, rest=rest) for rest in _choices(order.rest, formats, "first"))
+    elif isinstance(order, Halving):
+        for inner in _choices(order.inner, formats, start):
+            yield from (replace(order, inner=inner, sums=sums) for sums in formats)
+    elif isinstance(order, Groups):
+        for inner in _choices(order.inner, formats, start):
+            for outer in _choices(order.outer, formats, "first"):
+                yield replace(order, inner=inner, outer=outer)
+                partial = Rising(_last_sums(outer), "first")  # each group's result is rounded before it is added
+                if _last_sums(inner) != partial.sums:
+                    yield replace(order, inner=Groups(Whole(), inner, partial), outer=outer)
+    else:
+        yield order

@@ -11,14 +11,17 @@ from collections.abc import Iterator
 from mpsim.products.stages import (
     Aligned,
     Blocks,
+    Descending,
     Folding,
     Groups,
+    Halving,
     Lanes,
     Node,
     Order,
     Pairwise,
     Partition,
     Product,
+    Reordered,
     Rising,
     Splits,
     Tail,
@@ -32,6 +35,10 @@ DEPTH = 3
 MOST_ORDERS = 24
 #: How many orders of a part are tried within an order of the whole.
 SIMPLEST = 2
+#: Orders of a chain that are not rising.
+REORDERED = (Descending(), *(kind(1 << e) for e in range(1, 7) for kind in (Descending, Lanes)))
+#: Fewer terms than this are halved only where that is the whole order: halves of four are pairs as well.
+SMALLEST_HALF = 3
 
 
 def recognised(tree: Node, length: int) -> list[Order]:
@@ -45,11 +52,10 @@ def recognised(tree: Node, length: int) -> list[Order]:
 
 def _orders(nodes: Nodes, length: int, depth: int) -> list[Order]:
     found: list[Order] = []
-    candidates = _candidates(nodes, length, depth)
-    for order in candidates:
+    for order in _candidates(nodes, length, depth):
         if order not in found and nodes_of_product(Product(order=order), length) == nodes:
             found.append(order)
-            if len(found) == MOST_ORDERS:
+            if order == Rising() or len(found) == MOST_ORDERS:  # a chain has no parts
                 break
     return found
 
@@ -69,9 +75,17 @@ def _candidates(nodes: Nodes, length: int, depth: int) -> Iterator[Order]:
     lowest = min(node.bit_count() for node in nodes)
     if lowest > 2:
         yield Aligned(lowest)
+    if len(nodes) == length - 1 and len({node.bit_count() for node in nodes}) == length - 1:
+        shorter = (each for each in REORDERED if each == Descending() or 1 < len(each.split(length)) < length)
+        yield from (Reordered(partition, Rising()) for partition in shorter)  # a chain
+        return
     if depth:
+        yield from _halvings(nodes, length, depth)
         yield from _tails(nodes, length, depth)
         yield from _groups(nodes, length, depth)
+    if depth == DEPTH:
+        reverse = frozenset(sum(1 << (length - 1 - k) for k in _terms(node)) for node in nodes)
+        yield from (Reordered(Descending(), order) for order in _orders(reverse, length, depth - 1))
 
 
 def _groups(nodes: Nodes, length: int, depth: int) -> Iterator[Order]:
@@ -90,14 +104,42 @@ def _groups(nodes: Nodes, length: int, depth: int) -> Iterator[Order]:
                 yield from (Groups(partition, each, start) for each in inner)
 
 
+def _halvings(nodes: Nodes, length: int, depth: int) -> Iterator[Order]:
+    """Halves of halves, down to parts of another order: the first such part, or the last, shows which."""
+    for multiple in (1 << e for e in range(7)):
+        first, last, whole = (0, length), (0, length), length
+        while (half := _half(nodes, first, multiple)) is not None:
+            first, whole = half[0], first[1]
+        while (half := _half(nodes, last, multiple)) is not None:
+            last = half[1]
+        least = max(first[1], last[1] - last[0], 2 * multiple - 1)
+        sizes = [1 << e for e in range(1, 20) if least <= 1 << e < whole] or [least]
+        is_pairs = depth < DEPTH and first[1] < SMALLEST_HALF
+        for start, stop in () if is_pairs or whole == first[1] else dict.fromkeys((first, last)):
+            inside = _within(nodes, list(range(start, stop)))
+            for inner in _orders(inside, stop - start, depth - 1)[:SIMPLEST]:
+                yield from (Halving(size, multiple, inner) for size in sizes)
+
+
+def _half(nodes: Nodes, part: tuple[int, int], multiple: int) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """The two halves of a part, if both are nodes."""
+    start, stop = part
+    middle = start + (stop - start) // 2 // multiple * multiple
+    halves = (start, middle), (middle, stop)
+    masks = [(1 << last) - (1 << first) for first, last in halves]
+    is_node = [mask in nodes or mask.bit_count() == 1 for mask in masks]
+    return halves if middle > start and all(is_node) else None
+
+
 def _partitions(terms: list[int], length: int) -> Iterator[Partition]:
     """Partitions of which the terms are the first group."""
     take = next((i for i, k in enumerate(terms) if k != i), len(terms))
     if take == len(terms):
         yield Blocks(take)
         number = -(-length // take)
-        if -(-length // number) == take:
-            yield Splits(number)
+        for multiple in (1 << e for e in range(6)):
+            if take % multiple == 0 and -(-length // (number * multiple)) * multiple == take:
+                yield Splits(number, multiple)
         if length <= 2 * take:
             yield Lanes(2, take)
     elif terms[take] % take == 0:

@@ -8,7 +8,7 @@ here also with nodes that add more than two terms at once).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -131,18 +131,29 @@ def nodes_of_product(product: Product, length: int) -> Nodes:
     >>> nodes_of_product(lanes, 3) == nodes_of(((0, 2), 1))
     True
     """
+    return frozenset(mask for mask, _ in _sums_of(product, length)) - {0}
+
+
+def tree_of_product(product: Product, length: int) -> Node:
+    """The tree of the order of a product.
+
+    >>> from mpsim.products.stages import Pairwise
+    >>> tree_of_product(Product(order=Pairwise()), 3)
+    ((0, 1), 2)
+    """
+    trees: dict[int, Node] = {1 << k: k for k in range(length)}
+    for mask, parts in _sums_of(product, length):
+        trees[mask] = tuple(trees[part] for part in parts)
+    return trees[(1 << length) - 1]
+
+
+def _sums_of(product: Product, length: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Every sum of two values or more, as they are computed: its terms as bits, and those of its parts."""
     program = steps_of(product, length)
     registers = [0] * program.registers
-    exact = [0] * program.exact_sums
-    found: set[int] = set()
-
-    def joined(*parts: int) -> int:
-        parts = tuple(part for part in parts if part)
-        if len(parts) > 1:
-            found.add(sum(parts))
-        return sum(parts)
-
+    exact: list[tuple[int, ...]] = [()] * program.exact_sums
     for what, to, x, y, how in program.code.tolist():
+        runs: list[tuple[int, ...]] = []  # what is added to the register, at once in each
         if what in (steps.ZERO, steps.LOAD):
             registers[to] = 0
         elif what in (steps.TIMES, steps.SUBTRACT, steps.ROUND):  # by a scale; what Kahan's sums have lost
@@ -150,20 +161,21 @@ def nodes_of_product(product: Product, length: int) -> Nodes:
         elif what == steps.MULTIPLY:
             registers[to] = 1 << x
         elif what == steps.ADD:
-            registers[to] = joined(registers[x], registers[y])
+            registers[to], runs = registers[x], [(registers[y],)]
         elif what == steps.RISING:
-            for k in program.places[x : x + y].tolist():
-                registers[to] = joined(registers[to], 1 << k)
+            runs = [(1 << k,) for k in program.places[x : x + y].tolist()]
         elif what == steps.ALIGNED:
             terms = program.aligned[how].terms
-            for start in range(x, x + y, terms):
-                ks = program.places[start : min(start + terms, x + y)].tolist()
-                registers[to] = joined(registers[to], *(1 << k for k in ks))
+            places = program.places[x : x + y].tolist()
+            runs = [tuple(1 << k for k in places[start : start + terms]) for start in range(0, y, terms)]
         elif what == steps.CLEAR:
-            exact[to] = 0
+            exact[to] = ()
         elif what == steps.GATHER:
-            exact[to] |= registers[x]
+            exact[to] += (registers[x],)
         elif what == steps.TOTAL:
-            registers[to] = exact[x]
-            found.add(exact[x])
-    return frozenset(found)
+            registers[to], runs = 0, [exact[x]]
+        for run in runs:
+            parts = tuple(part for part in (registers[to], *run) if part)
+            registers[to] = sum(parts)
+            if len(parts) > 1:
+                yield registers[to], parts

@@ -1,0 +1,156 @@
+"""The search for accumulators that give every answer of one region of a subject's matrices.
+
+Probes measure (inputs/probes.py), the measurements name candidates, and where none of them gives every answer, the tree
+of additions is found (orders/). A candidate is a match only if it gives the subject's bits on every probe, on random
+matrices of several lengths and kinds, and on inputs that separate it from its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpsim.products.accumulators import Accumulator, Summation
+from mpsim.products.stages import Operand, Product
+from mpsim.products.tensor_cores import described, family_of
+from mpsim.validate.dot.inputs import probes
+from mpsim.validate.dot.inputs.matrices import random_matrices
+from mpsim.validate.dot.inputs.probes import Measurement, Order, Prober
+from mpsim.validate.dot.judge import Corpus, Judge, Rows
+from mpsim.validate.dot.measurements import widths
+from mpsim.validate.dot.orders.candidates import beside, candidates, distinct
+from mpsim.validate.dot.orders.conversions import operands_of, reading
+from mpsim.validate.dot.orders.found import products_of_orders, products_of_trees, tree_of
+from mpsim.validate.dot.orders.separation import separate
+from mpsim.validate.dot.results import Tried
+from mpsim.validate.dot.shapes import every_number_of_terms
+from mpsim.validate.dot.subjects import DotSubject
+
+Array = np.ndarray[Any, Any]
+#: Products in stages that give every answer and are printed, at most: the shortest.
+MOST_PRODUCTS = 4
+NOT_CONVERTED = Operand(), Operand()
+#: Kinds of accumulators that are tried with converted operands; an aligned one says itself how it reads them.
+PLAIN = ("sequential", "pairwise", "exact")
+
+
+class Found(NamedTuple):
+    """What is known of one region: the probes and what they show, accumulators that give every answer (and what tells
+    their neighbours apart, of how many rows), and otherwise those that were tried."""
+
+    judge: Judge
+    range: Measurement
+    order: Order
+    matches: tuple[Tried, ...]
+    apart: tuple[Summation, ...] = ()
+    rows: int = 0
+    tried: tuple[Summation, ...] = ()
+
+    @property
+    def summations(self) -> list[Summation]:
+        """The accumulators that give every answer."""
+        return [each.accumulator for each in self.matches]
+
+
+def asked(subject: DotSubject, shape: tuple[int, int], length: int, seed: int) -> list[Corpus]:
+    """The random matrices of a shape, with the subject's answers."""
+    return [(name, a, b, subject.matmul(a, b)) for name, a, b in random_matrices(subject.inputs, length, shape, seed)]
+
+
+def find(
+    subject: DotSubject,
+    corpora: Sequence[Corpus],
+    mask: Array | None,
+    length: int,
+    declared: Summation | None = None,
+    *,
+    seed: int = 0,
+    backend: str = "compiled",
+) -> Found:
+    """What sums the elements of a region. subject: one that is asked in that region alone; mask: its elements."""
+    prober = Prober(subject, length)
+    range, order = _recognised(prober)
+    judge = Judge(prober, corpora, subject.output, backend, mask)
+    measured = widths(prober, order) if order.is_known else {}
+    models = candidates(measured, order, subject.inputs)
+    operands = operands_of(prober) if range.value is not None else NOT_CONVERTED
+    if operands != NOT_CONVERTED:
+        models += [reading(each, operands) for each in models if isinstance(each, Accumulator) and each.kind in PLAIN]
+    equal = [each for each in models if judge.equal(each)]
+    if range.value is not None and not equal:
+        products = _by_trees(judge, operands)
+        equal, models = [each for each in products if judge.equal(each)], models + products
+    matches, apart, rows = _matches(judge, equal, declared, seed)
+    if matches:
+        return Found(judge, range, order, matches, apart, rows)
+    return Found(judge, range, order, (), apart, rows, tuple(models))
+
+
+def _recognised(prober: Prober) -> tuple[Measurement, Order]:
+    """The range, and the order that the probes' pattern is that of."""
+    found = prober.find_range()
+    if found.value is None:
+        return found, Order(False, (), (), np.zeros(0, bool))
+    return found, probes.find_order(prober)
+
+
+def _by_trees(judge: Judge, operands: tuple[Operand, Operand]) -> list[Summation]:
+    """Products with the trees that the answers show: an order with a name, or else a tree for each number of terms."""
+    prober = judge.prober
+    lengths = every_number_of_terms(prober.length)
+    trees = {length: tree for length in lengths if (tree := tree_of(prober, length)) is not None}
+    found: list[Summation] = []
+    for length in prober.length, prober.length - 1:  # an even and an odd one
+        if length in trees:
+            root, how = trees[length]
+            found += _likely(judge, products_of_orders(root, length, prober, how), operands, how.asked)
+    if len(trees) == len(lengths) and not any(judge.equal(each) for each in found):
+        found += _likely(judge, products_of_trees(trees, prober), operands, trees[max(trees)][1].asked)
+    return found
+
+
+def _likely(
+    judge: Judge, products: Iterator[Summation], operands: tuple[Operand, Operand], asked: Rows
+) -> list[Summation]:
+    """Those that give the answers about the tree, of operands that are read so."""
+    return [each for each in dict.fromkeys(reading(found, operands) for found in products) if judge.gives(each, asked)]
+
+
+def _matches(
+    judge: Judge, equal: Sequence[Summation], declared: Summation | None, seed: int
+) -> tuple[tuple[Tried, ...], tuple[Summation, ...], int]:
+    """(what no input told from the subject, the simplest first; what some input did; rows searched for such inputs)."""
+    found = list(equal)
+    if declared is not None and declared not in found and judge.equal(declared):
+        found.append(declared)
+    if not found:
+        return (), (), 0
+    length = judge.prober.length
+    found, longer = _simplest(distinct(found, length))
+    near = dict.fromkeys(each for model in found for each in beside(model) if each not in found)
+    possible = distinct([*found, *(each for each in near if judge.equal(each))], length)
+    separated = separate(judge.prober, possible, judge.output, seed=seed, backend=judge.backend)
+    kept = [judge.tried(each) for each in separated.kept]
+    others = [each for each in near if not judge.equal(each)]
+    apart = tuple(distinct([each for each in others if isinstance(each, Accumulator)], length))
+    apart += tuple(each for each in others if isinstance(each, Product))
+    kinds = list(dict.fromkeys(family_of(each.accumulator) for each in kept))
+    kept.sort(
+        key=lambda each: (kinds.index(family_of(each.accumulator)), not each.names)
+    )  # named ones before their like
+    kept.sort(key=lambda each: each.accumulator in near)
+    kept = [each for each in kept if each.equal]
+    products = [each for each in kept if isinstance(each.accumulator, Product)]
+    left = products[MOST_PRODUCTS:]
+    if longer + len(left):
+        judge.prober.subject.notes.append(f"{longer + len(left)} longer descriptions in stages give the same answers")
+    return tuple(each for each in kept if each not in left), apart, separated.inputs
+
+
+def _simplest(found: Sequence[Summation]) -> tuple[list[Summation], int]:
+    """The accumulators and the shortest of the products in stages; how many products are left out."""
+    products = sorted((each for each in found if isinstance(each, Product)), key=lambda each: len(described(each)))
+    left = products[MOST_PRODUCTS:]
+    return [each for each in found if each not in left], len(left)

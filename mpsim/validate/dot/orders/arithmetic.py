@@ -1,0 +1,215 @@
+"""What is rounded in a tree of sums that is known: products before they are added, and each sum to some bits.
+
+Every leaf and every node is asked on its own, so no combination of formats has to be guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpsim.formats import FORMATS, as_format
+from mpsim.products.stages import Node
+from mpsim.validate.dot.inputs.edges import Term, operands
+from mpsim.validate.dot.inputs.probes import Prober
+
+Array = np.ndarray[Any, Any]
+#: Formats of sums and products that are told apart by their bits, beside that of the answers.
+NAMES = ("bfloat16", "float16", "float32", "float64")
+#: Exponent of the products whose last bits are looked at, so that what is left of them is not too small to see.
+EXPONENT = 8
+#: Exponent of products too small for any sum.
+TINY = -160
+
+
+class Arithmetic(NamedTuple):
+    """rounded: format -> leaves whose product is rounded to it before it is added. widths: formats of the sums that
+    could be seen, the widest first; a sum at the root cannot. sums: id of a node -> the format of its sum, where it was
+    seen. asked: the probes, as (a, b, answers)."""
+
+    rounded: dict[str, frozenset[int]]
+    widths: tuple[str, ...]
+    sums: dict[int, str]
+    asked: tuple[Array, Array, Array]
+
+    def products(self, length: int) -> str | None:
+        """The narrowest format that every product is rounded to; None where some or all are added exactly."""
+        return next((name for name, leaves in self.rounded.items() if len(leaves) == length), None)
+
+    @property
+    def from_zero(self) -> bool:
+        """Whether products of -0 have the sum +0, as where a sum begins with it."""
+        return not np.signbit(self.asked[2][0])
+
+    @property
+    def ends_with_zero(self) -> bool:
+        """Whether products that are rounded to -0 have it, too: then +0 is added to a sum, not to an exact product."""
+        return not np.signbit(self.asked[2][1])
+
+    @property
+    def some(self) -> frozenset[int]:
+        """Leaves that are rounded where others are not."""
+        return max(self.rounded.values(), key=len, default=frozenset())
+
+
+def arithmetic_of(prober: Prober, tree: Node) -> Arithmetic:
+    """What the subject of a prober rounds in its tree."""
+    met, sums = list(_leaves(tree)), list(_sums(tree))
+    tiny = max(2 * prober.inputs.quantum_exponent, TINY)
+    probes: list[list[Term]] = [[(k, e, (x, 1.0)) for k in range(prober.length)] for e, x in ((0, -0.0), (tiny, -1.0))]
+    formats = [name for name in _formats(prober) if _rounds_products(prober, name)]
+    for name in formats:
+        bits = _half(name)
+        factor = 1 + 2.0**-bits
+        probes += [
+            [(leaf, EXPONENT, (factor, factor)), (other, EXPONENT, (-1.0, 1 + 2.0 ** (1 - bits)))]
+            for leaf, other in met
+        ]
+    names = _formats(prober)
+    widths = [as_format(name).mantissa_bits + 1 for name in names[:-1]]
+    widths = [bits for bits in widths if bits <= prober.big - prober.small]
+    for bits in widths:
+        big = prober.small + bits
+        probes += [[(first, big, 1), (small, prober.small, 1), (last, big, -1)] for _, (first, small, last) in sums]
+    a, b = operands(probes, prober.length)
+    found = prober.ask_numbers(a, b)
+    rounded, place = {}, 2
+    for name in formats:
+        rounded[name] = frozenset(leaf for (leaf, _), left in zip(met, found[place:], strict=False) if left == 0)
+        place += len(met)
+    kept = found[place:].reshape(len(widths), len(sums)) == 2.0**prober.small
+    seen = {id(node): names[int(count)] for (node, _), count in zip(sums, kept.sum(axis=0), strict=True)}
+    every = set(seen.values()) or {"float32"}
+    return Arithmetic(rounded, tuple(name for name in reversed(names) if name in every), seen, (a, b, found))
+
+
+def _formats(prober: Prober) -> list[str]:
+    """Formats with different numbers of mantissa bits, the narrowest first."""
+    output = prober.subject.output
+    found = {as_format(name).mantissa_bits: name for name in NAMES}
+    if output in FORMATS and as_format(output).fits_float32:
+        found[as_format(output).mantissa_bits] = output
+    return [found[bits] for bits in sorted(found)]
+
+
+def _half(name: str) -> int:
+    """1 + 2**-h, squared, has a last bit that the format does not keep."""
+    return as_format(name).mantissa_bits // 2 + 1
+
+
+def _rounds_products(prober: Prober, name: str) -> bool:
+    """Whether the inputs have products that the format does not hold, of which probes are made."""
+    return _half(name) <= prober.inputs.mantissa_bits and prober.least <= EXPONENT - 2 * _half(name)
+
+
+def _leaves(tree: Node) -> Iterator[tuple[int, int]]:
+    """Each leaf, and one of those that it is added to first."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, tuple):
+            continue
+        for place, child in enumerate(node):
+            if isinstance(child, int) and len(node) > 1:
+                yield child, first_leaf(node[place - 1])
+        waiting += node
+
+
+def first_terms(tree: Node) -> frozenset[int]:
+    """The first leaf of every node of leaves alone: where a sum may begin.
+
+    >>> sorted(first_terms((((0, 2), 4), (1, 3))))
+    [0, 1]
+    """
+    found = [0] if tree == 0 else []
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, tuple):
+            leaves = [child for child in node if isinstance(child, int)]
+            found += [min(leaves)] if len(leaves) == len(node) else []
+            waiting += node
+    return frozenset(found)
+
+
+def _sums(tree: Node) -> Iterator[tuple[Node, tuple[int, int, int]]]:
+    """Each node of two below another: a leaf of either part, and one that the node's sum is added to."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, tuple):
+            continue
+        for place, child in enumerate(node):
+            if isinstance(child, tuple) and len(child) == 2 and len(node) == 2:
+                yield child, (first_leaf(child[0]), first_leaf(child[1]), first_leaf(node[place - 1]))
+        waiting += node
+
+
+def first_leaf(node: Node) -> int:
+    """The leaf that comes first in a tree of leaves and tuples."""
+    while isinstance(node, tuple):
+        node = node[0]
+    return int(node)
+
+
+def marked(
+    tree: Node,
+    leaves: frozenset[int] = frozenset(),
+    sums: Mapping[int, str] = {},
+    base: str = "",
+    zero: bool = False,
+) -> Node:
+    """The tree as one nested tuple with chains written flat. leaves: those that are rounded before they are added, or
+    with ``zero`` added to +0.
+    sums: the formats of nodes by their id, which are written where they are not ``base``.
+
+    The larger part of a node comes first, which no sum of two depends on, so that tuples are few inside each other.
+
+    >>> marked((0, (1, (2, 3))), frozenset([2]))
+    ((2,), 3, 1, 0)
+    """
+    return _Marker(tree, leaves, sums, base, zero).written(tree)
+
+
+class _Marker:
+    def __init__(self, tree: Node, leaves: frozenset[int], sums: Mapping[int, str], base: str, zero: bool) -> None:
+        self.leaves, self.sums, self.base = leaves, sums, base
+        self.first: tuple[Node, ...] = ((),) if zero else ()
+        self.sizes = _sizes(tree)
+
+    def written(self, node: Node) -> Node:
+        if not isinstance(node, tuple):
+            return (*self.first, node) if node in self.leaves else node
+        children: list[Node] = []
+        format = self.format(node)
+        rest: Node = node
+        while isinstance(rest, tuple) and self.format(rest) == format:  # down the larger part
+            place = max(range(len(rest)), key=lambda at, rest=rest: self.sizes.get(id(rest[at]), 0))  # type: ignore
+            children[:0] = [self.written(child) for child in (*rest[:place], *rest[place + 1 :])]
+            rest = rest[place]
+        name = () if format == self.base else (format,)
+        return (*name, self.written(rest), *children)
+
+    def format(self, node: Node) -> str:
+        """The format of a node's sum: at the root, which is not seen, the widest of its parts'."""
+        parts = node if isinstance(node, tuple) else ()
+        below = [self.sums[id(child)] for child in parts if id(child) in self.sums]
+        widest = max(below, key=lambda name: as_format(name).mantissa_bits, default=self.base)
+        return self.sums.get(id(node), widest)
+
+
+def _sizes(tree: Node) -> dict[int, int]:
+    """id of a node -> how many leaves it has."""
+    found: dict[int, int] = {}
+    waiting: list[tuple[Node, bool]] = [(tree, False)]
+    while waiting:
+        node, ready = waiting.pop()
+        if not isinstance(node, tuple):
+            continue
+        if ready:
+            found[id(node)] = sum(found.get(id(child), 1) if isinstance(child, tuple) else 1 for child in node)
+        else:
+            waiting += [(node, True), *((child, False) for child in node)]
+    return found

@@ -1,0 +1,46 @@
+"""How a subject reads its operands: whether it rounds them to a narrower format first, and how."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mpsim.formats import as_format
+from mpsim.products.accumulators import Accumulator, Summation, in_short
+from mpsim.products.stages import Operand
+from mpsim.validate.dot.inputs.edges import Term
+from mpsim.validate.dot.inputs.probes import Prober
+
+#: Formats that operands may be rounded to, the widest first: with as many bits, one with the range of the inputs.
+FORMATS = ("tf32", "bfloat16")
+#: conversion -> what becomes of 1 and 1/4, 1/2, 3/4 units, and of the next number and 1/2, in units above 1
+OUTCOMES = {"none": (0.25, 0.5, 0.75, 1.5), "truncate": (0, 0, 0, 1), "nearest_even": (0, 0, 1, 2)}
+OUTCOMES["nearest_away"] = (0, 1, 1, 2)
+
+
+def operands_of(prober: Prober) -> tuple[Operand, Operand]:
+    """How the left and the right operand are read, as far as it shows: 1 is taken off, so that narrow results do."""
+    formats = [name for name in FORMATS if as_format(name).mantissa_bits + 2 <= prober.inputs.mantissa_bits]
+    probes: list[list[Term]] = []
+    for name in formats:
+        unit = 2.0 ** -as_format(name).mantissa_bits
+        for side in (0, 1):
+            for part in OUTCOMES["none"]:
+                x = 1 + part * unit
+                probes.append([(0, 0, (x, 1.0) if side == 0 else (1.0, x)), (1, 0, (-1.0, 1.0))])
+    if not probes:
+        return Operand(), Operand()
+    left = prober.ask(probes).reshape(len(formats), 2, len(OUTCOMES["none"]))
+    found = [Operand(), Operand()]
+    for name, sides in zip(formats, left, strict=True):
+        unit = 2.0 ** -as_format(name).mantissa_bits
+        for side, parts in enumerate(sides):
+            conversion = next((way for way, seen in OUTCOMES.items() if tuple(parts / unit) == seen), "none")
+            if conversion != "none":
+                found[side] = Operand(name, conversion)
+    return found[0], found[1]
+
+
+def reading(summation: Summation, operands: tuple[Operand, Operand]) -> Summation:
+    """The same of operands that are read so."""
+    stages = summation.product if isinstance(summation, Accumulator) else summation
+    return in_short(replace(stages, left=operands[0], right=operands[1]))
