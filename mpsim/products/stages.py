@@ -50,7 +50,8 @@ __all__ = [
     "ADD", "CONVERSIONS", "FLOAT32", "LEAST_ALIGNMENT", "MOST_CHUNK", "ROUND", "ROUNDINGS", "SINGLE", "STAGES", "AddC",
     "Aligned", "AlignedLate", "Bias", "Blocks", "Descending", "Exact", "Folding", "Groups", "Halving", "Kahan", "Lanes",
     "Node", "Operand", "Order", "Pairwise", "Partition", "Product", "Reordered", "Rising", "Scale", "Scaled",
-    "Splits", "Stage", "Sums", "Tail", "Tree", "Trees", "Unspecified", "Whole", "ZERO", "bits_after", "bits_of", "within",
+    "Splits", "Stage", "Sums", "Tail", "Tree", "Trees", "Unspecified", "Whole", "ZERO", "bits_after", "bits_of",
+    "within",
 ]  # fmt: skip
 
 

@@ -22,8 +22,7 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 
 Array = np.ndarray
-#: A decoded JSON object.
-Fields = dict[str, Any]
+Fields = dict[str, Any]  # a decoded JSON object
 PLAIN = ("float16", "float32", "float64")  # NumPy's own types; others come from ml_dtypes, or are torch's
 
 
@@ -81,7 +80,7 @@ def aligned_rows(words: Array) -> Array:
     (rows, length), unit = words.shape, ALIGNMENT // words.itemsize
     room = np.empty((rows + 1) * (stride := -(-length // unit) * unit), words.dtype)
     copy = room[-room.ctypes.data % ALIGNMENT // words.itemsize :][: rows * stride].reshape(rows, stride)[:, :length]
-    copy[...] = words
+    np.copyto(copy, words)
     return copy
 
 
@@ -126,11 +125,9 @@ def load(spec: Fields) -> tuple[Function, Fields]:
 
     Kind "function" is ``name`` in ``place``, a module or a file.py. Kind "dotted" is the same, or a dtype, to which the
     function casts. Kind "native" has ``library``, ``name`` and ``shim`` (mpsim.validate.subjects.native). ``arguments``
-    is "numpy" or "torch". With ``form`` "dot" the function accepts two vectors, and it is called for every row of the
-    two arrays.
+    is "numpy" or "torch". With ``form`` "dot" the function accepts two vectors, and is called for each pair of rows.
 
-    Raises:
-        WorkerError: The function cannot be loaded. The message says why.
+    Raises WorkerError if the function cannot be loaded; the message says why.
     """
     if spec["kind"] == "native":
         return _native(spec), {}
@@ -157,7 +154,7 @@ def of_function(function: Callable[..., object], arguments: str = "numpy", form:
     def dots(arrays: Sequence[Typed]) -> list[Typed]:
         a, b = (Typed(each.type, aligned_rows(each.words)) for each in arrays)
         found = [call((Typed(a.type, x), Typed(b.type, y)))[0] for x, y in zip(a.words, b.words, strict=True)]
-        return [Typed(found[0].type, np.array([each.words.reshape(()) for each in found]))]
+        return [Typed(found[0].type, np.stack([each.words.reshape(()) for each in found]))]
 
     return dots if form == "dot" else call
 
