@@ -144,7 +144,6 @@ static double round_limbs(int64_t *limbs) {
 void exact_add(ExactSum *sum, double x) {
     int64_t bits;
     memcpy(&bits, &x, sizeof bits);
-    sum->others += bits != INT64_MIN;
     if ((bits >> 52 & 2047) == 2047)
         sum->special += x; /* inf - inf = NaN */
     else

@@ -123,6 +123,12 @@ INLINE Doubles truncated(Doubles p, Doubles quantum, Doubles shifter) {
     return (Doubles)((Longs)part | sign);
 }
 
+/* x rounded down to a multiple of the quantum; of less than 2**51 quanta. */
+INLINE Doubles rounded_down(Doubles x, Doubles quantum) {
+    Doubles whole = truncated(x, quantum, quantum * 0x1p52);
+    return whole - (Doubles)((Longs)(whole > x) & (Longs)quantum);
+}
+
 /* The next c: the exact total rounded once, never -0; what the plain sum is where that is not finite. */
 INLINE Doubles aligned_result(Doubles total, Doubles plain, const NarrowFormat *narrow, int64_t toward_zero) {
     int64_t beyond;

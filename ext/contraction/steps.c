@@ -180,12 +180,6 @@ static void aligned_run(const Program *p, const Row *row, const int64_t *places,
     }
 }
 
-/* x rounded down to a multiple of the quantum; of less than 2**51 quanta. */
-INLINE Doubles rounded_down(Doubles x, Doubles quantum) {
-    Doubles whole = truncated(x, quantum, quantum * 0x1p52);
-    return whole - (Doubles)((Longs)(whole > x) & (Longs)quantum);
-}
-
 /* A product of operands, infinite from 2**128 on. */
 INLINE Doubles below_2_128(Doubles x) {
     Longs infinite = (Longs)((Doubles)((Longs)x & INT64_MAX) >= 0x1p128) & ~(Longs)(x != x);
@@ -278,6 +272,9 @@ static void do_step(const Program *p, const Tables *t, Row *row, const int64_t *
         break;
     case STEP_GATHER:
         for (int i = 0; i < COLUMNS; i++) exact_add(row->exact + step[1] * COLUMNS + i, left[i]);
+        if (step[4])
+            for (int i = 0; i < COLUMNS; i++)
+                row->exact[step[1] * COLUMNS + i].others += left[i] != 0 || !signbit(left[i]);
         break;
     case STEP_TOTAL:
         for (int i = 0; i < COLUMNS; i++) to[i] = exact_total(row->exact + x * COLUMNS + i);

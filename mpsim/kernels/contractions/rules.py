@@ -197,7 +197,7 @@ def _exactly(writer: Writer, terms: Sequence[Term], what: int = ODD) -> int:
     writer.step(CLEAR, place)
     for term in terms:
         register = _value(writer, term)
-        writer.step(GATHER, place, register)
+        writer.step(GATHER, place, register, 0, what == ODD)
         writer.release(register)
     writer.exact_used -= 1
     to = writer.register()

@@ -23,7 +23,7 @@ ADD = 3  # r[to] = r[x] + r[y] rounded by sums[how]
 RISING = 4  # for k in places[x : x + y]: r[to] = r[to] + a[k] * b[k] rounded by sums[how]
 ALIGNED = 5  # r[to] = the instructions of aligned[how] over places[x : x + y], from the c that is r[to]
 CLEAR = 6  # e[to] = 0
-GATHER = 7  # e[to] = e[to] + r[x], exact
+GATHER = 7  # e[to] = e[to] + r[x], exact; how: whether ODD follows, for which the signs of zeros are kept
 TOTAL = 8  # r[to] = e[x] rounded to float32
 LOAD = 9  # r[to] = table x of what the product reads beside its operands, block y
 TIMES = 10  # r[to] = r[x] * r[y], exact: of numbers of 24 bits

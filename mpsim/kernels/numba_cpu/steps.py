@@ -144,7 +144,8 @@ def _step(
         negative[to] = True
     elif what == GATHER:
         for j in range(width):
-            negative[to, j] &= (r[x, j] == 0.0) & np.signbit(r[x, j])
+            if how:
+                negative[to, j] &= (r[x, j] == 0.0) & np.signbit(r[x, j])
             if abs(r[x, j]) < np.inf:
                 add_exact(limbs[to, j], r[x, j])
             else:
