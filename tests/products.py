@@ -34,6 +34,7 @@ from mpsim.products.stages import (
     Order,
     Pairwise,
     Partition,
+    Parts,
     Product,
     Reordered,
     Rising,
@@ -46,6 +47,7 @@ from mpsim.products.stages import (
     Tree,
     Trees,
     Whole,
+    within,
 )
 
 FORMATS = (
@@ -183,6 +185,13 @@ def epilogues() -> st.SearchStrategy[tuple[Stage, ...]]:
 
 
 @cache
+def parts() -> st.SearchStrategy[Parts]:
+    """Some pairs of three parts, in any order."""
+    pair = st.tuples(st.integers(0, 2), st.integers(0, 2))
+    return st.builds(Parts, st.lists(pair, min_size=1, max_size=6, unique=True).map(tuple), partitions())
+
+
+@cache
 def roundings() -> st.SearchStrategy[Sums | None]:
     """How products are rounded, if they are."""
     return st.one_of(st.none(), sums())
@@ -205,9 +214,16 @@ def products(draw: st.DrawFn, length: int) -> Product:
         ("products", rounded),  # which an aligned order refuses
         ("epilogue", draw(epilogues())),  # of which many are refused
         ("start", draw(st.sampled_from(["zero", "c"]))),
+        ("parts", draw(st.one_of(st.none(), st.none(), parts()))),
     ):
         with suppress(UsageError):
-            found = replace(found, **{field: value})
+            if isinstance(value, Parts):
+                if any(isinstance(each, Tree | Trees) for each in within(found.order)):
+                    continue  # a tree has one number of terms
+                left, right = (replace(each, parts=3) for each in (found.left, found.right))
+                found = replace(found, left=left, right=right, parts=value)
+            else:
+                found = replace(found, **{field: value})
     return found
 
 

@@ -32,6 +32,7 @@ from mpsim.products.stages import (
     Operand,
     Order,
     Pairwise,
+    Parts,
     Product,
     Reordered,
     Rising,
@@ -206,18 +207,24 @@ HALVES = Product(
     Groups(Blocks(32), Reordered(Lanes(2, 2), Aligned(16, 25, Sums("float16"))), Rising(Sums("float16"), "first")),
     Sums("float16"),
 )
+PARTS = product_of(
+    "product(operand(bfloat16, nearest_even, parts=3), operand(bfloat16, nearest_even, parts=2), "
+    "order=groups(blocks(5), rising(), pairwise()), parts=parts(((2, 0), (1, 1), (1, 0), (0, 1), (0, 0)), blocks(4)))"
+)
 SPLIT = Product(
     products=Sums(), order=Groups(Splits(4, 8), Groups(Lanes(4), Rising(start="first"), Folding()), Pairwise())
 )
 
 
-@pytest.mark.parametrize("product", [LANES, HALVES, SPLIT], ids=["lanes", "halves", "split"])
+@pytest.mark.parametrize("product", [LANES, HALVES, SPLIT, PARTS], ids=["lanes", "halves", "split", "parts"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_convolutions_sum_in_the_order_too(backend: str, product: Product) -> None:
     """The product's left factor is the first argument of the kernel; in the tables it is the second."""
     case = Convolution(2, 3, 7, 5, 4, (3, 3), padding=(1, 1))
     arrays = [round_to(each, "float8_e5m2", backend="reference") for each in case.draw("normal")]
-    swapped = replace(product, left=product.right, right=product.left)
+    swapped = replace(product, left=product.right, right=product.left) if product.parts is None else product.swapped
+    if product.parts is not None:
+        arrays = list(case.draw("normal"))  # numbers that have parts
     results = all_of(load(backend), case, arrays, threads=2, accumulator=product)
     for which, result in enumerate(results):
         for at in some_places(result.shape, 12):
@@ -355,6 +362,12 @@ def test_converted_operands_go_to_the_kernel_of_the_short_form(backend: str, ord
         ("sums format 'float8_e8m0fnu' has no sign", lambda: Sums("float8_e8m0fnu")),
         ("operand format 'float64' has values", lambda: Operand("float64")),
         ("operand format 'float8_e8m0fnu' has no sign", lambda: Operand("float8_e8m0fnu", "nearest_even")),
+        ("an operand in parts is converted", lambda: Operand("bfloat16", parts=2)),
+        ("operands have parts; say which", lambda: Product(left=Operand("bfloat16", "nearest_even", parts=2))),
+        (r"pairs name \(2, 1\) parts of the operands, which have \(1, 1\)", lambda: Product(parts=Parts(((1, 0),)))),
+        ("each pair of parts is multiplied once", lambda: Parts(((0, 0), (0, 0)))),
+        ("parts have a tuple of pairs", lambda: Parts(())),
+        ("a pair is one part of the left", lambda: Parts(((0, 0, 0),))),
         ("unknown rounding of sums 'up'", lambda: Sums("float32", "up")),
         ("unknown start 'one'", lambda: Rising(start="one")),
         ("unknown conversion 'round'", lambda: Operand(conversion="round")),

@@ -6,9 +6,11 @@ Expected numbers are written out in NumPy's float32 and float64 and in fractions
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -25,7 +27,9 @@ from mpsim.products.stages import (
     Groups,
     Kahan,
     Lanes,
+    Operand,
     Pairwise,
+    Parts,
     Product,
     Rising,
     Scale,
@@ -208,6 +212,35 @@ def test_stochastic_sums_read_one_word_for_each_rounding(backend: str) -> None:
     assert 0.2 < (found > 1).mean() < 0.3
     other = matmul(np.hstack([ones, ones * f(2.0**-9)]), np.ones((2, 30), f), product, backend=backend)
     assert other.tobytes() != found.tobytes()
+
+
+def in_parts(x: np.ndarray, type: Any, count: int) -> list[np.ndarray]:
+    """Successive roundings and subtractions."""
+    found = []
+    for _ in range(count):
+        found.append(x.astype(type).astype(f))
+        x = x - found[-1]
+    return found
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("order", [Rising(), Product().order])  # in steps, and by the kernel of the default
+def test_products_of_parts(backend: str, order: Any) -> None:
+    """bf16x3: the two small products first; all k of one product before the next, and of one k before the next."""
+    pairs = ((1, 0), (0, 1), (0, 0))
+    operand = Operand("bfloat16", "nearest_even", parts=2)
+    left, right = in_parts(A[:, :80], ml_dtypes.bfloat16, 2), in_parts(B[:80], ml_dtypes.bfloat16, 2)
+    whole = Product(operand, operand, order=order, parts=Parts(pairs))
+    a, b = (np.concatenate([x[pair[side]] for pair in pairs], axis) for side, x, axis in ((0, left, 1), (1, right, 0)))
+    expected = matmul(a, b, Product(order=order), backend="reference")
+    assert matmul(A[:, :80], B[:80], whole, backend=backend).tobytes() == expected.tobytes()
+    by_term = replace(whole, parts=Parts(pairs, Blocks(1)))
+    places = np.arange(240).reshape(3, 80).T.ravel()
+    expected = matmul(a[:, places], b[places], Product(order=order), backend="reference")
+    assert matmul(A[:, :80], B[:80], by_term, backend=backend).tobytes() == expected.tobytes()
+    exact = A[:, :80].astype(np.float64) @ B[:80].astype(np.float64)
+    plain = matmul(*(np.ascontiguousarray(x[0]) for x in (left, right)), backend=backend)
+    assert abs(expected - exact).max() < abs(plain - exact).max() / 100
 
 
 BLOCKS = Product(order=Groups(Blocks(4), Scaled(Rising(), Scale("left"), 8), Rising()))

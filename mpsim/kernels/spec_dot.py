@@ -22,6 +22,7 @@ from mpsim.kernels.spec_sums import (
     instruction,
     multiply_add,
     read,
+    split,
 )
 from mpsim.products.accumulators import Accumulator, Summation
 from mpsim.products.stages import (
@@ -78,8 +79,11 @@ def dot(
         product = product.product
     if not product.promises_bits:
         raise UsageError("an unspecified order promises no bits, so it has no definition")
-    pairs = enumerate(zip(a, b, strict=True))
-    terms = [Term(read(x, product.left), read(y, product.right), k) for k, (x, y) in pairs]
+    if len(a) != len(b):
+        raise UsageError(f"a dot product has as many factors on both sides, not {len(a)} and {len(b)}")
+    left, right = [split(x, product.left) for x in a], [split(y, product.right) for y in b]
+    which = [(k, 0, 0) for k in range(len(a))] if product.parts is None else product.parts.terms(len(a))
+    terms = [Term(left[k][i], right[k][j], k) for k, i, j in which]
     one = Dot(product, beside, element)
     total = one.sum(terms, product.order)
     for stage in product.epilogue:

@@ -37,6 +37,15 @@ def _converted(x: float, operand: Operand) -> float:
     return math.copysign(float(int(abs(Fraction(x)) / quantum) * quantum), x)
 
 
+def split(x: float, operand: Operand) -> list[float]:
+    """The parts of a float32 number: each is what is left, as the operand is read."""
+    parts = [read(x, operand)]
+    while len(parts) < operand.parts:
+        x = add([Term(x), Term(-parts[-1])], FLOAT32)
+        parts.append(read(x, operand))
+    return parts
+
+
 def add(terms: Sequence[Term], sums: Sums, word: int = 0) -> float:
     """The exact sum of terms, rounded once (IEEE 754-2019 §5.4.1, §6.1 to §6.3): a sum that is exactly zero is -0 if
     every term is -0, else +0. ``word``: the random bits of a stochastic rounding."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from mpsim import checks
@@ -206,6 +207,7 @@ def _check_inputs(inputs: str) -> None:
 Summation = Accumulator | Product
 
 
+@lru_cache(maxsize=512)
 def in_short(product: Product) -> Summation:
     """The product as an Accumulator where there is one.
 

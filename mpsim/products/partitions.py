@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mpsim import checks
+from mpsim.errors import UsageError
 
+#: The most parts of an operand: float32 has 24 bits.
+MOST_PARTS = 24
 #: The most terms of a group, and the most groups.
 MOST = 1 << 40
 
@@ -107,3 +110,41 @@ class Descending:
 
 
 Partition = Blocks | Whole | Splits | Lanes | Descending
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Which products of the operands' parts are kept, and in which order they are terms.
+
+    ``pairs``: (part of the left operand, part of the right one), part 0 being the largest. ``within``: for each of its
+    groups of k, each pair in turn has its products of these k. So ``Whole()`` adds one matrix product after another,
+    ``Blocks(1)`` all products of one k before the next, and ``Blocks(8)`` those of an instruction of 8 terms.
+
+    >>> Parts(((1, 0), (0, 0))).terms(2)
+    [(0, 1, 0), (1, 1, 0), (0, 0, 0), (1, 0, 0)]
+    """
+
+    pairs: tuple[tuple[int, int], ...]
+    within: Partition = Whole()
+
+    def __post_init__(self) -> None:
+        pairs = self.pairs
+        if not isinstance(pairs, tuple) or not pairs or not all(isinstance(each, tuple) for each in pairs):
+            raise UsageError(f"parts have a tuple of pairs, such as ((1, 0), (0, 0)), not {checks.shown(pairs)}")
+        for pair in pairs:
+            if len(pair) != 2:
+                raise UsageError(f"a pair is one part of the left and one of the right, not {checks.shown(pair)}")
+            for part in pair:
+                checks.whole("part", part, most=MOST_PARTS - 1)
+        if len(set(pairs)) < len(pairs):
+            raise UsageError(f"each pair of parts is multiplied once, not {checks.shown(pairs)}")
+
+    @property
+    def count(self) -> tuple[int, int]:
+        """The number of parts of the left and of the right operand."""
+        left, right = (max(each) + 1 for each in zip(*self.pairs, strict=True))
+        return left, right
+
+    def terms(self, length: int) -> list[tuple[int, int, int]]:
+        """k, part of the left and part of the right operand of each term."""
+        return [(k, *pair) for group in self.within.split(length) for pair in self.pairs for k in group]

@@ -6,7 +6,7 @@ order terms are added and how each sum is rounded, and the format of the result.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mpsim import checks
 from mpsim.errors import UsageError
@@ -36,7 +36,7 @@ from mpsim.products.orders import (
     bits_of_sums,
     within,
 )
-from mpsim.products.partitions import Blocks, Descending, Lanes, Partition, Splits, Whole
+from mpsim.products.partitions import MOST_PARTS, Blocks, Descending, Lanes, Partition, Parts, Splits, Whole
 from mpsim.products.sums import FLOAT32, ROUNDINGS, Sums, check_sums_format
 from mpsim.products.trees import ADD, ROUND, ZERO, Node, Tree, Trees
 
@@ -49,7 +49,7 @@ STARTS = ("zero", "c")
 __all__ = [
     "ADD", "CONVERSIONS", "FLOAT32", "LEAST_ALIGNMENT", "MOST_CHUNK", "ROUND", "ROUNDINGS", "SINGLE", "STAGES", "AddC",
     "Aligned", "AlignedLate", "Bias", "Blocks", "Descending", "Exact", "Folding", "Groups", "Halving", "Kahan", "Lanes",
-    "Node", "Operand", "Order", "Pairwise", "Partition", "Product", "Reordered", "Rising", "Scale", "Scaled",
+    "Node", "Operand", "Order", "Pairwise", "Partition", "Parts", "Product", "Reordered", "Rising", "Scale", "Scaled",
     "Splits", "Stage", "Sums", "Tail", "Tree", "Trees", "Unspecified", "Whole", "ZERO", "bits_after", "bits_of",
     "within",
 ]  # fmt: skip
@@ -64,7 +64,8 @@ class Operand:
     to ``format``, ties to even or away from zero; a magnitude that rounds above the largest number becomes infinity,
     or NaN, or the largest number, whichever the format has first. Numbers of the format stay as they are.
     ``flush``: then, a magnitude below the smallest normal number of ``format`` becomes zero of the same sign.
-    ``format`` also gives ``Aligned`` the least exponent of the operand.
+    ``parts``: the number is the sum of so many parts: the first is read so, the next is what float32 subtraction leaves
+    of the number, read so, and so on. ``format`` also gives ``Aligned`` the least exponent of the operand.
 
     >>> Operand("tf32", "nearest_away").rounds
     True
@@ -73,8 +74,12 @@ class Operand:
     format: str = "float32"
     conversion: str = "none"
     flush: bool = False
+    parts: int = 1
 
     def __post_init__(self) -> None:
+        checks.whole("parts", self.parts, least=1, most=MOST_PARTS)
+        if self.parts > 1 and self.conversion == "none":
+            raise UsageError("an operand in parts is converted; give a conversion, such as nearest_even")
         checks.named("conversion", self.conversion, CONVERSIONS)
         checks.instance("flush", self.flush, bool, "true or false")
         if not as_format(self.format).fits_float32:
@@ -96,7 +101,7 @@ class Product:
     ``order``: in which order they are added, and how sums are rounded. ``epilogue``: what happens to the total then:
     scales, a bias, C. ``output``: the format of the result, to which the number is rounded once at the end.
     ``start``: "c" if C, where one is given, takes the place of the first +0 that a sum begins with, rounded by that
-    sum's ``sums``.
+    sum's ``sums``. ``parts``: which products of the operands' parts are the terms, where operands have parts.
 
     The default is mpsim's own: fused multiply-adds in rising k within blocks of 256, the blocks' results in rising
     order, and then a bias, all in float32.
@@ -115,6 +120,7 @@ class Product:
     output: Sums = FLOAT32
     epilogue: tuple[Stage, ...] = (Bias(),)
     start: str = "zero"
+    parts: Parts | None = None
 
     def __post_init__(self) -> None:
         kinds = [type(order) for order in within(self.order)]
@@ -128,6 +134,7 @@ class Product:
             raise UsageError("results are float32 numbers, so the output cannot be float64")
         self._check_epilogue()
         self._check_start()
+        self._check_parts()
 
     def _check_epilogue(self) -> None:
         stages = self.epilogue
@@ -160,6 +167,22 @@ class Product:
             raise UsageError("no sum of this order begins with +0, whose place C could take; add it by AddC instead")
         if any(isinstance(stage, AddC) for stage in self.epilogue):
             raise UsageError("C is added once: at the start, or by AddC")
+
+    def _check_parts(self) -> None:
+        found = self.left.parts, self.right.parts
+        if self.parts is None:
+            if found != (1, 1):
+                raise UsageError("operands have parts; say which products of them are kept by Parts")
+        elif self.parts.count[0] > found[0] or self.parts.count[1] > found[1]:
+            raise UsageError(f"pairs name {self.parts.count} parts of the operands, which have {found}")
+        elif self.scales_of_blocks:
+            raise UsageError("an order that scales blocks of k takes operands of one part")
+
+    @property
+    def swapped(self) -> Product:
+        """The same product with the ways in which its operands are read exchanged; scales stay where they are."""
+        parts = self.parts and Parts(tuple((right, left) for left, right in self.parts.pairs), self.parts.within)
+        return replace(self, left=self.right, right=self.left, parts=parts)
 
     @property
     def takes_c(self) -> bool:
@@ -205,7 +228,6 @@ STAGES = {
     stage.__name__.lower(): stage
     for stage in (
         Sums, Operand, Blocks, Whole, Splits, Lanes, Descending, Rising, Kahan, Pairwise, Folding, Aligned, AlignedLate,
-        Exact,
-        Unspecified, Groups, Reordered, Tail, Halving, Scaled, Tree, Trees, Bias, Scale, AddC, Product,
+        Exact, Unspecified, Groups, Reordered, Tail, Halving, Scaled, Tree, Trees, Bias, Scale, AddC, Parts, Product,
     )
 }  # fmt: skip

@@ -45,6 +45,9 @@ def sentence_of(product: Product) -> str:
     kind = "Exact products" if product.products is None else f"Products rounded to {_rounding(product.products)}"
     words = [f"{kind} are added {order_words(product.order)}"]
     words += _operand_words("left", product.left) + _operand_words("right", product.right)
+    if product.parts is not None:
+        pairs = ", ".join(f"{left} and {right}" for left, right in product.parts.pairs)
+        words.append(f"the terms are products of the parts {pairs}, {_turn_words(product.parts.within)}")
     if product.start == "c":
         words.append("C, where one is given, takes the place of the first +0 that a sum begins with")
     if product.epilogue != (Bias(),):
@@ -61,9 +64,17 @@ def _operand_words(side: str, operand: Operand) -> list[str]:
         words.append(f"the {side} operand is rounded to {operand.format}, ties {'to ' * (ties == 'even')}{ties}")
     elif operand.conversion == "truncate" and as_format(operand.format).mantissa_bits < 23:
         words.append(f"the significand of the {side} operand is truncated to that of {operand.format}")
+    if operand.parts > 1:
+        words.append(f"the {side} operand has {operand.parts} parts, each of what the ones before leave")
     if operand.flush:
         words.append(f"subnormal {operand.format} numbers of the {side} operand are read as zeros")
     return words
+
+
+def _turn_words(within: Partition) -> str:
+    if within == Whole():
+        return "all k of one pair before the next"
+    return f"in {_partition_words(within)}, there all k of one pair before the next"
 
 
 def _stage_words(stage: Stage) -> str:

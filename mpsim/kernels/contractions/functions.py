@@ -7,7 +7,6 @@ Orders of summation that have no kernel of their own run step by step (mpsim/ker
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from mpsim.errors import UsageError
@@ -21,7 +20,7 @@ from mpsim.kernels.contractions.lowering import (
     of_conv2d_weight_gradient,
     of_matmul,
 )
-from mpsim.kernels.contractions.operands import converted, converted_c, reading_of
+from mpsim.kernels.contractions.operands import converted_c, in_parts, pieces, reading_of
 from mpsim.kernels.contractions.rules import steps_after, steps_of
 from mpsim.kernels.contractions.steps import Steps
 from mpsim.kernels.contractions.tables import Reads, given_of, over, reads_of
@@ -32,6 +31,7 @@ from mpsim.products.stages import FLOAT32, Product
 #: Stride, padding, groups.
 Geometry = tuple[Pair, Pair, int]
 DEFAULT = Accumulator()
+TO_NEAREST = Policy(Mode.NEAREST_EVEN, Overflow.INFINITY)
 
 
 class How(NamedTuple):
@@ -108,28 +108,34 @@ class _Backend:
     ) -> Array:
         """The result by the fastest of the three ways that takes the product."""
         lower, first, second, options = lowered
+        swapped = lower is not of_matmul  # the contraction's left factor is the right one of the product
         if isinstance(product, Accumulator):
             if beside is not NOTHING:
                 check_given(product.product, beside)
-            return self._short(product, threads, lowered, faster, bias)
+            return self._short(product.swapped if swapped else product, threads, lowered, faster, bias)
         reading = reading_of(product, beside.c is not None)
-        check_given(product, beside)
-        if self._run is None and not (reading.short and reading.simple):
+        if beside is not NOTHING or reading.scaled:
+            check_given(product, beside)
+        if self._run is None and not (reading.short and reading.simple and product.parts is None):
             raise UsageError("this backend sums in the orders of an Accumulator; use reference, numba or compiled")
-        first, second = (
-            converted(x, operand, self._round_array, threads)
+        firsts, seconds = (
+            pieces(x, operand, self._round_array, threads)
             for x, operand in ((first, reading.left), (second, reading.right))
         )
-        beside = beside._replace(c=converted_c(beside.c, product, self._round_array, threads))
+        first, second = firsts[0], seconds[0]
+        if product.parts is not None:
+            together = in_parts(lower, firsts, seconds, options, product.parts, swapped)
+            lower, faster = (lambda *_: together), (lambda *_: None)
+        if beside.c is not None:
+            beside = beside._replace(c=converted_c(beside.c, product, self._round_array, threads))
         if reading.short is not None:
             lowered = lower, first, second, options
-            total = self._short(reading.short, threads, lowered, faster, bias if reading.simple else None)
+            short = reading.short.swapped if swapped else reading.short
+            total = self._short(short, threads, lowered, faster, bias if reading.simple else None)
             return self._after(total, product, reading.simple, threads, bias, beside)
         assert self._run is not None
         c = lower(first, second, *options)
-        if lower is not of_matmul:  # the contraction's left factor is the right one of the product
-            product = replace(product, left=product.right, right=product.left)
-        steps = steps_of(product, c.shape[2], given_of(beside, bias))
+        steps = steps_of(product.swapped if swapped else product, c.shape[2], given_of(beside, bias))
         return self._run(c, steps, reads_of(steps.reads, c, beside, bias), threads)
 
     def _short(
@@ -142,7 +148,7 @@ class _Backend:
     ) -> Array:
         """The total of an accumulator, by a kernel of the backend's own, and a bias."""
         lower, first, second, options = lowered
-        how = How(accumulator if lower is of_matmul else accumulator.swapped, threads)
+        how = How(accumulator, threads)
         total = faster(first, second, bias, how)
         return self._add_bias(self._sum(lower, first, second, options, how), bias) if total is None else total
 
@@ -155,8 +161,8 @@ class _Backend:
             steps, c = steps_after(product, given_of(beside, bias)), over(total.shape)
             return self._run(c, steps, reads_of(steps.reads, c, beside, bias, total), threads)
         if product.output != FLOAT32:
-            policy = Policy(Mode.NEAREST_EVEN, Overflow.INFINITY)
-            total = self._round_array(total, as_format(product.output.format), policy, out=total, threads=threads)[0]
+            format = as_format(product.output.format)
+            total = self._round_array(total, format, TO_NEAREST, out=total, threads=threads)[0]
         return total
 
     def matmul(

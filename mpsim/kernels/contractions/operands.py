@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -11,9 +11,10 @@ import numpy as np
 
 from mpsim.formats import as_format
 from mpsim.kernels.contract import Array
+from mpsim.kernels.contractions.lowering import Contraction
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.products.accumulators import Accumulator
-from mpsim.products.stages import FLOAT32, AddC, Aligned, Operand, Product, Sums, within
+from mpsim.products.stages import FLOAT32, AddC, Aligned, Operand, Parts, Product, Sums, within
 
 #: round_array(x, format, policy, threads=...) of a backend.
 RoundArray = Callable[..., tuple[Array, Array]]
@@ -24,12 +25,13 @@ BARE = Product()
 class Reading(NamedTuple):
     """left, right: the conversions that come before the sums. short: the accumulator whose kernel sums what was
     converted, epilogue and output aside; None where there is none. simple: whether any backend does all that the
-    product has beside its sums."""
+    product has beside its sums. scaled: whether it multiplies by scales."""
 
     left: Operand
     right: Operand
     short: Accumulator | None
     simple: bool
+    scaled: bool
 
 
 @cache
@@ -42,17 +44,24 @@ def reading_of(product: Product, has_c: bool = False) -> Reading:
     >>> reading_of(Product(both, both, order=Aligned())).left == AS_IT_IS
     True
     """
+    scaled = bool(product.scales_of_totals or product.scales_of_blocks)
     simple = product.epilogue == BARE.epilogue and product.output == Sums(product.output.format)
     if has_c and product.start == "c":
-        return Reading(product.left, product.right, None, simple)
+        return Reading(product.left, product.right, None, simple, scaled)
     bare = replace(product, output=FLOAT32, epilogue=BARE.epilogue, start=BARE.start)
+    if product.parts is not None:
+        left, right = (replace(each, parts=1) for each in (product.left, product.right))
+        return reading_of(replace(bare, left=left, right=right, parts=None))._replace(
+            left=product.left, right=product.right, simple=simple, scaled=scaled
+        )
     by_itself = Accumulator.of(bare)
     if by_itself is not None:
-        return Reading(AS_IT_IS, AS_IT_IS, by_itself, simple)
+        return Reading(AS_IT_IS, AS_IT_IS, by_itself, simple, scaled)
     simple &= not (product.left.flush or product.right.flush)
     aligned = any(isinstance(order, Aligned) for order in within(product.order))
     left, right = (_after(each) if aligned else AS_IT_IS for each in (product.left, product.right))
-    return Reading(product.left, product.right, Accumulator.of(replace(bare, left=left, right=right)), simple)
+    short = Accumulator.of(replace(bare, left=left, right=right))
+    return Reading(product.left, product.right, short, simple, scaled)
 
 
 def _after(operand: Operand) -> Operand:
@@ -73,10 +82,46 @@ def converted(x: Array, operand: Operand, round_array: RoundArray, threads: int)
     return x
 
 
-def converted_c(c: Array | None, product: Product, round_array: RoundArray, threads: int) -> Array | None:
+def pieces(x: Array, operand: Operand, round_array: RoundArray, threads: int) -> list[Array]:
+    """The parts of an operand (mpsim.kernels.spec_sums.split)."""
+    if operand is AS_IT_IS:
+        return [x]
+    found = [converted(x, operand, round_array, threads)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        while len(found) < operand.parts:
+            x = x - found[-1]
+            found.append(converted(x, operand, round_array, threads))
+    return found
+
+
+def in_parts(
+    lower: Callable[..., Contraction],
+    firsts: Sequence[Array],
+    seconds: Sequence[Array],
+    options: tuple[Any, ...],
+    parts: Parts,
+    swapped: bool,
+) -> Contraction:
+    """The contraction of all terms, over the parts of both operands one behind the other. swapped: its left factor is
+    the second operand."""
+    left, right = parts.count
+    lowered = [lower(firsts[min(i, left - 1)], seconds[min(i, right - 1)], *options) for i in range(max(left, right))]
+    c, (many_a, many_b) = lowered[0], (right, left) if swapped else (left, right)
+    terms = np.array(parts.terms(c.shape[2]), np.int64).reshape(-1, 3)
+    k, of_a, of_b = terms[:, 0], terms[:, 1 + swapped], terms[:, 2 - swapped]
+    return replace(
+        c,
+        a=np.concatenate([each.a for each in lowered[:many_a]]),
+        a_k=c.a_k[k] + of_a * c.a.size,
+        b=np.concatenate([each.b for each in lowered[:many_b]]),
+        b_k=c.b_k[k] + of_b * c.b.size,
+    )
+
+
+def converted_c(c: Array, product: Product, round_array: RoundArray, threads: int) -> Array:
     """C in the format in which an epilogue adds it."""
     for stage in product.epilogue:
-        if isinstance(stage, AddC) and c is not None and stage.format != "float32":
+        if isinstance(stage, AddC) and stage.format != "float32":
             return _rounded(c, stage.format, Mode.NEAREST_EVEN, round_array, threads)
     return c
 
