@@ -190,7 +190,13 @@ BACKENDS = ("reference", "numba", "compiled")
 def test_a_backend_gives_the_definition(backend: str, case: Case) -> None:
     product, a, b, bias, beside = case
     added = bias if any(isinstance(stage, Bias) for stage in product.epilogue) else None
-    found = load(backend).matmul(a, b, bias=added, beside=beside, threads=1, accumulator=product)
+    try:
+        found = load(backend).matmul(a, b, bias=added, beside=beside, threads=1, accumulator=product)
+    except UsageError as error:  # a tail without its main part may have no sum that begins with +0
+        assert beside.c is not None and "begins with +0" in str(error)
+        with pytest.raises(UsageError, match="begins with"):
+            dot(a[0].tolist(), b[:, 0].tolist(), product, of_element(beside, 0, 0))
+        return
     for i in range(3):
         for j in range(2):
             one = None if added is None else float(added[j])

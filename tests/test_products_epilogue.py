@@ -272,7 +272,10 @@ BLOCKS = Product(order=Groups(Blocks(4), Scaled(Rising(), Scale("left"), 8), Ris
         ("at most 24 bits", lambda: product_of_stages(Scale("left", None), Scale("right"))),
         ("at most 24 bits", lambda: Product(order=Rising(Sums("float64")), epilogue=(Scale("left"),))),
         ("at most 24 bits; round it", lambda: Scaled(Rising(Sums("float64")))),
-        ("an exact order adds numbers of at most 48", lambda: Groups(Blocks(4), Rising(Sums("float64")), Exact())),
+        (
+            "numbers that are added exactly have at most 48 bits",
+            lambda: Groups(Blocks(4), Rising(Sums("float64")), Exact()),
+        ),
         ("those of left, right or both, not 'alpha'", lambda: Scaled(Rising(), Scale("alpha"))),
         ("a scaled order adds products of one block", lambda: Groups(Blocks(4), Rising(), Scaled(Rising()))),
         ("not in two scaled orders", lambda: Scaled(Scaled(Rising()))),

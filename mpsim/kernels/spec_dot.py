@@ -86,6 +86,8 @@ def dot(
     terms = [Term(left[k][i], right[k][j], k) for k, i, j in which]
     one = Dot(product, beside, element)
     total = one.sum(terms, product.order)
+    if one.first is not None:
+        raise UsageError(f"no sum of {len(terms)} terms begins with +0, whose place C could take")
     for stage in product.epilogue:
         total = one.finish(total, stage, bias)
     return one.rounded([total], product.output).x
