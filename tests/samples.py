@@ -36,7 +36,7 @@ TEST_FORMATS = {
 
 
 def policies(format: Format, dtype: str) -> list[Policy]:
-    """Every mode and overflow policy that the format and the source allow; stochastic with 1, 8 and 32 bits."""
+    """Every mode and overflow policy that the format and the source allow; stochastic with 1, 8 and 32 bits, B and C with 8."""
     found = []
     for mode, overflow in product(Mode, Overflow):
         if mode.is_legacy:
@@ -44,7 +44,7 @@ def policies(format: Format, dtype: str) -> list[Policy]:
             if applies and overflow in (Overflow.SATURATE, Overflow.MARK):
                 found.append(Policy(mode, overflow))
         else:
-            bit_counts = (1, 8, 32) if mode.takes_bit_count else (None,)
+            bit_counts = {Mode.STOCHASTIC: (1, 8, 32)}.get(mode, (8,) if mode.takes_bit_count else (None,))
             found += [Policy(mode, overflow, count) for count in bit_counts]
     return found
 

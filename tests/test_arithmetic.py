@@ -147,7 +147,7 @@ def test_the_fast_way_against_the_definition(name: str, names: tuple[str, ...]) 
     if count == 3:
         chosen = np.random.default_rng(0).choice(codes[0].size, 1500, replace=False)
         codes = [array[chosen] for array in codes]
-    for mode in MODES if count < 3 else MODES[:1] + [Mode.DOWN, Mode.TO_ODD]:
+    for mode in MODES if names[0] == "p3109_k5p2" and count < 3 else MODES[:1] + [Mode.DOWN, Mode.TO_ODD]:
         policy = Policy(mode)
         assert operations.is_fast(name, formats, result, policy)
         expected = exact_results(name, codes, formats, result, policy)
