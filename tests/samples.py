@@ -36,7 +36,8 @@ TEST_FORMATS = {
 
 
 def policies(format: Format, dtype: str) -> list[Policy]:
-    """Every mode and overflow policy that the format and the source allow; stochastic with 1, 8 and 32 bits, B and C with 8."""
+    """Every mode and overflow policy that the format and the source allow; stochastic with 1, 8 and 32 bits, and its
+    variants with 8."""
     found = []
     for mode, overflow in product(Mode, Overflow):
         if mode.is_legacy:

@@ -131,6 +131,8 @@ def _find_rule(answers: Answers, backend: str) -> Rule:
         normal = (magnitude >= answers.format.smallest_normal) & (magnitude <= answers.format.largest)
         small = (magnitude < answers.format.smallest_normal) & (nonzero | (magnitude > 0))
         beyond = np.isfinite(magnitude) & (magnitude > answers.format.largest)
+        below = np.signbit(answers.x) & (magnitude > 0) & (not answers.format.signed)  # as the overflow policy says
+    normal, small = normal & ~below, small & ~below
     whole = normal | small
     nan_codes = _nan_codes(answers)
     rule = Rule(answers.format, nan_codes=nan_codes)
@@ -143,8 +145,11 @@ def _find_rule(answers: Answers, backend: str) -> Rule:
         rule = _best(middle, answers, normal, backend, ignore_zero_sign=True)
         rule = _best(_with_quirks(rule, ("flush_after", "flush_before", "carry_lost")), answers, whole, backend, True)
     if not rule.policy.mode.is_legacy:
-        overflows = [rule.with_(policy=Policy(rule.policy.mode, overflow)) for overflow in Overflow]
-        rule = _best(overflows, answers, beyond | np.isinf(magnitude), backend)
+        modes = [rule.policy.mode]
+        if rule.policy.mode is Mode.TOWARD_ZERO and not answers.format.signed:
+            modes.append(Mode.DOWN)  # the same above zero
+        overflows = [rule.with_(policy=Policy(mode, overflow)) for mode in modes for overflow in Overflow]
+        rule = _best(overflows, answers, beyond | below | np.isinf(magnitude), backend)
         if _differences(rule, answers, beyond, backend, False):
             rule = _best(overflows, answers, beyond, backend)
             rule = _best(_with_quirks(rule, ("top_binade_to_zero",)), answers, beyond, backend)
