@@ -101,7 +101,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     said: list[str] = []
     tar = folder.with_suffix(".tar")
     record.record(folder, STAND_INS, seconds=0, jobs=0, tar=tar, say=said.append)
-    assert len(said) == 8
+    assert len(said) == 9
     with tarfile.open(tar) as archive:
         assert sorted(archive.getnames()) == sorted(path.name for path in folder.iterdir())
     return folder
@@ -114,14 +114,14 @@ def entries(folder: Path) -> dict[str, Any]:
 def test_what_is_equal_and_what_is_not(recorded: Path) -> None:
     found = entries(recorded)
     assert {name: row.get("equal") for name, row in found.items()} == {
-        "hopper": True, "pairs": True, "falling": False, "to_e4m3": True, "truncated": True, "half_to_e5m2": True,
-        "limited": False, "broken": None,
+        "hopper": True, "pairs": True, "falling": True, "by_size": False, "to_e4m3": True, "truncated": True,
+        "half_to_e5m2": True, "limited": False, "broken": None,
     }  # fmt: skip
     assert found["broken"]["error"] == "RuntimeError: no device"
     assert found["hopper"]["names"] == ["hopper_float8_e4m3fn"]
     assert found["pairs"]["fitted"].startswith("aligned,terms=16,fraction_bits=25")
     assert found["pairs"]["order"] != found["hopper"]["order"] == "rising k"
-    assert found["falling"]["mismatches"] > 0 and found["falling"]["observed"]
+    assert found["by_size"]["mismatches"] > 0 and found["by_size"]["observed"]
     assert "torch<2.12" in found["to_e4m3"]["presets"]
     assert found["truncated"]["fitted"] == "toward_zero, overflow infinity; NaN codes 0x7fff and 0x7fff"
     assert found["half_to_e5m2"]["exhaustive"] and not found["truncated"]["exhaustive"]
@@ -178,10 +178,10 @@ def test_the_files_are_read_by_validate(recorded: Path) -> None:
 
 
 def test_processes_of_their_own(tmp_path: Path) -> None:
-    manifest = record.record(tmp_path, STAND_INS, only=["broken", "falling"], seconds=0, jobs=2, say=lambda text: None)
-    falling, broken = manifest["subjects"]
-    assert not falling["equal"] and broken["error"] == "RuntimeError: no device"
-    check(tmp_path, falling)
+    manifest = record.record(tmp_path, STAND_INS, only=["broken", "by_size"], seconds=0, jobs=2, say=lambda text: None)
+    by_size, broken = manifest["subjects"]
+    assert not by_size["equal"] and broken["error"] == "RuntimeError: no device"
+    check(tmp_path, by_size)
 
 
 def test_a_sweep_ends_where_its_time_does() -> None:
