@@ -9,7 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from mpsim import matmul
-from mpsim.products.accumulators import from_dict
+from mpsim.products.accumulators import from_dict, in_stages
+from mpsim.products.presets import PRESETS
 from mpsim.products.tensor_cores import accumulator_of
 from mpsim.products.text import product_of
 from mpsim.validate.dot import report as presentation
@@ -26,6 +27,13 @@ ORDERS = ["rising()", "groups(lanes(8), rising(), folding())", "aligned(8)", "re
 def test_the_tree_of_a_product_has_its_nodes(text: str, length: int) -> None:
     product = product_of(text)
     assert nodes_of(tree_of_product(product, length)) - {1} == nodes_of_product(product, length) - {1}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_has_a_tree(name: str) -> None:
+    """Of all terms, instructions that add several at once included."""
+    tree = tree_of_product(in_stages(PRESETS[name].summation), 40)
+    assert max(nodes_of(tree)) == (1 << 40) - 1
 
 
 def test_an_outline_names_every_part_once() -> None:

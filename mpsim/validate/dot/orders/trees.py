@@ -168,11 +168,14 @@ def _sums_of(product: Product, length: int) -> Iterator[tuple[int, tuple[int, ..
             terms = program.aligned[how].terms
             places = program.places[x : x + y].tolist()
             runs = [tuple(1 << k for k in places[start : start + terms]) for start in range(0, y, terms)]
+        elif what == steps.LATE:  # how many groups, their sizes, and their terms, which are added at once
+            groups, *places = program.places[x : x + y].tolist()
+            runs = [tuple(1 << k for k in places[groups:])]
         elif what == steps.CLEAR:
             exact[to] = ()
         elif what == steps.GATHER:
             exact[to] += (registers[x],)
-        elif what == steps.TOTAL:
+        elif what in (steps.TOTAL, steps.ODD):
             registers[to], runs = 0, [exact[x]]
         for run in runs:
             parts = tuple(part for part in (registers[to], *run) if part)
