@@ -12,7 +12,7 @@ from mpsim.cli.output import console
 from mpsim.cli.validate.verdict import calls_subject, check_writable, gives_verdict
 from mpsim.errors import UsageError
 from mpsim.files.records import Fields
-from mpsim.formats import FORMATS
+from mpsim.formats import as_format
 from mpsim.policies import Mode, Overflow
 from mpsim.validate.cast import nans
 from mpsim.validate.cast import report as presentation
@@ -71,7 +71,7 @@ def cast(
     policy. 1: different. 2: could not tell.
     """
 
-    if source not in SOURCES and source in _decodable():
+    if _is_decoded(source):
         return _conversion(subject, format, source, mode, overflow, seed, calling)
     _check_options(mode, exhaustive, resume, given_bits, random_bit_count)
     opened = open_subject(subject, calling, random_bits=given_bits)
@@ -87,9 +87,12 @@ def cast(
     return report, presentation
 
 
-def _decodable() -> list[str]:
-    """The named formats whose codes a subject can be given all of."""
-    return [name for name, format in FORMATS.items() if format.bits <= 16]
+def _is_decoded(source: str) -> bool:
+    """Whether a subject is given all codes of the source, which is a format of at most 16 bits."""
+    try:
+        return source not in SOURCES and as_format(source).bits <= 16
+    except UsageError:
+        return False
 
 
 def _conversion(

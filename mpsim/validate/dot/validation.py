@@ -98,10 +98,7 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
     matches, left = tuple(each for each in judged if each.equal), [each for each in judged if not each.equal]
     nearest = left[0] if left and not matches else max(closest, key=lambda each: _nearness(each, length), default=None)
     if not confirmed and first.order.is_known and judge.is_wide(first.order):
-        opened.notes.append(
-            f"every result is that of sums in float64 in rising k, rounded once to {opened.output}; no accumulator "
-            f"here has such sums"
-        )
+        opened.notes.append(f"every result is that of sums in float64 in rising k, rounded once to {opened.output}")
     everywhere = Judge(judge.prober, corpora, opened.output, backend)
     return DotReport(
         opened.name,
