@@ -27,8 +27,7 @@ SPECIALS = {
 
 #: The largest bias. The values of a format reach from about 2**-MOST_BIAS to 2**MOST_BIAS.
 MOST_BIAS = 1 << 16
-#: The widest exponent. Exponents beyond float64's 11 bits are for exact arithmetic on codes.
-MOST_EXPONENT_BITS = 16
+MOST_EXPONENT_BITS = 16  # beyond float64's 11, for exact arithmetic on codes
 
 
 @dataclass(frozen=True)
@@ -114,6 +113,11 @@ class Format:
     def is_p3109(self) -> bool:
         """Whether the rules of IEEE P3109 apply where they differ from those of IEEE 754 (docs/semantics.md)."""
         return self.specials in ("p3109", "p3109_finite")
+
+    @property
+    def has_parity_of_code(self) -> bool:
+        """Whether a number is odd if its code is, not its significand, which has one bit (P3109 v4.0 §4.7.4)."""
+        return self.is_p3109 and self.mantissa_bits == 0
 
     # -- codes ----------------------------------------------------------------------------------
     @cached_property
@@ -206,12 +210,11 @@ class Format:
         return (2 * significand + 1) * 2.0 ** (exponent - 1), self.is_odd(significand, exponent)
 
     def is_odd(self, significand: int, exponent: int) -> bool:
-        """Returns whether a magnitude on the grid, significand * 2**exponent, is the odd one of two neighbours: by its
-        significand, or, in a P3109 format with one significant bit, by its code (P3109 v4.0 §4.7.4)."""
-        if self.is_p3109 and self.mantissa_bits == 0:
-            assert self.bias is not None
-            return significand != 0 and (exponent + self.bias) % 2 == 1
-        return significand % 2 == 1
+        """Whether significand * 2**exponent, a magnitude on the format's grid, is the odd one of two neighbours."""
+        if not self.has_parity_of_code:
+            return significand % 2 == 1
+        assert self.bias is not None
+        return significand != 0 and (exponent + self.bias) % 2 == 1
 
     @property
     def finite_codes(self) -> range:
@@ -287,19 +290,16 @@ def _parse(name: str) -> Format | None:
         format.require_float64()
         return format
     if found := re.fullmatch(r"p3109_k(\d+)p(\d+)(u?)(_finite)?", name):
-        return _p3109(name, int(found[1]), int(found[2]), not found[3], "p3109_finite" if found[4] else "p3109")
+        width, precision, signed = int(found[1]), int(found[2]), not found[3]
+        most = width - signed
+        if not 3 <= width <= 16 or not 1 <= precision <= most:  # P3109 v4.0 §3.1
+            raise UsageError(
+                f"format {name!r}: P3109 formats need 3 to 16 bits (K) and 1 to K - 1 significant bits (P), "
+                f"unsigned ones 1 to K"
+            )
+        bias, specials = 2 ** (most - precision), f"p3109{found[4] or ''}"
+        return Format(name, most - precision + 1, precision - 1, bias, specials, signed=signed)
     return None
-
-
-def _p3109(name: str, width: int, precision: int, signed: bool, specials: str) -> Format:
-    """Returns Binary{K, P, signedness, domain} of P3109 v4.0 §3.1."""
-    most = width - signed
-    if not 3 <= width <= 16 or not 1 <= precision <= most:
-        raise UsageError(
-            f"format {name!r}: P3109 formats need 3 to 16 bits (K) and 1 to K - 1 significant bits (P), "
-            f"unsigned ones 1 to K"
-        )
-    return Format(name, most - precision + 1, precision - 1, 2 ** (most - precision), specials, signed=signed)
 
 
 class FormatTable(dict[str, Format]):

@@ -53,6 +53,10 @@ class Mode(StrEnum):
         return self in (Mode.QPYTORCH_NEAREST, Mode.QPYTORCH_STOCHASTIC)
 
 
+#: The modes that take no random bits, without the legacy ones.
+PLAIN_MODES = tuple(mode for mode in Mode if not mode.needs_random_bits and not mode.is_legacy)
+
+
 class Overflow(StrEnum):
     """Selects what a rounded result beyond the largest finite number becomes. Kernels number them in this order.
 

@@ -18,7 +18,7 @@ from mpsim.kernels import BACKENDS, BackendUnavailable, load
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
-settings.register_profile("dev", max_examples=35, **common)
+settings.register_profile("dev", max_examples=50, **common)
 settings.register_profile("ci", max_examples=100, derandomize=True, database=None, print_blob=True, **common)
 settings.register_profile("intense", max_examples=5000, **common)
 settings.load_profile("dev")  # another: pytest --hypothesis-profile=intense

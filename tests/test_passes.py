@@ -19,7 +19,7 @@ from mpsim.products.passes import (
     from_dict,
     to_dict,
 )
-from mpsim.products.stages import Bias, Operand, Product, Scale
+from mpsim.products.stages import Bias, Operand, Parts, Product, Scale
 from mpsim.products.tensor_cores import accumulator_of
 
 DEFAULT, EXACT, CHUNKS = Accumulator(), Accumulator(kind="exact"), Accumulator(chunk=64)
@@ -181,3 +181,11 @@ def test_swapped_exchanges_the_operands():
     assert kernels.swapped.accumulator == Product(MIXED.right, MIXED.left, order=MIXED.order)
     assert kernels.swapped.accumulator.left == Operand("float8_e5m2", "truncate")
     assert kernels.swapped.swapped is kernels
+
+
+def test_swapped_exchanges_the_parts_of_the_operands():
+    """The left operand's second part, times the right one's first, becomes the right operand's."""
+    parts = Operand("bfloat16", "nearest_even", parts=2), Operand("bfloat16", "nearest_even")
+    product = Product(*parts, parts=Parts(((1, 0), (0, 0))))
+    swapped = bind("reference", 1, product).swapped.accumulator
+    assert (swapped.left, swapped.right, swapped.parts.pairs) == (parts[1], parts[0], ((0, 1), (0, 0)))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mpsim.kernels.reference.fma import sum_to_odd
+from mpsim.kernels.reference.fma import sum_to_odd, two_sum
 
 Array = np.ndarray[Any, Any]
 #: Significant bits of a quotient, a root and a reciprocal root.
@@ -23,16 +23,7 @@ def sum_of_three(x: Array, y: Array, z: Array) -> Array:
     """x + y + z rounded to odd."""
     high, low = two_sum(y, z)
     top, rest = two_sum(x, high)
-    plain = top + (rest + low)  # where something is not finite
-    return np.where(np.isfinite(top) & np.isfinite(rest + low), sum_to_odd(top, sum_to_odd(rest, low)), plain)
-
-
-def two_sum(x: Array, y: Array) -> tuple[Array, Array]:
-    """The rounded sum and its error, which add up to x + y exactly."""
-    total = x + y
-    carried = total - x
-    error = (x - (total - carried)) + (y - carried)
-    return total, np.where(np.isfinite(total), error, 0.0)
+    return np.where(np.isfinite(top), sum_to_odd(top, sum_to_odd(rest, low)), top)
 
 
 def quotient(x: Array, y: Array) -> Array:
@@ -64,7 +55,7 @@ def reciprocal_square_root(x: Array) -> Array:
 
 
 def significand(x: Array, bits: int) -> tuple[Array, Array]:
-    """(s, e), int64, with |x| = s * 2**e and so many bits in s; zero for what is not finite."""
+    """(s, e), int64, with |x| = s * 2**e and so many bits in s; zero for infinities and NaN."""
     fraction, exponent = np.frexp(np.where(np.isfinite(x), np.abs(x), 0.0))
     return np.ldexp(fraction, bits).astype(np.int64), exponent.astype(np.int64) - bits
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import cache, partial
 from types import SimpleNamespace
 from typing import NoReturn, cast
 
 from mpsim.errors import UsageError
 from mpsim.kernels.contract import CONTRACT, Kernels
-from mpsim.products.accumulators import Summation, in_short
+from mpsim.products.accumulators import Summation
 from mpsim.products.passes import Accumulators, Choice, Passes
-from mpsim.products.stages import Product
 
 #: A backend's function of the name, with threads given.
 Function = Callable[[str], Callable[..., object]]
@@ -52,7 +50,7 @@ class Binding:
 
     def _summed(self, summation: Summation) -> Kernels:
         """Kernels whose products are all summed in one way."""
-        found, other = self._with(summation), mirrored(summation)
+        found, other = self._with(summation), summation.swapped
         if other != summation:
             found.swapped = self._with(other)
             found.swapped.swapped = found
@@ -77,15 +75,3 @@ def in_one_order(attributes: Mapping[str, object]) -> Kernels:
     found.by_input = found.by_weight = found.swapped = found
     found.of_layer = lambda name: (found, found)
     return cast(Kernels, found)
-
-
-def mirrored(summation: Summation) -> Summation:
-    """The product with its operands' descriptions exchanged.
-
-    >>> from mpsim.products.stages import Operand
-    >>> mirrored(Product(left=Operand("float16"))).right.format
-    'float16'
-    """
-    if not isinstance(summation, Product):
-        return summation.swapped
-    return in_short(replace(summation, left=summation.right, right=summation.left))

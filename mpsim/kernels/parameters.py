@@ -117,7 +117,7 @@ def parameters(format: Format, policy: Policy, source: str, own_patterns: bool =
         has_zero=int(format.has_zero),
         below_zero=below(False),
         infinity_below_zero=below(True),
-        by_code=int(format.is_p3109 and format.mantissa_bits == 0),
+        by_code=int(format.has_parity_of_code),
         bias=format.bias,
         **_legacy_numbers(format, policy, path),
     )
@@ -136,7 +136,7 @@ def _path(format: Format, policy: Policy, source: str, own_patterns: bool) -> in
         and format.has_zero
         and format.min_exponent >= -126  # every subnormal source number is below the smallest normal one
         and low + 23 <= 127  # a float32 number of that quantum exists
-        and not (format.is_p3109 and format.mantissa_bits == 0)  # parity by code
+        and not format.has_parity_of_code
         and policy.mode not in (Mode.STOCHASTIC_B, Mode.STOCHASTIC_C)
     )
     powers_of_two = (  # E8M0 and its like: numbers below 2**-126, if any, have the lowest quantum

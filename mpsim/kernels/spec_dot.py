@@ -24,7 +24,7 @@ from mpsim.kernels.spec_sums import (
     read,
     split,
 )
-from mpsim.products.accumulators import Accumulator, Summation
+from mpsim.products.accumulators import Summation, in_stages
 from mpsim.products.stages import (
     ADD,
     FLOAT32,
@@ -75,8 +75,7 @@ def dot(
     >>> dot([1.0, 1.0, -1.0], [2.0**24, 1.0, 2.0**24], Product(order=Exact()))
     1.0
     """
-    if isinstance(product, Accumulator):
-        product = product.product
+    product = in_stages(product)
     if not product.promises_bits:
         raise UsageError("an unspecified order promises no bits, so it has no definition")
     if len(a) != len(b):

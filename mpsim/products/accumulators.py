@@ -217,6 +217,15 @@ def in_short(product: Product) -> Summation:
     return Accumulator.of(product) or product
 
 
+def in_stages(summation: Summation) -> Product:
+    """The product of an Accumulator, or the product itself.
+
+    >>> in_stages(Accumulator(kind="exact")).order
+    Exact()
+    """
+    return summation.product if isinstance(summation, Accumulator) else summation
+
+
 def to_dict(accumulator: Summation) -> dict[str, Any]:
     """As JSON values: the fields of an accumulator, or the stages of a product."""
     if isinstance(accumulator, Accumulator):

@@ -22,7 +22,7 @@ def check_sums_format(what: str, name: str) -> None:
         raise UsageError(f"{what} format {name!r} has values that float32 cannot hold")
     if not (format.signed and format.has_zero):
         raise UsageError(f"{what} format {name!r} has no sign or no zero, where every sum starts")
-    if format.is_p3109 and format.mantissa_bits == 0:
+    if format.has_parity_of_code:
         raise UsageError(f"{what} format {name!r} has one significant bit and P3109's ties, in which no sum is rounded")
 
 

@@ -38,9 +38,9 @@ def test_a_change_of_any_source_is_seen(tmp_path, monkeypatch):
     """Numba alone looks at the file of the compiled function, and not at those of the functions that it calls."""
     (tmp_path / "a.py").write_text("1")
     (tmp_path / "b.py").write_text("2")
-    before = jit.digest(list(tmp_path.glob("*.py")))
+    before = jit.digest_of(list(tmp_path.glob("*.py")))
     (tmp_path / "b.py").write_text("3")
-    assert jit.digest(list(tmp_path.glob("*.py"))) != before
+    assert jit.digest_of(list(tmp_path.glob("*.py"))) != before
     folder = tmp_path / "cache"
     folder.mkdir()
     file = cache_file(folder, monkeypatch)

@@ -43,7 +43,7 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return compiled
 
 
-def digest(paths: Sequence[Path]) -> str:
+def digest_of(paths: Sequence[Path]) -> str:
     """Computes the SHA-256 of the names and contents of files."""
     found = hashlib.sha256()
     for path in sorted(paths):
@@ -53,7 +53,7 @@ def digest(paths: Sequence[Path]) -> str:
 
 _FOLDER = Path(__file__).parent
 #: Of all that compiled code depends on, numbers from other packages included.
-SOURCES = digest(
+SOURCES = digest_of(
     [
         *_FOLDER.glob("*.py"), _FOLDER.parent / "parameters.py", _FOLDER.parent / "philox.py",
         _FOLDER.parents[1] / "policies.py",

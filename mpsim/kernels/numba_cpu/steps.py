@@ -30,7 +30,16 @@ from mpsim.kernels.contractions.tables import Reads
 from mpsim.kernels.numba_cpu.jit import at_most, njit
 from mpsim.kernels.numba_cpu.panels import LIMBS, add_exact, odd_exact, round_exact
 from mpsim.kernels.numba_cpu.rounding import fill, numbers_of
-from mpsim.kernels.numba_cpu.sums import Aligned, instruction, late_instruction, power_of, rounded, to_odd, with_sign
+from mpsim.kernels.numba_cpu.sums import (
+    Aligned,
+    instruction,
+    late_instruction,
+    power_of,
+    rounded,
+    to_odd,
+    two_sum,
+    with_sign,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -231,9 +240,7 @@ def rounded_by(s: Any, word: int, sums: Sums) -> Any:
 @njit(cache=True)
 def truncated(x: Any, y: Any) -> Any:
     """x + y of float64 numbers rounded toward zero."""
-    s = x + y
-    carried = s - x
-    error = (x - (s - carried)) + (y - carried)
+    s, error = two_sum(x, y)
     bits: Any = np.float64(s).view(np.int64)
     bits -= 1 if ((error > 0) & (s < 0)) | ((error < 0) & (s > 0)) else 0
     return np.int64(bits).view(np.float64)

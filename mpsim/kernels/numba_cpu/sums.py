@@ -118,11 +118,17 @@ def narrow_sum(x: Any, y: Any, numbers: Narrow) -> Any:
 
 
 @njit(cache=True)
-def to_odd(x: Any, y: Any) -> Any:
-    """x + y rounded to odd: an inexact sum becomes the neighbour whose last bit is 1. It has no branches."""
+def two_sum(x: Any, y: Any) -> Any:
+    """The rounded sum of float64 numbers, and its error, which is NaN where the sum is not finite (Knuth)."""
     s = x + y
     carried = s - x
-    error = (x - (s - carried)) + (y - carried)
+    return s, (x - (s - carried)) + (y - carried)
+
+
+@njit(cache=True)
+def to_odd(x: Any, y: Any) -> Any:
+    """x + y rounded to odd: an inexact sum becomes the neighbour whose last bit is 1. It has no branches."""
+    s, error = two_sum(x, y)
     bits: Any = np.float64(s).view(np.int64)
     outward = 1 if (error > 0) == (s > 0) else -1
     bits += outward if (bits & 1 == 0) & ((error > 0) | (error < 0)) else 0

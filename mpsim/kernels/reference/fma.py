@@ -12,11 +12,16 @@ def exact_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return a.astype(np.float64) * b
 
 
-def sum_to_odd(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Returns x + y of float64 arrays rounded to odd: inexact sums become the neighbour with last bit 1 (narrow.py)."""
+def two_sum(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the rounded sum of float64 arrays, and its error, which is NaN where the sum is not finite (Knuth)."""
     s = x + y
     carried = s - x
-    error = (x - (s - carried)) + (y - carried)  # TwoSum; NaN where s is not finite, and then nothing moves
+    return s, (x - (s - carried)) + (y - carried)
+
+
+def sum_to_odd(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Returns x + y of float64 arrays rounded to odd: inexact sums become the neighbour with last bit 1 (narrow.py)."""
+    s, error = two_sum(x, y)
     bits = s.view(np.int64)
     outward, inward = (error > 0) & (s > 0) | (error < 0) & (s < 0), (error > 0) & (s < 0) | (error < 0) & (s > 0)
     even = (bits & 1) == 0
@@ -79,9 +84,7 @@ def _signed(rounded: np.ndarray, s: np.ndarray, narrow: Narrow) -> np.ndarray:
 
 def truncated_sum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Returns x + y of float64 arrays rounded toward zero."""
-    s = x + y
-    carried = s - x
-    error = (x - (s - carried)) + (y - carried)  # TwoSum; NaN where s is not finite, and then nothing moves
+    s, error = two_sum(x, y)
     bits = s.view(np.int64)
     bits -= (error > 0) & (s < 0) | (error < 0) & (s > 0)
     return s

@@ -114,7 +114,7 @@ def _round_unbounded(x: Array, format: Format, policy: Policy, bits: Array | Non
     keep = significand >> near
     discarded = significand - (keep << near)
     odd = keep % 2 == 1
-    if format.is_p3109 and format.mantissa_bits == 0:  # Format.is_odd
+    if format.has_parity_of_code:  # Format.is_odd
         assert format.bias is not None
         odd &= (q + format.bias) % 2 == 1
     keep = keep + _goes_up(odd, discarded, shift, np.signbit(x), policy, bits)

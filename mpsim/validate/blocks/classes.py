@@ -15,7 +15,7 @@ import numpy as np
 from mpsim.blocks import SCALE_RULES, BlockFormat, Blocks, quantize
 from mpsim.files.records import Record
 from mpsim.kernels.contract import Array
-from mpsim.policies import Mode, Overflow
+from mpsim.policies import PLAIN_MODES, Mode, Overflow
 from mpsim.rounding import decode
 from mpsim.validate.blocks.answers import BlockAnswers, BlockSubject, expected_values
 
@@ -176,7 +176,7 @@ def _cause(
 
 
 def _others(definition: Definition) -> Iterator[tuple[str, Definition]]:
-    modes = [mode for mode in Mode if not mode.needs_random_bits and not mode.is_legacy and mode is not definition.mode]
+    modes = [mode for mode in PLAIN_MODES if mode is not definition.mode]
     rules = [rule for rule in SCALE_RULES if definition.rule is not None and rule != definition.rule]
     for mode in modes:
         yield f"elements are rounded {mode.value}", replace(definition, mode=mode)

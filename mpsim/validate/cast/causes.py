@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mpsim.kernels.contract import Array
-from mpsim.policies import Mode, Overflow, Policy
+from mpsim.policies import PLAIN_MODES, Overflow, Policy
 from mpsim.validate.answers import NO_CODE, Outcome
 from mpsim.validate.cast.asking import Answers
 from mpsim.validate.cast.classify import Kind, Staged, staged_outcome
@@ -127,8 +127,8 @@ def _which_sign(asked: Answers, answers: Answers) -> str:
 def _other_rules(kind: Kind, rule: Rule, answers: Answers) -> Iterator[tuple[str, Rule]]:
     """Yields rules that differ in one property: mode, overflow policy, a quirk, or bits dropped before rounding."""
     modes: list[tuple[str, Rule]] = []
-    for mode in Mode:
-        if not mode.needs_random_bits and not mode.is_legacy and mode is not rule.policy.mode:
+    for mode in PLAIN_MODES:
+        if mode is not rule.policy.mode:
             modes.append((f"rounded as {mode.value}", rule.with_(policy=Policy(mode, rule.policy.overflow))))
     overflows: list[tuple[str, Rule]] = []
     for overflow in Overflow:

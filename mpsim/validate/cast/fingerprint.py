@@ -14,7 +14,7 @@ from mpsim.files.records import Record
 from mpsim.formats import FORMATS
 from mpsim.kernels import spec
 from mpsim.kernels.contract import Array
-from mpsim.policies import Mode, Overflow, Policy
+from mpsim.policies import PLAIN_MODES, Mode, Overflow, Policy
 from mpsim.validate.answers import NO_CODE
 from mpsim.validate.cast import nans
 from mpsim.validate.cast.asking import Answers
@@ -23,8 +23,6 @@ from mpsim.validate.cast.nans import NanCodes
 from mpsim.validate.cast.presets import rules as preset_rules
 from mpsim.validate.cast.rules import QUIRKS, Rule
 from mpsim.validate.sources import widened
-
-_UNSIGNED_MODES = tuple(mode for mode in Mode if not mode.needs_random_bits and not mode.is_legacy)
 
 #: The quirks that no other phrase of the paragraph describes.
 _ALONE = ("sign_ignored", "small_powers_up", "flush_inputs", "carry_lost", "top_binade_to_zero")
@@ -173,7 +171,7 @@ def _middle_rules(rule: Rule, answers: Answers) -> Iterable[Rule]:
     ]
     for via in (None, *between):
         for truncates in (False, True) if via else (False,):
-            for mode in _UNSIGNED_MODES:
+            for mode in PLAIN_MODES:
                 yield rule.with_(policy=Policy(mode, Overflow.INFINITY), via=via, via_truncates=truncates)
     if source.name == "float32" and spec.legacy_applies(format):
         yield rule.with_(policy=Policy(Mode.QPYTORCH_NEAREST, Overflow.SATURATE))
@@ -182,7 +180,7 @@ def _middle_rules(rule: Rule, answers: Answers) -> Iterable[Rule]:
         flushing = type(format)(
             format.name, format.exponent_bits, format.mantissa_bits, format.bias, format.specials, False, format.signed
         )
-        for mode in _UNSIGNED_MODES:
+        for mode in PLAIN_MODES:
             yield rule.with_(format=flushing, policy=Policy(mode, Overflow.INFINITY))
 
 

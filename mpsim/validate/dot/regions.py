@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpsim.formats import as_format
-from mpsim.products.accumulators import Accumulator, Summation
+from mpsim.products.accumulators import Accumulator, Summation, in_stages
 from mpsim.products.tensor_cores import described
 from mpsim.rounding import round_to
 from mpsim.validate.dot.orders.trees import nodes_of_product
@@ -150,10 +150,7 @@ def elsewhere(
 def _reordered(summation: Summation | None, known: Sequence[Summation], length: int) -> bool:
     if summation is None or not known:
         return False
-    trees = [
-        nodes_of_product(each.product if isinstance(each, Accumulator) else each, length)
-        for each in (summation, known[0])
-    ]
+    trees = [nodes_of_product(in_stages(each), length) for each in (summation, known[0])]
     return trees[0] != trees[1]
 
 

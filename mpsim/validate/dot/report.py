@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from mpsim.products.accumulators import Accumulator, Summation
-from mpsim.products.stages import Product
+from mpsim.products.accumulators import Accumulator, Summation, in_stages
 from mpsim.products.tensor_cores import described
 from mpsim.validate.dot.orders.drawing import draw_tree, outline
 from mpsim.validate.dot.orders.trees import tree_of_product
@@ -69,14 +68,10 @@ def draw(report: DotReport | DotVectorsReport, axes: Any) -> None:
         _draw_error(report, axes)
         return
     found = report.matches[0]
-    draw_tree(tree_of_product(_stages(found.accumulator), report.length), axes)
+    draw_tree(tree_of_product(in_stages(found.accumulator), report.length), axes)
     correct = f"{100 * report.error.correct:.1f} % of random results are correctly rounded"
     title = f"{report.subject}: {report.length} {report.inputs} terms, as {found.text}; {correct}"
     axes.set_title(title, fontsize=9, wrap=True)
-
-
-def _stages(summation: Summation) -> Product:
-    return summation.product if isinstance(summation, Accumulator) else summation
 
 
 def _draw_error(report: DotReport, axes: Any) -> None:
@@ -132,7 +127,7 @@ def _found(report: DotReport) -> list[str]:
             lines.append(f"  of {report.separating:,} more inputs, none tells these apart")
         if first.drawn:
             lines.append("  these trees were found by probes; other numbers of terms were not asked; the first one is:")
-            lines += [f"    {line}" for line in outline(tree_of_product(_stages(first.accumulator), report.length))]
+            lines += [f"    {line}" for line in outline(tree_of_product(in_stages(first.accumulator), report.length))]
         if report.apart:
             lines.append(f"  told apart from {len(report.apart)} accumulators beside {'them' if others else 'it'}")
         return lines

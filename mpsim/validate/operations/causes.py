@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from mpsim.arithmetic import operate
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels.contract import Array
-from mpsim.policies import Mode, Overflow
+from mpsim.policies import PLAIN_MODES, Mode, Overflow
 from mpsim.validate.operations.classes import Codes
 
 #: Formats in which an implementation may round first.
@@ -29,18 +30,27 @@ class Rule(NamedTuple):
         return f"{self.mode.value}, overflow {self.overflow.value}"
 
 
+#: Overflow policies of codes, and the rules that are compared where none is declared.
+POLICIES = (Overflow.INFINITY, Overflow.SATURATE, Overflow.SATURATE_PROPAGATE)
+RULES = tuple(Rule(mode, overflow) for mode, overflow in product(PLAIN_MODES, POLICIES))
+
+
 def causes(
-    operation: str, codes: list[Array], formats: tuple[Format, ...], result: Format, rule: Rule
+    operation: str,
+    codes: list[Array],
+    formats: tuple[Format, ...],
+    result: Format,
+    rule: Rule,
+    compared: Sequence[Rule],
 ) -> Iterator[tuple[str, Array]]:
-    """What may be different, in words, and the codes of the results then."""
+    """What may be different, in words, and the codes of the results then. compared: rules that do not explain them."""
 
-    def results(operands: list[Array], mode: Mode = rule.mode, overflow: Overflow = rule.overflow) -> Array:
-        return operate(operation, *operands, formats=formats, result=result, mode=mode, overflow=overflow)
+    def results(operands: list[Array], by: Rule = rule) -> Array:
+        return operate(operation, *operands, formats=formats, result=result, mode=by.mode, overflow=by.overflow)
 
-    for mode in Mode:
-        for overflow in (Overflow.INFINITY, Overflow.SATURATE, Overflow.SATURATE_PROPAGATE):
-            if not (mode.needs_random_bits or mode.is_legacy) and (mode, overflow) != rule:
-                yield f"results are rounded {Rule(mode, overflow).words}", results(codes, mode, overflow)
+    for other in RULES:
+        if other not in compared:
+            yield f"results are rounded {other.words}", results(codes, other)
     flushed = [without_subnormals(array, format) for array, format in zip(codes, formats, strict=True)]
     yield "subnormal operands are read as zero", results(flushed)
     yield "subnormal results are zero", without_subnormals(results(codes), result)

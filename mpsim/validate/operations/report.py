@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mpsim.validate.operations.causes import RULES
 from mpsim.validate.operations.classes import Finding, code_words
-from mpsim.validate.operations.validation import RULES, OperationReport
+from mpsim.validate.operations.validation import OperationReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

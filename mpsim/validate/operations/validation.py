@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,19 +14,15 @@ from mpsim.arithmetic.operations import formats_of_operands
 from mpsim.files.records import Record
 from mpsim.formats import Format, as_format
 from mpsim.kernels.contract import Array
-from mpsim.policies import Mode, Overflow
+from mpsim.policies import PLAIN_MODES, Mode, Overflow
 from mpsim.validate.answers import SubjectError, Verdict
-from mpsim.validate.operations.causes import Rule, causes
+from mpsim.validate.operations.causes import POLICIES, RULES, Rule, causes
 from mpsim.validate.operations.classes import Finding, findings, same_codes
 from mpsim.validate.operations.corpus import combinations
 from mpsim.validate.operations.subjects import OperationSubject, open_operation
 from mpsim.validate.subjects.environment import default_float_environment
 from mpsim.validate.subjects.opening import Calling
 
-#: Modes and policies that are compared where none is declared.
-MODES = tuple(mode for mode in Mode if not mode.needs_random_bits and not mode.is_legacy)
-POLICIES = (Overflow.INFINITY, Overflow.SATURATE, Overflow.SATURATE_PROPAGATE)
-RULES = tuple(Rule(mode, overflow) for mode, overflow in product(MODES, POLICIES))
 #: Numbers of elements that the subject is asked again in one call.
 LENGTHS = (1, 2, 3, 7, 33)
 
@@ -149,14 +144,14 @@ def validate_operation(
         opened.name, operation, of_operands, target, codes[0].size, exhaustive, left_out,
         mode is not None or overflow is not None, equal_to, rules[best], counts[best], state=tuple(opened.callee.state),
     )  # fmt: skip
-    return _explained(report, codes, answers) if counts[best] else report
+    return _explained(report, codes, answers, rules) if counts[best] else report
 
 
 def _rules(mode: str | None, overflow: str | None) -> tuple[Rule, ...]:
     """The declared rule, or all."""
     if mode is None and overflow is None:
         return RULES
-    named = checks.named("rounding mode", mode or "nearest_even", [each.value for each in MODES])
+    named = checks.named("rounding mode", mode or "nearest_even", [each.value for each in PLAIN_MODES])
     policy = checks.named("overflow", overflow or "infinity", [each.value for each in POLICIES])
     return (Rule(Mode(named), Overflow(policy)),)
 
@@ -178,12 +173,14 @@ def _expected(operation: str, codes: list[Array], formats: tuple[Format, ...], r
     return found.astype(np.uint64)
 
 
-def _explained(report: OperationReport, codes: list[Array], answers: Array) -> OperationReport:
+def _explained(
+    report: OperationReport, codes: list[Array], answers: Array, compared: Sequence[Rule]
+) -> OperationReport:
     """The report with the mismatches by class, and the cause if one rule gives every answer."""
     expected = _expected(report.operation, codes, report.formats, report.result, report.nearest)
     found = findings(codes, expected, answers, report.formats, report.result)
     cause = None
-    for words, other in causes(report.operation, codes, report.formats, report.result, report.nearest):
+    for words, other in causes(report.operation, codes, report.formats, report.result, report.nearest, compared):
         if same_codes(other.astype(np.uint64), answers, report.result).all():
             cause = words
             break

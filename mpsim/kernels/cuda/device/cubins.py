@@ -21,6 +21,7 @@ from numba.cuda import config
 from numba.cuda.cudadrv import driver, nvvm
 
 from mpsim.files.whole import write_whole
+from mpsim.kernels.numba_cpu.jit import digest_of
 
 SUFFIX = ".cubin"
 KEPT, DAY = 60, 86400.0
@@ -31,9 +32,7 @@ SOURCES = Path(__file__).parents[2]
 @cache
 def toolchain() -> bytes:
     """A digest of the sources and the compiler."""
-    digest = hashlib.sha256()
-    for path in sorted(SOURCES.rglob("*.py")):
-        digest.update(path.relative_to(SOURCES).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    digest = hashlib.sha256(digest_of(list(SOURCES.rglob("*.py"))).encode())
     digest.update(repr((_versions(), nvvm.NVVM().get_ir_version(), driver.driver.get_version())).encode())
     return digest.digest()
 

@@ -104,17 +104,22 @@ def _rounds_products(prober: Prober, name: str) -> bool:
     return _half(name) <= prober.inputs.mantissa_bits and prober.least <= EXPONENT - 2 * _half(name)
 
 
-def _leaves(tree: Node) -> Iterator[tuple[int, int]]:
-    """Each leaf, and one of those that it is added to first."""
+def _nodes(tree: Node) -> Iterator[tuple[Node, ...]]:
+    """Every node of a tree of leaves and tuples, the root first."""
     waiting = [tree]
     while waiting:
         node = waiting.pop()
-        if not isinstance(node, tuple):
-            continue
+        if isinstance(node, tuple):
+            yield node
+            waiting += node
+
+
+def _leaves(tree: Node) -> Iterator[tuple[int, int]]:
+    """Each leaf, and one of those that it is added to first."""
+    for node in _nodes(tree):
         for place, child in enumerate(node):
             if isinstance(child, int) and len(node) > 1:
                 yield child, first_leaf(node[place - 1])
-        waiting += node
 
 
 def first_terms(tree: Node) -> frozenset[int]:
@@ -124,27 +129,18 @@ def first_terms(tree: Node) -> frozenset[int]:
     [0, 1]
     """
     found = [0] if tree == 0 else []
-    waiting = [tree]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, tuple):
-            leaves = [child for child in node if isinstance(child, int)]
-            found += [min(leaves)] if len(leaves) == len(node) else []
-            waiting += node
+    for node in _nodes(tree):
+        leaves = [child for child in node if isinstance(child, int)]
+        found += [min(leaves)] if len(leaves) == len(node) else []
     return frozenset(found)
 
 
 def _sums(tree: Node) -> Iterator[tuple[Node, tuple[int, int, int]]]:
     """Each node of two below another: a leaf of either part, and one that the node's sum is added to."""
-    waiting = [tree]
-    while waiting:
-        node = waiting.pop()
-        if not isinstance(node, tuple):
-            continue
+    for node in _nodes(tree):
         for place, child in enumerate(node):
             if isinstance(child, tuple) and len(child) == 2 and len(node) == 2:
                 yield child, (first_leaf(child[0]), first_leaf(child[1]), first_leaf(node[place - 1]))
-        waiting += node
 
 
 def first_leaf(node: Node) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mpsim.formats import as_format
-from mpsim.products.accumulators import Accumulator, Summation, in_short
+from mpsim.products.accumulators import Summation, in_short, in_stages
 from mpsim.products.stages import Operand
 from mpsim.validate.dot.inputs.edges import Term
 from mpsim.validate.dot.inputs.probes import Prober
@@ -42,5 +42,5 @@ def operands_of(prober: Prober) -> tuple[Operand, Operand]:
 
 def reading(summation: Summation, operands: tuple[Operand, Operand]) -> Summation:
     """The same of operands that are read so."""
-    stages = summation.product if isinstance(summation, Accumulator) else summation
+    stages = in_stages(summation)
     return in_short(replace(stages, left=operands[0], right=operands[1]))
