@@ -152,6 +152,9 @@ def test_the_fast_way_against_the_definition(name: str, names: tuple[str, ...]) 
         assert operations.is_fast(name, formats, result, policy)
         expected = exact_results(name, codes, formats, result, policy)
         got = operate(name, *codes, formats=formats, result=result, mode=mode)
+        for backend in ("reference", "numba"):
+            other = operate(name, *codes, formats=formats, result=result, mode=mode, backend=backend)
+            assert np.array_equal(other, got), (mode, backend)
         wrong = np.flatnonzero(got != expected)
         assert wrong.size == 0, (mode, [array[wrong[0]] for array in codes], got[wrong[0]], expected[wrong[0]])
 

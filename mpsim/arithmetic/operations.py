@@ -35,6 +35,7 @@ def operate(
     overflow: str | Overflow = Overflow.INFINITY,
     random_bits: ArrayLike | None = None,
     random_bit_count: int | None = None,
+    backend: str = "compiled",
 ) -> Array:
     """Compute an operation on codes exactly and round it once.
 
@@ -48,6 +49,7 @@ def operate(
         result: The format of the result; None for the first operand's.
         mode, overflow, random_bit_count: As for ``round_to``.
         random_bits: For mode "stochastic": uint32 words of the result's shape.
+        backend: What decodes, rounds and encodes arrays; it changes no bit.
 
     Returns:
         The codes of the results, an unsigned integer array of the broadcast shape.
@@ -71,7 +73,7 @@ def operate(
         raise UsageError(f"mode {policy.mode.value!r} is defined for float32 numbers only, not for operations on codes")
     words = _random_words(policy, random_bits, arrays[0].shape)
     if is_fast(name, of_operands, target, policy):
-        return _fast(name, arrays, of_operands, target, policy, words)
+        return _fast(name, arrays, of_operands, target, policy, words, backend)
     return _exact(name, arrays, of_operands, target, policy, words)
 
 
@@ -163,11 +165,17 @@ def _exponent(format: Format) -> int:
 
 
 def _fast(
-    name: str, codes: list[Array], formats: Sequence[Format], result: Format, policy: Policy, words: Array | None
+    name: str,
+    codes: list[Array],
+    formats: Sequence[Format],
+    result: Format,
+    policy: Policy,
+    words: Array | None,
+    backend: str,
 ) -> Array:
     """By float64 arrays rounded to odd."""
     p3109 = result.is_p3109 or any(format.is_p3109 for format in formats)
-    values = [decode(array, format, np.float64) for array, format in zip(codes, formats, strict=True)]
+    values = [decode(array, format, np.float64, backend=backend) for array, format in zip(codes, formats, strict=True)]
     if p3109:
         values = [value + 0.0 for value in values]  # one zero
     with np.errstate(all="ignore"):
@@ -188,11 +196,12 @@ def _fast(
             policy.overflow,
             random_bits=None if words is None else np.atleast_1d(words),
             random_bit_count=policy.random_bit_count,
+            backend=backend,
         )
     )
     if p3109:
         rounded = np.where(rounded == 0, 0.0, rounded)
-    return np.asarray(encode(rounded, result)).reshape(total.shape)
+    return np.asarray(encode(rounded, result, backend=backend)).reshape(total.shape)
 
 
 def _same_signs(name: str, values: list[Array]) -> Array:
