@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import product
 
@@ -142,11 +143,11 @@ def test_reciprocal_roots_of_17_bits() -> None:
 def test_the_fast_way_against_the_definition(name: str, names: tuple[str, ...]) -> None:
     """Every combination of codes; three operands in the two nearest modes and the two directed ones."""
     count = ARITHMETIC[name][0]
-    formats, result = [FORMATS[each] for each in names[:count]], FORMATS[names[-1]]
-    codes = all_codes(formats)
-    if count == 3:
-        chosen = np.random.default_rng(0).choice(codes[0].size, 1500, replace=False)
-        codes = [array[chosen] for array in codes]
+    formats, result = [FORMATS[each] for each in (*names[:3], *names[:3])[:count]], FORMATS[names[-1]]
+    codes = all_codes(formats[:2])
+    if count >= 3:
+        random = np.random.default_rng(0)
+        codes = [random.integers(0, 1 << each.bits, 400) for each in formats]
     for mode in MODES if names[0] == "p3109_k5p2" and count < 3 else MODES[:1] + [Mode.DOWN, Mode.TO_ODD]:
         policy = Policy(mode)
         assert operations.is_fast(name, formats, result, policy)
@@ -182,6 +183,38 @@ def test_float32_and_stochastic_against_the_definition(name: str) -> None:
     assert np.array_equal(got, expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("scaled_add", lambda s, x, t, y: s * x + t * y),
+        ("scaled_subtract", lambda s, x, t, y: s * x - t * y),
+        ("scaled_multiply", lambda s, x, t, y: s * x * t * y),
+        ("scaled_fma", lambda s, x, t, y, u, z: s * x * t * y + u * z),
+        ("scaled_faa", lambda s, x, t, y, u, z: s * x + t * y + u * z),
+        ("scaled_convert", lambda s, x: s * x),
+    ],
+)
+def test_scale_factors_of_p3109(name: str, rule: Callable) -> None:
+    """§5.5: Binary8p1uf factors and 8-bit elements, by rational numbers; a factor that is NaN makes NaN."""
+    count = ARITHMETIC[name][0]
+    formats = [FORMATS["p3109_k8p1u_finite"], FORMATS["p3109_k8p3"]] * (count // 2)
+    result = FORMATS["p3109_k8p4"]
+    codes = np.random.default_rng(6).integers(0, 256, (count, 3000))
+    codes[::2] = 96 + codes[::2] % 64
+    codes[0, 0] = 255
+    got = operate(name, *codes, formats=formats, result=result)
+    tried = 0
+    for row, code in zip(codes.T.tolist(), got.tolist(), strict=True):
+        values = [fraction.code_value(*each) for each in zip(formats, row, strict=True)]
+        if not any(isinstance(value, str) for value in values):
+            expected = fraction.round_value(rule(*values), result, "nearest_even", "infinity")
+            assert fraction.code_value(result, code) == expected, (row, code)
+            tried += 1
+    assert tried > 2800 and got[0] == result.nan_code
+    zero_times_infinity = [0, 0x7F, *([0] * (count - 2))]  # scale 0, element +inf
+    assert operate(name, *zero_times_infinity, formats=formats, result=result) == result.nan_code
+
+
 def test_formats_beyond_float64() -> None:
     """2**-32767 squared is below the smallest number; its reciprocal 2**32767 is beyond the largest, 2**32765."""
     assert operate("multiply", 1, 1, formats="p3109_k16p1u").item() == 0
@@ -200,6 +233,7 @@ def test_comparisons(name: str) -> None:
         "total_order": lambda x, y: math.isnan(x) or (x, math.copysign(1, x)) <= (y, math.copysign(1, y)),
         "is_nan": math.isnan, "is_zero": lambda x: x == 0, "is_infinite": math.isinf, "is_finite": math.isfinite,
         "is_normal": lambda x: math.isfinite(x) and abs(x) >= 0.5, "is_subnormal": lambda x: 0 < abs(x) < 0.5,
+        "is_one": lambda x: x == 1, "is_sign_minus": lambda x: x < 0,
     }[name]  # fmt: skip
     formats = [format, wide][: COMPARISONS[name]]
     codes = all_codes(formats)

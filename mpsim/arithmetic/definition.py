@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mpsim.formats import Format
 from mpsim.kernels import spec, spec_codes
@@ -242,6 +242,17 @@ def clamp(x: Number, low: Number, high: Number, zero_negative: bool = False) -> 
     return low if x.value <= low.value else high if x.value >= high.value else x
 
 
+def scaled(rule: Callable[..., Number]) -> Callable[..., Number]:
+    """The variant whose operands each follow a scale factor, by which they are multiplied exactly (P3109 §5.5)."""
+
+    def result(*factors: Any) -> Number:
+        *numbers, zero_negative = factors
+        products = [multiply(scale, x) for scale, x in zip(numbers[::2], numbers[1::2], strict=True)]
+        return rule(*products, zero_negative)
+
+    return result
+
+
 #: name -> (operands, rule)
 ARITHMETIC: dict[str, tuple[int, Callable[..., Number]]] = {
     "convert": (1, converted),
@@ -269,6 +280,9 @@ ARITHMETIC: dict[str, tuple[int, Callable[..., Number]]] = {
     "maximum_finite": (2, of_finite(maximum)),
     "clamp": (3, clamp),
 }
+#: The operations that are defined with scale factors too.
+SCALED = ("convert", "add", "subtract", "multiply", "fma", "faa")
+ARITHMETIC |= {f"scaled_{name}": (2 * ARITHMETIC[name][0], scaled(ARITHMETIC[name][1])) for name in SCALED}
 #: Operations on the sign bit, which do not compute: they keep the sign of a NaN.
 OF_THE_SIGN = ("convert", "negate", "abs", "copysign")
 

@@ -24,6 +24,14 @@ __all__ = ["classify", "compare", "neighbour", "operate"]
 #: is rounded to odd has no exponent near the ends of float64's range.
 MOST_EXPONENT, MOST_PRECISION = 479, 24
 Formats = str | Format | Sequence[str | Format]
+#: Comparisons that float64 numbers compute.
+_RELATIONS = {
+    "less": np.less,
+    "less_equal": np.less_equal,
+    "equal": np.equal,
+    "greater": np.greater,
+    "greater_equal": np.greater_equal,
+}
 
 
 def operate(
@@ -43,7 +51,8 @@ def operate(
     differ for quotients by zero (NaN in P3109) and zeros (one in P3109).
 
     Args:
-        name: An operation, such as "add", "fma" or "minimum_number"; see ``ARITHMETIC``.
+        name: An operation, such as "add", "fma" or "minimum_number"; see ``ARITHMETIC``. The operands of "scaled_add"
+            and the like each follow a scale factor, by which they are multiplied exactly.
         codes: One array of integers for each operand, in 0 .. 2**bits - 1 of its format. They are broadcast.
         formats: The format of all operands, or one for each.
         result: The format of the result; None for the first operand's.
@@ -58,7 +67,7 @@ def operate(
         UsageError: For an unknown operation, codes outside a format, shapes that do not broadcast, or a result that the
             format has no code for.
 
-    Source: IEEE P3109 Interim Report v4.0 §4.9 to §4.11; IEEE 754-2019 §5.4, §6.3, §9.2, §9.6.
+    Source: IEEE P3109 Interim Report v4.0 §4.9 to §4.11, §5.5; IEEE 754-2019 §5.4, §6.3, §9.2, §9.6.
 
     >>> [hex(code) for code in operate("multiply", [0x40, 0x41], [0x42, 0x42], formats="p3109_k8p3")]
     ['0x42', '0x44']
@@ -81,8 +90,8 @@ def compare(name: str, *codes: ArrayLike, formats: Formats) -> Array:
     """Evaluate a comparison or a predicate on codes.
 
     Args:
-        name: "less", "less_equal", "equal", "greater", "greater_equal", "total_order", "is_nan", "is_zero",
-            "is_infinite", "is_finite", "is_normal" or "is_subnormal".
+        name: "less", "less_equal", "equal", "greater", "greater_equal", "total_order", "is_nan", "is_zero", "is_one",
+            "is_infinite", "is_finite", "is_normal", "is_subnormal" or "is_sign_minus" (a number below zero).
         codes, formats: As for ``operate``.
 
     Returns:
@@ -98,6 +107,13 @@ def compare(name: str, *codes: ArrayLike, formats: Formats) -> Array:
     """
     checks.named("comparison", name, list(COMPARISONS))
     arrays, of_operands = _operands(name, COMPARISONS[name], codes, formats)
+    if name in _RELATIONS and all(each.fits_float64 for each in of_operands):
+        values = [decode(array, each, np.float64) for array, each in zip(arrays, of_operands, strict=True)]
+        return np.asarray(_RELATIONS[name](*values))
+    if len(arrays) == 1:
+        found, places = np.unique(arrays[0], return_inverse=True)
+        answers = _each(lambda code: predicates.compare(name, (code,), of_operands), [found], np.dtype(bool))
+        return answers[places].reshape(arrays[0].shape)
     return _each(lambda *row: predicates.compare(name, row, of_operands), arrays, np.dtype(bool))
 
 
@@ -151,11 +167,15 @@ def neighbour(codes: ArrayLike, format: str | Format, direction: str) -> Array:
 
 def is_fast(name: str, formats: Sequence[Format], result: Format, policy: Policy) -> bool:
     """Whether float64 arrays hold what is needed; otherwise the definition computes element by element."""
-    lost = odd.OPERATIONS[name][1]
+    base = name.removeprefix("scaled_")
+    lost = odd.OPERATIONS[base][1]
+    factors = formats[:4] if name in ("scaled_multiply", "scaled_fma") else ()  # of one product
     spare = (policy.random_bit_count or 0) + 2  # bits below the result's last one that decide
     return (
         all(each.fits_float64 and _exponent(each) <= MOST_EXPONENT for each in (*formats, result))
         and all(each.precision <= MOST_PRECISION for each in formats)
+        and sum(each.precision for each in factors) <= 53
+        and sum(map(_exponent, factors)) <= 2 * MOST_EXPONENT
         and (lost == 0 or result.precision + spare <= lost)
     )
 
@@ -179,6 +199,8 @@ def _fast(
     if p3109:
         values = [value + 0.0 for value in values]  # one zero
     with np.errstate(all="ignore"):
+        if name.startswith("scaled_"):
+            name, values = name.removeprefix("scaled_"), [s * x for s, x in zip(values[::2], values[1::2], strict=True)]
         total = np.asarray(odd.OPERATIONS[name][0](*values))
     if p3109 and name in ("divide", "reciprocal", "rsqrt"):
         total = np.where(values[-1] == 0, np.nan, total)

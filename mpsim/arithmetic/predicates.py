@@ -5,10 +5,10 @@ Source: IEEE P3109 Interim Report v4.0 §4.12, §4.13, §4.16; IEEE 754-2019 §5
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
-from mpsim.arithmetic.definition import below, number_of
+from mpsim.arithmetic.definition import Number, below, number_of
 from mpsim.errors import UsageError
 from mpsim.formats import Format
 
@@ -18,6 +18,8 @@ def compare(name: str, codes: Sequence[int], formats: Sequence[Format]) -> bool:
     numbers = [number_of(code, format) for code, format in zip(codes, formats, strict=True)]
     if name in CLASSES:
         return classify(codes[0], formats[0]) in CLASSES[name]
+    if name in OF_VALUES:
+        return OF_VALUES[name](numbers[0])
     x, y = (number.value for number in numbers)
     if name == "total_order":  # P3109 §4.12.1: a NaN is below everything
         return numbers[0].is_nan or (not numbers[1].is_nan and not below(numbers[1], numbers[0]))
@@ -46,6 +48,11 @@ CLASSES = {
     "is_normal": tuple(f"{sign}_normal" for sign in _SIGNS),
     "is_subnormal": tuple(f"{sign}_subnormal" for sign in _SIGNS),
 }
+#: predicate -> what it says of a number (P3109 §4.13; IEEE 754's sign bit of zeros and NaN does not count)
+OF_VALUES: dict[str, Callable[[Number], bool]] = {
+    "is_one": lambda x: x.value == 1,
+    "is_sign_minus": lambda x: x.value < 0,
+}
 COMPARISONS = {
     "less": 2,
     "less_equal": 2,
@@ -53,7 +60,7 @@ COMPARISONS = {
     "greater": 2,
     "greater_equal": 2,
     "total_order": 2,
-} | dict.fromkeys(CLASSES, 1)
+} | dict.fromkeys([*CLASSES, *OF_VALUES], 1)
 
 
 def neighbour(code: int, format: Format, up: bool) -> int:
