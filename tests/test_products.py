@@ -287,6 +287,20 @@ def test_every_backend_on_hard_numbers(text: str, kind: str) -> None:
             assert_same(found, results["reference"], backend)
 
 
+@pytest.mark.parametrize("text", [WRITTEN[i] for i in (0, 4, 5, 8, 12, 16, 23)] + ["alignedlate()"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_groups_of_one_dot_product_each(backend: str, text: str) -> None:
+    """Each has factors of its own, wherever it is computed beside others."""
+    groups, length, product = 131, 9, product_of(text)
+    x, w = draw("wide", (groups, length)), draw("wide", (groups, length), 1)
+    bias, shape = draw("normal", (1, groups), 2)[0], (groups, length, 1, 1)
+    given = x.reshape(1, groups * length, 1, 1), w.reshape(shape), bias, (1, 1), (0, 0), groups
+    found = load(backend).conv2d(*given, threads=2, accumulator=product).ravel()
+    for i in (0, 1, 63, 64, 100, 130):
+        expected = dot(x[i].tolist(), w[i].tolist(), product.swapped, bias=float(bias[i]), element=i)
+        assert same(float(found[i]), expected), i
+
+
 def test_a_bias_is_added_before_the_output_is_rounded() -> None:
     a, b = np.float32([[1, 2**-8]]), np.ones((2, 1), np.float32)
     narrow = replace(LANES, output=Sums("bfloat16"))

@@ -1,132 +1,8 @@
 /* Any order of summation: the steps of mpsim/kernels/contractions/steps.py, on panels of COLUMNS columns and one row at a time.
  *
- * A register is COLUMNS float64 numbers: exact products, or sums in a format that float32 holds. */
-#include "contraction/accumulators.h"
-#include "rounding/rounding.h"
-
-#include <math.h>
-#include <stdlib.h>
-
-#define COLUMNS 64
-#define TOGETHER 4 /* vectors of sums that stand in registers while k rises */
-#define PARTS (COLUMNS / DOUBLES)
-
-/* The numbers of mpsim/kernels/contractions/steps.py. */
-enum {
-    STEP_ZERO, STEP_MULTIPLY, STEP_ROUND, STEP_ADD, STEP_RISING, STEP_ALIGNED, STEP_CLEAR, STEP_GATHER, STEP_TOTAL,
-    STEP_LOAD, STEP_TIMES, STEP_SUBTRACT, STEP_ODD, STEP_LATE
-};
-/* The numbers of mpsim/kernels/contractions/narrow.py. */
-enum { SUMS_TO_NEAREST, SUMS_TOWARD_ZERO, SUMS_BY_BITS };
-
-typedef struct {
-    const int64_t *code, *places, *aligned_sums, *tables;
-    int64_t count, registers, exact_sums, result, table_size;
-    const SumRounding *sums;
-    const AlignedSum *aligned;
-    const LateSum *late;
-    const float *values;
-    const RandomStream *stream;
-} Program;
-
-/* One row of one panel: the left factor's elements by k, the packed panel, registers and exact sums; where its columns
- * are in a table and in the flat output; the random roundings so far. */
-typedef struct {
-    const float *a, *panel;
-    const int64_t *a_k;
-    double *r;
-    ExactSum *exact;
-    int64_t group, row, start, count;
-    int64_t elements[COLUMNS];
-    int64_t roundings;
-} Row;
-
-INLINE Doubles get(const double *p) {
-    Doubles value;
-    memcpy(&value, p, sizeof value);
-    return value;
-}
-
-INLINE void put(double *p, Doubles value) { memcpy(p, &value, sizeof value); }
-
-INLINE Doubles product(const Row *row, int64_t k, int part) {
-    return (double)row->a[row->a_k[k]] * load_doubles(row->panel + k * COLUMNS + part * DOUBLES);
-}
-
-/* -- sums that are rounded in any way ----------------------------------------------------------------------------- */
-
-/* The words of the next random rounding, one for each column. */
-static void random_words(const Program *p, Row *row, uint32_t *words) {
-    RandomStream stream = *p->stream;
-    stream.words[2] += row->roundings++ << 8;
-    uint32_t block[COLUMNS];
-    int64_t first = 0, end = 0; /* the counters in the block */
-    for (int i = 0; i < COLUMNS; i++) {
-        int64_t counter = row->elements[i] / 4;
-        if (counter < first || counter >= end) {
-            first = counter;
-            end = counter + COLUMNS / 4;
-            random_block(&stream, first, block, COLUMNS);
-        }
-        words[i] = block[row->elements[i] - 4 * first];
-    }
-}
-
-/* s rounded up or down, as the lowest random bits of the word decide. */
-static double rounded_by(double s, uint32_t word, const SumRounding *sums) {
-    const NarrowFormat *narrow = &sums->format;
-    double magnitude = fabs(s), value = magnitude;
-    if (magnitude < INFINITY) {
-        int64_t exponent;
-        memcpy(&exponent, &magnitude, sizeof exponent);
-        exponent >>= 52;
-        double quantum =
-            ldexp(1, (int)((exponent < narrow->least_exponent ? narrow->low : exponent + narrow->shift) - 1075));
-        double quanta = magnitude / quantum, keep = floor(quanta); /* exact */
-        int64_t steps = INT64_C(1) << sums->random_bits;
-        keep += (int64_t)((quanta - keep) * (double)steps) + (word & (steps - 1)) >= steps;
-        value = keep * quantum;
-    }
-    value = copysign(value > narrow->largest ? narrow->beyond : value, s);
-    return narrow->negative_zero ? value : value + 0.0;
-}
-
-/* x, exact numbers or rounded to odd, rounded; to may be x. */
-static void round_any(const Program *p, Row *row, double *to, const double *x, const SumRounding *sums) {
-    if (sums->is_double) {
-        memmove(to, x, COLUMNS * sizeof(double));
-        return;
-    }
-    if (sums->mode == SUMS_BY_BITS) {
-        uint32_t words[COLUMNS];
-        random_words(p, row, words);
-        for (int i = 0; i < COLUMNS; i++) to[i] = rounded_by(x[i], words[i], sums);
-    } else {
-        for (int i = 0; i < PARTS; i++)
-            put(to + i * DOUBLES, round_doubles(get(x + i * DOUBLES), &sums->format, sums->mode));
-    }
-    if (sums->flush_below > 0)
-        for (int i = 0; i < COLUMNS; i++)
-            if (fabs(to[i]) < sums->flush_below) to[i] = sums->format.negative_zero ? copysign(0, to[i]) : 0;
-}
-
-/* x + y, or x - y, rounded once; to may be x or y. */
-static void add_any(const Program *p, Row *row, double *to, const double *x, const double *y, int minus,
-                    const SumRounding *sums) {
-    int plain = sums->mode != SUMS_BY_BITS && !(sums->flush_below > 0);
-    for (int i = 0; i < PARTS; i++) {
-        Doubles one = get(x + i * DOUBLES), other = get(y + i * DOUBLES), sum;
-        if (minus) other = -other;
-        if (sums->is_double)
-            sum = sums->mode == SUMS_TOWARD_ZERO ? truncated_sum(one, other) : one + other;
-        else
-            sum = plain ? rounded_sum(one, other, &sums->format, sums->mode) : sum_to_odd(one, other);
-        put(to + i * DOUBLES, sum);
-    }
-    if (!plain) round_any(p, row, to, to, sums);
-}
-
-/* -- steps --------------------------------------------------------------------------------------------------------- */
+ * A register is COLUMNS float64 numbers: exact products, or sums in a format that float32 holds. Where every group is one
+ * dot product, the columns of a panel are groups, each with a left factor of its own. */
+#include "contraction/steps.h"
 
 /* r becomes r + a[k] * b[k] for the k of places, in this order. */
 INLINE void rising(const Row *row, const int64_t *places, int64_t count, double *r, const SumRounding *how) {
@@ -154,11 +30,8 @@ static void rising_any(const Program *p, Row *row, const int64_t *places, int64_
 INLINE Doubles instruction(const Row *row, const int64_t *places, int64_t count, int part, Doubles c,
                            const AlignedSum *sum, const NarrowFormat *narrow) {
     Doubles top = larger_doubles(scales_of(c, sum->least_sum), (Doubles){0} + sum->least_scale);
-    for (int64_t k = 0; k < count; k++) {
-        Doubles right = load_doubles(row->panel + places[k] * COLUMNS + part * DOUBLES);
-        double left = scale_of(row->a[row->a_k[places[k]]], sum->least_left);
-        top = larger_doubles(top, left * scales_of(right, sum->least_right));
-    }
+    for (int64_t k = 0; k < count; k++)
+        top = larger_doubles(top, scale_of_product(row, places[k], part, sum->least_left, sum->least_right));
     Doubles quantum = top * sum->quantum, shifter = quantum * 0x1p52;
     Doubles total = truncated(c, quantum, shifter) + 0.0, plain = c;
     for (int64_t k = 0; k < count; k++) {
@@ -197,9 +70,7 @@ INLINE Doubles late_instruction(const Row *row, const int64_t *places, int part,
         for (int64_t group = 0; group < places[0]; k += places[1 + group], group++) {
             Doubles top = zero, one = zero;
             for (int64_t i = 0; i < places[1 + group]; i++) {
-                Doubles right = load_doubles(row->panel + k[i] * COLUMNS + part * DOUBLES);
-                double left = scale_of(row->a[row->a_k[k[i]]], sum->least_left);
-                top = larger_doubles(top, left * scales_of(right, sum->least_right));
+                top = larger_doubles(top, scale_of_product(row, k[i], part, sum->least_left, sum->least_right));
                 if (!pass) plain += below_2_128(product(row, k[i], part));
             }
             largest = larger_doubles(largest, top);
@@ -232,7 +103,13 @@ static void late_run(const Program *p, const Row *row, const int64_t *places, do
 static void load_table(const Program *p, const Tables *t, const Row *row, int64_t table, int64_t block, double *to) {
     const int64_t *at = p->tables + table * p->table_size, *offsets = at + 2;
     const int64_t *column = offsets + t->groups + t->rows + row->start;
-    const float *values = p->values + at[0] + at[1] * block + offsets[row->group] + offsets[t->groups + row->row];
+    const float *values = p->values + at[0] + at[1] * block + offsets[t->groups + row->row];
+    if (row->lefts) { /* the columns are groups */
+        column = offsets + row->start;
+        values += offsets[t->groups + t->rows];
+    } else {
+        values += offsets[row->group];
+    }
     for (int64_t i = 0; i < COLUMNS; i++) to[i] = i < row->count ? values[column[i]] : 0;
 }
 
@@ -293,6 +170,13 @@ static void do_step(const Program *p, const Tables *t, Row *row, const int64_t *
     }
 }
 
+/* The steps of one row, and its results. */
+static void run_row(const Program *p, const Tables *t, Row *row) {
+    for (int64_t step = 0; step < p->count; step++) do_step(p, t, row, p->code + 5 * step);
+    const double *result = row->r + p->result * COLUMNS;
+    for (int64_t i = 0; i < row->count; i++) t->out[row->elements[i]] = (float)result[i];
+}
+
 /* Every row of the columns from start to stop. */
 static void run_panel(const Program *p, const Tables *t, int64_t group, int64_t start, int64_t stop, float *panel,
                       double *r, ExactSum *exact) {
@@ -301,14 +185,29 @@ static void run_panel(const Program *p, const Tables *t, int64_t group, int64_t 
         for (int64_t i = 0; i < COLUMNS; i++)
             panel[k * COLUMNS + i] = start + i < stop ? b[t->b_k[k] + t->b_column[start + i]] : 0;
     for (int64_t m = 0; m < t->rows; m++) {
-        Row row = {t->a + t->a_group[group] + t->a_row[m], panel, t->a_k, r, exact, group, m, start, stop - start,
+        Row row = {t->a + t->a_group[group] + t->a_row[m], NULL, panel, t->a_k, r, exact, group, m, start, stop - start,
                    {0}, 0};
         for (int64_t i = start; i < stop; i++)
             row.elements[i - start] = t->out_group[group] + t->out_row[m] + t->out_column[i];
-        for (int64_t step = 0; step < p->count; step++) do_step(p, t, &row, p->code + 5 * step);
-        const double *result = r + p->result * COLUMNS;
-        for (int64_t i = 0; i < row.count; i++) t->out[row.elements[i]] = (float)result[i];
+        run_row(p, t, &row);
     }
+}
+
+/* The groups from start to stop, each of one row and one column. */
+static void run_groups(const Program *p, const Tables *t, int64_t start, int64_t stop, float *panel, double *r,
+                       ExactSum *exact) {
+    float *lefts = panel + t->length * COLUMNS;
+    Row row = {NULL, lefts, panel, t->a_k, r, exact, start, 0, start, stop - start, {0}, 0};
+    for (int64_t i = 0; i < COLUMNS; i++) {
+        int64_t group = start + i < stop ? start + i : start;
+        const float *a = t->a + t->a_group[group] + t->a_row[0], *b = t->b + t->b_group[group] + t->b_column[0];
+        for (int64_t k = 0; k < t->length; k++) {
+            lefts[k * COLUMNS + i] = a[t->a_k[k]];
+            panel[k * COLUMNS + i] = b[t->b_k[k]];
+        }
+        row.elements[i] = t->out_group[group] + t->out_row[0] + t->out_column[0];
+    }
+    run_row(p, t, &row);
 }
 
 int KERNEL(run_steps)(const float *a, const int64_t *a_group, const int64_t *a_row, const int64_t *a_k, const float *b,
@@ -322,20 +221,26 @@ int KERNEL(run_steps)(const float *a, const int64_t *a_group, const int64_t *a_r
                       b_k,     out_group, out_row, out_column, groups, rows, length,  columns};
     const Program p = {code,       places, aligned_sums,            tables, count,   registers, exact_sums,
                        answer,     2 + groups + rows + columns,     sums,   aligned, late,      values,     stream};
-    int64_t panels = (columns + COLUMNS - 1) / COLUMNS;
+    const int dots = rows == 1 && columns == 1;
+    int64_t panels = ((dots ? groups : columns) + COLUMNS - 1) / COLUMNS, tasks = dots ? panels : groups * panels;
+    size_t packed = sizeof(float) * COLUMNS * (size_t)(length ? length : 1);
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
         const uint64_t environment = float_environment_enter();
-        float *panel = malloc(sizeof(float) * COLUMNS * (size_t)(length ? length : 1));
+        float *panel = malloc(dots ? 2 * packed : packed);
         double *r = malloc(sizeof(double) * COLUMNS * (size_t)registers);
         ExactSum *exact = malloc(sizeof(ExactSum) * COLUMNS * (size_t)(exact_sums ? exact_sums : 1));
         failed = !panel || !r || !exact;
 #pragma omp for schedule(dynamic)
-        for (int64_t task = 0; task < groups * panels; task++) {
+        for (int64_t task = 0; task < tasks; task++) {
             if (failed) continue;
-            int64_t start = task % panels * COLUMNS, stop = start + COLUMNS < columns ? start + COLUMNS : columns;
-            run_panel(&p, &t, task / panels, start, stop, panel, r, exact);
+            int64_t start = task % panels * COLUMNS, end = dots ? groups : columns;
+            int64_t stop = start + COLUMNS < end ? start + COLUMNS : end;
+            if (dots)
+                run_groups(&p, &t, start, stop, panel, r, exact);
+            else
+                run_panel(&p, &t, task / panels, start, stop, panel, r, exact);
         }
         free(panel);
         free(r);
