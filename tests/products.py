@@ -46,6 +46,7 @@ from mpsim.products.stages import (
     Tail,
     Tree,
     Trees,
+    UpTo,
     Whole,
     within,
 )
@@ -140,6 +141,7 @@ def orders(length: int, results: bool = False, depth: int = 2) -> st.SearchStrat
             st.builds(Reordered, partitions(), inner),
             where_allowed(inner, Tail, st.integers(1, 9), inner, outer),
             st.builds(Halving, st.integers(9, 20), st.integers(1, 5), inner, sums()),
+            st.builds(UpTo, st.integers(1, 20), inner, inner),
         ]
         found = st.one_of(found, *nested)
     if depth == 2 and length > 1:

@@ -42,6 +42,7 @@ from mpsim.products.stages import (
     Tree,
     Trees,
     Unspecified,
+    UpTo,
 )
 from mpsim.products.text import product_of
 from mpsim.rounding import round_to
@@ -83,6 +84,9 @@ def written(order: Order, a: list[float]) -> float:
         (Exact(), f(sum(INTEGERS))),
         # 0 to 5 in pairs, and the result, 3 + 2**25 -> 2**25 + 4, is added to 6 and then 7
         (Tail(3, Pairwise(), Rising(start="first")), f(f(f(f(2**24 - 2**24 + 3) + f(2**25)) + f(5)) + f(2**24 + 2))),
+        # 8 terms are more than 7, and not more than 8
+        (UpTo(7, Rising(), Pairwise()), f(f(f(2**24) + f(-(2**24) + 3)) + f(f(2**25) + f(2**24 + 8)))),
+        (UpTo(8, Pairwise(), Rising()), f(f(f(2**24) + f(-(2**24) + 3)) + f(f(2**25) + f(2**24 + 8)))),
         # 0 to 3 and 4 to 7, each in rising order
         (Halving(4, 2, Rising()), f(f(3) + f(f(f(f(2**25) - f(1)) + f(5)) + f(2**24 + 2)))),
     ],
@@ -268,6 +272,7 @@ WRITTEN = [
     "rising(sums(bfloat16, stochastic, random_bits=8))",
     "product(products=sums(float8_e5m2, stochastic, true, 3), "
     "order=pairwise(sums(float32, stochastic, random_bits=24)))",
+    "upto(2, groups(whole(), rising(), rising()), groups(lanes(2), upto(20, kahan(), pairwise()), rising()))",
     "groups(blocks(4), folding(sums(float32, flush=true)), kahan(sums(fp_4_0_0, toward_zero, true)))",
 ]
 

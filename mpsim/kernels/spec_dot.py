@@ -49,6 +49,7 @@ from mpsim.products.stages import (
     Tail,
     Tree,
     Trees,
+    UpTo,
 )
 
 __all__ = ["Dot", "Term", "dot", "multiply_add", "read"]
@@ -240,6 +241,10 @@ def _halving(terms: Sequence[Part], order: Halving, dot: Dot) -> Term:
     return dot.rounded([left, _halving(terms[half:], order, dot)], order.sums)
 
 
+def _up_to(terms: Sequence[Part], order: UpTo, dot: Dot) -> Term:
+    return dot.sum(terms, order.few if len(terms) <= order.most else order.many)
+
+
 def _exact(terms: Sequence[Part], order: Exact, dot: Dot) -> Term:
     values = [dot.value(term) for term in terms]
     total = add(values, FLOAT32)
@@ -294,6 +299,7 @@ RULES: dict[type, Callable[[Sequence[Part], Any, Dot], Term]] = {
     Trees: _trees,
     Tail: _tail,
     Halving: _halving,
+    UpTo: _up_to,
     Exact: _exact,
     Groups: _groups,
     Reordered: _reordered,

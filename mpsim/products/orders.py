@@ -204,6 +204,18 @@ class Halving:
 
 
 @dataclass(frozen=True)
+class UpTo:
+    """``few`` sums ``most`` terms or fewer, ``many`` sums more. Libraries have kernels of their own for short sums."""
+
+    most: int
+    few: Order
+    many: Order
+
+    def __post_init__(self) -> None:
+        checks.whole("most", self.most, least=1, most=MOST_CHUNK)
+
+
+@dataclass(frozen=True)
 class Scaled:
     """The sum of terms by ``order``, multiplied by the scales of the block of k that the terms are of.
 
@@ -233,7 +245,7 @@ class Scaled:
 
 Order = (
     Rising | Kahan | Pairwise | Folding | Aligned | AlignedLate | Exact | Unspecified | Groups | Reordered | Tail
-    | Halving | Scaled | Tree | Trees
+    | Halving | UpTo | Scaled | Tree | Trees
 )  # fmt: skip
 
 
@@ -259,6 +271,8 @@ def _parts(order: Order) -> Sequence[Order]:
             return order.main, order.rest
         case Halving():
             return (order.inner,)
+        case UpTo():
+            return order.few, order.many
         case Trees():
             return order.trees
         case Reordered() | Scaled():
@@ -295,8 +309,8 @@ def bits_of(order: Order) -> int:
             return bits_of(order.order)
         case Scaled():
             return PRODUCT if order.scale.sums is None else SINGLE
-        case Tail():
-            return max(bits_of(order.main), bits_of(order.rest))
+        case Tail() | UpTo():
+            return max(map(bits_of, _parts(order)))
         case Halving():
             return max(bits_of(order.inner), bits_of_sums(order.sums))
         case Trees():
@@ -329,6 +343,6 @@ def begins_with_zero(order: Order, inner: bool = False) -> bool:
             return begins_with_zero(order.rest, begins_with_zero(order.main, inner))
         case Reordered() | Scaled():
             return begins_with_zero(order.order, inner)
-        case Halving():
-            return begins_with_zero(order.inner, inner)
+        case Halving() | UpTo():
+            return begins_with_zero(_parts(order)[-1], inner)
     return inner

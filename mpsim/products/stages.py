@@ -31,6 +31,7 @@ from mpsim.products.orders import (
     Scaled,
     Tail,
     Unspecified,
+    UpTo,
     begins_with_zero,
     bits_of,
     bits_of_sums,
@@ -50,8 +51,8 @@ __all__ = [
     "ADD", "CONVERSIONS", "FLOAT32", "LEAST_ALIGNMENT", "MOST_CHUNK", "ROUND", "ROUNDINGS", "SINGLE", "STAGES", "AddC",
     "Aligned", "AlignedLate", "Bias", "Blocks", "Descending", "Exact", "Folding", "Groups", "Halving", "Kahan", "Lanes",
     "Node", "Operand", "Order", "Pairwise", "Partition", "Parts", "Product", "Reordered", "Rising", "Scale", "Scaled",
-    "Splits", "Stage", "Sums", "Tail", "Tree", "Trees", "Unspecified", "Whole", "ZERO", "bits_after", "bits_of",
-    "within",
+    "Splits", "Stage", "Sums", "Tail", "Tree", "Trees", "Unspecified", "UpTo", "Whole", "ZERO", "bits_after",
+    "bits_of", "within",
 ]  # fmt: skip
 
 
@@ -228,6 +229,7 @@ STAGES = {
     stage.__name__.lower(): stage
     for stage in (
         Sums, Operand, Blocks, Whole, Splits, Lanes, Descending, Rising, Kahan, Pairwise, Folding, Aligned, AlignedLate,
-        Exact, Unspecified, Groups, Reordered, Tail, Halving, Scaled, Tree, Trees, Bias, Scale, AddC, Parts, Product,
+        Exact, Unspecified, Groups, Reordered, Tail, Halving, UpTo, Scaled, Tree, Trees, Bias, Scale, AddC, Parts,
+        Product,
     )
 }  # fmt: skip

@@ -31,6 +31,7 @@ from mpsim.products.stages import (
     Tail,
     Tree,
     Trees,
+    UpTo,
     Whole,
 )
 
@@ -141,6 +142,9 @@ def order_words(order: Order) -> str:
                 f"by halving at multiples of {multiple} ({_rounding(sums)}), and {most} terms or fewer "
                 f"{order_words(inner)}"
             )
+        case UpTo(most, few, many):
+            short = f"{most} terms or fewer are added" if most > 1 else "one term is added"
+            return f"{order_words(many)}, but {short} {order_words(few)}"
         case Trees(trees):
             return f"by explicit trees of {', '.join(str(tree.length) for tree in trees)} terms"
         case Tree():

@@ -57,6 +57,7 @@ from mpsim.products.stages import (
     Tail,
     Tree,
     Trees,
+    UpTo,
     bits_after,
     bits_of,
 )
@@ -185,6 +186,10 @@ def _halving(writer: Writer, order: Halving, terms: Sequence[Term]) -> int:
     return writer.add(left, _halving(writer, order, terms[half:]), order.sums)
 
 
+def _up_to(writer: Writer, order: UpTo, terms: Sequence[Term]) -> int:
+    return _sum(writer, order.few if len(terms) <= order.most else order.many, terms)
+
+
 def _exact(writer: Writer, order: Exact, terms: Sequence[Term]) -> int:
     return _exactly(writer, terms, TOTAL)
 
@@ -271,6 +276,7 @@ RULES: dict[type, Callable[[Writer, Any, Sequence[Term]], int]] = {
     Trees: _trees,
     Tail: _tail,
     Halving: _halving,
+    UpTo: _up_to,
     Exact: _exact,
     Aligned: _aligned,
     AlignedLate: _aligned,
