@@ -38,6 +38,7 @@ ARGUMENTS = {
     "trace-step": ["small_cnn", "--width", "0.0625", "--out", "{}/step.npz"],
     "validate cast": ["ml_dtypes.float8_e5m2", "--source", "float16"],
     "validate op": ["{}/adder.py:add", "--operation", "add", "--formats", "p3109_k4p2"],
+    "conformance p3109": ["{}/adder.py:{Operation}", "--formats", "Binary4p2se", "--operations", "Add"],
     "validate dot": ["accumulator:exact", "--length", "16", "--side", "2", "--backend", "reference"],
     "validate blocks": ["{}/quantiser.py:quantise", "--format", "nvfp4"],
     "validate step": ["{}/step.npz", "--against", "{}/step.npz", "--teacher-forced"],
@@ -60,6 +61,7 @@ ADDER = """
 from mpsim.arithmetic import operate
 def add(x, y):
     return operate("add", x, y, formats="p3109_k4p2")
+Add = add
 """
 QUANTISER = """
 from mpsim.blocks import quantize

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from mpsim.formats import Format
 from mpsim.kernels import spec, spec_codes
 from mpsim.kernels.spec import Exact
-from mpsim.policies import Mode, Policy
+from mpsim.policies import Mode, Overflow, Policy
 
 #: Bits of a root below the last one that any format keeps; the last of them says that something is left.
 ROOT_BITS = 140
@@ -294,15 +294,16 @@ def operate(
     result: Format,
     policy: Policy = Policy(),
     random_bits: int | None = None,
+    rules: str | None = None,
 ) -> int:
-    """The code of an operation's result: computed exactly and rounded once.
+    """The code of an operation's result: computed exactly and rounded once. rules: see ``is_p3109``.
 
     >>> from mpsim.formats import FORMATS
     >>> fp8 = FORMATS["p3109_k8p3"]
     >>> hex(operate("add", [0x40, 0x3C], [fp8, fp8], fp8))  # 1 + 0.5
     '0x42'
     """
-    p3109 = result.is_p3109 or any(format.is_p3109 for format in formats)
+    p3109 = is_p3109(rules, (*formats, result))
     numbers = [number_of(code, format) for code, format in zip(codes, formats, strict=True)]
     if p3109:
         numbers = [Number(x.value, x.negative and not x.is_zero) for x in numbers]
@@ -313,7 +314,19 @@ def operate(
         found = NAN
     if p3109 and found.is_zero:
         found = Number(Fraction(0), False)
-    return code_of(found, result, policy, random_bits)
+    return code_of(found, result, p3109_policy(policy, result) if p3109 else policy, random_bits)
+
+
+def is_p3109(rules: str | None, formats: Sequence[Format]) -> bool:
+    """Whether the rules of P3109 apply: "p3109", "ieee754", or None for P3109's where one of the formats is P3109's."""
+    return rules == "p3109" or (rules is None and any(format.is_p3109 for format in formats))
+
+
+def p3109_policy(policy: Policy, result: Format) -> Policy:
+    """The policy by which P3109 rounds to a format of another standard: to odd, overflow is infinity (§4.7.5)."""
+    if policy == Policy(Mode.TO_ODD) and result.has_infinity and not result.is_p3109:
+        return Policy(Mode.TO_ODD, Overflow.MARK)
+    return policy
 
 
 def p3109_exception(name: str, numbers: Sequence[Number]) -> Number | None:

@@ -43,6 +43,7 @@ def operate(
     overflow: str | Overflow = Overflow.INFINITY,
     random_bits: ArrayLike | None = None,
     random_bit_count: int | None = None,
+    rules: str | None = None,
     backend: str = "compiled",
 ) -> Array:
     """Compute an operation on codes exactly and round it once.
@@ -58,6 +59,7 @@ def operate(
         result: The format of the result; None for the first operand's.
         mode, overflow, random_bit_count: As for ``round_to``.
         random_bits: For mode "stochastic": uint32 words of the result's shape.
+        rules: "p3109" or "ieee754", whatever the formats are; None for the choice above.
         backend: What decodes, rounds and encodes arrays; it changes no bit.
 
     Returns:
@@ -81,9 +83,12 @@ def operate(
     if policy.mode.is_legacy:
         raise UsageError(f"mode {policy.mode.value!r} is defined for float32 numbers only, not for operations on codes")
     words = _random_words(policy, random_bits, arrays[0].shape)
+    if rules is not None:
+        checks.named("rules", rules, ["p3109", "ieee754"])
     if is_fast(name, of_operands, target, policy):
-        return _fast(name, arrays, of_operands, target, policy, words, backend)
-    return _exact(name, arrays, of_operands, target, policy, words)
+        p3109 = definition.is_p3109(rules, (*of_operands, target))
+        return _fast(name, arrays, of_operands, target, policy, words, p3109, backend)
+    return _exact(name, arrays, of_operands, target, policy, words, rules)
 
 
 def compare(name: str, *codes: ArrayLike, formats: Formats) -> Array:
@@ -191,10 +196,10 @@ def _fast(
     result: Format,
     policy: Policy,
     words: Array | None,
+    p3109: bool,
     backend: str,
 ) -> Array:
     """By float64 arrays rounded to odd."""
-    p3109 = result.is_p3109 or any(format.is_p3109 for format in formats)
     values = [decode(array, format, np.float64, backend=backend) for array, format in zip(codes, formats, strict=True)]
     if p3109:
         values = [value + 0.0 for value in values]  # one zero
@@ -210,6 +215,7 @@ def _fast(
         total = np.where((total == 0) & ~_same_signs(name, values), -0.0, total)
     if p3109 or name not in OF_THE_SIGN:
         total = np.where(np.isnan(total), np.nan, total)
+    policy = definition.p3109_policy(policy, result) if p3109 else policy
     rounded = np.asarray(
         round_to(
             np.atleast_1d(total),
@@ -237,13 +243,19 @@ def _same_signs(name: str, values: list[Array]) -> Array:
 
 
 def _exact(
-    name: str, codes: list[Array], formats: Sequence[Format], result: Format, policy: Policy, words: Array | None
+    name: str,
+    codes: list[Array],
+    formats: Sequence[Format],
+    result: Format,
+    policy: Policy,
+    words: Array | None,
+    rules: str | None,
 ) -> Array:
     """By the definition, one element at a time."""
 
     def one(*row: int) -> int:
         bits = None if words is None else row[-1]
-        return definition.operate(name, row[: len(formats)], formats, result, policy, bits)
+        return definition.operate(name, row[: len(formats)], formats, result, policy, bits, rules)
 
     return _each(one, codes if words is None else [*codes, words], np.dtype(f"uint{result.code_bits}"))
 

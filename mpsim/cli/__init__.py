@@ -11,6 +11,7 @@ import typer
 
 from mpsim.cli import arithmetic, command, figures, plans, runs, steps, validate, vectors
 from mpsim.cli.output import complain, is_failure, is_usage_error
+from mpsim.cli.validate import conformance
 
 app = typer.Typer(
     name="mpsim",
@@ -25,6 +26,7 @@ for module in (arithmetic, plans, runs, figures, steps):
         numbers_below_zero = {"ignore_unknown_options": True} if name == "round" else None
         app.command(name, context_settings=numbers_below_zero)(function)
 app.add_typer(validate.app, name="validate")
+app.add_typer(conformance.app, name="conformance")
 app.add_typer(vectors.app, name="vectors")
 command.use(app)
 

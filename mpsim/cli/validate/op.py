@@ -34,6 +34,10 @@ def op(
     overflow: Annotated[
         str | None, typer.Option(help="Declared overflow policy: infinity, saturate or saturate_propagate.")
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="p3109: the projection that IEEE P3109 requires, nearest_even and overflow infinity."),
+    ] = None,
     given: Annotated[
         str,
         typer.Option(help="What a Python function gets: codes (integers), or numbers (arrays of the formats' types)."),
@@ -48,6 +52,6 @@ def op(
     several = formats.split(",")
     report = validate_operation(
         subject, operation, several[0] if len(several) == 1 else several, result=result, mode=mode, overflow=overflow,
-        given=given, seed=seed, calling=calling,
+        preset=preset, given=given, seed=seed, calling=calling,
     )  # fmt: skip
     return report, presentation

@@ -64,8 +64,10 @@ def _calling(argument: list[str] | None = None, **given: Any) -> Calling:
     return Calling(given=numbers, **given)
 
 
-def gives_verdict(name: str) -> Callable[[Command[tuple[Report, Presentation]]], Command[None]]:
-    """The command ``mpsim validate NAME`` of a function that gives a report and the module that presents it.
+def gives_verdict(
+    name: str, group: str = "validate"
+) -> Callable[[Command[tuple[Report, Presentation]]], Command[None]]:
+    """The command ``mpsim GROUP NAME`` of a function that gives a report and the module that presents it.
 
     Its first parameter is the subject. The command has the options of where the verdict goes, and ends with it.
     """
@@ -75,7 +77,7 @@ def gives_verdict(name: str) -> Callable[[Command[tuple[Report, Presentation]]],
 
         @wraps(function)
         def command(outputs: Outputs, **given: object) -> None:
-            told = outputs._replace(command=name, subject=str(given[subject]))
+            told = outputs._replace(command=f"{group} {name}", subject=str(given[subject]))
             with comparison(told):
                 answer(*function(**given), told)
 
@@ -98,7 +100,7 @@ class Outputs(NamedTuple):
 
     @property
     def suite(self) -> str:
-        return f"mpsim validate {self.command} {self.subject}"
+        return f"mpsim {self.command} {self.subject}"
 
 
 @contextmanager

@@ -115,6 +115,10 @@ def _ptx_satfinite(format: Format, source: Source) -> Rule | None:
     return None
 
 
+def _p3109(format: Format, source: Source) -> Rule | None:
+    return Rule(format, NEAREST_INFINITY) if format.is_p3109 else None
+
+
 def _qpytorch(quirks: tuple[str, ...]) -> Callable[[Format, Source], Rule | None]:
     def rule(format: Format, source: Source) -> Rule | None:
         if format.name in FORMATS or not spec.legacy_applies(format) or source.name != "float32":
@@ -142,6 +146,7 @@ PRESETS = {
         Preset("ocp_nonsaturate", "OCP OFP8, not saturating", "OCP OFP8 v1.0", _ocp(NEAREST_INFINITY)),
         Preset("ptx", "PTX cvt.rn", "an H200, all float32 inputs (docs/hardware.md)", _ptx),
         Preset("ptx_satfinite", "PTX cvt.rn.satfinite", "PTX ISA, cvt; an H200 (docs/hardware.md)", _ptx_satfinite),
+        Preset("p3109", "IEEE P3109, no saturation", "Interim Report v4.0, §4.5, §4.7", _p3109),
         Preset("qpytorch", "QPyTorch float_quantize, nearest, on a GPU", "docs/semantics.md §2", _qpytorch(())),
         Preset("qpytorch_cpu", "the same on a CPU", "QPyTorch 0.3, run", _qpytorch(("nan_as_number",))),
         Preset("pychop", "pychop Chop, rmode 1, NumPy", "pychop 0.6, run", _pychop),

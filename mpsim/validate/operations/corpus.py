@@ -13,6 +13,8 @@ from mpsim.kernels.contract import Array
 ALL = 1 << 16
 #: Random combinations of each kind where there are more.
 RANDOM = 40_000
+#: Combinations of edges, of which some are drawn where there are more.
+CROSSED = 1 << 17
 
 
 def combinations(formats: Sequence[Format], seed: int) -> tuple[list[Array], bool]:
@@ -21,11 +23,18 @@ def combinations(formats: Sequence[Format], seed: int) -> tuple[list[Array], boo
         axes = [np.arange(1 << format.bits, dtype=np.uint64) for format in formats]
         return _typed(np.meshgrid(*axes, indexing="ij"), formats), True
     random = np.random.default_rng(seed)
-    crossed = np.meshgrid(*map(edges, formats), indexing="ij")
+    crossed = _crossed([edges(format) for format in formats], random)
     anywhere = [random.integers(0, (1 << format.bits) - 1, RANDOM, np.uint64, endpoint=True) for format in formats]
     near = [_near(format, random, RANDOM) for format in formats]
     parts = [[array.reshape(-1) for array in part] for part in (crossed, anywhere, near)]
     return _typed([np.concatenate(each) for each in zip(*parts, strict=True)], formats), False
+
+
+def _crossed(edges: Sequence[Array], random: np.random.Generator) -> list[Array]:
+    """Every combination of the edges, or CROSSED of them."""
+    if np.prod([float(each.size) for each in edges]) <= CROSSED:
+        return list(np.meshgrid(*edges, indexing="ij"))
+    return [random.choice(each, CROSSED) for each in edges]
 
 
 def edges(format: Format) -> Array:

@@ -11,6 +11,7 @@ import numpy as np
 from mpsim import checks
 from mpsim.arithmetic import ARITHMETIC, operate
 from mpsim.arithmetic.operations import formats_of_operands
+from mpsim.errors import UsageError
 from mpsim.files.records import Record
 from mpsim.formats import Format, as_format
 from mpsim.kernels.contract import Array
@@ -93,6 +94,7 @@ def validate_operation(
     result: str | Format | None = None,
     mode: str | None = None,
     overflow: str | None = None,
+    preset: str | None = None,
     given: str = "codes",
     seed: int = 0,
     calling: Calling = Calling(),
@@ -105,11 +107,12 @@ def validate_operation(
         operation: A name of ``mpsim.arithmetic.ARITHMETIC``.
         formats: The format of all operands, or one for each; result: None for the first operand's.
         mode, overflow: The declared rule. With neither, all rules are compared.
+        preset: "p3109" declares nearest even without saturation, which P3109 requires.
         given: "codes", or "numbers" for arrays of the formats' types (ml_dtypes or torch).
-        seed: Of random operands, for operations with more than 65,536 combinations of codes.
+        seed: Of random operands, for more than 65,536 combinations of codes; calling: how the subject is called.
 
     Returns:
-        A report with ``.equal``, ``.equal_to``, ``.findings`` and ``.cause``. All NaNs of a format count as equal.
+        A report with ``.equal``, ``.findings`` and ``.cause``. All NaNs of a format count as equal.
 
     Raises:
         SubjectError: For a subject that cannot be run, or answers something else.
@@ -125,26 +128,36 @@ def validate_operation(
     (['up, overflow infinity'], True)
     """
     checks.named("operation", operation, list(ARITHMETIC))
-    count = ARITHMETIC[operation][0]
-    of_operands = formats_of_operands(operation, count, formats)
+    of_operands = formats_of_operands(operation, ARITHMETIC[operation][0], formats)
     target = of_operands[0] if result is None else as_format(result)
     opened = open_operation(subject, of_operands, target, given, calling)
     checks.seed("seed", seed)
     codes, exhaustive = combinations(of_operands, seed)
     codes, left_out = _defined(operation, codes, of_operands, target)
-    rules = _rules(mode, overflow)
+    rules = _rules(*_declared(preset, (*of_operands, target), mode, overflow))
     with default_float_environment():
-        answers = opened.ask(codes)
-        _check_steady(opened, codes, answers)
-        wrong = [~same_codes(_expected(operation, codes, of_operands, target, rule), answers, target) for rule in rules]
-    counts = [int(each.sum()) for each in wrong]
+        answers = _steady_answers(opened, codes)
+        right = [same_codes(_expected(operation, codes, of_operands, target, rule), answers, target) for rule in rules]
+    counts = [int(np.count_nonzero(~each)) for each in right]
     equal_to = tuple(rule for rule, number in zip(rules, counts, strict=True) if not number)
     best = int(np.argmin(counts))
     report = OperationReport(
         opened.name, operation, of_operands, target, codes[0].size, exhaustive, left_out,
-        mode is not None or overflow is not None, equal_to, rules[best], counts[best], state=tuple(opened.callee.state),
+        not (mode is overflow is preset is None), equal_to, rules[best], counts[best], state=tuple(opened.callee.state),
     )  # fmt: skip
     return _explained(report, codes, answers, rules) if counts[best] else report
+
+
+def _declared(
+    preset: str | None, formats: Sequence[Format], mode: str | None, overflow: str | None
+) -> tuple[str | None, str | None]:
+    """The declared mode and overflow policy, those of a preset among them."""
+    if preset is None:
+        return mode, overflow
+    checks.named("preset", preset, ["p3109"])
+    if not any(format.is_p3109 for format in formats):
+        raise UsageError(f"preset p3109 needs a format of P3109, as p3109_k8p3; got {', '.join(map(str, formats))}")
+    return mode or "nearest_even", overflow or "infinity"
 
 
 def _rules(mode: str | None, overflow: str | None) -> tuple[Rule, ...]:
@@ -187,8 +200,9 @@ def _explained(
     return replace(report, findings=tuple(found), cause=cause)
 
 
-def _check_steady(subject: OperationSubject, codes: list[Array], answers: Array) -> None:
-    """SubjectError where equal calls, or calls with other numbers of elements, are answered differently."""
+def _steady_answers(subject: OperationSubject, codes: list[Array]) -> Array:
+    """The answers. SubjectError where equal calls, or calls with other numbers of elements, are answered differently."""
+    answers = subject.ask(codes)
     generator = np.random.default_rng(0)
     for length in LENGTHS:
         chosen = np.sort(generator.integers(0, codes[0].size, length))
@@ -198,3 +212,4 @@ def _check_steady(subject: OperationSubject, codes: list[Array], answers: Array)
                 f"{subject.name} answers some operands differently among {length} elements than among {codes[0].size}, "
                 f"or differently in equal calls; an operation acts on each element alone"
             )
+    return answers

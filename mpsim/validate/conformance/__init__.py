@@ -1,0 +1,1 @@
+"""Compares an implementation with IEEE P3109, one operation specialization after the other."""
