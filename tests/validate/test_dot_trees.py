@@ -11,6 +11,7 @@ import pytest
 from mpsim.kernels import load
 from mpsim.products.accumulators import Accumulator
 from mpsim.products.text import product_of
+from mpsim.validate.dot.inputs.packing import region_of
 from mpsim.validate.dot.inputs.probes import Prober
 from mpsim.validate.dot.orders.trees import NoTree, Revealer, nodes_of, nodes_of_product
 from mpsim.validate.dot.subjects import open_dot
@@ -66,3 +67,21 @@ def test_the_nodes_of_a_tree_written_out() -> None:
     assert nodes_of_product(product_of("pairwise()"), 5) == {0b11, 0b1100, 0b1111, 0b11111}
     assert nodes_of_product(product_of("groups(lanes(2), rising(), folding())"), 4) == {0b101, 0b1010, 0b1111}
     assert nodes_of_product(product_of("aligned(3)"), 5) == {0b111, 0b11111}
+
+
+@pytest.mark.parametrize("alike,calls", [("neither", 40), ("left", 1), ("right", 40)])
+def test_one_product_holds_all_dot_products_of_one_factor_that_a_region_has_columns_for(alike: str, calls: int) -> None:
+    numbers = np.random.default_rng(0).integers(-9, 10, (2, 40, 5)).astype(np.float32)
+    if alike != "neither":
+        numbers[("left", "right").index(alike)] = 1
+    asked = []
+
+    def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        asked.append((a, b))
+        return a @ b
+
+    mask = np.zeros((3, 40), bool)
+    mask[1] = True
+    found = open_dot(product).at(region_of(mask)).dots(*numbers)
+    assert len(asked) == calls and {(a.shape, b.shape) for a, b in asked} == {((3, 5), (5, 40))}
+    assert found.tolist() == (numbers[0] * numbers[1]).sum(axis=1).tolist()

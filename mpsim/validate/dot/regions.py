@@ -15,6 +15,7 @@ from mpsim.formats import as_format
 from mpsim.products.accumulators import Accumulator, Summation, in_stages
 from mpsim.products.tensor_cores import described
 from mpsim.rounding import round_to
+from mpsim.validate.dot.inputs.packing import region_of
 from mpsim.validate.dot.orders.trees import nodes_of_product
 from mpsim.validate.dot.subjects import DotSubject, Model, same
 
@@ -89,19 +90,6 @@ def regions(subject: DotSubject, shape: Shape, lengths: Iterable[int], seed: int
     return sorted(_masks(np.concatenate(found, -1)).values(), key=lambda mask: -int(mask.sum()))
 
 
-def places_of(mask: Array) -> tuple[tuple[int, int], ...]:
-    """Places of a region, one in each row and column at most: where dot products of any rows can be asked at once."""
-    found: list[tuple[int, int]] = []
-    columns: set[int] = set()
-    for i, row in enumerate(mask):
-        free = [int(j) for j in np.flatnonzero(row) if int(j) not in columns]
-        if free:
-            j = i if i in free else free[0]
-            found.append((i, j))
-            columns.add(j)
-    return tuple(found)
-
-
 def _masks(found: Array) -> dict[bytes, Array]:
     """Answers -> where they are."""
     m, n, _ = found.shape
@@ -134,7 +122,7 @@ def elsewhere(
             continue
         summation = _giving(found, values, pairs, subject.output)
         if summation is None and searched < MOST_ORDERS:
-            shape = max(masks, key=lambda each: len(places_of(masks[each])))
+            shape = max(masks, key=lambda each: len(region_of(masks[each]).apart))
             found += find(shape, masks[shape])
             searched += 1
             summation = _giving(found, values, pairs, subject.output)

@@ -17,6 +17,7 @@ from mpsim.products.accumulators import Summation
 from mpsim.products.tensor_cores import family_of
 from mpsim.rounding import encode, round_to
 from mpsim.validate.answers import SubjectError
+from mpsim.validate.dot.inputs.packing import Region, packed, region_of
 from mpsim.validate.subjects import worker
 from mpsim.validate.subjects.calling import Callee, InProcess
 from mpsim.validate.subjects.casts import values_of
@@ -39,7 +40,7 @@ class DotSubject:
     """A matrix product under test: callee(a (M, K), b (K, N)) -> (M, N), in the type of inputs.
 
     output: the type of its answers, known once it has answered. form: "matmul", or "dot" for one that takes vectors.
-    shape, places: where dot products are asked, (row, column) each; the diagonal of square ones of ``side`` otherwise.
+    region: where dot products are asked; the diagonal of square matrices of ``side`` rows otherwise.
     """
 
     name: str
@@ -49,12 +50,11 @@ class DotSubject:
     form: str = "matmul"
     output: str = ""
     notes: list[str] = field(default_factory=list)
-    shape: tuple[int, int] | None = None
-    places: tuple[tuple[int, int], ...] = ()
+    region: Region | None = None
 
-    def at(self, shape: tuple[int, int], places: tuple[tuple[int, int], ...]) -> DotSubject:
-        """The same, asked for dot products at these places of matrices of a shape alone."""
-        return replace(self, shape=shape, places=places)
+    def at(self, region: Region) -> DotSubject:
+        """The same, asked for dot products in this region of a matrix alone."""
+        return replace(self, region=region)
 
     def matmul(self, a: Array, b: Array) -> Array:
         """float32 (M, K) times (K, N), numbers of the inputs' format -> float64 (M, N), exactly what was answered."""
@@ -75,15 +75,13 @@ class DotSubject:
         return found
 
     def _in_matrices(self, a: Array, b: Array) -> Array:
-        m, n = self.shape or (self.side, self.side)
-        rows, columns = np.array(self.places or [(i, i) for i in range(min(m, n))]).T
-        found = np.empty(len(a))
-        for start in range(0, len(a), len(rows)):
-            left, right = np.zeros((m, a.shape[1]), np.float32), np.zeros((n, a.shape[1]), np.float32)
-            count = min(len(rows), len(a) - start)
-            i, j = rows[:count], columns[:count]
-            left[i], right[j] = a[start : start + count], b[start : start + count]
-            found[start : start + count] = self.matmul(left, np.ascontiguousarray(right.T))[i, j]
+        region = self.region or region_of(np.eye(self.side, dtype=bool))
+        found, start = np.empty(len(a)), 0
+        while start < len(a):
+            left, right, rows, columns = packed(region, a[start:], b[start:])
+            stop = start + len(rows)
+            found[start:stop] = self.matmul(left, np.ascontiguousarray(right.T))[rows, columns]
+            start = stop
         return found
 
     def _answer(self, a: Array, b: Array, shape: tuple[int, ...]) -> Array:

@@ -19,10 +19,11 @@ from mpsim.products.tensor_cores import accumulator_of
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.dot.accuracy import Error, error_of
 from mpsim.validate.dot.finding import Found, asked, find
+from mpsim.validate.dot.inputs.packing import region_of
 from mpsim.validate.dot.judge import Corpus, Judge
 from mpsim.validate.dot.measurements import statements
 from mpsim.validate.dot.orders.candidates import distinct
-from mpsim.validate.dot.regions import MOST_REGIONS, elsewhere, places_of, regions, vectors
+from mpsim.validate.dot.regions import MOST_REGIONS, elsewhere, regions, vectors
 from mpsim.validate.dot.results import WIDE, DotReport, Tried, result_format
 from mpsim.validate.dot.shapes import (
     PlaceDependence,
@@ -134,7 +135,7 @@ class _Search:
         if places is not None and places.side == self.opened.side:
             masks = regions(self.opened, self.square, every_number_of_terms(self.length), self.seed)
         searched = masks if len(masks) <= MOST_REGIONS else masks[:1]
-        views = [self._view(self.square, mask) for mask in searched] if len(masks) > 1 else [self.opened]
+        views = [self.opened.at(region_of(mask)) for mask in searched] if len(masks) > 1 else [self.opened]
         found = [self._find(view, corpora, mask) for view, mask in zip(views, searched, strict=True)]
         if places is not None and len(masks) > 1:
             parts = zip(masks, [next(iter(part.summations), None) for part in found], strict=False)
@@ -150,10 +151,7 @@ class _Search:
 
     def _others(self, shape: tuple[int, int], mask: Array) -> list[Summation]:
         corpora = asked(self.opened, shape, self.length, self.seed)
-        return self._find(self._view(shape, mask), corpora, mask).summations
-
-    def _view(self, shape: tuple[int, int], mask: Array) -> DotSubject:
-        return self.opened.at(shape, places_of(mask))
+        return self._find(self.opened.at(region_of(mask)), corpora, mask).summations
 
     def _find(self, view: DotSubject, corpora: Sequence[Corpus], mask: Array) -> Found:
         return find(view, corpora, mask, self.length, self.declared, seed=self.seed, backend=self.backend)

@@ -36,11 +36,13 @@ REACH, LARGE_REACH = 2048, 1024
 def operands(rows: Sequence[Sequence[Term]], length: int) -> tuple[Array, Array]:
     """Rows of terms as float32 matrices (rows, length): each product's exponent is split in halves."""
     a, b = np.zeros((2, len(rows), length), np.float32)
-    for row, terms in enumerate(rows):
-        for k, exponent, factor in terms:
-            x, y = factor if isinstance(factor, tuple) else (1.0, factor)
-            a[row, k] = x * 2.0 ** (exponent - exponent // 2)
-            b[row, k] = y * 2.0 ** (exponent // 2)
+    terms = [(row, *term) for row, each in enumerate(rows) for term in each]
+    if terms:
+        row, k, exponents, factors = zip(*terms, strict=True)
+        exponent = np.array(exponents)
+        x, y = np.array([each if isinstance(each, tuple) else (1.0, each) for each in factors]).T
+        a[row, k] = np.ldexp(x, exponent - exponent // 2)
+        b[row, k] = np.ldexp(y, exponent // 2)
     return a, b
 
 

@@ -52,6 +52,21 @@ class Prober:
         """The results, one a probe."""
         return self.ask_numbers(*operands(probes, self.length))
 
+    def ask_products(self, products: Array) -> Array:
+        """The results of rows of products (P, K), each 0 or 2**small or 2**big with a sign. One factor is the same for
+        all of them if the inputs' range allows, so that more of them are elements of one matrix product."""
+        lowest = max(self.big - _greatest(self.inputs), self.inputs.min_exponent)
+        highest = min(self.small, 0) - self.inputs.min_exponent
+        if lowest <= highest:
+            whole = 2.0 ** min(max(0, lowest), highest)
+            one, other = np.full(products.shape, whole, np.float32), (products / whole).astype(np.float32)
+        else:
+            significand, exponent = np.frexp(products)
+            one = np.ldexp(products != 0, exponent - exponent // 2).astype(np.float32)
+            other = np.ldexp(significand, exponent // 2).astype(np.float32)
+        region = self.subject.region
+        return self.ask_numbers(*((one, other) if region is None or region.shares_left else (other, one)))
+
     def ask_numbers(self, a: Array, b: Array) -> Array:
         """The results of rows of numbers."""
         found = self.subject.dots(a, b)

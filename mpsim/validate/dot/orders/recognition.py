@@ -7,6 +7,7 @@ nodes, then the tree of the first group is recognised as the inner order and the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from mpsim.products.stages import (
     Aligned,
@@ -47,17 +48,23 @@ def recognised(tree: Node, length: int) -> list[Order]:
     >>> recognised(((0, 2), (1, 3)), 4)
     [Folding(...), Groups(partition=Lanes(number=2, take=1), inner=Rising(...), outer=Rising(...))]
     """
-    return _orders(nodes_of(tree), length, DEPTH)
+    return list(_orders(nodes_of(tree), length, DEPTH))
 
 
-def _orders(nodes: Nodes, length: int, depth: int) -> list[Order]:
+@lru_cache(maxsize=1 << 14)
+def _orders(nodes: Nodes, length: int, depth: int) -> tuple[Order, ...]:
     found: list[Order] = []
     for order in _candidates(nodes, length, depth):
-        if order not in found and nodes_of_product(Product(order=order), length) == nodes:
+        if order not in found and _nodes_of(order, length) == nodes:
             found.append(order)
             if order == Rising() or len(found) == MOST_ORDERS:  # a chain has no parts
                 break
-    return found
+    return tuple(found)
+
+
+@lru_cache(maxsize=1 << 14)
+def _nodes_of(order: Order, length: int) -> Nodes:
+    return nodes_of_product(Product(order=order), length)
 
 
 def _of_results(nodes: Nodes, length: int, depth: int) -> list[Order]:

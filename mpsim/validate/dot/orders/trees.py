@@ -15,7 +15,6 @@ import numpy as np
 from mpsim.kernels.contractions import steps
 from mpsim.kernels.contractions.rules import steps_of
 from mpsim.products.stages import Node, Product
-from mpsim.validate.dot.inputs.edges import Term
 from mpsim.validate.dot.inputs.probes import Prober
 
 #: Probes that one tree may take.
@@ -50,31 +49,29 @@ class Revealer:
     def _units(self) -> int:
         """How many small numbers are added without an error, and lost together beside a large one: a power of two."""
         counts = [count for count in (1 << e for e in range(20)) if count <= self.length]
-        prober = self.prober
-        sums = prober.ask([[(k, prober.small, 1) for k in range(count)] for count in counts])
-        exact = sums == np.array(counts) * 2.0**prober.small
+        small = 2.0**self.prober.small
+        sums = self.prober.ask_products(small * (np.arange(self.length) < np.array(counts)[:, None]))
+        exact = sums == np.array(counts) * small
         fitting = [count for count, right in zip(counts, exact, strict=True) if right]
         return max(fitting[: int(np.argmin(exact))] if not exact.all() else fitting, default=1)
 
     def sizes(self, first: int, others: Sequence[int]) -> list[int]:
         """For each of the others, the number of terms below the node where it meets the first."""
-        groups = [range(start, min(start + self.units, self.length)) for start in range(0, self.length, self.units)]
-        probes: list[list[Term]] = []
-        counts = []
-        for other in others:
-            for group in groups:
-                units = [k for k in group if k not in (first, other)]
-                pair: list[Term] = [(first, self.prober.big, 1), (other, self.prober.big, -1)]
-                probes.append([*pair, *((k, self.prober.small, 1) for k in units)])
-                counts.append(len(units))
-        self.asked += len(probes)
+        groups = -(-self.length // self.units)
+        self.asked += len(others) * groups
         if self.asked > MOST_PROBES:
             raise NoTree(f"more than {MOST_PROBES} probes would be needed")
-        left = self.prober.ask(probes) / 2.0**self.prober.small
-        lost = np.array(counts) - left
+        small, big = 2.0**self.prober.small, 2.0**self.prober.big
+        products = np.zeros((len(others), groups, self.length))
+        for group, start in enumerate(range(0, self.length, self.units)):
+            products[:, group, start : start + self.units] = small
+        products[:, :, first] = big
+        products[np.arange(len(others)), :, others] = -big
+        left = self.prober.ask_products(products.reshape(-1, self.length)) / small
+        lost = (products == small).sum(axis=2).ravel() - left
         if not np.isfinite(lost).all() or (lost != np.round(lost)).any() or (lost < 0).any():
             raise NoTree("what is left beside a large number and its negative is not a number of terms")
-        return [int(total) + 2 for total in lost.reshape(len(others), len(groups)).sum(axis=1)]
+        return [int(total) + 2 for total in lost.reshape(len(others), groups).sum(axis=1)]
 
     def _built(self, terms: Sequence[int], above: int) -> tuple[list[Node], int]:
         """(subtrees over the terms that hang below one node of ``above`` terms; terms of the largest node in them).
