@@ -10,13 +10,14 @@ from numpy.typing import ArrayLike
 
 from mpsim import checks
 from mpsim.errors import UsageError, UsageTypeError
-from mpsim.formats import FORMATS
+from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels import hosted
 from mpsim.kernels.contractions.beside import NOTHING, Beside
 from mpsim.kernels.philox import Stream
 from mpsim.products.accumulators import Accumulator, Summation, in_short
 from mpsim.products.stages import Product
 from mpsim.products.tensor_cores import accumulator_of
+from mpsim.rounding import round_to
 
 __all__ = ["as_accumulator", "matmul"]
 
@@ -44,7 +45,7 @@ def matmul(
         c, beta, alpha: (M, N), and numbers rounded to float32, of products with ``AddC``, ``start="c"``, ``Scale``.
         bias: (N,), added as ``Bias`` says; an Accumulator adds it in float32.
         left_scale: of products that scale it: (), one per row (M, 1), per block of k (1, blocks), or (M, blocks);
-            with ``Scaled``, blocks is K / block rounded up, else 1.
+            with ``Scaled`` and ``AlignedScaled``, blocks is K / block rounded up, else 1.
         right_scale: (), one per column (1, N), per block of k (blocks, 1), or (blocks, N).
         stream: of the random bits of stochastic sums; ``Stream(0, "sums")`` if it is None.
         threads: None for as many as there are cores; any number gives the same bits.
@@ -73,8 +74,8 @@ def matmul(
         None if c is None else _of_shape(_matrix(c, "c"), "c", [shape]),
         _factor(beta, "beta"),
         _factor(alpha, "alpha"),
-        _scale(left_scale, "left_scale", (shape[0], blocks.get("left", 1))),
-        _scale(right_scale, "right_scale", (blocks.get("right", 1), shape[1])),
+        _scale(left_scale, "left_scale", (shape[0], blocks.get("left", 1)), chosen),
+        _scale(right_scale, "right_scale", (blocks.get("right", 1), shape[1]), chosen),
         checks.instance("stream", stream or NOTHING.stream, Stream, "a Stream, such as Stream(0, 'sums')"),
     )
     added = None if bias is None else _of_shape(_numbers(bias, "bias"), "bias", [shape[1:]])
@@ -89,14 +90,28 @@ def _blocks(accumulator: Summation, length: int) -> dict[str, int]:
     return {side: max(1, -(-length // size)) for side, size in blocks.items()}
 
 
-def _scale(scale: ArrayLike | None, name: str, most: tuple[int, int]) -> np.ndarray | None:
-    """Scales as a matrix: each axis has the most or 1."""
+def _scale(scale: ArrayLike | None, name: str, most: tuple[int, int], accumulator: Summation) -> np.ndarray | None:
+    """Scales as a matrix: each axis has the most or 1; of the format that the product's order says, if any."""
     if scale is None:
         return None
     rows, columns = most
     allowed = list(dict.fromkeys([(rows, columns), (rows, 1), (1, columns), (1, 1)]))
     array = _numbers(np.float32(scale) if isinstance(scale, int | float) else scale, name)
+    if isinstance(accumulator, Product) and accumulator.format_of_scales is not None:
+        _check_scales(array, name, as_format(accumulator.format_of_scales))
     return _of_shape(array, name, [*allowed, ()]).reshape((1, 1) if array.ndim == 0 else array.shape)
+
+
+def _check_scales(scales: np.ndarray, name: str, format: Format) -> None:
+    """UsageError for scales that are negative or not numbers of the format."""
+    number = scales >= 0
+    number &= round_to(np.where(number, scales, 1), format, overflow="infinity", backend="reference") == scales
+    wrong = scales[~(number | np.isnan(scales) & format.has_nan)]
+    if wrong.size:
+        raise UsageError(
+            f"{name} has {wrong[0]}, but scales of this product are numbers of {format.name} that are not negative; "
+            f"round them first, e.g. mpsim.round_to(scales, {format.name!r})"
+        )
 
 
 def _factor(value: float, name: str) -> float:

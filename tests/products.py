@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from mpsim.errors import UsageError
 from mpsim.kernels.contractions.beside import Beside
 from mpsim.kernels.philox import Stream
-from mpsim.products.epilogue import FACTORS
 from mpsim.products.stages import (
     CONVERSIONS,
     AddC,
@@ -50,6 +49,7 @@ from mpsim.products.stages import (
     Whole,
     within,
 )
+from mpsim.products.sums import FACTORS
 
 FORMATS = (
     "float32", "bfloat16", "float16", "tf32", "fp_6_9_0", "float8_e5m2", "float8_e4m3fn", "float8_e4m3fnuz",

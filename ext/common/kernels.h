@@ -47,15 +47,16 @@
        const int64_t *out_row, const int64_t *out_column, int64_t groups, int64_t rows, int64_t length,             \
        int64_t columns, int64_t kind, int64_t chunk, const NarrowFormat *narrow, const AlignedSum *aligned,         \
        int threads))                                                                                                \
-    /* any order in steps: contraction/steps.c; count steps, of five numbers each; values and tables: what is read  \
+    /* any order in steps: contraction/steps.c; count steps, of five numbers each; most_groups: of a step with scales; values and tables: what is read  \
      * beside the operands, for each table where it begins, its step, and the offsets of groups, rows and columns */\
     X(V, run_steps, int,                                                                                            \
       (const float *a, const int64_t *a_group, const int64_t *a_row, const int64_t *a_k, const float *b,            \
        const int64_t *b_group, const int64_t *b_column, const int64_t *b_k, float *out, const int64_t *out_group,   \
        const int64_t *out_row, const int64_t *out_column, int64_t groups, int64_t rows, int64_t length,             \
        int64_t columns, const int64_t *code, int64_t count, const int64_t *places, const SumRounding *sums,         \
-       const AlignedSum *aligned, const int64_t *aligned_sums, const LateSum *late, const float *values,            \
-       const int64_t *tables, const RandomStream *stream, int64_t registers, int64_t exact_sums, int64_t answer, int threads))             \
+       const AlignedSum *aligned, const int64_t *aligned_sums, const LateSum *late, const ScaledSum *scaled,        \
+       int64_t most_groups, const float *values, const int64_t *tables, const RandomStream *stream,                 \
+       int64_t registers, int64_t exact_sums, int64_t answer, int threads))                                         \
     /* elementwise; the output may be an input */                                                                   \
     X(V, add, void, (const float *a, const float *b, float *y, int64_t n, int threads))                             \
     X(V, scale, void, (const float *x, float factor, float *y, int64_t n, int threads))                             \

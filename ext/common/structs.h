@@ -53,7 +53,7 @@ typedef struct {
     int64_t random_bits, is_double;
 } SumRounding;
 
-/* Sums of aligned, truncated products (Aligned of mpsim/products/stages.py). */
+/* Sums of aligned, truncated products (Aligned of mpsim/products/aligned.py). */
 typedef struct {
     int64_t terms;
     double quantum;                /* 2**-fraction_bits */
@@ -64,7 +64,7 @@ typedef struct {
     int64_t toward_zero;
 } AlignedSum;
 
-/* Sums that align c after their products (AlignedLate of mpsim/products/stages.py). */
+/* Sums that align c after their products (AlignedLate of mpsim/products/aligned.py). */
 typedef struct {
     double quantum, sum_quantum;    /* 2**-fraction_bits, 2**-sum_bits */
     double reach;                   /* c counts from so much of the largest power of two on */
@@ -72,6 +72,17 @@ typedef struct {
     double least_sum;               /* and of that of the sums */
     int64_t sums;                   /* how they are rounded: the index of a SumRounding */
 } LateSum;
+
+/* Sums of aligned, truncated products with scales of blocks (AlignedScaled of mpsim/products/aligned.py). */
+typedef struct {
+    int64_t grouped;                /* the products of a group are added first */
+    double quantum;                 /* 2**-fraction_bits */
+    double least_left, least_right; /* the smallest normal numbers of the operands' formats */
+    double least_sum;               /* and of that of the sums */
+    double least;                   /* terms are aligned to this power of two at least */
+    double least_scale;             /* the smallest normal number of the scales' format */
+    int64_t left_table, right_table, sums;
+} ScaledSum;
 
 /* Images as (images, channels, area = height * width). */
 typedef struct {

@@ -113,6 +113,56 @@ static void load_table(const Program *p, const Tables *t, const Row *row, int64_
     for (int64_t i = 0; i < COLUMNS; i++) to[i] = i < row->count ? values[column[i]] : 0;
 }
 
+/* The next c of an instruction with scales. places: how many groups, their sizes, and, after their blocks, their terms.
+ * left, right: the scales of each group, COLUMNS of each. */
+INLINE Doubles scaled_instruction(const Row *row, const int64_t *places, const double *left, const double *right,
+                                  int part, Doubles c, const ScaledSum *sum, const NarrowFormat *narrow,
+                                  int64_t toward_zero) {
+    const Doubles zero = {0};
+    Doubles top = larger_doubles(scales_of(c, sum->least_sum), zero + sum->least), total = zero, plain = c;
+    for (int pass = 0; pass < 2; pass++) { /* the largest power of two first */
+        const int64_t *k = places + 1 + 2 * places[0];
+        const Doubles quantum = top * sum->quantum, shifter = quantum * 0x1p52;
+        if (pass) total = truncated(c, quantum, shifter);
+        for (int64_t group = 0; group < places[0]; k += places[1 + group], group++) {
+            Doubles one = get(left + group * COLUMNS + part * DOUBLES);
+            Doubles other = get(right + group * COLUMNS + part * DOUBLES), factor = one * other, all = zero;
+            Doubles power = scales_of(one, sum->least_scale) * scales_of(other, sum->least_scale);
+            for (int64_t i = 0; i < places[1 + group]; i++) {
+                Doubles term = product(row, k[i], part);
+                if (sum->grouped) {
+                    all += term;
+                    if (!pass) top = larger_doubles(top, (Doubles)((Longs)power & (Longs)(term != 0)));
+                } else if (pass) {
+                    total += truncated(term * factor, quantum, shifter);
+                    plain += term * factor;
+                } else {
+                    Doubles own = scale_of_product(row, k[i], part, sum->least_left, sum->least_right);
+                    top = larger_doubles(top, power * own);
+                }
+            }
+            if (!sum->grouped || !pass) continue;
+            total += truncated(all * factor, quantum, shifter);
+            plain += all * factor;
+        }
+    }
+    return aligned_result(total + 0.0, plain, narrow, toward_zero);
+}
+
+static void scaled_run(const Program *p, const Tables *t, const Row *row, const int64_t *places, double *r,
+                       int64_t how) {
+    const ScaledSum *sum = p->scaled + how;
+    const SumRounding *sums = p->sums + sum->sums;
+    double *left = row->scales, *right = left + places[0] * COLUMNS;
+    for (int64_t group = 0; group < places[0]; group++) {
+        load_table(p, t, row, sum->left_table, places[1 + places[0] + group], left + group * COLUMNS);
+        load_table(p, t, row, sum->right_table, places[1 + places[0] + group], right + group * COLUMNS);
+    }
+    for (int part = 0; part < PARTS; part++)
+        put(r + part * DOUBLES, scaled_instruction(row, places, left, right, part, get(r + part * DOUBLES), sum,
+                                                   &sums->format, sums->mode));
+}
+
 /* One step; its fields: what, to, x, y, how. */
 static void do_step(const Program *p, const Tables *t, Row *row, const int64_t *step) {
     int64_t x = step[2], y = step[3];
@@ -162,6 +212,9 @@ static void do_step(const Program *p, const Tables *t, Row *row, const int64_t *
     case STEP_LATE:
         late_run(p, row, p->places + x, to, step[4]);
         break;
+    case STEP_SCALED:
+        scaled_run(p, t, row, p->places + x, to, step[4]);
+        break;
     case STEP_LOAD:
         load_table(p, t, row, x, y, to);
         break;
@@ -179,14 +232,14 @@ static void run_row(const Program *p, const Tables *t, Row *row) {
 
 /* Every row of the columns from start to stop. */
 static void run_panel(const Program *p, const Tables *t, int64_t group, int64_t start, int64_t stop, float *panel,
-                      double *r, ExactSum *exact) {
+                      double *r, ExactSum *exact, double *scales) {
     const float *b = t->b + t->b_group[group];
     for (int64_t k = 0; k < t->length; k++)
         for (int64_t i = 0; i < COLUMNS; i++)
             panel[k * COLUMNS + i] = start + i < stop ? b[t->b_k[k] + t->b_column[start + i]] : 0;
     for (int64_t m = 0; m < t->rows; m++) {
-        Row row = {t->a + t->a_group[group] + t->a_row[m], NULL, panel, t->a_k, r, exact, group, m, start, stop - start,
-                   {0}, 0};
+        Row row = {t->a + t->a_group[group] + t->a_row[m], NULL, panel, t->a_k, r, exact, scales, group, m, start,
+                   stop - start, {0}, 0};
         for (int64_t i = start; i < stop; i++)
             row.elements[i - start] = t->out_group[group] + t->out_row[m] + t->out_column[i];
         run_row(p, t, &row);
@@ -195,9 +248,9 @@ static void run_panel(const Program *p, const Tables *t, int64_t group, int64_t 
 
 /* The groups from start to stop, each of one row and one column. */
 static void run_groups(const Program *p, const Tables *t, int64_t start, int64_t stop, float *panel, double *r,
-                       ExactSum *exact) {
+                       ExactSum *exact, double *scales) {
     float *lefts = panel + t->length * COLUMNS;
-    Row row = {NULL, lefts, panel, t->a_k, r, exact, start, 0, start, stop - start, {0}, 0};
+    Row row = {NULL, lefts, panel, t->a_k, r, exact, scales, start, 0, start, stop - start, {0}, 0};
     for (int64_t i = 0; i < COLUMNS; i++) {
         int64_t group = start + i < stop ? start + i : start;
         const float *a = t->a + t->a_group[group] + t->a_row[0], *b = t->b + t->b_group[group] + t->b_column[0];
@@ -215,12 +268,13 @@ int KERNEL(run_steps)(const float *a, const int64_t *a_group, const int64_t *a_r
                       const int64_t *out_group, const int64_t *out_row, const int64_t *out_column, int64_t groups,
                       int64_t rows, int64_t length, int64_t columns, const int64_t *code, int64_t count,
                       const int64_t *places, const SumRounding *sums, const AlignedSum *aligned,
-                      const int64_t *aligned_sums, const LateSum *late, const float *values, const int64_t *tables,
-                      const RandomStream *stream, int64_t registers, int64_t exact_sums, int64_t answer, int threads) {
+                      const int64_t *aligned_sums, const LateSum *late, const ScaledSum *scaled, int64_t most_groups,
+                      const float *values, const int64_t *tables, const RandomStream *stream, int64_t registers,
+                      int64_t exact_sums, int64_t answer, int threads) {
     const Tables t = {a,       b,         out,     a_group,    a_row,  a_k,  b_group, b_column,
                       b_k,     out_group, out_row, out_column, groups, rows, length,  columns};
     const Program p = {code,       places, aligned_sums,            tables, count,   registers, exact_sums,
-                       answer,     2 + groups + rows + columns,     sums,   aligned, late,      values,     stream};
+                       answer,     2 + groups + rows + columns,     sums,   aligned, late,      scaled,     values, stream};
     const int dots = rows == 1 && columns == 1;
     int64_t panels = ((dots ? groups : columns) + COLUMNS - 1) / COLUMNS, tasks = dots ? panels : groups * panels;
     size_t packed = sizeof(float) * COLUMNS * (size_t)(length ? length : 1);
@@ -231,20 +285,22 @@ int KERNEL(run_steps)(const float *a, const int64_t *a_group, const int64_t *a_r
         float *panel = malloc(dots ? 2 * packed : packed);
         double *r = malloc(sizeof(double) * COLUMNS * (size_t)registers);
         ExactSum *exact = malloc(sizeof(ExactSum) * COLUMNS * (size_t)(exact_sums ? exact_sums : 1));
-        failed = !panel || !r || !exact;
+        double *scales = malloc(sizeof(double) * 2 * COLUMNS * (size_t)(most_groups ? most_groups : 1));
+        failed = !panel || !r || !exact || !scales;
 #pragma omp for schedule(dynamic)
         for (int64_t task = 0; task < tasks; task++) {
             if (failed) continue;
             int64_t start = task % panels * COLUMNS, end = dots ? groups : columns;
             int64_t stop = start + COLUMNS < end ? start + COLUMNS : end;
             if (dots)
-                run_groups(&p, &t, start, stop, panel, r, exact);
+                run_groups(&p, &t, start, stop, panel, r, exact, scales);
             else
-                run_panel(&p, &t, task / panels, start, stop, panel, r, exact);
+                run_panel(&p, &t, task / panels, start, stop, panel, r, exact, scales);
         }
         free(panel);
         free(r);
         free(exact);
+        free(scales);
         float_environment_leave(environment);
     }
     return failed ? -1 : 0;

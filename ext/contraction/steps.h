@@ -15,7 +15,7 @@
 /* The numbers of mpsim/kernels/contractions/steps.py. */
 enum {
     STEP_ZERO, STEP_MULTIPLY, STEP_ROUND, STEP_ADD, STEP_RISING, STEP_ALIGNED, STEP_CLEAR, STEP_GATHER, STEP_TOTAL,
-    STEP_LOAD, STEP_TIMES, STEP_SUBTRACT, STEP_ODD, STEP_LATE
+    STEP_LOAD, STEP_TIMES, STEP_SUBTRACT, STEP_ODD, STEP_LATE, STEP_SCALED
 };
 /* The numbers of mpsim/kernels/contractions/narrow.py. */
 enum { SUMS_TO_NEAREST, SUMS_TOWARD_ZERO, SUMS_BY_BITS };
@@ -26,17 +26,19 @@ typedef struct {
     const SumRounding *sums;
     const AlignedSum *aligned;
     const LateSum *late;
+    const ScaledSum *scaled;
     const float *values;
     const RandomStream *stream;
 } Program;
 
 /* One row of one panel: the left factor's elements by k, or those of each column packed as the panel is; the packed panel,
- * registers and exact sums; where its columns are in a table and in the flat output; the random roundings so far. */
+ * registers, exact sums and room for scales; where its columns are in a table and in the flat output; the random roundings so far. */
 typedef struct {
     const float *a, *lefts, *panel;
     const int64_t *a_k;
     double *r;
     ExactSum *exact;
+    double *scales;
     int64_t group, row, start, count;
     int64_t elements[COLUMNS];
     int64_t roundings;

@@ -22,6 +22,7 @@ from mpsim.kernels.spec_sums import (
     instruction,
     multiply_add,
     read,
+    scaled_instruction,
     split,
 )
 from mpsim.products.accumulators import Summation, in_stages
@@ -32,7 +33,9 @@ from mpsim.products.stages import (
     AddC,
     Aligned,
     AlignedLate,
+    AlignedScaled,
     Bias,
+    Chain,
     Exact,
     Folding,
     Groups,
@@ -129,11 +132,15 @@ class Dot:
         if scale.of == "alpha":
             factor = self.beside.alpha
         else:
-            given = {"left": self.beside.left_scale, "right": self.beside.right_scale}
-            factors = [given[each][block if len(given[each]) > 1 else 0] for each in scale.operands]
-            factor = factors[0] if len(factors) == 1 else add([Term(*factors)], FLOAT32)
+            factors = self.scales_of(block, scale.operands)
+            factor = factors[0] if len(factors) == 1 else add([Term(factors[0], factors[1])], FLOAT32)
         result = Term(total.x, factor)
         return result if scale.sums is None else self.rounded([result], scale.sums)
+
+    def scales_of(self, block: int, operands: Sequence[str] = ("left", "right")) -> list[float]:
+        """The operands' scales of a block of k."""
+        given = {"left": self.beside.left_scale, "right": self.beside.right_scale}
+        return [given[each][block if len(given[each]) > 1 else 0] for each in operands]
 
     def finish(self, total: Term, stage: Bias | Scale | AddC, bias: float | None) -> Term:
         """The number after one stage of the epilogue."""
@@ -260,7 +267,7 @@ def _groups(terms: Sequence[Part], order: Groups, dot: Dot) -> Term:
 
 def _reordered(terms: Sequence[Part], order: Reordered, dot: Dot) -> Term:
     groups = [[terms[k] for k in group] for group in order.partition.split(len(terms))]
-    if isinstance(order.order, Aligned | AlignedLate):
+    if isinstance(order.order, Chain):
         return _chain(groups, order.order, dot)
     return dot.sum([term for group in groups for term in group], order.order)
 
@@ -272,11 +279,11 @@ def _scaled(terms: Sequence[Part], order: Scaled, dot: Dot) -> Term:
     return dot.scaled(dot.sum(terms, order.order), order.scale, blocks.pop())
 
 
-def _aligned(terms: Sequence[Part], order: Aligned | AlignedLate, dot: Dot) -> Term:
+def _aligned(terms: Sequence[Part], order: Chain, dot: Dot) -> Term:
     return _chain([terms], order, dot)
 
 
-def _chain(groups: Sequence[Sequence[Part]], order: Aligned | AlignedLate, dot: Dot) -> Term:
+def _chain(groups: Sequence[Sequence[Part]], order: Chain, dot: Dot) -> Term:
     """A chain of instructions, the result of each being the c of the next, each over terms of one group."""
     if order.start == "zero":
         c = dot.begin(order.sums)
@@ -285,7 +292,12 @@ def _chain(groups: Sequence[Sequence[Part]], order: Aligned | AlignedLate, dot: 
     for group in groups:
         products = [term for term in group if isinstance(term, Term)]
         for start in range(0, len(products), order.terms):
-            c = Term(instruction(products[start : start + order.terms], c.x, order, dot.product))
+            few = products[start : start + order.terms]
+            if isinstance(order, AlignedScaled):
+                scales = [dot.scales_of(term.k // order.block) for term in few]
+                c = Term(scaled_instruction(few, scales, c.x, order, dot.product))
+            else:
+                c = Term(instruction(few, c.x, order, dot.product))
     return c
 
 
@@ -306,4 +318,5 @@ RULES: dict[type, Callable[[Sequence[Part], Any, Dot], Term]] = {
     Scaled: _scaled,
     Aligned: _aligned,
     AlignedLate: _aligned,
+    AlignedScaled: _aligned,
 }

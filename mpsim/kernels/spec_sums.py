@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
+from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels import spec
 from mpsim.policies import Mode, Overflow, Policy
-from mpsim.products.stages import FLOAT32, Aligned, AlignedLate, Operand, Product, Sums
+from mpsim.products.stages import FLOAT32, Aligned, AlignedLate, AlignedScaled, Operand, Product, Sums
 
 
 class Term(NamedTuple):
@@ -129,6 +130,12 @@ def instruction(terms: Sequence[Term], c: float, order: Aligned | AlignedLate, p
         return _late(terms, c, order, left, right)
     pairs = [(x, y) for x, y, _ in terms if x and y]
     addends = [(Fraction(x) * Fraction(y), exponent_of(x, left) + exponent_of(y, right)) for x, y in pairs]
+    return _aligned_sum(addends, c, order)
+
+
+def _aligned_sum(addends: list[tuple[Fraction, int]], c: float, order: Aligned | AlignedScaled) -> float:
+    """c and numbers with exponents, aligned, added and rounded."""
+    format = as_format(order.sums.format)
     if c:
         addends.append((Fraction(c), exponent_of(c, format)))
     least = [] if order.least_exponent is None else [order.least_exponent]
@@ -138,6 +145,30 @@ def instruction(terms: Sequence[Term], c: float, order: Aligned | AlignedLate, p
     if not exact:
         return 0.0
     return rounded(exact, format, order.sums) + 0.0  # never -0
+
+
+def scaled_instruction(
+    terms: Sequence[Term], scales: Sequence[Sequence[float]], c: float, order: AlignedScaled, product: Product
+) -> float:
+    """c + sum of a_k * b_k times the scales of k, as one instruction computes it; scales: both of each term."""
+    factors = [(x, y, *pair) for (x, y, _), pair in zip(terms, scales, strict=True)]
+    special = sum((math.prod(each) for each in factors if not all(map(math.isfinite, each))), c)
+    if not math.isfinite(special):
+        return beyond(special, as_format(order.sums.format))
+    formats = [as_format(name) for name in (product.left.format, product.right.format, order.scales, order.scales)]
+    exponents = [[exponent_of(*pair) for pair in zip(each, formats, strict=True)] for each in factors]
+    values = [Fraction(x) * Fraction(y) * Fraction(left) * Fraction(right) for x, y, left, right in factors]
+    if order.group is None:
+        addends = [(value, sum(each)) for value, each in zip(values, exponents, strict=True) if value]
+        return _aligned_sum(addends, c, order)
+    addends = []
+    for start in range(0, len(terms), order.group):
+        group = slice(start, start + order.group)
+        if len({term.k // order.block for term in terms[group]}) > 1:
+            raise UsageError(f"{order.group} terms that are added before they are scaled are not of one block of k")
+        if any(values[group]):
+            addends.append((sum(values[group], Fraction(0)), sum(exponents[start][2:])))
+    return _aligned_sum(addends, c, order)
 
 
 def _below_2_128(term: Term) -> Term:

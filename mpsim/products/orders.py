@@ -10,19 +10,11 @@ from dataclasses import dataclass
 
 from mpsim import checks
 from mpsim.errors import UsageError
-from mpsim.products.epilogue import Scale
+from mpsim.products.aligned import MOST_TOGETHER, STARTS, Aligned, AlignedLate, AlignedScaled, Chain
 from mpsim.products.partitions import MOST as MOST_CHUNK
-from mpsim.products.partitions import Partition, Whole
-from mpsim.products.sums import FLOAT32, Sums
+from mpsim.products.partitions import Partition
+from mpsim.products.sums import FLOAT32, Scale, Sums
 from mpsim.products.trees import Tree, Trees
-
-STARTS = ("zero", "first")
-#: Terms that are added exactly before a sum is rounded.
-MOST_TOGETHER = 1 << 20
-#: The exponent of a c of zero in float32 sums, as an H200 has it (docs/hardware.md).
-LEAST_ALIGNMENT = -133
-#: Stands for no least exponent in kernels: products of float32 numbers have exponents of -252 at least.
-NO_LEAST_EXPONENT = -300
 
 
 @dataclass(frozen=True)
@@ -64,77 +56,6 @@ class Folding:
     and again until one is left, as vector registers are reduced."""
 
     sums: Sums = FLOAT32
-
-
-@dataclass(frozen=True)
-class Aligned:
-    """A chain of instructions, as tensor cores sum (Xie et al. 2025, arXiv:2511.10909).
-
-    Each takes ``terms`` consecutive products: these and the sum so far, c, all exact, are truncated toward zero to
-    multiples of 2**(E - fraction_bits), E being the largest exponent among those that are not zero, and at least
-    ``least_exponent`` (None: no least), and added exactly; the sum is rounded once to the next c, and +0 where it is
-    zero. A product's exponent is the sum of its operands' exponents, each at least the smallest normal exponent of
-    the operand's format, c's at least that of the format of the sums. c starts at +0, or with ``start="first"`` at the
-    first term, rounded: the C that an instruction is given.
-    """
-
-    terms: int = 16
-    fraction_bits: int = 24
-    sums: Sums = FLOAT32
-    least_exponent: int | None = LEAST_ALIGNMENT
-    start: str = "zero"
-
-    def __post_init__(self) -> None:
-        checks.named("start", self.start, STARTS)
-        if self.sums.is_double or self.sums.is_stochastic or self.sums.flush:
-            raise UsageError("aligned sums are rounded to nearest even or toward zero, to a format that float32 holds")
-        checks.whole("terms", self.terms, least=1, most=MOST_CHUNK)
-        checks.whole("fraction_bits", self.fraction_bits, least=1, most=51)
-        if self.least_exponent is not None:
-            checks.whole("least_exponent", self.least_exponent, least=-252, most=127, note=", or None for no least")
-        if self.fraction_bits + 2 + (self.terms + 1).bit_length() > 53:  # then float64 holds every sum
-            raise UsageError(f"{self.terms} terms of {self.fraction_bits} fraction bits need more than 53 bits")
-
-    @property
-    def least_scale(self) -> float:
-        """2**least_exponent, or a power of two below every product where there is no least."""
-        return 2.0 ** (NO_LEAST_EXPONENT if self.least_exponent is None else self.least_exponent)
-
-
-@dataclass(frozen=True)
-class AlignedLate:
-    """A chain of instructions that align their products first and c afterwards, as AMD's CDNA3 (Xie et al. 2025).
-
-    Each takes ``terms`` consecutive products. Those of each group of ``parts`` are truncated as in ``Aligned``, to
-    multiples of 2**(E - fraction_bits) of the group's largest exponent E, and added exactly. The groups' sums are
-    rounded down to multiples of 2**(E - fraction_bits) of the largest of all E, and added. T is the larger of this E
-    and the exponent of c. The sum is rounded down to a multiple of 2**(T - sum_bits - 1), c to one of
-    2**(T - fraction_bits), and they are added exactly. This is rounded down to ``sum_bits`` bits below its leading one,
-    and then by ``sums`` to the next c. Where ``reach`` is given, a c with an exponent below T - reach is left out.
-    Exponents are those of ``Aligned``; that of a c of zero is the least one of its format. A product of a magnitude of
-    2**128 or more is infinite.
-    """
-
-    terms: int = 8
-    fraction_bits: int = 24
-    sum_bits: int = 31
-    parts: Partition = Whole()
-    reach: int | None = None
-    sums: Sums = FLOAT32
-    start: str = "zero"
-
-    def __post_init__(self) -> None:
-        checks.named("start", self.start, STARTS)
-        if self.sums.is_double or self.sums.is_stochastic or self.sums.flush:
-            raise UsageError("aligned sums are rounded to nearest even or toward zero, to a format that float32 holds")
-        checks.whole("terms", self.terms, least=1, most=MOST_TOGETHER)
-        checks.whole("fraction_bits", self.fraction_bits, least=1, most=40)
-        checks.whole("sum_bits", self.sum_bits, least=1, most=40)
-        if self.reach is not None:
-            checks.whole("reach", self.reach, least=1, most=100, note=", or None")
-        bits = max(self.fraction_bits, self.sum_bits + 1)
-        if bits + 3 + (self.terms + 1).bit_length() > 52:  # then float64 holds every sum
-            raise UsageError(f"{self.terms} terms of {bits} fraction bits need more than 52 bits")
 
 
 @dataclass(frozen=True)
@@ -233,7 +154,8 @@ class Scaled:
         if not self.scale.operands:
             raise UsageError(f"the scales of blocks are those of left, right or both, not {self.scale.of!r}")
         for inner in within(self.order):
-            if isinstance(inner, Scaled) and {*inner.scale.operands} & {*self.scale.operands}:
+            twice = isinstance(inner, Scaled) and {*inner.scale.operands} & {*self.scale.operands}
+            if twice or isinstance(inner, AlignedScaled):
                 raise UsageError(
                     "the scales of an operand are multiplied once, not in two scaled orders inside each other"
                 )
@@ -244,8 +166,8 @@ class Scaled:
 
 
 Order = (
-    Rising | Kahan | Pairwise | Folding | Aligned | AlignedLate | Exact | Unspecified | Groups | Reordered | Tail
-    | Halving | UpTo | Scaled | Tree | Trees
+    Rising | Kahan | Pairwise | Folding | Chain | Exact | Unspecified | Groups | Reordered | Tail | Halving | UpTo
+    | Scaled | Tree | Trees
 )  # fmt: skip
 
 
@@ -283,7 +205,7 @@ def _parts(order: Order) -> Sequence[Order]:
 def check_results(outer: Order, inner: Order, why: str) -> None:
     """UsageError where ``outer`` cannot add results of ``inner``."""
     for order in within(outer):
-        if isinstance(order, Aligned | AlignedLate):
+        if isinstance(order, Chain):
             raise UsageError(f"an aligned order adds products; {why}")
         if isinstance(order, Scaled):
             raise UsageError(f"a scaled order adds products of one block of k; {why}")
@@ -335,8 +257,10 @@ def begins_with_zero(order: Order, inner: bool = False) -> bool:
     (True, False, True)
     """
     match order:
-        case Rising(start="zero") | Aligned(start="zero") | AlignedLate(start="zero") | Kahan():
+        case Kahan():
             return True
+        case Rising() | Aligned() | AlignedLate() | AlignedScaled():
+            return order.start == "zero" or inner
         case Groups():
             return begins_with_zero(order.outer, begins_with_zero(order.inner, inner))
         case Tail():

@@ -180,6 +180,32 @@ def _in_halves() -> Iterator[tuple[str, Preset]]:
                     yield f"{architecture}_mma_sync_{_words(left, right)}{ending}", Preset(source, text=text)
 
 
+#: Instructions with scales by their kind: block, group, format of the scales.
+_SCALED_FLOAT4 = {
+    "mxf4": (32, 16, "float8_e8m0fnu"),
+    "mxf4nvf4_block32": (32, 16, "float8_e8m0fnu"),
+    "mxf4nvf4_block16": (16, 16, "float8_e8m0fnu"),
+    "nvfp4": (16, 16, "float8_e4m3fn"),
+}
+
+
+def _with_scales() -> Iterator[tuple[str, Preset]]:
+    """``tcgen05.mma`` and ``mma.sync`` with block scales. kind::mxf8f6f4 aligns each product with its scales; float4
+    operands are added exactly in groups of 16, which are aligned by the scales alone. The scales of kind::mxf4nvf4
+    with blocks of 16 may be E4M3 ("nvfp4"), whose sign is not used, or powers of two."""
+    sums = "sums(float32, toward_zero)"
+    for instruction in ("blackwell_tcgen05", "rtx_blackwell_mma_sync"):
+        for left in _NARROW:
+            for right in _NARROW:
+                operands = f"operand({left}, truncate), operand({right}, truncate)"
+                text = f"product({operands}, order=alignedscaled(sums={sums}))"
+                yield f"{instruction}_mxf8f6f4_{_words(left, right)}", Preset(XIE, text=text)
+        for kind, (block, group, scales) in _SCALED_FLOAT4.items():
+            operand = "operand(float4_e2m1fn, nearest_even)"
+            order = f"alignedscaled(64, 35, {block}, {group}, {scales}, {sums}, -139)"
+            yield f"{instruction}_{kind}", Preset(XIE, text=f"product({operand}, {operand}, order={order})")
+
+
 _FNUZ = ("float8_e4m3fnuz", "float8_e5m2fnuz")
 _FLUSH = "sums(float32, flush=true)"
 
@@ -223,7 +249,13 @@ def _of_others() -> Iterator[tuple[str, Preset]]:
 
 
 #: name -> what the instruction computes.
-PRESETS: dict[str, Preset] = {**dict(_of_rows()), **dict(_in_halves()), **dict(_of_amd()), **dict(_of_others())}
+PRESETS: dict[str, Preset] = {
+    **dict(_of_rows()),
+    **dict(_in_halves()),
+    **dict(_with_scales()),
+    **dict(_of_amd()),
+    **dict(_of_others()),
+}
 #: How their names begin.
 FAMILIES = (
     *(f"{architecture}_{name}_…" for architecture, names in INSTRUCTIONS.items() for name in names),

@@ -11,14 +11,11 @@ from dataclasses import dataclass, replace
 from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.formats import as_format
-from mpsim.products.epilogue import AddC, Bias, Scale, Stage
+from mpsim.products.aligned import LEAST_ALIGNMENT, Aligned, AlignedLate, AlignedScaled, Chain
 from mpsim.products.orders import (
-    LEAST_ALIGNMENT,
     MOST_CHUNK,
     PRODUCT,
     SINGLE,
-    Aligned,
-    AlignedLate,
     Exact,
     Folding,
     Groups,
@@ -38,7 +35,7 @@ from mpsim.products.orders import (
     within,
 )
 from mpsim.products.partitions import MOST_PARTS, Blocks, Descending, Lanes, Partition, Parts, Splits, Whole
-from mpsim.products.sums import FLOAT32, ROUNDINGS, Sums, check_sums_format
+from mpsim.products.sums import FLOAT32, ROUNDINGS, AddC, Bias, Scale, Stage, Sums, check_sums_format
 from mpsim.products.trees import ADD, ROUND, ZERO, Node, Tree, Trees
 
 #: Orders of one product, those inside others among them, and stages of an epilogue.
@@ -48,11 +45,11 @@ CONVERSIONS = ("none", "truncate", "nearest_even", "nearest_away")
 STARTS = ("zero", "c")
 
 __all__ = [
-    "ADD", "CONVERSIONS", "FLOAT32", "LEAST_ALIGNMENT", "MOST_CHUNK", "ROUND", "ROUNDINGS", "SINGLE", "STAGES", "AddC",
-    "Aligned", "AlignedLate", "Bias", "Blocks", "Descending", "Exact", "Folding", "Groups", "Halving", "Kahan", "Lanes",
-    "Node", "Operand", "Order", "Pairwise", "Partition", "Parts", "Product", "Reordered", "Rising", "Scale", "Scaled",
-    "Splits", "Stage", "Sums", "Tail", "Tree", "Trees", "Unspecified", "UpTo", "Whole", "ZERO", "bits_after",
-    "bits_of", "within",
+    "ADD", "CONVERSIONS", "FLOAT32", "LEAST_ALIGNMENT", "MOST_CHUNK", "ROUND", "ROUNDINGS", "SINGLE", "STAGES",
+    "AddC", "Aligned", "AlignedLate", "AlignedScaled", "Bias", "Blocks", "Chain", "Descending", "Exact", "Folding",
+    "Groups", "Halving", "Kahan", "Lanes", "Node", "Operand", "Order", "Pairwise", "Partition", "Parts", "Product",
+    "Reordered", "Rising", "Scale", "Scaled", "Splits", "Stage", "Sums", "Tail", "Tree", "Trees", "Unspecified",
+    "UpTo", "Whole", "ZERO", "bits_after", "bits_of", "within",
 ]  # fmt: skip
 
 
@@ -127,12 +124,18 @@ class Product:
         kinds = [type(order) for order in within(self.order)]
         if len(kinds) > MOST_ORDERS:
             raise UsageError(f"a product has at most {MOST_ORDERS} orders inside each other, not {len(kinds)}")
-        if self.products is not None and {Aligned, AlignedLate} & {*kinds}:
+        if self.products is not None and any(issubclass(kind, Chain) for kind in kinds):
             raise UsageError("an aligned order adds exact products; leave out the rounding of products")
         if Unspecified in kinds[1:]:
             raise UsageError("an unspecified order cannot be part of another order")
         if self.output.is_double:
             raise UsageError("results are float32 numbers, so the output cannot be float64")
+        for order in within(self.order):
+            if isinstance(order, AlignedScaled):
+                both = self.left, self.right
+                converts = all(operand.conversion != "none" for operand in both)
+                rounds = all(operand.rounds for operand in both)
+                order.check_operands(self.left.format, self.right.format, rounds, converts)
         self._check_epilogue()
         self._check_start()
         self._check_parts()
@@ -202,14 +205,19 @@ class Product:
 
     @property
     def scales_of_blocks(self) -> dict[str, int]:
-        """The operands whose scales multiply the sums of blocks of k -> the size of a block."""
+        """The operands whose scales multiply terms or sums of blocks of k -> the size of a block."""
         found: dict[str, int] = {}
         for order in within(self.order):
-            if isinstance(order, Scaled):
-                for each in order.scale.operands:
+            if isinstance(order, Scaled | AlignedScaled):
+                for each in order.scale.operands if isinstance(order, Scaled) else ("left", "right"):
                     if found.setdefault(each, order.block) != order.block:
                         raise UsageError(f"the scales of an operand have one size of block, not several ({each})")
         return found
+
+    @property
+    def format_of_scales(self) -> str | None:
+        """The format that scales of blocks are numbers of, where the order has one."""
+        return next((order.scales for order in within(self.order) if isinstance(order, AlignedScaled)), None)
 
     @property
     def promises_bits(self) -> bool:
@@ -229,7 +237,7 @@ STAGES = {
     stage.__name__.lower(): stage
     for stage in (
         Sums, Operand, Blocks, Whole, Splits, Lanes, Descending, Rising, Kahan, Pairwise, Folding, Aligned, AlignedLate,
-        Exact, Unspecified, Groups, Reordered, Tail, Halving, UpTo, Scaled, Tree, Trees, Bias, Scale, AddC, Parts,
-        Product,
+        AlignedScaled, Exact, Unspecified, Groups, Reordered, Tail, Halving, UpTo, Scaled, Tree, Trees, Bias, Scale,
+        AddC, Parts, Product,
     )
 }  # fmt: skip

@@ -115,7 +115,7 @@ def text_of(stage: object) -> str:
     """
     if isinstance(stage, tuple):
         return f"({', '.join(map(text_of, stage))}{',' * (len(stage) == 1)})"
-    if isinstance(stage, Product) and Product(order=stage.order) == stage:
+    if isinstance(stage, Product) and {name for name, _ in _given(stage)} <= {"order"}:
         stage = stage.order
     if isinstance(stage, Sums) and stage == Sums(stage.format):
         return stage.format

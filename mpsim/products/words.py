@@ -8,6 +8,7 @@ from mpsim.products.stages import (
     AddC,
     Aligned,
     AlignedLate,
+    AlignedScaled,
     Bias,
     Blocks,
     Descending,
@@ -132,6 +133,8 @@ def order_words(order: Order) -> str:
             return _aligned_words(order)
         case AlignedLate():
             return _late_words(order)
+        case AlignedScaled():
+            return _scaled_words(order)
         case Tail(multiple, main, rest):
             return (
                 f"{order_words(main)} as far as a multiple of {multiple} goes, and the result and the remaining terms "
@@ -169,6 +172,18 @@ def _aligned_words(order: Aligned) -> str:
     return (
         f"{first}by chained instructions of {order.terms} terms, aligned to the largest exponent{least}, truncated to "
         f"{order.fraction_bits} fraction bits, added exactly and rounded ({_rounding(order.sums)})"
+    )
+
+
+def _scaled_words(order: AlignedScaled) -> str:
+    first = "to the first " if order.start == "first" else ""
+    what = "each product" if order.group is None else f"the exact sum of every {order.group} products"
+    of = "" if order.group is None else " of the scales"
+    least = "" if order.least_exponent is None else f" and at least 2^{order.least_exponent}"
+    return (
+        f"{first}by chained instructions of {order.terms} terms, {what} times the {order.scales} scales of its block "
+        f"of {order.block} k, aligned to the largest exponent{of}{least}, truncated to {order.fraction_bits} fraction "
+        f"bits, added exactly and rounded ({_rounding(order.sums)})"
     )
 
 

@@ -108,3 +108,11 @@ def product(simulator: Any, a: Array, b: Array) -> Array:
     c = torch.zeros(len(a), b.shape[1], dtype=simulator.c_type)
     step = lambda x, y, z: simulator(x, y.T, z)  # noqa: E731
     return chained(step, simulator.k, padded(a, simulator.k), padded(b.T, simulator.k), c)
+
+
+def scales_tensor(x: Array, name: str) -> Any:
+    """Scales as codes of float8_e8m0fnu or float8_e4m3fn."""
+    import ml_dtypes
+    import torch
+
+    return torch.from_numpy(x.astype(getattr(ml_dtypes, name)).view(np.uint8)).view(getattr(torch, name))

@@ -31,8 +31,9 @@ Form = tuple[str, ...]
 SHORT = {("tf32", 4), ("f16", 8), ("bf16", 8), ("e4m3", 16), ("e5m2", 16)}
 INSTRUCTIONS = {"MMA": "mma_sync", "WGMMA": "wgmma", "TCGen05MMA": "tcgen05"}
 #: Presets that no simulator has: other makers' instructions; sums of chunks in float32, which are a kernel's; float8
-#: by mma.sync on Hopper and Blackwell, whose presets test_recorded_products.py compares with recordings.
-ABSENT = re.compile("gaudi|rdna|(hopper|blackwell)_mma_sync_float8|.*_promoted_")
+#: by mma.sync on Hopper and Blackwell, whose presets test_recorded_products.py compares with recordings. Those with
+#: scales are in test_mmasim_scaled.py.
+ABSENT = re.compile("gaudi|rdna|(hopper|blackwell)_mma_sync_float8|.*_promoted_|.*_(mxf|nvfp4)")
 
 
 def preset_of(kind: str, architecture: str, one: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mpsim import _kernels
-from mpsim.kernels.compiled.structs import Aligned, Late, RandomStream, SumRounding, packed
+from mpsim.kernels.compiled.structs import Aligned, Late, RandomStream, Scaled, SumRounding, packed
 from mpsim.kernels.contractions.lowering import Contraction
 from mpsim.kernels.contractions.steps import AlignedNumbers, Steps
 from mpsim.kernels.contractions.tables import Reads
@@ -27,6 +27,7 @@ def run(c: Contraction, program: Steps, reads: Reads, threads: int) -> np.ndarra
         b"".join(map(packed, aligned)) or None,
         _or_none(np.array([numbers.sums for numbers in program.aligned], np.int64)),
         b"".join(packed(Late(*each)) for each in program.late) or None,
+        *(b"".join(packed(Scaled(*each)) for each in program.scaled) or None, program.most_groups),
         *(_or_none(reads.values), _or_none(reads.places)),
         packed(RandomStream(reads.stream.key, reads.stream.words)),
         *(program.registers, program.exact_sums, program.result, threads),

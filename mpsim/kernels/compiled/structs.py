@@ -79,6 +79,21 @@ class Late(NamedTuple):
     sums: int
 
 
+class Scaled(NamedTuple):
+    """Sums of aligned products with scales of blocks: mpsim.kernels.contractions.steps.ScaledNumbers."""
+
+    grouped: int
+    quantum: float
+    least_left: float
+    least_right: float
+    least_sum: float
+    least: float
+    least_scale: float
+    left_table: int
+    right_table: int
+    sums: int
+
+
 class Batch(NamedTuple):
     """Images: their number, their channels, the elements of one channel of one image."""
 
@@ -123,6 +138,7 @@ STRUCTS: dict[str, type] = {
     "SumRounding": SumRounding,
     "AlignedSum": Aligned,
     "LateSum": Late,
+    "ScaledSum": Scaled,
     "Batch": Batch,
     "Pooling": Pooling,
     "Moving": Moving,

@@ -10,7 +10,7 @@ from mpsim.products.stages import Product, Scale
 
 
 class Beside(NamedTuple):
-    """The arguments of a matrix product (M, N) over K that its description asks for (mpsim/products/epilogue.py).
+    """The arguments of a matrix product (M, N) over K that its description asks for (mpsim/products/sums.py).
 
     c: (M, N). alpha, beta: float32 numbers. left_scale: (M or 1, blocks of k or 1); right_scale: (blocks of k or 1, N
     or 1). stream: of the random bits of stochastic sums. Arrays are float32, contiguous; None is not given. For one

@@ -57,6 +57,8 @@ def reading_of(product: Product, has_c: bool = False) -> Reading:
     by_itself = Accumulator.of(bare)
     if by_itself is not None:
         return Reading(AS_IT_IS, AS_IT_IS, by_itself, simple, scaled)
+    if product.format_of_scales is not None:  # no accumulator has scales
+        return Reading(product.left, product.right, None, simple, scaled)
     simple &= not (product.left.flush or product.right.flush)
     aligned = any(isinstance(order, Aligned) for order in within(product.order))
     left, right = (_after(each) if aligned else AS_IT_IS for each in (product.left, product.right))

@@ -7,30 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 from mpsim.errors import UsageError
-from mpsim.formats import as_format
+from mpsim.kernels.contractions.chains import chain
 from mpsim.kernels.contractions.pairs import in_pairs
 from mpsim.kernels.contractions.steps import (
     ADD,
-    ALIGNED,
     BETA,
     BIAS,
     CLEAR,
     GATHER,
-    LATE,
-    MULTIPLY,
     ODD,
     RISING,
     SUBTRACT,
     SUM,
     TOTAL,
     ZERO,
-    AlignedNumbers,
     C,
-    LateNumbers,
     Steps,
+    Term,
     Writer,
 )
 from mpsim.products import stages
@@ -39,7 +35,9 @@ from mpsim.products.stages import (
     AddC,
     Aligned,
     AlignedLate,
+    AlignedScaled,
     Bias,
+    Chain,
     Exact,
     Folding,
     Groups,
@@ -53,7 +51,6 @@ from mpsim.products.stages import (
     Scale,
     Scaled,
     Stage,
-    Sums,
     Tail,
     Tree,
     Trees,
@@ -62,33 +59,12 @@ from mpsim.products.stages import (
     bits_of,
 )
 
-T = TypeVar("T")
-#: A term: the k of a product, or what writes the steps of a result and says its register.
-Term = int | Callable[[], int]
-
-
-def _value(writer: Writer, term: Term) -> int:
-    """The register of a term."""
-    if callable(term):
-        return term()
-    to = writer.register()
-    writer.step(MULTIPLY, to, term)
-    if writer.product.products is not None:
-        writer.round(to, writer.product.products)
-    return to
-
-
-def _rounded(writer: Writer, term: Term, sums: Sums) -> int:
-    to = _value(writer, term)
-    writer.round(to, sums)
-    return to
-
 
 def _rising(writer: Writer, order: Rising, terms: Sequence[Term]) -> int:
     if order.start == "zero":
         total = writer.begin(order.sums)
     else:
-        total, terms = _rounded(writer, terms[0], order.sums), terms[1:]
+        total, terms = writer.rounded(terms[0], order.sums), terms[1:]
     if order.together > 1:
         for start in range(0, len(terms), order.together):
             total = _exactly(writer, [lambda at=total: at, *terms[start : start + order.together]])  # type: ignore[misc]
@@ -99,7 +75,7 @@ def _rising(writer: Writer, order: Rising, terms: Sequence[Term]) -> int:
         writer.step(RISING, total, *writer.run(ks), writer.how(order.sums))
         return total
     for term in terms:
-        total = writer.add(total, _value(writer, term), order.sums)
+        total = writer.add(total, writer.value(term), order.sums)
     return total
 
 
@@ -108,7 +84,7 @@ def _kahan(writer: Writer, order: Kahan, terms: Sequence[Term]) -> int:
     lost = writer.register()
     writer.step(ZERO, lost)
     for term in terms:
-        y = _value(writer, term)
+        y = writer.value(term)
         writer.step(SUBTRACT, y, y, lost, how)
         following = writer.register()
         writer.step(ADD, following, total, y, how)
@@ -123,14 +99,14 @@ def _kahan(writer: Writer, order: Kahan, terms: Sequence[Term]) -> int:
 
 def _pairwise(writer: Writer, order: Pairwise, terms: Sequence[Term]) -> int:
     if len(terms) == 1:
-        return _rounded(writer, terms[0], order.sums)
-    values = (_value(writer, term) for term in terms)
+        return writer.rounded(terms[0], order.sums)
+    values = (writer.value(term) for term in terms)
     return in_pairs(values, lambda left, right: writer.add(left, right, order.sums))
 
 
 def _folding(writer: Writer, order: Folding, terms: Sequence[Term]) -> int:
     if len(terms) == 1:
-        return _rounded(writer, terms[0], order.sums)
+        return writer.rounded(terms[0], order.sums)
     sizes = [len(terms)]
     while sizes[-1] > 1:
         sizes.append((sizes[-1] + 1) // 2)
@@ -138,7 +114,7 @@ def _folding(writer: Writer, order: Folding, terms: Sequence[Term]) -> int:
     def folded(i: int, level: int) -> int:
         """Term i after so many foldings."""
         if level == 0:
-            return _value(writer, terms[i])
+            return writer.value(terms[i])
         left, partner = folded(i, level - 1), i + sizes[level]
         if partner >= sizes[level - 1]:
             return left
@@ -151,11 +127,11 @@ def _tree(writer: Writer, order: Tree, terms: Sequence[Term]) -> int:
     if order.length != len(terms):
         raise UsageError(f"the tree adds {order.length} terms, and the dot product has {len(terms)}")
     if order.root == 0:
-        return _rounded(writer, terms[0], order.sums)
+        return writer.rounded(terms[0], order.sums)
     waiting: list[int] = []
     for leaf, sums in order.postfix():
         if leaf >= 0:
-            waiting.append(_value(writer, terms[leaf]))
+            waiting.append(writer.value(terms[leaf]))
         elif leaf == stages.ZERO:
             waiting.append(writer.begin(sums))
         elif leaf == stages.ROUND:
@@ -201,7 +177,7 @@ def _exactly(writer: Writer, terms: Sequence[Term], what: int = ODD) -> int:
     writer.exact_sums = max(writer.exact_sums, writer.exact_used)
     writer.step(CLEAR, place)
     for term in terms:
-        register = _value(writer, term)
+        register = writer.value(term)
         writer.step(GATHER, place, register, 0, what == ODD)
         writer.release(register)
     writer.exact_used -= 1
@@ -210,39 +186,8 @@ def _exactly(writer: Writer, terms: Sequence[Term], what: int = ODD) -> int:
     return to
 
 
-def _aligned(writer: Writer, order: Aligned | AlignedLate, terms: Sequence[Term]) -> int:
-    return _chain(writer, order, [terms])
-
-
-def _chain(writer: Writer, order: Aligned | AlignedLate, groups: Sequence[Sequence[Term]]) -> int:
-    """A chain of instructions, each over terms of one group."""
-    if order.start == "zero":
-        to = writer.begin(order.sums)
-    else:
-        to, groups = _rounded(writer, groups[0][0], order.sums), [groups[0][1:], *groups[1:]]
-    formats = writer.product.left.format, writer.product.right.format, order.sums.format
-    left, right, sums = (2.0 ** as_format(name).min_exponent for name in formats)
-    fraction, how = 2.0**-order.fraction_bits, writer.how(order.sums)
-    for group in groups:
-        ks = [term for term in group if isinstance(term, int)]
-        if isinstance(order, Aligned):
-            numbers = AlignedNumbers(order.terms, fraction, left, right, sums, order.least_scale, how)
-            writer.step(ALIGNED, to, *writer.run(ks), _index(writer.aligned, numbers))
-            continue
-        reach = 0.0 if order.reach is None else 2.0**-order.reach
-        late = _index(writer.late, LateNumbers(fraction, 2.0**-order.sum_bits, reach, left, right, sums, how))
-        for start in range(0, len(ks), order.terms):
-            few = ks[start : start + order.terms]
-            parts = order.parts.split(len(few))
-            places = [len(parts), *map(len, parts), *(few[i] for part in parts for i in part)]
-            writer.step(LATE, to, *writer.run(places), late)
-    return to
-
-
-def _index(numbers: list[T], one: T) -> int:
-    if one not in numbers:
-        numbers.append(one)
-    return numbers.index(one)
+def _chain(writer: Writer, order: Chain, terms: Sequence[Term]) -> int:
+    return chain(writer, order, [terms])
 
 
 def _groups(writer: Writer, order: Groups, terms: Sequence[Term]) -> int:
@@ -254,8 +199,8 @@ def _groups(writer: Writer, order: Groups, terms: Sequence[Term]) -> int:
 
 def _reordered(writer: Writer, order: Reordered, terms: Sequence[Term]) -> int:
     groups = [[terms[i] for i in group] for group in order.partition.split(len(terms))]
-    if isinstance(order.order, Aligned | AlignedLate):
-        return _chain(writer, order.order, groups)
+    if isinstance(order.order, Chain):
+        return chain(writer, order.order, groups)
     return _sum(writer, order.order, [term for group in groups for term in group])
 
 
@@ -278,8 +223,9 @@ RULES: dict[type, Callable[[Writer, Any, Sequence[Term]], int]] = {
     Halving: _halving,
     UpTo: _up_to,
     Exact: _exact,
-    Aligned: _aligned,
-    AlignedLate: _aligned,
+    Aligned: _chain,
+    AlignedLate: _chain,
+    AlignedScaled: _chain,
     Groups: _groups,
     Reordered: _reordered,
     Scaled: _scaled,
@@ -319,7 +265,7 @@ def steps_of(product: Product, length: int, given: frozenset[int] = frozenset())
 
     Raises UsageError where the order is a tree of another number of terms, or begins with no sum that could take C.
 
-    >>> steps_of(Product(order=Pairwise()), 2).code[:, 0].tolist() == [MULTIPLY, MULTIPLY, ADD]
+    >>> steps_of(Product(order=Pairwise()), 2).code[-1, 0].item() == ADD
     True
     """
     writer = Writer(product, given)

@@ -7,7 +7,7 @@ its module ``steps``). Which steps an order has: mpsim/kernels/contractions/rule
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,9 +30,16 @@ TIMES = 10  # r[to] = r[x] * r[y], exact: of numbers of 24 bits
 SUBTRACT = 11  # r[to] = r[x] - r[y] rounded by sums[how]
 ODD = 12  # r[to] = e[x] rounded to odd to float64; -0 if every number was
 LATE = 13  # r[to] = the instruction late[how] over places[x : x + y]: how many groups, their sizes, and their terms
+SCALED = (
+    14  # r[to] = the instruction scaled[how] over places[x : x + y]: the same, and each group's block after the sizes
+)
 
 #: Tables: what a product reads beside its operands (mpsim/kernels/contractions/tables.py).
 C, BETA, ALPHA, LEFT, RIGHT, BIAS, SUM = range(7)
+
+
+#: A term: the k of a product, or what writes the steps of a result and says its register.
+Term = int | Callable[[], int]
 
 
 class AlignedNumbers(NamedTuple):
@@ -59,6 +66,21 @@ class LateNumbers(NamedTuple):
     sums: int
 
 
+class ScaledNumbers(NamedTuple):
+    """An aligned order with scales of blocks of k, in numbers."""
+
+    grouped: int  # whether the products of a group are added before they are scaled and aligned
+    fraction: float  # 2**-fraction_bits
+    least_left: float  # as in AlignedNumbers
+    least_right: float
+    least_sum: float
+    least: float
+    least_scale: float  # 2**(smallest normal exponent of the scales' format)
+    left_table: int  # the places of LEFT and RIGHT among the tables that are read
+    right_table: int
+    sums: int
+
+
 class Steps(NamedTuple):
     """The steps of one product of one length, whose result is a float32 number."""
 
@@ -67,6 +89,7 @@ class Steps(NamedTuple):
     sums: tuple[Rounding, ...]
     aligned: tuple[AlignedNumbers, ...]
     late: tuple[LateNumbers, ...]
+    scaled: tuple[ScaledNumbers, ...]
     reads: tuple[int, ...]  # the tables that LOAD reads, by number
     registers: int
     exact_sums: int
@@ -76,6 +99,11 @@ class Steps(NamedTuple):
     def is_stochastic(self) -> bool:
         """Whether random bits are used."""
         return any(each.random_bits for each in self.sums)
+
+    @property
+    def most_groups(self) -> int:
+        """The most groups of terms of an instruction with scales."""
+        return max((int(self.places[x]) for what, _, x, _, _ in self.code.tolist() if what == SCALED), default=0)
 
 
 class Writer:
@@ -88,6 +116,7 @@ class Writer:
         self.sums: dict[Sums, int] = {}
         self.aligned: list[AlignedNumbers] = []
         self.late: list[LateNumbers] = []
+        self.scaled: list[ScaledNumbers] = []
         self.reads: dict[int, int] = {}
         self.registers = self.exact_sums = self.exact_used = 0
         self._free: list[int] = []
@@ -129,7 +158,27 @@ class Writer:
     def load(self, table: int, block: int = 0) -> int:
         """The register of a number that is read beside the operands."""
         to = self.register()
-        self.step(LOAD, to, self.reads.setdefault(table, len(self.reads)), block)
+        self.step(LOAD, to, self.table(table), block)
+        return to
+
+    def table(self, table: int) -> int:
+        """The place of a table among those that are read."""
+        return self.reads.setdefault(table, len(self.reads))
+
+    def value(self, term: Term) -> int:
+        """The register of a term."""
+        if callable(term):
+            return term()
+        to = self.register()
+        self.step(MULTIPLY, to, term)
+        if self.product.products is not None:
+            self.round(to, self.product.products)
+        return to
+
+    def rounded(self, term: Term, sums: Sums) -> int:
+        """The register of a term rounded."""
+        to = self.value(term)
+        self.round(to, sums)
         return to
 
     def round(self, register: int, sums: Sums) -> None:
@@ -167,6 +216,7 @@ class Writer:
             tuple(map(Rounding.of, self.sums)),
             tuple(self.aligned),
             tuple(self.late),
+            tuple(self.scaled),
             tuple(self.reads),
             self.registers,
             self.exact_sums,

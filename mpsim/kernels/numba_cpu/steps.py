@@ -20,6 +20,7 @@ from mpsim.kernels.contractions.steps import (
     ODD,
     RISING,
     ROUND,
+    SCALED,
     SUBTRACT,
     TIMES,
     TOTAL,
@@ -36,6 +37,7 @@ from mpsim.kernels.numba_cpu.sums import (
     late_instruction,
     power_of,
     rounded,
+    scale,
     to_odd,
     two_sum,
     with_sign,
@@ -74,6 +76,7 @@ def run(c: Contraction, program: Steps, reads: Reads, threads: int) -> Array:
             np.array([[*each.format, *each[1:]] for each in program.sums], np.float64).reshape(-1, 10),
             np.array(program.aligned, np.float64).reshape(-1, 7),
             np.array(program.late, np.float64).reshape(-1, 7),
+            np.array(program.scaled, np.float64).reshape(-1, 10),
             *(reads.values, reads.places, numbers_of(reads.stream)),
             *(c.a, c.a_group, c.a_row, c.a_k),
             *(c.b, c.b_group, c.b_column, c.b_k),
@@ -85,7 +88,7 @@ def run(c: Contraction, program: Steps, reads: Reads, threads: int) -> Array:
 @njit(parallel=True, cache=True)
 def _run(
     code: Array, places: Array, registers: int, exact_sums: int, result: int, sums: Array, aligned: Array, late: Array,
-    values: Array, tables: Array, stream: Array,
+    scaled: Array, values: Array, tables: Array, stream: Array,
     a: Array, a_group: Array, a_row: Array, a_k: Array, b: Array, b_group: Array, b_column: Array, b_k: Array,
     out: Array, out_group: Array, out_row: Array, out_column: Array,
 ) -> None:  # fmt: skip
@@ -103,12 +106,15 @@ def _run(
         right = b_column[first:last] + b_group[group]
         elements = out_column[first:last] + (out_group[group] + out_row[row])
         random = Random(stream, elements, np.zeros(1, np.int64))
+        sizes, place = (a_group.size, a_row.size, columns), (group, row, first)
         for step in range(code.shape[0]):
-            if code[step, 0] == LOAD:
-                table = tables[code[step, 2] * (2 + a_group.size + a_row.size + columns) :]
-                base = table[0] + table[1] * code[step, 3] + table[2 + group] + table[2 + a_group.size + row]
-                for j in range(last - first):
-                    r[code[step, 1], j] = values[base + table[2 + a_group.size + a_row.size + first + j]]
+            what, to, x, y, how = code[step, 0], code[step, 1], code[step, 2], code[step, 3], code[step, 4]
+            if what == LOAD:
+                load(values, tables, x, y, sizes, place, r[to])
+            elif what == SCALED:
+                add_scaled(
+                    places[x : x + y], a, left, b, right, b_k, scaled[how], sums, values, tables, sizes, place, r[to]
+                )
             else:
                 exact = (limbs, special, negative)
                 _step(code[step], places, sums, aligned, late, a, left, b, right, b_k, r, exact, random)
@@ -169,6 +175,68 @@ def _step(
     elif what == LATE:
         for j in range(width):
             r[to, j] = late_instruction(places[x : x + y], a, left, b, right[j], b_k, late[how], sums, r[to, j])
+
+
+@njit(cache=True)
+def load(
+    values: Array, tables: Array, which: int, block: int, sizes: tuple[int, int, int], place: tuple[int, int, int],
+    total: Array,
+) -> None:  # fmt: skip
+    """What a table has for these outputs and one block. sizes: how many groups, rows and columns there are; place: the
+    group, the row and the first column."""
+    groups, rows, columns = sizes
+    table = tables[which * (2 + groups + rows + columns) :]
+    base = table[0] + table[1] * block + table[2 + place[0]] + table[2 + groups + place[1]]
+    for j in range(total.size):
+        total[j] = values[base + table[2 + groups + rows + place[2] + j]]
+
+
+@njit(cache=True)
+def add_scaled(
+    places: Array, a: Array, left: Array, b: Array, right: Array, b_k: Array, numbers: Array, sums: Array,
+    values: Array, tables: Array, sizes: tuple[int, int, int], place: tuple[int, int, int], total: Array,
+) -> None:  # fmt: skip
+    """An instruction with scales. places: how many groups, their sizes, their blocks, and their terms."""
+    fraction, least_left, least_right, least_sum, least, least_scale = numbers[1:7]
+    groups, width = places[0], total.size
+    scales, powers = np.empty((groups, width)), np.empty((groups, width))
+    other, products = np.empty(width), np.zeros((places.size - 1 - 2 * groups, width))
+    quanta = np.empty(width)
+    for j in range(width):
+        quanta[j] = max(scale(total[j], least_sum), least)
+    count = 0  # of the values that are aligned
+    first = 1 + 2 * groups
+    for group in range(groups):
+        load(values, tables, int(numbers[7]), places[1 + groups + group], sizes, place, scales[group])
+        load(values, tables, int(numbers[8]), places[1 + groups + group], sizes, place, other)
+        for j in range(width):
+            powers[group, j] = scale(scales[group, j], least_scale) * scale(other[j], least_scale)
+            scales[group, j] *= other[j]
+        for k in places[first : first + places[1 + group]]:
+            value = np.float64(a[left[k]])
+            for j in range(width):
+                factor = np.float64(b[right[j] + b_k[k]])
+                power = powers[group, j]
+                if numbers[0] == 0.0:
+                    power *= scale(value, least_left) * scale(factor, least_right)
+                elif value * factor == 0.0:
+                    power = 0.0
+                quanta[j] = max(quanta[j], power)
+                products[count, j] += value * factor * (scales[group, j] if numbers[0] == 0.0 else 1.0)
+            count += numbers[0] == 0.0
+        if numbers[0] != 0.0:
+            products[count] *= scales[group]
+            count += 1
+        first += places[1 + group]
+    rounding = sums_of(sums[int(numbers[9])])
+    for j in range(width):
+        plain, quantum, exact = total[j], quanta[j] * fraction, np.trunc(total[j] / (quanta[j] * fraction))
+        for i in range(count):
+            plain += products[i, j]
+            exact += np.trunc(products[i, j] / quantum)
+        special = plain if plain != plain else with_sign(rounding.format.beyond, plain)
+        result = rounded((exact + 0.0) * quantum, rounding.format, rounding.mode == TOWARD_ZERO) + 0.0
+        total[j] = result if abs(plain) < np.inf else special
 
 
 @njit(cache=True)

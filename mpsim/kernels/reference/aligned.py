@@ -13,7 +13,7 @@ import numpy as np
 from mpsim.formats import as_format
 from mpsim.kernels.contractions.lowering import Contraction, significand_mask, truncated
 from mpsim.kernels.contractions.narrow import Narrow, Rounding
-from mpsim.kernels.contractions.steps import LateNumbers
+from mpsim.kernels.contractions.steps import LateNumbers, ScaledNumbers
 from mpsim.kernels.reference.fma import exact_product, round_narrow
 from mpsim.products.accumulators import Accumulator
 
@@ -51,8 +51,7 @@ class Instruction(NamedTuple):
         quantum = np.where(np.isfinite(largest), largest * self.fraction, 1.0)
         exact = (np.trunc(addends / quantum).sum(axis=0) + 0.0) * quantum
         plain = addends.sum(axis=0)  # too short to overflow: what is not finite here comes from an infinity or NaN
-        special = np.where(np.isnan(plain), plain, np.copysign(self.narrow.beyond, plain))
-        return np.where(np.isfinite(plain), round_narrow(exact, self.narrow, self.toward_zero) + 0.0, special)
+        return _result(exact, plain, self.narrow, self.toward_zero)
 
 
 def aligned_total(c: Contraction, accumulator: Accumulator) -> np.ndarray:
@@ -102,6 +101,39 @@ def late_instruction(
     result = round_narrow(total, rounding.format, rounding.toward_zero)
     special = np.where(np.isnan(plain), plain, np.copysign(rounding.format.beyond, plain))
     return np.where(np.isfinite(plain), result, special)
+
+
+def scaled_instruction(
+    a: np.ndarray,
+    b: np.ndarray,
+    groups: list[slice],
+    scales: list[tuple[np.ndarray, np.ndarray]],
+    c: np.ndarray,
+    numbers: ScaledNumbers,
+    rounding: Rounding,
+) -> np.ndarray:
+    """The next c of an instruction with scales, those of each group's block."""
+    addends, powers = [c], [scale(c, numbers.least_sum), np.full(c.shape, numbers.least)]
+    for group, (left, right) in zip(groups, scales, strict=True):
+        products = exact_product(a[group], b[group])
+        power = scale(left, numbers.least_scale) * scale(right, numbers.least_scale)
+        if numbers.grouped:
+            power = np.where((products != 0).any(axis=0), power, 0)
+            products = products.sum(axis=0)[None]
+        else:
+            power = (scale(a[group], numbers.least_left) * scale(b[group], numbers.least_right)).max(axis=0) * power
+        addends += list(products * (left * right))
+        powers.append(power)
+    terms, largest = np.stack(addends), np.stack(powers).max(axis=0)
+    quantum = np.where(np.isfinite(largest), largest * numbers.fraction, 1.0)
+    exact = (np.trunc(terms / quantum).sum(axis=0) + 0.0) * quantum
+    return _result(exact, terms.sum(axis=0), rounding.format, rounding.toward_zero)
+
+
+def _result(exact: np.ndarray, plain: np.ndarray, narrow: Narrow, toward_zero: bool) -> np.ndarray:
+    """The exact sum rounded; what the plain sum is where that is not finite."""
+    special = np.where(np.isnan(plain), plain, np.copysign(narrow.beyond, plain))
+    return np.where(np.isfinite(plain), round_narrow(exact, narrow, toward_zero) + 0.0, special)
 
 
 def _down(x: np.ndarray, quantum: np.ndarray) -> np.ndarray:

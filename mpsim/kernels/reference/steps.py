@@ -7,10 +7,10 @@ import numpy as np
 from mpsim.kernels.contractions import steps
 from mpsim.kernels.contractions.lowering import Contraction
 from mpsim.kernels.contractions.narrow import STOCHASTIC, Rounding
-from mpsim.kernels.contractions.steps import AlignedNumbers, Steps
+from mpsim.kernels.contractions.steps import AlignedNumbers, ScaledNumbers, Steps
 from mpsim.kernels.contractions.tables import Reads
 from mpsim.kernels.philox import philox4x32
-from mpsim.kernels.reference.aligned import Instruction, grouped, late_instruction
+from mpsim.kernels.reference.aligned import Instruction, grouped, late_instruction, scaled_instruction
 from mpsim.kernels.reference.exact import ExactSum
 from mpsim.kernels.reference.fma import exact_product, round_narrow, round_stochastic, sum_to_odd, truncated_sum
 
@@ -75,9 +75,10 @@ class _Machine:
             a, b = self.c.left(places)[:, :, :, None], self.c.right(places)[:, :, None, :]
             rounding = self.program.sums[self.program.late[how].sums]
             r[to] = late_instruction(a, b, groups, r[to], self.program.late[how], rounding)
+        elif what == steps.SCALED:
+            r[to] = self.scaled(r[to], self.program.places[x : x + y], self.program.scaled[how])
         elif what == steps.LOAD:
-            values, step, *axes = self.reads.tables[x]
-            r[to] = values[_outer(*axes) + step * y].astype(np.float64)
+            r[to] = self.load(x, y)
         else:
             r[to] = r[x] * r[y]
 
@@ -89,6 +90,19 @@ class _Machine:
             k = places[first : first + instruction.terms]
             total = instruction(self.c.left(k)[:, :, :, None], self.c.right(k)[:, :, None, :], total)
         return total
+
+    def scaled(self, total: np.ndarray, places: np.ndarray, numbers: ScaledNumbers) -> np.ndarray:
+        count = int(places[0])
+        blocks = places[1 + count : 1 + 2 * count].tolist()
+        groups, k = grouped(np.delete(places, slice(1 + count, 1 + 2 * count)))
+        a, b = self.c.left(k)[:, :, :, None], self.c.right(k)[:, :, None, :]
+        scales = [(self.load(numbers.left_table, each), self.load(numbers.right_table, each)) for each in blocks]
+        return scaled_instruction(a, b, groups, scales, total, numbers, self.program.sums[numbers.sums])
+
+    def load(self, table: int, block: int) -> np.ndarray:
+        """What a table has for each output and one block."""
+        values, step, *axes = self.reads.tables[table]
+        return np.asarray(values[_outer(*axes) + step * block].astype(np.float64))
 
     def sum(self, x: np.ndarray, y: np.ndarray, how: int) -> np.ndarray:
         """x + y, rounded once."""

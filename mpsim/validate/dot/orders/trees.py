@@ -165,9 +165,9 @@ def _sums_of(product: Product, length: int) -> Iterator[tuple[int, tuple[int, ..
             terms = program.aligned[how].terms
             places = program.places[x : x + y].tolist()
             runs = [tuple(1 << k for k in places[start : start + terms]) for start in range(0, y, terms)]
-        elif what == steps.LATE:  # how many groups, their sizes, and their terms, which are added at once
+        elif what in (steps.LATE, steps.SCALED):  # how many groups, their sizes (and blocks), and their terms
             groups, *places = program.places[x : x + y].tolist()
-            runs = [tuple(1 << k for k in places[groups:])]
+            runs = [tuple(1 << k for k in places[groups * (1 + (what == steps.SCALED)) :])]  # added at once
         elif what == steps.CLEAR:
             exact[to] = ()
         elif what == steps.GATHER:
