@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mpsim import checks
-from mpsim.blocks.quantization import Blocks
+from mpsim.blocks.quantized import Blocks
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS
 from mpsim.kernels import spec_sums

@@ -11,12 +11,24 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Protocol
 
 from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format, as_format
 from mpsim.kernels import spec, spec_sums
 from mpsim.policies import Mode, Overflow, Policy
+
+
+class Ends(Protocol):
+    """What a scale rule reads of the elements: a format's, or those of integers (mpsim/blocks/elements.py)."""
+
+    @property
+    def largest(self) -> float: ...
+    @property
+    def max_exponent(self) -> int: ...
+    @property
+    def mantissa_bits(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -119,6 +131,14 @@ def power_scale(amax: Fraction, element: Format, rule: str, overflow: str) -> fl
     """Returns a scale in E8M0, 2**-127 to 2**127. Smaller scales, and that of a block of zeros, become the smallest."""
     if amax == 0:
         return 2.0**-127
+    exponent = power_exponent(amax, element, rule)
+    if exponent > 127 and overflow == "nan":
+        return math.nan
+    return 2.0 ** min(max(exponent, -127), 127)
+
+
+def power_exponent(amax: Fraction, element: Ends, rule: str) -> int:
+    """Returns the exponent of the scale that a rule gives to a positive ``amax``, without limits."""
     if rule == "even":
         amax = fraction_to_precision(amax, element.mantissa_bits)
     exponent = spec.floor_log2(amax)
@@ -131,10 +151,7 @@ def power_scale(amax: Fraction, element: Format, rule: str, overflow: str) -> fl
         "nearest": significand >= Fraction(3, 2),
         "cover": significand > largest,
     }
-    exponent += steps[rule] - element.max_exponent
-    if exponent > 127 and overflow == "nan":
-        return math.nan
-    return 2.0 ** min(max(exponent, -127), 127)
+    return exponent + steps[rule] - element.max_exponent
 
 
 def fraction_to_precision(x: Fraction, mantissa_bits: int) -> Fraction:

@@ -13,8 +13,8 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
 def example(name: str) -> str:
-    (found,) = re.findall(r"^```python\n(.*?)^```$", (DOCS / name).read_text(), re.DOTALL | re.MULTILINE)
-    return str(found)
+    """All blocks of code of a document, one after the other."""
+    return "".join(re.findall(r"^```python\n(.*?)^```$", (DOCS / name).read_text(), re.DOTALL | re.MULTILINE))
 
 
 def test_the_tests_of_testing_md_run() -> None:
@@ -31,3 +31,4 @@ def test_the_block_formats_are_as_block_formats_md_says(capsys: pytest.CaptureFi
     exec(compile(example("block_formats.md"), "block_formats.md", "exec"), names)
     assert np.array_equal(names["round_to_blocks"](names["x"], "mxfp4"), [6, -0.5, 0])
     assert names["dot"](names["blocks"], names["blocks"]) == 36.25
+    assert names["quantized"].codes.shape == (2, 32) and "tile of 128 x 128" in names["sentence_of"](names["own"])

@@ -1,0 +1,1 @@
+"""The definition of quantisers in stages: one group of elements at a time, in exact fractions."""

@@ -1,0 +1,1 @@
+"""Block quantisers described in stages, as data."""

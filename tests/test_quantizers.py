@@ -1,0 +1,250 @@
+"""Quantisers in stages: arrays against the definition, texts, and what makes no sense."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mpsim.blocks import BLOCK_FORMATS, PRESETS, SCALE_RULES, Quantizer, dequantize, quantize, quantizer_of
+from mpsim.blocks.definition import groups as definition
+from mpsim.blocks.definition.values import SecondScale, group_values, rotate
+from mpsim.blocks.grids import Grid
+from mpsim.blocks.quantizers.elements import Integer
+from mpsim.blocks.quantizers.groups import Row, Tensor
+from mpsim.blocks.quantizers.text import of_json, text_of, to_json
+from mpsim.blocks.quantizers.words import sentence_of
+from mpsim.errors import UsageError
+from mpsim.kernels import spec_blocks, spec_codes
+from mpsim.kernels.philox import Stream, random_bits
+
+
+def matrix(shape: tuple[int, int], seed: int, spread: int = 12) -> np.ndarray:
+    """Normal numbers of many magnitudes, with zeros, a row of zeros, subnormal numbers and numbers on ties."""
+    random = np.random.default_rng(seed)
+    x = random.standard_normal(shape) * np.exp2(random.integers(-spread, spread, (shape[0], 1)))
+    x[random.random(shape) < 0.05] = 0
+    x[1], x[2] = 0, x[2] * 2.0**-140
+    x[3] = np.resize([6, -0.25, 0.75, 1.25, -2.5, 3.5, 5, -0.0, 448, 1.0625], shape[1])
+    return x.astype(np.float32)
+
+
+def second_of(found: Any, row: int, quantizer: Quantizer) -> SecondScale:
+    """The second scale of a row, which the definition computes from the stored largest magnitude."""
+    if quantizer.second is None:
+        return SecondScale()
+    divisor = float(np.ravel(found.second)[row if found.second.ndim else 0])
+    if found.amax is None:
+        return SecondScale(divisor)
+    amax = float(np.ravel(found.amax)[row if found.amax.ndim else 0])
+    whole = definition.second_scale([amax], quantizer)
+    assert whole.divisor == divisor
+    return whole
+
+
+def compare(x: np.ndarray, quantizer: Quantizer, **options: Any) -> None:
+    """Codes, scales, zero points and numbers equal the definition in every bit."""
+    found = quantize(x, quantizer, backend="reference", **options)
+    values = dequantize(found, backend="reference")
+    if quantizer.rotation is not None:
+        parts = x.reshape(-1, quantizer.rotation.size)
+        x = np.array([rotate(part.tolist(), quantizer.rotation) for part in parts], np.float32).reshape(x.shape)
+    words = options.get("random_bits")
+    grid = Grid(x.shape, 1, quantizer.group)
+    parts, codes = grid.split(x.astype(np.float64)), grid.split(found.codes)
+    numbers, scales = grid.split(values), grid.split_scales(found.scales)
+    bits = None if words is None else grid.split(words)
+    inside = grid.split(np.ones(x.shape, bool))
+    points = None if found.zero_points is None else grid.split_scales(found.zero_points)
+    element = quantizer.element
+    for place in np.ndindex(*parts.shape[:-1]):
+        second = second_of(found, place[1], quantizer)
+        given = options.get("statistic")
+        group = definition.quantize_group(
+            parts[place].tolist(), quantizer, second, given, None if bits is None else bits[place].tolist()
+        )
+        here = inside[place]
+        expected = (
+            [int(each) for each in group.elements]
+            if isinstance(element, Integer)
+            else [spec_codes.encode(each, element.row) for each in group.elements]
+        )
+        what = (text_of(quantizer), place, parts[place].tolist())
+        assert codes[place][here].tolist() == np.array(expected)[here].tolist(), what
+        assert int(scales[place]) == spec_codes.encode(group.scale, spec_blocks.as_format(quantizer.scale.format)), what
+        assert points is None or int(points[place]) == group.zero_point, what
+        wanted = np.array(group_values(group, quantizer, second), np.float32)[here]
+        wanted[np.isnan(wanted)] = np.nan
+        assert wanted.tobytes() == numbers[place][here].astype(np.float32).tobytes(), what
+
+
+def narrowed(name: str) -> Quantizer:
+    """A preset, with blocks and tiles of 128 made small."""
+    quantizer = PRESETS[name].quantizer
+    text = text_of(quantizer).replace("block(128)", "block(8)").replace("tile(128, 128)", "tile(3, 8)")
+    return quantizer_of(text)
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if not name.startswith("torchao_mx")])
+def test_arrays_equal_the_definition(name: str) -> None:
+    quantizer = narrowed(name)
+    x = matrix((16, 16) if "2d" in name else (6, 16), seed=len(name))
+    options: dict[str, Any] = {"statistic": 3.0} if quantizer.statistic.source == "given" else {}
+    if quantizer.element.policy.mode.needs_random_bits:
+        options["random_bits"] = random_bits(Stream(3, "rounding"), x.size).reshape(x.shape)
+    compare(x, quantizer, **options)
+
+
+@pytest.mark.parametrize(
+    "name", ["te_nvfp4", "nvfp4", "torchao_nvfp4_one_level", "modelopt_nvfp4", "fp8_1x128", "te_float8_e4m3_current"]
+)
+def test_blocks_that_are_not_finite(name: str) -> None:
+    x = matrix((6, 32), seed=5)
+    x[0, 3], x[3, 20], x[4, 1] = math.inf, math.nan, -math.inf
+    compare(x, narrowed(name))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "quantizer(statistic(column()), scale(format=bfloat16, rounding=up), quotient(through=bfloat16))",
+        "quantizer(statistic(tile(5, 3)), scale(arithmetic=float32, overflow=nan), element=element(float16, up))",
+        "quantizer(statistic(tensor(), of=range), element=integer(3, signed=false, zero_point=true, mode=toward_zero))",
+        "quantizer(statistic(block(5)), scale(cover, format=float32), element=integer(8, mode=nearest_away))",
+        "quantizer(scale=scale(floor), rotation=hadamard(4, (1, -1, 1, 1), float32))",
+        "quantizer(statistic(block(8)), scale(format=float8_e5m2, least=0.25), second=second(row(), most=57344.0))",
+        "quantizer(scale=scale(ratio, float32, target=3.0), quotient=quotient(float32), specials=specials(divide))",
+    ],
+)
+def test_other_descriptions_equal_the_definition(text: str) -> None:
+    compare(matrix((7, 12), seed=len(text), spread=6), quantizer_of(text))
+
+
+@pytest.mark.parametrize("rule", SCALE_RULES)
+def test_block_formats_are_descriptions(rule: str) -> None:
+    """The older definition of MX and NVFP4 says the same as that of the stages."""
+    x = matrix((9, 32), seed=2, spread=60)
+    for name, row in BLOCK_FORMATS.items():
+        preset = name if row.tensor_scale else f"{name}_{rule}"
+        one, other = quantize(x, PRESETS[preset].quantizer), quantize(x, name, scale_rule=rule)
+        assert np.array_equal(one.codes, other.codes) and np.array_equal(one.scales, other.scales)
+        values = x[4, : row.size].tolist()
+        second = SecondScale(float(other.tensor_scale))
+        group = definition.quantize_group(values, PRESETS[preset].quantizer, second)
+        elements = spec_blocks.quantize_block(values, row, rule, tensor_scale=second.divisor)
+        assert (group.elements, group.scale) == elements
+
+
+@pytest.mark.parametrize("backend", ["compiled", "numba"])
+def test_backends_agree(backend: str) -> None:
+    x = matrix((32, 64), seed=11)
+    for name in ("te_nvfp4", "te_nvfp4_4over6_mse_2d", "int8_affine_group32", "modelopt_mxfp4", "bfp8"):
+        one, other = (quantize(x, PRESETS[name].quantizer, backend=each) for each in ("reference", backend))
+        assert one.codes.tobytes() == other.codes.tobytes() and one.scales.tobytes() == other.scales.tobytes()
+        assert dequantize(one).tobytes() == dequantize(other, backend=backend).tobytes()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_text_json_and_sentence(name: str) -> None:
+    quantizer = PRESETS[name].quantizer
+    assert quantizer_of(text_of(quantizer)) == quantizer
+    assert of_json(json.loads(json.dumps(to_json(quantizer)))) == quantizer
+    assert sentence_of(quantizer).endswith(".") and PRESETS[name].source
+
+
+def test_a_sentence_says_every_stage() -> None:
+    text = (
+        "quantizer(statistic(tile(16, 16)), scale(ratio, float32, float8_e4m3fn, four_over_six=mae), "
+        "quotient(float32_reciprocal, bfloat16), element(float4_e2m1fn, nearest_away, zeros=positive), "
+        "second(form=multiplier), specials(divide, saturate), hadamard(16), values=float32_amax)"
+    )
+    assert sentence_of(quantizer_of(text)) == (
+        "Each tile of 16 x 16: 16 numbers at a time are rotated by a Hadamard matrix and rounded to bfloat16; the "
+        "tensor has 1 / float32((6 * 448) / the largest magnitude of the tensor) as second scale, in float32; the "
+        "scale is the largest magnitude / 6 / the second scale in float32, rounded to float8_e4m3fn to nearest "
+        "even, or that of 1.5 times as much if it gives the smaller mae error; x times the float32 reciprocal of "
+        "both scales is rounded to bfloat16 and is rounded to float4_e2m1fn to nearest, ties away from zero, "
+        "saturating, zeros are +0; a scale of 0 is divided by; infinities saturate; numbers are computed from "
+        "codes in float32."
+    )
+
+
+@pytest.mark.parametrize(
+    "text,message",
+    [
+        ("mxfp5", "unknown quantiser 'mxfp5'"),
+        ("quantizer(statistic(block(0)))", "size of a block must be a whole number from 1"),
+        ("quantizer(statistic(tile(4, 0)))", "columns of a tile"),
+        ("quantizer(scale=scale(log2))", "unknown scale formula 'log2'"),
+        ("quantizer(scale=scale(format=fp_3_1_n9))", "cannot hold 1"),
+        ("quantizer(scale=scale(format=float99))", "float99"),
+        ("quantizer(element=element(float8_e8m0fnu))", "signed format"),
+        ("quantizer(element=element(float8_e4m3fn, sideways))", "sideways"),
+        ("quantizer(second=second(form=multiplier))", "is used in float32 arithmetic"),
+        ("quantizer(statistic(of=range))", "zero point follows from the range"),
+        ("quantizer(element=integer(8, signed=false))", "unsigned integers need a zero point"),
+        ("quantizer(statistic(tensor()), second=second())", "smaller groups than the tensor"),
+        ("quantizer(scale=scale(floor, rounding=up))", "neither rounded nor inverted"),
+        ("quantizer(layout=layout(low_first))", "two codes fit a byte"),
+        ("quantizer(statistic(block(12)), rotation=hadamard(16))", "not whole rotations"),
+        ("quantizer(rotation=hadamard(8))", "whose root is exact"),
+        ("quantizer(scale=scale(target=0.1))", "must be a float32 number"),
+        ("quantizer(scale=scale(ratio, float32, float8_e4m3fn, four_over_six=mae))", "four_over_six is for"),
+        ("scale()", "is not a quantiser"),
+        ("quantizer(block(3))", "statistic of quantizer cannot be"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        quantizer_of(text)
+
+
+@pytest.mark.parametrize(
+    "name,options,message",
+    [
+        ("te_nvfp4", {"scale_rule": "even"}, "says its own scale_rule"),
+        ("fp8_row", {"statistic": 3.0}, "statistic from the input"),
+        ("te_float8_e4m3_delayed", {}, "statistic is given"),
+        ("te_float8_e4m3_delayed", {"statistic": [1.0, 2.0]}, r"one number or of shape \(1, 1\)"),
+        ("fp8_row", {"tensor_scale": 1.0}, "no second scale"),
+        ("te_nvfp4", {"tensor_scale": 0.1}, "exact in float32"),
+        ("te_nvfp4", {"x": np.ones((2, 16))}, "must be float32 or narrower"),
+    ],
+)
+def test_mistakes_are_told(name: str, options: dict[str, Any], message: str) -> None:
+    x = options.pop("x", np.ones((2, 16), np.float32))
+    with pytest.raises((ValueError, TypeError), match=message):
+        quantize(x, quantizer_of(name), **options)
+
+
+def test_shapes_of_scales() -> None:
+    x = np.random.default_rng(0).standard_normal((3, 20, 36)).astype(np.float32)
+    for group, axis, shape in (
+        ("block(16)", -1, (3, 20, 3)), ("block(16)", 1, (3, 2, 36)), ("tile(8, 16)", -1, (3, 3, 3)),
+        ("row()", 2, (3, 20, 1)), ("column()", 2, (3, 1, 36)), ("tensor()", 0, (1, 1, 1)),
+    ):  # fmt: skip
+        quantizer = quantizer_of(f"quantizer(statistic({group}), scale(arithmetic=float32), quotient(float32))")
+        found = quantize(x, quantizer, axis)
+        assert found.scales.shape == shape and found.codes.shape == x.shape
+        amax = x[0].max() if isinstance(quantizer.group, Tensor | Row) else None
+        assert amax is None or np.isfinite(found.scale_numbers).all()
+        error = np.abs(dequantize(found) - x)
+        assert (error <= np.abs(x).max() / 16).all()
+    rows = quantize(x, quantizer_of("te_nvfp4_rows"), 1)
+    assert rows.second is not None and rows.second.shape == (3, 1, 36)
+
+
+def test_layouts() -> None:
+    x = matrix((130, 32), seed=1)
+    quantizer = quantizer_of("te_nvfp4")
+    found = quantize(x, replace(quantizer, layout=replace(quantizer.layout, scales="swizzled")))
+    codes, scales = found.packed
+    assert codes.shape == (130, 16) and (codes[5, 2] & 15, codes[5, 2] >> 4) == tuple(found.codes[5, 4:6])
+    assert scales.size == 2 * 512
+    for row, block in ((0, 0), (1, 1), (33, 1), (129, 0)):
+        tile, inside = divmod(row, 128)
+        assert scales[tile * 512 + inside % 32 * 16 + inside // 32 * 4 + block] == found.scales[row, block]
