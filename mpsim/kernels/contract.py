@@ -1,28 +1,30 @@
-"""The kernel contract: every function of a backend, with its arguments, result and written order.
+"""Defines the kernel contract: every function of a backend, with its arguments, result and order of operations.
 
-A backend is a module that defines every method of ``Kernels`` as a function on its own contiguous arrays: NumPy's on
-the CPU; on a GPU device arrays, of which ``shape``, ``size``, ``dtype`` and ``reshape`` are used outside. Every float
-array is float32 in C order; images are NCHW. ``mpsim.kernels.load`` compares the module's signatures with these.
-"Written order" means: the float32 operations below, each rounded once to nearest even, in the order given,
-no contraction of a multiply and an add unless ``fma`` is written, no flush to zero. Every backend gives the
-same bits, for any ``threads``. NaN payloads are free here (the store makes them canonical).
-Inputs were validated at the public door; a kernel checks nothing.
+A backend is a module that defines every method of ``Kernels`` as a function on its own contiguous arrays. These are
+NumPy's on the CPU, and device arrays on a GPU, whose callers use only ``shape``, ``size``, ``dtype`` and ``reshape``.
+Every float array is float32 in C order, and images are NCHW. ``mpsim.kernels.load`` compares the module's signatures
+with these.
 
-Further arguments, by keyword, that ``mpsim.kernels.bind`` gives: ``threads`` (int >= 1) of every function, and
-``accumulator`` of the contractions.
+The docstrings below specify float32 operations, each rounded once to nearest even, and their order. A multiplication
+and an addition are fused only where ``fma`` is written, and nothing is flushed to zero. Every backend gives the same
+bits for any ``threads``. NaN payloads are not specified, because the store makes them canonical. Kernels check nothing:
+public functions have validated the arguments.
 
-``out``: an array of the result's shape that gets the (first) result; an argument of that shape may be it.
+``mpsim.kernels.bind`` passes further arguments by keyword: ``threads`` (int >= 1) to every function, and
+``accumulator`` to the contractions.
 
-CONTRACTION (``Contractions``), Accumulator(format="float32", chunk=256, fma=True): within a chunk of
-256 consecutive k, acc = fma(a_k, b_k, acc) in rising k from +0; chunk results are added to the total in rising
-order (the first chunk is the total). Zeros of padding and dilation take part. An empty sum is +0.
+``out`` is an array of the result's shape that receives the (first) result. It may be an argument of that shape.
 
-REDUCTION ``sum(v)`` of a flattened vector v_0 .. v_{n-1}: blocks of 4096 consecutive elements; in a block 32
-lanes start at +0, lane j adds elements j, j+32, ... in rising order; lanes combine by halving
-(lane j += lane j+16 for j < 16, then 8, 4, 2, 1); block results are added in rising order (the first block is
-the total). Written sum over n, h, w of channel c for an NCHW array: the elements in the order n, h, w.
+CONTRACTION (``Contractions``) with Accumulator(format="float32", chunk=256, fma=True): within a chunk of 256
+consecutive k, acc = fma(a_k, b_k, acc) in rising k from +0. The chunk results are added to the total in rising order.
+The first chunk is the initial total. Zeros of padding and dilation are included. An empty sum is +0.
 
-EXP, LOG: exp32(x) and log32(x), docs/semantics.md: one algorithm in float64 with + - * / only, rounded once.
+REDUCTION ``sum(v)`` of a flattened vector v_0 .. v_{n-1}, in blocks of 4096 consecutive elements: in a block, 32 lanes
+start at +0, and lane j adds elements j, j+32, ... in rising order. Lanes are combined by halving: lane j += lane j+16
+for j < 16, then 8, 4, 2, 1. The block results are added in rising order, and the first block is the initial total. The
+sum of channel c of an NCHW array adds its elements in the order n, h, w.
+
+EXP, LOG: exp32(x) and log32(x) use one float64 algorithm with only + - * /, and round once (docs/semantics.md).
 """
 
 from __future__ import annotations
@@ -40,35 +42,35 @@ from mpsim.kernels.philox import Stream
 from mpsim.policies import Policy
 from mpsim.products.passes import Choice
 
-#: A backend's array; NumPy's type stands for all.
+#: A backend's array. All are annotated with NumPy's type.
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
 
 
 class Arrays(Protocol):
-    """Arrays brought in and out, and moved without arithmetic."""
+    """Conversions to and from NumPy arrays, and copies without arithmetic."""
 
     def from_numpy(self, array: np.ndarray) -> Array:
-        """A copy of the same bits, or the array itself on the CPU."""
+        """Returns a copy with the same bits, or the array itself on the CPU."""
 
     def to_numpy(self, array: Array) -> np.ndarray:
-        """The same bits."""
+        """Returns a NumPy array with the same bits."""
 
     def zeros(self, shape: Shape) -> Array:
-        """Float32, +0."""
+        """Returns a float32 array of +0."""
 
     def permute(self, x: Array, axes: Sequence[int]) -> Array:
-        """A contiguous transposed copy."""
+        """Returns a contiguous transposed copy."""
 
     def concatenate(self, arrays: Sequence[Array]) -> Array:
-        """Joined along axis 1."""
+        """Joins the arrays along axis 1."""
 
     def slice_channels(self, x: Array, start: int, stop: int) -> Array:
-        """Contiguous x[:, start:stop]."""
+        """Returns a contiguous copy of x[:, start:stop]."""
 
     def place_channels(self, gy: Array, start: int, channels: int) -> Array:
-        """A +0 array of `channels` channels with gy from start on."""
+        """Returns an array with `channels` channels: gy in those from `start` on, and +0 in the others."""
 
 
 class Rounding(Protocol):
@@ -82,32 +84,32 @@ class Rounding(Protocol):
         random_bits: Array | Stream | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array]:
-        """(out, counts): x float32 or float64, any shape, contiguous; out has its dtype; random_bits a uint32 array of
-        x.size or a kernels.philox.Stream; counts int64 (overflowed, underflowed, nan, inexact, subnormal) in the order
-        of mpsim.rounding.Counts, on the device if x is."""
+        """Returns (out, counts). x is float32 or float64, contiguous, of any shape, and out has its dtype. random_bits
+        is a uint32 array of x.size elements or a kernels.philox.Stream. counts is int64 (overflowed, underflowed, nan,
+        inexact, subnormal), in the order of mpsim.rounding.Counts, and on the device if x is."""
 
     def encode_array(self, x: Array, format: Format) -> Array:
-        """uint8/16/32/64 codes of representable x; NaN: one code per sign."""
+        """Returns the uint8/16/32/64 codes of representable x. NaN has one code per sign."""
 
     def decode_array(self, codes: Array, format: Format, dtype: DTypeLike) -> Array:
-        """Float32 or float64 values, exact; NaN canonical with its sign."""
+        """Returns exact float32 or float64 values. NaNs are canonical and keep their sign."""
 
     def random_bits(self, stream: Stream, size: int, first: int = 0) -> Array:
-        """uint32; element i = word (first+i) % 4 of Philox4x32-10(counter=((first+i)//4, step, tensor, purpose),
-        key=seed)."""
+        """Returns uint32. Element i is word (first+i) % 4 of Philox4x32-10(counter=((first+i)//4, step, tensor,
+        purpose), key=seed)."""
 
     def canonical_nan(self, x: Array) -> Array:
-        """x, in place: every NaN becomes 0x7fc00000 | its sign."""
+        """Sets every NaN of x to 0x7fc00000 (float64: 0x7ff8000000000000) | its sign, in place, and returns x."""
 
     def all_finite(self, *arrays: Array) -> bool:
-        """Whether no element is an infinity or NaN."""
+        """Returns whether all elements are finite."""
 
     def stack_counts(self, counts: Sequence[Array]) -> np.ndarray:
-        """Counts of round_array as a NumPy int64 array (n, 5)."""
+        """Returns the counts of n calls of round_array as a NumPy int64 array (n, 5)."""
 
 
 class Elementwise(Protocol):
-    """Each element by itself; two arrays have one shape."""
+    """Elementwise functions. Two arrays have the same shape."""
 
     def add(self, a: Array, b: Array, *, out: Array | None = None) -> Array:
         """a + b."""
@@ -119,10 +121,10 @@ class Elementwise(Protocol):
         """x if not (x <= 0) else +0: NaN stays."""
 
     def positive(self, x: Array) -> Array:
-        """bool, x > 0: what relu_gradient needs of x, in a quarter of its memory."""
+        """x > 0 as bool, which relu_gradient accepts in place of x and which needs a quarter of its memory."""
 
     def relu_gradient(self, gy: Array, x: Array, *, out: Array | None = None) -> Array:
-        """gy if x > 0 else +0; x, or positive(x) in its place."""
+        """gy if x > 0 else +0. x may be positive(x)."""
 
     def sgd_update(
         self,
@@ -135,7 +137,7 @@ class Elementwise(Protocol):
         inverse_scale: float,
     ) -> None:
         """In place: g = gradient*inverse_scale; g = g + weight_decay*master; velocity = momentum*velocity + g;
-        master = master - learning_rate*velocity; each * and + rounded; the scalars are float32."""
+        master = master - learning_rate*velocity. Each operation is rounded. The scalars are float32."""
 
 
 class Contractions(Protocol):
@@ -150,8 +152,8 @@ class Contractions(Protocol):
         bias: Array | None = None,
         beside: Beside = NOTHING,
     ) -> Array:
-        """(M, N): op(a) is (M, K), op(b) is (K, N); k rises over K; bias (N,) is added to the total, one rounding.
-        beside: C, scales and random bits, of products in stages that take them."""
+        """op(a) (M, K), op(b) (K, N) -> (M, N): k rises over K. Then bias (N,) is added to the total with one rounding.
+        beside has C, scales and random bits for products in stages that use them."""
 
     def conv2d(
         self,
@@ -163,7 +165,7 @@ class Contractions(Protocol):
         groups: int,
     ) -> Array:
         """x (N,C,H,W), w (O,C/groups,R,S), bias (O,) or None -> (N,O,OH,OW): k over (c, r, s) of the group, a_k = w,
-        b_k = x zero-padded; then bias is added to the total."""
+        b_k = zero-padded x. Then bias is added to the total."""
 
     def conv2d_input_gradient(
         self,
@@ -181,18 +183,18 @@ class Contractions(Protocol):
     def conv2d_weight_gradient(
         self, x: Array, gy: Array, w_shape: Shape, stride: Pair, padding: Pair, groups: int
     ) -> Array:
-        """(O,C/groups,R,S): k over (n, i, j) of the output positions: a_k = gy[n, o, i, j], b_k = zero-padded x at
-        (i*stride + r, j*stride + s)."""
+        """x (N,C,H,W), gy (N,O,OH,OW) -> (O,C/groups,R,S): k over (n, i, j) of the output positions:
+        a_k = gy[n, o, i, j], b_k = zero-padded x at (i*stride + r, j*stride + s)."""
 
 
 class Normalization(Protocol):
-    """Sums, and batch normalization."""
+    """Sums and batch normalization."""
 
     def channel_sum(self, x: Array) -> Array:
-        """x (N,C,...) -> (C,): sum over n, then the trailing axes."""
+        """x (N,C,...) -> (C,): sum over n, then over the trailing axes."""
 
     def total_sum(self, x: Array) -> float:
-        """Sum over the flattened array: a float32 number."""
+        """Sum over the flattened array, a float32 number."""
 
     def batch_norm(
         self,
@@ -204,7 +206,7 @@ class Normalization(Protocol):
         out: Array | None = None,
     ) -> tuple[Array, Array, Array, Array]:
         """x (N,C,H,W) -> (y, mean, variance, inverse_deviation): n = float32(N*H*W); mean = sum(x) / n;
-        variance = sum((x-mean)*(x-mean)) / n (the product rounded, then added);
+        variance = sum((x-mean)*(x-mean)) / n, where each product is rounded before it is added;
         inverse_deviation = 1 / sqrt(variance + epsilon); y = (x - mean) * (inverse_deviation * scale) + shift."""
 
     def batch_norm_inference(
@@ -218,7 +220,7 @@ class Normalization(Protocol):
         *,
         out: Array | None = None,
     ) -> Array:
-        """y as batch_norm's with the given mean and variance."""
+        """y as in batch_norm, with the given mean and variance."""
 
     def batch_norm_gradient(
         self,
@@ -234,34 +236,34 @@ class Normalization(Protocol):
         gx = (inverse_deviation * scale) * ((gy - gshift / n) - xhat * (gscale / n))."""
 
     def update_running(self, running: Array, batch: Array, momentum: float, correction: float) -> None:
-        """(C,), in place: running = (1 - momentum)*running + momentum*(batch*correction); the scalars are float32,
-        1 - momentum computed in float32; correction is n/(n-1) for the variance (1 if n = 1), 1 for the mean."""
+        """(C,), in place: running = (1 - momentum)*running + momentum*(batch*correction). The scalars are float32, and
+        1 - momentum is computed in float32. correction is n/(n-1) for the variance (1 if n = 1), and 1 for the mean."""
 
 
 class Pooling(Protocol):
-    """Windows of images."""
+    """Maximum and average pooling."""
 
     def max_pool2d(self, x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array, Array]:
-        """(y, index int32): windows in (r, s) order; a later element replaces the largest so far if it is greater, or
-        if it is NaN and the largest so far is not; index = h*W + w; padding takes no part."""
+        """Returns (y, index), index = h*W + w as int32. A window is searched in (r, s) order. A later element replaces
+        the largest so far if it is greater, or if it is NaN and the largest so far is not. Padding is ignored."""
 
     def max_pool2d_gradient(self, gy: Array, index: Array, x_shape: Shape) -> Array:
-        """gx starts at +0; gy[n,c,i,j] is added at its index in rising (i, j)."""
+        """gx starts at +0. gy[n,c,i,j] is added at its index in rising (i, j)."""
 
     def avg_pool2d(self, x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
-        """Sum of the window's R*S elements in (r, s) order, padding zeros included, by the REDUCTION rule; divided by
+        """Sum of the window's R*S elements in (r, s) order, including padding zeros, by the REDUCTION rule, divided by
         float32(R*S)."""
 
     def avg_pool2d_gradient(self, gy: Array, x_shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Array:
-        """t = gy / float32(R*S); gx starts at +0; t[n,c,i,j] is added to each element of its window, in rising
+        """t = gy / float32(R*S). gx starts at +0. t[n,c,i,j] is added to each element of its window, in rising
         (i, j)."""
 
 
 class Loss(Protocol):
-    """From logits to a loss."""
+    """The loss of logits, and its gradient."""
 
     def log_softmax(self, x: Array) -> Array:
-        """x (N,C); per row: m = the first of the largest (the first NaN if any); d_c = x_c - m;
+        """x (N,C), per row: m = the first largest element (the first NaN if any); d_c = x_c - m;
         y_c = d_c - log32(sum_c exp32(d_c))."""
 
     def log_softmax_gradient(self, gy: Array, y: Array) -> Array:
@@ -275,13 +277,13 @@ class Loss(Protocol):
 
 
 class Kernels(Arrays, Rounding, Elementwise, Contractions, Normalization, Pooling, Loss, Protocol):
-    """A backend's functions, as ``mpsim.kernels.bind`` gives them: ``backend`` its name; ``threads`` and
-    ``accumulator`` as given there.
+    """A backend's functions, as ``mpsim.kernels.bind`` returns them. ``backend`` is its name, and ``threads`` and
+    ``accumulator`` are the arguments of ``bind``.
 
-    Where accumulators differ by layer or pass: ``of_layer(name)`` gives the kernels of a layer's forward function and
-    of its derivative. A derivative multiplies by ``by_input`` for the gradient of an input and by ``by_weight`` for the
-    gradient of a weight. The first argument of a contraction is read as the left operand of the description, the second
-    as the right one; ``swapped`` exchanges the two. Of kernels with one accumulator, all of these are the kernels."""
+    If accumulators differ by layer or pass, ``of_layer(name)`` returns the kernels of a layer's forward function and of
+    its derivative. The derivative uses the products of ``by_input`` for the gradient of an input, and of ``by_weight``
+    for the gradient of a weight. The first argument of a contraction is the left operand of the description, and the
+    second the right one. ``swapped`` exchanges them. With only one accumulator, all of these are the same kernels."""
 
     backend: str
     threads: int
@@ -293,35 +295,34 @@ class Kernels(Arrays, Rounding, Elementwise, Contractions, Normalization, Poolin
 
 
 class Kernel(NamedTuple):
-    """What is known of one function: its signature without ``self``, the written order, and whether it takes an
-    accumulator."""
+    """A function's name, signature without ``self``, specified order, and whether it accepts an accumulator."""
 
     name: str
     signature: inspect.Signature
     order: str
-    contraction: bool  # takes ``accumulator``
+    contraction: bool  # accepts ``accumulator``
 
     @property
     def arguments(self) -> str:
-        """The arguments with their defaults, without types."""
+        """Returns the arguments with their defaults, without types."""
         plain = [
             parameter.replace(annotation=inspect.Parameter.empty) for parameter in self.signature.parameters.values()
         ]
         return str(inspect.Signature(plain))
 
 
-def _kernel(room: type, name: str) -> Kernel:
-    found = inspect.signature(getattr(room, name))
+def _kernel(protocol: type, name: str) -> Kernel:
+    found = inspect.signature(getattr(protocol, name))
     signature = found.replace(parameters=list(found.parameters.values())[1:])
-    order = " ".join((getattr(room, name).__doc__ or "").split())
-    return Kernel(name, signature, order, room is Contractions)
+    order = " ".join((getattr(protocol, name).__doc__ or "").split())
+    return Kernel(name, signature, order, protocol is Contractions)
 
 
 #: Every function by name, in the order of the protocol.
 CONTRACT = {
-    name: _kernel(room, name)
-    for room in Kernels.__bases__
-    for name, member in vars(room).items()
+    name: _kernel(protocol, name)
+    for protocol in Kernels.__bases__
+    for name, member in vars(protocol).items()
     if inspect.isfunction(member) and not name.startswith("_")
 }
 
@@ -330,12 +331,12 @@ _BEGIN, _END = "<!-- kernels: begin -->\n", "<!-- kernels: end -->\n"
 
 
 def markdown() -> str:
-    """The contract as the Markdown list that docs/semantics.md holds."""
+    """Returns the contract as the Markdown list in docs/semantics.md."""
     return "\n".join(f"- **`{row.name}`** `{row.arguments}`\\\n  {row.order}" for row in CONTRACT.values()) + "\n"
 
 
 def write_into(document: str) -> str:
-    """The document with its list of kernels brought up to date."""
+    """Returns the document with an up-to-date list of kernels."""
     head, _, rest = document.partition(_BEGIN)
     return head + _BEGIN + "\n" + markdown() + "\n" + _END + rest.partition(_END)[2]
 

@@ -126,10 +126,10 @@ def test_codes_of_every_format() -> None:
             assert encoded.tobytes() == wanted.tobytes(), (format.name, dtype)
 
 
-# -- the doors, and a step ----------------------------------------------------------------------------------
+# -- public functions, and a step -----------------------------------------------------------------------------
 
 
-def test_public_doors_take_and_give_numpy_arrays() -> None:
+def test_public_functions_accept_and_return_numpy_arrays() -> None:
     x = np.linspace(-500, 500, 24, dtype=np.float32).reshape(4, 6)
     out = np.empty_like(x)
     for given in (x, x.astype(np.float64), np.float32(0.3)):
@@ -143,7 +143,7 @@ def test_public_doors_take_and_give_numpy_arrays() -> None:
 
 def test_the_simulator_has_one_device() -> None:
     assert bind("cuda:0").backend == "cuda:0"
-    with pytest.raises(BackendUnavailable, match="one device"):
+    with pytest.raises(BackendUnavailable, match="only device 0"):
         load("cuda:1")
     with pytest.raises(ValueError, match="unknown backend"):
         load("cuda:first")

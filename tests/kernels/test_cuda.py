@@ -13,7 +13,7 @@ from simulator import ROOT, run_in_simulator
 PARTS = (
     "kernel_equals or defined or this_is or not_finite",
     "rounding_of",
-    "codes or doors or one_device",
+    "codes or public or one_device",
     "a_step",
     "the_check",
 )

@@ -1,4 +1,4 @@
-"""The 'compiled' backend: defines every function of mpsim.kernels.contract.Kernels."""
+"""The 'compiled' backend: implements every function of mpsim.kernels.contract.Kernels in C."""
 
 from mpsim.kernels.compiled.contraction import *  # noqa: F403
 from mpsim.kernels.compiled.layers import *  # noqa: F403

@@ -1,7 +1,7 @@
-"""The 'compiled' backend's contractions for every accumulator: the way to ext/contraction/accumulators.c and aligned.c.
+"""Calls ext/contraction/accumulators.c and aligned.c: contractions of the 'compiled' backend for every accumulator.
 
-Speed is not the aim here, but a whole layer can be checked: the default order has its own kernels
-(mpsim/kernels/compiled/contraction.py), which call this module for every other accumulator.
+These are fast enough to check a whole layer. The default accumulator has faster kernels
+(mpsim/kernels/compiled/contraction.py), which call this module for every other one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FUSED, SEPARATE, NARROW, EXACT, ALIGNED = range(5)  # the enum of ext/contractio
 
 
 def contract(c: Contraction, accumulator: Accumulator, threads: int) -> np.ndarray:
-    """Every output of the contraction, in the written order of the accumulator."""
+    """Computes every output of the contraction in the accumulator's specified order."""
     if c.is_double or accumulator.kind == "blas":
         return product(c)
     out = np.zeros(c.out_shape, np.float32)
@@ -53,7 +53,7 @@ def contract(c: Contraction, accumulator: Accumulator, threads: int) -> np.ndarr
 
 
 def _aligned(accumulator: Accumulator, length: int) -> Aligned:
-    """The numbers of a sum of aligned, truncated products."""
+    """Returns the parameters of a sum of aligned, truncated products."""
     formats = *accumulator.operands, accumulator.format
     left, right, sums = (2.0 ** as_format(name).min_exponent for name in formats)
     return Aligned(

@@ -1,4 +1,4 @@
-"""New arrays of the compiled backend. Large ones use memory again (ext/common/buffers.h); what they hold is unset."""
+"""Allocates arrays of the compiled backend. Large arrays reuse memory (ext/common/buffers.h)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import DTypeLike
 
 from mpsim import _kernels
 
-#: Bytes from which an array lives in a block that is kept; malloc reuses smaller ones well enough.
+#: The size in bytes from which memory of arrays is reused. malloc reuses smaller blocks well enough.
 LARGE = 1 << 16
 
 
 def empty(shape: int | Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarray:
-    """An array whose elements are not set, like ``np.empty``; MemoryError if there is no room.
+    """Returns an uninitialized array, like ``np.empty``. Raises MemoryError if there is not enough memory.
 
     >>> empty((2, 3)).shape
     (2, 3)
@@ -24,13 +24,13 @@ def empty(shape: int | Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarr
     size = dtype.itemsize * (prod(shape) if isinstance(shape, Sequence) else shape)
     if size < LARGE:
         return np.empty(shape, dtype)
-    return np.ndarray(shape, dtype, _kernels.Block(size))  # the array holds the block, and its views do
+    return np.ndarray(shape, dtype, _kernels.Block(size))  # the array and its views reference the block
 
 
 def release() -> None:
-    """Gives the memory that no array uses back to the system.
+    """Returns unused memory to the system.
 
-    Without it mpsim keeps, between steps, up to what its arrays once took at the same time.
+    Otherwise mpsim keeps, between steps, as much memory as its arrays used at their peak.
 
     >>> release()
     """

@@ -1,7 +1,7 @@
-"""Contractions of the compiled backend: ext/'s vector kernels for the default accumulator, others for the rest.
+"""Contractions of the compiled backend, with vector kernels for the default accumulator.
 
-The written order is CONTRACTION in ``mpsim.kernels.contract``; the bits depend neither on ``threads`` nor on the
-instruction set that runs.
+CONTRACTION in ``mpsim.kernels.contract`` specifies the order. The bits depend neither on ``threads`` nor on the
+instruction set.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from mpsim.kernels.compiled.rounding import round_array
 from mpsim.kernels.compiled.steps import run
 from mpsim.kernels.compiled.structs import Convolution, packed
 from mpsim.kernels.contract import Array, Shape
-from mpsim.kernels.contractions.functions import FasterWays, Geometry, How, contractions, over_lowering
+from mpsim.kernels.contractions.functions import FastPaths, Geometry, How, contractions, over_lowering
 from mpsim.kernels.contractions.lowering import add_bias
 
-#: Multiplications from which a contraction uses more than one thread: below, waking them costs more than it saves.
+#: Multiplications from which a contraction uses more than one thread. With fewer, waking threads costs more time.
 WORTH_THREADS = 1 << 20
 
 __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"]
 
 
-class _InVectors(FasterWays):
-    """The default accumulator's kernels."""
+class _Vectorized(FastPaths):
+    """Implements the default accumulator."""
 
     def matmul(
         self, a: Array, b: Array, transpose_a: bool, transpose_b: bool, bias: Array | None, how: How
@@ -75,22 +75,22 @@ class _InVectors(FasterWays):
 
 @lru_cache(maxsize=1024)
 def _shape(x: Shape, w: Shape, y: Shape, geometry: Geometry) -> bytes:
-    """The struct Convolution of a convolution from x to y."""
+    """Returns the struct Convolution of a convolution from x to y."""
     stride, padding, groups = geometry
     (outputs, _, *kernel), (_, _, *size) = w, y
     return packed(Convolution._make((*x, outputs, *size, *kernel, *stride, *padding, groups)))
 
 
 def _team(multiplications: int, threads: int) -> int:
-    """How many of the threads are worth it; no bit depends on them."""
+    """Returns how many of the threads to use. It changes no bit."""
     return threads if multiplications >= WORTH_THREADS else 1
 
 
 def _flat(array: Array) -> Array:
-    """A flat view of a contiguous array."""
+    """Returns a flat view of a contiguous array."""
     return array.reshape(-1)
 
 
 matmul, conv2d, conv2d_input_gradient, conv2d_weight_gradient = contractions(
-    over_lowering(accumulators.contract), add_bias, round_array, _InVectors(), run
+    over_lowering(accumulators.contract), add_bias, round_array, _Vectorized(), run
 )

@@ -1,6 +1,6 @@
-"""Compiled kernels of the layers, over ext/layers/; the bits and signatures of the reference.
+"""Calls the compiled kernels of layers in ext/layers/, with the reference's bits and signatures.
 
-What works on a few numbers per step is NumPy's in every backend on the CPU.
+Kernels that work on a few numbers per step are NumPy's in every CPU backend.
 """
 
 from __future__ import annotations
@@ -53,41 +53,41 @@ def _made(x: Array, out: Array | None) -> Array:
 
 @lru_cache(maxsize=1024)
 def _batch(shape: tuple[int, ...]) -> bytes:
-    """The struct Batch of (N, C, ...)."""
+    """Returns the struct Batch of (N, C, ...)."""
     images, channels, *rest = shape
     return packed(Batch(images, channels, prod(rest)))
 
 
 def add(a: Array, b: Array, *, out: Array | None = None, threads: int = 1) -> Array:
-    """a + b; ``out`` may be a or b."""
+    """Returns a + b. ``out`` may be a or b."""
     y = _made(a, out)
     _kernels.add(_flat(a), _flat(b), _flat(y), y.size, threads)
     return y
 
 
 def scale(x: Array, factor: float, *, out: Array | None = None, threads: int = 1) -> Array:
-    """x times the factor; ``out`` may be x."""
+    """Returns x times the factor. ``out`` may be x."""
     y = _made(x, out)
     _kernels.scale(_flat(x), factor, _flat(y), y.size, threads)
     return y
 
 
 def relu(x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
-    """x where not (x <= 0), so that NaN stays, else +0; ``out`` may be x."""
+    """Returns x where not (x <= 0), so that NaN stays, and +0 elsewhere. ``out`` may be x."""
     y = _made(x, out)
     _kernels.relu(_flat(x), _flat(y), y.size, threads)
     return y
 
 
 def positive(x: Array, *, threads: int = 1) -> NDArray:
-    """Whether x > 0, as a bool array."""
+    """Returns x > 0 as a bool array."""
     mask = empty(x.shape, np.bool_)
     _kernels.positive(_flat(x), _flat(mask).view(np.uint8), x.size, threads)
     return mask
 
 
 def relu_gradient(gy: Array, x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
-    """gy where x > 0, else +0; ``out`` may be gy, and x may be positive(x)."""
+    """Returns gy where x > 0 and +0 elsewhere. ``out`` may be gy, and x may be positive(x)."""
     gx = _made(gy, out)
     if x.dtype == np.bool_:
         _kernels.relu_gradient_where(_flat(gy), _flat(x).view(np.uint8), _flat(gx), gx.size, threads)
@@ -107,20 +107,20 @@ def sgd_update(
     *,
     threads: int = 1,
 ) -> None:
-    """One step of SGD with momentum, in place in ``master`` and ``velocity``."""
+    """Applies one step of SGD with momentum in place to ``master`` and ``velocity``."""
     scalars = learning_rate, momentum, weight_decay, inverse_scale
     _kernels.sgd_update(_flat(master), _flat(gradient), _flat(velocity), *scalars, master.size, threads)
 
 
 def channel_sum(x: Array, *, threads: int = 1) -> Array:
-    """(N, C, ...) -> (C,): the sum over n, then the trailing axes."""
+    """Returns the sum over n, then over the trailing axes: (N, C, ...) -> (C,)."""
     sums = np.empty(x.shape[1], np.float32)
     _kernels.channel_sum(_flat(x), _batch(x.shape), sums, threads)
     return sums
 
 
 def total_sum(x: Array, *, threads: int = 1) -> float:
-    """The sum of all elements, as a Python float."""
+    """Returns the sum of all elements as a Python float."""
     return _kernels.total_sum(_flat(x), x.size)
 
 
@@ -133,7 +133,7 @@ def batch_norm(
     out: Array | None = None,
     threads: int = 1,
 ) -> tuple[Array, Array, Array, Array]:
-    """Batch normalization in training: (y, mean, biased variance, inverse deviation); ``out`` may be x."""
+    """Normalizes in training: (y, mean, biased variance, inverse deviation). ``out`` may be x."""
     y = _made(x, out)
     mean, variance, inverse_deviation = (np.empty(x.shape[1], np.float32) for _ in range(3))
     statistics = mean, variance, inverse_deviation
@@ -152,7 +152,7 @@ def batch_norm_inference(
     out: Array | None = None,
     threads: int = 1,
 ) -> Array:
-    """Batch normalization with the given mean and variance; ``out`` may be x."""
+    """Normalizes with the given mean and variance. ``out`` may be x."""
     y = _made(x, out)
     given = mean, variance, scale, shift
     _kernels.batch_norm_inference(_flat(x), *given, epsilon, _batch(x.shape), _flat(y), threads)
@@ -169,7 +169,7 @@ def batch_norm_gradient(
     out: Array | None = None,
     threads: int = 1,
 ) -> tuple[Array, Array, Array]:
-    """The gradients of batch_norm: (gx, gscale, gshift); ``out`` may be gy or x."""
+    """Returns the gradients of batch_norm: (gx, gscale, gshift). ``out`` may be gy or x."""
     gx = _made(x, out)
     gscale, gshift = np.empty(x.shape[1], np.float32), np.empty(x.shape[1], np.float32)
     given = mean, inverse_deviation, scale
@@ -178,21 +178,21 @@ def batch_norm_gradient(
 
 
 def _windows(x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> Pair:
-    """The rows and columns of whole windows."""
+    """Returns the numbers of rows and columns of complete windows."""
     rows, columns = ((x_shape[2 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
     return rows, columns
 
 
 @lru_cache(maxsize=1024)
 def _pool(x_shape: tuple[int, ...], windows: Pair, kernel: Pair, stride: Pair, padding: Pair) -> bytes:
-    """The struct Pooling of images of this shape."""
+    """Returns the struct Pooling of images of this shape."""
     images, channels, height, width = x_shape
     rows, columns = windows
     return packed(Pooling(images * channels, height, width, rows, columns, kernel, stride, padding))
 
 
 def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> tuple[Array, NDArray]:
-    """The largest element of each window, and where it stands: (y, index = h * W + w, int32)."""
+    """Returns the largest element of each window and its position: (y, index = h * W + w, int32)."""
     windows = _windows(x.shape, kernel, stride, padding)
     y = empty((*x.shape[:2], *windows))
     index = empty(y.shape, np.int32)
@@ -219,7 +219,7 @@ def avg_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: 
 def avg_pool2d_gradient(
     gy: Array, x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1
 ) -> Array:
-    """gy divided by the window's size, added to each element of its window, in rising (i, j) of gy."""
+    """Adds gy divided by the window's size to each element of its window, in rising (i, j) of gy."""
     gx = empty(x_shape)
     pool = _pool(x_shape, gy.shape[2:], kernel, stride, padding)
     _kernels.avg_pool2d_gradient(_flat(gy), pool, _flat(gx), threads)
@@ -227,14 +227,14 @@ def avg_pool2d_gradient(
 
 
 def log_softmax(x: Array, *, threads: int = 1) -> Array:
-    """Logarithm of the softmax of each row: (N, C) -> (N, C)."""
+    """Returns the logarithm of the softmax of each row: (N, C) -> (N, C)."""
     y = np.empty(x.shape, np.float32)
     _kernels.log_softmax(_flat(x), *x.shape, _flat(y), threads)
     return y
 
 
 def log_softmax_gradient(gy: Array, y: Array, *, threads: int = 1) -> Array:
-    """gy - exp(y) * (the sum of gy's row)."""
+    """Returns gy - exp(y) * (the sum of gy's row)."""
     gx = np.empty(y.shape, np.float32)
     _kernels.log_softmax_gradient(_flat(gy), _flat(y), *y.shape, _flat(gx), threads)
     return gx

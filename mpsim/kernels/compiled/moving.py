@@ -1,4 +1,4 @@
-"""Joining, splitting and reordering arrays, compiled (ext/layers/move.c); signatures of the reference."""
+"""Joins, splits and reorders arrays by ext/layers/move.c, with the reference's signatures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Array = NDArray[np.float32]
 
 
 def permute(x: Array, axes: Sequence[int], *, threads: int = 1) -> Array:
-    """A contiguous copy with the axes in the given order; fast where the last ones stay and at most three move."""
+    """Returns a contiguous copy with the axes in the given order. It is fast if only the first three axes move."""
     moved = len(axes)
     while moved and axes[moved - 1] == moved - 1:
         moved -= 1
@@ -35,7 +35,7 @@ def permute(x: Array, axes: Sequence[int], *, threads: int = 1) -> Array:
 
 
 def concatenate(arrays: Sequence[Array], *, threads: int = 1) -> Array:
-    """The arrays joined along axis 1."""
+    """Joins the arrays along axis 1."""
     first, channels = arrays[0], sum(x.shape[1] for x in arrays)
     y, start = empty((first.shape[0], channels, *first.shape[2:])), 0
     for x in arrays:
@@ -45,14 +45,14 @@ def concatenate(arrays: Sequence[Array], *, threads: int = 1) -> Array:
 
 
 def slice_channels(x: Array, start: int, stop: int, *, threads: int = 1) -> Array:
-    """A contiguous copy of x[:, start:stop]."""
+    """Returns a contiguous copy of x[:, start:stop]."""
     y, area = empty((x.shape[0], stop - start, *x.shape[2:])), prod(x.shape[2:])
     _copy(x, start * area, y, 0, _image(y), 0, 0, threads)
     return y
 
 
 def place_channels(gy: Array, start: int, channels: int, *, threads: int = 1) -> Array:
-    """+0 everywhere but in the channels from ``start`` on, which are gy: the gradient of slice_channels."""
+    """Returns gy in the channels from ``start`` and +0 elsewhere: the gradient of slice_channels."""
     gx, before = empty((gy.shape[0], channels, *gy.shape[2:])), start * prod(gy.shape[2:])
     after = _image(gx) - _image(gy) - before
     _copy(gy, 0, gx, before, _image(gy), before, after, threads)
@@ -60,13 +60,13 @@ def place_channels(gy: Array, start: int, channels: int, *, threads: int = 1) ->
 
 
 def _three(numbers: Sequence[int], before: int) -> Triple:
-    """At most three numbers, with ``before`` in place of those that are missing."""
+    """Fills up at most three numbers with ``before`` at the front."""
     first, second, third = (*[before] * (3 - len(numbers)), *numbers)
     return first, second, third
 
 
 def _image(x: Array) -> int:
-    """Elements of one image."""
+    """Returns the number of elements of one image."""
     return prod(x.shape[1:])
 
 
@@ -80,7 +80,7 @@ def _copy(
     after: int,
     threads: int,
 ) -> None:
-    """A run of each image of x to its place in the image of y."""
+    """Copies a run of each image of x to its place in the image of y."""
     size, from_step, to_step = (x.shape[0], 1, 1), (_image(x), 0, 0), (_image(y), 0, 0)
     moving = packed(Moving(size, from_start, from_step, to_start, to_step, run, before, after))
     _kernels.move(x.reshape(-1), moving, y.reshape(-1), threads)

@@ -1,4 +1,4 @@
-"""Rounding, codes and random bits, compiled. The C code is ext/rounding/."""
+"""Rounds arrays, encodes and decodes them, and draws random bits by the C code in ext/rounding/."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ __all__ = [
 
 
 def from_numpy(array: np.ndarray, *, threads: int = 1) -> np.ndarray:
-    """The array itself if it is contiguous, else a contiguous copy."""
+    """Returns the array itself if it is contiguous, else a contiguous copy."""
     return np.ascontiguousarray(array)
 
 
 def to_numpy(array: np.ndarray, *, threads: int = 1) -> np.ndarray:
-    """The array itself."""
+    """Returns the array itself."""
     return array
 
 
 def zeros(shape: int | Sequence[int], *, threads: int = 1) -> np.ndarray:
-    """float32 array of +0."""
+    """Returns a float32 array of +0."""
     return np.zeros(shape, np.float32)
 
 
@@ -63,7 +63,7 @@ def round_array(
     *,
     threads: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """x rounded once to the format, into ``out`` (may be x), and the five counts; see contract.py."""
+    """Rounds x once to the format, into ``out`` (which may be x), and returns the five counts (see contract.py)."""
     out = empty(x.shape, x.dtype) if out is None else out
     counts = np.empty(5, np.int64)
     bits = stream = None
@@ -79,7 +79,7 @@ def round_array(
 
 
 def encode_array(x: np.ndarray, format: Format, *, threads: int = 1) -> np.ndarray:
-    """Codes of the values of the format in x, in the smallest unsigned integers that hold them."""
+    """Returns the codes of values of the format in the smallest unsigned integers that hold them."""
     codes = np.empty(x.shape, f"uint{format.code_bits}")
     kernel = _kernels.encode_float32 if x.dtype == np.float32 else _kernels.encode_float64
     kernel(x.reshape(-1), x.size, _bytes_of(codes), codes.itemsize, _layout(format))
@@ -87,7 +87,7 @@ def encode_array(x: np.ndarray, format: Format, *, threads: int = 1) -> np.ndarr
 
 
 def decode_array(codes: np.ndarray, format: Format, dtype: type | np.dtype, *, threads: int = 1) -> np.ndarray:
-    """The values of the codes, exactly, as float32 or float64."""
+    """Returns the exact values of codes as float32 or float64."""
     out = np.empty(codes.shape, dtype)
     kernel = _kernels.decode_float32 if out.dtype == np.float32 else _kernels.decode_float64
     kernel(_bytes_of(codes), codes.itemsize, codes.size, out.reshape(-1), _layout(format))
@@ -104,19 +104,19 @@ def _bytes_of(codes: np.ndarray) -> np.ndarray:
 
 
 def random_bits(stream: Stream, size: int, first: int = 0, *, threads: int = 1) -> np.ndarray:
-    """Elements first .. first + size - 1 of the stream, uint32."""
+    """Returns elements first .. first + size - 1 of the stream, uint32."""
     bits = empty(size, np.uint32)
     _kernels.random_bits(_stream(stream), first, bits, size, threads)
     return bits
 
 
 def canonical_nan(x: np.ndarray, *, threads: int = 1) -> np.ndarray:
-    """x, float32 or float64, with every NaN made quiet and without payload, its sign kept, in place."""
+    """Makes every NaN of x (float32 or float64) quiet and removes its payload, in place. It keeps the sign."""
     kernel = _kernels.canonical_nan_float32 if x.dtype == np.float32 else _kernels.canonical_nan_float64
     kernel(x.reshape(-1), x.size, threads)
     return x
 
 
 def all_finite(*arrays: np.ndarray, threads: int = 1) -> bool:
-    """Whether no number of the arrays is infinite or NaN."""
+    """Returns whether no number of the arrays is infinite or NaN."""
     return all(_kernels.all_finite(x.reshape(-1), x.size, threads) for x in arrays)

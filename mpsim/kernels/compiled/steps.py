@@ -1,4 +1,4 @@
-"""Any order of summation in C: the way to ext/contraction/steps.c."""
+"""Calls ext/contraction/steps.c, which sums in any order."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from mpsim.kernels.contractions.lowering import Contraction
 from mpsim.kernels.contractions.steps import AlignedNumbers, Steps
 from mpsim.kernels.contractions.tables import Reads
 
-#: No operand is truncated in the steps: its conversion comes before them.
+#: The steps do not truncate operands, because these are converted before.
 WHOLE = -1
 
 
 def run(c: Contraction, program: Steps, reads: Reads, threads: int) -> np.ndarray:
-    """Every output of the contraction, by the steps."""
+    """Computes every output of the contraction by the steps."""
     out = np.zeros(c.out_shape, np.float32)
     aligned = [_aligned(numbers, program) for numbers in program.aligned]
     _kernels.run_steps(

@@ -1,6 +1,6 @@
-"""The structs of ext/common/structs.h as NamedTuples, and the bytes of one as a kernel takes them.
+"""Defines the structs of ext/common/structs.h as NamedTuples, and packs them to the bytes that kernels read.
 
-Names, offsets and sizes of the fields are compared with the built extension's when this module is imported.
+When this module is imported, it compares names, offsets and sizes of the fields with the built extension's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Triple = tuple[int, int, int]
 
 
 class RandomStream(NamedTuple):
-    """The key of a Philox stream, and the words of the counter above the element's."""
+    """The key of a Philox stream, and the upper words of its counter."""
 
     key: Pair
     words: Triple
@@ -44,7 +44,7 @@ class Convolution(NamedTuple):
 
 
 class SumRounding(NamedTuple):
-    """How a sum is rounded: mpsim.kernels.contractions.narrow.Rounding."""
+    """The rounding of a sum: mpsim.kernels.contractions.narrow.Rounding."""
 
     format: Narrow
     mode: int
@@ -95,7 +95,7 @@ class Scaled(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Images: their number, their channels, the elements of one channel of one image."""
+    """Images: their number, their channels, and the elements per channel of an image."""
 
     images: int
     channels: int
@@ -103,7 +103,7 @@ class Batch(NamedTuple):
 
 
 class Pooling(NamedTuple):
-    """A pooling layer: planes, the sizes of one, the rows and columns of windows, and the window."""
+    """A pooling layer: its planes, their size, the rows and columns of windows, and the window's geometry."""
 
     planes: int
     height: int
@@ -116,7 +116,7 @@ class Pooling(NamedTuple):
 
 
 class Moving(NamedTuple):
-    """Copies of runs, at places of three axes in both arrays."""
+    """Copies of runs of elements. Their positions have three axes in both arrays."""
 
     size: Triple
     from_start: int
@@ -128,7 +128,7 @@ class Moving(NamedTuple):
     after: int
 
 
-#: The name in C -> the type here.
+#: C name -> type.
 STRUCTS: dict[str, type] = {
     "RoundingParameters": Parameters,
     "CodeLayout": CodeLayout,
@@ -143,7 +143,7 @@ STRUCTS: dict[str, type] = {
     "Pooling": Pooling,
     "Moving": Moving,
 }
-#: A field's type -> its characters in the notation of the module struct.
+#: The type of a field -> its characters in the format of Python's ``struct``.
 _CHARACTERS: dict[object, str] = {int: "q", bool: "q", float: "d", Pair: "qq", Triple: "qqq", Narrow: "qqqddq"}
 
 
@@ -151,12 +151,12 @@ def _characters(type: type) -> list[str]:
     return [_CHARACTERS[annotation] for annotation in get_type_hints(type).values()]
 
 
-#: type -> how its fields lie in memory.
+#: type -> its layout in memory.
 _STRUCTS = {type: Struct("".join(_characters(type))) for type in STRUCTS.values()}
 
 
 def layout(type: type) -> tuple[int, tuple[tuple[str, int, int], ...]]:
-    """The size of the struct, and each field's name, offset and size in bytes.
+    """Returns the struct's size, and each field's name, offset and size in bytes.
 
     >>> layout(Batch)
     (24, (('images', 0, 8), ('channels', 8, 8), ('area', 16, 8)))
@@ -170,14 +170,14 @@ def layout(type: type) -> tuple[int, tuple[tuple[str, int, int], ...]]:
 
 
 def compare(built: Mapping[str, object]) -> None:
-    """Raises ImportError where the extension was built with other structs than these."""
+    """Raises ImportError if the extension was built with different structs."""
     expected = {name: layout(type) for name, type in STRUCTS.items()}
     wrong = sorted(name for name in {*built, *expected} if built.get(name) != expected.get(name))
     if wrong:
         name = wrong[0]
         raise ImportError(
-            f"mpsim._kernels was built from other sources: its struct {name} is {built.get(name)}, "
-            f"this mpsim has {expected.get(name)}. Run 'pip install -e .'"
+            f"mpsim._kernels was built from different sources: its struct {name} is {built.get(name)}, "
+            f"expected {expected.get(name)}. Run 'pip install -e .'"
         )
 
 
@@ -185,7 +185,7 @@ compare(_kernels.layouts())
 
 
 def packed(fields: tuple[float | tuple[float, ...], ...]) -> bytes:
-    """The bytes of one of the NamedTuples.
+    """Packs one of the NamedTuples to bytes.
 
     >>> packed(Batch(1, 2, 3)) == bytes([1, *7 * [0], 2, *7 * [0], 3, *7 * [0]])
     True

@@ -65,7 +65,7 @@ class Functions(NamedTuple):
     conv2d_weight_gradient: Callable[..., Array]
 
 
-class FasterWays:
+class FastPaths:
     """What a backend has beside the sum over a lowering: the same functions, None where they do not take these
     arguments."""
 
@@ -92,7 +92,7 @@ class _Backend:
         sum: Sum,
         add_bias: Callable[[Array, Array | None], Array],
         round_array: Callable[..., tuple[Array, Array]],
-        faster: FasterWays,
+        faster: FastPaths,
         run: Run | None,
     ) -> None:
         self._sum, self._add_bias, self._round_array, self._faster, self._run = sum, add_bias, round_array, faster, run
@@ -252,7 +252,7 @@ def contractions(
     sum: Sum,
     add_bias: Callable[[Array, Array | None], Array],
     round_array: Callable[..., tuple[Array, Array]],
-    faster: FasterWays = FasterWays(),
+    faster: FastPaths = FastPaths(),
     run: Run | None = None,
 ) -> Functions:
     """A backend's four functions. run: None for a backend that runs no steps."""

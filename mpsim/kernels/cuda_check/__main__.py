@@ -1,10 +1,10 @@
-"""``python -m mpsim.kernels.cuda_check``: is every bit of the cuda backend on this device the CPU's?
+"""``python -m mpsim.kernels.cuda_check`` compares every bit of the cuda backend on this device with a CPU backend.
 
-It needs no network, and beside this tree only numpy, numba and numba-cuda. It compares with the compiled backend where
-that is built, else with numba on smaller samples. Sections: the golden digests of all reference networks, every kernel
-on shapes that fill the device, rounding of all 16-bit numbers and of 2**26 float32 patterns to every format in every
-mode. It prints one table and ends with 0 if all is equal, 1 if not, 2 without a device. In the CUDA simulator use
-``--quick``, which takes little of everything and no digests.
+It needs no network, and besides this tree only numpy, numba and numba-cuda. It compares with the compiled backend if
+that is built, else with numba on smaller samples. It compares the golden digests of all reference networks, every
+kernel on shapes that fill the device, and rounding of all 16-bit numbers and of 2**26 float32 patterns to every format
+in every mode. It prints one table. It exits with 0 if all bits are equal, 1 if not, and 2 without a device. In the CUDA
+simulator use ``--quick``, which uses small samples and no digests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mpsim.kernels.cuda_check.rounding import check_patterns, check_sixteen_bits
 from mpsim.kernels.cuda_check.sections import check_digests, check_kernels
 from mpsim.kernels.cuda_check.table import Extent, Row
 
-#: Seconds after which the rounding of float32 patterns starts no other combination.
+#: Seconds after which no further combination of float32 patterns starts.
 BUDGET = 420
 SECTIONS: tuple[Callable[[Extent, float], Iterator[Row]], ...] = (
     check_digests,
@@ -33,7 +33,7 @@ SECTIONS: tuple[Callable[[Extent, float], Iterator[Row]], ...] = (
 
 
 def peer_here() -> str:
-    """The CPU backend to compare with."""
+    """Returns the CPU backend to compare with."""
     try:
         load("compiled")
         return "compiled"
@@ -43,12 +43,12 @@ def peer_here() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the check; see the module's text."""
+    """Runs the check. The module's docstring describes it."""
     parser = argparse.ArgumentParser(prog="python -m mpsim.kernels.cuda_check", description=__doc__)
     parser.add_argument("--device", type=int, default=0, help="the device's number (default 0)")
-    parser.add_argument("--quick", action="store_true", help="little of everything, for the CUDA simulator")
-    parser.add_argument("--seconds", type=float, default=BUDGET, help=f"after which no pass starts (default {BUDGET})")
-    parser.add_argument("--json", type=Path, help="a file for the table's numbers")
+    parser.add_argument("--quick", action="store_true", help="use small samples, for the CUDA simulator")
+    parser.add_argument("--seconds", type=float, default=BUDGET, help=f"time limit for new passes (default {BUDGET})")
+    parser.add_argument("--json", type=Path, help="write the table's numbers to this file")
     options = parser.parse_args(arguments)
     backend = f"cuda:{options.device}"
     try:

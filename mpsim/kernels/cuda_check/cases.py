@@ -1,4 +1,4 @@
-"""Arguments for every kernel, on shapes that fill a device."""
+"""Generates arguments for every kernel, on shapes that fill a device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPECIALS = np.array(
     [0x0, 0x80000000, 0x1, 0x807FFFFF, 0x7F7FFFFF, 0xFF7FFFFF, 0x7F800000, 0xFF800000, 0x7FC00000], np.uint32
 ).view(np.float32)
 
-#: Each another way to sum a dot product.
+#: Different ways to sum a dot product.
 ACCUMULATORS = (
     Accumulator(chunk=None),
     Accumulator(chunk=64, fma=False),
@@ -32,13 +32,13 @@ ACCUMULATORS = (
 
 @cache
 def numbers(seed: int, *shape: int) -> Array:
-    """Numbers of many magnitudes, so that another order of a sum shows; nobody writes to them."""
+    """Returns numbers of many magnitudes, so that a different order of a sum changes bits. Do not write to them."""
     generator = np.random.default_rng(seed)
     return generator.standard_normal(shape, np.float32) * np.exp2(generator.integers(-6, 7, shape)).astype(np.float32)
 
 
 def mixed(seed: int, *shape: int) -> Array:
-    """One in a thousand replaced by zeros, subnormals, the largest, infinities, NaN."""
+    """Returns ``numbers`` with one in a thousand replaced by a zero, subnormal, largest number, infinity or NaN."""
     generator, x = np.random.default_rng(seed), numbers(seed, *shape).copy()
     places = generator.integers(0, max(1, x.size), max(1, x.size // 1000))
     x.reshape(-1)[places] = generator.choice(SPECIALS, places.size)
@@ -46,7 +46,7 @@ def mixed(seed: int, *shape: int) -> Array:
 
 
 class Cases:
-    """Collects the arguments of each kernel; ``quick``: of shapes that the simulator manages."""
+    """Collects the arguments of each kernel. ``quick`` selects shapes that are small enough for the simulator."""
 
     def __init__(self, quick: bool) -> None:
         self.quick, self.found = quick, dict[str, list[Case]]()
@@ -58,7 +58,7 @@ class Cases:
         self.found.setdefault(name, []).append((arguments, options))
 
     def moving(self) -> None:
-        """What moves elements."""
+        """Kernels that copy elements."""
         image, channels = self.image, self.image[1]
         half = (image[0], channels // 2, *image[2:])
         self.add("permute", numbers(0, image[0], 2, channels // 2, *image[2:]), (0, 2, 1, 3, 4))
@@ -67,7 +67,7 @@ class Cases:
         self.add("place_channels", mixed(0, *half), 1, channels)
 
     def rounding(self) -> None:
-        """Rounding, codes, random bits, and what looks for infinities and NaNs."""
+        """Rounding, codes, random bits, and detection of infinities and NaNs."""
         flat, e4m3 = self.flat, FORMATS["float8_e4m3fn"]
         codes = np.random.default_rng(0).integers(0, 256, flat, dtype=np.uint8)
         stochastic = Policy(Mode.STOCHASTIC, random_bit_count=8)
@@ -81,7 +81,7 @@ class Cases:
         self.add("all_finite", numbers(0, *flat), mixed(0, *flat))
 
     def elementwise(self) -> None:
-        """Each element separately."""
+        """Elementwise functions."""
         flat = self.flat
         self.add("add", mixed(0, *flat), mixed(1, *flat))
         self.add("scale", mixed(0, *flat), 1 / 3)
@@ -115,7 +115,7 @@ class Cases:
         self.add("nll_loss_gradient", np.full(1, 1024, np.float32), labels, rows)
 
     def products(self) -> None:
-        """Matrix products: every transposition, then every accumulator."""
+        """Matrix products with every transposition, then with every accumulator."""
         rows, length, columns = (5, 300, 7) if self.quick else (1000, 2111, 1500)
         for left in (False, True):
             for right in (False, True):
@@ -128,7 +128,7 @@ class Cases:
             self.add("matmul", a, b, accumulator=accumulator)
 
     def convolutions(self) -> None:
-        """Convolutions and their gradients: strides, 1 x 1 kernels, depthwise ones, groups."""
+        """Convolutions and their gradients, with strides, 1 x 1 and depthwise kernels, and groups."""
         batch, size, wide = (1, 6, 4) if self.quick else (64, 32, 64)
         geometries = [
             (wide, wide, 3, (1, 1), (1, 1), 1),
@@ -149,7 +149,7 @@ class Cases:
 
 
 def cases(quick: bool) -> dict[str, list[Case]]:
-    """Kernel -> arguments."""
+    """Returns the arguments of each kernel by its name."""
     made = Cases(quick)
     made.moving()
     made.rounding()

@@ -1,4 +1,4 @@
-"""Rounding to every format in every mode: of all 16-bit numbers, and of float32 patterns."""
+"""Compares rounding to every format in every mode, of all 16-bit numbers and of float32 patterns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mpsim.policies import Mode, Overflow, Policy
 
 
 class Combination(NamedTuple):
-    """A format and a policy, for sources of a type."""
+    """A format, a policy, and the type of their sources."""
 
     format: Format
     policy: Policy
@@ -27,7 +27,7 @@ class Combination(NamedTuple):
 
 
 def combinations() -> list[Combination]:
-    """Every format in every mode and overflow, nearest even first."""
+    """Returns every format with every mode and overflow policy, nearest even first."""
     found = []
     for mode in Mode:
         for overflow in (Overflow.SATURATE, Overflow.MARK) if mode.is_legacy else Overflow:
@@ -40,7 +40,7 @@ def combinations() -> list[Combination]:
 
 
 def sixteen_bit_numbers(quick: bool) -> np.ndarray:
-    """All float16 and all bfloat16 numbers, as float32: 131072 of them, or 96."""
+    """Returns all float16 and all bfloat16 numbers as float32: 131072, or 64 if ``quick``."""
     codes = np.arange(0, 1 << 16, 1 << 11 if quick else 1, dtype=np.uint32)
     return np.concatenate([codes.astype(np.uint16).view(np.float16).astype(np.float32), (codes << 16).view(np.float32)])
 
@@ -58,7 +58,7 @@ class Numbers(NamedTuple):
 
 
 def compare_rounding(x: Numbers, c: Combination, extent: Extent, threads: int = THREADS) -> int:
-    """How many results differ, in any bit; a difference of a count counts once."""
+    """Counts the results that differ in any bit. Different counts add one."""
     random = Stream(1, "rounding", 2, 3) if c.policy.mode.needs_random_bits else None
     cuda = load(extent.backend)
     result, counts = map(cuda.to_numpy, cuda.round_array(x.device, c.format, c.policy, random))
@@ -69,9 +69,9 @@ def compare_rounding(x: Numbers, c: Combination, extent: Extent, threads: int = 
 
 
 def check_sixteen_bits(extent: Extent, end: float) -> Iterator[Row]:
-    """Every combination on all 16-bit numbers."""
+    """Compares every combination on all 16-bit numbers."""
     x, by_mode = sixteen_bit_numbers(extent.quick), dict[str, Row]()
-    with np.errstate(invalid="ignore"):  # of signalling NaNs
+    with np.errstate(invalid="ignore"):  # signalling NaNs
         sources = {"float32": Numbers.of(x, extent), "float64": Numbers.of(x.astype(np.float64), extent)}
     step = 37 if extent.quick else 1
     for c in combinations()[::step]:
@@ -82,7 +82,7 @@ def check_sixteen_bits(extent: Extent, end: float) -> Iterator[Row]:
 
 
 def check_patterns(extent: Extent, end: float) -> Iterator[Row]:
-    """Every combination for float32 on patterns spread over all 2**32, while there is time, some side by side."""
+    """Compares every float32 combination on patterns spread over all 2**32, some in parallel, until the time is up."""
     step = (1 << 32) // extent.patterns
     x = (np.arange(extent.patterns, dtype=np.uint64) * step + 12345 % step).astype(np.uint32).view(np.float32)
     numbers = Numbers.of(x, extent)
@@ -103,5 +103,5 @@ def check_patterns(extent: Extent, end: float) -> Iterator[Row]:
                 done += 1
     yield from by_mode.values()
     if done < len(chosen):
-        note = f"{len(chosen) - done} of {len(chosen)} combinations: the time was up"
+        note = f"{len(chosen) - done} of {len(chosen)} combinations: time was up"
         yield Row("float32 patterns", "left out", note=note)

@@ -1,4 +1,4 @@
-"""Every kernel, and training steps, against a CPU backend."""
+"""Compares every kernel, and training steps, with a CPU backend."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mpsim.kernels.cuda_check.table import THREADS, Extent, Row
 
 
 def check_kernels(extent: Extent, end: float) -> Iterator[Row]:
-    """Every kernel of the contract against the peer."""
+    """Compares every kernel of the contract with the peer."""
     for name, found in cases.cases(extent.quick).items():
         row = Row("kernels", name)
         for case in found:
@@ -27,7 +27,7 @@ def check_kernels(extent: Extent, end: float) -> Iterator[Row]:
 
 
 def check_digests(extent: Extent, end: float) -> Iterator[Row]:
-    """Three steps of every reference network under every plan and both semantics against the committed digests."""
+    """Compares three steps of every reference network, plan and semantics with the committed digests."""
     from reference_models import golden
 
     for model in () if extent.quick else golden.WIDTHS:
@@ -44,9 +44,9 @@ def _differs(compute: Callable[..., object], case: object, backend: str, wanted:
 
 
 def compare(name: str, case: Case, extent: Extent, row: Row) -> int:
-    """How many numbers differ between ``extent.backend`` and ``extent.peer``, NaNs alike; adds to ``row.compared``.
+    """Counts the numbers that differ between ``extent.backend`` and ``extent.peer``, and adds to ``row.compared``.
 
-    What a kernel changes in place counts as a result.
+    All NaNs are equal. Arrays that a kernel changes in place are results, too.
     """
     cuda, (arguments, options) = load(extent.backend), case
     device = [_moved(x, cuda.from_numpy) for x in arguments]
@@ -60,7 +60,7 @@ def compare(name: str, case: Case, extent: Extent, row: Row) -> int:
 
 
 def different(x: Array, y: Array) -> int:
-    """How many elements of equal shapes differ in a bit, unless both are NaN."""
+    """Counts the elements of arrays of equal shapes that differ in any bit, unless both are NaN."""
     if x.dtype != y.dtype:
         return x.size
     unlike = np.ascontiguousarray(x).reshape(-1).view(f"u{x.itemsize}") != np.ascontiguousarray(y).reshape(-1).view(
@@ -78,7 +78,7 @@ def _moved(x: object, move: Callable[[Array], object]) -> object:
 
 
 def _arrays(x: object, cuda: ModuleType) -> list[Array]:
-    """Every array and number inside, on the host."""
+    """Returns all arrays and numbers in a nested result, on the host."""
     if isinstance(x, np.ndarray) or cuda.is_on_device(x):
         return [cuda.to_numpy(x)]
     if isinstance(x, tuple | list):

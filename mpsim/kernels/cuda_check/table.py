@@ -1,4 +1,4 @@
-"""What is compared, and what came of it: the lines of the table."""
+"""Defines the extent of the comparison, and the lines of its table."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-#: Of the backend that is compared with.
+#: Threads of the CPU backend.
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 PATTERNS = 1 << 26
 
 
 class Extent(NamedTuple):
-    """How much is compared."""
+    """The extent of the comparison."""
 
     backend: str  # "cuda:0"
     peer: str
@@ -22,13 +22,13 @@ class Extent(NamedTuple):
 
     @property
     def patterns(self) -> int:
-        """How many float32 patterns: with the compiled backend all, with another one a sixteenth."""
+        """The number of float32 patterns: PATTERNS with the compiled backend, a sixteenth of them with another one."""
         return 64 if self.quick else PATTERNS if self.peer == "compiled" else PATTERNS >> 4
 
 
 @dataclass
 class Row:
-    """One line of the table: ``compared`` numbers of ``cases`` cases, and how many differ."""
+    """One line of the table: the numbers compared in all cases, and how many of them differ."""
 
     section: str
     what: str
@@ -39,13 +39,13 @@ class Row:
     note: str = ""
 
     def measure(self, compared: int, compare: Callable[[], int], what: str) -> None:
-        """Adds a case, timed; ``compare`` returns how many numbers differ."""
+        """Adds and times a case. ``compare`` returns how many numbers differ."""
         start = time.monotonic()
         different = compare()
         self.add(compared, different, time.monotonic() - start, what)
 
     def add(self, compared: int, different: int, seconds: float, what: str) -> None:
-        """Adds a case, and notes ``what`` differed first."""
+        """Adds a case, and notes ``what`` if it is the first that differs."""
         self.seconds += seconds
         self.cases += 1
         self.compared += compared

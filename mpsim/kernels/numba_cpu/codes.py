@@ -1,7 +1,7 @@
 """Computes codes of numbers from float64 patterns in 64-bit integers: mpsim/kernels/spec.py line by line.
 
-A magnitude is a pattern without its sign; |x| = significand * 2**exponent. Everything is int64: Numba makes a
-float64 of int64 and uint64.
+A magnitude is a pattern without its sign; |x| = significand * 2**exponent. Everything is int64, because Numba converts
+a mix of int64 and uint64 to float64.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Contractions of the 'numba' backend: from an accumulator and a lowering to the loops of panels.py."""
+"""Contractions of the 'numba' backend: calls the loops of panels.py for an accumulator and a lowering."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from mpsim.formats import as_format
 from mpsim.kernels.contract import Array, Shape
-from mpsim.kernels.contractions.functions import FasterWays, Geometry, How, contractions, over_lowering
+from mpsim.kernels.contractions.functions import FastPaths, Geometry, How, contractions, over_lowering
 from mpsim.kernels.contractions.lowering import (
     Contraction,
     add_bias,
@@ -31,39 +31,39 @@ from mpsim.products.accumulators import Accumulator
 
 __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"]
 
-STRETCH = 64  # of k in a panel
+STRETCH = 64  # consecutive k in a panel
 NEGATIVE_ZERO = np.uint32(0x80000000)
 
 
 class Order(NamedTuple):
-    """An accumulator as the loops need it, for k of some length."""
+    """An accumulator as arguments of the loops, for a certain length of k."""
 
     length: int
     chunk: int
     numbers: Single | Narrow | Aligned
-    by_library: bool = False  # NumPy's matmul, without a written order
+    by_library: bool = False  # NumPy's matmul, without a specified order
     exact: bool = False  # correctly rounded: neither the chunk nor the numbers have an effect
-    in_pairs: bool = False  # how chunk results are added
-    operands: tuple[str, str] = ("float32", "float32")  # how many bits of their significands are read
+    in_pairs: bool = False  # whether chunk results are added in pairs
+    operands: tuple[str, str] = ("float32", "float32")  # formats whose significand bits are read
 
     @property
     def plain(self) -> bool:
-        """Whether float32 sums are added one after another."""
+        """Whether products are added in float32 one after another."""
         return isinstance(self.numbers, Single) and not (self.by_library or self.exact or self.in_pairs)
 
     @property
     def fused(self) -> bool:
-        """Whether float32 sums are of exact products."""
+        """Whether exact products are added in float32."""
         return isinstance(self.numbers, Single) and self.numbers.fused
 
     @property
     def ends(self) -> Array:
-        """0 and where each chunk ends."""
+        """0 and the end of each chunk."""
         return np.append(np.arange(0, self.length, self.chunk), self.length)
 
 
 def order_of(accumulator: Accumulator, length: int) -> Order:
-    """All that this backend reads of an accumulator."""
+    """Converts an accumulator. This backend reads it nowhere else."""
     kind, chunk = accumulator.kind, max(1, min(accumulator.chunk or length, length))
     if kind == "aligned":
         return Order(length, chunk, aligned(accumulator, length), operands=accumulator.operands)
@@ -87,7 +87,7 @@ def aligned(accumulator: Accumulator, length: int) -> Aligned:
 
 
 def contract(c: Contraction, accumulator: Accumulator, threads: int) -> Array:
-    """Every output of the contraction, in the written order of the accumulator."""
+    """Computes every output of the contraction in the accumulator's specified order."""
     order = order_of(accumulator, c.shape[2])
     if c.is_double or order.by_library:
         return product(c)
@@ -107,7 +107,7 @@ def contract(c: Contraction, accumulator: Accumulator, threads: int) -> Array:
 
 
 def summed(c: Contraction, numbers: Single | Narrow | Aligned, ends: Array) -> Array:
-    """The outputs of the contraction. ``ends``: 0 and where each chunk ends."""
+    """Returns the outputs of the contraction. ``ends``: 0 and the end of each chunk."""
     out = empty(c.out_shape)
     sum_into(out, c, numbers, ends)
     return out
@@ -124,15 +124,15 @@ def sum_into(out: Array, c: Contraction, numbers: Single | Narrow | Aligned, end
 
 
 def tables(c: Contraction, out: Array) -> tuple[Array, ...]:
-    """The arguments of a loop over the contraction."""
+    """Returns the arguments of a loop over the contraction."""
     left = (c.a, c.a_group, c.a_row, c.a_k)
     right = (c.b, c.b_group, c.b_column, c.b_k)
     result = (out.reshape(-1), c.out_group, c.out_row, c.out_column)
     return tuple(x.view(np.uint64) if x.dtype == np.int64 else x for x in (*left, *right, *result))
 
 
-class _Faster(FasterWays):
-    """Depthwise convolutions, and gradients by the input without the zeros of a stride; all with plain sums."""
+class _Faster(FastPaths):
+    """Computes depthwise convolutions, and gradients by the input without the zeros of a stride, with plain sums."""
 
     def conv2d(self, x: Array, w: Array, bias: Array | None, geometry: Geometry, how: How) -> Array | None:
         stride, padding, groups = geometry
@@ -177,27 +177,27 @@ class _Faster(FasterWays):
 
 
 def is_depthwise(w_shape: Shape, groups: int) -> bool:
-    """Whether each group has one channel and one output."""
+    """Returns whether each group has one channel and one output."""
     return groups > 1 and tuple(w_shape[:2]) == (groups, 1)
 
 
 def plain_order(first: Array, second: Array, length: int, how: How) -> Order | None:
-    """The order, if float32 sums are added one after another."""
+    """Returns the order if products are added in float32 one after another, else None."""
     order = order_of(how.accumulator, length)
     single = first.dtype == second.dtype == np.float32 and first.size > 0 and second.size > 0
     return order if single and order.plain else None
 
 
 def _in_phases(gy: Array, w: Array, x_shape: Shape, geometry: Geometry, order: Order) -> Array:
-    """The gradient by the input without the zeros between the elements of gy (mpsim/kernels/contractions/phases.py)."""
+    """Computes the gradient by the input without zeros between gy's elements (mpsim/kernels/contractions/phases.py)."""
     gx = empty(x_shape)
     gx[...] = 0
     for phase, ends in phases(gy, w, x_shape, *geometry, order.chunk):
         sum_into(gx, phase, order.numbers, ends)
-    unsettled = np.flatnonzero((gx.view(np.uint32) == NEGATIVE_ZERO).any(axis=1))
-    if unsettled.size:
+    pending = np.flatnonzero((gx.view(np.uint32) == NEGATIVE_ZERO).any(axis=1))
+    if pending.size:
         c = of_conv2d_input_gradient(gy, w, x_shape, *geometry)
-        c = replace(c, b_column=c.b_column[unsettled], out_column=c.out_column[unsettled])
+        c = replace(c, b_column=c.b_column[pending], out_column=c.out_column[pending])
         sum_into(gx, c, order.numbers, order.ends)
     return gx
 

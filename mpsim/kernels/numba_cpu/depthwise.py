@@ -43,7 +43,7 @@ def spread(x: Array, origin: Pair, dilation: Pair, strips: Array) -> None:
             for i in range(rows[0], rows[1]):
                 row = origin[0] + i * dilation[0]
                 for j in range(columns[0], columns[1]):
-                    column = np.uint64(origin[1] + j * dilation[1])  # Numba asks of others if they count from the end
+                    column = np.uint64(origin[1] + j * dilation[1])  # Numba checks signed indices
                     strips[channel, image, row, column] = x[image, channel, i, np.uint64(j)]
 
 
@@ -65,7 +65,7 @@ def pick(sums: Array, stride: Pair, y: Array) -> None:
 
 @njit(cache=True, parallel=True)
 def sum_strips(strips: Array, weights: Array, moves: Array, ends: Array, fused: bool, totals: Array) -> None:
-    """totals[c, p] becomes the sum over k of weights[c, k] * strips[c, p + moves[k]]; the last places get none."""
+    """Sets totals[c, p] to the sum over k of weights[c, k] * strips[c, p + moves[k]], except at the last places."""
     places = strips.shape[1] - moves[-1]
     blocks = (places + PLACES - 1) // PLACES
     for task in prange(strips.shape[0] * blocks):
@@ -104,7 +104,7 @@ def weight_gradient(
     a: Array, a_group: Array, a_row: Array, a_k: Array, b: Array, b_group: Array, b_column: Array, b_k: Array,
     out: Array, out_group: Array, out_row: Array, out_column: Array, ends: Array, fused: bool,
 ) -> None:  # fmt: skip
-    """As panels.contract, of one row and few columns; those of ``b`` are a multiple of 5, the last may be repeated."""
+    """Does what panels.contract does, for one row and few columns. ``b`` has a multiple of 5, the last one repeated."""
     for group in prange(a_group.size):
         columns = b_group[group] + b_column
         sums, totals = np.zeros(columns.size, np.float32), np.zeros(columns.size, np.float32)

@@ -52,7 +52,7 @@ def digest_of(paths: Sequence[Path]) -> str:
 
 
 _FOLDER = Path(__file__).parent
-#: Of all that compiled code depends on, numbers from other packages included.
+#: A digest of everything that compiled code depends on, including numbers from other packages.
 SOURCES = digest_of(
     [
         *_FOLDER.glob("*.py"), _FOLDER.parent / "parameters.py", _FOLDER.parent / "philox.py",
@@ -103,6 +103,6 @@ def empty(shape: int | Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarr
     except IndexError:
         block = mmap.mmap(-1, size)
     array: np.ndarray = np.ndarray(shape, dtype, block)
-    # Views of the array hold the array, since its memory is not an array: when it goes, nothing uses the block.
+    # Views of the array reference the array, since its memory is not an array. After its deletion the block is unused.
     weakref.finalize(array, _free[size].append, block).atexit = False
     return array

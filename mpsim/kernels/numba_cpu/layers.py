@@ -21,7 +21,7 @@ __all__ = [
 
 Array = NDArray[np.float32]
 ZERO = np.float32(0)
-#: Beyond these a float32 exponential is 0 or infinity, and all powers of two between are normal float64 numbers.
+#: Beyond these the float32 exponential is 0 or infinity. The powers of two in between are normal float64 numbers.
 EXP32_SMALLEST, EXP32_LARGEST = np.float32(-110), np.float32(100)
 
 
@@ -145,7 +145,7 @@ def exp32(x):  # type: ignore[no-untyped-def]
     """Computes exp of float32. It has no branches, so that a loop over it becomes vector code."""
     inside = EXP32_SMALLEST if x < EXP32_SMALLEST else EXP32_LARGEST if x > EXP32_LARGEST else x
     t = np.float64(inside)
-    shifted = t * LOG2_E + SHIFTER  # its last bits are the whole number n
+    shifted = t * LOG2_E + SHIFTER  # its last bits are the integer n
     n = shifted - SHIFTER
     r = (t - n * LN2_HIGH) - n * LN2_LOW
     p = EXP_TERMS[0]

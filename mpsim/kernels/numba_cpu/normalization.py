@@ -58,34 +58,34 @@ def vector_sum(v: Array, lanes: Array) -> np.float32:
 
 
 @njit(cache=True)
-def block_of_channel(x: Array, channel: int, start: int, room: Array) -> Array:
-    """Copies at most BLOCK elements of the channel, from ``start``, image after image, into ``room``."""
+def block_of_channel(x: Array, channel: int, start: int, buffer: Array) -> Array:
+    """Copies at most BLOCK elements of the channel, from ``start``, image after image, into ``buffer``."""
     area, done = x.shape[2], 0
     size, image, first = min(BLOCK, x.shape[0] * area - start), start // area, start % area
     while done < size:
         take = min(area - first, size - done)
-        source, target = x[image, channel, first:], room[done : done + take]
+        source, target = x[image, channel, first:], buffer[done : done + take]
         for i in range(take):
             target[i] = source[i]
         done, image, first = done + take, image + 1, 0
-    return room[:size]
+    return buffer[:size]
 
 
 @njit(cache=True)
-def sum_of_channel(x: Array, channel: int, room: Array, lanes: Array) -> np.float32:
+def sum_of_channel(x: Array, channel: int, buffer: Array, lanes: Array) -> np.float32:
     total = ZERO
     for start in range(0, x.shape[0] * x.shape[2], BLOCK):
-        part = block_sum(block_of_channel(x, channel, start, room), lanes)
+        part = block_sum(block_of_channel(x, channel, start, buffer), lanes)
         total = part if start == 0 else total + part
     return total
 
 
 @njit(cache=True)
-def sum_of_squares(x: Array, channel: int, mean: np.float32, room: Array, lanes: Array) -> np.float32:
+def sum_of_squares(x: Array, channel: int, mean: np.float32, buffer: Array, lanes: Array) -> np.float32:
     """Returns the sum of (x - mean) * (x - mean)."""
     total = ZERO
     for start in range(0, x.shape[0] * x.shape[2], BLOCK):
-        block = block_of_channel(x, channel, start, room)
+        block = block_of_channel(x, channel, start, buffer)
         for i in range(block.size):
             deviation = block[i] - mean
             block[i] = deviation * deviation
@@ -96,12 +96,12 @@ def sum_of_squares(x: Array, channel: int, mean: np.float32, room: Array, lanes:
 
 @njit(cache=True)
 def sum_of_products(
-    gy: Array, x: Array, channel: int, mean: np.float32, inverse: np.float32, room: Array, other: Array, lanes: Array
+    gy: Array, x: Array, channel: int, mean: np.float32, inverse: np.float32, buffer: Array, other: Array, lanes: Array
 ) -> np.float32:
     """Returns the sum of gy * ((x - mean) * inverse)."""
     total = ZERO
     for start in range(0, x.shape[0] * x.shape[2], BLOCK):
-        block = block_of_channel(x, channel, start, room)
+        block = block_of_channel(x, channel, start, buffer)
         gradients = block_of_channel(gy, channel, start, other)
         for i in range(block.size):
             block[i] = gradients[i] * ((block[i] - mean) * inverse)
@@ -120,9 +120,9 @@ def sum_channels(x: Array, sums: Array) -> None:
 def find_statistics(x: Array, epsilon: np.float32, mean: Array, variance: Array, inverse: Array) -> None:
     n = np.float32(x.shape[0] * x.shape[2])
     for channel in prange(mean.size):
-        room, lanes = np.empty(BLOCK, np.float32), np.empty(LANES, np.float32)
-        mean[channel] = sum_of_channel(x, channel, room, lanes) / n
-        variance[channel] = sum_of_squares(x, channel, mean[channel], room, lanes) / n
+        buffer, lanes = np.empty(BLOCK, np.float32), np.empty(LANES, np.float32)
+        mean[channel] = sum_of_channel(x, channel, buffer, lanes) / n
+        variance[channel] = sum_of_squares(x, channel, mean[channel], buffer, lanes) / n
         inverse[channel] = ONE / np.sqrt(variance[channel] + epsilon)
 
 
@@ -143,9 +143,9 @@ def normalize(x: Array, mean: Array, inverse: Array, scale: Array, shift: Array,
 @njit(cache=True, parallel=True)
 def find_parameter_gradients(gy: Array, x: Array, mean: Array, inverse: Array, gscale: Array, gshift: Array) -> None:
     for channel in prange(mean.size):
-        room, other, lanes = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(LANES, np.float32)
-        gshift[channel] = sum_of_channel(gy, channel, room, lanes)
-        gscale[channel] = sum_of_products(gy, x, channel, mean[channel], inverse[channel], room, other, lanes)
+        buffer, other, lanes = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(LANES, np.float32)
+        gshift[channel] = sum_of_channel(gy, channel, buffer, lanes)
+        gscale[channel] = sum_of_products(gy, x, channel, mean[channel], inverse[channel], buffer, other, lanes)
 
 
 @njit(cache=True, parallel=True, error_model="numpy")

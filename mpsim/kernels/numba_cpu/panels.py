@@ -1,8 +1,8 @@
-"""Every output of a contraction (mpsim/kernels/contractions/lowering.py), as loops over panels of its columns.
+"""Computes every output of a contraction (mpsim/kernels/contractions/lowering.py) in loops over panels of its columns.
 
 A task sums some rows times some columns. It copies the right factor's elements of a stretch of k into a panel, where
-the columns are neighbours, and each row adds its products with the panel (sums.py). The tables are unsigned, as
-Numba would otherwise ask of every index whether it counts from the end.
+the columns are adjacent, and each row adds its products with the panel (sums.py). The tables are unsigned, because
+Numba checks every signed index for negative values.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mpsim.kernels.numba_cpu.sums import add_chunk, add_products
 
 COLUMNS, ROWS = 128, 64  # of a task
 VECTOR = 16  # a panel's width is a multiple of this
-LONG_RUN = 8  # neighbouring columns that are worth a loop of their own
+LONG_RUN = 8  # adjacent columns that are worth a separate loop
 LIMBS, BASE = 19, 298  # of an exact sum
 LOW = np.int64(0xFFFFFFFF)
 
@@ -29,9 +29,9 @@ def contract(
     a: Array, a_group: Array, a_row: Array, a_k: Array, b: Array, b_group: Array, b_column: Array, b_k: Array,
     out: Array, out_group: Array, out_row: Array, out_column: Array, ends: Array, stretch: int, numbers: Any,
 ) -> None:  # fmt: skip
-    """Sums over chunks of k, whose results are then added in rising order.
+    """Sums over chunks of k, and adds their results in rising order.
 
-    ``ends``: 0 and where each chunk ends; a chunk may be empty. ``stretch``: how many k are in a panel.
+    ``ends``: 0 and the end of each chunk. A chunk may be empty. ``stretch``: the number of k in a panel.
     """
     panels, blocks = (b_column.size + COLUMNS - 1) // COLUMNS, (a_row.size + ROWS - 1) // ROWS
     for task in prange(a_group.size * blocks * panels):
@@ -46,7 +46,7 @@ def contract(
 def sum_block(
     a: Array, rows: Array, a_k: Array, b: Array, columns: Array, b_k: Array, ends: Array, stretch: int, numbers: Any
 ) -> Array:
-    """The totals of one task, (rows, at least as many columns)."""
+    """Computes the totals of one task: (rows, at least as many columns)."""
     width = (columns.size + VECTOR - 1) // VECTOR * VECTOR
     depth = min(stretch, np.max(np.diff(ends)))
     panel, values = np.zeros((depth, width), b.dtype), np.zeros(depth, a.dtype)
@@ -71,7 +71,7 @@ def sum_block(
 
 @njit(cache=True)
 def run_starts(places: Array) -> Array:
-    """Where runs of neighbours begin among the places, and the number of places."""
+    """Returns the starts of runs of adjacent places, and the number of places."""
     starts = np.empty(places.size + 1, np.int64)
     runs = 0
     for i in range(places.size):
@@ -84,7 +84,7 @@ def run_starts(places: Array) -> Array:
 
 @njit(cache=True)
 def gather(b: Array, columns: Array, starts: Array, b_k: Array, panel: Array) -> None:
-    """panel[k, column] becomes the right factor's element."""
+    """Copies the right factor's elements to panel[k, column]."""
     in_runs = columns.size >= LONG_RUN * (starts.size - 1)
     for k in range(b_k.size):
         target = panel[k]
@@ -105,7 +105,7 @@ def copy(source: Array, target: Array) -> None:
 
 @njit(cache=True)
 def put(totals: Array, out: Array, rows: Array, columns: Array) -> None:
-    """Stores the totals at their places of the output."""
+    """Stores the totals in the output."""
     starts = run_starts(columns)
     in_runs = columns.size >= LONG_RUN * (starts.size - 1)
     for row in range(rows.size):
@@ -128,7 +128,7 @@ def contract_exactly(
     a: Array, a_group: Array, a_row: Array, a_k: Array, b: Array, b_group: Array, b_column: Array, b_k: Array,
     out: Array, out_group: Array, out_row: Array, out_column: Array,
 ) -> None:  # fmt: skip
-    """Every output correctly rounded."""
+    """Computes every output correctly rounded."""
     for task in prange(a_group.size * b_column.size):
         group, column = task // b_column.size, task % b_column.size
         right = b_k + (b_group[group] + b_column[column])
@@ -139,7 +139,7 @@ def contract_exactly(
 
 @njit(cache=True)
 def exact_dot(a: Array, left: Array, b: Array, right: Array) -> np.float32:
-    """The correctly rounded dot product of the elements at these places."""
+    """Computes the correctly rounded dot product of the elements at these places."""
     limbs = np.zeros(LIMBS, np.int64)
     special = 0.0
     for k in range(left.size):
@@ -157,7 +157,7 @@ def add_exact(limbs: Array, product: float) -> None:
     bits: Any = np.float64(product).view(np.int64)
     shift = (bits >> 52 & 2047) - (1023 + 47 - BASE)
     if shift == -(1023 + 47 - BASE):
-        return  # a zero; no product is subnormal in float64
+        return  # a zero: no product is subnormal in float64
     integer = (bits & ((1 << 52) - 1) | 1 << 52) >> 5  # |product| = integer * 2**(shift - BASE)
     if shift < 0:
         integer, shift = integer >> -shift, 0
@@ -171,13 +171,13 @@ def add_exact(limbs: Array, product: float) -> None:
 
 @njit(cache=True)
 def round_exact(limbs: Array) -> np.float32:
-    """The digits' value rounded once to float32: to odd to 53 bits, then to nearest even."""
+    """Rounds the digits' value once to float32: to 53 bits to odd, then to nearest even."""
     return np.float32(odd_exact(limbs))
 
 
 @njit(cache=True)
 def odd_exact(limbs: Array) -> Any:
-    """The digits' value rounded to odd to float64."""
+    """Rounds the digits' value to odd to float64."""
     carry(limbs)
     negative = limbs[LIMBS - 1] < 0
     if negative:
@@ -203,7 +203,7 @@ def odd_exact(limbs: Array) -> Any:
 
 @njit(cache=True)
 def carry(limbs: Array) -> None:
-    """Brings every digit but the highest, which keeps the sign, into 0 .. 2**32 - 1."""
+    """Carries until every digit is in 0 .. 2**32 - 1, except the highest, which keeps the sign."""
     for i in range(LIMBS - 1):
         limbs[i + 1] += limbs[i] >> 32
         limbs[i] &= LOW

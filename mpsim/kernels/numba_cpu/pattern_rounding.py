@@ -1,14 +1,14 @@
-"""Rounding blocks of numbers as bit patterns; mpsim/kernels/spec.py has the meaning.
+"""Rounds blocks of numbers as bit patterns, as mpsim/kernels/spec.py defines it.
 
 |x| = significand * 2**exponent is a magnitude ``a``, the pattern without the sign. On a grid with quantum 2**q the last
-shift = q - exponent bits of the significand are discarded, and the number goes up by one unit of the last bit kept
-where the mode says so. A carry out of the significand raises the exponent by one, as it must. A shift beyond the
-significand's width leaves zero or one quantum.
+shift = q - exponent bits of the significand are discarded. Depending on the mode, one unit of the last remaining bit is
+added. A carry out of the significand correctly raises the exponent by one. A shift beyond the significand's width
+leaves zero or one quantum.
 
-Loops have no branches, and write to another array than they read, so that they become vector code. In the loops over
-float32 numbers every result is cast to int32, because Numba adds and shifts in 64 bits, and shifts are masked to 5
-bits, so that LLVM, too, sees that 32 are enough. The loop for any format is in int64 alone, because Numba makes a
-float64 of int64 and uint64.
+Loops have no branches and do not write to the array that they read, so that they become vector code. In the loops over
+float32 numbers every result is cast to int32, because Numba adds and shifts in 64 bits. Shifts are masked to 5 bits, so
+that LLVM, too, uses 32 bits. The loop for any format uses only int64, because Numba converts a mix of int64 and uint64
+to float64.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ SIGN, MAGNITUDE = int32(-0x80000000), int32(0x7FFFFFFF)
 INFINITE, QUIET_NAN = int32(0x7F800000), int32(0x7FC00000)
 IMPLICIT, FRACTION = int32(1 << 23), int32((1 << 23) - 1)
 ZERO, ONE, WIDTH = int32(0), int32(1), int32(23)
-HIGHEST_EXPONENT = 254  # biased; what is beyond it is infinite
-SHIFT_BITS = 30  # most that are discarded in 32 bits: a unit of more would be negative
+HIGHEST_EXPONENT = 254  # biased exponent of the largest finite numbers
+SHIFT_BITS = 30  # the most discarded bits in 32 bits: with more, the unit would be negative
 WIDEST_SHIFT = 61  # in 64 bits: a significand of 53 bits and an increment of 61 stay below 2**63
 
 (
@@ -43,14 +43,14 @@ WIDEST_SHIFT = 61  # in 64 bits: a significand of 53 bits and an increment of 61
     )
 )  # fmt: skip
 
-#: What says whether a float32 number goes up; each has a loop of its own. BY_SUM: nearest even, by adding a power of
-#: two whose own last bit is the last one kept, and subtracting it. BY_QPYTORCH: QPyTorch's algorithm.
+#: Ways to decide whether a float32 number is rounded up, each with its own loop. BY_SUM: nearest even, by adding and
+#: subtracting a power of two whose last bit is the last one that remains. BY_QPYTORCH: QPyTorch's algorithm.
 NEAREST, DIRECTED, BY_CHANCE, BY_SUM, BY_QPYTORCH = range(5)
 
 
 @njit(cache=True)
 def count(before: Array, after: Array, magnitude: int, infinite: int, p: Parameters) -> Any:
-    """How many numbers overflowed, underflowed, are NaN, became others, and became subnormal."""
+    """Counts the numbers that overflowed, underflowed, are NaN, changed, and became subnormal."""
     overflowed = underflowed = nan = inexact = subnormal = ZERO
     for i in range(before.size):
         a, r = before[i] & magnitude, after[i] & magnitude
@@ -76,8 +76,8 @@ def kind_of(mode: Mode, p: Parameters) -> int:
 
 
 def takes_one_sum(p: Parameters) -> bool:
-    """Whether that power is finite for each number that does not overflow, and the grid below the smallest normal
-    number is its binade's."""
+    """Returns whether BY_SUM applies: its power of two is finite for every number that does not overflow, and the grid
+    below the smallest normal number is that of its binade."""
     cut, highest = 23 - p.mantissa_bits, p.overflow_from - 1 >> 23
     return cut > 0 and highest + cut < HIGHEST_EXPONENT and p.low_quantum == p.min_exponent - p.mantissa_bits
 
@@ -94,7 +94,7 @@ def pattern_of(x: float) -> Any:
 
 @njit(cache=True)
 def finished(r: Any, beyond: bool, bits: Any, least: int, p: Parameters) -> Any:
-    """The pattern of the result, given the magnitude on an endless grid. Below ``least`` the format has no number."""
+    """Returns the result's pattern, given the magnitude on an unbounded grid. Inputs below ``least`` become NaN."""
     a = int32(bits & MAGNITUDE)
     r = (p.positive_overflow if bits >= ZERO else p.negative_overflow) if beyond else r
     r = p.infinity if a == INFINITE else r
@@ -115,12 +115,12 @@ def round_by_sum(before: Array, after: Array, random: Array, p: Parameters) -> N
 
 
 def _rounder(kind: int) -> Callable[..., Any]:
-    """A loop that compares the discarded bits."""
+    """Returns a loop that compares the discarded bits."""
 
     @njit(cache=True)
     def round_block(before: Array, after: Array, random: Array, p: Parameters) -> None:
         cut = int32(WIDTH - p.mantissa_bits)
-        low_exponent = int32(p.low_quantum + 150)  # biased, of numbers whose last bit is the lowest quantum
+        low_exponent = int32(p.low_quantum + 150)  # biased exponent of numbers whose last bit is the lowest quantum
         exponent = int32(low_exponent - WIDTH)
         quantum = int32(exponent << WIDTH) if exponent > ZERO else int32(ONE << max(int32(low_exponent - 1), ZERO))
         least_result, least = ZERO if p.has_zero else quantum, SIGN if p.has_sign else ONE
@@ -155,7 +155,7 @@ def _rounder(kind: int) -> Callable[..., Any]:
 
 @njit(cache=True)
 def chance_of(discarded: int, shift: int) -> Any:
-    """floor(discarded / 2**shift * 2**32), where 0 <= discarded < 2**min(shift, 24)."""
+    """Computes floor(discarded / 2**shift * 2**32), for 0 <= discarded < 2**min(shift, 24)."""
     up, down = int32(32 - shift & 31), int32(min(shift - 32, 31) & 31)
     return np.uint32(discarded << up) if shift <= 32 else np.uint32(np.uint32(discarded) >> np.uint32(down))
 
@@ -165,10 +165,10 @@ round_nearest, round_directed, round_by_chance = (_rounder(kind) for kind in (NE
 
 @njit(cache=True)
 def round_like_qpytorch(before: Array, after: Array, random: Array, p: Parameters) -> None:
-    """QPyTorch's float32 algorithm, defects included: spec.round_like_qpytorch.
+    """Implements QPyTorch's float32 algorithm with its defects (spec.round_like_qpytorch).
 
-    Numbers are scaled so that the format's exponents become QPyTorch's. A subnormal one is rounded after the smallest
-    normal number has been added to it, and that is subtracted again.
+    Numbers are scaled so that the format's exponents become QPyTorch's. For a subnormal number the smallest normal
+    number is added before rounding and subtracted afterwards.
     """
     dropped = int32(WIDTH - p.mantissa_bits)
     kept, half = int32(-(ONE << dropped)), int32((ONE << dropped) >> 1)
@@ -191,7 +191,7 @@ def round_like_qpytorch(before: Array, after: Array, random: Array, p: Parameter
 
 @njit(cache=True)
 def binades(patterns: Array, width: int, p: Parameters) -> Array:
-    """floor(log2(|x|)) of each number; of a subnormal source number only if the format has numbers as small."""
+    """Computes floor(log2(|x|)) of each number, but of subnormals only if the format has normal numbers as small."""
     size, bias = patterns.size, 1023 if width == 52 else 127
     magnitude = (1 << 63) - 1 if width == 52 else (1 << 31) - 1
     result = np.empty(size, np.int64)
@@ -219,8 +219,8 @@ def increment(
     bit_count: int,
     bit_mask: int,
 ) -> int:
-    """What is added to a significand before its last ``shift`` bits are cut off; 0 if shift is 0. code_is_odd: 1 where
-    the parity is that of the last bit that stays; else it is the code's, in a format with one significant bit."""
+    """Returns what is added to a significand before its last ``shift`` bits are masked, 0 if shift is 0. code_is_odd
+    is 1, or in formats with one significant bit whether the code is odd."""
     every = (1 << shift) - 1
     half, even = (every + 1) >> 1, 1 - ((significand >> shift) & code_is_odd)
     nearest = mode <= NEAREST_ZERO
@@ -231,9 +231,9 @@ def increment(
     bits = random & bit_mask
     if mode == STOCHASTIC_B:
         bits, bit_count = 2 * bits + 1, bit_count + 1
-    below = shift - bit_count  # bits of the discarded part that the random bits do not reach
+    below = shift - bit_count  # discarded bits below the random bits
     bits = bits << max(below, 0) >> max(-below, 0)
-    if mode == STOCHASTIC_C and below > 0:  # to nearest even there
+    if mode == STOCHASTIC_C and below > 0:  # these are rounded to nearest even
         bits += (1 << (below - 1)) - 1 + ((significand >> below) & 1)
     return (bits if mode in (STOCHASTIC, STOCHASTIC_B, STOCHASTIC_C) else added) & every
 
@@ -241,7 +241,7 @@ def increment(
 @njit(cache=True)
 def round_patterns(before: Array, after: Array, random: Array, width: int, p: Parameters) -> None:
     """Rounds int64 patterns, sign-extended, with ``width`` fraction bits."""
-    bias = 1075 if width == 52 else 150  # of the significand as an integer
+    bias = 1075 if width == 52 else 150  # for the significand as an integer
     magnitude = (1 << 63) - 1 if width == 52 else (1 << 31) - 1
     implicit, infinite = 1 << width, magnitude >> width << width
     quiet_nan = infinite | implicit >> 1
@@ -258,7 +258,7 @@ def round_patterns(before: Array, after: Array, random: Array, width: int, p: Pa
         quantum = p.low_quantum if exponents[i] < p.min_exponent else exponents[i] - p.mantissa_bits
         full_shift = max(quantum - max(biased, 1) + bias, 0)
         shift = min(full_shift, WIDEST_SHIFT)
-        lost = min(full_shift - shift, 62)  # of these bits, far below the quantum, only whether there are any counts
+        lost = min(full_shift - shift, 62)  # these bits are far below the quantum: only whether any is set matters
         significand = (significand >> lost) | (1 if significand & ((1 << lost) - 1) != 0 else 0)
         code_is_odd = (quantum + p.bias) & 1 if p.by_code else 1
         word = int(np.int64(random[i]))

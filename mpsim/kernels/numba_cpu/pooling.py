@@ -78,7 +78,7 @@ def copy_windows(source: NDArray, pitch: int, target: NDArray) -> None:
 
 @njit(cache=True)
 def larger(best: np.float32, where: np.int32, element: np.float32, place: np.int32) -> tuple[np.float32, np.int32]:
-    """The largest so far and its place. A greater element replaces it, and NaN does where it is not NaN."""
+    """Returns the largest element so far and its place. A greater element replaces it, and NaN replaces a number."""
     less, nan = element <= best, best != best
     kept, at = best if less else element, where if less else place
     return (best if nan else kept), (where if nan else at)
@@ -218,7 +218,7 @@ def spread_tiles(gy: Array, kernel: Pair, gx: Array) -> None:
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def spread_windows(gy: Array, kernel: Pair, stride: Pair, padding: Pair, gx: Array) -> None:
-    """Within a row of gx, an element meets its windows from left to right as s falls."""
+    """Computes the gradient for any windows. Falling s visits the windows of an element from left to right."""
     size = np.float32(kernel[0] * kernel[1])
     for plane in prange(gx.shape[0]):
         gx[plane] = ZERO

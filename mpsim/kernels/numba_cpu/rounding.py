@@ -165,9 +165,9 @@ def numbers_of(stream: Stream) -> Array:
 
 @njit(cache=True)
 def fill(stream: Array, first: int, words: Array) -> None:
-    """The words of the counters first, first + 1, ...; words.size is a multiple of 4.
+    """Computes the words of the counters first, first + 1, .... words.size is a multiple of 4.
 
-    A word stands in 64 bits, so that products need no high halves; the loop becomes vector code.
+    A word is stored in 64 bits, so that products need no high halves and the loop becomes vector code.
     """
     key0, key1, step, tensor, purpose = stream[0], stream[1], stream[2], stream[3], stream[4]
     for i in range(words.size // 4):
@@ -185,7 +185,7 @@ def fill(stream: Array, first: int, words: Array) -> None:
 
 @njit(cache=True)
 def words_of_block(bits: Array, stream: Array, start: int, stop: int) -> Array:
-    """uint32 words of elements start .. stop - 1: those given, or the stream's, or any; start % 4 == 0."""
+    """Returns uint32 words of elements start .. stop - 1: those passed, the stream's, or any. start % 4 == 0."""
     if bits.size > 0:
         return bits[start:stop]
     words = np.empty((stop - start + 3) // 4 * 4, np.uint32)

@@ -1,4 +1,4 @@
-"""Any order of summation in Numba: the steps of mpsim.kernels.contractions.steps, for a block of outputs at a time."""
+"""Sums in any order, by the steps of mpsim.kernels.contractions.steps, for one block of outputs at a time."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ WIDTH = 64
 
 
 class Sums(NamedTuple):
-    """How sums are rounded (mpsim/kernels/contractions/narrow.py), in numbers side by side."""
+    """The rounding of sums (mpsim/kernels/contractions/narrow.py) as plain numbers."""
 
     format: Narrow
     mode: int
@@ -60,7 +60,7 @@ class Sums(NamedTuple):
 
 
 class Random(NamedTuple):
-    """The random bits of a block: the stream, the number of each output, and the roundings so far."""
+    """The random bits of a block: the stream, the index of each output, and the number of roundings so far."""
 
     stream: Array
     elements: Array
@@ -68,7 +68,7 @@ class Random(NamedTuple):
 
 
 def run(c: Contraction, program: Steps, reads: Reads, threads: int) -> Array:
-    """Every output of the contraction, by the steps."""
+    """Computes every output of the contraction by the steps."""
     out = np.zeros(c.out_shape, np.float32)
     with at_most(threads):
         _run(
@@ -101,7 +101,7 @@ def _run(
         r = np.zeros((registers, last - first))
         limbs = np.zeros((exact_sums, last - first, LIMBS), np.int64)
         special = np.zeros((exact_sums, last - first))
-        negative = np.ones((exact_sums, last - first), np.bool_)  # every number was -0
+        negative = np.ones((exact_sums, last - first), np.bool_)  # whether every number was -0
         left = a_k + (a_group[group] + a_row[row])
         right = b_column[first:last] + b_group[group]
         elements = out_column[first:last] + (out_group[group] + out_row[row])
@@ -241,14 +241,14 @@ def add_scaled(
 
 @njit(cache=True)
 def sums_of(row: Array) -> Sums:
-    """How sums are rounded, of a row of ``sums``."""
+    """Returns the rounding in a row of ``sums``."""
     numbers = Narrow(int(row[0]), int(row[1]), int(row[2]), row[3], row[4], row[5] != 0.0)
     return Sums(numbers, int(row[6]), row[7], int(row[8]), row[9] != 0.0)
 
 
 @njit(cache=True)
 def add_rows(x: Array, y: Array, sign: float, sums: Sums, random: Random, total: Array) -> None:
-    """total = x + sign * y, rounded once; total may be x or y."""
+    """Sets total to x + sign * y, rounded once. total may be x or y."""
     if sums.double:
         for j in range(total.size):
             total[j] = truncated(x[j], sign * y[j]) if sums.mode == TOWARD_ZERO else x[j] + sign * y[j]
@@ -264,7 +264,7 @@ def add_rows(x: Array, y: Array, sign: float, sums: Sums, random: Random, total:
 
 @njit(cache=True)
 def round_row(x: Array, sums: Sums, random: Random, total: Array) -> None:
-    """total = x, exact numbers or rounded to odd, rounded; total may be x."""
+    """Sets total to x rounded. x is exact or rounded to odd, and total may be x."""
     if sums.double:
         total[:] = x
         return
@@ -290,7 +290,7 @@ def round_row(x: Array, sums: Sums, random: Random, total: Array) -> None:
 
 @njit(cache=True)
 def rounded_by(s: Any, word: int, sums: Sums) -> Any:
-    """A number rounded up or down, as the lowest random bits of the word decide."""
+    """Rounds a number up or down, depending on the lowest random bits of the word."""
     numbers, magnitude = sums.format, abs(s)
     if not magnitude < np.inf:
         return s if s != s else with_sign(numbers.beyond, s)
@@ -307,7 +307,7 @@ def rounded_by(s: Any, word: int, sums: Sums) -> Any:
 
 @njit(cache=True)
 def truncated(x: Any, y: Any) -> Any:
-    """x + y of float64 numbers rounded toward zero."""
+    """Adds float64 numbers and rounds toward zero."""
     s, error = two_sum(x, y)
     bits: Any = np.float64(s).view(np.int64)
     bits -= 1 if ((error > 0) & (s < 0)) | ((error < 0) & (s > 0)) else 0
@@ -318,7 +318,7 @@ def truncated(x: Any, y: Any) -> Any:
 def add_aligned(
     places: Array, a: Array, left: Array, b: Array, right: Array, b_k: Array, row: Array, sums: Array, total: Array
 ) -> None:
-    """The instructions of an aligned order over the places, one after another."""
+    """Applies the instructions of an aligned order over the places, one after another."""
     rounding = sums_of(sums[np.int64(row[6])])
     format = rounding.format
     terms: Any = max(1, min(int(row[0]), places.size))

@@ -1,6 +1,6 @@
-"""The arithmetic of a sum of products in each order of summation: one more product, and one more chunk.
+"""Adds one product, and one chunk, in the arithmetic of each order of summation.
 
-Numba compiles the loops of panels.py once for each type of ``numbers``, with the functions below that belong to it.
+Numba compiles the loops of panels.py once for each type of ``numbers``, with the functions for that type.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from mpsim.kernels.contract import Array
 from mpsim.kernels.contractions.narrow import TOWARD_ZERO, Narrow
 from mpsim.kernels.numba_cpu.jit import njit
 
-UNROLLED = 8  # products of one sum that are added while it stays in a register
+UNROLLED = 8  # products added to a sum while it stays in a register
 EXPONENT_BITS = np.int64(0x7FF0000000000000)
 MAGNITUDE = np.int64(0x7FFFFFFFFFFFFFFF)
 
 
 class Single(NamedTuple):
-    """Sums in float32. Whether a product is exact when it is added, or rounded to float32 first."""
+    """Sums in float32. If ``fused``, products are exact when they are added, else rounded to float32 first."""
 
     fused: bool
 
 
 class Aligned(NamedTuple):
-    """Sums as tensor cores form them (mpsim/kernels/reference/aligned.py). Numba needs the numbers side by side."""
+    """Sums as in tensor cores (mpsim/kernels/reference/aligned.py). Numba needs the numbers in one flat tuple."""
 
     terms: int
     quantum: float  # 2**-fraction_bits
     least_left: float
     least_right: float
     least_sum: float
-    least_scale: float  # terms are aligned to this power of two at least
-    least_exponent: int  # this and the next five: as in Narrow
+    least_scale: float  # the least power of two that terms are aligned to
+    least_exponent: int  # this and the next five are as in Narrow
     shift: int
     low: int
     largest: float
@@ -47,12 +47,12 @@ class Aligned(NamedTuple):
 
 
 def add_products(values: Array, panel: Array, sums: Array, numbers: Any) -> None:
-    """sums[j] becomes sums[j] + values[k] * panel[k, j], for each k in rising order."""
+    """Adds values[k] * panel[k, j] to sums[j], for each k in rising order."""
     raise NotImplementedError("compiled for each type of numbers")
 
 
 def add_chunk(sums: Array, totals: Array, numbers: Any) -> None:
-    """totals[j] becomes totals[j] + sums[j]."""
+    """Adds sums[j] to totals[j]."""
     raise NotImplementedError("compiled for each type of numbers")
 
 
@@ -61,7 +61,7 @@ def add_chunk(sums: Array, totals: Array, numbers: Any) -> None:
 
 @intrinsic
 def fused(typing: Any, a: Any, b: Any, c: Any) -> Any:
-    """a*b + c in float32, rounded once.
+    """Computes a*b + c in float32 with one rounding.
 
     Numba has no such function. LLVM's becomes one instruction, also in vector code, or a call of C's fmaf.
     """
@@ -113,13 +113,13 @@ def _add_single_chunk(sums: Array, totals: Array, numbers: Any) -> None:
 
 @njit(cache=True)
 def narrow_sum(x: Any, y: Any, numbers: Narrow) -> Any:
-    """x + y of float64 numbers, rounded once to the format (mpsim/kernels/contractions/narrow.py)."""
+    """Adds float64 numbers and rounds once to the format (mpsim/kernels/contractions/narrow.py)."""
     return rounded(to_odd(x, y), numbers, False)
 
 
 @njit(cache=True)
 def two_sum(x: Any, y: Any) -> Any:
-    """The rounded sum of float64 numbers, and its error, which is NaN where the sum is not finite (Knuth)."""
+    """Returns the rounded sum of float64 numbers, and its error, which is NaN where the sum is not finite (Knuth)."""
     s = x + y
     carried = s - x
     return s, (x - (s - carried)) + (y - carried)
@@ -127,7 +127,7 @@ def two_sum(x: Any, y: Any) -> Any:
 
 @njit(cache=True)
 def to_odd(x: Any, y: Any) -> Any:
-    """x + y rounded to odd: an inexact sum becomes the neighbour whose last bit is 1. It has no branches."""
+    """Rounds x + y to odd: an inexact sum becomes the neighbour whose last bit is 1. It has no branches."""
     s, error = two_sum(x, y)
     bits: Any = np.float64(s).view(np.int64)
     outward = 1 if (error > 0) == (s > 0) else -1
@@ -137,10 +137,10 @@ def to_odd(x: Any, y: Any) -> Any:
 
 @njit(cache=True)
 def rounded(s: Any, numbers: Any, toward_zero: bool) -> Any:
-    """A float64 number, exact or rounded to odd, rounded to the format of ``numbers``."""
+    """Rounds a float64 number, exact or rounded to odd, to the format of ``numbers``."""
     magnitude = np.int64(np.float64(s).view(np.int64) & MAGNITUDE).view(np.float64)
     exponent = np.float64(magnitude).view(np.int64) >> 52
-    # An infinity makes c a tiny negative number, and stays.
+    # For an infinity c is a tiny negative number, so that the infinity stays.
     c = power_of(numbers.low if exponent < numbers.least_exponent else exponent + numbers.shift)
     value = (magnitude + c) - c
     if toward_zero:
@@ -151,13 +151,13 @@ def rounded(s: Any, numbers: Any, toward_zero: bool) -> Any:
 
 @njit(cache=True)
 def power_of(biased: int) -> Any:
-    """The power of two with this biased exponent in float64."""
+    """Returns the power of two with this biased exponent in float64."""
     return np.int64(biased << 52).view(np.float64)
 
 
 @njit(cache=True)
 def with_sign(magnitude: float, x: float) -> Any:
-    """The magnitude with the sign of x."""
+    """Returns the magnitude with the sign of x."""
     bits: Any = np.float64(magnitude).view(np.int64) & MAGNITUDE
     return np.int64(bits | (np.float64(x).view(np.int64) & ~MAGNITUDE)).view(np.float64)
 
@@ -174,7 +174,7 @@ def _add_narrow_chunk(sums: Array, totals: Array, numbers: Any) -> None:
         totals[j] = narrow_sum(totals[j], sums[j], numbers)
 
 
-# -- as tensor cores sum ------------------------------------------------------------------------------------
+# -- as in tensor cores -------------------------------------------------------------------------------------
 
 
 def _add_aligned_products(values: Array, panel: Array, sums: Array, numbers: Any) -> None:
@@ -188,7 +188,7 @@ def _add_aligned_products(values: Array, panel: Array, sums: Array, numbers: Any
 def instruction(
     values: Array, panel: Array, sums: Array, numbers: Aligned, quanta: Array, plain: Array, exact: Array
 ) -> None:
-    """sums[j] becomes the next c; the last three arguments are room."""
+    """Sets sums[j] to the next c. The last three arguments are buffers."""
     find_quanta(values, panel, sums, numbers, quanta)
     plain[:], exact[:] = sums, 0.0
     add_truncated(1.0, sums, quanta, exact)
@@ -198,7 +198,7 @@ def instruction(
         for j in range(sums.size):
             plain[j] += value * row[j]
     for j in range(sums.size):
-        # An infinity or NaN among the terms shows in the plain sum, which is too short to overflow.
+        # The plain sum is too short to overflow, so it is finite unless a term is infinite or NaN.
         special = with_sign(numbers.beyond, plain[j]) if plain[j] == plain[j] else plain[j]
         next_c = rounded(exact[j], numbers, numbers.toward_zero) + 0.0
         sums[j] = next_c if abs(plain[j]) < np.inf else special
@@ -206,7 +206,7 @@ def instruction(
 
 @njit(cache=True)
 def find_quanta(values: Array, panel: Array, sums: Array, numbers: Aligned, quanta: Array) -> None:
-    """The largest power of two among an instruction's terms, times 2**-fraction_bits."""
+    """Computes the largest power of two among an instruction's terms, times 2**-fraction_bits."""
     for j in range(sums.size):
         quanta[j] = max(scale(sums[j], numbers.least_sum), numbers.least_scale)
     for k in range(values.size):
@@ -219,7 +219,7 @@ def find_quanta(values: Array, panel: Array, sums: Array, numbers: Aligned, quan
 
 @njit(cache=True)
 def scale(x: float, least: float) -> Any:
-    """2**exponent(x), at least ``least``; 0 for zeros."""
+    """Returns 2**exponent(x), at least ``least``, or 0 for a zero."""
     bits: Any = np.float64(x).view(np.int64)
     power = np.int64(bits & EXPONENT_BITS).view(np.float64)
     return 0.0 if x == 0.0 else max(power, least)
@@ -227,9 +227,9 @@ def scale(x: float, least: float) -> Any:
 
 @njit(cache=True)
 def add_truncated(value: float, row: Array, quanta: Array, exact: Array) -> None:
-    """exact[j] += value * row[j], truncated toward zero to a multiple of the quantum.
+    """Adds value * row[j], truncated toward zero to a multiple of the quantum, to exact[j].
 
-    Adding 2**52 quanta and subtracting them rounds to nearest, one quantum too far where that went up.
+    Adding and subtracting 2**52 quanta rounds to nearest. If that rounded up, one quantum is subtracted.
     """
     for j in range(exact.size):
         product = value * row[j]
@@ -243,14 +243,14 @@ def _add_aligned_chunk(sums: Array, totals: Array, numbers: Any) -> None:
         totals[j] = np.float32(totals[j]) + np.float32(sums[j])
 
 
-# -- as CDNA3 sums: products first, c afterwards (mpsim/kernels/spec_sums.py) ------------------------------
+# -- as in CDNA3: products first, c afterwards (mpsim/kernels/spec_sums.py) --------------------------------
 
 
 @njit(cache=True)
 def late_instruction(
     places: Array, a: Array, left: Array, b: Array, right: int, b_k: Array, numbers: Array, sums: Array, c: float
 ) -> Any:
-    """The next c of one output. places: how many groups, their sizes, and their terms."""
+    """Returns the next c of one output. places: the number of groups, their sizes, and their terms."""
     fraction, sum_fraction, reach, least_left, least_right, least_sum = numbers[:6]
     groups = places[0]
     terms = places[1 + groups :]
@@ -281,7 +281,7 @@ def late_instruction(
 
 @njit(cache=True)
 def truncated_sum(terms: Array, a: Array, left: Array, b: Array, right: int, b_k: Array, numbers: Array) -> Any:
-    """Products truncated to the quantum of the largest of them, and added."""
+    """Adds products, each truncated to the quantum of the largest one."""
     top, total = 0.0, 0.0
     for k in terms:
         power = scale(np.float64(a[left[k]]), numbers[3]) * scale(np.float64(b[right + b_k[k]]), numbers[4])
@@ -295,7 +295,7 @@ def truncated_sum(terms: Array, a: Array, left: Array, b: Array, right: int, b_k
 
 @njit(cache=True)
 def down(x: Any, quantum: Any) -> Any:
-    """x rounded down to a multiple of the quantum, which is 0 for zeros only."""
+    """Rounds x down to a multiple of the quantum, which is 0 only for zeros."""
     return np.floor(x / quantum) * quantum if x != 0.0 else x
 
 
@@ -303,7 +303,7 @@ _PRODUCTS = {Single: _add_single_products, Narrow: _add_narrow_products, Aligned
 _CHUNKS = {Single: _add_single_chunk, Narrow: _add_narrow_chunk, Aligned: _add_aligned_chunk}
 
 
-# Numba compares the signatures as written, so these are annotated as the functions that they return.
+# Numba compares annotations as written, so these functions are annotated like those that they return.
 
 
 @overload(add_products)

@@ -1,4 +1,4 @@
-"""An accumulator in plain numbers. No other file of the cuda backend reads the fields of an Accumulator."""
+"""Converts an accumulator to plain numbers. No other file of the cuda backend reads the fields of an Accumulator."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from mpsim.products.accumulators import Accumulator
 
 
 class Nothing(NamedTuple):
-    """The numbers of a kind of sum that needs none."""
+    """The empty parameters of a kind of sum that needs none."""
 
     none: int = 0
 
 
 class Summation(NamedTuple):
-    """How a dot product is summed."""
+    """The order and arithmetic of a dot product's sum."""
 
-    kind: str  # of the sum of a chunk, a key of kinds.KINDS
-    numbers: NamedTuple  # which the device functions of that kind take
-    chunk: int | None  # consecutive k of a chunk; None: all of k
-    in_pairs: bool = False  # how the sums of chunks are added: in pairs, or in rising order
+    kind: str  # a key of kinds.KINDS
+    numbers: NamedTuple  # arguments of that kind's device functions
+    chunk: int | None  # consecutive k per chunk; None: all of k
+    in_pairs: bool = False  # whether the sums of chunks are added in pairs instead of rising order
 
     @property
     def fused(self) -> bool:
-        """Whether a product is part of a fused multiply-add."""
+        """Whether products and additions are fused multiply-adds."""
         return self.kind == "fused"
 
     @property
     def is_float32(self) -> bool:
-        """Whether products are added in float32, one after another."""
+        """Whether products are added one after another in float32."""
         return self.kind in ("fused", "separate")
 
 
 @lru_cache(maxsize=256)
 def summation(accumulator: Accumulator) -> Summation:
-    """The accumulator in plain numbers. The kind "blas" promises nothing, and is the default one here."""
+    """Returns the accumulator as plain numbers. The kind "blas" promises no order, so it means the default here."""
     if accumulator.kind == "blas":
         accumulator = Accumulator()
     if accumulator.kind == "exact":

@@ -1,4 +1,4 @@
-"""Exact sums, rounded once: a sum is LIMBS digits of 32 bits, in units of 2**-BASE."""
+"""Computes exact sums, rounded once. A sum has LIMBS digits of 32 bits, in units of 2**-BASE."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mpsim.kernels.cuda.device.launch import device_function
 
 LIMBS, BASE = 19, 298
 LOW = 0xFFFFFFFF
-#: Of float64.
+#: Float64's bits without the sign.
 MAGNITUDE = 0x7FFFFFFFFFFFFFFF
 
 
@@ -22,7 +22,7 @@ def add_exact(limbs, product):
     shift = (bits >> 52 & 2047) - (1023 + 47 - BASE)
     integer = (bits & ((1 << 52) - 1) | 1 << 52) >> 5  # |product| = integer * 2**(shift - BASE)
     if bits & MAGNITUDE == 0:
-        integer, shift = np.int64(0), np.int64(0)  # no other product is subnormal in float64
+        integer, shift = np.int64(0), np.int64(0)  # only a zero is subnormal in float64
     if shift < 0:
         integer, shift = integer >> -shift, np.int64(0)
     sign = -1 if bits < 0 else 1
@@ -35,7 +35,7 @@ def add_exact(limbs, product):
 
 @device_function
 def carry(limbs):
-    """Brings every digit but the highest, which keeps the sign, into 0 .. 2**32 - 1."""
+    """Carries until every digit is in 0 .. 2**32 - 1, except the highest, which keeps the sign."""
     for i in range(LIMBS - 1):
         limbs[i + 1] += limbs[i] >> 32
         limbs[i] &= LOW
@@ -43,7 +43,7 @@ def carry(limbs):
 
 @device_function
 def round_exact(limbs):
-    """The digits' value rounded once to float32: to odd to 53 bits, then to nearest even."""
+    """Rounds the digits' value once to float32: to 53 bits to odd, then to nearest even."""
     carry(limbs)
     negative = limbs[LIMBS - 1] < 0
     if negative:

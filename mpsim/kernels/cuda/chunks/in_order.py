@@ -1,4 +1,4 @@
-"""Sums of products one after another, in float32 or a narrower format, where each addition is rounded once."""
+"""Adds products one after another in float32 or a narrower format, and rounds each addition once."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from mpsim.kernels.cuda.device.intrinsics import (
 )
 from mpsim.kernels.cuda.device.launch import device_function
 
-#: Of float64.
+#: Float64's bits without the sign.
 MAGNITUDE = 0x7FFFFFFFFFFFFFFF
 
 
 @device_function
 def fused_sum(a, left, a_k, b, right, b_k, first, end, digits, numbers):
-    """Each product is part of a fused multiply-add."""
+    """Adds each product by a fused multiply-add."""
     total = np.float32(0)
     for k in range(first, end):
         total = fma_rn(a[left + a_k[k]], b[right + b_k[k]], total)
@@ -34,7 +34,7 @@ def fused_sum(a, left, a_k, b, right, b_k, first, end, digits, numbers):
 
 @device_function
 def separate_sum(a, left, a_k, b, right, b_k, first, end, digits, numbers):
-    """Each product is rounded before it is added."""
+    """Rounds each product before adding it."""
     total = np.float32(0)
     for k in range(first, end):
         total = add_rn(total, mul_rn(a[left + a_k[k]], b[right + b_k[k]]))
@@ -48,7 +48,7 @@ def add_float32(total, part, numbers):
 
 @device_function
 def sum_narrow(x, y, n):
-    """x + y of float64 numbers rounded once to a narrow format, nearest even (fields of Narrow)."""
+    """Rounds the sum of two float64 numbers once to the narrow format n (a Narrow), to nearest even."""
     s = add64_rn(x, y)
     carried = sub64_rn(s, x)
     error = add64_rn(sub64_rn(x, sub64_rn(s, carried)), sub64_rn(y, carried))

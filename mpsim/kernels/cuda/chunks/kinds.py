@@ -1,4 +1,4 @@
-"""The table of the kinds of sums."""
+"""Lists the kinds of sums."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mpsim.products.accumulators import Accumulator
 
 
 class Kind(NamedTuple):
-    """Two device functions, and the numbers of some summation of the kind, for signatures."""
+    """Two device functions, and example numbers of the kind, which signatures need."""
 
     #: (a, left, a_k, b, right, b_k, first, end, digits, numbers) -> the sum over k from ``first`` to ``end`` of
-    #: a[left + a_k[k]] * b[right + b_k[k]]. ``digits`` has room for exact.LIMBS integers, which exact sums need.
+    #: a[left + a_k[k]] * b[right + b_k[k]]. ``digits`` has exact.LIMBS integers, which exact sums need.
     sum_chunk: Callable[..., object]
     #: (total, sum of the next chunk, numbers) -> total
     add: Callable[..., object]

@@ -1,10 +1,10 @@
 """Contractions of the 'cuda' backend.
 
-functions.py has the functions of the contract. Float32 sums go to the tiles of tile.py, to depthwise.py where a group
-has one input and one output channel, or to strided.py by the input with a stride. Every other accumulator goes to
-each.py. None of this changes a bit.
+functions.py has the functions of the contract. tile.py computes float32 sums, except that depthwise.py takes groups of
+one input and one output channel, and strided.py gradients by the input with a stride. each.py takes every other
+accumulator. The choice changes no bit.
 
-The kernels of tile.py and each.py sum, in block z of the grid, as many chunks as are taken ``together``, from
-first + z*together on, and write the result at z*size of ``out``. Chunk c is of the k from ends[c] to ends[c + 1]. So
-where outputs are few and k is long, each block sums one chunk, and the results are added afterwards, in order.
+In the kernels of tile.py and each.py, block z of the grid sums ``together`` chunks, the first of them
+first + z*together, and writes the result at z*size of ``out``. Chunk c covers k from ends[c] to ends[c + 1]. If outputs
+are few and k is long, each block therefore sums one chunk, and the results are added afterwards, in order.
 """

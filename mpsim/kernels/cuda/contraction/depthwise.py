@@ -1,7 +1,7 @@
 """Depthwise convolutions on a device: one input and one output channel per group, one thread per output.
 
-The kernel, stride and dilation are built in, so that the taps are written out; zeros come from comparisons, and no
-padded copy is made. The gradient by the weights is the general kernels'.
+The kernel's size, stride and dilation are compile-time constants, so the loop over taps is unrolled. Comparisons supply
+the zeros, so no padded copy is needed. The general kernels compute the gradient by the weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mpsim.kernels.cuda.device.launch import VECTOR, Kernel, family
 
 
 class Form(NamedTuple):
-    """What is built into a kernel."""
+    """The compile-time constants of a kernel."""
 
     kernel: Pair
     stride: Pair
@@ -32,21 +32,21 @@ class Form(NamedTuple):
 
 
 def takes(x: Array, w: Array, groups: int, how: Summation) -> bool:
-    """Whether it is a depthwise convolution summed in float32 in one chunk."""
+    """Returns whether this is a depthwise convolution summed in float32 in one chunk."""
     single = x.dtype == w.dtype == np.float32 and how.is_float32
     size = w.shape[2] * w.shape[3]
     return single and groups > 1 and tuple(w.shape[:2]) == (groups, 1) and 0 < size <= (how.chunk or size)
 
 
 def forward(x: Array, w: Array, stride: Pair, padding: Pair, fused: bool) -> Array:
-    """The convolution of images x (N, C, H, W) with w (C, 1, R, S), without a bias."""
+    """Convolves images x (N, C, H, W) with w (C, 1, R, S), without a bias."""
     kernel = (w.shape[2], w.shape[3])
     rows, columns = ((x.shape[2 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
     return _correlate(Form(kernel, stride, (1, 1), False, fused), x, w, (*x.shape[:2], rows, columns), padding)
 
 
 def input_gradient(gy: Array, w: Array, x_shape: Shape, stride: Pair, padding: Pair, fused: bool) -> Array:
-    """The gradient by the input: w flipped over gy with zeros around and between its elements."""
+    """Computes the gradient by the input: correlates the flipped w with gy, padded and dilated with zeros."""
     kernel = (w.shape[2], w.shape[3])
     around = (kernel[0] - 1 - padding[0], kernel[1] - 1 - padding[1])
     return _correlate(Form(kernel, (1, 1), stride, True, fused), gy, w, tuple(x_shape), around)
@@ -62,12 +62,12 @@ def _correlate(form: Form, x: Array, w: Array, shape: Shape, padding: Pair) -> A
 
 @cache
 def depthwise_kernel(form: Form) -> Kernel:
-    """The kernel for one form."""
+    """Returns the kernel of one form."""
     (rows, columns), (row_stride, column_stride), (row_dilation, column_dilation), flipped, fused = form
     last = rows * columns - 1
 
     def correlate(x, w, out, channels, height, width, out_height, out_width, top, left):
-        """Element (r, s) of the kernel meets row i*stride + r - top, if that is a whole number of dilations."""
+        """Multiplies tap (r, s) with row i*stride + r - top, if that is a multiple of the dilation."""
         for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
             line = i // out_width
             plane = line // out_height
@@ -91,7 +91,7 @@ def depthwise_kernel(form: Form) -> Kernel:
 
 @family
 def usual_kernels() -> Iterator[Kernel]:
-    """Those of a 3 x 3 kernel with strides 1 and 2, by the input too."""
+    """Yields the kernels of 3 x 3 convolutions with strides 1 and 2, and of their gradients by the input."""
     for fused in (True, False):
         yield depthwise_kernel(Form((3, 3), (1, 1), (1, 1), False, fused))
         yield depthwise_kernel(Form((3, 3), (2, 2), (1, 1), False, fused))

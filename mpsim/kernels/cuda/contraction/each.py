@@ -1,4 +1,4 @@
-"""Contractions on a device where each output is one thread's, with any accumulator, and sums over chunks' results."""
+"""Contractions on a device with any accumulator, one thread per output, and sums over the results of chunks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNROLLED = 16
 
 @cache
 def each_kernel(kind: str) -> Kernel:
-    """The kernel for a kind of sum of chunks.kinds; see the room's text for its arguments."""
+    """Returns the kernel for a kind of sum of chunks.kinds. The package's docstring explains its arguments."""
     sum_chunk, add, numbers = KINDS[kind]
 
     def contract_each(
@@ -46,9 +46,9 @@ def each_kernel(kind: str) -> Kernel:
 
 @cache
 def adding_kernel(kind: str) -> Kernel:
-    """The kernel that adds the results of ``count`` chunks in order, to the first of them (begins) or to out.
+    """Returns the kernel that adds the results of ``count`` chunks in order, to the first (``begins``) or to ``out``.
 
-    A thread waits for UNROLLED results at a time, and has few outputs.
+    A thread loads UNROLLED results at a time, and has few outputs.
     """
     _, add, numbers = KINDS[kind]
 
@@ -70,7 +70,7 @@ def adding_kernel(kind: str) -> Kernel:
 
 @kernel(f"{VECTOR}, int64, {VECTOR}")
 def pair_parts(parts, count, out):
-    """out = the results of ``count`` chunks added in pairs of neighbours until one is left. Changes the parts."""
+    """Adds the results of ``count`` chunks in pairs of neighbours until one is left, in ``out``. Overwrites parts."""
     for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
         left = count
         while left > 1:
@@ -84,14 +84,14 @@ def pair_parts(parts, count, out):
 
 @kernel(f"{VECTOR}, {VECTOR}, int64")
 def add_bias(out, bias, area):
-    """One addition per element, after the total: element i is of output (i // area) % bias.size."""
+    """Adds a bias to each total. Element i belongs to channel (i // area) % bias.size."""
     for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
         out[i] = add_rn(out[i], bias[i // area % bias.size])
 
 
 @family
 def every_kind() -> Iterator[Kernel]:
-    """Every kind of sum."""
+    """Yields the kernels of every kind of sum."""
     for kind in KINDS:
         yield each_kernel(kind)
     yield adding_kernel("fused")

@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from mpsim.kernels.contract import Shape
-from mpsim.kernels.contractions.functions import FasterWays, Geometry, How, contractions
+from mpsim.kernels.contractions.functions import FastPaths, Geometry, How, contractions
 from mpsim.kernels.contractions.lowering import Contraction, of_matmul
 from mpsim.kernels.cuda.chunks.accumulators import summation
 from mpsim.kernels.cuda.contraction import depthwise, strided
@@ -19,13 +19,13 @@ from mpsim.kernels.cuda.rounding import kernels
 
 __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"]
 
-#: An array on a device. mpsim.kernels.contractions.functions names NumPy's type, which stands for all.
+#: An array on a device. mpsim.kernels.contractions.functions annotates arrays of every backend with NumPy's type.
 Array = Any
 round_array: Any = kernels.round_array
 
 
-class _OnDevice(FasterWays):
-    """Depthwise convolutions, and gradients by the input in phases."""
+class _OnDevice(FastPaths):
+    """Computes depthwise convolutions, and gradients by the input in phases."""
 
     def conv2d(self, x: Array, w: Array, bias: Array | None, geometry: Geometry, how: How) -> Array | None:
         stride, padding, groups = geometry
@@ -45,14 +45,14 @@ class _OnDevice(FasterWays):
 
 
 def sum_of(lower: Callable[..., Contraction], first: Array, second: Array, options: tuple[Any, ...], how: How) -> Array:
-    """See mpsim.kernels.contractions.functions.Sum; the lowering is one of shapes."""
+    """Implements mpsim.kernels.contractions.functions.Sum. The lowering uses only the shapes of the arrays."""
     tables = tables_of(lower, tuple(first.shape), tuple(second.shape), *options)
     left, right = (first, second) if lower is of_matmul else (second, first)
     return contract(tables, left, right, summation(how.accumulator))
 
 
 def biased(out: Array, bias: Array | None) -> Array:
-    """The output with one number added per column of a matrix, or per channel of images."""
+    """Adds one number per column of a matrix or per channel of images to the output."""
     if bias is not None and out.size:
         add_bias.over(out.size)(flattened(out), bias, prod(out.shape[2:]))
     return out

@@ -19,21 +19,21 @@ from mpsim.kernels.cuda.device.arrays import Array, empty, flattened, part, zero
 from mpsim.kernels.cuda.device.devices import device
 from mpsim.kernels.cuda.device.launch import BLOCKS_PER_MULTIPROCESSOR, THREADS
 
-#: launch(out, first, count, together): the sums of ``count`` times ``together`` chunks.
+#: launch(out, first, count, together) computes ``count`` sums of ``together`` chunks each.
 Launch = Callable[[Array, int, int, int], None]
 
-#: Bytes of chunks' results that wait to be added: enough blocks for many turns of the device.
+#: The most bytes of chunks' results waiting to be added. They are the results of many waves of blocks.
 WORKSPACE = 128 << 20
-#: Blocks of a launch in its second and third dimension, at most.
+#: The most blocks of a launch in its second and third dimension.
 GRID = 65535
 
 
 def contract(tables: Tables, a: Array, b: Array, how: Summation) -> Array:
-    """Every output of the contraction, in the written order; b as it is before its zeros."""
+    """Computes every output of the contraction in the specified order. b does not contain its padding zeros yet."""
     if np.float64 in (a.dtype, b.dtype):
         raise UsageTypeError(
-            "the 'cuda' backend multiplies float32 arrays; float64 ones are for gradient checks: "
-            'pass backend="reference"'
+            f"the 'cuda' backend multiplies float32 arrays, got {a.dtype} and {b.dtype}. For gradient checks in "
+            'float64 pass backend="reference"'
         )
     length = tables.shape[2]
     if length == 0 or prod(tables.out_shape) == 0:
@@ -52,7 +52,7 @@ def contract(tables: Tables, a: Array, b: Array, how: Summation) -> Array:
 
 
 def launcher(tables: Tables, a: Array, b: Array, ends: Array, chunks: int, how: Summation) -> tuple[Launch, bool]:
-    """What sums a contraction, and whether each of ``chunks`` should be summed in a block of its own."""
+    """Returns the launch function of a contraction, and whether each of ``chunks`` needs its own block."""
     groups, rows, _, columns = tables.shape
     multiprocessors = device().multiprocessors
     chosen = plan(groups, rows, columns, chunks, multiprocessors, how.is_float32 and groups <= GRID)
@@ -77,7 +77,7 @@ def launcher(tables: Tables, a: Array, b: Array, ends: Array, chunks: int, how: 
 
 
 def sum_in_order(launch: Launch, out: Array, chunks: int, how: Summation) -> None:
-    """The results of all chunks, some at a time, added in rising order."""
+    """Computes the results of all chunks, some at a time, and adds them in rising order."""
     together = min(chunks, GRID, max(1, WORKSPACE // out.nbytes))
     parts = empty(together * out.size)
     for first in range(0, chunks, together):
@@ -87,7 +87,7 @@ def sum_in_order(launch: Launch, out: Array, chunks: int, how: Summation) -> Non
 
 
 def sum_in_pairs(launch: Launch, out: Array, chunks: int) -> None:
-    """The results of all chunks added in pairs: first a power of two of them at a time, then the sums of those."""
+    """Adds the results of all chunks in pairs: first a power of two of them at a time, then those sums."""
     together = 1
     while 2 * together <= min(chunks, GRID, WORKSPACE // out.nbytes):
         together *= 2

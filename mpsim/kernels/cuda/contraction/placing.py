@@ -1,4 +1,4 @@
-"""Images with zeros around them and between their elements, as the right factors of contractions have them."""
+"""Copies images into zeros, around them and between their elements, as right factors of contractions need them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mpsim.kernels.cuda.device.launch import VECTOR, kernel
 
 @dataclass(frozen=True)
 class Canvas:
-    """Where the images of a right factor lie among zeros; the arguments of lowering.place."""
+    """Where the images of a right factor lie among zeros: the arguments of lowering.place."""
 
     top: int
     left: int
@@ -24,7 +24,7 @@ class Canvas:
 
 
 def placed(x: Array, canvas: Canvas | None) -> Array:
-    """Images (N, C, H, W) on their canvas of +0; what lies outside is cut off. See lowering.place."""
+    """Copies images (N, C, H, W) onto a canvas of +0 and crops what lies outside. See lowering.place."""
     if canvas is None or (canvas.top, canvas.left, canvas.height, canvas.width) == (0, 0, *x.shape[2:]):
         return x
     result = empty((*x.shape[:2], canvas.height, canvas.width))
@@ -40,7 +40,7 @@ def placed(x: Array, canvas: Canvas | None) -> Array:
 
 @kernel(f"{VECTOR}, {VECTOR}, int64, int64, int64, int64, int64, int64")
 def pad_images(x, result, height, width, canvas_height, canvas_width, top, left):
-    """Row h and column w of x to row top + h and column left + w. Devices divide 32 bits much faster than 64."""
+    """Copies element (h, w) of x to (top + h, left + w). Devices divide 32 bits much faster than 64 bits."""
     for i in range(cuda.grid(1), result.size, cuda.gridsize(1)):
         line = np.int64(np.uint32(i) // np.uint32(canvas_width))
         plane = np.int64(np.uint32(line) // np.uint32(canvas_height))
@@ -51,7 +51,7 @@ def pad_images(x, result, height, width, canvas_height, canvas_width, top, left)
 
 @kernel(f"{VECTOR}, {VECTOR}, int64, int64, int64, int64, int64, int64, int64, int64")
 def place_images(x, result, height, width, canvas_height, canvas_width, top, left, row_dilation, column_dilation):
-    """Row h and column w of x to row top + h*dilation and column left + w*dilation."""
+    """Copies element (h, w) of x to (top + h*row_dilation, left + w*column_dilation)."""
     for i in range(cuda.grid(1), result.size, cuda.gridsize(1)):
         line = i // canvas_width
         row, column = line % canvas_height - top, i % canvas_width - left

@@ -1,4 +1,4 @@
-"""How the work of a contraction is shared out: the tiles, and which plan is estimated to be the fastest."""
+"""Distributes the work of a contraction: lists the tiles, and chooses the plan with the least estimated time."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import NamedTuple
 
 from mpsim.kernels.cuda.device.intrinsics import SIMULATED
 
-#: Threads of a multiprocessor at a time, with tile.REGISTERS each.
+#: Resident threads of a multiprocessor, with tile.REGISTERS each.
 RESIDENT = 512
-#: Outputs that keep a multiprocessor busy where each is one thread's, and the share of its products they reach.
+#: With one thread per output: the outputs that keep a multiprocessor busy, and the share of its peak rate they reach.
 BUSY, RATE_OF_EACH = 1024, 0.05
 
 
 class Tile(NamedTuple):
-    """The output of a block, what a thread has of it, and how many of its rows and columns are neighbours."""
+    """A block's output tile, each thread's share of it, and how many of the share's rows and columns are adjacent."""
 
     rows: int
     columns: int
     depth: int  # a multiple of 4
     thread_rows: int
     thread_columns: int
-    row_run: int  # as many rows come in one load of shared memory
-    column_run: int  # fewer, as neighbouring threads should write neighbouring columns
+    row_run: int  # rows per load of shared memory
+    column_run: int  # fewer, so that neighbouring threads write neighbouring columns
 
     @property
     def threads(self) -> int:
@@ -31,20 +31,20 @@ class Tile(NamedTuple):
 
     @property
     def across(self) -> int:
-        """Threads beside each other."""
+        """Threads in a row of the tile."""
         return self.columns // self.thread_columns
 
 
 class Form(NamedTuple):
-    """What of a contraction is built into its kernel."""
+    """The compile-time constants of a contraction's kernel."""
 
-    fused: bool  # one rounding for each product and sum
-    a_along_k: bool  # elements of neighbouring k lie together in the left factor, not those of neighbouring rows
+    fused: bool  # whether each product and its addition round once
+    a_along_k: bool  # whether the left factor is contiguous along k instead of along rows
     b_along_k: bool
-    wide: bool  # offsets need 64 bits
+    wide: bool  # whether offsets need 64 bits
 
 
-#: Tiles, and how much of a device's products each is estimated to reach, as a share of what the first one does.
+#: Tiles, and the estimated rate of each as a share of the first one's.
 TILES: tuple[tuple[Tile, float], ...] = (
     ((Tile(8, 8, 4, 4, 4, 2, 2), 1.0),)
     if SIMULATED
@@ -59,16 +59,16 @@ TILES: tuple[tuple[Tile, float], ...] = (
 
 
 class Plan(NamedTuple):
-    """How a contraction is shared out. None of it changes a bit."""
+    """How a contraction's work is distributed. The choice changes no bit."""
 
-    tile: Tile | None  # None: an output each
-    exchanged: bool  # rows and columns
-    split: bool  # blocks sum one chunk each
+    tile: Tile | None  # None: one thread per output
+    exchanged: bool  # whether rows and columns are exchanged
+    split: bool  # whether each block sums one chunk
 
 
 @lru_cache(maxsize=4096)
 def plan(groups: int, rows: int, columns: int, chunks: int, multiprocessors: int, tiled: bool) -> Plan:
-    """The plan of the least estimated time, counted in products of one thread for one of k."""
+    """Returns the plan with the least estimated time. Its unit is the time in which a thread computes one product."""
     ways = []
     for split in (False, True)[: 1 + (chunks > 1)]:
         parallel, serial = (chunks, 1.1) if split else (1, chunks)

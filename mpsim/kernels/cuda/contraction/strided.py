@@ -1,7 +1,7 @@
-"""A convolution's gradient by the input with a stride, on a device: in phases, without the zeros of dilation.
+"""Computes a strided convolution's gradient by the input on a device: in phases, without the zeros of dilation.
 
-mpsim/kernels/contractions/phases.py explains the phases, and which elements the zeros may change: every -0, and
-everything where a weight is infinite or NaN. One thread looks at each element, and sums it again if it must.
+mpsim/kernels/contractions/phases.py explains the phases and which elements the zeros may change: every -0, and all
+elements if a weight is infinite or NaN. One thread checks each element and, if necessary, sums it again.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ INFINITE = 0x7F800000
 
 
 def takes(gy: Array, w: Array, stride: Pair, how: Summation) -> bool:
-    """Whether phases serve: float32 sums in rising order, with a stride."""
+    """Returns whether the phases apply: float32 sums in rising order, with a stride."""
     single = gy.dtype == w.dtype == np.float32 and how.is_float32
     return single and not how.in_pairs and tuple(stride) != (1, 1) and gy.size > 0 and w.size > 0
 
 
 def input_gradient(gy: Array, w: Array, x_shape: Shape, geometry: Geometry, how: Summation) -> Array:
-    """The gradient, summed without the zeros of dilation, and again with them where they may matter."""
+    """Computes the gradient without the zeros of dilation, and again with them where they may change it."""
     stride, padding, groups = geometry
     chunk = how.chunk or w.shape[0] // groups * w.shape[2] * w.shape[3]
-    missing = w.shape[2] < stride[0] or w.shape[3] < stride[1]  # then some elements get nothing, and stay +0
+    missing = w.shape[2] < stride[0] or w.shape[3] < stride[1]  # then some elements have no term and stay +0
     gx = (zeros if missing else empty)(x_shape)
     placed_gy = None
     for tables, ends in phases_of(tuple(gy.shape), tuple(w.shape), x_shape, geometry, chunk):
         placed_gy = placed(gy, tables.canvas) if placed_gy is None else placed_gy
         launch, _ = launcher(tables, w, placed_gy, ends, 1, how)
         launch(flattened(gx), 0, 1, ends.size - 1)
-    settle(gy, w, gx, geometry, chunk, how.fused)
+    resolve_zeros(gy, w, gx, geometry, chunk, how.fused)
     return gx
 
 
-def settle(gy: Array, w: Array, gx: Array, geometry: Geometry, chunk: int, fused: bool) -> None:
-    """Sums again, with all its zeros, each element of gx that they may change."""
+def resolve_zeros(gy: Array, w: Array, gx: Array, geometry: Geometry, chunk: int, fused: bool) -> None:
+    """Sums each element of gx again, with all its zeros, if they may change it."""
     if gx.size == 0:
         return
     stride, padding, groups = geometry
@@ -60,7 +60,7 @@ def settle(gy: Array, w: Array, gx: Array, geometry: Geometry, chunk: int, fused
 
 @kernel(f"{VECTOR}, int32[::1]")
 def find_infinite(w, infinite):
-    """infinite[0] = 1 if an element is infinite or NaN; whichever thread finds one writes the same."""
+    """Sets infinite[0] to 1 if an element is infinite or NaN. All threads that find one write the same value."""
     for i in range(cuda.grid(1), w.size, cuda.gridsize(1)):
         if float_as_int(w[i]) & INFINITE == INFINITE:
             infinite[0] = 1
@@ -71,7 +71,7 @@ def sum_again(
     gy, w, gx, infinite, members, group_channels, kernel_rows, kernel_columns, channels, height, width,
     out_height, out_width, row_stride, column_stride, top, left, chunk, fused
 ):  # fmt: skip
-    """k runs over the group's outputs and the flipped kernel; gy has stride - 1 zeros between its elements."""
+    """Sums over k: the group's outputs and the flipped kernel. gy has stride - 1 zeros between its elements."""
     for i in range(cuda.grid(1), gx.size, cuda.gridsize(1)):
         if float_as_int(gx[i]) == NEGATIVE_ZERO or infinite[0] != 0:
             line = i // width

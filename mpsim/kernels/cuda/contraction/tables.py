@@ -1,7 +1,6 @@
-"""The tables of offsets of mpsim/kernels/contractions/lowering.py on a device.
+"""Stores the offset tables of mpsim/kernels/contractions/lowering.py on a device.
 
-The tables depend on shapes alone. The lowering of the CPU computes them once for each geometry, from stand-ins for the
-arrays, and they stay on the device.
+The tables depend only on shapes. The CPU's lowering computes them once per geometry, from placeholders for the arrays.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from mpsim.kernels.cuda.contraction.placing import Canvas
 from mpsim.kernels.cuda.device.arrays import Array, from_numpy
 from mpsim.kernels.cuda.device.devices import device
 
-GEOMETRIES = 512  # whose tables are kept: a network has a few for each layer
+GEOMETRIES = 512  # whose tables are cached: a network has a few for each layer
 Function = TypeVar("Function", bound=Callable[..., Any])
 Offsets = tuple[Array, Array, Array]
 
@@ -35,12 +34,12 @@ class Tables:
     out: Offsets
     shape: tuple[int, int, int, int]  # groups, rows, k, columns
     out_shape: Shape
-    form: tuple[bool, bool, bool]  # whether elements of neighbouring k lie together in memory, more than those of
-    # rows or columns do, on the left and on the right, and whether offsets need 64 bits: as plan.Form
+    form: tuple[bool, bool, bool]  # whether the left and the right factor are contiguous along k rather than along
+    # rows or columns, and whether offsets need 64 bits (plan.Form)
     canvas: Canvas | None
 
     def exchanged(self) -> Tables:
-        """The same outputs with rows and columns exchanged: a product of two numbers does not change."""
+        """Returns tables of the same outputs with the two factors, and so rows and columns, exchanged."""
         groups, rows, length, columns = self.shape
         left_along_k, right_along_k, wide = self.form
         return Tables(
@@ -49,8 +48,8 @@ class Tables:
         )  # fmt: skip
 
 
-def kept(function: Function) -> Function:
-    """Keeps the results of a function of shapes, for each device whose arrays they hold."""
+def cached_per_device(function: Function) -> Function:
+    """Caches the results of a function of shapes separately for each device."""
 
     @lru_cache(maxsize=GEOMETRIES)
     def computed(number: int, *arguments: Any) -> Any:
@@ -59,30 +58,30 @@ def kept(function: Function) -> Function:
     return cast(Function, lambda *arguments: computed(device().number, *arguments))
 
 
-@kept
+@cached_per_device
 def tables_of(lower: Callable[..., Contraction], first: Shape, second: Shape, *options: Any) -> Tables:
-    """The tables of a lowering, with shapes in place of the two arrays that it takes first."""
+    """Returns the tables of a lowering, from the shapes of the two arrays that are its first arguments."""
     place = _Place()
     keywords = {} if lower is of_matmul else {"place": place}
     return _moved(lower(_stand_in(first), _stand_in(second), *options, **keywords), place.canvas)
 
 
-@kept
+@cached_per_device
 def phases_of(gy: Shape, w: Shape, x_shape: Shape, geometry: Geometry, chunk: int) -> tuple[tuple[Tables, Array], ...]:
-    """The tables of each phase (mpsim/kernels/contractions/phases.py), and where its chunks end."""
+    """Returns the tables of each phase (mpsim/kernels/contractions/phases.py) and the ends of its chunks."""
     place = _Place()
     parts = phases(_stand_in(gy), _stand_in(w), x_shape, *geometry, chunk, place)
     return tuple((_moved(part, place.canvas), _on_device(np.unique(ends), False)) for part, ends in parts)
 
 
-@kept
+@cached_per_device
 def ends_of(length: int, chunk: int) -> Array:
-    """0 and where each chunk of k ends, on the device."""
+    """Returns 0 and the end of each chunk of k, on the device."""
     return _on_device(np.append(np.arange(0, length, chunk), length), False)
 
 
 class _Place:
-    """Stands for lowering.place, and keeps its arguments."""
+    """Replaces lowering.place and records its arguments."""
 
     canvas: Canvas | None = None
 
@@ -92,7 +91,7 @@ class _Place:
 
 
 def _moved(c: Contraction, canvas: Canvas | None) -> Tables:
-    """The tables of a contraction on the device."""
+    """Moves the tables of a contraction to the device."""
     wide = max(c.a.size, c.b.size, int(np.prod(c.out_shape))) >= 1 << 31
 
     def moved(group: np.ndarray, outer: np.ndarray, inner: np.ndarray) -> Offsets:
@@ -111,11 +110,11 @@ def _on_device(table: np.ndarray, wide: bool) -> Array:
 
 
 def _stand_in(shape: Shape) -> np.ndarray:
-    """An array of this shape that takes no memory."""
+    """Returns an array of this shape that allocates no memory."""
     return np.broadcast_to(np.float32(0), shape)
 
 
 def _run(table: np.ndarray) -> int:
-    """How many elements from the first one on are neighbours in memory."""
+    """Counts the elements, from the first one on, that are adjacent in memory."""
     apart = np.flatnonzero(np.abs(np.diff(table)) != 1)
     return int(apart[0]) + 1 if apart.size else table.size

@@ -1,12 +1,12 @@
-"""Float32 contractions on a device: tiles of the output, summed in registers from pieces of both factors.
+"""Float32 contractions on a device: sums tiles of the output in registers, from pieces of both factors.
 
-A block of threads sums one tile of the output, and each thread some of its rows and columns. A step takes ``depth``
-consecutive k: while the sums take the pieces of one step from shared memory, those of the next are on their way from
-global memory to registers. Steps never cross the end of a chunk. What a step lacks there is filled with products of
--0 and +0, which change no sum, not even -0. At the end of a chunk its sums are added to totals that begin as -0, so
-the first chunk is the total.
+A block of threads sums one tile of the output, and each thread some of its rows and columns. A step covers ``depth``
+consecutive k. While a step reads its pieces from shared memory, those of the next are loaded from global memory to
+registers. Steps never cross the end of a chunk. Missing k there are filled with products of -0 and +0, which change no
+sum, not even -0. At the end of a chunk its sums are added to totals. Totals start as -0, so the first chunk's sums
+become the totals unchanged.
 
-mpsim/kernels/contractions/lowering.py explains the tables of offsets.
+mpsim/kernels/contractions/lowering.py explains the offset tables.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from mpsim.kernels.cuda.contraction.tile_parts import GAP, NOTHING, outputs, pie
 from mpsim.kernels.cuda.device.intrinsics import SIMULATED
 from mpsim.kernels.cuda.device.launch import Kernel, family
 
-#: Bytes: then four neighbouring numbers of shared memory come in one load. The simulator knows no alignment.
+#: In bytes, so that one load reads four neighbouring numbers of shared memory. The simulator has no alignment.
 ALIGNMENT = None if SIMULATED else 16
-#: Registers of a thread, at most, so that a multiprocessor holds plan.RESIDENT threads.
+#: The most registers per thread with which plan.RESIDENT threads are resident on a multiprocessor.
 REGISTERS = 128
 
 
 @cache
 def tile_kernel(tile: Tile, form: Form) -> Kernel:
-    """The kernel with these numbers built in."""
-    assert tile.depth % 4 == 0 and tile.threads % tile.depth == 0, tile  # what multiply and locate are written for
+    """Returns the kernel with these numbers as compile-time constants."""
+    assert tile.depth % 4 == 0 and tile.threads % tile.depth == 0, tile  # multiply and locate rely on this
     table = "int64[::1]" if form.wide else "int32[::1]"
     arrays = ", ".join(f"float32[::1], {table}, {table}, {table}" for _ in range(3))
     name = f"contraction.tile.{'x'.join(map(str, tile))}_{'_'.join(k for k, v in form._asdict().items() if v)}"
@@ -39,7 +39,7 @@ def tile_kernel(tile: Tile, form: Form) -> Kernel:
 
 
 def contracting(tile: Tile, form: Form) -> Callable[..., None]:
-    """The function of the kernel; see the room's text for its arguments."""
+    """Returns the function of the kernel. The package's docstring explains its arguments."""
     rows, columns, depth, thread_rows, thread_columns, row_run, column_run = tile
     across, left_pitch, right_pitch = tile.across, rows + GAP, columns + GAP
     left_size, right_size = 2 * depth * left_pitch, 2 * depth * right_pitch
@@ -47,7 +47,7 @@ def contracting(tile: Tile, form: Form) -> Callable[..., None]:
     sums_shape, offset = (thread_rows, thread_columns), int64 if form.wide else int32
     place_left, locate_left, fetch_left, put_left = piece(rows, tile, form.a_along_k, form.wide, NOTHING)
     place_right, locate_right, fetch_right, put_right = piece(columns, tile, form.b_along_k, form.wide, np.float32(0))
-    clear, multiply, settle, write = outputs(tile, form)
+    clear, multiply, add_chunk, write = outputs(tile, form)
 
     def contract_tiles(
         a, a_group, a_row, a_k, b, b_group, b_column, b_k, out, out_group, out_row, out_column,
@@ -56,7 +56,7 @@ def contracting(tile: Tile, form: Form) -> Callable[..., None]:
         left = cuda.shared.array(left_size, float32, ALIGNMENT)
         right = cuda.shared.array(right_size, float32, ALIGNMENT)
         sums = cuda.local.array(sums_shape, float32)
-        settled, totals = cuda.local.array(sums_shape, float32), cuda.local.array(sums_shape, float32)
+        finished, totals = cuda.local.array(sums_shape, float32), cuda.local.array(sums_shape, float32)
         x, y = cuda.local.array(thread_rows, float32), cuda.local.array(thread_columns, float32)
         left_next, right_next = cuda.local.array(left_count, float32), cuda.local.array(right_count, float32)
         left_from, right_from = cuda.local.array(left_count, offset), cuda.local.array(right_count, offset)
@@ -86,13 +86,13 @@ def contracting(tile: Tile, form: Form) -> Callable[..., None]:
             if next_start < stop:
                 fetch_left(a, left_from, a_k, next_start + left_k, next_end, left_next)
                 fetch_right(b, right_from, b_k, next_start + right_k, next_end, right_next)
-            for k in range(buffer * depth, (buffer + 1) * depth, 4):  # written out, or loads would wait for products
+            for k in range(buffer * depth, (buffer + 1) * depth, 4):  # unrolled, or loads would wait for products
                 multiply(left, right, k * left_pitch + row, k * right_pitch + column, x, y, sums)
                 multiply(left, right, (k + 1) * left_pitch + row, (k + 1) * right_pitch + column, x, y, sums)
                 multiply(left, right, (k + 2) * left_pitch + row, (k + 2) * right_pitch + column, x, y, sums)
                 multiply(left, right, (k + 3) * left_pitch + row, (k + 3) * right_pitch + column, x, y, sums)
             if next_start == end:
-                settle(sums, settled, totals, count)
+                add_chunk(sums, finished, totals, count)
             start, end, buffer = next_start, next_end, 1 - buffer
         base = cuda.blockIdx.z * size + out_group[group]
         write(totals, count, out, base, out_row, out_column, first_row + row, first_column + column, places)
@@ -102,7 +102,7 @@ def contracting(tile: Tile, form: Form) -> Callable[..., None]:
 
 @family
 def tile_kernels() -> Iterator[Kernel]:
-    """Each tile once, and the first one in the other forms."""
+    """Yields each tile's kernel once, and the first one's in the other forms."""
     for number, (tile, _) in enumerate(TILES):
         yield tile_kernel(tile, Form(True, number % 2 == 0, number % 4 > 1, False))
     yield tile_kernel(TILES[0][0], Form(False, False, True, False))

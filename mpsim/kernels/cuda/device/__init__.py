@@ -1,1 +1,1 @@
-"""The device as the other rooms see it: instructions, memory, arrays, and how a kernel is written and launched."""
+"""The device's instructions, memory and arrays, and the definition and launch of kernels."""

@@ -1,4 +1,4 @@
-"""Arrays on the device in use: how they are made, viewed, copied and cleared."""
+"""Allocates, views, copies and clears arrays on the current device."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mpsim.kernels.cuda.device.devices import device
 from mpsim.kernels.cuda.device.intrinsics import SIMULATED
 from mpsim.kernels.cuda.device.memory import MemoryPointer
 
-#: For ``flattened``: to make a dtype of a type takes longer than to find the view.
+#: For ``flattened``: creating a dtype takes longer than looking up the view.
 INT32, INT64, UINT32 = (np.dtype(name) for name in ("int32", "int64", "uint32"))
-#: Numba's array on a device; the simulator has another.
+#: Numba's class of arrays on a device. The simulator has another one.
 DeviceNDArray: Any = None if SIMULATED else cuda.cudadrv.devicearray.DeviceNDArray
 
 
@@ -37,7 +37,11 @@ class Array(Protocol):
 
 
 def empty(shape: int | Sequence[int], dtype: str | type | np.dtype = np.float32) -> Array:
-    """A contiguous array on the device in use, whose elements are not set. Raises DeviceMemoryError."""
+    """Allocates a contiguous, uninitialized array on the current device.
+
+    Raises:
+        DeviceMemoryError: If the device has not enough memory.
+    """
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     dtype = np.dtype(dtype)
     size = prod(shape) * dtype.itemsize
@@ -49,12 +53,12 @@ def empty(shape: int | Sequence[int], dtype: str | type | np.dtype = np.float32)
 
 
 def like(x: Array, out: Array | None = None) -> Array:
-    """Where a result of the shape and dtype of x goes: ``out``, or a new array."""
+    """Returns ``out``, or a new array with the shape and dtype of x."""
     return empty(x.shape, x.dtype) if out is None else out
 
 
 def part(array: Any, start: int, size: int) -> Any:
-    """Elements ``start`` to ``start + size`` of a flat array; Numba's slices take ten times as long."""
+    """Returns a view of elements ``start`` to ``start + size`` of a flat array, ten times as fast as Numba's slices."""
     if SIMULATED:
         return array[start : start + size]
     item, whole = array.dtype.itemsize, array.gpu_data
@@ -64,7 +68,7 @@ def part(array: Any, start: int, size: int) -> Any:
 
 
 def flattened(array: Any, dtype: np.dtype | None = None) -> Array:
-    """The array in one dimension, and as of another dtype if one is given: views that are made once."""
+    """Returns a one-dimensional view of the array, optionally with another dtype. Views are cached."""
     if array.ndim == 1 and dtype in (None, array.dtype):
         return array
     try:
@@ -83,7 +87,7 @@ def flattened(array: Any, dtype: np.dtype | None = None) -> Array:
 
 
 def from_numpy(array: Any, *, threads: int = 1) -> Array:
-    """A copy on the device. An array that is on the device already is returned itself."""
+    """Copies an array to the device. An array that is already on a device is returned itself."""
     if is_on_device(array):
         return array
     array = np.ascontiguousarray(array).reshape(np.shape(array))
@@ -98,7 +102,7 @@ def from_numpy(array: Any, *, threads: int = 1) -> Array:
 
 
 def to_numpy(array: Any, *, threads: int = 1) -> np.ndarray:
-    """A copy on the host, complete when this returns."""
+    """Copies an array to the host, and returns when the copy is complete."""
     if not is_on_device(array):
         return np.asarray(array)
     if array.size == 0:
@@ -111,17 +115,17 @@ def to_numpy(array: Any, *, threads: int = 1) -> np.ndarray:
 
 
 def zeros(shape: int | Sequence[int], *, threads: int = 1) -> Array:
-    """A float32 array of +0."""
+    """Returns a float32 array of +0."""
     return cleared(empty(shape))
 
 
 def cleared(array: Array) -> Array:
-    """The array, with every byte set to zero."""
+    """Sets every byte of the array to zero, and returns it."""
     if array.size:
         driver.device_memset(array, 0, array.nbytes, stream=device().kernel_stream)
     return array
 
 
 def is_on_device(array: object) -> bool:
-    """Whether it is an array of a device, and not of NumPy."""
+    """Returns whether the object is an array on a device, not one of NumPy."""
     return hasattr(array, "__cuda_ndarray__")

@@ -1,10 +1,10 @@
-"""Compiled kernels kept on disk, so that only the first process on a machine waits for the compiler.
+"""Stores compiled kernels on disk, so that only the first process on a machine waits for the compiler.
 
-A file holds one kernel's machine code. Its name is a digest of all that the code depends on: the sources of
-mpsim/kernels, the compiler's versions, the device's compute capability, the kernel and the kinds of its arguments. So
-no file is ever out of date, and processes may write the same file at the same time. A file that no process has asked
-for in KEPT days is removed. The folder is NUMBA_CACHE_DIR where that is set, else ``__pycache__`` beside this file,
-else a folder of the user's.
+A file contains one kernel's machine code. Its name is a digest of everything that the code depends on: the sources of
+mpsim/kernels, the compiler's versions, the device's compute capability, the kernel and the kinds of its arguments.
+Therefore no file is ever out of date, and processes may write the same file at the same time. A file that no process
+has read for KEPT days is removed. The folder is NUMBA_CACHE_DIR if that is set, else ``__pycache__`` beside this file,
+else a folder in the user's cache.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from mpsim.kernels.numba_cpu.jit import digest_of
 
 SUFFIX = ".cubin"
 KEPT, DAY = 60, 86400.0
-DIGEST = 32  # bytes of SHA-256 at a file's beginning, of the rest
+DIGEST = 32  # bytes at the start of a file: the SHA-256 of the rest
 SOURCES = Path(__file__).parents[2]
 
 
 @cache
 def toolchain() -> bytes:
-    """A digest of the sources and the compiler."""
+    """Returns a digest of the sources and the compiler."""
     digest = hashlib.sha256(digest_of(list(SOURCES.rglob("*.py"))).encode())
     digest.update(repr((_versions(), nvvm.NVVM().get_ir_version(), driver.driver.get_version())).encode())
     return digest.digest()
 
 
 def _versions() -> list[str]:
-    """The packages of the compiler."""
+    """Returns the names and versions of the compiler's packages."""
     found = []
     for package in ("numba-cuda", "nvidia-nvvm"):
         with suppress(PackageNotFoundError):
@@ -48,7 +48,7 @@ def _versions() -> list[str]:
 
 @cache
 def folders() -> tuple[Path, ...]:
-    """Where files are looked for, and written in the first folder that can be written."""
+    """Returns the folders that are searched. Files are written to the first writable one."""
     if config.CACHE_DIR:
         return (Path(config.CACHE_DIR),)
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
@@ -56,14 +56,14 @@ def folders() -> tuple[Path, ...]:
 
 
 def name_of(kernel: str, kinds: str, capability: tuple[int, int], registers: int | None) -> str:
-    """The name of the file of a kernel."""
+    """Returns the file name of a kernel."""
     digest = hashlib.sha256(toolchain())
     digest.update(repr((kernel, kinds, capability, registers)).encode())
     return digest.hexdigest()[:40] + SUFFIX
 
 
 def find(name: str) -> tuple[bytes, bytes] | None:
-    """(name of the function, machine code), or None where there is no such file or a broken one."""
+    """Returns (name of the function, machine code), or None if no intact file exists."""
     for folder in folders():
         with suppress(OSError):
             path = folder / name
@@ -79,7 +79,7 @@ def find(name: str) -> tuple[bytes, bytes] | None:
 
 @cache
 def remove_old(folder: Path) -> None:
-    """Removes files that no process has asked for lately, once in a process."""
+    """Removes files that no process has read lately, once per process."""
     for path in folder.glob("*" + SUFFIX):
         with suppress(OSError):
             if path.stat().st_mtime < time.time() - KEPT * DAY:
@@ -87,7 +87,7 @@ def remove_old(folder: Path) -> None:
 
 
 def keep(name: str, entry: bytes, cubin: bytes) -> None:
-    """Writes the file, whole or not at all; where no folder can be written, the next process compiles again."""
+    """Writes the file atomically. If no folder is writable, the next process compiles again."""
     content = entry + b"\0" + cubin
     for folder in folders():
         with suppress(OSError):

@@ -1,6 +1,6 @@
-"""The device in use by a thread, with its streams.
+"""Selects each thread's current device, and creates its streams.
 
-Kernels have one stream and copies another. Events order the two where they meet.
+Kernels have one stream and copies another. Events order the two where they depend on each other.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ OTHERS = 'or pass backend="compiled", which gives the same bits on the CPU'
 
 @dataclass
 class Device:
-    """One device with its streams, which are Numba's, and memory."""
+    """One device with its memory and its streams, which are Numba's."""
 
     number: int
     name: str
@@ -34,19 +34,19 @@ class Device:
 
     @cached_property
     def kernel_handle(self) -> int:
-        """The stream of kernels, as the driver knows it."""
+        """The driver's handle of the kernels' stream."""
         return int(self.kernel_stream)
 
     def copies_after_kernels(self) -> None:
-        """Copies launched from now on wait for the kernels launched so far."""
+        """Makes copies launched from now on wait for the kernels launched so far."""
         _order(self.kernel_stream, self.copy_stream)
 
     def kernels_after_copies(self) -> None:
-        """Kernels launched from now on wait for the copies launched so far."""
+        """Makes kernels launched from now on wait for the copies launched so far."""
         _order(self.copy_stream, self.kernel_stream)
 
     def wait_for_copies(self) -> None:
-        """Returns when the copies launched so far are complete."""
+        """Waits until the copies launched so far are complete."""
         if not SIMULATED:
             self.copy_stream.synchronize()
 
@@ -62,9 +62,10 @@ _in_use = threading.local()
 
 
 def use_device(number: int = 0) -> Device:
-    """Makes the device the one that this thread's new arrays and launches are on.
+    """Selects the device for this thread's new arrays and launches.
 
-    Raises BackendUnavailable, with the cause and what to do, without a driver or without such a device.
+    Raises:
+        BackendUnavailable: If there is no driver or no such device.
     """
     if getattr(_in_use, "device", None) is not None and _in_use.device.number == number:
         return _in_use.device
@@ -77,7 +78,7 @@ def use_device(number: int = 0) -> Device:
 
 
 def device() -> Device:
-    """The device in use by this thread: number 0 unless ``use_device`` chose another."""
+    """Returns this thread's current device: number 0 unless ``use_device`` selected another."""
     try:
         return _in_use.device
     except AttributeError:
@@ -87,7 +88,7 @@ def device() -> Device:
 def _open(number: int) -> Device:
     if SIMULATED:
         if number != 0:
-            raise BackendUnavailable(f"'cuda': the CUDA simulator has one device, number 0; asked for {number}")
+            raise BackendUnavailable(f"'cuda': the CUDA simulator has only device 0, got device {number}")
         return Device(0, "CUDA simulator, not a device", (0, 0), 1, cuda.stream(), cuda.stream())
     check_devices(number)
     cuda.select_device(number)
@@ -105,7 +106,7 @@ def _open(number: int) -> Device:
 
 
 def describe() -> str:
-    """The device in use and what drives it, in a line."""
+    """Describes the current device and its software in one line."""
     current, parts = device(), [f"numba-cuda {version('numba-cuda')}"]
     if not SIMULATED:
         driver_version = ".".join(map(str, cuda.cudadrv.driver.driver.get_version()))
@@ -119,16 +120,16 @@ def describe() -> str:
 
 
 def check_devices(number: int = 0) -> None:
-    """Raises BackendUnavailable unless there are a driver and a device of this number."""
+    """Raises BackendUnavailable unless there is a driver and a device of this number."""
     try:
         count = len(cuda.gpus)
-    except Exception as error:  # the driver's absence has several exceptions, by version
+    except Exception as error:  # Numba's versions raise different exceptions without a driver
         cause = " ".join(str(error).split()) or type(error).__name__
         raise BackendUnavailable(
-            f"'cuda': no NVIDIA driver can be used ({cause}). Install the driver of an NVIDIA device, "
+            f"'cuda': no usable NVIDIA driver ({cause}). Install the driver of an NVIDIA device, "
             f"or set NUMBA_ENABLE_CUDASIM=1 to try kernels in the slow simulator, {OTHERS}."
         ) from error
     if count == 0:
-        raise BackendUnavailable(f"'cuda': the driver sees no NVIDIA device. Check CUDA_VISIBLE_DEVICES, {OTHERS}.")
+        raise BackendUnavailable(f"'cuda': the driver finds no NVIDIA device. Check CUDA_VISIBLE_DEVICES, {OTHERS}.")
     if not 0 <= number < count:
-        raise BackendUnavailable(f"'cuda': there is no device {number}; the driver sees 0 to {count - 1}.")
+        raise BackendUnavailable(f"'cuda': there is no device {number}; the driver finds devices 0 to {count - 1}.")

@@ -1,10 +1,10 @@
 """Launches a compiled kernel through the driver, with less Python than Numba's own launch.
 
-A training step launches over a thousand kernels. Numba takes some 70 microseconds for each, most of them to type the
-arguments and to wrap each in an object, which is more than the device needs. Here an array's words are computed once
-and kept with the array, and one ``struct`` call packs all words of a launch. The words are those that Numba passes (an
-array: two zeros, size, item size, address, shape, strides; a tuple: those of its elements). They are compared with
-Numba's when a kernel is compiled. Where they differ, Numba launches the kernel.
+A training step launches over a thousand kernels. Numba takes some 70 microseconds for each, mostly to type the
+arguments and to wrap each in an object, which is longer than the device takes. Here an array's machine words are
+computed once and stored with the array, and one ``struct`` call packs all words of a launch. They are the words that
+Numba passes (an array: two zeros, size, item size, address, shape, strides; a tuple: those of its elements). They are
+compared with Numba's when a kernel is compiled. If they differ, Numba launches the kernel.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from cuda.bindings import driver as bindings
 
 from mpsim.kernels.cuda.device.arrays import DeviceNDArray
 
-#: What an argument is: the type of a scalar, or (dtype, dimensions) of an array.
+#: The kind of an argument: the type of a scalar, or (dtype, dimensions) of an array.
 Kind = type | tuple[str, int]
 Word = bool | int | float | np.generic
-#: Of a grid or a block.
+#: The shape of a grid or a block.
 Shape = tuple[int, int, int]
 
-#: Of a scalar: how a word of eight bytes holds it.
+#: The ``struct`` format of each scalar type in a word of eight bytes.
 SCALARS: dict[type, str] = {
     bool: "?7x",
     int: "q",
@@ -39,14 +39,14 @@ SCALARS: dict[type, str] = {
     np.float32: "f4x",
     np.float64: "d",
 }
-#: Kinds and words of records (NamedTuples) met so far, by identity. Each entry holds its record, so that no other
-#: object can have the same identity.
+#: Kinds and words of records (NamedTuples) passed so far, by identity. Each entry references its record, so that no
+#: other object can have the same identity.
 _records: dict[int, tuple[Any, list[Kind], list[Word]]] = {}
 RECORDS = 4096
 
 
 def words_of(arguments: Iterable[Any], kinds: list[Kind], words: list[Word]) -> None:
-    """Appends the kinds of arguments, and their words."""
+    """Appends the kinds and the words of arguments."""
     for x in arguments:
         kind = type(x)
         if kind is DeviceNDArray:
@@ -65,7 +65,7 @@ def words_of(arguments: Iterable[Any], kinds: list[Kind], words: list[Word]) -> 
 
 
 def of_record(record: Any, kinds: list[Kind], words: list[Word]) -> None:
-    """Appends those of a NamedTuple. There are few: one for a format, a shape or an accumulator."""
+    """Appends the kinds and the words of a NamedTuple. There are few: one per format, shape or accumulator."""
     known = _records.get(id(record))
     if known is None:
         known = record, [], []
@@ -77,7 +77,7 @@ def of_record(record: Any, kinds: list[Kind], words: list[Word]) -> None:
 
 
 def of_array(array: Any) -> tuple[Kind, tuple[int, ...]]:
-    """(kind, words) of a device array."""
+    """Returns the (kind, words) of a device array."""
     address = int(array.gpu_data.device_pointer)
     words = (0, 0, array.size, array.dtype.itemsize, address, *array.shape, *array.strides)
     return (array.dtype.char, array.ndim), words
@@ -96,7 +96,7 @@ class Entry:
         self.address = ctypes.addressof(self.places)
 
     def launch(self, grid: Shape, block: Shape, stream: int, words: list[Word]) -> None:
-        """Puts the launch in the stream. Raises RuntimeError with the driver's name of the error."""
+        """Launches the kernel in the stream. Raises RuntimeError with the driver's name of the error."""
         with self.lock:
             self.pack(self.buffer, 0, *words)
             (error,) = bindings.cuLaunchKernel(self.handle, *grid, *block, 0, stream, self.address, 0)
@@ -105,7 +105,7 @@ class Entry:
 
 
 def words_of_numba(compiled: Any, arguments: tuple[Any, ...]) -> list[Word]:
-    """What Numba passes to the driver."""
+    """Returns the words that Numba passes to the driver."""
     prepared: list[Any] = []
     for numba_type, x in zip(compiled.argument_types, arguments, strict=True):
         compiled._prepare_args(numba_type, x, 0, [], prepared)
@@ -113,7 +113,7 @@ def words_of_numba(compiled: Any, arguments: tuple[Any, ...]) -> list[Word]:
 
 
 def load(entry: bytes, cubin: bytes) -> int:
-    """Loads machine code on the device in use, for as long as the process lives: the handle of its function."""
+    """Loads machine code on the current device until the process ends, and returns its function's handle."""
     error, library = bindings.cuLibraryLoadData(cubin, [], [], 0, [], [], 0)
     if not error:
         error, function = bindings.cuLibraryGetKernel(library, entry)

@@ -1,8 +1,8 @@
-"""Arithmetic with one rounding per operation inside kernels, and the patterns of numbers as integers.
+"""Arithmetic with one rounding per operation for kernels, and conversions between numbers and bit patterns.
 
-On a device these are NVIDIA's functions of the same rounding, which become PTX instructions with ``.rn`` that no
-compiler contracts: a plain ``x * y + z`` in a kernel becomes one fma. In the CUDA simulator, where kernels are plain
-Python, they are the NumPy functions of simulated.py. Kernels are written once for both.
+A plain ``x * y + z`` in a kernel becomes one fma. On a device these are therefore NVIDIA's functions of the same
+rounding: they become PTX instructions with ``.rn``, which no compiler contracts. The CUDA simulator runs kernels as
+plain Python and uses the NumPy functions of simulated.py. Kernels are written once for both.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ else:
     double_as_long, long_as_double = libdevice.double_as_longlong, libdevice.longlong_as_double
 
     def _shift(instruction: str) -> Any:
-        """A shift of 32-bit integers, of which numba would make one of 64 bits."""
+        """Returns a shift of 32-bit integers. Numba would turn a plain one into a 64-bit shift."""
 
         def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             return getattr(builder, instruction)(*arguments)
@@ -49,10 +49,10 @@ else:
 
     @cuda.jit(device=True, inline="always")
     def sub64_rn(x, y):
-        """x - y of float64 numbers."""
+        """Subtracts float64 numbers."""
         return libdevice.dadd_rn(x, -y)
 
     @cuda.jit(device=True, inline="always")
     def lane_down(value, offset):
-        """The float32 value of the thread ``offset`` lanes on in the warp; every thread of the block calls it."""
+        """Returns the float32 value of the lane ``offset`` further in the warp. Every thread of the block calls it."""
         return cuda.shfl_down_sync(0xFFFFFFFF, value, offset)

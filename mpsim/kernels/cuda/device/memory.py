@@ -1,7 +1,7 @@
-"""Memory of a device that is used again from step to step.
+"""Reuses device memory from step to step.
 
-Kernels run in one stream, in the order in which they are launched. So memory that an array has left can be passed to
-the next array at once: the kernels that still read it were launched before.
+Kernels run in one stream, in the order of their launches. The memory of a deleted array can therefore be reused at
+once: all kernels that still read it were launched before.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from numba.cuda.cudadrv import driver
 from mpsim.kernels.cuda.device.intrinsics import SIMULATED
 from mpsim.kernels.errors import DeviceMemoryError
 
-#: What holds the memory of one of Numba's arrays; the simulator has no such class.
+#: Numba's class of an array's memory. The simulator has none.
 MemoryPointer: Any = object if SIMULATED else driver.MemoryPointer
-#: Sizes are rounded up to a multiple of this many bytes, so that few different ones occur.
+#: Sizes are rounded up to a multiple of this many bytes, so that there are few different sizes.
 GRANULE = 512
 MEBIBYTE = 1 << 20
 
 
 @dataclass
 class Pool:
-    """Memory of one device: pieces in use, and pieces kept by size for the next array that asks."""
+    """Memory of one device: the pieces in use, and free pieces by size for the next arrays."""
 
-    context: Any = None  # Numba's, of the device; to ask Numba for it takes 10 microseconds
+    context: Any = None  # Numba's context of the device. Looking it up takes 10 microseconds.
     free: defaultdict[int, list[MemoryPointer]] = field(default_factory=lambda: defaultdict(list))
-    #: address -> piece in use. A piece that became garbage together with its last array would go to the device.
-    lent: dict[int, MemoryPointer] = field(default_factory=dict)
-    reserved: int = 0  # bytes that the device has allocated, in use or free
-    used: int = 0  # bytes of arrays that live
-    peak: int = 0  # the most bytes used at a time since ``reset_peak``
+    #: address -> piece in use. Without this reference Numba would free the piece together with its last array.
+    in_use: dict[int, MemoryPointer] = field(default_factory=dict)
+    reserved: int = 0  # bytes allocated on the device, in use or free
+    used: int = 0  # bytes of live arrays
+    peak: int = 0  # the largest ``used`` since ``reset_peak``
 
-    def take(self, count: int) -> Lent:
-        """A piece of ``count`` bytes or a few more. It returns when its last array and view are gone."""
+    def take(self, count: int) -> Piece:
+        """Returns a piece of at least ``count`` bytes. It returns to the pool when its last array and view are gone."""
         size = -(-count // GRANULE) * GRANULE
         if not self.free[size]:
             self.free[size].append(self._reserve(size))
@@ -44,12 +44,12 @@ class Pool:
         self.used += size
         self.peak = max(self.peak, self.used)
         address = int(piece.device_pointer)
-        self.lent[address] = piece
-        return Lent(self, address, size)
+        self.in_use[address] = piece
+        return Piece(self, address, size)
 
     def give_back(self, address: int, size: int) -> None:
-        """Keeps a piece for the next array."""
-        self.free[size].append(self.lent.pop(address))
+        """Returns a piece to the pool for the next array."""
+        self.free[size].append(self.in_use.pop(address))
         self.used -= size
 
     def _reserve(self, size: int) -> MemoryPointer:
@@ -68,12 +68,12 @@ class Pool:
 
     def _shortage(self, size: int) -> str:
         return (
-            f"the device has no {size / MEBIBYTE:.1f} MiB left: of its {total() / MEBIBYTE:.0f} MiB, "
+            f"cannot allocate {size / MEBIBYTE:.1f} MiB on the device: of its {total() / MEBIBYTE:.0f} MiB, "
             f"{self.used / MEBIBYTE:.0f} MiB are used by arrays of this process, the rest by other processes"
         )
 
     def release(self) -> None:
-        """Returns the free pieces to the device."""
+        """Frees the unused pieces on the device."""
         for size, pieces in list(self.free.items()):
             self.reserved -= size * len(pieces)
             pieces.clear()
@@ -82,12 +82,12 @@ class Pool:
             self.context.memory_manager.deallocations.clear()
 
     def reset_peak(self) -> None:
-        """Starts to look for the most bytes used anew."""
+        """Restarts the measurement of peak memory."""
         self.peak = self.used
 
 
-class Lent(MemoryPointer):
-    """A piece of the pool, which returns when the last array and view that hold it are gone."""
+class Piece(MemoryPointer):
+    """A piece of the pool. It returns to the pool when the last array and view that use it are gone."""
 
     def __init__(self, pool: Pool, address: int, size: int) -> None:
         super().__init__(pool.context, driver.binding.CUdeviceptr(address), size)
@@ -98,5 +98,5 @@ class Lent(MemoryPointer):
 
 
 def total() -> int:
-    """Bytes of memory of the device in use."""
+    """Returns the bytes of memory of the current device."""
     return 0 if SIMULATED else int(cuda.current_context().get_memory_info().total)

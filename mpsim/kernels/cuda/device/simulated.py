@@ -1,4 +1,4 @@
-"""What a device's arithmetic instructions do, for the CUDA simulator: one NumPy operation each, no warnings."""
+"""Simulates a device's arithmetic instructions for the CUDA simulator, each by one NumPy operation without warnings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Number = Any
 
 
 def _rounding(operation: Callable[..., Any], dtype: type) -> Callable[..., Any]:
-    """The operation on numbers of the type, rounded once to it."""
+    """Returns the operation on numbers of the type, rounded once to the type."""
 
     def rounded(*numbers: Number) -> Any:
         with np.errstate(all="ignore"):
@@ -31,23 +31,23 @@ sqrt32 = _rounding(np.sqrt, np.float32)
 
 
 def to_float32(x: Number) -> np.float32:
-    """A float64 number rounded to float32."""
+    """Rounds a float64 number to float32."""
     with np.errstate(all="ignore"):
         return np.float32(np.float64(x))
 
 
 def add32_up(x: Number, y: Number) -> np.float32:
-    """x + y of finite float32 numbers rounded toward infinity."""
+    """Adds finite float32 numbers and rounds toward infinity."""
     return _directed(x, y, np.inf)
 
 
 def add32_down(x: Number, y: Number) -> np.float32:
-    """x + y of finite float32 numbers rounded toward minus infinity."""
+    """Adds finite float32 numbers and rounds toward minus infinity."""
     return _directed(x, y, -np.inf)
 
 
 def add32_toward_zero(x: Number, y: Number) -> np.float32:
-    """x + y of finite float32 numbers rounded toward zero."""
+    """Adds finite float32 numbers and rounds toward zero."""
     return _directed(x, y, -np.inf if add32(x, y) > 0 else np.inf)
 
 
@@ -60,7 +60,7 @@ def _directed(x: Number, y: Number, direction: float) -> np.float32:
 
 
 def fma32(a: Number, b: Number, c: Number) -> np.float32:
-    """a*b + c of float32 numbers rounded once: mpsim/kernels/reference/fma.py, for one number.
+    """Computes a*b + c of float32 numbers with one rounding, as mpsim/kernels/reference/fma.py does for arrays.
 
     >>> float(fma32(1 + 2**-23, 1 - 2**-23, -1)) == -(2**-46)
     True
@@ -68,45 +68,45 @@ def fma32(a: Number, b: Number, c: Number) -> np.float32:
     x, y = float(np.float32(a)) * float(np.float32(b)), float(np.float32(c))
     s = x + y
     carried = s - x
-    error = (x - (s - carried)) + (y - carried)  # NaN where s is not finite, and then nothing moves
+    error = (x - (s - carried)) + (y - carried)  # NaN if s is not finite, which leaves s unchanged
     if (error > 0 or error < 0) and not double_as_long(s) & 1:
         s = math.nextafter(s, math.copysign(math.inf, error))
     return to_float32(s)
 
 
 def float_as_int(x: Number) -> np.int32:
-    """The pattern of a float32 number."""
+    """Returns the bit pattern of a float32 number."""
     return np.float32(x).view(np.int32)
 
 
 def int_as_float(pattern: Number) -> np.float32:
-    """The float32 number of a pattern."""
+    """Returns the float32 number of a bit pattern."""
     return np.int32(pattern).view(np.float32)
 
 
 def double_as_long(x: Number) -> np.int64:
-    """The pattern of a float64 number."""
+    """Returns the bit pattern of a float64 number."""
     return np.float64(x).view(np.int64)
 
 
 def long_as_double(pattern: Number) -> np.float64:
-    """The float64 number of a pattern."""
+    """Returns the float64 number of a bit pattern."""
     return np.int64(pattern).view(np.float64)
 
 
 def shift_right(x: Number, count: Number) -> np.uint32:
-    """x >> count of uint32 numbers, count < 32."""
+    """Computes x >> count of uint32 numbers, for count < 32."""
     return np.uint32(np.uint32(x) >> np.uint32(count))
 
 
 def shift_left(x: Number, count: Number) -> np.uint32:
-    """x << count of uint32 numbers, count < 32; what leaves on the left is lost."""
+    """Computes x << count of uint32 numbers, for count < 32. Bits shifted out are lost."""
     return np.uint32(np.uint32(x) << np.uint32(count))
 
 
 @cuda.jit(device=True)
 def lane_down(value, offset):
-    """The float32 value of the thread ``offset`` lanes on in the warp; every thread of the block calls it."""
+    """Returns the float32 value of the lane ``offset`` further in the warp. Every thread of the block calls it."""
     values = cuda.shared.array(1024, float32)
     place = cuda.threadIdx.x + cuda.blockDim.x * cuda.threadIdx.y
     values[place] = value

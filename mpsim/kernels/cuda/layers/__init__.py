@@ -1,1 +1,1 @@
-"""Layers on the device: element by element, sums, normalization, pooling, loss, and what moves elements."""
+"""Kernels of layers on the device: elementwise functions, sums, normalization, pooling, loss, and copies."""

@@ -1,4 +1,4 @@
-"""exp and log inside kernels, operation by operation as mpsim/kernels/elementary.py has them; powers of two exact."""
+"""exp and log for kernels: the same operations as in mpsim/kernels/elementary.py, and exact powers of two."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ FRACTION = (1 << 52) - 1
 
 @device_function
 def power_of_two(exponent):
-    """2**exponent, -1022 .. 1023, as float64."""
+    """Returns 2**exponent as float64, for an exponent in -1022 .. 1023."""
     return long_as_double(np.int64(exponent + 1023) << 52)
 
 
 @device_function
 def exp32(x):
-    """e**x, float32 -> float32."""
+    """Computes e**x, float32 -> float32."""
     inside = x >= EXP_SMALLEST and x <= EXP_LARGEST
     t = np.float64(x) if inside else 0.0
     n = sub64_rn(add64_rn(mul64_rn(t, LOG2_E), SHIFTER), SHIFTER)
@@ -56,7 +56,7 @@ def exp32(x):
 
 @device_function
 def log32(x):
-    """The natural logarithm, float32 -> float32."""
+    """Computes the natural logarithm, float32 -> float32."""
     inside = x > ZERO and x < INFINITY
     pattern = np.int64(double_as_long(np.float64(x) if inside else 1.0))  # no float32 number is subnormal in float64
     exponent = (pattern >> 52) - 1022

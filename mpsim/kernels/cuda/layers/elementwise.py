@@ -1,4 +1,4 @@
-"""Each element separately, in one pass over flat arrays."""
+"""Elementwise functions, in one pass over flat arrays."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from mpsim.kernels.cuda.device.arrays import Array, empty, flattened, like
 from mpsim.kernels.cuda.device.intrinsics import add_rn, mul_rn, sub_rn
 from mpsim.kernels.cuda.device.launch import VECTOR, kernel
 
+__all__ = ["add", "positive", "relu", "relu_gradient", "scale", "sgd_update", "update_running"]
+
 ZERO = np.float32(0)
 
 
 def add(a: Array, b: Array, *, out: Array | None = None, threads: int = 1) -> Array:
-    """a + b; ``out`` may be a or b."""
+    """Computes a + b. ``out`` may be a or b."""
     y = like(a, out)
     add_elements.over(y.size)(flattened(a), flattened(b), flattened(y))
     return y
@@ -26,7 +28,7 @@ def add_elements(a, b, y):
 
 
 def scale(x: Array, factor: float, *, out: Array | None = None, threads: int = 1) -> Array:
-    """x times the factor; ``out`` may be x."""
+    """Computes x times the factor. ``out`` may be x."""
     y = like(x, out)
     scale_elements.over(y.size)(flattened(x), np.float32(factor), flattened(y))
     return y
@@ -39,7 +41,7 @@ def scale_elements(x, factor, y):
 
 
 def relu(x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
-    """x where not (x <= 0), so that NaN stays, else +0; ``out`` may be x."""
+    """Computes x where not (x <= 0), so that NaN stays, else +0. ``out`` may be x."""
     y = like(x, out)
     relu_elements.over(y.size)(flattened(x), flattened(y))
     return y
@@ -52,7 +54,7 @@ def relu_elements(x, y):
 
 
 def positive(x: Array, *, threads: int = 1) -> Array:
-    """Whether x > 0, as a bool array."""
+    """Computes x > 0 as a bool array."""
     mask = empty(x.shape, np.bool_)
     positive_elements.over(mask.size)(flattened(x), flattened(mask))
     return mask
@@ -65,7 +67,7 @@ def positive_elements(x, mask):
 
 
 def relu_gradient(gy: Array, x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
-    """gy where x > 0, else +0; ``out`` may be gy, and x may be positive(x)."""
+    """Computes gy where x > 0, else +0. ``out`` may be gy, and x may be positive(x)."""
     gx = like(gy, out)
     select_elements.over(gx.size)(flattened(gy), flattened(x), flattened(gx))
     return gx
@@ -88,7 +90,7 @@ def sgd_update(
     *,
     threads: int = 1,
 ) -> None:
-    """One step of SGD with momentum, in place in ``master`` and ``velocity``."""
+    """Computes one step of SGD with momentum, in place in ``master`` and ``velocity``."""
     scalars = map(np.float32, (learning_rate, momentum, weight_decay, inverse_scale))
     update_elements.over(master.size)(flattened(master), flattened(gradient), flattened(velocity), *scalars)
 
@@ -104,7 +106,7 @@ def update_elements(master, gradient, velocity, learning_rate, momentum, weight_
 
 
 def update_running(running: Array, batch: Array, momentum: float, correction: float, *, threads: int = 1) -> None:
-    """running = (1 - momentum) * running + momentum * (batch * correction), in place."""
+    """Computes running = (1 - momentum) * running + momentum * (batch * correction) in place."""
     kept = np.float32(1) - np.float32(momentum)
     mix_elements.over(running.size)(running, batch, kept, np.float32(momentum), np.float32(correction))
 

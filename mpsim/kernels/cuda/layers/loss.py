@@ -12,14 +12,16 @@ from mpsim.kernels.cuda.layers.division import DIVISOR, Divisor, check_size, quo
 from mpsim.kernels.cuda.layers.elementary import exp32, log32
 from mpsim.kernels.cuda.layers.sums import channel_sums, over
 
+__all__ = ["log_softmax", "log_softmax_gradient", "nll_loss", "nll_loss_gradient"]
+
 
 def _rows(x: Array) -> Array:
-    """(N, C) -> (1, N, C): then the sums of channels are those of rows."""
+    """Reshapes (N, C) to (1, N, C), so that the sums of channels are sums of rows."""
     return x.reshape(1, *tuple(x.shape))
 
 
 def log_softmax(x: Array, *, threads: int = 1) -> Array:
-    """Logarithm of the softmax of each row: (N, C) -> (N, C)."""
+    """Computes the logarithm of the softmax of each row: (N, C) -> (N, C)."""
     check_size(x.size)
     y, largest = empty(x.shape), empty(x.shape[0])
     find_largest.over(x.shape[0])(flattened(x), x.shape[1], largest)
@@ -30,7 +32,7 @@ def log_softmax(x: Array, *, threads: int = 1) -> Array:
 
 @kernel(f"{VECTOR}, int64, {VECTOR}")
 def find_largest(x, columns, largest):
-    """Of each row the first of the largest; the first NaN if there is one."""
+    """Finds the first largest element of each row, or the first NaN if there is one."""
     for row in range(cuda.grid(1), largest.size, cuda.gridsize(1)):
         found = x[row * columns]
         for c in range(1, columns):
@@ -48,7 +50,7 @@ def subtract_logarithms(x, largest, sums, columns, y):
 
 
 def log_softmax_gradient(gy: Array, y: Array, *, threads: int = 1) -> Array:
-    """gy - exp(y) * (the sum of gy's row)."""
+    """Computes gy - exp(y) * (the sum of gy's row)."""
     check_size(y.size)
     gx, sums = empty(y.shape), channel_sums("element", _rows(gy))
     subtract_shares.over(y.size)(flattened(gy), flattened(y), sums, Divisor.of(y.shape[1]), flattened(gx))
@@ -62,7 +64,7 @@ def subtract_shares(gy, y, sums, columns, gx):
 
 
 def nll_loss(log_probabilities: Array, labels: Array, *, threads: int = 1) -> Array:
-    """The mean over n of -log_probabilities[n, labels[n]], shape (1,)."""
+    """Computes the mean over n of -log_probabilities[n, labels[n]], with shape (1,)."""
     count, columns = log_probabilities.shape
     chosen = empty(count)
     choose.over(count)(flattened(log_probabilities), labels, columns, chosen)
@@ -76,7 +78,7 @@ def choose(log_probabilities, labels, columns, chosen):
 
 
 def nll_loss_gradient(g: Array, labels: Array, shape: tuple[int, int], *, threads: int = 1) -> Array:
-    """-(g / N) at (n, labels[n]), +0 elsewhere."""
+    """Computes an array of -(g / N) at (n, labels[n]) and +0 elsewhere."""
     gx = cleared(empty(shape))
     spread.over(shape[0])(g, labels, np.float32(shape[0]), shape[1], flattened(gx))
     return gx

@@ -1,4 +1,4 @@
-"""What moves elements and computes nothing."""
+"""Kernels that copy elements and do no arithmetic."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from mpsim.kernels.cuda.device.arrays import Array, cleared, empty, flattened
 from mpsim.kernels.cuda.device.launch import VECTOR, kernel
 from mpsim.kernels.cuda.layers.division import DIVISOR, Divisor, check_size, quotient
 
+__all__ = ["concatenate", "permute", "place_channels", "slice_channels"]
+
 AXES = 5
 
 
 def permute(x: Array, axes: Sequence[int], *, threads: int = 1) -> Array:
-    """A contiguous copy with the axes in the given order."""
+    """Returns a contiguous copy with the axes in the given order."""
     if len(axes) > AXES:
-        raise UsageError(f"the cuda backend permutes arrays of at most {AXES} axes, got {len(axes)}")
+        raise UsageError(f"the cuda backend permutes at most {AXES} axes, got {len(axes)}; merge some before")
     check_size(x.size)
     shape = tuple(x.shape[axis] for axis in axes)
     y = empty(shape)
@@ -45,7 +47,7 @@ def permute_elements(x, y, sizes, steps):
 
 
 def concatenate(arrays: Sequence[Array], *, threads: int = 1) -> Array:
-    """The arrays joined along axis 1."""
+    """Joins the arrays along axis 1."""
     first, channels, start = arrays[0], sum(x.shape[1] for x in arrays), 0
     y = empty((first.shape[0], channels, *first.shape[2:]))
     for x in arrays:
@@ -55,21 +57,21 @@ def concatenate(arrays: Sequence[Array], *, threads: int = 1) -> Array:
 
 
 def slice_channels(x: Array, start: int, stop: int, *, threads: int = 1) -> Array:
-    """A contiguous copy of x[:, start:stop]."""
+    """Returns a contiguous copy of x[:, start:stop]."""
     y = empty((x.shape[0], stop - start, *tuple(x.shape)[2:]))
     _copy_channels(x, start, y, 0, stop - start)
     return y
 
 
 def place_channels(gy: Array, start: int, channels: int, *, threads: int = 1) -> Array:
-    """+0 everywhere but in the channels from ``start`` on, which are gy: the gradient of slice_channels."""
+    """Computes the gradient of slice_channels: gy in the channels from ``start`` on, and +0 in all others."""
     gx = cleared(empty((gy.shape[0], channels, *tuple(gy.shape)[2:])))
     _copy_channels(gy, 0, gx, start, gy.shape[1])
     return gx
 
 
 def _copy_channels(x: Array, x_start: int, y: Array, y_start: int, channels: int) -> None:
-    """y[:, y_start:] = x[:, x_start:], ``channels`` of them."""
+    """Copies ``channels`` channels of x from ``x_start`` on to y from ``y_start`` on."""
     area = prod(tuple(x.shape)[2:])
     width = channels * area
     check_size(max(x.size, y.size))

@@ -1,4 +1,4 @@
-"""Batch normalization; its sums are those of sums.py."""
+"""Batch normalization. sums.py computes its sums."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from mpsim.kernels.cuda.device.intrinsics import add_rn, div_rn, mul_rn, sqrt_rn
 from mpsim.kernels.cuda.device.launch import VECTOR, device_function, kernel
 from mpsim.kernels.cuda.layers.division import DIVISOR, Divisor, quotient
 from mpsim.kernels.cuda.layers.sums import channel_sums, over
+
+__all__ = ["batch_norm", "batch_norm_gradient", "batch_norm_inference"]
 
 ONE = np.float32(1)
 
@@ -23,7 +25,7 @@ def batch_norm(
     out: Array | None = None,
     threads: int = 1,
 ) -> tuple[Array, Array, Array, Array]:
-    """Batch normalization in training: (y, mean, biased variance, inverse deviation); ``out`` may be x."""
+    """Normalizes a training batch. Returns (y, mean, biased variance, inverse deviation). ``out`` may be x."""
     mean = _over_count(channel_sums("element", x), x)
     variance = _over_count(channel_sums("squared_deviation", x, u=mean), x)
     factor, inverse_deviation = _factors(variance, scale, epsilon)
@@ -41,7 +43,7 @@ def batch_norm_inference(
     out: Array | None = None,
     threads: int = 1,
 ) -> Array:
-    """Batch normalization with the given mean and variance; ``out`` may be x."""
+    """Normalizes with the given mean and variance. ``out`` may be x."""
     factor, _ = _factors(variance, scale, epsilon)
     return _normalized(x, mean, factor, shift, out)
 
@@ -56,7 +58,7 @@ def batch_norm_gradient(
     out: Array | None = None,
     threads: int = 1,
 ) -> tuple[Array, Array, Array]:
-    """The gradients of batch_norm: (gx, gscale, gshift); ``out`` may be gy or x."""
+    """Computes the gradients of batch_norm: (gx, gscale, gshift). ``out`` may be gy or x."""
     gx = like(x, out)
     gshift = channel_sums("element", gy)
     gscale = channel_sums("product_with_normalized", x, gy, u=mean, v=inverse_deviation)
@@ -75,12 +77,12 @@ def batch_norm_gradient(
 
 
 def _over_count(sums: Array, x: Array) -> Array:
-    """Sums of channels divided by the number of their elements, as float32."""
+    """Divides the sums of channels by their number of elements, in float32."""
     return over(sums, x.size // x.shape[1])
 
 
 def _factors(variance: Array, scale: Array, epsilon: float) -> tuple[Array, Array]:
-    """(inverse deviation * scale, inverse deviation)."""
+    """Computes (inverse deviation * scale, inverse deviation)."""
     factor, inverse_deviation = empty(variance.shape), empty(variance.shape)
     make_factors.over(variance.size)(variance, scale, np.float32(epsilon), factor, inverse_deviation)
     return factor, inverse_deviation
@@ -95,13 +97,13 @@ def make_factors(variance, scale, epsilon, factor, inverse_deviation):
 
 
 def _divisors(x: Array) -> tuple[Divisor, Divisor]:
-    """The area of a plane, and the number of channels."""
+    """Returns the divisors for the area of a plane and the number of channels."""
     return Divisor.of(max(1, x.shape[2] * x.shape[3])), Divisor.of(max(1, x.shape[1]))
 
 
 @device_function
 def channel_of(i, area, channels):
-    """The channel of element i of an (N, C, area) array."""
+    """Returns the channel of element i of an (N, C, area) array."""
     plane = quotient(i, area)
     return np.uint32(plane - quotient(plane, channels) * channels.number)
 

@@ -1,4 +1,4 @@
-"""Infinities and NaNs: whether there are any, and how a NaN is written."""
+"""Detects infinities and NaNs, and makes NaNs canonical."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from numba import cuda
 from mpsim.kernels.cuda.device.arrays import INT32, Array, cleared, empty, flattened, to_numpy
 from mpsim.kernels.cuda.device.launch import kernel
 
+__all__ = ["all_finite", "canonical_nan"]
+
 INFINITE = np.int32(0x7F800000)
-#: Arrays that one launch looks at: a network has many small parameters.
+#: Arrays per launch. A network has many small parameters.
 TOGETHER = 8
 
 
 def canonical_nan(x: Array, *, threads: int = 1) -> Array:
-    """x, float32 or float64, with every NaN made quiet and without payload, its sign kept, in place."""
+    """Makes every NaN of a float32 or float64 array quiet and without payload, in place, and keeps its sign."""
     numbers: tuple[np.int32 | np.int64, ...]
     if x.dtype == np.float64:
         numbers = np.int64(0x7FF << 52), np.int64((1 << 52) - 1), np.int64(0xFFF << 51), np.int64(-1 << 63)
@@ -26,7 +28,7 @@ def canonical_nan(x: Array, *, threads: int = 1) -> Array:
 
 @kernel("int32[::1], int32, int32, int32, int32", "int64[::1], int64, int64, int64, int64")
 def make_nan_canonical(patterns, infinite, fraction, quiet, sign):
-    """Writes NaNs only, so that arrays without them are read and not written."""
+    """Writes only NaNs, so that arrays without NaNs are read but not written."""
     for i in range(cuda.grid(1), patterns.size, cuda.gridsize(1)):
         pattern = patterns[i]
         if pattern & infinite == infinite and pattern & fraction != 0:
@@ -34,9 +36,11 @@ def make_nan_canonical(patterns, infinite, fraction, quiet, sign):
 
 
 def all_finite(*arrays: Array, threads: int = 1) -> bool:
-    """Whether no number of the arrays is infinite or NaN; the device is waited for once."""
+    """Returns whether all numbers of the arrays are finite. Waits for the device once."""
     found = cleared(empty(1, np.int32))
-    patterns = sorted((flattened(x, INT32) for x in arrays if x.size), key=lambda x: x.size)  # of like sizes together
+    patterns = sorted(
+        (flattened(x, INT32) for x in arrays if x.size), key=lambda x: x.size
+    )  # similar sizes share a launch
     for first in range(0, len(patterns), TOGETHER):
         some = patterns[first : first + TOGETHER]
         look_for_infinite.over(some[-1].size)(*some, *some[:1] * (TOGETHER - len(some)), found)

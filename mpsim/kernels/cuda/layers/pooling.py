@@ -1,6 +1,7 @@
-"""Maximum and average over windows on a device, and their gradients. One thread makes one element of the result.
+"""Maximum and average pooling on a device, and their gradients. One thread computes one element of most results.
 
-The gradients are gathered: an element of gx adds what it gets in the written order, so no order of threads shows.
+The gradients are gathered: the terms of an element of gx are added in the specified order, independent of the order of
+threads.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ from mpsim.kernels.cuda.device.intrinsics import SIMULATED, add_rn, div_rn
 from mpsim.kernels.cuda.device.launch import VECTOR, device_function, kernel
 from mpsim.kernels.cuda.layers.sums import BLOCK, LANES
 
-#: Threads of a block that adds the gradients of one plane: as many gradients are looked at together.
+__all__ = ["avg_pool2d", "avg_pool2d_gradient", "max_pool2d", "max_pool2d_gradient"]
+
+#: Threads of a block that adds the gradients of one plane, and the number of gradients that it processes at a time.
 TOGETHER = 4 if SIMULATED else 32
 
-SIZES = "int64, int64, int64, int64, int64, int64, int64, int64, int64, int64"  # of a plane, its result, and windows
+SIZES = (
+    "int64, int64, int64, int64, int64, int64, int64, int64, int64, int64"  # of a plane, its result, and the windows
+)
 
 
 def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> tuple[Array, Array]:
@@ -64,7 +69,7 @@ def avg_pool2d_gradient(
 
 
 def _pooled(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[int, int, int, int]:
-    """The shape of the result: only whole windows of the padded image count."""
+    """Returns the shape of the result. Windows that extend beyond the padded image are left out."""
     rows, columns = ((x.shape[2 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
     return x.shape[0], x.shape[1], rows, columns
 
@@ -74,7 +79,7 @@ def max_windows(
     x, y, index, height, width, out_height, out_width, kernel_rows, kernel_columns,
     row_stride, column_stride, row_padding, column_padding
 ):  # fmt: skip
-    """A later element replaces the largest so far if it is greater, or NaN where that is not."""
+    """Finds the maximum of each window. A later element replaces it if it is greater, or the first NaN."""
     for i in range(cuda.grid(1), y.size, cuda.gridsize(1)):
         line = i // out_width
         plane = line // out_height * height * width
@@ -92,9 +97,11 @@ def max_windows(
 
 @kernel(f"{VECTOR}, int32[::1], {VECTOR}, int64, int64, int64")
 def add_at_indices(gy, index, gx, planes, area, count):
-    """A block has a plane, and looks at some gradients at a time: of those with one index, the first one's thread
-    adds all, in order."""
-    indices = cuda.shared.array(TOGETHER, int32)  # the simulator tells shared arrays apart by their lines
+    """Adds the gradients of a plane in one block, TOGETHER at a time.
+
+    Of the gradients with the same index, the first one's thread adds all in order.
+    """
+    indices = cuda.shared.array(TOGETHER, int32)  # on its own line: the simulator identifies shared arrays by line
     values = cuda.shared.array(TOGETHER, float32)
     thread = cuda.threadIdx.x
     for plane in range(cuda.blockIdx.x, planes, cuda.gridDim.x):
@@ -122,7 +129,7 @@ def add_at_indices(gy, index, gx, planes, area, count):
 
 @device_function
 def halved(lanes):
-    """The sum of the lanes by halving."""
+    """Sums the lanes by halving."""
     half = LANES // 2
     while half > 0:
         for j in range(half):
@@ -136,7 +143,7 @@ def average_windows(
     x, y, height, width, out_height, out_width, kernel_rows, kernel_columns,
     row_stride, column_stride, row_padding, column_padding
 ):  # fmt: skip
-    """The elements of a window are summed as 32 lanes in blocks, as every sum is, and divided by their number."""
+    """Sums the elements of each window in blocks of 32 lanes, as every sum, and divides by the size of the window."""
     lanes = cuda.local.array(LANES, float32)
     size = kernel_rows * kernel_columns
     for i in range(cuda.grid(1), y.size, cuda.gridsize(1)):
@@ -161,13 +168,13 @@ def spread_windows(
     gy, gx, height, width, out_height, out_width, kernel_rows, kernel_columns,
     row_stride, column_stride, row_padding, column_padding
 ):  # fmt: skip
-    """The shares of the windows around each element, in rising order of windows."""
+    """Adds to each element the shares of the windows that contain it, in rising order of windows."""
     size = float32(kernel_rows * kernel_columns)
     for i in range(cuda.grid(1), gx.size, cuda.gridsize(1)):
         line = i // width
         plane = line // height * out_height * out_width
         row, column = line % height + row_padding, i % width + column_padding
-        first_row = max(0, (row - kernel_rows + row_stride) // row_stride)  # of the windows that end below ``row``
+        first_row = max(0, (row - kernel_rows + row_stride) // row_stride)  # the first window that ends below ``row``
         first_column = max(0, (column - kernel_columns + column_stride) // column_stride)
         total = float32(0)
         for r in range(first_row, min(row // row_stride + 1, out_height)):

@@ -1,8 +1,8 @@
-"""Sums in the written order (REDUCTION of the contract): a warp for each block of 4096 elements.
+"""Sums in the specified order (REDUCTION of the contract), with one warp for each block of 4096 elements.
 
-Lane j adds elements j, j + 32, ... of its block, so that a warp reads whole lines; the lanes combine by halving. The
-results of the blocks are added in rising order afterwards, by one thread for each sum. What is summed is the element
-itself or a small expression of it, so that no array of terms is written.
+Lane j adds elements j, j + 32, ... of its block, so that a warp reads whole cache lines. The lanes are combined by
+halving. Afterwards one thread per sum adds the results of the blocks in rising order. The terms are elements or small
+expressions of them, so that no array of terms is stored.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from mpsim.kernels.cuda.device.launch import VECTOR, Kernel, device_function, fa
 from mpsim.kernels.cuda.layers.division import DIVISOR, Divisor, check_size, quotient
 from mpsim.kernels.cuda.layers.elementary import exp32
 
+__all__ = ["channel_sum", "total_sum"]
+
 BLOCK, LANES = 4096, 32
 #: Warps of a block of threads.
 WARPS = 1 if SIMULATED else 4
@@ -27,30 +29,30 @@ ZERO = np.float32(0)
 
 @device_function
 def element(x, y, i, u, v):
-    """x."""
+    """Returns x."""
     return x[i]
 
 
 @device_function
 def squared_deviation(x, y, i, u, v):
-    """(x - u) * (x - u)."""
+    """Computes (x - u) * (x - u)."""
     deviation = sub_rn(x[i], u)
     return mul_rn(deviation, deviation)
 
 
 @device_function
 def product_with_normalized(x, y, i, u, v):
-    """y * ((x - u) * v)."""
+    """Computes y * ((x - u) * v)."""
     return mul_rn(y[i], mul_rn(sub_rn(x[i], u), v))
 
 
 @device_function
 def exponential(x, y, i, u, v):
-    """exp32(x - u)."""
+    """Computes exp32(x - u)."""
     return exp32(sub_rn(x[i], u))
 
 
-#: What can be summed, of arrays x and y and two numbers of the channel.
+#: The terms that can be summed: functions of arrays x and y and of two numbers of the channel.
 TERMS: dict[str, Callable[..., object]] = {
     "element": element,
     "squared_deviation": squared_deviation,
@@ -61,7 +63,7 @@ TERMS: dict[str, Callable[..., object]] = {
 
 @cache
 def block_kernel(name: str) -> Kernel:
-    """parts[c, b] = the sum of the terms of block b of channel c; images are (N, C, area), flat."""
+    """Returns a kernel that sums the terms of block b of channel c to parts[c, b]. Images are flat (N, C, area)."""
     term = TERMS[name]
 
     def sum_blocks(x, y, u, v, area, channels, count, blocks, parts):
@@ -92,13 +94,13 @@ def block_kernel(name: str) -> Kernel:
 
 @family
 def block_kernels() -> Iterator[Kernel]:
-    """One for each kind of term."""
+    """Yields the kernel of each kind of term."""
     return map(block_kernel, TERMS)
 
 
 @kernel(f"{VECTOR}, int64, {VECTOR}")
 def add_blocks(parts, blocks, sums):
-    """sums[c] = the results of channel c's blocks in rising order."""
+    """Adds the results of channel c's blocks in rising order to sums[c]."""
     for c in range(cuda.grid(1), sums.size, cuda.gridsize(1)):
         total = ZERO
         for block in range(blocks):
@@ -108,7 +110,7 @@ def add_blocks(parts, blocks, sums):
 
 
 def channel_sums(name: str, x: Array, y: Array | None = None, u: Array | None = None, v: Array | None = None) -> Array:
-    """(N, C, ...) -> (C,): the sum of the terms of each channel; u and v are (C,)."""
+    """Sums the terms of each channel: (N, C, ...) -> (C,). u and v are (C,)."""
     check_size(x.size)
     channels = x.shape[1]
     sums = empty(channels)
@@ -126,17 +128,17 @@ def channel_sums(name: str, x: Array, y: Array | None = None, u: Array | None = 
 
 
 def channel_sum(x: Array, *, threads: int = 1) -> Array:
-    """(N, C, ...) -> (C,): the sum over n, then the trailing axes."""
+    """Sums over n, then the trailing axes: (N, C, ...) -> (C,)."""
     return channel_sums("element", x)
 
 
 def total_sum(x: Array, *, threads: int = 1) -> float:
-    """The sum of all elements, as a Python float."""
+    """Sums all elements and returns a Python float."""
     return float(to_numpy(channel_sums("element", x.reshape(1, 1, -1) if x.size else x.reshape(0, 1)))[0])
 
 
 def over(sums: Array, count: int) -> Array:
-    """sums / float32(count), in an array of its own."""
+    """Computes sums / float32(count) in a new array."""
     means = empty(sums.shape)
     divide_elements.over(sums.size)(sums, np.float32(count), means)
     return means

@@ -1,1 +1,1 @@
-"""Rounding on the device: whole arrays with counts, codes, and random bits."""
+"""Rounds arrays on the device with counts, encodes and decodes them, and generates random bits."""

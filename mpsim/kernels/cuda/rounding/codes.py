@@ -1,4 +1,4 @@
-"""Codes of whole arrays; mpsim/kernels/numba_cpu/codes.py computes one."""
+"""Encodes and decodes arrays. mpsim/kernels/numba_cpu/codes.py computes a single code."""
 
 from __future__ import annotations
 
@@ -25,18 +25,20 @@ from mpsim.kernels.cuda.rounding.ported import (
 )
 from mpsim.kernels.parameters import code_layout
 
+__all__ = ["decode_array", "encode_array"]
+
 LAYOUT = typeof(code_layout(FORMATS["float32"]))
 
 
 def encode_array(x: Array, format: Format, *, threads: int = 1) -> Array:
-    """Codes of the values of the format in x, in the smallest unsigned integers that hold them."""
+    """Encodes values of the format in the smallest unsigned integers that hold its codes."""
     made = empty(x.shape, f"uint{format.code_bits}")
     encode_elements.over(x.size)(_patterns(x), _codes(made), code_layout(format))
     return made
 
 
 def decode_array(codes: Array, format: Format, dtype: type | np.dtype, *, threads: int = 1) -> Array:
-    """The values of the codes, exactly, as float32 or float64."""
+    """Decodes codes exactly to float32 or float64."""
     out = empty(codes.shape, dtype)
     decode_elements.over(out.size)(_codes(codes), _patterns(out), code_layout(format))
     return out
@@ -64,7 +66,7 @@ def decode_elements(given, patterns, layout):
 
 @device_function
 def as_double_pattern(pattern, itemsize):
-    """The float64 pattern of a number of ``itemsize`` bytes. A device's own conversion would change the bits of NaN."""
+    """Converts the pattern of a number of ``itemsize`` bytes to float64's. A device's conversion would change NaNs."""
     if itemsize == 8:
         return np.int64(pattern)
     if pattern & 0x7FFFFFFF > 0x7F800000:
@@ -74,7 +76,7 @@ def as_double_pattern(pattern, itemsize):
 
 @device_function
 def from_double_pattern(pattern, itemsize):
-    """The inverse of ``as_double_pattern``, for numbers that the narrower type holds."""
+    """Inverts ``as_double_pattern``, for numbers that are representable in the narrower type."""
     if itemsize == 8:
         return np.int64(pattern)
     if pattern & MAGNITUDE64 > INFINITE64:

@@ -1,7 +1,7 @@
-"""The five counts of a rounding on the device: where they are, what a number adds to them, how the host gets them.
+"""Computes the five counts of a rounding on the device, stores them, and copies them to the host.
 
-The counts of a call are a row of a slab. So they are cleared, and copied to the host, for all calls of a training step
-together.
+The counts of a call are a row of a slab, so that the counts of all calls of a training step are cleared, and copied to
+the host, together.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from mpsim.kernels.cuda.device.devices import device
 from mpsim.kernels.cuda.device.launch import device_function
 
 COUNTS = 5
-#: Rows of a slab: the roundings of a step of the reference networks.
+#: Rows of a slab, enough for the roundings of a step of the reference networks.
 ROWS = 1024
 NONE_YET = (np.uint32(0),) * COUNTS
 
 
 @dataclass
 class Slab:
-    """An int64 array of ROWS rows, +0. The first ``used`` are taken, each by one call."""
+    """An int64 array of ROWS rows, initially 0. The first ``used`` rows belong to one call each."""
 
     device: int
     rows: Array
@@ -35,7 +35,7 @@ _slabs = threading.local()
 
 
 def new_row() -> Array:
-    """Five zeros, int64, on the device in use."""
+    """Returns five int64 zeros on the current device."""
     slab = getattr(_slabs, "slab", None)
     if slab is None or slab.device != device().number or slab.used == ROWS:
         slab = _slabs.slab = Slab(device().number, cleared(empty(ROWS * COUNTS, np.int64)))
@@ -46,7 +46,7 @@ def new_row() -> Array:
 
 
 def stack_counts(counts: Sequence[Array], *, threads: int = 1) -> np.ndarray:
-    """Counts of several calls of ``round_array``, one row each: int64 (n, 5). A slab is copied once."""
+    """Returns the counts of several calls of ``round_array``, one row each: int64 (n, 5). Copies each slab once."""
     slabs: dict[int, np.ndarray] = {}
     stacked = np.empty((len(counts), COUNTS), np.int64)
     for number, row in enumerate(counts):
@@ -62,7 +62,7 @@ def stack_counts(counts: Sequence[Array], *, threads: int = 1) -> np.ndarray:
 
 @device_function
 def counted(tally, a, r, numbers, infinite):
-    """The five counts with one more magnitude ``a`` that became ``r``."""
+    """Adds a magnitude ``a`` that was rounded to ``r`` to the five counts."""
     overflowed, underflowed, nan, inexact, subnormal = tally
     return (
         np.uint32(overflowed + (a >= numbers.overflow_from)),

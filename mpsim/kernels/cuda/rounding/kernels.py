@@ -1,8 +1,8 @@
-"""Rounding whole arrays, with counts; narrow.py and wide.py round one pattern.
+"""Rounds arrays, with counts. narrow.py and wide.py round one pattern.
 
 A thread counts what it rounds, a block adds the counts of its threads in shared memory, and each block adds five
-integers to the result. So the counts are exact, and no second pass over the array is needed. A kernel is compiled for
-a mode and a source of random bits; the numbers of the format are arguments.
+integers to the result. The counts are therefore exact and need no second pass over the array. Each mode and source of
+random bits has its own compiled kernel. The format's numbers are arguments.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from mpsim.kernels.cuda.device.arrays import INT64, UINT32, Array, flattened, li
 from mpsim.kernels.cuda.device.intrinsics import shift_right
 from mpsim.kernels.cuda.device.launch import Kernel, device_function, family
 from mpsim.kernels.cuda.rounding.counts import NONE_YET, new_row
-from mpsim.kernels.cuda.rounding.narrow import narrow_rounder, narrow_ways, round_like_qpytorch
+from mpsim.kernels.cuda.rounding.narrow import narrow_paths, narrow_rounder, round_like_qpytorch
 from mpsim.kernels.cuda.rounding.numbers import legacy_numbers, narrow_numbers, numbers_of_mode, quantum_pattern
 from mpsim.kernels.cuda.rounding.philox import NO_STREAM, STREAM, philox, stream_words
-from mpsim.kernels.cuda.rounding.wide import Ways, wide_ways
+from mpsim.kernels.cuda.rounding.wide import Paths, wide_paths
 from mpsim.kernels.parameters import LEGACY, parameters
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Mode, Overflow, Policy
 
-#: Where random bits come from: nowhere, an array, a stream.
+#: Sources of random bits: none, an array, a stream.
 NONE, ARRAY, PHILOX = range(3)
-#: Of a thread of the kernels without random bits: then a multiprocessor holds as many threads as it can.
+#: Registers per thread of the kernels without random bits. With 32 all threads of a multiprocessor are resident.
 REGISTERS = 32
 QPYTORCH = as_format("fp_4_3_4")
 ONE, FOUR = np.uint64(1), np.uint64(4)
@@ -44,7 +44,7 @@ def round_array(
     *,
     threads: int = 1,
 ) -> tuple[Array, Array]:
-    """x rounded once to the format, into ``out`` (may be x), and the five counts, an int64 array on the device."""
+    """Rounds x once to the format. Returns ``out`` (may be x) and the five counts, an int64 array on the device."""
     out, counts = like(x, out), new_row()
     if x.size == 0:
         return out, counts
@@ -62,7 +62,7 @@ def round_array(
 
 
 def kernel_for(format: Format, policy: Policy, wide: bool, source: int) -> tuple[Kernel, tuple[object, ...]]:
-    """The kernel that rounds float32 arrays, or float64 ones (``wide``), and the numbers that it takes."""
+    """Returns the kernel that rounds float32 or (``wide``) float64 arrays, and its numeric arguments."""
     p = parameters(format, policy, "float64" if wide else "float32", own_patterns=True)
     if p.path == LEGACY:
         return legacy_kernel(p.mode, source), legacy_numbers(format, policy)
@@ -73,12 +73,12 @@ def kernel_for(format: Format, policy: Policy, wide: bool, source: int) -> tuple
     return wide_kernel(width, source), (p, quantum_pattern(p, width))
 
 
-# -- what the kernels share ---------------------------------------------------------------------------------
+# -- parts shared by the kernels ----------------------------------------------------------------------------
 
 
 @device_function
 def random_words(source, bits, stream, i, i1, i2, i3):
-    """Random bits of four elements: of a stream, from i on; of an array; or zeros."""
+    """Returns the random bits of four elements: from a stream (from i on), from an array, or zeros."""
     if source == PHILOX:
         return philox(i // FOUR, stream)
     if source == ARRAY:
@@ -89,7 +89,7 @@ def random_words(source, bits, stream, i, i1, i2, i3):
 
 @device_function
 def add_counts(shared, counts, tally):
-    """Adds the counts of the block's threads to the result; ``shared``: five uint32 of the block, not set."""
+    """Adds the counts of the block's threads to the result. ``shared`` has five uninitialized uint32."""
     thread = cuda.threadIdx.x
     if thread == 0:
         for j in range(5):
@@ -106,25 +106,25 @@ def add_counts(shared, counts, tally):
 
 @device_function
 def take(found, out, place, bit, left):
-    """Writes what the short way settles, or adds the bit to ``left``: (left, tally)."""
-    result, settled, tally = found
-    if settled:
+    """Writes the result if the fast path found it, else sets the bit in ``left``. Returns (left, tally)."""
+    result, resolved, tally = found
+    if resolved:
         out[place] = result
         return left, tally
     return np.uint32(left | bit), tally
 
 
-def rounding_kernel(name: str, source: int, width: int, ways: Ways, types: tuple[object, ...]) -> Kernel:
-    """A kernel that rounds patterns of ``width`` fraction bits.
+def rounding_kernel(name: str, source: int, width: int, paths: Paths, types: tuple[object, ...]) -> Kernel:
+    """Returns a kernel that rounds patterns with ``width`` fraction bits.
 
-    A thread loads four patterns before it rounds the first, so that it waits for the memory once. They lie a grid
-    apart, so that a warp's loads and stores are whole lines; with a stream they are the four of a counter. What the
-    short way does not settle comes after all four, in a loop: written out four times it would take more registers, and
-    threads that are few wait longer.
+    A thread loads four patterns before it rounds the first, so that it waits for memory once. They lie a grid apart, so
+    that a warp loads and stores whole lines. With a stream they are the four elements of a counter. Elements that the
+    fast path does not resolve follow in a loop: unrolled, it would need more registers, so that fewer threads were
+    resident.
     """
     number = np.int64 if name == "wide" else np.uint32
     streamed = source == PHILOX
-    short, whole = ways
+    fast, full = paths
 
     def round_patterns(x, out, bits, stream, numbers, counts):
         shared = cuda.shared.array(5, uint32)
@@ -137,17 +137,17 @@ def rounding_kernel(name: str, source: int, width: int, ways: Ways, types: tuple
             if i3 < size:
                 p, p1, p2, p3 = number(x[i]), number(x[i1]), number(x[i2]), number(x[i3])
                 w, w1, w2, w3 = random_words(source, bits, stream, i, i1, i2, i3)
-                left, tally = take(short(p, w, numbers, tally), out, i, ONE32, NO32)
-                left, tally = take(short(p1, w1, numbers, tally), out, i1, TWO32, left)
-                left, tally = take(short(p2, w2, numbers, tally), out, i2, FOUR32, left)
-                left, tally = take(short(p3, w3, numbers, tally), out, i3, EIGHT32, left)
-            else:  # the array's end
+                left, tally = take(fast(p, w, numbers, tally), out, i, ONE32, NO32)
+                left, tally = take(fast(p1, w1, numbers, tally), out, i1, TWO32, left)
+                left, tally = take(fast(p2, w2, numbers, tally), out, i2, FOUR32, left)
+                left, tally = take(fast(p3, w3, numbers, tally), out, i3, EIGHT32, left)
+            else:  # the end of the array
                 w, w1, w2, w3 = random_words(source, bits, stream, i, min(i1, last), min(i2, last), last)
                 left = np.uint32(ONE32 | (TWO32 if i1 < size else NO32) | (FOUR32 if i2 < size else NO32))
             place = i
             while left != NO32:
                 if left & ONE32 != NO32:
-                    out[place], tally = whole(number(x[place]), w, numbers, tally)
+                    out[place], tally = full(number(x[place]), w, numbers, tally)
                 left = shift_right(left, ONE32)
                 place += apart
                 w, w1, w2 = w1, w2, w3
@@ -162,30 +162,30 @@ def rounding_kernel(name: str, source: int, width: int, ways: Ways, types: tuple
 
 @cache
 def narrow_kernel(mode: int, source: int) -> Kernel:
-    """For float32 and the formats of ``narrow_numbers``."""
+    """Returns the kernel for float32 and the formats of ``narrow_numbers``."""
     n, p = narrow_numbers(FORMATS["float8_e4m3fn"], Policy()), parameters(FORMATS["float32"], Policy(), "float32")
     assert n is not None
     numbers = typeof(numbers_of_mode(mode, n, p, 0))
-    return rounding_kernel(list(Mode)[mode].value, source, 23, narrow_ways(mode, narrow_rounder(mode)), numbers)
+    return rounding_kernel(list(Mode)[mode].value, source, 23, narrow_paths(mode, narrow_rounder(mode)), numbers)
 
 
 @cache
 def wide_kernel(width: int, source: int) -> Kernel:
-    """For every format and mode but the legacy ones."""
+    """Returns the kernel for every format and all modes except the legacy ones."""
     numbers = typeof((parameters(FORMATS["float32"], Policy(), "float32"), 0))
-    return rounding_kernel("wide", source, width, wide_ways(width), numbers)
+    return rounding_kernel("wide", source, width, wide_paths(width), numbers)
 
 
 @cache
 def legacy_kernel(mode: int, source: int) -> Kernel:
-    """For a legacy mode."""
+    """Returns the kernel for a legacy mode."""
     numbers = typeof(legacy_numbers(QPYTORCH, Policy(list(Mode)[mode], Overflow.SATURATE)))
-    return rounding_kernel(list(Mode)[mode].value, source, 23, narrow_ways(mode, round_like_qpytorch), numbers)
+    return rounding_kernel(list(Mode)[mode].value, source, 23, narrow_paths(mode, round_like_qpytorch), numbers)
 
 
 @family
 def rounding_kernels() -> Iterator[Kernel]:
-    """Every kernel of this file."""
+    """Yields every kernel of this file."""
     for mode in list(Mode)[: Mode.STOCHASTIC.number]:
         yield narrow_kernel(mode.number, NONE)
     for source in (NONE, ARRAY, PHILOX):

@@ -1,8 +1,8 @@
-"""Rounding one float32 pattern inside kernels, in 32-bit integers; the meaning is spec.py's.
+"""Rounds one float32 pattern in a kernel, with 32-bit integers, as spec.py defines it.
 
-This serves the formats that training uses (parameters.NARROW). A normal magnitude is rounded by an increment and a
-mask. Below the smallest normal number of the format |x| + c has the last bit where the quantum is, so one float32
-addition in the mode's direction rounds it. Modes that no addition knows cut off more bits there.
+This applies to the formats that training uses (parameters.NARROW). A normal magnitude is rounded by an increment and a
+mask. Below the smallest normal number of the format, the last bit of |x| + c is the quantum, so one float32 addition in
+the mode's direction rounds it. In modes that no addition implements, more bits are masked there.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from mpsim.kernels.cuda.device.intrinsics import (
 from mpsim.kernels.cuda.device.launch import device_function
 from mpsim.kernels.cuda.rounding.counts import counted
 from mpsim.kernels.cuda.rounding.numbers import BY_ADDITION
-from mpsim.kernels.cuda.rounding.wide import Ways, round_wide
+from mpsim.kernels.cuda.rounding.wide import Paths, round_wide
 from mpsim.policies import Mode
 
 NEAREST_EVEN, TOWARD_ZERO, UP, DOWN, TO_ODD, STOCHASTIC = (
     mode.number for mode in (Mode.NEAREST_EVEN, Mode.TOWARD_ZERO, Mode.UP, Mode.DOWN, Mode.TO_ODD, Mode.STOCHASTIC)
 )
 NEAREST_ZERO, QPYTORCH_STOCHASTIC = Mode.NEAREST_ZERO.number, Mode.QPYTORCH_STOCHASTIC.number
-#: Of float32.
+#: Float32's bit patterns.
 MAGNITUDE, SIGN, INFINITE, QUIET_NAN = (np.uint32(bits) for bits in (0x7FFFFFFF, 0x80000000, 0x7F800000, 0x7FC00000))
 WIDTH, BITS, ONE, FRACTION, IMPLICIT = (np.uint32(n) for n in (23, 32, 1, 0x7FFFFF, 0x800000))
 
 
 @device_function
 def below_normal(pattern, mode, low):
-    """The pattern, sign and all, rounded to the grid below the smallest normal number; four modes know it."""
+    """Rounds a signed pattern to the grid below the smallest normal number, in the modes of BY_ADDITION."""
     x = int_as_float(np.int32(pattern))
     c = int_as_float(np.int32(low | (pattern & SIGN)))
     if mode == NEAREST_EVEN:
@@ -58,7 +58,7 @@ def below_normal(pattern, mode, low):
 
 @device_function
 def above_normal(a, negative, random, mode, n):
-    """A magnitude rounded as a normal number, which may carry beyond the largest."""
+    """Rounds a magnitude as a normal number. The result may exceed the largest number."""
     added = n.increment
     if mode == NEAREST_EVEN:
         added = np.uint32(added + (shift_right(a, n.shift) & n.parity))
@@ -76,7 +76,7 @@ def above_normal(a, negative, random, mode, n):
 
 @device_function
 def finish_narrow(r, a, negative, n):
-    """The magnitude after overflow, infinities and NaN."""
+    """Handles overflow, infinities and NaN."""
     beyond = n.negative_overflow if negative else n.positive_overflow
     r = beyond if r > n.largest else r
     r = n.infinity if a == INFINITE else r
@@ -85,7 +85,7 @@ def finish_narrow(r, a, negative, n):
 
 @cache
 def narrow_rounder(mode: int) -> Callable[..., Any]:
-    """round(pattern, random, numbers) -> pattern, of float32; the numbers are those of ``numbers_of_mode``."""
+    """Returns round(pattern, random, numbers) -> pattern of float32, with the numbers of ``numbers_of_mode``."""
 
     @device_function
     def round_by_addition(pattern, random, numbers):
@@ -112,7 +112,7 @@ def narrow_rounder(mode: int) -> Callable[..., Any]:
 
 @cache
 def small_rounder(mode: int) -> Callable[..., Any]:
-    """round(pattern, magnitude, random, numbers) -> (magnitude, whether that is it): below the smallest normal one."""
+    """Returns round(pattern, magnitude, random, numbers) -> (magnitude, whether it is final) for subnormal results."""
 
     @device_function
     def by_addition(pattern, a, random, numbers):
@@ -124,12 +124,12 @@ def small_rounder(mode: int) -> Callable[..., Any]:
 
     @device_function
     def by_increment(pattern, a, random, numbers):
-        """As pattern_rounding.round_patterns, in 32 bits: of at most 31 bits that are lost."""
+        """Rounds as pattern_rounding.round_patterns, in 32 bits. The result is final if at most 31 bits are lost."""
         n, _, quantum = numbers
         exponent = shift_right(a, WIDTH)
         significand = np.uint32((a & FRACTION) | (IMPLICIT if exponent != 0 else np.uint32(0)))
         shift = np.uint32(n.low_shift - (exponent if exponent != 0 else np.uint32(1)))
-        settled = shift < BITS
+        resolved = shift < BITS
         shift = min(shift, np.uint32(BITS - ONE))
         every = np.uint32(shift_left(ONE, shift) - ONE)
         added = shift_right(np.uint32(every + ONE), ONE)
@@ -142,7 +142,7 @@ def small_rounder(mode: int) -> Callable[..., Any]:
             right = np.uint32(n.random_bits - min(shift, n.random_bits))
             added = np.uint32(shift_right(shift_left(np.uint32(random & n.random_mask), left), right) & every)
         one = np.uint32(quantum) if shift_right(np.uint32(significand + added), shift) != 0 else np.uint32(0)
-        return (np.uint32(np.uint32(a + added) & ~every) if shift <= WIDTH else one), settled
+        return (np.uint32(np.uint32(a + added) & ~every) if shift <= WIDTH else one), resolved
 
     if mode in BY_ADDITION:
         return by_addition
@@ -151,7 +151,7 @@ def small_rounder(mode: int) -> Callable[..., Any]:
 
 @device_function
 def round_like_qpytorch(pattern, random, numbers):
-    """QPyTorch's float32 algorithm, defects included (spec.round_like_qpytorch), with ``legacy_numbers``."""
+    """Implements QPyTorch's float32 algorithm with its defects (spec.round_like_qpytorch), with ``legacy_numbers``."""
     p = numbers[1]
     up, down = (
         int_as_float(np.int32(127 + p.scale_exponent << 23)),
@@ -176,31 +176,31 @@ def round_like_qpytorch(pattern, random, numbers):
     return SIGN if pattern & MAGNITUDE > INFINITE else np.uint32(float_as_int(result))
 
 
-def narrow_ways(mode: int, round_pattern: Any) -> Ways:
-    """Of float32 patterns, in 32-bit integers."""
+def narrow_paths(mode: int, round_pattern: Any) -> Paths:
+    """Returns the paths for float32 patterns, in 32-bit integers."""
     round_small = small_rounder(mode)
 
     @device_function
-    def short(pattern, random, numbers, tally):
+    def fast(pattern, random, numbers, tally):
         n = numbers[0]
         overflowed, underflowed, nan, inexact, subnormal = tally
-        a, result, settled = np.uint32(pattern & MAGNITUDE), pattern, False
+        a, result, resolved = np.uint32(pattern & MAGNITUDE), pattern, False
         if n.small <= a < n.beyond:
-            r, settled = above_normal(a, pattern > MAGNITUDE, random, mode, n), True
+            r, resolved = above_normal(a, pattern > MAGNITUDE, random, mode, n), True
             result = np.uint32(r | (pattern & SIGN))
             inexact = np.uint32(inexact + (r != a))
         elif a < n.small:
-            r, settled = round_small(pattern, a, random, numbers)
+            r, resolved = round_small(pattern, a, random, numbers)
             result = np.uint32(r | (pattern & (SIGN if r != 0 else n.zero_sign)))
-            underflowed = np.uint32(underflowed + (settled and a != 0 and a <= n.underflow_to))
-            inexact = np.uint32(inexact + (settled and r != a))
-            subnormal = np.uint32(subnormal + (settled and r != 0 and r < n.smallest_normal))
-        return result, settled, (overflowed, underflowed, nan, inexact, subnormal)
+            underflowed = np.uint32(underflowed + (resolved and a != 0 and a <= n.underflow_to))
+            inexact = np.uint32(inexact + (resolved and r != a))
+            subnormal = np.uint32(subnormal + (resolved and r != 0 and r < n.smallest_normal))
+        return result, resolved, (overflowed, underflowed, nan, inexact, subnormal)
 
     @device_function
-    def whole(pattern, random, numbers, tally):
+    def full(pattern, random, numbers, tally):
         result = round_pattern(pattern, random, numbers)
         a, r = np.uint32(pattern & MAGNITUDE), np.uint32(result & MAGNITUDE)
         return result, counted(tally, a, r, numbers[0], INFINITE)
 
-    return Ways(short, whole)
+    return Paths(fast, full)

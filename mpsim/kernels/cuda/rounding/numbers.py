@@ -1,4 +1,4 @@
-"""A format and a policy as the numbers that rounding kernels take; mpsim/kernels/parameters.py has most of them."""
+"""Converts a format and a policy to the numeric arguments of rounding kernels, mostly from kernels/parameters.py."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ BY_ADDITION = tuple(mode.number for mode in (Mode.NEAREST_EVEN, Mode.TOWARD_ZERO
 
 
 class NarrowNumbers(NamedTuple):
-    """What ``round_narrow`` needs to know, each a uint32. Magnitudes and ``low`` are float32 patterns."""
+    """The arguments of narrow.py's functions, each a uint32. Magnitudes and ``low`` are float32 patterns."""
 
-    discarded: np.uint32  # mask of the bits that a normal number loses
-    shift: np.uint32  # how many they are
-    increment: np.uint32  # what is added before they are cut off
+    discarded: np.uint32  # mask of the discarded bits of a normal number
+    shift: np.uint32  # the number of these bits
+    increment: np.uint32  # added before they are masked
     parity: np.uint32  # 1 if the last bit that stays is added too
-    random_left: np.uint32  # how far random bits move to the left, or the right, to lie on the discarded bits
+    random_left: np.uint32  # left and right shift that align random bits with the discarded bits
     random_right: np.uint32
     random_mask: np.uint32
     smallest_normal: np.uint32
-    small: np.uint32  # the smallest normal number, or 0: magnitudes below this may be rounded by ``small_rounder``,
-    beyond: np.uint32  # and from there up to below this by ``above_normal`` alone
+    small: np.uint32  # the smallest normal number, or 0: the fast path uses ``small_rounder`` below it,
+    beyond: np.uint32  # and ``above_normal`` from there up to, but excluding, ``beyond``
     low: np.uint32  # c: 2**23 quanta of the grid below the smallest normal number
     largest: np.uint32
     positive_overflow: np.uint32
@@ -36,15 +36,15 @@ class NarrowNumbers(NamedTuple):
     overflow_from: np.uint32
     underflow_to: np.uint32
     zero_sign: np.uint32  # the sign bit if the format has a negative zero
-    low_shift: np.uint32  # bits that a number below the smallest normal one loses, and its biased exponent
+    low_shift: np.uint32  # the discarded bits of a number below the smallest normal one, plus its biased exponent
     random_bits: np.uint32
 
 
 @lru_cache(maxsize=1024)
 def narrow_numbers(format: Format, policy: Policy) -> NarrowNumbers | None:
-    """The numbers, or None where only ``round_wide`` can round float32 arrays to the format.
+    """Returns the numbers, or None if only ``round_wide`` can round float32 arrays to the format.
 
-    Of a legacy mode those that ``above_normal`` and the counts need; there QPyTorch rounds as others do.
+    For a legacy mode these are the numbers of ``above_normal``, where QPyTorch rounds like other modes, and of counts.
     """
     p = parameters(format, policy, "float32")
     plain = parameters(format, Policy(), "float32") if p.path == LEGACY else p
@@ -84,7 +84,7 @@ def narrow_numbers(format: Format, policy: Policy) -> NarrowNumbers | None:
 
 @lru_cache(maxsize=1024)
 def legacy_numbers(format: Format, policy: Policy) -> tuple[NarrowNumbers, Parameters]:
-    """What ``round_like_qpytorch`` and the counts of a legacy mode need."""
+    """Returns the arguments of ``round_like_qpytorch`` and of a legacy mode's counts."""
     p, n = parameters(format, policy, "float32"), narrow_numbers(format, policy)
     if n is None:
         none = NarrowNumbers(*(np.uint32(0) for _ in NarrowNumbers._fields))
@@ -94,12 +94,12 @@ def legacy_numbers(format: Format, policy: Policy) -> tuple[NarrowNumbers, Param
 
 
 def numbers_of_mode(mode: int, n: NarrowNumbers, p: Parameters, quantum: int) -> tuple[Any, ...]:
-    """(n,), or (n, p, quantum) in modes that round small numbers as ``round_wide`` does."""
+    """Returns (n,), or (n, p, quantum) in modes that round small numbers like ``round_wide``."""
     return (n,) if mode in BY_ADDITION else (n, p, quantum)
 
 
 def quantum_pattern(p: Parameters, width: int) -> int:
-    """The pattern of the quantum of the grid below the smallest normal number; 0 where the source has none so small."""
+    """Returns the pattern of the quantum below the smallest normal number, or 0 if the source cannot represent it."""
     bias = 1075 if width == 52 else 150
     exponent = p.low_quantum + bias - width
     return exponent << width if exponent > 0 else 1 << max(p.low_quantum + bias - 1, 0)

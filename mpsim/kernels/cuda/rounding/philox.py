@@ -1,4 +1,4 @@
-"""Philox4x32-10 inside kernels (mpsim/kernels/philox.py), in 32-bit words."""
+"""Philox4x32-10 (mpsim/kernels/philox.py) for kernels, in 32-bit words."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ MULTIPLIER0, MULTIPLIER1 = np.uint64(MULTIPLIERS[0]), np.uint64(MULTIPLIERS[1])
 KEY_STEP0, KEY_STEP1 = np.uint64(KEY_STEPS[0]), np.uint64(KEY_STEPS[1])
 WORD, HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
-#: Key and upper counter words, as kernels take them; their type in signatures; those of no stream.
+#: Key and upper counter words as kernels' arguments, their type in signatures, and the words passed without a stream.
 Words = tuple[np.uint32, ...]
 STREAM = "UniTuple(uint32, 5)"
 NO_STREAM: Words = (np.uint32(0),) * 5
 
 
 def stream_words(stream: Stream) -> Words:
-    """The words of a stream."""
+    """Returns the words of a stream."""
     return tuple(np.uint32(word) for word in (*stream.key, *stream.words))
 
 
 @device_function
 def philox(counter, stream):
-    """The four words of a counter below 2**32."""
+    """Computes the four words of a counter below 2**32."""
     k0, k1, c1, c2, c3 = stream
     c0 = np.uint32(counter)
     for _ in range(ROUNDS):
@@ -39,7 +39,7 @@ def philox(counter, stream):
 
 @kernel(f"{STREAM}, int64, uint32[::1]")
 def fill_with_bits(stream, first, bits):
-    """Each thread computes the four words of a counter, and writes those that are asked for."""
+    """Computes the four words of a counter in each thread, and writes the requested ones."""
     begin = first // 4
     for group in range(begin + cuda.grid(1), (first + bits.size + 3) // 4, cuda.gridsize(1)):
         words = philox(group, stream)
@@ -50,7 +50,7 @@ def fill_with_bits(stream, first, bits):
 
 
 def random_bits(stream: Stream, size: int, first: int = 0, *, threads: int = 1) -> Array:
-    """Elements first .. first + size - 1 of the stream, uint32."""
+    """Returns elements first .. first + size - 1 of the stream as uint32."""
     bits = empty(size, np.uint32)
     fill_with_bits.over(size // 4 + 2)(stream_words(stream), first, bits)
     return bits

@@ -1,4 +1,4 @@
-"""Functions of the CPU's Numba backend as device functions: what is written there once is compiled for both."""
+"""Compiles functions of the CPU's Numba backend as device functions, so that they are written once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Dispatcher(Protocol):
 
 
 def ported(function: Dispatcher, **helpers: object) -> Callable[..., Any]:
-    """A function of the CPU's Numba for kernels, with what it calls replaced."""
+    """Returns a function of the CPU's Numba backend as a device function, with the functions it calls replaced."""
     plain = function.py_func
     return device_function(FunctionType(plain.__code__, {**plain.__globals__, **helpers}, plain.__name__))
 
@@ -28,5 +28,5 @@ _join = ported(codes.join, top_bit=top_bit)
 encode_pattern = ported(codes.encode_pattern, split=_split, top_bit=top_bit, sign_bit=_sign_bit)
 decode_pattern = ported(codes.decode_pattern, join=_join, sign_bit=_sign_bit)
 WIDEST_SHIFT = pattern_rounding.WIDEST_SHIFT
-#: Of float64, as int64.
+#: Float64's bit patterns, as int64.
 MAGNITUDE64, INFINITE64, QUIET_NAN64, SIGN64 = codes.MAGNITUDE, codes.INFINITE, codes.QUIET_NAN, codes.SIGN

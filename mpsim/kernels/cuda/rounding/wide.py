@@ -1,6 +1,6 @@
-"""Rounding one pattern of float32 or float64 to any format in any mode, in 64-bit integers; the meaning is spec.py's.
+"""Rounds one float32 or float64 pattern to any format in any mode, with 64-bit integers, as spec.py defines it.
 
-It is what mpsim/kernels/numba_cpu/pattern_rounding.py does, line by line.
+It follows mpsim/kernels/numba_cpu/pattern_rounding.py line by line.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from mpsim.kernels.cuda.rounding.counts import counted
 from mpsim.kernels.cuda.rounding.ported import WIDEST_SHIFT, increment, top_bit
 
 
-class Ways(NamedTuple):
-    """Two functions for the device, which round a pattern and add to the five counts.
+class Paths(NamedTuple):
+    """Two device functions that round a pattern and add to the five counts.
 
-    Most numbers are within the format. They take a short way, on which few counts can change. A device that copies as
-    fast as its memory allows has time for some 55 instructions an element.
+    Most numbers are within the format's range. They use a fast path, on which few counts can change. A copy at full
+    bandwidth leaves time for some 55 instructions per element.
     """
 
-    short: Callable[..., Any]  # (pattern, random, numbers, tally) -> (pattern, whether that is it, tally)
-    whole: Callable[..., Any]  # (pattern, random, numbers, tally) -> (pattern, tally)
+    fast: Callable[..., Any]  # (pattern, random, numbers, tally) -> (pattern, whether it is final, tally)
+    full: Callable[..., Any]  # (pattern, random, numbers, tally) -> (pattern, tally)
 
 
 @device_function
 def round_wide(a, negative, random, width, p, quantum_pattern):
-    """An int64 magnitude with ``width`` fraction bits, rounded; overflow, infinities and NaN are still to come."""
-    bias = 1075 if width == 52 else 150  # of the significand as an integer
+    """Rounds an int64 magnitude with ``width`` fraction bits, without overflow, infinities and NaN."""
+    bias = 1075 if width == 52 else 150  # for the significand as an integer
     implicit = 1 << width
     biased, fraction = a >> width, a & (implicit - 1)
     significand = fraction | implicit if biased > 0 else fraction
     exponent = biased - bias + width
-    if biased == 0 and fraction > 0 and p.min_exponent <= width - bias:  # a format with numbers as small
+    if biased == 0 and fraction > 0 and p.min_exponent <= width - bias:  # normal numbers of the format
         exponent = top_bit(fraction) + 1 - bias
     quantum = p.low_quantum if exponent < p.min_exponent else exponent - p.mantissa_bits
     full_shift = max(quantum - max(biased, 1) + bias, 0)
     shift = min(full_shift, WIDEST_SHIFT)
-    lost = min(full_shift - shift, 62)  # of these bits, far below the quantum, only whether there are any counts
+    lost = min(full_shift - shift, 62)  # these bits are far below the quantum: only whether any is set matters
     significand = (significand >> lost) | (1 if significand & ((1 << lost) - 1) != 0 else 0)
     code_is_odd = (quantum + p.bias) & 1 if p.by_code else 1
     bit_mask = (1 << p.random_bit_count) - 1
@@ -52,7 +52,7 @@ def round_wide(a, negative, random, width, p, quantum_pattern):
 
 @device_function
 def finish_wide(r, a, negative, width, p, quantum_pattern):
-    """The magnitude after overflow, infinities and NaN, and in formats without a zero or a sign."""
+    """Handles overflow, infinities and NaN, and formats without a zero or a sign."""
     infinite = 0x7FF << 52 if width == 52 else 0xFF << 23
     r = quantum_pattern if r == 0 and p.has_zero == 0 else r
     below_zero = negative and p.has_sign == 0
@@ -64,7 +64,10 @@ def finish_wide(r, a, negative, width, p, quantum_pattern):
 
 @cache
 def wide_rounder(width: int) -> Callable[..., Any]:
-    """round(pattern, random, (Parameters, quantum pattern)) -> pattern, both int64, of float32 (23) or float64 (52)."""
+    """Returns round(pattern, random, (Parameters, quantum pattern)) -> pattern, for int64 patterns of a source.
+
+    ``width`` is 23 for float32 and 52 for float64.
+    """
     infinite = 0x7FF << 52 if width == 52 else 0xFF << 23
     magnitude, sign = ((1 << 63) - 1, -(1 << 63)) if width == 52 else ((1 << 31) - 1, 1 << 31)
 
@@ -79,19 +82,19 @@ def wide_rounder(width: int) -> Callable[..., Any]:
     return round_pattern
 
 
-def wide_ways(width: int) -> Ways:
-    """Of float32 or float64 patterns, in 64-bit integers."""
+def wide_paths(width: int) -> Paths:
+    """Returns the paths for float32 or float64 patterns, in 64-bit integers. There is no fast path."""
     round_pattern = wide_rounder(width)
     magnitude = np.int64((1 << 63 if width == 52 else 1 << 31) - 1)
     infinite = np.int64(0x7FF << 52 if width == 52 else 0xFF << 23)
 
     @device_function
-    def short(pattern, random, numbers, tally):
+    def fast(pattern, random, numbers, tally):
         return pattern, False, tally
 
     @device_function
-    def whole(pattern, random, numbers, tally):
+    def full(pattern, random, numbers, tally):
         result = round_pattern(pattern, random, numbers)
         return result, counted(tally, pattern & magnitude, np.int64(result) & magnitude, numbers[0], infinite)
 
-    return Ways(short, whole)
+    return Paths(fast, full)
