@@ -77,7 +77,7 @@ def operate(
     (array(120, dtype=uint8), array(128, dtype=uint8))
     """
     checks.named("operation", name, list(ARITHMETIC))
-    arrays, of_operands = _operands(name, ARITHMETIC[name][0], codes, formats)
+    arrays, of_operands = operands_of(name, ARITHMETIC[name][0], codes, formats)
     target = of_operands[0] if result is None else as_format(result)
     policy = Policy(mode, overflow, random_bit_count)  # type: ignore[arg-type]
     if policy.mode.is_legacy:
@@ -111,15 +111,15 @@ def compare(name: str, *codes: ArrayLike, formats: Formats) -> Array:
     array([ True, False])
     """
     checks.named("comparison", name, list(COMPARISONS))
-    arrays, of_operands = _operands(name, COMPARISONS[name], codes, formats)
+    arrays, of_operands = operands_of(name, COMPARISONS[name], codes, formats)
     if name in _RELATIONS and all(each.fits_float64 for each in of_operands):
         values = [decode(array, each, np.float64) for array, each in zip(arrays, of_operands, strict=True)]
         return np.asarray(_RELATIONS[name](*values))
     if len(arrays) == 1:
         found, places = np.unique(arrays[0], return_inverse=True)
-        answers = _each(lambda code: predicates.compare(name, (code,), of_operands), [found], np.dtype(bool))
+        answers = each_element(lambda code: predicates.compare(name, (code,), of_operands), [found], np.dtype(bool))
         return answers[places].reshape(arrays[0].shape)
-    return _each(lambda *row: predicates.compare(name, row, of_operands), arrays, np.dtype(bool))
+    return each_element(lambda *row: predicates.compare(name, row, of_operands), arrays, np.dtype(bool))
 
 
 def classify(codes: ArrayLike, format: str | Format) -> Array:
@@ -140,8 +140,8 @@ def classify(codes: ArrayLike, format: str | Format) -> Array:
     >>> classify([0, 1, 0x7F, 0x80, 0xC0], "p3109_k8p3").tolist()
     ['zero', 'positive_subnormal', 'positive_infinity', 'nan', 'negative_normal']
     """
-    arrays, of_operands = _operands("classify", 1, (codes,), format)
-    return _each(lambda code: predicates.classify(code, of_operands[0]), arrays, np.dtype("U20"))
+    arrays, of_operands = operands_of("classify", 1, (codes,), format)
+    return each_element(lambda code: predicates.classify(code, of_operands[0]), arrays, np.dtype("U20"))
 
 
 def neighbour(codes: ArrayLike, format: str | Format, direction: str) -> Array:
@@ -165,9 +165,9 @@ def neighbour(codes: ArrayLike, format: str | Format, direction: str) -> Array:
     ['0x1', '0x7f', '0x80', '0x0']
     """
     checks.named("direction", direction, ["greater", "less"])
-    arrays, (found,) = _operands("neighbour", 1, (codes,), format)
+    arrays, (found,) = operands_of("neighbour", 1, (codes,), format)
     dtype = np.dtype(f"uint{found.code_bits}")
-    return _each(lambda code: predicates.neighbour(code, found, direction == "greater"), arrays, dtype)
+    return each_element(lambda code: predicates.neighbour(code, found, direction == "greater"), arrays, dtype)
 
 
 def is_fast(name: str, formats: Sequence[Format], result: Format, policy: Policy) -> bool:
@@ -257,15 +257,16 @@ def _exact(
         bits = None if words is None else row[-1]
         return definition.operate(name, row[: len(formats)], formats, result, policy, bits, rules)
 
-    return _each(one, codes if words is None else [*codes, words], np.dtype(f"uint{result.code_bits}"))
+    return each_element(one, codes if words is None else [*codes, words], np.dtype(f"uint{result.code_bits}"))
 
 
-def _each(function: Any, arrays: list[Array], dtype: np.dtype[Any]) -> Array:
+def each_element(function: Any, arrays: list[Array], dtype: np.dtype[Any]) -> Array:
+    """A function of each row of elements."""
     found = [function(*map(int, row)) for row in zip(*(array.reshape(-1) for array in arrays), strict=True)]
     return np.array(found, dtype).reshape(arrays[0].shape)
 
 
-def _operands(
+def operands_of(
     name: str, count: int, codes: Sequence[ArrayLike], formats: Formats
 ) -> tuple[list[Array], tuple[Format, ...]]:
     """The codes as arrays of one shape, and the format of each."""

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from mpsim.arithmetic import ARITHMETIC
 from mpsim.cli.output import JsonFlag, complain, print_json
 from mpsim.files.records import Record
 from mpsim.policies import Mode, Overflow
 from mpsim.products.tensor_cores import accumulator_of
-from mpsim.vectors.forms import FORMS
+from mpsim.vectors.forms import FORMS, OP_FORMS
+from mpsim.vectors.operations import op_tables
 from mpsim.vectors.pack import Manifest, write_pack
 from mpsim.vectors.pack import verify as problems
 from mpsim.vectors.step import write_step
@@ -59,6 +61,38 @@ def cast(
     }
     tables = cast_tables(format, source, mode, overflow, size=size, seed=seed, random_bit_count=random_bit_count)
     _print_summary(write_pack(out, tables, arguments, form or FORMS), out, json)
+
+
+def op(
+    out: Out,
+    operation: Annotated[list[str], typer.Option(help=f"May be repeated: {', '.join(ARITHMETIC)}.")],
+    formats: Annotated[str, typer.Option(help="Format of all operands, or one for each, with commas.")],
+    result: Annotated[str | None, typer.Option(help="Format of the result; default: the first operand's.")] = None,
+    mode: Annotated[list[Mode] | None, typer.Option(help="May be repeated. Default: nearest_even.")] = None,
+    overflow: Annotated[list[Overflow] | None, typer.Option(help="May be repeated. Default: infinity.")] = None,
+    size: Annotated[int, typer.Option(help="Most combinations of operands; 0: all, of at most 65,536.")] = 1000,
+    random_bit_count: Annotated[int, typer.Option(help="For stochastic modes: the number of random bits.")] = 16,
+    tininess: Annotated[str, typer.Option(help="For flags of IEEE formats: after or before rounding.")] = "after",
+    form: Annotated[
+        list[str] | None, typer.Option(help="npz, jsonl, txt, mem, h, testfloat; may be repeated. Default: all.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the random operands.")] = 0,
+    json: JsonFlag = False,
+) -> None:
+    """Write vectors of operations: operands, results, and IEEE 754's flags ('mpsim validate op' reads txt and tv)."""
+    several = formats.split(",")
+    modes = [each.value for each in mode or [Mode.NEAREST_EVEN]]
+    overflows = [each.value for each in overflow or [Overflow.INFINITY]]
+    arguments: Record = {
+        "kind": "op", "operation": list(operation), "formats": formats, "result": result, "mode": list(modes),
+        "overflow": list(overflows), "size": size, "random_bit_count": random_bit_count, "tininess": tininess,
+        "form": form, "seed": seed,
+    }  # fmt: skip
+    tables = op_tables(
+        operation, several[0] if len(several) == 1 else several, result, modes, overflows, size=size, seed=seed,
+        random_bit_count=random_bit_count, tininess=tininess,
+    )  # fmt: skip
+    _print_summary(write_pack(out, tables, arguments, form or OP_FORMS), out, json)
 
 
 def dot(
@@ -135,5 +169,5 @@ def _print_summary(manifest: Manifest, out: Path, json: bool) -> None:
     )
 
 
-for function in (cast, dot, step, verify):
+for function in (cast, op, dot, step, verify):
     app.command(function.__name__)(function)

@@ -13,12 +13,14 @@ from mpsim.files.records import Json
 from mpsim.kernels.contract import Array
 
 FORMS = ("npz", "jsonl", "txt", "mem", "h")
+#: The forms of operations.
+OP_FORMS = (*FORMS, "testfloat")
 
 
 class Table(NamedTuple):
     """One set of vectors, with its name, its description, and columns of unsigned words with their widths in bits.
 
-    The last column is the expected result. A column of shape (n, K) has K words for each vector.
+    The last column is the expected result, or the flags after it. A column of shape (n, K) has K words for each vector.
     """
 
     name: str
@@ -45,6 +47,9 @@ def table_files(table: Table, forms: Sequence[str] = FORMS, *, deflate: bool = F
         rows = zip(*(_words(*table.columns[name]) for name in order), strict=True)
         lines = [f"// {' '.join(order)}; {json.dumps(table.about)}", *(" ".join(row) for row in rows)]
         found[f"{table.name}.txt"] = text_bytes(lines)
+    if "testfloat" in forms:
+        rows = zip(*(_words(*column) for column in table.columns.values()), strict=True)
+        found[f"{table.name}.tv"] = text_bytes([" ".join(row).upper() for row in rows])
     if "mem" in forms:
         for name, (words, bits) in table.columns.items():
             found[f"{table.name}.{name}.mem"] = text_bytes(hex_words(words.reshape(-1), bits))

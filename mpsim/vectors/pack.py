@@ -16,7 +16,7 @@ from typing import NamedTuple, TypedDict
 from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.files.records import Fields, Json, Record
-from mpsim.vectors.forms import FORMS, Table, table_files
+from mpsim.vectors.forms import FORMS, OP_FORMS, Table, table_files
 
 
 class FileEntry(TypedDict):
@@ -54,13 +54,14 @@ def write_pack(
         forms: "npz": arrays by the columns' names, for casts also format and source. "jsonl": a line that describes the
             table, then an object for each vector. "txt": ``INPUT EXPECTED`` in hex with one vector on each line
             (TestFloat's order, with random bits last). "mem": a file for each column with one word on each line, for
-            ``$readmemh``. "h": C arrays.
+            ``$readmemh``. "h": C arrays. "testfloat", for operations: ``OPERAND … RESULT FLAGS`` in hex, without
+            comments, as ``testfloat_ver`` reads it.
 
     Raises:
         ValueError: A form is unknown.
     """
     for form in forms:
-        checks.named("form", form, FORMS)
+        checks.named("form", form, OP_FORMS)
     folder = Path(out)
     files: dict[str, FileEntry] = {}
     sets: list[Fields] = []

@@ -15,22 +15,23 @@ if TYPE_CHECKING:
 def text(report: OperationReport, width: int = 110) -> str:
     """The verdict first, then each class of results that differ."""
     operands = " and ".join(format.name for format in report.formats)
-    how = "all" if report.exhaustive else "edges and random ones,"
+    how = "all" if report.exhaustive else "the file's" if report.of_file else "edges and random ones,"
     what = f"{report.subject}: {report.operation} of {operands} to {report.result}"
     lines = [f"{what}, {how} {report.asked:,} combinations of codes"]
     if report.left_out:
         lines.append(f"{report.left_out:,} combinations are left out, whose result is NaN: {report.result} has none")
     if report.state:
         lines.append(f"the subject sets {' and '.join(report.state)} for its whole process")
-    if report.equal:
-        return "\n".join([*lines, *_equal(report)])
+    flags = [] if report.flags is None else [report.flags.words]
+    if not report.wrong:
+        return "\n".join([*lines, *_equal(report), *flags])
     if not report.declared:
         lines.append("equal to no mode and overflow policy")
     lines.append(f"different from {report.nearest.words} in {report.wrong:,} of {report.asked:,} results:")
     for finding in report.findings:
         lines += _finding(finding, report)
     lines.append(f"cause: {report.cause}; this gives every answer" if report.cause else "unexplained")
-    return "\n".join(lines)
+    return "\n".join([*lines, *flags])
 
 
 def _equal(report: OperationReport) -> list[str]:
@@ -49,9 +50,10 @@ def _equal(report: OperationReport) -> list[str]:
 
 def cases(report: OperationReport) -> dict[str, list[str] | None]:
     """One case for the operation, and one for each class of results that differ."""
-    if report.equal:
-        return {report.operation: None}
-    return {finding.name: [line.strip() for line in _finding(finding, report)] for finding in report.findings}
+    flags = {} if report.flags is None else {"flags": [report.flags.words] if report.flags.wrong else None}
+    if not report.wrong:
+        return {report.operation: None} | flags
+    return flags | {finding.name: [line.strip() for line in _finding(finding, report)] for finding in report.findings}
 
 
 def draw(report: OperationReport, axes: Axes) -> None:

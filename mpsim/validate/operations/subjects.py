@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mpsim import checks
+from mpsim.errors import UsageError
 from mpsim.formats import Format
 from mpsim.kernels.contract import Array
 from mpsim.rounding import encode, round_to
 from mpsim.validate.answers import NO_CODE, SubjectError
-from mpsim.validate.subjects import worker
+from mpsim.validate.subjects import testfloat, worker
 from mpsim.validate.subjects.calling import Callee, InProcess
 from mpsim.validate.subjects.casts import values_of
 from mpsim.validate.subjects.opening import Calling, is_library, open_native, open_python
+from mpsim.validate.subjects.testfloat import Lines
 from mpsim.validate.subjects.worker import Typed
 
 #: What a subject is given: codes as unsigned integers, or arrays of the formats' own types.
@@ -25,19 +28,21 @@ GIVEN = ("codes", "numbers")
 
 @dataclass
 class OperationSubject:
-    """An operation under test. formats: of its operands; given: one of GIVEN."""
+    """An operation under test. formats: of its operands; given: one of GIVEN; lines: of a file, without callee."""
 
     name: str
-    callee: Callee
+    callee: Callee | None
     formats: tuple[Format, ...]
     result: Format
     given: str = "codes"
+    lines: Lines | None = None
 
     def ask(self, codes: Sequence[Array]) -> Array:
         """Return the codes of the results, uint64 (n,), for codes (n,) of each operand.
 
         A number that the result's format does not have is NO_CODE. Raises SubjectError for answers of another kind.
         """
+        assert self.callee is not None
         arrays = [Typed(self._type(format), array) for format, array in zip(self.formats, codes, strict=True)]
         answers = self.callee.call(arrays, 16 * codes[0].size + 4096)
         if len(answers) != 1 or answers[0].words.shape != codes[0].shape:
@@ -77,7 +82,8 @@ def open_operation(
 
     ``package.module:function`` or ``file.py:function`` takes one array for each operand and returns one;
     ``torch.float16`` and the like are dtypes to convert to; ``library.so:name`` is a C function of one or two operands,
-    by value or of arrays. Raises SubjectError if there is no such thing.
+    by value or of arrays; ``answers.txt`` is a file of operands and results as TestFloat writes it. Raises SubjectError
+    if there is no such thing.
     """
     checks.named("given", given, GIVEN)
     if not isinstance(subject, str):
@@ -94,7 +100,21 @@ def open_operation(
                     f"{subject} reads operands of {bits} bits; codes of {format} have {format.code_bits}"
                 )
         return OperationSubject(subject, callee, formats, result)
+    if Path(subject).suffix in testfloat.SUFFIXES:
+        return OperationSubject(subject, None, formats, result, lines=_read(Path(subject), formats, result))
     if subject.startswith("command:"):
         raise SubjectError(f"{subject}: an operation is a Python function, a dtype or a C function, not a program")
     callee, dtype = open_python(subject, calling)
     return OperationSubject(subject, callee, formats, result, given if dtype is None else "numbers")
+
+
+def _read(path: Path, formats: Sequence[Format], result: Format) -> Lines:
+    """The lines of a file of answers. Raises SubjectError for lines that are not codes of the formats."""
+    try:
+        lines = testfloat.read(path, len(formats))
+    except (OSError, UnicodeDecodeError, UsageError) as error:
+        raise SubjectError(str(error)) from error
+    for column, format in zip((*lines.operands, lines.results), (*formats, result), strict=True):
+        if int(column.max()) >> format.bits:
+            raise SubjectError(f"{path} has {int(column.max()):#x}; codes of {format} are 0 to {2**format.bits - 1:#x}")
+    return lines

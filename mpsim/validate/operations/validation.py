@@ -20,6 +20,7 @@ from mpsim.validate.answers import SubjectError, Verdict
 from mpsim.validate.operations.causes import POLICIES, RULES, Rule, causes
 from mpsim.validate.operations.classes import Finding, findings, same_codes
 from mpsim.validate.operations.corpus import combinations
+from mpsim.validate.operations.exceptions import Flags, compare_flags
 from mpsim.validate.operations.subjects import OperationSubject, open_operation
 from mpsim.validate.subjects.environment import default_float_environment
 from mpsim.validate.subjects.opening import Calling
@@ -36,6 +37,7 @@ class OperationReport:
         equal_to: The rules that give every answer, one of them the declared one where one is declared.
         nearest: The declared rule, or the one that differs least; wrong: how many results differ from it.
         findings: The mismatches with it by class; cause: a change of the rule that gives every answer, if there is one.
+        of_file: Whether the subject is a file of answers; flags: its flags, where the formats are IEEE 754's.
         asked: The number of combinations of codes; exhaustive: whether these are all; left_out: the number of those
             whose result is NaN, in a format without NaN.
     """
@@ -54,11 +56,13 @@ class OperationReport:
     findings: tuple[Finding, ...] = ()
     cause: str | None = None
     state: tuple[str, ...] = ()
+    flags: Flags | None = None
+    of_file: bool = False
 
     @property
     def verdict(self) -> Verdict:
-        """EQUAL to the declared rule, or to some where none is declared."""
-        return Verdict.of(self.wrong == 0)
+        """EQUAL to the declared rule, or to some where none is declared, in the flags too if there are some."""
+        return Verdict.of(self.wrong == 0 and not (self.flags and self.flags.wrong))
 
     @property
     def equal(self) -> bool:
@@ -83,6 +87,7 @@ class OperationReport:
             "findings": [finding.to_dict() for finding in self.findings],
             "cause": self.cause,
             "floating_point_state": list(self.state),
+            "flags": None if self.flags is None else self.flags.to_dict(),
         }
 
 
@@ -103,7 +108,7 @@ def validate_operation(
 
     Args:
         subject: "package.module:function", "file.py:function", "library.so:name" or a function of arrays, one for each
-            operand. It returns codes (integers), an array of the result's type, or floats.
+            operand, which returns codes (integers), an array of the result's type, or floats; or a file "x.txt".
         operation: A name of ``mpsim.arithmetic.ARITHMETIC``.
         formats: The format of all operands, or one for each; result: None for the first operand's.
         mode, overflow: The declared rule. With neither, all rules are compared.
@@ -132,18 +137,27 @@ def validate_operation(
     target = of_operands[0] if result is None else as_format(result)
     opened = open_operation(subject, of_operands, target, given, calling)
     checks.seed("seed", seed)
-    codes, exhaustive = combinations(of_operands, seed)
-    codes, left_out = _defined(operation, codes, of_operands, target)
     rules = _rules(*_declared(preset, (*of_operands, target), mode, overflow))
+    return _judged(opened, operation, rules, not (mode is overflow is preset is None), seed)
+
+
+def _judged(
+    opened: OperationSubject, operation: str, rules: tuple[Rule, ...], declared: bool, seed: int
+) -> OperationReport:
+    """The report on the rules that are compared."""
+    formats, target = opened.formats, opened.result
     with default_float_environment():
-        answers = _steady_answers(opened, codes)
-        right = [same_codes(_expected(operation, codes, of_operands, target, rule), answers, target) for rule in rules]
+        codes, answers, flags, exhaustive, left_out = _asked(opened, operation, seed)
+        right = [same_codes(_expected(operation, codes, formats, target, rule), answers, target) for rule in rules]
     counts = [int(np.count_nonzero(~each)) for each in right]
     equal_to = tuple(rule for rule, number in zip(rules, counts, strict=True) if not number)
     best = int(np.argmin(counts))
     report = OperationReport(
-        opened.name, operation, of_operands, target, codes[0].size, exhaustive, left_out,
-        not (mode is overflow is preset is None), equal_to, rules[best], counts[best], state=tuple(opened.callee.state),
+        opened.name, operation, formats, target, codes[0].size, exhaustive, left_out, declared, equal_to, rules[best],
+        counts[best],
+        state=() if opened.callee is None else tuple(opened.callee.state),
+        flags=None if flags is None else compare_flags(operation, codes, flags, formats, target, rules[best]),
+        of_file=opened.lines is not None,
     )  # fmt: skip
     return _explained(report, codes, answers, rules) if counts[best] else report
 
@@ -175,7 +189,7 @@ def _defined(
     """The combinations whose result the format has a code for, and how many others there are."""
     if result.has_nan:
         return codes, 0
-    wide = operate(operation, *codes, formats=formats, result="float32").view(np.float32)
+    wide = operate(operation, *codes[: len(formats)], formats=formats, result="float32").view(np.float32)
     kept = ~np.isnan(wide)
     return [np.ascontiguousarray(array[kept]) for array in codes], int((~kept).sum())
 
@@ -200,8 +214,22 @@ def _explained(
     return replace(report, findings=tuple(found), cause=cause)
 
 
+def _asked(opened: OperationSubject, operation: str, seed: int) -> tuple[list[Array], Array, Array | None, bool, int]:
+    """Operands, answers, flags, whether these are all combinations, and how many were left out."""
+    codes, exhaustive = combinations(opened.formats, seed)
+    if opened.lines is None:
+        codes, left_out = _defined(operation, codes, opened.formats, opened.result)
+        return codes, _steady_answers(opened, codes), None, exhaustive, left_out
+    rows = [column.astype(array.dtype) for column, array in zip(opened.lines.operands, codes, strict=True)]
+    given, left_out = _defined(operation, [*rows, np.arange(rows[0].size)], opened.formats, opened.result)
+    *rows, places = given
+    flags = None if opened.lines.flags is None else opened.lines.flags[places]
+    covers = exhaustive and len(set(zip(*map(np.ndarray.tolist, rows), strict=True))) + left_out == codes[0].size
+    return rows, opened.lines.results[places], flags, covers, left_out
+
+
 def _steady_answers(subject: OperationSubject, codes: list[Array]) -> Array:
-    """The answers. SubjectError where equal calls, or calls with other numbers of elements, are answered differently."""
+    """The answers. SubjectError where equal calls, or calls with other numbers of elements, give different ones."""
     answers = subject.ask(codes)
     generator = np.random.default_rng(0)
     for length in LENGTHS:
