@@ -206,6 +206,14 @@ def _with_scales() -> Iterator[tuple[str, Preset]]:
             yield f"{instruction}_{kind}", Preset(XIE, text=f"product({operand}, {operand}, order={order})")
 
 
+def _of_float64() -> Iterator[tuple[str, Preset]]:
+    """Fused multiply-adds in float64, in rising k. Operands and results here are float32 numbers; the definition
+    (``mpsim.kernels.spec_dot.Dot``) takes float64 operands too."""
+    nvidia = (f"{core}_mma_sync" for core in ("ampere", "ada", "hopper", "blackwell", "rtx_blackwell"))
+    for instruction in (*nvidia, "cdna2_mfma", "cdna3_mfma"):
+        yield f"{instruction}_float64", Preset(XIE, text="rising(float64)")
+
+
 _FNUZ = ("float8_e4m3fnuz", "float8_e5m2fnuz")
 _FLUSH = "sums(float32, flush=true)"
 
@@ -253,6 +261,7 @@ PRESETS: dict[str, Preset] = {
     **dict(_of_rows()),
     **dict(_in_halves()),
     **dict(_with_scales()),
+    **dict(_of_float64()),
     **dict(_of_amd()),
     **dict(_of_others()),
 }

@@ -2,8 +2,8 @@
 
 MMA-Sim 2.1.1 (Xie et al. 2025, arXiv:2511.10909) is an independent implementation of the published tensor cores, in
 PyTorch. A form is an instruction (mma, wgmma, tcgen05.mma) of one architecture, with both operands of one type, without
-block scales, and with a type of sums. The sizes m and n do not affect a dot product. float64 is left out: mpsim has no
-accumulator for it. Counted with every k, type of c and spelling, there are 96 forms; counted by architecture,
+block scales, and with a type of sums. The sizes m and n do not affect a dot product. float64 is left out (see
+test_mmasim_presets.py). Counted with every k, type of c and spelling, there are 96 forms; counted by architecture,
 instruction, operands and sums, 60. Without the 6 float6 and float4 forms of RTX Blackwell's mma, which sum as
 tcgen05.mma does, 54 remain. All 96 are tested.
 

@@ -15,6 +15,9 @@ import pytest
 from mmasim_simulators import INPUTS, dots, of_amd, of_nvidia, one_thread
 from product_rows import rows_of
 
+from mpsim.kernels.contractions.beside import NOTHING
+from mpsim.kernels.spec_dot import Dot, Term
+from mpsim.products.accumulators import in_stages
 from mpsim.products.presets import PRESETS
 from mpsim.validate.dot.subjects import Model, as_inputs, same
 from mpsim.validate.subjects.worker import as_array
@@ -32,8 +35,8 @@ SHORT = {("tf32", 4), ("f16", 8), ("bf16", 8), ("e4m3", 16), ("e5m2", 16)}
 INSTRUCTIONS = {"MMA": "mma_sync", "WGMMA": "wgmma", "TCGen05MMA": "tcgen05"}
 #: Presets that no simulator has: other makers' instructions; sums of chunks in float32, which are a kernel's; float8
 #: by mma.sync on Hopper and Blackwell, whose presets test_recorded_products.py compares with recordings. Those with
-#: scales are in test_mmasim_scaled.py.
-ABSENT = re.compile("gaudi|rdna|(hopper|blackwell)_mma_sync_float8|.*_promoted_|.*_(mxf|nvfp4)")
+#: scales are in test_mmasim_scaled.py. Those of float64 are below.
+ABSENT = re.compile("gaudi|rdna|(hopper|blackwell)_mma_sync_float8|.*_promoted_|.*_(mxf|nvfp4)|.*_float64")
 
 
 def preset_of(kind: str, architecture: str, one: Any) -> str:
@@ -99,7 +102,7 @@ def differing(simulator: Any, name: str, left: str, right: str) -> list[tuple[Ar
     return wrong
 
 
-AMD = [name for name in PRESETS if "_mfma_" in name]
+AMD = [name for name in PRESETS if "_mfma_" in name and not name.endswith("_float64")]
 NVIDIA = [name for name in PRESETS if not ABSENT.match(name) and name not in AMD]
 
 
@@ -148,3 +151,50 @@ def test_mma_sim_loses_a_nan_beside_large_products(amd: dict[str, list[tuple[Any
         x[0, 0] = value
         x = x.to(simulator.a_type)
         assert bool(torch.isfinite(simulator.dpa(x, x, nan))) == lost
+
+
+DOUBLE = [name for name in PRESETS if name.endswith("_float64")]
+
+
+@pytest.fixture(scope="module")
+def double() -> Iterator[dict[str, list[Any]]]:
+    """Preset -> the simulators of float64."""
+    found: dict[str, list[Any]] = {}
+    with one_thread():
+        for _, architecture, _, one in of_nvidia():
+            if one.a_type_ptx == "f64":
+                family = architecture.lower().replace(" lovelace", "").replace(" ", "_")
+                found.setdefault(f"{family}_mma_sync_float64", []).append(one)
+        for architecture, suffix, one in of_amd():
+            if "f64" in suffix:
+                found.setdefault(f"{architecture.lower()}_mfma_float64", []).append(one)
+        yield found
+
+
+@pytest.mark.parametrize("name", DOUBLE)
+def test_an_instruction_of_float64_is_its_preset(name: str, double: dict[str, list[Any]]) -> None:
+    """Operands that float32 holds, in the whole range of float32, by the kernels; and float64 operands of any exponent,
+    those that give subnormal and infinite results among them, by the definition."""
+    import torch
+
+    random, product = np.random.default_rng(2), in_stages(PRESETS[name].summation)
+    for simulator in double[name]:
+        if simulator.arithmetic_op is None:
+            pytest.skip("MMA-Sim compiles its float64 sums, and there is no compiler or no ninja")
+        single = (random.standard_normal((2, 500, 40)) * 2.0 ** random.integers(-140, 120, (2, 500, 40))).astype("f4")
+        single[0] *= random.random(single[0].shape) < 0.2
+        wide = random.standard_normal((2, 60, 8)) * 2.0 ** random.choice([0, -20, 53, 500, -520, 1000], (2, 60, 8))
+        for a, b in (single, wide):
+            x, y = (torch.from_numpy(each.astype(np.float64)) for each in (a, b))
+            c = simulator.dpa(x, y, torch.zeros(len(a), dtype=torch.float64)).numpy()
+            if a.dtype == np.float32:
+                with np.errstate(over="ignore"):
+                    assert same(c.astype(np.float32).astype(np.float64), Model(product).dots(a, b)).all()
+                continue
+            for row, other, found in zip(a.tolist(), b.tolist(), c, strict=True):
+                terms = [Term(u, v, k) for k, (u, v) in enumerate(zip(row, other, strict=True))]
+                assert same(np.array(Dot(product, NOTHING, 0).sum(terms, product.order).x), found)
+
+
+def test_every_form_of_float64_has_a_preset(double: dict[str, list[Any]]) -> None:
+    assert sorted(double) == sorted(DOUBLE) and sum(map(len, double.values())) == 12
