@@ -63,7 +63,9 @@ DIRECTIONS = st.sampled_from(["nearest_even", "nearest_even", "toward_zero"])
 @cache
 def plain_sums() -> st.SearchStrategy[Sums]:
     """Formats that have infinities, NaN, or neither, both directions; float32 more often."""
-    return st.builds(Sums, st.one_of(st.just("float32"), st.sampled_from(FORMATS)), DIRECTIONS)
+    names = st.one_of(st.just("float32"), st.sampled_from(FORMATS))
+    saturated = st.builds(lambda name, way: Sums(name, way, saturate=True), names, DIRECTIONS)
+    return st.one_of(st.builds(Sums, names, DIRECTIONS), st.builds(Sums, names, DIRECTIONS), saturated)
 
 
 @cache
@@ -71,7 +73,10 @@ def single_sums() -> st.SearchStrategy[Sums]:
     """Sums of 24 bits at most, flushed and stochastic ones among them."""
     names = st.sampled_from(FORMATS)
     bits = st.integers(1, 24)
-    by_bits = st.builds(lambda name, flush, bits: Sums(name, "stochastic", flush, bits), names, st.booleans(), bits)
+    both = st.booleans()
+    by_bits = st.builds(
+        lambda name, flush, bits, at: Sums(name, "stochastic", flush, bits, at), names, both, bits, both
+    )
     return st.one_of(plain_sums(), plain_sums(), st.builds(Sums, names, DIRECTIONS, st.just(True)), by_bits)
 
 

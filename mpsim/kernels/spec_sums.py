@@ -55,7 +55,7 @@ def add(terms: Sequence[Term], sums: Sums, word: int = 0) -> float:
         special = 0.0
         for x, y, _ in terms:
             special = special_sum(x, y, special)
-        return beyond(special, format)
+        return beyond(special, sums)
     exact = exact_value(terms)
     if exact:
         result = rounded(exact, format, sums, word)
@@ -88,13 +88,15 @@ def rounded(exact: Fraction, format: Format, sums: Sums = FLOAT32, word: int = 0
     value = keep * quantum
     sign = -1.0 if exact < 0 else 1.0
     if value > Fraction(format.largest):
-        return beyond(sign * math.inf, format)
+        return beyond(sign * math.inf, sums)
     return math.copysign(float(value), sign) if value or format.has_negative_zero else 0.0
 
 
-def beyond(special: float, format: Format) -> float:
-    """What an infinite or overflowing result is in a format: infinity, else NaN, else the largest number."""
-    return special if math.isnan(special) else math.copysign(spec.own_infinity(format), special)
+def beyond(special: float, sums: Sums) -> float:
+    """What an infinite or overflowing result is: infinity, else NaN, else the largest number; or always the last."""
+    format = as_format(sums.format)
+    largest = format.largest if sums.saturate else spec.own_infinity(format)
+    return special if math.isnan(special) else math.copysign(largest, special)
 
 
 def special_sum(x: float, y: float, z: float) -> float:
@@ -125,7 +127,7 @@ def instruction(terms: Sequence[Term], c: float, order: Aligned | AlignedLate, p
         for x, y, _ in terms:
             if not (math.isfinite(x) and math.isfinite(y)):
                 special = special_sum(x, y, special)
-        return beyond(special, format)
+        return beyond(special, order.sums)
     if isinstance(order, AlignedLate):
         return _late(terms, c, order, left, right)
     pairs = [(x, y) for x, y, _ in terms if x and y]
@@ -154,7 +156,7 @@ def scaled_instruction(
     factors = [(x, y, *pair) for (x, y, _), pair in zip(terms, scales, strict=True)]
     special = sum((math.prod(each) for each in factors if not all(map(math.isfinite, each))), c)
     if not math.isfinite(special):
-        return beyond(special, as_format(order.sums.format))
+        return beyond(special, order.sums)
     formats = [as_format(name) for name in (product.left.format, product.right.format, order.scales, order.scales)]
     exponents = [[exponent_of(*pair) for pair in zip(each, formats, strict=True)] for each in factors]
     values = [Fraction(x) * Fraction(y) * Fraction(left) * Fraction(right) for x, y, left, right in factors]

@@ -34,7 +34,7 @@ class Sums:
     """How the exact result of an addition or a multiplication is rounded: once, to ``format``, by ``rounding``.
 
     A magnitude that rounds above the largest number becomes infinity, or NaN, or the largest number, whichever the
-    format has first. ``flush``: then, a magnitude below the smallest normal number becomes zero of the same sign.
+    format has first; with ``saturate``, it and an infinity become the largest number. ``flush``: then, a magnitude below the smallest normal number becomes zero of the same sign.
     ``rounding="stochastic"`` rounds up if the discarded part, truncated to ``random_bits`` bits, and as many random
     bits carry (docs/semantics.md, "Rounding"). The format is "float64" or one that float32 holds.
 
@@ -46,10 +46,14 @@ class Sums:
     rounding: str = "nearest_even"
     flush: bool = False
     random_bits: int | None = None
+    saturate: bool = False
 
     def __post_init__(self) -> None:
         checks.named("rounding of sums", self.rounding, ROUNDINGS)
         checks.instance("flush", self.flush, bool, "true or false")
+        checks.instance("saturate", self.saturate, bool, "true or false")
+        if self.saturate and self.is_double:
+            raise UsageError("float64 sums do not saturate; leave saturate out")
         if not self.is_double:
             check_sums_format("sums", self.format)
         if not self.is_stochastic:

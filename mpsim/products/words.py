@@ -107,6 +107,8 @@ def _rounding(sums: Sums) -> str:
         words.append(f"stochastic with {sums.random_bits} bits")
     elif sums.rounding != "nearest_even":
         words.append(sums.rounding.replace("_", " "))
+    if sums.saturate:
+        words.append("saturating")
     if sums.flush:
         words.append("subnormal results become zeros")
     return ", ".join(words)

@@ -164,3 +164,95 @@ def test_these_products_tell_the_splits_apart() -> None:
     orders = {split(*each) for each in SPLITS if each[0] == "ada" and each[2] != 2}
     results = {matmul(a, b, stages(order, E4M3, E5M2), threads=1).tobytes() for order in orders}
     assert len(results) == len(orders) == 10
+
+
+epilogue = pytest.importorskip("mmaemu.model.epilogue", reason="mmaemu is not installed")
+#: What torch._scaled_mm does with the sum: alpha = round(scale_a * scale_b), then one fused multiply-add to beta * C,
+#: which is +0; then the result's format. A float8 result is multiplied by a scale of its own before, and saturates. A
+#: number that is scaled must have 24 bits, so there the product is rounded before +0 is added. This differs in the sign
+#: of a zero to which float32 rounds a negative product, which no float8 scale in use shows.
+FUSED = "scale(both, none), addc()"
+OUTPUTS = {
+    "float32": f"epilogue=({FUSED})",
+    "bfloat16": f"epilogue=({FUSED}), output=bfloat16",
+    "float16": f"epilogue=({FUSED}), output=float16",
+    E4M3: f"epilogue=(scale(both), addc(), scale(alpha)), output=sums({E4M3}, saturate=true)",
+    E5M2: f"epilogue=(scale(both), addc(), scale(alpha)), output=sums({E5M2}, saturate=true)",
+}
+FACTORS = [(1.0, 1.0, 1.0), (0.3, 1.7, 5.5), (1e-4, 2e-3, 1e5), (0.0, -1.0, 1.0), (3e30, 3e30, 1.0),
+           (263 / 3, 1.0, 1.0)]  # fmt: skip
+#: The last of FACTORS gives 3 * a number just below 263 / 3, which float32 rounds to a tie of bfloat16.
+TINY = (2.0**-70, -(2.0**-72), 1.0)  # products that float32 rounds to subnormal numbers and zeros
+ORDER = "aligned(16, 13, sums(fp_8_13_0, toward_zero), -132)"
+
+
+def operands() -> tuple[Array, Array]:
+    """E4M3 and E5M2 numbers whose sums are ordinary, infinite, NaN and zero."""
+    random = np.random.default_rng(7)
+    a, b = any_codes(random, E4M3, (64, 96)), any_codes(random, E5M2, (96, 96)) * np.float32(2.0**-8)
+    a[:6] = 0
+    a[4, 0], a[5, 0] = 3, 2.0**-6  # sums of few bits, and tiny ones
+    return a, tensor(b, E5M2).float().numpy()
+
+
+def finished(text: str, factors: tuple[float, ...], zeros: bool = True) -> Array:
+    """What the description gives; zeros: with C = +0, or without C."""
+    a, b = operands()
+    product = product_of(f"product(operand({E4M3}, truncate), operand({E5M2}, truncate), order={ORDER}, {text})")
+    given: dict[str, Any] = {"left_scale": np.float32(factors[0]), "right_scale": np.float32(factors[1])}
+    given |= {"alpha": factors[2]} if "alpha" in text else {}
+    given |= {"c": np.zeros((64, 96), np.float32)} if zeros else {}
+    return matmul(a, np.ascontiguousarray(b.T), product, threads=1, **given).astype(np.float64)
+
+
+def theirs(output: str, factors: tuple[float, ...]) -> Array:
+    """mmaemu's epilogue of the same sums."""
+    total = torch.from_numpy(totals())
+    one, other, own = (torch.tensor([each]) for each in factors)
+    found = epilogue.apply(total, one, other, out_dtype=getattr(torch, output), scale_result=own)
+    return np.asarray(found.float().numpy().astype(np.float64))
+
+
+def totals() -> Array:
+    a, b = operands()
+    product = product_of(f"product(operand({E4M3}, truncate), operand({E5M2}, truncate), order={ORDER})")
+    return matmul(a, np.ascontiguousarray(b.T), product, threads=1)
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_the_epilogue_of_a_scaled_product(output: str) -> None:
+    for factors in [*FACTORS, *([] if output in (E4M3, E5M2) else [TINY])]:
+        found, expected = theirs(output, factors), finished(OUTPUTS[output], factors)
+        assert same(found, expected).all(), factors
+    assert np.isfinite(found).sum() > 1000
+
+
+def test_a_scaled_product_from_its_operands_to_its_result() -> None:
+    """mmaemu's whole scaled_mm, on an RTX 4060, to bfloat16."""
+    a, b = operands()
+    found = mmaemu.scaled_mm(
+        tensor(a, E4M3), tensor(b, E5M2).t(), torch.tensor([0.3]), torch.tensor([1.7]), out_dtype=torch.bfloat16,
+        use_fast_accum=True, profile="ada", splitk=1,
+    )  # fmt: skip
+    assert same(found.float().numpy().astype(np.float64), finished(OUTPUTS["bfloat16"], FACTORS[1])).all()
+
+
+def test_without_c_only_signs_of_zeros_differ() -> None:
+    factors = (0.0, -1.0, 1.0)
+    found, expected = theirs("float32", factors), finished(OUTPUTS["float32"], factors, zeros=False)
+    assert not same(found, expected).all() and (np.nan_to_num(found) == np.nan_to_num(expected)).all()
+
+
+@pytest.mark.parametrize(
+    "output,other",
+    [
+        ("float32", "epilogue=(scale(left), scale(right), addc())"),  # one scale after the other
+        ("float32", "epilogue=(scale(both), addc())"),  # rounded twice: a negative zero is lost
+        ("bfloat16", "epilogue=(scale(both, none), addc(bfloat16))"),  # rounded once to bfloat16
+        (E4M3, f"epilogue=(scale(both), addc(), scale(alpha)), output={E4M3}"),  # NaN beyond 448
+        (E4M3, f"epilogue=(scale(both, none), addc({E4M3})), output=sums({E4M3}, saturate=true)"),  # without its scale
+    ],
+)
+def test_the_results_tell_other_epilogues_apart(output: str, other: str) -> None:
+    factors = [*FACTORS, TINY]
+    assert any(not same(theirs(output, each), finished(other, each)).all() for each in factors)

@@ -68,8 +68,9 @@ class Rounding(NamedTuple):
         True
         """
         format = as_format("float32" if sums.is_double else sums.format)
+        narrow = Narrow.of(format.name)
         return Rounding(
-            Narrow.of(format.name),
+            narrow._replace(beyond=narrow.largest) if sums.saturate else narrow,
             ROUNDINGS.index(sums.rounding),
             format.smallest_normal if sums.flush and not sums.is_double else 0.0,
             sums.random_bits or 0,
