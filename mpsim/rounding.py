@@ -58,7 +58,7 @@ def round_to(
 
     Args:
         x: float32 or float64 of any shape, or a Python float (float64). float16, bfloat16 and ml_dtypes arrays are
-            converted to float32, which is exact.
+            converted to float32, which is exact. Integers are rounded from their exact value, also those of 64 bits.
         fmt: The format, or its name.
         mode, overflow: The rounding mode and the overflow policy.
         random_bits: For stochastic modes, uint32 of x's shape or a Stream.
@@ -68,7 +68,8 @@ def round_to(
         counts: Also return ``Counts``.
 
     Returns:
-        The result, with x's shape and (converted) type, a NumPy scalar for a scalar. With ``counts``, (result, Counts).
+        The result, with x's shape and (converted) type, float64 for integers, a NumPy scalar for a scalar. With
+        ``counts``, (result, Counts).
 
     Raises:
         ValueError, TypeError: An argument, or a combination of arguments, is not supported.
@@ -82,9 +83,9 @@ def round_to(
     >>> round_to(np.float32([0.3, 1e9]), "float8_e5m2", overflow="saturate", backend="reference", counts=True)
     (array([3.1250e-01, 5.7344e+04], dtype=float32), Counts(overflowed=1, underflowed=0, nan=0, inexact=2, subnormal=0))
     """
-    array, is_scalar = _widen(x)
     format = as_format(fmt)
     policy = Policy(mode, overflow, random_bit_count)  # type: ignore[arg-type]
+    array, is_scalar = _widen(x, format, policy)
     _check_combination(array, format, policy)
     bits = _check_random_bits(array, policy, random_bits)
     kernels, threads = hosted(backend), checks.threads(threads)
@@ -194,17 +195,64 @@ def decode(
 # -- validation ---------------------------------------------------------------------------------------------
 
 
-def _widen(x: ArrayLike) -> tuple[Array, bool]:
+def _widen(x: ArrayLike, format: Format, policy: Policy) -> tuple[Array, bool]:
     """Returns x as a contiguous float32 or float64 array, and whether it was a scalar."""
     array = np.asarray(x)
     dtype = array.dtype
+    if dtype.kind in "iu":
+        return of_integers(array, format, policy), isinstance(x, (int, np.generic))
     if dtype.name not in FORMATS:
-        hint = "; convert it with np.float64(...) if that is intended" if dtype.kind in "iub" else ""
-        raise UsageTypeError(f"x must be float32, float64, float16 or an ml_dtypes float type, got {dtype}{hint}")
+        raise UsageTypeError(f"x must be float32, float64, float16, an ml_dtypes float type or integers, got {dtype}")
     wide = np.float64 if dtype.name == "float64" else np.float32
     with np.errstate(invalid="ignore"):  # a signaling NaN
         contiguous = np.require(array, wide, ["C", "A"])
     return contiguous, isinstance(x, (float, np.generic))
+
+
+def of_integers(x: Array, format: Format, policy: Policy) -> Array:
+    """Returns float64 numbers that are rounded to the format as the integers x are.
+
+    They are the integers where float64 holds them. Elsewhere they are the integers rounded to odd at 53 bits, which no
+    rounding to at most 51 bits can tell from them (Boldo and Melquiond 2008), or, for a wider format, the results.
+
+    Raises:
+        UsageError: The format is too wide for that: a stochastic mode, or a large smallest normal number.
+    """
+    wide = np.atleast_1d(x).astype(np.int64 if x.dtype.kind == "i" else np.uint64)
+    magnitude = np.where(wide < 0, np.uint64(0) - wide.view(np.uint64), wide.view(np.uint64))
+    held = magnitude <= np.uint64(1 << 53)
+    if held.all():
+        return np.ascontiguousarray(wide.astype(np.float64)).reshape(x.shape)
+    precision, mode = 53, Mode.TO_ODD
+    if format.precision + (policy.random_bit_count or 0) > 51:
+        if policy.mode.needs_random_bits or policy.mode.is_legacy or format.min_exponent > 0:
+            raise UsageError(
+                f"integers beyond 2**53 cannot be rounded to {format} with mode {policy.mode.value!r}"
+                + f" and random_bit_count {policy.random_bit_count}" * (policy.random_bit_count is not None)
+            )
+        precision, mode = format.precision, policy.mode
+    rounded = _to_precision(magnitude, wide < 0, precision, mode)
+    return np.where(wide < 0, -rounded, rounded).reshape(x.shape)
+
+
+def _to_precision(magnitude: Array, negative: Array, precision: int, mode: Mode) -> Array:
+    """Returns uint64 magnitudes rounded to a number of significant bits, as float64."""
+    _, length = np.frexp((magnitude >> np.uint64(11)).astype(np.float64))  # exact: at most 53 bits
+    shift = np.maximum(np.where(length > 0, length + 11, 53) - precision, 0).astype(np.uint64)
+    keep = magnitude >> shift
+    rest = magnitude - (keep << shift)
+    half = np.uint64(1) << np.maximum(shift, 1) - np.uint64(1)
+    odd, some = keep % np.uint64(2) == 1, rest > 0
+    up = {
+        Mode.NEAREST_EVEN: (rest > half) | ((rest == half) & odd),
+        Mode.NEAREST_AWAY: rest >= half,
+        Mode.NEAREST_ZERO: rest > half,
+        Mode.TOWARD_ZERO: np.zeros(rest.shape, bool),
+        Mode.UP: ~negative,
+        Mode.DOWN: negative,
+        Mode.TO_ODD: ~odd,
+    }[mode]
+    return np.ldexp((keep + (up & some)).astype(np.float64), shift.astype(np.int64))
 
 
 def _check_combination(array: Array, format: Format, policy: Policy) -> None:

@@ -24,7 +24,7 @@ FLOORS = (
     ("mpsim.kernels.cuda.rounding", "mpsim.kernels.cuda.chunks", "mpsim.kernels.cuda.layers"),
     ("mpsim.kernels.cuda.contraction",),
     ("mpsim.kernels.cuda",),
-    ("mpsim.rounding",),
+    ("mpsim.rounding", "mpsim.integers"),
     ("mpsim.contraction", "mpsim.blocks", "mpsim.arithmetic"),
     ("mpsim.engine",),
     ("mpsim.ops",),
