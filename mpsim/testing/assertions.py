@@ -16,7 +16,7 @@ from mpsim.policies import Policy
 from mpsim.rounding import decode, encode, round_to
 from mpsim.validate.corpora import cast_corpus
 from mpsim.validate.grid import places
-from mpsim.validate.sources import Source, as_source
+from mpsim.validate.sources import Source, as_float_source
 from mpsim.validate.subjects.environment import default_float_environment
 
 #: A cast to check: called with an array, and with random bits for a stochastic policy.
@@ -100,7 +100,7 @@ def assert_rounds_like(
     >>> cast = lambda x: x.astype(ml_dtypes.float8_e5m2).astype(np.float32)
     >>> assert_rounds_like(cast, "float8_e5m2", backend="reference")
     """
-    target, origin = as_format(format), as_source(source)
+    target, origin = as_format(format), as_float_source(source)
     if policy.mode.needs_random_bits and (x is None or random_bits is None):
         raise UsageError(f"mode {policy.mode.value!r} needs x and random_bits, uint32 of its shape")
     given, wide = _inputs(x, target, origin)

@@ -26,7 +26,7 @@ from mpsim.formats import FORMATS, SPECIALS, Format, as_format
 from mpsim.kernels import spec_codes
 from mpsim.kernels.contract import Array
 from mpsim.trace import Trace
-from mpsim.validate.sources import Source, as_source
+from mpsim.validate.sources import Source, as_float_source
 from mpsim.validate.turning_points import point
 
 try:
@@ -111,7 +111,7 @@ def formats(*, named: bool | None = None, source: str = "float32", max_bits: int
 
 
 def _usable(format: Format, source: str, max_bits: int) -> bool:
-    holds = format.fits_float32 if as_source(source).wide == "float32" else True
+    holds = format.fits_float32 if as_float_source(source).wide == "float32" else True
     return holds and format.bits <= max_bits
 
 
@@ -174,7 +174,7 @@ def near_ties(
             midpoint that the source does not represent is rounded to it.
         distances: How far from the midpoint, in units of the source's last place, in rising order.
     """
-    return _Points(as_format(format), as_source(source), (1,), distances, specials=False).strategy()
+    return _Points(as_format(format), as_float_source(source), (1,), distances, specials=False).strategy()
 
 
 def turning_points(
@@ -189,7 +189,7 @@ def turning_points(
     With ``specials`` it includes the source's largest number, infinity and NaN. Shrinks toward the smallest magnitude;
     infinity and NaN are larger than all numbers.
     """
-    return _Points(as_format(format), as_source(source), (0, 1), distances, specials).strategy()
+    return _Points(as_format(format), as_float_source(source), (0, 1), distances, specials).strategy()
 
 
 class _Points:
@@ -255,7 +255,7 @@ def bit_patterns(dtype: DTypeLike) -> st.SearchStrategy[np.unsignedinteger]:
     the smallest subnormal numbers, numbers around the smallest normal one, the largest ones with infinity, and NaNs
     come in about one draw of six each. Shrinks toward the smallest magnitude.
     """
-    source = as_source(dtype if isinstance(dtype, str) else np.dtype(dtype).name)
+    source = as_float_source(dtype if isinstance(dtype, str) else np.dtype(dtype).name)
     format = source.format
     binade, infinity = 1 << format.mantissa_bits, format.largest_code + 1
     windows = [(0, 8), (1, binade - 1), (binade - 2, binade + 2), (infinity - 2, infinity), (infinity + 1, 1 << 64)]
@@ -284,10 +284,10 @@ def arrays_near_ties(
         max_size: The largest size of that axis.
         specials: As for ``turning_points``.
     """
-    dtype = as_source(source).wide
+    dtype = as_float_source(source).wide
     checks.whole("max_size", max_size)
     count = None if shape is None else math.prod(shape)
-    points = _Points(as_format(format), as_source(source), (0, 1), DISTANCES, specials)
+    points = _Points(as_format(format), as_float_source(source), (0, 1), DISTANCES, specials)
     lists = points.lists(count or 0, max_size if count is None else count)
     return lists.map(lambda drawn: np.array(drawn, dtype).reshape(-1 if shape is None else shape))
 

@@ -8,6 +8,7 @@
 from mpsim.files.tensors import TensorFileError
 from mpsim.products.tensor_cores import TENSOR_CORES, accumulator_of
 from mpsim.validate.answers import SubjectError, Verdict
+from mpsim.validate.cast.integers.validation import IntegerReport, validate_integer_cast
 from mpsim.validate.cast.presets import PRESETS
 from mpsim.validate.cast.rules import Rule
 from mpsim.validate.cast.validation import CastReport, validate_cast
@@ -19,7 +20,7 @@ from mpsim.validate.subjects.casts import Subject, open_subject
 from mpsim.validate.subjects.opening import Calling
 
 __all__ = [
-    "PRESETS", "TENSOR_CORES", "Calling", "CastReport", "DotReport", "Rule", "StepRecord", "Subject", "SubjectError",
-    "TeacherReport", "TensorFileError", "accumulator_of", "open_subject", "record_step", "teacher_forced",
-    "Verdict", "validate_cast", "validate_dot",
+    "PRESETS", "TENSOR_CORES", "Calling", "CastReport", "DotReport", "IntegerReport", "Rule", "StepRecord", "Subject",
+    "SubjectError", "TeacherReport", "TensorFileError", "Verdict", "accumulator_of", "open_subject", "record_step",
+    "teacher_forced", "validate_cast", "validate_dot", "validate_integer_cast",
 ]  # fmt: skip

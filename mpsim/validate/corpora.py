@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 
 from mpsim.formats import Format
+from mpsim.integers import Integer
 from mpsim.kernels import spec_codes
 from mpsim.kernels.contract import Array
 from mpsim.validate.sources import Source, as_source
@@ -115,11 +116,34 @@ def subnormals(dtype: str, count: int = 200) -> Array:
     return np.concatenate([drawn, -drawn])
 
 
+def integer_patterns(type: Integer, format: Format, random_count: int = 1 << 16, seed: int = 0) -> Array:
+    """Returns codes of a wide integer type: numbers and midpoints of a format of every length, their neighbours and
+    others near them, powers of two, both ends of the range, and random integers of every length.
+
+    Returns:
+        Different unsigned patterns in rising order.
+    """
+    generator = np.random.default_rng(seed)
+    upper = np.concatenate([np.arange(8), generator.integers(0, 1 << format.precision, 24, np.int64)])
+    points = {0, 1, type.least, type.most}
+    for length in range(1, type.bits + 1):
+        unit = max(length - format.precision - 1, 0)  # half a quantum
+        steps = {0, 1, -1, 2, -2, 1 << max(unit - 2, 0), -(1 << max(unit - 2, 0))}
+        tops = {1 << length - 1} | {(1 << length - 1) + (int(top) << unit) for top in upper}
+        points |= {top + step for top in tops for step in steps}
+        points |= {int(each) for each in generator.integers(0, 1 << length - 1, random_count // 512, np.uint64)}
+    points |= {-each for each in points}
+    return np.unique(
+        np.array([type.code(each) for each in points if type.least <= each <= type.most], np.uint64)
+    ).astype(f"uint{type.code_bits}")
+
+
 @cache
 def cast_corpus(format: Format, source: str | Source, random_count: int = 1 << 16, seed: int = 0) -> Array:
     """Returns the bit patterns of the source on which a cast to ``format`` is tested.
 
-    Sources float16 and bfloat16 have all 65536 patterns. For float32 and float64 there are the numbers of every code
+    Sources of at most 16 bits have all patterns, wider integers those of ``integer_patterns``. For float32 and float64
+    there are the numbers of every code
     (for formats of at most 16 bits), midpoints and quarter points with their neighbours in the source, near-ties,
     powers of two, the binades above the largest number, specials, subnormal numbers and random patterns.
 
@@ -137,8 +161,10 @@ def cast_corpus(format: Format, source: str | Source, random_count: int = 1 << 1
     65536
     """
     source = as_source(source)
-    if source.format.bits == 16:
-        found = np.arange(1 << 16, dtype=np.uint16)
+    if source.bits <= 16:
+        found = np.arange(1 << source.bits, dtype=source.unsigned)
+    elif source.integer is not None:
+        found = integer_patterns(source.integer, format, random_count, seed)
     else:
         dtype = source.name
         parts = [

@@ -8,7 +8,7 @@ import numpy as np
 
 from mpsim.formats import Format
 from mpsim.kernels.contract import Array
-from mpsim.validate.sources import Source
+from mpsim.validate.sources import Source, widened
 
 
 class Places(NamedTuple):
@@ -43,7 +43,7 @@ def places(x: Array, format: Format, source: Source) -> Places:
     >>> places(np.float32([1.0625]), FORMATS["float8_e4m3fn"], SOURCES["float32"]).tie
     array([ True])
     """
-    magnitude = np.abs(np.asarray(x, np.float64))
+    magnitude = np.abs(widened(x))
     with np.errstate(under="ignore", over="ignore"):
         exponent = np.frexp(magnitude)[1] - 1
         below = magnitude < format.smallest_normal
@@ -64,8 +64,8 @@ def places(x: Array, format: Format, source: Source) -> Places:
 
 
 def _ulp(magnitude: Array, source: Source) -> Array:
-    exponent = np.maximum(np.frexp(magnitude)[1] - 1, source.format.min_exponent)
-    return np.ldexp(1.0, exponent - source.format.mantissa_bits)
+    exponent = np.maximum(np.frexp(magnitude)[1] - 1, source.min_exponent)
+    return np.ldexp(1.0, exponent - source.mantissa_bits)
 
 
 def _is_power(values: Array) -> Array:

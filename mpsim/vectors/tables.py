@@ -20,7 +20,7 @@ from mpsim.policies import Mode, Overflow, Policy
 from mpsim.products import accumulators
 from mpsim.products.accumulators import Summation
 from mpsim.rounding import decode, encode, round_to
-from mpsim.validate.sources import Source, as_source
+from mpsim.validate.sources import Source, as_float_source
 from mpsim.validate.turning_points import beside_patterns, grid, point
 from mpsim.vectors.forms import Table
 
@@ -61,7 +61,7 @@ def cast_tables(
     """
     checks.whole("size", size, most=MOST_SIZE)
     checks.seed("seed", seed)
-    origin = as_source(source)
+    origin = as_float_source(source)
     chosen = [row for row in FORMATS.values() if _narrower(row, origin)] if formats is None else formats
     for format in map(as_format, chosen):
         if not _narrower(format, origin):
@@ -118,7 +118,7 @@ def cast_inputs(format: Format, source: str | Source, size: int, seed: int = 0) 
     >>> print(cast_inputs(FORMATS["float4_e2m1fn"], "float16", 400).size)
     400
     """
-    origin = as_source(source)
+    origin = as_float_source(source)
     last, step = format.largest_code, 1 << format.mantissa_bits
     edges = [0, 1, 2, step - 1, step, last - 1, last, last + 1, *_sample(last + 1, 2 * step, 8, seed)]
     first = _specials(origin) + [p for code in edges if code >= 0 for p in _around(format, origin, code)]

@@ -12,17 +12,19 @@ from mpsim.cli.output import console
 from mpsim.cli.validate.verdict import calls_subject, check_writable, gives_verdict
 from mpsim.errors import UsageError
 from mpsim.files.records import Fields
-from mpsim.formats import as_format
+from mpsim.integers import is_integer_name
 from mpsim.policies import Mode, Overflow
 from mpsim.validate.cast import nans
 from mpsim.validate.cast import report as presentation
 from mpsim.validate.cast.exhaustive import Sweep
+from mpsim.validate.cast.integers import report as integer_presentation
+from mpsim.validate.cast.integers.validation import IntegerReport, validate_integer_cast
 from mpsim.validate.cast.stochastic import StochasticReport, validate_given_bits, validate_own_bits
 from mpsim.validate.cast.validation import sweep_all, target_format, validate_cast
 from mpsim.validate.operations import report as conversions
 from mpsim.validate.operations.validation import validate_operation
 from mpsim.validate.presentation import Presentation, Report
-from mpsim.validate.sources import SOURCES, as_source
+from mpsim.validate.sources import as_float_source, as_source
 from mpsim.validate.subjects.casts import Subject, open_subject
 from mpsim.validate.subjects.opening import Calling
 
@@ -40,15 +42,25 @@ def cast(
     calling: Calling,
     format: Annotated[str | None, typer.Option(help="Target format; default: that of a dtype.")] = None,
     source: Annotated[
-        str, typer.Option(help="float16, bfloat16, float32, float64; or another format, whose codes are decoded.")
+        str,
+        typer.Option(
+            help="float16, bfloat16, float32, float64, an integer type (int8, uint4, int64, ...); or another format, "
+            "whose codes are decoded."
+        ),
     ] = "float32",
     mode: Annotated[Mode | None, typer.Option(help="Declared rounding mode.")] = None,
-    overflow: Annotated[Overflow | None, typer.Option(help="Declared overflow policy.")] = None,
+    overflow: Annotated[
+        str | None,
+        typer.Option(
+            help="Declared overflow policy: infinity, saturate, saturate_propagate, mark; for integer types saturate, "
+            "wrap (modulo 2**bits), indefinite (x86)."
+        ),
+    ] = None,
     nan: Annotated[
         str | None,
         typer.Option(
             help="Declared codes of NaN: any (the default), canonical, payload (kept and quieted), one code as 0x7fff, "
-            "or those of NaN and -NaN as 0x7f,0xff."
+            "or those of NaN and -NaN as 0x7f,0xff; for integer types zero, least, most, indefinite or a number."
         ),
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Declared policy by the name of a system, as ml_dtypes.")] = None,
@@ -71,10 +83,14 @@ def cast(
     policy. 1: different. 2: could not tell.
     """
 
+    if is_integer_name(format):
+        return _integers(subject, format, source, mode, overflow, nan, preset, seed, calling), integer_presentation
     if _is_decoded(source):
         return _conversion(subject, format, source, mode, overflow, seed, calling)
     _check_options(mode, exhaustive, resume, given_bits, random_bit_count)
     opened = open_subject(subject, calling, random_bits=given_bits)
+    if format is None and opened.integer is not None:
+        return _integers(opened, None, source, mode, overflow, nan, preset, seed, calling), integer_presentation
     if mode is Mode.STOCHASTIC:
         found = _stochastic(opened, format, source, overflow, nan, random_bit_count, given_bits, seed)
         return found, presentation
@@ -87,16 +103,25 @@ def cast(
     return report, presentation
 
 
+def _integers(
+    subject: str | Subject, type: str | None, source: str, mode: Mode | None, overflow: str | None, nan: str | None,
+    preset: str | None, seed: int, calling: Calling,
+) -> IntegerReport:  # fmt: skip
+    """A cast to an integer type."""
+    if refused := command.options_given("exhaustive", "resume", "random_bit_count", "given_bits", "backend"):
+        raise UsageError(f"{' and '.join(refused)} cannot be used with casts to integer types")
+    opened = open_subject(subject, calling) if isinstance(subject, str) else subject
+    return validate_integer_cast(opened, type, source, mode=mode, overflow=overflow, nan=nan, preset=preset, seed=seed)
+
+
 def _is_decoded(source: str) -> bool:
     """Whether a subject is given all codes of the source, which is a format of at most 16 bits."""
-    try:
-        return source not in SOURCES and as_format(source).bits <= 16
-    except UsageError:
-        return False
+    found = as_source(source)
+    return not found.is_float and found.integer is None
 
 
 def _conversion(
-    subject: str, format: str | None, source: str, mode: Mode | None, overflow: Overflow | None, seed: int,
+    subject: str, format: str | None, source: str, mode: Mode | None, overflow: str | None, seed: int,
     calling: Calling,
 ) -> tuple[Report, Presentation]:  # fmt: skip
     """A decoder, or a conversion between two formats: the operation ``convert``."""
@@ -129,11 +154,11 @@ def _check_options(
 
 
 def _stochastic(
-    subject: Subject, format: str | None, source: str, overflow: Overflow | None, nan: str | None, count: int | None,
+    subject: Subject, format: str | None, source: str, overflow: str | None, nan: str | None, count: int | None,
     given: bool, seed: int,
 ) -> StochasticReport:  # fmt: skip
 
-    target, read = target_format(subject, format), as_source(source)
+    target, read = target_format(subject, format), as_float_source(source)
     options: Fields = {"overflow": overflow or Overflow.INFINITY, "seed": seed}
     options["nan_codes"] = nans.parse(nan or nans.ANY, target)
     if given and count is None:

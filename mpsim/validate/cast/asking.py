@@ -14,7 +14,7 @@ from mpsim.formats import Format
 from mpsim.kernels.contract import Array
 from mpsim.validate.answers import Outcome, SubjectError
 from mpsim.validate.grid import places
-from mpsim.validate.sources import Source
+from mpsim.validate.sources import Source, widened
 from mpsim.validate.subjects.casts import Results, Subject, read_answer
 from mpsim.validate.subjects.programs import Program
 from mpsim.validate.subjects.worker import Typed
@@ -42,7 +42,7 @@ class Answers:
     @property
     def holds_every_input(self) -> bool:
         """Whether every pattern of the source is present. A file may contain a pattern several times."""
-        every = 2**self.source.format.bits
+        every = 2**self.source.bits
         return self.patterns.size >= every and np.unique(self.patterns).size == every
 
     def at(self, where: Array) -> Answers:
@@ -68,15 +68,17 @@ def of_vectors(subject: Subject, source: Source, format: Format) -> Answers:
     """
     vectors = subject.vectors
     assert vectors is not None
-    if vectors.inputs.dtype != source.unsigned:
+    inputs = vectors.inputs
+    if inputs.dtype.itemsize > source.unsigned.itemsize or (inputs.size and int(inputs.max()) >> source.bits):
         raise SubjectError(
-            f"{subject.name} has inputs of {8 * vectors.inputs.dtype.itemsize} bits; the source is {source.name}"
+            f"{subject.name} has inputs of {8 * inputs.dtype.itemsize} bits; the source is {source.name}"
         )
+    inputs = inputs.astype(source.unsigned)
     results = vectors.results
     named = Typed("uint64", results) if results.dtype.kind == "u" else Typed(results.dtype.name, _words(results))
     answered = read_answer(named, results.size, format, subject.name)
-    _note_conflicts(subject, vectors.inputs, answered.outcome.keys)
-    return Answers(subject, source, format, vectors.inputs, source.values(vectors.inputs), answered)
+    _note_conflicts(subject, inputs, answered.outcome.keys)
+    return Answers(subject, source, format, inputs, source.values(inputs), answered)
 
 
 def _note_conflicts(subject: Subject, inputs: Array, keys: Array) -> None:
@@ -144,11 +146,11 @@ def _samples(answers: Answers) -> Iterator[Array]:
 
 def _critical(answers: Answers, generator: np.random.Generator) -> Array:
     """Returns the indices of at most EACH inputs of every sign and kind for which code often has a separate path."""
-    x, format = answers.x, answers.format
+    x, format = widened(answers.x), answers.format
     infinite, nan = np.isinf(x), np.isnan(x)
     place = places(np.where(infinite | nan, 0, x), format, answers.source)
     beyond = (place.magnitude > format.largest) & ~infinite
-    least = np.abs(x) < answers.source.format.smallest_normal
+    least = np.abs(x) < answers.source.smallest_normal
     kinds = (
         x == 0, infinite, nan, beyond, least & (x != 0), place.tie & ~beyond, place.near & ~beyond,
         place.below_normal & (x != 0), ~place.below_normal & ~beyond & ~infinite & ~nan,

@@ -139,7 +139,7 @@ def _other_rules(kind: Kind, rule: Rule, answers: Answers) -> Iterator[tuple[str
     for name, quirk in QUIRKS.items():
         if name not in rule.quirks and not (quirk.reads_payloads and answers.source.name != "float32"):
             yield quirk.sentence, rule.with_(quirks=(*rule.quirks, name))
-    for via in ("float32", "tf32", "float16", "bfloat16"):
+    for via in ("float64", "float32", "tf32", "float16", "bfloat16"):
         sentence = f"bits beyond {via} are dropped before rounding, without a sticky bit"
         yield sentence, rule.with_(via=via, via_truncates=True)
 

@@ -197,11 +197,11 @@ def _mark_rounding(kinds: Array, rest: Array, place: Places) -> None:
 
 def stages(rule: Rule, source: Source) -> list[str]:
     """Returns the types between the source and the format through which x may have passed, widest first."""
-    names = ("float32", "float16", "tf32", "bfloat16")
+    names = ("float64", "float32", "float16", "tf32", "bfloat16")
     between = [
         name
         for name in names
-        if FORMATS[name].mantissa_bits < source.format.mantissa_bits
+        if FORMATS[name].mantissa_bits < source.mantissa_bits
         and FORMATS[name].mantissa_bits > rule.format.mantissa_bits
     ]
     return between

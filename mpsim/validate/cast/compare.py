@@ -20,13 +20,13 @@ from mpsim.validate.cast.causes import Cause, cause
 from mpsim.validate.cast.classify import Classes, Kind, classify
 from mpsim.validate.cast.rules import Rule, is_value
 from mpsim.validate.grid import places
-from mpsim.validate.sources import Source
+from mpsim.validate.sources import Source, widened
 
 
 class Number(NamedTuple):
-    """A number and its bits, which are None if the format has no code for it."""
+    """A number and its bits, which are None if the format has no code for it. Integers of 64 bits are exact."""
 
-    value: float
+    value: float | int
     bits: int | None
     digits: int
 
@@ -140,7 +140,8 @@ def _finding(
     found: Cause = cause(kind, members, classes.staged, answers, expected, got, rule, backend, known)
     at = np.array([smallest_of(members, answers)])
     one = answers.at(at)
-    if shrink and answers.subject.vectors is None and kind not in _NOT_SHRUNK:
+    can_shrink = answers.subject.vectors is None and answers.source.is_float
+    if shrink and can_shrink and kind not in _NOT_SHRUNK:
         one = _positive(shrunk(one, kind, answers, rule, backend), rule, backend)
     return Finding(kind, int(members.sum()), counterexample(one, rule, backend), found.sentence, found.observed)
 
@@ -157,6 +158,9 @@ def smallest_of(members: Array, answers: Answers) -> int:
     """Returns the index of the member with the smallest magnitude, and of two the positive one."""
     at = np.flatnonzero(members)
     patterns = answers.patterns[at]
+    if not answers.source.has_magnitudes:
+        x = widened(answers.x[at])
+        return int(at[np.lexsort((np.signbit(x), np.abs(x)))[0]])
     negative = (patterns & patterns.dtype.type(answers.source.sign_mask)) != 0
     return int(at[np.lexsort((negative, magnitude_of(patterns, answers.source)))[0]])
 
@@ -207,7 +211,7 @@ def counterexample(one: Answers, rule: Rule, backend: str = "compiled") -> Count
     """Returns the counterexample of a single answer."""
     source, format = one.source, one.format
     expected, got = expected_of(rule, one, backend)
-    given = Number(float(one.x[0]), int(one.patterns[0]), source.format.bits // 4)
+    given = Number(one.x[0].item(), int(one.patterns[0]), source.digits)
     middle = None
     if math.isfinite(given.value) and given.value != 0:
         middle = exact_middle(one.x, format, source)

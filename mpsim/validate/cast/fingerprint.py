@@ -166,8 +166,8 @@ def _middle_rules(rule: Rule, answers: Answers) -> Iterable[Rule]:
     source, format = answers.source, answers.format
     between = [
         name
-        for name in ("float32", "float16", "tf32", "bfloat16")
-        if format.mantissa_bits < FORMATS[name].mantissa_bits < source.format.mantissa_bits
+        for name in ("float64", "float32", "float16", "tf32", "bfloat16")
+        if format.mantissa_bits < FORMATS[name].mantissa_bits < source.mantissa_bits
     ]
     for via in (None, *between):
         for truncates in (False, True) if via else (False,):

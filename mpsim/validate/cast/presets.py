@@ -64,7 +64,7 @@ def _ml_dtypes(format: Format, source: Source) -> Rule | None:
 
 
 def _numpy(format: Format, source: Source) -> Rule | None:
-    if not _known(format, ("float16", "float32")) or format.bits >= source.format.bits:
+    if not _known(format, ("float16", "float32")) or not source.is_float or format.bits >= source.bits:
         return None
     return Rule(format, NEAREST_INFINITY, nan_codes="any")
 
@@ -129,7 +129,7 @@ def _qpytorch(quirks: tuple[str, ...]) -> Callable[[Format, Source], Rule | None
 
 
 def _pychop(format: Format, source: Source) -> Rule | None:
-    if format.specials != "ieee" or not format.subnormals or format.bits >= source.format.bits:
+    if format.specials != "ieee" or not format.subnormals or not source.is_float or format.bits >= source.bits:
         return None
     policy = Policy(Mode.NEAREST_EVEN, Overflow.MARK)
     return Rule(format, policy, quirks=("top_binade_to_zero", "zero_loses_sign"))

@@ -49,7 +49,7 @@ def _flush_after(x: Array, y: Array, format: Format, source: Source) -> Array:
 
 
 def _flush_inputs(x: Array, y: Array, format: Format, source: Source) -> Array:
-    return np.where(np.abs(x) < source.format.smallest_normal, np.copysign(0.0, x), y)
+    return np.where(np.abs(x) < source.smallest_normal, np.copysign(0.0, x), y)
 
 
 def _no_negative_zero(x: Array, y: Array, format: Format, source: Source) -> Array:
@@ -179,11 +179,11 @@ class Rule:
                 if QUIRKS[name].before:
                     x = QUIRKS[name].change(x, x, self.format, source)
             staged = x
-            if self.via is not None and self.via != source.name and FORMATS[self.via].bits < FORMATS[source.name].bits:
+            if self.via is not None and source.may_pass(FORMATS[self.via]):
                 staged = self._staged(x, backend)
             if self.policy.mode.is_legacy:
                 staged = staged.astype(np.float32)
-            elif not self.format.fits_float32:
+            elif not self.format.fits_float32 and staged.dtype == np.float32:
                 staged = staged.astype(np.float64)
             count = self.policy.random_bit_count
             y = round_to(

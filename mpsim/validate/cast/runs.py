@@ -74,7 +74,7 @@ def _candidates(format: Format, source: Source) -> Array:
     sign, infinity = source.sign_mask, int(source.patterns(np.array([np.inf]))[0])
     ends = [0, infinity, infinity + 1, sign - 1]
     if format.bits > 16:  # wide formats: every half quantum of a normal number
-        halves = np.arange(0, infinity, max(1, 1 << (source.format.mantissa_bits - format.mantissa_bits - 1)))
+        halves = np.arange(0, infinity, max(1, 1 << (source.mantissa_bits - format.mantissa_bits - 1)))
         patterns = np.concatenate([patterns, halves])
     around = np.concatenate([patterns + step for step in (-1, 0, 1)] + [np.array(ends)])
     positive = np.unique(around[(around >= 0) & (around < sign)])

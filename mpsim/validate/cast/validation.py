@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mpsim import checks
-from mpsim.errors import UsageError, UsageTypeError
+from mpsim.errors import UsageError
 from mpsim.files.records import Fields, Record
 from mpsim.formats import Format, as_format
+from mpsim.integers import is_integer_name
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.validate.answers import Verdict
 from mpsim.validate.cast import nans
@@ -23,7 +24,7 @@ from mpsim.validate.cast.presets import rules as preset_rules
 from mpsim.validate.cast.rules import Rule
 from mpsim.validate.corpora import cast_corpus
 from mpsim.validate.sources import Source, as_source
-from mpsim.validate.subjects.casts import Subject, open_subject
+from mpsim.validate.subjects.casts import Subject, as_subject
 from mpsim.validate.subjects.environment import default_float_environment
 
 
@@ -141,7 +142,7 @@ def validate_cast(
     False rounded as toward_zero
     """
     checks.seed("seed", seed)
-    opened = _opened(subject)
+    opened = as_subject(subject)
     source = as_source(source)
     target = target_format(opened, format)
     rule, name = declared_rule(target, source, mode, overflow, nan, preset)
@@ -235,18 +236,10 @@ def declared_rule(
     return Rule(format, policy, nan_codes=nans.parse(nan or nans.ANY, format)), None
 
 
-def _opened(subject: str | Subject | Callable[..., object]) -> Subject:
-    if isinstance(subject, Subject):
-        return subject
-    if isinstance(subject, str):
-        return open_subject(subject)
-    if callable(subject):
-        return Subject.of(subject)
-    raise UsageTypeError(f"a subject must be a name, a function or a Subject, got {type(subject).__name__}")
-
-
 def target_format(subject: Subject, format: str | Format | None) -> Format:
     """Returns the given format or the subject's. Raises UsageError if there is neither."""
+    if is_integer_name(format) or subject.integer is not None:
+        raise UsageError("casts to integer types are tested by mpsim.validate.validate_integer_cast")
     if format is not None:
         return as_format(format)
     if subject.format is None:
@@ -257,6 +250,6 @@ def target_format(subject: Subject, format: str | Format | None) -> Format:
 def _answers(subject: Subject, format: Format, source: Source, seed: int) -> Answers:
     if subject.vectors is not None:
         return of_vectors(subject, source, format)
-    if source.name != "float64" and format.bits >= source.format.bits and not source.format.bits == 16:
+    if source.name == "float32" and format.bits >= source.bits:
         raise UsageError(f"{format} is not narrower than {source.name}; pass a wider source (--source float64)")
     return ask(subject, source, format, cast_corpus(format, source, seed=seed))

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mpsim.errors import UsageTypeError
 from mpsim.formats import FORMATS, Format
+from mpsim.integers import Integer, as_integer, is_integer_name
 from mpsim.kernels.contract import Array
 from mpsim.rounding import decode
 from mpsim.validate.answers import Outcome, SubjectError, value_keys
@@ -38,6 +40,7 @@ class Subject:
         callee: What is called with an array of the source, and with random words if they are given.
         vectors: The pairs of a file, in place of a callee.
         format: The format that a dtype or a file declares.
+        integer: The integer type that a dtype declares.
         reads: For a C function, the bits and the name of its input type ("" for integers).
         notes: Remarks for the report.
         called: What the results depend on besides the subject itself, such as the shim of a C function.
@@ -50,6 +53,7 @@ class Subject:
     reads: tuple[int, str] | None = None
     notes: list[str] = field(default_factory=list)
     called: str = ""
+    integer: Integer | None = None
 
     @classmethod
     def of(cls, function: Callable[..., object], name: str | None = None) -> Subject:
@@ -88,10 +92,10 @@ class Subject:
     def _submit(self, patterns: Array, source: Source, random_bits: Array | None) -> None:
         if self.callee is None:
             raise SubjectError(f"{self.name} holds vectors: it answers its own inputs only")
-        if self.reads is not None and self.reads not in ((source.format.bits, source.name), (source.format.bits, "")):
+        if self.reads is not None and self.reads not in ((source.bits, source.name), (source.bits, "")):
             bits, type = self.reads
             raise SubjectError(f"{self.name} reads {type or 'integers'} of {bits} bits; the source is {source.name}")
-        arrays = [Typed(source.name, patterns)]
+        arrays = [Typed(*source.typed(patterns, self.format is not None or self.integer is not None))]
         if random_bits is not None:
             arrays.append(Typed("uint32", random_bits))
         self.callee.submit(arrays, 16 * patterns.size + 64)
@@ -148,7 +152,24 @@ def open_subject(text: str, calling: Calling = Calling(), *, random_bits: bool =
     if Path(text).suffix in vectors_in.SUFFIXES:
         return _of_vectors(Path(text))
     callee, dtype = open_python(text, calling)
-    return Subject(text, callee, FORMATS.get(dtype or ""), called=calling.arguments)
+    integer = as_integer(dtype) if dtype and is_integer_name(dtype) else None
+    return Subject(text, callee, FORMATS.get(dtype or ""), called=calling.arguments, integer=integer)
+
+
+def as_subject(subject: str | Subject | Callable[..., object]) -> Subject:
+    """Returns a Subject unchanged, the subject that a text names, or that of a function of this process.
+
+    Raises:
+        SubjectError: There is no such subject.
+        UsageTypeError: It is something else.
+    """
+    if isinstance(subject, Subject):
+        return subject
+    if isinstance(subject, str):
+        return open_subject(subject)
+    if callable(subject):
+        return Subject.of(subject)
+    raise UsageTypeError(f"a subject must be a name, a function or a Subject, got {type(subject).__name__}")
 
 
 def _of_vectors(path: Path) -> Subject:

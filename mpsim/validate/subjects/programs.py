@@ -34,10 +34,11 @@ class Program(Immediate):
     def call(self, arrays: Sequence[Typed], most: int) -> list[Typed]:
         """See mpsim.validate.subjects.calling.Callee."""
         (given,) = arrays
-        digits = 2 * given.words.dtype.itemsize
-        lines = "".join(f"{pattern:0{digits}X}\n" for pattern in given.words.tolist())
-        output = self._run(lines.encode(), MOST_A_LINE * given.words.size + MOST_BESIDE)
-        return [Typed("uint64", self._results(output, given.words))]
+        words = given.words.view(given.words.dtype.name.replace("uint", "int").replace("int", "uint"))
+        digits = 2 * words.dtype.itemsize
+        lines = "".join(f"{pattern:0{digits}X}\n" for pattern in words.tolist())
+        output = self._run(lines.encode(), MOST_A_LINE * words.size + MOST_BESIDE)
+        return [Typed("uint64", self._results(output, words))]
 
     def _run(self, text: bytes, most: int) -> str:
         try:

@@ -62,9 +62,9 @@ def _hex(value: object) -> str:
 
 def _vectors(inputs: list[str], codes: list[str]) -> Vectors:
     digits = max(len(word.lower().removeprefix("0x")) for word in inputs)
-    width = next((bits for bits in (16, 32, 64) if digits * 4 <= bits), 0)
+    width = next((bits for bits in (8, 16, 32, 64) if digits * 4 <= bits), 0)
     if not width:
-        raise UsageError(f"inputs of {digits} hex digits; expected 4, 8 or 16")
+        raise UsageError(f"inputs of {digits} hex digits; expected at most 16")
     patterns = np.array([int(word, 16) for word in inputs], f"uint{width}")
     return Vectors(patterns, np.array([int(word, 16) for word in codes], np.uint64), None)
 

@@ -168,7 +168,7 @@ def _dtype(found: Any) -> tuple[Function, Fields] | None:
         dtype = np.dtype(found)
     except TypeError:
         return None
-    if dtype.kind not in "fV" or not dtype.itemsize:
+    if dtype.kind not in "fViu" or not dtype.itemsize:
         return None
 
     def cast(arrays: Sequence[Typed]) -> list[Typed]:

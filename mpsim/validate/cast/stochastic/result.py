@@ -96,7 +96,7 @@ class StochasticReport:
 def example_of(
     pattern: np.unsignedinteger, x: Array, expected: float, got: float, format: Format, source: Source
 ) -> Counterexample:
-    given = Number(float(x[0]), int(pattern), source.format.bits // 4)
+    given = Number(float(x[0]), int(pattern), source.digits)
     return Counterexample(given, _shown(expected, x, format), _shown(got, x, format), None)
 
 

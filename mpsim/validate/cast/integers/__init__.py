@@ -1,0 +1,1 @@
+"""Casts to integer types: their rules, presets, comparison with a declared rule, fingerprint and report."""
