@@ -27,10 +27,10 @@ RULES = {
     "nearest": E4M3FN,
     "saturate": Rule(FORMATS["float8_e5m2"], Policy("nearest_even", "saturate")),  # type: ignore[arg-type]
     "up": Rule(FORMATS["float8_e4m3fnuz"], Policy("up")),  # type: ignore[arg-type]
-    "odd": Rule(FORMATS["float6_e3m2fn"], Policy("to_odd"), quirks=("nan_to_opposite_zero",)),  # type: ignore[arg-type]
+    "odd": Rule(FORMATS["float6_e3m2fn"], Policy("to_odd"), nan="opposite_zero"),  # type: ignore[arg-type]
     "e8m0": Rule(FORMATS["float8_e8m0fnu"], quirks=("small_powers_up",)),
     "qpytorch": Rule(FORMATS["fp_4_3_0"], Policy("qpytorch_nearest", "saturate")),  # type: ignore[arg-type]
-    "flush": Rule(FORMATS["float8_e4m3"], quirks=("flush_after", "no_negative_zero"), via="bfloat16"),
+    "flush": Rule(FORMATS["float8_e4m3"], subnormal_results="flush", zero="positive", via="bfloat16"),
     "pychop": Rule(FORMATS["float8_e5m2"], Policy("nearest_even", "mark"), quirks=("top_binade_to_zero",)),  # type: ignore[arg-type]
 }
 

@@ -14,8 +14,8 @@ from mpsim.validate import PRESETS, Rule, Subject, validate_cast
 from mpsim.validate.answers import NO_CODE
 from mpsim.validate.cast.asking import ask
 from mpsim.validate.cast.fingerprint import Fingerprint, fingerprint
+from mpsim.validate.cast.policy.treatments import FIELDS, QUIRKS
 from mpsim.validate.cast.presets import as_preset, rules
-from mpsim.validate.cast.rules import QUIRKS
 from mpsim.validate.corpora import cast_corpus
 from mpsim.validate.sources import SOURCES, Source
 
@@ -57,7 +57,7 @@ def test_a_sign_that_is_ignored_and_a_zero_that_is_the_smallest_number(source: s
     report = validate_cast(subject, "float8_e8m0fnu", source)
     found = report.fingerprint
     assert found is not None and found.unexplained == 0 and report.equal
-    assert found.rule.quirks == ("sign_ignored", "small_powers_up", "zero_to_smallest")
+    assert found.rule.quirks == ("sign_ignored", "small_powers_up") and found.rule.zero == "smallest"
     assert found.equal_presets == ["torch<2.12", "torch>=2.12"]
     words = found.paragraph("e8m0", source)
     assert "The sign is ignored" in words and "Zeros: become 5.877471754111438e-39" in words
@@ -102,11 +102,26 @@ def test_double_rounding(via: str, source: str, truncates: bool) -> None:
 
 @pytest.mark.parametrize("quirk", [name for name in QUIRKS if name not in ("nan_as_number", "small_powers_up")])
 def test_peculiarities(quirk: str) -> None:
-    """Each by itself; "infinity_to_..." against the policy that says something else."""
-    overflow = Overflow.SATURATE if quirk == "infinity_to_infinity" else Overflow.INFINITY
-    rule = Rule(E4M3, Policy(Mode.NEAREST_EVEN, overflow), quirks=(quirk,))
-    found = fingerprint_of(rule, "float32")
+    found = fingerprint_of(Rule(E4M3, quirks=(quirk,)), "float32")
     assert found.unexplained == 0, found.paragraph(quirk, "float32")
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("source", ["float32", "float16"])
+def test_fields_of_a_policy_are_found(field: str, source: str) -> None:
+    """Every value, each alone; that of infinity against the overflow policy that says something else."""
+    format = E4M3 if field != "subnormal_inputs" else FORMATS["bfloat16"]
+    for value in list(FIELDS[field])[1:]:
+        overflow = Overflow.SATURATE if (field, value) == ("infinity", "infinity") else Overflow.INFINITY
+        rule = Rule(format, Policy(Mode.NEAREST_EVEN, overflow)).with_(**{field: value})
+        if field == "subnormal_inputs" and source == "float32":
+            continue  # below every number of the format
+        found = fingerprint_of(rule, source)
+        assert found.unexplained == 0, found.paragraph(value, source)
+        if (field, value) == ("infinity", "infinity"):
+            assert found.rule.policy.overflow is Overflow.SATURATE_PROPAGATE  # the same, by its own name
+            continue
+        assert getattr(found.rule, field) == value, (found.rule.describe(), value)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mpsim.cli import command
+from mpsim.cli.options import Command, Result, made_of, option
 from mpsim.cli.output import console
 from mpsim.cli.validate.verdict import calls_subject, check_writable, gives_verdict
 from mpsim.errors import UsageError
 from mpsim.files.records import Fields
-from mpsim.integers import is_integer_name
+from mpsim.integers import IntegerOverflow, is_integer_name
+from mpsim.integers.types import SPECIAL
 from mpsim.policies import Mode, Overflow
 from mpsim.validate.cast import nans
 from mpsim.validate.cast import report as presentation
 from mpsim.validate.cast.exhaustive import Sweep
 from mpsim.validate.cast.integers import report as integer_presentation
 from mpsim.validate.cast.integers.validation import IntegerReport, validate_integer_cast
+from mpsim.validate.cast.policy.declaration import Declaration
+from mpsim.validate.cast.policy.treatments import FIELDS
 from mpsim.validate.cast.stochastic import StochasticReport, validate_given_bits, validate_own_bits
 from mpsim.validate.cast.validation import sweep_all, target_format, validate_cast
 from mpsim.validate.operations import report as conversions
@@ -29,8 +35,44 @@ from mpsim.validate.subjects.casts import Subject, open_subject
 from mpsim.validate.subjects.opening import Calling
 
 
+def declares_policy() -> Callable[[Command[Result]], Command[Result]]:
+    """A command whose function takes ``declared``, a Declaration made of options."""
+    integers = "for integer types"
+    options = (
+        option("mode", Mode | None, "Declared rounding mode.", None),
+        option(
+            "overflow", str | None, f"Declared overflow policy: {', '.join(Overflow)}; {integers} "
+            f"{', '.join(IntegerOverflow)}.", None,
+        ),
+        option("infinity", str | None, f"What infinity becomes: {_values('infinity')}; {integers} {_SPECIAL}.", None),
+        option(
+            "nan", str | None, "Declared codes of NaN: any (the default), canonical, payload (kept and quieted), one "
+            "code as 0x7fff, or those of NaN and -NaN as 0x7f,0xff; or what it becomes: "
+            f"{', '.join(list(FIELDS['nan'])[1:])}; {integers} {_SPECIAL}.", None,
+        ),
+        option("zero", str | None, f"What zeros become: {_values('zero')}.", None),
+        option("underflow", str | None, f"What numbers that round to zero become: {_values('underflow')}.", None),
+        option("subnormal_inputs", str | None, f"Subnormal inputs: {_values('subnormal_inputs')}.", None),
+        option(
+            "subnormal_results", str | None, f"Subnormal results: {_values('subnormal_results')} (flush: by the "
+            "rounded result; flush_before: by the input; flush_tiny: by the result with an unlimited exponent).", None,
+        ),
+        option("preset", str | None, "Declared policy by the name of a system, as ml_dtypes.", None),
+    )  # fmt: skip
+    return made_of("declared", options, Declaration)
+
+
+_SPECIAL = f"{', '.join(SPECIAL)} or a number"
+
+
+def _values(field: str) -> str:
+    first, *others = FIELDS[field]
+    return f"{first} (the default), {', '.join(others)}"
+
+
 @gives_verdict("cast")
 @calls_subject()
+@declares_policy()
 def cast(
     subject: Annotated[
         str,
@@ -40,7 +82,10 @@ def cast(
         ),
     ],
     calling: Calling,
-    format: Annotated[str | None, typer.Option(help="Target format; default: that of a dtype.")] = None,
+    declared: Declaration,
+    format: Annotated[
+        str | None, typer.Option(help="Target: a format or an integer type; default: that of a dtype.")
+    ] = None,
     source: Annotated[
         str,
         typer.Option(
@@ -48,22 +93,6 @@ def cast(
             "whose codes are decoded."
         ),
     ] = "float32",
-    mode: Annotated[Mode | None, typer.Option(help="Declared rounding mode.")] = None,
-    overflow: Annotated[
-        str | None,
-        typer.Option(
-            help="Declared overflow policy: infinity, saturate, saturate_propagate, mark; for integer types saturate, "
-            "wrap (modulo 2**bits), indefinite (x86)."
-        ),
-    ] = None,
-    nan: Annotated[
-        str | None,
-        typer.Option(
-            help="Declared codes of NaN: any (the default), canonical, payload (kept and quieted), one code as 0x7fff, "
-            "or those of NaN and -NaN as 0x7f,0xff; for integer types zero, least, most, indefinite or a number."
-        ),
-    ] = None,
-    preset: Annotated[str | None, typer.Option(help="Declared policy by the name of a system, as ml_dtypes.")] = None,
     exhaustive: Annotated[bool, typer.Option("--exhaustive", help="Also try all 2^32 float32 inputs.")] = False,
     resume: Annotated[
         Path | None, typer.Option(help="For --exhaustive: a file for the state; an interrupted sweep goes on from it.")
@@ -77,41 +106,42 @@ def cast(
     seed: Annotated[int, typer.Option(help="Of the random patterns in the corpus.")] = 0,
     backend: Annotated[str, typer.Option(help="mpsim's backend; changes no bit.")] = "compiled",
 ) -> tuple[Report, Presentation]:
-    """Compare a cast with a declared policy (--mode, --overflow, --nan or --preset), or say what policy it follows.
+    """Compare a cast with a declared policy (--mode, --overflow, --nan, ... or --preset), or find its policy.
 
     Exit code 0: equal to the declared policy; or, where none is declared, to some preset or to one rounding by some
     policy. 1: different. 2: could not tell.
     """
 
-    if is_integer_name(format):
-        return _integers(subject, format, source, mode, overflow, nan, preset, seed, calling), integer_presentation
-    if _is_decoded(source):
-        return _conversion(subject, format, source, mode, overflow, seed, calling)
-    _check_options(mode, exhaustive, resume, given_bits, random_bit_count)
+    if _is_decoded(source) and not is_integer_name(format):
+        return _conversion(subject, format, source, declared, seed, calling)
+    _check_options(declared.mode, exhaustive, resume, given_bits, random_bit_count)
     opened = open_subject(subject, calling, random_bits=given_bits)
-    if format is None and opened.integer is not None:
-        return _integers(opened, None, source, mode, overflow, nan, preset, seed, calling), integer_presentation
-    if mode is Mode.STOCHASTIC:
-        found = _stochastic(opened, format, source, overflow, nan, random_bit_count, given_bits, seed)
-        return found, presentation
-    report = validate_cast(
-        opened, format, source, mode=mode, overflow=overflow, nan=nan, preset=preset, seed=seed, backend=backend
-    )
+    if is_integer_name(format) or (format is None and opened.integer is not None):
+        return _integers(opened, format, source, declared, seed), integer_presentation
+    if declared.mode == Mode.STOCHASTIC:
+        return _stochastic(opened, format, source, declared, random_bit_count, given_bits, seed), presentation
+    report = validate_cast(opened, format, source, seed=seed, backend=backend, **vars(declared))
     if exhaustive:
         with _Progress() as progress:
             report = sweep_all(report, resume=resume, on_progress=progress.update, backend=backend)
     return report, presentation
 
 
-def _integers(
-    subject: str | Subject, type: str | None, source: str, mode: Mode | None, overflow: str | None, nan: str | None,
-    preset: str | None, seed: int, calling: Calling,
-) -> IntegerReport:  # fmt: skip
+def _integers(subject: Subject, type: str | None, source: str, declared: Declaration, seed: int) -> IntegerReport:
     """A cast to an integer type."""
-    if refused := command.options_given("exhaustive", "resume", "random_bit_count", "given_bits", "backend"):
-        raise UsageError(f"{' and '.join(refused)} cannot be used with casts to integer types")
-    opened = open_subject(subject, calling) if isinstance(subject, str) else subject
-    return validate_integer_cast(opened, type, source, mode=mode, overflow=overflow, nan=nan, preset=preset, seed=seed)
+    _refuse("casts to integer types", "exhaustive", "resume", "random_bit_count", "given_bits", "backend", *_OF_FLOATS)
+    given = {name: getattr(declared, name) for name in declared.names}
+    return validate_integer_cast(subject, type, source, seed=seed, **given)
+
+
+#: Options that only casts to formats have.
+_OF_FLOATS = ("zero", "underflow", "subnormal_inputs", "subnormal_results")
+
+
+def _refuse(what: str, *names: str) -> None:
+    """UsageError if one of these options is given."""
+    if refused := command.options_given(*names):
+        raise UsageError(f"{' and '.join(refused)} cannot be used with {what}")
 
 
 def _is_decoded(source: str) -> bool:
@@ -121,46 +151,49 @@ def _is_decoded(source: str) -> bool:
 
 
 def _conversion(
-    subject: str, format: str | None, source: str, mode: Mode | None, overflow: str | None, seed: int,
-    calling: Calling,
-) -> tuple[Report, Presentation]:  # fmt: skip
+    subject: str, format: str | None, source: str, declared: Declaration, seed: int, calling: Calling
+) -> tuple[Report, Presentation]:
     """A decoder, or a conversion between two formats: the operation ``convert``."""
-    if refused := command.options_given(
-        "nan", "preset", "exhaustive", "resume", "random_bit_count", "given_bits", "backend"
-    ):
-        raise UsageError(f"{' and '.join(refused)} cannot be used with --source {source}, all of whose codes are asked")
+    _refuse(
+        f"--source {source}, all of whose codes are asked", "nan", "infinity", "preset", "exhaustive", "resume",
+        "random_bit_count", "given_bits", "backend", *_OF_FLOATS,
+    )  # fmt: skip
     if format is None:
         raise UsageError(f"--source {source} needs --format: the format of the results")
     report = validate_operation(
-        subject, "convert", source, result=format, mode=mode, overflow=overflow, seed=seed, calling=calling
-    )
+        subject, "convert", source, result=format, mode=declared.mode, overflow=declared.overflow, seed=seed,
+        calling=calling,
+    )  # fmt: skip
     return report, conversions
 
 
 def _check_options(
-    mode: Mode | None, exhaustive: bool, resume: Path | None, given_bits: bool, random_bit_count: int | None
+    mode: str | None, exhaustive: bool, resume: Path | None, given_bits: bool, random_bit_count: int | None
 ) -> None:
     """UsageError for options that do not go together."""
     check_writable(resume, "--resume")
     if resume is not None and not exhaustive:
         raise UsageError("--resume goes with --exhaustive")
-    is_stochastic = mode is Mode.STOCHASTIC
-    if mode is not None and mode.needs_random_bits and not is_stochastic:
-        raise UsageError(f"--mode {mode.value} takes random bits in a way that is not tested here; use stochastic")
+    is_stochastic = mode == Mode.STOCHASTIC
+    if mode is not None and Mode(mode).needs_random_bits and not is_stochastic:
+        raise UsageError(f"--mode {mode} takes random bits in a way that is not tested here; use stochastic")
     if not is_stochastic and (given_bits or random_bit_count is not None):
         raise UsageError("--given-bits and --random-bit-count go with --mode stochastic")
-    if is_stochastic and (refused := command.options_given("preset", "exhaustive", "plot")):
-        raise UsageError(f"{' and '.join(refused)} cannot be used with --mode stochastic, whose results are random")
+    if is_stochastic:
+        _refuse(
+            "--mode stochastic, whose results are random", "preset", "exhaustive", "plot", "infinity", *_OF_FLOATS
+        )  # fmt: skip
 
 
 def _stochastic(
-    subject: Subject, format: str | None, source: str, overflow: str | None, nan: str | None, count: int | None,
-    given: bool, seed: int,
-) -> StochasticReport:  # fmt: skip
-
+    subject: Subject, format: str | None, source: str, declared: Declaration, count: int | None, given: bool, seed: int
+) -> StochasticReport:
     target, read = target_format(subject, format), as_float_source(source)
-    options: Fields = {"overflow": overflow or Overflow.INFINITY, "seed": seed}
-    options["nan_codes"] = nans.parse(nan or nans.ANY, target)
+    rule, _ = replace(declared, mode=None, nan=declared.nan or nans.ANY).rule(target, read)
+    assert rule is not None
+    options: Fields = {"overflow": rule.policy.overflow, "seed": seed, "nan_codes": rule.nan_codes}
+    if rule.nan != "nan":
+        raise UsageError(f"--nan {rule.nan} cannot be used with --mode stochastic")
     if given and count is None:
         raise UsageError("--given-bits needs --random-bit-count: how many bits of each word decide")
     if given and count is not None:

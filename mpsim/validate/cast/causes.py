@@ -16,7 +16,8 @@ from mpsim.policies import PLAIN_MODES, Overflow, Policy
 from mpsim.validate.answers import NO_CODE, Outcome
 from mpsim.validate.cast.asking import Answers
 from mpsim.validate.cast.classify import Kind, Staged, staged_outcome
-from mpsim.validate.cast.rules import QUIRKS, Rule
+from mpsim.validate.cast.policy.treatments import FIELDS, QUIRKS
+from mpsim.validate.cast.rules import Rule
 from mpsim.validate.grid import Places, places
 from mpsim.validate.sources import SOURCES, widened
 
@@ -125,7 +126,7 @@ def _which_sign(asked: Answers, answers: Answers) -> str:
 
 
 def _other_rules(kind: Kind, rule: Rule, answers: Answers) -> Iterator[tuple[str, Rule]]:
-    """Yields rules that differ in one property: mode, overflow policy, a quirk, or bits dropped before rounding."""
+    """Yields rules that differ in one property: mode, overflow, a field, a quirk, or bits dropped before rounding."""
     modes: list[tuple[str, Rule]] = []
     for mode in PLAIN_MODES:
         if mode is not rule.policy.mode:
@@ -136,6 +137,10 @@ def _other_rules(kind: Kind, rule: Rule, answers: Answers) -> Iterator[tuple[str
             policy = Policy(rule.policy.mode, overflow, rule.policy.random_bit_count)
             overflows.append((f"overflow {overflow.value}", rule.with_(policy=policy)))
     yield from [*overflows, *modes] if kind in (Kind.OVERFLOW, Kind.INFINITY) else [*modes, *overflows]
+    for field, values in FIELDS.items():
+        for value, treatment in values.items():
+            if value != getattr(rule, field):
+                yield treatment.sentence, rule.with_(**{field: value})
     for name, quirk in QUIRKS.items():
         if name not in rule.quirks and not (quirk.reads_payloads and answers.source.name != "float32"):
             yield quirk.sentence, rule.with_(quirks=(*rule.quirks, name))

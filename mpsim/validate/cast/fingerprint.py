@@ -20,12 +20,13 @@ from mpsim.validate.cast import nans
 from mpsim.validate.cast.asking import Answers
 from mpsim.validate.cast.compare import count_differences, expected_of
 from mpsim.validate.cast.nans import NanCodes
+from mpsim.validate.cast.policy.treatments import FIELDS, QUIRKS
 from mpsim.validate.cast.presets import rules as preset_rules
-from mpsim.validate.cast.rules import QUIRKS, Rule
+from mpsim.validate.cast.rules import Rule
 from mpsim.validate.sources import widened
 
 #: The quirks that no other phrase of the paragraph describes.
-_ALONE = ("sign_ignored", "small_powers_up", "flush_inputs", "carry_lost", "top_binade_to_zero")
+_ALONE = ("sign_ignored", "small_powers_up", "carry_lost", "top_binade_to_zero")
 
 
 class Fingerprint(NamedTuple):
@@ -70,6 +71,9 @@ class Fingerprint(NamedTuple):
             else f"This is the nearest description found: {self.unexplained:,} of {self.inputs:,} inputs tried differ."
         )
         others = [QUIRKS[quirk].sentence for quirk in rule.quirks if quirk in _ALONE]
+        for field in ("subnormal_inputs", "underflow"):
+            value = getattr(rule, field)
+            others += [FIELDS[field][value].sentence] if value != next(iter(FIELDS[field])) else []
         sure = " ".join([*(f"{sentence[0].upper()}{sentence[1:]}." for sentence in others), sure])
         equal = ", ".join(self.equal_presets)
         if equal:
@@ -141,7 +145,9 @@ def _find_rule(answers: Answers, backend: str) -> Rule:
     rule = _best(middle, answers, whole, backend, ignore_zero_sign=True)
     if _differences(rule, answers, whole, backend, True):
         rule = _best(middle, answers, normal, backend, ignore_zero_sign=True)
-        rule = _best(_with_quirks(rule, ("flush_after", "flush_before", "carry_lost")), answers, whole, backend, True)
+        flushed = [*_with_field(rule, "subnormal_results"), *_with_field(rule, "underflow")]
+        rule = _best([*flushed, *_with_quirks(rule, ("carry_lost",))], answers, whole, backend, True)
+        rule = _best(_with_field(rule, "subnormal_inputs"), answers, whole, backend, True)
     if not rule.policy.mode.is_legacy:
         modes = [rule.policy.mode]
         if rule.policy.mode is Mode.TOWARD_ZERO and not answers.format.signed:
@@ -151,15 +157,12 @@ def _find_rule(answers: Answers, backend: str) -> Rule:
         if _differences(rule, answers, beyond, backend, False):
             rule = _best(overflows, answers, beyond, backend)
             rule = _best(_with_quirks(rule, ("top_binade_to_zero",)), answers, beyond, backend)
-    infinities = tuple(name for name in QUIRKS if name.startswith("infinity_"))
-    rule = _best(_with_quirks(rule, infinities), answers, np.isinf(magnitude), backend)
-    nans = tuple(name for name in QUIRKS if name.startswith("nan_"))
-    if answers.source.name != "float32":
-        nans = tuple(name for name in nans if not QUIRKS[name].reads_payloads)
-    rule = _best(_with_quirks(rule, nans), answers, np.isnan(magnitude), backend)
-    zeros = ("no_negative_zero", "underflow_loses_sign", "zero_loses_sign", "zero_to_smallest")
+    rule = _best(_with_field(rule, "infinity"), answers, np.isinf(magnitude), backend)
+    as_numbers = _with_quirks(rule, ("nan_as_number",) if answers.source.name == "float32" else ())
+    rule = _best([*_with_field(rule, "nan"), *as_numbers], answers, np.isnan(magnitude), backend)
     rule = _best(_with_quirks(rule, ("small_powers_up",)), answers, whole & nonzero, backend)
-    return _best(_with_quirks(rule, (*zeros, "flush_inputs")), answers, whole | (magnitude == 0), backend)
+    zeros = [*_with_field(rule, "zero"), *_with_field(rule, "subnormal_inputs")]
+    return _best(zeros, answers, whole | (magnitude == 0), backend)
 
 
 def _middle_rules(rule: Rule, answers: Answers) -> Iterable[Rule]:
@@ -182,6 +185,11 @@ def _middle_rules(rule: Rule, answers: Answers) -> Iterable[Rule]:
         )
         for mode in PLAIN_MODES:
             yield rule.with_(format=flushing, policy=Policy(mode, Overflow.INFINITY))
+
+
+def _with_field(rule: Rule, field: str) -> list[Rule]:
+    """Returns the rule, and the rule with each other value of a field."""
+    return [rule, *(rule.with_(**{field: value}) for value in FIELDS[field] if value != getattr(rule, field))]
 
 
 def _with_quirks(rule: Rule, names: Iterable[str]) -> list[Rule]:
@@ -294,8 +302,13 @@ def _zero_words(answers: Answers) -> str:
 
 
 def _subnormal_words(rule: Rule, unexplained: int) -> str:
-    if "flush_after" in rule.quirks or "flush_before" in rule.quirks:
-        return "flushed to zero"
+    how = {
+        "flush": "flushed to zero",
+        "flush_before": "flushed to zero, by the size of the input",
+        "flush_tiny": "flushed to zero, by the size of the result with an unlimited exponent",
+    }
+    if rule.subnormal_results in how:
+        return how[rule.subnormal_results]
     if not rule.format.subnormals:
         return "none: zero or the smallest normal number"
     return "kept" if not unexplained else "kept, as far as the description goes"

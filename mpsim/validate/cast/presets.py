@@ -49,18 +49,16 @@ _FP6_FP4 = ("float6_e2m3fn", "float6_e3m2fn", "float4_e2m1fn")
 _EIGHT_BIT = ("float8_e4m3", "float8_e3m4", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e4m3b11fnuz")
 _ML_DTYPES = (*_OCP, *_EIGHT_BIT, *_FP6_FP4, "float8_e8m0fnu", "bfloat16")
 _TORCH = (*_OCP, "float8_e4m3fnuz", "float8_e5m2fnuz")
-_TORCH_E8M0 = ("sign_ignored", "small_powers_up", "zero_to_smallest")
+_TORCH_E8M0 = ("sign_ignored", "small_powers_up")
 
 
 def _ml_dtypes(format: Format, source: Source) -> Rule | None:
     if not _known(format, _ML_DTYPES):
         return None
-    quirks: tuple[str, ...] = ()
+    rule = Rule(format, NEAREST_INFINITY, via=_via_float32(source))
     if format.name in _FP6_FP4:
-        quirks = ("nan_to_opposite_zero",)
-    elif format.name == "float8_e8m0fnu":
-        quirks = ("small_powers_up",)
-    return Rule(format, NEAREST_INFINITY, via=_via_float32(source), quirks=quirks)
+        return rule.with_(nan="opposite_zero")
+    return rule.with_(quirks=("small_powers_up",)) if format.name == "float8_e8m0fnu" else rule
 
 
 def _numpy(format: Format, source: Source) -> Rule | None:
@@ -71,7 +69,7 @@ def _numpy(format: Format, source: Source) -> Rule | None:
 
 def _torch_old(format: Format, source: Source) -> Rule | None:
     if _known(format, ("float8_e8m0fnu",)):
-        return Rule(format, NEAREST_INFINITY, _via_float32(source), quirks=_TORCH_E8M0)
+        return Rule(format, NEAREST_INFINITY, _via_float32(source), zero="smallest", quirks=_TORCH_E8M0)
     if not _known(format, _TORCH):
         return None
     codes = (0x7F, 0xFF) if format.name == "float8_e5m2" else None
@@ -111,7 +109,7 @@ def _ptx_satfinite(format: Format, source: Source) -> Rule | None:
     if _known(format, _OCP):
         return Rule(format, NEAREST_SATURATE, nan_codes=(0x7F, 0x7F))
     if _known(format, _FP6_FP4):
-        return Rule(format, NEAREST_SATURATE, quirks=("nan_to_largest",))
+        return Rule(format, NEAREST_SATURATE, nan="largest")
     return None
 
 
@@ -132,7 +130,7 @@ def _pychop(format: Format, source: Source) -> Rule | None:
     if format.specials != "ieee" or not format.subnormals or not source.is_float or format.bits >= source.bits:
         return None
     policy = Policy(Mode.NEAREST_EVEN, Overflow.MARK)
-    return Rule(format, policy, quirks=("top_binade_to_zero", "zero_loses_sign"))
+    return Rule(format, policy, zero="positive_input", quirks=("top_binade_to_zero",))
 
 
 PRESETS = {

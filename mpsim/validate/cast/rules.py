@@ -1,16 +1,16 @@
-"""Describes casts as data: a rounding policy, an intermediate type, NaN codes and quirks.
+"""Describes casts as data: mode, overflow, an intermediate type, and what infinity, NaN, zeros and subnormals become.
 
 A Rule computes the expected result of every input. docs/semantics.md §2 defines the policies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.files.records import Record
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels import hosted
@@ -20,132 +20,8 @@ from mpsim.rounding import round_to
 from mpsim.validate.answers import NO_CODE, Outcome, value_keys
 from mpsim.validate.cast import nans
 from mpsim.validate.cast.nans import NanCodes
-from mpsim.validate.grid import places
+from mpsim.validate.cast.policy.treatments import FIELDS, QUIRKS, default, flush_inputs
 from mpsim.validate.sources import Source, widened
-
-
-class Quirk(NamedTuple):
-    """Behaviour that no policy describes.
-
-    Args:
-        sentence: Its description.
-        change: (x, y, format, source) -> y, with float64 arrays.
-        reads_payloads: Whether ``change`` reads NaN payloads. Then x has the source's wide type.
-        before: Whether it applies before rounding. Then ``change`` receives x as y and returns the x to round.
-    """
-
-    sentence: str
-    change: Callable[[Array, Array, Format, Source], Array]
-    reads_payloads: bool = False
-    before: bool = False
-
-
-def _flush_before(x: Array, y: Array, format: Format, source: Source) -> Array:
-    return np.where(np.abs(x) < format.smallest_normal, np.copysign(0.0, x), y)
-
-
-def _flush_after(x: Array, y: Array, format: Format, source: Source) -> Array:
-    return np.where(np.abs(y) < format.smallest_normal, np.copysign(0.0, y), y)
-
-
-def _flush_inputs(x: Array, y: Array, format: Format, source: Source) -> Array:
-    return np.where(np.abs(x) < source.smallest_normal, np.copysign(0.0, x), y)
-
-
-def _no_negative_zero(x: Array, y: Array, format: Format, source: Source) -> Array:
-    return np.where(y == 0, 0.0, y)
-
-
-def _underflow_loses_sign(x: Array, y: Array, format: Format, source: Source) -> Array:
-    return np.where((y == 0) & (x != 0), 0.0, y)
-
-
-def _nan_to(value: Callable[[Format], float], signed: bool = False) -> Callable[[Array, Array, Format, Source], Array]:
-    def change(x: Array, y: Array, format: Format, source: Source) -> Array:
-        replacement = np.copysign(value(format), x) if signed else np.full(x.shape, value(format))
-        return np.where(np.isnan(x), replacement, y)
-
-    return change
-
-
-def _nan_to_opposite_zero(x: Array, y: Array, format: Format, source: Source) -> Array:
-    return np.where(np.isnan(x), np.where(np.signbit(x), 0.0, -0.0), y)
-
-
-def _nan_as_number(x: Array, y: Array, format: Format, source: Source) -> Array:
-    """Rounds NaN as QPyTorch does on a CPU: half a quantum is added, and a carry into the sign gives zero."""
-    carried = x.view(np.uint32) + np.uint32(1 << (22 - format.mantissa_bits))
-    negative = np.signbit(x)
-    over = (carried >> np.uint32(31)) != negative
-    kept = np.copysign(format.largest, x)
-    return np.where(np.isnan(x), np.where(over, np.where(negative, 0.0, -0.0), kept), y)
-
-
-def _zero_loses_sign(x: Array, y: Array, format: Format, source: Source) -> Array:
-    return np.where(x == 0, 0.0, y)
-
-
-def _zero_to_smallest(x: Array, y: Array, format: Format, source: Source) -> Array:
-    return np.where(x == 0, format.smallest, y)
-
-
-def _sign_ignored(x: Array, y: Array, format: Format, source: Source) -> Array:
-    return np.abs(y)
-
-
-def _infinity_to(value: Callable[[Format], float]) -> Callable[[Array, Array, Format, Source], Array]:
-    return lambda x, y, format, source: np.where(np.isinf(x), np.copysign(value(format), x), y)
-
-
-def _small_powers_up(x: Array, y: Array, format: Format, source: Source) -> Array:
-    inside = (x > format.smallest_normal) & (x < 2 * format.smallest_normal)
-    return np.where(inside, 2 * format.smallest_normal, y)
-
-
-def _top_binade_to_zero(x: Array, y: Array, format: Format, source: Source) -> Array:
-    top = 2.0 ** (format.max_exponent + 1)
-    magnitude = np.abs(x)
-    y = np.where(np.isfinite(x) & (magnitude < top) & (np.abs(y) > format.largest), np.copysign(top, x), y)
-    return np.where((magnitude >= top) & (magnitude < 2 * top), 0.0, y)
-
-
-def _carry_lost(x: Array, y: Array, format: Format, source: Source) -> Array:
-    finite = np.isfinite(x)
-    place = places(np.where(finite, x, 0), format, source)
-    upper = place.lower + place.quantum
-    carries = finite & (np.frexp(upper)[0] == 0.5) & (np.abs(y) > place.lower) & (upper >= format.smallest_normal)
-    carries &= place.magnitude < 2.0 ** (format.max_exponent + 1)
-    kept = np.where(place.below_normal, 0.0, np.ldexp(0.5, np.frexp(place.magnitude)[1]))
-    return np.where(carries, np.copysign(kept, x), y)
-
-
-QUIRKS = {
-    "flush_before": Quirk("inputs below the smallest normal number become zero", _flush_before),
-    "flush_after": Quirk("results below the smallest normal number become zero", _flush_after),
-    "flush_inputs": Quirk("subnormal inputs are taken as zero", _flush_inputs),
-    "no_negative_zero": Quirk("every zero is +0", _no_negative_zero),
-    "zero_loses_sign": Quirk("-0 becomes +0, but a negative underflow gives -0", _zero_loses_sign),
-    "underflow_loses_sign": Quirk("negative numbers that round to zero give +0", _underflow_loses_sign),
-    "nan_to_negative_zero": Quirk("NaN becomes -0", _nan_to(lambda format: -0.0)),
-    "nan_to_opposite_zero": Quirk("NaN becomes zero of the other sign", _nan_to_opposite_zero),
-    "nan_as_number": Quirk("NaN is rounded like a number, and clipped", _nan_as_number, reads_payloads=True),
-    "nan_to_zero": Quirk("NaN becomes +0", _nan_to(lambda format: 0.0)),
-    "nan_to_largest": Quirk("NaN becomes the largest number", _nan_to(lambda format: format.largest)),
-    "nan_to_signed_largest": Quirk("NaN becomes the largest number of its sign", _nan_to(lambda f: f.largest, True)),
-    "nan_to_infinity": Quirk("NaN becomes infinity of its sign", _nan_to(lambda format: np.inf, True)),
-    "infinity_to_nan": Quirk("infinity becomes NaN", _infinity_to(lambda format: np.nan)),
-    "infinity_to_largest": Quirk("infinity becomes the largest number", _infinity_to(lambda format: format.largest)),
-    "infinity_to_infinity": Quirk("infinity stays infinity", _infinity_to(lambda format: np.inf)),
-    "infinity_to_zero": Quirk("infinity becomes zero", _infinity_to(lambda format: 0.0)),
-    "carry_lost": Quirk("the carry from the significand into the exponent is lost", _carry_lost),
-    "sign_ignored": Quirk("the sign is ignored: magnitudes are rounded", _sign_ignored, before=True),
-    "zero_to_smallest": Quirk("zero becomes the smallest number", _zero_to_smallest),
-    "small_powers_up": Quirk("between the two smallest numbers everything goes up", _small_powers_up),
-    "top_binade_to_zero": Quirk(
-        "results beyond the largest number become the next power of two; inputs from there to twice that become zero",
-        _top_binade_to_zero,
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -158,7 +34,11 @@ class Rule:
         via: A format to which x is rounded first, or None.
         via_truncates: Whether that rounding is toward zero. Otherwise it is to nearest even.
         nan_codes: The rule for the codes of NaN (``mpsim.validate.cast.nans``).
+        subnormal_inputs, subnormal_results, underflow, zero, infinity, nan: Values of ``FIELDS``, which describes them.
         quirks: Names of ``QUIRKS``, applied in this order.
+
+    Raises:
+        UsageError: A value or a name is unknown.
     """
 
     format: Format
@@ -166,7 +46,19 @@ class Rule:
     via: str | None = None
     via_truncates: bool = False
     nan_codes: NanCodes = None
+    subnormal_inputs: str = default("subnormal_inputs")
+    subnormal_results: str = default("subnormal_results")
+    underflow: str = default("underflow")
+    zero: str = default("zero")
+    infinity: str = default("infinity")
+    nan: str = default("nan")
     quirks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field, values in FIELDS.items():
+            checks.named(field, getattr(self, field), values)
+        for name in self.quirks:
+            checks.named("quirk", name, QUIRKS)
 
     def with_(self, **changes: Any) -> Rule:
         """Returns this rule with some fields changed."""
@@ -177,7 +69,9 @@ class Rule:
         with np.errstate(invalid="ignore", over="ignore"):
             for name in self.quirks:
                 if QUIRKS[name].before:
-                    x = QUIRKS[name].change(x, x, self.format, source)
+                    x = QUIRKS[name].change(x, x, self.format, source, self.policy)
+            if self.subnormal_inputs == "flush":
+                x = flush_inputs(x, source)
             staged = x
             if self.via is not None and source.may_pass(FORMATS[self.via]):
                 staged = self._staged(x, backend)
@@ -194,7 +88,11 @@ class Rule:
             for name in self.quirks:
                 quirk = QUIRKS[name]
                 if not quirk.before:
-                    y = quirk.change(x if quirk.reads_payloads else wide, y, self.format, source)
+                    y = quirk.change(x if quirk.reads_payloads else wide, y, self.format, source, self.policy)
+            for field, values in FIELDS.items():
+                change = values[getattr(self, field)].change
+                if change is not None:
+                    y = change(wide, y, self.format, source, self.policy)
         return np.asarray(y)
 
     def _staged(self, x: Array, backend: str) -> Array:
@@ -218,12 +116,18 @@ class Rule:
         parts = [f"{self.policy.mode.value}, overflow {self.policy.overflow.value}"]
         if self.via:
             parts.append(f"{'truncated' if self.via_truncates else 'rounded'} to {self.via} first")
+        parts += self.treatments()
         parts += [QUIRKS[name].sentence for name in self.quirks]
         if isinstance(self.nan_codes, tuple):
             parts.append(f"NaN codes {self.nan_codes[0]:#x} and {self.nan_codes[1]:#x}")
         if self.nan_codes == nans.PAYLOAD:
             parts.append("NaN keeps its payload")
         return "; ".join(parts)
+
+    def treatments(self) -> list[str]:
+        """Returns a sentence for each field that differs from its default."""
+        chosen = [(values, getattr(self, field)) for field, values in FIELDS.items()]
+        return [values[value].sentence for values, value in chosen if value != next(iter(values))]
 
     def to_dict(self) -> Record:
         """Returns the fields as JSON types."""
@@ -236,6 +140,7 @@ class Rule:
             "via": self.via,
             "via_truncates": self.via_truncates,
             "nan_codes": codes,
+            **{field: getattr(self, field) for field in FIELDS},
             "quirks": list(self.quirks),
         }
 

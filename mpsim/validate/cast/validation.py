@@ -11,7 +11,7 @@ from mpsim.errors import UsageError
 from mpsim.files.records import Fields, Record
 from mpsim.formats import Format, as_format
 from mpsim.integers import is_integer_name
-from mpsim.policies import Mode, Overflow, Policy
+from mpsim.policies import Mode, Policy
 from mpsim.validate.answers import Verdict
 from mpsim.validate.cast import nans
 from mpsim.validate.cast.asking import Answers, Unsteady, ask, of_vectors, unsteady
@@ -19,7 +19,7 @@ from mpsim.validate.cast.compare import Comparison, compare
 from mpsim.validate.cast.exhaustive import Sweep, kept_answers, sweep
 from mpsim.validate.cast.fingerprint import Fingerprint, fingerprint
 from mpsim.validate.cast.nans import NanAnswers
-from mpsim.validate.cast.presets import as_preset
+from mpsim.validate.cast.policy.declaration import Declaration
 from mpsim.validate.cast.presets import rules as preset_rules
 from mpsim.validate.cast.rules import Rule
 from mpsim.validate.corpora import cast_corpus
@@ -108,13 +108,10 @@ def validate_cast(
     format: str | Format | None = None,
     source: str | Source = "float32",
     *,
-    mode: str | Mode | None = None,
-    overflow: str | Overflow | None = None,
-    nan: str | None = None,
-    preset: str | None = None,
     seed: int = 0,
     shrink: bool = True,
     backend: str = "compiled",
+    **policy: str | None,
 ) -> CastReport:
     """Tests a cast on a corpus and reports whether it follows the declared policy, or which policy it follows.
 
@@ -123,12 +120,12 @@ def validate_cast(
             process that maps an array of the source type to codes or numbers.
         format: The target format. The default is that of a subject that is a dtype.
         source: The type of the inputs.
-        mode, overflow, nan: Declare a policy. The others then default to nearest_even, infinity and any NaN
-            (``mpsim.validate.cast.nans.parse``).
-        preset: Declares the policy of a known system.
         seed: The seed of random inputs.
         shrink: Whether to search for smaller counterexamples.
         backend: The backend of the expected results.
+        policy: The declared policy: ``mode``, ``overflow``, ``nan``, ``infinity``, ``zero``, ``underflow``,
+            ``subnormal_inputs`` and ``subnormal_results``, or ``preset``
+            (``mpsim.validate.cast.policy.declaration.Declaration``). Fields that are not given have their defaults.
 
     Raises:
         SubjectError: The subject cannot be run.
@@ -145,7 +142,7 @@ def validate_cast(
     opened = as_subject(subject)
     source = as_source(source)
     target = target_format(opened, format)
-    rule, name = declared_rule(target, source, mode, overflow, nan, preset)
+    rule, name = Declaration(**policy).rule(target, source)
     with default_float_environment():
         answers = _answers(opened, target, source, seed)
         common: Fields = {
@@ -216,24 +213,6 @@ def one_rounding(rule: Rule, format: Format) -> Rule:
     if policy.mode.is_legacy:
         policy = Policy(Mode.NEAREST_EVEN, policy.overflow)
     return Rule(format, policy, nan_codes=rule.nan_codes)
-
-
-def declared_rule(
-    format: Format, source: Source, mode: str | Mode | None, overflow: str | Overflow | None, nan: str | None,
-    preset: str | None,
-) -> tuple[Rule | None, str | None]:  # fmt: skip
-    """Returns the rule that the arguments declare and the name of the preset, or (None, None)."""
-    if preset is not None:
-        if mode is not None or overflow is not None or nan is not None:
-            raise UsageError("give a preset, or mode, overflow and nan, not both")
-        rule = as_preset(preset).rule(format, source)
-        if rule is None:
-            raise UsageError(f"preset {preset!r} has no cast from {source.name} to {format}")
-        return rule, preset
-    if mode is None and overflow is None and nan is None:
-        return None, None
-    policy = Policy(Mode.NEAREST_EVEN if mode is None else mode, overflow or Overflow.INFINITY)  # type: ignore[arg-type]
-    return Rule(format, policy, nan_codes=nans.parse(nan or nans.ANY, format)), None
 
 
 def target_format(subject: Subject, format: str | Format | None) -> Format:
