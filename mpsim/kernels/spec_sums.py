@@ -119,7 +119,6 @@ def exponent_of(x: float, format: Format) -> int:
 def instruction(terms: Sequence[Term], c: float, order: Aligned | AlignedLate, product: Product) -> float:
     """c + sum of a_k * b_k, as one instruction of an aligned order computes it."""
     left, right = as_format(product.left.format), as_format(product.right.format)
-    format = as_format(order.sums.format)
     if isinstance(order, AlignedLate):
         terms = [_below_2_128(term) for term in terms]
     if not all(map(math.isfinite, (c, *(x for term in terms for x in term[:2])))):

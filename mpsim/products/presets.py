@@ -256,6 +256,32 @@ def _of_others() -> Iterator[tuple[str, Preset]]:
     yield "rdna_dot2_float16", Preset(LLVM, text=f"rising({_FLUSH}, together=2)")
 
 
+NUMPY = "NumPy's C loops, numpy/_core/src/umath/loops_utils.h.src and matmul.c.src (the same on every processor)"
+TORCH = "PyTorch's ReduceOpsKernel.cpp: cumulative sums of float32 are kept in double, one term after another"
+REDUCTION = "docs/semantics.md, Reduction: mpsim's total_sum"
+
+
+def _halved(times: int) -> str:
+    """Lanes of every 2**times-th term, in rising order; lane j is added to by lane j + 2**(times - 1), and so on."""
+    return "rising()" if times == 0 else f"groups(lanes(2), {_halved(times - 1)}, {_FIRST})"
+
+
+_FIRST = "rising(float32, first)"
+
+
+def _of_processors() -> Iterator[tuple[str, Preset]]:
+    """Sums of libraries whose order does not depend on the processor: loops in C without vector instructions of their
+    own, or with a number of lanes that is written in them. Those of BLAS, of ``numpy.einsum`` and of ``torch.sum`` have
+    as many lanes as the processor's vectors."""
+    eight = f"tail(8, groups(lanes(8), {_FIRST}, pairwise()), {_FIRST})"
+    total = f"groups(whole(), halving(128, 8, {eight}), rising())"  # which is added to +0
+    yield "numpy_sum_float32", Preset(NUMPY, text=total)
+    yield "numpy_sum_float16", Preset(NUMPY, text=f"product(order={total}, output=float16)")
+    yield "numpy_matmul_float16", Preset(NUMPY, text="product(order=rising(), output=float16)")
+    yield "torch_cumsum_float32", Preset(TORCH, text="rising(float64)")
+    yield "mpsim_total_sum", Preset(REDUCTION, text=f"groups(blocks(4096), {_halved(5)}, {_FIRST})")
+
+
 #: name -> what the instruction computes.
 PRESETS: dict[str, Preset] = {
     **dict(_of_rows()),
@@ -264,10 +290,12 @@ PRESETS: dict[str, Preset] = {
     **dict(_of_float64()),
     **dict(_of_amd()),
     **dict(_of_others()),
+    **dict(_of_processors()),
 }
 #: How their names begin.
 FAMILIES = (
     *(f"{architecture}_{name}_…" for architecture, names in INSTRUCTIONS.items() for name in names),
     *(f"cdna{number}_mfma_…" for number in (1, 2, 3)),
     *dict(_of_others()),
+    *dict(_of_processors()),
 )

@@ -34,7 +34,8 @@ class Sums:
     """How the exact result of an addition or a multiplication is rounded: once, to ``format``, by ``rounding``.
 
     A magnitude that rounds above the largest number becomes infinity, or NaN, or the largest number, whichever the
-    format has first; with ``saturate``, it and an infinity become the largest number. ``flush``: then, a magnitude below the smallest normal number becomes zero of the same sign.
+    format has first; with ``saturate``, it and an infinity become the largest number. ``flush``: then, a magnitude
+    below the smallest normal number becomes zero of the same sign.
     ``rounding="stochastic"`` rounds up if the discarded part, truncated to ``random_bits`` bits, and as many random
     bits carry (docs/semantics.md, "Rounding"). The format is "float64" or one that float32 holds.
 

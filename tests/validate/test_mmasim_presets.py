@@ -36,7 +36,9 @@ INSTRUCTIONS = {"MMA": "mma_sync", "WGMMA": "wgmma", "TCGen05MMA": "tcgen05"}
 #: Presets that no simulator has: other makers' instructions; sums of chunks in float32, which are a kernel's; float8
 #: by mma.sync on Hopper and Blackwell, whose presets test_recorded_products.py compares with recordings. Those with
 #: scales are in test_mmasim_scaled.py. Those of float64 are below.
-ABSENT = re.compile("gaudi|rdna|(hopper|blackwell)_mma_sync_float8|.*_promoted_|.*_(mxf|nvfp4)|.*_float64")
+ABSENT = re.compile(
+    "gaudi|rdna|numpy|torch|mpsim|(hopper|blackwell)_mma_sync_float8|.*_promoted_|.*_(mxf|nvfp4)|.*_float64"
+)
 
 
 def preset_of(kind: str, architecture: str, one: Any) -> str:
