@@ -237,13 +237,13 @@ def test_another_sign_of_zero_is_named_as_such() -> None:
     assert found.order == Groups(Whole(), Rising(), Rising())  # one chunk holds all terms
 
 
-def test_another_sign_of_zero_for_some_lengths_is_drawn() -> None:
-    """Sums in chunks, each added to +0, end in +0 where there is one chunk."""
+def test_another_sign_of_zero_for_some_lengths_is_named_too() -> None:
+    """Fewer than 60 terms end in +0. The number is found by asking for numbers of terms in between."""
     report = validate_dot(
         lambda a, b: matmul(a, b, threads=1) + (np.float32(0) if a.shape[1] < 60 else np.float32(-0.0)), length=60
     )
-    assert report.equal and report.matches[0].drawn  # trees that begin with +0, or not
-    assert "number of terms" not in text(report).replace("other numbers of terms were not asked", "")
+    assert report.equal and report.matches[0].text == "upto(59, groups(whole(), rising(), rising()), rising())"
+    assert "number of terms" not in text(report)
 
 
 def test_sums_that_depend_on_the_number_of_terms() -> None:
@@ -254,7 +254,9 @@ def test_sums_that_depend_on_the_number_of_terms() -> None:
         return matmul(a[:, :half], b[:half], threads=1) + matmul(a[:, half:], b[half:], threads=1)
 
     report = validate_dot(pairs_of_halves, length=60)
-    assert report.equal and "added by explicit trees of 60, 59, 33, 3, 1 terms" in text(report)
+    halves = "groups(splits(2), reordered(descending(), rising()), rising(start=first))"
+    expected = f"upto(59, reordered(descending(), {halves}), rising())"
+    assert report.equal and expected in report.matches[0].text, text(report)
 
 
 def test_no_dot_product_at_all() -> None:

@@ -7,7 +7,7 @@ matrices of several lengths and kinds, and on inputs that separate it from its n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,14 +18,13 @@ from mpsim.products.tensor_cores import described, family_of
 from mpsim.validate.dot.inputs import probes
 from mpsim.validate.dot.inputs.matrices import random_matrices
 from mpsim.validate.dot.inputs.probes import Measurement, Order, Prober
-from mpsim.validate.dot.judge import Corpus, Judge, Rows
+from mpsim.validate.dot.judge import Corpus, Judge
 from mpsim.validate.dot.measurements import widths
 from mpsim.validate.dot.orders.candidates import beside, candidates, distinct
 from mpsim.validate.dot.orders.conversions import operands_of, reading
-from mpsim.validate.dot.orders.found import products_of_orders, products_of_trees, tree_of
+from mpsim.validate.dot.orders.lengths import products_by_length
 from mpsim.validate.dot.orders.separation import separate
 from mpsim.validate.dot.results import Tried
-from mpsim.validate.dot.shapes import every_number_of_terms
 from mpsim.validate.dot.subjects import DotSubject
 
 Array = np.ndarray[Any, Any]
@@ -80,7 +79,7 @@ def find(
         models += [reading(each, operands) for each in models if isinstance(each, Accumulator) and each.kind in PLAIN]
     equal = [each for each in models if judge.equal(each)]
     if range.value is not None and not equal:
-        products = _by_trees(judge, operands)
+        products = products_by_length(judge, operands)
         equal, models = [each for each in products if judge.equal(each)], models + products
     matches, apart, rows = _matches(judge, equal, declared, seed)
     if matches:
@@ -94,28 +93,6 @@ def _recognised(prober: Prober) -> tuple[Measurement, Order]:
     if found.value is None:
         return found, Order(False, (), (), np.zeros(0, bool))
     return found, probes.find_order(prober)
-
-
-def _by_trees(judge: Judge, operands: tuple[Operand, Operand]) -> list[Summation]:
-    """Products with the trees that the answers show: an order with a name, or else a tree for each number of terms."""
-    prober = judge.prober
-    lengths = every_number_of_terms(prober.length)
-    trees = {length: tree for length in lengths if (tree := tree_of(prober, length)) is not None}
-    found: list[Summation] = []
-    for length in prober.length, prober.length - 1:  # an even and an odd one
-        if length in trees:
-            root, how = trees[length]
-            found += _likely(judge, products_of_orders(root, length, prober, how), operands, how.asked)
-    if len(trees) == len(lengths) and not any(judge.equal(each) for each in found):
-        found += _likely(judge, products_of_trees(trees, prober), operands, trees[max(trees)][1].asked)
-    return found
-
-
-def _likely(
-    judge: Judge, products: Iterator[Summation], operands: tuple[Operand, Operand], asked: Rows
-) -> list[Summation]:
-    """Those that give the answers about the tree, of operands that are read so."""
-    return [each for each in dict.fromkeys(reading(found, operands) for found in products) if judge.gives(each, asked)]
 
 
 def _matches(

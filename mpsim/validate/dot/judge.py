@@ -10,6 +10,7 @@ import numpy as np
 
 from mpsim.products.accumulators import Summation
 from mpsim.rounding import round_to
+from mpsim.validate.dot.inputs.matrices import vectors
 from mpsim.validate.dot.inputs.probes import Order, Prober
 from mpsim.validate.dot.results import Difference, Tried
 from mpsim.validate.dot.shapes import LargestProduct
@@ -36,6 +37,7 @@ class Judge:
         self.prober, self.output, self.backend = prober, output, backend
         self._counted = np.ones(corpora[0][3].shape, bool) if mask is None else mask
         self._corpora = corpora
+        self._rows: dict[int, Rows] = {}
         self._known: dict[tuple[Summation, int], Tried] = {}
         self._checked: dict[Summation, int] = {}  # probes that it gives, after every random matrix
 
@@ -54,9 +56,26 @@ class Judge:
 
     def _begins_well(self, accumulator: Summation) -> bool:
         """Whether it gives some of the answers: quick, and most candidates do not."""
-        _, a, b, found = self._corpora[0]
-        i, j = np.argwhere(self._counted)[:: max(1, int(self._counted.sum()) // FEW)].T
-        return self.gives(accumulator, (a[i], np.ascontiguousarray(b.T[j]), found[i, j]))
+        return self.gives(accumulator, self._few(self.prober.length))
+
+    def gives_terms(self, accumulator: Summation, length: int) -> bool:
+        """Whether it gives some random results of so many terms, of each kind that there is."""
+        return self.gives(accumulator, self._few(length))
+
+    def _few(self, length: int) -> Rows:
+        """Some random results of so many terms: of numbers of terms without random matrices, asked for now."""
+        if length not in self._rows:
+            corpora = [each for each in self._corpora if each[1].shape[1] == length]
+            if corpora:
+                places = np.argwhere(self._counted)
+                i, j = places[:: max(1, len(places) // FEW)].T
+                rows = zip(*((a[i], b.T[j], found[i, j]) for _, a, b, found in corpora), strict=True)
+                left, right, given = (np.concatenate(each) for each in rows)
+                self._rows[length] = left, np.ascontiguousarray(right), given
+            else:
+                a, b = vectors(self.prober.subject.inputs, length, 1, FEW)
+                self._rows[length] = a, b, self.prober.of_length(length).ask_numbers(a, b)
+        return self._rows[length]
 
     def gives(self, accumulator: Summation, rows: Rows) -> bool:
         """Whether it gives these answers."""

@@ -11,27 +11,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpsim.formats import as_format
 from mpsim.products.accumulators import Accumulator, Summation, in_stages
 from mpsim.products.tensor_cores import described
-from mpsim.rounding import round_to
+from mpsim.validate.dot.inputs.matrices import Vectors, vectors
 from mpsim.validate.dot.inputs.packing import region_of
 from mpsim.validate.dot.orders.trees import nodes_of_product
 from mpsim.validate.dot.subjects import DotSubject, Model, same
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, int]
-#: Products with equal rows and equal columns, of each shape: half of normal numbers, half of ones that cancel.
-REPEATS = 8
 #: Regions of one shape, and other orders, that are looked for at most.
 MOST_REGIONS, MOST_ORDERS = 8, 4
-
-
-class Vectors(NamedTuple):
-    """Pairs of vectors, float32 (REPEATS, K) each."""
-
-    x: Array
-    y: Array
 
 
 class Elsewhere(NamedTuple):
@@ -59,17 +49,6 @@ class Elsewhere(NamedTuple):
         summation = None if self.summation is None else described(self.summation)
         elements = [[*shape, count] for shape, count in self.elements.items()]
         return {"elements": elements, "accumulator": summation, "another_order": self.is_reordered}
-
-
-def vectors(inputs: str, length: int, seed: int) -> Vectors:
-    """Numbers of the format."""
-    random = np.random.default_rng([seed, length])
-    x, y = random.standard_normal((2, REPEATS, length)).astype(np.float32)
-    half = length // 2
-    if half:
-        x[1::2, -half:], y[1::2, -half:] = -x[1::2, :half], y[1::2, :half] * np.float32(1.01)
-    x, y = (round_to(each, inputs, overflow="saturate_propagate", backend="reference", threads=1) for each in (x, y))
-    return Vectors(x, y) if as_format(inputs).has_nan else Vectors(np.nan_to_num(x), np.nan_to_num(y))
 
 
 def answers(subject: DotSubject, shape: Shape, pairs: Vectors) -> Array:

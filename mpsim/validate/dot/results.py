@@ -22,6 +22,11 @@ def result_format(summation: Summation) -> str:
     return summation.format if isinstance(summation, Accumulator) else summation.output.format
 
 
+def is_drawn(summation: Summation) -> bool:
+    """Whether explicit trees are part of the order."""
+    return not isinstance(summation, Accumulator) and any(isinstance(each, Trees) for each in within(summation.order))
+
+
 @dataclass(frozen=True)
 class Difference:
     """An element that differs: what the rows were, and both results."""
@@ -70,9 +75,7 @@ class Tried:
     @property
     def drawn(self) -> bool:
         """Whether the order is one of explicit trees, for the numbers of terms that were asked alone."""
-        if isinstance(self.accumulator, Accumulator):
-            return False
-        return any(isinstance(order, Trees) for order in within(self.accumulator.order))
+        return is_drawn(self.accumulator)
 
     @property
     def names(self) -> list[str]:

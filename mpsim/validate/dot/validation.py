@@ -19,11 +19,12 @@ from mpsim.products.tensor_cores import accumulator_of
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.dot.accuracy import Error, error_of
 from mpsim.validate.dot.finding import Found, asked, find
+from mpsim.validate.dot.inputs.matrices import vectors
 from mpsim.validate.dot.inputs.packing import region_of
 from mpsim.validate.dot.judge import Corpus, Judge
 from mpsim.validate.dot.measurements import statements
 from mpsim.validate.dot.orders.candidates import distinct
-from mpsim.validate.dot.regions import MOST_REGIONS, elsewhere, regions, vectors
+from mpsim.validate.dot.regions import MOST_REGIONS, elsewhere, regions
 from mpsim.validate.dot.results import WIDE, DotReport, Tried, result_format
 from mpsim.validate.dot.shapes import (
     PlaceDependence,

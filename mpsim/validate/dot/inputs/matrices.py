@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from mpsim.formats import Format, as_format
 from mpsim.rounding import round_to
 
 Array = np.ndarray[Any, Any]
+#: Pairs of vectors of one number of terms.
+REPEATS = 8
 
 
 def numbers_of_terms(length: int) -> tuple[int, ...]:
@@ -68,3 +70,21 @@ def _opposite(format: Format, random: np.random.Generator, shape: tuple[int, int
     with np.errstate(over="ignore"):
         x, y = (np.ldexp(m, e).astype(np.float32) for m, e in ((a, exponents), (b, lowest + highest - exponents)))
     return x, y
+
+
+class Vectors(NamedTuple):
+    """Pairs of vectors, float32 (pairs, K) each."""
+
+    x: Array
+    y: Array
+
+
+def vectors(inputs: str, length: int, seed: int, count: int = REPEATS) -> Vectors:
+    """Numbers of the format: half of the pairs normal, half of ones that cancel."""
+    random = np.random.default_rng([seed, length])
+    x, y = random.standard_normal((2, count, length)).astype(np.float32)
+    half = length // 2
+    if half:
+        x[1::2, -half:], y[1::2, -half:] = -x[1::2, :half], y[1::2, :half] * np.float32(1.01)
+    x, y = (round_to(each, inputs, overflow="saturate_propagate", backend="reference", threads=1) for each in (x, y))
+    return Vectors(x, y) if as_format(inputs).has_nan else Vectors(np.nan_to_num(x), np.nan_to_num(y))

@@ -53,8 +53,12 @@ class Prober:
         return self.ask_numbers(*operands(probes, self.length))
 
     def ask_products(self, products: Array) -> Array:
-        """The results of rows of products (P, K), each 0 or 2**small or 2**big with a sign. One factor is the same for
-        all of them if the inputs' range allows, so that more of them are elements of one matrix product."""
+        """The results of rows of products, as ``factors`` has them."""
+        return self.ask_numbers(*self.factors(products))
+
+    def factors(self, products: Array) -> tuple[Array, Array]:
+        """Operands of rows of products (P, K), each 0 or a power of two from 2**small to 2**big with a sign. One is the
+        same for all of them if the inputs' range allows, so that more are elements of one matrix product."""
         lowest = max(self.big - _greatest(self.inputs), self.inputs.min_exponent)
         highest = min(self.small, 0) - self.inputs.min_exponent
         if lowest <= highest:
@@ -65,7 +69,7 @@ class Prober:
             one = np.ldexp(products != 0, exponent - exponent // 2).astype(np.float32)
             other = np.ldexp(significand, exponent // 2).astype(np.float32)
         region = self.subject.region
-        return self.ask_numbers(*((one, other) if region is None or region.shares_left else (other, one)))
+        return (one, other) if region is None or region.shares_left else (other, one)
 
     def ask_numbers(self, a: Array, b: Array) -> Array:
         """The results of rows of numbers."""

@@ -49,6 +49,11 @@ class Arithmetic(NamedTuple):
         return not np.signbit(self.asked[2][1])
 
     @property
+    def shows_zeros(self) -> bool:
+        """Whether the smallest products are rounded to zero, so that its sign shows where +0 is added."""
+        return bool(self.asked[2][1] == 0)
+
+    @property
     def some(self) -> frozenset[int]:
         """Leaves that are rounded where others are not."""
         return max(self.rounded.values(), key=len, default=frozenset())
@@ -70,10 +75,12 @@ def arithmetic_of(prober: Prober, tree: Node) -> Arithmetic:
     names = _formats(prober)
     widths = [as_format(name).mantissa_bits + 1 for name in names[:-1]]
     widths = [bits for bits in widths if bits <= prober.big - prober.small]
-    for bits in widths:
-        big = prober.small + bits
-        probes += [[(first, big, 1), (small, prober.small, 1), (last, big, -1)] for _, (first, small, last) in sums]
-    a, b = operands(probes, prober.length)
+    products = np.zeros((len(widths), len(sums), prober.length))
+    for row, bits in zip(products, widths, strict=True):
+        for probe, (_, (first, small, last)) in zip(row, sums, strict=True):
+            probe[[first, small, last]] = 2.0**prober.small * np.array([2.0**bits, 1, -(2.0**bits)])
+    pairs = operands(probes, prober.length), prober.factors(products.reshape(-1, prober.length))
+    a, b = (np.concatenate(each) for each in zip(*pairs, strict=True))
     found = prober.ask_numbers(a, b)
     rounded, place = {}, 2
     for name in formats:

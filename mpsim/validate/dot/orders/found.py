@@ -50,11 +50,19 @@ def tree_of(prober: Prober, length: int) -> tuple[Node, Arithmetic] | None:
     return None if tree is None else (tree, arithmetic_of(own, tree))
 
 
-def products_of_orders(tree: Node, length: int, prober: Prober, how: Arithmetic) -> Iterator[Summation]:
-    """Products with an order that has a name, whose tree for so many terms is this one, and that round as it does."""
+def products_of_orders(
+    tree: Node, length: int, prober: Prober, how: Arithmetic, ends: bool = False
+) -> Iterator[Summation]:
+    """Products with an order that has a name, whose tree for so many terms is this one, and that round as it does.
+    ends: those that add their total to +0."""
+    if ends and not (how.from_zero and (how.ends_with_zero or not how.shows_zeros)):
+        return
     for order in recognised(tree, length):
         for product in islice(_variations(order, length, prober, how), MOST_VARIATIONS):
-            yield in_short(product)
+            if ends:
+                yield in_short(from_zero(product))
+            elif not (how.shows_zeros and how.ends_with_zero and product.products is None):
+                yield in_short(product)
 
 
 def products_of_trees(trees: Mapping[int, tuple[Node, Arithmetic]], prober: Prober) -> Iterator[Summation]:
@@ -79,7 +87,9 @@ def products_of_trees(trees: Mapping[int, tuple[Node, Arithmetic]], prober: Prob
     except UsageError:  # deeper than a description may be, or sums wider than any here
         return
     for each in (
-        (None,) if products is None and any(how.some for _, how in trees.values()) else _roundings(products, prober)
+        (None,)
+        if products is None and any(how.some for _, how in trees.values())
+        else _roundings(products, trees[longest][1], prober)
     ):
         product = Product(products=each, order=order, output=_output(prober))
         yield from_zero(product) if is_last == {True} else product
@@ -107,22 +117,20 @@ def _output(prober: Prober) -> Sums:
 def _variations(order: Order, length: int, prober: Prober, how: Arithmetic) -> Iterator[Product]:
     """The order with every start and every format of sums that was seen, where they do not show by themselves."""
     is_aligned = any(isinstance(each, Aligned) for each in within(order))
-    formats = tuple(Sums(name) for name in how.widths if as_format(name).fits_float32) or (FLOAT32,)
+    formats = tuple(map(Sums, how.widths))
     for start in ("zero",) if how.from_zero else ("first",):
         for made in _choices(order, formats, start):
-            for products in (None,) if is_aligned else _roundings(how.products(length), prober):
-                product = Product(products=products, order=made, output=_output(prober))
-                yield product
-                if start == "zero":
-                    yield from_zero(product)
+            for products in (None,) if is_aligned else _roundings(how.products(length), how, prober):
+                yield Product(products=products, order=made, output=_output(prober))
 
 
-def _roundings(name: str | None, prober: Prober) -> tuple[Sums | None, ...]:
-    """How products may be rounded that were seen rounded to a format, or not rounded unless they are subnormal."""
+def _roundings(name: str | None, how: Arithmetic, prober: Prober) -> tuple[Sums | None, ...]:
+    """How products may be rounded: to the format that was seen, or not unless they are subnormal."""
     if name is not None:
         return (Sums(name),)
     smallest = 2 * prober.inputs.quantum_exponent
-    return (None, FLOAT32) if smallest < FORMATS["float32"].quantum_exponent else (None,)
+    is_open = FLOAT32.format not in how.rounded and smallest < FORMATS["float32"].quantum_exponent
+    return (None, FLOAT32) if is_open else (None,)
 
 
 def _choices(order: Order, formats: Sequence[Sums], start: str) -> Iterator[Order]:
