@@ -81,10 +81,10 @@ def kernel(name: str, *, host: Callable[..., object] | None = None, cuda: Callab
     Raises:
         UsageError: The name is already in use or is not a Python name, or there is no function.
 
-    >>> kernel("relu", host=abs)
+    >>> kernel("add", host=abs)
     Traceback (most recent call last):
     ...
-    mpsim.errors.UsageError: there is a kernel 'relu' already
+    mpsim.errors.UsageError: there is a kernel 'add' already
     """
     _free("a kernel", name, {*kernels.CONTRACT, *get_type_hints(kernels.Kernels), *kernels.FURTHER})
     if not name.isidentifier() or iskeyword(name):
@@ -116,7 +116,7 @@ def backend(name: str, module: ModuleType | str, summary: str = "") -> ModuleTyp
     >>> backend("mine", math)
     Traceback (most recent call last):
     ...
-    mpsim.kernels.errors.BackendUnavailable: math is no backend: there is no function from_numpy; ...
+    mpsim.kernels.errors.BackendUnavailable: math is not a backend: there is no function from_numpy; ...
     """
     _free("a backend", name, kernels.BACKENDS)
     if ":" in name:

@@ -253,7 +253,7 @@ def test_a_backend_is_a_module(module: Any) -> None:
 def test_a_backend_whose_arguments_cannot_be_seen_is_refused() -> None:
     module = types.ModuleType("mine")
     vars(module).update({name: getattr(kernels.load("reference"), name) for name in kernels.CONTRACT} | {"relu": dict})
-    with pytest.raises(kernels.BackendUnavailable, match="the arguments of relu cannot be seen"):
+    with pytest.raises(kernels.BackendUnavailable, match="the arguments of relu cannot be inspected"):
         extend.backend("mine", module)
 
 
@@ -291,4 +291,4 @@ def test_backends_of_packages_are_listed(package: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=package)
     rows = {row["name"]: row for row in json.loads(done.stdout)}
     assert rows["plain"]["available"] and rows["plain"]["description"] == "of an installed package"
-    assert "cannot be imported" in rows["gone"]["cause"] and "is no module" in rows["function"]["cause"]
+    assert "cannot be imported" in rows["gone"]["cause"] and "is not a module" in rows["function"]["cause"]

@@ -106,8 +106,8 @@ class Tape:
 
     >>> from mpsim import kernels, ops
     >>> tape = Tape(kernels.bind("reference"), shape_only=True)
-    >>> ops.relu(tape.input(np.zeros((2, 3, 4, 4), np.float32)))
-    Tensor(shape=(2, 3, 4, 4), producer=1: 'relu1')
+    >>> ops.max_pool2d(tape.input(np.zeros((2, 3, 4, 4), np.float32)), 2)
+    Tensor(shape=(2, 3, 2, 2), producer=1: 'maxpool2d1')
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Backends: interchangeable modules that all define the functions of ``contract.Kernels``, with equal bits."""
+"""Backends are interchangeable modules that implement the functions of ``contract.Kernels`` with equal bits."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ __all__ = [
     "BACKENDS", "CONTRACT", "FURTHER", "BackendUnavailable", "DeviceMemoryError", "Kernels", "bind", "hosted", "load",
 ]  # fmt: skip
 
-#: name -> (module or its name, what it is)
+#: name -> (module or its name, description)
 BACKENDS: dict[str, tuple[str | ModuleType, str]] = {
     "reference": ("mpsim.kernels.reference", "NumPy, readable, whole arrays"),
     "numba": ("mpsim.kernels.numba_cpu", "Numba, parallel loops"),
     "compiled": ("mpsim.kernels.compiled", "C with vector code chosen at run time"),
     "cuda": ("mpsim.kernels.cuda", "Numba for NVIDIA devices; cuda:1 is the second device"),
 }
-#: Kernels from outside (mpsim.extend.kernel): name -> functions by kind of array, "host" and "cuda".
+#: Kernels added by mpsim.extend.kernel: name -> functions by kind of array, "host" and "cuda".
 FURTHER: dict[str, dict[str, Callable[..., object]]] = {}
-#: What is said of a backend that an installed package brings.
+#: The description of a backend of an installed package.
 OF_PACKAGE = "of an installed package"
 
 
 def known() -> list[str]:
-    """The names of backends: mpsim's, those of mpsim.extend and of installed packages."""
+    """Returns the names of all backends: mpsim's, those added by mpsim.extend, and those of installed packages."""
     return list(dict.fromkeys([*BACKENDS, *plugins.of_group("mpsim.backends")]))
 
 
 def load(name: str) -> ModuleType:
-    """The backend's module. Of "cuda" the arrays are on a device, ``hosted`` takes NumPy's; "cuda:1" is device 1.
+    """Returns the backend's module. Arrays of "cuda" are on a device ("cuda:1": device 1). ``hosted`` accepts NumPy's.
 
-    Raises ValueError for an unknown name, BackendUnavailable if it cannot run here or is not what the contract says;
-    nothing falls back.
+    Raises ValueError for an unknown name, and BackendUnavailable if the backend cannot run here or violates the
+    contract. No other backend is used instead.
 
     >>> load("reference").__name__
     'mpsim.kernels.reference'
@@ -52,7 +52,7 @@ def load(name: str) -> ModuleType:
     kind, _, number = name.partition(":") if isinstance(name, str) else ("", "", "")
     if kind not in BACKENDS and (brought := plugins.load("mpsim.backends", kind)) is not None:
         if not isinstance(brought, ModuleType):
-            raise BackendUnavailable(f"backend {kind!r} of an installed package is no module, but {brought!r}")
+            raise BackendUnavailable(f"backend {kind!r} of an installed package is not a module, but {brought!r}")
         BACKENDS[kind] = (brought, OF_PACKAGE)
     if kind not in BACKENDS or (number and not (kind == "cuda" and number.isdecimal())):
         raise checks.unknown("backend", name, known())
@@ -73,17 +73,17 @@ def load(name: str) -> ModuleType:
 
 @cache
 def check_signatures(module: ModuleType) -> None:
-    """Raises BackendUnavailable where a module's functions are not those of the contract, by name and arguments."""
+    """Raises BackendUnavailable if a module's functions differ from the contract in names or arguments."""
     wrong = [words for row in CONTRACT.values() if (words := wrong_signature(row, getattr(module, row.name, None)))]
     if wrong:
         raise BackendUnavailable(
-            f"{module.__name__} is no backend: {'; '.join(wrong[:3])}. See mpsim.kernels.contract."
+            f"{module.__name__} is not a backend: {'; '.join(wrong[:3])}. See mpsim.kernels.contract."
         )
 
 
 def bind(name: str, threads: int | None = 1, accumulator: Choice = Accumulator()) -> Kernels:
-    """The backend's functions as attributes, with ``threads`` (None: one per core) and, for contractions,
-    ``accumulator`` given. Raises as ``load``, and UsageError for a wrong number of threads.
+    """Returns the backend's functions as attributes, with ``threads`` (None: one per core) and, for contractions,
+    ``accumulator`` bound. Raises like ``load``, and UsageError for an invalid number of threads.
 
     >>> import numpy as np
     >>> bind("reference").add(np.float32([1]), np.float32([2]))
@@ -102,13 +102,13 @@ def bind(name: str, threads: int | None = 1, accumulator: Choice = Accumulator()
 
 
 def _on_device(name: str, function: Any, *arguments: Any, **options: Any) -> Any:
-    """Calls a function on the device that the name says, whichever this thread used last."""
+    """Calls a function on the device of this name, whichever device this thread used last."""
     load(name)
     return function(*arguments, **options)
 
 
 def hosted(name: str) -> Any:
-    """The backend's functions on NumPy arrays, whatever its own arrays are.
+    """Returns the backend's functions for NumPy arrays, also if its own arrays are on a device.
 
     >>> hosted("reference") is load("reference")
     True
@@ -117,7 +117,7 @@ def hosted(name: str) -> Any:
 
 
 class _Hosted:
-    """A backend on a device, with every NumPy array among the arguments copied there and every result back."""
+    """A backend on a device that copies NumPy arguments to the device and results back."""
 
     def __init__(self, module: ModuleType) -> None:
         self._module = module

@@ -1,4 +1,4 @@
-"""A backend's functions with threads and order of summation given, by layer and by pass where these differ."""
+"""Binds a backend's functions to threads and an order of summation, which may differ by layer and pass."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from mpsim.kernels.contract import CONTRACT, Kernels
 from mpsim.products.accumulators import Summation
 from mpsim.products.passes import Accumulators, Choice, Passes
 
-#: A backend's function of the name, with threads given.
+#: Returns a backend's function by name, with its threads bound.
 Function = Callable[[str], Callable[..., object]]
 
 
 class Binding:
-    """Makes Kernels of one backend: ``attributes`` and functions that all have, and products summed as asked."""
+    """Creates Kernels of one backend: common ``attributes`` and functions, and products with the chosen sums."""
 
     def __init__(self, function: Function, attributes: Mapping[str, object]) -> None:
         self._shared = dict(attributes) | {
@@ -26,7 +26,7 @@ class Binding:
         self._products = {row.name: function(row.name) for row in CONTRACT.values() if row.contraction}
 
     def kernels(self, choice: Choice) -> Kernels:
-        """What ``mpsim.kernels.bind`` gives."""
+        """Returns the result of ``mpsim.kernels.bind``."""
         if not isinstance(choice, Accumulators):
             return self._summed(choice)
         found = self._without_products(choice, "which layer and pass a product belongs to: call kernels.of_layer(name)")
@@ -34,7 +34,7 @@ class Binding:
         return cast(Kernels, found)
 
     def _of_passes(self, passes: Passes) -> tuple[Kernels, Kernels]:
-        """The kernels of a layer's forward function and of its derivative."""
+        """Returns the kernels of a layer's forward function and of its derivative."""
         forward = self._summed(passes.forward)
         if len(set(passes)) == 1:
             return forward, forward
@@ -49,7 +49,7 @@ class Binding:
         return forward, cast(Kernels, found)
 
     def _summed(self, summation: Summation) -> Kernels:
-        """Kernels whose products are all summed in one way."""
+        """Returns kernels whose products are all summed in one way."""
         found, other = self._with(summation), summation.swapped
         if other != summation:
             found.swapped = self._with(other)
@@ -61,16 +61,16 @@ class Binding:
         return in_one_order({**self._shared, **products, "accumulator": summation})
 
     def _without_products(self, choice: Accumulators, missing: str) -> SimpleNamespace:
-        """Kernels that do not multiply."""
+        """Returns kernels that cannot multiply."""
 
         def refuse(*arguments: object, **options: object) -> NoReturn:
-            raise UsageError(f"accumulators differ by layer or pass, so an op has to say {missing}")
+            raise UsageError(f"accumulators differ by layer or pass, so an op must specify {missing}")
 
         return SimpleNamespace(**self._shared, **dict.fromkeys(self._products, refuse), accumulator=choice)
 
 
 def in_one_order(attributes: Mapping[str, object]) -> Kernels:
-    """Kernels with these attributes in every layer and pass."""
+    """Returns kernels with these attributes in every layer and pass."""
     found = SimpleNamespace(**attributes)
     found.by_input = found.by_weight = found.swapped = found
     found.of_layer = lambda name: (found, found)

@@ -1,8 +1,8 @@
 """Computes exp and log in a specified order of operations, so that every backend gives the same bits.
 
-Only float64 + - * / (each rounded once to nearest even, nothing contracted) and exact scaling by powers of two.
-A backend repeats the lines of ``exp64`` and ``log64`` in its own language, constant by constant, operation by
-operation. Error below 2**-50 relative; exp32 and log32 are so within 0.5000001 ulp of float32.
+They use only float64 + - * / (each rounded once to nearest even, without contraction) and exact scaling by powers of
+two. A backend repeats ``exp64`` and ``log64`` in its own language, constant by constant and operation by operation. The
+relative error is below 2**-50, so exp32 and log32 are within 0.5000001 ulp of float32.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 LOG2_E = float.fromhex("0x1.71547652b82fep+0")
-LN2_HIGH = float.fromhex("0x1.62e42fefa3800p-1")  # 42 bits: a whole number of 11 bits times it is exact
+LN2_HIGH = float.fromhex("0x1.62e42fefa3800p-1")  # 42 bits: its product with an 11-bit integer is exact
 LN2_LOW = float.fromhex("0x1.ef35793c76730p-45")
-SHIFTER = float.fromhex("0x1.8p+52")  # t + SHIFTER - SHIFTER is t to the nearest even whole number
+SHIFTER = float.fromhex("0x1.8p+52")  # t + SHIFTER - SHIFTER is t rounded to an integer, to nearest even
 ROOT_HALF = float.fromhex("0x1.6a09e667f3bcdp-1")
 EXP_LARGEST = float.fromhex("0x1.62e42fefa39efp+9")  # above: infinity
 EXP_SMALLEST = float.fromhex("-0x1.74910d52d3051p+9")  # below: zero
@@ -42,10 +42,10 @@ LOG_TERMS = tuple(
 
 
 def exp64(x: np.ndarray) -> np.ndarray:
-    """e**x, float64 -> float64; above EXP_LARGEST infinity, below EXP_SMALLEST zero, NaN stays.
+    """Returns e**x, float64 -> float64: infinity above EXP_LARGEST, zero below EXP_SMALLEST. NaN stays.
 
     n = x*LOG2_E + SHIFTER - SHIFTER; r = (x - n*LN2_HIGH) - n*LN2_LOW; p by Horner's rule over EXP_TERMS,
-    p = p*r + term; the result is (p * 2**h) * 2**(n - h), h = floor(n / 2).
+    p = p*r + term. The result is (p * 2**h) * 2**(n - h), h = floor(n / 2).
 
     >>> exp64(np.array([0.0, 1.0, -np.inf]))
     array([1.        , 2.71828183, 0.        ])
@@ -65,10 +65,10 @@ def exp64(x: np.ndarray) -> np.ndarray:
 
 
 def log64(x: np.ndarray) -> np.ndarray:
-    """Natural logarithm, float64 -> float64; of zero -infinity, of a negative number NaN, infinity and NaN stay.
+    """Returns the natural logarithm, float64 -> float64: -infinity of zero, NaN of negative numbers. Infinity stays.
 
     x = f * 2**k, ROOT_HALF <= f < 2 * ROOT_HALF; s = (f - 1) / (f + 1); z = s*s; p by Horner's rule over
-    LOG_TERMS, p = p*z + term; the result is k*LN2_HIGH + ((2*s + (s*z)*p) + k*LN2_LOW).
+    LOG_TERMS, p = p*z + term. The result is k*LN2_HIGH + ((2*s + (s*z)*p) + k*LN2_LOW).
 
     >>> log64(np.array([1.0, 10.0, 0.0]))
     array([0.        , 2.30258509,       -inf])

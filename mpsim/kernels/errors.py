@@ -1,4 +1,4 @@
-"""What can go wrong with a backend besides wrong arguments."""
+"""Errors of backends other than invalid arguments."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from mpsim.errors import MpsimError
 
 
 class BackendUnavailable(MpsimError, RuntimeError):
-    """A backend cannot be loaded here; the message says why and what to do.
+    """A backend cannot be loaded here. The message states the cause and a remedy.
 
     >>> import types
     >>> from mpsim import extend
@@ -14,12 +14,12 @@ class BackendUnavailable(MpsimError, RuntimeError):
     ...     extend.backend("empty", types.ModuleType("empty"))
     ... except BackendUnavailable as error:
     ...     print(str(error).partition(";")[0])
-    empty is no backend: there is no function from_numpy
+    empty is not a backend: there is no function from_numpy
     """
 
 
 class DeviceMemoryError(MpsimError, MemoryError):
-    """A device has too little memory for an array: ``asked`` bytes, with ``used`` of its ``total`` bytes taken."""
+    """A device has too little memory for an array of ``asked`` bytes. ``used`` of its ``total`` bytes are in use."""
 
     def __init__(self, message: str, *, asked: int, used: int, total: int) -> None:
         super().__init__(message)

@@ -31,23 +31,23 @@ class Parameters(NamedTuple):
     low_quantum: int  # the grid below the smallest normal number has the multiples of 2**low_quantum
     largest: int
     smallest_normal: int
-    positive_overflow: int  # what a finite number rounded beyond the largest becomes, by its sign
+    positive_overflow: int  # the result for a finite number rounded beyond the largest, by its sign
     negative_overflow: int
-    infinity: int  # what an infinite number becomes
-    overflow_from: int  # magnitudes counted as overflowed: these and larger ones
-    underflow_to: int  # magnitudes counted as underflowed: these and smaller ones but zero
+    infinity: int  # the result for an infinite number
+    overflow_from: int  # the smallest magnitude that is counted as overflowed
+    underflow_to: int  # the largest magnitude that is counted as underflowed; zero is not
     random_bit_count: int
     has_negative_zero: int
     has_sign: int
     has_zero: int
-    below_zero: int  # what a negative number, not rounded to zero, becomes in an unsigned format; then an infinite one
+    below_zero: int  # unsigned formats: the result for a negative number not rounded to zero; then for -infinity
     infinity_below_zero: int
-    by_code: int  # 1: the parity of a number is that of its code, which has one significant bit
+    by_code: int  # 1: the parity of a number is that of its code, in formats with one significant bit
     bias: int
-    scale_exponent: int  # LEGACY: B; then patterns in the scaled format, of bias 2**(E - 1) - 1
+    scale_exponent: int  # LEGACY: B. The following are patterns in the scaled format, with bias 2**(E - 1) - 1
     scaled_smallest_normal: int
-    scaled_limit: int  # a scaled magnitude of this or more is clipped
-    scaled_largest: int  # what it becomes
+    scaled_limit: int  # the smallest scaled magnitude that is clipped
+    scaled_largest: int  # the magnitude it is clipped to
 
 
 class CodeLayout(NamedTuple):
@@ -85,7 +85,7 @@ def pattern(x: float, path: int) -> int:
 def parameters(format: Format, policy: Policy, source: str, own_patterns: bool = False) -> Parameters:
     """Returns the numbers for rounding arrays of ``source``, "float32" or "float64".
 
-    ``own_patterns``: for a kernel that takes any format in patterns of the source: NARROW or WIDE as the source is.
+    ``own_patterns``: for a kernel that rounds to any format in patterns of the source: NARROW for float32, else WIDE.
     """
     path = _path(format, policy, source, own_patterns)
     own = same_layout(source, format)  # every finite number is on the grid
@@ -156,7 +156,7 @@ def _count_thresholds(format: Format, path: int) -> tuple[int, int]:
     exact_cut = path == WIDE or midpoint == float("inf") or _value(cut, path) == Fraction(midpoint)
     half = Fraction(format.smallest) / 2
     to = pattern(format.smallest, path)
-    # halving a pattern: one less in the exponent, or half of a subnormal one
+    # halving a pattern subtracts one from the exponent, or halves a subnormal pattern
     one = 1 << (52 if path == WIDE else 23)
     to = to - one if to >= 2 * one else to >> 1
     assert _value(to, path) <= half

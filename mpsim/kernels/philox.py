@@ -1,7 +1,7 @@
 """Draws random numbers by counter: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
 
-Element i of a stream depends only on the stream's four fields and i, so no batch split, thread count,
-backend or earlier draw changes it.
+Element i of a stream depends only on the stream's four fields and i, not on batch splits, thread counts, backends or
+earlier draws.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.kernels.elementary import log64
 
-#: The purposes of streams, with the highest word of the counter.
+#: The purposes of streams, with their highest word of the counter.
 PURPOSES = {
     "initial_weights": 1,
     "data_order": 2,
@@ -39,7 +39,7 @@ BLOCK = 1 << 18
 class Stream:
     """A sequence of 2**34 random words, with key = seed and counter = (element // 4, step, tensor, purpose).
 
-    ``seed`` has 64 bits, ``tensor`` and ``step`` 32 each; ``purpose`` is a name of PURPOSES. Raises ValueError
+    ``seed`` has 64 bits, ``tensor`` and ``step`` have 32 each, and ``purpose`` is a name of PURPOSES. Raises ValueError
     for anything else.
 
     >>> Stream(seed=7, purpose="rounding", tensor=3, step=1).words
@@ -94,7 +94,7 @@ def random_bits(stream: Stream, size: int, first: int = 0) -> np.ndarray:
     Raises ValueError beyond the stream's 2**34 elements.
     """
     if not 0 <= first <= first + size <= 1 << 34:
-        raise UsageError(f"a random stream has 2**34 elements, asked for {first} to {first + size}")
+        raise UsageError(f"a random stream has 2**34 elements, got a request for {first} to {first + size}")
     blocks = np.arange(first // 4, (first + size + 3) // 4, dtype=np.uint64)
     counter = np.empty((blocks.size, 4), np.uint32)
     counter[:, 0] = blocks
@@ -106,18 +106,18 @@ def random_bits(stream: Stream, size: int, first: int = 0) -> np.ndarray:
 def random_rows(stream: Stream, rows: np.ndarray, per_row: int) -> np.ndarray:
     """Returns elements per_row * r .. per_row * (r + 1) - 1 of the stream for each r of ``rows``: uint32 (R, per_row).
 
-    ``per_row`` is a multiple of 4. Raises ValueError for another, or beyond the stream's 2**34 elements.
+    Raises ValueError if ``per_row`` is not a multiple of 4, and beyond the stream's 2**34 elements.
 
     >>> stream = Stream(0, "augmentation")
     >>> bool((random_rows(stream, np.array([5, 2]), 8)[1] == random_bits(stream, 8, first=16)).all())
     True
     """
     if per_row < 4 or per_row % 4:
-        raise UsageError(f"a row of random words has a multiple of 4, got {per_row}")
+        raise UsageError(f"the number of random words in a row must be a multiple of 4, got {per_row}")
     rows = np.asarray(rows, np.int64)
     if rows.size and not (rows.min() >= 0 and (int(rows.max()) + 1) * per_row <= 1 << 34):
         raise UsageError(
-            f"a random stream has 2**34 elements, asked for rows {rows.min()} .. {rows.max()} of {per_row}"
+            f"a random stream has 2**34 elements, got a request for rows {rows.min()} .. {rows.max()} of {per_row}"
         )
     blocks = rows[:, None] * (per_row // 4) + np.arange(per_row // 4)  # (R, per_row / 4)
     counter = np.empty((blocks.size, 4), np.uint32)
@@ -127,14 +127,14 @@ def random_rows(stream: Stream, rows: np.ndarray, per_row: int) -> np.ndarray:
 
 
 def uniform(stream: Stream, size: int, low: float = 0.0, high: float = 1.0, first: int = 0) -> np.ndarray:
-    """Uniform float32 (size,): low + u * (high - low) in float32, u = the word's top 24 bits / 2**24 in [0, 1)."""
+    """Returns uniform float32 (size,): low + u * (high - low) in float32, u = the word's top 24 bits / 2**24."""
     unit = (random_bits(stream, size, first) >> 8).astype(np.float32) * np.float32(2.0**-24)
     return np.float32(low) + unit * (np.float32(high) - np.float32(low))
 
 
 def normal(stream: Stream, size: int, deviation: float = 1.0, first: int = 0) -> np.ndarray:
-    """Normal float32 (size,), mean 0: the inverse distribution at (word + 1/2) / 2**32 in float64, times
-    ``deviation`` in float64, rounded once to float32."""
+    """Returns normal float32 (size,) with mean 0: the inverse distribution function at (word + 1/2) / 2**32 in float64,
+    times ``deviation`` in float64, rounded once to float32."""
     values = np.empty(size, np.float32)
     for start in range(0, size, BLOCK):  # blocks stay in the cache
         words = random_bits(stream, min(BLOCK, size - start), first + start)
@@ -177,9 +177,9 @@ def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: np.ndar
 
 
 def inverse_normal(probability: np.ndarray) -> np.ndarray:
-    """The x with normal distribution function ``probability``, in (0, 1); float64, relative error about 1e-16.
+    """Returns the x at which the normal distribution function is ``probability``, in (0, 1), as float64.
 
-    + - * / and square root only, and log64, so it has the same bits everywhere.
+    The relative error is about 1e-16. It uses only + - * /, square root and log64, so it has the same bits everywhere.
 
     >>> float(inverse_normal(np.array([0.5]))[0])
     0.0
@@ -193,9 +193,9 @@ def inverse_normal(probability: np.ndarray) -> np.ndarray:
 
 
 def permutation(stream: Stream, size: int) -> np.ndarray:
-    """A random order of 0 .. size - 1, int64 (size,): sorted by 64-bit keys, equal keys by rising number.
+    """Returns a random order of 0 .. size - 1 as int64 (size,), sorted by 64-bit keys. Equal keys are sorted by number.
 
-    The key of i has the stream's element 2i as its low and 2i + 1 as its high 32 bits.
+    The low 32 bits of the key of i are the stream's element 2i, and the high 32 bits are element 2i + 1.
 
     >>> permutation(Stream(0, "data_order"), 5).tolist()
     [4, 2, 0, 1, 3]

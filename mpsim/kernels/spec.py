@@ -1,7 +1,7 @@
-"""The definition of rounding: one number at a time, in exact integers. Every backend gives these bits.
+"""Defines rounding: one number at a time, in exact integers. Every backend gives these bits.
 
 Source: IEEE 754-2019 §4.3 (rounding), §7.4 (overflow); IEEE P3109 Interim Report v4.0 §4.7 (P3109 formats);
-docs/semantics.md. The legacy modes restate what QPyTorch does, defects included.
+docs/semantics.md. The legacy modes reproduce QPyTorch, including its defects.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from mpsim.formats import FORMATS, Format
 from mpsim.policies import Mode, Overflow, Policy
 
-#: Discarded bits that a fraction is cut to before it is rounded, the last one standing for all below it.
+#: The most discarded bits of a fraction before it is rounded. The last one is set if any bit below it is set.
 STICKY_BITS = 70
 
 
@@ -27,24 +27,24 @@ class Exact(NamedTuple):
 
 
 def exact(x: float) -> Exact:
-    """|x| of a finite x, exactly."""
+    """Returns |x| of a finite x exactly."""
     fraction, exponent = math.frexp(abs(x))
     return Exact(int(fraction * 2**53), exponent - 53)
 
 
 def is_negative(x: float) -> bool:
-    """The sign bit, of zeros and NaNs too."""
+    """Returns the sign bit, also of zeros and NaNs."""
     return math.copysign(1.0, x) < 0
 
 
 def round_value(
     x: float, source: str, format: Format, policy: Policy = Policy(), random_bits: int | None = None
 ) -> float:
-    """x, a value of ``source`` ("float32" or "float64"), rounded once to ``format``.
+    """Rounds x, a value of ``source`` ("float32" or "float64"), once to ``format``.
 
-    The result is exact in ``source`` and a value of ``format``, but for the infinity of overflow "mark" and a
-    NaN in a format that has none. NaNs are canonical: quiet, no payload, the sign of x.
-    ``random_bits``: 32 bits, for the stochastic modes.
+    The result is exact in ``source`` and a value of ``format``. Exceptions are the infinity of overflow "mark", and NaN
+    in a format without NaN. NaNs are canonical: quiet, without payload, with the sign of x. ``random_bits`` are 32 bits
+    for the stochastic modes.
 
     >>> from mpsim.formats import FORMATS
     >>> round_value(-431.99999999999994, "float64", FORMATS["float8_e4m3fn"])
@@ -61,20 +61,20 @@ def round_value(
 def round_fraction(
     x: Fraction, negative: bool, format: Format, policy: Policy, random_bits: int | None = None
 ) -> float:
-    """A fraction rounded once, as ``round_value`` rounds a number, in any mode but QPyTorch's. ``negative``: the sign,
-    of a zero too."""
+    """Rounds a fraction once, like ``round_value``, in any mode except QPyTorch's. ``negative`` is the sign, also of a
+    zero."""
     return number(project(exact_fraction(x, format), negative, format, policy, random_bits), negative, format)
 
 
 def number(magnitude: Exact | float, negative: bool, format: Format) -> float:
-    """The float64 number of a magnitude and a sign; a zero has the sign only where the format has both zeros."""
+    """Returns the float64 number of a magnitude and a sign. A zero has the sign only if the format has both zeros."""
     x = math.ldexp(*magnitude) if isinstance(magnitude, Exact) else magnitude
     return math.copysign(x, -1.0 if negative and (x != 0 or format.has_negative_zero) else 1.0)
 
 
 def exact_fraction(x: Fraction, format: Format) -> Exact:
-    """|x| for ``project``. Where no significand holds it, it is cut far below the format's grid, and the last bit says
-    that something is left."""
+    """Returns |x| for ``project``. If it is not significand * 2**exponent, it is truncated far below the format's grid,
+    and the last bit is set."""
     if x == 0:
         return Exact(0, 0)
     if x.denominator & (x.denominator - 1) == 0:
@@ -86,9 +86,9 @@ def exact_fraction(x: Fraction, format: Format) -> Exact:
 def project(
     x: Exact, negative: bool, format: Format, policy: Policy = Policy(), random_bits: int | None = None
 ) -> Exact | float:
-    """The magnitude that a finite number of magnitude x becomes: a number of the format, or infinity, or NaN.
+    """Rounds a finite number of magnitude x. Returns the magnitude: a number of the format, or infinity, or NaN.
 
-    Integers alone decide, so this also defines formats whose numbers float64 does not hold.
+    It uses only integers, so it also defines formats whose numbers are not float64 numbers.
     """
     if x.significand == 0:
         return x if format.has_zero else math.nan
@@ -99,25 +99,25 @@ def project(
 
 
 def project_infinity(negative: bool, format: Format, policy: Policy) -> Exact | float:
-    """The magnitude that an infinity becomes."""
+    """Returns the magnitude to which an infinity is rounded."""
     if negative and not format.signed:
         return below_zero(True, format, policy)
     return overflowed(negative, True, format, policy)
 
 
 def floor_log2(x: Fraction) -> int:
-    """The exponent e with 2**e <= x < 2**(e + 1), by integers."""
+    """Returns the exponent e with 2**e <= x < 2**(e + 1), by integers."""
     exponent = x.numerator.bit_length() - x.denominator.bit_length()
     return exponent if x >= Fraction(2) ** exponent else exponent - 1
 
 
 def same_layout(source: str, format: Format) -> bool:
-    """Whether the format is the source's own, so that every finite number is on its grid."""
+    """Returns whether the format equals the source, so that every finite number is on its grid."""
     return replace(format, name=source) == FORMATS[source]
 
 
 def round_unbounded(x: Exact, negative: bool, format: Format, policy: Policy, random_bits: int | None) -> Exact:
-    """A magnitude that is not zero, on the format's grid continued upward without end: keep * 2**q."""
+    """Rounds a magnitude that is not zero to the format's grid, continued upward without bound: keep * 2**q."""
     significand, exponent = x
     q = quantum_exponent(significand.bit_length() - 1 + exponent, format)
     shift = q - exponent
@@ -129,15 +129,15 @@ def round_unbounded(x: Exact, negative: bool, format: Format, policy: Policy, ra
 
 
 def quantum_exponent(exponent: int, format: Format) -> int:
-    """q: the grid around a number with this exponent has the multiples of 2**q."""
+    """Returns q. The grid around a number with this exponent consists of the multiples of 2**q."""
     if exponent < format.min_exponent and not format.subnormals:
         return format.min_exponent  # zero and the smallest normal number only
     return max(exponent, format.min_exponent) - format.mantissa_bits
 
 
 def goes_up(odd: bool, discarded: int, shift: int, negative: bool, policy: Policy, random_bits: int | None) -> bool:
-    """Whether keep + discarded / 2**shift, 0 <= discarded < 2**shift, goes to keep + 1 instead of keep. odd: whether
-    keep is the odd one of the two."""
+    """Returns whether keep + discarded / 2**shift, 0 <= discarded < 2**shift, is rounded to keep + 1 instead of keep.
+    odd: whether keep is the odd one of the two."""
     if discarded == 0:
         return False
     half = 1 << (shift - 1)
@@ -163,29 +163,29 @@ def goes_up(odd: bool, discarded: int, shift: int, negative: bool, policy: Polic
 
 
 def goes_up_by_chance(discarded: int, shift: int, mode: Mode, k: int, random_bits: int) -> bool:
-    """``goes_up`` by the low k random bits: variants A, B and C of P3109 v4.0 §4.7.4."""
+    """Decides ``goes_up`` by the low k random bits: variants A, B and C of P3109 v4.0 §4.7.4."""
     word, one = random_bits % (1 << k), 1 << k
     if mode is Mode.STOCHASTIC_B:
         return (discarded << k + 1 >> shift) + 2 * word + 1 >= 2 * one
     chance, rest = divmod(discarded << k, 1 << shift)
-    if mode is Mode.STOCHASTIC_C:  # the discarded part to nearest even at k bits
+    if mode is Mode.STOCHASTIC_C:  # the discarded part is rounded to nearest even at k bits
         chance += 2 * rest > 1 << shift or (2 * rest == 1 << shift and chance % 2 == 1)
     return chance + word >= one
 
 
 def exceeds(a: Exact, b: Exact) -> bool:
-    """Whether a > b."""
+    """Returns whether a > b."""
     low = min(a.exponent, b.exponent)
     return a.significand << (a.exponent - low) > b.significand << (b.exponent - low)
 
 
 def largest(format: Format) -> Exact:
-    """The largest finite number."""
+    """Returns the largest finite number."""
     return Exact(*format.split(format.largest_code))
 
 
 def overflowed(negative: bool, infinite: bool, format: Format, policy: Policy) -> Exact | float:
-    """The magnitude of a number that is infinite or was rounded to more than the largest number."""
+    """Returns the magnitude for a number that is infinite or was rounded beyond the largest number."""
     match policy.overflow:
         case Overflow.MARK:
             return math.inf
@@ -205,34 +205,34 @@ def overflowed(negative: bool, infinite: bool, format: Format, policy: Policy) -
 
 
 def below_zero(infinite: bool, format: Format, policy: Policy) -> Exact | float:
-    """The magnitude of a negative number that was not rounded to zero, in an unsigned format (P3109 §4.7.5)."""
+    """Returns the magnitude for a negative number that was not rounded to zero in an unsigned format (P3109 §4.7.5)."""
     saturates = policy.overflow in (Overflow.SATURATE, Overflow.SATURATE_PROPAGATE)
     inward = policy.overflow is Overflow.INFINITY and policy.mode in (Mode.TOWARD_ZERO, Mode.UP) and not infinite
     return Exact(0, 0) if format.has_zero and (saturates or inward) else math.nan
 
 
 def end_of_range(format: Format) -> Exact | float:
-    """Infinity where the format has it, else NaN where it has that, else the largest number. P3109's finite formats
-    have the largest number, in spite of their NaN."""
+    """Returns infinity if the format has it, else NaN if it has that, else the largest number. For P3109's finite
+    formats it is the largest number, although they have NaN."""
     if format.has_infinity:
         return math.inf
     return largest(format) if format.is_p3109 or not format.has_nan else math.nan
 
 
 def own_infinity(format: Format) -> float:
-    """``end_of_range`` as a float64 number."""
+    """Returns ``end_of_range`` as a float64 number."""
     return number(end_of_range(format), False, format)
 
 
-# -- what is counted ----------------------------------------------------------------------------------------
+# -- counts -------------------------------------------------------------------------------------------------
 
 
 def counts(x: float, result: float, format: Format) -> tuple[bool, bool, bool, bool, bool]:
-    """(overflowed, underflowed, nan, inexact, subnormal) of x and the result it was rounded to.
+    """Returns (overflowed, underflowed, nan, inexact, subnormal) for x and its rounded result.
 
-    overflowed: |x| is at least the smallest magnitude that nearest_even sends beyond the largest number, or x
-    is NaN, whatever the mode; underflowed: 0 < |x| <= half the smallest positive number; nan: x is NaN;
-    inexact: x is not NaN and the result is not x; subnormal: 0 < |result| < the smallest normal number.
+    overflowed: |x| is at least the smallest magnitude that nearest_even rounds beyond the largest number, or x is NaN,
+    in any mode. underflowed: 0 < |x| <= half the smallest positive number. nan: x is NaN. inexact: x is not NaN and the
+    result is not x. subnormal: 0 < |result| < the smallest normal number.
     """
     if math.isnan(x):
         return True, False, True, False, 0 < abs(result) < format.smallest_normal
@@ -251,8 +251,8 @@ def counts(x: float, result: float, format: Format) -> tuple[bool, bool, bool, b
 
 
 def legacy_applies(format: Format) -> bool:
-    """Whether the qpytorch modes know the format: fp_E_M_B with M <= 22 and |B| <= 126, or one like it (signed,
-    subnormals, every code a number or E = 8), within float32; and float32, which they leave alone."""
+    """Returns whether the qpytorch modes support the format: fp_E_M_B with M <= 22 and |B| <= 126, or a similar one
+    (signed, with subnormals, every code a number or E = 8) within float32. They do not change float32."""
     if same_layout("float32", format):
         return True
     if not (format.signed and format.subnormals and format.fits_float32):
@@ -263,19 +263,19 @@ def legacy_applies(format: Format) -> bool:
 
 
 def extra_bias(format: Format) -> int:
-    """B of fp_E_M_B: the bias beyond 2**(E - 1) - 1."""
+    """Returns B of fp_E_M_B: the bias minus (2**(E - 1) - 1)."""
     assert format.bias is not None
     return format.bias - (2 ** (format.exponent_bits - 1) - 1)
 
 
 def to_float32(x: float) -> float:
-    """x to nearest even in float32, overflow to infinity: what one float32 operation gives if x is exact, or a
-    sum or product of two float32 numbers in float64 (then the double rounding is harmless: 53 >= 2 * 24 + 2)."""
+    """Rounds x to nearest even in float32, with overflow to infinity. This equals one float32 operation if x is exact,
+    or is a float64 sum or product of float32 numbers: the double rounding is harmless because 53 >= 2 * 24 + 2."""
     return round_value(x, "float64", FORMATS["float32"])
 
 
 def round_like_qpytorch(x: float, format: Format, policy: Policy, random_bits: int | None) -> float:
-    """QPyTorch's float_quantize with exponent bits E, mantissa bits m, after scaling by 2**B (paper §4.1)."""
+    """QPyTorch's float_quantize with exponent bits E and mantissa bits m, after scaling by 2**B (paper §4.1)."""
     if same_layout("float32", format):
         return math.copysign(math.nan, x) if math.isnan(x) else x
     if math.isnan(x):
@@ -299,7 +299,7 @@ def round_like_qpytorch(x: float, format: Format, policy: Policy, random_bits: i
 
 
 def add_and_truncate(x: float, added: int, mantissa_bits: int) -> float:
-    """``added`` onto the float32 pattern of x, whose last 23 - mantissa_bits bits are then cleared."""
+    """Adds ``added`` to the float32 pattern of x, and clears its last 23 - mantissa_bits bits."""
     pattern = struct.unpack("<I", struct.pack("<f", x))[0] + added
     dropped = 23 - mantissa_bits
     return struct.unpack("<f", struct.pack("<I", pattern >> dropped << dropped))[0]

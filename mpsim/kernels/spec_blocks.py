@@ -1,8 +1,8 @@
 """Defines block formats, one block at a time, in Python integers and fractions.
 
 Source: OCP Microscaling Formats (MX) v1.0, §5 (formats), §6.2 (dot product), §6.3 (conversion from float32); NVIDIA's
-description of NVFP4 (blocks of 16, E4M3 scales, one float32 scale per tensor). docs/block_formats.md says what is
-taken from them and what they leave open.
+description of NVFP4 (blocks of 16, E4M3 scales, one float32 scale per tensor). docs/block_formats.md lists what mpsim
+follows in them and what they leave open.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mpsim.policies import Mode, Overflow, Policy
 
 
 class Ends(Protocol):
-    """What a scale rule reads of the elements: a format's, or those of integers (mpsim/blocks/elements.py)."""
+    """The properties of elements that scale rules use: a format's, or those of integers (mpsim/blocks/elements.py)."""
 
     @property
     def largest(self) -> float: ...
@@ -33,7 +33,8 @@ class Ends(Protocol):
 
 @dataclass(frozen=True)
 class BlockFormat:
-    """``size`` elements share one scale; ``tensor_scale``: all of a tensor share one float32 number too (NVFP4)."""
+    """``size`` elements share one scale. With ``tensor_scale`` all elements of a tensor also share one float32 number
+    (NVFP4)."""
 
     name: str
     element: Format
@@ -44,13 +45,13 @@ class BlockFormat:
     def __post_init__(self) -> None:
         if self.size < 1 or max(self.element.bits, self.scale.bits) > 8:
             raise UsageError(
-                f"block format {self.name!r}: blocks of at least 1 element, elements and scales of at most 8 bits; got "
-                f"{self.size}, {self.element} and {self.scale}"
+                f"block format {self.name!r} needs blocks of at least 1 element, and elements and scales of at most 8 "
+                f"bits; got {self.size}, {self.element} and {self.scale}"
             )
         if self.scale.mantissa_bits and not self.tensor_scale:
             raise UsageError(
-                f"block format {self.name!r}: a scale of its own is a power of two (float8_e8m0fnu), one with a "
-                f"mantissa is NVFP4's, with tensor_scale=True; got {self.scale}"
+                f"block format {self.name!r}: a scale with a mantissa needs tensor_scale=True (as in NVFP4), and "
+                f"other scales are powers of two (float8_e8m0fnu); got {self.scale}"
             )
 
     @property
@@ -95,7 +96,7 @@ def quantize_block(
     random_bits: Sequence[int] | None = None,
     tensor_scale: float = 1.0,
 ) -> tuple[list[float], float]:
-    """(elements, scale) of one block, as numbers of their formats; the scale of a block with NaN or infinity is NaN.
+    """Returns (elements, scale) of one block as numbers of their formats. A block with NaN or infinity has scale NaN.
 
     >>> elements, scale = quantize_block([7.0, -0.3], BLOCK_FORMATS["mxfp4"])
     >>> elements, scale
@@ -138,7 +139,7 @@ def power_scale(amax: Fraction, element: Format, rule: str, overflow: str) -> fl
 
 
 def power_exponent(amax: Fraction, element: Ends, rule: str) -> int:
-    """Returns the exponent of the scale that a rule gives to a positive ``amax``, without limits."""
+    """Returns the exponent of a rule's scale for a positive ``amax``, without limits."""
     if rule == "even":
         amax = fraction_to_precision(amax, element.mantissa_bits)
     exponent = spec.floor_log2(amax)
@@ -190,7 +191,7 @@ def dot(
         for x, y in zip(left, right, strict=True):
             if not math.isfinite(x) or not math.isfinite(y):
                 special += x * y
-        special += 0.0 * left_scale * right_scale  # a NaN scale
+        special += 0.0 * left_scale * right_scale  # NaN if a scale is NaN
         if special == 0:
             pairs = zip(left, right, strict=True)
             inside = sum((Fraction(x) * Fraction(y) for x, y in pairs), Fraction(0))

@@ -1,4 +1,4 @@
-"""The definition of codes: which number a code stands for, and which code a number has."""
+"""Defines codes: the number of each code, and the code of each number."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mpsim.policies import Mode, Overflow, Policy
 
 
 def encode(x: float, format: Format) -> int:
-    """The code of a value of the format. Raises ValueError for any other number.
+    """Returns the code of a value of the format. Raises ValueError for any other number.
 
     >>> from mpsim.formats import FORMATS
     >>> hex(encode(-416.0, FORMATS["float8_e4m3fn"]))
@@ -27,7 +27,7 @@ def encode(x: float, format: Format) -> int:
 
 
 def code_of(magnitude: Exact | float, negative: bool, format: Format) -> int:
-    """The code of a number of the format, of infinity or of NaN. Raises UsageError if the format has no such code."""
+    """Returns the code of a number of the format, infinity or NaN. Raises UsageError if the format has no such code."""
     sign = format.sign_mask if negative else 0
     if not isinstance(magnitude, Exact):
         code = format.nan_code if math.isnan(magnitude) else format.infinity_code
@@ -41,14 +41,14 @@ def code_of(magnitude: Exact | float, negative: bool, format: Format) -> int:
     shift = spec.quantum_exponent(highest, format) - exponent
     units = significand >> shift if shift >= 0 else significand << -shift  # the number in quanta
     code = (max(highest - format.min_exponent, 0) << format.mantissa_bits) + units
-    # units has its implicit bit where the exponent field begins: that is the 1 by which a normal field starts
+    # The implicit bit of units is the lowest bit of the exponent field, whose normal values start at 1.
     return sign | (code if format.has_zero else code - (1 << format.mantissa_bits))
 
 
 def decode(code: int, format: Format) -> float:
-    """The number a code stands for, exactly; NaN is quiet, with the code's sign where each sign has one.
+    """Returns the exact number of a code. NaN is quiet, and has the code's sign if each sign has a NaN.
 
-    In a format without subnormals every code of exponent 0 is a zero, of the code's sign.
+    In a format without subnormals every code of exponent 0 is a zero with the code's sign.
 
     >>> from mpsim.formats import FORMATS
     >>> decode(0x01, FORMATS["float8_e5m2"])
@@ -60,7 +60,7 @@ def decode(code: int, format: Format) -> float:
 
 
 def magnitude_of(code: int, format: Format) -> Exact | float:
-    """The magnitude of a code's number, exactly: or infinity, or NaN."""
+    """Returns the exact magnitude of a code's number, or infinity, or NaN."""
     magnitude = code & format.magnitude_mask
     if code == format.nan_code or magnitude > format.largest_code:
         return math.inf if magnitude == format.infinity_code and code != format.nan_code else math.nan

@@ -1,8 +1,8 @@
-"""The definition of a dot product for every Product: one element, Python integers and fractions only.
+"""Defines the dot product for every Product: one element, with only Python integers and fractions.
 
-A term is a pair of factors (x, y): of a product the two operands, of a result the result and 1 or its scale. Numbers
-between steps are Python floats, and every step is rounded once from its exact value. What a sum adds is computed from
-left to right, each part with all its own parts before the next.
+A term is a pair of factors (x, y). For a product these are the two operands, and for a result the result and 1 or its
+scale. Numbers between steps are Python floats, and every step is rounded once from its exact value. The terms of a sum
+are computed from left to right, each completely before the next.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from mpsim.products.stages import (
 
 __all__ = ["Dot", "Term", "dot", "multiply_add", "read"]
 
-#: A product, or what computes a result.
+#: A product, or a function that computes a result.
 Part = Term | Callable[[], Term]
 
 
@@ -69,10 +69,10 @@ def dot(
     bias: float | None = None,
     element: int = 0,
 ) -> float:
-    """The dot product of float32 numbers as the description says. ``element``: its place in the flattened result, which
-    decides its random bits.
+    """Computes the dot product of float32 numbers as described. ``element`` is its index in the flattened result, on
+    which its random bits depend.
 
-    Raises UsageError for an order without a definition, and for a tree of another number of terms.
+    Raises UsageError for an order without a definition, and for a tree with a different number of terms.
 
     >>> dot([1.0, 1.0, -1.0], [2.0**24, 1.0, 2.0**24])
     0.0
@@ -97,38 +97,38 @@ def dot(
 
 
 class Dot:
-    """One dot product while it is computed: the C that no sum has begun with yet, and the random words used so far."""
+    """The state of one dot product: whether C has still to start a sum, and the random words used so far."""
 
     def __init__(self, product: Product, beside: Beside, element: int) -> None:
         self.product, self.beside, self.element, self.words = product, beside, element, 0
         self.first = beside.c if product.start == "c" else None
 
     def sum(self, terms: Sequence[Part], order: Order) -> Term:
-        """The terms summed in the order; what a sum begins with if there are none."""
+        """Sums the terms in the order. Without terms, returns the start of a sum."""
         return RULES[type(order)](terms, order, self) if terms else self.begin()
 
     def value(self, part: Part) -> Term:
-        """A result computed, or a product rounded if the description says so."""
+        """Computes a result, or rounds a product if the description says so."""
         if callable(part):
             return part()
         return part if self.product.products is None else self.rounded([part], self.product.products)
 
     def begin(self, sums: Sums | None = None) -> Term:
-        """What a sum begins with: +0, but C, rounded, where it has not been added yet."""
+        """Returns the start of a sum: +0, or C, rounded, if it has not been added yet."""
         c, self.first = self.first, None
         if c is None:
             return Term(0.0)
         return Term(c) if sums is None else self.rounded([Term(c)], sums)
 
     def rounded(self, terms: Sequence[Term], sums: Sums) -> Term:
-        """The exact sum of terms rounded, with the next random word where bits decide."""
+        """Rounds the exact sum of terms, with the next random word in stochastic rounding."""
         word = 0
         if sums.is_stochastic:
             word, self.words = random_word(self.beside, self.element, self.words), self.words + 1
         return Term(add(terms, sums, word))
 
     def scaled(self, total: Term, scale: Scale, block: int = 0) -> Term:
-        """A number of 24 bits times a factor."""
+        """Multiplies a number of 24 bits by a factor."""
         if scale.of == "alpha":
             factor = self.beside.alpha
         else:
@@ -138,12 +138,12 @@ class Dot:
         return result if scale.sums is None else self.rounded([result], scale.sums)
 
     def scales_of(self, block: int, operands: Sequence[str] = ("left", "right")) -> list[float]:
-        """The operands' scales of a block of k."""
+        """Returns the operands' scales of a block of k."""
         given = {"left": self.beside.left_scale, "right": self.beside.right_scale}
         return [given[each][block if len(given[each]) > 1 else 0] for each in operands]
 
     def finish(self, total: Term, stage: Bias | Scale | AddC, bias: float | None) -> Term:
-        """The number after one stage of the epilogue."""
+        """Applies one stage of the epilogue."""
         if isinstance(stage, Scale):
             return self.scaled(total, stage)
         if isinstance(stage, Bias):
@@ -155,7 +155,7 @@ class Dot:
 
 
 def random_word(beside: Beside, element: int, number: int) -> int:
-    """The random word of an element's rounding with this number (docs/semantics.md, "Random numbers")."""
+    """Returns the random word of an element's rounding with this number (docs/semantics.md, "Random numbers")."""
     step, tensor, purpose = beside.stream.words
     counter = np.array([[element // 4, step, tensor, purpose + (number << 8)]], np.uint32)
     return int(philox4x32(counter, beside.stream.key)[0, element % 4])
@@ -284,7 +284,7 @@ def _aligned(terms: Sequence[Part], order: Chain, dot: Dot) -> Term:
 
 
 def _chain(groups: Sequence[Sequence[Part]], order: Chain, dot: Dot) -> Term:
-    """A chain of instructions, the result of each being the c of the next, each over terms of one group."""
+    """Runs a chain of instructions, each over the terms of one group. The result of each is the c of the next."""
     if order.start == "zero":
         c = dot.begin(order.sums)
     else:
@@ -301,7 +301,7 @@ def _chain(groups: Sequence[Sequence[Part]], order: Chain, dot: Dot) -> Term:
     return c
 
 
-#: type of an order -> its rule
+#: type of an order -> the function that defines it
 RULES: dict[type, Callable[[Sequence[Part], Any, Dot], Term]] = {
     Rising: _rising,
     Kahan: _kahan,

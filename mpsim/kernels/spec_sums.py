@@ -1,4 +1,4 @@
-"""The definition of one sum for products in stages: exact, and rounded once; fractions only."""
+"""Defines one sum of products in stages: exact, and rounded once, with only fractions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mpsim.products.stages import FLOAT32, Aligned, AlignedLate, AlignedScaled, 
 
 
 class Term(NamedTuple):
-    """The exact product x * y. k: which one of the operands' products it is; -1 for a result."""
+    """The exact product x * y. k: its index among the operands' products, or -1 for a result."""
 
     x: float
     y: float = 1.0
@@ -23,7 +23,7 @@ class Term(NamedTuple):
 
 
 def read(x: float, operand: Operand) -> float:
-    """A float32 number as an operand is read."""
+    """Converts a float32 number as an operand specifies."""
     x, format = _converted(x, operand), as_format(operand.format)
     return math.copysign(0.0, x) if operand.flush and abs(x) < format.smallest_normal else x
 
@@ -39,7 +39,7 @@ def _converted(x: float, operand: Operand) -> float:
 
 
 def split(x: float, operand: Operand) -> list[float]:
-    """The parts of a float32 number: each is what is left, as the operand is read."""
+    """Splits a float32 number into parts. Each part is the conversion of the remainder."""
     parts = [read(x, operand)]
     while len(parts) < operand.parts:
         x = add([Term(x), Term(-parts[-1])], FLOAT32)
@@ -48,8 +48,8 @@ def split(x: float, operand: Operand) -> list[float]:
 
 
 def add(terms: Sequence[Term], sums: Sums, word: int = 0) -> float:
-    """The exact sum of terms, rounded once (IEEE 754-2019 §5.4.1, §6.1 to §6.3): a sum that is exactly zero is -0 if
-    every term is -0, else +0. ``word``: the random bits of a stochastic rounding."""
+    """Rounds the exact sum of terms once (IEEE 754-2019 §5.4.1, §6.1 to §6.3). A sum that is exactly zero is -0 if
+    every term is -0, else +0. ``word`` has the random bits of a stochastic rounding."""
     format = as_format(sums.format)
     if not all(math.isfinite(x) and math.isfinite(y) for x, y, _ in terms):
         special = 0.0
@@ -66,18 +66,18 @@ def add(terms: Sequence[Term], sums: Sums, word: int = 0) -> float:
 
 
 def exact_value(terms: Sequence[Term]) -> Fraction:
-    """The sum of the terms that are finite."""
+    """Returns the exact sum of the finite terms."""
     return sum((Fraction(x) * Fraction(y) for x, y, _ in terms if math.isfinite(x) and math.isfinite(y)), Fraction(0))
 
 
 def multiply_add(x: float, y: float, z: float, format: Format) -> float:
-    """x*y + z, rounded once to nearest even, overflow to infinity."""
+    """Computes x*y + z, rounded once to nearest even, with overflow to infinity."""
     return add([Term(x, y), Term(z)], Sums(format.name))
 
 
 def rounded(exact: Fraction, format: Format, sums: Sums = FLOAT32, word: int = 0) -> float:
-    """A number other than zero rounded as ``sums`` say, as if the exponent had no end; beyond the largest number:
-    infinity (docs/semantics.md, "Rounding")."""
+    """Rounds a number other than zero as ``sums`` specify, with an unbounded exponent. Results beyond the largest
+    number become infinity (docs/semantics.md, "Rounding")."""
     magnitude = abs(exact)
     quantum = Fraction(2) ** spec.quantum_exponent(_floor_log2(magnitude), format)
     whole = magnitude / quantum
@@ -93,14 +93,14 @@ def rounded(exact: Fraction, format: Format, sums: Sums = FLOAT32, word: int = 0
 
 
 def beyond(special: float, sums: Sums) -> float:
-    """What an infinite or overflowing result is: infinity, else NaN, else the largest number; or always the last."""
+    """Returns an infinite or overflowing result: infinity, else NaN, else the largest number (always if ``saturate``)."""
     format = as_format(sums.format)
     largest = format.largest if sums.saturate else spec.own_infinity(format)
     return special if math.isnan(special) else math.copysign(largest, special)
 
 
 def special_sum(x: float, y: float, z: float) -> float:
-    """x*y + z where one of them is infinite or NaN; z where neither x nor y is."""
+    """Computes x*y + z if one of them is infinite or NaN. It is z if x and y are finite."""
     if any(map(math.isnan, (x, y, z))):
         return math.nan
     if math.isinf(x) or math.isinf(y):
@@ -112,12 +112,12 @@ def special_sum(x: float, y: float, z: float) -> float:
 
 
 def exponent_of(x: float, format: Format) -> int:
-    """floor(log2 |x|) of a number that is not zero, but at least the smallest normal exponent of the format."""
+    """Returns floor(log2 |x|) of a number that is not zero, but at least the smallest normal exponent of the format."""
     return max(math.frexp(x)[1] - 1, format.min_exponent)
 
 
 def instruction(terms: Sequence[Term], c: float, order: Aligned | AlignedLate, product: Product) -> float:
-    """c + sum of a_k * b_k, as one instruction of an aligned order computes it."""
+    """Computes c + sum of a_k * b_k as one instruction of an aligned order does."""
     left, right = as_format(product.left.format), as_format(product.right.format)
     if isinstance(order, AlignedLate):
         terms = [_below_2_128(term) for term in terms]
@@ -135,7 +135,7 @@ def instruction(terms: Sequence[Term], c: float, order: Aligned | AlignedLate, p
 
 
 def _aligned_sum(addends: list[tuple[Fraction, int]], c: float, order: Aligned | AlignedScaled) -> float:
-    """c and numbers with exponents, aligned, added and rounded."""
+    """Aligns, adds and rounds c and numbers with exponents."""
     format = as_format(order.sums.format)
     if c:
         addends.append((Fraction(c), exponent_of(c, format)))
@@ -151,7 +151,7 @@ def _aligned_sum(addends: list[tuple[Fraction, int]], c: float, order: Aligned |
 def scaled_instruction(
     terms: Sequence[Term], scales: Sequence[Sequence[float]], c: float, order: AlignedScaled, product: Product
 ) -> float:
-    """c + sum of a_k * b_k times the scales of k, as one instruction computes it; scales: both of each term."""
+    """Computes c + sum of a_k * b_k times the scales of k as one instruction does. scales: both of each term."""
     factors = [(x, y, *pair) for (x, y, _), pair in zip(terms, scales, strict=True)]
     special = sum((math.prod(each) for each in factors if not all(map(math.isfinite, each))), c)
     if not math.isfinite(special):
@@ -173,14 +173,14 @@ def scaled_instruction(
 
 
 def _below_2_128(term: Term) -> Term:
-    """The product, or an infinite one in its place."""
+    """Returns the product, or an infinite one if it is at least 2**128."""
     x, y, _ = term
     infinite = abs(x * y) >= 2.0**128  # exact in float64; false for NaN
     return Term(math.copysign(math.inf, x), math.copysign(1.0, y)) if infinite else term
 
 
 def _late(terms: Sequence[Term], c: float, order: AlignedLate, left: Format, right: Format) -> float:
-    """The products aligned in their parts, the parts' sums aligned, and c aligned with their sum; finite numbers."""
+    """Aligns the products in each part, then the parts' sums, then c with their sum. All numbers are finite."""
     format = as_format(order.sums.format)
     parts: list[tuple[Fraction, int]] = []
     for group in order.parts.split(len(terms)):
@@ -202,7 +202,7 @@ def _late(terms: Sequence[Term], c: float, order: AlignedLate, left: Format, rig
 
 
 def _down(value: Fraction, exponent: int) -> Fraction:
-    """Rounded down to a multiple of 2**exponent."""
+    """Rounds down to a multiple of 2**exponent."""
     quantum = Fraction(2) ** exponent
     return math.floor(value / quantum) * quantum
 

@@ -43,7 +43,7 @@ def check_gradients(
     Source: the method of autograd's check_grads.
 
     >>> from mpsim import ops
-    >>> check_gradients(lambda x, y: ops.relu(ops.add(x, y)), [np.ones((2, 3)), np.full((2, 3), 0.5)])
+    >>> check_gradients(lambda x, y: ops.log_softmax(ops.add(x, y)), [np.ones((2, 3)), np.full((2, 3), 0.5)])
     """
     random = np.random.default_rng(checks.seed("seed", seed))
     step, tolerance = checks.real("step", step, above=0), checks.real("tolerance", tolerance, above=0)

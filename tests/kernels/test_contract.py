@@ -103,11 +103,11 @@ def test_a_foreign_backend_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "function", "words"),
     [
         ("relu", None, "there is no function relu"),
-        ("add", lambda a, b, *, out=None: a, "add takes no threads"),
-        ("matmul", lambda a, b, transpose_a=False, transpose_b=False, bias=None, *, threads: a, "takes no accumulator"),
+        ("add", lambda a, b, *, out=None: a, "add has no argument threads"),
+        ("matmul", lambda a, b, transpose_a=False, transpose_b=False, bias=None, *, threads: a, "no argument acc"),
         ("scale", lambda x, by, *, out=None, threads: x, "scale takes (x, by, out) instead of (x, factor, out)"),
-        ("random_bits", lambda stream, size, first=1, *, threads: size, "another default of first than 0"),
-        ("channel_sum", lambda *, x, threads: x, "channel_sum takes x in another way (keyword-only)"),
+        ("random_bits", lambda stream, size, first=1, *, threads: size, "a default of first other than 0"),
+        ("channel_sum", lambda *, x, threads: x, "channel_sum has x as a different kind of argument (keyword-only)"),
         ("positive", lambda x, *, out=None, threads: x, "positive takes (x, out) instead of (x)"),
     ],
 )

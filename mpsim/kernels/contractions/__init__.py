@@ -1,1 +1,1 @@
-"""What the contractions of all backends share: their lowering, the four functions, and steps of any order."""
+"""The parts that contractions of all backends share: lowering, the four functions, and steps of any order."""

@@ -1,4 +1,4 @@
-"""What a product reads beside its operands: C, the factors of its sums, and random bits."""
+"""The arguments of a product besides its operands: C, factors of its sums, and random bits."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from mpsim.products.stages import Product, Scale
 
 
 class Beside(NamedTuple):
-    """The arguments of a matrix product (M, N) over K that its description asks for (mpsim/products/sums.py).
+    """Further arguments of a matrix product (M, N) over K, as its description requires (mpsim/products/sums.py).
 
-    c: (M, N). alpha, beta: float32 numbers. left_scale: (M or 1, blocks of k or 1); right_scale: (blocks of k or 1, N
-    or 1). stream: of the random bits of stochastic sums. Arrays are float32, contiguous; None is not given. For one
-    element (``mpsim.kernels.spec_dot.dot``) c is a number, and a scale a sequence over the blocks of k.
+    c: (M, N). alpha, beta: float32 numbers. left_scale: (M or 1, blocks of k or 1). right_scale: (blocks of k or 1, N
+    or 1). stream: the random bits of stochastic sums. Arrays are float32 and contiguous. None means not passed. For one
+    element (``mpsim.kernels.spec_dot.dot``) c is a number, and a scale is a sequence over the blocks of k.
     """
 
     c: Any = None
@@ -25,12 +25,12 @@ class Beside(NamedTuple):
     stream: Stream = Stream(0, "sums")
 
 
-#: Nothing but the operands.
+#: Only the operands.
 NOTHING = Beside()
 
 
 def check_given(product: Product, beside: Beside) -> None:
-    """UsageError where a product is given what it does not take, or not given the scales that it takes.
+    """Raises UsageError if a product does not use an argument that was passed, or if its scales are missing.
 
     >>> check_given(Product(), Beside(beta=0.5))
     Traceback (most recent call last):

@@ -1,4 +1,4 @@
-"""Which steps a chain of instructions has: orders that align their terms (mpsim/products/aligned.py)."""
+"""Writes the steps of a chain of instructions, for orders that align their terms (mpsim/products/aligned.py)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Least(NamedTuple):
 
 
 def chain(writer: Writer, order: Chain, groups: Sequence[Sequence[Term]]) -> int:
-    """The register of a chain of instructions, each over terms of one group."""
+    """Returns the register of a chain of instructions, each over the terms of one group."""
     if order.start == "zero":
         to = writer.begin(order.sums)
     else:

@@ -1,7 +1,7 @@
-"""The four contractions of the contract, stated once over their lowering (mpsim/kernels/contractions/lowering.py).
+"""Implements the contract's four contractions once for all backends, by lowering (lowering.py).
 
-A backend provides the sum over a lowering, the addition of a bias, rounding, and faster kernels where it has them.
-Orders of summation that have no kernel of their own run step by step (mpsim/kernels/contractions/steps.py).
+A backend provides the sum over a lowering, the addition of a bias, rounding, and optionally faster kernels. Orders of
+summation without a kernel run step by step (steps.py).
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ TO_NEAREST = Policy(Mode.NEAREST_EVEN, Overflow.INFINITY)
 
 
 class How(NamedTuple):
-    """In what order to sum, on how many threads. accumulator: the product's short form but for its output, None where
-    it has none; only those reach a backend's own kernels. Its left operand is the contraction's left factor."""
+    """The order of summation and the number of threads. accumulator: the product's short form without its output. Its
+    left operand is the contraction's left factor."""
 
     accumulator: Accumulator
     threads: int
 
 
-#: sum(lower, first, second, options, how): every output of ``lower(first, second, *options)``, in the written order of
-#: the accumulator. ``first`` is the left factor of of_matmul, ``second`` that of the convolutions.
+#: sum(lower, first, second, options, how) computes every output of ``lower(first, second, *options)`` in the
+#: accumulator's order. ``first`` is the left factor of of_matmul, and ``second`` that of the convolutions.
 Sum = Callable[[Callable[..., Any], Array, Array, tuple[Any, ...], How], Array]
-#: run(contraction, steps, reads, threads): every output of the contraction, by the steps.
+#: run(contraction, steps, reads, threads) computes every output of the contraction by the steps.
 Run = Callable[[Contraction, Steps, Reads, int], Array]
 
 
 def over_lowering(contract: Callable[[Contraction, Accumulator, int], Array]) -> Sum:
-    """The sum of a backend that lowers arrays themselves."""
+    """Returns the sum of a backend that lowers the arrays themselves, not only their shapes."""
     return lambda lower, first, second, options, how: contract(
         lower(first, second, *options), how.accumulator, how.threads
     )
@@ -66,8 +66,7 @@ class Functions(NamedTuple):
 
 
 class FastPaths:
-    """What a backend has beside the sum over a lowering: the same functions, None where they do not take these
-    arguments."""
+    """A backend's faster kernels. They return None for arguments that they do not support."""
 
     def matmul(
         self, a: Array, b: Array, transpose_a: bool, transpose_b: bool, bias: Array | None, how: How
@@ -85,7 +84,7 @@ class FastPaths:
 
 
 class _Backend:
-    """The four functions over what a backend provides."""
+    """The four functions, over the parts that a backend provides."""
 
     def __init__(
         self,
@@ -106,7 +105,7 @@ class _Backend:
         bias: Array | None = None,
         beside: Beside = NOTHING,
     ) -> Array:
-        """The result by the fastest of the three ways that takes the product."""
+        """Computes the result by the fastest of the three methods that supports the product."""
         lower, first, second, options = lowered
         swapped = lower is not of_matmul  # the contraction's left factor is the right one of the product
         if isinstance(product, Accumulator):
@@ -146,7 +145,7 @@ class _Backend:
         faster: Callable[[Array, Array, Array | None, How], Array | None],
         bias: Array | None,
     ) -> Array:
-        """The total of an accumulator, by a kernel of the backend's own, and a bias."""
+        """Computes the total of an accumulator by a kernel of the backend, and adds a bias."""
         lower, first, second, options = lowered
         how = How(accumulator, threads)
         total = faster(first, second, bias, how)
@@ -155,7 +154,7 @@ class _Backend:
     def _after(
         self, total: Array, product: Product, simple: bool, threads: int, bias: Array | None, beside: Beside
     ) -> Array:
-        """The epilogue and the output. simple: no more than the bias, which was added, and a rounding to nearest."""
+        """Applies epilogue and output. simple: they are only a bias, already added, and a rounding to nearest."""
         if not simple:
             assert self._run is not None
             steps, c = steps_after(product, given_of(beside, bias)), over(total.shape)
@@ -255,6 +254,6 @@ def contractions(
     faster: FastPaths = FastPaths(),
     run: Run | None = None,
 ) -> Functions:
-    """A backend's four functions. run: None for a backend that runs no steps."""
+    """Returns a backend's four functions. run is None for a backend that does not run steps."""
     backend = _Backend(sum, add_bias, round_array, faster, run)
     return Functions(backend.matmul, backend.conv2d, backend.conv2d_input_gradient, backend.conv2d_weight_gradient)

@@ -1,9 +1,9 @@
-"""A contraction as tables of offsets: how a matrix product or a convolution becomes sums over one k.
+"""Lowers matrix products and convolutions to sums over one k, described by tables of offsets.
 
-Element (g, m, k) of the left factor is ``a[a_group[g] + a_row[m] + a_k[k]]`` of the flat array ``a``, element
-(g, k, p) of the right one ``b[b_group[g] + b_column[p] + b_k[k]]``, and output (g, m, p) goes to
-``out[out_group[g] + out_row[m] + out_column[p]]``. The order of k is the written one of
-mpsim.kernels.contract; no matrix of patches is made, only a zero-padded (zero-dilated) copy of the image.
+Element (g, m, k) of the left factor is ``a[a_group[g] + a_row[m] + a_k[k]]`` of the flat array ``a``. Element (g, k, p)
+of the right one is ``b[b_group[g] + b_column[p] + b_k[k]]``, and output (g, m, p) is
+``out[out_group[g] + out_row[m] + out_column[p]]``. mpsim.kernels.contract specifies the order of k. No matrix of
+patches is needed, only a zero-padded (zero-dilated) copy of the image.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ class Contraction:
 
     @property
     def is_double(self) -> bool:
-        """Whether a factor is float64: gradient checks, which have no written order."""
+        """Whether a factor is float64: in gradient checks, which have no specified order."""
         return np.float64 in (self.a.dtype, self.b.dtype)
 
     def columns(self, start: int, stop: int) -> Contraction:
-        """The same contraction for some of the columns only."""
+        """Returns the contraction of some of the columns."""
         return replace(self, b_column=self.b_column[start:stop], out_column=self.out_column[start:stop])
 
     def left(self, k: np.ndarray | int) -> np.ndarray:
-        """Elements of the left factor, shape k.shape + (groups, rows)."""
+        """Returns elements of the left factor: k.shape + (groups, rows)."""
         return self.a[np.add.outer(self.a_k[k], np.add.outer(self.a_group, self.a_row))]
 
     def right(self, k: np.ndarray | int) -> np.ndarray:
-        """Elements of the right factor, shape k.shape + (groups, columns)."""
+        """Returns elements of the right factor: k.shape + (groups, columns)."""
         return self.b[np.add.outer(self.b_k[k], np.add.outer(self.b_group, self.b_column))]
 
     def put(self, out: np.ndarray, totals: np.ndarray) -> None:
@@ -66,7 +66,7 @@ class Contraction:
 
 
 def offsets(*axes: Pair) -> np.ndarray:
-    """Offsets of the elements of nested axes, each (count, stride), the last running fastest.
+    """Returns the offsets of the elements of nested axes, each (count, stride). The last one varies fastest.
 
     >>> offsets((2, 10), (3, 1))
     array([ 0,  1,  2, 10, 11, 12])
@@ -78,7 +78,7 @@ def offsets(*axes: Pair) -> np.ndarray:
 
 
 def place(x: np.ndarray, top: int, left: int, height: int, width: int, dilation: Pair = (1, 1)) -> np.ndarray:
-    """Images (N, C, H, W) with row i at top + i*dilation of a +0 canvas (N, C, height, width); outside is cut off."""
+    """Copies row i of images (N, C, H, W) to row top + i*dilation of a +0 canvas (N, C, height, width), and crops."""
     if (top, left) == (0, 0) and x.shape[2:] == (height, width):
         return x
     canvas = np.zeros((*x.shape[:2], height, width), x.dtype)
@@ -89,7 +89,7 @@ def place(x: np.ndarray, top: int, left: int, height: int, width: int, dilation:
 
 
 def _inside(count: int, origin: int, dilation: int, size: int) -> tuple[slice, slice]:
-    """The elements i with 0 <= origin + i*dilation < size, and where they go."""
+    """Returns the slice of the i with 0 <= origin + i*dilation < size, and the slice of their positions."""
     first = max(0, -(origin // dilation))
     last = min(count, -((origin - size) // dilation))
     if last <= first:
@@ -98,12 +98,12 @@ def _inside(count: int, origin: int, dilation: int, size: int) -> tuple[slice, s
     return slice(first, last), slice(target, origin + (last - 1) * dilation + 1, dilation)
 
 
-#: ``place``, or what takes its arguments for arrays that NumPy does not have.
+#: ``place``, or a function with its arguments for arrays of a device.
 Place = Callable[..., Any]
 
 
 def of_matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool) -> Contraction:
-    """op(a) (M, K) times op(b) (K, N)."""
+    """Lowers op(a) (M, K) times op(b) (K, N)."""
     k, rows = a.shape if transpose_a else a.shape[::-1]
     columns = b.shape[0] if transpose_b else b.shape[1]
     one = offsets((1, 0))
@@ -117,7 +117,7 @@ def of_matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool
 def of_conv2d(
     x: np.ndarray, w: np.ndarray, stride: Pair, padding: Pair, groups: int, place: Place = place
 ) -> Contraction:
-    """k over (c, r, s) of the group; rows are its output channels, columns the output positions (n, i, j)."""
+    """k runs over (c, r, s) of the group. Rows are its output channels, columns the output positions (n, i, j)."""
     batch, channels, height, width = x.shape
     outputs, group_channels, kernel_rows, kernel_columns = w.shape
     height, width = height + 2 * padding[0], width + 2 * padding[1]
@@ -145,7 +145,7 @@ def of_conv2d_input_gradient(
     groups: int,
     place: Place = place,
 ) -> Contraction:
-    """k over (o, r, s) of the group and the flipped kernel; rows are its input channels, columns (n, h, w)."""
+    """k runs over (o, r, s) of the group and the flipped kernel. Rows are its input channels, columns (n, h, w)."""
     batch, channels, rows, columns = x_shape
     outputs, group_channels, kernel_rows, kernel_columns = w.shape
     height, width = rows + kernel_rows - 1, columns + kernel_columns - 1
@@ -173,7 +173,7 @@ def of_conv2d_weight_gradient(
     groups: int,
     place: Place = place,
 ) -> Contraction:
-    """k over the output positions (n, i, j); rows are the group's output channels, columns (c, r, s)."""
+    """k runs over the output positions (n, i, j). Rows are the group's output channels, columns (c, r, s)."""
     batch, channels, height, width = x.shape
     outputs, group_channels, kernel_rows, kernel_columns = w_shape
     rows, columns = gy.shape[2:]
@@ -193,7 +193,7 @@ def of_conv2d_weight_gradient(
 
 
 def add_bias(out: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-    """One addition per element, after the total: bias (N,) of (M, N), bias (O,) of (N, O, H, W)."""
+    """Adds a bias to each total: bias (N,) to (M, N), or bias (O,) to (N, O, H, W)."""
     if bias is not None:
         with np.errstate(over="ignore", invalid="ignore"):
             out += bias if out.ndim == 2 else bias[:, None, None]
@@ -201,27 +201,27 @@ def add_bias(out: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
 
 
 def significand_mask(format: str) -> np.uint32:
-    """The bits of a float32 number that are left where its significand has the mantissa bits of a format."""
+    """Returns the mask of the bits that stay if a float32 significand is truncated to a format's mantissa bits."""
     return np.uint32(0xFFFFFFFF << (23 - min(as_format(format).mantissa_bits, 23)) & 0xFFFFFFFF)
 
 
 def significand_masks(accumulator: Accumulator) -> tuple[int, int]:
-    """The same of both operands of an accumulator, as signed integers, whose higher bits are ones too."""
+    """Returns the masks of both operands of an accumulator, sign-extended."""
     left, right = (-1 << (23 - min(as_format(name).mantissa_bits, 23)) for name in accumulator.operands)
     return left, right
 
 
 def truncated(x: np.ndarray, mask: np.uint32) -> np.ndarray:
-    """float32 numbers with their significands truncated; NaN stays."""
+    """Truncates the significands of float32 numbers. NaN stays."""
     return np.where(np.isnan(x), x, (x.view(np.uint32) & mask).view(np.float32))
 
 
 def product(c: Contraction) -> np.ndarray:
-    """The contraction by NumPy's matmul: no promise of bits, and float64 where a factor is float64."""
+    """Computes the contraction by NumPy's matmul, without specified bits. It is float64 if a factor is float64."""
     out = np.zeros(c.out_shape, np.float64 if c.is_double else np.float32)
     groups, _, length, columns = c.shape
     k = np.arange(length)
-    width = max(1, (1 << 22) // max(1, groups * length))  # columns together: 16 MiB of gathered elements
+    width = max(1, (1 << 22) // max(1, groups * length))  # columns at a time: 16 MiB of gathered elements
     for start in range(0, columns, width):
         block = c.columns(start, start + width)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):

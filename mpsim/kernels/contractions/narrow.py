@@ -1,15 +1,15 @@
-"""Sums in a narrow format: the numbers a kernel needs to round an exact sum to it in a few float64 operations.
+"""Computes the numbers with which kernels round an exact sum to a narrow format in a few float64 operations.
 
-The sum of acc (in the format) and an exact product (48 bits, a float64) may need more than 53 bits. So it is
-first rounded *to odd* to float64 (IEEE 754-2019 knows the method as roundTowardZero plus a sticky bit): s = fl(x + y),
-the error e = x + y - s is exact (TwoSum, Knuth, TAOCP 4.2.2; nothing overflows, and every sum is a multiple of
-2**-298, so nothing underflows), and if e is not 0 and the last bit of s is even, s moves to its neighbour on e's
-side. A number rounded to odd with q bits and then to nearest with p bits is rounded correctly if q >= p + 2
-(Boldo and Melquiond 2008): the odd last bit lies below every midpoint and keeps the side. Here q = 53 and
-p <= 24; below the format's smallest normal number p only shrinks.
+The sum of acc (in the format) and an exact product (48 bits, a float64) may need more than 53 bits. It is therefore
+first rounded *to odd* to float64 (IEEE 754-2019: roundTowardZero plus a sticky bit). For s = fl(x + y) the error
+e = x + y - s is exact (TwoSum, Knuth, TAOCP 4.2.2): nothing overflows, and every sum is a multiple of 2**-298, so
+nothing underflows. If e is not 0 and the last bit of s is even, s is replaced by its neighbour in the direction of e. A
+number rounded to odd with q bits and then to nearest with p bits is rounded correctly if q >= p + 2 (Boldo and
+Melquiond 2008), because the odd last bit is below every midpoint and preserves the side. Here q = 53 and p <= 24. Below
+the format's smallest normal number p is smaller.
 
-The second rounding: with c = 2**(52 + quantum exponent at s), (|s| + c) - c is |s| rounded to a multiple of the
-quantum, to nearest even, as c <= |s| + c < 2c and the float64 numbers there are the multiples of that quantum.
+For the second rounding let c = 2**(52 + quantum exponent at s). Then (|s| + c) - c is |s| rounded to a multiple of the
+quantum, to nearest even, because c <= |s| + c < 2c and the float64 numbers there are the multiples of that quantum.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from mpsim.products.sums import ROUNDINGS, Sums
 
 
 class Narrow(NamedTuple):
-    """What rounding to nearest even with overflow to infinity needs to know of a format."""
+    """The parameters of rounding to nearest even in a format, with overflow to infinity."""
 
     least_exponent: int  # of a normal number, biased as in float64
-    shift: int  # biased exponent of c less that of s, for s normal in the format
-    low: int  # biased exponent of c below
+    shift: int  # biased exponent of c minus that of s, if s is normal in the format
+    low: int  # biased exponent of c for smaller s
     largest: float
-    beyond: float  # what a larger magnitude becomes: infinity, NaN, or the largest number
+    beyond: float  # the result for a larger magnitude: infinity, NaN, or the largest number
     negative_zero: bool
 
     @staticmethod
     def of(name: str) -> Narrow:
-        """The numbers for a signed format that has a zero.
+        """Returns the parameters of a signed format that has a zero.
 
         >>> Narrow.of("fp_6_9_0").beyond == Narrow.of("fp_6_9_0").largest
         True
@@ -52,17 +52,17 @@ class Narrow(NamedTuple):
 
 
 class Rounding(NamedTuple):
-    """How a sum is rounded, in numbers. The format of float64 is that of float32 and is not looked at."""
+    """The rounding of a sum as numbers. For float64 the format is float32's and is ignored."""
 
     format: Narrow
-    mode: int  # the place in ROUNDINGS
+    mode: int  # the index in ROUNDINGS
     flush_below: float  # smaller magnitudes become zeros: 0, or the smallest normal number
     random_bits: int
     double: bool
 
     @staticmethod
     def of(sums: Sums) -> Rounding:
-        """The numbers.
+        """Returns the numbers.
 
         >>> Rounding.of(Sums("float16", flush=True)).flush_below == 2.0**-14
         True
@@ -84,7 +84,7 @@ class Rounding(NamedTuple):
 
     @property
     def plain(self) -> bool:
-        """Whether nothing but the format and the direction counts."""
+        """Whether only the format and the direction matter."""
         return self.mode != STOCHASTIC and not self.flush_below and not self.double
 
 

@@ -1,4 +1,4 @@
-"""How a product's operands are read before they are multiplied, and the accumulator whose kernel then sums them."""
+"""Converts a product's operands before they are multiplied, and finds the accumulator whose kernel can sum them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from mpsim.policies import Mode, Overflow, Policy
 from mpsim.products.accumulators import Accumulator
 from mpsim.products.stages import FLOAT32, AddC, Aligned, Operand, Parts, Product, Sums, within
 
-#: round_array(x, format, policy, threads=...) of a backend.
+#: A backend's round_array(x, format, policy, threads=...).
 RoundArray = Callable[..., tuple[Array, Array]]
 AS_IT_IS = Operand()
 BARE = Product()
 
 
 class Reading(NamedTuple):
-    """left, right: the conversions that come before the sums. short: the accumulator whose kernel sums what was
-    converted, epilogue and output aside; None where there is none. simple: whether any backend does all that the
-    product has beside its sums. scaled: whether it multiplies by scales."""
+    """left, right: the conversions before the sums. short: the accumulator whose kernel sums the converted operands,
+    without epilogue and output, or None. simple: whether every backend supports the product's epilogue and output.
+    scaled: whether it multiplies by scales."""
 
     left: Operand
     right: Operand
@@ -36,11 +36,11 @@ class Reading(NamedTuple):
 
 @cache
 def reading_of(product: Product, has_c: bool = False) -> Reading:
-    """How a product's operands are read. has_c: whether a C is given.
+    """Returns the conversions of a product's operands. has_c: whether C is passed.
 
     >>> reading_of(Product(Operand("tf32", "nearest_even"), Operand("tf32", "nearest_even"))).short == Accumulator()
     True
-    >>> both = Operand("tf32", "truncate")  # which the kernels of aligned sums do themselves
+    >>> both = Operand("tf32", "truncate")  # the kernels of aligned sums do this themselves
     >>> reading_of(Product(both, both, order=Aligned())).left == AS_IT_IS
     True
     """
@@ -67,13 +67,13 @@ def reading_of(product: Product, has_c: bool = False) -> Reading:
 
 
 def _after(operand: Operand) -> Operand:
-    """An operand that truncates, where that changes nothing after the conversion; else one that does not."""
+    """Returns an operand that truncates if that changes nothing after the conversion, else one that does not."""
     exact = operand.conversion != "none" or as_format(operand.format).mantissa_bits >= 23
     return Operand(operand.format, "truncate" if exact else "none")
 
 
 def converted(x: Array, operand: Operand, round_array: RoundArray, threads: int) -> Array:
-    """float32 numbers as an operand is read (mpsim.kernels.spec_dot.read)."""
+    """Converts float32 numbers as an operand specifies (mpsim.kernels.spec_sums.read)."""
     format = as_format(operand.format)
     if operand.rounds:
         x = _rounded(x, operand.format, Mode(operand.conversion), round_array, threads)
@@ -85,7 +85,7 @@ def converted(x: Array, operand: Operand, round_array: RoundArray, threads: int)
 
 
 def pieces(x: Array, operand: Operand, round_array: RoundArray, threads: int) -> list[Array]:
-    """The parts of an operand (mpsim.kernels.spec_sums.split)."""
+    """Splits an operand into its parts (mpsim.kernels.spec_sums.split)."""
     if operand is AS_IT_IS:
         return [x]
     found = [converted(x, operand, round_array, threads)]
@@ -104,7 +104,7 @@ def in_parts(
     parts: Parts,
     swapped: bool,
 ) -> Contraction:
-    """The contraction of all terms, over the parts of both operands one behind the other. swapped: its left factor is
+    """Returns the contraction of all terms, over the concatenated parts of both operands. swapped: its left factor is
     the second operand."""
     left, right = parts.count
     lowered = [lower(firsts[min(i, left - 1)], seconds[min(i, right - 1)], *options) for i in range(max(left, right))]
@@ -121,7 +121,7 @@ def in_parts(
 
 
 def converted_c(c: Array, product: Product, round_array: RoundArray, threads: int) -> Array:
-    """C in the format in which an epilogue adds it."""
+    """Rounds C to the format in which the epilogue adds it."""
     for stage in product.epilogue:
         if isinstance(stage, AddC) and stage.format != "float32":
             return _rounded(c, stage.format, Mode.NEAREST_EVEN, round_array, threads)

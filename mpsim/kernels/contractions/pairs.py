@@ -1,4 +1,4 @@
-"""Pairwise summation, of anything that can be added, and over the chunks of a contraction."""
+"""Pairwise summation of any values, and of the chunks of a contraction."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 def in_pairs(values: Iterable[T], add: Callable[[T, T], T]) -> T:
-    """Neighbours added in pairs, again and again until one is left, of at least one value.
+    """Adds neighbours in pairs, repeatedly, until one value is left. There must be at least one value.
 
-    A stack holds the sums of 1, 2, 4, ... values that wait for a partner, as the ones of a binary counter; the odd
-    ones at the end are added from the shortest up, which is the same as passing them up.
+    A stack has the sums of 1, 2, 4, ... values that wait for a partner, like the ones of a binary counter. At the end
+    the remaining sums are added from the shortest up, which is equivalent.
 
     >>> in_pairs("abcde", lambda x, y: f"({x}{y})")
     '(((ab)(cd))e)'
@@ -40,7 +40,7 @@ def in_pairs(values: Iterable[T], add: Callable[[T, T], T]) -> T:
 
 
 def sum_in_pairs(c: Contraction, chunk: int, sum_chunk: Callable[[Contraction], np.ndarray]) -> np.ndarray:
-    """Results of neighbouring chunks added in pairs (length of k at least 1)."""
+    """Adds the results of neighbouring chunks in pairs. k must have at least one element."""
     parts = (slice(start, start + chunk) for start in range(0, c.shape[2], chunk))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         results = (sum_chunk(replace(c, a_k=c.a_k[k], b_k=c.b_k[k])) for k in parts)

@@ -1,8 +1,8 @@
-"""A convolution's gradient by the input with a stride, without the zeros between the elements of gy.
+"""Lowers a strided convolution's gradient by the input without the zeros between the elements of gy.
 
-Places (h, w) with the same remainders by the stride meet the same elements of the kernel, so each pair of remainders
-is a contraction of its own. Where the weights are finite a zero's product adds +0 or -0, which changes a sum only from
--0 to +0, and a later sum only in that way. So every -0 that comes out must be summed again with all its zeros.
+Positions (h, w) with the same remainders modulo the stride use the same elements of the kernel, so each pair of
+remainders is a separate contraction. If the weights are finite, a zero's product adds +0 or -0. This changes a sum only
+from -0 to +0, and a later sum only in the same way. Therefore every resulting -0 must be summed again with all zeros.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def phases(
     chunk: int,
     place: Place = place,
 ) -> Iterator[tuple[Contraction, np.ndarray]]:
-    """A contraction of each pair of remainders that meets the kernel, and where its chunks end in its own k."""
+    """Yields a contraction for each pair of remainders that uses the kernel, and the ends of the chunks in its k."""
     batch, channels = x_shape[:2]
     outputs, group_channels, *kernel = w.shape
     around = [kernel[i] - 1 - padding[i] for i in (0, 1)]
@@ -36,7 +36,7 @@ def phases(
     image, area, size, members = height * width, x_shape[2] * x_shape[3], kernel[0] * kernel[1], outputs // groups
     for top in range(min(stride[0], x_shape[2])):
         for left in range(min(stride[1], x_shape[3])):
-            # element r of the flipped kernel meets row h//stride + (top + r - around)//stride of gy, if that is whole
+            # element r of the flipped kernel uses row h//stride + (top + r - around)//stride of gy, if that is exact
             r, s = (
                 np.arange((around[i] - first) % stride[i], kernel[i], stride[i]) for i, first in enumerate((top, left))
             )
@@ -44,7 +44,7 @@ def phases(
             if taps.size == 0:
                 continue
             rows, columns = (top + r - around[0]) // stride[0], (left + s - around[1]) // stride[1]
-            whole = np.add.outer(np.arange(members) * size, taps).ravel()  # which of all k these are
+            whole = np.add.outer(np.arange(members) * size, taps).ravel()  # their indices among all k
             counts = -(-(x_shape[2] - top) // stride[0]), -(-(x_shape[3] - left) // stride[1])
             yield Contraction(
                 w.reshape(-1), offsets((groups, members * group_channels * size)), offsets((group_channels, size)),

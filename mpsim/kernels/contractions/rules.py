@@ -1,4 +1,4 @@
-"""Which steps each order of summation has, and each stage of an epilogue (mpsim/kernels/contractions/steps.py).
+"""Writes the steps of each order of summation and of each stage of an epilogue (mpsim/kernels/contractions/steps.py).
 
 A new order of summation needs a rule here and one in mpsim.kernels.spec_dot.
 """
@@ -112,7 +112,7 @@ def _folding(writer: Writer, order: Folding, terms: Sequence[Term]) -> int:
         sizes.append((sizes[-1] + 1) // 2)
 
     def folded(i: int, level: int) -> int:
-        """Term i after so many foldings."""
+        """Returns term i after ``level`` foldings."""
         if level == 0:
             return writer.value(terms[i])
         left, partner = folded(i, level - 1), i + sizes[level]
@@ -171,7 +171,7 @@ def _exact(writer: Writer, order: Exact, terms: Sequence[Term]) -> int:
 
 
 def _exactly(writer: Writer, terms: Sequence[Term], what: int = ODD) -> int:
-    """The register of the exact sum, rounded to odd, or once to float32."""
+    """Returns the register of the exact sum, rounded to odd, or once to float32."""
     place = writer.exact_used
     writer.exact_used += 1
     writer.exact_sums = max(writer.exact_sums, writer.exact_used)
@@ -211,7 +211,7 @@ def _scaled(writer: Writer, order: Scaled, terms: Sequence[Term]) -> int:
     return writer.scale(_sum(writer, order.order, terms), order.scale, blocks.pop())
 
 
-#: type of an order -> what writes its steps
+#: type of an order -> the function that writes its steps
 RULES: dict[type, Callable[[Writer, Any, Sequence[Term]], int]] = {
     Rising: _rising,
     Kahan: _kahan,
@@ -237,7 +237,7 @@ def _sum(writer: Writer, order: Order, terms: Sequence[Term]) -> int:
 
 
 def _finish(writer: Writer, total: int) -> None:
-    """The epilogue and the output's rounding, in place."""
+    """Writes the epilogue and the output's rounding, in place."""
     bits = bits_of(writer.product.order)
     for stage in writer.product.epilogue:
         bits = bits_after(stage, bits)
@@ -261,9 +261,10 @@ def _stage(writer: Writer, stage: Stage, total: int) -> None:
 
 @lru_cache(maxsize=512)
 def steps_of(product: Product, length: int, given: frozenset[int] = frozenset()) -> Steps:
-    """The steps of a dot product of ``length`` terms, but for the operands' conversion. given: the tables there are.
+    """Returns the steps of a dot product of ``length`` terms, without the operands' conversion.
 
-    Raises UsageError where the order is a tree of another number of terms, or begins with no sum that could take C.
+    ``given``: the tables that exist. Raises UsageError if the order is a tree with a different number of terms, or if C
+    should start a sum and no sum starts with +0.
 
     >>> steps_of(Product(order=Pairwise()), 2).code[-1, 0].item() == ADD
     True
@@ -278,7 +279,7 @@ def steps_of(product: Product, length: int, given: frozenset[int] = frozenset())
 
 @lru_cache(maxsize=512)
 def steps_after(product: Product, given: frozenset[int] = frozenset()) -> Steps:
-    """The epilogue and the output's rounding of totals that another kernel has summed."""
+    """Returns the steps of the epilogue and of the output's rounding, for totals of another kernel."""
     writer = Writer(product, given)
     total = writer.load(SUM)
     _finish(writer, total)

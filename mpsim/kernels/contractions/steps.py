@@ -1,8 +1,8 @@
-"""A product's order as a list of steps on registers, for orders that no kernel of a backend's own sums.
+"""Describes a product's order as a list of steps on registers, for orders without a backend's own kernel.
 
-A register holds one float64 number for every output that is computed together: an exact product (48 bits), or a sum in
-float64 or in a format that float32 holds. Each backend has one function that runs the steps of any order (``run`` in
-its module ``steps``). Which steps an order has: mpsim/kernels/contractions/rules.py.
+A register has one float64 number for each of the outputs that are computed together: an exact product (48 bits), or a
+sum in float64 or in a format within float32. Each backend has one function that runs the steps of any order (``run`` in
+its module ``steps``). mpsim/kernels/contractions/rules.py writes the steps of each order.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from mpsim.kernels.contractions.narrow import Rounding
 from mpsim.products.stages import FLOAT32, Product, Scale, Sums
 
-#: What a step does; r are registers, e exact sums. Fields of a step: (what, to, x, y, how).
+#: Operations of a step (what, to, x, y, how). r are registers, and e exact sums.
 ZERO = 0  # r[to] = +0
 MULTIPLY = 1  # r[to] = a[x] * b[x], exact
 ROUND = 2  # r[to] = r[x] rounded by sums[how]
@@ -23,18 +23,18 @@ ADD = 3  # r[to] = r[x] + r[y] rounded by sums[how]
 RISING = 4  # for k in places[x : x + y]: r[to] = r[to] + a[k] * b[k] rounded by sums[how]
 ALIGNED = 5  # r[to] = the instructions of aligned[how] over places[x : x + y], from the c that is r[to]
 CLEAR = 6  # e[to] = 0
-GATHER = 7  # e[to] = e[to] + r[x], exact; how: whether ODD follows, for which the signs of zeros are kept
+GATHER = 7  # e[to] = e[to] + r[x], exact; how: whether ODD follows, which needs the signs of zeros
 TOTAL = 8  # r[to] = e[x] rounded to float32
-LOAD = 9  # r[to] = table x of what the product reads beside its operands, block y
-TIMES = 10  # r[to] = r[x] * r[y], exact: of numbers of 24 bits
+LOAD = 9  # r[to] = block y of table x: C, beta, alpha, scales, bias, or a sum
+TIMES = 10  # r[to] = r[x] * r[y], exact, for numbers of 24 bits
 SUBTRACT = 11  # r[to] = r[x] - r[y] rounded by sums[how]
 ODD = 12  # r[to] = e[x] rounded to odd to float64; -0 if every number was
-LATE = 13  # r[to] = the instruction late[how] over places[x : x + y]: how many groups, their sizes, and their terms
+LATE = 13  # r[to] = the instruction late[how] over places[x : x + y]: the number of groups, their sizes, their terms
 SCALED = (
     14  # r[to] = the instruction scaled[how] over places[x : x + y]: the same, and each group's block after the sizes
 )
 
-#: Tables: what a product reads beside its operands (mpsim/kernels/contractions/tables.py).
+#: Tables that a product reads besides its operands (mpsim/kernels/contractions/tables.py).
 C, BETA, ALPHA, LEFT, RIGHT, BIAS, SUM = range(7)
 
 
@@ -43,7 +43,7 @@ Term = int | Callable[[], int]
 
 
 class AlignedNumbers(NamedTuple):
-    """An aligned order in numbers: what an instruction needs."""
+    """The numbers of an aligned order's instruction."""
 
     terms: int
     fraction: float  # 2**-fraction_bits
@@ -55,7 +55,7 @@ class AlignedNumbers(NamedTuple):
 
 
 class LateNumbers(NamedTuple):
-    """An order that aligns c late, in numbers."""
+    """The numbers of an order that aligns c late."""
 
     fraction: float  # 2**-fraction_bits
     sum_fraction: float  # 2**-sum_bits
@@ -67,7 +67,7 @@ class LateNumbers(NamedTuple):
 
 
 class ScaledNumbers(NamedTuple):
-    """An aligned order with scales of blocks of k, in numbers."""
+    """The numbers of an aligned order with scales of blocks of k."""
 
     grouped: int  # whether the products of a group are added before they are scaled and aligned
     fraction: float  # 2**-fraction_bits
@@ -76,13 +76,13 @@ class ScaledNumbers(NamedTuple):
     least_sum: float
     least: float
     least_scale: float  # 2**(smallest normal exponent of the scales' format)
-    left_table: int  # the places of LEFT and RIGHT among the tables that are read
+    left_table: int  # the indices of LEFT and RIGHT among the tables that are read
     right_table: int
     sums: int
 
 
 class Steps(NamedTuple):
-    """The steps of one product of one length, whose result is a float32 number."""
+    """The steps of one product of one length. The result is a float32 number."""
 
     code: np.ndarray  # int64 (steps, 5)
     places: np.ndarray  # int64
@@ -102,12 +102,12 @@ class Steps(NamedTuple):
 
     @property
     def most_groups(self) -> int:
-        """The most groups of terms of an instruction with scales."""
+        """The largest number of groups of terms in an instruction with scales."""
         return max((int(self.places[x]) for what, _, x, _, _ in self.code.tolist() if what == SCALED), default=0)
 
 
 class Writer:
-    """Collects the steps; registers are taken and given back. given: the tables that there are."""
+    """Collects the steps and allocates registers. given: the tables that exist."""
 
     def __init__(self, product: Product, given: frozenset[int] = frozenset()) -> None:
         self.product, self.given = product, given
@@ -138,13 +138,13 @@ class Writer:
         return self.sums.setdefault(sums, len(self.sums))
 
     def run(self, ks: Sequence[int]) -> tuple[int, int]:
-        """Where the places of these k begin, and how many there are."""
+        """Appends these k to the places, and returns where they start and how many they are."""
         first = len(self.places)
         self.places += ks
         return first, len(ks)
 
     def begin(self, sums: Sums | None = None) -> int:
-        """The register of what a sum begins with: +0, but C, rounded, where it has not been added yet."""
+        """Returns the register with which a sum starts: +0, or C, rounded, if it has not been added yet."""
         if self.begins_with_c:
             self.begins_with_c = False
             to = self.load(C)
@@ -156,17 +156,17 @@ class Writer:
         return to
 
     def load(self, table: int, block: int = 0) -> int:
-        """The register of a number that is read beside the operands."""
+        """Returns the register of a number from a table."""
         to = self.register()
         self.step(LOAD, to, self.table(table), block)
         return to
 
     def table(self, table: int) -> int:
-        """The place of a table among those that are read."""
+        """Returns the index of a table among those that are read."""
         return self.reads.setdefault(table, len(self.reads))
 
     def value(self, term: Term) -> int:
-        """The register of a term."""
+        """Returns the register of a term."""
         if callable(term):
             return term()
         to = self.register()
@@ -185,19 +185,19 @@ class Writer:
         self.step(ROUND, register, register, 0, self.how(sums))
 
     def add(self, left: int, right: int, sums: Sums) -> int:
-        """The register of a sum of two, in place of the left one."""
+        """Returns the register of a sum of two, which replaces the left one."""
         self.step(ADD, left, left, right, self.how(sums))
         self.release(right)
         return left
 
     def times(self, left: int, right: int) -> int:
-        """The register of an exact product of two, in place of the left one."""
+        """Returns the register of an exact product of two, which replaces the left one."""
         self.step(TIMES, left, left, right)
         self.release(right)
         return left
 
     def scale(self, register: int, scale: Scale, block: int = 0) -> int:
-        """The register of a number times a factor, in its place."""
+        """Returns the register of a number times a factor, which replaces the number."""
         if scale.of == "both":
             factor = self.times(self.load(LEFT, block), self.load(RIGHT, block))
             self.round(factor, FLOAT32)
@@ -209,7 +209,7 @@ class Writer:
         return register
 
     def steps(self, result: int) -> Steps:
-        """All that was written; result: the register of the result."""
+        """Returns all steps written so far. result: the register of the result."""
         return Steps(
             np.array(self.code, np.int64).reshape(-1, 5),
             np.array(self.places, np.int64),

@@ -1,4 +1,4 @@
-"""What a product reads beside its operands, as tables of offsets: C, beta, alpha, scales, bias, or a finished sum."""
+"""Tables of offsets for numbers that a product reads besides its operands: C, beta, alpha, scales, bias, or a sum."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Reads:
     stream: Stream
 
     def columns(self, start: int, stop: int) -> Reads:
-        """For some of the columns only."""
+        """Returns the tables of some of the columns."""
         return replace(self, tables=tuple(each._replace(column=each.column[start:stop]) for each in self.tables))
 
     @property
@@ -43,7 +43,7 @@ class Reads:
 
     @property
     def places(self) -> np.ndarray:
-        """For each table: where its values begin, the step, and the offsets of groups, rows and columns; int64."""
+        """For each table: the start of its values, the step, and the offsets of groups, rows and columns; int64."""
         found, first = [np.zeros(0, np.int64)], 0
         for values, step, group, row, column in self.tables:
             found += [np.array([first, step], np.int64), group, row, column]
@@ -52,7 +52,7 @@ class Reads:
 
 
 def given_of(beside: Beside, bias: Array | None) -> frozenset[int]:
-    """The tables that there are."""
+    """Returns the tables that exist."""
     given = {C: beside.c, LEFT: beside.left_scale, RIGHT: beside.right_scale, BIAS: bias}
     return frozenset({ALPHA, BETA, SUM, *(table for table, value in given.items() if value is not None)})
 
@@ -60,7 +60,7 @@ def given_of(beside: Beside, bias: Array | None) -> frozenset[int]:
 def reads_of(
     which: Sequence[int], c: Contraction, beside: Beside, bias: Array | None, total: Array | None = None
 ) -> Reads:
-    """The tables of a contraction whose outputs are those of a matrix product or, for a bias, a convolution."""
+    """Returns the tables of a contraction that is a matrix product or, only with a bias, a convolution."""
     return Reads(tuple(_table(each, c, beside, bias, total) for each in which), beside.stream)
 
 
@@ -88,7 +88,7 @@ def _table(which: int, c: Contraction, beside: Beside, bias: Array | None, total
 
 
 def over(out_shape: tuple[int, ...]) -> Contraction:
-    """A contraction of no terms with these outputs."""
+    """Returns a contraction without terms that has these outputs."""
     rows, columns = out_shape if len(out_shape) == 2 else (out_shape[0] * out_shape[1], out_shape[2] * out_shape[3])
     one, nothing = offsets((1, 0)), np.zeros(0, np.float32)
     row, column = offsets((rows, 1)), offsets((columns, 1))

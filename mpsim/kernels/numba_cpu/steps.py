@@ -182,8 +182,8 @@ def load(
     values: Array, tables: Array, which: int, block: int, sizes: tuple[int, int, int], place: tuple[int, int, int],
     total: Array,
 ) -> None:  # fmt: skip
-    """What a table has for these outputs and one block. sizes: how many groups, rows and columns there are; place: the
-    group, the row and the first column."""
+    """Returns a table's numbers for these outputs and one block. sizes: the numbers of groups, rows and columns. place:
+    the group, the row and the first column."""
     groups, rows, columns = sizes
     table = tables[which * (2 + groups + rows + columns) :]
     base = table[0] + table[1] * block + table[2 + place[0]] + table[2 + groups + place[1]]
@@ -196,7 +196,7 @@ def add_scaled(
     places: Array, a: Array, left: Array, b: Array, right: Array, b_k: Array, numbers: Array, sums: Array,
     values: Array, tables: Array, sizes: tuple[int, int, int], place: tuple[int, int, int], total: Array,
 ) -> None:  # fmt: skip
-    """An instruction with scales. places: how many groups, their sizes, their blocks, and their terms."""
+    """Applies an instruction with scales. places: the number of groups, their sizes, their blocks, their terms."""
     fraction, least_left, least_right, least_sum, least, least_scale = numbers[1:7]
     groups, width = places[0], total.size
     scales, powers = np.empty((groups, width)), np.empty((groups, width))

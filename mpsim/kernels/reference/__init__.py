@@ -1,4 +1,4 @@
-"""The 'reference' backend, which defines every function of mpsim.kernels.contract.Kernels."""
+"""The 'reference' backend: implements every function of mpsim.kernels.contract.Kernels readably in NumPy."""
 
 from mpsim.kernels.reference.contraction import *  # noqa: F403
 from mpsim.kernels.reference.layers import *  # noqa: F403

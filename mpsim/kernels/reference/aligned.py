@@ -1,7 +1,8 @@
-"""Sums of aligned, truncated products in NumPy: one instruction at a time, for many outputs at once.
+"""Sums aligned, truncated products in NumPy, one instruction at a time for many outputs.
 
-Everything is exact in float64: a product of float32 numbers has 48 bits, and a sum of terms that are multiples of one
-quantum below 2**(fraction_bits + 2) of it stays below 2**53 of it (mpsim/products/accumulators.py refuses more).
+All steps are exact in float64. A product of float32 numbers has 48 bits. Each term is a multiple of one quantum, and
+below 2**(fraction_bits + 2) quanta, and a sum of terms stays below 2**53 quanta (mpsim/products/accumulators.py rejects
+larger ones).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ EXPONENT_BITS = np.int64(0x7FF0000000000000)
 
 
 class Instruction(NamedTuple):
-    """c + sum of a_k * b_k over the terms of one instruction, as mpsim.kernels.spec_dot defines it."""
+    """Computes c + sum of a_k * b_k over the terms of one instruction, as mpsim.kernels.spec_sums defines it."""
 
     terms: int
     fraction: float  # 2**-fraction_bits
@@ -31,7 +32,7 @@ class Instruction(NamedTuple):
 
     @staticmethod
     def of(accumulator: Accumulator) -> Instruction:
-        """The instruction of an accumulator of kind "aligned"."""
+        """Returns the instruction of an accumulator of kind "aligned"."""
         formats = *accumulator.operands, accumulator.format
         left, right, sums = (2.0 ** as_format(name).min_exponent for name in formats)
         return Instruction(
@@ -50,12 +51,12 @@ class Instruction(NamedTuple):
         largest = np.maximum(np.maximum(scales.max(axis=0), scale(c, sums)), least)
         quantum = np.where(np.isfinite(largest), largest * self.fraction, 1.0)
         exact = (np.trunc(addends / quantum).sum(axis=0) + 0.0) * quantum
-        plain = addends.sum(axis=0)  # too short to overflow: what is not finite here comes from an infinity or NaN
+        plain = addends.sum(axis=0)  # too short to overflow: finite unless an operand is infinite or NaN
         return _result(exact, plain, self.narrow, self.toward_zero)
 
 
 def aligned_total(c: Contraction, accumulator: Accumulator) -> np.ndarray:
-    """The totals, shape (groups, rows, columns)."""
+    """Returns the totals (groups, rows, columns)."""
     groups, rows, length, columns = c.shape
     instruction = Instruction.of(accumulator)
     left, right = map(significand_mask, accumulator.operands)
@@ -73,7 +74,7 @@ def aligned_total(c: Contraction, accumulator: Accumulator) -> np.ndarray:
 
 
 def grouped(places: np.ndarray) -> tuple[list[slice], np.ndarray]:
-    """Where each group of terms lies among the terms, and their k (mpsim.kernels.contractions.steps.LATE)."""
+    """Returns the position of each group among the terms, and their k (mpsim.kernels.contractions.steps.LATE)."""
     count = int(places[0])
     ends = np.cumsum(places[: count + 1]) - count
     return [slice(*pair) for pair in zip(ends[:-1], ends[1:], strict=True)], places[count + 1 :]
@@ -82,7 +83,7 @@ def grouped(places: np.ndarray) -> tuple[list[slice], np.ndarray]:
 def late_instruction(
     a: np.ndarray, b: np.ndarray, groups: list[slice], c: np.ndarray, numbers: LateNumbers, rounding: Rounding
 ) -> np.ndarray:
-    """The next c of an instruction that aligns its products first, and c afterwards."""
+    """Returns the next c of an instruction that aligns its products first and c afterwards."""
     products = exact_product(a, b)
     infinite = np.abs(products) >= 2.0**128
     plain = np.where(infinite, np.copysign(np.inf, products), products).sum(axis=0) + c
@@ -112,7 +113,7 @@ def scaled_instruction(
     numbers: ScaledNumbers,
     rounding: Rounding,
 ) -> np.ndarray:
-    """The next c of an instruction with scales, those of each group's block."""
+    """Returns the next c of an instruction with scales: each group has those of its block."""
     addends, powers = [c], [scale(c, numbers.least_sum), np.full(c.shape, numbers.least)]
     for group, (left, right) in zip(groups, scales, strict=True):
         products = exact_product(a[group], b[group])
@@ -131,13 +132,13 @@ def scaled_instruction(
 
 
 def _result(exact: np.ndarray, plain: np.ndarray, narrow: Narrow, toward_zero: bool) -> np.ndarray:
-    """The exact sum rounded; what the plain sum is where that is not finite."""
+    """Returns the exact sum rounded. Where the plain sum is infinite or NaN, so is the result."""
     special = np.where(np.isnan(plain), plain, np.copysign(narrow.beyond, plain))
     return np.where(np.isfinite(plain), round_narrow(exact, narrow, toward_zero) + 0.0, special)
 
 
 def _down(x: np.ndarray, quantum: np.ndarray) -> np.ndarray:
-    """Rounded down to a multiple of the quantum; a quantum of 0 belongs to zeros."""
+    """Rounds down to a multiple of the quantum. The quantum of zeros is 0."""
     quantum = _or_one(quantum)
     return np.where(np.isfinite(x), np.floor(x / quantum) * quantum, 0)
 
@@ -147,13 +148,13 @@ def _or_one(quantum: np.ndarray) -> np.ndarray:
 
 
 def scale(x: np.ndarray, least: float) -> np.ndarray:
-    """2**exponent(x), at least ``least``, as float64; 0 for zeros, infinity for infinities and NaN."""
+    """Returns 2**exponent(x), at least ``least``, as float64: 0 for zeros, infinity for infinities and NaN."""
     bits = x.astype(np.float64).view(np.int64) & EXPONENT_BITS
     return np.where(x == 0, 0.0, np.maximum(bits.view(np.float64), least))
 
 
 def pairwise(results: list[np.ndarray]) -> np.ndarray:
-    """Neighbours added in pairs until one is left."""
+    """Adds neighbours in pairs until one is left."""
     while len(results) > 1:
         pairs = [x + y for x, y in zip(results[::2], results[1::2], strict=False)]
         results = pairs + results[2 * len(pairs) :]

@@ -1,7 +1,7 @@
-"""Contractions in NumPy: the written order of mpsim.kernels.contract, one k at a time, for many outputs at once.
+"""Contractions in NumPy, in the order of mpsim.kernels.contract: one k at a time, for many outputs.
 
-Chunks do not depend on each other, so the same k of every chunk is taken in one step. float64 arrays (gradient
-checks only) have no written order and go to NumPy's matmul.
+Chunks do not depend on each other, so one step processes the same k of every chunk. float64 arrays (only in gradient
+checks) have no specified order and use NumPy's matmul.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from mpsim.products.accumulators import Accumulator
 
 __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"]
 
-#: Sums advanced together: small enough for the cache, large enough to hide the cost of a NumPy call.
+#: Sums computed together: few enough for the cache, and enough to hide the cost of a NumPy call.
 BLOCK = 16384
 
 
 def contract(c: Contraction, accumulator: Accumulator, threads: int = 1) -> np.ndarray:
-    """Every output of the contraction, in the written order of the accumulator."""
+    """Computes every output of the contraction in the accumulator's specified order."""
     if c.is_double or accumulator.kind == "blas":
         return product(c)
     total = _sum_of(accumulator)
@@ -42,7 +42,7 @@ def contract(c: Contraction, accumulator: Accumulator, threads: int = 1) -> np.n
 
 
 def _sum_of(accumulator: Accumulator) -> Callable[[Contraction], np.ndarray]:
-    """Contraction -> totals (groups, rows, columns)."""
+    """Returns a function: contraction -> totals (groups, rows, columns)."""
     if accumulator.kind == "exact":
         return exact
     if accumulator.kind == "aligned":
@@ -51,7 +51,7 @@ def _sum_of(accumulator: Accumulator) -> Callable[[Contraction], np.ndarray]:
 
 
 def exact(c: Contraction) -> np.ndarray:
-    """Correctly rounded, in any order."""
+    """Computes correctly rounded totals (groups, rows, columns)."""
     groups, rows, length, columns = c.shape
     total = ExactSum(groups * rows * columns)
     with np.errstate(invalid="ignore"):
@@ -61,7 +61,7 @@ def exact(c: Contraction) -> np.ndarray:
 
 
 class _Sequential:
-    """acc = acc + a_k * b_k in rising k from +0 in each chunk, then the chunk results in rising order, or in pairs."""
+    """Computes acc = acc + a_k * b_k in rising k from +0 in each chunk, and adds chunks in rising order or pairs."""
 
     def __init__(self, accumulator: Accumulator) -> None:
         self.chunk = accumulator.chunk
@@ -70,17 +70,17 @@ class _Sequential:
         self.narrow = None if accumulator.format == "float32" else Narrow.of(accumulator.format)
 
     def advance(self, a: np.ndarray, b: np.ndarray, sums: np.ndarray) -> np.ndarray:
-        """One step of every sum."""
+        """Adds one product to every sum."""
         if self.narrow:
             return narrow_sum(exact_product(a, b), sums, self.narrow)
         return fma(a, b, sums) if self.fma else sums + a * b
 
     def add(self, total: np.ndarray, chunk: np.ndarray) -> np.ndarray:
-        """One step of the total."""
+        """Adds a chunk to the total."""
         return narrow_sum(total, chunk, self.narrow) if self.narrow else total + chunk
 
     def total(self, c: Contraction) -> np.ndarray:
-        """The totals, shape (groups, rows, columns)."""
+        """Returns the totals (groups, rows, columns)."""
         groups, rows, length, columns = c.shape
         chunk = self.chunk or max(1, length)
         starts = np.arange(0, length, chunk)
@@ -98,7 +98,7 @@ class _Sequential:
         return np.zeros((groups, rows, columns)) if total is None else total
 
     def _chunks(self, c: Contraction, starts: np.ndarray, chunk: int) -> np.ndarray:
-        """The results of the chunks that begin at ``starts``, shape (chunks, groups, rows, columns)."""
+        """Returns the results of the chunks that begin at ``starts``: (chunks, groups, rows, columns)."""
         groups, rows, length, columns = c.shape
         sums = np.zeros((starts.size, groups, rows, columns), np.float64 if self.narrow else np.float32)
         for step in range(min(chunk, length - starts[0])):

@@ -1,12 +1,12 @@
 """Computes correctly rounded dot products by a fixed-point sum wide enough for every product of float32 numbers.
 
 A product is an integer below 2**48 times 2**e, e >= -298, and below 2**256 in magnitude. A sum of fewer than 2**30 of
-them is kept exactly in LIMBS digits of weight 2**(32*i - 298), each an int64 that takes a 32-bit piece of a product per
-term, so no digit overflows. Carries run once at the end; the value is then rounded to odd to 53 bits, and that
-to float32, which is right because 53 >= 24 + 2 (see mpsim/kernels/contractions/narrow.py).
+them is stored exactly in LIMBS digits of weight 2**(32*i - 298). Each digit is an int64 to which a term adds a 32-bit
+piece of a product, so no digit overflows. Carries are propagated once at the end. The value is then rounded to odd to
+53 bits, and that to float32, which is correct because 53 >= 24 + 2 (see mpsim/kernels/contractions/narrow.py).
 
-Specials: a NaN, infinity times zero, or infinite products of both signs give NaN; infinite products of one sign
-give it. An exact zero is +0; a sum that is not zero and rounds to zero keeps its sign.
+A NaN, infinity times zero, or infinite products of both signs give NaN. Infinite products of one sign give that
+infinity. An exact zero is +0. A sum that is not zero and rounds to zero keeps its sign.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ExactSum:
         self.limbs = np.zeros((LIMBS, size), np.int64)
         self.special = np.zeros(size)
         self.place = np.arange(size)
-        self.negative = np.ones(size, bool)  # every number was -0
+        self.negative = np.ones(size, bool)  # whether every number was -0
 
     def add(self, product: np.ndarray) -> None:
         """Adds one exact product (float64) to each sum."""
@@ -45,13 +45,13 @@ class ExactSum:
         self.limbs[limb + 2, self.place] += upper >> 32
 
     def total(self) -> np.ndarray:
-        """The sums, each rounded once to float32; an exact zero is +0."""
+        """Returns the sums, each rounded once to float32. An exact zero is +0."""
         with np.errstate(over="ignore", invalid="ignore"):
             value = self.to_odd().astype(np.float32)
         return np.where(value == 0, np.copysign(value, np.where(self.negative, 1, value)), value)
 
     def to_odd(self) -> np.ndarray:
-        """The sums, each rounded to odd to float64; -0 if every number was -0."""
+        """Returns the sums, each rounded to odd to float64. A sum is -0 if every number was -0."""
         limbs = self.limbs.copy()
         _carry(limbs)
         negative = limbs[-1] < 0

@@ -41,13 +41,13 @@ def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 
 def narrow_sum(x: np.ndarray, y: np.ndarray, narrow: Narrow) -> np.ndarray:
-    """x + y rounded once to a narrow format, nearest even, overflow to infinity; float64 holding float32 numbers."""
+    """Returns x + y rounded once to a narrow format (nearest even, overflow to infinity) as float64."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return round_narrow(sum_to_odd(x, y), narrow)
 
 
 def round_narrow(s: np.ndarray, narrow: Narrow, toward_zero: bool = False) -> np.ndarray:
-    """Numbers that were rounded to odd, rounded to a narrow format; what is too large becomes ``narrow.beyond``."""
+    """Rounds numbers that were rounded to odd to a narrow format. Too large ones become ``narrow.beyond``."""
     magnitude = np.abs(s)
     exponent = _exponent_of_c(magnitude, narrow)
     if toward_zero:
@@ -60,7 +60,7 @@ def round_narrow(s: np.ndarray, narrow: Narrow, toward_zero: bool = False) -> np
 
 
 def round_stochastic(s: np.ndarray, words: np.ndarray, rounding: Rounding) -> np.ndarray:
-    """The same up or down, as the lowest random bits of the words decide (docs/semantics.md, "Rounding")."""
+    """Does the same, up or down depending on the lowest random bits of the words (docs/semantics.md, "Rounding")."""
     magnitude, steps = np.abs(s), 2.0**rounding.random_bits
     quantum = ((_exponent_of_c(magnitude, rounding.format) - 52) << 52).view(np.float64)
     quanta = magnitude / quantum  # exact

@@ -1,4 +1,4 @@
-"""Any order of summation in NumPy: each step of mpsim.kernels.contractions.steps once, for many outputs."""
+"""Sums in any order in NumPy: runs each step of mpsim.kernels.contractions.steps once for many outputs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mpsim.kernels.reference.aligned import Instruction, grouped, late_instructi
 from mpsim.kernels.reference.exact import ExactSum
 from mpsim.kernels.reference.fma import exact_product, round_narrow, round_stochastic, sum_to_odd, truncated_sum
 
-#: Numbers in a register: small enough for the cache, large enough to hide the cost of a NumPy call.
+#: Numbers in a register: few enough for the cache, and enough to hide the cost of a NumPy call.
 BLOCK = 16384
 
 
 def run(c: Contraction, program: Steps, reads: Reads, threads: int = 1) -> np.ndarray:
-    """Every output of the contraction, by the steps."""
+    """Computes every output of the contraction by the steps."""
     out = np.zeros(c.out_shape, np.float32)
     groups, rows, _, columns = c.shape
     width = max(1, BLOCK // max(1, groups * rows))
@@ -45,7 +45,7 @@ class _Machine:
         self.elements = _outer(c.out_group, c.out_row, c.out_column)
 
     def do(self, what: int, to: int, x: int, y: int, how: int) -> None:
-        """One step."""
+        """Runs one step."""
         r = self.registers
         if what == steps.ZERO:
             r[to] = np.zeros(self.shape)
@@ -100,19 +100,19 @@ class _Machine:
         return scaled_instruction(a, b, groups, scales, total, numbers, self.program.sums[numbers.sums])
 
     def load(self, table: int, block: int) -> np.ndarray:
-        """What a table has for each output and one block."""
+        """Returns a table's numbers for each output and one block."""
         values, step, *axes = self.reads.tables[table]
         return np.asarray(values[_outer(*axes) + step * block].astype(np.float64))
 
     def sum(self, x: np.ndarray, y: np.ndarray, how: int) -> np.ndarray:
-        """x + y, rounded once."""
+        """Returns x + y, rounded once."""
         rounding = self.program.sums[how]
         if rounding.double:
             return truncated_sum(x, y) if rounding.toward_zero else x + y
         return self.rounded(sum_to_odd(x, y), how)
 
     def rounded(self, x: np.ndarray, how: int) -> np.ndarray:
-        """Numbers rounded to odd, rounded to a format."""
+        """Rounds numbers that were rounded to odd to a format."""
         rounding = self.program.sums[how]
         if rounding.double:
             return x
@@ -126,7 +126,7 @@ class _Machine:
         return x
 
     def words(self) -> np.ndarray:
-        """The random words of the next rounding, one for each output."""
+        """Returns the random words of the next rounding, one for each output."""
         stream = self.reads.stream
         step, tensor, purpose = stream.words
         counter = np.empty((self.elements.size, 4), np.uint32)
@@ -138,7 +138,7 @@ class _Machine:
 
 
 def _outer(group: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """Places of all outputs, shape (groups, rows, columns)."""
+    """Returns the places of all outputs: (groups, rows, columns)."""
     return np.add.outer(np.add.outer(group, row), column)
 
 
