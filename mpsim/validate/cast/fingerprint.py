@@ -120,7 +120,7 @@ def fingerprint(answers: Answers, backend: str = "compiled") -> Fingerprint:
             known = preset_rules(answers.format, answers.source)[name]
             rule, unexplained = known, count
     return Fingerprint(
-        rule, unexplained, answers.patterns.size, _nan_words(answers), _infinity_words(answers),
+        rule, unexplained, answers.patterns.size, _nan_words(rule, answers), _infinity_words(answers),
         _overflow_words(answers), _zero_words(answers), _subnormal_words(rule, unexplained), presets,
     )  # fmt: skip
 
@@ -229,10 +229,12 @@ def _nan_codes(answers: Answers) -> NanCodes:
     return None if found is None or not answers.format.has_nan else found.rule
 
 
-def _nan_words(answers: Answers) -> str:
+def _nan_words(rule: Rule, answers: Answers) -> str:
     nan = np.isnan(answers.x)
     if not nan.any():
         return "not tried"
+    if rule.nan == nans.TRUNCATED:
+        return "keeps the upper bits of its payload, and becomes infinity where these are 0"
     values, keys = answers.results.outcome.values[nan], answers.results.outcome.keys[nan]
     if not np.isnan(values).all():
         return "becomes " + _number_words(values)

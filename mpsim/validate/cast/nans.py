@@ -23,6 +23,9 @@ ANY = "any"
 #: The upper bits of the payload and the quiet bit, as in x86's and Arm's conversions to bfloat16.
 PAYLOAD = "payload"
 CANONICAL = "canonical"
+#: The upper bits of the payload as they are, as where a conversion keeps the upper bits of a pattern. A NaN whose upper
+#: bits are 0 becomes infinity (``mpsim.validate.cast.policy.treatments``).
+TRUNCATED = "truncated"
 
 
 def parse(text: str, format: Format) -> NanCodes:
@@ -67,10 +70,12 @@ def canonical_codes(format: Format) -> tuple[int, int]:
 def codes(x: Array, format: Format, rule: NanCodes) -> Array:
     """Returns the uint64 codes of the NaNs x (float32 or float64) by a rule. If it accepts any, they are canonical."""
     negative = np.signbit(x)
-    if rule == PAYLOAD:
+    if rule in (PAYLOAD, TRUNCATED):
         width, mantissa = (32, 23) if x.dtype == np.float32 else (64, 52)
         payload = x.view(f"uint{width}").astype(np.uint64) & np.uint64((1 << mantissa) - 1)
-        kept = payload >> np.uint64(mantissa - format.mantissa_bits) | np.uint64(1 << (format.mantissa_bits - 1))
+        kept = payload >> np.uint64(mantissa - format.mantissa_bits)
+        if rule == PAYLOAD:
+            kept |= np.uint64(1 << (format.mantissa_bits - 1))
         infinity = np.uint64(format.infinity_code or 0)
         return np.asarray(infinity | kept | np.where(negative, np.uint64(format.sign_mask), np.uint64(0)))
     plain, signed = rule if isinstance(rule, tuple) else canonical_codes(format)

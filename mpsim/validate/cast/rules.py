@@ -90,9 +90,10 @@ class Rule:
                 if not quirk.before:
                     y = quirk.change(x if quirk.reads_payloads else wide, y, self.format, source, self.policy)
             for field, values in FIELDS.items():
-                change = values[getattr(self, field)].change
-                if change is not None:
-                    y = change(wide, y, self.format, source, self.policy)
+                treatment = values[getattr(self, field)]
+                if treatment.change is not None:
+                    given = x if treatment.reads_payloads else wide
+                    y = treatment.change(given, y, self.format, source, self.policy)
         return np.asarray(y)
 
     def _staged(self, x: Array, backend: str) -> Array:
@@ -102,7 +103,9 @@ class Rule:
 
     def codes(self, values: Array, x: Array, backend: str = "compiled") -> Array:
         """Returns the uint64 codes of results, NO_CODE if there is none. x provides the signs of NaNs."""
-        return codes_of(values, x, self.format, self.nan_codes, backend)
+        truncated = self.nan == nans.TRUNCATED and self.nan_codes != nans.ANY
+        nan_codes = nans.TRUNCATED if truncated else self.nan_codes
+        return codes_of(values, x, self.format, nan_codes, backend)
 
     def outcome(
         self, x: Array, source: Source, space: str, random_bits: Array | None = None, backend: str = "compiled"

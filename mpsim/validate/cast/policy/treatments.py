@@ -22,10 +22,14 @@ Change = Callable[[Array, Array, Format, Source, Policy], Array]
 
 
 class Treatment(NamedTuple):
-    """One value of a field: its description, and the change of the results, None for the default."""
+    """One value of a field: its description, and the change of the results, None for the default.
+
+    With ``reads_payloads``, x has the source's wide type.
+    """
 
     sentence: str
     change: Change | None = None
+    reads_payloads: bool = False
 
 
 class Quirk(NamedTuple):
@@ -91,6 +95,15 @@ def _nan_to_opposite_zero(x: Array, y: Array, format: Format, source: Source, po
     return np.where(np.isnan(x), np.where(np.signbit(x), 0.0, -0.0), y)
 
 
+def _nan_truncated(x: Array, y: Array, format: Format, source: Source, policy: Policy) -> Array:
+    nan = np.isnan(x)
+    if format.specials != "ieee" or not nan.any():
+        return y
+    width, mantissa = (32, 23) if x.dtype == np.float32 else (64, 52)
+    kept = (x.view(f"uint{width}") & ((1 << mantissa) - 1)) >> max(mantissa - format.mantissa_bits, 0)
+    return np.where(nan & (kept == 0), np.copysign(np.inf, x), y)
+
+
 def _infinity_to(value: Callable[[Format], float]) -> Change:
     return lambda x, y, format, source, policy: np.where(np.isinf(x), np.copysign(value(format), x), y)
 
@@ -142,6 +155,9 @@ FIELDS: dict[str, dict[str, Treatment]] = {
             "NaN becomes the largest number of its sign", _nan_to(lambda format: format.largest, True)
         ),
         "infinity": Treatment("NaN becomes infinity of its sign", _nan_to(lambda format: np.inf, True)),
+        "truncated": Treatment(
+            "NaN keeps the upper bits of its payload, and becomes infinity where these are 0", _nan_truncated, True
+        ),
     },
 }
 
