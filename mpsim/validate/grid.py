@@ -19,7 +19,8 @@ class Places(NamedTuple):
         lower, quantum: |x| is in [lower, lower + quantum).
         middle: The midpoint of that interval.
         tie: Whether |x| is the midpoint.
-        near: Whether |x| is not the midpoint but within one ulp of the source or 2**-10 quanta of it.
+        near: Whether |x| is not the midpoint but within one ulp of the source or 2**-10 quanta of it, and less than a
+            quarter of a quantum.
         below_normal: Whether |x| is below the smallest normal number.
         beside_power: Whether ``lower`` or ``lower + quantum`` is a power of two that is at least the smallest normal
             number.
@@ -57,7 +58,7 @@ def places(x: Array, format: Format, source: Source) -> Places:
         middle = lower + quantum / 2
         distance = np.abs(magnitude - middle)
         ulp = _ulp(magnitude, source)
-        near = (distance <= np.maximum(ulp, quantum * 2.0**-10)) & (distance > 0)
+        near = (distance <= np.maximum(ulp, quantum * 2.0**-10)) & (distance > 0) & (distance < quantum / 4)
         upper = lower + quantum
         power = (_is_power(lower) | _is_power(upper)) & ~below
     return Places(magnitude, lower, quantum, middle, distance == 0, near, below, power)

@@ -33,6 +33,7 @@ from mpsim.validate.presentation import Presentation, Report
 from mpsim.validate.sources import as_float_source, as_source
 from mpsim.validate.subjects.casts import Subject, open_subject
 from mpsim.validate.subjects.opening import Calling
+from mpsim.validate.subjects.vectors_in import SUFFIXES
 
 
 def declares_policy() -> Callable[[Command[Result]], Command[Result]]:
@@ -112,7 +113,7 @@ def cast(
     policy. 1: different. 2: could not tell.
     """
 
-    if _is_decoded(source) and not is_integer_name(format):
+    if _is_conversion(subject, source) and not is_integer_name(format):
         return _conversion(subject, format, source, declared, seed, calling)
     _check_options(declared.mode, exhaustive, resume, given_bits, random_bit_count)
     opened = open_subject(subject, calling, random_bits=given_bits)
@@ -144,10 +145,14 @@ def _refuse(what: str, *names: str) -> None:
         raise UsageError(f"{' and '.join(refused)} cannot be used with {what}")
 
 
-def _is_decoded(source: str) -> bool:
-    """Whether a subject is given all codes of the source, which is a format of at most 16 bits."""
+def _is_conversion(subject: str, source: str) -> bool:
+    """Whether a subject that is given all codes of a source is tested as the operation ``convert``, which knows the
+    causes of wrong decoders. It has no options of a policy besides mode and overflow, and takes functions only."""
     found = as_source(source)
-    return not found.is_float and found.integer is None
+    if found.is_float or found.integer is not None:
+        return False
+    is_called = not subject.startswith("command:") and Path(subject).suffix not in SUFFIXES
+    return is_called and not command.options_given("nan", "infinity", "preset", *_OF_FLOATS)
 
 
 def _conversion(
@@ -155,8 +160,8 @@ def _conversion(
 ) -> tuple[Report, Presentation]:
     """A decoder, or a conversion between two formats: the operation ``convert``."""
     _refuse(
-        f"--source {source}, all of whose codes are asked", "nan", "infinity", "preset", "exhaustive", "resume",
-        "random_bit_count", "given_bits", "backend", *_OF_FLOATS,
+        f"--source {source}, all of whose codes are asked", "exhaustive", "resume", "random_bit_count", "given_bits",
+        "backend",
     )  # fmt: skip
     if format is None:
         raise UsageError(f"--source {source} needs --format: the format of the results")

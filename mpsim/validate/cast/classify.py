@@ -28,6 +28,7 @@ class Kind(StrEnum):
     NEAR_TIE = "near_tie"
     DOUBLE_ROUNDING = "double_rounding"
     SUBNORMAL = "subnormal"
+    SUBNORMAL_INPUT = "subnormal_input"
     POWER_OF_TWO = "power_of_two_edge"
     OVERFLOW = "overflow_edge"
     INFINITY = "infinity"
@@ -43,6 +44,7 @@ MEANINGS = {
     Kind.NEAR_TIE: "just beside the halfway point of two numbers",
     Kind.DOUBLE_ROUNDING: "rounded to another type first",
     Kind.SUBNORMAL: "below the smallest normal number",
+    Kind.SUBNORMAL_INPUT: "the input is zero or subnormal in its own format, and the result is not",
     Kind.POWER_OF_TWO: "next to a power of two, where exponent or spacing changes",
     Kind.OVERFLOW: "at or beyond the largest number",
     Kind.INFINITY: "the input is infinite",
@@ -105,6 +107,7 @@ def classify(
         wide = widened(x)
         rest = _mark_specials(kinds, wide, expected.values, got.values, wrong, rule)
         inside = np.isfinite(wide) & (np.abs(wide) <= rule.format.largest)
+        rest = _mark_subnormal_inputs(kinds, wide, rest, rule, source)
         if rest.any():
             at = np.flatnonzero(inside)
             place = places(x[at], rule.format, source)
@@ -142,6 +145,15 @@ def _mark_specials(kinds: Array, x: Array, expected: Array, got: Array, wrong: A
         at = np.flatnonzero(rest)
         _mark(kinds, _scattered(at[~is_value(got[at], format)], kinds.shape), Kind.NOT_IN_FORMAT)
     return wrong & (kinds < 0)
+
+
+def _mark_subnormal_inputs(kinds: Array, x: Array, rest: Array, rule: Rule, source: Source) -> Array:
+    """Marks mismatches if all of them have zeros or subnormal inputs of a source with a smaller range than the format,
+    and returns the others."""
+    if source.smallest_normal <= rule.format.smallest_normal or (rest & (np.abs(x) >= source.smallest_normal)).any():
+        return rest
+    _mark(kinds, rest, Kind.SUBNORMAL_INPUT)
+    return rest & False
 
 
 def _move_edge(

@@ -92,7 +92,8 @@ class Subject:
     def _submit(self, patterns: Array, source: Source, random_bits: Array | None) -> None:
         if self.callee is None:
             raise SubjectError(f"{self.name} holds vectors: it answers its own inputs only")
-        if self.reads is not None and self.reads not in ((source.bits, source.name), (source.bits, "")):
+        width = 8 * source.unsigned.itemsize
+        if self.reads is not None and self.reads not in ((width, source.name), (width, "")):
             bits, type = self.reads
             raise SubjectError(f"{self.name} reads {type or 'integers'} of {bits} bits; the source is {source.name}")
         arrays = [Typed(*source.typed(patterns, self.format is not None or self.integer is not None))]
