@@ -87,7 +87,8 @@ def _record(folder: Path) -> None:
 def test_verdict(row: Row, places: Callable[[str], str], call: Call) -> None:
     named = {name: places(name) for name in re.findall(r"{(\w+)}", row.command)}
     command = shlex.split(row.command.format(**named))
-    code, output, errors = call("validate", *command)
+    group = () if command[0] == "conformance" else ("validate",)
+    code, output, errors = call(*group, *command)
     said = " ".join(f"{output}\n{errors}".split())
     assert code == row.verdict.value, said
     assert "Traceback" not in errors or "interrupts" in row.name or "closes_files" in row.name, errors
@@ -123,10 +124,18 @@ def _check_step_causes(row: Row, said: str) -> None:
     assert CAUSES_IN_STEPS.findall(rest) == [], said
 
 
+def _check_operation_cause(row: Row, said: str) -> None:
+    """The cause that is due is named, or the report says that there is none."""
+    assert [cause for cause in row.causes if f"cause: {cause}; this gives every answer" not in said] == [], said
+    assert ("cause:" in said) == bool(row.causes) and UNEXPLAINED not in said, said
+
+
 CHECKS: dict[str, Callable[[Row, str], Any]] = {
     "cast": _check_likely_causes,
     "dot": _check_products,
     "blocks": _check_likely_causes,
+    "op": _check_operation_cause,
+    "conformance": lambda row, said: None,
     "step": _check_step_causes,
 }
 

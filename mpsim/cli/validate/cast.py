@@ -119,7 +119,7 @@ def cast(
     opened = open_subject(subject, calling, random_bits=given_bits)
     if is_integer_name(format) or (format is None and opened.integer is not None):
         return _integers(opened, format, source, declared, seed), integer_presentation
-    if declared.mode == Mode.STOCHASTIC:
+    if declared.mode is not None and Mode(declared.mode).takes_bit_count:
         return _stochastic(opened, format, source, declared, random_bit_count, given_bits, seed), presentation
     report = validate_cast(opened, format, source, seed=seed, backend=backend, **vars(declared))
     if exhaustive:
@@ -179,14 +179,16 @@ def _check_options(
     check_writable(resume, "--resume")
     if resume is not None and not exhaustive:
         raise UsageError("--resume goes with --exhaustive")
-    is_stochastic = mode == Mode.STOCHASTIC
+    is_stochastic = mode is not None and Mode(mode).takes_bit_count
     if mode is not None and Mode(mode).needs_random_bits and not is_stochastic:
         raise UsageError(f"--mode {mode} takes random bits in a way that is not tested here; use stochastic")
     if not is_stochastic and (given_bits or random_bit_count is not None):
-        raise UsageError("--given-bits and --random-bit-count go with --mode stochastic")
+        raise UsageError("--given-bits and --random-bit-count go with --mode stochastic, stochastic_b or stochastic_c")
+    if is_stochastic and mode != Mode.STOCHASTIC and random_bit_count is None:
+        raise UsageError(f"--mode {mode} needs --random-bit-count: the variants differ in what few bits do")
     if is_stochastic:
         _refuse(
-            "--mode stochastic, whose results are random", "preset", "exhaustive", "plot", "infinity", *_OF_FLOATS
+            f"--mode {mode}, whose results are random", "preset", "exhaustive", "plot", "infinity", *_OF_FLOATS
         )  # fmt: skip
 
 
@@ -196,7 +198,9 @@ def _stochastic(
     target, read = target_format(subject, format), as_float_source(source)
     rule, _ = replace(declared, mode=None, nan=declared.nan or nans.ANY).rule(target, read)
     assert rule is not None
+    assert declared.mode is not None
     options: Fields = {"overflow": rule.policy.overflow, "seed": seed, "nan_codes": rule.nan_codes}
+    options["mode"] = Mode(declared.mode)
     if rule.nan != "nan":
         raise UsageError(f"--nan {rule.nan} cannot be used with --mode stochastic")
     if given and count is None:

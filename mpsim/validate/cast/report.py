@@ -11,6 +11,7 @@ from mpsim.validate.cast import nans
 from mpsim.validate.cast.classify import MEANINGS, Kind
 from mpsim.validate.cast.compare import Comparison, Finding, expected_of
 from mpsim.validate.cast.stochastic import StochasticReport
+from mpsim.validate.cast.stochastic import report as stochastic
 from mpsim.validate.cast.validation import CastReport
 from mpsim.validate.grid import places
 from mpsim.validate.sources import widened
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 def text(report: CastReport | StochasticReport, width: int = 110) -> str:
     """Returns the report as plain text, with the verdict first and then each class of mismatches."""
     if isinstance(report, StochasticReport):
-        return _stochastic_text(report)
+        return stochastic.text(report, finding_lines)
     how = "every input" if report.exhaustive and report.sweep is None else "a corpus"
     lines = [f"{report.subject}: {report.source.name} to {report.format}, {how}: {report.inputs:,} inputs"]
     if report.sweep is not None:
@@ -132,7 +133,7 @@ def cases(report: CastReport | StochasticReport) -> dict[str, list[str] | None]:
     case for each kind of check.
     """
     if isinstance(report, StochasticReport):
-        return _stochastic_cases(report)
+        return stochastic.cases(report, finding_lines)
     comparison = report.declared
     if comparison is None:
         assert report.once is not None
@@ -178,59 +179,3 @@ def draw(report: CastReport, axes: Axes) -> None:
     axes.set_ylabel(f"error in quanta of {report.format}")
     axes.set_title(f"{report.subject} against {comparison.rule.describe()}", fontsize=9)
     axes.legend(loc="upper left")
-
-
-# -- stochastic rounding --------------------------------------------------------------------------------------
-
-
-def _stochastic_text(report: StochasticReport) -> str:
-    what = f"stochastic, overflow {report.policy.overflow.value}"
-    head = f"{report.subject}: {report.source} to {report.format}, {what}, {report.trials:,} trials"
-    if report.bits_given:
-        lines = [head + f", given words of which {report.random_bit_count} bits count"]
-        lines.append("equal in every trial" if report.equal else f"{report.mismatches:,} trials differ")
-    else:
-        lines = [head + f" of {report.points} numbers, its own random bits"]
-        lines.append(f"and {report.spread:,} numbers of all binades, each rounded once")
-        lines.append(f"a right subject fails with probability at most {report.false_alarm_rate:g}")
-        lines.append(
-            "neighbours, frequencies and all that is certain: as they should be" if report.equal else "different:"
-        )
-    lines += _failures(report)
-    if report.state:
-        lines.append(f"the subject sets {' and '.join(report.state)} for its whole process")
-    return "\n".join(lines)
-
-
-def _failures(report: StochasticReport) -> list[str]:
-    lines = []
-    if report.certain is not None and not report.certain.equal:
-        count = f"{report.certain.mismatches:,} of {report.certain.inputs:,} inputs that no random bit decides"
-        lines.append(f"{count} are answered differently:")
-        lines += [line for finding in report.certain.findings for line in finding_lines(finding)]
-    if report.mismatches and not report.bits_given:
-        lines.append(f"{report.mismatches:,} results are neither of the two neighbours")
-    if report.smallest is not None:
-        found = report.smallest
-        word = "" if report.word is None else f", random word {report.word:#010x}"
-        lines.append(f"  smallest input {found.input}{word}: expected {found.expected}, got {found.got}")
-    lines += [
-        f"  {f.input!r}: up in {f.share:.2%}, expected {f.expected_share:.2%} (p = {f.probability:.1e})"
-        for f in report.frequencies[:8]
-    ]
-    lines += [
-        f"  {b.draws:,} numbers from {b.ends[0]:g} to {b.ends[1]:g}: up in {b.share:.2%}, expected "
-        f"{b.expected_share:.2%}"
-        for b in report.binades[:8]
-    ]
-    return lines
-
-
-def _stochastic_cases(report: StochasticReport) -> dict[str, list[str] | None]:
-    lines = [line.strip() for line in _failures(report)]
-    certain = None if report.certain is None or report.certain.equal else lines
-    return {
-        "certain": certain,
-        "trials" if report.bits_given else "neighbours": lines if report.mismatches else None,
-        "frequencies": lines if report.frequencies or report.binades else None,
-    }

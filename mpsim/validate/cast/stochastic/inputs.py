@@ -49,3 +49,14 @@ def points_between(format: Format, source: Source, seed: int) -> Array:
     patterns = np.unique(source.patterns(np.concatenate([values, -values]) if format.signed else values))
     x = source.values(patterns)
     return np.ascontiguousarray(patterns[np.isfinite(x) & (x != 0)])
+
+
+def separating_points(format: Format, source: Source) -> Array:
+    """Numbers whose places are halfway between multiples of 1/2, 1/4, ..., 1/256, where the variants of few random bits
+    differ. Places that the source does not have are left out."""
+    codes = np.array([format.largest_code // 2, format.largest_code // 2 + 1])
+    low, high = (decode(codes + step, format, np.float64)[:, None] for step in (0, 1))
+    shares = np.array([(2 * j + 1) / (2 << k) for k in range(1, 9) for j in range(min(1 << k, 4))])
+    values = (low + (high - low) * shares).reshape(-1)
+    patterns = np.unique(source.patterns(np.concatenate([values, -values]) if format.signed else values))
+    return np.ascontiguousarray(patterns[np.isin(np.abs(widened(source.values(patterns))), values)])

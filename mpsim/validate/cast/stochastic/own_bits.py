@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from mpsim import checks
@@ -14,8 +16,10 @@ from mpsim.validate.cast.asking import Answers, ask
 from mpsim.validate.cast.compare import Counterexample, compare
 from mpsim.validate.cast.nans import NanCodes
 from mpsim.validate.cast.rules import Rule, is_value
+from mpsim.validate.cast.stochastic.causes import Seen, explanations, one_word_for_all
+from mpsim.validate.cast.stochastic.chances import chance
 from mpsim.validate.cast.stochastic.frequencies import groups_of, wrong_binades, wrong_points
-from mpsim.validate.cast.stochastic.inputs import points_between, pools_of_binades
+from mpsim.validate.cast.stochastic.inputs import points_between, pools_of_binades, separating_points
 from mpsim.validate.cast.stochastic.result import ALL_BITS, StochasticReport, example_of
 from mpsim.validate.corpora import cast_corpus
 from mpsim.validate.grid import places
@@ -25,50 +29,86 @@ from mpsim.validate.subjects.environment import default_float_environment
 
 FALSE_ALARM_RATE = 1e-9
 DRAWS = 20_000
+#: Calls that are compared where the elements of a call may share a random number.
+CALLS = 24
 
 
 def validate_own_bits(
-    subject: Subject, format: Format, source: Source, *, random_bit_count: int | None = None,
-    overflow: Overflow = Overflow.INFINITY, nan_codes: NanCodes = nans.ANY,
+    subject: Subject, format: Format, source: Source, *, mode: Mode = Mode.STOCHASTIC,
+    random_bit_count: int | None = None, overflow: Overflow = Overflow.INFINITY, nan_codes: NanCodes = nans.ANY,
     false_alarm_rate: float = FALSE_ALARM_RATE, draws: int = DRAWS, seed: int = 0,
 ) -> StochasticReport:  # fmt: skip
     """What is certain, once; and each of some 150 numbers ``draws`` times: every result one of the two neighbours, the
-    share of the upper one |x|'s place between them (with ``random_bit_count`` k: that place cut to k bits). And numbers
-    of every binade, once each: the same, their ups together as many as Hoeffding's inequality lets them be.
+    share of the upper one |x|'s place between them (with ``random_bit_count``: as the variant ``mode`` rounds that
+    place to so many bits). And numbers of every binade, once each: the same, their ups together as many as Hoeffding's
+    inequality lets them be.
 
     Raises SubjectError where the subject fails.
     """
     checks.seed("seed", seed)
     if random_bit_count is not None:
         checks.whole("random_bit_count", random_bit_count, least=1, most=ALL_BITS)
-    policy = Policy(Mode.STOCHASTIC, overflow, ALL_BITS)
+    policy = Policy(mode, overflow, ALL_BITS)
+    rule = Rule(format, Policy(Mode.STOCHASTIC, overflow, ALL_BITS), nan_codes=nan_codes)
     with default_float_environment():
         certain = compare(
             Rule(format, Policy(Mode.NEAREST_EVEN, overflow), nan_codes=nan_codes),
             _certain(subject, format, source),
             shrink=False,
         )
-        rule = Rule(format, policy, nan_codes=nan_codes)
         patterns = points_between(format, source, seed)
-        share, ups, decided, strange, example = _asked(subject, patterns, draws, rule, source, random_bit_count)
+        points = _asked(subject, patterns, draws, rule, source)
+        expected = chance(points.seen.place, mode, random_bit_count)
         x = source.values(patterns)
-        wrong = wrong_points(x, share, ups, decided, draws, false_alarm_rate / 2)
+        wrong = wrong_points(x, expected, points.seen.ups, points.decided, draws, false_alarm_rate / 2)
         pools = pools_of_binades(format, source, seed)
         each = np.concatenate(pools)
-        spread = _asked(subject, each, 1, rule, source, random_bit_count)
-        numbers = source.values(each)
-        binades = wrong_binades(numbers, groups_of(pools, numbers), *spread[:3], false_alarm_rate / 2)
+        spread = _asked(subject, each, 1, rule, source)
+        numbers, groups = source.values(each), groups_of(pools, source.values(each))
+        expected = chance(spread.seen.place, mode, random_bit_count)
+        binades = wrong_binades(numbers, groups, expected, spread.seen.ups, spread.decided, false_alarm_rate / 2)
+        causes: tuple[str, ...] = ()
+        if (wrong or binades) and not points.strange and not spread.strange:
+            causes = _causes(subject, patterns, points, spread, groups, rule, source, false_alarm_rate)
     return StochasticReport(
-        subject.name, source.name, format.name, policy, False, random_bit_count, x.size * draws, strange + spread[3],
-        example or spread[4], None, x.size, wrong, false_alarm_rate, certain, tuple(subject.state), each.size, binades,
+        subject.name, source.name, format.name, policy, False, random_bit_count, x.size * draws,
+        points.strange + spread.strange, points.example or spread.example, None, x.size, wrong, false_alarm_rate,
+        certain, tuple(subject.state), each.size, binades, causes,
     )  # fmt: skip
 
 
-def _asked(
-    subject: Subject, patterns: Array, draws: int, rule: Rule, source: Source, count: int | None
-) -> tuple[Array, Array, Array, int, Counterexample | None]:
-    """Each number ``draws`` times: (expected share of ups, ups, whether the two ends are two results, results that are
-    neither end, the smallest number with one)."""
+class _Asked(NamedTuple):
+    """What numbers became: how often they went up, whether their two ends are two results, how many results are neither
+    end, and the smallest number with one."""
+
+    seen: Seen
+    decided: Array
+    strange: int
+    example: Counterexample | None
+
+
+def _causes(
+    subject: Subject, patterns: Array, points: _Asked, spread: _Asked, groups: list[Array], rule: Rule, source: Source,
+    rate: float,
+) -> tuple[str, ...]:  # fmt: skip
+    """What gives every frequency. Numbers whose two ends are one result show nothing."""
+    between = _asked(subject, separating_points(rule.format, source), points.seen.draws, rule, source)
+    kept = points.seen.at(points.decided).beside(between.seen.at(between.decided))
+    places_of = np.cumsum(spread.decided) - 1
+    within = tuple(places_of[group[spread.decided[group]]] for group in groups)
+    rest = spread.seen.at(spread.decided)._replace(groups=within)
+    found = explanations(kept, rest, rate)
+    if found:
+        return found
+    calls = []
+    for _ in range(CALLS):
+        once = _asked(subject, patterns, 1, rule, source)
+        calls.append((once.seen.place[once.decided], once.seen.ups[once.decided] > 0))
+    return ("one word for all: the elements of a call share one random number",) if one_word_for_all(calls) else ()
+
+
+def _asked(subject: Subject, patterns: Array, draws: int, rule: Rule, source: Source) -> _Asked:
+    """Each number ``draws`` times."""
     x, format = source.values(patterns), rule.format
     results = subject.run(np.repeat(patterns, draws), source, format)
     lower, upper = (_end(rule, x, source, results.space, up) for up in (0, 1))
@@ -79,7 +119,10 @@ def _asked(
         row = int(np.argmin(np.where(strange.any(axis=1), np.abs(x), np.inf)))
         value = float(got.values[row, int(np.argmax(strange[row]))])
         example = example_of(patterns[row], x[row : row + 1], float(lower.values[row]), value, format, source)
-    return _shares(x, format, source, count), ups, lower.keys != upper.keys, int(strange.sum()), example
+    place = places(x, format, source)
+    odd = np.floor(place.lower / place.quantum) % 2 == 1
+    seen = Seen((place.magnitude - place.lower) / place.quantum, np.signbit(x), odd, ups, draws)
+    return _Asked(seen, lower.keys != upper.keys, int(strange.sum()), example)
 
 
 def _certain(subject: Subject, format: Format, source: Source) -> Answers:
@@ -110,9 +153,3 @@ def _counted(got: Outcome, lower: Outcome, upper: Outcome, format: Format, nan_c
         at_upper = at_upper | both
     zero = (got.values == 0) & (lower.values == 0)[:, None]  # whatever its sign: zeros are certain elsewhere
     return np.where(at_upper & ~(at_lower | zero), 1, 0).sum(axis=1), ~(at_lower | at_upper | zero)
-
-
-def _shares(x: Array, format: Format, source: Source, count: int | None) -> Array:
-    place = places(x, format, source)
-    share = (place.magnitude - place.lower) / place.quantum
-    return share if count is None else np.ldexp(np.floor(np.ldexp(share, count)), -count)

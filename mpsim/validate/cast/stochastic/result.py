@@ -52,7 +52,8 @@ class StochasticReport:
 
     policy: what was taken for declared. certain: the inputs that no random bit decides. smallest: the smallest input
     whose result is wrong, with the random word where bits were given. binades: those with wrong frequencies, of
-    ``spread`` numbers of all binades, each rounded once. state: what is unusual about the subject's floating-point
+    ``spread`` numbers of all binades, each rounded once. causes: what gives every frequency, or every trial, the
+    simplest first; none where nothing known does. state: what is unusual about the subject's floating-point
     arithmetic.
     """
 
@@ -73,6 +74,7 @@ class StochasticReport:
     state: tuple[str, ...] = ()
     spread: int = 0
     binades: tuple[Binade, ...] = ()
+    causes: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
