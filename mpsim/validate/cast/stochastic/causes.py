@@ -43,16 +43,13 @@ class Seen(NamedTuple):
 
 def explanations(points: Seen, spread: Seen, rate: float) -> tuple[str, ...]:
     """What gives every frequency, in words, the simplest first."""
-    found = []
-    pairs = zip(_of(points), _of(spread), strict=True)
-    for (words, chances), (_, of_spread) in pairs:
-        if _fits_points(points, chances, rate / 2) and _fits_groups(spread, of_spread, rate / 2):
-            found.append(words)
-    return tuple(found)
-
-
-def _of(seen: Seen) -> list[tuple[str, Array]]:
-    return [(each.words, each.chances) for each in candidates(seen.place, seen.negative, seen.odd)]
+    of_points, of_spread = ((seen.place, seen.negative, seen.odd) for seen in (points, spread))
+    return tuple(
+        each.words
+        for each in candidates()
+        if _fits_points(points, each.chances(*of_points), rate / 2)
+        and _fits_groups(spread, each.chances(*of_spread), rate / 2)
+    )
 
 
 def _fits_points(seen: Seen, chances: Array, rate: float) -> bool:

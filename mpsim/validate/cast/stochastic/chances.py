@@ -5,7 +5,8 @@ The place of |x| between its neighbours is a number from 0 to less than 1. float
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -33,38 +34,61 @@ def chance(place: Array, mode: Mode, count: int | None) -> Array:
     return np.asarray(np.ldexp(rounded(np.ldexp(place, count)), -count))
 
 
+#: place, whether numbers are negative, whether their lower neighbour is odd -> the probability of going up
+Chances = Callable[[Array, Array, Array], Array]
+
+
 class Candidate(NamedTuple):
-    """A way to round: in words, and the probability of going up at each number."""
+    """A way to round: in words, and the probability of going up."""
 
     words: str
-    chances: Array
+    chances: Chances
 
 
-def candidates(place: Array, negative: Array, odd: Array) -> Iterator[Candidate]:
-    """Ways to round that a subject may follow instead, the simplest first. odd: whether the lower neighbour is."""
-    one, none = np.ones_like(place), np.zeros_like(place)
-    inside = place > 0
-    yield Candidate("never up: the probability is 0", none)
-    yield Candidate("always up: the probability is 1", np.where(inside, one, none))
-    yield Candidate("nearest even: no random bit decides", np.where((place > 0.5) | ((place == 0.5) & odd), one, none))
-    yield Candidate("nearest away: no random bit decides", np.where(place >= 0.5, one, none))
-    yield Candidate("rounding up (toward +infinity): no random bit decides", np.where(inside & ~negative, one, none))
-    yield Candidate("rounding down (toward -infinity): no random bit decides", np.where(inside & negative, one, none))
-    yield Candidate("either neighbour alike: the probability is 1/2", np.where(inside, 0.5, 0.0))
-    yield Candidate("the first random bit is always 0: the probability is max(2 * place - 1, 0)",
-                    np.maximum(2 * place - 1, 0))  # fmt: skip
-    yield Candidate("the first random bit is always 1: the probability is min(2 * place, 1)", np.minimum(2 * place, 1))
+#: Ways without random bits: in words, and which numbers go up.
+_CERTAIN: tuple[tuple[str, Chances], ...] = (
+    ("never up: the probability is 0", lambda place, negative, odd: place < 0),
+    ("always up: the probability is 1", lambda place, negative, odd: place > 0),
+    (
+        "nearest even: no random bit decides",
+        lambda place, negative, odd: (place > 0.5) | ((place == 0.5) & odd),
+    ),
+    ("nearest away: no random bit decides", lambda place, negative, odd: place >= 0.5),
+    ("rounding up (toward +infinity): no random bit decides", lambda place, negative, odd: (place > 0) & ~negative),
+    ("rounding down (toward -infinity): no random bit decides", lambda place, negative, odd: (place > 0) & negative),
+)
+
+
+def candidates() -> Iterator[Candidate]:
+    """Ways to round that a subject may follow instead, the simplest first."""
+    for words, certain in _CERTAIN:
+        yield Candidate(words, partial(_as_numbers, certain))
+    yield Candidate("either neighbour alike: the probability is 1/2", lambda place, *_: np.where(place > 0, 0.5, 0.0))
+    words = "the first random bit is always 0: the probability is max(2 * place - 1, 0)"
+    yield Candidate(words, lambda place, *_: np.maximum(2 * place - 1, 0))
+    words = "the first random bit is always 1: the probability is min(2 * place, 1)"
+    yield Candidate(words, lambda place, *_: np.minimum(2 * place, 1))
+    forms = {"A": "floor({n} * place)", "B": "floor({n} * place + 1/2)", "C": "{n} * place to nearest even"}
     for mode, letter in LETTERS.items():
         for count in range(1, MOST_BITS + 1):
-            what = {"A": "floor({n} * place)", "B": "floor({n} * place + 1/2)", "C": "{n} * place to nearest even"}
-            words = what[letter].format(n=1 << count)
-            yield Candidate(
-                f"{count} bits: {count} random bits of variant {letter}, the probability is ({words}) / {1 << count}",
-                chance(place, mode, count),
-            )
-    yield Candidate("the place itself: more random bits than are declared", place)
+            form, n = forms[letter].format(n=1 << count), 1 << count
+            words = f"{count} bits: {count} random bits of variant {letter}, the probability is ({form}) / {n}"
+            yield Candidate(words, partial(_of_bits, mode, count))
+    yield Candidate("the place itself: more random bits than are declared", lambda place, *_: place)
     for size in range(1, MOST_BIAS + 1):
         for sign, symbol in ((1, "+"), (-1, "-")):
             bias = f"{symbol}1/{1 << size}"
             words = f"biased by {bias}: the probability is the place {bias}, at least 0 and at most 1"
-            yield Candidate(words, np.where(inside, np.clip(place + sign * 0.5**size, 0, 1), 0))
+            yield Candidate(words, partial(_biased, sign * 0.5**size))
+
+
+def _as_numbers(certain: Chances, place: Array, negative: Array, odd: Array) -> Array:
+    return np.where(certain(place, negative, odd), 1.0, 0.0)
+
+
+def _of_bits(mode: Mode, count: int, place: Array, negative: Array, odd: Array) -> Array:
+    return chance(place, mode, count)
+
+
+def _biased(bias: float, place: Array, negative: Array, odd: Array) -> Array:
+    return np.where(place > 0, np.clip(place + bias, 0, 1), 0)

@@ -72,11 +72,11 @@ def alternatives(policy: Policy) -> Iterator[tuple[str, Policy, Words]]:
     for mode, letter in LETTERS.items():
         if mode is not policy.mode:
             yield f"variant {letter} of stochastic rounding", Policy(mode, overflow, count), _same
+    if count < 32:
+        yield f"the high {count} bits of a word decide", policy, partial(_high, bits=32 - count)
     for other in range(1, 33):
         if other != count:
             yield f"{other} bits: the low {other} bits of a word decide", Policy(policy.mode, overflow, other), _same
-    if count < 32:
-        yield f"the high {count} bits of a word decide", policy, partial(_high, bits=32 - count)
     for place in (8, 16, 24):
         yield f"the bits of a word from bit {place} on decide", policy, partial(_high, bits=place)
     for other in range(1, count):
