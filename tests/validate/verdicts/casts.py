@@ -370,6 +370,37 @@ def stochastic_away(x: Array) -> Array:
     return np.where(np.isnan(x), added | 0x40, added).astype(np.uint16)
 
 
+# -- other policies ---------------------------------------------------------------------------------------------
+
+
+def tiny_flushed(x: Array) -> Array:
+    """float16: zero where the result would be subnormal if the exponent had no end, as x86 does with FTZ."""
+    small = np.abs(x) < np.float32(2.0**-14)
+    doubled = magnitudes(np.where(small, 2 * x, 0).astype(np.float32), FLOAT16)  # normal where it matters
+    return finished(x, np.where(small & (doubled < 0x800), 0, magnitudes(x, FLOAT16)), FLOAT16)
+
+
+def infinity_to_nan(x: Array) -> Array:
+    """Finite numbers saturate; infinity becomes NaN."""
+    return np.where(np.isinf(x), 0x7E, saturating(x)).astype(np.uint8)
+
+
+def upper_half(x: Array) -> Array:
+    """bfloat16: the upper half of the pattern, of a NaN too."""
+    return (x.view(np.uint32) >> 16).astype(np.uint16)
+
+
+def zeros_positive(x: Array) -> Array:
+    codes = nearest(x, E5M2)
+    return np.where(codes == 0x80, 0, codes).astype(np.uint8)
+
+
+def never_zero(x: Array) -> Array:
+    """What would round to zero becomes the smallest number."""
+    codes = nearest(x, E5M2)
+    return np.where((codes & 0x7F == 0) & (x != 0), codes | 1, codes).astype(np.uint8)
+
+
 # -- no answers -------------------------------------------------------------------------------------------------
 
 
