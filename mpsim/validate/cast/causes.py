@@ -14,6 +14,7 @@ import numpy as np
 from mpsim.kernels.contract import Array
 from mpsim.policies import PLAIN_MODES, Overflow, Policy
 from mpsim.validate.answers import NO_CODE, Outcome
+from mpsim.validate.cast import nans
 from mpsim.validate.cast.asking import Answers
 from mpsim.validate.cast.classify import Kind, Staged, staged_outcome
 from mpsim.validate.cast.policy.treatments import FIELDS, QUIRKS
@@ -99,7 +100,11 @@ def _parts(members: Array, answers: Answers, rule: Rule) -> Iterator[tuple[str, 
 
 def _gives(rule: Rule, asked: Answers, got: Outcome, backend: str) -> bool:
     """Returns whether the rule gives exactly these results."""
-    return bool((rule.outcome(asked.x, asked.source, asked.results.space, backend=backend).keys == got.keys).all())
+    found = rule.outcome(asked.x, asked.source, asked.results.space, backend=backend)
+    equal = found.keys == got.keys
+    if rule.nan_codes == nans.ANY:
+        equal |= nans.as_good(found, got, rule.format)
+    return bool(equal.all())
 
 
 def _explains(staged: Staged, where: Array, answers: Answers, got: Outcome, rule: Rule, backend: str) -> bool:
