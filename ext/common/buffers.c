@@ -1,4 +1,4 @@
-/* See buffers.h. */
+/* buffers.h describes these functions. */
 #include "buffers.h"
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +15,7 @@ typedef struct {
     size_t size;
 } Waiting;
 
-static Waiting waiting[MOST_WAITING]; /* the oldest first */
+static Waiting waiting[MOST_WAITING]; /* oldest first */
 static int count;
 static BufferSizes sizes;
 
@@ -31,7 +31,7 @@ static void *fresh(size_t size) {
     void *data = NULL;
     if (posix_memalign(&data, huge ? HUGE_PAGE : CACHE_LINE, size)) return NULL;
 #ifdef MADV_HUGEPAGE
-    if (huge) madvise(data, size / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* advice: a refusal changes nothing */
+    if (huge) madvise(data, size / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* only advice: failure is harmless */
 #endif
     return data;
 }
@@ -46,7 +46,7 @@ void *mpsim_buffer_take(size_t size) {
             memmove(waiting + i, waiting + i + 1, (size_t)(count - i) * sizeof *waiting);
             return data;
         }
-    /* In-use bytes grow: what waits makes room, before the new block is there. */
+    /* Bytes in use grow, so free blocks are released before the new block is allocated. */
     if (sizes.in_use + size > sizes.largest_in_use) sizes.largest_in_use = sizes.in_use + size;
     while (count && sizes.in_use + size + sizes.waiting > sizes.largest_in_use) drop(0);
     void *data = fresh(size);

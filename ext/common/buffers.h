@@ -1,17 +1,17 @@
-/* Memory for large arrays, kept for the next one.
+/* Reuses the memory of large arrays.
  *
- * A block that malloc has given back to the system costs page faults when it comes again, about as much time as
- * copying it. Free blocks wait here instead, for a request of their very size. Blocks in use and waiting together
- * never take more than the blocks in use once took. Not for two threads at once: the callers hold Python's lock. */
+ * A block that malloc has returned to the system causes page faults when it is allocated again, which take about as
+ * long as copying it. Free blocks are therefore stored for requests of exactly their size. Used and free blocks
+ * together never exceed the peak of used blocks. Not thread-safe: the callers hold Python's lock. */
 #ifndef MPSIM_BUFFERS_H
 #define MPSIM_BUFFERS_H
 
 #include <stddef.h>
 
-/* NULL if there is no memory. */
+/* Returns NULL without memory. */
 void *mpsim_buffer_take(size_t size);
 void mpsim_buffer_give_back(void *data, size_t size);
-/* Every waiting block goes back to the system. */
+/* Returns every free block to the system. */
 void mpsim_buffers_release(void);
 typedef struct {
     size_t in_use, waiting, largest_in_use; /* bytes */

@@ -1,4 +1,4 @@
-/* The one place where the variant is chosen: the tables of those that were built, and which of them runs. */
+/* Chooses the variant: lists the variants that were built, and selects the current one. */
 #include "common/kernels.h"
 
 #include <stddef.h>
@@ -27,7 +27,7 @@ const char *mpsim_variant_name(int variant) { return variant < COUNT ? variants[
 int mpsim_variant_runs(int variant) { return variants[variant].runs(); }
 
 int mpsim_variant(void) {
-    static int best = -1; /* every thread that finds it unset computes the same value */
+    static int best = -1; /* all threads compute the same value */
     if (forced >= 0) return forced;
     if (best < 0) {
         int variant = COUNT - 1;

@@ -1,5 +1,5 @@
-/* The floating-point environment that the kernels are defined in: round to nearest even, subnormals kept.
- * Other code in the process may have left another (flush to zero is per thread and survives its setter). */
+/* Sets the floating-point environment of the kernels: round to nearest even, with subnormals.
+ * Other code in the process may have left a different one (flush to zero is a setting of the thread). */
 #ifndef MPSIM_FLOAT_ENVIRONMENT_H
 #define MPSIM_FLOAT_ENVIRONMENT_H
 
@@ -9,7 +9,7 @@
 #include <xmmintrin.h>
 static inline uint64_t float_environment_enter(void) {
     const uint64_t before = _mm_getcsr();
-    _mm_setcsr(0x1f80); /* all exceptions masked, no DAZ, no FTZ, nearest */
+    _mm_setcsr(0x1f80); /* all exceptions masked, no DAZ, no FTZ, to nearest */
     return before;
 }
 static inline void float_environment_leave(uint64_t before) { _mm_setcsr((unsigned)before); }

@@ -1,19 +1,20 @@
-/* The one table of kernels: what every variant defines and Python calls.
+/* Lists all kernels. Every variant defines them, and Python calls them.
  *
- * A kernel is a row here and a function KERNEL(name) in a file of rounding/, contraction/ or layers/. wrappers.py makes
- * the Python function of the row: a pointer is an array or None (NULL), a pointer to a struct of structs.h the bytes of
- * its fields. A kernel that returns int returns 0, or -1 when memory ran out: the Python function raises MemoryError.
+ * A kernel is an entry here and a function KERNEL(name) in a file of rounding/, contraction/ or layers/. wrappers.py
+ * writes its Python function. A pointer is an array or None (NULL), and a pointer to a struct of structs.h is the bytes
+ * of its fields. A kernel that returns int returns 0, or -1 if memory ran out: the Python function raises MemoryError.
  *
- * Arrays are contiguous. Orders and bits: mpsim/kernels/contract.py. They depend on neither variant nor threads. */
+ * Arrays are contiguous. mpsim/kernels/contract.py specifies orders and bits, which are independent of variant and
+ * threads. */
 #ifndef MPSIM_KERNELS_H
 #define MPSIM_KERNELS_H
 
 #include "common/structs.h"
 #include "generated/variants.h"
 
-/* X(V, name, result, parameters) for every kernel; V is the variant. */
+/* X(V, name, result, parameters) for every kernel. V is the variant. */
 #define KERNELS(X, V)                                                                                               \
-    /* rounding: at most one of random and stream is not NULL; counts: five, as mpsim.rounding.Counts */            \
+    /* rounding: at most one of random and stream is not NULL; counts: the five of mpsim.rounding.Counts */         \
     X(V, round_float32, void,                                                                                       \
       (const float *x, float *out, int64_t n, const uint32_t *random, const RandomStream *stream,                   \
        const RoundingParameters *parameters, int64_t *counts, int threads))                                         \
@@ -25,7 +26,7 @@
     X(V, canonical_nan_float32, void, (float *x, int64_t n, int threads))                                           \
     X(V, canonical_nan_float64, void, (double *x, int64_t n, int threads))                                          \
     X(V, all_finite, int64_t, (const float *x, int64_t n, int threads))                                             \
-    /* codes of `size` bytes each */                                                                                \
+    /* codes, each of `size` bytes */                                                                               \
     X(V, encode_float32, void, (const float *x, int64_t n, uint8_t *codes, int64_t size, const CodeLayout *layout)) \
     X(V, encode_float64, void, (const double *x, int64_t n, uint8_t *codes, int64_t size, const CodeLayout *layout)) \
     X(V, decode_float32, void, (const uint8_t *codes, int64_t size, int64_t n, float *out, const CodeLayout *layout)) \
@@ -40,15 +41,15 @@
       (const Convolution *shape, const float *gy, const float *w, float *gx, int threads))                          \
     X(V, convolution_weight_gradient, int,                                                                          \
       (const Convolution *shape, const float *x, const float *gy, float *gw, int threads))                          \
-    /* any other sum, over tables of offsets: contraction/accumulators.h; at least one output and one k */          \
+    /* every other sum, over offset tables: contraction/accumulators.h; at least one output and one k */            \
     X(V, accumulate, int,                                                                                           \
       (const float *a, const int64_t *a_group, const int64_t *a_row, const int64_t *a_k, const float *b,            \
        const int64_t *b_group, const int64_t *b_column, const int64_t *b_k, float *out, const int64_t *out_group,   \
        const int64_t *out_row, const int64_t *out_column, int64_t groups, int64_t rows, int64_t length,             \
        int64_t columns, int64_t kind, int64_t chunk, const NarrowFormat *narrow, const AlignedSum *aligned,         \
        int threads))                                                                                                \
-    /* any order in steps: contraction/steps.c; count steps, of five numbers each; most_groups: of a step with scales; values and tables: what is read  \
-     * beside the operands, for each table where it begins, its step, and the offsets of groups, rows and columns */\
+    /* any order in steps: contraction/steps.c; count steps, of five numbers each; most_groups: of a step with      \
+     * scales; values and tables: further numbers; tables has the start, step and offsets of each */                \
     X(V, run_steps, int,                                                                                            \
       (const float *a, const int64_t *a_group, const int64_t *a_row, const int64_t *a_k, const float *b,            \
        const int64_t *b_group, const int64_t *b_column, const int64_t *b_k, float *out, const int64_t *out_group,   \
@@ -98,16 +99,16 @@ typedef struct {
 #undef FIELD
 } Kernels;
 
-/* Those of the variant that runs: the last of VARIANTS that this processor runs, or the one forced. */
+/* The kernels of the current variant: the last of VARIANTS that this processor supports, or the forced one. */
 const Kernels *mpsim_kernels(void);
 
-/* Variants by number; the name is NULL beyond the last one. */
+/* The name of a variant, or NULL beyond the last one. */
 const char *mpsim_variant_name(int variant);
-/* Whether this processor runs the variant. */
+/* Returns whether this processor supports the variant. */
 int mpsim_variant_runs(int variant);
-/* The number of the variant that runs. */
+/* Returns the number of the current variant. */
 int mpsim_variant(void);
-/* Has a variant run from now on, which this processor runs; -1: the best one again. */
+/* Selects a variant that this processor supports; -1: the best one. */
 void mpsim_force_variant(int variant);
 
 #define MPSIM_JOIN(name, variant) mpsim_##name##_##variant

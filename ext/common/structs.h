@@ -1,30 +1,30 @@
-/* The structs that Python fills. mpsim/kernels/compiled/structs.py has each as a NamedTuple, and compares the names,
- * places and sizes of the fields when it is imported. A field is an int64_t, a double or an array of these. */
+/* The structs that Python fills. mpsim/kernels/compiled/structs.py defines each as a NamedTuple, and compares names,
+ * offsets and sizes of the fields when it is imported. A field is an int64_t, a double or an array of these. */
 #ifndef MPSIM_STRUCTS_H
 #define MPSIM_STRUCTS_H
 
 #include <stdint.h>
 
-/* Rounding: mpsim/kernels/parameters.py says what the numbers are. Magnitudes are bit patterns without the sign, of
- * float32 on the paths NARROW and LEGACY, of float64 on the path WIDE. */
+/* Rounding: mpsim/kernels/parameters.py describes the numbers. Magnitudes are bit patterns without the sign: of float32
+ * on the paths NARROW and LEGACY, of float64 on the path WIDE. */
 typedef struct {
     int64_t path, mode, mantissa_bits, min_exponent, low_quantum;
     int64_t largest, smallest_normal;
-    int64_t positive_overflow, negative_overflow, infinity; /* what overflow and infinite input become */
-    int64_t overflow_from, underflow_to;                    /* counted: magnitude >= and 0 < magnitude <= */
+    int64_t positive_overflow, negative_overflow, infinity; /* results of overflow and infinite input */
+    int64_t overflow_from, underflow_to;                    /* counted if magnitude >=, and if 0 < magnitude <= */
     int64_t random_bit_count, has_negative_zero, has_sign, has_zero;
-    int64_t below_zero, infinity_below_zero; /* what negative numbers become in an unsigned format */
-    int64_t by_code, bias;                   /* by_code: parity is that of the code, in formats of one significant bit */
+    int64_t below_zero, infinity_below_zero; /* results of negative numbers in an unsigned format */
+    int64_t by_code, bias;                   /* by_code: the code's parity counts, in formats of one significant bit */
     int64_t scale_exponent, scaled_smallest_normal, scaled_limit, scaled_largest; /* LEGACY */
 } RoundingParameters;
 
-/* Codes of a format. A missing code is -1; a code of 64 bits may be negative. */
+/* Codes of a format. A missing code is -1. A 64-bit code may be negative. */
 typedef struct {
     int64_t bits, mantissa_bits, quantum_exponent, largest_code, infinity_code, nan_code;
     int64_t has_sign, has_zero, has_negative_zero, has_subnormals, nan_has_sign, has_nan;
 } CodeLayout;
 
-/* A Philox stream: key, and the counter's words above the element's; each of 32 bits. */
+/* A Philox stream: the key and the upper words of the counter, each of 32 bits. */
 typedef struct {
     int64_t key[2], words[3];
 } RandomStream;
@@ -38,14 +38,14 @@ typedef struct {
     int64_t groups;
 } Convolution;
 
-/* A narrow format that sums are rounded to: mpsim/kernels/contractions/narrow.py. */
+/* A narrow format of sums: mpsim/kernels/contractions/narrow.py. */
 typedef struct {
     int64_t least_exponent, shift, low;
     double largest, beyond;
     int64_t negative_zero;
 } NarrowFormat;
 
-/* How a sum is rounded; mode: 0 to nearest even, 1 toward zero, 2 by random bits. */
+/* The rounding of a sum. mode: 0 to nearest even, 1 toward zero, 2 by random bits. */
 typedef struct {
     NarrowFormat format;
     int64_t mode;
@@ -84,19 +84,19 @@ typedef struct {
     int64_t left_table, right_table, sums;
 } ScaledSum;
 
-/* Images as (images, channels, area = height * width). */
+/* Images (images, channels, area = height * width). */
 typedef struct {
     int64_t images, channels, area;
 } Batch;
 
-/* A pooling layer: planes = images * channels; input height, width; output rows, columns; the window. */
+/* A pooling layer: planes = images * channels, input height and width, output rows and columns, the window. */
 typedef struct {
     int64_t planes, height, width, rows, columns;
     int64_t kernel[2], stride[2], padding[2];
 } Pooling;
 
-/* Copies of `run` neighbours: run (i, j, k) goes from from_start + i * from_step[0] + j * from_step[1] + k *
- * from_step[2] to the place by `to`. It has `before` zeros in front and `after` behind. */
+/* Copies of `run` adjacent elements: run (i, j, k) is copied from from_start + i * from_step[0] + j * from_step[1] +
+ * k * from_step[2] to the position given by `to`. `before` zeros precede it, and `after` zeros follow. */
 typedef struct {
     int64_t size[3], from_start, from_step[3], to_start, to_step[3];
     int64_t run, before, after;

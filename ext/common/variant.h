@@ -1,4 +1,4 @@
-/* What the files of one variant share: names of its own, the float environment and threads.
+/* Shared by the files of one variant: symbol names, the floating-point environment and threads.
  *
  * Every file of rounding/, contraction/ and layers/ is compiled once for each variant, with -DVARIANT=<name>. */
 #ifndef MPSIM_VARIANT_H
@@ -16,7 +16,7 @@
 #define THREAD_NUMBER 0
 #endif
 
-/* The symbol of a kernel, or of a function that files share, in the variant being compiled. */
+/* The symbol of a kernel, or of a function shared by files, in the variant being compiled. */
 #define MPSIM_EXPAND(name, variant) MPSIM_JOIN(name, variant)
 #define KERNEL(name) MPSIM_EXPAND(name, VARIANT)
 

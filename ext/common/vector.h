@@ -1,13 +1,13 @@
 /* The vectors of the variant being compiled: WIDTH floats or 32-bit integers, half as many doubles or 64-bit integers.
  *
- * Floats, Doubles and Longs are GNU vector types in every variant, so + rounds each lane as the C operator does.
- * vector_fma(a, b, c) = a*b + c, rounded once: hardware where the variant has it, else exact in float64.
- * TILE_ROWS: how many rows of two accumulator vectors fit the registers besides the operands.
+ * Floats, Doubles and Longs are GNU vector types in every variant, so + rounds each lane like the C operator.
+ * vector_fma(a, b, c) = a*b + c, rounded once: in hardware if the variant has it, else by exact steps in float64.
+ * TILE_ROWS: the rows of two accumulator vectors that fit in registers besides the operands.
  *
- * Integers: WIDTH int32 lanes; Mask: a truth value per lane. Comparisons are signed. Float operations on them read the
- * lanes as float32 and round to nearest even. Shift counts by lane are in 0..31, but with "or_drop", where any other
- * count gives 0. For Philox a vector is WIDTH / 2 integers of 64 bits, of which multiply_halves multiplies the low 32
- * bits. */
+ * Integers: WIDTH int32 lanes. Mask: a truth value per lane. Comparisons are signed. Float operations on Integers read
+ * the lanes as float32 and round to nearest even. Shift counts by lane are in 0..31, except with "or_drop", where any
+ * other count gives 0. For Philox a vector has WIDTH / 2 integers of 64 bits, and multiply_halves multiplies their low
+ * 32 bits. */
 #ifndef MPSIM_VECTOR_H
 #define MPSIM_VECTOR_H
 
@@ -21,7 +21,7 @@ typedef __m512 Floats;
 typedef int32_t Lanes __attribute__((vector_size(64)));
 INLINE Floats vector_load(const float *p) { return _mm512_loadu_ps(p); }
 INLINE void vector_store(float *p, Floats a) { _mm512_storeu_ps(p, a); }
-/* The first n lanes, n <= WIDTH; the others are zero, or stay. */
+/* The first n lanes, n <= WIDTH. The others are zero, or are not written. */
 INLINE __mmask16 first_lanes(int64_t n) { return (__mmask16)((1u << n) - 1); }
 INLINE Floats vector_load_first(const float *p, int64_t n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
 INLINE void vector_store_first(float *p, Floats a, int64_t n) { _mm512_mask_storeu_ps(p, first_lanes(n), a); }
@@ -138,7 +138,7 @@ static inline Integers float_multiply(Integers a, Integers b) {
     return _mm256_castps_si256(_mm256_mul_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)));
 }
 
-#else /* portable: the compiler's own vectors, which any machine has (SSE2, NEON, plain registers) */
+#else /* portable: the compiler's vectors, on any machine (SSE2, NEON, plain registers) */
 #define WIDTH 4
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -164,16 +164,16 @@ INLINE Floats vector_fma(Floats a, Floats b, Floats c) {
 #define TILE_ROWS 4
 typedef double Pair __attribute__((vector_size(16)));
 typedef int64_t PairBits __attribute__((vector_size(16)));
-/* The product is exact in float64. The sum, rounded to odd there (53 >= 2*24 + 2 bits), then rounds to float32 as
- * the exact one would (Boldo and Melquiond 2008). Infinities and NaN leave no ordered error: nothing is adjusted. */
+/* The product is exact in float64. The sum is rounded to odd there (53 >= 24 + 2 bits), and then rounds to float32 like
+ * the exact one (Boldo and Melquiond 2008). For infinities and NaN the error is NaN, and nothing is adjusted. */
 INLINE Pair fma_round_to_odd(Pair a, Pair b, Pair c) {
     Pair product = a * b, sum = product + c;
     Pair from_c = sum - product, error = (product - (sum - from_c)) + (c - from_c);
     PairBits bits = (PairBits)sum, positive_error = error > 0, inexact = positive_error | (error < 0);
-    PairBits even = (bits & 1) - 1, away = positive_error ^ ~(sum > 0); /* away: error and sum have one sign */
+    PairBits even = (bits & 1) - 1, away = positive_error ^ ~(sum > 0); /* away: error and sum have the same sign */
     return (Pair)(bits + (inexact & even & ((~away & -2) + 1)));
 }
-/* Intrinsics convert, not lane by lane: GCC 12 vectorises (float)pair[0], (float)pair[1] ... wrongly. */
+/* Converts with intrinsics, because GCC 12 miscompiles (float)pair[0], (float)pair[1] ... when it vectorizes. */
 INLINE Floats vector_fma(Floats a, Floats b, Floats c) {
     Pair low = fma_round_to_odd(_mm_cvtps_pd(a), _mm_cvtps_pd(b), _mm_cvtps_pd(c));
     Pair high = fma_round_to_odd(_mm_cvtps_pd(_mm_movehl_ps(a, a)), _mm_cvtps_pd(_mm_movehl_ps(b, b)),
@@ -247,7 +247,7 @@ static inline Integers float_subtract(Integers a, Integers b) { return (Integers
 static inline Integers float_multiply(Integers a, Integers b) { return (Integers)((Floats)a * (Floats)b); }
 #endif
 
-/* SHUFFLE(a, b, F, n): lane i is lane F(i, n) of a and b joined, F a macro and n a literal. */
+/* SHUFFLE(a, b, F, n): lane i is lane F(i, n) of a and b concatenated. F is a macro, and n a literal. */
 #if WIDTH == 16
 #define LANES_OF(F, n) \
     F(0, n), F(1, n), F(2, n), F(3, n), F(4, n), F(5, n), F(6, n), F(7, n), F(8, n), F(9, n), F(10, n), F(11, n), \

@@ -24,12 +24,12 @@ cdef extern from "common/kernels.h":
 LAYOUTS = '''
 
 def layouts():
-    """Of each struct that Python fills its size, and each field's name, offset and size in bytes."""
+    """Returns each struct's size, and each field's name, offset and size in bytes."""
 '''
 
 
 class Parameter(NamedTuple):
-    """A parameter of a C function: "const float", "x", and whether it is a pointer."""
+    """A parameter of a C function, e.g. "const float", "x", and whether it is a pointer."""
 
     type: str
     name: str
@@ -37,13 +37,13 @@ class Parameter(NamedTuple):
 
     @classmethod
     def of(cls, text: str) -> Parameter:
-        """From its declaration in C."""
+        """Parses a declaration in C."""
         type, name = re.fullmatch(r"(.*?)\s*(\*?\w+)", text.strip()).groups()
         return cls(type, name.lstrip("*"), name.startswith("*"))
 
     @property
     def is_struct(self) -> bool:
-        """Whether it points to a struct of structs.h, whose names begin with a capital letter."""
+        """Whether it points to a struct of structs.h. Their names begin with a capital letter."""
         return self.type.removeprefix("const ")[0].isupper()
 
     @property
@@ -55,7 +55,7 @@ class Parameter(NamedTuple):
 
     @property
     def address(self) -> list[str]:
-        """The statements that make the pointer which the C function is given."""
+        """The statements that create the pointer argument of the C function."""
         cast = f"<{self.type} *>" if self.is_struct else ""
         return [
             f"    cdef {self.type} *{self.name}_ = NULL",
@@ -65,7 +65,7 @@ class Parameter(NamedTuple):
 
 
 def structs(text: str) -> dict[str, list[tuple[str, str]]]:
-    """The fields of each struct: "int64_t" and "key[2]"."""
+    """Returns the fields of each struct, e.g. "int64_t" and "key[2]"."""
     found: dict[str, list[tuple[str, str]]] = {}
     for body, name in _STRUCT.findall(_COMMENT.sub("", text)):
         found[name] = []
@@ -76,7 +76,7 @@ def structs(text: str) -> dict[str, list[tuple[str, str]]]:
 
 
 def kernels(text: str) -> list[tuple[str, str, list[Parameter]]]:
-    """Name, result and parameters of each kernel."""
+    """Returns the name, result and parameters of each kernel."""
     plain = _COMMENT.sub("", text.replace("\\\n", "\n"))
     return [
         (name, result, [Parameter.of(each) for each in parameters.split(",")])
@@ -85,7 +85,7 @@ def kernels(text: str) -> list[tuple[str, str, list[Parameter]]]:
 
 
 def wrapper(name: str, result: str, parameters: list[Parameter]) -> str:
-    """The Python function of a kernel."""
+    """Returns the Python function of a kernel."""
     given = ", ".join(each.name + "_" * each.pointer for each in parameters)
     lines = [f"def {name}({', '.join(each.argument for each in parameters)}):"]
     lines += [line for each in parameters if each.pointer for line in each.address]
@@ -95,14 +95,14 @@ def wrapper(name: str, result: str, parameters: list[Parameter]) -> str:
     else:
         lines += [f"    cdef {result} result", "    with nogil:", f"        result = {call}"]
     if result == "int":
-        lines += ["    if result:", f'        raise MemoryError("no memory for the scratch arrays of {name}")']
+        lines += ["    if result:", f'        raise MemoryError("not enough memory for the buffers of {name}")']
     elif result != "void":
         lines += ["    return result"]
     return "\n".join(lines) + "\n"
 
 
 def layout(name: str, fields: list[tuple[str, str]]) -> str:
-    """The entry of a struct in what layouts() returns."""
+    """Returns a struct's entry in the result of layouts()."""
     one, entries = name.lower(), ""
     for _, declarator in fields:
         field = declarator.partition("[")[0]
@@ -111,7 +111,7 @@ def layout(name: str, fields: list[tuple[str, str]]) -> str:
 
 
 def pxi() -> str:
-    """The text of wrappers.pxi."""
+    """Returns the text of wrappers.pxi."""
     table, shapes = kernels((FOLDER / "kernels.h").read_text()), structs((FOLDER / "structs.h").read_text())
     text = HEAD
     for name, fields in shapes.items():
@@ -127,7 +127,7 @@ def pxi() -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Writes the file unless it holds the text already, so that nothing is compiled again without need."""
+    """Writes the file unless it has this text already, so that nothing is recompiled without need."""
     path.parent.mkdir(exist_ok=True)
     if not path.exists() or path.read_text() != text:
         path.write_text(text)

@@ -1,17 +1,18 @@
-/* Sums of products in float32 (fused or not, any chunk) and in narrow formats, on panels of COLUMNS columns.
+/* Sums products in float32 (fused or not, any chunk) and in narrow formats, on panels of COLUMNS columns.
  *
- * Each chunk of a panel is packed once, panel[k*COLUMNS + column], and used by every row. Sums of a few rows stand in
- * registers while k rises over the chunk; then they are added to the totals, or are the totals in the first chunk. */
+ * Each chunk of a panel is packed once, as panel[k*COLUMNS + column], and used by every row. Sums of a few rows stay in
+ * registers while k rises over the chunk. Then they are added to the totals. In the first chunk they become the
+ * totals. */
 #include "contraction/accumulators.h"
 
 #include <math.h>
 #include <stdlib.h>
 
 #define VECTORS 2
-#define ROWS 4 /* of float32 sums that stand in registers together */
+#define ROWS 4 /* rows of float32 sums that are in registers together */
 #define COLUMNS (VECTORS * WIDTH)
 
-/* One chunk of ``rows`` rows (a constant, at most ROWS) in float32; row i starts at a + row[i]. */
+/* Sums one chunk of ``rows`` rows (a constant, at most ROWS) in float32. Row i starts at a + row[i]. */
 INLINE void sum_float(const float *a, const int64_t *row, int rows, const int64_t *a_k, const float *panel,
                       int64_t count, int fused, int first, float *totals) {
     Floats sums[ROWS][VECTORS];
@@ -37,7 +38,7 @@ INLINE void sum_float(const float *a, const int64_t *row, int rows, const int64_
         }
 }
 
-/* One chunk of one row in a narrow format. */
+/* Sums one chunk of one row in a narrow format. */
 INLINE void sum_narrow(const float *a, const int64_t *a_k, const float *panel, int64_t count,
                        const NarrowFormat *narrow, int first, float *totals) {
     Doubles sums[2 * VECTORS];
@@ -56,7 +57,7 @@ INLINE void sum_narrow(const float *a, const int64_t *a_k, const float *panel, i
     }
 }
 
-/* The totals of one panel: rows x COLUMNS. */
+/* Computes the totals of one panel: rows x COLUMNS. */
 static void sum_panel(const Tables *t, int64_t group, int64_t start, int64_t stop, int64_t kind, int64_t chunk,
                       const NarrowFormat *narrow, float *panel, float *totals) {
     const float *b = t->b + t->b_group[group];
@@ -89,15 +90,16 @@ static void sum_panel(const Tables *t, int64_t group, int64_t start, int64_t sto
 
 /* -- the exact sum ----------------------------------------------------------------------------------------------- */
 
-/* A sum is kept in digits of weight 2**(32*i - BASE), each an int64 that takes a 32-bit piece of a product per term:
- * no digit overflows in 2**30 terms. Every product of float32 numbers is a multiple of 2**-BASE below 2**256. */
+/* A sum is stored in digits of weight 2**(32*i - BASE). Each is an int64 to which a term adds a 32-bit piece of a
+ * product, so no digit overflows in 2**30 terms. Every product of float32 numbers is a multiple of 2**-BASE below
+ * 2**256. */
 enum { BASE = 298, LEAST_EXPONENT = 1023 + 47 - BASE };
 #define LOW INT64_C(0xFFFFFFFF)
 
 static inline void add_product(int64_t *limbs, int64_t bits) {
     int64_t exponent = bits >> 52 & 2047;
     if (exponent == 0) return; /* a zero: no product is subnormal in float64 */
-    int64_t integer = ((bits & ((INT64_C(1) << 52) - 1)) | INT64_C(1) << 52) >> 5; /* 48 bits hold a product */
+    int64_t integer = ((bits & ((INT64_C(1) << 52) - 1)) | INT64_C(1) << 52) >> 5; /* a product has 48 bits */
     int64_t shift = exponent - LEAST_EXPONENT, sign = bits >> 63;
     if (shift < 0) { /* the bits below 2**-BASE are zeros */
         integer >>= -shift;
@@ -111,7 +113,7 @@ static inline void add_product(int64_t *limbs, int64_t bits) {
     limb[2] += (top ^ sign) - sign;
 }
 
-/* Every digit but the highest, which keeps the sign, into 0 .. 2**32 - 1. */
+/* Carries until every digit is in 0 .. 2**32 - 1, except the highest, which keeps the sign. */
 static void carry(int64_t *limbs) {
     for (int i = 0; i < LIMBS - 1; i++) {
         limbs[i + 1] += limbs[i] >> 32;
@@ -119,7 +121,7 @@ static void carry(int64_t *limbs) {
     }
 }
 
-/* To odd to 53 bits. */
+/* Rounds to odd to 53 bits. */
 static double round_limbs(int64_t *limbs) {
     carry(limbs);
     int negative = limbs[LIMBS - 1] < 0;
@@ -150,7 +152,7 @@ void exact_add(ExactSum *sum, double x) {
         add_product(sum->limbs, bits);
 }
 
-/* From odd to float32: right, because 53 >= 24 + 2 (mpsim/kernels/contractions/narrow.py). */
+/* Rounds a number rounded to odd to float32: correct, as 53 >= 24 + 2 (mpsim/kernels/contractions/narrow.py). */
 float exact_total(ExactSum *sum) { return (float)(sum->special == 0 ? round_limbs(sum->limbs) : sum->special); }
 
 double exact_to_odd(ExactSum *sum) {

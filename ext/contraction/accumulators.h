@@ -1,4 +1,4 @@
-/* Contractions for every accumulator but NumPy's, from tables of offsets (mpsim/kernels/contractions/lowering.py).
+/* Contractions for every accumulator except NumPy's, by offset tables (mpsim/kernels/contractions/lowering.py).
  *
  * Left element (g, m, k) is a[a_group[g] + a_row[m] + a_k[k]], right element (g, k, p) is
  * b[b_group[g] + b_column[p] + b_k[k]], output (g, m, p) is out[out_group[g] + out_row[m] + out_column[p]]. */
@@ -24,19 +24,19 @@ enum { SUM_FUSED, SUM_SEPARATE, SUM_NARROW, SUM_EXACT, SUM_ALIGNED };
 #define exact_total KERNEL(exact_total)
 #define exact_to_odd KERNEL(exact_to_odd)
 
-/* The kind SUM_ALIGNED. length >= 1, 1 <= chunk <= length. Returns 0, or -1 without memory. */
+/* Computes the kind SUM_ALIGNED. length >= 1, 1 <= chunk <= length. Returns 0, or -1 without memory. */
 int accumulate_aligned(const Tables *tables, int64_t chunk, const NarrowFormat *narrow, const AlignedSum *aligned,
                        int threads);
 
-/* The same where float32 holds every product; 1 where it does not, and nothing was summed. */
+/* Does the same if every product is exact in float32. Otherwise returns 1 and computes nothing. */
 int accumulate_aligned_floats(const Tables *tables, int64_t chunk, const NarrowFormat *narrow,
                               const AlignedSum *aligned, int threads);
 
-/* The correctly rounded dot product of row (a + a_k[k]) and column (b + b_k[k]). */
+/* Returns the correctly rounded dot product of row (a + a_k[k]) and column (b + b_k[k]). */
 float exact_dot(const float *a, const int64_t *a_k, const float *b, const int64_t *b_k, int64_t length);
 
-/* s rounded to the narrow format, to nearest even or toward zero (mpsim/kernels/contractions/narrow.py). An infinity makes c a tiny
- * negative number, and stays. */
+/* Rounds s to the narrow format, to nearest even or toward zero (mpsim/kernels/contractions/narrow.py). For an infinity
+ * c is a tiny negative number, so the infinity stays. */
 INLINE Doubles round_doubles(Doubles s, const NarrowFormat *narrow, int64_t toward_zero) {
     Longs bits = (Longs)s, sign = bits & INT64_MIN, magnitude = bits & INT64_MAX, exponent = magnitude >> 52;
     Longs below = (Longs)(exponent < narrow->least_exponent);
@@ -51,8 +51,8 @@ INLINE Doubles round_doubles(Doubles s, const NarrowFormat *narrow, int64_t towa
     return result;
 }
 
-/* An exact sum of products of float32 numbers, in digits of 32 bits; special: the sum of what is not finite; others:
- * how many were not -0. */
+/* An exact sum of products of float32 numbers, in digits of 32 bits. special: the sum of the products that are not
+ * finite. others: how many were not -0. */
 enum { LIMBS = 19 };
 typedef struct {
     int64_t limbs[LIMBS];
@@ -61,28 +61,28 @@ typedef struct {
 } ExactSum;
 
 void exact_add(ExactSum *sum, double x);
-/* The sum rounded once to float32; the digits are used up. */
+/* Rounds the sum once to float32. It overwrites the digits. */
 float exact_total(ExactSum *sum);
-/* The sum rounded to odd to float64, -0 if every number was -0; the digits are used up. */
+/* Rounds the sum to odd to float64, to -0 if every number was -0. It overwrites the digits. */
 double exact_to_odd(ExactSum *sum);
 
-/* x + y rounded to odd (mpsim/kernels/contractions/narrow.py). */
+/* Rounds x + y to odd (mpsim/kernels/contractions/narrow.py). */
 INLINE Doubles sum_to_odd(Doubles x, Doubles y) {
     Doubles s = x + y, carried = s - x, error = (x - (s - carried)) + (y - carried);
     Longs bits = (Longs)s, positive = (Longs)(error > 0), inexact = positive | (Longs)(error < 0);
     Longs even = (bits & 1) - 1, one_sign = ~(positive ^ (Longs)(s > 0));
-    bits += inexact & even & (-1 - 2 * one_sign); /* outward if the error has the sign of s */
+    bits += inexact & even & (-1 - 2 * one_sign); /* away from zero if the error has the sign of s */
     return (Doubles)bits;
 }
 
-/* x + y rounded toward zero. */
+/* Rounds x + y toward zero. */
 INLINE Doubles truncated_sum(Doubles x, Doubles y) {
     Doubles s = x + y, carried = s - x, error = (x - (s - carried)) + (y - carried);
     Longs inward = ((Longs)(error > 0) & (Longs)(s < 0)) | ((Longs)(error < 0) & (Longs)(s > 0));
     return (Doubles)((Longs)s + inward);
 }
 
-/* x + y rounded once to the narrow format: to odd to float64, then to the format. */
+/* Rounds x + y once to the narrow format: to odd to float64, then to the format. */
 INLINE Doubles rounded_sum(Doubles x, Doubles y, const NarrowFormat *narrow, int64_t toward_zero) {
     return round_doubles(sum_to_odd(x, y), narrow, toward_zero);
 }
@@ -123,13 +123,13 @@ INLINE Doubles truncated(Doubles p, Doubles quantum, Doubles shifter) {
     return (Doubles)((Longs)part | sign);
 }
 
-/* x rounded down to a multiple of the quantum; of less than 2**51 quanta. */
+/* Rounds x, which has less than 2**51 quanta, down to a multiple of the quantum. */
 INLINE Doubles rounded_down(Doubles x, Doubles quantum) {
     Doubles whole = truncated(x, quantum, quantum * 0x1p52);
     return whole - (Doubles)((Longs)(whole > x) & (Longs)quantum);
 }
 
-/* The next c: the exact total rounded once, never -0; what the plain sum is where that is not finite. */
+/* Returns the next c: the exact total rounded once, never -0. If the plain sum is infinite or NaN, so is c. */
 INLINE Doubles aligned_result(Doubles total, Doubles plain, const NarrowFormat *narrow, int64_t toward_zero) {
     int64_t beyond;
     memcpy(&beyond, &narrow->beyond, sizeof beyond);

@@ -1,23 +1,23 @@
-/* Sums as tensor cores form them: c and the products of one instruction truncated to the quantum of the largest
- * exponent and added exactly (kind "aligned" of mpsim/products/accumulators.py), on panels of COLUMNS columns.
+/* Sums as in tensor cores: c and the products of one instruction are truncated to the quantum of the largest exponent
+ * and added exactly (kind "aligned" of mpsim/products/accumulators.py), on panels of COLUMNS columns.
  *
- * Everything is exact in float64. |p| + C - C with C = 2**52 quanta is |p| rounded to a multiple of the quantum, to
- * nearest; where that went up, a quantum is taken off. The scale of a number is 2**exponent, so the scale of a product
- * is a product of scales, and the largest exponent is a maximum of numbers. Zeros have the scale 0. */
+ * All steps are exact in float64. |p| + C - C with C = 2**52 quanta is |p| rounded to the nearest multiple of the
+ * quantum. If that rounded up, one quantum is subtracted. The scale of a number is 2**exponent, so the scale of a
+ * product is a product of scales, and the largest exponent is a maximum of numbers. Zeros have the scale 0. */
 #include "contraction/accumulators.h"
 
 #include <stdlib.h>
 
 #define VECTORS 2
 #define COLUMNS (VECTORS * DOUBLES)
-#define BLOCK 64 /* k packed together, at least */
+#define BLOCK 64 /* the least number of k packed together */
 
-/* A packed operand: its value and its scale, for k of a block. */
+/* A packed operand: its values and scales, for the k of a block. */
 typedef struct {
     double *values, *scales;
 } Operands;
 
-/* A float32 operand with the significand bits that its format has. */
+/* Masks a float32 operand to the significand bits of its format. */
 static inline void pack(float x, double least, int64_t mask, double *value, double *scale) {
     int32_t bits;
     memcpy(&bits, &x, sizeof bits);
@@ -28,7 +28,7 @@ static inline void pack(float x, double least, int64_t mask, double *value, doub
     *scale = scale_of(*value, least);
 }
 
-/* The c after one instruction of ``count`` terms. */
+/* Returns c after one instruction of ``count`` terms. */
 INLINE void instruction(Doubles *c, const double *a, const double *a_scale, const double *b, const double *b_scale,
                         int64_t count, const NarrowFormat *narrow, const AlignedSum *sum) {
     Doubles top[VECTORS], total[VECTORS], plain[VECTORS], quantum[VECTORS], shifter[VECTORS], column;
@@ -55,7 +55,7 @@ INLINE void instruction(Doubles *c, const double *a, const double *a_scale, cons
     UNROLL for (int i = 0; i < VECTORS; i++) c[i] = aligned_result(total[i], plain[i], narrow, sum->toward_zero);
 }
 
-/* The instructions of one block of k for every row; sums: the rows' c. */
+/* Runs the instructions of one block of k for every row. sums: the rows' c. */
 static void sum_block(const Tables *t, int64_t group, int64_t start, int64_t stop, int64_t first, int64_t count,
                       const NarrowFormat *narrow, const AlignedSum *sum, Operands panel, Operands row, double *sums) {
     const float *a = t->a + t->a_group[group], *b = t->b + t->b_group[group];
@@ -80,7 +80,7 @@ static void sum_block(const Tables *t, int64_t group, int64_t start, int64_t sto
     }
 }
 
-/* The totals of one panel: rows x COLUMNS float32 numbers, each held as a double. */
+/* Computes the totals of one panel: rows x COLUMNS float32 numbers, stored as doubles. */
 static void sum_panel(const Tables *t, int64_t group, int64_t start, int64_t stop, int64_t chunk, int64_t block,
                       const NarrowFormat *narrow, const AlignedSum *sum, Operands panel, Operands row, double *sums,
                       double *totals) {

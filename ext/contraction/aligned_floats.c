@@ -1,23 +1,23 @@
-/* Sums as tensor cores form them, where float32 holds every product: operands of float8, float16 and tf32, and of
+/* Sums as in tensor cores if every product is exact in float32: for operands of float8, float16 and tf32, and of
  * bfloat16 that is neither tiny nor huge. The bits are those of aligned.c, which sums everything else.
  *
- * A product over the quantum, truncated to an integer, is a conversion to int32. Integers are added; c enters them in
- * the same way. The exponent of a product is the sum of two 16-bit numbers. */
+ * A product divided by the quantum and truncated is a conversion to int32. c is converted in the same way, and these
+ * integers are added. The exponent of a product is the sum of two 16-bit numbers. */
 #include "contraction/accumulators.h"
 
 #include <stdlib.h>
 
 #define MOST_VECTORS 4
-#define BLOCK 64 /* k packed together, at least */
+#define BLOCK 64 /* the least number of k packed together */
 
 typedef int16_t Shorts __attribute__((vector_size(4 * WIDTH)));
 typedef int16_t FewShorts __attribute__((vector_size(2 * WIDTH)));
 typedef int32_t FewLanes __attribute__((vector_size(2 * WIDTH)));
 #define SHORTS (2 * WIDTH)
-#define NO_EXPONENT (-8192) /* of a zero: the sum of two of these is below every exponent */
+#define NO_EXPONENT (-8192) /* of a zero. The sum of two of these is below every exponent */
 
-/* An instruction in integers. piece: products whose sum and c fit in 31 bits. narrow_sums: float32 holds the total, and
- * it is cut to the bits of mask. */
+/* An instruction in integers. piece: the number of products whose sum with c fits in 31 bits. narrow_sums: the total is
+ * exact in float32, and is truncated to the bits of mask. */
 typedef struct {
     int64_t terms, piece, narrow_sums;
     int32_t fraction_bits, least, least_left, least_right, least_sum, mask_left, mask_right, mask, beyond;
@@ -41,22 +41,22 @@ INLINE Lanes larger_lanes(Lanes a, Lanes b) { return (Lanes)larger((Integers)a, 
 INLINE Lanes smaller_lanes(Lanes a, Lanes b) { return (Lanes)smaller((Integers)a, (Integers)b); }
 INLINE Lanes where(Lanes mask, Lanes yes, Lanes no) { return (mask & yes) | (~mask & no); }
 
-/* The exponents of float32 numbers, at least ``least``; NO_EXPONENT for zeros. */
+/* Returns the exponents of float32 numbers, at least ``least``, or NO_EXPONENT for zeros. */
 INLINE Lanes exponents_of(Floats x, int32_t least) {
     Lanes exponent = larger_lanes((((Lanes)x >> 23) & 255) - 127, (Lanes){0} + least);
     return where((Lanes)(x == 0), (Lanes){0} + NO_EXPONENT, exponent);
 }
 
-/* 2**exponent for -126 <= exponent <= 127. */
+/* Returns 2**exponent for -126 <= exponent <= 127. */
 INLINE Floats power_of(Lanes exponent) { return (Floats)((exponent + 127) << 23); }
 
-/* x * 2**exponent for -252 <= exponent <= 254: exact where the result is a float32 number. */
+/* Computes x * 2**exponent for -252 <= exponent <= 254. It is exact if the result is a float32 number. */
 INLINE Floats scaled(Floats x, Lanes exponent) {
     Lanes first = larger_lanes(smaller_lanes(exponent, (Lanes){0} + 127), (Lanes){0} - 126);
     return x * power_of(first) * power_of(exponent - first);
 }
 
-/* The next c of WIDTH columns, where float32 holds the total: cut to the format. */
+/* Returns the next c of WIDTH columns if the total is exact in float32: truncated to the format. */
 INLINE Floats cut_total(Lanes total, Lanes top, const Instruction *n) {
     Floats sum = scaled(__builtin_convertvector(total, Floats), top - n->fraction_bits);
     Lanes kept = (Lanes)sum & n->mask, magnitude = kept & INT32_MAX;
@@ -64,7 +64,7 @@ INLINE Floats cut_total(Lanes total, Lanes top, const Instruction *n) {
     return (Floats)where(beyond, n->beyond | (kept & INT32_MIN), kept) + 0.0f;
 }
 
-/* Adds the integers of WIDTH columns to their totals; the first ones are the totals. */
+/* Adds the integers of WIDTH columns to their totals. The first ones become the totals. */
 INLINE void add_to_total(double *total, Lanes integers, int first) {
     UNROLL for (int i = 0; i < 2; i++) {
         FewLanes part;
@@ -77,8 +77,8 @@ INLINE void add_to_total(double *total, Lanes integers, int first) {
     }
 }
 
-/* The largest exponent of a product in each of SHORTS columns, or of twice as many. Functions of their own, so that the
- * largest so far stays in registers. */
+/* Find the largest exponent of a product in each of SHORTS columns, or of twice as many. They are separate functions
+ * so that the largest so far stays in registers. */
 static __attribute__((noinline)) void largest_of_one(const int16_t *a, const int16_t *b, int64_t count, int16_t *out) {
     Shorts found = (Shorts){0} + 2 * NO_EXPONENT, column;
     for (int64_t k = 0; k < count; k++) {
@@ -100,7 +100,7 @@ static __attribute__((noinline)) void largest_of_two(const int16_t *a, const int
     memcpy(out + SHORTS, &high, sizeof high);
 }
 
-/* The largest exponent of each column among products, c and the least one. */
+/* Finds the largest exponent of each column among products, c and the least one. */
 INLINE void find_top(const float *c, const int16_t *a, const int16_t *b, int64_t count, int vectors,
                      const Instruction *n, Lanes *top) {
     int16_t exponents[MOST_VECTORS / 2 * SHORTS];
@@ -116,7 +116,7 @@ INLINE void find_top(const float *c, const int16_t *a, const int16_t *b, int64_t
     }
 }
 
-/* The next c of WIDTH columns: total quanta of 2**(top - fraction_bits), rounded. */
+/* Returns the next c of WIDTH columns: total quanta of 2**(top - fraction_bits), rounded. */
 INLINE Floats round_total(const double *total, Lanes top, const Instruction *n) {
     float c[WIDTH];
     UNROLL for (int i = 0; i < 2; i++) {
@@ -130,7 +130,7 @@ INLINE Floats round_total(const double *total, Lanes top, const Instruction *n) 
     return vector_load(c);
 }
 
-/* The c after one instruction of ``count`` terms, for ``vectors`` (a constant) vectors of columns. */
+/* Computes c after one instruction of ``count`` terms, for ``vectors`` (a constant) vectors of columns. */
 INLINE void instruction(float *c, const float *a, const int16_t *a_exponents, const float *b,
                         const int16_t *b_exponents, int64_t count, int vectors, int narrow_sums, const Instruction *n) {
     double total[MOST_VECTORS * WIDTH];
@@ -150,7 +150,7 @@ INLINE void instruction(float *c, const float *a, const int16_t *a_exponents, co
                 Floats product = vector_splat(a[k]) * vector_load(b + (k * vectors + i) * WIDTH);
                 sums[i] += __builtin_convertvector(product * inverse[i], Lanes);
             }
-        if (narrow_sums) break; /* one piece holds them all */
+        if (narrow_sums) break; /* all fit in one piece */
         UNROLL for (int i = 0; i < vectors; i++) {
             Lanes piece = sums[i];
             add_to_total(total + i * WIDTH, piece, first == 0);
@@ -165,7 +165,7 @@ INLINE void instruction(float *c, const float *a, const int16_t *a_exponents, co
     }
 }
 
-/* Cuts the significands of ``count`` numbers, a multiple of WIDTH, and writes their exponents. */
+/* Truncates the significands of ``count`` numbers, a multiple of WIDTH, and writes their exponents. */
 static void convert(float *x, int16_t *exponents, int64_t count, int32_t mask, int32_t least) {
     for (int64_t i = 0; i < count; i += WIDTH) {
         Floats kept = (Floats)((Lanes)vector_load(x + i) & mask);
@@ -175,13 +175,13 @@ static void convert(float *x, int16_t *exponents, int64_t count, int32_t mask, i
     }
 }
 
-/* Memory of a thread: a block of the panel and of a row, the c of every row, and their totals. */
+/* The buffers of a thread: a block of the panel and of a row, the c of every row, and their totals. */
 typedef struct {
     float *panel, *row, *sums, *totals;
     int16_t *panel_exponents, *row_exponents;
 } Memory;
 
-/* The instructions of one block of k for every row, on ``vectors`` (a constant) vectors of columns. */
+/* Runs the instructions of one block of k for every row, on ``vectors`` (a constant) vectors of columns. */
 INLINE void sum_block(const Tables *t, int64_t group, int64_t start, int64_t stop, int64_t first, int64_t count,
                       int vectors, const Instruction *n, const Memory *m) {
     const float *a = t->a + t->a_group[group], *b = t->b + t->b_group[group];
@@ -212,7 +212,7 @@ INLINE void sum_block(const Tables *t, int64_t group, int64_t start, int64_t sto
     }
 }
 
-/* The totals of one panel, at most rows x MOST_VECTORS * WIDTH. */
+/* Computes the totals of one panel, at most rows x MOST_VECTORS * WIDTH. */
 static void sum_panel(const Tables *t, int64_t group, int64_t start, int64_t stop, int64_t chunk, int64_t block,
                       const Instruction *n, const Memory *m) {
     int64_t vectors = stop - start <= WIDTH ? 1 : stop - start <= 2 * WIDTH ? 2 : 4, columns = vectors * WIDTH;
@@ -243,8 +243,8 @@ static int64_t largest_of(const int64_t *offsets, int64_t count) {
     return found;
 }
 
-/* Whether every number is zero or of an exponent from -50 to 60: a product of two is exact in float32, and so is one
- * over the quantum of the smallest. */
+/* Returns whether every number is zero or has an exponent from -50 to 60: then a product of two is exact in float32,
+ * and so is a product divided by the smallest quantum. */
 static int are_moderate(const float *x, int64_t count) {
     const uint32_t least = (uint32_t)(127 - 50) << 23, range = (uint32_t)111 << 23;
     uint32_t outside = 0;
@@ -263,7 +263,7 @@ static int32_t exponent_of(double power) {
     return (int32_t)(bits >> 52) - 1023;
 }
 
-/* What an instruction is in integers; piece is 0 where it cannot be. */
+/* Converts an instruction to integers. piece is 0 if that is impossible. */
 static Instruction numbers_of(const NarrowFormat *narrow, const AlignedSum *sum) {
     Instruction n = {
         .terms = sum->terms,

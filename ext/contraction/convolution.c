@@ -1,18 +1,18 @@
-/* Convolution forward and its gradient by the input: each group is a correlation, computed with images or with
- * positions as the lanes of vectors. */
+/* Convolution and its gradient by the input: each group is a correlation, computed with images or with positions as the
+ * lanes of vectors. */
 #include "contraction/convolution.h"
 
 #include <stdlib.h>
 
 static int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/* The least non-negative remainder, and the quotient rounded down. */
+/* The remainder that is not negative, and the quotient rounded down. */
 static int64_t modulo(int64_t a, int64_t b) { return ((a % b) + b) % b; }
 static int64_t floor_divide(int64_t a, int64_t b) { return (a - modulo(a, b)) / b; }
 
 /* -- tables of a correlation ------------------------------------------------------------------------------------- */
 
-/* table[i * taps + r] = (i * step + r - before) / dilation where that is a whole number in 0 .. size - 1, else -1. */
+/* table[i * taps + r] = (i * step + r - before) / dilation if that is an integer in 0 .. size - 1, else -1. */
 static int64_t *places(int64_t count, int64_t taps, int64_t step, int64_t before, int64_t dilation, int64_t size) {
     int64_t *table = malloc((count * taps + 1) * sizeof(int64_t));
     for (int64_t i = 0; table && i < count * taps; i++) {
@@ -50,7 +50,7 @@ static void free_tables(Correlation *correlation) {
 
 /* -- parts of positions ------------------------------------------------------------------------------------------ */
 
-/* Makes the list of a part: of k = (channel, r, s), those with 0 <= row[r] and 0 <= column[s], which are where the tap
+/* Creates the list of a part: the k = (channel, r, s) with 0 <= row[r] and 0 <= column[s], the positions that the tap
  * reads in a channel of channel_size. */
 static int list_steps(Part *part, const Correlation *correlation, const int64_t *row, const int64_t *column,
                       int64_t channel_size) {
@@ -93,7 +93,7 @@ static Positions positions_of(const Correlation *correlation, Part *parts) {
 
 /* -- forward ----------------------------------------------------------------------------------------------------- */
 
-/* One part. A kernel of one tap needs only the places it reads; of a larger one, columns are parted by phase. */
+/* One part. A kernel with one tap needs only the positions it reads. For larger ones columns are sorted by phase. */
 static int forward_positions(const Correlation *correlation, const Convolution *shape, int threads) {
     Part part = {.height = correlation->height, .width = correlation->width, .row_stride = correlation->width,
                  .column_stride = 1};
@@ -160,7 +160,7 @@ int KERNEL(convolution_forward)(const Convolution *shape, const float *x, const 
 
 /* -- gradient by the input --------------------------------------------------------------------------------------- */
 
-/* Where taps along an axis read the padded gy from the positions `phase`, phase + step, ...; -1: zeros of dilation. */
+/* The rows or columns of padded gy that taps read at positions `phase`, phase + step, ...; -1: zeros of dilation. */
 static int64_t *phase_taps(int64_t taps, int64_t phase, int64_t step, int64_t before, int64_t margin, int64_t pitch) {
     int64_t *place = malloc((taps + 1) * sizeof(int64_t));
     for (int64_t r = 0; place && r < taps; r++)
@@ -168,7 +168,7 @@ static int64_t *phase_taps(int64_t taps, int64_t phase, int64_t step, int64_t be
     return place;
 }
 
-/* Parts: an input position meets gy only at the taps of its phase (row % step, column % step), zeros at the others. */
+/* Parts: an input position uses gy only at the taps of its phase (row % step, column % step), and zeros at others. */
 static int gradient_positions(const Correlation *correlation, const Convolution *shape, int finite, int threads) {
     int64_t step_height = finite ? shape->stride_height : 1, step_width = finite ? shape->stride_width : 1;
     int64_t top = shape->kernel_height - 1 - shape->padding_height;
@@ -178,7 +178,7 @@ static int gradient_positions(const Correlation *correlation, const Convolution 
     Source *source = &positions.source;
     int failed = !parts;
     plan_blocks(&positions, ceiling(shape->height, step_height), ceiling(shape->width, step_width), 0, threads);
-    positions.settled = step_height * step_width > 1 ? correlation : NULL;
+    positions.with_zeros = step_height * step_width > 1 ? correlation : NULL;
     source->top = -floor_divide(-top, step_height);
     source->left = -floor_divide(-left, step_width);
     source->dilation_height = shape->stride_height / step_height;

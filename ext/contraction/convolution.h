@@ -1,12 +1,12 @@
-/* The ways to convolve.
+/* Algorithms for convolutions.
  *
- * What a convolution's forward pass and its gradient by the input have in common, whatever the stride and padding:
- * target[n, m, i, j] = sum over k = (c, r, s) of weight[m, k] * source[n, c, row_of(i, r), column_of(j, s)], the second
- * factor +0 where there is no such row or column.
+ * A convolution and its gradient by the input have the same form for any stride and padding:
+ * target[n, m, i, j] = sum over k = (c, r, s) of weight[m, k] * source[n, c, row_of(i, r), column_of(j, s)], where the
+ * second factor is +0 if the row or column does not exist.
  *
- * Where the weights are finite, the steps with such a zero may be left out: fma(w, 0, acc) == acc unless acc is -0,
- * which it becomes by underflow only. A sum that then differs from the definition's is -0 where that one may be +0, so
- * settle_zero_signs computes every -0 again in full. */
+ * If the weights are finite, steps with such a zero can be omitted: fma(w, 0, acc) == acc unless acc is -0, which
+ * happens only by underflow. The sum can then be -0 where the definition gives +0, so resolve_zero_signs computes every
+ * -0 again in full. */
 #ifndef MPSIM_CONVOLUTION_H
 #define MPSIM_CONVOLUTION_H
 
@@ -15,7 +15,7 @@
 typedef struct {
     int64_t images;
     const float *source;
-    int64_t source_image; /* from image to image */
+    int64_t source_image; /* distance between images */
     int64_t channels, source_height, source_width;
     float *target;
     int64_t target_image;
@@ -27,47 +27,47 @@ typedef struct {
     int64_t *row_of, *column_of; /* [i * kernel_height + r], [j * kernel_width + s]; -1: zero */
 } Correlation;
 
-#define settle_zero_signs KERNEL(settle_zero_signs)
+#define resolve_zero_signs KERNEL(resolve_zero_signs)
 #define is_finite KERNEL(is_finite)
 #define correlate_images KERNEL(correlate_images)
 #define suits_images KERNEL(suits_images)
 
-/* Computes each -0 of an image of the target again, by the definition. */
-void settle_zero_signs(const Correlation *correlation, int64_t image);
+/* Computes each -0 of a target image again by the definition. */
+void resolve_zero_signs(const Correlation *correlation, int64_t image);
 int is_finite(const float *values, int64_t count);
 
-/* The whole correlation with images as the lanes of vectors; the weights are finite. Returns 0, or -1. */
+/* Computes the correlation with images as the lanes of vectors, for finite weights. Returns 0, or -1 without memory. */
 int correlate_images(const Correlation *correlation, int threads);
-/* Whether that is the faster way: many images, small ones, several taps. */
+/* Returns whether that is faster: for many small images and several taps. */
 int suits_images(const Correlation *correlation);
 
 /* -- positions --------------------------------------------------------------------------------------------------------
  *
- * A product of packed weights with image positions read through offsets. No matrix of patches is made. Positions are a
- * grid over a source image; row k of the right operand is the source moved by offset[k]. */
+ * Multiplies packed weights with image positions, which are read by offsets, without a matrix of patches. Positions are
+ * a grid over a source image. Row k of the right operand is the source shifted by offset[k]. */
 
-/* The images that positions read. Unless `in_place`, a copy of a block of them is made with zeros around and between:
- * element (i, j) of a channel goes to row top + i * dilation_height and column left + j * dilation_width (negative
- * top or left crops), of which every take_height-th row and take_width-th column is kept. Column j of the copy is at
- * place j / phases of phase j % phases, so that positions `phases` columns apart are neighbours. At most one of
- * dilation_width, and take_width and phases, is more than 1. */
+/* The images that positions read. Unless `in_place`, a block of them is copied with zeros around and between elements:
+ * element (i, j) of a channel is copied to row top + i * dilation_height and column left + j * dilation_width (negative
+ * top or left crops), and only every take_height-th row and take_width-th column is stored. Column j of the copy is
+ * element j / phases of phase j % phases, so that positions `phases` columns apart are adjacent. Either dilation_width
+ * is 1, or take_width and phases are. */
 typedef struct {
     const float *images;
     int64_t image_stride;
     int64_t channels, height, width;
     int64_t top, left, dilation_height, dilation_width, take_height, take_width, phases;
-    int64_t rows, columns; /* of a channel's copy; columns per phase */
+    int64_t rows, columns; /* of the copy of a channel; columns per phase */
     int in_place;
 } Source;
 
-/* The steps of a list of k of which some may be left out: those of chunk t are end[t - 1] .. end[t] - 1. */
+/* The steps of a list of k, from which some may be omitted. Those of chunk t are end[t - 1] .. end[t] - 1. */
 typedef struct {
     Step *steps;
     int64_t *end;
 } StepList;
 
-/* Positions (height, width) with one list of steps: position (i, j) reads from i * row_step + j, and its total for
- * row m of the weights belongs at start + m * channel_stride + i * row_stride + j * column_stride of its image. */
+/* Positions (height, width) with the same list of steps. Position (i, j) reads from i * row_step + j, and its total for
+ * row m of the weights is stored at start + m * channel_stride + i * row_stride + j * column_stride of its image. */
 typedef struct {
     StepList list;
     int64_t height, width;
@@ -84,16 +84,16 @@ typedef struct {
     float *target;
     int64_t target_image_stride, target_channel_stride;
     const float *bias;
-    int64_t images_per_block, rows_per_block; /* rows: of the grid, fewer than all only with one part */
-    const Correlation *settled; /* if steps are left out: what settles the signs of zeros (settle_zero_signs) */
+    int64_t images_per_block, rows_per_block; /* rows of the grid: all, or fewer if there is one part */
+    const Correlation *with_zeros; /* if steps are omitted: the correlation of resolve_zero_signs */
 } Positions;
 
 #define plan_blocks KERNEL(plan_blocks)
 #define multiply_positions KERNEL(multiply_positions)
 
-/* Chooses the block size for grids of height * width positions; rows_per_block may be less than height if `bands`. */
+/* Chooses the block size for grids of height * width positions. rows_per_block may be less than height if `bands`. */
 void plan_blocks(Positions *positions, int64_t height, int64_t width, int bands, int threads);
-/* Computes every position. Returns 0, or -1 when memory ran out. */
+/* Computes every position. Returns 0, or -1 without memory. */
 int multiply_positions(const Positions *positions, int threads);
 
 /* -- depthwise: one channel in and out per group, vector lanes are channels ---------------------------------------- */

@@ -1,28 +1,28 @@
 /* Depthwise convolutions: WIDTH channels of an image at a time, transposed so that they are the lanes of vectors.
  *
- * A padded plane is (rows, columns, WIDTH); its zeros of padding and dilation take part in the sums. */
+ * A padded plane is (rows, columns, WIDTH). The sums include its zeros of padding and dilation. */
 #include "contraction/convolution.h"
 
 #include <stdlib.h>
 
 enum { TAPS_AT_ONCE = 9 };
 
-/* A grid of places in a padded plane and the taps around each. */
+/* A grid of positions in a padded plane, and the taps around each. */
 typedef struct {
-    int64_t top, left, dilation_height, dilation_width; /* where the image is put */
+    int64_t top, left, dilation_height, dilation_width; /* the position of the image */
     int64_t rows, columns;                              /* padded */
     int64_t height, width, step_height, step_width;     /* grid */
     int64_t kernel_height, kernel_width;
 } Geometry;
 
 
-/* WIDTH (or the last few) channels of `count` places each, to lanes; missing lanes are zero. */
+/* Transposes WIDTH (or the last few) channels of `count` elements to lanes. Missing lanes are zero. */
 static void to_lanes(float *target, const float *source, int64_t count, int64_t channels) {
     if (channels < WIDTH) memset(target, 0, (size_t)count * WIDTH * sizeof(float));
     transpose(target, WIDTH, source, count, channels, count);
 }
 
-/* The lanes of an image (height, width) put into a padded plane whose other places are zero already. */
+/* Copies the lanes of an image (height, width) into a padded plane whose other elements are zero already. */
 static void place_lanes(const Geometry *geometry, float *plane, const float *lanes, int64_t height, int64_t width) {
     for (int64_t i = 0; i < height; i++) {
         int64_t row = geometry->top + i * geometry->dilation_height;
@@ -48,7 +48,7 @@ INLINE Floats sum_taps(const int kernel_height, const int kernel_width, const fl
     return sum;
 }
 
-/* Any kernel, in chunks. */
+/* Supports any kernel, in chunks. */
 static Floats sum_many_taps(const Geometry *geometry, const float *plane, const float *weights) {
     Floats total = vector_zero(), sum = vector_zero();
     int64_t taps = geometry->kernel_height * geometry->kernel_width;
@@ -78,7 +78,8 @@ static void convolve_lanes(const Geometry *geometry, const float *plane, const f
     }
 }
 
-/* y (N, C, grid) from x (N, C, height, width); weight of channel c and tap k at w[c * taps + (flip ? taps-1-k : k)]. */
+/* Computes y (N, C, grid) from x (N, C, height, width). The weight of channel c and tap k is at
+ * w[c * taps + (flip ? taps-1-k : k)]. */
 static int convolve(const Geometry *geometry, int64_t images, int64_t channels, int64_t height, int64_t width,
                     const float *x, const float *w, int flip, const float *bias, float *y, int threads) {
     int64_t taps = geometry->kernel_height * geometry->kernel_width, grid = geometry->height * geometry->width;
@@ -141,7 +142,7 @@ int depthwise_input_gradient(const Convolution *shape, const float *gy, const fl
 
 /* -- gradient by the weights: per channel and tap, a sum over (n, i, j) ------------------------------------------ */
 
-/* sum[t] += gy * plane at each tap, for `count` taps and the places [first, last) of the grid. */
+/* Adds gy * plane to sum[t] at each tap, for `count` taps and the positions [first, last) of the grid. */
 INLINE void accumulate_taps(const int count, Floats *sum, const Geometry *geometry, const float *plane,
                             const int64_t *tap, const float *gy, int64_t first, int64_t last) {
     Floats acc[TAPS_AT_ONCE];
@@ -157,7 +158,7 @@ INLINE void accumulate_taps(const int count, Floats *sum, const Geometry *geomet
     UNROLL for (int t = 0; t < count; t++) sum[t] = acc[t];
 }
 
-/* What has been summed of WIDTH channels: taps vectors each. */
+/* The sums of WIDTH channels so far: taps vectors each. */
 typedef struct {
     float *sum, *total;
     int64_t k; /* number of positions so far */

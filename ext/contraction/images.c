@@ -1,16 +1,16 @@
-/* Correlations of small images, a vector of images at a time: see convolution.h.
+/* Correlations of small images, one vector of images at a time (convolution.h).
  *
- * A block of images is transposed to (channel, place, image), so that any place of the source is a whole vector, and
- * each target position has just the steps whose places exist: no padding, no dilation, no patches. Positions whose
- * steps are the same but for where they start form a class. */
+ * A block of images is transposed to (channel, position, image), so that each position of the source is a whole vector.
+ * Each target position has only the steps whose positions exist, without padding, dilation or patches. Positions with
+ * the same steps relative to their start form a class. */
 #include "contraction/convolution.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-enum { MOST_FLOATS = 5 << 18, MOST_POSITIONS = 256 }; /* of source and target in a block; per image */
+enum { MOST_FLOATS = 5 << 18, MOST_POSITIONS = 256 }; /* of source and target in a block; of an image */
 
-/* Target rows (or columns) that have the same taps, at the same distances: each starts reading at start[i]. */
+/* Target rows (or columns) that have the same taps at the same distances. Each starts reading at start[i]. */
 typedef struct {
     int64_t count;
     int64_t *members, *start; /* start: of the source row that is at distance 0 */
@@ -45,7 +45,7 @@ static float element(const Correlation *correlation, int64_t image, int64_t row,
     return correlation->bias ? total + correlation->bias[row] : total;
 }
 
-void settle_zero_signs(const Correlation *correlation, int64_t image) {
+void resolve_zero_signs(const Correlation *correlation, int64_t image) {
     int64_t grid = correlation->height * correlation->width, count = correlation->rows * grid;
     float *target = correlation->target + image * correlation->target_image;
     uint32_t any = 0, bits;
@@ -92,7 +92,7 @@ static void free_axis(AxisClass *classes, int64_t count) {
     free(classes);
 }
 
-/* Parts the `size` places of an axis into classes; NULL when memory ran out. */
+/* Sorts the `size` positions of an axis into classes. Returns NULL without memory. */
 static AxisClass *part_axis(const int64_t *places, int64_t size, int64_t taps, int64_t *count) {
     AxisClass *classes = calloc(size, sizeof(AxisClass));
     *count = 0;
@@ -138,7 +138,7 @@ static int list_class(Class *class, const Correlation *correlation, const AxisCl
 
 /* -- a block of images ------------------------------------------------------------------------------------------- */
 
-/* Panels of a class: one for each of its positions. */
+/* The panels of a class, one for each of its positions. */
 static void make_panels(const Class *class, Panel *panel, const Correlation *correlation, const float *source,
                         float *totals, int64_t vectors) {
     for (int64_t a = 0; a < class->rows->count; a++)
@@ -173,7 +173,7 @@ static void run_block(const Correlation *correlation, const LeftMatrix *left, co
         }
     transpose(correlation->target + first_image * correlation->target_image, correlation->target_image, totals, PANEL,
               grid, images);
-    for (int64_t n = 0; n < images; n++) settle_zero_signs(correlation, first_image + n);
+    for (int64_t n = 0; n < images; n++) resolve_zero_signs(correlation, first_image + n);
 }
 
 static int run_blocks(const Correlation *correlation, const Class *classes, int64_t class_count, int threads) {

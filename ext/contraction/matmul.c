@@ -1,11 +1,11 @@
-/* Products of matrices: blocks of columns of the right operand are packed, a chunk at a time. */
+/* Matrix products: blocks of columns of the right operand are packed, one chunk at a time. */
 #include "contraction/tile.h"
 
 #include <stdlib.h>
 
 enum { COLUMNS_PER_BLOCK = 16 * PANEL };
 
-/* Element (k, n) is at data[k * k_stride + n * n_stride]; one of the strides is 1. */
+/* Element (k, n) is at data[k * k_stride + n * n_stride]. One of the strides is 1. */
 typedef struct {
     const float *data;
     int64_t k_stride, n_stride;
@@ -17,11 +17,11 @@ typedef struct {
     const float *bias; /* per column, or per row if transposed */
     float *target;
     int64_t columns;
-    int transposed; /* the total of (m, n) belongs at target[n * left.rows + m] */
+    int transposed; /* the total of (m, n) is stored at target[n * left.rows + m] */
 } Product;
 
 
-/* Packs `count` columns from `first` of the chunk of `depth` from k = begin; missing lanes hold anything. */
+/* Packs `count` columns from `first` of the chunk of `depth` from k = begin. Missing lanes are arbitrary. */
 static void pack_right(const Right *right, float *packed, int64_t begin, int64_t depth, int64_t first, int64_t count) {
     const float *data = right->data + begin * right->k_stride + first * right->n_stride;
     if (right->n_stride != 1) {
@@ -43,7 +43,7 @@ static void pack_right(const Right *right, float *packed, int64_t begin, int64_t
     }
 }
 
-/* Panels of the block; those that the target has no room for have their totals in `totals` (rows, PANEL) each. */
+/* Creates the block's panels. Totals that cannot be written to the target directly go to `totals` (rows, PANEL). */
 static void make_panels(const Product *product, Panel *panels, float *packed, float *totals, int64_t first,
                         int64_t count) {
     for (int64_t n = 0; n < count; n += PANEL) {
@@ -56,7 +56,7 @@ static void make_panels(const Product *product, Panel *panels, float *packed, fl
     }
 }
 
-/* Moves totals that are not at their place yet, and adds a bias by column. */
+/* Copies totals that are not in the target yet, and adds a bias by column. */
 static void finish_columns(const Product *product, const float *totals, int64_t first, int64_t count) {
     int64_t rows = product->left.rows;
     for (int64_t n = 0; n < count; n += PANEL) {
@@ -94,7 +94,7 @@ static int multiply(const Product *product, int threads) {
     int64_t width = minimum(COLUMNS_PER_BLOCK, (share + PANEL - 1) / PANEL * PANEL);
     int64_t blocks = (product->columns + width - 1) / width;
     size_t packed = (size_t)width * CHUNK, totals = (size_t)width * product->left.rows;
-    /* Totals need room for the last panel only, unless they are transposed; untouched pages cost nothing. */
+    /* Only the last panel needs a buffer for totals, unless they are transposed. Unused pages cost nothing. */
     float *scratch = scratch_floats((packed + totals) * threads);
     Panel *panels = malloc(threads * (width / PANEL) * sizeof(Panel));
     if (scratch && panels) {
@@ -123,7 +123,7 @@ int KERNEL(matmul)(const float *a, const float *b, const float *bias, float *c, 
                    int64_t depth, int transpose_a, int transpose_b, int threads) {
     int64_t a_row = transpose_a ? 1 : depth, a_k = transpose_a ? rows : 1;
     int64_t b_column = transpose_b ? depth : 1, b_k = transpose_b ? 1 : columns;
-    /* A product is commutative, so few columns may as well be rows: full vectors instead of empty lanes. */
+    /* Products are commutative, so few columns become rows: full vectors instead of empty lanes. */
     int transposed = columns < PANEL && rows > columns;
     Product product = {.bias = bias, .target = c, .transposed = transposed, .columns = transposed ? rows : columns};
     if (rows * columns == 0) return 0;

@@ -1,26 +1,26 @@
-/* Packed weights times image positions: see convolution.h. */
+/* Multiplies packed weights with image positions (convolution.h). */
 #include "contraction/convolution.h"
 
 #include <stdlib.h>
 
 enum { POSITIONS_PER_BLOCK = 512, POSITIONS_PER_BAND = 1024 };
 
-/* What one thread works with. */
+/* The buffers of one thread. */
 typedef struct {
     float *padded, *packed, *totals;
     int64_t *lane_offset;
     Panel *panels;
 } Workspace;
 
-/* One part of one block: `count` positions of `images` images from `first_image`, grid rows from `first_row`. */
+/* One part of one block: `count` positions of `images` images from `first_image`, with grid rows from `first_row`. */
 typedef struct {
     const Positions *positions;
     const Part *part;
     Workspace *space;
     const float *data;
-    int64_t image_step; /* from image to image of `data` */
+    int64_t image_step; /* distance between images in `data` */
     int64_t first_image, images, first_row, rows, count;
-    int64_t run; /* so many lanes, from a multiple of it on, are neighbours in the source */
+    int64_t run; /* this many lanes, from a multiple of it on, are adjacent in the source */
     int packed, direct;
 } Block;
 
@@ -37,7 +37,7 @@ void plan_blocks(Positions *positions, int64_t height, int64_t width, int bands,
 
 /* -- the padded copy --------------------------------------------------------------------------------------------- */
 
-/* Rows first_row .. first_row + rows - 1 of the copy, every channel, with zeros between the elements. */
+/* Copies rows first_row .. first_row + rows - 1 of every channel, with zeros between the elements. */
 static void dilate_image(const Source *source, const float *image, float *target, int64_t first_row) {
     for (int64_t channel = 0; channel < source->channels; channel++, image += source->height * source->width)
         for (int64_t r = 0; r < source->rows; r++, target += source->columns) {
@@ -49,8 +49,8 @@ static void dilate_image(const Source *source, const float *image, float *target
         }
 }
 
-/* The same without zeros between; the columns of padding are zeros already. Place p of a phase is image column
- * (phase + p * phases) * take_width - left. */
+/* Does the same without zeros between elements. The columns of padding are zeros already. Element p of a phase is image
+ * column (phase + p * phases) * take_width - left. */
 static void pad_image(const Source *source, const float *image, float *target, int64_t first_row) {
     int64_t step = source->phases * source->take_width;
     for (int64_t phase = 0; phase < source->phases; phase++) {
@@ -70,7 +70,7 @@ static void pad_image(const Source *source, const float *image, float *target, i
 
 /* -- panels ------------------------------------------------------------------------------------------------------ */
 
-/* Copies `count` rows of one vector, whose lanes are runs of neighbours, into a panel. */
+/* Copies `count` rows of one vector, whose lanes are runs of adjacent elements, to a panel. */
 INLINE void pack_vector(const int run, float *target, const float *data, const int64_t *lane, const Step *steps,
                         int64_t count) {
     for (int64_t k = 0; k < count; k++, target += PANEL) {
@@ -99,7 +99,7 @@ static void pack_chunk(const Block *block, const Step *steps, int64_t count) {
     }
 }
 
-/* Offset of each position of the block in its data; lanes beyond the last position repeat the first. */
+/* Computes the offset of each position of the block in its data. Lanes beyond the last position repeat the first. */
 static void find_lanes(const Block *block) {
     int64_t *lane = block->space->lane_offset;
     for (int64_t n = 0; n < block->images; n++)
@@ -128,7 +128,7 @@ static void make_panels(const Block *block) {
     }
 }
 
-/* Moves the totals of a block to their places. */
+/* Copies the totals of a block to the target. */
 static void scatter(const Block *block) {
     const Positions *positions = block->positions;
     const Part *part = block->part;
@@ -169,7 +169,7 @@ static void multiply_block(const Block *block) {
 
 /* -- blocks ------------------------------------------------------------------------------------------------------ */
 
-/* Fills in how one part of a block is read and written. */
+/* Determines how one part of a block is read and written. */
 static void choose_paths(Block *block) {
     const Part *part = block->part;
     int64_t per_image = block->rows * part->width;
@@ -206,8 +206,8 @@ static void run_block(const Positions *positions, Workspace *space, int64_t firs
         choose_paths(&block);
         if (block.count) multiply_block(&block);
     }
-    for (int64_t n = 0; positions->settled && n < block.images; n++)
-        settle_zero_signs(positions->settled, first_image + n);
+    for (int64_t n = 0; positions->with_zeros && n < block.images; n++)
+        resolve_zero_signs(positions->with_zeros, first_image + n);
 }
 
 static int allocate_workspace(const Positions *positions, Workspace *space) {

@@ -1,10 +1,11 @@
-/* Any order of summation: the steps of mpsim/kernels/contractions/steps.py, on panels of COLUMNS columns and one row at a time.
+/* Sums in any order, by the steps of mpsim/kernels/contractions/steps.py, on panels of COLUMNS columns, one row at a
+ * time.
  *
- * A register is COLUMNS float64 numbers: exact products, or sums in a format that float32 holds. Where every group is one
- * dot product, the columns of a panel are groups, each with a left factor of its own. */
+ * A register has COLUMNS float64 numbers: exact products, or sums in a format within float32. If every group is one dot
+ * product, the columns of a panel are groups, and each has its own left factor. */
 #include "contraction/steps.h"
 
-/* r becomes r + a[k] * b[k] for the k of places, in this order. */
+/* Adds a[k] * b[k] to r for the k of places, in this order. */
 INLINE void rising(const Row *row, const int64_t *places, int64_t count, double *r, const SumRounding *how) {
     for (int first = 0; first < PARTS; first += TOGETHER) {
         Doubles sums[TOGETHER];
@@ -16,7 +17,7 @@ INLINE void rising(const Row *row, const int64_t *places, int64_t count, double 
     }
 }
 
-/* The same for sums that are not rounded to nearest or toward zero alone. */
+/* Does the same for sums with random bits, flushing or float64. */
 static void rising_any(const Program *p, Row *row, const int64_t *places, int64_t count, double *r,
                        const SumRounding *how) {
     double products[COLUMNS];
@@ -26,7 +27,7 @@ static void rising_any(const Program *p, Row *row, const int64_t *places, int64_
     }
 }
 
-/* The next c of one instruction over the k of places. */
+/* Computes the next c of one instruction over the k of places. */
 INLINE Doubles instruction(const Row *row, const int64_t *places, int64_t count, int part, Doubles c,
                            const AlignedSum *sum, const NarrowFormat *narrow) {
     Doubles top = larger_doubles(scales_of(c, sum->least_sum), (Doubles){0} + sum->least_scale);
@@ -53,19 +54,20 @@ static void aligned_run(const Program *p, const Row *row, const int64_t *places,
     }
 }
 
-/* A product of operands, infinite from 2**128 on. */
+/* A product of operands that is infinite from 2**128 on. */
 INLINE Doubles below_2_128(Doubles x) {
     Longs infinite = (Longs)((Doubles)((Longs)x & INT64_MAX) >= 0x1p128) & ~(Longs)(x != x);
     Doubles infinity = (Doubles)((Longs)((Doubles){0} + INFINITY) | ((Longs)x & INT64_MIN));
     return (Doubles)((infinite & (Longs)infinity) | (~infinite & (Longs)x));
 }
 
-/* The next c of an instruction that aligns its products first. places: how many groups, their sizes, their terms. */
+/* Returns the next c of an instruction that aligns its products first. places: the number of groups, their sizes, their
+ * terms. */
 INLINE Doubles late_instruction(const Row *row, const int64_t *places, int part, Doubles c, const LateSum *sum,
                                 const NarrowFormat *narrow, int64_t toward_zero) {
     const Doubles zero = {0};
     Doubles largest = zero, total = zero, plain = c;
-    for (int pass = 0; pass < 2; pass++) { /* the largest power of two of all products first */
+    for (int pass = 0; pass < 2; pass++) { /* the first pass finds the largest power of two of all products */
         const int64_t *k = places + 1 + places[0];
         for (int64_t group = 0; group < places[0]; k += places[1 + group], group++) {
             Doubles top = zero, one = zero;
@@ -99,7 +101,7 @@ static void late_run(const Program *p, const Row *row, const int64_t *places, do
                                                  &sums->format, sums->mode));
 }
 
-/* The numbers of a table for these outputs and one block. */
+/* Loads a table's numbers for these outputs and one block. */
 static void load_table(const Program *p, const Tables *t, const Row *row, int64_t table, int64_t block, double *to) {
     const int64_t *at = p->tables + table * p->table_size, *offsets = at + 2;
     const int64_t *column = offsets + t->groups + t->rows + row->start;
@@ -113,14 +115,14 @@ static void load_table(const Program *p, const Tables *t, const Row *row, int64_
     for (int64_t i = 0; i < COLUMNS; i++) to[i] = i < row->count ? values[column[i]] : 0;
 }
 
-/* The next c of an instruction with scales. places: how many groups, their sizes, and, after their blocks, their terms.
- * left, right: the scales of each group, COLUMNS of each. */
+/* Returns the next c of an instruction with scales. places: the number of groups, their sizes, their blocks, and their
+ * terms. left, right: COLUMNS scales of each group. */
 INLINE Doubles scaled_instruction(const Row *row, const int64_t *places, const double *left, const double *right,
                                   int part, Doubles c, const ScaledSum *sum, const NarrowFormat *narrow,
                                   int64_t toward_zero) {
     const Doubles zero = {0};
     Doubles top = larger_doubles(scales_of(c, sum->least_sum), zero + sum->least), total = zero, plain = c;
-    for (int pass = 0; pass < 2; pass++) { /* the largest power of two first */
+    for (int pass = 0; pass < 2; pass++) { /* the first pass finds the largest power of two */
         const int64_t *k = places + 1 + 2 * places[0];
         const Doubles quantum = top * sum->quantum, shifter = quantum * 0x1p52;
         if (pass) total = truncated(c, quantum, shifter);
@@ -163,7 +165,7 @@ static void scaled_run(const Program *p, const Tables *t, const Row *row, const 
                                                    &sums->format, sums->mode));
 }
 
-/* One step; its fields: what, to, x, y, how. */
+/* Runs one step with the fields what, to, x, y, how. */
 static void do_step(const Program *p, const Tables *t, Row *row, const int64_t *step) {
     int64_t x = step[2], y = step[3];
     double *to = row->r + step[1] * COLUMNS;
@@ -223,14 +225,14 @@ static void do_step(const Program *p, const Tables *t, Row *row, const int64_t *
     }
 }
 
-/* The steps of one row, and its results. */
+/* Runs the steps of one row, and stores its results. */
 static void run_row(const Program *p, const Tables *t, Row *row) {
     for (int64_t step = 0; step < p->count; step++) do_step(p, t, row, p->code + 5 * step);
     const double *result = row->r + p->result * COLUMNS;
     for (int64_t i = 0; i < row->count; i++) t->out[row->elements[i]] = (float)result[i];
 }
 
-/* Every row of the columns from start to stop. */
+/* Computes every row of the columns from start to stop. */
 static void run_panel(const Program *p, const Tables *t, int64_t group, int64_t start, int64_t stop, float *panel,
                       double *r, ExactSum *exact, double *scales) {
     const float *b = t->b + t->b_group[group];
@@ -246,7 +248,7 @@ static void run_panel(const Program *p, const Tables *t, int64_t group, int64_t 
     }
 }
 
-/* The groups from start to stop, each of one row and one column. */
+/* Computes the groups from start to stop, each of one row and one column. */
 static void run_groups(const Program *p, const Tables *t, int64_t start, int64_t stop, float *panel, double *r,
                        ExactSum *exact, double *scales) {
     float *lefts = panel + t->length * COLUMNS;

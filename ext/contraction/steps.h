@@ -1,4 +1,4 @@
-/* A program of steps, one row of one panel of it, and sums that are rounded in any way; for steps.c alone. */
+/* A program of steps, the state of one row of a panel, and sums with any rounding. Only steps.c includes this file. */
 #ifndef MPSIM_STEPS_H
 #define MPSIM_STEPS_H
 
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 #define COLUMNS 64
-#define TOGETHER 4 /* vectors of sums that stand in registers while k rises */
+#define TOGETHER 4 /* vectors of sums that stay in registers while k rises */
 #define PARTS (COLUMNS / DOUBLES)
 
 /* The numbers of mpsim/kernels/contractions/steps.py. */
@@ -31,8 +31,9 @@ typedef struct {
     const RandomStream *stream;
 } Program;
 
-/* One row of one panel: the left factor's elements by k, or those of each column packed as the panel is; the packed panel,
- * registers, exact sums and room for scales; where its columns are in a table and in the flat output; the random roundings so far. */
+/* One row of one panel: the left factor's elements by k, or those of each column packed like the panel; the packed
+ * panel, registers, exact sums and a buffer for scales; the columns' positions in a table and in the flat output; the
+ * number of random roundings so far. */
 typedef struct {
     const float *a, *lefts, *panel;
     const int64_t *a_k;
@@ -58,14 +59,14 @@ INLINE Doubles product(const Row *row, int64_t k, int part) {
     return (double)row->a[row->a_k[k]] * right;
 }
 
-/* The product of the scales of both factors. */
+/* Returns the product of the scales of both factors. */
 INLINE Doubles scale_of_product(const Row *row, int64_t k, int part, double least_left, double least_right) {
     Doubles right = scales_of(load_doubles(row->panel + k * COLUMNS + part * DOUBLES), least_right);
     if (row->lefts) return scales_of(load_doubles(row->lefts + k * COLUMNS + part * DOUBLES), least_left) * right;
     return scale_of(row->a[row->a_k[k]], least_left) * right;
 }
 
-/* The words of the next random rounding, one for each column. */
+/* Draws the words of the next random rounding, one for each column. */
 static void random_words(const Program *p, Row *row, uint32_t *words) {
     RandomStream stream = *p->stream;
     stream.words[2] += row->roundings++ << 8;
@@ -82,7 +83,7 @@ static void random_words(const Program *p, Row *row, uint32_t *words) {
     }
 }
 
-/* s rounded up or down, as the lowest random bits of the word decide. */
+/* Rounds s up or down, depending on the lowest random bits of the word. */
 static double rounded_by(double s, uint32_t word, const SumRounding *sums) {
     const NarrowFormat *narrow = &sums->format;
     double magnitude = fabs(s), value = magnitude;
@@ -101,7 +102,7 @@ static double rounded_by(double s, uint32_t word, const SumRounding *sums) {
     return narrow->negative_zero ? value : value + 0.0;
 }
 
-/* x, exact numbers or rounded to odd, rounded; to may be x. */
+/* Rounds x, which is exact or rounded to odd. to may be x. */
 static void round_any(const Program *p, Row *row, double *to, const double *x, const SumRounding *sums) {
     if (sums->is_double) {
         memmove(to, x, COLUMNS * sizeof(double));
@@ -120,7 +121,7 @@ static void round_any(const Program *p, Row *row, double *to, const double *x, c
             if (fabs(to[i]) < sums->flush_below) to[i] = sums->format.negative_zero ? copysign(0, to[i]) : 0;
 }
 
-/* x + y, or x - y, rounded once; to may be x or y. */
+/* Rounds x + y, or x - y, once. to may be x or y. */
 static void add_any(const Program *p, Row *row, double *to, const double *x, const double *y, int minus,
                     const SumRounding *sums) {
     int plain = sums->mode != SUMS_BY_BITS && !(sums->flush_below > 0);

@@ -1,14 +1,14 @@
-/* Tiles of a product in registers, and what feeds them: see tile.h. */
+/* Computes tiles of a product in registers (tile.h). */
 #include "contraction/tile.h"
 
 #include <stdlib.h>
 
-/* Rows of tiles that are multiplied with every panel before the next: about a quarter of a megabyte of chunk. */
+/* Rows of tiles that are multiplied with every panel before the next rows: about a quarter of a megabyte of a chunk. */
 enum { TILES_PER_BLOCK = 240 / TILE_ROWS };
 
 float *scratch_floats(size_t count) { return aligned_alloc(64, (count * sizeof(float) + 127) / 64 * 64); }
 
-/* Whether element k is right of element k - 1 for every k. */
+/* Returns whether every element k directly follows element k - 1. */
 static int are_neighbours(const int64_t *k_offset, int64_t depth) {
     for (int64_t k = 1; k < depth; k++)
         if (k_offset[k] != k_offset[k - 1] + 1) return 0;
@@ -133,7 +133,7 @@ void multiply_panels(const LeftMatrix *left, int64_t chunk, const Panel *panels,
 
 /* -- transposition ----------------------------------------------------------------------------------------------- */
 
-/* One stage: lanes whose index has the bit `step` change places between rows `step` apart. */
+/* Runs one stage: exchanges lanes whose index has the bit `step` between rows `step` apart. */
 #define LOW(lane, step) ((lane) & (step) ? WIDTH + (lane) - (step) : (lane))
 #define HIGH(lane, step) ((lane) & (step) ? WIDTH + (lane) : (lane) + (step))
 #define EXCHANGE(row, step) \
@@ -162,7 +162,7 @@ static void transpose_square(float *target, int64_t target_stride, const float *
     UNROLL for (int r = 0; r < WIDTH; r++) vector_store(target + r * target_stride, row[r]);
 }
 
-/* At most WIDTH rows and columns. */
+/* Transposes at most WIDTH rows and columns. */
 static void transpose_edge(float *target, int64_t target_stride, const float *source, int64_t source_stride,
                            int64_t rows, int64_t columns) {
     Floats row[WIDTH];

@@ -1,8 +1,9 @@
-/* The inner parts that the contractions of one variant share: packed left operands, panels of two vectors of
- * columns, tiles of their product held in registers over a chunk, transposition, scratch memory.
+/* The inner parts of one variant's contractions: packed left operands, panels of two vectors of columns, tiles of their
+ * product that stay in registers over a chunk, transposition, buffers.
  *
- * The written order: float32, chunks of 256 consecutive k, fma within a chunk from +0, chunk results added to the total
- * in rising order. All arrays are dense float32 in C order. Functions that return int: 0, or -1 without memory. */
+ * The specified order is float32 with fma from +0 within a chunk of 256 consecutive k. Chunk results are added to the
+ * total in rising order. All arrays are dense float32 in C order. Functions that return int return 0, or -1 without
+ * memory. */
 #ifndef MPSIM_TILE_H
 #define MPSIM_TILE_H
 
@@ -11,20 +12,20 @@
 enum { CHUNK = 256 };
 enum { PANEL = 2 * WIDTH };
 
-/* A (rows, depth) matrix packed by chunk, in a chunk by tile of rows, in a tile by k: the broadcast operand. */
+/* A (rows, depth) matrix packed by chunk, within a chunk by tile of rows, and within a tile by k. It is broadcast. */
 typedef struct {
     float *packed;
     int64_t rows, depth, tiles;
 } LeftMatrix;
 
-/* One k of a chunk: its place in the chunk of the left operand, and where the right operand is read. */
+/* One k of a chunk: its position in the chunk of the left operand, and in the right operand. */
 typedef struct {
     int64_t k;
     int64_t source;
 } Step;
 
-/* Where two vectors of columns are read and where their totals are: vector v of row k of the right operand is at
- * source[v] + step.source, the total of row m at target[v] + m * row_stride. */
+/* The addresses of two vectors of columns and of their totals: vector v of row k of the right operand is at
+ * source[v] + step.source, and the total of row m at target[v] + m * row_stride. */
 typedef struct {
     const float *source[2];
     float *target[2];
@@ -38,34 +39,34 @@ typedef struct {
 #define transpose KERNEL(transpose)
 #define scratch_floats KERNEL(scratch_floats)
 
-/* Packs element (m, k) from source[m * row_stride + k_offset[k]]. Returns 0, or -1 when memory ran out. */
+/* Packs element (m, k) from source[m * row_stride + k_offset[k]]. Returns 0, or -1 without memory. */
 int make_left(LeftMatrix *left, int64_t rows, int64_t depth, const float *source, int64_t row_stride,
               const int64_t *k_offset, int threads);
-/* total (+)= left * right over `count` steps of a chunk, in their order, for every row and `panel_count` panels; the
- * first chunk is the total; after the last chunk bias[row] (unless NULL) is added. */
+/* Adds left * right over `count` steps of a chunk, in their order, to the totals of every row and `panel_count` panels.
+ * The first chunk becomes the total. After the last chunk bias[row] (unless NULL) is added. */
 void multiply_panels(const LeftMatrix *left, int64_t chunk, const Panel *panels, int64_t panel_count, const Step *steps,
                      int64_t count, const float *bias);
-/* Fills in the steps of a chunk whose right operand is packed in rows of PANEL floats. */
+/* Fills the steps of a chunk whose right operand is packed in rows of PANEL floats. */
 static inline void packed_steps(Step *steps) {
     for (int64_t k = 0; k < CHUNK; k++) steps[k] = (Step){k, k * PANEL};
 }
-/* target[c * target_stride + r] = source[r * source_stride + c] for r < rows, c < columns. */
+/* Sets target[c * target_stride + r] to source[r * source_stride + c] for r < rows, c < columns. */
 void transpose(float *target, int64_t target_stride, const float *source, int64_t source_stride, int64_t rows,
                int64_t columns);
-/* `count` floats aligned to 64 bytes, or NULL; to be freed with free(). */
+/* Allocates `count` floats aligned to 64 bytes, or returns NULL. The caller frees them with free(). */
 float *scratch_floats(size_t count);
-/* Where a row of a padded copy has elements of an image: `count` places from `start`, read from column `first` on. */
+/* The elements of an image in a row of its padded copy: `count` from `start` on, read from column `first` on. */
 typedef struct {
     int64_t start, first, count;
 } Stretch;
-/* Place p of the `columns` of the copy is column p * step - left of the image, `width` wide. */
+/* Column p of the `columns` of the copy is column p * step - left of the image, which is `width` wide. */
 static inline Stretch stretch_of(int64_t left, int64_t step, int64_t width, int64_t columns) {
     int64_t start = left > 0 ? (left + step - 1) / step : 0;
     start = start < columns ? start : columns;
     int64_t first = start * step - left, count = first < width ? (width - 1 - first) / step + 1 : 0;
     return (Stretch){start, first, count < columns - start ? count : columns - start};
 }
-/* Copies the stretch of a row of an image to a row of the copy. */
+/* Copies these elements from a row of an image to a row of the copy. */
 static inline void copy_stretch(const Stretch *stretch, const float *row, int64_t step, float *target) {
     int64_t j = 0;
     row += stretch->first;

@@ -1,36 +1,36 @@
-/* Convolution's gradient by the weights: k runs over the positions (n, i, j), many; the outputs are few.
+/* A convolution's gradient by the weights: k runs over the many positions (n, i, j), and there are few outputs.
  *
- * Floats lanes are output channels: gy is transposed, a block of chunks at a time, to lanes of (k, output). Rows are
- * weights (c, r, s) of one output, read from x at a row's and a step's offset and broadcast. A tile is some rows times
- * two vectors, in registers over a chunk; its total is added to chunk by chunk.
+ * The lanes of vectors are output channels: gy is transposed, one block of chunks at a time, to lanes of (k, output).
+ * Rows are weights (c, r, s) of one output, read from x at a row's and a step's offset and broadcast. A tile is some
+ * rows times two vectors. It stays in registers over a chunk and is then added to its total.
  *
- * x is read from a copy of a block of images, by channel: padded, in kernel rows of three taps where it has three
- * columns; or, of small images and while gy is finite, not padded, each tap having just the steps that meet x. A sum
- * that then differs from the definition's is -0 where that one may be +0 (see convolution.h): every -0 is
- * computed again in full. */
+ * x is read from a copy of a block of images, by channel. The copy is padded, and is read in kernel rows of three taps
+ * if the kernel has three columns. For small images and finite gy it is not padded, and each tap has only the steps
+ * that read x. The sum can then be -0 where the definition gives +0 (convolution.h), so every -0 is computed again in
+ * full. */
 #include "contraction/convolution.h"
 
 #include <math.h>
 #include <stdlib.h>
 
 enum { CHUNKS_PER_BLOCK = 8, BLOCK_BYTES = 4 << 20, MOST_GROUPS = 12, MOST_POSITIONS = 128, MOST_LISTS = 9 };
-enum { WAY_FLOATS = 1024 }; /* channels so far apart share a set of the first cache (a way of 4 KiB) */
+enum { WAY_FLOATS = 1024 }; /* channels this far apart share a set of the first-level cache (a way of 4 KiB) */
 
 typedef struct {
     const Convolution *shape;
     const float *x, *gy; /* of the group */
     float *gw;
-    int64_t channels, outputs, positions, grid; /* of the group; all k; k per image */
-    int skipping, in_place; /* in_place: x is read where it is, not in a copy */
+    int64_t channels, outputs, positions, grid; /* of the group; number of k; k per image */
+    int skipping, in_place; /* in_place: x is read directly, without a copy */
     int64_t lists;         /* of steps: one, or one per tap if skipping */
-    int64_t taps, groups;  /* per list: a group is `taps` neighbouring weights that one pointer serves */
-    int64_t top, left, step_height, step_width; /* of the copy: padding before; between neighbouring positions */
-    int64_t take_height, take_width;            /* every so manieth row and column of x is copied */
+    int64_t taps, groups;  /* per list: a group is `taps` adjacent weights with one pointer */
+    int64_t top, left, step_height, step_width; /* of the copy: padding before it; distances of adjacent positions */
+    int64_t take_height, take_width;            /* copy every take_height-th row and take_width-th column of x */
     int64_t rows, columns;                      /* of one image of a channel of the copy */
     int64_t image_step, channel_step;
     float *copy, *lanes, *total; /* total: (weights of an output, lane_count) */
     Step *steps;                   /* lists * block */
-    int64_t *end;                     /* lists * chunks_per_block: of each chunk's steps in its list */
+    int64_t *end;                     /* lists * chunks_per_block: the end of each chunk's steps in its list */
     int64_t *row_offset;         /* of each group in an image */
     int64_t lane_count, chunks_per_block;
 } Job;
@@ -108,7 +108,7 @@ static const TileFunction TILES[2][MOST_GROUPS][2] = {
 
 /* -- preparing a block of chunks --------------------------------------------------------------------------------- */
 
-/* The padding is zeros already. */
+/* The padding is zero already. */
 static void copy_image(const Job *job, const float *source, float *target) {
     const Convolution *shape = job->shape;
     if (job->rows == shape->height && job->columns == shape->width && job->top + job->left == 0 &&
@@ -124,7 +124,7 @@ static void copy_image(const Job *job, const float *source, float *target) {
     }
 }
 
-/* gy of one image's part of the block [begin, end) of positions, for the panel of outputs from `output`. */
+/* Transposes gy of one image's part of the block [begin, end) of positions, for the panel of outputs from `output`. */
 static void pack_lanes(const Job *job, int64_t image, int64_t output, int64_t begin, int64_t end) {
     int64_t first = maximum(begin, image * job->grid), last = minimum(end, (image + 1) * job->grid);
     int64_t width = minimum(PANEL, job->lane_count - output), count = minimum(width, job->outputs - output);
@@ -133,7 +133,7 @@ static void pack_lanes(const Job *job, int64_t image, int64_t output, int64_t be
               last - first);
 }
 
-/* Lists the steps of the positions [begin, end): all of them, or those at which the tap (r, s) of the list meets x. */
+/* Lists the steps of the positions [begin, end): all of them, or those at which the tap (r, s) of the list reads x. */
 static void list_steps(const Job *job, int64_t list, int64_t begin, int64_t end) {
     const Convolution *shape = job->shape;
     int64_t r = list / shape->kernel_width - shape->padding_height;
@@ -154,7 +154,7 @@ static void list_steps(const Job *job, int64_t list, int64_t begin, int64_t end)
 
 /* -- multiplying a block ----------------------------------------------------------------------------------------- */
 
-/* Every chunk of the block for the groups [first, last) of a list and the panel of outputs from `output`. */
+/* Multiplies every chunk of the block for the groups [first, last) of a list and the panel of outputs from `output`. */
 static void multiply_groups(const Job *job, const float *data, int64_t list, int64_t first, int64_t last,
                             int64_t output, int64_t begin, int64_t end) {
     const float *row[MOST_GROUPS];
@@ -204,7 +204,7 @@ static void run_blocks(const Job *job, int threads) {
 
 /* -- a group ----------------------------------------------------------------------------------------------------- */
 
-/* gw[o, c, r, s] by the definition. */
+/* Computes gw[o, c, r, s] by the definition. */
 static float element(const Job *job, int64_t o, int64_t c, int64_t r, int64_t s) {
     const Convolution *shape = job->shape;
     float total = 0, sum = 0;
@@ -260,7 +260,7 @@ static int allocate(Job *job) {
     int64_t block = job->chunks_per_block * CHUNK, per_channel = job->groups / job->channels;
     int64_t images = job->grid ? minimum((block - 2 + job->grid) / job->grid + 1, shape->images) : 0;
     int64_t weights = job->groups * job->taps * job->lists, across = shape->kernel_width / job->taps;
-    /* An odd number of lines between channels, so that a tile's rows are not in one set of the cache. */
+    /* An odd number of cache lines between channels, so that a tile's rows are not all in one set of the cache. */
     job->image_step = job->in_place ? shape->channels * job->grid : job->rows * job->columns;
     job->channel_step = job->in_place ? job->grid : (images * job->image_step + 31) / 32 * 32 + 16;
     job->row_offset = malloc(job->groups * sizeof(int64_t));

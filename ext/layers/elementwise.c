@@ -1,7 +1,7 @@
 /* Elementwise kernels. */
 #include "layers/layers.h"
 
-/* Every element is independent, so y may be an input: "simd" tells the compiler so. */
+/* Elements are independent, so y may be an input. "simd" allows the compiler to vectorize the loop. */
 #define EACH_ELEMENT(i, n) \
     PARALLEL(n) _Pragma("omp for simd schedule(static)") for (int64_t i = 0; i < (n); i++)
 
@@ -19,7 +19,7 @@ void KERNEL(relu)(const float *x, float *y, int64_t n, int threads) {
 
 void KERNEL(relu_gradient)(const float *gy, const float *x, float *gx, int64_t n, int threads) {
     EACH_ELEMENT(i, n) {
-        const float gradient = gy[i]; /* read in any case, so that no vector of it is masked */
+        const float gradient = gy[i]; /* always read, so that no masked loads are needed */
         gx[i] = x[i] > 0.0f ? gradient : 0.0f;
     }
 }

@@ -1,12 +1,12 @@
-/* What the layer kernels share: parallel loops, and the sum in its written order. Images are (images, channels,
+/* Shared by the layer kernels: parallel loops, and the sum in its specified order. Images are (images, channels,
  * area = height * width). */
 #ifndef MPSIM_LAYERS_H
 #define MPSIM_LAYERS_H
 
 #include "common/vector.h"
 
-/* Every thread runs the statement that follows, in the float environment that the kernels are defined in. Below
- * WORTH_THREADS elements a second thread costs more than it saves. */
+/* Runs the following statement in every thread, in the kernels' floating-point environment. Below WORTH_THREADS
+ * elements a second thread costs more time than it saves. */
 #define WORTH_THREADS 32768
 #define PARALLEL(elements)                                                                   \
     const int team __attribute__((unused)) = (elements) < WORTH_THREADS ? 1 : threads;       \
@@ -14,17 +14,17 @@
     for (uint64_t once_ = 1, environment_ = float_environment_enter(); once_; \
          once_ = 0, float_environment_leave(environment_))
 
-/* A parallel loop of independent steps. */
+/* Runs a parallel loop of independent iterations. */
 #define EACH(i, n, elements) \
     PARALLEL(elements) _Pragma("omp for schedule(static)") for (int64_t i = 0; i < (n); i++)
 
 #define SUM_LANES 32
 #define SUM_BLOCK 4096
 
-/* A sum in its written order, of elements that come piece by piece. Starts as {0}. */
+/* A sum in its specified order, of elements that are added piece by piece. Initially {0}. */
 typedef struct {
     float lane[SUM_LANES];
-    float total; /* of the closed blocks */
+    float total; /* of the finished blocks */
     int64_t count;
 } Sum;
 
@@ -36,7 +36,7 @@ static inline float halve(const float *from) {
     return lane[0];
 }
 
-/* The sum of n <= 32 elements. A lane without one is +0, and no lane is -0: adding it changes nothing. */
+/* Sums n <= 32 elements. A lane without an element is +0, and no lane is -0, so adding it changes nothing. */
 INLINE float short_sum(const float *x, int64_t n) {
     float lane[SUM_LANES];
     int64_t width = SUM_LANES;
@@ -47,7 +47,7 @@ INLINE float short_sum(const float *x, int64_t n) {
     return lane[0];
 }
 
-/* The block is full, or there are no more elements: its lanes combine, and it joins the total. */
+/* Finishes a block that is full or has no more elements: combines its lanes and adds it to the total. */
 static inline void sum_close_block(Sum *sum) {
     float block = halve(sum->lane);
     sum->total = sum->count <= SUM_BLOCK ? block : sum->total + block;
@@ -59,7 +59,7 @@ static inline float sum_finish(Sum *sum) {
     return sum->total;
 }
 
-/* What is summed: x; (x - mean)^2; gy * xhat, xhat = (x - mean) * inverse. */
+/* Terms: x; (x - mean)^2; gy * xhat, xhat = (x - mean) * inverse. */
 typedef enum { PLAIN, SQUARES, PRODUCTS } Term;
 
 #define DEFINE_TERM(name, Number)                                                                       \
@@ -72,11 +72,11 @@ typedef enum { PLAIN, SQUARES, PRODUCTS } Term;
 DEFINE_TERM(term_of, float)
 DEFINE_TERM(terms_of, Floats)
 
-/* The next n terms of the sum; gy is x where the term has none. */
+/* Adds the next n terms to the sum. gy is x if the term does not use it. */
 INLINE void sum_add_terms(Sum *sum, Term term, const float *x, const float *gy, int64_t n, float mean, float inverse) {
     const Floats zero = {0}, means = zero + mean, inverses = zero + inverse;
     while (n > 0) {
-        int64_t room = SUM_BLOCK - sum->count % SUM_BLOCK, size = n < room ? n : room, i = 0;
+        int64_t left = SUM_BLOCK - sum->count % SUM_BLOCK, size = n < left ? n : left, i = 0;
         int64_t lane = sum->count % SUM_LANES, head = lane ? SUM_LANES - lane : 0;
         for (; i < head && i < size; i++) sum->lane[lane + i] += term_of(term, x[i], gy[i], mean, inverse);
         if (i + SUM_LANES <= size) {
@@ -91,7 +91,7 @@ INLINE void sum_add_terms(Sum *sum, Term term, const float *x, const float *gy, 
         }
         for (lane = -i; i < size; i++) sum->lane[lane + i] += term_of(term, x[i], gy[i], mean, inverse);
         sum->count += size;
-        if (size == room) sum_close_block(sum);
+        if (size == left) sum_close_block(sum);
         x += size;
         gy += size;
         n -= size;

@@ -1,4 +1,4 @@
-/* Log-softmax and its gradient; exp and log operation by operation as mpsim/kernels/elementary.py has them. */
+/* Log-softmax and its gradient. exp and log use the same operations as mpsim/kernels/elementary.py. */
 #include "layers/layers.h"
 #include <math.h>
 
@@ -19,7 +19,7 @@ static inline float exp32(float argument) {
     const double shifter = 0x1.8p+52, x = argument;
     const int large = x > 0x1.62e42fefa39efp+9, small = x < -0x1.74910d52d3051p+9;
     const double t = (large | small | (x != x)) ? 0.0 : x;
-    const double shifted = t * 0x1.71547652b82fep+0 + shifter; /* its low bits hold n */
+    const double shifted = t * 0x1.71547652b82fep+0 + shifter; /* its low bits are n */
     const double n = shifted - shifter;
     const double r = (t - n * 0x1.62e42fefa3800p-1) - n * 0x1.ef35793c76730p-45;
     double p = 0x1.6124613a86d09p-33;
@@ -66,7 +66,7 @@ static inline float log32(float argument) {
     return (float)(k * 0x1.62e42fefa3800p-1 + ((2.0 * s + (s * z) * p) + k * 0x1.ef35793c76730p-45));
 }
 
-/* The first of the largest; the first NaN if there is one. */
+/* Returns the first largest element, or the first NaN if there is one. */
 static inline float first_largest(const float *x, int64_t n) {
     float largest = x[0];
     for (int64_t i = 1; i < n; i++)

@@ -1,4 +1,4 @@
-/* Joining, splitting and reordering: nothing but copies of runs. */
+/* Joins, splits and reorders arrays by copying runs. */
 #include "layers/layers.h"
 
 void KERNEL(move)(const float *x, const Moving *moving, float *y, int threads) {

@@ -1,18 +1,18 @@
-/* Sums by channel and batch norm.
+/* Sums by channel, and batch norm.
  *
- * A channel's elements in the order n, h, w are `count` pieces of `area` elements, far apart. A group of channels at
- * a time goes through the images in the order of memory; each channel has a sum that takes its pieces as they come. */
+ * A channel's elements in the order n, h, w are `count` pieces of `area` elements, far apart in memory. Groups of
+ * channels are read in the order of memory, and each channel's pieces are added to its sum as they are read. */
 #include "layers/layers.h"
 #include <math.h>
 
-/* Channels first .. first + size - 1; their sums lie on the stack. */
+/* Channels first .. first + size - 1. Their sums are on the stack. */
 #define GROUP 64
 typedef struct {
     int64_t first, size;
 } Group;
 
-/* At least so many channels at a time that the pieces of an image make one long read, and as many as leave their
- * elements in the second-level cache for the next pass; but every thread has some. */
+/* Channels per group: enough that an image's pieces are one long read, and as many as fit in the second-level cache for
+ * the next pass, but so few that every thread has some. */
 static inline int64_t group_size(const Batch *batch, int threads) {
     const int64_t long_read = (1 << 18) / (4 * batch->area + 1) + 1;
     const int64_t fit = (1 << 19) / (4 * batch->images * batch->area + 1);
@@ -29,7 +29,7 @@ static inline Group group_at(const Batch *batch, int64_t first, int64_t step) {
     return (Group){first, batch->channels - first < step ? batch->channels - first : step};
 }
 
-/* The sums over every channel of the group of x, or of the squared deviations from the mean where it is given. */
+/* Sums x, or its squared deviations from the mean if that is not NULL, over every channel of the group. */
 static void group_sums(const float *x, const Batch *batch, Group group, const float *mean, float *sums) {
     Sum sum[GROUP];
     memset(sum, 0, group.size * sizeof *sum);
@@ -42,7 +42,7 @@ static void group_sums(const float *x, const Batch *batch, Group group, const fl
     for (int64_t c = 0; c < group.size; c++) sums[group.first + c] = sum_finish(&sum[c]);
 }
 
-/* Both sums of the gradient: gy, and gy * xhat. */
+/* Computes both sums of the gradient: of gy and of gy * xhat. */
 static void gradient_sums(const float *gy, const float *x, const Batch *batch, Group group, const float *mean,
                           const float *inverse, float *gscale, float *gshift) {
     Sum shift[GROUP], scale[GROUP];

@@ -5,8 +5,8 @@
 
 #define EACH_PLANE(plane) EACH(plane, pool->planes, pool->planes * pool->height * pool->width)
 
-/* The largest so far: replaced by a greater element, or by NaN if it is not NaN. Written as four choices because
- * these become vector code where one condition joined by "and" does not. */
+/* Updates the largest element so far: a greater element replaces it, and NaN replaces a number. It is written as four
+ * selections because the compiler vectorizes these, but not one condition joined by "and". */
 #define CONSIDER(best, place, element, position)                     \
     {                                                                \
         const float kept = (element) <= best ? best : (element);     \
@@ -15,15 +15,15 @@
         best = best != best ? best : kept;                           \
     }
 
-/* A plane with its padding, the columns of a row sorted by their remainder by the stride: column q stands at
- * (q % stride) * run + (q / stride) * step. With step 1, element s of a row of windows is a run of neighbours; a plane
- * as it is, without padding, has run 1 and step `stride`. */
+/* A padded plane. The columns of a row are sorted by their remainder modulo the stride: column q is at
+ * (q % stride) * run + (q / stride) * step. With step 1, element s of a row of windows is a run of adjacent elements.
+ * An unsorted plane without padding has run 1 and step `stride`. */
 typedef struct {
     const float *data;
     int64_t run, step, pitch;
 } Sorted;
 
-/* Sorts one row of `width` elements to where the padding ends. */
+/* Sorts one row of `width` elements to the position after the padding. */
 static inline void sort_row(const float *row, int64_t width, int64_t stride, int64_t padding, int64_t run, float *to) {
     if (stride == 1) {
         memcpy(to + padding, row, 4 * width);
@@ -40,8 +40,8 @@ static inline void sort_row(const float *row, int64_t width, int64_t stride, int
     }
 }
 
-/* One row of output. A window starts as -inf at its first place inside the image, which is right if nothing greater
- * comes; the padding of -inf never replaces anything. */
+/* Computes one row of output. A window starts as -inf at its first position inside the image, which is correct if no
+ * element is greater. The padding of -inf never replaces anything. */
 INLINE void max_row(Sorted plane, const Pooling *pool, int64_t kernel_rows, int64_t kernel_columns, int64_t stride,
                     int64_t i, float *y, int32_t *index) {
     const int64_t top = i * pool->stride[0] - pool->padding[0];
@@ -71,7 +71,7 @@ static inline int is_2x2(const Pooling *pool) {
 
 static inline int is_unpadded(const Pooling *pool) { return pool->padding[0] == 0 && pool->padding[1] == 0; }
 
-/* The rows of one sorted plane; the commonest windows as constants, which become vector code. */
+/* Computes the rows of one sorted plane. The most common windows are constants, which the compiler vectorizes. */
 static void max_plane(const float *data, int64_t run, const Pooling *pool, float *y, int32_t *index) {
     const int64_t *kernel = pool->kernel, stride = pool->stride[1];
     const Sorted plane = {data, run, 1, run * stride};
@@ -82,7 +82,7 @@ static void max_plane(const float *data, int64_t run, const Pooling *pool, float
     }
 }
 
-/* The rows of one plane as it is, for the commonest window. */
+/* Computes the rows of one unsorted plane, for the most common window. */
 static void max_plane_2x2(const float *image, const Pooling *pool, float *y, int32_t *index) {
     const Sorted plane = {image, 1, 2, pool->width};
     for (int64_t i = 0; i < pool->rows; i++, y += pool->columns, index += pool->columns)
@@ -96,26 +96,26 @@ int KERNEL(max_pool2d)(const float *x, const Pooling *pool, float *y, int32_t *i
     const int as_it_is = is_2x2(pool) && is_unpadded(pool);
     int failed = 0;
     PARALLEL(pool->planes * area) {
-        float *room = malloc(4 * size);
-        if (!room) {
+        float *buffer = malloc(4 * size);
+        if (!buffer) {
 #pragma omp atomic write
             failed = 1;
         }
-        for (int64_t k = 0; room && k < size; k++) room[k] = -INFINITY;
+        for (int64_t k = 0; buffer && k < size; k++) buffer[k] = -INFINITY;
 #pragma omp for schedule(static)
         for (int64_t plane = 0; plane < pool->planes; plane++) {
             const float *image = x + plane * area;
-            if (!room) continue;
+            if (!buffer) continue;
             if (as_it_is) {
                 max_plane_2x2(image, pool, y + plane * windows, index + plane * windows);
                 continue;
             }
             for (int64_t h = 0; h < pool->height; h++)
                 sort_row(image + h * pool->width, pool->width, stride, pool->padding[1], run,
-                         room + (h + pool->padding[0]) * pitch);
-            max_plane(room, run, pool, y + plane * windows, index + plane * windows);
+                         buffer + (h + pool->padding[0]) * pitch);
+            max_plane(buffer, run, pool, y + plane * windows, index + plane * windows);
         }
-        free(room);
+        free(buffer);
     }
     return failed ? -1 : 0;
 }
@@ -128,7 +128,7 @@ void KERNEL(max_pool2d_gradient)(const float *gy, const int32_t *index, const Po
     }
 }
 
-/* One row of averages over windows of at most 32 elements without padding: lanes[k] holds element k of each. */
+/* Computes one row of averages over windows of at most 32 elements without padding. lanes[k] has element k of each. */
 static inline void average_row_small(const float *x, const Pooling *pool, int64_t stride, int64_t i, float *lanes,
                                      float *y) {
     int64_t size = pool->kernel[0] * pool->kernel[1], columns = pool->columns, width = SUM_LANES;
@@ -141,18 +141,18 @@ static inline void average_row_small(const float *x, const Pooling *pool, int64_
         else
             memset(lane, 0, 4 * columns);
     }
-    for (int64_t half = width / 2; half > 0; half /= 2) /* lanes k and k + half lie `half * columns` apart */
+    for (int64_t half = width / 2; half > 0; half /= 2) /* lanes k and k + half are `half * columns` apart */
 #pragma omp simd
         for (int64_t j = 0; j < half * columns; j++) lanes[j] += lanes[j + half * columns];
     for (int64_t j = 0; j < columns; j++) y[j] = lanes[j] / (float)size;
 }
 
-/* The mean of a whole window that lies contiguous. */
+/* Computes the mean of a contiguous window. */
 static inline float average_contiguous(const float *x, int64_t size) {
     return (size == 16 ? short_sum(x, 16) : size <= SUM_LANES ? short_sum(x, size) : vector_sum(x, size)) / (float)size;
 }
 
-/* Any window: its elements, zeros of the padding included, are copied together and summed. */
+/* Computes the mean of any window: copies its elements, including zeros of the padding, to a buffer and sums them. */
 static inline float average_window(const float *x, const Pooling *pool, int64_t i, int64_t j, float *window) {
     int64_t size = pool->kernel[0] * pool->kernel[1];
     for (int64_t r = 0; r < pool->kernel[0]; r++)
@@ -167,33 +167,33 @@ static inline float average_window(const float *x, const Pooling *pool, int64_t 
 int KERNEL(avg_pool2d)(const float *x, const Pooling *pool, float *y, int threads) {
     int64_t size = pool->kernel[0] * pool->kernel[1], area = pool->height * pool->width;
     int unpadded = is_unpadded(pool);
-    int whole_rows = unpadded && pool->kernel[1] == pool->width; /* then a window is contiguous */
+    int whole_rows = unpadded && pool->kernel[1] == pool->width; /* if true, a window is contiguous */
     int small = unpadded && size <= SUM_LANES && pool->columns > 1;
     int64_t scratch = whole_rows ? 1 : small ? SUM_LANES * pool->columns : size;
     int failed = 0;
     PARALLEL(pool->planes * area) {
-        float *room = malloc(4 * scratch);
-        if (!room) {
+        float *buffer = malloc(4 * scratch);
+        if (!buffer) {
 #pragma omp atomic write
             failed = 1;
         }
 #pragma omp for schedule(static)
         for (int64_t plane = 0; plane < pool->planes; plane++) {
             const float *image = x + plane * area;
-            for (int64_t i = 0; room && i < pool->rows; i++) {
+            for (int64_t i = 0; buffer && i < pool->rows; i++) {
                 float *row = y + (plane * pool->rows + i) * pool->columns;
                 if (whole_rows) row[0] = average_contiguous(image + i * pool->stride[0] * pool->width, size);
-                else if (small && pool->stride[1] == 2) average_row_small(image, pool, 2, i, room, row);
-                else if (small) average_row_small(image, pool, pool->stride[1], i, room, row);
-                else for (int64_t j = 0; j < pool->columns; j++) row[j] = average_window(image, pool, i, j, room);
+                else if (small && pool->stride[1] == 2) average_row_small(image, pool, 2, i, buffer, row);
+                else if (small) average_row_small(image, pool, pool->stride[1], i, buffer, row);
+                else for (int64_t j = 0; j < pool->columns; j++) row[j] = average_window(image, pool, i, j, buffer);
             }
         }
-        free(room);
+        free(buffer);
     }
     return failed ? -1 : 0;
 }
 
-/* Windows of `size` columns side by side, over the whole width. */
+/* Adjacent windows of `size` columns that cover the whole width. */
 INLINE void spread_tiles(const float *share, const Pooling *pool, int64_t size, float *gx) {
     for (int64_t i = 0; i < pool->rows; i++)
         for (int64_t r = 0; r < pool->kernel[0]; r++) {
@@ -203,15 +203,15 @@ INLINE void spread_tiles(const float *share, const Pooling *pool, int64_t size, 
         }
 }
 
-/* The output columns j in [*first, *last) whose window element s lies inside the image. */
+/* Finds the output columns j in [*first, *last) whose window element s is inside the image. */
 static inline void columns_inside(const Pooling *pool, int64_t stride, int64_t s, int64_t *first, int64_t *last) {
-    int64_t before = pool->padding[1] - s, room = pool->width - 1 + before; /* 0 <= j * stride - before < width */
+    int64_t before = pool->padding[1] - s, most = pool->width - 1 + before; /* 0 <= j * stride - before < width */
     *first = before > 0 ? (before + stride - 1) / stride : 0;
-    *last = room < 0 ? 0 : room / stride + 1;
+    *last = most < 0 ? 0 : most / stride + 1;
     if (*last > pool->columns) *last = pool->columns;
 }
 
-/* Any windows: an element meets its windows in rising (i, j) when it is their element (r, s) in falling (r, s). */
+/* Any windows: falling (r, s) visits the windows of an element in rising (i, j). */
 static inline void spread(const float *share, const Pooling *pool, float *gx) {
     memset(gx, 0, 4 * pool->height * pool->width);
     for (int64_t i = 0; i < pool->rows; i++)
@@ -234,7 +234,7 @@ int KERNEL(avg_pool2d_gradient)(const float *gy, const Pooling *pool, float *gx,
     const int64_t *kernel = pool->kernel, *stride = pool->stride;
     const int tiles = is_unpadded(pool) && stride[0] == kernel[0] && stride[1] == kernel[1] &&
                       pool->rows * kernel[0] == pool->height &&
-                      pool->columns * kernel[1] == pool->width; /* every element lies in exactly one window */
+                      pool->columns * kernel[1] == pool->width; /* every element is in exactly one window */
     int failed = 0;
     PARALLEL(pool->planes * area) {
         float *share = malloc(4 * windows);

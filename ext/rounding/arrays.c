@@ -1,11 +1,11 @@
-/* Whole arrays: pieces spread over threads, each rounded by the kernel of its path; counts are sums of integers. */
+/* Rounds arrays: pieces are distributed over threads, and the path's kernel rounds each. Counts are integer sums. */
 #include "rounding/rounding.h"
 
-/* Elements of a piece. With a stream, its random bits stay in the first-level cache. Multiples of 256. */
+/* Elements of a piece, multiples of 256. With a stream, its random bits fit in the first-level cache. */
 enum { PIECE = 1 << 16, STREAM_PIECE = 2048 };
 
 typedef struct {
-    const float *x32; /* one pair of these is used */
+    const float *x32; /* only one of these pairs is used */
     float *out32;
     const double *x64;
     double *out64;
@@ -64,7 +64,7 @@ void KERNEL(round_float64)(const double *x, double *out, int64_t n, const uint32
 
 void KERNEL(random_bits)(const RandomStream *stream, int64_t first, uint32_t *bits, int64_t n, int threads) {
     const int64_t started = first % 4, lead = started ? minimum(4 - started, n) : 0;
-    if (lead) { /* words of a counter begun before */
+    if (lead) { /* the remaining words of the first counter */
         uint32_t words[4];
         random_block(stream, first / 4, words, 4);
         memcpy(bits, words + started, (size_t)lead * sizeof *bits);

@@ -1,10 +1,10 @@
-/* Philox4x32-10 (Salmon et al. 2011): a counter of four words gives four random words.
+/* Philox4x32-10 (Salmon et al. 2011) computes four random words from a counter of four words.
  *
- * Each counter has a 64-bit lane in four vectors, one per word; the upper half of a lane may hold anything. Counters
- * lie in the lanes so that pairing the four words leaves the results in order. */
+ * Each counter has a 64-bit lane in four vectors, one per word. The upper half of a lane is arbitrary. Counters are
+ * assigned to lanes so that combining the four words in pairs leaves the results in order. */
 #include "rounding/rounding.h"
 
-/* As many groups of counters at once as the registers hold: AVX-512 has 32, the others 16 (or 32, as on ARM64). */
+/* As many groups of counters as fit in the registers: AVX-512 has 32, others 16 (or 32, as on ARM64). */
 enum { PAIRS = WIDTH / 2, GROUPS = WIDTH == 16 ? 4 : 2, COUNTERS = PAIRS * GROUPS, WORDS = 4 * COUNTERS };
 
 typedef struct { Integers word[4]; } Counters;
@@ -35,7 +35,7 @@ static inline void store_words(uint32_t *bits, const Counters *c) {
 }
 
 static void words(const RandomStream *stream, uint32_t first, uint32_t *bits) {
-    Counters group[GROUPS]; /* independent of each other, so that their multiplications overlap */
+    Counters group[GROUPS]; /* independent, so that their multiplications overlap */
     uint32_t key0 = (uint32_t)stream->key[0], key1 = (uint32_t)stream->key[1];
     for (int g = 0; g < GROUPS; g++) group[g] = counters_from(first + (uint32_t)(g * PAIRS), stream->words);
     for (int round = 0; round < 10; round++) {

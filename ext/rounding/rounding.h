@@ -1,4 +1,4 @@
-/* What the rounding kernels share. The definition of every bit is mpsim/kernels/spec.py. */
+/* Shared by the rounding kernels. mpsim/kernels/spec.py defines every bit. */
 #ifndef MPSIM_ROUNDING_H
 #define MPSIM_ROUNDING_H
 
@@ -10,13 +10,13 @@ enum RoundingMode {
     QPYTORCH_NEAREST, QPYTORCH_STOCHASTIC, STOCHASTIC_B, STOCHASTIC_C, MODES
 };
 
-/* Which kernel: 32-bit integers, 64-bit integers, or the legacy float32 algorithm. */
+/* Kernels: 32-bit integers, 64-bit integers, or the legacy float32 algorithm. */
 enum RoundingPath { NARROW, WIDE, LEGACY };
 
-/* Added to, in the order of mpsim.rounding.Counts. */
+/* Running counts, in the order of mpsim.rounding.Counts. */
 typedef struct { int64_t overflowed, underflowed, nan, inexact, subnormal; } RoundingCounts;
 
-/* Up to 2^24 float32 numbers: x to out (may be x); random: their bits, or NULL. */
+/* Rounds up to 2^24 float32 numbers from x to out (which may be x). random: their bits, or NULL. */
 typedef void RoundBlock(const float *x, float *out, int64_t n, const uint32_t *random,
                         const RoundingParameters *parameters, RoundingCounts *counts);
 
@@ -27,11 +27,11 @@ typedef void RoundBlock(const float *x, float *out, int64_t n, const uint32_t *r
 
 /* The paths NARROW and LEGACY (vectors.c). */
 RoundBlock round_vectors;
-/* The path WIDE (wide.c), of either source; float32 numbers are widened and narrowed. */
+/* The path WIDE (wide.c) for both sources. float32 numbers are converted to float64 and back. */
 RoundBlock round_wide_float32;
 void round_wide_float64(const double *x, double *out, int64_t n, const uint32_t *random,
                         const RoundingParameters *parameters, RoundingCounts *counts);
-/* Philox words 4 * first_counter, ... into bits (random.c); an n that is a multiple of 256 is fastest. */
+/* Writes Philox words 4 * first_counter, ... to bits (random.c). Multiples of 256 are the fastest n. */
 void random_block(const RandomStream *stream, int64_t first_counter, uint32_t *bits, int64_t n);
 
 #endif

@@ -1,10 +1,10 @@
-/* Rounding float32 numbers on the paths NARROW and LEGACY, a vector at a time.
+/* Rounds float32 numbers on the paths NARROW and LEGACY, one vector at a time.
  *
- * NARROW: |x| = significand * 2^p is a pattern ``a`` of sign-free bits; with the grid's quantum 2^q the last
- * shift = q - p bits of the significand are discarded. Below the source's own lowest bit nothing is lost, so
- * a - discarded is the number rounded toward zero, and adding 1 << shift to it the next one: a carry out of the
- * significand raises the exponent by one, as it must. Where shift >= 24 the choice is 0 or one quantum.
- * LEGACY: QPyTorch's float32 algorithm, see mpsim/kernels/spec.py. */
+ * NARROW: |x| = significand * 2^p is a pattern ``a`` without the sign. With the grid's quantum 2^q the last
+ * shift = q - p bits of the significand are discarded. a - discarded is the number rounded toward zero, and adding
+ * 1 << shift gives the next number: a carry out of the significand correctly raises the exponent by one. If
+ * shift >= 24, the result is 0 or one quantum.
+ * LEGACY: QPyTorch's float32 algorithm (mpsim/kernels/spec.py). */
 #include "rounding/rounding.h"
 
 enum { MAGNITUDE = 0x7fffffff, FRACTION = 0x7fffff, IMPLICIT = 0x800000, LARGEST = 0x7f7fffff, INFINITE = 0x7f800000,
@@ -18,11 +18,11 @@ typedef struct {
     Integers odd_bit, added, kept_bits, to_grid, low_below; /* nearest_even */
     Integers raised;                                      /* nearest_even by one sum */
     Integers scale, unscale, scaled_smallest_normal, below_limit, scaled_largest, bit_mask; /* legacy */
-    int shift_count, unused_bits;                       /* of the 32 random ones */
+    int shift_count, unused_bits;                       /* of the 32 random bits */
 } Constants;
 
-/* Zeros among inputs and results; small: results below the smallest normal number, zeros too; unlike the others
- * ``same`` counts what does not happen. A lane of +0 changes no difference that is read in the end. */
+/* Zeros among inputs and results. small: results below the smallest normal number, including zeros. same: unchanged
+ * numbers. A lane of +0 changes none of the differences that are computed at the end. */
 typedef struct { Integers beyond, zero_in, at_most_half, zero_out, small, same, nan; } Tallies;
 
 INLINE int32_t power_of_two(int64_t exponent) {
@@ -66,18 +66,18 @@ static Constants constants(const RoundingParameters *p) {
     return c;
 }
 
-/* Which numbers a format has, as far as the loops differ. */
-enum { BOTH_ZEROS, ONE_ZERO, POSITIVE_ONLY /* not even zero: E8M0 */ };
+/* Kinds of formats for which the loops differ. */
+enum { BOTH_ZEROS, ONE_ZERO, POSITIVE_ONLY /* without zero: E8M0 */ };
 
-/* Whether nearest_even needs one sum only: those of numbers that do not overflow are finite, and the grid below the
- * smallest normal number is that of its binade. */
+/* Returns whether nearest_even needs only one sum: it is finite for numbers that do not overflow, and the grid below
+ * the smallest normal number is that of its binade. */
 static int takes_one_sum(const RoundingParameters *p) {
     const int64_t shift = 23 - p->mantissa_bits, highest_exponent = (p->overflow_from - 1) >> 23;
     return shift > 0 && highest_exponent + shift < 254 && p->low_quantum == p->min_exponent - p->mantissa_bits;
 }
 
-/* Magnitude of the nearest number, ties to even. The sum with 2^(q + 23), whose own quantum is 2^q, rounds to its
- * multiples: every number, or with two sums those below the smallest normal one only. */
+/* Returns the magnitude of the nearest number, ties to even. Adding 2^(q + 23), whose quantum is 2^q, rounds to
+ * multiples of 2^q: every number, or with two sums only those below the smallest normal number. */
 INLINE Integers nearest_even(Integers a, const Constants *c, const int numbers, const int one_sum) {
     if (one_sum) {
         const Integers power = larger(add(bit_and(a, splat(INFINITE)), c->raised), c->to_grid);
@@ -90,7 +90,7 @@ INLINE Integers nearest_even(Integers a, const Constants *c, const int numbers, 
     return choose(greater(c->low_below, a), low, normal);
 }
 
-/* Magnitude on the grid in any mode; v: with its sign; random: its bits. */
+/* Returns the magnitude on the grid in any mode. v: the signed number. random: its bits. */
 INLINE Integers to_grid(Integers v, Integers a, Integers random, const Constants *c, const int mode) {
     const Integers zero = splat(0), one = splat(1);
     Integers exponent = larger(shift_right(a, 23), one);
@@ -108,7 +108,7 @@ INLINE Integers to_grid(Integers v, Integers a, Integers random, const Constants
     if (mode == DOWN) up = both(greater(discarded, zero), greater(zero, v));
     if (mode == TO_ODD) up = both(greater(discarded, zero), equal(bit_and(significand, unit), zero));
     if (mode == STOCHASTIC) {
-        /* up iff the discarded part + R / 2^k carries: floor(discarded 2^32 / 2^shift) beside R 2^(32 - k) */
+        /* up iff the discarded part + R / 2^k carries: compares floor(discarded 2^32 / 2^shift) with R 2^(32 - k) */
         Integers left = shift_left_or_drop(discarded, subtract(splat(32), full_shift));
         Integers chance = bit_or(left, shift_right_or_drop(discarded, subtract(full_shift, splat(32))));
         Integers refused = bit_xor(shift_left(random, c->unused_bits), splat(MAGNITUDE));
@@ -118,18 +118,18 @@ INLINE Integers to_grid(Integers v, Integers a, Integers random, const Constants
     return choose(greater(shift, splat(23)), keep_where(up, c->low_quantum), result);
 }
 
-/* Whether the numbers that are sent beyond the largest one, and to zero, are those that count: this mode defines
- * overflow and underflow. */
+/* Returns whether this mode defines overflow and underflow: the numbers it rounds beyond the largest one, and to zero,
+ * are those that are counted. */
 INLINE int defines_counts(const int mode, const int numbers) {
     return mode == NEAREST_EVEN && numbers != POSITIVE_ONLY;
 }
 
-/* Overflow, infinities, NaNs, counts and the sign. a: |x|; r: |x| on the grid without end. */
+/* Handles overflow, infinities, NaNs, counts and the sign. a: |x|. r: |x| on the unbounded grid. */
 INLINE Integers finish(Integers v, Integers a, Integers r, const Constants *c, Tallies *t, const int mode,
                        const int numbers) {
     const Integers zero = splat(0);
     const int defines = defines_counts(mode, numbers);
-    Mask counted = greater(a, c->below_overflow); /* infinities and NaNs are */
+    Mask counted = greater(a, c->below_overflow); /* including infinities and NaNs */
     Mask special = defines ? counted : greater(a, splat(LARGEST));
     if (!defines)
         r = choose(greater(r, c->largest), choose(greater(zero, v), c->negative_overflow, c->positive_overflow), r);
@@ -210,7 +210,7 @@ INLINE void round_block(const float *x, float *out, int64_t n, const uint32_t *r
     for (; i + WIDTH <= n; i += WIDTH)
         store(out + i,
               round_vector(load(x + i), uses_random ? load(random + i) : none, &c, &t, mode, numbers, one_sum));
-    if (i < n) { /* the rest, filled up with a number that stays itself and that nothing counts */
+    if (i < n) { /* the rest, padded with a number that does not change and is not counted */
         float rest[WIDTH];
         uint32_t bits[WIDTH] = {0};
         for (int lane = 0; lane < WIDTH; lane++) rest[lane] = numbers == POSITIVE_ONLY ? 1.0f : 0.0f;
@@ -227,7 +227,7 @@ INLINE void round_block(const float *x, float *out, int64_t n, const uint32_t *r
     counts->subnormal += total(t.small) - total(t.zero_out);
 }
 
-/* One function per mode, so that the mode is a constant in its loop. */
+/* One function per mode, so that the mode is a compile-time constant in the loop. */
 #define DEFINE(MODE)                                                                                                   \
     static void round_##MODE(const float *x, float *out, int64_t n, const uint32_t *random,                          \
                              const RoundingParameters *p, RoundingCounts *counts) {                                    \

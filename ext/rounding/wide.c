@@ -1,4 +1,4 @@
-/* Rounding one number in 64-bit integers, and codes: any source, format and mode but the legacy ones. */
+/* Rounds one number in 64-bit integers, and computes codes, for any source, format and mode except the legacy ones. */
 #include "rounding/rounding.h"
 
 static const uint64_t MAGNITUDE = INT64_MAX, INFINITE = (uint64_t)0x7ff << 52, CANONICAL_NAN = (uint64_t)0xfff << 51;
@@ -16,17 +16,17 @@ static double number_of(uint64_t bits) {
     return x;
 }
 
-/* |x| = significand * 2^exponent of a finite x. */
+/* |x| = significand * 2^exponent for a finite x. */
 static uint64_t split(uint64_t magnitude, int64_t *exponent) {
     const int64_t biased = (int64_t)(magnitude >> 52);
     *exponent = (biased ? biased : 1) - 1075;
     return (magnitude & (IMPLICIT - 1)) | (biased ? IMPLICIT : 0);
 }
 
-/* floor(log2(significand)) of a significand that is not zero. */
+/* Returns floor(log2(significand)) of a significand that is not zero. */
 static int64_t top_bit(uint64_t significand) { return 63 - __builtin_clzll(significand); }
 
-/* Bits of significand * 2^exponent, a double's value or more than any (then infinity). */
+/* Returns the pattern of significand * 2^exponent, a double or too large for one (then infinity). */
 static uint64_t join(uint64_t significand, int64_t exponent) {
     if (significand == 0) return 0;
     const int64_t top = top_bit(significand), binade = top + exponent;
@@ -36,8 +36,8 @@ static uint64_t join(uint64_t significand, int64_t exponent) {
     return ((uint64_t)(binade + 1022) << 52) + fraction;
 }
 
-/* What is added to a significand before its last ``shift`` bits (1 to 62) are cut off: it carries into the rest
- * exactly if the mode sends the number up. quantum: the exponent of the last bit that stays. */
+/* Returns what is added to a significand before its last ``shift`` bits (1 to 62) are masked. It carries into the other
+ * bits exactly if the mode rounds the number up. quantum: the exponent of the last remaining bit. */
 static inline uint64_t increment(uint64_t significand, int64_t shift, int64_t quantum, int negative, uint32_t random,
                                  const RoundingParameters *p) {
     const uint64_t half = (uint64_t)1 << (shift - 1), all = 2 * half - 1;
@@ -56,7 +56,7 @@ static inline uint64_t increment(uint64_t significand, int64_t shift, int64_t qu
         int64_t k = p->random_bit_count;
         uint64_t bits = random & (((uint64_t)1 << k) - 1);
         if (p->mode == STOCHASTIC_B) bits = 2 * bits + 1, k++;
-        const int64_t below = shift - k; /* bits of the discarded part that the random bits do not reach */
+        const int64_t below = shift - k; /* discarded bits below the random bits */
         if (below <= 0) return bits >> -below;
         bits <<= below;
         return p->mode == STOCHASTIC_C ? bits + ((uint64_t)1 << (below - 1)) - 1 + (significand >> below & 1) : bits;
@@ -65,7 +65,7 @@ static inline uint64_t increment(uint64_t significand, int64_t shift, int64_t qu
     }
 }
 
-/* Magnitude of a finite number that is not zero, on the grid continued upward without end. */
+/* Rounds the magnitude of a finite number that is not zero to the grid, continued upward without bound. */
 static inline uint64_t to_grid(uint64_t a, int negative, uint32_t random, const RoundingParameters *p,
                                uint64_t unit_low) {
     int64_t exponent;
@@ -78,7 +78,7 @@ static inline uint64_t to_grid(uint64_t a, int negative, uint32_t random, const 
         const uint64_t r = (a + increment(significand, shift, quantum, negative, random, p)) & -((uint64_t)1 << shift);
         return r || p->has_zero ? r : unit_low;
     }
-    if (shift > 62) { /* far below the quantum: the last bit says whether there is anything lower */
+    if (shift > 62) { /* far below the quantum: the last bit is set if any lower bit is */
         const int64_t dropped = shift - 62 < 63 ? shift - 62 : 63;
         significand = significand >> dropped | ((significand & (((uint64_t)1 << dropped) - 1)) != 0);
         shift = 62;
@@ -137,7 +137,7 @@ void round_wide_float32(const float *x, float *out, int64_t n, const uint32_t *r
         const float r = (float)number_of(bits);
         uint32_t narrow;
         memcpy(&narrow, &r, sizeof narrow);
-        if ((bits & MAGNITUDE) > INFINITE) /* some processors drop a NaN's sign */
+        if ((bits & MAGNITUDE) > INFINITE) /* some processors clear a NaN's sign */
             narrow = 0x7fc00000u | (uint32_t)(bits >> 63) << 31;
         memcpy(&out[i], &narrow, sizeof narrow);
     }
@@ -152,12 +152,12 @@ static inline uint64_t encode(double x, const CodeLayout *c) {
     if (a == 0) return c->has_negative_zero ? sign : 0;
     int64_t exponent;
     const uint64_t significand = split(a, &exponent);
-    /* |x| in quanta of the smallest normal number's binade, as (binade above it, significand of m + 1 bits) */
+    /* |x| in quanta of the smallest normal number's binade, as (binades above it, significand of m + 1 bits) */
     const int64_t top = top_bit(significand), above = top + exponent - c->quantum_exponent - c->mantissa_bits;
     const int64_t drop = above > 0 ? top - c->mantissa_bits : c->quantum_exponent - exponent;
     const uint64_t kept = drop >= 0 ? significand >> drop : significand << -drop;
     if (!c->has_zero) return (uint64_t)above;
-    /* a normal number's implicit bit is added to the biased exponent's lowest */
+    /* the implicit bit of a normal number is added to the lowest bit of the biased exponent */
     return sign | (((uint64_t)(above > 0 ? above : 0) << c->mantissa_bits) + kept);
 }
 
@@ -175,7 +175,7 @@ static inline double decode(uint64_t code, const CodeLayout *c) {
     return number_of(join(mantissa | implicit, c->quantum_exponent + (int64_t)biased - c->has_zero) | sign);
 }
 
-/* Code i of an array of unsigned integers of `size` bytes each. */
+/* Returns code i of an array of unsigned integers of `size` bytes. */
 static inline uint64_t code_at(const uint8_t *codes, int64_t i, int64_t size) {
     uint16_t two;
     uint32_t four;
@@ -199,7 +199,7 @@ static inline void put_code(uint8_t *codes, int64_t i, int64_t size, uint64_t co
     }
 }
 
-/* One loop for each size of a code, so that the size is a constant in it. */
+/* One loop for each size of a code, so that the size is a compile-time constant. */
 #define FOR_SIZE(statement)                     \
     switch (size) {                             \
     case 1: { enum { SIZE = 1 }; statement } break; \

@@ -93,7 +93,7 @@ def rounded(exact: Fraction, format: Format, sums: Sums = FLOAT32, word: int = 0
 
 
 def beyond(special: float, sums: Sums) -> float:
-    """Returns an infinite or overflowing result: infinity, else NaN, else the largest number (always if ``saturate``)."""
+    """Returns an infinite or overflowing result: infinity, else NaN, else (or always) the format's largest number."""
     format = as_format(sums.format)
     largest = format.largest if sums.saturate else spec.own_infinity(format)
     return special if math.isnan(special) else math.copysign(largest, special)
