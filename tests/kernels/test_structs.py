@@ -31,7 +31,7 @@ def test_every_struct_is_the_one_that_was_built() -> None:
     ],
 )
 def test_another_struct_is_an_import_error(name: str, built: tuple) -> None:
-    with pytest.raises(ImportError, match=f"built from other sources: its struct {name} is .*pip install -e"):
+    with pytest.raises(ImportError, match=f"built from different sources: its struct {name} is .*pip install -e"):
         structs.compare({**_kernels.layouts(), name: built})
     missing = {other: layout for other, layout in _kernels.layouts().items() if other != "Pooling"}
     with pytest.raises(ImportError, match="its struct Pooling is None"):
