@@ -56,16 +56,33 @@ def alike(entry: Mapping[str, Any], folder: Path) -> list[Alike]:
     vectors.sort(key=lambda each: len(each.a))
     length = max(each.length for each in vectors)
 
+    # The products that rejected an accumulator usually reject the next one too, so they are computed first.
+    deciding: dict[int, list[int]] = {}
+
+    def rejected_at_once(other: Accumulator) -> bool:
+        few = (vectors[file].only(rows) for file, rows in deciding.items())
+        return any(each.first_not_given_by(other) is not None for each in few)
+
     def gives_all(other: Accumulator) -> bool:
-        same = effective(other, length) == effective(fitted, length)
-        return same or all(each.all_given_by(other) for each in vectors)
+        if effective(other, length) == effective(fitted, length):
+            return True
+        if rejected_at_once(other):
+            return False
+        for file, each in enumerate(vectors):
+            row = each.first_not_given_by(other)
+            if row is not None:
+                deciding.setdefault(file, []).append(row)
+                return False
+        return True
 
     found = []
     for field, values in VALUES.items():
         others = {value: other for value in values if (other := _changed(fitted, field, value))}
-        same = tuple(value for value, other in others.items() if gives_all(other))
-        proved = tuple(value for value in same if inseparable(fitted, others[value], entry["inputs"], length))
-        found.append(Alike(entry["name"], field, getattr(fitted, field), same, proved))
+        equal = [value for value, other in others.items() if inseparable(fitted, other, entry["inputs"], length)]
+        same = tuple(value for value, other in others.items() if value in equal or gives_all(other))
+        wrong = [value for value in equal if rejected_at_once(others[value])]
+        assert not wrong, f"{field}: no input should separate {wrong} from the fitted value, but {entry['name']} does"
+        found.append(Alike(entry["name"], field, getattr(fitted, field), same, tuple(equal)))
     return found
 
 

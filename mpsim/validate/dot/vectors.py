@@ -7,7 +7,8 @@ row a product), ``expected`` (float32 patterns) and ``inputs``; or .jsonl.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,20 +91,30 @@ class DotVectors:
         return self.a.shape[1]
 
     def differing(self, accumulator: Summation) -> int:
-        """How many results the accumulator does not give, a NaN being as good as another."""
-        return self._differing(accumulator, 0, len(self.a))
+        """Returns how many results the accumulator does not give. Any NaN equals any other."""
+        return int(np.count_nonzero(self._differs(accumulator, slice(None))))
 
-    def all_given_by(self, accumulator: Summation) -> bool:
-        """Whether the accumulator gives every result. Ends at the first STEP of products where it does not."""
-        starts = range(0, len(self.a), STEP)
-        return not any(self._differing(accumulator, start, start + STEP) for start in starts)
+    def first_not_given_by(self, accumulator: Summation) -> int | None:
+        """Returns the index of a product whose result the accumulator does not give, or None if it gives all.
 
-    def _differing(self, accumulator: Summation, start: int, stop: int) -> int:
+        The products are computed in runs of STEP, and the search ends at the first run that has one.
+        """
+        for start in range(0, len(self.a), STEP):
+            differs = self._differs(accumulator, slice(start, start + STEP))
+            if differs.any():
+                return start + int(np.argmax(differs))
+        return None
+
+    def only(self, rows: Sequence[int]) -> DotVectors:
+        """Returns the products of these indices."""
+        return replace(self, a=self.a[list(rows)], b=self.b[list(rows)], expected=self.expected[list(rows)])
+
+    def _differs(self, accumulator: Summation, rows: slice) -> np.ndarray:
         with np.errstate(invalid="ignore"):
-            found = Model(accumulator).dots(self.a[start:stop], self.b[start:stop], self.backend).astype(np.float32)
-        expected = self.expected[start:stop]
+            found = Model(accumulator).dots(self.a[rows], self.b[rows], self.backend).astype(np.float32)
+        expected = self.expected[rows]
         same = (found.view(np.uint32) == expected) | (np.isnan(found) & np.isnan(expected.view(np.float32)))
-        return int(np.count_nonzero(~same))
+        return np.asarray(~same)
 
 
 def validate_dot_vectors(
