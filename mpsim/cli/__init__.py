@@ -29,12 +29,14 @@ app.add_typer(validate.app, name="validate")
 app.add_typer(conformance.app, name="conformance")
 app.add_typer(vectors.app, name="vectors")
 command.use(app)
+#: Built once. Typer would read every signature again for each call of main.
+command_line = typer.main.get_command(app)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command and exits. It prints one line for a user's mistake and a traceback for a defect."""
     try:
-        app(args=arguments)
+        command_line(args=arguments)
     except KeyboardInterrupt:
         complain("stopped")
         sys.exit(130)
