@@ -12,6 +12,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def slow(session: nox.Session) -> None:
+    """The tests, with those that only add to what others check in part."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "--slow", *(session.posargs or ["-n", "logical", "--dist", "worksteal"]))
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     session.install("ruff")
     session.run("ruff", "check", ".")

@@ -24,6 +24,28 @@ settings.register_profile("intense", max_examples=5000, **common)
 settings.load_profile("dev")  # another: pytest --hypothesis-profile=intense
 
 
+#: Set for processes that tests start, too.
+SLOW = "MPSIM_TEST_SLOW"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests that are marked slow")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: more of what another test checks in part; runs with --slow")
+    if config.getoption("--slow"):
+        os.environ[SLOW] = "1"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what is marked slow unless --slow is given."""
+    if SLOW not in os.environ:
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
 def pytest_collection_finish() -> None:
     """Collects garbage less often: with all modules and tests alive, a collection costs more than it frees."""
     gc.collect()

@@ -15,6 +15,9 @@ from mpsim.formats import FORMATS, Format
 from mpsim.kernels import spec, spec_codes
 from mpsim.policies import Mode, Policy
 
+#: Of each format, source, mode and overflow policy: about a thousand for each format.
+NUMBERS = 25
+
 
 def expected(x: np.ndarray, name: str, policy: Policy, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     format, k = TEST_FORMATS[name], policy.random_bit_count or 32
@@ -28,12 +31,12 @@ def expected(x: np.ndarray, name: str, policy: Policy, words: np.ndarray) -> tup
 
 @pytest.mark.parametrize(("name", "dtype"), cases())
 def test_equals_rational_arithmetic(name: str, dtype: str) -> None:
-    """60 numbers of the corpus, drawn anew for each mode and overflow policy."""
+    """NUMBERS of the corpus, drawn anew for each mode and overflow policy."""
     format, everything = TEST_FORMATS[name], corpus(name, dtype)
     for number, policy in enumerate(policies(format, dtype)):
         if policy.mode.is_legacy:
             continue
-        x = np.random.default_rng(number).choice(everything, 60, replace=False)
+        x = np.random.default_rng(number).choice(everything, NUMBERS, replace=False)
         words = random_words(x.size, number)
         result = [
             spec.round_value(float(value), dtype, format, policy, int(word))

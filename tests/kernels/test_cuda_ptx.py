@@ -32,6 +32,15 @@ CAPABILITIES = ((8, 0), (9, 0))
 KERNELS = {kernel.name: kernel for kernel in every_kernel()}
 
 
+#: One of each family whose members differ in a mode, a source of random bits or a tile. The others run with --slow.
+ALWAYS = (
+    "rounding.kernels.nearest_even23[0]", "rounding.kernels.stochastic23[1]", "rounding.kernels.wide23[2]",
+    "rounding.kernels.wide52[0]", "rounding.kernels.qpytorch_stochastic23[1]",
+    "contraction.tile.32x32x16x4x4x4x2_fused_a_along_k", "contraction.tile.128x128x8x8x8x4x2_b_along_k",
+)  # fmt: skip
+FAMILIES = ("rounding.kernels.", "contraction.tile.")
+
+
 def signature_of(parts: Any) -> Any:
     """A numba signature from what Kernel.signatures holds: text, or a tuple of texts and types."""
     from numba.cuda import types
@@ -81,7 +90,15 @@ def test_names_are_unique() -> None:
     assert len(KERNELS) == len({id(kernel) for kernel in every_kernel()})
 
 
-@pytest.mark.parametrize("name", KERNELS)
+def marked(name: str) -> Any:
+    return pytest.param(name, marks=pytest.mark.slow if name.startswith(FAMILIES) and name not in ALWAYS else ())
+
+
+def test_the_kernels_of_each_family_that_always_run_are_there() -> None:
+    assert set(ALWAYS) <= set(KERNELS)
+
+
+@pytest.mark.parametrize("name", [marked(name) for name in KERNELS])
 def test_no_instruction_gives_other_bits(name: str) -> None:
     kernel = KERNELS[name]
     for signature in kernel.signatures:
