@@ -716,22 +716,30 @@ BLOCKS = (
         "mxfp8_zeros_are_nan",
         _MXFP8,
         DIFFERENT,
-        UNEXPLAINED,
+        "blocks of zeros become NaN",
         prints=("zeros: 2 blocks",),
         never=("element:", "special:"),
     ),
     _blocks("mxfp8_nan_ignored", _MXFP8, DIFFERENT, UNEXPLAINED, prints=("special:",), never=("element:", "zeros:")),
     _blocks("mxfp8_last_unrounded", _MXFP8, DIFFERENT, UNEXPLAINED, prints=("element:", "element 31: input")),
     _blocks("mxfp8_half_looked_at", _MXFP8, DIFFERENT, UNEXPLAINED),
-    _blocks("mxfp8_scale_one_more", _MXFP8, DIFFERENT, UNEXPLAINED, prints=("ordinary blocks whose scale is another",)),
-    _blocks("mxfp4_swapped", _MXFP4, DIFFERENT, UNEXPLAINED),
-    _blocks("mxfp4_without_negative_zero", _MXFP4, DIFFERENT, UNEXPLAINED),
+    _blocks(
+        "mxfp8_scale_one_more",
+        _MXFP8,
+        DIFFERENT,
+        "the scale is one power of two more than that of the elements",
+        prints=("ordinary blocks whose scale is another",),
+    ),
+    _blocks("mxfp4_swapped", _MXFP4, DIFFERENT, "neighbouring elements are swapped"),
+    _blocks("mxfp4_without_negative_zero", _MXFP4, DIFFERENT, "zeros have no sign"),
     _blocks("nvfp4_of_a_quarter", "--format nvfp4 --tensor-scale 0.5", DIFFERENT, UNEXPLAINED),
     _blocks(
         "mxfp8_subnormals_flushed", _MXFP8, DIFFERENT, UNEXPLAINED, prints=("subnormal:",), never=("zeros:", "special:")
     ),
-    _blocks("mxfp8_by_bfloat16", _MXFP8, DIFFERENT, UNEXPLAINED),
-    _blocks("nvfp4_reciprocal", "--format nvfp4 --scale-overflow saturate", DIFFERENT, UNEXPLAINED),
+    _blocks("mxfp8_by_bfloat16", _MXFP8, DIFFERENT, "quotients are rounded to bfloat16 first"),
+    _blocks(
+        "nvfp4_reciprocal", "--format nvfp4 --scale-overflow saturate", DIFFERENT, "quotients by a float32 reciprocal"
+    ),
     # no answers
     _fails("blocks", "one_scale_for_all", _MXFP8, "answers some blocks otherwise among", file="quantisers.py"),
     _fails("blocks", "random_elements", _MXFP4, "differently in equal calls", file="quantisers.py"),
@@ -739,6 +747,62 @@ BLOCKS = (
     _fails("blocks", "scales_only", _MXFP4, "expected floats", file="quantisers.py"),
     _fails("blocks", "exits_at_once", _MXFP8, "ended its process (exit code 0)"),
 )
+
+
+def _scales(name: str, options: str, verdict: Verdict, *causes: str, **words: tuple[str, ...]) -> Row:
+    """A function of scales.py."""
+    row = _blocks(name, options, verdict, *causes, **words)
+    form = options.split("--format ")[1].split()[0].strip("'")
+    return row._replace(name=f"{row.name}-{form}", command=row.command.replace("quantisers.py", "scales.py"))
+
+
+_TILES = "--format 'quantizer(statistic(tile(4, 32)), scale(arithmetic=float32), quotient(float32))'"
+_FP8, _DECODE8 = "--format fp8_1x128", "--decode --format mxfp8_e4m3"
+_RECIPROCAL = "quotients by a float32 reciprocal"
+
+SCALES = (
+    # right
+    _scales("fp8_block", _FP8, EQUAL, prints=("answered as codes",)),
+    _scales("fp8_block_values", _FP8, EQUAL, prints=("blocks of 128",)),
+    _scales("fp8_tile", _TILES, EQUAL, prints=("tiles of 4 x 32",)),
+    _scales("fp8_tensor", "--format te_float8_e4m3_current", EQUAL),
+    _scales("fp8_tensor_of_three", "--format te_float8_e4m3_delayed --statistic 3", EQUAL),
+    _scales("te_own", "--format te_nvfp4", EQUAL, prints=("not looked at: infinities and NaNs",)),
+    _scales("te_own_packed", "--format te_nvfp4", EQUAL),
+    _scales("te_of_ten", "--format te_nvfp4 --tensor-scale 10", EQUAL),
+    _scales("mxfp8_rceil", "--format torchao_mxfp8_e4m3_rceil", EQUAL),
+    _scales("int8_row", "--format int8_affine_row", EQUAL),
+    _scales("decode_mxfp4", "--decode --format mxfp4", EQUAL, prints=("every code with every scale",)),
+    _scales("decode_nvfp4", "--decode --format nvfp4 --tensor-scale 0.25", EQUAL),
+    _scales("decode_mxfp8_by_bfloat16", _DECODE8, EQUAL, prints=("answered as values in bfloat16",)),
+    # wrong, with a cause
+    _scales(
+        "fp8_block_divides_zeros", _FP8, DIFFERENT, "a scale of 0 is divided by", prints=("zeros:",),
+        never=("element:", "special:", "subnormal:", "scale_limit:"),
+    ),
+    _scales("fp8_block_reciprocal", _FP8, DIFFERENT, _RECIPROCAL),
+    _scales("fp8_block_bfloat16_quotients", _FP8, DIFFERENT, "quotients are rounded to bfloat16 first"),
+    _scales("fp8_block_absolute", _FP8, DIFFERENT, "signs are lost"),
+    _scales("te_own", "--format nvfp4", DIFFERENT, _RECIPROCAL, prints=("preset te_nvfp4",)),
+    _scales("nvfp4_scales_up", "--format nvfp4 --scale-overflow saturate", DIFFERENT, "scales are rounded up"),
+    _scales("int8_row_truncated", "--format int8_affine_row", DIFFERENT, "elements are rounded toward_zero"),
+    _scales(
+        "decode_nvfp4_without_tensor_scale", "--decode --format nvfp4 --tensor-scale 0.5", DIFFERENT,
+        "the tensor scale is forgotten",
+    ),
+    _scales("decode_mxfp8_doubled", _DECODE8, DIFFERENT, "the scale is one power of two more"),
+    _scales("decode_mxfp8_swapped", _DECODE8, DIFFERENT, "neighbouring elements are swapped"),
+    # wrong, without one
+    _scales("fp8_block_of_240", _FP8, DIFFERENT, UNEXPLAINED),
+    _scales("int8_row_point_one_more", "--format int8_affine_row", DIFFERENT, UNEXPLAINED),
+    _scales("decode_mxfp8_smallest_scale_is_zero", _DECODE8, DIFFERENT, UNEXPLAINED, prints=("scale_limit:",)),
+    _scales("decode_mxfp8_nan_scale_is_infinite", _DECODE8, DIFFERENT, UNEXPLAINED, prints=("special:",)),
+    _scales("decode_mxfp8_flushed", _DECODE8, DIFFERENT, UNEXPLAINED, prints=("subnormal:",)),
+    # no answers
+    _scales("fp8_block", "--format 'quantizer(statistic(block(0)))'", UNDECIDED, prints=("size of a block must be",)),
+    _scales("te_own", "--format te_nvfp4_stochastic", UNDECIDED, prints=("give it a mode without random bits",)),
+    _scales("fp8_tensor", "--format te_float8_e4m3_delayed", UNDECIDED, prints=("--statistic",)),
+)  # fmt: skip
 
 
 def _step(name: str, how: str, verdict: Verdict, *causes: str, **words: tuple[str, ...]) -> Row:
@@ -894,4 +958,4 @@ STEPS = (
     _step("broken", "direct", UNDECIDED, prints=("not a complete npz archive",)),
 )
 
-ROWS = (*CASTS, *STOCHASTIC, *P3109, *POLICIES, *INTEGERS, *DOTS, *BLOCKS, *STEPS)
+ROWS = (*CASTS, *STOCHASTIC, *P3109, *POLICIES, *INTEGERS, *DOTS, *BLOCKS, *SCALES, *STEPS)

@@ -1,0 +1,225 @@
+"""Quantisers with other scales, and dequantisers, for the verdict matrix, in NumPy and ml_dtypes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+F = np.float32
+LARGEST = np.finfo(F).max
+e4m3fn, e2m1, e8m0 = ml_dtypes.float8_e4m3fn, ml_dtypes.float4_e2m1fn, ml_dtypes.float8_e8m0fnu
+
+
+def amax_of(x: Array) -> Array:
+    return np.abs(x).max(-1, keepdims=True)
+
+
+def to_e4m3(x: Array) -> Array:
+    return np.clip(x, F(-448), F(448)).astype(e4m3fn)
+
+
+# -- FP8 with float32 scales: right ---------------------------------------------------------------------------
+
+
+def fp8_block(x: Array) -> tuple[Array, Array]:
+    """amax / 448, a division by it; of blocks of zeros, and those whose scale is 0, zeros; NaN of blocks with NaN."""
+    scale = np.where(np.isfinite(x).all(-1, keepdims=True), amax_of(x) / F(448), F(np.nan))
+    safe = np.where(scale > 0, scale, F(1))
+    element = to_e4m3(np.where(scale > 0, x / safe, x * F(0)))
+    element = np.where(np.isnan(scale), np.copysign(F(0), x), element.astype(F)).astype(e4m3fn)
+    return element, scale
+
+
+def fp8_block_values(x: Array) -> Array:
+    element, scale = fp8_block(x)
+    return element.astype(F) * scale
+
+
+def fp8_tile(x: Array) -> Array:
+    """Tiles of 4 by 32, one above the other."""
+    return fp8_block_values(x.reshape(-1, 128)).reshape(x.shape)
+
+
+def fp8_tensor(x: Array) -> tuple[Array, Array]:
+    """One multiplier 448 / amax for the tensor; 1 where amax is 0 or not finite."""
+    amax = np.abs(x).max()
+    return _multiplied(x, amax)
+
+
+def fp8_tensor_of_three(x: Array) -> tuple[Array, Array]:
+    """The largest magnitude of earlier steps was 3."""
+    return _multiplied(x, F(3))
+
+
+def _multiplied(x: Array, amax: Array) -> tuple[Array, Array]:
+    multiplier = np.minimum(F(448) / amax, LARGEST) if np.isfinite(amax) and amax > 0 else F(1)
+    return to_e4m3(x * multiplier), np.full((1, 1), F(1) / multiplier, F)
+
+
+# -- FP8 with float32 scales: wrong ---------------------------------------------------------------------------
+
+
+def fp8_block_divides_zeros(x: Array) -> Array:
+    """0 / 0 in blocks of zeros."""
+    scale = amax_of(x) / F(448)
+    return to_e4m3(x / scale).astype(F) * scale
+
+
+def fp8_block_reciprocal(x: Array) -> tuple[Array, Array]:
+    element, scale = fp8_block(x)
+    inverse = np.minimum(F(1) / np.where(scale > 0, scale, F(1)), LARGEST)
+    other = to_e4m3(np.where(scale > 0, x * inverse, x * F(0)))
+    return np.where(np.isnan(scale), element.astype(F), other.astype(F)).astype(e4m3fn), scale
+
+
+def fp8_block_bfloat16_quotients(x: Array) -> tuple[Array, Array]:
+    """Quotients are rounded to bfloat16 on their way to float8."""
+    element, scale = fp8_block(x)
+    quotient = (x / np.where(scale > 0, scale, F(1))).astype(ml_dtypes.bfloat16).astype(F)
+    other = to_e4m3(np.where(scale > 0, quotient, x * F(0)))
+    return np.where(np.isnan(scale), element.astype(F), other.astype(F)).astype(e4m3fn), scale
+
+
+def fp8_block_of_240(x: Array) -> tuple[Array, Array]:
+    """The largest number is taken for 240, that of another float8."""
+    element, scale = fp8_block(x)
+    other = np.where(scale > 0, amax_of(x) / F(240), scale)
+    safe = np.where(other > 0, other, F(1))
+    found = to_e4m3(np.where(other > 0, x / safe, x * F(0)))
+    return np.where(np.isnan(scale), element.astype(F), found.astype(F)).astype(e4m3fn), other
+
+
+def fp8_block_absolute(x: Array) -> tuple[Array, Array]:
+    """The signs are lost."""
+    element, scale = fp8_block(x)
+    return np.abs(element.astype(F)).astype(e4m3fn), scale
+
+
+# -- NVFP4 and MX ---------------------------------------------------------------------------------------------
+
+
+def _te(x: Array, amax: Array) -> tuple[Array, Array]:
+    encode = np.minimum(F(2688) / amax, LARGEST) if amax > 0 else F(1)
+    scale = to_e4m3(amax_of(x) * (encode * (F(1) / F(6))))
+    inverse = np.minimum(F(1) / (scale.astype(F) * (F(1) / encode)), LARGEST)
+    return np.clip(x * inverse, F(-6), F(6)).astype(e2m1).view(np.uint8), scale.view(np.uint8)[:, 0]
+
+
+def te_own(x: Array) -> tuple[Array, Array]:
+    return _te(x, np.abs(np.where(np.isfinite(x), x, 0)).max())
+
+
+def te_of_ten(x: Array) -> tuple[Array, Array]:
+    return _te(x, F(10))
+
+
+def te_own_packed(x: Array) -> tuple[Array, Array]:
+    """Two codes a byte, the first in the low bits."""
+    code, scale = te_own(x)
+    return code[:, ::2] | code[:, 1::2] << 4, scale
+
+
+def mxfp8_rceil(x: Array) -> tuple[Array, Array]:
+    """2**ceil(log2(amax * (1 / 448))) from the bits of the float32 product."""
+    word = (amax_of(x) * (F(1) / F(448))).view(np.uint32)
+    up = np.where(word >> 23 == 0, (word & 0x7FFFFF) > 0x400000, (word & 0x7FFFFF) != 0)
+    code = np.where(np.isfinite(x).all(-1, keepdims=True), (word >> 23) + up, 0xFF).astype(np.uint8)
+    quotient = np.where(code == 0xFF, 0, x).astype(np.float64) / np.ldexp(1.0, code.astype(int) - 127)
+    return to_e4m3(quotient.astype(F)), code.view(e8m0)
+
+
+def nvfp4_scales_up(x: Array) -> tuple[Array, Array]:
+    """Tensor scale 1; block scales are rounded up instead of to nearest."""
+    wanted = np.minimum(amax_of(x).astype(np.float64) / 6, 448)
+    numbers = np.arange(0x7F, dtype=np.uint8).view(e4m3fn).astype(np.float64)
+    finite = np.isfinite(x).all(-1, keepdims=True)
+    code = np.searchsorted(numbers, np.where(finite, wanted, 0)).astype(np.uint8)
+    scale = code.view(e4m3fn).astype(np.float64)
+    quotient = np.where(finite & (scale > 0), np.where(finite, x, 0) / np.where(scale > 0, scale, 1), 0 * x)
+    near = np.abs(np.clip(np.where(finite, quotient, 0), -6, 6))
+    ends = np.array([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0])
+    up = np.array([False, True, False, True, False, True, False])
+    element = sum(np.where(tie, near >= end, near > end).astype(np.uint8) for end, tie in zip(ends, up, strict=True))
+    return element | np.signbit(x).astype(np.uint8) << 3, np.where(finite, code, 0x7F)[:, 0]
+
+
+# -- integers -------------------------------------------------------------------------------------------------
+
+
+def int8_row(x: Array, nearest: Any = np.rint) -> tuple[Array, Array, Array]:
+    """Rows with zero points; of rows that are not finite the scale is NaN."""
+    finite = np.isfinite(x).all(-1, keepdims=True)
+    kept = np.where(finite, x, F(0))
+    low, high = np.minimum(kept.min(-1, keepdims=True), F(0)), np.maximum(kept.max(-1, keepdims=True), F(0))
+    scale = np.maximum((high - low) / F(255), F(2.0**-126))
+    sound = finite & np.isfinite(high - low)
+    point = np.clip(-128 - np.rint(low / scale), -128, 127)
+    whole = nearest((kept * (F(1) / scale)).astype(np.float64)) + point
+    code = np.where(sound, np.clip(whole, -128, 127), 0).astype(np.int8)
+    return code, np.where(finite, np.minimum(scale, LARGEST), F(np.nan)), np.where(finite, point, 0).astype(np.int32)
+
+
+def int8_row_truncated(x: Array) -> tuple[Array, Array, Array]:
+    return int8_row(x, np.trunc)
+
+
+def int8_row_point_one_more(x: Array) -> tuple[Array, Array, Array]:
+    """The zero point that is returned is one more than the one that was used."""
+    code, scale, point = int8_row(x)
+    return code, scale, point + np.int32(1)
+
+
+# -- dequantisers ---------------------------------------------------------------------------------------------
+
+
+def decode_mxfp4(codes: Array, scales: Array) -> Array:
+    number = codes.astype(np.uint8).view(e2m1).astype(np.float64)
+    return (number * scales.view(e8m0).astype(np.float64)[:, None]).astype(F)
+
+
+def decode_nvfp4(codes: Array, scales: Array, tensor: float = 0.25) -> Array:
+    number = codes.astype(np.uint8).view(e2m1).astype(np.float64)
+    return (number * scales.view(e4m3fn).astype(np.float64)[:, None] * tensor).astype(F)
+
+
+def decode_nvfp4_without_tensor_scale(codes: Array, scales: Array) -> Array:
+    return decode_nvfp4(codes, scales, 1.0)
+
+
+def decode_mxfp8(codes: Array, scales: Array) -> Array:
+    number = codes.view(e4m3fn).astype(np.float64)
+    return (number * scales.view(e8m0).astype(np.float64)[:, None]).astype(F)
+
+
+def decode_mxfp8_doubled(codes: Array, scales: Array) -> Array:
+    """The bias of the scale is taken for 126; NaN stays NaN."""
+    number = codes.view(e4m3fn).astype(np.float64)
+    return (number * 2 * scales.view(e8m0).astype(np.float64)[:, None]).astype(F)
+
+
+def decode_mxfp8_swapped(codes: Array, scales: Array) -> Array:
+    return decode_mxfp8(codes.reshape(-1, 16, 2)[:, :, ::-1].reshape(codes.shape).copy(), scales)
+
+
+def decode_mxfp8_by_bfloat16(codes: Array, scales: Array) -> Array:
+    """The scale is a bfloat16 number, whose subnormal 2**-127 is kept, and so is the product."""
+    return decode_mxfp8(codes, scales).astype(ml_dtypes.bfloat16)
+
+
+def decode_mxfp8_smallest_scale_is_zero(codes: Array, scales: Array) -> Array:
+    found = decode_mxfp8(codes, scales)
+    return np.where(scales[:, None] == 0, np.copysign(F(0), found), found)
+
+
+def decode_mxfp8_nan_scale_is_infinite(codes: Array, scales: Array) -> Array:
+    number = codes.view(e4m3fn).astype(np.float64)
+    return (number * np.ldexp(1.0, scales.astype(int) - 127)[:, None]).astype(F)
+
+
+def decode_mxfp8_flushed(codes: Array, scales: Array) -> Array:
+    """Subnormal results are zeros."""
+    found = decode_mxfp8(codes, scales)
+    return np.where(np.abs(found) < np.finfo(F).smallest_normal, np.copysign(F(0), found), found)
