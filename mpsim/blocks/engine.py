@@ -187,8 +187,9 @@ class Engine:
     def run(self, groups: Array, second: Second, statistic: Array | None, bits: Array | None) -> Groups:
         """Quantises groups, the last axis of an array of float64 (definition: ``quantize_group``)."""
         specials, stage = self.quantizer.specials, self.quantizer
-        finite: Array = np.asarray(np.isfinite(groups).all(-1))
-        nan: Array = np.asarray(np.isnan(groups).any(-1))
+        given = statistic is not None  # then the group's own numbers say nothing of the scale
+        finite: Array = np.asarray(np.isfinite(groups).all(-1)) | given
+        nan: Array = np.asarray(np.isnan(groups).any(-1)) & (not given)
         refused = {"nan": ~finite, "saturate": nan, "one": np.zeros(finite.shape, bool)}[specials.not_finite]
         x = _zeroed(groups, refused)
         amax = np.abs(x).max(-1, initial=0.0) if statistic is None else np.broadcast_to(statistic, finite.shape)

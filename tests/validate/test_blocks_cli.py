@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mpsim.blocks import BLOCK_FORMATS, SCALE_RULES, dequantize, quantize
+from mpsim.blocks import BLOCK_FORMATS, SCALE_RULES, dequantize, quantize, quantizer_of
+from mpsim.blocks.quantizers.text import text_of
 from mpsim.cli import app
 from mpsim.kernels import spec_blocks
 from mpsim.validate import SubjectError
@@ -140,6 +141,10 @@ def test_codes_and_scales(run: Any) -> None:
     ("words", "message"),
     [
         (("mx.py:bits", "--format", "mxfp5"), "mxfp5"),
+        (("mx.py:bits", "--format", "te_nvfp4", "--scale-rule", "floor"), "has its own scale_rule"),
+        (("mx.py:bits", "--format", "mxfp4", "--statistic", "2"), "--statistic follows from the input"),
+        (("mx.py:bits", "--format", "fp8_128x128", "--decode"), "dequantisers of blocks or rows"),
+        (("mx.py:bits", "--format", "mxfp4", "--decode", "--scale-rule", "floor"), "--scale-rule is for quantisers"),
         (("mx.py:bits", "--format", "mxfp4", "--scale-rule", "up"), "unknown scale rule 'up'"),
         (("mx.py:bits", "--format", "mxfp4", "--scale-overflow", "wrap"), "unknown scale_overflow 'wrap'"),
         (("mx.py:bits", "--format", "mxfp4", "--tensor-scale", "2"), "--tensor-scale is for nvfp4"),
@@ -157,6 +162,46 @@ def test_codes_and_scales(run: Any) -> None:
 def test_mistakes_exit_2(run: Any, words: tuple[str, ...], message: str) -> None:
     result = run(*words)
     assert result.exit_code == 2 and message in result.stderr and not result.stdout
+
+
+def test_a_description_is_compared_with(run: Any) -> None:
+    text = "quantizer(scale=scale(floor, format=float8_e8m0fnu), element=element(float4_e2m1fn))"
+    result = run("mx.py:bits", "--format", text)
+    assert result.exit_code == 0 and "equal in every bit: the description" in result.stdout
+    report = json.loads(run("mx.py:bits", "--format", "mxfp4_ceil", "--json").stdout)
+    assert report["format"] == "mxfp4_ceil" and report["declared"] and not report["equal"]
+    assert report["rules"][0]["findings"][0]["cause"] == "the scale follows rule floor"
+    assert quantizer_of(report["rules"][0]["quantizer"]) == quantizer_of("mxfp4_ceil")
+
+
+@pytest.mark.parametrize("group", ["column()", "tile(3, 5)", "row()", "tensor()"])
+def test_groups_of_other_shapes_are_called_in_their_shape(group: str) -> None:
+    quantizer = quantizer_of(f"quantizer(statistic({group}), scale(arithmetic=float32), quotient(float32))")
+    report = validate_blocks(lambda x: dequantize(quantize(x, quantizer)), quantizer)
+    assert report.equal and report.blocks > 100
+    if group == "tensor()":  # a call for each
+        return
+    other = quantizer_of(text_of(quantizer).replace("quotient(float32)", "quotient(float32_reciprocal)"))
+    wrong = validate_blocks(lambda x: dequantize(quantize(x, other)), quantizer)
+    assert {each.cause for each in wrong.rules[0].findings} == {"quotients by a float32 reciprocal"}
+
+
+def test_a_dequantiser_is_compared_on_every_pair(run: Any) -> None:
+    Path("decoders.py").write_text(
+        "from mpsim.rounding import decode\n"
+        "def right(codes, scales):\n"
+        "    return decode(codes, 'float4_e2m1fn') * decode(scales, 'float8_e8m0fnu')[:, None]\n"
+        "def wrong(codes, scales):\n"
+        "    return abs(right(codes, scales))\n",
+        encoding="utf-8",
+    )
+    result = run("decoders.py:right", "--format", "mxfp4", "--decode")
+    assert result.exit_code == 0 and "every code with every scale (8,192)" in result.stdout
+    options = ("--format", "mxfp4", "--decode", "--json", "--junit", "out.xml", "--plot", "out.png")
+    result = run("decoders.py:wrong", *options)
+    report = json.loads(result.stdout)
+    assert result.exit_code == 1 and {each["cause"] for each in report["classes"]} == {"signs are lost"}
+    assert "signs are lost" in Path("out.xml").read_text() and Path("out.png").exists()
 
 
 def test_answers_of_other_types_are_refused() -> None:

@@ -207,7 +207,9 @@ def quantize_group(
     if quantizer.element.policy.mode.needs_random_bits and random_bits is None:
         raise AssertionError("stochastic modes need random bits")
     words = [None] * len(values) if random_bits is None else list(random_bits)
-    wrong = [x for x in values if not math.isfinite(x)]
+    wrong = (
+        [x for x in values if not math.isfinite(x)] if statistic is None else []
+    )  # else it says nothing of the scale
     allowed = {"nan": not wrong, "saturate": not any(map(math.isnan, wrong)), "one": True}
     zeros = [math.copysign(0.0, x) if not math.isnan(x) else 0.0 for x in values]
     integers = isinstance(quantizer.element, Integer)

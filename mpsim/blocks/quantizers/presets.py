@@ -150,7 +150,8 @@ def _of_integers() -> Iterator[tuple[str, Preset]]:
                 f"quantizer(statistic({group}, of=range), scale(arithmetic=float32, {least}), "
                 f"quotient(float32_reciprocal), {integer}, zero_point=true), values=float32)"
             )
-            yield f"{short}_affine_{name}", Preset(text, AFFINE)
+            note = "a range beyond float32 has the largest scale, where torchao's is infinite"
+            yield f"{short}_affine_{name}", Preset(text, AFFINE, note)
         for bits, target in ((8, "127.5"), (4, "7.5")):
             text = (
                 f"quantizer(statistic({group}), scale(arithmetic=float32, {least}, target={target}), "

@@ -170,7 +170,8 @@ class Specials:
     ``zero``: where the scale is 0, the elements are zeros with the signs of x ("zeros"), or what the arithmetic gives,
     such as x / 0 ("divide"), or the scale is 1 instead ("one"). ``not_finite``: a block with an infinity or a NaN has
     the scale NaN ("nan"); or only a NaN does that, and an infinity counts as a large number ("saturate"); or the scale
-    is 1 ("one"). The elements of a block whose scale is NaN are zeros with the signs of x, + for NaN.
+    is 1 ("one"). Where the statistic is given, the block's own numbers do not matter. The elements of a block whose
+    scale is NaN are zeros with the signs of x, + for NaN.
     """
 
     zero: str = "zeros"

@@ -1,4 +1,4 @@
-"""``mpsim validate blocks``: which scale rule a block quantiser follows."""
+"""``mpsim validate blocks``: which scale rule a block quantiser follows, or whether it is as a description says."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Annotated
 import typer
 
 from mpsim.cli.validate.verdict import calls_subject, gives_verdict
+from mpsim.errors import UsageError
+from mpsim.validate.blocks import decoding
 from mpsim.validate.blocks import report as presentation
+from mpsim.validate.blocks.decoding import validate_dequantizer
 from mpsim.validate.blocks.validation import validate_blocks
 from mpsim.validate.presentation import Presentation, Report
 from mpsim.validate.subjects.opening import Calling
@@ -24,7 +27,13 @@ def blocks(
         ),
     ],
     calling: Calling,
-    format: Annotated[str, typer.Option(help="Block format, as mxfp8_e4m3, mxfp4 or nvfp4.")],
+    format: Annotated[
+        str,
+        typer.Option(
+            help="Block format, such as mxfp8_e4m3, mxfp4 or nvfp4; or a preset, such as te_nvfp4 or fp8_1x128; or a "
+            "description, such as 'quantizer(scale=scale(arithmetic=float32))' (docs/block_formats.md)."
+        ),
+    ],
     scale_rule: Annotated[
         str | None, typer.Option(help="Declared scale rule: floor, ceil, even, nearest or cover.")
     ] = None,
@@ -32,18 +41,33 @@ def blocks(
         str | None, typer.Option(help="Declared result of a scale beyond the largest: saturate or nan.")
     ] = None,
     tensor_scale: Annotated[
-        float | None, typer.Option(help="For nvfp4: the tensor scale that the subject uses; default 1.")
+        float | None,
+        typer.Option(
+            help="The second scale that the subject uses, or the largest magnitude that its multiplier follows from. "
+            "By default the input's, or none."
+        ),
     ] = None,
+    statistic: Annotated[
+        float | None, typer.Option(help="The largest magnitude that the subject uses, where it is given one.")
+    ] = None,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="The subject is a dequantiser: codes and scales in, numbers out.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of the random elements.")] = 0,
     backend: Annotated[str, typer.Option(help="mpsim's backend; changes no bit.")] = "compiled",
 ) -> tuple[Report, Presentation]:
-    """Compare a block quantiser with a declared scale rule, or say which rule it follows.
+    """Compare a block quantiser with a preset, a description or a scale rule, or say which rule it follows.
 
     Exit code 0: equal to the declared rule, or to some; 1: different; 2: could not tell.
     """
-
+    if decode:
+        for name, value in (("scale-rule", scale_rule), ("scale-overflow", scale_overflow), ("statistic", statistic)):
+            if value is not None:
+                raise UsageError(f"--{name} is for quantisers; leave it out with --decode")
+        decoded = validate_dequantizer(subject, format, tensor_scale=tensor_scale, backend=backend, calling=calling)
+        return decoded, decoding
     report = validate_blocks(
         subject, format, scale_rule=scale_rule, scale_overflow=scale_overflow, tensor_scale=tensor_scale,
-        seed=seed, backend=backend, calling=calling,
+        statistic=statistic, seed=seed, backend=backend, calling=calling,
     )  # fmt: skip
     return report, presentation

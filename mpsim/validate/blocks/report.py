@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpsim.blocks import BlockFormat
+from mpsim.blocks import Quantizer
+from mpsim.blocks.quantizers.groups import Block, Column, Row, Tile
+from mpsim.blocks.quantizers.words import sentence_of
 from mpsim.rounding import decode
+from mpsim.validate.blocks.answers import NO_CODE
 from mpsim.validate.blocks.classes import MEANINGS, Counterexample, Finding, Kind
 from mpsim.validate.blocks.validation import BlockReport
 
@@ -17,11 +20,16 @@ if TYPE_CHECKING:
 
 def text(report: BlockReport, width: int = 110) -> str:
     """Returns the report as text, with the verdict first and then each class of differing blocks."""
-    row, nearest = report.format, report.rules[0]
+    nearest = report.rules[0]
     answers = "codes" if report.answers == "codes" else f"values in {report.answers}"
-    lines = [f"{report.subject}: float32 to {row.name}, answered as {answers}, {report.blocks:,} blocks of {row.size}"]
+    groups = f"{report.blocks:,} {_groups(report.quantizer)}"
+    lines = [f"{report.subject}: float32 to {report.format}, answered as {answers}, {groups}"]
+    if nearest.definition.rule == "":
+        lines.append(sentence_of(report.quantizer))
     if report.state:
         lines.append(f"the subject sets {' and '.join(report.state)} for its whole process")
+    if report.unseen:
+        lines.append(f"not looked at: {report.unseen}")
     same = [result.name for result in report.rules if not result.blocks]
     if same:
         return "\n".join([*lines, f"equal in every bit: {', '.join(same)}"])
@@ -51,7 +59,7 @@ def draw(report: BlockReport, axes: Axes) -> None:
     axes.bar_label(bars, [f"{result.blocks:,}" if result.blocks else "equal" for result in rows], padding=3)
     axes.set_xlim(0, max(1, 1.15 * max(result.blocks for result in rows)))
     axes.set_xlabel(f"blocks of {report.blocks:,} that differ")
-    axes.set_title(f"{report.subject}: float32 to {report.format.name}", fontsize=9)
+    axes.set_title(f"{report.subject}: float32 to {report.format}", fontsize=9)
 
 
 def _finding(finding: Finding, report: BlockReport) -> list[str]:
@@ -63,12 +71,26 @@ def _finding(finding: Finding, report: BlockReport) -> list[str]:
     return [*lines, f"    unexplained; {finding.observed}" if finding.observed else "    unexplained"]
 
 
+def _groups(quantizer: Quantizer) -> str:
+    match quantizer.group:
+        case Block(size):
+            return f"blocks of {size}"
+        case Tile(rows, columns):
+            return f"tiles of {rows} x {columns}"
+        case Row():
+            return "rows"
+        case Column():
+            return "columns"
+        case _:
+            return "tensors" if quantizer.statistic.source == "input" else "parts of a tensor"
+
+
 def _many(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _example(found: Counterexample, report: BlockReport) -> list[str]:
-    row = report.format
+    row = report.quantizer
     wanted = f"expected {_scale(found.expected_scale, row)}"
     scale = wanted if found.got_scale is None else f"{wanted}, got {_scale(found.got_scale, row)}"
     with np.errstate(invalid="ignore"):
@@ -87,12 +109,14 @@ def _example(found: Counterexample, report: BlockReport) -> list[str]:
     return lines
 
 
-def _scale(code: int, row: BlockFormat) -> str:
-    value = float(decode(np.array([code], np.uint8), row.scale, np.float64, backend="reference")[0])
+def _scale(code: int, row: Quantizer) -> str:
+    if code == NO_CODE:
+        return "none of its numbers"
+    value = float(decode(np.array([code], np.uint32), row.scale.format, np.float64, backend="reference")[0])
     fraction, exponent = np.frexp(value)
     shown = f"2^{int(exponent) - 1}" if fraction == 0.5 else str(value)
     return f"{shown} ({code:#04x})"
 
 
 def _number(value: float, codes: bool) -> str:
-    return f"code {int(value):#04x}" if codes else str(value)
+    return f"code {int(value) & 0xFF:#04x}" if codes else str(value)

@@ -801,7 +801,7 @@ SCALES = (
     # no answers
     _scales("fp8_block", "--format 'quantizer(statistic(block(0)))'", UNDECIDED, prints=("size of a block must be",)),
     _scales("te_own", "--format te_nvfp4_stochastic", UNDECIDED, prints=("give it a mode without random bits",)),
-    _scales("fp8_tensor", "--format te_float8_e4m3_delayed", UNDECIDED, prints=("--statistic",)),
+    _scales("fp8_tensor", "--format te_float8_e4m3_delayed", UNDECIDED, prints=("pass statistic",)),
 )  # fmt: skip
 
 

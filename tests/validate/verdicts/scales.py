@@ -154,12 +154,11 @@ def int8_row(x: Array, nearest: Any = np.rint) -> tuple[Array, Array, Array]:
     finite = np.isfinite(x).all(-1, keepdims=True)
     kept = np.where(finite, x, F(0))
     low, high = np.minimum(kept.min(-1, keepdims=True), F(0)), np.maximum(kept.max(-1, keepdims=True), F(0))
-    scale = np.maximum((high - low) / F(255), F(2.0**-126))
-    sound = finite & np.isfinite(high - low)
+    scale = np.minimum(np.maximum((high - low) / F(255), F(2.0**-126)), LARGEST)
     point = np.clip(-128 - np.rint(low / scale), -128, 127)
     whole = nearest((kept * (F(1) / scale)).astype(np.float64)) + point
-    code = np.where(sound, np.clip(whole, -128, 127), 0).astype(np.int8)
-    return code, np.where(finite, np.minimum(scale, LARGEST), F(np.nan)), np.where(finite, point, 0).astype(np.int32)
+    code = np.where(finite, np.clip(whole, -128, 127), 0).astype(np.int8)
+    return code, np.where(finite, scale, F(np.nan)), np.where(finite, point, 0).astype(np.int32)
 
 
 def int8_row_truncated(x: Array) -> tuple[Array, Array, Array]:

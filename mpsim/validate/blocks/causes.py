@@ -1,0 +1,242 @@
+"""Other descriptions that may explain a quantiser's answers, with the words for what they change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mpsim.blocks import PRESETS, SCALE_RULES, Quantizer
+from mpsim.blocks.quantizers.elements import Element, Integer
+from mpsim.blocks.quantizers.stages import Scale
+from mpsim.errors import MpsimError
+from mpsim.formats import as_format
+from mpsim.kernels.contract import Array
+from mpsim.policies import PLAIN_MODES
+from mpsim.rounding import decode, encode
+from mpsim.validate.blocks.answers import BlockAnswers
+from mpsim.validate.blocks.expected import Expected, Trial
+
+#: The number of blocks on which a cause is tried first.
+SAMPLE = 64
+QUOTIENTS = {
+    "exact": "quotients are exact",
+    "float32": "quotients by a float32 division",
+    "float32_reciprocal": "quotients by a float32 reciprocal",
+    "float32_reciprocals": "quotients by two float32 reciprocals",
+}
+ROUNDINGS = {"up": "up", "toward_zero": "toward zero", "nearest_away": "to nearest, ties away"}
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A changed description, and a changed outcome of it, with words."""
+
+    words: str
+    quantizer: Quantizer
+    change: Callable[[Expected], Expected] = lambda expected: expected
+
+
+def cause_of(
+    quantizer: Quantizer, trial: Trial, answered: BlockAnswers, region: Array, known: Sequence[str | None]
+) -> str | None:
+    """Finds a description with one or two changes that gives every answer to the blocks of a region, in words.
+
+    ``known`` are causes of other classes. They are tried first, because one defect is more likely than two.
+    """
+    rows, values = np.flatnonzero(region), answered.values is not None
+    few = rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLE).astype(int))]
+    for cause in sorted(causes(quantizer, answered), key=lambda cause: cause.words not in known):
+        if trial.is_whole:
+            if not answered.at(rows).differ(cause.change(trial.expected(cause.quantizer, values).at(rows))).any():
+                return cause.words
+            continue
+        parts = ((few, trial.some(few)), (rows, trial.some(rows)))  # a few blocks refute most descriptions
+        if not any(
+            answered.at(at).differ(cause.change(part.expected(cause.quantizer, values))).any() for at, part in parts
+        ):
+            return cause.words
+    return None
+
+
+def causes(quantizer: Quantizer, answered: BlockAnswers) -> Iterator[Cause]:
+    """Every cause that is tried: one change, a changed outcome, a preset, two changes."""
+    single = [Cause(words, changed) for words, changed in _sound(_changes(quantizer))]
+    yield from single
+    yield from (Cause(words, quantizer, change) for words, change in outcomes(quantizer, answered))
+    yield from _presets(quantizer)
+    for first in single:
+        yield from _pairs(first)
+
+
+def _pairs(first: Cause) -> Iterator[Cause]:
+    """A second change after a first one of another stage: the element's mode, or its zeros."""
+    element = first.quantizer.element
+    if first.words.startswith(("elements", "zeros", "exact zeros")):
+        return
+    for words, changed in _sound((words, replace(first.quantizer, element=other)) for words, other in _modes(element)):
+        yield Cause(f"{first.words}, and {words}", changed)
+    if isinstance(element, Element) and element.zeros == "signed":
+        changed = replace(first.quantizer, element=replace(element, zeros="positive"))
+        yield Cause(f"{first.words}, and zeros have no sign", changed)
+
+
+def _sound(pairs: Iterator[tuple[str, Callable[[], Quantizer] | Quantizer]]) -> Iterator[tuple[str, Quantizer]]:
+    """Leaves out changes that make no sense."""
+    for words, changed in pairs:
+        try:
+            yield words, changed if isinstance(changed, Quantizer) else changed()
+        except MpsimError:
+            continue
+
+
+def _changes(quantizer: Quantizer) -> Iterator[tuple[str, Callable[[], Quantizer] | Quantizer]]:
+    element, scale = quantizer.element, quantizer.scale
+    for words, other in _modes(element):
+        yield words, replace(quantizer, element=other)
+    if scale.formula in SCALE_RULES:
+        for rule in SCALE_RULES:
+            if rule != scale.formula:
+                yield f"the scale follows rule {rule}", replace(quantizer, scale=replace(scale, formula=rule))
+    if isinstance(element, Element):
+        if element.overflow == "saturate":
+            words = "elements beyond the largest do not saturate"
+            yield words, replace(quantizer, element=replace(element, overflow="infinity"))
+        for zeros, words in (("positive", "zeros have no sign"), ("positive_if_exact", "exact zeros have no sign")):
+            if zeros != element.zeros:
+                yield words, replace(quantizer, element=replace(element, zeros=zeros))
+    yield from _arithmetics(quantizer)
+    yield from _scales(quantizer, scale)
+    for zero, words in (("divide", "a scale of 0 is divided by"), ("one", "a scale of 0 becomes 1")):
+        if zero != quantizer.specials.zero:
+            yield words, replace(quantizer, specials=replace(quantizer.specials, zero=zero))
+    if quantizer.specials.not_finite != "saturate":
+        saturating = replace(quantizer.specials, not_finite="saturate")
+        yield "infinities saturate", lambda: replace(quantizer, specials=saturating)
+
+
+def _modes(element: Element | Integer) -> Iterator[tuple[str, Element | Integer]]:
+    for mode in PLAIN_MODES:
+        if mode.value != element.mode:
+            yield f"elements are rounded {mode.value}", replace(element, mode=mode.value)
+
+
+def _arithmetics(quantizer: Quantizer) -> Iterator[tuple[str, Callable[[], Quantizer]]]:
+    quotient, scale = quantizer.quotient, quantizer.scale
+
+    def quotients(**changes: str) -> Callable[[], Quantizer]:
+        return lambda: replace(quantizer, quotient=replace(quotient, **changes))  # type: ignore[arg-type]
+
+    def scales(arithmetic: str) -> Callable[[], Quantizer]:
+        return lambda: replace(quantizer, scale=replace(scale, arithmetic=arithmetic))
+
+    for name, words in QUOTIENTS.items():
+        if name != quotient.arithmetic:
+            yield words, quotients(arithmetic=name)
+    for through in ("bfloat16", "float16"):
+        if through != quotient.through:
+            yield f"quotients are rounded to {through} first", quotients(through=through)
+    for name, words in (
+        ("exact", "scales from exact quotients"),
+        ("float32", "scales by float32 divisions"),
+        ("float32_product", "scales by a float32 product of both divisors"),
+        ("float32_reciprocal", "scales by float32 reciprocals"),
+    ):
+        if name != scale.arithmetic and scale.formula == "ratio":
+            yield words, scales(name)
+
+
+def _scales(quantizer: Quantizer, scale: Scale) -> Iterator[tuple[str, Callable[[], Quantizer]]]:
+    def changed(**changes: str) -> Callable[[], Quantizer]:
+        return lambda: replace(quantizer, scale=replace(scale, **changes))  # type: ignore[arg-type]
+
+    if scale.formula == "ratio" and scale.form == "divisor":
+        for rounding, words in ROUNDINGS.items():
+            if rounding != scale.rounding:
+                yield f"scales are rounded {words}", changed(rounding=rounding)
+        if as_format(scale.format).name == "float32":
+            yield "scales are rounded to bfloat16", changed(format="bfloat16")
+    if scale.overflow == "saturate":
+        yield "scales beyond the largest become NaN", changed(overflow="nan")
+    if scale.least:
+        yield "the least scale is forgotten", lambda: replace(quantizer, scale=replace(scale, least=0.0))
+
+
+def _presets(quantizer: Quantizer) -> Iterator[Cause]:
+    """Presets of the same groups, elements and scales, named by what their quotients are."""
+    for name, preset in PRESETS.items():
+        other = preset.quantizer
+        same = (other.group, other.statistic.source, other.rotation) == (
+            quantizer.group, quantizer.statistic.source, quantizer.rotation,
+        )  # fmt: skip
+        if not same or type(other.element) is not type(quantizer.element) or other == quantizer:
+            continue
+        if isinstance(other.element, Element) and isinstance(quantizer.element, Element):
+            same = other.element.row == quantizer.element.row
+        if not same or as_format(other.scale.format) != as_format(quantizer.scale.format):
+            continue
+        if (other.second is None) != (quantizer.second is None) or other.element.policy.mode.needs_random_bits:
+            continue
+        changed = other.quotient.arithmetic != quantizer.quotient.arithmetic
+        words = QUOTIENTS[other.quotient.arithmetic] if changed else "other arithmetic"
+        yield Cause(f"{words}, as preset {name} has them", other)
+
+
+# -- changed outcomes ---------------------------------------------------------------------------------------
+
+
+def outcomes(quantizer: Quantizer, answered: BlockAnswers) -> Iterator[tuple[str, Callable[[Expected], Expected]]]:
+    """What becomes of right elements and scales afterwards."""
+    if quantizer.second is not None and isinstance(quantizer.element, Element):
+        yield "the tensor scale is forgotten", _without_second
+    for steps, word in ((1, "more"), (-1, "less")):
+        yield f"the scale is one power of two {word} than that of the elements", _shifted(steps)
+    yield "signs are lost", _absolute
+    yield "neighbouring elements are swapped", _swapped
+    if answered.values is not None:
+        yield "blocks of zeros become NaN", _zeros_are_nan
+
+
+def _shifted(steps: int) -> Callable[[Expected], Expected]:
+    def change(expected: Expected) -> Expected:
+        format = as_format(expected.quantizer.scale.format)
+        numbers = np.ldexp(expected.scale_numbers, steps)
+        scales = encode(numbers, format, overflow="saturate", backend="reference")
+        exact = np.ldexp(expected.exact, steps)
+        with np.errstate(over="ignore"):
+            return replace(expected, scales=scales, exact=exact, single=exact.astype(np.float32))
+
+    return change
+
+
+def _absolute(expected: Expected) -> Expected:
+    element = expected.quantizer.element
+    codes = np.abs(expected.codes) if isinstance(element, Integer) else expected.codes & element.row.magnitude_mask
+    return replace(expected, codes=codes, exact=np.abs(expected.exact), single=np.abs(expected.single))
+
+
+def _swapped(expected: Expected) -> Expected:
+    if expected.codes.shape[1] % 2:
+        return expected
+    codes, exact, single = (
+        part.reshape(len(part), -1, 2)[:, :, ::-1].reshape(part.shape)
+        for part in (expected.codes, expected.exact, expected.single)
+    )
+    return replace(expected, codes=codes, exact=exact, single=single)
+
+
+def _zeros_are_nan(expected: Expected) -> Expected:
+    zero = (expected.exact == 0).all(-1, keepdims=True)
+    return replace(
+        expected, exact=np.where(zero, np.nan, expected.exact), single=np.where(zero, np.nan, expected.single)
+    )
+
+
+def _without_second(expected: Expected) -> Expected:
+    """The numbers are elements times block scales."""
+    element = expected.quantizer.element
+    assert isinstance(element, Element)
+    with np.errstate(invalid="ignore", over="ignore"):
+        exact = decode(expected.codes, element.row, np.float64, backend="reference") * expected.scale_numbers
+        return replace(expected, exact=exact, single=exact.astype(np.float32))

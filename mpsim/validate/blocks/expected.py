@@ -1,0 +1,123 @@
+"""Blocks that are asked in one or more calls, and what a description expects of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mpsim.blocks import Quantizer, dequantize
+from mpsim.blocks.quantized import Quantized
+from mpsim.blocks.quantizers.groups import Column, Group, Tensor, Tile
+from mpsim.blocks.running import Given, quantize_array
+from mpsim.kernels.contract import Array
+from mpsim.rounding import decode, round_to
+
+
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """What is expected of blocks (n, size). codes (n, size); scales and zero points (n, 1); ``exact`` values in float64
+    and ``single`` ones in float32."""
+
+    quantizer: Quantizer
+    codes: Array
+    scales: Array
+    points: Array | None
+    exact: Array
+    single: Array
+
+    @property
+    def scale_numbers(self) -> Array:
+        return np.asarray(decode(self.scales, self.quantizer.scale.format, np.float64, backend="reference"))
+
+    def values(self, type: str) -> Array:
+        """Returns the numbers as a type represents them, in float64."""
+        wide = self.exact if self.quantizer.values == "exact" else self.single.astype(np.float64)
+        if type == "float64":
+            return wide
+        if type == "float32":
+            return self.single.astype(np.float64)
+        return np.asarray(round_to(wide, type, "nearest_even", "infinity", threads=1), np.float64)
+
+    def at(self, rows: Array) -> Expected:
+        """Returns what is expected of some of the blocks."""
+        points = None if self.points is None else self.points[rows]
+        return replace(
+            self, codes=self.codes[rows], scales=self.scales[rows], points=points, exact=self.exact[rows],
+            single=self.single[rows],
+        )  # fmt: skip
+
+
+def to_array(blocks: Array, group: Group) -> Array:
+    """Returns the array whose groups are the rows of ``blocks``."""
+    if isinstance(group, Tile):
+        return blocks.reshape(len(blocks) * group.rows, group.columns)
+    return np.ascontiguousarray(blocks.T) if isinstance(group, Column) else blocks
+
+
+def to_blocks(array: Array, group: Group, count: int) -> Array:
+    """Returns the groups of an array as rows."""
+    return np.ascontiguousarray(array.T) if isinstance(group, Column) else array.reshape(count, -1)
+
+
+def per_block(numbers: Array, count: int) -> Array:
+    """Returns one number a block, (n, 1), of one number a group or one for all."""
+    return np.broadcast_to(numbers.reshape(-1, 1), (count, 1)) if numbers.size == 1 else numbers.reshape(count, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Blocks (n, size) and how they are asked.
+
+    ``calls``: the rows of each call. With more than one, what is expected of a block depends on its call. ``given``:
+    statistic and tensor scale.
+    """
+
+    group: Group
+    blocks: Array
+    given: Given
+    backend: str
+    calls: tuple[slice, ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether blocks depend on the others in their call."""
+        return len(self.calls) > 0
+
+    def arrays(self) -> list[Array]:
+        """Returns the array of each call."""
+        return [to_array(self.blocks[rows], self.group) for rows in self.calls or (slice(None),)]
+
+    def some(self, rows: Array) -> Trial:
+        """Returns a trial of some of the blocks, each of which has to be independent."""
+        return replace(self, blocks=self.blocks[rows])
+
+    def expected(self, quantizer: Quantizer, values: bool = True) -> Expected:
+        """Returns what a description expects. Without ``values``, its numbers are NaN, which takes less time."""
+        given = self.given
+        if quantizer.second is None:
+            given = replace(given, tensor_scale=None)
+        parts = [quantize_array(array, quantizer, -1, given, self.backend, 1)[0] for array in self.arrays()]
+        counts = [len(self.blocks[rows]) for rows in self.calls or (slice(None),)]
+        return joined(parts, self.group, counts, values)
+
+
+def joined(parts: Sequence[Quantized], group: Group, counts: Sequence[int], values: bool = True) -> Expected:
+    """Returns the parts one behind the other. A scale of the tensor is that of each of its blocks."""
+    pairs = list(zip(parts, counts, strict=True))
+    points = [per_block(part.zero_points, count) for part, count in pairs if part.zero_points is not None]
+    codes = np.concatenate([to_blocks(part.codes, group, count) for part, count in pairs])
+    numbers = [np.broadcast_to(np.array(np.nan, type), codes.shape) for type in (np.float64, np.float32)]
+    if values:
+        numbers = [
+            np.concatenate([to_blocks(dequantize(part, type), group, count) for part, count in pairs])
+            for type in (np.float64, np.float32)
+        ]
+    scales = np.concatenate([per_block(part.scales, count) for part, count in pairs])
+    return Expected(parts[0].quantizer, codes, scales, np.concatenate(points) if points else None, *numbers)
+
+
+def is_together(quantizer: Quantizer) -> bool:
+    """Whether one call has many groups: all but those of a tensor, whose statistic is not given."""
+    return not isinstance(quantizer.group, Tensor) or quantizer.statistic.source == "given"
