@@ -150,20 +150,28 @@ def validate_blocks(
         trial = trial_of(first, given, own, seed, backend)
         answered = opened.ask(trial)
         _check_steady(opened, trial, answered)
-        results = []
-        for candidate in candidates:
-            different = answered.differ(trial.expected(candidate.quantizer, answered.values is not None))
-            results.append(RuleResult(candidate, int(different.any(-1).sum()), int(different.sum())))
-        results.sort(key=lambda result: (result.blocks, result.elements))
-        nearest = results[0]
-        if nearest.blocks:
-            classes = findings(nearest.definition, trial, answered, opened)
-            results[0] = RuleResult(nearest.definition, nearest.blocks, nearest.elements, classes)
+        results = _compared(candidates, trial, answered, opened)
     declared = scale_rule is not None or scale_overflow is not None or candidates[0].rule == ""
     return BlockReport(
-        opened.name, _name(format), first, len(trial.blocks), declared, answered.type or "codes", tuple(results),
+        opened.name, _name(format), first, len(trial.blocks), declared, answered.type or "codes", results,
         "infinities and NaNs, which the scale of the tensor depends on" if own else "", tuple(opened.callee.state),
     )  # fmt: skip
+
+
+def _compared(
+    candidates: list[Definition], trial: Trial, answered: BlockAnswers, subject: BlockSubject
+) -> tuple[RuleResult, ...]:
+    """Returns the comparison with each definition, the nearest first and with its classes."""
+    results = []
+    for candidate in candidates:
+        different = answered.differ(trial.expected(candidate.quantizer, answered.values is not None))
+        results.append(RuleResult(candidate, int(different.any(-1).sum()), int(different.sum())))
+    results.sort(key=lambda result: (result.blocks, result.elements))
+    nearest = results[0]
+    if nearest.blocks:
+        classes = findings(nearest.definition, trial, answered, subject)
+        results[0] = RuleResult(nearest.definition, nearest.blocks, nearest.elements, classes)
+    return tuple(results)
 
 
 def _name(format: str | BlockFormat | Quantizer) -> str:
