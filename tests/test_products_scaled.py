@@ -133,7 +133,7 @@ def cases(draw: st.DrawFn) -> tuple[Product, np.ndarray, np.ndarray, Beside]:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(case=cases())
 def test_a_backend_gives_the_definition(backend: str, case: tuple[Product, np.ndarray, np.ndarray, Beside]) -> None:
     product, a, b, beside = case

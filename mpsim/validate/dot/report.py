@@ -8,6 +8,8 @@ from typing import Any
 
 from mpsim.products.accumulators import Accumulator, Summation, in_stages
 from mpsim.products.tensor_cores import described
+from mpsim.validate.dot.arguments.report import lines_of
+from mpsim.validate.dot.arguments.validation import ArgumentsReport
 from mpsim.validate.dot.orders.drawing import draw_tree, outline
 from mpsim.validate.dot.orders.trees import tree_of_product
 from mpsim.validate.dot.results import DotReport, Tried
@@ -21,6 +23,8 @@ def text(report: DotReport | DotVectorsReport, width: int = 110) -> str:
     """The verdict first, then what the probes found, then how far off the results are."""
     if isinstance(report, DotVectorsReport):
         return str(report)
+    if isinstance(report, ArgumentsReport):
+        return "\n".join([*lines_of(report), *_measured(report), *(f"note: {note}" for note in report.notes)])
     shape = f"{report.length} k in matrices of {report.side} rows and columns"
     lines = [f"{report.subject}: dot products of {report.inputs}, answered in {report.output}, probes of {shape}"]
     lines += _shape_lines(report) + _place_lines(report)
@@ -29,8 +33,7 @@ def text(report: DotReport | DotVectorsReport, width: int = 110) -> str:
     lines += _found(report)
     if report.state:
         lines.append(f"the subject sets {' and '.join(report.state)} for its whole process")
-    lines.append("measured:")
-    lines += [f"  {m.name.replace('_', ' ')}: {m.meaning}" for m in report.measurements]
+    lines += _measured(report)
     error = report.error
     if error.largest:
         lines.append(
@@ -42,10 +45,18 @@ def text(report: DotReport | DotVectorsReport, width: int = 110) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in report.notes)])
 
 
+def _measured(report: DotReport) -> list[str]:
+    if not report.measurements:
+        return []
+    return ["measured:", *(f"  {m.name.replace('_', ' ')}: {m.meaning}" for m in report.measurements)]
+
+
 def cases(report: DotReport | DotVectorsReport) -> dict[str, list[str] | None]:
     """Whether an accumulator gives the results, whatever the shape of the matrices and the place in them."""
     if isinstance(report, DotVectorsReport):
         return {"accumulator": None if report.equal else str(report).splitlines()}
+    if isinstance(report, ArgumentsReport):
+        return {"accumulator": None if report.equal else lines_of(report)}
     if report.declared is not None:
         lines = [] if report.declared.equal else _verdict(report.declared, "the declared accumulator")
     else:

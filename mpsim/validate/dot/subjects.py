@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,12 +35,27 @@ MOST_SIDE = 1 << 10
 VECTORS, VECTOR_SIDE = 1 << 10, 8
 
 
+#: An argument that is not passed, and no arguments.
+ABSENT = Typed("", np.zeros(0, np.uint8))
+NOTHING: Mapping[str, Typed] = {}
+
+
+def neutral(names: Iterable[str], shape: tuple[int, int], zero: float) -> dict[str, Typed]:
+    """Arguments that change no sum: zeros for C and a bias, 1 for factors."""
+    shapes = {"c": shape, "bias": shape[1:], "left_scale": (shape[0], 1), "right_scale": (1, shape[1])}
+    numbers = {"c": zero, "bias": zero}
+    arrays = {name: np.full(shapes.get(name, ()), numbers.get(name, 1.0), np.float32) for name in names}
+    return {name: Typed("float32", array.view(np.uint32)) for name, array in arrays.items()}
+
+
 @dataclass
 class DotSubject:
     """A matrix product under test: callee(a (M, K), b (K, N)) -> (M, N), in the type of inputs.
 
     output: the type of its answers, known once it has answered. form: "matmul", or "dot" for one that takes vectors.
-    region: where dot products are asked; the diagonal of square matrices of ``side`` rows otherwise.
+    region: where dot products are asked; the diagonal of square matrices of ``side`` rows otherwise. beside: names that
+    the callee takes beside its operands, in its order (worker.BESIDE); optional: those that it need not be given.
+    neutral: what C and a bias are where they are to change no sum.
     """
 
     name: str
@@ -51,15 +66,25 @@ class DotSubject:
     output: str = ""
     notes: list[str] = field(default_factory=list)
     region: Region | None = None
+    beside: tuple[str, ...] = ()
+    optional: frozenset[str] = frozenset()
+    neutral: float = -0.0
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """What it must be given beside its operands."""
+        return tuple(name for name in self.beside if name not in self.optional)
 
     def at(self, region: Region) -> DotSubject:
         """The same, asked for dot products in this region of a matrix alone."""
         return replace(self, region=region)
 
-    def matmul(self, a: Array, b: Array) -> Array:
-        """float32 (M, K) times (K, N), numbers of the inputs' format -> float64 (M, N), exactly what was answered."""
+    def matmul(self, a: Array, b: Array, given: Mapping[str, Typed] | None = None) -> Array:
+        """float32 (M, K) times (K, N), numbers of the inputs' format -> float64 (M, N), exactly what was answered.
+        given: what it is passed beside them; None for numbers that change no sum."""
         if self.form != "dot":
-            return self._answer(a, b, (len(a), b.shape[1]))
+            shape = (len(a), b.shape[1])
+            return self._answer(a, b, shape, neutral(self.required, shape, self.neutral) if given is None else given)
         rows, columns = len(a), b.shape[1]
         return self.dots(np.repeat(a, columns, 0), np.tile(b.T, (rows, 1))).reshape(rows, columns)
 
@@ -84,8 +109,10 @@ class DotSubject:
             start = stop
         return found
 
-    def _answer(self, a: Array, b: Array, shape: tuple[int, ...]) -> Array:
-        answers = self.callee.call([as_inputs(a, self.inputs), as_inputs(b, self.inputs)], 16 * math.prod(shape) + 64)
+    def _answer(self, a: Array, b: Array, shape: tuple[int, ...], given: Mapping[str, Typed] = NOTHING) -> Array:
+        others = [given.get(name, ABSENT) for name in self.beside]
+        operands = as_inputs(a, self.inputs), as_inputs(b, self.inputs)
+        answers = self.callee.call([*operands, *others], 16 * math.prod(shape) + 64)
         if len(answers) != 1:
             raise SubjectError(f"{self.name} answered {len(answers)} arrays; expected one matrix")
         answer = answers[0]
@@ -111,9 +138,9 @@ class Model:
     accumulator: Summation
     output: str = "float32"
 
-    def matmul(self, a: Array, b: Array, backend: str = "compiled") -> Array:
-        """float32 (M, K) times (K, N) -> float64 (M, N)."""
-        return self._answers(matmul(a, b, self.accumulator, backend=backend, threads=1), backend)
+    def matmul(self, a: Array, b: Array, backend: str = "compiled", **given: Any) -> Array:
+        """float32 (M, K) times (K, N) -> float64 (M, N). given: C, scales and so on, as ``mpsim.matmul`` takes them."""
+        return self._answers(matmul(a, b, self.accumulator, backend=backend, threads=1, **given), backend)
 
     def dots(self, a: Array, b: Array, backend: str = "compiled") -> Array:
         """Dot products of the rows of a with the rows of b, both (P, K): one grouped convolution of a point."""
@@ -173,7 +200,8 @@ def open_dot(
     if not isinstance(subject, str):
         name = getattr(subject, "__name__", repr(subject))
         function = worker.of_function(subject, calling.arguments, form)
-        return DotSubject(name, InProcess(name, lambda: (function, {})), inputs, _side(form, side), form)
+        callee: Callee = InProcess(name, lambda: (function, {}))
+        return _taking(DotSubject(name, callee, inputs, _side(form, side), form), worker.takes(subject))
     if is_library(subject):
         callee, shim = open_native(subject, calling, 2, is_product=True)
         bits = 32 if inputs in ("float32", "tf32") else FORMATS[inputs].code_bits
@@ -183,9 +211,18 @@ def open_dot(
                 raise SubjectError(
                     f"{subject} reads {reads[1] or 'integers'} of {reads[0]} bits; the inputs are {inputs}"
                 )
-        return DotSubject(subject, callee, inputs, side)
+        return _taking(DotSubject(subject, callee, inputs, side), shim.beside)
     callee, _ = open_python(subject, calling, form)
-    return DotSubject(subject, callee, inputs, _side(form, side), form)
+    return _taking(
+        DotSubject(subject, callee, inputs, _side(form, side), form), getattr(callee, "about", {}).get("takes", [])
+    )
+
+
+def _taking(subject: DotSubject, names: Sequence[str]) -> DotSubject:
+    """The subject with the names of what it takes beside its operands; "=" follows those that it need not be given."""
+    subject.beside = tuple(name.rstrip("=") for name in names) if subject.form == "matmul" else ()
+    subject.optional = frozenset(name.rstrip("=") for name in names if name.endswith("="))
+    return subject
 
 
 def _side(form: str, side: int) -> int:

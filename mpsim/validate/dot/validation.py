@@ -18,6 +18,7 @@ from mpsim.products.accumulators import Summation
 from mpsim.products.tensor_cores import accumulator_of
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.dot.accuracy import Error, error_of
+from mpsim.validate.dot.arguments.validation import passed_to, validate_arguments
 from mpsim.validate.dot.finding import Found, asked, find
 from mpsim.validate.dot.inputs.matrices import vectors
 from mpsim.validate.dot.inputs.packing import region_of
@@ -62,7 +63,8 @@ def validate_dot(
     subject: see mpsim.validate.dot.subjects.open_dot. accumulator: the declared accumulator or product, or its text
     (``mpsim.products.tensor_cores.accumulator_of``). If the subject answers in a narrower type, its result is rounded
     once to that. inputs: the format of the operands, which narrow inputs reach the subject in. length: of k in the
-    probes; a chunk as long cannot be seen. side: rows and columns of the matrices. Raises SubjectError if the subject
+    probes; a chunk as long cannot be seen. side: rows and columns of the matrices. A subject may take c, alpha, beta,
+    bias, left_scale and right_scale beside its operands, by these names. Raises SubjectError if the subject
     cannot be run, ValueError for an accumulator or a length (at least 16) that cannot be.
 
     >>> from mpsim import Accumulator
@@ -77,6 +79,9 @@ def validate_dot(
         raise UsageError("an accumulator of kind 'blas' promises no bits: nothing can be equal to it")
     opened = open_dot(subject, calling, inputs=inputs, form=form, side=side, backend=backend)
     with default_float_environment():
+        if opened.required or (declared is not None and passed_to(opened, declared)):
+            search = lambda subject: _report(subject, None, length, seed, backend)  # noqa: E731
+            return validate_arguments(opened, declared, search, length, seed, backend)
         return _report(opened, declared, length, seed, backend)
 
 

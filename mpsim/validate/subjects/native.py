@@ -19,6 +19,7 @@ from pathlib import Path
 
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.subjects.prototypes import CASTS, Parameter, Prototype
+from mpsim.validate.subjects.worker import BESIDE
 
 PRODUCTS = (
     "float NAME(const float *a, const float *b, size_t n) or "
@@ -41,6 +42,7 @@ class Roles:
         counts: The parameters with numbers of elements.
         given: The C text of every other parameter.
         checks: C text that refuses values which their parameters cannot hold.
+        beside: The parameters that a product reads beside its operands: C, alpha, beta, a bias, scales.
     """
 
     inputs: tuple[int, ...]
@@ -48,6 +50,7 @@ class Roles:
     counts: tuple[int, ...]
     given: Mapping[int, str]
     checks: str = ""
+    beside: tuple[int, ...] = ()
 
 
 def roles(found: Prototype, arguments: Mapping[str, str], inputs: int, is_product: bool) -> Roles:
@@ -67,7 +70,8 @@ def roles(found: Prototype, arguments: Mapping[str, str], inputs: int, is_produc
     numbers = {name: _number(name, text) for name, text in arguments.items()}
     checks = "".join(_check(of[name], numbers[name], f"{name}={text}") for name, text in arguments.items())
     given = {names.index(name): _literal(of[name], numbers[name]) for name in arguments}
-    free = [place for place in range(len(names)) if place not in given]
+    beside = _beside(found, given, inputs) if is_product else ()
+    free = [place for place in range(len(names)) if place not in given and place not in beside]
     pointers = [place for place in free if found.parameters[place].points]
     plain = [place for place in free if place not in pointers]
     if not pointers and not is_product:
@@ -87,7 +91,28 @@ def roles(found: Prototype, arguments: Mapping[str, str], inputs: int, is_produc
         _refuse_extra(found, [place for place in plain if place not in named] if named else plain[1:])
     if len(plain) != counts:
         raise SubjectError(f"{found} takes {len(plain)} numbers beside its arrays; expected {counts}: {example}")
-    return Roles(tuple(place for place in pointers if place != output), output, tuple(plain), given, checks)
+    operands = tuple(place for place in pointers if place != output)
+    return Roles(operands, output, tuple(plain), given, checks + _float_checks(found, beside), beside)
+
+
+def _beside(found: Prototype, given: Mapping[int, str], inputs: int) -> tuple[int, ...]:
+    """Numbers named alpha or beta, and arrays named as in worker.BESIDE where there are more than a product needs."""
+    free = {place: each for place, each in enumerate(found.parameters) if place not in given}
+    more = sum(each.points for each in free.values()) > inputs + 1
+    return tuple(
+        place
+        for place, each in free.items()
+        if each.name in BESIDE and (each.is_input and more if each.points else each.name in ("alpha", "beta"))
+    )
+
+
+def _float_checks(found: Prototype, beside: tuple[int, ...]) -> str:
+    arrays = [found.parameters[place] for place in beside if found.parameters[place].points]
+    types = [(each.name, _target(each.type)) for each in arrays]
+    return "".join(
+        f'_Static_assert(KIND({type}) && sizeof({type}) == 4, "an array of float cannot hold {name}");\n'
+        for name, type in types
+    )
 
 
 def _refuse_extra(found: Prototype, extra: Sequence[int]) -> None:
@@ -145,8 +170,9 @@ typedef {input} INPUT;
 typedef {second} SECOND;
 typedef {output} OUTPUT;
 const int mpsim_about[6] = {{sizeof(INPUT), KIND(INPUT), sizeof(SECOND), KIND(SECOND), sizeof(OUTPUT), KIND(OUTPUT)}};
-void mpsim_call(FUNCTION *function, void *first, void *second, void *out, size_t rows, size_t columns, size_t inner) {{
-    (void)second; (void)columns; (void)inner;
+void mpsim_call(FUNCTION *function, void *first, void *second, void *out, size_t rows, size_t columns, size_t inner,
+                void *const *beside) {{
+    (void)second; (void)columns; (void)inner; (void)beside;
     {body}
 }}
 """
@@ -182,6 +208,9 @@ def product_shim(found: Prototype, role: Roles) -> str:
     """Returns the shim of a dot product (for every row and column) or of a product of row-major matrices as C text."""
     inputs = [_target(found.parameters[place].type) for place in role.inputs]
     values = {**role.given, **dict(zip(role.inputs, ("first", "second"), strict=True))}
+    for index, place in enumerate(role.beside):
+        points = found.parameters[place].points
+        values[place] = f"(const void *)beside[{index}]" if points else f"*(const float *)beside[{index}]"
     if role.output is not None:
         output = _target(found.parameters[role.output].type)
         values |= {role.output: "out", **dict(zip(role.counts, ("rows", "columns", "inner"), strict=True))}
@@ -213,6 +242,7 @@ class Shim:
     second: tuple[int, str]
     output: tuple[int, str]
     call: str
+    beside: tuple[str, ...] = ()  # names, in the order in which they are passed
 
 
 def build(found: Prototype, text: str, folder: Path) -> Shim:

@@ -1,8 +1,7 @@
 """Calls users' functions with typed arrays. As a program it answers the requests of a ``calling.Child``.
 
-It imports only the standard library and NumPy, so that a subject's process contains nothing of mpsim. No expected value
-is therefore computed where a subject may have changed the floating-point state. Arrays are passed as words (integers of
-the type's width) with the name of the type, so that nothing is converted.
+It imports only the standard library and NumPy, so that no expected value is computed where a subject may have changed
+the floating-point state. Arrays are passed as words (integers of the type's width) with the name of the type.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.util
+import inspect
 import json
 import mmap
 import os
@@ -38,6 +38,7 @@ class WorkerError(Exception):
 
 
 Function = Callable[[Sequence[Typed]], list[Typed]]
+BESIDE = ("c", "alpha", "beta", "bias", "left_scale", "right_scale")  # what products read beside their operands
 ALIGNMENT = 64  # bytes of a cache line and of the widest vector registers
 _UNWRITTEN = 0xA5A5A5A5A5A5A5A5  # where a C function is to write: no zero, which many results are
 _OR_DTYPE = ", and not a dtype that NumPy or PyTorch casts to"
@@ -66,8 +67,8 @@ def as_tensor(given: Typed) -> Any:
 
     if given.type in PLAIN:
         return torch.from_numpy(given.words.view(given.type))
-    signed = given.words.view(given.words.dtype.name.removeprefix("u"))
-    words = torch.from_numpy(given.words if given.words.dtype == np.uint8 else signed)
+    is_byte = given.words.dtype == np.uint8
+    words = torch.from_numpy(given.words if is_byte else given.words.view(given.words.dtype.name.removeprefix("u")))
     if given.type.startswith(("uint", "int")):
         return words
     if not hasattr(torch, given.type):
@@ -92,13 +93,13 @@ def typed(answer: object) -> Typed:
         array = np.asarray(answer)
     except Exception as error:
         raise WorkerError(f"answers {type(answer).__name__}, which NumPy cannot read") from error
+    name, is_float = array.dtype.name, array.dtype.kind in "fV"
     if array.dtype.kind not in "fiuV" or not array.dtype.itemsize or array.dtype.names:
         raise WorkerError(f"answers {array.dtype}; expected integers (codes) or floats (numbers)")
-    name = array.dtype.name
-    if array.dtype.kind in "fV" and array.dtype.itemsize > 8:
+    if is_float and array.dtype.itemsize > 8:
         raise WorkerError(f"answers {name}; expected floats of at most 64 bits")
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    if array.dtype.kind in "fV":
+    if is_float:
         array = np.ascontiguousarray(array).view(f"uint{8 * array.dtype.itemsize}")
     return Typed(name, array)
 
@@ -137,23 +138,37 @@ def load(spec: Fields) -> tuple[Function, Fields]:
     if not callable(found) or isinstance(found, type):
         what = f"{spec['place']}.{spec['name']}" if spec["kind"] == "dotted" else f"{spec['place']}:{spec['name']}"
         raise WorkerError(f"{what} is {type(found).__name__}, not a function" + _OR_DTYPE * (spec["kind"] == "dotted"))
-    return of_function(found, spec["arguments"], spec.get("form", "")), {}
+    form = spec.get("form", "")
+    return of_function(found, spec["arguments"], form), {"takes": takes(found) if form == "matmul" else []}
+
+
+def takes(function: Callable[..., object]) -> list[str]:
+    """Names of BESIDE that a Python function takes after two operands; "=" follows those that have a default."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())[2:]
+    except (TypeError, ValueError):
+        return []
+    return [each.name + "=" * (each.default is not each.empty) for each in parameters if each.name in BESIDE]
 
 
 def of_function(function: Callable[..., object], arguments: str = "numpy", form: str = "") -> Function:
-    """Turns a Python function into a function of typed arrays."""
+    """Turns a Python function into a function of typed arrays. Those of a product after the first two have the names of
+    ``takes``; one without a type is not passed, and one without axes is passed as a number."""
     given = as_tensor if arguments == "torch" else as_array
+    names = [name.rstrip("=") for name in takes(function)] if form == "matmul" else []
 
     def call(arrays: Sequence[Typed]) -> list[Typed]:
+        others = zip(names, arrays[2:], strict=False)
+        named = {name: given(x) if x.words.ndim else given(x).item() for name, x in others if x.type}
         with np.errstate(all="ignore"):
-            answer = function(*map(given, arrays))
+            answer = function(*map(given, arrays[:2] if form == "matmul" else arrays), **named)
         if isinstance(answer, tuple | list) and not all(isinstance(each, int | float | np.generic) for each in answer):
             return [typed(part) for part in answer]
         return [typed(answer)]
 
     def dots(arrays: Sequence[Typed]) -> list[Typed]:
-        a, b = (Typed(each.type, aligned_rows(each.words)) for each in arrays)
-        found = [call((Typed(a.type, x), Typed(b.type, y)))[0] for x, y in zip(a.words, b.words, strict=True)]
+        (left, x), (right, y) = ((each.type, aligned_rows(each.words)) for each in arrays)
+        found = [call((Typed(left, row), Typed(right, column)))[0] for row, column in zip(x, y, strict=True)]
         return [Typed(found[0].type, np.stack([each.words.reshape(()) for each in found]))]
 
     return dots if form == "dot" else call
@@ -180,14 +195,13 @@ def _dtype(found: Any) -> tuple[Function, Fields] | None:
 
 def _native(spec: Fields) -> Function:
     """Returns a C function that is called through its shim with pointers and counts."""
-    library = ctypes.CDLL(spec["library"])
-    if not hasattr(library, spec["name"]):
+    if not hasattr(library := ctypes.CDLL(spec["library"]), spec["name"]):
         raise WorkerError(f"{spec['library']} exports no {spec['name']!r}")
     function = ctypes.cast(getattr(library, spec["name"]), ctypes.c_void_p)
     shim = ctypes.CDLL(spec["shim"]).mpsim_call
-    shim.restype = None
-    shim.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_size_t] * 3
+    shim.restype, shim.argtypes = None, [ctypes.c_void_p] * 4 + [ctypes.c_size_t] * 3 + [ctypes.c_void_p]
     answer, is_product, width = spec["answer"], spec["form"] in ("product", "dots"), spec["width"]
+    unwritten = 0 if is_product else _UNWRITTEN >> 64 - width
 
     def call(arrays: Sequence[Typed]) -> list[Typed]:
         words = [np.ascontiguousarray(each.words) for each in arrays]
@@ -195,10 +209,10 @@ def _native(spec: Fields) -> Function:
             words[1] = np.ascontiguousarray(words[1].T)
         rows, inner = words[0].shape if is_product else (words[0].size, 1)
         columns = words[1].shape[spec["form"] == "product"] if is_product else 1
-        shape = (rows, columns) if is_product else words[0].shape
-        out = np.full(shape, 0 if is_product else _UNWRITTEN >> 64 - width, f"uint{width}")
-        second = words[1].ctypes.data if len(words) > 1 else None
-        shim(function, words[0].ctypes.data, second, out.ctypes.data, rows, columns, inner)
+        out = np.full((rows, columns) if is_product else words[0].shape, unwritten, f"uint{width}")
+        second = words[1].ctypes.data if words[1:] else None
+        beside = (ctypes.c_void_p * 6)(*(each.ctypes.data for each in words[2:])) if is_product else None
+        shim(function, words[0].ctypes.data, second, out.ctypes.data, rows, columns, inner, beside)
         return [Typed(answer, out)]
 
     return call
@@ -206,15 +220,14 @@ def _native(spec: Fields) -> Function:
 
 def module(place: str) -> ModuleType:
     """Imports a module by name or a file.py. Raises WorkerError, with the cause, if it cannot be imported."""
-    path = Path(place)
     try:
-        if path.suffix == ".py":
+        if (path := Path(place)).suffix == ".py":
             spec = importlib.util.spec_from_file_location(f"_subject_{path.stem}", path)
             assert spec is not None and spec.loader is not None
             found = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(found)
             return found
-        if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        if not {"", str(Path.cwd())} & {*sys.path}:
             sys.path.append(str(Path.cwd()))
         return importlib.import_module(place)
     except Exception as error:
@@ -250,18 +263,11 @@ def float_state() -> list[str]:
         halved, grown = (numbers[:1] * half).view(np.uint32), (numbers[1:2] * large).view(np.uint32)
         above, below = (numbers[2:3] + tiny).view(np.uint32), (numbers[3:4] - tiny).view(np.uint32)
         inner = (numbers[2:3] - tiny).view(np.uint32)
-    found = []
-    if not halved[0]:
-        found.append("flush-to-zero")
-    if not grown[0]:
-        found.append("denormals-are-zero")
-    if above[0] != 0x3F800000:
-        found.append("rounding upward")
-    elif below[0] != 0xBF800000:
-        found.append("rounding downward")
-    elif inner[0] != 0x3F800000:
-        found.append("rounding toward zero")
-    return found
+    upward, downward, inward = above[0] != 0x3F800000, below[0] != 0xBF800000, inner[0] != 0x3F800000
+    states = {"flush-to-zero": not halved[0], "denormals-are-zero": not grown[0], "rounding upward": upward}
+    states["rounding downward"] = downward and not upward
+    states["rounding toward zero"] = inward and not (upward or downward)
+    return [name for name in states if states[name]]
 
 
 # -- the program ----------------------------------------------------------------------------------------------
@@ -271,8 +277,7 @@ class Memory:
     """A file that both processes map. It grows if an answer needs more space, up to a limit."""
 
     def __init__(self, file: int) -> None:
-        self.file = file
-        self.map = mmap.mmap(file, os.fstat(file).st_size)
+        self.file, self.map = file, mmap.mmap(file, os.fstat(file).st_size)
 
     def read(self, described: Fields) -> Typed:
         """Returns the array that a message describes, without copying it."""
@@ -306,12 +311,6 @@ class Memory:
         ]
 
 
-def _end_with_parent() -> None:
-    """Makes this process end when its parent ends. It works only on Linux."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
-
-
 def serve(requests: TextIO, replies: TextIO, memory: Memory) -> None:
     """Answers requests, one JSON object per line, until there are no more."""
     begin = json.loads(requests.readline())
@@ -341,7 +340,8 @@ def serve(requests: TextIO, replies: TextIO, memory: Memory) -> None:
 def main() -> None:
     """Serves on the file descriptors given on the command line: requests, replies, memory."""
     requests, replies, memory = map(int, sys.argv[1:4])
-    _end_with_parent()
+    if sys.platform.startswith("linux"):  # ends when the parent ends: PR_SET_PDEATHSIG, SIGKILL
+        ctypes.CDLL(None).prctl(1, 9)
     with open(requests, encoding="utf-8") as reading, open(replies, "w", encoding="utf-8") as writing:
         serve(reading, writing, Memory(memory))
 

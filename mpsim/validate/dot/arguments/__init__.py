@@ -1,0 +1,1 @@
+"""Products that take C, factors, a bias or scales beside their operands."""

@@ -1,0 +1,212 @@
+"""Products that take C, alpha, beta, a bias and scales: certified against a declared description, found, or refused."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mpsim import matmul
+from mpsim.validate import SubjectError, validate_dot
+from mpsim.validate.answers import Verdict
+from mpsim.validate.dot import report as presentation
+from mpsim.validate.subjects.opening import Calling
+
+pytest.importorskip("mpsim._kernels", reason="mpsim._kernels is not built: run 'pip install -e .'")
+
+Array = np.ndarray[Any, Any]
+f = np.float32
+SUM = "products=float32, order=rising()"
+
+
+def total(a: Array, b: Array, t: Array | None = None) -> Array:
+    t = np.zeros((len(a), b.shape[1]), f) if t is None else t
+    for k in range(a.shape[1]):
+        t = t + a[:, k : k + 1] * b[k][None]
+    return t
+
+
+def rounded(a: Array, b: Array, c: Array, alpha: float, beta: float) -> Array:
+    return f(alpha) * total(a, b) + f(beta) * c
+
+
+def fused(a: Array, b: Array, c: Array, alpha: float, beta: float) -> Array:
+    """alpha * total + (beta * c rounded), one rounding: float64 holds neither sum exactly, so by mpsim's reference."""
+    product = f"product({SUM}, epilogue=(scale(alpha, none), addc(products=float32)))"
+    return matmul(a, b, product, c=c, alpha=alpha, beta=beta, backend="reference", threads=1)
+
+
+def from_c(a: Array, b: Array, c: Array) -> Array:
+    return total(a, b, c)
+
+
+def added(a: Array, b: Array, c: Array) -> Array:
+    return total(a, b) + c
+
+
+def finished(a: Array, b: Array, left_scale: Array, right_scale: Array, bias: Array) -> Array:
+    return (total(a, b) * left_scale * right_scale + bias).astype(np.float16)
+
+
+def of_blocks(a: Array, b: Array, left_scale: Array, right_scale: Array) -> Array:
+    """Sums of 8 k, times the rounded product of their scales."""
+    found = np.zeros((len(a), b.shape[1]), f)
+    for j in range(-(-a.shape[1] // 8)):
+        k = slice(8 * j, 8 * (j + 1))
+        found = found + total(a[:, k], b[k]) * (left_scale[:, j : j + 1] * right_scale[j : j + 1])
+    return found
+
+
+def with_default(a: Array, b: Array, c: Array | None = None, bias: Array | None = None) -> Array:
+    found = total(a, b) if c is None else total(a, b) + c
+    return found if bias is None else found + bias
+
+
+def verdict(subject: Callable[..., Any], declared: str | None, **options: Any) -> Any:
+    with np.errstate(all="ignore"):
+        return validate_dot(subject, declared, length=24, side=8, **options)
+
+
+ROUNDED = f"product({SUM}, epilogue=(scale(alpha), addc(products=float32)))"
+FUSED = f"product({SUM}, epilogue=(scale(alpha, none), addc(products=float32)))"
+SCALED = f"product({SUM}, epilogue=(scale(left), scale(right), bias()))"
+BLOCKS = "product(products=float32, order=groups(blocks(8), scaled(rising(), scale(both), 8), rising()), epilogue=())"
+
+
+@pytest.mark.parametrize(
+    "subject,equal,different",
+    [
+        (rounded, ROUNDED, FUSED),
+        (fused, FUSED, f"product({SUM}, epilogue=(scale(alpha, none), addc()))"),  # beta * C not rounded
+        (from_c, f"product({SUM}, start=c)", f"product({SUM}, epilogue=(addc(),))"),
+        (added, f"product({SUM}, epilogue=(addc(),))", f"product({SUM}, start=c)"),
+        (finished, SCALED, f"product({SUM}, epilogue=(scale(both), bias()))"),
+        (of_blocks, BLOCKS, BLOCKS.replace("scale(both)", "scale(both, none)")),
+    ],
+)
+def test_a_declared_description_is_certified(subject: Callable[..., Any], equal: str, different: str) -> None:
+    report = verdict(subject, equal)
+    assert report.equal and report.verdict is Verdict.EQUAL
+    assert "on 22,140 results with random and edge values of" in presentation.text(report), presentation.text(report)
+    other = verdict(subject, different)
+    assert not other.equal and other.verdict is Verdict.DIFFERENT
+    shown = presentation.text(other)
+    assert "different from the declared accumulator" in shown and "for example (" in shown
+    assert all(f"{name} = " in shown for name in report.arguments)
+
+
+@pytest.mark.parametrize(
+    "subject,expected",
+    [(rounded, ROUNDED), (from_c, f"product({SUM}, epilogue=(), start=c)"), (finished, SCALED)],
+)
+def test_how_arguments_take_part_is_found(subject: Callable[..., Any], expected: str) -> None:
+    report = verdict(subject, None)
+    assert report.equal
+    assert report.matches[0].text.removesuffix(", then rounded once to float16") == expected
+    assert "ways in which" in report.notes[-1]
+
+
+def test_an_epilogue_that_is_none_of_those_is_not_named() -> None:
+    """C is multiplied by itself."""
+    report = verdict(lambda a, b, c: total(a, b) + c * c, None)
+    assert report.verdict is Verdict.DIFFERENT and not report.matches
+    assert "equal to no way in which c may take part" in presentation.text(report)
+
+
+def test_an_unknown_order_is_said_and_its_arguments_are_not_looked_at() -> None:
+    def unknown(a: Array, b: Array, c: Array) -> Array:
+        return np.sin(total(a, b)).astype(f) + c
+
+    report = verdict(unknown, None)
+    assert not report.equal
+    assert "how c take part was not looked at: the order of the sums is not known" in report.notes
+
+
+@pytest.mark.parametrize(
+    "subject,declared,message",
+    [
+        (
+            added,
+            "chunk=none,fma=false",
+            r"takes c, which the declared accumulator .* does not use: declare how, as prod",
+        ),
+        (rounded, f"product({SUM}, epilogue=(addc(),))", "takes alpha, which"),
+        (total, f"product({SUM}, epilogue=(scale(left),))", "multiplies by left_scale, which total does not take"),
+        (finished, f"product({SUM}, epilogue=(bias(),))", "takes left_scale, which"),
+    ],
+)
+def test_what_the_description_cannot_use_is_refused(subject: Callable[..., Any], declared: str, message: str) -> None:
+    with pytest.raises(SubjectError, match=message):
+        verdict(subject, declared)
+
+
+def test_an_argument_with_a_default_is_passed_where_the_description_uses_it() -> None:
+    report = verdict(with_default, f"product({SUM}, epilogue=(addc(),))")
+    assert report.equal and report.arguments == ("c",)
+    assert report.notes == ("bias: left at their defaults, and not looked at",)
+    assert verdict(with_default, "chunk=none,fma=false").matches  # by the usual search, without arguments
+
+
+def test_scales_of_a_format_arrive_as_its_codes() -> None:
+    seen = set()
+
+    def nvfp4(a: Array, b: Array, left_scale: Array, right_scale: Array) -> Array:
+        seen.update((each.dtype.name, each.shape[1 - place]) for place, each in enumerate((left_scale, right_scale)))
+        return matmul(a, b, "rtx_blackwell_mma_sync_nvfp4", left_scale=left_scale, right_scale=right_scale, threads=1)
+
+    declared = "rtx_blackwell_mma_sync_nvfp4"
+    with np.errstate(all="ignore"):
+        assert validate_dot(nvfp4, declared, inputs="float4_e2m1fn", length=100, side=8).equal
+    assert ("float8_e4m3fn", 7) in seen and {name for name, _ in seen} == {"float8_e4m3fn"}
+
+
+C_SOURCE = """
+#include <stddef.h>
+void gemm(const float *a, const float *b, const float *c, float *d, float alpha, float beta,
+          size_t m, size_t n, size_t k) {
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            volatile float t = 0, p;
+            for (size_t l = 0; l < k; l++) { p = a[i * k + l] * b[l * n + j]; t = t + p; }
+            p = alpha * t; t = beta * c[i * n + j];
+            d[i * n + j] = p + t;
+        }
+}
+void wide(const float *a, const float *b, const double *bias, float *d, size_t m, size_t n, size_t k) { (void)bias; }
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_c_functions_take_arguments_by_their_names(tmp_path: Path) -> None:
+    source, library = tmp_path / "kernels.c", tmp_path / "kernels.so"
+    source.write_text(C_SOURCE)
+    subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    assert verdict(f"{library}:gemm", ROUNDED).equal  # type: ignore[arg-type]
+    assert not verdict(f"{library}:gemm", FUSED).equal  # type: ignore[arg-type]
+    given = Calling(given={"alpha": "1.0", "beta": "1.0"})
+    assert verdict(f"{library}:gemm", f"product({SUM}, epilogue=(addc(),))", calling=given).equal  # type: ignore[arg-type]
+    with pytest.raises(SubjectError, match="an array of float cannot hold bias"):
+        verdict(f"{library}:wide", f"product({SUM})")  # type: ignore[arg-type]
+
+
+def test_tensors_are_passed_to_torch(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the peers extra is not installed")
+    (tmp_path / "kernel.py").write_text(
+        "import torch\n"
+        "def gemm(a, b, c, alpha):\n"
+        "    t = torch.zeros(a.shape[0], b.shape[1])\n"
+        "    for k in range(a.shape[1]):\n"
+        "        t = t + torch.outer(a[:, k].float(), b[k].float())\n"
+        "    return (alpha * t + c).bfloat16()\n"
+    )
+    declared = f"product({SUM}, epilogue=(scale(alpha), addc()), output=bfloat16)"
+    calling = Calling(arguments="torch", in_process=True)
+    subject: Any = f"{tmp_path / 'kernel.py'}:gemm"
+    assert verdict(subject, declared, inputs="bfloat16", calling=calling).equal
+    other = declared.replace("addc()", "addc(bfloat16)")
+    assert not verdict(subject, other, inputs="bfloat16", calling=calling).equal
