@@ -34,7 +34,7 @@ def test_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             result = CliRunner().invoke(app, shlex.split(command)[1:], catch_exceptions=False)
             code = result.exit_code
             assert doctest.OutputChecker().check_output(expected, result.stdout, FLAGS), result.stdout
-    assert ran == 8
+    assert ran == 15
 
 
 def test_python_examples() -> None:
