@@ -12,7 +12,7 @@ def test_every_result_is_the_reference() -> None:
     run_in_simulator("cuda_contraction_simulated.py")
 
 
-@pytest.mark.parametrize("capability", ((8, 0), (9, 0)), ids=str)
+@pytest.mark.parametrize("capability", (pytest.param((8, 0), marks=pytest.mark.slow), (9, 0)), ids=str)
 def test_sums_stay_in_registers(capability: tuple[int, int]) -> None:
     """Four k are written out, factors come from shared memory as vectors, and memory has no sums."""
     pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install -e '.[test]'")
