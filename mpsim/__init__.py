@@ -5,7 +5,7 @@
 -416.0
 """
 
-from mpsim import assignment, blocks, data, extend, integers, nn, validate
+from mpsim import assignment, blocks, data, extend, nn, validate
 from mpsim.assignment import Plan
 from mpsim.contraction import matmul
 from mpsim.errors import MpsimError
@@ -25,5 +25,5 @@ __version__ = "0.1.0"
 __all__ = [
     "FORMATS", "SGD", "Accumulator", "BackendUnavailable", "Cosine", "Format", "LossScale", "Mode", "MpsimError",
     "Overflow", "Plan", "Policy", "Step", "Trainer", "assignment", "blocks", "data", "decode", "encode", "extend",
-    "integers", "matmul", "nn", "round_to", "trace", "validate",
+    "matmul", "nn", "round_to", "trace", "validate",
 ]  # fmt: skip

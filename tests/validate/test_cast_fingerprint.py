@@ -127,7 +127,7 @@ def test_fields_of_a_policy_are_found(field: str, source: str) -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("source", SOURCES)
 def test_presets_describe_themselves(preset: str, source: str) -> None:
-    names = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3", "float16", "float4_e2m1fn", "fp_4_3_0")
+    names = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3", "float16", "float4_e2m1fn", "fp_4_3_0", "p3109_k8p4")
     known = [(FORMATS[name], as_preset(preset).rule(FORMATS[name], SOURCES[source])) for name in names]
     for format, rule in known:
         if rule is None or format.bits >= SOURCES[source].format.bits:
@@ -137,7 +137,7 @@ def test_presets_describe_themselves(preset: str, source: str) -> None:
 
 
 def test_every_preset_knows_something_and_says_where_from() -> None:
-    formats = [*FORMATS.values(), FORMATS["fp_4_3_0"]]
+    formats = [*FORMATS.values(), *(FORMATS[name] for name in ("fp_4_3_0", "fp_5_10_0", "p3109_k8p4"))]
     known = {name for format in formats for source in SOURCES.values() for name in rules(format, source)}
     assert known == set(PRESETS)
     assert all(preset.source and preset.what for preset in PRESETS.values())

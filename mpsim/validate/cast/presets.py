@@ -13,6 +13,7 @@ from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels import spec
 from mpsim.policies import Mode, Overflow, Policy
+from mpsim.validate.cast import nans
 from mpsim.validate.cast.rules import Rule
 from mpsim.validate.sources import Source
 
@@ -41,7 +42,7 @@ def _known(format: Format, names: tuple[str, ...]) -> bool:
 
 
 def _via_float32(source: Source) -> str | None:
-    return "float32" if source.name == "float64" else None
+    return "float32" if source.may_pass(FORMATS["float32"]) else None
 
 
 _OCP = ("float8_e4m3fn", "float8_e5m2")
@@ -62,7 +63,9 @@ def _ml_dtypes(format: Format, source: Source) -> Rule | None:
 
 
 def _numpy(format: Format, source: Source) -> Rule | None:
-    if not _known(format, ("float16", "float32")) or not source.is_float or format.bits >= source.bits:
+    if not _known(format, ("float16", "float32")) or not (source.is_float or source.integer is not None):
+        return None
+    if source.is_float and format.bits >= source.bits:
         return None
     return Rule(format, NEAREST_INFINITY, nan_codes="any")
 
@@ -77,6 +80,8 @@ def _torch_old(format: Format, source: Source) -> Rule | None:
 
 
 def _torch_new(format: Format, source: Source) -> Rule | None:
+    if _known(format, ("bfloat16", "float16")) and format.name != source.name:
+        return Rule(format, NEAREST_INFINITY, via=_via_float32(source), nan_codes="any")
     rule = _torch_old(format, source)
     if rule is not None and format.name == "float8_e4m3fn":
         return rule.with_(policy=NEAREST_SATURATE)
@@ -117,6 +122,50 @@ def _p3109(format: Format, source: Source) -> Rule | None:
     return Rule(format, NEAREST_INFINITY) if format.is_p3109 else None
 
 
+def _tf32_operand(format: Format, source: Source) -> Rule | None:
+    if source.name != "float32" or not _known(format, ("tf32",)):
+        return None
+    return Rule(format, Policy(Mode.TOWARD_ZERO, Overflow.INFINITY), nan="truncated")
+
+
+def _cuda_fp8(policy: Policy) -> Callable[[Format, Source], Rule | None]:
+    """The host code of cuda_fp8.hpp. NaN is 0x7f; that of float64 keeps its sign, and in e5m2 its payload."""
+
+    def rule(format: Format, source: Source) -> Rule | None:
+        if not source.is_float or not _known(format, _OCP):
+            return None
+        codes: nans.NanCodes = (0x7F, 0x7F)
+        if source.name == "float64":
+            codes = nans.PAYLOAD if format.name == "float8_e5m2" else (0x7F, 0xFF)
+        elif policy.overflow is Overflow.INFINITY and format.name == "float8_e4m3fn":
+            codes = nans.ANY  # an overflow gives NaN with a sign, NaN gives NaN without
+        return Rule(format, policy, nan_codes=codes)
+
+    return rule
+
+
+#: Formats with payloads, and sources that are wider.
+_WIDER = {"bfloat16": ("float32",), "float16": ("float32", "float64"), "float32": ("float64",)}
+
+
+def _hardware(nan_codes: nans.NanCodes, formats: tuple[str, ...], **fields: str) -> Callable[..., Rule | None]:
+    """Conversions of a processor: nearest even with infinity; ``None`` for NaN means positive and canonical."""
+
+    def rule(format: Format, source: Source) -> Rule | None:
+        if not _known(format, formats) or source.name not in _WIDER[format.name]:
+            return None
+        codes = (format.nan_code or 0,) * 2 if nan_codes is None else nan_codes
+        return Rule(format, NEAREST_INFINITY, nan_codes=codes, **fields)  # type: ignore[arg-type]
+
+    return rule
+
+
+def _arm_ahp(format: Format, source: Source) -> Rule | None:
+    if format != FORMATS["fp_5_10_0"] or source.name not in ("float32", "float64"):
+        return None
+    return Rule(format, NEAREST_SATURATE, nan="signed_zero", nan_codes="any")
+
+
 def _qpytorch(quirks: tuple[str, ...]) -> Callable[[Format, Source], Rule | None]:
     def rule(format: Format, source: Source) -> Rule | None:
         if format.name in FORMATS or not spec.legacy_applies(format) or source.name != "float32":
@@ -133,6 +182,12 @@ def _pychop(format: Format, source: Source) -> Rule | None:
     return Rule(format, policy, zero="positive_input", quirks=("top_binade_to_zero",))
 
 
+_CUDA_FP8 = "cuda_fp8.hpp, __nv_cvt_double_to_fp8 and __nv_cvt_float_to_fp8"
+_GGML = _hardware(nans.PAYLOAD, ("bfloat16",))
+_X86_BF16 = _hardware(nans.PAYLOAD, ("bfloat16",), subnormal_inputs="flush", subnormal_results="flush_before")
+_ARM = _hardware(nans.PAYLOAD, tuple(_WIDER))
+_ARM_DN = _hardware(None, tuple(_WIDER))
+
 PRESETS = {
     row.name: row
     for row in (
@@ -144,6 +199,22 @@ PRESETS = {
         Preset("ocp_nonsaturate", "OCP OFP8, not saturating", "OCP OFP8 v1.0", _ocp(NEAREST_INFINITY)),
         Preset("ptx", "PTX cvt.rn", "an H200, all float32 inputs (docs/hardware.md)", _ptx),
         Preset("ptx_satfinite", "PTX cvt.rn.satfinite", "PTX ISA, cvt; an H200 (docs/hardware.md)", _ptx_satfinite),
+        Preset(
+            "tf32_operand",
+            "float32 read as tf32: the low 13 bits are ignored",
+            "PTX ISA, mma with .tf32",
+            _tf32_operand,
+        ),
+        Preset("cuda_fp8", "cuda_fp8.h, __NV_SATFINITE, host code", _CUDA_FP8, _cuda_fp8(NEAREST_SATURATE)),
+        Preset("cuda_fp8_nosat", "cuda_fp8.h, __NV_NOSAT", _CUDA_FP8, _cuda_fp8(NEAREST_INFINITY)),
+        Preset("ggml", "ggml, float32 to bfloat16", "ggml-impl.h, ggml_compute_fp32_to_bf16", _GGML),
+        Preset("x86_bf16", "x86 VCVTNEPS2BF16: subnormal numbers are zero", "Intel SDM, VCVTNEPS2BF16", _X86_BF16),
+        Preset("arm", "Arm FCVT, BFCVT with FPCR 0", "Arm ARM DDI 0487, FPConvert, FPConvertNaN", _ARM),
+        Preset("arm_default_nan", "the same with FPCR.DN", "Arm ARM DDI 0487, FPDefaultNaN", _ARM_DN),
+        Preset(
+            "arm_ahp", "Arm FCVT to alternative half precision (fp_5_10_0)", "Arm ARM DDI 0487, FPConvert", _arm_ahp
+        ),
+        Preset("riscv", "RISC-V fcvt.h, fcvt.s.d, fcvt.bf16.s: canonical NaN", "RISC-V unprivileged ISA, NaN", _ARM_DN),
         Preset("p3109", "IEEE P3109, no saturation", "Interim Report v4.0, §4.5, §4.7", _p3109),
         Preset("qpytorch", "QPyTorch float_quantize, nearest, on a GPU", "docs/semantics.md §2", _qpytorch(())),
         Preset("qpytorch_cpu", "the same on a CPU", "QPyTorch 0.3, run", _qpytorch(("nan_as_number",))),
