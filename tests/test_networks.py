@@ -149,9 +149,9 @@ def test_the_key_of_a_run_has_the_content_of_the_file_and_not_its_folder(file, t
 def test_a_network_for_other_images_or_fewer_classes_is_refused(file):
     colour = Dataset(np.zeros((4, 3, 32, 32), np.float32), np.arange(4), 10, "colour")
     grey = Dataset(np.zeros((4, 1, 8, 8), np.float32), np.arange(4), 10, "grey")
-    with pytest.raises(ValueError, match=r"takes images of \(1, 8, 8\), colour has \(3, 32, 32\)"):
+    with pytest.raises(ValueError, match=r"needs images of shape \(1, 8, 8\), but colour has \(3, 32, 32\)"):
         RunSettings(model=file(TAKES_NONE)).build(colour)
-    with pytest.raises(ValueError, match="tells 4 classes apart, grey has 10"):
+    with pytest.raises(ValueError, match="has 4 output classes but grey has 10"):
         RunSettings(model=file(TAKES_NONE.replace("Net(4, 10)", "Net(4, 4)"))).build(grey)
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mpsim import checks
+from mpsim.cli.options import help_of, takes
 from mpsim.cli.output import JsonFlag, parse_numbers, print_json, print_table
 from mpsim.cli.paths import check_data, check_output, check_results
-from mpsim.cli.plans import SemanticsName
 from mpsim.cli.progress import Backend, Folder, Outcome, Processes, Threads, note, run_jobs
 from mpsim.errors import UsageError
 from mpsim.experiments.results import FILE_NAME, Results
@@ -24,26 +25,40 @@ if TYPE_CHECKING:
     from mpsim.experiments.studies import Panel
 
 
+@dataclass(frozen=True)
+class Changes:
+    """The options that replace values of the scale and the figure."""
+
+    data: Annotated[str | None, typer.Option(help="Datasets with commas; default: the scale's own.")] = None
+    data_path: Annotated[str | None, typer.Option(help=help_of("data_path"))] = None
+    models: Annotated[str | None, typer.Option(help="Networks with commas; default: the scale's own.")] = None
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training data; default: the scale's.")] = None
+    seeds: Annotated[
+        int | None, typer.Option(help="Number of seeds (0, 1, ...) for each plan; default: the scale's.")
+    ] = None
+    levels: Annotated[str | None, typer.Option(help="Pairs of levels with commas; default: the scale's own.")] = None
+    widths: Annotated[str | None, typer.Option(help="Widths with commas; default: the scale's own.")] = None
+    ratios: Annotated[str | None, typer.Option(help="Shares to demote to, e.g. 0.5,1; default: the scale's.")] = None
+    semantics: Annotated[str, typer.Option(help=help_of("semantics"))] = DEFAULTS.semantics
+
+    def arguments(self) -> Fields:
+        """Returns the arguments of ``studies.panels``."""
+        parsed = {
+            "data": _words(self.data), "models": _words(self.models), "levels": _words(self.levels),
+            "widths": parse_numbers(self.widths, "--widths"), "ratios": parse_numbers(self.ratios, "--ratios"),
+        }  # fmt: skip
+        return vars(self) | parsed
+
+
+@takes("changes", Changes)
 def figure(
+    changes: Changes,
     numbers: Annotated[
         list[int] | None, typer.Argument(help="Figures of the paper: 4, 5, 10, 11, 12, 16, 17.", show_default=False)
     ] = None,
     scale: Annotated[
         str, typer.Option(help="small (under two hours on two cores) or paper (its full recipe).")
     ] = "small",
-    data: Annotated[str | None, typer.Option(help="Datasets with commas; default: the scale's own.")] = None,
-    data_path: Annotated[str | None, typer.Option(help="The dataset's archive or folder, where it needs one.")] = None,
-    models: Annotated[str | None, typer.Option(help="Networks with commas; default: the scale's own.")] = None,
-    widths: Annotated[str | None, typer.Option(help="Widths with commas; default: the scale's own.")] = None,
-    levels: Annotated[str | None, typer.Option(help="Pairs of levels with commas; default: the scale's own.")] = None,
-    ratios: Annotated[
-        str | None, typer.Option(help="Shares to demote to, e.g. 0.1,0.5,1; default: the scale's.")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training data; default: the scale's.")] = None,
-    seeds: Annotated[
-        int | None, typer.Option(help="Number of seeds (0, 1, ...) for each plan; default: the scale's.")
-    ] = None,
-    semantics: SemanticsName = DEFAULTS.semantics,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs and estimate the time.")] = False,
     processes: Processes = None,
     threads: Threads = None,
@@ -63,12 +78,7 @@ def figure(
 
     processes = checks.processes(processes)
     checks.threads(threads)
-    options: Fields = {
-        "data": _words(data), "data_path": data_path, "models": _words(models),
-        "epochs": epochs, "seeds": seeds, "levels": _words(levels),
-        "widths": parse_numbers(widths, "--widths"), "ratios": parse_numbers(ratios, "--ratios"),
-        "semantics": semantics,
-    }  # fmt: skip
+    options = changes.arguments()
     chosen = {number: panels(number, scale, **options) for number in numbers}
     jobs = list(dict.fromkeys(job for each in chosen.values() for panel in each for job in panel.jobs))
     check_output(csv, "--csv")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import wraps
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -45,6 +45,24 @@ def made_of(
         return command
 
     return decorated
+
+
+def takes(name: str, group: type) -> Callable[[Command[Result]], Command[Result]]:
+    """Decorates a function with parameter ``name``, an object of the dataclass ``group``.
+
+    Each field of the dataclass becomes an option of the command. It is annotated like a parameter of a command.
+    """
+    hints = get_type_hints(group, include_extras=True)
+    options = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(group)
+    ]
+    return made_of(name, options, group)
 
 
 def option(name: str, kind: object, help: str, default: object, *flags: str) -> inspect.Parameter:

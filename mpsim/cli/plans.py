@@ -3,55 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mpsim import networks
 from mpsim.assignment import Plan, assign, plan_report
 from mpsim.assignment.liveness import best_recomputation, peak_memory
-from mpsim.cli.options import help_of
+from mpsim.cli.options import help_of, takes
 from mpsim.cli.output import JsonFlag, parse_numbers, print_json
 from mpsim.cli.paths import check_output, read_plan
 from mpsim.errors import UsageError
 from mpsim.experiments.settings import DEFAULTS
-from mpsim.trace import trace
+from mpsim.nn import Module
+from mpsim.trace import Trace, trace
 from mpsim.training.semantics import as_semantics
 
 if TYPE_CHECKING:
     from mpsim.assignment.comparison import Comparison
 
-Model = Annotated[str, typer.Argument(help="Network, e.g. small_cnn, resnet18 or my_net.py:build.")]
-Width = Annotated[float, typer.Option(help=help_of("width"))]
 Scheme = Annotated[
     str,
     typer.Option(
         help="float32, uniform_high, uniform_low, operator_based, operator_based_extended, largest_first, "
-        "smallest_first, random (with --plan-seed), largest_k (with --k); for mpsim plan also largest_first_in_steps, "
-        "smallest_first_in_steps, random_in_steps (with --ratios)."
+        "smallest_first, random (with --seed; for mpsim trace-step --plan-seed), largest_k (with --k); for mpsim plan "
+        "also largest_first_in_steps, smallest_first_in_steps, random_in_steps (with --ratios)."
     ),
 ]
-Ratio = Annotated[float | None, typer.Option(help=help_of("ratio"))]
-LevelsText = Annotated[str, typer.Option(help=help_of("levels"))]
-GroupCount = Annotated[int | None, typer.Option("--k", help=help_of("k"))]
-SemanticsName = Annotated[str, typer.Option(help=help_of("semantics"))]
 
 
+@dataclass(frozen=True)
+class PlannedNetwork:
+    """The options of a network and of the scheme that plans a training step."""
+
+    model: Annotated[str, typer.Argument(help="Network, e.g. small_cnn, resnet18 or my_net.py:build.")]
+    width: Annotated[float, typer.Option(help=help_of("width"))] = DEFAULTS.width
+    classes: Annotated[int | None, typer.Option(help="Number of classes.")] = 10
+    batch: Annotated[int, typer.Option(help="Images of a training step.")] = DEFAULTS.batch
+    scheme: Scheme = "largest_first"
+    ratio: Annotated[float | None, typer.Option(help=help_of("ratio"))] = None
+    k: Annotated[int | None, typer.Option("--k", help=help_of("k"))] = None
+    levels: Annotated[str, typer.Option(help=help_of("levels"))] = DEFAULTS.levels
+    semantics: Annotated[str, typer.Option(help=help_of("semantics"))] = DEFAULTS.semantics
+
+    def planned(self, network: Module, **options: Any) -> tuple[Trace, Plan]:
+        """Returns a trace of the network and its plan. ``options`` are further arguments of ``assign``."""
+        traced = trace(network, batch=self.batch, semantics=as_semantics(self.semantics).name)
+        return traced, assign(traced, self.scheme, ratio=self.ratio, k=self.k, levels=self.levels, **options)
+
+
+@takes("settings", PlannedNetwork)
 def plan(
-    model: Model,
-    width: Width = DEFAULTS.width,
-    classes: Annotated[int, typer.Option(help="Number of classes.")] = 10,
-    batch: Annotated[int, typer.Option(help="Images of a training step.")] = DEFAULTS.batch,
-    scheme: Scheme = "largest_first",
-    ratio: Ratio = None,
+    settings: PlannedNetwork,
     seed: Annotated[int | None, typer.Option(help=help_of("plan_seed"))] = None,
-    k: GroupCount = None,
     ratios: Annotated[
         str | None, typer.Option(help="For *_in_steps: rising shares from the lowest level up, e.g. 0.3,0.7.")
     ] = None,
-    levels: LevelsText = DEFAULTS.levels,
-    semantics: SemanticsName = DEFAULTS.semantics,
     compare: Annotated[
         Path | None, typer.Option(help="Another plan's JSON file: show where this plan differs from it.")
     ] = None,
@@ -63,9 +72,8 @@ def plan(
 
     check_output(plot, "--plot", SUFFIXES)
     other = None if compare is None else read_plan(compare, "--compare")
-    network = networks.build(model, width=width, classes=classes, seed=None)
-    traced = trace(network, batch=batch, semantics=as_semantics(semantics).name)
-    made = assign(traced, scheme, ratio=ratio, seed=seed, k=k, ratios=parse_numbers(ratios, "--ratios"), levels=levels)
+    network = networks.build(settings.model, width=settings.width, classes=settings.classes, seed=None)
+    traced, made = settings.planned(network, seed=seed, ratios=parse_numbers(ratios, "--ratios"))
     compared = None if other is None else _compared(other, made, f"--compare {compare}")
     if plot is not None:
         draw_plan(made, plot)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -10,18 +11,15 @@ import numpy as np
 import typer
 
 from mpsim import checks, data, networks
-from mpsim.assignment import assign
-from mpsim.cli.options import help_of
+from mpsim.cli.options import help_of, takes
 from mpsim.cli.output import JsonFlag, print_json
 from mpsim.cli.paths import check_output
-from mpsim.cli.plans import GroupCount, LevelsText, Model, Ratio, Scheme, SemanticsName, Width
+from mpsim.cli.plans import PlannedNetwork, Scheme
 from mpsim.data import DataLoader, LabelledImages
 from mpsim.experiments.settings import DEFAULTS
 from mpsim.files.whole import text_or_file
-from mpsim.trace import trace
 from mpsim.training.optimizer import SGD
 from mpsim.training.recipe import Recipe
-from mpsim.training.semantics import as_semantics
 from mpsim.training.trainer import Trainer
 from mpsim.validate.step.recording import record_step
 
@@ -29,29 +27,31 @@ from mpsim.validate.step.recording import record_step
 MOST_STEPS = 1 << 32
 
 
-def trace_step(
-    model: Model,
-    out: Annotated[
-        Path, typer.Option(help="File to write: .safetensors or .npz; the index is written next to it as .json.")
-    ],
-    width: Width = DEFAULTS.width,
-    classes: Annotated[int | None, typer.Option(help="Number of classes; default: the data's, else 10.")] = None,
-    batch: Annotated[int, typer.Option(help="Images of the step.")] = 2,
-    scheme: Scheme = "uniform_low",
-    ratio: Ratio = None,
-    plan_seed: Annotated[int | None, typer.Option(help=help_of("plan_seed"))] = None,
-    k: GroupCount = None,
-    levels: LevelsText = DEFAULTS.levels,
-    semantics: SemanticsName = DEFAULTS.semantics,
+@dataclass(frozen=True)
+class RecordedStep(PlannedNetwork):
+    """The options of a step: the network and its plan, the images, and the training before the step."""
+
+    classes: Annotated[int | None, typer.Option(help="Number of classes; default: the data's.")] = None
+    batch: Annotated[int, typer.Option(help="Images of the step.")] = 2
+    scheme: Scheme = "uniform_low"
+    plan_seed: Annotated[int | None, typer.Option(help=help_of("plan_seed"))] = None
     data: Annotated[
         str | None,
         typer.Option(help="Dataset of the images; default: digits or synthetic10, by the network's channels."),
-    ] = None,
-    data_path: Annotated[str | None, typer.Option(help=help_of("data_path"))] = None,
-    steps: Annotated[int, typer.Option(help="Steps to train before the recorded one.")] = 0,
-    lr: Annotated[float, typer.Option("--lr", help="Learning rate.")] = DEFAULTS.lr,
-    accumulator: Annotated[str, typer.Option(help=help_of("accumulator"))] = DEFAULTS.accumulator,
-    seed: Annotated[int, typer.Option(help="Seed of the initial weights and the order of the images.")] = DEFAULTS.seed,
+    ] = None
+    data_path: Annotated[str | None, typer.Option(help=help_of("data_path"))] = None
+    steps: Annotated[int, typer.Option(help="Steps to train before the recorded one.")] = 0
+    lr: Annotated[float, typer.Option("--lr", help="Learning rate.")] = DEFAULTS.lr
+    accumulator: Annotated[str, typer.Option(help=help_of("accumulator"))] = DEFAULTS.accumulator
+    seed: Annotated[int, typer.Option(help="Seed of the initial weights and the order of the images.")] = DEFAULTS.seed
+
+
+@takes("settings", RecordedStep)
+def trace_step(
+    settings: RecordedStep,
+    out: Annotated[
+        Path, typer.Option(help="File to write: .safetensors or .npz; the index is written next to it as .json.")
+    ],
     backend: Annotated[
         str, typer.Option(help="reference, numba or compiled; results do not depend on it.")
     ] = "compiled",
@@ -59,21 +59,28 @@ def trace_step(
     json: JsonFlag = False,
 ) -> None:
     """Record every stored tensor of one training step, for 'mpsim validate step' and for other programs."""
-
-    checks.whole("steps", steps, most=MOST_STEPS)
-    if plan_seed is not None:
-        checks.seed("plan_seed", plan_seed)
+    checks.whole("steps", settings.steps, most=MOST_STEPS)
+    if settings.plan_seed is not None:
+        checks.seed("plan_seed", settings.plan_seed)
     check_output(out, "--out")
-    dataset = _dataset(model, data, data_path)
+    dataset = _dataset(settings.model, settings.data, settings.data_path)
     network = networks.build(
-        model, width=width, classes=classes or dataset.classes, seed=seed, input_shape=tuple(dataset.image_shape)
+        settings.model,
+        width=settings.width,
+        classes=settings.classes or dataset.classes,
+        seed=settings.seed,
+        input_shape=tuple(dataset.image_shape),
     )
-    traced = trace(network, batch=batch, semantics=as_semantics(semantics).name)
-    plan = assign(traced, scheme, ratio=ratio, seed=plan_seed, k=k, levels=levels)
-    recipe = Recipe(SGD(lr=lr), semantics=semantics, accumulator=text_or_file(accumulator), seed=seed)
+    _, plan = settings.planned(network, seed=settings.plan_seed)
+    recipe = Recipe(
+        SGD(lr=settings.lr),
+        semantics=settings.semantics,
+        accumulator=text_or_file(settings.accumulator),
+        seed=settings.seed,
+    )
     trainer = Trainer(network, plan, recipe, backend=backend, threads=threads)
-    batches = _batches(DataLoader(dataset, batch, seed=seed, drop_last=True))
-    for _ in range(steps):
+    batches = _batches(DataLoader(dataset, settings.batch, seed=settings.seed, drop_last=True))
+    for _ in range(settings.steps):
         trainer.step(*next(batches))
     record = record_step(trainer, *next(batches))
     record.write(out)

@@ -1,1 +1,1 @@
-"""Reverse-mode differentiation with one hinge, the store; knows no formats and no layers."""
+"""Reverse-mode differentiation. Precision enters only through the store; formats and layers are not known here."""

@@ -1,4 +1,4 @@
-"""A primitive: one kind of op as data, its forward and its derivative side by side."""
+"""Defines a primitive: one kind of op as data, with its forward function and its derivative."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Shape = tuple[int, ...]
 class Sample:
     """Shapes and attributes on which a primitive's gradient is checked (mpsim.testing.gradients).
 
-    ``inputs`` and ``parameters`` are shapes, filled with normal numbers; an array is taken as it is and gets no
-    gradient (labels).
+    ``inputs`` and ``parameters`` are shapes, filled with normal numbers. An array (such as labels) is passed unchanged
+    and gets no gradient.
     """
 
     inputs: tuple[Any, ...]
@@ -27,24 +27,24 @@ class Sample:
 
 @dataclass(frozen=True)
 class Primitive:
-    """One kind of op. Its functions see backend arrays and reach data through ``kernels`` only.
+    """One kind of op. Its functions receive backend arrays and access their data only through ``kernels``.
 
     forward(kernels, inputs, parameters, **attributes) -> (output, saved)
-        ``saved`` is a tuple of whatever the derivative needs; stored inputs are saved as they are, not copied.
+        ``saved`` is a tuple of everything that the derivative needs. Stored inputs are saved without a copy.
     backward(kernels, gradient, saved, needs_input_gradients) -> (input gradients, parameter gradients)
-        None stands for an input gradient that is not needed. Products are those of ``kernels.by_input`` for an input's
-        gradient and of ``kernels.by_weight`` for a parameter's, whose accumulators may differ.
+        An input gradient that is not needed is None. ``kernels.by_input`` computes the products of an input's gradient
+        and ``kernels.by_weight`` those of a parameter's. Their accumulators may differ.
     output_shape(input_shapes, parameter_shapes, **attributes) -> shape
-        Called before forward; raises ValueError saying what came and what was expected.
+        Called before forward. It raises ValueError with what came and what was expected.
 
-    What others know of the kind by: ``opens_group``: it begins a group of tensors (Lee et al. 2023, section 4.1);
-    ``is_product``: a general matrix product; ``is_loss``: its output is the scalar loss; ``chooses``: every element of
-    its output is an element of an input, or 0; ``reads_input_again``: ``backward`` reads the stored inputs;
-    ``kept_bits``: what it keeps beside stored tensors, per element of its output.
+    ``opens_group``: the op starts a group of tensors (Lee et al. 2023, section 4.1). ``is_product``: it is a general
+    matrix product. ``is_loss``: its output is the scalar loss. ``chooses``: every element of its output is an element
+    of an input, or 0. ``reads_input_again``: ``backward`` reads the stored inputs. ``kept_bits``: the bits per output
+    element that it saves besides stored tensors.
 
-    With ``saves_output`` the *stored* output is appended to ``saved``. What ``forward`` and ``backward`` return
-    belongs to the store, which may overwrite it: a returned array is never part of an input, of a saved value or
-    of another returned array. ``gradient`` may be overwritten by ``backward``, and returned once.
+    With ``saves_output`` the *stored* output is appended to ``saved``. The store owns the results of ``forward`` and
+    ``backward`` and may overwrite them: a returned array is never part of an input, of a saved value or of another
+    returned array. ``backward`` may overwrite ``gradient``, and return it once.
     """
 
     kind: str
@@ -61,7 +61,7 @@ class Primitive:
     samples: tuple[Sample, ...] = ()
 
     def shape(self, name: str, inputs: list[Shape], parameters: list[Shape], attributes: dict[str, Any]) -> Shape:
-        """The output's shape; a ValueError names the op."""
+        """Returns the output's shape. A ValueError names the op."""
         try:
             return self.output_shape(inputs, parameters, **attributes)
         except ValueError as error:

@@ -1,8 +1,8 @@
-"""The tape: runs ops, records them, and walks them backwards. It knows no formats and no layers.
+"""Defines the tape, which runs ops, records them, and differentiates them in reverse order.
 
-Precision enters at one place, ``store(id, value) -> stored value``. The tape calls it with each op's output, with each
-activation gradient once its contributions are added (or with each contribution), and with each parameter gradient.
-The gradient of the loss and the gradient of the network's input are never stored; the latter is not computed.
+Precision enters only in ``store(id, value) -> stored value``. The tape calls it with each op's output, with each
+activation gradient after its contributions are added (or with each contribution), and with each parameter gradient. The
+gradient of the loss is never stored, and the gradient of the network's input is not computed.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Key = TypeVar("Key", int, Parameter)
 
 
 class Contribution(NamedTuple):
-    """Where a part of an activation gradient comes from: input number ``index`` of op ``op``, which reads the output
-    of op ``producer`` through the views ``to_producer``."""
+    """The origin of a part of an activation gradient: input number ``index`` of op ``op``, which reads the output of op
+    ``producer`` through the views ``to_producer``."""
 
     op: int
     index: int  # type: ignore[assignment]
@@ -35,7 +35,7 @@ class Contribution(NamedTuple):
 
 
 def identity_store(id: TensorId, value: Array) -> Array:
-    """The store that rounds nothing."""
+    """Rounds nothing."""
     return value
 
 
@@ -47,15 +47,15 @@ def _no_gradient(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[b
     return (None,), ()
 
 
-#: The identity on the image batch (op 0); a copy, so that a store may round it in place. It has no derivative.
+#: The identity on the image batch (op 0). It copies, so that a store may round in place. It has no derivative.
 INPUT = Primitive("Input", _copy, _no_gradient, lambda inputs, parameters: inputs[0], opens_group=True)
 
 
 @dataclass(frozen=True)
 class Op:
-    """What a tape remembers of an op; shapes, no data.
+    """A tape's record of an op, with shapes but no data.
 
-    ``producers``: per input the index of the op whose output it is, -1 for an array from outside (images, labels).
+    ``producers``: for each input the index of the op whose output it is, or -1 for an array (images, labels).
     """
 
     index: int
@@ -77,18 +77,18 @@ class Op:
 
 @dataclass(frozen=True)
 class _Node:
-    """What the walk backwards needs of an op; dropped as soon as it has been used."""
+    """The data of an op that the backward pass needs. They are deleted after their use."""
 
     primitive: Primitive
     kernels: Kernels
     saved: tuple
     parameters: tuple[Parameter, ...]
-    routes: tuple[tuple[int, tuple], ...]  # per input: producer, and the way back to the producer's shape
+    routes: tuple[tuple[int, tuple], ...]  # per input: producer, and the views to invert
 
 
 @dataclass
 class _Walk:
-    """The state of a backward pass: sums of the contributions to each op's output gradient, and to each parameter's."""
+    """The state of a backward pass: sums of the contributions to the gradients of op outputs and of parameters."""
 
     pending: dict[int, Array]
     result: dict[Parameter, Array] = field(default_factory=dict)
@@ -97,12 +97,12 @@ class _Walk:
 class Tape:
     """Records one forward pass and differentiates it.
 
-    kernels: what ``mpsim.kernels.bind`` returns. store: see the module's text. training: whether batch
-    statistics are used and ``backward`` is possible. store_each_contribution: store every contribution to an
-    activation gradient and leave their sum as it is, instead of storing the finished sum.
-    shape_only: call no kernel; values are placeholders that take no memory.
-    on_contribution: is given each contribution to an activation gradient (stored, where contributions are stored)
-    in the shape of that gradient, and returns what takes its place in the sum; for recording and checking a step.
+    kernels: the result of ``mpsim.kernels.bind``. store: see the module's docstring. training: whether batch statistics
+    are used and ``backward`` is possible. store_each_contribution: store every contribution to an activation gradient,
+    but not their sum, instead of storing the finished sum. shape_only: call no kernel, and use placeholders that
+    allocate no memory as values. on_contribution: receives each contribution to an activation gradient (after storing,
+    if contributions are stored) in the shape of that gradient, and returns its replacement in the sum. It serves to
+    record and check steps.
 
     >>> from mpsim import kernels, ops
     >>> tape = Tape(kernels.bind("reference"), shape_only=True)
@@ -127,13 +127,13 @@ class Tape:
         self.shape_only = shape_only
         self.on_contribution = on_contribution
         self.ops: list[Op] = []
-        #: parameter -> its id; that of its first use where several ops share one
+        #: parameter -> its id, by its first use if several ops share it
         self.parameter_ids: dict[Parameter, TensorId] = {}
         self._nodes: list[_Node] = []
         self._needs_gradient: list[bool] = []
 
     def input(self, array: np.ndarray, name: str = "input") -> Tensor:
-        """Puts a host array (N, ...) on the tape: an op of kind "Input"."""
+        """Adds a host array (N, ...) to the tape as an op of kind "Input"."""
         return self.bind(INPUT, (array,), name=name)
 
     def bind(
@@ -144,7 +144,7 @@ class Tape:
         name: str | None = None,
         **attributes: Any,
     ) -> Tensor:
-        """Runs one op and records it; a parameter that is None is left out, an input may be a plain array."""
+        """Runs and records one op. Parameters that are None are omitted. An input may be a plain array."""
         index = len(self.ops)
         name = name or f"{primitive.kind.lower()}{index}"
         used = tuple(parameter for parameter in parameters if parameter is not None)
@@ -173,24 +173,24 @@ class Tape:
     def view(
         self, x: Tensor, shape: Shape, forward: Callable[[Array], Array], backward: Callable[[Array], Array]
     ) -> Tensor:
-        """The same elements in another shape or order: not an op; the gradient goes back through ``backward``."""
+        """Returns the same elements in another shape or order, which is not an op. ``backward`` maps gradients back."""
         value = placeholder(shape) if self.shape_only else forward(x.value)
         return Tensor(value, self, x.producer, (*x.to_producer, backward))
 
     def backward(self, loss: Tensor, scale: float = 1.0) -> dict[Parameter, Array]:
-        """Gradients of ``scale * loss`` by every parameter that the loss depends on, as stored.
+        """Computes the stored gradients of ``scale * loss`` by every parameter that the loss depends on.
 
-        loss: one element. Its gradient is float32(scale). Possible once per tape, in training.
+        The loss has one element, and its gradient is float32(scale). This is possible once per tape, in training.
         """
         if prod(loss.shape) != 1:
             raise UsageError(f"backward starts from a loss of one element; got shape {loss.shape}")
         return self.pull_back(loss, self.kernels.from_numpy(np.full(loss.shape, scale, np.float32)))
 
     def pull_back(self, output: Tensor, gradient: Array) -> dict[Parameter, Array]:
-        """Gradients of sum(gradient * output) by every parameter that it depends on, as stored.
+        """Computes the stored gradients of sum(gradient * output) by every parameter that it depends on.
 
-        In order of falling op index; contributions to one gradient are added in that order. ``gradient`` is the
-        tape's from then on, which may overwrite it.
+        It visits ops in falling order, and adds contributions to a gradient in that order. It may overwrite
+        ``gradient``.
         """
         if not self._nodes:
             raise RuntimeError("nothing to differentiate: backward was called before, or the tape is not in training")
@@ -211,7 +211,7 @@ class Tape:
         return walk.result
 
     def _pull_back_op(self, op: int, node: _Node, gradient: Array, walk: _Walk) -> None:
-        """Adds what one op contributes to the gradients of its inputs and parameters, inputs by rising position."""
+        """Adds an op's contributions to the gradients of its inputs, by rising position, and of its parameters."""
         needs = tuple(self._needs(producer) for producer, _ in node.routes)
         input_gradients, parameter_gradients = node.primitive.backward(node.kernels, gradient, node.saved, needs)
         parts = zip(node.routes, needs, input_gradients, strict=True)
@@ -238,10 +238,10 @@ class Tape:
         if not isinstance(x, Tensor):
             return -1, ()
         if x.tape is not self:
-            raise UsageError(f"{name!r}: its input {x!r} is on another tape; one step uses one tape")
+            raise UsageError(f"{name!r}: its input {x!r} belongs to another tape; use one tape per step")
         return x.producer, x.to_producer
 
 
 def placeholder(shape: Shape) -> np.ndarray:
-    """A zero array of any shape that takes no memory."""
+    """Returns a zero array of any shape that allocates no memory."""
     return np.broadcast_to(np.float32(0), shape)

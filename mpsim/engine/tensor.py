@@ -1,4 +1,4 @@
-"""What flows through a tape: tensors, the parameters they meet, and the names that stores give them."""
+"""Defines the values of a tape: tensors, parameters, and the ids by which stores name them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-#: A raw array of the backend (NumPy on the CPU); its dtype is float32 (float64 in gradient checks).
+#: An array of the backend (NumPy on the CPU). Its dtype is float32 (float64 in gradient checks).
 Array = Any
 
-#: The four roles of a tensor; in the paper v, θ, dv, dθ (Lee et al. 2023, section 2).
+#: The four roles of a tensor: v, θ, dv, dθ in the paper (Lee et al. 2023, section 2).
 ROLES = ("activation", "parameter", "activation_gradient", "parameter_gradient")
 
 
@@ -27,9 +27,9 @@ class TensorId(NamedTuple):
 
 @dataclass(eq=False)
 class Parameter:
-    """A trained array: ``master`` is what the optimizer updates, ``value`` what the ops of this step read.
+    """A trained array. The optimizer updates ``master``, and the ops of the current step read ``value``.
 
-    ``value`` is the master itself until somebody puts a rounded copy there. Compared and hashed by identity.
+    ``value`` is the master itself unless it was replaced by a rounded copy. Parameters are compared by identity.
     """
 
     master: Array
@@ -45,16 +45,16 @@ class Parameter:
         return tuple(self.master.shape)
 
     def replace(self, master: Array) -> None:
-        """Takes another master, and reads it as it is."""
+        """Replaces the master, and uses it as the value."""
         self.master = self.value = master
 
 
 @dataclass(eq=False)
 class Tensor:
-    """A stored value on a tape. A view (reshape, permute) keeps the producer of what it views.
+    """A stored value on a tape. A view (reshape, permute) has the producer of the tensor that it views.
 
-    ``to_producer`` are the steps, in forward order, that a gradient of this tensor's shape retraces backwards
-    to the shape of its producer's output.
+    ``to_producer`` has a function for each view, in forward order. Applied in reverse order they map a gradient of this
+    tensor's shape to the shape of its producer's output.
     """
 
     value: Array
@@ -72,7 +72,7 @@ class Tensor:
 
 
 def retrace(to_producer: tuple[Callable[[Array], Array], ...], gradient: Array) -> Array:
-    """Brings a view's gradient back to the shape of the producer's output."""
+    """Maps a view's gradient back to the shape of the producer's output."""
     for step in reversed(to_producer):
         gradient = step(gradient)
     return gradient

@@ -1,4 +1,4 @@
-"""What a training run depends on: its settings, their key, and the data, network and plan that they stand for."""
+"""Defines the settings of a training run, their key, and the data, network and plan that they describe."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from mpsim.training.optimizer import SGD
 from mpsim.training.recipe import Recipe
 from mpsim.training.schedule import Constant, Cosine
 
-#: Part of every key: raised when the same settings come to give other results, so that old ones are not taken for new.
+#: Part of every key. It is increased when the same settings give different results, so that old results are not reused.
 DEFINITION = 1
-#: The same of runs under a given plan, whose bytes and share came to be those of the batch that runs.
+#: The same for runs with a given plan. Their bytes and share were changed to those of the run's batch.
 GIVEN_PLAN_DEFINITION = 2
 
-#: The numbers among the settings and what each may be; those of training are checked by its recipe.
+#: Checks of numeric settings. The recipe checks those of training.
 _NUMBERS: dict[str, Callable[[str, object], float]] = {
     "ratio": checks.share,
     "k": checks.whole,
@@ -42,10 +42,9 @@ _NUMBERS: dict[str, Callable[[str, object], float]] = {
     "batch": checks.batch,
     "train_images": partial(checks.whole, least=1),
     "evaluate_every": checks.epochs,
-    "promotion": partial(checks.share, zero=False),  # Recipe offers None, which the command line writes as 0
+    "promotion": partial(checks.share, zero=False),  # the command line writes Recipe's None as 0
 }
-#: The data that had no digest in a key when runs on them were first stored, as they were then. Runs on them keep the
-#: keys that they had.
+#: Data that had no digest in the keys of the first stored runs, with their digests at that time. These keys stay valid.
 DATA_OF_OLD_KEYS = {
     "digits": "6ccfbf39fb544ef0c1a45da7a2d0633a4b86f57b0eeebc778d9594f83624e993",
     "synthetic10": "8cfc398ac0aa2d52c6dc4c845e18305b8bcd710572eb22db80ff092b60d77023",
@@ -54,7 +53,7 @@ DATA_OF_OLD_KEYS = {
 
 
 def later_settings(data: str) -> dict[str, Any]:
-    """Settings that came later, and the value under which a run is what it was before them, and so has its old key."""
+    """Returns the settings that were added later, with the values for which a run keeps its old key."""
     return {
         "model_sha256": None, "train_images": None, "evaluate_every": 1, "skipped_statistics": "updated",
         "accumulator": described(Accumulator()), "data_sha256": DATA_OF_OLD_KEYS.get(data),
@@ -62,39 +61,39 @@ def later_settings(data: str) -> dict[str, Any]:
 
 
 class Contents(NamedTuple):
-    """What the files that settings name hold: SHA-256 (hex) of the data, and of the network's file or None."""
+    """Digests of the files that settings name: SHA-256 (hex) of the data, and of the network's file or None."""
 
     data_sha256: str
     model_sha256: str | None
 
 
 def formats_of(levels: str) -> dict[str, dict[str, str]]:
-    """What a level pair stands for: side -> role -> the format's repr, which gives all its numbers."""
+    """Returns the formats of levels: side -> role -> the format's repr, which has all its numbers."""
     pair = parse_levels(levels)
     return {side: {role: repr(getattr(pair, side)[role]) for role in ROLES} for side in ("high", "low")}
 
 
 def setting(default: Any, help: str, **told: Any) -> Any:
-    """A field of RunSettings. For the command line: its help, further names (``options``), another ``type``, and how
-    what is given is ``read``."""
+    """Declares a field of RunSettings. For the command line it has a help text, and optionally further names
+    (``options``), another ``type``, and a function that converts the value (``read``)."""
     return field(default=default, metadata={"help": help, **told})
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Everything that the bits of a run depend on. Backend and threads are not here: they change none.
+    """Everything on which the bits of a run depend. Backend and threads change no bit.
 
-    The defaults are those of every command that has the setting. ``plan`` is a plan's JSON text, used in place of a
-    scheme. ``model``: a name in reference_models, or ``FILE.py:FUNCTION`` as ``mpsim.networks.build`` takes it.
-    ``data``: of mpsim.data.DATASETS, ``data_path`` where it needs one. ``schedule``: "cosine" or "constant".
-    ``promotion`` applies to the schemes under which the paper promotes, and to a given plan.
-    ``seed``: initial weights, data order and augmentation, random bits. ``plan_seed``: of scheme "random".
-    ``train_images``: only so many of the training images, the first; None for all. ``evaluate_every``: so many
-    epochs from one evaluation on the test images to the next; the last epoch always has one. ``skipped_statistics``
-    and ``accumulator`` (as text): as for ``Trainer``.
+    The defaults are those of every command that has the setting. ``plan`` is a plan's JSON text, used instead of a
+    scheme. ``model``: a name in reference_models, or ``FILE.py:FUNCTION`` as for ``mpsim.networks.build``. ``data``: a
+    name in mpsim.data.DATASETS, with ``data_path`` if it needs one. ``schedule``: "cosine" or "constant". ``promotion``
+    applies to the schemes for which the paper promotes, and to a given plan. ``seed``: for initial weights, data order,
+    augmentation and random bits. ``plan_seed``: for scheme "random". ``train_images``: the number of training images
+    that are used, from the first on; None for all. ``evaluate_every``: the epochs between evaluations on the test
+    images. The last epoch is always evaluated. ``skipped_statistics`` and ``accumulator`` (as text): as for
+    ``Trainer``.
 
-    Files are found by what they hold: ``key`` has the digest of the data and of the network's file, as they are when
-    it is asked for, and not where they lie. A subclass may load other data (``load``).
+    ``key`` depends on the current content of the data and of the network's file, not on their location. A subclass may
+    load other data (``load``).
     """
 
     scheme: str = setting(
@@ -102,20 +101,20 @@ class RunSettings:
         "float32, uniform_high, uniform_low, operator_based, operator_based_extended, largest_first, smallest_first, "
         "random (with --plan-seed), largest_k (with --k).",
     )
-    ratio: float | None = setting(None, "For *_first and random: share of elements to hold low, 0 to 1.")
+    ratio: float | None = setting(None, "For *_first and random: share of elements to set low, 0 to 1.")
     k: int | None = setting(None, "For largest_k: the number of groups.", options=("--k",))
-    plan_seed: int | None = setting(None, "For scheme random: which order.")
+    plan_seed: int | None = setting(None, "For scheme random: the seed of the order.")
     plan: str | None = None
     levels: str = setting(
         "paper",
-        "A named pair (paper, six_bit, ...) or HIGH:FORWARD,BACKWARD as fp_6_9_0:fp_4_3_4,fp_5_2_0; more "
+        "A named pair (paper, six_bit, ...) or HIGH:FORWARD,BACKWARD, e.g. fp_6_9_0:fp_4_3_4,fp_5_2_0; more "
         ":FORWARD,BACKWARD are lower levels.",
     )
-    seed: int = setting(0, "Of initial weights, data order and random bits.")
-    model: str = setting("small_cnn", "Network: of reference_models, or my_net.py:build.")
+    seed: int = setting(0, "Seed of initial weights, data order and random bits.")
+    model: str = setting("small_cnn", "Network: a name in reference_models, or my_net.py:build.")
     width: float = setting(1.0, "Width multiplier of the network.")
     data: str = setting("digits", "Dataset: digits (bundled), synthetic10, cifar10, ...")
-    data_path: str | None = setting(None, "The dataset's archive or folder, where it needs one.")
+    data_path: str | None = setting(None, "The dataset's archive or folder, if it needs one.")
     epochs: int = setting(15, "Passes over the training data.")
     batch: int = setting(128, "Images of a training step; at most the training images.")
     lr: float = setting(0.1, "Learning rate of the first epoch.", options=("--lr",))
@@ -127,16 +126,16 @@ class RunSettings:
     )
     semantics: str = setting("standard", "standard or lee2023 (as the published artifact computes).")
     rounding: str = setting("nearest", "nearest, or stochastic with --random-bit-count.")
-    random_bit_count: int | None = setting(None, "For stochastic rounding: bits used, 1 to 32.")
-    train_images: int | None = setting(None, "Only so many of the training images, the first; default all.")
-    evaluate_every: int = setting(1, "Epochs from one evaluation on the test images to the next.")
+    random_bit_count: int | None = setting(None, "For stochastic rounding: number of random bits, 1 to 32.")
+    train_images: int | None = setting(None, "Number of training images to use, from the first on; default: all.")
+    evaluate_every: int = setting(1, "Epochs between evaluations on the test images.")
     skipped_statistics: str = setting(
         "updated", "Batch norm's running statistics after a skipped step: updated (as in PyTorch) or kept."
     )
     accumulator: str = setting(
         described(Accumulator()),
-        "How products are summed: chunk=64, a tensor core such as hopper_float16, or stages such as "
-        "'groups(lanes(8), rising(), folding())'; by pass and by layer, 'forward=hopper_float16;conv1:exact'; or a "
+        "Order of sums: chunk=64, a tensor core such as hopper_float16, or stages such as "
+        "'groups(lanes(8), rising(), folding())'; by pass and by layer 'forward=hopper_float16;conv1:exact'; or a "
         "JSON file.",
         read=text_or_file,
     )
@@ -153,39 +152,39 @@ class RunSettings:
             raise UsageError(
                 f"accumulator {self.accumulator!r} promises no bits, so its runs have no digest", "accumulator"
             )
-        object.__setattr__(self, "accumulator", described(summation))  # one text for one order
+        object.__setattr__(self, "accumulator", described(summation))  # equal orders have equal texts
         sgd = recipe.optimizer
         factors = {"lr": sgd.lr, "momentum": sgd.momentum, "weight_decay": sgd.weight_decay}
         shares = {"ratio": self.ratio, "width": self.width, "promotion": self.promotion}
         for name, value in {**factors, **shares}.items():
             if value is not None:
-                object.__setattr__(self, name, float(value))  # 1 and 1.0 are one setting and have one key
+                object.__setattr__(self, name, float(value))  # 1 and 1.0 have the same key
         parse_levels(self.levels)
         if self.train_images is not None:
             self.check_batch(self.train_images)
         networks.file_of(self.model)
 
     def check_batch(self, images: int) -> None:
-        """ValueError if a batch has more images than there are for training."""
+        """Raises ValueError if a batch has more images than there are for training."""
         if self.batch > images:
             raise UsageError(
                 f"batch is {self.batch} images, but there are only {images} training images of {self.data}; "
-                f"take a batch of at most {images}",
+                f"use a batch of at most {images}",
                 "batch",
             )
 
-    # -- their name -----------------------------------------------------------------------------------------
+    # -- key and label --------------------------------------------------------------------------------------
     def contents(self) -> Contents:
-        """What the files hold now. ValueError or OSError for data or a network that cannot be read."""
-        if type(self).load is not RunSettings.load:  # a subclass's own data
+        """Returns the files' current digests. Raises ValueError or OSError for unreadable data or networks."""
+        if type(self).load is not RunSettings.load:  # the data of a subclass
             return Contents(digest_of_splits(*self.load()), networks.content_hash(self.model))
         return Contents(digest_data(self.data, self.data_path), networks.content_hash(self.model))
 
     def to_dict(self, contents: Contents | None = None) -> Record:
-        """The settings as JSON types, with the formats that the levels stand for and the digests of the files.
+        """Returns the settings as JSON types, with the formats of the levels and the digests of the files.
 
-        ``contents``: what ``contents()`` gave, where it is at hand. A digest is left out where it says nothing: of a
-        network of reference_models, and of data that are those of DATA_OF_OLD_KEYS.
+        ``contents``: the result of ``contents()``, if it is already known. Digests of networks in reference_models and
+        of the data in DATA_OF_OLD_KEYS are omitted.
         """
         found = self.contents() if contents is None else contents
         settings = {**asdict(self), **found._asdict(), "formats": formats_of(self.levels)}
@@ -197,41 +196,41 @@ class RunSettings:
 
     @property
     def model_name(self) -> str:
-        """``model``, of a file its name without the folder."""
+        """``model``, without the folder if it is a file."""
         file = networks.file_of(self.model)
         return self.model if file is None else file.label
 
     @property
     def key(self) -> str:
-        """The name under which the run is stored, for the data and the network's file as they are now."""
+        """The key under which the run is stored, for the current content of the data and of the network's file."""
         return settings_key(self.to_dict())
 
     @property
     def label(self) -> str:
-        """A few words for progress bars and tables."""
+        """A short description for progress bars and tables."""
         options = [f"{self.ratio:g}" if self.ratio is not None else "", f"k={self.k}" if self.k is not None else ""]
         name = "plan" if self.plan is not None else self.scheme
         words = [name, *options, "" if self.scheme == "float32" else str(self.levels)]
         return " ".join(word for word in words if word)
 
-    # -- what they stand for --------------------------------------------------------------------------------
+    # -- data, network and plan -----------------------------------------------------------------------------
     def load(self) -> tuple[LabelledImages, LabelledImages]:
-        """(training data, test data)."""
+        """Returns (training data, test data)."""
         training = load_data(self.data, "train", self.data_path)
         if self.train_images is not None:
             if self.train_images > len(training):
                 raise UsageError(
                     f"train_images is {self.train_images}, but {self.data} has {len(training)} training images; "
-                    f"take at most that many, or None for all",
+                    f"use at most that many, or None for all",
                     "train_images",
                 )
             training = training.first(self.train_images)
         return training, load_data(self.data, "test", self.data_path)
 
     def build(self, data: LabelledImages) -> Module:
-        """The network for images and classes of ``data``, its weights drawn from ``seed``.
+        """Builds the network for images and classes of ``data``, with weights drawn from ``seed``.
 
-        ValueError for a network that does not take the data.
+        Raises ValueError if the network does not fit the data.
         """
         network = networks.build(
             self.model,
@@ -242,22 +241,23 @@ class RunSettings:
         )
         if tuple(network.input_shape) != tuple(data.image_shape):
             raise UsageError(
-                f"{self.model} takes images of {network.input_shape}, {data.name} has {data.image_shape}; "
+                f"{self.model} needs images of shape {network.input_shape}, but {data.name} has {data.image_shape}; "
                 f"choose another model or dataset"
             )
         if network.classes < data.classes:
-            raise UsageError(f"{self.model} tells {network.classes} classes apart, {data.name} has {data.classes}")
+            raise UsageError(f"{self.model} has {network.classes} output classes but {data.name} has {data.classes}")
         return network
 
     def trace(self, network: Module) -> Trace:
-        """A step of the network at the run's batch size."""
+        """Traces a step of the network at the run's batch size."""
         return trace(network, batch=self.batch, semantics=self.semantics)
 
     def make_plan(self, network: Module, traced: Trace | None = None) -> Plan | None:
-        """The plan for the network at the run's batch size.
+        """Returns the plan for the network at the run's batch size.
 
-        ``traced``: what ``trace(network)`` gave, where it is at hand. A given plan keeps its formats, whatever batch it
-        was made for. ValueError as by ``assignment.assign``, PlanMismatch for a given plan of another network.
+        ``traced``: the result of ``trace(network)``, if it is already known. A given plan keeps its formats also if it
+        was made for another batch. Raises ValueError like ``assignment.assign``, and PlanMismatch for a given plan of
+        another network.
         """
         traced = self.trace(network) if traced is None else traced
         if self.plan is not None:
@@ -277,12 +277,12 @@ class RunSettings:
         )
 
     def recipe(self, plan: Plan | None, steps: int) -> Recipe:
-        """How the run is trained under its plan; ``steps``: of an epoch, after which the loss scale may grow."""
+        """Returns the run's recipe under its plan. ``steps`` per epoch is the growth interval of the loss scale."""
         scale = LossScale(growth_interval=steps) if plan is not None and plan.rounds else LossScale.fixed()
         return replace(self._recipe(), loss_scale=scale, promotion=self.promotion_threshold())
 
     def _recipe(self) -> Recipe:
-        """What does not depend on the plan."""
+        """Returns the settings that do not depend on the plan."""
         schedule = Cosine(self.epochs) if self.schedule == "cosine" else Constant()
         return Recipe(
             SGD(self.lr, self.momentum, self.weight_decay, schedule),
@@ -296,17 +296,17 @@ class RunSettings:
         )
 
     def promotion_threshold(self) -> float | None:
-        """The ratio from which tensors are promoted; None under a scheme that promotes none."""
+        """The ratio from which tensors are promoted, or None for a scheme without promotion."""
         promotes = self.plan is not None or SCHEMES[self.scheme].promotes
         return self.promotion if promotes else None
 
 
-#: What every command takes where it is not told.
+#: The defaults of every command.
 DEFAULTS = RunSettings()
 
 
 def keeping_data() -> Callable[[RunSettings], tuple[LabelledImages, LabelledImages]]:
-    """A ``load`` for ``run`` that keeps the data it gave last, for runs one after the other on the same content."""
+    """Returns a ``load`` for ``run`` that caches the last data, for consecutive runs on the same content."""
     kept: dict[tuple, tuple[LabelledImages, LabelledImages]] = {}
 
     def load(settings: RunSettings) -> tuple[LabelledImages, LabelledImages]:
@@ -320,8 +320,7 @@ def keeping_data() -> Callable[[RunSettings], tuple[LabelledImages, LabelledImag
 
 
 def keeping_contents() -> Callable[[RunSettings], Contents]:
-    """``RunSettings.contents`` for settings that are named together: files that several of them share are looked at
-    once."""
+    """Returns ``RunSettings.contents`` for several settings, which checks each shared file once."""
     kept: dict[object, Contents] = {}
 
     def contents(settings: RunSettings) -> Contents:
@@ -335,6 +334,6 @@ def keeping_contents() -> Callable[[RunSettings], Contents]:
 
 
 def keys_of(jobs: Iterable[RunSettings]) -> dict[RunSettings, str]:
-    """Job -> key, all for the files as they are now."""
+    """Returns job -> key, for the current content of the files."""
     contents = keeping_contents()
     return {job: settings_key(job.to_dict(contents(job))) for job in jobs}

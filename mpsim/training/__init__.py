@@ -1,1 +1,1 @@
-"""Training: the stores that round, optimizer, schedules, loss scale, Trainer, checkpoints."""
+"""Training: stores that round, optimizer, schedules, loss scale, Trainer, checkpoints."""

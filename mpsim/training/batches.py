@@ -1,4 +1,4 @@
-"""Batches as they come in: checked once, with errors that say what came; and how large one may be on a device."""
+"""Checks incoming batches, and estimates how large a batch fits on a device."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Data = LabelledImages | Batch | Iterable[Batch]
 
 
 def checked(model: Module, images: np.ndarray, labels: np.ndarray) -> Batch:
-    """Images as contiguous float32 (N, C, H, W) and labels as int64 (N,) for ``model``.
+    """Returns images as contiguous float32 (N, C, H, W) and labels as int64 (N,) for ``model``.
 
-    TypeError for images that are not float32 or labels that are not integers; ValueError for other shapes, an
-    empty batch, or a label outside 0..classes-1.
+    Raises TypeError for images that are not float32 or labels that are not integers. Raises ValueError for wrong
+    shapes, an empty batch, or a label outside 0..classes-1.
     """
     images, labels = np.asarray(images), np.asarray(labels)
     if images.dtype != np.float32:
@@ -42,7 +42,7 @@ def checked(model: Module, images: np.ndarray, labels: np.ndarray) -> Batch:
 
 
 def of(data: Data, batch: int) -> Iterator[Batch]:
-    """The batches of ``data``: those of an iterable, or a dataset or pair (images, labels) cut into pieces."""
+    """Yields the batches of ``data``: of an iterable, or pieces of a dataset or of a pair (images, labels)."""
     if isinstance(data, LabelledImages):
         for start in range(0, len(data), batch):
             chosen = np.arange(start, min(start + batch, len(data)))
@@ -59,12 +59,12 @@ def of(data: Data, batch: int) -> Iterator[Batch]:
         raise UsageTypeError(f"data must be a dataset, (images, labels) or batches of them, got {type(data).__name__}")
 
 
-# -- in a device's memory ---------------------------------------------------------------------------------------
+# -- memory of a device -----------------------------------------------------------------------------------------
 def fitting_batch(model: Module, free: int) -> int:
-    """How many images a step of this model may have with ``free`` bytes beside masters, momentum and statistics.
+    """Estimates the largest batch of a step, given the bytes ``free`` besides masters, momentum and statistics.
 
-    An estimate: every activation is kept to its backward pass, and two of the largest gradients and one padded copy
-    live beside them; all in float32. The rounded parameters and their gradients are taken off first.
+    It assumes that every activation is stored until its backward pass, together with two of the largest gradients and
+    one padded copy, all in float32. The rounded parameters and their gradients are subtracted first.
 
     >>> import reference_models
     >>> fitting_batch(reference_models.build("small_cnn", width=0.25), 1 << 30) > 100
@@ -78,12 +78,12 @@ def fitting_batch(model: Module, free: int) -> int:
 
 
 def with_advice(error: DeviceMemoryError, model: Module, batch: int, held: int) -> DeviceMemoryError:
-    """The error of a step, with the batch that would fit; ``held``: bytes in use before the step."""
+    """Adds the batch that would fit to the error of a step. ``held``: bytes in use before the step."""
     fits = min(fitting_batch(model, error.total - held), batch - 1)
     advice = f"a batch of about {fits} would fit" if fits > 0 else "no batch would fit"
     return DeviceMemoryError(
-        f"a step of batch {batch} asked for {error.asked} bytes more than there were: {error}. By the sizes of its "
-        f"tensors {advice}",
+        f"a step with batch {batch} could not allocate {error.asked} bytes: {error}. According to the sizes of its "
+        f"tensors, {advice}",
         asked=error.asked,
         used=error.used,
         total=error.total,

@@ -1,4 +1,4 @@
-"""Loss scaling: the loss's gradient is multiplied, so that small gradients do not vanish in narrow formats.
+"""Loss scaling multiplies the loss's gradient, so that small gradients do not become zero in narrow formats.
 
 Source: Micikevicius et al. 2018 §3.2; paper §4.1 (dynamic, the factors below).
 """
@@ -10,17 +10,17 @@ from dataclasses import asdict, dataclass
 from mpsim import checks
 from mpsim.files.records import Record
 
-#: Powers of two: 1 / scale stays a normal float32 number, however long a diverged run goes on.
+#: Powers of two within which 1 / scale is a normal float32 number, also in diverged runs.
 SMALLEST, LARGEST = 2.0**-126, 2.0**126
 
 
 @dataclass(frozen=True)
 class LossScale:
-    """Settings of the dynamic loss scale; ``LossScale.fixed(scale)`` is one that never moves.
+    """Settings of the dynamic loss scale. ``LossScale.fixed(scale)`` is a constant one.
 
-    After a step whose parameter gradients hold an infinity or NaN (the update is skipped) the scale is multiplied
-    by ``backoff`` and the count of good steps restarts; after ``growth_interval`` good steps in a row it is
-    multiplied by ``growth``. It stays within 2**-126 .. 2**126.
+    If a step's parameter gradients contain an infinity or NaN, the update is skipped, the scale is multiplied by
+    ``backoff``, and the count of good steps restarts. After ``growth_interval`` good steps in a row it is multiplied by
+    ``growth``. It stays within 2**-126 .. 2**126.
 
     >>> LossScale(initial=1024).state().after_step(overflowed=True).scale
     512.0
@@ -45,7 +45,7 @@ class LossScale:
 
     @classmethod
     def fixed(cls, scale: float = 1.0) -> LossScale:
-        """A scale that never moves.
+        """Returns a constant scale.
 
         >>> LossScale.fixed(1024.0).state().after_step(overflowed=True).scale
         1024.0
@@ -53,24 +53,24 @@ class LossScale:
         return cls(scale, None, 1.0, 1.0)
 
     def state(self) -> LossScaleState:
-        """The state before the first step."""
+        """Returns the state before the first step."""
         return LossScaleState(self, self.initial, 0)
 
     def to_dict(self) -> Record:
-        """The fields, for JSON."""
+        """Returns the fields for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class LossScaleState:
-    """The scale of the next step and the number of good steps since it last moved."""
+    """The scale of the next step and the number of good steps since it last changed."""
 
     settings: LossScale
     scale: float
     good_steps: int
 
     def after_step(self, overflowed: bool) -> LossScaleState:
-        """The state after a step whose parameter gradients did or did not hold an infinity or NaN.
+        """Returns the state after a step. ``overflowed``: its parameter gradients contained an infinity or NaN.
 
         >>> state = LossScale(initial=8.0, growth_interval=2).state()
         >>> state = state.after_step(overflowed=True)

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent with momentum and weight decay, float32 state and masters (paper §4.1)."""
+"""Stochastic gradient descent with momentum and weight decay, with float32 state and masters (paper §4.1)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mpsim.training.schedule import Constant, Schedule
 
 
 def check_factor(name: str, value: object) -> float:
-    """``value``, if an update can take it as learning rate, momentum or weight decay: a float32 of at least 0."""
+    """Returns a valid learning rate, momentum or weight decay: at least 0 and finite in float32."""
     return checks.real(name, value, least=0, most=checks.FLOAT32_LARGEST)
 
 
 @dataclass(frozen=True)
 class SGD:
-    """The rule of an update; ``kernels.sgd_update`` gives its order.
+    """The rule of an update. ``kernels.sgd_update`` specifies its order of operations.
 
-    ``lr`` is multiplied by ``schedule.factor(epoch)``. Weight decay applies to every parameter, batch norm's scale
-    and shift and the biases included. UsageError for a negative or non-finite number.
+    ``lr`` is multiplied by ``schedule.factor(epoch)``. Weight decay applies to every parameter, including biases and
+    batch norm's scale and shift. Raises UsageError for a negative or non-finite number.
 
     >>> SGD(lr=0.1).learning_rate(epoch=3)
     0.1
@@ -41,13 +41,13 @@ class SGD:
         checks.instance("schedule", self.schedule, Schedule, "Constant, Cosine or Step")
 
     def learning_rate(self, epoch: int) -> float:
-        """The rate of this epoch, in float64; the kernel takes it as float32."""
+        """Returns the rate of an epoch in float64. The kernel converts it to float32."""
         return self.lr * self.schedule.factor(epoch)
 
     def update(
         self, kernels: Kernels, master: Array, gradient: Array, velocity: Array, *, epoch: int, loss_scale: float
     ) -> None:
-        """One update of one parameter, in place: master and velocity change.
+        """Updates one parameter: changes master and velocity in place.
 
         ``gradient`` is still multiplied by ``loss_scale``.
         """
@@ -55,7 +55,7 @@ class SGD:
         kernels.sgd_update(master, gradient, velocity, rate, self.momentum, self.weight_decay, 1 / loss_scale)
 
     def to_dict(self) -> Record:
-        """The fields, for JSON."""
+        """Returns the fields for JSON."""
         return {
             "lr": self.lr,
             "momentum": self.momentum,
@@ -65,7 +65,7 @@ class SGD:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> SGD:
-        """The inverse of ``to_dict``.
+        """Inverts ``to_dict``.
 
         >>> SGD.from_dict(SGD(lr=0.05).to_dict()) == SGD(lr=0.05)
         True

@@ -1,4 +1,4 @@
-"""The forward and backward pass of a training step: the one that the trainer, sensitivities and replays take."""
+"""Runs the forward and backward pass of a training step, for the trainer, sensitivities and replays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mpsim.kernels import Kernels
 
 
 class Passes(NamedTuple):
-    """What both passes give; gradients are still multiplied by the loss scale."""
+    """The results of both passes. Gradients are still multiplied by the loss scale."""
 
     logits: Tensor
     loss: Tensor
@@ -26,8 +26,8 @@ class Passes(NamedTuple):
 def stored_parameters(
     model: Any, ids: Mapping[str, TensorId], stored: Callable[[TensorId, Array], Array]
 ) -> Iterator[None]:
-    """Parameters have the values that ``stored`` makes of their masters, and the masters again at the end. ``ids``: by
-    name; a parameter that is not there is read by no op."""
+    """Sets the parameters' values to ``stored`` masters, and back to the masters at the end. ``ids`` are by name. No op
+    reads a parameter without an id."""
     parameters: dict[str, Parameter] = model.parameters()
     try:
         for name, parameter in parameters.items():
@@ -53,7 +53,7 @@ def both_passes(
     on_contribution: Callable[[Contribution, Array], Array] | None = None,
 ) -> Passes:
     """Stores the parameters (by ``parameter``, or else ``store``), then runs the network, the cross-entropy and the
-    derivatives, every tensor through ``store``. Running statistics are updated; nothing else of the model changes."""
+    derivatives, and stores every tensor by ``store``. It changes only the running statistics of the model."""
     with stored_parameters(model, ids, parameter or store):
         tape = Tape(kernels, store, store_each_contribution=store_each_contribution, on_contribution=on_contribution)
         logits = model(tape.input(images))

@@ -1,4 +1,4 @@
-"""How a network is trained, as data: all that the bits of a training step depend on beside network, plan and batch."""
+"""Defines the settings on which the bits of a training step depend, besides network, plan and batch."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ SKIPPED_STATISTICS = ("updated", "kept")
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of a Trainer; what a field may be given as, it is made of.
+    """The settings of a Trainer. Fields are converted from the other types that they accept.
 
-    optimizer: with its learning rate and schedule. loss_scale: a LossScale, or a number for a fixed one; None: the
-    usual one, and no scaling where nothing is rounded. promotion: the overflow ratio from which an activation or
-    parameter is held high from the next step on, or None. semantics: "standard" or "lee2023", or a Semantics. rounding:
-    "nearest" or "stochastic" (in standard semantics with ``random_bit_count`` in 1..32). seed: of the random bits of
-    stochastic rounding. skipped_statistics: after a step whose update is skipped, batch norm's running statistics are
-    "updated", as in PyTorch, or "kept". accumulator: how products are summed, which is an Accumulator, a Product,
-    Accumulators by pass and by layer, or a text such as "hopper_float16" or "forward=hopper_float16;conv1:exact"
+    optimizer: with its learning rate and schedule. loss_scale: a LossScale, a number for a fixed one, or None for the
+    default (no scaling if nothing is rounded). promotion: the overflow ratio from which an activation or parameter is
+    high from the next step on, or None. semantics: "standard" or "lee2023", or a Semantics. rounding: "nearest" or
+    "stochastic" (in standard semantics with ``random_bit_count`` in 1..32). seed: for the random bits of stochastic
+    rounding. skipped_statistics: whether a step with a skipped update leaves batch norm's running statistics "updated",
+    as in PyTorch, or "kept". accumulator: the order of sums: an Accumulator, a Product, Accumulators by pass and by
+    layer, or a text such as "hopper_float16" or "forward=hopper_float16;conv1:exact"
     (mpsim.products.passes.accumulators_of).
 
-    Raises UsageError or UsageTypeError for what does not fit.
+    Raises UsageError or UsageTypeError for invalid settings.
 
     >>> Recipe(semantics="lee2023", loss_scale=1024).loss_scale == LossScale.fixed(1024)
     True
@@ -72,16 +72,16 @@ class Recipe:
             made["loss_scale"] = LossScale.fixed(number)
         for name, value in made.items():
             object.__setattr__(self, name, value)
-        assert self.policies  # which refuses a rounding that the semantics do not have
+        assert self.policies  # raises for a rounding that the semantics do not have
 
     @cached_property
     def policies(self) -> dict[str, Policy]:
-        """How the tensors of each role are rounded."""
+        """The rounding policies by role."""
         semantics = as_semantics(self.semantics)
         return {role: semantics.policy(role, self.rounding, self.random_bit_count) for role in ROLES}
 
     def with_(self, settings: Mapping[str, Any]) -> Recipe:
-        """The recipe but for some settings. UsageTypeError for one that there is not."""
+        """Returns the recipe with some settings replaced. Raises UsageTypeError for an unknown one."""
         known = [field.name for field in fields(self)]
         for name in settings:
             if name not in known:
@@ -90,14 +90,13 @@ class Recipe:
         return replace(self, **settings)
 
     def scaling(self, plan: Plan | None) -> LossScale:
-        """The loss scale under a plan."""
+        """Returns the loss scale under a plan."""
         if isinstance(self.loss_scale, LossScale):
             return self.loss_scale
         return LossScale() if plan is not None and plan.rounds else LossScale.fixed()
 
     def parameter_ids(self, model: Module, plan: Plan | None) -> dict[str, TensorId]:
-        """Parameter's name -> id, after checking that plan and accumulators were made for this model and these
-        semantics."""
+        """Returns the parameters' ids by name. Checks that plan and accumulators fit this model and these semantics."""
         semantics = as_semantics(self.semantics)
         traced = trace(model, batch=1 if plan is None else plan.network.batch, semantics=semantics.name)
         if isinstance(self.accumulator, Accumulators):
@@ -110,13 +109,13 @@ class Recipe:
                 legacy = self.policies["activation"].mode.is_legacy
                 if legacy and format.name != "float32" and not spec.legacy_applies(format):
                     raise UsageError(
-                        f"semantics {semantics.name!r} rounds as QPyTorch does, which knows fp_E_M_B (E <= 8) "
-                        f"and not {format}; use other levels, or semantics 'standard'"
+                        f"semantics {semantics.name!r} rounds like QPyTorch, which supports fp_E_M_B (E <= 8) but "
+                        f"not {format}; use other levels, or semantics 'standard'"
                     )
         return traced.parameter_ids
 
     def to_dict(self) -> Record:
-        """JSON types."""
+        """Returns the settings as JSON types."""
         assert isinstance(self.semantics, Semantics) and not isinstance(self.accumulator, str)
         scale = self.loss_scale.to_dict() if isinstance(self.loss_scale, LossScale) else None
         found = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -125,7 +124,7 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> Recipe:
-        """The recipe of ``to_dict``; a setting that an older version did not have is its default."""
+        """Inverts ``to_dict``. Settings that an older version did not have get their defaults."""
         settings = {field.name: found[field.name] for field in fields(cls) if field.name in found}
         settings["optimizer"] = SGD.from_dict(found["optimizer"])
         settings["semantics"] = of_stored(found["semantics"])

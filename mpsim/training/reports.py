@@ -1,4 +1,4 @@
-"""What a step, an epoch and an evaluation tell."""
+"""Reports of a step, an epoch and an evaluation."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mpsim.engine.tensor import TensorId
 class StepReport:
     """One training step.
 
-    loss: the stored loss (a mean over the batch). logits: float32 (N, classes), as stored. overflow, underflow:
-    per rounded tensor, the share of its elements beyond the range of its format on that side. promoted: tensors held
-    high from the next step on. loss_scale: the scale of this step. skipped: the update was left out, since a
-    parameter gradient had an infinity or NaN. low_share: share of the elements held low in this step.
+    loss: the stored loss (a mean over the batch). logits: the stored float32 (N, classes). overflow, underflow: for
+    each rounded tensor the share of its elements beyond the range of its format on that side. promoted: tensors that
+    are high from the next step on. loss_scale: the scale of this step. skipped: the update was skipped because a
+    parameter gradient had an infinity or NaN. low_share: the share of elements in low formats in this step.
     """
 
     loss: float
@@ -31,9 +31,9 @@ class StepReport:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One epoch: means over its steps (loss and accuracy over its images), and sums of what happened.
+    """One epoch: means over its steps (loss and accuracy over its images), and counts of events.
 
-    low_share is the average over the steps; low_share_after, that of the plan after the last of them.
+    low_share is the mean over the steps, and low_share_after the share of the plan after the last one.
     """
 
     epoch: int
@@ -61,5 +61,5 @@ class Evaluation:
 
 
 def correct(logits: np.ndarray, labels: np.ndarray) -> int:
-    """How many rows have their largest element at the label; a row with NaN has none."""
+    """Counts the rows whose largest element is at the label. A row with NaN does not count."""
     return int(np.count_nonzero((np.argmax(logits, axis=1) == labels) & ~np.isnan(logits).any(axis=1)))

@@ -1,4 +1,4 @@
-"""A trainer's state as checkpoint bytes, and back: every setting, the plan as promoted, all arrays bit for bit."""
+"""Converts a trainer's state to checkpoint bytes and back: settings, the plan with promotions, and the arrays' bits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MODEL, _VELOCITY = "model/", "velocity/"
 
 @dataclass(frozen=True)
 class State:
-    """All that a trainer goes on from; ``velocity``: NumPy arrays by parameter."""
+    """Everything that a trainer resumes from. ``velocity`` has NumPy arrays by parameter."""
 
     model: Module
     arrays: Mapping[str, np.ndarray]
@@ -37,7 +37,7 @@ class State:
     loss_scale: LossScaleState
 
     def velocity_of(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """The momentum of a parameter; KeyError or UsageError if it is not that of one with this shape."""
+        """Returns the momentum of a parameter. Raises KeyError or UsageError if it is missing or has another shape."""
         found = self.velocity[name]
         if found.shape != shape or found.dtype != np.float32:
             raise UsageError(f"velocity of {name} is {found.dtype} {found.shape}, not float32 {shape}")
@@ -45,7 +45,7 @@ class State:
 
 
 def dump(state: State) -> bytes:
-    """The checkpoint of a trainer's state."""
+    """Returns the checkpoint of a trainer's state."""
     header = {
         "model": {
             **dict(zip(("name", "width", "classes"), _identity(state.model), strict=True)),
@@ -70,8 +70,8 @@ def dump(state: State) -> bytes:
 
 
 def read(content: bytes, source: str, model: Module | None = None) -> State:
-    """The state in these bytes, whose network is ``model`` or else built; ``source`` names them in errors.
-    CheckpointError if they are not a trainer's."""
+    """Returns the state in a checkpoint's bytes, for ``model`` or a network that is built. ``source`` names the bytes
+    in errors. Raises CheckpointError if they are not a trainer's."""
     header, arrays = checkpoint.unpack(content, source)
     with fitting(source):
         described, settings, state = header["model"], header["settings"], header["state"]
@@ -94,7 +94,7 @@ def read(content: bytes, source: str, model: Module | None = None) -> State:
 
 @contextmanager
 def fitting(source: str) -> Iterator[None]:
-    """CheckpointError where what ``source`` holds does not fit."""
+    """Raises CheckpointError if the content of ``source`` does not fit."""
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:
@@ -104,15 +104,14 @@ def fitting(source: str) -> Iterator[None]:
 def build_network(
     described: dict[str, Any], source: str, remedy: str = "pass model=, an instance of that network"
 ) -> Module:
-    """The network of reference_models that the header names, weights to be replaced. ``remedy``: what an error says to
-    do."""
+    """Builds the network that the header names, without its weights. ``remedy``: the advice of an error message."""
     try:
         name, width, classes = (described[key] for key in ("name", "width", "classes"))
         return networks.build(name, width=width, classes=classes, input_shape=tuple(described["input_shape"]) or None)
     except (ValueError, TypeError, KeyError) as error:
-        why = f"it does not say its {error.args[0]}" if isinstance(error, KeyError) else str(error)
+        why = f"its {error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(
-            f"{source} is of network {shown(described.get('name'))}, which cannot be built here ({why}); {remedy}"
+            f"{source} belongs to network {shown(described.get('name'))}, which cannot be built here ({why}); {remedy}"
         ) from error
 
 
@@ -121,11 +120,11 @@ def _check_same(model: Module, described: dict[str, Any], source: str) -> None:
     saved = (described["name"], described["width"], described["classes"])
     if found != saved:
         raise CheckpointError(
-            f"{source} is of network {saved[0]!r} (width {saved[1]}, {saved[2]} classes), the model given is "
+            f"{source} belongs to network {saved[0]!r} (width {saved[1]}, {saved[2]} classes), but the model is "
             f"{found[0]!r} (width {found[1]}, {found[2]} classes)"
         )
 
 
 def _identity(model: Module) -> tuple[str, float, int | None]:
-    """Name, width and classes of a network."""
+    """Returns name, width and classes of a network."""
     return getattr(model, "name", type(model).__name__), getattr(model, "width", 1.0), getattr(model, "classes", None)

@@ -1,4 +1,4 @@
-"""Learning rates by epoch: the factor that the optimizer's ``lr`` is multiplied by."""
+"""Learning-rate schedules: the factor of the optimizer's ``lr`` in each epoch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Cosine:
-    """From 1 at epoch 0 along half a cosine to 0 at ``epochs`` (paper §4.1), a step per epoch.
+    """Half a cosine from 1 at epoch 0 to 0 at ``epochs`` (paper §4.1), with one step per epoch.
 
     >>> [round(Cosine(4).factor(epoch), 3) for epoch in range(5)]
     [1.0, 0.854, 0.5, 0.146, 0.0]
@@ -42,7 +42,7 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Step:
-    """Multiplied by ``multiplier`` at the start of each epoch in ``milestones``.
+    """Multiplies the rate by ``multiplier`` at the start of each epoch in ``milestones``.
 
     >>> [Step((2, 4), 0.5).factor(epoch) for epoch in range(5)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
@@ -65,7 +65,7 @@ SCHEDULES: dict[str, type[Schedule]] = {"constant": Constant, "cosine": Cosine, 
 
 
 def to_dict(schedule: Schedule) -> dict[str, Any]:
-    """Name and fields, for JSON.
+    """Returns name and fields for JSON.
 
     >>> to_dict(Cosine(20))
     {'name': 'cosine', 'epochs': 20}
@@ -75,7 +75,7 @@ def to_dict(schedule: Schedule) -> dict[str, Any]:
 
 
 def from_dict(fields: Mapping[str, Any]) -> Schedule:
-    """The inverse of ``to_dict``; ValueError for an unknown name.
+    """Inverts ``to_dict``. Raises ValueError for an unknown name.
 
     >>> from_dict({"name": "step", "milestones": [3], "multiplier": 0.1})
     Step(milestones=(3,), multiplier=0.1)

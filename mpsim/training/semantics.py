@@ -1,7 +1,7 @@
-"""The two semantics of a training step, as data: docs/semantics.md §5.
+"""Defines the two semantics of a training step as data (docs/semantics.md §5).
 
-Everything that tells ``standard`` from ``lee2023`` is a field here. The trainer, the store and the tape read the
-fields; none of them asks for a name.
+Every difference between ``standard`` and ``lee2023`` is a field. The trainer, the store and the tape read the fields,
+not the name.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from mpsim.errors import UsageError
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.trace import LOSS_COUNTS_BATCH
 
-#: How a tensor is rounded: "nearest" is the semantics' own mode, "stochastic" its random sibling.
+#: "nearest" is the usual rounding mode of the semantics, and "stochastic" the random one.
 ROUNDINGS = ("nearest", "stochastic")
 
 
 @dataclass(frozen=True)
 class Semantics:
-    """How a step stores its tensors. A user's own has the name of a row of SEMANTICS, and other fields.
+    """Describes how a step stores its tensors. Custom semantics have the name of an entry of SEMANTICS.
 
-    ``name``: by which a trace counts the elements of the loss, and which a plan must have been made for.
-    ``nearest``, ``stochastic``: the modes of the two ROUNDINGS. ``forward_overflow`` is for activations and
-    parameters, ``backward_overflow`` for gradients. ``store_each_contribution``: every contribution to the gradient
-    of a tensor with several consumers is rounded, and their float32 sum is not; else the finished sum is rounded,
-    once. ``evaluation_rounds_parameters``: whether evaluation "as trained" rounds parameters too.
+    ``name`` determines how a trace counts the elements of the loss, and must be the one that the plan was made for.
+    ``nearest``, ``stochastic``: the modes of the two ROUNDINGS. ``forward_overflow`` is for activations and parameters,
+    ``backward_overflow`` for gradients. ``store_each_contribution``: whether every contribution to the gradient of a
+    tensor with several consumers is rounded, but not their float32 sum; otherwise only the finished sum is rounded.
+    ``evaluation_rounds_parameters``: whether evaluation "as trained" also rounds parameters.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Semantics:
             object.__setattr__(self, field, kind(checks.named(field, getattr(self, field), list(kind))))
 
     def policy(self, role: str, rounding: str = "nearest", random_bit_count: int | None = None) -> Policy:
-        """How a tensor of this role is rounded. ValueError for an unknown rounding or a wrong number of bits.
+        """Returns the policy for a role. Raises ValueError for an unknown rounding or a wrong number of bits.
 
         >>> SEMANTICS["standard"].policy("activation_gradient").overflow.value
         'mark'
@@ -75,12 +75,12 @@ SEMANTICS = {row.name: row for row in _ROWS}
 
 
 def stored(semantics: Semantics) -> str | dict[str, Any]:
-    """The semantics as JSON values: the name of a row, or all fields."""
+    """Returns the semantics as JSON values: the name of an entry, or all fields."""
     return semantics.name if SEMANTICS.get(semantics.name) == semantics else asdict(semantics)
 
 
 def of_stored(found: str | dict[str, Any]) -> Semantics:
-    """The semantics that ``stored`` wrote. Raises UsageError or UsageTypeError for anything else.
+    """Inverts ``stored``. Raises UsageError or UsageTypeError for anything else.
 
     >>> of_stored(stored(SEMANTICS["lee2023"])).name
     'lee2023'
@@ -93,7 +93,7 @@ def of_stored(found: str | dict[str, Any]) -> Semantics:
 
 
 def as_semantics(semantics: str | Semantics) -> Semantics:
-    """The row itself, or the one of that name; UsageError with near names if there is none.
+    """Returns Semantics unchanged, or the entry of a name. Raises UsageError with similar names for an unknown name.
 
     >>> as_semantics("lee2023").store_each_contribution
     True

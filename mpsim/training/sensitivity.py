@@ -1,4 +1,4 @@
-"""Single steps under any plan, for ``mpsim.assignment.measure_sensitivity``."""
+"""Runs single steps under any plan, for ``mpsim.assignment.measure_sensitivity``."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def steps(
     backend: str = "compiled",
     threads: int | None = None,
 ) -> Iterator[PlannedStep]:
-    """A step for each of the batches (images, labels) of ``data``, with nearest rounding and products summed as
-    ``accumulator`` says (``Recipe``).
+    """Yields a step for each batch (images, labels) of ``data``, with nearest rounding. ``accumulator`` is that of
+    ``Recipe``.
 
-    Each leaves ``model``'s weights and statistics as they were; the model moves to ``backend``. Raises ValueError for
-    data that do not fit, BackendUnavailable.
+    A step does not change ``model``'s weights and statistics. The model is moved to ``backend``. Raises ValueError for
+    invalid data, and BackendUnavailable.
     """
     rules = as_semantics(semantics)
     checks.real("loss_scale", loss_scale, above=0, most=checks.FLOAT32_LARGEST)
@@ -66,7 +66,7 @@ class PlannedStep:
         self.names = {id: name for name, id in self.trace.parameter_ids.items()}
 
     def take(self, plan: Plan, keep: bool = False) -> Taken:
-        """What the step gives under ``plan``; every stored tensor with it if ``keep``."""
+        """Runs the step under ``plan``. With ``keep`` the result has every stored tensor."""
         kernels = self.kernels
         rounder, kept = self.rounder(plan), dict[TensorId, np.ndarray]()
 
@@ -88,13 +88,13 @@ class PlannedStep:
         return Taken(self, plan, kept, float(kernels.to_numpy(loss.value).reshape(())), gradients)
 
     def rounder(self, plan: Plan) -> Rounder:
-        """The store of a plan."""
+        """Returns the store of a plan."""
         return Rounder(plan.formats, self.kernels, {role: self.semantics.policy(role) for role in ROLES})
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What a step under a plan gave: stored tensors where they were kept, loss, unscaled gradients by parameter."""
+    """The results of a step under a plan: stored tensors if they were kept, loss, unscaled gradients by parameter."""
 
     step: PlannedStep
     plan: Plan
@@ -103,7 +103,7 @@ class Taken:
     gradients: Mapping[str, np.ndarray]
 
     def first_order(self, other: Plan) -> float:
-        """Sum of gradient * change over the activations and parameters that ``other`` holds in another format."""
+        """Sums gradient * change over the activations and parameters that have a different format in ``other``."""
         kernels, rounder, terms = self.step.kernels, self.step.rounder(other), []
         for id, format in other.formats.items():
             if format == self.plan.formats[id] or id.role.endswith("gradient") or self._only_chooses(id, other):
@@ -114,17 +114,17 @@ class Taken:
         return math.fsum(terms)
 
     def _slope(self, id: TensorId) -> np.ndarray:
-        """The loss's gradient by a stored tensor."""
+        """Returns the loss's gradient by a stored tensor."""
         value = self.stored[id]
         if id.role == "parameter":
             return self.gradients.get(self.step.names[id], np.zeros_like(value))
         if id.op == self.step.trace.ops[-1].index:
             return np.ones_like(value)  # the loss
-        scaled = self.stored.get(id._replace(role="activation_gradient"), np.zeros_like(value))  # none: the input's
+        scaled = self.stored.get(id._replace(role="activation_gradient"), np.zeros_like(value))  # the input has none
         return scaled.astype(np.float64) / self.step.loss_scale
 
     def _only_chooses(self, id: TensorId, plan: Plan) -> bool:
-        """Whether the tensor's values are numbers of its format already, as its inputs' were."""
+        """Returns whether the tensor's values are already numbers of its format, because its inputs' were."""
         op = self.step.trace.ops[id.op]
         inputs = [plan.formats[TensorId(producer, "activation")] for producer in op.producers if producer >= 0]
         chooses = ops.primitive_of(op.kind).chooses

@@ -1,7 +1,7 @@
-"""The stores of training: what happens to a value where it becomes a stored tensor.
+"""The stores of training, which convert a value to a stored tensor.
 
 The tape calls ``store(id, value)`` for every activation and finished gradient, the trainer for every parameter.
-``Identity`` keeps float32; ``Rounder`` brings each tensor to the format that its plan gives it, and counts.
+``Identity`` keeps float32. ``Rounder`` rounds each tensor to its format in the plan, and counts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mpsim.rounding import Counts
 
 
 class Store(Protocol):
-    """What the tape and the trainer ask of a store."""
+    """The methods of a store that the tape and the trainer use."""
 
     def __call__(self, id: TensorId, value: Any) -> Any: ...
 
@@ -35,17 +35,17 @@ class Store(Protocol):
 
 
 class Observer(Protocol):
-    """What sees a training step (``Trainer.step``)."""
+    """Observes a training step (``Trainer.step``)."""
 
     def watch(self, store: Store) -> Store:
-        """A store that gives what ``store`` gives."""
+        """Returns a store with the same results as ``store``."""
 
     def contribution(self, contribution: Contribution, value: Any) -> Any:
-        """Sees a contribution to an activation gradient (``Tape``), and returns it."""
+        """Observes a contribution to an activation gradient (``Tape``), and returns it."""
 
 
 class Identity:
-    """Float32, nothing rounded; NaNs get their one payload, so that no processor's own shows in the bits."""
+    """Rounds nothing. It makes NaNs canonical, so that bits do not depend on the processor."""
 
     def __init__(self, kernels: Kernels) -> None:
         self.kernels = kernels
@@ -66,10 +66,10 @@ class Identity:
 class Rounder:
     """Rounds each tensor to its format, by the policy of its role, and counts over- and underflow by tensor.
 
-    ``formats``: what a plan gives every tensor of the model. ``policies``: role -> Policy. Tensors whose format is
-    float32 are kept as they are (and not counted). For stochastic rounding ``seed`` and ``step`` name the
-    random bits: the stream of a tensor is its place in the plan, plus the plan's length for every earlier store of
-    the same tensor in this step; ``first_stream`` is added to it.
+    ``formats``: a plan's format of every tensor of the model. ``policies``: role -> Policy. Tensors with format float32
+    are not rounded and not counted. In stochastic rounding ``seed`` and ``step`` determine the random bits. The stream
+    of a tensor is ``first_stream`` plus its index in the plan, plus the plan's length for every earlier store of the
+    same tensor in this step.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Rounder:
         self.policies = policies
         self.seed, self.step, self.first_stream = seed, step, first_stream
         self._places = {id: place for place, id in enumerate(sorted(formats))} if self._is_random else {}
-        self._found: list[tuple[TensorId, Array]] = []  # counts in the order of the stores; a device's stay there
+        self._found: list[tuple[TensorId, Array]] = []  # counts in the order of stores, on the device if there is one
         self._counts: dict[TensorId, np.ndarray] = {}
         self._elements: dict[TensorId, int] = {}
         self._stored: dict[TensorId, int] = {}
@@ -100,7 +100,7 @@ class Rounder:
         format = self._format(id)
         if format.name == "float32":
             return self.kernels.canonical_nan(value)
-        # What the tape gives belongs to the store; a master does not.
+        # The store owns the values from the tape and may overwrite them, but not a master.
         out = None if id.role == "parameter" else value
         stored, counts = self.kernels.round_array(value, format, self.policies[id.role], self._random_bits(id), out=out)
         self._found.append((id, counts))
@@ -110,7 +110,7 @@ class Rounder:
     def _format(self, id: TensorId) -> Format:
         format = self.formats.get(id)
         if format is None:
-            raise UsageError(f"the plan gives no format to {id}: it was made for another model")
+            raise UsageError(f"the plan has no format for {id}: it was made for another model")
         return format
 
     def _random_bits(self, id: TensorId) -> Stream | None:
@@ -122,19 +122,19 @@ class Rounder:
         return Stream(self.seed, "rounding", place, self.step)
 
     def overflow(self) -> dict[TensorId, float]:
-        """Share of the elements that were at or beyond the overflow threshold before rounding, by tensor."""
+        """Returns, by tensor, the share of elements at or beyond the overflow threshold before rounding."""
         return {id: int(counts[0]) / self._elements[id] for id, counts in self._totals().items()}
 
     def underflow(self) -> dict[TensorId, float]:
-        """Share of the elements that were nonzero and at most half the smallest positive number, by tensor."""
+        """Returns, by tensor, the share of nonzero elements of at most half the smallest positive number."""
         return {id: int(counts[1]) / self._elements[id] for id, counts in self._totals().items()}
 
     def counts(self) -> dict[TensorId, Counts]:
-        """What rounding did to the elements, by tensor; contributions to one gradient are taken together."""
+        """Returns the counts by tensor. Contributions to one gradient are added."""
         return {id: Counts(*map(int, counts)) for id, counts in self._totals().items()}
 
     def _totals(self) -> dict[TensorId, np.ndarray]:
-        """The counts by tensor, brought to the host together."""
+        """Returns the counts by tensor, after copying all of them to the host at once."""
         if self._found:
             rows = self.kernels.stack_counts([counts for _, counts in self._found])
             for (id, _), row in zip(self._found, rows, strict=True):

@@ -1,4 +1,4 @@
-"""Trainer: a training step under a precision plan (paper §4.1, docs/semantics.md §5), the same bits everywhere."""
+"""Defines Trainer, which trains under a precision plan (paper §4.1, docs/semantics.md §5) with reproducible bits."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from mpsim.training.reports import EpochReport, Evaluation, StepReport, correct
 from mpsim.training.semantics import Semantics, as_semantics
 from mpsim.training.store import Identity, Observer, Rounder, Store
 
-#: Added to the stream of a tensor's random bits in evaluation, so that no training step uses the same bits.
+#: Added to the stream of a tensor's random bits in evaluation, so that these differ from all training steps' bits.
 _EVALUATION_STREAMS = 1 << 31
 
 
 class Trainer:
-    """Trains ``model`` (in place) under ``plan``; ``plan=None`` means float32 with nothing rounded.
+    """Trains ``model`` in place under ``plan``. ``plan=None`` means float32 without rounding.
 
-    recipe: how it is trained; further settings, by the names of ``Recipe``, take the place of the recipe's. threads:
-    None for all cores; backend and threads change no bit.
+    recipe: the training settings. Further keyword arguments with the names of ``Recipe``'s fields override them.
+    threads: None for all cores. Backend and threads change no bit.
 
-    ``plan`` is the plan as promoted so far, ``epoch`` the number of finished epochs, ``steps`` of steps taken.
-    Raises UsageError or UsageTypeError for arguments that do not fit, as a plan made for another network or semantics,
+    ``plan`` is the plan with all promotions so far, ``epoch`` the number of finished epochs, ``steps`` of steps.
+    Raises UsageError or UsageTypeError for invalid arguments, such as a plan for another network or semantics, and
     BackendUnavailable if the backend cannot run.
 
     >>> import reference_models
@@ -61,7 +61,7 @@ class Trainer:
         threads: int | None = None,
         **settings: Any,
     ) -> None:
-        checks.instance("model", model, Module, "a network (mpsim.nn.Module), as of reference_models.build")
+        checks.instance("model", model, Module, "a network (mpsim.nn.Module), e.g. from reference_models.build")
         checks.instance("plan", plan, Plan | None, "a Plan or None; Plan.from_json reads the text of a plan's file")
         checks.instance("recipe", recipe, Recipe, "a Recipe")
         self.model, self.plan, self.recipe, self.backend = model, plan, recipe.with_(settings), backend
@@ -75,12 +75,12 @@ class Trainer:
 
     @property
     def semantics(self) -> Semantics:
-        """Of the recipe."""
+        """The recipe's semantics."""
         return as_semantics(self.recipe.semantics)
 
     @property
     def accumulator(self) -> Choice:
-        """Of the recipe."""
+        """The recipe's accumulator."""
         return as_accumulators(self.recipe.accumulator)
 
     def _store(self, *, step: int, first_stream: int = 0) -> Store:
@@ -97,12 +97,11 @@ class Trainer:
 
     # -- training -------------------------------------------------------------------------------------------
     def step(self, images: np.ndarray, labels: np.ndarray, observer: Observer | None = None) -> StepReport:
-        """One step on a batch: float32 images (N, C, H, W), integer labels (N,) in 0..classes-1.
+        """Runs one step on a batch of float32 images (N, C, H, W) and integer labels (N,) in 0..classes-1.
 
-        ``observer`` sees every tensor as it is stored, and changes nothing (mpsim.validate.record_step).
-        Raises TypeError for other types, ValueError for other shapes or labels; nothing has changed then.
-        DeviceMemoryError where a device's memory is too small, with the batch that would fit; running statistics may
-        have been updated then.
+        ``observer`` sees every stored tensor and changes nothing (mpsim.validate.record_step). Raises TypeError for
+        wrong types, and ValueError for wrong shapes or labels, before anything changes. Raises DeviceMemoryError, with
+        the batch that would fit, if a device has too little memory. Running statistics may have been updated then.
         """
         images, labels = batches.checked(self.model, images, labels)
         store, kernels = self._store(step=self.steps), self.kernels
@@ -141,7 +140,7 @@ class Trainer:
         )
 
     def _held_bytes(self) -> int:
-        """Bytes of masters, momentum and running statistics."""
+        """Returns the bytes of masters, momentum and running statistics."""
         kept = [p.master for p in self._parameters.values()] + [
             *self._velocity.values(),
             *self.model.buffers().values(),
@@ -162,7 +161,7 @@ class Trainer:
                 self.kernels.canonical_nan(parameter.master)
 
     def train_epoch(self, data: Iterable[tuple[np.ndarray, np.ndarray]]) -> EpochReport:
-        """A step on each batch (images, labels) of ``data``; then the next epoch's learning rate applies."""
+        """Runs a step on each batch (images, labels) of ``data``, and advances to the next epoch's learning rate."""
         steps, sizes, right = [], [], 0
         for images, labels in data:
             report = self.step(images, labels)
@@ -187,20 +186,20 @@ class Trainer:
 
     @property
     def velocity(self) -> dict[str, Array]:
-        """The optimizer's momentum by parameter, as the backend's arrays."""
+        """Returns the optimizer's momentum by parameter, as the backend's arrays."""
         return dict(self._velocity)
 
     @property
     def low_share(self) -> float:
-        """Share of the elements of a step held low under the plan as promoted so far; 0 without a plan."""
+        """The share of a step's elements in low formats under the current plan, 0 without a plan."""
         return 0.0 if self.plan is None else self.plan.low_share
 
     # -- evaluation -----------------------------------------------------------------------------------------
     def evaluate(self, data: batches.Data, precision: str = "plan", *, batch: int = 256) -> Evaluation:
-        """Accuracy and loss on a Dataset, a pair (images, labels) or an iterable of such batches; trains nothing.
+        """Computes accuracy and loss on a Dataset, a pair (images, labels) or an iterable of such batches.
 
-        precision="plan": as in training (activations rounded, and in standard semantics parameters);
-        "float32": the masters, nothing rounded. ValueError for another precision, or data that do not fit.
+        precision="plan" rounds as in training (activations, and in standard semantics parameters). "float32" uses the
+        masters and rounds nothing. Raises ValueError for another precision or invalid data.
         """
         checks.named("precision", precision, ("plan", "float32"))
         checks.batch("batch", batch)
@@ -221,21 +220,21 @@ class Trainer:
         return Evaluation(right / images_seen, loss / images_seen, images_seen)
 
     def _evaluation_store(self, rounds: bool, batch: int) -> Store:
-        """The store of one batch; the first one's rounds the parameters as well."""
+        """Returns the store of one batch. The first one also rounds the parameters."""
         if not rounds or self.plan is None:
             return Identity(self.kernels)
         return self._store(step=self.steps, first_stream=_EVALUATION_STREAMS + batch * len(self.plan.formats))
 
     # -- state ----------------------------------------------------------------------------------------------
     def digest(self) -> str:
-        """SHA-256 (hex) over the little-endian bytes of the float32 masters, parameters in order.
+        """Computes the SHA-256 (hex) over the little-endian bytes of the float32 masters, parameters in order.
 
-        Equal on every backend and for any number of threads. ValueError with accumulator kind "blas", which
-        promises no bits.
+        It is equal on every backend and for any number of threads. Raises ValueError with accumulator kind "blas",
+        which promises no bits.
         """
         if not self.accumulator.promises_bits:
             raise UsageError(
-                "accumulator kind 'blas' promises no bits, so there is no digest; train with Accumulator() to take one"
+                "accumulator kind 'blas' promises no bits, so there is no digest; train with Accumulator() to get one"
             )
         sha = hashlib.sha256()
         for parameter in self._parameters.values():
@@ -243,28 +242,28 @@ class Trainer:
         return sha.hexdigest()
 
     def is_finite(self) -> bool:
-        """Whether every master and every running statistic is free of infinities and NaNs."""
+        """Returns whether all masters and running statistics are finite."""
         statistics = [array for array in self.model.buffers().values() if array.dtype.kind == "f"]
         return bool(self.kernels.all_finite(*(p.master for p in self._parameters.values()), *statistics))
 
     def save(self, path: str | Path) -> None:
-        """Writes the whole state to a file, in one piece; OSError if it cannot be written (an old file stays)."""
+        """Writes the whole state to a file atomically. On failure it raises OSError and keeps an existing file."""
         write_whole(path, self.dump())
 
     @classmethod
     def load(
         cls, path: str | Path, *, model: Module | None = None, backend: str | None = None, threads: int | None = None
     ) -> Trainer:
-        """The trainer that was saved; it goes on with exactly the bits it would have had.
+        """Restores a saved trainer, which continues with exactly the same bits.
 
-        ``model``: needed if it is none of reference_models; an instance of the same network, whose numbers are
-        replaced. ``backend``: default the saved one. Raises CheckpointError for a file that is no checkpoint,
-        broken, or of another network; OSError if it cannot be read.
+        ``model``: an instance of the same network, whose numbers are replaced. It is needed if the network is not in
+        reference_models. ``backend``: default the saved one. Raises CheckpointError for a file that is broken, is not a
+        checkpoint, or belongs to another network, and OSError if it cannot be read.
         """
         return cls.restore(Path(path).read_bytes(), str(path), model=model, backend=backend, threads=threads)
 
     def dump(self) -> bytes:
-        """The whole state as the bytes of a checkpoint."""
+        """Returns the whole state as the bytes of a checkpoint."""
         velocity = {name: np.asarray(self.kernels.to_numpy(array)) for name, array in self._velocity.items()}
         state = saving.State(
             self.model, self.model.state(), velocity, self.plan, self.recipe, self.backend, self.epoch, self.steps,
@@ -276,7 +275,7 @@ class Trainer:
     def restore(
         cls, content: bytes, source: str, *, model: Module | None, backend: str | None, threads: int | None
     ) -> Trainer:
-        """The trainer of a checkpoint's bytes, as by ``load``; ``source`` names them in errors."""
+        """Restores a trainer from a checkpoint's bytes, like ``load``. ``source`` names the bytes in errors."""
         state = saving.read(content, source, model)
         with saving.fitting(source):
             backend = state.backend if backend is None else backend

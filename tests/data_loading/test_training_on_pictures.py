@@ -75,4 +75,4 @@ def test_mistakes_have_one_line(folder: Path, tmp_path: Path, capsys: pytest.Cap
     code, _, errors = call(capsys, *arguments, "--data", "images32", "--data-path", broken)
     assert code == 2 and "dog_0.png: not a readable picture" in errors and "Traceback" not in errors
     code, _, errors = call(capsys, "train", "squeezenet", "--data", "images", "--data-path", folder, "--batch", 6)
-    assert code == 2 and "takes images of (3, 32, 32), images has (3, 224, 224)" in errors
+    assert code == 2 and "needs images of shape (3, 32, 32), but images has (3, 224, 224)" in errors

@@ -40,7 +40,11 @@ def test_a_number_is_a_fixed_loss_scale(make, batches):
 @pytest.mark.parametrize(
     "arguments,error,message",
     [
-        ({"model": "small_cnn"}, TypeError, "model must be a network (mpsim.nn.Module), as of reference_models.build"),
+        (
+            {"model": "small_cnn"},
+            TypeError,
+            "model must be a network (mpsim.nn.Module), e.g. from reference_models.build",
+        ),
         ({"model": nn.Conv2d}, TypeError, "model must be a network"),
         ({"plan": "plan.json"}, TypeError, "plan must be a Plan or None; Plan.from_json reads the text"),
         ({"plan": {}}, TypeError, "plan must be a Plan or None"),

@@ -26,10 +26,10 @@ def test_a_step_says_which_batch_would_fit(monkeypatch: pytest.MonkeyPatch) -> N
     before = trainer.digest()
 
     def short(*arguments: Any, **options: Any) -> Any:
-        raise DeviceMemoryError("the device has no 9.0 MiB left", asked=9 << 20, used=0, total=4 << 20)
+        raise DeviceMemoryError("cannot allocate 9.0 MiB on the device", asked=9 << 20, used=0, total=4 << 20)
 
     monkeypatch.setattr(trainer.kernels, "matmul", short)
     images = np.zeros((64, *model.input_shape), np.float32)
-    with pytest.raises(DeviceMemoryError, match=r"step of batch 64 asked for 9437184 bytes .* of about \d+ would fit"):
+    with pytest.raises(DeviceMemoryError, match=r"batch 64 could not allocate 9437184 bytes .* of about \d+ would fit"):
         trainer.step(images, np.zeros(64, np.int64))
     assert trainer.digest() == before and trainer.steps == 0

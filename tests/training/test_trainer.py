@@ -262,7 +262,7 @@ def test_formats_that_cannot_be_trained_in_are_refused():
     with pytest.raises(ValueError, match="float32 cannot hold"):
         Trainer(small, uniform(trace(small, batch=8), "high", wide), backend="reference")
     named = Levels.of("bfloat16", "float8_e4m3fnuz")
-    with pytest.raises(ValueError, match="rounds as QPyTorch does"):
+    with pytest.raises(ValueError, match="rounds like QPyTorch"):
         Trainer(small, demote(trace(small, 8, "lee2023"), 0.5, levels=named), semantics="lee2023", backend="reference")
 
 

@@ -318,7 +318,7 @@ def test_a_network_of_a_users_own(tmp_path: Path) -> None:
     code, text = run(*words, "--model", f"{path}:build")
     assert code == 0 and " 0 otherwise" in text
     code, text = run(*words)
-    assert code == 2 and "is of network 'small', which cannot be built here" in text and "--model" in text
+    assert code == 2 and "belongs to network 'small', which cannot be built here" in text and "--model" in text
 
 
 def test_what_cannot_run_ends_with_2(tmp_path: Path) -> None:
