@@ -82,7 +82,7 @@ def with_advice(error: DeviceMemoryError, model: Module, batch: int, held: int) 
     fits = min(fitting_batch(model, error.total - held), batch - 1)
     advice = f"a batch of about {fits} would fit" if fits > 0 else "no batch would fit"
     return DeviceMemoryError(
-        f"a step with batch {batch} could not allocate {error.asked} bytes: {error}. According to the sizes of its "
+        f"a step with batch {batch} needed {error.asked} more bytes: {error}. According to the sizes of its "
         f"tensors, {advice}",
         asked=error.asked,
         used=error.used,

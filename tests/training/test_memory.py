@@ -30,6 +30,6 @@ def test_a_step_says_which_batch_would_fit(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(trainer.kernels, "matmul", short)
     images = np.zeros((64, *model.input_shape), np.float32)
-    with pytest.raises(DeviceMemoryError, match=r"batch 64 could not allocate 9437184 bytes .* of about \d+ would fit"):
+    with pytest.raises(DeviceMemoryError, match=r"batch 64 needed 9437184 more bytes: .* of about \d+ would fit"):
         trainer.step(images, np.zeros(64, np.int64))
     assert trainer.digest() == before and trainer.steps == 0
