@@ -186,6 +186,26 @@ def test_groups_of_other_shapes_are_called_in_their_shape(group: str) -> None:
     assert {each.cause for each in wrong.rules[0].findings} == {"quotients by a float32 reciprocal"}
 
 
+def test_a_cause_of_special_blocks_changes_nothing_that_is_right() -> None:
+    """Reciprocal quotients would explain the blocks of zeros alone, but the others are divided."""
+
+    def subject(x: Any) -> Any:
+        found = quantize(x, quantizer_of("fp8_1x128"))
+        return found.codes, found.scales.view(np.float32)
+
+    report = validate_blocks(subject, "deepseek_v3_act")
+    assert [(each.kind, each.cause) for each in report.rules[0].findings] == [
+        ("zeros", "computed as in preset fp8_1x128")
+    ]
+
+
+def test_scales_of_rows_are_asked_with_several_blocks_a_row() -> None:
+    quantizer = quantizer_of("te_nvfp4_rows")
+    report = validate_blocks(lambda x: dequantize(quantize(x, quantizer)), "te_nvfp4_rows")
+    assert report.equal and report.unseen
+    assert not validate_blocks(lambda x: dequantize(quantize(x, quantizer)), "te_nvfp4").equal
+
+
 def test_a_dequantiser_is_compared_on_every_pair(run: Any) -> None:
     Path("decoders.py").write_text(
         "from mpsim.rounding import decode\n"

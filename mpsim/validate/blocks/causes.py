@@ -179,8 +179,8 @@ def _presets(quantizer: Quantizer) -> Iterator[Cause]:
         if (other.second is None) != (quantizer.second is None) or other.element.policy.mode.needs_random_bits:
             continue
         changed = other.quotient.arithmetic != quantizer.quotient.arithmetic
-        words = QUOTIENTS[other.quotient.arithmetic] if changed else "other arithmetic"
-        yield Cause(f"{words}, as preset {name} has them", other)
+        words = f"{QUOTIENTS[other.quotient.arithmetic]}, " if changed else "computed "
+        yield Cause(f"{words}as in preset {name}", other)
 
 
 # -- changed outcomes ---------------------------------------------------------------------------------------
@@ -227,7 +227,8 @@ def _swapped(expected: Expected) -> Expected:
 
 
 def _zeros_are_nan(expected: Expected) -> Expected:
-    zero = (expected.exact == 0).all(-1, keepdims=True)
+    inputs = expected.exact if expected.inputs is None else expected.inputs
+    zero = (inputs == 0).all(-1, keepdims=True)
     return replace(
         expected, exact=np.where(zero, np.nan, expected.exact), single=np.where(zero, np.nan, expected.single)
     )

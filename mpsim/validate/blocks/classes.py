@@ -1,12 +1,12 @@
 """Classifies mismatches of blocks by where they occur. Each class has an example and, if known, a cause.
 
-A cause is a definition that gives every answer to the blocks of its class and to the ordinary blocks that are right.
+A cause is a description that gives every answer to the blocks of its class and to all blocks that are right.
 The example of ordinary blocks is one near 1, not the smallest one, which may consist of zeros or subnormal numbers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -113,7 +113,7 @@ def findings(
         if not members.any():
             continue
         ordinary = np.isin(kinds, [list(Kind).index(each) for each in ORDINARY])
-        region = ordinary if kind in ORDINARY else kinds == index
+        region = (ordinary if kind in ORDINARY else kinds == index) | ~wrong  # a cause changes nothing that is right
         known = [finding.cause for finding in found]
         cause = cause_of(definition.quantizer, trial, answered, region, known)
         example = _example(trial, members, kind, subject, definition.quantizer, answered)
@@ -163,7 +163,7 @@ def _example(
     places = np.unique(np.concatenate([wrong, np.arange(row.size)]))[: len(fewer) - 2]
     fewer[np.arange(1, len(places) + 1), places] = row[places]
     fewer[-1] = row
-    smaller = replace(trial, blocks=fewer)
+    smaller = trial.of(fewer)
     expected, got = smaller.expected(quantizer), subject.ask(smaller)
     differ = np.flatnonzero(got.differ(expected).any(-1))
     at = int(differ[0]) if differ.size else len(fewer) - 1

@@ -7,6 +7,7 @@ import numpy as np
 from mpsim.blocks import BlockFormat, Quantizer
 from mpsim.blocks.quantization import described
 from mpsim.blocks.quantizers.elements import Integer
+from mpsim.blocks.quantizers.groups import Row
 from mpsim.blocks.quantizers.presets import as_quantizer
 from mpsim.blocks.running import Given
 from mpsim.formats import as_format
@@ -22,7 +23,7 @@ __all__ = ["block_corpus"]
 #: Elements of a group whose size the description leaves open, and of all blocks of a corpus.
 OPEN_SIZE, MOST_ELEMENTS = 64, 1 << 18
 #: Blocks where each is a call; calls and blocks of each where a scale of the whole call counts.
-MOST_CALLS, TENSORS, PER_TENSOR = 96, 16, 64
+MOST_CALLS, TENSORS, PER_TENSOR, ACROSS = 96, 16, 64, 8
 
 
 def block_corpus(
@@ -89,7 +90,13 @@ def _own_trial(quantizer: Quantizer, seed: int, backend: str) -> Trial:
         zeros[1, ::2] = -0.0
         parts.append(np.concatenate([x, zeros]))
     calls = tuple(slice(PER_TENSOR * i, PER_TENSOR * (i + 1)) for i in range(len(parts)))
-    return Trial(quantizer.group, np.ascontiguousarray(np.concatenate(parts)), Given(), backend, calls)
+    blocks = np.ascontiguousarray(np.concatenate(parts))
+    return Trial(quantizer.group, blocks, Given(), backend, calls, across_of(quantizer, ACROSS))
+
+
+def across_of(quantizer: Quantizer, most: int) -> int:
+    """Returns the number of blocks in a row: several where the second scale is that of each row."""
+    return most if quantizer.second is not None and isinstance(quantizer.second.group, Row) else 1
 
 
 def quantizer_of(format: str | BlockFormat | Quantizer) -> Quantizer:
@@ -175,6 +182,7 @@ def _special_rows(size: int, seed: int) -> Array:
     special = np.tile(np.linspace(-3, 3, size, dtype=np.float32), (6, 1))
     for number, value in enumerate((np.nan, np.inf, -np.inf)):
         special[number, 0] = special[number + 3, -1] = value
-    patterns = _words(seed, 256 * size, 3).astype(np.uint32).view(np.float32).reshape(256, size)
-    spread = np.ldexp(_words(seed, 256 * size, 4) / 2**31 - 1, _words(seed, 256 * size, 5) % 16 - 8)
-    return np.concatenate([zeros, subnormal, special, patterns, spread.reshape(256, size).astype(np.float32)])
+    many = max(4, min(256, MOST_ELEMENTS // (4 * size)))
+    patterns = _words(seed, many * size, 3).astype(np.uint32).view(np.float32).reshape(many, size)
+    spread = np.ldexp(_words(seed, many * size, 4) / 2**31 - 1, _words(seed, many * size, 5) % 16 - 8)
+    return np.concatenate([zeros, subnormal, special, patterns, spread.reshape(many, size).astype(np.float32)])

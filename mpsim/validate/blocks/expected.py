@@ -26,6 +26,7 @@ class Expected:
     points: Array | None
     exact: Array
     single: Array
+    inputs: Array | None = None
 
     @property
     def scale_numbers(self) -> Array:
@@ -45,12 +46,14 @@ class Expected:
         points = None if self.points is None else self.points[rows]
         return replace(
             self, codes=self.codes[rows], scales=self.scales[rows], points=points, exact=self.exact[rows],
-            single=self.single[rows],
+            single=self.single[rows], inputs=None if self.inputs is None else self.inputs[rows],
         )  # fmt: skip
 
 
-def to_array(blocks: Array, group: Group) -> Array:
-    """Returns the array whose groups are the rows of ``blocks``."""
+def to_array(blocks: Array, group: Group, across: int = 1) -> Array:
+    """Returns the array whose groups are the rows of ``blocks``, ``across`` blocks in each of its rows."""
+    if across > 1:
+        return blocks.reshape(len(blocks) // across, across * blocks.shape[1])
     if isinstance(group, Tile):
         return blocks.reshape(len(blocks) * group.rows, group.columns)
     return np.ascontiguousarray(blocks.T) if isinstance(group, Column) else blocks
@@ -70,8 +73,8 @@ def per_block(numbers: Array, count: int) -> Array:
 class Trial:
     """Blocks (n, size) and how they are asked.
 
-    ``calls``: the rows of each call. With more than one, what is expected of a block depends on its call. ``given``:
-    statistic and tensor scale.
+    ``calls``: the rows of each call, () for one call. ``across``: blocks in a row of the array. ``given``: the
+    statistic and the tensor scale.
     """
 
     group: Group
@@ -79,19 +82,25 @@ class Trial:
     given: Given
     backend: str
     calls: tuple[slice, ...] = ()
+    across: int = 1
 
     @property
     def is_whole(self) -> bool:
         """Whether blocks depend on the others in their call."""
-        return len(self.calls) > 0
+        return any(rows.stop - rows.start > 1 for rows in self.calls)
 
     def arrays(self) -> list[Array]:
         """Returns the array of each call."""
-        return [to_array(self.blocks[rows], self.group) for rows in self.calls or (slice(None),)]
+        return [to_array(self.blocks[rows], self.group, self.across) for rows in self.calls or (slice(None),)]
 
     def some(self, rows: Array) -> Trial:
         """Returns a trial of some of the blocks, each of which has to be independent."""
-        return replace(self, blocks=self.blocks[rows])
+        return self.of(self.blocks[rows])
+
+    def of(self, blocks: Array) -> Trial:
+        """Returns a trial of other independent blocks."""
+        calls = tuple(slice(i, i + 1) for i in range(len(blocks))) if self.calls else ()
+        return replace(self, blocks=blocks, calls=calls)
 
     def expected(self, quantizer: Quantizer, values: bool = True) -> Expected:
         """Returns what a description expects. Without ``values``, its numbers are NaN, which takes less time."""
@@ -100,7 +109,7 @@ class Trial:
             given = replace(given, tensor_scale=None)
         parts = [quantize_array(array, quantizer, -1, given, self.backend, 1)[0] for array in self.arrays()]
         counts = [len(self.blocks[rows]) for rows in self.calls or (slice(None),)]
-        return joined(parts, self.group, counts, values)
+        return replace(joined(parts, self.group, counts, values), inputs=self.blocks)
 
 
 def joined(parts: Sequence[Quantized], group: Group, counts: Sequence[int], values: bool = True) -> Expected:

@@ -20,7 +20,7 @@ from mpsim.policies import Policy
 from mpsim.validate.answers import SubjectError, Verdict
 from mpsim.validate.blocks.answers import BlockAnswers, BlockSubject, open_blocks
 from mpsim.validate.blocks.classes import Definition, Finding, findings
-from mpsim.validate.blocks.corpus import group_size, quantizer_of, trial_of, whole_of
+from mpsim.validate.blocks.corpus import across_of, group_size, quantizer_of, trial_of, whole_of
 from mpsim.validate.blocks.expected import Trial
 from mpsim.validate.subjects.environment import default_float_environment
 from mpsim.validate.subjects.opening import Calling
@@ -234,7 +234,7 @@ def _follows_input(subject: BlockSubject, quantizer: Quantizer, backend: str) ->
     answers = []
     for factor in (1.0, 100.0):
         blocks = np.stack([block, block * np.float32(factor)])
-        found = subject.ask(Trial(quantizer.group, blocks, Given(), backend))
+        found = subject.ask(Trial(quantizer.group, blocks, Given(), backend, across=across_of(quantizer, 2)))
         answers.append(found.at(np.array([0])))
     return not answers[0].equals(answers[1])
 
