@@ -177,6 +177,15 @@ void gemm(const float *a, const float *b, const float *c, float *d, float alpha,
             d[i * n + j] = p + t;
         }
 }
+void blas(size_t m, size_t n, size_t k, float alpha, const float *a, const float *b, float beta, float *c) {
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            volatile float t = 0, p;
+            for (size_t l = 0; l < k; l++) { p = a[i * k + l] * b[l * n + j]; t = t + p; }
+            p = alpha * t; t = beta * c[i * n + j];
+            c[i * n + j] = p + t;
+        }
+}
 void wide(const float *a, const float *b, const double *bias, float *d, size_t m, size_t n, size_t k) { (void)bias; }
 """
 
@@ -188,6 +197,8 @@ def test_c_functions_take_arguments_by_their_names(tmp_path: Path) -> None:
     subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
     assert verdict(f"{library}:gemm", ROUNDED).equal  # type: ignore[arg-type]
     assert not verdict(f"{library}:gemm", FUSED).equal  # type: ignore[arg-type]
+    assert verdict(f"{library}:blas", ROUNDED).equal  # type: ignore[arg-type]
+    assert not verdict(f"{library}:blas", ROUNDED.replace("addc(products=float32)", "addc()")).equal  # type: ignore[arg-type]
     given = Calling(given={"alpha": "1.0", "beta": "1.0"})
     assert verdict(f"{library}:gemm", f"product({SUM}, epilogue=(addc(),))", calling=given).equal  # type: ignore[arg-type]
     with pytest.raises(SubjectError, match="an array of float cannot hold bias"):

@@ -43,6 +43,7 @@ class Roles:
         given: The C text of every other parameter.
         checks: C text that refuses values which their parameters cannot hold.
         beside: The parameters that a product reads beside its operands: C, alpha, beta, a bias, scales.
+        in_place: Whether the output holds C before the call, as in BLAS's gemm.
     """
 
     inputs: tuple[int, ...]
@@ -51,6 +52,11 @@ class Roles:
     given: Mapping[int, str]
     checks: str = ""
     beside: tuple[int, ...] = ()
+    in_place: bool = False
+
+    def names(self, found: Prototype) -> tuple[str, ...]:
+        """What is passed beside the operands, in its order."""
+        return tuple(found.parameters[place].name for place in self.beside) + ("c",) * self.in_place
 
 
 def roles(found: Prototype, arguments: Mapping[str, str], inputs: int, is_product: bool) -> Roles:
@@ -92,7 +98,9 @@ def roles(found: Prototype, arguments: Mapping[str, str], inputs: int, is_produc
     if len(plain) != counts:
         raise SubjectError(f"{found} takes {len(plain)} numbers beside its arrays; expected {counts}: {example}")
     operands = tuple(place for place in pointers if place != output)
-    return Roles(operands, output, tuple(plain), given, checks + _float_checks(found, beside), beside)
+    in_place = output is not None and names[output] == "c" and "beta" in {names[place] for place in beside}
+    arrays = (*beside, *((output,) if in_place and output is not None else ()))
+    return Roles(operands, output, tuple(plain), given, checks + _float_checks(found, arrays), beside, in_place)
 
 
 def _beside(found: Prototype, given: Mapping[int, str], inputs: int) -> tuple[int, ...]:
@@ -158,7 +166,8 @@ def _check(parameter: Parameter, number: str, argument: str) -> str:
 
 # -- the shim -------------------------------------------------------------------------------------------------
 
-_FRAME = """{before}
+_FRAME = """#include <string.h>
+{before}
 #if defined(__FLT16_MAX__)
 #define HALF _Float16: 2,
 #else
@@ -214,7 +223,8 @@ def product_shim(found: Prototype, role: Roles) -> str:
     if role.output is not None:
         output = _target(found.parameters[role.output].type)
         values |= {role.output: "out", **dict(zip(role.counts, ("rows", "columns", "inner"), strict=True))}
-        body = f"function({_in_order(values)});"
+        copy = f"memcpy(out, beside[{len(role.beside)}], rows * columns * sizeof(OUTPUT));\n    " * role.in_place
+        body = f"{copy}function({_in_order(values)});"
     else:
         output = found.answer
         row, column = "(INPUT *)first + i * inner", "(SECOND *)second + j * inner"

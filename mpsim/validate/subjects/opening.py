@@ -88,7 +88,7 @@ def open_native(text: str, calling: Calling, inputs: int, is_product: bool = Fal
     with tempfile.TemporaryDirectory(prefix="mpsim-shim-") as folder:  # needed until the shim is loaded
         text_of = native.product_shim if is_product else native.cast_shim
         shim = native.build(found, text_of(found, role), Path(folder))
-        shim = replace(shim, beside=tuple(found.parameters[place].name for place in role.beside))
+        shim = replace(shim, beside=role.names(found))
         bits, type = shim.output
         form = "cast" if not is_product else "dots" if role.output is None else "product"
         spec = {
