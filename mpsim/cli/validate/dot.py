@@ -21,7 +21,8 @@ def dot(
     subject: Annotated[
         str,
         typer.Argument(
-            help="package.module:function or file.py:function (arrays (M, K) and (K, N) in, (M, N) out), "
+            help="package.module:function or file.py:function (arrays (M, K) and (K, N) in, (M, N) out; "
+            "also c, alpha, beta, bias, left_scale, right_scale, by these names), "
             "library.so:name, a file of 'mpsim vectors dot' (.npz, .jsonl), or 'accumulator:...' for one of mpsim's."
         ),
     ],
