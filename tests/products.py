@@ -93,7 +93,7 @@ def partitions() -> st.SearchStrategy[Partition]:
         st.builds(Blocks, few),
         st.just(Whole()),
         st.builds(Splits, few, st.integers(1, 4)),
-        st.builds(Lanes, few, few),
+        st.builds(Lanes, few, few, st.sampled_from(["turn", "first"])),
         st.builds(Descending, few),
     )
 
@@ -207,7 +207,10 @@ def roundings() -> st.SearchStrategy[Sums | None]:
 @cache
 def operands() -> st.SearchStrategy[Operand]:
     """Every conversion to most formats."""
-    return st.builds(Operand, st.sampled_from(FORMATS[:8]), st.sampled_from(CONVERSIONS), st.booleans())
+    above = st.sampled_from([0, 0, 3, 8])
+    return st.builds(
+        Operand, st.sampled_from(FORMATS[:8]), st.sampled_from(CONVERSIONS), st.booleans(), st.just(1), above
+    )
 
 
 @st.composite
@@ -227,7 +230,7 @@ def products(draw: st.DrawFn, length: int) -> Product:
             if isinstance(value, Parts):
                 if any(isinstance(each, Tree | Trees) for each in within(found.order)):
                     continue  # a tree has one number of terms
-                left, right = (replace(each, parts=3) for each in (found.left, found.right))
+                left, right = (replace(each, parts=3, above=0) for each in (found.left, found.right))
                 found = replace(found, left=left, right=right, parts=value)
             else:
                 found = replace(found, **{field: value})

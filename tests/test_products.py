@@ -272,6 +272,7 @@ WRITTEN = [
     "rising(sums(bfloat16, stochastic, random_bits=8))",
     "product(products=sums(float8_e5m2, stochastic, true, 3), "
     "order=pairwise(sums(float32, stochastic, random_bits=24)))",
+    "groups(lanes(4, 2, rest=first), rising(), rising(start=first))",
     "upto(2, groups(whole(), rising(), rising()), groups(lanes(2), upto(20, kahan(), pairwise()), rising()))",
     "groups(blocks(4), folding(sums(float32, flush=true)), kahan(sums(fp_4_0_0, toward_zero, true)))",
 ]
@@ -353,6 +354,17 @@ def test_an_operand_is_converted(backend: str, operand: Operand, expected: list[
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_an_operand_is_converted_in_products_of_more_terms(backend: str) -> None:
+    """2**-127 is subnormal, and so is 2**-128; 2**-126 is not."""
+    product = product_of("product(operand(bfloat16, none, true, above=2), order=groups(lanes(2), rising(), folding()))")
+    for length, expected in ((2, 2.0**-126), (3, 0.0)):
+        a = np.zeros((1, length), np.float32)
+        a[0, :2] = 2.0**-127
+        found = load(backend).matmul(a, np.ones((length, 1), np.float32), threads=1, accumulator=product)
+        assert found.tolist() == [[expected]] == [[dot(a[0].tolist(), [1.0] * length, product)]]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("order", ["aligned(terms=8)", "groups(blocks(256), rising(), rising(start=first))"])
 def test_converted_operands_go_to_the_kernel_of_the_short_form(backend: str, order: str) -> None:
     product = product_of(f"product(operand(tf32, nearest_away), operand(tf32, nearest_away), order={order})")
@@ -388,6 +400,7 @@ def test_converted_operands_go_to_the_kernel_of_the_short_form(backend: str, ord
         ("operand format 'float64' has values", lambda: Operand("float64")),
         ("operand format 'float8_e8m0fnu' has no sign", lambda: Operand("float8_e8m0fnu", "nearest_even")),
         ("an operand in parts is converted", lambda: Operand("bfloat16", parts=2)),
+        ("leave out above", lambda: Operand("bfloat16", "truncate", parts=2, above=1)),
         ("operands have parts; say which", lambda: Product(left=Operand("bfloat16", "nearest_even", parts=2))),
         (r"pairs name \(2, 1\) parts of the operands, which have \(1, 1\)", lambda: Product(parts=Parts(((1, 0),)))),
         ("each pair of parts is multiplied once", lambda: Parts(((0, 0), (0, 0)))),

@@ -84,7 +84,8 @@ def dot(
         raise UsageError("an unspecified order promises no bits, so it has no definition")
     if len(a) != len(b):
         raise UsageError(f"a dot product has as many factors on both sides, not {len(a)} and {len(b)}")
-    left, right = [split(x, product.left) for x in a], [split(y, product.right) for y in b]
+    reads = [operand.of_length(len(a)) for operand in (product.left, product.right)]
+    left, right = ([split(x, operand) for x in factors] for factors, operand in zip((a, b), reads, strict=True))
     which = [(k, 0, 0) for k in range(len(a))] if product.parts is None else product.parts.terms(len(a))
     terms = [Term(left[k][i], right[k][j], k) for k, i, j in which]
     one = Dot(product, beside, element)

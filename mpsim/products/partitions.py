@@ -11,6 +11,7 @@ from mpsim.errors import UsageError
 MOST_PARTS = 24
 #: The most terms of a group, and the most groups.
 MOST = 1 << 40
+RESTS = ("turn", "first")
 
 
 @dataclass(frozen=True)
@@ -70,21 +71,29 @@ class Splits:
 class Lanes:
     """``number`` groups that take ``take`` consecutive terms in turn, as the lanes of vector registers do.
 
-    >>> Lanes(2).split(5), Lanes(2, take=2).split(5)
-    ([[0, 2, 4], [1, 3]], [[0, 1, 4], [2, 3]])
+    ``rest="first"``: all terms after the last whole turn belong to the first group, as where a loop is unrolled into
+    several sums and the loop after it adds to the first of them.
+
+    >>> Lanes(2).split(5), Lanes(2, take=2).split(5), Lanes(3, rest="first").split(8)
+    ([[0, 2, 4], [1, 3]], [[0, 1, 4], [2, 3]], [[0, 3, 6, 7], [1, 4], [2, 5]])
     """
 
     number: int
     take: int = 1
+    rest: str = "turn"
 
     def __post_init__(self) -> None:
         checks.whole("number of lanes", self.number, least=1, most=MOST)
         checks.whole("take", self.take, least=1, most=MOST)
+        checks.named("rest", self.rest, RESTS)
 
     def split(self, length: int) -> list[list[int]]:
         """The terms of each lane that has any."""
-        starts = range(0, min(self.number * self.take, length), self.take)
         turn = self.number * self.take
+        if self.rest == "first" and (whole := length // turn * turn) < length:
+            first, *others = Lanes(self.number, self.take).split(whole) or [[]]
+            return [[*first, *range(whole, length)], *others]
+        starts = range(0, min(turn, length), self.take)
         return [
             [k for first in range(start, length, turn) for k in range(first, min(first + self.take, length))]
             for start in starts

@@ -63,7 +63,8 @@ class Operand:
     or NaN, or the largest number, whichever the format has first. Numbers of the format stay as they are.
     ``flush``: then, a magnitude below the smallest normal number of ``format`` becomes zero of the same sign.
     ``parts``: the number is the sum of so many parts: the first is read so, the next is what float32 subtraction leaves
-    of the number, read so, and so on. ``format`` also gives ``Aligned`` the least exponent of the operand.
+    of the number, read so, and so on. ``above``: dot products of so many terms, or fewer, read the number as it is, as
+    libraries do that have other kernels for them. ``format`` also gives ``Aligned`` the least exponent of the operand.
 
     >>> Operand("tf32", "nearest_away").rounds
     True
@@ -73,9 +74,13 @@ class Operand:
     conversion: str = "none"
     flush: bool = False
     parts: int = 1
+    above: int = 0
 
     def __post_init__(self) -> None:
         checks.whole("parts", self.parts, least=1, most=MOST_PARTS)
+        checks.whole("above", self.above, least=0, most=MOST_CHUNK)
+        if self.parts > 1 and self.above:
+            raise UsageError("an operand in parts has them in products of any number of terms; leave out above")
         if self.parts > 1 and self.conversion == "none":
             raise UsageError("an operand in parts is converted; give a conversion, such as nearest_even")
         checks.named("conversion", self.conversion, CONVERSIONS)
@@ -89,6 +94,10 @@ class Operand:
     def rounds(self) -> bool:
         """Whether it is rounded to a nearest number of the format."""
         return self.conversion.startswith("nearest")
+
+    def of_length(self, length: int) -> Operand:
+        """How it is read in dot products of so many terms."""
+        return self if length > self.above else Operand(self.format)
 
 
 @dataclass(frozen=True)

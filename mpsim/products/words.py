@@ -66,11 +66,12 @@ def _operand_words(side: str, operand: Operand) -> list[str]:
         words.append(f"the {side} operand is rounded to {operand.format}, ties {'to ' * (ties == 'even')}{ties}")
     elif operand.conversion == "truncate" and as_format(operand.format).mantissa_bits < 23:
         words.append(f"the significand of the {side} operand is truncated to that of {operand.format}")
+    where = f" in products of more than {operand.above} terms" if operand.above else ""
     if operand.parts > 1:
         words.append(f"the {side} operand has {operand.parts} parts, each of what the ones before leave")
     if operand.flush:
         words.append(f"subnormal {operand.format} numbers of the {side} operand are read as zeros")
-    return words
+    return [each + where for each in words]
 
 
 def _turn_words(within: Partition) -> str:
@@ -212,4 +213,5 @@ def _partition_words(partition: Partition) -> str:
             return "descending k" if partition == Descending() else f"runs of {partition.size} terms from last to first"
         case _:
             turn = f" that take {partition.take} terms in turn" if partition.take > 1 else ""
-            return f"{partition.number} lanes{turn}"
+            rest = ", the first of which takes the terms after the last whole turn too," * (partition.rest == "first")
+            return f"{partition.number} lanes{turn}{rest}"

@@ -134,3 +134,34 @@ def test_one_of_several_orders_is_printed_as_such() -> None:
     report = validate_dot(subject(product), length=260)
     assert report.equal and product in [each.accumulator for each in report.matches] and len(report.matches) > 1
     assert re.search(r"order: one of [2-9] that no input tells apart, such as: ", text(report)), text(report)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_subnormal_sums_that_become_zeros_are_told_from_such_results(inside: bool) -> None:
+    """2**-127 + 2**-127 is normal, and lost only if each sum is flushed."""
+    flushed = product_of("rising(sums(float32, flush=true))")
+
+    def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        if inside:
+            return subject(flushed)(a, b)
+        found = subject(product_of("rising()"))(a, b)
+        return np.where(np.abs(found) < 2.0**-126, np.copysign(np.float32(0), found), found)
+
+    report = validate_dot(product, length=40)
+    assert report.equal == inside and (not inside or report.matches[0].accumulator == flushed), text(report)
+
+
+def test_bfloat16_pairs_as_avx512_adds_them() -> None:
+    """vdpbf16ps: the second of a pair first, subnormal operands and sums as zeros (Intel's manual). Few terms have a
+    loop of their own, with what is left after whole turns in the first of four sums."""
+    described = product_of(
+        "product(operand(bfloat16, none, true, above=20), operand(bfloat16, none, true, above=20), order=upto(20, "
+        "groups(lanes(4, rest=first), rising(), rising(start=first)), reordered(descending(2), "
+        "rising(sums(float32, flush=true)))))"
+    )
+    report = validate_dot(subject(described), inputs="bfloat16", length=36)
+    assert report.equal, text(report)
+    found = report.matches[0].accumulator
+    assert isinstance(found, Product) and found.left == found.right == described.left
+    assert isinstance(found.order, UpTo) and isinstance(described.order, UpTo)
+    assert found.order.most == 20 and found.order.many == described.order.many

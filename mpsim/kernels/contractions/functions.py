@@ -117,9 +117,12 @@ class _Backend:
             check_given(product, beside)
         if self._run is None and not (reading.short and reading.simple and product.parts is None):
             raise UsageError("this backend sums in the orders of an Accumulator; use reference, numba or compiled")
+        operands = [reading.left, reading.right]
+        if any(each.above for each in operands):
+            length = lower(first, second, *options).shape[2]
+            operands = [each.of_length(length) for each in operands]
         firsts, seconds = (
-            pieces(x, operand, self._round_array, threads)
-            for x, operand in ((first, reading.left), (second, reading.right))
+            pieces(x, operand, self._round_array, threads) for x, operand in zip((first, second), operands, strict=True)
         )
         first, second = firsts[0], seconds[0]
         if product.parts is not None:

@@ -10,9 +10,9 @@ import numpy as np
 
 from mpsim.products.accumulators import Summation
 from mpsim.rounding import round_to
-from mpsim.validate.dot.inputs.matrices import vectors
+from mpsim.validate.dot.inputs.matrices import cancelling
 from mpsim.validate.dot.inputs.probes import Order, Prober
-from mpsim.validate.dot.results import Difference, Tried
+from mpsim.validate.dot.results import WIDE, Difference, Tried
 from mpsim.validate.dot.shapes import LargestProduct
 from mpsim.validate.dot.subjects import Model, same
 
@@ -24,7 +24,7 @@ Rows = tuple[Array, Array, Array]
 #: In place of a number of probes: something differs.
 DIFFERENT = -1
 #: Dot products that candidates are compared on first; candidates that are compared on everything where none is equal.
-FEW, CLOSEST = 16, 3
+FEW, CLOSEST = 32, 3
 
 
 class Judge:
@@ -68,12 +68,13 @@ class Judge:
             corpora = [each for each in self._corpora if each[1].shape[1] == length]
             if corpora:
                 places = np.argwhere(self._counted)
-                i, j = places[:: max(1, len(places) // FEW)].T
+                few = FEW if self.output in WIDE else len(places)  # narrow results are alike in many orders
+                i, j = places[:: max(1, len(places) // few)].T
                 rows = zip(*((a[i], b.T[j], found[i, j]) for _, a, b, found in corpora), strict=True)
                 left, right, given = (np.concatenate(each) for each in rows)
                 self._rows[length] = left, np.ascontiguousarray(right), given
             else:
-                a, b = vectors(self.prober.subject.inputs, length, 1, FEW)
+                a, b = cancelling(self.prober.subject.inputs, length, 4 * FEW)
                 self._rows[length] = a, b, self.prober.of_length(length).ask_numbers(a, b)
         return self._rows[length]
 

@@ -148,7 +148,7 @@ def _found(report: DotReport) -> list[str]:
     nearest = report.nearest
     if nearest is None:
         return lines
-    if report.length in nearest.equal_at and not nearest.equal_but_zero_signs:
+    if report.length in nearest.equal_at and nearest.corpora and not nearest.equal_but_zero_signs:
         rest = sorted({int(name.rpartition("= ")[2]) for name in nearest.corpora}, reverse=True)
         return [
             *lines,

@@ -21,6 +21,8 @@ Term = tuple[int, int, float | tuple[float, float]]
 
 #: Exponents of the smallest sums: float32, float32 with 13 fraction bits, float16.
 QUANTA = (-149, -139, -24)
+#: Exponents of the smallest normal sums.
+SMALLEST = (-126, -14)
 #: How far below the smallest sum, or below a large term, small terms are put.
 BELOW = 31
 #: Mantissa bits of sums, at which roundings are looked for.
@@ -96,6 +98,10 @@ def _least(lowest: int) -> Iterator[Sequence[Term]]:
                 yield [(0, base, 3.0), (1, e, -1.0)]
                 yield [(0, base, 1.0), (1, e, -1.5)]
         yield [(0, quantum + 1, 1.0), (1, quantum - 1, -1.0)]
+    for smallest in SMALLEST:  # sums that are subnormal on the way, or at the end
+        yield [(0, smallest - 1, 1.0), (1, smallest - 1, 1.0)]
+        yield [(0, smallest, 1.5), (1, smallest, -1.0)]
+        yield [(0, smallest, 1.5), (1, smallest, -1.0), (2, smallest, 1.0)]
 
 
 def _widths(top: int, d: int) -> Iterator[Sequence[Term]]:

@@ -59,6 +59,18 @@ def _numbers(name: str, random: np.random.Generator, shape: tuple[int, int], lim
     return normal
 
 
+def cancelling(inputs: str, length: int, count: int) -> tuple[Array, Array]:
+    """Rows of far-apart numbers of the format whose products cancel: what is left are the roundings of the sums."""
+    random, format = np.random.default_rng([length, count]), as_format(inputs)
+    limits = max(format.min_exponent, -80), min(int(np.frexp(format.largest)[1]) - 1, 63)
+    a, b = (_numbers("cancelling", random, (count, length), limits) for _ in range(2))
+    half = length // 2
+    if half:
+        a[:, -half:], b[:, -half:] = -a[:, :half], b[:, :half]
+    a, b = (round_to(x, inputs, overflow="saturate_propagate", backend="reference") for x in (a, b))
+    return (a, b) if format.has_nan else (np.nan_to_num(a), np.nan_to_num(b))
+
+
 def _opposite(format: Format, random: np.random.Generator, shape: tuple[int, int]) -> tuple[Array, Array]:
     """Twice (rows, K): at every k exponents of the format's range for one, and as far from its other end for the other;
     one subnormal in half of them."""

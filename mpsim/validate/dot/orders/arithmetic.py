@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpsim.formats import FORMATS, as_format
-from mpsim.products.stages import Node
+from mpsim.products.stages import FLOAT32, Node, Sums
 from mpsim.validate.dot.inputs.edges import Term, operands
 from mpsim.validate.dot.inputs.probes import Prober
 
@@ -27,11 +27,12 @@ TINY = -160
 class Arithmetic(NamedTuple):
     """rounded: format -> leaves whose product is rounded to it before it is added. widths: formats of the sums that
     could be seen, the widest first; a sum at the root cannot. sums: id of a node -> the format of its sum, where it was
-    seen. asked: the probes, as (a, b, answers)."""
+    seen. flush: whether subnormal float32 sums were seen to become zero. asked: the probes, as (a, b, answers)."""
 
     rounded: dict[str, frozenset[int]]
     widths: tuple[str, ...]
     sums: dict[int, str]
+    flush: bool
     asked: tuple[Array, Array, Array]
 
     def products(self, length: int) -> str | None:
@@ -47,6 +48,10 @@ class Arithmetic(NamedTuple):
     def ends_with_zero(self) -> bool:
         """Whether products that are rounded to -0 have it, too: then +0 is added to a sum, not to an exact product."""
         return not np.signbit(self.asked[2][1])
+
+    def rounding(self, name: str) -> Sums:
+        """How numbers are rounded to a format."""
+        return Sums(name, flush=self.flush and name == FLOAT32.format)
 
     @property
     def shows_zeros(self) -> bool:
@@ -64,6 +69,7 @@ def arithmetic_of(prober: Prober, tree: Node) -> Arithmetic:
     met, sums = list(_leaves(tree)), list(_sums(tree))
     tiny = max(2 * prober.inputs.quantum_exponent, TINY)
     probes: list[list[Term]] = [[(k, e, (x, 1.0)) for k in range(prober.length)] for e, x in ((0, -0.0), (tiny, -1.0))]
+    probes += (subnormal_probes(prober) or [[(0, 0, 1.0)]] * 2)[:2]
     formats = [name for name in _formats(prober) if _rounds_products(prober, name)]
     for name in formats:
         bits = _half(name)
@@ -82,14 +88,29 @@ def arithmetic_of(prober: Prober, tree: Node) -> Arithmetic:
     pairs = operands(probes, prober.length), prober.factors(products.reshape(-1, prober.length))
     a, b = (np.concatenate(each) for each in zip(*pairs, strict=True))
     found = prober.ask_numbers(a, b)
-    rounded, place = {}, 2
+    rounded, place = {}, 4
     for name in formats:
         rounded[name] = frozenset(leaf for (leaf, _), left in zip(met, found[place:], strict=False) if left == 0)
         place += len(met)
     kept = found[place:].reshape(len(widths), len(sums)) == 2.0**prober.small
     seen = {id(node): names[int(count)] for (node, _), count in zip(sums, kept.sum(axis=0), strict=True)}
     every = set(seen.values()) or {"float32"}
-    return Arithmetic(rounded, tuple(name for name in reversed(names) if name in every), seen, (a, b, found))
+    return Arithmetic(
+        rounded, tuple(name for name in reversed(names) if name in every), seen, not found[2:4].any(), (a, b, found)
+    )
+
+
+def subnormal_probes(prober: Prober) -> list[list[Term]]:
+    """A subnormal float32 number alone, and sums that are subnormal only on the way, not as a result. None where the
+    inputs have no such products, or the answers do not show them."""
+    normal, last = as_format("float32").min_exponent, prober.length - 1
+    low = normal - 1
+    if low // 2 < prober.inputs.min_exponent or prober.least > normal:
+        return []
+    probes: list[list[Term]] = [[(0, low, 1.0)], [(k, low, 1.0) for k in {0, last}]]
+    if last > 1:
+        probes += [[(0, low, 1.0), (1, low, 1.0)], [(0, normal, 1.5), (1, normal, -1.0), (last, normal, 1.0)]]
+    return probes
 
 
 def _formats(prober: Prober) -> list[str]:

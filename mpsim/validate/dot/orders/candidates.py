@@ -156,7 +156,6 @@ def _orders_beside(order: stages.Order) -> Iterator[stages.Order]:
     elif isinstance(order, stages.UpTo):
         parts = order.few, order.many
         yield from (part for part in parts if not any(isinstance(each, stages.Trees) for each in stages.within(part)))
-        yield from (replace(order, few=few) for few in _orders_beside(order.few))
         yield from (replace(order, many=many) for many in _orders_beside(order.many))
     elif isinstance(order, stages.Reordered):
         yield order.order

@@ -40,6 +40,20 @@ def operands_of(prober: Prober) -> tuple[Operand, Operand]:
     return found[0], found[1]
 
 
+def flushing(prober: Prober, operands: tuple[Operand, Operand]) -> tuple[Operand, Operand]:
+    """The same, with subnormal numbers read as zeros where the subject of the prober reads them so."""
+    inputs = prober.inputs
+    tiny = 2.0 ** (inputs.min_exponent - 1)
+    if inputs.quantum_exponent >= inputs.min_exponent or 1 / tiny > float(inputs.largest):
+        return operands
+    left, right = prober.ask([[(0, 0, (tiny, 1 / tiny))], [(0, 0, (1 / tiny, tiny))]]) == 0
+    found = []
+    for operand, is_zero in zip(operands, (left, right), strict=True):
+        format = operand.format if operand.conversion != "none" else prober.subject.inputs
+        found.append(replace(operand, format=format, flush=True) if is_zero else operand)
+    return found[0], found[1]
+
+
 def reading(summation: Summation, operands: tuple[Operand, Operand]) -> Summation:
     """The same of operands that are read so."""
     stages = in_stages(summation)

@@ -83,7 +83,8 @@ def products_of_trees(trees: Mapping[int, tuple[Node, Arithmetic]], prober: Prob
         total = root if isinstance(root, tuple) else (root,)
         drawn.append(((), total) if how.from_zero and how.ends_with_zero and len(is_last) == 2 else root)
     try:
-        order = Trees(tuple(Tree(root, Sums(base)) for root in drawn))
+        sums = [how.rounding(base) for _, how in trees.values()]
+        order = Trees(tuple(map(Tree, drawn, sums)))
     except UsageError:  # deeper than a description may be, or sums wider than any here
         return
     for each in (
@@ -117,7 +118,7 @@ def _output(prober: Prober) -> Sums:
 def _variations(order: Order, length: int, prober: Prober, how: Arithmetic) -> Iterator[Product]:
     """The order with every start and every format of sums that was seen, where they do not show by themselves."""
     is_aligned = any(isinstance(each, Aligned) for each in within(order))
-    formats = tuple(map(Sums, how.widths))
+    formats = tuple(map(how.rounding, how.widths))
     for start in ("zero",) if how.from_zero else ("first",):
         for made in _choices(order, formats, start):
             for products in (None,) if is_aligned else _roundings(how.products(length), how, prober):
@@ -127,10 +128,10 @@ def _variations(order: Order, length: int, prober: Prober, how: Arithmetic) -> I
 def _roundings(name: str | None, how: Arithmetic, prober: Prober) -> tuple[Sums | None, ...]:
     """How products may be rounded: to the format that was seen, or not unless they are subnormal."""
     if name is not None:
-        return (Sums(name),)
+        return (how.rounding(name),)
     smallest = 2 * prober.inputs.quantum_exponent
     is_open = FLOAT32.format not in how.rounded and smallest < FORMATS["float32"].quantum_exponent
-    return (None, FLOAT32) if is_open else (None,)
+    return (None, how.rounding(FLOAT32.format)) if is_open else (None,)
 
 
 def _choices(order: Order, formats: Sequence[Sums], start: str) -> Iterator[Order]:

@@ -6,16 +6,16 @@ themselves are the order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from mpsim.products.accumulators import Summation, in_short, in_stages
-from mpsim.products.stages import Groups, Halving, Node, Operand, Order, Product, Rising, UpTo, within
+from mpsim.products.stages import Groups, Halving, Node, Operand, Product, Rising, Sums, UpTo, within
 from mpsim.validate.dot.judge import Judge
-from mpsim.validate.dot.orders.arithmetic import Arithmetic
-from mpsim.validate.dot.orders.conversions import reading
-from mpsim.validate.dot.orders.found import products_of_orders, products_of_trees, tree_of
+from mpsim.validate.dot.orders.arithmetic import Arithmetic, subnormal_probes
+from mpsim.validate.dot.orders.conversions import flushing, reading
+from mpsim.validate.dot.orders.found import from_zero, products_of_orders, products_of_trees, tree_of
 from mpsim.validate.dot.results import is_drawn
 from mpsim.validate.dot.shapes import every_number_of_terms
 
@@ -25,6 +25,10 @@ MOST_PRODUCTS = 24
 
 #: Partitions inside each other from which another tree is asked, too.
 DEEP = 3
+
+
+#: Spans of one subject, at most.
+MOST_SPANS = 8
 
 
 class Span(NamedTuple):
@@ -37,24 +41,49 @@ class Span(NamedTuple):
 def products_by_length(judge: Judge, operands: tuple[Operand, Operand]) -> list[Summation]:
     """What gives the results for every number of terms, or else what gives those of the most terms."""
     search = _Search(judge, operands)
+    if probes := subnormal_probes(judge.prober):
+        judge.prober.ask(probes)
     lengths = every_number_of_terms(judge.prober.length)
-    spans = search.spans(sorted(lengths))
-    found = search.joined(spans) or search.joined(search.with_trees(spans)) or search.drawn(lengths)
-    return found or [each for span in spans[:1] for each in span.products]
+    tried: list[Summation] = []
+    for found in search.attempts(lengths):
+        if equal := [each for each in found if judge.equal(each)]:
+            return equal
+        tried += found
+    return list(dict.fromkeys(tried))
 
 
 def _depth(summation: Summation) -> int:
     return sum(isinstance(each, Groups | Halving) for each in within(in_stages(summation).order))
 
 
+def _above(operand: Operand, most: int) -> Operand:
+    return replace(operand, above=most) if operand != Operand(operand.format) else operand
+
+
+def _falling(lengths: Iterable[int]) -> tuple[int, ...]:
+    return tuple(sorted(lengths, reverse=True))
+
+
 class _Search:
     def __init__(self, judge: Judge, operands: tuple[Operand, Operand]) -> None:
         self.judge, self.operands = judge, operands
+        self.reads: dict[int, tuple[Operand, Operand]] = {}
         self.trees: dict[int, tuple[Node, Arithmetic] | None] = {}
 
+    def attempts(self, lengths: Sequence[int]) -> Iterator[Sequence[Summation]]:
+        """Products that may give every result, the likely ones first."""
+        rising = self.spans(sorted(lengths))
+        yield self.joined(rising)
+        falling = self.spans(sorted(lengths, reverse=True))  # what few terms allow may have misled
+        yield self.joined(falling)
+        yield self.joined(self.with_trees(rising))
+        yield self.joined(self.with_trees(falling))
+        yield self.drawn(lengths)
+        yield [each for span in falling[:1] for each in span.products]
+
     def spans(self, lengths: Sequence[int]) -> list[Span]:
-        """The numbers of terms, the smallest first, by what gives their results. The last come first. A tree is looked
-        for where nothing known gives the results; those that nothing named gives are each by themselves."""
+        """The numbers of terms by what gives their results, the largest first. A tree is looked for where nothing known
+        gives the results; those that nothing named gives are each by themselves."""
         found: list[Span] = []
         for length in lengths:
             span = found.pop() if found else Span((), ())
@@ -66,8 +95,37 @@ class _Search:
             while not left and found and (both := self._that_give(products, found[-1].lengths)):
                 span = Span((*span.lengths, *found.pop().lengths), ())
                 products = both
-            found.append(Span((length, *span.lengths), products))
-        return [self._simplified(span) for span in found[::-1]]
+            found.append(Span(_falling((length, *span.lengths)), products))
+        found.sort(key=lambda span: -span.lengths[0])
+        return self._filled([self._simplified(span) for span in found])
+
+    def _filled(self, spans: Sequence[Span]) -> list[Span]:
+        """The spans, with those of numbers of terms in between that have yet another order."""
+        found, waiting = [spans[0]], list(spans[1:])
+        while waiting:
+            span = waiting.pop(0)
+            middle = self._between(span, found[-1]) if len(found) + len(waiting) < MOST_SPANS else None
+            named = () if middle is None else self._named(middle)
+            if middle is None or not named:
+                found.append(span)
+            elif both := self._that_give(named, span.lengths):
+                waiting.insert(0, Span((middle, *span.lengths), both))
+            else:
+                waiting[:0] = [Span((middle,), named), span]
+        return found
+
+    def _between(self, small: Span, large: Span) -> int | None:
+        """A number of terms between those of two spans that neither gives the results of."""
+        low, high = small.lengths[0], large.lengths[-1]
+        while small.products and large.products and high - low > 1:
+            middle = (low + high) // 2
+            if self._that_give(large.products, [middle]):
+                high = middle
+            elif self._that_give(small.products, [middle]):
+                low = middle
+            else:
+                return middle
+        return None
 
     def _simplified(self, span: Span) -> Span:
         """The products that the tree of the probes' own length shows first, if those found are nested deep: a tree of
@@ -87,17 +145,29 @@ class _Search:
             self.trees[length] = tree_of(self.judge.prober, length)
         return self.trees[length]
 
+    def _operands(self, length: int) -> tuple[Operand, Operand]:
+        """How operands of so many terms are read."""
+        if length not in self.reads:
+            self.reads[length] = flushing(self.judge.prober.of_length(length), self.operands)
+        return self.reads[length]
+
     def _named(self, length: int) -> tuple[Summation, ...]:
         """Products with an order that has a name, which give some results of so many terms."""
         if (known := self._tree(length)) is None:
             return ()
-        return self._giving(length, *known, False) or self._giving(length, *known, True)
+        plain = self._giving(length, *known, False, ())
+        return plain + self._giving(length, *known, True, [in_stages(each).products for each in plain])
 
-    def _giving(self, length: int, tree: Node, how: Arithmetic, ends: bool) -> tuple[Summation, ...]:
+    def _giving(
+        self, length: int, tree: Node, how: Arithmetic, ends: bool, without: Sequence[Sums | None]
+    ) -> tuple[Summation, ...]:
+        """Those that add the total to +0, or not; without those that round products so."""
         found: dict[Summation, None] = {}
         for product in products_of_orders(tree, length, self.judge.prober, how, ends):
-            each = reading(product, self.operands)
-            if each in found or not self.judge.gives_terms(each, length) or not self.judge.gives(each, how.asked):
+            each = reading(product, self._operands(length))
+            if each in found or in_stages(each).products in without:
+                continue
+            if not self.judge.gives_terms(each, length) or not self.judge.gives(each, how.asked):
                 continue
             found[each] = None
             if len(found) == MOST_PRODUCTS:
@@ -112,26 +182,35 @@ class _Search:
             return list(spans[0].products)
         found = []
         for rest in dict.fromkeys(replace(in_stages(each), order=Rising()) for each in spans[0].products):
-            orders = [order for span in spans if (order := self._order(rest, span)) is not None]
-            if len(orders) == len(spans):
-                found.append(in_short(replace(rest, order=self._by_terms(rest, spans, orders))))
+            parts: list[Product] = []
+            for span in spans:
+                part = self._part(rest, span)
+                if part is None:  # operands may be read in another way where there are few terms
+                    rest = replace(rest, left=Operand(), right=Operand())
+                    part = self._part(rest, span)
+                if part is not None:
+                    parts.append(part)
+            if len(parts) == len(spans):
+                found.append(in_short(self._by_terms(spans, parts)))
         return found
 
-    def _order(self, rest: Product, span: Span) -> Order | None:
-        """The first order that gives the results of the span with these other stages."""
-        stages = list(map(in_stages, span.products))
-        for order in (each.order for each in sorted(stages, key=lambda each: replace(each, order=Rising()) != rest)):
-            if all(self.judge.gives_terms(replace(rest, order=order), length) for length in span.lengths):
-                return order
-        return None
+    def _part(self, rest: Product, span: Span) -> Product | None:
+        """The first product with these other stages that gives the results of the span."""
+        stages = sorted(map(in_stages, span.products), key=lambda each: replace(each, order=Rising()) != rest)
+        products = [replace(rest, order=each.order) for each in stages]
+        products += [from_zero(each) for each in products]
+        return next((each for each in products if self._that_give([each], span.lengths)), None)
 
-    def _by_terms(self, rest: Product, spans: Sequence[Span], orders: Sequence[Order]) -> Order:
-        """Each order for the numbers of terms of its span."""
-        found = orders[0]
+    def _by_terms(self, spans: Sequence[Span], parts: Sequence[Product]) -> Product:
+        """The product that is each of the parts for the numbers of terms of its span."""
+        found = parts[0]
         for place in range(1, len(spans)):
-            few, many = (replace(rest, order=orders[at]) for at in (place, place - 1))
+            few, many = parts[place], parts[place - 1]
             most = self._most(few, many, spans[place].lengths[0], spans[place - 1].lengths[-1])
-            found = UpTo(most, few.order, found)
+            if few.order != many.order:
+                found = replace(found, order=UpTo(most, few.order, found.order))
+            if (few.left, few.right) != (many.left, many.right):
+                found = replace(found, left=_above(found.left, most), right=_above(found.right, most))
         return found
 
     def _most(self, few: Summation, many: Summation, least: int, above: int) -> int:
@@ -165,5 +244,6 @@ class _Search:
         if len(trees) < len(lengths):
             return []
         asked = trees[lengths[0]][1].asked
-        found = (reading(each, self.operands) for each in products_of_trees(trees, self.judge.prober))
+        operands = self._operands(lengths[0])
+        found = (reading(each, operands) for each in products_of_trees(trees, self.judge.prober))
         return [each for each in dict.fromkeys(found) if self.judge.gives(each, asked)]

@@ -150,7 +150,10 @@ def _partitions(terms: list[int], length: int) -> Iterator[Partition]:
         if length <= 2 * take:
             yield Lanes(2, take)
     elif terms[take] % take == 0:
-        yield Lanes(terms[take] // take, take)
+        number = terms[take] // take
+        yield Lanes(number, take)
+        if length % (number * take) > take:
+            yield Lanes(number, take, "first")
 
 
 def _tails(nodes: Nodes, length: int, depth: int) -> Iterator[Order]:
