@@ -1,4 +1,4 @@
-"""``python -m bench NAME``: one table, and its numbers in bench/results/NAME.json. A benchmark is a row of TABLES."""
+"""``python -m bench NAME`` prints a table and writes its numbers to bench/results/NAME.json. TABLES lists the names."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ TABLES = {
     "roofline": ("bench.roofline", "copy bandwidth and multiply-add rate of one thread of this machine"),
     "memory": ("bench.memory", "peak memory of a ResNet-18 training step beside PyTorch's"),
     "gpu": ("bench.gpu", "the cuda backend beside a copy on the device, cuBLAS and PyTorch on the same GPU"),
-    "subjects": ("bench.subjects", "the exhaustive check of a cast in a process of its own, beside one in mpsim's"),
+    "subjects": ("bench.subjects", "the exhaustive check of a cast in a separate process, beside one in mpsim's"),
     "fp8": ("bench.fp8", "a training step with the sums of tensor cores, as a ratio to the float32 step"),
     "orders": ("bench.orders", "finding the order of sums of NumPy's and PyTorch's products, and predicting results"),
     "backends": ("bench.backends", "every kernel of the numba backend beside the compiled one"),
 }
 
-#: name -> further options: flag, what argparse is told of it
+#: name -> further options: flag, arguments for argparse
 OPTIONS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
     "gpu": (("--device", {"type": int, "default": 0, "help": "the device's number (default 0)"}),),
     "step": (

@@ -1,7 +1,7 @@
-"""Each kernel of the contract on shapes of real networks: time of the numba backend over the compiled one's.
+"""Measures the numba backend's time relative to the compiled one's, for each kernel on shapes of real networks.
 
-Times are processor time of the whole process, the two backends called in turn, so that the ratios hold on a busy
-machine. Kernels that are the same NumPy code in both backends have no row.
+Times are processor times of the whole process, and the two backends are called in turn, so that the ratios are valid on
+a busy machine. Kernels that are the same NumPy code in both backends are left out.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def draw(*shape: int) -> np.ndarray:
 
 
 def cases() -> Iterator[Case]:
-    """Every kernel that does more than move a few numbers."""
+    """Yields every kernel that does more than copy a few numbers."""
     for channels, side in IMAGES:
         yield from layers(channels, side)
     for pool in POOLS:

@@ -1,7 +1,7 @@
-"""The time of the contractions beside NumPy's matmul (OpenBLAS) and PyTorch's convolutions, in the same run.
+"""Measures contractions beside NumPy's matmul (OpenBLAS) and PyTorch's convolutions, in the same run.
 
-The matmuls are the products that some convolutions of ResNet-18 are; the convolutions are every one of ResNet-18 at
-two widths, batch 128, 32x32x3 input: forward, gradient by the input, gradient by the weights.
+The matmuls are the products to which some convolutions of ResNet-18 correspond. The convolutions are all of ResNet-18
+at two widths, with batch 128 and 32x32x3 input: forward, gradient by the input, gradient by the weights.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Layer(NamedTuple):
 
 
 def resnet18(width: float) -> Counter[Layer]:
-    """Its convolutions, with how often each comes."""
+    """Counts its convolutions."""
     stages = [int(channels * width) for channels in (64, 128, 256, 512)]
     layers = [Layer(3, stages[0], 32, 3, 1)]
     channels, size = stages[0], 32
@@ -113,7 +113,7 @@ def time_matmul(rows: int, columns: int, depth: int, threads: int, repetitions: 
 
 
 def absence_of_torch() -> str | None:
-    """Why PyTorch cannot be timed; None if it can."""
+    """Returns why PyTorch cannot be timed, or None."""
     try:
         import torch  # noqa: F401
     except ImportError as error:
@@ -152,7 +152,7 @@ def measure_layers(width: float, threads: int, repetitions: int, with_torch: boo
 
 
 def sums(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Seconds of each pass over all layers, each as often as it comes. The first layer has no gradient by its input."""
+    """Returns the seconds of each pass over all layers with their counts, without the first gradient by the input."""
     totals: dict[str, dict[str, float]] = {}
     for name in PASSES:
         counted = [row for row in rows if name != "by input" or row["layer"]["channels"] != 3]
@@ -183,7 +183,7 @@ def run(threads: int, repetitions: int) -> None:
         print_layers(console, width, rows)
         layers.append({"width": width, "sums": sums(rows), "rows": rows})
     if absent:
-        console.print(f"torch: not here ({absent})", markup=False)
+        console.print(f"torch: not available ({absent})", markup=False)
     result |= {"matmul": matmuls, "convolution": layers, "absent": {"torch": absent} if absent else {}}
     print(f"written to {harness.save('contraction', result)}")
 

@@ -1,7 +1,7 @@
-"""A training step in FP8 with the sums of tensor cores, beside the same step in float32.
+"""Measures a training step in FP8 with the sums of tensor cores, beside the same step in float32.
 
-mpsim's compiled backend in all cases, interleaved. float32: nothing is rounded. fp8: the levels ``fp8_ocp`` and mpsim's
-own sums; then with the sums of Hopper's ``wgmma`` forward and by weight, and in all three passes.
+All cases use mpsim's compiled backend and are interleaved. float32 rounds nothing. fp8 uses the levels ``fp8_ocp`` with
+mpsim's sums, then with the sums of Hopper's ``wgmma`` forward and by weight, and in all three passes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The cuda backend on a GPU, beside a copy from device to device, and PyTorch (cuBLAS, cuDNN) in float32 there.
+"""Measures the cuda backend on a GPU, beside a copy from device to device and PyTorch (cuBLAS, cuDNN) in float32.
 
-TF32 is off everywhere. Without a device it says so and ends with 2. PyTorch is optional: what needs it is left out.
+TF32 is off everywhere. Without a device it prints the cause and exits with 2. PyTorch is optional.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mpsim.trace import trace
 from mpsim.training.trainer import Trainer
 
 MEBIBYTES = (256, 1024)
-CALLS = 10  # between two looks at the clock
+CALLS = 10  # between two readings of the clock
 BATCH = 512
 NETWORKS = ("resnet18", "squeezenet", "shufflenet_v2", "mobilenet_v2")
 #: Of ResNet-18 on 32 x 32 images: channels, outputs, size, kernel, stride.
@@ -33,7 +33,7 @@ CONVOLUTIONS = (
     (3, 64, 32, 3, 1), (64, 64, 32, 3, 1), (64, 128, 32, 3, 2), (64, 128, 32, 1, 2), (128, 128, 16, 3, 1),
     (128, 256, 16, 3, 2), (256, 256, 8, 3, 1), (256, 512, 8, 3, 2), (512, 512, 4, 3, 1),
 )  # fmt: skip
-#: Format, mode, and random bits in the kernel or not.
+#: Format, mode, and whether the kernel draws random bits.
 ROUNDINGS = (
     ("bfloat16", Policy()),
     ("float8_e4m3fn", Policy()),
@@ -41,14 +41,14 @@ ROUNDINGS = (
     ("float8_e4m3fn", Policy("stochastic", random_bit_count=16)),
     ("fp_4_3_4", Policy("qpytorch_nearest", "saturate")),
 )
-#: What issue 6 asks for, as ratios.
+#: The goals, as ratios.
 GOALS = {"rounding": 0.8, "contraction": 0.4, "step, of PyTorch's time": 2.0, "step, of PyTorch's with rounding": 0.7}
 
 Call = Callable[[], Any]
 
 
 def repeated(call: Call, wait: Call) -> Call:
-    """CALLS calls, and the wait for the device after them."""
+    """Returns a function that makes CALLS calls and then waits for the device."""
 
     def calls() -> None:
         for _ in range(CALLS):
@@ -59,7 +59,7 @@ def repeated(call: Call, wait: Call) -> Call:
 
 
 def torch_on_gpu() -> Any:
-    """PyTorch with TF32 off, or None where it is not installed or has no CUDA."""
+    """Returns PyTorch with TF32 off, or None if it is not installed or has no CUDA."""
     try:
         import torch  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
@@ -69,7 +69,7 @@ def torch_on_gpu() -> Any:
 
 
 def copy(x: Any, y: Any) -> None:
-    """Between arrays on the device, with as little Python as a kernel's launch."""
+    """Copies between arrays on the device, with as little Python as a kernel's launch."""
     from cuda.bindings import driver
 
     to, source = (int(array.gpu_data.device_pointer) for array in (y, x))
@@ -78,7 +78,7 @@ def copy(x: Any, y: Any) -> None:
 
 
 def measure_rounding(kernels: Kernels, wait: Call, repetitions: int) -> list[dict[str, Any]]:
-    """Rounding in place of arrays, as bytes moved by time, beside a copy from device to device."""
+    """Measures rounding in place, in bytes per second, beside a copy from device to device."""
     rows = []
     for mebibytes in MEBIBYTES:
         x = kernels.from_numpy(np.random.default_rng(0).standard_normal(mebibytes << 18, np.float32))
@@ -101,7 +101,7 @@ def measure_rounding(kernels: Kernels, wait: Call, repetitions: int) -> list[dic
 
 
 def measure_contractions(kernels: Kernels, torch: Any, wait: Call, repetitions: int) -> list[dict[str, Any]]:
-    """The square product and the convolutions of ResNet-18 in all three directions; operations by time."""
+    """Measures a square product and ResNet-18's convolutions in all three directions, in operations per second."""
     rows = [_measured(_matmul_case(kernels, torch), torch, wait, repetitions)]
     for geometry in CONVOLUTIONS:
         rows += [_measured(case, torch, wait, repetitions) for case in _convolution_cases(kernels, torch, *geometry)]
@@ -109,7 +109,7 @@ def measure_contractions(kernels: Kernels, torch: Any, wait: Call, repetitions: 
 
 
 class Contraction(NamedTuple):
-    """A contraction, the same by PyTorch, and the matrix product with as many rows, columns and k, by cuBLAS."""
+    """A contraction, the same by PyTorch, and the shape of the equally large matrix product by cuBLAS."""
 
     what: str
     shape: tuple[int, int, int]
@@ -179,7 +179,7 @@ def _measured(case: Contraction, torch: Any, wait: Call, repetitions: int) -> di
 
 
 def measure_steps(backend: str, torch: Any, repetitions: int) -> list[dict[str, Any]]:
-    """A training step with everything rounded, beside PyTorch in float32 and with rounding by torch operations."""
+    """Measures a training step with all tensors rounded, beside PyTorch in float32 and with rounding by operations."""
     rows = []
     generator = np.random.default_rng(0)
     images, labels = generator.standard_normal((BATCH, 3, 32, 32), np.float32), generator.integers(0, 10, BATCH)
@@ -235,7 +235,7 @@ def run(threads: int, repetitions: int, device: int = 0) -> None:
     from mpsim.kernels.cuda.device.intrinsics import SIMULATED
 
     if SIMULATED:
-        print("this is the CUDA simulator: it has no times worth measuring")
+        print("this is the CUDA simulator, whose times are meaningless; unset NUMBA_ENABLE_CUDASIM")
         sys.exit(2)
     torch = torch_on_gpu()
     wait = device_in_use().kernel_stream.synchronize

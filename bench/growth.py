@@ -1,4 +1,4 @@
-"""How the cost of a training step grows with the batch and with the width: two plots in docs/."""
+"""Plots how the cost of a training step grows with the batch and with the width, to docs/."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMES = {"mpsim": "mpsim, all rounded, counts", "torch": "PyTorch float32", "qto
 
 
 def measure_all(threads: int, repetitions: int, here: list[str]) -> list[dict[str, Any]]:
-    """One row per batch at WIDTH, then one per width at step.BATCH; the point that both have is measured once."""
+    """Measures each batch at WIDTH, then each width at step.BATCH. The common point is measured once."""
     points = [(WIDTH, batch) for batch in BATCHES] + [(width, step.BATCH) for width in WIDTHS if width != WIDTH]
     return [step.measure(NETWORK, width, batch, threads, repetitions, here) for width, batch in points]
 

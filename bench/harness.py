@@ -1,4 +1,4 @@
-"""Timing several ways of doing one thing in one run, side by side, and saying on what machine."""
+"""Times alternatives in one run, interleaved, and describes the machine."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Timing(NamedTuple):
 def interleaved(
     cases: Mapping[str, Callable[[], Any]], repetitions: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, Timing]:
-    """Each case once to warm up, then all cases in turn, ``repetitions`` times over.
+    """Runs each case once to warm up, then all cases in turn, ``repetitions`` times.
 
-    So a slow moment of the machine falls on every case alike, and ratios mean more than the times do. With
-    ``time.process_time`` as the clock, time in which other programs have the processor does not count either.
+    Disturbances of the machine therefore affect all cases alike, and ratios are more reliable than times. With
+    ``time.process_time`` as the clock, the time of other programs does not count either.
     """
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for call in cases.values():
@@ -44,7 +44,7 @@ def interleaved(
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Returns the processor's name."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -55,7 +55,7 @@ def processor() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages of PACKAGES that are installed."""
+    """Returns the versions of Python and of the installed packages in PACKAGES."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -66,14 +66,14 @@ def versions() -> dict[str, str]:
 
 
 def surroundings(threads: int, repetitions: int) -> dict[str, Any]:
-    """What a result must be read with."""
+    """Describes the conditions of a measurement."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": processor(),
         "versions": versions(),
         "threads": threads,
         "repetitions": repetitions,
-        "load_average": round(os.getloadavg()[0], 2),  # what else ran: more than ``threads`` disturbs medians
+        "load_average": round(os.getloadavg()[0], 2),  # more than ``threads`` means that other programs disturb medians
     }
 
 

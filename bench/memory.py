@@ -1,6 +1,6 @@
-"""Peak memory of ResNet-18 training steps: mpsim as in bench.step, beside PyTorch float32, a process each.
+"""Measures the peak memory of ResNet-18 training steps: mpsim as in bench.step and PyTorch float32, each in a process.
 
-The peak is the process's largest resident size during three steps, less its resident size before the model is built.
+The peak is the process's largest resident size during three steps minus its resident size before the model is built.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STEPS = 3
 
 
 def resident() -> int:
-    """Bytes of this process in memory now (Linux; elsewhere the most so far)."""
+    """Returns this process's resident bytes (on Linux; elsewhere their peak so far)."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except OSError:
@@ -31,7 +31,7 @@ def resident() -> int:
 
 
 def measure_here(library: str, network: str, width: float, threads: int) -> int:
-    """Bytes, in this process, which should have done nothing else."""
+    """Measures the bytes in this process, which should have done nothing else."""
     from bench.step import call_of
 
     # Everything is imported, and every thread started, before memory is counted.
@@ -45,7 +45,7 @@ def measure_here(library: str, network: str, width: float, threads: int) -> int:
 
 
 def measure(library: str, network: str, width: float, threads: int) -> int:
-    """The same in a new process. RuntimeError with its last line if it fails."""
+    """Does the same in a new process. Raises RuntimeError with its last line if it fails."""
     command = [sys.executable, "-m", "bench.memory", library, network, str(width), str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
     if done.returncode:

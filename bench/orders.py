@@ -1,6 +1,6 @@
-"""The orders of summation of NumPy's and PyTorch's products, found from their answers, and how long that takes.
+"""Finds the orders of summation of NumPy's and PyTorch's products from their results, and measures the time.
 
-Each product that is found is asked for 200 new results, which the description predicts or not.
+For each order found it compares 200 new results with the description's predictions.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def torch_subjects(threads: int) -> dict[str, Subject]:
 
 
 def predicted(report: DotReport, subject: Subject, inputs: str, length: int) -> int:
-    """How many of FRESH new results some description of the report gives, each in its place."""
+    """Counts the new results, of FRESH, that some description of the report predicts."""
     summations = [each.accumulator for each in report.matches[:1]]
     summations += [each for _, each in report.places.parts[1:] if each] if report.places is not None else []
     random = np.random.default_rng([length, 1])

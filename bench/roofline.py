@@ -1,7 +1,7 @@
-"""What this machine can do at most with one thread: bytes copied and float32 operations per second.
+"""Measures this machine's peak rates with one thread: bytes copied and float32 operations per second.
 
-The largest of several runs: np.copyto between arrays of three sizes, and a loop of independent fused multiply-adds
-in registers, compiled here (cc -O3 -march=native).
+Rates are the largest of several runs of np.copyto between arrays of three sizes, and of a loop of independent fused
+multiply-adds in registers, which is compiled here (cc -O3 -march=native).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ int main(void) {
 
 
 def copy_bandwidth(size: int, repetitions: int) -> float:
-    """Bytes read and written per second."""
+    """Returns the bytes read and written per second."""
     source, target = np.ones(size, np.uint8), np.ones(size, np.uint8)
     rounds, best = max(1, (256 << 20) // size), float("inf")
     for _ in range(repetitions):
@@ -59,7 +59,7 @@ def copy_bandwidth(size: int, repetitions: int) -> float:
 
 
 def multiply_add_rate() -> float | None:
-    """Operations (two per multiply-add) per second; None without a C compiler."""
+    """Returns the operations (two per multiply-add) per second, or None without a C compiler."""
     with tempfile.TemporaryDirectory() as folder:
         source, program = Path(folder, "fma.c"), Path(folder, "fma")
         source.write_text(FMA_LOOP)

@@ -1,7 +1,7 @@
-"""The time of round_to, with counts, as a ratio to a copy of the same array; other libraries in the same run.
+"""Measures round_to with counts relative to a copy of the same array, beside other libraries in the same run.
 
-4 Mi float32 numbers, normally distributed with deviation 2, into an array that exists already. ml_dtypes and torch
-are timed for the cast to their type only (no widening back to float32), so the ratios favour them.
+The array has 4 Mi float32 numbers, normally distributed with deviation 2, and the output array exists already.
+ml_dtypes and torch only cast to their type (without widening back to float32), so the ratios favour them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Call = Callable[[], Any]
 
 
 def ours(x: np.ndarray, out: np.ndarray, name: str, mode: str, backend: str, threads: int) -> Call:
-    """One call of round_to with counts; random bits come from a stream, drawn in the same pass."""
+    """Returns a call of round_to with counts. Random bits are drawn from a stream in the same pass."""
     options: dict[str, Any] = {"backend": backend, "threads": threads, "out": out, "counts": True}
     if mode.endswith("stochastic"):
         options["random_bits"] = Stream(seed=1, purpose="rounding")
@@ -90,7 +90,7 @@ PEERS = {"ml_dtypes": ml_dtypes_calls, "torch": torch_calls, "QPyTorch": qtorch_
 
 
 def cases(threads: int) -> tuple[dict[str, Call], dict[str, str]]:
-    """(what to time, by "format mode column"; why a column is empty)."""
+    """Returns the calls by "format mode column", and why columns are empty."""
     x = (np.random.default_rng(0).standard_normal(SIZE) * 2).astype(np.float32)
     out = np.zeros_like(x)
     timed: dict[str, Call] = {"copy": lambda: np.copyto(out, x)}
@@ -105,7 +105,7 @@ def cases(threads: int) -> tuple[dict[str, Call], dict[str, str]]:
     for peer, calls in PEERS.items():
         try:
             timed |= {f"{name} {mode} {peer}": call for (name, mode), call in calls(x, threads).items()}
-        except Exception as error:  # a missing package, or one that does not build here: said in the table
+        except Exception as error:  # a missing package, or one that cannot be built here: shown in the table
             absent[peer] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     return timed, absent
 
@@ -162,4 +162,4 @@ def _print(rows: list[dict[str, Any]], absent: dict[str, str], copy: harness.Tim
     console = Console()
     console.print(table)
     for column, cause in absent.items():
-        console.print(f"{column}: not here ({cause})", markup=False)
+        console.print(f"{column}: not available ({cause})", markup=False)

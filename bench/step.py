@@ -1,8 +1,8 @@
-"""A training step: mpsim rounding everything, beside PyTorch in float32 and PyTorch with QPyTorch.
+"""Measures a training step of mpsim with all tensors rounded, beside PyTorch in float32 and PyTorch with QPyTorch.
 
-mpsim: the ``demote`` plan at r = 1 with the paper's levels, promotion on, counts on. PyTorch: the same networks from
-the same weights on the same batch, rounding nothing. QPyTorch: every op's output, input gradient and every parameter
-and its gradient rounded to the low formats, without counts or promotion.
+mpsim uses the ``demote`` plan at r = 1 with the paper's levels, promotion and counts. PyTorch runs the same networks
+with the same weights on the same batch, and rounds nothing. QPyTorch rounds every op's output and input gradient, and
+every parameter and its gradient, to the low formats, without counts or promotion.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def trainer_of(network: str, width: float, batch: int, threads: int) -> Trainer:
 
 
 def call_of(library: str, network: str, width: float, batch: int, threads: int) -> Call:
-    """One training step; ImportError (or what building QPyTorch's extension raises) if the library is not here."""
+    """Returns a call that runs one training step. Raises ImportError or an error of QPyTorch's build if unavailable."""
     data = batch_of(batch)
     if library == "mpsim":
         trainer = trainer_of(network, width, batch, threads)
@@ -58,7 +58,7 @@ def call_of(library: str, network: str, width: float, batch: int, threads: int) 
 
 
 def libraries_here() -> tuple[list[str], dict[str, str]]:
-    """Libraries that can be timed, and why the others cannot."""
+    """Returns the libraries that can be timed, and why the others cannot."""
     absent = {}
     for library in LIBRARIES[1:]:
         try:
@@ -69,7 +69,7 @@ def libraries_here() -> tuple[list[str], dict[str, str]]:
 
 
 def timed(calls: dict[str, Call], repetitions: int) -> dict[str, dict[str, float]]:
-    """Seconds of each call, all in turn after two to warm up: by the clock and of the processor (all threads)."""
+    """Times calls in turn after two warm-up calls, in seconds by the clock and of the processor (all threads)."""
     samples: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for call in calls.values():
         call()
@@ -125,7 +125,7 @@ def table_of(rows: list[dict[str, Any]], absent: dict[str, str]) -> Table:
 
 # -- kernel by kernel ---------------------------------------------------------------------------------------
 def profile(network: str, width: float, threads: int, repetitions: int) -> dict[str, Any]:
-    """Seconds by kernel in the fastest of ``repetitions`` steps; "outside": Python and what calls no kernel."""
+    """Measures seconds by kernel in the fastest of ``repetitions`` steps. "outside" is everything except kernels."""
     trainer, data = trainer_of(network, width, BATCH, threads), batch_of(BATCH)
     trainer.step(*data)
     spent, work = defaultdict[str, float](float), defaultdict[str, float](float)
@@ -148,8 +148,7 @@ def profile(network: str, width: float, threads: int, repetitions: int) -> dict[
 
 
 def work_of(name: str, arguments: tuple, results: Any) -> float:
-    """Of a convolution the multiplications and additions; of another kernel the bytes of the arrays it is given and
-    gives, each once."""
+    """Counts a convolution's multiplications and additions, or the bytes of another kernel's arguments and results."""
     if name in ("conv2d", "conv2d_input_gradient"):
         gradient = results if name == "conv2d" else arguments[0]
         return 2.0 * gradient.size * np.prod(arguments[1].shape[1:])
@@ -201,7 +200,7 @@ def run(
     chosen = [row for row in NETWORKS if not networks or row[0] in networks]
     result: dict[str, Any] = harness.surroundings(threads, repetitions)
     name = "step" if threads == 1 else f"step_{threads}_threads"
-    name += "".join(f"_{network}" for network in networks or ())  # the file of all networks stays whole
+    name += "".join(f"_{network}" for network in networks or ())  # keeps the file of all networks
     if profiles:
         rows = [profile(*row, threads, repetitions) for row in chosen]
         for row in rows:

@@ -1,6 +1,6 @@
-"""The exhaustive check of a cast with the subject in a process of its own, beside the same in mpsim's process.
+"""Measures the exhaustive check of a cast with the subject in a separate process, beside the same in mpsim's process.
 
-A C function, a cast of ml_dtypes and (where it is installed) one of PyTorch, on all 2**32 float32 inputs.
+The subjects are a C function, a cast of ml_dtypes and (if installed) one of PyTorch, on all 2**32 float32 inputs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mpsim.validate.cast.validation import sweep_all
 from mpsim.validate.subjects.casts import open_subject
 from mpsim.validate.subjects.opening import Calling
 
-#: Cost of a process of its own, as a ratio of times.
+#: The cost of a separate process, as a ratio of times.
 GOAL = 1.1
 C_SOURCE = """
 #include <stddef.h>
@@ -38,7 +38,7 @@ void to_bfloat16(const float *in, uint16_t *out, size_t n) {
 
 
 def check(subject: str, format: str, preset: str | None, calling: Calling) -> None:
-    """The whole check. Raises RuntimeError where the subject is not equal, which would be another amount of work."""
+    """Runs the check. Raises RuntimeError if the subject is not equal, which would change the amount of work."""
     declared = {"preset": preset} if preset else {"mode": "nearest_even"}
     opened = open_subject(subject, calling)
     try:
@@ -50,7 +50,7 @@ def check(subject: str, format: str, preset: str | None, calling: Calling) -> No
 
 
 def run(threads: int, repetitions: int) -> None:
-    """Times each subject both ways, in turn, and writes bench/results/subjects.json."""
+    """Times each subject both ways, alternating, and writes bench/results/subjects.json."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder, "casts.c"), Path(folder, "casts.so")

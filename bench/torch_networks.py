@@ -1,7 +1,7 @@
-"""The networks of reference_models run by PyTorch: a tape that does each op with torch.nn.functional.
+"""Runs the networks of reference_models in PyTorch, by a tape that computes each op with torch.nn.functional.
 
-So both libraries run the same graph from one definition. With ``levels`` every op's output and its gradient, and
-every parameter and its gradient, are rounded by QPyTorch to the low formats: to nearest, without counts.
+Both libraries therefore run the same graph from one definition. With ``levels`` QPyTorch rounds every op's output and
+its gradient, and every parameter and its gradient, to the low formats: to nearest, without counts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _convolution(x: list, w: list, a: dict) -> Any:
 
 
 def _batch_norm(x: list, w: list, a: dict) -> Any:
-    # On a GPU without running statistics, which are the host's here.
+    # On a GPU the running statistics are left out, because they are on the host.
     mean, variance = (None, None) if x[0].is_cuda else map(torch.from_numpy, a["running"])
     return functional.batch_norm(x[0], mean, variance, *w, training=True, momentum=a["momentum"], eps=a["epsilon"])
 
@@ -53,7 +53,7 @@ FUNCTIONS = {
 
 
 class TorchTape:
-    """What mpsim.engine.tape.Tape is to the networks, by PyTorch; autograd does the way back."""
+    """Replaces mpsim.engine.tape.Tape by PyTorch. Autograd computes the gradients."""
 
     training, shape_only = True, False
     kernels = SimpleNamespace(permute=lambda x, axes: x.permute(axes))
@@ -74,10 +74,10 @@ class TorchTape:
 
 
 class TorchStep:
-    """Training steps of a copy of ``model`` (a network of reference_models, whose arrays are changed) by PyTorch.
+    """Runs training steps of ``model`` (a network of reference_models, whose arrays change) in PyTorch.
 
-    SGD with momentum 0.9 and weight decay 5e-4, as mpsim's default. levels: None for float32. device: PyTorch's name.
-    rounding: what rounds tensors and parameters; QPyTorch's quantizers if levels are given without it.
+    It uses SGD with momentum 0.9 and weight decay 5e-4, mpsim's defaults. levels: None for float32. device: PyTorch's
+    name. rounding: functions that round tensors and parameters; by default QPyTorch's quantizers for ``levels``.
     """
 
     def __init__(
@@ -110,8 +110,8 @@ def _as_it_is(x: Any) -> Any:
 
 
 def rounders(levels: Levels) -> tuple[Any, Any]:
-    """QPyTorch's quantizers of tensors and of parameters, forward and backward, to the low formats."""
-    # It builds its C++ code when first imported; ninja may lie beside this Python only.
+    """Returns QPyTorch's quantizers of tensors and of parameters, forward and backward, to the low formats."""
+    # It builds its C++ code when it is first imported. ninja may be installed only beside this Python.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     from qtorch import FloatingPoint  # type: ignore[import-not-found,unused-ignore]
     from qtorch.quant import quantizer  # type: ignore[import-not-found,unused-ignore]
@@ -125,7 +125,7 @@ def rounders(levels: Levels) -> tuple[Any, Any]:
 
 
 def rounded_by_operations(x: Any, format: Any) -> Any:
-    """x rounded to nearest even to a format with subnormals; beyond its largest number what stands for infinity."""
+    """Rounds x to nearest even to a format with subnormals. Larger numbers become the format's overflow result."""
     beyond = own_infinity(format)
     _, exponent = torch.frexp(x)
     quantum = torch.ldexp(torch.ones_like(x), exponent.clamp(min=format.min_exponent + 1) - 1 - format.mantissa_bits)
@@ -134,7 +134,7 @@ def rounded_by_operations(x: Any, format: Any) -> Any:
 
 
 def rounders_by_operations(levels: Levels) -> tuple[Any, Any]:
-    """As ``rounders``, without QPyTorch."""
+    """Does the same as ``rounders`` without QPyTorch."""
 
     def both(role: str) -> Any:
         stored, returned = levels.low[role], levels.low[f"{role}_gradient"]

@@ -17,7 +17,7 @@ from reference_models.squeezenet import SqueezeNet
 
 __all__ = ["MODELS", "MobileNetV2", "Network", "ResNet18", "ShuffleNetV2", "SmallCNN", "SqueezeNet", "build"]
 
-#: Networks by name; a new one is a row.
+#: Networks by name. A new network is a new entry.
 MODELS: dict[str, Callable[..., Network]] = {
     "small_cnn": SmallCNN,
     "squeezenet": SqueezeNet,
@@ -28,12 +28,12 @@ MODELS: dict[str, Callable[..., Network]] = {
 
 
 def build(name: str, width: float = 1.0, classes: int = 10, seed: int | None = 0, **options: Any) -> Network:
-    """The network of that name with initial weights drawn from ``seed``, the same on every backend.
+    """Builds a network with initial weights drawn from ``seed``, with the same bits on every backend.
 
-    seed=None leaves the weights zero, which is enough to trace shapes and much faster for the large networks.
+    With seed=None the weights are zero, which suffices to trace shapes and is much faster for large networks.
 
-    ``options`` are the network's own: ``input_shape`` and ``channels`` of small_cnn, ``image_size`` (32 or 224) of
-    resnet18 and shufflenet_v2. Raises ValueError for an unknown name (with the near ones), width or option.
+    ``options`` depend on the network: ``input_shape`` and ``channels`` of small_cnn, ``image_size`` (32 or 224) of
+    resnet18 and shufflenet_v2. Raises ValueError for an unknown name (with similar names), width or option.
 
     >>> list(build("resnet18", width=0.1).parameters())[:3]
     ['conv1.weight', 'bn1.weight', 'bn1.bias']
@@ -44,5 +44,5 @@ def build(name: str, width: float = 1.0, classes: int = 10, seed: int | None = 0
     ]
     for option in options:
         if option not in known:
-            raise UsageError(f"{name} has no option {option!r}. It has: {', '.join(known) or 'none'}")
+            raise UsageError(f"{name} has no option {option!r}. Known: {', '.join(known) or 'none'}")
     return MODELS[name](width, classes, seed, **options)

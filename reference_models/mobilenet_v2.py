@@ -1,4 +1,4 @@
-"""MobileNet-v2 (Sandler et al. 2018) for 32 x 32 images, as the paper has it: relu, not relu6."""
+"""MobileNet-v2 (Sandler et al. 2018) for 32 x 32 images, as in the paper: with relu instead of relu6."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WIDTHS = (1.0, 0.5, 0.25, 0.1)
 
 
 def scaled(channels: int, width: float) -> int:
-    """channels * width, rounded to a multiple of d = 4 (width <= 0.25) or 8, at least d, not below 0.9 of it.
+    """Rounds channels * width to a multiple of d = 4 (width <= 0.25) or 8, at least d, and not below 0.9 of it.
 
     >>> [scaled(channels, 0.1) for channels in (32, 96, 320)]
     [4, 12, 32]

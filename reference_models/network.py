@@ -1,4 +1,4 @@
-"""What the reference networks have in common."""
+"""The base class of the reference networks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Shape = tuple[int, int, int]
 
 
 class Network(nn.Module):
-    """A network that ``mpsim.trace.trace`` and the trainer take: its name, width, classes and input (C, H, W).
+    """A network for ``mpsim.trace.trace`` and the trainer, with its name, width, classes and input shape (C, H, W).
 
-    Raises ValueError for fewer than one class, or a width outside ``widths`` where a network has a table of them.
+    Raises ValueError for fewer than one class, or for a width that is not in ``widths``, if given.
     """
 
     def __init__(
@@ -29,13 +29,13 @@ class Network(nn.Module):
         self.name, self.width, self.classes, self.input_shape = name, float(width), classes, input_shape
 
     def draw_weights(self, seed: int | None, **rules: Any) -> None:
-        """``mpsim.initialization.initialize`` by ``rules``; with None the weights stay zero (to trace shapes only)."""
+        """Calls ``mpsim.initialization.initialize`` with ``rules``. Without a seed the weights stay zero."""
         if seed is not None:
             initialize(self, seed, **rules)
 
 
 def input_of(name: str, image_size: int) -> Shape:
-    """(3, size, size) for the sizes that the networks are defined for; ValueError for others."""
+    """Returns (3, size, size). Raises ValueError for a size for which the networks are not defined."""
     if image_size not in (32, 224):
         got = checks.shown(image_size)
         raise UsageError(f"{name} is defined for images of 32 (CIFAR) and 224 (ImageNet) pixels a side, got {got}")

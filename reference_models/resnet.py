@@ -1,4 +1,4 @@
-"""ResNet-18 (He et al. 2016) as the paper has it: PAPER's CIFAR form, and the ImageNet form."""
+"""ResNet-18 (He et al. 2016): the paper's form for CIFAR, and the form for ImageNet."""
 
 from __future__ import annotations
 

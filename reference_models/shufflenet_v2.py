@@ -1,4 +1,4 @@
-"""ShuffleNet-v2 (Ma et al. 2018) as the paper has it: CIFAR form, and the ImageNet form."""
+"""ShuffleNet-v2 (Ma et al. 2018): the paper's form for CIFAR, and the form for ImageNet."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from mpsim import nn, ops
 from mpsim.engine.tensor import Tensor
 from reference_models.network import Network, input_of
 
-#: width -> channels of the three stages; the stem has 24 and the last convolution 1024 at each.
+#: width -> channels of the three stages. The stem always has 24, and the last convolution 1024.
 STAGES = {1.0: (116, 232, 464), 0.5: (56, 112, 224), 0.25: (28, 56, 112), 0.1: (12, 24, 48)}
 STEM, LAST = 24, 1024
 #: Basic blocks after the down block of each stage.
@@ -14,7 +14,7 @@ BLOCKS = (3, 7, 3)
 
 
 class BasicBlock(nn.Module):
-    """The first half of the channels passes by; the second: conv1x1-bn-relu, depthwise 3x3-bn, conv1x1-bn-relu."""
+    """Leaves the first half of the channels. Second half: conv1x1-bn-relu, depthwise 3x3-bn, conv1x1-bn-relu."""
 
     def __init__(self, channels: int) -> None:
         half = channels // 2
@@ -39,7 +39,7 @@ class BasicBlock(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """Both branches halve the image. Left: depthwise 3x3(2)-bn, conv1x1-bn-relu. Right: as a basic block's."""
+    """Both branches halve the image. Left: depthwise 3x3(2)-bn, conv1x1-bn-relu. Right: as in a basic block."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         half = outputs // 2

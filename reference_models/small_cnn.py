@@ -14,8 +14,8 @@ from reference_models.network import Network, Shape
 class SmallCNN(Network):
     """conv3x3-bn-relu-maxpool2, conv3x3-bn-relu twice, average of each quarter of the image, linear.
 
-    ``channels`` times ``width``, rounded, at least 1, are the outputs of the three convolutions. ``input_shape``
-    is (C, H, W), H and W multiples of 4.
+    The three convolutions have ``channels`` times ``width`` outputs, rounded, and at least 1. ``input_shape`` is
+    (C, H, W), where H and W are multiples of 4.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""SqueezeNet (Iandola et al. 2016) with batch norm, for 32 x 32 images, as the paper has it."""
+"""SqueezeNet (Iandola et al. 2016) with batch norm, for 32 x 32 images, as in the paper."""
 
 from __future__ import annotations
 

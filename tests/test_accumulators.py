@@ -225,7 +225,7 @@ def test_chunk_and_precision_show_in_the_result() -> None:
     assert len(set(results.values())) >= 4, results
 
 
-# -- the public door ----------------------------------------------------------------------------------------
+# -- the public function ------------------------------------------------------------------------------------
 
 
 def test_public_matmul_widens_and_accepts_any_layout(backend: str) -> None:

@@ -1,4 +1,4 @@
-"""Imports go down: a file imports only from floors below its own, or from its own package, and nowhere in a circle."""
+"""Imports go down: a file imports only from layers below its own or from its own package, without cycles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The public doors: what they take, what they give, what they refuse."""
+"""Public rounding functions: valid arguments, results, and rejected arguments."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_example(backend: str) -> None:
 
 @pytest.mark.parametrize("name", TEST_FORMATS)
 def test_is_the_kernel(backend: str, name: str) -> None:
-    """The door changes nothing: one policy of each mode, from float64."""
+    """The public function gives the definition's results: one policy of each mode, from float64."""
     format, x = TEST_FORMATS[name], corpus(name, "float64")[::5]
     words = random_words(x.size)
     for policy in policies(format, "float64")[::3]:

@@ -1,4 +1,4 @@
-"""What keeps the house readable: files, functions and rooms that a reader can take in at once."""
+"""Limits on the sizes of files, functions and folders, which keep them readable."""
 
 from __future__ import annotations
 

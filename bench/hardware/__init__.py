@@ -1,1 +1,1 @@
-"""What real hardware does: its casts and dot products recorded as vector packs, with what was fitted to them."""
+"""Records casts and dot products of real hardware as vector packs, with the rules that were fitted to them."""

@@ -1,6 +1,7 @@
-"""``python -m bench.hardware.alike FOLDER``: which accumulators recorded dot products do not tell from the fitted ones.
+"""``python -m bench.hardware.alike FOLDER`` lists accumulators that recorded dot products do not distinguish from the
+fitted ones.
 
-Each field of an accumulator is changed alone, and every product of a subject is computed anew with each value.
+It changes each field of an accumulator separately, and computes every product of a subject with each value.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from mpsim.validate.dot.orders.candidates import effective
 from mpsim.validate.dot.orders.separability import inseparable
 from mpsim.validate.dot.vectors import read_dot_vectors
 
-#: Field -> the values that are tried.
+#: Field -> the values to try.
 VALUES: dict[str, Sequence[Any]] = {
     "fraction_bits": range(1, 46),
     "least_alignment": (None, *range(-180, 33)),
@@ -33,9 +34,9 @@ VALUES: dict[str, Sequence[Any]] = {
 
 @dataclass(frozen=True)
 class Alike:
-    """A field of a subject's accumulator. values: those that give every result of its file, the fitted one among them.
+    """A field of a subject's accumulator. values: those that give every result of its file, including the fitted one.
 
-    proved: those of them that no input of that length separates from the fitted one."""
+    proved: those of them that no input of that length distinguishes from the fitted one."""
 
     subject: str
     field: str
@@ -45,12 +46,12 @@ class Alike:
 
     @property
     def missed(self) -> tuple[Any, ...]:
-        """What the file does not separate from the fitted value, though nothing proves that no input does."""
+        """Values that the file does not distinguish from the fitted one, although an input might."""
         return tuple(value for value in self.values if value not in self.proved)
 
 
 def alike(entry: Mapping[str, Any], folder: Path) -> list[Alike]:
-    """What the files of a subject that follows an accumulator do not tell from it, by the field that differs."""
+    """Returns, by field, the values that a subject's files do not distinguish from the fitted accumulator."""
     fitted = accumulator_of(entry["fitted"])
     vectors = [read_dot_vectors(folder / name) for name in entry["files"] if name.endswith(".npz")]
     vectors.sort(key=lambda each: len(each.a))
@@ -89,12 +90,12 @@ def alike(entry: Mapping[str, Any], folder: Path) -> list[Alike]:
 def _changed(fitted: Accumulator, field: str, value: Any) -> Accumulator | None:
     try:
         return replace(fitted, **{field: value})
-    except UsageError:  # more bits than float64 holds
+    except UsageError:  # more bits than float64 has
         return None
 
 
 def table(folder: Path) -> Iterator[str]:
-    """Markdown, a line for all the subjects that are alike."""
+    """Yields Markdown, with one line for all subjects that have the same cells."""
     manifest = json.loads((folder / "manifest.json").read_text())
     rows: dict[str, list[str]] = {}
     for entry in manifest["subjects"]:
@@ -108,7 +109,7 @@ def table(folder: Path) -> Iterator[str]:
 
 
 def cell(found: Alike) -> str:
-    """The fitted value; then what is not told from it, and in parentheses what no input tells from it."""
+    """Returns the fitted value, the values not distinguished from it, and in parentheses those that no input can."""
     proved = [value for value in found.proved if value != found.fitted]
     text = _word(found.fitted)
     missed = found.missed
@@ -117,7 +118,7 @@ def cell(found: Alike) -> str:
 
 
 def ranges(values: Sequence[Any], among: Sequence[Any]) -> str:
-    """Values in the order of ``among``, neighbours as "first to last"."""
+    """Lists values in the order of ``among``, with neighbours as "first to last"."""
     order = list(among)
     runs: list[list[Any]] = []
     for value in sorted(values, key=order.index):

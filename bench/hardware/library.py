@@ -1,4 +1,4 @@
-"""The instructions of instructions.cu as functions of NumPy arrays: built with nvcc, loaded with ctypes."""
+"""Provides the instructions of instructions.cu as functions of NumPy arrays, built with nvcc and loaded with ctypes."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 SOURCE = Path(__file__).with_name("instructions.cu")
-#: Multiples that matrices are padded to with zeros: rows of wgmma (mma.sync: 16), columns, bytes of k.
+#: Matrices are padded with zeros to multiples of these: rows of wgmma (mma.sync: 16), columns, bytes of k.
 ROWS, COLUMNS, K_BYTES = 64, 8, 32
 
 
 class HardwareError(RuntimeError):
-    """There is no library, no device, or an instruction is not called as it must be."""
+    """There is no library or no device, or an instruction was called incorrectly."""
 
 
 def build(folder: Path) -> Path:
-    """Compiles the library for Hopper into the folder. Raises HardwareError with what nvcc said."""
+    """Compiles the library for Hopper into the folder. Raises HardwareError with nvcc's output."""
     library = folder / "instructions.so"
     command = ["nvcc", "-gencode=arch=compute_90a,code=sm_90a", "-O2", "-shared", "-Xcompiler", "-fPIC"]
     try:
         done = subprocess.run([*command, "-o", str(library), str(SOURCE)], capture_output=True, text=True)
     except OSError as error:
         raise HardwareError(
-            f"cannot run nvcc ({error}); install the CUDA toolkit, or give a built --library"
+            f"cannot run nvcc ({error}); install the CUDA toolkit, or pass a built --library"
         ) from error
     if done.returncode:
         raise HardwareError(f"nvcc failed on {SOURCE.name}: {done.stdout}{done.stderr}")
@@ -36,9 +36,9 @@ def build(folder: Path) -> Path:
 
 
 def opened(library: Path | None) -> ctypes.CDLL:
-    """The library. Raises HardwareError where there is none."""
+    """Loads the library. Raises HardwareError if there is none."""
     if library is None:
-        raise HardwareError("this subject is a function of instructions.cu, which is not built: give --library")
+        raise HardwareError("this subject is a function of instructions.cu, which is not built; pass --library")
     try:
         loaded = ctypes.CDLL(str(library.resolve()))
     except OSError as error:
@@ -48,14 +48,14 @@ def opened(library: Path | None) -> ctypes.CDLL:
 
 
 def called(loaded: ctypes.CDLL, name: str, *arguments: Any) -> None:
-    """Calls a function of the library. Raises HardwareError with CUDA's words where it fails."""
+    """Calls a function of the library. Raises HardwareError with CUDA's message if it fails."""
     error = getattr(loaded, name)(*arguments)
     if error:
         raise HardwareError(f"{name}: CUDA error {error}, {loaded.explained(error).decode()}")
 
 
 def cast_of(name: str, code_bits: int) -> Callable[[Path | None], Callable[[Array], Array]]:
-    """A conversion: of a library, the function (array of the source type) -> codes of ``code_bits`` bits."""
+    """Returns a conversion: library -> function (array of the source type) -> codes of ``code_bits`` bits."""
 
     def of_library(library: Path | None) -> Callable[[Array], Array]:
         loaded = opened(library)
@@ -72,15 +72,15 @@ def cast_of(name: str, code_bits: int) -> Callable[[Path | None], Callable[[Arra
 
 
 def dot_of(name: str, inputs: str) -> Callable[[Path | None], Callable[[Array, Array], Array]]:
-    """A chain of matrix instructions: of a library, the function (M, K) times (K, N) -> float32 (M, N).
+    """Returns a chain of matrix instructions: library -> function (M, K) times (K, N) -> float32 (M, N).
 
-    Which of a descriptor's two offsets is which is found by products of small integers; neither, or a product that is
-    not exact, raises HardwareError.
+    The order of a descriptor's two offsets is found by products of small integers. If none is exact in either order,
+    HardwareError is raised.
     """
 
     def of_library(library: Path | None) -> Callable[[Array, Array], Array]:
         loaded = opened(library)
-        # An order that is wrong may end the process's use of the device: no other call comes after it.
+        # A wrong order may make the device unusable for this process, in which no other subject runs.
         order = next((swap for swap in (0, 1) if _exact(loaded, name, inputs, swap)), None)
         if order is None:
             raise HardwareError(
@@ -92,7 +92,7 @@ def dot_of(name: str, inputs: str) -> Callable[[Path | None], Callable[[Array, A
 
 
 def _exact(loaded: ctypes.CDLL, name: str, inputs: str, swap: int) -> bool:
-    """Whether small integers are multiplied exactly."""
+    """Returns whether small integers are multiplied exactly."""
     from mpsim.validate.dot.subjects import as_inputs
     from mpsim.validate.subjects.worker import as_array
 
@@ -112,7 +112,7 @@ def _product(loaded: ctypes.CDLL, name: str, a: Array, b: Array, swap: int) -> A
 
 
 def padded(x: Array, rows: int, columns: int) -> Array:
-    """A matrix with zeros up to multiples of rows and columns, row-major."""
+    """Pads a matrix with zeros to multiples of rows and columns, row-major."""
     height, width = (-(-size // step) * step for size, step in zip(x.shape, (rows, columns), strict=True))
     out = np.zeros((height, width), x.dtype)
     out[: x.shape[0], : x.shape[1]] = x

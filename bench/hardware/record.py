@@ -1,7 +1,7 @@
-"""``python -m bench.hardware.record OUT``: records every subject on this machine's GPU (docs/hardware.md).
+"""``python -m bench.hardware.record OUT`` records every subject on this machine's GPU (docs/hardware.md).
 
-Each subject runs in a process of its own, several at once; what one breaks, the others keep. OUT/NAME.npz is its
-vectors, OUT/NAME_edges.npz further products, OUT/NAME.json its report, OUT/manifest.json what was found of all.
+Each subject runs in a separate process, several at once, so that a crash does not affect the others. OUT/NAME.npz has
+its vectors, OUT/NAME_edges.npz further products, OUT/NAME.json its report, and OUT/manifest.json all results.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from mpsim.validate.dot.validation import validate_dot
 from mpsim.vectors.pack import file_entry
 
 TABLE = "bench.hardware.subjects:SUBJECTS"
-#: Seconds that a process may go on after the time is over.
+#: Seconds that a process may continue after the time limit.
 GRACE = 30.0
 
 
 class OutOfTime(Exception):
-    """An exhaustive comparison has reached the end of its time."""
+    """An exhaustive comparison has reached its time limit."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a process is told. table: MODULE:NAME of the subjects; until: time.time() when sweeps stop."""
+    """The task of a process. table: MODULE:NAME of the subjects. until: the time.time() at which sweeps stop."""
 
     table: str
     name: str
@@ -57,7 +57,7 @@ class Task:
 
 
 def subjects(table: str) -> dict[str, Cast | Dot]:
-    """The rows of a table, MODULE:NAME, by their names."""
+    """Returns the entries of a table, MODULE:NAME, by name."""
     module, _, name = table.partition(":")
     return {row.name: row for row in getattr(importlib.import_module(module), name)}
 
@@ -66,7 +66,7 @@ def subjects(table: str) -> dict[str, Cast | Dot]:
 
 
 def work(task: Task) -> None:
-    """Records one subject; an error goes into its report, beside what was written before it."""
+    """Records one subject. An error is added to its report, and earlier results are kept."""
     row = subjects(task.table)[task.name]
     began = time.time()
     try:
@@ -74,7 +74,7 @@ def work(task: Task) -> None:
             _record_cast(row, task, began)
         else:
             _record_dot(row, task, began)
-    except Exception as error:  # anything at all may come out of a driver or a library
+    except Exception as error:  # drivers and libraries may raise anything
         path = task.out / f"{task.name}.json"
         so_far = json.loads(path.read_text()) if path.exists() else _head(row, began)
         words = f"{type(error).__name__}: {error}"
@@ -99,7 +99,7 @@ def _record_cast(row: Cast, task: Task, began: float) -> None:
 
 
 def swept(report: CastReport, until: float) -> CastReport:
-    """The report with all 2**32 inputs against the fitted rule, or as many as the time allows."""
+    """Compares all 2**32 inputs with the fitted rule, or as many as the time allows, and returns the report."""
 
     def stop(state: Sweep) -> None:
         if time.time() > until:
@@ -138,7 +138,7 @@ def _finish(row: Cast | Dot, task: Task, began: float, entry: dict[str, Any], re
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    """In one piece, so that a process that is stopped leaves what was there before."""
+    """Writes atomically, so that a stopped process leaves an existing file untouched."""
     write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -158,8 +158,8 @@ def record(
 ) -> dict[str, Any]:
     """Records the subjects whose names contain one of ``only`` (none: all), ``jobs`` at once (0: in this process).
 
-    seconds: in all; then sweeps stop where they are, and GRACE later whatever still runs is ended. built: the library.
-    tar: everything once more, in one file. Returns the manifest, which is written anew after each subject.
+    seconds: the time limit for all, after which sweeps stop. GRACE seconds later remaining processes are ended. built:
+    the library. tar: an archive of all files. Returns the manifest, which is rewritten after each subject.
     """
     out.mkdir(parents=True, exist_ok=True)
     names = [name for name in subjects(table) if not only or any(part in name for part in only)]
@@ -181,7 +181,7 @@ def record(
 
 
 def run(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[str, str]]:
-    """Does the tasks, each in a new process; gives (name, how it ended) as each is over."""
+    """Runs each task in a new process, and yields (name, outcome) when it ends."""
     if jobs == 0:
         for task in tasks:
             work(task)
@@ -207,7 +207,7 @@ def run(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[str, str]]:
 
 
 def line(entry: dict[str, Any]) -> str:
-    """One line on a subject."""
+    """Describes a subject's results in one line."""
     if "error" in entry:
         return f"{entry['name']}: failed: {entry['error']}"
     state = "equal to" if entry["equal"] else "NEAREST is"
@@ -219,7 +219,7 @@ def line(entry: dict[str, Any]) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """The machine and the versions, null where something is not there."""
+    """Describes the machine and the versions, with null for missing ones."""
     query = "--query-gpu=name,driver_version,compute_cap,vbios_version"
     device = _said(["nvidia-smi", query, "--format=csv,noheader"])
     fields = [field.strip() for field in device.splitlines()[0].split(",")] if device else [None] * 4
@@ -242,7 +242,7 @@ def _said(command: list[str]) -> str:
 
 
 def pack(folder: Path, tar: Path) -> None:
-    """All finished files of the folder in one archive, in one piece."""
+    """Writes all finished files of the folder to one archive, atomically."""
     archived = io.BytesIO()
     with tarfile.open(fileobj=archived, mode="w") as archive:
         for path in sorted(folder.iterdir()):
@@ -252,15 +252,15 @@ def pack(folder: Path, tar: Path) -> None:
 
 
 def main() -> None:
-    """Arguments in, files out."""
+    """Parses the arguments and records."""
     parser = argparse.ArgumentParser("python -m bench.hardware.record", description=__doc__)
     parser.add_argument("out", type=Path, help="the folder of the files")
     parser.add_argument("--only", action="append", default=[], help="subjects whose name contains it (may be repeated)")
-    parser.add_argument("--seconds", type=float, default=300.0, help="time for all (default 300)")
-    parser.add_argument("--jobs", type=int, help="processes at once (default: one a processor; 0: in this one)")
-    parser.add_argument("--library", type=Path, help="instructions.so, else built with nvcc")
+    parser.add_argument("--seconds", type=float, default=300.0, help="time limit for all subjects (default 300)")
+    parser.add_argument("--jobs", type=int, help="processes at once (default: one per processor; 0: in this process)")
+    parser.add_argument("--library", type=Path, help="instructions.so; by default built with nvcc")
     parser.add_argument("--subjects", default=TABLE, help=f"MODULE:NAME of the table (default {TABLE})")
-    parser.add_argument("--tar", type=Path, help="all files once more in one archive")
+    parser.add_argument("--tar", type=Path, help="also write all files to this archive")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         built = given.library

@@ -1,4 +1,4 @@
-"""The subjects, a row each: Hopper's instructions, and PyTorch's operations."""
+"""Lists the subjects: Hopper's instructions, and PyTorch's operations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Cast:
-    """A cast from ``source`` to ``format``. open: of the library's path, the function (array) -> codes."""
+    """A cast from ``source`` to ``format``. open: path of the library -> function (array) -> codes."""
 
     name: str
     format: str
@@ -29,7 +29,7 @@ class Cast:
 
 @dataclass(frozen=True)
 class Alternative:
-    """What to try where no known accumulator is equal. places: of one instruction's k, which the model takes first."""
+    """An alternative if no known accumulator is equal. places: the k of one instruction in the model's order."""
 
     accumulator: str
     places: tuple[int, ...] = ()
@@ -38,9 +38,9 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Dot:
-    """Dot products of ``inputs``. length: of probes, long enough for two promotions of 128 where one is likely.
+    """Dot products of ``inputs``. length: of probes, long enough for two promotions of 128 if they are likely.
 
-    side: rows and columns. open: of the library's path, the function (M, K), (K, N) -> (M, N).
+    side: rows and columns. open: path of the library -> function (M, K), (K, N) -> (M, N).
     """
 
     name: str
@@ -61,8 +61,8 @@ def _torch_cast(format: str) -> Cast:
     return Cast(f"torch_to_{format}", format, f"PyTorch, tensor.to(torch.{format}) on the GPU", torch_cast(format))
 
 
-#: float8 widened to float16 and added by two instructions, which start at +0: of each register's lower pairs, then of
-#: its upper ones; their result is added to the sum in float32 (fitted to an H200's answers).
+#: float8 is widened to float16 and added by two instructions that start at +0: first each register's lower pairs, then
+#: its upper ones. Their result is added to the sum in float32 (fitted to results of an H200).
 _PAIRS = tuple(k for half in (0, 1) for k in range(32) if k // 2 % 2 == half)
 WIDENED = (
     Alternative(

@@ -1,4 +1,4 @@
-"""``python -m bench.hardware.table FOLDER``: a recorded manifest as the table of docs/hardware.md, in Markdown."""
+"""``python -m bench.hardware.table FOLDER`` prints a recorded manifest as the Markdown table of docs/hardware.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def rows(manifest: dict[str, Any]) -> Iterator[str]:
-    """A line a subject: what it follows, and how many results of how many differ from that."""
+    """Yields a line for each subject: its fitted rule or accumulator, and how many results differ from it."""
     yield f"{manifest['device']}, driver {manifest['driver']}, {manifest['nvcc']}, PyTorch {manifest['torch']}:"
     yield ""
     yield "| subject | follows | inputs or results | differ |"

@@ -1,4 +1,4 @@
-"""What PyTorch does on a device: conversions by ``.to`` and matrix products, as functions of NumPy arrays."""
+"""Provides PyTorch's conversions by ``.to`` and matrix products on a device as functions of NumPy arrays."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 from bench.hardware.library import padded
 
 Array = np.ndarray[Any, Any]
-#: k is padded with zeros to a multiple of this, as cuBLASLt asks for float8.
+#: k is padded with zeros to a multiple of this, which cuBLASLt requires for float8.
 K = 16
 
 
 def torch_cast(format: str, device: str = "cuda") -> Callable[[Path | None], Callable[[Array], Array]]:
-    """``tensor.to(format)`` on the device: float32 -> codes."""
+    """Returns ``tensor.to(format)`` on the device: float32 -> codes."""
 
     def of_library(library: Path | None) -> Callable[[Array], Array]:
         import torch
@@ -34,7 +34,7 @@ def torch_cast(format: str, device: str = "cuda") -> Callable[[Path | None], Cal
 
 
 def torch_dot(kind: str, device: str = "cuda") -> Callable[[Path | None], Callable[[Array, Array], Array]]:
-    """A matrix product on the device, float32 results. kind: "mm" (of 16 bits), "tf32", "scaled" or "scaled_fast"."""
+    """Returns a product on the device with float32 results. kind: "mm" (16 bits), "tf32", "scaled", "scaled_fast"."""
 
     def of_library(library: Path | None) -> Callable[[Array, Array], Array]:
         import torch

@@ -1,7 +1,7 @@
-"""Golden digests: what three training steps of every reference network give, to the bit.
+"""Golden digests of three training steps of every reference network.
 
-``python -m reference_models.golden`` writes them anew (with the compiled backend); ``mpsim`` on any backend, machine
-and number of threads must give the same. A change of one of these files is a change of the arithmetic.
+``python -m reference_models.golden`` rewrites them with the compiled backend. mpsim must give the same digests on every
+backend, machine and number of threads. A changed file means changed arithmetic.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def cases(model: str) -> Iterator[Case]:
 
 
 def compute(case: Case, backend: str = "compiled", threads: int | None = 1) -> dict[str, Any]:
-    """Three steps of batch 2: each one's loss (as hexadecimal float32), skip and promotions, SHA-256 of its logits'
-    little-endian bytes, and of the masters and the buffers at the end."""
+    """Runs three steps with batch 2. Returns each step's loss (hexadecimal float32), skip, promotions and SHA-256 of
+    the logits' little-endian bytes, and the SHA-256 of masters and buffers at the end."""
 
     model = reference_models.build(case.model, WIDTHS[case.model], seed=SEED)
     scheme, ratio = PLANS[case.plan]
@@ -77,9 +77,9 @@ def compute(case: Case, backend: str = "compiled", threads: int | None = 1) -> d
 
 
 def images_and_labels(shape: tuple[int, int, int], step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Float32 images (2, C, H, W), uniform in [-2, 2), and labels of a step, by counter.
+    """Returns float32 images (2, C, H, W), uniform in [-2, 2), and labels of a step, drawn by counter.
 
-    Step 1 has images 20 times as large: they overflow the low format, so that tensors are promoted.
+    The images of step 1 are 20 times as large. They overflow the low format, so that tensors are promoted.
     """
 
     count, largest = BATCH * int(np.prod(shape)), 40.0 if step == 1 else 2.0
@@ -88,18 +88,18 @@ def images_and_labels(shape: tuple[int, int, int], step: int) -> tuple[np.ndarra
 
 
 def stored(model: str) -> dict[str, Any]:
-    """The content of a network's file."""
+    """Reads a network's file."""
     return json.loads((FOLDER / f"{model}.json").read_text(encoding="utf-8"))
 
 
 def file_content(model: str, backend: str = "compiled") -> dict[str, Any]:
-    """What a network's file should hold."""
+    """Computes the content of a network's file."""
     about = {"model": model, "width": WIDTHS[model], "classes": 10, "batch": BATCH, "seed": SEED}
     return about | {"runs": [compute(case, backend) for case in cases(model)]}
 
 
 def write(folder: Path = FOLDER) -> list[Path]:
-    """Writes every network's file; the paths."""
+    """Writes every network's file, and returns the paths."""
     files = []
     for model in WIDTHS:
         file = folder / f"{model}.json"

@@ -1,4 +1,4 @@
-"""``python -m reference_models.golden``: writes the golden digests anew."""
+"""``python -m reference_models.golden`` rewrites the golden digests."""
 
 from reference_models.golden import write
 

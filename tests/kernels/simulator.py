@@ -1,4 +1,4 @@
-"""Runs a file of tests in a process of its own, as what it needs is chosen before numba is imported."""
+"""Runs a file of tests in a separate process, because numba reads its settings when it is imported."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def run_apart(file: str, *options: str, **settings: str) -> None:
-    """pytest on ``file`` (in tests/kernels, named so that a plain run does not collect it) with these settings in the
-    environment, and none else for CUDA; its report if it fails."""
+    """Runs pytest on ``file`` in tests/kernels, whose name a plain run does not collect. The environment has these
+    settings and no others for CUDA. A failure shows pytest's report."""
     pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install -e '.[test]'")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:xdist", f"tests/kernels/{file}", *options]
     others = {name: x for name, x in os.environ.items() if name not in ("NUMBA_ENABLE_CUDASIM", "CUDA_VISIBLE_DEVICES")}

@@ -181,7 +181,7 @@ def test_small_cnn_channels_scale_with_width() -> None:
         ("mobilenet_v2", {"width": 0.3}, "width must be one of"),
         ("small_cnn", {"width": -1.0}, "width must be a finite number above 0 and at most 1024, got -1.0"),
         ("squeezenet", {"classes": 0}, r"classes must be a whole number from 1 to 2\*\*20, got 0"),
-        ("squeezenet", {"image_size": 224}, "has no option 'image_size'. It has: none"),
+        ("squeezenet", {"image_size": 224}, "has no option 'image_size'. Known: none"),
         ("resnet18", {"image_size": 64}, "images of 32 .CIFAR. and 224"),
         ("small_cnn", {"input_shape": (1, 28, 30)}, "multiples of 4"),
         ("small_cnn", {"channels": (4, 8)}, r"\(first, second, third\), whole numbers"),
