@@ -132,6 +132,8 @@ def test_presets_describe_themselves(preset: str, source: str) -> None:
     for format, rule in known:
         if rule is None or format.bits >= SOURCES[source].format.bits:
             continue
+        if source == "float64" and format.bits == 16 and preset != "numpy":
+            continue  # many inputs, and the same rules
         found = fingerprint_of(rule, source, codes=True)
         assert found.unexplained == 0 and preset in found.equal_presets
 

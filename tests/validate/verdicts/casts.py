@@ -373,11 +373,28 @@ def stochastic_away(x: Array) -> Array:
 # -- other policies ---------------------------------------------------------------------------------------------
 
 
-def tiny_flushed(x: Array) -> Array:
-    """float16: zero where the result would be subnormal if the exponent had no end, as x86 does with FTZ."""
-    small = np.abs(x) < np.float32(2.0**-14)
-    doubled = magnitudes(np.where(small, 2 * x, 0).astype(np.float32), FLOAT16)  # normal where it matters
-    return finished(x, np.where(small & (doubled < 0x800), 0, magnitudes(x, FLOAT16)), FLOAT16)
+def of_bfloat16(x: Array) -> Array:
+    """bfloat16 to float8_e5m2, right."""
+    return nearest(x.astype(np.float32), E5M2)
+
+
+def small_results(x: Array) -> Array:
+    """The same, with results below the smallest normal number flushed."""
+    codes = of_bfloat16(x)
+    return np.where(codes & 0x7F < 4, codes & 0x80, codes).astype(np.uint8)
+
+
+def small_inputs(x: Array) -> Array:
+    """The same, with inputs below the smallest normal number of the result flushed."""
+    return np.where(np.abs(x.astype(np.float32)) < 2.0**-14, of_bfloat16(x) & 0x80, of_bfloat16(x)).astype(np.uint8)
+
+
+def tiny_results(x: Array) -> Array:
+    """The same, with results flushed that would be subnormal if the exponent had no end, as x86 does with FTZ."""
+    wide = x.astype(np.float32)
+    small = np.abs(wide) < np.float32(2.0**-14)
+    doubled = nearest(np.where(small, 2 * wide, 0).astype(np.float32), E5M2) & 0x7F  # normal where it matters
+    return np.where(small & (doubled < 8), of_bfloat16(x) & 0x80, of_bfloat16(x)).astype(np.uint8)
 
 
 def infinity_to_nan(x: Array) -> Array:
@@ -385,9 +402,9 @@ def infinity_to_nan(x: Array) -> Array:
     return np.where(np.isinf(x), 0x7E, saturating(x)).astype(np.uint8)
 
 
-def upper_half(x: Array) -> Array:
-    """bfloat16: the upper half of the pattern, of a NaN too."""
-    return (x.view(np.uint32) >> 16).astype(np.uint16)
+def upper_byte(x: Array) -> Array:
+    """float16 to float8_e5m2: the upper byte of the pattern, of a NaN too."""
+    return (x.view(np.uint16) >> 8).astype(np.uint8)
 
 
 def zeros_positive(x: Array) -> Array:
