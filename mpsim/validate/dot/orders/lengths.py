@@ -7,9 +7,11 @@ themselves are the order.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
+from mpsim.errors import UsageError
 from mpsim.products.accumulators import Summation, in_short, in_stages
 from mpsim.products.stages import Groups, Halving, Node, Operand, Product, Rising, Sums, UpTo, within
 from mpsim.validate.dot.judge import Judge
@@ -28,7 +30,7 @@ DEEP = 3
 
 
 #: Spans of one subject, at most.
-MOST_SPANS = 8
+MOST_SPANS = 5
 
 
 class Span(NamedTuple):
@@ -191,7 +193,8 @@ class _Search:
                 if part is not None:
                     parts.append(part)
             if len(parts) == len(spans):
-                found.append(in_short(self._by_terms(spans, parts)))
+                with suppress(UsageError):  # more orders inside each other than a description may have
+                    found.append(in_short(self._by_terms(spans, parts)))
         return found
 
     def _part(self, rest: Product, span: Span) -> Product | None:
