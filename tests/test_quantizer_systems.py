@@ -6,6 +6,7 @@ Model-Optimizer a2fbac7 (qtensor/nvfp4_tensor.py), DeepGEMM 38939a4 (utils/math.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -128,6 +129,29 @@ def test_deep_gemm_multiplies_by_the_reciprocal_of_the_scale(
     name = f"deepgemm_fp8_{ending}{'_ue8m0' * (scale_of == 'ue8m0')}"
     found = quantize(x, quantizer_of(name))
     assert np.array_equal(found.codes, codes) and np.array_equal(found.scale_numbers, scale[:, 0, :, 0])
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_block_floating_point_truncates_before_it_rounds(bits: int) -> None:
+    """tt-metal 034fc8c, blockfloat_common.cpp: 24 bits are shifted to the block's exponent, then rounded."""
+    x = activations(256, 64, seed=15).astype(F)
+    tie = F(2.5 * 2.0 ** (2 - bits))
+    x[0, :16] = 0
+    x[0, :3] = 1, tie, np.nextafter(tie, F(1))  # the shift loses the last bit of the third
+    word = x.view(np.uint32).reshape(256, -1, 16)
+    exponent = (word >> 23 & 0xFF).astype(np.int64)
+    shared = exponent.max(-1, keepdims=True)
+    whole = (word & 0x7FFFFF | 1 << 23).astype(np.int64) >> np.minimum(shared - exponent, 31)
+    drop = 24 - (bits - 1)
+    kept, rest = whole >> drop, whole & (1 << drop) - 1
+    kept += (rest > 1 << drop - 1) | ((rest == 1 << drop - 1) & (kept & 1 == 1))
+    kept = np.where(word & 0x7FFFFFFF == 0, 0, np.minimum(kept, (1 << bits - 1) - 1))
+    codes = np.where(kept == 0, 0, kept | (word >> 31 << bits - 1))
+    found = quantize(x, quantizer_of(f"bfp{bits}"))
+    assert np.array_equal(found.codes, codes.reshape(x.shape)) and np.array_equal(found.scales, shared[..., 0])
+    plain = quantizer_of(f"bfp{bits}")
+    exact = quantize(x, replace(plain, quotient=replace(plain.quotient, fraction_bits=None)))
+    assert not np.array_equal(exact.codes, found.codes), "the truncation shows"
 
 
 def test_zero_points_round_ties_to_even() -> None:

@@ -59,6 +59,11 @@ class Quantized:
         second: The second scale t in float32, one for the tensor or one a row, or None.
         amax: The largest magnitude that a multiplier follows from, as ``second``, or None.
         axis: The quantised axis, not negative.
+
+    >>> from mpsim.blocks import quantize, quantizer_of
+    >>> found = quantize(np.float32([[448, 1, 0.3]]), quantizer_of("fp8_row"))
+    >>> print(found.codes, found.scale_numbers)
+    [[126  56  42]] [[1.]]
     """
 
     quantizer: Quantizer
