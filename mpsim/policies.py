@@ -33,6 +33,7 @@ class Mode(StrEnum):
     QPYTORCH_STOCHASTIC = "qpytorch_stochastic"
     STOCHASTIC_B = "stochastic_b"
     STOCHASTIC_C = "stochastic_c"
+    STOCHASTIC_EQUAL = "stochastic_equal"
 
     @property
     def number(self) -> int:
@@ -44,8 +45,9 @@ class Mode(StrEnum):
 
     @property
     def takes_bit_count(self) -> bool:
-        """Whether a number of random bits decides: StochasticA (``STOCHASTIC``), B and C of P3109 v4.0 §4.7.4."""
-        return self in (Mode.STOCHASTIC, Mode.STOCHASTIC_B, Mode.STOCHASTIC_C)
+        """Whether a number of random bits decides: StochasticA (``STOCHASTIC``), B and C of P3109 v4.0 §4.7.4, and
+        ``STOCHASTIC_EQUAL``, where both neighbours have the probability 1/2 wherever the number lies between them."""
+        return self in (Mode.STOCHASTIC, Mode.STOCHASTIC_B, Mode.STOCHASTIC_C, Mode.STOCHASTIC_EQUAL)
 
     @property
     def is_legacy(self) -> bool:

@@ -13,6 +13,7 @@ def test_numbering_is_the_kernels() -> None:
     assert [mode.value for mode in sorted(Mode, key=lambda mode: mode.number)] == [
         "nearest_even", "nearest_away", "nearest_zero", "toward_zero", "up", "down", "to_odd", "stochastic",
         "qpytorch_nearest", "qpytorch_stochastic", "stochastic_b", "stochastic_c",
+        "stochastic_equal",
     ]  # fmt: skip
     assert [overflow.number for overflow in Overflow] == [0, 1, 2, 3]
     assert [overflow.value for overflow in Overflow] == ["infinity", "saturate", "saturate_propagate", "mark"]
@@ -23,7 +24,7 @@ def test_names_become_members() -> None:
     assert policy == Policy(Mode.UP, Overflow.MARK)
     assert hash(policy) == hash(Policy(Mode.UP, Overflow.MARK))
     assert [mode for mode in Mode if mode.needs_random_bits] == [
-        Mode.STOCHASTIC, Mode.QPYTORCH_STOCHASTIC, Mode.STOCHASTIC_B, Mode.STOCHASTIC_C
+        Mode.STOCHASTIC, Mode.QPYTORCH_STOCHASTIC, Mode.STOCHASTIC_B, Mode.STOCHASTIC_C, Mode.STOCHASTIC_EQUAL
     ]  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from mpsim.policies import Policy
 
 MODES = ("nearest_even", "nearest_away", "toward_zero", "up", "down", "to_odd")
 SATURATIONS = ("infinity", "saturate_propagate", "saturate")  # SatNone, SatPropagate, SatFinite
+VARIANTS = ("stochastic", "stochastic_b", "stochastic_c", "stochastic_equal")
 NAMES = [
     f"p3109_k{width}p{precision}{sign}{domain}"
     for width in range(3, 7)
@@ -44,15 +45,16 @@ def test_projection(name: str) -> None:
     for mode in MODES:
         for saturation in SATURATIONS:
             expected = np.array([fraction.as_float(fraction.round_value(each, format, mode, saturation)) for each in x])
-            defined = np.array([spec.round_value(each, "float64", format, Policy(mode, saturation)) for each in x])
+            policy = Policy(mode, saturation)
+            defined = np.array([spec.round_value(each, "float64", format, policy) for each in x])
             assert_same_bits(defined, expected, x, (mode, saturation, "definition"))
             for backend in ("reference", "numba", "compiled"):
-                rounded = round_to(x, format, mode, saturation, backend=backend)
+                rounded = round_to(x, format, mode, saturation, backend=backend, threads=1)
                 assert_same_bits(rounded, expected, x, (mode, saturation, backend))
 
 
 @pytest.mark.parametrize("name", ["p3109_k5p3", "p3109_k5p2u_finite", "p3109_k4p1", "p3109_k6p6u"])
-@pytest.mark.parametrize("mode", ["stochastic", "stochastic_b", "stochastic_c"])
+@pytest.mark.parametrize("mode", VARIANTS)
 def test_stochastic_variants(name: str, mode: str) -> None:
     """StochasticA, B and C with every word of one, two and three bits; round() of Python is to nearest even."""
     format, infinities = FORMATS[name], np.array([np.inf, -np.inf, np.nan])
@@ -71,8 +73,31 @@ def test_stochastic_variants(name: str, mode: str) -> None:
             defined = np.array([spec.round_value(each, "float64", format, policy, int(random[0])) for each in x])
             assert_same_bits(defined, expected, x, (count, word, "definition"))
             for backend in ("reference", "numba", "compiled"):
-                options = {"random_bits": random, "random_bit_count": count, "backend": backend}
+                options = {"random_bits": random, "random_bit_count": count, "backend": backend, "threads": 1}
                 assert_same_bits(round_to(x, format, mode, **options), expected, x, (count, word, backend))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stochastic_variants_of_every_format(name: str) -> None:
+    """The definition with every word of one to three bits, at sixteenths of three intervals, one beyond the largest."""
+    format = FORMATS[name]
+    numbers = [format.value(code) for code in format.finite_codes]
+    numbers.append(fraction.neighbours(numbers[-1], format)[1])
+    middle = len(numbers) // 2
+    places = (
+        [(middle, i) for i in range(16)] + [(len(numbers) - 2, i) for i in range(1, 16)] + [(0, 5), (0, 8), (0, 11)]
+    )
+    points = [(numbers[low] + (numbers[low + 1] - numbers[low]) * Fraction(i, 16)) * (-1) ** i for low, i in places]
+    for mode in VARIANTS:
+        for count in (1, 2, 3):
+            policy = Policy(mode, random_bit_count=count)
+            for word in range(1 << count):
+                for point in points:
+                    expected = fraction.as_float(fraction.round_value(point, format, mode, "infinity", word, count))
+                    x = point.numerator / point.denominator
+                    got = spec.round_value(x, "float64", format, policy, word | 0xABCD00 << count)
+                    same = got == expected or (got != got and expected != expected)
+                    assert same, (mode, count, word, point, got, expected)
 
 
 def test_beyond_float64() -> None:

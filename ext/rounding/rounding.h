@@ -7,7 +7,8 @@
 /* The order of mpsim.policies.Mode. */
 enum RoundingMode {
     NEAREST_EVEN, NEAREST_AWAY, NEAREST_ZERO, TOWARD_ZERO, UP, DOWN, TO_ODD, STOCHASTIC,
-    QPYTORCH_NEAREST, QPYTORCH_STOCHASTIC, STOCHASTIC_B, STOCHASTIC_C, MODES
+    QPYTORCH_NEAREST, QPYTORCH_STOCHASTIC, STOCHASTIC_B, STOCHASTIC_C,
+    STOCHASTIC_EQUAL, MODES
 };
 
 /* Kernels: 32-bit integers, 64-bit integers, or the legacy float32 algorithm. */

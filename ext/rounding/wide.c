@@ -61,6 +61,7 @@ static inline uint64_t increment(uint64_t significand, int64_t shift, int64_t qu
         bits <<= below;
         return p->mode == STOCHASTIC_C ? bits + ((uint64_t)1 << (below - 1)) - 1 + (significand >> below & 1) : bits;
     }
+    case STOCHASTIC_EQUAL: return random >> (p->random_bit_count - 1) & 1 ? all : 0;
     default: return 0;
     }
 }

@@ -162,6 +162,8 @@ def _goes_up(odd: Array, rest: Array, negative: Array, random_bits: Array | None
     assert policy.random_bit_count is not None and random_bits is not None
     one = 1 << policy.random_bit_count
     words = (random_bits.astype(np.uint64) & np.uint64(one - 1)).astype(np.float64)
+    if policy.mode is Mode.STOCHASTIC_EQUAL:
+        return some & (2 * words >= one)
     if policy.mode is Mode.STOCHASTIC_B:
         return some & (np.floor(rest * (2.0 * one)) + 2 * words + 1 >= 2.0 * one)
     chance = np.rint(rest * one) if policy.mode is Mode.STOCHASTIC_C else np.floor(rest * one)

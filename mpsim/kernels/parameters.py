@@ -137,7 +137,7 @@ def _path(format: Format, policy: Policy, source: str, own_patterns: bool) -> in
         and format.min_exponent >= -126  # every subnormal source number is below the smallest normal one
         and low + 23 <= 127  # a float32 number of that quantum exists
         and not format.has_parity_of_code
-        and policy.mode not in (Mode.STOCHASTIC_B, Mode.STOCHASTIC_C)
+        and policy.mode not in (Mode.STOCHASTIC_B, Mode.STOCHASTIC_C, Mode.STOCHASTIC_EQUAL)
     )
     powers_of_two = (  # E8M0 and its like: numbers below 2**-126, if any, have the lowest quantum
         source == "float32"

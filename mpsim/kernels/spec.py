@@ -156,15 +156,17 @@ def goes_up(odd: bool, discarded: int, shift: int, negative: bool, policy: Polic
             return negative
         case Mode.TO_ODD:
             return not odd
-        case Mode.STOCHASTIC | Mode.STOCHASTIC_B | Mode.STOCHASTIC_C:
+        case Mode.STOCHASTIC | Mode.STOCHASTIC_B | Mode.STOCHASTIC_C | Mode.STOCHASTIC_EQUAL:
             assert policy.random_bit_count is not None and random_bits is not None
             return goes_up_by_chance(discarded, shift, policy.mode, policy.random_bit_count, random_bits)
     raise AssertionError(policy.mode)
 
 
 def goes_up_by_chance(discarded: int, shift: int, mode: Mode, k: int, random_bits: int) -> bool:
-    """Decides ``goes_up`` by the low k random bits: variants A, B and C of P3109 v4.0 §4.7.4."""
+    """Decides ``goes_up`` by the low k random bits: variants A, B, C of P3109 v4.0 §4.7.4, or the first bit alone."""
     word, one = random_bits % (1 << k), 1 << k
+    if mode is Mode.STOCHASTIC_EQUAL:
+        return 2 * word >= one
     if mode is Mode.STOCHASTIC_B:
         return (discarded << k + 1 >> shift) + 2 * word + 1 >= 2 * one
     chance, rest = divmod(discarded << k, 1 << shift)

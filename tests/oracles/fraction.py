@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 
 from mpsim.formats import Format
 
@@ -77,6 +77,7 @@ def smallest(format: Format) -> Fraction:
     return smallest_normal(format) / (1 if whole else 2**format.mantissa_bits)
 
 
+@lru_cache(1 << 16)
 def neighbours(magnitude: Fraction, format: Format) -> tuple[Fraction, Fraction]:
     """The two grid points around a positive number, the lower one possibly the number itself."""
     base = smallest_normal(format)
@@ -93,6 +94,7 @@ def neighbours(magnitude: Fraction, format: Format) -> tuple[Fraction, Fraction]
     return lower, lower + step
 
 
+@lru_cache(1 << 12)
 def one_bit_code(power: Fraction, format: Format) -> int:
     """The code of a power of two: in a format with one significant bit, 1 is the smallest and each next one doubles."""
     code = 1
@@ -138,6 +140,34 @@ def p3109_outside(
     return "-nan"
 
 
+def goes_up(position: Fraction, odd: bool, negative: bool, mode: str, word: int, words: int) -> bool:
+    """Whether a mode takes the upper neighbour; word: one of so many random words."""
+    match mode:
+        case "nearest_even":
+            return position > HALF or (position == HALF and odd)
+        case "nearest_away":
+            return position >= HALF
+        case "nearest_zero":
+            return position > HALF
+        case "toward_zero":
+            return False
+        case "up":
+            return not negative
+        case "down":
+            return negative
+        case "to_odd":
+            return not odd
+        case "stochastic":
+            return math.floor(position * words) + word >= words
+        case "stochastic_b":
+            return math.floor(position * words * 2) + 2 * word + 1 >= 2 * words
+        case "stochastic_c":
+            return round(position * words) + word >= words
+        case "stochastic_equal":
+            return word >= HALF * words
+    raise AssertionError(mode)
+
+
 def round_magnitude(
     magnitude: Fraction, negative: bool, format: Format, mode: str, random: int = 0, random_bit_count: int = 32
 ) -> Fraction:
@@ -147,20 +177,7 @@ def round_magnitude(
     odd = lower / (upper - lower) % 2 == 1
     if format.specials.startswith("p3109") and format.mantissa_bits == 0 and lower:
         odd = one_bit_code(lower, format) % 2 == 1
-    up = {
-        "nearest_even": position > HALF or (position == HALF and odd),
-        "nearest_away": position >= HALF,
-        "nearest_zero": position > HALF,
-        "toward_zero": False,
-        "up": not negative,
-        "down": negative,
-        "to_odd": not odd,
-        "stochastic_b": math.floor(position * 2**random_bit_count * 2) + 2 * (random % 2**random_bit_count) + 1
-        >= 2 * 2**random_bit_count,
-        "stochastic_c": round(position * 2**random_bit_count) + random % 2**random_bit_count >= 2**random_bit_count,
-        "stochastic": math.floor(position * 2**random_bit_count) + random % 2**random_bit_count
-        >= 2**random_bit_count,
-    }[mode]  # fmt: skip
+    up = goes_up(position, odd, negative, mode, random % 2**random_bit_count, 2**random_bit_count)
     result = upper if up and position else lower
     return smallest_normal(format) if format.specials == "e8m0" and result == 0 else result
 

@@ -183,8 +183,8 @@ def _check_options(
     if mode is not None and Mode(mode).needs_random_bits and not is_stochastic:
         raise UsageError(f"--mode {mode} takes random bits in a way that is not tested here; use stochastic")
     if not is_stochastic and (given_bits or random_bit_count is not None):
-        raise UsageError("--given-bits and --random-bit-count go with --mode stochastic, stochastic_b or stochastic_c")
-    if is_stochastic and mode != Mode.STOCHASTIC and random_bit_count is None:
+        raise UsageError("--given-bits and --random-bit-count go with --mode stochastic and its variants")
+    if mode in (Mode.STOCHASTIC_B, Mode.STOCHASTIC_C) and random_bit_count is None:
         raise UsageError(f"--mode {mode} needs --random-bit-count: the variants differ in what few bits do")
     if is_stochastic:
         _refuse(

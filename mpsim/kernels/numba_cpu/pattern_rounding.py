@@ -34,12 +34,12 @@ WIDEST_SHIFT = 61  # in 64 bits: a significand of 53 bits and an increment of 61
 
 (
     NEAREST_EVEN, NEAREST_ZERO, NEAREST_AWAY, UP, DOWN, TO_ODD, STOCHASTIC, LEGACY_STOCHASTIC, STOCHASTIC_B,
-    STOCHASTIC_C,
+    STOCHASTIC_C, STOCHASTIC_EQUAL,
 ) = (
     mode.number
     for mode in (
         Mode.NEAREST_EVEN, Mode.NEAREST_ZERO, Mode.NEAREST_AWAY, Mode.UP, Mode.DOWN, Mode.TO_ODD, Mode.STOCHASTIC,
-        Mode.QPYTORCH_STOCHASTIC, Mode.STOCHASTIC_B, Mode.STOCHASTIC_C,
+        Mode.QPYTORCH_STOCHASTIC, Mode.STOCHASTIC_B, Mode.STOCHASTIC_C, Mode.STOCHASTIC_EQUAL,
     )
 )  # fmt: skip
 
@@ -227,6 +227,7 @@ def increment(
     added = half if nearest else 0
     added -= even if mode == NEAREST_EVEN else 1 if mode == NEAREST_ZERO else 0
     outward = (mode == UP and not negative) or (mode == DOWN and negative) or (mode == TO_ODD and even == 1)
+    outward = outward or (mode == STOCHASTIC_EQUAL and 2 * (random & bit_mask) > bit_mask)
     added = every if outward else added
     bits = random & bit_mask
     if mode == STOCHASTIC_B:

@@ -141,7 +141,7 @@ def _goes_up(odd: Array, discarded: Array, shift: Array, negative: Array, policy
             up = negative
         case Mode.TO_ODD:
             up = ~odd
-        case Mode.STOCHASTIC | Mode.STOCHASTIC_B | Mode.STOCHASTIC_C:
+        case Mode.STOCHASTIC | Mode.STOCHASTIC_B | Mode.STOCHASTIC_C | Mode.STOCHASTIC_EQUAL:
             assert bits is not None
             up = _goes_up_by_chance(discarded, shift, policy, bits)
         case _:
@@ -153,6 +153,8 @@ def _goes_up_by_chance(discarded: Array, shift: Array, policy: Policy, bits: Arr
     k = policy.random_bit_count
     assert k is not None
     word, one = bits.astype(np.int64) & ((1 << k) - 1), 1 << k
+    if policy.mode is Mode.STOCHASTIC_EQUAL:
+        return np.asarray(2 * word >= one)
     if policy.mode is Mode.STOCHASTIC_B:
         k, word, one = k + 1, 2 * word + 1, 2 * one
     right, left = np.clip(shift - k, 0, 63), np.clip(k - shift, 0, 63)

@@ -71,6 +71,12 @@ STOCHASTIC = (
     _chance("nearest", "stochastic", DIFFERENT, "nearest even: no random bit decides"),
     _chance("one_word", "stochastic", DIFFERENT, "one word for all: the elements of a call share one random number"),
     _chance("half", "stochastic", DIFFERENT, "either neighbour alike: the probability is 1/2"),
+    _chance("half", "stochastic_equal", EQUAL, prints=("both neighbours alike", *_FINE)),
+    _chance("fixed_word", "stochastic", DIFFERENT, UNEXPLAINED, never=("one word for all",)),
+    _chance("given_half", "stochastic_equal --random-bit-count 8 --given-bits", EQUAL),
+    _chance(
+        "given", "stochastic_equal --random-bit-count 8 --given-bits", DIFFERENT, "variant A of stochastic rounding"
+    ),
     _chance("biased", "stochastic", DIFFERENT, "biased by +1/8"),
     _chance("squared", "stochastic", DIFFERENT, UNEXPLAINED, never=("answered differently",)),
     _chance("given", _8_GIVEN, EQUAL, prints=("equal in every trial",)),

@@ -48,6 +48,11 @@ def one_word(x: Array) -> Array:
     return with_added(x, np.full(x.size, GENERATOR.integers(0, 256)))
 
 
+def fixed_word(x: Array) -> Array:
+    """The random number is the same in every call."""
+    return with_added(x, np.full(x.size, 77))
+
+
 def half(x: Array) -> Array:
     """A coin decides, wherever the number lies."""
     return with_added(x, ups(x, np.full(x.size, 0.5)))
@@ -105,6 +110,11 @@ def given_ignored(x: Array, words: Array) -> Array:
 def given_midpoint(x: Array, words: Array) -> Array:
     """Variant B of four bits."""
     return with_added(x, ((words & 15) << 4) + 8)
+
+
+def given_half(x: Array, words: Array) -> Array:
+    """The first of eight bits alone decides."""
+    return with_added(x, np.where(words & 0x80, 0x100 - low(x), 0) * (low(x) > 0))
 
 
 def given_hashed(x: Array, words: Array) -> Array:

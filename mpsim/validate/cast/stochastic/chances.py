@@ -26,6 +26,8 @@ def chance(place: Array, mode: Mode, count: int | None) -> Array:
     >>> [float(chance(np.array([0.3125]), mode, 3)[0]) for mode in LETTERS]
     [0.25, 0.375, 0.25]
     """
+    if mode is Mode.STOCHASTIC_EQUAL:
+        return np.where(place > 0, 0.5, 0.0)
     if count is None:
         return place
     if mode is Mode.STOCHASTIC_B:

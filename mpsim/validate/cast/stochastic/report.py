@@ -15,7 +15,8 @@ Lines = Callable[[Finding], list[str]]
 def text(report: StochasticReport, finding_lines: Lines) -> str:
     """The verdict first, then what differs and the cause. finding_lines: how findings of casts are written."""
     mode = report.policy.mode
-    variant = "" if mode is Mode.STOCHASTIC else f" (variant {LETTERS[mode]})"
+    variants = {mode: f" (variant {letter})" for mode, letter in LETTERS.items()}
+    variant = "" if mode is Mode.STOCHASTIC else variants.get(mode, " (both neighbours alike)")
     what = f"stochastic{variant}, overflow {report.policy.overflow.value}"
     head = f"{report.subject}: {report.source} to {report.format}, {what}, {report.trials:,} trials"
     if report.bits_given:
