@@ -45,6 +45,27 @@ def test_presets_are_found(name: str) -> None:
     assert name in report.equal_presets and report.equal
 
 
+def test_what_presets_say() -> None:
+    """What 3e9, -3e9, 2.5 and NaN become in int32 (onnx: int8), from the systems' specifications."""
+    least, most = -(2**31), 2**31 - 1
+    expected = {
+        "x86": (least, least, 2, least), "x86_nearest": (least, least, 2, least), "arm": (most, least, 2, 0),
+        "arm_nearest": (most, least, 2, 0), "riscv": (most, least, 2, most), "riscv_nearest": (most, least, 2, most),
+        "ptx": (most, least, 2, least), "ptx_nearest": (most, least, 2, least), "rust": (most, least, 2, 0),
+        "java": (most, least, 2, 0), "ecmascript": (-1294967296, 1294967296, 2, 0), "onnx": (127, -128, 2, 0),
+    }  # fmt: skip
+    x = np.float64([3e9, -3e9, 2.5, np.nan])
+    for name, preset in PRESETS.items():
+        source = as_source("float32" if name == "onnx" else "float64")
+        target = as_integer("int8" if name == "onnx" else "int32")
+        rule = preset.rule(target, source)
+        assert rule is not None
+        codes = rule.codes(x.astype(source.wide), source).tolist()
+        assert tuple(target.number(code) for code in codes) == expected[name], name
+        up = rule.codes(np.array([3.75], source.wide), source).tolist()
+        assert up == [4 if name.endswith("nearest") or name == "onnx" else 3], name
+
+
 @pytest.mark.parametrize(
     ("type", "source", "policy", "changes"),
     [

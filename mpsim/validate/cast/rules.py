@@ -103,8 +103,7 @@ class Rule:
 
     def codes(self, values: Array, x: Array, backend: str = "compiled") -> Array:
         """Returns the uint64 codes of results, NO_CODE if there is none. x provides the signs of NaNs."""
-        truncated = self.nan == nans.TRUNCATED and self.nan_codes != nans.ANY
-        nan_codes = nans.TRUNCATED if truncated else self.nan_codes
+        nan_codes = nans.TRUNCATED if self.nan == nans.TRUNCATED and self.nan_codes is None else self.nan_codes
         return codes_of(values, x, self.format, nan_codes, backend)
 
     def outcome(

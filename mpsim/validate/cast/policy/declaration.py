@@ -70,6 +70,9 @@ class Declaration:
             chosen["nan"] = self.nan
         for name, value in chosen.items():
             checks.named(name, value, FIELDS[name])
+        if self.nan == nans.TRUNCATED:
+            nans.parse(nans.PAYLOAD, format)  # refuses a format without payloads
+            chosen["nan_codes"] = nans.TRUNCATED
         return rule.with_(**chosen), None
 
     @property
