@@ -27,7 +27,7 @@ def product_of(text: str) -> Product:
     UsageError for anything else.
 
     >>> product_of("groups(lanes(8), rising(), folding())").order.partition
-    Lanes(number=8, take=1)
+    Lanes(number=8, take=1, rest='turn')
     >>> product_of("product(order=rising(float16), output=float16)").output == Sums("float16")
     True
     """
