@@ -1,4 +1,4 @@
-"""The public door to matrix products with a chosen accumulator: arguments are validated here, then one kernel runs.
+"""Defines matmul, the public function for matrix products with a chosen accumulator. It validates the arguments.
 
 Definition: docs/semantics.md ("Contraction"), mpsim/products/accumulators.py, mpsim/kernels/spec_dot.py.
 """
@@ -37,22 +37,21 @@ def matmul(
     backend: str = "compiled",
     threads: int | None = None,
 ) -> np.ndarray:
-    """The matrix product a @ b with every dot product summed as ``accumulator`` says.
+    """Computes the matrix product a @ b with the sums of ``accumulator``.
 
     Args:
-        a, b: (M, K) and (K, N), float32; float16, bfloat16 and other narrow ml_dtypes arrays widen exactly.
-        accumulator: an Accumulator or a Product, or the text of one, as "chunk=64", "exact" or "hopper_float16".
-        c, beta, alpha: (M, N), and numbers rounded to float32, of products with ``AddC``, ``start="c"``, ``Scale``.
-        bias: (N,), added as ``Bias`` says; an Accumulator adds it in float32.
-        left_scale: of products that scale it: (), one per row (M, 1), per block of k (1, blocks), or (M, blocks);
-            with ``Scaled`` and ``AlignedScaled``, blocks is K / block rounded up, else 1.
+        a, b: (M, K) and (K, N), float32. float16, bfloat16 and other narrow ml_dtypes arrays are widened exactly.
+        accumulator: An Accumulator or a Product, or its text, such as "chunk=64", "exact" or "hopper_float16".
+        c, beta, alpha: (M, N), and numbers rounded to float32, for products with ``AddC``, ``start="c"``, ``Scale``.
+        bias: (N,), added as ``Bias`` specifies. An Accumulator adds it in float32.
+        left_scale: For products that use it: (), one per row (M, 1), per block of k (1, blocks), or (M, blocks). With
+            ``Scaled`` and ``AlignedScaled``, blocks is K / block rounded up, else 1.
         right_scale: (), one per column (1, N), per block of k (blocks, 1), or (blocks, N).
-        stream: of the random bits of stochastic sums; ``Stream(0, "sums")`` if it is None.
-        threads: None for as many as there are cores; any number gives the same bits.
+        stream: The random bits of stochastic sums. None means ``Stream(0, "sums")``.
+        backend, threads: They change no bit, except with kind "blas". threads=None means one per core.
 
-    Returns: (M, N), float32. Raises TypeError for another type (float64 too: round it to float32 yourself, or a product
-    would be of other numbers than you gave), ValueError for shapes that do not match and for what the accumulator
-    does not take or misses, BackendUnavailable if the backend cannot run.
+    Returns: (M, N), float32. Raises TypeError for arrays of other types (round float64 to float32 first), or ValueError
+    if shapes do not match, or if the accumulator lacks or does not use an argument.
     Source: Wang et al. 2018 (chunks, narrow accumulation); IEEE 754-2019 §5.4.1 (fusedMultiplyAdd).
 
     >>> import numpy as np
@@ -85,13 +84,13 @@ def matmul(
 
 
 def _blocks(accumulator: Summation, length: int) -> dict[str, int]:
-    """Side -> in how many blocks of k it is scaled."""
+    """Returns, for each side, the number of blocks of k with separate scales."""
     blocks = accumulator.scales_of_blocks if isinstance(accumulator, Product) else {}
     return {side: max(1, -(-length // size)) for side, size in blocks.items()}
 
 
 def _scale(scale: ArrayLike | None, name: str, most: tuple[int, int], accumulator: Summation) -> np.ndarray | None:
-    """Scales as a matrix: each axis has the most or 1; of the format that the product's order says, if any."""
+    """Returns scales as a matrix, each axis of size 1 or ``most``, after checking the order's format, if any."""
     if scale is None:
         return None
     rows, columns = most
@@ -103,7 +102,7 @@ def _scale(scale: ArrayLike | None, name: str, most: tuple[int, int], accumulato
 
 
 def _check_scales(scales: np.ndarray, name: str, format: Format) -> None:
-    """UsageError for scales that are negative or not numbers of the format."""
+    """Raises UsageError for scales that are negative or not numbers of the format."""
     number = scales >= 0
     number &= round_to(np.where(number, scales, 1), format, overflow="infinity", backend="reference") == scales
     wrong = scales[~(number | np.isnan(scales) & format.has_nan)]
@@ -126,8 +125,8 @@ def _of_shape(array: np.ndarray, name: str, allowed: list[tuple[int, ...]]) -> n
 
 
 def as_accumulator(accumulator: Summation | str) -> Summation:
-    """The accumulator or product itself, or that of a text (``mpsim.products.tensor_cores.accumulator_of``). A product
-    with a short form is returned as the Accumulator that it is.
+    """Returns an accumulator or product unchanged, or that of a text (``mpsim.products.tensor_cores.accumulator_of``).
+    A product with a short form is returned as an Accumulator.
 
     >>> as_accumulator("chunk=64").chunk, as_accumulator("hopper_float16").kind
     (64, 'aligned')
@@ -142,7 +141,7 @@ def as_accumulator(accumulator: Summation | str) -> Summation:
 
 
 def _matrix(x: ArrayLike, name: str) -> np.ndarray:
-    """x as a contiguous float32 matrix with the same numbers."""
+    """Returns x as a contiguous float32 matrix with the same numbers."""
     array = _numbers(x, name)
     if array.ndim != 2:
         raise UsageError(f"matmul takes matrices, and {name} has shape {array.shape}")
@@ -150,7 +149,7 @@ def _matrix(x: ArrayLike, name: str) -> np.ndarray:
 
 
 def _numbers(x: ArrayLike, name: str) -> np.ndarray:
-    """x as a contiguous float32 array with the same numbers."""
+    """Returns x as a contiguous float32 array with the same numbers."""
     array = np.asarray(x)
     if array.dtype.name not in FORMATS or array.dtype.name == "float64":
         raise UsageTypeError(

@@ -1,4 +1,4 @@
-"""The ops: functions of tensors, and PRIMITIVES, the table of what they bind to a tape."""
+"""Defines the ops, which are functions of tensors, and PRIMITIVES, which lists their primitives."""
 
 from mpsim.engine.primitive import Primitive
 from mpsim.engine.tape import INPUT
@@ -33,7 +33,7 @@ __all__ = [
     "split_half",
 ]
 
-#: kind -> primitive; a test checks the gradient of every row.
+#: kind -> primitive. A test checks the gradient of every entry.
 PRIMITIVES = {
     primitive.kind: primitive
     for primitive in (
@@ -43,7 +43,7 @@ PRIMITIVES = {
 
 
 def primitive_of(kind: str) -> Primitive:
-    """What is known of a kind of op. Raises UsageError for one that is not in PRIMITIVES.
+    """Returns the primitive of a kind of op. Raises UsageError for a kind that is not in PRIMITIVES.
 
     >>> primitive_of("ReLU").kept_bits
     1
@@ -56,7 +56,7 @@ def primitive_of(kind: str) -> Primitive:
 
 
 def may_multiply(kind: str) -> bool:
-    """Whether an op of this kind is a matrix product; one of a kind that is not in PRIMITIVES may be.
+    """Returns whether an op of this kind is a matrix product, or True for a kind that is not in PRIMITIVES.
 
     >>> may_multiply("Linear"), may_multiply("ReLU")
     (True, False)

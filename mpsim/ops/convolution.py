@@ -20,11 +20,10 @@ def conv2d(
     groups: int = 1,
     name: str | None = None,
 ) -> Tensor:
-    """y[n, o, i, j] = bias[o] + sum over c, r, s of weight[o, c, r, s] * x[n, c, i*stride + r - padding, ...].
+    """Computes y[n, o, i, j] = bias[o] + sum over c, r, s of weight[o, c, r, s] * x[n, c, i*stride + r - padding, ...].
 
-    x (N, C, H, W), weight (O, C/groups, R, S), bias (O,) -> (N, O, OH, OW) with
-    OH = (H + 2*padding - R) // stride + 1. groups=C is a depthwise convolution. Raises ValueError for shapes
-    that do not fit.
+    x (N, C, H, W), weight (O, C/groups, R, S), bias (O,) -> (N, O, OH, OW) with OH = (H + 2*padding - R) // stride + 1.
+    groups=C is a depthwise convolution. Raises ValueError for shapes that do not match.
     """
     groups = checks.whole("groups", groups, least=1)
     attributes = {"stride": pair(stride, "stride", 1), "padding": pair(padding, "padding"), "groups": groups}

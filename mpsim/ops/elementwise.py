@@ -1,4 +1,4 @@
-"""Ops on each element by itself."""
+"""Elementwise ops."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mpsim.kernels import Kernels
 
 
 def relu(x: Tensor, *, name: str | None = None) -> Tensor:
-    """x where it is positive or NaN, else +0; any shape. The derivative at 0 is 0; its mask is of the stored input."""
+    """Returns x where it is positive or NaN, else +0. The derivative at 0 is 0. Its mask is of the stored input."""
     return x.tape.bind(RELU, (x,), name=name)
 
 
@@ -37,7 +37,7 @@ RELU = Primitive(
 
 
 def add(a: Tensor, b: Tensor, *, name: str | None = None) -> Tensor:
-    """a + b, two tensors of one shape (nothing is broadcast). Raises ValueError for different shapes."""
+    """Adds two tensors of the same shape, without broadcasting. Raises ValueError for different shapes."""
     return a.tape.bind(ADD, (a, b), name=name)
 
 
@@ -46,7 +46,7 @@ def _add_forward(kernels: Kernels, inputs: tuple, parameters: tuple) -> tuple[Ar
 
 
 def _add_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
-    if all(needs):  # one of the two is a copy, since a store may overwrite what it gets
+    if all(needs):  # one of the two is a copy, since a store may overwrite its argument
         return (gradient, kernels.scale(gradient, 1.0)), ()
     return tuple(gradient if needed else None for needed in needs), ()
 

@@ -1,4 +1,4 @@
-"""The linear map of each row."""
+"""The linear op, which maps each row."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from mpsim.kernels import Kernels
 
 
 def linear(x: Tensor, weight: Parameter, bias: Parameter | None = None, *, name: str | None = None) -> Tensor:
-    """y = x @ weight.T + bias: x (N, I), weight (O, I), bias (O,) -> (N, O).
+    """Computes y = x @ weight.T + bias: x (N, I), weight (O, I), bias (O,) -> (N, O).
 
-    Raises ValueError for shapes that do not fit.
+    Raises ValueError for shapes that do not match.
     """
     return x.tape.bind(LINEAR, (x,), (weight, bias), name)
 

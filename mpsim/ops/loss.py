@@ -1,4 +1,4 @@
-"""Log-softmax and the negative log-likelihood of labels: together the cross-entropy."""
+"""Log-softmax and the negative log-likelihood of labels, whose composition is the cross-entropy."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mpsim.kernels import Kernels
 
 
 def cross_entropy(logits: Tensor, labels: np.ndarray) -> Tensor:
-    """The mean loss, shape (1,): nll_loss of log_softmax; ops "criterion.logsoftmax" and "criterion.nllloss"."""
+    """Returns the mean loss (1,), nll_loss of log_softmax, by ops "criterion.logsoftmax" and "criterion.nllloss"."""
     return nll_loss(log_softmax(logits), labels)
 
 
 def log_softmax(x: Tensor, *, name: str | None = "criterion.logsoftmax") -> Tensor:
-    """y_c = x_c - log(sum over c of exp(x_c)) per row: (N, C) -> (N, C).
+    """Computes y_c = x_c - log(sum over c of exp(x_c)) per row: (N, C) -> (N, C).
 
     The derivative g_c - exp(y_c) * sum(g) uses the *stored* y (Lee et al. 2023, section 2 of the artifact's step).
     """
@@ -44,9 +44,10 @@ LOG_SOFTMAX = Primitive(
 
 
 def nll_loss(log_probabilities: Tensor, labels: np.ndarray, *, name: str | None = "criterion.nllloss") -> Tensor:
-    """The mean over n of -log_probabilities[n, labels[n]]: (N, C) and a host array of N integers -> (1,).
+    """Computes the mean over n of -log_probabilities[n, labels[n]]: (N, C) and a host array of N integers -> (1,).
 
-    Raises TypeError for labels that are no integers, ValueError for a wrong number of them or one outside 0..C-1.
+    Raises TypeError for labels that are not integers, and ValueError for a wrong number of labels or one outside
+    0..C-1.
     """
     labels = np.ascontiguousarray(labels)
     if labels.dtype.kind not in "iu":

@@ -22,12 +22,12 @@ def batch_norm(
     momentum: float = 0.1,
     name: str | None = None,
 ) -> Tensor:
-    """y = (x - mean) / sqrt(variance + epsilon) * scale + shift, per channel: (N, C, H, W) -> (N, C, H, W).
+    """Computes y = (x - mean) / sqrt(variance + epsilon) * scale + shift per channel: (N, C, H, W) -> (N, C, H, W).
 
-    On a training tape mean and variance are the batch's, and the running statistics (backend arrays (C,),
-    if given) are updated in place: running = (1 - momentum) * running + momentum * batch, the variance being
-    the unbiased one, over N*H*W - 1. On an evaluation tape they are the running statistics, which must be given.
-    Raises UsageError for an epsilon that is 0 in float32, or a momentum that is not a share.
+    On a training tape mean and variance are those of the batch. The running statistics (backend arrays (C,), if passed)
+    are updated in place: running = (1 - momentum) * running + momentum * batch, with the unbiased variance, over
+    N*H*W - 1. An evaluation tape uses the running statistics, which are then required. Raises UsageError for an epsilon
+    that is 0 in float32, or a momentum outside 0 to 1.
     """
     check_epsilon(epsilon)
     check_momentum(momentum)
@@ -41,12 +41,12 @@ def batch_norm(
 
 
 def check_epsilon(value: float) -> float:
-    """``value``, if it is above 0 in float32: without it the variance 0 has no inverse."""
+    """Returns ``value`` if it is above 0 in float32, so that a variance of 0 has an inverse deviation."""
     return checks.real("epsilon", value, least=2.0**-149, most=checks.FLOAT32_LARGEST)
 
 
 def check_momentum(value: float) -> float:
-    """``value``, if it is a share: with what weight a batch enters the running statistics."""
+    """Returns ``value``, the weight of a batch in the running statistics, if it is from 0 to 1."""
     return checks.share("momentum", value)
 
 

@@ -1,4 +1,4 @@
-"""Maximum and average over windows."""
+"""Maximum and average pooling."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mpsim.ops.windows import Pair, Window, pair, window_shape
 def max_pool2d(
     x: Tensor, kernel: Pair, *, stride: Pair | None = None, padding: Pair = 0, name: str | None = None
 ) -> Tensor:
-    """The largest element of each window: (N, C, H, W) -> (N, C, OH, OW). stride=None: the kernel's size.
+    """Returns the largest element of each window: (N, C, H, W) -> (N, C, OH, OW). stride=None: the kernel's size.
 
-    Padding takes no part and is at most half the kernel. The gradient goes to the first largest element of the
-    stored input in (row, column) order.
+    Padding is ignored, and is at most half the kernel. The gradient goes to the first largest element of the stored
+    input in (row, column) order.
     """
     return x.tape.bind(MAX_POOL2D, (x,), name=name, **_geometry(kernel, stride, padding))
 
@@ -25,7 +25,7 @@ def max_pool2d(
 def avg_pool2d(
     x: Tensor, kernel: Pair | None = None, *, stride: Pair | None = None, padding: Pair = 0, name: str | None = None
 ) -> Tensor:
-    """The mean of each window, zeros of the padding included: (N, C, H, W) -> (N, C, OH, OW).
+    """Returns the mean of each window, including zeros of the padding: (N, C, H, W) -> (N, C, OH, OW).
 
     kernel=None: one window of the whole image. stride=None: the kernel's size.
     """

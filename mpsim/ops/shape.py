@@ -1,4 +1,4 @@
-"""Joining and splitting channels (ops), and views: other shapes and orders of the same elements (not ops)."""
+"""Ops that join and split channels, and views with another shape or order of the same elements, which are not ops."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mpsim.kernels import Kernels
 
 
 def cat(tensors: Sequence[Tensor], *, name: str | None = None) -> Tensor:
-    """Joins tensors along the channels, axis 1; all other sizes are equal, else ValueError."""
+    """Joins tensors along the channels, axis 1. Raises ValueError unless all other sizes are equal."""
     if not tensors:
         raise UsageError("cat needs at least one tensor, got none")
     return tensors[0].tape.bind(CAT, tuple(tensors), name=name)
@@ -50,9 +50,9 @@ CAT = Primitive(
 
 
 def split_half(x: Tensor, *, name: str | None = None) -> tuple[Tensor, Tensor]:
-    """The first and the second half of the channels, each an op of its own ("<name>.first", "<name>.second").
+    """Returns the first and the second half of the channels, each by a separate op ("<name>.first", "<name>.second").
 
-    (N, C, ...) -> twice (N, C/2, ...); an odd C raises ValueError.
+    (N, C, ...) -> twice (N, C/2, ...). Raises ValueError for an odd C.
     """
     name = name or f"splithalf{len(x.tape.ops)}"
     first = x.tape.bind(SPLIT_HALF, (x,), name=f"{name}.first", half=0)
@@ -87,7 +87,7 @@ SPLIT_HALF = Primitive(
 
 
 def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """The elements in the same order in another shape (a view); one size may be -1, which fits the rest."""
+    """Returns a view with another shape and the same order of elements. One size may be -1, which is then inferred."""
     old, new = x.shape, tuple(int(size) for size in shape)
     known = prod(size for size in new if size != -1)
     if new.count(-1) == 1 and known:
@@ -98,12 +98,12 @@ def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def flatten(x: Tensor) -> Tensor:
-    """(N, ...) -> (N, rest), a view."""
+    """Returns a view: (N, ...) -> (N, rest)."""
     return reshape(x, (x.shape[0], prod(x.shape[1:])))
 
 
 def permute(x: Tensor, axes: Sequence[int]) -> Tensor:
-    """The axes in another order (a view): axis i of the result is axis ``axes[i]`` of x."""
+    """Returns a view with permuted axes: axis i of the result is axis ``axes[i]`` of x."""
     order, shape, kernels = tuple(axes), x.shape, x.tape.kernels
     if sorted(order) != list(range(len(shape))):
         raise UsageError(f"permute: axes must be an order of 0..{len(shape) - 1}, got {order}")
@@ -117,7 +117,7 @@ def permute(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 
 def channel_shuffle(x: Tensor, groups: int = 2) -> Tensor:
-    """Deals the channels of ``groups`` equal groups out in turn (ShuffleNet; a view): (N, C, H, W) -> same shape."""
+    """Returns a view of (N, C, H, W) that interleaves the channels of ``groups`` equal groups (ShuffleNet)."""
     samples, channels, height, width = x.shape
     if channels % checks.whole("groups", groups, least=1):
         raise UsageError(f"channel_shuffle: {channels} channels cannot be split into {groups} groups")

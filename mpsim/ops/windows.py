@@ -1,4 +1,4 @@
-"""Windows sliding over images: what convolution and pooling share."""
+"""Windows over images, for convolution and pooling."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST = 1 << 16
 
 
 def pair(value: Pair, name: str = "value", least: int = 0) -> tuple[int, int]:
-    """(vertical, horizontal), each at least ``least``; ``name`` is that of the argument, for errors.
+    """Returns (vertical, horizontal), each at least ``least``. ``name`` is the argument's name in errors.
 
     >>> pair(3), pair((1, 2))
     ((3, 3), (1, 2))
@@ -29,7 +29,7 @@ def pair(value: Pair, name: str = "value", least: int = 0) -> tuple[int, int]:
 
 
 def window_shape(x: Shape, kernel: Shape, stride: Shape, padding: Shape) -> Shape:
-    """(OH, OW): how many windows fit, (H + 2*padding - R) // stride + 1.
+    """Returns (OH, OW), the numbers of windows that fit: (H + 2*padding - R) // stride + 1.
 
     >>> window_shape((2, 3, 32, 32), (3, 3), (2, 2), (1, 1))
     (16, 16)

@@ -63,8 +63,8 @@ def ticks(low: float, high: float) -> list[float]:
 def use(axes: Axes, accuracies: list[float]) -> None:
     """Sets this scale on the axes, with space for all of the accuracies (in percent)."""
     low, high = float(forward(min(accuracies))), float(forward(max(accuracies)))
-    room = MARGIN * (high - low) or 0.02
-    bottom, top = float(inverse(low - room)), float(inverse(high + room))
+    margin = MARGIN * (high - low) or 0.02
+    bottom, top = float(inverse(low - margin)), float(inverse(high + margin))
     axes.set_yscale("function", functions=(forward, inverse))
     axes.set_ylim(bottom, top)
     chosen = ticks(bottom, top)
