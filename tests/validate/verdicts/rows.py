@@ -604,7 +604,7 @@ DOTS = (
         "in_float64",
         "",
         EQUAL,
-        prints=("equal to", "explicit trees"),
+        prints=("equal to rising(float64)",),
     ),
     _dot("products_in_bfloat16", "", DIFFERENT, UNEXPLAINED),
     _dot("operands_in_tf32", "", EQUAL, prints=("operand(tf32, nearest_away)",)),
@@ -647,13 +647,15 @@ DOTS = (
     _dot("nan_dropped", "", DIFFERENT, UNEXPLAINED, prints=("(different: specials",), never=("K = 1): expected",)),
     _dot("infinity_clipped", "", DIFFERENT, UNEXPLAINED),
     _dot("subnormals_flushed", "", DIFFERENT, UNEXPLAINED),
-    _dot("operands_flushed", "", DIFFERENT, UNEXPLAINED, prints=("(different: wide ",)),
+    _dot(
+        "operands_flushed", "", EQUAL, prints=("product(operand(flush=true), operand(flush=true), float32, rising())",)
+    ),
     Row(
         "dot-flushing",
         "dot {built}/flushing.so:in_order --header {here}/flushing.c --length 40",
-        DIFFERENT,
-        (UNEXPLAINED,),
-        ("the subject sets flush-to-zero and denormals-are-zero",),
+        EQUAL,
+        (),
+        ("the subject sets flush-to-zero and denormals-are-zero", "sums(flush=true), rising(sums(flush=true))"),
     ),
     _dot("first_copied", "", EQUAL, prints=("product(products=float32, order=rising(start=first))",)),
     _dot("few_rows_in_halves", "", DIFFERENT, prints=("depend on the shape", "another order for fewer than 8 rows")),
