@@ -21,6 +21,7 @@ from mpsim.rounding import decode, encode
 from mpsim.validate import Subject, SubjectError, open_subject
 from mpsim.validate.cast.asking import of_vectors
 from mpsim.validate.cast.compare import count_differences
+from mpsim.validate.cast.policy.treatments import FIELDS
 from mpsim.validate.cast.rules import Rule
 from mpsim.validate.cast.validation import CastReport
 from mpsim.validate.dot.inputs.edges import edge_rows
@@ -137,7 +138,8 @@ def rule_of(entry: Mapping[str, Any]) -> Rule:
         row["via"],
         row["via_truncates"],
         (int(codes[0], 16), int(codes[1], 16)) if isinstance(codes, list) else codes,
-        tuple(row["quirks"]),
+        quirks=tuple(row["quirks"]),
+        **{field: row[field] for field in FIELDS if field in row},  # which older entries lack
     )
 
 

@@ -66,7 +66,7 @@ class Prober:
             one, other = np.full(products.shape, whole, np.float32), (products / whole).astype(np.float32)
         else:
             significand, exponent = np.frexp(products)
-            one = np.ldexp(products != 0, exponent - exponent // 2).astype(np.float32)
+            one = np.ldexp((products != 0).astype(np.float64), exponent - exponent // 2).astype(np.float32)
             other = np.ldexp(significand, exponent // 2).astype(np.float32)
         region = self.subject.region
         return (one, other) if region is None or region.shares_left else (other, one)
