@@ -85,3 +85,13 @@ def test_one_product_holds_all_dot_products_of_one_factor_that_a_region_has_colu
     found = open_dot(product).at(region_of(mask)).dots(*numbers)
     assert len(asked) == calls and {(a.shape, b.shape) for a, b in asked} == {((3, 5), (5, 40))}
     assert found.tolist() == (numbers[0] * numbers[1]).sum(axis=1).tolist()
+
+
+def test_factors_are_numbers_of_the_inputs_and_give_the_products() -> None:
+    """Also at both ends of float16's range, where no factor is common to all products."""
+    found = prober(lambda a, b: a.astype(np.float32) @ b.astype(np.float32), 4, "float16")
+    assert (found.small, found.big) == (-28, 30)
+    products = np.array([[2.0**30, -(2.0**-28), 0, 1], [2.0**-27, 2.0**29, -(2.0**17), -(2.0**-1)]])
+    one, other = found.factors(products)
+    assert (one.astype(np.float64) * other == products).all()
+    assert all((np.isin(np.abs(x), (0, *2.0 ** np.arange(-14, 16)))).all() for x in (one, other))

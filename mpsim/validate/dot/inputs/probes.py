@@ -65,9 +65,9 @@ class Prober:
             whole = 2.0 ** min(max(0, lowest), highest)
             one, other = np.full(products.shape, whole, np.float32), (products / whole).astype(np.float32)
         else:
-            significand, exponent = np.frexp(products)
-            one = np.ldexp((products != 0).astype(np.float64), exponent - exponent // 2).astype(np.float32)
-            other = np.ldexp(significand, exponent // 2).astype(np.float32)
+            power = np.frexp(products)[1] - 1  # of the magnitude; each factor takes half of it
+            one = np.ldexp((products != 0).astype(np.float64), power - power // 2).astype(np.float32)
+            other = np.ldexp(np.sign(products), power // 2).astype(np.float32)
         region = self.subject.region
         return (one, other) if region is None or region.shares_left else (other, one)
 
