@@ -16,6 +16,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from mpsim.errors import MpsimError, UsageError
 
 #: Names that stand for a value.
+MOST_SHOWN = 240  # characters of a text in messages
 NAMES = {"none": None, "true": True, "false": False}
 
 
@@ -48,7 +49,7 @@ class Language:
             tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise UsageError(
-                f"{self.what} {text!r} is not written as calls of stages, such as {self.example} ({error})"
+                f"{self.what} {_shown(text)} is not written as calls of stages, such as {self.example} ({error})"
             ) from None
         return self._value(text, tree)
 
@@ -65,24 +66,25 @@ class Language:
                 return -number
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             return self._call(text, node.func.id, node)
-        raise UsageError(
-            f"{self.what} {text!r}: {ast.unparse(node)!r} is not a stage, a number or a name; e.g. {self.example}"
-        )
+        found = _shown(ast.unparse(node))
+        raise UsageError(f"{self.what} {_shown(text)}: {found} is not a stage, a number or a name; e.g. {self.example}")
 
     def _call(self, text: str, name: str, node: ast.Call) -> Any:
         stage = self.stages.get(name)
         if stage is None:
-            raise UsageError(f"{self.what} {text!r}: unknown stage {name!r}; expected one of {', '.join(self.stages)}")
+            raise UsageError(
+                f"{self.what} {_shown(text)}: unknown stage {name!r}; expected one of {', '.join(self.stages)}"
+            )
         known = [each.name for each in fields(stage)]
         given = dict(zip(known, (self._value(text, each) for each in node.args), strict=False))
         for keyword in node.keywords:
             if keyword.arg is None or keyword.arg in given:
-                raise UsageError(f"{self.what} {text!r}: {name} is given {keyword.arg!r} twice")
+                raise UsageError(f"{self.what} {_shown(text)}: {name} is given {keyword.arg!r} twice")
             given[keyword.arg] = self._value(text, keyword.value)
         unknown = [each for each in given if each not in known]
         if unknown or len(node.args) > len(known):
             what = repr(unknown[0]) if unknown else f"{len(node.args)} values"
-            raise UsageError(f"{self.what} {text!r}: {name} takes {', '.join(known) or 'nothing'}, not {what}")
+            raise UsageError(f"{self.what} {_shown(text)}: {name} takes {', '.join(known) or 'nothing'}, not {what}")
         return self._made(text, name, stage, given)
 
     def _made(self, where: str, name: str, stage: type, given: dict[str, Any]) -> Any:
@@ -90,7 +92,7 @@ class Language:
             wanted = _types(stage)[each.name]
             if each.name not in given:
                 if each.default is MISSING:
-                    raise UsageError(f"{self.what} {where!r}: {name} needs {each.name}")
+                    raise UsageError(f"{self.what} {_shown(where)}: {name} needs {each.name}")
                 continue
             value = given[each.name]
             if value is None and type(None) not in wanted and str in wanted:
@@ -100,11 +102,22 @@ class Language:
             if isinstance(value, int) and not isinstance(value, bool) and float in wanted and int not in wanted:
                 value = given[each.name] = float(value)
             if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
-                raise UsageError(f"{self.what} {where!r}: {each.name} of {name} cannot be {value!r}")
+                said = f"{self._words(value)}{self._hint(value, wanted)}"
+                raise UsageError(f"{self.what} {_shown(where)}: {each.name} of {name} cannot be {said}")
         try:
             return stage(**given)
         except MpsimError as error:
-            raise UsageError(f"{self.what} {where!r}: {error}") from None
+            raise UsageError(f"{self.what} {_shown(where)}: {error}") from None
+
+    def _words(self, value: Any) -> str:
+        return self.write(value) if hasattr(value, "__dataclass_fields__") else _shown(value)
+
+    def _hint(self, value: Any, wanted: tuple[type, ...]) -> str:
+        """What was meant where one stage stands in place of a tuple, and otherwise which stages may stand there."""
+        if tuple in wanted and hasattr(value, "__dataclass_fields__"):
+            return f"; a tuple of one has a comma: ({self.write(value)},)"
+        fitting = [name for name, stage in self.stages.items() if issubclass(stage, wanted)]
+        return f"; expected one of {', '.join(fitting)}" if fitting else ""
 
     def write(self, stage: object) -> str:
         """Returns a stage as ``read`` reads it. Fields that have their defaults are left out."""
@@ -152,6 +165,12 @@ class Language:
         if stage is None or set(given) - {field.name for field in fields(stage)}:
             raise UsageError(f"a stage of a {self.what} has the name and the fields of one, not {dict(value)!r}")
         return self._made("in JSON", str(name), stage, given)
+
+
+def _shown(value: Any) -> str:
+    """A value as messages show it: long texts are cut in the middle."""
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN // 2]}...{text[-MOST_SHOWN // 2 :]}"
 
 
 @cache

@@ -24,16 +24,15 @@ def text(report: DotReport | DotVectorsReport, width: int = 110) -> str:
     if isinstance(report, DotVectorsReport):
         return str(report)
     if isinstance(report, ArgumentsReport):
-        return "\n".join([*lines_of(report), *_measured(report), *(f"note: {note}" for note in report.notes)])
+        lines = [*lines_of(report), *_shape_lines(report), *_place_lines(report), *_state_lines(report)]
+        return "\n".join([*lines, *_measured(report), *(f"note: {note}" for note in report.notes)])
     shape = f"{report.length} k in matrices of {report.side} rows and columns"
     lines = [f"{report.subject}: dot products of {report.inputs}, answered in {report.output}, probes of {shape}"]
     lines += _shape_lines(report) + _place_lines(report)
     if report.declared is not None:
         lines += _verdict(report.declared, "the declared accumulator")
     lines += _found(report)
-    if report.state:
-        lines.append(f"the subject sets {' and '.join(report.state)} for its whole process")
-    lines += _measured(report)
+    lines += _state_lines(report) + _measured(report)
     error = report.error
     if error.largest:
         lines.append(
@@ -43,6 +42,10 @@ def text(report: DotReport | DotVectorsReport, width: int = 110) -> str:
     else:
         lines.append("on random normal numbers every result is the exact sum rounded once")
     return "\n".join([*lines, *(f"note: {note}" for note in report.notes)])
+
+
+def _state_lines(report: DotReport) -> list[str]:
+    return [f"the subject sets {' and '.join(report.state)} for its whole process"] if report.state else []
 
 
 def _measured(report: DotReport) -> list[str]:
@@ -56,7 +59,9 @@ def cases(report: DotReport | DotVectorsReport) -> dict[str, list[str] | None]:
     if isinstance(report, DotVectorsReport):
         return {"accumulator": None if report.equal else str(report).splitlines()}
     if isinstance(report, ArgumentsReport):
-        return {"accumulator": None if report.equal else lines_of(report)}
+        return {
+            "accumulator": None if report.equal else [*lines_of(report), *_shape_lines(report), *_place_lines(report)]
+        }
     if report.declared is not None:
         lines = [] if report.declared.equal else _verdict(report.declared, "the declared accumulator")
     else:

@@ -61,6 +61,7 @@ class Tried:
     difference: Difference | None
     corpora: dict[str, int] = field(default_factory=dict)  # where random results differ, and how many
     equal_at: tuple[int, ...] = ()  # numbers of terms for which every random result is the same
+    cause: str = ""  # what explains every result that differs
 
     @property
     def equal(self) -> bool:
@@ -102,6 +103,7 @@ class Tried:
         if self.difference is not None:
             d = self.difference
             row["difference"] = {"corpus": d.corpus, "expected": d.expected, "found": d.found, "terms": d.terms}
+            row |= {"cause": self.cause} if self.cause else {}
         return row
 
 

@@ -13,7 +13,8 @@ from mpsim import checks
 from mpsim.contraction import matmul
 from mpsim.formats import FORMATS, as_format
 from mpsim.kernels import hosted
-from mpsim.products.accumulators import Summation
+from mpsim.products.accumulators import Summation, in_stages
+from mpsim.products.stages import AddC, Product, Scale
 from mpsim.products.tensor_cores import family_of
 from mpsim.rounding import encode, round_to
 from mpsim.validate.answers import SubjectError
@@ -38,6 +39,21 @@ VECTORS, VECTOR_SIDE = 1 << 10, 8
 #: An argument that is not passed, and no arguments.
 ABSENT = Typed("", np.zeros(0, np.uint8))
 NOTHING: Mapping[str, Typed] = {}
+
+
+def used_by(product: Product) -> dict[str, bool]:
+    """The arguments that a product can use -> whether it needs them.
+
+    >>> used_by(Product(epilogue=(Scale("left"), AddC())))
+    {'c': False, 'beta': False, 'left_scale': True}
+    """
+    stages = product.epilogue
+    found = {"c": False} if product.takes_c else {}
+    found |= {"beta": False} if any(isinstance(each, AddC) for each in stages) else {}
+    found |= {"alpha": False} if any(isinstance(each, Scale) and each.of == "alpha" for each in stages) else {}
+    found |= {"bias": False} if product.takes_bias else {}
+    scaled = {*product.scales_of_totals, *product.scales_of_blocks}
+    return found | {f"{side}_scale": True for side in ("left", "right") if side in scaled}
 
 
 def neutral(names: Iterable[str], shape: tuple[int, int], zero: float) -> dict[str, Typed]:
@@ -112,7 +128,12 @@ class DotSubject:
     def _answer(self, a: Array, b: Array, shape: tuple[int, ...], given: Mapping[str, Typed] = NOTHING) -> Array:
         others = [given.get(name, ABSENT) for name in self.beside]
         operands = as_inputs(a, self.inputs), as_inputs(b, self.inputs)
-        answers = self.callee.call([*operands, *others], 16 * math.prod(shape) + 64)
+        try:
+            answers = self.callee.call([*operands, *others], 16 * math.prod(shape) + 64)
+        except SubjectError as error:
+            shapes = zip(("a", "b", *self.beside), [*operands, *others], strict=True)
+            what = ", ".join(f"{name} {each.type} {each.words.shape}" for name, each in shapes if each.type)
+            raise SubjectError(f"{error}; it was given {what}") from error
         if len(answers) != 1:
             raise SubjectError(f"{self.name} answered {len(answers)} arrays; expected one matrix")
         answer = answers[0]
@@ -196,7 +217,9 @@ def open_dot(
     checks.whole("side", side, least=1, most=MOST_SIDE)
     checks.named("inputs", inputs, FORMATS)
     if isinstance(subject, Summation):
-        return DotSubject(f"mpsim {family_of(subject)}", _own(subject, backend), inputs, side)
+        used = used_by(in_stages(subject))
+        own = DotSubject(f"mpsim {family_of(subject)}", _own(subject, backend, tuple(used)), inputs, side)
+        return _taking(own, [name + "=" * (not needed) for name, needed in used.items()])
     if not isinstance(subject, str):
         name = getattr(subject, "__name__", repr(subject))
         function = worker.of_function(subject, calling.arguments, form)
@@ -230,13 +253,15 @@ def _side(form: str, side: int) -> int:
     return min(side, VECTOR_SIDE) if form == "dot" else side
 
 
-def _own(accumulator: Summation, backend: str) -> Callee:
-    """mpsim's matrix product with an accumulator, as something to call."""
-    product = of_accumulator(accumulator, backend)
+def _own(accumulator: Summation, backend: str, names: Sequence[str]) -> Callee:
+    """mpsim's matrix product with an accumulator, as something to call. names: of what it is given beside operands."""
 
     def call(arrays: Any) -> list[Typed]:
-        a, b = (values_of(each, "mpsim").astype(np.float32) for each in arrays)
-        return [worker.typed(product(a, b))]
+        a, b, *others = (values_of(each, "mpsim").astype(np.float32) if each.type else ABSENT.words for each in arrays)
+        given: dict[str, Any] = {
+            name: x if x.ndim else float(x) for name, x in zip(names, others, strict=True) if x.size
+        }
+        return [worker.typed(matmul(a, b, accumulator, backend=backend, threads=1, **given))]
 
     return InProcess(f"mpsim {family_of(accumulator)}", lambda: (call, {}))
 

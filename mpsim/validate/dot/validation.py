@@ -14,7 +14,7 @@ import numpy as np
 
 from mpsim import checks
 from mpsim.errors import UsageError
-from mpsim.products.accumulators import Summation
+from mpsim.products.accumulators import Summation, in_stages
 from mpsim.products.tensor_cores import accumulator_of
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.dot.accuracy import Error, error_of
@@ -77,6 +77,11 @@ def validate_dot(
     declared = accumulator_of(accumulator) if isinstance(accumulator, str) else accumulator
     if declared is not None and not declared.promises_bits:
         raise UsageError("an accumulator of kind 'blas' promises no bits: nothing can be equal to it")
+    if isinstance(subject, Summation) and declared is None and in_stages(subject).scales_of_blocks:
+        raise SubjectError(
+            "mpsim's product with this description multiplies by scales of blocks of k, which are checked where they "
+            "are declared, and not found: declare the same description as its accumulator"
+        )
     opened = open_dot(subject, calling, inputs=inputs, form=form, side=side, backend=backend)
     with default_float_environment():
         if opened.required or (declared is not None and passed_to(opened, declared)):

@@ -66,6 +66,8 @@ def open_python(text: str, calling: Calling, form: str = "") -> tuple[Callee, st
     place, colon, name = text.rpartition(":")
     if not colon:
         place, _, name = text.rpartition(".")
+    if name == "py" and not colon:
+        raise SubjectError(f"{text} names no function; expected {text}:function")
     if not place or not name:
         raise SubjectError(f"{text!r} names no subject; expected package.module:function or file.py:function")
     if calling.given:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mpsim.validate.dot.arguments.validation import ArgumentsReport
+from mpsim.validate.dot.arguments.values import OTHER_SHAPES
 from mpsim.validate.dot.results import Tried
 
 #: Terms of a counterexample that are printed, and descriptions beside the first.
@@ -14,12 +15,12 @@ def lines_of(report: ArgumentsReport) -> list[str]:
     given = ", ".join(report.arguments) or "nothing"
     lines = [
         f"{report.subject}: dot products of {report.inputs} with {given}, answered in {report.output}, of up to "
-        f"{report.length} k in matrices of {report.side} rows and columns and four other shapes"
+        f"{report.length} k in matrices of {report.side} rows and columns and {OTHER_SHAPES} other shapes"
     ]
     if report.declared is not None:
         return lines + verdict(report.declared, "the declared accumulator", given)
     if not report.matches:
-        lines.append(f"equal to no way in which {given} may take part")
+        lines.append(f"equal to no description of what is done with {given} that was compared")
         return lines + ([] if report.nearest is None else verdict(report.nearest, "the nearest of them,", given))
     first, *others = report.matches
     lines += verdict(first, "", given)
@@ -42,4 +43,5 @@ def verdict(tried: Tried, what: str, given: str) -> list[str]:
         f"different from {name}: {tried.agreeing:,} of {tried.results:,} results agree{zeros}",
         f"  for example ({d.corpus}): {' + '.join(terms[:SHOWN])}{more}",
         f"  expected {d.expected!r} ({d.expected.hex()}), got {d.found!r} ({d.found.hex()})",
+        *([f"  cause: {tried.cause}"] if tried.cause else []),
     ]

@@ -18,9 +18,9 @@ from mpsim.products.tensor_cores import described
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.dot.accuracy import error_of
 from mpsim.validate.dot.arguments.candidates import epilogues
-from mpsim.validate.dot.arguments.values import Request, as_typed, requests, used_by, without_effect
+from mpsim.validate.dot.arguments.values import Request, as_typed, requests, without_effect
 from mpsim.validate.dot.results import Difference, DotReport, Tried
-from mpsim.validate.dot.subjects import DotSubject, Model, same
+from mpsim.validate.dot.subjects import DotSubject, Model, same, used_by
 
 Array = np.ndarray[Any, Any]
 #: How to declare what uses an argument.
@@ -32,6 +32,8 @@ EXAMPLES = {
     "left_scale": "product(epilogue=(scale(left),)) or groups(blocks(128), scaled(…, scale(left), 128), rising())",
     "right_scale": "product(epilogue=(scale(both),)) or groups(blocks(128), scaled(…, scale(both), 128), rising())",
 }
+#: What explains a product that has BLAS's convention.
+NOT_READ = "C is not read where beta is 0, as in BLAS; with no C there, this description gives every result"
 Answered = list[tuple[Request, Array]]
 
 
@@ -86,9 +88,9 @@ def validate_arguments(
     names, reports = subject.required, list[DotReport]()
     for zero in (-0.0, 0.0):  # nothing added at the end; the +0 that sums begin with
         subject.neutral, subject.notes = zero, []
-        found = search(subject)
+        found = _searched(subject, search)
         if not found.matches:
-            note = f"how {', '.join(names)} take part was not looked at: the order of the sums is not known"
+            note = f"what is done with {', '.join(names)} was not looked at: the order of the sums is not known"
             reports.append(replace(found, notes=(*found.notes, note)))
             continue
         report = _with_epilogue(subject, found, names, length, seed, backend)
@@ -98,13 +100,29 @@ def validate_arguments(
     return max(reports, key=lambda each: isinstance(each, ArgumentsReport))
 
 
-def _ask(subject: DotSubject, declared: Summation, names: tuple[str, ...], length: int, seed: int) -> Answered:
+def _searched(subject: DotSubject, search: Callable[[DotSubject], DotReport]) -> DotReport:
+    """What is found of the sums. SubjectError, which says what to declare, where scales of that shape are not taken."""
+    try:
+        return search(subject)
+    except SubjectError as error:
+        scales = [name for name in subject.required if name.endswith("_scale")]
+        if not scales:
+            raise
+        raise SubjectError(
+            f"{error}; where no accumulator is declared, left_scale has shape (M, 1) and right_scale (1, N): declare "
+            f"one that says whose blocks scales are of, as {EXAMPLES[scales[-1]].partition(' or ')[2]}"
+        ) from error
+
+
+def _ask(
+    subject: DotSubject, declared: Summation, names: tuple[str, ...], length: int, seed: int, backend: str
+) -> Answered:
     """Every request with its answer; SubjectError where an equal one is answered differently."""
-    asked = list(requests(names, in_stages(declared), subject.inputs, length, subject.side, seed))
+    asked = list(requests(names, in_stages(declared), subject.inputs, length, subject.side, seed, backend))
     found = [(each, subject.matmul(each.a, each.b, as_typed(each.given, declared))) for each in asked]
-    first, answer = found[0]
-    if not same(answer, subject.matmul(first.a, first.b, as_typed(first.given, declared))).all():
-        raise SubjectError(f"{subject.name} answers equal calls differently")
+    for each, answer in found[:6]:
+        if not same(answer, subject.matmul(each.a, each.b, as_typed(each.given, declared))).all():
+            raise SubjectError(f"{subject.name} answers equal calls differently")
     return found
 
 
@@ -125,7 +143,21 @@ def _tried(summation: Summation, answered: Answered, output: str, backend: str) 
         examples.append(Difference(f"{name}, {read}", tuple(a[i].tolist()), tuple(b[:, j].tolist()), *numbers))
     shown = min(examples, key=lambda each: (not each.is_ordinary, len(each.terms)), default=None)
     lengths = tuple(dict.fromkeys(request.a.shape[1] for request, _ in answered)) if shown is None else ()
-    return Tried(summation, output, agreeing, results, 0, zero_signs, shown, differing, lengths)
+    cause = NOT_READ if shown is not None and _does_not_read_c(model, answered, backend) else ""
+    return Tried(summation, output, agreeing, results, 0, zero_signs, shown, differing, lengths, cause)
+
+
+def _does_not_read_c(model: Model, answered: Answered, backend: str) -> bool:
+    """Whether every result is that of the model, given no C where beta is 0."""
+    zero = {"c", "beta"}
+    if not all(zero <= {*request.given} for request, _ in answered):
+        return False
+    return all(
+        same(
+            found, model.matmul(a, b, backend, **{x: y for x, y in given.items() if given["beta"] or x not in zero})
+        ).all()
+        for (_, a, b, given), found in answered
+    )
 
 
 def _element(value: Any, name: str, i: int, j: int) -> str:
@@ -143,13 +175,13 @@ def _element(value: Any, name: str, i: int, j: int) -> str:
 
 def _certified(subject: DotSubject, declared: Summation, length: int, seed: int, backend: str) -> DotReport:
     names = passed_to(subject, declared)
-    answered = _ask(subject, declared, names, length, seed)
+    answered = _ask(subject, declared, names, length, seed, backend)
     tried = _tried(declared, answered, subject.output, backend)
     a, b = answered[0][0].a, answered[0][0].b
     values = without_effect(names, in_stages(declared), a, b)
     error = error_of([(a, b, subject.matmul(a, b, as_typed(values, declared)))], subject.output)
     left = [name for name in subject.beside if name not in names]
-    subject.notes += [f"{', '.join(left)}: left at their defaults, and not looked at"] if left else []
+    subject.notes += [f"{', '.join(left)}: not given, and not looked at"] if left else []
     return ArgumentsReport(
         subject.name, subject.inputs, subject.output, length, subject.side, (), (tried,) if tried.equal else (), tried,
         tried, error, state=tuple(subject.callee.state), notes=tuple(subject.notes),
@@ -162,7 +194,7 @@ def _with_epilogue(
 ) -> DotReport:
     """The report with the sums that were found and every epilogue that gives all results."""
     sums = [each.accumulator for each in found.matches]
-    answered = _ask(subject, sums[0], names, length, seed)
+    answered = _ask(subject, sums[0], names, length, seed, backend)
     candidates = list(dict.fromkeys(each for one in sums[:2] for each in epilogues(one, names, subject.output)))
     first = answered[: max(1, len(answered) // 8)]
     tried = [(each, _tried(each, first, subject.output, backend)) for each in candidates]
@@ -178,6 +210,7 @@ def _with_epilogue(
 
 def _looked_at(subject: DotSubject, names: Sequence[str], count: int) -> str:
     left = [name for name in subject.beside if name not in names]
-    rest = f"; {', '.join(left)} were left at their defaults" if left else ""
-    what = f"{count} ways in which {', '.join(names)} may take part were compared"
+    rest = f"; not given: {', '.join(left)}" if left else ""
+    count_of = "one description was" if count == 1 else f"{count} descriptions were"
+    what = f"{count_of} compared of what is done with {', '.join(names)}"
     return f"{what}, but no scales of blocks of k and no C of another format{rest}"

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mpsim.contraction import matmul
+from mpsim.formats import as_format
 from mpsim.products.accumulators import Accumulator, in_stages
-from mpsim.products.stages import AddC, Product, Scale
-from mpsim.rounding import round_to
+from mpsim.products.stages import Product
+from mpsim.rounding import decode, round_to
 from mpsim.validate.dot.inputs.matrices import random_matrices
+from mpsim.validate.dot.shapes import LARGEST, SIZES
 from mpsim.validate.dot.subjects import as_inputs
 from mpsim.validate.subjects.worker import Typed
 
 Array = np.ndarray[Any, Any]
 #: Shapes beside the square ones: few rows, few columns, neither a multiple of a vector.
 SHAPES = ((1, 16), (16, 1), (3, 5), (33, 19))
+#: Shapes in which one product is asked: other sums for some numbers of rows or columns show there.
+ONCE = (*((size, 9) for size in SIZES), *((9, size) for size in SIZES if size != 9), (LARGEST, LARGEST))
+OTHER_SHAPES = len({*SHAPES, *ONCE})
 #: The longest dot products of those.
 MOST_LENGTH = 96
-FACTORS = (1.0, 0.0, -1.0, 0.5, float(np.float32(0.1)), float(np.float32(-1.7)), 3.0, 2.0**-40)
+FACTORS = (1.0, 0.0, -1.0, 0.5, float(np.float32(0.1)), float(np.float32(-1.7)), 3.0, 2.0**-40, 2.0**-149, 2.0**127)
+#: Scales that kernels may read otherwise: zeros, negative, subnormal and the largest numbers, infinity and NaN.
+SPECIAL_SCALES: Array = np.array(
+    [0, -0.0, -1.5, 2.0**-149, 2.0**-126, -(2.0**-130), 3.0e38, 1e-15, np.inf, np.nan], np.float32
+)
 
 
 class Request(NamedTuple):
@@ -32,23 +42,8 @@ class Request(NamedTuple):
     given: Mapping[str, Any]
 
 
-def used_by(product: Product) -> dict[str, bool]:
-    """The arguments that a product can use -> whether it needs them.
-
-    >>> used_by(Product(epilogue=(Scale("left"), AddC())))
-    {'c': False, 'beta': False, 'left_scale': True}
-    """
-    stages = product.epilogue
-    found = {"c": False} if product.takes_c else {}
-    found |= {"beta": False} if any(isinstance(each, AddC) for each in stages) else {}
-    found |= {"alpha": False} if any(isinstance(each, Scale) and each.of == "alpha" for each in stages) else {}
-    found |= {"bias": False} if product.takes_bias else {}
-    scaled = {*product.scales_of_totals, *product.scales_of_blocks}
-    return found | {f"{side}_scale": True for side in ("left", "right") if side in scaled}
-
-
 def requests(
-    names: tuple[str, ...], product: Product, inputs: str, length: int, side: int, seed: int
+    names: tuple[str, ...], product: Product, inputs: str, length: int, side: int, seed: int, backend: str
 ) -> Iterator[Request]:
     """Products of all kinds of matrices in several shapes, with random and edge values of the named arguments.
     product: says whose blocks scales are of."""
@@ -56,21 +51,37 @@ def requests(
     for shape in ((side, side), *SHAPES):
         few = min(length, MOST_LENGTH) if shape != (side, side) else length
         for place, (name, a, b) in enumerate(random_matrices(inputs, few, shape, seed)):
-            given = {each: _value(random, each, product, a, b, place) for each in names}
+            given = {each: _value(random, each, product, a, b, place, backend) for each in names}
             yield Request(f"{name}, {shape[0]} x {shape[1]}", a, b, given)
+    for place, shape in enumerate(ONCE):
+        _, (name, a, b), *_ = islice(random_matrices(inputs, min(length, MOST_LENGTH), shape, seed), 2)
+        given = {each: _value(random, each, product, a, b, place, backend) for each in names}
+        yield Request(f"{name}, {shape[0]} x {shape[1]}", a, b, given)
 
 
-def _value(random: np.random.Generator, name: str, product: Product, a: Array, b: Array, place: int) -> Any:
+def _value(
+    random: np.random.Generator, name: str, product: Product, a: Array, b: Array, place: int, backend: str
+) -> Any:
     rows, columns = len(a), b.shape[1]
     if name in ("alpha", "beta"):
         return FACTORS[int(random.integers(len(FACTORS)))] if place % 3 else float(np.float32(random.standard_normal()))
     if name in ("c", "bias"):
-        return _addend(random, a, b, (rows, columns) if name == "c" else (columns,))
+        return _addend(random, a, b, (rows, columns) if name == "c" else (columns,), backend)
     shape = _shape_of_scales(name, product, a, b)
     scales = (random.uniform(0.5, 2, shape) * 2.0 ** random.choice([0, 0, 3, -6, 20], shape)).astype(np.float32)
+    special = SPECIAL_SCALES
     if product.format_of_scales is not None:
         scales = round_to(scales, product.format_of_scales, overflow="saturate_propagate", backend="reference")
-    return scales
+        special = _ends_of(product.format_of_scales)
+    return np.where(random.random(shape) < 1 / 16, random.choice(special, shape), scales).astype(np.float32)
+
+
+def _ends_of(format: str) -> Array:
+    """The smallest numbers of a format that are not negative, the largest, and NaN where it has one."""
+    kept = as_format(format)
+    numbers = np.asarray(decode(np.arange(1 << kept.bits, dtype=np.uint8), kept)).astype(np.float32)
+    usual = np.unique(np.abs(numbers[np.isfinite(numbers)]))
+    return np.concatenate([usual[:3], usual[-2:], [np.nan] * kept.has_nan]).astype(np.float32)
 
 
 def _shape_of_scales(name: str, product: Product, a: Array, b: Array) -> tuple[int, int]:
@@ -87,9 +98,9 @@ def without_effect(names: tuple[str, ...], product: Product, a: Array, b: Array)
     return {name: np.full(shapes.get(name, ()), numbers.get(name, 1.0), np.float32) for name in names}
 
 
-def _addend(random: np.random.Generator, a: Array, b: Array, shape: tuple[int, ...]) -> Array:
+def _addend(random: np.random.Generator, a: Array, b: Array, shape: tuple[int, ...], backend: str) -> Array:
     """Numbers of the sums' size, ones that nearly cancel them, far larger and smaller ones, and special ones."""
-    exact = matmul(a, b, Accumulator(kind="exact"), backend="reference", threads=1)
+    exact = matmul(a, b, Accumulator(kind="exact"), backend=backend, threads=1)
     total = exact if len(shape) == 2 else exact[0]
     with np.errstate(over="ignore", invalid="ignore"):
         like = total * random.standard_normal(shape).astype(np.float32)
