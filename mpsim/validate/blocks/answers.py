@@ -152,7 +152,8 @@ class BlockSubject:
         with np.errstate(invalid="ignore"):
             near = np.asarray(round_to(numbers, format, "nearest_even", "saturate"))
             sound = (near == numbers) & (np.signbit(near) == np.signbit(numbers)) | np.isnan(numbers)
-        return np.where(sound, encode(np.where(sound, near, 1.0), format), NO_CODE).astype(np.uint32)
+        found = encode(np.where(sound, near, 1.0), format).astype(np.uint32)
+        return np.where(sound, found, np.uint32(NO_CODE))
 
     def _bytes(self, part: Typed, type: str, bits: int) -> Array:
         """Returns codes as unsigned integers."""

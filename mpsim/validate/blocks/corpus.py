@@ -172,6 +172,11 @@ def _elements(quantizer: Quantizer, amax: Array, given: Given, seed: int) -> Arr
     x = np.minimum(np.where(np.isfinite(x), x, 0), amax[:, None])
     number = np.arange(amax.size)
     x[number, number % shape[1]] = amax
+    if quantizer.statistic.of == "range" and shape[1] > 1:  # both ends as large: both round to half of a step
+        x[number[::3], (number[::3] + 1) % shape[1]] = amax[::3]
+        signs = words >> 9 & 1
+        signs[number[::3], (number[::3] + 1) % shape[1]] = 1 - signs[number[::3], number[::3] % shape[1]]
+        return np.where(signs, -x, x).astype(np.float32)
     return np.where(words >> 9 & 1, -x, x).astype(np.float32)
 
 

@@ -161,7 +161,10 @@ def validate_blocks(
 def _compared(
     candidates: list[Definition], trial: Trial, answered: BlockAnswers, subject: BlockSubject
 ) -> tuple[RuleResult, ...]:
-    """Returns the comparison with each definition, the nearest first and with its classes."""
+    """Returns the comparison with each definition, the nearest first and with its classes.
+
+    Raises SubjectError if answers that differ from all definitions are others in an equal call.
+    """
     results = []
     for candidate in candidates:
         different = answered.differ(trial.expected(candidate.quantizer, answered.values is not None))
@@ -169,6 +172,8 @@ def _compared(
     results.sort(key=lambda result: (result.blocks, result.elements))
     nearest = results[0]
     if nearest.blocks:
+        if not subject.ask(trial).equals(answered):
+            raise _unsteady(subject, trial)
         classes = findings(nearest.definition, trial, answered, subject)
         results[0] = RuleResult(nearest.definition, nearest.blocks, nearest.elements, classes)
     return tuple(results)

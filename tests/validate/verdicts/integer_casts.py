@@ -53,6 +53,15 @@ def int8_symmetric(x: Array) -> Array:
     return clipped(np.rint(x), -127, 127)
 
 
+def int8_low_wrapped(x: Array) -> Array:
+    """Below -128 the largest number, above 127 too."""
+    return np.where(np.rint(x) < -128, 127, clipped(np.rint(x))).astype(np.int8)
+
+
+def int8_infinity_is_zero(x: Array) -> Array:
+    return np.where(np.isinf(x), 0, clipped(np.rint(x))).astype(np.int8)
+
+
 def int8_nan_largest(x: Array) -> Array:
     return clipped(np.rint(x), nan=127)
 

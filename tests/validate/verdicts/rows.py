@@ -71,6 +71,7 @@ STOCHASTIC = (
     _chance("nearest", "stochastic", DIFFERENT, "nearest even: no random bit decides"),
     _chance("one_word", "stochastic", DIFFERENT, "one word for all: the elements of a call share one random number"),
     _chance("half", "stochastic", DIFFERENT, "either neighbour alike: the probability is 1/2"),
+    _chance("half_in_a_binade", "stochastic", DIFFERENT, UNEXPLAINED, prints=("place below 1/2: up in",)),
     _chance("half", "stochastic_equal", EQUAL, prints=("both neighbours alike", *_FINE)),
     _chance("fixed_word", "stochastic", DIFFERENT, UNEXPLAINED, never=("one word for all",)),
     _chance("given_half", "stochastic_equal --random-bit-count 8 --given-bits", EQUAL),
@@ -489,6 +490,15 @@ INTEGERS = (
     _integer("int8_truncated", _INT8, DIFFERENT, "rounded as toward_zero", prints=("rounding:",), never=("overflow_",)),
     _integer("int8_wrapped", _INT8, DIFFERENT, "overflow wrap", number=1, prints=("overflow_edge:", "infinity: 2 ")),
     _integer("int8_symmetric", _INT8, DIFFERENT, UNEXPLAINED, prints=("expected -128, got -127",)),
+    _integer(
+        "int8_low_wrapped", _INT8, DIFFERENT, "infinity becomes the largest number", UNEXPLAINED,
+        prints=("overflow_edge:",), never=("uint32",),
+    ),
+    _integer(
+        "int8_low_wrapped", "--format int8", DIFFERENT, UNEXPLAINED, number=1,
+        prints=("nearest_even, overflow saturate",),
+    ),
+    _integer("int8_infinity_is_zero", _INT8, DIFFERENT, "infinity becomes 0", prints=("infinity: 2 ",)),
     _integer("int8_nan_largest", f"{_INT8} --nan zero", DIFFERENT, "NaN becomes the largest number"),
     _integer("int8_tail", _INT8, DIFFERENT, prints=("depends on the length of the array or on the place in it",)),
     _integer(
@@ -805,12 +815,15 @@ SCALES = (
     _scales("decode_mxfp8_swapped", _DECODE8, DIFFERENT, "neighbouring elements are swapped"),
     # wrong, without one
     _scales("fp8_block_of_240", _FP8, DIFFERENT, UNEXPLAINED),
+    _scales("mxfp8_unusual_scales", "--format mxfp8_e4m3", DIFFERENT, UNEXPLAINED, prints=("none of its numbers",)),
+    _scales("int8_row_wraps", "--format int8_affine_row", DIFFERENT, UNEXPLAINED, prints=("0x7f, got code 0x80",)),
     _scales("int8_row_point_one_more", "--format int8_affine_row", DIFFERENT, UNEXPLAINED),
     _scales("decode_mxfp8_smallest_scale_is_zero", _DECODE8, DIFFERENT, UNEXPLAINED, prints=("scale_limit:",)),
     _scales("decode_mxfp8_nan_scale_is_infinite", _DECODE8, DIFFERENT, UNEXPLAINED, prints=("special:",)),
     _scales("decode_mxfp8_flushed", _DECODE8, DIFFERENT, UNEXPLAINED, prints=("subnormal:",)),
     # no answers
     _scales("fp8_block", "--format 'quantizer(statistic(block(0)))'", UNDECIDED, prints=("size of a block must be",)),
+    _scales("mxfp8_first_call_is_other", "--format torchao_mxfp8_e4m3_rceil", UNDECIDED, prints=("in equal calls",)),
     _scales("te_own", "--format te_nvfp4_stochastic", UNDECIDED, prints=("give it a mode without random bits",)),
     _scales("fp8_tensor", "--format te_float8_e4m3_delayed", UNDECIDED, prints=("pass statistic",)),
 )  # fmt: skip

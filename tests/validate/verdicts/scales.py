@@ -10,6 +10,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 F = np.float32
 LARGEST = np.finfo(F).max
+CALLS = 0
 e4m3fn, e2m1, e8m0 = ml_dtypes.float8_e4m3fn, ml_dtypes.float4_e2m1fn, ml_dtypes.float8_e8m0fnu
 
 
@@ -131,6 +132,19 @@ def mxfp8_rceil(x: Array) -> tuple[Array, Array]:
     return to_e4m3(quotient.astype(F)), code.view(e8m0)
 
 
+def mxfp8_unusual_scales(x: Array) -> tuple[Array, Array]:
+    """All scales are 3, which is none of E8M0's numbers."""
+    return to_e4m3(x / F(3)), np.full(len(x), F(3))
+
+
+def mxfp8_first_call_is_other(x: Array) -> tuple[Array, Array]:
+    """Right, but for the first call."""
+    code, scale = mxfp8_rceil(x)
+    code = np.where(np.arange(len(x))[:, None] == CALLS, -code.astype(F), code.astype(F)).astype(e4m3fn)
+    globals()["CALLS"] = -1
+    return code, scale
+
+
 def nvfp4_scales_up(x: Array) -> tuple[Array, Array]:
     """Tensor scale 1; block scales are rounded up instead of to nearest."""
     wanted = np.minimum(amax_of(x).astype(np.float64) / 6, 448)
@@ -163,6 +177,14 @@ def int8_row(x: Array, nearest: Any = np.rint) -> tuple[Array, Array, Array]:
 
 def int8_row_truncated(x: Array) -> tuple[Array, Array, Array]:
     return int8_row(x, np.trunc)
+
+
+def int8_row_wraps(x: Array) -> tuple[Array, Array, Array]:
+    """128, which rows with ends of equal magnitude reach, becomes -128."""
+    code, scale, point = int8_row(x)
+    kept = np.where(np.isfinite(scale), x, F(0))
+    whole = np.rint((kept * (F(1) / np.where(np.isfinite(scale), scale, F(1)))).astype(np.float64)) + point
+    return np.where(np.isfinite(scale), whole, code).astype(np.int64).astype(np.int8), scale, point
 
 
 def int8_row_point_one_more(x: Array) -> tuple[Array, Array, Array]:

@@ -77,6 +77,11 @@ def four_bits_to_nearest(x: Array) -> Array:
     return with_added(x, np.where(up, 0x100 - low(x), 0) * (low(x) > 0))
 
 
+def half_in_a_binade(x: Array) -> Array:
+    """A coin decides from 1 to 2: a binade whose numbers together go up as often as they should."""
+    return with_added(x, ups(x, np.where((np.abs(x) >= 1) & (np.abs(x) < 2), 0.5, low(x) / 256)))
+
+
 def biased(x: Array) -> Array:
     """An eighth too often."""
     return with_added(x, ups(x, np.minimum(low(x) / 256 + 0.125, 1)))

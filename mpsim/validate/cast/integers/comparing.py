@@ -123,16 +123,6 @@ def classes(rule: IntegerRule, answers: IntegerAnswers, mismatches: Array, expec
     return {kind: members for kind, members in found.items() if members.any()}
 
 
-def _region(kind: Kind, answers: IntegerAnswers) -> Array:
-    """Returns the inputs that a cause of this class concerns. It must not change right answers among them."""
-    wide = answers.wide
-    if kind is Kind.NAN:
-        return np.isnan(wide)
-    if kind is Kind.INFINITY:
-        return np.isinf(wide)
-    return beyond(answers) if kind is Kind.OVERFLOW else np.isfinite(wide) & ~beyond(answers)
-
-
 def _smallest(answers: IntegerAnswers, members: Array, expected: Array) -> IntegerExample:
     at = np.flatnonzero(members)
     wide = answers.wide[at]
@@ -144,8 +134,12 @@ def _smallest(answers: IntegerAnswers, members: Array, expected: Array) -> Integ
 
 
 def cause(kind: Kind, rule: IntegerRule, answers: IntegerAnswers, members: Array, mismatches: Array) -> str | None:
-    """Returns the change of one property that gives every answer of a class and every right one, or None."""
-    where = members | (_region(kind, answers) & ~mismatches)
+    """Returns the change of one property that gives every answer of a class and every right one, or None.
+
+    A change that concerns the numbers may give NaN another result: the class of NaN has causes of its own.
+    """
+    right = ~mismatches if kind is Kind.NAN and not rule.any_nan else ~mismatches & ~np.isnan(answers.wide)
+    where = members | right
     x, codes = answers.x[where], answers.codes[where]
     for sentence, other in changes(kind, rule, answers):
         if np.array_equal(other.codes(x, answers.source), codes):
@@ -223,9 +217,9 @@ def find(target_rule: IntegerRule, answers: IntegerAnswers) -> IntegerRule:
     if rule.target.zero_point:
         middles += [rule.with_(mode=mode, zero_point_first=True) for mode in PLAIN_MODES]
     rule = _best(middles, answers, inside)
-    rule = _best(outsides(rule), answers, outside | np.isinf(wide))
+    rule = _best(outsides(rule), answers, ~np.isnan(wide))
     if _count(rule, answers, outside):
-        rule = _best(outsides(rule), answers, outside)
+        rule = _best(outsides(rule), answers, np.isfinite(wide))
     rule = _best([rule, *(rule.with_(infinity=special) for special in SPECIAL)], answers, np.isinf(wide))
     specials = [rule.with_(nan=special) for special in SPECIAL]
     specials += [rule.with_(nan=number) for number in nan_number(answers) if rule.via is None]

@@ -64,9 +64,10 @@ def validate_own_bits(
         pools = pools_of_binades(format, source, seed)
         each = np.concatenate(pools)
         spread = _asked(subject, each, 1, rule, source)
-        numbers, groups = source.values(each), groups_of(pools, source.values(each))
+        numbers = source.values(each)
+        groups, parts = groups_of(pools, numbers, spread.seen.place)
         expected = chance(spread.seen.place, mode, random_bit_count)
-        binades = wrong_binades(numbers, groups, expected, spread.seen.ups, spread.decided, false_alarm_rate / 2)
+        binades = wrong_binades(numbers, groups, parts, expected, spread.seen.ups, spread.decided, false_alarm_rate / 2)
         causes: tuple[str, ...] = ()
         if (wrong or binades) and not points.strange and not spread.strange:
             causes = _causes(subject, patterns, points, spread, groups, rule, source, false_alarm_rate)

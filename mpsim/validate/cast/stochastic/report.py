@@ -10,6 +10,10 @@ from mpsim.validate.cast.stochastic.chances import LETTERS
 from mpsim.validate.cast.stochastic.result import StochasticReport
 
 Lines = Callable[[Finding], list[str]]
+_EQUAL = [
+    "neighbours, frequencies and all that is certain: as they should be",
+    "whether the results of different numbers are independent was not tested",
+]
 
 
 def text(report: StochasticReport, finding_lines: Lines) -> str:
@@ -26,9 +30,7 @@ def text(report: StochasticReport, finding_lines: Lines) -> str:
         lines = [head + f" of {report.points} numbers, its own random bits"]
         lines.append(f"and {report.spread:,} numbers of all binades, each rounded once")
         lines.append(f"a right subject fails with probability at most {report.false_alarm_rate:g}")
-        lines.append(
-            "neighbours, frequencies and all that is certain: as they should be" if report.equal else "different:"
-        )
+        lines += _EQUAL if report.equal else ["different:"]
     lines += _failures(report, finding_lines)
     if report.state:
         lines.append(f"the subject sets {' and '.join(report.state)} for its whole process")
@@ -53,8 +55,8 @@ def _failures(report: StochasticReport, finding_lines: Lines) -> list[str]:
         for f in report.frequencies[:8]
     ]
     lines += [
-        f"  {b.draws:,} numbers from {b.ends[0]:g} to {b.ends[1]:g}: up in {b.share:.2%}, expected "
-        f"{b.expected_share:.2%}"
+        f"  {b.draws:,} numbers from {b.ends[0]:g} to {b.ends[1]:g}{b.part and ', ' + b.part}: up in {b.share:.2%}, "
+        f"expected {b.expected_share:.2%}"
         for b in report.binades[:8]
     ]
     return lines + _cause(report)

@@ -35,12 +35,13 @@ class Frequency:
 @dataclass(frozen=True)
 class Binade:
     """Numbers of a binade and sign, of those below the smallest normal number, or of all of a sign, that do not go up
-    as often as they should. ends: those of the smallest and the largest magnitude."""
+    as often as they should. ends: those of the smallest and the largest magnitude. part: which of them, "" for all."""
 
     ends: tuple[float, float]
     expected_share: float
     share: float
     draws: int
+    part: str = ""
 
     def to_dict(self) -> Record:
         return dict(vars(self))
