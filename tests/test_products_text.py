@@ -81,7 +81,7 @@ def test_what_a_text_means(text: str, product: Product) -> None:
         ("blocks(0)", "size of blocks"),
         ("product(rising())", r"left of product cannot be rising\(\); expected one of operand"),
         ("product(epilogue=(bias()))", r"cannot be bias\(\); a tuple of one has a comma: \(bias\(\),\)"),
-        ("groups(whole()," * 300, r"\.\.\..{120}' is not written as calls"),
+        ("groups(whole()," * 300, r"\.\.\..{119}' is not written as calls"),
         ("rising(1.5)", "1.5"),
         ("rising(start=(1, 2))", r"start of rising cannot be \(1, 2\)"),
         ("tree((0, -1))", "a tree is a term's index or a tuple"),
