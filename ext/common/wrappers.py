@@ -24,7 +24,7 @@ cdef extern from "common/kernels.h":
 LAYOUTS = '''
 
 def layouts():
-    """Returns each struct's size, and each field's name, offset and size in bytes."""
+    """Returns each struct's size, and each field's name, offset and size in bytes; and the order of the modes."""
 '''
 
 
@@ -75,6 +75,12 @@ def structs(text: str) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
+def modes(text: str) -> list[str]:
+    """Returns the members of enum RoundingMode, without the count at the end."""
+    members = re.split(r",\s*", re.search(r"enum RoundingMode \{\s*([^}]*?)\s*\}", text)[1])
+    return members[:-1]
+
+
 def kernels(text: str) -> list[tuple[str, str, list[Parameter]]]:
     """Returns the name, result and parameters of each kernel."""
     plain = _COMMENT.sub("", text.replace("\\\n", "\n"))
@@ -122,7 +128,9 @@ def pxi() -> str:
         text += f"        {result} (*{name})({types}) noexcept nogil\n"
     text += "    const Kernels *mpsim_kernels() noexcept nogil\n" + LAYOUTS
     text += "".join(f"    cdef {name} {name.lower()}\n" for name in shapes)
-    text += "    return {\n" + "".join(layout(name, fields) for name, fields in shapes.items()) + "    }\n"
+    text += "    return {\n" + "".join(layout(name, fields) for name, fields in shapes.items())
+    numbering = modes((FOLDER.parent / "rounding" / "rounding.h").read_text())
+    text += f'        "RoundingMode": {tuple(numbering)},\n' + "    }\n"
     return text + "".join("\n\n" + wrapper(*row) for row in table)
 
 

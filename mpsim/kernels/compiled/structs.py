@@ -12,6 +12,7 @@ from typing import NamedTuple, get_type_hints
 from mpsim import _kernels
 from mpsim.kernels.contractions.narrow import Narrow
 from mpsim.kernels.parameters import CodeLayout, Parameters
+from mpsim.policies import Mode
 
 Pair = tuple[int, int]
 Triple = tuple[int, int, int]
@@ -170,13 +171,14 @@ def layout(type: type) -> tuple[int, tuple[tuple[str, int, int], ...]]:
 
 
 def compare(built: Mapping[str, object]) -> None:
-    """Raises ImportError if the extension was built with different structs."""
-    expected = {name: layout(type) for name, type in STRUCTS.items()}
+    """Raises ImportError if the extension was built with different structs, or with other modes or numbers of them."""
+    expected: dict[str, object] = {name: layout(type) for name, type in STRUCTS.items()}
+    expected["RoundingMode"] = tuple(mode.name for mode in Mode)
     wrong = sorted(name for name in {*built, *expected} if built.get(name) != expected.get(name))
     if wrong:
         name = wrong[0]
         raise ImportError(
-            f"mpsim._kernels was built from different sources: its struct {name} is {built.get(name)}, "
+            f"mpsim._kernels was built from different sources: its {name} is {built.get(name)}, "
             f"expected {expected.get(name)}. Run 'pip install -e .'"
         )
 
