@@ -25,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Out = Annotated[Path, typer.Option(help="Folder to write to; it is created if missing.")]
+Out = Annotated[Path, typer.Option(file_okay=False, help="Folder to write to; it is created if missing.")]
 Forms = Annotated[
     list[str] | None, typer.Option("--form", help="npz, jsonl, txt, mem, h; may be repeated. Default: all.")
 ]

@@ -166,6 +166,23 @@ def test_operations_that_cannot_be_compared(more: str, outcome: str, why: str, t
     assert partial.verdict is (Verdict.EQUAL if outcome == "absent" else Verdict.UNDECIDED)
 
 
+@pytest.mark.parametrize(
+    ("subject", "why"),
+    [
+        ("{folder}/nosuch.py:make", "cannot import"),
+        ("{folder}/nosuch.py:{{Operation}}", "cannot import"),
+        ("{folder}/other.py:two", "expected a function of operation, formats, result, mode, saturation"),
+        ("{folder}/other.py:nosuch", "expected a function of operation, formats, result, mode, saturation"),
+    ],
+)
+def test_a_subject_without_any_operation_is_refused_at_once(subject: str, why: str, tmp_path: Path) -> None:
+    """One sentence, not one for each of 293 specializations."""
+    (tmp_path / "other.py").write_text("def two(x, y):\n    return x\n")
+    with pytest.raises(SubjectError, match=why) as raised:
+        check_p3109(subject.format(folder=tmp_path), ALL_FOUR)
+    assert "Error)" not in str(raised.value).replace("(FileNotFoundError)", "")
+
+
 def test_files_of_answers(tmp_path: Path) -> None:
     """TestFloat's lines; a file with some of the operands is equal on these, and not on all."""
     each = ALL_FOUR[0]

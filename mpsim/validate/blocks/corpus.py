@@ -10,6 +10,7 @@ from mpsim.blocks.quantizers.elements import Integer
 from mpsim.blocks.quantizers.groups import Row
 from mpsim.blocks.quantizers.presets import as_quantizer
 from mpsim.blocks.running import Given
+from mpsim.errors import UsageError
 from mpsim.formats import as_format
 from mpsim.kernels.contract import Array
 from mpsim.kernels.philox import Stream, random_bits
@@ -20,8 +21,8 @@ from mpsim.validate.turning_points import beside, midpoints, numbers, with_midpo
 
 __all__ = ["block_corpus"]
 
-#: Elements of a group whose size the description leaves open, and of all blocks of a corpus.
-OPEN_SIZE, MOST_ELEMENTS = 64, 1 << 18
+#: Elements of a group whose size the description leaves open, of all blocks of a corpus, and of a group that is tested.
+OPEN_SIZE, MOST_ELEMENTS, MOST_OF_GROUP = 64, 1 << 18, 1 << 20
 #: Blocks where each is a call; calls and blocks of each where a scale of the whole call counts.
 MOST_CALLS, TENSORS, PER_TENSOR, ACROSS = 96, 16, 64, 8
 
@@ -39,6 +40,8 @@ def block_corpus(
     """
     quantizer = quantizer_of(format)
     size = group_size(quantizer)
+    if size > MOST_OF_GROUP:
+        raise UsageError(f"groups of {size:,} numbers are too large to be tested; expected at most {MOST_OF_GROUP:,}")
     if quantizer.second is not None and tensor_scale is None:
         tensor_scale = whole_of(quantizer)
     digits = np.array([1.0, 1.5, _rounds_up(quantizer), quantizer.target / 2.0**quantizer.element.max_exponent])

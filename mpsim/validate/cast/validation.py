@@ -24,7 +24,7 @@ from mpsim.validate.cast.presets import rules as preset_rules
 from mpsim.validate.cast.rules import Rule
 from mpsim.validate.corpora import cast_corpus
 from mpsim.validate.sources import Source, as_source
-from mpsim.validate.subjects.casts import Subject, as_subject
+from mpsim.validate.subjects.casts import Subject, as_subject, narrow_inputs
 from mpsim.validate.subjects.environment import default_float_environment
 
 
@@ -149,7 +149,7 @@ def validate_cast(
             "subject": opened.name, "source": source, "format": target, "inputs": answers.patterns.size,
             "exhaustive": answers.holds_every_input, "answers": answers,
             "unsteady": unsteady(answers), "nan": nans.found(answers), "state": tuple(opened.state),
-            "notes": tuple(opened.notes),
+            "notes": (*opened.notes, *narrow_inputs(opened, source)),
         }  # fmt: skip
         if rule is not None:
             return CastReport(**common, declared=compare(rule, answers, shrink=shrink, backend=backend), preset=name)

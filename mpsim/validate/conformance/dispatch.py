@@ -6,6 +6,7 @@ The first array is JSON text: the function's place and name, or the parameters w
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,10 @@ _FOUND: dict[bytes, Callable[..., Any] | None] = {}
 _MODULES: dict[str, Any] = {}
 #: The answer where the subject does not have an operation: no array of results is as long.
 ABSENT = 0xAB5E27
+
+
+class Unusable(Exception):
+    """The subject has no operation at all. The message says why."""
 
 
 def call(request: np.ndarray[Any, Any], *arrays: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -35,17 +40,34 @@ def call(request: np.ndarray[Any, Any], *arrays: np.ndarray[Any, Any]) -> np.nda
 def _function(asked: dict[str, Any]) -> Callable[..., Any] | None:
     """The function that is asked for; None where the subject does not have it."""
     if (place := asked["place"]) not in _MODULES:
-        _MODULES[place] = _worker().module(place)
+        try:
+            _MODULES[place] = _worker().module(place)
+        except _worker().WorkerError as error:
+            raise (Unusable if asked["one_place"] else RuntimeError)(str(error)) from error
     module = _MODULES[place]
     if "parameters" not in asked:
         found: Callable[..., Any] | None = getattr(module, asked["name"], None)
         return found
-    make = _worker().attribute(module, asked["name"], place)
+    make: Any = getattr(module, asked["name"], None)
+    if not _takes(make, asked["parameters"]):
+        names = ", ".join(asked["parameters"])
+        raise Unusable(f"expected a function of {names} (docs/validating.md, 'You implement IEEE P3109')")
     try:
         made: Callable[..., Any] | None = make(**asked["parameters"])
     except (NotImplementedError, KeyError):
         return None
     return made
+
+
+def _takes(make: Any, parameters: dict[str, Any]) -> bool:
+    """Whether it is a function that can be called with these parameters."""
+    try:
+        inspect.signature(make).bind(**parameters)
+    except ValueError:  # its signature is unknown
+        return True
+    except TypeError:
+        return False
+    return True
 
 
 _WORKER: list[Any] = []

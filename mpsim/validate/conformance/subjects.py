@@ -30,6 +30,10 @@ class Absent(Exception):
     """The subject does not have an operation."""
 
 
+class NoOperations(SubjectError):
+    """The subject has no operation at all: its module cannot be imported, or its function makes no operations."""
+
+
 class Answers(NamedTuple):
     """What a subject answered to which operands, uint64."""
 
@@ -91,16 +95,22 @@ class _Python:
     def ask(self, each: Specialization, codes: Sequence[Array]) -> Answers:
         """See Subject."""
         place, _, name = (each.named(self.name) if self._is_pattern else self.name).rpartition(":")
-        asked = {"place": place, "name": name} | ({} if self._is_pattern else {"parameters": each.parameters})
+        one_place = "{" not in self.name.rpartition(":")[0]
+        asked = {"place": place, "name": name, "one_place": one_place} | (
+            {} if self._is_pattern else {"parameters": each.parameters}
+        )
         request = Typed("uint8", np.frombuffer(json.dumps(asked).encode(), np.uint8))
         if self._callee is None:
             spec = {"kind": "function", "place": _DISPATCH, "name": "call", "arguments": "numpy"}
             self._callee = open_spec(self.name, spec, self._calling)
         try:
             found = self._callee.call([request, *map(_typed, codes)], 16 * codes[0].size + 4096)
-        except SubjectError:
+        except SubjectError as error:
             self._callee.close()
             self._callee = None
+            text, mark, _ = str(error).rpartition(f" ({dispatch.Unusable.__name__})")
+            if mark:
+                raise NoOperations(text) from error
             raise
         words = found[0].words
         if words.shape == (2,) and (words == dispatch.ABSENT).all():

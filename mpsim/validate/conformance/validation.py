@@ -18,7 +18,7 @@ from mpsim.kernels.contract import Array
 from mpsim.validate.answers import SubjectError, Verdict
 from mpsim.validate.conformance.names import REPORT
 from mpsim.validate.conformance.specializations import Specialization, required
-from mpsim.validate.conformance.subjects import Absent, Answers, Subject, open_implementation
+from mpsim.validate.conformance.subjects import Absent, Answers, NoOperations, Subject, open_implementation
 from mpsim.validate.operations.classes import Codes, Example, same_codes
 from mpsim.validate.operations.corpus import ALL, combinations
 from mpsim.validate.subjects.environment import default_float_environment
@@ -135,7 +135,7 @@ def check_p3109(
         A report with ``.verdict`` and ``.rows``.
 
     Raises:
-        SubjectError: For a subject that has none of the forms.
+        SubjectError: For a subject that has none of the forms, or no operation at all.
         UsageError: For a seed out of range, or no specializations.
 
     Source: IEEE P3109 Interim Report v4.0 §4.4 (κ), §4.5, §4.6.
@@ -177,6 +177,8 @@ def _compared(subject: Subject, each: Specialization, seed: int) -> Row:
             _check_steady(subject, each, found)
     except Absent:
         return Row(each, ABSENT)
+    except NoOperations:
+        raise
     except SubjectError as error:
         return Row(each, FAILED, why=str(error))
     expected = each.expected(found.codes)

@@ -183,6 +183,16 @@ def _of_vectors(path: Path) -> Subject:
     return Subject(str(path), format=vectors.format, vectors=rising)
 
 
+def narrow_inputs(subject: Subject, source: Source) -> list[str]:
+    """A note on vectors whose inputs are all narrower than the source: they may be of another type."""
+    if subject.vectors is None or 8 * subject.vectors.inputs.itemsize >= source.bits:
+        return []
+    bits = 8 * subject.vectors.inputs.itemsize
+    return [
+        f"no input has more than {bits} bits, and {source.name} has {source.bits}: --source is the type of the inputs"
+    ]
+
+
 def read_answer(answer: Typed, size: int, format: Format, name: str) -> Results:
     """Converts an answer to codes or values. Raises SubjectError if it is neither."""
     type, words = answer

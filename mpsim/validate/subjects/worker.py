@@ -93,9 +93,9 @@ def typed(answer: object) -> Typed:
         array = np.asarray(answer)
     except Exception as error:
         raise WorkerError(f"answers {type(answer).__name__}, which NumPy cannot read") from error
-    name, is_float = array.dtype.name, array.dtype.kind in "fV"
+    name, is_float = type(answer).__name__ if array.dtype.hasobject else array.dtype.name, array.dtype.kind in "fV"
     if array.dtype.kind not in "fiuV" or not array.dtype.itemsize or array.dtype.names:
-        raise WorkerError(f"answers {array.dtype}; expected integers (codes) or floats (numbers)")
+        raise WorkerError(f"answers {name}; expected integers (codes) or floats (numbers)")
     if is_float and array.dtype.itemsize > 8:
         raise WorkerError(f"answers {name}; expected floats of at most 64 bits")
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
@@ -238,7 +238,7 @@ def attribute(holder: object, name: str, text: str) -> object:
     """Returns holder.name, where ``name`` may have dots. Raises WorkerError if there is no such attribute."""
     for part in name.split("."):
         if not hasattr(holder, part):
-            raise WorkerError(f"{text}: {getattr(holder, '__name__', holder)} has no {part!r}")
+            raise WorkerError(f"{text} has no {name!r}")
         holder = getattr(holder, part)
     return holder
 

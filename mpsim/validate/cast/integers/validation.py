@@ -18,7 +18,7 @@ from mpsim.validate.cast.integers.comparing import IntegerComparison, compare, f
 from mpsim.validate.cast.integers.rules import PRESETS, IntegerRule
 from mpsim.validate.cast.integers.rules import presets as preset_rules
 from mpsim.validate.sources import Source, as_source
-from mpsim.validate.subjects.casts import Subject, as_subject
+from mpsim.validate.subjects.casts import Subject, as_subject, narrow_inputs
 from mpsim.validate.subjects.environment import default_float_environment
 
 
@@ -166,7 +166,7 @@ def validate_integer_cast(
         common: Fields = {
             "subject": subject.name, "source": source, "target": target, "answers": answers,
             "exhaustive": answers.holds_every_input, "unsteady": unsteady(answers), "state": tuple(subject.state),
-            "notes": tuple(subject.notes),
+            "notes": (*subject.notes, *narrow_inputs(subject, source)),
         }  # fmt: skip
         if rule is not None:
             number = nan_number(answers) if rule.any_nan and preset is None and np.isnan(answers.wide).any() else []
