@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from mpsim import checks
 from mpsim.errors import UsageError
-from mpsim.products.accumulators import Accumulator, Summation, in_short
+from mpsim.products.accumulators import KINDS, Accumulator, Summation, in_short
 from mpsim.products.presets import FAMILIES, LEAST, PRESETS, TENSOR_CORES, TensorCore
-from mpsim.products.stages import Product
+from mpsim.products.stages import STAGES, Order, Product
 from mpsim.products.text import product_of, text_of
 from mpsim.products.words import sentence_of
 
@@ -35,6 +36,8 @@ def accumulator_of(text: str) -> Summation:
     given: dict[str, object] = {}
     for part in filter(None, text.split(",")):
         name, equals, value = part.partition("=")
+        if not equals and name not in KINDS:
+            raise _unknown(name)
         if not equals:
             name, value = "kind", name
         if name not in defaults:
@@ -44,6 +47,14 @@ def accumulator_of(text: str) -> Summation:
             )
         given[name] = _value(name, value, defaults[name])
     return Accumulator(**given)  # type: ignore[arg-type]
+
+
+def _unknown(name: str) -> Exception:
+    """The error for a word that names no accumulator: it suggests kinds, orders and instructions of such a name."""
+    orders = [f"{each}()" for each, stage in STAGES.items() if issubclass(stage, Order)]
+    near = checks.near(name, [*KINDS, *orders, *TENSOR_CORES, *PRESETS])[:3]
+    also = f"fields, as chunk=64; an order, as rising(); or an instruction: {', '.join(FAMILIES)}"
+    return checks.unknown("accumulator", name, KINDS, hint=checks.did_you_mean(near), also=also)
 
 
 def _value(name: str, value: str, default: object) -> object:

@@ -24,7 +24,8 @@ def text(report: DotReport | DotVectorsReport, width: int = 110) -> str:
     if isinstance(report, DotVectorsReport):
         return str(report)
     if isinstance(report, ArgumentsReport):
-        lines = [*lines_of(report), *_shape_lines(report), *_place_lines(report), *_state_lines(report)]
+        first, *rest = lines_of(report)
+        lines = [first, *_shape_lines(report), *_place_lines(report), *rest, *_state_lines(report)]
         return "\n".join([*lines, *_measured(report), *(f"note: {note}" for note in report.notes)])
     shape = f"{report.length} k in matrices of {report.side} rows and columns"
     lines = [f"{report.subject}: dot products of {report.inputs}, answered in {report.output}, probes of {shape}"]

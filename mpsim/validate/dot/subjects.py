@@ -217,7 +217,9 @@ def open_dot(
     checks.whole("side", side, least=1, most=MOST_SIDE)
     checks.named("inputs", inputs, FORMATS)
     if isinstance(subject, Summation):
-        used = used_by(in_stages(subject))
+        product = in_stages(subject)
+        by_default = {"bias"} if product.epilogue == Product().epilogue else set()
+        used = {name: needed for name, needed in used_by(product).items() if name not in by_default}
         own = DotSubject(f"mpsim {family_of(subject)}", _own(subject, backend, tuple(used)), inputs, side)
         return _taking(own, [name + "=" * (not needed) for name, needed in used.items()])
     if not isinstance(subject, str):

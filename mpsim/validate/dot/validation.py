@@ -87,6 +87,8 @@ def validate_dot(
         if opened.required or (declared is not None and passed_to(opened, declared)):
             search = lambda subject: _report(subject, None, length, seed, backend)  # noqa: E731
             return validate_arguments(opened, declared, search, length, seed, backend)
+        left = f"not given, and not looked at: {', '.join(opened.beside)}"
+        opened.notes += [left] if opened.beside else []
         return _report(opened, declared, length, seed, backend)
 
 

@@ -141,10 +141,15 @@ def _tried(summation: Summation, answered: Answered, output: str, backend: str) 
         read = ", ".join(f"{each} = {_element(value, each, i, j)}" for each, value in given.items())
         numbers = float(expected[i, j]), float(found[i, j])
         examples.append(Difference(f"{name}, {read}", tuple(a[i].tolist()), tuple(b[:, j].tolist()), *numbers))
-    shown = min(examples, key=lambda each: (not each.is_ordinary, len(each.terms)), default=None)
+    shown = min(examples, key=_strangeness, default=None)
     lengths = tuple(dict.fromkeys(request.a.shape[1] for request, _ in answered)) if shown is None else ()
     cause = NOT_READ if shown is not None and _does_not_read_c(model, answered, backend) else ""
     return Tried(summation, output, agreeing, results, 0, zero_signs, shown, differing, lengths, cause)
+
+
+def _strangeness(each: Difference) -> tuple[bool, bool, int]:
+    """Smaller for examples that are easier to read."""
+    return not np.isfinite(each.expected + each.found), not each.is_ordinary, len(each.terms)
 
 
 def _does_not_read_c(model: Model, answered: Answered, backend: str) -> bool:
@@ -181,7 +186,7 @@ def _certified(subject: DotSubject, declared: Summation, length: int, seed: int,
     values = without_effect(names, in_stages(declared), a, b)
     error = error_of([(a, b, subject.matmul(a, b, as_typed(values, declared)))], subject.output)
     left = [name for name in subject.beside if name not in names]
-    subject.notes += [f"{', '.join(left)}: not given, and not looked at"] if left else []
+    subject.notes += [f"not given, and not looked at: {', '.join(left)}"] if left else []
     return ArgumentsReport(
         subject.name, subject.inputs, subject.output, length, subject.side, (), (tried,) if tried.equal else (), tried,
         tried, error, state=tuple(subject.callee.state), notes=tuple(subject.notes),
@@ -210,7 +215,7 @@ def _with_epilogue(
 
 def _looked_at(subject: DotSubject, names: Sequence[str], count: int) -> str:
     left = [name for name in subject.beside if name not in names]
-    rest = f"; not given: {', '.join(left)}" if left else ""
+    rest = f"; not given, and not looked at: {', '.join(left)}" if left else ""
     count_of = "one description was" if count == 1 else f"{count} descriptions were"
     what = f"{count_of} compared of what is done with {', '.join(names)}"
     return f"{what}, but no scales of blocks of k and no C of another format{rest}"
