@@ -36,7 +36,7 @@ def text(report: BlockReport, width: int = 110) -> str:
     if not report.declared:
         others = ", ".join(f"{result.name} {result.blocks:,}" for result in report.rules)
         lines.append(f"equal to none; blocks that differ: {others}")
-    count = f"{_many(nearest.blocks, 'block')}, {_many(nearest.elements, 'element')}"
+    count = f"{many(nearest.blocks, 'block')}, {many(nearest.elements, 'element')}"
     lines.append(f"different from {nearest.name} in {count}:")
     for finding in nearest.findings:
         lines += _finding(finding, report)
@@ -63,7 +63,7 @@ def draw(report: BlockReport, axes: Axes) -> None:
 
 
 def _finding(finding: Finding, report: BlockReport) -> list[str]:
-    count = f"{_many(finding.blocks, 'block')}, {_many(finding.elements, 'element')}"
+    count = f"{many(finding.blocks, 'block')}, {many(finding.elements, 'element')}"
     head = f"  {finding.kind.value}: {count} ({MEANINGS[finding.kind]})"
     lines = [head, *_example(finding.example, report)]
     if finding.cause is not None:
@@ -85,7 +85,8 @@ def _groups(quantizer: Quantizer) -> str:
             return "tensors" if quantizer.statistic.source == "input" else "parts of a tensor"
 
 
-def _many(count: int, what: str) -> str:
+def many(count: int, what: str) -> str:
+    """Returns a count with its noun."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 

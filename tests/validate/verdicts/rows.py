@@ -825,11 +825,13 @@ SCALES = (
     _scales("mxfp8_unusual_scales", "--format mxfp8_e4m3", DIFFERENT, UNEXPLAINED, prints=("none of its numbers",)),
     _scales("int8_row_wraps", "--format int8_affine_row", DIFFERENT, UNEXPLAINED, prints=("0x7f, got code 0x80",)),
     _scales("int8_row_point_one_more", "--format int8_affine_row", DIFFERENT, UNEXPLAINED),
+    _scales("decode_mxfp8_ends_doubled", _DECODE8, DIFFERENT, UNEXPLAINED),
     _scales("decode_mxfp8_smallest_scale_is_zero", _DECODE8, DIFFERENT, UNEXPLAINED, prints=("scale_limit:",)),
     _scales("decode_mxfp8_nan_scale_is_infinite", _DECODE8, DIFFERENT, UNEXPLAINED, prints=("special:",)),
     _scales("decode_mxfp8_flushed", _DECODE8, DIFFERENT, UNEXPLAINED, prints=("subnormal:",)),
     # no answers
     _scales("fp8_block", "--format 'quantizer(statistic(block(0)))'", UNDECIDED, prints=("size of a block must be",)),
+    _scales("decode_mxfp8_one_row", _DECODE8, UNDECIDED, prints=("otherwise among 1 than among",)),
     _scales("mxfp8_first_call_is_other", "--format torchao_mxfp8_e4m3_rceil", UNDECIDED, prints=("in equal calls",)),
     _scales(
         "fp8_tile", "--format 'quantizer(statistic(tile(9999, 9999)))'", UNDECIDED, prints=("too large to be tested",)
