@@ -60,6 +60,8 @@ def _flush_tiny(x: Array, y: Array, format: Format, source: Source, policy: Poli
     """With an unlimited exponent, 2x is rounded as x is, and it is normal wherever that matters."""
     small = np.abs(x) < format.smallest_normal
     doubled = 2 * np.where(small, x, 0.0)
+    if policy.mode.is_legacy:  # which are defined for float32, the type that x comes from
+        doubled = doubled.astype(np.float32)
     rounded = np.asarray(round_to(doubled, format, policy.mode, policy.overflow, threads=1))
     return np.where(small & (np.abs(rounded) < 2 * format.smallest_normal), np.copysign(0.0, x), y)
 
