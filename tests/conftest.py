@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -70,6 +71,17 @@ ON_HOST = [name for name in BACKENDS if name != "cuda"]
 def backend(request: pytest.FixtureRequest) -> str:
     """Each backend in turn."""
     return available(request.param)
+
+
+@pytest.fixture(scope="session")
+def backends() -> list[str]:
+    """All backends that run here, for a test whose expected results take longer than theirs."""
+    found = []
+    for name in ON_HOST:
+        with contextlib.suppress(BackendUnavailable):
+            load(name)
+            found.append(name)
+    return found
 
 
 @pytest.fixture(scope="session", params=[name for name in ON_HOST if name != "reference"])

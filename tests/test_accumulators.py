@@ -96,13 +96,14 @@ def test_definition_is_the_sum_in_fractions(accumulator: Accumulator, kind: str)
 
 
 @pytest.mark.parametrize("accumulator", ACCUMULATORS, ids=name)
-def test_matmul_is_the_definition(backend: str, accumulator: Accumulator) -> None:
+def test_matmul_is_the_definition(backends: list[str], accumulator: Accumulator) -> None:
     for kind in KINDS:
         for length in (0, 1, 67):
             a, b = draw(kind, (2, length), 1), draw(kind, (length, 2), 2)
-            found = load(backend).matmul(a, b, accumulator=accumulator)
             expected = np.array([[define(zip(row, column, strict=True), accumulator) for column in b.T] for row in a])
-            assert_same(found, expected, (kind, length))
+            for backend in backends:
+                found = load(backend).matmul(a, b, accumulator=accumulator)
+                assert_same(found, expected, (backend, kind, length))
 
 
 @pytest.mark.parametrize("accumulator", ACCUMULATORS, ids=name)

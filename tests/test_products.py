@@ -188,16 +188,18 @@ def same(found: float, expected: float) -> bool:
 BACKENDS = ("reference", "numba", "compiled")
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @settings(deadline=None, max_examples=200)
 @given(case=cases())
-def test_a_backend_gives_the_definition(backend: str, case: Case) -> None:
+def test_every_backend_gives_the_definition(case: Case) -> None:
     product, a, b, bias, beside = case
     added = bias if any(isinstance(stage, Bias) for stage in product.epilogue) else None
-    try:
-        found = load(backend).matmul(a, b, bias=added, beside=beside, threads=1, accumulator=product)
-    except UsageError as error:  # a tail without its main part may have no sum that begins with +0
-        assert beside.c is not None and "begins with +0" in str(error)
+    found = {}
+    for backend in BACKENDS:
+        try:
+            found[backend] = load(backend).matmul(a, b, bias=added, beside=beside, threads=1, accumulator=product)
+        except UsageError as error:  # a tail without its main part may have no sum that begins with +0
+            assert beside.c is not None and "begins with +0" in str(error)
+    if not found:
         with pytest.raises(UsageError, match="begins with"):
             dot(a[0].tolist(), b[:, 0].tolist(), product, of_element(beside, 0, 0))
         return
@@ -206,7 +208,9 @@ def test_a_backend_gives_the_definition(backend: str, case: Case) -> None:
             one = None if added is None else float(added[j])
             element = of_element(beside, i, j)
             expected = dot(a[i].tolist(), b[:, j].tolist(), product, element, one, 2 * i + j)
-            assert same(float(found[i, j]), expected), (product, a[i], b[:, j], element, one, found[i, j], expected)
+            for backend in BACKENDS:
+                got = found[backend][i, j]
+                assert same(float(got), expected), (backend, product, a[i], b[:, j], element, one, got, expected)
 
 
 LANES = Product(order=Groups(Lanes(8), Rising(), Folding()), output=Sums("bfloat16"))

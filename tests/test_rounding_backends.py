@@ -65,8 +65,8 @@ def test_names_every_backend(backend: str) -> None:
 @pytest.mark.parametrize(("name", "dtype"), cases())
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast")  # tolist() of signaling NaNs
 def test_reference_equals_definition(name: str, dtype: str) -> None:
-    """All midpoints and the rest of the corpus in nearest even, a third of it in the other nearest modes, and a sixth in
-    the others; where overflow matters, under each policy."""
+    """All midpoints and the rest of the corpus in nearest even, a third in the other nearest modes, a sixth in the
+    others; where overflow matters, under each policy."""
     format, everything = TEST_FORMATS[name], corpus(name, dtype)
     with np.errstate(invalid="ignore"):
         far = everything[~(np.abs(everything) < format.largest * 0.9)]

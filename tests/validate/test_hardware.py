@@ -150,7 +150,20 @@ def test_what_only_the_edges_show_is_not_called_equal(recorded: Path) -> None:
     assert found["edge_mismatches"] > 0 and not found["equal"]
 
 
-@pytest.mark.parametrize("name", [row.name for row in HOPPER])
+#: The others differ from one of these in the operands' format alone, and run with --slow.
+ALWAYS = (
+    "hopper_float16",
+    "hopper_float8_e4m3fn",
+    "hopper_float8_e4m3fn_promoted_128",
+    "hopper_float8_e5m2_to_float16",
+)
+
+
+def row_of(name: str) -> Any:
+    return pytest.param(name, marks=() if name in ALWAYS else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", [row_of(row.name) for row in HOPPER])
 def test_edges_leave_nothing_that_some_input_separates(name: str, tmp_path: Path) -> None:
     """Recorded from a stand-in, a pack fits one value of each field, and those that no input tells from it."""
     record.work(record.Task("hardware_stand_ins:HOPPER", name, tmp_path, None, 0.0))
