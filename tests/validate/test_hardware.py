@@ -150,7 +150,7 @@ def test_what_only_the_edges_show_is_not_called_equal(recorded: Path) -> None:
     assert found["edge_mismatches"] > 0 and not found["equal"]
 
 
-#: The others differ from one of these in the operands' format alone, and run with --slow.
+#: One of each kind of sums. The others run with --slow.
 ALWAYS = (
     "hopper_float16",
     "hopper_float8_e4m3fn",
