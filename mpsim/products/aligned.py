@@ -48,8 +48,7 @@ class Aligned:
         _check_sums(self.sums, self.start)
         checks.whole("terms", self.terms, least=1, most=MOST_CHUNK)
         checks.whole("fraction_bits", self.fraction_bits, least=1, most=51)
-        if self.least_exponent is not None:
-            checks.whole("least_exponent", self.least_exponent, least=-252, most=127, note=", or None for no least")
+        _check_least(self.least_exponent)
         if self.fraction_bits + 2 + (self.terms + 1).bit_length() > 53:  # then float64 holds every sum
             raise UsageError(f"{self.terms} terms of {self.fraction_bits} fraction bits need more than 53 bits")
 
@@ -131,8 +130,7 @@ class AlignedScaled:
                 raise UsageError(
                     f"blocks of {self.block} k and {self.terms} terms are not whole groups of {self.group}"
                 )
-        if self.least_exponent is not None:
-            checks.whole("least_exponent", self.least_exponent, least=-252, most=127, note=", or None for no least")
+        _check_least(self.least_exponent)
         if not as_format(self.scales).fits_float32:
             raise UsageError(f"scales format {self.scales!r} has values that float32 cannot hold")
 
@@ -176,3 +174,8 @@ def _check_sums(sums: Sums, start: str) -> None:
     checks.named("start", start, STARTS)
     if sums.is_double or sums.is_stochastic or sums.flush:
         raise UsageError("aligned sums are rounded to nearest even or toward zero, to a format that float32 holds")
+
+
+def _check_least(exponent: int | None) -> None:
+    if exponent is not None:
+        checks.whole("least_exponent", exponent, least=-252, most=127, note=", or None for no least")

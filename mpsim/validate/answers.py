@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from enum import Enum
 from typing import NamedTuple
 
@@ -34,6 +35,20 @@ class Verdict(Enum):
         1
         """
         return cls.EQUAL if equal else cls.DIFFERENT
+
+
+class Judged(ABC):
+    """A report that has a verdict."""
+
+    @property
+    @abstractmethod
+    def verdict(self) -> Verdict:
+        """The verdict of the validation."""
+
+    @property
+    def equal(self) -> bool:
+        """Whether the verdict is EQUAL."""
+        return self.verdict is Verdict.EQUAL
 
 
 class Outcome(NamedTuple):

@@ -17,7 +17,7 @@ from mpsim.files.records import Record
 from mpsim.formats import FORMATS, as_format
 from mpsim.kernels.contract import Array
 from mpsim.rounding import encode
-from mpsim.validate.answers import SubjectError, Verdict
+from mpsim.validate.answers import Judged, SubjectError, Verdict
 from mpsim.validate.blocks.answers import BlockAnswers, BlockSubject, open_blocks
 from mpsim.validate.blocks.causes import outcomes
 from mpsim.validate.blocks.corpus import group_size, quantizer_of, whole_of
@@ -47,7 +47,7 @@ class DecodedClass:
 
 
 @dataclass(frozen=True)
-class DecodeReport:
+class DecodeReport(Judged):
     """The result of comparing a dequantiser. ``pairs``: how many codes with scales were compared."""
 
     subject: str
@@ -62,10 +62,6 @@ class DecodeReport:
     @property
     def verdict(self) -> Verdict:
         return Verdict.of(not self.classes)
-
-    @property
-    def equal(self) -> bool:
-        return self.verdict is Verdict.EQUAL
 
     def to_dict(self) -> Record:
         """Returns the entire report as JSON types."""

@@ -17,7 +17,7 @@ from mpsim.errors import UsageError
 from mpsim.files.records import Record
 from mpsim.kernels.spec_blocks import BLOCK_FORMATS, SCALE_OVERFLOWS
 from mpsim.policies import Policy
-from mpsim.validate.answers import SubjectError, Verdict
+from mpsim.validate.answers import Judged, SubjectError, Verdict
 from mpsim.validate.blocks.answers import BlockAnswers, BlockSubject, open_blocks
 from mpsim.validate.blocks.classes import Definition, Finding, findings
 from mpsim.validate.blocks.corpus import across_of, group_size, quantizer_of, trial_of, whole_of
@@ -56,7 +56,7 @@ class RuleResult:
 
 
 @dataclass(frozen=True)
-class BlockReport:
+class BlockReport(Judged):
     """The result. ``rules`` is the declared one, or all, nearest first. ``answers`` is "codes" or the type of values.
 
     ``format``: the name of the block format or preset, or "the description". ``unseen``: what was not looked at.
@@ -77,10 +77,6 @@ class BlockReport:
     def verdict(self) -> Verdict:
         """Equality with the declared rule or, if there is none, with any rule."""
         return Verdict.of(self.rules[0].blocks == 0)
-
-    @property
-    def equal(self) -> bool:
-        return self.verdict is Verdict.EQUAL
 
     def to_dict(self) -> Record:
         """Returns the entire report as JSON types."""

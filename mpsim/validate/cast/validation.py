@@ -12,7 +12,7 @@ from mpsim.files.records import Fields, Record
 from mpsim.formats import Format, as_format
 from mpsim.integers import is_integer_name
 from mpsim.policies import Mode, Policy
-from mpsim.validate.answers import Verdict
+from mpsim.validate.answers import Judged, Verdict
 from mpsim.validate.cast import nans
 from mpsim.validate.cast.asking import Answers, Unsteady, ask, of_vectors, unsteady
 from mpsim.validate.cast.compare import Comparison, compare
@@ -29,7 +29,7 @@ from mpsim.validate.subjects.environment import default_float_environment
 
 
 @dataclass(frozen=True)
-class CastReport:
+class CastReport(Judged):
     """The result of ``validate_cast``.
 
     ``declared`` is the comparison with the declared rule. Without one there are ``fingerprint``, ``once`` (the
@@ -66,10 +66,6 @@ class CastReport:
             return Verdict.of(self.declared.equal)
         assert self.once is not None
         return Verdict.of(self.once.equal or any(comparison.equal for comparison in self.presets.values()))
-
-    @property
-    def equal(self) -> bool:
-        return self.verdict is Verdict.EQUAL
 
     @property
     def open_nan(self) -> NanAnswers | None:

@@ -8,7 +8,7 @@ from typing import Any
 from mpsim.products.accumulators import Accumulator, Summation, to_dict
 from mpsim.products.stages import Trees, within
 from mpsim.products.tensor_cores import TENSOR_CORES, described, short
-from mpsim.validate.answers import Verdict
+from mpsim.validate.answers import Judged, Verdict
 from mpsim.validate.dot.accuracy import Error
 from mpsim.validate.dot.inputs.probes import Measurement
 from mpsim.validate.dot.shapes import PlaceDependence, ShapeDependence
@@ -108,7 +108,7 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class DotReport:
+class DotReport(Judged):
     """What is known of a subject. ``matches``: accumulators it is equal to, the simplest first.
 
     apart: accumulators beside the matches that some input told from the subject. separating: rows that were searched
@@ -139,10 +139,6 @@ class DotReport:
         shape."""
         equal = self.declared.equal if self.declared is not None else bool(self.matches)
         return Verdict.of(equal and self.shapes is None and self.places is None)
-
-    @property
-    def equal(self) -> bool:
-        return self.verdict is Verdict.EQUAL
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values."""

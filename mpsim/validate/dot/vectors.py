@@ -17,7 +17,7 @@ import numpy as np
 from mpsim.products.accumulators import Accumulator, Summation
 from mpsim.products.tensor_cores import TENSOR_CORES, accumulator_of, short
 from mpsim.rounding import decode
-from mpsim.validate.answers import SubjectError, Verdict
+from mpsim.validate.answers import Judged, SubjectError, Verdict
 from mpsim.validate.dot.orders.candidates import KNOWN, beside
 from mpsim.validate.dot.subjects import Model
 
@@ -27,7 +27,7 @@ STEP = 160
 
 
 @dataclass(frozen=True)
-class DotVectorsReport:
+class DotVectorsReport(Judged):
     """``different``: accumulator -> products whose results differ; ``declared``: the one asked for, or None.
 
     alike: accumulators beside a match (or the declared one) that give every result as well, though they are others.
@@ -49,10 +49,6 @@ class DotVectorsReport:
     def verdict(self) -> Verdict:
         """EQUAL if the declared accumulator gives every result, or some accumulator does where none is declared."""
         return Verdict.of(self.different[self.declared] == 0 if self.declared is not None else bool(self.matches))
-
-    @property
-    def equal(self) -> bool:
-        return self.verdict is Verdict.EQUAL
 
     def to_dict(self) -> dict[str, Any]:
         return {

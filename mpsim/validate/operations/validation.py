@@ -16,7 +16,7 @@ from mpsim.files.records import Record
 from mpsim.formats import Format, as_format
 from mpsim.kernels.contract import Array
 from mpsim.policies import PLAIN_MODES, Mode, Overflow
-from mpsim.validate.answers import SubjectError, Verdict
+from mpsim.validate.answers import Judged, SubjectError, Verdict
 from mpsim.validate.operations.causes import POLICIES, RULES, Rule, causes
 from mpsim.validate.operations.classes import Finding, findings, same_codes
 from mpsim.validate.operations.corpus import combinations
@@ -30,7 +30,7 @@ LENGTHS = (1, 2, 3, 7, 33)
 
 
 @dataclass(frozen=True)
-class OperationReport:
+class OperationReport(Judged):
     """What came out.
 
     Attributes:
@@ -63,10 +63,6 @@ class OperationReport:
     def verdict(self) -> Verdict:
         """EQUAL to the declared rule, or to some where none is declared, in the flags too if there are some."""
         return Verdict.of(self.wrong == 0 and not (self.flags and self.flags.wrong))
-
-    @property
-    def equal(self) -> bool:
-        return self.verdict is Verdict.EQUAL
 
     def to_dict(self) -> Record:
         """The whole report as JSON values."""

@@ -14,7 +14,7 @@ from mpsim.files.records import Record
 from mpsim.files.tensors import TensorFile, TensorFileError
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels.contract import Array
-from mpsim.validate.answers import Verdict
+from mpsim.validate.answers import Judged, Verdict
 from mpsim.validate.step.index import read_step
 from mpsim.validate.step.order import in_order_of_computation
 from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays
@@ -26,7 +26,7 @@ STORED = ("P", "Y", "G", "GX", "GP")
 
 
 @dataclass(frozen=True)
-class StepComparison:
+class StepComparison(Judged):
     """Another's step against ours. ``tensors``: those in both files, in order of computation; ``missing``: ours
     alone; ``extra``: the other's alone. ``not_compared``: tensors that the step stores and the other file does not have
     in either form. ``notes``: what the indexes say was set otherwise, and what was not looked at."""
@@ -45,10 +45,6 @@ class StepComparison:
         if self.first is not None:
             return Verdict.DIFFERENT
         return Verdict.UNDECIDED if self.not_compared else Verdict.EQUAL
-
-    @property
-    def equal(self) -> bool:
-        return self.verdict is Verdict.EQUAL
 
     @property
     def first(self) -> TensorComparison | None:

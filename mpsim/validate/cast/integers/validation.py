@@ -12,7 +12,7 @@ from mpsim.errors import UsageError
 from mpsim.files.records import Fields, Record
 from mpsim.integers import Integer, IntegerPolicy, as_integer
 from mpsim.policies import Mode
-from mpsim.validate.answers import Verdict
+from mpsim.validate.answers import Judged, Verdict
 from mpsim.validate.cast.integers.asking import IntegerAnswers, UnsteadyInteger, ask, corpus, unsteady
 from mpsim.validate.cast.integers.comparing import IntegerComparison, compare, find, nan_number, wrong
 from mpsim.validate.cast.integers.rules import PRESETS, IntegerRule
@@ -23,7 +23,7 @@ from mpsim.validate.subjects.environment import default_float_environment
 
 
 @dataclass(frozen=True)
-class IntegerReport:
+class IntegerReport(Judged):
     """The result of a validation of a cast to integers.
 
     ``declared`` is the comparison with the declared rule. Without one there are ``found``, the comparison with the
@@ -58,10 +58,6 @@ class IntegerReport:
             return Verdict.of(self.declared.equal)
         assert self.found is not None
         return Verdict.of(bool(self.equal_presets) or (self.found.equal and self.found.rule.rounds_once))
-
-    @property
-    def equal(self) -> bool:
-        return self.verdict is Verdict.EQUAL
 
     @property
     def equal_presets(self) -> list[str]:

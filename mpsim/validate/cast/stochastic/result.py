@@ -10,7 +10,7 @@ from mpsim.files.records import Record
 from mpsim.formats import Format
 from mpsim.kernels.contract import Array
 from mpsim.policies import Policy
-from mpsim.validate.answers import NO_CODE, Verdict
+from mpsim.validate.answers import NO_CODE, Judged, Verdict
 from mpsim.validate.cast.compare import Comparison, Counterexample, Number
 from mpsim.validate.cast.rules import codes_of, is_value
 from mpsim.validate.sources import Source
@@ -48,7 +48,7 @@ class Binade:
 
 
 @dataclass(frozen=True)
-class StochasticReport:
+class StochasticReport(Judged):
     """Given bits: trials compared exactly. Without: results that are neither neighbour, and wrong frequencies.
 
     policy: what was taken for declared. certain: the inputs that no random bit decides. smallest: the smallest input
@@ -81,10 +81,6 @@ class StochasticReport:
     def verdict(self) -> Verdict:
         certain = self.certain is None or self.certain.equal
         return Verdict.of(self.mismatches == 0 and not self.frequencies and not self.binades and certain)
-
-    @property
-    def equal(self) -> bool:
-        return self.verdict is Verdict.EQUAL
 
     def to_dict(self) -> Record:
         fields = dict(vars(self)) | {"equal": self.equal, "verdict": self.verdict.name.lower()}
