@@ -1,0 +1,36 @@
+"""The sessions of the documents print what the documents say.
+
+Sections (##) have a folder each, with the files of the sections before; a tutorial is one section.
+"""
+
+from __future__ import annotations
+
+import doctest
+from pathlib import Path
+
+import pytest
+from document_sessions import run_blocks
+
+from website.documents import DOCS, Section, all_sections, documents
+
+SECTIONS = list(all_sections())
+pytest.importorskip("mpsim._kernels", reason="mpsim._kernels is not built: run 'pip install -e .'")
+pytest.importorskip("ml_dtypes", reason="the test extra is not installed")
+
+
+@pytest.mark.parametrize("section", [pytest.param(each, id=f"{each.document} {each.title}") for each in SECTIONS])
+def test_sessions(section: Section, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in section.files.items():
+        Path(name).write_text(text, encoding="utf-8")
+    assert run_blocks(section.blocks)
+
+
+def test_sessions_are_found() -> None:
+    assert {"validating.md", "dot_products.md"} <= set(documents())
+    assert sum(block.language == "console" for section in SECTIONS for block in section.blocks) > 20
+
+
+def test_python_examples_of_the_dot_products() -> None:
+    found = doctest.testfile(str(DOCS / "dot_products.md"), module_relative=False)
+    assert found.attempted and not found.failed
