@@ -30,3 +30,10 @@ class UsageError(MpsimError, ValueError):
 
 class UsageTypeError(MpsimError, TypeError):
     """An argument has a wrong type."""
+
+
+class MissingExtra(MpsimError, ModuleNotFoundError):
+    """An optional package is not installed. The message states what needs it and the command that installs it.
+
+    The command line exits with code 2, as for wrong usage.
+    """

@@ -1,11 +1,53 @@
-"""Finds what installed packages provide: entry points of mpsim.backends, mpsim.datasets and mpsim.models."""
+"""Finds what installed packages provide.
+
+These are mpsim's optional packages, and entry points of mpsim.backends, mpsim.datasets and mpsim.models.
+"""
 
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from types import ModuleType
 
-from mpsim.errors import UsageError
+from mpsim.errors import MissingExtra, UsageError
+
+#: The packages that mpsim installs only with an extra: module -> (the package's name, the extra).
+EXTRAS = {
+    "matplotlib": ("matplotlib", "plots"),
+    "PIL": ("Pillow", "images"),
+    "hypothesis": ("Hypothesis", "testing"),
+}
+
+
+def require(module: str, purpose: str) -> ModuleType:
+    """Imports an optional package and returns it.
+
+    Args:
+        module: A key of ``EXTRAS``.
+        purpose: What needs it, as the beginning of the message.
+
+    Raises:
+        MissingExtra: It is not installed. The message has the command that installs it.
+
+    >>> require("matplotlib", "a figure").__name__
+    'matplotlib'
+    """
+    check_extra(module, purpose)
+    return import_module(module)
+
+
+def check_extra(module: str, purpose: str) -> None:
+    """Raises MissingExtra as ``require`` does, without importing the package."""
+    if not has_extra(module):
+        package, extra = EXTRAS[module]
+        raise MissingExtra(f"{purpose} needs {package}, which is not installed; run: pip install 'mpsim[{extra}]'")
+
+
+def has_extra(module: str) -> bool:
+    """Returns whether an optional package is installed, without importing it."""
+    return find_spec(module) is not None
 
 
 @cache

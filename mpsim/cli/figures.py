@@ -20,6 +20,7 @@ from mpsim.experiments.settings import DEFAULTS, DEFINITION, RunSettings, keepin
 from mpsim.files.records import Fields
 from mpsim.files.whole import write_whole
 from mpsim.kernels import load
+from mpsim.plugins import check_extra
 
 if TYPE_CHECKING:
     from mpsim.experiments.studies import Panel
@@ -71,8 +72,11 @@ def figure(
     if not numbers:
         if dry_run or csv is not None:
             raise typer.BadParameter("give a figure, e.g. 'mpsim figure 4 --dry-run'", param_hint="NUMBERS")
+        check_extra("matplotlib", "'mpsim figure'")
         _draw_all(results, json)
         return
+    if not dry_run:
+        check_extra("matplotlib", "'mpsim figure'")
     from mpsim.experiments.studies import panels
     from mpsim.experiments.sweep import trained_as
 

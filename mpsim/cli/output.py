@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mpsim.errors import MpsimError
+from mpsim.errors import MissingExtra, MpsimError
 from mpsim.files.whole import write_whole
 
 if TYPE_CHECKING:
@@ -67,8 +67,11 @@ def write_json(path: Path, value: object) -> None:
 
 
 def is_usage_error(error: Exception) -> bool:
-    """Returns whether arguments were wrong, i.e. names, numbers or shapes that the library refuses."""
-    return isinstance(error, MpsimError) and isinstance(error, ValueError | TypeError)
+    """Returns whether arguments were wrong, i.e. names, numbers or shapes that the library refuses.
+
+    A package that is not installed but that the arguments need counts too.
+    """
+    return isinstance(error, MpsimError) and isinstance(error, ValueError | TypeError | MissingExtra)
 
 
 def is_failure(error: Exception) -> bool:

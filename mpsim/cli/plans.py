@@ -18,6 +18,7 @@ from mpsim.cli.paths import check_output, read_plan
 from mpsim.errors import UsageError
 from mpsim.experiments.settings import DEFAULTS
 from mpsim.nn import Module
+from mpsim.plugins import check_extra
 from mpsim.trace import Trace, trace
 from mpsim.training.semantics import as_semantics
 
@@ -71,6 +72,8 @@ def plan(
     from mpsim.experiments.drawing.plan_picture import SUFFIXES, draw_plan
 
     check_output(plot, "--plot", SUFFIXES)
+    if plot is not None:
+        check_extra("matplotlib", "--plot")
     other = None if compare is None else read_plan(compare, "--compare")
     network = networks.build(settings.model, width=settings.width, classes=settings.classes, seed=None)
     traced, made = settings.planned(network, seed=seed, ratios=parse_numbers(ratios, "--ratios"))

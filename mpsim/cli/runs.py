@@ -22,6 +22,7 @@ from mpsim.experiments.results import Results
 from mpsim.experiments.settings import RunSettings
 from mpsim.files.records import Fields
 from mpsim.kernels import load
+from mpsim.plugins import has_extra
 
 #: The settings that a sweep varies itself or does not support.
 _VARIED = ("scheme", "ratio", "k", "plan_seed", "plan", "levels", "seed")
@@ -75,7 +76,10 @@ def sweep(
     _print_runs(rows)
     if json is not None:
         write_json(json, rows)
-    draw_memory_accuracy(rows, results, "sweep")
+    if has_extra("matplotlib"):
+        draw_memory_accuracy(rows, results, "sweep")
+    else:
+        note("no figure was drawn: it needs matplotlib; run: pip install 'mpsim[plots]', then: mpsim figure")
 
 
 @takes_settings(_SETTINGS, argument="model")

@@ -56,7 +56,7 @@ class Source:
 
 _CIFAR, _PICTURES = Augmentation(padding=4, flip=True), RandomResizedCrop()
 _ROWS = (
-    Source("digits", "scikit-learn's handwritten digits, 8 x 8 grey, bundled", digits, digest=digits_digest),
+    Source("digits", "handwritten digits (UCI), 8 x 8 grey, bundled", digits, digest=digits_digest),
     Source(
         "synthetic10", "rendered shapes, 32 x 32 colour", partial(synthetic, classes=10),
         digest=partial(synthetic_digest, 10),

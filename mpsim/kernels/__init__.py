@@ -13,7 +13,7 @@ import numpy as np
 from mpsim import checks, plugins
 from mpsim.kernels.binding import Binding
 from mpsim.kernels.contract import CONTRACT, Kernels
-from mpsim.kernels.errors import BackendUnavailable, DeviceMemoryError
+from mpsim.kernels.errors import BackendNotInstalled, BackendUnavailable, DeviceMemoryError
 from mpsim.kernels.signatures import wrong_signature
 from mpsim.products.accumulators import Accumulator
 from mpsim.products.passes import Choice
@@ -61,10 +61,10 @@ def load(name: str) -> ModuleType:
         module = importlib.import_module(place) if isinstance(place, str) else place
     except ImportError as error:
         others = " or ".join(f'backend="{other}"' for other in BACKENDS if other not in (kind, "cuda"))
-        extra = "'.[cuda]'" if kind == "cuda" else "."
-        raise BackendUnavailable(
-            f"{kind!r}: {error} ({type(error).__name__}). Run 'pip install -e {extra}', or pass {others}."
-        ) from error
+        cause = f"{kind!r}: {error} ({type(error).__name__})"
+        if kind == "cuda" and isinstance(error, ModuleNotFoundError):
+            raise BackendNotInstalled(f"{cause}. Run: pip install 'mpsim[cuda]', or pass {others}.") from error
+        raise BackendUnavailable(f"{cause}. Run 'pip install -e .', or pass {others}.") from error
     if kind == "cuda":
         module.use_device(int(number or 0))
     check_signatures(module)

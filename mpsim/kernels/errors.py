@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mpsim.errors import MpsimError
+from mpsim.errors import MissingExtra, MpsimError
 
 
 class BackendUnavailable(MpsimError, RuntimeError):
@@ -16,6 +16,10 @@ class BackendUnavailable(MpsimError, RuntimeError):
     ...     print(str(error).partition(";")[0])
     empty is not a backend: there is no function from_numpy
     """
+
+
+class BackendNotInstalled(BackendUnavailable, MissingExtra):
+    """A backend needs packages that an extra installs."""
 
 
 class DeviceMemoryError(MpsimError, MemoryError):

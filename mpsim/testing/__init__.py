@@ -1,7 +1,7 @@
 """Provides Hypothesis strategies, assertions and laws for users' tests. No other part of mpsim imports this package.
 
-The strategies and the laws need Hypothesis (``pip install 'mpsim[test]'``) and are loaded when they are first used. The
-assertions and ``check_gradients`` need only mpsim.
+The strategies and the laws need Hypothesis (``pip install 'mpsim[testing]'``) and are loaded when they are first
+used. The assertions and ``check_gradients`` need only mpsim.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Loads the parts that need Hypothesis. If it is missing, ModuleNotFoundError says what to install."""
+    """Loads the parts that need Hypothesis. If it is missing, MissingExtra says what to install."""
     if name in ("laws", "strategies"):
         return importlib.import_module(f"mpsim.testing.{name}")
     if name in __all__:

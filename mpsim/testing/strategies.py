@@ -25,17 +25,13 @@ from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, SPECIALS, Format, as_format
 from mpsim.kernels import spec_codes
 from mpsim.kernels.contract import Array
+from mpsim.plugins import check_extra
 from mpsim.trace import Trace
 from mpsim.validate.sources import Source, as_float_source
 from mpsim.validate.turning_points import point
 
-try:
-    from hypothesis import strategies as st
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "mpsim.testing.strategies and mpsim.testing.laws need Hypothesis; run: pip install 'mpsim[test]'"
-    ) from error
-
+check_extra("hypothesis", "mpsim.testing.strategies")
+from hypothesis import strategies as st  # noqa: E402  (after the check, whose message has the command that installs it)
 
 #: The distances, in units of the source's last place, by which near_ties and turning_points move, in rising order.
 DISTANCES = (-1, 0, 1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from xml.etree import ElementTree
 
 from mpsim.files.records import Record
+from mpsim.plugins import require
 from mpsim.validate.answers import Verdict
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _escaped(text: str) -> str:
 
 def picture(presentation: Presentation, report: Report, path: str | Path) -> None:
     """Draws the report to ``path``, whose suffix selects the type (PICTURES)."""
-    import matplotlib
+    matplotlib = require("matplotlib", "a picture")
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context({"svg.hashsalt": "mpsim"}):

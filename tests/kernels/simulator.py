@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 def run_apart(file: str, *options: str, **settings: str) -> None:
     """Runs pytest on ``file`` in tests/kernels, whose name a plain run does not collect. The environment has these
     settings and no others for CUDA. A failure shows pytest's report."""
-    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install -e '.[test]'")
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install -e '.[test-cuda]'")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:xdist", f"tests/kernels/{file}", *options]
     others = {name: x for name, x in os.environ.items() if name not in ("NUMBA_ENABLE_CUDASIM", "CUDA_VISIBLE_DEVICES")}
     done = subprocess.run(command, cwd=ROOT, env={**others, **settings}, capture_output=True, text=True, timeout=900)

@@ -38,7 +38,7 @@ def test_without_a_device_it_says_so(command: str) -> None:
 def test_without_numba_cuda_it_says_what_to_install() -> None:
     absent = "import sys; sys.modules['numba.cuda'] = None; from mpsim.kernels import load; load('cuda')"
     status, said = output_of("-c", absent)
-    assert status == 1 and "BackendUnavailable: 'cuda': " in said and "Run 'pip install -e '.[cuda]''" in said
+    assert status == 1 and "BackendNotInstalled: 'cuda': " in said and "Run: pip install 'mpsim[cuda]'" in said
 
 
 def test_the_check_needs_numpy_and_numba_only() -> None:

@@ -15,7 +15,7 @@ def test_every_result_is_the_reference() -> None:
 @pytest.mark.parametrize("capability", (pytest.param((8, 0), marks=pytest.mark.slow), (9, 0)), ids=str)
 def test_sums_stay_in_registers(capability: tuple[int, int]) -> None:
     """Four k are written out, factors come from shared memory as vectors, and memory has no sums."""
-    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install -e '.[test]'")
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install -e '.[test-cuda]'")
     from numba import cuda
     from numba.cuda.core import sigutils
 
@@ -39,7 +39,7 @@ def test_sums_stay_in_registers(capability: tuple[int, int]) -> None:
 
 def test_work_is_shared_out() -> None:
     """On a device with 132 multiprocessors: large tiles for large outputs, chunks side by side for few of them."""
-    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install -e '.[test]'")
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install -e '.[test-cuda]'")
     from mpsim.kernels.cuda.contraction.plan import TILES, Plan, plan
 
     tiles = [tile for tile, _ in TILES]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from simulator import run_apart
 
-pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install -e '.[test]'")
+pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install -e '.[test-cuda]'")
 if sys.platform != "linux":
     pytest.skip("the stub takes the place of libcuda.so.1, which is Linux's", allow_module_level=True)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install -e '.[test]'")
+pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install -e '.[test-cuda]'")
 
 import mpsim.kernels.cuda  # noqa: E402
 from mpsim.kernels.cuda.device.intrinsics import SIMULATED  # noqa: E402

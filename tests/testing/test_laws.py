@@ -183,5 +183,5 @@ except ModuleNotFoundError as error:
     print(error)
 """
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "pip install 'mpsim[test]'" in told
+    assert "pip install 'mpsim[testing]'" in told
     assert FORMATS[FORMAT].bits == 8

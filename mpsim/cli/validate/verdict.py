@@ -18,6 +18,7 @@ import typer
 from mpsim.cli import command
 from mpsim.cli.options import Command, Result, made_of, option
 from mpsim.cli.output import complain, is_failure, print_json
+from mpsim.plugins import check_extra
 from mpsim.validate.presentation import PICTURES, Presentation, Report, junit, junit_error, picture
 from mpsim.validate.subjects.opening import Calling
 
@@ -114,6 +115,8 @@ def comparison(outputs: Outputs) -> Iterator[None]:
         raise typer.BadParameter(wanted, param_hint="--plot")
     if outputs.plot is not None and outputs.junit is not None and outputs.plot.resolve() == outputs.junit.resolve():
         raise typer.BadParameter(f"{outputs.plot} is the file of --junit too", param_hint="--plot")
+    if outputs.plot is not None:
+        check_extra("matplotlib", "--plot")
     check_writable(outputs.junit, "--junit")
     check_writable(outputs.plot, "--plot")
     try:

@@ -8,14 +8,18 @@ every machine. Pillow's bilinear filter computes the pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.kernels.elementary import exp64, log64
+from mpsim.plugins import require
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 #: The number of random positions that are tried before the crop is taken from the centre.
 TRIES = 10
@@ -103,8 +107,15 @@ class RandomResizedCrop:
         """Crops the picture, scales it to ``size`` x ``size`` with Pillow's bilinear filter, and mirrors it."""
         box = self.box(*picture.size, words)
         crop = picture.crop((box.left, box.top, box.left + box.width, box.top + box.height))
-        scaled = crop.resize((size, size), Image.Resampling.BILINEAR)
-        return scaled.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flips(words) else scaled
+        pillow = pillow_image()
+        scaled = crop.resize((size, size), pillow.Resampling.BILINEAR)
+        return scaled.transpose(pillow.Transpose.FLIP_LEFT_RIGHT) if self.flips(words) else scaled
+
+
+def pillow_image() -> Any:
+    """Returns Pillow's module ``PIL.Image``. Raises MissingExtra if Pillow is not installed."""
+    require("PIL", "data of picture files")
+    return import_module("PIL.Image")
 
 
 def centre_crop(picture: Image.Image, size: int) -> Image.Image:
@@ -112,12 +123,13 @@ def centre_crop(picture: Image.Image, size: int) -> Image.Image:
 
     The longer side becomes longer * (size * 8 // 7) // shorter. An offset of half a pixel is rounded to even.
 
+    >>> from PIL import Image
     >>> centre_crop(Image.new("RGB", (500, 375)), 224).size
     (224, 224)
     """
     width, height = picture.size
     short = size * 8 // 7
     wide, tall = (short, short * height // width) if width <= height else (short * width // height, short)
-    scaled = picture.resize((wide, tall), Image.Resampling.BILINEAR)
+    scaled = picture.resize((wide, tall), pillow_image().Resampling.BILINEAR)
     left, top = round((wide - size) / 2), round((tall - size) / 2)
     return scaled.crop((left, top, left + size, top + size))

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import PIL
-from PIL import Image, features
 
 from mpsim import checks
 from mpsim.data.augmentation import Augmentation
 from mpsim.data.dataset import black_of, checked_labels, normalise
 from mpsim.data.digests import digest_of_lines, file_digest
-from mpsim.data.pictures.crops import RandomResizedCrop, centre_crop
+from mpsim.data.pictures.crops import RandomResizedCrop, centre_crop, pillow_image
 from mpsim.errors import UsageError
+from mpsim.plugins import require
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 #: The mean and deviation of each channel in ImageNet, for pixels from 0 to 1, that networks usually expect.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -93,8 +96,9 @@ class ImageFiles:
 
     def _picture(self, path: str) -> Image.Image:
         """Reads a picture as 8-bit RGB."""
+        pillow = pillow_image()
         try:
-            with Image.open(path) as picture:
+            with pillow.open(path) as picture:
                 mode = picture.mode
                 if mode == "P" and isinstance(picture.info.get("transparency"), bytes):
                     return picture.convert("RGBA").convert("RGB")  # Pillow warns if this is converted directly
@@ -116,7 +120,9 @@ class ImageFiles:
         Raises:
             FileNotFoundError: A file no longer exists.
         """
-        decoder = f"Pillow {PIL.__version__}, JPEG {features.version('libjpeg_turbo') or features.version('jpg')}"
+        version = require("PIL", "data of picture files").__version__
+        features = import_module("PIL.features")
+        decoder = f"Pillow {version}, JPEG {features.version('libjpeg_turbo') or features.version('jpg')}"
         lines = [f"pictures {self.size} {decoder}", json.dumps(self.class_names)]
         for path, label in zip(self.paths, self.labels.tolist(), strict=True):
             try:

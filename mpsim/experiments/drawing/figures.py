@@ -14,6 +14,7 @@ from mpsim.experiments.drawing import accuracy_axis
 from mpsim.experiments.labels import GIVEN, TRAINING, Row, differences
 from mpsim.experiments.study_tables import Mean, over_seeds
 from mpsim.files.records import Fields
+from mpsim.plugins import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,6 +116,7 @@ def memory_accuracy_figure(rows: Sequence[Row], title: str = "") -> Figure:
     """Returns the picture of ``memory_accuracy`` as matplotlib's Figure."""
     if not rows:
         raise UsageError("there is no finished run to draw; run 'mpsim sweep' first")
+    require("matplotlib", "a figure")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -137,7 +139,7 @@ def memory_accuracy_figure(rows: Sequence[Row], title: str = "") -> Figure:
 @contextmanager
 def as_usual(font_size: float = 10) -> Iterator[None]:
     """Sets matplotlib's defaults and a fixed salt for SVG, so that a picture has the same bytes each time."""
-    import matplotlib
+    matplotlib = require("matplotlib", "a figure")
 
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mpsim", "font.size": font_size}):
         yield

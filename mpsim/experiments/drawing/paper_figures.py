@@ -20,6 +20,7 @@ from mpsim.experiments.drawing.figures import (
 from mpsim.experiments.labels import TRAINING, Row, differences, promotes
 from mpsim.experiments.study_tables import SEEDS_AND_ORDERS, Mean, over_seeds
 from mpsim.files.records import Fields
+from mpsim.plugins import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,6 +73,7 @@ def figure_of(compares: str, titled: Sequence[tuple[str, Sequence[Row]]], title:
     """Returns the picture of ``draw`` as matplotlib's Figure."""
     if not any(rows for _, rows in titled):
         raise UsageError("there is no finished run to draw")
+    require("matplotlib", "a figure")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

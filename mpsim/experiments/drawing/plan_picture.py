@@ -10,6 +10,7 @@ from mpsim.engine.tensor import ROLES
 from mpsim.errors import UsageError
 from mpsim.experiments.drawing.figures import COLOURS
 from mpsim.files.whole import write_whole
+from mpsim.plugins import require
 
 #: The shades of the roles. They are grey, so that they are not confused with the colours of the formats.
 GREYS = ("#222222", "#c8c8c8", "#666666", "#a0a0a0")
@@ -41,6 +42,7 @@ def draw_plan(plan: Plan, path: str | Path) -> Path:
         ValueError: The suffix is unknown.
         OSError: The file cannot be written.
     """
+    require("matplotlib", "a picture of a plan")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
