@@ -1,110 +1,155 @@
 """Builds mpsim._kernels: ext/kernels.pyx and the C files of ext/, most of them once per variant.
 
 Everything else is in pyproject.toml. The files of ext/common/ are compiled once, all others once for each row of
-VARIANTS whose flags the compiler takes; which variant runs is chosen at run time. ext/generated/ gets the list of the
-variants that were built, for ext/common/dispatch.c, and the Python functions of the kernels.
+VARIANTS whose flags the compiler takes; which variant runs is chosen at run time. What a build writes is in build/.
+MPSIM_NO_EXTENSION=1 leaves the extension out.
 """
 
-import itertools
 import os
-import platform
-import runpy
+import shutil
+import sys
 import sysconfig
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
+
+sys.path.insert(0, "ext")
+from common import wrappers  # noqa: E402
+from common.building import Task, Toolchain, digest, included, make  # noqa: E402
 
 EXT = Path("ext")
-X86 = platform.machine().lower() in ("x86_64", "amd64")
-#: variant -> (compiler flags, features of the processor it needs), the best last. The C files see -DVARIANT=<variant>
-#: and -DVARIANT_<variant>; ext/common/vector.h has the vectors of each.
-VARIANTS = {"portable": ([], [])}
-if X86:
-    AVX512 = ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "avx2", "fma"]
-    VARIANTS |= {
-        "avx2": (["-mavx2", "-mfma", "-mf16c"], ["avx2", "fma"]),
-        "avx512": ([*(f"-m{feature}" for feature in AVX512), "-mprefer-vector-width=512"], AVX512),
-    }
-# Bits: no contraction, no value-changing optimisation. Speed: no errno and no trapping of what nobody reads.
-FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
+NO_EXTENSION = os.environ.get("MPSIM_NO_EXTENSION", "") not in ("", "0")
+#: variant -> (compiler flags, macros that the compiler then defines), the best last. The C files see
+#: -DVARIANT=<variant> and -DVARIANT_<variant>. ext/common/vector.h has the vectors of each, and ext/common/processor.h
+#: says where it runs.
+VARIANTS = {
+    "portable": ([], []),
+    "avx2": (["-mavx2", "-mfma", "-mf16c"], ["__AVX2__", "__FMA__"]),
+    "avx512": (
+        [f"-mavx512{each}" for each in ("f", "bw", "dq", "vl", "cd")]
+        + ["-mavx2", "-mfma", "-mf16c", "-mprefer-vector-width=512"],
+        ["__AVX512F__", "__AVX512BW__", "__AVX512DQ__", "__AVX512VL__"],
+    ),
+}
+# Bits: no contraction, no value-changing optimisation, whatever CFLAGS say. Speed: no errno and no trapping of what
+# nobody reads. Size: no debugging symbols.
+FLAGS = [
+    "-fno-fast-math", "-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-g0",
+]  # fmt: skip
 
 
 def variants_header(names):
-    """The text of ext/generated/variants.h: X(name, condition) for each variant that was built."""
-    lines = ["/* Written by setup.py: the variants that were built, the best last. */", "#define VARIANTS(X) \\"]
-    for name in names:
-        tests = [f'__builtin_cpu_supports("{feature}")' for feature in VARIANTS[name][1]]
-        lines.append(f"    X({name}, {' && '.join(tests) or '1'}) \\")
-    return "\n".join(lines) + "\n\n"
+    """The text of generated/variants.h: X(name) for each variant that was built."""
+    rows = "".join(f"    X({name}) \\\n" for name in names)
+    return f"/* Written by setup.py: the variants that were built, the best last. */\n#define VARIANTS(X) \\\n{rows}\n"
+
+
+class Build(build):
+    def run(self):
+        """Looks for a compiler first, so that its absence is all that is printed."""
+        if self.distribution.has_ext_modules():
+            self.get_finalized_command("build_ext").toolchain()
+        super().run()
+
+
+class BuildFiles(build_py):
+    def run(self):
+        """Removes an earlier build, which may contain modules that are gone since."""
+        if not self.editable_mode:
+            shutil.rmtree(Path(self.build_lib, "mpsim"), ignore_errors=True)
+            shutil.rmtree(Path(self.build_lib, "reference_models"), ignore_errors=True)
+        if NO_EXTENSION:
+            in_place().unlink(missing_ok=True)
+        super().run()
+
+
+def in_place():
+    """The extension beside mpsim's modules, where a process that runs in this folder finds it."""
+    return Path("mpsim", f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}")
 
 
 class BuildKernels(build_ext):
+    def toolchain(self):
+        """The compiler, as Python's own commands set it up from CC, CFLAGS and the platform."""
+        if not hasattr(self, "_toolchain"):
+            from setuptools._distutils.ccompiler import new_compiler
+            from setuptools._distutils.sysconfig import customize_compiler
+
+            compiler = new_compiler(compiler=self.compiler if isinstance(self.compiler, str) else None)
+            customize_compiler(compiler)
+            self.folder = Path("build", f"kernels-{self.plat_name}")
+            python = [sysconfig.get_path("include"), sysconfig.get_path("platinclude")]
+            self._toolchain = Toolchain(compiler, [self.folder, EXT, *dict.fromkeys(python)])
+        return self._toolchain
+
     def build_extension(self, extension):
-        openmp = ["-fopenmp"] if self.accepts(["-fopenmp"], link=True) else []
-        names = [name for name, (flags, _) in VARIANTS.items() if self.accepts(flags)]
-        if missing := VARIANTS.keys() - names:
-            print(f"mpsim: the compiler does not take the flags of {', '.join(sorted(missing))}")
-        wrappers = runpy.run_path(str(EXT / "common/wrappers.py"))
-        wrappers["write"](EXT / "generated/wrappers.pxi", wrappers["pxi"]())
-        wrappers["write"](EXT / "generated/variants.h", variants_header(names))
-        extension.extra_objects += self.compile_variants(extension, names, FLAGS + openmp)
-        extension.extra_compile_args += FLAGS + openmp
-        extension.extra_link_args += openmp
-        # A new inode, so that a running process keeps the module it has mapped.
-        Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
-        super().build_extension(extension)
+        toolchain = self.toolchain()
+        openmp = ["-fopenmp"] if toolchain.accepts(["-fopenmp"], "#include <omp.h>", link=True) else []
+        if not openmp:
+            print("mpsim: the compiler has no OpenMP: the compiled backend uses one thread")
+        names = [name for name, row in VARIANTS.items() if toolchain.accepts(row[0], defined(row[1]))]
+        print(f"mpsim: the compiler builds these variants: {', '.join(names)}")
+        wrappers.write(self.folder / "generated/functions.pxi", wrappers.pxi())
+        wrappers.write(self.folder / "generated/variants.h", variants_header(names))
+        tasks = self.tasks(names, FLAGS + openmp + ([] if toolchain.is_clang_cl else ["-fvisibility=hidden"]))
+        inputs = digest(toolchain.compile_all(tasks), *self.compiler.linker_so)
+        linked = tasks[0].output.with_name(in_place().name)
+        make(linked, inputs, lambda: self.link(extension, tasks, linked, openmp))
+        for path in {Path(self.get_ext_fullpath(extension.name)), in_place()}:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)  # a new inode, so that a running process keeps the module it has mapped
+            shutil.copy2(linked, path)
 
-    def compile_variants(self, extension, names, flags):
-        """Compiles every file that is not of ext/common/ for each variant, several at once, and returns the objects."""
-        sources = [str(path) for path in sorted(EXT.glob("*/*.c")) if path.parent.name != "common"]
+    def tasks(self, names, flags):
+        """What is compiled: kernels.c, written by Cython, the files of ext/common/, and all others for each variant."""
+        cython = self.folder / "kernels.c"
+        pyx = EXT / "kernels.pyx"
+        make(cython, digest(cython_version(), *included(pyx, [EXT, self.folder])), lambda: self.cythonize(pyx, cython))
+        tasks = [Task(cython, flags, self.folder / sys.implementation.cache_tag / "kernels.o")]
+        for source in sorted(EXT.glob("*/*.c")):
+            if source.parent.name == "common":
+                tasks.append(Task(source, flags, self.folder / source.with_suffix(".o")))
+                continue
+            for name in names:
+                macros = [f"-DVARIANT={name}", f"-DVARIANT_{name}=1"]
+                tasks.append(Task(source, flags + VARIANTS[name][0] + macros, self.folder / name / f"{source.stem}.o"))
+        return tasks
 
-        def compile_one(name, source):
-            return self.compiler.compile(
-                [source],
-                output_dir=os.path.join(self.build_temp, name),
-                macros=[("VARIANT", name), (f"VARIANT_{name}", "1")],
-                include_dirs=[*self.include_dirs, *extension.include_dirs, sysconfig.get_path("include")],
-                extra_preargs=flags + VARIANTS[name][0],
-                depends=headers(),
-            )
+    def cythonize(self, pyx, output):
+        """Writes the extension's C file."""
+        from Cython.Build import cythonize
 
-        for name in names:  # so that no two threads create a folder
-            for source in sources:
-                Path(self.build_temp, name, source).parent.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            objects = pool.map(compile_one, *zip(*itertools.product(names, sources), strict=True))
-            return [each for found in objects for each in found]
+        made = cythonize(
+            [Extension("mpsim._kernels", [str(pyx)])],
+            build_dir=str(self.folder / "cython"), include_path=[str(self.folder)], force=True, quiet=True,
+        )  # fmt: skip
+        shutil.copyfile(made[0].sources[0], output)
 
-    def accepts(self, flags, link=False):
-        """Whether the compiler builds an empty program with these flags."""
-        with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder, "probe.c")
-            source.write_text("int main(void) { return 0; }\n")
-            try:
-                objects = self.compiler.compile([str(source)], output_dir=folder, extra_preargs=flags)
-                if link:
-                    self.compiler.link_executable(objects, str(Path(folder, "probe")), extra_postargs=flags)
-            except Exception:
-                return False
-        return True
+    def link(self, extension, tasks, output, flags):
+        """Links the objects."""
+        self.compiler.link_shared_object(
+            [str(task.output) for task in tasks], str(output),
+            libraries=self.get_libraries(extension), library_dirs=extension.library_dirs,
+            extra_postargs=flags, export_symbols=self.get_export_symbols(extension), target_lang="c",
+        )  # fmt: skip
 
 
-def headers():
-    """What every C file depends on."""
-    return [str(path) for path in sorted(EXT.glob("*/*.h"))]
+def cython_version():
+    """The version of Cython, whose update writes another C file."""
+    from Cython import __version__
+
+    return __version__
+
+
+def defined(macros):
+    """The lines of a program that does not compile unless the macros are defined."""
+    return "".join(f"#ifndef {macro}\n#error {macro}\n#endif\n" for macro in macros)
 
 
 setup(
-    ext_modules=[
-        Extension(
-            "mpsim._kernels",
-            ["ext/kernels.pyx", *sorted(map(str, EXT.glob("common/*.c")))],
-            include_dirs=["ext"],
-            depends=headers(),
-        )
-    ],
-    cmdclass={"build_ext": BuildKernels},
+    ext_modules=[] if NO_EXTENSION else [Extension("mpsim._kernels", ["ext/kernels.pyx"])],
+    cmdclass={"build": Build, "build_py": BuildFiles, "build_ext": BuildKernels},
 )

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from mpsim import checks
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import FORMATS, Format, as_format
-from mpsim.kernels import hosted
+from mpsim.kernels import DEFAULT_BACKEND, hosted
 from mpsim.kernels.contractions.beside import NOTHING, Beside
 from mpsim.kernels.philox import Stream
 from mpsim.products.accumulators import Accumulator, Summation, in_short
@@ -34,7 +34,7 @@ def matmul(
     left_scale: ArrayLike | None = None,
     right_scale: ArrayLike | None = None,
     stream: Stream | None = None,
-    backend: str = "compiled",
+    backend: str = DEFAULT_BACKEND,
     threads: int | None = None,
 ) -> np.ndarray:
     """Computes the matrix product a @ b with the sums of ``accumulator``.

@@ -14,7 +14,7 @@ from mpsim import checks
 from mpsim.checks import available_threads
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import FORMATS, Format, as_format
-from mpsim.kernels import hosted, spec
+from mpsim.kernels import DEFAULT_BACKEND, hosted, spec
 from mpsim.kernels.contract import Array
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Mode, Overflow, Policy
@@ -49,7 +49,7 @@ def round_to(
     *,
     random_bits: Array | Stream | None = None,
     random_bit_count: int | None = None,
-    backend: str = "compiled",
+    backend: str = DEFAULT_BACKEND,
     threads: int | None = None,
     out: Array | None = None,
     counts: bool = False,
@@ -108,7 +108,7 @@ def encode(
     *,
     random_bits: Array | Stream | None = None,
     random_bit_count: int | None = None,
-    backend: str = "compiled",
+    backend: str = DEFAULT_BACKEND,
     threads: int | None = None,
 ) -> Any:
     """Rounds x as ``round_to`` does and returns the codes.
@@ -152,7 +152,7 @@ def decode(
     fmt: str | Format,
     dtype: DTypeLike = np.float32,
     *,
-    backend: str = "compiled",
+    backend: str = DEFAULT_BACKEND,
     threads: int | None = None,
 ) -> Any:
     """Converts codes to the numbers they represent. The conversion is exact, and NaNs are canonical.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +25,23 @@ def variant(request: pytest.FixtureRequest) -> Iterator[str]:
     _kernels.force_variant(request.param)
     yield request.param
     _kernels.force_variant(None)
+
+
+#: What Linux calls the features that a variant needs.
+FEATURES = {
+    "avx2": {"avx2", "fma", "f16c"},
+    "avx512": {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"},
+}
+
+
+@pytest.mark.skipif(
+    not Path("/proc/cpuinfo").exists() or platform.machine() != "x86_64", reason="reads x86-64's features from Linux"
+)
+def test_variants_run_where_linux_lists_their_features() -> None:
+    found = re.search(r"^flags\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    assert found
+    wanted = ["portable", *(name for name, needed in FEATURES.items() if needed <= set(found[1].split()))]
+    assert list(_kernels.variants()) == wanted
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -1,6 +1,6 @@
 /* buffers.h describes these functions. */
-#include "buffers.h"
-#include <stdlib.h>
+#include "common/buffers.h"
+#include "common/memory.h"
 #include <string.h>
 #ifdef __linux__
 #include <sys/mman.h>
@@ -21,17 +21,16 @@ static BufferSizes sizes;
 
 static void drop(int index) {
     sizes.waiting -= waiting[index].size;
-    free(waiting[index].data);
+    aligned_release(waiting[index].data);
     count--;
     memmove(waiting + index, waiting + index + 1, (size_t)(count - index) * sizeof *waiting);
 }
 
 static void *fresh(size_t size) {
     const int huge = size >= 2 * HUGE_PAGE;
-    void *data = NULL;
-    if (posix_memalign(&data, huge ? HUGE_PAGE : CACHE_LINE, size)) return NULL;
+    void *data = aligned_allocate(huge ? HUGE_PAGE : CACHE_LINE, size);
 #ifdef MADV_HUGEPAGE
-    if (huge) madvise(data, size / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* only advice: failure is harmless */
+    if (data && huge) madvise(data, size / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* only advice: failure is harmless */
 #endif
     return data;
 }

@@ -1,14 +1,13 @@
 /* Chooses the variant: lists the variants that were built, and selects the current one. */
 #include "common/kernels.h"
+#include "common/processor.h"
 
 #include <stddef.h>
 
 #define DECLARE(V, name, result, parameters) result MPSIM_JOIN(name, V) parameters;
 #define ENTRY(V, name, result, parameters) .name = MPSIM_JOIN(name, V),
-#define DECLARE_VARIANT(V, condition) \
-    KERNELS(DECLARE, V)               \
-    static int V##_runs(void) { return condition; }
-#define VARIANT_ENTRY(V, condition) {#V, V##_runs, {KERNELS(ENTRY, V)}},
+#define DECLARE_VARIANT(V) KERNELS(DECLARE, V)
+#define VARIANT_ENTRY(V) {#V, processor_runs_##V, {KERNELS(ENTRY, V)}},
 
 VARIANTS(DECLARE_VARIANT)
 

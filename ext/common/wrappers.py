@@ -1,4 +1,4 @@
-"""Writes the Python functions of the kernels: wrappers.pxi, from the table in kernels.h and the structs in structs.h.
+"""Writes the Python functions of the kernels: functions.pxi, from the table in kernels.h and the structs in structs.h.
 
 setup.py runs this before it builds. Of a kernel's parameters, a pointer to numbers becomes an array or None, a pointer
 to a struct the bytes of its fields, and a number a number. Sizes are unchecked.
@@ -117,7 +117,7 @@ def layout(name: str, fields: list[tuple[str, str]]) -> str:
 
 
 def pxi() -> str:
-    """Returns the text of wrappers.pxi."""
+    """Returns the text of functions.pxi."""
     table, shapes = kernels((FOLDER / "kernels.h").read_text()), structs((FOLDER / "structs.h").read_text())
     text = HEAD
     for name, fields in shapes.items():
@@ -136,6 +136,6 @@ def pxi() -> str:
 
 def write(path: Path, text: str) -> None:
     """Writes the file unless it has this text already, so that nothing is recompiled without need."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.read_text() != text:
         path.write_text(text)

@@ -71,7 +71,7 @@ static int run_positions(Positions *positions, const Correlation *correlation, i
     failed = failed || make_left(&positions->left, correlation->rows, correlation->depth, correlation->weights,
                                  correlation->weight_row, correlation->weight_offset, threads);
     failed = failed || multiply_positions(positions, threads);
-    free(positions->left.packed);
+    aligned_release(positions->left.packed);
     for (int64_t p = 0; p < positions->part_count; p++) {
         free(positions->parts[p].list.steps);
         free(positions->parts[p].list.end);

@@ -106,7 +106,7 @@ static int convolve(const Geometry *geometry, int64_t images, int64_t channels, 
         convolve_lanes(geometry, my_plane, my_weights, bias ? my_bias : NULL, my_lanes);
         transpose(target, grid, my_lanes, WIDTH, grid, count);
     }
-    free(scratch);
+    aligned_release(scratch);
     return 0;
 }
 
@@ -225,6 +225,6 @@ int depthwise_weight_gradient(const Convolution *shape, const float *x, const fl
         for (int64_t c = 0; c < count; c++)
             for (int64_t t = 0; t < taps; t++) gw[(channel + c) * taps + t] = sums.total[t * WIDTH + c];
     }
-    free(scratch);
+    aligned_release(scratch);
     return 0;
 }

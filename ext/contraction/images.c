@@ -192,8 +192,8 @@ static int run_blocks(const Correlation *correlation, const Class *classes, int6
                       minimum(block, correlation->images - image));
         }
     }
-    free(left.packed);
-    free(scratch);
+    aligned_release(left.packed);
+    aligned_release(scratch);
     return failed ? -1 : 0;
 }
 

@@ -106,7 +106,7 @@ static int multiply(const Product *product, int threads) {
         }
     }
     free(panels);
-    free(scratch);
+    aligned_release(scratch);
     return scratch && panels ? 0 : -1;
 }
 
@@ -131,6 +131,6 @@ int KERNEL(matmul)(const float *a, const float *b, const float *bias, float *c, 
     int failed = transposed ? pack_whole_left(&product.left, columns, b, b_column, b_k, depth, threads)
                             : pack_whole_left(&product.left, rows, a, a_row, a_k, depth, threads);
     failed = failed || multiply(&product, threads);
-    free(product.left.packed);
+    aligned_release(product.left.packed);
     return failed ? -1 : 0;
 }

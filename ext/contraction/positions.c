@@ -232,9 +232,9 @@ static int allocate_workspace(const Positions *positions, Workspace *space) {
 }
 
 static void free_workspace(Workspace *space) {
-    free(space->padded);
-    free(space->packed);
-    free(space->totals);
+    aligned_release(space->padded);
+    aligned_release(space->packed);
+    aligned_release(space->totals);
     free(space->lane_offset);
     free(space->panels);
 }

@@ -6,7 +6,7 @@
 /* Rows of tiles that are multiplied with every panel before the next rows: about a quarter of a megabyte of a chunk. */
 enum { TILES_PER_BLOCK = 240 / TILE_ROWS };
 
-float *scratch_floats(size_t count) { return aligned_alloc(64, (count * sizeof(float) + 127) / 64 * 64); }
+float *scratch_floats(size_t count) { return aligned_allocate(64, (count * sizeof(float) + 127) / 64 * 64); }
 
 /* Returns whether every element k directly follows element k - 1. */
 static int are_neighbours(const int64_t *k_offset, int64_t depth) {

@@ -7,6 +7,7 @@
 #ifndef MPSIM_TILE_H
 #define MPSIM_TILE_H
 
+#include "common/memory.h"
 #include "common/vector.h"
 
 enum { CHUNK = 256 };
@@ -53,7 +54,7 @@ static inline void packed_steps(Step *steps) {
 /* Sets target[c * target_stride + r] to source[r * source_stride + c] for r < rows, c < columns. */
 void transpose(float *target, int64_t target_stride, const float *source, int64_t source_stride, int64_t rows,
                int64_t columns);
-/* Allocates `count` floats aligned to 64 bytes, or returns NULL. The caller frees them with free(). */
+/* Allocates `count` floats aligned to 64 bytes, or returns NULL. The caller frees them with aligned_release(). */
 float *scratch_floats(size_t count);
 /* The elements of an image in a row of its padded copy: `count` from `start` on, read from column `first` on. */
 typedef struct {

@@ -296,9 +296,9 @@ static int weight_gradient_group(const Convolution *shape, const float *x, const
     free(job.row_offset);
     free(job.steps);
     free(job.end);
-    free(job.copy);
-    free(job.lanes);
-    free(job.total);
+    aligned_release(job.copy);
+    aligned_release(job.lanes);
+    aligned_release(job.total);
     return failed ? -1 : 0;
 }
 

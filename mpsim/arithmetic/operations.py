@@ -14,6 +14,7 @@ from mpsim.arithmetic.definition import ARITHMETIC, OF_THE_SIGN
 from mpsim.arithmetic.predicates import COMPARISONS
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import Format, as_format
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.rounding import decode, encode, round_to
@@ -44,7 +45,7 @@ def operate(
     random_bits: ArrayLike | None = None,
     random_bit_count: int | None = None,
     rules: str | None = None,
-    backend: str = "compiled",
+    backend: str = DEFAULT_BACKEND,
 ) -> Array:
     """Compute an operation on codes exactly and round it once.
 

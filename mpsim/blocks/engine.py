@@ -16,6 +16,7 @@ from mpsim.blocks.quantizers.elements import Element, Integer
 from mpsim.blocks.quantizers.stages import Quantizer
 from mpsim.blocks.quotients import exact_quotient
 from mpsim.formats import Format, as_format
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
 from mpsim.kernels.spec_blocks import Ends
 from mpsim.rounding import Counts, round_to
@@ -47,7 +48,7 @@ class Engine:
     """A quantiser and how it runs."""
 
     quantizer: Quantizer
-    backend: str = "compiled"
+    backend: str = DEFAULT_BACKEND
     threads: int | None = None
 
     # -- scales -------------------------------------------------------------------------------------------------

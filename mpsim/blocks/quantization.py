@@ -19,6 +19,7 @@ from mpsim.blocks.quantizers.presets import as_quantizer
 from mpsim.blocks.quantizers.stages import Quantizer, Scale, Second, Statistic
 from mpsim.blocks.running import Given, quantize_array
 from mpsim.errors import UsageError, UsageTypeError
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
 from mpsim.kernels.spec_blocks import BLOCK_FORMATS, SCALE_OVERFLOWS, SCALE_RULES, BlockFormat, as_block_format
 from mpsim.policies import Mode, Overflow, Policy
@@ -40,7 +41,7 @@ def round_to_blocks(
     statistic: ArrayLike | None = None,
     random_bits: Array | Stream | None = None,
     random_bit_count: int | None = None,
-    backend: str = "compiled",
+    backend: str = DEFAULT_BACKEND,
     threads: int | None = None,
     counts: bool = False,
 ) -> Any:
@@ -90,7 +91,7 @@ def round_to_blocks(
 @overload
 def quantize(
     x: ArrayLike, format: Quantizer, axis: int = -1, *, tensor_scale: ArrayLike | None = None,
-    statistic: ArrayLike | None = None, random_bits: Array | Stream | None = None, backend: str = "compiled",
+    statistic: ArrayLike | None = None, random_bits: Array | Stream | None = None, backend: str = DEFAULT_BACKEND,
     threads: int | None = None,
 ) -> Quantized: ...  # fmt: skip
 @overload
@@ -98,7 +99,7 @@ def quantize(
     x: ArrayLike, format: str | BlockFormat, axis: int = -1, *, scale_rule: str = "floor",
     scale_overflow: str = "saturate", mode: str | Mode = Mode.NEAREST_EVEN,
     overflow: str | Overflow = Overflow.SATURATE, tensor_scale: float | None = None,
-    random_bits: Array | Stream | None = None, random_bit_count: int | None = None, backend: str = "compiled",
+    random_bits: Array | Stream | None = None, random_bit_count: int | None = None, backend: str = DEFAULT_BACKEND,
     threads: int | None = None,
 ) -> Blocks: ...  # fmt: skip
 def quantize(x: ArrayLike, format: str | BlockFormat | Quantizer, axis: int = -1, **options: Any) -> Blocks | Quantized:
@@ -116,12 +117,16 @@ def quantize(x: ArrayLike, format: str | BlockFormat | Quantizer, axis: int = -1
     if unknown := set(options) - known:
         raise TypeError(f"quantize() got an unexpected keyword argument {sorted(unknown)[0]!r}")
     given = Given(options.pop("statistic", None), options.pop("tensor_scale", None), options.pop("random_bits", None))
-    backend, threads = options.pop("backend", "compiled"), options.pop("threads", None)
+    backend, threads = options.pop("backend", DEFAULT_BACKEND), options.pop("threads", None)
     return _quantize(x, format, axis, options, given, backend, threads)[0]
 
 
 def dequantize(
-    blocks: Blocks | Quantized, dtype: DTypeLike = np.float32, *, backend: str = "compiled", threads: int | None = None
+    blocks: Blocks | Quantized,
+    dtype: DTypeLike = np.float32,
+    *,
+    backend: str = DEFAULT_BACKEND,
+    threads: int | None = None,
 ) -> Array:
     """Returns element * scale * tensor scale, exact in float64 or rounded once to nearest even in float32.
 

@@ -14,6 +14,7 @@ from mpsim.blocks.quantizers.stages import Quantizer
 from mpsim.blocks.quotients import exact_product
 from mpsim.errors import UsageError
 from mpsim.formats import as_format
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
 from mpsim.kernels.spec_blocks import BlockFormat
 from mpsim.rounding import decode, round_to
@@ -91,7 +92,7 @@ class Quantized:
         assert scale.bits == 8
         return codes, swizzled(self.scales)
 
-    def values(self, dtype: Any, backend: str = "compiled", threads: int | None = None) -> Array:
+    def values(self, dtype: Any, backend: str = DEFAULT_BACKEND, threads: int | None = None) -> Array:
         """Returns the numbers that the codes stand for, in the array's shape (definition: ``group_values``)."""
         grid = Grid(self.codes.shape, self.axis, self.quantizer.group)
         numbers, scales = grid.split(self._numbers(backend, threads)), grid.split_scales(self.scale_numbers)[..., None]

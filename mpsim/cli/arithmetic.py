@@ -15,7 +15,7 @@ from mpsim.cli.output import JsonFlag, print_json, print_table
 from mpsim.errors import UsageError
 from mpsim.files.records import Fields, Record
 from mpsim.formats import FORMATS, Format, as_format
-from mpsim.kernels import BACKENDS, OF_PACKAGE, BackendUnavailable, known, load, spec, spec_codes
+from mpsim.kernels import BACKENDS, DEFAULT_BACKEND, OF_PACKAGE, BackendUnavailable, known, load, spec, spec_codes
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.rounding import available_threads, encode, round_to
 
@@ -106,7 +106,7 @@ def round_values(
     source: Source = "text",
     backend: Annotated[
         str, typer.Option(help="Which backend rounds; text that float64 does not hold is rounded by the definition.")
-    ] = "compiled",
+    ] = DEFAULT_BACKEND,
     json: JsonFlag = False,
 ) -> None:
     """Round numbers, once: value, code, the format's numbers on both sides, error."""

@@ -19,7 +19,7 @@ from mpsim.experiments.results import FILE_NAME, Results
 from mpsim.experiments.settings import DEFAULTS, DEFINITION, RunSettings, keeping_contents, keys_of
 from mpsim.files.records import Fields
 from mpsim.files.whole import write_whole
-from mpsim.kernels import load
+from mpsim.kernels import DEFAULT_BACKEND, load
 from mpsim.plugins import check_extra
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def figure(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs and estimate the time.")] = False,
     processes: Processes = None,
     threads: Threads = None,
-    backend: Backend = "compiled",
+    backend: Backend = DEFAULT_BACKEND,
     results: Folder = Path("results"),
     csv: Annotated[Path | None, typer.Option(help="Also write the runs to this CSV file.")] = None,
     json: JsonFlag = False,

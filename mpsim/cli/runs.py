@@ -21,7 +21,7 @@ from mpsim.errors import UsageError
 from mpsim.experiments.results import Results
 from mpsim.experiments.settings import RunSettings
 from mpsim.files.records import Fields
-from mpsim.kernels import load
+from mpsim.kernels import DEFAULT_BACKEND, load
 from mpsim.plugins import has_extra
 
 #: The settings that a sweep varies itself or does not support.
@@ -53,7 +53,7 @@ def sweep(
     seeds: Annotated[int, typer.Option(help="Number of seeds (0, 1, ...) for each setting.")] = 1,
     processes: Processes = None,
     threads: Threads = None,
-    backend: Backend = "compiled",
+    backend: Backend = DEFAULT_BACKEND,
     results: Folder = Path("results"),
     json: Annotated[Path | None, typer.Option(help="Also write the runs to this JSON file.")] = None,
 ) -> None:
@@ -90,7 +90,7 @@ def train(
     workers: Annotated[
         int, typer.Option(help="Threads that load batches in advance; results do not depend on it.")
     ] = 1,
-    backend: Backend = "compiled",
+    backend: Backend = DEFAULT_BACKEND,
     results: Folder = Path("results"),
     save: Annotated[Path | None, typer.Option(help="File for the trained state (Trainer.load reads it).")] = None,
     json: JsonFlag = False,

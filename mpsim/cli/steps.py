@@ -18,6 +18,7 @@ from mpsim.cli.plans import PlannedNetwork, Scheme
 from mpsim.data import DataLoader, LabelledImages
 from mpsim.experiments.settings import DEFAULTS
 from mpsim.files.whole import text_or_file
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.training.optimizer import SGD
 from mpsim.training.recipe import Recipe
 from mpsim.training.trainer import Trainer
@@ -54,7 +55,7 @@ def trace_step(
     ],
     backend: Annotated[
         str, typer.Option(help="reference, numba or compiled; results do not depend on it.")
-    ] = "compiled",
+    ] = DEFAULT_BACKEND,
     threads: Annotated[int | None, typer.Option(help="Default: all cores; results do not depend on it.")] = None,
     json: JsonFlag = False,
 ) -> None:

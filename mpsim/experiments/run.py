@@ -16,6 +16,7 @@ from mpsim.experiments.labels import Row, labels_of
 from mpsim.experiments.results import Results, settings_key
 from mpsim.experiments.settings import Contents, RunSettings
 from mpsim.files.records import Fields, Record
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.nn import Module
 from mpsim.training.reports import EpochReport
 from mpsim.training.trainer import Trainer
@@ -28,7 +29,7 @@ def run(
     settings: RunSettings,
     results: Results | None = None,
     *,
-    backend: str = "compiled",
+    backend: str = DEFAULT_BACKEND,
     threads: int | None = None,
     on_epoch: Callable[[Fields], None] | None = None,
     save: str | None = None,

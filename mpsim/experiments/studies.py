@@ -17,6 +17,7 @@ from mpsim.assignment import uniform
 from mpsim.errors import UsageError
 from mpsim.experiments.settings import RunSettings
 from mpsim.experiments.sweep import RATIOS, checked_ratios, seed_range
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.nn import Module
 from mpsim.trace import trace
 from mpsim.training.trainer import Trainer
@@ -209,7 +210,7 @@ def _jobs(
     return jobs
 
 
-def estimate_seconds(jobs: Sequence[RunSettings], *, backend: str = "compiled", threads: int = 1) -> float:
+def estimate_seconds(jobs: Sequence[RunSettings], *, backend: str = DEFAULT_BACKEND, threads: int = 1) -> float:
     """Estimates the total time of the runs on this machine from the time of one step of each network.
 
     The evaluation of an image counts as a third of its step. It runs twice, as trained and in float32.

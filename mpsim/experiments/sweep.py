@@ -16,6 +16,7 @@ from mpsim.experiments.results import Results, ResultsError, settings_key
 from mpsim.experiments.run import run
 from mpsim.experiments.settings import DEFAULTS, RunSettings, keeping_contents, keeping_data
 from mpsim.files.records import Fields
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.nn import Module
 from mpsim.trace import Trace
 
@@ -77,7 +78,7 @@ def sweep(
     results: Results,
     *,
     processes: int = 1,
-    backend: str = "compiled",
+    backend: str = DEFAULT_BACKEND,
     threads: int | None = None,
     on_progress: Callable[[dict[str, int]], None] | None = None,
     trained: Mapping[RunSettings, RunSettings] | None = None,

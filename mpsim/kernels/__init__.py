@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable
 from functools import cache, partial
+from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +22,8 @@ from mpsim.products.accumulators import Accumulator
 from mpsim.products.passes import Choice
 
 __all__ = [
-    "BACKENDS", "CONTRACT", "FURTHER", "BackendUnavailable", "DeviceMemoryError", "Kernels", "bind", "hosted", "load",
+    "BACKENDS", "CONTRACT", "DEFAULT_BACKEND", "FURTHER", "BackendUnavailable", "DeviceMemoryError", "Kernels", "bind",
+    "hosted", "load",
 ]  # fmt: skip
 
 #: name -> (module or its name, description)
@@ -29,6 +33,16 @@ BACKENDS: dict[str, tuple[str | ModuleType, str]] = {
     "compiled": ("mpsim.kernels.compiled", "C with vector code chosen at run time"),
     "cuda": ("mpsim.kernels.cuda", "Numba for NVIDIA devices; cuda:1 is the second device"),
 }
+HAS_EXTENSION = find_spec("mpsim._kernels") is not None
+#: The backend of a call that names none. The C extension is absent from a wheel that was built without a compiler.
+DEFAULT_BACKEND = "compiled" if HAS_EXTENSION else "numba"
+NO_EXTENSION = (
+    f"mpsim in {Path(__file__).parents[2]} has no C extension. Run 'pip install .' in a source tree with a C compiler "
+    "installed; where another folder has an mpsim with its extension, run Python outside this one"
+)
+if not HAS_EXTENSION:
+    logging.getLogger("mpsim").warning("The default backend is numba, with the same bits: %s.", NO_EXTENSION)
+
 #: Kernels added by mpsim.extend.kernel: name -> functions by kind of array, "host" and "cuda".
 FURTHER: dict[str, dict[str, Callable[..., object]]] = {}
 #: The description of a backend of an installed package.
@@ -61,10 +75,12 @@ def load(name: str) -> ModuleType:
         module = importlib.import_module(place) if isinstance(place, str) else place
     except ImportError as error:
         others = " or ".join(f'backend="{other}"' for other in BACKENDS if other not in (kind, "cuda"))
+        if kind == "compiled" and not HAS_EXTENSION:
+            raise BackendUnavailable(f"{kind!r}: {NO_EXTENSION}, or pass {others}.") from error
         cause = f"{kind!r}: {error} ({type(error).__name__})"
         if kind == "cuda" and isinstance(error, ModuleNotFoundError):
             raise BackendNotInstalled(f"{cause}. Run: pip install 'mpsim[cuda]', or pass {others}.") from error
-        raise BackendUnavailable(f"{cause}. Run 'pip install -e .', or pass {others}.") from error
+        raise BackendUnavailable(f"{cause}. Install mpsim again, or pass {others}.") from error
     if kind == "cuda":
         module.use_device(int(number or 0))
     check_signatures(module)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from mpsim.errors import UsageError
 from mpsim.formats import Format, as_format
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
 from mpsim.policies import Policy
 from mpsim.rounding import decode, encode, round_to
@@ -75,7 +76,7 @@ def assert_rounds_like(
     *,
     source: str = "float32",
     random_bits: Array | None = None,
-    backend: str = "compiled",
+    backend: str = DEFAULT_BACKEND,
 ) -> None:
     """Asserts that a cast returns what ``round_to`` returns for every input. All NaNs count as equal.
 

@@ -12,7 +12,7 @@ from mpsim import checks, ops
 from mpsim import kernels as backends
 from mpsim.assignment import Plan
 from mpsim.engine.tensor import ROLES, Array, TensorId
-from mpsim.kernels import Kernels
+from mpsim.kernels import DEFAULT_BACKEND, Kernels
 from mpsim.nn import Module
 from mpsim.products.accumulators import Accumulator
 from mpsim.products.passes import Choice, as_accumulators
@@ -30,7 +30,7 @@ def steps(
     semantics: str | Semantics = "standard",
     loss_scale: float = 1024.0,
     accumulator: Choice | str = Accumulator(),
-    backend: str = "compiled",
+    backend: str = DEFAULT_BACKEND,
     threads: int | None = None,
 ) -> Iterator[PlannedStep]:
     """Yields a step for each batch (images, labels) of ``data``, with nearest rounding. ``accumulator`` is that of

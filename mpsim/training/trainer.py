@@ -17,6 +17,7 @@ from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import Array, Parameter, TensorId
 from mpsim.errors import UsageError
 from mpsim.files.whole import write_whole
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.nn import Module
 from mpsim.products.passes import Choice, as_accumulators
 from mpsim.training import batches, saving
@@ -57,7 +58,7 @@ class Trainer:
         plan: Plan | None = None,
         recipe: Recipe = Recipe(),
         *,
-        backend: str = "compiled",
+        backend: str = DEFAULT_BACKEND,
         threads: int | None = None,
         **settings: Any,
     ) -> None:

@@ -13,7 +13,7 @@ from mpsim import checks
 from mpsim.contraction import matmul
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format, as_format
-from mpsim.kernels import spec
+from mpsim.kernels import DEFAULT_BACKEND, spec
 from mpsim.kernels.contract import Array
 from mpsim.kernels.philox import Stream, random_bits
 from mpsim.policies import Mode, Overflow, Policy
@@ -37,7 +37,7 @@ def cast_tables(
     size: int = 1000,
     seed: int = 0,
     random_bit_count: int = 16,
-    backend: str = "compiled",
+    backend: str = DEFAULT_BACKEND,
 ) -> Iterable[Table]:
     """Yields a table for every format, mode and overflow policy.
 
@@ -172,7 +172,7 @@ def dot_table(
     *,
     size: int = 100,
     seed: int = 0,
-    backend: str = "compiled",
+    backend: str = DEFAULT_BACKEND,
     name: str = "dot",
 ) -> Table:
     """``size`` dot products of ``length`` terms. Columns: a and b, codes of ``inputs``; expected, float32 patterns.

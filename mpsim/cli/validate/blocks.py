@@ -8,6 +8,7 @@ import typer
 
 from mpsim.cli.validate.verdict import calls_subject, gives_verdict
 from mpsim.errors import UsageError
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.validate.blocks import decoding
 from mpsim.validate.blocks import report as presentation
 from mpsim.validate.blocks.decoding import validate_dequantizer
@@ -54,7 +55,7 @@ def blocks(
         bool, typer.Option("--decode", help="The subject is a dequantiser: codes and scales in, numbers out.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the random elements.")] = 0,
-    backend: Annotated[str, typer.Option(help="mpsim's backend; changes no bit.")] = "compiled",
+    backend: Annotated[str, typer.Option(help="mpsim's backend; changes no bit.")] = DEFAULT_BACKEND,
 ) -> tuple[Report, Presentation]:
     """Compare a block quantiser with a preset, a description or a scale rule, or say which rule it follows.
 

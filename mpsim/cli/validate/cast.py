@@ -17,6 +17,7 @@ from mpsim.errors import UsageError
 from mpsim.files.records import Fields
 from mpsim.integers import IntegerOverflow, is_integer_name
 from mpsim.integers.types import SPECIAL
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.policies import Mode, Overflow
 from mpsim.validate.cast import nans
 from mpsim.validate.cast import report as presentation
@@ -105,7 +106,7 @@ def cast(
         bool, typer.Option("--given-bits", help="For --mode stochastic: the subject takes (numbers, uint32 words).")
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the random patterns in the corpus.")] = 0,
-    backend: Annotated[str, typer.Option(help="mpsim's backend; changes no bit.")] = "compiled",
+    backend: Annotated[str, typer.Option(help="mpsim's backend; changes no bit.")] = DEFAULT_BACKEND,
 ) -> tuple[Report, Presentation]:
     """Compare a cast with a declared policy (--mode, --overflow, --nan, ... or --preset), or find its policy.
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mpsim.cli.validate.verdict import calls_subject, gives_verdict
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.products.tensor_cores import accumulator_of
 from mpsim.validate.dot import report as presentation
 from mpsim.validate.dot.validation import validate_dot
@@ -36,7 +37,7 @@ def dot(
     side: Annotated[int, typer.Option(help="Rows and columns of the matrices: the order may depend on them.")] = 16,
     form: Annotated[str, typer.Option(help="What a Python function takes: matmul or dot (two vectors).")] = "matmul",
     seed: Annotated[int, typer.Option(help="Of the random matrices.")] = 0,
-    backend: Annotated[str, typer.Option(help="mpsim's backend; changes no bit.")] = "compiled",
+    backend: Annotated[str, typer.Option(help="mpsim's backend; changes no bit.")] = DEFAULT_BACKEND,
 ) -> tuple[Report, Presentation]:
     """Find the accumulator that a dot or matrix product is equal to in every bit, or measure how it differs.
 

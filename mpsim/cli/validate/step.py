@@ -11,6 +11,7 @@ from mpsim.cli.validate.verdict import gives_verdict
 from mpsim.errors import UsageError
 from mpsim.files.tensors import TensorFile
 from mpsim.files.whole import text_or_file
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.products.passes import Accumulators, entries_of
 from mpsim.validate.presentation import Presentation, Report
 from mpsim.validate.step import replay
@@ -44,7 +45,7 @@ def step(
             "or a JSON file. What these products make has to be equal in every bit."
         ),
     ] = "",
-    backend: Annotated[str, typer.Option(help="reference, numba or compiled; changes no bit.")] = "compiled",
+    backend: Annotated[str, typer.Option(help="reference, numba or compiled; changes no bit.")] = DEFAULT_BACKEND,
     threads: Annotated[int | None, typer.Option(help="Default: all cores; changes no bit.")] = None,
 ) -> tuple[Report, Presentation]:
     """Find the first tensor of a training step that differs from mpsim's, or each op that computes otherwise.

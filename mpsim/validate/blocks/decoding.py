@@ -15,6 +15,7 @@ from mpsim.blocks.quantizers.groups import Block, Row
 from mpsim.errors import UsageError
 from mpsim.files.records import Record
 from mpsim.formats import FORMATS, as_format
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
 from mpsim.rounding import encode
 from mpsim.validate.answers import Judged, SubjectError, Verdict
@@ -94,7 +95,7 @@ def validate_dequantizer(
     *,
     tensor_scale: float | None = None,
     calling: Calling = Calling(),
-    backend: str = "compiled",
+    backend: str = DEFAULT_BACKEND,
 ) -> DecodeReport:
     """Tests a dequantiser: on every code with every scale, or, of scales in float32, with chosen ones.
 

@@ -15,6 +15,7 @@ from mpsim.blocks.quantizers.text import text_of
 from mpsim.blocks.running import Given
 from mpsim.errors import UsageError
 from mpsim.files.records import Record
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.spec_blocks import BLOCK_FORMATS, SCALE_OVERFLOWS
 from mpsim.policies import Policy
 from mpsim.validate.answers import Judged, SubjectError, Verdict
@@ -105,7 +106,7 @@ def validate_blocks(
     statistic: float | None = None,
     calling: Calling = Calling(),
     seed: int = 0,
-    backend: str = "compiled",
+    backend: str = DEFAULT_BACKEND,
 ) -> BlockReport:
     """Tests a block quantiser on ``block_corpus`` and reports which definition it follows bit for bit.
 

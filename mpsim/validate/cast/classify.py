@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mpsim.formats import FORMATS
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
 from mpsim.policies import Mode
 from mpsim.validate.answers import Outcome, value_keys
@@ -97,7 +98,7 @@ class Classes(NamedTuple):
 
 
 def classify(
-    x: Array, expected: Outcome, got: Outcome, rule: Rule, source: Source, space: str, backend: str = "compiled"
+    x: Array, expected: Outcome, got: Outcome, rule: Rule, source: Source, space: str, backend: str = DEFAULT_BACKEND
 ) -> Classes:
     """Classifies every mismatch of a corpus x (of the source's wide type) with ``rule``."""
     kinds = np.full(x.shape, -1, np.int8)

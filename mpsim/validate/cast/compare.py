@@ -12,6 +12,7 @@ import numpy as np
 
 from mpsim.files.records import Record
 from mpsim.formats import Format
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
 from mpsim.validate.answers import NO_CODE, Outcome
 from mpsim.validate.cast import nans
@@ -101,7 +102,7 @@ class Comparison(NamedTuple):
         }
 
 
-def expected_of(rule: Rule, answers: Answers, backend: str = "compiled") -> tuple[Outcome, Outcome]:
+def expected_of(rule: Rule, answers: Answers, backend: str = DEFAULT_BACKEND) -> tuple[Outcome, Outcome]:
     """Returns expected results and answers, with keys that are equal if the results are, given the rule for NaN."""
     space = answers.results.space
     expected = rule.outcome(answers.x, answers.source, space, backend=backend)
@@ -111,13 +112,13 @@ def expected_of(rule: Rule, answers: Answers, backend: str = "compiled") -> tupl
     return expected, got
 
 
-def count_differences(rule: Rule, answers: Answers, backend: str = "compiled") -> int:
+def count_differences(rule: Rule, answers: Answers, backend: str = DEFAULT_BACKEND) -> int:
     """Counts the answers that differ from the rule."""
     expected, got = expected_of(rule, answers, backend)
     return int((expected.keys != got.keys).sum())
 
 
-def compare(rule: Rule, answers: Answers, *, shrink: bool = True, backend: str = "compiled") -> Comparison:
+def compare(rule: Rule, answers: Answers, *, shrink: bool = True, backend: str = DEFAULT_BACKEND) -> Comparison:
     """Classifies every mismatch. With ``shrink`` it searches for smaller counterexamples outside the corpus."""
     expected, got = expected_of(rule, answers, backend)
     wrong = expected.keys != got.keys
@@ -207,7 +208,7 @@ def shrunk(one: Answers, kind: Kind, answers: Answers, rule: Rule, backend: str)
     return one
 
 
-def counterexample(one: Answers, rule: Rule, backend: str = "compiled") -> Counterexample:
+def counterexample(one: Answers, rule: Rule, backend: str = DEFAULT_BACKEND) -> Counterexample:
     """Returns the counterexample of a single answer."""
     source, format = one.source, one.format
     expected, got = expected_of(rule, one, backend)

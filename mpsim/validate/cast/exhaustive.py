@@ -20,6 +20,7 @@ import numpy as np
 from mpsim.errors import UsageError
 from mpsim.files.records import Record
 from mpsim.files.whole import write_whole
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
 from mpsim.validate.answers import NO_CODE, SubjectError
 from mpsim.validate.cast import nans
@@ -121,7 +122,7 @@ def sweep(
     resume: Path | None = None,
     blocks: int | None = None,
     on_progress: Callable[[Sweep], None] | None = None,
-    backend: str = "compiled",
+    backend: str = DEFAULT_BACKEND,
 ) -> Sweep:
     """Compares the subject with the rule on all float32 patterns from where ``resume`` stopped; ``blocks``: at most
     so many blocks of 2**20 in this call. The state is saved every 64 blocks, at the end, and when interrupted.
@@ -184,7 +185,7 @@ class _Questions:
 class Checker:
     """Compares blocks of consecutive patterns with the runs of a rule."""
 
-    def __init__(self, rule: Rule, backend: str = "compiled") -> None:
+    def __init__(self, rule: Rule, backend: str = DEFAULT_BACKEND) -> None:
         self._rule, self._backend = rule, backend
         self._runs: dict[str, Runs] = {}
         self._values: dict[str, Array] = {}

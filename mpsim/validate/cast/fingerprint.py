@@ -12,7 +12,7 @@ import numpy as np
 
 from mpsim.files.records import Record
 from mpsim.formats import FORMATS
-from mpsim.kernels import spec
+from mpsim.kernels import DEFAULT_BACKEND, spec
 from mpsim.kernels.contract import Array
 from mpsim.policies import PLAIN_MODES, Mode, Overflow, Policy
 from mpsim.validate.answers import NO_CODE
@@ -106,7 +106,7 @@ class Fingerprint(NamedTuple):
         }
 
 
-def fingerprint(answers: Answers, backend: str = "compiled") -> Fingerprint:
+def fingerprint(answers: Answers, backend: str = DEFAULT_BACKEND) -> Fingerprint:
     """Finds the rule that the answers follow, or the nearest one, and compares the presets."""
     presets = {
         name: count_differences(rule, answers, backend)

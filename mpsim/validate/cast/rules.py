@@ -13,7 +13,7 @@ import numpy as np
 from mpsim import checks
 from mpsim.files.records import Record
 from mpsim.formats import FORMATS, Format
-from mpsim.kernels import hosted
+from mpsim.kernels import DEFAULT_BACKEND, hosted
 from mpsim.kernels.contract import Array
 from mpsim.policies import Policy
 from mpsim.rounding import round_to
@@ -64,7 +64,9 @@ class Rule:
         """Returns this rule with some fields changed."""
         return replace(self, **changes)
 
-    def values(self, x: Array, source: Source, random_bits: Array | None = None, backend: str = "compiled") -> Array:
+    def values(
+        self, x: Array, source: Source, random_bits: Array | None = None, backend: str = DEFAULT_BACKEND
+    ) -> Array:
         """Returns the results for x (of the source's wide type) as float64, including infinity and NaN."""
         with np.errstate(invalid="ignore", over="ignore"):
             for name in self.quirks:
@@ -101,13 +103,13 @@ class Rule:
         mode = "toward_zero" if self.via_truncates else "nearest_even"
         return np.asarray(round_to(x, self.via, mode, "infinity", backend=backend, threads=1))
 
-    def codes(self, values: Array, x: Array, backend: str = "compiled") -> Array:
+    def codes(self, values: Array, x: Array, backend: str = DEFAULT_BACKEND) -> Array:
         """Returns the uint64 codes of results, NO_CODE if there is none. x provides the signs of NaNs."""
         nan_codes = nans.TRUNCATED if self.nan == nans.TRUNCATED and self.nan_codes is None else self.nan_codes
         return codes_of(values, x, self.format, nan_codes, backend)
 
     def outcome(
-        self, x: Array, source: Source, space: str, random_bits: Array | None = None, backend: str = "compiled"
+        self, x: Array, source: Source, space: str, random_bits: Array | None = None, backend: str = DEFAULT_BACKEND
     ) -> Outcome:
         """Returns the expected results for x in the ``space`` of the subject's answers, "codes" or "values"."""
         values = self.values(x, source, random_bits, backend)
@@ -147,7 +149,7 @@ class Rule:
         }
 
 
-def codes_of(values: Array, x: Array, format: Format, nan_codes: NanCodes, backend: str = "compiled") -> Array:
+def codes_of(values: Array, x: Array, format: Format, nan_codes: NanCodes, backend: str = DEFAULT_BACKEND) -> Array:
     """Returns uint64 codes of values of the format, NO_CODE if there is none, and the rule's codes of NaN."""
     nan = np.isnan(values)
     with np.errstate(invalid="ignore"):

@@ -12,6 +12,7 @@ import numpy as np
 
 from mpsim.errors import UsageError
 from mpsim.formats import Format
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
 from mpsim.validate.cast.rules import Rule
 from mpsim.validate.sources import Source
@@ -25,7 +26,7 @@ class Runs(NamedTuple):
     keys: Array
 
 
-def runs_of(rule: Rule, source: Source, space: str, backend: str = "compiled") -> Runs:
+def runs_of(rule: Rule, source: Source, space: str, backend: str = DEFAULT_BACKEND) -> Runs:
     """Returns the runs of all patterns of a source (float16, bfloat16 or float32), including NaNs and both signs.
 
     It computes the results at both ends of every piece between two candidate boundaries. A piece whose ends differ is

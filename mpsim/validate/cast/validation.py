@@ -11,6 +11,7 @@ from mpsim.errors import UsageError
 from mpsim.files.records import Fields, Record
 from mpsim.formats import Format, as_format
 from mpsim.integers import is_integer_name
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.policies import Mode, Policy
 from mpsim.validate.answers import Judged, Verdict
 from mpsim.validate.cast import nans
@@ -106,7 +107,7 @@ def validate_cast(
     *,
     seed: int = 0,
     shrink: bool = True,
-    backend: str = "compiled",
+    backend: str = DEFAULT_BACKEND,
     **policy: str | None,
 ) -> CastReport:
     """Tests a cast on a corpus and reports whether it follows the declared policy, or which policy it follows.
@@ -170,7 +171,7 @@ def sweep_all(
     resume: Path | None = None,
     blocks: int | None = None,
     on_progress: Callable[[Sweep], None] | None = None,
-    backend: str = "compiled",
+    backend: str = DEFAULT_BACKEND,
 ) -> CastReport:
     """Adds a comparison of all 2**32 float32 inputs to a report. ``exhaustive.sweep`` describes the arguments.
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.products.accumulators import Accumulator, Summation
 from mpsim.products.stages import Operand, Product
 from mpsim.products.tensor_cores import described, family_of
@@ -66,7 +67,7 @@ def find(
     declared: Summation | None = None,
     *,
     seed: int = 0,
-    backend: str = "compiled",
+    backend: str = DEFAULT_BACKEND,
 ) -> Found:
     """What sums the elements of a region. subject: one that is asked in that region alone; mask: its elements."""
     prober = Prober(subject, length)

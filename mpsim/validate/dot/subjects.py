@@ -12,7 +12,7 @@ import numpy as np
 from mpsim import checks
 from mpsim.contraction import matmul
 from mpsim.formats import FORMATS, as_format
-from mpsim.kernels import hosted
+from mpsim.kernels import DEFAULT_BACKEND, hosted
 from mpsim.products.accumulators import Summation, in_stages
 from mpsim.products.stages import AddC, Product, Scale
 from mpsim.products.tensor_cores import family_of
@@ -159,11 +159,11 @@ class Model:
     accumulator: Summation
     output: str = "float32"
 
-    def matmul(self, a: Array, b: Array, backend: str = "compiled", **given: Any) -> Array:
+    def matmul(self, a: Array, b: Array, backend: str = DEFAULT_BACKEND, **given: Any) -> Array:
         """float32 (M, K) times (K, N) -> float64 (M, N). given: C, scales and so on, as ``mpsim.matmul`` takes them."""
         return self._answers(matmul(a, b, self.accumulator, backend=backend, threads=1, **given), backend)
 
-    def dots(self, a: Array, b: Array, backend: str = "compiled") -> Array:
+    def dots(self, a: Array, b: Array, backend: str = DEFAULT_BACKEND) -> Array:
         """Dot products of the rows of a with the rows of b, both (P, K): one grouped convolution of a point."""
         count, length = a.shape
         x, w = a.reshape(1, count * length, 1, 1), b.reshape(count, length, 1, 1)
@@ -205,7 +205,7 @@ def open_dot(
     inputs: str = "float32",
     form: str = "matmul",
     side: int = SIDE,
-    backend: str = "compiled",
+    backend: str = DEFAULT_BACKEND,
 ) -> DotSubject:
     """The subject: a function of this process, an Accumulator (mpsim's own), or a name.
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from mpsim import checks
 from mpsim.errors import UsageError
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.products.accumulators import Summation, in_stages
 from mpsim.products.tensor_cores import accumulator_of
 from mpsim.validate.answers import SubjectError
@@ -56,7 +57,7 @@ def validate_dot(
     form: str = "matmul",
     calling: Calling = Calling(),
     seed: int = 0,
-    backend: str = "compiled",
+    backend: str = DEFAULT_BACKEND,
 ) -> DotReport:
     """Say which accumulator a subject is equal to in every bit, or how it differs from a declared one.
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.products.accumulators import Accumulator, Summation
 from mpsim.products.tensor_cores import TENSOR_CORES, accumulator_of, short
 from mpsim.rounding import decode
@@ -80,7 +81,7 @@ class DotVectors:
     b: np.ndarray
     expected: np.ndarray
     inputs: str
-    backend: str = "compiled"
+    backend: str = DEFAULT_BACKEND
 
     @property
     def length(self) -> int:
@@ -114,7 +115,7 @@ class DotVectors:
 
 
 def validate_dot_vectors(
-    path: str | Path, accumulator: Summation | str | None = None, *, backend: str = "compiled"
+    path: str | Path, accumulator: Summation | str | None = None, *, backend: str = DEFAULT_BACKEND
 ) -> DotVectorsReport:
     """Compares the file's results with those of ``accumulator``, and of every known accumulator and tensor core.
 
@@ -132,7 +133,7 @@ def validate_dot_vectors(
     return DotVectorsReport(str(path), inputs, vectors.length, len(vectors.a), declared, different, alike)
 
 
-def read_dot_vectors(path: Path, backend: str = "compiled") -> DotVectors:
+def read_dot_vectors(path: Path, backend: str = DEFAULT_BACKEND) -> DotVectors:
     """The products of a file. Raises SubjectError for a file that cannot be read or has another layout."""
     a, b, expected, inputs = _read(path)
     left, right = (decode(codes, inputs, backend=backend, threads=1) for codes in (a, b))

@@ -18,7 +18,7 @@ from mpsim.assignment import Plan
 from mpsim.errors import UsageError
 from mpsim.files.records import Record
 from mpsim.files.tensors import TensorFile, TensorFileError
-from mpsim.kernels import Kernels
+from mpsim.kernels import DEFAULT_BACKEND, Kernels
 from mpsim.kernels.contract import Array
 from mpsim.nn import Module
 from mpsim.ops import may_multiply
@@ -122,7 +122,7 @@ def teacher_forced(
     update: UpdateRule | None = None,
     accumulator: Choice = Accumulator(),
     described: Accumulators = Accumulators(),
-    backend: str = "compiled",
+    backend: str = DEFAULT_BACKEND,
     threads: int | None = None,
 ) -> TeacherReport:
     """Checks a recorded step op by op: mpsim computes each output and gradient from the file's stored inputs.
@@ -160,7 +160,7 @@ def teacher_forced(
         teacher.refuse_problems()
         bounds = Bounds(teacher)
         if not all(pair.comparison.equal for pair in teacher.pairs.values()):
-            plain = bound_kernels(backends.bind("compiled", threads), described)
+            plain = bound_kernels(backends.bind(DEFAULT_BACKEND, threads), described)
             _step(model, traced, bounds, bounds.parameter, plain, labels, scale, semantics)
         tensors = teacher.report(bounds.found)
         tensors += check_update(file, traced, plan, update, scale, teacher.notes)

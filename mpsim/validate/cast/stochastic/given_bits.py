@@ -8,6 +8,7 @@ import numpy as np
 
 from mpsim import checks
 from mpsim.formats import Format
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.validate.cast import nans
@@ -27,7 +28,8 @@ from mpsim.validate.subjects.environment import default_float_environment
 
 def validate_given_bits(
     subject: Subject, format: Format, source: Source, random_bit_count: int, *, mode: Mode = Mode.STOCHASTIC,
-    overflow: Overflow = Overflow.INFINITY, nan_codes: NanCodes = nans.ANY, seed: int = 0, backend: str = "compiled",
+    overflow: Overflow = Overflow.INFINITY, nan_codes: NanCodes = nans.ANY, seed: int = 0,
+    backend: str = DEFAULT_BACKEND,
 ) -> StochasticReport:  # fmt: skip
     """Tests every number of the corpus with four words, and some of them in arrays of other lengths.
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpsim.formats import Format
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.products.accumulators import Summation
 from mpsim.rounding import round_to
 from mpsim.validate.dot.inputs.edges import edge_batches
@@ -35,7 +36,7 @@ class Separated(NamedTuple):
 
 
 def separate(
-    prober: Prober, found: Sequence[Summation], output: str, *, seed: int = 0, backend: str = "compiled"
+    prober: Prober, found: Sequence[Summation], output: str, *, seed: int = 0, backend: str = DEFAULT_BACKEND
 ) -> Separated:
     """Drops accumulators by rows on which they differ, asking the subject those; ends where no batch separates any."""
     kept, tried = list(dict.fromkeys(found)), 0
