@@ -6,12 +6,17 @@ Exit codes: 0 success, 1 failure (the message says why), 2 wrong usage or a miss
 from __future__ import annotations
 
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import typer
 
 from mpsim.cli import arithmetic, command, figures, plans, runs, steps, validate, vectors
 from mpsim.cli.output import complain, is_failure, is_usage_error
 from mpsim.cli.validate import conformance
+from mpsim.files.semantics import OlderSemantics
 
 app = typer.Typer(
     name="mpsim",
@@ -36,7 +41,8 @@ command_line = typer.main.get_command(app)
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command and exits. It prints one line for a user's mistake and a traceback for a defect."""
     try:
-        command_line(args=arguments)
+        with _notes_on_older_files():
+            command_line(args=arguments)
     except KeyboardInterrupt:
         complain("stopped")
         sys.exit(130)
@@ -48,3 +54,20 @@ def main(arguments: list[str] | None = None) -> None:
             complain(command.message(error))
             sys.exit(1)
         raise
+
+
+@contextmanager
+def _notes_on_older_files() -> Iterator[None]:
+    """Prints each warning about a file of an older definition once, in one line without a place in the code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", OlderSemantics)
+        show = warnings.showwarning
+
+        def note(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, OlderSemantics):
+                complain(f"note: {message}")
+            else:
+                show(message, category, *rest, **more)
+
+        warnings.showwarning = note
+        yield

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mpsim.errors import MpsimError
+from mpsim.errors import MpsimError, UsageError
 from mpsim.files.records import Fields, Json
+from mpsim.files.semantics import FIELD, warn_if_older
 
 #: The name of the file in a results folder.
 FILE_NAME = "mpsim.sqlite"
@@ -175,12 +176,28 @@ class Results:
     def runs(self) -> list[StoredRun]:
         """Returns all runs in the order in which they were started."""
         rows = self._rows("SELECT key, settings, result FROM runs ORDER BY started, rowid")
-        return [StoredRun(key, json.loads(text), json.loads(result) if result else None) for key, text, result in rows]
+        return [
+            StoredRun(key, json.loads(text), self._decoded(result) if result else None) for key, text, result in rows
+        ]
 
     def result(self, key: str) -> Fields | None:
-        """Returns the result of a finished run, otherwise None."""
+        """Returns the result of a finished run, otherwise None.
+
+        The warning OlderSemantics is issued if the run has an older version of the definition.
+
+        Raises:
+            ResultsError: Its version is newer than this mpsim's.
+        """
         rows = self._rows("SELECT result FROM runs WHERE key = ? AND result IS NOT NULL", key)
-        return json.loads(rows[0][0]) if rows else None
+        return self._decoded(rows[0][0]) if rows else None
+
+    def _decoded(self, result: str) -> Fields:
+        found: Fields = json.loads(result)
+        try:
+            warn_if_older(found.get(FIELD), f"a run in {self.path}")
+        except UsageError as error:
+            raise ResultsError(str(error)) from error
+        return found
 
     def finished(self, key: str) -> str | None:
         """Returns the time at which a run finished (ISO 8601, UTC), or None."""

@@ -16,6 +16,7 @@ from mpsim.experiments.labels import Row, labels_of
 from mpsim.experiments.results import Results, settings_key
 from mpsim.experiments.settings import Contents, RunSettings
 from mpsim.files.records import Fields, Record
+from mpsim.files.semantics import FIELD, SEMANTICS
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.nn import Module
 from mpsim.training.reports import EpochReport
@@ -209,5 +210,6 @@ def _result(planned: Plan | None, trainer: Trainer, history: list[Fields]) -> Fi
         "skipped_steps": sum(epoch["skipped_steps"] for epoch in history),
         "steps": trainer.steps,
         "digest": trainer.digest(),
+        FIELD: SEMANTICS,
         "seconds": sum(epoch["seconds"] for epoch in history),
     }

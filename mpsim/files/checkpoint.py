@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mpsim.errors import MpsimError
-from mpsim.files import archive
+from mpsim.errors import MpsimError, UsageError
+from mpsim.files import archive, semantics
 from mpsim.files.records import Fields
 
 KIND, VERSION = "mpsim checkpoint", 1
@@ -32,17 +32,30 @@ def pack(header: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> byte
     >>> header["step"], arrays["weight"]
     (3, array([1., 2.], dtype=float32))
     """
-    text = json.dumps({"kind": KIND, "version": VERSION, **header}, indent=1, allow_nan=False)
+    text = json.dumps(
+        {"kind": KIND, "version": VERSION, semantics.FIELD: semantics.SEMANTICS, **header}, indent=1, allow_nan=False
+    )
     return archive.pack(arrays, {_HEADER: text})
 
 
 def unpack(content: bytes, source: str = "the checkpoint") -> tuple[Fields, dict[str, np.ndarray]]:
     """Returns the header and the arrays by name of a checkpoint's bytes. ``source`` names it in messages.
 
+    A checkpoint of an older version of the definition is read with the warning OlderSemantics.
+
     Raises:
-        CheckpointError: It is not a checkpoint, is incomplete or corrupt, or has a version that this mpsim does not
-            read.
+        CheckpointError: It is not a checkpoint, is incomplete or corrupt, or has a version, of the file or of the
+            definition, that this mpsim does not read.
     """
+    header, arrays = _content(content, source)
+    try:
+        semantics.warn_if_older(header.get(semantics.FIELD), source)
+    except UsageError as error:
+        raise CheckpointError(str(error)) from error
+    return header, arrays
+
+
+def _content(content: bytes, source: str) -> tuple[Fields, dict[str, np.ndarray]]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as file:
             names = file.namelist()

@@ -15,6 +15,7 @@ from typing import NamedTuple, TypedDict
 
 from mpsim import checks
 from mpsim.errors import UsageError
+from mpsim.files import semantics
 from mpsim.files.records import Fields, Json, Record
 from mpsim.vectors.forms import FORMS, OP_FORMS, Table, table_files
 
@@ -31,6 +32,7 @@ class Manifest(TypedDict):
 
     mpsim: str
     pack_version: int
+    semantics_version: int
     arguments: Record
     sets: list[Fields]
     files: dict[str, FileEntry]
@@ -90,7 +92,8 @@ def write_manifest(
 ) -> Manifest:
     """Writes the manifest of existing files, with a digest of its own content, and returns it."""
     manifest: Manifest = {
-        "mpsim": version("mpsim"), "pack_version": PACK_VERSION, "arguments": dict(arguments), "sets": list(sets),
+        "mpsim": version("mpsim"), "pack_version": PACK_VERSION, "semantics_version": semantics.SEMANTICS,
+        "arguments": dict(arguments), "sets": list(sets),
         "files": {name: files[name] for name in sorted(files)}, "digest": "",
     }  # fmt: skip
     manifest["digest"] = _digest(manifest)
@@ -99,8 +102,11 @@ def write_manifest(
 
 
 def _digest(manifest: Manifest) -> str:
-    """Computes the SHA-256 of a manifest without its digest."""
-    rest = {name: value for name, value in manifest.items() if name != "digest"}
+    """Computes the SHA-256 of a manifest without its digest and the version of the definition.
+
+    Packs whose content is equal have equal digests, also if the definition changed elsewhere between them.
+    """
+    rest = {name: value for name, value in manifest.items() if name not in ("digest", semantics.FIELD)}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
@@ -118,12 +124,15 @@ class Problem(NamedTuple):
 def verify(folder: str | Path) -> list[Problem]:
     """Lists the files of a pack that differ from what was written. A manifest that lost entries counts as "changed".
 
+    A pack of an older version of the definition is read with the warning OlderSemantics.
+
     Raises:
         OSError: There is no manifest.
-        ValueError: The manifest does not belong to a pack.
+        ValueError: The manifest does not belong to a pack, or its definition is newer than this mpsim's.
     """
     folder = Path(folder)
     manifest = _manifest(folder)
+    semantics.warn_if_older(manifest.get("semantics_version"), str(folder))
     listed = manifest["files"]
     found = []
     if manifest["pack_version"] > 1 and manifest.get("digest") != _digest(manifest):

@@ -16,6 +16,7 @@ import numpy as np
 
 import reference_models
 from mpsim.assignment import assign
+from mpsim.files import semantics
 from mpsim.kernels.philox import Stream, uniform
 from mpsim.trace import trace
 from mpsim.training.trainer import Trainer
@@ -88,13 +89,23 @@ def images_and_labels(shape: tuple[int, int, int], step: int) -> tuple[np.ndarra
 
 
 def stored(model: str) -> dict[str, Any]:
-    """Reads a network's file."""
-    return json.loads((FOLDER / f"{model}.json").read_text(encoding="utf-8"))
+    """Reads a network's file. Raises UsageError if its version of the definition is newer than this mpsim's."""
+    path = FOLDER / f"{model}.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    semantics.warn_if_older(found.get(semantics.FIELD), str(path))
+    return found
 
 
 def file_content(model: str, backend: str = "compiled") -> dict[str, Any]:
     """Computes the content of a network's file."""
-    about = {"model": model, "width": WIDTHS[model], "classes": 10, "batch": BATCH, "seed": SEED}
+    about = {
+        semantics.FIELD: semantics.SEMANTICS,
+        "model": model,
+        "width": WIDTHS[model],
+        "classes": 10,
+        "batch": BATCH,
+        "seed": SEED,
+    }
     return about | {"runs": [compute(case, backend) for case in cases(model)]}
 
 

@@ -13,6 +13,7 @@ from mpsim import networks
 from mpsim.assignment import Plan
 from mpsim.engine.tape import Contribution
 from mpsim.engine.tensor import TensorId
+from mpsim.files.semantics import FIELD, SEMANTICS, warn_if_older
 from mpsim.files.tensors import TensorFile, TensorFileError, write_tensors
 from mpsim.kernels import Kernels
 from mpsim.kernels.contract import Array
@@ -153,6 +154,7 @@ def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
     index = {
         "kind": KIND,
         "version": VERSION,
+        FIELD: SEMANTICS,
         "model": {
             "name": traced.model, "width": traced.width, "classes": traced.classes, "input_shape": images.shape[1:],
         },
@@ -192,6 +194,7 @@ def network_of(record: TensorFile, model: str | None = None) -> RecordedNetwork:
     if index.get("kind") != KIND or index.get("version") != VERSION:
         found = f"{index.get('kind')!r} version {index.get('version')}" if index else "no index"
         raise TensorFileError(f"{record.source} is no {KIND!r} of version {VERSION} ({found}): write it by trace-step")
+    warn_if_older(index.get(FIELD), record.source)
     try:
         rounding, described = index["rounding"], dict(index["model"])
         plan = None if index["plan"] is None else Plan.from_json(index["plan"])
