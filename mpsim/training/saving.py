@@ -104,9 +104,14 @@ def fitting(source: str) -> Iterator[None]:
 def build_network(
     described: dict[str, Any], source: str, remedy: str = "pass model=, an instance of that network"
 ) -> Module:
-    """Builds the network that the header names, without its weights. ``remedy``: the advice of an error message."""
+    """Builds the network that the header names, without its weights. ``remedy``: the advice of an error message.
+
+    A name of a file, ``FILE.py:FUNCTION``, is refused: reading a file must not run code that the file chooses.
+    """
     try:
         name, width, classes = (described[key] for key in ("name", "width", "classes"))
+        if networks.file_of(name) is not None:
+            raise UsageError("it names a file, whose code is not run")
         return networks.build(name, width=width, classes=classes, input_shape=tuple(described["input_shape"]) or None)
     except (ValueError, TypeError, KeyError) as error:
         why = f"its {error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
