@@ -1,12 +1,7 @@
-"""Defines floating-point formats. Each is one declaration, from which all other properties are derived.
-
-Source: IEEE 754-2019 §3; OCP OFP8 and MX v1.0; ml_dtypes (names); Lee, Sharma, Aiken 2023 (``fp_E_M_B``);
-Agrawal et al. 2019 (DLFloat16); IEEE P3109 Interim Report v4.0 §3 (``p3109_kKpP``).
-"""
+"""Defines what a floating-point format is: a declaration, from which all other properties are derived."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -169,6 +164,7 @@ class Format:
     def value(self, code: int) -> Fraction:
         """Returns the exact number of a finite non-negative code.
 
+        >>> from mpsim.formats import FORMATS
         >>> FORMATS["p3109_k16p1u"].value(1).denominator.bit_length()
         32768
         """
@@ -255,96 +251,3 @@ class Format:
 
     def __str__(self) -> str:
         return self.name
-
-
-_ROWS = (
-    Format("float64", 11, 52),
-    Format("float32", 8, 23),
-    Format("tf32", 8, 10),
-    Format("bfloat16", 8, 7),
-    Format("float16", 5, 10),
-    Format("dlfloat16", 6, 9, specials="fn", subnormals=False),
-    Format("float8_e5m2", 5, 2),
-    Format("float8_e4m3fn", 4, 3, specials="fn"),
-    Format("float8_e4m3", 4, 3),
-    Format("float8_e3m4", 3, 4),
-    Format("float8_e4m3fnuz", 4, 3, bias=8, specials="fnuz"),
-    Format("float8_e5m2fnuz", 5, 2, bias=16, specials="fnuz"),
-    Format("float8_e4m3b11fnuz", 4, 3, bias=11, specials="fnuz"),
-    Format("float8_e8m0fnu", 8, 0, specials="e8m0", signed=False),
-    Format("float6_e2m3fn", 2, 3, specials="none"),
-    Format("float6_e3m2fn", 3, 2, bias=3, specials="none"),
-    Format("float4_e2m1fn", 2, 1, specials="none"),
-)
-
-
-def _parse(name: str) -> Format | None:
-    """Returns the format of a parametric name, ``fp_E_M_B`` (paper §4.1) or ``p3109_kKpP[u][_finite]``, or None."""
-    if found := re.fullmatch(r"fp_(\d+)_(\d+)_(n?)(\d+)", name):
-        exponent_bits, mantissa_bits = int(found[1]), int(found[2])
-        shift = int(found[4]) * (-1 if found[3] else 1)
-        if exponent_bits > 11 or exponent_bits < 1:
-            raise UsageError(f"format {name!r}: the exponent must have 1 to 11 bits, got {exponent_bits}")
-        specials = "ieee" if exponent_bits == 8 else "none"
-        format = Format(name, exponent_bits, mantissa_bits, 2 ** (exponent_bits - 1) - 1 + shift, specials)
-        format.require_float64()
-        return format
-    if found := re.fullmatch(r"p3109_k(\d+)p(\d+)(u?)(_finite)?", name):
-        width, precision, signed = int(found[1]), int(found[2]), not found[3]
-        most = width - signed
-        if not 3 <= width <= 16 or not 1 <= precision <= most:  # P3109 v4.0 §3.1
-            raise UsageError(
-                f"format {name!r}: P3109 formats need 3 to 16 bits (K) and 1 to K - 1 significant bits (P), "
-                f"unsigned ones 1 to K"
-            )
-        bias, specials = 2 ** (most - precision), f"p3109{found[4] or ''}"
-        return Format(name, most - precision + 1, precision - 1, bias, specials, signed=signed)
-    return None
-
-
-class FormatTable(dict[str, Format]):
-    """Maps names to formats. Indexing also parses ``fp_E_M_B`` and ``p3109_kKpP``; iteration lists only fixed names.
-
-    >>> FORMATS["fp_4_3_4"].largest
-    30.0
-    """
-
-    def __missing__(self, name: str) -> Format:
-        checks.instance("format", name, str, "a name or a Format")
-        parsed = _parse(name)
-        if parsed is None:
-            also = "fp_E_M_B (e.g. fp_4_3_4), p3109_kKpP[u][_finite]"
-            raise checks.unknown("format", name, self, hint=_hint(name), also=also)
-        return parsed
-
-
-#: Common names of formats and their names here.
-_COMMON = {"half": "float16", "single": "float32", "float": "float32", "double": "float64", "bf16": "bfloat16"}
-
-
-def _hint(name: str) -> str | None:
-    """Returns a hint for a common name: the format it means, or how the formats it may mean differ; otherwise None.
-
-    >>> _hint("e5m2")
-    '; it may mean float8_e5m2 (largest 57344, infinity) or float8_e5m2fnuz (largest 57344, no infinity).'
-    """
-    text = name.strip().lower().replace("-", "_") or "nothing"
-    if re.match(r"(mx|nv)_?(fp|int)\d", text):
-        return "; for block formats, whose elements share scales, use mpsim.blocks and 'mpsim validate blocks'."
-    text = re.sub(r"^fp?(?=\d)", "float", _COMMON.get(text, text))
-    text = re.sub(r"^(float\d+)(?=e\d)", r"\1_", text)
-    if text in FORMATS and not re.search(r"e\dm\d$", text):
-        return checks.did_you_mean([text])
-    meant = [row for row in _ROWS if f"_{row.name}".find(f"_{text}") >= 0]
-    if len(meant) < 2:
-        return checks.did_you_mean([row.name for row in meant]) or None
-    ends = [f"{row.name} (largest {row.largest:g}, {'' if row.has_infinity else 'no '}infinity)" for row in meant]
-    return f"; it may mean {', '.join(ends[:-1])} or {ends[-1]}."
-
-
-FORMATS = FormatTable({row.name: row for row in _ROWS})
-
-
-def as_format(format: str | Format) -> Format:
-    """Returns a ``Format`` unchanged, or the format of a name. Raises UsageError, with similar names, for others."""
-    return format if isinstance(format, Format) else FORMATS[format]
