@@ -44,6 +44,7 @@ ARGUMENTS = {
     "validate step": ["{}/step.npz", "--against", "{}/step.npz", "--teacher-forced"],
     "vectors cast": ["--out", "{}/pack", "--format", "float4_e2m1fn", "--mode", "up", "--size", "4"],
     "vectors op": ["--out", "{}/pack", "--operation", "add", "--formats", "p3109_k4p2", "--mode", "stochastic"],
+    "vectors blocks": ["--out", "{}/pack", "--format", "nvfp4", "--size", "2"],
     "vectors dot": ["--out", "{}/pack", "--size", "2", "--length", "3"],
     "vectors step": ["--out", "{}/pack", "--width", "0.0625"],
 }  # fmt: skip

@@ -12,6 +12,7 @@ from mpsim.cli.output import JsonFlag, complain, print_json
 from mpsim.files.records import Record
 from mpsim.policies import Mode, Overflow
 from mpsim.products.tensor_cores import accumulator_of
+from mpsim.vectors.blocks import block_tables
 from mpsim.vectors.forms import FORMS, OP_FORMS
 from mpsim.vectors.operations import op_tables
 from mpsim.vectors.pack import Manifest, write_pack
@@ -95,6 +96,33 @@ def op(
     _print_summary(write_pack(out, tables, arguments, form or OP_FORMS), out, json)
 
 
+def blocks(
+    out: Out,
+    format: Annotated[
+        list[str],
+        typer.Option(help="Block format, preset or description, as for 'mpsim validate blocks'; may be repeated."),
+    ],
+    tensor_scale: Annotated[
+        float | None,
+        typer.Option(help="The second scale, or the largest magnitude of a multiplier. Default: that of the blocks."),
+    ] = None,
+    statistic: Annotated[
+        float | None, typer.Option(help="The largest magnitude, for quantisers that are given it.")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Most blocks of each quantiser.")] = 200,
+    form: Forms = None,
+    seed: Annotated[int, typer.Option(help="Seed of the random elements and words.")] = 0,
+    json: JsonFlag = False,
+) -> None:
+    """Write vectors of block quantisers: blocks, element codes, scales ('mpsim validate blocks' reads them)."""
+    arguments: Record = {
+        "kind": "blocks", "format": list(format), "tensor_scale": tensor_scale, "statistic": statistic, "size": size,
+        "form": form, "seed": seed,
+    }  # fmt: skip
+    tables = block_tables(format, tensor_scale=tensor_scale, statistic=statistic, size=size, seed=seed)
+    _print_summary(write_pack(out, tables, arguments, form or FORMS), out, json)
+
+
 def dot(
     out: Out,
     accumulator: Annotated[
@@ -169,5 +197,5 @@ def _print_summary(manifest: Manifest, out: Path, json: bool) -> None:
     )
 
 
-for function in (cast, op, dot, step, verify):
+for function in (cast, op, blocks, dot, step, verify):
     app.command(function.__name__)(function)

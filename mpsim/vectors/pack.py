@@ -90,7 +90,11 @@ def file_entry(content: bytes) -> FileEntry:
 def write_manifest(
     folder: Path, files: Mapping[str, FileEntry], sets: Sequence[Fields], arguments: Mapping[str, Json]
 ) -> Manifest:
-    """Writes the manifest of existing files, with a digest of its own content, and returns it."""
+    """Writes the manifest of existing files, with a digest of its own content, and returns it.
+
+    Files of an earlier pack in the folder are removed, unless they were changed since.
+    """
+    _remove_earlier(folder, set(files))
     manifest: Manifest = {
         "mpsim": version("mpsim"), "pack_version": PACK_VERSION, "semantics_version": semantics.SEMANTICS,
         "arguments": dict(arguments), "sets": list(sets),
@@ -99,6 +103,18 @@ def write_manifest(
     manifest["digest"] = _digest(manifest)
     (folder / MANIFEST).write_bytes((json.dumps(manifest, indent=1) + "\n").encode())
     return manifest
+
+
+def _remove_earlier(folder: Path, kept: set[str]) -> None:
+    """Removes the files that the folder's manifest lists, as they were written."""
+    try:
+        earlier = _manifest(folder)["files"]
+    except (OSError, UsageError):
+        return
+    for name, entry in earlier.items():
+        path = folder / Path(name).name
+        if name not in kept and path.is_file() and file_entry(path.read_bytes()) == entry:
+            path.unlink()
 
 
 def _digest(manifest: Manifest) -> str:

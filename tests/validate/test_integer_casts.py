@@ -211,7 +211,7 @@ def test_forms_of_subjects(tmp_path: Path) -> None:
         subject = open_subject(f"{library}:{name}", Calling(signature=None))
         if answer is None:
             assert validate_cast(subject, "bfloat16", "int8", mode="nearest_even").equal
-            with pytest.raises(SubjectError, match="reads integers of 8 bits; the source is int16"):
+            with pytest.raises(SubjectError, match="reads int8; the source is int16"):
                 validate_cast(subject, "bfloat16", "int16")
         else:
             assert validate_integer_cast(subject, "int8", mode="nearest_even", nan="zero").equal

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mpsim.cli import command
 from mpsim.cli.validate.verdict import calls_subject, gives_verdict
 from mpsim.errors import UsageError
 from mpsim.kernels import DEFAULT_BACKEND
@@ -18,13 +19,14 @@ from mpsim.validate.subjects.opening import Calling
 
 
 @gives_verdict("blocks")
-@calls_subject(native=False)
+@calls_subject()
 def blocks(
     subject: Annotated[
         str,
         typer.Argument(
             help="package.module:function or file.py:function: float32 blocks (n, block size) in; dequantised values "
-            "of the same shape out, or (element codes, scale codes)."
+            "of the same shape out, or (element codes, scale codes). Or library.so:name, 'command:PROGRAM ARGUMENTS', "
+            "or a file of blocks with answers (.npz, .jsonl, .txt)."
         ),
     ],
     calling: Calling,
@@ -51,6 +53,12 @@ def blocks(
     statistic: Annotated[
         float | None, typer.Option(help="The largest magnitude that the subject uses, where it is given one.")
     ] = None,
+    given_bits: Annotated[
+        bool,
+        typer.Option(
+            "--given-bits", help="For formats that round at random: the subject takes (numbers, uint32 words)."
+        ),
+    ] = False,
     decode: Annotated[
         bool, typer.Option("--decode", help="The subject is a dequantiser: codes and scales in, numbers out.")
     ] = False,
@@ -62,13 +70,12 @@ def blocks(
     Exit code 0: equal to the declared rule, or to some; 1: different; 2: could not tell.
     """
     if decode:
-        for name, value in (("scale-rule", scale_rule), ("scale-overflow", scale_overflow), ("statistic", statistic)):
-            if value is not None:
-                raise UsageError(f"--{name} is for quantisers; leave it out with --decode")
+        for name in command.options_given("scale_rule", "scale_overflow", "statistic", "given_bits"):
+            raise UsageError(f"{name} is for quantisers; leave it out with --decode")
         decoded = validate_dequantizer(subject, format, tensor_scale=tensor_scale, backend=backend, calling=calling)
         return decoded, decoding
     report = validate_blocks(
         subject, format, scale_rule=scale_rule, scale_overflow=scale_overflow, tensor_scale=tensor_scale,
-        statistic=statistic, seed=seed, backend=backend, calling=calling,
+        statistic=statistic, given_bits=given_bits, seed=seed, backend=backend, calling=calling,
     )  # fmt: skip
     return report, presentation

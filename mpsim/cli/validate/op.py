@@ -21,7 +21,7 @@ def op(
         str,
         typer.Argument(
             help="package.module:function or file.py:function, which takes one array of codes for each operand and "
-            "returns the codes of the results; or library.so:name, a C function of one or two operands."
+            "returns the codes of the results; or library.so:name, a C function of the operands."
         ),
     ],
     calling: Calling,

@@ -48,9 +48,9 @@ _OUTPUTS = (
 )
 
 
-def calls_subject(*, native: bool = True) -> Callable[[Command[Result]], Command[Result]]:
-    """A command whose function takes ``calling``, a Calling made of options; ``native``: also of a C function."""
-    return made_of("calling", [*_OF_PYTHON, *(_OF_C if native else ())], _calling)
+def calls_subject() -> Callable[[Command[Result]], Command[Result]]:
+    """A command whose function takes ``calling``, a Calling made of options."""
+    return made_of("calling", [*_OF_PYTHON, *_OF_C], _calling)
 
 
 def _calling(argument: list[str] | None = None, **given: Any) -> Calling:

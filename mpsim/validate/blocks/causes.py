@@ -9,14 +9,17 @@ import numpy as np
 
 from mpsim.blocks import PRESETS, SCALE_RULES, Quantizer
 from mpsim.blocks.quantizers.elements import Element, Integer
+from mpsim.blocks.quantizers.groups import Row
 from mpsim.blocks.quantizers.stages import Scale
+from mpsim.blocks.running import Given, quantize_array
 from mpsim.errors import MpsimError
 from mpsim.formats import as_format
 from mpsim.kernels.contract import Array
 from mpsim.policies import PLAIN_MODES
 from mpsim.rounding import decode, encode
 from mpsim.validate.blocks.answers import BlockAnswers
-from mpsim.validate.blocks.expected import Expected, Trial
+from mpsim.validate.blocks.expected import Expected, Trial, joined
+from mpsim.validate.cast.stochastic.given_causes import alternatives
 
 #: The number of blocks on which a cause is tried first.
 SAMPLE = 64
@@ -31,11 +34,18 @@ ROUNDINGS = {"up": "up", "toward_zero": "toward zero", "nearest_away": "to neare
 
 @dataclass(frozen=True)
 class Cause:
-    """A changed description, and a changed outcome of it, with words."""
+    """A changed description, and a changed outcome of it, with words. ``used``: what is used of given random words."""
 
     words: str
     quantizer: Quantizer
     change: Callable[[Expected], Expected] = lambda expected: expected
+    used: Callable[[Array], Array] | None = None
+
+    def of(self, trial: Trial) -> Trial:
+        """Returns the trial with the words that are used."""
+        if self.used is None or trial.words is None:
+            return trial
+        return replace(trial, words=self.used(trial.words.reshape(-1)).reshape(trial.words.shape))
 
 
 def cause_of(
@@ -45,16 +55,18 @@ def cause_of(
 
     ``known`` are causes of other classes. They are tried first, because one defect is more likely than two.
     """
-    rows, values = np.flatnonzero(region), answered.values is not None
+    rows = np.flatnonzero(region)
     few = rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLE).astype(int))]
     for cause in sorted(causes(quantizer, answered), key=lambda cause: cause.words not in known):
+        asked = cause.of(trial)
         if trial.is_whole:
-            if not answered.at(rows).differ(cause.change(trial.expected(cause.quantizer, values).at(rows))).any():
+            if not answered.at(rows).differ(cause.change(asked.expected(cause.quantizer, answered).at(rows))).any():
                 return cause.words
             continue
-        parts = ((few, trial.some(few)), (rows, trial.some(rows)))  # a few blocks refute most descriptions
+        parts = ((few, asked.some(few)), (rows, asked.some(rows)))  # a few blocks refute most descriptions
         if not any(
-            answered.at(at).differ(cause.change(part.expected(cause.quantizer, values))).any() for at, part in parts
+            answered.at(at).differ(cause.change(part.expected(cause.quantizer, answered.at(at)))).any()
+            for at, part in parts
         ):
             return cause.words
     return None
@@ -65,9 +77,19 @@ def causes(quantizer: Quantizer, answered: BlockAnswers) -> Iterator[Cause]:
     single = [Cause(words, changed) for words, changed in _sound(_changes(quantizer))]
     yield from single
     yield from (Cause(words, quantizer, change) for words, change in outcomes(quantizer, answered))
+    yield from _words(quantizer)
     yield from _presets(quantizer)
     for first in single:
         yield from _pairs(first)
+
+
+def _words(quantizer: Quantizer) -> Iterator[Cause]:
+    """Other uses of given random words."""
+    element = quantizer.element
+    if element.policy.mode.needs_random_bits:
+        for words, policy, used in alternatives(element.policy):
+            rounds = replace(element, mode=policy.mode.value, random_bit_count=policy.random_bit_count)
+            yield Cause(words, replace(quantizer, element=rounds), used=used)
 
 
 def _pairs(first: Cause) -> Iterator[Cause]:
@@ -117,6 +139,8 @@ def _changes(quantizer: Quantizer) -> Iterator[tuple[str, Callable[[], Quantizer
 
 
 def _modes(element: Element | Integer) -> Iterator[tuple[str, Element | Integer]]:
+    if element.policy.mode.needs_random_bits:
+        return
     for mode in PLAIN_MODES:
         if mode.value != element.mode:
             yield f"elements are rounded {mode.value}", replace(element, mode=mode.value)
@@ -192,6 +216,9 @@ def outcomes(quantizer: Quantizer, answered: BlockAnswers) -> Iterator[tuple[str
         yield "the tensor scale is forgotten", _without_second
     for steps, word in ((1, "more"), (-1, "less")):
         yield f"the scale is one power of two {word} than that of the elements", _shifted(steps)
+    if quantizer.scale.formula in SCALE_RULES:
+        words = "NaN and infinity count as 2^128 for the scale, and elements are rounded as in other blocks"
+        yield words, _top_exponent
     yield "signs are lost", _absolute
     yield "neighbouring elements are swapped", _swapped
     if answered.values is not None:
@@ -208,6 +235,19 @@ def _shifted(steps: int) -> Callable[[Expected], Expected]:
             return replace(expected, scales=scales, exact=exact, single=exact.astype(np.float32))
 
     return change
+
+
+def _top_exponent(expected: Expected) -> Expected:
+    """The exponent field of a NaN or an infinity is taken for that of a number."""
+    if expected.inputs is None:
+        return expected
+    wrong = ~np.isfinite(expected.inputs).all(-1)
+    statistic = replace(expected.quantizer.statistic, group=Row(), source="given")
+    quantizer = replace(expected.quantizer, statistic=statistic)
+    found, _ = quantize_array(expected.inputs, quantizer, -1, Given(2.0**128), "reference", 1)
+    other = joined([found], Row(), [len(wrong)])
+    scales = np.where(wrong[:, None], other.scales, expected.scales)
+    return replace(other.where(wrong[:, None], expected), quantizer=expected.quantizer, scales=scales, points=None)
 
 
 def _absolute(expected: Expected) -> Expected:

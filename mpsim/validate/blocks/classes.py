@@ -14,10 +14,11 @@ from mpsim.blocks import Quantizer
 from mpsim.files.records import Record
 from mpsim.formats import as_format
 from mpsim.kernels.contract import Array
-from mpsim.validate.blocks.answers import BlockAnswers, BlockSubject
+from mpsim.validate.blocks.answers import BlockAnswers
 from mpsim.validate.blocks.causes import cause_of
 from mpsim.validate.blocks.expected import Expected, Trial
 from mpsim.validate.blocks.kinds import MEANINGS, Kind
+from mpsim.validate.blocks.subjects import BlockSubject
 
 #: The number of elements that are tried beside the largest of an example.
 MOST_TRIED = 128
@@ -104,7 +105,7 @@ def findings(
     definition: Definition, trial: Trial, answered: BlockAnswers, subject: BlockSubject
 ) -> tuple[Finding, ...]:
     """Returns every class of blocks that differ from a definition."""
-    corpus, expected = trial.blocks, trial.expected(definition.quantizer, answered.values is not None)
+    corpus, expected = trial.blocks, trial.expected(definition.quantizer, answered)
     different = answered.differ(expected)
     wrong, kinds = different.any(-1), kinds_of(corpus, expected, answered)
     found: list[Finding] = []
@@ -153,18 +154,19 @@ def _example(
     size = np.abs(np.log2(amax)) if kind in ORDINARY else amax
     first = rows[np.argsort(size, kind="stable")[0]]
     row = trial.blocks[first]
-    if trial.is_whole or quantizer.statistic.source == "given":
-        only = np.array([first])
-        return _counterexample(row, trial.expected(quantizer).at(only), answered.at(only), 0)
+    only = np.array([first])
+    if trial.is_whole or quantizer.statistic.source == "given" or subject.file is not None:
+        return _counterexample(row, trial.expected(quantizer, answered).at(only), answered.at(only), 0)
     top = int(np.argmax(np.where(np.isnan(row), np.inf, np.abs(row))))
     fewer = np.zeros((min(row.size, MOST_TRIED) + 2, row.size), np.float32)  # the largest alone, with one other, all
     fewer[:, top] = row[top]
-    wrong = np.flatnonzero(answered.at(np.array([first])).differ(trial.some(np.array([first])).expected(quantizer))[0])
+    wrong = np.flatnonzero(answered.at(only).differ(trial.some(only).expected(quantizer, answered.at(only)))[0])
     places = np.unique(np.concatenate([wrong, np.arange(row.size)]))[: len(fewer) - 2]
     fewer[np.arange(1, len(places) + 1), places] = row[places]
     fewer[-1] = row
-    smaller = trial.of(fewer)
-    expected, got = smaller.expected(quantizer), subject.ask(smaller)
+    smaller = trial.of(fewer, None if trial.words is None else np.repeat(trial.words[only], len(fewer), 0))
+    got = subject.ask(smaller)
+    expected = smaller.expected(quantizer, got)
     differ = np.flatnonzero(got.differ(expected).any(-1))
     at = int(differ[0]) if differ.size else len(fewer) - 1
     return _counterexample(fewer[at], expected, got, at)

@@ -163,7 +163,7 @@ def _elements(quantizer: Quantizer, amax: Array, given: Given, seed: int) -> Arr
     if calls:  # the statistic of each block as if it were a row
         divisor = (amax / quantizer.target)[:, None]
     else:
-        expected = Trial(quantizer.group, lone, given, "reference", calls).expected(quantizer, values=False)
+        expected = Trial(quantizer.group, lone, given, "reference", calls).expected(quantizer, None, values=False)
         divisor = expected.scale_numbers
         divisor = divisor * _divisor(quantizer, given.tensor_scale)
     words = _words(seed, shape[0] * shape[1], 2).reshape(shape)

@@ -19,12 +19,13 @@ from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
 from mpsim.rounding import encode
 from mpsim.validate.answers import Judged, SubjectError, Verdict
-from mpsim.validate.blocks.answers import BlockAnswers, BlockSubject, open_blocks
+from mpsim.validate.blocks.answers import BlockAnswers
 from mpsim.validate.blocks.causes import outcomes
 from mpsim.validate.blocks.corpus import group_size, quantizer_of, whole_of
 from mpsim.validate.blocks.expected import Expected, joined
 from mpsim.validate.blocks.kinds import MEANINGS, Kind
 from mpsim.validate.blocks.report import many
+from mpsim.validate.blocks.subjects import BlockSubject, open_blocks
 from mpsim.validate.blocks.validation import LENGTHS
 from mpsim.validate.subjects.casts import values_of
 from mpsim.validate.subjects.environment import default_float_environment
@@ -130,7 +131,7 @@ def validate_dequantizer(
         raise UsageError(f"this description has no second scale, got {tensor_scale}", "tensor_scale")
     second = whole_of(quantizer) if tensor_scale is None else float(tensor_scale)
     checks.real("tensor_scale", second, above=0, most=checks.FLOAT32_LARGEST)
-    opened = open_blocks(subject, quantizer, calling)
+    opened = open_blocks(subject, quantizer, calling, inputs=2, decodes=True)
     codes, scales = code_pairs(quantizer)
     with default_float_environment():
         given = None if quantizer.second is None else np.asarray(F(second))
@@ -141,9 +142,7 @@ def validate_dequantizer(
         classes = _classes(expected, answered)
     name = format if isinstance(format, str) and "(" not in format else getattr(format, "name", "the description")
     few = as_format(quantizer.scale.format).bits <= 8
-    return DecodeReport(
-        opened.name, str(name), quantizer, codes.size, few, answered.type, classes, tuple(opened.callee.state)
-    )
+    return DecodeReport(opened.name, str(name), quantizer, codes.size, few, answered.type, classes, opened.state)
 
 
 def code_pairs(quantizer: Quantizer) -> tuple[Array, Array]:
@@ -170,7 +169,7 @@ def _scales(quantizer: Quantizer) -> Array:
 def _ask(subject: BlockSubject, codes: Array, scales: Array) -> BlockAnswers:
     format = as_format(subject.quantizer.scale.format)
     scale = Typed("uint8" if format.bits <= 8 else format.name, np.ascontiguousarray(scales[:, 0]))
-    answers = subject.callee.call([Typed(codes.dtype.name, codes), scale], 32 * codes.size + 4096)
+    answers = subject.call([Typed(codes.dtype.name, codes), scale])
     if len(answers) != 1 or answers[0].words.shape != codes.shape or answers[0].type not in FORMATS:
         shapes = ", ".join(f"{each.type} of {each.words.shape}" for each in answers)
         raise SubjectError(f"{subject.name} answered {shapes}; expected floats of {codes.shape}")

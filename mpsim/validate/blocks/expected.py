@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -41,6 +42,12 @@ class Expected:
             return self.single.astype(np.float64)
         return np.asarray(round_to(wide, type, "nearest_even", "infinity", threads=1), np.float64)
 
+    def where(self, chosen: Array, other: Expected) -> Expected:
+        """Returns these elements where they are chosen, and else those of the other."""
+        pairs = ((self.codes, other.codes), (self.exact, other.exact), (self.single, other.single))
+        codes, exact, single = (np.where(chosen, ours, theirs) for ours, theirs in pairs)
+        return replace(self, codes=codes, exact=exact, single=single)
+
     def at(self, rows: Array) -> Expected:
         """Returns what is expected of some of the blocks."""
         points = None if self.points is None else self.points[rows]
@@ -69,12 +76,23 @@ def per_block(numbers: Array, count: int) -> Array:
     return np.broadcast_to(numbers.reshape(-1, 1), (count, 1)) if numbers.size == 1 else numbers.reshape(count, 1)
 
 
+class Answered(Protocol):
+    """What a subject answered to blocks."""
+
+    @property
+    def values(self) -> Array | None:
+        """Numbers, or None for codes."""
+
+    def differ(self, expected: Expected) -> Array:
+        """Returns which elements differ."""
+
+
 @dataclass(frozen=True, eq=False)
 class Trial:
     """Blocks (n, size) and how they are asked.
 
     ``calls``: the rows of each call, () for one call. ``across``: blocks in a row of the array. ``given``: the
-    statistic and the tensor scale.
+    statistic and the tensor scale. ``words``: a random word, uint32, for each element, if the subject is given them.
     """
 
     group: Group
@@ -83,6 +101,7 @@ class Trial:
     backend: str
     calls: tuple[slice, ...] = ()
     across: int = 1
+    words: Array | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -91,23 +110,52 @@ class Trial:
 
     def arrays(self) -> list[Array]:
         """Returns the array of each call."""
-        return [to_array(self.blocks[rows], self.group, self.across) for rows in self.calls or (slice(None),)]
+        return self.in_calls(self.blocks)
+
+    def in_calls(self, blocks: Array) -> list[Array]:
+        """Returns what there is for each element of the blocks as an array for each call."""
+        return [to_array(blocks[rows], self.group, self.across) for rows in self.calls or (slice(None),)]
 
     def some(self, rows: Array) -> Trial:
         """Returns a trial of some of the blocks, each of which has to be independent."""
-        return self.of(self.blocks[rows])
+        return self.of(self.blocks[rows], None if self.words is None else self.words[rows])
 
-    def of(self, blocks: Array) -> Trial:
+    def of(self, blocks: Array, words: Array | None = None) -> Trial:
         """Returns a trial of other independent blocks."""
         calls = tuple(slice(i, i + 1) for i in range(len(blocks))) if self.calls else ()
-        return replace(self, blocks=blocks, calls=calls)
+        return replace(self, blocks=blocks, calls=calls, words=words)
 
-    def expected(self, quantizer: Quantizer, values: bool = True) -> Expected:
-        """Returns what a description expects. Without ``values``, its numbers are NaN, which takes less time."""
+    def expected(self, quantizer: Quantizer, answered: Answered | None = None, values: bool = True) -> Expected:
+        """Returns what a description expects.
+
+        Args:
+            quantizer: The description. If it rounds elements at random and the trial has no random words, either
+                neighbour is expected: that which was answered, if it is one of them.
+            answered: The answers.
+            values: Whether the numbers are computed. Otherwise they are NaN, which takes less time. Answers in codes
+                need none.
+        """
+        values = values and (answered is None or answered.values is not None)
+        if not quantizer.element.policy.mode.needs_random_bits:
+            return self.with_words(quantizer, None, values)
+        if self.words is not None:
+            return self.with_words(quantizer, self.words, values)
+        down = self.with_words(quantizer, np.zeros(self.blocks.shape, np.uint32), values)
+        if answered is None:
+            return down
+        up = self.with_words(quantizer, np.full(self.blocks.shape, 0xFFFFFFFF, np.uint32), values)
+        return up.where(~answered.differ(up), down)
+
+    def with_words(self, quantizer: Quantizer, words: Array | None, values: bool = False) -> Expected:
+        """Returns what a description expects with these random words, with numbers or with codes alone."""
         given = self.given
         if quantizer.second is None:
             given = replace(given, tensor_scale=None)
-        parts = [quantize_array(array, quantizer, -1, given, self.backend, 1)[0] for array in self.arrays()]
+        bits = [None] * max(len(self.calls), 1) if words is None else self.in_calls(words)
+        parts = [
+            quantize_array(array, quantizer, -1, replace(given, random_bits=each), self.backend, 1)[0]
+            for array, each in zip(self.arrays(), bits, strict=True)
+        ]
         counts = [len(self.blocks[rows]) for rows in self.calls or (slice(None),)]
         return replace(joined(parts, self.group, counts, values), inputs=self.blocks)
 

@@ -11,11 +11,15 @@ from mpsim.blocks.quantizers.groups import Block, Column, Row, Tile
 from mpsim.blocks.quantizers.words import sentence_of
 from mpsim.rounding import decode
 from mpsim.validate.blocks.answers import NO_CODE
+from mpsim.validate.blocks.chances import FALSE_ALARM_RATE
 from mpsim.validate.blocks.classes import MEANINGS, Counterexample, Finding, Kind
 from mpsim.validate.blocks.validation import BlockReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+#: Frequencies of each kind that are shown.
+MOST_SHOWN = 5
 
 
 def text(report: BlockReport, width: int = 110) -> str:
@@ -23,7 +27,8 @@ def text(report: BlockReport, width: int = 110) -> str:
     nearest = report.rules[0]
     answers = "codes" if report.answers == "codes" else f"values in {report.answers}"
     groups = f"{report.blocks:,} {_groups(report.quantizer)}"
-    lines = [f"{report.subject}: float32 to {report.format}, answered as {answers}, {groups}"]
+    words = {"given": ", given random words", "own": ", its own random bits"}.get(report.words, "")
+    lines = [f"{report.subject}: float32 to {report.format}, answered as {answers}, {groups}{words}"]
     if nearest.definition.rule == "":
         lines.append(sentence_of(report.quantizer))
     if report.state:
@@ -31,6 +36,8 @@ def text(report: BlockReport, width: int = 110) -> str:
     if report.unseen:
         lines.append(f"not looked at: {report.unseen}")
     same = [result.name for result in report.rules if not result.blocks]
+    if same and report.words == "own":
+        return "\n".join([*lines, f"every element is one of its two neighbours: {', '.join(same)}", *_chances(report)])
     if same:
         return "\n".join([*lines, f"equal in every bit: {', '.join(same)}"])
     if not report.declared:
@@ -43,12 +50,40 @@ def text(report: BlockReport, width: int = 110) -> str:
     return "\n".join(lines)
 
 
+def _chances(report: BlockReport) -> list[str]:
+    """Returns what was found of frequencies."""
+    found = report.chances
+    if found is None:
+        return []
+    lines = [
+        f"{found.points:,} elements were rounded {found.draws:,} times, and {found.spread:,} once; a right subject "
+        f"fails with probability at most {FALSE_ALARM_RATE:g}"
+    ]
+    if found.equal:
+        return [*lines, "frequencies are as they should be"]
+    lines.append("different: elements go up with other frequencies")
+    lines += [
+        f"  input {each.input}: up in {each.share:.2%}, expected {each.expected_share:.2%} (p = {each.probability:.1e})"
+        for each in found.wrong[:MOST_SHOWN]
+    ]
+    lines += [
+        f"  {each.draws:,} elements{f', {each.part}' if each.part else ''}: up in {each.share:.2%}, expected "
+        f"{each.expected_share:.2%}"
+        for each in found.groups[:MOST_SHOWN]
+    ]
+    if not found.causes:
+        return [*lines, "    unexplained"]
+    others = f" (or {'; '.join(found.causes[1:])})" if found.causes[1:] else ""
+    return [*lines, f"    likely cause: {found.causes[0]}{others}"]
+
+
 def cases(report: BlockReport) -> dict[str, list[str] | None]:
     """Returns a test case for each class of blocks, for the declared or the nearest definition."""
     found = {
         finding.kind.value: [line.strip() for line in _finding(finding, report)] for finding in report.rules[0].findings
     }
-    return {kind.value: found.get(kind.value) for kind in Kind}
+    chances = {} if report.chances is None else {"frequency": None if report.chances.equal else _chances(report)}
+    return {kind.value: found.get(kind.value) for kind in Kind} | chances
 
 
 def draw(report: BlockReport, axes: Axes) -> None:

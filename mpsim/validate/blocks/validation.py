@@ -19,10 +19,13 @@ from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.spec_blocks import BLOCK_FORMATS, SCALE_OVERFLOWS
 from mpsim.policies import Policy
 from mpsim.validate.answers import Judged, SubjectError, Verdict
-from mpsim.validate.blocks.answers import BlockAnswers, BlockSubject, open_blocks
+from mpsim.validate.blocks.answers import BlockAnswers
+from mpsim.validate.blocks.chances import Chances, deciding_words, frequencies
 from mpsim.validate.blocks.classes import Definition, Finding, findings
 from mpsim.validate.blocks.corpus import across_of, group_size, quantizer_of, trial_of, whole_of
-from mpsim.validate.blocks.expected import Trial
+from mpsim.validate.blocks.expected import Trial, is_together
+from mpsim.validate.blocks.lines import BlockFile
+from mpsim.validate.blocks.subjects import BlockSubject, open_blocks
 from mpsim.validate.subjects.environment import default_float_environment
 from mpsim.validate.subjects.opening import Calling
 
@@ -60,7 +63,9 @@ class RuleResult:
 class BlockReport(Judged):
     """The result. ``rules`` is the declared one, or all, nearest first. ``answers`` is "codes" or the type of values.
 
-    ``format``: the name of the block format or preset, or "the description". ``unseen``: what was not looked at.
+    ``format``: the name of the block format or preset, or "the description". ``words``: for descriptions that round at
+    random, "given" or "own" random words; ``chances``: how often elements went up by the subject's own. ``unseen``:
+    what was not looked at.
     ``state`` describes what is unusual about the subject's floating-point arithmetic.
     """
 
@@ -71,13 +76,15 @@ class BlockReport(Judged):
     declared: bool
     answers: str
     rules: tuple[RuleResult, ...]
+    words: str = ""
+    chances: Chances | None = None
     unseen: str = ""
     state: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
         """Equality with the declared rule or, if there is none, with any rule."""
-        return Verdict.of(self.rules[0].blocks == 0)
+        return Verdict.of(self.rules[0].blocks == 0 and (self.chances is None or self.chances.equal))
 
     def to_dict(self) -> Record:
         """Returns the entire report as JSON types."""
@@ -91,6 +98,8 @@ class BlockReport(Judged):
             "equal": self.equal,
             "equal_to": [result.name for result in self.rules if not result.blocks],
             "rules": [result.to_dict() for result in self.rules],
+            "random_words": self.words,
+            "chances": None if self.chances is None else self.chances.to_dict(),
             "not_looked_at": self.unseen,
             "floating_point_state": list(self.state),
         }
@@ -104,6 +113,7 @@ def validate_blocks(
     scale_overflow: str | None = None,
     tensor_scale: float | None = None,
     statistic: float | None = None,
+    given_bits: bool = False,
     calling: Calling = Calling(),
     seed: int = 0,
     backend: str = DEFAULT_BACKEND,
@@ -114,13 +124,18 @@ def validate_blocks(
         subject: "package.module:function", "file.py:function" or a function. It takes float32: (n, block size), one
             block a row; for tiles of a x b (n * a, b), for columns (rows, n), for one scale of the tensor a tensor.
             It answers dequantised values of that shape, or (element codes, scales), and zero points if there are any.
-            Two codes of 4 bits may share a byte.
+            Two codes of 4 bits may share a byte. "library.so:name" is a C function of these arrays, "command:PROGRAM"
+            a program that reads a line of hex words for each block, and "x.npz", "x.jsonl" or "x.txt" a file of blocks
+            with answers (mpsim/validate/blocks/lines.py).
         format: A block format, of which all scale rules are compared unless one is declared; or a preset, or a
             description in stages, which is the declared one. Of a block whose scale is NaN only the scale counts.
         scale_rule, scale_overflow: The declared rule of a block format.
         tensor_scale: The second scale that the subject uses, or the largest magnitude that its multiplier follows
             from. By default it is found whether the subject uses that of its input, or none (a scale of 1).
         statistic: The largest magnitude, for descriptions that are given one.
+        given_bits: For descriptions that round at random: whether the subject takes (numbers, uint32 words), where each
+            answer has to be equal. Otherwise it has random bits of its own, and each element has to be one of two
+            neighbours, with the right frequency.
         calling, seed, backend: As for ``validate_cast``.
 
     Returns:
@@ -139,37 +154,93 @@ def validate_blocks(
     candidates = _candidates(format, scale_rule, scale_overflow)
     first = candidates[0].quantizer
     given = _given(first, tensor_scale, statistic)
-    opened = open_blocks(subject, first, calling)
-    with default_float_environment():
-        own = _follows_input(opened, first, backend) if given.tensor_scale is None and first.second else False
-        if first.second is not None and not own and given.tensor_scale is None:
-            given = replace(given, tensor_scale=whole_of(first))
-        trial = trial_of(first, given, own, seed, backend)
-        answered = opened.ask(trial)
-        _check_steady(opened, trial, answered)
-        results = _compared(candidates, trial, answered, opened)
+    if given_bits and not first.element.policy.mode.needs_random_bits:
+        raise UsageError("given_bits is for descriptions that round at random", "given_bits")
+    opened = open_blocks(subject, first, calling, inputs=1 + given_bits)
     declared = scale_rule is not None or scale_overflow is not None or candidates[0].rule == ""
+    with default_float_environment():
+        found = _judged(opened, candidates, given, given_bits, seed, backend)
+    return replace(found, format=_name(format), declared=declared)
+
+
+def _judged(
+    opened: BlockSubject, candidates: list[Definition], given: Given, given_bits: bool, seed: int, backend: str
+) -> BlockReport:
+    """Returns the report on the candidates."""
+    first = candidates[0].quantizer
+    random = first.element.policy.mode.needs_random_bits
+    if opened.file is not None:
+        given, own, trial = _of_file(opened.file, first, given, given_bits, backend)
+    else:
+        given, own, trial = _of_corpus(opened, first, given, random and not given_bits, seed, backend)
+        if given_bits:
+            trial = replace(trial, words=deciding_words(trial, first, seed))
+    answered = opened.ask(trial)
+    steady = opened.file is None and (given_bits or not random)
+    if steady:
+        _check_steady(opened, trial, answered)
+    results = _compared(candidates, trial, answered, opened, steady)
+    chances = None
+    if random and not given_bits and not results[0].blocks and opened.file is None:
+        chances = frequencies(trial, first, answered, opened.ask)
+    words = ("given" if given_bits else "own") if random else ""
     return BlockReport(
-        opened.name, _name(format), first, len(trial.blocks), declared, answered.type or "codes", results,
-        "infinities and NaNs, which the scale of the tensor depends on" if own else "", tuple(opened.callee.state),
+        opened.name, "", first, len(trial.blocks), False, answered.type or "codes", results, words, chances,
+        _unseen(own, opened, words), opened.state,
     )  # fmt: skip
 
 
+def _unseen(own: bool, subject: BlockSubject, words: str) -> str:
+    """Returns what a report does not look at."""
+    if subject.file is not None:
+        return "frequencies, which a file does not show" if words == "own" else ""
+    return "infinities and NaNs, which the scale of the tensor depends on" if own else ""
+
+
+def _of_corpus(
+    opened: BlockSubject, quantizer: Quantizer, given: Given, is_random: bool, seed: int, backend: str
+) -> tuple[Given, bool, Trial]:
+    """Returns what is given, whether the second scale follows from the call, and the blocks of mpsim's corpus."""
+    own = False
+    if given.tensor_scale is None and quantizer.second is not None:
+        own = _follows_input(opened, quantizer, is_random, backend)
+        given = given if own else replace(given, tensor_scale=whole_of(quantizer))
+    return given, own, trial_of(quantizer, given, own, seed, backend)
+
+
+def _of_file(
+    file: BlockFile, quantizer: Quantizer, given: Given, given_bits: bool, backend: str
+) -> tuple[Given, bool, Trial]:
+    """Returns the same for the blocks of a file: one tensor, unless each is one or the second scale is given."""
+    if given_bits and file.words is None:
+        raise SubjectError("the file has no random words; expected a column random_bits")
+    blocks = file.numbers.reshape(len(file.numbers) * file.across, -1)
+    own = quantizer.second is not None and given.tensor_scale is None
+    if own and quantizer.second is not None and quantizer.second.source == "given":
+        raise UsageError("the second scale is given: pass tensor_scale", "tensor_scale")
+    calls: tuple[slice, ...] = (slice(0, len(blocks)),) if own and len(blocks) > 1 else ()
+    if not is_together(quantizer):
+        calls = tuple(slice(i, i + 1) for i in range(len(blocks)))
+    words = None if file.words is None or not given_bits else file.words.reshape(blocks.shape)
+    return given, own, Trial(quantizer.group, blocks, given, backend, calls, file.across, words)
+
+
 def _compared(
-    candidates: list[Definition], trial: Trial, answered: BlockAnswers, subject: BlockSubject
+    candidates: list[Definition], trial: Trial, answered: BlockAnswers, subject: BlockSubject, steady: bool
 ) -> tuple[RuleResult, ...]:
     """Returns the comparison with each definition, the nearest first and with its classes.
 
-    Raises SubjectError if answers that differ from all definitions are others in an equal call.
+    Raises SubjectError if answers that differ from all definitions are others in an equal call, and are to be
+    ``steady``.
     """
     results = []
     for candidate in candidates:
-        different = answered.differ(trial.expected(candidate.quantizer, answered.values is not None))
+        different = answered.differ(trial.expected(candidate.quantizer, answered))
         results.append(RuleResult(candidate, int(different.any(-1).sum()), int(different.sum())))
     results.sort(key=lambda result: (result.blocks, result.elements))
     nearest = results[0]
     if nearest.blocks:
-        if not subject.ask(trial).equals(answered):
+        if steady and not subject.ask(trial).equals(answered):
             raise _unsteady(subject, trial)
         classes = findings(nearest.definition, trial, answered, subject)
         results[0] = RuleResult(nearest.definition, nearest.blocks, nearest.elements, classes)
@@ -190,8 +261,6 @@ def _candidates(format: str | BlockFormat | Quantizer, rule: str | None, overflo
         for what, value in (("scale_rule", rule), ("scale_overflow", overflow)):
             if value is not None:
                 raise UsageError(f"a preset or a description has its own {what}; leave it out, got {value!r}", what)
-        if quantizer.element.policy.mode.needs_random_bits:
-            raise UsageError(f"{name} rounds at random, so no answer is due; give it a mode without random bits")
         return [Definition(quantizer, f"preset {name}" if name in PRESETS else name, "", "")]
     if rule is not None:
         checks.named("scale rule", rule, SCALE_RULES)
@@ -227,17 +296,25 @@ def _given(quantizer: Quantizer, tensor_scale: float | None, statistic: float | 
     return Given(None if statistic is None else float(statistic), None if tensor_scale is None else float(tensor_scale))
 
 
-def _follows_input(subject: BlockSubject, quantizer: Quantizer, backend: str) -> bool:
-    """Whether a block's answer depends on a larger one in the same call, as where the tensor's scale is the input's."""
+def _follows_input(subject: BlockSubject, quantizer: Quantizer, is_random: bool, backend: str) -> bool:
+    """Whether a block's answer depends on a larger one in the same call, as where the tensor's scale is the input's.
+
+    Of answers with random bits only the scales are compared; without scales it is taken to depend.
+    """
     if quantizer.second is not None and quantizer.second.source == "given":
         return False
     size = group_size(quantizer)
     block = (1 + np.arange(size) % 5 + np.arange(size) % 7 / 8).astype(np.float32)
-    answers = []
+    answers, random = [], quantizer.element.policy.mode.needs_random_bits
     for factor in (1.0, 100.0):
         blocks = np.stack([block, block * np.float32(factor)])
-        found = subject.ask(Trial(quantizer.group, blocks, Given(), backend, across=across_of(quantizer, 2)))
+        words = None if is_random or not random else np.zeros(blocks.shape, np.uint32)
+        trial = Trial(quantizer.group, blocks, Given(), backend, across=across_of(quantizer, 2), words=words)
+        found = subject.ask(trial)
         answers.append(found.at(np.array([0])))
+    if is_random:
+        first, second = (each.scales for each in answers)
+        return first is None or second is None or not np.array_equal(first, second)
     return not answers[0].equals(answers[1])
 
 

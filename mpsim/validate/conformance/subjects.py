@@ -15,8 +15,9 @@ from mpsim.kernels.contract import Array
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.conformance import dispatch
 from mpsim.validate.conformance.specializations import Specialization
-from mpsim.validate.subjects import native, testfloat
+from mpsim.validate.subjects import testfloat
 from mpsim.validate.subjects.calling import Child, InProcess
+from mpsim.validate.subjects.native.building import exported
 from mpsim.validate.subjects.opening import Calling, is_library, open_native, open_spec
 from mpsim.validate.subjects.worker import Typed
 
@@ -129,19 +130,17 @@ class _Library:
     def ask(self, each: Specialization, codes: Sequence[Array]) -> Answers:
         """See Subject."""
         name = each.named(self.name)
-        if len(codes) > 2:
-            raise SubjectError(f"{name} has {len(codes)} operands; C functions are called with one or two")
         place, _, function = name.rpartition(":")
         if Path(place).exists():
             try:
-                native.exported(Path(place), function)
+                exported(Path(place), function)
             except SubjectError:
                 raise Absent from None
         callee, shim = open_native(name, self._calling, len(codes))
         try:
-            for array, (bits, _) in zip(codes, (shim.first, shim.second), strict=False):
-                if bits != 8 * array.itemsize:
-                    raise SubjectError(f"{name} reads operands of {bits} bits; the codes have {8 * array.itemsize}")
+            for array, type in zip(codes, shim.inputs, strict=True):
+                if type.bits != 8 * array.itemsize:
+                    raise SubjectError(f"{name} reads {type.name}; the codes have {8 * array.itemsize} bits")
             found = callee.call([*map(_typed, codes)], 16 * codes[0].size + 4096)
             return Answers(list(codes), _results(name, found[0], codes))
         finally:

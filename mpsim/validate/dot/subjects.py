@@ -22,6 +22,7 @@ from mpsim.validate.dot.inputs.packing import Region, packed, region_of
 from mpsim.validate.subjects import worker
 from mpsim.validate.subjects.calling import Callee, InProcess
 from mpsim.validate.subjects.casts import values_of
+from mpsim.validate.subjects.native.roles import Kind
 from mpsim.validate.subjects.opening import Calling, is_library, open_native, open_python
 from mpsim.validate.subjects.worker import Typed
 
@@ -210,7 +211,7 @@ def open_dot(
     """The subject: a function of this process, an Accumulator (mpsim's own), or a name.
 
     ``package.module:function`` or ``file.py:function`` takes (M, K) and (K, N) arrays, or two vectors with
-    ``form="dot"``; ``library.so:name`` is a C function, as ``mpsim.validate.subjects.native.PRODUCTS`` shows.
+    ``form="dot"``; ``library.so:name`` is a C function (``PRODUCTS`` in mpsim/validate/subjects/native/roles.py).
     Raises SubjectError if there is no such thing, UsageError for a form, inputs or a side that cannot be.
     """
     checks.named("form", form, ("matmul", "dot"))
@@ -228,14 +229,12 @@ def open_dot(
         callee: Callee = InProcess(name, lambda: (function, {}))
         return _taking(DotSubject(name, callee, inputs, _side(form, side), form), worker.takes(subject))
     if is_library(subject):
-        callee, shim = open_native(subject, calling, 2, is_product=True)
+        callee, shim = open_native(subject, calling, 2, Kind.PRODUCT)
         bits = 32 if inputs in ("float32", "tf32") else FORMATS[inputs].code_bits
         wanted = {"tf32": "float32"}.get(inputs, inputs)
-        for reads in (shim.first, shim.second):
-            if reads not in ((bits, wanted), (bits, "")) or (reads[1] == "" and bits == 32):
-                raise SubjectError(
-                    f"{subject} reads {reads[1] or 'integers'} of {reads[0]} bits; the inputs are {inputs}"
-                )
+        for reads in shim.inputs:
+            if reads.bits != bits or reads.name != wanted and (reads.is_float or bits == 32):
+                raise SubjectError(f"{subject} reads {reads.name}; the inputs are {inputs}")
         return _taking(DotSubject(subject, callee, inputs, side), shim.beside)
     callee, _ = open_python(subject, calling, form)
     return _taking(

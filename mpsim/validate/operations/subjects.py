@@ -81,8 +81,8 @@ def open_operation(
     """Open the operation that a name stands for, or a function of this process.
 
     ``package.module:function`` or ``file.py:function`` takes one array for each operand and returns one;
-    ``torch.float16`` and the like are dtypes to convert to; ``library.so:name`` is a C function of one or two operands,
-    by value or of arrays; ``answers.txt`` is a file of operands and results as TestFloat writes it. Raises SubjectError
+    ``torch.float16`` and the like are dtypes to convert to; ``library.so:name`` is a C function of the operands, by
+    value or of arrays; ``answers.txt`` is a file of operands and results as TestFloat writes it. Raises SubjectError
     if there is no such thing.
     """
     checks.named("given", given, GIVEN)
@@ -91,14 +91,10 @@ def open_operation(
         function = worker.of_function(subject, calling.arguments)
         return OperationSubject(name, InProcess(name, lambda: (function, {})), formats, result, given)
     if is_library(subject):
-        if len(formats) > 2:
-            raise SubjectError(f"{subject}: a C function is called with one or two operands, not {len(formats)}")
         callee, shim = open_native(subject, calling, len(formats))
-        for format, (bits, _) in zip(formats, (shim.first, shim.second), strict=False):
-            if bits != format.code_bits:
-                raise SubjectError(
-                    f"{subject} reads operands of {bits} bits; codes of {format} have {format.code_bits}"
-                )
+        for format, read in zip(formats, shim.inputs, strict=True):
+            if read.bits != format.code_bits:
+                raise SubjectError(f"{subject} reads {read.name}; codes of {format} have {format.code_bits} bits")
         return OperationSubject(subject, callee, formats, result)
     if Path(subject).suffix in testfloat.SUFFIXES:
         return OperationSubject(subject, None, formats, result, lines=_read(Path(subject), formats, result))

@@ -23,7 +23,7 @@ from typing import Protocol, TypeVar
 
 from mpsim.files.records import Fields
 from mpsim.validate.answers import SubjectError
-from mpsim.validate.subjects import worker
+from mpsim.validate.subjects import serving, worker
 from mpsim.validate.subjects.environment import enter_float_environment, leave_float_environment
 from mpsim.validate.subjects.worker import Function, Typed, WorkerError
 
@@ -135,7 +135,7 @@ class Child:
         self._received = b""
         self._slot = 0
         self._process = _Process(spec)
-        self._memory = worker.Memory(self._process.memory)
+        self._memory = serving.Memory(self._process.memory)
         begun = self._reply()
         self.state, self.about = begun["state"], begun["about"]
 
@@ -153,7 +153,7 @@ class Child:
             assert not self._open, "memory grows only between requests"
             self._slot = -(-max(size, most) // 4096) * 4096
             os.ftruncate(self._process.memory, 2 * _SLOTS * self._slot)
-            self._memory = worker.Memory(self._process.memory)
+            self._memory = serving.Memory(self._process.memory)
         place = self._next % _SLOTS
         described = self._memory.write(arrays, place * self._slot, self._slot)
         self._process.ask({"arrays": described, "room": (_SLOTS + place) * self._slot, "limit": most})
@@ -210,7 +210,7 @@ class _Process:
         os.ftruncate(self.memory, 4096)
         theirs, self._requests = os.pipe()
         self.replies, writing = os.pipe()
-        program = [sys.executable, "-P", worker.__file__, *map(str, (theirs, writing, self.memory))]
+        program = [sys.executable, "-P", serving.__file__, *map(str, (theirs, writing, self.memory))]
         self._process = subprocess.Popen(
             program, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             pass_fds=(theirs, writing, self.memory), start_new_session=True, env=_WAITING | os.environ,

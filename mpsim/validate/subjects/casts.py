@@ -17,6 +17,7 @@ from mpsim.validate.answers import Outcome, SubjectError, value_keys
 from mpsim.validate.sources import Source
 from mpsim.validate.subjects import vectors_in, worker
 from mpsim.validate.subjects.calling import Callee, Child, InProcess
+from mpsim.validate.subjects.native.building import CType
 from mpsim.validate.subjects.opening import Calling, is_library, open_native, open_python
 from mpsim.validate.subjects.programs import Program
 from mpsim.validate.subjects.vectors_in import Vectors
@@ -41,7 +42,7 @@ class Subject:
         vectors: The pairs of a file, in place of a callee.
         format: The format that a dtype or a file declares.
         integer: The integer type that a dtype declares.
-        reads: For a C function, the bits and the name of its input type ("" for integers).
+        reads: For a C function, the type of its input.
         notes: Remarks for the report.
         called: What the results depend on besides the subject itself, such as the shim of a C function.
     """
@@ -50,7 +51,7 @@ class Subject:
     callee: Callee | None = None
     format: Format | None = None
     vectors: Vectors | None = None
-    reads: tuple[int, str] | None = None
+    reads: CType | None = None
     notes: list[str] = field(default_factory=list)
     called: str = ""
     integer: Integer | None = None
@@ -93,9 +94,9 @@ class Subject:
         if self.callee is None:
             raise SubjectError(f"{self.name} holds vectors: it answers its own inputs only")
         width = 8 * source.unsigned.itemsize
-        if self.reads is not None and self.reads not in ((width, source.name), (width, "")):
-            bits, type = self.reads
-            raise SubjectError(f"{self.name} reads {type or 'integers'} of {bits} bits; the source is {source.name}")
+        reads = self.reads
+        if reads is not None and (reads.bits != width or reads.is_float and reads.name != source.name):
+            raise SubjectError(f"{self.name} reads {reads.name}; the source is {source.name}")
         arrays = [Typed(*source.typed(patterns, self.format is not None or self.integer is not None))]
         if random_bits is not None:
             arrays.append(Typed("uint32", random_bits))
@@ -147,9 +148,9 @@ def open_subject(text: str, calling: Calling = Calling(), *, random_bits: bool =
         return Subject(text, Program(text.removeprefix("command:"), calling.timeout))
     if is_library(text):
         callee, shim = open_native(text, calling, 1 + random_bits)
-        if random_bits and shim.second[0] != 32:
-            raise SubjectError(f"{text} reads random bits of {shim.second[0]} bits; expected uint32_t")
-        return Subject(text, callee, reads=shim.first, called=shim.call)
+        if random_bits and shim.inputs[1].bits != 32:
+            raise SubjectError(f"{text} reads random bits of {shim.inputs[1].bits} bits; expected uint32_t")
+        return Subject(text, callee, reads=shim.inputs[0], called=shim.call)
     if Path(text).suffix in vectors_in.SUFFIXES:
         return _of_vectors(Path(text))
     callee, dtype = open_python(text, calling)

@@ -11,8 +11,11 @@ from pathlib import Path
 from mpsim import checks
 from mpsim.files.records import Fields
 from mpsim.validate.answers import SubjectError
-from mpsim.validate.subjects import native, worker
+from mpsim.validate.subjects import worker
 from mpsim.validate.subjects.calling import TIMEOUT, Callee, Child, InProcess
+from mpsim.validate.subjects.native.building import Shim, build, exported
+from mpsim.validate.subjects.native.roles import Kind, roles
+from mpsim.validate.subjects.native.shims import text_of
 from mpsim.validate.subjects.prototypes import prototype
 
 LIBRARIES = (".so", ".dylib", ".dll")
@@ -78,24 +81,34 @@ def open_python(text: str, calling: Calling, form: str = "") -> tuple[Callee, st
     return callee, callee.about.get("dtype")
 
 
-def open_native(text: str, calling: Calling, inputs: int, is_product: bool = False) -> tuple[Callee, native.Shim]:
-    """Opens a C function. Returns the callee and the shim, which has the types of the arrays."""
+def open_native(
+    text: str, calling: Calling, inputs: int, kind: Kind = Kind.ELEMENTS, group: tuple[int | None, int | None] = (1, 1)
+) -> tuple[Callee, Shim]:
+    """Opens a C function. Returns the callee and the shim, which has the types of the arrays.
+
+    Args:
+        text: "library.so:name".
+        calling: The prototype, or where it is, and values of further parameters.
+        inputs: The number of arrays or elements that the function reads.
+        kind: What it computes.
+        group: The rows and columns of a block, None for all, where a parameter is the number of blocks.
+
+    Raises:
+        SubjectError: The function cannot be called.
+    """
     place, _, name = text.rpartition(":")
     library = Path(place)
     if not library.exists():
         raise SubjectError(f"there is no library {library}")
-    native.exported(library, name)
+    exported(library, name)
     found = prototype(library, name, calling.signature, calling.header)
-    role = native.roles(found, calling.given, inputs, is_product)
+    role = roles(found, calling.given, inputs, kind)
     with tempfile.TemporaryDirectory(prefix="mpsim-shim-") as folder:  # needed until the shim is loaded
-        text_of = native.product_shim if is_product else native.cast_shim
-        shim = native.build(found, text_of(found, role), Path(folder))
-        shim = replace(shim, beside=role.names(found))
-        bits, type = shim.output
-        form = "cast" if not is_product else "dots" if role.output is None else "product"
+        shim = replace(build(found, text_of(found, role, kind), Path(folder), inputs), beside=role.names(found))
+        form = {Kind.ELEMENTS: "elements", Kind.BLOCKS: "blocks", Kind.PRODUCT: "product" if role.outputs else "dots"}
         spec = {
-            "kind": "native", "library": str(library.resolve()), "name": name, "shim": shim.path,
-            "form": form, "width": bits, "answer": type or f"uint{bits}",
+            "kind": "native", "library": str(library.resolve()), "name": name, "shim": shim.path, "form": form[kind],
+            "inputs": inputs, "outputs": [tuple(each) for each in shim.outputs], "group": list(group),
         }  # fmt: skip
         return open_spec(text, spec, calling), shim
 

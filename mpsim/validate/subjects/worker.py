@@ -1,4 +1,4 @@
-"""Calls users' functions with typed arrays. As a program it answers the requests of a ``calling.Child``.
+"""Calls users' functions with typed arrays, in this process or in that of ``serving``.
 
 It imports only the standard library and NumPy, so that no expected value is computed where a subject may have changed
 the floating-point state. Arrays are passed as words (integers of the type's width) with the name of the type.
@@ -10,14 +10,11 @@ import ctypes
 import importlib
 import importlib.util
 import inspect
-import json
-import mmap
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -194,28 +191,41 @@ def _dtype(found: Any) -> tuple[Function, Fields] | None:
 
 
 def _native(spec: Fields) -> Function:
-    """Returns a C function that is called through its shim with pointers and counts."""
+    """Returns a C function that is called through its shim (mpsim.validate.subjects.native.shims)."""
     if not hasattr(library := ctypes.CDLL(spec["library"]), spec["name"]):
         raise WorkerError(f"{spec['library']} exports no {spec['name']!r}")
     function = ctypes.cast(getattr(library, spec["name"]), ctypes.c_void_p)
     shim = ctypes.CDLL(spec["shim"]).mpsim_call
-    shim.restype, shim.argtypes = None, [ctypes.c_void_p] * 4 + [ctypes.c_size_t] * 3 + [ctypes.c_void_p]
-    answer, is_product, width = spec["answer"], spec["form"] in ("product", "dots"), spec["width"]
-    unwritten = 0 if is_product else _UNWRITTEN >> 64 - width
+    shim.restype, shim.argtypes = None, [ctypes.c_void_p] * 3
+    form, inputs = spec["form"], spec["inputs"]
 
     def call(arrays: Sequence[Typed]) -> list[Typed]:
         words = [np.ascontiguousarray(each.words) for each in arrays]
-        if spec["form"] == "dots":  # one sum per call, whose second operand is also a row
+        if form == "dots":  # one sum per call, whose second operand is also a row
             words[1] = np.ascontiguousarray(words[1].T)
-        rows, inner = words[0].shape if is_product else (words[0].size, 1)
-        columns = words[1].shape[spec["form"] == "product"] if is_product else 1
-        out = np.full((rows, columns) if is_product else words[0].shape, unwritten, f"uint{width}")
-        second = words[1].ctypes.data if words[1:] else None
-        beside = (ctypes.c_void_p * 6)(*(each.ctypes.data for each in words[2:])) if is_product else None
-        shim(function, words[0].ctypes.data, second, out.ctypes.data, rows, columns, inner, beside)
-        return [Typed(answer, out)]
+        shape, counts = _extents(form, words, spec["group"])
+        unwritten = 0 if form in ("product", "dots") else _UNWRITTEN
+        outputs = [np.full(shape, unwritten >> 64 - bits, f"uint{bits}") for bits, _ in spec["outputs"]]
+        passed = [*words[:inputs], *outputs, *words[inputs:]]
+        pointers = (ctypes.c_void_p * len(passed))(*(each.ctypes.data for each in passed))
+        shim(function, pointers, (ctypes.c_size_t * 4)(*counts))
+        return [
+            Typed(name, out.view(name) if name.startswith("int") else out)
+            for (_, name), out in zip(spec["outputs"], outputs, strict=True)
+        ]
 
     return call
+
+
+def _extents(form: str, words: Sequence[Array], group: Sequence[int | None]) -> tuple[tuple[int, ...], list[int]]:
+    """Returns the shape of the results and the counts that a shim reads. group: rows and columns of a block."""
+    if form in ("product", "dots"):
+        (rows, inner), columns = words[0].shape, words[1].shape[form == "product"]
+        return (rows, columns), [rows, columns, inner, 0]
+    shape = words[0].shape
+    rows, columns = shape if len(shape) == 2 else (1, words[0].size)
+    blocks = -(-rows // (group[0] or max(rows, 1))) * -(-columns // (group[1] or max(columns, 1)))
+    return shape, [words[0].size, rows, columns, blocks]
 
 
 def module(place: str) -> ModuleType:
@@ -268,83 +278,3 @@ def float_state() -> list[str]:
     states["rounding downward"] = downward and not upward
     states["rounding toward zero"] = inward and not (upward or downward)
     return [name for name in states if states[name]]
-
-
-# -- the program ----------------------------------------------------------------------------------------------
-
-
-class Memory:
-    """A file that both processes map. It grows if an answer needs more space, up to a limit."""
-
-    def __init__(self, file: int) -> None:
-        self.file, self.map = file, mmap.mmap(file, os.fstat(file).st_size)
-
-    def read(self, described: Fields) -> Typed:
-        """Returns the array that a message describes, without copying it."""
-        size = os.fstat(self.file).st_size
-        if size > len(self.map):
-            self.map = mmap.mmap(self.file, size)
-        dtype, shape = np.dtype(described["dtype"]), tuple(described["shape"])
-        count = int(np.prod(shape, dtype=np.int64))
-        words = np.frombuffer(self.map, dtype, count, described["offset"]).reshape(shape)
-        return Typed(described["type"], words)
-
-    def write(self, arrays: Sequence[Typed], first: int, limit: int) -> list[Fields]:
-        """Writes arrays from offset ``first`` and returns their description. Raises WorkerError beyond the limit."""
-        places, end = [], first
-        for each in arrays:
-            places.append(end)
-            end += -(-each.words.nbytes // 64) * 64
-        if end - first > limit:
-            raise WorkerError(f"answers {end - first:,} bytes; at most {limit:,} were expected")
-        size = os.fstat(self.file).st_size
-        if end > size:
-            os.ftruncate(self.file, end)
-        if end > len(self.map):
-            self.map = mmap.mmap(self.file, max(size, end))
-        for each, offset in zip(arrays, places, strict=True):
-            room = np.frombuffer(self.map, each.words.dtype, each.words.size, offset)
-            room.reshape(each.words.shape)[...] = each.words
-        return [
-            {"type": each.type, "dtype": each.words.dtype.str, "shape": list(each.words.shape), "offset": offset}
-            for each, offset in zip(arrays, places, strict=True)
-        ]
-
-
-def serve(requests: TextIO, replies: TextIO, memory: Memory) -> None:
-    """Answers requests, one JSON object per line, until there are no more."""
-    begin = json.loads(requests.readline())
-    sys.path[:] = begin["path"]
-    function = None
-    try:
-        function, about = load(begin["spec"])
-        reply: Fields = {"about": about, "state": float_state()}
-    except (WorkerError, OSError) as error:
-        reply = {"error": str(error)}
-    while True:
-        replies.write(json.dumps(reply) + "\n")
-        replies.flush()
-        line = requests.readline()
-        if not line or function is None:
-            return
-        asked = json.loads(line)
-        try:
-            answers = function([memory.read(each) for each in asked["arrays"]])
-            reply = {"arrays": memory.write(answers, asked["room"], asked["limit"]), "state": float_state()}
-        except WorkerError as error:
-            reply = {"error": str(error)}
-        except Exception as error:  # the subject may raise anything
-            reply = {"failed": words_of(error)}
-
-
-def main() -> None:
-    """Serves on the file descriptors given on the command line: requests, replies, memory."""
-    requests, replies, memory = map(int, sys.argv[1:4])
-    if sys.platform.startswith("linux"):  # ends when the parent ends: PR_SET_PDEATHSIG, SIGKILL
-        ctypes.CDLL(None).prctl(1, 9)
-    with open(requests, encoding="utf-8") as reading, open(replies, "w", encoding="utf-8") as writing:
-        serve(reading, writing, Memory(memory))
-
-
-if __name__ == "__main__":
-    main()

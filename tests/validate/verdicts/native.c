@@ -68,3 +68,63 @@ float four_lanes(const float *a, const float *b, size_t n) {
     }
     return (lane[0] + lane[2]) + (lane[1] + lane[3]);
 }
+
+/* MXFP4: a power of two for every 32 elements, by the exponent of the largest one */
+static const double MIDPOINTS[7] = {0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0};
+
+static double power(int e) {
+    uint64_t u = (uint64_t)(1023 + e) << 52;
+    double x;
+    memcpy(&x, &u, 8);
+    return x;
+}
+
+static uint8_t block(const float *in, uint8_t *codes) {
+    uint32_t u[32], top = 0;
+    int nan = 0;
+    for (int i = 0; i < 32; i++) {
+        memcpy(u + i, in + i, 4);
+        if ((u[i] >> 23 & 0xff) > top) top = u[i] >> 23 & 0xff;
+    }
+    nan = top == 0xff;
+    int scale = top < 2 ? 0 : top - 2;
+    for (int i = 0; i < 32; i++) {
+        double x = nan ? 0 : (in[i] < 0 ? -(double)in[i] : (double)in[i]) * power(127 - scale);
+        codes[i] = in[i] == in[i] ? u[i] >> 31 << 3 : 0;
+        for (int k = 0; k < 7; k++) codes[i] += k % 2 ? x >= MIDPOINTS[k] : x > MIDPOINTS[k];
+    }
+    return nan ? 0xff : scale;
+}
+
+void mxfp4_blocks(const float *in, uint8_t *codes, uint8_t *scales, size_t blocks) {
+    for (size_t b = 0; b < blocks; b++) scales[b] = block(in + 32 * b, codes + 32 * b);
+}
+
+/* two codes a byte */
+static void packed(const float *in, uint8_t *codes, uint8_t *scales, size_t n, int high) {
+    for (size_t b = 0; b < n / 32; b++) {
+        uint8_t of[32];
+        scales[b] = block(in + 32 * b, of);
+        for (int i = 0; i < 32; i += 2) codes[16 * b + i / 2] = of[i + high] | of[i + 1 - high] << 4;
+    }
+}
+
+void mxfp4_packed(const float *in, uint8_t *codes, uint8_t *scales, size_t rows, size_t columns) {
+    packed(in, codes, scales, rows * columns, 0);
+}
+
+void mxfp4_packed_high_first(const float *in, uint8_t *codes, uint8_t *scales, size_t n) { packed(in, codes, scales, n, 1); }
+
+void mxfp4_decoded(const uint8_t *codes, const uint8_t *scales, float *out, size_t n) {
+    static const float numbers[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+    for (size_t i = 0; i < n; i++) {
+        double x = scales[i / 32] == 0xff ? 0.0 / 0.0 : numbers[codes[i] & 7] * power(scales[i / 32] - 127);
+        out[i] = codes[i] & 8 ? -x : x;
+    }
+}
+
+/* operands by value: the third one, and the largest of three codes */
+uint8_t third(uint8_t x, uint8_t y, uint8_t z) { return (void)x, (void)y, z; }
+
+/* the result's type has a sign: 255 is not a number of int8 */
+int16_t byte_as_short(float x) { return x != x || x < 0 ? 0 : x > 127 ? 255 : (int16_t)x; }

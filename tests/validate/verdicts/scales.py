@@ -254,3 +254,62 @@ def decode_mxfp8_flushed(codes: Array, scales: Array) -> Array:
     """Subnormal results are zeros."""
     found = decode_mxfp8(codes, scales)
     return np.where(np.abs(found) < np.finfo(F).smallest_normal, np.copysign(F(0), found), found)
+
+
+# -- stochastic -----------------------------------------------------------------------------------------------
+
+GENERATOR = np.random.default_rng(5)
+NUMBERS = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+
+
+def _by_word(x: Array, words: Array) -> tuple[Array, Array]:
+    """NVFP4 with the multiplier of the tensor; 8 bits of a word are added below the element's last bit."""
+    amax = np.abs(np.where(np.isfinite(x), x, 0)).max()
+    encode = np.minimum(F(2688) / amax, LARGEST) if amax > 0 else F(1)
+    scale = to_e4m3(amax_of(x) * (encode * (F(1) / F(6))))
+    inverse = np.minimum(F(1) / (scale.astype(F) * (F(1) / encode)), LARGEST)
+    quotient = np.clip(x * inverse, F(-6), F(6))
+    near = np.abs(quotient).astype(np.float64)
+    lower = np.clip(np.searchsorted(NUMBERS, near, "right") - 1, 0, 6)
+    place = (near - NUMBERS[lower]) / (NUMBERS[lower + 1] - NUMBERS[lower])
+    code = lower + (np.floor(place * 256) + words >= 256)
+    return (code | np.signbit(quotient).astype(int) << 3).astype(np.uint8), scale.view(np.uint8)[:, 0]
+
+
+def te_stochastic(x: Array) -> tuple[Array, Array]:
+    return _by_word(x, GENERATOR.integers(0, 256, x.shape))
+
+
+def te_stochastic_four_bits(x: Array) -> tuple[Array, Array]:
+    return _by_word(x, GENERATOR.integers(0, 16, x.shape) << 4)
+
+
+def te_stochastic_away(x: Array) -> tuple[Array, Array]:
+    """One element of a thousand is one code further up than its upper neighbour."""
+    code, scale = te_stochastic(x)
+    return np.where((code & 7 < 6) & (GENERATOR.random(x.shape) < 0.001), code + 2, code).astype(np.uint8), scale
+
+
+def te_given(x: Array, words: Array) -> tuple[Array, Array]:
+    return _by_word(x, words & 255)
+
+
+def te_given_high(x: Array, words: Array) -> tuple[Array, Array]:
+    """The high 8 bits of each word."""
+    return _by_word(x, words >> 24)
+
+
+def te_given_ignored(x: Array, words: Array) -> tuple[Array, Array]:
+    """To nearest, ties to even."""
+    return te_own(x)
+
+
+# -- other ------------------------------------------------------------------------------------------------------
+
+
+def mxfp8_top_exponent(x: Array) -> tuple[Array, Array]:
+    """The exponent field 255 of infinities and NaNs is taken for that of a number."""
+    field = (amax_of(np.where(np.isnan(x), np.inf, x)).astype(F).view(np.uint32) >> 23).astype(int)
+    code = np.maximum(field - 8, 0).astype(np.uint8)
+    quotient = x.astype(np.float64) / np.ldexp(1.0, code.astype(int) - 127)
+    return to_e4m3(quotient.astype(F)), code.view(e8m0)
