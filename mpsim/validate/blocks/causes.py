@@ -241,7 +241,7 @@ def _top_exponent(expected: Expected) -> Expected:
     """The exponent field of a NaN or an infinity is taken for that of a number."""
     if expected.inputs is None:
         return expected
-    wrong = ~np.isfinite(expected.inputs).all(-1)
+    wrong = np.asarray(~np.isfinite(expected.inputs).all(-1))
     statistic = replace(expected.quantizer.statistic, group=Row(), source="given")
     quantizer = replace(expected.quantizer, statistic=statistic)
     found, _ = quantize_array(expected.inputs, quantizer, -1, Given(2.0**128), "reference", 1)
