@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from itertools import product
 from typing import Any
@@ -14,6 +15,9 @@ from mpsim.policies import Mode, Overflow, Policy
 from mpsim.validate.corpora import UNSIGNED, powers_of_two, random_patterns, specials, turning_points
 
 Array = np.ndarray[Any, Any]
+
+#: Whether tests run with --slow, in this process or in the one that started it.
+SLOW = "MPSIM_TEST_SLOW" in os.environ
 
 #: Every named format, and of the parsed ones those with something of their own.
 TEST_FORMATS = {

@@ -55,6 +55,7 @@ def test_other_words(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(add_elements.entries.values()) == [None]
     assert stub.stub_launches() == before + 2
     assert list(cubins.folders()[0].glob("*.cubin")) == []
+    add_elements.entries.clear()  # for the tests below
 
 
 def test_broken_file() -> None:
@@ -91,6 +92,7 @@ def test_old_files_go() -> None:
 def test_arrays_in_a_cycle_give_their_memory_back() -> None:
     """Found by the garbage collector: to the pool, from which the next array takes it, and not to the device."""
     pool = devices.device().pool
+    gc.collect()  # what earlier tests left
     allocations, used = None, pool.used
     for _ in range(3):
         cycle = [arrays.empty(1000)]

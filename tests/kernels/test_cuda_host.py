@@ -50,20 +50,9 @@ def test_another_process_compiles_nothing(stub: Path, compiled: Path) -> None:
     run(stub, compiled, "steps", MPSIM_TEST_COMPILED="1")
 
 
-def test_numba_launches_what_it_would_hand_other_words(stub: Path, tmp_path: Path) -> None:
-    run(stub, tmp_path, "other_words")
-
-
-def test_a_broken_file_is_compiled_again(stub: Path, tmp_path: Path) -> None:
-    run(stub, tmp_path, "broken_file")
-
-
-def test_files_that_nobody_asks_for_are_removed(stub: Path, tmp_path: Path) -> None:
-    run(stub, tmp_path, "old_files")
-
-
-def test_the_garbage_collector_gives_memory_to_the_pool(stub: Path, tmp_path: Path) -> None:
-    run(stub, tmp_path, "in_a_cycle")
+def test_other_words_broken_and_old_files_and_memory_in_cycles(stub: Path, tmp_path: Path) -> None:
+    """In one process, which imports everything once."""
+    run(stub, tmp_path, "other_words or broken_file or old_files or in_a_cycle")
 
 
 def test_a_device_that_is_full(stub: Path, tmp_path: Path) -> None:
