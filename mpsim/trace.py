@@ -174,7 +174,8 @@ def _tensors(tape: Tape, groups: list[int], loss_elements: int) -> list[TracedTe
             found.append(TracedTensor(TensorId(op.index, role), elements, None, groups[op.index]))
         own = {id: parameter for parameter, id in tape.parameter_ids.items() if id.op == op.index}
         for role in ("parameter", "parameter_gradient"):
-            found += [_parameter(id, role, own[id], groups[op.producers[0]]) for id in sorted(own)]
+            producer = op.producers[0] if op.producers[0] >= 0 else op.index  # of an array: the op's own group
+            found += [_parameter(id, role, own[id], groups[producer]) for id in sorted(own)]
     return found
 
 

@@ -82,18 +82,18 @@ def test_gelu_is_what_its_formula_gives() -> None:
     blocks(1)
     x = np.float32([-3, -0.5, 0, 0.5, 3])
     exact = x.astype(np.float64) / (1 + np.exp(-1.702 * x.astype(np.float64)))
-    assert np.allclose(kernels.bind("compiled").gelu(x), exact, rtol=2e-7, atol=0)  # type: ignore[attr-defined]
+    assert np.allclose(kernels.bind("compiled").quick_gelu(x), exact, rtol=2e-7, atol=0)  # type: ignore[attr-defined]
 
 
 def test_a_wrong_derivative_is_refused() -> None:
     wrong = dataclasses.replace(
         RELU,
-        kind="LeakyReLU",
+        kind="HalfReLU",
         backward=lambda kernels, gradient, saved, needs: ((kernels.scale(gradient, 0.5),), ()),
     )
-    with pytest.raises(UsageError, match="op 'LeakyReLU': .*disagree"):
+    with pytest.raises(UsageError, match="op 'HalfReLU': .*disagree"):
         extend.op(wrong)
-    assert "LeakyReLU" not in PRIMITIVES
+    assert "HalfReLU" not in PRIMITIVES
     with pytest.raises(UsageError, match="no samples"):
         extend.op(dataclasses.replace(RELU, kind="Unchecked", samples=()))
     with pytest.raises(UsageTypeError, match="primitive must be"):
@@ -102,7 +102,7 @@ def test_a_wrong_derivative_is_refused() -> None:
 
 def test_what_is_missing_or_taken() -> None:
     with pytest.raises(UsageError, match="needs a function"):
-        extend.kernel("gelu")
+        extend.kernel("quick_gelu")
     with pytest.raises(UsageError, match="there is a kernel 'add' already"):
         extend.kernel("add", host=np.add)
     with pytest.raises(UsageError, match="must not contain a colon"):

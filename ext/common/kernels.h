@@ -60,6 +60,11 @@
        int64_t registers, int64_t exact_sums, int64_t answer, int threads))                                         \
     /* elementwise; the output may be an input */                                                                   \
     X(V, add, void, (const float *a, const float *b, float *y, int64_t n, int threads))                             \
+    X(V, subtract, void, (const float *a, const float *b, float *y, int64_t n, int threads))                        \
+    X(V, multiply, void, (const float *a, const float *b, float *y, int64_t n, int threads))                        \
+    X(V, divide, void, (const float *a, const float *b, float *y, int64_t n, int threads))                          \
+    X(V, unary, void,                                                                                               \
+      (const float *input, int64_t function, float low, float high, float *out, int64_t n, int threads))               \
     X(V, scale, void, (const float *x, float factor, float *y, int64_t n, int threads))                             \
     X(V, relu, void, (const float *x, float *y, int64_t n, int threads))                                            \
     X(V, relu_gradient, void, (const float *gy, const float *x, float *gx, int64_t n, int threads))                 \
@@ -69,6 +74,12 @@
       (float *master, const float *gradient, float *velocity, float learning_rate, float momentum,                  \
        float weight_decay, float inverse_scale, int64_t n, int threads))                                            \
     X(V, move, void, (const float *x, const Moving *moving, float *y, int threads))                                 \
+    X(V, take, void,                                                                                                \
+      (const float *x, const int64_t *index, float *y, int64_t outer, int64_t size, int64_t count, int64_t run,     \
+       int threads))                                                                                                \
+    X(V, take_gradient, void,                                                                                       \
+      (const float *gy, const int64_t *index, float *gx, int64_t outer, int64_t size, int64_t count, int64_t run,   \
+       int threads))                                                                                                \
     /* sums and batch norm, whose output may be an input */                                                         \
     X(V, channel_sum, void, (const float *x, const Batch *batch, float *sums, int threads))                         \
     X(V, total_sum, float, (const float *x, int64_t n))                                                             \
@@ -90,6 +101,9 @@
     /* loss */                                                                                                      \
     X(V, log_softmax, void, (const float *x, int64_t rows, int64_t columns, float *y, int threads))                 \
     X(V, log_softmax_gradient, void,                                                                                \
+      (const float *gy, const float *y, int64_t rows, int64_t columns, float *gx, int threads))                     \
+    X(V, softmax, void, (const float *x, int64_t rows, int64_t columns, float *y, int threads))                     \
+    X(V, softmax_gradient, void,                                                                                    \
       (const float *gy, const float *y, int64_t rows, int64_t columns, float *gx, int threads))
 
 /* The kernels of one variant. */

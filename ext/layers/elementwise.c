@@ -9,6 +9,18 @@ void KERNEL(add)(const float *a, const float *b, float *y, int64_t n, int thread
     EACH_ELEMENT(i, n) y[i] = a[i] + b[i];
 }
 
+void KERNEL(subtract)(const float *a, const float *b, float *y, int64_t n, int threads) {
+    EACH_ELEMENT(i, n) y[i] = a[i] - b[i];
+}
+
+void KERNEL(multiply)(const float *a, const float *b, float *y, int64_t n, int threads) {
+    EACH_ELEMENT(i, n) y[i] = a[i] * b[i];
+}
+
+void KERNEL(divide)(const float *a, const float *b, float *y, int64_t n, int threads) {
+    EACH_ELEMENT(i, n) y[i] = a[i] / b[i];
+}
+
 void KERNEL(scale)(const float *x, float factor, float *y, int64_t n, int threads) {
     EACH_ELEMENT(i, n) y[i] = x[i] * factor;
 }

@@ -1,4 +1,4 @@
-/* Joins, splits and reorders arrays by copying runs. */
+/* Joins, splits and reorders arrays by copying runs, and by index. */
 #include "layers/layers.h"
 
 void KERNEL(move)(const float *x, const Moving *moving, float *y, int threads) {
@@ -12,6 +12,35 @@ void KERNEL(move)(const float *x, const Moving *moving, float *y, int threads) {
             memset(target - before, 0, before * sizeof *target);
             memcpy(target, source, run * sizeof *target);
             memset(target + run, 0, after * sizeof *target);
+        }
+    }
+}
+
+/* x (outer, size, run) -> y (outer, count, run) */
+void KERNEL(take)(const float *x, const int64_t *index, float *y, int64_t outer, int64_t size, int64_t count,
+                  int64_t run, int threads) {
+    if (run == 1) {
+        EACH(p, outer, outer * count)
+            for (int64_t j = 0; j < count; j++) y[p * count + j] = index[j] < 0 ? 0.0f : x[p * size + index[j]];
+        return;
+    }
+    EACH(row, outer * count, outer * count * run) {
+        const int64_t p = row / count, from = index[row % count];
+        if (from < 0) memset(y + row * run, 0, run * sizeof *y);
+        else memcpy(y + row * run, x + (p * size + from) * run, run * sizeof *y);
+    }
+}
+
+/* gy (outer, count, run) -> gx (outer, size, run) */
+void KERNEL(take_gradient)(const float *gy, const int64_t *index, float *gx, int64_t outer, int64_t size,
+                           int64_t count, int64_t run, int threads) {
+    EACH(p, outer, outer * (count + size) * run) {
+        memset(gx + p * size * run, 0, size * run * sizeof *gx);
+        for (int64_t j = 0; j < count; j++) {
+            if (index[j] < 0) continue;
+            const float *source = gy + (p * count + j) * run;
+            float *target = gx + (p * size + index[j]) * run;
+            for (int64_t q = 0; q < run; q++) target[q] += source[q];
         }
     }
 }

@@ -17,12 +17,13 @@ class Sample:
     """Shapes and attributes on which a primitive's gradient is checked (mpsim.testing.gradients).
 
     ``inputs`` and ``parameters`` are shapes, filled with normal numbers. An array (such as labels) is passed unchanged
-    and gets no gradient.
+    and gets no gradient. With ``positive`` the numbers are positive, which a logarithm or a quotient needs.
     """
 
     inputs: tuple[Any, ...]
     parameters: tuple[Shape, ...] = ()
     attributes: dict[str, Any] = field(default_factory=dict)
+    positive: bool = False
 
 
 @dataclass(frozen=True)

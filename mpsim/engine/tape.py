@@ -133,7 +133,10 @@ class Tape:
         self._needs_gradient: list[bool] = []
 
     def input(self, array: np.ndarray, name: str = "input") -> Tensor:
-        """Adds a host array (N, ...) to the tape as an op of kind "Input"."""
+        """Adds a host array (N, ...) to the tape as an op of kind "Input". Integers (tokens) are not an op: they are
+        not stored, and have no gradient."""
+        if array.dtype.kind in "iu":
+            return Tensor(array, self, -1)
         return self.bind(INPUT, (array,), name=name)
 
     def bind(

@@ -67,6 +67,8 @@ class Tensor:
         return tuple(self.value.shape)
 
     def __repr__(self) -> str:
+        if self.producer < 0:
+            return f"Tensor(shape={self.shape}, of an array)"
         op = self.tape.ops[self.producer]
         return f"Tensor(shape={self.shape}, producer={op.index}: {op.name!r})"
 

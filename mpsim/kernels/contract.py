@@ -24,7 +24,7 @@ start at +0, and lane j adds elements j, j+32, ... in rising order. Lanes are co
 for j < 16, then 8, 4, 2, 1. The block results are added in rising order, and the first block is the initial total. The
 sum of channel c of an NCHW array adds its elements in the order n, h, w.
 
-EXP, LOG: exp32(x) and log32(x) use one float64 algorithm with only + - * /, and round once (docs/semantics.md).
+EXP, LOG: exp32 and log32 use one float64 algorithm with only + - * /, and round once (docs/semantics.md).
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from mpsim.formats import Format
+from mpsim.kernels.contract_functions import Functions
 from mpsim.kernels.contractions.beside import NOTHING, Beside
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Policy
@@ -276,7 +277,7 @@ class Loss(Protocol):
         """g (1,) -> (N,C): -(g / float32(N)) at (n, label_n), +0 elsewhere."""
 
 
-class Kernels(Arrays, Rounding, Elementwise, Contractions, Normalization, Pooling, Loss, Protocol):
+class Kernels(Arrays, Rounding, Elementwise, Functions, Contractions, Normalization, Pooling, Loss, Protocol):
     """A backend's functions, as ``mpsim.kernels.bind`` returns them. ``backend`` is its name, and ``threads`` and
     ``accumulator`` are the arguments of ``bind``.
 
@@ -325,7 +326,6 @@ CONTRACT = {
     for name, member in vars(protocol).items()
     if inspect.isfunction(member) and not name.startswith("_")
 }
-
 
 _BEGIN, _END = "<!-- kernels: begin -->\n", "<!-- kernels: end -->\n"
 

@@ -7,6 +7,19 @@ and its parameters are named as in a PyTorch state dict (e.g. "layer1.0.conv1.we
 ['0.weight', '0.bias', '3.weight']
 """
 
+from mpsim.nn.activations import (
+    GELU,
+    Hardsigmoid,
+    Hardswish,
+    LeakyReLU,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
 from mpsim.nn.layers import (
     Add,
     AvgPool2d,
@@ -18,12 +31,13 @@ from mpsim.nn.layers import (
     Identity,
     Linear,
     MaxPool2d,
-    ReLU,
     SplitHalf,
 )
 from mpsim.nn.module import Module, ModuleList, Sequential
+from mpsim.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 
 __all__ = [
-    "Add", "AvgPool2d", "BatchNorm2d", "Cat", "ChannelShuffle", "Conv2d", "Flatten", "Identity", "Linear", "MaxPool2d",
-    "Module", "ModuleList", "ReLU", "Sequential", "SplitHalf",
+    "Add", "AvgPool2d", "BatchNorm2d", "Cat", "ChannelShuffle", "Conv2d", "Flatten", "GELU", "GroupNorm", "Hardsigmoid",
+    "Hardswish", "Identity", "LayerNorm", "LeakyReLU", "Linear", "MaxPool2d", "Module", "ModuleList", "RMSNorm", "ReLU",
+    "ReLU6", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus", "SplitHalf", "Tanh",
 ]  # fmt: skip

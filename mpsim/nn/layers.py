@@ -42,14 +42,14 @@ class Conv2d(Module):
         groups: int = 1,
         bias: bool = True,
     ) -> None:
-        in_channels, out_channels = _count("in_channels", in_channels), _count("out_channels", out_channels)
-        if in_channels % _count("groups", groups) or out_channels % groups:
+        in_channels, out_channels = count("in_channels", in_channels), count("out_channels", out_channels)
+        if in_channels % count("groups", groups) or out_channels % groups:
             raise UsageError(
                 f"{in_channels} input and {out_channels} output channels cannot be divided into {groups} groups"
             )
         self.stride, self.padding, self.groups = pair(stride, "stride", 1), pair(padding, "padding"), groups
-        self.weight = _filled(0, out_channels, in_channels // groups, *pair(kernel_size, "kernel_size", 1))
-        self.bias = _filled(0, out_channels) if bias else None
+        self.weight = filled(0, out_channels, in_channels // groups, *pair(kernel_size, "kernel_size", 1))
+        self.bias = filled(0, out_channels) if bias else None
 
     def __call__(self, x: Tensor) -> Tensor:
         geometry = {"stride": self.stride, "padding": self.padding}
@@ -66,9 +66,9 @@ class Linear(Module):
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
-        in_features, out_features = _count("in_features", in_features), _count("out_features", out_features)
-        self.weight = _filled(0, out_features, in_features)
-        self.bias = _filled(0, out_features) if bias else None
+        in_features, out_features = count("in_features", in_features), count("out_features", out_features)
+        self.weight = filled(0, out_features, in_features)
+        self.bias = filled(0, out_features) if bias else None
 
     def __call__(self, x: Tensor) -> Tensor:
         return ops.linear(x, self.weight, self.bias, name=self.path)
@@ -92,9 +92,9 @@ class BatchNorm2d(Module):
     buffer_names = ("running_mean", "running_var", "num_batches_tracked")
 
     def __init__(self, channels: int, epsilon: float = 1e-5, momentum: float | None = 0.1) -> None:
-        channels = _count("channels", channels)
+        channels = count("channels", channels)
         self.epsilon, self.momentum = check_epsilon(epsilon), None if momentum is None else check_momentum(momentum)
-        self.weight, self.bias = _filled(1, channels), _filled(0, channels)
+        self.weight, self.bias = filled(1, channels), filled(0, channels)
         self.running_mean: Array = np.zeros(channels, np.float32)
         self.running_var: Array = np.ones(channels, np.float32)
         self.num_batches_tracked: Array = np.zeros((), np.int64)
@@ -108,13 +108,6 @@ class BatchNorm2d(Module):
         if x.tape.training and not x.tape.shape_only:
             self.num_batches_tracked = np.asarray(tracked, np.int64)
         return y
-
-
-class ReLU(Module):
-    """Applies ops.relu."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return ops.relu(x, name=self.path)
 
 
 class MaxPool2d(Module):
@@ -165,7 +158,7 @@ class ChannelShuffle(Module):
     """Applies ops.channel_shuffle, which returns a view."""
 
     def __init__(self, groups: int = 2) -> None:
-        self.groups = _count("groups", groups)
+        self.groups = count("groups", groups)
 
     def __call__(self, x: Tensor) -> Tensor:
         return ops.channel_shuffle(x, self.groups)
@@ -185,12 +178,14 @@ class Identity(Module):
         return x
 
 
-def _filled(value: float, *shape: int) -> Parameter:
+def filled(value: float, *shape: int) -> Parameter:
+    """Returns a parameter with one value everywhere."""
     checks.fits_memory(
         f"a parameter of shape {shape} needs", 4 * prod(shape), "make it smaller, e.g. by reducing the network's width"
     )
     return Parameter(np.full(shape, value, np.float32) if value else np.zeros(shape, np.float32))
 
 
-def _count(name: str, value: int) -> int:
+def count(name: str, value: int) -> int:
+    """Returns a number of channels or elements if it is at least 1."""
     return checks.whole(name, value, least=1)

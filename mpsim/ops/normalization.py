@@ -1,14 +1,19 @@
-"""Batch normalization over (N, H, W) per channel (Ioffe and Szegedy 2015)."""
+"""Normalization by the mean and variance of a batch, of groups of channels, or of each row."""
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
+
+import numpy as np
 
 from mpsim import checks
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Parameter, Tensor
 from mpsim.errors import UsageError
 from mpsim.kernels import Kernels
+from mpsim.ops.broadcasting import expanded, reduced
+from mpsim.ops.reductions import divided
 
 
 def batch_norm(
@@ -23,6 +28,8 @@ def batch_norm(
     name: str | None = None,
 ) -> Tensor:
     """Computes y = (x - mean) / sqrt(variance + epsilon) * scale + shift per channel: (N, C, H, W) -> (N, C, H, W).
+
+    Source: Ioffe and Szegedy 2015.
 
     On a training tape mean and variance are those of the batch. The running statistics (backend arrays (C,), if passed)
     are updated in place: running = (1 - momentum) * running + momentum * batch, with the unbiased variance, over
@@ -99,3 +106,165 @@ BATCH_NORM = Primitive(
     reads_input_again=True,
     samples=(Sample(((3, 2, 4, 5),), ((2,), (2,))),),
 )
+
+
+def layer_norm(
+    x: Tensor,
+    weight: Parameter | None = None,
+    bias: Parameter | None = None,
+    *,
+    axes: int = 1,
+    epsilon: float = 1e-5,
+    name: str | None = None,
+) -> Tensor:
+    """Computes (x - mean) / sqrt(variance + epsilon) * weight + bias, with statistics over the last ``axes`` axes.
+
+    weight and bias have the shape of these axes. A bias needs a weight. Each row is normalized as a channel by the
+    kernel batch_norm with scale 1 and shift 0, then multiplied, then added. Raises UsageError for shapes that do not
+    match, or an epsilon that is 0 in float32.
+
+    Source: Ba, Kiros and Hinton 2016.
+    """
+    count = checks.whole("axes", axes, least=1, most=len(x.shape) - 1)
+    given = {"rows": prod(x.shape[:-count]), "affine": x.shape[-count:], "epsilon": check_epsilon(epsilon)}
+    return x.tape.bind(LAYER_NORM, (x,), (weight, bias), name, **given)
+
+
+def group_norm(
+    x: Tensor,
+    groups: int,
+    weight: Parameter | None = None,
+    bias: Parameter | None = None,
+    *,
+    epsilon: float = 1e-5,
+    name: str | None = None,
+) -> Tensor:
+    """Computes (x - mean) / sqrt(variance + epsilon) * weight + bias, with statistics of each image and group of
+    channels: (N, C, ...) -> (N, C, ...).
+
+    weight and bias are (C,). With ``groups`` = C this is instance normalization. The orders are those of
+    ``layer_norm``. Raises UsageError if the channels cannot be divided into the groups, for shapes that do not match,
+    or for an epsilon that is 0 in float32.
+
+    Source: Wu and He 2018.
+    """
+    channels = x.shape[1] if len(x.shape) > 1 else 0
+    if channels == 0 or channels % checks.whole("groups", groups, least=1):
+        raise UsageError(f"{channels} channels cannot be divided into {groups} groups")
+    affine = (channels, *[1] * (len(x.shape) - 2))
+    given = {"rows": x.shape[0] * groups, "affine": affine, "epsilon": check_epsilon(epsilon)}
+    return x.tape.bind(GROUP_NORM, (x,), (weight, bias), name, **given)
+
+
+def rms_norm(
+    x: Tensor, weight: Parameter | None = None, *, epsilon: float = 2.0**-23, name: str | None = None
+) -> Tensor:
+    """Computes x * r * weight, r = 1 / sqrt(mean(x * x) + epsilon) over the last axis.
+
+    weight has the size of this axis. Products and the mean are rounded to float32, and r is rounded once. Raises
+    UsageError for shapes that do not match, or an epsilon that is 0 in float32.
+
+    Source: Zhang and Sennrich 2019.
+    """
+    return x.tape.bind(RMS_NORM, (x,), (weight,), name, epsilon=check_epsilon(epsilon))
+
+
+def _affine(kernels: Kernels, y: Array, parameters: tuple, affine: Shape) -> Array:
+    """Multiplies y by the first parameter and adds the second, if there are any, in the memory of y."""
+    for kernel, parameter in zip((kernels.multiply, kernels.add), parameters, strict=False):
+        y = kernel(y, expanded(kernels, parameter.reshape(*affine), tuple(y.shape)), out=y)
+    return y
+
+
+def _unit(kernels: Kernels, rows: int, x: Array) -> tuple[Array, Array]:
+    """Returns a scale of ones and a shift of zeros."""
+    return (kernels.from_numpy(np.full(rows, value, x.dtype)) for value in (1, 0))  # type: ignore[return-value]
+
+
+def _rows_forward(
+    kernels: Kernels, inputs: tuple, parameters: tuple, *, rows: int, affine: Shape, epsilon: float
+) -> tuple[Array, tuple]:
+    (x,) = inputs
+    one, zero = _unit(kernels, rows, x)
+    y, mean, variance, inverse = kernels.batch_norm(x.reshape(1, rows, 1, -1), one, zero, epsilon)
+    y = _affine(kernels, y.reshape(*x.shape), parameters, affine)
+    return y, (x, mean, variance, inverse, parameters, affine, epsilon)
+
+
+def _rows_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+    x, mean, variance, inverse, parameters, affine, epsilon = saved
+    one, zero = _unit(kernels, mean.size, x)
+    rows, found = x.reshape(1, mean.size, 1, -1), []
+    if parameters:
+        normalized = kernels.batch_norm_inference(rows, mean, variance, one, zero, epsilon).reshape(*x.shape)
+        product = kernels.multiply(gradient, normalized, out=normalized)
+        found.append(reduced(kernels, product, affine).reshape(*parameters[0].shape))
+    if len(parameters) > 1:
+        found.append(reduced(kernels, gradient, affine).reshape(*parameters[1].shape))
+    if not needs[0]:
+        return (None,), tuple(found)
+    gradient = _affine(kernels, gradient, parameters[:1], affine).reshape(*rows.shape)
+    x_gradient = kernels.batch_norm_gradient(gradient, rows, mean, inverse, one)[0]
+    return (x_gradient.reshape(*x.shape),), tuple(found)
+
+
+def _rows_shape(inputs: list[Shape], parameters: list[Shape], *, affine: Shape, **rest: Any) -> Shape:
+    wanted = tuple(size for size in affine if size != 1) if len(affine) > 1 else affine
+    for what, shape in zip(("weight", "bias"), parameters, strict=False):
+        if tuple(shape) not in (wanted, affine):
+            raise UsageError(f"{what} must have shape {wanted}, got {tuple(shape)}")
+    return inputs[0]
+
+
+def _rms_forward(kernels: Kernels, inputs: tuple, parameters: tuple, *, epsilon: float) -> tuple[Array, tuple]:
+    (x,) = inputs
+    length = x.shape[-1]
+    squares = kernels.channel_sum(kernels.multiply(x, x).reshape(1, -1, length))
+    inverse = kernels.unary(kernels.unary(divided(kernels, squares, length), "shift", epsilon), "inverse_root")
+    y = _times_rows(kernels, x, inverse)
+    return _affine(kernels, y, parameters, (length,)), (x, inverse, parameters)
+
+
+def _rms_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+    x, inverse, parameters = saved
+    length, normalized, found = x.shape[-1], _times_rows(kernels, x, inverse), []
+    if parameters:
+        found.append(reduced(kernels, kernels.multiply(gradient, normalized), (length,)))
+    if not needs[0]:
+        return (None,), tuple(found)
+    gradient = _affine(kernels, gradient, parameters, (length,))
+    products = kernels.multiply(gradient, normalized).reshape(1, -1, length)
+    share = divided(kernels, kernels.channel_sum(products), length)
+    rest = kernels.subtract(gradient, _times_rows(kernels, normalized, share))
+    return (_times_rows(kernels, rest, inverse),), tuple(found)
+
+
+def _times_rows(kernels: Kernels, x: Array, factors: Array) -> Array:
+    """Multiplies each row of x (..., D) by its factor."""
+    shape = tuple(x.shape)
+    return kernels.multiply(x, expanded(kernels, factors.reshape(*shape[:-1], 1), shape))
+
+
+def _rms_shape(inputs: list[Shape], parameters: list[Shape], *, epsilon: float) -> Shape:
+    (x,) = inputs
+    if len(x) < 2 or any(tuple(shape) != x[-1:] for shape in parameters):
+        raise UsageError(f"input must be (..., D) and weight (D,), got {x} and {', '.join(map(str, parameters))}")
+    return x
+
+
+def _row_sample(rows: int, affine: Shape, *parameters: Shape, x: Shape = (2, 4, 3)) -> Sample:
+    return Sample((x,), parameters, {"rows": rows, "affine": affine, "epsilon": 1e-5})
+
+
+LAYER_NORM = Primitive(
+    "LayerNorm", _rows_forward, _rows_backward, _rows_shape, reads_input_again=True,
+    samples=(_row_sample(8, (3,), (3,), (3,)), _row_sample(2, (4, 3), (4, 3)), _row_sample(4, (7,), x=(4, 7))),
+)  # fmt: skip
+GROUP_NORM = Primitive(
+    "GroupNorm", _rows_forward, _rows_backward, _rows_shape, reads_input_again=True,
+    samples=(_row_sample(4, (4, 1), (4,), (4,)), _row_sample(2, (4, 1), x=(2, 4, 6))),
+)  # fmt: skip
+RMS_NORM = Primitive(
+    "RMSNorm", _rms_forward, _rms_backward, _rms_shape, reads_input_again=True,
+    samples=(Sample(((2, 4, 3),), ((3,),), {"epsilon": 2.0**-23}), Sample(((4, 3),), (), {"epsilon": 0.5})),
+)  # fmt: skip

@@ -81,13 +81,21 @@ def check_primitive(primitive: Primitive, sample: Sample, seed: int = 0) -> None
     >>> from mpsim.ops import PRIMITIVES
     >>> check_primitive(PRIMITIVES["ReLU"], Sample(((2, 3),)))
     """
-    random = np.random.default_rng(seed)
-    inputs = [random.standard_normal(shape) for shape in sample.inputs if isinstance(shape, tuple)]
-    shapes = enumerate(sample.parameters)
-    parameters = [Parameter(random.standard_normal(shape), f"parameter {i}") for i, shape in shapes]
+    random = np.random.default_rng([seed, 1])  # not the numbers of the directions
+
+    def drawn(shape: Shape) -> np.ndarray:
+        numbers = random.standard_normal(shape)
+        return np.abs(numbers) + 0.5 if sample.positive else numbers
+
+    inputs = [drawn(shape) for shape in sample.inputs if isinstance(shape, tuple)]
+    parameters = [Parameter(drawn(shape), f"parameter {i}") for i, shape in enumerate(sample.parameters)]
+
+    tensors_of_sample = len(inputs)
+    if not inputs:
+        inputs = [np.zeros(1)]  # for its tape
 
     def function(*tensors: Tensor) -> Tensor:
-        given = iter(tensors)
+        given = iter(tensors[:tensors_of_sample])
         mixed = [next(given) if isinstance(shape, tuple) else shape for shape in sample.inputs]
         return tensors[0].tape.bind(primitive, mixed, parameters, **sample.attributes)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mpsim.formats import FORMATS
+from mpsim.kernels.elementary.functions import FUNCTIONS
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Policy
 from mpsim.products.accumulators import Accumulator
@@ -148,6 +149,47 @@ def _log_softmax_gradient() -> list[tuple[Any, ...]]:
     return [*cases, (one, exponents)]
 
 
+#: Where functions of one argument change their formula, overflow or underflow, and numbers of many magnitudes.
+TURNS = np.float32(
+    [0.25, 0.03125, 3, 6, 0.5, 1.5, 88.8, 104, 87.4, 9.2, 13.6, 30, 700, 746, 1e19, 1e30, 2**-26, 2**-13]
+)
+ARGUMENTS = np.concatenate(
+    [SPECIALS, *(sign * np.nextafter(TURNS, np.float32(far)) for sign in (1, -1) for far in (0, np.inf)), TURNS, -TURNS,
+     np.random.default_rng(38).uniform(-4, 4, 100).astype(np.float32), numbers(39, 60)]
+)  # fmt: skip
+
+
+def _unary() -> list[tuple[Any, ...]]:
+    cases: list[tuple[Any, ...]] = [(ARGUMENTS, name, -0.5, 1.5) for name in FUNCTIONS]
+    return [*cases, (numbers(40, *LARGE), "gelu"), (numbers(41, 2, 3, 5), "shift", 1 / 3)]
+
+
+def _take() -> list[tuple[Any, ...]]:
+    cases = []
+    for shape, index in TAKEN:
+        cases.append((with_specials(42, *shape), np.array(index, np.int64)))
+    return cases
+
+
+def _take_gradient() -> list[tuple[Any, ...]]:
+    return [
+        (gy, np.array(index, np.int64), shape[1])
+        for shape, index in TAKEN
+        for gy in arrays(43, shape[0], len(index), shape[2])
+    ]
+
+
+#: (shape, index): runs of one and more elements, repeated places in any order, places left out, -1.
+TAKEN: tuple[tuple[tuple[int, int, int], list[int]], ...] = (
+    ((3, 5, 4), [4, -1, 0, 0, 2, 4, 4]),
+    ((7, 6, 1), [-1, -1, 0, 1, 2, 3, 4, 5, -1]),
+    ((1, 4, 9), [3, 1, 3, 3, 0]),
+    ((2, 3, 2), []),
+    ((400, 30, 1), [*range(29, -1, -1), 3, 3, 3]),
+    ((4, 60, 70), [*range(0, 60, 2), 59, 59, 1]),
+    ((1, 50, 33), np.random.default_rng(44).integers(0, 50, 999).tolist()),
+)
+
 LABELS = np.random.default_rng(17).integers(0, 10, 5000)
 E4M3 = FORMATS["float8_e4m3fn"]
 CONVOLUTION = ((2, 1), (1, 0), 2)  # stride, padding, groups
@@ -175,6 +217,14 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
     "positive": _elementwise(1),
     "relu_gradient": _elementwise(2) + [(gy, x > 0) for gy, x in _elementwise(2)],
     "sgd_update": _sgd(),
+    "subtract": _elementwise(2),
+    "multiply": _elementwise(2),
+    "divide": _elementwise(2),
+    "unary": _unary(),
+    "softmax": _log_softmax(),
+    "softmax_gradient": [(gy, np.abs(y)) for gy, y in _log_softmax_gradient()[:-1]],
+    "take": _take(),
+    "take_gradient": _take_gradient(),
     "matmul": [(numbers(25, 5, 300), numbers(26, 300, 7)), (*arrays(27, 6, 6), True, True, numbers(28, 6))],
     "conv2d": [(numbers(29, 2, 4, 7, 8), numbers(30, 6, 2, 3, 3), numbers(31, 6), *CONVOLUTION)],
     "conv2d_input_gradient": [(numbers(32, 2, 6, 4, 6), numbers(30, 6, 2, 3, 3), (2, 4, 7, 8), (2, 1), (1, 0), 2)],

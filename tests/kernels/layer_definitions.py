@@ -187,3 +187,44 @@ def nll_loss_gradient(g: Array, labels: Array, shape: Any) -> Array:
     for n, label in enumerate(labels):
         gx[n, label] = -(g[0] / F(shape[0]))
     return gx
+
+
+def softmax(x: Array) -> Array:
+    y = np.empty_like(x)
+    for row, values in enumerate(x):
+        largest = values[0]
+        for value in values:
+            if value > largest or (np.isnan(value) and not np.isnan(largest)):
+                largest = value
+        exponentials = exp32(np.array([value - largest for value in values], F))
+        total = reduction(exponentials)
+        y[row] = [exponential / total for exponential in exponentials]
+    return y
+
+
+def softmax_gradient(gy: Array, y: Array) -> Array:
+    gx = np.empty_like(y)
+    for row in range(len(y)):
+        total = reduction(g * value for g, value in zip(gy[row], y[row], strict=True))
+        gx[row] = [(g - total) * value for g, value in zip(gy[row], y[row], strict=True)]
+    return gx
+
+
+def take(x: Array, index: Array) -> Array:
+    y = np.zeros((x.shape[0], len(index), x.shape[2]), F)
+    for p, (j, place), q in places(x, index):
+        if place >= 0:
+            y[p, j, q] = x[p, place, q]
+    return y
+
+
+def places(x: Array, index: Array) -> Iterable[tuple[int, tuple[int, int], int]]:
+    return [(p, each, q) for p in range(x.shape[0]) for each in enumerate(index) for q in range(x.shape[2])]
+
+
+def take_gradient(gy: Array, index: Array, size: int) -> Array:
+    gx = np.zeros((gy.shape[0], size, gy.shape[2]), F)
+    for p, (j, place), q in places(gy, index):
+        if place >= 0:
+            gx[p, place, q] = gx[p, place, q] + gy[p, j, q]
+    return gx

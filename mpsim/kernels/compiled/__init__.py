@@ -1,6 +1,7 @@
 """The 'compiled' backend: implements every function of mpsim.kernels.contract.Kernels in C."""
 
 from mpsim.kernels.compiled.contraction import *  # noqa: F403
+from mpsim.kernels.compiled.functions import *  # noqa: F403
 from mpsim.kernels.compiled.layers import *  # noqa: F403
 from mpsim.kernels.compiled.moving import *  # noqa: F403
 from mpsim.kernels.compiled.rounding import *  # noqa: F403

@@ -10,6 +10,7 @@ from mpsim.kernels.cuda.device.arrays import to_numpy as to_numpy
 from mpsim.kernels.cuda.device.arrays import zeros as zeros
 from mpsim.kernels.cuda.device.devices import use_device as use_device
 from mpsim.kernels.cuda.layers.elementwise import *  # noqa: F403
+from mpsim.kernels.cuda.layers.functions import *  # noqa: F403
 from mpsim.kernels.cuda.layers.loss import *  # noqa: F403
 from mpsim.kernels.cuda.layers.moving import *  # noqa: F403
 from mpsim.kernels.cuda.layers.normalization import *  # noqa: F403

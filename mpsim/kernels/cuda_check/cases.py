@@ -9,6 +9,7 @@ import numpy as np
 from mpsim.formats import FORMATS
 from mpsim.kernels import load
 from mpsim.kernels.contract import Array
+from mpsim.kernels.elementary.functions import FUNCTIONS
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Mode, Policy
 from mpsim.products.accumulators import Accumulator
@@ -50,7 +51,7 @@ class Cases:
 
     def __init__(self, quick: bool) -> None:
         self.quick, self.found = quick, dict[str, list[Case]]()
-        self.flat = (300,) if quick else (1 << 24,)
+        self.flat, self.few = ((300,), 40) if quick else ((1 << 24,), 1 << 20)
         self.image = (2, 4, 5, 5) if quick else (128, 96, 32, 32)
 
     def add(self, name: str, *arguments: object, **options: object) -> None:
@@ -64,6 +65,9 @@ class Cases:
         self.add("permute", numbers(0, image[0], 2, channels // 2, *image[2:]), (0, 2, 1, 3, 4))
         self.add("concatenate", [numbers(0, *half), numbers(1, *half)])
         self.add("slice_channels", mixed(0, *image), 1, channels)
+        index = np.random.default_rng(6).integers(-1, channels, channels + 3)
+        self.add("take", mixed(0, image[0], channels, image[2] * image[3]), index)
+        self.add("take_gradient", numbers(0, image[0], channels + 3, image[2] * image[3]), index, channels)
         self.add("place_channels", mixed(0, *half), 1, channels)
 
     def rounding(self) -> None:
@@ -88,6 +92,10 @@ class Cases:
         self.add("relu", mixed(0, *flat))
         self.add("positive", mixed(0, *flat))
         self.add("relu_gradient", mixed(0, *flat), mixed(1, *flat))
+        for name in ("subtract", "multiply", "divide"):
+            self.add(name, mixed(0, *flat), mixed(1, *flat))
+        for name in FUNCTIONS:
+            self.add("unary", mixed(0, *(flat if name == "gelu" else (self.few,))), name, -0.5, 1.5)
         self.add("sgd_update", numbers(0, *flat), numbers(1, *flat), numbers(2, *flat), 0.1, 0.9, 5e-4, 1 / 3)
 
     def layers(self) -> None:
@@ -111,6 +119,8 @@ class Cases:
         self.add("avg_pool2d_gradient", numbers(0, *pooled), image, *window)
         self.add("log_softmax", numbers(0, *rows))
         self.add("log_softmax_gradient", numbers(0, *rows), -np.abs(numbers(1, *rows)))
+        self.add("softmax", numbers(0, *rows))
+        self.add("softmax_gradient", numbers(0, *rows), np.abs(numbers(1, *rows)))
         self.add("nll_loss", numbers(0, *rows), labels)
         self.add("nll_loss_gradient", np.full(1, 1024, np.float32), labels, rows)
 

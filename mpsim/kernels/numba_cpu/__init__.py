@@ -6,10 +6,12 @@ move elements, or that work on a few numbers per step, are NumPy's in every CPU 
 
 from mpsim.kernels.numba_cpu.codes import *  # noqa: F403
 from mpsim.kernels.numba_cpu.contraction import *  # noqa: F403
+from mpsim.kernels.numba_cpu.functions import *  # noqa: F403
 from mpsim.kernels.numba_cpu.layers import *  # noqa: F403
 from mpsim.kernels.numba_cpu.normalization import *  # noqa: F403
 from mpsim.kernels.numba_cpu.pooling import *  # noqa: F403
 from mpsim.kernels.numba_cpu.rounding import *  # noqa: F403
+from mpsim.kernels.reference.functions import take as take
 from mpsim.kernels.reference.layers import concatenate as concatenate
 from mpsim.kernels.reference.layers import nll_loss as nll_loss
 from mpsim.kernels.reference.layers import nll_loss_gradient as nll_loss_gradient

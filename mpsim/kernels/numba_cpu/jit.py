@@ -55,8 +55,8 @@ _FOLDER = Path(__file__).parent
 #: A digest of everything that compiled code depends on, including numbers from other packages.
 SOURCES = digest_of(
     [
-        *_FOLDER.glob("*.py"), _FOLDER.parent / "parameters.py", _FOLDER.parent / "philox.py",
-        _FOLDER.parents[1] / "policies.py",
+        *_FOLDER.rglob("*.py"), *(_FOLDER.parent / "elementary").glob("*.py"), _FOLDER.parent / "parameters.py",
+        _FOLDER.parent / "philox.py", _FOLDER.parents[1] / "policies.py",
     ]
 )  # fmt: skip
 

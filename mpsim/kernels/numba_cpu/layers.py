@@ -1,6 +1,6 @@
 """Computes elementwise kernels and log-softmax.
 
-exp and log follow mpsim/kernels/elementary.py operation by operation.
+exp and log follow mpsim/kernels/elementary/ operation by operation.
 """
 
 from __future__ import annotations

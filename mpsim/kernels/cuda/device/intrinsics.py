@@ -24,6 +24,7 @@ if SIMULATED:
     add_toward_zero, add_up, add_down = simulated.add32_toward_zero, simulated.add32_up, simulated.add32_down
     add64_rn, sub64_rn, mul64_rn, div64_rn = simulated.add64, simulated.sub64, simulated.mul64, simulated.div64
     float_as_int, int_as_float = simulated.float_as_int, simulated.int_as_float
+    sqrt64_rn = simulated.sqrt64
     double_as_long, long_as_double = simulated.double_as_long, simulated.long_as_double
     shift_right, shift_left, lane_down = simulated.shift_right, simulated.shift_left, simulated.lane_down
 else:
@@ -31,6 +32,7 @@ else:
     sqrt_rn, fma_rn, to_float32 = libdevice.fsqrt_rn, libdevice.fmaf_rn, libdevice.double2float_rn
     add_toward_zero, add_up, add_down = libdevice.fadd_rz, libdevice.fadd_ru, libdevice.fadd_rd
     add64_rn, mul64_rn, div64_rn = libdevice.dadd_rn, libdevice.dmul_rn, libdevice.ddiv_rn
+    sqrt64_rn = libdevice.dsqrt_rn
     float_as_int, int_as_float = libdevice.float_as_int, libdevice.int_as_float
     double_as_long, long_as_double = libdevice.double_as_longlong, libdevice.longlong_as_double
 

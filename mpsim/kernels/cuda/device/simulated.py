@@ -27,7 +27,7 @@ add32, sub32 = _rounding(operator.add, np.float32), _rounding(operator.sub, np.f
 mul32, div32 = _rounding(operator.mul, np.float32), _rounding(operator.truediv, np.float32)
 add64, sub64 = _rounding(operator.add, np.float64), _rounding(operator.sub, np.float64)
 mul64, div64 = _rounding(operator.mul, np.float64), _rounding(operator.truediv, np.float64)
-sqrt32 = _rounding(np.sqrt, np.float32)
+sqrt32, sqrt64 = _rounding(np.sqrt, np.float32), _rounding(np.sqrt, np.float64)
 
 
 def to_float32(x: Number) -> np.float32:

@@ -1,4 +1,4 @@
-"""exp and log for kernels: the same operations as in mpsim/kernels/elementary.py, and exact powers of two."""
+"""exp and log for kernels: the same operations as in mpsim/kernels/elementary/, and exact powers of two."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mpsim.kernels.elementary import (
     SHIFTER,
 )
 
-INFINITY, NAN, ZERO = np.float32(np.inf), np.float32(np.nan), np.float32(0)
+INFINITY, NAN = np.float64(np.inf), np.float64(np.nan)
 FRACTION = (1 << 52) - 1
 
 
@@ -37,10 +37,10 @@ def power_of_two(exponent):
 
 
 @device_function
-def exp32(x):
-    """Computes e**x, float32 -> float32."""
+def exp64(x):
+    """Computes e**x of a float64 number."""
     inside = x >= EXP_SMALLEST and x <= EXP_LARGEST
-    t = np.float64(x) if inside else 0.0
+    t = x if inside else 0.0
     n = sub64_rn(add64_rn(mul64_rn(t, LOG2_E), SHIFTER), SHIFTER)
     r = sub64_rn(sub64_rn(t, mul64_rn(n, LN2_HIGH)), mul64_rn(n, LN2_LOW))
     p = EXP_TERMS[0]
@@ -48,17 +48,23 @@ def exp32(x):
         p = add64_rn(mul64_rn(p, r), EXP_TERMS[k])
     whole = np.int64(n)
     half = whole >> 1
-    result = to_float32(mul64_rn(mul64_rn(p, power_of_two(half)), power_of_two(whole - half)))
+    result = mul64_rn(mul64_rn(p, power_of_two(half)), power_of_two(whole - half))
     if not inside:
-        result = INFINITY if x > ZERO else ZERO if x < ZERO else x
+        result = INFINITY if x > 0.0 else 0.0 if x < 0.0 else x
     return result
 
 
 @device_function
-def log32(x):
-    """Computes the natural logarithm, float32 -> float32."""
-    inside = x > ZERO and x < INFINITY
-    pattern = np.int64(double_as_long(np.float64(x) if inside else 1.0))  # no float32 number is subnormal in float64
+def exp32(x):
+    """Computes e**x, float32 -> float32."""
+    return to_float32(exp64(np.float64(x)))
+
+
+@device_function
+def log64(x):
+    """Computes the natural logarithm of a float64 number that is not subnormal."""
+    inside = x > 0.0 and x < INFINITY
+    pattern = np.int64(double_as_long(x if inside else 1.0))
     exponent = (pattern >> 52) - 1022
     f = long_as_double((pattern & FRACTION) | (1022 << 52))
     if f < ROOT_HALF:
@@ -71,7 +77,13 @@ def log32(x):
     for j in range(1, len(LOG_TERMS)):
         p = add64_rn(mul64_rn(p, z), LOG_TERMS[j])
     small = add64_rn(add64_rn(mul64_rn(2.0, s), mul64_rn(mul64_rn(s, z), p)), mul64_rn(k, LN2_LOW))
-    result = to_float32(add64_rn(mul64_rn(k, LN2_HIGH), small))
+    result = add64_rn(mul64_rn(k, LN2_HIGH), small)
     if not inside:
-        result = -INFINITY if x == ZERO else NAN if x < ZERO else x
+        result = -INFINITY if x == 0.0 else NAN if x < 0.0 else x
     return result
+
+
+@device_function
+def log32(x):
+    """Computes the natural logarithm, float32 -> float32. No float32 number is subnormal in float64."""
+    return to_float32(log64(np.float64(x)))

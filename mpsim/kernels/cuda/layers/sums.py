@@ -52,12 +52,19 @@ def exponential(x, y, i, u, v):
     return exp32(sub_rn(x[i], u))
 
 
+@device_function
+def product(x, y, i, u, v):
+    """Computes x * y."""
+    return mul_rn(x[i], y[i])
+
+
 #: The terms that can be summed: functions of arrays x and y and of two numbers of the channel.
 TERMS: dict[str, Callable[..., object]] = {
     "element": element,
     "squared_deviation": squared_deviation,
     "product_with_normalized": product_with_normalized,
     "exponential": exponential,
+    "product": product,
 }
 
 

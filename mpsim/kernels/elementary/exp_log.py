@@ -1,4 +1,4 @@
-"""Computes exp and log in a specified order of operations, so that every backend gives the same bits.
+"""Computes exp and log.
 
 They use only float64 + - * / (each rounded once to nearest even, without contraction) and exact scaling by powers of
 two. A backend repeats ``exp64`` and ``log64`` in its own language, constant by constant and operation by operation. The

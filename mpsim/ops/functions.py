@@ -1,0 +1,189 @@
+"""Ops that apply a function of one argument to each element, and multiply or shift by a number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mpsim import checks
+from mpsim.engine.primitive import Primitive, Sample, Shape
+from mpsim.engine.tensor import Array, Tensor
+from mpsim.errors import UsageError
+from mpsim.kernels import Kernels
+
+#: Computes gradient * slope, and may overwrite the gradient. The array is the stored input or output.
+Slope = Callable[[Kernels, Array, Array, tuple[float, float]], Array]
+
+
+def _function(
+    kind: str, function: str, slope: Slope | str, *, by_output: bool = False, positive: bool = False, **sample: float
+) -> Primitive:
+    """Returns the op of the ``function`` of kernels.unary.
+
+    ``slope`` is the name of another such function, or computes gradient * slope. It is a function of the stored input,
+    or of the stored output if ``by_output``. The op's attributes are a and b.
+    """
+
+    def forward(kernels: Kernels, inputs: tuple, parameters: tuple, a: float = 0.0, b: float = 0.0) -> tuple:
+        return kernels.unary(inputs[0], function, a, b), (a, b) if by_output else (a, b, inputs[0])
+
+    def backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+        if not needs[0]:
+            return (None,), ()
+        a, b, x = saved
+        if not isinstance(slope, str):
+            return (slope(kernels, gradient, x, (a, b)),), ()
+        return (kernels.multiply(gradient, kernels.unary(x, slope, a, b), out=gradient),), ()
+
+    return Primitive(
+        kind,
+        forward,
+        backward,
+        _same_shape,
+        reads_input_again=not by_output,
+        saves_output=by_output,
+        samples=(Sample(((3, 4, 2),), attributes=dict(sample), positive=positive),),
+    )
+
+
+def _same_shape(inputs: list[Shape], parameters: list[Shape], **attributes: Any) -> Shape:
+    return inputs[0]
+
+
+def _divided(kernels: Kernels, gradient: Array, x: Array, numbers: tuple[float, float]) -> Array:
+    return kernels.divide(gradient, x, out=gradient)
+
+
+def _over_twice(kernels: Kernels, gradient: Array, y: Array, numbers: tuple[float, float]) -> Array:
+    return kernels.divide(gradient, kernels.scale(y, 2.0), out=gradient)
+
+
+def _multiplied(kernels: Kernels, gradient: Array, y: Array, numbers: tuple[float, float]) -> Array:
+    return kernels.multiply(gradient, y, out=gradient)
+
+
+def number(name: str, value: float) -> float:
+    """Returns ``value`` if it is a number within float32's range."""
+    return checks.real(name, value, least=-checks.FLOAT32_LARGEST, most=checks.FLOAT32_LARGEST)
+
+
+EXP = _function("Exp", "exp", _multiplied, by_output=True)
+ERF = _function("Erf", "erf", "erf_slope")
+TANH = _function("Tanh", "tanh", "tanh_slope_of_output", by_output=True)
+SIGMOID = _function("Sigmoid", "sigmoid", "sigmoid_slope_of_output", by_output=True)
+SOFTPLUS = _function("Softplus", "softplus", "sigmoid")
+SILU = _function("SiLU", "silu", "silu_slope")
+GELU = _function("GELU", "gelu", "gelu_slope")
+GELU_TANH = _function("GELUTanh", "gelu_tanh", "gelu_tanh_slope")
+CLAMP = _function("Clamp", "clamp", "clamp_slope", a=-0.5, b=0.75)
+LEAKY_RELU = _function("LeakyReLU", "leaky_relu", "leaky_relu_slope", a=0.25)
+HARD_SIGMOID = _function("Hardsigmoid", "hard_sigmoid", "hard_sigmoid_slope")
+HARD_SWISH = _function("Hardswish", "hard_swish", "hard_swish_slope")
+LOG = _function("Log", "log", _divided, positive=True)
+SQRT = _function("Sqrt", "sqrt", _over_twice, by_output=True, positive=True)
+
+
+def exp(x: Tensor, *, name: str | None = None) -> Tensor:
+    """Returns e**x."""
+    return x.tape.bind(EXP, (x,), name=name)
+
+
+def log(x: Tensor, *, name: str | None = None) -> Tensor:
+    """Returns the natural logarithm: -infinity of 0, NaN of negative numbers."""
+    return x.tape.bind(LOG, (x,), name=name)
+
+
+def sqrt(x: Tensor, *, name: str | None = None) -> Tensor:
+    """Returns the square root: NaN of negative numbers. The derivative is infinite at 0."""
+    return x.tape.bind(SQRT, (x,), name=name)
+
+
+def erf(x: Tensor, *, name: str | None = None) -> Tensor:
+    """Returns the error function, 2/sqrt(pi) times the integral of exp(-t*t) from 0 to x."""
+    return x.tape.bind(ERF, (x,), name=name)
+
+
+def tanh(x: Tensor, *, name: str | None = None) -> Tensor:
+    """Returns the hyperbolic tangent."""
+    return x.tape.bind(TANH, (x,), name=name)
+
+
+def sigmoid(x: Tensor, *, name: str | None = None) -> Tensor:
+    """Returns 1 / (1 + exp(-x))."""
+    return x.tape.bind(SIGMOID, (x,), name=name)
+
+
+def softplus(x: Tensor, *, name: str | None = None) -> Tensor:
+    """Returns log(1 + exp(x))."""
+    return x.tape.bind(SOFTPLUS, (x,), name=name)
+
+
+def silu(x: Tensor, *, name: str | None = None) -> Tensor:
+    """Returns x * sigmoid(x), which is also called swish."""
+    return x.tape.bind(SILU, (x,), name=name)
+
+
+def gelu(x: Tensor, approximate: str = "none", *, name: str | None = None) -> Tensor:
+    """Returns x times the normal distribution function of x (Hendrycks and Gimpel 2016).
+
+    ``approximate`` is "none", or "tanh" for 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x**3))). Raises ValueError for
+    anything else.
+    """
+    checks.named("approximate", approximate, ("none", "tanh"))
+    return x.tape.bind(GELU if approximate == "none" else GELU_TANH, (x,), name=name)
+
+
+def clamp(x: Tensor, low: float, high: float, *, name: str | None = None) -> Tensor:
+    """Returns low where x is below it, high where x is above it, and else x.
+
+    The derivative is 1 between low and high and 0 elsewhere, also at low and high. Raises ValueError unless low is at
+    most high.
+    """
+    low, high = number("low", low), number("high", high)
+    if low > high:
+        raise UsageError(f"low must be at most high, got {low:g} and {high:g}")
+    return x.tape.bind(CLAMP, (x,), name=name, a=low, b=high)
+
+
+def relu6(x: Tensor, *, name: str | None = None) -> Tensor:
+    """Returns clamp(x, 0, 6)."""
+    return clamp(x, 0.0, 6.0, name=name)
+
+
+def leaky_relu(x: Tensor, negative_slope: float = 0.01, *, name: str | None = None) -> Tensor:
+    """Returns x where it is positive, and else negative_slope * x. The derivative at 0 is negative_slope."""
+    return x.tape.bind(LEAKY_RELU, (x,), name=name, a=number("negative_slope", negative_slope))
+
+
+def hard_sigmoid(x: Tensor, *, name: str | None = None) -> Tensor:
+    """Returns clamp(x + 3, 0, 6) / 6."""
+    return x.tape.bind(HARD_SIGMOID, (x,), name=name)
+
+
+def hard_swish(x: Tensor, *, name: str | None = None) -> Tensor:
+    """Returns x * clamp(x + 3, 0, 6) / 6 (Howard et al. 2019, "Searching for MobileNetV3")."""
+    return x.tape.bind(HARD_SWISH, (x,), name=name)
+
+
+def relu(x: Tensor, *, name: str | None = None) -> Tensor:
+    """Returns x where it is positive or NaN, else +0. The derivative at 0 is 0. Its mask is of the stored input."""
+    return x.tape.bind(RELU, (x,), name=name)
+
+
+def _relu_forward(kernels: Kernels, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
+    return kernels.relu(inputs[0]), (kernels.positive(inputs[0]),)
+
+
+def _relu_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+    return (kernels.relu_gradient(gradient, saved[0], out=gradient) if needs[0] else None,), ()
+
+
+RELU = Primitive(
+    "ReLU",
+    _relu_forward,
+    _relu_backward,
+    _same_shape,
+    chooses=True,
+    kept_bits=1,
+    samples=(Sample(((3, 4, 2),)),),
+)

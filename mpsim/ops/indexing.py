@@ -1,0 +1,203 @@
+"""Ops that copy elements by their position along axes: slices, padding, repetition, and rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+from mpsim import checks
+from mpsim.engine.primitive import Primitive, Sample, Shape
+from mpsim.engine.tensor import Array, Parameter, Tensor
+from mpsim.errors import UsageError
+from mpsim.kernels import Kernels
+from mpsim.ops.reductions import rising_axes
+
+#: (axis, the position of each element along it, -1 for +0), in rising axes.
+Steps = tuple[tuple[int, np.ndarray], ...]
+#: How positions beyond the edge are filled.
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+def slice(
+    x: Tensor, axis: int, start: int | None = None, stop: int | None = None, step: int | None = None, *,
+    name: str | None = None,
+) -> Tensor:  # fmt: skip
+    """Returns the elements start:stop:step along one axis, as in NumPy. A negative step reverses them.
+
+    Raises ValueError for an axis that x does not have, or a step of 0.
+    """
+    (axis,) = rising_axes(axis, len(x.shape))
+    if step == 0:
+        raise UsageError("step must not be 0")
+    return _bind(SLICE, x, ((axis, np.arange(x.shape[axis])[start:stop:step]),), name)
+
+
+def select(x: Tensor, axis: int, index: int, *, name: str | None = None) -> Tensor:
+    """Returns the elements at one position along an axis, which is removed. Negative positions count from the end."""
+    (axis,) = rising_axes(axis, len(x.shape))
+    size = x.shape[axis]
+    index = checks.whole("index", index, least=-size, most=size - 1) % size if size else 0
+    y = slice(x, axis, index, index + 1, name=name)
+    shape = (*y.shape[:axis], *y.shape[axis + 1 :])
+    return y.tape.view(y, shape, lambda value: value.reshape(*shape), lambda gradient: gradient.reshape(*y.shape))
+
+
+def take(x: Tensor, axis: int, index: Sequence[int] | np.ndarray, *, name: str | None = None) -> Tensor:
+    """Returns the elements at the positions ``index`` along one axis. A position may occur more than once.
+
+    The gradient of an element is the sum of the gradients of its copies, added in the order of ``index``. Raises
+    ValueError for positions that x does not have. Negative ones count from the end.
+    """
+    (axis,) = rising_axes(axis, len(x.shape))
+    size = x.shape[axis]
+    given = np.asarray(index)
+    if given.ndim != 1 or given.dtype.kind not in "iu" or ((given < -size) | (given >= size)).any():
+        raise UsageError(f"index must be a list of integers in {-size} to {size - 1}, got {checks.shown(index)}")
+    return _bind(SLICE, x, ((axis, given % size),), name)
+
+
+def pad(x: Tensor, widths: Sequence[tuple[int, int]], mode: str = "zeros", *, name: str | None = None) -> Tensor:
+    """Adds elements before and after each of the last axes.
+
+    Args:
+        x: The tensor.
+        widths: (before, after) for each of the last axes, the last one last. Negative widths remove elements.
+        mode: "zeros" adds +0. "reflect" mirrors without repeating the edge, "replicate" repeats the edge, and
+            "circular" continues at the other end.
+
+    Raises:
+        ValueError: There are more widths than axes, the mode is unknown, "reflect" needs more elements than there are
+            beside the edge, or "circular" more than there are.
+
+    The gradient of an element is the sum of the gradients of its copies, in the order of the padded axis.
+    """
+    checks.named("mode of padding", mode, PADDING_MODES)
+    first = len(x.shape) - len(widths)
+    if first < 0:
+        raise UsageError(f"pad: {len(widths)} widths for the {len(x.shape)} axes of {x.shape}")
+    steps = [
+        (axis, _padded(x.shape[axis], int(width[0]), int(width[1]), mode))
+        for axis, width in enumerate(widths, first)
+        if tuple(width) != (0, 0)
+    ]
+    return _bind(PAD, x, tuple(steps), name)
+
+
+def _padded(size: int, before: int, after: int, mode: str) -> np.ndarray:
+    """Returns the position of each element of a padded axis, or -1."""
+    places = np.arange(-before, size + after)
+    most = {"zeros": None, "replicate": None, "reflect": size - 1, "circular": size}[mode]
+    if places.size < 1 or size < 1 or (most is not None and max(before, after) > most):
+        raise UsageError(f"pad: an axis of {size} elements cannot be padded by ({before}, {after}) in mode {mode!r}")
+    if mode == "zeros":
+        return np.where((places < 0) | (places >= size), -1, places)
+    if mode == "replicate":
+        return np.clip(places, 0, size - 1)
+    if mode == "circular":
+        return places % size
+    return np.where(places >= size, 2 * (size - 1) - places, np.abs(places))
+
+
+def upsample_nearest(x: Tensor, factor: int | tuple[int, int], *, name: str | None = None) -> Tensor:
+    """Repeats each element of (N, C, H, W) ``factor`` times in both directions, or (vertical, horizontal) times."""
+    factors = factor if isinstance(factor, tuple | list) else (factor, factor)
+    if len(x.shape) != 4 or len(factors) != 2:
+        raise UsageError(f"input must be (N, C, H, W) with one or two factors, got {x.shape} and {factor}")
+    times = [checks.whole("factor", each, least=1) for each in factors]
+    steps = tuple((axis, np.repeat(np.arange(x.shape[axis]), each)) for axis, each in zip((2, 3), times, strict=True))
+    return _bind(UPSAMPLE, x, steps, name)
+
+
+def embedding(tape_or_tokens: Tensor, weight: Parameter, *, name: str | None = None) -> Tensor:
+    """Returns the rows of ``weight`` (V, D) at the positions of an integer tensor: (...) -> (..., D).
+
+    The gradient of a row is the sum of the gradients of its copies, in the order of the tokens. Raises TypeError for
+    tokens that are not integers, and ValueError for one outside 0..V-1.
+    """
+    return tape_or_tokens.tape.bind(EMBEDDING, (tape_or_tokens,), (weight,), name)
+
+
+def _bind(primitive: Primitive, x: Tensor, steps: Steps, name: str | None) -> Tensor:
+    return x.tape.bind(primitive, (x,), name=name, steps=steps)
+
+
+def _forward(kernels: Kernels, inputs: tuple, parameters: tuple, *, steps: Steps) -> tuple[Array, tuple]:
+    (x,) = inputs
+    shape, made = tuple(x.shape), []
+    if not steps:
+        return kernels.scale(x, 1.0), ([], shape)
+    for axis, places in steps:
+        index = kernels.from_numpy(np.ascontiguousarray(places, np.int64))
+        x = kernels.take(x.reshape(*_around(shape, axis)), index)
+        made.append((axis, index, shape))
+        shape = (*shape[:axis], len(places), *shape[axis + 1 :])
+    return x.reshape(*shape), (made, tuple(inputs[0].shape))
+
+
+def _backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+    made, x_shape = saved
+    if not needs[0]:
+        return (None,), ()
+    for axis, index, shape in reversed(made):
+        outer, size, run = _around(shape, axis)
+        gradient = kernels.take_gradient(gradient.reshape(outer, index.size, run), index, size)
+    return (gradient.reshape(*x_shape),), ()
+
+
+def _around(shape: Shape, axis: int) -> tuple[int, int, int]:
+    """Returns the number of elements before the axis, along it, and after it."""
+    return prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
+
+
+def _shape(inputs: list[Shape], parameters: list[Shape], *, steps: Steps) -> Shape:
+    sizes = {axis: len(places) for axis, places in steps}
+    return tuple(sizes.get(axis, size) for axis, size in enumerate(inputs[0]))
+
+
+def _along(*steps: tuple[int, Sequence[int]]) -> Sample:
+    return Sample(((2, 3, 4, 3),), attributes={"steps": tuple((axis, np.array(places)) for axis, places in steps)})
+
+
+SLICE = Primitive(
+    "Slice", _forward, _backward, _shape, chooses=True, samples=(_along((2, [1, 3])), _along((3, [2, 0, 2])))
+)
+PAD = Primitive(
+    "Pad", _forward, _backward, _shape, chooses=True,
+    samples=(_along((2, [-1, 0, 1, 2, 3, -1, -1]), (3, [1, 0, 1, 2])), _along((1, [2, 0, 1, 2, 0]))),
+)  # fmt: skip
+UPSAMPLE = Primitive(
+    "Upsample", _forward, _backward, _shape, chooses=True,
+    samples=(_along((2, [0, 0, 1, 1, 2, 2, 3, 3]), (3, [0, 0, 0, 1, 1, 1, 2, 2, 2])),),
+)  # fmt: skip
+
+
+def _rows_forward(kernels: Kernels, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
+    (tokens,), (weight,) = inputs, parameters
+    index = kernels.from_numpy(np.ascontiguousarray(tokens, np.int64).reshape(-1))
+    y = kernels.take(weight.reshape(1, *weight.shape), index)
+    return y.reshape(*tokens.shape, weight.shape[1]), (index, tuple(weight.shape))
+
+
+def _rows_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+    index, (size, width) = saved
+    found = kernels.take_gradient(gradient.reshape(1, index.size, width), index, size)
+    return (None,), (found.reshape(size, width),)
+
+
+def _rows_shape(inputs: list[Shape], parameters: list[Shape]) -> Shape:
+    if len(parameters[0]) != 2:
+        raise UsageError(f"weight must be (V, D), got {parameters[0]}")
+    return (*inputs[0], parameters[0][1])
+
+
+EMBEDDING = Primitive(
+    "Embedding",
+    _rows_forward,
+    _rows_backward,
+    _rows_shape,
+    opens_group=True,
+    chooses=False,
+    samples=(Sample((np.array([[2, 0, 2], [1, 2, 4]]),), ((5, 3),)),),
+)
