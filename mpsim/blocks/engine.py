@@ -240,11 +240,12 @@ class Engine:
 
     def _multiplied(self, x: Array, amax: Array, finite: Array, refused: Array, bits: Array | None) -> Groups:
         """Returns elements of x times a float32 scale, whose reciprocal is stored."""
-        specials = self.quantizer.specials
-        multiplier = F(self.quantizer.target) / amax.astype(F)
+        specials, scale = self.quantizer.specials, self.quantizer.scale
+        multiplier = np.minimum(F(self.quantizer.target) / amax.astype(F), _LARGEST)
+        if scale.format != "float32":
+            multiplier = self._round(multiplier, scale.format, scale.rounding, "saturate").astype(F)
         if specials.zero == "one":
             multiplier = np.where(amax == 0, F(1), multiplier)
-        multiplier = np.minimum(multiplier, _LARGEST)
         if specials.not_finite == "one":
             multiplier = np.where(finite & np.isfinite(amax), multiplier, F(1))
         products = (x.astype(F) * multiplier[..., None]).astype(np.float64)
@@ -269,9 +270,14 @@ class Engine:
         elements, _ = self._elements(self._quotients(x, scales[..., None], second), None, None)
         rows, columns = self.quantizer.group.shape
         assert rows is not None and columns is not None
-        values = elements.astype(F) * scales[..., None].astype(F) * second.amax[..., None]
-        errors = values / F(self.quantizer.target * stage.most) - x.astype(F)
-        errors = np.abs(errors) if self.quantizer.scale.four_over_six == "mae" else errors * errors
+        kind, _, is_scaled = self.quantizer.scale.four_over_six.partition("_")
+        values = elements.astype(F) * scales[..., None].astype(F)
+        if is_scaled:
+            assert second.multiplier is not None
+            errors = values - x.astype(F) * second.multiplier[..., None]
+        else:
+            errors = values * second.amax[..., None] / F(self.quantizer.target * stage.most) - x.astype(F)
+        errors = np.abs(errors) if kind == "mae" else errors * errors
         by_row = errors.reshape(*scales.shape, rows, columns)
         sums = np.zeros(by_row.shape[:-1], F)
         for column in range(columns):

@@ -279,10 +279,11 @@ def _affine(values: Sequence[float], quantizer: Quantizer, words: Sequence[int |
 
 def _multiplied(values: Sequence[float], amax: float, quantizer: Quantizer, words: Sequence[int | None]) -> Group:
     """Returns elements of x times a scale, whose reciprocal is stored."""
-    multiplier = float32.quotient(float32.rounded(Fraction(quantizer.target), False), amax)
+    multiplier = min(float32.quotient(float32.rounded(Fraction(quantizer.target), False), amax), float32.LARGEST)
+    if quantizer.scale.format != "float32" and not math.isnan(multiplier):
+        multiplier = stored_scale(multiplier, quantizer)
     if amax == 0 and quantizer.specials.zero == "one":
         multiplier = 1.0
-    multiplier = min(multiplier, float32.LARGEST)
     elements = [
         _element(float32.product(x, multiplier), quantizer, 0, word) for x, word in zip(values, words, strict=True)
     ]

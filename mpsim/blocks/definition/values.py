@@ -71,7 +71,8 @@ def rotate(values: Sequence[float], rotation: Hadamard) -> list[float]:
 def group_error(values: Sequence[float], group: Group, quantizer: Quantizer, second: SecondScale) -> float:
     """Returns the float32 sum of the errors of a group, in rising order within rows.
 
-    An error is that of ((element * scale) * amax) / (M * most), each operation rounded. The sums of the 16 rows of a
+    An error is that of ((element * scale) * amax) / (M * most), each operation rounded. A scaled one is that of
+    element * scale, which float32 holds, from float32(x * e). The sums of the 16 rows of a
     tile are added in halves: row i to row i + 8, then + 4, + 2, + 1.
     """
     assert quantizer.second is not None
@@ -79,10 +80,14 @@ def group_error(values: Sequence[float], group: Group, quantizer: Quantizer, sec
     rows, columns = quantizer.group.shape
     assert rows is not None and columns is not None
     sums = [0.0] * rows
+    kind, _, is_scaled = quantizer.scale.four_over_six.partition("_")
     for place, (x, element) in enumerate(zip(values, group.elements, strict=True)):
-        value = float32.quotient(float32.product(float32.product(element, group.scale), second.amax), whole)
-        error = float32.difference(value, x)
-        error = abs(error) if quantizer.scale.four_over_six == "mae" else float32.product(error, error)
+        value = float32.product(element, group.scale)
+        if is_scaled:
+            error = float32.difference(value, float32.product(x, second.multiplier))
+        else:
+            error = float32.difference(float32.quotient(float32.product(value, second.amax), whole), x)
+        error = abs(error) if kind == "mae" else float32.product(error, error)
         sums[place // columns] = float32.total(sums[place // columns], error)
     while len(sums) > 1:
         half = len(sums) // 2

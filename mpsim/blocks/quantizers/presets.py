@@ -95,6 +95,7 @@ def _of_nvfp4() -> Iterator[tuple[str, Preset]]:
         yield f"te_nvfp4_4over6_{error}", _te(scale=scale)
         yield f"te_nvfp4_4over6_{error}_256", _te(scale=scale, second="form=multiplier, most=256.0")
         yield f"te_nvfp4_4over6_{error}_2d", _te("tile(16, 16)", scale)
+        yield f"te_nvfp4_4over6_{error}_fast", _te(scale=scale.replace(f"={error}", f"={error}_scaled"))
     yield "te_nvfp4_rotated", _te(more=f", rotation=hadamard(16, {_SIGNS})")
     yield "te_nvfp4_stochastic", _te(element="element(float4_e2m1fn, stochastic, random_bit_count=8)")
     ao = (
@@ -133,12 +134,13 @@ def _of_fp8() -> Iterator[tuple[str, Preset]]:
             yield f"deepgemm_fp8_{name}{ending}", Preset(text, DEEPGEMM)
     for element in (_E4M3, "float8_e5m2"):
         for kind, source in (("current", "input"), ("delayed", "given")):
-            text = (
-                f"quantizer(statistic(tensor(), source={source}), scale(arithmetic=float32, form=multiplier), "
-                f"quotient(float32_reciprocal), element({element}), specials=specials(one, one))"
-            )
             note = "the largest magnitude is that of earlier steps; 0 and infinity give 1" if kind == "delayed" else ""
-            yield f"te_{element.removesuffix('fn')}_{kind}", Preset(text, TE_FP8, note)
+            for ending, format in (("", ""), ("_pow2", "format=float8_e8m0fnu, rounding=toward_zero, ")):
+                text = (
+                    f"quantizer(statistic(tensor(), source={source}), scale(arithmetic=float32, {format}"
+                    f"form=multiplier), quotient(float32_reciprocal), element({element}), specials=specials(one, one))"
+                )
+                yield f"te_{element.removesuffix('fn')}_{kind}{ending}", Preset(text, TE_FP8, note)
 
 
 def _of_integers() -> Iterator[tuple[str, Preset]]:

@@ -43,7 +43,7 @@ VALUE_ARITHMETICS = {
 STATISTICS, SOURCES = ("largest", "range"), ("input", "given")
 ROUNDINGS, FORMS = ("nearest_even", "nearest_away", "up", "toward_zero"), ("divisor", "multiplier")
 ZERO, NOT_FINITE = ("zeros", "divide", "one"), ("nan", "saturate", "one")
-CHOICES = ("none", "mae", "mse")
+CHOICES = ("none", "mae", "mse", "mae_scaled", "mse_scaled")
 PACKINGS, SCALE_LAYOUTS = ("none", "low_first", "high_first"), ("plain", "swizzled")
 
 
@@ -102,7 +102,9 @@ class Scale:
     ("saturate") or NaN ("nan"). ``least``: a smaller scale becomes this before it is rounded. ``form="multiplier"``:
     float32(M / statistic) multiplies the elements, and float32(1 / it) is stored. ``target``: M, the number that the
     statistic is divided by; None for the element's largest. ``four_over_six``: a second scale, 1.5 times as large, is
-    tried, and taken if the float32 sum of errors, absolute ("mae") or squared ("mse"), is smaller.
+    tried, and taken if the float32 sum of errors, absolute ("mae") or squared ("mse"), is smaller. "mae_scaled" and
+    "mse_scaled" compare element * scale, exactly, with float32(x * e). A multiplier may be rounded to a power of two,
+    ``format`` float8_e8m0fnu; then its reciprocal is stored in that format.
     """
 
     formula: str = "ratio"
@@ -130,8 +132,13 @@ class Scale:
         self._check_format()
         if self.formula != "ratio" and (self.rounding != "nearest_even" or self.form != "divisor"):
             raise UsageError(f"formula {self.formula!r} gives a power of two, which is neither rounded nor inverted")
-        if self.form == "multiplier" and (self.arithmetic, self.format) != ("float32", "float32"):
-            raise UsageError("a scale that multiplies is computed in float32 and stored in float32")
+        if self.form == "multiplier" and (
+            self.arithmetic != "float32" or self.format not in ("float32", "float8_e8m0fnu")
+        ):
+            raise UsageError(
+                "a scale that multiplies is computed in float32, and is a float32 number or a power of two "
+                "(float8_e8m0fnu)"
+            )
 
     def _check_format(self) -> None:
         object.__setattr__(self, "format", name_of(self.format))

@@ -87,6 +87,8 @@ def scale_words(quantizer: Quantizer) -> str:
     if statistic.of == "range":
         amax, target = "the range with 0 in it", _steps(quantizer)
     if scale.form == "multiplier":
+        if scale.format != "float32":
+            return f"1 / ({target:g} / {amax} in float32, rounded to {scale.format} {_MODES[scale.rounding]})"
         return f"1 / float32({target:g} / {amax}), in float32"
     where = "" if scale.arithmetic == "exact" else _arithmetic(scale.arithmetic)
     second = "" if quantizer.second is None else " / the second scale"
@@ -102,7 +104,9 @@ def scale_words(quantizer: Quantizer) -> str:
     if scale.least:
         words += f", at least {scale.least:g}"
     if scale.four_over_six != "none":
-        words += f", or that of 1.5 times as much if it gives the smaller {scale.four_over_six} error"
+        kind, _, scaled = scale.four_over_six.partition("_")
+        words += f", or that of 1.5 times as much if it gives the smaller {kind} error"
+        words += " of what multiplies the second scale" if scaled else ""
     return words
 
 
