@@ -18,8 +18,8 @@ from mpsim.files.checkpoint import CheckpointError
 from mpsim.files.semantics import FIELD, SEMANTICS, OlderSemantics, check
 from mpsim.files.tensors import TensorFile
 from mpsim.validate.step.recording import network_of, record_step
+from mpsim.vectors import casts
 from mpsim.vectors import pack as packs
-from mpsim.vectors import tables
 from reference_models import golden
 
 Call = Callable[..., tuple[int, str, str]]
@@ -53,7 +53,7 @@ def test_golden_digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_packs(tmp_path: Path, call: Call) -> None:
-    manifest = packs.write_pack(tmp_path, [*tables.cast_tables(["float4_e2m1fn"], modes=["up"], size=4)], {})
+    manifest = packs.write_pack(tmp_path, [*casts.cast_tables(["float4_e2m1fn"], modes=["up"], size=4)], {})
     assert manifest["semantics_version"] == SEMANTICS
     assert call("vectors", "verify", tmp_path)[0] == 0
     for recorded, code, told in ((None, 0, OLDER), (3, 2, NEWER)):

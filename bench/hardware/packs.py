@@ -30,9 +30,10 @@ from mpsim.validate.dot.results import DotReport
 from mpsim.validate.dot.subjects import DotSubject, Multiply
 from mpsim.validate.dot.vectors import read_dot_vectors
 from mpsim.validate.sources import as_source
+from mpsim.vectors.casts import cast_inputs
 from mpsim.vectors.forms import Table, table_files
 from mpsim.vectors.pack import write_files
-from mpsim.vectors.tables import cast_inputs, dot_table
+from mpsim.vectors.tables import dot_table
 
 #: Numbers of vectors of a cast and of dot products, for files of some 40 KB.
 CASTS, DOTS = 4000, 160

@@ -10,15 +10,17 @@ import typer
 from mpsim.arithmetic import ARITHMETIC
 from mpsim.cli.output import JsonFlag, complain, print_json
 from mpsim.files.records import Record
+from mpsim.integers import IntegerOverflow
 from mpsim.policies import Mode, Overflow
 from mpsim.products.tensor_cores import accumulator_of
 from mpsim.vectors.blocks import block_tables
+from mpsim.vectors.casts import cast_tables
 from mpsim.vectors.forms import FORMS, OP_FORMS
 from mpsim.vectors.operations import op_tables
 from mpsim.vectors.pack import Manifest, write_pack
 from mpsim.vectors.pack import verify as problems
 from mpsim.vectors.step import write_step
-from mpsim.vectors.tables import cast_tables, dot_table
+from mpsim.vectors.tables import dot_table
 
 app = typer.Typer(
     help="Write test vectors, i.e. inputs and results of mpsim's definition, as npz, JSON lines, hex text, C header.",
@@ -35,14 +37,21 @@ Forms = Annotated[
 def cast(
     out: Out,
     format: Annotated[
-        list[str] | None, typer.Option(help="Target format; may be repeated. Default: all named ones.")
+        list[str] | None,
+        typer.Option(help="Target: a format or an integer type; may be repeated. Default: all narrower named formats."),
     ] = None,
-    source: Annotated[str, typer.Option(help="float16, bfloat16, float32 or float64.")] = "float32",
+    source: Annotated[
+        str, typer.Option(help="float16, bfloat16, float32, float64, an integer type, or a format, for its codes.")
+    ] = "float32",
     mode: Annotated[list[Mode] | None, typer.Option(help="Rounding mode; may be repeated. Default: all.")] = None,
     overflow: Annotated[
-        list[Overflow] | None, typer.Option(help="Overflow policy; may be repeated. Default: all.")
+        list[str] | None,
+        typer.Option(
+            help=f"Overflow policy: {', '.join(Overflow)}; for integers {', '.join(IntegerOverflow)}; may be repeated. "
+            f"Default: all."
+        ),
     ] = None,
-    size: Annotated[int, typer.Option(help="Inputs of each format; 0: all of a 16-bit source.")] = 1000,
+    size: Annotated[int, typer.Option(help="Inputs of each target; 0: all of a source of at most 16 bits.")] = 1000,
     random_bit_count: Annotated[int, typer.Option(help="For mode stochastic: the number of random bits.")] = 16,
     form: Forms = None,
     seed: Annotated[int, typer.Option(help="Seed of the random inputs.")] = 0,
@@ -54,7 +63,7 @@ def cast(
         "format": format,
         "source": source,
         "mode": None if mode is None else [str(each) for each in mode],
-        "overflow": None if overflow is None else [str(each) for each in overflow],
+        "overflow": None if overflow is None else list(overflow),
         "size": size,
         "random_bit_count": random_bit_count,
         "form": form,

@@ -23,7 +23,7 @@ from mpsim.kernels.philox import Stream, random_bits
 from mpsim.policies import Mode, Overflow
 from mpsim.validate.sources import SOURCES
 from mpsim.validate.subjects import vectors_in
-from mpsim.vectors import forms, tables
+from mpsim.vectors import casts, forms, tables
 from mpsim.vectors import pack as packs
 
 
@@ -40,7 +40,7 @@ def float32(pattern: int) -> float:
 
 def test_every_format_mode_and_policy_has_the_results_of_the_definition() -> None:
     seen = set()
-    for table in tables.cast_tables(size=24, seed=2):
+    for table in casts.cast_tables(size=24, seed=2):
         about, (inputs, _), (codes, bits) = table.about, table.columns["input"], table.columns["expected"]
         format = FORMATS[about["format"]]
         words = table.columns.get("random_bits", (np.zeros(inputs.size, np.uint32), 32))[0]
@@ -53,14 +53,14 @@ def test_every_format_mode_and_policy_has_the_results_of_the_definition() -> Non
     named = {name for name, format in FORMATS.items() if format.bits < 32}
     modes = [mode for mode in Mode if not mode.is_legacy]
     assert seen >= {(name, mode, overflow) for name in named for mode in modes for overflow in Overflow}
-    legacy = {table.about["mode"] for table in tables.cast_tables(["fp_4_3_4"], size=8)}
+    legacy = {table.about["mode"] for table in casts.cast_tables(["fp_4_3_4"], size=8)}
     assert {"qpytorch_nearest", "qpytorch_stochastic"} <= legacy
 
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_inputs_hold_what_decides(source: str) -> None:
     format, origin = FORMATS["float8_e4m3fn"], SOURCES[source]
-    patterns = tables.cast_inputs(format, source, 900)
+    patterns = casts.cast_inputs(format, source, 900)
     values = origin.values(patterns)
     assert patterns.dtype == origin.unsigned and (patterns[1:] > patterns[:-1]).all()
     assert np.isnan(values).any() and np.isinf(values).any() and (values == 0).sum() == 2
@@ -140,7 +140,7 @@ def test_validate_reads_them_back(tmp_path: Path, suffix: str) -> None:
 
 
 def test_random_bits_come_last_in_text_and_are_the_streams(tmp_path: Path) -> None:
-    (table,) = tables.cast_tables(["float8_e5m2"], modes=["stochastic"], overflows=["mark"], size=50)
+    (table,) = casts.cast_tables(["float8_e5m2"], modes=["stochastic"], overflows=["mark"], size=50)
     words = table.columns["random_bits"][0]
     lines = forms.table_files(table, ["txt"])[f"{table.name}.txt"].decode().splitlines()
     assert lines[0].startswith("// input expected random_bits; ")
@@ -156,17 +156,17 @@ def digest(files: dict[str, Any]) -> str:
 
 
 def test_bytes_are_those_that_were_written_before(tmp_path: Path) -> None:
-    casts = tables.cast_tables(
+    made = casts.cast_tables(
         ["float8_e4m3fn", "fp_6_9_0", "p3109_k8p3"], "float64", ["up", "stochastic"], ["infinity"], size=200
     )
     dots = tables.dot_table(Accumulator(chunk=16), "float8_e4m3fn", 40, size=9)
-    manifest = packs.write_pack(tmp_path, [*casts, dots], {"kind": "test"})
+    manifest = packs.write_pack(tmp_path, [*made, dots], {"kind": "test"})
     assert manifest["pack_version"] == 2, "a new version has new bytes: state their digest below"
     assert digest(manifest["files"]) == "425fe890b6af82db24143728b88d1e721c2cae144787814144b9b495b3e2c0a0"
 
 
 def test_backends_write_the_same_bytes() -> None:
-    made = [list(tables.cast_tables(["float8_e3m4"], size=60, backend=name)) for name in ("reference", "compiled")]
+    made = [list(casts.cast_tables(["float8_e3m4"], size=60, backend=name)) for name in ("reference", "compiled")]
     assert [forms.table_files(t) for t in made[0]] == [forms.table_files(t) for t in made[1]]
 
 

@@ -160,6 +160,39 @@ def _hardware(nan_codes: nans.NanCodes, formats: tuple[str, ...], **fields: str)
     return rule
 
 
+def _arm_fz(format: Format, source: Source) -> Rule | None:
+    """FPCR.FZ, with AH 0: inputs are flushed, and results before rounding, but those of float16 by FZ16 alone."""
+    plain = _ARM(format, source)
+    if plain is None:
+        return None
+    results = "keep" if format.name == "float16" else "flush_before"
+    return plain.with_(subnormal_inputs="flush", subnormal_results=results)
+
+
+def _arm_fp8(policy: Policy) -> Callable[[Format, Source], Rule | None]:
+    """FPMR.OSC 0 or 1, NSCALE 0. NaN is the default NaN; an overflow to NaN in float8_e4m3fn keeps its sign."""
+
+    def rule(format: Format, source: Source) -> Rule | None:
+        if not _known(format, _OCP) or source.name not in ("float32", "float16", "bfloat16"):
+            return None
+        signed = policy.overflow is Overflow.INFINITY and not format.has_infinity
+        return Rule(format, policy, nan_codes=nans.ANY if signed else (format.nan_code or 0,) * 2)
+
+    return rule
+
+
+def _riscv_fp8(policy: Policy) -> Callable[[Format, Source], Rule | None]:
+    """Zvfofp8min: NaN is 0x7f in both formats. Of overflows to NaN the sign is not looked at."""
+
+    def rule(format: Format, source: Source) -> Rule | None:
+        if not _known(format, _OCP) or source.name not in ("float32", "bfloat16"):
+            return None
+        overflows = policy.overflow is Overflow.INFINITY and not format.has_infinity
+        return Rule(format, policy, nan_codes=nans.ANY if overflows else (0x7F, 0x7F))
+
+    return rule
+
+
 def _arm_ahp(format: Format, source: Source) -> Rule | None:
     if format != FORMATS["fp_5_10_0"] or source.name not in ("float32", "float64"):
         return None
@@ -182,6 +215,8 @@ def _pychop(format: Format, source: Source) -> Rule | None:
     return Rule(format, policy, zero="positive_input", quirks=("top_binade_to_zero",))
 
 
+_ARM_ARM = "Arm ARM DDI 0487,"
+_ZVFOFP8 = "OCP OFP8 v1.0, and QEMU for Zvfofp8min (canonical NaN 0x7f)"
 _CUDA_FP8 = "cuda_fp8.hpp, __nv_cvt_double_to_fp8 and __nv_cvt_float_to_fp8"
 _GGML = _hardware(nans.PAYLOAD, ("bfloat16",))
 _X86_BF16 = _hardware(nans.PAYLOAD, ("bfloat16",), subnormal_inputs="flush", subnormal_results="flush_before")
@@ -211,6 +246,11 @@ PRESETS = {
         Preset("x86_bf16", "x86 VCVTNEPS2BF16: subnormal numbers are zero", "Intel SDM, VCVTNEPS2BF16", _X86_BF16),
         Preset("arm", "Arm FCVT, BFCVT with FPCR 0", "Arm ARM DDI 0487, FPConvert, FPConvertNaN", _ARM),
         Preset("arm_default_nan", "the same with FPCR.DN", "Arm ARM DDI 0487, FPDefaultNaN", _ARM_DN),
+        Preset("arm_fz", "the same with FPCR.FZ: subnormal numbers are flushed", f"{_ARM_ARM} A1.5.6", _arm_fz),
+        Preset("arm_fp8", "Arm FCVTN to FP8, FPMR.OSC 0", f"{_ARM_ARM} A1.5.5, A1.5.7.1", _arm_fp8(NEAREST_INFINITY)),
+        Preset("arm_fp8_sat", "Arm FCVTN to FP8, FPMR.OSC 1", f"{_ARM_ARM} A1.5.5", _arm_fp8(NEAREST_SATURATE)),
+        Preset("riscv_fp8", "RISC-V Zvfofp8min, not saturating", _ZVFOFP8, _riscv_fp8(NEAREST_INFINITY)),
+        Preset("riscv_fp8_sat", "RISC-V Zvfofp8min, saturating", _ZVFOFP8, _riscv_fp8(NEAREST_SATURATE)),
         Preset(
             "arm_ahp", "Arm FCVT to alternative half precision (fp_5_10_0)", "Arm ARM DDI 0487, FPConvert", _arm_ahp
         ),

@@ -10,6 +10,7 @@ import numpy as np
 
 from mpsim.errors import UsageError
 from mpsim.formats import Format, as_format
+from mpsim.integers import is_integer_name
 from mpsim.kernels.contract import Array
 
 SUFFIXES = (".txt", ".hex", ".mem", ".jsonl", ".json", ".npz")
@@ -53,7 +54,12 @@ def _json(lines: list[str]) -> Vectors:
         raise UsageError("expected objects with 'input' and 'expected'")
     named = next((item["format"] for item in objects if isinstance(item.get("format"), str)), None)
     found = _vectors([_hex(row["input"]) for row in rows], [_hex(row["expected"]) for row in rows])
-    return found._replace(format=as_format(named) if named else None)
+    return found._replace(format=_format(named))
+
+
+def _format(name: str | None) -> Format | None:
+    """The declared format, if it is not an integer type."""
+    return as_format(name) if name and not is_integer_name(name) else None
 
 
 def _hex(value: object) -> str:
@@ -84,4 +90,4 @@ def _npz(path: Path) -> Vectors:
     if inputs.dtype.kind not in "u" or codes.dtype.kind not in "uif":
         raise UsageError(f"'input' {inputs.dtype} and 'expected' {codes.dtype} are not patterns")
     results = codes if codes.dtype.kind == "f" else codes.astype(np.uint64)
-    return Vectors(inputs, results, as_format(named) if named else None)
+    return Vectors(inputs, results, _format(named))
