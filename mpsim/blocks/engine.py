@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mpsim.blocks.powers import ceil_log2, power_exponents
 from mpsim.blocks.quantizers.elements import Element, Integer
 from mpsim.blocks.quantizers.stages import Quantizer
-from mpsim.blocks.quotients import exact_quotient
+from mpsim.blocks.quotients import exact_difference, exact_quotient
 from mpsim.formats import Format, as_format
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
-from mpsim.kernels.spec_blocks import Ends
 from mpsim.rounding import Counts, round_to
 
 F = np.float32
@@ -99,7 +99,7 @@ class Engine:
     def _power(self, amax: Array, formula: str) -> Array:
         if formula == "ceil_log2":
             ratio = (amax.astype(F) / F(self.quantizer.target)).astype(np.float64)
-            return np.where(np.isfinite(ratio) & (ratio > 0), _ceil_log2(ratio), ratio)
+            return np.where(np.isfinite(ratio) & (ratio > 0), ceil_log2(ratio), ratio)
         exponent = power_exponents(amax, self.quantizer.element, formula)
         power = np.ldexp(1.0, np.where(np.isfinite(amax), exponent, 0))
         return np.where((amax == 0) | np.isinf(amax), amax, power)
@@ -225,7 +225,7 @@ class Engine:
         bottom, top = element.ends
         target = float(top - bottom) if self.quantizer.scale.target is None else self.quantizer.scale.target
         if self.quantizer.scale.arithmetic == "exact":
-            exact = exact_quotient(_exact_difference(high, low), np.full(high.shape, target))
+            exact = exact_quotient(exact_difference(high, low), np.full(high.shape, target))
         else:
             exact = ((high.astype(F) - low.astype(F)) / F(target)).astype(np.float64)
         if self.quantizer.specials.zero == "one":
@@ -288,34 +288,7 @@ class Engine:
         return np.asarray(sums[..., 0])
 
 
-# -- powers of two ------------------------------------------------------------------------------------------
-
-
-def power_exponents(amax: Array, element: Ends, rule: str) -> Array:
-    """Returns the exponents of ``power_exponent`` in spec_blocks. frexp reads the exponents from the bits."""
-    fraction, exponent = np.frexp(amax)  # fraction in [1/2, 1)
-    if rule == "even":
-        digits = 2.0 ** (element.mantissa_bits + 1)
-        fraction, carry = np.frexp(np.rint(fraction * digits) / digits)
-        exponent = exponent + carry
-    steps = {
-        "floor": np.zeros(amax.shape, bool),
-        "ceil": fraction > 0.5,
-        "even": np.zeros(amax.shape, bool),
-        "nearest": fraction >= 0.75,
-        "cover": fraction > element.largest / 2.0 ** (element.max_exponent + 1),
-    }
-    return np.asarray(exponent - 1 - element.max_exponent + steps[rule])
-
-
-def _ceil_log2(ratio: Array) -> Array:
-    """Returns 2**ceil(float32(log2(ratio))).
-
-    float64's log2 is within 2**-50 of the exact one, which keeps farther than that from midpoints of float32.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        exponent = np.ceil(np.log2(ratio).astype(F))
-    return np.ldexp(1.0, np.where(np.isfinite(exponent), exponent, 0).astype(np.int64))
+# -- arrays ----------------------------------------------------------------------------------------------------
 
 
 def _zeroed(x: Array, where: Array) -> Array:
@@ -333,16 +306,6 @@ def _not_lost(scaled: Array, x: Array) -> Array:
     """Replaces scaled values of nonzero numbers where they are too small or large to be exact in float64."""
     far = np.clip(scaled, -(2.0**1000), 2.0**1000)
     return np.where((np.abs(far) < 2.0**-1000) & (x != 0), np.copysign(2.0**-1000, x), far)
-
-
-def _exact_difference(high: Array, low: Array) -> Array:
-    """Returns high - low of float64 numbers, rounded to odd. high is not negative and low not positive."""
-    found = high - low
-    part = found - high
-    rest = (high - (found - part)) + (-low - part)
-    even = (found.view(np.int64) & 1) == 0
-    moved = np.nextafter(found, np.where(rest > 0, np.inf, -np.inf))
-    return np.asarray(np.where((rest != 0) & even & np.isfinite(found), moved, found))
 
 
 def _zero_signs(found: Array, quotients: Array, element: Element) -> Array:

@@ -55,3 +55,13 @@ def _halves(x: Array) -> tuple[Array, Array]:
     scaled = _SPLITTER * x
     high = scaled - (scaled - x)
     return high, x - high
+
+
+def exact_difference(high: Array, low: Array) -> Array:
+    """Returns high - low of float64 numbers, rounded to odd. high is not negative and low not positive."""
+    found = high - low
+    part = found - high
+    rest = (high - (found - part)) + (-low - part)
+    even = (found.view(np.int64) & 1) == 0
+    moved = np.nextafter(found, np.where(rest > 0, np.inf, -np.inf))
+    return np.asarray(np.where((rest != 0) & even & np.isfinite(found), moved, found))
