@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from mpsim import checks
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import FORMATS, Format, as_format
+from mpsim.interchange import as_array
 from mpsim.kernels import DEFAULT_BACKEND, hosted
 from mpsim.kernels.contractions.beside import NOTHING, Beside
 from mpsim.kernels.philox import Stream
@@ -150,7 +151,7 @@ def _matrix(x: ArrayLike, name: str) -> np.ndarray:
 
 def _numbers(x: ArrayLike, name: str) -> np.ndarray:
     """Returns x as a contiguous float32 array with the same numbers."""
-    array = np.asarray(x)
+    array = as_array(x)
     if array.dtype.name not in FORMATS or array.dtype.name == "float64":
         raise UsageTypeError(
             f"matmul takes float32, float16 or narrower ml_dtypes arrays, and {name} is {array.dtype}; "

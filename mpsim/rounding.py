@@ -14,6 +14,7 @@ from mpsim import checks
 from mpsim.checks import available_threads
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import FORMATS, Format, as_format
+from mpsim.interchange import as_array
 from mpsim.kernels import DEFAULT_BACKEND, hosted, spec
 from mpsim.kernels.contract import Array
 from mpsim.kernels.philox import Stream
@@ -59,7 +60,8 @@ def round_to(
     Args:
         x: float32 or float64 of any shape, or a Python float (float64). float16, bfloat16 and ml_dtypes arrays are
             converted to float32, which is exact. Integers are rounded from their exact value, also those of 64 bits.
-        fmt: The format, or its name.
+            Tensors of PyTorch and arrays of JAX are read by their bits; the result is NumPy's.
+        fmt: The format, its name, or a dtype (of NumPy, ml_dtypes, JAX or PyTorch).
         mode, overflow: The rounding mode and the overflow policy.
         random_bits: For stochastic modes, uint32 of x's shape or a Stream.
         random_bit_count: For mode "stochastic", how many low bits of each random word are used (1 to 32).
@@ -182,7 +184,7 @@ def decode(
     if dtype == np.float32 and not format.fits_float32:
         raise UsageError(f"{format} has values that float32 cannot hold; pass dtype=np.float64")
     is_scalar = isinstance(codes, (int, np.generic))
-    array = np.asarray(codes)
+    array = as_array(codes)
     if array.dtype.kind not in "iu":
         raise UsageTypeError(f"codes must be integers, got {array.dtype}; for numbers use encode or round_to")
     wrong = (array < 0) | (array > 2**format.bits - 1) if array.size else np.zeros(array.shape, bool)
@@ -197,7 +199,7 @@ def decode(
 
 def _widen(x: ArrayLike, format: Format, policy: Policy) -> tuple[Array, bool]:
     """Returns x as a contiguous float32 or float64 array, and whether it was a scalar."""
-    array = np.asarray(x)
+    array = as_array(x)
     dtype = array.dtype
     if dtype.kind in "iu":
         return of_integers(array, format, policy), isinstance(x, (int, np.generic))
@@ -282,7 +284,7 @@ def _check_random_bits(array: Array, policy: Policy, random_bits: Array | Stream
         )
     if isinstance(random_bits, Stream):
         return random_bits
-    bits = np.asarray(random_bits)
+    bits = as_array(random_bits)
     if bits.dtype != np.uint32:
         raise UsageTypeError(f"random_bits must be uint32, got {bits.dtype}")
     if bits.shape != array.shape:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = (
     ("mpsim.errors",),
     ("mpsim.files",),
-    ("mpsim.checks", "mpsim.plugins"),
+    ("mpsim.checks", "mpsim.plugins", "mpsim.interchange"),
     ("mpsim.formats",),
     ("mpsim.products", "mpsim.policies"),
     ("mpsim.kernels",),

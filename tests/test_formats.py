@@ -178,7 +178,7 @@ def test_a_format_beyond_float64_has_exact_values_only() -> None:
 
 def test_a_format_is_a_name_or_a_format() -> None:
     assert as_format(FORMATS["float16"]) is as_format("float16")
-    with pytest.raises(TypeError, match="name or a Format"):
+    with pytest.raises(TypeError, match="a name, a Format or a dtype"):
         as_format(8)  # type: ignore[arg-type]
 
 

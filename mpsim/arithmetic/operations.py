@@ -14,6 +14,7 @@ from mpsim.arithmetic.definition import ARITHMETIC, OF_THE_SIGN
 from mpsim.arithmetic.predicates import COMPARISONS
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import Format, as_format
+from mpsim.interchange import as_array, name_of
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
 from mpsim.policies import Mode, Overflow, Policy
@@ -284,14 +285,14 @@ def operands_of(
 
 def formats_of_operands(name: str, count: int, formats: Formats) -> tuple[Format, ...]:
     """The format of each of ``count`` operands; UsageError for another number of formats."""
-    several = [formats] * count if isinstance(formats, str | Format) else list(formats)
+    several = [formats] * count if isinstance(formats, str | Format) or name_of(formats) else list(formats)
     if len(several) != count:
         raise UsageError(f"{name} takes {count} operands and has {len(several)} formats; give one, or one for each")
     return tuple(as_format(each) for each in several)
 
 
 def _codes(codes: ArrayLike, format: Format) -> Array:
-    array = np.asarray(codes)
+    array = as_array(codes)
     if array.dtype.kind not in "iu":
         raise UsageTypeError(f"codes are integers, got {array.dtype}; encode numbers with mpsim.encode first")
     wrong = (array < 0) | (array > 2**format.bits - 1)
@@ -305,7 +306,7 @@ def _random_words(policy: Policy, random_bits: ArrayLike | None, shape: tuple[in
         if random_bits is not None:
             raise UsageError(f"mode {policy.mode.value!r} uses no random bits; got some")
         return None
-    words = np.asarray(random_bits)
+    words = as_array(random_bits)
     if random_bits is None or words.dtype != np.uint32 or words.shape != shape:
         raise UsageError(f"mode {policy.mode.value!r} needs random_bits, uint32 of shape {shape}")
     return words

@@ -19,6 +19,7 @@ from mpsim.blocks.quantizers.presets import as_quantizer
 from mpsim.blocks.quantizers.stages import Quantizer, Scale, Second, Statistic
 from mpsim.blocks.running import Given, quantize_array
 from mpsim.errors import UsageError, UsageTypeError
+from mpsim.interchange import as_array
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
 from mpsim.kernels.spec_blocks import BLOCK_FORMATS, SCALE_OVERFLOWS, SCALE_RULES, BlockFormat, as_block_format
@@ -82,8 +83,9 @@ def round_to_blocks(
     if isinstance(format, str) and format not in BLOCK_FORMATS:
         format = as_quantizer(format)
     given = Given(statistic, tensor_scale, random_bits)
+    x = as_array(x)
     blocks, numbers = _quantize(x, format, axis, options, given, backend, threads)
-    dtype = np.float64 if np.asarray(x).dtype == np.float64 else np.float32
+    dtype = np.float64 if x.dtype == np.float64 else np.float32
     values = dequantize(blocks, dtype, backend=backend, threads=threads)
     return (values, numbers) if counts else values
 

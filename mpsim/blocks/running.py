@@ -18,6 +18,7 @@ from mpsim.blocks.quantizers.groups import Row
 from mpsim.blocks.quantizers.stages import Hadamard, Quantizer
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import FORMATS
+from mpsim.interchange import as_array
 from mpsim.kernels import philox
 from mpsim.kernels.contract import Array
 from mpsim.rounding import Counts, Stream, encode, round_to
@@ -36,28 +37,28 @@ def quantize_array(
     x: ArrayLike, quantizer: Quantizer, axis: int, given: Given, backend: str, threads: int | None
 ) -> tuple[Quantized, Counts]:
     """Returns x as codes and scales, and the counts of the quotients as they were rounded."""
+    x = as_array(x)
     wide, axis = checked(x, axis)
-    _check_source(np.asarray(x), quantizer)
+    _check_source(x, quantizer)
     bits = given.random_bits
     if isinstance(bits, Stream):
         bits = philox.random_bits(bits, wide.size).reshape(wide.shape)
-    if bits is not None and (np.asarray(bits).dtype != np.uint32 or np.shape(bits) != wide.shape):
-        raise UsageError(
-            f"random_bits must be uint32 of x's shape {wide.shape}, got {np.asarray(bits).dtype} of {np.shape(bits)}"
-        )
+    bits = None if bits is None else as_array(bits)
+    if bits is not None and (bits.dtype != np.uint32 or bits.shape != wide.shape):
+        raise UsageError(f"random_bits must be uint32 of x's shape {wide.shape}, got {bits.dtype} of {bits.shape}")
     if quantizer.rotation is not None:
         wide = rotated(wide, quantizer.rotation, axis, backend)
     grid, engine = Grid(wide.shape, axis, quantizer.group), Engine(quantizer, backend, threads)
     with np.errstate(all="ignore"):
         second = _second(wide, grid, engine, given.tensor_scale)
         statistic = _statistic(grid, quantizer, given.statistic)
-        groups = engine.run(grid.split(wide), second, statistic, None if bits is None else grid.split(np.asarray(bits)))
+        groups = engine.run(grid.split(wide), second, statistic, None if bits is None else grid.split(bits))
     return _coded(groups, second, grid, engine), _counts(groups.counts, wide)
 
 
 def checked(x: ArrayLike, axis: int) -> tuple[Array, int]:
     """Returns x as float64 and the non-negative axis."""
-    array = np.asarray(x)
+    array = as_array(x)
     if array.dtype.name not in FORMATS:
         raise UsageTypeError(f"x must be float32, float64, float16 or an ml_dtypes float type, got {array.dtype}")
     if array.ndim == 0:
@@ -105,7 +106,7 @@ def _second(wide: Array, grid: Grid, engine: Engine, given: ArrayLike | None) ->
     amax = grid.largest(wide, of_rows)
     if given is None:
         return engine.second(amax, None)
-    number = np.asarray(given, np.float64)
+    number = as_array(given).astype(np.float64)
     if number.ndim and (not of_rows or number.size != amax.size):
         raise UsageError(f"tensor_scale must be one number, or one for each of {amax.size} rows, got {number.shape}")
     return engine.second(amax, _float32("tensor_scale", number).reshape(amax.shape if number.ndim else (1, 1, 1)))
@@ -130,7 +131,7 @@ def _statistic(grid: Grid, quantizer: Quantizer, given: Any) -> Array | None:
         return None
     if given is None:
         raise UsageError("the quantiser's statistic is given: pass statistic, the largest magnitude", "statistic")
-    numbers = np.asarray(given, np.float64)
+    numbers = as_array(given).astype(np.float64)
     if np.isnan(numbers).any() or (numbers < 0).any():
         raise UsageError(f"statistic must be largest magnitudes, from 0 up, got {checks.shown(given)}", "statistic")
     if numbers.ndim == 0:

@@ -8,10 +8,12 @@ formats (``ue4m3``, ``ue8m0``).
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.formats.format import Format
+from mpsim.interchange import name_of
 
 _ROWS = (
     Format("float64", 11, 52),
@@ -71,9 +73,9 @@ class FormatTable(dict[str, Format]):
     30.0
     """
 
-    def __missing__(self, name: str) -> Format:
-        checks.instance("format", name, str, "a name or a Format")
-        parsed = _parse(name)
+    def __missing__(self, given: Any) -> Format:
+        name = checks.instance("format", name_of(given) or given, str, "a name, a Format or a dtype")
+        parsed = self[name] if name in self else _parse(name)
         if parsed is None:
             also = "fp_E_M_B (e.g. fp_4_3_4), p3109_kKpP[u][_finite], ueEmM (e.g. ue4m3)"
             raise checks.unknown("format", name, self, hint=_hint(name), also=also)
@@ -107,6 +109,13 @@ def _hint(name: str) -> str | None:
 FORMATS = FormatTable({row.name: row for row in _ROWS})
 
 
-def as_format(format: str | Format) -> Format:
-    """Returns a ``Format`` unchanged, or the format of a name. Raises UsageError, with similar names, for others."""
+def as_format(format: Any) -> Format:
+    """Returns a ``Format`` unchanged, or the format of a name or of a dtype (NumPy, ml_dtypes, JAX, PyTorch).
+
+    Raises UsageError, with similar names, for others.
+
+    >>> import numpy as np
+    >>> as_format(np.float16) is as_format("float16")
+    True
+    """
     return format if isinstance(format, Format) else FORMATS[format]

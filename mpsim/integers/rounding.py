@@ -11,6 +11,7 @@ from mpsim import checks
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import FORMATS
 from mpsim.integers.types import Integer, IntegerOverflow, IntegerPolicy, as_integer, special_code
+from mpsim.interchange import as_array
 from mpsim.kernels.contract import Array
 from mpsim.policies import Mode
 
@@ -51,8 +52,8 @@ def to_integer(
     target = as_integer(type)
     policy = IntegerPolicy(mode, overflow, nan, infinity, random_bit_count)  # type: ignore[arg-type]
     policy.check(target)
-    shape = np.shape(x)
-    array = np.atleast_1d(np.asarray(x))
+    given = as_array(x)
+    shape, array = given.shape, np.atleast_1d(given)
     if array.dtype.kind in "iu":
         magnitude = _magnitudes(array)
         codes = _codes(magnitude, array < 0, None, target, policy)
@@ -82,8 +83,8 @@ def from_integer(codes: ArrayLike, type: str | Integer) -> Any:
     >>> from_integer(np.uint8([0, 128, 255]), "uint8_z128").tolist()
     [-128, 0, 127]
     """
-    target, shape = as_integer(type), np.shape(codes)
-    array = np.atleast_1d(np.asarray(codes))
+    target, given = as_integer(type), as_array(codes)
+    shape, array = given.shape, np.atleast_1d(given)
     if array.dtype.kind not in "iu":
         raise UsageTypeError(f"codes must be integers, got {array.dtype}")
     unsigned = array.astype(np.int64 if array.dtype.kind == "i" else np.uint64).view(np.uint64) & _mask(target)

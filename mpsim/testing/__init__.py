@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 
 from mpsim.testing.assertions import assert_rounds_like, assert_same_bits
 from mpsim.testing.block_assertions import assert_quantizes_like
+from mpsim.testing.distances import assert_dot_within_bound, assert_within_codes, dot_bound
 from mpsim.testing.gradients import check_gradients, check_primitive
+from mpsim.testing.mismatch import Mismatch
 
 if TYPE_CHECKING:
     from mpsim.testing import laws, strategies
+    from mpsim.testing.large import large_arrays, shapes
     from mpsim.testing.strategies import (
         arrays_near_ties,
         bit_patterns,
@@ -28,8 +31,9 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "arrays_near_ties", "assert_quantizes_like", "assert_rounds_like", "assert_same_bits", "bit_patterns",
-    "check_gradients", "check_primitive", "codes", "formats", "laws", "near_ties", "plans", "random_bits", "strategies",
+    "Mismatch", "arrays_near_ties", "assert_dot_within_bound", "assert_quantizes_like", "assert_rounds_like",
+    "assert_same_bits", "assert_within_codes", "bit_patterns", "check_gradients", "check_primitive", "codes",
+    "dot_bound", "formats", "large_arrays", "laws", "near_ties", "plans", "random_bits", "shapes", "strategies",
     "turning_points", "values",
 ]  # fmt: skip
 
@@ -38,6 +42,8 @@ def __getattr__(name: str) -> object:
     """Loads the parts that need Hypothesis. If it is missing, MissingExtra says what to install."""
     if name in ("laws", "strategies"):
         return importlib.import_module(f"mpsim.testing.{name}")
+    if name in ("large_arrays", "shapes"):
+        return getattr(importlib.import_module("mpsim.testing.large"), name)
     if name in __all__:
         return getattr(importlib.import_module("mpsim.testing.strategies"), name)
     raise AttributeError(f"module 'mpsim.testing' has no attribute {name!r}")

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mpsim.blocks import BlockFormat, Blocks, quantize
+from mpsim.interchange import as_array
 from mpsim.kernels.contract import Array
 from mpsim.kernels.philox import Stream, random_bits
 from mpsim.kernels.spec_blocks import as_block_format
+from mpsim.testing.mismatch import Mismatch
 from mpsim.validate.subjects.environment import default_float_environment
 from mpsim.validate.turning_points import beside, numbers, with_midpoints
 
@@ -75,18 +77,19 @@ def assert_quantizes_like(
     ...     return blocks.codes, blocks.scales[0]
     >>> assert_quantizes_like(subject, "mxfp4")
     """
+    __tracebackhide__ = True
     row = as_block_format(format)
-    rows = block_rows(row, source) if x is None else np.atleast_2d(np.asarray(x))
+    rows = block_rows(row, source) if x is None else np.atleast_2d(as_array(x))
     wrong, first = 0, ""
     for values in rows:
         with default_float_environment():  # the subject may have changed it
             expected = quantize(values, row, scale_rule=scale_rule, backend="reference", **policy)
         codes, scale = subject(values.copy())
-        difference = _difference(values, np.asarray(codes).reshape(-1), int(np.asarray(scale).reshape(-1)[0]), expected)
+        difference = _difference(values, as_array(codes).reshape(-1), int(as_array(scale).reshape(-1)[0]), expected)
         wrong += bool(difference)
         first = first or difference
     if wrong:
-        raise AssertionError(f"{row.name}: {wrong} of {len(rows)} blocks differ; the first: {first}")
+        raise Mismatch(f"{row.name}: {wrong} of {len(rows)} blocks differ; the first: {first}")
 
 
 def _difference(values: Array, codes: Array, scale: int, expected: Blocks) -> str:

@@ -14,6 +14,7 @@ by s. Because the rank used is never above r, the smallest failing r has the sma
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -26,13 +27,18 @@ from mpsim.formats import FORMATS, SPECIALS, Format, as_format
 from mpsim.kernels import spec_codes
 from mpsim.kernels.contract import Array
 from mpsim.plugins import check_extra
+from mpsim.testing.large import Shape, as_shapes
+from mpsim.testing.showing import in_codes
 from mpsim.trace import Trace
 from mpsim.validate.sources import Source, as_float_source
 from mpsim.validate.turning_points import point
 
 check_extra("hypothesis", "mpsim.testing.strategies")
+from hypothesis import note, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402  (after the check, whose message has the command that installs it)
 
+#: The profile of Hypothesis with which strategies print codes (``mpsim_pytest.profile``).
+PROFILE = "mpsim"
 #: The distances, in units of the source's last place, by which near_ties and turning_points move, in rising order.
 DISTANCES = (-1, 0, 1)
 
@@ -65,6 +71,14 @@ def _lowered(rank: int, spares: tuple[int, ...], strides: tuple[int, ...]) -> in
     less = sum((stride - 1) * extra for stride, extra in zip(strides, spares[:-1], strict=True))
     counts = spares[-1] == 0 and less <= 2 * rank
     return max(rank - less, 0) if counts else rank
+
+
+def noted(value: Any, format: str | Format, source: str | None = None) -> Any:
+    """Returns a drawn value. With the profile "mpsim", the smallest failing example is also printed in codes."""
+    name_of_profile = getattr(settings, "get_current_profile_name", None)  # older versions have the attribute alone
+    if (name_of_profile() if name_of_profile else getattr(settings, "_current_profile", None)) == PROFILE:
+        note(in_codes(value, as_format(format), source))
+    return value
 
 
 # -- formats ------------------------------------------------------------------------------------------------
@@ -152,7 +166,7 @@ def values(format: str | Format, *, finite: bool = True) -> st.SearchStrategy[np
     """
     format = as_format(format)
     dtype = np.float32 if format.fits_float32 else np.float64
-    return codes(format, finite=finite).map(lambda code: dtype(spec_codes.decode(code, format)))
+    return codes(format, finite=finite).map(lambda code: noted(dtype(spec_codes.decode(code, format)), format))
 
 
 # -- inputs of a cast ---------------------------------------------------------------------------------------
@@ -217,7 +231,8 @@ class _Points:
     def strategy(self) -> st.SearchStrategy[np.floating]:
         """Draws one number."""
         ranks = _ranked(self.count, (self.cell, 2 * self.cell, self.binade), self.windows)
-        return st.tuples(ranks, st.booleans()).map(lambda drawn: self.number(*drawn))
+        drawn = st.tuples(ranks, st.booleans())
+        return drawn.map(lambda each: noted(self.number(*each), self.format, self.source.name))
 
     def lists(self, min_size: int, max_size: int) -> st.SearchStrategy[list[np.floating]]:
         """Draws several numbers. The last one, which alone remains after shrinking, has spare numbers."""
@@ -265,7 +280,7 @@ def arrays_near_ties(
     format: str | Format,
     source: str = "float32",
     *,
-    shape: tuple[int, ...] | None = None,
+    shape: Shape | st.SearchStrategy[Any] | None = None,
     max_size: int = 24,
     specials: bool = False,
 ) -> st.SearchStrategy[Array]:
@@ -276,16 +291,26 @@ def arrays_near_ties(
 
     Args:
         format, source: As for ``turning_points``.
-        shape: The shape. The default is one axis of 0 to ``max_size`` elements.
+        shape: The shape, or a strategy for it, such as ``shapes()``. The default is one axis of 0 to ``max_size``
+            elements.
         max_size: The largest size of that axis.
         specials: As for ``turning_points``.
     """
     dtype = as_float_source(source).wide
     checks.whole("max_size", max_size)
-    count = None if shape is None else math.prod(shape)
     points = _Points(as_format(format), as_float_source(source), (0, 1), DISTANCES, specials)
-    lists = points.lists(count or 0, max_size if count is None else count)
-    return lists.map(lambda drawn: np.array(drawn, dtype).reshape(-1 if shape is None else shape))
+    if shape is None:
+        return points.lists(0, max_size).map(lambda drawn: noted(np.array(drawn, dtype), format, source))
+
+    def of_shape(sides: tuple[int, ...]) -> st.SearchStrategy[Array]:
+        lists = points.lists(math.prod(sides), math.prod(sides))
+        return lists.map(lambda drawn: noted(np.array(drawn, dtype).reshape(sides), format, source))
+
+    return as_shapes(shape).flatmap(of_shape) if isinstance(shape, st.SearchStrategy) else of_shape(_sides(shape))
+
+
+def _sides(shape: Shape) -> tuple[int, ...]:
+    return (shape,) if isinstance(shape, int) else tuple(shape)
 
 
 def random_bits(shape: int | tuple[int, ...] = ()) -> st.SearchStrategy[Array]:

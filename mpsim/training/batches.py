@@ -8,6 +8,7 @@ import numpy as np
 
 from mpsim.data.dataset import LabelledImages
 from mpsim.errors import UsageError, UsageTypeError
+from mpsim.interchange import as_array
 from mpsim.kernels import DeviceMemoryError
 from mpsim.nn import Module
 from mpsim.trace import trace
@@ -24,7 +25,7 @@ def checked(model: Module, images: np.ndarray, labels: np.ndarray) -> Batch:
     Raises TypeError for images that are not float32 or labels that are not integers. Raises ValueError for wrong
     shapes, an empty batch, or a label outside 0..classes-1.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
+    images, labels = as_array(images), as_array(labels)
     if images.dtype != np.float32:
         raise UsageTypeError(f"images must be float32, got {images.dtype}; convert them with .astype(np.float32)")
     if labels.dtype.kind not in "iu":

@@ -25,8 +25,8 @@ def test_epochs_and_result_come_back(results):
     assert results.history("k") == [{"train_loss": 2.5}, {"train_loss": 2.0}]
     assert results.epochs_done() == {"k": 2}
     assert results.result("k") is None
-    results.finish("k", {"test_accuracy": 0.5}, final_plan="{1}")
-    assert results.result("k") == {"test_accuracy": 0.5}
+    results.finish("k", {"test_accuracy": 0.5, "semantics_version": 2}, final_plan="{1}")
+    assert results.result("k") == {"test_accuracy": 0.5, "semantics_version": 2}
     assert results.checkpoint("k") is None
     assert results.plans("k") == ("{}", "{1}")
     (run,) = results.runs()
