@@ -10,7 +10,8 @@ import numpy as np
 
 from mpsim import checks
 from mpsim.kernels.philox import Stream, normal, uniform
-from mpsim.nn import Conv2d, Linear, Module
+from mpsim.nn import Embedding, Linear, Module
+from mpsim.nn.convolution import Convolution
 
 Shape = tuple[int, ...]
 
@@ -107,8 +108,9 @@ def initialize(
     convolution: Rule = uniform_fan_in,
     linear: Rule = uniform_fan_in,
     bias: Rule = uniform_fan_in,
+    embedding: Rule = normal_with(1.0),
 ) -> None:
-    """Draws the weights and biases of every Conv2d and Linear. Other parameters keep their values.
+    """Draws the weights and biases of convolutions and Linear, and the weights of Embedding. Others keep their values.
 
     The i-th parameter of ``model.parameters()`` is drawn from Stream(seed, "initial_weights", tensor=i).
 
@@ -117,6 +119,7 @@ def initialize(
         seed: The seed.
         convolution, linear: The rule for the weights of each kind of layer.
         bias: The rule for biases, which receives the shape of the weight.
+        embedding: The rule for the weights of an Embedding, by default the standard normal distribution.
 
     Raises:
         ValueError: The seed is out of range, or the parameters exceed this machine's memory.
@@ -132,11 +135,13 @@ def initialize(
     checks.fits_memory("the network's parameters need", needed, "reduce its width or the number of classes")
     places = {parameter: place for place, parameter in enumerate(model.parameters().values())}
     for layer in model.modules():
-        if not isinstance(layer, Conv2d | Linear):
+        if not isinstance(layer, Convolution | Embedding | Linear):
             continue
         weight = layer.weight
-        rules = {weight: convolution if isinstance(layer, Conv2d) else linear}
-        if layer.bias is not None:
+        rules = {weight: linear}
+        if not isinstance(layer, Linear):
+            rules[weight] = convolution if isinstance(layer, Convolution) else embedding
+        if not isinstance(layer, Embedding) and layer.bias is not None:
             rules[layer.bias] = bias
         for parameter, rule in rules.items():
             stream = Stream(seed, "initial_weights", tensor=places[parameter])

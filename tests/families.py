@@ -51,7 +51,7 @@ class Transformer(nn.Module):
         self.q, self.k, self.v = (nn.Linear(size, size) for _ in range(3))
         self.out = nn.Linear(size, size)
         self.wide, self.narrow = nn.Linear(size, 2 * size), nn.Linear(2 * size, size)
-        self.gelu = nn.GELU()
+        self.gelu, self.drop, self.depth = nn.GELU(), nn.Dropout(0.25), nn.StochasticDepth(0.25)
         self.head = nn.Linear(size, self.classes)
         initialize(self, seed)
 
@@ -66,8 +66,8 @@ class Transformer(nn.Module):
         q, k, v = (self.heads(layer(y)) for layer in (self.q, self.k, self.v))
         y = ops.attention(q, k, v, causal=True, name="attention")
         y = ops.reshape(ops.permute(y, (0, 2, 1, 3)), x.shape)
-        x = ops.add(x, self.out(y))
-        x = ops.add(x, self.narrow(self.gelu(self.wide(self.norm2(x)))))
+        x = ops.add(x, self.depth(self.out(y)))
+        x = ops.add(x, self.narrow(self.drop(self.gelu(self.wide(self.norm2(x))))))
         return self.head(ops.mean(self.norm3(x), 1))
 
 

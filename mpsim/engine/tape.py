@@ -18,6 +18,7 @@ from mpsim.engine.primitive import Primitive, Shape
 from mpsim.engine.tensor import Array, Parameter, Tensor, TensorId, retrace
 from mpsim.errors import UsageError
 from mpsim.kernels import Kernels
+from mpsim.kernels.philox import Stream
 
 Store = Callable[[TensorId, Array], Array]
 #: An op's index, or a parameter.
@@ -102,7 +103,7 @@ class Tape:
     but not their sum, instead of storing the finished sum. shape_only: call no kernel, and use placeholders that
     allocate no memory as values. on_contribution: receives each contribution to an activation gradient (after storing,
     if contributions are stored) in the shape of that gradient, and returns its replacement in the sum. It serves to
-    record and check steps.
+    record and check steps. seed, step: of the random numbers of ops that draw some, such as dropout.
 
     >>> from mpsim import kernels, ops
     >>> tape = Tape(kernels.bind("reference"), shape_only=True)
@@ -119,6 +120,8 @@ class Tape:
         store_each_contribution: bool = False,
         shape_only: bool = False,
         on_contribution: Callable[[Contribution, Array], Array] | None = None,
+        seed: int = 0,
+        step: int = 0,
     ) -> None:
         self.kernels = kernels
         self.store = store
@@ -126,6 +129,7 @@ class Tape:
         self.store_each_contribution = store_each_contribution
         self.shape_only = shape_only
         self.on_contribution = on_contribution
+        self.seed, self.step = seed, step
         self.ops: list[Op] = []
         #: parameter -> its id, by its first use if several ops share it
         self.parameter_ids: dict[Parameter, TensorId] = {}
@@ -172,6 +176,10 @@ class Tape:
             self._nodes.append(_Node(primitive, derivative, saved, used, routes))
             self._needs_gradient.append(bool(used) or any(map(self._needs, producers)))
         return Tensor(stored, self, index)
+
+    def stream(self, purpose: str) -> Stream:
+        """Returns the random numbers of the next op: those of the tape's seed and step, and of the op's index."""
+        return Stream(self.seed, purpose, len(self.ops), self.step)
 
     def view(
         self, x: Tensor, shape: Shape, forward: Callable[[Array], Array], backward: Callable[[Array], Array]

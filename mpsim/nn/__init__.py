@@ -9,6 +9,7 @@ and its parameters are named as in a PyTorch state dict (e.g. "layer1.0.conv1.we
 
 from mpsim.nn.activations import (
     GELU,
+    Dropout,
     Hardsigmoid,
     Hardswish,
     LeakyReLU,
@@ -18,15 +19,17 @@ from mpsim.nn.activations import (
     SiLU,
     Softmax,
     Softplus,
+    StochasticDepth,
     Tanh,
 )
+from mpsim.nn.convolution import Conv1d, Conv2d, ConvTranspose2d
 from mpsim.nn.layers import (
     Add,
     AvgPool2d,
     BatchNorm2d,
     Cat,
     ChannelShuffle,
-    Conv2d,
+    Embedding,
     Flatten,
     Identity,
     Linear,
@@ -37,7 +40,8 @@ from mpsim.nn.module import Module, ModuleList, Sequential
 from mpsim.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 
 __all__ = [
-    "Add", "AvgPool2d", "BatchNorm2d", "Cat", "ChannelShuffle", "Conv2d", "Flatten", "GELU", "GroupNorm", "Hardsigmoid",
-    "Hardswish", "Identity", "LayerNorm", "LeakyReLU", "Linear", "MaxPool2d", "Module", "ModuleList", "RMSNorm", "ReLU",
-    "ReLU6", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus", "SplitHalf", "Tanh",
+    "Add", "AvgPool2d", "BatchNorm2d", "Cat", "ChannelShuffle", "Conv1d", "Conv2d", "ConvTranspose2d", "Dropout",
+    "Embedding", "Flatten", "GELU", "GroupNorm", "Hardsigmoid", "Hardswish", "Identity", "LayerNorm", "LeakyReLU",
+    "Linear", "MaxPool2d", "Module", "ModuleList", "RMSNorm", "ReLU", "ReLU6", "Sequential", "SiLU", "Sigmoid",
+    "Softmax", "Softplus", "SplitHalf", "StochasticDepth", "Tanh",
 ]  # fmt: skip

@@ -88,6 +88,28 @@ class LeakyReLU(Module):
         return ops.leaky_relu(x, self.negative_slope, name=self.path)
 
 
+class Dropout(Module):
+    """Applies ops.dropout.
+
+    Args:
+        share: The probability that an element becomes 0 in training.
+        leading: The number of leading axes with their own draws; 2 drops channels of images.
+    """
+
+    def __init__(self, share: float = 0.5, leading: int | None = None) -> None:
+        self.share, self.leading = checks.real("share", share, least=0, below=1), leading
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return ops.dropout(x, self.share, leading=self.leading, name=self.path)
+
+
+class StochasticDepth(Dropout):
+    """Applies ops.dropout to entire samples, e.g. of the branch of a residual block."""
+
+    def __init__(self, share: float = 0.5) -> None:
+        super().__init__(share, leading=1)
+
+
 class Softmax(Module):
     """Applies ops.softmax along an axis."""
 

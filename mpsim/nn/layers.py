@@ -2,58 +2,14 @@
 
 from __future__ import annotations
 
-from math import prod
-
 import numpy as np
 
-from mpsim import checks, ops
-from mpsim.engine.tensor import Array, Parameter, Tensor
-from mpsim.errors import UsageError
+from mpsim import ops
+from mpsim.engine.tensor import Array, Tensor
 from mpsim.nn.module import Module
+from mpsim.nn.parameters import at_least_one, filled
 from mpsim.ops.normalization import check_epsilon, check_momentum
 from mpsim.ops.windows import Pair, pair
-
-
-class Conv2d(Module):
-    """Applies ops.conv2d.
-
-    ``weight`` (out_channels, in_channels/groups, R, S) and ``bias`` (out_channels,) start as zeros.
-
-    Args:
-        in_channels, out_channels: The numbers of channels.
-        kernel_size, stride, padding: One number, or one for each of (height, width).
-        groups: The number of groups of channels that are convolved separately.
-        bias: Whether there is a bias.
-
-    Raises:
-        ValueError: A number is out of range, or the channels cannot be divided into ``groups``.
-
-    >>> Conv2d(1, 4, 3).weight.shape
-    (4, 1, 3, 3)
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Pair,
-        stride: Pair = 1,
-        padding: Pair = 0,
-        groups: int = 1,
-        bias: bool = True,
-    ) -> None:
-        in_channels, out_channels = count("in_channels", in_channels), count("out_channels", out_channels)
-        if in_channels % count("groups", groups) or out_channels % groups:
-            raise UsageError(
-                f"{in_channels} input and {out_channels} output channels cannot be divided into {groups} groups"
-            )
-        self.stride, self.padding, self.groups = pair(stride, "stride", 1), pair(padding, "padding"), groups
-        self.weight = filled(0, out_channels, in_channels // groups, *pair(kernel_size, "kernel_size", 1))
-        self.bias = filled(0, out_channels) if bias else None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        geometry = {"stride": self.stride, "padding": self.padding}
-        return ops.conv2d(x, self.weight, self.bias, **geometry, groups=self.groups, name=self.path)
 
 
 class Linear(Module):
@@ -66,12 +22,26 @@ class Linear(Module):
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
-        in_features, out_features = count("in_features", in_features), count("out_features", out_features)
+        in_features, out_features = at_least_one("in_features", in_features), at_least_one("out_features", out_features)
         self.weight = filled(0, out_features, in_features)
         self.bias = filled(0, out_features) if bias else None
 
     def __call__(self, x: Tensor) -> Tensor:
         return ops.linear(x, self.weight, self.bias, name=self.path)
+
+
+class Embedding(Module):
+    """Applies ops.embedding. ``weight`` (count, width) starts as zeros.
+
+    >>> Embedding(27, 16).weight.shape
+    (27, 16)
+    """
+
+    def __init__(self, count: int, width: int) -> None:
+        self.weight = filled(0, at_least_one("count", count), at_least_one("width", width))
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        return ops.embedding(tokens, self.weight, name=self.path)
 
 
 class BatchNorm2d(Module):
@@ -92,7 +62,7 @@ class BatchNorm2d(Module):
     buffer_names = ("running_mean", "running_var", "num_batches_tracked")
 
     def __init__(self, channels: int, epsilon: float = 1e-5, momentum: float | None = 0.1) -> None:
-        channels = count("channels", channels)
+        channels = at_least_one("channels", channels)
         self.epsilon, self.momentum = check_epsilon(epsilon), None if momentum is None else check_momentum(momentum)
         self.weight, self.bias = filled(1, channels), filled(0, channels)
         self.running_mean: Array = np.zeros(channels, np.float32)
@@ -158,7 +128,7 @@ class ChannelShuffle(Module):
     """Applies ops.channel_shuffle, which returns a view."""
 
     def __init__(self, groups: int = 2) -> None:
-        self.groups = count("groups", groups)
+        self.groups = at_least_one("groups", groups)
 
     def __call__(self, x: Tensor) -> Tensor:
         return ops.channel_shuffle(x, self.groups)
@@ -176,16 +146,3 @@ class Identity(Module):
 
     def __call__(self, x: Tensor) -> Tensor:
         return x
-
-
-def filled(value: float, *shape: int) -> Parameter:
-    """Returns a parameter with one value everywhere."""
-    checks.fits_memory(
-        f"a parameter of shape {shape} needs", 4 * prod(shape), "make it smaller, e.g. by reducing the network's width"
-    )
-    return Parameter(np.full(shape, value, np.float32) if value else np.zeros(shape, np.float32))
-
-
-def count(name: str, value: int) -> int:
-    """Returns a number of channels or elements if it is at least 1."""
-    return checks.whole(name, value, least=1)

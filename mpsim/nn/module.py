@@ -80,17 +80,32 @@ class Module:
 
     def parameters(self) -> dict[str, Parameter]:
         """Returns the parameters by name, in order of definition."""
-        return {p.name: p for module in self.modules() for p in vars(module).values() if isinstance(p, Parameter)}
+        return {names[0]: parameter for parameter, names in self._names().items()}
+
+    def _names(self) -> dict[Parameter, list[str]]:
+        """Returns the names of each parameter in order of definition. A parameter of several layers is named after the
+        first one, as in PyTorch."""
+        names: dict[Parameter, list[str]] = {}
+        for module in self.modules():
+            for attribute, part in vars(module).items():
+                if isinstance(part, Parameter):
+                    names.setdefault(part, []).append(_join(module.path, attribute))
+        for parameter, found in names.items():
+            parameter.name = found[0]
+        return names
 
     def buffers(self) -> dict[str, Array]:
         """Returns the buffers, i.e. stored arrays that are not trained, by name, in order of definition."""
         return {name: getattr(module, buffer) for name, (module, buffer) in self._buffer_places().items()}
 
     def state(self) -> dict[str, np.ndarray]:
-        """Returns NumPy copies of all masters and buffers by name, in the order of a PyTorch state dict."""
+        """Returns NumPy copies of all masters and buffers by name, in the order of a PyTorch state dict.
+
+        A parameter of several layers (tied weights) occurs under each of its names."""
         arrays: dict[str, Array] = {}
         for module in self.modules():
-            arrays |= {p.name: p.master for p in vars(module).values() if isinstance(p, Parameter)}
+            parameters = {name: part for name, part in vars(module).items() if isinstance(part, Parameter)}
+            arrays |= {_join(module.path, name): part.master for name, part in parameters.items()}
             arrays |= {_join(module.path, buffer): getattr(module, buffer) for buffer in module.buffer_names}
         return {name: np.array(self._to_numpy(array)) for name, array in arrays.items()}
 
@@ -119,6 +134,10 @@ class Module:
             ]
             raise UsageError(f"load_state: {'; '.join(wrong)}. strict=False loads the names that fit")
         loaded = {name: _fitting(name, state[name], old) for name, old in present.items() if name in state}
+        for first, *others in self._names().values():
+            for name in others:
+                if name in loaded and loaded[name].tobytes() != loaded.setdefault(first, loaded[name]).tobytes():
+                    raise UsageError(f"load_state: {first} and {name} are one parameter, but their values differ")
         self._replace(lambda name, old: _placed(loaded[name], self._kernels) if name in loaded else old)
 
     def move(self, kernels: Kernels) -> None:

@@ -17,9 +17,10 @@ from mpsim.ops.arithmetic import (
     shift,
     subtract,
 )
-from mpsim.ops.convolution import CONV2D, conv2d
+from mpsim.ops.convolution import CONV1D, CONV2D, CONV_TRANSPOSE2D, conv1d, conv2d, conv_transpose2d
 from mpsim.ops.functions import (
     CLAMP,
+    DROPOUT,
     ERF,
     EXP,
     GELU,
@@ -35,6 +36,7 @@ from mpsim.ops.functions import (
     SQRT,
     TANH,
     clamp,
+    dropout,
     erf,
     exp,
     gelu,
@@ -76,9 +78,12 @@ __all__ = [
     "cat",
     "channel_shuffle",
     "clamp",
+    "conv1d",
     "conv2d",
+    "conv_transpose2d",
     "cross_entropy",
     "divide",
+    "dropout",
     "embedding",
     "erf",
     "exp",
@@ -127,7 +132,9 @@ PRIMITIVES = {
     primitive.kind: primitive
     for primitive in (
         INPUT,
+        CONV1D,
         CONV2D,
+        CONV_TRANSPOSE2D,
         LINEAR,
         MATMUL,
         BATCH_NORM,
@@ -135,6 +142,7 @@ PRIMITIVES = {
         LAYER_NORM,
         RMS_NORM,
         CLAMP,
+        DROPOUT,
         ERF,
         EXP,
         GELU,

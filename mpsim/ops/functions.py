@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
+
+import numpy as np
 
 from mpsim import checks
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Tensor
 from mpsim.errors import UsageError
 from mpsim.kernels import Kernels
+from mpsim.kernels.philox import Stream
 
 #: Computes gradient * slope, and may overwrite the gradient. The array is the stored input or output.
 Slope = Callable[[Kernels, Array, Array, tuple[float, float]], Array]
@@ -163,6 +167,65 @@ def hard_sigmoid(x: Tensor, *, name: str | None = None) -> Tensor:
 def hard_swish(x: Tensor, *, name: str | None = None) -> Tensor:
     """Returns x * clamp(x + 3, 0, 6) / 6 (Howard et al. 2019, "Searching for MobileNetV3")."""
     return x.tape.bind(HARD_SWISH, (x,), name=name)
+
+
+def dropout(x: Tensor, share: float = 0.5, *, leading: int | None = None, name: str | None = None) -> Tensor:
+    """Sets elements to +0 with probability ``share`` on a training tape, and multiplies the others by 1 / (1 - share).
+
+    An element is kept if its random word is at least ``share`` * 2**32, rounded to an integer (Philox, purpose
+    "dropout", with the tape's seed and step and the op's index). The factor is rounded to float32. An evaluation tape
+    copies x.
+
+    Args:
+        x: The tensor.
+        share: The probability, from 0 to below 1.
+        leading: The number of leading axes that have their own draws: 1 drops entire samples (stochastic depth), 2
+            drops channels. None: each element has its own.
+        name: The op's name.
+
+    Raises:
+        ValueError: A number is out of range.
+
+    Source: Srivastava et al. 2014; Huang et al. 2016 for stochastic depth.
+    """
+    share = checks.real("share", share, least=0, below=1)
+    axes = len(x.shape) if leading is None else checks.whole("leading", leading, least=1, most=len(x.shape))
+    stream = x.tape.stream("dropout") if x.tape.training else None
+    return x.tape.bind(DROPOUT, (x,), name=name, share=share, leading=axes, stream=stream)
+
+
+def _dropout_forward(
+    kernels: Kernels, inputs: tuple, parameters: tuple, *, share: float, leading: int, stream: Stream | None
+) -> tuple[Array, tuple]:
+    (x,) = inputs
+    if stream is None:
+        return kernels.scale(x, 1.0), (None, 1.0)
+    draws = prod(tuple(x.shape)[:leading])
+    kept = kernels.to_numpy(kernels.random_bits(stream, draws)) >= np.uint64(round(share * 2**32))
+    mask = np.repeat(kept, x.size // draws if draws else 0).reshape(tuple(x.shape))
+    factor, mask = 1 / (1 - share), kernels.from_numpy(mask)
+    y = kernels.relu_gradient(x, mask)
+    return kernels.scale(y, factor, out=y), (mask, factor)
+
+
+def _dropout_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+    mask, factor = saved
+    if not needs[0] or mask is None:
+        return (gradient if needs[0] else None,), ()
+    return (kernels.scale(kernels.relu_gradient(gradient, mask, out=gradient), factor, out=gradient),), ()
+
+
+DROPOUT = Primitive(
+    "Dropout",
+    _dropout_forward,
+    _dropout_backward,
+    _same_shape,
+    kept_bits=1,
+    samples=tuple(
+        Sample(((4, 3, 2),), attributes={"share": 0.25, "leading": leading, "stream": Stream(1, "dropout")})
+        for leading in (3, 2, 1)
+    ),
+)
 
 
 def relu(x: Tensor, *, name: str | None = None) -> Tensor:

@@ -151,6 +151,33 @@ def _around(shape: Shape, axis: int) -> tuple[int, int, int]:
     return prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
 
 
+def spread(kernels: Kernels, weight: Array, dilation: tuple[int, int]) -> Array:
+    """Returns kernels (O, C, R, S) with ``dilation`` - 1 zeros between neighbours; themselves for a dilation of 1."""
+    steps = _dilation(tuple(weight.shape), dilation)
+    return _forward(kernels, (weight,), (), steps=steps)[0] if steps else weight
+
+
+def compress(kernels: Kernels, gradient: Array, dilation: tuple[int, int]) -> Array:
+    """Returns the elements of a gradient of ``spread`` that belong to the kernel."""
+    for axis, step in ((3, dilation[1]), (2, dilation[0])):
+        if step > 1:
+            shape = tuple(gradient.shape)
+            index = kernels.from_numpy(np.arange(0, shape[axis], step))
+            kept = (*shape[:axis], index.size, *shape[axis + 1 :])
+            gradient = kernels.take(gradient.reshape(*_around(shape, axis)), index).reshape(*kept)
+    return gradient
+
+
+def _dilation(shape: Shape, dilation: tuple[int, int]) -> Steps:
+    steps = []
+    for axis, step in ((2, dilation[0]), (3, dilation[1])):
+        if step > 1:
+            places = np.full(step * (shape[axis] - 1) + 1, -1)
+            places[::step] = np.arange(shape[axis])
+            steps.append((axis, places))
+    return tuple(steps)
+
+
 def _shape(inputs: list[Shape], parameters: list[Shape], *, steps: Steps) -> Shape:
     sizes = {axis: len(places) for axis, places in steps}
     return tuple(sizes.get(axis, size) for axis, size in enumerate(inputs[0]))

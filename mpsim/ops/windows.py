@@ -28,6 +28,15 @@ def pair(value: Pair, name: str = "value", least: int = 0) -> tuple[int, int]:
     return first, second
 
 
+def dilated(kernel: Shape, dilation: Window) -> Window:
+    """Returns the sizes of a kernel with ``dilation`` - 1 elements between neighbours.
+
+    >>> dilated((3, 2), (2, 3))
+    (5, 4)
+    """
+    return dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1
+
+
 def window_shape(x: Shape, kernel: Shape, stride: Shape, padding: Shape) -> Shape:
     """Returns (OH, OW), the numbers of windows that fit: (H + 2*padding - R) // stride + 1.
 

@@ -51,11 +51,17 @@ def both_passes(
     store_each_contribution: bool = False,
     parameter: Callable[[TensorId, Array], Array] | None = None,
     on_contribution: Callable[[Contribution, Array], Array] | None = None,
+    seed: int = 0,
+    step: int = 0,
 ) -> Passes:
     """Stores the parameters (by ``parameter``, or else ``store``), then runs the network, the cross-entropy and the
-    derivatives, and stores every tensor by ``store``. It changes only the running statistics of the model."""
+    derivatives, and stores every tensor by ``store``. ``seed`` and ``step`` determine the draws of dropout. Only
+    the running statistics of the model change."""
     with stored_parameters(model, ids, parameter or store):
-        tape = Tape(kernels, store, store_each_contribution=store_each_contribution, on_contribution=on_contribution)
+        tape = Tape(
+            kernels, store, store_each_contribution=store_each_contribution, on_contribution=on_contribution, seed=seed,
+            step=step,
+        )  # fmt: skip
         logits = model(tape.input(images))
         loss = ops.cross_entropy(logits, labels)
         return Passes(logits, loss, tape.backward(loss, loss_scale))

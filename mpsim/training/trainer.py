@@ -115,6 +115,7 @@ class Trainer:
                 self.model, images, labels, store, self._ids, kernels, scale,
                 store_each_contribution=self.semantics.store_each_contribution,
                 on_contribution=None if observer is None else observer.contribution,
+                seed=self.recipe.seed, step=self.steps,
             )  # fmt: skip
         except backends.DeviceMemoryError as error:
             raise batches.with_advice(error, self.model, len(images), self._held_bytes()) from error

@@ -45,12 +45,12 @@ def test_which_ops_choose(kind: str, i: int) -> None:
 
 def test_products_open_groups_and_there_is_one_loss() -> None:
     products = {kind for kind, primitive in PRIMITIVES.items() if primitive.is_product}
-    assert products == {"Conv2d", "Linear", "MatMul"}
+    assert products == {"Conv1d", "Conv2d", "ConvTranspose2d", "Linear", "MatMul"}
     opening = {kind for kind, primitive in PRIMITIVES.items() if primitive.opens_group}
     assert opening == {"Input", "Embedding", *products}
     assert [kind for kind, primitive in PRIMITIVES.items() if primitive.is_loss] == ["NLLLoss"]
 
 
 def test_an_unknown_kind() -> None:
-    with pytest.raises(UsageError, match="unknown kind of op 'Gelu'. Known: Input, Conv2d"):
+    with pytest.raises(UsageError, match="unknown kind of op 'Gelu'. Known: Input, Conv1d, Conv2d"):
         primitive_of("Gelu")

@@ -71,6 +71,23 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...]]]
         lambda x, w: F.rms_norm(x, (8,), w, 1e-5),
         (ROWS, (8,)),
     ),
+    "conv2d": (
+        lambda x, w, b: ops.conv2d(x, *parameters(w, b), stride=(1, 2), padding=2, groups=2, dilation=(2, 1)),
+        lambda x, w, b: F.conv2d(x, w, b, (1, 2), 2, (2, 1), 2),
+        (IMAGE, (6, 2, 3, 2), (6,)),
+    ),
+    "conv1d": (
+        lambda x, w, b: ops.conv1d(x, *parameters(w, b), stride=2, padding=1, dilation=3),
+        lambda x, w, b: F.conv1d(x, w, b, 2, 1, 3),
+        ((2, 3, 11), (4, 3, 3), (4,)),
+    ),
+    "conv_transpose2d": (
+        lambda x, w, b: ops.conv_transpose2d(
+            x, *parameters(w, b), stride=2, padding=1, output_padding=(1, 0), groups=2, dilation=(1, 2)
+        ),
+        lambda x, w, b: F.conv_transpose2d(x, w, b, 2, 1, (1, 0), 2, (1, 2)),
+        (IMAGE, (4, 3, 3, 2), (6,)),
+    ),
     **{
         mode: (
             lambda x, mode=mode: ops.pad(x, [(3, 1), (2, 4)], mode),

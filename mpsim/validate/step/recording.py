@@ -163,6 +163,7 @@ def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
         "rounding": trainer.recipe.rounding,
         "accumulator": passes.to_dict(trainer.accumulator),
         "optimizer": _optimizer(trainer),
+        "seed": trainer.recipe.seed,
         "step": number,
         "loss_scale": report.loss_scale,
         "skipped": report.skipped,

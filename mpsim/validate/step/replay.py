@@ -7,7 +7,7 @@ file's, and the file's goes on in its place. So a difference shows at the op tha
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,12 +156,12 @@ def teacher_forced(
         teacher = Teacher(file, traced, plan, semantics, kernels)
         labels = labels_of(file, traced, labels, teacher.notes)
         scale = loss_scale_of(file, traced, loss_scale, labels, teacher.notes)
-        _step(model, traced, teacher, teacher.parameter, kernels, labels, scale, semantics)
+        _step(model, traced, teacher, teacher.parameter, kernels, labels, scale, semantics, file.index)
         teacher.refuse_problems()
         bounds = Bounds(teacher)
         if not all(pair.comparison.equal for pair in teacher.pairs.values()):
             plain = bound_kernels(backends.bind(DEFAULT_BACKEND, threads), described)
-            _step(model, traced, bounds, bounds.parameter, plain, labels, scale, semantics)
+            _step(model, traced, bounds, bounds.parameter, plain, labels, scale, semantics, file.index)
         tensors = teacher.report(bounds.found)
         tensors += check_update(file, traced, plan, update, scale, teacher.notes)
     compared = {tensor.name for tensor in tensors}
@@ -186,15 +186,17 @@ def _described_tensors(traced: Trace, described: Accumulators) -> Iterator[str]:
 
 def _step(
     model: Module, traced: Trace, store: Any, parameter: Callable[..., Any], kernels: Kernels, labels: Array,
-    scale: float, semantics: Semantics,
+    scale: float, semantics: Semantics, index: Mapping[str, Any],
 ) -> None:  # fmt: skip
-    """A step of a copy of the model through a store that replaces every tensor; ``parameter`` gives the parameters."""
+    """A step of a copy of the model through a store that replaces every tensor; ``parameter`` gives the parameters.
+    ``index`` has the seed and number of the step, on which dropout depends; without them they are 0."""
     model = copy.deepcopy(model)
     model.move(kernels)
     both_passes(
         model, store.images(), labels, store, traced.parameter_ids, kernels, scale,
         store_each_contribution=semantics.store_each_contribution, on_contribution=store.contribution,
-        parameter=lambda id, master: parameter(id, master.shape),
+        parameter=lambda id, master: parameter(id, master.shape), seed=index.get("seed", 0),
+        step=index.get("step", 0),
     )  # fmt: skip
 
 
