@@ -40,6 +40,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Writes the table of kernels into docs/semantics.md."""
-    session.install("-e", ".")
+    """Writes the table of kernels into docs/semantics.md, and builds the site into site/."""
+    session.install("-e", ".[docs]")
     session.run("python", "-m", "mpsim.kernels.contract", "docs/semantics.md")
+    session.run("python", "-m", "mkdocs", "build", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})

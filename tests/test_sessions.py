@@ -6,6 +6,7 @@ Sections (##) have a folder each, with the files of the sections before; a tutor
 from __future__ import annotations
 
 import doctest
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,18 @@ pytest.importorskip("mpsim._kernels", reason="mpsim._kernels is not built: run '
 pytest.importorskip("ml_dtypes", reason="the test extra is not installed")
 
 
+def copy_project(folder: Path) -> None:
+    """Copies what a contributor has cloned, with what was compiled."""
+    for name in ("mpsim", "tests", "reference_models"):
+        shutil.copytree(DOCS.parent / name, folder / name)
+    shutil.copy(DOCS.parent / "pyproject.toml", folder)
+
+
 @pytest.mark.parametrize("section", [pytest.param(each, id=f"{each.document} {each.title}") for each in SECTIONS])
 def test_sessions(section: Section, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    if section.document == "tutorials/contributor.md":
+        copy_project(tmp_path)
     for name, text in section.files.items():
         Path(name).write_text(text, encoding="utf-8")
     assert run_blocks(section.blocks)

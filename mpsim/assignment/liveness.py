@@ -220,6 +220,13 @@ def plan_report(trace: Trace, plan: Plan) -> Record:
 
     Raises:
         ValueError: The plan is for a different trace.
+
+    >>> import reference_models
+    >>> from mpsim.assignment import assign
+    >>> from mpsim.trace import trace
+    >>> traced = trace(reference_models.build("small_cnn", width=0.25), batch=8)
+    >>> plan_report(traced, assign(traced, "uniform_low"))["peak"]["bytes"]
+    15898
     """
     plan.check(trace)
     return plan.to_dict() | {"peak": peak_memory(plan).to_dict(), "recomputation": best_recomputation(plan).to_dict()}

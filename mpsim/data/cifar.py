@@ -126,12 +126,23 @@ def cifar10(path: str | Path, split: str = "train", *, verify: bool = True) -> D
     Raises:
         FileNotFoundError: A file is missing. The message names it.
         ValueError: A file is broken or changed. The message names it.
+
+    >>> cifar10("no_such_folder")
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: ...
     """
     return _load("cifar10", path, split, verify)
 
 
 def cifar100(path: str | Path, split: str = "train", *, verify: bool = True) -> Dataset:
-    """Reads CIFAR-100 with its 100 fine labels. Otherwise it is like ``cifar10``."""
+    """Reads CIFAR-100 with its 100 fine labels. Otherwise it is like ``cifar10``.
+
+    >>> cifar100("no_such_folder")
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: ...
+    """
     return _load("cifar100", path, split, verify)
 
 

@@ -1,8 +1,7 @@
 """Lists the named formats, and reads parametric names.
 
-Source: IEEE 754-2019 §3; OCP OFP8 and MX v1.0; ml_dtypes (names); Lee, Sharma, Aiken 2023 (``fp_E_M_B``);
-Agrawal et al. 2019 (DLFloat16); IEEE P3109 Interim Report v4.0 §3 (``p3109_kKpP``); PTX ISA, alternate floating-point
-formats (``ue4m3``, ``ue8m0``).
+Source: ``SOURCES``; ml_dtypes (names); Lee, Sharma, Aiken 2023 (``fp_E_M_B``); IEEE P3109 Interim Report v4.0 §3
+(``p3109_kKpP``); PTX ISA, alternate floating-point formats (``ue4m3``, ``ue8m0``).
 """
 
 from __future__ import annotations
@@ -15,25 +14,30 @@ from mpsim.errors import UsageError
 from mpsim.formats.format import Format
 from mpsim.interchange import name_of
 
+_IEEE, _OFP8, _MX = "IEEE 754-2019 §3.6", "OCP OFP8 v1.0; Micikevicius et al. 2022, arXiv:2209.05433", "OCP MX v1.0 §5"
+_FNUZ = "Noune et al. 2022, arXiv:2206.02915; ml_dtypes"
+#: Each format, and where it is defined.
 _ROWS = (
-    Format("float64", 11, 52),
-    Format("float32", 8, 23),
-    Format("tf32", 8, 10),
-    Format("bfloat16", 8, 7),
-    Format("float16", 5, 10),
-    Format("dlfloat16", 6, 9, specials="fn", subnormals=False),
-    Format("float8_e5m2", 5, 2),
-    Format("float8_e4m3fn", 4, 3, specials="fn"),
-    Format("float8_e4m3", 4, 3),
-    Format("float8_e3m4", 3, 4),
-    Format("float8_e4m3fnuz", 4, 3, bias=8, specials="fnuz"),
-    Format("float8_e5m2fnuz", 5, 2, bias=16, specials="fnuz"),
-    Format("float8_e4m3b11fnuz", 4, 3, bias=11, specials="fnuz"),
-    Format("float8_e8m0fnu", 8, 0, specials="e8m0", signed=False),
-    Format("float6_e2m3fn", 2, 3, specials="none"),
-    Format("float6_e3m2fn", 3, 2, bias=3, specials="none"),
-    Format("float4_e2m1fn", 2, 1, specials="none"),
+    (Format("float64", 11, 52), _IEEE),
+    (Format("float32", 8, 23), _IEEE),
+    (Format("tf32", 8, 10), "NVIDIA A100 Tensor Core GPU Architecture, 2020"),
+    (Format("bfloat16", 8, 7), "Kalamkar et al. 2019, arXiv:1905.12322"),
+    (Format("float16", 5, 10), _IEEE),
+    (Format("dlfloat16", 6, 9, specials="fn", subnormals=False), "Agrawal et al. 2019, DLFloat"),
+    (Format("float8_e5m2", 5, 2), _OFP8),
+    (Format("float8_e4m3fn", 4, 3, specials="fn"), _OFP8),
+    (Format("float8_e4m3", 4, 3), "ml_dtypes"),
+    (Format("float8_e3m4", 3, 4), "ml_dtypes"),
+    (Format("float8_e4m3fnuz", 4, 3, bias=8, specials="fnuz"), _FNUZ),
+    (Format("float8_e5m2fnuz", 5, 2, bias=16, specials="fnuz"), _FNUZ),
+    (Format("float8_e4m3b11fnuz", 4, 3, bias=11, specials="fnuz"), "ml_dtypes"),
+    (Format("float8_e8m0fnu", 8, 0, specials="e8m0", signed=False), _MX),
+    (Format("float6_e2m3fn", 2, 3, specials="none"), _MX),
+    (Format("float6_e3m2fn", 3, 2, bias=3, specials="none"), _MX),
+    (Format("float4_e2m1fn", 2, 1, specials="none"), _MX),
 )
+#: name -> where the format is defined.
+SOURCES = {format.name: source for format, source in _ROWS}
 
 
 def _parse(name: str) -> Format | None:
@@ -99,14 +103,14 @@ def _hint(name: str) -> str | None:
     text = re.sub(r"^(float\d+)(?=e\d)", r"\1_", text)
     if text in FORMATS and not re.search(r"e\dm\d$", text):
         return checks.did_you_mean([text])
-    meant = [row for row in _ROWS if f"_{row.name}".find(f"_{text}") >= 0]
+    meant = [row for row, _ in _ROWS if f"_{row.name}".find(f"_{text}") >= 0]
     if len(meant) < 2:
         return checks.did_you_mean([row.name for row in meant]) or None
     ends = [f"{row.name} (largest {row.largest:g}, {'' if row.has_infinity else 'no '}infinity)" for row in meant]
     return f"; it may mean {', '.join(ends[:-1])} or {ends[-1]}."
 
 
-FORMATS = FormatTable({row.name: row for row in _ROWS})
+FORMATS = FormatTable({row.name: row for row, _ in _ROWS})
 
 
 def as_format(format: Any) -> Format:

@@ -25,6 +25,11 @@ def accumulator_of(text: str) -> Summation:
     of stages written as calls (``mpsim.products.text.product_of``): "groups(lanes(8), rising(), folding())".
 
     Raises ValueError for anything else.
+
+    >>> accumulator_of("chunk=64,fma=false") == Accumulator(chunk=64, fma=False)
+    True
+    >>> accumulator_of("hopper_float16").fraction_bits
+    25
     """
     if text in TENSOR_CORES:
         return TENSOR_CORES[text].accumulator

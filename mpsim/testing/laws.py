@@ -48,7 +48,10 @@ def _test(check: Callable[..., None], *drawn: st.SearchStrategy[Any], max_exampl
 def idempotent(
     cast: Cast, format: str | Format, source: str = "float32", *, max_examples: int = 100
 ) -> Callable[[], None]:
-    """Tests that a number of the format does not change: cast(cast(x)) has the bits of cast(x)."""
+    """Tests that a number of the format does not change: cast(cast(x)) has the bits of cast(x).
+
+    >>> idempotent(np.float16, "float16", max_examples=10)()
+    """
 
     def check(x: Array) -> None:
         once = np.asarray(cast(x.copy()))
@@ -61,7 +64,10 @@ def idempotent(
 def monotone(
     cast: Cast, format: str | Format, source: str = "float32", *, max_examples: int = 100
 ) -> Callable[[], None]:
-    """Tests that x <= y implies cast(x) <= cast(y) if neither result is NaN."""
+    """Tests that x <= y implies cast(x) <= cast(y) if neither result is NaN.
+
+    >>> monotone(np.float16, "float16", max_examples=10)()
+    """
 
     def check(x: Array) -> None:
         rising = np.sort(x[~np.isnan(x)])
@@ -81,7 +87,10 @@ def monotone(
 def odd_symmetric(
     cast: Cast, format: str | Format, source: str = "float32", *, max_examples: int = 100
 ) -> Callable[[], None]:
-    """Tests cast(-x) = -cast(x), which modes up and down do not obey. Signs of zeros count if the format has -0."""
+    """Tests cast(-x) = -cast(x), which modes up and down do not obey. Signs of zeros count if the format has -0.
+
+    >>> odd_symmetric(np.float16, "float16", max_examples=10)()
+    """
     target = as_format(format)
 
     def check(x: Array) -> None:
@@ -94,7 +103,12 @@ def odd_symmetric(
 def up_down_dual(
     up: Cast, down: Cast, format: str | Format, source: str = "float32", *, max_examples: int = 100
 ) -> Callable[[], None]:
-    """Tests up(-x) = -down(x) for a signed format. Signs of zeros count if the format has -0."""
+    """Tests up(-x) = -down(x) for a signed format. Signs of zeros count if the format has -0.
+
+    >>> up = lambda x: round_to(x, "float8_e5m2", "up", backend="reference")
+    >>> down = lambda x: round_to(x, "float8_e5m2", "down", backend="reference")
+    >>> up_down_dual(up, down, "float8_e5m2", max_examples=10)()
+    """
     target = as_format(format)
 
     def check(x: Array) -> None:
@@ -110,7 +124,10 @@ def _same(left: Array, right: Array, x: Array, format: Format, what: str) -> Non
 
 
 def closed(cast: Cast, format: str | Format, source: str = "float32", *, max_examples: int = 100) -> Callable[[], None]:
-    """Tests that every result is a number of the format, an infinity that it has, or NaN."""
+    """Tests that every result is a number of the format, an infinity that it has, or NaN.
+
+    >>> closed(np.float16, "float16", max_examples=10)()
+    """
     target = as_format(format)
 
     def check(x: Array) -> None:
@@ -133,6 +150,10 @@ def to_odd_then_narrower(
 
     ``narrower`` rounds to ``format``, and ``to_odd`` rounds to odd to a format of the same range with at least two more
     bits of precision. Source: Boldo and Melquiond 2008.
+
+    >>> to_odd = lambda x: round_to(x, "fp_5_8_0", "to_odd", backend="reference")
+    >>> narrower = lambda x: round_to(x, "fp_5_3_0", backend="reference")
+    >>> to_odd_then_narrower(to_odd, narrower, "fp_5_3_0", max_examples=10)()
     """
 
     def check(x: Array) -> None:
@@ -147,6 +168,8 @@ def decodes_back(encode: Cast, decode: Cast, format: str | Format, *, max_exampl
 
     ``decode`` maps unsigned integers to floats, ``encode`` floats to unsigned integers. If a format has no subnormals,
     nonzero codes with exponent 0 are not tested.
+
+    >>> decodes_back(lambda x: x.view(np.uint16), lambda code: code.view(np.float16), "float16", max_examples=10)()
     """
     target = as_format(format)
     dtype = f"uint{target.code_bits}"
@@ -170,7 +193,10 @@ def decodes_back(encode: Cast, decode: Cast, format: str | Format, *, max_exampl
 def scalar_is_array(
     cast: Callable[[Any], ArrayLike], format: str | Format, source: str = "float32", *, max_examples: int = 100
 ) -> Callable[[], None]:
-    """Tests that a NumPy scalar gives the same result as the same number in an array."""
+    """Tests that a NumPy scalar gives the same result as the same number in an array.
+
+    >>> scalar_is_array(np.float16, "float16", max_examples=10)()
+    """
 
     def check(x: Array) -> None:
         together = np.asarray(cast(x.copy()))
@@ -183,7 +209,10 @@ def scalar_is_array(
 def split_invariant(
     cast: Cast, format: str | Format, source: str = "float32", *, max_examples: int = 100
 ) -> Callable[[], None]:
-    """Tests that two parts of an array give the same results as the array, i.e. that elements are independent."""
+    """Tests that two parts of an array give the same results as the array, i.e. that elements are independent.
+
+    >>> split_invariant(np.float16, "float16", max_examples=10)()
+    """
 
     def check(x: Array, cut: int) -> None:
         cut %= x.size + 1
@@ -203,7 +232,10 @@ def rounds_like(
     *,
     max_examples: int = 100,
 ) -> Callable[[], None]:
-    """Calls ``assert_rounds_like`` with drawn arrays, and for a stochastic policy with drawn random bits."""
+    """Calls ``assert_rounds_like`` with drawn arrays, and for a stochastic policy with drawn random bits.
+
+    >>> rounds_like(np.float16, "float16", max_examples=10)()
+    """
     arrays = strategies.arrays_near_ties(format, source, specials=True, max_size=12)
     if not policy.mode.needs_random_bits:
         return _test(

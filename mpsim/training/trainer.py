@@ -33,14 +33,24 @@ _EVALUATION_STREAMS = 1 << 31
 
 
 class Trainer:
-    """Trains ``model`` in place under ``plan``. ``plan=None`` means float32 without rounding.
+    """Trains a network in place under a plan.
 
-    recipe: the training settings. Further keyword arguments with the names of ``Recipe``'s fields override them.
-    threads: None for all cores. Backend and threads change no bit.
+    Args:
+        model: The network.
+        plan: The format of each tensor. None trains in float32 without rounding.
+        recipe: The settings of training.
+        backend: The backend. It does not change any bit.
+        threads: The number of threads, None for all cores. It does not change any bit.
+        settings: Fields of ``Recipe``, which override those of ``recipe``.
 
-    ``plan`` is the plan with all promotions so far, ``epoch`` the number of finished epochs, ``steps`` of steps.
-    Raises UsageError or UsageTypeError for invalid arguments, such as a plan for another network or semantics, and
-    BackendUnavailable if the backend cannot run.
+    Attributes:
+        plan: The plan with all promotions so far.
+        epoch: The number of finished epochs.
+        steps: The number of steps so far.
+
+    Raises:
+        UsageError, UsageTypeError: An argument is invalid, such as a plan for another network or semantics.
+        BackendUnavailable: The backend cannot run.
 
     >>> import reference_models
     >>> from mpsim.assignment import demote

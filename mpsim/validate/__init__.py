@@ -1,4 +1,4 @@
-"""For people who check other implementations: is a cast the one it claims to be, and if not, where and why.
+"""Checks whether another implementation is the one that it claims to be, and if not, says where and why.
 
 >>> from mpsim.validate import validate_cast
 >>> validate_cast("numpy.float16", source="float64", backend="reference").fingerprint.equal_presets

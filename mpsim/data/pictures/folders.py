@@ -38,6 +38,16 @@ def image_folder(path: str | Path, split: str = "train", *, size: int = 224) -> 
     Raises:
         FileNotFoundError: A folder is missing or empty. The message names it.
         ValueError: A folder's class is unknown.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> root = Path(tempfile.mkdtemp())
+    >>> for name, colour in (("cat", "black"), ("dog", "white")):
+    ...     (root / "train" / name).mkdir(parents=True)
+    ...     Image.new("RGB", (40, 30), colour).save(root / "train" / name / "1.png")
+    >>> pictures = image_folder(root, size=32)
+    >>> len(pictures), pictures.labels.tolist()
+    (2, [0, 1])
     """
     check_split(split)
     root = checked_root(Path(path), "images", LAYOUT)

@@ -47,6 +47,11 @@ def imagenet(path: str | Path, split: str = "train", *, size: int = 224) -> Imag
     Raises:
         FileNotFoundError: A folder or file is missing. The message names it.
         ValueError: A folder or the ground truth does not match the classes.
+
+    >>> imagenet("no_such_folder")
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: ...
     """
     check_split(split)
     root = checked_root(Path(path), "imagenet", f"{LAYOUT}. {SOURCE}")

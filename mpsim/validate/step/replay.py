@@ -127,24 +127,28 @@ def teacher_forced(
 ) -> TeacherReport:
     """Checks a recorded step op by op: mpsim computes each output and gradient from the file's stored inputs.
 
-    trace_file: safetensors or npz with ``P/<op>/<i>``, ``Y/<op>/0``, ``GX/<op>/<i>``, ``GP/<op>/<i>``
-    (docs/step_files.md), gradients still multiplied by the loss scale. ``model``: the same network (its numbers
-    play no part and do not change); ``plan``: the formats, None where nothing was rounded. ``labels`` (N,) and
-    ``loss_scale`` are taken from the file, or inferred from the gradient of the log-probabilities, if not given.
+    docs/step_files.md defines the names of tensors, how ``GX`` and ``G`` add up, and the bounds.
 
-    The gradient that enters an op is the sum of its consumers' GX in float32, in reverse order of execution; in
-    ``lee2023`` GX are the rounded contributions. In ``standard`` semantics GX are float32, before rounding, and
-    ``G/<op>/0`` is their sum, rounded; a file may have either or both.
+    Args:
+        trace_file: The step, safetensors or npz. Gradients are still multiplied by the loss scale.
+        model: The same network. Its numbers play no part and do not change.
+        plan: The formats, None if nothing was rounded.
+        labels, loss_scale: None reads them from the file, or infers them from the gradient of the log-probabilities.
+        update: How the optimizer computed ``next_master``. None reads it from the file's index, if it is there.
+        accumulator: How mpsim sums products.
+        described: How the other program sums some of them (``mpsim.products.passes.entries_of``), bit by bit.
 
-    ``update``: how the optimizer made ``next_master`` of ``master``, ``velocity`` and ``GP``; None takes it from the
-    file's index. Without it, or without these tensors, the update is not looked at, which the notes say.
+    Raises:
+        TensorFileError: The file is broken, lacks tensors, or is of another network.
+        ValueError: The plan does not fit.
+        OSError: The file cannot be read.
 
-    ``accumulator``: how mpsim sums the products. ``described``: how the other program sums those of which it says
-    something (``mpsim.products.passes.entries_of``). The tensors that they make have to be equal in every bit, and are
-    not taken for equal where sums in another order would explain the difference.
-
-    Raises TensorFileError (a ValueError) for a file that is broken, lacks tensors, has others' shapes, or was made
-    from another network; ValueError for a plan that does not fit; OSError if the file cannot be read.
+    >>> import mpsim, numpy as np, reference_models
+    >>> model = reference_models.build("small_cnn", width=0.25)
+    >>> trainer = mpsim.Trainer(model, backend="reference")
+    >>> step = mpsim.validate.record_step(trainer, np.zeros((2, 1, 8, 8), np.float32), np.zeros(2, np.int64))
+    >>> teacher_forced(TensorFile(step.tensors, step.index), model, None, "standard", backend="reference").equal
+    True
     """
     file = trace_file if isinstance(trace_file, TensorFile) else read_step(trace_file)
     semantics = as_semantics(semantics)

@@ -140,6 +140,9 @@ def open_subject(text: str, calling: Calling = Calling(), *, random_bits: bool =
 
     Raises:
         SubjectError: There is no such subject.
+
+    >>> open_subject("numpy.float16").format.name
+    'float16'
     """
     called = ":" in text and not text.startswith("command:")
     if random_bits and not called:

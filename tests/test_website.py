@@ -1,0 +1,170 @@
+"""The site: every public name, command and declaration has a page with an example that runs, and links hold.
+
+``nox -s docs`` builds the site itself, strictly. What is checked here is cheap.
+"""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mpsim
+from mpsim.blocks.quantizers.presets import PRESETS as QUANTISERS
+from mpsim.formats import FORMATS, SOURCES
+from mpsim.policies import Mode, Overflow
+from mpsim.products.presets import PRESETS as PRODUCTS
+from mpsim.validate.cast.presets import PRESETS as CASTS
+from website import api, check, commands, documents, formats, policies, presets, site, tables
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+
+# -- examples -----------------------------------------------------------------------------------------------------
+def test_every_command_has_an_example_that_runs() -> None:
+    """In a session of a document, which test_sessions.py runs: a new command needs a section in docs/commands.md."""
+    shown, known = commands.sessions(), dict(commands.leaves())
+    assert len(known) >= 18
+    assert not set(known) - set(shown), "add a session to docs/commands.md"
+    assert {section.document for section, _ in shown.values()} <= set(documents.documents())
+
+
+def test_the_page_of_a_command_is_the_command() -> None:
+    pages = commands.pages()
+    assert set(pages) == {"commands/index.md", *(f"commands/{tables.slug(name)}.md" for name, _ in commands.leaves())}
+    page = pages["commands/validate-op.md"]
+    assert "| `--operation TEXT` |" in page and "$ mpsim validate op" in page and "Exit code 0: equal" in page
+    assert "Default: `0`" in pages["commands/validate-cast.md"]  # of --seed
+
+
+def functions() -> list[tuple[str, str]]:
+    """(module, name) of every function of a public module."""
+    return [
+        (path, name)
+        for path, module in api.modules().items()
+        for name in api.names_of(module)
+        if inspect.isroutine(getattr(module, name))
+    ]
+
+
+def test_every_public_function_has_an_example_that_runs() -> None:
+    """In its docstring, which test_doctests.py runs, or in the document that its module names."""
+    elsewhere = {path: blocks(DOCS / name) for path, name in api.EXAMPLES.items()}
+    lacking = []
+    for path, name in functions():
+        examples = doctest.DocTestParser().get_examples(getattr(api.modules()[path], name).__doc__ or "")
+        runs = any(not example.options.get(doctest.SKIP) for example in examples)
+        if not runs and not re.search(rf"\b{name}\(", elsewhere.get(path, "")):
+            lacking.append(f"{path}.{name}")
+    assert len(functions()) > 60 and not lacking
+
+
+def blocks(document: Path) -> str:
+    """The Python code of a document."""
+    text = document.read_text(encoding="utf-8")
+    return "".join(re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
+
+
+def test_every_public_name_has_a_page() -> None:
+    pages = api.pages()
+    everything = "".join(pages.values())
+    assert {f"api/mpsim.{name}.md" for name in api.names_of(mpsim)} <= set(pages)
+    own = {id(getattr(mpsim, name)) for name in api.names_of(mpsim)}
+    for path, module in api.modules().items():
+        for name in api.names_of(module):
+            assert id(getattr(module, name)) in own or f"::: {path}.{name}\n" in everything, (path, name)
+
+
+# -- pages of declarations ----------------------------------------------------------------------------------------
+def test_every_declaration_has_a_page_with_its_source() -> None:
+    pages = formats.pages() | policies.pages() | presets.pages()
+    wanted = {f"formats/{name}.md": source for name, source in SOURCES.items()}
+    wanted |= {f"presets/casts/{tables.slug(name)}.md": row.source for name, row in CASTS.items()}
+    wanted |= {f"presets/products/{name}.md": row.source for name, row in PRODUCTS.items()}
+    wanted |= {f"presets/quantisers/{name}.md": row.source for name, row in QUANTISERS.items()}
+    assert set(SOURCES) == set(FORMATS)
+    for path, source in wanted.items():
+        assert f"Source: {tables.plain(source)}." in pages[path], path
+    assert {f"modes/{mode}.md" for mode in Mode} | {f"overflow/{each}.md" for each in Overflow} <= set(pages)
+
+
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float6_e3m2fn", "float4_e2m1fn"])
+def test_the_table_of_values_is_that_of_ml_dtypes(name: str) -> None:
+    dtypes = pytest.importorskip("ml_dtypes")
+    page = formats.page(FORMATS[name], SOURCES[name])
+    table = page[page.index("## Values") : page.index("## Example")]
+    cells = [cell for row in re.findall(r"^\| \*\*0x.*\|$", table, re.MULTILINE) for cell in row.split(" | ")[1:]]
+    values = np.arange(len(cells), dtype=np.uint8).view(getattr(dtypes, name)).astype(np.float64)
+    assert len(cells) == 1 << (FORMATS[name].bits - 1)
+    np.testing.assert_array_equal([number(cell.strip(" |")) for cell in cells], values)
+
+
+def number(cell: str) -> float:
+    """The number of a cell: decimal digits, or n·2<sup>e</sup>."""
+    if found := re.fullmatch(r"(?:(\d+)·)?2<sup>(−?\d+)</sup>", cell):
+        return int(found[1] or 1) * 2.0 ** int(found[2].replace("−", "-"))
+    return float(cell)
+
+
+# -- links and navigation -----------------------------------------------------------------------------------------
+def test_the_navigation_has_every_document() -> None:
+    config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    in_navigation = set(re.findall(r"[\w/-]+\.md", config[config.index("\nnav:") :]))
+    written = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    assert written <= in_navigation
+    assert in_navigation - written == {
+        "contributing.md", "changelog.md", "formats/index.md", "modes/index.md", "overflow/index.md",
+        "presets/index.md", "presets/casts/index.md", "presets/products/index.md", "presets/quantisers/index.md",
+        "commands/index.md", "api/index.md",
+    }  # fmt: skip
+
+
+def test_links_of_documents_hold() -> None:
+    """Of those that are committed: to files, to headings, and to pages that are written at build time."""
+    generated = {DOCS / f"{folder}/index.md" for folder in ("formats", "api", "commands", "presets")}
+    generated |= {DOCS / f"presets/{folder}/index.md" for folder in ("casts", "products", "quantisers")}
+    broken = []
+    for path in [*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
+        text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        for link in re.findall(r"\]\(([^)\s]+)\)", text):
+            if re.match(r"https?://[\w-]+(\.[\w-]+)+", link):
+                continue
+            file, _, anchor = link.partition("#")
+            target = (path.parent / file).resolve() if file else path
+            if target in generated:
+                continue
+            if not target.exists() or (anchor and anchor not in anchors(target)):
+                broken.append(f"{path.relative_to(ROOT)}: {link}")
+    assert not broken
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub and MkDocs make them."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
+
+
+def test_the_check_of_a_built_site_notices(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(
+        '<h1 id="top">A</h1> <a href="b.html#there">ok</a> <a href="#top">ok</a> <a href="https://example.org/x">ok</a>'
+        '<a href="missing.html">1</a> <a href="b.html#not-there">2</a> <a href="http://nowhere">3</a>'
+        '<script src="https://cdn.example.org/x.js"></script> <img src="data:image/png;base64,AA==">'
+    )
+    (tmp_path / "b.html").write_text('<p id="there">B</p>')
+    assert sorted(check.problems(tmp_path)) == [
+        "a.html loads https://cdn.example.org/x.js",
+        "a.html: b.html#not-there has no such anchor",
+        "a.html: http://nowhere is not an address",
+        "a.html: missing.html does not exist",
+    ]
+
+
+@pytest.mark.parametrize("module", [site, tables])
+def test_examples_of_the_sites_own_functions(module: object) -> None:
+    found = doctest.testmod(module)  # type: ignore[arg-type]
+    assert found.attempted and not found.failed

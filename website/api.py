@@ -1,0 +1,81 @@
+"""Writes the pages of the Python interface: one for each public name of ``mpsim``, one for each public module."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from types import ModuleType
+from typing import Any
+
+import mpsim
+from website.tables import plain, table
+
+#: Public modules besides those among ``mpsim.__all__``.
+FURTHER = ("mpsim.arithmetic", "mpsim.integers", "mpsim.testing", "mpsim.testing.laws", "mpsim.weights")
+#: Documents whose code is run, and has the examples that docstrings of a module do not have.
+EXAMPLES = {"mpsim.testing": "testing.md"}
+
+
+def modules() -> dict[str, ModuleType]:
+    """The public modules by name."""
+    found = [getattr(mpsim, name) for name in mpsim.__all__]
+    named = {each.__name__: each for each in found if inspect.ismodule(each)}
+    return named | {name: importlib.import_module(name) for name in FURTHER}
+
+
+def names_of(module: ModuleType) -> list[str]:
+    """The public names of a module, without modules: those of ``__all__``, or its own functions and classes."""
+    names = getattr(module, "__all__", None)
+    if names is None:
+        names = [
+            name for name, value in vars(module).items()
+            if not name.startswith("_") and (inspect.isfunction(value) or inspect.isclass(value))
+            and value.__module__ == module.__name__
+        ]  # fmt: skip
+    return [name for name in names if not inspect.ismodule(getattr(module, name))]
+
+
+def pages() -> dict[str, str]:
+    """The Markdown of every page by its path, in the order of the navigation."""
+    names = names_of(mpsim)
+    own = {id(getattr(mpsim, name)): name for name in names}
+    found = {"api/index.md": _overview(names)}
+    found |= {f"api/mpsim.{name}.md": f"---\ntitle: {name}\n---\n\n{_entry(f'mpsim.{name}', 1)}" for name in names}
+    for path, module in modules().items():
+        parts = [f"# {path}\n\n{_module(path)}"]
+        if path in EXAMPLES:
+            parts.append(f"[This document](../{EXAMPLES[path]}) has more examples.\n\n")
+        elsewhere = [name for name in names_of(module) if id(getattr(module, name)) in own]
+        if elsewhere:
+            links = ", ".join(f"[`{name}`](mpsim.{own[id(getattr(module, name))]}.md)" for name in elsewhere)
+            parts.append(f"It also has these names, which are names of `mpsim`: {links}.\n\n")
+        parts += [_entry(f"{path}.{name}") for name in names_of(module) if name not in elsewhere]
+        found[f"api/{path}.md"] = "".join(parts)
+    return found
+
+
+def _entry(path: str, level: int = 2) -> str:
+    """What mkdocstrings replaces by a name's signature and docstring."""
+    return f"::: {path}\n    options:\n      show_root_heading: true\n      heading_level: {level}\n\n"
+
+
+def _module(path: str) -> str:
+    options = "show_root_heading: false\n      members: false"
+    return f"::: {path}\n    options:\n      {options}\n\n"
+
+
+def summary(value: Any) -> str:
+    """The first sentence of a docstring; for a table that of its comment is not known, so that of its type."""
+    documented = value if inspect.ismodule(value) or hasattr(value, "__qualname__") else type(value)
+    return " ".join((inspect.getdoc(documented) or "").split("\n\n")[0].split())
+
+
+def _overview(names: list[str]) -> str:
+    rows = [(f"[`{name}`](mpsim.{name}.md)", plain(summary(getattr(mpsim, name)))) for name in names]
+    parts = [(f"[`{path}`]({path}.md)", plain(summary(module))) for path, module in modules().items()]
+    return (
+        "# Python interface\n\nEvery example on these pages is run by the tests.\n\n## mpsim\n\n"
+        + table(("name", "what it is"), rows)
+        + "## Modules\n\n"
+        + table(("module", "what it does"), parts)
+    )

@@ -1,0 +1,36 @@
+"""Markdown: tables, cells, code blocks and file names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table, as Markdown."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "".join(f"| {' | '.join(map(cell, line))} |\n" for line in lines) + "\n"
+
+
+def cell(value: object) -> str:
+    """A value as the text of a cell."""
+    return " ".join(str(value).replace("|", "\\|").split())
+
+
+def code(text: str, language: str = "console") -> str:
+    """A block of code."""
+    return f"```{language}\n{text.rstrip()}\n```\n\n"
+
+
+def plain(text: str) -> str:
+    """Text in which no character has a meaning in Markdown or HTML."""
+    return re.sub(r"([\\`*_{}\[\]])", r"\\\1", text.replace("<", "&lt;").replace(">", "&gt;"))
+
+
+def slug(name: str) -> str:
+    """A file name for a name, such as torch-before-2.12 for torch<2.12.
+
+    >>> slug("torch>=2.12"), slug("validate cast")
+    ('torch-from-2.12', 'validate-cast')
+    """
+    return name.replace(">=", "-from-").replace("<", "-before-").replace(" ", "-")
