@@ -21,7 +21,7 @@ def test_the_tests_of_testing_md_run() -> None:
     names: dict[str, Any] = {}
     exec(compile(example("testing.md"), "testing.md", "exec"), names)
     tests = [name for name in names if name.startswith("test_")]
-    assert len(tests) == 5
+    assert len(tests) == 6
     for name in tests:
         names[name]()
 
