@@ -1,28 +1,94 @@
-"""The task runner: `nox` for tests, lint and types; `nox -s bench` for the benchmark tables."""
+"""The task runner: `nox` for lint, types and tests; `nox -s gate` for all that a change must pass (.ci/run)."""
+
+import tarfile
+from pathlib import Path
 
 import nox
 
 nox.options.sessions = ["lint", "types", "tests"]
+IN_PARALLEL = ["-n", "logical", "--dist", "worksteal"]
+
+
+def check_style(session: nox.Session) -> None:
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def gate(session: nox.Session) -> None:
+    """Builds the sdist and from it the wheel, runs a sweep where nothing else is installed, then lint, types and tests.
+
+    The tests run in the unpacked sdist, whose build left the wheel's extension there. The C code is compiled once.
+    """
+    folder = Path(session.create_tmp()).resolve()
+    source, wheel = build(session, folder)
+    session.install(str(wheel))
+    with session.chdir(folder):
+        session.run("mpsim", "sweep", "--epochs", "1", "--ratios", "0.5", "--levels", "paper", "--results", "results")
+    session.install(f"mpsim[test] @ {wheel.as_uri()}")
+    session.run("pip", "install", "--quiet", f"mpsim[test-cuda] @ {wheel.as_uri()}", success_codes=[0, 1])
+    check_style(session)
+    session.run("mypy")
+    with session.chdir(source):
+        session.run("pytest", *(session.posargs or IN_PARALLEL))
+
+
+def build(session: nox.Session, folder: Path) -> tuple[Path, Path]:
+    """Builds an sdist and a wheel in the folder, and returns the unpacked sdist and the wheel."""
+    for old in [*folder.glob("*.tar.gz"), *folder.glob("*.whl")]:
+        old.unlink()
+    session.install("build")
+    session.run("python", "-m", "build", "--sdist", "--outdir", str(folder), ".", silent=True)
+    (archive,) = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        file.extractall(folder, filter="data")
+    source = folder / archive.name.removesuffix(".tar.gz")
+    session.run("pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source))
+    (wheel,) = folder.glob("*.whl")
+    return source, wheel
+
+
+@nox.session
+def dist(session: nox.Session) -> None:
+    """Writes the sdist, a wheel built from it, and the pure-Python wheel to dist/, and checks their contents."""
+    session.install("build", "twine", "check-wheel-contents")
+    session.run("python", "-m", "build", "--outdir", "dist", ".")
+    session.run("python", "-m", "build", "--wheel", "--outdir", "dist", ".", env={"MPSIM_NO_EXTENSION": "1"})
+    session.run("twine", "check", "--strict", *map(str, Path("dist").glob("mpsim-*")))
+    session.run("check-wheel-contents", *map(str, Path("dist").glob("mpsim-*.whl")))
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     session.install("-e", ".[test]")
-    session.run("pytest", *(session.posargs or ["-n", "logical", "--dist", "worksteal"]))
+    session.run("pytest", *(session.posargs or IN_PARALLEL))
 
 
 @nox.session
 def slow(session: nox.Session) -> None:
     """The tests, with those that only add to what others check in part."""
     session.install("-e", ".[test]")
-    session.run("pytest", "--slow", *(session.posargs or ["-n", "logical", "--dist", "worksteal"]))
+    session.run("pytest", "--slow", *(session.posargs or IN_PARALLEL))
+
+
+@nox.session
+def pure(session: nox.Session) -> None:
+    """The tests without the C extension. Those that need it are skipped."""
+    session.install("-e", ".[test]", env={"MPSIM_NO_EXTENSION": "1"})
+    session.run("pytest", *(session.posargs or IN_PARALLEL))
+
+
+@nox.session
+def portability(session: nox.Session) -> None:
+    """Builds with Clang, for aarch64 and for Windows, and compares bits. Steps whose tools are missing are skipped."""
+    session.install("-e", ".[test]")
+    session.run("python", ".ci/portability.py", *session.posargs)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     session.install("ruff")
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
+    check_style(session)
 
 
 @nox.session

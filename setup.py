@@ -1,8 +1,8 @@
 """Builds mpsim._kernels: ext/kernels.pyx and the C files of ext/, most of them once per variant.
 
-Everything else is in pyproject.toml. The files of ext/common/ are compiled once, all others once for each row of
-VARIANTS whose flags the compiler takes; which variant runs is chosen at run time. What a build writes is in build/.
-MPSIM_NO_EXTENSION=1 leaves the extension out.
+Everything else is in pyproject.toml. The files of ext/common/ are compiled once, all others once for each variant of
+ext/common/variants.py whose flags the compiler takes; which variant runs is chosen at run time. What a build writes is
+in build/. MPSIM_NO_EXTENSION=1 leaves the extension out.
 """
 
 import os
@@ -17,34 +17,11 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 sys.path.insert(0, "ext")
-from common import wrappers  # noqa: E402
+from common import variants, wrappers  # noqa: E402
 from common.building import Task, Toolchain, digest, included, make  # noqa: E402
 
 EXT = Path("ext")
 NO_EXTENSION = os.environ.get("MPSIM_NO_EXTENSION", "") not in ("", "0")
-#: variant -> (compiler flags, macros that the compiler then defines), the best last. The C files see
-#: -DVARIANT=<variant> and -DVARIANT_<variant>. ext/common/vector.h has the vectors of each, and ext/common/processor.h
-#: says where it runs.
-VARIANTS = {
-    "portable": ([], []),
-    "avx2": (["-mavx2", "-mfma", "-mf16c"], ["__AVX2__", "__FMA__"]),
-    "avx512": (
-        [f"-mavx512{each}" for each in ("f", "bw", "dq", "vl", "cd")]
-        + ["-mavx2", "-mfma", "-mf16c", "-mprefer-vector-width=512"],
-        ["__AVX512F__", "__AVX512BW__", "__AVX512DQ__", "__AVX512VL__"],
-    ),
-}
-# Bits: no contraction, no value-changing optimisation, whatever CFLAGS say. Speed: no errno and no trapping of what
-# nobody reads. Size: no debugging symbols.
-FLAGS = [
-    "-fno-fast-math", "-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-g0",
-]  # fmt: skip
-
-
-def variants_header(names):
-    """The text of generated/variants.h: X(name) for each variant that was built."""
-    rows = "".join(f"    X({name}) \\\n" for name in names)
-    return f"/* Written by setup.py: the variants that were built, the best last. */\n#define VARIANTS(X) \\\n{rows}\n"
 
 
 class Build(build):
@@ -83,18 +60,17 @@ class BuildKernels(build_ext):
             self.folder = Path("build", f"kernels-{self.plat_name}")
             python = [sysconfig.get_path("include"), sysconfig.get_path("platinclude")]
             self._toolchain = Toolchain(compiler, [self.folder, EXT, *dict.fromkeys(python)])
+            self._toolchain.check_python()
         return self._toolchain
 
     def build_extension(self, extension):
         toolchain = self.toolchain()
-        openmp = ["-fopenmp"] if toolchain.accepts(["-fopenmp"], "#include <omp.h>", link=True) else []
+        openmp, names = variants.openmp(toolchain), variants.built(toolchain)
         if not openmp:
             print("mpsim: the compiler has no OpenMP: the compiled backend uses one thread")
-        names = [name for name, row in VARIANTS.items() if toolchain.accepts(row[0], defined(row[1]))]
         print(f"mpsim: the compiler builds these variants: {', '.join(names)}")
         wrappers.write(self.folder / "generated/functions.pxi", wrappers.pxi())
-        wrappers.write(self.folder / "generated/variants.h", variants_header(names))
-        tasks = self.tasks(names, FLAGS + openmp + ([] if toolchain.is_clang_cl else ["-fvisibility=hidden"]))
+        tasks = [self.cython_task(toolchain, openmp), *variants.tasks(toolchain, self.folder, names, openmp)]
         inputs = digest(toolchain.compile_all(tasks), *self.compiler.linker_so)
         linked = tasks[0].output.with_name(in_place().name)
         make(linked, inputs, lambda: self.link(extension, tasks, linked, openmp))
@@ -103,20 +79,13 @@ class BuildKernels(build_ext):
             path.unlink(missing_ok=True)  # a new inode, so that a running process keeps the module it has mapped
             shutil.copy2(linked, path)
 
-    def tasks(self, names, flags):
-        """What is compiled: kernels.c, written by Cython, the files of ext/common/, and all others for each variant."""
-        cython = self.folder / "kernels.c"
-        pyx = EXT / "kernels.pyx"
-        make(cython, digest(cython_version(), *included(pyx, [EXT, self.folder])), lambda: self.cythonize(pyx, cython))
-        tasks = [Task(cython, flags, self.folder / sys.implementation.cache_tag / "kernels.o")]
-        for source in sorted(EXT.glob("*/*.c")):
-            if source.parent.name == "common":
-                tasks.append(Task(source, flags, self.folder / source.with_suffix(".o")))
-                continue
-            for name in names:
-                macros = [f"-DVARIANT={name}", f"-DVARIANT_{name}=1"]
-                tasks.append(Task(source, flags + VARIANTS[name][0] + macros, self.folder / name / f"{source.stem}.o"))
-        return tasks
+    def cython_task(self, toolchain, openmp):
+        """The extension's C file, which Cython writes if anything that it reads has changed."""
+        pyx, written = EXT / "kernels.pyx", self.folder / "kernels.c"
+        inputs = digest(cython_version(), *included(pyx, [EXT, self.folder]))
+        make(written, inputs, lambda: self.cythonize(pyx, written))
+        output = self.folder / sys.implementation.cache_tag / "kernels.o"
+        return Task(written, variants.flags(toolchain) + openmp, output)
 
     def cythonize(self, pyx, output):
         """Writes the extension's C file."""
@@ -142,11 +111,6 @@ def cython_version():
     from Cython import __version__
 
     return __version__
-
-
-def defined(macros):
-    """The lines of a program that does not compile unless the macros are defined."""
-    return "".join(f"#ifndef {macro}\n#error {macro}\n#endif\n" for macro in macros)
 
 
 setup(

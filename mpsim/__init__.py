@@ -5,6 +5,8 @@
 -416.0
 """
 
+from importlib.metadata import PackageNotFoundError, version
+
 from mpsim import assignment, blocks, data, extend, nn, validate
 from mpsim.assignment import Plan
 from mpsim.contraction import matmul
@@ -20,7 +22,10 @@ from mpsim.training.optimizer import SGD
 from mpsim.training.schedule import Cosine, Step
 from mpsim.training.trainer import Trainer
 
-__version__ = "0.1.0"
+try:
+    __version__ = version("mpsim")
+except PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "0.0"
 
 __all__ = [
     "FORMATS", "SGD", "Accumulator", "BackendUnavailable", "Cosine", "Format", "LossScale", "Mode", "MpsimError",

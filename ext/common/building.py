@@ -77,7 +77,7 @@ class Toolchain:
     """The C compiler that Python's build commands have chosen, or clang-cl on Windows.
 
     Raises:
-        CannotBuild: There is no compiler, it is MSVC's, it does not work, or Python's headers are missing.
+        CannotBuild: There is no compiler, it is MSVC's, or it does not work.
     """
 
     def __init__(self, compiler: Any, include: Sequence[str | Path]) -> None:
@@ -91,6 +91,9 @@ class Toolchain:
         self.version = done.stdout
         if not self.accepts([]):
             raise CannotBuild(f"mpsim: {self.command[0]!r} cannot compile a C program. {WHAT_TO_INSTALL}")
+
+    def check_python(self) -> None:
+        """Raises CannotBuild if Python's headers are missing."""
         if not self.accepts([], "#include <Python.h>"):
             raise CannotBuild(f"mpsim: {self.command[0]!r} does not find Python.h. {WHAT_TO_INSTALL}")
 

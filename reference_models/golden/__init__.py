@@ -17,6 +17,7 @@ import numpy as np
 import reference_models
 from mpsim.assignment import assign
 from mpsim.files import semantics
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.philox import Stream, uniform
 from mpsim.trace import trace
 from mpsim.training.trainer import Trainer
@@ -47,7 +48,7 @@ def cases(model: str) -> Iterator[Case]:
     return (Case(model, plan, semantics) for semantics in SEMANTICS for plan in PLANS)
 
 
-def compute(case: Case, backend: str = "compiled", threads: int | None = 1) -> dict[str, Any]:
+def compute(case: Case, backend: str = DEFAULT_BACKEND, threads: int | None = 1) -> dict[str, Any]:
     """Runs three steps with batch 2. Returns each step's loss (hexadecimal float32), skip, promotions and SHA-256 of
     the logits' little-endian bytes, and the SHA-256 of masters and buffers at the end."""
 
@@ -96,7 +97,7 @@ def stored(model: str) -> dict[str, Any]:
     return found
 
 
-def file_content(model: str, backend: str = "compiled") -> dict[str, Any]:
+def file_content(model: str, backend: str = DEFAULT_BACKEND) -> dict[str, Any]:
     """Computes the content of a network's file."""
     about = {
         semantics.FIELD: semantics.SEMANTICS,
