@@ -5,6 +5,7 @@ These are mpsim's optional packages, and entry points of mpsim.backends, mpsim.d
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -18,6 +19,8 @@ EXTRAS = {
     "matplotlib": ("matplotlib", "plots"),
     "PIL": ("Pillow", "images"),
     "hypothesis": ("Hypothesis", "testing"),
+    "torch": ("PyTorch", "torch"),
+    "ml_dtypes": ("ml_dtypes", "ml-dtypes"),
 }
 
 
@@ -36,6 +39,16 @@ def require(module: str, purpose: str) -> ModuleType:
     """
     check_extra(module, purpose)
     return import_module(module)
+
+
+def remedy(message: str) -> str:
+    """Returns the end of a message that says that an optional package is missing: the command that installs it, or "".
+
+    >>> remedy("cannot import torch: No module named 'torch' (ModuleNotFoundError)")
+    "; run: pip install 'mpsim[torch]'"
+    """
+    found = re.search(r"No module named '(\w+)", message)
+    return f"; run: pip install 'mpsim[{EXTRAS[found[1]][1]}]'" if found and found[1] in EXTRAS else ""
 
 
 def check_extra(module: str, purpose: str) -> None:

@@ -95,12 +95,25 @@ def test_testing() -> None:
     assert len(lines) == 2 and all(one_sentence(line, "Hypothesis", "testing") for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("subject", "extra"), [("torch.float8_e4m3fn", "torch"), ("ml_dtypes.float8_e4m3fn", "ml-dtypes")]
+)
+def test_subjects_of_other_packages(subject: str, extra: str, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def barred(*spec: object, **options: object) -> None:
+        raise ModuleNotFoundError(f"No module named {subject.split('.')[0]!r}")
+
+    monkeypatch.setattr("importlib.import_module", barred)
+    code, _, errors = call("validate", "cast", subject, "--in-process")
+    assert code == 2 and errors.endswith(f"; run: pip install 'mpsim[{extra}]'\n") and len(errors.splitlines()) == 1
+
+
 def test_every_extra_is_declared_and_the_core_is_small() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     names = {extra: {re.split(r"[\[>=<]", each)[0].lower() for each in each_of} for extra, each_of in extras.items()}
-    for package, extra in plugins.EXTRAS.values():
-        assert package.lower() in names[extra]
+    packages = {"PIL": "pillow"}
+    for module, (_, extra) in plugins.EXTRAS.items():
+        assert packages.get(module, module) in names[extra]
     assert names["testing"] == {"hypothesis"}
     core = {re.split(r"[>=<]", each)[0] for each in project["dependencies"]}
     assert core == {"numpy", "scipy", "numba", "typer", "rich", "safetensors"}

@@ -10,13 +10,20 @@ import numpy as np
 
 from mpsim.errors import MpsimError
 from mpsim.kernels.contract import Array
+from mpsim.plugins import remedy
 
 #: Represents a result for which the format has no code.
 NO_CODE = 1 << 63
 
 
 class SubjectError(MpsimError, RuntimeError):
-    """The subject cannot be found, called or understood. The message says why and what to do."""
+    """The subject cannot be found, called or understood. The message says why and what to do.
+
+    If an optional package is missing, the message ends with the command that installs it.
+    """
+
+    def __init__(self, message: str = "", argument: str | None = None) -> None:
+        super().__init__(message + remedy(message), argument)
 
 
 class Verdict(Enum):

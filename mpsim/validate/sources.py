@@ -15,6 +15,7 @@ from mpsim.formats import FORMATS, Format, as_format
 from mpsim.integers import Integer, as_integer, from_integer, is_integer_name
 from mpsim.integers.rounding import as_dtype
 from mpsim.kernels.contract import Array
+from mpsim.plugins import require
 from mpsim.policies import Policy
 from mpsim.rounding import decode, of_integers
 
@@ -133,12 +134,10 @@ class Source:
         """Returns the array that a NumPy subject receives. For bfloat16 it is an array of ml_dtypes.
 
         Raises:
-            ModuleNotFoundError: The type is bfloat16, and ml_dtypes is not installed.
+            MissingExtra: The type is bfloat16, and ml_dtypes is not installed.
         """
         if self.name == "bfloat16":
-            import ml_dtypes
-
-            return patterns.view(ml_dtypes.bfloat16)
+            return patterns.view(require("ml_dtypes", "an array of bfloat16").bfloat16)
         return patterns.view(self.name)
 
     def typed(self, patterns: Array, as_numbers: bool = True) -> tuple[str, Array]:
