@@ -25,23 +25,34 @@ from mpsim.nn.activations import (
 from mpsim.nn.convolution import Conv1d, Conv2d, ConvTranspose2d
 from mpsim.nn.layers import (
     Add,
-    AvgPool2d,
-    BatchNorm2d,
     Cat,
     ChannelShuffle,
     Embedding,
     Flatten,
     Identity,
     Linear,
-    MaxPool2d,
     SplitHalf,
 )
 from mpsim.nn.module import Module, ModuleList, Sequential
-from mpsim.nn.normalization import GroupNorm, LayerNorm, RMSNorm
+from mpsim.nn.normalization import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RMSNorm
+from mpsim.nn.resizing import (
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
+    AvgPool2d,
+    CircularPad2d,
+    MaxPool2d,
+    PixelShuffle,
+    ReflectionPad2d,
+    ReplicationPad2d,
+    Upsample,
+    ZeroPad2d,
+)
 
 __all__ = [
-    "Add", "AvgPool2d", "BatchNorm2d", "Cat", "ChannelShuffle", "Conv1d", "Conv2d", "ConvTranspose2d", "Dropout",
-    "Embedding", "Flatten", "GELU", "GroupNorm", "Hardsigmoid", "Hardswish", "Identity", "LayerNorm", "LeakyReLU",
-    "Linear", "MaxPool2d", "Module", "ModuleList", "RMSNorm", "ReLU", "ReLU6", "Sequential", "SiLU", "Sigmoid",
-    "Softmax", "Softplus", "SplitHalf", "StochasticDepth", "Tanh",
+    "AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "Add", "AvgPool2d", "BatchNorm1d", "BatchNorm2d", "Cat",
+    "ChannelShuffle", "CircularPad2d", "Conv1d", "Conv2d", "ConvTranspose2d", "Dropout", "Embedding", "Flatten",
+    "GELU", "GroupNorm", "Hardsigmoid", "Hardswish", "Identity", "LayerNorm", "LeakyReLU", "Linear", "MaxPool2d",
+    "Module", "ModuleList", "PixelShuffle", "RMSNorm", "ReLU", "ReLU6", "ReflectionPad2d", "ReplicationPad2d",
+    "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus", "SplitHalf", "StochasticDepth", "Tanh", "Upsample",
+    "ZeroPad2d",
 ]  # fmt: skip

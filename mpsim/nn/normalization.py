@@ -1,15 +1,71 @@
-"""Defines layers that normalize rows or groups of channels."""
+"""Defines layers that normalize channels, groups of channels, or rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from mpsim import ops
-from mpsim.engine.tensor import Tensor
+from mpsim.engine.tensor import Array, Tensor
 from mpsim.errors import UsageError
 from mpsim.nn.module import Module
 from mpsim.nn.parameters import at_least_one, filled
-from mpsim.ops.normalization import check_epsilon
+from mpsim.ops.normalization import check_epsilon, check_momentum
+
+
+class BatchNorm2d(Module):
+    """Applies ops.batch_norm.
+
+    ``weight`` (the scale) starts as ones, ``bias`` (the shift) as zeros.
+
+    Args:
+        channels: The number of channels.
+        epsilon: Added to the variance.
+        momentum: The weight of a batch in the running statistics. With None they are averages over all batches, in
+            which each batch has the weight 1 / (number of batches), as in PyTorch.
+        affine: Whether there are ``weight`` and ``bias``.
+        track_running_stats: Whether there are running statistics. Without them evaluation uses those of the batch.
+
+    >>> list(BatchNorm2d(4).buffers())
+    ['running_mean', 'running_var', 'num_batches_tracked']
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        epsilon: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+    ) -> None:
+        channels = at_least_one("channels", channels)
+        self.epsilon, self.momentum = check_epsilon(epsilon), None if momentum is None else check_momentum(momentum)
+        self.weight, self.bias = (filled(value, channels) if affine else None for value in (1, 0))
+        self.tracks = track_running_stats
+        if not self.tracks:
+            return
+        self.buffer_names = ("running_mean", "running_var", "num_batches_tracked")
+        self.running_mean: Array = np.zeros(channels, np.float32)
+        self.running_var: Array = np.ones(channels, np.float32)
+        self.num_batches_tracked: Array = np.zeros((), np.int64)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if not self.tracks:
+            return ops.batch_norm(x, self.weight, self.bias, epsilon=self.epsilon, of_batch=True, name=self.path)
+        tracked = int(self.num_batches_tracked) + 1
+        momentum = 1 / tracked if self.momentum is None else self.momentum
+        statistics = (self.running_mean, self.running_var)
+        y = ops.batch_norm(
+            x, self.weight, self.bias, *statistics, epsilon=self.epsilon, momentum=momentum, name=self.path
+        )
+        if x.tape.training and not x.tape.shape_only:
+            self.num_batches_tracked = np.asarray(tracked, np.int64)
+        return y
+
+
+class BatchNorm1d(BatchNorm2d):
+    """Applies ops.batch_norm to (N, C) or (N, C, L)."""
 
 
 class LayerNorm(Module):

@@ -52,7 +52,20 @@ from mpsim.ops.functions import (
     sqrt,
     tanh,
 )
-from mpsim.ops.indexing import EMBEDDING, PAD, SLICE, UPSAMPLE, embedding, pad, select, slice, take, upsample_nearest
+from mpsim.ops.indexing import (
+    EMBEDDING,
+    INTERPOLATE,
+    PAD,
+    SLICE,
+    UPSAMPLE,
+    embedding,
+    pad,
+    select,
+    slice,
+    take,
+    upsample_bilinear,
+    upsample_nearest,
+)
 from mpsim.ops.linear import LINEAR, MATMUL, attention, linear, matmul
 from mpsim.ops.loss import LOG_SOFTMAX, NLL_LOSS, cross_entropy, log_softmax, nll_loss
 from mpsim.ops.normalization import (
@@ -65,12 +78,21 @@ from mpsim.ops.normalization import (
     layer_norm,
     rms_norm,
 )
-from mpsim.ops.pooling import AVG_POOL2D, MAX_POOL2D, avg_pool2d, max_pool2d
+from mpsim.ops.pooling import (
+    AVG_POOL2D,
+    MAX_POOL2D,
+    adaptive_avg_pool2d,
+    adaptive_max_pool2d,
+    avg_pool2d,
+    max_pool2d,
+)
 from mpsim.ops.reductions import MEAN, SOFTMAX, SUM, mean, softmax, sum
-from mpsim.ops.shape import CAT, SPLIT_HALF, cat, channel_shuffle, flatten, permute, reshape, split_half
+from mpsim.ops.shape import CAT, SPLIT_HALF, cat, channel_shuffle, flatten, permute, pixel_shuffle, reshape, split_half
 
 __all__ = [
     "PRIMITIVES",
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
     "add",
     "attention",
     "avg_pool2d",
@@ -105,6 +127,7 @@ __all__ = [
     "nll_loss",
     "pad",
     "permute",
+    "pixel_shuffle",
     "primitive_of",
     "relu",
     "relu6",
@@ -124,6 +147,7 @@ __all__ = [
     "sum",
     "take",
     "tanh",
+    "upsample_bilinear",
     "upsample_nearest",
 ]
 
@@ -169,6 +193,7 @@ PRIMITIVES = {
         SOFTMAX,
         SUM,
         EMBEDDING,
+        INTERPOLATE,
         PAD,
         SLICE,
         UPSAMPLE,

@@ -12,6 +12,7 @@ from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Parameter, Tensor
 from mpsim.errors import UsageError
 from mpsim.kernels import Kernels
+from mpsim.ops.broadcasting import expanded
 from mpsim.ops.reductions import rising_axes
 
 #: (axis, the position of each element along it, -1 for +0), in rising axes.
@@ -102,48 +103,83 @@ def _padded(size: int, before: int, after: int, mode: str) -> np.ndarray:
 
 def upsample_nearest(x: Tensor, factor: int | tuple[int, int], *, name: str | None = None) -> Tensor:
     """Repeats each element of (N, C, H, W) ``factor`` times in both directions, or (vertical, horizontal) times."""
-    factors = factor if isinstance(factor, tuple | list) else (factor, factor)
-    if len(x.shape) != 4 or len(factors) != 2:
-        raise UsageError(f"input must be (N, C, H, W) with one or two factors, got {x.shape} and {factor}")
-    times = [checks.whole("factor", each, least=1) for each in factors]
+    times = _factors(x, factor)
     steps = tuple((axis, np.repeat(np.arange(x.shape[axis]), each)) for axis, each in zip((2, 3), times, strict=True))
     return _bind(UPSAMPLE, x, steps, name)
 
 
-def embedding(tape_or_tokens: Tensor, weight: Parameter, *, name: str | None = None) -> Tensor:
+def upsample_bilinear(
+    x: Tensor, factor: int | tuple[int, int], align_corners: bool = False, *, name: str | None = None
+) -> Tensor:
+    """Interpolates (N, C, H, W) between neighbours to ``factor`` times the size, or (vertical, horizontal) times.
+
+    Element i of an axis lies at s = (i + 0.5) / factor - 0.5, at least 0, of the input, or with ``align_corners`` at
+    s = i * (size - 1) / (factor * size - 1). It is x[k] * float32(1 - t) + x[k + 1] * float32(t), k = floor(s),
+    t = s - k, first along H, then along W. Each operation is rounded. Beyond the last element k + 1 is k.
+    """
+    steps = []
+    for axis, times in zip((2, 3), _factors(x, factor), strict=True):
+        size = x.shape[axis]
+        places = np.arange(size * times, dtype=np.float64)
+        at = (
+            places * (size - 1) / max(1, size * times - 1)
+            if align_corners
+            else np.maximum((places + 0.5) / times - 0.5, 0)
+        )
+        first = np.minimum(np.floor(at).astype(np.int64), size - 1)
+        share = (at - first).astype(np.float32)
+        steps.append((axis, first, np.minimum(first + 1, size - 1), (1 - (at - first)).astype(np.float32), share))
+    return x.tape.bind(INTERPOLATE, (x,), name=name, steps=tuple(steps))
+
+
+def _factors(x: Tensor, factor: int | tuple[int, int]) -> list[int]:
+    factors = factor if isinstance(factor, tuple | list) else (factor, factor)
+    if len(x.shape) != 4 or len(factors) != 2:
+        raise UsageError(f"input must be (N, C, H, W) with one or two factors, got {x.shape} and {factor}")
+    return [checks.whole("factor", each, least=1) for each in factors]
+
+
+def embedding(tokens: Tensor, weight: Parameter, *, name: str | None = None) -> Tensor:
     """Returns the rows of ``weight`` (V, D) at the positions of an integer tensor: (...) -> (..., D).
 
     The gradient of a row is the sum of the gradients of its copies, in the order of the tokens. Raises TypeError for
     tokens that are not integers, and ValueError for one outside 0..V-1.
     """
-    return tape_or_tokens.tape.bind(EMBEDDING, (tape_or_tokens,), (weight,), name)
+    return tokens.tape.bind(EMBEDDING, (tokens,), (weight,), name)
 
 
 def _bind(primitive: Primitive, x: Tensor, steps: Steps, name: str | None) -> Tensor:
     return x.tape.bind(primitive, (x,), name=name, steps=steps)
 
 
-def _forward(kernels: Kernels, inputs: tuple, parameters: tuple, *, steps: Steps) -> tuple[Array, tuple]:
-    (x,) = inputs
+def gathered(kernels: Kernels, x: Array, steps: Steps) -> tuple[Array, list]:
+    """Returns the elements of x at the positions of ``steps``, and what ``scattered`` needs."""
     shape, made = tuple(x.shape), []
-    if not steps:
-        return kernels.scale(x, 1.0), ([], shape)
     for axis, places in steps:
         index = kernels.from_numpy(np.ascontiguousarray(places, np.int64))
         x = kernels.take(x.reshape(*_around(shape, axis)), index)
         made.append((axis, index, shape))
         shape = (*shape[:axis], len(places), *shape[axis + 1 :])
-    return x.reshape(*shape), (made, tuple(inputs[0].shape))
+    return x.reshape(*shape), made
+
+
+def scattered(kernels: Kernels, gradient: Array, made: list) -> Array:
+    """Returns the gradient of x, given that of the result of ``gathered``."""
+    for axis, index, shape in reversed(made):
+        outer, size, run = _around(shape, axis)
+        gradient = kernels.take_gradient(gradient.reshape(outer, index.size, run), index, size).reshape(*shape)
+    return gradient
+
+
+def _forward(kernels: Kernels, inputs: tuple, parameters: tuple, *, steps: Steps) -> tuple[Array, tuple]:
+    if not steps:
+        return kernels.scale(inputs[0], 1.0), ([],)
+    y, made = gathered(kernels, inputs[0], steps)
+    return y, (made,)
 
 
 def _backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
-    made, x_shape = saved
-    if not needs[0]:
-        return (None,), ()
-    for axis, index, shape in reversed(made):
-        outer, size, run = _around(shape, axis)
-        gradient = kernels.take_gradient(gradient.reshape(outer, index.size, run), index, size)
-    return (gradient.reshape(*x_shape),), ()
+    return (scattered(kernels, gradient, saved[0]) if needs[0] else None,), ()
 
 
 def _around(shape: Shape, axis: int) -> tuple[int, int, int]:
@@ -154,7 +190,7 @@ def _around(shape: Shape, axis: int) -> tuple[int, int, int]:
 def spread(kernels: Kernels, weight: Array, dilation: tuple[int, int]) -> Array:
     """Returns kernels (O, C, R, S) with ``dilation`` - 1 zeros between neighbours; themselves for a dilation of 1."""
     steps = _dilation(tuple(weight.shape), dilation)
-    return _forward(kernels, (weight,), (), steps=steps)[0] if steps else weight
+    return gathered(kernels, weight, steps)[0] if steps else weight
 
 
 def compress(kernels: Kernels, gradient: Array, dilation: tuple[int, int]) -> Array:
@@ -179,8 +215,13 @@ def _dilation(shape: Shape, dilation: tuple[int, int]) -> Steps:
 
 
 def _shape(inputs: list[Shape], parameters: list[Shape], *, steps: Steps) -> Shape:
+    return gathered_shape(inputs[0], steps)
+
+
+def gathered_shape(shape: Shape, steps: Steps) -> Shape:
+    """Returns the shape of the result of ``gathered``."""
     sizes = {axis: len(places) for axis, places in steps}
-    return tuple(sizes.get(axis, size) for axis, size in enumerate(inputs[0]))
+    return tuple(sizes.get(axis, size) for axis, size in enumerate(shape))
 
 
 def _along(*steps: tuple[int, Sequence[int]]) -> Sample:
@@ -227,4 +268,61 @@ EMBEDDING = Primitive(
     opens_group=True,
     chooses=False,
     samples=(Sample((np.array([[2, 0, 2], [1, 2, 4]]),), ((5, 3),)),),
+)
+
+
+def _mixed(kernels: Kernels, x: Array, factors: np.ndarray) -> Array:
+    """Multiplies x (P, m, Q) by a factor for each of m, in the memory of x."""
+    given = kernels.from_numpy(factors.astype(x.dtype).reshape(1, -1, 1))
+    return kernels.multiply(x, expanded(kernels, given, tuple(x.shape)), out=x)
+
+
+def _interpolate_forward(kernels: Kernels, inputs: tuple, parameters: tuple, *, steps: tuple) -> tuple[Array, tuple]:
+    (x,), made = inputs, []
+    for axis, first, second, before, after in steps:
+        shape = tuple(x.shape)
+        flat, index = x.reshape(*_around(shape, axis)), (kernels.from_numpy(first), kernels.from_numpy(second))
+        y = _mixed(kernels, kernels.take(flat, index[0]), before)
+        y = kernels.add(y, _mixed(kernels, kernels.take(flat, index[1]), after), out=y)
+        made.append((shape, axis, index, before, after))
+        x = y.reshape(*shape[:axis], len(first), *shape[axis + 1 :])
+    return x, (made,)
+
+
+def _interpolate_backward(
+    kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]
+) -> tuple[tuple, tuple]:
+    if not needs[0]:
+        return (None,), ()
+    for shape, axis, index, before, after in reversed(saved[0]):
+        outer, size, run = _around(shape, axis)
+        gradient = gradient.reshape(outer, len(before), run)
+        rest = _mixed(kernels, kernels.scale(gradient, 1.0), after)
+        first = kernels.take_gradient(_mixed(kernels, gradient, before), index[0], size)
+        gradient = kernels.add(first, kernels.take_gradient(rest, index[1], size), out=first).reshape(*shape)
+    return (gradient,), ()
+
+
+def _interpolate_shape(inputs: list[Shape], parameters: list[Shape], *, steps: tuple) -> Shape:
+    return gathered_shape(inputs[0], tuple((axis, first) for axis, first, *_ in steps))
+
+
+def _between(axis: int, first: list[int], second: list[int], share: list[float]) -> tuple:
+    after = np.array(share, np.float32)
+    return axis, np.array(first), np.array(second), 1 - after, after
+
+
+INTERPOLATE = Primitive(
+    "Interpolate",
+    _interpolate_forward,
+    _interpolate_backward,
+    _interpolate_shape,
+    samples=(
+        Sample(
+            ((2, 3, 2, 3),),
+            attributes={
+                "steps": (_between(2, [0, 0, 1], [1, 1, 1], [0, 0.5, 0]), _between(3, [0, 1], [1, 2], [0.25, 0.75]))
+            },
+        ),
+    ),
 )

@@ -18,23 +18,25 @@ from mpsim.ops.reductions import divided
 
 def batch_norm(
     x: Tensor,
-    scale: Parameter,
-    shift: Parameter,
+    scale: Parameter | None = None,
+    shift: Parameter | None = None,
     running_mean: Array | None = None,
     running_variance: Array | None = None,
     *,
     epsilon: float = 1e-5,
     momentum: float = 0.1,
+    of_batch: bool = False,
     name: str | None = None,
 ) -> Tensor:
-    """Computes y = (x - mean) / sqrt(variance + epsilon) * scale + shift per channel: (N, C, H, W) -> (N, C, H, W).
+    """Computes y = (x - mean) / sqrt(variance + epsilon) * scale + shift per channel of (N, C[, L]) or (N, C, H, W).
+
+    Without scale and shift these are 1 and 0. On a training tape mean and variance are those of the batch. The running
+    statistics (backend arrays (C,), if passed) are updated in place: running = (1 - momentum) * running + momentum *
+    batch, with the unbiased variance, over N*H*W - 1. An evaluation tape uses the running statistics, which are then
+    required unless ``of_batch`` is set: then it uses those of the batch. Raises UsageError for an epsilon that is 0 in
+    float32, or a momentum outside 0 to 1.
 
     Source: Ioffe and Szegedy 2015.
-
-    On a training tape mean and variance are those of the batch. The running statistics (backend arrays (C,), if passed)
-    are updated in place: running = (1 - momentum) * running + momentum * batch, with the unbiased variance, over
-    N*H*W - 1. An evaluation tape uses the running statistics, which are then required. Raises UsageError for an epsilon
-    that is 0 in float32, or a momentum outside 0 to 1.
     """
     check_epsilon(epsilon)
     check_momentum(momentum)
@@ -42,7 +44,7 @@ def batch_norm(
         "running": None if running_mean is None else (running_mean, running_variance),
         "epsilon": epsilon,
         "momentum": momentum,
-        "training": x.tape.training,
+        "training": x.tape.training or of_batch,
     }
     return x.tape.bind(BATCH_NORM, (x,), (scale, shift), name, **attributes)
 
@@ -67,32 +69,43 @@ def _forward(
     momentum: float = 0.1,
     training: bool = True,
 ) -> tuple[Array, tuple]:
-    (x,), (scale, shift) = inputs, parameters
+    (x,) = inputs
+    image = _image(x)
+    scale, shift = parameters or unit(kernels, x.shape[1], x)
     if not training and running is not None:
-        return kernels.batch_norm_inference(x, *running, scale, shift, epsilon), ()
-    y, mean, variance, inverse_deviation = kernels.batch_norm(x, scale, shift, epsilon)
+        return kernels.batch_norm_inference(image, *running, scale, shift, epsilon).reshape(*x.shape), ()
+    y, mean, variance, inverse_deviation = kernels.batch_norm(image, scale, shift, epsilon)
     if running is not None:
-        count = x.shape[0] * x.shape[2] * x.shape[3]
+        count = x.size // x.shape[1]
         kernels.update_running(running[0], mean, momentum, 1.0)
         kernels.update_running(running[1], variance, momentum, count / (count - 1) if count > 1 else 1.0)
-    return y, (x, mean, inverse_deviation, scale)
+    return y.reshape(*x.shape), (x, mean, inverse_deviation, scale, bool(parameters))
 
 
 def _backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
-    x_gradient, scale_gradient, shift_gradient = kernels.batch_norm_gradient(gradient, *saved, out=gradient)
-    return (x_gradient,), (scale_gradient, shift_gradient)
+    x, *statistics, affine = saved
+    gradient = _image(gradient)
+    x_gradient, *others = kernels.batch_norm_gradient(gradient, _image(x), *statistics, out=gradient)
+    return (x_gradient.reshape(*x.shape),), tuple(others) if affine else ()
+
+
+def _image(x: Array) -> Array:
+    """(N, C, ...) -> (N, C, H, W)."""
+    return x if len(x.shape) == 4 else x.reshape(*x.shape[:2], -1, 1)
 
 
 def _shape(
     inputs: list[Shape], parameters: list[Shape], *, running: tuple | None = None, training: bool = True, **rest: Any
 ) -> Shape:
     (x,) = inputs
-    if len(x) != 4:
-        raise UsageError(f"input must be (N, C, H, W), got {x}")
+    if len(x) not in (2, 3, 4):
+        raise UsageError(f"input must be (N, C), (N, C, L) or (N, C, H, W), got {x}")
+    if len(parameters) == 1:
+        raise UsageError("scale and shift are needed together, got one of them")
     if not training and running is None:
         raise UsageError("evaluation needs running statistics, got none")
     statistics = {} if running is None else {"running mean": running[0].shape, "running variance": running[1].shape}
-    for what, shape in {"scale": parameters[0], "shift": parameters[1], **statistics}.items():
+    for what, shape in {**dict(zip(("scale", "shift"), parameters, strict=False)), **statistics}.items():
         if tuple(shape) != (x[1],):
             raise UsageError(f"input has {x[1]} channels, {what} has shape {tuple(shape)}")
     return x
@@ -104,7 +117,7 @@ BATCH_NORM = Primitive(
     _backward,
     _shape,
     reads_input_again=True,
-    samples=(Sample(((3, 2, 4, 5),), ((2,), (2,))),),
+    samples=(Sample(((3, 2, 4, 5),), ((2,), (2,))), Sample(((5, 3),)), Sample(((4, 2, 3),), ((2,), (2,)))),
 )
 
 
@@ -176,16 +189,17 @@ def _affine(kernels: Kernels, y: Array, parameters: tuple, affine: Shape) -> Arr
     return y
 
 
-def _unit(kernels: Kernels, rows: int, x: Array) -> tuple[Array, Array]:
-    """Returns a scale of ones and a shift of zeros."""
-    return (kernels.from_numpy(np.full(rows, value, x.dtype)) for value in (1, 0))  # type: ignore[return-value]
+def unit(kernels: Kernels, count: int, x: Array) -> tuple[Array, Array]:
+    """Returns a scale of ones and a shift of zeros, of the dtype of x."""
+    one, zero = (kernels.from_numpy(np.full(count, value, x.dtype)) for value in (1, 0))
+    return one, zero
 
 
 def _rows_forward(
     kernels: Kernels, inputs: tuple, parameters: tuple, *, rows: int, affine: Shape, epsilon: float
 ) -> tuple[Array, tuple]:
     (x,) = inputs
-    one, zero = _unit(kernels, rows, x)
+    one, zero = unit(kernels, rows, x)
     y, mean, variance, inverse = kernels.batch_norm(x.reshape(1, rows, 1, -1), one, zero, epsilon)
     y = _affine(kernels, y.reshape(*x.shape), parameters, affine)
     return y, (x, mean, variance, inverse, parameters, affine, epsilon)
@@ -193,7 +207,7 @@ def _rows_forward(
 
 def _rows_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
     x, mean, variance, inverse, parameters, affine, epsilon = saved
-    one, zero = _unit(kernels, mean.size, x)
+    one, zero = unit(kernels, mean.size, x)
     rows, found = x.reshape(1, mean.size, 1, -1), []
     if parameters:
         normalized = kernels.batch_norm_inference(rows, mean, variance, one, zero, epsilon).reshape(*x.shape)

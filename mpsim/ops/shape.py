@@ -124,3 +124,17 @@ def channel_shuffle(x: Tensor, groups: int = 2) -> Tensor:
     x = reshape(x, (samples, groups, channels // groups, height, width))
     x = permute(x, (0, 2, 1, 3, 4))  # (N, groups, C/groups, H, W) -> (N, C/groups, groups, H, W)
     return reshape(x, (samples, channels, height, width))
+
+
+def pixel_shuffle(x: Tensor, factor: int) -> Tensor:
+    """Returns a view: (N, C*factor*factor, H, W) -> (N, C, H*factor, W*factor).
+
+    Element (n, c, h*factor + i, w*factor + j) is channel c*factor*factor + i*factor + j of (h, w) (Shi et al. 2016).
+    """
+    factor = checks.whole("factor", factor, least=1)
+    if len(x.shape) != 4 or x.shape[1] % (factor * factor):
+        raise UsageError(f"pixel_shuffle: input must be (N, C*{factor * factor}, H, W), got {x.shape}")
+    samples, channels, height, width = x.shape
+    y = reshape(x, (samples * channels // factor**2, factor, factor, height, width))
+    y = permute(y, (0, 3, 1, 4, 2))  # (N*C, i, j, H, W) -> (N*C, H, i, W, j)
+    return reshape(y, (samples, channels // factor**2, height * factor, width * factor))

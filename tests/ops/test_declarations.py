@@ -24,7 +24,8 @@ def forward(kind: str, i: int) -> tuple[tuple, np.ndarray, list[Any]]:
     inputs, parameters = tuple(map(drawn, sample.inputs)), tuple(map(drawn, sample.parameters))
     output, saved = primitive.forward(kernels.bind("reference"), inputs, parameters, **sample.attributes)
     arrays = [each for each in saved if isinstance(each, np.ndarray) and each.ndim > 1]
-    return inputs, output, [each for each in arrays if not any(each is parameter for parameter in parameters)]
+    constants = (*parameters, *sample.attributes.values())
+    return inputs, output, [each for each in arrays if not any(each is constant for constant in constants)]
 
 
 @pytest.mark.parametrize(("kind", "i"), CASES)

@@ -203,7 +203,7 @@ def parameter(*shape: int) -> Parameter:
         (lambda: ops.linear(on_tape(MATRIX), parameter(2, 4), name="fc"), "Linear 'fc': input has 3 .* expects 4"),
         (lambda: ops.linear(on_tape(MATRIX), parameter(2, 3), parameter(3)), r"bias must have shape \(2,\)"),
         (lambda: ops.batch_norm(on_tape(X), parameter(4), parameter(3)), "3 channels, scale has shape"),
-        (lambda: ops.batch_norm(on_tape(MATRIX), parameter(3), parameter(3)), "got"),
+        (lambda: ops.batch_norm(on_tape(X[..., None]), parameter(3), parameter(3)), "got"),
         (
             lambda: ops.batch_norm(on_tape(X), parameter(3), parameter(3), np.zeros(3), np.zeros(2)),
             "running variance has shape",

@@ -16,7 +16,7 @@ from mpsim.testing.gradients import LEAF
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[peers]'")
 F = torch.nn.functional
 RANDOM = np.random.default_rng(0)
-IMAGE, ROWS, WIDE = (2, 4, 5, 6), (2, 3, 8), (2, 3, 8, 8)
+IMAGE, ROWS, POOLED = (2, 4, 5, 6), (2, 3, 8), (2, 3, 8, 6)
 
 #: name -> (ours, PyTorch's, shapes of the tensors); "+": positive numbers
 CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...]]] = {
@@ -87,6 +87,53 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...]]]
         ),
         lambda x, w, b: F.conv_transpose2d(x, w, b, 2, 1, (1, 0), 2, (1, 2)),
         (IMAGE, (4, 3, 3, 2), (6,)),
+    ),
+    "bilinear": (
+        lambda x: ops.upsample_bilinear(x, (2, 3)),
+        lambda x: F.interpolate(x, scale_factor=(2, 3), mode="bilinear"),
+        (IMAGE,),
+    ),
+    "bilinear_corners": (
+        lambda x: ops.upsample_bilinear(x, 3, align_corners=True),
+        lambda x: F.interpolate(x, scale_factor=3, mode="bilinear", align_corners=True),
+        (IMAGE,),
+    ),
+    "pixel_shuffle": (lambda x: ops.pixel_shuffle(x, 2), lambda x: F.pixel_shuffle(x, 2), ((2, 12, 3, 5),)),
+    "max_pool_ceil": (
+        lambda x: ops.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=True),
+        lambda x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True),
+        (POOLED,),
+    ),
+    "avg_pool_ceil": (
+        lambda x: ops.avg_pool2d(x, (3, 2), stride=2, padding=1, ceil_mode=True),
+        lambda x: F.avg_pool2d(x, (3, 2), 2, 1, ceil_mode=True),
+        (POOLED,),
+    ),
+    "avg_pool_inside": (
+        lambda x: ops.avg_pool2d(x, 3, stride=2, padding=1, ceil_mode=True, count_include_pad=False),
+        lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False),
+        (POOLED,),
+    ),
+    "adaptive_avg": (
+        lambda x: ops.adaptive_avg_pool2d(x, (3, 5)),
+        lambda x: F.adaptive_avg_pool2d(x, (3, 5)),
+        (POOLED,),
+    ),
+    "adaptive_even": (lambda x: ops.adaptive_avg_pool2d(x, 2), lambda x: F.adaptive_avg_pool2d(x, 2), (POOLED,)),
+    "adaptive_max": (
+        lambda x: ops.adaptive_max_pool2d(x, (5, 3)),
+        lambda x: F.adaptive_max_pool2d(x, (5, 3)),
+        (POOLED,),
+    ),
+    "batch_norm": (
+        lambda x, w, b: ops.batch_norm(x, *parameters(w, b)),
+        lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True),
+        ((6, 4), (4,), (4,)),
+    ),
+    "batch_norm_plain": (
+        lambda x: ops.batch_norm(x),
+        lambda x: F.batch_norm(x, None, None, training=True),
+        ((3, 4, 5),),
     ),
     **{
         mode: (

@@ -11,7 +11,9 @@ from families import FAMILIES
 from mpsim import Trainer, kernels, ops
 from mpsim.assignment import SCHEMES, assign, measure_sensitivity, uniform
 from mpsim.assignment.liveness import peak_memory
+from mpsim.engine.tape import Tape
 from mpsim.files.tensors import TensorFile
+from mpsim.ops import primitive_of
 from mpsim.testing.gradients import check_gradients
 from mpsim.trace import trace
 from mpsim.training.sensitivity import steps
@@ -53,7 +55,7 @@ def test_the_network_is_differentiated(family: str) -> None:
 def test_plans_memory_and_sensitivity(family: str) -> None:
     model = FAMILIES[family]()
     traced = trace(model, batch=4)
-    products = [op for op in traced.ops if op.kind in ("Conv2d", "Linear", "MatMul")]
+    products = [op for op in traced.ops if primitive_of(op.kind).is_product]
     assert len(traced.groups) == 1 + len(products)
     plan = assign(traced, "operator_based")
     low = {traced.ops[id.op].kind for id, format in plan.formats.items()
@@ -82,8 +84,6 @@ def test_a_recorded_step_is_equal_op_by_op(family: str) -> None:
 def test_attention_is_its_formula() -> None:
     random = np.random.default_rng(2)
     q, k, v = (random.standard_normal((2, 3, 5, 4)) for _ in range(3))
-    from mpsim.engine.tape import Tape
-
     tape = Tape(kernels.bind("compiled"))
     y = ops.attention(*(tape.input(x.astype(np.float32)) for x in (q, k, v)), causal=True)
     scores = np.where(np.tri(5, dtype=bool), q @ np.swapaxes(k, -1, -2) / 2, -np.inf)
