@@ -15,6 +15,7 @@ from mpsim.cli.output import console
 from mpsim.cli.validate.verdict import calls_subject, check_writable, gives_verdict
 from mpsim.errors import UsageError
 from mpsim.files.records import Fields
+from mpsim.formats import as_format
 from mpsim.integers import IntegerOverflow, is_integer_name
 from mpsim.integers.types import SPECIAL
 from mpsim.kernels import DEFAULT_BACKEND
@@ -34,7 +35,6 @@ from mpsim.validate.presentation import Presentation, Report
 from mpsim.validate.sources import as_float_source, as_source
 from mpsim.validate.subjects.casts import Subject, open_subject
 from mpsim.validate.subjects.opening import Calling
-from mpsim.validate.subjects.vectors_in import SUFFIXES
 
 
 def declares_policy() -> Callable[[Command[Result]], Command[Result]]:
@@ -114,7 +114,7 @@ def cast(
     policy. 1: different. 2: could not tell.
     """
 
-    if _is_conversion(subject, source) and not is_integer_name(format):
+    if _is_beyond_float64(source, format):
         return _conversion(subject, format, source, declared, seed, calling)
     _check_options(declared.mode, exhaustive, resume, given_bits, random_bit_count)
     opened = open_subject(subject, calling, random_bits=given_bits)
@@ -146,23 +146,22 @@ def _refuse(what: str, *names: str) -> None:
         raise UsageError(f"{' and '.join(refused)} cannot be used with {what}")
 
 
-def _is_conversion(subject: str, source: str) -> bool:
-    """Whether a subject that is given all codes of a source is tested as the operation ``convert``, which knows the
-    causes of wrong decoders. It has no options of a policy besides mode and overflow, and takes functions only."""
+def _is_beyond_float64(source: str, format: str | None) -> bool:
+    """Whether float64 does not hold the numbers of the source or the target. Such casts are tested as the operation
+    ``convert``, whose definition is exact. It has no options of a policy besides mode and overflow."""
     found = as_source(source)
-    if found.is_float or found.integer is not None:
-        return False
-    is_called = not subject.startswith("command:") and Path(subject).suffix not in SUFFIXES
-    return is_called and not command.options_given("nan", "infinity", "preset", *_OF_FLOATS)
+    named = () if format is None or is_integer_name(format) else (as_format(format),)
+    codes = () if found.integer is not None or found.is_float else (found.format,)
+    return not all(each.fits_float64 for each in (*named, *codes))
 
 
 def _conversion(
     subject: str, format: str | None, source: str, declared: Declaration, seed: int, calling: Calling
 ) -> tuple[Report, Presentation]:
-    """A decoder, or a conversion between two formats: the operation ``convert``."""
+    """A cast of numbers that float64 does not hold: the operation ``convert``."""
     _refuse(
-        f"--source {source}, all of whose codes are asked", "exhaustive", "resume", "random_bit_count", "given_bits",
-        "backend",
+        "formats beyond float64", "exhaustive", "resume", "random_bit_count", "given_bits", "backend", "nan",
+        "infinity", "preset", *_OF_FLOATS,
     )  # fmt: skip
     if format is None:
         raise UsageError(f"--source {source} needs --format: the format of the results")

@@ -13,6 +13,7 @@ import numpy as np
 
 from mpsim.kernels.contract import Array
 from mpsim.policies import PLAIN_MODES, Overflow, Policy
+from mpsim.rounding import decode
 from mpsim.validate.answers import NO_CODE, Outcome
 from mpsim.validate.cast import nans
 from mpsim.validate.cast.asking import Answers
@@ -20,6 +21,7 @@ from mpsim.validate.cast.classify import Kind, Staged, staged_outcome
 from mpsim.validate.cast.policy.treatments import FIELDS, QUIRKS
 from mpsim.validate.cast.rules import Rule
 from mpsim.validate.grid import Places, places
+from mpsim.validate.operations.causes import alike, meaning
 from mpsim.validate.sources import SOURCES, widened
 
 
@@ -63,6 +65,8 @@ def cause(
     sign = _which_sign(asked, answers)
     if staged is not None and kind is staged.kind and _explains(staged, members | right, answers, got, rule, backend):
         return Cause(staged.sentence())
+    if (meant := _other_codes(answers, got, rule, backend)) is not None:
+        return Cause(meant)
     if kind is Kind.NAN_CODE:
         return Cause(None, _nan_code(ours.keys, theirs.keys, answers))
     others = sorted(_other_rules(kind, rule, answers), key=lambda row: row[0] not in known)
@@ -73,6 +77,31 @@ def cause(
                 return Cause(sentence + words + sign)
     observed = _observed(kind, asked, ours.values, theirs.values, rule)
     return Cause(None, observed + sign if observed else "")
+
+
+def _other_codes(answers: Answers, got: Outcome, rule: Rule, backend: str) -> str | None:
+    """Returns words if codes of the source, or of the result, are taken for those of another format, which explains
+    every answer."""
+    source = answers.source
+    if not source.is_float and source.integer is None:
+        for other in alike(source.format):
+            x = np.asarray(decode(answers.patterns, other, np.float64, threads=1))
+            if _all_equal(rule.outcome(x, SOURCES["float64"], answers.results.space, backend=backend), got, rule):
+                return f"codes of {source.name} are read as {meaning(other)}"
+    if answers.results.space == "codes":
+        for other in alike(rule.format):
+            if other.fits_float32 and rule.with_(format=other).outcome(
+                answers.x, source, "codes", backend=backend
+            ).keys.tolist() == got.keys.tolist():  # fmt: skip
+                return f"results are encoded as {meaning(other)}"
+    return None
+
+
+def _all_equal(found: Outcome, got: Outcome, rule: Rule) -> bool:
+    equal = found.keys == got.keys
+    if rule.nan_codes == nans.ANY:
+        equal |= nans.as_good(found, got, rule.format)
+    return bool(equal.all())
 
 
 def _region(kind: Kind, x: Array, rule: Rule) -> Array:
@@ -100,11 +129,7 @@ def _parts(members: Array, answers: Answers, rule: Rule) -> Iterator[tuple[str, 
 
 def _gives(rule: Rule, asked: Answers, got: Outcome, backend: str) -> bool:
     """Returns whether the rule gives exactly these results."""
-    found = rule.outcome(asked.x, asked.source, asked.results.space, backend=backend)
-    equal = found.keys == got.keys
-    if rule.nan_codes == nans.ANY:
-        equal |= nans.as_good(found, got, rule.format)
-    return bool(equal.all())
+    return _all_equal(rule.outcome(asked.x, asked.source, asked.results.space, backend=backend), got, rule)
 
 
 def _explains(staged: Staged, where: Array, answers: Answers, got: Outcome, rule: Rule, backend: str) -> bool:
