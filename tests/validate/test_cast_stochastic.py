@@ -120,7 +120,7 @@ def test_false_alarms_are_rare() -> None:
     assert all(report.equal for report in reports)
 
 
-@pytest.mark.parametrize("text", ["ml_dtypes.float8_e5m2", "command:cat", "vectors.txt"])
+@pytest.mark.parametrize("text", ["ml_dtypes.float8_e5m2"])
 def test_subjects_without_random_bits_say_so(text: str) -> None:
     with pytest.raises(SubjectError, match="takes no random bits"):
         open_subject(text, random_bits=True)
@@ -141,3 +141,28 @@ def test_command_line(tmp_path: Path) -> None:
     assert result.exit_code == 1 and "trials differ" in result.stdout
     assert CliRunner().invoke(app, words).exit_code == 2
     assert CliRunner().invoke(app, [*common, "--mode", "nearest_even", "--given-bits"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "preset"), [("float16", 13, "ptx_rs"), ("float4_e2m1fn", 8, "ptx_rs_satfinite")]
+)
+def test_presets(name: str, bits: int, preset: str, tmp_path: Path) -> None:
+    """A preset has its number of random bits and its overflow policy."""
+    overflow = "infinity" if preset == "ptx_rs" else "saturate"
+    (tmp_path / "mine.py").write_text(
+        "import mpsim\n"
+        "def given(x, words):\n"
+        f"    options = {{'random_bits': words, 'random_bit_count': {bits}}}\n"
+        f"    return mpsim.round_to(x, {name!r}, 'stochastic', {overflow!r}, **options)\n"
+    )
+    command = ["validate", "cast", f"{tmp_path}/mine.py:given", "--format", name, "--given-bits", "--preset"]
+    assert CliRunner().invoke(app, [*command, preset]).exit_code == 0
+    for words in (["--mode", "stochastic"], ["--random-bit-count", "3"]):
+        assert CliRunner().invoke(app, [*command, preset, *words]).exit_code == 2
+    assert CliRunner().invoke(app, [*command, preset, "--source", "float64"]).exit_code == 2
+
+
+def test_fields_that_have_no_meaning_are_refused() -> None:
+    command = ["validate", "cast", "ml_dtypes.float8_e5m2", "--mode", "stochastic", "--subnormal-results", "flush_tiny"]
+    found = CliRunner().invoke(app, command)
+    assert found.exit_code == 2 and "flush_before" in found.stderr

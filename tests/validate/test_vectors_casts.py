@@ -13,8 +13,9 @@ from mpsim.errors import UsageError
 from mpsim.formats import FORMATS
 from mpsim.kernels import spec
 from mpsim.policies import Policy
-from mpsim.validate import validate_cast, validate_integer_cast
-from mpsim.validate.sources import as_source
+from mpsim.validate import open_subject, validate_cast, validate_integer_cast
+from mpsim.validate.cast.stochastic import validate_given_bits
+from mpsim.validate.sources import SOURCES, as_source
 from mpsim.vectors import casts, forms
 from mpsim.vectors.forms import Table
 
@@ -96,6 +97,17 @@ def test_packs_are_read_back(tmp_path: Path, source: str, target: str) -> None:
         policy = {"mode": "nearest_even", "overflow": "saturate", "nan": "zero" if "int" in target else None}
         report = validate(str(tmp_path / name), target, source, **policy)  # type: ignore[operator]
         assert report.equal and report.inputs == table.size, name
+
+
+def test_random_words_are_read_back(tmp_path: Path) -> None:
+    table = only(["float8_e5m2"], "float16", ["stochastic"], ["infinity"], size=500, random_bit_count=8)
+    for name, content in forms.table_files(table, ["npz", "txt", "jsonl"]).items():
+        (tmp_path / name).write_bytes(content)
+        for count, equal in ((8, True), (7, False)):
+            subject = open_subject(str(tmp_path / name), random_bits=True)
+            report = validate_given_bits(subject, FORMATS["float8_e5m2"], SOURCES["float16"], count)
+            assert (report.equal, report.trials) == (equal, table.size), name
+        assert report.causes[0].startswith("8 bits")
 
 
 def test_what_is_left_to_choose() -> None:

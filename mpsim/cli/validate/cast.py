@@ -16,7 +16,7 @@ from mpsim.cli.validate.verdict import calls_subject, check_writable, gives_verd
 from mpsim.errors import UsageError
 from mpsim.files.records import Fields
 from mpsim.formats import as_format
-from mpsim.integers import IntegerOverflow, is_integer_name
+from mpsim.integers import IntegerOverflow, IntegerPolicy, as_integer, is_integer_name
 from mpsim.integers.types import SPECIAL
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.policies import Mode, Overflow
@@ -24,10 +24,13 @@ from mpsim.validate.cast import nans
 from mpsim.validate.cast import report as presentation
 from mpsim.validate.cast.exhaustive import Sweep
 from mpsim.validate.cast.integers import report as integer_presentation
+from mpsim.validate.cast.integers.stochastic import validate_stochastic_integers
 from mpsim.validate.cast.integers.validation import IntegerReport, validate_integer_cast
 from mpsim.validate.cast.policy.declaration import Declaration
 from mpsim.validate.cast.policy.treatments import FIELDS
 from mpsim.validate.cast.stochastic import StochasticReport, validate_given_bits, validate_own_bits
+from mpsim.validate.cast.stochastic.presets import STOCHASTIC_PRESETS, stochastic_rule
+from mpsim.validate.cast.stochastic.result import ALL_BITS
 from mpsim.validate.cast.validation import sweep_all, target_format, validate_cast
 from mpsim.validate.operations import report as conversions
 from mpsim.validate.operations.validation import validate_operation
@@ -116,11 +119,14 @@ def cast(
 
     if _is_beyond_float64(source, format):
         return _conversion(subject, format, source, declared, seed, calling)
-    _check_options(declared.mode, exhaustive, resume, given_bits, random_bit_count)
+    _check_options(declared.mode, declared.preset, exhaustive, resume, given_bits, random_bit_count)
     opened = open_subject(subject, calling, random_bits=given_bits)
+    is_random = declared.mode is not None and Mode(declared.mode).takes_bit_count
     if is_integer_name(format) or (format is None and opened.integer is not None):
+        if is_random:
+            return _random_integers(opened, format, source, declared, random_bit_count, given_bits, seed), presentation
         return _integers(opened, format, source, declared, seed), integer_presentation
-    if declared.mode is not None and Mode(declared.mode).takes_bit_count:
+    if is_random or declared.preset in STOCHASTIC_PRESETS:
         return _stochastic(opened, format, source, declared, random_bit_count, given_bits, seed), presentation
     report = validate_cast(opened, format, source, seed=seed, backend=backend, **vars(declared))
     if exhaustive:
@@ -134,6 +140,26 @@ def _integers(subject: Subject, type: str | None, source: str, declared: Declara
     _refuse("casts to integer types", "exhaustive", "resume", "random_bit_count", "given_bits", "backend", *_OF_FLOATS)
     given = {name: getattr(declared, name) for name in declared.names}
     return validate_integer_cast(subject, type, source, seed=seed, **given)
+
+
+def _random_integers(
+    subject: Subject, type: str | None, source: str, declared: Declaration, count: int | None, given: bool, seed: int
+) -> StochasticReport:
+    """A cast to an integer type that rounds at random."""
+    _refuse("stochastic casts to integer types", "exhaustive", "plot", "backend", "preset", *_OF_FLOATS)
+    if given and count is None:
+        raise UsageError("--given-bits needs --random-bit-count: how many bits of each word decide")
+    any_nan = declared.nan in (None, nans.ANY)
+    policy = IntegerPolicy(
+        Mode(str(declared.mode)), IntegerOverflow(declared.overflow or "saturate"),
+        "zero" if any_nan else str(declared.nan), declared.infinity or "overflow", count or ALL_BITS,
+    )  # fmt: skip
+    target = subject.integer if type is None else as_integer(type)
+    assert target is not None
+    policy.check(target)
+    return validate_stochastic_integers(
+        subject, target, as_source(source), policy, given_bits=given, any_nan=any_nan, count=count, seed=seed
+    )
 
 
 #: Options that only casts to formats have.
@@ -173,8 +199,9 @@ def _conversion(
 
 
 def _check_options(
-    mode: str | None, exhaustive: bool, resume: Path | None, given_bits: bool, random_bit_count: int | None
-) -> None:
+    mode: str | None, preset: str | None, exhaustive: bool, resume: Path | None, given_bits: bool,
+    random_bit_count: int | None,
+) -> None:  # fmt: skip
     """UsageError for options that do not go together."""
     check_writable(resume, "--resume")
     if resume is not None and not exhaustive:
@@ -182,27 +209,33 @@ def _check_options(
     is_stochastic = mode is not None and Mode(mode).takes_bit_count
     if mode is not None and Mode(mode).needs_random_bits and not is_stochastic:
         raise UsageError(f"--mode {mode} takes random bits in a way that is not tested here; use stochastic")
-    if not is_stochastic and (given_bits or random_bit_count is not None):
+    is_stochastic_preset = preset in STOCHASTIC_PRESETS
+    if not (is_stochastic or is_stochastic_preset) and (given_bits or random_bit_count is not None):
         raise UsageError("--given-bits and --random-bit-count go with --mode stochastic and its variants")
     if mode in (Mode.STOCHASTIC_B, Mode.STOCHASTIC_C) and random_bit_count is None:
         raise UsageError(f"--mode {mode} needs --random-bit-count: the variants differ in what few bits do")
     if is_stochastic:
-        _refuse(
-            f"--mode {mode}, whose results are random", "preset", "exhaustive", "plot", "infinity", *_OF_FLOATS
-        )  # fmt: skip
+        _refuse(f"--mode {mode}, whose results are random", "preset", "exhaustive", "plot")
 
 
 def _stochastic(
     subject: Subject, format: str | None, source: str, declared: Declaration, count: int | None, given: bool, seed: int
 ) -> StochasticReport:
     target, read = target_format(subject, format), as_float_source(source)
-    rule, _ = replace(declared, mode=None, nan=declared.nan or nans.ANY).rule(target, read)
-    assert rule is not None
-    assert declared.mode is not None
-    options: Fields = {"overflow": rule.policy.overflow, "seed": seed, "nan_codes": rule.nan_codes}
-    options["mode"] = Mode(declared.mode)
-    if rule.nan != "nan":
-        raise UsageError(f"--nan {rule.nan} cannot be used with --mode stochastic")
+    if declared.preset is not None:
+        _refuse(f"--preset {declared.preset}, which is stochastic", "random_bit_count", "exhaustive", "plot")
+        rule = stochastic_rule(declared.preset, target, read)
+        mode, count = rule.policy.mode, rule.policy.random_bit_count
+    else:
+        found, _ = replace(declared, mode=None, nan=declared.nan or nans.ANY).rule(target, read)
+        assert found is not None
+        rule, mode = found, Mode(str(declared.mode))
+    if rule.subnormal_results == "flush_tiny":
+        raise UsageError("--subnormal-results flush_tiny cannot be used with a stochastic mode; give flush_before")
+    options: Fields = {
+        "overflow": rule.policy.overflow, "seed": seed, "nan_codes": rule.nan_codes, "mode": mode,
+        "fields": {name: getattr(rule, name) for name in FIELDS},
+    }  # fmt: skip
     if given and count is None:
         raise UsageError("--given-bits needs --random-bit-count: how many bits of each word decide")
     if given and count is not None:

@@ -144,8 +144,8 @@ def open_subject(text: str, calling: Calling = Calling(), *, random_bits: bool =
     >>> open_subject("numpy.float16").format.name
     'float16'
     """
-    called = ":" in text and not text.startswith("command:")
-    if random_bits and not called:
+    is_file = ":" not in text and Path(text).suffix in vectors_in.SUFFIXES
+    if random_bits and ":" not in text and not is_file:
         raise SubjectError(f"{text} takes no random bits; a function does: package.module:function, library.so:name")
     if text.startswith("command:"):
         return Subject(text, Program(text.removeprefix("command:"), calling.timeout))
@@ -183,7 +183,8 @@ def _of_vectors(path: Path) -> Subject:
     except (OSError, ValueError) as error:
         raise SubjectError(f"{path}: {error}") from error
     order = np.argsort(vectors.inputs, kind="stable")
-    rising = vectors._replace(inputs=vectors.inputs[order], results=vectors.results[order])
+    words = None if vectors.words is None else vectors.words[order]
+    rising = vectors._replace(inputs=vectors.inputs[order], results=vectors.results[order], words=words)
     return Subject(str(path), format=vectors.format, vectors=rising)
 
 

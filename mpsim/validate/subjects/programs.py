@@ -1,4 +1,4 @@
-"""Calls programs that read one hex operand per line and print ``OPERAND RESULT``, like TestFloat."""
+"""Calls programs that read hex operands on each line and print ``OPERAND … RESULT``, like TestFloat."""
 
 from __future__ import annotations
 
@@ -33,12 +33,11 @@ class Program(Immediate):
 
     def call(self, arrays: Sequence[Typed], most: int) -> list[Typed]:
         """See mpsim.validate.subjects.calling.Callee."""
-        (given,) = arrays
-        words = given.words.view(given.words.dtype.name.replace("uint", "int").replace("int", "uint"))
-        digits = 2 * words.dtype.itemsize
-        lines = "".join(f"{pattern:0{digits}X}\n" for pattern in words.tolist())
-        output = self._run(lines.encode(), MOST_A_LINE * words.size + MOST_BESIDE)
-        return [Typed("uint64", self._results(output, words))]
+        columns = [each.words.view(f"uint{8 * each.words.itemsize}") for each in arrays]
+        texts = [[f"{word:0{2 * column.itemsize}X}" for word in column.tolist()] for column in columns]
+        lines = "".join(" ".join(row) + "\n" for row in zip(*texts, strict=True))
+        output = self._run(lines.encode(), MOST_A_LINE * columns[0].size + MOST_BESIDE)
+        return [Typed("uint64", self._results(output, columns))]
 
     def _run(self, text: bytes, most: int) -> str:
         try:
@@ -80,7 +79,9 @@ class Program(Immediate):
         process.wait(timeout=10)
         return bytes(files[process.stdout.fileno()]), bytes(files[process.stderr.fileno()])
 
-    def _results(self, text: str, patterns: Array) -> Array:
+    def _results(self, text: str, columns: Sequence[Array]) -> Array:
+        """Returns the word after the operands, or the only one of each line."""
+        patterns, count = columns[0], len(columns)
         rows = [line.split() for line in text.splitlines() if line.strip() and not line.startswith(("#", "//"))]
         if len(rows) != patterns.size:
             raise SubjectError(f"{self.name} answered {len(rows)} lines to {patterns.size}")
@@ -88,7 +89,7 @@ class Program(Immediate):
             if all(len(row) == 1 for row in rows):
                 return np.array([int(row[0], 16) for row in rows], np.uint64)
             operands = np.array([int(row[0], 16) for row in rows], patterns.dtype)
-            results = np.array([int(row[1], 16) for row in rows], np.uint64)
+            results = np.array([int(row[count], 16) for row in rows], np.uint64)
         except (ValueError, IndexError, OverflowError) as error:
             raise SubjectError(f"{self.name}: expected lines 'OPERAND RESULT' of hex digits: {error}") from error
         if not np.array_equal(operands, patterns):

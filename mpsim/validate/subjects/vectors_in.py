@@ -17,19 +17,21 @@ SUFFIXES = (".txt", ".hex", ".mem", ".jsonl", ".json", ".npz")
 
 
 class Vectors(NamedTuple):
-    """Vectors: inputs as unsigned patterns, results as uint64 codes or floats, and the declared format, if any."""
+    """Vectors: inputs as unsigned patterns, results as uint64 codes or floats, the declared format and random words,
+    uint32, if any."""
 
     inputs: Array
     results: Array
     format: Format | None
+    words: Array | None = None
 
 
 def read(path: Path) -> Vectors:
     """Reads the vectors of a file, whose suffix selects the form.
 
-    Hex text has lines ``INPUT EXPECTED``, comments after ``//`` or ``#``, and underscores that act as spaces. JSON
-    lines are objects with ``input`` and ``expected`` as hex text or integers. An npz has arrays ``input`` and
-    ``expected``. Floats in ``input`` represent their patterns, and floats in ``expected`` are numbers.
+    Hex text has lines ``INPUT EXPECTED [RANDOM_BITS]``, comments after ``//`` or ``#``, and underscores that act as
+    spaces. JSON lines are objects with ``input``, ``expected`` and perhaps ``random_bits`` as hex text or integers. An
+    npz has arrays of these names. Floats in ``input`` represent their patterns, and floats in ``expected`` are numbers.
 
     Raises:
         ValueError: The content is something else.
@@ -44,7 +46,8 @@ def read(path: Path) -> Vectors:
     kept = [row for row in rows if row and not row[0].startswith("@")]
     if not kept or any(len(row) < 2 for row in kept):
         raise UsageError("expected lines of hex digits 'INPUT EXPECTED'")
-    return _vectors([row[0] for row in kept], [row[1] for row in kept])
+    found = _vectors([row[0] for row in kept], [row[1] for row in kept])
+    return found._replace(words=_random([row[2] for row in kept] if all(len(row) > 2 for row in kept) else None))
 
 
 def _json(lines: list[str]) -> Vectors:
@@ -54,12 +57,21 @@ def _json(lines: list[str]) -> Vectors:
         raise UsageError("expected objects with 'input' and 'expected'")
     named = next((item["format"] for item in objects if isinstance(item.get("format"), str)), None)
     found = _vectors([_hex(row["input"]) for row in rows], [_hex(row["expected"]) for row in rows])
-    return found._replace(format=_format(named))
+    words = [_hex(row["random_bits"]) for row in rows] if all("random_bits" in row for row in rows) else None
+    return found._replace(format=_format(named), words=_random(words))
 
 
 def _format(name: str | None) -> Format | None:
     """The declared format, if it is not an integer type."""
     return as_format(name) if name and not is_integer_name(name) else None
+
+
+def _random(words: list[str] | None) -> Array | None:
+    """Random words, or None for others, such as the flags of a simulator."""
+    try:
+        return None if words is None else np.array([int(word, 16) for word in words], np.uint32)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _hex(value: object) -> str:
@@ -81,6 +93,7 @@ def _npz(path: Path) -> Vectors:
         if not {"input", "expected"} <= names:
             raise UsageError(f"expected arrays 'input' and 'expected', found {', '.join(sorted(names))}")
         inputs, codes = arrays["input"], arrays["expected"]
+        words = arrays["random_bits"].astype(np.uint32).reshape(-1) if "random_bits" in names else None
         named = str(arrays["format"]) if "format" in names else None
     if inputs.shape != codes.shape:
         raise UsageError(f"'input' has shape {inputs.shape} and 'expected' {codes.shape}: they are pairs")
@@ -90,4 +103,4 @@ def _npz(path: Path) -> Vectors:
     if inputs.dtype.kind not in "u" or codes.dtype.kind not in "uif":
         raise UsageError(f"'input' {inputs.dtype} and 'expected' {codes.dtype} are not patterns")
     results = codes if codes.dtype.kind == "f" else codes.astype(np.uint64)
-    return Vectors(inputs, results, _format(named))
+    return Vectors(inputs, results, _format(named), words)

@@ -166,3 +166,49 @@ def make_one_off(operation: str, formats: list, result: str, mode: str, saturati
     """Its sum of 1 and 1 is 3."""
     one_off = lambda x, y: np.where((x == 4) & (y == 4), 7, add(x, y)).astype(np.uint8)  # noqa: E731
     return {"Add": one_off, "IsNaN": lambda x: x == 8}.get(operation)
+
+
+# -- to int8 ------------------------------------------------------------------------------------------------------
+
+
+def to_int8(x: Array, words: Array, wraps: bool = False) -> Array:
+    """The low 8 bits of a word are added below the last bit of the magnitude; saturates, NaN is 0."""
+    magnitude = np.abs(np.where(np.isfinite(x), x, np.where(np.isnan(x), 0, 1000)).astype(np.float64))
+    whole = np.floor(magnitude)
+    whole += np.floor((magnitude - whole) * 256) + (words & 255) >= 256
+    signed = np.copysign(whole, x)
+    return signed.astype(np.int64).astype(np.int8) if wraps else np.clip(signed, -128, 127).astype(np.int8)
+
+
+def int8_given(x: Array, words: Array) -> Array:
+    return to_int8(x, words)
+
+
+def int8_given_high(x: Array, words: Array) -> Array:
+    return to_int8(x, words >> np.uint32(24))
+
+
+def int8_given_wraps(x: Array, words: Array) -> Array:
+    return to_int8(x, words, True)
+
+
+def int8_own(x: Array) -> Array:
+    return to_int8(x, GENERATOR.integers(0, 256, x.size))
+
+
+def int8_own_four_bits(x: Array) -> Array:
+    return to_int8(x, GENERATOR.integers(0, 16, x.size) << 4)
+
+
+def int8_own_away(x: Array) -> Array:
+    """One of a thousand numbers goes one too far."""
+    return np.clip(int8_own(x).astype(int) + (GENERATOR.random(x.size) < 0.001), -128, 127).astype(np.int8)
+
+
+# -- fields of a policy -------------------------------------------------------------------------------------------
+
+
+def own_flushed(x: Array) -> Array:
+    """Subnormal results are zeros of their signs."""
+    code = own(x)
+    return np.where(code & 0x7C == 0, code & 0x80, code).astype(np.uint8)

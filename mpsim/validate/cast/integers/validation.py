@@ -105,7 +105,9 @@ def declared_integer_rule(
     if all(each is None for each in (mode, overflow, nan, infinity)):
         return None
     if mode is not None and Mode(mode).needs_random_bits:
-        raise UsageError(f"--mode {mode} is not tested for integer types; mpsim.integers.to_integer defines it")
+        raise UsageError(
+            f"mode {mode} is tested by mpsim.validate.cast.integers.stochastic, and by 'mpsim validate cast --mode'"
+        )
     any_nan = nan in (None, "any")
     policy = IntegerPolicy(
         Mode(mode or "nearest_even"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
@@ -11,8 +12,9 @@ from mpsim.formats import Format
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
 from mpsim.policies import Mode, Overflow, Policy
+from mpsim.validate.answers import SubjectError
 from mpsim.validate.cast import nans
-from mpsim.validate.cast.asking import LENGTHS
+from mpsim.validate.cast.asking import LENGTHS, of_vectors
 from mpsim.validate.cast.compare import Counterexample
 from mpsim.validate.cast.nans import NanCodes
 from mpsim.validate.cast.rules import Rule
@@ -28,13 +30,14 @@ from mpsim.validate.subjects.environment import default_float_environment
 
 def validate_given_bits(
     subject: Subject, format: Format, source: Source, random_bit_count: int, *, mode: Mode = Mode.STOCHASTIC,
-    overflow: Overflow = Overflow.INFINITY, nan_codes: NanCodes = nans.ANY, seed: int = 0,
-    backend: str = DEFAULT_BACKEND,
+    overflow: Overflow = Overflow.INFINITY, nan_codes: NanCodes = nans.ANY,
+    fields: Mapping[str, str] = MappingProxyType({}), seed: int = 0, backend: str = DEFAULT_BACKEND,
 ) -> StochasticReport:  # fmt: skip
     """Tests every number of the corpus with four words, and some of them in arrays of other lengths.
 
     Two words are random. The others are the smallest word that rounds up and the word before it. The subject is called
-    with (numbers, uint32 words).
+    with (numbers, uint32 words). A file of vectors has its own numbers and words. ``fields``: those of a policy besides
+    mode and overflow (``mpsim.validate.cast.policy.treatments.FIELDS``).
 
     Raises:
         SubjectError: The subject fails.
@@ -42,15 +45,20 @@ def validate_given_bits(
     checks.seed("seed", seed)
     checks.whole("random_bit_count", random_bit_count, least=1, most=ALL_BITS)
     policy = Policy(mode, overflow, random_bit_count)
-    rule = Rule(format, policy, nan_codes=nan_codes)
-    patterns = cast_corpus(format, source)
+    rule = Rule(format, policy, nan_codes=nan_codes).with_(**fields)
+    file = subject.vectors
+    patterns = cast_corpus(format, source) if file is None else of_vectors(subject, source, format).patterns
     x = source.values(patterns)
     trials: list[Trial] = []
     worst: tuple[Counterexample, int] | None = None
     with default_float_environment():
-        for chosen, bits in _trials(x, format, source, policy, seed):
+        asks = _trials(x, format, source, policy, seed) if file is None else [(np.arange(x.size), words_of(subject))]
+        for chosen, bits in asks:
             asked, numbers = np.ascontiguousarray(patterns[chosen]), x[chosen]
-            results = subject.run(asked, source, format, bits)
+            if file is None:
+                results = subject.run(asked, source, format, bits)
+            else:
+                results = of_vectors(subject, source, format).results
             expected, got = rule.outcome(numbers, source, results.space, bits, backend), results.outcome
             fine = nans.as_good(expected, got, format) & (nan_codes == nans.ANY)
             different = (expected.keys != got.keys) & ~fine
@@ -67,6 +75,14 @@ def validate_given_bits(
         sum(int(each.wrong.sum()) for each in trials), worst[0] if worst else None, worst[1] if worst else None,
         patterns.size, (), None, None, tuple(subject.state), causes=causes,
     )  # fmt: skip
+
+
+def words_of(subject: Subject) -> Array:
+    """Returns the random words of a file of vectors. Raises SubjectError if it has none."""
+    vectors = subject.vectors
+    if vectors is None or vectors.words is None:
+        raise SubjectError(f"{subject.name} has no random words; expected 'random_bits', or a third word on each line")
+    return vectors.words
 
 
 def _trials(x: Array, format: Format, source: Source, policy: Policy, seed: int) -> Iterator[tuple[Array, Array]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -36,12 +38,13 @@ CALLS = 24
 def validate_own_bits(
     subject: Subject, format: Format, source: Source, *, mode: Mode = Mode.STOCHASTIC,
     random_bit_count: int | None = None, overflow: Overflow = Overflow.INFINITY, nan_codes: NanCodes = nans.ANY,
-    false_alarm_rate: float = FALSE_ALARM_RATE, draws: int = DRAWS, seed: int = 0,
+    fields: Mapping[str, str] = MappingProxyType({}), false_alarm_rate: float = FALSE_ALARM_RATE, draws: int = DRAWS,
+    seed: int = 0,
 ) -> StochasticReport:  # fmt: skip
     """What is certain, once; and each of some 150 numbers ``draws`` times: every result one of the two neighbours, the
     share of the upper one |x|'s place between them (with ``random_bit_count``: as the variant ``mode`` rounds that
     place to so many bits). And numbers of every binade, once each: the same, their ups together as many as Hoeffding's
-    inequality lets them be.
+    inequality lets them be. fields: of a policy, besides mode and overflow (``FIELDS``).
 
     Raises SubjectError where the subject fails.
     """
@@ -49,10 +52,10 @@ def validate_own_bits(
     if random_bit_count is not None:
         checks.whole("random_bit_count", random_bit_count, least=1, most=ALL_BITS)
     policy = Policy(mode, overflow, ALL_BITS)
-    rule = Rule(format, Policy(Mode.STOCHASTIC, overflow, ALL_BITS), nan_codes=nan_codes)
+    rule = Rule(format, Policy(Mode.STOCHASTIC, overflow, ALL_BITS), nan_codes=nan_codes).with_(**fields)
     with default_float_environment():
         certain = compare(
-            Rule(format, Policy(Mode.NEAREST_EVEN, overflow), nan_codes=nan_codes),
+            rule.with_(policy=Policy(Mode.NEAREST_EVEN, overflow)),
             _certain(subject, format, source),
             shrink=False,
         )

@@ -29,6 +29,8 @@ def text(report: StochasticReport, finding_lines: Lines) -> str:
     else:
         lines = [head + f" of {report.points} numbers, its own random bits"]
         lines.append(f"and {report.spread:,} numbers of all binades, each rounded once")
+        if mode is Mode.STOCHASTIC_EQUAL:
+            lines.append("any number of random bits, 1 to 32, gives these frequencies")
         lines.append(f"a right subject fails with probability at most {report.false_alarm_rate:g}")
         lines += _EQUAL if report.equal else ["different:"]
     lines += _failures(report, finding_lines)

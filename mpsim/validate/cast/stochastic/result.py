@@ -8,6 +8,7 @@ import numpy as np
 
 from mpsim.files.records import Record
 from mpsim.formats import Format
+from mpsim.integers import IntegerPolicy
 from mpsim.kernels.contract import Array
 from mpsim.policies import Policy
 from mpsim.validate.answers import NO_CODE, Judged, Verdict
@@ -61,7 +62,7 @@ class StochasticReport(Judged):
     subject: str
     source: str
     format: str
-    policy: Policy
+    policy: Policy | IntegerPolicy
     bits_given: bool
     random_bit_count: int | None
     trials: int

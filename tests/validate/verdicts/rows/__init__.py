@@ -9,8 +9,8 @@ from verdicts.rows.integers import INTEGERS, POLICIES
 from verdicts.rows.products import DOTS
 from verdicts.rows.row import DIFFERENT, EQUAL, UNDECIDED, UNEXPLAINED, Row, Verdict
 from verdicts.rows.steps import STEPS
-from verdicts.rows.stochastic import P3109, STOCHASTIC
+from verdicts.rows.stochastic import MORE, P3109, STOCHASTIC
 
-ROWS = (*CASTS, *STOCHASTIC, *P3109, *POLICIES, *INTEGERS, *DOTS, *BLOCKS, *SCALES, *FORMS, *STEPS)
+ROWS = (*CASTS, *STOCHASTIC, *MORE, *P3109, *POLICIES, *INTEGERS, *DOTS, *BLOCKS, *SCALES, *FORMS, *STEPS)
 
 __all__ = ["DIFFERENT", "EQUAL", "ROWS", "UNDECIDED", "UNEXPLAINED", "Row", "Verdict"]

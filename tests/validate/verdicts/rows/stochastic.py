@@ -46,6 +46,52 @@ STOCHASTIC = (
     _chance("given_midpoint", "stochastic --random-bit-count 4 --given-bits", DIFFERENT, "variant B of stochastic"),
     _chance("given_hashed", _8_GIVEN, DIFFERENT, UNEXPLAINED),
 )
+_INT8 = "--format int8 --source float16 --mode stochastic"
+_INT8_GIVEN = f"{_INT8} --random-bit-count 8 --given-bits"
+_SIMULATOR = "'command:{python} {here}/random_simulator.py"
+_TO_E5M2 = "--format float8_e5m2 --source float16"
+
+
+def _more(name: str, command: str, verdict: Verdict, *causes: str, **words: tuple[str, ...]) -> Row:
+    return Row(f"cast-{name}", f"cast {command}", verdict, causes, **words)
+
+
+#: Integers, programs, and fields of a policy.
+MORE = (
+    _more("int8_given", f"{{here}}/stochastic.py:int8_given {_INT8_GIVEN}", EQUAL, prints=("equal in every trial",)),
+    _more(
+        "int8_given_high", f"{{here}}/stochastic.py:int8_given_high {_INT8_GIVEN}", DIFFERENT,
+        "the high 8 bits of a word decide",
+    ),
+    _more(
+        "int8_given_b", f"{{here}}/stochastic.py:int8_given {_INT8_GIVEN}".replace("stochastic -", "stochastic_b -"),
+        DIFFERENT, "variant A of stochastic rounding",
+    ),
+    _more("int8_given_wraps", f"{{here}}/stochastic.py:int8_given_wraps {_INT8_GIVEN}", DIFFERENT, UNEXPLAINED),
+    _more("int8_given_wraps_declared", f"{{here}}/stochastic.py:int8_given_wraps {_INT8_GIVEN} --overflow wrap",
+          DIFFERENT, UNEXPLAINED, prints=("smallest input inf",)),
+    _more("int8_own", f"{{here}}/stochastic.py:int8_own {_INT8} --random-bit-count 8", EQUAL, prints=_FINE),
+    _more("int8_own_of_32_bits", f"{{here}}/stochastic.py:int8_own {_INT8}", DIFFERENT, "8 bits: 8 random bits"),
+    _more(
+        "int8_own_four_bits", f"{{here}}/stochastic.py:int8_own_four_bits {_INT8}", DIFFERENT,
+        "4 bits: 4 random bits of variant A",
+    ),
+    _more("int8_own_four_bits_declared", f"{{here}}/stochastic.py:int8_own_four_bits {_INT8} --random-bit-count 4",
+          EQUAL, prints=_FINE),
+    _more(
+        "int8_own_away", f"{{here}}/stochastic.py:int8_own_away {_INT8}", DIFFERENT, UNEXPLAINED,
+        prints=("results are neither of the two neighbours",), never=("likely cause",),
+    ),
+    _more("random_program", f"{_SIMULATOR} 0' {_TO_E5M2} --mode {_8_GIVEN}", EQUAL),
+    _more("random_program_byte_2", f"{_SIMULATOR} 16' {_TO_E5M2} --mode {_8_GIVEN}", DIFFERENT,
+          "24 bits: the low 24 bits of a word decide", prints=("the bits of a word from bit 16 on decide",)),
+    _more("own_flushed", f"{{here}}/stochastic.py:own_flushed {_TO_E5M2} --mode stochastic --subnormal-results flush",
+          EQUAL, prints=_FINE),
+    _more("own_not_flushed", f"{{here}}/stochastic.py:own_flushed {_TO_E5M2} --mode stochastic", DIFFERENT,
+          "subnormal inputs are taken as zero", UNEXPLAINED, prints=("neither of the two neighbours",)),
+    _more("given_without_words", f"{{here}}/answers_right.txt {_TO_E5M2} --mode {_8_GIVEN}", UNDECIDED,
+          prints=("has no random words",)),
+)  # fmt: skip
 _P3109 = "--preset p3109 --formats p3109_k4p2_finite"
 _CONFORMS = "--formats Binary4p2sf --operations Add,IsNaN"
 #: Operations and implementations of P3109.
