@@ -43,6 +43,7 @@ def build(session: nox.Session, folder: Path) -> tuple[Path, Path]:
     with tarfile.open(archive) as file:
         file.extractall(folder, filter="data")
     source = folder / archive.name.removesuffix(".tar.gz")
+    session.run("pip", "uninstall", "--quiet", "--yes", "build", "packaging", "pyproject_hooks")
     session.run("pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source))
     (wheel,) = folder.glob("*.whl")
     return source, wheel

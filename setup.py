@@ -36,8 +36,7 @@ class BuildFiles(build_py):
     def run(self):
         """Removes an earlier build, which may contain modules that are gone since."""
         if not self.editable_mode:
-            shutil.rmtree(Path(self.build_lib, "mpsim"), ignore_errors=True)
-            shutil.rmtree(Path(self.build_lib, "reference_models"), ignore_errors=True)
+            shutil.rmtree(self.build_lib, ignore_errors=True)
         if NO_EXTENSION:
             in_place().unlink(missing_ok=True)
         super().run()
