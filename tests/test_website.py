@@ -138,7 +138,7 @@ def test_links_of_documents_hold() -> None:
             target = (path.parent / file).resolve() if file else path
             if target in generated:
                 continue
-            if not target.exists() or (anchor and anchor not in anchors(target)):
+            if not target.is_file() or (anchor and anchor not in anchors(target)):
                 broken.append(f"{path.relative_to(ROOT)}: {link}")
     assert not broken
 

@@ -8,16 +8,14 @@ from math import log2
 from mpsim.formats import Format
 
 WIDTH = 720
-MARGIN = 36
+MARGIN = 30
 
 
-def figure(svg: str, height: float, label: str, caption: str) -> str:
+def figure(svg: str, height: float, label: str, caption: str, width: float = WIDTH) -> str:
     """A picture with its caption, as HTML without blank lines."""
-    text = f'<text class="caption" x="0" y="{height - 4:g}">{caption}</text>'
-    return (
-        f'<figure class="drawn"><svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{label}">'
-        f"{svg}{text}</svg></figure>\n"
-    )
+    picture = f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}">{svg}</svg>'
+    kind = "drawn wide" if width == WIDTH else "drawn"
+    return f'<figure class="{kind}"><div>{picture}</div><figcaption>{caption}</figcaption></figure>\n'
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str = "") -> str:
@@ -34,9 +32,9 @@ def _text(x: float, y: float, text: str, kind: str = "") -> str:
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{text}</text>'
 
 
-def _scale(low: float, high: float) -> Callable[[float], float]:
+def _scale(low: float, high: float, width: float = WIDTH) -> Callable[[float], float]:
     """The horizontal place of a number."""
-    return lambda value: MARGIN + (value - low) / (high - low) * (WIDTH - 2 * MARGIN)
+    return lambda value: MARGIN + (value - low) / (high - low) * (width - 2 * MARGIN)
 
 
 def _labels(places: Iterable[tuple[float, str]], y: float) -> str:
@@ -60,7 +58,7 @@ def linear_line(format: Format) -> str:
     shown = values if len(values) <= 32 else [values[0], values[0] / 2, 0.0, values[-1] / 2, values[-1]]
     labels = _labels(((place(value), f"{value:g}".replace("-", "−")) for value in shown), 54)
     svg = marks + axis + labels
-    return figure(svg, 78, f"All finite numbers of {format.name}", f"All {len(values)} finite numbers, in proportion")
+    return figure(svg, 60, f"All finite numbers of {format.name}", f"All {len(values)} finite numbers, in proportion")
 
 
 def logarithmic_line(format: Format) -> str:
@@ -85,7 +83,7 @@ def logarithmic_line(format: Format) -> str:
     what = "Positive numbers, each binade as wide as the next" if few else "Range of the positive numbers, in binades"
     if low < format.min_exponent:
         what += "; shaded: subnormal numbers"
-    return figure("".join(parts), 78, f"Binades of {format.name}", what)
+    return figure("".join(parts), 60, f"Binades of {format.name}", what)
 
 
 def _positive(format: Format) -> list[float]:
@@ -98,7 +96,7 @@ def _power(exponent: int) -> str:
 
 def staircase(points: list[tuple[float, float]], caption: str) -> str:
     """A function's graph: (x, y) in rising order of x, drawn as steps over the diagonal."""
-    size, left = 220.0, 250.0
+    size, left = 220.0, 30.0
     low, high = points[0][0], points[-1][0]
 
     def at(x: float, y: float) -> tuple[float, float]:
@@ -114,7 +112,7 @@ def staircase(points: list[tuple[float, float]], caption: str) -> str:
         lines.append(_text(x, y + 16, f"{value}", "middle"))
         x, y = at(low, value)
         lines.append(_text(x - 12, y + 4, f"{value}", "middle"))
-    return figure("".join(lines), size + 56, caption, caption)
+    return figure("".join(lines), size + 34, caption, caption, size + 60)
 
 
 def rounded_once() -> str:
@@ -126,7 +124,7 @@ def rounded_once() -> str:
     x = np.nextafter(np.float64(-432.0), np.float64(0))
     once = float(round_to(x, "float8_e4m3fn", backend="reference"))
     twice = float(round_to(np.float32(x), "float8_e4m3fn", backend="reference"))
-    place = _scale(-452.0, -412.0)
+    place = _scale(-452.0, -412.0, width := 380)
     parts = [_line(place(-452), 96, place(-412), 96)]
     for value in (-448.0, -416.0):
         parts += [_line(place(value), 82, place(value), 96, "tick"), _text(place(value), 114, f"{value:g}", "middle")]
@@ -134,11 +132,11 @@ def rounded_once() -> str:
     parts.append(_text(place(-432), 114, "−432 (tie)", "middle light"))
     middle = place(float(x))
     parts.append(f'<circle class="tick" cx="{middle:.1f}" cy="96" r="4"/>')
-    parts.append(_text(middle, 24, f"x = {float(x)!r} in float64", "middle strong"))
-    parts.append(_line(middle, 32, middle, 90, "light"))
+    parts.append(_text(middle, 18, f"x = {float(x)!r} in float64", "middle strong"))
+    parts.append(_line(middle, 26, middle, 90, "light"))
     for target, words, kind in ((once, "rounded once", "right"), (twice, "via float32", "wrong")):
         end = place(target)
         parts.append(f'<path class="{kind}" d="M{middle:.1f} 92 Q{(middle + end) / 2:.1f} 30 {end:.1f} 80"/>')
-        parts.append(_text((middle + end) / 2, 50, f"{words}: {target:g}", f"middle {kind}"))
+        parts.append(_text((middle + end) / 2, 46, f"{words}: {target:g}", f"middle {kind}"))
     caption = "float32 holds x only as −432, halfway between two numbers of float8_e4m3fn. The tie then goes to −448."
-    return figure("".join(parts), 146, "A number rounded once, and twice", caption)
+    return figure("".join(parts), 122, "A number rounded once, and twice", caption, width)
