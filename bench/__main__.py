@@ -16,6 +16,7 @@ TABLES = {
     "gpu": ("bench.gpu", "the cuda backend beside a copy on the device, cuBLAS and PyTorch on the same GPU"),
     "subjects": ("bench.subjects", "the exhaustive check of a cast in a separate process, beside one in mpsim's"),
     "fp8": ("bench.fp8", "a training step with the sums of tensor cores, as a ratio to the float32 step"),
+    "products": ("bench.products", "products in stages: a bfloat16 result, explicit trees, aligned sums"),
     "orders": ("bench.orders", "finding the order of sums of NumPy's and PyTorch's products, and predicting results"),
     "backends": ("bench.backends", "every kernel of the numba backend beside the compiled one"),
 }

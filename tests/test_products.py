@@ -279,6 +279,8 @@ WRITTEN = [
     "groups(lanes(4, 2, rest=first), rising(), rising(start=first))",
     "upto(2, groups(whole(), rising(), rising()), groups(lanes(2), upto(20, kahan(), pairwise()), rising()))",
     "groups(blocks(4), folding(sums(float32, flush=true)), kahan(sums(fp_4_0_0, toward_zero, true)))",
+    "product(order=rising(sums(float16, via=float32)), output=sums(bfloat16, via=float32))",
+    "product(products=sums(float16, via=float32), order=pairwise(sums(bfloat16, toward_zero, true, via=fp_8_12_0)))",
 ]
 
 
@@ -355,6 +357,50 @@ def test_an_operand_is_converted(backend: str, operand: Operand, expected: list[
             x, y = (a, np.ones((1, 1), np.float32)) if product.left == operand else (np.ones((1, 1), np.float32), a.T)
             found = load(backend).matmul(x, np.ascontiguousarray(y), threads=1, accumulator=product)
             assert all(map(same, found.ravel().tolist(), expected)), found
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_each_column_in_its_order(backend: str, transposed: bool) -> None:
+    """Columns 0 and 1, 2 to 4, and 5 and 6, each by its own definition, with its own C, bias and scale."""
+    product = product_of(
+        "product(order=bycolumn(2, pairwise(), bycolumn(5, rising(), rising(bfloat16))), "
+        "epilogue=(scale(right), bias(), addc()), output=bfloat16)"
+    )
+    a, b, c = (draw("cancellation", shape, seed) for seed, shape in enumerate(((3, 9), (9, 7), (3, 7))))
+    bias, scale = c[0], np.abs(c[1:2])
+    operands = a, np.ascontiguousarray(b.T) if transposed else b, False, transposed, bias
+    beside = Beside(c=c, right_scale=scale)
+    found = load(backend).matmul(*operands, beside, threads=1, accumulator=product)
+    for i, j in np.ndindex(found.shape):
+        given = Beside(c=float(c[i, j]), right_scale=[float(scale[0, j])])
+        expected = dot(a[i].tolist(), b[:, j].tolist(), product, given, float(bias[j]), column=j)
+        assert same(float(found[i, j]), expected), (i, j)
+    assert dot(a[0].tolist(), b[:, 2].tolist(), product, given, 0.0, column=2) == dot(
+        a[0].tolist(), b[:, 2].tolist(), replace(product, order=Rising()), given, 0.0
+    )
+
+
+@pytest.mark.parametrize(
+    "text,message",
+    [
+        ("groups(blocks(2), bycolumn(2, rising(), pairwise()), rising())", "not part of another order"),
+        ("bycolumn(2, bycolumn(1, rising(), exact()), pairwise())", "not part of another order"),
+        ("bycolumn(2, rising(sums(bfloat16, stochastic, random_bits=8)), pairwise())", "not stochastic"),
+    ],
+)
+def test_orders_by_column_that_are_refused(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        product_of(text)
+
+
+def test_an_order_by_column_is_refused_where_there_are_no_columns() -> None:
+    product = product_of("bycolumn(2, rising(), pairwise())")
+    with pytest.raises(UsageError, match="columns of a matrix product"):
+        load("reference").conv2d(
+            np.ones((1, 1, 3, 3), np.float32), np.ones((1, 1, 3, 3), np.float32), None, (1, 1), (0, 0), 1, threads=1,
+            accumulator=product,
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -43,6 +43,7 @@ def test_text_and_json_give_the_product_back(product: Product) -> None:
         ("exact()", Product(order=Exact())),
         ("product(operand(float16, none))", Product(Operand("float16", "none"))),
         ("rising(sums(float16, toward_zero))", Product(order=Rising(Sums("float16", "toward_zero")))),
+        ("rising(sums(float16, via=float32))", Product(order=Rising(Sums("float16", via="float32")))),
         ("rising('float16', 'first')", Product(order=Rising(Sums("float16"), "first"))),
         (
             "product(operand(tf32, truncate), products=float32, "

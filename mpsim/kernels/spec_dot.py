@@ -8,6 +8,7 @@ are computed from left to right, each completely before the next.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from mpsim.products.stages import (
     AlignedLate,
     AlignedScaled,
     Bias,
+    ByColumn,
     Chain,
     Exact,
     Folding,
@@ -68,9 +70,10 @@ def dot(
     beside: Beside = NOTHING,
     bias: float | None = None,
     element: int = 0,
+    column: int = 0,
 ) -> float:
     """Computes the dot product of float32 numbers as described. ``element`` is its index in the flattened result, on
-    which its random bits depend.
+    which its random bits depend, and ``column`` the one of the result in which it is, for orders by column.
 
     Raises UsageError for an order without a definition, and for a tree with a different number of terms.
 
@@ -80,6 +83,8 @@ def dot(
     1.0
     """
     product = in_stages(product)
+    if isinstance(product.order, ByColumn):
+        product = replace(product, order=product.order.of_column(column))
     if not product.promises_bits:
         raise UsageError("an unspecified order promises no bits, so it has no definition")
     if len(a) != len(b):
@@ -123,6 +128,9 @@ class Dot:
 
     def rounded(self, terms: Sequence[Term], sums: Sums) -> Term:
         """Rounds the exact sum of terms, with the next random word in stochastic rounding."""
+        *first, sums = sums.parts
+        for each in first:
+            terms = [Term(add(terms, each))]
         word = 0
         if sums.is_stochastic:
             word, self.words = random_word(self.beside, self.element, self.words), self.words + 1
@@ -149,7 +157,7 @@ class Dot:
             return self.scaled(total, stage)
         if isinstance(stage, Bias):
             return total if bias is None else self.rounded([total, Term(bias)], stage.sums)
-        if self.beside.c is None:
+        if self.beside.c is None or (stage.skips_zero and self.beside.beta == 0):
             return total
         c = Term(add([Term(self.beside.c)], Sums(stage.format)), self.beside.beta)
         return self.rounded([total, c if stage.products is None else self.rounded([c], stage.products)], stage.sums)

@@ -172,7 +172,7 @@ Chain = Aligned | AlignedLate | AlignedScaled
 
 def _check_sums(sums: Sums, start: str) -> None:
     checks.named("start", start, STARTS)
-    if sums.is_double or sums.is_stochastic or sums.flush:
+    if sums.is_double or sums.is_stochastic or sums.flush or sums.via:
         raise UsageError("aligned sums are rounded to nearest even or toward zero, to a format that float32 holds")
 
 

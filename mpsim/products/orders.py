@@ -42,6 +42,10 @@ class Kahan:
 
     sums: Sums = FLOAT32
 
+    def __post_init__(self) -> None:
+        if self.sums.via is not None:
+            raise UsageError("compensated sums are rounded once; leave out via")
+
 
 @dataclass(frozen=True)
 class Pairwise:
@@ -137,6 +141,25 @@ class UpTo:
 
 
 @dataclass(frozen=True)
+class ByColumn:
+    """In the columns 0 to ``most`` - 1 of a matrix product ``first`` sums, in the others ``rest``. Libraries have other
+    kernels for the columns that do not fill a tile. Only ``rest`` may be by column, too."""
+
+    most: int
+    first: Order
+    rest: Order
+
+    def __post_init__(self) -> None:
+        checks.whole("most", self.most, least=1, most=MOST_CHUNK)
+
+    def of_column(self, column: int) -> Order:
+        """The order in one column."""
+        if column < self.most:
+            return self.first
+        return self.rest.of_column(column) if isinstance(self.rest, ByColumn) else self.rest
+
+
+@dataclass(frozen=True)
 class Scaled:
     """The sum of terms by ``order``, multiplied by the scales of the block of k that the terms are of.
 
@@ -167,7 +190,7 @@ class Scaled:
 
 Order = (
     Rising | Kahan | Pairwise | Folding | Chain | Exact | Unspecified | Groups | Reordered | Tail | Halving | UpTo
-    | Scaled | Tree | Trees
+    | ByColumn | Scaled | Tree | Trees
 )  # fmt: skip
 
 
@@ -195,6 +218,8 @@ def _parts(order: Order) -> Sequence[Order]:
             return (order.inner,)
         case UpTo():
             return order.few, order.many
+        case ByColumn():
+            return order.first, order.rest
         case Trees():
             return order.trees
         case Reordered() | Scaled():
@@ -231,7 +256,7 @@ def bits_of(order: Order) -> int:
             return bits_of(order.order)
         case Scaled():
             return PRODUCT if order.scale.sums is None else SINGLE
-        case Tail() | UpTo():
+        case Tail() | UpTo() | ByColumn():
             return max(map(bits_of, _parts(order)))
         case Halving():
             return max(bits_of(order.inner), bits_of_sums(order.sums))
@@ -267,6 +292,6 @@ def begins_with_zero(order: Order, inner: bool = False) -> bool:
             return begins_with_zero(order.rest, begins_with_zero(order.main, inner))
         case Reordered() | Scaled():
             return begins_with_zero(order.order, inner)
-        case Halving() | UpTo():
+        case Halving() | UpTo() | ByColumn():
             return begins_with_zero(_parts(order)[-1], inner)
     return inner

@@ -16,6 +16,7 @@ from mpsim.products.orders import (
     MOST_CHUNK,
     PRODUCT,
     SINGLE,
+    ByColumn,
     Exact,
     Folding,
     Groups,
@@ -46,10 +47,10 @@ STARTS = ("zero", "c")
 
 __all__ = [
     "ADD", "CONVERSIONS", "FLOAT32", "LEAST_ALIGNMENT", "MOST_CHUNK", "ROUND", "ROUNDINGS", "SINGLE", "STAGES",
-    "AddC", "Aligned", "AlignedLate", "AlignedScaled", "Bias", "Blocks", "Chain", "Descending", "Exact", "Folding",
-    "Groups", "Halving", "Kahan", "Lanes", "Node", "Operand", "Order", "Pairwise", "Partition", "Parts", "Product",
-    "Reordered", "Rising", "Scale", "Scaled", "Splits", "Stage", "Sums", "Tail", "Tree", "Trees", "Unspecified",
-    "UpTo", "Whole", "ZERO", "bits_after", "bits_of", "within",
+    "AddC", "Aligned", "AlignedLate", "AlignedScaled", "Bias", "Blocks", "ByColumn", "Chain", "Descending", "Exact",
+    "Folding", "Groups", "Halving", "Kahan", "Lanes", "Node", "Operand", "Order", "Pairwise", "Partition", "Parts",
+    "Product", "Reordered", "Rising", "Scale", "Scaled", "Splits", "Stage", "Sums", "Tail", "Tree", "Trees",
+    "Unspecified", "UpTo", "Whole", "ZERO", "bits_after", "bits_of", "within",
 ]  # fmt: skip
 
 
@@ -137,6 +138,8 @@ class Product:
             raise UsageError("an aligned order adds exact products; leave out the rounding of products")
         if Unspecified in kinds[1:]:
             raise UsageError("an unspecified order cannot be part of another order")
+        if ByColumn in kinds:
+            self._check_columns()
         if self.output.is_double:
             raise UsageError("results are float32 numbers, so the output cannot be float64")
         for order in within(self.order):
@@ -172,6 +175,31 @@ class Product:
                 )
             bits = bits_after(stage, bits)
 
+    def _check_columns(self) -> None:
+        order: Order = self.order
+        parts: list[Order] = []
+        while isinstance(order, ByColumn):
+            parts, order = [*parts, order.first], order.rest
+        inside = [each for part in (*parts, order) for each in within(part)]
+        if any(isinstance(each, ByColumn) for each in inside):
+            raise UsageError("an order by column is not part of another order, except as the rest of one by column")
+        if any(sums.is_stochastic for each in inside for sums in vars(each).values() if isinstance(sums, Sums)):
+            raise UsageError("sums in an order by column are not stochastic")
+
+    def columns(self, count: int) -> list[tuple[int, int, Product]]:
+        """(start, stop, the product) of the columns that are summed alike, of so many.
+
+        >>> found = Product(order=ByColumn(8, Rising(), Pairwise())).columns(10)
+        >>> [(start, stop, each.order) for start, stop, each in found]
+        [(0, 8, Rising(...)), (8, 10, Pairwise(...))]
+        """
+        found, order, start = [], self.order, 0
+        while isinstance(order, ByColumn) and order.most < count:
+            if order.most > start:
+                found.append((start, order.most, replace(self, order=order.first)))
+            start, order = max(start, order.most), order.rest
+        return [*found, (start, count, replace(self, order=order.first if isinstance(order, ByColumn) else order))]
+
     def _check_start(self) -> None:
         checks.named("start", self.start, STARTS)
         if self.start == "zero":
@@ -201,6 +229,11 @@ class Product:
     def takes_c(self) -> bool:
         """Whether C takes part, where one is given."""
         return self.start == "c" or any(isinstance(stage, AddC) for stage in self.epilogue)
+
+    @property
+    def skips_c_at_zero(self) -> bool:
+        """Whether C is not read where beta is 0."""
+        return any(isinstance(stage, AddC) and stage.skips_zero for stage in self.epilogue)
 
     @property
     def takes_bias(self) -> bool:
@@ -246,7 +279,7 @@ STAGES = {
     stage.__name__.lower(): stage
     for stage in (
         Sums, Operand, Blocks, Whole, Splits, Lanes, Descending, Rising, Kahan, Pairwise, Folding, Aligned, AlignedLate,
-        AlignedScaled, Exact, Unspecified, Groups, Reordered, Tail, Halving, UpTo, Scaled, Tree, Trees, Bias, Scale,
-        AddC, Parts, Product,
+        AlignedScaled, Exact, Unspecified, Groups, Reordered, Tail, Halving, UpTo, ByColumn, Scaled, Tree, Trees,
+        Bias, Scale, AddC, Parts, Product,
     )
 }  # fmt: skip

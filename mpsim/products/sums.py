@@ -5,7 +5,7 @@ The scales, the bias and C themselves are arguments of a product, not parts of i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mpsim import checks
 from mpsim.errors import UsageError
@@ -31,16 +31,20 @@ def check_sums_format(what: str, name: str) -> None:
 
 @dataclass(frozen=True)
 class Sums:
-    """How the exact result of an addition or a multiplication is rounded: once, to ``format``, by ``rounding``.
+    """How the exact result of an addition or a multiplication is rounded: to ``format``, by ``rounding``.
 
     A magnitude that rounds above the largest number becomes infinity, or NaN, or the largest number, whichever the
     format has first; with ``saturate``, it and an infinity become the largest number. ``flush``: then, a magnitude
     below the smallest normal number becomes zero of the same sign.
     ``rounding="stochastic"`` rounds up if the discarded part, truncated to ``random_bits`` bits, and as many random
     bits carry (docs/semantics.md, "Rounding"). The format is "float64" or one that float32 holds.
+    ``via``: the result is first rounded to that wider format, to nearest even, and then to ``format``. Code does this
+    that adds numbers of a narrow format in float32 (double rounding, Figueroa 1995).
 
     >>> Sums("bfloat16", "stochastic", random_bits=8).is_double
     False
+    >>> Sums("float16", via="float32").parts
+    (Sums(format='float32', ...), Sums(format='float16', ...))
     """
 
     format: str = "float32"
@@ -48,6 +52,7 @@ class Sums:
     flush: bool = False
     random_bits: int | None = None
     saturate: bool = False
+    via: str | None = None
 
     def __post_init__(self) -> None:
         checks.named("rounding of sums", self.rounding, ROUNDINGS)
@@ -57,6 +62,8 @@ class Sums:
             raise UsageError("float64 sums do not saturate; leave saturate out")
         if not self.is_double:
             check_sums_format("sums", self.format)
+        if self.via is not None:
+            self._check_via(self.via)
         if not self.is_stochastic:
             if self.random_bits is not None:
                 raise UsageError(f"random_bits are for stochastic sums, not {self.rounding!r}; leave them out")
@@ -66,6 +73,28 @@ class Sums:
         if self.random_bits is None:
             raise UsageError(f"stochastic sums need random_bits, a whole number from 1 to {MOST_RANDOM_BITS}")
         checks.whole("random_bits", self.random_bits, least=1, most=MOST_RANDOM_BITS)
+
+    def _check_via(self, via: str) -> None:
+        if via != "float64":
+            check_sums_format("intermediate", via)
+        if self.is_double or as_format(via).mantissa_bits <= as_format(self.format).mantissa_bits:
+            raise UsageError(f"via is a format with more bits than {self.format!r}, not {via!r}; leave it out")
+
+    @property
+    def parts(self) -> tuple[Sums, ...]:
+        """The roundings one after another, each of which rounds once."""
+        return (self,) if self.via is None else (Sums(self.via), replace(self, via=None))
+
+    def by_way_of(self, via: str, bits: int) -> Sums | None:
+        """The same by way of a wider format; None where that changes no sum of two numbers, one of the format and one
+        of so many significant bits: the wider sum is then exact, or no tie (Figueroa 1995).
+
+        >>> Sums("float16").by_way_of("float32", 22)  # and an exact product of float16 numbers
+        Sums(format='float16', ..., via='float32')
+        >>> Sums("bfloat16").by_way_of("float32", 8)
+        """
+        wide, narrow = (as_format(name).mantissa_bits + 1 for name in (via, self.format))
+        return replace(self, via=via) if wide > narrow and bits > wide - narrow else None
 
     @property
     def is_double(self) -> bool:
@@ -123,7 +152,8 @@ class AddC:
     """beta × C is added, where a C is given.
 
     C is first rounded to ``format``, to nearest even. ``products``: how beta × C is rounded; None: it is added exactly,
-    with one rounding, that of the sum by ``sums``.
+    with one rounding, that of the sum by ``sums``. ``skips_zero``: where beta is 0, C is not read and nothing is added,
+    as BLAS defines (Dongarra et al. 1990): a NaN in C does not reach the result.
 
     >>> AddC(products=FLOAT32).format
     'float32'
@@ -132,8 +162,10 @@ class AddC:
     sums: Sums = FLOAT32
     products: Sums | None = None
     format: str = "float32"
+    skips_zero: bool = False
 
     def __post_init__(self) -> None:
+        checks.instance("skips_zero", self.skips_zero, bool, "true or false")
         check_sums_format("C", self.format)
         if self.products is not None and self.products.is_double:
             raise UsageError("beta × C is rounded to a format that float32 holds, or not at all (None), not to float64")

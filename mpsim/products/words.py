@@ -11,6 +11,7 @@ from mpsim.products.stages import (
     AlignedScaled,
     Bias,
     Blocks,
+    ByColumn,
     Descending,
     Exact,
     Folding,
@@ -84,10 +85,11 @@ def _stage_words(stage: Stage) -> str:
     match stage:
         case Bias(sums):
             return f"the bias is added ({_rounding(sums)})"
-        case AddC(sums, products, format):
+        case AddC(sums, products, format, skips):
             c = "C" if format == "float32" else f"C, rounded to {format},"
             how = "exactly" if products is None else f"rounded to {_rounding(products)}"
-            return f"beta times {c} is multiplied {how} and added ({_rounding(sums)})"
+            where = ", but not where beta is 0" if skips else ""
+            return f"beta times {c} is multiplied {how} and added ({_rounding(sums)}){where}"
         case _:
             return f"the total is multiplied by {_factor_words(stage)}"
 
@@ -103,7 +105,7 @@ def _factor_words(scale: Scale) -> str:
 
 
 def _rounding(sums: Sums) -> str:
-    words = [sums.format]
+    words = [sums.format] if sums.via is None else [f"{sums.via}, then {sums.format}"]
     if sums.is_stochastic:
         words.append(f"stochastic with {sums.random_bits} bits")
     elif sums.rounding != "nearest_even":
@@ -151,6 +153,8 @@ def order_words(order: Order) -> str:
         case UpTo(most, few, many):
             short = f"{most} terms or fewer are added" if most > 1 else "one term is added"
             return f"{order_words(many)}, but {short} {order_words(few)}"
+        case ByColumn(most, first, rest):
+            return f"{order_words(first)} in the first {most} columns, and {order_words(rest)} in the others"
         case Trees(trees):
             return f"by explicit trees of {', '.join(str(tree.length) for tree in trees)} terms"
         case Tree():

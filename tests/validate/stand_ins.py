@@ -75,6 +75,14 @@ def eight_lanes(a: Array, b: Array) -> Array:
     return chain([*main, *values[whole:]], zero=False)
 
 
+def eight_lanes_from_zero(a: Array, b: Array) -> Array:
+    """The same with lanes of zeros where there are fewer than eight terms."""
+    values = terms(a, b)
+    whole = len(values) // 8 * 8
+    main = folded(lanes(values[:whole], 8)) if whole else np.zeros_like(values[0])
+    return chain([main, *values[whole:]], zero=False)
+
+
 def tf32(x: Array, half: int) -> Array:
     """The significand's last 13 bits cut off after ``half`` is added to them."""
     words = np.asarray(x, float32).view(np.uint32)
@@ -164,6 +172,11 @@ STAND_INS: dict[Callable[[Array, Array], Array], tuple[str, str]] = {
     eight_lanes: (
         "float32",
         "product(products=float32, order=tail(8, groups(lanes(8), rising(), folding()), rising(start=first)))",
+    ),
+    eight_lanes_from_zero: (
+        "float32",
+        "product(products=float32, order=groups(whole(), tail(8, groups(lanes(8), rising(), folding()), "
+        "rising(start=first)), rising()))",
     ),
     tf32_ties_away: (
         "float32",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mpsim.kernels import load
-from mpsim.products.stages import Product, Trees, UpTo, within
+from mpsim.products.stages import Blocks, Groups, Product, Trees, UpTo, within
 from mpsim.products.text import product_of, text_of
 from mpsim.validate.dot.orders.recognition import recognised
 from mpsim.validate.dot.orders.trees import nodes_of
@@ -82,6 +82,42 @@ def test_an_order_without_a_name_is_given_as_trees() -> None:
     assert [tree.length for tree in trees[0].trees] == [33, 24, 23]
     assert "other numbers of terms were not asked" in text(report)
     assert len(text(report).splitlines()[1]) < 300  # in words, not as nested brackets
+    changed = [order for each in report.apart for order in within(each.order) if isinstance(order, Trees)]
+    assert any(order.trees[1:] == trees[0].trees[1:] and order != trees[0] for order in changed)
+
+
+@pytest.mark.parametrize("few", [2, 7, 31])
+def test_another_order_for_one_number_of_terms_alone_is_named(few: int) -> None:
+    orders = {few: product_of("groups(splits(2), rising(), rising(start=first))")}
+
+    def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return subject(orders.get(a.shape[1], product_of("rising()")))(a, b)
+
+    report = validate_dot(product, length=40)
+    expected = f"different: the sums depend on the number of terms: other ones for K = {few}"
+    assert not report.equal and report.terms == (few,) and expected in text(report), text(report)
+
+
+def test_another_order_in_large_matrices_is_seen() -> None:
+    def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return subject(product_of("rising()" if b.shape[1] <= 64 else "pairwise()"))(a, b)
+
+    report = validate_dot(product, length=40)
+    assert not report.equal and "(132 x 132, K = 33)" in text(report), text(report)
+
+
+def test_vectors_that_are_summed_otherwise_at_other_addresses_are_noted() -> None:
+    """Three elements are summed last where a vector begins 4 bytes beyond a multiple of 16."""
+
+    def dot(x: np.ndarray, y: np.ndarray) -> np.float32:
+        total, ahead = np.float32(0), 3 if x.ctypes.data % 16 == 4 else 0
+        for k in (*range(ahead, len(x)), *range(ahead)):
+            total = total + x[k] * y[k]
+        return total
+
+    report = validate_dot(dot, length=24, form="dot")
+    assert report.equal
+    assert "vectors that begin 1 elements beyond a multiple of 64 bytes are summed otherwise" in report.notes
 
 
 def test_one_wrong_sum_is_not_called_equal() -> None:
@@ -148,7 +184,53 @@ def test_subnormal_sums_that_become_zeros_are_told_from_such_results(inside: boo
         return np.where(np.abs(found) < 2.0**-126, np.copysign(np.float32(0), found), found)
 
     report = validate_dot(product, length=40)
-    assert report.equal == inside and (not inside or report.matches[0].accumulator == flushed), text(report)
+    expected = flushed if inside else product_of("product(order=rising(), output=sums(float32, flush=true))")
+    assert report.equal and report.matches[0].accumulator == expected, text(report)
+
+
+def test_sums_that_are_rounded_to_float32_on_the_way() -> None:
+    """numpy.einsum of float16: each sum is formed in float32, then rounded to float16. One rounding gives another
+    result where the float32 number is halfway between two of float16 and the exact one is not."""
+
+    def einsum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        total = np.zeros((len(a), b.shape[1]), np.float16)
+        for k in range(a.shape[1]):
+            product = np.outer(a[:, k].astype(np.float32), b[k].astype(np.float32))
+            total = (total.astype(np.float32) + product).astype(np.float16)
+        return total
+
+    odd, unit = 1 + 2.0**-10, 2.0**-11  # of float16; odd + unit * (1 - 2**-20) is just below a midpoint
+    near_a_tie = np.float16([[odd, 2.0**-5 * odd]]), np.float16([[1], [2.0**-6 * (1 - 2.0**-10)]])
+    assert float(einsum(*near_a_tie)[0, 0]) == odd + 2 * unit, "one rounding would give odd"
+    described = product_of("product(order=rising(sums(float16, via=float32)), output=float16)")
+    report = validate_dot(einsum, length=40, inputs="float16")
+    assert report.equal and described in [each.accumulator for each in report.matches], text(report)
+    once = validate_dot(einsum, "product(order=rising(float16), output=float16)", length=40, inputs="float16")
+    assert not once.equal, text(once)
+
+
+def test_products_that_are_rounded_only_where_there_are_few_terms() -> None:
+    """bfloat16 products are exact in float32, except subnormal and infinite ones."""
+    few = "groups(blocks(1), rising(start=first), rising())"
+    described = product_of(f"upto(20, {few}, groups(lanes(4), rising(), folding()))")
+    report = validate_dot(subject(described), inputs="bfloat16", length=40)
+    assert report.equal, text(report)
+    for each in report.matches:
+        assert isinstance(each.accumulator, Product) and isinstance(each.accumulator.order, UpTo)
+        found = each.accumulator.order
+        assert found.most == 20 and isinstance(found.few, Groups) and found.few.partition == Blocks(1), text(report)
+
+
+@pytest.mark.parametrize("few", ["groups(blocks(1), rising(start=first), rising())", "rising()"])
+def test_trees_round_their_products_each_in_its_own_way(few: str) -> None:
+    """33 terms and more have no order with a name; operands are read as zeros there alone."""
+    text_of_threes = "groups(blocks(3), rising(start=first), reordered(descending(5), pairwise()))"
+    flushed = "operand(bfloat16, flush=true, above=20)"
+    described = product_of(f"product({flushed}, {flushed}, order=upto(20, {few}, {text_of_threes}))")
+    report = validate_dot(subject(described), inputs="bfloat16", length=40)
+    assert report.equal and report.matches[0].drawn, text(report)
+    found = report.matches[0].accumulator
+    assert isinstance(found, Product) and found.left.flush and 3 <= found.left.above < 33
 
 
 def test_bfloat16_pairs_as_avx512_adds_them() -> None:

@@ -33,7 +33,7 @@ def test_neighbours_of_tensor_cores_are_separated_or_proved_inseparable(name: st
     a, b = edge_rows(as_format(row.inputs), length)
     output = "float16" if row.output == "float16" else "float32"
     found = Model(row.accumulator, output).dots(a, b)
-    for other in beside(row.accumulator):
+    for other in beside(row.accumulator, row.inputs):
         equal = bool(same(found, Model(other, output).dots(a, b)).all())
         assert equal == bool(inseparable(row.accumulator, other, row.inputs, length)), described(other)
 
@@ -56,7 +56,7 @@ def test_what_is_proved_holds_for_the_definition(name: str) -> None:
     """In Python's integers, on rows that separate others."""
     row, output = TENSOR_CORES[name], "float16" if TENSOR_CORES[name].output == "float16" else "float32"
     a, b = adversarial_rows(as_format(row.inputs), 40, 100, 5)
-    alike = [each for each in beside(row.accumulator) if inseparable(row.accumulator, each, row.inputs, 40)]
+    alike = [each for each in beside(row.accumulator, row.inputs) if inseparable(row.accumulator, each, row.inputs, 40)]
     assert len(alike) > 3
 
     def results(accumulator: Accumulator) -> Array:

@@ -238,7 +238,7 @@ def neighbours(due: Accumulator, k: int) -> list[Accumulator]:
     changed += [replace(due, format=format) for format in SUMS.values()]
     changed += [replace(due, terms=terms) for terms in (due.terms // 2, 2 * due.terms)]
     changed += [replace(due, chunk=chunk) for chunk in (k, 2 * k)]
-    return [each for each in dict.fromkeys([*changed, *beside(due)]) if each != due]
+    return [each for each in dict.fromkeys([*changed, *beside(due, due.operands[0])]) if each != due]
 
 
 def test_mma_sim_has_one_code_of_nan(simulators: dict[Any, list[Any]]) -> None:
@@ -282,5 +282,5 @@ def test_the_search_names_what_is_due(form: Form, simulators: dict[Any, list[Any
     assert form.due in found, text(report)
     assert [each for each in found if not inseparable(form.due, each, form.inputs, LENGTH)] == []
     named = {effective(each, LENGTH) for each in found}
-    alike = [each for each in beside(form.due) if inseparable(form.due, each, form.inputs, LENGTH)]
+    alike = [each for each in beside(form.due, form.inputs) if inseparable(form.due, each, form.inputs, LENGTH)]
     assert [described(each) for each in alike if effective(each, LENGTH) not in named] == []

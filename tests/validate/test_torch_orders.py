@@ -19,6 +19,7 @@ from mpsim.products.tensor_cores import accumulator_of
 from mpsim.validate import Verdict, teacher_forced
 from mpsim.validate.step.index import read_step
 from mpsim.validate.step.recording import network_of
+from mpsim.validate.step.update import UpdateRule
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
 pytest.importorskip("mpsim._kernels", reason="mpsim._kernels is not built: run 'pip install -e .'")
@@ -63,12 +64,13 @@ def test_convolutions(layer: str, inputs: int, outputs: int, size: int) -> None:
 def test_the_linear_layer() -> None:
     """Its forward product adds the columns 0 to 7 in four lanes and the last two in eight; products are rounded."""
     x, w, b, gy = normal(0, (BATCH, 256), (10, 256), (10,), (BATCH, 10))
-    _, derivative = bind("compiled", 2, accumulators_of(ORDERS)).of_layer("linear")
+    forward, derivative = bind("compiled", 2, accumulators_of(ORDERS)).of_layer("linear")
     tensors = [torch.from_numpy(each) for each in (x, w, b, gy)]
     assert np.array_equal(derivative.by_input.matmul(gy, w), (tensors[3] @ tensors[1]).numpy())
     gw = derivative.by_weight.swapped.matmul(gy, x, transpose_a=True)
     assert np.array_equal(gw, (tensors[3].t() @ tensors[0]).numpy())
     y = torch.nn.functional.linear(*tensors[:3]).numpy()
+    assert np.array_equal(forward.matmul(x, w, transpose_b=True, bias=b), y)
     for lanes, columns in ((4, slice(0, 8)), (8, slice(8, 10))):
         text = f"product(products=float32, order=groups(lanes({lanes}), rising(), folding()))"
         found = bind("compiled", 2, accumulator_of(text)).matmul(x, w, transpose_b=True, bias=b)
@@ -92,18 +94,22 @@ def replay(step, described: str):
     return teacher_forced(
         theirs, network.model, network.plan, "standard", loss_scale=ours.index["loss_scale"],
         labels=ours.tensors["labels"], described=entries_of(described),
+        update=UpdateRule.of_index(ours.index),
     )  # fmt: skip
 
 
 def test_a_step_is_replayed_bit_for_bit(step) -> None:
-    """Every product but the linear layer's forward one, which no single order describes."""
+    """Every product, and the update, whose weight decay and step torch.optim.SGD adds by fused multiply-adds."""
     report = replay(step, ORDERS)
     assert set(report.described) == {
-        "Y/1/0", "GP/1/0", "Y/5/0", "GP/5/0", "G/4/0", "Y/8/0", "GP/8/0", "G/7/0", "GP/12/0", "G/11/0",
+        "Y/1/0", "GP/1/0", "Y/5/0", "GP/5/0", "G/4/0", "Y/8/0", "GP/8/0", "G/7/0", "Y/12/0", "GP/12/0",
+        "G/11/0",
     }  # fmt: skip
     equal = {tensor.name for tensor in report.tensors if tensor.equal}
     assert set(report.described) <= equal and report.verdict is Verdict.EQUAL
-    assert "10 of them are products in a described order: 10 equal" in str(report)
+    assert "11 of them are products in a described order: 11 equal" in str(report)
+    assert len(equal) == 45 and sum(name.startswith("next_master/") for name in equal) == 11
+    assert any("weight decay and the step fused, in every bit" in note for note in report.notes)
     plain = replay(step, "")
     assert plain.described == () and plain.verdict is Verdict.EQUAL
     assert equal - {tensor.name for tensor in plain.tensors if tensor.equal} == {
@@ -112,6 +118,7 @@ def test_a_step_is_replayed_bit_for_bit(step) -> None:
         "Y/8/0",
         "G/7/0",
         "GP/1/0",
+        "Y/12/0",
     }
 
 

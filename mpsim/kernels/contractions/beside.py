@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mpsim.errors import UsageError
 from mpsim.kernels.philox import Stream
 from mpsim.products.stages import Product, Scale
@@ -27,6 +29,16 @@ class Beside(NamedTuple):
 
 #: Only the operands.
 NOTHING = Beside()
+
+
+def of_columns(beside: Beside, start: int, stop: int) -> Beside:
+    """Returns the arguments of some of the columns."""
+    found: dict[str, Any] = {}
+    for name in ("c", "right_scale"):
+        array = getattr(beside, name)
+        if array is not None and np.ndim(array) == 2 and array.shape[1] > 1:
+            found[name] = np.ascontiguousarray(array[:, start:stop])
+    return beside._replace(**found) if found else beside
 
 
 def check_given(product: Product, beside: Beside) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mpsim.errors import UsageError
 from mpsim.formats import as_format
 from mpsim.kernels.contract import Array, Pair, Shape
-from mpsim.kernels.contractions.beside import NOTHING, Beside, check_given
+from mpsim.kernels.contractions.beside import NOTHING, Beside, check_given, of_columns
 from mpsim.kernels.contractions.lowering import (
     Contraction,
     of_conv2d,
@@ -26,7 +28,7 @@ from mpsim.kernels.contractions.steps import Steps
 from mpsim.kernels.contractions.tables import Reads, given_of, over, reads_of
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.products.accumulators import Accumulator, Summation
-from mpsim.products.stages import FLOAT32, Product
+from mpsim.products.stages import FLOAT32, ByColumn, Product
 
 #: Stride, padding, groups.
 Geometry = tuple[Pair, Pair, int]
@@ -112,6 +114,8 @@ class _Backend:
             if beside is not NOTHING:
                 check_given(product.product, beside)
             return self._short(product.swapped if swapped else product, threads, lowered, faster, bias)
+        if beside.c is not None and beside.beta == 0 and product.skips_c_at_zero:
+            beside = beside._replace(c=None, beta=1.0)
         reading = reading_of(product, beside.c is not None)
         if beside is not NOTHING or reading.scaled:
             check_given(product, beside)
@@ -179,6 +183,14 @@ class _Backend:
         threads: int = 1,
         accumulator: Summation = DEFAULT,
     ) -> Array:
+        if isinstance(accumulator, Product) and isinstance(accumulator.order, ByColumn):
+            parts = []
+            for start, stop, product in accumulator.columns(len(b) if transpose_b else b.shape[1]):
+                some = np.ascontiguousarray(b[start:stop] if transpose_b else b[:, start:stop])
+                given = None if bias is None else bias[start:stop], of_columns(beside, start, stop)
+                found = self.matmul(a, some, transpose_a, transpose_b, *given, threads=threads, accumulator=product)
+                parts.append(found)
+            return np.concatenate(parts, axis=1)
         return self._total(
             accumulator,
             threads,

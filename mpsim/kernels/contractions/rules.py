@@ -37,6 +37,7 @@ from mpsim.products.stages import (
     AlignedLate,
     AlignedScaled,
     Bias,
+    ByColumn,
     Chain,
     Exact,
     Folding,
@@ -71,7 +72,7 @@ def _rising(writer: Writer, order: Rising, terms: Sequence[Term]) -> int:
             writer.round(total, order.sums)
         return total
     ks = [term for term in terms if isinstance(term, int)]
-    if len(ks) == len(terms) and writer.product.products is None:
+    if len(ks) == len(terms) and writer.product.products is None and order.sums.via is None:
         writer.step(RISING, total, *writer.run(ks), writer.how(order.sums))
         return total
     for term in terms:
@@ -162,6 +163,10 @@ def _halving(writer: Writer, order: Halving, terms: Sequence[Term]) -> int:
     return writer.add(left, _halving(writer, order, terms[half:]), order.sums)
 
 
+def _by_column(writer: Writer, order: ByColumn, terms: Sequence[Term]) -> int:
+    raise UsageError("an order by column sums the columns of a matrix product; give the order of one column here")
+
+
 def _up_to(writer: Writer, order: UpTo, terms: Sequence[Term]) -> int:
     return _sum(writer, order.few if len(terms) <= order.most else order.many, terms)
 
@@ -222,6 +227,7 @@ RULES: dict[type, Callable[[Writer, Any, Sequence[Term]], int]] = {
     Tail: _tail,
     Halving: _halving,
     UpTo: _up_to,
+    ByColumn: _by_column,
     Exact: _exact,
     Aligned: _chain,
     AlignedLate: _chain,

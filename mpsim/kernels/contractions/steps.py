@@ -182,12 +182,16 @@ class Writer:
         return to
 
     def round(self, register: int, sums: Sums) -> None:
-        self.step(ROUND, register, register, 0, self.how(sums))
+        for each in sums.parts:
+            self.step(ROUND, register, register, 0, self.how(each))
 
     def add(self, left: int, right: int, sums: Sums) -> int:
         """Returns the register of a sum of two, which replaces the left one."""
-        self.step(ADD, left, left, right, self.how(sums))
+        first, *then = sums.parts
+        self.step(ADD, left, left, right, self.how(first))
         self.release(right)
+        for each in then:
+            self.round(left, each)
         return left
 
     def times(self, left: int, right: int) -> int:

@@ -26,6 +26,7 @@ from mpsim.validate.dot.orders.conversions import operands_of, reading
 from mpsim.validate.dot.orders.lengths import products_by_length
 from mpsim.validate.dot.orders.separation import separate
 from mpsim.validate.dot.results import Tried
+from mpsim.validate.dot.shapes import every_number_of_terms
 from mpsim.validate.dot.subjects import DotSubject
 
 Array = np.ndarray[Any, Any]
@@ -65,11 +66,12 @@ def find(
     mask: Array | None,
     length: int,
     declared: Summation | None = None,
-    *,
     seed: int = 0,
     backend: str = DEFAULT_BACKEND,
+    separates: bool = True,
 ) -> Found:
-    """What sums the elements of a region. subject: one that is asked in that region alone; mask: its elements."""
+    """What sums the elements of a region. subject: one that is asked in that region alone; mask: its elements.
+    separates: whether what gives every answer is told from what is beside it."""
     prober = Prober(subject, length)
     range, order = _recognised(prober)
     judge = Judge(prober, corpora, subject.output, backend, mask)
@@ -82,6 +84,8 @@ def find(
     if range.value is not None and not equal:
         products = products_by_length(judge, operands)
         equal, models = [each for each in products if judge.equal(each)], models + products
+    if not separates:
+        return Found(judge, range, order, tuple(map(judge.tried, _simplest(equal)[0])))
     matches, apart, rows = _matches(judge, equal, declared, seed)
     if matches:
         return Found(judge, range, order, matches, apart, rows)
@@ -107,9 +111,13 @@ def _matches(
         return (), (), 0
     length = judge.prober.length
     found, longer = _simplest(distinct(found, length))
-    near = dict.fromkeys(each for model in found for each in beside(model) if each not in found)
+    longest = [each for each in found if isinstance(each, Product)][1:]  # these compute the same as the first of them
+    models = [each for each in found if each not in longest]
+    near = dict.fromkeys(
+        each for model in models for each in beside(model, judge.prober.subject.inputs) if each not in found
+    )
     possible = distinct([*found, *(each for each in near if judge.equal(each))], length)
-    separated = separate(judge.prober, possible, judge.output, seed=seed, backend=judge.backend)
+    separated = separate(judge.prober, possible, judge.output, every_number_of_terms(length), seed, judge.backend)
     kept = [judge.tried(each) for each in separated.kept]
     others = [each for each in near if not judge.equal(each)]
     apart = tuple(distinct([each for each in others if isinstance(each, Accumulator)], length))

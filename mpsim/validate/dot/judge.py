@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from mpsim.errors import UsageError
 from mpsim.products.accumulators import Summation
 from mpsim.rounding import round_to
 from mpsim.validate.dot.inputs.matrices import cancelling
 from mpsim.validate.dot.inputs.probes import Order, Prober
-from mpsim.validate.dot.results import WIDE, Difference, Tried
+from mpsim.validate.dot.results import WIDE, Difference, Tried, is_drawn
 from mpsim.validate.dot.shapes import LargestProduct
 from mpsim.validate.dot.subjects import Model, same
 
@@ -25,6 +26,8 @@ Rows = tuple[Array, Array, Array]
 DIFFERENT = -1
 #: Dot products that candidates are compared on first; candidates that are compared on everything where none is equal.
 FEW, CLOSEST = 32, 3
+#: Numbers of terms that only a few sums are asked for: loops may have code of their own for any of them.
+OTHER_TERMS = (2, 4, 5, 7, 8, 12, 16, 17, 24, 31, 32, 48, 65, 127, 129)
 
 
 class Judge:
@@ -42,7 +45,14 @@ class Judge:
         self._checked: dict[Summation, int] = {}  # probes that it gives, after every random matrix
 
     def equal(self, accumulator: Summation) -> bool:
-        """Whether it gives every answer so far; ends at the first that it does not."""
+        """Whether it gives every answer so far; ends at the first that it does not, or that it has no tree for."""
+        try:
+            return self._equal(accumulator)
+        except UsageError:
+            self._checked[accumulator] = DIFFERENT
+            return False
+
+    def _equal(self, accumulator: Summation) -> bool:
         checked = self._checked.get(accumulator, 0)
         if checked == 0 and not self._begins_well(accumulator):
             checked = DIFFERENT
@@ -55,12 +65,18 @@ class Judge:
         return checked != DIFFERENT
 
     def _begins_well(self, accumulator: Summation) -> bool:
-        """Whether it gives some of the answers: quick, and most candidates do not."""
-        return self.gives(accumulator, self._few(self.prober.length))
+        """Whether it gives some of the answers of every number of terms: quick, and most candidates do not."""
+        lengths = {a.shape[1] for _, a, _, _ in self._corpora}
+        return all(self.gives_terms(accumulator, length) for length in sorted(lengths))
 
     def gives_terms(self, accumulator: Summation, length: int) -> bool:
         """Whether it gives some random results of so many terms, of each kind that there is."""
         return self.gives(accumulator, self._few(length))
+
+    def gives_length(self, accumulator: Summation, length: int) -> bool:
+        """Whether it gives every random result of so many terms."""
+        corpora = (each for each in self._corpora if each[1].shape[1] == length)
+        return all(self._agreeing(accumulator, each).all() for each in corpora)
 
     def _few(self, length: int) -> Rows:
         """Some random results of so many terms: of numbers of terms without random matrices, asked for now."""
@@ -138,11 +154,14 @@ class Judge:
         shown = min(examples, key=lambda each: (not each.is_ordinary, len(each.terms)), default=None)
         return Tried(accumulator, self.output, agreeing, results, probes_differ, zero_signs, shown, differing, at)
 
-    def in_largest(self, tried: Tried, largest: LargestProduct | None) -> Tried:
-        """The candidate, judged by one more product, of which every element counts."""
-        if largest is None or not tried.equal:
-            return tried
-        a, b, found = largest
+    def in_largest(self, tried: Tried, *products: LargestProduct | None) -> Tried:
+        """The candidate, judged by more products, of which every element counts."""
+        for each in products:
+            tried = tried if each is None or not tried.equal else self._in_product(tried, each)
+        return tried
+
+    def _in_product(self, tried: Tried, product: LargestProduct) -> Tried:
+        a, b, found = product
         expected = Model(tried.accumulator, self.output).matmul(a, b, self.backend)
         wrong = np.argwhere(~same(found, expected))
         if not len(wrong):
@@ -151,6 +170,13 @@ class Judge:
         name = f"{len(a)} x {b.shape[1]}, K = {a.shape[1]}"
         shown = _difference(name, a[i], b[:, j], expected[i, j], found[i, j])
         return replace(tried, probes_differ=tried.probes_differ + len(wrong), difference=shown, equal_at=())
+
+    def other_terms(self, summation: Summation) -> tuple[int, ...]:
+        """The numbers of terms, of some that nothing else asks, of which it does not give some results."""
+        if is_drawn(summation):
+            return ()
+        asked = (length for length in OTHER_TERMS if length < self.prober.length)
+        return tuple(length for length in asked if not self.gives_terms(summation, length))
 
     def is_wide(self, order: Order) -> bool:
         """Whether every answer is that of sums in float64, in rising k, rounded once to the type of the answers."""

@@ -29,7 +29,7 @@ def text(report: DotReport | DotVectorsReport, width: int = 110) -> str:
         return "\n".join([*lines, *_measured(report), *(f"note: {note}" for note in report.notes)])
     shape = f"{report.length} k in matrices of {report.side} rows and columns"
     lines = [f"{report.subject}: dot products of {report.inputs}, answered in {report.output}, probes of {shape}"]
-    lines += _shape_lines(report) + _place_lines(report)
+    lines += _shape_lines(report) + _place_lines(report) + _terms_lines(report)
     if report.declared is not None:
         lines += _verdict(report.declared, "the declared accumulator")
     lines += _found(report)
@@ -68,6 +68,7 @@ def cases(report: DotReport | DotVectorsReport) -> dict[str, list[str] | None]:
     else:
         lines = [] if report.matches else _found(report)
     found = {"accumulator": lines, "shapes": _shape_lines(report), "places": _place_lines(report)}
+    found["terms"] = _terms_lines(report)
     return {name: [line.strip() for line in lines] or None for name, lines in found.items()}
 
 
@@ -115,6 +116,14 @@ def _shape_lines(report: DotReport) -> list[str]:
         f"  element [{row}, {column}] is {_number(there)} in a product of {m} x {n}, and {_number(whole)} in one of "
         f"{found.largest[0]} x {found.largest[1]}, of the same rows, columns and {found.length} k",
         *others,
+    ]
+
+
+def _terms_lines(report: DotReport) -> list[str]:
+    if not report.terms:
+        return []
+    return [
+        f"different: the sums depend on the number of terms: other ones for K = {', '.join(map(str, report.terms))}"
     ]
 
 

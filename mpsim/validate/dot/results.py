@@ -113,7 +113,8 @@ class DotReport(Judged):
 
     apart: accumulators beside the matches that some input told from the subject. separating: rows that were searched
     for more such inputs. shapes: matrices that are summed otherwise; places: an element that depends on where it is in
-    the matrix. state: what is unusual about the subject's floating-point arithmetic.
+    the matrix. terms: numbers of terms of which the declared or the first match does not give some results. state: what
+    is unusual about the subject's floating-point arithmetic.
     """
 
     subject: str
@@ -132,13 +133,14 @@ class DotReport(Judged):
     places: PlaceDependence | None = None
     state: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    terms: tuple[int, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
         """EQUAL to the declared accumulator, or to some where none is declared, in every place of matrices of any
         shape."""
         equal = self.declared.equal if self.declared is not None else bool(self.matches)
-        return Verdict.of(equal and self.shapes is None and self.places is None)
+        return Verdict.of(equal and self.shapes is None and self.places is None and not self.terms)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
@@ -157,6 +159,7 @@ class DotReport(Judged):
             "nearest": None if self.nearest is None else self.nearest.to_dict(),
             "measurements": {m.name: {"value": m.value, "meaning": m.meaning} for m in self.measurements},
             "shapes": None if self.shapes is None else self.shapes.to_dict(),
+            "other_terms": list(self.terms),
             "places": None if self.places is None else self.places.to_dict(),
             "error": self.error.to_dict(),
             "floating_point_state": list(self.state),

@@ -21,6 +21,10 @@ Array = np.ndarray[Any, Any]
 MOST_TERMS = 96
 #: Rows and columns of the largest product, and of those it is compared with.
 LARGEST = 40
+#: So few elements may be equal by chance where they are summed otherwise.
+FEW_ELEMENTS = 4
+#: Rows and columns, and terms, of one product that the accumulators that were found have to give.
+WIDE_SIDE, WIDE_TERMS = 132, 33
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33)
 SHAPES = (*((m, LARGEST) for m in SIZES), *((LARGEST, n) for n in SIZES), *((size, size) for size in SIZES))
 
@@ -102,7 +106,8 @@ def words_of(shapes: Sequence[tuple[int, int]], largest: tuple[int, int]) -> str
     rows = sorted({m for m, n in shapes if n == largest[1]})
     columns = sorted({n for m, n in shapes if m == largest[0]})
     parts = [_below(found, what) for found, what in ((rows, "rows"), (columns, "columns")) if found]
-    if {(m, n) for m, n in SHAPES if m in rows or n in columns} != set(shapes):
+    expected = {(m, n) for m, n in SHAPES if m in rows or n in columns}
+    if not set(shapes) <= expected or any(m * n > FEW_ELEMENTS for m, n in expected - set(shapes)):
         parts = []  # it is not the rows or the columns alone
     if set(shapes) == {(m, n) for m, n in SHAPES if m != n}:
         parts = ["matrices that are not square"]
@@ -136,6 +141,15 @@ def largest_product(subject: DotSubject, length: int, seed: int) -> LargestProdu
     if subject.form == "dot":
         return None
     a, b = largest_operands(subject, min(length, MOST_TERMS), seed)
+    right = np.ascontiguousarray(b.T)
+    return LargestProduct(a, right, subject.matmul(a, right))
+
+
+def wide_product(subject: DotSubject, seed: int) -> LargestProduct | None:
+    """A product of more rows and columns than any other, of WIDE_TERMS; None for a subject that takes vectors."""
+    if subject.form == "dot":
+        return None
+    a, b = largest_operands(subject, WIDE_TERMS, seed, WIDE_SIDE)
     right = np.ascontiguousarray(b.T)
     return LargestProduct(a, right, subject.matmul(a, right))
 
@@ -182,10 +196,10 @@ def place_dependence(subject: DotSubject, length: int, seed: int = 0) -> PlaceDe
     return None
 
 
-def largest_operands(subject: DotSubject, length: int, seed: int) -> tuple[Array, Array]:
-    """Normal numbers of the inputs' format, (LARGEST, length) twice."""
+def largest_operands(subject: DotSubject, length: int, seed: int, side: int = LARGEST) -> tuple[Array, Array]:
+    """Normal numbers of the inputs' format, (side, length) twice."""
     random = np.random.default_rng(seed)
-    shape = (LARGEST, length)
+    shape = (side, length)
     a, b = (
         round_to(random.standard_normal(shape).astype(np.float32), subject.inputs, backend="reference", threads=1)
         for _ in range(2)

@@ -37,6 +37,9 @@ MOST_SIDE = 1 << 10
 VECTORS, VECTOR_SIDE = 1 << 10, 8
 
 
+#: Elements by which vectors are moved in memory.
+SHIFTS = (1, 2, 4, 8)
+
 #: An argument that is not passed, and no arguments.
 ABSENT = Typed("", np.zeros(0, np.uint8))
 NOTHING: Mapping[str, Typed] = {}
@@ -115,6 +118,18 @@ class DotSubject:
             left, right = (x[start : start + VECTORS] for x in (a, b))
             found[start : start + VECTORS] = self._answer(left, right, (len(left),))
         return found
+
+    def depends_on_addresses(self, a: Array, b: Array) -> list[int]:
+        """The shifts in elements, of SHIFTS, by which vectors begin beyond a multiple of 64 bytes and have other dot
+        products. The rows of a and of b are the vectors; matrices are not asked."""
+        if self.form != "dot":
+            return []
+        pairs, found = (as_inputs(a, self.inputs), as_inputs(b, self.inputs)), self.dots(a, b)
+        answers = {
+            shift: self.callee.call([*pairs, Typed("int64", np.array([shift]))], 16 * len(a) + 64)[0]
+            for shift in SHIFTS
+        }
+        return [shift for shift, each in answers.items() if not same(values_of(each, self.name), found).all()]
 
     def _in_matrices(self, a: Array, b: Array) -> Array:
         region = self.region or region_of(np.eye(self.side, dtype=bool))

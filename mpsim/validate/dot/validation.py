@@ -21,7 +21,7 @@ from mpsim.validate.answers import SubjectError
 from mpsim.validate.dot.accuracy import Error, error_of
 from mpsim.validate.dot.arguments.validation import passed_to, validate_arguments
 from mpsim.validate.dot.finding import Found, asked, find
-from mpsim.validate.dot.inputs.matrices import vectors
+from mpsim.validate.dot.inputs.matrices import cancelling, vectors
 from mpsim.validate.dot.inputs.packing import region_of
 from mpsim.validate.dot.judge import Corpus, Judge
 from mpsim.validate.dot.measurements import statements
@@ -29,12 +29,14 @@ from mpsim.validate.dot.orders.candidates import distinct
 from mpsim.validate.dot.regions import MOST_REGIONS, elsewhere, regions
 from mpsim.validate.dot.results import WIDE, DotReport, Tried, result_format
 from mpsim.validate.dot.shapes import (
+    LargestProduct,
     PlaceDependence,
     ShapeDependence,
     every_number_of_terms,
     largest_product,
     place_dependence,
     shape_dependence,
+    wide_product,
 )
 from mpsim.validate.dot.subjects import SIDE, DotSubject, open_dot, same
 from mpsim.validate.subjects.environment import default_float_environment
@@ -43,6 +45,8 @@ from mpsim.validate.subjects.opening import Calling
 Array = np.ndarray[Any, Any]
 #: Kinds of random matrices that are asked for a second time.
 STEADY = ("normal", "cancelling")
+#: Pairs of vectors that are asked for at other addresses.
+MOVED = 64
 #: The longest dot products that are asked.
 MOST_LENGTH = 1 << 14
 
@@ -108,12 +112,17 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
     matches = tuple(each for match in first.matches if (each := judge.tried(match.accumulator)).equal)  # these too
     whole = largest_product(opened, length, seed)
     shapes = search.by_shape(shape_dependence(opened, whole), [each for part in found for each in part.summations])
-    largest = whole if shapes is None and places is None else None  # otherwise its order is another one
-    judged = [judge.in_largest(each, largest) for each in matches]
+    largest: tuple[LargestProduct | None, ...] = ()
+    if shapes is None and places is None:  # otherwise their orders are others
+        largest = whole, wide_product(opened, seed)
+    judged = [judge.in_largest(each, *largest) for each in matches]
     matches, left = tuple(each for each in judged if each.equal), [each for each in judged if not each.equal]
     nearest = left[0] if left and not matches else max(closest, key=lambda each: _nearness(each, length), default=None)
     if not confirmed and first.order.is_known and judge.is_wide(first.order):
         opened.notes.append(f"every result is that of sums in float64 in rising k, rounded once to {opened.output}")
+    if shifts := opened.depends_on_addresses(*cancelling(opened.inputs, length, MOVED)):
+        moved = ", ".join(map(str, shifts))
+        opened.notes.append(f"vectors that begin {moved} elements beyond a multiple of 64 bytes are summed otherwise")
     everywhere = Judge(judge.prober, corpora, opened.output, backend)
     return DotReport(
         opened.name,
@@ -124,7 +133,7 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
         tuple(measurements),
         matches,
         nearest,
-        None if declared is None else everywhere.in_largest(everywhere.tried(declared), largest),
+        None if declared is None else everywhere.in_largest(everywhere.tried(declared), *largest),
         _error(corpora, matches, opened.output),
         first.apart,
         first.rows,
@@ -132,6 +141,7 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
         places,
         tuple(opened.callee.state),
         tuple(opened.notes),
+        judge.other_terms(declared or matches[0].accumulator) if matches else (),
     )
 
 
@@ -165,10 +175,11 @@ class _Search:
 
     def _others(self, shape: tuple[int, int], mask: Array) -> list[Summation]:
         corpora = asked(self.opened, shape, self.length, self.seed)
-        return self._find(self.opened.at(region_of(mask)), corpora, mask).summations
+        return self._find(self.opened.at(region_of(mask)), corpora, mask, separates=False).summations
 
-    def _find(self, view: DotSubject, corpora: Sequence[Corpus], mask: Array) -> Found:
-        return find(view, corpora, mask, self.length, self.declared, seed=self.seed, backend=self.backend)
+    def _find(self, view: DotSubject, corpora: Sequence[Corpus], mask: Array, separates: bool = True) -> Found:
+        declared = self.declared if separates else None
+        return find(view, corpora, mask, self.length, declared, self.seed, self.backend, separates)
 
 
 def _error(corpora: Sequence[Corpus], matches: Sequence[Tried], output: str) -> Error:

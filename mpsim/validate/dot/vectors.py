@@ -128,7 +128,7 @@ def validate_dot_vectors(
     tried = dict.fromkeys([*([declared] if declared else []), *KNOWN, Accumulator(fma=False), *cores])
     different = {each: differing(each) for each in tried}
     equal = [each for each, count in different.items() if count == 0]
-    near = dict.fromkeys(other for each in equal for other in beside(each) if other not in different)
+    near = dict.fromkeys(other for each in equal for other in beside(each, inputs) if other not in different)
     alike = tuple(other for other in near if differing(other) == 0)
     return DotVectorsReport(str(path), inputs, vectors.length, len(vectors.a), declared, different, alike)
 

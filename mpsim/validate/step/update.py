@@ -3,8 +3,9 @@ explain another: rounded masters, another rate, momentum or decay, a scale that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,12 +16,15 @@ from mpsim.files.tensors import TensorFile
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels import reference
 from mpsim.kernels.contract import Array
+from mpsim.kernels.reference.fma import fma
 from mpsim.rounding import round_to
 from mpsim.trace import Trace
 from mpsim.validate.step.noise import UNIT
 from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays, explain
 
 FLOAT32 = FORMATS["float32"]
+#: Products of an update that other programs fuse with the sum they are part of.
+_FUSED = {"decay": "weight decay", "momentum": "momentum", "step": "the step"}
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,28 @@ def check_update(
     if rule.momentum and not any(each.velocity.any() for each in parts.values()):
         notes.append("every velocity is 0, so that the momentum has no effect in this step: it was not tested")
     finite = all(np.isfinite(array).all() for name, array in file.tensors.items() if name.startswith("GP/"))
+    theirs = {id: file.tensors[names[id]].reshape(parts[id].master.shape) for id in ids}
+    fused = _fused(theirs, parts, rule, loss_scale) if finite else ()
+    if fused:
+        notes.append(f"every update is the one with {' and '.join(map(_FUSED.__getitem__, fused))} fused, in every bit")
     compared = []
-    for id, name in names.items():
-        if id in parts:
-            format = FLOAT32 if plan is None else plan.formats[id]
-            op = f"update of {traced.ops[id.op].kind} {traced.ops[id.op].name}"
-            theirs = file.tensors[name].reshape(parts[id].master.shape)
-            compared.append(compare_update(name, theirs, parts[id], rule, loss_scale, finite, format, op))
+    for id in ids:
+        format = FLOAT32 if plan is None else plan.formats[id]
+        op = f"update of {traced.ops[id.op].kind} {traced.ops[id.op].name}"
+        compared.append(compare_update(names[id], theirs[id], parts[id], rule, loss_scale, finite, format, op, fused))
     return tuple(compared)
+
+
+def _fused(
+    theirs: Mapping[TensorId, Array], parts: Mapping[TensorId, Parts], rule: UpdateRule, loss_scale: float
+) -> tuple[str, ...]:
+    """The fewest products that are fused with a sum in every one of the updates; none if no choice gives them all."""
+    for count in range(len(_FUSED) + 1):
+        for fused in combinations(_FUSED, count):
+            made = ((_next(each, rule, loss_scale, fused), theirs[id]) for id, each in parts.items())
+            if all(compare_arrays("", expected, found, FLOAT32).equal for expected, found in made):
+                return fused
+    return ()
 
 
 def _missing(file: TensorFile, rule: UpdateRule | None, names: Mapping[TensorId, str]) -> str:
@@ -104,10 +122,12 @@ def parts_of(tensors: Mapping[str, Array], id: TensorId) -> Parts:
 
 
 def compare_update(
-    name: str, theirs: Array, parts: Parts, rule: UpdateRule, loss_scale: float, finite: bool, format: Format, op: str
-) -> TensorComparison:
-    """One parameter's update; ``finite``: whether every gradient of the step is, without which it is left out."""
-    expected = _next(parts, rule, loss_scale) if finite else parts.master
+    name: str, theirs: Array, parts: Parts, rule: UpdateRule, loss_scale: float, finite: bool, format: Format, op: str,
+    fused: Sequence[str] = (),
+) -> TensorComparison:  # fmt: skip
+    """One parameter's update; ``finite``: whether every gradient of the step is, without which it is left out.
+    ``fused``: the products that are not rounded before they are added."""
+    expected = _next(parts, rule, loss_scale, fused) if finite else parts.master
     found = compare_arrays(name, expected, theirs, FLOAT32, op)
     if found.equal:
         return found
@@ -122,13 +142,29 @@ def compare_update(
     return found
 
 
-def _next(parts: Parts, rule: UpdateRule, loss_scale: float) -> Array:
+def _next(parts: Parts, rule: UpdateRule, loss_scale: float, fused: Sequence[str] = ()) -> Array:
     master, velocity = np.array(parts.master), np.array(parts.velocity)
+    if fused:
+        return _with_fused(master, velocity, parts.gradient, rule, loss_scale, fused)
     with np.errstate(over="ignore", invalid="ignore"):
         reference.sgd_update(
             master, parts.gradient, velocity, rule.rate, rule.momentum, rule.weight_decay, 1 / loss_scale
         )
     return master
+
+
+def _with_fused(
+    master: Array, velocity: Array, gradient: Array, rule: UpdateRule, loss_scale: float, fused: Sequence[str]
+) -> Array:
+    """``kernels.sgd_update`` where the products of the names are not rounded before they are added."""
+
+    def total(name: str, factor: float, x: Array, y: Array) -> Array:
+        number = np.float32(factor)
+        return fma(np.full(x.shape, number), x, y) if name in fused else number * x + y
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        whole = total("decay", rule.weight_decay, master, gradient * np.float32(1 / loss_scale))
+        return total("step", -rule.rate, total("momentum", rule.momentum, velocity, whole), master)
 
 
 def _bound(parts: Parts, rule: UpdateRule, loss_scale: float) -> Array:

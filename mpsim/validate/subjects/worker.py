@@ -73,11 +73,13 @@ def as_tensor(given: Typed) -> Any:
     return words.view(getattr(torch, given.type))
 
 
-def aligned_rows(words: Array) -> Array:
-    """A copy whose rows begin at multiples of ALIGNMENT bytes, on which the order of some sums depends."""
+def aligned_rows(words: Array, shift: int = 0) -> Array:
+    """A copy whose rows begin at multiples of ALIGNMENT bytes, on which the order of some sums depends; or ``shift``
+    elements, less than ALIGNMENT bytes, further on."""
     (rows, length), unit = words.shape, ALIGNMENT // words.itemsize
-    room = np.empty((rows + 1) * (stride := -(-length // unit) * unit), words.dtype)
-    copy = room[-room.ctypes.data % ALIGNMENT // words.itemsize :][: rows * stride].reshape(rows, stride)[:, :length]
+    room = np.empty((rows + 1) * (stride := -(-(length + shift) // unit) * unit), words.dtype)
+    copy = room[-room.ctypes.data % ALIGNMENT // words.itemsize :][: rows * stride].reshape(rows, stride)
+    copy = copy[:, shift : shift + length]
     np.copyto(copy, words)
     return copy
 
@@ -164,7 +166,8 @@ def of_function(function: Callable[..., object], arguments: str = "numpy", form:
         return [typed(answer)]
 
     def dots(arrays: Sequence[Typed]) -> list[Typed]:
-        (left, x), (right, y) = ((each.type, aligned_rows(each.words)) for each in arrays)
+        shift = int(arrays[2].words[0]) if len(arrays) > 2 else 0
+        (left, x), (right, y) = ((each.type, aligned_rows(each.words, shift)) for each in arrays[:2])
         found = [call((Typed(left, row), Typed(right, column)))[0] for row, column in zip(x, y, strict=True)]
         return [Typed(found[0].type, np.stack([each.words.reshape(()) for each in found]))]
 

@@ -44,10 +44,35 @@ def _choices(names: Sequence[str]) -> list[list[tuple[Stage, ...]]]:
         found.append([(Scale("alpha", each),) for each in roundings])
     if "c" in names:
         products = (None, FLOAT32) if "beta" in names else (None,)
-        found.append([(AddC(products=each),) for each in products])
+        skips = (False, True) if "beta" in names else (False,)
+        found.append([(AddC(products=each, skips_zero=skip),) for skip in skips for each in products])
     if "bias" in names:
         found.append([(Bias(),)])
     return found
+
+
+def epilogues_beside(product: Product) -> Iterator[Summation]:
+    """The product with one stage of its epilogue rounded otherwise, with two exchanged, or with C at the other end."""
+    stages = product.epilogue
+    for place, stage in enumerate(stages):
+        for other in _stages_beside(stage):
+            yield from _made(product, (*stages[:place], other, *stages[place + 1 :]), product.output, product.start)
+        if place:
+            exchanged = (*stages[: place - 1], stage, stages[place - 1], *stages[place + 1 :])
+            yield from _made(product, exchanged, product.output, product.start)
+    if product.start == "c":
+        yield from _made(product, (*stages, AddC()), product.output, "zero")
+    elif any(isinstance(each, AddC) for each in stages):
+        yield from _made(product, tuple(each for each in stages if not isinstance(each, AddC)), product.output, "c")
+
+
+def _stages_beside(stage: Stage) -> Iterator[Stage]:
+    if isinstance(stage, Scale):
+        yield replace(stage, sums=FLOAT32 if stage.sums is None else None)
+    elif isinstance(stage, AddC):
+        yield replace(stage, products=FLOAT32 if stage.products is None else None)
+        yield replace(stage, skips_zero=not stage.skips_zero)
+    yield from (replace(stage, sums=Sums(name)) for name in ("bfloat16", "float16") if stage.sums is not None)
 
 
 def _made(found: Product, stages: tuple[Stage, ...], output: Sums, start: str) -> Iterator[Summation]:

@@ -18,15 +18,23 @@ def lines_of(report: ArgumentsReport) -> list[str]:
         f"{report.length} k in matrices of {report.side} rows and columns and {OTHER_SHAPES} other shapes"
     ]
     if report.declared is not None:
-        return lines + verdict(report.declared, "the declared accumulator", given)
+        return lines + verdict(report.declared, "the declared accumulator", given) + neighbours(report)
     if not report.matches:
         lines.append(f"equal to no description of what is done with {given} that was compared")
         return lines + ([] if report.nearest is None else verdict(report.nearest, "the nearest of them,", given))
-    first, *others = report.matches
-    lines += verdict(first, "", given)
-    lines += [f"  also equal to {other.text}" for other in others[:OTHERS]]
+    first = report.matches[0]
+    return lines + verdict(first, "", given) + neighbours(report)
+
+
+def neighbours(report: ArgumentsReport) -> list[str]:
+    """The other descriptions that give every result, and how many do not."""
+    others = report.matches[1:]
+    lines = [f"  also equal to {other.text}" for other in others[:OTHERS]]
     if len(others) > OTHERS:
         lines.append(f"  and to {len(others) - OTHERS} more; no input that was tried tells them apart")
+    if report.matches and report.apart:
+        what = "one description" if len(report.apart) == 1 else f"{len(report.apart)} descriptions"
+        lines.append(f"  told apart from {what} beside it")
     return lines
 
 

@@ -6,19 +6,22 @@ a description is equal only if it gives every result in every bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from mpsim.errors import UsageError
 from mpsim.products.accumulators import Summation, in_stages
-from mpsim.products.stages import Product
+from mpsim.products.stages import AddC, Bias, Product
 from mpsim.products.tensor_cores import described
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.dot.accuracy import error_of
-from mpsim.validate.dot.arguments.candidates import epilogues
+from mpsim.validate.dot.arguments.candidates import epilogues, epilogues_beside
 from mpsim.validate.dot.arguments.values import Request, as_typed, requests, without_effect
+from mpsim.validate.dot.orders.candidates import beside
 from mpsim.validate.dot.results import Difference, DotReport, Tried
 from mpsim.validate.dot.subjects import DotSubject, Model, same, used_by
 
@@ -185,11 +188,12 @@ def _certified(subject: DotSubject, declared: Summation, length: int, seed: int,
     a, b = answered[0][0].a, answered[0][0].b
     values = without_effect(names, in_stages(declared), a, b)
     error = error_of([(a, b, subject.matmul(a, b, as_typed(values, declared)))], subject.output)
+    alike, apart = _neighbours([declared], answered, subject, backend) if tried.equal else ([], ())
     left = [name for name in subject.beside if name not in names]
     subject.notes += [f"not given, and not looked at: {', '.join(left)}"] if left else []
     return ArgumentsReport(
-        subject.name, subject.inputs, subject.output, length, subject.side, (), (tried,) if tried.equal else (), tried,
-        tried, error, state=tuple(subject.callee.state), notes=tuple(subject.notes),
+        subject.name, subject.inputs, subject.output, length, subject.side, (), (tried, *alike) if tried.equal else (),
+        tried, tried, error, apart, state=tuple(subject.callee.state), notes=tuple(subject.notes),
         arguments=names,
     )  # fmt: skip
 
@@ -205,12 +209,48 @@ def _with_epilogue(
     tried = [(each, _tried(each, first, subject.output, backend)) for each in candidates]
     likely = [each for each, few in tried if few.equal]
     equal = [one for each in likely if (one := _tried(each, answered, subject.output, backend)).equal]
+    alike, apart = _neighbours([each.accumulator for each in equal], answered, subject, backend) if equal else ([], ())
+    apart = tuple(
+        dict.fromkeys((*apart, *(each for each in candidates if each not in [one.accumulator for one in equal])))
+    )
     best = max((few for _, few in tried), key=lambda each: each.agreeing, default=None)
     nearest = None if equal or best is None else _tried(best.accumulator, answered, subject.output, backend)
     values = {field: getattr(found, field) for field in DotReport.__dataclass_fields__}
-    values |= {"matches": tuple(equal), "nearest": nearest, "apart": (), "separating": 0}
+    values |= {"matches": (*equal, *alike), "nearest": nearest, "apart": apart if equal else (), "separating": 0}
     values["notes"] = (*found.notes, _looked_at(subject, names, len(candidates)))
     return ArgumentsReport(**values, arguments=names, searched=True)
+
+
+def _neighbours(
+    equal: Sequence[Summation], answered: Answered, subject: DotSubject, backend: str
+) -> tuple[list[Tried], tuple[Summation, ...]]:
+    """(what is beside the first description and gives every result, too; what some result tells from it)."""
+    near = [*epilogues_beside(in_stages(equal[0])), *beside(equal[0], subject.inputs)]
+    alike, apart, given = list[Tried](), list[Summation](), answered[0][0].given
+    known = {_acting(each, given) for each in equal}
+    for each in dict.fromkeys(near):
+        if not _takes(each, given) or _acting(each, given) in known:
+            continue
+        known.add(_acting(each, given))
+        with suppress(UsageError):  # a tree of another number of terms
+            tried = _tried(each, answered[: max(1, len(answered) // 8)], subject.output, backend)
+            tried = _tried(each, answered, subject.output, backend) if tried.equal else tried
+            alike += [tried] if tried.equal else []
+            apart += [] if tried.equal else [each]
+    return alike, tuple(apart)
+
+
+def _acting(summation: Summation, given: Iterable[str]) -> Product:
+    """The product without the stages of its epilogue for which nothing was given."""
+    product, without = in_stages(summation), {Bias: "bias", AddC: "c"}
+    kept = tuple(stage for stage in product.epilogue if without.get(type(stage)) in (None, *given))
+    return replace(product, epilogue=kept)
+
+
+def _takes(summation: Summation, given: Iterable[str]) -> bool:
+    """Whether it uses what was given, and needs nothing else."""
+    used = used_by(in_stages(summation))
+    return {*given} <= {*used} and {name for name, is_needed in used.items() if is_needed} <= {*given}
 
 
 def _looked_at(subject: DotSubject, names: Sequence[str], count: int) -> str:

@@ -8,6 +8,7 @@ every term counts are aimed at formats so narrow that few terms never need round
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -54,8 +55,13 @@ def edge_rows(inputs: Format, length: int) -> tuple[Array, Array]:
     return left, right
 
 
-def edge_batches(inputs: Format, length: int) -> Iterator[tuple[Array, Array]]:
+@lru_cache(maxsize=8)
+def edge_batches(inputs: Format, length: int) -> tuple[tuple[Array, Array], ...]:
     """The same in matrices of at most ROWS rows."""
+    return tuple(_edge_batches(inputs, length))
+
+
+def _edge_batches(inputs: Format, length: int) -> Iterator[tuple[Array, Array]]:
     lowest, highest = 2 * inputs.quantum_exponent, 2 * (int(np.frexp(inputs.largest)[1]) - 1)
     fitting = [
         terms
@@ -160,7 +166,7 @@ def _dense(inputs: Format, length: int) -> tuple[Array, Array]:
         at = random.integers(0, min(length, (16, 32, 64, length)[random.integers(4)]), 1 + row % 4)
         a[row, at], b[row, at] = smallest * random.integers(1, 4, at.size), smallest
     b[1::4] *= random.choice([-1.0, 1.0], b[1::4].shape)
-    for row in range(2, DENSE, 4):
+    for row in range(2, DENSE, 4) if length > 1 else ():
         half = int(random.integers(1, length // 2 + 1))
         a[row, half : 2 * half], b[row, half : 2 * half] = a[row, :half], -b[row, :half]
     return a, b

@@ -60,7 +60,9 @@ def _numbers(name: str, random: np.random.Generator, shape: tuple[int, int], lim
 
 
 def cancelling(inputs: str, length: int, count: int) -> tuple[Array, Array]:
-    """Rows of far-apart numbers of the format whose products cancel: what is left are the roundings of the sums."""
+    """Rows of far-apart numbers of the format whose products cancel: what is left are the roundings of the sums.
+
+    The products of the last row are -0."""
     random, format = np.random.default_rng([length, count]), as_format(inputs)
     limits = max(format.min_exponent, -80), min(int(np.frexp(format.largest)[1]) - 1, 63)
     a, b = (_numbers("cancelling", random, (count, length), limits) for _ in range(2))
@@ -68,6 +70,8 @@ def cancelling(inputs: str, length: int, count: int) -> tuple[Array, Array]:
     if half:
         a[:, -half:], b[:, -half:] = -a[:, :half], b[:, :half]
     a, b = (round_to(x, inputs, overflow="saturate_propagate", backend="reference") for x in (a, b))
+    if format.has_negative_zero:  # the sign of what is left shows which sums begin with +0
+        a[-1], b[-1] = -0.0, 1.0
     return (a, b) if format.has_nan else (np.nan_to_num(a), np.nan_to_num(b))
 
 

@@ -40,12 +40,12 @@ class Prober:
         self.inputs: Format = as_format(subject.inputs)
         self.asked: list[tuple[Array, Array, Array]] = []
         self.range = (2 * self.inputs.min_exponent, 2 * _greatest(self.inputs))
-        self.small, self.big, self.least = 0, 0, 0
+        self.small, self.big, self.least, self.greatest = 0, 0, 0, 0
 
     def of_length(self, length: int) -> Prober:
         """A prober of the same subject and range for another length, which keeps its answers to itself."""
         found = Prober(self.subject, length)
-        found.small, found.big, found.least = self.small, self.big, self.least
+        found.small, found.big, found.least, found.greatest = self.small, self.big, self.least, self.greatest
         return found
 
     def ask(self, probes: Sequence[Sequence[Term]]) -> Array:
@@ -90,7 +90,7 @@ class Prober:
             first -= 1
         while last + 1 < exact.size and exact[last + 1]:
             last += 1
-        self.least = exponents[first]
+        self.least, self.greatest = exponents[first], exponents[last]
         self.small, self.big = max(self.least, -WIDEST), min(exponents[last], WIDEST)
         return Measurement(
             "range",

@@ -78,6 +78,10 @@ def arithmetic_of(prober: Prober, tree: Node) -> Arithmetic:
             [(leaf, EXPONENT, (factor, factor)), (other, EXPONENT, (-1.0, 1 + 2.0 ** (1 - bits)))]
             for leaf, other in met
         ]
+    beyond = _overflowing(prober) if FLOAT32.format not in formats else 0
+    if beyond:  # rounded alone it is infinite, but not beside one of half its size that was added before
+        formats.append(FLOAT32.format)
+        probes += [[(leaf, beyond, 1.0), (other, beyond - 1, -1.0)] for leaf, other in met]
     names = _formats(prober)
     widths = [as_format(name).mantissa_bits + 1 for name in names[:-1]]
     widths = [bits for bits in widths if bits <= prober.big - prober.small]
@@ -90,7 +94,8 @@ def arithmetic_of(prober: Prober, tree: Node) -> Arithmetic:
     found = prober.ask_numbers(a, b)
     rounded, place = {}, 4
     for name in formats:
-        rounded[name] = frozenset(leaf for (leaf, _), left in zip(met, found[place:], strict=False) if left == 0)
+        lost = (found[place : place + len(met)] == 0) | ~np.isfinite(found[place : place + len(met)])
+        rounded[name] = frozenset(leaf for (leaf, _), gone in zip(met, lost, strict=True) if gone)
         place += len(met)
     kept = found[place:].reshape(len(widths), len(sums)) == 2.0**prober.small
     seen = {id(node): names[int(count)] for (node, _), count in zip(sums, kept.sum(axis=0), strict=True)}
@@ -120,6 +125,12 @@ def _formats(prober: Prober) -> list[str]:
     if output in FORMATS and as_format(output).fits_float32:
         found[as_format(output).mantissa_bits] = output
     return [found[bits] for bits in sorted(found)]
+
+
+def _overflowing(prober: Prober) -> int:
+    """The exponent of a product beyond float32's numbers whose half the subject answers; 0 where there is none."""
+    beyond = as_format(FLOAT32.format).max_exponent + 1
+    return beyond if 2 * prober.inputs.max_exponent >= beyond <= prober.greatest + 1 else 0
 
 
 def _half(name: str) -> int:
@@ -183,10 +194,10 @@ def marked(
     leaves: frozenset[int] = frozenset(),
     sums: Mapping[int, str] = {},
     base: str = "",
-    zero: bool = False,
+    first: frozenset[int] = frozenset(),
 ) -> Node:
-    """The tree as one nested tuple with chains written flat. leaves: those that are rounded before they are added, or
-    with ``zero`` added to +0.
+    """The tree as one nested tuple with chains written flat. leaves: those that are rounded before they are added.
+    first: those that are added to +0.
     sums: the formats of nodes by their id, which are written where they are not ``base``.
 
     The larger part of a node comes first, which no sum of two depends on, so that tuples are few inside each other.
@@ -194,18 +205,19 @@ def marked(
     >>> marked((0, (1, (2, 3))), frozenset([2]))
     ((2,), 3, 1, 0)
     """
-    return _Marker(tree, leaves, sums, base, zero).written(tree)
+    return _Marker(tree, leaves, sums, base, first).written(tree)
 
 
 class _Marker:
-    def __init__(self, tree: Node, leaves: frozenset[int], sums: Mapping[int, str], base: str, zero: bool) -> None:
-        self.leaves, self.sums, self.base = leaves, sums, base
-        self.first: tuple[Node, ...] = ((),) if zero else ()
+    def __init__(
+        self, tree: Node, leaves: frozenset[int], sums: Mapping[int, str], base: str, first: frozenset[int]
+    ) -> None:
+        self.leaves, self.sums, self.base, self.first = leaves, sums, base, first
         self.sizes = _sizes(tree)
 
     def written(self, node: Node) -> Node:
         if not isinstance(node, tuple):
-            return (*self.first, node) if node in self.leaves else node
+            return ((), node) if node in self.first else (node,) if node in self.leaves else node
         children: list[Node] = []
         format = self.format(node)
         rest: Node = node

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import astuple, replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeGuard
 
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, as_format
 from mpsim.kernels.contractions.rules import steps_of
 from mpsim.products import stages
-from mpsim.products.accumulators import LEAST_ALIGNMENT, Accumulator, Summation, in_short
+from mpsim.products.accumulators import LEAST_ALIGNMENT, Accumulator, Summation, in_short, in_stages
 from mpsim.products.stages import Product, Sums
 from mpsim.products.tensor_cores import LEAST, TENSOR_CORES
 from mpsim.validate.dot.inputs.probes import Order
+from mpsim.validate.dot.orders.trees import nodes_of_product
 from mpsim.validate.dot.shapes import every_number_of_terms
 
 #: Alignments wider than the probes could see, up to so many bits more.
@@ -108,14 +111,18 @@ def _steps_of(product: Product, length: int) -> tuple[object, ...]:
     """The steps for the numbers of terms that subjects are asked for, and some more: equal for two descriptions of one
     computation, and not for two that only such subjects do not tell apart."""
     read = product.left, product.right, product.output, product.epilogue, product.start
-    found: list[object] = []
-    for terms in (*every_number_of_terms(length), *MORE_TERMS):
-        try:
-            program = steps_of(product, terms)
-        except UsageError:  # a tree of other numbers of terms
-            return (product,)
-        found.append((program.code.tobytes(), program.places.tobytes(), program.sums, program.aligned))
-    return (*read, *found)
+    try:
+        return (*read, *(sums_of(product, terms) for terms in (*every_number_of_terms(length), *MORE_TERMS)))
+    except UsageError:  # a tree of other numbers of terms
+        return (product,)
+
+
+@lru_cache(maxsize=1 << 10)
+def sums_of(summation: Summation, length: int) -> tuple[object, ...]:
+    """What is computed of so many terms: equal for two descriptions of one computation."""
+    product = in_stages(summation)
+    program, reads = steps_of(product, length), (product.left.of_length(length), product.right.of_length(length))
+    return (*reads, program.code.tobytes(), program.places.tobytes(), program.sums, program.aligned)
 
 
 def distinct(accumulators: Iterable[Summation], length: int) -> list[Summation]:
@@ -126,26 +133,35 @@ def distinct(accumulators: Iterable[Summation], length: int) -> list[Summation]:
     return list(found.values())
 
 
-def beside(found: Summation) -> list[Summation]:
-    """Accumulators that differ from one in a single thing: what a match has to be told apart from."""
-    near = _beside(found) if isinstance(found, Accumulator) else map(in_short, _beside_product(found))
+def beside(found: Summation, inputs: str) -> list[Summation]:
+    """Accumulators that differ from one in a single thing: what a match of operands in a format has to be told apart
+    from."""
+    near: list[Summation] = [] if isinstance(found, Product) else [*_beside(found)]
+    products = _beside_product(found) if isinstance(found, Product) else _twice_rounded(found, inputs)
+    near += [in_short(each) for each in products]
     return [each for each in dict.fromkeys(near) if each != found]
 
 
+def _twice_rounded(found: Accumulator, inputs: str) -> Iterator[Product]:
+    """The same in rising order in a narrow format, with sums that are formed in float32."""
+    product, bits = found.product, 2 * (as_format(inputs).mantissa_bits + 1)
+    sums = Sums(found.format).by_way_of("float32", bits) if found.kind == "sequential" else None
+    if sums is not None and isinstance(product.order, stages.Rising):
+        yield replace(product, order=replace(product.order, sums=sums))
+
+
 def _beside_product(found: Product) -> Iterator[Product]:
-    yield replace(found, products=Sums() if found.products is None else None)
-    for order in _orders_beside(found.order):
-        try:
+    with suppress(UsageError):  # an aligned order adds exact products
+        yield replace(found, products=Sums() if found.products is None else None)
+    for order in _orders_beside(found.order, found.products is None):
+        with suppress(UsageError):  # an aligned order and products that are rounded
             yield replace(found, order=order)
-        except UsageError:  # an aligned order and products that are rounded
-            continue
 
 
-def _orders_beside(order: stages.Order) -> Iterator[stages.Order]:
-    """Orders that differ in one stage."""
+def _orders_beside(order: stages.Order, exact: bool) -> Iterator[stages.Order]:
+    """Orders that differ in one stage. exact: whether they add exact products."""
     if isinstance(order, stages.Rising | stages.Pairwise | stages.Folding):
-        for sums in (Sums(), Sums("bfloat16"), Sums("float16"), replace(order.sums, rounding="toward_zero")):
-            yield replace(order, sums=sums)
+        yield from (replace(order, sums=sums) for sums in _sums_beside(order.sums))
         yield stages.Rising(order.sums)
         yield stages.Rising(order.sums, "first")
         yield stages.Pairwise(order.sums)
@@ -156,15 +172,63 @@ def _orders_beside(order: stages.Order) -> Iterator[stages.Order]:
     elif isinstance(order, stages.UpTo):
         parts = order.few, order.many
         yield from (part for part in parts if not any(isinstance(each, stages.Trees) for each in stages.within(part)))
-        yield from (replace(order, many=many) for many in _orders_beside(order.many))
+        yield from (replace(order, many=many) for many in _orders_beside(order.many, exact))
+        yield from (replace(order, few=few) for few in _orders_beside(order.few, exact))
+        if exact and not _rounds_alone(order.few):
+            with suppress(UsageError):  # an order that adds products only
+                yield replace(order, few=stages.Groups(stages.Blocks(1), stages.Rising(start="first"), order.few))
+    elif isinstance(order, stages.Trees):
+        yield from map(stages.Trees, _trees_beside(order.trees, exact))
     elif isinstance(order, stages.Reordered):
         yield order.order
-        yield from (replace(order, order=inner) for inner in _orders_beside(order.order))
+        yield from (replace(order, order=inner) for inner in _orders_beside(order.order, exact))
+    elif _rounds_alone(order):
+        yield order.outer
+        yield from (replace(order, outer=outer) for outer in _orders_beside(order.outer, False))
     elif isinstance(order, stages.Groups):
         yield order.inner
         yield from (replace(order, partition=partition) for partition in _partitions_beside(order.partition))
-        yield from (replace(order, inner=inner) for inner in _orders_beside(order.inner))
-        yield from (replace(order, outer=outer) for outer in _orders_beside(order.outer))
+        yield from (replace(order, inner=inner) for inner in _orders_beside(order.inner, exact))
+        yield from (replace(order, outer=outer) for outer in _orders_beside(order.outer, False))
+
+
+def _rounds_alone(order: stages.Order) -> TypeGuard[stages.Groups]:
+    """Whether each product is rounded before it is added, in a group of its own."""
+    return isinstance(order, stages.Groups) and order.partition == stages.Blocks(1)
+
+
+def _sums_beside(sums: Sums) -> Iterator[Sums]:
+    yield from (Sums(), Sums("bfloat16"), Sums("float16"), replace(sums, rounding="toward_zero"))
+    yield replace(sums, via=None)
+
+
+def _trees_beside(trees: Sequence[stages.Tree], exact: bool) -> Iterator[tuple[stages.Tree, ...]]:
+    """One tree of them with other roundings, with +0 added to the total or not, with products that are rounded before
+    they are added or not, or with two terms exchanged."""
+    for place, tree in enumerate(trees):
+        starts = any(leaf == stages.ZERO for leaf, _ in tree.postfix())  # then another +0 changes nothing
+        roots: list[stages.Node] = [] if starts else [((), tree.root)]
+        roots += [_leaves(tree.root, lambda k: (k,)), _leaves(tree.root, lambda k: k)] if exact else []
+        roots.append(tree.root[1] if isinstance(tree.root, tuple) and tree.root[0] == () else tree.root)
+        last = tree.length - 1
+        exchanged = _leaves(tree.root, lambda k, last=last: {0: last, last: 0}.get(k, k), keeps=True)  # type: ignore
+        trees_of = (Product(order=replace(tree, root=root)) for root in (exchanged, tree.root))
+        one, other = (nodes_of_product(each, tree.length) for each in trees_of)
+        roots += [exchanged] if one != other else []
+        changed = [replace(tree, root=root) for root in roots if root != tree.root]
+        changed += [replace(tree, sums=sums) for sums in _sums_beside(tree.sums) if sums != tree.sums]
+        yield from ((*trees[:place], each, *trees[place + 1 :]) for each in changed)
+
+
+def _leaves(node: stages.Node, change: Callable[[int], stages.Node], keeps: bool = False) -> stages.Node:
+    """The tree with other leaves. keeps: whether a leaf that is rounded alone stays so."""
+    if isinstance(node, int):
+        return change(node)
+    if isinstance(node, str) or node == ():
+        return node
+    if len(node) == 1 and isinstance(node[0], int) and not keeps:
+        return change(node[0])
+    return tuple(_leaves(each, change, keeps) for each in node)
 
 
 def _beside(found: Accumulator) -> Iterator[Accumulator]:

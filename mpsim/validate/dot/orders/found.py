@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
+from itertools import product as product_of_choices
 
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, as_format
@@ -57,43 +59,51 @@ def products_of_orders(
     ends: those that add their total to +0."""
     if ends and not (how.from_zero and (how.ends_with_zero or not how.shows_zeros)):
         return
-    for order in recognised(tree, length):
-        for product in islice(_variations(order, length, prober, how), MOST_VARIATIONS):
+    flushes = (False, True) if how.flush else (False,)  # each sum, or the result alone
+    for order, at_the_end in product_of_choices(recognised(tree, length), flushes):
+        seen = how._replace(flush=False) if at_the_end else how
+        for product in islice(_variations(order, length, prober, seen), MOST_VARIATIONS):
+            product = replace(product, output=replace(product.output, flush=True)) if at_the_end else product
             if ends:
                 yield in_short(from_zero(product))
             elif not (how.shows_zeros and how.ends_with_zero and product.products is None):
                 yield in_short(product)
 
 
-def products_of_trees(trees: Mapping[int, tuple[Node, Arithmetic]], prober: Prober) -> Iterator[Summation]:
-    """Products with explicit trees for some numbers of terms, each rounded as it was seen to be."""
-    longest = max(trees)
-    rounded = {how.products(length) for length, (_, how) in trees.items() if length > 1}
-    products = rounded.pop() if len(rounded) == 1 else None
-    widths = trees[longest][1].widths
-    base = FLOAT32.format if FLOAT32.format in widths else widths[0]
-    is_last = {how.from_zero and how.ends_with_zero for _, how in trees.values()}
-    drawn = []
-    for tree, how in trees.values():
-        starts = how.from_zero and not how.ends_with_zero
-        leaves = frozenset() if products else how.some
-        if starts and not products and not leaves:  # products that are exact do not show where sums begin
-            leaves = first_terms(tree)
-        root = marked(tree, leaves, how.sums, base, starts)
-        total = root if isinstance(root, tuple) else (root,)
-        drawn.append(((), total) if how.from_zero and how.ends_with_zero and len(is_last) == 2 else root)
-    try:
-        sums = [how.rounding(base) for _, how in trees.values()]
-        order = Trees(tuple(map(Tree, drawn, sums)))
-    except UsageError:  # deeper than a description may be, or sums wider than any here
-        return
-    for each in (
-        (None,)
-        if products is None and any(how.some for _, how in trees.values())
-        else _roundings(products, trees[longest][1], prober)
-    ):
-        product = Product(products=each, order=order, output=_output(prober))
-        yield from_zero(product) if is_last == {True} else product
+def product_of_trees(trees: Sequence[Tree], ends: bool, products: Sums | None, prober: Prober) -> Product:
+    """The product with explicit trees. ends: whether their totals are added to +0."""
+    product = Product(products=products, order=Trees(tuple(trees)), output=_output(prober))
+    return from_zero(product) if ends else product
+
+
+def written_trees(
+    tree: Node, length: int, how: Arithmetic, is_rounded: bool, prober: Prober
+) -> Iterator[tuple[Tree, bool]]:
+    """The tree of so many terms as a description has it, where sums may begin with +0 in it, the likely one first; and
+    whether its total is added to +0. is_rounded: whether every product is rounded before it is added."""
+    base = FLOAT32.format if FLOAT32.format in how.widths else how.widths[0]
+    some = how.some if how.products(length) is None else frozenset()
+    leaves = frozenset(range(length)) if is_rounded else some
+    places = [(False, False)]
+    if how.from_zero:
+        places = [(True, False), (False, True)]
+        places = places[::-1] if how.ends_with_zero else places
+    for starts, ends in places:
+        first = first_terms(tree) if starts else frozenset()
+        root = marked(tree, leaves, how.sums, base, first)
+        for sums in _ways([how.rounding(base)], _bits_of_terms(how.products(length), prober)):
+            with suppress(UsageError):  # deeper than a description may be, or sums wider than any here
+                yield Tree(root, sums), ends
+
+
+def within_zero(tree: Tree) -> Tree:
+    """The tree whose total is added to +0."""
+    return replace(tree, root=((), tree.root if isinstance(tree.root, tuple) else (tree.root,)))
+
+
+def roundings_of(length: int, how: Arithmetic, prober: Prober) -> tuple[Sums | None, ...]:
+    """How all products may be rounded."""
+    return _roundings(how.products(length), how, prober)
 
 
 def from_zero(product: Product) -> Product:
@@ -110,6 +120,11 @@ def _last_sums(order: Order) -> Sums:
     return _last_sums(order.order) if isinstance(order, Reordered) else getattr(order, "sums", FLOAT32)
 
 
+def _bits_of_terms(products: str | None, prober: Prober) -> int:
+    """Significant bits of the products."""
+    return 2 * (prober.inputs.mantissa_bits + 1) if products is None else _bits(Sums(products))
+
+
 def _output(prober: Prober) -> Sums:
     output = prober.subject.output
     return Sums(output) if output in FORMATS and as_format(output).fits_float32 else FLOAT32
@@ -119,8 +134,9 @@ def _variations(order: Order, length: int, prober: Prober, how: Arithmetic) -> I
     """The order with every start and every format of sums that was seen, where they do not show by themselves."""
     is_aligned = any(isinstance(each, Aligned) for each in within(order))
     formats = tuple(map(how.rounding, how.widths))
+    bits = _bits_of_terms(how.products(length), prober)
     for start in ("zero",) if how.from_zero else ("first",):
-        for made in _choices(order, formats, start):
+        for made in _choices(order, formats, start, bits):
             for products in (None,) if is_aligned else _roundings(how.products(length), how, prober):
                 yield Product(products=products, order=made, output=_output(prober))
 
@@ -134,26 +150,40 @@ def _roundings(name: str | None, how: Arithmetic, prober: Prober) -> tuple[Sums 
     return (None, how.rounding(FLOAT32.format)) if is_open else (None,)
 
 
-def _choices(order: Order, formats: Sequence[Sums], start: str) -> Iterator[Order]:
-    """The order with its sums of products started so, and each of its stages rounded to one of the formats."""
+def _choices(order: Order, formats: Sequence[Sums], start: str, bits: int) -> Iterator[Order]:
+    """The order with its sums of products started so, and each of its stages rounded to one of the formats. bits: of
+    the numbers that are added."""
+    ways = _ways(formats, bits)
     if isinstance(order, Rising):
-        yield from (Rising(sums, start) for sums in formats)
+        yield from (Rising(sums, start) for sums in ways)
     elif isinstance(order, Pairwise | Folding):
-        yield from (replace(order, sums=sums) for sums in formats)
+        yield from (replace(order, sums=sums) for sums in ways)
     elif isinstance(order, Reordered):
-        yield from (replace(order, order=inner) for inner in _choices(order.order, formats, start))
+        yield from (replace(order, order=inner) for inner in _choices(order.order, formats, start, bits))
     elif isinstance(order, Tail):
-        for main in _choices(order.main, formats, start):
-            yield from (replace(order, main=main, rest=rest) for rest in _choices(order.rest, formats, "first"))
+        for main in _choices(order.main, formats, start, bits):
+            most = max(bits, _bits(_last_sums(main)))
+            yield from (replace(order, main=main, rest=rest) for rest in _choices(order.rest, formats, "first", most))
     elif isinstance(order, Halving):
-        for inner in _choices(order.inner, formats, start):
-            yield from (replace(order, inner=inner, sums=sums) for sums in formats)
+        for inner in _choices(order.inner, formats, start, bits):
+            ways = _ways(formats, _bits(_last_sums(inner)))
+            yield from (replace(order, inner=inner, sums=sums) for sums in ways)
     elif isinstance(order, Groups):
-        for inner in _choices(order.inner, formats, start):
-            for outer in _choices(order.outer, formats, "first"):
+        for inner in _choices(order.inner, formats, start, bits):
+            for outer in _choices(order.outer, formats, "first", _bits(_last_sums(inner))):
                 yield replace(order, inner=inner, outer=outer)
                 partial = Rising(_last_sums(outer), "first")  # each group's result is rounded before it is added
-                if _last_sums(inner) != partial.sums:
+                if _last_sums(inner) != partial.sums and partial.sums.via is None:
                     yield replace(order, inner=Groups(Whole(), inner, partial), outer=outer)
     else:
         yield order
+
+
+def _ways(formats: Sequence[Sums], bits: int) -> list[Sums]:
+    """How sums of numbers of so many bits may be rounded to the formats: by way of float32, too, where that shows."""
+    twice = (each.by_way_of(FLOAT32.format, bits) for each in formats)
+    return [*formats, *(each for each in twice if each is not None)]
+
+
+def _bits(sums: Sums) -> int:
+    return as_format(sums.format).mantissa_bits + 1

@@ -6,18 +6,39 @@ themselves are the order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
 from mpsim.errors import UsageError
 from mpsim.products.accumulators import Summation, in_short, in_stages
-from mpsim.products.stages import Groups, Halving, Node, Operand, Product, Rising, Sums, UpTo, within
+from mpsim.products.stages import (
+    Blocks,
+    Groups,
+    Halving,
+    Node,
+    Operand,
+    Order,
+    Product,
+    Rising,
+    Sums,
+    Tree,
+    UpTo,
+    within,
+)
 from mpsim.validate.dot.judge import Judge
 from mpsim.validate.dot.orders.arithmetic import Arithmetic, subnormal_probes
 from mpsim.validate.dot.orders.conversions import flushing, reading
-from mpsim.validate.dot.orders.found import from_zero, products_of_orders, products_of_trees, tree_of
+from mpsim.validate.dot.orders.found import (
+    from_zero,
+    product_of_trees,
+    products_of_orders,
+    roundings_of,
+    tree_of,
+    within_zero,
+    written_trees,
+)
 from mpsim.validate.dot.results import is_drawn
 from mpsim.validate.dot.shapes import every_number_of_terms
 
@@ -60,6 +81,16 @@ def _depth(summation: Summation) -> int:
 
 def _above(operand: Operand, most: int) -> Operand:
     return replace(operand, above=most) if operand != Operand(operand.format) else operand
+
+
+def _with_products(product: Product, products: Sums | None) -> list[Order]:
+    """The order of a product among exact products, or those rounded so: each may be rounded in a group of its own."""
+    rounded = product.products
+    if products is not None or rounded is None:
+        return [product.order]
+    with suppress(UsageError):  # an order that adds products only
+        return [product.order, Groups(Blocks(1), Rising(rounded, "first"), product.order)]
+    return [product.order]
 
 
 def _falling(lengths: Iterable[int]) -> tuple[int, ...]:
@@ -157,17 +188,14 @@ class _Search:
         """Products with an order that has a name, which give some results of so many terms."""
         if (known := self._tree(length)) is None:
             return ()
-        plain = self._giving(length, *known, False, ())
-        return plain + self._giving(length, *known, True, [in_stages(each).products for each in plain])
+        return self._giving(length, *known, False) + self._giving(length, *known, True)
 
-    def _giving(
-        self, length: int, tree: Node, how: Arithmetic, ends: bool, without: Sequence[Sums | None]
-    ) -> tuple[Summation, ...]:
-        """Those that add the total to +0, or not; without those that round products so."""
+    def _giving(self, length: int, tree: Node, how: Arithmetic, ends: bool) -> tuple[Summation, ...]:
+        """Those that add the total to +0, or not."""
         found: dict[Summation, None] = {}
         for product in products_of_orders(tree, length, self.judge.prober, how, ends):
             each = reading(product, self._operands(length))
-            if each in found or in_stages(each).products in without:
+            if each in found:
                 continue
             if not self.judge.gives_terms(each, length) or not self.judge.gives(each, how.asked):
                 continue
@@ -182,8 +210,14 @@ class _Search:
             return []
         if len(spans) == 1:
             return list(spans[0].products)
+        rests = [replace(in_stages(each), order=Rising()) for each in spans[0].products]
+        made = self._of_rests(spans, rests)
+        return made or self._of_rests(spans, [replace(each, products=None) for each in rests])
+
+    def _of_rests(self, spans: Sequence[Span], rests: Sequence[Product]) -> list[Summation]:
+        """Products with these other stages that give the results of all spans."""
         found = []
-        for rest in dict.fromkeys(replace(in_stages(each), order=Rising()) for each in spans[0].products):
+        for rest in dict.fromkeys(rests):
             parts: list[Product] = []
             for span in spans:
                 part = self._part(rest, span)
@@ -200,7 +234,7 @@ class _Search:
     def _part(self, rest: Product, span: Span) -> Product | None:
         """The first product with these other stages that gives the results of the span."""
         stages = sorted(map(in_stages, span.products), key=lambda each: replace(each, order=Rising()) != rest)
-        products = [replace(rest, order=each.order) for each in stages]
+        products = [replace(rest, order=order) for each in stages for order in _with_products(each, rest.products)]
         products += [from_zero(each) for each in products]
         return next((each for each in products if self._that_give([each], span.lengths)), None)
 
@@ -242,11 +276,48 @@ class _Search:
         return [span if span.products else Span(span.lengths, tuple(self.drawn(span.lengths))) for span in found]
 
     def drawn(self, lengths: Sequence[int]) -> list[Summation]:
-        """Products with the trees themselves, where there is one for every number of terms."""
-        trees = {length: known for length in lengths if (known := self._tree(length)) is not None}
-        if len(trees) < len(lengths):
+        """The product with the trees themselves, where there is one for every number of terms."""
+        known = {length: tree for length in lengths if (tree := self._tree(length)) is not None}
+        if len(known) < len(lengths):
             return []
-        asked = trees[lengths[0]][1].asked
-        operands = self._operands(lengths[0])
-        found = (reading(each, operands) for each in products_of_trees(trees, self.judge.prober))
-        return [each for each in dict.fromkeys(found) if self.judge.gives(each, asked)]
+        rounded: dict[Sums | None, None] = {None: None}
+        for length, (_, how) in known.items():
+            rounded |= dict.fromkeys(roundings_of(length, how, self.judge.prober))
+        ways = [(products, False) for products in rounded] + [(None, True)]  # True: some trees round all products
+        return next((found for way in ways if (found := self._with_roundings(known, *way))), [])
+
+    def _with_roundings(
+        self, known: Mapping[int, tuple[Node, Arithmetic]], products: Sums | None, some: bool
+    ) -> list[Summation]:
+        """The product with a tree for each number of terms. some: trees themselves may round products."""
+        parts: list[tuple[Tree, bool]] = []
+        for length, (tree, how) in known.items():
+            written = (
+                each
+                for way in (False, True)[: 1 + some]
+                for each in written_trees(tree, length, how, way, self.judge.prober)
+            )
+            if (part := next((each for each in written if self._gives(length, each, products)), None)) is None:
+                return []
+            parts.append(part)
+        ends = all(is_last for _, is_last in parts)
+        trees = [within_zero(tree) if is_last and not ends else tree for tree, is_last in parts]
+        try:
+            product = product_of_trees(trees, ends, products, self.judge.prober)
+        except UsageError:  # deeper than a description may be
+            return []
+        return [reading(product, self._operands_of(list(known)))]
+
+    def _gives(self, length: int, part: tuple[Tree, bool], products: Sums | None) -> bool:
+        """Whether a tree gives every result of so many terms."""
+        product = reading(product_of_trees([part[0]], part[1], products, self.judge.prober), self._operands(length))
+        known = self._tree(length)
+        is_likely = self.judge.gives_terms(product, length) and known and self.judge.gives(product, known[1].asked)
+        return bool(is_likely) and self.judge.gives_length(product, length)
+
+    def _operands_of(self, lengths: Sequence[int]) -> tuple[Operand, Operand]:
+        """How operands are read, as they are where there are few terms."""
+        most = max(lengths)
+        plain = [length for length in lengths if self._operands(length) != self._operands(most)]
+        left, right = self._operands(most)
+        return (_above(left, max(plain)), _above(right, max(plain))) if plain else (left, right)

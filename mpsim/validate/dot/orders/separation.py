@@ -18,6 +18,7 @@ from mpsim.products.accumulators import Summation
 from mpsim.rounding import round_to
 from mpsim.validate.dot.inputs.edges import edge_batches
 from mpsim.validate.dot.inputs.probes import Prober
+from mpsim.validate.dot.orders.candidates import sums_of
 from mpsim.validate.dot.subjects import Model, same
 
 Array = np.ndarray[Any, Any]
@@ -36,11 +37,37 @@ class Separated(NamedTuple):
 
 
 def separate(
-    prober: Prober, found: Sequence[Summation], output: str, *, seed: int = 0, backend: str = DEFAULT_BACKEND
+    prober: Prober,
+    found: Sequence[Summation],
+    output: str,
+    lengths: Sequence[int] = (),
+    seed: int = 0,
+    backend: str = DEFAULT_BACKEND,
 ) -> Separated:
-    """Drops accumulators by rows on which they differ, asking the subject those; ends where no batch separates any."""
+    """Drops accumulators by rows on which they differ, asking the subject those. lengths: other numbers of terms, in
+    which those are asked that are one and the same in the prober's."""
+    kept, tried = _separated(prober, found, output, seed, backend)
+    for length in lengths:
+        alike: dict[object, dict[object, list[Summation]]] = {}
+        for each in kept if length != prober.length else ():
+            groups = alike.setdefault(sums_of(each, prober.length), {})
+            groups.setdefault(sums_of(each, length), []).append(each)
+        for groups in alike.values():
+            if len(groups) > 1:
+                firsts = [group[0] for group in groups.values()]
+                left, rows = _separated(prober.of_length(length), firsts, output, seed, backend, 1)
+                tried += rows
+                dropped = [each for group in groups.values() if group[0] not in left for each in group]
+                kept = tuple(each for each in kept if each not in dropped)
+    return Separated(kept, tried)
+
+
+def _separated(
+    prober: Prober, found: Sequence[Summation], output: str, seed: int, backend: str, batches: int = BATCHES
+) -> Separated:
+    """Drops accumulators by rows of one number of terms."""
     kept, tried = list(dict.fromkeys(found)), 0
-    for a, b in _batches(prober, seed):
+    for a, b in _batches(prober, seed, batches):
         if len(kept) < 2:
             break
         tried += len(a)
@@ -54,9 +81,9 @@ def separate(
     return Separated(tuple(kept), tried)
 
 
-def _batches(prober: Prober, seed: int) -> Iterator[tuple[Array, Array]]:
+def _batches(prober: Prober, seed: int, count: int) -> Iterator[tuple[Array, Array]]:
     yield from edge_batches(prober.inputs, prober.length)
-    for batch in range(BATCHES):
+    for batch in range(count):
         yield adversarial_rows(prober.inputs, prober.length, ROWS, 1000 * seed + batch, prober.least)
 
 
