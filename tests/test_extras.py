@@ -64,7 +64,7 @@ def test_the_main_job_needs_no_extra(call: Call, without: Callable[[str], None],
         without(module)
     code, output, errors = call(*SWEEP, "--results", tmp_path)
     assert code == 0 and "test accuracy" in output
-    assert "no figure was drawn" in errors and "pip install 'mpsim[plots]'" in errors
+    assert f"run: pip install 'mpsim[plots]', then: mpsim figure --results {tmp_path}\n" in errors
     assert not list(tmp_path.glob("*.png"))
 
 

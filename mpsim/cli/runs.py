@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -79,7 +80,8 @@ def sweep(
     if has_extra("matplotlib"):
         draw_memory_accuracy(rows, results, "sweep")
     else:
-        note("no figure was drawn: it needs matplotlib; run: pip install 'mpsim[plots]', then: mpsim figure")
+        draw = f"mpsim figure --results {shlex.quote(str(results))}"
+        note(f"no figure was drawn: it needs matplotlib; run: pip install 'mpsim[plots]', then: {draw}")
 
 
 @takes_settings(_SETTINGS, argument="model")

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import mpsim
-from mpsim import arithmetic, blocks, integers
+import reference_models
+from mpsim import Trainer, arithmetic, blocks, integers
 from mpsim.formats import FORMATS, as_format
 from mpsim.interchange import as_array, name_of, words_of
 from mpsim.testing import assert_rounds_like, assert_same_bits, assert_within_codes
@@ -56,6 +57,7 @@ def test_every_pattern_arrives(library: Any, name: str) -> None:
     words = words_of(foreign)
     assert words.type == name
     assert np.array_equal(words.words, array.view(words.words.dtype))
+    assert as_array(foreign).dtype == array.dtype
     assert_same_bits(foreign, array)
     assert_within_codes(foreign, array, 0)
 
@@ -92,6 +94,11 @@ CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "quantize": lambda of, dtype: blocks.quantize(of(X), "nvfp4", tensor_scale=0.5).codes,
     "operate": lambda of, dtype: arithmetic.operate(
         "add", of(np.uint8([1, 2])), of(np.uint8([3, 4])), formats=dtype("float8_e5m2"), mode="up"
+    ),
+    "step": lambda of, dtype: (
+        Trainer(reference_models.build("small_cnn", 0.0625), None, backend="reference")
+        .step(of(np.ones((2, 1, 8, 8), np.float32)), of(np.array([0, 1], np.int32)))
+        .logits
     ),
     "to_integer": lambda of, dtype: integers.to_integer(of(X), "int8"),
     "from_integer": lambda of, dtype: integers.from_integer(of(np.int8([-1, 2])), "int8"),
