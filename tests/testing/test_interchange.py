@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ ml_dtypes = pytest.importorskip("ml_dtypes", reason="the test extra is not insta
 
 #: Types of eight and sixteen bits that ml_dtypes has.
 NARROW = [name for name in FORMATS if hasattr(ml_dtypes, name) and FORMATS[name].bits in (8, 16)]
+TYPES = [*NARROW, "float16", "float32", "float64"]
 
 
 def every_code(name: str) -> np.ndarray:
@@ -30,14 +32,33 @@ def every_code(name: str) -> np.ndarray:
     return np.arange(1 << bits).astype(f"uint{bits}").view(dtype)
 
 
-@pytest.fixture(params=["torch", "jax"])
+class OnlyArray:
+    """An array of a library that has ``__array__`` alone."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        assert dtype is None
+        return self.array
+
+
+#: A library whose arrays have ``__array__`` alone, and whose dtypes are those of ml_dtypes and NumPy.
+ANY = SimpleNamespace(__name__="any", **{name: getattr(ml_dtypes, name, None) or getattr(np, name) for name in TYPES})
+
+
+@pytest.fixture(params=["any", "torch", "jax"])
 def library(request: pytest.FixtureRequest) -> Any:
+    if request.param == "any":
+        return ANY
     return pytest.importorskip(request.param, reason=f"{request.param} is not installed")
 
 
 def other(library: Any, array: np.ndarray) -> Any:
     """The same bits as an array of the library, or a skipped test where it lacks the type."""
     name = array.dtype.name
+    if library is ANY:
+        return OnlyArray(array)
     if library.__name__ == "jax":
         if not hasattr(library.numpy, name):
             pytest.skip(f"JAX has no {name}")
@@ -62,7 +83,7 @@ def test_every_pattern_arrives(library: Any, name: str) -> None:
     assert_within_codes(foreign, array, 0)
 
 
-@pytest.mark.parametrize("name", [*NARROW, "float16", "float32", "float64"])
+@pytest.mark.parametrize("name", TYPES)
 def test_formats_of_dtypes(name: str) -> None:
     dtype = getattr(ml_dtypes, name, None) or getattr(np, name)
     assert as_format(dtype) is as_format(np.dtype(dtype)) is FORMATS[name]
@@ -108,7 +129,8 @@ CALLS: dict[str, Callable[[Any, Any], Any]] = {
 @pytest.mark.parametrize("name", CALLS)
 def test_public_functions(library: Any, name: str) -> None:
     space = library.numpy if library.__name__ == "jax" else library
-    of = library.numpy.asarray if library.__name__ == "jax" else library.from_numpy
+    of = {"any": OnlyArray, "jax": lambda x: library.numpy.asarray(x), "torch": lambda x: library.from_numpy(x)}
+    of = of[library.__name__]
     expected = CALLS[name](lambda x: x, lambda text: text)
     assert_same_bits(CALLS[name](of, lambda text: getattr(space, text)), expected)
 
