@@ -1,4 +1,4 @@
-"""The networks of the paper (Lee, Sharma, Aiken 2023, §5.1), and a small one. ``MODELS`` lists them."""
+"""The networks of the paper (Lee, Sharma, Aiken 2023, §5.1), a small one and a transformer. ``MODELS`` lists them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from reference_models.resnet import ResNet18
 from reference_models.shufflenet_v2 import ShuffleNetV2
 from reference_models.small_cnn import SmallCNN
 from reference_models.squeezenet import SqueezeNet
+from reference_models.vit_tiny import ViTTiny
 
-__all__ = ["MODELS", "MobileNetV2", "Network", "ResNet18", "ShuffleNetV2", "SmallCNN", "SqueezeNet", "build"]
+__all__ = ["MODELS", "MobileNetV2", "Network", "ResNet18", "ShuffleNetV2", "SmallCNN", "SqueezeNet", "ViTTiny", "build"]
 
 #: Networks by name. A new network is a new entry.
 MODELS: dict[str, Callable[..., Network]] = {
@@ -24,6 +25,7 @@ MODELS: dict[str, Callable[..., Network]] = {
     "shufflenet_v2": ShuffleNetV2,
     "mobilenet_v2": MobileNetV2,
     "resnet18": ResNet18,
+    "vit_tiny": ViTTiny,
 }
 
 
@@ -32,8 +34,9 @@ def build(name: str, width: float = 1.0, classes: int = 10, seed: int | None = 0
 
     With seed=None the weights are zero, which suffices to trace shapes and is much faster for large networks.
 
-    ``options`` depend on the network: ``input_shape`` and ``channels`` of small_cnn, ``image_size`` (32 or 224) of
-    resnet18 and shufflenet_v2. Raises ValueError for an unknown name (with similar names), width or option.
+    ``options`` depend on the network: ``input_shape`` and ``channels`` of small_cnn, ``input_shape`` of vit_tiny,
+    ``image_size`` (32 or 224) of resnet18 and shufflenet_v2. Raises ValueError for an unknown name (with similar ones),
+    width or option.
 
     >>> list(build("resnet18", width=0.1).parameters())[:3]
     ['conv1.weight', 'bn1.weight', 'bn1.bias']

@@ -25,7 +25,14 @@ from mpsim.training.trainer import Trainer
 FOLDER = Path(__file__).parent
 BATCH, STEPS, SEED = 2, 3, 0
 #: The narrowest form of each network.
-WIDTHS = {"small_cnn": 0.125, "squeezenet": 0.1, "shufflenet_v2": 0.1, "mobilenet_v2": 0.1, "resnet18": 0.1}
+WIDTHS = {
+    "small_cnn": 0.125,
+    "squeezenet": 0.1,
+    "shufflenet_v2": 0.1,
+    "mobilenet_v2": 0.1,
+    "resnet18": 0.1,
+    "vit_tiny": 0.25,
+}
 #: Name in the files -> scheme and ratio.
 PLANS: dict[str, tuple[str, float | None]] = {
     "float32": ("float32", None),

@@ -229,7 +229,9 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
     "conv2d": [(numbers(29, 2, 4, 7, 8), numbers(30, 6, 2, 3, 3), numbers(31, 6), *CONVOLUTION)],
     "conv2d_input_gradient": [(numbers(32, 2, 6, 4, 6), numbers(30, 6, 2, 3, 3), (2, 4, 7, 8), (2, 1), (1, 0), 2)],
     "conv2d_weight_gradient": [(numbers(29, 2, 4, 7, 8), numbers(32, 2, 6, 4, 6), (6, 2, 3, 3), (2, 1), (1, 0), 2)],
-    "channel_sum": [(x,) for shape in (*IMAGES, LARGE, (1, 4), (5000, 3), (3, 2, 5)) for x in arrays(33, *shape)],
+    "channel_sum": [
+        (x,) for shape in (*IMAGES, LARGE, (1, 4), (5000, 3), (4200, 70), (3, 2, 5)) for x in arrays(33, *shape)
+    ],
     "total_sum": [(x,) for n in (1, 31, 32, 33, 4096, 4097, 20000) for x in arrays(34, n)] + [(numbers(1, 0),)],
     "batch_norm": _batch_norm(),
     "batch_norm_inference": _batch_norm_inference(),

@@ -13,7 +13,11 @@ from reference_models import golden
 #: the rest of what it computes is compared with the compiled backend kernel by kernel (tests/kernels, tests/engine).
 ELSEWHERE = {
     "numba": [case for name in golden.WIDTHS for case in golden.cases(name)],
-    "reference": [*golden.cases("small_cnn"), golden.Case("squeezenet", "largest_first_0.5", "lee2023")],
+    "reference": [
+        *golden.cases("small_cnn"),
+        golden.Case("squeezenet", "largest_first_0.5", "lee2023"),
+        golden.Case("vit_tiny", "largest_first_0.5", "standard"),
+    ],
 }
 
 
