@@ -24,6 +24,7 @@ from mpsim.validate.subjects.calling import Callee, InProcess
 from mpsim.validate.subjects.casts import values_of
 from mpsim.validate.subjects.native.roles import Kind
 from mpsim.validate.subjects.opening import Calling, is_library, open_native, open_python
+from mpsim.validate.subjects.programs import DotProgram
 from mpsim.validate.subjects.worker import Typed
 
 Array = np.ndarray[Any, Any]
@@ -122,7 +123,7 @@ class DotSubject:
     def depends_on_addresses(self, a: Array, b: Array) -> list[int]:
         """The shifts in elements, of SHIFTS, by which vectors begin beyond a multiple of 64 bytes and have other dot
         products. The rows of a and of b are the vectors; matrices are not asked."""
-        if self.form != "dot":
+        if self.form != "dot" or isinstance(self.callee, DotProgram):
             return []
         pairs, found = (as_inputs(a, self.inputs), as_inputs(b, self.inputs)), self.dots(a, b)
         answers = {
@@ -155,6 +156,8 @@ class DotSubject:
         answer = answers[0]
         if answer.words.shape != shape:
             raise SubjectError(f"{self.name} answered shape {answer.words.shape} to {a.shape} times {b.shape}")
+        if answer.type == f"uint{FORMATS[self.inputs].code_bits}" and answer.type in ("uint8", "uint16"):
+            answer = Typed(self.inputs, answer.words)  # codes of the operands' format
         if answer.type.startswith(("int", "uint")):
             raise SubjectError(f"{self.name} answered {answer.type}; expected floats of at most 64 bits")
         if self.output not in ("", answer.type):
@@ -243,6 +246,9 @@ def open_dot(
         function = worker.of_function(subject, calling.arguments, form)
         callee: Callee = InProcess(name, lambda: (function, {}))
         return _taking(DotSubject(name, callee, inputs, _side(form, side), form), worker.takes(subject))
+    if subject.startswith("command:"):
+        program = DotProgram(subject.removeprefix("command:"), {"tf32": "float32"}.get(inputs, inputs), calling.timeout)
+        return DotSubject(program.name, program, inputs, _side("dot", side), "dot")
     if is_library(subject):
         callee, shim = open_native(subject, calling, 2, Kind.PRODUCT)
         bits = 32 if inputs in ("float32", "tf32") else FORMATS[inputs].code_bits

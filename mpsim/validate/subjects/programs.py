@@ -100,6 +100,41 @@ class Program(Immediate):
         return results
 
 
+#: Hex digits of a result -> its type; results of the operands' own width are numbers of their format.
+WIDTHS = {4: "float16", 8: "float32", 16: "float64"}
+
+
+class DotProgram(Program):
+    """A program that reads the words of two vectors on each line, first those of the left one, and prints the word of
+    their dot product, alone or last on a line. ``inputs``: the format of the operands."""
+
+    def __init__(self, text: str, inputs: str, timeout: float = TIMEOUT) -> None:
+        super().__init__(text, timeout)
+        self.inputs = inputs
+
+    def call(self, arrays: Sequence[Typed], most: int) -> list[Typed]:
+        """See mpsim.validate.subjects.calling.Callee. Two arrays (pairs of vectors, K)."""
+        both = np.concatenate([each.words for each in arrays], 1)
+        digits = 2 * both.itemsize
+        lines = "".join(" ".join(f"{word:0{digits}X}" for word in row) + "\n" for row in both.tolist())
+        output = self._run(lines.encode(), (both.shape[1] + 2) * MOST_A_LINE * len(both) + MOST_BESIDE)
+        found = [line.split()[-1] for line in output.splitlines() if line.strip() and not line.startswith(("#", "//"))]
+        if len(found) != len(both):
+            raise SubjectError(f"{self.name} answered {len(found)} lines to {len(both)}")
+        widths = {len(word.removeprefix("0x")) for word in found}
+        type = self.inputs if widths == {digits} else WIDTHS.get(min(widths))
+        if len(widths) > 1 or type is None:
+            shown = ", ".join(map(str, sorted(widths)))
+            raise SubjectError(
+                f"{self.name} answered words of {shown} hex digits; expected {digits}, 4, 8 or 16 on all lines"
+            )
+        try:
+            words = np.array([int(word, 16) for word in found], f"uint{4 * widths.pop()}")
+        except ValueError as error:
+            raise SubjectError(f"{self.name}: expected a result of hex digits at the end of a line: {error}") from error
+        return [Typed(type, words)]
+
+
 def _feed(process: subprocess.Popen[bytes], text: bytes) -> None:
     """Writes the operands. A program that ends before it has read all of them is judged by its answers."""
     assert process.stdin is not None
