@@ -154,14 +154,18 @@ class Judge:
         shown = min(examples, key=lambda each: (not each.is_ordinary, len(each.terms)), default=None)
         return Tried(accumulator, self.output, agreeing, results, probes_differ, zero_signs, shown, differing, at)
 
-    def in_largest(self, tried: Tried, *products: LargestProduct | None) -> Tried:
-        """The candidate, judged by more products, of which every element counts."""
-        for each in products:
-            tried = tried if each is None or not tried.equal else self._in_product(tried, each)
-        return tried
+    def differs_in(self, product: LargestProduct | None, summation: Summation) -> bool:
+        """Whether it does not give every element of a product."""
+        if product is None or is_drawn(summation):  # trees have the numbers of terms that were asked alone
+            return False
+        expected = Model(summation, self.output).matmul(product.a, product.b, self.backend)
+        return not same(product.found, expected).all()
 
-    def _in_product(self, tried: Tried, product: LargestProduct) -> Tried:
-        a, b, found = product
+    def in_largest(self, tried: Tried, largest: LargestProduct | None) -> Tried:
+        """The candidate, judged by one more product, of which every element counts."""
+        if largest is None or not tried.equal:
+            return tried
+        a, b, found = largest
         expected = Model(tried.accumulator, self.output).matmul(a, b, self.backend)
         wrong = np.argwhere(~same(found, expected))
         if not len(wrong):

@@ -13,6 +13,7 @@ from mpsim.validate.dot.arguments.validation import ArgumentsReport
 from mpsim.validate.dot.orders.drawing import draw_tree, outline
 from mpsim.validate.dot.orders.trees import tree_of_product
 from mpsim.validate.dot.results import DotReport, Tried
+from mpsim.validate.dot.shapes import WIDE_SIDE, WIDE_TERMS
 from mpsim.validate.dot.vectors import DotVectorsReport
 
 #: Terms of a counterexample that are printed.
@@ -25,7 +26,8 @@ def text(report: DotReport | DotVectorsReport, width: int = 110) -> str:
         return str(report)
     if isinstance(report, ArgumentsReport):
         first, *rest = lines_of(report)
-        lines = [first, *_shape_lines(report), *_place_lines(report), *rest, *_state_lines(report)]
+        shapes = [*_shape_lines(report), *_place_lines(report), *_terms_lines(report)]
+        lines = [first, *shapes, *rest, *_state_lines(report)]
         return "\n".join([*lines, *_measured(report), *(f"note: {note}" for note in report.notes)])
     shape = f"{report.length} k in matrices of {report.side} rows and columns"
     lines = [f"{report.subject}: dot products of {report.inputs}, answered in {report.output}, probes of {shape}"]
@@ -120,11 +122,14 @@ def _shape_lines(report: DotReport) -> list[str]:
 
 
 def _terms_lines(report: DotReport) -> list[str]:
-    if not report.terms:
-        return []
-    return [
-        f"different: the sums depend on the number of terms: other ones for K = {', '.join(map(str, report.terms))}"
-    ]
+    lines = []
+    if report.large:
+        size = f"{WIDE_SIDE} rows and columns, of {WIDE_TERMS} k"
+        lines.append(f"different: the sums depend on the shape of the matrices: other ones in a product of {size}")
+    if report.terms:
+        terms = ", ".join(map(str, report.terms))
+        lines.append(f"different: the sums depend on the number of terms: other ones for K = {terms}")
+    return lines
 
 
 def _place_lines(report: DotReport) -> list[str]:

@@ -114,7 +114,8 @@ class DotReport(Judged):
     apart: accumulators beside the matches that some input told from the subject. separating: rows that were searched
     for more such inputs. shapes: matrices that are summed otherwise; places: an element that depends on where it is in
     the matrix. terms: numbers of terms of which the declared or the first match does not give some results. state: what
-    is unusual about the subject's floating-point arithmetic.
+    is unusual about the subject's floating-point arithmetic. large: whether it does not give a product of 132 rows and
+    columns.
     """
 
     subject: str
@@ -134,13 +135,14 @@ class DotReport(Judged):
     state: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
     terms: tuple[int, ...] = ()
+    large: bool = False
 
     @property
     def verdict(self) -> Verdict:
         """EQUAL to the declared accumulator, or to some where none is declared, in every place of matrices of any
         shape."""
         equal = self.declared.equal if self.declared is not None else bool(self.matches)
-        return Verdict.of(equal and self.shapes is None and self.places is None and not self.terms)
+        return Verdict.of(equal and self.shapes is None and self.places is None and not self.terms and not self.large)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
@@ -160,6 +162,7 @@ class DotReport(Judged):
             "measurements": {m.name: {"value": m.value, "meaning": m.meaning} for m in self.measurements},
             "shapes": None if self.shapes is None else self.shapes.to_dict(),
             "other_terms": list(self.terms),
+            "other_in_large_matrices": self.large,
             "places": None if self.places is None else self.places.to_dict(),
             "error": self.error.to_dict(),
             "floating_point_state": list(self.state),

@@ -29,7 +29,6 @@ from mpsim.validate.dot.orders.candidates import distinct
 from mpsim.validate.dot.regions import MOST_REGIONS, elsewhere, regions
 from mpsim.validate.dot.results import WIDE, DotReport, Tried, result_format
 from mpsim.validate.dot.shapes import (
-    LargestProduct,
     PlaceDependence,
     ShapeDependence,
     every_number_of_terms,
@@ -112,10 +111,8 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
     matches = tuple(each for match in first.matches if (each := judge.tried(match.accumulator)).equal)  # these too
     whole = largest_product(opened, length, seed)
     shapes = search.by_shape(shape_dependence(opened, whole), [each for part in found for each in part.summations])
-    largest: tuple[LargestProduct | None, ...] = ()
-    if shapes is None and places is None:  # otherwise their orders are others
-        largest = whole, wide_product(opened, seed)
-    judged = [judge.in_largest(each, *largest) for each in matches]
+    largest = whole if shapes is None and places is None else None  # otherwise its order is another one
+    judged = [judge.in_largest(each, largest) for each in matches]
     matches, left = tuple(each for each in judged if each.equal), [each for each in judged if not each.equal]
     nearest = left[0] if left and not matches else max(closest, key=lambda each: _nearness(each, length), default=None)
     if not confirmed and first.order.is_known and judge.is_wide(first.order):
@@ -123,6 +120,7 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
     if shifts := opened.depends_on_addresses(*cancelling(opened.inputs, length, MOVED)):
         moved = ", ".join(map(str, shifts))
         opened.notes.append(f"vectors that begin {moved} elements beyond a multiple of 64 bytes are summed otherwise")
+    one = (declared or matches[0].accumulator) if matches else None
     everywhere = Judge(judge.prober, corpora, opened.output, backend)
     return DotReport(
         opened.name,
@@ -133,7 +131,7 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
         tuple(measurements),
         matches,
         nearest,
-        None if declared is None else everywhere.in_largest(everywhere.tried(declared), *largest),
+        None if declared is None else everywhere.in_largest(everywhere.tried(declared), largest),
         _error(corpora, matches, opened.output),
         first.apart,
         first.rows,
@@ -141,7 +139,8 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
         places,
         tuple(opened.callee.state),
         tuple(opened.notes),
-        judge.other_terms(declared or matches[0].accumulator) if matches else (),
+        judge.other_terms(one) if one is not None else (),
+        one is not None and largest is not None and judge.differs_in(wide_product(opened, seed), one),
     )
 
 
