@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import mpsim
-from website.tables import plain, table
+from website.tables import prose, table
 
 #: Public modules besides those among ``mpsim.__all__``.
 FURTHER = ("mpsim.arithmetic", "mpsim.integers", "mpsim.testing", "mpsim.testing.laws", "mpsim.weights")
@@ -71,8 +71,8 @@ def summary(value: Any) -> str:
 
 
 def _overview(names: list[str]) -> str:
-    rows = [(f"[`{name}`](mpsim.{name}.md)", plain(summary(getattr(mpsim, name)))) for name in names]
-    parts = [(f"[`{path}`]({path}.md)", plain(summary(module))) for path, module in modules().items()]
+    rows = [(f"[`{name}`](mpsim.{name}.md)", prose(summary(getattr(mpsim, name)))) for name in names]
+    parts = [(f"[`{path}`]({path}.md)", prose(summary(module))) for path, module in modules().items()]
     return (
         "# Python interface\n\nEvery example on these pages is run by the tests.\n\n## mpsim\n\n"
         + table(("name", "what it is"), rows)

@@ -27,6 +27,16 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]])", r"\\\1", text.replace("<", "&lt;").replace(">", "&gt;"))
 
 
+def prose(docstring: str) -> str:
+    """A docstring's text as Markdown: only its code has a meaning.
+
+    >>> prose("Rounds x_1 as ``round_to`` does.")
+    'Rounds x\\\\_1 as `round_to` does.'
+    """
+    parts = re.split(r"``(.+?)``", docstring)
+    return "".join(f"`{part}`" if i % 2 else plain(part) for i, part in enumerate(parts))
+
+
 def slug(name: str) -> str:
     """A file name for a name, such as torch-before-2.12 for torch<2.12.
 
