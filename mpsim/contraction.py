@@ -15,6 +15,7 @@ from mpsim.interchange import as_array
 from mpsim.kernels import DEFAULT_BACKEND, hosted
 from mpsim.kernels.contractions.beside import NOTHING, Beside
 from mpsim.kernels.philox import Stream
+from mpsim.process import in_default_environment
 from mpsim.products.accumulators import Accumulator, Summation, in_short
 from mpsim.products.stages import Product
 from mpsim.products.tensor_cores import accumulator_of
@@ -23,6 +24,7 @@ from mpsim.rounding import round_to
 __all__ = ["as_accumulator", "matmul"]
 
 
+@in_default_environment
 def matmul(
     a: ArrayLike,
     b: ArrayLike,

@@ -12,6 +12,7 @@ from mpsim import checks
 from mpsim.kernels.philox import Stream, normal, uniform
 from mpsim.nn import Embedding, Linear, Module
 from mpsim.nn.convolution import Convolution
+from mpsim.process import in_default_environment
 
 Shape = tuple[int, ...]
 
@@ -38,6 +39,7 @@ class Distribution:
         checks.named("kind", self.kind, ("uniform", "normal", "zeros"))
         checks.real("spread", self.spread, least=0, most=checks.FLOAT32_LARGEST)
 
+    @in_default_environment
     def draw(self, shape: Shape, stream: Stream) -> np.ndarray:
         """Returns a float32 array of this shape from the first elements of the stream."""
         if self.kind == "zeros":

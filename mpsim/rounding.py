@@ -19,6 +19,7 @@ from mpsim.kernels import DEFAULT_BACKEND, hosted, spec
 from mpsim.kernels.contract import Array
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Mode, Overflow, Policy
+from mpsim.process import in_default_environment
 
 __all__ = ["Counts", "Mode", "Overflow", "Policy", "Stream", "available_threads", "decode", "encode", "round_to"]
 
@@ -42,6 +43,7 @@ class Counts(NamedTuple):
     subnormal: int
 
 
+@in_default_environment
 def round_to(
     x: ArrayLike,
     fmt: str | Format,
@@ -102,6 +104,7 @@ def round_to(
     return (answer, Counts(*(int(number) for number in numbers))) if counts else answer
 
 
+@in_default_environment
 def encode(
     x: ArrayLike,
     fmt: str | Format,
@@ -149,6 +152,7 @@ def encode(
     return codes[()] if isinstance(rounded, np.generic) else codes
 
 
+@in_default_environment
 def decode(
     codes: ArrayLike,
     fmt: str | Format,

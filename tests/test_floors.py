@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 #: From the ground up; modules of one row do not import each other.
 FLOORS = (
-    ("mpsim.errors",),
+    ("mpsim.errors", "mpsim.process"),
     ("mpsim.files",),
     ("mpsim.checks", "mpsim.plugins", "mpsim.interchange"),
     ("mpsim.formats",),

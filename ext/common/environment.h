@@ -26,4 +26,9 @@ static inline uint64_t float_environment_enter(void) { return 0; }
 static inline void float_environment_leave(uint64_t before) { (void)before; }
 #endif
 
+/* Runs the following statement in this environment. In a parallel region each thread has its own. */
+#define IN_DEFAULT_ENVIRONMENT                                                \
+    for (uint64_t once_ = 1, environment_ = float_environment_enter(); once_; \
+         once_ = 0, float_environment_leave(environment_))
+
 #endif

@@ -91,7 +91,7 @@ static int convolve(const Geometry *geometry, int64_t images, int64_t channels, 
     if (!scratch) return -1;
     memset(scratch, 0, own * threads * sizeof(float));
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t task = 0; task < images * blocks; task++) {
+    for (int64_t task = 0; task < images * blocks; task++) IN_DEFAULT_ENVIRONMENT {
         float *my_plane = scratch + own * THREAD_NUMBER, *my_lanes = my_plane + plane;
         float *my_weights = my_lanes + lanes, *my_bias = my_weights + taps * WIDTH;
         int64_t channel = task % blocks * WIDTH, count = minimum(WIDTH, channels - channel), image = task / blocks;
@@ -206,7 +206,7 @@ int depthwise_weight_gradient(const Convolution *shape, const float *x, const fl
     if (!scratch) return -1;
     memset(scratch, 0, own * threads * sizeof(float));
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t channel = 0; channel < channels; channel += WIDTH) {
+    for (int64_t channel = 0; channel < channels; channel += WIDTH) IN_DEFAULT_ENVIRONMENT {
         float *my_plane = scratch + own * THREAD_NUMBER, *x_lanes = my_plane + plane;
         float *gy_lanes = x_lanes + place * WIDTH;
         Sums sums = {gy_lanes + grid * WIDTH, gy_lanes + (grid + taps) * WIDTH, 0};

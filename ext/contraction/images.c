@@ -186,7 +186,7 @@ static int run_blocks(const Correlation *correlation, const Class *classes, int6
                                        correlation->weight_row, correlation->weight_offset, threads);
     if (!failed) {
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
-        for (int64_t image = 0; image < correlation->images; image += block) {
+        for (int64_t image = 0; image < correlation->images; image += block) IN_DEFAULT_ENVIRONMENT {
             float *mine = scratch + (source + totals) * THREAD_NUMBER;
             run_block(correlation, &left, classes, class_count, mine, mine + source, image,
                       minimum(block, correlation->images - image));

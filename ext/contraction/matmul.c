@@ -99,7 +99,7 @@ static int multiply(const Product *product, int threads) {
     Panel *panels = malloc(threads * (width / PANEL) * sizeof(Panel));
     if (scratch && panels) {
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
-        for (int64_t block = 0; block < blocks; block++) {
+        for (int64_t block = 0; block < blocks; block++) IN_DEFAULT_ENVIRONMENT {
             float *mine = scratch + (packed + totals) * THREAD_NUMBER;
             multiply_columns(product, mine, mine + packed, panels + THREAD_NUMBER * (width / PANEL), block * width,
                              minimum(width, product->columns - block * width));

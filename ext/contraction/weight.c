@@ -180,7 +180,7 @@ static void run_blocks(const Job *job, int threads) {
     int64_t block = job->chunks_per_block * CHUNK;
     const Convolution *shape = job->shape;
 #pragma omp parallel num_threads(threads)
-    for (int64_t begin = 0; begin < job->positions; begin += block) {
+    IN_DEFAULT_ENVIRONMENT for (int64_t begin = 0; begin < job->positions; begin += block) {
         int64_t end = minimum(begin + block, job->positions), first_image = begin / job->grid;
         int64_t images = (end - 1) / job->grid - first_image + 1;
         const float *source = job->x + first_image * shape->channels * shape->height * shape->width;

@@ -8,11 +8,9 @@
 /* Runs the following statement in every thread, in the kernels' floating-point environment. Below WORTH_THREADS
  * elements a second thread costs more time than it saves. */
 #define WORTH_THREADS 32768
-#define PARALLEL(elements)                                                                   \
-    const int team __attribute__((unused)) = (elements) < WORTH_THREADS ? 1 : threads;       \
-    _Pragma("omp parallel num_threads(team)")                                                \
-    for (uint64_t once_ = 1, environment_ = float_environment_enter(); once_; \
-         once_ = 0, float_environment_leave(environment_))
+#define PARALLEL(elements)                                                             \
+    const int team __attribute__((unused)) = (elements) < WORTH_THREADS ? 1 : threads; \
+    _Pragma("omp parallel num_threads(team)") IN_DEFAULT_ENVIRONMENT
 
 /* Runs a parallel loop of independent iterations. */
 #define EACH(i, n, elements) \

@@ -18,6 +18,7 @@ from mpsim.kernels import spec
 from mpsim.kernels.contract import Array
 from mpsim.kernels.spec import Exact
 from mpsim.policies import Mode, Overflow, Policy
+from mpsim.process import in_default_environment
 from mpsim.rounding import decode, round_to
 
 #: When a result is found to be tiny (§7.5): a choice of each implementation.
@@ -38,6 +39,7 @@ class Flag(IntFlag):
     INVALID = 16
 
 
+@in_default_environment
 def exceptions(
     name: str,
     *codes: ArrayLike,

@@ -18,6 +18,7 @@ from mpsim.interchange import as_array, name_of
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
 from mpsim.policies import Mode, Overflow, Policy
+from mpsim.process import in_default_environment
 from mpsim.rounding import decode, encode, round_to
 
 __all__ = ["classify", "compare", "neighbour", "operate"]
@@ -36,6 +37,7 @@ _RELATIONS = {
 }
 
 
+@in_default_environment
 def operate(
     name: str,
     *codes: ArrayLike,
@@ -93,6 +95,7 @@ def operate(
     return _exact(name, arrays, of_operands, target, policy, words, rules)
 
 
+@in_default_environment
 def compare(name: str, *codes: ArrayLike, formats: Formats) -> Array:
     """Evaluate a comparison or a predicate on codes.
 
@@ -124,6 +127,7 @@ def compare(name: str, *codes: ArrayLike, formats: Formats) -> Array:
     return each_element(lambda *row: predicates.compare(name, row, of_operands), arrays, np.dtype(bool))
 
 
+@in_default_environment
 def classify(codes: ArrayLike, format: str | Format) -> Array:
     """Return the class of each code: "nan", "zero", or "positive_normal" and the like.
 
@@ -146,6 +150,7 @@ def classify(codes: ArrayLike, format: str | Format) -> Array:
     return each_element(lambda code: predicates.classify(code, of_operands[0]), arrays, np.dtype("U20"))
 
 
+@in_default_environment
 def neighbour(codes: ArrayLike, format: str | Format, direction: str) -> Array:
     """Return the code of the next number above or below each code's.
 

@@ -17,6 +17,7 @@ from mpsim.errors import UsageError
 from mpsim.formats import FORMATS
 from mpsim.kernels import spec_sums
 from mpsim.kernels.contract import Array
+from mpsim.process import in_default_environment
 from mpsim.rounding import decode
 
 __all__ = ["dot"]
@@ -30,6 +31,7 @@ UNIT = 340
 ACCUMULATE = ("exact", "float32")
 
 
+@in_default_environment
 def dot(a: Blocks, b: Blocks, accumulate: str = "exact") -> Any:
     """Multiplies two quantised matrices or vectors whose blocks lie along the summed axis.
 

@@ -24,11 +24,13 @@ from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
 from mpsim.kernels.spec_blocks import BLOCK_FORMATS, SCALE_OVERFLOWS, SCALE_RULES, BlockFormat, as_block_format
 from mpsim.policies import Mode, Overflow, Policy
+from mpsim.process import in_default_environment
 from mpsim.rounding import Counts, Stream, decode
 
 __all__ = ["BLOCK_FORMATS", "SCALE_RULES", "BlockFormat", "Blocks", "dequantize", "quantize", "round_to_blocks"]
 
 
+@in_default_environment
 def round_to_blocks(
     x: ArrayLike,
     format: str | BlockFormat | Quantizer,
@@ -104,6 +106,7 @@ def quantize(
     random_bits: Array | Stream | None = None, random_bit_count: int | None = None, backend: str = DEFAULT_BACKEND,
     threads: int | None = None,
 ) -> Blocks: ...  # fmt: skip
+@in_default_environment
 def quantize(x: ArrayLike, format: str | BlockFormat | Quantizer, axis: int = -1, **options: Any) -> Blocks | Quantized:
     """Returns the codes and scales of ``round_to_blocks``, which has the same arguments and errors.
 
@@ -123,6 +126,7 @@ def quantize(x: ArrayLike, format: str | BlockFormat | Quantizer, axis: int = -1
     return _quantize(x, format, axis, options, given, backend, threads)[0]
 
 
+@in_default_environment
 def dequantize(
     blocks: Blocks | Quantized,
     dtype: DTypeLike = np.float32,

@@ -17,6 +17,7 @@ from mpsim.formats import as_format
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
 from mpsim.kernels.spec_blocks import BlockFormat
+from mpsim.process import in_default_environment
 from mpsim.rounding import decode, round_to
 
 F = np.float32
@@ -76,6 +77,7 @@ class Quantized:
     axis: int
 
     @property
+    @in_default_environment
     def scale_numbers(self) -> Array:
         """The scales as float64 numbers."""
         return np.asarray(decode(self.scales, self.quantizer.scale.format, np.float64, backend="reference"))
@@ -92,6 +94,7 @@ class Quantized:
         assert scale.bits == 8
         return codes, swizzled(self.scales)
 
+    @in_default_environment
     def values(self, dtype: Any, backend: str = DEFAULT_BACKEND, threads: int | None = None) -> Array:
         """Returns the numbers that the codes stand for, in the array's shape (definition: ``group_values``)."""
         grid = Grid(self.codes.shape, self.axis, self.quantizer.group)

@@ -13,6 +13,7 @@ from mpsim import checks
 from mpsim.data.augmentation import Augmentation
 from mpsim.data.digests import digest_of_lines
 from mpsim.errors import UsageError
+from mpsim.process import in_default_environment
 
 SPLITS = ("train", "test")
 
@@ -111,6 +112,7 @@ class Dataset:
         """The shape (C, H, W) of an image."""
         return self.images.shape[1:]
 
+    @in_default_environment
     def load(self, indices: np.ndarray, augmentation: Any = None, words: np.ndarray | None = None) -> np.ndarray:
         """Returns images as ``LabelledImages.load`` describes.
 
@@ -159,6 +161,7 @@ def checked_labels(labels: np.ndarray, classes: int) -> np.ndarray:
     return labels.astype(np.int64)
 
 
+@in_default_environment
 def normalise(pixels: np.ndarray, mean: tuple[float, ...], deviation: tuple[float, ...]) -> np.ndarray:
     """Returns (pixel - mean) / deviation of each channel in float32, for pixels (N, C, H, W) from 0 to 1."""
     shape = (1, -1, 1, 1)

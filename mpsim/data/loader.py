@@ -13,6 +13,7 @@ from mpsim.data.dataset import LabelledImages
 from mpsim.data.pictures.crops import RandomResizedCrop
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.kernels.philox import Stream, permutation, random_rows
+from mpsim.process import in_default_environment
 
 
 class DataLoader:
@@ -95,6 +96,7 @@ class DataLoader:
         checks.whole("first_batch", first_batch)
         order = self.order(epoch)
 
+        @in_default_environment
         def make(batch: int) -> tuple[np.ndarray, np.ndarray]:
             chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
             return self._images(chosen, epoch), self.dataset.labels[chosen]

@@ -15,6 +15,7 @@ from mpsim.data.dataset import SPLITS, Dataset, black_of, check_split, normalise
 from mpsim.data.digests import digest_of_lines
 from mpsim.errors import UsageError
 from mpsim.kernels.philox import Stream, random_bits, uniform
+from mpsim.process import in_default_environment
 
 SIDE = 32
 MEAN, DEVIATION = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -63,6 +64,7 @@ TEXTURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 
 
+@in_default_environment
 def synthetic(
     split: str = "train", classes: int = 10, size: int | None = None, seed: int = 0, *, noise: float = 0.10
 ) -> Dataset:

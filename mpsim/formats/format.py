@@ -8,6 +8,7 @@ from functools import cached_property
 
 from mpsim import checks
 from mpsim.errors import UsageError
+from mpsim.process import in_default_environment
 
 #: The meaning of the codes at the end of the range.
 SPECIALS = {
@@ -172,6 +173,7 @@ class Format:
         return significand * Fraction(2) ** exponent
 
     @cached_property
+    @in_default_environment
     def largest(self) -> float:
         """The largest finite number. Raises UsageError if it is not a float64 number."""
         self.require_float64()
@@ -185,12 +187,14 @@ class Format:
         return significand.bit_length() - 1 + exponent
 
     @property
+    @in_default_environment
     def smallest_normal(self) -> float:
         """Smallest positive normal number. Raises UsageError if float64 does not hold the format."""
         self.require_float64()
         return 2.0**self.min_exponent
 
     @property
+    @in_default_environment
     def smallest(self) -> float:
         """The smallest positive number, which is subnormal if the format has subnormals."""
         if not self.has_zero or not self.subnormals or self.mantissa_bits == 0:
@@ -198,6 +202,7 @@ class Format:
         return 2.0**self.quantum_exponent
 
     @cached_property
+    @in_default_environment
     def overflow_threshold(self) -> tuple[float, bool]:
         """The midpoint between the largest number and the next one with an unlimited exponent, and whether
         nearest_even rounds the midpoint itself to overflow, which it does if the largest number is odd."""

@@ -14,8 +14,10 @@ from mpsim.integers.types import Integer, IntegerOverflow, IntegerPolicy, as_int
 from mpsim.interchange import as_array
 from mpsim.kernels.contract import Array
 from mpsim.policies import Mode
+from mpsim.process import in_default_environment
 
 
+@in_default_environment
 def to_integer(
     x: ArrayLike,
     type: str | Integer,
@@ -67,6 +69,7 @@ def to_integer(
     return as_dtype(codes, target).reshape(shape)[()]
 
 
+@in_default_environment
 def from_integer(codes: ArrayLike, type: str | Integer) -> Any:
     """Returns the numbers of codes: the inverse of ``to_integer``, and the first step of a dequantiser.
 

@@ -18,6 +18,7 @@ from mpsim.kernels.binding import Binding
 from mpsim.kernels.contract import CONTRACT, Kernels
 from mpsim.kernels.errors import BackendNotInstalled, BackendUnavailable, DeviceMemoryError
 from mpsim.kernels.signatures import wrong_signature
+from mpsim.process import in_default_environment
 from mpsim.products.accumulators import Accumulator
 from mpsim.products.passes import Choice
 
@@ -83,11 +84,18 @@ def load(name: str) -> ModuleType:
         raise BackendUnavailable(f"{cause}. Install mpsim again, or pass {others}.") from error
     if kind == "cuda":
         module.use_device(int(number or 0))
-    check_signatures(module)
+    prepare(module)
     return module
 
 
 @cache
+def prepare(module: ModuleType) -> None:
+    """Checks a module's functions, and makes them run in the default floating-point environment."""
+    check_signatures(module)
+    for name in CONTRACT:
+        setattr(module, name, in_default_environment(getattr(module, name)))
+
+
 def check_signatures(module: ModuleType) -> None:
     """Raises BackendUnavailable if a module's functions differ from the contract in names or arguments."""
     wrong = [words for row in CONTRACT.values() if (words := wrong_signature(row, getattr(module, row.name, None)))]
@@ -113,7 +121,9 @@ def bind(name: str, threads: int | None = 1, accumulator: Choice = Accumulator()
         return partial(_on_device, name, given) if on_device else given
 
     kind = "cuda" if on_device else "host"
-    further = {each: functions[kind] for each, functions in FURTHER.items() if kind in functions}
+    further = {
+        each: in_default_environment(functions[kind]) for each, functions in FURTHER.items() if kind in functions
+    }
     return Binding(function, {"backend": name, "threads": threads, **further}).kernels(accumulator)
 
 

@@ -15,12 +15,12 @@ from mpsim.interchange import as_array, words_of
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
 from mpsim.policies import Policy
+from mpsim.process import default_float_environment
 from mpsim.rounding import decode, encode, round_to
 from mpsim.testing.mismatch import MOST, Mismatch, stored_inputs
 from mpsim.validate.corpora import cast_corpus
 from mpsim.validate.grid import places
 from mpsim.validate.sources import Source, as_float_source
-from mpsim.validate.subjects.environment import default_float_environment
 
 #: A cast to check: called with an array, and with random bits for a stochastic policy.
 CastSubject: TypeAlias = Callable[..., ArrayLike]

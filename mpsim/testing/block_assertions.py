@@ -13,8 +13,8 @@ from mpsim.interchange import as_array
 from mpsim.kernels.contract import Array
 from mpsim.kernels.philox import Stream, random_bits
 from mpsim.kernels.spec_blocks import as_block_format
+from mpsim.process import default_float_environment
 from mpsim.testing.mismatch import Mismatch
-from mpsim.validate.subjects.environment import default_float_environment
 from mpsim.validate.turning_points import beside, numbers, with_midpoints
 
 

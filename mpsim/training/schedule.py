@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpsim import checks
+from mpsim.process import in_default_environment
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Constant:
     1.0
     """
 
+    @in_default_environment
     def factor(self, epoch: int) -> float:
         return 1.0
 
@@ -36,6 +38,7 @@ class Cosine:
     def __post_init__(self) -> None:
         object.__setattr__(self, "epochs", checks.epochs("epochs", self.epochs))
 
+    @in_default_environment
     def factor(self, epoch: int) -> float:
         return (1 + math.cos(math.pi * min(epoch, self.epochs) / self.epochs)) / 2
 
@@ -56,6 +59,7 @@ class Step:
         object.__setattr__(self, "milestones", tuple(milestones))
         object.__setattr__(self, "multiplier", checks.real("multiplier", self.multiplier, least=0))
 
+    @in_default_environment
     def factor(self, epoch: int) -> float:
         return float(self.multiplier ** sum(epoch >= milestone for milestone in self.milestones))
 

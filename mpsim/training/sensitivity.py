@@ -14,6 +14,7 @@ from mpsim.assignment import Plan
 from mpsim.engine.tensor import ROLES, Array, TensorId
 from mpsim.kernels import DEFAULT_BACKEND, Kernels
 from mpsim.nn import Module
+from mpsim.process import in_default_environment
 from mpsim.products.accumulators import Accumulator
 from mpsim.products.passes import Choice, as_accumulators
 from mpsim.trace import trace
@@ -65,6 +66,7 @@ class PlannedStep:
         self.trace = trace(model, len(images), semantics.name, tuple(images.shape[1:]))
         self.names = {id: name for name, id in self.trace.parameter_ids.items()}
 
+    @in_default_environment
     def take(self, plan: Plan, keep: bool = False) -> Taken:
         """Runs the step under ``plan``. With ``keep`` the result has every stored tensor."""
         kernels = self.kernels

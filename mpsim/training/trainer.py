@@ -19,6 +19,7 @@ from mpsim.errors import UsageError
 from mpsim.files.whole import write_whole
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.nn import Module
+from mpsim.process import in_default_environment
 from mpsim.products.passes import Choice, as_accumulators
 from mpsim.training import batches, saving
 from mpsim.training.loss_scale import LossScaleState
@@ -107,6 +108,7 @@ class Trainer:
         )
 
     # -- training -------------------------------------------------------------------------------------------
+    @in_default_environment
     def step(self, images: np.ndarray, labels: np.ndarray, observer: Observer | None = None) -> StepReport:
         """Runs one step on a batch of float32 images (N, C, H, W) and integer labels (N,) in 0..classes-1.
 
@@ -207,6 +209,7 @@ class Trainer:
         return 0.0 if self.plan is None else self.plan.low_share
 
     # -- evaluation -----------------------------------------------------------------------------------------
+    @in_default_environment
     def evaluate(self, data: batches.Data, precision: str = "plan", *, batch: int = 256) -> Evaluation:
         """Computes accuracy and loss on a Dataset, a pair (images, labels) or an iterable of such batches.
 

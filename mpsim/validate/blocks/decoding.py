@@ -17,6 +17,7 @@ from mpsim.files.records import Record
 from mpsim.formats import FORMATS, as_format
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
+from mpsim.process import default_float_environment
 from mpsim.rounding import encode
 from mpsim.validate.answers import Judged, SubjectError, Verdict
 from mpsim.validate.blocks.answers import BlockAnswers
@@ -28,7 +29,6 @@ from mpsim.validate.blocks.report import many
 from mpsim.validate.blocks.subjects import BlockSubject, open_blocks
 from mpsim.validate.blocks.validation import LENGTHS
 from mpsim.validate.subjects.casts import values_of
-from mpsim.validate.subjects.environment import default_float_environment
 from mpsim.validate.subjects.opening import Calling
 from mpsim.validate.subjects.worker import Typed
 

@@ -18,6 +18,7 @@ from mpsim.files.records import Record
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.spec_blocks import BLOCK_FORMATS, SCALE_OVERFLOWS
 from mpsim.policies import Policy
+from mpsim.process import default_float_environment
 from mpsim.validate.answers import Judged, SubjectError, Verdict
 from mpsim.validate.blocks.answers import BlockAnswers
 from mpsim.validate.blocks.chances import Chances, deciding_words, frequencies
@@ -26,7 +27,6 @@ from mpsim.validate.blocks.corpus import across_of, group_size, quantizer_of, tr
 from mpsim.validate.blocks.expected import Trial, is_together
 from mpsim.validate.blocks.lines import BlockFile
 from mpsim.validate.blocks.subjects import BlockSubject, open_blocks
-from mpsim.validate.subjects.environment import default_float_environment
 from mpsim.validate.subjects.opening import Calling
 
 __all__ = ["BlockReport", "RuleResult", "validate_blocks"]

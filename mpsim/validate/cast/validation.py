@@ -13,6 +13,7 @@ from mpsim.formats import Format, as_format
 from mpsim.integers import is_integer_name
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.policies import Mode, Policy
+from mpsim.process import default_float_environment
 from mpsim.validate.answers import Judged, Verdict
 from mpsim.validate.cast import nans
 from mpsim.validate.cast.asking import Answers, Unsteady, ask, of_vectors, unsteady
@@ -26,7 +27,6 @@ from mpsim.validate.cast.rules import Rule
 from mpsim.validate.corpora import cast_corpus
 from mpsim.validate.sources import Source, as_source
 from mpsim.validate.subjects.casts import Subject, as_subject, narrow_inputs
-from mpsim.validate.subjects.environment import default_float_environment
 
 
 @dataclass(frozen=True)

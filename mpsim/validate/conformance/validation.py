@@ -15,13 +15,13 @@ from mpsim.errors import UsageError
 from mpsim.files.records import Record
 from mpsim.formats import Format
 from mpsim.kernels.contract import Array
+from mpsim.process import default_float_environment
 from mpsim.validate.answers import SubjectError, Verdict
 from mpsim.validate.conformance.names import REPORT
 from mpsim.validate.conformance.specializations import Specialization, required
 from mpsim.validate.conformance.subjects import Absent, Answers, NoOperations, Subject, open_implementation
 from mpsim.validate.operations.classes import Codes, Example, same_codes
 from mpsim.validate.operations.corpus import ALL, combinations
-from mpsim.validate.subjects.environment import default_float_environment
 from mpsim.validate.subjects.opening import Calling
 
 #: Stochastic operations are asked with so many random words for each combination of operands.

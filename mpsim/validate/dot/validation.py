@@ -15,6 +15,7 @@ import numpy as np
 from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.kernels import DEFAULT_BACKEND
+from mpsim.process import default_float_environment
 from mpsim.products.accumulators import Summation, in_stages
 from mpsim.products.tensor_cores import accumulator_of
 from mpsim.validate.answers import SubjectError
@@ -38,7 +39,6 @@ from mpsim.validate.dot.shapes import (
     wide_product,
 )
 from mpsim.validate.dot.subjects import SIDE, DotSubject, open_dot, same
-from mpsim.validate.subjects.environment import default_float_environment
 from mpsim.validate.subjects.opening import Calling
 
 Array = np.ndarray[Any, Any]

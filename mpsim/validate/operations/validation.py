@@ -16,13 +16,13 @@ from mpsim.files.records import Record
 from mpsim.formats import Format, as_format
 from mpsim.kernels.contract import Array
 from mpsim.policies import PLAIN_MODES, Mode, Overflow
+from mpsim.process import default_float_environment
 from mpsim.validate.answers import Judged, SubjectError, Verdict
 from mpsim.validate.operations.causes import POLICIES, RULES, Rule, causes
 from mpsim.validate.operations.classes import Finding, findings, same_codes
 from mpsim.validate.operations.corpus import combinations
 from mpsim.validate.operations.exceptions import Flags, compare_flags
 from mpsim.validate.operations.subjects import OperationSubject, open_operation
-from mpsim.validate.subjects.environment import default_float_environment
 from mpsim.validate.subjects.opening import Calling
 
 #: Numbers of elements that the subject is asked again in one call.

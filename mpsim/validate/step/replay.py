@@ -22,6 +22,7 @@ from mpsim.kernels import DEFAULT_BACKEND, Kernels
 from mpsim.kernels.contract import Array
 from mpsim.nn import Module
 from mpsim.ops import may_multiply
+from mpsim.process import default_float_environment
 from mpsim.products.accumulators import Accumulator
 from mpsim.products.passes import Accumulators, Choice
 from mpsim.trace import Trace, trace
@@ -35,7 +36,6 @@ from mpsim.validate.step.order import in_order_of_computation
 from mpsim.validate.step.teacher import Bounds, Teacher
 from mpsim.validate.step.tensor_compare import TensorComparison
 from mpsim.validate.step.update import UpdateRule, check_update
-from mpsim.validate.subjects.environment import default_float_environment
 
 
 @dataclass(frozen=True)

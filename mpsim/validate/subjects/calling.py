@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from mpsim.files.records import Fields
+from mpsim.process.environment import enter_float_environment, leave_float_environment
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.subjects import serving, worker
-from mpsim.validate.subjects.environment import enter_float_environment, leave_float_environment
 from mpsim.validate.subjects.worker import Function, Typed, WorkerError
 
 #: The time limit of one answer, in seconds.

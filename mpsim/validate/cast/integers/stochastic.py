@@ -12,6 +12,7 @@ from mpsim.errors import UsageError
 from mpsim.integers import Integer, IntegerPolicy, to_integer
 from mpsim.kernels.contract import Array
 from mpsim.policies import Policy
+from mpsim.process import default_float_environment
 from mpsim.validate.answers import NO_CODE
 from mpsim.validate.cast.compare import Counterexample, Number
 from mpsim.validate.cast.integers.asking import corpus, to_codes
@@ -24,7 +25,6 @@ from mpsim.validate.cast.stochastic.own_bits import DRAWS, FALSE_ALARM_RATE
 from mpsim.validate.cast.stochastic.result import ALL_BITS, StochasticReport
 from mpsim.validate.sources import Source, widened
 from mpsim.validate.subjects.casts import Subject
-from mpsim.validate.subjects.environment import default_float_environment
 
 #: Numbers that are rounded many times.
 POINTS = 60

@@ -12,6 +12,7 @@ from mpsim.errors import UsageError
 from mpsim.files.records import Fields, Record
 from mpsim.integers import Integer, IntegerPolicy, as_integer
 from mpsim.policies import Mode
+from mpsim.process import default_float_environment
 from mpsim.validate.answers import Judged, Verdict
 from mpsim.validate.cast.integers.asking import IntegerAnswers, UnsteadyInteger, ask, corpus, unsteady
 from mpsim.validate.cast.integers.comparing import IntegerComparison, compare, find, nan_number, wrong
@@ -19,7 +20,6 @@ from mpsim.validate.cast.integers.rules import PRESETS, IntegerRule
 from mpsim.validate.cast.integers.rules import presets as preset_rules
 from mpsim.validate.sources import Source, as_source
 from mpsim.validate.subjects.casts import Subject, as_subject, narrow_inputs
-from mpsim.validate.subjects.environment import default_float_environment
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from mpsim.formats import Format
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
 from mpsim.policies import Mode, Overflow, Policy
+from mpsim.process import default_float_environment
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.cast import nans
 from mpsim.validate.cast.asking import LENGTHS, of_vectors
@@ -25,7 +26,6 @@ from mpsim.validate.corpora import cast_corpus
 from mpsim.validate.grid import places
 from mpsim.validate.sources import Source
 from mpsim.validate.subjects.casts import Subject
-from mpsim.validate.subjects.environment import default_float_environment
 
 
 def validate_given_bits(

@@ -12,6 +12,7 @@ from mpsim import checks
 from mpsim.formats import Format
 from mpsim.kernels.contract import Array
 from mpsim.policies import Mode, Overflow, Policy
+from mpsim.process import default_float_environment
 from mpsim.validate.answers import Outcome
 from mpsim.validate.cast import nans
 from mpsim.validate.cast.asking import Answers, ask
@@ -27,7 +28,6 @@ from mpsim.validate.corpora import cast_corpus
 from mpsim.validate.grid import places
 from mpsim.validate.sources import Source, widened
 from mpsim.validate.subjects.casts import Subject
-from mpsim.validate.subjects.environment import default_float_environment
 
 FALSE_ALARM_RATE = 1e-9
 DRAWS = 20_000

@@ -1,0 +1,72 @@
+"""Reads and writes the processor's floating-point control register where the C extension is absent, with Numba."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+__all__ = ["DEFAULT", "enter_float_environment", "leave_float_environment"]
+
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+ARM = platform.machine().lower() in ("aarch64", "arm64")
+#: The default state of the register. x86: all exceptions masked, to nearest even, subnormals on both sides.
+DEFAULT = 0x1F80 if X86 else 0
+VOID, WORD, HALF = ir.VoidType(), ir.IntType(64), ir.IntType(32)
+
+
+def _call(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
+    """Calls a function of the processor that LLVM knows by name."""
+    kind = ir.FunctionType(result, [each.type for each in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
+
+
+@intrinsic
+def _read(context: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if ARM:
+            return _call(builder, "llvm.aarch64.get.fpcr", WORD)
+        if not X86:
+            return WORD(0)
+        place = cgutils.alloca_once(builder, HALF)
+        _call(builder, "llvm.x86.sse.stmxcsr", VOID, builder.bitcast(place, ir.IntType(8).as_pointer()))
+        return builder.zext(builder.load(place), WORD)
+
+    return types.uint64(), generate
+
+
+@intrinsic
+def _write(context: Any, state: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if ARM:
+            _call(builder, "llvm.aarch64.set.fpcr", VOID, arguments[0])
+        elif X86:
+            place = cgutils.alloca_once_value(builder, builder.trunc(arguments[0], HALF))
+            _call(builder, "llvm.x86.sse.ldmxcsr", VOID, builder.bitcast(place, ir.IntType(8).as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.uint64), generate
+
+
+#: Typed as numba's functions see them.
+read: Any = _read
+write: Any = _write
+
+
+@numba.njit("uint64()", cache=True)
+def enter_float_environment() -> Any:
+    """Sets the default environment of the calling thread and returns the one before."""
+    before = read()
+    write(numba.uint64(DEFAULT))
+    return before
+
+
+@numba.njit("void(uint64)", cache=True)
+def leave_float_environment(before: int) -> None:
+    """Sets an environment that ``enter_float_environment`` returned."""
+    write(before)

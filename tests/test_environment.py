@@ -1,0 +1,78 @@
+"""The floating-point state that other code leaves in a thread changes no bit, and is there again after each call."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mpsim
+from mpsim.kernels import load
+from mpsim.process import default_float_environment, environment, in_default_environment
+from mpsim.process.registers import ARM, DEFAULT, X86
+
+TESTS = Path(__file__).parent
+FLUSHING = DEFAULT | (0x8040 if X86 else 1 << 24)
+knows_the_register = pytest.mark.skipif(not (X86 or ARM), reason="the control register of this processor is not known")
+
+
+@knows_the_register
+def test_public_functions_have_the_same_bits(backend: str) -> None:
+    """With flush-to-zero, denormals-are-zero, both, and rounding down, up and toward zero; with one and two threads."""
+    folders = os.pathsep.join(map(str, (TESTS.parent, TESTS, TESTS / "kernels")))
+    command = [sys.executable, "-W", "ignore", str(TESTS / "environments.py"), backend]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": folders}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    calls, *wrong = done.stdout.splitlines()
+    assert int(calls.split()[0]) > 500 and not wrong, "\n".join(wrong[:20])
+
+
+@knows_the_register
+def test_the_state_is_changed_and_restored() -> None:
+    """In a thread that flushes, half of the smallest normal number is 0, and inside it is subnormal."""
+    halved = lambda: np.float32(2.0**-126) * np.float32(0.5)  # noqa: E731
+    environment.leave_float_environment(FLUSHING)
+    try:
+        outside = halved()
+        inside = in_default_environment(halved)()
+        with default_float_environment():
+            within = halved()
+        after = halved()
+    finally:
+        environment.leave_float_environment(DEFAULT)
+    assert (outside, after) == (0, 0) and inside == within == np.float32(2.0**-127)
+
+
+def numbers_of_a_child(backend: str, fork_again: bool) -> None:
+    """Ends the process with 0 if a parallel kernel gives what it gave in the parent."""
+    x = np.linspace(-1, 1, 100_000, dtype=np.float32)
+    found = load(backend).add(x, x, threads=2)
+    same = found.tobytes() == (x + x).tobytes()
+    same &= mpsim.matmul(x[:9000].reshape(90, 100), x[:9000].reshape(100, 90), backend=backend, threads=2).any()
+    if fork_again:
+        same &= status_of_a_child("fork", backend, False) == 0
+    os._exit(not same)
+
+
+def status_of_a_child(method: str, backend: str, fork_again: bool) -> int | None:
+    child = multiprocessing.get_context(method).Process(target=numbers_of_a_child, args=(backend, fork_again))
+    child.start()
+    child.join(60)
+    status = child.exitcode
+    child.kill()
+    child.join()
+    return status
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_process_computes(backend: str) -> None:
+    """Also one that a forked process forks. The threads of the parent have run, and run afterwards."""
+    x = np.linspace(-1, 1, 100_000, dtype=np.float32)
+    load(backend).add(x, x, threads=2)
+    assert status_of_a_child("fork", backend, True) == 0
+    assert load(backend).add(x, x, threads=2).tobytes() == (x + x).tobytes()
