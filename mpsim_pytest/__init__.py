@@ -18,8 +18,9 @@ import pytest
 SEED, FILE = "MPSIM_SEED", "MPSIM_COUNTEREXAMPLE"
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Adds the options."""
+    leave_as_written(pluginmanager.rewrite_hook)
     group = parser.getgroup("mpsim")
     group.addoption(
         "--mpsim-seed", type=_seed, metavar="N", help="Seed of the fixture mpsim_seed and of large arrays (default 0)."
@@ -30,6 +31,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="Folder of counterexamples, relative to the root. A test tries those in its file first.",
     )
+
+
+def leave_as_written(hook: object) -> None:
+    """Removes mpsim from the packages whose assertions pytest rewrites, where its hook has such a set.
+
+    pytest adds every package of a distribution that has a plugin. Importing some 400 rewritten modules takes a second
+    longer, and Numba would compile rewritten code.
+    """
+    marked = getattr(hook, "_must_rewrite", None)
+    if isinstance(marked, set):
+        marked -= {"mpsim", "reference_models"}
 
 
 def _seed(text: str) -> int:

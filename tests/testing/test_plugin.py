@@ -8,10 +8,12 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+from _pytest.assertion.rewrite import AssertionRewritingHook
 from hypothesis import settings
 
 import mpsim_pytest
@@ -92,6 +94,15 @@ def test_the_profile_shows_codes(run: Callable[..., Run]) -> None:
     finally:
         settings.load_profile(before)
     assert code == 1 and "float8_e4m3fn: 1.0624999 (0x3f87ffff) is between 0x38 and 0x39" in output
+
+
+def test_modules_of_mpsim_are_not_rewritten() -> None:
+    hook = AssertionRewritingHook(SimpleNamespace(getini=lambda name: [], stash={}))  # type: ignore[arg-type]
+    hook.mark_rewrite("mpsim_pytest", "some_plugin")
+    hook._must_rewrite |= {"mpsim", "reference_models"}  # not by mark_rewrite, which warns of what is imported
+    mpsim_pytest.leave_as_written(hook)
+    assert hook._must_rewrite == {"mpsim_pytest", "some_plugin"}
+    mpsim_pytest.leave_as_written(object())
 
 
 def test_the_entry_points_are_declared() -> None:
