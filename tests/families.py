@@ -98,4 +98,22 @@ class Resizing(nn.Module):
         return self.head(ops.mean(ops.erf(self.norm2(self.conv2(y))), 2))
 
 
+class NextToken(nn.Module):
+    """A causal transformer of one block on tokens (N, T), whose head shares the weight of the embedding."""
+
+    def __init__(self, vocabulary: int = 5, tokens: int = 6, size: int = 8, seed: int = 0) -> None:
+        self.embedding, self.head = nn.Embedding(vocabulary, size), nn.Linear(size, vocabulary, bias=False)
+        self.head.weight = self.embedding.weight
+        self.position = Parameter(np.random.default_rng(seed).normal(0, 0.5, (tokens, size)).astype(np.float32))
+        self.norm1, self.norm2 = nn.RMSNorm(size), nn.RMSNorm(size)
+        self.q, self.k, self.v, self.out = (nn.Linear(size, size, bias=False) for _ in range(4))
+        initialize(self, seed)
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        x = ops.add(self.embedding(tokens), self.position)
+        y = self.norm1(x)
+        x = ops.add(x, self.out(ops.attention(self.q(y), self.k(y), self.v(y), causal=True, name="attention")))
+        return self.head(self.norm2(x))  # (N, T, vocabulary)
+
+
 FAMILIES = {"attentive": Attentive, "transformer": Transformer, "resizing": Resizing}

@@ -61,6 +61,7 @@ class Tied(nn.Module):
 def test_a_tied_weight_is_one_parameter_under_its_first_name() -> None:
     network = Tied()
     assert list(network.parameters()) == ["first.weight", "second.bias"]
+    assert network.first.weight.name == "first.weight"
     assert list(network.state()) == ["first.weight", "second.weight", "second.bias"]
     state = network.state()
     network.load_state(state)

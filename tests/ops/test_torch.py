@@ -104,6 +104,11 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...]]]
         lambda x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True),
         (POOLED,),
     ),
+    "max_pool_gap": (  # a last window would begin beyond the image
+        lambda x: ops.max_pool2d(x, 2, stride=3, padding=1, ceil_mode=True),
+        lambda x: F.max_pool2d(x, 2, 3, 1, ceil_mode=True),
+        ((2, 3, 4, 7),),
+    ),
     "avg_pool_ceil": (
         lambda x: ops.avg_pool2d(x, (3, 2), stride=2, padding=1, ceil_mode=True),
         lambda x: F.avg_pool2d(x, (3, 2), 2, 1, ceil_mode=True),

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from families import FAMILIES
+from families import FAMILIES, NextToken
 
 from mpsim import Trainer, kernels, ops
 from mpsim.assignment import SCHEMES, assign, measure_sensitivity, uniform
@@ -81,6 +81,20 @@ def test_a_recorded_step_is_equal_op_by_op(family: str) -> None:
     assert not report.equal
 
 
+def test_a_later_step_draws_its_own_dropout_and_is_replayed() -> None:
+    model = FAMILIES["transformer"]()
+    trainer = Trainer(model, threads=1, seed=5)
+    records = [record_step(trainer, IMAGES, LABELS) for _ in range(2)]
+    (mask,) = [f"Y/{op['index']}/0" for op in records[0].index["ops"] if op["name"] == "drop"]
+    zeros = [record.tensors[mask] == 0 for record in records]
+    assert not np.array_equal(*zeros)
+    for record in records:
+        file = TensorFile(record.tensors, record.index)
+        assert teacher_forced(file, FAMILIES["transformer"](), None, "standard", threads=1).equal
+        file = TensorFile(record.tensors, {**record.index, "seed": 6})
+        assert not teacher_forced(file, FAMILIES["transformer"](), None, "standard", threads=1).equal
+
+
 def test_attention_is_its_formula() -> None:
     random = np.random.default_rng(2)
     q, k, v = (random.standard_normal((2, 3, 5, 4)) for _ in range(3))
@@ -90,3 +104,56 @@ def test_attention_is_its_formula() -> None:
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     assert np.allclose(y.value, weights / weights.sum(-1, keepdims=True) @ v, rtol=1e-5, atol=1e-6)
     assert [op.name.partition(".")[2] for op in tape.ops[3:]] == ["products", "scaled", "masked", "weights", "values"]
+
+
+TOKENS = (np.arange(7) * 2 + np.arange(4)[:, None]) % 5  # each token is the one before plus 2
+
+
+def gradients_of(model: Any, backend: str, threads: int = 1) -> tuple[float, dict[Any, np.ndarray]]:
+    """The loss of every next token, and the gradients as arrays."""
+    bound = kernels.bind(backend, threads)
+    model.move(bound)
+    tape = Tape(bound)
+    logits = model(tape.input(TOKENS[:, :-1]))
+    loss = ops.cross_entropy(ops.reshape(logits, (-1, 5)), TOKENS[:, 1:].reshape(-1))
+    return float(loss.value[0]), tape.backward(loss)
+
+
+def test_next_tokens_have_equal_gradients_on_every_backend(backends: list[str]) -> None:
+    found = set()
+    for backend in backends:
+        for threads in (1, 2):
+            model = NextToken()
+            _, gradients = gradients_of(model, backend, threads)
+            assert len(gradients) == len(model.parameters()) == 8
+            found.add(tuple(gradients[parameter].tobytes() for parameter in model.parameters().values()))
+    assert len(found) == 1
+
+
+def test_next_tokens_are_differentiated() -> None:
+    model = NextToken()
+
+    def function(x: Any) -> Any:
+        tokens = x.tape.input(TOKENS[:, :-1])
+        loss = ops.cross_entropy(ops.reshape(model(tokens), (-1, 5)), TOKENS[:, 1:].reshape(-1))
+        return ops.add(loss, ops.scale(x, 0.5))
+
+    check_gradients(function, [np.zeros(1)], model.parameters().values(), tolerance=1e-6)
+
+
+def test_next_tokens_are_learned() -> None:
+    model, losses = NextToken(), []
+    for _ in range(60):
+        loss, gradients = gradients_of(model, "compiled")
+        losses.append(loss)
+        for parameter, gradient in gradients.items():
+            parameter.replace(parameter.master - np.float32(0.3) * gradient)
+    assert losses[0] > 1 and losses[-1] < 0.1
+
+
+def test_tokens_are_not_stored_and_open_no_group_of_their_own() -> None:
+    stored = []
+    tape = Tape(kernels.bind("compiled"), lambda id, value: stored.append(id) or value)
+    NextToken()(tape.input(TOKENS[:, :-1]))
+    assert tape.ops[0].kind == "Embedding" and tape.ops[0].producers == (-1,)
+    assert tape.ops[0].primitive.opens_group and [id.op for id in stored] == list(range(len(tape.ops)))

@@ -87,6 +87,30 @@ def same(left, right):
     return left.shape == right.shape and left.tobytes() == right.tobytes()
 
 
+def test_operands_of_products_of_two_tensors_and_of_transposed_convolutions() -> None:
+    """Forward the first tensor, or the activation, is on the left, and in every gradient of an input the gradient."""
+    kernels, random = bind("reference", 1, accumulator_of(MIXED)), np.random.default_rng(3)
+
+    def drawn(*shape: int) -> np.ndarray:
+        return random.standard_normal(shape).astype(np.float32)
+
+    a, b, g = drawn(4, 5), drawn(5, 6), drawn(4, 6)
+    y, saved = ops.PRIMITIVES["MatMul"].forward(kernels, (a, b), ())
+    assert same(y, kernels.matmul(a, b)) and not same(y, kernels.swapped.matmul(a, b))
+    (of_a, of_b), _ = ops.PRIMITIVES["MatMul"].backward(kernels, g, saved, (True, True))
+    assert same(of_a, kernels.matmul(g, b, transpose_b=True))
+    assert same(of_b, kernels.swapped.matmul(a, g, transpose_a=True))
+    x, w = drawn(1, 3, 2, 2), drawn(3, 4, 1, 1)  # 1 x 1: products of (2 * 2, 3) and (3, 4)
+    attributes = {"stride": (1, 1), "padding": (0, 0), "groups": 1, "dilation": (1, 1), "output_padding": (0, 0)}
+    y, saved = ops.PRIMITIVES["ConvTranspose2d"].forward(kernels, (x,), (w,), **attributes)
+    rows, weight, g = x.reshape(3, 4).T.copy(), w.reshape(3, 4), drawn(1, 4, 2, 2)
+    assert same(y.reshape(4, 4).T.copy(), kernels.matmul(rows, weight))
+    (of_x,), (of_w,) = ops.PRIMITIVES["ConvTranspose2d"].backward(kernels, g, saved, (True,))
+    columns = g.reshape(4, 4).T.copy()
+    assert same(of_x.reshape(3, 4).T.copy(), kernels.matmul(columns, weight, transpose_b=True))
+    assert same(of_w.reshape(3, 4), kernels.matmul(rows, columns, transpose_a=True))
+
+
 @pytest.mark.parametrize("backend", ["reference", "numba", "compiled"])
 def test_each_pass_has_its_own_sums(backend):
     tensors = step_of(TEXT, backend).tensors
