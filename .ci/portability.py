@@ -48,7 +48,8 @@ def need(*programs: str) -> None:
 def run(command: Sequence[object], folder: Path, **environment: str) -> str:
     """Runs a command in the folder, and returns its output. A failure ends the program with the output."""
     words = [str(word) for word in command]
-    print("+", " ".join(words)[:150], flush=True)
+    if words[0] != "dpkg":
+        print("+", " ".join(words)[:150], flush=True)
     done = subprocess.run(
         words, cwd=folder, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 
-import mpsim._kernels as _kernels
 import numpy as np
 import pytest
 from contractions import Array, Convolution, all_of, assert_same, draw
 
-from mpsim.kernels import compiled, reference
+from mpsim.kernels import reference
+
+_kernels = pytest.importorskip("mpsim._kernels", reason="the extension is not built")
+compiled = pytest.importorskip("mpsim.kernels.compiled")
 
 
 @pytest.fixture(autouse=True)
