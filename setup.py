@@ -37,8 +37,8 @@ class BuildFiles(build_py):
         """Removes an earlier build, which may contain modules that are gone since."""
         if not self.editable_mode:
             shutil.rmtree(self.build_lib, ignore_errors=True)
-        if NO_EXTENSION:
-            in_place().unlink(missing_ok=True)
+        elif NO_EXTENSION:
+            in_place().unlink(missing_ok=True)  # what is installed is this folder
         super().run()
 
 

@@ -50,11 +50,9 @@ def run(command: Sequence[object], folder: Path, **environment: str) -> str:
     words = [str(word) for word in command]
     if words[0] != "dpkg":
         print("+", " ".join(words)[:150], flush=True)
-    done = subprocess.run(
-        words, cwd=folder, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    done = subprocess.run(words, cwd=folder, env=os.environ | environment, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"{done.stdout}\nportability: this failed: {' '.join(words)[:1000]}")
+        raise SystemExit(f"{done.stdout}{done.stderr}\nportability: this failed: {' '.join(words)[:1000]}")
     return done.stdout
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
+ROOT = Path(__file__).parent.parent
 ABSENT = "import sys; sys.modules['mpsim._kernels'] = None; "
 
 
@@ -24,6 +26,17 @@ def test_numba_computes_and_an_import_says_so_once() -> None:
     assert said.splitlines() == ["0.3125", "['mpsim.kernels.numba_cpu']"]
     assert warning.startswith("The default backend is numba, with the same bits: mpsim in ")
     assert "has no C extension. Run 'pip install .'" in warning
+
+
+def test_no_other_module_names_the_compiled_backend() -> None:
+    """It passes mpsim.kernels.DEFAULT_BACKEND. The backend itself, its description and CUDA's check name it."""
+    named = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("mpsim", "reference_models")
+        for path in (ROOT / package).rglob("*.py")
+        if '"compiled"' in path.read_text(encoding="utf-8") and "kernels/cuda" not in path.as_posix()
+    }
+    assert named == {"mpsim/kernels/__init__.py", "mpsim/cli/arithmetic.py"}
 
 
 def test_the_warning_can_be_silenced() -> None:

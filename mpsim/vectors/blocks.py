@@ -14,6 +14,7 @@ from mpsim.blocks.running import Given
 from mpsim.errors import UsageError
 from mpsim.files.records import Record
 from mpsim.formats import as_format
+from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
 from mpsim.validate.blocks.chances import deciding_words
 from mpsim.validate.blocks.corpus import PER_TENSOR, quantizer_of, trial_of
@@ -61,7 +62,7 @@ def block_tables(
         called = format if "(" not in format else f"description_{number}"
         given = _given(quantizer, tensor_scale, statistic)
         own = quantizer.second is not None and given.tensor_scale is None
-        trial = trial_of(quantizer, given, own, seed, "compiled")
+        trial = trial_of(quantizer, given, own, seed, DEFAULT_BACKEND)
         if not own:
             yield _table(called, quantizer, _some(trial, size), seed)
             continue
