@@ -18,6 +18,7 @@ TABLES = {
     "fp8": ("bench.fp8", "a training step with the sums of tensor cores, as a ratio to the float32 step"),
     "products": ("bench.products", "products in stages: a bfloat16 result, explicit trees, aligned sums"),
     "orders": ("bench.orders", "finding the order of sums of NumPy's and PyTorch's products, and predicting results"),
+    "operations": ("bench.operations", "operations on all pairs of codes of 8-bit formats, in every rounding mode"),
     "backends": ("bench.backends", "every kernel of the numba backend beside the compiled one"),
 }
 

@@ -25,6 +25,9 @@ NAMES = [
     for domain in ("", "_finite")
 ]
 
+#: Those of which every backend is tested with variants at once; the others are slow.
+QUICK = ("p3109_k5p3", "p3109_k5p2u_finite", "p3109_k4p1", "p3109_k6p6u")
+
 
 def inputs(format: Format) -> list[Fraction]:
     """Every number of the format, the quarters between neighbours, and as far beyond the largest; both signs."""
@@ -53,7 +56,9 @@ def test_projection(name: str) -> None:
                 assert_same_bits(rounded, expected, x, (mode, saturation, backend))
 
 
-@pytest.mark.parametrize("name", ["p3109_k5p3", "p3109_k5p2u_finite", "p3109_k4p1", "p3109_k6p6u"])
+@pytest.mark.parametrize(
+    "name", [*QUICK, *(pytest.param(each, marks=pytest.mark.slow) for each in NAMES if each not in QUICK)]
+)
 @pytest.mark.parametrize("mode", VARIANTS)
 def test_stochastic_variants(name: str, mode: str) -> None:
     """StochasticA, B and C with every word of one, two and three bits; round() of Python is to nearest even."""

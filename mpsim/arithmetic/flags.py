@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike
 from mpsim import checks
 from mpsim.arithmetic import definition, odd
 from mpsim.arithmetic.definition import ARITHMETIC, Number, number_of
-from mpsim.arithmetic.operations import Formats, each_element, is_fast, operands_of
+from mpsim.arithmetic.operations import Formats, arguments_of, each_element, is_fast
 from mpsim.errors import UsageError
-from mpsim.formats import Format, as_format
+from mpsim.formats import Format
 from mpsim.kernels import spec
 from mpsim.kernels.contract import Array
 from mpsim.kernels.spec import Exact
@@ -75,10 +75,8 @@ def exceptions(
     >>> [str(Flag(int(flags))) for flags in exceptions("divide", [0x3C00, 0x3C00], [0, 0x4200], formats="float16")]
     ['8', '1']
     """
-    checks.named("operation", name, list(ARITHMETIC))
+    arrays, of_operands, target = arguments_of(name, codes, formats, result)
     checks.named("tininess", tininess, TININESS)
-    arrays, of_operands = operands_of(name, ARITHMETIC[name][0], codes, formats)
-    target = of_operands[0] if result is None else as_format(result)
     policy = Policy(mode, overflow)  # type: ignore[arg-type]
     for format in (*of_operands, target):
         if not is_ieee(format):

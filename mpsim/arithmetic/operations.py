@@ -80,9 +80,7 @@ def operate(
     >>> operate("divide", 0x38, 0, formats="float8_e4m3"), operate("divide", 0x40, 0, formats="p3109_k8p3")
     (array(120, dtype=uint8), array(128, dtype=uint8))
     """
-    checks.named("operation", name, list(ARITHMETIC))
-    arrays, of_operands = operands_of(name, ARITHMETIC[name][0], codes, formats)
-    target = of_operands[0] if result is None else as_format(result)
+    arrays, of_operands, target = arguments_of(name, codes, formats, result)
     policy = Policy(mode, overflow, random_bit_count)  # type: ignore[arg-type]
     if policy.mode.is_legacy:
         raise UsageError(f"mode {policy.mode.value!r} is defined for float32 numbers only, not for operations on codes")
@@ -271,6 +269,15 @@ def each_element(function: Any, arrays: list[Array], dtype: np.dtype[Any]) -> Ar
     """A function of each row of elements."""
     found = [function(*map(int, row)) for row in zip(*(array.reshape(-1) for array in arrays), strict=True)]
     return np.array(found, dtype).reshape(arrays[0].shape)
+
+
+def arguments_of(
+    name: str, codes: Sequence[ArrayLike], formats: Formats, result: str | Format | None
+) -> tuple[list[Array], tuple[Format, ...], Format]:
+    """The codes of an operation's operands as arrays of one shape, the format of each, and that of the result."""
+    checks.named("operation", name, list(ARITHMETIC))
+    arrays, found = operands_of(name, ARITHMETIC[name][0], codes, formats)
+    return arrays, found, found[0] if result is None else as_format(result)
 
 
 def operands_of(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mpsim.errors import MpsimError
+from mpsim.files.records import Record
 from mpsim.kernels.contract import Array
 from mpsim.plugins import remedy
+from mpsim.validate.sources import Source
 
 #: Represents a result for which the format has no code.
 NO_CODE = 1 << 63
@@ -56,6 +59,60 @@ class Judged(ABC):
     def equal(self) -> bool:
         """Whether the verdict is EQUAL."""
         return self.verdict is Verdict.EQUAL
+
+
+@dataclass(frozen=True)
+class Report(Judged):
+    """A report on one subject.
+
+    ``state`` describes what is unusual about the subject's floating-point arithmetic, and ``notes`` how it was called.
+    """
+
+    subject: str
+    state: tuple[str, ...] = field(default=(), kw_only=True)
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
+
+    @abstractmethod
+    def details(self) -> Record:
+        """Returns the report as JSON types, without what all reports have."""
+
+    def to_dict(self) -> Record:
+        """Returns the entire report as JSON types."""
+        return {
+            "subject": self.subject,
+            "verdict": self.verdict.name.lower(),
+            "equal": self.equal,
+            **self.details(),
+            "floating_point_state": list(self.state),
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class ConversionReport(Report):
+    """A report on a cast, to a format or to integers.
+
+    ``exhaustive``: whether every input was compared. ``preset``: the declared one.
+    """
+
+    source: Source
+    exhaustive: bool
+    preset: str | None = field(default=None, kw_only=True)
+
+    def shared(self, target: str, inputs: int) -> Record:
+        """Returns these fields as JSON types."""
+        return {
+            "format": target,
+            "source": self.source.name,
+            "inputs": inputs,
+            "exhaustive": self.exhaustive,
+            "preset": self.preset,
+        }
+
+
+def optional(part: Any) -> Any:
+    """Returns ``part.to_dict()``, or None for a part that a report does not have."""
+    return None if part is None else part.to_dict()
 
 
 class Outcome(NamedTuple):

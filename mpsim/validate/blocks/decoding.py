@@ -19,7 +19,7 @@ from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
 from mpsim.process import default_float_environment
 from mpsim.rounding import encode
-from mpsim.validate.answers import Judged, SubjectError, Verdict
+from mpsim.validate.answers import Report, SubjectError, Verdict
 from mpsim.validate.blocks.answers import BlockAnswers
 from mpsim.validate.blocks.causes import outcomes
 from mpsim.validate.blocks.corpus import group_size, quantizer_of, whole_of
@@ -49,32 +49,26 @@ class DecodedClass:
 
 
 @dataclass(frozen=True)
-class DecodeReport(Judged):
+class DecodeReport(Report):
     """The result of comparing a dequantiser. ``pairs``: how many codes with scales were compared."""
 
-    subject: str
     format: str
     quantizer: Quantizer
     pairs: int
     exhaustive: bool
     answers: str
     classes: tuple[DecodedClass, ...]
-    state: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
         return Verdict.of(not self.classes)
 
-    def to_dict(self) -> Record:
-        """Returns the entire report as JSON types."""
+    def details(self) -> Record:
         return {
-            "subject": self.subject,
             "format": self.format,
             "pairs": self.pairs,
             "exhaustive": self.exhaustive,
             "answers": self.answers,
-            "verdict": self.verdict.name.lower(),
-            "equal": self.equal,
             "classes": [
                 {
                     "class": each.kind.value, "blocks": each.blocks, "elements": each.elements, "cause": each.cause,
@@ -82,7 +76,6 @@ class DecodeReport(Judged):
                 }
                 for each in self.classes
             ],
-            "floating_point_state": list(self.state),
         }  # fmt: skip
 
 
@@ -142,7 +135,7 @@ def validate_dequantizer(
         classes = _classes(expected, answered)
     name = format if isinstance(format, str) and "(" not in format else getattr(format, "name", "the description")
     few = as_format(quantizer.scale.format).bits <= 8
-    return DecodeReport(opened.name, str(name), quantizer, codes.size, few, answered.type, classes, opened.state)
+    return DecodeReport(opened.name, str(name), quantizer, codes.size, few, answered.type, classes, state=opened.state)
 
 
 def code_pairs(quantizer: Quantizer) -> tuple[Array, Array]:

@@ -19,7 +19,7 @@ from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.spec_blocks import BLOCK_FORMATS, SCALE_OVERFLOWS
 from mpsim.policies import Policy
 from mpsim.process import default_float_environment
-from mpsim.validate.answers import Judged, SubjectError, Verdict
+from mpsim.validate.answers import Report, SubjectError, Verdict, optional
 from mpsim.validate.blocks.answers import BlockAnswers
 from mpsim.validate.blocks.chances import Chances, deciding_words, frequencies
 from mpsim.validate.blocks.classes import Definition, Finding, findings
@@ -60,16 +60,14 @@ class RuleResult:
 
 
 @dataclass(frozen=True)
-class BlockReport(Judged):
+class BlockReport(Report):
     """The result. ``rules`` is the declared one, or all, nearest first. ``answers`` is "codes" or the type of values.
 
     ``format``: the name of the block format or preset, or "the description". ``words``: for descriptions that round at
     random, "given" or "own" random words; ``chances``: how often elements went up by the subject's own. ``unseen``:
     what was not looked at.
-    ``state`` describes what is unusual about the subject's floating-point arithmetic.
     """
 
-    subject: str
     format: str
     quantizer: Quantizer
     blocks: int
@@ -79,29 +77,23 @@ class BlockReport(Judged):
     words: str = ""
     chances: Chances | None = None
     unseen: str = ""
-    state: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
         """Equality with the declared rule or, if there is none, with any rule."""
         return Verdict.of(self.rules[0].blocks == 0 and (self.chances is None or self.chances.equal))
 
-    def to_dict(self) -> Record:
-        """Returns the entire report as JSON types."""
+    def details(self) -> Record:
         return {
-            "subject": self.subject,
             "format": self.format,
             "blocks": self.blocks,
             "answers": self.answers,
             "declared": self.declared,
-            "verdict": self.verdict.name.lower(),
-            "equal": self.equal,
             "equal_to": [result.name for result in self.rules if not result.blocks],
             "rules": [result.to_dict() for result in self.rules],
             "random_words": self.words,
-            "chances": None if self.chances is None else self.chances.to_dict(),
+            "chances": optional(self.chances),
             "not_looked_at": self.unseen,
-            "floating_point_state": list(self.state),
         }
 
 
@@ -186,7 +178,7 @@ def _judged(
     words = ("given" if given_bits else "own") if random else ""
     return BlockReport(
         opened.name, "", first, len(trial.blocks), False, answered.type or "codes", results, words, chances,
-        _unseen(own, opened, words), opened.state,
+        _unseen(own, opened, words), state=opened.state,
     )  # fmt: skip
 
 

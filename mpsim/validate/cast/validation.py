@@ -14,7 +14,7 @@ from mpsim.integers import is_integer_name
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.policies import Mode, Policy
 from mpsim.process import default_float_environment
-from mpsim.validate.answers import Judged, Verdict
+from mpsim.validate.answers import ConversionReport, Verdict, optional
 from mpsim.validate.cast import nans
 from mpsim.validate.cast.asking import Answers, Unsteady, ask, of_vectors, unsteady
 from mpsim.validate.cast.compare import Comparison, compare
@@ -30,24 +30,20 @@ from mpsim.validate.subjects.casts import Subject, as_subject, narrow_inputs
 
 
 @dataclass(frozen=True)
-class CastReport(Judged):
+class CastReport(ConversionReport):
     """The result of ``validate_cast``.
 
     ``declared`` is the comparison with the declared rule. Without one there are ``fingerprint``, ``once`` (the
     comparison with the same mode and overflow, rounded once) and ``presets`` (the comparison with each preset).
     ``sweep`` compares with the declared rule, the rule of the preset ``swept``, or ``once``. ``unsteady`` is an input
     whose answer depends on its position or the length of the array. ``nan`` describes the treatment of NaN by a subject
-    that returns codes. ``state`` describes what is unusual about the subject's floating-point arithmetic.
+    that returns codes.
     """
 
-    subject: str
-    source: Source
     format: Format
     inputs: int
-    exhaustive: bool
     answers: Answers
     declared: Comparison | None = None
-    preset: str | None = None
     fingerprint: Fingerprint | None = None
     once: Comparison | None = None
     presets: dict[str, Comparison] = field(default_factory=dict)
@@ -55,8 +51,6 @@ class CastReport(Judged):
     swept: str | None = None
     unsteady: Unsteady | None = None
     nan: NanAnswers | None = None
-    state: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -76,27 +70,16 @@ class CastReport(Judged):
             return None
         return None if self.nan.is_canonical else self.nan
 
-    def to_dict(self) -> Record:
-        """Returns the entire report as JSON types."""
-        unsteady = self.unsteady
+    def details(self) -> Record:
         return {
-            "subject": self.subject,
-            "format": self.format.name,
-            "source": self.source.name,
-            "inputs": self.inputs,
-            "exhaustive": self.exhaustive,
-            "verdict": self.verdict.name.lower(),
-            "equal": self.equal,
-            "preset": self.preset,
-            "declared": None if self.declared is None else self.declared.to_dict(),
-            "fingerprint": None if self.fingerprint is None else self.fingerprint.to_dict(),
-            "against_one_rounding": None if self.once is None else self.once.to_dict(),
+            **self.shared(self.format.name, self.inputs),
+            "declared": optional(self.declared),
+            "fingerprint": optional(self.fingerprint),
+            "against_one_rounding": optional(self.once),
             "presets": {name: comparison.to_dict() for name, comparison in self.presets.items()},
-            "sweep": None if self.sweep is None else self.sweep.to_dict(),
-            "unsteady": None if unsteady is None else unsteady.to_dict(),
+            "sweep": optional(self.sweep),
+            "unsteady": optional(self.unsteady),
             "nan": None if self.nan is None else {"option": self.nan.option, "words": self.nan.words},
-            "floating_point_state": list(self.state),
-            "notes": list(self.notes),
         }
 
 

@@ -82,7 +82,7 @@ def draw(report: DotReport | DotVectorsReport, axes: Any) -> None:
         axes.barh([described(each) for each, _ in rows], [count for _, count in rows], color="tab:red")
         axes.tick_params("y", labelsize=6)
         axes.set_xlabel(f"results of {report.vectors:,} that it does not give")
-        axes.set_title(f"{report.name}: the nearest accumulators", fontsize=9)
+        axes.set_title(f"{report.subject}: the nearest accumulators", fontsize=9)
         return
     if not report.matches:
         _draw_error(report, axes)

@@ -8,7 +8,7 @@ from typing import Any
 from mpsim.products.accumulators import Accumulator, Summation, to_dict
 from mpsim.products.stages import Trees, within
 from mpsim.products.tensor_cores import TENSOR_CORES, described, short
-from mpsim.validate.answers import Judged, Verdict
+from mpsim.validate.answers import Report, Verdict, optional
 from mpsim.validate.dot.accuracy import Error
 from mpsim.validate.dot.inputs.probes import Measurement
 from mpsim.validate.dot.shapes import PlaceDependence, ShapeDependence
@@ -108,17 +108,15 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class DotReport(Judged):
+class DotReport(Report):
     """What is known of a subject. ``matches``: accumulators it is equal to, the simplest first.
 
     apart: accumulators beside the matches that some input told from the subject. separating: rows that were searched
     for more such inputs. shapes: matrices that are summed otherwise; places: an element that depends on where it is in
-    the matrix. terms: numbers of terms of which the declared or the first match does not give some results. state: what
-    is unusual about the subject's floating-point arithmetic. large: whether it does not give a product of 132 rows and
-    columns.
+    the matrix. terms: numbers of terms of which the declared or the first match does not give some results. large:
+    whether it does not give a product of 132 rows and columns.
     """
 
-    subject: str
     inputs: str
     output: str
     length: int
@@ -132,8 +130,6 @@ class DotReport(Judged):
     separating: int = 0
     shapes: ShapeDependence | None = None
     places: PlaceDependence | None = None
-    state: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
     terms: tuple[int, ...] = ()
     large: bool = False
 
@@ -144,27 +140,21 @@ class DotReport(Judged):
         equal = self.declared.equal if self.declared is not None else bool(self.matches)
         return Verdict.of(equal and self.shapes is None and self.places is None and not self.terms and not self.large)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report as JSON values."""
+    def details(self) -> dict[str, Any]:
         return {
-            "subject": self.subject,
             "inputs": self.inputs,
             "output": self.output,
             "length": self.length,
             "side": self.side,
-            "verdict": self.verdict.name.lower(),
-            "equal": self.equal,
-            "declared": None if self.declared is None else self.declared.to_dict(),
+            "declared": optional(self.declared),
             "matches": [match.to_dict() for match in self.matches],
             "told_apart_from": [described(each) for each in self.apart],
             "rows_searched": self.separating,
-            "nearest": None if self.nearest is None else self.nearest.to_dict(),
+            "nearest": optional(self.nearest),
             "measurements": {m.name: {"value": m.value, "meaning": m.meaning} for m in self.measurements},
-            "shapes": None if self.shapes is None else self.shapes.to_dict(),
+            "shapes": optional(self.shapes),
             "other_terms": list(self.terms),
             "other_in_large_matrices": self.large,
-            "places": None if self.places is None else self.places.to_dict(),
+            "places": optional(self.places),
             "error": self.error.to_dict(),
-            "floating_point_state": list(self.state),
-            "notes": list(self.notes),
         }

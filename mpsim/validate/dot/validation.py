@@ -137,10 +137,10 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
         first.rows,
         shapes,
         places,
-        tuple(opened.callee.state),
-        tuple(opened.notes),
         judge.other_terms(one) if one is not None else (),
         one is not None and largest is not None and judge.differs_in(wide_product(opened, seed), one),
+        state=tuple(opened.callee.state),
+        notes=tuple(opened.notes),
     )
 
 

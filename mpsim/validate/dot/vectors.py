@@ -18,7 +18,7 @@ from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.products.accumulators import Accumulator, Summation
 from mpsim.products.tensor_cores import TENSOR_CORES, accumulator_of, short
 from mpsim.rounding import decode
-from mpsim.validate.answers import Judged, SubjectError, Verdict
+from mpsim.validate.answers import Report, SubjectError, Verdict
 from mpsim.validate.dot.orders.candidates import KNOWN, beside
 from mpsim.validate.dot.subjects import Model
 
@@ -28,13 +28,12 @@ STEP = 160
 
 
 @dataclass(frozen=True)
-class DotVectorsReport(Judged):
+class DotVectorsReport(Report):
     """``different``: accumulator -> products whose results differ; ``declared``: the one asked for, or None.
 
     alike: accumulators beside a match (or the declared one) that give every result as well, though they are others.
     """
 
-    name: str
     inputs: str
     length: int
     vectors: int
@@ -51,17 +50,16 @@ class DotVectorsReport(Judged):
         """EQUAL if the declared accumulator gives every result, or some accumulator does where none is declared."""
         return Verdict.of(self.different[self.declared] == 0 if self.declared is not None else bool(self.matches))
 
-    def to_dict(self) -> dict[str, Any]:
+    def details(self) -> dict[str, Any]:
         return {
-            "subject": self.name, "inputs": self.inputs, "length": self.length, "vectors": self.vectors,
-            "verdict": self.verdict.name.lower(), "equal": self.equal,
+            "inputs": self.inputs, "length": self.length, "vectors": self.vectors,
             "declared": None if self.declared is None else short(self.declared),
             "matches": [short(each) for each in self.matches], "not_told_apart": [short(each) for each in self.alike],
             "different": {short(each): count for each, count in self.different.items()},
         }  # fmt: skip
 
     def __str__(self) -> str:
-        head = f"{self.name}: {self.vectors} dot products of {self.length} {self.inputs} numbers"
+        head = f"{self.subject}: {self.vectors} dot products of {self.length} {self.inputs} numbers"
         if self.declared is not None:
             count = self.different[self.declared]
             head += f"\n{short(self.declared)}: " + (f"{count} differ" if count else "equal in every bit")

@@ -17,7 +17,7 @@ from mpsim.formats import Format, as_format
 from mpsim.kernels.contract import Array
 from mpsim.policies import PLAIN_MODES, Mode, Overflow
 from mpsim.process import default_float_environment
-from mpsim.validate.answers import Judged, SubjectError, Verdict
+from mpsim.validate.answers import Report, SubjectError, Verdict, optional
 from mpsim.validate.operations.causes import POLICIES, RULES, Rule, causes
 from mpsim.validate.operations.classes import Finding, findings, same_codes
 from mpsim.validate.operations.corpus import combinations
@@ -30,7 +30,7 @@ LENGTHS = (1, 2, 3, 7, 33)
 
 
 @dataclass(frozen=True)
-class OperationReport(Judged):
+class OperationReport(Report):
     """What came out.
 
     Attributes:
@@ -42,7 +42,6 @@ class OperationReport(Judged):
             whose result is NaN, in a format without NaN.
     """
 
-    subject: str
     operation: str
     formats: tuple[Format, ...]
     result: Format
@@ -55,7 +54,6 @@ class OperationReport(Judged):
     wrong: int
     findings: tuple[Finding, ...] = ()
     cause: str | None = None
-    state: tuple[str, ...] = ()
     flags: Flags | None = None
     of_file: bool = False
 
@@ -64,10 +62,8 @@ class OperationReport(Judged):
         """EQUAL to the declared rule, or to some where none is declared, in the flags too if there are some."""
         return Verdict.of(self.wrong == 0 and not (self.flags and self.flags.wrong))
 
-    def to_dict(self) -> Record:
-        """The whole report as JSON values."""
+    def details(self) -> Record:
         return {
-            "subject": self.subject,
             "operation": self.operation,
             "formats": [format.name for format in self.formats],
             "result": self.result.name,
@@ -75,15 +71,12 @@ class OperationReport(Judged):
             "exhaustive": self.exhaustive,
             "left_out": self.left_out,
             "declared": self.declared,
-            "verdict": self.verdict.name.lower(),
-            "equal": self.equal,
             "equal_to": [rule.words for rule in self.equal_to],
             "nearest": self.nearest.words,
             "differing_results": self.wrong,
             "findings": [finding.to_dict() for finding in self.findings],
             "cause": self.cause,
-            "floating_point_state": list(self.state),
-            "flags": None if self.flags is None else self.flags.to_dict(),
+            "flags": optional(self.flags),
         }
 
 

@@ -13,7 +13,7 @@ from mpsim.files.records import Fields, Record
 from mpsim.integers import Integer, IntegerPolicy, as_integer
 from mpsim.policies import Mode
 from mpsim.process import default_float_environment
-from mpsim.validate.answers import Judged, Verdict
+from mpsim.validate.answers import ConversionReport, Verdict, optional
 from mpsim.validate.cast.integers.asking import IntegerAnswers, UnsteadyInteger, ask, corpus, unsteady
 from mpsim.validate.cast.integers.comparing import IntegerComparison, compare, find, nan_number, wrong
 from mpsim.validate.cast.integers.rules import PRESETS, IntegerRule
@@ -23,7 +23,7 @@ from mpsim.validate.subjects.casts import Subject, as_subject, narrow_inputs
 
 
 @dataclass(frozen=True)
-class IntegerReport(Judged):
+class IntegerReport(ConversionReport):
     """The result of a validation of a cast to integers.
 
     ``declared`` is the comparison with the declared rule. Without one there are ``found``, the comparison with the
@@ -31,19 +31,13 @@ class IntegerReport(Judged):
     accepts anything.
     """
 
-    subject: str
-    source: Source
     target: Integer
     answers: IntegerAnswers
-    exhaustive: bool
     declared: IntegerComparison | None = None
-    preset: str | None = None
     found: IntegerComparison | None = None
     presets: dict[str, int] = field(default_factory=dict)
     unsteady: UnsteadyInteger | None = None
     open_nan: int | None = None
-    state: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> int:
@@ -63,24 +57,14 @@ class IntegerReport(Judged):
     def equal_presets(self) -> list[str]:
         return [name for name, count in self.presets.items() if count == 0]
 
-    def to_dict(self) -> Record:
-        """Returns the report as JSON types."""
+    def details(self) -> Record:
         return {
-            "subject": self.subject,
-            "format": self.target.name,
-            "source": self.source.name,
-            "inputs": self.inputs,
-            "exhaustive": self.exhaustive,
-            "verdict": self.verdict.name.lower(),
-            "equal": self.equal,
-            "preset": self.preset,
-            "declared": None if self.declared is None else self.declared.to_dict(),
-            "fingerprint": None if self.found is None else self.found.to_dict(),
+            **self.shared(self.target.name, self.inputs),
+            "declared": optional(self.declared),
+            "fingerprint": optional(self.found),
             "presets": self.presets,
             "unsteady": None if self.unsteady is None else self.unsteady._asdict(),
             "nan": self.open_nan,
-            "floating_point_state": list(self.state),
-            "notes": list(self.notes),
         }
 
 

@@ -73,7 +73,7 @@ def validate_given_bits(
     return StochasticReport(
         subject.name, source.name, format.name, policy, True, random_bit_count, sum(each.keys.size for each in trials),
         sum(int(each.wrong.sum()) for each in trials), worst[0] if worst else None, worst[1] if worst else None,
-        patterns.size, (), None, None, tuple(subject.state), causes=causes,
+        patterns.size, (), None, None, causes=causes, state=tuple(subject.state),
     )  # fmt: skip
 
 

@@ -77,7 +77,7 @@ def validate_own_bits(
     return StochasticReport(
         subject.name, source.name, format.name, policy, False, random_bit_count, x.size * draws,
         points.strange + spread.strange, points.example or spread.example, None, x.size, wrong, false_alarm_rate,
-        certain, tuple(subject.state), each.size, binades, causes,
+        certain, each.size, binades, causes, state=tuple(subject.state),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from mpsim.formats import Format
 from mpsim.integers import IntegerPolicy
 from mpsim.kernels.contract import Array
 from mpsim.policies import Policy
-from mpsim.validate.answers import NO_CODE, Judged, Verdict
+from mpsim.validate.answers import NO_CODE, Report, Verdict, optional
 from mpsim.validate.cast.compare import Comparison, Counterexample, Number
 from mpsim.validate.cast.rules import codes_of, is_value
 from mpsim.validate.sources import Source
@@ -49,17 +49,15 @@ class Binade:
 
 
 @dataclass(frozen=True)
-class StochasticReport(Judged):
+class StochasticReport(Report):
     """Given bits: trials compared exactly. Without: results that are neither neighbour, and wrong frequencies.
 
     policy: what was taken for declared. certain: the inputs that no random bit decides. smallest: the smallest input
     whose result is wrong, with the random word where bits were given. binades: those with wrong frequencies, of
     ``spread`` numbers of all binades, each rounded once. causes: what gives every frequency, or every trial, the
-    simplest first; none where nothing known does. state: what is unusual about the subject's floating-point
-    arithmetic.
+    simplest first; none where nothing known does.
     """
 
-    subject: str
     source: str
     format: str
     policy: Policy | IntegerPolicy
@@ -73,7 +71,6 @@ class StochasticReport(Judged):
     frequencies: tuple[Frequency, ...]
     false_alarm_rate: float | None
     certain: Comparison | None = None
-    state: tuple[str, ...] = ()
     spread: int = 0
     binades: tuple[Binade, ...] = ()
     causes: tuple[str, ...] = ()
@@ -83,13 +80,13 @@ class StochasticReport(Judged):
         certain = self.certain is None or self.certain.equal
         return Verdict.of(self.mismatches == 0 and not self.frequencies and not self.binades and certain)
 
-    def to_dict(self) -> Record:
-        fields = dict(vars(self)) | {"equal": self.equal, "verdict": self.verdict.name.lower()}
+    def details(self) -> Record:
+        fields = {name: value for name, value in vars(self).items() if name not in ("subject", "state", "notes")}
         fields["policy"] = {"mode": self.policy.mode.value, "overflow": self.policy.overflow.value}
-        fields["smallest"] = None if self.smallest is None else self.smallest.to_dict()
+        fields["smallest"] = optional(self.smallest)
         fields["frequencies"] = [frequency.to_dict() for frequency in self.frequencies]
         fields["binades"] = [binade.to_dict() for binade in self.binades]
-        fields["certain"] = None if self.certain is None else self.certain.to_dict()
+        fields["certain"] = optional(self.certain)
         return fields
 
 
