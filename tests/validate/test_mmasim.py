@@ -213,7 +213,7 @@ def rows_of(form: Form, length: int) -> Iterator[tuple[Array, Array]]:
     inputs = as_format(form.inputs)
     yield edge_rows(inputs, length)
     yield adversarial_rows(inputs, length, 2048, 0, {"f32": -149, "f16": -24, "e8m13": -139}[form.sums])
-    for _, x, y in random_matrices(form.inputs, length, SIDE, 1):
+    for _, x, y in random_matrices(form.inputs, length, (SIDE, SIDE), 1):
         x, y = (np.pad(each[:, :length], [(0, 0), (0, max(0, length - each.shape[1]))]) for each in (x, y.T))
         yield np.repeat(x, SIDE, axis=0), np.tile(y, (SIDE, 1))
 
