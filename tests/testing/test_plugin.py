@@ -16,8 +16,7 @@ import pytest
 from _pytest.assertion.rewrite import AssertionRewritingHook
 from hypothesis import settings
 
-import mpsim_pytest
-from mpsim_pytest import profile
+from mpsim_pytest import plugin, profile
 
 pytest_plugins = ["pytester"]
 
@@ -100,17 +99,23 @@ def test_modules_of_mpsim_are_not_rewritten() -> None:
     hook = AssertionRewritingHook(SimpleNamespace(getini=lambda name: [], stash={}))  # type: ignore[arg-type]
     hook.mark_rewrite("mpsim_pytest", "some_plugin")
     hook._must_rewrite |= {"mpsim", "reference_models"}  # not by mark_rewrite, which warns of what is imported
-    mpsim_pytest.leave_as_written(hook)
+    plugin.leave_as_written(hook)
     assert hook._must_rewrite == {"mpsim_pytest", "some_plugin"}
-    mpsim_pytest.leave_as_written(object())
+    plugin.leave_as_written(object())
 
 
 def test_the_entry_points_are_declared() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     points = project["entry-points"]
-    assert points["pytest11"] == {"mpsim": mpsim_pytest.__name__}
+    assert points["pytest11"] == {"mpsim": plugin.__name__}
     module, _, name = points["hypothesis"]["mpsim"].partition(":")
     assert getattr(sys.modules[module], name) is profile.register
+
+
+def test_the_profile_needs_no_pytest() -> None:
+    """Hypothesis loads it wherever mpsim is installed."""
+    program = "import sys; sys.modules['pytest'] = None\nfrom mpsim_pytest.profile import register"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_it_costs_nothing_where_it_is_not_used() -> None:
@@ -118,7 +123,7 @@ def test_it_costs_nothing_where_it_is_not_used() -> None:
     program = (
         "import sys, time, pytest\n"
         "before = time.process_time()\n"
-        "import mpsim_pytest\n"
+        "import mpsim_pytest.plugin\n"
         "print(time.process_time() - before, [n for n in ('mpsim', 'hypothesis', 'numpy') if n in sys.modules])\n"
     )
     best = 1.0
