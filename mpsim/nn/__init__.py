@@ -35,6 +35,7 @@ from mpsim.nn.layers import (
 )
 from mpsim.nn.module import Module, ModuleList, Sequential
 from mpsim.nn.normalization import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RMSNorm
+from mpsim.nn.pytorch import ImportedNetwork, from_torch, to_torch_state
 from mpsim.nn.resizing import (
     AdaptiveAvgPool2d,
     AdaptiveMaxPool2d,
@@ -51,8 +52,8 @@ from mpsim.nn.resizing import (
 __all__ = [
     "AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "Add", "AvgPool2d", "BatchNorm1d", "BatchNorm2d", "Cat",
     "ChannelShuffle", "CircularPad2d", "Conv1d", "Conv2d", "ConvTranspose2d", "Dropout", "Embedding", "Flatten",
-    "GELU", "GroupNorm", "Hardsigmoid", "Hardswish", "Identity", "LayerNorm", "LeakyReLU", "Linear", "MaxPool2d",
-    "Module", "ModuleList", "PixelShuffle", "RMSNorm", "ReLU", "ReLU6", "ReflectionPad2d", "ReplicationPad2d",
-    "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus", "SplitHalf", "StochasticDepth", "Tanh", "Upsample",
-    "ZeroPad2d",
+    "GELU", "GroupNorm", "Hardsigmoid", "Hardswish", "Identity", "ImportedNetwork", "LayerNorm", "LeakyReLU",
+    "Linear", "MaxPool2d", "Module", "ModuleList", "PixelShuffle", "RMSNorm", "ReLU", "ReLU6", "ReflectionPad2d",
+    "ReplicationPad2d", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus", "SplitHalf", "StochasticDepth", "Tanh",
+    "Upsample", "ZeroPad2d", "from_torch", "to_torch_state",
 ]  # fmt: skip

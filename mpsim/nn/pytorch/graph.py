@@ -1,0 +1,168 @@
+"""Reads the graph that torch.export returns."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpsim.errors import UsageError
+from mpsim.interchange import as_array
+from mpsim.nn.pytorch.network import ImportedNetwork, Instruction, Ref
+from mpsim.nn.pytorch.rules import CHECKS, COPIES, VIEWS
+
+
+def exported(torch: Any, module: Any, batch: Any, training: bool) -> Any:
+    """Exports the module in training or evaluation, with any number of samples, and restores its mode.
+
+    Raises:
+        UsageError: It cannot be exported.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    module.train(training)
+    try:
+        return torch.export.export(module, (batch,), dynamic_shapes=({0: torch.export.Dim("samples")},))
+    except Exception as error:
+        cause = next((line for line in str(error).splitlines() if line.strip()), "")
+        raise UsageError(
+            f"from_torch: {type(module).__name__} cannot be exported by torch.export for batches of any size of "
+            f"{tuple(batch.shape[1:])} ({type(error).__name__}: {cause})"
+        ) from error
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def read(program: Any, network: ImportedNetwork) -> None:
+    """Sets the instructions of a network to those of an exported program."""
+    signature, results = program.graph_signature, []
+    sources = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    held = network.state()
+    network._sources = {node: name for node, name in sources.items() if name in held}
+    constants = {**signature.inputs_to_lifted_tensor_constants, **{n: b for n, b in sources.items() if b not in held}}
+    everything = {**program.constants, **program.state_dict}
+    network._constants = {node: np.array(as_array(everything[name])) for node, name in constants.items()}
+    (network._input,) = signature.user_inputs
+    (nodes,) = [node.args[0] for node in program.graph.nodes if node.op == "output"]
+    if len(nodes) != 1 or not hasattr(nodes[0], "name"):
+        raise UsageError(f"from_torch: {network.name} must return one tensor, the logits, got {len(nodes)} results")
+    network._output = nodes[0].name
+    names = _Names(program.graph.nodes)
+    for node in program.graph.nodes:
+        if node.op == "call_function" and _name_of(node.target) not in CHECKS:
+            results.append(_instruction(node, network, names))
+    network._program = tuple(results)
+    _check_changes(network)
+
+
+def line_of(node: Any) -> str:
+    """Returns the innermost line of the user's own code that calls the function, as file, line and code."""
+    lines = (node.meta.get("stack_trace") or "").splitlines()
+    frames = [
+        (match[1], match[2], lines[i + 1].strip() if i + 1 < len(lines) else "")
+        for i, line in enumerate(lines)
+        if (match := re.match(r'\s*File "(.+)", line (\d+)', line))
+    ]
+    library = Path(sys.modules["torch"].__file__ or "").parent
+    own = [frame for frame in frames if library not in Path(frame[0]).parents]
+    for path, number, code in reversed(own or frames):
+        return f"{Path(path).name}, line {number} ({code})"
+    return "an unknown line"
+
+
+class _Names:
+    """Names each op by its module, or by the module and the function in a module that has others inside."""
+
+    def __init__(self, nodes: Any) -> None:
+        self.paths = {path for node in nodes for path, _ in (node.meta.get("nn_module_stack") or {}).values()}
+        self.used: Counter[str] = Counter()
+
+    def of(self, node: Any) -> str:
+        stack = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values() if not path.startswith("_empty")]
+        path = re.sub(r"@\d+$", "", stack[-1]) if stack else ""
+        inner = not path or any(other.startswith(f"{path}.") for other in self.paths)
+        function = _name_of(node.target).split(".")[1]
+        name = f"{path}.{function}".lstrip(".") if inner else path
+        self.used[name] += 1
+        return name if self.used[name] == 1 else f"{name}.{self.used[name]}"
+
+
+def _name_of(target: Any) -> str:
+    """Returns the key of RULES, e.g. "aten.relu.default" also for the function that overwrites its argument."""
+    if not hasattr(target, "_schema"):
+        return f"python.{getattr(target, '__name__', target)}"
+    space, function, overload = str(target).split(".")
+    return f"{space}.{function.rstrip('_') or function}.{overload}" if _overwrites(target) else str(target)
+
+
+def _overwrites(target: Any) -> bool:
+    """Returns whether a function overwrites its first argument, as relu_ does."""
+    return hasattr(target, "_schema") and target._schema.is_mutable and str(target).split(".")[1].endswith("_")
+
+
+def _instruction(node: Any, network: ImportedNetwork, names: _Names) -> Instruction:
+    line, op = line_of(node), _name_of(node.target)
+    changed = node.args[0].name if _overwrites(node.target) and node.args else None
+    source = network._sources.get(changed or "")
+    if op == "aten.add.Tensor" and source is not None and source.endswith("num_batches_tracked"):
+        return Instruction(node.name, "count", source, {}, None, line)
+    if not hasattr(node.target, "_schema"):
+        arguments: dict[str, Any] = {"positional": _plain(node.args)}
+    else:
+        arguments = {}
+        for place, argument in enumerate(node.target._schema.arguments):
+            given = (
+                node.args[place] if place < len(node.args) else node.kwargs.get(argument.name, argument.default_value)
+            )
+            arguments[argument.name] = _plain(given)
+    whole = op == "aten.slice.Tensor" and arguments["start"] in (None, 0) and arguments["end"] in (None, 2**63 - 1)
+    nameless = op == "aten.sym_size.int" or op in VIEWS - COPIES or (whole and arguments["step"] == 1)
+    return Instruction(node.name, op, "" if nameless else names.of(node), arguments, changed, line)
+
+
+def _plain(value: Any) -> Any:
+    """Replaces nodes by references, and what belongs to PyTorch by its name."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return Ref(value.name) if type(value).__name__ == "Node" else str(value)
+
+
+def _check_changes(network: ImportedNetwork) -> None:
+    """Raises UsageError if a function overwrites memory that another value, used later, shares, or a parameter."""
+    base: dict[str, str] = {}
+    readers: dict[str, int] = {}
+    for place, instruction in enumerate(network._program):
+        found = _references(instruction.arguments)
+        readers.update(dict.fromkeys(found, place))
+        if instruction.op in VIEWS or instruction.changed is not None:
+            base[instruction.node] = base.get(found[0], found[0])
+    readers[network._output] = len(network._program)
+    for place, instruction in enumerate(network._program):
+        target = instruction.changed
+        if target is None:
+            continue
+        if target in network._sources or target in network._constants or target == network._input:
+            raise UsageError(
+                f"from_torch: {instruction.line}: {instruction.op} overwrites a parameter, buffer or input"
+            )
+        root = base.get(target, target)
+        earlier = {each.node for each in network._program[:place]} - {target}
+        shared = [name for name in {*base, root} & earlier if base.get(name, name) == root]
+        if any(readers.get(name, -1) > place for name in shared):
+            raise UsageError(
+                f"from_torch: {instruction.line}: {instruction.op} overwrites memory that a view read later shares; "
+                f"use the function that returns a new tensor"
+            )
+
+
+def _references(value: Any) -> list[str]:
+    if isinstance(value, Ref):
+        return [value.node]
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [name for each in values for name in _references(each)]

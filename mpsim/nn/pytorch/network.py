@@ -1,0 +1,137 @@
+"""Defines the imported network: the parameters and buffers of a state dict, and instructions that call ops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpsim.engine.tensor import Array, Parameter, Tensor
+from mpsim.errors import UsageTypeError
+from mpsim.interchange import as_array
+from mpsim.nn.module import Module
+from mpsim.nn.pytorch.rules import RULES
+from mpsim.nn.pytorch.values import Call
+from mpsim.plugins import require
+
+
+class Ref(NamedTuple):
+    """The result of the instruction, or the placeholder, of that name."""
+
+    node: str
+
+
+class Instruction(NamedTuple):
+    """One call of the exported graph.
+
+    ``node`` is the name of its result, ``op`` a key of RULES, ``name`` the name of the op on the tape, ``changed`` the
+    value that PyTorch overwrites with the result, and ``line`` the line of the user's module.
+    """
+
+    node: str
+    op: str
+    name: str
+    arguments: dict[str, Any]
+    changed: str | None
+    line: str
+
+
+class Part(Module):
+    """A module of the imported network. It has the parameters, buffers and modules of PyTorch's, and no call."""
+
+
+class ImportedNetwork(Module):
+    """A network that runs the instructions of an exported graph. ``from_torch`` builds it."""
+
+    def __init__(self) -> None:
+        self._program: tuple[Instruction, ...] = ()
+        self._sources: dict[str, str] = {}  # placeholder -> name of its parameter or buffer
+        self._constants: dict[str, Array] = {}
+        self._input = self._output = ""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        values = self.start(x)
+        for instruction in self._program:
+            values[instruction.node] = result = self.apply(instruction, values, x)
+            if instruction.changed is not None:
+                values[instruction.changed] = result
+        return values[self._output]
+
+    def start(self, x: Tensor) -> dict[str, Any]:
+        """Returns the values of the placeholders."""
+        held = {node: self.place(source) for node, source in self._sources.items()}
+        values = {node: getattr(part, attribute) for node, (part, attribute) in held.items()}
+        return {**values, **self._constants, self._input: x}
+
+    def apply(self, instruction: Instruction, values: dict[str, Any], x: Tensor) -> Any:
+        """Returns the result of one instruction."""
+        arguments = {name: _resolved(value, values) for name, value in instruction.arguments.items()}
+        if instruction.op == "count":
+            if x.tape.training and not x.tape.shape_only:
+                part, attribute = self.place(instruction.name)
+                setattr(part, attribute, np.asarray(int(getattr(part, attribute)) + 1, np.int64))
+            return None
+        return RULES[instruction.op](Call(instruction.name, x.tape), SimpleNamespace(**arguments))
+
+    def place(self, name: str) -> tuple[Module, str]:
+        """Returns the part that holds a parameter or buffer, and its attribute."""
+        *path, attribute = name.split(".")
+        part: Module = self
+        for each in path:
+            part = getattr(part, each)
+        return part, attribute
+
+
+def _resolved(value: Any, values: dict[str, Any]) -> Any:
+    if isinstance(value, Ref):
+        return values[value.node]
+    if isinstance(value, list | tuple):
+        return [_resolved(each, values) for each in value]
+    return value
+
+
+def filled_network(
+    modules: Iterable[str], parameters: Iterable[tuple[str, Any]], buffers: Iterable[tuple[str, Any]]
+) -> ImportedNetwork:
+    """Returns a network with these modules, parameters and buffers, whose objects may occur under several names."""
+    network, made = ImportedNetwork(), {}
+    for name in modules:
+        part, attribute = network.place(name)
+        setattr(part, attribute, Part())
+    for name, tensor in parameters:
+        part, attribute = network.place(name)
+        if id(tensor) not in made:
+            made[id(tensor)] = Parameter(np.array(as_array(tensor), np.float32, order="C"))
+        setattr(part, attribute, made[id(tensor)])
+    for name, tensor in buffers:
+        part, attribute = network.place(name)
+        part.buffer_names = (*part.buffer_names, attribute)
+        setattr(part, attribute, np.array(as_array(tensor), order="C"))
+    network.parameters()  # names shared parameters after their first place
+    return network
+
+
+def to_torch_state(network: Module) -> dict[str, Any]:
+    """Returns the network's parameters and buffers as tensors, for ``module.load_state_dict``.
+
+    Args:
+        network: Any network. Its names are those of the module from which ``from_torch`` made it.
+
+    Returns:
+        Tensors of PyTorch by name, on the host, copied.
+
+    Raises:
+        MissingExtra: PyTorch is not installed.
+        UsageTypeError: It is not a network.
+
+    >>> from mpsim import plugins
+    >>> from mpsim.nn import Linear
+    >>> if plugins.has_extra("torch"):
+    ...     assert list(to_torch_state(Linear(4, 2))) == ["weight", "bias"]
+    """
+    if not isinstance(network, Module):
+        raise UsageTypeError(f"network must be an mpsim.nn.Module, got {type(network).__name__}")
+    torch = require("torch", "to_torch_state")
+    return {name: torch.from_numpy(array) for name, array in network.state().items()}

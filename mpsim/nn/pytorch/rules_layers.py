@@ -1,0 +1,173 @@
+"""Rules of convolutions, products, normalization, pooling, dropout, padding and interpolation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from mpsim import ops
+from mpsim.engine.tensor import Tensor
+from mpsim.nn.pytorch.values import Call, constant, need, optional_parameter, parameter, tensor
+
+
+def _sizes(values: Any) -> Any:
+    """Returns two sizes from a list of one or two."""
+    return tuple(values) * (2 if len(values) == 1 else 1)
+
+
+def _weights(a: SimpleNamespace) -> tuple[Any, Any]:
+    return parameter(a.weight, "the weight"), optional_parameter(a.bias, "the bias")
+
+
+def _conv2d(call: Call, a: SimpleNamespace) -> Tensor:
+    geometry = {"stride": _sizes(a.stride), "dilation": _sizes(a.dilation), "groups": a.groups}
+    x, padding = tensor(a.input, "a convolution"), a.padding
+    weight, bias = _weights(a)
+    if isinstance(padding, str):
+        need(padding == "valid" or geometry["stride"] == (1, 1), 'padding="same" with a stride')
+        totals = [d * (size - 1) for d, size in zip(geometry["dilation"], weight.shape[2:], strict=True)]
+        widths = [(total // 2, total - total // 2) for total in totals] if padding == "same" else [(0, 0), (0, 0)]
+        padding = [before for before, _ in widths]
+        if any(before != after for before, after in widths):
+            x, padding = ops.pad(x, widths, name=f"{call.name}.pad"), (0, 0)
+    return ops.conv2d(x, weight, bias, **geometry, padding=_sizes(padding), name=call.name)
+
+
+def _conv1d(call: Call, a: SimpleNamespace) -> Tensor:
+    geometry = {name: getattr(a, name)[0] for name in ("stride", "padding", "dilation")}
+    return ops.conv1d(tensor(a.input, "a convolution"), *_weights(a), **geometry, groups=a.groups, name=call.name)
+
+
+def _conv_transpose2d(call: Call, a: SimpleNamespace) -> Tensor:
+    geometry = {name: _sizes(getattr(a, name)) for name in ("stride", "padding", "output_padding", "dilation")}
+    x = tensor(a.input, "a convolution")
+    return ops.conv_transpose2d(x, *_weights(a), **geometry, groups=a.groups, name=call.name)
+
+
+def _linear(call: Call, a: SimpleNamespace) -> Tensor:
+    return ops.linear(tensor(a.input, "a linear layer"), *_weights(a), name=call.name)
+
+
+def _matmul(call: Call, a: SimpleNamespace) -> Tensor:
+    other = a.other if hasattr(a, "other") else a.mat2
+    return ops.matmul(tensor(a.self, "a product"), tensor(other, "a product"), name=call.name)
+
+
+def _attention(call: Call, a: SimpleNamespace) -> Tensor:
+    need(not a.dropout_p, "dropout in attention")
+    need(not a.enable_gqa, "attention with fewer heads of keys")
+    mask = None if a.attn_mask is None else constant(a.attn_mask, call.tape)
+    q, k, v = (tensor(each, "attention") for each in (a.query, a.key, a.value))
+    return ops.attention(q, k, v, mask, causal=a.is_causal, factor=a.scale, name=call.name)
+
+
+def _batch_norm(call: Call, a: SimpleNamespace) -> Tensor:
+    names = ("weight", "bias")
+    scale, shift = (optional_parameter(getattr(a, name), f"the {name} of batch norm") for name in names)
+    given = {"epsilon": a.eps, "name": call.name}
+    x = tensor(a.input, "batch norm")
+    if a.running_mean is None:
+        return ops.batch_norm(x, scale, shift, **given, of_batch=True)
+    need(a.training, "batch norm that is not in training when the module is (frozen statistics)")
+    return ops.batch_norm(x, scale, shift, a.running_mean, a.running_var, **given, momentum=a.momentum)
+
+
+def _layer_norm(call: Call, a: SimpleNamespace) -> Tensor:
+    weights = (optional_parameter(each, "an argument of layer norm") for each in (a.weight, a.bias))
+    count = len(a.normalized_shape)
+    return ops.layer_norm(tensor(a.input, "layer norm"), *weights, axes=count, epsilon=a.eps, name=call.name)
+
+
+def _group_norm(call: Call, a: SimpleNamespace) -> Tensor:
+    weights = (optional_parameter(each, "an argument of group norm") for each in (a.weight, a.bias))
+    return ops.group_norm(tensor(a.input, "group norm"), a.num_groups, *weights, epsilon=a.eps, name=call.name)
+
+
+def _instance_norm(call: Call, a: SimpleNamespace) -> Tensor:
+    need(a.use_input_stats and a.running_mean is None, "instance norm with running statistics")
+    channels = tensor(a.input, "instance norm").shape[1]
+    return _group_norm(call, SimpleNamespace(**{**vars(a), "num_groups": channels}))
+
+
+def _rms_norm(call: Call, a: SimpleNamespace) -> Tensor:
+    need(len(a.normalized_shape) == 1, "RMS norm over several axes")
+    epsilon = 2.0**-23 if a.eps is None else a.eps
+    weight = optional_parameter(a.weight, "the weight of RMS norm")
+    return ops.rms_norm(tensor(a.input, "RMS norm"), weight, epsilon=epsilon, name=call.name)
+
+
+def _embedding(call: Call, a: SimpleNamespace) -> Tensor:
+    need(a.padding_idx == -1, "an embedding with padding_idx")
+    return ops.embedding(tensor(a.indices, "an embedding"), parameter(a.weight, "the weight"), name=call.name)
+
+
+def _max_pool2d(call: Call, a: SimpleNamespace) -> Tensor:
+    need(_sizes(a.dilation) == (1, 1), "max pooling with a dilation")
+    stride = _sizes(a.stride) if a.stride else None
+    window = {"stride": stride, "padding": _sizes(a.padding), "ceil_mode": a.ceil_mode}
+    return ops.max_pool2d(tensor(a.self, "pooling"), _sizes(a.kernel_size), **window, name=call.name)
+
+
+def _avg_pool2d(call: Call, a: SimpleNamespace) -> Tensor:
+    need(a.divisor_override is None, "average pooling with divisor_override")
+    window = {
+        "stride": _sizes(a.stride) if a.stride else None, "padding": _sizes(a.padding), "ceil_mode": a.ceil_mode,
+        "count_include_pad": a.count_include_pad,
+    }  # fmt: skip
+    return ops.avg_pool2d(tensor(a.self, "pooling"), _sizes(a.kernel_size), **window, name=call.name)
+
+
+def _adaptive_avg(call: Call, a: SimpleNamespace) -> Tensor:
+    return ops.adaptive_avg_pool2d(tensor(a.self, "pooling"), _sizes(a.output_size), name=call.name)
+
+
+def _adaptive_max(call: Call, a: SimpleNamespace) -> list:
+    return [ops.adaptive_max_pool2d(tensor(a.self, "pooling"), _sizes(a.output_size), name=call.name), None]
+
+
+def _dropout(leading: int | None) -> Callable[[Call, SimpleNamespace], Tensor]:
+    def rule(call: Call, a: SimpleNamespace) -> Tensor:
+        need(a.train, "dropout that is not in training when the module is")
+        need(a.p < 1, "dropout of everything")
+        return ops.dropout(tensor(a.input, "dropout"), a.p, leading=leading, name=call.name)
+
+    return rule
+
+
+#: torch's names of padding modes -> those of ops.pad
+_MODES = {"constant": "zeros", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
+
+
+def _pad(call: Call, a: SimpleNamespace) -> Tensor:
+    need(a.mode != "constant" or not a.value, f"padding with {a.value}")
+    sides = list(a.pad)
+    widths = [(sides[i], sides[i + 1]) for i in range(len(sides) - 2, -1, -2)]
+    return ops.pad(tensor(a.self, "padding"), widths, _MODES[a.mode], name=call.name)
+
+
+def _upsample(op: Callable[..., Tensor]) -> Callable[[Call, SimpleNamespace], Tensor]:
+    def rule(call: Call, a: SimpleNamespace) -> Tensor:
+        x = tensor(a.input, "interpolation")
+        factors = a.scale_factors or [size / old for size, old in zip(a.output_size, x.shape[2:], strict=True)]
+        need(all(factor >= 1 and factor == int(factor) for factor in factors), f"interpolation by factors {factors}")
+        corners = {"align_corners": a.align_corners} if hasattr(a, "align_corners") else {}
+        return op(x, tuple(int(factor) for factor in factors), **corners, name=call.name)
+
+    return rule
+
+
+LAYERS: dict[str, Callable[[Call, SimpleNamespace], Any]] = {
+    "aten.conv2d.default": _conv2d, "aten.conv2d.padding": _conv2d, "aten.conv1d.default": _conv1d,
+    "aten.conv_transpose2d.input": _conv_transpose2d, "aten.linear.default": _linear,
+    "aten.matmul.default": _matmul, "aten.bmm.default": _matmul,
+    "aten.scaled_dot_product_attention.default": _attention,
+    "aten.batch_norm.default": _batch_norm, "aten.layer_norm.default": _layer_norm,
+    "aten.group_norm.default": _group_norm, "aten.instance_norm.default": _instance_norm,
+    "aten.rms_norm.default": _rms_norm, "aten.embedding.default": _embedding,
+    "aten.max_pool2d.default": _max_pool2d, "aten.avg_pool2d.default": _avg_pool2d,
+    "aten.adaptive_avg_pool2d.default": _adaptive_avg, "aten.adaptive_max_pool2d.default": _adaptive_max,
+    "aten.dropout.default": _dropout(None), "aten.feature_dropout.default": _dropout(2),
+    "aten.pad.default": _pad, "aten.upsample_nearest2d.vec": _upsample(ops.upsample_nearest),
+    "aten.upsample_bilinear2d.vec": _upsample(ops.upsample_bilinear),
+}  # fmt: skip

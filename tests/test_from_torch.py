@@ -1,0 +1,252 @@
+"""Networks of PyTorch, imported: logits and gradients of three steps against PyTorch's, state, digests, refusals."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mpsim import kernels, nn, ops, plugins
+from mpsim.engine.tape import Tape
+from mpsim.errors import MissingExtra, UsageError, UsageTypeError
+from mpsim.kernels.philox import Stream
+from mpsim.trace import trace
+
+WITHOUT = "PyTorch is not installed: pip install -e '.[peers]'"
+if plugins.has_extra("torch"):
+    import torch
+    import torch.nn.functional as F
+
+    from tests import torch_networks
+    from tests.torch_networks import VGG, Attentive, Residual
+needs_torch = pytest.mark.skipif(not plugins.has_extra("torch"), reason=WITHOUT)
+SHAPE, RATE, STEPS = (3, 8, 8), 0.1, 3
+NAMES = ("LeNet", "VGG", "Residual", "Mobile", "Attentive", "Dense", "Shuffle", "Patches")
+
+
+def batches() -> list[tuple[np.ndarray, np.ndarray]]:
+    random = np.random.default_rng(5)
+    return [(random.standard_normal((4, *SHAPE)).astype(np.float32), random.integers(0, 5, 4)) for _ in range(STEPS)]
+
+
+def built(model: Any) -> Any:
+    torch.manual_seed(3)
+    return model()
+
+
+@cache
+def imported(model: Any) -> nn.ImportedNetwork:
+    """The network of ``built(model)``. Tests restore its state."""
+    return nn.from_torch(built(model), torch.zeros(1, *SHAPE))
+
+
+def ours(network: nn.Module, backend: str) -> list[dict[str, np.ndarray]]:
+    """The logits and gradients of each step of plain gradient descent from the network's state, which is kept."""
+    before, found = network.state(), []
+    for step, (images, labels) in enumerate(batches()):
+        tape = Tape(kernels.bind(backend), seed=7, step=step)
+        logits = network(tape.input(images))
+        gradients = tape.backward(ops.cross_entropy(logits, labels))
+        found.append({"logits": np.array(logits.value), **{p.name: np.array(g) for p, g in gradients.items()}})
+        for parameter, gradient in gradients.items():
+            parameter.replace(parameter.master - np.float32(RATE) * gradient)
+    found.append(network.statistics())
+    network.load_state(before)
+    return found
+
+
+class Dropped:
+    """Drops what op ``index`` of the tape drops, by the definition in docs/semantics.md, in place of F.dropout."""
+
+    def __init__(self, index: int, share: float, leading: int | None) -> None:
+        self.index, self.share, self.leading, self.step = index, share, leading, 0
+
+    def __call__(self, x: Any) -> Any:
+        shape = x.shape if self.leading is None else (*x.shape[: self.leading], *[1] * (x.ndim - self.leading))
+        words = kernels.bind("reference").random_bits(Stream(7, "dropout", self.index, self.step), int(np.prod(shape)))
+        kept = torch.from_numpy((words >= np.uint64(round(self.share * 2**32))).reshape(shape))
+        self.step += 1
+        return x * kept / (1 - self.share)
+
+
+def theirs(module: Any, network: nn.Module, dtype: Any) -> list[dict[str, np.ndarray]]:
+    """The same of PyTorch."""
+    module = copy.deepcopy(module).to(dtype).train()
+    for op in trace(network, batch=4).ops:
+        if op.kind == "Dropout":
+            layer = module.get_submodule(op.name)
+            layer.forward = Dropped(op.index, layer.p, 2 if "2d" in type(layer).__name__ else None)
+    found = []
+    for images, labels in batches():
+        module.zero_grad()
+        logits = module(torch.from_numpy(images).to(dtype))
+        F.cross_entropy(logits, torch.from_numpy(labels)).backward()
+        named = dict(module.named_parameters())
+        found.append({"logits": logits.detach().numpy(), **{n: p.grad.numpy().copy() for n, p in named.items()}})
+        with torch.no_grad():
+            for parameter in named.values():
+                parameter -= RATE * parameter.grad
+    found.append({name: buffer.numpy().copy() for name, buffer in module.named_buffers()})
+    return found
+
+
+def distance(a: dict[str, np.ndarray], b: dict[str, np.ndarray], names: list[str]) -> float:
+    return float(np.sqrt(sum(((a[name].astype(np.float64) - b[name]) ** 2).sum() for name in names)))
+
+
+@needs_torch
+@pytest.mark.parametrize("name", NAMES)
+def test_three_steps_are_as_near_to_float64_as_pytorchs(name: str) -> None:
+    model = getattr(torch_networks, name)
+    module, network = built(model), imported(model)
+    found = ours(network, "compiled")
+    single, double = (theirs(module, network, dtype) for dtype in (torch.float32, torch.float64))
+    for mine, float32, float64 in zip(found, single, double, strict=True):
+        assert mine.keys() == float64.keys()
+        gradients = [name for name in mine if name != "logits"]
+        for names in ([name for name in mine if name == "logits"], gradients):
+            norm = float(np.sqrt(sum((float64[name].astype(np.float64) ** 2).sum() for name in names)))
+            assert distance(mine, float64, names) <= 8 * max(distance(float32, float64, names), 2.0**-26 * norm)
+        for name in gradients:  # one of them may be exact in PyTorch by luck: then to a rounding of the largest
+            norm = max(np.abs(float64[each]).max() for each in gradients)
+            own = max(distance(float32, float64, [name]), 2.0**-24 * norm)
+            assert distance(mine, float64, [name]) <= 8 * own, name
+
+
+@needs_torch
+@pytest.mark.parametrize("name", NAMES)
+def test_backends_agree(name: str) -> None:
+    model = getattr(torch_networks, name)
+    found = [ours(imported(model), backend) for backend in ("compiled", "numba", "reference")]
+    for other in found[1:]:
+        for mine, step in zip(found[0], other, strict=True):
+            assert {n: a.tobytes() for n, a in mine.items()} == {n: a.tobytes() for n, a in step.items()}
+
+
+@needs_torch
+@pytest.mark.parametrize("name", NAMES)
+def test_evaluation_and_state(name: str) -> None:
+    model = getattr(torch_networks, name)
+    module, network = built(model), imported(model)
+    before = network.state()
+    assert list(before) == list(module.state_dict())
+    for name, tensor in module.state_dict().items():
+        np.testing.assert_array_equal(before[name], tensor.numpy())
+    tape = Tape(kernels.bind("compiled"))
+    network(tape.input(batches()[0][0]))  # moves the running statistics
+    module(torch.from_numpy(batches()[0][0]))
+    images = batches()[1][0][:3]
+    logits = network(Tape(kernels.bind("compiled"), training=False).input(images)).value
+    wanted = module.eval()(torch.from_numpy(images)).detach().numpy()
+    np.testing.assert_allclose(logits, wanted, rtol=1e-4, atol=1e-5)
+    other = model()
+    other.load_state_dict(nn.to_torch_state(network), strict=True)
+    assert all(np.array_equal(tensor.numpy(), network.state()[name]) for name, tensor in other.state_dict().items())
+    network.load_state(before)
+
+
+@needs_torch
+def test_a_shared_parameter_is_one() -> None:
+    network = imported(Attentive)
+    assert "mix.weight" in network.parameters() and "again.weight" not in network.parameters()
+    assert {"mix.weight", "again.weight", "scale"} <= network.state().keys()
+    assert sum("mix.weight" in op.parameters for op in trace(network).ops) == 2
+
+
+@needs_torch
+def test_ops_are_named_by_modules_and_open_groups() -> None:
+    traced = trace(imported(Residual))
+    names = [op.name for op in traced.ops]
+    assert names == [
+        "input", "conv1", "bn1", "relu", "conv2", "bn2", "down.0", "down.1", "add", "relu.2", "slice", "slice.2", "pad",
+        "conv3", "bn3", "add.2", "relu.3", "pool", "fc", "criterion.logsoftmax", "criterion.nllloss",
+    ]  # fmt: skip
+    assert len(traced.groups) == 6  # the input, four convolutions, the linear layer
+    assert [names[i] for i in traced.ops[names.index("add")].producers] == ["bn2", "down.1"]
+
+
+@needs_torch
+def test_what_is_not_supported_is_listed_with_its_lines() -> None:
+    class Odd(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = torch.nn.Linear(192, 5)
+
+        def forward(self, x: Any) -> Any:
+            x = torch.cumsum(x, 1)  # first
+            x = F.dropout(x, 0.5)  # always
+            x = torch.sin(x.flatten(1))  # second
+            return self.fc(x)
+
+    with pytest.raises(UsageError) as caught:
+        nn.from_torch(Odd(), torch.zeros(2, *SHAPE))
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "from_torch: Odd is not supported:"
+    first = next(i for i, line in enumerate(Path(__file__).read_text().splitlines(), 1) if line.endswith("# first"))
+    assert [line.split(": ")[0].split(" (")[0] for line in lines[1:]] == [
+        f"test_from_torch.py, line {number}" for number in (first, first + 2, first + 1)
+    ]
+    for line, words in zip(lines[1:], ("aten.cumsum", "aten.sin", "active in evaluation too"), strict=True):
+        assert words in line
+
+
+@needs_torch
+@pytest.mark.parametrize(
+    ("forward", "words"),
+    [
+        (lambda self, x: (self.fc(x.flatten(1)), x), "must return one tensor"),
+        (
+            lambda self, x: self.fc(x.flatten(1)) if self.training else self.fc(x.flatten(1)).relu(),
+            "in evaluation only",
+        ),
+        (lambda self, x: self.fc(x.reshape(2, -1)), "any size"),
+        (lambda self, x: _overwritten(self, x), "a view read later shares"),
+    ],
+)
+def test_refusals(forward: Any, words: str) -> None:
+    kind = type("Odd", (torch.nn.Module,), {"forward": forward})
+    module = kind()
+    module.fc = torch.nn.Linear(192, 5)
+    with pytest.raises(UsageError, match=words):
+        nn.from_torch(module, torch.zeros(2, *SHAPE))
+
+
+def _overwritten(self: Any, x: Any) -> Any:
+    x = x.flatten(1) * 2
+    view = x.view(x.shape)
+    x += 1
+    return self.fc(view)
+
+
+@needs_torch
+def test_parameters_and_names_that_cannot_be_kept() -> None:
+    frozen, double, named = (built(VGG) for _ in range(3))
+    frozen.classifier[1].bias.requires_grad = False
+    named.path = torch.nn.Linear(2, 2)
+    for module, words in [(frozen, "frozen"), (double.double(), "float32, got torch.float64"), (named, "rename it")]:
+        with pytest.raises(UsageError, match=words):
+            nn.from_torch(module, torch.zeros(2, *SHAPE))
+    with pytest.raises(UsageTypeError, match="must be a torch.nn.Module, got int"):
+        nn.from_torch(3, torch.zeros(2, *SHAPE))
+
+
+def test_without_pytorch_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins, "find_spec", lambda module: None)
+    for call, what in [
+        (lambda: nn.from_torch(None, None), "from_torch"),
+        (lambda: nn.to_torch_state(nn.ReLU()), "to_torch_state"),
+    ]:
+        with pytest.raises(MissingExtra, match=f"{what} needs PyTorch, .* pip install 'mpsim\\[torch\\]'"):
+            call()
+
+
+def test_importing_mpsim_imports_no_pytorch() -> None:
+    import subprocess
+
+    code = "import sys, mpsim; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
