@@ -66,3 +66,12 @@ def test_a_changed_environment_is_set_back() -> None:
         "half()\n"
     )
     assert said.splitlines() == ["0.0", "5.877472e-39", "0.0"]
+
+
+def test_numpy_computes_without_numba_too() -> None:
+    said, _ = output_of(
+        "sys.modules['numba'] = None\n"
+        "import mpsim, numpy as np\n"
+        "print(mpsim.round_to(np.float64(0.3), 'float8_e5m2', backend='reference'))\n"
+    )
+    assert said == "0.3125"

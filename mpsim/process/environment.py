@@ -16,7 +16,17 @@ from mpsim.process.forking import release_threads
 try:
     from mpsim._kernels import enter_float_environment, leave_float_environment
 except ImportError:  # a wheel without the C extension
-    from mpsim.process.registers import enter_float_environment, leave_float_environment
+    try:
+        from mpsim.process.registers import enter_float_environment, leave_float_environment
+    except ImportError:  # nor Numba: NumPy computes in the state that it finds
+
+        def enter_float_environment() -> int:
+            """Does nothing."""
+            return 0
+
+        def leave_float_environment(before: int) -> None:
+            """Does nothing."""
+
 
 __all__ = [
     "default_float_environment", "enter_float_environment", "in_default_environment", "leave_float_environment",
