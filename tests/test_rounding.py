@@ -162,7 +162,7 @@ ONE = np.ones(3, np.float32)
     ("arguments", "options", "error", "message"),
     [
         ((ONE, "float8"), {}, ValueError, "unknown format 'float8'; it may mean float8_e5m2"),
-        ((ONE, 8), {}, TypeError, "name or a Format"),
+        ((ONE, 8), {}, TypeError, "a name, a Format or a dtype"),
         ((ONE, E4M3, "nearest"), {}, ValueError, "unknown rounding mode 'nearest'; did you mean"),
         ((ONE, E4M3, "up", "saturated"), {}, ValueError, "unknown overflow policy 'saturated'; did you mean saturate"),
         ((3 * [2**64], E4M3), {}, TypeError, "got object"),

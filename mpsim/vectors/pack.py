@@ -120,7 +120,7 @@ def _remove_earlier(folder: Path, kept: set[str]) -> None:
 def _digest(manifest: Manifest) -> str:
     """Computes the SHA-256 of a manifest without its digest and the version of the definition.
 
-    Packs whose content is equal have equal digests, also if the definition changed elsewhere between them.
+    Packs that the same mpsim writes have equal digests if their content is equal.
     """
     rest = {name: value for name, value in manifest.items() if name not in ("digest", semantics.FIELD)}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
