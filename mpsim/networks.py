@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 import reference_models
 from mpsim import checks, plugins
 from mpsim.errors import UsageError
 from mpsim.initialization import initialize
-from mpsim.nn import Conv2d, Linear, Module
+from mpsim.nn import Conv2d, ImportedNetwork, Linear, Module, from_torch
+from mpsim.nn.pytorch import is_torch, seeded
 from mpsim.trace import trace
 
 Shape = tuple[int, ...]
@@ -127,6 +131,10 @@ def build(
     and linear layers are zero, ``mpsim.initialization.initialize`` draws them. The folder of a user's file is not added
     to the search path of modules.
 
+    The function may also return a ``torch.nn.Module``, which ``mpsim.nn.from_torch`` imports. It is called with
+    PyTorch's generator at ``seed``. Its images have the ``input_shape`` of the module, or else that which is passed, or
+    else the function's default.
+
     Args:
         model: A name in ``known()``, or ``FILE.py:FUNCTION``.
         width: The factor of the numbers of channels.
@@ -160,15 +168,27 @@ def build(
     else:
         passed = {name: value for name, value in given.items() if value is not None and name in known}
     try:
-        network = function(**passed)
+        network = _called(function, passed, seed)
     except (Exception, SystemExit) as error:
         raise UsageError(f"{origin.label} failed {_place(error, origin.path)}") from error
+    if is_torch(network):
+        network = _imported(network, origin, given["input_shape"], known)
     if not isinstance(network, Module):
         raise UsageError(f"{origin.label} should return a network (mpsim.nn.Module), got {type(network).__name__}")
     _complete(network, origin, passed, known)
-    if "seed" not in passed and seed is not None:
+    if "seed" not in passed and seed is not None and not isinstance(network, ImportedNetwork):
         _initialize(network, seed)
     return network
+
+
+def _called(function: Callable[..., object], passed: Mapping[str, object], seed: int | None) -> object:
+    """Returns the function's result. If that may be a module of PyTorch, its weights are drawn with the seed."""
+    if seed is not None and "torch" in sys.modules:
+        with seeded(seed):
+            return function(**passed)
+    network = function(**passed)
+    # The function itself imported PyTorch, which has drawn from a generator without the seed.
+    return _called(function, passed, seed) if seed is not None and is_torch(network) else network
 
 
 class _Origin(NamedTuple):
@@ -188,6 +208,22 @@ def _reference(model: str, width: float, classes: int | None, seed: int | None, 
     if input_shape is not None and "image_size" in takes:
         return reference_models.build(model, width, classes, seed, image_size=input_shape[-1])
     return reference_models.build(model, width, classes, seed)
+
+
+def _imported(module: Any, origin: _Origin, shape: object, known: Mapping[str, inspect.Parameter]) -> Module:
+    """Returns the network of a module of PyTorch."""
+    default = known["input_shape"].default if "input_shape" in known else None
+    shape = getattr(module, "input_shape", shape if shape is not None else default)
+    if not isinstance(shape, tuple | list):
+        raise UsageError(
+            f"{origin.label}: the size of its images is not known; set module.input_shape = (C, H, W), or give the "
+            f"function a parameter input_shape with a default"
+        )
+    sizes = checks.sizes("input_shape", tuple(shape), "(channels, height, width)")
+    try:
+        return from_torch(module, np.zeros((2, *sizes), np.float32))
+    except UsageError as error:
+        raise UsageError(f"{origin.label}: {error}") from error
 
 
 def _function(file: NetworkFile) -> Callable[..., object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from mpsim import kernels, nn, ops, plugins
+from mpsim import kernels, networks, nn, ops, plugins
+from mpsim.cli import app
 from mpsim.engine.tape import Tape
 from mpsim.errors import MissingExtra, UsageError, UsageTypeError
 from mpsim.kernels.philox import Stream
+from mpsim.nn.pytorch.rules import RULES
 from mpsim.trace import trace
 
 WITHOUT = "PyTorch is not installed: pip install -e '.[peers]'"
@@ -233,6 +237,83 @@ def test_parameters_and_names_that_cannot_be_kept() -> None:
             nn.from_torch(module, torch.zeros(2, *SHAPE))
     with pytest.raises(UsageTypeError, match="must be a torch.nn.Module, got int"):
         nn.from_torch(3, torch.zeros(2, *SHAPE))
+
+
+TEXT = """
+def make():
+    import torch
+    conv, linear = torch.nn.Conv2d(1, 4, 3), torch.nn.Linear(144, 10)
+    module = torch.nn.Sequential(conv, torch.nn.ReLU(), torch.nn.Flatten(), linear)
+    module.input_shape = (1, 8, 8)
+    return module
+
+def odd(input_shape=(1, 8, 8)):
+    import torch
+    class Odd(torch.nn.Module):
+        def forward(self, x):
+            return torch.sin(x.flatten(1))
+    return Odd()
+
+def unsized():
+    import torch
+    return torch.nn.Flatten()
+"""
+
+
+@needs_torch
+def test_commands_take_a_function_that_returns_a_module(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(TEXT)
+    model = f"{tmp_path / 'model.py'}:make"
+    torch.manual_seed(11)
+    first, again, other = (networks.build(model, seed=seed).state() for seed in (1, 1, 2))
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert not np.array_equal(first["0.weight"], other["0.weight"])
+    commands = [
+        ["plan", model, "--scheme", "largest_first", "--ratio", "0.5"],
+        ["train", model, "--data", "digits", "--epochs", "1", "--results", str(tmp_path / "runs")],
+        [
+            "sweep",
+            "--model",
+            model,
+            "--data",
+            "digits",
+            "--epochs",
+            "1",
+            "--ratios",
+            "0.5",
+            "--levels",
+            "paper",
+            "--results",
+            str(tmp_path / "runs"),
+        ],
+        ["trace-step", model, "--out", str(tmp_path / "step.safetensors")],
+    ]
+    for words in commands:
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, result.output
+    assert (tmp_path / "step.safetensors").exists()
+
+
+@needs_torch
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("odd", r"model.py:odd: from_torch: Odd is not supported:\nmodel.py, line 13 .*aten.sin"),
+        ("unsized", "model.py:unsized: the size of its images is not known"),
+    ],
+)
+def test_a_file_whose_module_cannot_be_imported(tmp_path: Path, function: str, words: str) -> None:
+    (tmp_path / "model.py").write_text(TEXT)
+    with pytest.raises(UsageError, match=words):
+        networks.build(f"{tmp_path / 'model.py'}:{function}")
+
+
+def test_the_document_lists_every_function() -> None:
+    document = (Path(__file__).parent.parent / "docs/pytorch.md").read_text()
+    listed = set(re.findall(r"`(\w+)`", document.split("## What is refused")[0]))
+    functions = {rule.split(".")[1] for rule in RULES if rule.startswith("aten.")}
+    hidden = {"alias", "lift_fresh_copy", "sym_size"}  # torch.export writes them
+    assert functions - hidden <= listed, functions - hidden - listed
 
 
 def test_without_pytorch_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
