@@ -129,11 +129,8 @@ def build(
     classes). If the network lacks ``input_shape``, ``classes`` or ``width``, mpsim sets it to the passed value, the
     function's default, or what a trace finds. If the function has no parameter ``seed`` and all weights of convolutions
     and linear layers are zero, ``mpsim.initialization.initialize`` draws them. The folder of a user's file is not added
-    to the search path of modules.
-
-    The function may also return a ``torch.nn.Module``, which ``mpsim.nn.from_torch`` imports. It is called with
-    PyTorch's generator at ``seed``. Its images have the ``input_shape`` of the module, or else that which is passed, or
-    else the function's default.
+    to the search path of modules. A ``torch.nn.Module`` is imported (mpsim.nn.from_torch), with weights drawn by
+    PyTorch's generator at ``seed``, for images of the module's ``input_shape``, else the passed one or the default.
 
     Args:
         model: A name in ``known()``, or ``FILE.py:FUNCTION``.
@@ -163,16 +160,13 @@ def build(
     origin = _Origin(model, _source_of(function)) if file is None else _Origin(file.label, file.path)
     known = inspect.signature(function).parameters
     given = {"width": width, "classes": classes, "seed": seed, "input_shape": input_shape}
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
-        passed = {name: value for name, value in given.items() if value is not None}
-    else:
-        passed = {name: value for name, value in given.items() if value is not None and name in known}
+    every = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+    passed = {name: value for name, value in given.items() if value is not None and (every or name in known)}
     try:
         network = _called(function, passed, seed)
     except (Exception, SystemExit) as error:
         raise UsageError(f"{origin.label} failed {_place(error, origin.path)}") from error
-    if is_torch(network):
-        network = _imported(network, origin, given["input_shape"], known)
+    network = _imported(network, origin, given["input_shape"], known) if is_torch(network) else network
     if not isinstance(network, Module):
         raise UsageError(f"{origin.label} should return a network (mpsim.nn.Module), got {type(network).__name__}")
     _complete(network, origin, passed, known)

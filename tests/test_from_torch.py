@@ -268,24 +268,12 @@ def test_commands_take_a_function_that_returns_a_module(tmp_path: Path) -> None:
     first, again, other = (networks.build(model, seed=seed).state() for seed in (1, 1, 2))
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert not np.array_equal(first["0.weight"], other["0.weight"])
+    few = ["--data", "digits", "--epochs", "1", "--train-images", "128", "--results", str(tmp_path / "runs")]
+    sweep = ["--ratios", "0.5", "--levels", "paper", "--seeds", "1", "--processes", "1"]
     commands = [
         ["plan", model, "--scheme", "largest_first", "--ratio", "0.5"],
-        ["train", model, "--data", "digits", "--epochs", "1", "--results", str(tmp_path / "runs")],
-        [
-            "sweep",
-            "--model",
-            model,
-            "--data",
-            "digits",
-            "--epochs",
-            "1",
-            "--ratios",
-            "0.5",
-            "--levels",
-            "paper",
-            "--results",
-            str(tmp_path / "runs"),
-        ],
+        ["train", model, *few],
+        ["sweep", "--model", model, *few, *sweep],
         ["trace-step", model, "--out", str(tmp_path / "step.safetensors")],
     ]
     for words in commands:
