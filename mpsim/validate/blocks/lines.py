@@ -18,6 +18,7 @@ from mpsim.blocks import Quantizer
 from mpsim.blocks.quantizers.elements import Integer
 from mpsim.blocks.quantizers.groups import Block, Tile
 from mpsim.errors import UsageError
+from mpsim.files.columns import npz, objects, word
 from mpsim.formats import as_format
 from mpsim.kernels.contract import Array
 from mpsim.validate.answers import SubjectError
@@ -28,6 +29,7 @@ from mpsim.validate.subjects.worker import Typed
 SUFFIXES = (".txt", ".hex", ".jsonl", ".npz")
 #: The columns of a file. Answers are "values", or the others.
 INPUT, WORDS, CODES, SCALES, POINTS, VALUES = "input", "random_bits", "expected", "scale", "zero_point", "values"
+NAMES = (INPUT, CODES, SCALES, POINTS, VALUES, WORDS)
 
 
 def blocks_of(quantizer: Quantizer, inputs: int) -> int:
@@ -136,15 +138,15 @@ def _is_row(line: str) -> bool:
     return bool(line.strip()) and not line.startswith(("#", "//"))
 
 
-def _table(rows: Sequence[Sequence[str]], name: str) -> Array:
-    """Returns lines of hex words as uint64."""
+def _table(rows: Sequence[Sequence[object]], name: str) -> Array:
+    """Returns lines of words, hex digits or integers, as uint64."""
     if len({len(row) for row in rows}) > 1:
         raise SubjectError(f"{name} has lines of different numbers of words")
     try:
-        found = np.array([[int(word, 16) for word in row] for row in rows], np.uint64)
-    except (ValueError, OverflowError) as error:
-        raise SubjectError(f"{name}: expected lines of hex digits: {error}") from error
-    return found.reshape(len(rows), -1)
+        found = np.array([[word(each) for each in row] for row in rows], np.uint64)
+    except UsageError as error:
+        raise SubjectError(f"{name}: {error}") from error
+    return found.reshape(len(rows), -1) if rows else np.zeros((0, 0), np.uint64)
 
 
 class BlockFile(NamedTuple):
@@ -191,10 +193,14 @@ def read(path: Path, quantizer: Quantizer) -> BlockFile:
 def _text(path: Path, quantizer: Quantizer) -> Mapping[str, Array]:
     lines = path.read_text(encoding="utf-8").splitlines()
     table = _table([row for line in lines if (row := line.split("//")[0].split("#")[0].split())], str(path))
-    comment = lines[0].partition("; ")[2] if lines and lines[0].startswith("//") else ""
+    if not len(table):
+        raise UsageError("no lines of inputs and answers")
+    comment = lines[0].partition("; ")[2] if lines[0].startswith("//") else ""
     described = json.loads(comment) if comment.startswith("{") else {}
     if "columns" in described:
-        widths = {str(name): int(width) for name, width in described["columns"].items()}
+        widths = described["columns"]
+        if not isinstance(widths, dict) or any(type(width) is not int or width < 0 for width in widths.values()):
+            raise UsageError(f"'columns' are names and numbers of words, got {str(widths)[:60]}")
     else:
         rows, columns = quantizer.group.shape
         if rows is None or columns is None:
@@ -210,32 +216,51 @@ def _text(path: Path, quantizer: Quantizer) -> Mapping[str, Array]:
         if CODES in widths:
             scales = 1 + (quantizer.statistic.of == "range")
             widths = {INPUT: size, CODES: widths[CODES] - scales, SCALES: scales, WORDS: random}
-    if table.size and (sum(widths.values()) != table.shape[1] or min(widths.values()) < 0):
+        if min(widths.values()) < 0:
+            raise UsageError(f"lines have {table.shape[1]} words; expected {size} numbers and their answers")
+    if sum(widths.values()) != table.shape[1]:
         raise UsageError(f"lines have {table.shape[1]} words; expected {sum(widths.values())}")
     ends = np.cumsum([0, *widths.values()])
     return {name: table[:, ends[i] : ends[i + 1]] for i, name in enumerate(widths) if widths[name]}
 
 
 def _json(path: Path, quantizer: Quantizer) -> Mapping[str, Array]:
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    rows = [row for row in rows if INPUT in row]
-    names = [name for name in (INPUT, CODES, SCALES, POINTS, VALUES, WORDS) if rows and name in rows[0]]
+    rows = [row for row in objects(path) if INPUT in row]
+    names = [name for name in NAMES if rows and name in rows[0]]
+    for number, row in enumerate(rows, 1):
+        if lacking := [name for name in names if name not in row]:
+            raise UsageError(f"block {number} has no {lacking[0]!r}, which the first one has")
     return {name: _table([_words(row[name]) for row in rows], f"{path}, {name}") for name in names}
 
 
-def _words(value: object) -> list[str]:
-    return [str(each) for each in value] if isinstance(value, list) else [str(value)]
+def _words(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
 
 
 def _npz(path: Path, quantizer: Quantizer) -> Mapping[str, Array]:
-    with np.load(path, allow_pickle=False) as arrays:
-        found = {name: arrays[name] for name in (INPUT, CODES, SCALES, POINTS, VALUES, WORDS) if name in arrays.files}
-    columns = {}
+    found = npz(path, NAMES)
     for name, array in found.items():
-        if array.dtype.kind not in "iuf" or array.ndim == 0:
+        if array.dtype.kind not in "iuf" or not array.ndim or not array.size:
             raise UsageError(f"{name!r} is {array.dtype} of shape {array.shape}; expected words (n, k)")
-        words = np.ascontiguousarray(array).view(f"uint{8 * array.dtype.itemsize}").astype(np.uint64)
-        if array.dtype.kind == "i":
-            words &= np.uint64((1 << quantizer.element.bits) - 1)
-        columns[name] = words.reshape(len(array), -1)
-    return columns
+    halves = INPUT in found and CODES in found and found[CODES].size == found[INPUT].size // 2
+    return {name: _npz_words(name, array, quantizer, halves).reshape(len(array), -1) for name, array in found.items()}
+
+
+def _npz_words(name: str, array: Array, quantizer: Quantizer, halves: bool) -> Array:
+    """Returns an array as uint64 words. halves: whether the codes are two a byte."""
+    if array.dtype.kind == "f" and name in (INPUT, VALUES):
+        with np.errstate(over="ignore"):
+            single = array.astype(np.float32)
+        if not np.array_equal(single.astype(array.dtype), array, equal_nan=True):
+            raise UsageError(f"{name!r} is {array.dtype}, and has numbers that float32 does not hold")
+        array = single
+    elif array.dtype.kind == "f" and (name != SCALES or array.dtype.name != as_format(quantizer.scale.format).name):
+        raise UsageError(
+            f"{name!r} is {array.dtype}; expected codes. Numbers in place of codes and scales are {VALUES!r}"
+        )
+    words = np.ascontiguousarray(array).view(f"uint{8 * array.dtype.itemsize}").astype(np.uint64)
+    if name in (CODES, POINTS) and isinstance(quantizer.element, Integer) and not (halves and name == CODES):
+        bits = quantizer.element.bits
+        below = (array < 0) & (array >= -(1 << bits - 1))
+        words = np.where(below, words & np.uint64((1 << bits) - 1), words)
+    return np.asarray(words)

@@ -78,7 +78,7 @@ class BlockSubject:
         answers = self.call([Typed(name, each.view(np.uint32)) for name, each in zip(names, given, strict=False)])
         shape = given[0].shape
         if self.reads:
-            answers = self._written(answers, shape, count if self.quantizer.statistic.source == "input" else 1)
+            answers = self._written(answers, shape, count, count if self.quantizer.statistic.source == "input" else 1)
         return self._read(answers, shape, count, group)
 
     def call(self, arrays: Sequence[Typed]) -> list[Typed]:
@@ -89,7 +89,7 @@ class BlockSubject:
                 raise SubjectError(f"{self.name} reads {type.name} where it is given {each.type}")
         return self.callee.call(arrays, 48 * arrays[0].words.size + 4096)
 
-    def _written(self, answers: list[Typed], shape: tuple[int, ...], groups: int) -> list[Typed]:
+    def _written(self, answers: list[Typed], shape: tuple[int, ...], count: int, groups: int) -> list[Typed]:
         """What a C function wrote: two codes a byte leave the second half of their array as it was."""
         if len(answers) == 1:
             return answers
@@ -102,6 +102,9 @@ class BlockSubject:
         ):
             packed = codes.words.reshape(-1)[: half.size // 2].reshape(*shape[:-1], shape[-1] // 2)
             codes = Typed(codes.type, packed)
+        for each in others:
+            if (each.words.reshape(-1)[count:].view(np.uint8) != UNWRITTEN).any():
+                raise SubjectError(f"{self.name} writes more than {count} scales or zero points to {shape}")
         return [codes, *(Typed(each.type, each.words.reshape(-1)[:groups]) for each in others)]
 
     def _read(self, answers: list[Typed], shape: tuple[int, ...], count: int, group: Group) -> BlockAnswers:

@@ -186,7 +186,9 @@ def _unseen(own: bool, subject: BlockSubject, words: str) -> str:
     """Returns what a report does not look at."""
     if subject.file is not None:
         return "frequencies, which a file does not show" if words == "own" else ""
-    return "infinities and NaNs, which the scale of the tensor depends on" if own else ""
+    parts = ["infinities and NaNs, which the scale of the tensor depends on"] * own
+    parts += ["whether elements of a call go up independently of each other"] * (words == "own")
+    return "; ".join(parts)
 
 
 def _of_corpus(

@@ -6,7 +6,6 @@ row a product), ``expected`` (float32 patterns) and ``inputs``; or .jsonl.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mpsim.files import columns
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.products.accumulators import Accumulator, Summation
 from mpsim.products.tensor_cores import TENSOR_CORES, accumulator_of, short
@@ -142,14 +142,14 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
     """(a, b, expected, inputs): codes (size, length) twice, uint32 (size,), the operands' format."""
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                a, b, expected, inputs = arrays["a"], arrays["b"], arrays["expected"], str(arrays["inputs"])
+            arrays = columns.npz(path, ("a", "b", "expected", "inputs"))
+            a, b, expected, inputs = arrays["a"], arrays["b"], arrays["expected"], str(arrays["inputs"])
         else:
-            about, *rows = map(json.loads, path.read_text(encoding="ascii").splitlines())
+            about, *rows = columns.objects(path)
             inputs = about["inputs"]
-            a, b = (np.array([[int(code, 16) for code in row[name]] for row in rows], np.uint32) for name in "ab")
-            expected = np.array([int(row["expected"], 16) for row in rows], np.uint32)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+            a, b = (np.array([[columns.word(code) for code in row[name]] for row in rows], np.uint32) for name in "ab")
+            expected = np.array([columns.word(row["expected"]) for row in rows], np.uint32)
+    except (OSError, KeyError, TypeError, ValueError, OverflowError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise SubjectError(
             f"{path}: no file of dot products ({what}); see docs/vectors.md, 'mpsim vectors dot'"

@@ -92,7 +92,10 @@ class Subject:
 
     def _submit(self, patterns: Array, source: Source, random_bits: Array | None) -> None:
         if self.callee is None:
-            raise SubjectError(f"{self.name} holds vectors: it answers its own inputs only")
+            raise SubjectError(
+                f"{self.name} holds vectors: it answers its own inputs only, and stochastic modes with its own random "
+                f"words (--given-bits)"
+            )
         width = 8 * source.unsigned.itemsize
         reads = self.reads
         if reads is not None and (reads.bits != width or reads.is_float and reads.name != source.name):

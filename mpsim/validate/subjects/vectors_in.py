@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from mpsim.errors import UsageError
+from mpsim.files import columns
 from mpsim.formats import Format, as_format
 from mpsim.integers import is_integer_name
 from mpsim.kernels.contract import Array
@@ -39,9 +39,9 @@ def read(path: Path) -> Vectors:
     """
     if path.suffix == ".npz":
         return _npz(path)
-    lines = path.read_text(encoding="utf-8").splitlines()
     if path.suffix in (".json", ".jsonl"):
-        return _json(lines)
+        return _json(path)
+    lines = path.read_text(encoding="utf-8").splitlines()
     rows = [line.split("//")[0].split("#")[0].replace("_", " ").split() for line in lines]
     kept = [row for row in rows if row and not row[0].startswith("@")]
     if not kept or any(len(row) < 2 for row in kept):
@@ -50,8 +50,8 @@ def read(path: Path) -> Vectors:
     return found._replace(words=_random([row[2] for row in kept] if all(len(row) > 2 for row in kept) else None))
 
 
-def _json(lines: list[str]) -> Vectors:
-    objects = [json.loads(line) for line in lines if line.strip()]
+def _json(path: Path) -> Vectors:
+    objects = columns.objects(path)
     rows = [item for item in objects if "input" in item]
     if not rows or any("expected" not in row for row in rows):
         raise UsageError("expected objects with 'input' and 'expected'")
@@ -75,32 +75,43 @@ def _random(words: list[str] | None) -> Array | None:
 
 
 def _hex(value: object) -> str:
-    return f"{value:x}" if isinstance(value, int) else str(value)
+    return value if isinstance(value, str) else f"{columns.word(value):x}"
 
 
 def _vectors(inputs: list[str], codes: list[str]) -> Vectors:
+    patterns, results = ([columns.word(word) for word in words] for words in (inputs, codes))
     digits = max(len(word.lower().removeprefix("0x")) for word in inputs)
     width = next((bits for bits in (8, 16, 32, 64) if digits * 4 <= bits), 0)
     if not width:
         raise UsageError(f"inputs of {digits} hex digits; expected at most 16")
-    patterns = np.array([int(word, 16) for word in inputs], f"uint{width}")
-    return Vectors(patterns, np.array([int(word, 16) for word in codes], np.uint64), None)
+    return Vectors(np.array(patterns, f"uint{width}"), np.array(results, np.uint64), None)
 
 
 def _npz(path: Path) -> Vectors:
-    with np.load(path, allow_pickle=False) as arrays:
-        names = set(arrays.files)
-        if not {"input", "expected"} <= names:
-            raise UsageError(f"expected arrays 'input' and 'expected', found {', '.join(sorted(names))}")
-        inputs, codes = arrays["input"], arrays["expected"]
-        words = arrays["random_bits"].astype(np.uint32).reshape(-1) if "random_bits" in names else None
-        named = str(arrays["format"]) if "format" in names else None
+    arrays = columns.npz(path, ("input", "expected", "random_bits", "format"))
+    if not {"input", "expected"} <= set(arrays):
+        raise UsageError("expected arrays 'input' and 'expected'")
+    inputs, codes = arrays["input"], arrays["expected"]
+    words = _npz_words(arrays["random_bits"], inputs.size) if "random_bits" in arrays else None
     if inputs.shape != codes.shape:
         raise UsageError(f"'input' has shape {inputs.shape} and 'expected' {codes.shape}: they are pairs")
+    if not inputs.size:
+        raise UsageError("'input' is empty; expected at least one vector")
     inputs, codes = np.ascontiguousarray(inputs).reshape(-1), codes.reshape(-1)
-    if inputs.dtype.kind == "f":
+    if inputs.dtype.kind in "fi":
         inputs = inputs.view(f"uint{8 * inputs.dtype.itemsize}")
     if inputs.dtype.kind not in "u" or codes.dtype.kind not in "uif":
         raise UsageError(f"'input' {inputs.dtype} and 'expected' {codes.dtype} are not patterns")
     results = codes if codes.dtype.kind == "f" else codes.astype(np.uint64)
-    return Vectors(inputs, results, _format(named), words)
+    return Vectors(inputs, results, _format(str(arrays["format"]) if "format" in arrays else None), words)
+
+
+def _npz_words(array: Array, size: int) -> Array:
+    """Random words as uint32. Signed integers of 32 bits are their patterns, as where a library has no others."""
+    if array.dtype == np.int32:
+        array = np.ascontiguousarray(array).view(np.uint32)
+    if array.dtype.kind not in "iu" or array.size != size or array.size and not 0 <= array.min() <= array.max() < 2**32:
+        raise UsageError(
+            f"'random_bits' is {array.dtype} of shape {array.shape}; expected a uint32 word for each of {size} inputs"
+        )
+    return array.reshape(-1).astype(np.uint32)

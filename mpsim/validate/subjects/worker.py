@@ -38,6 +38,7 @@ Function = Callable[[Sequence[Typed]], list[Typed]]
 BESIDE = ("c", "alpha", "beta", "bias", "left_scale", "right_scale")  # what products read beside their operands
 ALIGNMENT = 64  # bytes of a cache line and of the widest vector registers
 _UNWRITTEN = 0xA5A5A5A5A5A5A5A5  # where a C function is to write: no zero, which many results are
+_FENCE = 0x5A  # bytes around that place
 _OR_DTYPE = ", and not a dtype that NumPy or PyTorch casts to"
 
 
@@ -208,16 +209,29 @@ def _native(spec: Fields) -> Function:
             words[1] = np.ascontiguousarray(words[1].T)
         shape, counts = _extents(form, words, spec["group"])
         unwritten = 0 if form in ("product", "dots") else _UNWRITTEN
-        outputs = [np.full(shape, unwritten >> 64 - bits, f"uint{bits}") for bits, _ in spec["outputs"]]
+        rooms = [_room(shape, unwritten >> 64 - bits, bits) for bits, _ in spec["outputs"]]
+        outputs = [output for output, _ in rooms]
         passed = [*words[:inputs], *outputs, *words[inputs:]]
         pointers = (ctypes.c_void_p * len(passed))(*(each.ctypes.data for each in passed))
         shim(function, pointers, (ctypes.c_size_t * 4)(*counts))
+        if any((fence != _FENCE).any() for _, fences in rooms for fence in fences):
+            raise WorkerError(f"writes outside its array of {outputs[0].size} results")
         return [
             Typed(name, out.view(name) if name.startswith("int") else out)
             for (_, name), out in zip(spec["outputs"], outputs, strict=True)
         ]
 
     return call
+
+
+def _room(shape: tuple[int, ...], content: int, bits: int) -> tuple[Array, tuple[Array, Array]]:
+    """An array to write to, filled with ``content``, and the bytes before and after it, which nobody is to write."""
+    size = int(np.prod(shape)) * bits // 8
+    room = np.full(size + 3 * ALIGNMENT, _FENCE, np.uint8)
+    first = ALIGNMENT + -room.ctypes.data % ALIGNMENT
+    output = room[first : first + size].view(f"uint{bits}").reshape(shape)
+    output.fill(content)
+    return output, (room[:first], room[first + size :])
 
 
 def _extents(form: str, words: Sequence[Array], group: Sequence[int | None]) -> tuple[tuple[int, ...], list[int]]:

@@ -15,11 +15,12 @@ from mpsim.policies import Policy
 from mpsim.process import default_float_environment
 from mpsim.validate.answers import NO_CODE
 from mpsim.validate.cast.compare import Counterexample, Number
-from mpsim.validate.cast.integers.asking import corpus, to_codes
+from mpsim.validate.cast.integers.asking import ask, corpus, to_codes
 from mpsim.validate.cast.integers.rules import unsigned_codes
 from mpsim.validate.cast.stochastic.causes import Seen, explanations
 from mpsim.validate.cast.stochastic.chances import chance
 from mpsim.validate.cast.stochastic.frequencies import groups_of, wrong_binades, wrong_points
+from mpsim.validate.cast.stochastic.given_bits import words_of
 from mpsim.validate.cast.stochastic.given_causes import alternatives
 from mpsim.validate.cast.stochastic.own_bits import DRAWS, FALSE_ALARM_RATE
 from mpsim.validate.cast.stochastic.result import ALL_BITS, StochasticReport
@@ -105,15 +106,12 @@ def _report(cast: _Cast, given: bool, count: int | None, trials: int, **fields: 
 def _given(cast: _Cast, seed: int) -> StochasticReport:
     count = cast.policy.random_bit_count
     assert count is not None
-    patterns = corpus(cast.target, cast.source, seed)
+    patterns, asked = _asked(cast, count, seed)
     x = cast.source.values(patterns)
-    trials = []
-    for words in _deciding_words(widened(x), cast.policy, count, seed):
-        got, expected = cast.asked(patterns, words), cast.expected(x, words)
-        trials.append((words, got, cast.wrong(x, expected, got)))
+    trials = [(words, got, cast.wrong(x, cast.expected(x, words), got)) for words, got in asked]
     bad = next(((words, got, wrong) for words, got, wrong in trials if wrong.any()), None)
     if bad is None:
-        return _report(cast, True, count, 4 * x.size, mismatches=0, smallest=None, points=x.size)
+        return _report(cast, True, count, len(trials) * x.size, mismatches=0, smallest=None, points=x.size)
     words, got, wrong = bad
     at = np.flatnonzero(wrong)
     first = int(at[np.argmin(np.abs(np.nan_to_num(widened(x[at]), nan=np.inf)))])
@@ -123,10 +121,21 @@ def _given(cast: _Cast, seed: int) -> StochasticReport:
         if not any(cast.wrong(x, cast.expected(x, used(bits), other), codes).any() for bits, codes, _ in trials):
             causes.append(sentence)
     return _report(
-        cast, True, count, 4 * x.size, mismatches=sum(int(each.sum()) for _, _, each in trials), points=x.size,
+        cast, True, count, len(trials) * x.size, points=x.size,
+        mismatches=sum(int(each.sum()) for _, _, each in trials),
         smallest=cast.example(patterns[first], x[first], int(expected[first]), int(got[first])),
         word=int(words[first]), causes=tuple(causes),
     )  # fmt: skip
+
+
+def _asked(cast: _Cast, count: int, seed: int) -> tuple[Array, list[tuple[Array, Array]]]:
+    """Returns patterns, and pairs of words and answers: those of the file, or of the corpus with four words."""
+    if cast.subject.vectors is not None:
+        found = ask(cast.subject, cast.source, cast.target, cast.subject.vectors.inputs)
+        return found.patterns, [(words_of(cast.subject), found.codes)]
+    patterns = corpus(cast.target, cast.source, seed)
+    asks = _deciding_words(widened(cast.source.values(patterns)), cast.policy, count, seed)
+    return patterns, [(words, cast.asked(patterns, words)) for words in asks]
 
 
 def _deciding_words(x: Array, policy: IntegerPolicy, count: int, seed: int) -> Sequence[Array]:
