@@ -149,8 +149,12 @@ def _trial(network: ImportedNetwork, batch: Any, graph: Any) -> list[str]:
         elif isinstance(result, Tensor) and hasattr(expected, "shape"):
             shape = tuple(size if isinstance(size, int) else 2 for size in expected.shape)
             known = all(isinstance(size, int) or str(size).isidentifier() for size in expected.shape)
-            if known and result.shape != shape and result.shape != (1,):
+            if known and result.shape != shape and (result.shape, shape) != ((1,), ()):
                 problems.append(f"{instruction.line}: {instruction.op} has shape {shape}, mpsim's {result.shape}")
+            if str(expected.dtype) not in ("torch.float32", "torch.int64"):
+                problems.append(
+                    f"{instruction.line}: {instruction.op} in {expected.dtype} (not float32) is not supported"
+                )
         values[instruction.node] = result
         if instruction.changed is not None:
             values[instruction.changed] = result
@@ -168,26 +172,55 @@ def _stand_in(tape: Tape, expected: Any) -> Any:
     return tape.input(placeholder(tuple(size if isinstance(size, int) else 2 for size in expected.shape)))
 
 
+#: The place of the argument that says whether the function is in training.
+_FLAGS = {
+    "aten.dropout.default": 2,
+    "aten.dropout_.default": 2,
+    "aten.feature_dropout.default": 2,
+    "aten.batch_norm.default": 5,
+}
+
+
 def _differences(training: Any, evaluation: Any) -> list[str]:
-    """Returns which functions the module computes in training only or in evaluation only."""
-    first, second = (
-        [
-            node
-            for node in graph.graph.nodes
-            if node.op == "call_function" and "num_batches_tracked" not in str(node.args)
-        ]
-        for graph in (training, evaluation)
-    )
-    kinds = [Counter(str(node.target) for node in nodes) for nodes in (first, second)]
+    """Returns where the module computes something else in evaluation, beside dropout and batch norm."""
+    first, second = _calls(training), _calls(evaluation)
+    kinds = [Counter(str(node.target) for node, _ in calls) for calls in (first, second)]
     found = [
-        f"{line_of(node)}: {node.target} is called {'in training' if node in first else 'in evaluation'} only"
-        for node in (*first, *second)
+        f"{line_of(node)}: {node.target} is called in {mode} only"
+        for mode, calls in (("training", first), ("evaluation", second))
+        for node, _ in calls
         if kinds[0][str(node.target)] != kinds[1][str(node.target)]
     ]
-    for node in second:
-        flags = {"dropout": 2, "feature_dropout": 2}.get(
-            str(node.target).split(".")[-2] if "aten" in str(node.target) else ""
-        )
-        if flags is not None and len(node.args) > flags and node.args[flags]:
+    if not found:
+        found = [
+            f"{line_of(node)}: {node.target} is called with other arguments in evaluation than in training"
+            for (node, call), (_, other) in zip(first, second, strict=True)
+            if call != other
+        ][:1]
+    for node, _ in second:
+        place = _FLAGS.get(str(node.target))
+        if place and "dropout" in str(node.target) and len(node.args) > place and node.args[place]:
             found.append(f"{line_of(node)}: {node.target} is active in evaluation too; pass training=self.training")
     return found
+
+
+def _calls(program: Any) -> list[tuple[Any, object]]:
+    """Returns each call, with its arguments in a form that two exports of one module share."""
+    names = {**program.graph_signature.inputs_to_parameters, **program.graph_signature.inputs_to_buffers}
+    calls: list[tuple[Any, object]] = []
+    for node in program.graph.nodes:
+        if node.op != "call_function" or "num_batches_tracked" in str(node.args):
+            continue
+        flag = _FLAGS.get(str(node.target))
+        arguments = [value for place, value in enumerate(node.args) if place != flag]
+        calls.append((node, (str(node.target), _shared_form(arguments, names), _shared_form(dict(node.kwargs), names))))
+        names[node.name] = str(len(calls))
+    return calls
+
+
+def _shared_form(value: Any, names: dict[str, str]) -> object:
+    if isinstance(value, dict):
+        return {name: _shared_form(each, names) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shared_form(each, names) for each in value]
+    return ("result", names.get(value.name, value.name)) if type(value).__name__ == "Node" else str(value)
