@@ -31,9 +31,9 @@ class VGG(nn.Module):
         for inputs, outputs in ((3, 4), (4, 8)):
             layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
             layers += [nn.MaxPool2d(2, 2)]
-        self.features = nn.Sequential(*layers)
+        self.features = nn.Sequential(*layers, nn.Dropout2d(0.4))
         self.classifier = nn.Sequential(
-            nn.Dropout(0.25), nn.Linear(32, 12), nn.ReLU(True), nn.Dropout2d(0.5), nn.Linear(12, 5)
+            nn.Dropout(0.25), nn.Linear(32, 12), nn.ReLU(True), nn.Dropout(0.5), nn.Linear(12, 5)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,8 +88,8 @@ class Attentive(nn.Module):
         self.register_buffer("scale", torch.tensor([0.5, 2.0, 1.0, 1.5, 1.0, 0.75]))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.silu(self.conv(x))
-        w = F.leaky_relu(self.squeeze(F.adaptive_avg_pool2d(x, 1)), 0.1).flatten(1)
+        x = F.leaky_relu(self.conv(x), 0.1)
+        w = F.silu(self.squeeze(F.adaptive_avg_pool2d(x, 1))).flatten(1)
         w = torch.sigmoid(self.excite(w)).unsqueeze(-1).unsqueeze(-1)
         x = (x * w).mean(dim=(2, 3)) * self.scale
         return self.fc(F.gelu(self.again(F.gelu(self.mix(x)))))
@@ -107,6 +107,7 @@ class Dense(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
+        F.leaky_relu_(x, 0.2)  # overwrites x
         for norm, conv in zip(self.norms, self.convs, strict=False):
             x = torch.cat([conv(F.relu(norm(x))), x], 1)
         x = F.avg_pool2d(F.relu(self.norms[2](x)), 4)
