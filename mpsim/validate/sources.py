@@ -98,6 +98,11 @@ class Source:
         return 1 << self.integer.bits - 1 if self.integer.signed else 0
 
     @property
+    def magnitude_mask(self) -> int:
+        """The bits of a pattern besides the sign bit: all of them where there is none."""
+        return ((1 << self.bits) - 1) & ~self.sign_mask
+
+    @property
     def has_magnitudes(self) -> bool:
         """Whether a pattern is a sign bit and a magnitude, so that patterns of one sign rise with the magnitude."""
         return self.integer is None

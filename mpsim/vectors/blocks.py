@@ -57,8 +57,12 @@ def block_tables(
     for name, value in (("tensor_scale", tensor_scale), ("statistic", statistic)):
         if value is not None:
             checks.real(name, value, above=0, most=checks.FLOAT32_LARGEST)
-    for number, format in enumerate(formats):
-        quantizer = quantizer_of(format)
+    quantizers = [quantizer_of(format) for format in formats]
+    if tensor_scale is not None and all(each.second is None for each in quantizers):
+        raise UsageError(f"none of the quantisers has a second scale, got {tensor_scale}", "tensor_scale")
+    if statistic is not None and all(each.statistic.source == "input" for each in quantizers):
+        raise UsageError(f"none of the quantisers is given its statistic, got {statistic}", "statistic")
+    for number, (format, quantizer) in enumerate(zip(formats, quantizers, strict=True)):
         called = format if "(" not in format else f"description_{number}"
         given = _given(quantizer, tensor_scale, statistic)
         own = quantizer.second is not None and given.tensor_scale is None

@@ -299,3 +299,9 @@ def test_presets(tmp_path: Path) -> None:
     cast = ["validate", "cast", "--source", "float16", "--format", "p3109_k8p3", "--preset", "p3109"]
     assert CliRunner().invoke(app, [*cast, f"{tmp_path}/cast.py:cast"]).exit_code == 0
     assert CliRunner().invoke(app, [*cast, f"{tmp_path}/cast.py:saturating"]).exit_code == 1
+
+
+def test_a_placeholder_that_is_not_whole_is_refused() -> None:
+    for subject in ("x.so:{operation", "x.so:operation}", "x.py:{"):
+        with pytest.raises(SubjectError, match="not whole"):
+            check_p3109(subject)

@@ -16,6 +16,7 @@ import pytest
 
 from mpsim.blocks import dequantize, quantize, quantizer_of
 from mpsim.integers import IntegerPolicy, as_integer
+from mpsim.rounding import decode
 from mpsim.validate import validate_cast
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.blocks.validation import validate_blocks
@@ -202,3 +203,21 @@ def test_a_function_that_writes_beyond_its_arrays_has_no_verdict(tmp_path: Path)
             validate_cast(open_subject(f"{library}:{name}", calling), "float8_e4m3fn", "float32")
     with pytest.raises(SubjectError, match="writes more than"):
         validate_blocks(f"{library}:blocks", "mxfp8_e4m3", calling=calling)
+
+
+@pytest.mark.parametrize(
+    ("source", "code"), [("ue4m3", 0x33), ("ue8m0", 0), ("p3109_k8p3u", 0x51), ("float8_e5m2", 0x83)]
+)
+def test_a_decoder_wrong_for_one_code_differs_there_also_without_signs(source: str, code: int) -> None:
+    def decoder(codes: np.ndarray) -> np.ndarray:
+        values = np.array(decode(codes, source, np.float32))
+        values[codes == code] += 2
+        return values
+
+    for declared in ({}, {"mode": "nearest_even"}):
+        report = validate_cast(decoder, "float32", source, **declared)  # type: ignore[arg-type]
+        compared = report.declared or report.once
+        assert compared is not None
+        findings = compared.findings
+        assert not report.equal and sum(each.count for each in findings) == 1
+        assert findings[0].smallest.input.bits == code

@@ -13,6 +13,7 @@ import pytest
 from mpsim.blocks import quantizer_of
 from mpsim.blocks.definition.groups import quantize_group, second_scale
 from mpsim.blocks.definition.values import SecondScale
+from mpsim.errors import UsageError
 from mpsim.rounding import decode
 from mpsim.validate.blocks.validation import validate_blocks
 from mpsim.vectors.blocks import block_tables
@@ -103,3 +104,11 @@ def test_a_later_pack_replaces_an_earlier_one(tmp_path: Path, call: Call) -> Non
 def test_what_is_missing_is_said(tmp_path: Path, call: Call) -> None:
     code, _, errors = call("vectors", "blocks", "--out", tmp_path, "--format", "te_float8_e4m3_delayed")
     assert code == 2 and "--statistic is given: pass statistic" in " ".join(errors.split())
+
+
+def test_what_no_quantiser_takes_is_refused() -> None:
+    with pytest.raises(UsageError, match="second scale"):
+        list(block_tables(["mxfp4"], size=2, tensor_scale=2.0))
+    with pytest.raises(UsageError, match="given its statistic"):
+        list(block_tables(["mxfp4", "fp8_1x128"], size=2, statistic=2.0))
+    assert [table.size for table in block_tables(["mxfp4", "nvfp4"], size=2, tensor_scale=2.0)] == [2, 2]

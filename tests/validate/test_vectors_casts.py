@@ -126,3 +126,10 @@ def test_what_is_left_to_choose() -> None:
     ):
         with pytest.raises(UsageError, match=words):
             list(casts.cast_tables(*arguments))
+
+
+def test_all_patterns_are_those_of_at_most_16_bits() -> None:
+    assert next(iter(casts.cast_tables(["int4"], "bfloat16", size=0))).size == 1 << 16
+    for source in ("float32", "int32"):
+        with pytest.raises(UsageError, match="at most 16 bits"):
+            list(casts.cast_tables(["int4"], source, size=0))

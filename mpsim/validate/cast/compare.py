@@ -152,7 +152,7 @@ _NOT_SHRUNK = (Kind.NAN, Kind.NAN_CODE, Kind.INFINITY, Kind.TIE)
 
 def magnitude_of(patterns: Array, source: Source) -> Array:
     """Returns patterns without their sign, which rise with the magnitude."""
-    return patterns & patterns.dtype.type(source.sign_mask - 1)
+    return patterns & patterns.dtype.type(source.magnitude_mask)
 
 
 def smallest_of(members: Array, answers: Answers) -> int:
@@ -168,7 +168,7 @@ def smallest_of(members: Array, answers: Answers) -> int:
 
 def _positive(one: Answers, rule: Rule, backend: str) -> Answers:
     """Returns the answer to the pattern without its sign if that is also a mismatch, otherwise ``one``."""
-    twin = one.patterns & one.patterns.dtype.type(one.source.sign_mask - 1)
+    twin = one.patterns & one.patterns.dtype.type(one.source.magnitude_mask)
     asked = ask(one.subject, one.source, one.format, twin)
     return asked if count_differences(rule, asked, backend) else one
 
@@ -183,7 +183,7 @@ def shrunk(one: Answers, kind: Kind, answers: Answers, rule: Rule, backend: str)
     sign = pattern & sign_mask
     same_sign = (answers.patterns & answers.patterns.dtype.type(sign_mask)) == sign
     others = magnitude_of(answers.patterns[same_sign], source).astype(np.uint64)
-    high = pattern & (sign_mask - 1)
+    high = pattern & source.magnitude_mask
     smaller = others[others < high]
     low = int(smaller.max()) if smaller.size else -1
     while high - low > 1:

@@ -64,9 +64,10 @@ def open_implementation(subject: str, calling: Calling = Calling()) -> Subject:
     Raises:
         SubjectError: The name has none of these forms.
     """
-    names = (
-        {name for _, name, _, _ in string.Formatter().parse(subject) if name is not None} if "{" in subject else set()
-    )
+    try:
+        names = {name for _, name, _, _ in string.Formatter().parse(subject) if name is not None}
+    except ValueError as error:
+        raise SubjectError(f"{subject!r} has a placeholder that is not whole: {error}") from None
     if unknown := sorted(names - set(PLACEHOLDERS)):
         raise SubjectError(f"{subject!r} has {{{unknown[0]}}}; known are {', '.join(f'{{{n}}}' for n in PLACEHOLDERS)}")
     if is_library(subject):
