@@ -70,9 +70,7 @@ def cast_tables(
     checks.seed("seed", seed)
     origin = as_source(source)
     if not size and origin.bits > 16:
-        raise UsageError(
-            f"0 is for all patterns of a source of at most 16 bits; {origin.name} has {origin.bits}", "size"
-        )
+        raise UsageError(f"size must be at least 1 for {origin.name}, got 0: all patterns are those of 16 bits", "size")
     chosen = [row for row in FORMATS.values() if _narrower(row, origin)] if formats is None else formats
     for each in chosen:
         target = as_integer(each) if is_integer_name(each) else as_format(each)  # type: ignore[arg-type]
