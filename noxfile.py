@@ -29,6 +29,11 @@ def gate(session: nox.Session) -> None:
     session.run("pip", "install", "--quiet", f"mpsim[test-cuda] @ {wheel.as_uri()}", success_codes=[0, 1])
     check_style(session)
     session.run("mypy")
+    beside = Path(__file__).resolve().parents[1] / "shared"
+    if beside.is_dir():  # recordings that some tests read beside the checkout
+        link = source.parent / beside.name
+        link.unlink(missing_ok=True)
+        link.symlink_to(beside, target_is_directory=True)
     with session.chdir(source):
         session.run("pytest", *(session.posargs or IN_PARALLEL))
 
