@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from mutants import MUTANTS, Mutant, cast
 
+from mpsim import encode, round_to
 from mpsim.formats import FORMATS
 from mpsim.validate import Subject, validate_cast
+from mpsim.validate.cast import nans
 from mpsim.validate.cast.compare import Comparison
 
 
@@ -59,3 +61,16 @@ def test_fingerprints_of_mutants(mutant: Mutant) -> None:
     strange = ("tolerant_ties", "subnormals_truncated", "carry_lost", "exponent_too_high", "early_overflow")
     assert described == (mutant.defect not in strange)
     assert FORMATS["float8_e4m3"].name in report.fingerprint.paragraph(mutant.defect, "float32")
+
+
+def test_wrong_payloads_are_not_codes_of_a_format_without_payloads() -> None:
+    """A cast by way of float32 that sets another bit of NaN: float8_e8m0fnu, which has 8 bits too, has no mantissa."""
+
+    def cast_and_mark(x: np.ndarray) -> np.ndarray:
+        codes = encode(round_to(x.astype(np.float32), "float8_e5m2"), "float8_e5m2")
+        return np.where(np.isnan(x), nans.codes(x, FORMATS["float8_e5m2"], nans.PAYLOAD) ^ 1, codes).astype(np.uint8)
+
+    with np.errstate(all="ignore"):
+        report = validate_cast(cast_and_mark, "float8_e5m2", "float64", mode="nearest_even", nan="payload")
+    assert report.declared is not None and not report.declared.equal
+    assert {finding.kind for finding in report.declared.findings} == {"double_rounding", "nan_code"}

@@ -45,7 +45,7 @@ def parse(text: str, format: Format) -> NanCodes:
     if text == CANONICAL:
         return None
     if text == PAYLOAD:
-        if format.specials != "ieee" or not format.mantissa_bits:
+        if not has_payload(format):
             raise UsageError(f"a NaN of {format} has no payload to keep")
         return PAYLOAD
     try:
@@ -58,6 +58,11 @@ def parse(text: str, format: Format) -> NanCodes:
             f"got {text!r}"
         )
     return codes[0], codes[-1]
+
+
+def has_payload(format: Format) -> bool:
+    """Whether several codes of the format are NaN, which the bits of the mantissa tell apart."""
+    return format.specials == "ieee" and format.mantissa_bits > 0
 
 
 def canonical_codes(format: Format) -> tuple[int, int]:
