@@ -75,7 +75,7 @@ def content_hash(model: str) -> str | None:
     file = file_of(model)
     if file is None and (function := _further(model)) is not None:
         place = _source_of(function)
-        if not place:
+        if not place or place.startswith("<"):  # a name such as "<string>" is of code that was typed or executed
             raise UsageError(f"the function that builds {model!r} must be in a file, so that stored runs identify it")
         file = NetworkFile(Path(place), function.__name__)
     return None if file is None else hashlib.sha256(file.read()).hexdigest()

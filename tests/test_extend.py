@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import linecache
 import re
 import subprocess
 import sys
@@ -270,9 +271,13 @@ def test_a_network_is_a_function_of_a_file(build: Any) -> None:
         extend.network("net", build)
 
 
-def test_a_run_of_a_network_that_is_in_no_file_has_no_key() -> None:
+def test_a_run_of_a_network_that_is_in_no_file_has_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, Any] = {}
-    exec("def build(classes=10):\n    return 1", names)
+    text = "def build(classes=10):\n    return 1"
+    exec(compile(text, "<string>", "exec"), names)
+    monkeypatch.setitem(
+        linecache.cache, "<string>", (len(text), None, text.splitlines(True), "<string>")
+    )  # Python 3.13
     extend.network("typed", names["build"])
     with pytest.raises(UsageError, match="'typed' must be in a file"):
         _ = RunSettings(model="typed").key
