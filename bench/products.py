@@ -39,7 +39,7 @@ def pairs(first: int, count: int) -> Any:
 
 
 def trees(length: int) -> dict[str, Product]:
-    """Explicit trees of so many terms: pairs, a chain, and the order of numpy.einsum's lanes."""
+    """Explicit trees of ``length`` terms: pairs, a chain, and the order of numpy.einsum's lanes."""
     lanes = tuple(tuple(range(lane, length, 16)) for lane in range(16))
     roots = {"pairs": pairs(0, length), "one chain": tuple(range(length)), "16 lanes": lanes}
     return {name: product_of(f"tree({root})") for name, root in roots.items()}

@@ -192,7 +192,7 @@ def _overview() -> str:
     ]  # fmt: skip
     headings = ["name", "bits", "exponent", "mantissa", "bias", "largest", "smallest", "infinity", "NaN"]
     return (
-        "# Formats\n\nA format has one declaration in `mpsim/formats.py`. These pages are derived from it. "
+        "# Formats\n\nA format has one declaration in `mpsim/formats/table.py`. These pages are derived from it. "
         "[The definition](../semantics.md#1-formats) says how a code is read.\n\n"
         + table(headings, rows)
         + "Three families have parameters in their names: [`fp_E_M_B`](fp_E_M_B.md), [IEEE P3109](p3109.md) and "

@@ -249,8 +249,9 @@ int multiply_positions(const Positions *positions, int threads) {
     if (!failed) {
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
         for (int64_t block = 0; block < blocks; block++)
-            IN_DEFAULT_ENVIRONMENT run_block(positions, spaces + THREAD_NUMBER, block / bands * positions->images_per_block,
-                      block % bands * positions->rows_per_block);
+            IN_DEFAULT_ENVIRONMENT run_block(positions, spaces + THREAD_NUMBER,
+                                             block / bands * positions->images_per_block,
+                                             block % bands * positions->rows_per_block);
     }
     for (int t = 0; spaces && t < threads; t++) free_workspace(spaces + t);
     free(spaces);

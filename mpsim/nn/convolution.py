@@ -56,7 +56,7 @@ class Conv2d(Convolution):
         kernel = pair(kernel_size, "kernel_size", 1)
         self.stride, self.groups, self.dilation = pair(stride, "stride", 1), groups, pair(dilation, "dilation", 1)
         self.padding_mode = checks.named("padding_mode", padding_mode, PADDING_MODES)
-        self.widths = _widths(padding, kernel, self.stride, self.dilation)
+        self.widths = window_padding(padding, kernel, self.stride, self.dilation)
         even = all(before == after for before, after in self.widths)
         self.padding: Window = (self.widths[0][0], self.widths[1][0]) if even and padding_mode == "zeros" else (0, 0)
         inputs, outputs = _channels(in_channels, out_channels, groups)
@@ -141,8 +141,8 @@ def _channels(in_channels: int, out_channels: int, groups: int) -> tuple[int, in
     return inputs, outputs
 
 
-def _widths(padding: Pair | str, kernel: Window, stride: Window, dilation: Window) -> list[tuple[int, int]]:
-    """Returns (before, after) of both axes."""
+def window_padding(padding: Pair | str, kernel: Window, stride: Window, dilation: Window) -> list[tuple[int, int]]:
+    """Returns the padding (before, after) of both axes."""
     if not isinstance(padding, str):
         return [(each, each) for each in pair(padding, "padding")]
     checks.named("padding", padding, ("same", "valid"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Parameter, Tensor
 from mpsim.kernels import Kernels
 from mpsim.ops.broadcasting import broadcast_shape, expanded, reduced
-from mpsim.ops.functions import number
+from mpsim.ops.functions import number, same_shape
 
 #: What the second operand may be. An array is a constant, such as a mask, without a gradient.
 Operand = Tensor | Parameter | np.ndarray
@@ -150,17 +149,13 @@ def _shift_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tupl
     return (gradient if needs[0] else None,), ()
 
 
-def _same_shape(inputs: list[Shape], parameters: list[Shape], **attributes: Any) -> Shape:
-    return inputs[0]
-
-
 SCALE = Primitive(
     "Scale",
     _scale_forward,
     _scale_backward,
-    _same_shape,
+    same_shape,
     samples=(Sample(((3, 4, 2),), attributes={"factor": -0.75}),),
 )
 SHIFT = Primitive(
-    "Shift", _shift_forward, _shift_backward, _same_shape, samples=(Sample(((3, 4, 2),), attributes={"by": 1.5}),)
+    "Shift", _shift_forward, _shift_backward, same_shape, samples=(Sample(((3, 4, 2),), attributes={"by": 1.5}),)
 )

@@ -1,4 +1,4 @@
-"""Ops that apply a function of one argument to each element, and multiply or shift by a number."""
+"""Ops that apply a function of one argument to each element, or move it."""
 
 from __future__ import annotations
 
@@ -43,14 +43,15 @@ def _function(
         kind,
         forward,
         backward,
-        _same_shape,
+        same_shape,
         reads_input_again=not by_output,
         saves_output=by_output,
         samples=(Sample(((3, 4, 2),), attributes=dict(sample), positive=positive),),
     )
 
 
-def _same_shape(inputs: list[Shape], parameters: list[Shape], **attributes: Any) -> Shape:
+def same_shape(inputs: list[Shape], parameters: list[Shape], **attributes: Any) -> Shape:
+    """Returns the shape of the first input: that of the result of an elementwise op."""
     return inputs[0]
 
 
@@ -219,7 +220,7 @@ DROPOUT = Primitive(
     "Dropout",
     _dropout_forward,
     _dropout_backward,
-    _same_shape,
+    same_shape,
     kept_bits=1,
     samples=tuple(
         Sample(((4, 3, 2),), attributes={"share": 0.25, "leading": leading, "stream": Stream(1, "dropout")})
@@ -245,7 +246,7 @@ RELU = Primitive(
     "ReLU",
     _relu_forward,
     _relu_backward,
-    _same_shape,
+    same_shape,
     chooses=True,
     kept_bits=1,
     samples=(Sample(((3, 4, 2),)),),

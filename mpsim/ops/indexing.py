@@ -195,13 +195,9 @@ def spread(kernels: Kernels, weight: Array, dilation: tuple[int, int]) -> Array:
 
 def compress(kernels: Kernels, gradient: Array, dilation: tuple[int, int]) -> Array:
     """Returns the elements of a gradient of ``spread`` that belong to the kernel."""
-    for axis, step in ((3, dilation[1]), (2, dilation[0])):
-        if step > 1:
-            shape = tuple(gradient.shape)
-            index = kernels.from_numpy(np.arange(0, shape[axis], step))
-            kept = (*shape[:axis], index.size, *shape[axis + 1 :])
-            gradient = kernels.take(gradient.reshape(*_around(shape, axis)), index).reshape(*kept)
-    return gradient
+    dilated = [(axis, step) for axis, step in ((2, dilation[0]), (3, dilation[1])) if step > 1]
+    steps = tuple((axis, np.arange(0, gradient.shape[axis], step)) for axis, step in dilated)
+    return gathered(kernels, gradient, steps)[0]
 
 
 def _dilation(shape: Shape, dilation: tuple[int, int]) -> Steps:

@@ -38,11 +38,20 @@ DEFAULTS = (0x1F80, 0)
 FLAGS = 0x3F
 
 
-def in_default_environment(function: Function) -> Function:
-    """Wraps a function so that it runs in the default environment and restores the caller's at the end.
+def _enter() -> int:
+    """Enters the default environment, and returns the caller's.
 
     The threads of Numba's loops have the state of the thread that started them, and keep it. In a caller's thread
     whose state is not the default they are therefore started again.
+    """
+    before = enter_float_environment()
+    if before & ~FLAGS not in DEFAULTS:
+        release_threads()
+    return before
+
+
+def in_default_environment(function: Function) -> Function:
+    """Wraps a function so that it runs in the default environment and restores the caller's at the end.
 
     >>> in_default_environment(abs)(-1.5)
     1.5
@@ -50,10 +59,8 @@ def in_default_environment(function: Function) -> Function:
 
     @wraps(function)
     def guarded(*arguments: Any, **options: Any) -> Any:
-        before = enter_float_environment()
+        before = _enter()
         try:
-            if before & ~FLAGS not in DEFAULTS:
-                release_threads()
             return function(*arguments, **options)
         finally:
             leave_float_environment(before)
@@ -64,7 +71,7 @@ def in_default_environment(function: Function) -> Function:
 @contextmanager
 def default_float_environment() -> Iterator[None]:
     """Runs the statements inside in the default environment, and restores the caller's state at the end."""
-    before = enter_float_environment()
+    before = _enter()
     try:
         yield
     finally:

@@ -20,7 +20,6 @@ class Constant:
     1.0
     """
 
-    @in_default_environment
     def factor(self, epoch: int) -> float:
         return 1.0
 

@@ -6,7 +6,8 @@ move elements, or that work on a few numbers per step, are NumPy's in every CPU 
 
 from mpsim.kernels.numba_cpu.codes import *  # noqa: F403
 from mpsim.kernels.numba_cpu.contraction import *  # noqa: F403
-from mpsim.kernels.numba_cpu.functions import *  # noqa: F403
+from mpsim.kernels.numba_cpu.functions.combined import *  # noqa: F403
+from mpsim.kernels.numba_cpu.functions.unary import *  # noqa: F403
 from mpsim.kernels.numba_cpu.layers import *  # noqa: F403
 from mpsim.kernels.numba_cpu.normalization import *  # noqa: F403
 from mpsim.kernels.numba_cpu.pooling import *  # noqa: F403

@@ -1,6 +1,6 @@
 """Computes elementwise kernels and log-softmax.
 
-exp and log follow mpsim/kernels/elementary/ operation by operation.
+exp follows mpsim/kernels/elementary/ operation by operation, without branches.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from mpsim.kernels.elementary import EXP_TERMS, LN2_HIGH, LN2_LOW, LOG2_E, LOG_TERMS, ROOT_HALF, SHIFTER
+from mpsim.kernels.elementary import EXP_TERMS, LN2_HIGH, LN2_LOW, LOG2_E, SHIFTER
+from mpsim.kernels.numba_cpu.functions.unary import log64
 from mpsim.kernels.numba_cpu.jit import at_most, empty, njit
 from mpsim.kernels.numba_cpu.normalization import LANES, vector_sum
 
@@ -155,23 +156,9 @@ def exp32(x):  # type: ignore[no-untyped-def]
     return np.float32(p * np.int64((bits + 1023) << 52).view(np.float64))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True)
 def log32(x: np.float32) -> np.float32:
-    if x == 0:
-        return np.float32(-np.inf)
-    if not x > 0 or math.isinf(x):
-        return np.float32(np.nan) if x < 0 else x
-    f, exponent = math.frexp(np.float64(x))
-    if f < ROOT_HALF:
-        f = 2.0 * f
-        exponent -= 1
-    k = np.float64(exponent)
-    s = (f - 1.0) / (f + 1.0)
-    z = s * s
-    p = LOG_TERMS[0]
-    for term in LOG_TERMS[1:]:
-        p = p * z + term
-    return np.float32(k * LN2_HIGH + ((2.0 * s + (s * z) * p) + k * LN2_LOW))
+    return np.float32(log64(np.float64(x)))
 
 
 @njit(cache=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from mpsim import ops
 from mpsim.engine.tensor import Tensor
+from mpsim.nn.convolution import window_padding
 from mpsim.nn.pytorch.values import Call, constant, need, optional_parameter, parameter, tensor
 
 
@@ -26,8 +27,7 @@ def _conv2d(call: Call, a: SimpleNamespace) -> Tensor:
     weight, bias = _weights(a)
     if isinstance(padding, str):
         need(padding == "valid" or geometry["stride"] == (1, 1), 'padding="same" with a stride')
-        totals = [d * (size - 1) for d, size in zip(geometry["dilation"], weight.shape[2:], strict=True)]
-        widths = [(total // 2, total - total // 2) for total in totals] if padding == "same" else [(0, 0), (0, 0)]
+        widths = window_padding(padding, weight.shape[2:], geometry["stride"], geometry["dilation"])
         padding = [before for before, _ in widths]
         if any(before != after for before, after in widths):
             x, padding = ops.pad(x, widths, name=f"{call.name}.pad"), (0, 0)
