@@ -34,6 +34,7 @@ FLOORS = (
     ("mpsim.assignment", "mpsim.data", "reference_models"),
     ("mpsim.networks",),
     ("mpsim.training",),
+    ("mpsim.recording",),
     ("mpsim.experiments", "mpsim.validate", "reference_models.golden"),
     ("mpsim.vectors", "mpsim.kernels.cuda_check"),
     ("mpsim.testing",),

@@ -16,8 +16,8 @@ from mpsim.data.restricted_pickle import UnsafePickle, load_arrays
 from mpsim.errors import MpsimError
 from mpsim.files import checkpoint
 from mpsim.files.tensors import TensorFile, read_tensors
+from mpsim.recording.steps import network_of, record_step
 from mpsim.validate.dot.vectors import read_dot_vectors
-from mpsim.validate.step.recording import network_of, record_step
 
 
 class Evil:

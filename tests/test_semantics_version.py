@@ -17,7 +17,7 @@ from mpsim.files import checkpoint
 from mpsim.files.checkpoint import CheckpointError
 from mpsim.files.semantics import FIELD, SEMANTICS, OlderSemantics, check
 from mpsim.files.tensors import TensorFile
-from mpsim.validate.step.recording import network_of, record_step
+from mpsim.recording.steps import network_of, record_step
 from mpsim.vectors import casts
 from mpsim.vectors import pack as packs
 from reference_models import golden

@@ -19,10 +19,10 @@ from mpsim.data import DataLoader, LabelledImages
 from mpsim.experiments.settings import DEFAULTS
 from mpsim.files.whole import text_or_file
 from mpsim.kernels import DEFAULT_BACKEND
+from mpsim.recording.steps import record_step
 from mpsim.training.optimizer import SGD
 from mpsim.training.recipe import Recipe
 from mpsim.training.trainer import Trainer
-from mpsim.validate.step.recording import record_step
 
 #: The largest number of steps before the recorded one.
 MOST_STEPS = 1 << 32

@@ -13,6 +13,7 @@ import numpy as np
 from mpsim.errors import UsageError
 from mpsim.files import archive
 from mpsim.files.records import Fields
+from mpsim.files.safetensors import TensorFileError, read_safetensors
 from mpsim.files.whole import write_whole
 
 #: Where the index is stored: a key in the metadata of a safetensors file, and (with .json) a member of an npz archive.
@@ -22,17 +23,21 @@ SUFFIXES = (".safetensors", ".npz")
 Array = np.ndarray
 
 
-class TensorFileError(UsageError):
-    """A file is neither safetensors nor npz, is broken, or has unusable content. The message says which."""
+#: How zip archives begin, also empty ones.
+_ZIP = (b"PK\3\4", b"PK\5\6")
 
 
 @dataclass(frozen=True)
 class TensorFile:
-    """Arrays by name, and the JSON index of the file ({} if it has none). ``source`` names the file in messages."""
+    """Arrays by name, and the JSON index of the file ({} if it has none). ``source`` names the file in messages.
+
+    ``types``: the type of each array in the file, e.g. "bfloat16", where it is known.
+    """
 
     tensors: Mapping[str, Array]
     index: Fields = field(default_factory=dict)
     source: str = "the file"
+    types: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_tensors(
@@ -72,7 +77,8 @@ def write_tensors(
 def read_tensors(path: str | Path) -> TensorFile:
     """Reads the arrays and the index of a file, whose form is recognised by its content.
 
-    Float arrays are converted to float32, which must be exact.
+    Float arrays are converted to float32, which must be exact. A safetensors file may also have tensors of bfloat16 and
+    of the float8 types.
 
     Raises:
         TensorFileError: The file is neither safetensors nor npz, is broken, or has an array that float32 does not hold.
@@ -80,19 +86,26 @@ def read_tensors(path: str | Path) -> TensorFile:
     """
     path = Path(path)
     with path.open("rb") as file:
-        start = file.read(2)
-    tensors, text = (_read_npz if start == b"PK" else _read_safetensors)(path)
+        start = file.read(4)
+    if start in _ZIP:
+        tensors, text = _read_npz(path)
+        types = {name: array.dtype.name for name, array in tensors.items()}
+    else:
+        tensors, types, metadata = read_safetensors(path)
+        text = metadata.get(INDEX, "")
     try:
         index = json.loads(text) if text else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TensorFileError(f"{path}: its index is not JSON ({error})") from error
-    return TensorFile({name: _usable(path, name, array) for name, array in tensors.items()}, index, str(path))
+    return TensorFile({name: _usable(path, name, array) for name, array in tensors.items()}, index, str(path), types)
 
 
 def _usable(path: Path, name: str, array: Array) -> Array:
     """Converts float arrays to float32 and returns integers unchanged."""
     if array.dtype.kind in "iub" or array.dtype == np.float32:
         return array
+    if array.dtype.kind != "f":
+        raise TensorFileError(f"{path}: {name} has elements of {array.dtype}; write float32, or safetensors")
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         narrow = np.asarray(array.astype(np.float32))
     if not np.array_equal(narrow.astype(np.float64), array.astype(np.float64), equal_nan=True):
@@ -104,19 +117,6 @@ def _safetensors(arrays: Mapping[str, Array], text: str) -> bytes:
     from safetensors.numpy import save
 
     return save(dict(arrays), metadata={INDEX: text})
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Array], str]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            return {name: np.array(file.get_tensor(name)) for name in file.keys()}, metadata.get(INDEX, "")  # noqa: SIM118
-    except SafetensorError as error:
-        raise TensorFileError(f"{path} is neither a complete safetensors file nor an npz archive ({error})") from error
-    except (TypeError, AttributeError, KeyError) as error:  # a type that NumPy lacks
-        raise TensorFileError(f"{path} has a tensor of a type that NumPy lacks ({error}); write float32") from error
 
 
 def _read_npz(path: Path) -> tuple[dict[str, Array], str]:

@@ -7,6 +7,7 @@
 
 from mpsim.files.tensors import TensorFileError
 from mpsim.products.tensor_cores import TENSOR_CORES, accumulator_of
+from mpsim.recording.steps import StepRecord, record_step
 from mpsim.validate.answers import SubjectError, Verdict
 from mpsim.validate.cast.integers.validation import IntegerReport, validate_integer_cast
 from mpsim.validate.cast.presets import PRESETS
@@ -14,7 +15,6 @@ from mpsim.validate.cast.rules import Rule
 from mpsim.validate.cast.validation import CastReport, validate_cast
 from mpsim.validate.dot.results import DotReport
 from mpsim.validate.dot.validation import validate_dot
-from mpsim.validate.step.recording import StepRecord, record_step
 from mpsim.validate.step.replay import TeacherReport, teacher_forced
 from mpsim.validate.subjects.casts import Subject, open_subject
 from mpsim.validate.subjects.opening import Calling

@@ -15,9 +15,9 @@ from mpsim.files import archive
 from mpsim.files.records import Fields, Json
 from mpsim.files.tensors import INDEX
 from mpsim.kernels.philox import Stream, random_bits
+from mpsim.recording.steps import record_step
 from mpsim.trace import trace
 from mpsim.training.trainer import Trainer
-from mpsim.validate.step.recording import record_step
 from mpsim.vectors.forms import Array, hex_words, text_bytes
 from mpsim.vectors.pack import Manifest, write_files, write_manifest
 

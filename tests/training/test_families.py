@@ -14,11 +14,11 @@ from mpsim.assignment.liveness import peak_memory
 from mpsim.engine.tape import Tape
 from mpsim.files.tensors import TensorFile
 from mpsim.ops import primitive_of
+from mpsim.recording.steps import record_step
 from mpsim.testing.gradients import check_gradients
 from mpsim.trace import trace
 from mpsim.training.sensitivity import steps
 from mpsim.validate import teacher_forced
-from mpsim.validate.step.recording import record_step
 
 RANDOM = np.random.default_rng(1)
 IMAGES, LABELS = RANDOM.standard_normal((4, 3, 8, 8)).astype(np.float32), np.array([0, 2, 1, 1])

@@ -22,9 +22,9 @@ from mpsim.kernels import bind
 from mpsim.kernels.contractions.lowering import significand_mask
 from mpsim.products.passes import Accumulators, accumulators_of
 from mpsim.products.tensor_cores import accumulator_of
+from mpsim.recording.steps import network_of
 from mpsim.training.trainer import Trainer
 from mpsim.validate import record_step, teacher_forced
-from mpsim.validate.step.recording import network_of
 
 #: Three orders that differ on most sums of a few terms.
 FORWARD = "product(products=bfloat16, order=pairwise())"

@@ -13,8 +13,8 @@ from mpsim import Trainer
 from mpsim.assignment import assign
 from mpsim.engine.tensor import TensorId
 from mpsim.files.tensors import TensorFile
+from mpsim.recording.steps import StepRecord, record_step
 from mpsim.trace import trace
-from mpsim.validate.step.recording import StepRecord, record_step
 
 #: model -> (options of reference_models.build, batch)
 MODELS: dict[str, tuple[dict[str, Any], int]] = {

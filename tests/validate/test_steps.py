@@ -16,14 +16,14 @@ from mpsim import decode, round_to
 from mpsim.cli import app
 from mpsim.files.tensors import TensorFile, TensorFileError, read_tensors, write_tensors
 from mpsim.formats import FORMATS
+from mpsim.recording.order import in_order_of_computation
+from mpsim.recording.reading import read_step
+from mpsim.recording.steps import StepRecord, record_step
 from mpsim.trace import trace
 from mpsim.training.semantics import SEMANTICS as ROWS
 from mpsim.validate import Verdict
 from mpsim.validate.grid import distances, off_grid
 from mpsim.validate.step.comparison import compare_steps
-from mpsim.validate.step.index import read_step
-from mpsim.validate.step.order import in_order_of_computation
-from mpsim.validate.step.recording import StepRecord, record_step
 from mpsim.validate.step.replay import teacher_forced
 from mpsim.validate.step.tensor_compare import compare_arrays
 

@@ -17,11 +17,11 @@ from mpsim.engine.tensor import TensorId
 from mpsim.files.tensors import TensorFile
 from mpsim.kernels import reference
 from mpsim.policies import Mode, Overflow, Policy
+from mpsim.recording.steps import StepRecord, record_step
 from mpsim.trace import trace
 from mpsim.validate import TeacherReport, TensorFileError, teacher_forced
 from mpsim.validate.step.comparison import compare_steps
 from mpsim.validate.step.noise import Bound, bound_kernels, bound_of
-from mpsim.validate.step.recording import StepRecord, record_step
 
 CASES = [(model, semantics) for model in MODELS for semantics in SEMANTICS]
 each_case = pytest.mark.parametrize("model,semantics", CASES)

@@ -16,9 +16,9 @@ import pytest
 from mpsim.kernels import bind
 from mpsim.products.passes import accumulators_of, entries_of
 from mpsim.products.tensor_cores import accumulator_of
+from mpsim.recording.reading import read_step
+from mpsim.recording.steps import network_of
 from mpsim.validate import Verdict, teacher_forced
-from mpsim.validate.step.index import read_step
-from mpsim.validate.step.recording import network_of
 from mpsim.validate.step.update import UpdateRule
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")

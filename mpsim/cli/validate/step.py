@@ -13,12 +13,12 @@ from mpsim.files.tensors import TensorFile
 from mpsim.files.whole import text_or_file
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.products.passes import Accumulators, entries_of
+from mpsim.recording.reading import read_step
+from mpsim.recording.steps import network_of
 from mpsim.validate.presentation import Presentation, Report
 from mpsim.validate.step import replay
 from mpsim.validate.step import report as presentation
 from mpsim.validate.step.comparison import compare_steps
-from mpsim.validate.step.index import read_step
-from mpsim.validate.step.recording import network_of
 from mpsim.validate.step.update import UpdateRule
 
 #: What a step starts from; another implementation need not write it.

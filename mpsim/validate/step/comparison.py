@@ -14,9 +14,9 @@ from mpsim.files.records import Record
 from mpsim.files.tensors import TensorFile, TensorFileError
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels.contract import Array
+from mpsim.recording.order import in_order_of_computation
+from mpsim.recording.reading import read_step
 from mpsim.validate.answers import Judged, Verdict
-from mpsim.validate.step.index import read_step
-from mpsim.validate.step.order import in_order_of_computation
 from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays
 from mpsim.validate.step.update import UpdateRule, compare_update, parts_of
 

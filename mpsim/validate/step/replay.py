@@ -25,14 +25,14 @@ from mpsim.ops import may_multiply
 from mpsim.process import default_float_environment
 from mpsim.products.accumulators import Accumulator
 from mpsim.products.passes import Accumulators, Choice
+from mpsim.recording.order import in_order_of_computation
+from mpsim.recording.reading import read_step
 from mpsim.trace import Trace, trace
 from mpsim.training.passes import both_passes
 from mpsim.training.semantics import Semantics, as_semantics
 from mpsim.validate.answers import Verdict
-from mpsim.validate.step.index import read_step
 from mpsim.validate.step.inputs import labels_of, loss_scale_of
 from mpsim.validate.step.noise import bound_kernels
-from mpsim.validate.step.order import in_order_of_computation
 from mpsim.validate.step.teacher import Bounds, Teacher
 from mpsim.validate.step.tensor_compare import TensorComparison
 from mpsim.validate.step.update import UpdateRule, check_update

@@ -17,12 +17,13 @@ from mpsim.files.tensors import TensorFile, TensorFileError
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels import Kernels
 from mpsim.kernels.contract import Array
+from mpsim.recording import order
+from mpsim.recording.steps import tensor_name
 from mpsim.trace import Trace
 from mpsim.training.semantics import Semantics
 from mpsim.training.store import Identity, Rounder
-from mpsim.validate.step import causes, order
+from mpsim.validate.step import causes
 from mpsim.validate.step.noise import Bound, bound_of, of_sums
-from mpsim.validate.step.recording import tensor_name
 from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays, explain
 
 
