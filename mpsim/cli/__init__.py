@@ -1,6 +1,6 @@
 """Defines the command line. Its terms are those of the Python interface.
 
-Exit codes: 0 success, 1 failure (the message says why), 2 wrong usage or a missing extra, 130 interrupted by Ctrl-C.
+Exit codes: 0 success, 1 failure (e.g. a file cannot be read or written), 2 wrong usage or a missing extra, 130 Ctrl-C.
 """
 
 from __future__ import annotations

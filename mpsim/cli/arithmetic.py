@@ -127,7 +127,8 @@ def round_values(
     columns = ("input", "value", "code", "binary", "below", "above", "error")
     rows = [row | {"input": row.get("text", row["input"])} for row in rows]
     cells = [[repr(cell) if isinstance(cell := row[c], float) else cell for c in columns] for row in rows]
-    print_table(columns, cells, title=f"{target.name}, {mode.value}, overflow {overflow.value}")
+    name = target.name if format == target.name else f"{format} ({target.name})"
+    print_table(columns, cells, title=f"{name}, {mode.value}, overflow {overflow.value}")
 
 
 def _rounded_row(x: np.ndarray, format: Format, options: Fields, backend: str) -> Record:

@@ -37,12 +37,17 @@ def check_results(folder: Path) -> None:
     """Checks that runs can be stored in the folder, without creating it. Raises OSError or ResultsError otherwise."""
     if (folder / FILE_NAME).exists():
         Results.in_folder(folder, create=False).close()
+    check_new_folder(folder, "--results")
+
+
+def check_new_folder(folder: Path, option: str) -> None:
+    """Checks that files can be written in the folder of an option, without creating it. Raises OSError otherwise."""
     nearest = folder.absolute()
     while not nearest.exists() and nearest != nearest.parent:
         nearest = nearest.parent
     if not nearest.is_dir():
-        raise NotADirectoryError(f"--results {folder}: {nearest} is not a folder; give another one")
-    _check_folder(nearest, f"--results {folder}")
+        raise NotADirectoryError(f"{option} {folder}: {nearest} is not a folder; give another one")
+    _check_folder(nearest, f"{option} {folder}")
 
 
 def _check_folder(folder: Path, what: str) -> None:

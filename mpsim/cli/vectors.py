@@ -9,6 +9,7 @@ import typer
 
 from mpsim.arithmetic import ARITHMETIC
 from mpsim.cli.output import JsonFlag, complain, print_json
+from mpsim.cli.paths import check_new_folder
 from mpsim.files.records import Record
 from mpsim.integers import IntegerOverflow
 from mpsim.policies import Mode, Overflow
@@ -28,7 +29,15 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Out = Annotated[Path, typer.Option(file_okay=False, help="Folder to write to; it is created if missing.")]
+
+def _writable(folder: Path) -> Path:
+    check_new_folder(folder, "--out")
+    return folder
+
+
+Out = Annotated[
+    Path, typer.Option(file_okay=False, callback=_writable, help="Folder to write to; it is created if missing.")
+]
 Forms = Annotated[
     list[str] | None, typer.Option("--form", help="npz, jsonl, txt, mem, h; may be repeated. Default: all.")
 ]
@@ -201,9 +210,9 @@ def _print_summary(manifest: Manifest, out: Path, json: bool) -> None:
         return
     size = sum(entry["bytes"] for entry in manifest["files"].values())
     vectors = sum(each["vectors"] for each in manifest["sets"])
-    typer.echo(
-        f"{out}: {len(manifest['sets'])} sets, {vectors} vectors, {len(manifest['files'])} files, {size / 1e6:.1f} MB"
-    )
+    counts = {"set": len(manifest["sets"]), "vector": vectors, "file": len(manifest["files"])}
+    told = ", ".join(f"{count} {what}{'s' * (count != 1)}" for what, count in counts.items())
+    typer.echo(f"{out}: {told}, {size / 1e6:.1f} MB")
 
 
 for function in (cast, op, blocks, dot, step, verify):

@@ -11,6 +11,12 @@ import numpy as np
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
+class _InMemory(zipfile.ZipFile):
+    """An archive that is dropped if Ctrl-C interrupts it. ZipFile would try to complete it, and print a traceback."""
+
+    __del__ = staticmethod(bool)  # type: ignore[assignment]  # does nothing, and in C, where Ctrl-C is not noticed
+
+
 def pack(arrays: Mapping[str, np.ndarray], texts: Mapping[str, str] | None = None, *, deflate: bool = False) -> bytes:
     """Packs an archive that ``numpy.load`` reads.
 
@@ -30,13 +36,14 @@ def pack(arrays: Mapping[str, np.ndarray], texts: Mapping[str, str] | None = Non
     for name, array in arrays.items():
         members[f"{name}.npy"] = _npy(array)
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in members.items():
-            entry = zipfile.ZipInfo(name, _DATE)
-            entry.create_system = 3
-            entry.external_attr = 0o644 << 16
-            entry.compress_type = zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED
-            archive.writestr(entry, content)
+    archive = _InMemory(buffer, "w", zipfile.ZIP_STORED)
+    for name, content in members.items():
+        entry = zipfile.ZipInfo(name, _DATE)
+        entry.create_system = 3
+        entry.external_attr = 0o644 << 16
+        entry.compress_type = zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED
+        archive.writestr(entry, content)
+    archive.close()
     return buffer.getvalue()
 
 

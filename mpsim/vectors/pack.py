@@ -1,7 +1,7 @@
 """Writes and verifies packs of test vectors, i.e. files of tables and a manifest with the SHA-256 of each file.
 
-The same arguments and version give the same bytes on every machine, because files do not contain dates. docs/vectors.md
-shows how packs are used.
+The same arguments and definition give files with the same bytes on every machine, and packs with the same digest, because
+neither contains dates or the version of mpsim. docs/vectors.md shows how packs are used.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Manifest(TypedDict):
 
 
 #: The version of packs. It is raised when the bytes of a pack change for the same arguments.
-PACK_VERSION = 2
+PACK_VERSION = 3
 MANIFEST = "manifest.json"
 
 
@@ -118,11 +118,13 @@ def _remove_earlier(folder: Path, kept: set[str]) -> None:
 
 
 def _digest(manifest: Manifest) -> str:
-    """Computes the SHA-256 of a manifest without its digest and the version of the definition.
+    """Computes the SHA-256 of a manifest without its digest and the versions of mpsim and of the definition.
 
-    Packs that the same mpsim writes have equal digests if their content is equal.
+    Packs have equal digests if they have equal arguments and files, whichever mpsim wrote them. In packs of version 2
+    the digest covers the version of mpsim.
     """
-    rest = {name: value for name, value in manifest.items() if name not in ("digest", semantics.FIELD)}
+    left_out = {"digest", semantics.FIELD} | ({"mpsim"} if manifest["pack_version"] > 2 else set())
+    rest = {name: value for name, value in manifest.items() if name not in left_out}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 

@@ -161,7 +161,7 @@ def test_bytes_are_those_that_were_written_before(tmp_path: Path) -> None:
     )
     dots = tables.dot_table(Accumulator(chunk=16), "float8_e4m3fn", 40, size=9)
     manifest = packs.write_pack(tmp_path, [*made, dots], {"kind": "test"})
-    assert manifest["pack_version"] == 2, "a new version has new bytes: state their digest below"
+    assert manifest["pack_version"] == 3, "a new version has new bytes: state their digest below"
     assert digest(manifest["files"]) == "425fe890b6af82db24143728b88d1e721c2cae144787814144b9b495b3e2c0a0"
 
 
@@ -185,6 +185,34 @@ def test_manifest_and_verify(tmp_path: Path) -> None:
     assert changed.exit_code == 1
     problems = {problem["file"]: problem["what"] for problem in json.loads(changed.output)["problems"]}
     assert problems == {f"{NAME}.txt": "changed", f"{NAME}.h": "missing"}
+
+
+def test_the_digest_is_that_of_any_version_of_mpsim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In packs of version 2 it covered the version, and they are verified as they were written."""
+    made = []
+    for version in ("1.0", "1.1"):
+        monkeypatch.setattr(packs, "version", lambda _, version=version: version)
+        made.append(packs.write_pack(tmp_path / version, casts.cast_tables(["float4_e2m1fn"], size=4), {}))
+    assert [each["mpsim"] for each in made] == ["1.0", "1.1"] and made[0]["digest"] == made[1]["digest"]
+    older = {**made[0], "pack_version": 2}
+    covered = {name: value for name, value in older.items() if name not in ("digest", "semantics_version")}
+    older["digest"] = hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
+    for mpsim, problems in (("1.0", []), ("1.1", ["manifest.json"])):
+        (tmp_path / "1.0" / "manifest.json").write_text(json.dumps(older | {"mpsim": mpsim}))
+        assert [problem.file for problem in packs.verify(tmp_path / "1.0")] == problems
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_any_work(tmp_path: Path, call: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("mpsim.cli.vectors.cast_tables", None)
+    (tmp_path / "file").write_text("")
+    code, _, errors = call("vectors", "cast", "--size", "1", "--out", tmp_path / "file" / "new")
+    place = tmp_path / "file"
+    assert (code, errors) == (1, f"mpsim: --out {place}/new: {place} is not a folder; give another one\n")
+
+
+def test_the_summary_counts(tmp_path: Path) -> None:
+    one = ["--format", "float4_e2m1fn", "--mode", "up", "--overflow", "infinity", "--size", "4", "--form", "txt"]
+    assert ": 1 set, 4 vectors, 1 file, 0.0 MB" in run("vectors", "cast", "--out", str(tmp_path), *one).output
 
 
 def test_verify_sees_what_the_manifest_lost(tmp_path: Path) -> None:
