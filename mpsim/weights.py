@@ -1,4 +1,10 @@
-"""Saves and loads weights as safetensors or npz, with the names of a PyTorch state dict. Every bit is preserved."""
+"""Saves and loads weights as safetensors or npz, with the names of a PyTorch state dict. Every bit is preserved.
+
+>>> import tempfile, reference_models
+>>> path, network = Path(tempfile.mkdtemp(), "weights.npz"), reference_models.build("small_cnn")
+>>> save_weights(network, path)
+>>> load_weights(network, path)
+"""
 
 from __future__ import annotations
 

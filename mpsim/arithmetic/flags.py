@@ -30,7 +30,11 @@ QUIET = ("negate", "abs", "copysign")
 
 
 class Flag(IntFlag):
-    """The flags of the five exceptions, with the numbers of Berkeley TestFloat."""
+    """The flags of the five exceptions, with the numbers of Berkeley TestFloat.
+
+    >>> Flag.INEXACT | Flag.OVERFLOW
+    <Flag.INEXACT|OVERFLOW: 5>
+    """
 
     INEXACT = 1
     UNDERFLOW = 2

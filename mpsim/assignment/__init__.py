@@ -5,6 +5,10 @@
 >>> plan = assign(trace(reference_models.build("small_cnn"), batch=32), "largest_first", ratio=0.5)
 >>> plan.scheme, 0.5 < plan.low_share < 1
 ('largest_first', True)
+>>> list(SCHEMES)[:4], ORDERS
+(['float32', 'uniform_high', 'uniform_low', 'operator_based'], ('largest_first', 'smallest_first', 'random'))
+>>> str(LEVELS["paper"].low["activation"])
+'fp_4_3_4'
 """
 
 from __future__ import annotations
@@ -43,6 +47,9 @@ class Scheme:
         make: ``make(trace, levels=..., **options)`` returns the plan.
         options: The names of the options that ``make`` requires.
         promotes: Whether the paper promotes overflowing tensors when it trains with this assignment.
+
+    >>> SCHEMES["random"].options
+    ('ratio', 'seed')
     """
 
     name: str

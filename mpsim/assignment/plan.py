@@ -19,7 +19,17 @@ from mpsim.trace import Trace
 
 
 class PlanMismatch(UsageError):
-    """A plan is for a different network, batch or semantics. The message says what differs."""
+    """A plan is for a different network, batch or semantics. The message says what differs.
+
+    >>> import reference_models
+    >>> from mpsim import Trainer, assignment, trace
+    >>> small, wide = (reference_models.build("small_cnn", width=width) for width in (0.25, 0.5))
+    >>> try:
+    ...     Trainer(wide, assignment.uniform(trace(small, batch=2), "low"))
+    ... except PlanMismatch as error:
+    ...     print(str(error).partition(":")[0])
+    the plan is for a different network, batch or semantics
+    """
 
 
 @dataclass(frozen=True, repr=False)

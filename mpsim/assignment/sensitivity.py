@@ -62,6 +62,10 @@ class Sensitivity:
     only the order of magnitude of ``loss``, because the later tensor is then rounded at different values. Ops that only
     select values which the group has already rounded (such as max pooling, halves and concatenation) contribute
     nothing. Neither does the input, whose gradient is not computed.
+
+    >>> costs = Sensitivity(loss=(0.5, 0.125), gradient=(0.25, 0.0), loss_first_order=(0.5, 0.125))
+    >>> min(range(2), key=costs.loss.__getitem__)  # the group that costs least
+    1
     """
 
     loss: tuple[float, ...]

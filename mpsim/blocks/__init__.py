@@ -7,6 +7,10 @@ docs/block_formats.md describes the formats and the stages.
 array([ 6. , -0.5,  0. ], dtype=float32)
 >>> quantizer_of("te_nvfp4").group
 Block(size=16)
+>>> BLOCK_FORMATS["mxfp4"].size, SCALE_RULES["ceil"]
+(32, 'the smallest power of two >= amax, / 2**E')
+>>> PRESETS["mxfp4"].source
+'OCP Microscaling Formats (MX) v1.0 §5, §6.3'
 """
 
 from mpsim.blocks.products import dot

@@ -34,6 +34,11 @@ class Blocks:
             shorter.
         tensor_scale: The scale of the whole tensor. It is 1 except for NVFP4.
         axis: The block axis, not negative.
+
+    >>> from mpsim.blocks import quantize
+    >>> found = quantize(np.ones(64, np.float32), "mxfp4")
+    >>> found.codes.shape, found.scales.shape, found.bytes
+    ((64,), (2,), 34)
     """
 
     format: BlockFormat

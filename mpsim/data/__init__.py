@@ -3,6 +3,8 @@
 >>> images, labels = next(DataLoader(load("digits", "train"), batch_size=32, seed=0).epoch(0))
 >>> images.shape, labels.shape
 ((32, 1, 8, 8), (32,))
+>>> sorted(DATASETS)
+['cifar10', 'cifar100', 'digits', 'imagenet', 'images', 'images32', 'synthetic10', 'synthetic100']
 """
 
 from __future__ import annotations
@@ -44,6 +46,9 @@ class Source:
         augmentation: The usual augmentation for training.
         digest: ``digest()``, or ``digest(path)``, returns the digest of both splits, if there is a faster way than to
             read them. It must change whenever an image or a label changes.
+
+    >>> DATASETS["cifar10"].needs_path, DATASETS["cifar10"].augmentation
+    (True, Augmentation(padding=4, flip=True))
     """
 
     name: str

@@ -22,6 +22,10 @@ class Augmentation:
         ValueError: The padding is negative or above 2**16.
 
     Source: paper §5.1, which uses ``Augmentation(padding=4, flip=True)`` for CIFAR.
+
+    >>> image = np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2)
+    >>> Augmentation(padding=0, flip=True)(image, np.full((1, 4), 0xFFFFFFFF, np.uint32), (0.0,))[0, 0].tolist()
+    [[1.0, 0.0], [3.0, 2.0]]
     """
 
     padding: int = 4

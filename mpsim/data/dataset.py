@@ -23,6 +23,10 @@ class LabelledImages(Protocol):
     """Images numbered 0 .. len - 1 with labels, either in memory (Dataset) or in files (image_files.ImageFiles).
 
     ``augmentations`` are the classes of augmentations that ``load`` accepts.
+
+    >>> from mpsim import data
+    >>> isinstance(data.load("digits", "train"), LabelledImages)
+    True
     """
 
     augmentations: ClassVar[tuple[type, ...]]

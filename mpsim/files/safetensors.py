@@ -25,7 +25,20 @@ MOST_AXES = 64
 
 
 class TensorFileError(UsageError):
-    """A file is neither safetensors nor npz, is broken, or has unusable content. The message says which."""
+    """A file is neither safetensors nor npz, is broken, or has unusable content. The message says which.
+
+    >>> import tempfile
+    >>> from mpsim import nn
+    >>> from mpsim.validate import TensorFileError
+    >>> from mpsim.weights import load_weights
+    >>> path = Path(tempfile.mkdtemp(), "weights.safetensors")
+    >>> _ = path.write_text("no weights")
+    >>> try:
+    ...     load_weights(nn.ReLU(), path)
+    ... except TensorFileError as error:
+    ...     print(str(error).removeprefix(f"{path} ").partition(":")[0])
+    is neither a complete safetensors file nor an npz archive
+    """
 
 
 class Narrow(NamedTuple):

@@ -34,7 +34,11 @@ class Ends(Protocol):
 @dataclass(frozen=True)
 class BlockFormat:
     """``size`` elements share one scale. With ``tensor_scale`` all elements of a tensor also share one float32 number
-    (NVFP4)."""
+    (NVFP4).
+
+    >>> BLOCK_FORMATS["mxfp4"].bits_per_element
+    4.25
+    """
 
     name: str
     element: Format

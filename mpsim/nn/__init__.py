@@ -22,6 +22,7 @@ from mpsim.nn.activations import (
     StochasticDepth,
     Tanh,
 )
+from mpsim.nn.applying import apply
 from mpsim.nn.convolution import Conv1d, Conv2d, ConvTranspose2d
 from mpsim.nn.layers import (
     Add,
@@ -55,5 +56,5 @@ __all__ = [
     "GELU", "GroupNorm", "Hardsigmoid", "Hardswish", "Identity", "ImportedNetwork", "LayerNorm", "LeakyReLU",
     "Linear", "MaxPool2d", "Module", "ModuleList", "PixelShuffle", "RMSNorm", "ReLU", "ReLU6", "ReflectionPad2d",
     "ReplicationPad2d", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus", "SplitHalf", "StochasticDepth", "Tanh",
-    "Upsample", "ZeroPad2d", "from_torch", "to_torch_state",
+    "Upsample", "ZeroPad2d", "apply", "from_torch", "to_torch_state",
 ]  # fmt: skip

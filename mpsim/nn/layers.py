@@ -41,28 +41,49 @@ class Embedding(Module):
 
 
 class Add(Module):
-    """Applies ops.add to two tensors."""
+    """Applies ops.add to two tensors.
+
+    >>> from mpsim import nn
+    >>> nn.apply(nn.Add(), [1.0, 2.0], [0.5, 0.5])
+    array([1.5, 2.5], dtype=float32)
+    """
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         return ops.add(a, b, name=self.path)
 
 
 class Cat(Module):
-    """Applies ops.cat to any number of tensors."""
+    """Applies ops.cat to any number of tensors.
+
+    >>> from mpsim import nn
+    >>> nn.apply(nn.Cat(), [[1.0]], [[2.0, 3.0]])
+    array([[1., 2., 3.]], dtype=float32)
+    """
 
     def __call__(self, *tensors: Tensor) -> Tensor:
         return ops.cat(tensors, name=self.path)
 
 
 class SplitHalf(Module):
-    """Applies ops.split_half, i.e. two ops named "<path>.first" and "<path>.second"."""
+    """Applies ops.split_half, i.e. two ops named "<path>.first" and "<path>.second".
+
+    >>> from mpsim import nn
+    >>> nn.apply(nn.SplitHalf(), [[1.0, 2.0]])
+    (array([[1.]], dtype=float32), array([[2.]], dtype=float32))
+    """
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return ops.split_half(x, name=self.path)
 
 
 class ChannelShuffle(Module):
-    """Applies ops.channel_shuffle, which returns a view."""
+    """Applies ops.channel_shuffle, which returns a view.
+
+    >>> import numpy as np
+    >>> from mpsim import nn
+    >>> nn.apply(nn.ChannelShuffle(2), np.arange(4.0).reshape(1, 4, 1, 1)).ravel()
+    array([0., 2., 1., 3.], dtype=float32)
+    """
 
     def __init__(self, groups: int = 2) -> None:
         self.groups = at_least_one("groups", groups)
@@ -72,14 +93,25 @@ class ChannelShuffle(Module):
 
 
 class Flatten(Module):
-    """Applies ops.flatten, which returns a view."""
+    """Applies ops.flatten, which returns a view.
+
+    >>> import numpy as np
+    >>> from mpsim import nn
+    >>> nn.apply(nn.Flatten(), np.ones((2, 3, 4, 4))).shape
+    (2, 48)
+    """
 
     def __call__(self, x: Tensor) -> Tensor:
         return ops.flatten(x)
 
 
 class Identity(Module):
-    """Returns its input unchanged and adds no op."""
+    """Returns its input unchanged and adds no op.
+
+    >>> from mpsim import nn
+    >>> nn.apply(nn.Identity(), [0.1])
+    array([0.1], dtype=float32)
+    """
 
     def __call__(self, x: Tensor) -> Tensor:
         return x

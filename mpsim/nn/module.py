@@ -236,7 +236,13 @@ class ModuleList(Module):
 
 
 class Sequential(ModuleList):
-    """Applies layers one after the other. They are named "0", "1", ..."""
+    """Applies layers one after the other. They are named "0", "1", ...
+
+    >>> import numpy as np
+    >>> from mpsim import nn
+    >>> nn.apply(nn.Sequential(nn.ReLU(), nn.Flatten()), np.full((1, 2, 1, 2), -1.0))
+    array([[0., 0., 0., 0.]], dtype=float32)
+    """
 
     def __init__(self, *layers: Module) -> None:
         super().__init__(layers)

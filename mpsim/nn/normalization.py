@@ -65,7 +65,13 @@ class BatchNorm2d(Module):
 
 
 class BatchNorm1d(BatchNorm2d):
-    """Applies ops.batch_norm to (N, C) or (N, C, L)."""
+    """Applies ops.batch_norm to (N, C) or (N, C, L).
+
+    >>> from mpsim import nn
+    >>> nn.apply(nn.BatchNorm1d(1, epsilon=2.0**-40), [[1.0], [3.0]], training=True)
+    array([[-1.],
+           [ 1.]], dtype=float32)
+    """
 
 
 class LayerNorm(Module):
@@ -94,7 +100,12 @@ class LayerNorm(Module):
 
 
 class RMSNorm(Module):
-    """Applies ops.rms_norm over the last axis. ``weight`` (size,) starts as ones."""
+    """Applies ops.rms_norm over the last axis. ``weight`` (size,) starts as ones.
+
+    >>> from mpsim import nn
+    >>> nn.apply(nn.RMSNorm(2), [[3.0, -3.0]]).round(3)
+    array([[ 1., -1.]], dtype=float32)
+    """
 
     def __init__(self, size: int, epsilon: float = 2.0**-23, affine: bool = True) -> None:
         self.epsilon = check_epsilon(epsilon)
@@ -105,7 +116,12 @@ class RMSNorm(Module):
 
 
 class GroupNorm(Module):
-    """Applies ops.group_norm. ``weight`` (channels,) starts as ones, ``bias`` (channels,) as zeros."""
+    """Applies ops.group_norm. ``weight`` (channels,) starts as ones, ``bias`` (channels,) as zeros.
+
+    >>> from mpsim import nn
+    >>> nn.apply(nn.GroupNorm(1, 2, epsilon=2.0**-40), [[1.0, 3.0]])
+    array([[-1.,  1.]], dtype=float32)
+    """
 
     def __init__(self, groups: int, channels: int, epsilon: float = 1e-5, affine: bool = True) -> None:
         self.groups, self.epsilon = at_least_one("groups", groups), check_epsilon(epsilon)

@@ -12,7 +12,14 @@ from mpsim.ops.windows import Pair, pair
 
 
 class MaxPool2d(Module):
-    """Applies ops.max_pool2d. The default stride is the kernel's size."""
+    """Applies ops.max_pool2d. The default stride is the kernel's size.
+
+    >>> import numpy as np
+    >>> from mpsim import nn
+    >>> nn.apply(nn.MaxPool2d(2), np.arange(16.0).reshape(1, 1, 4, 4))[0, 0]
+    array([[ 5.,  7.],
+           [13., 15.]], dtype=float32)
+    """
 
     def __init__(
         self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, ceil_mode: bool = False
@@ -28,7 +35,14 @@ class MaxPool2d(Module):
 
 
 class AvgPool2d(Module):
-    """Applies ops.avg_pool2d. The default kernel is the entire image, the default stride the kernel's size."""
+    """Applies ops.avg_pool2d. The default kernel is the entire image, the default stride the kernel's size.
+
+    >>> import numpy as np
+    >>> from mpsim import nn
+    >>> nn.apply(nn.AvgPool2d(2), np.arange(16.0).reshape(1, 1, 4, 4))[0, 0]
+    array([[ 2.5,  4.5],
+           [10.5, 12.5]], dtype=float32)
+    """
 
     def __init__(
         self,
@@ -51,7 +65,13 @@ class AvgPool2d(Module):
 
 
 class AdaptiveAvgPool2d(Module):
-    """Applies ops.adaptive_avg_pool2d, whose results have ``size`` rows and columns, or (rows, columns)."""
+    """Applies ops.adaptive_avg_pool2d, whose results have ``size`` rows and columns, or (rows, columns).
+
+    >>> import numpy as np
+    >>> from mpsim import nn
+    >>> nn.apply(nn.AdaptiveAvgPool2d((1, 2)), np.arange(16.0).reshape(1, 1, 4, 4))[0, 0]
+    array([[6.5, 8.5]], dtype=float32)
+    """
 
     def __init__(self, size: Pair) -> None:
         self.size = pair(size, "size", 1)
@@ -61,7 +81,13 @@ class AdaptiveAvgPool2d(Module):
 
 
 class AdaptiveMaxPool2d(Module):
-    """Applies ops.adaptive_max_pool2d, whose results have ``size`` rows and columns, or (rows, columns)."""
+    """Applies ops.adaptive_max_pool2d, whose results have ``size`` rows and columns, or (rows, columns).
+
+    >>> import numpy as np
+    >>> from mpsim import nn
+    >>> nn.apply(nn.AdaptiveMaxPool2d((1, 2)), np.arange(16.0).reshape(1, 1, 4, 4))[0, 0]
+    array([[13., 15.]], dtype=float32)
+    """
 
     def __init__(self, size: Pair) -> None:
         self.size = pair(size, "size", 1)
@@ -71,7 +97,12 @@ class AdaptiveMaxPool2d(Module):
 
 
 class ZeroPad2d(Module):
-    """Applies ops.pad. ``padding`` is one number of elements, or (left, right, top, bottom), as in PyTorch."""
+    """Applies ops.pad. ``padding`` is one number of elements, or (left, right, top, bottom), as in PyTorch.
+
+    >>> from mpsim import nn
+    >>> nn.apply(nn.ZeroPad2d((2, 0, 0, 0)), [[[[1.0, 2.0, 3.0]]]])[0, 0]
+    array([[0., 0., 1., 2., 3.]], dtype=float32)
+    """
 
     mode: ClassVar[str] = "zeros"
 
@@ -88,25 +119,46 @@ class ZeroPad2d(Module):
 
 
 class ReflectionPad2d(ZeroPad2d):
-    """Applies ops.pad with mode "reflect"."""
+    """Applies ops.pad with mode "reflect".
+
+    >>> from mpsim import nn
+    >>> nn.apply(nn.ReflectionPad2d((2, 0, 0, 0)), [[[[1.0, 2.0, 3.0]]]])[0, 0]
+    array([[3., 2., 1., 2., 3.]], dtype=float32)
+    """
 
     mode = "reflect"
 
 
 class ReplicationPad2d(ZeroPad2d):
-    """Applies ops.pad with mode "replicate"."""
+    """Applies ops.pad with mode "replicate".
+
+    >>> from mpsim import nn
+    >>> nn.apply(nn.ReplicationPad2d((2, 0, 0, 0)), [[[[1.0, 2.0, 3.0]]]])[0, 0]
+    array([[1., 1., 1., 2., 3.]], dtype=float32)
+    """
 
     mode = "replicate"
 
 
 class CircularPad2d(ZeroPad2d):
-    """Applies ops.pad with mode "circular"."""
+    """Applies ops.pad with mode "circular".
+
+    >>> from mpsim import nn
+    >>> nn.apply(nn.CircularPad2d((2, 0, 0, 0)), [[[[1.0, 2.0, 3.0]]]])[0, 0]
+    array([[2., 3., 1., 2., 3.]], dtype=float32)
+    """
 
     mode = "circular"
 
 
 class Upsample(Module):
-    """Applies ops.upsample_nearest, or with mode "bilinear" ops.upsample_bilinear."""
+    """Applies ops.upsample_nearest, or with mode "bilinear" ops.upsample_bilinear.
+
+    >>> from mpsim import nn
+    >>> nn.apply(nn.Upsample(2), [[[[1.0, 2.0]]]])[0, 0]
+    array([[1., 1., 2., 2.],
+           [1., 1., 2., 2.]], dtype=float32)
+    """
 
     def __init__(self, factor: Pair, mode: str = "nearest", align_corners: bool = False) -> None:
         self.factor = pair(factor, "factor", 1)
@@ -119,7 +171,14 @@ class Upsample(Module):
 
 
 class PixelShuffle(Module):
-    """Applies ops.pixel_shuffle, which returns a view."""
+    """Applies ops.pixel_shuffle, which returns a view.
+
+    >>> import numpy as np
+    >>> from mpsim import nn
+    >>> nn.apply(nn.PixelShuffle(2), np.arange(4.0).reshape(1, 4, 1, 1))[0, 0]
+    array([[0., 1.],
+           [2., 3.]], dtype=float32)
+    """
 
     def __init__(self, factor: int) -> None:
         self.factor = checks.whole("factor", factor, least=1)

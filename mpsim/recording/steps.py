@@ -57,7 +57,12 @@ def tensor_name(id: TensorId) -> str:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """A recorded step: ``tensors`` by name in the order they were made, ``index`` as docs/step_files.md has it."""
+    """A recorded step: ``tensors`` by name in the order they were made, ``index`` as docs/step_files.md has it.
+
+    >>> record = StepRecord({"A/0/0": np.zeros((2, 3), np.float32)}, {"model": "small_cnn"})
+    >>> record.tensors["A/0/0"].shape
+    (2, 3)
+    """
 
     tensors: Mapping[str, Array]
     index: Mapping[str, Any]

@@ -2,6 +2,9 @@
 
 The strategies and the laws need Hypothesis (``pip install 'mpsim[testing]'``) and are loaded when they are first
 used. The assertions and ``check_gradients`` need only mpsim.
+
+>>> from mpsim import round_to
+>>> assert_rounds_like(lambda x: round_to(x, "float8_e4m3fn"), "float8_e4m3fn")
 """
 
 from __future__ import annotations

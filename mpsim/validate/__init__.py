@@ -3,6 +3,10 @@
 >>> from mpsim.validate import validate_cast
 >>> validate_cast("numpy.float16", source="float64", backend="reference").fingerprint.equal_presets
 ['numpy']
+>>> PRESETS["ocp_saturate"].source
+'OCP OFP8 v1.0, conversion table'
+>>> TENSOR_CORES["volta_float16"].k
+4
 """
 
 from mpsim.files.tensors import TensorFileError

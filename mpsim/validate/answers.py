@@ -23,6 +23,13 @@ class SubjectError(MpsimError, RuntimeError):
     """The subject cannot be found, called or understood. The message says why and what to do.
 
     If an optional package is missing, the message ends with the command that installs it.
+
+    >>> from mpsim.validate import open_subject
+    >>> try:
+    ...     open_subject("no_such_module:cast")
+    ... except SubjectError as error:
+    ...     print(error)
+    cannot import no_such_module: No module named 'no_such_module' (ModuleNotFoundError)
     """
 
     def __init__(self, message: str = "", argument: str | None = None) -> None:
@@ -30,7 +37,11 @@ class SubjectError(MpsimError, RuntimeError):
 
 
 class Verdict(Enum):
-    """The verdict of a validation. Its value is the exit code of ``mpsim validate``."""
+    """The verdict of a validation. Its value is the exit code of ``mpsim validate``.
+
+    >>> [verdict.value for verdict in (Verdict.EQUAL, Verdict.DIFFERENT, Verdict.UNDECIDED)]
+    [0, 1, 2]
+    """
 
     EQUAL = 0
     DIFFERENT = 1

@@ -1,6 +1,6 @@
 """Writes and verifies packs of test vectors, i.e. files of tables and a manifest with the SHA-256 of each file.
 
-The same arguments and definition give files with the same bytes on every machine, and packs with the same digest, because
+The same arguments and definition give files with the same bytes, and packs with the same digest, on every machine, as
 neither contains dates or the version of mpsim. docs/vectors.md shows how packs are used.
 """
 

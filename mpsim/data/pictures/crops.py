@@ -45,6 +45,9 @@ class RandomResizedCrop:
 
     Raises:
         ValueError: A range is empty or out of bounds.
+
+    >>> RandomResizedCrop(area=(0.5, 1.0)).aspect
+    (0.75, 1.3333333333333333)
     """
 
     area: tuple[float, float] = (0.08, 1.0)

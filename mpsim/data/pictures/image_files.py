@@ -40,6 +40,10 @@ class ImageFiles:
 
     Raises:
         ValueError: The shapes, types or labels do not match.
+
+    >>> pictures = ImageFiles(("cat.png", "dog.png"), np.array([0, 1]), ("cat", "dog"), size=32)
+    >>> len(pictures), pictures.classes
+    (2, 2)
     """
 
     paths: tuple[str, ...]

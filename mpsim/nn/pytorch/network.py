@@ -43,7 +43,14 @@ class Part(Module):
 
 
 class ImportedNetwork(Module):
-    """A network that runs the instructions of an exported graph. ``from_torch`` builds it."""
+    """A network that runs the instructions of an exported graph. ``from_torch`` builds it.
+
+    >>> from mpsim import nn, plugins
+    >>> if plugins.has_extra("torch"):
+    ...     import torch
+    ...     network = nn.from_torch(torch.nn.Sequential(torch.nn.ReLU()), torch.zeros(1, 2))
+    ...     assert nn.apply(network, [[-1.0, 2.0]]).tolist() == [[0, 2]]
+    """
 
     def __init__(self) -> None:
         self._program: tuple[Instruction, ...] = ()

@@ -39,6 +39,11 @@ class Rule:
 
     Raises:
         UsageError: A value or a name is unknown.
+
+    >>> from mpsim import FORMATS
+    >>> rule = Rule(FORMATS["float8_e4m3fn"], Policy(overflow="saturate"), subnormal_results="flush")
+    >>> rule.policy.overflow
+    <Overflow.SATURATE: 'saturate'>
     """
 
     format: Format

@@ -38,6 +38,10 @@ class CastReport(ConversionReport):
     ``sweep`` compares with the declared rule, the rule of the preset ``swept``, or ``once``. ``unsteady`` is an input
     whose answer depends on its position or the length of the array. ``nan`` describes the treatment of NaN by a subject
     that returns codes.
+
+    >>> report = validate_cast("numpy.float16", source="float64", preset="numpy", backend="reference")
+    >>> report.equal, report.declared.mismatches
+    (True, 0)
     """
 
     format: Format

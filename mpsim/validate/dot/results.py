@@ -115,6 +115,11 @@ class DotReport(Report):
     for more such inputs. shapes: matrices that are summed otherwise; places: an element that depends on where it is in
     the matrix. terms: numbers of terms of which the declared or the first match does not give some results. large:
     whether it does not give a product of 132 rows and columns.
+
+    >>> from mpsim.validate import validate_dot
+    >>> report = validate_dot("numpy.matmul", length=16, accumulator="sequential,chunk=3,format=float16")
+    >>> report.equal, report.declared.agreeing < report.declared.results
+    (False, True)
     """
 
     inputs: str

@@ -44,6 +44,17 @@ class TeacherReport:
 
     ``loss_scale`` and ``labels``: as used. ``notes``: what was taken from where, and what was not compared.
     ``described``: the tensors that products of a described order make, which have to be equal in every bit.
+
+    >>> import numpy as np, reference_models
+    >>> from mpsim import Trainer
+    >>> from mpsim.validate import record_step
+    >>> model = reference_models.build("small_cnn", width=0.1)
+    >>> images, labels = np.ones((2, 1, 8, 8), np.float32), np.array([3, 7])
+    >>> step = record_step(Trainer(model, backend="reference"), images, labels)
+    >>> step.tensors["G/13/0"][0, 0] += 1
+    >>> report = teacher_forced(TensorFile(step.tensors, step.index), model, None, "standard", backend="reference")
+    >>> report.equal, [tensor.name for tensor in report.suspects()]
+    (False, ['G/13/0', 'GX/13/0'])
     """
 
     source: str

@@ -45,6 +45,9 @@ class Subject:
         reads: For a C function, the type of its input.
         notes: Remarks for the report.
         called: What the results depend on besides the subject itself, such as the shim of a C function.
+
+    >>> Subject.of(lambda x: x.astype(np.float16), "half").name
+    'half'
     """
 
     name: str

@@ -33,6 +33,9 @@ class Calling:
         given: Numbers, as text, for C parameters that are neither arrays nor counts.
         timeout: The time limit of one answer, in seconds.
         in_process: Whether the subject runs in this process, where a crash or an endless loop also affects mpsim.
+
+    >>> Calling(signature="void cast(const float *x, unsigned char *y, size_t n)").timeout
+    120.0
     """
 
     arguments: str = "numpy"

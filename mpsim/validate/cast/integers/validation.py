@@ -29,6 +29,10 @@ class IntegerReport(ConversionReport):
     ``declared`` is the comparison with the declared rule. Without one there are ``found``, the comparison with the
     nearest rule, and the number of differences of each preset. ``open_nan`` is what NaN becomes if the declared rule
     accepts anything.
+
+    >>> report = validate_integer_cast(lambda x: np.clip(np.rint(np.nan_to_num(x)), -128, 127), "int8")
+    >>> report.equal, report.target.name
+    (True, 'int8')
     """
 
     target: Integer
