@@ -26,11 +26,22 @@ if plugins.has_extra("torch"):
     import torch
     import torch.nn.functional as F
 
-    from tests import torch_networks
-    from tests.torch_networks import VGG, Attentive, Residual
+    from tests.torch_blocks import DropPath
+    from tests.torch_networks import NETWORKS, VGG, Attentive, Residual
 needs_torch = pytest.mark.skipif(not plugins.has_extra("torch"), reason=WITHOUT)
 SHAPE, RATE, STEPS = (3, 8, 8), 0.1, 3
-NAMES = ("LeNet", "VGG", "Residual", "Mobile", "Attentive", "Dense", "Shuffle", "Patches")
+#: Those that the usual tests take. The others run with --slow.
+USUAL = {
+    "kuangliu.efficientnet", "kuangliu.dpn", "weiaicunzai.attention", "weiaicunzai.nasnet", "weiaicunzai.resnet",
+    "weiaicunzai.vgg", "paper.attentive", "paper.vit",
+}  # fmt: skip
+
+
+def of_networks(test: Any) -> Any:
+    """Runs a test of the argument ``name`` for each row of NETWORKS."""
+    names = list(NETWORKS) if plugins.has_extra("torch") else []
+    rows = [pytest.param(name, marks=() if name in USUAL else pytest.mark.slow) for name in names]
+    return needs_torch(pytest.mark.parametrize("name", rows)(test))
 
 
 def batches() -> list[tuple[np.ndarray, np.ndarray]]:
@@ -65,7 +76,10 @@ def ours(network: nn.Module, backend: str) -> list[dict[str, np.ndarray]]:
 
 
 class Dropped:
-    """Drops what op ``index`` of the tape drops, by the definition in docs/semantics.md, in place of F.dropout."""
+    """Drops what op ``index`` of the tape drops, by the definition in docs/semantics.md, in place of F.dropout.
+
+    ``leading``: the axes with their own draws, or 0 for one draw.
+    """
 
     def __init__(self, index: int, share: float, leading: int | None) -> None:
         self.index, self.share, self.leading, self.step = index, share, leading, 0
@@ -81,16 +95,19 @@ class Dropped:
 def theirs(module: Any, network: nn.Module, dtype: Any) -> list[dict[str, np.ndarray]]:
     """The same of PyTorch."""
     module = copy.deepcopy(module).to(dtype).train()
-    for op in trace(network, batch=4).ops:
-        if op.kind == "Dropout":
-            layer = module.get_submodule(op.name)
-            layer.forward = Dropped(op.index, layer.p, 2 if "2d" in type(layer).__name__ else None)
+    ops_of_name = {op.name: op for op in trace(network, batch=4).ops}
+    for name, layer in module.named_modules():
+        if isinstance(layer, torch.nn.Dropout | torch.nn.Dropout2d):
+            leading = 2 if isinstance(layer, torch.nn.Dropout2d) else None
+            layer.forward = Dropped(ops_of_name[name].index, layer.p, leading)
+        elif isinstance(layer, DropPath):  # a quotient, then the product with the mask
+            layer.forward = Dropped(ops_of_name[f"{name}.2"].index, layer.share, 0 if layer.batch else 1)
     found = []
     for images, labels in batches():
         module.zero_grad()
         logits = module(torch.from_numpy(images).to(dtype))
         F.cross_entropy(logits, torch.from_numpy(labels)).backward()
-        named = dict(module.named_parameters())
+        named = {name: p for name, p in module.named_parameters() if p.grad is not None}  # None: not used
         found.append({"logits": logits.detach().numpy(), **{n: p.grad.numpy().copy() for n, p in named.items()}})
         with torch.no_grad():
             for parameter in named.values():
@@ -103,10 +120,9 @@ def distance(a: dict[str, np.ndarray], b: dict[str, np.ndarray], names: list[str
     return float(np.sqrt(sum(((a[name].astype(np.float64) - b[name]) ** 2).sum() for name in names)))
 
 
-@needs_torch
-@pytest.mark.parametrize("name", NAMES)
+@of_networks
 def test_three_steps_are_as_near_to_float64_as_pytorchs(name: str) -> None:
-    model = getattr(torch_networks, name)
+    model = NETWORKS[name]
     module, network = built(model), imported(model)
     found = ours(network, "compiled")
     single, double = (theirs(module, network, dtype) for dtype in (torch.float32, torch.float64))
@@ -122,20 +138,18 @@ def test_three_steps_are_as_near_to_float64_as_pytorchs(name: str) -> None:
             assert distance(mine, float64, [name]) <= 8 * own, name
 
 
-@needs_torch
-@pytest.mark.parametrize("name", NAMES)
+@of_networks
 def test_backends_agree(name: str) -> None:
-    model = getattr(torch_networks, name)
+    model = NETWORKS[name]
     found = [ours(imported(model), backend) for backend in ("compiled", "numba", "reference")]
     for other in found[1:]:
         for mine, step in zip(found[0], other, strict=True):
             assert {n: a.tobytes() for n, a in mine.items()} == {n: a.tobytes() for n, a in step.items()}
 
 
-@needs_torch
-@pytest.mark.parametrize("name", NAMES)
+@of_networks
 def test_evaluation_and_state(name: str) -> None:
-    model = getattr(torch_networks, name)
+    model = NETWORKS[name]
     module, network = built(model), imported(model)
     before = network.state()
     assert list(before) == list(module.state_dict())
@@ -143,14 +157,12 @@ def test_evaluation_and_state(name: str) -> None:
         np.testing.assert_array_equal(before[name], tensor.numpy())
     tape = Tape(kernels.bind("compiled"))
     network(tape.input(batches()[0][0]))  # moves the running statistics
-    module(torch.from_numpy(batches()[0][0]))
+    module.load_state_dict(nn.to_torch_state(network), strict=True)
     images = batches()[1][0][:3]
     logits = network(Tape(kernels.bind("compiled"), training=False).input(images)).value
     wanted = module.eval()(torch.from_numpy(images)).detach().numpy()
     np.testing.assert_allclose(logits, wanted, rtol=1e-4, atol=1e-5)
-    other = model()
-    other.load_state_dict(nn.to_torch_state(network), strict=True)
-    assert all(np.array_equal(tensor.numpy(), network.state()[name]) for name, tensor in other.state_dict().items())
+    assert all(np.array_equal(tensor.numpy(), network.state()[name]) for name, tensor in module.state_dict().items())
     network.load_state(before)
 
 
@@ -321,3 +333,52 @@ def test_importing_mpsim_imports_no_pytorch() -> None:
 
     code = "import sys, mpsim; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@needs_torch
+@pytest.mark.parametrize(
+    "dropped",
+    [
+        lambda x: x.div_(0.75).mul_(x.new_empty((x.shape[0], 1, 1, 1)).bernoulli_(0.75)),
+        lambda x: x / 0.75 * (0.75 + torch.rand((x.shape[0], 1, 1, 1))).floor_(),
+        lambda x: x / 0.75 * (torch.rand((x.shape[0], 1, 1, 1)) < 0.75),
+        lambda x: x * x.new_empty((x.shape[0], 1, 1, 1)).bernoulli_(0.75).div_(0.75),
+    ],
+)
+def test_masks_that_a_module_draws_itself(dropped: Any) -> None:
+    class Own(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = torch.nn.Linear(192, 5)
+
+        def forward(self, x: Any) -> Any:
+            x = x * 1.5
+            if self.training:
+                x = dropped(x)
+            return self.fc(x.flatten(1))
+
+    network = nn.from_torch(Own(), torch.zeros(2, *SHAPE))
+    images = np.concatenate([images for images, _ in batches()])
+    tapes = [Tape(kernels.bind("compiled"), seed=7, step=2, training=training) for training in (True, False)]
+    taken: list[np.ndarray] = []
+    for tape in tapes:
+        stored: dict[int, np.ndarray] = {}
+        tape.store = lambda id, value, stored=stored: stored.setdefault(id.op, value.copy())
+        network(tape.input(images))
+        taken.append(stored[len(tape.ops) - 2])
+    assert [op.output_shape for op in tapes[0].ops] == [op.output_shape for op in tapes[1].ops]
+    words = kernels.bind("reference").random_bits(Stream(7, "dropout", len(tapes[0].ops) - 2, 2), len(images))
+    kept = (words >= 2**30)[:, None, None, None]
+    assert 0 < kept.sum() < len(kept)
+    x = images * np.float32(1.5)
+    over = x * np.float32(1 / 0.75) if len(tapes[0].ops) == 4 else x / np.float32(0.75)
+    np.testing.assert_array_equal(taken[0], np.where(kept, over, 0))
+    np.testing.assert_array_equal(taken[1], x)
+
+
+@needs_torch
+def test_random_numbers_in_evaluation_are_refused() -> None:
+    module = type("Odd", (torch.nn.Module,), {"forward": lambda self, x: self.fc((x * torch.rand(1)).flatten(1))})()
+    module.fc = torch.nn.Linear(192, 5)
+    with pytest.raises(UsageError, match="rand.default is active in evaluation too"):
+        nn.from_torch(module, torch.zeros(2, *SHAPE))

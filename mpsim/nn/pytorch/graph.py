@@ -13,7 +13,7 @@ import numpy as np
 from mpsim.errors import UsageError
 from mpsim.interchange import as_array
 from mpsim.nn.pytorch.network import ImportedNetwork, Instruction, Ref
-from mpsim.nn.pytorch.rules import CHECKS, COPIES, VIEWS
+from mpsim.nn.pytorch.rules import CHECKS, NAMELESS, VIEWS
 
 
 def exported(torch: Any, module: Any, batch: Any, training: bool) -> Any:
@@ -120,7 +120,7 @@ def _instruction(node: Any, network: ImportedNetwork, names: _Names) -> Instruct
             )
             arguments[argument.name] = _plain(given)
     whole = op == "aten.slice.Tensor" and arguments["start"] in (None, 0) and arguments["end"] in (None, 2**63 - 1)
-    nameless = op == "aten.sym_size.int" or op in VIEWS - COPIES or (whole and arguments["step"] == 1)
+    nameless = op.startswith("python.") or op in NAMELESS or (whole and arguments["step"] == 1)
     return Instruction(node.name, op, "" if nameless else names.of(node), arguments, changed, line)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,8 +11,9 @@ from mpsim.engine.tensor import Tensor
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.interchange import as_array
 from mpsim.kernels import bind
-from mpsim.nn.pytorch.graph import exported, line_of, read
-from mpsim.nn.pytorch.network import ImportedNetwork, filled_network
+from mpsim.nn.pytorch.graph import exported, read
+from mpsim.nn.pytorch.modes import compared
+from mpsim.nn.pytorch.network import ImportedNetwork, Instruction, Ref, filled_network
 from mpsim.nn.pytorch.rules import RULES
 from mpsim.plugins import require
 
@@ -71,8 +71,9 @@ def from_torch(module: Any, example: Any) -> ImportedNetwork:
     network.name = type(module).__name__
     network.input_shape = tuple(batch.shape[1:])
     graph = exported(torch, module, batch, training=True)
+    only, differences = compared(graph, exported(torch, module, batch, training=False))
     read(graph, network)
-    problems = _trial(network, batch, graph) + _differences(graph, exported(torch, module, batch, training=False))
+    problems = _trial(network, batch, graph, only) + differences
     if problems:
         raise UsageError(f"from_torch: {network.name} is not supported:\n" + "\n".join(dict.fromkeys(problems)))
     return network
@@ -128,39 +129,61 @@ def _check_state(module: Any) -> None:
         raise UsageError(f"from_torch: {type(module).__name__} is not supported:\n" + "\n".join(dict.fromkeys(wrong)))
 
 
-def _trial(network: ImportedNetwork, batch: Any, graph: Any) -> list[str]:
-    """Runs the instructions over shapes and returns what is not supported. Compares each shape with PyTorch's."""
+def _trial(network: ImportedNetwork, batch: Any, graph: Any, only: frozenset[str]) -> list[str]:
+    """Runs the instructions over shapes and returns what is not supported. Compares each shape with PyTorch's.
+
+    Counts the ops of the instructions ``only`` of training.
+    """
     images = batch.numpy()
     tape = Tape(bind("reference"), shape_only=True)
     x = tape.input(placeholder(images.shape) if images.dtype.kind == "f" else images)
-    nodes, values, problems = {node.name: node for node in graph.graph.nodes}, network.start(x), []
+    nodes, values, problems, program = {node.name: node for node in graph.graph.nodes}, network.start(x), [], []
     for instruction in network._program:
-        node, result = nodes[instruction.node], None
-        if instruction.op not in RULES and instruction.op != "count":
-            problems.append(f"{instruction.line}: {instruction.op} is not supported")
-        else:
-            try:
-                result = network.apply(instruction, values, x)
-            except (UsageError, TypeError, AttributeError, KeyError) as error:
-                problems.append(f"{instruction.line}: {instruction.op}: {error}")
-        expected = node.meta.get("val")
+        expected, before = nodes[instruction.node].meta.get("val"), len(tape.ops)
+        result, problem = _tried(network, instruction, values, x)
+        if instruction.node in only:
+            instruction = instruction._replace(copies=len(tape.ops) - before)
+            given = next(iter(instruction.arguments.values()), None)
+            source = values.get(given.node) if isinstance(given, Ref) else None
+            if isinstance(result, Tensor) and not (isinstance(source, Tensor) and source.shape == result.shape):
+                problem = " is called in training only, and changes the shape"
+        if problem is None:
+            problem = _shape_problem(result, expected)
+        if problem is not None:
+            problems.append(f"{instruction.line}: {instruction.op}{problem}")
         if result is None and instruction.op != "count":
             result = _stand_in(tape, expected)
-        elif isinstance(result, Tensor) and hasattr(expected, "shape"):
-            shape = tuple(size if isinstance(size, int) else 2 for size in expected.shape)
-            known = all(isinstance(size, int) or str(size).isidentifier() for size in expected.shape)
-            if known and result.shape != shape and (result.shape, shape) != ((1,), ()):
-                problems.append(f"{instruction.line}: {instruction.op} has shape {shape}, mpsim's {result.shape}")
-            if str(expected.dtype) not in ("torch.float32", "torch.int64"):
-                problems.append(
-                    f"{instruction.line}: {instruction.op} in {expected.dtype} (not float32) is not supported"
-                )
+        program.append(instruction)
         values[instruction.node] = result
         if instruction.changed is not None:
             values[instruction.changed] = result
+    network._program = tuple(program)
     if not isinstance(values.get(network._output), Tensor):
         problems.append("the result must be one tensor that is computed from the input, not several or a constant")
     return problems
+
+
+def _tried(network: ImportedNetwork, instruction: Instruction, values: dict[str, Any], x: Tensor) -> tuple[Any, Any]:
+    """Returns the result of an instruction, or None and why it has none."""
+    if instruction.op not in RULES and instruction.op != "count":
+        return None, " is not supported"
+    try:
+        return network.apply(instruction, values, x), None
+    except (UsageError, TypeError, AttributeError, KeyError) as error:
+        return None, f": {error}"
+
+
+def _shape_problem(result: Any, expected: Any) -> str | None:
+    """Returns in what a result differs from what PyTorch expects, or None."""
+    if not (isinstance(result, Tensor) and hasattr(expected, "shape")):
+        return None
+    shape = tuple(size if isinstance(size, int) else 2 for size in expected.shape)
+    known = all(isinstance(size, int) or str(size).isidentifier() for size in expected.shape)
+    if known and result.shape != shape and (result.shape, shape) != ((1,), ()):
+        return f" has shape {shape}, mpsim's {result.shape}"
+    if str(expected.dtype) not in ("torch.float32", "torch.int64"):
+        return f" in {expected.dtype} (not float32) is not supported"
+    return None
 
 
 def _stand_in(tape: Tape, expected: Any) -> Any:
@@ -170,57 +193,3 @@ def _stand_in(tape: Tape, expected: Any) -> Any:
     if not hasattr(expected, "shape"):
         return expected
     return tape.input(placeholder(tuple(size if isinstance(size, int) else 2 for size in expected.shape)))
-
-
-#: The place of the argument that says whether the function is in training.
-_FLAGS = {
-    "aten.dropout.default": 2,
-    "aten.dropout_.default": 2,
-    "aten.feature_dropout.default": 2,
-    "aten.batch_norm.default": 5,
-}
-
-
-def _differences(training: Any, evaluation: Any) -> list[str]:
-    """Returns where the module computes something else in evaluation, beside dropout and batch norm."""
-    first, second = _calls(training), _calls(evaluation)
-    kinds = [Counter(str(node.target) for node, _ in calls) for calls in (first, second)]
-    found = [
-        f"{line_of(node)}: {node.target} is called in {mode} only"
-        for mode, calls in (("training", first), ("evaluation", second))
-        for node, _ in calls
-        if kinds[0][str(node.target)] != kinds[1][str(node.target)]
-    ]
-    if not found:
-        found = [
-            f"{line_of(node)}: {node.target} is called with other arguments in evaluation than in training"
-            for (node, call), (_, other) in zip(first, second, strict=True)
-            if call != other
-        ][:1]
-    for node, _ in second:
-        place = _FLAGS.get(str(node.target))
-        if place and "dropout" in str(node.target) and len(node.args) > place and node.args[place]:
-            found.append(f"{line_of(node)}: {node.target} is active in evaluation too; pass training=self.training")
-    return found
-
-
-def _calls(program: Any) -> list[tuple[Any, object]]:
-    """Returns each call, with its arguments in a form that two exports of one module share."""
-    names = {**program.graph_signature.inputs_to_parameters, **program.graph_signature.inputs_to_buffers}
-    calls: list[tuple[Any, object]] = []
-    for node in program.graph.nodes:
-        if node.op != "call_function" or "num_batches_tracked" in str(node.args):
-            continue
-        flag = _FLAGS.get(str(node.target))
-        arguments = [value for place, value in enumerate(node.args) if place != flag]
-        calls.append((node, (str(node.target), _shared_form(arguments, names), _shared_form(dict(node.kwargs), names))))
-        names[node.name] = str(len(calls))
-    return calls
-
-
-def _shared_form(value: Any, names: dict[str, str]) -> object:
-    if isinstance(value, dict):
-        return {name: _shared_form(each, names) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_shared_form(each, names) for each in value]
-    return ("result", names.get(value.name, value.name)) if type(value).__name__ == "Node" else str(value)

@@ -14,6 +14,7 @@ from mpsim.interchange import as_array
 from mpsim.nn.module import Module
 from mpsim.nn.pytorch.rules import RULES
 from mpsim.nn.pytorch.values import Call
+from mpsim.ops import scale
 from mpsim.plugins import require
 
 
@@ -27,7 +28,8 @@ class Instruction(NamedTuple):
     """One call of the exported graph.
 
     ``node`` is the name of its result, ``op`` a key of RULES, ``name`` the name of the op on the tape, ``changed`` the
-    value that PyTorch overwrites with the result, and ``line`` the line of the user's module.
+    value that PyTorch overwrites with the result, and ``line`` the line of the user's module. ``copies`` is None or the
+    number of ops of a call that the module makes in training only: on other tapes they copy its first argument.
     """
 
     node: str
@@ -36,6 +38,7 @@ class Instruction(NamedTuple):
     arguments: dict[str, Any]
     changed: str | None
     line: str
+    copies: int | None = None
 
 
 class Part(Module):
@@ -75,6 +78,8 @@ class ImportedNetwork(Module):
     def apply(self, instruction: Instruction, values: dict[str, Any], x: Tensor) -> Any:
         """Returns the result of one instruction."""
         arguments = {name: _resolved(value, values) for name, value in instruction.arguments.items()}
+        if instruction.copies is not None and not x.tape.training:
+            return _copied(next(iter(arguments.values())), instruction)
         if instruction.op == "count":
             if x.tape.training and not x.tape.shape_only:
                 part, attribute = self.place(instruction.name)
@@ -89,6 +94,15 @@ class ImportedNetwork(Module):
         for each in path:
             part = getattr(part, each)
         return part, attribute
+
+
+def _copied(value: Any, instruction: Instruction) -> Any:
+    """Returns a copy of a tensor by as many ops as training has, so that both have the same tensors, or else None."""
+    if not isinstance(value, Tensor):
+        return None
+    for place in range(instruction.copies or 0):
+        value = scale(value, 1.0, name=f"{instruction.name}.{place + 1}" if place else instruction.name)
+    return value
 
 
 def _resolved(value: Any, values: dict[str, Any]) -> Any:

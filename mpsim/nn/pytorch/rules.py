@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+from mpsim.nn.pytorch.masks import RANDOM
 from mpsim.nn.pytorch.rules_elementwise import ELEMENTWISE
 from mpsim.nn.pytorch.rules_layers import LAYERS
 from mpsim.nn.pytorch.rules_shapes import SHAPES
@@ -29,7 +30,7 @@ _PYTHON: dict[str, Rule] = {
 }
 
 #: "aten.<function>.<overload>", without the _ of functions that overwrite an argument -> the rule.
-RULES: dict[str, Rule] = {**LAYERS, **ELEMENTWISE, **SHAPES, **_PYTHON}
+RULES: dict[str, Rule] = {**LAYERS, **ELEMENTWISE, **SHAPES, **RANDOM, **_PYTHON}
 #: Functions that check something and compute nothing.
 CHECKS = {
     "aten._assert_tensor_metadata.default",
@@ -53,3 +54,5 @@ VIEWS = COPIES | {
         "contiguous.default", "alias.default", "to.dtype", "pixel_shuffle.default",
     )
 } | {"python.getitem"}  # fmt: skip
+#: Functions that are never an op.
+NAMELESS = (VIEWS - COPIES) | RANDOM.keys() | {"aten.sym_size.int"}

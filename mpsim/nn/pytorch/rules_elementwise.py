@@ -8,6 +8,7 @@ from typing import Any
 
 from mpsim import ops
 from mpsim.engine.tensor import Parameter, Tensor
+from mpsim.nn.pytorch.masks import Draws, multiplied, of_mask
 from mpsim.nn.pytorch.values import Call, constant, need, tensor
 
 
@@ -34,6 +35,8 @@ def _operands(call: Call, a: SimpleNamespace) -> tuple[Any, Any]:
 
 
 def _add(call: Call, a: SimpleNamespace) -> Any:
+    if (random := of_mask("add", a.self, a.other)) is not None:
+        return random
     first, second = _operands(call, a)
     if _number(first) and _number(second):
         return first + second
@@ -58,6 +61,9 @@ def _reverse_subtract(call: Call, a: SimpleNamespace) -> Any:
 
 
 def _multiply(call: Call, a: SimpleNamespace) -> Any:
+    for x, mask in ((a.self, a.other), (a.other, a.self)):
+        if isinstance(mask, Draws):
+            return multiplied(call, x, mask)
     first, second = _operands(call, a)
     first, second = (first, second) if isinstance(first, Tensor) else (second, first)
     if _number(second):
@@ -66,6 +72,8 @@ def _multiply(call: Call, a: SimpleNamespace) -> Any:
 
 
 def _divide(call: Call, a: SimpleNamespace) -> Any:
+    if (random := of_mask("divide", a.self, a.other)) is not None:
+        return random
     first, second = _operands(call, a)
     second = constant(second, call.tape) if _number(second) else second
     return ops.divide(tensor(first, "a quotient"), second, name=call.name)

@@ -45,6 +45,7 @@ def axis_of(dim: int, x: Tensor, more: int = 0) -> int:
 
 def constant(value: Any, tape: Tape) -> np.ndarray:
     """Returns a buffer, constant or number as a host array of float32 with at least one axis."""
+    need(isinstance(value, int | float) or hasattr(value, "dtype"), "an operand that is random, or several values,")
     array = value if isinstance(value, np.ndarray | int | float) else tape.kernels.to_numpy(value)
     return np.atleast_1d(np.asarray(array, np.float32))
 

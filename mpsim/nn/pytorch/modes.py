@@ -1,0 +1,128 @@
+"""Compares what a module calls in training with what it calls in evaluation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+from mpsim.nn.pytorch.graph import line_of
+from mpsim.nn.pytorch.masks import DRAWS
+
+#: The place of the argument that says whether the function is in training.
+_FLAGS = {
+    "aten.dropout.default": 2,
+    "aten.dropout_.default": 2,
+    "aten.feature_dropout.default": 2,
+    "aten.batch_norm.default": 5,
+}
+
+
+class _Call(NamedTuple):
+    """A call, its function, and its arguments with the results of earlier calls by their numbers."""
+
+    node: Any
+    function: str
+    arguments: object
+
+
+def compared(training: Any, evaluation: Any) -> tuple[frozenset[str], list[str]]:
+    """Compares the exports of both modes.
+
+    Returns:
+        The names of the calls that the module makes in training only, and what is not supported. Without these calls,
+        i.e. with the first argument of each in place of its result, training is evaluation.
+    """
+    second = _calls(evaluation)
+    names, only, matched = _sources(training), set(), 0
+    for node in _of_interest(training):
+        form = str(node.target), _arguments(node, names)
+        if matched < len(second) and form == second[matched][1:]:
+            matched += 1
+            names[node.name] = str(matched)
+        else:
+            only.add(node.name)
+            names[node.name] = names.get(_first(node), _first(node))
+    if matched < len(second) or _result(training, names) != _result(evaluation, _numbers(second, evaluation)):
+        return frozenset(), _differences(_calls(training), second)
+    always = [call for call in second if _is_active(call)]
+    return frozenset(only), [
+        f"{line_of(node)}: {function} is active in evaluation too; pass training=self.training"
+        for node, function, _ in always
+    ]
+
+
+def _differences(first: list[_Call], second: list[_Call]) -> list[str]:
+    """Returns the lines of what differs, given that something does."""
+    kinds = [Counter(call.function for call in calls) for calls in (first, second)]
+    found = [
+        f"{line_of(node)}: {function} is called in {mode} only"
+        for mode, calls in (("training", first), ("evaluation", second))
+        for node, function, _ in calls
+        if kinds[0][function] != kinds[1][function]
+    ]
+    pairs = zip(first, second, strict=False)
+    return (
+        found
+        or [
+            f"{line_of(a.node)}: {a.function} is called with other arguments in evaluation than in training"
+            for a, b in pairs
+            if a[1:] != b[1:]
+        ][:1]
+        or ["the results of training and evaluation are those of different calls"]
+    )
+
+
+def _is_active(call: _Call) -> bool:
+    """Returns whether a call of evaluation draws random numbers."""
+    place, arguments = _FLAGS.get(call.function), call.node.args
+    dropout = place is not None and "dropout" in call.function and len(arguments) > place and bool(arguments[place])
+    return dropout or call.function in DRAWS
+
+
+def _calls(program: Any) -> list[_Call]:
+    """Returns each call, with its arguments in a form that two exports of one module share."""
+    names = _sources(program)
+    calls: list[_Call] = []
+    for node in _of_interest(program):
+        calls.append(_Call(node, str(node.target), _arguments(node, names)))
+        names[node.name] = str(len(calls))
+    return calls
+
+
+def _sources(program: Any) -> dict[str, str]:
+    signature = program.graph_signature
+    return {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+
+
+def _of_interest(program: Any) -> list[Any]:
+    """Returns the calls, without the counts of batches."""
+    calls = [node for node in program.graph.nodes if node.op == "call_function"]
+    return [node for node in calls if "num_batches_tracked" not in str(node.args)]
+
+
+def _arguments(node: Any, names: dict[str, str]) -> object:
+    flag = _FLAGS.get(str(node.target))
+    given = [value for place, value in enumerate(node.args) if place != flag]
+    return _shared_form(given, names), _shared_form(dict(node.kwargs), names)
+
+
+def _first(node: Any) -> str:
+    first: Any = node.args[0] if node.args else None
+    return first.name if type(first).__name__ == "Node" else ""
+
+
+def _numbers(calls: list[_Call], program: Any) -> dict[str, str]:
+    return {**_sources(program), **{call.node.name: str(number) for number, call in enumerate(calls, 1)}}
+
+
+def _result(program: Any, names: dict[str, str]) -> object:
+    (output,) = (node for node in program.graph.nodes if node.op == "output")
+    return _shared_form(output.args[0], names)
+
+
+def _shared_form(value: Any, names: dict[str, str]) -> object:
+    if isinstance(value, dict):
+        return {name: _shared_form(each, names) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shared_form(each, names) for each in value]
+    return ("result", names.get(value.name, value.name)) if type(value).__name__ == "Node" else str(value)
