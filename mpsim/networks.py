@@ -18,6 +18,7 @@ from mpsim import checks, plugins
 from mpsim.errors import UsageError
 from mpsim.initialization import initialize
 from mpsim.nn import Conv2d, ImportedNetwork, Linear, Module, from_torch
+from mpsim.nn.inputs import described
 from mpsim.nn.pytorch import is_torch, seeded
 from mpsim.trace import trace
 
@@ -121,23 +122,26 @@ def build(
     classes: int | None = None,
     seed: int | None = 0,
     input_shape: Shape | None = None,
+    vocabulary: int | None = None,
 ) -> Module:
     """Builds a network by name or from a user's function.
 
-    mpsim passes whichever of ``width``, ``classes``, ``seed`` and ``input_shape`` appear in the function's signature
-    and are not None. The function returns an ``mpsim.nn.Module`` that maps a tensor (N, C, H, W) to logits (N,
-    classes). If the network lacks ``input_shape``, ``classes`` or ``width``, mpsim sets it to the passed value, the
-    function's default, or what a trace finds. If the function has no parameter ``seed`` and all weights of convolutions
-    and linear layers are zero, ``mpsim.initialization.initialize`` draws them. The folder of a user's file is not added
-    to the search path of modules. A ``torch.nn.Module`` is imported (mpsim.nn.from_torch), with weights drawn by
-    PyTorch's generator at ``seed``, for images of the module's ``input_shape``, else the passed one or the default.
+    mpsim passes whichever of ``width``, ``classes``, ``seed``, ``input_shape`` and ``vocabulary`` appear in the
+    function's signature and are not None. The function returns an ``mpsim.nn.Module`` that maps a tensor (N, C, H, W)
+    to logits (N, classes), or, if it has a ``vocabulary``, tokens (N, T) to logits (N, classes) or (N, T, classes). If
+    the network lacks ``input_shape``, ``classes`` or ``width``, mpsim sets it to the passed value, the function's
+    default, or what a trace finds. If the function has no parameter ``seed`` and all weights of convolutions and linear
+    layers are zero, ``mpsim.initialization.initialize`` draws them. The folder of a user's file is not added to the
+    search path of modules. A ``torch.nn.Module`` is imported (mpsim.nn.from_torch), with weights drawn by PyTorch's
+    generator at ``seed``, for inputs of the module's ``input_shape``, else the passed one or the default.
 
     Args:
         model: A name in ``known()``, or ``FILE.py:FUNCTION``.
         width: The factor of the numbers of channels.
         classes: The number of classes. The default is 10 for a reference network, and the function's own otherwise.
         seed: The seed of the initial weights. None leaves them as built.
-        input_shape: (C, H, W) of the images.
+        input_shape: (C, H, W) of the images, or (T,) of tokens.
+        vocabulary: The number of different tokens, for data that consist of tokens.
 
     Raises:
         ValueError: The name is unknown, the file or function is missing or fails (the message has the line), or its
@@ -146,33 +150,42 @@ def build(
     >>> build("small_cnn", input_shape=(3, 32, 32)).input_shape
     (3, 32, 32)
     """
-    checks.width("width", width)
-    if classes is not None:
-        checks.classes("classes", classes)
-    if seed is not None:
-        checks.seed("seed", seed)
-    if input_shape is not None:
-        checks.sizes("input_shape", input_shape, "(channels, height, width)")
+    _check_numbers(width, classes, seed, input_shape, vocabulary)
     file = file_of(model)
     function = _further(model) if file is None else _function(file)
     if function is None:
         return _reference(model, width, classes, seed, input_shape)
     origin = _Origin(model, _source_of(function)) if file is None else _Origin(file.label, file.path)
     known = inspect.signature(function).parameters
-    given = {"width": width, "classes": classes, "seed": seed, "input_shape": input_shape}
+    given = {
+        "width": width, "classes": classes, "seed": seed, "input_shape": input_shape, "vocabulary": vocabulary,
+    }  # fmt: skip
     every = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
     passed = {name: value for name, value in given.items() if value is not None and (every or name in known)}
     try:
         network = _called(function, passed, seed)
     except (Exception, SystemExit) as error:
         raise UsageError(f"{origin.label} failed {_place(error, origin.path)}") from error
-    network = _imported(network, origin, given["input_shape"], known) if is_torch(network) else network
+    network = _imported(network, origin, input_shape, vocabulary, known) if is_torch(network) else network
     if not isinstance(network, Module):
         raise UsageError(f"{origin.label} should return a network (mpsim.nn.Module), got {type(network).__name__}")
     _complete(network, origin, passed, known)
     if "seed" not in passed and seed is not None and not isinstance(network, ImportedNetwork):
         _initialize(network, seed)
     return network
+
+
+def _check_numbers(
+    width: float, classes: int | None, seed: int | None, shape: Shape | None, vocabulary: int | None
+) -> None:
+    checks.width("width", width)
+    for name, count in (("classes", classes), ("vocabulary", vocabulary)):
+        if count is not None:
+            checks.classes(name, count)
+    if seed is not None:
+        checks.seed("seed", seed)
+    if shape is not None:
+        checks.sizes("input_shape", shape, "(tokens,)" if len(shape) == 1 else "(channels, height, width)")
 
 
 def _called(function: Callable[..., object], passed: Mapping[str, object], seed: int | None) -> object:
@@ -204,18 +217,21 @@ def _reference(model: str, width: float, classes: int | None, seed: int | None, 
     return reference_models.build(model, width, classes, seed)
 
 
-def _imported(module: Any, origin: _Origin, shape: object, known: Mapping[str, inspect.Parameter]) -> Module:
+def _imported(
+    module: Any, origin: _Origin, shape: object, vocabulary: object, known: Mapping[str, inspect.Parameter]
+) -> Module:
     """Returns the network of a module of PyTorch."""
     default = known["input_shape"].default if "input_shape" in known else None
     shape = getattr(module, "input_shape", shape if shape is not None else default)
     if not isinstance(shape, tuple | list):
         raise UsageError(
-            f"{origin.label}: the size of its images is not known; set module.input_shape = (C, H, W), or give the "
-            f"function a parameter input_shape with a default"
+            f"{origin.label}: the size of its images is not known; set module.input_shape = (C, H, W), or (T,) for "
+            f"tokens, or give the function a parameter input_shape with a default"
         )
-    sizes = checks.sizes("input_shape", tuple(shape), "(channels, height, width)")
+    tokens = len(shape) == 1 and getattr(module, "vocabulary", vocabulary) is not None
+    sizes = checks.sizes("input_shape", tuple(shape), "(tokens,)" if tokens else "(channels, height, width)")
     try:
-        return from_torch(module, np.zeros((2, *sizes), np.float32))
+        return from_torch(module, np.zeros((2, *sizes), np.int64 if tokens else np.float32))
     except UsageError as error:
         raise UsageError(f"{origin.label}: {error}") from error
 
@@ -257,8 +273,8 @@ def _complete(
                 setattr(network, name, value)
     if getattr(network, "input_shape", None) is None:
         raise UsageError(
-            f"{origin.label}: its network has no input_shape; set network.input_shape = (C, H, W), or give the "
-            f"function a parameter input_shape"
+            f"{origin.label}: its network has no input_shape; set network.input_shape = (C, H, W), or (T,) for "
+            f"tokens, or give the function a parameter input_shape"
         )
     if not hasattr(network, "width"):
         network.width = 1.0
@@ -267,7 +283,7 @@ def _complete(
     except (Exception, SystemExit) as error:
         shape = tuple(network.input_shape)
         raise UsageError(
-            f"{origin.label}: its network failed on images of {shape}, {_place(error, origin.path)}"
+            f"{origin.label}: its network failed on {described(network, shape)}, {_place(error, origin.path)}"
         ) from error
     declared = getattr(network, "classes", found.classes)
     if declared != found.classes:

@@ -9,11 +9,12 @@ from math import prod
 import numpy as np
 
 from mpsim import checks, ops
-from mpsim.engine.tape import Op, Tape, placeholder
+from mpsim.engine.tape import Op, Tape
 from mpsim.engine.tensor import Parameter, TensorId
 from mpsim.errors import UsageError
 from mpsim.kernels import bind
 from mpsim.nn import Module
+from mpsim.nn.inputs import blank, shape_of_input
 
 #: For each semantics, whether the scalar loss counts one element for each image of the batch (the artifact's quirk).
 LOSS_COUNTS_BATCH = {"standard": False, "lee2023": True}
@@ -47,7 +48,10 @@ class TracedTensor:
 
 @dataclass(frozen=True)
 class Trace:
-    """Lists the ops and tensors of one training step of a model with one batch size, in execution order."""
+    """Lists the ops and tensors of one training step of a model with one batch size, in execution order.
+
+    ``label_shape`` is that of the batch's labels: (N,) for logits (N, C), and (N, T) for logits (N, T, C).
+    """
 
     model: str
     width: float
@@ -56,6 +60,7 @@ class Trace:
     semantics: str
     ops: tuple[TracedOp, ...]
     tensors: tuple[TracedTensor, ...]
+    label_shape: tuple[int, ...]
 
     @property
     def groups(self) -> list[int]:
@@ -86,7 +91,7 @@ class Trace:
 
 
 def trace(
-    model: Module, batch: int = 128, semantics: str = "standard", input_shape: tuple[int, int, int] | None = None
+    model: Module, batch: int = 128, semantics: str = "standard", input_shape: tuple[int, ...] | None = None
 ) -> Trace:
     """Runs ``model`` and the cross-entropy over shapes alone and lists what a training step stores.
 
@@ -97,7 +102,7 @@ def trace(
         model: The network.
         batch: The batch size.
         semantics: A key of ``LOSS_COUNTS_BATCH``.
-        input_shape: (C, H, W) of the images. The default is ``model.input_shape``.
+        input_shape: (C, H, W) of the images, or (T,) of tokens. The default is ``model.input_shape``.
 
     Raises:
         ValueError: The batch is below 1, the semantics is unknown, or shapes do not match (the message names the
@@ -115,20 +120,22 @@ def trace(
     checks.batch("batch", batch)
     checks.named("semantics", semantics, LOSS_COUNTS_BATCH)
     shape = input_shape if input_shape is not None else getattr(model, "input_shape", None)
-    shape = checks.sizes("input_shape", shape, "(channels, height, width)")
+    shape = shape_of_input(shape, model.vocabulary)
     tape = Tape(bind("reference"), shape_only=True)
-    logits = model(tape.input(placeholder((batch, *shape))))
-    ops.cross_entropy(logits, np.zeros(batch, np.int64))
+    logits = model(tape.input(blank(model, batch, shape)))
+    labels = np.zeros(logits.shape[:-1], np.int64)
+    ops.cross_entropy(logits, labels)
     _check_parameters(tape.ops, model)
     groups = _groups(tape.ops)
     return Trace(
         model=getattr(model, "name", type(model).__name__),
         width=float(getattr(model, "width", 1.0)),
-        classes=logits.shape[1],
+        classes=logits.shape[-1],
         batch=int(batch),
         semantics=semantics,
         ops=tuple(_traced_op(op, groups, tape.ops) for op in tape.ops),
         tensors=tuple(_tensors(tape, groups, loss_elements=batch if LOSS_COUNTS_BATCH[semantics] else 1)),
+        label_shape=labels.shape,
     )
 
 

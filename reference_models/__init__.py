@@ -1,4 +1,4 @@
-"""The networks of the paper (Lee, Sharma, Aiken 2023, §5.1), a small one and a transformer. ``MODELS`` lists them."""
+"""The networks of the paper (Lee, Sharma, Aiken 2023, §5.1), a small one and transformers. ``MODELS`` lists them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from mpsim import checks
 from mpsim.errors import UsageError
+from reference_models.gpt_tiny import GPTTiny
 from reference_models.mobilenet_v2 import MobileNetV2
 from reference_models.network import Network
 from reference_models.resnet import ResNet18
@@ -16,7 +17,10 @@ from reference_models.small_cnn import SmallCNN
 from reference_models.squeezenet import SqueezeNet
 from reference_models.vit_tiny import ViTTiny
 
-__all__ = ["MODELS", "MobileNetV2", "Network", "ResNet18", "ShuffleNetV2", "SmallCNN", "SqueezeNet", "ViTTiny", "build"]
+__all__ = [
+    "MODELS", "GPTTiny", "MobileNetV2", "Network", "ResNet18", "ShuffleNetV2", "SmallCNN", "SqueezeNet", "ViTTiny",
+    "build",
+]  # fmt: skip
 
 #: Networks by name. A new network is a new entry.
 MODELS: dict[str, Callable[..., Network]] = {
@@ -26,6 +30,7 @@ MODELS: dict[str, Callable[..., Network]] = {
     "mobilenet_v2": MobileNetV2,
     "resnet18": ResNet18,
     "vit_tiny": ViTTiny,
+    "gpt_tiny": GPTTiny,
 }
 
 
@@ -34,9 +39,9 @@ def build(name: str, width: float = 1.0, classes: int = 10, seed: int | None = 0
 
     With seed=None the weights are zero, which suffices to trace shapes and is much faster for large networks.
 
-    ``options`` depend on the network: ``input_shape`` and ``channels`` of small_cnn, ``input_shape`` of vit_tiny,
-    ``image_size`` (32 or 224) of resnet18 and shufflenet_v2. Raises ValueError for an unknown name (with similar ones),
-    width or option.
+    ``options`` depend on the network: ``input_shape`` and ``channels`` of small_cnn, ``input_shape`` of vit_tiny and
+    gpt_tiny, ``image_size`` (32 or 224) of resnet18 and shufflenet_v2. Raises ValueError for an unknown name (with
+    similar ones), width or option.
 
     >>> list(build("resnet18", width=0.1).parameters())[:3]
     ['conv1.weight', 'bn1.weight', 'bn1.bias']

@@ -9,11 +9,12 @@ from mpsim import checks, nn
 from mpsim.errors import UsageError
 from mpsim.initialization import initialize
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 
 
 class Network(nn.Module):
-    """A network for ``mpsim.trace.trace`` and the trainer, with its name, width, classes and input shape (C, H, W).
+    """A network for ``mpsim.trace.trace`` and the trainer, with its name, width, classes and input shape (C, H, W), or
+    (T,) and a vocabulary if it reads tokens.
 
     Raises ValueError for fewer than one class, or for a width that is not in ``widths``, if given.
     """

@@ -19,6 +19,7 @@ from mpsim.data import DataLoader, LabelledImages
 from mpsim.experiments.settings import DEFAULTS
 from mpsim.files.whole import text_or_file
 from mpsim.kernels import DEFAULT_BACKEND
+from mpsim.nn.inputs import check_fits
 from mpsim.recording.steps import record_step
 from mpsim.training.optimizer import SGD
 from mpsim.training.recipe import Recipe
@@ -38,7 +39,7 @@ class RecordedStep(PlannedNetwork):
     plan_seed: Annotated[int | None, typer.Option(help=help_of("plan_seed"))] = None
     data: Annotated[
         str | None,
-        typer.Option(help="Dataset of the images; default: digits or synthetic10, by the network's channels."),
+        typer.Option(help="Dataset; default: digits or synthetic10, by the network's channels, or grammar for tokens."),
     ] = None
     data_path: Annotated[str | None, typer.Option(help=help_of("data_path"))] = None
     steps: Annotated[int, typer.Option(help="Steps to train before the recorded one.")] = 0
@@ -71,7 +72,9 @@ def trace_step(
         classes=settings.classes or dataset.classes,
         seed=settings.seed,
         input_shape=tuple(dataset.image_shape),
+        vocabulary=data.vocabulary_of(dataset),
     )
+    check_fits(network, settings.model, dataset.image_shape, data.vocabulary_of(dataset), dataset.name)
     _, plan = settings.planned(network, seed=settings.plan_seed)
     recipe = Recipe(
         SGD(lr=settings.lr),
@@ -98,8 +101,9 @@ def trace_step(
 def _dataset(model: str, name: str | None, path: str | None) -> LabelledImages:
     """Returns the dataset of the given name, or by default one whose images fit the network."""
     if name is None:
-        grey = networks.build(model, seed=None).input_shape[0] == 1
-        name = "digits" if grey else "synthetic10"
+        network = networks.build(model, seed=None)
+        by_channels = "digits" if network.input_shape[0] == 1 else "synthetic10"
+        name = by_channels if network.vocabulary is None else "grammar"
     return data.load(name, "train", path)
 
 

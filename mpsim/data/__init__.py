@@ -17,9 +17,10 @@ from pathlib import Path
 from mpsim import checks, plugins
 from mpsim.data.augmentation import Augmentation
 from mpsim.data.cifar import cifar10, cifar100, files_digest
-from mpsim.data.dataset import SPLITS, Dataset, LabelledImages
+from mpsim.data.dataset import SPLITS, Dataset, LabelledImages, vocabulary_of
 from mpsim.data.digests import digest_of_lines, digest_of_splits
 from mpsim.data.digits import digits, digits_digest
+from mpsim.data.grammar import grammar, grammar_digest
 from mpsim.data.loader import DataLoader
 from mpsim.data.pictures.crops import RandomResizedCrop
 from mpsim.data.pictures.folders import image_folder
@@ -30,7 +31,8 @@ from mpsim.errors import UsageError, UsageTypeError
 
 __all__ = [
     "DATASETS", "Augmentation", "DataLoader", "Dataset", "ImageFiles", "LabelledImages", "RandomResizedCrop", "Source",
-    "cifar10", "cifar100", "digest", "digits", "image_folder", "imagenet", "load", "synthetic",
+    "cifar10", "cifar100", "digest", "digits", "grammar", "image_folder", "imagenet", "load", "synthetic",
+    "vocabulary_of",
 ]  # fmt: skip
 
 
@@ -69,6 +71,10 @@ _ROWS = (
     Source(
         "synthetic100", "rendered shapes by texture, 32 x 32 colour", partial(synthetic, classes=100),
         digest=partial(synthetic_digest, 100),
+    ),
+    Source(
+        "grammar", "text: sentences of a grammar, 64 characters a row, each with the next one as label", grammar,
+        digest=grammar_digest,
     ),
     Source(
         "cifar10", "CIFAR-10, from its archive or folder", cifar10, True, _CIFAR, partial(files_digest, "cifar10")

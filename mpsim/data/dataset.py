@@ -1,4 +1,7 @@
-"""Defines LabelledImages, the protocol that the loader and the trainer need, and Dataset, for images in memory."""
+"""Defines LabelledImages, the protocol that the loader and the trainer need, and Dataset, which is in memory.
+
+Tokens are integers, such as the characters of a text. They take the place of images, and may have one label each.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ SPLITS = ("train", "test")
 class LabelledImages(Protocol):
     """Images numbered 0 .. len - 1 with labels, either in memory (Dataset) or in files (image_files.ImageFiles).
 
-    ``augmentations`` are the classes of augmentations that ``load`` accepts.
+    ``augmentations`` are the classes of augmentations that ``load`` accepts. Data that consist of tokens also have an
+    attribute ``vocabulary``, the number of different tokens (``vocabulary_of``).
 
     >>> from mpsim import data
     >>> isinstance(data.load("digits", "train"), LabelledImages)
@@ -33,7 +37,7 @@ class LabelledImages(Protocol):
 
     @property
     def labels(self) -> np.ndarray:
-        """The labels, int64 (N,), from 0 to classes - 1."""
+        """The labels, int64 (N,), or (N, T) for tokens, from 0 to classes - 1."""
         ...
 
     @property
@@ -43,14 +47,14 @@ class LabelledImages(Protocol):
     def name(self) -> str: ...
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """The shape (C, H, W) of an image."""
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape (C, H, W) of an image, or (T,) of a row of tokens."""
         ...
 
     def __len__(self) -> int: ...
 
     def load(self, indices: np.ndarray, augmentation: Any = None, words: np.ndarray | None = None) -> np.ndarray:
-        """Returns the given images, normalised, as contiguous float32 (B, C, H, W).
+        """Returns the given images, normalised, as contiguous float32 (B, C, H, W), or tokens as int64 (B, T).
 
         An image depends only on its number and its words.
 
@@ -76,14 +80,15 @@ class LabelledImages(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Holds normalised images and their labels in memory.
+    """Holds normalised images and their labels in memory, or tokens and the labels of the rows or of the tokens.
 
     Args:
-        images: float32 (N, C, H, W).
-        labels: Integers (N,) from 0 to classes - 1.
+        images: float32 (N, C, H, W). With ``vocabulary``: integers (N, T) from 0 to vocabulary - 1.
+        labels: Integers (N,), or (N, T) for tokens, from 0 to classes - 1.
         classes: The number of classes.
         name: The name in messages.
         black: The normalised value of a black pixel in each channel, which crops show beyond the border.
+        vocabulary: The number of different tokens, or None for images.
 
     Raises:
         ValueError: The shapes, types or labels do not match.
@@ -91,6 +96,8 @@ class Dataset:
     >>> data = Dataset(np.zeros((2, 1, 8, 8), np.float32), np.array([0, 1]), 2, "empty")
     >>> data, len(data)
     (Dataset('empty': 2 images of (1, 8, 8), 2 classes), 2)
+    >>> Dataset(np.array([[0, 1, 2]]), np.array([[1, 2, 0]]), 3, "abca", vocabulary=3)
+    Dataset('abca': 1 rows of 3 tokens, 3 classes)
     """
 
     images: np.ndarray
@@ -98,22 +105,28 @@ class Dataset:
     classes: int
     name: str
     black: tuple[float, ...] = ()
+    vocabulary: int | None = None
 
     augmentations: ClassVar[tuple[type, ...]] = (Augmentation,)
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
-        if images.ndim != 4 or images.dtype != np.float32:
+        if self.vocabulary is not None:
+            object.__setattr__(self, "images", _checked_tokens(images, checks.classes("vocabulary", self.vocabulary)))
+        elif images.ndim != 4 or images.dtype != np.float32:
             raise UsageError(f"images must be float32 (N, C, H, W), got {images.dtype} {images.shape}")
         checks.classes("classes", self.classes)
-        if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
-            raise UsageError(f"labels must be integers ({len(images)},), got {labels.dtype} {labels.shape}")
+        fitting = [images.shape[:1]] if self.vocabulary is None else [images.shape[:1], images.shape]
+        if labels.shape not in fitting or labels.dtype.kind not in "iu":
+            expected = " or ".join(map(str, fitting))
+            raise UsageError(f"labels must be integers {expected}, got {labels.dtype} {labels.shape}")
         object.__setattr__(self, "labels", checked_labels(labels, self.classes))
-        object.__setattr__(self, "black", self.black or (0.0,) * images.shape[1])
+        if self.vocabulary is None:
+            object.__setattr__(self, "black", self.black or (0.0,) * images.shape[1])
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """The shape (C, H, W) of an image."""
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape (C, H, W) of an image, or (T,) of a row of tokens."""
         return self.images.shape[1:]
 
     @in_default_environment
@@ -124,6 +137,8 @@ class Dataset:
         (3, 1, 8, 8)
         """
         images = self.images[indices]
+        if augmentation is not None and self.vocabulary is not None:
+            raise UsageError(f"{self!r} has no images to augment; got {augmentation!r}")
         return images if augmentation is None else augmentation(images, words, self.black)
 
     def first(self, count: int) -> Dataset:
@@ -142,15 +157,32 @@ class Dataset:
 
     @cached_property
     def _digest(self) -> str:
-        arrays = (self.images.astype("<f4", copy=False), self.labels.astype("<i8", copy=False))
+        kind = "<f4" if self.vocabulary is None else "<i8"
+        arrays = (self.images.astype(kind, copy=False), self.labels.astype("<i8", copy=False))
         content = [hashlib.sha256(np.ascontiguousarray(array).reshape(-1).data).hexdigest() for array in arrays]
-        return digest_of_lines([f"{self.images.shape} {self.classes} {self.black}", *content])
+        more = "" if self.vocabulary is None else f" {self.labels.shape} {self.vocabulary} tokens"
+        return digest_of_lines([f"{self.images.shape} {self.classes} {self.black}{more}", *content])
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __repr__(self) -> str:
-        return f"Dataset({self.name!r}: {len(self)} images of {self.image_shape}, {self.classes} classes)"
+        what = f"images of {self.image_shape}" if self.vocabulary is None else f"rows of {self.image_shape[0]} tokens"
+        return f"Dataset({self.name!r}: {len(self)} {what}, {self.classes} classes)"
+
+
+def vocabulary_of(data: LabelledImages) -> int | None:
+    """Returns the number of different tokens of data that consist of tokens, and None for images."""
+    return getattr(data, "vocabulary", None)
+
+
+def _checked_tokens(tokens: np.ndarray, vocabulary: int) -> np.ndarray:
+    """Returns tokens (N, T) as int64."""
+    if tokens.ndim != 2 or tokens.dtype.kind not in "iu":
+        raise UsageError(f"tokens must be integers (N, T), got {tokens.dtype} {tokens.shape}")
+    if tokens.size and not (tokens.min() >= 0 and tokens.max() < vocabulary):
+        raise UsageError(f"tokens must be from 0 to {vocabulary - 1}, got {tokens.min()} to {tokens.max()}")
+    return np.ascontiguousarray(tokens, np.int64)
 
 
 def check_split(split: str) -> None:

@@ -19,6 +19,8 @@ from mpsim.process import in_default_environment
 class DataLoader:
     """Yields batches (images float32 (B, C, H, W), labels int64 (B,)) of a dataset, epoch by epoch.
 
+    For a dataset of tokens these are int64 (B, T), with labels int64 (B,) or (B, T).
+
     The order of epoch e is ``permutation(Stream(seed, "data_order", step=e), N)``. Image i of the dataset is augmented
     by elements k i .. k (i + 1) - 1 of ``Stream(seed, "augmentation", step=e)``, where k is the augmentation's
     ``words_per_image``. An augmented image therefore depends neither on the batch size nor on the batch at which an

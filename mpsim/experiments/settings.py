@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mpsim import checks, networks
 from mpsim.assignment import SCHEMES, Plan, assign, parse_levels
-from mpsim.data import LabelledImages
+from mpsim.data import LabelledImages, vocabulary_of
 from mpsim.data import digest as digest_data
 from mpsim.data import load as load_data
 from mpsim.data.digests import digest_of_splits
@@ -19,6 +19,7 @@ from mpsim.experiments.results import settings_key
 from mpsim.files.records import Record
 from mpsim.files.whole import text_or_file
 from mpsim.nn import Module
+from mpsim.nn.inputs import check_fits
 from mpsim.products.accumulators import Accumulator
 from mpsim.products.passes import as_accumulators, described
 from mpsim.trace import Trace, trace
@@ -238,12 +239,9 @@ class RunSettings:
             classes=data.classes,
             seed=self.seed,
             input_shape=tuple(data.image_shape),
+            vocabulary=vocabulary_of(data),
         )
-        if tuple(network.input_shape) != tuple(data.image_shape):
-            raise UsageError(
-                f"{self.model} needs images of shape {network.input_shape}, but {data.name} has {data.image_shape}; "
-                f"choose another model or dataset"
-            )
+        check_fits(network, self.model, data.image_shape, vocabulary_of(data), data.name)
         if network.classes < data.classes:
             raise UsageError(f"{self.model} has {network.classes} output classes but {data.name} has {data.classes}")
         return network

@@ -14,11 +14,12 @@ import numpy as np
 
 from mpsim import checks
 from mpsim.assignment import uniform
+from mpsim.data import LabelledImages
 from mpsim.errors import UsageError
 from mpsim.experiments.settings import RunSettings
 from mpsim.experiments.sweep import RATIOS, checked_ratios, seed_range
 from mpsim.kernels import DEFAULT_BACKEND
-from mpsim.nn import Module
+from mpsim.nn.inputs import blank
 from mpsim.trace import trace
 from mpsim.training.trainer import Trainer
 
@@ -223,19 +224,19 @@ def estimate_seconds(jobs: Sequence[RunSettings], *, backend: str = DEFAULT_BACK
         if place not in seconds:
             training, test = job.load()
             sizes[place] = len(training), len(test)
-            seconds[place] = _seconds_per_image(job, training.image_shape, job.build(training), backend, threads)
+            seconds[place] = _seconds_per_image(job, training, backend, threads)
         evaluations = -(-job.epochs // job.evaluate_every)
         training_images = min(sizes[place][0], job.train_images or sizes[place][0])
         total += seconds[place] * (job.epochs * training_images + evaluations * sizes[place][1] * 2 / 3)
     return total
 
 
-def _seconds_per_image(
-    job: RunSettings, shape: tuple[int, int, int], network: Module, backend: str, threads: int
-) -> float:
+def _seconds_per_image(job: RunSettings, training: LabelledImages, backend: str, threads: int) -> float:
+    network = job.build(training)
     plan = uniform(trace(network, batch=job.batch, semantics=job.semantics), "low")
     trainer = Trainer(network, plan, semantics=job.semantics, backend=backend, threads=threads)
-    images, labels = np.zeros((job.batch, *shape), np.float32), np.zeros(job.batch, np.int64)
+    images = np.array(blank(network, job.batch, training.image_shape))
+    labels = np.zeros((job.batch, *training.labels.shape[1:]), np.int64)
     trainer.step(images, labels)
     begin = time.perf_counter()
     trainer.step(images, labels)

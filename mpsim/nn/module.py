@@ -18,8 +18,9 @@ class Module:
     """A layer or network, which finds its Parameters, buffers and Modules among its attributes.
 
     They are listed in order of definition. A network defines ``__call__`` and, for tracing, ``name``, ``width``,
-    ``classes`` and ``input_shape`` (C, H, W). Use a ``ModuleList`` for several layers in one attribute, because layers
-    in a Python list would not be found.
+    ``classes`` and ``input_shape`` (C, H, W). One that reads tokens, integers (N, T), has ``input_shape`` (T,) and
+    ``vocabulary``, the number of different tokens. Use a ``ModuleList`` for several layers in one attribute, because
+    layers in a Python list would not be found.
 
     >>> from mpsim import ops
     >>> from mpsim.nn import Conv2d, Linear, ReLU
@@ -37,7 +38,8 @@ class Module:
     name: str
     width: float
     classes: int
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
+    vocabulary: int | None = None  # of a network that reads tokens
 
     path: str = ""
     buffer_names: tuple[str, ...] = ()

@@ -8,10 +8,18 @@ from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Tensor
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.kernels import Kernels
+from mpsim.ops.shape import reshape
 
 
 def cross_entropy(logits: Tensor, labels: np.ndarray) -> Tensor:
-    """Returns the mean loss (1,), nll_loss of log_softmax, by ops "criterion.logsoftmax" and "criterion.nllloss"."""
+    """Returns the mean loss (1,), nll_loss of log_softmax, by ops "criterion.logsoftmax" and "criterion.nllloss".
+
+    ``logits`` are (N, C) with ``labels`` (N,), or (N, ..., C) with ``labels`` (N, ...), such as one for each token. The
+    classes are the last axis, not the second one as in PyTorch.
+    """
+    labels = np.asarray(labels)
+    if len(logits.shape) > 2 and labels.shape == logits.shape[:-1]:
+        logits, labels = reshape(logits, (-1, logits.shape[-1])), labels.reshape(-1)  # (N, ..., C) -> (M, C)
     return nll_loss(log_softmax(logits), labels)
 
 

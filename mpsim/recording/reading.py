@@ -40,6 +40,8 @@ def read_step(path: str | Path) -> TensorFile:
             raise TensorFileError(f"{path}: its index is not one of a step: {wrong}")
     for name, array in file.tensors.items():
         kinds, what = ("iu", "integers") if name == "labels" else ("f", "numbers of a float type")
+        if name == "images" and array.ndim == 2:
+            kinds, what = "fiu", "tokens (N, T), integers, or numbers of a float type"
         if (name == "labels" or name.partition("/")[0] in _NUMBERS) and array.dtype.kind not in kinds:
             raise TensorFileError(f"{path}: {name} is of type {array.dtype}; it holds {what} (docs/step_files.md)")
     return file

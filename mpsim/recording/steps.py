@@ -22,7 +22,7 @@ from mpsim.products import passes
 from mpsim.products.passes import Choice
 from mpsim.rounding import Counts
 from mpsim.trace import TracedOp, trace
-from mpsim.training.saving import build_network
+from mpsim.training.saving import build_network, vocabulary_of
 from mpsim.training.semantics import Semantics, of_stored, stored
 from mpsim.training.store import Store
 from mpsim.training.trainer import Trainer
@@ -136,8 +136,8 @@ class _Watched:
 def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
     """Takes one step with ``trainer`` (which changes as by ``trainer.step``) and returns all that it stored.
 
-    images float32 (N, C, H, W), labels integers (N,); errors as of ``trainer.step``. Memory: about three times
-    the step's tensors.
+    images float32 (N, C, H, W), or tokens, integers (N, T), labels integers; errors as of ``trainer.step``. Memory:
+    about three times the step's tensors.
 
     >>> import reference_models
     >>> model = reference_models.build("small_cnn", width=0.1)
@@ -162,6 +162,7 @@ def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
         FIELD: SEMANTICS,
         "model": {
             "name": traced.model, "width": traced.width, "classes": traced.classes, "input_shape": images.shape[1:],
+            **vocabulary_of(trainer.model),
         },
         "batch": traced.batch,
         "semantics": stored(trainer.semantics),
@@ -206,7 +207,7 @@ def network_of(record: TensorFile, model: str | None = None) -> RecordedNetwork:
         plan = None if index["plan"] is None else Plan.from_json(index["plan"])
         semantics, accumulator = of_stored(index["semantics"]), passes.from_dict(index["accumulator"])
         options = {"classes": described["classes"], "input_shape": tuple(described["input_shape"])}
-        options["width"] = described["width"]
+        options |= {"width": described["width"], "vocabulary": described.get("vocabulary")}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise TensorFileError(f"{record.source}: its index is not one that trace-step writes: {what}") from error

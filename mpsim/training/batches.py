@@ -20,26 +20,46 @@ Data = LabelledImages | Batch | Iterable[Batch]
 
 
 def checked(model: Module, images: np.ndarray, labels: np.ndarray) -> Batch:
-    """Returns images as contiguous float32 (N, C, H, W) and labels as int64 (N,) for ``model``.
+    """Returns images as contiguous float32 (N, C, H, W), or tokens as int64 (N, T), and labels as int64, for ``model``.
 
-    Raises TypeError for images that are not float32 or labels that are not integers. Raises ValueError for wrong
-    shapes, an empty batch, or a label outside 0..classes-1.
+    Labels are (N,), and for tokens (N,) or (N, T). Raises TypeError for images that are not float32, or tokens or
+    labels that are not integers. Raises ValueError for wrong shapes, an empty batch, a token outside
+    0..vocabulary-1, or a label outside 0..classes-1.
     """
     images, labels = as_array(images), as_array(labels)
-    if images.dtype != np.float32:
-        raise UsageTypeError(f"images must be float32, got {images.dtype}; convert them with .astype(np.float32)")
+    images = _images(model, images) if model.vocabulary is None else _tokens(model, images, model.vocabulary)
     if labels.dtype.kind not in "iu":
         raise UsageTypeError(f"labels must be integers, got {labels.dtype}")
-    shape = getattr(model, "input_shape", None)
-    if images.ndim != 4 or images.shape[0] < 1 or (shape is not None and images.shape[1:] != tuple(shape)):
-        expected = "(N, C, H, W)" if shape is None else f"(N, {', '.join(map(str, shape))})"
-        raise UsageError(f"images must have shape {expected} with N >= 1, got {images.shape}")
-    if labels.shape != images.shape[:1]:
-        raise UsageError(f"{images.shape[0]} images need labels of shape ({images.shape[0]},), got {labels.shape}")
+    fitting = [images.shape[:1]] if model.vocabulary is None else [images.shape[:1], images.shape]
+    if labels.shape not in fitting:
+        what = "images" if model.vocabulary is None else "rows of tokens"
+        expected = " or ".join(map(str, fitting))
+        raise UsageError(f"{images.shape[0]} {what} need labels of shape {expected}, got {labels.shape}")
     classes = getattr(model, "classes", None)
     if classes is not None and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
         raise UsageError(f"labels must be in 0..{classes - 1}, got {labels.min()} to {labels.max()}")
     return np.ascontiguousarray(images), labels.astype(np.int64)
+
+
+def _images(model: Module, images: np.ndarray) -> np.ndarray:
+    if images.dtype != np.float32:
+        raise UsageTypeError(f"images must be float32, got {images.dtype}; convert them with .astype(np.float32)")
+    shape = getattr(model, "input_shape", None)
+    if images.ndim != 4 or images.shape[0] < 1 or (shape is not None and images.shape[1:] != tuple(shape)):
+        expected = "(N, C, H, W)" if shape is None else f"(N, {', '.join(map(str, shape))})"
+        raise UsageError(f"images must have shape {expected} with N >= 1, got {images.shape}")
+    return images
+
+
+def _tokens(model: Module, tokens: np.ndarray, vocabulary: int) -> np.ndarray:
+    if tokens.dtype.kind not in "iu":
+        raise UsageTypeError(f"tokens must be integers, got {tokens.dtype}; {type(model).__name__} has a vocabulary")
+    if tokens.shape[:1] < (1,) or tokens.shape[1:] != tuple(model.input_shape):
+        expected = f"(N, {', '.join(map(str, model.input_shape))})"
+        raise UsageError(f"tokens must have shape {expected} with N >= 1, got {tokens.shape}")
+    if not (int(tokens.min()) >= 0 and int(tokens.max()) < vocabulary):
+        raise UsageError(f"tokens must be in 0..{vocabulary - 1}, got {tokens.min()} to {tokens.max()}")
+    return tokens.astype(np.int64)
 
 
 def of(data: Data, batch: int) -> Iterator[Batch]:

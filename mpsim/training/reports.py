@@ -13,7 +13,8 @@ from mpsim.engine.tensor import TensorId
 class StepReport:
     """One training step.
 
-    loss: the stored loss (a mean over the batch). logits: the stored float32 (N, classes). overflow, underflow: for
+    loss: the stored loss (a mean over the batch). logits: the stored float32 (N, classes), for tokens also
+    (N, T, classes). overflow, underflow: for
     each rounded tensor the share of its elements beyond the range of its format on that side. promoted: tensors that
     are high from the next step on. loss_scale: the scale of this step. skipped: the update was skipped because a
     parameter gradient had an infinity or NaN. low_share: the share of elements in low formats in this step.
@@ -50,9 +51,9 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy (share of images whose largest logit is the label's), mean loss, number of images.
+    """Accuracy (share of labels whose logit is the largest of its row), mean loss over the labels, number of images.
 
-    A row of logits with a NaN counts as wrong.
+    A row of logits with a NaN counts as wrong. For tokens, an image is a row of tokens.
     """
 
     accuracy: float
@@ -62,4 +63,4 @@ class Evaluation:
 
 def correct(logits: np.ndarray, labels: np.ndarray) -> int:
     """Counts the rows whose largest element is at the label. A row with NaN does not count."""
-    return int(np.count_nonzero((np.argmax(logits, axis=1) == labels) & ~np.isnan(logits).any(axis=1)))
+    return int(np.count_nonzero((np.argmax(logits, axis=-1) == labels) & ~np.isnan(logits).any(axis=-1)))

@@ -50,6 +50,7 @@ def dump(state: State) -> bytes:
         "model": {
             **dict(zip(("name", "width", "classes"), _identity(state.model), strict=True)),
             "input_shape": list(getattr(state.model, "input_shape", ())),
+            **vocabulary_of(state.model),
         },
         "plan": None if state.plan is None else state.plan.to_dict(),
         "settings": {
@@ -92,6 +93,11 @@ def read(content: bytes, source: str, model: Module | None = None) -> State:
         )
 
 
+def vocabulary_of(model: Module) -> dict[str, int]:
+    """Returns the vocabulary of a model that reads tokens, as a field of a header."""
+    return {} if model.vocabulary is None else {"vocabulary": model.vocabulary}
+
+
 @contextmanager
 def fitting(source: str) -> Iterator[None]:
     """Raises CheckpointError if the content of ``source`` does not fit."""
@@ -112,7 +118,8 @@ def build_network(
         name, width, classes = (described[key] for key in ("name", "width", "classes"))
         if networks.file_of(name) is not None:
             raise UsageError("it names a file, whose code is not run")
-        return networks.build(name, width=width, classes=classes, input_shape=tuple(described["input_shape"]) or None)
+        shape, vocabulary = tuple(described["input_shape"]) or None, described.get("vocabulary")
+        return networks.build(name, width=width, classes=classes, input_shape=shape, vocabulary=vocabulary)
     except (ValueError, TypeError, KeyError) as error:
         why = f"its {error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(

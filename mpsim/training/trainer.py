@@ -112,6 +112,7 @@ class Trainer:
     def step(self, images: np.ndarray, labels: np.ndarray, observer: Observer | None = None) -> StepReport:
         """Runs one step on a batch of float32 images (N, C, H, W) and integer labels (N,) in 0..classes-1.
 
+        A network with a ``vocabulary`` reads tokens instead, integers (N, T), with labels (N,) or (N, T).
         ``observer`` sees every stored tensor and changes nothing (mpsim.validate.record_step). Raises TypeError for
         wrong types, and ValueError for wrong shapes or labels, before anything changes. Raises DeviceMemoryError, with
         the batch that would fit, if a device has too little memory. Running statistics may have been updated then.
@@ -180,7 +181,7 @@ class Trainer:
         for images, labels in data:
             report = self.step(images, labels)
             steps.append(report)
-            sizes.append(len(labels))
+            sizes.append(np.size(labels))
             right += correct(report.logits, labels)
         if not steps:
             raise UsageError("an epoch needs at least one batch, got none")
@@ -219,20 +220,20 @@ class Trainer:
         checks.named("precision", precision, ("plan", "float32"))
         checks.batch("batch", batch)
         rounds = precision == "plan" and self.plan is not None
-        right, images_seen, loss = 0, 0, 0.0
+        right, images_seen, labels_seen, loss = 0, 0, 0, 0.0
         ids = self._ids if rounds and self.semantics.evaluation_rounds_parameters else {}
         with stored_parameters(self.model, ids, self._evaluation_store(rounds, 0)):
             for number, (images, labels) in enumerate(batches.of(data, batch)):
                 images, labels = batches.checked(self.model, images, labels)
                 tape = Tape(self.kernels, self._evaluation_store(rounds, number), training=False)
                 logits = self.model(tape.input(images))
-                logs = self.kernels.to_numpy(ops.log_softmax(logits).value)
-                loss -= float(logs[np.arange(len(labels)), labels].astype(np.float64).sum())
                 right += correct(self.kernels.to_numpy(logits.value), labels)
-                images_seen += len(labels)
+                logs = self.kernels.to_numpy(ops.log_softmax(ops.reshape(logits, (labels.size, -1))).value)
+                loss -= float(logs[np.arange(labels.size), labels.reshape(-1)].astype(np.float64).sum())
+                images_seen, labels_seen = images_seen + len(labels), labels_seen + labels.size
         if images_seen == 0:
             raise UsageError("evaluation needs at least one batch, got none")
-        return Evaluation(right / images_seen, loss / images_seen, images_seen)
+        return Evaluation(right / labels_seen, loss / labels_seen, images_seen)
 
     def _evaluation_store(self, rounds: bool, batch: int) -> Store:
         """Returns the store of one batch. The first one also rounds the parameters."""

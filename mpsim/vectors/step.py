@@ -45,7 +45,8 @@ def step_files(tensors: Mapping[str, Array], index: Mapping[str, Json]) -> dict[
 def write_step(out: str | Path, arguments: Fields) -> Manifest:
     """Records one training step and writes it as a pack.
 
-    Images are Philox words and labels are rising numbers, so that the pack does not depend on a dataset.
+    Images are Philox words and labels are rising numbers, so that the pack does not depend on a dataset. Tokens are the
+    words multiplied by the vocabulary.
 
     Args:
         out: The folder.
@@ -53,11 +54,18 @@ def write_step(out: str | Path, arguments: Fields) -> Manifest:
     """
     batch, seed = arguments["batch"], arguments["seed"]
     network = networks.build(arguments["model"], width=arguments["width"], seed=seed)
-    plan = assign(trace(network, batch=batch), arguments["scheme"], levels=arguments["levels"])
+    traced = trace(network, batch=batch)
+    plan = assign(traced, arguments["scheme"], levels=arguments["levels"])
     shape = (batch, *network.input_shape)
     words = random_bits(Stream(seed, "data_order", tensor=5), int(np.prod(shape)))
-    images = ((words >> 24).astype(np.float32) / np.float32(128) - np.float32(1)).reshape(shape)
-    record = record_step(Trainer(network, plan, seed=seed), images, np.arange(batch) % network.classes)
+    if network.vocabulary is None:
+        images = ((words >> 24).astype(np.float32) / np.float32(128) - np.float32(1)).reshape(shape)
+    else:
+        images = (
+            (words.astype(np.uint64) * np.uint64(network.vocabulary) >> np.uint64(32)).astype(np.int64).reshape(shape)
+        )
+    labels = np.arange(int(np.prod(traced.label_shape))).reshape(traced.label_shape) % network.classes
+    record = record_step(Trainer(network, plan, seed=seed), images, labels)
     folder = Path(out)
     files = write_files(folder, step_files(record.tensors, record.index))
     about = {"name": "step", "vectors": len(record.tensors), "files": sorted(files)}

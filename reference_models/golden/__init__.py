@@ -18,9 +18,10 @@ import reference_models
 from mpsim.assignment import assign
 from mpsim.files import semantics
 from mpsim.kernels import DEFAULT_BACKEND
-from mpsim.kernels.philox import Stream, uniform
+from mpsim.kernels.philox import Stream, random_bits, uniform
 from mpsim.trace import trace
 from mpsim.training.trainer import Trainer
+from reference_models.network import Network
 
 FOLDER = Path(__file__).parent
 BATCH, STEPS, SEED = 2, 3, 0
@@ -32,6 +33,7 @@ WIDTHS = {
     "mobilenet_v2": 0.1,
     "resnet18": 0.1,
     "vit_tiny": 0.25,
+    "gpt_tiny": 0.25,
 }
 #: Name in the files -> scheme and ratio.
 PLANS: dict[str, tuple[str, float | None]] = {
@@ -65,7 +67,7 @@ def compute(case: Case, backend: str = DEFAULT_BACKEND, threads: int | None = 1)
     trainer = Trainer(model, plan, semantics=case.semantics, backend=backend, threads=threads, seed=SEED)
     steps = []
     for number in range(STEPS):
-        report = trainer.step(*images_and_labels(model.input_shape, number))
+        report = trainer.step(*images_and_labels(model, number))
         steps.append(
             {
                 "loss": float(np.float32(report.loss)).hex(),
@@ -85,14 +87,19 @@ def compute(case: Case, backend: str = DEFAULT_BACKEND, threads: int | None = 1)
     }
 
 
-def images_and_labels(shape: tuple[int, int, int], step: int) -> tuple[np.ndarray, np.ndarray]:
+def images_and_labels(model: Network, step: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns float32 images (2, C, H, W), uniform in [-2, 2), and labels of a step, drawn by counter.
 
-    The images of step 1 are 20 times as large. They overflow the low format, so that tensors are promoted.
+    The images of step 1 are 20 times as large. They overflow the low format, so that tensors are promoted. For a
+    network that reads tokens, these are (2, T), and the labels are the next tokens.
     """
-
+    shape, stream = model.input_shape, Stream(SEED, "synthetic_data", tensor=0, step=step)
+    if model.vocabulary is not None:
+        words = random_bits(stream, BATCH * (shape[0] + 1)).reshape(BATCH, -1).astype(np.uint64)
+        tokens = (words * np.uint64(model.vocabulary) >> np.uint64(32)).astype(np.int64)
+        return tokens[:, :-1], tokens[:, 1:]
     count, largest = BATCH * int(np.prod(shape)), 40.0 if step == 1 else 2.0
-    images = uniform(Stream(SEED, "synthetic_data", tensor=0, step=step), count, -largest, largest)
+    images = uniform(stream, count, -largest, largest)
     return images.reshape(BATCH, *shape), (np.arange(BATCH) * 3 + step) % 10
 
 

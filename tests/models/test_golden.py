@@ -17,6 +17,7 @@ ELSEWHERE = {
         *golden.cases("small_cnn"),
         golden.Case("squeezenet", "largest_first_0.5", "lee2023"),
         golden.Case("vit_tiny", "largest_first_0.5", "standard"),
+        golden.Case("gpt_tiny", "largest_first_0.5", "standard"),
     ],
 }
 
@@ -61,7 +62,7 @@ def test_the_digests_tell_plans_and_semantics_apart():
         assert len(set(rounded)) == len(rounded) == 4
         assert all(len({step["logits"] for step in run["steps"]}) == 3 for run in runs)
         low = next(run for run in runs if run["plan"] == "uniform_low")
-        assert low["steps"][1]["promoted"] and not any(step["skipped"] for step in runs[0]["steps"])
+        assert any(step["promoted"] for step in low["steps"]) and not any(step["skipped"] for step in runs[0]["steps"])
 
 
 def test_the_command_writes_what_is_stored(tmp_path, monkeypatch):

@@ -68,12 +68,13 @@ def _teacher_forced(
     """The report on ``other``, with network and plan, and what it lacks of _STARTS, from the record ``against``."""
 
     theirs, ours = read_step(other), read_step(against)
-    replay.check_images(theirs)
     network = network_of(ours, model)
     says_scale = "loss_scale" in theirs.index or "loss_scale" in theirs.tensors
     starts = {name: array for name, array in ours.tensors.items() if name.split("/")[0] in _STARTS}
+    completed = TensorFile({**starts, **theirs.tensors}, theirs.index, theirs.source)
+    replay.check_images(completed, network.model)
     return replay.teacher_forced(
-        TensorFile({**starts, **theirs.tensors}, theirs.index, theirs.source),
+        completed,
         network.model,
         network.plan,
         network.semantics,

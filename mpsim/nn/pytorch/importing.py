@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mpsim.engine.tape import Tape, placeholder
-from mpsim.engine.tensor import Tensor
+from mpsim.engine.tensor import Array, Tensor
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.interchange import as_array
 from mpsim.kernels import bind
@@ -38,7 +38,8 @@ def from_torch(module: Any, example: Any) -> ImportedNetwork:
         example: An input with the shape and type of a batch, a tensor or an array. Its values do not matter.
 
     Returns:
-        The network, with ``input_shape`` of the example without the batch. The names of its state, shared parameters
+        The network, with ``input_shape`` of the example without the batch. If the example has integers, its
+        ``vocabulary`` is the number of rows of the embedding that reads them. The names of its state, shared parameters
         and values are those of ``module.state_dict()``. On a training tape, dropout and batch norm work as in
         ``module.train()``, on other tapes as in ``module.eval()``.
 
@@ -76,7 +77,16 @@ def from_torch(module: Any, example: Any) -> ImportedNetwork:
     problems = _trial(network, batch, graph, only) + differences
     if problems:
         raise UsageError(f"from_torch: {network.name} is not supported:\n" + "\n".join(dict.fromkeys(problems)))
+    if batch.numpy().dtype.kind != "f":
+        network.vocabulary = _vocabulary(network, batch.numpy())
     return network
+
+
+def _vocabulary(network: ImportedNetwork, tokens: Array) -> int:
+    """Returns the number of rows of the smallest table whose rows the tokens choose."""
+    tape = Tape(bind("reference"), shape_only=True)
+    network(tape.input(tokens))
+    return min(op.parameters[0].shape[0] for op in tape.ops if op.kind == "Embedding" and op.producers == (-1,))
 
 
 def is_torch(value: object) -> bool:

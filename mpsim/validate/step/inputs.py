@@ -16,8 +16,8 @@ def labels_of(file: TensorFile, traced: Trace, given: Array | None, notes: list[
         given = file.tensors["labels"]
     if given is not None:
         labels = np.asarray(given)
-        if labels.shape != (traced.batch,) or labels.dtype.kind not in "iu":
-            raise UsageError(f"labels are integers ({traced.batch},), got {labels.dtype} {labels.shape}")
+        if labels.shape != traced.label_shape or labels.dtype.kind not in "iu":
+            raise UsageError(f"labels are integers {traced.label_shape}, got {labels.dtype} {labels.shape}")
         if not (labels.min() >= 0 and labels.max() < traced.classes):
             raise UsageError(f"labels are 0 to {traced.classes - 1}, got {labels.min()} to {labels.max()}")
         return labels.astype(np.int64)
@@ -27,7 +27,7 @@ def labels_of(file: TensorFile, traced: Trace, given: Array | None, notes: list[
         row = int(np.argmin(found))
         raise TensorFileError(f"{file.source} has no labels, and row {row} of {name} does not tell one; pass labels=")
     notes.append(f"labels inferred from {name}, the gradient of the log-probabilities")
-    return np.argmax(gradient, axis=1).astype(np.int64)
+    return np.argmax(gradient, axis=1).astype(np.int64).reshape(traced.label_shape)
 
 
 def loss_scale_of(file: TensorFile, traced: Trace, given: float | None, labels: Array, notes: list[str]) -> float:
@@ -42,10 +42,10 @@ def loss_scale_of(file: TensorFile, traced: Trace, given: float | None, labels: 
     if given is not None:
         return float(given)
     name, gradient = _loss_gradient(file, traced, "loss scale")
-    seen = float(gradient[0, labels[0]])
+    seen = float(gradient[0, labels.flat[0]])
     if not 0 < seen < np.inf:
         raise TensorFileError(f"{file.source} has no loss scale, and {seen} in {name} tells none; pass loss_scale=")
-    scale = 2.0 ** round(np.log2(seen * len(labels)))  # rounding to 2 mantissa bits moves it by an eighth
+    scale = 2.0 ** round(np.log2(seen * labels.size))  # rounding to 2 mantissa bits moves it by an eighth
     notes.append(f"loss scale {scale:g}, a power of two, inferred from {name}, the gradient of the log-probabilities")
     return scale
 

@@ -112,7 +112,7 @@ class TeacherReport:
             "model": self.model,
             "semantics": self.semantics,
             "loss_scale": self.loss_scale,
-            "labels": [int(label) for label in self.labels],
+            "labels": self.labels.tolist(),
             "verdict": self.verdict.name.lower(),
             "equal": self.equal,
             "suspects": [tensor.name for tensor in self.suspects()],
@@ -215,23 +215,29 @@ def _step(
     )  # fmt: skip
 
 
-def check_images(file: TensorFile) -> None:
-    """TensorFileError where the file has no stored images, with which every replay begins."""
-    if "Y/0/0" not in file.tensors:
+def check_images(file: TensorFile, model: Module) -> str:
+    """The name of the tensor with which a replay begins: the stored images, or tokens, which are not stored.
+
+    TensorFileError where the file does not have it."""
+    name, what = ("Y/0/0", "the stored images") if model.vocabulary is None else ("images", "the tokens")
+    if name not in file.tensors:
         known = ", ".join(list(file.tensors)[:4]) or "nothing"
-        raise TensorFileError(f"{file.source}: no tensor Y/0/0, the stored images (docs/step_files.md); it has {known}")
+        raise TensorFileError(f"{file.source}: no tensor {name}, {what} (docs/step_files.md); it has {known}")
+    return name
 
 
 def _traced(file: TensorFile, model: Module, plan: Plan | None) -> Trace:
     """The trace of the model at the file's batch, after checking that plan and file were made for it."""
-    check_images(file)
-    shape = file.tensors["Y/0/0"].shape
+    name = check_images(file, model)
+    shape = file.tensors[name].shape
     wanted = tuple(getattr(model, "input_shape", shape[1:]))
-    if len(shape) != 4 or shape[1:] != wanted:
+    if len(shape) < 2 or shape[1:] != wanted or (model.vocabulary is None and len(shape) != 4):
+        what = "the stored images" if model.vocabulary is None else "the tokens"
         raise TensorFileError(
-            f"{file.source}: Y/0/0, the stored images, has shape {shape}; {type(model).__name__} takes (N, "
+            f"{file.source}: {name}, {what}, has shape {shape}; {type(model).__name__} takes (N, "
             f"{', '.join(map(str, wanted))}): the file was made from another network"
         )
+    _check_tokens(file, model)
     semantics = "standard" if plan is None else plan.network.semantics
     traced = trace(model, shape[0], semantics, shape[1:])
     if plan is not None:
@@ -245,3 +251,12 @@ def _traced(file: TensorFile, model: Module, plan: Plan | None) -> Trace:
             f"it was made from another network"
         )
     return traced
+
+
+def _check_tokens(file: TensorFile, model: Module) -> None:
+    """TensorFileError where a model that reads tokens would be given something else."""
+    if model.vocabulary is not None:
+        tokens = file.tensors["images"]
+        if tokens.dtype.kind not in "iu" or tokens.size == 0 or tokens.min() < 0 or tokens.max() >= model.vocabulary:
+            what = f"integers in 0..{model.vocabulary - 1}"
+            raise TensorFileError(f"{file.source}: images, the tokens of {type(model).__name__}, must be {what}")

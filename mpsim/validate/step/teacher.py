@@ -45,8 +45,9 @@ class Teacher:
 
     # -- what the step starts from ----------------------------------------------------------------------------
     def images(self) -> Array:
-        """The images, or else the stored ones, which rounding should leave as they are."""
-        return self._source("images", "Y/0/0")
+        """The images, or else the stored ones, which rounding should leave as they are; or the tokens."""
+        images = self.file.tensors.get("images")
+        return images if images is not None and images.dtype.kind in "iu" else self._source("images", "Y/0/0")
 
     def parameter(self, id: TensorId, shape: tuple[int, ...]) -> Array:
         """The parameter that the step uses: the file's, compared with its rounded master."""
