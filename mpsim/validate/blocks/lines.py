@@ -23,7 +23,7 @@ from mpsim.formats import as_format
 from mpsim.kernels.contract import Array
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.subjects.calling import TIMEOUT
-from mpsim.validate.subjects.programs import MOST_A_LINE, MOST_BESIDE, Program
+from mpsim.validate.subjects.programs import Program
 from mpsim.validate.subjects.worker import Typed
 
 SUFFIXES = (".txt", ".hex", ".jsonl", ".npz")
@@ -107,35 +107,12 @@ class BlockProgram(Program):
 
     def call(self, arrays: Sequence[Typed], most: int) -> list[Typed]:
         """See mpsim.validate.subjects.calling.Callee. The words of several arrays follow each other on a line."""
-        columns = [
-            [f"{word:0{2 * array.words.itemsize}X}" for word in array.words.reshape(-1).view(_unsigned(array)).tolist()]
-            for array in arrays
-        ]
-        rows = len(arrays[0].words)
-        widths = [len(column) // rows for column in columns]
-        lines = (
-            " ".join(word for column, k in zip(columns, widths, strict=True) for word in column[i * k : (i + 1) * k])
-            for i in range(rows)
-        )
-        output = self._run(
-            "".join(f"{line}\n" for line in lines).encode(), MOST_A_LINE * sum(widths) * rows + MOST_BESIDE
-        )
-        table = _table([line.split() for line in output.splitlines() if _is_row(line)], self.name)
-        if len(table) != rows:
-            raise SubjectError(f"{self.name} answered {len(table)} lines to {rows}")
+        table, inputs = _table(self._ask(arrays), self.name), arrays[0].words[0].size
         if not self._decodes:
-            return answers_of(table, self._quantizer, widths[0], self.name)
-        if table.shape[1] != widths[0]:
-            raise SubjectError(f"{self.name} answered {table.shape[1]} words to {widths[0]} codes; expected numbers")
+            return answers_of(table, self._quantizer, inputs, self.name)
+        if table.shape[1] != inputs:
+            raise SubjectError(f"{self.name} answered {table.shape[1]} words to {inputs} codes; expected numbers")
         return [Typed("float32", _narrow(table, 32, self.name, "a number"))]
-
-
-def _unsigned(array: Typed) -> str:
-    return f"uint{8 * array.words.itemsize}"
-
-
-def _is_row(line: str) -> bool:
-    return bool(line.strip()) and not line.startswith(("#", "//"))
 
 
 def _table(rows: Sequence[Sequence[object]], name: str) -> Array:

@@ -17,7 +17,7 @@ from mpsim.validate.answers import SubjectError
 from mpsim.validate.subjects.calling import TIMEOUT, Immediate
 from mpsim.validate.subjects.worker import Typed
 
-#: How many bytes a program may print for each operand, and in addition.
+#: How many bytes a program may print for each word of a request, and in addition.
 MOST_A_LINE, MOST_BESIDE = 256, 1 << 20
 
 
@@ -33,11 +33,25 @@ class Program(Immediate):
 
     def call(self, arrays: Sequence[Typed], most: int) -> list[Typed]:
         """See mpsim.validate.subjects.calling.Callee."""
-        columns = [each.words.view(f"uint{8 * each.words.itemsize}") for each in arrays]
-        texts = [[f"{word:0{2 * column.itemsize}X}" for word in column.tolist()] for column in columns]
-        lines = "".join(" ".join(row) + "\n" for row in zip(*texts, strict=True))
-        output = self._run(lines.encode(), MOST_A_LINE * columns[0].size + MOST_BESIDE)
-        return [Typed("uint64", self._results(output, columns))]
+        return [Typed("uint64", self._results(self._ask(arrays), arrays[0].words, len(arrays)))]
+
+    def _ask(self, arrays: Sequence[Typed]) -> list[list[str]]:
+        """Returns the words of the line that answers each row. A row has the words of every array, one after another.
+
+        Raises SubjectError if the program fails, or answers another number of lines.
+        """
+        rows = len(arrays[0].words)
+        columns: list[list[str]] = []
+        for array in arrays:
+            size = array.words.itemsize
+            table = np.ascontiguousarray(array.words).view(f"u{size}").reshape(rows, -1)
+            columns += [[f"{word:0{2 * size}X}" for word in column] for column in table.T.tolist()]
+        lines = "".join(" ".join(row) + "\n" for row in zip(*columns, strict=True))
+        output = self._run(lines.encode(), MOST_A_LINE * len(columns) * rows + MOST_BESIDE)
+        found = [line.split() for line in output.splitlines() if line.strip() and not line.startswith(("#", "//"))]
+        if len(found) != rows:
+            raise SubjectError(f"{self.name} answered {len(found)} lines to {rows}")
+        return found
 
     def _run(self, text: bytes, most: int) -> str:
         try:
@@ -79,21 +93,18 @@ class Program(Immediate):
         process.wait(timeout=10)
         return bytes(files[process.stdout.fileno()]), bytes(files[process.stderr.fileno()])
 
-    def _results(self, text: str, columns: Sequence[Array]) -> Array:
-        """Returns the word after the operands, or the only one of each line."""
-        patterns, count = columns[0], len(columns)
-        rows = [line.split() for line in text.splitlines() if line.strip() and not line.startswith(("#", "//"))]
-        if len(rows) != patterns.size:
-            raise SubjectError(f"{self.name} answered {len(rows)} lines to {patterns.size}")
+    def _results(self, rows: list[list[str]], operands: Array, count: int) -> Array:
+        """Returns the word after the ``count`` operands, or the only one of each line."""
+        patterns = operands.view(f"u{operands.itemsize}")
         try:
             if all(len(row) == 1 for row in rows):
                 return np.array([int(row[0], 16) for row in rows], np.uint64)
-            operands = np.array([int(row[0], 16) for row in rows], patterns.dtype)
+            repeated = np.array([int(row[0], 16) for row in rows], patterns.dtype)
             results = np.array([int(row[count], 16) for row in rows], np.uint64)
         except (ValueError, IndexError, OverflowError) as error:
             raise SubjectError(f"{self.name}: expected lines 'OPERAND RESULT' of hex digits: {error}") from error
-        if not np.array_equal(operands, patterns):
-            first = int(np.flatnonzero(operands != patterns)[0])
+        if not np.array_equal(repeated, patterns):
+            first = int(np.flatnonzero(repeated != patterns)[0])
             raise SubjectError(
                 f"{self.name}: line {first + 1} answers operand {rows[first][0]}, not {int(patterns[first]):x}"
             )
@@ -114,13 +125,8 @@ class DotProgram(Program):
 
     def call(self, arrays: Sequence[Typed], most: int) -> list[Typed]:
         """See mpsim.validate.subjects.calling.Callee. Two arrays (pairs of vectors, K)."""
-        both = np.concatenate([each.words for each in arrays], 1)
-        digits = 2 * both.itemsize
-        lines = "".join(" ".join(f"{word:0{digits}X}" for word in row) + "\n" for row in both.tolist())
-        output = self._run(lines.encode(), (both.shape[1] + 2) * MOST_A_LINE * len(both) + MOST_BESIDE)
-        found = [line.split()[-1] for line in output.splitlines() if line.strip() and not line.startswith(("#", "//"))]
-        if len(found) != len(both):
-            raise SubjectError(f"{self.name} answered {len(found)} lines to {len(both)}")
+        digits = 2 * arrays[0].words.itemsize
+        found = [row[-1] for row in self._ask(arrays)]
         widths = {len(word.removeprefix("0x")) for word in found}
         type = self.inputs if widths == {digits} else WIDTHS.get(min(widths))
         if len(widths) > 1 or type is None:
