@@ -34,7 +34,7 @@ MODELS: dict[str, Callable[..., Network]] = {
 }
 
 
-def build(name: str, width: float = 1.0, classes: int = 10, seed: int | None = 0, **options: Any) -> Network:
+def build(name: str, width: float = 1.0, classes: int = 10, seed: int | None = 0, **options: object) -> Network:
     """Builds a network with initial weights drawn from ``seed``, with the same bits on every backend.
 
     With seed=None the weights are zero, which suffices to trace shapes and is much faster for large networks.

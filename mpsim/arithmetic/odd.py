@@ -8,13 +8,12 @@ float32 numbers or narrower ones of at most 24 significant bits, whose exponents
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
+from mpsim.kernels.contract import Array
 from mpsim.kernels.reference.fma import sum_to_odd, two_sum
 
-Array = np.ndarray[Any, Any]
 #: Significant bits of a quotient, a root and a reciprocal root.
 QUOTIENT_BITS, ROOT_BITS, RECIPROCAL_ROOT_BITS = 38, 26, 19
 

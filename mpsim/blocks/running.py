@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -124,7 +123,7 @@ def _float32(name: str, numbers: Array) -> Array:
     return numbers.astype(F)
 
 
-def _statistic(grid: Grid, quantizer: Quantizer, given: Any) -> Array | None:
+def _statistic(grid: Grid, quantizer: Quantizer, given: object) -> Array | None:
     if quantizer.statistic.source == "input":
         if given is not None:
             raise UsageError("the quantiser takes its statistic from the input; leave out statistic", "statistic")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -149,7 +149,7 @@ class Tape:
         inputs: Sequence[Tensor | Array],
         parameters: Iterable[Parameter | None] = (),
         name: str | None = None,
-        **attributes: Any,
+        **attributes: object,
     ) -> Tensor:
         """Runs and records one op. Parameters that are None are omitted. An input may be a plain array."""
         index = len(self.ops)

@@ -74,7 +74,7 @@ def formats_of(levels: str) -> dict[str, dict[str, str]]:
     return {side: {role: repr(getattr(pair, side)[role]) for role in ROLES} for side in ("high", "low")}
 
 
-def setting(default: Any, help: str, **told: Any) -> Any:
+def setting(default: object, help: str, **told: object) -> Any:
     """Declares a field of RunSettings. For the command line it has a help text, and optionally further names
     (``options``), another ``type``, and a function that converts the value (``read``)."""
     return field(default=default, metadata={"help": help, **told})

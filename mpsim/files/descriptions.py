@@ -109,10 +109,10 @@ class Language:
         except MpsimError as error:
             raise UsageError(f"{self.what} {_shown(where)}: {error}") from None
 
-    def _words(self, value: Any) -> str:
+    def _words(self, value: object) -> str:
         return self.write(value) if hasattr(value, "__dataclass_fields__") else _shown(value)
 
-    def _hint(self, value: Any, wanted: tuple[type, ...]) -> str:
+    def _hint(self, value: object, wanted: tuple[type, ...]) -> str:
         """What was meant where one stage stands in place of a tuple, and otherwise which stages may stand there."""
         if tuple in wanted and hasattr(value, "__dataclass_fields__"):
             return f"; a tuple of one has a comma: ({self.write(value)},)"
@@ -147,14 +147,14 @@ class Language:
             **{name: self.to_json(value) for name, value in given_fields(stage)},
         }
 
-    def of_json(self, value: Any) -> Any:
+    def of_json(self, value: object) -> Any:
         """Returns the stage of ``to_json``. Raises UsageError for anything else."""
         try:
             return self._of_json(value)
         except RecursionError:
             raise UsageError(f"a {self.what} in JSON has too many stages inside each other") from None
 
-    def _of_json(self, value: Any) -> Any:
+    def _of_json(self, value: object) -> Any:
         if isinstance(value, list):
             return tuple(self._of_json(each) for each in value)
         if not isinstance(value, Mapping):
@@ -167,7 +167,7 @@ class Language:
         return self._made("in JSON", str(name), stage, given)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """A value as messages show it: long texts are cut in the middle."""
     text = repr(value)
     return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN // 2]}...{text[-MOST_SHOWN // 2 :]}"

@@ -26,7 +26,7 @@ class Words(NamedTuple):
     words: Array
 
 
-def as_array(x: Any) -> Array:
+def as_array(x: object) -> Array:
     """Returns x as a NumPy array with the same numbers.
 
     Args:
@@ -54,7 +54,7 @@ def as_array(x: Any) -> Array:
     return _words(tensor).view(found)
 
 
-def words_of(x: Any) -> Words:
+def words_of(x: object) -> Words:
     """Returns the bit patterns of an array and the name of its type, also without ml_dtypes.
 
     >>> words_of(np.float16([1.0]))

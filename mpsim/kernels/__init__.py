@@ -165,7 +165,7 @@ class _Hosted:
     def _sent(self, x: object) -> object:
         return self._module.from_numpy(np.atleast_1d(x)) if isinstance(x, np.ndarray) else x
 
-    def _received(self, x: Any, shape: tuple[int, ...] | None) -> Any:
+    def _received(self, x: object, shape: tuple[int, ...] | None) -> Any:
         if not self._module.is_on_device(x):
             return x
         array = self._module.to_numpy(x)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -50,7 +49,7 @@ def _function(
     )
 
 
-def same_shape(inputs: list[Shape], parameters: list[Shape], **attributes: Any) -> Shape:
+def same_shape(inputs: list[Shape], parameters: list[Shape], **attributes: object) -> Shape:
     """Returns the shape of the first input: that of the result of an elementwise op."""
     return inputs[0]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -95,7 +94,7 @@ def _image(x: Array) -> Array:
 
 
 def _shape(
-    inputs: list[Shape], parameters: list[Shape], *, running: tuple | None = None, training: bool = True, **rest: Any
+    inputs: list[Shape], parameters: list[Shape], *, running: tuple | None = None, training: bool = True, **rest: object
 ) -> Shape:
     (x,) = inputs
     if len(x) not in (2, 3, 4):
@@ -222,7 +221,7 @@ def _rows_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple
     return (x_gradient.reshape(*x.shape),), tuple(found)
 
 
-def _rows_shape(inputs: list[Shape], parameters: list[Shape], *, affine: Shape, **rest: Any) -> Shape:
+def _rows_shape(inputs: list[Shape], parameters: list[Shape], *, affine: Shape, **rest: object) -> Shape:
     wanted = tuple(size for size in affine if size != 1) if len(affine) > 1 else affine
     for what, shape in zip(("weight", "bias"), parameters, strict=False):
         if tuple(shape) not in (wanted, affine):

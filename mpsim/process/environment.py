@@ -58,7 +58,7 @@ def in_default_environment(function: Function) -> Function:
     """
 
     @wraps(function)
-    def guarded(*arguments: Any, **options: Any) -> Any:
+    def guarded(*arguments: object, **options: object) -> Any:
         before = _enter()
         try:
             return function(*arguments, **options)

@@ -164,7 +164,7 @@ def _same_in(passes: Sequence[str], summation: Summation) -> Accumulators:
     return Accumulators(**dict.fromkeys(passes, summation))
 
 
-def _pattern(name: Any) -> str:
+def _pattern(name: object) -> str:
     if not isinstance(name, str):
         raise UsageTypeError(f"a layer's name or pattern is text, such as 'conv*', got {checks.shown(name)}", "layers")
     if not _LAYER.fullmatch(f"{name}:"):
@@ -179,7 +179,7 @@ def _may_meet(one: str, other: str) -> bool:
     return bool(set("*?[") & set(one)) or fnmatchcase(one, other)
 
 
-def _of_entry(name: str, entry: Any) -> Accumulators:
+def _of_entry(name: str, entry: object) -> Accumulators:
     if not isinstance(entry, Accumulators):
         return _same_in(PASSES, _summation(f"layers[{name!r}]", entry))
     if entry.layers:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,11 +11,11 @@ from mpsim import checks
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import Format, as_format
 from mpsim.interchange import as_array, words_of
+from mpsim.kernels.contract import Array
 from mpsim.testing.assertions import check_alike, mismatch
 from mpsim.testing.mismatch import Mismatch
 from mpsim.validate.grid import distances, off_grid
 
-Array = np.ndarray[Any, Any]
 #: The widest mantissa of operands, whose products are exact in float64.
 MOST_MANTISSA = 25
 

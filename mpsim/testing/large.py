@@ -11,6 +11,7 @@ import numpy as np
 from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.formats import Format, as_format
+from mpsim.kernels.contract import Array
 from mpsim.kernels.philox import Stream
 from mpsim.kernels.philox import random_bits as philox_bits
 from mpsim.plugins import check_extra
@@ -20,7 +21,6 @@ from mpsim.validate.sources import Source, as_float_source
 check_extra("hypothesis", "mpsim.testing.strategies")
 from hypothesis import strategies as st  # noqa: E402  (after the check, whose message has the command that installs it)
 
-Array = np.ndarray[Any, Any]
 Shape = int | tuple[int, ...]
 
 #: The environment variable with the seed of --mpsim-seed.
@@ -115,34 +115,32 @@ def large_array(format: Format, source: Source, count: int, seed: int, specials:
     patterns = np.where(second & np.uint32(15) == 0, ends[first % 3], patterns)
     if not specials:
         patterns = np.minimum(patterns, largest)
-    near = _points(format, source, choice, first)
+    codes = (first.astype(np.uint64) * np.uint64(format.largest_code + 1)) >> np.uint64(32)
+    above = np.minimum(codes + np.uint64(1), np.uint64(format.largest_code))
+    numbers, upper = _numbers(codes, format), _numbers(above, format)
+    near = _points(source, choice, numbers, np.where(above == codes, _last_step(format), upper - numbers))
+    inside = source.patterns(numbers + (upper - numbers) * (second * 2.0**-32)).astype(np.uint64)
     share = choice >> np.uint32(30)  # 0, 1: turning points, 2: numbers in the range, 3: any pattern
     patterns = np.where(share < 2, np.minimum(near, largest), patterns)
-    patterns = np.where(share == 2, _inside(format, source, first, second), patterns)
+    patterns = np.where(share == 2, inside, patterns)
     sign = np.uint64(source.sign_mask) * (choice & np.uint32(1)).astype(np.uint64)
     return source.values((patterns | sign).astype(source.unsigned))
 
 
-def _points(format: Format, source: Source, choice: Array, words: Array) -> Array:
-    """Returns patterns of numbers of the format and midpoints above them, and one unit of the source beside them."""
-    codes = (words.astype(np.uint64) * np.uint64(format.largest_code + 1)) >> np.uint64(32)
-    top = np.maximum(codes.astype(np.int64), 1)
-    numbers, below = (_numbers(each, format) for each in (codes, top - 1))
-    above = _numbers(np.minimum(codes + np.uint64(1), np.uint64(format.largest_code)), format)
-    step = np.where(codes == format.largest_code, numbers - below, above - numbers)
+def _points(source: Source, choice: Array, numbers: Array, steps: Array) -> Array:
+    """Returns patterns of numbers and midpoints above them, and one unit of the source beside them."""
     half = (choice >> np.uint32(1) & np.uint32(1)) != 0
     with np.errstate(over="ignore"):
-        points = source.patterns(numbers + np.where(half, step / 2, 0)).astype(np.int64)
+        points = source.patterns(numbers + np.where(half, steps / 2, 0)).astype(np.int64)
     distance = (choice >> np.uint32(2)).astype(np.int64) % 3 - 1
     return np.maximum(points + distance, 0).astype(np.uint64)
 
 
-def _inside(format: Format, source: Source, first: Array, second: Array) -> Array:
-    """Returns patterns of any numbers between neighbours of the format."""
-    codes = (first.astype(np.uint64) * np.uint64(format.largest_code + 1)) >> np.uint64(32)
-    numbers = _numbers(codes, format)
-    above = _numbers(np.minimum(codes + np.uint64(1), np.uint64(format.largest_code)), format)
-    return source.patterns(numbers + (above - numbers) * (second * 2.0**-32)).astype(np.uint64)
+def _last_step(format: Format) -> float:
+    """Returns the distance of the two largest numbers."""
+    largest = np.array([format.largest_code], np.int64)
+    ends = [_numbers(codes.astype(np.uint64), format) for codes in (largest, np.maximum(largest, 1) - 1)]
+    return float((ends[0] - ends[1])[0])
 
 
 def _numbers(codes: Array, format: Format) -> Array:

@@ -20,8 +20,7 @@ from mpsim.files import archive
 from mpsim.files.semantics import FIELD, SEMANTICS
 from mpsim.files.whole import write_whole
 from mpsim.interchange import words_of
-
-Array = np.ndarray[Any, Any]
+from mpsim.kernels.contract import Array
 
 #: The environment variable with the file of the running test.
 FILE = "MPSIM_COUNTEREXAMPLE"

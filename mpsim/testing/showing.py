@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mpsim.formats import Format
@@ -15,7 +13,7 @@ from mpsim.validate.sources import as_float_source
 MOST = 8
 
 
-def in_codes(value: Any, format: Format, source: str | None = None) -> str:
+def in_codes(value: object, format: Format, source: str | None = None) -> str:
     """Returns text with the pattern of each number and its place between codes of the format.
 
     Args:

@@ -73,7 +73,7 @@ def _lowered(rank: int, spares: tuple[int, ...], strides: tuple[int, ...]) -> in
     return max(rank - less, 0) if counts else rank
 
 
-def noted(value: Any, format: str | Format, source: str | None = None) -> Any:
+def noted(value: object, format: str | Format, source: str | None = None) -> Any:
     """Returns a drawn value. With the profile "mpsim", the smallest failing example is also printed in codes."""
     name_of_profile = getattr(settings, "get_current_profile_name", None)  # older versions have the attribute alone
     if (name_of_profile() if name_of_profile else getattr(settings, "_current_profile", None)) == PROFILE:

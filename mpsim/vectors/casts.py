@@ -19,10 +19,11 @@ from mpsim.kernels.contract import Array
 from mpsim.kernels.philox import Stream, random_bits
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.rounding import encode, round_to
+from mpsim.validate.cast.integers.rules import unsigned_codes
 from mpsim.validate.sources import Source, as_float_source, as_source
 from mpsim.validate.turning_points import beside_patterns, grid, point
 from mpsim.vectors.forms import Table
-from mpsim.vectors.tables import MOST_SIZE
+from mpsim.vectors.tables import MOST_SIZE, words64
 
 #: What NaN becomes in an integer type, which the manifest states.
 NAN = "zero"
@@ -141,7 +142,7 @@ def _cast_table(
     }  # fmt: skip
     if isinstance(target, Integer):
         found = to_integer(x, target, mode, overflow, nan=NAN, random_bits=words, random_bit_count=count)
-        codes = found.view(f"uint{target.code_bits}").astype(np.uint64) & np.uint64((1 << target.bits) - 1)
+        codes = unsigned_codes(found, target)
         about |= {"nan": NAN}
     else:
         policy = Policy(mode, Overflow(overflow), count)
@@ -174,18 +175,23 @@ def inputs_of(target: Format | Integer, source: Source, size: int, seed: int = 0
     if source.bits <= 16 and (size <= 0 or size >= 1 << source.bits):
         return np.arange(1 << source.bits, dtype=source.unsigned)
     count = size if size > 0 else 1 << 16
-    words = random_bits(Stream(seed, "data_order", tensor=1), 2 * count).astype(np.uint64)
-    random = (words[0::2] << np.uint64(32) | words[1::2]) >> np.uint64(64 - source.bits)
+    words = words64(count, seed, 1)
+    random = words >> np.uint64(64 - source.bits)
     if source.integer is not None:
         first = _integers(target, source.integer)
-        lengths = (words[0::2] >> np.uint64(7)) % np.uint64(source.bits)  # of every length
+        lengths = (words >> np.uint64(39)) % np.uint64(source.bits)  # of every length
         random = np.concatenate([random >> lengths, random])
     elif source.is_float:
         assert isinstance(target, Integer)
         first = _beside_integers(target, source)
     else:
         first = np.array([code | sign for code in range(16) for sign in (0, source.sign_mask)], np.uint64)
-    found = np.concatenate([first, random])
+    return _first(count, source, first, random)
+
+
+def _first(count: int, source: Source, *patterns: Array) -> Array:
+    """Returns the first ``count`` different patterns in rising order."""
+    found = np.concatenate(patterns)
     _, position = np.unique(found, return_index=True)
     return np.sort(found[np.sort(position)][:count]).astype(source.unsigned)
 
@@ -229,14 +235,10 @@ def cast_inputs(format: Format, source: str | Source, size: int, seed: int = 0) 
     count = 1 << 16 if size <= 0 else size
     codes = _sample(0, last + 2 * step, count, seed + 1)
     rest = [p for code in codes for p in _around(format, origin, code)]
-    random = random_bits(Stream(seed, "data_order", tensor=1), 2 * count).astype(np.uint64)
-    mixed = (random[0::2] << np.uint64(32) | random[1::2]) >> np.uint64(64 - origin.format.bits)
+    random = words64(count, seed, 1) >> np.uint64(64 - origin.format.bits)
     order = np.argsort(random_bits(Stream(seed, "data_order", tensor=2), len(rest)), kind="stable")
     by_lot = np.array(rest, np.uint64)[order][: max(count * 3 // 4, 1)]
-    found = np.concatenate([np.array(first, np.uint64), by_lot, mixed])
-    _, position = np.unique(found, return_index=True)
-    kept = np.sort(found[np.sort(position)][:count])
-    return kept.astype(origin.unsigned)
+    return _first(count, origin, np.array(first, np.uint64), by_lot, random)
 
 
 def _sample(first: int, count: int, wanted: int, seed: int) -> list[int]:

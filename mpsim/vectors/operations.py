@@ -17,7 +17,7 @@ from mpsim.kernels.philox import Stream, random_bits
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.validate.operations.corpus import ALL, edges
 from mpsim.vectors.forms import Table
-from mpsim.vectors.tables import MOST_SIZE
+from mpsim.vectors.tables import MOST_SIZE, words64
 
 #: The columns of operands.
 NAMES = ("a", "b", "c", "d", "e", "f")
@@ -121,7 +121,7 @@ def operand_codes(formats: Sequence[Format], size: int, seed: int) -> list[Array
     some = [edges(format) for format in formats]
     crossed = _crossed(some, size // 2, seed)
     random = [
-        _words(size - crossed[0].size, seed, 8 + i) >> np.uint64(64 - each.bits) for i, each in enumerate(formats)
+        words64(size - crossed[0].size, seed, 8 + i) >> np.uint64(64 - each.bits) for i, each in enumerate(formats)
     ]
     return _typed([np.concatenate(pair) for pair in zip(crossed, random, strict=True)], formats)
 
@@ -129,14 +129,8 @@ def operand_codes(formats: Sequence[Format], size: int, seed: int) -> list[Array
 def _crossed(some: Sequence[Array], most: int, seed: int) -> list[Array]:
     """Combinations of edges: all, or ``most`` of them."""
     total = int(np.prod([float(each.size) for each in some]))
-    places = np.arange(total) if total <= most else (_words(most, seed, 7) % np.uint64(total)).astype(np.int64)
+    places = np.arange(total) if total <= most else (words64(most, seed, 7) % np.uint64(total)).astype(np.int64)
     return [each[index] for each, index in zip(some, np.unravel_index(places, [e.size for e in some]), strict=True)]
-
-
-def _words(count: int, seed: int, tensor: int) -> Array:
-    """Random words of 64 bits."""
-    halves = random_bits(Stream(seed, "data_order", tensor=tensor), 2 * count).astype(np.uint64)
-    return halves[0::2] << np.uint64(32) | halves[1::2]
 
 
 def _typed(arrays: Sequence[Array], formats: Sequence[Format]) -> list[Array]:

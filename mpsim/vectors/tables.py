@@ -20,6 +20,12 @@ from mpsim.vectors.forms import Table
 MOST_LENGTH, MOST_SIZE = 1 << 16, 1 << 22
 
 
+def words64(count: int, seed: int, tensor: int) -> Array:
+    """Returns random words of 64 bits."""
+    halves = random_bits(Stream(seed, "data_order", tensor=tensor), 2 * count).astype(np.uint64)
+    return halves[0::2] << np.uint64(32) | halves[1::2]
+
+
 def dot_table(
     accumulator: Summation,
     inputs: str | Format = "float32",

@@ -45,7 +45,7 @@ def to_json(stage: object) -> Any:
     return _LANGUAGE.to_json(stage)
 
 
-def of_json(value: Any) -> Quantizer:
+def of_json(value: object) -> Quantizer:
     """Returns the quantiser of ``to_json``. Raises UsageError for anything else.
 
     >>> of_json(to_json(Quantizer())) == Quantizer()

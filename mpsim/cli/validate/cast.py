@@ -16,7 +16,7 @@ from mpsim.cli.validate.verdict import calls_subject, check_writable, gives_verd
 from mpsim.errors import UsageError
 from mpsim.files.records import Fields
 from mpsim.formats import as_format
-from mpsim.integers import IntegerOverflow, IntegerPolicy, as_integer, is_integer_name
+from mpsim.integers import IntegerOverflow, as_integer, is_integer_name
 from mpsim.integers.types import SPECIAL
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.policies import Mode, Overflow
@@ -25,7 +25,7 @@ from mpsim.validate.cast import report as presentation
 from mpsim.validate.cast.exhaustive import Sweep
 from mpsim.validate.cast.integers import report as integer_presentation
 from mpsim.validate.cast.integers.stochastic import validate_stochastic_integers
-from mpsim.validate.cast.integers.validation import IntegerReport, validate_integer_cast
+from mpsim.validate.cast.integers.validation import IntegerReport, declared_integer_policy, validate_integer_cast
 from mpsim.validate.cast.policy.declaration import Declaration
 from mpsim.validate.cast.policy.treatments import FIELDS
 from mpsim.validate.cast.stochastic import StochasticReport, validate_given_bits, validate_own_bits
@@ -147,16 +147,11 @@ def _random_integers(
 ) -> StochasticReport:
     """A cast to an integer type that rounds at random."""
     _refuse("stochastic casts to integer types", "exhaustive", "plot", "backend", "preset", *_OF_FLOATS)
-    if given and count is None:
-        raise UsageError("--given-bits needs --random-bit-count: how many bits of each word decide")
-    any_nan = declared.nan in (None, nans.ANY)
-    policy = IntegerPolicy(
-        Mode(str(declared.mode)), IntegerOverflow(declared.overflow or "saturate"),
-        "zero" if any_nan else str(declared.nan), declared.infinity or "overflow", count or ALL_BITS,
-    )  # fmt: skip
     target = subject.integer if type is None else as_integer(type)
     assert target is not None
-    policy.check(target)
+    policy, any_nan = declared_integer_policy(
+        target, declared.mode, declared.overflow, declared.nan, declared.infinity, count or ALL_BITS
+    )
     return validate_stochastic_integers(
         subject, target, as_source(source), policy, given_bits=given, any_nan=any_nan, count=count, seed=seed
     )
@@ -214,6 +209,8 @@ def _check_options(
         raise UsageError("--given-bits and --random-bit-count go with --mode stochastic and its variants")
     if mode in (Mode.STOCHASTIC_B, Mode.STOCHASTIC_C) and random_bit_count is None:
         raise UsageError(f"--mode {mode} needs --random-bit-count: the variants differ in what few bits do")
+    if is_stochastic and given_bits and random_bit_count is None:
+        raise UsageError("--given-bits needs --random-bit-count: how many bits of each word decide")
     if is_stochastic:
         _refuse(f"--mode {mode}, whose results are random", "preset", "exhaustive", "plot")
 
@@ -236,9 +233,8 @@ def _stochastic(
         "overflow": rule.policy.overflow, "seed": seed, "nan_codes": rule.nan_codes, "mode": mode,
         "fields": {name: getattr(rule, name) for name in FIELDS},
     }  # fmt: skip
-    if given and count is None:
-        raise UsageError("--given-bits needs --random-bit-count: how many bits of each word decide")
-    if given and count is not None:
+    if given:
+        assert count is not None  # of the preset, or an option
         return validate_given_bits(subject, target, read, count, **options)
     return validate_own_bits(subject, target, read, random_bit_count=count, **options)
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange
 
+from mpsim.kernels.contract import Array
 from mpsim.kernels.contractions.lowering import Contraction
 from mpsim.kernels.contractions.narrow import STOCHASTIC, TOWARD_ZERO, Narrow
 from mpsim.kernels.contractions.steps import (
@@ -42,8 +43,6 @@ from mpsim.kernels.numba_cpu.sums import (
     two_sum,
     with_sign,
 )
-
-Array = np.ndarray[Any, Any]
 
 #: Outputs of one row that are computed together.
 WIDTH = 64

@@ -21,12 +21,11 @@ from mpsim.validate.blocks.answers import BlockAnswers
 from mpsim.validate.blocks.expected import Expected, Trial
 from mpsim.validate.cast.stochastic.causes import Seen, explanations
 from mpsim.validate.cast.stochastic.frequencies import groups_of, wrong_binades, wrong_points
-from mpsim.validate.cast.stochastic.result import Binade, Frequency
+from mpsim.validate.cast.stochastic.own_bits import FALSE_ALARM_RATE
+from mpsim.validate.cast.stochastic.result import ALL_BITS, Binade, Frequency
 
-FALSE_ALARM_RATE = 1e-9
 #: Blocks that are rounded many times, how often, and how often where each is a call.
 BLOCKS, DRAWS, CALLS = 16, 2000, 2000
-ALL_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def frequencies(
         trial: The corpus, without words; quantizer: the description; answered: the answers to the corpus.
         ask: Asks the subject.
     """
-    few = _few(trial, quantizer)
+    few = _few(trial)
     draws = DRAWS if not few.calls else max(CALLS // len(few.blocks), 1)
     many = few.of(np.tile(few.blocks, (draws, 1)))
     points = _seen(few, quantizer, ask(many), draws)
@@ -144,7 +143,7 @@ class _Counted:
         return Seen(whole[self.decided], trial.blocks[self.decided] < 0, odd, self.ups[self.decided], self.draws)
 
 
-def _few(trial: Trial, quantizer: Quantizer) -> Trial:
+def _few(trial: Trial) -> Trial:
     """Returns a few blocks whose elements have choices: those of a tensor, or ordinary ones."""
     if trial.is_whole:
         part = trial.blocks[trial.calls[len(trial.calls) // 2]]

@@ -85,7 +85,7 @@ class BlockSubject:
         """Returns its unprocessed answer. Raises SubjectError for a C function of other types."""
         assert self.callee is not None
         for each, type in zip(arrays, self.reads, strict=False):
-            if type.bits != 8 * each.words.itemsize or type.is_float and type.name != each.type:
+            if not type.holds(8 * each.words.itemsize, each.type):
                 raise SubjectError(f"{self.name} reads {type.name} where it is given {each.type}")
         return self.callee.call(arrays, 48 * arrays[0].words.size + 4096)
 

@@ -160,22 +160,22 @@ def _judged(
 ) -> BlockReport:
     """Returns the report on the candidates."""
     first = candidates[0].quantizer
-    random = first.element.policy.mode.needs_random_bits
+    draws = first.element.policy.mode.needs_random_bits and not given_bits  # random bits of its own
     if opened.file is not None:
-        given, own, trial = _of_file(opened.file, first, given, given_bits, backend)
+        own, trial = _of_file(opened.file, first, given, given_bits, backend)
     else:
-        given, own, trial = _of_corpus(opened, first, given, random and not given_bits, seed, backend)
+        own, trial = _of_corpus(opened, first, given, draws, seed, backend)
         if given_bits:
             trial = replace(trial, words=deciding_words(trial, first, seed))
     answered = opened.ask(trial)
-    steady = opened.file is None and (given_bits or not random)
+    steady = opened.file is None and not draws
     if steady:
         _check_steady(opened, trial, answered)
     results = _compared(candidates, trial, answered, opened, steady)
     chances = None
-    if random and not given_bits and not results[0].blocks and opened.file is None:
+    if draws and not results[0].blocks and opened.file is None:
         chances = frequencies(trial, first, answered, opened.ask)
-    words = ("given" if given_bits else "own") if random else ""
+    words = "own" if draws else "given" if given_bits else ""
     return BlockReport(
         opened.name, "", first, len(trial.blocks), False, answered.type or "codes", results, words, chances,
         _unseen(own, opened, words), state=opened.state,
@@ -192,19 +192,17 @@ def _unseen(own: bool, subject: BlockSubject, words: str) -> str:
 
 
 def _of_corpus(
-    opened: BlockSubject, quantizer: Quantizer, given: Given, is_random: bool, seed: int, backend: str
-) -> tuple[Given, bool, Trial]:
-    """Returns what is given, whether the second scale follows from the call, and the blocks of mpsim's corpus."""
+    opened: BlockSubject, quantizer: Quantizer, given: Given, draws: bool, seed: int, backend: str
+) -> tuple[bool, Trial]:
+    """Returns whether the second scale follows from the call, and the blocks of mpsim's corpus."""
     own = False
     if given.tensor_scale is None and quantizer.second is not None:
-        own = _follows_input(opened, quantizer, is_random, backend)
+        own = _follows_input(opened, quantizer, draws, backend)
         given = given if own else replace(given, tensor_scale=whole_of(quantizer))
-    return given, own, trial_of(quantizer, given, own, seed, backend)
+    return own, trial_of(quantizer, given, own, seed, backend)
 
 
-def _of_file(
-    file: BlockFile, quantizer: Quantizer, given: Given, given_bits: bool, backend: str
-) -> tuple[Given, bool, Trial]:
+def _of_file(file: BlockFile, quantizer: Quantizer, given: Given, given_bits: bool, backend: str) -> tuple[bool, Trial]:
     """Returns the same for the blocks of a file: one tensor, unless each is one or the second scale is given."""
     if given_bits and file.words is None:
         raise SubjectError("the file has no random words; expected a column random_bits")
@@ -216,7 +214,7 @@ def _of_file(
     if not is_together(quantizer):
         calls = tuple(slice(i, i + 1) for i in range(len(blocks)))
     words = None if file.words is None or not given_bits else file.words.reshape(blocks.shape)
-    return given, own, Trial(quantizer.group, blocks, given, backend, calls, file.across, words)
+    return own, Trial(quantizer.group, blocks, given, backend, calls, file.across, words)
 
 
 def _compared(
@@ -290,23 +288,23 @@ def _given(quantizer: Quantizer, tensor_scale: float | None, statistic: float | 
     return Given(None if statistic is None else float(statistic), None if tensor_scale is None else float(tensor_scale))
 
 
-def _follows_input(subject: BlockSubject, quantizer: Quantizer, is_random: bool, backend: str) -> bool:
+def _follows_input(subject: BlockSubject, quantizer: Quantizer, draws: bool, backend: str) -> bool:
     """Whether a block's answer depends on a larger one in the same call, as where the tensor's scale is the input's.
 
-    Of answers with random bits only the scales are compared; without scales it is taken to depend.
+    If the subject draws random bits of its own, only the scales are compared; without scales it is taken to depend.
     """
     if quantizer.second is not None and quantizer.second.source == "given":
         return False
     size = group_size(quantizer)
     block = (1 + np.arange(size) % 5 + np.arange(size) % 7 / 8).astype(np.float32)
-    answers, random = [], quantizer.element.policy.mode.needs_random_bits
+    takes_words, answers = quantizer.element.policy.mode.needs_random_bits and not draws, []
     for factor in (1.0, 100.0):
         blocks = np.stack([block, block * np.float32(factor)])
-        words = None if is_random or not random else np.zeros(blocks.shape, np.uint32)
+        words = np.zeros(blocks.shape, np.uint32) if takes_words else None
         trial = Trial(quantizer.group, blocks, Given(), backend, across=across_of(quantizer, 2), words=words)
         found = subject.ask(trial)
         answers.append(found.at(np.array([0])))
-    if is_random:
+    if draws:
         first, second = (each.scales for each in answers)
         return first is None or second is None or not np.array_equal(first, second)
     return not answers[0].equals(answers[1])

@@ -21,7 +21,7 @@ from mpsim.validate.cast.classify import Kind, Staged, staged_outcome
 from mpsim.validate.cast.policy.treatments import FIELDS, QUIRKS
 from mpsim.validate.cast.rules import Rule
 from mpsim.validate.grid import Places, places
-from mpsim.validate.operations.causes import alike, meaning
+from mpsim.validate.readings import alike, meaning
 from mpsim.validate.sources import SOURCES, widened
 
 
@@ -89,10 +89,7 @@ def _other_codes(answers: Answers, got: Outcome, rule: Rule, backend: str) -> st
             if _all_equal(rule.outcome(x, SOURCES["float64"], answers.results.space, backend=backend), got, rule):
                 return f"codes of {source.name} are read as {meaning(other)}"
     if answers.results.space == "codes":
-        keeps = rule.nan_codes == nans.PAYLOAD or rule.nan == nans.TRUNCATED
         for other in alike(rule.format):
-            if keeps and not nans.has_payload(other):
-                continue
             if other.fits_float32 and rule.with_(format=other).outcome(
                 answers.x, source, "codes", backend=backend
             ).keys.tolist() == got.keys.tolist():  # fmt: skip

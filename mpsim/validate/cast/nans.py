@@ -73,7 +73,12 @@ def canonical_codes(format: Format) -> tuple[int, int]:
 
 
 def codes(x: Array, format: Format, rule: NanCodes) -> Array:
-    """Returns the uint64 codes of the NaNs x (float32 or float64) by a rule. If it accepts any, they are canonical."""
+    """Returns the uint64 codes of the NaNs x (float32 or float64) by a rule. If it accepts any, they are canonical.
+
+    They are NO_CODE where the rule keeps payloads and the format has none.
+    """
+    if rule in (PAYLOAD, TRUNCATED) and not has_payload(format):
+        return np.full(x.shape, NO_CODE, np.uint64)
     negative = np.signbit(x)
     if rule in (PAYLOAD, TRUNCATED):
         width, mantissa = (32, 23) if x.dtype == np.float32 else (64, 52)
@@ -128,7 +133,7 @@ def found(answers: Answers) -> NanAnswers | None:
             f"every NaN is 0x{pair[0]:0{digits}x}" if pair[0] == pair[1] else f"NaN is {option.replace(',', ', -NaN ')}"
         )
         return NanAnswers(pair, option, shown)
-    if format.specials == "ieee" and format.mantissa_bits and np.array_equal(got, codes(x, format, PAYLOAD)):
+    if has_payload(format) and np.array_equal(got, codes(x, format, PAYLOAD)):
         return NanAnswers(PAYLOAD, PAYLOAD, "NaN keeps the upper bits of its payload, quieted")
     return NanAnswers(ANY, None, f"NaN has {np.unique(got).size} codes, by no rule known here")
 

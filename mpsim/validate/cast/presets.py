@@ -7,6 +7,7 @@ or sources that the system does not support.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from mpsim.errors import UsageError
@@ -169,28 +170,25 @@ def _arm_fz(format: Format, source: Source) -> Rule | None:
     return plain.with_(subnormal_inputs="flush", subnormal_results=results)
 
 
-def _arm_fp8(policy: Policy) -> Callable[[Format, Source], Rule | None]:
-    """FPMR.OSC 0 or 1, NSCALE 0. NaN is the default NaN; an overflow to NaN in float8_e4m3fn keeps its sign."""
+def _processor_fp8(
+    sources: tuple[str, ...], nan_code: int | None, policy: Policy
+) -> Callable[[Format, Source], Rule | None]:
+    """Conversions of a processor to OCP's formats. NaN has this code, by default the canonical one. An overflow to NaN,
+    in a format without infinity, may have any sign."""
 
     def rule(format: Format, source: Source) -> Rule | None:
-        if not _known(format, _OCP) or source.name not in ("float32", "float16", "bfloat16"):
-            return None
-        signed = policy.overflow is Overflow.INFINITY and not format.has_infinity
-        return Rule(format, policy, nan_codes=nans.ANY if signed else (format.nan_code or 0,) * 2)
-
-    return rule
-
-
-def _riscv_fp8(policy: Policy) -> Callable[[Format, Source], Rule | None]:
-    """Zvfofp8min: NaN is 0x7f in both formats. Of overflows to NaN the sign is not looked at."""
-
-    def rule(format: Format, source: Source) -> Rule | None:
-        if not _known(format, _OCP) or source.name not in ("float32", "bfloat16"):
+        if not _known(format, _OCP) or source.name not in sources:
             return None
         overflows = policy.overflow is Overflow.INFINITY and not format.has_infinity
-        return Rule(format, policy, nan_codes=nans.ANY if overflows else (0x7F, 0x7F))
+        return Rule(format, policy, nan_codes=nans.ANY if overflows else (nan_code or format.nan_code or 0,) * 2)
 
     return rule
+
+
+#: FPMR.OSC 0 or 1, NSCALE 0. NaN is the default NaN; an overflow to NaN keeps its sign.
+_arm_fp8 = partial(_processor_fp8, ("float32", "float16", "bfloat16"), None)
+#: Zvfofp8min: NaN is 0x7f in both formats. The sign of an overflow to NaN is not looked at.
+_riscv_fp8 = partial(_processor_fp8, ("float32", "bfloat16"), 0x7F)
 
 
 def _arm_ahp(format: Format, source: Source) -> Rule | None:

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from mpsim.formats import FORMATS
+from mpsim.kernels.contract import Array
 from mpsim.rounding import round_to
 from mpsim.validate.grid import distances
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ matrices of several lengths and kinds, and on inputs that separate it from its n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from mpsim.kernels import DEFAULT_BACKEND
+from mpsim.kernels.contract import Array
 from mpsim.products.accumulators import Accumulator, Summation
 from mpsim.products.stages import Operand, Product
 from mpsim.products.tensor_cores import described, family_of
@@ -29,7 +30,6 @@ from mpsim.validate.dot.results import Tried
 from mpsim.validate.dot.shapes import every_number_of_terms
 from mpsim.validate.dot.subjects import DotSubject
 
-Array = np.ndarray[Any, Any]
 #: Products in stages that give every answer and are printed, at most: the shortest.
 MOST_PRODUCTS = 4
 NOT_CONVERTED = Operand(), Operand()

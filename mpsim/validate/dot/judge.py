@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mpsim.errors import UsageError
+from mpsim.kernels.contract import Array
 from mpsim.products.accumulators import Summation
 from mpsim.rounding import round_to
 from mpsim.validate.dot.inputs.matrices import cancelling
@@ -17,7 +18,6 @@ from mpsim.validate.dot.results import WIDE, Difference, Tried, is_drawn
 from mpsim.validate.dot.shapes import LargestProduct
 from mpsim.validate.dot.subjects import Model, same
 
-Array = np.ndarray[Any, Any]
 #: (name, a, b, the subject's answer)
 Corpus = tuple[str, Array, Array, Array]
 #: (a, b, the subject's dot products of their rows)

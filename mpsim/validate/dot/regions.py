@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mpsim.kernels.contract import Array
 from mpsim.products.accumulators import Accumulator, Summation, in_stages
 from mpsim.products.tensor_cores import described
 from mpsim.validate.dot.inputs.matrices import Vectors, vectors
@@ -18,7 +19,6 @@ from mpsim.validate.dot.inputs.packing import region_of
 from mpsim.validate.dot.orders.trees import nodes_of_product
 from mpsim.validate.dot.subjects import DotSubject, Model, same
 
-Array = np.ndarray[Any, Any]
 Shape = tuple[int, int]
 #: Regions of one shape, and other orders, that are looked for at most.
 MOST_REGIONS, MOST_ORDERS = 8, 4

@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpsim.formats import as_format
+from mpsim.kernels.contract import Array
 from mpsim.products.accumulators import Summation
 from mpsim.products.tensor_cores import described, short
 from mpsim.rounding import round_to
 from mpsim.validate.dot.inputs.matrices import numbers_of_terms
 from mpsim.validate.dot.regions import Elsewhere
 from mpsim.validate.dot.subjects import DotSubject, same
-
-Array = np.ndarray[Any, Any]
 
 #: Terms of these products, at most.
 MOST_TERMS = 96
@@ -138,18 +137,18 @@ class LargestProduct(NamedTuple):
 
 def largest_product(subject: DotSubject, length: int, seed: int) -> LargestProduct | None:
     """None for a subject that takes vectors. Raises SubjectError where the subject fails."""
-    if subject.form == "dot":
-        return None
-    a, b = largest_operands(subject, min(length, MOST_TERMS), seed)
-    right = np.ascontiguousarray(b.T)
-    return LargestProduct(a, right, subject.matmul(a, right))
+    return _product(subject, min(length, MOST_TERMS), seed, LARGEST)
 
 
 def wide_product(subject: DotSubject, seed: int) -> LargestProduct | None:
     """A product of more rows and columns than any other, of WIDE_TERMS; None for a subject that takes vectors."""
+    return _product(subject, WIDE_TERMS, seed, WIDE_SIDE)
+
+
+def _product(subject: DotSubject, length: int, seed: int, side: int) -> LargestProduct | None:
     if subject.form == "dot":
         return None
-    a, b = largest_operands(subject, WIDE_TERMS, seed, WIDE_SIDE)
+    a, b = largest_operands(subject, length, seed, side)
     right = np.ascontiguousarray(b.T)
     return LargestProduct(a, right, subject.matmul(a, right))
 

@@ -13,6 +13,7 @@ from mpsim import checks
 from mpsim.contraction import matmul
 from mpsim.formats import FORMATS, as_format
 from mpsim.kernels import DEFAULT_BACKEND, hosted
+from mpsim.kernels.contract import Array
 from mpsim.products.accumulators import Summation, in_stages
 from mpsim.products.stages import AddC, Product, Scale
 from mpsim.products.tensor_cores import family_of
@@ -27,7 +28,6 @@ from mpsim.validate.subjects.opening import Calling, is_library, open_native, op
 from mpsim.validate.subjects.programs import DotProgram
 from mpsim.validate.subjects.worker import Typed
 
-Array = np.ndarray[Any, Any]
 Multiply = Callable[[Array, Array], Any]
 
 #: Rows and columns of the matrices that subjects are asked for: of probes, one for each element of the diagonal.

@@ -15,6 +15,7 @@ import numpy as np
 from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.kernels import DEFAULT_BACKEND
+from mpsim.kernels.contract import Array
 from mpsim.process import default_float_environment
 from mpsim.products.accumulators import Summation, in_stages
 from mpsim.products.tensor_cores import accumulator_of
@@ -41,7 +42,6 @@ from mpsim.validate.dot.shapes import (
 from mpsim.validate.dot.subjects import SIDE, DotSubject, open_dot, same
 from mpsim.validate.subjects.opening import Calling
 
-Array = np.ndarray[Any, Any]
 #: Kinds of random matrices that are asked for a second time.
 STEADY = ("normal", "cancelling")
 #: Pairs of vectors that are asked for at other addresses.

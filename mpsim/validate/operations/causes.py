@@ -14,6 +14,7 @@ from mpsim.formats import FORMATS, Format
 from mpsim.kernels.contract import Array
 from mpsim.policies import PLAIN_MODES, Mode, Overflow
 from mpsim.validate.operations.classes import Codes
+from mpsim.validate.readings import alike, meaning
 
 #: Formats in which an implementation may round first.
 BETWEEN = ("float32", "float16", "bfloat16")
@@ -90,20 +91,6 @@ def _other_formats(
         except UsageError:
             continue
         yield f"results are encoded as {meaning(other)}", found
-
-
-def alike(format: Format) -> list[Format]:
-    """The formats that a code of this one may be taken for."""
-    plain = Format(
-        "", format.exponent_bits, format.mantissa_bits, format.bias, "none", format.subnormals, format.signed
-    )
-    named = [each for each in FORMATS.values() if each.bits == format.bits and each != format]
-    return [*named, plain] if format.specials not in ("none", "e8m0") else named
-
-
-def meaning(format: Format) -> str:
-    """A format in words."""
-    return format.name or "numbers without infinity and NaN"
 
 
 def _other_operation(

@@ -99,10 +99,8 @@ class Subject:
                 f"{self.name} holds vectors: it answers its own inputs only, and stochastic modes with its own random "
                 f"words (--given-bits)"
             )
-        width = 8 * source.unsigned.itemsize
-        reads = self.reads
-        if reads is not None and (reads.bits != width or reads.is_float and reads.name != source.name):
-            raise SubjectError(f"{self.name} reads {reads.name}; the source is {source.name}")
+        if self.reads is not None and not self.reads.holds(8 * source.unsigned.itemsize, source.name):
+            raise SubjectError(f"{self.name} reads {self.reads.name}; the source is {source.name}")
         arrays = [Typed(*source.typed(patterns, self.format is not None or self.integer is not None))]
         if random_bits is not None:
             arrays.append(Typed("uint32", random_bits))

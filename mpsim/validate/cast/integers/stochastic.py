@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +19,7 @@ from mpsim.validate.cast.integers.rules import unsigned_codes
 from mpsim.validate.cast.stochastic.causes import Seen, explanations
 from mpsim.validate.cast.stochastic.chances import chance
 from mpsim.validate.cast.stochastic.frequencies import groups_of, wrong_binades, wrong_points
-from mpsim.validate.cast.stochastic.given_bits import words_of
+from mpsim.validate.cast.stochastic.given_bits import deciding_words, words_of
 from mpsim.validate.cast.stochastic.given_causes import alternatives
 from mpsim.validate.cast.stochastic.own_bits import DRAWS, FALSE_ALARM_RATE
 from mpsim.validate.cast.stochastic.result import ALL_BITS, StochasticReport
@@ -134,20 +133,10 @@ def _asked(cast: _Cast, count: int, seed: int) -> tuple[Array, list[tuple[Array,
         found = ask(cast.subject, cast.source, cast.target, cast.subject.vectors.inputs)
         return found.patterns, [(words_of(cast.subject), found.codes)]
     patterns = corpus(cast.target, cast.source, seed)
-    asks = _deciding_words(widened(cast.source.values(patterns)), cast.policy, count, seed)
-    return patterns, [(words, cast.asked(patterns, words)) for words in asks]
-
-
-def _deciding_words(x: Array, policy: IntegerPolicy, count: int, seed: int) -> Sequence[Array]:
-    """Returns words for each x: two random ones, the smallest whose low bits send it up, and the one before it."""
-    generator = np.random.default_rng(seed)
-    random = [generator.integers(0, 1 << 32, x.size, np.uint32) for _ in range(2)]
-    place = np.abs(np.where(np.isfinite(x), x, 0))
-    up = np.ldexp(chance(place - np.floor(place), policy.mode, count), count).astype(np.uint64)
-    mask = np.uint64((1 << count) - 1)
-    carry = (np.uint64(1 << count) - up) & mask
-    above = random[0].astype(np.uint64) & ~mask & np.uint64(0xFFFFFFFF)
-    return [*random, (above | carry).astype(np.uint32), (above | ((carry - np.uint64(1)) & mask)).astype(np.uint32)]
+    x = widened(cast.source.values(patterns))
+    magnitude = np.abs(np.where(np.isfinite(x), x, 0))
+    up = chance(magnitude - np.floor(magnitude), cast.policy.mode, count)
+    return patterns, [(words, cast.asked(patterns, words)) for words in deciding_words(up, count, seed)]
 
 
 def _own(cast: _Cast, count: int | None, seed: int) -> StochasticReport:

@@ -18,6 +18,7 @@ from mpsim.validate.cast.integers.asking import IntegerAnswers, UnsteadyInteger,
 from mpsim.validate.cast.integers.comparing import IntegerComparison, compare, find, nan_number, wrong
 from mpsim.validate.cast.integers.rules import PRESETS, IntegerRule
 from mpsim.validate.cast.integers.rules import presets as preset_rules
+from mpsim.validate.cast.nans import ANY
 from mpsim.validate.sources import Source, as_source
 from mpsim.validate.subjects.casts import Subject, as_subject, narrow_inputs
 
@@ -96,15 +97,29 @@ def declared_integer_rule(
         raise UsageError(
             f"mode {mode} is tested by mpsim.validate.cast.integers.stochastic, and by 'mpsim validate cast --mode'"
         )
-    any_nan = nan in (None, "any")
+    policy, any_nan = declared_integer_policy(target, mode, overflow, nan, infinity)
+    return IntegerRule(target, policy, any_nan)
+
+
+def declared_integer_policy(
+    target: Integer, mode: str | None, overflow: str | None, nan: str | None, infinity: str | None,
+    random_bit_count: int | None = None,
+) -> tuple[IntegerPolicy, bool]:  # fmt: skip
+    """Returns the policy that the arguments declare, and whether every result for NaN counts as right.
+
+    Raises:
+        UsageError: An argument is unknown or does not match.
+    """
+    any_nan = nan in (None, ANY)
     policy = IntegerPolicy(
         Mode(mode or "nearest_even"),
         overflow or "saturate",  # type: ignore[arg-type]
         "zero" if any_nan else str(nan),
         infinity or "overflow",
+        random_bit_count,
     )
     policy.check(target)
-    return IntegerRule(target, policy, any_nan)
+    return policy, any_nan
 
 
 def validate_integer_cast(

@@ -87,7 +87,10 @@ def words_of(subject: Subject) -> Array:
 
 def _trials(x: Array, format: Format, source: Source, policy: Policy, seed: int) -> Iterator[tuple[Array, Array]]:
     """Yields the indices of numbers and their words."""
-    words = _deciding_words(x, format, source, policy, seed)
+    count = policy.random_bit_count
+    assert count is not None
+    place = places(np.where(np.isfinite(x), x, 0), format, source)
+    words = deciding_words(chance((place.magnitude - place.lower) / place.quantum, policy.mode, count), count, seed)
     every = np.arange(x.size)
     for bits in words:
         yield every, bits
@@ -97,16 +100,12 @@ def _trials(x: Array, format: Format, source: Source, policy: Policy, seed: int)
         yield chosen, np.choose(generator.integers(0, len(words), length), [bits[chosen] for bits in words])
 
 
-def _deciding_words(x: Array, format: Format, source: Source, policy: Policy, seed: int) -> list[Array]:
-    """Returns words for each x: two random ones, the smallest whose low bits carry, and the one before it."""
-    count, generator = policy.random_bit_count, np.random.default_rng(seed)
-    assert count is not None
-    random = [generator.integers(0, 1 << 32, x.size, np.uint32) for _ in range(2)]
-    finite = np.where(np.isfinite(x), x, 0)
-    place = places(finite, format, source)
-    up = chance((place.magnitude - place.lower) / place.quantum, policy.mode, count)
-    discarded = np.ldexp(up, count).astype(np.uint64)
+def deciding_words(up: Array, count: int, seed: int) -> list[Array]:
+    """Returns words for numbers that go up with these probabilities: two random ones, the smallest whose ``count`` low
+    bits send the number up, and the one before it."""
+    generator = np.random.default_rng(seed)
+    random = [generator.integers(0, 1 << 32, up.size, np.uint32) for _ in range(2)]
     mask = np.uint64((1 << count) - 1)
-    carry = ((np.uint64(1 << count) - discarded) & mask).astype(np.uint64)
+    carry = (np.uint64(1 << count) - np.ldexp(up, count).astype(np.uint64)) & mask
     above = random[0].astype(np.uint64) & ~mask & np.uint64(0xFFFFFFFF)
     return [*random, (above | carry).astype(np.uint32), (above | ((carry - np.uint64(1)) & mask)).astype(np.uint32)]

@@ -81,7 +81,7 @@ class StochasticReport(Report):
         return Verdict.of(self.mismatches == 0 and not self.frequencies and not self.binades and certain)
 
     def details(self) -> Record:
-        fields = {name: value for name, value in vars(self).items() if name not in ("subject", "state", "notes")}
+        fields = {name: value for name, value in vars(self).items() if name not in Report.__dataclass_fields__}
         fields["policy"] = {"mode": self.policy.mode.value, "overflow": self.policy.overflow.value}
         fields["smallest"] = optional(self.smallest)
         fields["frequencies"] = [frequency.to_dict() for frequency in self.frequencies]

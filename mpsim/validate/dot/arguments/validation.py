@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mpsim.errors import UsageError
+from mpsim.kernels.contract import Array
 from mpsim.products.accumulators import Summation, in_stages
 from mpsim.products.stages import AddC, Bias, Product
 from mpsim.products.tensor_cores import described
@@ -25,7 +26,6 @@ from mpsim.validate.dot.orders.candidates import beside
 from mpsim.validate.dot.results import Difference, DotReport, Tried
 from mpsim.validate.dot.subjects import DotSubject, Model, same, used_by
 
-Array = np.ndarray[Any, Any]
 #: How to declare what uses an argument.
 EXAMPLES = {
     "c": "product(epilogue=(addc(),)) or product(order=…, start=c)",
@@ -168,7 +168,7 @@ def _does_not_read_c(model: Model, answered: Answered, backend: str) -> bool:
     )
 
 
-def _element(value: Any, name: str, i: int, j: int) -> str:
+def _element(value: object, name: str, i: int, j: int) -> str:
     """What one element of the product reads."""
     array = np.asarray(value)
     if array.ndim == 0:

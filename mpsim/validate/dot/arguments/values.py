@@ -10,6 +10,7 @@ import numpy as np
 
 from mpsim.contraction import matmul
 from mpsim.formats import as_format
+from mpsim.kernels.contract import Array
 from mpsim.products.accumulators import Accumulator, in_stages
 from mpsim.products.stages import Product
 from mpsim.rounding import decode, round_to
@@ -18,7 +19,6 @@ from mpsim.validate.dot.shapes import LARGEST, SIZES
 from mpsim.validate.dot.subjects import as_inputs
 from mpsim.validate.subjects.worker import Typed
 
-Array = np.ndarray[Any, Any]
 #: Shapes beside the square ones: few rows, few columns, neither a multiple of a vector.
 SHAPES = ((1, 16), (16, 1), (3, 5), (33, 19))
 #: Shapes in which one product is asked: other sums for some numbers of rows or columns show there.

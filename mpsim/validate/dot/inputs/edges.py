@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from mpsim.formats import Format
+from mpsim.kernels.contract import Array
 from mpsim.rounding import round_to
 
-Array = np.ndarray[Any, Any]
 #: k, and the product: 2**exponent times a factor, or times one factor for each operand.
 Term = tuple[int, int, float | tuple[float, float]]
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from mpsim.formats import Format, as_format
+from mpsim.kernels.contract import Array
 from mpsim.rounding import round_to
 
-Array = np.ndarray[Any, Any]
 #: Pairs of vectors of one number of terms.
 REPEATS = 8
 

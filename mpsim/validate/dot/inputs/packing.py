@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from mpsim.kernels.contract import Array
+
 Places = tuple[tuple[int, int], ...]
 
 

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from mpsim.formats import Format, as_format
+from mpsim.kernels.contract import Array
 from mpsim.validate.dot.inputs.edges import Term, operands
 from mpsim.validate.dot.subjects import DotSubject
-
-Array = np.ndarray[Any, Any]
 
 WIDEST = 40  # exponents of products that probes use, at most
 PARTNERS = 40  # first k among which the partner of k = 0 is looked for

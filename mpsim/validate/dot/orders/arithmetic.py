@@ -6,16 +6,16 @@ Every leaf and every node is asked on its own, so no combination of formats has 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from mpsim.formats import FORMATS, as_format
+from mpsim.kernels.contract import Array
 from mpsim.products.stages import FLOAT32, Node, Sums
 from mpsim.validate.dot.inputs.edges import Term, operands
 from mpsim.validate.dot.inputs.probes import Prober
 
-Array = np.ndarray[Any, Any]
 #: Formats of sums and products that are told apart by their bits, beside that of the answers.
 NAMES = ("bfloat16", "float16", "float32", "float64")
 #: Exponent of the products whose last bits are looked at, so that what is left of them is not too small to see.

@@ -102,8 +102,13 @@ def within_zero(tree: Tree) -> Tree:
 
 
 def roundings_of(length: int, how: Arithmetic, prober: Prober) -> tuple[Sums | None, ...]:
-    """How all products may be rounded."""
-    return _roundings(how.products(length), how, prober)
+    """How products may be rounded: to the format that was seen, or not unless they are subnormal."""
+    name = how.products(length)
+    if name is not None:
+        return (how.rounding(name),)
+    smallest = 2 * prober.inputs.quantum_exponent
+    is_open = FLOAT32.format not in how.rounded and smallest < FORMATS["float32"].quantum_exponent
+    return (None, how.rounding(FLOAT32.format)) if is_open else (None,)
 
 
 def from_zero(product: Product) -> Product:
@@ -137,17 +142,8 @@ def _variations(order: Order, length: int, prober: Prober, how: Arithmetic) -> I
     bits = _bits_of_terms(how.products(length), prober)
     for start in ("zero",) if how.from_zero else ("first",):
         for made in _choices(order, formats, start, bits):
-            for products in (None,) if is_aligned else _roundings(how.products(length), how, prober):
+            for products in (None,) if is_aligned else roundings_of(length, how, prober):
                 yield Product(products=products, order=made, output=_output(prober))
-
-
-def _roundings(name: str | None, how: Arithmetic, prober: Prober) -> tuple[Sums | None, ...]:
-    """How products may be rounded: to the format that was seen, or not unless they are subnormal."""
-    if name is not None:
-        return (how.rounding(name),)
-    smallest = 2 * prober.inputs.quantum_exponent
-    is_open = FLOAT32.format not in how.rounded and smallest < FORMATS["float32"].quantum_exponent
-    return (None, how.rounding(FLOAT32.format)) if is_open else (None,)
 
 
 def _choices(order: Order, formats: Sequence[Sums], start: str, bits: int) -> Iterator[Order]:

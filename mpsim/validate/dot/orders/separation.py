@@ -8,20 +8,19 @@ the width of an alignment, where terms cancel, near both ends of the range, and 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from mpsim.formats import Format
 from mpsim.kernels import DEFAULT_BACKEND
+from mpsim.kernels.contract import Array
 from mpsim.products.accumulators import Summation
 from mpsim.rounding import round_to
 from mpsim.validate.dot.inputs.edges import edge_batches
 from mpsim.validate.dot.inputs.probes import Prober
 from mpsim.validate.dot.orders.candidates import sums_of
 from mpsim.validate.dot.subjects import Model, same
-
-Array = np.ndarray[Any, Any]
 
 #: Rows of each batch, batches, and how many of the rows that separate are asked of the subject.
 ROWS, BATCHES, ASKED = 1024, 8, 96

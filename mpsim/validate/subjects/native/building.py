@@ -27,6 +27,10 @@ class CType(NamedTuple):
     def is_float(self) -> bool:
         return not self.name.startswith(("int", "uint"))
 
+    def holds(self, bits: int, name: str) -> bool:
+        """Whether words of this many bits can be passed that are numbers of a type, or codes in an integer type."""
+        return self.bits == bits and (self.name == name or not self.is_float)
+
 
 @dataclass(frozen=True)
 class Shim:
