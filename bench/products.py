@@ -61,7 +61,8 @@ def narrow_results(threads: int, repetitions: int) -> list[dict[str, Any]]:
     rows = []
     for shape in SHAPES:
         cases = {"float32": Product(), "bfloat16": Product(output=Sums("bfloat16"))}
-        calls = {name: call_of(*operands(shape), product, threads) for name, product in cases.items()}
+        a, b = operands(shape)
+        calls = {name: call_of(a, b, product, threads) for name, product in cases.items()}
         times = harness.interleaved(calls, repetitions, time.process_time)
         seconds = {name: timing.minimum for name, timing in times.items()}
         rows.append({"shape": shape, "seconds": seconds, "ratio": seconds["bfloat16"] / seconds["float32"]})

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 from kernel_cases import CASES
+from networks import Branching
 from samples import SLOW
 
 import mpsim
-from mpsim import arithmetic, assignment, blocks, integers, matmul, nn, ops, round_to
+from mpsim import arithmetic, assignment, blocks, integers, matmul, round_to
 from mpsim.formats import FORMATS
 from mpsim.kernels import bind, load
 from mpsim.process import environment, release_threads
@@ -60,7 +61,7 @@ def bits(value: object) -> bytes:
 
 
 def kernels(backend: str, threads: int) -> Iterator[tuple[str, Call]]:
-    """Every kernel on its first and its largest case with ordinary and with small numbers."""
+    """Every kernel on three cases, the first, the middle and the largest one, with ordinary and with small numbers."""
     for name, cases in CASES.items():
         for number, case in enumerate([cases[0], cases[len(cases) // 2], max(cases, key=lambda case: len(bits(case)))]):
             for kind, change in (("", lambda x: x), ("small", small)):
@@ -95,30 +96,12 @@ def products(backend: str, threads: int) -> Iterator[tuple[str, Call]]:
         )
 
 
-class Tiny(nn.Module):
-    """A few layers of each kind."""
-
-    name, width, classes, input_shape = "tiny", 1.0, 3, (2, 4, 4)
-
-    def __init__(self) -> None:
-        self.conv, self.norm, self.relu, self.pool = (
-            nn.Conv2d(2, 4, 3, padding=1),
-            nn.BatchNorm2d(4),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-        )
-        self.head = nn.Linear(16, 3)
-
-    def __call__(self, x: Any) -> Any:
-        return self.head(ops.flatten(self.pool(self.relu(self.norm(self.conv(x))))))
-
-
-IMAGES = [numbers(4, 2, 4, 4, seed=step) for step in range(2)]
+IMAGES = [numbers(4, 3, 8, 8, seed=step) for step in range(2)]
 
 
 def steps(backend: str, threads: int) -> object:
     """Two training steps whose tensors are small."""
-    model = Tiny()
+    model = Branching()
     plan = assignment.demote(mpsim.trace(model, batch=4), 0.7)
     trainer = mpsim.Trainer(model, plan, backend=backend, threads=threads)
     for images in IMAGES:

@@ -21,6 +21,7 @@ from mpsim.products.stages import (
     AlignedLate,
     Bias,
     Blocks,
+    ByColumn,
     Descending,
     Exact,
     Folding,
@@ -228,6 +229,7 @@ def products(draw: st.DrawFn, length: int) -> Product:
     found = Product(draw(operand), draw(operand), order=order, output=draw(single_sums()))
     for field, value in (
         ("products", rounded),  # which an aligned order refuses
+        ("order", ByColumn(1, order, draw(orders(length))) if draw(st.sampled_from([0, 0, 0, 1])) else order),
         ("epilogue", draw(epilogues())),  # of which many are refused
         ("start", draw(st.sampled_from(["zero", "c"]))),
         ("parts", draw(st.one_of(st.none(), st.none(), parts()))),

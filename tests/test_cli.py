@@ -247,6 +247,7 @@ def test_every_command_explains_itself_and_has_json(call):
 def test_the_command_is_quick_to_start_and_installed():
     output = subprocess.run([sys.executable, "-m", "mpsim.cli", "--help"], capture_output=True, text=True, check=True)
     assert "sweep" in output.stdout
-    code = "import sys, mpsim; print([n for n in ('numba', 'matplotlib', 'sklearn', 'typer') if n in sys.modules])"
+    heavy = ("numba", "matplotlib", "sklearn", "typer", "torch")
+    code = f"import sys, mpsim; print([name for name in {heavy} if name in sys.modules])"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert output.stdout.strip() == "[]"

@@ -112,6 +112,7 @@ def test_special_arguments() -> None:
     for name, values in expected.items():
         y, wanted = evaluate(x, name, 0.25), np.float32(values)
         assert np.array_equal(y, wanted, equal_nan=True), (name, y)
-        assert np.array_equal(np.signbit(y[:4]), np.signbit(wanted[:4])) or np.isnan(wanted[3]), name
+        numbers = ~np.isnan(wanted)
+        assert np.array_equal(np.signbit(y[numbers]), np.signbit(wanted[numbers])), name
     bounds = evaluate(np.float32([-2, -1, 0.5, 3, nan]), "clamp", -1, 1)
     assert np.array_equal(bounds, np.float32([-1, -1, 0.5, 1, nan]), equal_nan=True)

@@ -81,11 +81,14 @@ def test_images(call: Call, without: Callable[[str], None], tmp_path: Path) -> N
 
 
 def test_testing() -> None:
-    """Assertions do not need Hypothesis; strategies and laws say what does."""
+    """Only strategies and laws need Hypothesis, and say so."""
     program = (
         "import sys; sys.modules['hypothesis'] = None\n"
+        "import mpsim.cli, mpsim.validate.cast.validation\n"
+        "assert not any(name.startswith('mpsim.testing') for name in sys.modules)\n"
         "import mpsim.testing\n"
         "mpsim.testing.assert_same_bits([1], [1])\n"
+        "mpsim.testing.check_gradients\n"
         "for name in ('laws', 'near_ties'):\n"
         "    try: getattr(mpsim.testing, name)\n"
         "    except ModuleNotFoundError as error: print(error)"

@@ -201,13 +201,14 @@ def test_every_backend_gives_the_definition(case: Case) -> None:
             assert beside.c is not None and "begins with +0" in str(error)
     if not found:
         with pytest.raises(UsageError, match="begins with"):
-            dot(a[0].tolist(), b[:, 0].tolist(), product, of_element(beside, 0, 0))
+            for j in range(2):
+                dot(a[0].tolist(), b[:, j].tolist(), product, of_element(beside, 0, j), column=j)
         return
     for i in range(3):
         for j in range(2):
             one = None if added is None else float(added[j])
             element = of_element(beside, i, j)
-            expected = dot(a[i].tolist(), b[:, j].tolist(), product, element, one, 2 * i + j)
+            expected = dot(a[i].tolist(), b[:, j].tolist(), product, element, one, 2 * i + j, j)
             for backend in BACKENDS:
                 got = found[backend][i, j]
                 assert same(float(got), expected), (backend, product, a[i], b[:, j], element, one, got, expected)
@@ -373,7 +374,7 @@ def test_each_column_in_its_order(backend: str, transposed: bool) -> None:
     beside = Beside(c=c, right_scale=scale)
     found = load(backend).matmul(*operands, beside, threads=1, accumulator=product)
     for i, j in np.ndindex(found.shape):
-        given = Beside(c=float(c[i, j]), right_scale=[float(scale[0, j])])
+        given = of_element(beside, i, j)
         expected = dot(a[i].tolist(), b[:, j].tolist(), product, given, float(bias[j]), column=j)
         assert same(float(found[i, j]), expected), (i, j)
     assert dot(a[0].tolist(), b[:, 2].tolist(), product, given, 0.0, column=2) == dot(

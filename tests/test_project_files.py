@@ -7,8 +7,6 @@ import re
 import tomllib
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -26,12 +24,6 @@ def test_the_citation_names_the_software_and_the_paper() -> None:
     assert re.findall(r"^(title|cff-version|license): .*", text, re.MULTILINE) == ["cff-version", "title", "license"]
     for word in ("Wonyeol", "Rahul", "Aiken", "2301.13464", "year: 2023", "The mpsim authors"):
         assert word in text
-
-
-@pytest.mark.parametrize("name", ["SECURITY.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "README.md", "CHANGELOG.md"])
-def test_links_between_documents_are_alive(name: str) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / name).read_text()):
-        assert (ROOT / target).exists(), target
 
 
 def test_issue_forms_have_what_a_form_needs() -> None:

@@ -61,7 +61,7 @@ def has_example(module: ModuleType, name: str) -> bool:
         own = examples(type(value).__doc__) if type(value).__module__.startswith("mpsim.") else []
         return bool(own) or any(re.search(rf"\b{name}\b", line) for line in examples(module.__doc__))
     if document := api.EXAMPLES.get(module.__name__):
-        return bool(examples(value.__doc__)) or bool(re.search(rf"\b{name}\(", blocks(DOCS / document)))
+        return bool(examples(value.__doc__)) or bool(re.search(rf"\b{name}\(", python_of(DOCS / document)))
     return bool(examples(value.__doc__))
 
 
@@ -83,10 +83,10 @@ def test_a_missing_example_is_noticed() -> None:
     ]  # fmt: skip
 
 
-def blocks(document: Path) -> str:
+def python_of(document: Path) -> str:
     """The Python code of a document."""
-    text = document.read_text(encoding="utf-8")
-    return "".join(re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
+    blocks = documents.blocks_of(document.read_text(encoding="utf-8"))
+    return "".join(block.text for block in blocks if block.language == "python")
 
 
 def test_every_public_name_has_a_page() -> None:
@@ -148,7 +148,7 @@ def test_links_of_documents_hold() -> None:
     generated = {DOCS / f"{folder}/index.md" for folder in ("formats", "api", "commands", "presets")}
     generated |= {DOCS / f"presets/{folder}/index.md" for folder in ("casts", "products", "quantisers")}
     broken = []
-    for path in [*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
+    for path in [*DOCS.rglob("*.md"), *ROOT.glob("*.md")]:
         text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
         for link in re.findall(r"\]\(([^)\s]+)\)", text):
             if re.match(r"https?://[\w-]+(\.[\w-]+)+", link):

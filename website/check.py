@@ -38,7 +38,7 @@ class Page(HTMLParser):
 
 def problems(folder: str | Path) -> Iterator[str]:
     """One sentence for each link that does not hold and each file of another host."""
-    root = Path(folder)
+    root = Path(folder).resolve()
     pages = {path: Page(path.read_text(encoding="utf-8")) for path in root.rglob("*.html")}
     for path, page in pages.items():
         name = path.relative_to(root).as_posix()
@@ -48,20 +48,20 @@ def problems(folder: str | Path) -> Iterator[str]:
             if parts.scheme in ("http", "https"):
                 if not _ADDRESS.fullmatch(link):
                     yield f"{name}: {link} is not an address"
-            elif not parts.scheme and (why := _broken(parts.path, parts.fragment, path, root, pages)):
+            elif not parts.scheme and (why := _broken(parts.path, parts.fragment, path, pages)):
                 yield f"{name}: {link} {why}"
 
 
-def _broken(link: str, fragment: str, path: Path, root: Path, pages: dict[Path, Page]) -> str:
+def _broken(link: str, fragment: str, path: Path, pages: dict[Path, Page]) -> str:
     """Why a link within the site does not hold, or ""."""
     if link.startswith("/"):
         return "" if path.name == "404.html" else "is absolute"
-    target = (path.parent / unquote(link)).resolve() if link else path.resolve()
+    target = (path.parent / unquote(link)).resolve() if link else path
     if target.is_dir():
         target /= "index.html"
     if not target.exists():
         return "does not exist"
-    page = pages.get(target) or pages.get(root / target.relative_to(root.resolve()))
+    page = pages.get(target)
     if fragment and page is not None and unquote(fragment) not in page.anchors:
         return "has no such anchor"
     return ""

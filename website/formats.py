@@ -201,11 +201,15 @@ def _overview() -> str:
     )
 
 
+def of_levels() -> dict[str, Format]:
+    """The formats of the named levels of plans, by their names."""
+    return {row.name: row for levels in LEVELS.values() for level in levels.steps for row in level.values()}
+
+
 def _paper_family() -> str:
-    named = {row.name: row for levels in LEVELS.values() for level in levels.steps for row in level.values()}
     rows = [
         [f"`{row.name}`", row.bits, row.bias, f"{row.largest:g}", f"{row.smallest:g}"]
-        for row in named.values() if row.name.startswith("fp_")
+        for row in of_levels().values() if row.name.startswith("fp_")
     ]  # fmt: skip
     return (
         "# fp_E_M_B\n\nThe family of the paper (Lee, Sharma and Aiken 2023, §4.1): E exponent bits, M mantissa bits, "

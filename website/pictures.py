@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from math import log2
 
 from mpsim.formats import Format
@@ -115,6 +116,7 @@ def staircase(points: list[tuple[float, float]], caption: str) -> str:
     return figure("".join(lines), size + 34, caption, caption, size + 60)
 
 
+@cache
 def rounded_once() -> str:
     """The landing page's picture: a number that two roundings send to the wrong neighbour. All places are computed."""
     import numpy as np

@@ -78,12 +78,8 @@ def _picture(mode: Mode) -> str:
 
 def _examples(mode: Mode) -> str:
     results = round_to(np.array(INPUTS), GRID, mode, backend="reference")
-    rows = [("x", *(f"{x:g}" for x in INPUTS)), ("result", *(_shown(y) for y in results))]
+    rows = [("x", *(f"{x:g}" for x in INPUTS)), ("result", *(f"{y:g}" for y in results))]
     return "For a format whose numbers near zero are whole:\n\n" + table(rows[0], rows[1:])
-
-
-def _shown(value: float) -> str:
-    return f"{value:g}"
 
 
 def _chances(mode: Mode) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from mpsim.assignment import LEVELS
 from mpsim.blocks import BLOCK_FORMATS, dequantize, quantize
 from mpsim.blocks.quantizers.presets import PRESETS as QUANTISERS
 from mpsim.blocks.quantizers.presets import Preset as QuantiserPreset
@@ -23,6 +22,7 @@ from mpsim.products.words import sentence_of as product_sentence
 from mpsim.validate.cast.presets import PRESETS as CASTS
 from mpsim.validate.cast.presets import Preset as CastPreset
 from mpsim.validate.sources import SOURCES
+from website.formats import of_levels
 from website.tables import code, plain, slug, table
 
 
@@ -51,9 +51,8 @@ def _overview() -> str:
 # -- casts --------------------------------------------------------------------------------------------------------
 def _targets() -> Iterable[Format]:
     """The named formats, those of the named levels, and one that stands for each other kind that a preset may have."""
-    levels = {row.name: row for each in LEVELS.values() for level in each.steps for row in level.values()}
     more = {name: FORMATS[name] for name in ("fp_5_10_0", "p3109_k8p3")}
-    return {**FORMATS, **levels, **more}.values()
+    return {**FORMATS, **of_levels(), **more}.values()
 
 
 def _cast(preset: CastPreset) -> str:
@@ -121,8 +120,7 @@ def _products_overview() -> str:
     """One table for each processor or library, by the first part of the names."""
     groups: dict[str, list[tuple[str, str]]] = {}
     for name, preset in PRODUCTS.items():
-        family = name.split("_mma")[0].split("_mfma")[0].split("_wgmma")[0].split("_tcgen05")[0].split("_")[0]
-        groups.setdefault(family, []).append((f"[{name}]({name}.md)", plain(preset.source)))
+        groups.setdefault(name.split("_")[0], []).append((f"[{name}]({name}.md)", plain(preset.source)))
     parts = [
         "# Presets of products\n\nA preset is what a matrix instruction or a library's sum computes. The options "
         "`--accumulator` and the function [`accumulator_of`](../../api/mpsim.validate.md) take its name.\n\n"

@@ -156,16 +156,21 @@ def avg_pool2d_gradient(gy: Array, x_shape: Any, kernel: Any, stride: Any, paddi
     return gx
 
 
+def distances(values: Array) -> Array:
+    """Each value of a row minus the largest one, or minus the first NaN."""
+    largest = values[0]
+    for value in values:
+        if value > largest or (np.isnan(value) and not np.isnan(largest)):
+            largest = value
+    return np.array([value - largest for value in values], F)
+
+
 def log_softmax(x: Array) -> Array:
     y = np.empty_like(x)
     for row, values in enumerate(x):
-        largest = values[0]
-        for value in values:
-            if value > largest or (np.isnan(value) and not np.isnan(largest)):
-                largest = value
-        distances = [value - largest for value in values]
-        logarithm = log32(np.array([reduction(exp32(np.array(distances, F)))], F))[0]
-        y[row] = [distance - logarithm for distance in distances]
+        below = distances(values)
+        logarithm = log32(np.array([reduction(exp32(below))], F))[0]
+        y[row] = [distance - logarithm for distance in below]
     return y
 
 
@@ -192,11 +197,7 @@ def nll_loss_gradient(g: Array, labels: Array, shape: Any) -> Array:
 def softmax(x: Array) -> Array:
     y = np.empty_like(x)
     for row, values in enumerate(x):
-        largest = values[0]
-        for value in values:
-            if value > largest or (np.isnan(value) and not np.isnan(largest)):
-                largest = value
-        exponentials = exp32(np.array([value - largest for value in values], F))
+        exponentials = exp32(distances(values))
         total = reduction(exponentials)
         y[row] = [exponential / total for exponential in exponentials]
     return y

@@ -16,7 +16,7 @@ from kernel_cases import ACCUMULATORS, CASES, numbers
 
 import reference_models
 from mpsim import assignment
-from mpsim.kernels import BACKENDS, BackendUnavailable, check_signatures, load
+from mpsim.kernels import BACKENDS, HAS_EXTENSION, BackendUnavailable, check_signatures, load
 from mpsim.kernels.contract import CONTRACT
 from mpsim.trace import trace
 from mpsim.training.trainer import Trainer
@@ -54,8 +54,8 @@ def expected() -> dict[str, list[Any]]:
 @pytest.fixture(autouse=True)
 def threads_for_small_contractions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else nothing here would be large enough for a second thread."""
-    module = pytest.importorskip("mpsim.kernels.compiled.contraction")
-    monkeypatch.setattr(module, "WORTH_THREADS", 0)
+    if HAS_EXTENSION:
+        monkeypatch.setattr("mpsim.kernels.compiled.contraction.WORTH_THREADS", 0)
 
 
 def check(name: str, backend: str, expected: dict[str, list[Any]]) -> None:

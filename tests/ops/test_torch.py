@@ -15,7 +15,6 @@ from mpsim.testing.gradients import LEAF
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[peers]'")
 F = torch.nn.functional
-RANDOM = np.random.default_rng(0)
 IMAGE, ROWS, POOLED = (2, 4, 5, 6), (2, 3, 8), (2, 3, 8, 6)
 
 #: name -> (ours, PyTorch's, shapes of the tensors); "+": positive numbers
@@ -158,9 +157,9 @@ def parameters(*tensors: Any) -> list[Parameter]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_op_and_its_gradients(name: str) -> None:
-    ours, theirs, shapes = CASES[name]
+    (ours, theirs, shapes), random = CASES[name], np.random.default_rng(0)
     positive, shapes = shapes[0] == "+", tuple(shape for shape in shapes if shape != "+")
-    arrays = [RANDOM.standard_normal(shape).astype(np.float32) for shape in shapes]
+    arrays = [random.standard_normal(shape).astype(np.float32) for shape in shapes]
     arrays = [np.abs(x) + np.float32(0.5) if positive else x for x in arrays]
     leaves = [Parameter(x.copy(), f"x{i}") for i, x in enumerate(arrays)]
     tape = Tape(kernels.bind("compiled"))
@@ -169,7 +168,7 @@ def test_op_and_its_gradients(name: str) -> None:
     wanted = theirs(*wide)
     assert y.shape == tuple(wanted.shape)
     assert close(y.value, wanted.detach().numpy())
-    gradient = RANDOM.standard_normal(y.shape).astype(np.float32)
+    gradient = random.standard_normal(y.shape).astype(np.float32)
     wanted.backward(torch.from_numpy(gradient))
     found = tape.pull_back(y, gradient.copy())
     for leaf, tensor in zip(leaves, wide, strict=True):
@@ -182,12 +181,13 @@ def close(found: np.ndarray, wanted: np.ndarray) -> bool:
 
 
 def test_embedding() -> None:
-    table, tokens = RANDOM.standard_normal((7, 3)).astype(np.float32), np.array([[2, 0, 2], [6, 2, 1]])
+    random = np.random.default_rng(0)
+    table, tokens = random.standard_normal((7, 3)).astype(np.float32), np.array([[2, 0, 2], [6, 2, 1]])
     weight, tape = Parameter(table.copy(), "weight"), Tape(kernels.bind("compiled"))
     y = ops.embedding(tape.input(tokens), weight)
     wide = torch.from_numpy(table).double().requires_grad_()
     wanted = F.embedding(torch.from_numpy(tokens), wide)
     assert np.array_equal(y.value, wanted.detach().numpy())
-    gradient = RANDOM.standard_normal(y.shape).astype(np.float32)
+    gradient = random.standard_normal(y.shape).astype(np.float32)
     wanted.backward(torch.from_numpy(gradient))
     assert close(tape.pull_back(y, gradient.copy())[weight], wide.grad.numpy())

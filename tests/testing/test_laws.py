@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import Phase, settings
 
-from mpsim import FORMATS, Policy, decode, encode, round_to
+from mpsim import Policy, decode, encode, round_to
 from mpsim.testing import assert_rounds_like, assert_same_bits, laws
 
 FORMAT = "float8_e4m3fn"
@@ -168,20 +166,3 @@ def test_bits_are_compared_not_values() -> None:
     assert_same_bits(quiet, other, any_nan=True)
     with pytest.raises(AssertionError, match="smallest input -2.0"):
         assert_same_bits(np.float32([1, 2, 3]), np.float32([0, 0, 3]), np.float32([5, -2, 1]))
-
-
-def test_mpsim_runs_without_hypothesis_and_testing_says_what_to_install() -> None:
-    code = """
-import sys
-sys.modules["hypothesis"] = None
-import mpsim, mpsim.cli, mpsim.validate.cast.validation
-assert not any(name.startswith("mpsim.testing") for name in sys.modules)
-from mpsim.testing import assert_same_bits, check_gradients
-try:
-    from mpsim.testing import formats
-except ModuleNotFoundError as error:
-    print(error)
-"""
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "pip install 'mpsim[testing]'" in told
-    assert FORMATS[FORMAT].bits == 8

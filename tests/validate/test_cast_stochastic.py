@@ -120,10 +120,9 @@ def test_false_alarms_are_rare() -> None:
     assert all(report.equal for report in reports)
 
 
-@pytest.mark.parametrize("text", ["ml_dtypes.float8_e5m2"])
-def test_subjects_without_random_bits_say_so(text: str) -> None:
+def test_subjects_without_random_bits_say_so() -> None:
     with pytest.raises(SubjectError, match="takes no random bits"):
-        open_subject(text, random_bits=True)
+        open_subject("ml_dtypes.float8_e5m2", random_bits=True)
 
 
 def test_command_line(tmp_path: Path) -> None:

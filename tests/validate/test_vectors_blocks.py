@@ -19,8 +19,6 @@ from mpsim.validate.blocks.validation import validate_blocks
 from mpsim.vectors.blocks import block_tables
 from mpsim.vectors.forms import Table
 
-pytest.importorskip("mpsim._kernels", reason="mpsim._kernels is not built: run 'pip install -e .'")
-
 Call = Callable[..., tuple[int, str, str]]
 #: A group of each kind, with what follows from the blocks, is given, or has random words.
 NAMES = (

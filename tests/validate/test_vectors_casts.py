@@ -19,8 +19,6 @@ from mpsim.validate.sources import SOURCES, as_source
 from mpsim.vectors import casts, forms
 from mpsim.vectors.forms import Table
 
-pytest.importorskip("mpsim._kernels", reason="mpsim._kernels is not built: run 'pip install -e .'")
-
 
 def only(*arguments: object, **options: object) -> Table:
     (table,) = casts.cast_tables(*arguments, **options)  # type: ignore[arg-type]

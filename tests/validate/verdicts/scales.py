@@ -28,10 +28,17 @@ def to_e4m3(x: Array) -> Array:
 def fp8_block(x: Array) -> tuple[Array, Array]:
     """amax / 448, a division by it; of blocks of zeros, and those whose scale is 0, zeros; NaN of blocks with NaN."""
     scale = np.where(np.isfinite(x).all(-1, keepdims=True), amax_of(x) / F(448), F(np.nan))
-    safe = np.where(scale > 0, scale, F(1))
-    element = to_e4m3(np.where(scale > 0, x / safe, x * F(0)))
-    element = np.where(np.isnan(scale), np.copysign(F(0), x), element.astype(F)).astype(e4m3fn)
-    return element, scale
+    return _quotients(x, scale, x / positive(scale)), scale
+
+
+def positive(scale: Array) -> Array:
+    return np.where(scale > 0, scale, F(1))
+
+
+def _quotients(x: Array, scale: Array, quotients: Array) -> Array:
+    """The elements of quotients; zeros where the scale is 0 or NaN."""
+    element = to_e4m3(np.where(scale > 0, quotients, x * F(0)))
+    return np.where(np.isnan(scale), np.copysign(F(0), x), element.astype(F)).astype(e4m3fn)
 
 
 def fp8_block_values(x: Array) -> Array:
@@ -70,27 +77,21 @@ def fp8_block_divides_zeros(x: Array) -> Array:
 
 
 def fp8_block_reciprocal(x: Array) -> tuple[Array, Array]:
-    element, scale = fp8_block(x)
-    inverse = np.minimum(F(1) / np.where(scale > 0, scale, F(1)), LARGEST)
-    other = to_e4m3(np.where(scale > 0, x * inverse, x * F(0)))
-    return np.where(np.isnan(scale), element.astype(F), other.astype(F)).astype(e4m3fn), scale
+    _, scale = fp8_block(x)
+    return _quotients(x, scale, x * np.minimum(F(1) / positive(scale), LARGEST)), scale
 
 
 def fp8_block_bfloat16_quotients(x: Array) -> tuple[Array, Array]:
     """Quotients are rounded to bfloat16 on their way to float8."""
-    element, scale = fp8_block(x)
-    quotient = (x / np.where(scale > 0, scale, F(1))).astype(ml_dtypes.bfloat16).astype(F)
-    other = to_e4m3(np.where(scale > 0, quotient, x * F(0)))
-    return np.where(np.isnan(scale), element.astype(F), other.astype(F)).astype(e4m3fn), scale
+    _, scale = fp8_block(x)
+    return _quotients(x, scale, (x / positive(scale)).astype(ml_dtypes.bfloat16).astype(F)), scale
 
 
 def fp8_block_of_240(x: Array) -> tuple[Array, Array]:
     """The largest number is taken for 240, that of another float8."""
-    element, scale = fp8_block(x)
+    _, scale = fp8_block(x)
     other = np.where(scale > 0, amax_of(x) / F(240), scale)
-    safe = np.where(other > 0, other, F(1))
-    found = to_e4m3(np.where(other > 0, x / safe, x * F(0)))
-    return np.where(np.isnan(scale), element.astype(F), found.astype(F)).astype(e4m3fn), other
+    return _quotients(x, other, x / positive(other)), other
 
 
 def fp8_block_absolute(x: Array) -> tuple[Array, Array]:
