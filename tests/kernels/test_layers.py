@@ -184,3 +184,12 @@ def test_the_reference_computes_in_float64_too() -> None:
         for one, other in zip(*(r if isinstance(r, tuple) else (r,) for r in (narrow_result, result)), strict=True):
             assert other.dtype == (np.float64 if one.dtype == np.float32 else one.dtype)
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_an_order_of_other_axes_is_refused(backend: str) -> None:
+    """The compiled backend read and wrote outside its arrays."""
+    kernels = bind(backend)
+    x = np.zeros((4, 64, 16), np.float32)
+    for axes in ((0, 1), (0, 2, 1, 3), (0, 2, 3), (0, 0, 1)):
+        with pytest.raises(ValueError, match="axes|axis"):
+            kernels.permute(x, axes)

@@ -20,8 +20,9 @@ from mpsim.policies import Mode, Overflow, Policy
 from mpsim.recording.steps import StepRecord, record_step
 from mpsim.trace import trace
 from mpsim.validate import TeacherReport, TensorFileError, teacher_forced
+from mpsim.validate.step.bounds import bound_kernels
 from mpsim.validate.step.comparison import compare_steps
-from mpsim.validate.step.noise import Bound, bound_kernels, bound_of
+from mpsim.validate.step.noise import Bound, bound_of
 
 CASES = [(model, semantics) for model in MODELS for semantics in SEMANTICS]
 each_case = pytest.mark.parametrize("model,semantics", CASES)

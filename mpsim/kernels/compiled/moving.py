@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsim import _kernels
+from mpsim.errors import UsageError
 from mpsim.kernels.compiled.arrays import empty
 from mpsim.kernels.compiled.structs import Moving, Triple, packed
 from mpsim.kernels.reference import layers as reference
@@ -20,6 +21,8 @@ Array = NDArray[np.float32]
 
 def permute(x: Array, axes: Sequence[int], *, threads: int = 1) -> Array:
     """Returns a contiguous copy with the axes in the given order. It is fast if only the first three axes move."""
+    if sorted(axes) != list(range(x.ndim)):  # a wrong order would be read and written outside the arrays
+        raise UsageError(f"axes must be an order of 0..{x.ndim - 1}, got {tuple(axes)}")
     moved = len(axes)
     while moved and axes[moved - 1] == moved - 1:
         moved -= 1

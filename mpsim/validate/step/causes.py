@@ -1,4 +1,5 @@
-"""What would explain a tensor of a step that differs: another rounding, none, or a constant factor.
+"""What would explain a tensor of a step that differs: another rounding, none, a constant factor, or errors that point
+one way.
 
 A cause is named if it explains every element and changes some of those that differ, another mode at least LEAST_TURNED;
 one defect of a single element has none of these causes, and none is named.
@@ -11,11 +12,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mpsim.formats import Format
+from mpsim.formats import FORMATS, Format
 from mpsim.kernels import reference, spec
 from mpsim.kernels.contract import Array
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.validate.grid import off_grid
+from mpsim.validate.step.noise import UNIT
 from mpsim.validate.step.tensor_compare import TensorComparison
 
 #: The chance, at most, that sums in another order move as many ties to one side as a wrong tie rule.
@@ -23,6 +25,10 @@ FALSE_ALARM_RATE = 1e-9
 #: How many elements another mode has to change before it is named: each is one of two neighbours, so that fewer may
 #: follow a mode by chance.
 LEAST_TURNED = 8
+#: Formats of storage whose rounding is named where a tensor of float32 has numbers of theirs only.
+STORAGE = ("bfloat16", "float16", "float8_e4m3fn", "float8_e5m2")
+#: What functions of other libraries (exp, erf) may be off in one direction: units of the result, and share of a bound.
+ONE_WAY_UNITS, ONE_WAY = 4, 0.1
 
 
 @dataclass(frozen=True)
@@ -67,11 +73,13 @@ def of_rounding(comparison: TensorComparison, ours: Array, theirs: Array, roundi
     ours: what ``rounding`` stores; theirs: the other's stored tensor.
     """
     if not comparison.unexplained:
-        return _systematic(ours, theirs, rounding)
+        return _systematic(ours, theirs, rounding) or _one_sided(ours, theirs, rounding)
     differ = (ours != theirs) & ~(np.isnan(ours) & np.isnan(theirs))
     plain = replace(rounding, rounds=False)
     if off_grid(theirs, rounding.format)[differ].any() and plain.explains(theirs):
         return [f"not rounded: this is the float32 result, not a number of {rounding.format}"]
+    if narrow := _stored_as(theirs, rounding):
+        return [f"explained by rounding to {narrow}"]
     for words, other in _others(rounding):
         turned = int((other.stored(rounding.unrounded) != ours)[differ].sum())
         least = 1 if other.policy.mode is rounding.policy.mode else LEAST_TURNED
@@ -116,6 +124,50 @@ def _systematic(ours: Array, theirs: Array, rounding: Rounding) -> list[str]:
         followed = int((theirs == changed)[turning].sum())
         if count and binom.sf(followed - 1, count, 0.5) < FALSE_ALARM_RATE:
             return [f"{followed:,} of the {count:,} elements on which they differ follow {words}"]
+    return []
+
+
+def _stored_as(theirs: Array, rounding: Rounding) -> str | None:
+    """The format that a float32 tensor was rounded to, if that explains every element and changes some."""
+    if rounding.format.name != "float32":
+        return None
+    for name in STORAGE:
+        if not off_grid(theirs, FORMATS[name]).any():
+            for overflow in (Overflow.INFINITY, Overflow.SATURATE):
+                policy = Policy(Mode.NEAREST_EVEN, overflow)
+                other = replace(rounding, format=FORMATS[name], policy=policy, rounds=True)
+                if other.explains(theirs):
+                    return name
+    return None
+
+
+def _one_sided(ours: Array, theirs: Array, rounding: Rounding) -> list[str]:
+    """Whether differences within the bounds point one way, on average, more than sums in another order make them.
+
+    Such errors have random signs. With z the difference over its bound, and R rows whose sums are independent, the mean
+    of z exceeds t with a chance of at most exp(-R t**2 / 2) (Hoeffding 1963). An epsilon of another size makes each row
+    a little larger, for example. Only float32 shows it.
+    """
+    if rounding.bound is None or rounding.format.name != "float32" or ours.ndim < 2:
+        return []
+    bound = rounding.bound.astype(np.float64)
+    used = (bound > 0) & np.isfinite(ours) & np.isfinite(theirs)
+    apart = np.where(used, theirs.astype(np.float64) - ours, 0.0)
+    beyond = np.maximum(np.abs(apart) - ONE_WAY_UNITS * UNIT * np.abs(np.where(used, ours, 0.0)), 0.0)
+    z = np.sign(apart) * beyond / np.where(used, bound, 1.0)
+    count = used.sum(axis=-1)
+    rows = int((count > 0).sum())
+    if not rows:
+        return []
+    limit = ONE_WAY + float(np.sqrt(2 * np.log(4 / FALSE_ALARM_RATE) / rows))
+    for words, signs in (("larger", np.sign(ours)), ("higher", 1.0)):
+        mean = float((z * signs).sum(axis=-1)[count > 0].dot(1 / count[count > 0])) / rows
+        if abs(mean) > limit:
+            other = {"larger": "smaller", "higher": "lower"}[words]
+            return [
+                f"{words if mean > 0 else other} on average by {abs(mean):.2f} of what sums in another order may give, "
+                f"which they do less than once in 10^9 tensors"
+            ]
     return []
 
 

@@ -31,8 +31,8 @@ from mpsim.trace import Trace, trace
 from mpsim.training.passes import both_passes
 from mpsim.training.semantics import Semantics, as_semantics
 from mpsim.validate.answers import Verdict
+from mpsim.validate.step.bounds import bound_kernels
 from mpsim.validate.step.inputs import labels_of, loss_scale_of
-from mpsim.validate.step.noise import bound_kernels
 from mpsim.validate.step.teacher import Bounds, Teacher
 from mpsim.validate.step.tensor_compare import TensorComparison
 from mpsim.validate.step.update import UpdateRule, check_update

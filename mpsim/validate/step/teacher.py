@@ -23,7 +23,7 @@ from mpsim.trace import Trace
 from mpsim.training.semantics import Semantics
 from mpsim.training.store import Identity, Rounder
 from mpsim.validate.step import causes
-from mpsim.validate.step.noise import Bound, bound_of, of_sums
+from mpsim.validate.step.noise import Bound, bound_of, bounded, of_sums
 from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays, explain
 
 
@@ -171,9 +171,7 @@ class Teacher:
             return found
         rounding = causes.Rounding(pair.unrounded, bound, found.format, self.policies[pair.id.role], pair.rounded)
         found = explain(found, pair.ours, pair.theirs, *rounding.ends(pair.ours))
-        if pair.rounded:
-            found = replace(found, causes=tuple(causes.of_rounding(found, pair.ours, pair.theirs, rounding)))
-        return found
+        return replace(found, causes=tuple(causes.of_rounding(found, pair.ours, pair.theirs, rounding)))
 
 
 class Pair(NamedTuple):
@@ -221,8 +219,8 @@ class Bounds:
         parts = self._into.pop(op)
         bounds = [bound for bound, _ in parts if bound is not None]
         if len(parts) > 2:
-            bounds.append(bound_of(of_sums(np.sum([size for _, size in parts], axis=0), len(parts))))
-        return np.sum(bounds, axis=0).astype(np.float32).view(Bound) if bounds else value
+            bounds.append(of_sums(np.sum([size for _, size in parts], axis=0), len(parts)))
+        return bounded(np.sum(bounds, axis=0), lambda: value) if bounds else value
 
     def _kept(self, name: str, value: Array) -> Array:
         pair = self._teacher.pairs.get(name)
