@@ -34,7 +34,7 @@ def test_training_changes_running_statistics_and_evaluation_does_not() -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(TypeError, match="layer must be an nn.Module; pass a layer, not its class"):
+    with pytest.raises(TypeError, match="layer must be a layer or a function of tensors, not its class; got"):
         nn.apply(nn.ReLU, [1.0])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"inputs\[1\] must be an array of numbers, got one of <U1"):
         nn.apply(nn.Add(), [1.0], ["x"])

@@ -10,8 +10,15 @@ from typing import Any
 import mpsim
 from website.tables import prose, table
 
-#: Public modules besides those among ``mpsim.__all__``.
-FURTHER = ("mpsim.arithmetic", "mpsim.integers", "mpsim.testing", "mpsim.testing.laws", "mpsim.weights")
+#: Public modules besides those among ``mpsim.__all__``, and for modules that are internal otherwise their public names.
+FURTHER: dict[str, tuple[str, ...]] = {
+    "mpsim.arithmetic": (), "mpsim.blocks.quantizers.words": ("sentence_of",),
+    "mpsim.engine.primitive": ("Primitive", "Sample"),
+    "mpsim.integers": (), "mpsim.kernels.elementary": ("exp64",), "mpsim.networks": ("build",), "mpsim.ops": (),
+    "mpsim.products.passes": ("accumulators_of",), "mpsim.products.presets": ("PRESETS",),
+    "mpsim.products.text": ("product_of",), "mpsim.products.words": ("sentence_of",), "mpsim.testing": (),
+    "mpsim.testing.laws": (), "mpsim.training.sensitivity": ("steps",), "mpsim.weights": (),
+}  # fmt: skip
 #: Documents whose code is run, and has the examples that docstrings of a module do not have.
 EXAMPLES = {"mpsim.testing": "testing.md"}
 
@@ -24,8 +31,8 @@ def modules() -> dict[str, ModuleType]:
 
 
 def names_of(module: ModuleType) -> list[str]:
-    """The public names of a module, without modules: those of ``__all__``, or its own functions and classes."""
-    names = getattr(module, "__all__", None)
+    """The public names of a module, without modules: FURTHER's, those of ``__all__``, or its functions and classes."""
+    names = FURTHER.get(module.__name__) or getattr(module, "__all__", None)
     if names is None:
         names = [
             name for name, value in vars(module).items()

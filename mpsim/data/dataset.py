@@ -172,7 +172,12 @@ class Dataset:
 
 
 def vocabulary_of(data: LabelledImages) -> int | None:
-    """Returns the number of different tokens of data that consist of tokens, and None for images."""
+    """Returns the number of different tokens of data that consist of tokens, and None for images.
+
+    >>> from mpsim import data
+    >>> data.vocabulary_of(data.load("grammar", "test")), data.vocabulary_of(data.load("digits", "test"))
+    (20, None)
+    """
     return getattr(data, "vocabulary", None)
 
 

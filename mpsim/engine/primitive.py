@@ -18,6 +18,10 @@ class Sample:
 
     ``inputs`` and ``parameters`` are shapes, filled with normal numbers. An array (such as labels) is passed unchanged
     and gets no gradient. With ``positive`` the numbers are positive, which a logarithm or a quotient needs.
+
+    >>> from mpsim import ops
+    >>> ops.PRIMITIVES["Log"].samples[0].positive
+    True
     """
 
     inputs: tuple[Any, ...]
@@ -46,6 +50,10 @@ class Primitive:
     With ``saves_output`` the *stored* output is appended to ``saved``. The store owns the results of ``forward`` and
     ``backward`` and may overwrite them: a returned array is never part of an input, of a saved value or of another
     returned array. ``backward`` may overwrite ``gradient``, and return it once.
+
+    >>> from mpsim import ops
+    >>> ops.PRIMITIVES["Linear"].is_product, ops.PRIMITIVES["ReLU"].kept_bits
+    (True, 1)
     """
 
     kind: str

@@ -30,6 +30,10 @@ class Parameter:
     """A trained array. The optimizer updates ``master``, and the ops of the current step read ``value``.
 
     ``value`` is the master itself unless it was replaced by a rounded copy. Parameters are compared by identity.
+
+    >>> import numpy as np
+    >>> Parameter(np.zeros((2, 3), np.float32)).shape
+    (2, 3)
     """
 
     master: Array

@@ -7,6 +7,7 @@ and its parameters are named as in a PyTorch state dict (e.g. "layer1.0.conv1.we
 ['0.weight', '0.bias', '3.weight']
 """
 
+from mpsim.engine.tensor import Parameter
 from mpsim.nn.activations import (
     GELU,
     Dropout,
@@ -54,7 +55,7 @@ __all__ = [
     "AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "Add", "AvgPool2d", "BatchNorm1d", "BatchNorm2d", "Cat",
     "ChannelShuffle", "CircularPad2d", "Conv1d", "Conv2d", "ConvTranspose2d", "Dropout", "Embedding", "Flatten",
     "GELU", "GroupNorm", "Hardsigmoid", "Hardswish", "Identity", "ImportedNetwork", "LayerNorm", "LeakyReLU",
-    "Linear", "MaxPool2d", "Module", "ModuleList", "PixelShuffle", "RMSNorm", "ReLU", "ReLU6", "ReflectionPad2d",
-    "ReplicationPad2d", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus", "SplitHalf", "StochasticDepth", "Tanh",
-    "Upsample", "ZeroPad2d", "apply", "from_torch", "to_torch_state",
+    "Linear", "MaxPool2d", "Module", "ModuleList", "Parameter", "PixelShuffle", "RMSNorm", "ReLU", "ReLU6",
+    "ReflectionPad2d", "ReplicationPad2d", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus", "SplitHalf",
+    "StochasticDepth", "Tanh", "Upsample", "ZeroPad2d", "apply", "from_torch", "to_torch_state",
 ]  # fmt: skip

@@ -1,7 +1,8 @@
-"""Applies layers to arrays, outside training."""
+"""Applies layers and functions of tensors to arrays, outside training."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,16 @@ from mpsim.nn.module import Module
 
 
 def apply(
-    layer: Module, *inputs: ArrayLike, training: bool = False, seed: int = 0, backend: str = DEFAULT_BACKEND
+    layer: Module | Callable[..., Any],
+    *inputs: ArrayLike,
+    training: bool = False,
+    seed: int = 0,
+    backend: str = DEFAULT_BACKEND,
 ) -> Any:
-    """Applies a layer or network to arrays. No tensor is rounded to a format.
+    """Applies a layer, a network or a function of tensors to arrays. No tensor is rounded to a format.
 
     Args:
-        layer: The layer. One that was moved to a backend is applied there.
+        layer: The layer or function, such as ``ops.relu``. A layer that was moved to a backend is applied there.
         inputs: Arrays (N, ...). Floating-point numbers are rounded to float32, whole numbers are tokens.
         training: Whether layers do what they do in training, such as dropout, or statistics of the batch. Running
             statistics are then updated.
@@ -33,15 +38,17 @@ def apply(
         The array that the layer returns, as NumPy's, or a tuple of arrays.
 
     Raises:
-        TypeError: ``layer`` is not a layer, or an input has no real numbers.
+        TypeError: ``layer`` cannot be called with tensors, or an input has no real numbers.
         ValueError: A shape does not fit.
 
     >>> from mpsim import nn
     >>> nn.apply(nn.Sequential(nn.ReLU(), nn.AvgPool2d()), np.ones((2, 3, 4, 4))).shape
     (2, 3, 1, 1)
     """
-    checks.instance("layer", layer, Module, "an nn.Module; pass a layer, not its class")
-    kernels = layer._kernels or bind(backend)
+    if isinstance(layer, type) or not callable(layer):
+        what = "a layer or a function of tensors, not its class"
+        raise UsageTypeError(f"layer must be {what}; got {checks.shown(layer)}")
+    kernels = (layer._kernels if isinstance(layer, Module) else None) or bind(backend)
     tape = Tape(kernels, training=training, seed=checks.seed("seed", seed))
     result = layer(*(tape.input(_numbers(position, given)) for position, given in enumerate(inputs)))
 

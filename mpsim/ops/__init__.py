@@ -1,4 +1,13 @@
-"""Defines the ops, which are functions of tensors, and PRIMITIVES, which lists their primitives."""
+"""Defines the ops, which are functions of tensors, and PRIMITIVES, which lists their primitives.
+
+A layer of ``mpsim.nn`` calls one of them. A network may call them directly.
+
+>>> from mpsim import nn
+>>> nn.apply(lambda x: add(x, relu(x)), [-1.0, 2.0])
+array([-1.,  4.], dtype=float32)
+>>> PRIMITIVES["ReLU"].opens_group
+False
+"""
 
 from mpsim.engine.primitive import Primitive
 from mpsim.engine.tape import INPUT

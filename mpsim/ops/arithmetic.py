@@ -17,17 +17,32 @@ Operand = Tensor | Parameter | np.ndarray
 
 
 def add(a: Tensor, b: Operand, *, name: str | None = None) -> Tensor:
-    """Returns a + b. Shapes broadcast as in NumPy. Raises ValueError for shapes that do not."""
+    """Returns a + b. Shapes broadcast as in NumPy. Raises ValueError for shapes that do not.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(ops.add, [1.0, 2.0], [0.5])
+    array([1.5, 2.5], dtype=float32)
+    """
     return _bind(ADD, a, b, name)
 
 
 def subtract(a: Tensor, b: Operand, *, name: str | None = None) -> Tensor:
-    """Returns a - b. Shapes broadcast as in NumPy. Raises ValueError for shapes that do not."""
+    """Returns a - b. Shapes broadcast as in NumPy. Raises ValueError for shapes that do not.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(ops.subtract, [1.0, 2.0], [0.5])
+    array([0.5, 1.5], dtype=float32)
+    """
     return _bind(SUBTRACT, a, b, name)
 
 
 def multiply(a: Tensor, b: Operand, *, name: str | None = None) -> Tensor:
-    """Returns a * b. Shapes broadcast as in NumPy. Raises ValueError for shapes that do not."""
+    """Returns a * b. Shapes broadcast as in NumPy. Raises ValueError for shapes that do not.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(ops.multiply, [1.0, 2.0], [0.5])
+    array([0.5, 1. ], dtype=float32)
+    """
     return _bind(MULTIPLY, a, b, name)
 
 
@@ -35,17 +50,31 @@ def divide(a: Tensor, b: Operand, *, name: str | None = None) -> Tensor:
     """Returns a / b. Shapes broadcast as in NumPy. Raises ValueError for shapes that do not.
 
     The derivative by b is -(g / b) * (a / b).
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(ops.divide, [1.0, 2.0], [4.0])
+    array([0.25, 0.5 ], dtype=float32)
     """
     return _bind(DIVIDE, a, b, name)
 
 
 def scale(x: Tensor, factor: float, *, name: str | None = None) -> Tensor:
-    """Returns x * factor, with the factor rounded to float32."""
+    """Returns x * factor, with the factor rounded to float32.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.scale(x, 3), [1.0, 2.0])
+    array([3., 6.], dtype=float32)
+    """
     return x.tape.bind(SCALE, (x,), name=name, factor=number("factor", factor))
 
 
 def shift(x: Tensor, by: float, *, name: str | None = None) -> Tensor:
-    """Returns x + by, with the number rounded to float32."""
+    """Returns x + by, with the number rounded to float32.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.shift(x, 3), [1.0, 2.0])
+    array([4., 5.], dtype=float32)
+    """
     return x.tape.bind(SHIFT, (x,), name=name, by=number("by", by))
 
 

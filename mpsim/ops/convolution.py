@@ -30,6 +30,11 @@ def conv2d(
     x (N, C, H, W), weight (O, C/groups, R, S), bias (O,) -> (N, O, OH, OW) with OH = (H + 2*padding - R) // stride + 1.
     groups=C is a depthwise convolution. With a dilation the kernel is one with ``dilation`` - 1 zeros between its
     elements, whose products are part of the sum. Raises ValueError for shapes that do not match.
+
+    >>> import numpy as np
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.conv2d(x, nn.Parameter(np.float32([[[[1, -1]]]]))), [[[[1.0, 4.0, 9.0]]]])
+    array([[[[-3., -5.]]]], dtype=float32)
     """
     return x.tape.bind(CONV2D, (x,), (weight, bias), name, **_attributes(stride, padding, groups, dilation))
 
@@ -48,6 +53,11 @@ def conv1d(
     """Computes conv2d of images of one row: x (N, C, L), weight (O, C/groups, S), bias (O,) -> (N, O, OL).
 
     Raises ValueError for shapes that do not match.
+
+    >>> import numpy as np
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.conv1d(x, nn.Parameter(np.float32([[[1, -1]]]))), [[[1.0, 4.0, 9.0]]])
+    array([[[-3., -5.]]], dtype=float32)
     """
     geometry = _attributes((1, stride), (0, padding), groups, (1, dilation))
     return x.tape.bind(CONV1D, (x,), (weight, bias), name, **geometry)
@@ -71,6 +81,11 @@ def conv_transpose2d(
     OH = (H - 1)*stride - 2*padding + dilation*(R - 1) + 1 + output_padding. The order is that of
     conv2d_input_gradient. The bias is added to its rounded result. Raises ValueError for shapes that do not match, or
     an output padding that is not below the stride.
+
+    >>> import numpy as np
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.conv_transpose2d(x, nn.Parameter(np.float32([[[[1, 2]]]]))), [[[[3.0, 4.0]]]])
+    array([[[[ 3., 10.,  8.]]]], dtype=float32)
     """
     attributes = _attributes(stride, padding, groups, dilation)
     more = pair(output_padding, "output_padding")

@@ -88,42 +88,82 @@ SQRT = _function("Sqrt", "sqrt", _over_twice, by_output=True, positive=True)
 
 
 def exp(x: Tensor, *, name: str | None = None) -> Tensor:
-    """Returns e**x."""
+    """Returns e**x.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(ops.exp, [0.0, 1.0])
+    array([1.       , 2.7182817], dtype=float32)
+    """
     return x.tape.bind(EXP, (x,), name=name)
 
 
 def log(x: Tensor, *, name: str | None = None) -> Tensor:
-    """Returns the natural logarithm: -infinity of 0, NaN of negative numbers."""
+    """Returns the natural logarithm: -infinity of 0, NaN of negative numbers.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(ops.log, [1.0, 0.0])
+    array([  0., -inf], dtype=float32)
+    """
     return x.tape.bind(LOG, (x,), name=name)
 
 
 def sqrt(x: Tensor, *, name: str | None = None) -> Tensor:
-    """Returns the square root: NaN of negative numbers. The derivative is infinite at 0."""
+    """Returns the square root: NaN of negative numbers. The derivative is infinite at 0.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(ops.sqrt, [9.0, 2.0])
+    array([3.       , 1.4142135], dtype=float32)
+    """
     return x.tape.bind(SQRT, (x,), name=name)
 
 
 def erf(x: Tensor, *, name: str | None = None) -> Tensor:
-    """Returns the error function, 2/sqrt(pi) times the integral of exp(-t*t) from 0 to x."""
+    """Returns the error function, 2/sqrt(pi) times the integral of exp(-t*t) from 0 to x.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(ops.erf, [0.0, 9.0])
+    array([0., 1.], dtype=float32)
+    """
     return x.tape.bind(ERF, (x,), name=name)
 
 
 def tanh(x: Tensor, *, name: str | None = None) -> Tensor:
-    """Returns the hyperbolic tangent."""
+    """Returns the hyperbolic tangent.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(ops.tanh, [0.0, 20.0])
+    array([0., 1.], dtype=float32)
+    """
     return x.tape.bind(TANH, (x,), name=name)
 
 
 def sigmoid(x: Tensor, *, name: str | None = None) -> Tensor:
-    """Returns 1 / (1 + exp(-x))."""
+    """Returns 1 / (1 + exp(-x)).
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(ops.sigmoid, [0.0, 200.0])
+    array([0.5, 1. ], dtype=float32)
+    """
     return x.tape.bind(SIGMOID, (x,), name=name)
 
 
 def softplus(x: Tensor, *, name: str | None = None) -> Tensor:
-    """Returns log(1 + exp(x))."""
+    """Returns log(1 + exp(x)).
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(ops.softplus, [0.0, 50.0])
+    array([ 0.6931472, 50.       ], dtype=float32)
+    """
     return x.tape.bind(SOFTPLUS, (x,), name=name)
 
 
 def silu(x: Tensor, *, name: str | None = None) -> Tensor:
-    """Returns x * sigmoid(x), which is also called swish."""
+    """Returns x * sigmoid(x), which is also called swish.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(ops.silu, [0.0, 1.0])
+    array([0.       , 0.7310586], dtype=float32)
+    """
     return x.tape.bind(SILU, (x,), name=name)
 
 
@@ -132,6 +172,10 @@ def gelu(x: Tensor, approximate: str = "none", *, name: str | None = None) -> Te
 
     ``approximate`` is "none", or "tanh" for 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x**3))). Raises ValueError for
     anything else.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(ops.gelu, [0.0, 1.0])
+    array([0.       , 0.8413448], dtype=float32)
     """
     checks.named("approximate", approximate, ("none", "tanh"))
     return x.tape.bind(GELU if approximate == "none" else GELU_TANH, (x,), name=name)
@@ -142,6 +186,10 @@ def clamp(x: Tensor, low: float, high: float, *, name: str | None = None) -> Ten
 
     The derivative is 1 between low and high and 0 elsewhere, also at low and high. Raises ValueError unless low is at
     most high.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.clamp(x, 0, 6), [-1.0, 3.0, 9.0])
+    array([0., 3., 6.], dtype=float32)
     """
     low, high = number("low", low), number("high", high)
     if low > high:
@@ -150,22 +198,42 @@ def clamp(x: Tensor, low: float, high: float, *, name: str | None = None) -> Ten
 
 
 def relu6(x: Tensor, *, name: str | None = None) -> Tensor:
-    """Returns clamp(x, 0, 6)."""
+    """Returns clamp(x, 0, 6).
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(ops.relu6, [-1.0, 3.0, 9.0])
+    array([0., 3., 6.], dtype=float32)
+    """
     return clamp(x, 0.0, 6.0, name=name)
 
 
 def leaky_relu(x: Tensor, negative_slope: float = 0.01, *, name: str | None = None) -> Tensor:
-    """Returns x where it is positive, and else negative_slope * x. The derivative at 0 is negative_slope."""
+    """Returns x where it is positive, and else negative_slope * x. The derivative at 0 is negative_slope.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.leaky_relu(x, 0.25), [-1.0, 2.0])
+    array([-0.25,  2.  ], dtype=float32)
+    """
     return x.tape.bind(LEAKY_RELU, (x,), name=name, a=number("negative_slope", negative_slope))
 
 
 def hard_sigmoid(x: Tensor, *, name: str | None = None) -> Tensor:
-    """Returns clamp(x + 3, 0, 6) / 6."""
+    """Returns clamp(x + 3, 0, 6) / 6.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(ops.hard_sigmoid, [-3.0, 0.0, 3.0])
+    array([0. , 0.5, 1. ], dtype=float32)
+    """
     return x.tape.bind(HARD_SIGMOID, (x,), name=name)
 
 
 def hard_swish(x: Tensor, *, name: str | None = None) -> Tensor:
-    """Returns x * clamp(x + 3, 0, 6) / 6 (Howard et al. 2019, "Searching for MobileNetV3")."""
+    """Returns x * clamp(x + 3, 0, 6) / 6 (Howard et al. 2019, "Searching for MobileNetV3").
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(ops.hard_swish, [1.0, 3.0])
+    array([0.6666667, 3.       ], dtype=float32)
+    """
     return x.tape.bind(HARD_SWISH, (x,), name=name)
 
 
@@ -187,6 +255,11 @@ def dropout(x: Tensor, share: float = 0.5, *, leading: int | None = None, name: 
         ValueError: A number is out of range.
 
     Source: Srivastava et al. 2014; Huang et al. 2016 for stochastic depth.
+
+    >>> import numpy as np
+    >>> from mpsim import nn, ops
+    >>> sorted(set(nn.apply(ops.dropout, np.ones(100), training=True).tolist()))
+    [0.0, 2.0]
     """
     share = checks.real("share", share, least=0, below=1)
     axes = len(x.shape) if leading is None else checks.whole("leading", leading, least=1, most=len(x.shape))
@@ -229,7 +302,12 @@ DROPOUT = Primitive(
 
 
 def relu(x: Tensor, *, name: str | None = None) -> Tensor:
-    """Returns x where it is positive or NaN, else +0. The derivative at 0 is 0. Its mask is of the stored input."""
+    """Returns x where it is positive or NaN, else +0. The derivative at 0 is 0. Its mask is of the stored input.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(ops.relu, [-1.0, 2.0])
+    array([0., 2.], dtype=float32)
+    """
     return x.tape.bind(RELU, (x,), name=name)
 
 

@@ -28,6 +28,10 @@ def slice(
     """Returns the elements start:stop:step along one axis, as in NumPy. A negative step reverses them.
 
     Raises ValueError for an axis that x does not have, or a step of 0.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.slice(x, 0, step=-1), [1.0, 2.0, 3.0])
+    array([3., 2., 1.], dtype=float32)
     """
     (axis,) = rising_axes(axis, len(x.shape))
     if step == 0:
@@ -36,7 +40,12 @@ def slice(
 
 
 def select(x: Tensor, axis: int, index: int, *, name: str | None = None) -> Tensor:
-    """Returns the elements at one position along an axis, which is removed. Negative positions count from the end."""
+    """Returns the elements at one position along an axis, which is removed. Negative positions count from the end.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.select(x, 0, -1), [[1.0, 2.0], [3.0, 4.0]])
+    array([3., 4.], dtype=float32)
+    """
     (axis,) = rising_axes(axis, len(x.shape))
     size = x.shape[axis]
     index = checks.whole("index", index, least=-size, most=size - 1) % size if size else 0
@@ -50,6 +59,10 @@ def take(x: Tensor, axis: int, index: Sequence[int] | np.ndarray, *, name: str |
 
     The gradient of an element is the sum of the gradients of its copies, added in the order of ``index``. Raises
     ValueError for positions that x does not have. Negative ones count from the end.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.take(x, 0, [1, 1, 0]), [1.0, 2.0])
+    array([2., 2., 1.], dtype=float32)
     """
     (axis,) = rising_axes(axis, len(x.shape))
     size = x.shape[axis]
@@ -73,6 +86,10 @@ def pad(x: Tensor, widths: Sequence[tuple[int, int]], mode: str = "zeros", *, na
             beside the edge, or "circular" more than there are.
 
     The gradient of an element is the sum of the gradients of its copies, in the order of the padded axis.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.pad(x, [(1, 2)], "reflect"), [1.0, 2.0, 3.0])
+    array([2., 1., 2., 3., 2., 1.], dtype=float32)
     """
     checks.named("mode of padding", mode, PADDING_MODES)
     first = len(x.shape) - len(widths)
@@ -102,7 +119,12 @@ def _padded(size: int, before: int, after: int, mode: str) -> np.ndarray:
 
 
 def upsample_nearest(x: Tensor, factor: int | tuple[int, int], *, name: str | None = None) -> Tensor:
-    """Repeats each element of (N, C, H, W) ``factor`` times in both directions, or (vertical, horizontal) times."""
+    """Repeats each element of (N, C, H, W) ``factor`` times in both directions, or (vertical, horizontal) times.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.upsample_nearest(x, (1, 2)), [[[[1.0, 2.0]]]]).ravel()
+    array([1., 1., 2., 2.], dtype=float32)
+    """
     times = _factors(x, factor)
     steps = tuple((axis, np.repeat(np.arange(x.shape[axis]), each)) for axis, each in zip((2, 3), times, strict=True))
     return _bind(UPSAMPLE, x, steps, name)
@@ -116,16 +138,17 @@ def upsample_bilinear(
     Element i of an axis lies at s = (i + 0.5) / factor - 0.5, at least 0, of the input, or with ``align_corners`` at
     s = i * (size - 1) / (factor * size - 1). It is x[k] * float32(1 - t) + x[k + 1] * float32(t), k = floor(s),
     t = s - k, first along H, then along W. Each operation is rounded. Beyond the last element k + 1 is k.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.upsample_bilinear(x, (1, 2)), [[[[1.0, 2.0]]]]).ravel()
+    array([1.  , 1.25, 1.75, 2.  ], dtype=float32)
     """
     steps = []
     for axis, times in zip((2, 3), _factors(x, factor), strict=True):
         size = x.shape[axis]
         places = np.arange(size * times, dtype=np.float64)
-        at = (
-            places * (size - 1) / max(1, size * times - 1)
-            if align_corners
-            else np.maximum((places + 0.5) / times - 0.5, 0)
-        )
+        between, half = places * (size - 1) / max(1, size * times - 1), (places + 0.5) / times - 0.5
+        at = between if align_corners else np.maximum(half, 0)
         first = np.minimum(np.floor(at).astype(np.int64), size - 1)
         share = (at - first).astype(np.float32)
         steps.append((axis, first, np.minimum(first + 1, size - 1), (1 - (at - first)).astype(np.float32), share))
@@ -142,8 +165,11 @@ def _factors(x: Tensor, factor: int | tuple[int, int]) -> list[int]:
 def embedding(tokens: Tensor, weight: Parameter, *, name: str | None = None) -> Tensor:
     """Returns the rows of ``weight`` (V, D) at the positions of an integer tensor: (...) -> (..., D).
 
-    The gradient of a row is the sum of the gradients of its copies, in the order of the tokens. Raises TypeError for
-    tokens that are not integers, and ValueError for one outside 0..V-1.
+    A row's gradient is the sum of its copies' in their order. Raises TypeError or ValueError for tokens beyond 0..V-1.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.embedding(x, nn.Parameter(np.float32([[1, 2], [3, 4]]))), [1])
+    array([[3., 4.]], dtype=float32)
     """
     return tokens.tape.bind(EMBEDDING, (tokens,), (weight,), name)
 

@@ -19,6 +19,11 @@ def linear(x: Tensor, weight: Parameter, bias: Parameter | None = None, *, name:
     """Computes y = x @ weight.T + bias: x (..., I), weight (O, I), bias (O,) -> (..., O).
 
     Raises ValueError for shapes that do not match.
+
+    >>> import numpy as np
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.linear(x, nn.Parameter(np.float32([[1, 2]]))), [[3.0, 4.0]])
+    array([[11.]], dtype=float32)
     """
     return x.tape.bind(LINEAR, (x,), (weight, bias), name)
 
@@ -27,6 +32,10 @@ def matmul(a: Tensor, b: Tensor, *, name: str | None = None) -> Tensor:
     """Computes the products of matrices: (..., M, K) @ (..., K, N) -> (..., M, N), with k in rising order.
 
     Raises ValueError for shapes that do not match. Leading axes do not broadcast.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(ops.matmul, [[1.0, 2.0]], [[3.0], [4.0]])
+    array([[11.]], dtype=float32)
     """
     return a.tape.bind(MATMUL, (a, b), name=name)
 
@@ -57,6 +66,11 @@ def attention(
         ValueError: Shapes do not match.
 
     Source: Vaswani et al. 2017, "Attention Is All You Need", section 3.2.1.
+
+    >>> import numpy as np
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda q, k, v: ops.attention(q, k, v, causal=True), *[np.eye(2)[None]] * 3)[0, 0]
+    array([1., 0.], dtype=float32)
     """
     name = name or f"attention{len(q.tape.ops)}"
     axes = [*range(len(k.shape) - 2), len(k.shape) - 1, len(k.shape) - 2]

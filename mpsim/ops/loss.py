@@ -16,6 +16,11 @@ def cross_entropy(logits: Tensor, labels: np.ndarray) -> Tensor:
 
     ``logits`` are (N, C) with ``labels`` (N,), or (N, ..., C) with ``labels`` (N, ...), such as one for each token. The
     classes are the last axis, not the second one as in PyTorch.
+
+    >>> import numpy as np
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.cross_entropy(x, np.array([0])), [[0.0, 0.0]])
+    array([0.6931472], dtype=float32)
     """
     labels = np.asarray(labels)
     if len(logits.shape) > 2 and labels.shape == logits.shape[:-1]:
@@ -27,6 +32,10 @@ def log_softmax(x: Tensor, *, name: str | None = "criterion.logsoftmax") -> Tens
     """Computes y_c = x_c - log(sum over c of exp(x_c)) per row: (N, C) -> (N, C).
 
     The derivative g_c - exp(y_c) * sum(g) uses the *stored* y (Lee et al. 2023, section 2 of the artifact's step).
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(ops.log_softmax, [[0.0, 0.0]])
+    array([[-0.6931472, -0.6931472]], dtype=float32)
     """
     return x.tape.bind(LOG_SOFTMAX, (x,), name=name)
 
@@ -56,6 +65,11 @@ def nll_loss(log_probabilities: Tensor, labels: np.ndarray, *, name: str | None 
 
     Raises TypeError for labels that are not integers, and ValueError for a wrong number of labels or one outside
     0..C-1.
+
+    >>> import numpy as np
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.nll_loss(x, np.array([1])), [[-2.0, -0.5]])
+    array([0.5], dtype=float32)
     """
     labels = np.ascontiguousarray(labels)
     if labels.dtype.kind not in "iu":

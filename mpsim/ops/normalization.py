@@ -36,6 +36,11 @@ def batch_norm(
     float32, or a momentum outside 0 to 1.
 
     Source: Ioffe and Szegedy 2015.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.batch_norm(x, epsilon=2.0**-40), [[1.0], [3.0]], training=True)
+    array([[-1.],
+           [ 1.]], dtype=float32)
     """
     check_epsilon(epsilon)
     check_momentum(momentum)
@@ -136,6 +141,10 @@ def layer_norm(
     match, or an epsilon that is 0 in float32.
 
     Source: Ba, Kiros and Hinton 2016.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.layer_norm(x, epsilon=2.0**-40), [[1.0, 3.0]])
+    array([[-1.,  1.]], dtype=float32)
     """
     count = checks.whole("axes", axes, least=1, most=len(x.shape) - 1)
     given = {"rows": prod(x.shape[:-count]), "affine": x.shape[-count:], "epsilon": check_epsilon(epsilon)}
@@ -159,6 +168,10 @@ def group_norm(
     or for an epsilon that is 0 in float32.
 
     Source: Wu and He 2018.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.group_norm(x, 2, epsilon=2.0**-40), [[1.0, 3.0, 5.0, 9.0]])
+    array([[-1.,  1., -1.,  1.]], dtype=float32)
     """
     channels = x.shape[1] if len(x.shape) > 1 else 0
     if channels == 0 or channels % checks.whole("groups", groups, least=1):
@@ -177,6 +190,10 @@ def rms_norm(
     UsageError for shapes that do not match, or an epsilon that is 0 in float32.
 
     Source: Zhang and Sennrich 2019.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.rms_norm(x, epsilon=2.0**-40), [[3.0, -3.0]]).round(3)
+    array([[ 1., -1.]], dtype=float32)
     """
     return x.tape.bind(RMS_NORM, (x,), (weight,), name, epsilon=check_epsilon(epsilon))
 

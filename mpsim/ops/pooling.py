@@ -30,6 +30,12 @@ def max_pool2d(
     Padding is ignored, and is at most half the kernel. With ``ceil_mode`` a last window that begins inside the image or
     the padding before it may end beyond. The gradient goes to the first largest element of the stored input in (row,
     column) order.
+
+    >>> import numpy as np
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.max_pool2d(x, 2), np.arange(16.0).reshape(1, 1, 4, 4))[0, 0]
+    array([[ 5.,  7.],
+           [13., 15.]], dtype=float32)
     """
     geometry = _geometry(kernel, stride, padding)
     if ceil_mode:
@@ -53,6 +59,12 @@ def avg_pool2d(
     begins inside the image or the padding before it may end beyond. Elements beyond do not count, and without
     ``count_include_pad`` neither does the padding: the mean over the whole window, rounded, is divided by the share of
     elements that count, as a float32 number.
+
+    >>> import numpy as np
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.avg_pool2d(x, 2), np.arange(16.0).reshape(1, 1, 4, 4))[0, 0]
+    array([[ 2.5,  4.5],
+           [10.5, 12.5]], dtype=float32)
     """
     size = kernel if kernel is not None else x.shape[2:] if len(x.shape) == 4 else 1
     geometry = _geometry(size, stride, padding)
@@ -68,6 +80,11 @@ def adaptive_avg_pool2d(x: Tensor, size: Pair, *, name: str | None = None) -> Te
 
     Window i of an axis has the elements floor(i*H / OH) to ceil((i + 1)*H / OH) - 1. If windows differ in size, smaller
     ones are filled with zeros, and the means are divided by the share of elements that count, as in ``avg_pool2d``.
+
+    >>> import numpy as np
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.adaptive_avg_pool2d(x, (1, 2)), np.arange(16.0).reshape(1, 1, 4, 4))[0, 0]
+    array([[6.5, 8.5]], dtype=float32)
     """
     steps, kernel, sizes = _windows(x.shape, size, last=False)
     counts = np.outer(*sizes) / (kernel[0] * kernel[1])
@@ -76,7 +93,13 @@ def adaptive_avg_pool2d(x: Tensor, size: Pair, *, name: str | None = None) -> Te
 
 
 def adaptive_max_pool2d(x: Tensor, size: Pair, *, name: str | None = None) -> Tensor:
-    """Returns the largest elements of the windows of ``adaptive_avg_pool2d``."""
+    """Returns the largest elements of the windows of ``adaptive_avg_pool2d``.
+
+    >>> import numpy as np
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.adaptive_max_pool2d(x, (1, 2)), np.arange(16.0).reshape(1, 1, 4, 4))[0, 0]
+    array([[13., 15.]], dtype=float32)
+    """
     steps, kernel, _ = _windows(x.shape, size, last=True)
     return x.tape.bind(MAX_POOL2D, (x,), name=name, **_geometry(kernel, None, 0), steps=steps)
 

@@ -23,12 +23,21 @@ def sum(x: Tensor, axes: Axes = None, *, keep: bool = False, name: str | None = 
 
     The elements of a sum are added in the order of x, by the REDUCTION of the kernels' contract. Raises ValueError for
     an axis that x does not have, or the same axis twice.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.sum(x, 1), [[1.0, 2.0], [3.0, 4.0]])
+    array([3., 7.], dtype=float32)
     """
     return _reduced(SUM, x, axes, keep, name)
 
 
 def mean(x: Tensor, axes: Axes = None, *, keep: bool = False, name: str | None = None) -> Tensor:
-    """Returns ``sum`` divided by the number of elements of a sum, as a float32 number."""
+    """Returns ``sum`` divided by the number of elements of a sum, as a float32 number.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.mean(x, 1), [[1.0, 2.0], [3.0, 4.0]])
+    array([1.5, 3.5], dtype=float32)
+    """
     return _reduced(MEAN, x, axes, keep, name)
 
 
@@ -37,6 +46,11 @@ def softmax(x: Tensor, axis: int = -1, *, name: str | None = None) -> Tensor:
 
     The largest element is subtracted first. The derivative is (g - sum(g * y)) * y with the *stored* y. Raises
     ValueError for an axis that x does not have.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(ops.softmax, [[0.0, 0.0], [0.0, 200.0]])
+    array([[0.5, 0.5],
+           [0. , 1. ]], dtype=float32)
     """
     (axis,) = rising_axes(axis, len(x.shape))
     if axis == len(x.shape) - 1:

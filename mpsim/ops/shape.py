@@ -13,7 +13,12 @@ from mpsim.kernels import Kernels
 
 
 def cat(tensors: Sequence[Tensor], *, name: str | None = None) -> Tensor:
-    """Joins tensors along the channels, axis 1. Raises ValueError unless all other sizes are equal."""
+    """Joins tensors along the channels, axis 1. Raises ValueError unless all other sizes are equal.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda a, b: ops.cat([a, b]), [[1.0]], [[2.0, 3.0]])
+    array([[1., 2., 3.]], dtype=float32)
+    """
     if not tensors:
         raise UsageError("cat needs at least one tensor, got none")
     return tensors[0].tape.bind(CAT, tuple(tensors), name=name)
@@ -53,6 +58,10 @@ def split_half(x: Tensor, *, name: str | None = None) -> tuple[Tensor, Tensor]:
     """Returns the first and the second half of the channels, each by a separate op ("<name>.first", "<name>.second").
 
     (N, C, ...) -> twice (N, C/2, ...). Raises ValueError for an odd C.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(ops.split_half, [[1.0, 2.0]])
+    (array([[1.]], dtype=float32), array([[2.]], dtype=float32))
     """
     name = name or f"splithalf{len(x.tape.ops)}"
     first = x.tape.bind(SPLIT_HALF, (x,), name=f"{name}.first", half=0)
@@ -87,7 +96,13 @@ SPLIT_HALF = Primitive(
 
 
 def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """Returns a view with another shape and the same order of elements. One size may be -1, which is then inferred."""
+    """Returns a view with another shape and the same order of elements. One size may be -1, which is then inferred.
+
+    >>> import numpy as np
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.reshape(x, (3, -1)), np.ones((2, 6))).shape
+    (3, 4)
+    """
     old, new = x.shape, tuple(int(size) for size in shape)
     known = prod(size for size in new if size != -1)
     if new.count(-1) == 1 and known:
@@ -98,12 +113,24 @@ def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def flatten(x: Tensor) -> Tensor:
-    """Returns a view: (N, ...) -> (N, rest)."""
+    """Returns a view: (N, ...) -> (N, rest).
+
+    >>> import numpy as np
+    >>> from mpsim import nn, ops
+    >>> nn.apply(ops.flatten, np.ones((2, 3, 4, 4))).shape
+    (2, 48)
+    """
     return reshape(x, (x.shape[0], prod(x.shape[1:])))
 
 
 def permute(x: Tensor, axes: Sequence[int]) -> Tensor:
-    """Returns a view with permuted axes: axis i of the result is axis ``axes[i]`` of x."""
+    """Returns a view with permuted axes: axis i of the result is axis ``axes[i]`` of x.
+
+    >>> import numpy as np
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.permute(x, (0, 2, 1)), np.ones((2, 3, 4))).shape
+    (2, 4, 3)
+    """
     order, shape, kernels = tuple(axes), x.shape, x.tape.kernels
     if sorted(order) != list(range(len(shape))):
         raise UsageError(f"permute: axes must be an order of 0..{len(shape) - 1}, got {order}")
@@ -117,7 +144,13 @@ def permute(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 
 def channel_shuffle(x: Tensor, groups: int = 2) -> Tensor:
-    """Returns a view of (N, C, H, W) that interleaves the channels of ``groups`` equal groups (ShuffleNet)."""
+    """Returns a view of (N, C, H, W) that interleaves the channels of ``groups`` equal groups (ShuffleNet).
+
+    >>> import numpy as np
+    >>> from mpsim import nn, ops
+    >>> nn.apply(ops.channel_shuffle, np.arange(4.0).reshape(1, 4, 1, 1)).ravel()
+    array([0., 2., 1., 3.], dtype=float32)
+    """
     samples, channels, height, width = x.shape
     if channels % checks.whole("groups", groups, least=1):
         raise UsageError(f"channel_shuffle: {channels} channels cannot be split into {groups} groups")
@@ -130,6 +163,12 @@ def pixel_shuffle(x: Tensor, factor: int) -> Tensor:
     """Returns a view: (N, C*factor*factor, H, W) -> (N, C, H*factor, W*factor).
 
     Element (n, c, h*factor + i, w*factor + j) is channel c*factor*factor + i*factor + j of (h, w) (Shi et al. 2016).
+
+    >>> import numpy as np
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.pixel_shuffle(x, 2), np.arange(4.0).reshape(1, 4, 1, 1))[0, 0]
+    array([[0., 1.],
+           [2., 3.]], dtype=float32)
     """
     factor = checks.whole("factor", factor, least=1)
     if len(x.shape) != 4 or x.shape[1] % (factor * factor):

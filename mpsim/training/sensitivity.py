@@ -39,6 +39,14 @@ def steps(
 
     A step does not change ``model``'s weights and statistics. The model is moved to ``backend``. Raises ValueError for
     invalid data, and BackendUnavailable.
+
+    >>> import reference_models
+    >>> from mpsim import assignment
+    >>> model = reference_models.build("small_cnn", width=0.1)
+    >>> batch = (np.ones((2, 1, 8, 8), np.float32), np.array([3, 7]))
+    >>> found = assignment.measure_sensitivity(steps(model, [batch], backend="reference"))
+    >>> len(found.loss)  # groups
+    5
     """
     rules = as_semantics(semantics)
     checks.real("loss_scale", loss_scale, above=0, most=checks.FLOAT32_LARGEST)
