@@ -3,8 +3,8 @@
 >>> images, labels = next(DataLoader(load("digits", "train"), batch_size=32, seed=0).epoch(0))
 >>> images.shape, labels.shape
 ((32, 1, 8, 8), (32,))
->>> sorted(DATASETS)
-['cifar10', 'cifar100', 'digits', 'imagenet', 'images', 'images32', 'synthetic10', 'synthetic100']
+>>> DATASETS["digits"].summary
+'handwritten digits (UCI), 8 x 8 grey, bundled'
 """
 
 from __future__ import annotations
