@@ -219,7 +219,8 @@ def of_integers(x: Array, format: Format, policy: Policy) -> Array:
     """Returns float64 numbers that are rounded to the format as the integers x are.
 
     They are the integers where float64 holds them. Elsewhere they are the integers rounded to odd at 53 bits, which no
-    rounding to at most 51 bits can tell from them (Boldo and Melquiond 2008), or, for a wider format, the results.
+    rounding to at most 51 bits can distinguish from them (Boldo and Melquiond 2008), or, for a wider format, the
+    results.
 
     Raises:
         UsageError: The format is too wide for that: a stochastic mode, or a large smallest normal number.

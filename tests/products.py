@@ -107,7 +107,7 @@ def partitions() -> st.SearchStrategy[Partition]:
 
 @st.composite
 def trees(draw: st.DrawFn, length: int) -> Node:
-    """Any tree over so many terms."""
+    """Any tree over ``length`` terms."""
     nodes: list[Node] = list(draw(st.permutations(range(length))))
     while len(nodes) > 1:
         arity = draw(st.integers(2, min(4, len(nodes))))
@@ -122,7 +122,7 @@ def trees(draw: st.DrawFn, length: int) -> Node:
 
 @cache
 def orders(length: int, results: bool = False, depth: int = 2) -> st.SearchStrategy[Order]:
-    """Orders of so many terms, nested; of results where no product can be added."""
+    """Orders of ``length`` terms, nested; of results where no product can be added."""
     leaves: list[st.SearchStrategy[Order]] = [
         st.builds(Rising, sums(), st.sampled_from(["zero", "first"])),
         st.builds(Rising, single_sums(), st.sampled_from(["zero", "first"]), st.integers(1, 5)),
@@ -222,7 +222,7 @@ def operands() -> st.SearchStrategy[Operand]:
 
 @st.composite
 def products(draw: st.DrawFn, length: int) -> Product:
-    """A product of dot products of so many terms."""
+    """A product of dot products of ``length`` terms."""
     operand = operands()
     order = draw(orders(length))
     rounded = draw(roundings())

@@ -53,7 +53,7 @@ def test_round_rounds_the_text_once(call_json, text, format, code):
 
 
 def test_round_of_text_is_the_definition_in_every_mode(call_json):
-    """Just above and below midpoints, nearer than float64 can tell."""
+    """Just above and below midpoints, nearer than float64 can represent."""
     for format in ("bfloat16", "float8_e5m2", "p3109_k8p3"):
         for mode in ("nearest_even", "nearest_away", "nearest_zero", "toward_zero", "up", "down", "to_odd"):
             above = call_json("round", "1.1250000000000000000000000001", "--format", format, "--mode", mode)
@@ -146,7 +146,7 @@ def test_commands_that_train_say_what_skipped_steps_do(call, call_json, tmp_path
 
 MISTAKES = [
     (["round", "0.3", "--format", "float8_e4m4fn"], "did you mean float8_e4m3fn"),
-    (["round", "abc", "--format", "bfloat16"], "'abc' is no number"),
+    (["round", "abc", "--format", "bfloat16"], "'abc' is not a number"),
     (["round", "1", "--format", "bfloat16", "--mode", "upward"], "upward"),
     (["round", "1"], "Missing option '--format'"),
     (["round", "1", "--format", "bfloat16", "--source", "float16"], "none of text, float64, float32"),

@@ -99,7 +99,7 @@ def test_errors_are_told_apart_by_their_type() -> None:
 
 @pytest.mark.parametrize("error", [ValueError("a defect"), TypeError("a defect")])
 def test_a_plain_error_is_a_defect_wherever_it_is_raised(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also in a file of mpsim, by a line that starts with raise: it was taken for a mistake once."""
+    """Also in a file of mpsim, by a line that starts with raise: it was reported as a mistake once."""
 
     def broken(*_: Any, **__: Any) -> None:
         raise error

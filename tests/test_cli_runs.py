@@ -195,7 +195,7 @@ def test_every_plan_is_drawn(call, call_json, tmp_path, drawn):
 
 
 def test_rows_stored_before_get_their_settings_back(call, call_json, tmp_path, drawn):
-    """An older results file says less of a run; what it has of the settings tells the rest."""
+    """An older results file says less of a run; what it has of the settings determines the rest."""
     arguments = ["train", *QUICK, "--scheme", "uniform_low", "--results", tmp_path]
     rows = [call_json(*arguments, *way) for way in ([], ["--lr", "0.2"])]
     old = ("key", "scheme", "ratio", "plan_seed", "levels", "promotion", "seed", "model", "width", "data", "epochs")

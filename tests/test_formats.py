@@ -57,7 +57,7 @@ TABLES = Path(__file__).parents[2] / "shared" / "data" / "p3109_tables.npz"
 
 
 def table_names(width: int) -> list[str]:
-    """The keys of the group's tables of formats of so many bits."""
+    """The keys of the group's tables of formats of that width."""
     most = {"s": width - 1, "u": width}
     return [f"k{width}p{p}{sign}{domain}" for sign in "su" for domain in "ef" for p in range(1, most[sign] + 1)]
 

@@ -1,4 +1,4 @@
-"""Networks by name and from files: what they are called with, and every mistake told with its place."""
+"""Networks by name and from files: what they are called with, and every mistake reported with its place."""
 
 import hashlib
 from dataclasses import replace

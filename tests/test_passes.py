@@ -113,7 +113,7 @@ def test_a_choice_in_python_is_that_of_the_text():
     [
         ("forwards=exact", "there is no pass 'forwards'; did you mean forward?"),
         ("conv1:weigth_gradient=exact", "there is no pass 'weigth_gradient'; did you mean weight_gradient?"),
-        ("conv1:lanes=8", "'lanes' is no field"),
+        ("conv1:lanes=8", "'lanes' is not a field"),
         ("forward=up()", "up"),
         (
             "conv1:forward=product(epilogue=(scale(left), bias()))",

@@ -351,7 +351,7 @@ TIE, ABOVE = 1 + 2.0**-11, 1 + 2.0**-11 + 2.0**-23  # between 1 and its neighbou
     ids=str,
 )
 def test_an_operand_is_converted(backend: str, operand: Operand, expected: list[float]) -> None:
-    """70,001 is between 69,952 and 70,016, and is no tie; float8_e4m3fn has NaN alone, float4_e2m1fn neither."""
+    """70,001 is between 69,952 and 70,016, and is not a tie; float8_e4m3fn has NaN alone, float4_e2m1fn neither."""
     a = np.float32([[TIE], [ABOVE], [-(2.0**-128)], [math.inf], [70001]])
     for order in (Rising(start="first"), Pairwise()):  # in steps
         for product in (Product(operand, order=order), Product(right=operand, order=order)):

@@ -1,4 +1,4 @@
-"""Weights in files: every bit comes back, files of other programs are taken, wrong ones are told."""
+"""Weights in files: every bit is restored, files of other programs are read, wrong ones are refused."""
 
 import numpy as np
 import pytest

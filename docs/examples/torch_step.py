@@ -62,7 +62,7 @@ for op in (1, 5, 8):
 layers.insert(4, nn.MaxPool2d(2))
 network = nn.Sequential(*layers, nn.AvgPool2d(2), nn.Flatten(), nn.Linear(4 * outputs, 10), LogSoftmax())
 loss = nn.NLLLoss()
-modules = [module for module in (*network, loss) if not isinstance(module, nn.Flatten)]  # a view is no op
+modules = [module for module in (*network, loss) if not isinstance(module, nn.Flatten)]  # a view is not an op
 for op, module in enumerate(modules):
     module.register_forward_hook(after)
     for i, parameter in enumerate(module.parameters()):

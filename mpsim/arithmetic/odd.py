@@ -54,7 +54,7 @@ def reciprocal_square_root(x: Array) -> Array:
 
 
 def significand(x: Array, bits: int) -> tuple[Array, Array]:
-    """(s, e), int64, with |x| = s * 2**e and so many bits in s; zero for infinities and NaN."""
+    """(s, e), int64, with |x| = s * 2**e and ``bits`` bits in s; zero for infinities and NaN."""
     fraction, exponent = np.frexp(np.where(np.isfinite(x), np.abs(x), 0.0))
     return np.ldexp(fraction, bits).astype(np.int64), exponent.astype(np.int64) - bits
 

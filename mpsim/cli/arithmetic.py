@@ -214,7 +214,7 @@ def _number(text: str, source: str, format: Format) -> np.ndarray | Fraction:
         value = float(text) if exact is None else _nearest(exact)
     except (ValueError, ZeroDivisionError):
         raise typer.BadParameter(
-            f"'{text}' is no number; expected one as 0.3, -1e-5, 1/3, 0x1.8p-3, inf, nan", param_hint="VALUES"
+            f"'{text}' is not a number; expected e.g. 0.3, -1e-5, 1/3, 0x1.8p-3, inf, nan", param_hint="VALUES"
         ) from None
     if exact == 0 and text.strip().startswith("-"):
         value = -0.0

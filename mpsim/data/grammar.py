@@ -170,7 +170,7 @@ def entropy(length: int = LENGTH) -> float:
         for state, probability in states.items():
             for _, share, then in following(state):
                 after[then] += probability * share  # type: ignore[assignment]
-                if place:  # the first character of a row is no label
+                if place:  # the first character of a row is not a label
                     terms.append(-probability * share * log(share))
         states = dict(after)
     return fsum(terms) / length

@@ -13,7 +13,7 @@ import numpy as np
 from mpsim.errors import UsageError
 from mpsim.files.records import Fields
 
-#: Words have at most so many bits.
+#: The most bits of a word.
 MOST_BITS = 64
 
 
@@ -21,7 +21,7 @@ def npz(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
     """Returns those of the named arrays that an npz archive has, in the machine's byte order.
 
     Raises:
-        UsageError: It is no complete npz archive, or such an array is no plain one.
+        UsageError: It is not a complete npz archive, or such an array is not a plain one.
         OSError: The file cannot be read.
     """
     try:
@@ -38,7 +38,7 @@ def objects(path: Path) -> list[Fields]:
     """Returns the objects of a file of JSON lines.
 
     Raises:
-        UsageError: A line is no JSON object.
+        UsageError: A line is not a JSON object.
         OSError: The file cannot be read.
     """
     found = []

@@ -20,8 +20,8 @@ from mpsim.products.trees import Tree, Trees
 @dataclass(frozen=True)
 class Rising:
     """One term after the other: sum = round(sum + term), from +0, or with ``start="first"`` from the first term,
-    rounded. A product that is not rounded itself is added exactly, which is a fused multiply-add. ``together``: so many
-    consecutive terms and the sum are added exactly and rounded once, as AMD's CDNA1 adds (Xie et al. 2025)."""
+    rounded. A product that is not rounded itself is added exactly, which is a fused multiply-add. ``together``: this
+    many consecutive terms and the sum are added exactly and rounded once, as AMD's CDNA1 adds (Xie et al. 2025)."""
 
     sums: Sums = FLOAT32
     start: str = "zero"

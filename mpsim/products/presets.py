@@ -21,7 +21,7 @@ from mpsim.products.text import product_of
 XIE = "Xie et al. 2025, arXiv:2511.10909; MMA-Sim 2.1.1"
 H200 = "an H200's wgmma, docs/hardware.md; MMA-Sim 2.1.1"
 #: architecture -> least exponent of alignment of float32 sums and of float16 sums: the exponent that MMA-Sim 2.1.1
-#: gives to a zero. -133 is measured on an H200, whose recordings cannot tell -21 from -133 for float16 sums
+#: gives to a zero. -133 is measured on an H200, whose recordings cannot distinguish -21 from -133 for float16 sums
 #: (docs/hardware.md).
 LEAST = {
     "volta": (-131, -19),
@@ -43,7 +43,7 @@ class TensorCore:
     halves: int
     fraction_bits: int
     output: str = "float32"
-    promoted: int | None = None  # every so many k, into a float32 accumulator
+    promoted: int | None = None  # the number of k after which a sum is added to a float32 accumulator
     source: str = XIE
 
     @property

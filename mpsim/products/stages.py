@@ -63,9 +63,10 @@ class Operand:
     to ``format``, ties to even or away from zero; a magnitude that rounds above the largest number becomes infinity,
     or NaN, or the largest number, whichever the format has first. Numbers of the format stay as they are.
     ``flush``: then, a magnitude below the smallest normal number of ``format`` becomes zero of the same sign.
-    ``parts``: the number is the sum of so many parts: the first is read so, the next is what float32 subtraction leaves
-    of the number, read so, and so on. ``above``: dot products of so many terms, or fewer, read the number as it is, as
-    libraries do that have other kernels for them. ``format`` also gives ``Aligned`` the least exponent of the operand.
+    ``parts``: the number is the sum of this many parts: the first is read so, the next is what float32 subtraction
+    leaves of the number, read so, and so on. ``above``: dot products of at most this many terms read the number as it
+    is, as libraries do that have other kernels for them. ``format`` also gives ``Aligned`` the least exponent of the
+    operand.
 
     >>> Operand("tf32", "nearest_away").rounds
     True
@@ -97,7 +98,7 @@ class Operand:
         return self.conversion.startswith("nearest")
 
     def of_length(self, length: int) -> Operand:
-        """How it is read in dot products of so many terms."""
+        """How it is read in dot products of ``length`` terms."""
         return self if length > self.above else Operand(self.format)
 
 
@@ -187,7 +188,7 @@ class Product:
             raise UsageError("sums in an order by column are not stochastic")
 
     def columns(self, count: int) -> list[tuple[int, int, Product]]:
-        """(start, stop, the product) of the columns that are summed alike, of so many.
+        """(start, stop, the product) of the columns that are summed alike, of ``count``.
 
         >>> found = Product(order=ByColumn(8, Rising(), Pairwise())).columns(10)
         >>> [(start, stop, each.order) for start, stop, each in found]

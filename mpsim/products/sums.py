@@ -87,7 +87,7 @@ class Sums:
 
     def by_way_of(self, via: str, bits: int) -> Sums | None:
         """The same by way of a wider format; None where that changes no sum of two numbers, one of the format and one
-        of so many significant bits: the wider sum is then exact, or no tie (Figueroa 1995).
+        of ``bits`` significant bits: the wider sum is then exact, or no tie (Figueroa 1995).
 
         >>> Sums("float16").by_way_of("float32", 22)  # and an exact product of float16 numbers
         Sums(format='float16', ..., via='float32')

@@ -47,7 +47,7 @@ def accumulator_of(text: str) -> Summation:
             name, value = "kind", name
         if name not in defaults:
             raise UsageError(
-                f"accumulator {text!r}: {name!r} is no field; expected {', '.join(defaults)}, "
+                f"accumulator {text!r}: {name!r} is not a field; expected {', '.join(defaults)}, "
                 f"or a tensor core: {', '.join(TENSOR_CORES)}; or an instruction: {', '.join(FAMILIES)}"
             )
         given[name] = _value(name, value, defaults[name])

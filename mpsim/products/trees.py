@@ -88,7 +88,7 @@ class Trees:
             raise UsageError(f"there is one tree for each number of terms, not for {lengths}")
 
     def of_length(self, length: int) -> Tree:
-        """The tree of so many terms. UsageError where there is none."""
+        """The tree of ``length`` terms. UsageError where there is none."""
         for tree in self.trees:
             if tree.length == length:
                 return tree

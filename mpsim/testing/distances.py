@@ -29,7 +29,7 @@ def assert_within_codes(
     *,
     what: str = "",
 ) -> None:
-    """Asserts that the numbers of two arrays are at most so many codes apart, i.e. neighbours for 1.
+    """Asserts that the numbers of two arrays are at most ``codes`` codes apart, i.e. neighbours for 1.
 
     The distance counts the steps between numbers of the format, across zero too. +0 and -0 are at distance 0, and
     infinity follows the largest number. All NaNs are equal, and a NaN is near no number.

@@ -73,7 +73,7 @@ class Mismatch(AssertionError):
 def stored_inputs(about: Mapping[str, object]) -> Array | None:
     """Returns the bit patterns of the inputs in the running test's counterexample file, or None.
 
-    They count only if the file is about the same comparison. A file that cannot be read is no counterexample.
+    They count only if the file is about the same comparison. A file that cannot be read is not a counterexample.
     """
     path = os.environ.get(FILE)
     if path is None:

@@ -70,7 +70,7 @@ def test_no_try_fits_a_narrow_picture() -> None:
 
 
 def numbered(width: int, height: int) -> tuple[Image.Image, np.ndarray]:
-    """A picture whose pixels tell their place: (row, column, 7)."""
+    """A picture whose pixels are their place: (row, column, 7)."""
     rows, columns = np.mgrid[0:height, 0:width].astype(np.uint8)
     pixels = np.stack([rows, columns, np.full_like(rows, 7)], axis=2)
     return Image.fromarray(pixels), pixels

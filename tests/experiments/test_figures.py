@@ -145,7 +145,7 @@ def test_a_difference_in_any_setting_is_another_point():
 
 
 def test_every_setting_is_told():
-    """What a run is found by stands in its result too; the data's path does not count, and a plan is told by digest."""
+    """What a run is found by stands in its result too; the data's path does not count, and a plan is its digest."""
     settings = {field.name for field in fields(RunSettings)} - {"data_path", "plan"}
     assert settings <= labels_of("k", RunSettings("uniform_low").to_dict()).keys()
     kept, updated = row("uniform_low", 1.0, 0.9, skipped_statistics="kept"), row("uniform_low", 1.0, 0.9)

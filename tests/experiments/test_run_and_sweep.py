@@ -126,7 +126,7 @@ def test_sums_by_pass_and_by_layer_are_a_setting():
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("lanes=8", "is no field"), ("blas", "promises no bits"), ("conv1:blas", "promises no bits"), ("up()", "up")],
+    [("lanes=8", "is not a field"), ("blas", "promises no bits"), ("conv1:blas", "promises no bits"), ("up()", "up")],
 )
 def test_an_order_that_cannot_be_trained_with_is_refused(text, message):
     with pytest.raises(ValueError, match=message):

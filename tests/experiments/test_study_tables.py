@@ -84,7 +84,7 @@ def test_the_table_says_so_in_words():
 
 
 def test_the_table_says_what_differs():
-    """Two learning rates are two plans' rows, and given plans are told apart."""
+    """Two learning rates are two plans' rows, and given plans are distinguished."""
     rows = [
         row("uniform_low", 1.0, 0.7),
         row("uniform_low", 1.0, 0.5, lr=0.2),

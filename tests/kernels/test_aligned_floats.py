@@ -111,7 +111,7 @@ def test_a_sum_that_cancels_is_a_positive_zero(variant: str) -> None:
 
 
 def test_a_tiny_sum_before_zeros(variant: str) -> None:
-    """c is 2**-110 and the next terms are zeros: one over the quantum, 2**136, is no float32 number."""
+    """c is 2**-110 and the next terms are zeros: one over the quantum, 2**136, is not a float32 number."""
     accumulator = replace(PLAIN, terms=2, fraction_bits=26, least_alignment=None, inputs="tf32")
     a = np.float32([[2.0**-50, 2.0**-50, 0, 0]])
     b = np.float32([[2.0**-50 + 2.0**-60], [-(2.0**-50)], [1], [1]])

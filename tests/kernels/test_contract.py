@@ -63,7 +63,7 @@ def check(name: str, backend: str, expected: dict[str, list[Any]]) -> None:
         expected[name] = [run(name, "reference", 1, case) for case in CASES[name]]
     for number, (case, wanted) in enumerate(zip(CASES[name], expected[name], strict=True)):
         for threads in (1, 2):
-            same = run(name, backend, threads, case) == wanted  # a diff of so many bits would tell nothing
+            same = run(name, backend, threads, case) == wanted  # a diff of that many bits would show nothing
             assert same, f"case {number}, {threads} threads: {shapes(case)}"
 
 

@@ -76,7 +76,7 @@ def test_a_sum_of_zeros_is_positive(backend: str, values: list[float]) -> None:
 
 
 def test_other_orders_give_other_sums() -> None:
-    """Else the comparisons would compare nothing: of 40 vectors, most tell each other order from ours."""
+    """Else the comparisons would compare nothing: of 40 vectors, most differ in each other order."""
     vectors = [numbers(seed, 6000) for seed in range(40)]
     ours = [np.float32(bind("reference").total_sum(v)) for v in vectors]
     one_by_one = [np.add.accumulate(v)[-1] for v in vectors]

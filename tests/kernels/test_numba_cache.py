@@ -1,4 +1,4 @@
-"""The numba backend's cache on disk: what one process stores is never taken for what another one did."""
+"""The numba backend's cache on disk: what one process stores is never read as what another one stored."""
 
 import subprocess
 import sys

@@ -141,7 +141,7 @@ def p3109_outside(
 
 
 def goes_up(position: Fraction, odd: bool, negative: bool, mode: str, word: int, words: int) -> bool:
-    """Whether a mode takes the upper neighbour; word: one of so many random words."""
+    """Whether a mode takes the upper neighbour; word: one of a number of random words."""
     match mode:
         case "nearest_even":
             return position > HALF or (position == HALF and odd)

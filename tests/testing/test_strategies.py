@@ -16,7 +16,7 @@ from mpsim.assignment import PAPER_LEVELS
 from mpsim.validate.grid import places
 from mpsim.validate.sources import SOURCES
 
-#: Within so many draws everything below is reached.
+#: The number of draws within which everything below is reached.
 DRAWS = 250
 
 

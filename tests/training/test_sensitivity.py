@@ -1,4 +1,4 @@
-"""Sensitivities: measured by trial, foretold to first order, and what an optimal plan makes of them."""
+"""Sensitivities: measured by trial, estimated to first order, and what an optimal plan makes of them."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_by_trial_is_what_a_trainer_finds(data):
 
 
 class Lines(nn.Module):
-    """Two linear layers: group 1 rounds the first one's output and the second one's parameters, each by itself."""
+    """Two linear layers: group 1 rounds the first one's output and the second one's parameters, each alone."""
 
     input_shape = (1, 8, 8)
 
@@ -78,7 +78,7 @@ def test_first_order_tells_the_size_elsewhere(data):
     found = measure(build(), data)
     assert np.argmax(found.loss) == np.argmax(found.loss_first_order)
     assert max(found.loss_first_order) == pytest.approx(max(found.loss), rel=0.2)
-    assert all(foretold > 0 for foretold in found.loss_first_order)
+    assert all(estimated > 0 for estimated in found.loss_first_order)
 
 
 def test_the_model_is_as_before_and_backends_agree(data):

@@ -1,4 +1,4 @@
-"""mpsim validate blocks: each rule is found from its answers; other quantisers are told apart, with a block shown."""
+"""mpsim validate blocks: each rule is found from its answers; other quantisers are refused, with a block shown."""
 
 from __future__ import annotations
 

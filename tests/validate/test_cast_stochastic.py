@@ -76,7 +76,7 @@ def test_given_bits(count: int) -> None:
 
 @pytest.mark.parametrize("added", [1, 0xFFFFFFFF])
 def test_one_word_in_four_billion_decides(added: int) -> None:
-    """With 32 bits, only the first word that carries tells these from a right subject, or the one before it."""
+    """With 32 bits, only the first word that carries, or the one before it, shows that these are wrong."""
     report = validate_given_bits(given(32, added=added), FORMAT, FLOAT32, 32)
     assert report.mismatches > 10_000
 

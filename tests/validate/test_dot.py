@@ -1,4 +1,4 @@
-"""validate_dot: every accumulator is found as itself from its answers alone; others are told apart or measured."""
+"""validate_dot: every accumulator is found as itself from its answers alone; others are distinguished or measured."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def cut(**fields: Any) -> Accumulator:
     return Accumulator(**{"kind": "aligned", "rounding": "toward_zero", "chunk": None} | fields)
 
 
-#: accumulator, inputs, length of the probes, how many others cannot be told from it
+#: accumulator, inputs, length of the probes, how many others cannot be distinguished from it
 OWN = (
     (Accumulator(), "float32", 1030, 0),
     (Accumulator(chunk=None), "float32", 300, 0),

@@ -166,7 +166,7 @@ def test_the_largest_product_counts_too(order: str) -> None:
 
 
 def test_one_of_several_orders_is_printed_as_such() -> None:
-    """Nothing asked has so many terms that a tail of 128 and one of 64 would differ."""
+    """No dot product that is asked has enough terms that a tail of 128 and one of 64 would differ."""
     product = product_of("tail(128, groups(lanes(8), rising(), folding()), rising(start=first))")
     report = validate_dot(subject(product), length=260)
     assert report.equal and product in [each.accumulator for each in report.matches] and len(report.matches) > 1

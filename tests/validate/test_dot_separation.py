@@ -1,4 +1,4 @@
-"""What tells accumulators apart: rows made by rule, and proofs that there are no such rows."""
+"""What distinguishes accumulators: rows made by rule, and proofs that there are no such rows."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ class Form:
 
     @property
     def length(self) -> int:
-        """Three instructions and a part of a fourth; of float6_e3m2fn, so many that float32 has to round their sum."""
+        """Three instructions and a part of a fourth; of float6_e3m2fn, enough that float32 has to round their sum."""
         return 520 if (self.operands, self.sums) == ("e3m2", "f32") else max(40, 3 * self.k + 2)
 
 
@@ -257,7 +257,7 @@ def test_mma_sim_has_one_code_of_nan(simulators: dict[Any, list[Any]]) -> None:
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_equal_to_what_is_due_and_to_no_neighbour(form: Form, simulators: dict[Any, list[Any]]) -> None:
-    """In every bit of some 10,000 dot products. A neighbour that is equal, too, is one that no input tells apart."""
+    """In every bit of some 10,000 dot products. A neighbour that is equal, too, is one that no input distinguishes."""
     assert form.name == "-" or TENSOR_CORES[form.name].accumulator == form.due
     for simulator in simulators[form.key]:
         length = form.length if simulator.c_type == simulator.d_type else form.k  # else its result is no c of the next

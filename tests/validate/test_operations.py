@@ -164,7 +164,7 @@ def test_any_nan_is_as_good_as_another() -> None:
 
 
 def decode_without_subnormals(codes: Array) -> Array:
-    """Every code is taken for a normal number: an exponent moved by shifts, as in a kernel that forgets 18 codes."""
+    """Every code is read as a normal number: an exponent moved by shifts, as in a kernel that forgets 18 codes."""
     wide = codes.astype(np.uint16)
     return ((wide & 0x80) << 8 | ((wide & 0x7F) << 7) + 0x2000).astype(np.uint16).view(np.float16)
 

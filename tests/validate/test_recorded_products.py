@@ -92,7 +92,7 @@ def differing(a: np.ndarray, b: np.ndarray, c: np.ndarray | None, product: Produ
 
 
 def test_a_wrong_order_differs() -> None:
-    """The check is able to fail: the other halves, no halves, or 13 bits. More than 20 bits are not told apart."""
+    """The check is able to fail: the other halves, no halves, or 13 bits. More than 20 bits are not distinguished."""
     data = np.load(PATH)
     a, b = (data[f"H100/e4m3_to_f16/{each}"].view(TYPES["e4m3"]).astype(np.float32) for each in "ab")
     c, d = data["H100/e4m3_to_f16/c"].view(np.float32), data["H100/e4m3_to_f16/d"].view(np.float16).astype(np.float32)

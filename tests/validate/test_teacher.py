@@ -148,7 +148,7 @@ def test_an_unrounded_parameter_is_named(model: str, semantics: str) -> None:
     step = record(model, semantics, spoil_store(TensorId(second, "parameter"), lambda value, format: value))
     found, name = suspects(step, model, semantics), f"P/{second}/0"
     assert list(found) == [name]
-    assert "are no numbers of fp_" in found[name] and "not rounded" in found[name]
+    assert "are not numbers of fp_" in found[name] and "not rounded" in found[name]
     without_masters = teacher_forced(bare(step), build(model), plan_of(model, semantics), semantics, threads=1)
     assert [tensor.name for tensor in without_masters.suspects()] == [name]
 

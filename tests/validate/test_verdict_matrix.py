@@ -108,7 +108,7 @@ def _check_likely_causes(row: Row, said: str) -> None:
 
 
 def _check_products(row: Row, said: str) -> None:
-    """Of sums that no accumulator gives, no width, rounding or order is told."""
+    """Of sums that no accumulator gives, no width, rounding or order is printed."""
     assert ("equal to no accumulator that was tried" in said) >= (UNEXPLAINED in row.causes), said
     if UNEXPLAINED in row.causes:
         assert [words for words in OF_KNOWN_ORDERS if words in said] == [], said

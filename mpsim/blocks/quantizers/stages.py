@@ -154,7 +154,7 @@ class Scale:
 class Quotient:
     """How x and its scale give the number that is rounded to an element.
 
-    ``arithmetic``: a key of QUOTIENT_ARITHMETICS. ``fraction_bits``: then it is truncated toward zero to so many bits
+    ``arithmetic``: a key of QUOTIENT_ARITHMETICS. ``fraction_bits``: then it is truncated toward zero to this many bits
     after the point. ``through``: then it is rounded to this format, to nearest even.
     """
 

@@ -30,7 +30,7 @@ def step(
     other: Annotated[Path, typer.Argument(help="The other implementation's step: .safetensors or .npz.")],
     against: Annotated[Path, typer.Option(help="mpsim's record of the same step, by 'mpsim trace-step'.")],
     teacher_forced: Annotated[
-        bool, typer.Option("--teacher-forced", help="Check each op by itself, on the inputs that OTHER stored.")
+        bool, typer.Option("--teacher-forced", help="Check each op alone, on the inputs that OTHER stored.")
     ] = False,
     model: Annotated[
         str | None,

@@ -211,7 +211,7 @@ def _presets(quantizer: Quantizer) -> Iterator[Cause]:
 
 
 def outcomes(quantizer: Quantizer, answered: BlockAnswers) -> Iterator[tuple[str, Callable[[Expected], Expected]]]:
-    """What becomes of right elements and scales afterwards."""
+    """Changes of right elements and scales."""
     if quantizer.second is not None and isinstance(quantizer.element, Element):
         yield "the tensor scale is forgotten", _without_second
     for steps, word in ((1, "more"), (-1, "less")):
@@ -238,7 +238,7 @@ def _shifted(steps: int) -> Callable[[Expected], Expected]:
 
 
 def _top_exponent(expected: Expected) -> Expected:
-    """The exponent field of a NaN or an infinity is taken for that of a number."""
+    """The exponent field of a NaN or an infinity is read as that of a number."""
     if expected.inputs is None:
         return expected
     wrong = np.asarray(~np.isfinite(expected.inputs).all(-1))

@@ -167,7 +167,7 @@ def _seen(trial: Trial, quantizer: Quantizer, answered: BlockAnswers, draws: int
     first = first_words(trial, quantizer)
     share = 1.0 - np.ldexp(first.astype(np.float64), -bits)
     decided = np.asarray((down.codes != up.codes) & np.isfinite(down.scale_numbers))
-    if isinstance(quantizer.element, Element):  # the sign of a zero is no choice
+    if isinstance(quantizer.element, Element):  # the sign of a zero is not a choice
         decided = decided & ((down.codes ^ up.codes) != quantizer.element.row.sign_mask)
     ups = went_up.reshape(draws, *trial.blocks.shape).sum(0)
     return _Counted(down, decided, share, ups, draws)

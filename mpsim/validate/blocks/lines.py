@@ -33,7 +33,7 @@ NAMES = (INPUT, CODES, SCALES, POINTS, VALUES, WORDS)
 
 
 def blocks_of(quantizer: Quantizer, inputs: int) -> int:
-    """Returns the number of blocks that a line of so many numbers has. Raises SubjectError if that is no number."""
+    """Returns the number of blocks in a line of ``inputs`` numbers. Raises SubjectError if it is not whole."""
     match quantizer.group:
         case Block(size):
             wanted = size

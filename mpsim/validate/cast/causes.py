@@ -80,7 +80,7 @@ def cause(
 
 
 def _other_codes(answers: Answers, got: Outcome, rule: Rule, backend: str) -> str | None:
-    """Returns words if codes of the source, or of the result, are taken for those of another format, which explains
+    """Returns words if codes of the source, or of the result, are read as those of another format, which explains
     every answer."""
     source = answers.source
     if not source.is_float and source.integer is None:

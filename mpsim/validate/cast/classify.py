@@ -52,7 +52,7 @@ MEANINGS = {
     Kind.NAN: "NaN in, or NaN out for a number",
     Kind.NAN_CODE: "NaN, with another code",
     Kind.ZERO_SIGN: "zero of the other sign",
-    Kind.NOT_IN_FORMAT: "the result is no number of the format",
+    Kind.NOT_IN_FORMAT: "the result is not a number of the format",
 }
 
 

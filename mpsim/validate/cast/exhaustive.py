@@ -124,8 +124,8 @@ def sweep(
     on_progress: Callable[[Sweep], None] | None = None,
     backend: str = DEFAULT_BACKEND,
 ) -> Sweep:
-    """Compares the subject with the rule on all float32 patterns from where ``resume`` stopped; ``blocks``: at most
-    so many blocks of 2**20 in this call. The state is saved every 64 blocks, at the end, and when interrupted.
+    """Compares the subject with the rule on all float32 patterns from where ``resume`` stopped; ``blocks``: the most
+    blocks of 2**20 of this call. The state is saved every 64 blocks, at the end, and when interrupted.
 
     Raises SubjectError where the subject fails, ValueError for a ``resume`` file of something else.
     """

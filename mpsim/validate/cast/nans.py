@@ -61,7 +61,7 @@ def parse(text: str, format: Format) -> NanCodes:
 
 
 def has_payload(format: Format) -> bool:
-    """Whether several codes of the format are NaN, which the bits of the mantissa tell apart."""
+    """Whether several codes of the format are NaN, which differ in the bits of the mantissa."""
     return format.specials == "ieee" and format.mantissa_bits > 0
 
 

@@ -78,7 +78,9 @@ def format_of(name: str) -> Format:
         return as_format(f"p3109_k{width}p{precision}{'u' * (sign == 'u')}{'_finite' * (domain == 'f')}")
     format = as_format(EXTERNAL.get(name, name))
     if not format.is_p3109 and format.name not in EXTERNAL.values():
-        raise UsageError(f"{format} is no format of P3109; expected e.g. Binary8p3se or one of {', '.join(EXTERNAL)}")
+        raise UsageError(
+            f"{format} is not a format of P3109; expected e.g. Binary8p3se or one of {', '.join(EXTERNAL)}"
+        )
     return format
 
 

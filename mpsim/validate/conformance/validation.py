@@ -24,7 +24,7 @@ from mpsim.validate.operations.classes import Codes, Example, same_codes
 from mpsim.validate.operations.corpus import ALL, combinations
 from mpsim.validate.subjects.opening import Calling
 
-#: Stochastic operations are asked with so many random words for each combination of operands.
+#: The number of random words for each combination of operands of a stochastic operation.
 WORDS = 4
 EQUAL, DIFFERENT, ABSENT, FAILED = "equal", "different", "absent", "failed"
 

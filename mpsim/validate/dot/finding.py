@@ -38,8 +38,8 @@ PLAIN = ("sequential", "pairwise", "exact")
 
 
 class Found(NamedTuple):
-    """What is known of one region: the probes and what they show, accumulators that give every answer (and what tells
-    their neighbours apart, of how many rows), and otherwise those that were tried."""
+    """What is known of one region: the probes and what they show, accumulators that give every answer (and what
+    distinguishes their neighbours, of how many rows), and otherwise those that were tried."""
 
     judge: Judge
     range: Measurement
@@ -71,7 +71,7 @@ def find(
     separates: bool = True,
 ) -> Found:
     """What sums the elements of a region. subject: one that is asked in that region alone; mask: its elements.
-    separates: whether what gives every answer is told from what is beside it."""
+    separates: whether what gives every answer is distinguished from what is beside it."""
     prober = Prober(subject, length)
     range, order = _recognised(prober)
     judge = Judge(prober, corpora, subject.output, backend, mask)
@@ -103,7 +103,7 @@ def _recognised(prober: Prober) -> tuple[Measurement, Order]:
 def _matches(
     judge: Judge, equal: Sequence[Summation], declared: Summation | None, seed: int
 ) -> tuple[tuple[Tried, ...], tuple[Summation, ...], int]:
-    """(what no input told from the subject, the simplest first; what some input did; rows searched for such inputs)."""
+    """(what no input distinguished from the subject, the simplest first; what some input did; the rows searched)."""
     found = list(equal)
     if declared is not None and declared not in found and judge.equal(declared):
         found.append(declared)

@@ -70,16 +70,16 @@ class Judge:
         return all(self.gives_terms(accumulator, length) for length in sorted(lengths))
 
     def gives_terms(self, accumulator: Summation, length: int) -> bool:
-        """Whether it gives some random results of so many terms, of each kind that there is."""
+        """Whether it gives some random results of ``length`` terms, of each kind that there is."""
         return self.gives(accumulator, self._few(length))
 
     def gives_length(self, accumulator: Summation, length: int) -> bool:
-        """Whether it gives every random result of so many terms."""
+        """Whether it gives every random result of ``length`` terms."""
         corpora = (each for each in self._corpora if each[1].shape[1] == length)
         return all(self._agreeing(accumulator, each).all() for each in corpora)
 
     def _few(self, length: int) -> Rows:
-        """Some random results of so many terms: of numbers of terms without random matrices, asked for now."""
+        """Some random results of ``length`` terms: of numbers of terms without random matrices, asked for now."""
         if length not in self._rows:
             corpora = [each for each in self._corpora if each[1].shape[1] == length]
             if corpora:

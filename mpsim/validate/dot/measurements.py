@@ -1,4 +1,4 @@
-"""What is said about a subject's sums: a measurement is told where the order that it presupposes is that of an
+"""What is said about a subject's sums: a measurement is printed where the order that it presupposes is that of an
 accumulator that gives the subject's results, and otherwise not at all."""
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _FMA = {
 
 
 def _agreed(field: str, confirmed: Sequence[Summation], words: dict[Any, str], otherwise: str) -> Measurement:
-    """A field on which all the accumulators agree that could not be told apart."""
+    """A field on which all the accumulators agree that could not be distinguished."""
     values = {getattr(each, field) for each in confirmed if isinstance(each, Accumulator)}
     if len(values) > 1:
         return Measurement(field, None, otherwise)

@@ -146,7 +146,7 @@ def _place_lines(report: DotReport) -> list[str]:
 
 
 def _found(report: DotReport) -> list[str]:
-    """What the subject is equal to and what that was told apart from, or what it is nearest to."""
+    """What the subject is equal to and what that was distinguished from, or what it is nearest to."""
     if report.matches:
         first, *others = report.matches
         side = f"for {report.side} rows and columns " if report.shapes is not None else ""

@@ -111,10 +111,10 @@ class Tried:
 class DotReport(Report):
     """What is known of a subject. ``matches``: accumulators it is equal to, the simplest first.
 
-    apart: accumulators beside the matches that some input told from the subject. separating: rows that were searched
-    for more such inputs. shapes: matrices that are summed otherwise; places: an element that depends on where it is in
-    the matrix. terms: numbers of terms of which the declared or the first match does not give some results. large:
-    whether it does not give a product of 132 rows and columns.
+    apart: accumulators beside the matches that some input distinguished from the subject. separating: rows that were
+    searched for more such inputs. shapes: matrices that are summed otherwise; places: an element that depends on where
+    it is in the matrix. terms: numbers of terms of which the declared or the first match does not give some results.
+    large: whether it does not give a product of 132 rows and columns.
 
     >>> from mpsim.validate import validate_dot
     >>> report = validate_dot("numpy.matmul", length=16, accumulator="sequential,chunk=3,format=float16")

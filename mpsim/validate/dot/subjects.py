@@ -111,7 +111,7 @@ class DotSubject:
 
     def dots(self, a: Array, b: Array) -> Array:
         """Dot products of the rows of a with the rows of b, both (P, K) -> float64 (P,): elements of products of
-        matrices, or each by itself where the subject takes vectors."""
+        matrices, or each alone where the subject takes vectors."""
         if self.form != "dot":
             return self._in_matrices(a, b)
         found = np.empty(len(a))

@@ -26,7 +26,7 @@ class Bound(Array):
     """A bound of a kernel's result, where the kernel's result would be; a plain array stands for an exact result.
 
     Kernels of ``bounds.bound_kernels`` continue from it, because it can compute the result itself (``result``). What an
-    op computes from it in another way is no bound: of such an op nothing but its own bits is taken for equal.
+    op computes from it in another way is not a bound: for such an op only its own bits count as equal.
     """
 
     result: Callable[[], Array] | None = None

@@ -16,7 +16,7 @@ from mpsim.validate.grid import distances, off_grid
 
 @dataclass(frozen=True)
 class Number:
-    """One number: value, bits as float32, and its code in the tensor's format (None if it is none of its numbers)."""
+    """One number: value, bits as float32, and its code in the tensor's format (None if it has no code)."""
 
     value: float
     bits: str
@@ -52,7 +52,7 @@ class TensorComparison:
     only. largest_distance: in codes of ``format`` (``distances``), over all elements. unexplained: elements that
     float32 sums in another order do not explain (``explain``, where replayed; else all); unexplained_distance: the
     largest distance of these. open: elements that such sums could have moved.
-    off_grid: elements of the other's that are no number of the format. lost, made: elements zero in the other's
+    off_grid: elements of the other's that are not numbers of the format. lost, made: elements zero in the other's
     only, and in ours only. first: where they first differ. causes: sentences on what would explain it.
     """
 
@@ -107,7 +107,7 @@ class TensorComparison:
             lines.append(f"first at [{at}]: expected {self.first.expected}, got {self.first.got}")
         for count, what in (
             (0 if self.unexplained == self.differing else self.unexplained, "not explained by another order of sums"),
-            (self.off_grid, f"are no numbers of {self.format}"),
+            (self.off_grid, f"are not numbers of {self.format}"),
             (self.lost, "are zero and should not be"),
             (self.made, "should be zero and are not"),
         ):

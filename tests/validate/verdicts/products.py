@@ -149,7 +149,7 @@ def aligned(
 
 
 def cut(x: Array, bits: int) -> Array:
-    """Numbers far from both ends of the range, cut to so many fraction bits."""
+    """Numbers far from both ends of the range, cut to ``bits`` fraction bits."""
     quantum = np.ldexp(1.0, np.frexp(x)[1] - 1 - bits)
     return np.trunc(x / quantum) * quantum
 

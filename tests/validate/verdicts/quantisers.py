@@ -166,7 +166,7 @@ def mxfp8_zeros_are_nan(x: Array) -> Array:
 
 
 def mxfp8_nan_ignored(x: Array) -> Array:
-    """NaN is taken for 0, and infinity for the largest float32."""
+    """NaN becomes 0, and infinity the largest float32."""
     return mxfp8_floor(np.nan_to_num(x))
 
 

@@ -88,7 +88,7 @@ def fp8_block_bfloat16_quotients(x: Array) -> tuple[Array, Array]:
 
 
 def fp8_block_of_240(x: Array) -> tuple[Array, Array]:
-    """The largest number is taken for 240, that of another float8."""
+    """The largest number is that of another float8, 240."""
     _, scale = fp8_block(x)
     other = np.where(scale > 0, amax_of(x) / F(240), scale)
     return _quotients(x, other, x / positive(other)), other
@@ -134,7 +134,7 @@ def mxfp8_rceil(x: Array) -> tuple[Array, Array]:
 
 
 def mxfp8_unusual_scales(x: Array) -> tuple[Array, Array]:
-    """All scales are 3, which is none of E8M0's numbers."""
+    """All scales are 3, which is not a number of E8M0."""
     return to_e4m3(x / F(3)), np.full(len(x), F(3))
 
 
@@ -217,7 +217,7 @@ def decode_mxfp8(codes: Array, scales: Array) -> Array:
 
 
 def decode_mxfp8_doubled(codes: Array, scales: Array) -> Array:
-    """The bias of the scale is taken for 126; NaN stays NaN."""
+    """The bias of the scale is 126; NaN stays NaN."""
     number = codes.view(e4m3fn).astype(np.float64)
     return (number * 2 * scales.view(e8m0).astype(np.float64)[:, None]).astype(F)
 
@@ -309,7 +309,7 @@ def te_given_ignored(x: Array, words: Array) -> tuple[Array, Array]:
 
 
 def mxfp8_top_exponent(x: Array) -> tuple[Array, Array]:
-    """The exponent field 255 of infinities and NaNs is taken for that of a number."""
+    """The exponent field 255 of infinities and NaNs is read as that of a number."""
     field = (amax_of(np.where(np.isnan(x), np.inf, x)).astype(F).view(np.uint32) >> 23).astype(int)
     code = np.maximum(field - 8, 0).astype(np.uint8)
     quotient = x.astype(np.float64) / np.ldexp(1.0, code.astype(int) - 127)

@@ -60,7 +60,7 @@ def corpus(type: Integer, source: Source, seed: int = 0) -> Array:
 
 @dataclass(frozen=True)
 class IntegerAnswers:
-    """The answers of a subject: uint64 codes, NO_CODE for an answer that is no integer of the type."""
+    """The answers of a subject: uint64 codes, NO_CODE for an answer that is not an integer of the type."""
 
     subject: Subject
     source: Source
@@ -91,7 +91,7 @@ def ask(subject: Subject, source: Source, target: Integer, patterns: Array) -> I
     if subject.vectors is not None:
         patterns, results = subject.vectors.inputs, subject.vectors.results
         if patterns.size and int(patterns.max()) >> source.bits:
-            raise SubjectError(f"{subject.name} has inputs that are no patterns of {source.name}")
+            raise SubjectError(f"{subject.name} has inputs that are not patterns of {source.name}")
         patterns = patterns.astype(source.unsigned)
         words = results if results.dtype.kind == "u" else results.view(f"uint{8 * results.dtype.itemsize}")
         name = "uint64" if results.dtype.kind == "u" else results.dtype.name

@@ -26,12 +26,12 @@ MEANINGS = {
     Kind.OVERFLOW: "rounded, the input is outside the range of the type",
     Kind.INFINITY: "the input is infinite",
     Kind.NAN: "the input is NaN",
-    Kind.NOT_IN_FORMAT: "the answer is no integer of the type",
+    Kind.NOT_IN_FORMAT: "the answer is not an integer of the type",
 }
 
 
 class IntegerExample(NamedTuple):
-    """An input with its bits, and the two results, None for an answer that is no integer of the type."""
+    """An input with its bits, and the two results, None for an answer that is not an integer of the type."""
 
     value: float | int
     bits: str

@@ -19,7 +19,7 @@ class Seen(NamedTuple):
 
     Attributes:
         place, negative, odd: Their places, signs, and whether the lower neighbour's code is odd.
-        ups: How often each went up; draws: of so many.
+        ups: How often each went up; draws: how often each was rounded.
         groups: Indices of numbers that are tested together.
     """
 

@@ -99,7 +99,7 @@ def _alike(words: Array, place: int) -> Array:
 
 
 def _high(words: Array, bits: int) -> Array:
-    """The words without so many low bits."""
+    """The words without their ``bits`` low bits."""
     return words >> np.uint32(bits)
 
 

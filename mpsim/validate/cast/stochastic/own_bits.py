@@ -43,8 +43,8 @@ def validate_own_bits(
 ) -> StochasticReport:  # fmt: skip
     """What is certain, once; and each of some 150 numbers ``draws`` times: every result one of the two neighbours, the
     share of the upper one |x|'s place between them (with ``random_bit_count``: as the variant ``mode`` rounds that
-    place to so many bits). And numbers of every binade, once each: the same, their ups together as many as Hoeffding's
-    inequality lets them be. fields: of a policy, besides mode and overflow (``FIELDS``).
+    place to this many bits). And numbers of every binade, once each: the same, their ups together as many as
+    Hoeffding's inequality lets them be. fields: of a policy, besides mode and overflow (``FIELDS``).
 
     Raises SubjectError where the subject fails.
     """

@@ -52,8 +52,8 @@ class Binade:
 class StochasticReport(Report):
     """Given bits: trials compared exactly. Without: results that are neither neighbour, and wrong frequencies.
 
-    policy: what was taken for declared. certain: the inputs that no random bit decides. smallest: the smallest input
-    whose result is wrong, with the random word where bits were given. binades: those with wrong frequencies, of
+    policy: the declared one, or its default. certain: the inputs that no random bit decides. smallest: the smallest
+    input whose result is wrong, with the random word where bits were given. binades: those with wrong frequencies, of
     ``spread`` numbers of all binades, each rounded once. causes: what gives every frequency, or every trial, the
     simplest first; none where nothing known does.
     """

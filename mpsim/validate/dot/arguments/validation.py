@@ -224,7 +224,7 @@ def _with_epilogue(
 def _neighbours(
     equal: Sequence[Summation], answered: Answered, subject: DotSubject, backend: str
 ) -> tuple[list[Tried], tuple[Summation, ...]]:
-    """(what is beside the first description and gives every result, too; what some result tells from it)."""
+    """(what is beside the first description and gives every result, too; what some result distinguishes from it)."""
     near = [*epilogues_beside(in_stages(equal[0])), *beside(equal[0], subject.inputs)]
     alike, apart, given = list[Tried](), list[Summation](), answered[0][0].given
     known = {_acting(each, given) for each in equal}

@@ -16,7 +16,7 @@ REPEATS = 8
 
 
 def numbers_of_terms(length: int) -> tuple[int, ...]:
-    """K of the random matrices for probes of so many terms."""
+    """K of the random matrices for probes of ``length`` terms."""
     return length, length - 1, 33, 3, 1
 
 

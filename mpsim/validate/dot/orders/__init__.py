@@ -1,1 +1,1 @@
-"""Which orders of summation a subject's answers allow, and what tells them apart."""
+"""Which orders of summation a subject's answers allow, and what distinguishes them."""

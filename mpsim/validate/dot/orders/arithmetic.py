@@ -16,7 +16,7 @@ from mpsim.products.stages import FLOAT32, Node, Sums
 from mpsim.validate.dot.inputs.edges import Term, operands
 from mpsim.validate.dot.inputs.probes import Prober
 
-#: Formats of sums and products that are told apart by their bits, beside that of the answers.
+#: Formats of sums and products that differ in their bits, beside that of the answers.
 NAMES = ("bfloat16", "float16", "float32", "float64")
 #: Exponent of the products whose last bits are looked at, so that what is left of them is not too small to see.
 EXPONENT = 8

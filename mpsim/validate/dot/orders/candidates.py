@@ -19,7 +19,7 @@ from mpsim.validate.dot.inputs.probes import Order
 from mpsim.validate.dot.orders.trees import nodes_of_product
 from mpsim.validate.dot.shapes import every_number_of_terms
 
-#: Alignments wider than the probes could see, up to so many bits more.
+#: Alignments wider than the probes could see: the most further bits.
 BEYOND = 12
 #: Numbers of terms at which descriptions are compared beside those that subjects are asked for.
 MORE_TERMS = (200, 331)
@@ -52,7 +52,7 @@ def candidates(value: Mapping[str, Any], order: Order, inputs: str) -> list[Summ
 
 
 def _narrow_formats(bits: int) -> list[str]:
-    """Formats of sums with so many fraction bits."""
+    """Formats of sums with ``bits`` fraction bits."""
     named = [name for name, f in FORMATS.items() if f.mantissa_bits == bits and f.fits_float32 and name != "float32"]
     usable = [name for name in named if as_format(name).signed and as_format(name).has_zero]
     return list(dict.fromkeys([*usable, *(f"fp_{e}_{bits}_0" for e in range(8, 2, -1) if bits < 23)]))
@@ -109,7 +109,7 @@ def effective(accumulator: Summation, length: int) -> tuple[object, ...]:
 
 def _steps_of(product: Product, length: int) -> tuple[object, ...]:
     """The steps for the numbers of terms that subjects are asked for, and some more: equal for two descriptions of one
-    computation, and not for two that only such subjects do not tell apart."""
+    computation, and not for two that only such subjects do not distinguish."""
     read = product.left, product.right, product.output, product.epilogue, product.start
     try:
         return (*read, *(sums_of(product, terms) for terms in (*every_number_of_terms(length), *MORE_TERMS)))
@@ -119,7 +119,7 @@ def _steps_of(product: Product, length: int) -> tuple[object, ...]:
 
 @lru_cache(maxsize=1 << 10)
 def sums_of(summation: Summation, length: int) -> tuple[object, ...]:
-    """What is computed of so many terms: equal for two descriptions of one computation."""
+    """What is computed of ``length`` terms: equal for two descriptions of one computation."""
     product = in_stages(summation)
     program, reads = steps_of(product, length), (product.left.of_length(length), product.right.of_length(length))
     return (*reads, program.code.tobytes(), program.places.tobytes(), program.sums, program.aligned)
@@ -134,7 +134,7 @@ def distinct(accumulators: Iterable[Summation], length: int) -> list[Summation]:
 
 
 def beside(found: Summation, inputs: str) -> list[Summation]:
-    """Accumulators that differ from one in a single thing: what a match of operands in a format has to be told apart
+    """Accumulators that differ from one in a single thing: what a match of operands in a format has to be distinguished
     from."""
     near: list[Summation] = [] if isinstance(found, Product) else [*_beside(found)]
     products = _beside_product(found) if isinstance(found, Product) else _twice_rounded(found, inputs)

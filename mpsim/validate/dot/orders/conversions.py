@@ -12,7 +12,7 @@ from mpsim.validate.dot.inputs.probes import Prober
 
 #: Formats that operands may be rounded to, the widest first: with as many bits, one with the range of the inputs.
 FORMATS = ("tf32", "bfloat16")
-#: conversion -> what becomes of 1 and 1/4, 1/2, 3/4 units, and of the next number and 1/2, in units above 1
+#: conversion -> the results for 1 and 1/4, 1/2, 3/4 units, and of the next number and 1/2, in units above 1
 OUTCOMES = {"none": (0.25, 0.5, 0.75, 1.5), "truncate": (0, 0, 0, 1), "nearest_even": (0, 0, 1, 2)}
 OUTCOMES["nearest_away"] = (0, 1, 1, 2)
 

@@ -42,8 +42,8 @@ MOST_VARIATIONS = 128
 
 
 def tree_of(prober: Prober, length: int) -> tuple[Node, Arithmetic] | None:
-    """The tree in which the subject of a prober adds so many terms, and what it rounds; None where there is no tree, or
-    it is too large."""
+    """The tree in which the subject of a prober adds ``length`` terms, and what it rounds; None where there is no tree,
+    or it is too large."""
     own = prober.of_length(length)
     try:
         tree = Revealer(own).tree() if length <= MOST_LENGTH else None
@@ -55,7 +55,7 @@ def tree_of(prober: Prober, length: int) -> tuple[Node, Arithmetic] | None:
 def products_of_orders(
     tree: Node, length: int, prober: Prober, how: Arithmetic, ends: bool = False
 ) -> Iterator[Summation]:
-    """Products with an order that has a name, whose tree for so many terms is this one, and that round as it does.
+    """Products with an order that has a name, whose tree for ``length`` terms is this one, and that round as it does.
     ends: those that add their total to +0."""
     if ends and not (how.from_zero and (how.ends_with_zero or not how.shows_zeros)):
         return
@@ -79,8 +79,8 @@ def product_of_trees(trees: Sequence[Tree], ends: bool, products: Sums | None, p
 def written_trees(
     tree: Node, length: int, how: Arithmetic, is_rounded: bool, prober: Prober
 ) -> Iterator[tuple[Tree, bool]]:
-    """The tree of so many terms as a description has it, where sums may begin with +0 in it, the likely one first; and
-    whether its total is added to +0. is_rounded: whether every product is rounded before it is added."""
+    """The tree of ``length`` terms as a description has it, where sums may begin with +0 in it, the likely one first;
+    and whether its total is added to +0. is_rounded: whether every product is rounded before it is added."""
     base = FLOAT32.format if FLOAT32.format in how.widths else how.widths[0]
     some = how.some if how.products(length) is None else frozenset()
     leaves = frozenset(range(length)) if is_rounded else some
@@ -176,7 +176,7 @@ def _choices(order: Order, formats: Sequence[Sums], start: str, bits: int) -> It
 
 
 def _ways(formats: Sequence[Sums], bits: int) -> list[Sums]:
-    """How sums of numbers of so many bits may be rounded to the formats: by way of float32, too, where that shows."""
+    """How sums of numbers of ``bits`` bits may be rounded to the formats: by way of float32, too, where that shows."""
     twice = (each.by_way_of(FLOAT32.format, bits) for each in formats)
     return [*formats, *(each for each in twice if each is not None)]
 

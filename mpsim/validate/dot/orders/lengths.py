@@ -179,13 +179,13 @@ class _Search:
         return self.trees[length]
 
     def _operands(self, length: int) -> tuple[Operand, Operand]:
-        """How operands of so many terms are read."""
+        """How operands of ``length`` terms are read."""
         if length not in self.reads:
             self.reads[length] = flushing(self.judge.prober.of_length(length), self.operands)
         return self.reads[length]
 
     def _named(self, length: int) -> tuple[Summation, ...]:
-        """Products with an order that has a name, which give some results of so many terms."""
+        """Products with an order that has a name, which give some results of ``length`` terms."""
         if (known := self._tree(length)) is None:
             return ()
         return self._giving(length, *known, False) + self._giving(length, *known, True)
@@ -309,7 +309,7 @@ class _Search:
         return [reading(product, self._operands_of(list(known)))]
 
     def _gives(self, length: int, part: tuple[Tree, bool], products: Sums | None) -> bool:
-        """Whether a tree gives every result of so many terms."""
+        """Whether a tree gives every result of ``length`` terms."""
         product = reading(product_of_trees([part[0]], part[1], products, self.judge.prober), self._operands(length))
         known = self._tree(length)
         is_likely = self.judge.gives_terms(product, length) and known and self.judge.gives(product, known[1].asked)

@@ -43,7 +43,7 @@ SMALLEST_HALF = 3
 
 
 def recognised(tree: Node, length: int) -> list[Order]:
-    """Orders whose sums of so many terms are formed in the tree, the simplest first.
+    """Orders whose sums of ``length`` terms are formed in the tree, the simplest first.
 
     >>> recognised(((0, 2), (1, 3)), 4)
     [Folding(...), Groups(partition=Lanes(number=2, take=1, ...), inner=Rising(...), outer=Rising(...)), ...]

@@ -1,4 +1,4 @@
-"""Accumulators that no input tells apart, by proof: "equal" of two of them says nothing about the subject.
+"""Accumulators that no input distinguishes, by proof: "equal" of two of them says nothing about the subject.
 
 Let every product be a multiple of 2**q with an exponent of at least ``low``, q being twice the exponent of the smallest
 number of the inputs, and let ``most`` be the largest sum of magnitudes. Every sum is then a multiple of 2**q, as it

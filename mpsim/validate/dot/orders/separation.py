@@ -1,4 +1,4 @@
-"""Accumulators that gave every answer so far, told apart by inputs on which they differ.
+"""Accumulators that gave every answer so far, distinguished by inputs on which they differ.
 
 "Equal" is said of two accumulators only if no input was found that separates them. Such inputs are looked for where
 sums turn: rows made by rule (inputs/edges.py), then random ones beside the least exponent of alignment, one bit around
