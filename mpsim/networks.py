@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,40 +19,19 @@ from mpsim.nn import Conv2d, ImportedNetwork, Linear, Module, from_torch
 from mpsim.nn.inputs import described
 from mpsim.nn.pytorch import is_torch, seeded
 from mpsim.trace import trace
+from mpsim.user_code import FileFunction, failure, file_function
 
 Shape = tuple[int, ...]
 
 
-class NetworkFile(NamedTuple):
-    """A Python file and the function in it that builds the network."""
-
-    path: Path
-    function: str
-
-    @property
-    def label(self) -> str:
-        """The file's name and the function. It does not contain the folder, so it is the same in every location."""
-        return f"{self.path.name}:{self.function}"
-
-    def read(self) -> bytes:
-        """Returns the file's content. Raises UsageError if it cannot be read."""
-        try:
-            return self.path.read_bytes()
-        except OSError as error:
-            raise UsageError(f"the network's file {self.path} cannot be read ({error.strerror})") from None
-
-
-def file_of(model: str) -> NetworkFile | None:
+def file_of(model: str) -> FileFunction | None:
     """Returns the file that ``model`` names (e.g. ``folder/my_net.py:build``), or None for the name of a network.
 
     >>> file_of("nets/my_net.py:build").label
     'my_net.py:build'
     """
     checks.instance("model", model, str, "a name of reference_models, or FILE.py:FUNCTION")
-    path, colon, function = model.rpartition(":")
-    if not colon and model.endswith(".py"):
-        raise UsageError(f"{model!r} needs the function that builds the network, e.g. {model}:build")
-    return NetworkFile(Path(path), function) if path.endswith(".py") else None
+    return file_function(model, "build", "builds the network")
 
 
 #: The functions of networks that users register (mpsim.extend.network), by name.
@@ -78,7 +55,7 @@ def content_hash(model: str) -> str | None:
         place = _source_of(function)
         if not place or place.startswith("<"):  # a name such as "<string>" is of code that was typed or executed
             raise UsageError(f"the function that builds {model!r} must be in a file, so that stored runs identify it")
-        file = NetworkFile(Path(place), function.__name__)
+        file = FileFunction(Path(place), function.__name__)
     return None if file is None else hashlib.sha256(file.read()).hexdigest()
 
 
@@ -152,7 +129,7 @@ def build(
     """
     _check_numbers(width, classes, seed, input_shape, vocabulary)
     file = file_of(model)
-    function = _further(model) if file is None else _function(file)
+    function = _further(model) if file is None else file.load()
     if function is None:
         return _reference(model, width, classes, seed, input_shape)
     origin = _Origin(model, _source_of(function)) if file is None else _Origin(file.label, file.path)
@@ -165,7 +142,7 @@ def build(
     try:
         network = _called(function, passed, seed)
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{origin.label} failed {_place(error, origin.path)}") from error
+        raise UsageError(f"{origin.label} failed {failure(error, origin.path)}") from error
     network = _imported(network, origin, input_shape, vocabulary, known) if is_torch(network) else network
     if not isinstance(network, Module):
         raise UsageError(f"{origin.label} should return a network (mpsim.nn.Module), got {type(network).__name__}")
@@ -236,31 +213,6 @@ def _imported(
         raise UsageError(f"{origin.label}: {error}") from error
 
 
-def _function(file: NetworkFile) -> Callable[..., object]:
-    source = file.read()
-    module = ModuleType(file.path.stem)
-    module.__file__ = str(file.path)
-    try:
-        exec(compile(source, str(file.path), "exec"), vars(module))
-    except (Exception, SystemExit) as error:
-        raise UsageError(f"{file.path} cannot be imported: it failed {_place(error, file.path)}") from error
-    function = getattr(module, file.function, None)
-    if not callable(function):
-        own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
-        found = ", ".join(own) or "none"
-        raise UsageError(f"{file.path} has no function {file.function!r}. Its functions and classes: {found}")
-    return function
-
-
-def _place(error: BaseException, path: str | Path) -> str:
-    """Describes the line of the file that failed, and the error."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    if isinstance(error, SyntaxError):
-        lines, error = [error.lineno], SyntaxError(error.msg)
-    line = f"at line {lines[-1]} " if lines else ""
-    return f"{line}({type(error).__name__}: {error})"
-
-
 def _complete(
     network: Module, origin: _Origin, passed: Mapping[str, object], known: Mapping[str, inspect.Parameter]
 ) -> None:
@@ -283,7 +235,7 @@ def _complete(
     except (Exception, SystemExit) as error:
         shape = tuple(network.input_shape)
         raise UsageError(
-            f"{origin.label}: its network failed on {described(network, shape)}, {_place(error, origin.path)}"
+            f"{origin.label}: its network failed on {described(network, shape)}, {failure(error, origin.path)}"
         ) from error
     declared = getattr(network, "classes", found.classes)
     if declared != found.classes:

@@ -17,7 +17,7 @@ FLOORS = (
     ("mpsim.errors", "mpsim.process"),
     ("mpsim.files",),
     ("mpsim.checks", "mpsim.plugins", "mpsim.interchange"),
-    ("mpsim.formats",),
+    ("mpsim.formats", "mpsim.user_code"),
     ("mpsim.products", "mpsim.policies"),
     ("mpsim.kernels",),
     ("mpsim.kernels.cuda.device",),
