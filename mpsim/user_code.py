@@ -44,7 +44,9 @@ class FileFunction(NamedTuple):
             raise UsageError(f"{self.path} cannot be imported: it failed {failure(error, self.path)}") from error
         function = getattr(module, self.function, None)
         if not callable(function):
-            own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+            own = [
+                name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__
+            ]
             found = ", ".join(own) or "none"
             raise UsageError(f"{self.path} has no function {self.function!r}. Its functions and classes: {found}")
         return function
@@ -72,8 +74,18 @@ def file_function(text: str, example: str, what: str) -> FileFunction | None:
 
 def failure(error: BaseException, path: str | Path) -> str:
     """Describes the line of the file that failed, and the error."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    number = line_of(error, path)
     if isinstance(error, SyntaxError):
-        lines, error = [error.lineno], SyntaxError(error.msg)
-    line = f"at line {lines[-1]} " if lines else ""
+        number, error = error.lineno, SyntaxError(error.msg)
+    line = "" if number is None else f"at line {number} "
     return f"{line}({type(error).__name__}: {error})"
+
+
+def line_of(error: BaseException | None, path: str | Path) -> int | None:
+    """Returns the line of the file that failed, for an error of its code or one that such an error caused, or None."""
+    while error is not None:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        if lines:
+            return lines[-1]
+        error = error.__cause__
+    return None

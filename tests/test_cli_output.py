@@ -15,8 +15,8 @@ from mpsim.cli import command, main
 from mpsim.cli.output import console, is_failure, is_usage_error, print_table
 from mpsim.cli.progress import Progress
 from mpsim.errors import MpsimError, UsageError, UsageTypeError
+from mpsim.experiments.keeping import keys_of
 from mpsim.experiments.results import ResultsError
-from mpsim.experiments.settings import keys_of
 from mpsim.experiments.workers import WorkerError
 from mpsim.files.checkpoint import CheckpointError
 from mpsim.kernels import BackendUnavailable, DeviceMemoryError

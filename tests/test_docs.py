@@ -28,6 +28,13 @@ def test_a_measured_choice_prints_what_is_said(capsys: pytest.CaptureFixture[str
     assert f"prints `{capsys.readouterr().out.strip()}`" in document
 
 
+def test_own_data_in_python_are_as_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    document = (ROOT / "docs/own_data.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?)^```$", document, re.DOTALL | re.MULTILINE)
+    exec(compile(example, "docs/own_data.md", "exec"), {})
+    assert example.rstrip().endswith(f"# {capsys.readouterr().out.strip()}")
+
+
 def exported(line: dict[str, str]) -> dict[str, Any]:
     """A line of an exported file as the row it was; key and digest stay text."""
 

@@ -15,8 +15,9 @@ from mpsim.cli.output import JsonFlag, parse_numbers, print_json, print_table
 from mpsim.cli.paths import check_data, check_output, check_results
 from mpsim.cli.progress import Backend, Folder, Outcome, Processes, Threads, note, run_jobs
 from mpsim.errors import UsageError
+from mpsim.experiments.keeping import keeping_contents, keys_of
 from mpsim.experiments.results import FILE_NAME, Results
-from mpsim.experiments.settings import DEFAULTS, DEFINITION, RunSettings, keeping_contents, keys_of
+from mpsim.experiments.settings import DEFAULTS, DEFINITION, RunSettings
 from mpsim.files.records import Fields
 from mpsim.files.whole import write_whole
 from mpsim.kernels import DEFAULT_BACKEND, load

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from mpsim.assignment import Plan
-from mpsim.data import digest
+from mpsim.cli.command import options_given
 from mpsim.errors import UsageError
 from mpsim.experiments.results import FILE_NAME, Results
 from mpsim.experiments.settings import RunSettings
@@ -79,8 +80,16 @@ def read_plan(path: Path, option: str) -> Plan:
 
 def check_data(jobs: Iterable[RunSettings]) -> None:
     """Checks that the data of the jobs exist. An OSError names the option."""
-    for name, path in dict.fromkeys((job.data, job.data_path) for job in jobs):
-        try:
-            digest(name, path)
-        except OSError as error:
-            raise type(error)(f"--data-path {path}: {error}") from error
+    for job in {job.source: job for job in jobs}.values():
+        with data_errors(job.data_path):
+            job.contents()
+
+
+@contextmanager
+def data_errors(path: str | None) -> Iterator[None]:
+    """Adds the option to the message of an OSError that reading data raises."""
+    try:
+        yield
+    except OSError as error:
+        option = "--data-path" if options_given("data_path") else "--data"
+        raise type(error)(f"{option} {path}: {error}") from error

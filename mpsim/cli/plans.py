@@ -14,7 +14,8 @@ from mpsim.assignment import Plan, assign, plan_report
 from mpsim.assignment.liveness import best_recomputation, peak_memory
 from mpsim.cli.options import help_of, takes
 from mpsim.cli.output import JsonFlag, parse_numbers, print_json
-from mpsim.cli.paths import check_output, read_plan
+from mpsim.cli.paths import check_output, data_errors, read_plan
+from mpsim.data import load, located
 from mpsim.errors import UsageError
 from mpsim.experiments.settings import DEFAULTS
 from mpsim.nn import Module
@@ -41,7 +42,7 @@ class PlannedNetwork:
 
     model: Annotated[str, typer.Argument(help="Network, e.g. small_cnn, resnet18 or my_net.py:build.")]
     width: Annotated[float, typer.Option(help=help_of("width"))] = DEFAULTS.width
-    classes: Annotated[int | None, typer.Option(help="Number of classes.")] = 10
+    classes: Annotated[int | None, typer.Option(help="Number of classes; default: the data's, or 10.")] = None
     batch: Annotated[int, typer.Option(help="Images of a training step.")] = DEFAULTS.batch
     scheme: Scheme = "largest_first"
     ratio: Annotated[float | None, typer.Option(help=help_of("ratio"))] = None
@@ -62,6 +63,10 @@ def plan(
     ratios: Annotated[
         str | None, typer.Option(help="For *_in_steps: rising shares from the lowest level up, e.g. 0.3,0.7.")
     ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data that the network is built for: a dataset, or your own as for mpsim train.")
+    ] = None,
+    data_path: Annotated[str | None, typer.Option(help=help_of("data_path"))] = None,
     compare: Annotated[
         Path | None, typer.Option(help="Another plan's JSON file: show where this plan differs from it.")
     ] = None,
@@ -75,7 +80,7 @@ def plan(
     if plot is not None:
         check_extra("matplotlib", "--plot")
     other = None if compare is None else read_plan(compare, "--compare")
-    network = networks.build(settings.model, width=settings.width, classes=settings.classes, seed=None)
+    network = _network(settings, data, data_path)
     traced, made = settings.planned(network, seed=seed, ratios=parse_numbers(ratios, "--ratios"))
     compared = None if other is None else _compared(other, made, f"--compare {compare}")
     if plot is not None:
@@ -89,6 +94,24 @@ def plan(
         typer.echo(f"\nfrom {compare} to this plan: {compared.table()}")
     if plot is not None:
         typer.echo(f"\nfigure: {plot}")
+
+
+def _network(settings: PlannedNetwork, data: str | None, path: str | None) -> Module:
+    """Builds the network, for the classes and the size of the images of ``data`` if they are given."""
+    if data is None:
+        if path is not None:
+            raise UsageError("--data-path needs --data, the name of the dataset")
+        return networks.build(settings.model, width=settings.width, classes=settings.classes or 10, seed=None)
+    name, place = located(data, path)
+    with data_errors(place):
+        images = load(name, "train", place)
+    return networks.build(
+        settings.model,
+        width=settings.width,
+        classes=settings.classes or images.classes,
+        seed=None,
+        input_shape=tuple(images.image_shape),
+    )
 
 
 def _compared(other: Plan, made: Plan, where: str) -> Comparison:

@@ -10,8 +10,9 @@ from typing import Annotated, NamedTuple
 import typer
 
 from mpsim.cli.output import complain, console
+from mpsim.experiments.keeping import keys_of
 from mpsim.experiments.results import Results
-from mpsim.experiments.settings import RunSettings, keys_of
+from mpsim.experiments.settings import RunSettings
 from mpsim.files.records import Fields
 
 Folder = Annotated[Path, typer.Option("--results", help="Folder of the results file and the figures.")]

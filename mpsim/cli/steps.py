@@ -13,7 +13,7 @@ import typer
 from mpsim import checks, data, networks
 from mpsim.cli.options import help_of, takes
 from mpsim.cli.output import JsonFlag, print_json
-from mpsim.cli.paths import check_output
+from mpsim.cli.paths import check_output, data_errors
 from mpsim.cli.plans import PlannedNetwork, Scheme
 from mpsim.data import DataLoader, LabelledImages
 from mpsim.experiments.settings import DEFAULTS
@@ -39,9 +39,14 @@ class RecordedStep(PlannedNetwork):
     plan_seed: Annotated[int | None, typer.Option(help=help_of("plan_seed"))] = None
     data: Annotated[
         str | None,
-        typer.Option(help="Dataset; default: digits or synthetic10, by the network's channels, or grammar for tokens."),
+        typer.Option(
+            help="Dataset, or your own data as for mpsim train; default: digits or synthetic10, by the network's "
+            "channels, or grammar for tokens."
+        ),
     ] = None
     data_path: Annotated[str | None, typer.Option(help=help_of("data_path"))] = None
+    normalisation: Annotated[str | None, typer.Option(help=help_of("normalisation"))] = None
+    test_share: Annotated[float | None, typer.Option(help=help_of("test_share"))] = None
     steps: Annotated[int, typer.Option(help="Steps to train before the recorded one.")] = 0
     lr: Annotated[float, typer.Option("--lr", help="Learning rate.")] = DEFAULTS.lr
     accumulator: Annotated[str, typer.Option(help=help_of("accumulator"))] = DEFAULTS.accumulator
@@ -65,7 +70,7 @@ def trace_step(
     if settings.plan_seed is not None:
         checks.seed("plan_seed", settings.plan_seed)
     check_output(out, "--out")
-    dataset = _dataset(settings.model, settings.data, settings.data_path)
+    dataset = _dataset(settings)
     network = networks.build(
         settings.model,
         width=settings.width,
@@ -98,13 +103,16 @@ def trace_step(
         )
 
 
-def _dataset(model: str, name: str | None, path: str | None) -> LabelledImages:
-    """Returns the dataset of the given name, or by default one whose images fit the network."""
+def _dataset(settings: RecordedStep) -> LabelledImages:
+    """Returns the chosen dataset, or by default one whose images fit the network."""
+    name = settings.data
     if name is None:
-        network = networks.build(model, seed=None)
+        network = networks.build(settings.model, seed=None)
         by_channels = "digits" if network.input_shape[0] == 1 else "synthetic10"
         name = by_channels if network.vocabulary is None else "grammar"
-    return data.load(name, "train", path)
+    name, path = data.located(name, settings.data_path)
+    with data_errors(path):
+        return data.load(name, "train", path, normalisation=settings.normalisation, test_share=settings.test_share)
 
 
 def _batches(loader: DataLoader) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -22,6 +22,7 @@ from mpsim.data.digests import digest_of_lines, digest_of_splits
 from mpsim.data.digits import digits, digits_digest
 from mpsim.data.grammar import grammar, grammar_digest
 from mpsim.data.loader import DataLoader
+from mpsim.data.own import arrays_digest, as_parts, is_place, read_arrays
 from mpsim.data.pictures.crops import RandomResizedCrop
 from mpsim.data.pictures.folders import image_folder
 from mpsim.data.pictures.image_files import ImageFiles
@@ -31,8 +32,8 @@ from mpsim.errors import UsageError, UsageTypeError
 
 __all__ = [
     "DATASETS", "Augmentation", "DataLoader", "Dataset", "ImageFiles", "LabelledImages", "RandomResizedCrop", "Source",
-    "cifar10", "cifar100", "digest", "digits", "grammar", "image_folder", "imagenet", "load", "synthetic",
-    "vocabulary_of",
+    "as_parts", "cifar10", "cifar100", "digest", "digits", "grammar", "image_folder", "imagenet", "load", "located",
+    "synthetic", "vocabulary_of",
 ]  # fmt: skip
 
 
@@ -48,6 +49,8 @@ class Source:
         augmentation: The usual augmentation for training.
         digest: ``digest()``, or ``digest(path)``, returns the digest of both splits, if there is a faster way than to
             read them. It must change whenever an image or a label changes.
+        takes: Which of the options "normalisation" and "test_share" ``read`` and ``digest`` take as keyword arguments,
+            because the data themselves do not determine them.
 
     >>> DATASETS["cifar10"].needs_path, DATASETS["cifar10"].augmentation
     (True, Augmentation(padding=4, flip=True))
@@ -59,6 +62,7 @@ class Source:
     needs_path: bool = False
     augmentation: Augmentation | RandomResizedCrop | None = None
     digest: Callable[..., str] | None = None
+    takes: tuple[str, ...] = ()
 
 
 _CIFAR, _PICTURES = Augmentation(padding=4, flip=True), RandomResizedCrop()
@@ -85,41 +89,71 @@ _ROWS = (
     Source("images", "pictures in folders train/CLASS and val/CLASS, as 224 x 224", image_folder, True, _PICTURES),
     Source("images32", "the same as 32 x 32", partial(image_folder, size=32), True, _PICTURES),
     Source("imagenet", "ImageNet (ILSVRC 2012), as 224 x 224", imagenet, True, _PICTURES),
+    Source(
+        "arrays", "images and labels of .npz or IDX files, or of FILE.py:FUNCTION", read_arrays, True,
+        digest=arrays_digest, takes=("normalisation", "test_share"),
+    ),
 )  # fmt: skip
 
 #: Datasets by name. A new dataset is a new entry.
 DATASETS = {row.name: row for row in _ROWS}
 
 
-def load(name: str, split: str = "train", path: str | Path | None = None) -> LabelledImages:
+def located(name: str, path: str | None = None) -> tuple[str, str | None]:
+    """Returns the name and the path of a dataset, also if ``name`` is the place of a user's own data.
+
+    >>> located("faces.npz"), located("my_data.py:load"), located("digits")
+    (('arrays', 'faces.npz'), ('arrays', 'my_data.py:load'), ('digits', None))
+    """
+    known = name in DATASETS or name in plugins.of_group("mpsim.datasets")
+    return (name, path) if known or path is not None or not is_place(name) else ("arrays", name)
+
+
+def load(
+    name: str,
+    split: str = "train",
+    path: str | Path | None = None,
+    *,
+    normalisation: str | None = None,
+    test_share: float | None = None,
+) -> LabelledImages:
     """Reads a split of a dataset.
 
     Args:
         name: A name in ``DATASETS``, or of a dataset of an installed package.
         split: "train" or "test".
-        path: The archive or folder, for datasets that need one.
+        path: The archive or folder, for datasets that need one. For "arrays": an .npz file, a folder of IDX files, or
+            FILE.py:FUNCTION.
+        normalisation, test_share: As for ``as_parts``, for datasets that take them.
 
     Returns:
         The labelled images.
 
     Raises:
-        ValueError: The name is unknown, the path is missing, or the dataset has no path. Also if the files are broken.
+        ValueError: The name is unknown, the path is missing, the dataset has no path, or it does not take an option.
+            Also if the files are broken.
         FileNotFoundError: A file is missing.
 
     >>> load("digits", "test").name
     'digits'
     """
     row = _source(name, path)
-    return row.read(*_place(path), split=split)
+    return row.read(*_place(path), split=split, **_options(row, normalisation, test_share))
 
 
-def digest(name: str, path: str | Path | None = None) -> str:
+def digest(
+    name: str,
+    path: str | Path | None = None,
+    *,
+    normalisation: str | None = None,
+    test_share: float | None = None,
+) -> str:
     """Computes the SHA-256 (hex) of a dataset as it is now, i.e. of both splits and its usual augmentation.
 
     It does not depend on the location of the files.
 
     Args:
-        name, path: As for ``load``.
+        name, path, normalisation, test_share: As for ``load``.
 
     Raises:
         ValueError: As for ``load``.
@@ -129,15 +163,26 @@ def digest(name: str, path: str | Path | None = None) -> str:
     False
     """
     row = _source(name, path)
+    options = _options(row, normalisation, test_share)
     if row.digest is not None:
-        content = row.digest(*_place(path))
+        content = row.digest(*_place(path), **options)
     else:
-        content = digest_of_splits(*(row.read(*_place(path), split=split) for split in SPLITS))
+        content = digest_of_splits(*(row.read(*_place(path), split=split, **options) for split in SPLITS))
     return digest_of_lines([content, repr(row.augmentation)])
 
 
 def _place(path: str | Path | None) -> tuple[str | Path, ...]:
     return () if path is None else (path,)
+
+
+def _options(row: Source, normalisation: str | None, test_share: float | None) -> dict[str, object]:
+    """Returns the options that are given. Raises UsageError for one that the dataset does not take."""
+    given = {"normalisation": normalisation, "test_share": test_share}
+    options: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    for name in options:
+        if name not in row.takes:
+            raise UsageError(f"{name} has no meaning for dataset {row.name!r}, which determines it; remove it", name)
+    return options
 
 
 def _source(name: str, path: str | Path | None) -> Source:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from mpsim import checks, networks
 from mpsim.assignment import Plan
 from mpsim.data import DATASETS, DataLoader, LabelledImages
+from mpsim.data.own import is_function
 from mpsim.errors import UsageError
 from mpsim.experiments.labels import Row, labels_of
 from mpsim.experiments.results import Results, settings_key
@@ -70,7 +71,7 @@ def run(
         recipe = settings.recipe(plan, steps=-(-len(data.training) // settings.batch))
         trainer = Trainer(network, plan, recipe, backend=backend, threads=threads)
         if results is not None:
-            environment = _environment(backend, settings.model, settings.data_path)
+            environment = _environment(backend, settings)
             results.start(row["key"], described, plan=_plan_text(plan), environment=environment)
     history = [] if results is None else results.history(row["key"])[: trainer.epoch]
     for metrics in _epochs(settings, trainer, data, workers):
@@ -100,9 +101,11 @@ def _described(settings: RunSettings, key: str | None) -> tuple[Contents, Record
 def _changed(settings: RunSettings) -> UsageError:
     file = networks.file_of(settings.model)
     network = "" if file is None else f" or {file.path}"
+    function = is_function(settings.data_path)
+    drawn = "; a function must return the same data in every process, so draw with a fixed seed" if function else ""
     return UsageError(
         f"the data ({_place(settings)}){network} changed after the run was set up; restart the command to use the "
-        f"current content"
+        f"current content{drawn}"
     )
 
 
@@ -153,11 +156,12 @@ def _stored_trainer(
     return Trainer.restore(stored[1], source, model=network, backend=backend, threads=threads)
 
 
-def _environment(backend: str, model: str, data_path: str | None) -> Record:
+def _environment(backend: str, settings: RunSettings) -> Record:
     """Describes the environment in which a run was started."""
     return {
         "backend": backend, "machine": platform.machine(), "python": platform.python_version(),
-        "model": model, "data_path": data_path,
+        "model": settings.model, "data_path": settings.data_path, "normalisation": settings.normalisation,
+        "test_share": settings.test_share,
     }  # fmt: skip
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
 from mpsim import checks, networks
 from mpsim.assignment import SCHEMES, Plan, assign, parse_levels
-from mpsim.data import LabelledImages, vocabulary_of
+from mpsim.data import LabelledImages, located, vocabulary_of
 from mpsim.data import digest as digest_data
 from mpsim.data import load as load_data
 from mpsim.data.digests import digest_of_splits
+from mpsim.data.own import check_normalisation
 from mpsim.engine.tensor import ROLES
 from mpsim.errors import UsageError
 from mpsim.experiments.results import settings_key
@@ -43,6 +44,7 @@ _NUMBERS: dict[str, Callable[[str, object], float]] = {
     "batch": checks.batch,
     "train_images": partial(checks.whole, least=1),
     "evaluate_every": checks.epochs,
+    "test_share": partial(checks.share, zero=False),
     "promotion": partial(checks.share, zero=False),  # the command line writes Recipe's None as 0
 }
 #: Data that had no digest in the keys of the first stored runs, with their digests at that time. These keys stay valid.
@@ -86,7 +88,9 @@ class RunSettings:
 
     The defaults are those of every command that has the setting. ``plan`` is a plan's JSON text, used instead of a
     scheme. ``model``: a name in reference_models, or ``FILE.py:FUNCTION`` as for ``mpsim.networks.build``. ``data``: a
-    name in mpsim.data.DATASETS, with ``data_path`` if it needs one. ``schedule``: "cosine" or "constant". ``promotion``
+    name in mpsim.data.DATASETS, with ``data_path`` if it needs one, or the place of the user's own data, which becomes
+    the ``data_path`` of the dataset "arrays". ``normalisation`` and ``test_share``: as for ``mpsim.data.as_parts``,
+    for datasets that do not determine them. ``schedule``: "cosine" or "constant". ``promotion``
     applies to the schemes for which the paper promotes, and to a given plan. ``seed``: for initial weights, data order,
     augmentation and random bits. ``plan_seed``: for scheme "random". ``train_images``: the number of training images
     that are used, from the first on; None for all. ``evaluate_every``: the epochs between evaluations on the test
@@ -94,7 +98,7 @@ class RunSettings:
     ``Trainer``.
 
     ``key`` depends on the current content of the data and of the network's file, not on their location. A subclass may
-    load other data (``load``).
+    load other data (``load``). The digest of the data covers their normalisation and split.
     """
 
     scheme: str = setting(
@@ -114,8 +118,15 @@ class RunSettings:
     seed: int = setting(0, "Seed of initial weights, data order and random bits.")
     model: str = setting("small_cnn", "Network: a name in reference_models, or my_net.py:build.")
     width: float = setting(1.0, "Width multiplier of the network.")
-    data: str = setting("digits", "Dataset: digits (bundled), synthetic10, cifar10, ...")
+    data: str = setting(
+        "digits",
+        "Dataset: digits (bundled), synthetic10, cifar10, ..., or your own: FILE.npz, FILE.py:FUNCTION, FOLDER.",
+    )
     data_path: str | None = setting(None, "The dataset's archive or folder, if it needs one.")
+    normalisation: str | None = setting(
+        None, "For your own data: training (default: its mean and deviation), none, or MEAN:DEVIATION."
+    )
+    test_share: float | None = setting(None, "For your own data without a test part: the share for it; default: 0.2.")
     epochs: int = setting(15, "Passes over the training data.")
     batch: int = setting(128, "Images of a training step; at most the training images.")
     lr: float = setting(0.1, "Learning rate of the first epoch.", options=("--lr",))
@@ -164,6 +175,11 @@ class RunSettings:
         if self.train_images is not None:
             self.check_batch(self.train_images)
         networks.file_of(self.model)
+        if self.normalisation is not None:
+            check_normalisation(self.normalisation)
+        name, path = located(self.data, self.data_path)
+        object.__setattr__(self, "data", name)
+        object.__setattr__(self, "data_path", path)
 
     def check_batch(self, images: int) -> None:
         """Raises ValueError if a batch has more images than there are for training."""
@@ -179,7 +195,7 @@ class RunSettings:
         """Returns the files' current digests. Raises ValueError or OSError for unreadable data or networks."""
         if type(self).load is not RunSettings.load:  # the data of a subclass
             return Contents(digest_of_splits(*self.load()), networks.content_hash(self.model))
-        return Contents(digest_data(self.data, self.data_path), networks.content_hash(self.model))
+        return Contents(digest_data(self.data, self.data_path, **self._options), networks.content_hash(self.model))
 
     def to_dict(self, contents: Contents | None = None) -> Record:
         """Returns the settings as JSON types, with the formats of the levels and the digests of the files.
@@ -193,6 +209,8 @@ class RunSettings:
         for name, neutral in later_settings(self.data).items():
             if settings[name] == neutral:
                 del settings[name]
+        for name in self._options:
+            del settings[name]
         return settings | {"model": self.model_name, "data_path": None}
 
     @property
@@ -214,10 +232,15 @@ class RunSettings:
         words = [name, *options, "" if self.scheme == "float32" else str(self.levels)]
         return " ".join(word for word in words if word)
 
+    @property
+    def source(self) -> tuple[object, ...]:
+        """Everything that says which data are read and how they are prepared."""
+        return self.data, self.data_path, *self._options.values()
+
     # -- data, network and plan -----------------------------------------------------------------------------
     def load(self) -> tuple[LabelledImages, LabelledImages]:
         """Returns (training data, test data)."""
-        training = load_data(self.data, "train", self.data_path)
+        training = load_data(self.data, "train", self.data_path, **self._options)
         if self.train_images is not None:
             if self.train_images > len(training):
                 raise UsageError(
@@ -226,7 +249,12 @@ class RunSettings:
                     "train_images",
                 )
             training = training.first(self.train_images)
-        return training, load_data(self.data, "test", self.data_path)
+        return training, load_data(self.data, "test", self.data_path, **self._options)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        """The settings whose effect is in the data, and therefore in their digest."""
+        return {"normalisation": self.normalisation, "test_share": self.test_share}
 
     def build(self, data: LabelledImages) -> Module:
         """Builds the network for images and classes of ``data``, with weights drawn from ``seed``.
@@ -301,37 +329,3 @@ class RunSettings:
 
 #: The defaults of every command.
 DEFAULTS = RunSettings()
-
-
-def keeping_data() -> Callable[[RunSettings], tuple[LabelledImages, LabelledImages]]:
-    """Returns a ``load`` for ``run`` that caches the last data, for consecutive runs on the same content."""
-    kept: dict[tuple, tuple[LabelledImages, LabelledImages]] = {}
-
-    def load(settings: RunSettings) -> tuple[LabelledImages, LabelledImages]:
-        name = (settings.data, settings.contents().data_sha256, settings.data_path, settings.train_images)
-        if name not in kept:
-            kept.clear()
-            kept[name] = settings.load()
-        return kept[name]
-
-    return load
-
-
-def keeping_contents() -> Callable[[RunSettings], Contents]:
-    """Returns ``RunSettings.contents`` for several settings, which checks each shared file once."""
-    kept: dict[object, Contents] = {}
-
-    def contents(settings: RunSettings) -> Contents:
-        plain = type(settings) is RunSettings
-        name = (settings.data, settings.data_path, settings.model) if plain else settings
-        if name not in kept:
-            kept[name] = settings.contents()
-        return kept[name]
-
-    return contents
-
-
-def keys_of(jobs: Iterable[RunSettings]) -> dict[RunSettings, str]:
-    """Returns job -> key, for the current content of the files."""
-    contents = keeping_contents()
-    return {job: settings_key(job.to_dict(contents(job))) for job in jobs}

@@ -220,7 +220,7 @@ def estimate_seconds(jobs: Sequence[RunSettings], *, backend: str = DEFAULT_BACK
     total = 0.0
     sizes: dict[tuple, tuple[int, int]] = {}
     for job in jobs:
-        place = (job.model, job.width, job.data, job.batch, job.semantics)
+        place = (job.model, job.width, job.source, job.batch, job.semantics)
         if place not in seconds:
             training, test = job.load()
             sizes[place] = len(training), len(test)

@@ -11,10 +11,11 @@ from dataclasses import replace
 
 from mpsim import checks
 from mpsim.experiments import workers
+from mpsim.experiments.keeping import keeping_contents, keeping_data
 from mpsim.experiments.labels import Row, labels
 from mpsim.experiments.results import Results, ResultsError, settings_key
 from mpsim.experiments.run import run
-from mpsim.experiments.settings import DEFAULTS, RunSettings, keeping_contents, keeping_data
+from mpsim.experiments.settings import DEFAULTS, RunSettings
 from mpsim.files.records import Fields
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.nn import Module
@@ -146,8 +147,8 @@ def trained_as(jobs: Sequence[RunSettings]) -> Mapping[RunSettings, RunSettings]
     firsts: dict[str, RunSettings] = {}
     trained = {}
     for job in jobs:
-        place = (job.model, job.width, job.data, job.data_path)
-        images = (job.data, job.data_path, job.train_images)
+        place = (job.model, job.width, job.source)
+        images = (job.source, job.train_images)
         if place not in networks or images not in sizes:
             training = load(job)[0]
             networks[place], sizes[images] = job.build(training), len(training)

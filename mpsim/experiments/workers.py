@@ -14,9 +14,10 @@ from multiprocessing.queues import Queue, SimpleQueue
 from pathlib import Path
 
 from mpsim.errors import MpsimError
+from mpsim.experiments.keeping import keeping_data
 from mpsim.experiments.results import Results
 from mpsim.experiments.run import run
-from mpsim.experiments.settings import RunSettings, keeping_data
+from mpsim.experiments.settings import RunSettings
 from mpsim.files.records import Fields
 
 #: Seconds between two reads of the results file.

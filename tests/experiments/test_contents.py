@@ -18,9 +18,10 @@ from mpsim.data import DATASETS, Augmentation, Source, cifar, digits, image_fold
 from mpsim.data.digests import digest_of_splits, file_digest
 from mpsim.data.synthetic import synthetic_digest
 from mpsim.experiments import run as runs
+from mpsim.experiments.keeping import keeping_data, keys_of
 from mpsim.experiments.results import Results
 from mpsim.experiments.run import run
-from mpsim.experiments.settings import DATA_OF_OLD_KEYS, RunSettings, keeping_data, keys_of
+from mpsim.experiments.settings import DATA_OF_OLD_KEYS, RunSettings
 from mpsim.experiments.sweep import sweep
 
 BACKEND = {"backend": "compiled", "threads": 1}
