@@ -101,14 +101,15 @@ def _network(settings: PlannedNetwork, data: str | None, path: str | None) -> Mo
     if data is None:
         if path is not None:
             raise UsageError("--data-path needs --data, the name of the dataset")
-        return networks.build(settings.model, width=settings.width, classes=settings.classes or 10, seed=None)
+        chosen = 10 if settings.classes is None else settings.classes
+        return networks.build(settings.model, width=settings.width, classes=chosen, seed=None)
     name, place = located(data, path)
     with data_errors(place):
         images = load(name, "train", place)
     return networks.build(
         settings.model,
         width=settings.width,
-        classes=settings.classes or images.classes,
+        classes=images.classes if settings.classes is None else settings.classes,
         seed=None,
         input_shape=tuple(images.image_shape),
     )

@@ -88,8 +88,8 @@ def test_every_setting_is_part_of_the_key():
         "rounding": "stochastic", "random_bit_count": 8, "train_images": 999, "evaluate_every": 2,
         "skipped_statistics": "kept", "accumulator": "chunk=64",
     }  # fmt: skip
-    # The path is not: the digest of what lies there is (test_contents.py).
-    assert set(other) | {"data_path"} == {field.name for field in fields(RunSettings)}
+    # What says how to read the data is not: the digest of what was read is (test_contents.py, test_own_data.py).
+    assert set(other) | {"data_path", "normalisation", "test_share"} == {field.name for field in fields(RunSettings)}
     together = {
         "rounding": {"random_bit_count": 7},
         "random_bit_count": {"rounding": "stochastic"},
