@@ -15,7 +15,7 @@ from mpsim.assignment.liveness import best_recomputation, peak_memory
 from mpsim.cli.options import help_of, takes
 from mpsim.cli.output import JsonFlag, parse_numbers, print_json
 from mpsim.cli.paths import check_output, data_errors, read_plan
-from mpsim.data import load, located
+from mpsim.data import load, located, vocabulary_of
 from mpsim.errors import UsageError
 from mpsim.experiments.settings import DEFAULTS
 from mpsim.nn import Module
@@ -112,6 +112,7 @@ def _network(settings: PlannedNetwork, data: str | None, path: str | None) -> Mo
         classes=images.classes if settings.classes is None else settings.classes,
         seed=None,
         input_shape=tuple(images.image_shape),
+        vocabulary=vocabulary_of(images),
     )
 
 

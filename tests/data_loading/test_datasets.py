@@ -61,7 +61,7 @@ def test_noise_has_the_deviation_asked_for() -> None:
 def test_load_by_name() -> None:
     assert data.load("digits", "test").name == "digits"
     without = [name for name in DATASETS if not DATASETS[name].needs_path]
-    assert without == ["digits", "synthetic10", "synthetic100"]
+    assert without == ["digits", "synthetic10", "synthetic100", "grammar"]
 
 
 @pytest.mark.parametrize(
