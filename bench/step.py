@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 import reference_models
+from bench import growth as growing
 from bench import harness
 from mpsim.assignment import PAPER_LEVELS, demote
 from mpsim.trace import trace
@@ -208,13 +209,10 @@ def run(
         print(f"written to {harness.save(name.replace('step', 'step_profile', 1), {**result, 'rows': rows})}")
         return
     here, absent = libraries_here()
+    points = growing.points(BATCH) if growth else [(*row, BATCH) for row in chosen]
+    rows = [measure(*point, threads, repetitions, here) for point in points]
     if growth:
-        from bench import growth as growing
-
-        rows = growing.measure_all(threads, repetitions, here)
-        growing.draw(rows, f"{harness.processor()}, {threads} thread{'s' * (threads > 1)}")
+        growing.draw(rows, BATCH, f"{harness.processor()}, {threads} thread{'s' * (threads > 1)}")
         name = name.replace("step", "step_growth", 1)
-    else:
-        rows = [measure(*row, BATCH, threads, repetitions, here) for row in chosen]
     console.print(table_of(rows, absent))
     print(f"written to {harness.save(name, {**result, 'absent': absent, 'rows': rows})}")

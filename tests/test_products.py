@@ -388,6 +388,10 @@ def test_each_column_in_its_order(backend: str, transposed: bool) -> None:
         ("groups(blocks(2), bycolumn(2, rising(), pairwise()), rising())", "not part of another order"),
         ("bycolumn(2, bycolumn(1, rising(), exact()), pairwise())", "not part of another order"),
         ("bycolumn(2, rising(sums(bfloat16, stochastic, random_bits=8)), pairwise())", "not stochastic"),
+        (
+            "product(order=bycolumn(2, rising(), pairwise()), output=sums(bfloat16, stochastic, random_bits=8))",
+            "not stochastic",
+        ),
     ],
 )
 def test_orders_by_column_that_are_refused(text: str, message: str) -> None:

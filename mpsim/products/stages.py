@@ -6,7 +6,8 @@ order terms are added and how each sum is rounded, and the format of the result.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, is_dataclass, replace
 
 from mpsim import checks
 from mpsim.errors import UsageError
@@ -184,8 +185,8 @@ class Product:
         inside = [each for part in (*parts, order) for each in within(part)]
         if any(isinstance(each, ByColumn) for each in inside):
             raise UsageError("an order by column is not part of another order, except as the rest of one by column")
-        if any(sums.is_stochastic for each in inside for sums in vars(each).values() if isinstance(sums, Sums)):
-            raise UsageError("sums in an order by column are not stochastic")
+        if any(sums.is_stochastic for sums in _sums_in(self)):  # whose random words are numbered over all columns
+            raise UsageError("a product with an order by column is not stochastic")
 
     def columns(self, count: int) -> list[tuple[int, int, Product]]:
         """(start, stop, the product) of the columns that are summed alike, of ``count``.
@@ -273,6 +274,15 @@ def bits_after(stage: Stage, bits: int) -> int:
     if isinstance(stage, Scale):
         return PRODUCT if stage.sums is None else SINGLE
     return max(bits, bits_of_sums(stage.sums))  # nothing is added where no bias or no C is given
+
+
+def _sums_in(part: object) -> Iterator[Sums]:
+    """Every rounding in a description."""
+    if isinstance(part, Sums):
+        yield part
+    elif is_dataclass(part) or isinstance(part, tuple):
+        for each in part if isinstance(part, tuple) else vars(part).values():
+            yield from _sums_in(each)
 
 
 #: name -> class, of everything that a description is made of
