@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
 
-import numpy as np
-
-from mpsim import checks, ops
+from mpsim import checks
 from mpsim.engine.tape import Op, Tape
 from mpsim.engine.tensor import Parameter, TensorId
 from mpsim.errors import UsageError
 from mpsim.kernels import bind
+from mpsim.losses import CrossEntropy, Loss
 from mpsim.nn import Module
 from mpsim.nn.inputs import blank, shape_of_input
 
@@ -91,9 +90,13 @@ class Trace:
 
 
 def trace(
-    model: Module, batch: int = 128, semantics: str = "standard", input_shape: tuple[int, ...] | None = None
+    model: Module,
+    batch: int = 128,
+    semantics: str = "standard",
+    input_shape: tuple[int, ...] | None = None,
+    loss: Loss = CrossEntropy(),
 ) -> Trace:
-    """Runs ``model`` and the cross-entropy over shapes alone and lists what a training step stores.
+    """Runs ``model`` and the loss over shapes alone and lists what a training step stores.
 
     It computes nothing and allocates no arrays. It lists a gradient for every activation, including the gradients of
     the input and of the loss, which training does not store.
@@ -103,6 +106,7 @@ def trace(
         batch: The batch size.
         semantics: A key of ``LOSS_COUNTS_BATCH``.
         input_shape: (C, H, W) of the images, or (T,) of tokens. The default is ``model.input_shape``.
+        loss: The loss of training.
 
     Raises:
         ValueError: The batch is below 1, the semantics is unknown, or shapes do not match (the message names the
@@ -123,8 +127,7 @@ def trace(
     shape = shape_of_input(shape, model.vocabulary)
     tape = Tape(bind("reference"), shape_only=True)
     logits = model(tape.input(blank(model, batch, shape)))
-    labels = np.zeros(logits.shape[:-1], np.int64)
-    ops.cross_entropy(logits, labels)
+    result = loss(logits, loss.blank(logits.shape))
     _check_parameters(tape.ops, model)
     groups = _groups(tape.ops)
     return Trace(
@@ -134,8 +137,8 @@ def trace(
         batch=int(batch),
         semantics=semantics,
         ops=tuple(_traced_op(op, groups, tape.ops) for op in tape.ops),
-        tensors=tuple(_tensors(tape, groups, loss_elements=batch if LOSS_COUNTS_BATCH[semantics] else 1)),
-        label_shape=labels.shape,
+        tensors=tuple(_tensors(tape, groups, result.producer, batch if LOSS_COUNTS_BATCH[semantics] else 1)),
+        label_shape=logits.shape[:-1],
     )
 
 
@@ -172,11 +175,11 @@ def _traced_op(op: Op, groups: list[int], recorded: list[Op]) -> TracedOp:
     )
 
 
-def _tensors(tape: Tape, groups: list[int], loss_elements: int) -> list[TracedTensor]:
-    """Lists the tensors. A parameter used by several ops is listed once, at its first use."""
+def _tensors(tape: Tape, groups: list[int], loss: int, loss_elements: int) -> list[TracedTensor]:
+    """Lists the tensors. ``loss`` is the op that computes it. A parameter of several ops is listed at its first use."""
     found = []
     for op in tape.ops:
-        elements = loss_elements if op.primitive.is_loss else op.output_size
+        elements = loss_elements if op.primitive.is_loss or op.index == loss else op.output_size
         for role in ("activation", "activation_gradient"):
             found.append(TracedTensor(TensorId(op.index, role), elements, None, groups[op.index]))
         own = {id: parameter for parameter, id in tape.parameter_ids.items() if id.op == op.index}

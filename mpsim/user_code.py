@@ -72,6 +72,16 @@ def file_function(text: str, example: str, what: str) -> FileFunction | None:
     return FileFunction(Path(path), function) if path.endswith(".py") else None
 
 
+def label_of(text: str) -> str:
+    """Returns a text without the folder if it names a function of a file.
+
+    >>> label_of("nets/my_net.py:build"), label_of("small_cnn")
+    ('my_net.py:build', 'small_cnn')
+    """
+    path, colon, function = text.rpartition(":")
+    return f"{Path(path).name}:{function}" if path.endswith(".py") else text
+
+
 def failure(error: BaseException, path: str | Path) -> str:
     """Describes the line of the file that failed, and the error."""
     number = line_of(error, path)

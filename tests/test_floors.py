@@ -29,7 +29,7 @@ FLOORS = (
     ("mpsim.engine",),
     ("mpsim.ops",),
     ("mpsim.nn",),
-    ("mpsim.initialization", "mpsim.weights"),
+    ("mpsim.initialization", "mpsim.weights", "mpsim.losses"),
     ("mpsim.trace",),
     ("mpsim.assignment", "mpsim.data", "reference_models"),
     ("mpsim.networks",),

@@ -18,6 +18,7 @@ from mpsim.cli.paths import check_output, data_errors, read_plan
 from mpsim.data import load, located, vocabulary_of
 from mpsim.errors import UsageError
 from mpsim.experiments.settings import DEFAULTS
+from mpsim.losses import loss_named
 from mpsim.nn import Module
 from mpsim.plugins import check_extra
 from mpsim.trace import Trace, trace
@@ -49,10 +50,11 @@ class PlannedNetwork:
     k: Annotated[int | None, typer.Option("--k", help=help_of("k"))] = None
     levels: Annotated[str, typer.Option(help=help_of("levels"))] = DEFAULTS.levels
     semantics: Annotated[str, typer.Option(help=help_of("semantics"))] = DEFAULTS.semantics
+    loss: Annotated[str, typer.Option(help=help_of("loss"))] = DEFAULTS.loss
 
     def planned(self, network: Module, **options: Any) -> tuple[Trace, Plan]:
         """Returns a trace of the network and its plan. ``options`` are further arguments of ``assign``."""
-        traced = trace(network, batch=self.batch, semantics=as_semantics(self.semantics).name)
+        traced = trace(network, self.batch, as_semantics(self.semantics).name, loss=loss_named(self.loss))
         return traced, assign(traced, self.scheme, ratio=self.ratio, k=self.k, levels=self.levels, **options)
 
 

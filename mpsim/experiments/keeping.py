@@ -29,7 +29,7 @@ def keeping_contents() -> Callable[[RunSettings], Contents]:
 
     def contents(settings: RunSettings) -> Contents:
         plain = type(settings) is RunSettings
-        name = (settings.source, settings.model) if plain else settings
+        name = (settings.source, settings.model, settings.loss) if plain else settings
         if name not in kept:
             kept[name] = settings.contents()
         return kept[name]

@@ -19,6 +19,7 @@ from mpsim.experiments.settings import Contents, RunSettings
 from mpsim.files.records import Fields, Record
 from mpsim.files.semantics import FIELD, SEMANTICS
 from mpsim.kernels import DEFAULT_BACKEND
+from mpsim.losses import loss_named
 from mpsim.nn import Module
 from mpsim.training.reports import EpochReport
 from mpsim.training.trainer import Trainer
@@ -66,7 +67,7 @@ def run(
     if settings.contents() != contents:
         raise _changed(settings)
     plan = settings.make_plan(network)
-    trainer = _stored_trainer(row["key"], network, results, backend, threads)
+    trainer = _stored_trainer(settings, row["key"], network, results, backend, threads)
     if trainer is None:
         recipe = settings.recipe(plan, steps=-(-len(data.training) // settings.batch))
         trainer = Trainer(network, plan, recipe, backend=backend, threads=threads)
@@ -146,14 +147,15 @@ def _epochs(settings: RunSettings, trainer: Trainer, data: _Data, workers: int) 
 
 
 def _stored_trainer(
-    key: str, network: Module, results: Results | None, backend: str, threads: int | None
+    settings: RunSettings, key: str, network: Module, results: Results | None, backend: str, threads: int | None
 ) -> Trainer | None:
     """Restores the trainer of the run from its last checkpoint, if there is one."""
     stored = None if results is None else results.checkpoint(key)
     if results is None or stored is None:
         return None
     source = f"the checkpoint of run {key[:12]} in {results.path}"
-    return Trainer.restore(stored[1], source, model=network, backend=backend, threads=threads)
+    loss = loss_named(settings.loss)
+    return Trainer.restore(stored[1], source, model=network, backend=backend, threads=threads, loss=loss)
 
 
 def _environment(backend: str, settings: RunSettings) -> Record:

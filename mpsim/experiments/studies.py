@@ -19,8 +19,8 @@ from mpsim.errors import UsageError
 from mpsim.experiments.settings import RunSettings
 from mpsim.experiments.sweep import RATIOS, checked_ratios, seed_range
 from mpsim.kernels import DEFAULT_BACKEND
+from mpsim.losses import loss_named
 from mpsim.nn.inputs import blank
-from mpsim.trace import trace
 from mpsim.training.trainer import Trainer
 
 NETWORKS = ("squeezenet", "shufflenet_v2", "mobilenet_v2", "resnet18")
@@ -233,8 +233,9 @@ def estimate_seconds(jobs: Sequence[RunSettings], *, backend: str = DEFAULT_BACK
 
 def _seconds_per_image(job: RunSettings, training: LabelledImages, backend: str, threads: int) -> float:
     network = job.build(training)
-    plan = uniform(trace(network, batch=job.batch, semantics=job.semantics), "low")
-    trainer = Trainer(network, plan, semantics=job.semantics, backend=backend, threads=threads)
+    plan = uniform(job.trace(network), "low")
+    loss = loss_named(job.loss)
+    trainer = Trainer(network, plan, semantics=job.semantics, loss=loss, backend=backend, threads=threads)
     images = np.array(blank(network, job.batch, training.image_shape))
     labels = np.zeros((job.batch, *training.labels.shape[1:]), np.int64)
     trainer.step(images, labels)

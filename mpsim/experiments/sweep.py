@@ -153,7 +153,7 @@ def trained_as(jobs: Sequence[RunSettings]) -> Mapping[RunSettings, RunSettings]
             training = load(job)[0]
             networks[place], sizes[images] = job.build(training), len(training)
         job.check_batch(sizes[images])
-        traced = traces.get(step := (*place, job.batch, job.semantics)) or job.trace(networks[place])
+        traced = traces.get(step := (*place, job.batch, job.semantics, job.loss)) or job.trace(networks[place])
         plan = job.make_plan(networks[place], traces.setdefault(step, traced))
         every = job.to_dict(contents(job))
         settings = {name: value for name, value in every.items() if name not in _MAKE_THE_PLAN}

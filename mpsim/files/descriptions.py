@@ -133,7 +133,10 @@ class Language:
         for name, value in given_fields(stage):
             at_its_place = known[len(written)] == name
             written.append(self.write(value) if at_its_place else f"{name}={self.write(value)}")
-        return f"{type(stage).__name__.lower()}({', '.join(written)})"
+        return f"{self._name(stage)}({', '.join(written)})"
+
+    def _name(self, stage: object) -> str:
+        return next(name for name, kind in self.stages.items() if kind is type(stage))
 
     # -- JSON ---------------------------------------------------------------------------------------------------
     def to_json(self, stage: object) -> Any:
@@ -143,7 +146,7 @@ class Language:
         if not hasattr(stage, "__dataclass_fields__"):
             return stage
         return {
-            "stage": type(stage).__name__.lower(),
+            "stage": self._name(stage),
             **{name: self.to_json(value) for name, value in given_fields(stage)},
         }
 

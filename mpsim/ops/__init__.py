@@ -76,7 +76,19 @@ from mpsim.ops.indexing import (
     upsample_nearest,
 )
 from mpsim.ops.linear import LINEAR, MATMUL, attention, linear, matmul
-from mpsim.ops.loss import LOG_SOFTMAX, NLL_LOSS, cross_entropy, log_softmax, nll_loss
+from mpsim.ops.loss import (
+    BCE_LOSS,
+    LOG_SOFTMAX,
+    MSE_LOSS,
+    NLL_LOSS,
+    SOFT_NLL_LOSS,
+    bce_loss,
+    cross_entropy,
+    log_softmax,
+    mse_loss,
+    nll_loss,
+    soft_nll_loss,
+)
 from mpsim.ops.normalization import (
     BATCH_NORM,
     GROUP_NORM,
@@ -106,6 +118,7 @@ __all__ = [
     "attention",
     "avg_pool2d",
     "batch_norm",
+    "bce_loss",
     "cat",
     "channel_shuffle",
     "clamp",
@@ -132,6 +145,7 @@ __all__ = [
     "max_pool2d",
     "may_multiply",
     "mean",
+    "mse_loss",
     "multiply",
     "nll_loss",
     "pad",
@@ -148,6 +162,7 @@ __all__ = [
     "sigmoid",
     "silu",
     "slice",
+    "soft_nll_loss",
     "softmax",
     "softplus",
     "split_half",
@@ -210,6 +225,9 @@ PRIMITIVES = {
         SPLIT_HALF,
         LOG_SOFTMAX,
         NLL_LOSS,
+        SOFT_NLL_LOSS,
+        MSE_LOSS,
+        BCE_LOSS,
     )
 }
 

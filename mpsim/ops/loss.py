@@ -1,4 +1,4 @@
-"""Log-softmax and the negative log-likelihood of labels, whose composition is the cross-entropy."""
+"""Log-softmax, the negative log-likelihood of labels, whose composition is the cross-entropy, and further losses."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Tensor
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.kernels import Kernels
+from mpsim.ops.broadcasting import expanded
+from mpsim.ops.functions import number
+from mpsim.ops.reductions import divided
 from mpsim.ops.shape import reshape
 
 
@@ -105,4 +108,136 @@ NLL_LOSS = Primitive(
     _nll_shape,
     is_loss=True,
     samples=(Sample(((4, 3), np.array([2, 0, 1, 2]))),),
+)
+
+
+def soft_nll_loss(
+    log_probabilities: Tensor, shares: np.ndarray, divisor: float, *, name: str | None = "criterion.nllloss"
+) -> Tensor:
+    """Computes -(sum over n and c of log_probabilities * shares) / divisor: (N, C) and a host array (N, C) -> (1,).
+
+    The products are rounded and added in the order of the array, by the REDUCTION of the kernels' contract. ``shares``
+    and ``divisor`` are float32 numbers. The gradient is -(g / divisor) * shares. Raises ValueError for another shape.
+    """
+    return log_probabilities.tape.bind(
+        SOFT_NLL_LOSS, (log_probabilities, shares), name=name, divisor=number("divisor", divisor)
+    )
+
+
+def mse_loss(x: Tensor, targets: np.ndarray, *, name: str | None = "criterion.mseloss") -> Tensor:
+    """Computes the mean of (x - target) * (x - target): a tensor and a host array of its shape -> (1,).
+
+    The sum is formed as in ``soft_nll_loss``, and divided by the float32 number of elements. The gradient is
+    (x - target) * (2 * (g / number)). Raises ValueError for another shape.
+    """
+    return x.tape.bind(MSE_LOSS, (x, targets), name=name)
+
+
+def bce_loss(
+    x: Tensor, positive: np.ndarray, negative: np.ndarray, *, name: str | None = "criterion.bceloss"
+) -> Tensor:
+    """Computes the mean of positive * softplus(-x) + negative * softplus(x): a tensor and two host arrays -> (1,).
+
+    For targets t the binary cross-entropy of sigmoid(x) has positive = t and negative = 1 - t. Both terms are at least
+    0, so that small losses keep their precision. The sum is formed as in ``mse_loss``. The gradient is
+    (negative * sigmoid(x) - positive * sigmoid(-x)) * (g / number). Raises ValueError for another shape.
+    """
+    return x.tape.bind(BCE_LOSS, (x, positive, negative), name=name)
+
+
+def _total(kernels: Kernels, x: Array, divisor: float) -> Array:
+    """Returns the sum of all elements, in the order of the array, divided by a float32 number: (1,)."""
+    return divided(kernels, kernels.channel_sum(x.reshape(1, 1, -1)), divisor)
+
+
+def _constant(kernels: Kernels, array: Array, x: Array) -> Array:
+    """Returns a host array as the backend's, in the type of x."""
+    return kernels.from_numpy(np.ascontiguousarray(array, x.dtype))
+
+
+def _spread(kernels: Kernels, gradient: Array, x: Array) -> Array:
+    """Returns the one number of a loss's gradient for each element of x."""
+    return expanded(kernels, gradient.reshape(*(1 for _ in x.shape)), tuple(x.shape))
+
+
+def _soft_forward(kernels: Kernels, inputs: tuple, parameters: tuple, *, divisor: float) -> tuple[Array, tuple]:
+    x, shares = inputs
+    total = _total(kernels, kernels.multiply(x, _constant(kernels, shares, x)), divisor)
+    return kernels.scale(total, -1.0, out=total), (shares, divisor)
+
+
+def _soft_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+    if not needs[0]:
+        return (None, None), ()
+    shares, divisor = _constant(kernels, saved[0], gradient), saved[1]
+    each = kernels.scale(divided(kernels, gradient, divisor), -1.0)
+    return (kernels.multiply(_spread(kernels, each, shares), shares), None), ()
+
+
+def _mse_forward(kernels: Kernels, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
+    x, targets = inputs
+    difference = kernels.subtract(x, _constant(kernels, targets, x))
+    return _total(kernels, kernels.multiply(difference, difference), x.size), (x, targets)
+
+
+def _mse_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+    x, targets = saved
+    if not needs[0]:
+        return (None, None), ()
+    each = kernels.scale(divided(kernels, gradient, x.size), 2.0)
+    difference = kernels.subtract(x, _constant(kernels, targets, x))
+    return (kernels.multiply(difference, _spread(kernels, each, x), out=difference), None), ()
+
+
+def _bce_forward(kernels: Kernels, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
+    of_true, of_false = _both(kernels, "softplus", *inputs)
+    return _total(kernels, kernels.add(of_true, of_false, out=of_true), inputs[0].size), inputs
+
+
+def _both(kernels: Kernels, function: str, x: Array, positive: Array, negative: Array) -> tuple[Array, Array]:
+    """Returns positive * function(-x) and negative * function(x)."""
+    of_true = kernels.multiply(kernels.unary(kernels.scale(x, -1.0), function), _constant(kernels, positive, x))
+    return of_true, kernels.multiply(kernels.unary(x, function), _constant(kernels, negative, x))
+
+
+def _bce_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
+    if not needs[0]:
+        return (None, None, None), ()
+    of_true, of_false = _both(kernels, "sigmoid", *saved)
+    slope, each = kernels.subtract(of_false, of_true), divided(kernels, gradient, saved[0].size)
+    return (kernels.multiply(slope, _spread(kernels, each, slope), out=slope), None, None), ()
+
+
+def _of_one_shape(inputs: list[Shape], parameters: list[Shape], divisor: float = 1.0) -> Shape:
+    if any(shape != inputs[0] for shape in inputs[1:]):
+        raise UsageError(f"targets must have the shape of the outputs, {inputs[0]}, got {inputs[1]}")
+    return (1,)
+
+
+_SHARES = np.array([[0.5, 0.25, 0.25], [0, 1, 0], [0.125, 0.5, 2], [0, 0, 0]])
+SOFT_NLL_LOSS = Primitive(
+    "SoftNLLLoss",
+    _soft_forward,
+    _soft_backward,
+    _of_one_shape,
+    is_loss=True,
+    samples=(Sample(((4, 3), _SHARES), attributes={"divisor": 2.5}),),
+)
+MSE_LOSS = Primitive(
+    "MSELoss",
+    _mse_forward,
+    _mse_backward,
+    _of_one_shape,
+    is_loss=True,
+    reads_input_again=True,
+    samples=(Sample(((4, 3), _SHARES)), Sample(((2, 2, 3), _SHARES.reshape(2, 2, 3)))),
+)
+BCE_LOSS = Primitive(
+    "BCELoss",
+    _bce_forward,
+    _bce_backward,
+    _of_one_shape,
+    is_loss=True,
+    reads_input_again=True,
+    samples=(Sample(((4, 3), _SHARES, 1 - _SHARES)),),
 )

@@ -104,7 +104,7 @@ def _mean_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple
     return (expanded(kernels, divided(kernels, gradient, count), shape) if needs[0] else None,), ()
 
 
-def divided(kernels: Kernels, x: Array, count: int) -> Array:
+def divided(kernels: Kernels, x: Array, count: float) -> Array:
     """Returns x / float32(count) in the memory of x."""
     return kernels.divide(x, kernels.from_numpy(np.full(tuple(x.shape), count, x.dtype)), out=x)
 

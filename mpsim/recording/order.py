@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from mpsim.training.optimizer.names import STATES
-
-_NAME = re.compile(rf"(unrounded/)?(master|{'|'.join(STATES)}|P|Y|G|GX|GP|next_master)/(\d+)/(\d+)")
-_FORWARD = ("master", *STATES, "P", "Y")
+_NAME = re.compile(r"(unrounded/)?(master|velocity|P|Y|G|GX|GP|next_master)/(\d+)/(\d+)")
+_FORWARD = ("master", "velocity", "P", "Y")
 _BACKWARD = ("G", "GX", "GP")
 
 

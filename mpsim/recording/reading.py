@@ -11,12 +11,11 @@ from mpsim.checks import shown
 from mpsim.errors import UsageError
 from mpsim.files.tensors import TensorFile, TensorFileError, read_tensors
 from mpsim.formats import FORMATS
-from mpsim.training.optimizer.names import LATER, STATES, settings_of_kind
 
 #: Fields that hold more than a word or a number, and of what type they are.
 _FIELDS = {"tensors": dict, "ops": list, "model": dict, "optimizer": dict, "accumulator": dict}
 #: The first parts of the names of tensors of numbers.
-_NUMBERS = ("images", "P", "Y", "GX", "GP", "G", "master", "next_master", *STATES, "unrounded")
+_NUMBERS = ("images", "P", "Y", "GX", "GP", "G", "master", "next_master", "velocity", "unrounded")
 
 
 def _whole(value: Any, least: int = 0) -> bool:
@@ -40,7 +39,9 @@ def read_step(path: str | Path) -> TensorFile:
         if wrong:
             raise TensorFileError(f"{path}: its index is not one of a step: {wrong}")
     for name, array in file.tensors.items():
-        kinds, what = ("iu", "integers") if name == "labels" else ("f", "numbers of a float type")
+        kinds, what = "f", "numbers of a float type"
+        if name == "labels":
+            kinds, what = "fiu", "integers, or values for each class"
         if name == "images" and array.ndim == 2:
             kinds, what = "fiu", "tokens (N, T), integers, or numbers of a float type"
         if (name == "labels" or name.partition("/")[0] in _NUMBERS) and array.dtype.kind not in kinds:
@@ -57,8 +58,6 @@ def _wrong_field(index: Any) -> str:
     for op in index.get("ops", []):
         if not isinstance(op, dict) or not all(_OPS[name](op.get(name)) for name in _OPS):
             return f"an op is {shown(op)}"
-    if not _whole(index.get("optimizer", {}).get("count", 1), least=1):
-        return f"'count' is {shown(index['optimizer']['count'])}; expected the number of the update, from 1 on"
     for name, described in index.get("tensors", {}).items():
         if not isinstance(described, dict):
             return f"{name!r} is described as {shown(described)}"
@@ -72,9 +71,8 @@ def _wrong_field(index: Any) -> str:
 def _numbers(index: Mapping[str, Any]) -> dict[str, Any]:
     optimizer = index.get("optimizer", {}) if isinstance(index, dict) else {}
     found = {"loss_scale": index["loss_scale"]} if "loss_scale" in index else {}
-    if isinstance(optimizer, dict) and (settings := settings_of_kind(optimizer.get("kind"))):
-        needed = [*(name for name in settings if name not in LATER), *(name for name in LATER if name in optimizer)]
-        found |= {name: optimizer.get(name) for name in ("rate", *needed) if name != "nesterov"}
+    if isinstance(optimizer, dict) and optimizer.get("kind") == "SGD":
+        found |= {name: optimizer.get(name) for name in ("rate", "momentum", "weight_decay")}
     return found
 
 

@@ -10,6 +10,7 @@ from mpsim.data.dataset import LabelledImages
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.interchange import as_array
 from mpsim.kernels import DeviceMemoryError
+from mpsim.losses import CrossEntropy, Loss, checked_labels
 from mpsim.nn import Module
 from mpsim.trace import trace
 
@@ -19,26 +20,17 @@ Batch = tuple[np.ndarray, np.ndarray]
 Data = LabelledImages | Batch | Iterable[Batch]
 
 
-def checked(model: Module, images: np.ndarray, labels: np.ndarray) -> Batch:
-    """Returns images as contiguous float32 (N, C, H, W), or tokens as int64 (N, T), and labels as int64, for ``model``.
+def checked(model: Module, images: np.ndarray, labels: np.ndarray, loss: Loss = CrossEntropy()) -> Batch:
+    """Returns images as contiguous float32 (N, C, H, W), or tokens as int64 (N, T), and labels, for ``model``.
 
-    Labels are (N,), and for tokens (N,) or (N, T). Raises TypeError for images that are not float32, or tokens or
-    labels that are not integers. Raises ValueError for wrong shapes, an empty batch, a token outside
-    0..vocabulary-1, or a label outside 0..classes-1.
+    Labels are (N,), and for tokens (N,) or (N, T), with a further axis if they are values for each class
+    (mpsim.losses). Raises TypeError for images that are not float32, or tokens or labels that are not integers. Raises
+    ValueError for wrong shapes, an empty batch, a token outside 0..vocabulary-1, or a label outside 0..classes-1.
     """
     images, labels = as_array(images), as_array(labels)
     images = _images(model, images) if model.vocabulary is None else _tokens(model, images, model.vocabulary)
-    if labels.dtype.kind not in "iu":
-        raise UsageTypeError(f"labels must be integers, got {labels.dtype}")
-    fitting = [images.shape[:1]] if model.vocabulary is None else [images.shape[:1], images.shape]
-    if labels.shape not in fitting:
-        what = "images" if model.vocabulary is None else "rows of tokens"
-        expected = " or ".join(map(str, fitting))
-        raise UsageError(f"{images.shape[0]} {what} need labels of shape {expected}, got {labels.shape}")
-    classes = getattr(model, "classes", None)
-    if classes is not None and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
-        raise UsageError(f"labels must be in 0..{classes - 1}, got {labels.min()} to {labels.max()}")
-    return np.ascontiguousarray(images), labels.astype(np.int64)
+    shapes = [images.shape[:1]] if model.vocabulary is None else [images.shape[:1], images.shape]
+    return np.ascontiguousarray(images), checked_labels(loss, labels, shapes, getattr(model, "classes", None))
 
 
 def _images(model: Module, images: np.ndarray) -> np.ndarray:

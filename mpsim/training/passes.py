@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpsim import ops
 from mpsim.engine.tape import Contribution, Tape
 from mpsim.engine.tensor import Array, Parameter, Tensor, TensorId
 from mpsim.kernels import Kernels
+from mpsim.losses import CrossEntropy, Loss
 
 
 class Passes(NamedTuple):
@@ -48,13 +48,14 @@ def both_passes(
     kernels: Kernels,
     loss_scale: float,
     *,
+    criterion: Loss = CrossEntropy(),
     store_each_contribution: bool = False,
     parameter: Callable[[TensorId, Array], Array] | None = None,
     on_contribution: Callable[[Contribution, Array], Array] | None = None,
     seed: int = 0,
     step: int = 0,
 ) -> Passes:
-    """Stores the parameters (by ``parameter``, or else ``store``), then runs the network, the cross-entropy and the
+    """Stores the parameters (by ``parameter``, or else ``store``), then runs the network, the criterion and the
     derivatives, and stores every tensor by ``store``. ``seed`` and ``step`` determine the draws of dropout. Only
     the running statistics of the model change."""
     with stored_parameters(model, ids, parameter or store):
@@ -63,5 +64,5 @@ def both_passes(
             step=step,
         )  # fmt: skip
         logits = model(tape.input(images))
-        loss = ops.cross_entropy(logits, labels)
+        loss = criterion(logits, labels)
         return Passes(logits, loss, tape.backward(loss, loss_scale))

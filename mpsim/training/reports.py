@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 
@@ -61,6 +62,17 @@ class Evaluation:
     images: int
 
 
-def correct(logits: np.ndarray, labels: np.ndarray) -> int:
-    """Counts the rows whose largest element is at the label. A row with NaN does not count."""
-    return int(np.count_nonzero((np.argmax(logits, axis=-1) == labels) & ~np.isnan(logits).any(axis=-1)))
+def correct(logits: np.ndarray, labels: np.ndarray, counted: np.ndarray | None = None) -> tuple[int, int]:
+    """Returns the number of rows whose largest element is at the label, and the number of rows that count.
+
+    Labels that are values for each class stand for the largest one. A row with NaN is not right. ``counted`` is a mask
+    of the labels that count. Labels of other shapes, of a loss of one's own, are never right.
+    """
+    rows = logits.shape[:-1]
+    if labels.dtype.kind == "f" and labels.shape == logits.shape:
+        labels, counted = np.argmax(labels, axis=-1), None
+    if labels.shape != rows or labels.dtype.kind == "f":
+        return 0, prod(rows)
+    right = (np.argmax(logits, axis=-1) == labels) & ~np.isnan(logits).any(axis=-1)
+    counted = np.ones(rows, np.bool_) if counted is None else counted
+    return int(np.count_nonzero(right & counted)), int(np.count_nonzero(counted))

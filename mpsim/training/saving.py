@@ -15,33 +15,33 @@ from mpsim.checks import shown
 from mpsim.errors import UsageError
 from mpsim.files import checkpoint
 from mpsim.files.checkpoint import CheckpointError
+from mpsim.losses import Loss
 from mpsim.nn import Module
 from mpsim.training.loss_scale import LossScaleState
 from mpsim.training.recipe import Recipe
 
-_MODEL = "model/"
+_MODEL, _VELOCITY = "model/", "velocity/"
 
 
 @dataclass(frozen=True)
 class State:
-    """Everything that a trainer resumes from. ``states`` has the optimizer's NumPy arrays by state and parameter."""
+    """Everything that a trainer resumes from. ``velocity`` has NumPy arrays by parameter."""
 
     model: Module
     arrays: Mapping[str, np.ndarray]
-    states: Mapping[str, Mapping[str, np.ndarray]]
+    velocity: Mapping[str, np.ndarray]
     plan: Plan | None
     recipe: Recipe
     backend: str
     epoch: int
     steps: int
-    updates: int
     loss_scale: LossScaleState
 
-    def state_of(self, state: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """Returns a state of a parameter. Raises KeyError or UsageError if it is missing or has another shape."""
-        found = self.states[state][name]
+    def velocity_of(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Returns the momentum of a parameter. Raises KeyError or UsageError if it is missing or has another shape."""
+        found = self.velocity[name]
         if found.shape != shape or found.dtype != np.float32:
-            raise UsageError(f"{state} of {name} is {found.dtype} {found.shape}, not float32 {shape}")
+            raise UsageError(f"velocity of {name} is {found.dtype} {found.shape}, not float32 {shape}")
         return found
 
 
@@ -62,37 +62,34 @@ def dump(state: State) -> bytes:
         "state": {
             "epoch": state.epoch,
             "steps": state.steps,
-            "updates": state.updates,
             "loss_scale": state.loss_scale.scale,
             "good_steps": state.loss_scale.good_steps,
         },
     }
     arrays = {_MODEL + name: array for name, array in state.arrays.items()}
-    for kind, found in state.states.items():
-        arrays |= {f"{kind}/{name}": array for name, array in found.items()}
+    arrays |= {_VELOCITY + name: array for name, array in state.velocity.items()}
     return checkpoint.pack(header, arrays)
 
 
-def read(content: bytes, source: str, model: Module | None = None) -> State:
-    """Returns the state in a checkpoint's bytes, for ``model`` or a network that is built. ``source`` names the bytes
-    in errors. Raises CheckpointError if they are not a trainer's."""
+def read(content: bytes, source: str, model: Module | None = None, loss: Loss | None = None) -> State:
+    """Returns the state in a checkpoint's bytes, for ``model`` or a network that is built. ``loss`` replaces the
+    stored one. ``source`` names the bytes in errors. Raises CheckpointError if they are not a trainer's."""
     header, arrays = checkpoint.unpack(content, source)
     with fitting(source):
         described, settings, state = header["model"], header["settings"], header["state"]
         model = build_network(described, source) if model is None else model
         _check_same(model, described, source)
         plan = None if header["plan"] is None else Plan.from_json(header["plan"])
-        recipe = Recipe.from_dict(settings)
+        recipe = Recipe.from_dict(settings if loss is None else {**settings, "loss": loss})
         return State(
             model,
-            arrays=_below(_MODEL, arrays),
-            states={kind: _below(f"{kind}/", arrays) for kind in recipe.optimizer.states},
+            arrays={n.removeprefix(_MODEL): a for n, a in arrays.items() if n.startswith(_MODEL)},
+            velocity={n.removeprefix(_VELOCITY): a for n, a in arrays.items() if n.startswith(_VELOCITY)},
             plan=plan,
             recipe=recipe,
             backend=settings["backend"],
             epoch=state["epoch"],
             steps=state["steps"],
-            updates=state.get("updates", state["steps"]),  # older checkpoints are of SGD, which does not use it
             loss_scale=LossScaleState(recipe.scaling(plan), state["loss_scale"], state["good_steps"]),
         )
 
@@ -100,10 +97,6 @@ def read(content: bytes, source: str, model: Module | None = None) -> State:
 def vocabulary_of(model: Module) -> dict[str, int]:
     """Returns the vocabulary of a model that reads tokens, as a field of a header."""
     return {} if model.vocabulary is None else {"vocabulary": model.vocabulary}
-
-
-def _below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 @contextmanager

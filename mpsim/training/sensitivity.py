@@ -13,6 +13,7 @@ from mpsim import kernels as backends
 from mpsim.assignment import Plan
 from mpsim.engine.tensor import ROLES, Array, TensorId
 from mpsim.kernels import DEFAULT_BACKEND, Kernels
+from mpsim.losses import CrossEntropy, Loss, loss_of
 from mpsim.nn import Module
 from mpsim.process import in_default_environment
 from mpsim.products.accumulators import Accumulator
@@ -31,11 +32,12 @@ def steps(
     semantics: str | Semantics = "standard",
     loss_scale: float = 1024.0,
     accumulator: Choice | str = Accumulator(),
+    loss: Loss | str = CrossEntropy(),
     backend: str = DEFAULT_BACKEND,
     threads: int | None = None,
 ) -> Iterator[PlannedStep]:
-    """Yields a step for each batch (images, labels) of ``data``, with nearest rounding. ``accumulator`` is that of
-    ``Recipe``.
+    """Yields a step for each batch (images, labels) of ``data``, with nearest rounding. ``accumulator`` and
+    ``loss`` are those of ``Recipe``.
 
     A step does not change ``model``'s weights and statistics. The model is moved to ``backend``. Raises ValueError for
     invalid data, and BackendUnavailable.
@@ -52,8 +54,10 @@ def steps(
     checks.real("loss_scale", loss_scale, above=0, most=checks.FLOAT32_LARGEST)
     kernels = backends.bind(backend, threads, as_accumulators(accumulator))
     model.move(kernels)
+    criterion = loss_of(loss)
     for images, labels in data:
-        yield PlannedStep(model, kernels, *batches.checked(model, images, labels), rules, loss_scale)
+        batch = batches.checked(model, images, labels, criterion)
+        yield PlannedStep(model, kernels, *batch, rules, loss_scale, criterion)
 
 
 class PlannedStep:
@@ -67,11 +71,12 @@ class PlannedStep:
         labels: np.ndarray,
         semantics: Semantics,
         loss_scale: float,
+        loss: Loss = CrossEntropy(),
     ) -> None:
         self.kernels = kernels
         self.model, self.images, self.labels = model, images, labels
-        self.semantics, self.loss_scale = semantics, loss_scale
-        self.trace = trace(model, len(images), semantics.name, tuple(images.shape[1:]))
+        self.semantics, self.loss_scale, self.loss = semantics, loss_scale, loss
+        self.trace = trace(model, len(images), semantics.name, tuple(images.shape[1:]), loss)
         self.names = {id: name for name, id in self.trace.parameter_ids.items()}
 
     @in_default_environment
@@ -90,7 +95,7 @@ class PlannedStep:
         try:
             _, loss, found = both_passes(
                 self.model, self.images, self.labels, store, self.trace.parameter_ids, kernels, self.loss_scale,
-                store_each_contribution=self.semantics.store_each_contribution,
+                criterion=self.loss, store_each_contribution=self.semantics.store_each_contribution,
             )  # fmt: skip
         finally:
             self.model.load_state(before)

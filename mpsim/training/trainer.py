@@ -14,16 +14,16 @@ from mpsim import checks, ops
 from mpsim import kernels as backends
 from mpsim.assignment import Plan, promote
 from mpsim.engine.tape import Tape
-from mpsim.engine.tensor import Array, Parameter, TensorId
+from mpsim.engine.tensor import Array, Parameter, Tensor, TensorId
 from mpsim.errors import UsageError
 from mpsim.files.whole import write_whole
 from mpsim.kernels import DEFAULT_BACKEND
+from mpsim.losses import CrossEntropy, Loss, loss_of
 from mpsim.nn import Module
 from mpsim.process import in_default_environment
 from mpsim.products.passes import Choice, as_accumulators
 from mpsim.training import batches, saving
 from mpsim.training.loss_scale import LossScaleState
-from mpsim.training.optimizer.base import Update
 from mpsim.training.passes import both_passes, stored_parameters
 from mpsim.training.recipe import Recipe
 from mpsim.training.reports import EpochReport, Evaluation, StepReport, correct
@@ -49,8 +49,6 @@ class Trainer:
         plan: The plan with all promotions so far.
         epoch: The number of finished epochs.
         steps: The number of steps so far.
-        updates: The number of steps so far that were not skipped.
-        states: The optimizer's arrays by state and parameter, e.g. ``states["velocity"]["conv1.weight"]``.
 
     Raises:
         UsageError, UsageTypeError: An argument is invalid, such as a plan for another network or semantics.
@@ -85,16 +83,18 @@ class Trainer:
         self.kernels = backends.bind(backend, threads, self.accumulator)
         model.move(self.kernels)
         self._parameters: dict[str, Parameter] = model.parameters()
-        self.states: dict[str, dict[str, Array]] = {
-            state: {name: self.kernels.zeros(p.shape) for name, p in self._parameters.items()}
-            for state in self.recipe.optimizer.states
-        }
-        self.epoch = self.steps = self.updates = 0
+        self._velocity = {name: self.kernels.zeros(p.shape) for name, p in self._parameters.items()}
+        self.epoch = self.steps = 0
 
     @property
     def semantics(self) -> Semantics:
         """The recipe's semantics."""
         return as_semantics(self.recipe.semantics)
+
+    @property
+    def loss(self) -> Loss:
+        """The recipe's loss."""
+        return loss_of(self.recipe.loss)
 
     @property
     def accumulator(self) -> Choice:
@@ -123,7 +123,7 @@ class Trainer:
         wrong types, and ValueError for wrong shapes or labels, before anything changes. Raises DeviceMemoryError, with
         the batch that would fit, if a device has too little memory. Running statistics may have been updated then.
         """
-        images, labels = batches.checked(self.model, images, labels)
+        images, labels = batches.checked(self.model, images, labels, self.loss)
         store, kernels = self._store(step=self.steps), self.kernels
         if observer is not None:
             store = observer.watch(store)
@@ -131,7 +131,7 @@ class Trainer:
         before = self.model.statistics() if self.recipe.skipped_statistics == "kept" else {}
         try:
             logits, loss, gradients = both_passes(
-                self.model, images, labels, store, self._ids, kernels, scale,
+                self.model, images, labels, store, self._ids, kernels, scale, criterion=self.loss,
                 store_each_contribution=self.semantics.store_each_contribution,
                 on_contribution=None if observer is None else observer.contribution,
                 seed=self.recipe.seed, step=self.steps,
@@ -161,48 +161,55 @@ class Trainer:
         )
 
     def _held_bytes(self) -> int:
-        """Returns the bytes of masters, the optimizer's states and running statistics."""
-        kept = [p.master for p in self._parameters.values()]
-        kept += [*self.model.buffers().values(), *(array for found in self.states.values() for array in found.values())]
+        """Returns the bytes of masters, momentum and running statistics."""
+        kept = [p.master for p in self._parameters.values()] + [
+            *self._velocity.values(),
+            *self.model.buffers().values(),
+        ]
         return sum(array.size * array.dtype.itemsize for array in kept)
 
     def _update(self, gradients: Mapping[Parameter, Array]) -> None:
-        optimizer, self.updates = self.recipe.optimizer, self.updates + 1
-        update = Update(self.learning_rate, self.updates, 1 / self.loss_scale.scale)
         for name, parameter in self._parameters.items():
             if parameter in gradients:
-                states = {state: found[name] for state, found in self.states.items()}
-                optimizer.update(self.kernels, parameter.master, gradients[parameter], states, update)
+                self.recipe.optimizer.update(
+                    self.kernels,
+                    parameter.master,
+                    gradients[parameter],
+                    self._velocity[name],
+                    epoch=self.epoch,
+                    loss_scale=self.loss_scale.scale,
+                )
                 self.kernels.canonical_nan(parameter.master)
-
-    @property
-    def learning_rate(self) -> float:
-        """The learning rate of the next step, in float64."""
-        return self.recipe.optimizer.learning_rate(self.epoch, self.steps)
 
     def train_epoch(self, data: Iterable[tuple[np.ndarray, np.ndarray]]) -> EpochReport:
         """Runs a step on each batch (images, labels) of ``data``, and advances to the next epoch's learning rate."""
-        steps, sizes, right, rate = [], [], 0, self.learning_rate
+        steps, sizes, right = [], [], 0
         for images, labels in data:
             report = self.step(images, labels)
             steps.append(report)
-            sizes.append(np.size(labels))
-            right += correct(report.logits, labels)
+            found, counted = correct(report.logits, np.asarray(labels), self.loss.counted(np.asarray(labels)))
+            right += found
+            sizes.append(counted)
         if not steps:
             raise UsageError("an epoch needs at least one batch, got none")
         self.epoch += 1
         return EpochReport(
             epoch=self.epoch - 1,
             steps=len(steps),
-            loss=float(np.average([report.loss for report in steps], weights=sizes)),
-            accuracy=right / sum(sizes),
+            loss=float(np.average([report.loss for report in steps], weights=sizes)) if any(sizes) else math.nan,
+            accuracy=right / max(1, sum(sizes)),
             low_share=math.fsum(report.low_share for report in steps) / len(steps),
             low_share_after=self.low_share,
             promotions=sum(len(report.promoted) for report in steps),
             skipped_steps=sum(report.skipped for report in steps),
             loss_scale=self.loss_scale.scale,
-            learning_rate=rate,
+            learning_rate=self.recipe.optimizer.learning_rate(self.epoch - 1),
         )
+
+    @property
+    def velocity(self) -> dict[str, Array]:
+        """Returns the optimizer's momentum by parameter, as the backend's arrays."""
+        return dict(self._velocity)
 
     @property
     def low_share(self) -> float:
@@ -215,25 +222,35 @@ class Trainer:
         """Computes accuracy and loss on a Dataset, a pair (images, labels) or an iterable of such batches.
 
         precision="plan" rounds as in training (activations, and in standard semantics parameters). "float32" uses the
-        masters and rounds nothing. Raises ValueError for another precision or invalid data.
+        masters and rounds nothing. Losses other than the plain cross-entropy are those of the rounded logits, computed
+        without rounding. Their mean is over the batches, weighted by the labels. Raises ValueError for another
+        precision or invalid data.
         """
         checks.named("precision", precision, ("plan", "float32"))
         checks.batch("batch", batch)
         rounds = precision == "plan" and self.plan is not None
-        right, images_seen, labels_seen, loss = 0, 0, 0, 0.0
+        right, images_seen, labels_seen, total = 0, 0, 0, 0.0
         ids = self._ids if rounds and self.semantics.evaluation_rounds_parameters else {}
         with stored_parameters(self.model, ids, self._evaluation_store(rounds, 0)):
             for number, (images, labels) in enumerate(batches.of(data, batch)):
-                images, labels = batches.checked(self.model, images, labels)
+                images, labels = batches.checked(self.model, images, labels, self.loss)
                 tape = Tape(self.kernels, self._evaluation_store(rounds, number), training=False)
                 logits = self.model(tape.input(images))
-                right += correct(self.kernels.to_numpy(logits.value), labels)
-                logs = self.kernels.to_numpy(ops.log_softmax(ops.reshape(logits, (labels.size, -1))).value)
-                loss -= float(logs[np.arange(labels.size), labels.reshape(-1)].astype(np.float64).sum())
-                images_seen, labels_seen = images_seen + len(labels), labels_seen + labels.size
+                found, counted = correct(self.kernels.to_numpy(logits.value), labels, self.loss.counted(labels))
+                total += self._evaluated_loss(logits, labels, counted)
+                right, images_seen, labels_seen = right + found, images_seen + len(labels), labels_seen + counted
         if images_seen == 0:
             raise UsageError("evaluation needs at least one batch, got none")
-        return Evaluation(right / labels_seen, loss / labels_seen, images_seen)
+        return Evaluation(right / max(1, labels_seen), total / labels_seen if labels_seen else math.nan, images_seen)
+
+    def _evaluated_loss(self, logits: Tensor, labels: np.ndarray, counted: int) -> float:
+        """Returns the sum of the losses of a batch."""
+        if self.loss == CrossEntropy() and labels.dtype.kind == "i":
+            logs = self.kernels.to_numpy(ops.log_softmax(ops.reshape(logits, (labels.size, -1))).value)
+            return -float(logs[np.arange(labels.size), labels.reshape(-1)].astype(np.float64).sum())
+        plain = Tape(self.kernels, Identity(self.kernels), training=False)
+        loss = self.loss(plain.input(np.asarray(self.kernels.to_numpy(logits.value))), labels)
+        return counted * float(self.kernels.to_numpy(loss.value).reshape(())) if counted else 0.0
 
     def _evaluation_store(self, rounds: bool, batch: int) -> Store:
         """Returns the store of one batch. The first one also rounds the parameters."""
@@ -268,41 +285,51 @@ class Trainer:
 
     @classmethod
     def load(
-        cls, path: str | Path, *, model: Module | None = None, backend: str | None = None, threads: int | None = None
+        cls,
+        path: str | Path,
+        *,
+        model: Module | None = None,
+        backend: str | None = None,
+        threads: int | None = None,
+        loss: Loss | None = None,
     ) -> Trainer:
         """Restores a saved trainer, which continues with exactly the same bits.
 
         ``model``: an instance of the same network, whose numbers are replaced. It is needed if the network is not in
-        reference_models. ``backend``: default the saved one. Raises CheckpointError for a file that is broken, is not a
-        checkpoint, or belongs to another network, and OSError if it cannot be read.
+        reference_models. ``loss``: one's own, which the file does not have. ``backend``: default the saved one. Raises
+        CheckpointError for a file that is broken, is not a checkpoint, or belongs to another network, and OSError if it
+        cannot be read.
         """
-        return cls.restore(Path(path).read_bytes(), str(path), model=model, backend=backend, threads=threads)
+        content = Path(path).read_bytes()
+        return cls.restore(content, str(path), model=model, backend=backend, threads=threads, loss=loss)
 
     def dump(self) -> bytes:
         """Returns the whole state as the bytes of a checkpoint."""
-        states = {
-            state: {name: np.asarray(self.kernels.to_numpy(array)) for name, array in found.items()}
-            for state, found in self.states.items()
-        }
+        velocity = {name: np.asarray(self.kernels.to_numpy(array)) for name, array in self._velocity.items()}
         state = saving.State(
-            self.model, self.model.state(), states, self.plan, self.recipe, self.backend, self.epoch, self.steps,
-            self.updates, self.loss_scale,
+            self.model, self.model.state(), velocity, self.plan, self.recipe, self.backend, self.epoch, self.steps,
+            self.loss_scale,
         )  # fmt: skip
         return saving.dump(state)
 
     @classmethod
     def restore(
-        cls, content: bytes, source: str, *, model: Module | None, backend: str | None, threads: int | None
+        cls,
+        content: bytes,
+        source: str,
+        *,
+        model: Module | None,
+        backend: str | None,
+        threads: int | None,
+        loss: Loss | None = None,
     ) -> Trainer:
         """Restores a trainer from a checkpoint's bytes, like ``load``. ``source`` names the bytes in errors."""
-        state = saving.read(content, source, model)
+        state = saving.read(content, source, model, loss)
         with saving.fitting(source):
             backend = state.backend if backend is None else backend
             trainer = cls(state.model, state.plan, state.recipe, backend=backend, threads=threads)
             state.model.load_state(state.arrays)
-            for kind, found in trainer.states.items():
-                for name, parameter in trainer._parameters.items():
-                    found[name] = trainer.kernels.from_numpy(state.state_of(kind, name, parameter.shape))
-        trainer.epoch, trainer.steps, trainer.updates = state.epoch, state.steps, state.updates
-        trainer.loss_scale = state.loss_scale
+            for name, parameter in trainer._parameters.items():
+                trainer._velocity[name] = trainer.kernels.from_numpy(state.velocity_of(name, parameter.shape))
+        trainer.epoch, trainer.steps, trainer.loss_scale = state.epoch, state.steps, state.loss_scale
         return trainer

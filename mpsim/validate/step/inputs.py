@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpsim.errors import UsageError
 from mpsim.files.tensors import TensorFile, TensorFileError
 from mpsim.kernels.contract import Array
+from mpsim.losses import CrossEntropy, Loss, checked_labels, described
 from mpsim.trace import Trace
 
 
-def labels_of(file: TensorFile, traced: Trace, given: Array | None, notes: list[str]) -> Array:
+def labels_of(file: TensorFile, traced: Trace, loss: Loss, given: Array | None, notes: list[str]) -> Array:
     """The labels, by argument, from the file, or where the loss's gradient is not zero (which goes to ``notes``)."""
     if given is None and "labels" in file.tensors:
         given = file.tensors["labels"]
     if given is not None:
-        labels = np.asarray(given)
-        if labels.shape != traced.label_shape or labels.dtype.kind not in "iu":
-            raise UsageError(f"labels are integers {traced.label_shape}, got {labels.dtype} {labels.shape}")
-        if not (labels.min() >= 0 and labels.max() < traced.classes):
-            raise UsageError(f"labels are 0 to {traced.classes - 1}, got {labels.min()} to {labels.max()}")
-        return labels.astype(np.int64)
+        return checked_labels(loss, np.asarray(given), [traced.label_shape], traced.classes)
+    if loss != CrossEntropy():
+        raise TensorFileError(f"{file.source} has no labels, and the loss is {described(loss)}; pass labels=")
     name, gradient = _loss_gradient(file, traced, "labels")
     found = (gradient > 0).sum(axis=1) == 1
     if not found.all():
@@ -41,6 +38,8 @@ def loss_scale_of(file: TensorFile, traced: Trace, given: float | None, labels: 
         given = float(numbers[0])
     if given is not None:
         return float(given)
+    if labels.shape != traced.label_shape or traced.ops[-1].kind != "NLLLoss":
+        raise TensorFileError(f"{file.source} has no loss scale, which only the plain cross-entropy tells; pass it")
     name, gradient = _loss_gradient(file, traced, "loss scale")
     seen = float(gradient[0, labels.flat[0]])
     if not 0 < seen < np.inf:

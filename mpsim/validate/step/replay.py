@@ -20,6 +20,7 @@ from mpsim.files.records import Record
 from mpsim.files.tensors import TensorFile, TensorFileError
 from mpsim.kernels import DEFAULT_BACKEND, Kernels
 from mpsim.kernels.contract import Array
+from mpsim.losses import Loss, loss_of
 from mpsim.nn import Module
 from mpsim.ops import may_multiply
 from mpsim.process import default_float_environment
@@ -131,6 +132,7 @@ def teacher_forced(
     labels: Array | None = None,
     loss_scale: float | None = None,
     update: UpdateRule | None = None,
+    loss: Loss | str | None = None,
     accumulator: Choice = Accumulator(),
     described: Accumulators = Accumulators(),
     backend: str = DEFAULT_BACKEND,
@@ -138,14 +140,13 @@ def teacher_forced(
 ) -> TeacherReport:
     """Checks a recorded step op by op: mpsim computes each output and gradient from the file's stored inputs.
 
-    docs/step_files.md defines the names of tensors, how ``GX`` and ``G`` add up, and the bounds.
-
     Args:
-        trace_file: The step, safetensors or npz. Gradients are still multiplied by the loss scale.
+        trace_file: The step, safetensors or npz (docs/step_files.md). Gradients are still multiplied by the loss scale.
         model: The same network. Its numbers play no part and do not change.
         plan: The formats, None if nothing was rounded.
         labels, loss_scale: None reads them from the file, or infers them from the gradient of the log-probabilities.
         update: How the optimizer computed ``next_master``. None reads it from the file's index, if it is there.
+        loss: The loss. None reads it from the file's index, or else is the cross-entropy.
         accumulator: How mpsim sums products.
         described: How the other program sums some of them (``mpsim.products.passes.entries_of``), bit by bit.
 
@@ -163,20 +164,20 @@ def teacher_forced(
     """
     file = trace_file if isinstance(trace_file, TensorFile) else read_step(trace_file)
     semantics = as_semantics(semantics)
-    traced = _traced(file, model, plan)
+    criterion = loss_of(file.index.get("loss", "cross_entropy") if loss is None else loss)
+    traced = _traced(file, model, plan, criterion)
     described.check_layers([op.name for op in traced.ops if may_multiply(op.kind)])
-    threads = checks.threads(threads)
     with default_float_environment():
-        kernels = backends.bind(backend, threads, described.over(accumulator).simplest)
+        kernels = backends.bind(backend, threads := checks.threads(threads), described.over(accumulator).simplest)
         teacher = Teacher(file, traced, plan, semantics, kernels)
-        labels = labels_of(file, traced, labels, teacher.notes)
+        labels = labels_of(file, traced, criterion, labels, teacher.notes)
         scale = loss_scale_of(file, traced, loss_scale, labels, teacher.notes)
-        _step(model, traced, teacher, teacher.parameter, kernels, labels, scale, semantics, file.index)
+        _step(model, traced, teacher, teacher.parameter, kernels, labels, scale, semantics, criterion, file.index)
         teacher.refuse_problems()
         bounds = Bounds(teacher)
         if not all(pair.comparison.equal for pair in teacher.pairs.values()):
             plain = bound_kernels(backends.bind(DEFAULT_BACKEND, threads), described)
-            _step(model, traced, bounds, bounds.parameter, plain, labels, scale, semantics, file.index)
+            _step(model, traced, bounds, bounds.parameter, plain, labels, scale, semantics, criterion, file.index)
         tensors = teacher.report(bounds.found)
         tensors += check_update(file, traced, plan, update, scale, teacher.notes)
     compared = {tensor.name for tensor in tensors}
@@ -201,14 +202,14 @@ def _described_tensors(traced: Trace, described: Accumulators) -> Iterator[str]:
 
 def _step(
     model: Module, traced: Trace, store: Any, parameter: Callable[..., Any], kernels: Kernels, labels: Array,
-    scale: float, semantics: Semantics, index: Mapping[str, Any],
+    scale: float, semantics: Semantics, criterion: Loss, index: Mapping[str, Any],
 ) -> None:  # fmt: skip
     """A step of a copy of the model through a store that replaces every tensor; ``parameter`` gives the parameters.
     ``index`` has the seed and number of the step, on which dropout depends; without them they are 0."""
     model = copy.deepcopy(model)
     model.move(kernels)
     both_passes(
-        model, store.images(), labels, store, traced.parameter_ids, kernels, scale,
+        model, store.images(), labels, store, traced.parameter_ids, kernels, scale, criterion=criterion,
         store_each_contribution=semantics.store_each_contribution, on_contribution=store.contribution,
         parameter=lambda id, master: parameter(id, master.shape), seed=index.get("seed", 0),
         step=index.get("step", 0),
@@ -226,7 +227,7 @@ def check_images(file: TensorFile, model: Module) -> str:
     return name
 
 
-def _traced(file: TensorFile, model: Module, plan: Plan | None) -> Trace:
+def _traced(file: TensorFile, model: Module, plan: Plan | None, loss: Loss) -> Trace:
     """The trace of the model at the file's batch, after checking that plan and file were made for it."""
     name = check_images(file, model)
     shape = file.tensors[name].shape
@@ -239,7 +240,7 @@ def _traced(file: TensorFile, model: Module, plan: Plan | None) -> Trace:
         )
     _check_tokens(file, model)
     semantics = "standard" if plan is None else plan.network.semantics
-    traced = trace(model, shape[0], semantics, shape[1:])
+    traced = trace(model, shape[0], semantics, shape[1:], loss)
     if plan is not None:
         if plan.network.batch != shape[0]:
             raise UsageError(f"the plan is for a batch of {plan.network.batch}, {file.source} has {shape[0]} images")
