@@ -41,6 +41,7 @@ def test_sessions_are_found() -> None:
     assert sum(block.language == "console" for section in SECTIONS for block in section.blocks) > 20
 
 
-def test_python_examples_of_the_dot_products() -> None:
-    found = doctest.testfile(str(DOCS / "dot_products.md"), module_relative=False)
+@pytest.mark.parametrize("document", ["dot_products.md", "optimizers.md"])
+def test_python_examples(document: str) -> None:
+    found = doctest.testfile(str(DOCS / document), module_relative=False)
     assert found.attempted and not found.failed

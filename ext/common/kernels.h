@@ -72,7 +72,14 @@
     X(V, relu_gradient_where, void, (const float *gy, const uint8_t *mask, float *gx, int64_t n, int threads))      \
     X(V, sgd_update, void,                                                                                          \
       (float *master, const float *gradient, float *velocity, float learning_rate, float momentum,                  \
-       float weight_decay, float inverse_scale, int64_t n, int threads))                                            \
+       float weight_decay, float inverse_scale, float damping, int64_t nesterov, int64_t n, int threads))           \
+    X(V, adam_update, void,                                                                                         \
+      (float *master, const float *gradient, float *first_moment, float *second_moment, float step_size,            \
+       float kept, float weight_decay, float rest1, float beta2, float rest2, float root, float epsilon,            \
+       float inverse_scale, int64_t n, int threads))                                                                \
+    X(V, lion_update, void,                                                                                         \
+      (float *master, const float *gradient, float *first_moment, float learning_rate, float kept,                  \
+       float beta1, float rest1, float beta2, float rest2, float inverse_scale, int64_t n, int threads))            \
     X(V, move, void, (const float *x, const Moving *moving, float *y, int threads))                                 \
     X(V, take, void,                                                                                                \
       (const float *x, const int64_t *index, float *y, int64_t outer, int64_t size, int64_t count, int64_t run,     \

@@ -46,13 +46,3 @@ void KERNEL(relu_gradient_where)(const float *gy, const uint8_t *mask, float *gx
         gx[i] = mask[i] ? gradient : 0.0f;
     }
 }
-
-void KERNEL(sgd_update)(float *master, const float *gradient, float *velocity, float learning_rate, float momentum,
-                        float weight_decay, float inverse_scale, int64_t n, int threads) {
-    EACH_ELEMENT(i, n) {
-        float g = gradient[i] * inverse_scale;
-        g = g + weight_decay * master[i];
-        velocity[i] = momentum * velocity[i] + g;
-        master[i] = master[i] - learning_rate * velocity[i];
-    }
-}

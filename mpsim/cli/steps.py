@@ -22,8 +22,9 @@ from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.losses import loss_named
 from mpsim.nn.inputs import check_fits
 from mpsim.recording.steps import record_step
-from mpsim.training.optimizer import SGD
+from mpsim.training.optimizer import names as optimizers
 from mpsim.training.recipe import Recipe
+from mpsim.training.schedule import Constant
 from mpsim.training.trainer import Trainer
 
 #: The largest number of steps before the recorded one.
@@ -49,7 +50,8 @@ class RecordedStep(PlannedNetwork):
     normalisation: Annotated[str | None, typer.Option(help=help_of("normalisation"))] = None
     test_share: Annotated[float | None, typer.Option(help=help_of("test_share"))] = None
     steps: Annotated[int, typer.Option(help="Steps to train before the recorded one.")] = 0
-    lr: Annotated[float, typer.Option("--lr", help="Learning rate.")] = DEFAULTS.lr
+    optimizer: Annotated[str, typer.Option(help=help_of("optimizer"))] = DEFAULTS.optimizer
+    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate; default: the optimizer's.")] = None
     accumulator: Annotated[str, typer.Option(help=help_of("accumulator"))] = DEFAULTS.accumulator
     seed: Annotated[int, typer.Option(help="Seed of the initial weights and the order of the images.")] = DEFAULTS.seed
 
@@ -83,7 +85,7 @@ def trace_step(
     check_fits(network, settings.model, dataset.image_shape, data.vocabulary_of(dataset), dataset.name)
     _, plan = settings.planned(network, seed=settings.plan_seed)
     recipe = Recipe(
-        SGD(lr=settings.lr),
+        optimizers.make(settings.optimizer, {"lr": settings.lr}, Constant()),
         semantics=settings.semantics,
         accumulator=text_or_file(settings.accumulator),
         seed=settings.seed,

@@ -25,6 +25,7 @@ from mpsim.experiments.settings import (
     formats_of,
     later_settings,
 )
+from mpsim.experiments.training_settings import LATER
 from mpsim.files.records import Fields
 
 Row = Mapping[str, Any]
@@ -35,8 +36,9 @@ GIVEN = "given plan"
 PLAN = ("scheme", "ratio", "k", "plan_seed", "given_plan", "plan_sha256", "levels", "promotion")
 #: Settings of the training, except the seed. ``own_settings`` has those of a subclass of RunSettings as JSON.
 TRAINING = (
-    "model", "model_sha256", "width", "data", "data_sha256", "train_images", "epochs", "batch", "lr", "schedule",
-    "momentum", "weight_decay", "semantics", "rounding", "random_bit_count", "evaluate_every",
+    "model", "model_sha256", "width", "data", "data_sha256", "train_images", "epochs", "batch", "optimizer", "lr",
+    "schedule", "momentum", "dampening", "nesterov", "beta1", "beta2", "epsilon", "weight_decay", "semantics",
+    "rounding", "random_bit_count", "evaluate_every",
     "skipped_statistics", "accumulator", "own_settings",
 )  # fmt: skip
 
@@ -44,7 +46,9 @@ TRAINING = (
 _WORDS = {
     "model": "{}", "model_sha256": "file {:.8}", "width": "width {}", "data": "{}", "data_sha256": "data {:.8}",
     "train_images": "{} training images", "epochs": "{} epochs", "batch": "batch {}", "lr": "learning rate {}",
-    "schedule": "{}", "momentum": "momentum {}", "weight_decay": "weight decay {}", "semantics": "{} semantics",
+    "optimizer": "{}", "dampening": "dampening {}", "nesterov": "Nesterov's momentum", "beta1": "beta1 {}",
+    "beta2": "beta2 {}", "epsilon": "epsilon {}", "schedule": "{}", "momentum": "momentum {}",
+    "weight_decay": "weight decay {}", "semantics": "{} semantics",
     "rounding": "{} rounding", "random_bit_count": "{} random bits", "evaluate_every": "a test every {} epochs",
     "skipped_statistics": "{} statistics after skipped steps", "accumulator": "sums by {}",
     "own_settings": "{}", "promotion": "promotion at {}",
@@ -55,8 +59,8 @@ _WORDS_FOR_NONE = {
     "model_sha256": "no file", "own_settings": "usual settings",
 }  # fmt: skip
 #: Values that are omitted from texts. The digest of bundled data is omitted as well.
-_UNTOLD = {"model_sha256": None, "rounding": "nearest", "random_bit_count": None, "own_settings": None} | {
-    name: getattr(DEFAULTS, name) for name in ("train_images", "evaluate_every", "skipped_statistics", "accumulator")
+_UNTOLD = {"model_sha256": None, "rounding": "nearest", "random_bit_count": None, "own_settings": None, **LATER} | {
+    name: getattr(DEFAULTS, name) for name in ("train_images", "evaluate_every")
 }
 
 #: Settings that the name of a picture omits if they have their default.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,17 +17,13 @@ from mpsim.data.own import check_normalisation
 from mpsim.engine.tensor import ROLES
 from mpsim.errors import UsageError
 from mpsim.experiments.results import settings_key
+from mpsim.experiments.training_settings import LATER, TrainingSettings, setting
 from mpsim.files.records import Record
-from mpsim.files.whole import text_or_file
 from mpsim.nn import Module
 from mpsim.nn.inputs import check_fits
-from mpsim.products.accumulators import Accumulator
-from mpsim.products.passes import as_accumulators, described
 from mpsim.trace import Trace, trace
 from mpsim.training.loss_scale import LossScale
-from mpsim.training.optimizer import SGD
 from mpsim.training.recipe import Recipe
-from mpsim.training.schedule import Constant, Cosine
 from mpsim.user_code import label_of
 
 #: Part of every key. It is increased when the same settings give different results, so that old results are not reused.
@@ -41,12 +37,10 @@ _NUMBERS: dict[str, Callable[[str, object], float]] = {
     "k": checks.whole,
     "plan_seed": checks.seed,
     "width": checks.width,
-    "epochs": checks.epochs,
     "batch": checks.batch,
     "train_images": partial(checks.whole, least=1),
     "evaluate_every": checks.epochs,
     "test_share": partial(checks.share, zero=False),
-    "promotion": partial(checks.share, zero=False),  # the command line writes Recipe's None as 0
 }
 #: Data that had no digest in the keys of the first stored runs, with their digests at that time. These keys stay valid.
 DATA_OF_OLD_KEYS = {
@@ -58,11 +52,8 @@ DATA_OF_OLD_KEYS = {
 
 def later_settings(data: str) -> dict[str, Any]:
     """Returns the settings that were added later, with the values for which a run keeps its old key."""
-    return {
-        "model_sha256": None, "train_images": None, "evaluate_every": 1, "skipped_statistics": "updated",
-        "accumulator": described(Accumulator()), "data_sha256": DATA_OF_OLD_KEYS.get(data), "loss": "cross_entropy",
-        "loss_sha256": None,
-    }  # fmt: skip
+    found = {"model_sha256": None, "loss_sha256": None, "train_images": None, "evaluate_every": 1}
+    return found | LATER | {"data_sha256": DATA_OF_OLD_KEYS.get(data)}
 
 
 class Contents(NamedTuple):
@@ -79,26 +70,18 @@ def formats_of(levels: str) -> dict[str, dict[str, str]]:
     return {side: {role: repr(getattr(pair, side)[role]) for role in ROLES} for side in ("high", "low")}
 
 
-def setting(default: object, help: str, **told: object) -> Any:
-    """Declares a field of RunSettings. For the command line it has a help text, and optionally further names
-    (``options``), another ``type``, and a function that converts the value (``read``)."""
-    return field(default=default, metadata={"help": help, **told})
-
-
 @dataclass(frozen=True)
-class RunSettings:
+class RunSettings(TrainingSettings):
     """Everything on which the bits of a run depend. Backend and threads change no bit.
 
     The defaults are those of every command that has the setting. ``plan`` is a plan's JSON text, used instead of a
     scheme. ``model``: a name in reference_models, or ``FILE.py:FUNCTION`` as for ``mpsim.networks.build``. ``data``: a
     name in mpsim.data.DATASETS, with ``data_path`` if it needs one, or the place of the user's own data, which becomes
     the ``data_path`` of the dataset "arrays". ``normalisation`` and ``test_share``: as for ``mpsim.data.as_parts``,
-    for datasets that do not determine them. ``schedule``: "cosine" or "constant". ``promotion``
-    applies to the schemes for which the paper promotes, and to a given plan. ``seed``: for initial weights, data order,
-    augmentation and random bits. ``plan_seed``: for scheme "random". ``train_images``: the number of training images
-    that are used, from the first on; None for all. ``evaluate_every``: the epochs between evaluations on the test
-    images. The last epoch is always evaluated. ``skipped_statistics`` and ``accumulator`` (as text): as for
-    ``Trainer``.
+    for datasets that do not determine them. ``promotion`` applies to the schemes for which the paper promotes, and to a
+    given plan. ``plan_seed``: for scheme "random". ``train_images``: the number of training images that are used, from
+    the first on; None for all. ``evaluate_every``: the epochs between evaluations on the test images. The last epoch is
+    always evaluated.
 
     ``key`` depends on the current content of the data and of the network's file, not on their location. A subclass may
     load other data (``load``). The digest of the data covers their normalisation and split.
@@ -118,7 +101,6 @@ class RunSettings:
         "A named pair (paper, six_bit, ...) or HIGH:FORWARD,BACKWARD, e.g. fp_6_9_0:fp_4_3_4,fp_5_2_0; more "
         ":FORWARD,BACKWARD are lower levels.",
     )
-    seed: int = setting(0, "Seed of initial weights, data order and random bits.")
     model: str = setting("small_cnn", "Network: a name in reference_models, or my_net.py:build.")
     width: float = setting(1.0, "Width multiplier of the network.")
     data: str = setting(
@@ -130,56 +112,17 @@ class RunSettings:
         None, "For your own data: training (default: its mean and deviation), none, or MEAN:DEVIATION."
     )
     test_share: float | None = setting(None, "For your own data without a test part: the share for it; default: 0.2.")
-    epochs: int = setting(15, "Passes over the training data.")
     batch: int = setting(128, "Images of a training step; at most the training images.")
-    lr: float = setting(0.1, "Learning rate of the first epoch.", options=("--lr",))
-    momentum: float = setting(0.9, "Momentum of the updates.")
-    weight_decay: float = setting(5e-4, "Weight decay.")
-    schedule: str = setting("cosine", "Learning rate over the epochs: cosine (to 0) or constant.")
-    promotion: float | None = setting(
-        0.01, "Overflow ratio from which a tensor is promoted; 0: never.", type=float, read=lambda ratio: ratio or None
-    )
-    semantics: str = setting("standard", "standard or lee2023 (as the published artifact computes).")
-    rounding: str = setting("nearest", "nearest, or stochastic with --random-bit-count.")
-    random_bit_count: int | None = setting(None, "For stochastic rounding: number of random bits, 1 to 32.")
     train_images: int | None = setting(None, "Number of training images to use, from the first on; default: all.")
     evaluate_every: int = setting(1, "Epochs between evaluations on the test images.")
-    skipped_statistics: str = setting(
-        "updated", "Batch norm's running statistics after a skipped step: updated (as in PyTorch) or kept."
-    )
-    accumulator: str = setting(
-        described(Accumulator()),
-        "Order of sums: chunk=64, a tensor core such as hopper_float16, or stages such as "
-        "'groups(lanes(8), rising(), folding())'; by pass and by layer 'forward=hopper_float16;conv1:exact'; or a "
-        "JSON file.",
-        read=text_or_file,
-    )
-
-    loss: str = setting(
-        "cross_entropy",
-        "Loss: cross_entropy, 'cross_entropy(smoothing=0.1)', mse, bce, or my_loss.py:FUNCTION of outputs and labels.",
-    )
 
     def __post_init__(self) -> None:
         for name, check in _NUMBERS.items():
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, check(name, getattr(self, name)))
-        checks.named("schedule", self.schedule, ("cosine", "constant"))
-        recipe = self._recipe()
-        object.__setattr__(self, "seed", recipe.seed)
-        summation = as_accumulators(recipe.accumulator)
-        if not summation.promises_bits:
-            raise UsageError(
-                f"accumulator {self.accumulator!r} promises no bits, so its runs have no digest", "accumulator"
-            )
-        object.__setattr__(self, "accumulator", described(summation))  # equal orders have equal texts
-        if losses.file_of(self.loss) is None:
-            object.__setattr__(self, "loss", losses.described(losses.loss_of(self.loss)))
-        sgd = recipe.optimizer
-        factors = {"lr": sgd.lr, "momentum": sgd.momentum, "weight_decay": sgd.weight_decay}
-        shares = {"ratio": self.ratio, "width": self.width, "promotion": self.promotion}
-        for name, value in {**factors, **shares}.items():
-            if value is not None:
+        self.check_recipe()
+        for name in ("ratio", "width"):
+            if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, float(value))  # 1 and 1.0 have the same key
         parse_levels(self.levels)
         if self.train_images is not None:
@@ -317,22 +260,7 @@ class RunSettings:
     def recipe(self, plan: Plan | None, steps: int) -> Recipe:
         """Returns the run's recipe under its plan. ``steps`` per epoch is the growth interval of the loss scale."""
         scale = LossScale(growth_interval=steps) if plan is not None and plan.rounds else LossScale.fixed()
-        return replace(self._recipe(), loss_scale=scale, promotion=self.promotion_threshold())
-
-    def _recipe(self) -> Recipe:
-        """Returns the settings that do not depend on the plan."""
-        schedule = Cosine(self.epochs) if self.schedule == "cosine" else Constant()
-        return Recipe(
-            SGD(self.lr, self.momentum, self.weight_decay, schedule),
-            promotion=self.promotion,
-            semantics=self.semantics,
-            rounding=self.rounding,
-            random_bit_count=self.random_bit_count,
-            skipped_statistics=self.skipped_statistics,
-            accumulator=self.accumulator,
-            seed=self.seed,
-            loss=losses.loss_named(self.loss),
-        )
+        return replace(self.plain_recipe(), loss_scale=scale, promotion=self.promotion_threshold())
 
     def promotion_threshold(self) -> float | None:
         """The ratio from which tensors are promoted, or None for a scheme without promotion."""

@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from mpsim.formats import Format
-from mpsim.kernels.contract_functions import Functions
+from mpsim.kernels.contract_functions import Functions, Updates
 from mpsim.kernels.contractions.beside import NOTHING, Beside
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Policy
@@ -126,19 +126,6 @@ class Elementwise(Protocol):
 
     def relu_gradient(self, gy: Array, x: Array, *, out: Array | None = None) -> Array:
         """gy if x > 0 else +0. x may be positive(x)."""
-
-    def sgd_update(
-        self,
-        master: Array,
-        gradient: Array,
-        velocity: Array,
-        learning_rate: float,
-        momentum: float,
-        weight_decay: float,
-        inverse_scale: float,
-    ) -> None:
-        """In place: g = gradient*inverse_scale; g = g + weight_decay*master; velocity = momentum*velocity + g;
-        master = master - learning_rate*velocity. Each operation is rounded. The scalars are float32."""
 
 
 class Contractions(Protocol):
@@ -277,7 +264,7 @@ class Loss(Protocol):
         """g (1,) -> (N,C): -(g / float32(N)) at (n, label_n), +0 elsewhere."""
 
 
-class Kernels(Arrays, Rounding, Elementwise, Functions, Contractions, Normalization, Pooling, Loss, Protocol):
+class Kernels(Arrays, Rounding, Elementwise, Updates, Functions, Contractions, Normalization, Pooling, Loss, Protocol):
     """A backend's functions, as ``mpsim.kernels.bind`` returns them. ``backend`` is its name, and ``threads`` and
     ``accumulator`` are the arguments of ``bind``.
 

@@ -1,4 +1,5 @@
-"""Defines a part of the contract (contract.py): functions of one or two arguments, softmax, and copies by index."""
+"""Defines a part of the contract (contract.py): updates of optimizers, functions of one or two arguments, softmax, and
+copies by index."""
 
 from __future__ import annotations
 
@@ -7,6 +8,62 @@ from typing import Any, Protocol
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+
+
+class Updates(Protocol):
+    """Updates of parameters, in place. All arrays have the same shape, and every operation is rounded. Scalars are
+    float32, except for beta1 and beta2: these are float64, and the kernel rounds beta and 1 - beta to float32."""
+
+    def sgd_update(
+        self,
+        master: Array,
+        gradient: Array,
+        velocity: Array,
+        learning_rate: float,
+        momentum: float,
+        weight_decay: float,
+        inverse_scale: float,
+        damping: float = 1.0,
+        nesterov: bool = False,
+    ) -> None:
+        """In place: g = gradient*inverse_scale; g = g + weight_decay*master; velocity = momentum*velocity + damping*g;
+        step = g + momentum*velocity if nesterov, else velocity; master = master - learning_rate*step. Each operation
+        is rounded. The scalars are float32."""
+
+    def adam_update(
+        self,
+        master: Array,
+        gradient: Array,
+        first_moment: Array,
+        second_moment: Array,
+        step_size: float,
+        kept: float,
+        weight_decay: float,
+        beta1: float,
+        beta2: float,
+        root: float,
+        epsilon: float,
+        inverse_scale: float,
+    ) -> None:
+        """In place: g = gradient*inverse_scale; g = g + weight_decay*master; first_moment = first_moment +
+        (1-beta1)*(g - first_moment); second_moment = beta2*second_moment + (1-beta2)*(g*g); d =
+        sqrt(second_moment)/root + epsilon; master = kept*master - step_size*(first_moment/d). beta1 and beta2 are
+        float64, and beta and 1-beta are rounded to float32. The other scalars are float32."""
+
+    def lion_update(
+        self,
+        master: Array,
+        gradient: Array,
+        first_moment: Array,
+        learning_rate: float,
+        kept: float,
+        beta1: float,
+        beta2: float,
+        inverse_scale: float,
+    ) -> None:
+        """In place: g = gradient*inverse_scale; c = beta1*first_moment + (1-beta1)*g; s = 1 if c > 0, -1 if c < 0, else
+        c; master = kept*master - learning_rate*s; first_moment = beta2*first_moment + (1-beta2)*g. beta1 and beta2 are
+        float64, and beta and 1-beta are rounded to float32. The other scalars are float32."""
 
 
 class Functions(Protocol):

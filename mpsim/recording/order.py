@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_NAME = re.compile(r"(unrounded/)?(master|velocity|P|Y|G|GX|GP|next_master)/(\d+)/(\d+)")
-_FORWARD = ("master", "velocity", "P", "Y")
+from mpsim.training.optimizer.names import STATES
+
+_NAME = re.compile(rf"(unrounded/)?(master|{'|'.join(STATES)}|P|Y|G|GX|GP|next_master)/(\d+)/(\d+)")
+_FORWARD = ("master", *STATES, "P", "Y")
 _BACKWARD = ("G", "GX", "GP")
 
 

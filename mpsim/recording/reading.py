@@ -11,11 +11,12 @@ from mpsim.checks import shown
 from mpsim.errors import UsageError
 from mpsim.files.tensors import TensorFile, TensorFileError, read_tensors
 from mpsim.formats import FORMATS
+from mpsim.training.optimizer.names import LATER, STATES, settings_of_kind
 
 #: Fields that hold more than a word or a number, and of what type they are.
 _FIELDS = {"tensors": dict, "ops": list, "model": dict, "optimizer": dict, "accumulator": dict}
 #: The first parts of the names of tensors of numbers.
-_NUMBERS = ("images", "P", "Y", "GX", "GP", "G", "master", "next_master", "velocity", "unrounded")
+_NUMBERS = ("images", "P", "Y", "GX", "GP", "G", "master", "next_master", *STATES, "unrounded")
 
 
 def _whole(value: Any, least: int = 0) -> bool:
@@ -58,6 +59,8 @@ def _wrong_field(index: Any) -> str:
     for op in index.get("ops", []):
         if not isinstance(op, dict) or not all(_OPS[name](op.get(name)) for name in _OPS):
             return f"an op is {shown(op)}"
+    if not _whole(index.get("optimizer", {}).get("count", 1), least=1):
+        return f"'count' is {shown(index['optimizer']['count'])}; expected the number of the update, from 1 on"
     for name, described in index.get("tensors", {}).items():
         if not isinstance(described, dict):
             return f"{name!r} is described as {shown(described)}"
@@ -71,8 +74,9 @@ def _wrong_field(index: Any) -> str:
 def _numbers(index: Mapping[str, Any]) -> dict[str, Any]:
     optimizer = index.get("optimizer", {}) if isinstance(index, dict) else {}
     found = {"loss_scale": index["loss_scale"]} if "loss_scale" in index else {}
-    if isinstance(optimizer, dict) and optimizer.get("kind") == "SGD":
-        found |= {name: optimizer.get(name) for name in ("rate", "momentum", "weight_decay")}
+    if isinstance(optimizer, dict) and (settings := settings_of_kind(optimizer.get("kind"))):
+        needed = [*(name for name in settings if name not in LATER), *(name for name in LATER if name in optimizer)]
+        found |= {name: optimizer.get(name) for name in ("rate", *needed) if name != "nesterov"}
     return found
 
 

@@ -20,6 +20,7 @@ from mpsim.kernels.contract import Array
 from mpsim.nn import Module
 from mpsim.products import passes
 from mpsim.products.passes import Choice
+from mpsim.recording.updates import UpdateRule
 from mpsim.rounding import Counts
 from mpsim.trace import TracedOp, trace
 from mpsim.training.saving import build_network, vocabulary_of
@@ -32,7 +33,9 @@ KIND, VERSION = "mpsim step", 1
 #: Prefix of a tensor's name -> what it is, in the order in which an op's tensors are made.
 PREFIXES = {
     "master": "a parameter in float32, as the optimizer keeps it",
-    "velocity": "the optimizer's momentum of a parameter, in float32, before the step",
+    "velocity": "SGD's momentum of a parameter, in float32, before the step",
+    "first_moment": "the first moment of a parameter (Adam, AdamW, Lion), in float32, before the step",
+    "second_moment": "the second moment of a parameter (Adam, AdamW), in float32, before the step",
     "P": "a parameter as the step used it",
     "Y": "an op's output",
     "G": "the finished gradient of an op's output (standard semantics)",
@@ -148,7 +151,10 @@ def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
     """
     recorder = Recorder(trainer.kernels, trainer.semantics.store_each_contribution)
     plan, number = trainer.plan, trainer.steps  # a step may promote
-    velocity = {name: recorder.host(array) for name, array in trainer.velocity.items()}
+    states = {
+        state: {name: recorder.host(array) for name, array in found.items()} for state, found in trainer.states.items()
+    }
+    rule = UpdateRule(trainer.recipe.optimizer, trainer.learning_rate, trainer.updates + 1)
     report = trainer.step(images, labels, recorder)
     traced = trace(trainer.model, len(images), trainer.semantics.name, tuple(images.shape[1:]), trainer.loss)
     labels = np.asarray(labels)
@@ -156,7 +162,7 @@ def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
     tensors = {"images": np.array(images), "labels": labels, **recorder.tensors}
     parameters = trainer.model.parameters()
     for name, id in traced.parameter_ids.items():
-        tensors[f"velocity/{id.op}/{id.index}"] = velocity[name]
+        tensors |= {f"{state}/{id.op}/{id.index}": found[name] for state, found in states.items()}
         tensors[f"next_master/{id.op}/{id.index}"] = recorder.host(parameters[name].master)
     index = {
         "kind": KIND,
@@ -171,7 +177,7 @@ def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
         "rounding": trainer.recipe.rounding,
         "accumulator": passes.to_dict(trainer.accumulator),
         "loss": losses.described(trainer.loss),
-        "optimizer": _optimizer(trainer),
+        "optimizer": rule.to_index(),
         "seed": trainer.recipe.seed,
         "step": number,
         "loss_scale": report.loss_scale,
@@ -221,17 +227,6 @@ def network_of(record: TensorFile, model: str | None = None) -> RecordedNetwork:
     else:
         network = networks.build(model, **options)
     return RecordedNetwork(network, plan, semantics, accumulator)
-
-
-def _optimizer(trainer: Trainer) -> dict[str, Any]:
-    """What the update depends on: the rate is this step's, in float64."""
-    optimizer = trainer.recipe.optimizer
-    return {
-        "kind": "SGD",
-        "rate": optimizer.learning_rate(trainer.epoch),
-        "momentum": optimizer.momentum,
-        "weight_decay": optimizer.weight_decay,
-    }
 
 
 def _op(op: TracedOp) -> dict[str, Any]:

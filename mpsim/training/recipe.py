@@ -23,8 +23,9 @@ from mpsim.products import passes
 from mpsim.products.accumulators import Accumulator
 from mpsim.products.passes import Accumulators, Choice, as_accumulators
 from mpsim.trace import trace
+from mpsim.training import optimizer as optimizers
 from mpsim.training.loss_scale import LARGEST, SMALLEST, LossScale
-from mpsim.training.optimizer import SGD
+from mpsim.training.optimizer import SGD, Optimizer
 from mpsim.training.semantics import Semantics, as_semantics, of_stored, stored
 
 #: What a skipped step does to the running statistics of batch norm.
@@ -35,13 +36,13 @@ SKIPPED_STATISTICS = ("updated", "kept")
 class Recipe:
     """The settings of a Trainer. Fields are converted from the other types that they accept.
 
-    optimizer: with its learning rate and schedule. loss_scale: a LossScale, a number for a fixed one, or None for the
-    default (no scaling if nothing is rounded). promotion: the overflow ratio from which an activation or parameter is
-    high from the next step on, or None. semantics: "standard" or "lee2023", or a Semantics. rounding: "nearest" or
-    "stochastic" (in standard semantics with ``random_bit_count`` in 1..32). seed: for the random bits of stochastic
-    rounding. skipped_statistics: whether a step with a skipped update leaves batch norm's running statistics "updated",
-    as in PyTorch, or "kept". accumulator: the order of sums: an Accumulator, a Product, Accumulators by pass and by
-    layer, or a text such as "hopper_float16" or "forward=hopper_float16;conv1:exact"
+    optimizer: SGD, Adam, AdamW or Lion, with its learning rate and schedule. loss_scale: a LossScale, a number for a
+    fixed one, or None for the default (no scaling if nothing is rounded). promotion: the overflow ratio from which an
+    activation or parameter is high from the next step on, or None. semantics: "standard" or "lee2023", or a Semantics.
+    rounding: "nearest" or "stochastic" (in standard semantics with ``random_bit_count`` in 1..32). seed: for the random
+    bits of stochastic rounding. skipped_statistics: whether a step with a skipped update leaves batch norm's running
+    statistics "updated", as in PyTorch, or "kept". accumulator: the order of sums: an Accumulator, a Product,
+    Accumulators by pass and by layer, or a text such as "hopper_float16" or "forward=hopper_float16;conv1:exact"
     (mpsim.products.passes.accumulators_of). loss: a loss, its text such as "cross_entropy(smoothing=0.1)", or a
     function of outputs and labels (mpsim.losses).
 
@@ -51,7 +52,7 @@ class Recipe:
     True
     """
 
-    optimizer: SGD = SGD()
+    optimizer: Optimizer = SGD()
     loss_scale: LossScale | float | None = None
     promotion: float | None = 0.01
     semantics: str | Semantics = "standard"
@@ -63,7 +64,7 @@ class Recipe:
     loss: Loss | str | Callable[[Tensor, np.ndarray], Tensor] = CrossEntropy()
 
     def __post_init__(self) -> None:
-        checks.instance("optimizer", self.optimizer, SGD, "an SGD, such as SGD(lr=0.1)")
+        checks.instance("optimizer", self.optimizer, Optimizer, "an optimizer, such as SGD(lr=0.1)")
         made: dict[str, object] = {
             "semantics": as_semantics(self.semantics),
             "accumulator": as_accumulators(self.accumulator),
@@ -126,7 +127,7 @@ class Recipe:
         assert isinstance(self.semantics, Semantics) and not isinstance(self.accumulator, str)
         scale = self.loss_scale.to_dict() if isinstance(self.loss_scale, LossScale) else None
         found = {field.name: getattr(self, field.name) for field in fields(self)}
-        found |= {"optimizer": self.optimizer.to_dict(), "loss_scale": scale}
+        found |= {"optimizer": optimizers.to_dict(self.optimizer), "loss_scale": scale}
         found |= {"semantics": stored(self.semantics), "accumulator": passes.to_dict(self.accumulator)}
         return found | {"loss": losses.described(loss_of(self.loss))}
 
@@ -134,7 +135,7 @@ class Recipe:
     def from_dict(cls, found: Mapping[str, Any]) -> Recipe:
         """Inverts ``to_dict``. Settings that an older version did not have get their defaults."""
         settings = {field.name: found[field.name] for field in fields(cls) if field.name in found}
-        settings["optimizer"] = SGD.from_dict(found["optimizer"])
+        settings["optimizer"] = optimizers.from_dict(found["optimizer"])
         settings["semantics"] = of_stored(found["semantics"])
         settings["accumulator"] = passes.from_dict(found["accumulator"])
         if found["loss_scale"] is not None:

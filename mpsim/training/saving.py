@@ -20,28 +20,29 @@ from mpsim.nn import Module
 from mpsim.training.loss_scale import LossScaleState
 from mpsim.training.recipe import Recipe
 
-_MODEL, _VELOCITY = "model/", "velocity/"
+_MODEL = "model/"
 
 
 @dataclass(frozen=True)
 class State:
-    """Everything that a trainer resumes from. ``velocity`` has NumPy arrays by parameter."""
+    """Everything that a trainer resumes from. ``states`` has the optimizer's NumPy arrays by state and parameter."""
 
     model: Module
     arrays: Mapping[str, np.ndarray]
-    velocity: Mapping[str, np.ndarray]
+    states: Mapping[str, Mapping[str, np.ndarray]]
     plan: Plan | None
     recipe: Recipe
     backend: str
     epoch: int
     steps: int
+    updates: int
     loss_scale: LossScaleState
 
-    def velocity_of(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """Returns the momentum of a parameter. Raises KeyError or UsageError if it is missing or has another shape."""
-        found = self.velocity[name]
+    def state_of(self, state: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Returns a state of a parameter. Raises KeyError or UsageError if it is missing or has another shape."""
+        found = self.states[state][name]
         if found.shape != shape or found.dtype != np.float32:
-            raise UsageError(f"velocity of {name} is {found.dtype} {found.shape}, not float32 {shape}")
+            raise UsageError(f"{state} of {name} is {found.dtype} {found.shape}, not float32 {shape}")
         return found
 
 
@@ -62,12 +63,14 @@ def dump(state: State) -> bytes:
         "state": {
             "epoch": state.epoch,
             "steps": state.steps,
+            "updates": state.updates,
             "loss_scale": state.loss_scale.scale,
             "good_steps": state.loss_scale.good_steps,
         },
     }
     arrays = {_MODEL + name: array for name, array in state.arrays.items()}
-    arrays |= {_VELOCITY + name: array for name, array in state.velocity.items()}
+    for kind, found in state.states.items():
+        arrays |= {f"{kind}/{name}": array for name, array in found.items()}
     return checkpoint.pack(header, arrays)
 
 
@@ -83,13 +86,14 @@ def read(content: bytes, source: str, model: Module | None = None, loss: Loss | 
         recipe = Recipe.from_dict(settings if loss is None else {**settings, "loss": loss})
         return State(
             model,
-            arrays={n.removeprefix(_MODEL): a for n, a in arrays.items() if n.startswith(_MODEL)},
-            velocity={n.removeprefix(_VELOCITY): a for n, a in arrays.items() if n.startswith(_VELOCITY)},
+            arrays=_below(_MODEL, arrays),
+            states={kind: _below(f"{kind}/", arrays) for kind in recipe.optimizer.states},
             plan=plan,
             recipe=recipe,
             backend=settings["backend"],
             epoch=state["epoch"],
             steps=state["steps"],
+            updates=state.get("updates", state["steps"]),  # older checkpoints are of SGD, which does not use it
             loss_scale=LossScaleState(recipe.scaling(plan), state["loss_scale"], state["good_steps"]),
         )
 
@@ -97,6 +101,10 @@ def read(content: bytes, source: str, model: Module | None = None, loss: Loss | 
 def vocabulary_of(model: Module) -> dict[str, int]:
     """Returns the vocabulary of a model that reads tokens, as a field of a header."""
     return {} if model.vocabulary is None else {"vocabulary": model.vocabulary}
+
+
+def _below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 @contextmanager

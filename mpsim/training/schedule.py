@@ -20,7 +20,7 @@ class Constant:
     1.0
     """
 
-    def factor(self, epoch: int) -> float:
+    def factor(self, epoch: int, step: int = 0) -> float:
         return 1.0
 
 
@@ -38,7 +38,7 @@ class Cosine:
         object.__setattr__(self, "epochs", checks.epochs("epochs", self.epochs))
 
     @in_default_environment
-    def factor(self, epoch: int) -> float:
+    def factor(self, epoch: int, step: int = 0) -> float:
         return (1 + math.cos(math.pi * min(epoch, self.epochs) / self.epochs)) / 2
 
 
@@ -59,7 +59,7 @@ class Step:
         object.__setattr__(self, "multiplier", checks.real("multiplier", self.multiplier, least=0))
 
     @in_default_environment
-    def factor(self, epoch: int) -> float:
+    def factor(self, epoch: int, step: int = 0) -> float:
         return float(self.multiplier ** sum(epoch >= milestone for milestone in self.milestones))
 
 

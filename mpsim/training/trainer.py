@@ -24,6 +24,7 @@ from mpsim.process import in_default_environment
 from mpsim.products.passes import Choice, as_accumulators
 from mpsim.training import batches, saving
 from mpsim.training.loss_scale import LossScaleState
+from mpsim.training.optimizer.base import Update
 from mpsim.training.passes import both_passes, stored_parameters
 from mpsim.training.recipe import Recipe
 from mpsim.training.reports import EpochReport, Evaluation, StepReport, correct
@@ -49,6 +50,8 @@ class Trainer:
         plan: The plan with all promotions so far.
         epoch: The number of finished epochs.
         steps: The number of steps so far.
+        updates: The number of steps so far that were not skipped.
+        states: The optimizer's arrays by state and parameter, e.g. ``states["velocity"]["conv1.weight"]``.
 
     Raises:
         UsageError, UsageTypeError: An argument is invalid, such as a plan for another network or semantics.
@@ -83,8 +86,11 @@ class Trainer:
         self.kernels = backends.bind(backend, threads, self.accumulator)
         model.move(self.kernels)
         self._parameters: dict[str, Parameter] = model.parameters()
-        self._velocity = {name: self.kernels.zeros(p.shape) for name, p in self._parameters.items()}
-        self.epoch = self.steps = 0
+        self.states: dict[str, dict[str, Array]] = {
+            state: {name: self.kernels.zeros(p.shape) for name, p in self._parameters.items()}
+            for state in self.recipe.optimizer.states
+        }
+        self.epoch = self.steps = self.updates = 0
 
     @property
     def semantics(self) -> Semantics:
@@ -161,29 +167,28 @@ class Trainer:
         )
 
     def _held_bytes(self) -> int:
-        """Returns the bytes of masters, momentum and running statistics."""
-        kept = [p.master for p in self._parameters.values()] + [
-            *self._velocity.values(),
-            *self.model.buffers().values(),
-        ]
+        """Returns the bytes of masters, the optimizer's states and running statistics."""
+        kept = [p.master for p in self._parameters.values()]
+        kept += [*self.model.buffers().values(), *(array for found in self.states.values() for array in found.values())]
         return sum(array.size * array.dtype.itemsize for array in kept)
 
     def _update(self, gradients: Mapping[Parameter, Array]) -> None:
+        optimizer, self.updates = self.recipe.optimizer, self.updates + 1
+        update = Update(self.learning_rate, self.updates, 1 / self.loss_scale.scale)
         for name, parameter in self._parameters.items():
             if parameter in gradients:
-                self.recipe.optimizer.update(
-                    self.kernels,
-                    parameter.master,
-                    gradients[parameter],
-                    self._velocity[name],
-                    epoch=self.epoch,
-                    loss_scale=self.loss_scale.scale,
-                )
+                states = {state: found[name] for state, found in self.states.items()}
+                optimizer.update(self.kernels, parameter.master, gradients[parameter], states, update)
                 self.kernels.canonical_nan(parameter.master)
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next step, in float64."""
+        return self.recipe.optimizer.learning_rate(self.epoch, self.steps)
 
     def train_epoch(self, data: Iterable[tuple[np.ndarray, np.ndarray]]) -> EpochReport:
         """Runs a step on each batch (images, labels) of ``data``, and advances to the next epoch's learning rate."""
-        steps, sizes, right = [], [], 0
+        steps, sizes, right, rate = [], [], 0, self.learning_rate
         for images, labels in data:
             report = self.step(images, labels)
             steps.append(report)
@@ -203,13 +208,8 @@ class Trainer:
             promotions=sum(len(report.promoted) for report in steps),
             skipped_steps=sum(report.skipped for report in steps),
             loss_scale=self.loss_scale.scale,
-            learning_rate=self.recipe.optimizer.learning_rate(self.epoch - 1),
+            learning_rate=rate,
         )
-
-    @property
-    def velocity(self) -> dict[str, Array]:
-        """Returns the optimizer's momentum by parameter, as the backend's arrays."""
-        return dict(self._velocity)
 
     @property
     def low_share(self) -> float:
@@ -305,10 +305,13 @@ class Trainer:
 
     def dump(self) -> bytes:
         """Returns the whole state as the bytes of a checkpoint."""
-        velocity = {name: np.asarray(self.kernels.to_numpy(array)) for name, array in self._velocity.items()}
+        states = {
+            state: {name: np.asarray(self.kernels.to_numpy(array)) for name, array in found.items()}
+            for state, found in self.states.items()
+        }
         state = saving.State(
-            self.model, self.model.state(), velocity, self.plan, self.recipe, self.backend, self.epoch, self.steps,
-            self.loss_scale,
+            self.model, self.model.state(), states, self.plan, self.recipe, self.backend, self.epoch, self.steps,
+            self.updates, self.loss_scale,
         )  # fmt: skip
         return saving.dump(state)
 
@@ -329,7 +332,9 @@ class Trainer:
             backend = state.backend if backend is None else backend
             trainer = cls(state.model, state.plan, state.recipe, backend=backend, threads=threads)
             state.model.load_state(state.arrays)
-            for name, parameter in trainer._parameters.items():
-                trainer._velocity[name] = trainer.kernels.from_numpy(state.velocity_of(name, parameter.shape))
-        trainer.epoch, trainer.steps, trainer.loss_scale = state.epoch, state.steps, state.loss_scale
+            for kind, found in trainer.states.items():
+                for name, parameter in trainer._parameters.items():
+                    found[name] = trainer.kernels.from_numpy(state.state_of(kind, name, parameter.shape))
+        trainer.epoch, trainer.steps, trainer.updates = state.epoch, state.steps, state.updates
+        trainer.loss_scale = state.loss_scale
         return trainer

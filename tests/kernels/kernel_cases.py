@@ -51,7 +51,22 @@ def _elementwise(operands: int) -> list[tuple[Any, ...]]:
 
 
 def _sgd() -> list[tuple[Any, ...]]:
-    return [(*three, 0.1, 0.9, 5e-4, 1 / 3) for three in _elementwise(3)]
+    plain = [(*three, 0.1, 0.9, 5e-4, 1 / 3) for three in _elementwise(3)]
+    others = ((0.7, False), (1.0, True), (0.3,))
+    return [*plain, *((*case, *other) for case in plain[:6] for other in others)]
+
+
+def _adam() -> list[tuple[Any, ...]]:
+    coupled, decoupled = (0.01, 1.0, 5e-4), (0.02, 0.9995, 0.0)
+    return [
+        (*three, np.abs(second), *decay, 0.9, 0.999, 0.0316, 1e-8, 1 / 3)
+        for *three, second in _elementwise(4)
+        for decay in (coupled, decoupled)
+    ]
+
+
+def _lion() -> list[tuple[Any, ...]]:
+    return [(*three, 1e-3, 0.9999, 0.9, 0.99, 1 / 3) for three in _elementwise(3)]
 
 
 def _channel_vectors(channels: int) -> tuple[Array, Array, Array, Array]:
@@ -217,6 +232,8 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
     "positive": _elementwise(1),
     "relu_gradient": _elementwise(2) + [(gy, x > 0) for gy, x in _elementwise(2)],
     "sgd_update": _sgd(),
+    "adam_update": _adam(),
+    "lion_update": _lion(),
     "subtract": _elementwise(2),
     "multiply": _elementwise(2),
     "divide": _elementwise(2),

@@ -81,12 +81,39 @@ def update_running(running: Array, batch: Array, momentum: float, correction: fl
 
 
 def sgd_update(master: Array, gradient: Array, velocity: Array, *scalars: float) -> None:
-    learning_rate, momentum, weight_decay, inverse_scale = map(F, scalars)
+    learning_rate, momentum, weight_decay, inverse_scale, damping = map(F, (*scalars, 1.0)[:5])
     for at in np.ndindex(*master.shape):
         g = gradient[at] * inverse_scale
         g = g + weight_decay * master[at]
-        velocity[at] = momentum * velocity[at] + g
-        master[at] = master[at] - learning_rate * velocity[at]
+        velocity[at] = momentum * velocity[at] + damping * g
+        step = g + momentum * velocity[at] if scalars[5:] == (True,) else velocity[at]
+        master[at] = master[at] - learning_rate * step
+
+
+def adam_update(master: Array, gradient: Array, first: Array, second: Array, *scalars: float) -> None:
+    step_size, kept, weight_decay, root, epsilon, inverse_scale = map(F, (*scalars[:3], *scalars[5:]))
+    beta1, beta2 = scalars[3:5]
+    for at in np.ndindex(*master.shape):
+        g = gradient[at] * inverse_scale
+        g = g + weight_decay * master[at]
+        change = g - first[at]
+        first[at] = first[at] + F(1.0 - beta1) * change
+        square = g * g
+        second[at] = F(beta2) * second[at] + F(1.0 - beta2) * square
+        d = np.sqrt(second[at]) / root
+        quotient = first[at] / (d + epsilon)
+        master[at] = kept * master[at] - step_size * quotient
+
+
+def lion_update(master: Array, gradient: Array, first: Array, *scalars: float) -> None:
+    learning_rate, kept, inverse_scale = map(F, (*scalars[:2], scalars[4]))
+    beta1, beta2 = scalars[2:4]
+    for at in np.ndindex(*master.shape):
+        g = gradient[at] * inverse_scale
+        c = F(beta1) * first[at] + F(1.0 - beta1) * g
+        direction = F(1) if c > 0 else F(-1) if c < 0 else c
+        master[at] = kept * master[at] - learning_rate * direction
+        first[at] = F(beta2) * first[at] + F(1.0 - beta2) * g
 
 
 def relu(x: Array) -> Array:

@@ -80,7 +80,17 @@ def test_every_file_s_kernels_are_there() -> None:
         files.setdefault(room, set()).add(file)
     assert files == {
         "contraction": {"depthwise", "each", "placing", "strided", "tile"},
-        "layers": {"elementwise", "functions", "loss", "moving", "normalization", "not_finite", "pooling", "sums"},
+        "layers": {
+            "elementwise",
+            "functions",
+            "loss",
+            "moving",
+            "normalization",
+            "not_finite",
+            "pooling",
+            "sums",
+            "updates",
+        },
         "rounding": {"codes", "kernels", "philox"},
     }
 

@@ -48,7 +48,7 @@ def test_a_number_is_a_fixed_loss_scale(make, batches):
         ({"model": nn.Conv2d}, TypeError, "model must be a network"),
         ({"plan": "plan.json"}, TypeError, "plan must be a Plan or None; Plan.from_json reads the text"),
         ({"plan": {}}, TypeError, "plan must be a Plan or None"),
-        ({"optimizer": 0.1}, TypeError, "optimizer must be an SGD, such as SGD(lr=0.1), got 0.1"),
+        ({"optimizer": 0.1}, TypeError, "optimizer must be an optimizer, such as SGD(lr=0.1), got 0.1"),
         (
             {"loss_scale": 0},
             ValueError,

@@ -15,6 +15,7 @@ from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.products.passes import Accumulators, entries_of
 from mpsim.recording.reading import read_step
 from mpsim.recording.steps import network_of
+from mpsim.training.optimizer.names import STATES
 from mpsim.validate.presentation import Presentation, Report
 from mpsim.validate.step import replay
 from mpsim.validate.step import report as presentation
@@ -22,7 +23,7 @@ from mpsim.validate.step.comparison import compare_steps
 from mpsim.validate.step.update import UpdateRule
 
 #: What a step starts from; another implementation need not write it.
-_STARTS = ("images", "labels", "master", "velocity")
+_STARTS = ("images", "labels", "master", *STATES)
 
 
 @gives_verdict("step")

@@ -5,3 +5,4 @@ from mpsim.kernels.compiled.functions import *  # noqa: F403
 from mpsim.kernels.compiled.layers import *  # noqa: F403
 from mpsim.kernels.compiled.moving import *  # noqa: F403
 from mpsim.kernels.compiled.rounding import *  # noqa: F403
+from mpsim.kernels.compiled.updates import *  # noqa: F403

@@ -34,7 +34,6 @@ __all__ = [
     "relu",
     "relu_gradient",
     "scale",
-    "sgd_update",
     "total_sum",
     "update_running",
 ]
@@ -94,22 +93,6 @@ def relu_gradient(gy: Array, x: Array, *, out: Array | None = None, threads: int
         return gx
     _kernels.relu_gradient(_flat(gy), _flat(x), _flat(gx), gx.size, threads)
     return gx
-
-
-def sgd_update(
-    master: Array,
-    gradient: Array,
-    velocity: Array,
-    learning_rate: float,
-    momentum: float,
-    weight_decay: float,
-    inverse_scale: float,
-    *,
-    threads: int = 1,
-) -> None:
-    """Applies one step of SGD with momentum in place to ``master`` and ``velocity``."""
-    scalars = learning_rate, momentum, weight_decay, inverse_scale
-    _kernels.sgd_update(_flat(master), _flat(gradient), _flat(velocity), *scalars, master.size, threads)
 
 
 def channel_sum(x: Array, *, threads: int = 1) -> Array:

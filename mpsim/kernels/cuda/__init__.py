@@ -17,6 +17,7 @@ from mpsim.kernels.cuda.layers.normalization import *  # noqa: F403
 from mpsim.kernels.cuda.layers.not_finite import *  # noqa: F403
 from mpsim.kernels.cuda.layers.pooling import *  # noqa: F403
 from mpsim.kernels.cuda.layers.sums import *  # noqa: F403
+from mpsim.kernels.cuda.layers.updates import *  # noqa: F403
 from mpsim.kernels.cuda.rounding.codes import *  # noqa: F403
 from mpsim.kernels.cuda.rounding.counts import stack_counts as stack_counts
 from mpsim.kernels.cuda.rounding.kernels import round_array as round_array

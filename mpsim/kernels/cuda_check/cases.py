@@ -96,7 +96,11 @@ class Cases:
             self.add(name, mixed(0, *flat), mixed(1, *flat))
         for name in FUNCTIONS:
             self.add("unary", mixed(0, *(flat if name == "gelu" else (self.few,))), name, -0.5, 1.5)
-        self.add("sgd_update", numbers(0, *flat), numbers(1, *flat), numbers(2, *flat), 0.1, 0.9, 5e-4, 1 / 3)
+        three = [numbers(seed, *flat) for seed in range(3)]
+        self.add("sgd_update", *three, 0.1, 0.9, 5e-4, 1 / 3)
+        self.add("sgd_update", *three, 0.1, 0.9, 5e-4, 1 / 3, 0.7, True)
+        self.add("adam_update", *three, np.abs(numbers(3, *flat)), 0.1, 0.99, 5e-4, 0.9, 0.999, 0.3, 1e-8, 1 / 3)
+        self.add("lion_update", *three, 0.1, 0.99, 0.9, 0.99, 1 / 3)
 
     def layers(self) -> None:
         """Sums, normalization, pooling and the loss."""

@@ -8,6 +8,7 @@ from mpsim.kernels.numba_cpu.codes import *  # noqa: F403
 from mpsim.kernels.numba_cpu.contraction import *  # noqa: F403
 from mpsim.kernels.numba_cpu.functions.combined import *  # noqa: F403
 from mpsim.kernels.numba_cpu.functions.unary import *  # noqa: F403
+from mpsim.kernels.numba_cpu.functions.updates import *  # noqa: F403
 from mpsim.kernels.numba_cpu.layers import *  # noqa: F403
 from mpsim.kernels.numba_cpu.normalization import *  # noqa: F403
 from mpsim.kernels.numba_cpu.pooling import *  # noqa: F403

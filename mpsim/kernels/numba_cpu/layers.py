@@ -17,7 +17,7 @@ from mpsim.kernels.numba_cpu.jit import at_most, empty, njit
 from mpsim.kernels.numba_cpu.normalization import LANES, vector_sum
 
 __all__ = [
-    "add", "log_softmax", "log_softmax_gradient", "positive", "relu", "relu_gradient", "scale", "sgd_update",
+    "add", "log_softmax", "log_softmax_gradient", "positive", "relu", "relu_gradient", "scale",
 ]  # fmt: skip
 
 Array = NDArray[np.float32]
@@ -54,23 +54,6 @@ def _positive(x: Array, mask: Array) -> None:
 def _relu_gradient(gy: Array, x: Array, gx: Array) -> None:
     for i in prange(gx.size):
         gx[i] = gy[i] if x[i] > 0 else ZERO
-
-
-@njit(cache=True, parallel=True)
-def _sgd_update(
-    master: Array,
-    gradient: Array,
-    velocity: Array,
-    learning_rate: np.float32,
-    momentum: np.float32,
-    weight_decay: np.float32,
-    inverse_scale: np.float32,
-) -> None:
-    for i in prange(master.size):
-        g = gradient[i] * inverse_scale
-        g = g + weight_decay * master[i]
-        velocity[i] = momentum * velocity[i] + g
-        master[i] = master[i] - learning_rate * velocity[i]
 
 
 def _flat(x: NDArray) -> NDArray:
@@ -119,23 +102,6 @@ def relu_gradient(gy: Array, x: Array, *, out: Array | None = None, threads: int
     with at_most(threads):
         _relu_gradient(_flat(gy), _flat(x), _flat(gx))
     return gx
-
-
-def sgd_update(
-    master: Array,
-    gradient: Array,
-    velocity: Array,
-    learning_rate: float,
-    momentum: float,
-    weight_decay: float,
-    inverse_scale: float,
-    *,
-    threads: int = 1,
-) -> None:
-    """Applies one step of SGD with momentum in place to ``master`` and ``velocity``."""
-    scalars = map(np.float32, (learning_rate, momentum, weight_decay, inverse_scale))
-    with at_most(threads):
-        _sgd_update(_flat(master), _flat(gradient), _flat(velocity), *scalars)
 
 
 # -- log-softmax --------------------------------------------------------------------------------------------

@@ -43,7 +43,6 @@ __all__ = [
     "relu",
     "relu_gradient",
     "scale",
-    "sgd_update",
     "slice_channels",
     "total_sum",
     "update_running",
@@ -97,26 +96,6 @@ def positive(x: NDArray, *, threads: int = 1) -> NDArray:
 def relu_gradient(gy: NDArray, x: NDArray, *, out: NDArray | None = None, threads: int = 1) -> NDArray:
     """Returns gy where x > 0 and +0 elsewhere. ``out`` may be gy, and x may be positive(x)."""
     return _into(out, np.where(x > 0, gy, gy.dtype.type(0)))
-
-
-@np.errstate(all="ignore")
-def sgd_update(
-    master: NDArray,
-    gradient: NDArray,
-    velocity: NDArray,
-    learning_rate: float,
-    momentum: float,
-    weight_decay: float,
-    inverse_scale: float,
-    *,
-    threads: int = 1,
-) -> None:
-    """Applies one step of SGD with momentum in place to ``master`` and ``velocity``."""
-    number = master.dtype.type
-    g = gradient * number(inverse_scale)
-    g = g + number(weight_decay) * master
-    velocity[...] = number(momentum) * velocity + g
-    master[...] = master - number(learning_rate) * velocity
 
 
 def _into(out: NDArray | None, result: NDArray) -> NDArray:

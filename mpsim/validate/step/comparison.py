@@ -175,11 +175,11 @@ def _update_causes(name: str, got: Array, ours: TensorFile, theirs: TensorFile) 
     if (
         rule is None
         or scale is None
-        or any(f"{kind}/{place}" not in tensors for kind in ("master", "velocity", "GP", "P"))
+        or any(f"{kind}/{place}" not in tensors for kind in ("master", *rule.states, "GP", "P"))
     ):
         return ()
     op, index = map(int, place.split("/"))
-    parts = parts_of(tensors, TensorId(op, "parameter", index))
+    parts = parts_of(tensors, TensorId(op, "parameter", index), rule.states)
     finite = not ours.index.get("skipped", False)
     format = _format(f"P/{place}", ours.index)
     return compare_update(name, got, parts, rule, float(scale), finite, format, "").causes

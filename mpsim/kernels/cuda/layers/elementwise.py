@@ -6,10 +6,10 @@ import numpy as np
 from numba import cuda
 
 from mpsim.kernels.cuda.device.arrays import Array, empty, flattened, like
-from mpsim.kernels.cuda.device.intrinsics import add_rn, mul_rn, sub_rn
+from mpsim.kernels.cuda.device.intrinsics import add_rn, mul_rn
 from mpsim.kernels.cuda.device.launch import VECTOR, kernel
 
-__all__ = ["add", "positive", "relu", "relu_gradient", "scale", "sgd_update", "update_running"]
+__all__ = ["add", "positive", "relu", "relu_gradient", "scale", "update_running"]
 
 ZERO = np.float32(0)
 
@@ -77,32 +77,6 @@ def relu_gradient(gy: Array, x: Array, *, out: Array | None = None, threads: int
 def select_elements(gy, x, gx):
     for i in range(cuda.grid(1), gx.size, cuda.gridsize(1)):
         gx[i] = gy[i] if x[i] > 0 else ZERO
-
-
-def sgd_update(
-    master: Array,
-    gradient: Array,
-    velocity: Array,
-    learning_rate: float,
-    momentum: float,
-    weight_decay: float,
-    inverse_scale: float,
-    *,
-    threads: int = 1,
-) -> None:
-    """Computes one step of SGD with momentum, in place in ``master`` and ``velocity``."""
-    scalars = map(np.float32, (learning_rate, momentum, weight_decay, inverse_scale))
-    update_elements.over(master.size)(flattened(master), flattened(gradient), flattened(velocity), *scalars)
-
-
-@kernel(f"{VECTOR}, {VECTOR}, {VECTOR}, float32, float32, float32, float32")
-def update_elements(master, gradient, velocity, learning_rate, momentum, weight_decay, inverse_scale):
-    for i in range(cuda.grid(1), master.size, cuda.gridsize(1)):
-        g = mul_rn(gradient[i], inverse_scale)
-        g = add_rn(g, mul_rn(weight_decay, master[i]))
-        v = add_rn(mul_rn(momentum, velocity[i]), g)
-        velocity[i] = v
-        master[i] = sub_rn(master[i], mul_rn(learning_rate, v))
 
 
 def update_running(running: Array, batch: Array, momentum: float, correction: float, *, threads: int = 1) -> None:

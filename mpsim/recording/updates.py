@@ -1,0 +1,94 @@
+"""The rule of one update in a step file: the optimizer, this step's learning rate, the number of the update, and the
+tensors that it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpsim.engine.tensor import TensorId
+from mpsim.kernels import bind
+from mpsim.kernels.contract import Array
+from mpsim.training.optimizer import OPTIMIZERS, SGD, Optimizer
+from mpsim.training.optimizer.base import Update
+from mpsim.training.optimizer.names import settings_of
+
+#: Kind in a step file -> name of the optimizer.
+KINDS = {kind.__name__: name for name, kind in OPTIMIZERS.items()}
+
+
+class Parts(NamedTuple):
+    """The tensors that the update of one parameter reads. ``states``: the optimizer's, before the step. ``gradient``:
+    as stored, still multiplied by the loss scale. ``before``: the same before rounding, None if it is not known.
+    ``used``: the parameter as the step used it."""
+
+    master: Array
+    states: Mapping[str, Array]
+    gradient: Array
+    used: Array
+    before: Array | None = None
+
+
+def parts_of(tensors: Mapping[str, Array], id: TensorId, states: tuple[str, ...]) -> Parts:
+    """Returns the tensors of one parameter's update."""
+    place = f"{id.op}/{id.index}"
+    master = tensors[f"master/{place}"]
+    found = {state: tensors[f"{state}/{place}"].reshape(master.shape) for state in states}
+    gradient, used = (tensors[f"{kind}/{place}"].reshape(master.shape) for kind in ("GP", "P"))
+    before = tensors.get(f"unrounded/GP/{place}")
+    return Parts(master, found, gradient, used, None if before is None else before.reshape(master.shape))
+
+
+@dataclass(frozen=True)
+class UpdateRule:
+    """An update: the optimizer with its settings (its ``lr`` and schedule are not used), the learning rate of this
+    step, and the number of the update from 1 on."""
+
+    optimizer: Optimizer
+    rate: float
+    count: int = 1
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The names of the optimizer's states."""
+        return self.optimizer.states
+
+    @property
+    def has_momentum(self) -> bool:
+        """Whether the optimizer is SGD with momentum."""
+        return isinstance(self.optimizer, SGD) and self.optimizer.momentum > 0
+
+    def to_index(self) -> dict[str, Any]:
+        """Returns the entry ``optimizer`` of a step file's index. Plain SGD has the fields of older files."""
+        name = KINDS[type(self.optimizer).__name__]
+        settings = {each: getattr(self.optimizer, each) for each in settings_of(name) if each != "lr"}
+        if isinstance(self.optimizer, SGD) and not (self.optimizer.dampening or self.optimizer.nesterov):
+            settings = {each: settings[each] for each in ("momentum", "weight_decay")}
+        else:
+            settings = {"count": self.count, **settings}
+        return {"kind": type(self.optimizer).__name__, "rate": self.rate, **settings}
+
+    @classmethod
+    def of_index(cls, index: Mapping[str, Any]) -> UpdateRule | None:
+        """Returns the rule of a step file's index, or None if it has none, or one of another optimizer."""
+        found = index.get("optimizer")
+        if not isinstance(found, Mapping) or found.get("kind") not in KINDS:
+            return None
+        name = KINDS[found["kind"]]
+        settings = {each: found[each] for each in settings_of(name) if each in found}
+        return cls(OPTIMIZERS[name](**settings), float(found["rate"]), int(found.get("count", 1)))
+
+    def with_(self, **settings: Any) -> UpdateRule:
+        """Returns the rule with other settings of the optimizer."""
+        return replace(self, optimizer=replace(self.optimizer, **settings))
+
+    def next(self, parts: Parts, loss_scale: float) -> Array:
+        """Returns the next master, in the dtype of the parts, by the reference kernels."""
+        master, states = np.array(parts.master), {name: np.array(array) for name, array in parts.states.items()}
+        self.optimizer.update(
+            bind("reference"), master, parts.gradient, states, Update(self.rate, self.count, 1 / loss_scale)
+        )
+        return master

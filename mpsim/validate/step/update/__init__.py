@@ -1,0 +1,7 @@
+"""The optimizer's update as a part of a step: ``next_master`` recomputed from the tensors it depends on, and causes
+that explain another one."""
+
+from mpsim.recording.updates import Parts, UpdateRule, parts_of
+from mpsim.validate.step.update.check import check_update, compare_update
+
+__all__ = ["Parts", "UpdateRule", "check_update", "compare_update", "parts_of"]
