@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -209,6 +211,24 @@ def test_late_imports_have_a_reason_and_save_something() -> None:
 )
 def test_an_import_that_goes_up_is_noticed(module: str, source: str) -> None:
     assert upward(module, source)
+
+
+def drawn() -> list[list[str]]:
+    """The modules of each line of the picture in docs/design.md."""
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    lines = text.partition("## The layers")[2].split("```")[1].strip().splitlines()
+    return [re.split(r", ?", re.split(r" {2,}", line)[0].replace("/", "")) for line in lines]
+
+
+def test_the_picture_of_the_layers_has_every_module_on_its_floor() -> None:
+    files = {
+        path.stem for path in (ROOT / "mpsim").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    lines = drawn()
+    assert sorted(name for line in lines for name in line) == sorted(files - {"__init__"})
+    heights = [sorted(floor_of(f"mpsim.{name}")[0] for name in line) for line in lines]
+    for below, above in pairwise(heights):
+        assert below[0] <= above[0] and below[-1] <= above[-1], heights
 
 
 def test_a_module_on_no_floor_is_noticed() -> None:
