@@ -41,7 +41,7 @@
       (const Convolution *shape, const float *gy, const float *w, float *gx, int threads))                          \
     X(V, convolution_weight_gradient, int,                                                                          \
       (const Convolution *shape, const float *x, const float *gy, float *gw, int threads))                          \
-    /* every other sum, over offset tables: contraction/accumulators.h; at least one output and one k */            \
+    /* every other sum, over offset tables: contraction/sums.h; at least one output and one k */                    \
     X(V, accumulate, int,                                                                                           \
       (const float *a, const int64_t *a_group, const int64_t *a_row, const int64_t *a_k, const float *b,            \
        const int64_t *b_group, const int64_t *b_column, const int64_t *b_k, float *out, const int64_t *out_group,   \

@@ -2,7 +2,7 @@
 #ifndef MPSIM_STEPS_H
 #define MPSIM_STEPS_H
 
-#include "contraction/accumulators.h"
+#include "contraction/sums.h"
 #include "rounding/rounding.h"
 
 #include <math.h>

@@ -2,8 +2,8 @@
  *
  * Left element (g, m, k) is a[a_group[g] + a_row[m] + a_k[k]], right element (g, k, p) is
  * b[b_group[g] + b_column[p] + b_k[k]], output (g, m, p) is out[out_group[g] + out_row[m] + out_column[p]]. */
-#ifndef MPSIM_ACCUMULATORS_H
-#define MPSIM_ACCUMULATORS_H
+#ifndef MPSIM_SUMS_H
+#define MPSIM_SUMS_H
 
 #include "common/vector.h"
 
