@@ -102,7 +102,7 @@ def _backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool
     # (R, O) @ (O, I), then (O, R) @ (R, I)
     x_gradient = kernels.by_input.matmul(gradient, weight).reshape(*x.shape) if needs[0] else None
     weight_gradient = kernels.by_weight.swapped.matmul(gradient, _rows(x), transpose_a=True)
-    bias_gradient = (kernels.channel_sum(gradient),) if has_bias else ()
+    bias_gradient = (kernels.sums.channel_sum(gradient),) if has_bias else ()
     return (x_gradient,), (weight_gradient, *bias_gradient)
 
 
@@ -130,6 +130,7 @@ LINEAR = Primitive(
     _shape,
     opens_group=True,
     is_product=True,
+    sums="bias",
     reads_input_again=True,
     samples=(
         Sample(((3, 5),), ((4, 5), (4,))), Sample(((2, 300),), ((3, 300),)), Sample(((2, 3, 2, 4),), ((3, 4), (3,))),

@@ -55,7 +55,7 @@ ROUNDINGS = {
 
 
 def find_rounding(prober: Prober, order: Order, bits: int) -> Measurement:
-    """What becomes of 2**bits or 2**bits + 1 when fractions of a unit are added: one rounding of a sum to ``bits``.
+    """The sum of 2**bits or 2**bits + 1 when fractions of a unit are added: one rounding of a sum to ``bits``.
 
     2**bits is taken off again, so that a narrow output shows what is left.
     """
