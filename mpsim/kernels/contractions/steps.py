@@ -105,7 +105,7 @@ class Steps(NamedTuple):
         """The largest number of groups of terms in an instruction with scales."""
         if not self.scaled:
             return 0
-        return max(int(self.places[x]) for what, _, x, _, _ in self.code.tolist() if what == SCALED)
+        return max((int(self.places[x]) for what, _, x, _, _ in self.code.tolist() if what == SCALED), default=0)
 
 
 class Writer:
