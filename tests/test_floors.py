@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 #: From the ground up; modules of one row do not import each other.
 FLOORS = (
     ("mpsim.errors", "mpsim.process"),
-    ("mpsim.files",),
     ("mpsim.checks", "mpsim.plugins", "mpsim.interchange"),
+    ("mpsim.files",),
     ("mpsim.formats", "mpsim.user_code"),
     ("mpsim.products", "mpsim.policies"),
     ("mpsim.kernels",),

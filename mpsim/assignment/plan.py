@@ -14,6 +14,7 @@ from mpsim.assignment.network import Network
 from mpsim.engine.tensor import ROLES, TensorId
 from mpsim.errors import UsageError
 from mpsim.files.records import Record
+from mpsim.files.whole import write_whole
 from mpsim.formats import Format, as_format
 from mpsim.trace import Trace
 
@@ -234,7 +235,7 @@ class Plan:
         """Returns the plan as JSON text, and writes it to ``path`` if there is one."""
         text = fields.one_row_a_line(self.to_dict())
         if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
+            write_whole(path, text.encode())
         return text
 
     @classmethod

@@ -13,6 +13,7 @@ from mpsim.assignment.network import Network, PlannedOp
 from mpsim.checks import shown
 from mpsim.engine.tensor import ROLES, TensorId
 from mpsim.errors import UsageError
+from mpsim.files import json_text
 from mpsim.files.records import Record
 from mpsim.formats import FORMATS, Format
 
@@ -90,9 +91,9 @@ def take(record: object, field: str, kind: type, place: str | None = None, defau
 def decoded(text: str) -> Mapping[str, object]:
     """Returns the object of a JSON text."""
     try:
-        record = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"plan: not JSON, line {error.lineno} column {error.colno}: {error.msg}") from None
+        record = json_text.decoded(text)
+    except UsageError as error:
+        raise UsageError(f"plan: {error}") from None
     if not isinstance(record, dict):
         raise UsageError(f"plan: the text should be a JSON object, got {shown(record)}")
     return record

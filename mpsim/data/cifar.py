@@ -6,8 +6,6 @@ Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 20
 from __future__ import annotations
 
 import hashlib
-import tarfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +14,11 @@ import numpy as np
 from mpsim.data.dataset import Dataset, black_of, check_split, normalise
 from mpsim.data.digests import digest_of_lines, file_digest
 from mpsim.data.restricted_pickle import load_arrays
+from mpsim.data.tar import tar_members
 from mpsim.errors import UsageError
 
 SITE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 PIXELS = 3 * 32 * 32
-#: The exceptions that reading a broken .tar.gz raises.
-BROKEN_ARCHIVE = (tarfile.TarError, OSError, EOFError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -215,14 +212,9 @@ def _find(name: str, path: Path) -> tuple[Version, Path]:
 
 def _by_content(name: str, path: Path) -> Version:
     """Returns the version of an archive that was renamed."""
-    try:
-        with tarfile.open(path) as archive:
-            names = set(archive.getnames())
-    except BROKEN_ARCHIVE as error:
-        raise UsageError(f"{path}: not a readable .tar.gz ({error}). Get it again from {SITE}") from error
-    for version in COLLECTIONS[name].versions:
-        if f"{version.folder}/{next(iter(version.test))}" in names:
-            return version
+    tests = {f"{version.folder}/{next(iter(version.test))}": version for version in COLLECTIONS[name].versions}
+    for member, _ in tar_members(path, tests.__contains__, f"Get it again from {SITE}"):
+        return tests[member]
     raise UsageError(f"{path}: contains none of {name}'s files. Get the archive from {SITE}")
 
 
@@ -238,14 +230,9 @@ def _contents(version: Version, place: Path, files: list[str]) -> list[bytes]:
     if place.is_dir():
         return [file.read_bytes() for file in _files(version, place, files)]
     contents = {}
-    try:
-        with tarfile.open(place) as archive:
-            for member in archive:
-                folder, _, file = member.name.rpartition("/")
-                if folder == version.folder and file in files and (stream := archive.extractfile(member)):
-                    contents[file] = stream.read()
-    except BROKEN_ARCHIVE as error:
-        raise UsageError(f"{place}: not a readable .tar.gz ({error}). Get it again from {SITE}") from error
+    wanted = {f"{version.folder}/{file}": file for file in files}
+    for member, content in tar_members(place, wanted.__contains__, f"Get it again from {SITE}"):
+        contents[wanted[member]] = content
     for file in files:
         if file not in contents:
             raise FileNotFoundError(f"{place}: {version.folder}/{file} is missing. Get {version.archive} from {SITE}")

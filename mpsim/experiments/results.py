@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from mpsim.files.semantics import FIELD, warn_if_older
 #: The name of the file in a results folder.
 FILE_NAME = "mpsim.sqlite"
 #: The application id of mpsim's SQLite files ("mpsm"), and the version of the tables.
-APPLICATION_ID, VERSION = 0x6D70736D, 1
+APPLICATION_ID, VERSION = 0x6D70736D, 2
 
 _TABLES = """
 CREATE TABLE runs (
@@ -33,6 +34,16 @@ CREATE TABLE epochs (key TEXT NOT NULL REFERENCES runs, epoch INTEGER NOT NULL, 
     PRIMARY KEY (key, epoch));
 CREATE TABLE checkpoints (key TEXT PRIMARY KEY REFERENCES runs, epoch INTEGER NOT NULL, state BLOB NOT NULL);
 """
+#: Version 2 adds the SHA-256 of every row, because SQLite does not notice a changed bit inside one.
+_CHECKS = """
+CREATE TABLE checks (source TEXT, key TEXT, epoch INTEGER, sha256 TEXT NOT NULL, PRIMARY KEY (source, key, epoch))"""
+#: The rows of each table, or those of a run, with the columns that a check covers. A row without an epoch has -1.
+_ROWS = {
+    "runs": "SELECT key, -1 AS epoch, settings, plan, environment, started, finished, final_plan, result FROM runs "
+    "WHERE key = ifnull(?, key) ORDER BY started, rowid",
+    "epochs": "SELECT key, epoch, metrics FROM epochs WHERE key = ifnull(?, key) ORDER BY key, epoch",
+    "checkpoints": "SELECT key, epoch, state FROM checkpoints WHERE key = ifnull(?, key)",
+}
 
 
 class ResultsError(MpsimError, RuntimeError):
@@ -107,10 +118,16 @@ class Results:
                 self._database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
             )
             if tables == 0 and marks == (0, 0):
-                for statement in _TABLES.split(";"):
+                for statement in (*_TABLES.split(";"), _CHECKS):
                     self._database.execute(statement)
                 self._database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 self._database.execute(f"PRAGMA user_version = {VERSION}")
+                return
+            if marks == (APPLICATION_ID, 1):
+                self._database.execute(_CHECKS)
+                self._database.execute(f"PRAGMA user_version = {VERSION}")
+                for source in _ROWS:
+                    self._write_checks(source)
                 return
         if marks[0] != APPLICATION_ID:
             raise ResultsError(
@@ -127,15 +144,15 @@ class Results:
     def _errors(self, what: str) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter for a message with damaged text in it
             hint = "Earlier entries are kept; free some space or correct the folder's permissions, then call again"
-            if "not a database" in str(error) or "malformed" in str(error):
+            if isinstance(error, UnicodeDecodeError) or any(x in str(error) for x in ("not a database", "malformed")):
                 hint = "It was not changed. Move it away, or pass another results folder"
             raise ResultsError(f"cannot {what} the results file {self.path}: {error}. {hint}") from error
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._database.execute("BEGIN IMMEDIATE")
+    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
+        self._database.execute(f"BEGIN {kind}")
         try:
             yield
         except BaseException:
@@ -144,40 +161,78 @@ class Results:
             raise
         self._database.execute("COMMIT")
 
+    # -- checksums ------------------------------------------------------------------------------------------
+    def _write_checks(self, source: str, key: str | None = None, epoch: int | None = None) -> None:
+        """Stores the checksums of a table's rows, of a run's, or of an epoch's, in the transaction that wrote them."""
+        rows = [
+            (source, row["key"], row["epoch"], _sha256(row))
+            for row in self._unverified(source, key)
+            if epoch is None or row["epoch"] == epoch
+        ]
+        self._database.executemany("INSERT OR REPLACE INTO checks VALUES (?, ?, ?, ?)", rows)
+
+    def _drop_checkpoint(self, key: str) -> None:
+        self._database.execute("DELETE FROM checkpoints WHERE key = ?", (key,))
+        self._database.execute("DELETE FROM checks WHERE source = 'checkpoints' AND key = ?", (key,))
+
+    def _unverified(self, source: str, key: str | None) -> list[sqlite3.Row]:
+        cursor = self._database.cursor()
+        cursor.row_factory = sqlite3.Row
+        return cursor.execute(_ROWS[source], (key,)).fetchall()
+
+    def _verified(self, source: str, key: str | None) -> list[sqlite3.Row]:
+        """Returns the rows of a table, or those of a run. It raises ResultsError if one is not as it was written."""
+        query = "SELECT key, epoch, sha256 FROM checks WHERE source = ? AND key = ifnull(?, key)"
+        stored = {(key, epoch): sha256 for key, epoch, sha256 in self._database.execute(query, (source, key))}
+        rows = self._unverified(source, key)
+        if stored != {(row["key"], row["epoch"]): _sha256(row) for row in rows}:
+            raise ResultsError(
+                f"{self.path} is damaged: its table {source} is not as mpsim wrote it. Restore the file from a backup, "
+                f"or move it away and run again"
+            )
+        return rows
+
     # -- writing --------------------------------------------------------------------------------------------
     def start(self, key: str, settings: Mapping[str, Json], *, plan: str, environment: Mapping[str, Json]) -> None:
         """Stores a run unless it is already stored. ``plan`` is JSON text. ``environment`` does not affect bits."""
         row = (key, json.dumps(settings, sort_keys=True), plan, json.dumps(environment), _now())
         with self._errors("write"), self._transaction():
-            self._database.execute(
+            inserted = self._database.execute(
                 "INSERT OR IGNORE INTO runs (key, settings, plan, environment, started) VALUES (?, ?, ?, ?, ?)", row
             )
+            if inserted.rowcount == 1:
+                self._write_checks("runs", key)
 
     def add_epoch(self, key: str, epoch: int, metrics: Mapping[str, Json], checkpoint: bytes) -> None:
         """Stores the metrics of an epoch and the trainer's state after it."""
         with self._errors("write"), self._transaction():
             self._database.execute("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?)", (key, epoch, _to_json(metrics)))
-            self._database.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)", (key, epoch, checkpoint))
+            self._write_checks("epochs", key, epoch)
+            self._drop_checkpoint(key)
+            self._database.execute("INSERT INTO checkpoints VALUES (?, ?, ?)", (key, epoch, checkpoint))
+            self._write_checks("checkpoints", key)
 
     def finish(self, key: str, result: Mapping[str, Json], *, final_plan: str) -> None:
         """Stores the result and the plan after promotions, and deletes the checkpoint."""
         with self._errors("write"), self._transaction():
+            self._verified("runs", key)
             self._database.execute(
                 "UPDATE runs SET finished = ?, result = ?, final_plan = ? WHERE key = ?",
                 (_now(), _to_json(result), final_plan, key),
             )
-            self._database.execute("DELETE FROM checkpoints WHERE key = ?", (key,))
+            self._write_checks("runs", key)
+            self._drop_checkpoint(key)
 
     # -- reading --------------------------------------------------------------------------------------------
-    def _rows(self, query: str, *values: object) -> list[tuple]:
-        with self._errors("read"):
-            return self._database.execute(query, values).fetchall()
+    def _rows(self, source: str, key: str | None = None) -> list[sqlite3.Row]:
+        with self._errors("read"), self._transaction("DEFERRED"):
+            return self._verified(source, key)
 
     def runs(self) -> list[StoredRun]:
         """Returns all runs in the order in which they were started."""
-        rows = self._rows("SELECT key, settings, result FROM runs ORDER BY started, rowid")
         return [
-            StoredRun(key, json.loads(text), self._decoded(result) if result else None) for key, text, result in rows
+            StoredRun(row["key"], json.loads(row["settings"]), self._decoded(row["result"]) if row["result"] else None)
+            for row in self._rows("runs")
         ]
 
     def result(self, key: str) -> Fields | None:
@@ -188,8 +243,8 @@ class Results:
         Raises:
             ResultsError: Its version is newer than this mpsim's.
         """
-        rows = self._rows("SELECT result FROM runs WHERE key = ? AND result IS NOT NULL", key)
-        return self._decoded(rows[0][0]) if rows else None
+        rows = self._rows("runs", key)
+        return self._decoded(rows[0]["result"]) if rows and rows[0]["result"] is not None else None
 
     def _decoded(self, result: str) -> Fields:
         found: Fields = json.loads(result)
@@ -201,30 +256,28 @@ class Results:
 
     def finished(self, key: str) -> str | None:
         """Returns the time at which a run finished (ISO 8601, UTC), or None."""
-        rows = self._rows("SELECT finished FROM runs WHERE key = ?", key)
-        return rows[0][0] if rows else None
+        rows = self._rows("runs", key)
+        return rows[0]["finished"] if rows else None
 
     def plans(self, key: str) -> tuple[str, str | None]:
         """Returns the initial plan and the plan after all promotions (None if unfinished), as JSON text."""
-        rows = self._rows("SELECT plan, final_plan FROM runs WHERE key = ?", key)
+        rows = self._rows("runs", key)
         if not rows:
-            raise KeyError(f"{self.path} has no run {key}")
-        return rows[0]
+            raise ResultsError(f"{self.path} has no run {key}")
+        return rows[0]["plan"], rows[0]["final_plan"]
 
     def history(self, key: str) -> list[Fields]:
         """Returns the metrics of the stored epochs, in order."""
-        return [
-            json.loads(text) for (text,) in self._rows("SELECT metrics FROM epochs WHERE key = ? ORDER BY epoch", key)
-        ]
+        return [json.loads(row["metrics"]) for row in self._rows("epochs", key)]
 
     def checkpoint(self, key: str) -> tuple[int, bytes] | None:
         """Returns the last stored epoch of an unfinished run and the trainer's state after it, or None."""
-        rows = self._rows("SELECT epoch, state FROM checkpoints WHERE key = ?", key)
-        return (rows[0][0], rows[0][1]) if rows else None
+        rows = self._rows("checkpoints", key)
+        return (rows[0]["epoch"], rows[0]["state"]) if rows else None
 
     def epochs_done(self) -> dict[str, int]:
         """Returns the number of stored epochs of each run."""
-        return dict(self._rows("SELECT key, count(*) FROM epochs GROUP BY key"))
+        return dict(Counter(row["key"] for row in self._rows("epochs")))
 
     def close(self) -> None:
         self._database.close()
@@ -242,6 +295,16 @@ def _to_json(value: Mapping[str, Json]) -> str:
         name: None if isinstance(item, float) and not math.isfinite(item) else item for name, item in value.items()
     }
     return json.dumps(finite, allow_nan=False)
+
+
+def _sha256(row: sqlite3.Row) -> str:
+    """Returns the SHA-256 (hex) of a row's values, with their types and lengths."""
+    digest = hashlib.sha256()
+    for value in row:
+        content = value if isinstance(value, bytes) else str(value).encode()
+        digest.update(f"{type(value).__name__} {len(content)} ".encode())
+        digest.update(content)
+    return digest.hexdigest()
 
 
 def _now() -> str:

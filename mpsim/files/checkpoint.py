@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.errors import MpsimError, UsageError
-from mpsim.files import archive, semantics
+from mpsim.files import archive, json_text, npz, semantics
 from mpsim.files.records import Fields
 
 KIND, VERSION = "mpsim checkpoint", 1
@@ -57,27 +57,22 @@ def unpack(content: bytes, source: str = "the checkpoint") -> tuple[Fields, dict
 
 def _content(content: bytes, source: str) -> tuple[Fields, dict[str, np.ndarray]]:
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as file:
-            names = file.namelist()
-            if _HEADER not in names:
-                raise CheckpointError(f"{source} is a zip file, but not an mpsim checkpoint (it has no {_HEADER})")
-            header = json.loads(file.read(_HEADER))
-            if not isinstance(header, dict) or header.get("kind") != KIND:
-                raise CheckpointError(f"{source} is not an mpsim checkpoint: its header does not say {KIND!r}")
-            if header.get("version") != VERSION:
-                raise CheckpointError(
-                    f"{source} is a checkpoint of version {header.get('version')}; this mpsim reads version {VERSION}"
-                )
-            arrays = {
-                name.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(file.read(name)), allow_pickle=False)
-                for name in names
-                if name.endswith(".npy")
-            }
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+        file = npz.Archive(io.BytesIO(content))
+        if _HEADER not in file.texts:
+            raise CheckpointError(f"{source} is a zip file, but not an mpsim checkpoint (it has no {_HEADER})")
+        header = json_text.decoded(file.text(_HEADER))
+        if not isinstance(header, dict) or header.get("kind") != KIND:
+            raise CheckpointError(f"{source} is not an mpsim checkpoint: its header does not say {KIND!r}")
+        if header.get("version") != VERSION:
+            raise CheckpointError(
+                f"{source} is a checkpoint of version {checks.shown(header.get('version'))}; "
+                f"this mpsim reads version {VERSION}"
+            )
+        return header, dict(file)
+    except UsageError as error:
         raise CheckpointError(
             f"{source} is not an mpsim checkpoint, or is incomplete ({error}); save it again from the run"
         ) from error
-    return header, arrays
 
 
 def read(path: str | Path) -> tuple[Fields, dict[str, np.ndarray]]:

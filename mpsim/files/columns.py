@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from mpsim.errors import UsageError
+from mpsim.files import json_text
+from mpsim.files.npz import Archive
 from mpsim.files.records import Fields
 
 #: The most bits of a word.
@@ -24,14 +23,25 @@ def npz(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
         UsageError: It is not a complete npz archive, or such an array is not a plain one.
         OSError: The file cannot be read.
     """
+    with path.open("rb") as file:
+        try:
+            archive = Archive(file)
+            return {name: archive[name] for name in names if name in archive}
+        except UsageError as error:
+            raise UsageError(f"not a complete npz archive of plain arrays, as numpy.savez writes: {error}") from error
+
+
+def text(path: Path) -> str:
+    """Returns the content of a file of text.
+
+    Raises:
+        UsageError: It is not UTF-8.
+        OSError: The file cannot be read.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = set(archive.namelist())
-        with np.load(path, allow_pickle=False) as file:
-            found = {name: np.asarray(file[name]) for name in names if f"{name}.npy" in members}
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
-        raise UsageError(f"not a complete npz archive of plain arrays, as numpy.savez writes it ({error})") from error
-    return {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in found.items()}
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not text in UTF-8 ({error})") from error
 
 
 def objects(path: Path) -> list[Fields]:
@@ -42,13 +52,13 @@ def objects(path: Path) -> list[Fields]:
         OSError: The file cannot be read.
     """
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(text(path).splitlines(), 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"line {number} is not JSON ({error})") from None
+            row = json_text.decoded(line)
+        except UsageError as error:
+            raise UsageError(f"line {number}: {error}") from None
         if not isinstance(row, dict):
             raise UsageError(f'line {number} is not a JSON object, such as {{"input": "3c00"}}')
         found.append(row)

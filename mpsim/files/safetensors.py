@@ -6,7 +6,6 @@ the data), and the data. Types that NumPy lacks are widened to float32, which ho
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
@@ -14,7 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mpsim.checks import shown
 from mpsim.errors import UsageError
+from mpsim.files import json_text
 
 Array = np.ndarray
 
@@ -132,50 +133,40 @@ def read_safetensors(path: Path) -> Contents:
 
 
 def _header(path: Path, text: bytes) -> dict[str, object]:
-    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
-            raise ValueError(f"it has {twice!r} twice")
-        return found
-
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=once)
-    except (ValueError, RecursionError) as error:
-        what = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        header = json_text.decoded(text)
+    except UsageError as error:
         raise TensorFileError(
-            f"{path} is neither a complete safetensors file nor an npz archive: its header is not JSON ({what})"
+            f"{path} is neither a complete safetensors file nor an npz archive: its header: {error}"
         ) from error
     if not isinstance(header, dict):
-        raise TensorFileError(f"{path}: the header of a safetensors file is a JSON object, got {_short(header)}")
+        raise TensorFileError(f"{path}: the header of a safetensors file is a JSON object, got {shown(header)}")
     return header
 
 
 def _metadata(path: Path, metadata: object) -> dict[str, str]:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise TensorFileError(f"{path}: __metadata__ has to map names to texts, got {_short(metadata)}")
+        raise TensorFileError(f"{path}: __metadata__ has to map names to texts, got {shown(metadata)}")
     return metadata
 
 
 def _place(path: Path, name: str, described: object) -> tuple[str, tuple[int, ...], int, int]:
     """Returns type, shape, and the bytes from the first to that after the last, as the header describes a tensor."""
     if not isinstance(described, dict) or set(described) != {"dtype", "shape", "data_offsets"}:
-        raise TensorFileError(
-            f"{path}: {name!r} is described by dtype, shape and data_offsets, got {_short(described)}"
-        )
+        raise TensorFileError(f"{path}: {name!r} is described by dtype, shape and data_offsets, got {shown(described)}")
     kind, shape, offsets = described["dtype"], described["shape"], described["data_offsets"]
     if not isinstance(kind, str) or kind not in {**PLAIN, **NARROW}:
         known = ", ".join({**PLAIN, **NARROW})
-        raise TensorFileError(f"{path}: {name!r} has type {_short(kind)}, which is not one of {known}; write F32")
+        raise TensorFileError(f"{path}: {name!r} has type {shown(kind)}, which is not one of {known}; write F32")
     if not _whole_numbers(shape) or len(shape) > MOST_AXES or prod(size for size in shape if size) >= 2**63:
-        raise TensorFileError(f"{path}: {name!r} has shape {_short(shape)}; expected sizes of an array")
+        raise TensorFileError(f"{path}: {name!r} has shape {shown(shape)}; expected sizes of an array")
     if not _whole_numbers(offsets) or len(offsets) != 2:
-        raise TensorFileError(f"{path}: {name!r} has data_offsets {_short(offsets)}; expected two bytes' places")
+        raise TensorFileError(f"{path}: {name!r} has data_offsets {shown(offsets)}; expected two bytes' places")
     begin, end = offsets
     width = (PLAIN[kind] if kind in PLAIN else NARROW[kind].words).itemsize
     if end - begin != prod(shape) * width:
         raise TensorFileError(
-            f"{path}: {name!r} has {end - begin:,} bytes, but {kind} of shape {_short(tuple(shape))} has "
+            f"{path}: {name!r} has {end - begin:,} bytes, but {kind} of shape {shown(tuple(shape))} has "
             f"{prod(shape) * width:,}"
         )
     return kind, tuple(shape), begin, end
@@ -195,8 +186,3 @@ def _check_places(path: Path, places: Mapping[str, tuple[str, tuple[int, ...], i
 
 def _whole_numbers(values: object) -> bool:
     return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.errors import UsageError
-from mpsim.files import archive
+from mpsim.files import archive, json_text, npz
 from mpsim.files.records import Fields
 from mpsim.files.safetensors import TensorFileError, read_safetensors
 from mpsim.files.whole import write_whole
 
 #: Where the index is stored: a key in the metadata of a safetensors file, and (with .json) a member of an npz archive.
 INDEX = "mpsim_index"
+_INDEX = f"{INDEX}.json"
 SUFFIXES = (".safetensors", ".npz")
 
 Array = np.ndarray
@@ -94,9 +95,11 @@ def read_tensors(path: str | Path) -> TensorFile:
         tensors, types, metadata = read_safetensors(path)
         text = metadata.get(INDEX, "")
     try:
-        index = json.loads(text) if text else {}
-    except (ValueError, RecursionError) as error:
-        raise TensorFileError(f"{path}: its index is not JSON ({error})") from error
+        index = json_text.decoded(text) if text else {}
+    except UsageError as error:
+        raise TensorFileError(f"{path}: its index: {error}") from error
+    if not isinstance(index, dict):
+        raise TensorFileError(f"{path}: its index should be a JSON object, got {checks.shown(index)}")
     return TensorFile({name: _usable(path, name, array) for name, array in tensors.items()}, index, str(path), types)
 
 
@@ -121,11 +124,13 @@ def _safetensors(arrays: Mapping[str, Array], text: str) -> bytes:
 
 def _read_npz(path: Path) -> tuple[dict[str, Array], str]:
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            members = {name: file[name] for name in file.files}
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise TensorFileError(f"{path} is not a complete npz archive of plain arrays ({error})") from error
-    text = members.pop(f"{INDEX}.json", b"")
-    if isinstance(text, np.ndarray):  # np.savez(**np.load(...)) turns the text into an array
-        text = text.astype(np.bytes_).tobytes()
-    return members, text.decode(errors="replace")
+        with npz.opened(path) as file:
+            tensors = dict(file)
+            text = file.text(_INDEX) if _INDEX in file.texts else b""
+    except UsageError as error:
+        raise TensorFileError(str(error)) from error
+    if (array := tensors.pop(_INDEX, None)) is not None:  # np.savez(**np.load(...)) turns the text into an array
+        if array.dtype.kind != "S":
+            raise TensorFileError(f"{path}: its index is an array of {array.dtype}; expected a text")
+        text = array.tobytes()
+    return tensors, text.decode(errors="replace")

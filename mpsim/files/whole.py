@@ -2,27 +2,78 @@
 
 from __future__ import annotations
 
+import io
 import os
+import stat
+import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from mpsim.errors import UsageError
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
-    """Writes ``content`` to ``path`` atomically. On failure it raises OSError and leaves an existing file untouched."""
-    path = Path(path)
+    """Writes ``content`` to ``path`` atomically. On failure it raises OSError and leaves an existing file untouched.
+
+    A link is followed and stays a link. An existing file keeps its permissions. What cannot be replaced is written to:
+    a device, a pipe, a terminal, and the file that is standard output or standard error.
+    """
+    status = _status(path)
+    output = None if status is None else _output(status)
+    if status is not None and (output is not None or not stat.S_ISREG(status.st_mode)):
+        sys.stdout.flush()
+        where, keep = (path, False) if output is None else (output, True)
+        with open(where, "wb", buffering=0, closefd=not keep) as device:  # raises IsADirectoryError for a folder
+            _write_all(device, content)
+        return
+    path = Path(os.path.realpath(path))
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
+        with os.fdopen(handle, "wb", buffering=0) as file:
+            _write_all(file, content)
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, 0o644 if status is None else stat.S_IMODE(status.st_mode))
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    _sync_folder(path.parent)
+
+
+def _status(path: str | Path) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        return None
+
+
+def _output(status: os.stat_result) -> int | None:
+    """Returns the descriptor of standard output or standard error if that is the file, otherwise None.
+
+    A second way into that file would write over what the others write.
+    """
+    for descriptor in (1, 2):
+        with suppress(OSError):
+            if os.path.samestat(status, os.fstat(descriptor)):
+                return descriptor
+    return None
+
+
+def _write_all(file: io.FileIO, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a new name in the folder survive a power loss, where the system can open folders."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def text_or_file(given: str) -> str:

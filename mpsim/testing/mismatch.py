@@ -6,17 +6,14 @@ The pytest plugin (``mpsim_pytest``) writes the file of a failed test, and names
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mpsim.files import archive
+from mpsim.errors import UsageError
+from mpsim.files import archive, json_text, npz
 from mpsim.files.semantics import FIELD, SEMANTICS
 from mpsim.files.whole import write_whole
 from mpsim.interchange import words_of
@@ -79,10 +76,10 @@ def stored_inputs(about: Mapping[str, object]) -> Array | None:
     if path is None:
         return None
     try:
-        with zipfile.ZipFile(io.BytesIO(Path(path).read_bytes())) as file:
-            kept = json.loads(file.read(_ABOUT))
-            if any(kept.get(name) != value for name, value in about.items()):
+        with npz.opened(path) as file:
+            kept = json_text.decoded(file.text(_ABOUT))
+            if not isinstance(kept, dict) or any(kept.get(name) != value for name, value in about.items()):
                 return None
-            return np.lib.format.read_array(io.BytesIO(file.read("inputs.npy")), allow_pickle=False)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return file["inputs"]
+    except (OSError, UsageError, KeyError):
         return None

@@ -15,8 +15,9 @@ from typing import NamedTuple, TypedDict
 
 from mpsim import checks
 from mpsim.errors import UsageError
-from mpsim.files import semantics
+from mpsim.files import json_text, semantics
 from mpsim.files.records import Fields, Json, Record
+from mpsim.files.whole import write_whole
 from mpsim.vectors.forms import FORMS, OP_FORMS, Table, table_files
 
 
@@ -101,7 +102,7 @@ def write_manifest(
         "files": {name: files[name] for name in sorted(files)}, "digest": "",
     }  # fmt: skip
     manifest["digest"] = _digest(manifest)
-    (folder / MANIFEST).write_bytes((json.dumps(manifest, indent=1) + "\n").encode())
+    write_whole(folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
     return manifest
 
 
@@ -168,14 +169,23 @@ def verify(folder: str | Path) -> list[Problem]:
     return found
 
 
+def _is_name(name: object) -> bool:
+    """Returns whether it is the name of a file inside a folder."""
+    return isinstance(name, str) and 0 < len(name) < 256 and ".." not in name and name[0] != "/" and "\0" not in name
+
+
 def _manifest(folder: Path) -> Manifest:
     """Reads the manifest of a pack. Raises UsageError if the file is something else."""
     path = folder / MANIFEST
     try:
-        found = json.loads(path.read_bytes())
+        found = json_text.decoded(path.read_bytes())
         kinds = {"pack_version": int, "files": dict, "sets": list}
-        if all(isinstance(found[name], kind) for name, kind in kinds.items()) and all(
-            isinstance(entry, dict) for entry in (*found["files"].values(), *found["sets"])
+        if (
+            all(isinstance(found[name], kind) for name, kind in kinds.items())
+            and all(isinstance(entry, dict) for entry in (*found["files"].values(), *found["sets"]))
+            and all(map(_is_name, found["files"]))
+            and all(isinstance(each.get("files", []), list) for each in found["sets"])
+            and all(_is_name(name) for each in found["sets"] for name in each.get("files", []))
         ):
             manifest: Manifest = found
             return manifest

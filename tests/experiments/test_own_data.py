@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mpsim.data import digits
-from mpsim.data.own import remembered
+from mpsim.data.own import source
 from mpsim.experiments.keeping import keeping_data
 from mpsim.experiments.results import Results
 from mpsim.experiments.run import run
@@ -98,7 +98,7 @@ def test_stored_runs_are_found_by_what_the_data_are(folder: Path) -> None:
         assert len(keeping_data()(given)[0]) == 400
 
 
-def test_a_function_of_other_data_in_every_process_is_noticed(folder: Path) -> None:
+def test_a_function_of_other_data_in_every_process_is_noticed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "my_data.py").write_text(
         "import os, numpy as np\n"
         "def load():\n"
@@ -107,7 +107,8 @@ def test_a_function_of_other_data_in_every_process_is_noticed(folder: Path) -> N
     settings = jobs_on(folder / "my_data.py:load", batch=50)[0]
     key = settings.key
     assert run(settings, key=key, **BACKEND)["key"] == key
-    remembered.forget()  # as in another process
+    monkeypatch.setattr(source, "_last", {})  # as in another process
+    monkeypatch.setattr(source, "_digests", {})
     with pytest.raises(ValueError, match="changed after the run was set up; .* so draw with a fixed seed"):
         run(settings, key=key, **BACKEND)
 

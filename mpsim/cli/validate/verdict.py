@@ -18,6 +18,7 @@ import typer
 from mpsim.cli import command
 from mpsim.cli.options import Command, Result, made_of, option
 from mpsim.cli.output import complain, is_failure, print_json
+from mpsim.files.whole import write_whole
 from mpsim.plugins import check_extra
 from mpsim.validate.presentation import PICTURES, Presentation, Report, junit, junit_error, picture
 from mpsim.validate.subjects.opening import Calling
@@ -131,7 +132,7 @@ def comparison(outputs: Outputs) -> Iterator[None]:
         complain(message)
         with suppress(OSError):  # it may be what failed
             if outputs.junit is not None:
-                outputs.junit.write_text(junit_error(outputs.suite, outputs.subject, message), encoding="utf-8")
+                write_whole(outputs.junit, junit_error(outputs.suite, outputs.subject, message).encode())
         raise typer.Exit(2) from None
 
 
@@ -165,7 +166,7 @@ def answer(report: Report, presentation: Presentation, outputs: Outputs) -> NoRe
     if outputs.junit is not None:
         xml = junit(outputs.suite, outputs.subject, presentation.cases(report))
         with _writing(outputs.junit, "--junit"):
-            outputs.junit.write_text(xml, encoding="utf-8")
+            write_whole(outputs.junit, xml.encode())
     if outputs.plot is not None:
         with _writing(outputs.plot, "--plot"):
             picture(presentation, report, outputs.plot)

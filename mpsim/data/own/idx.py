@@ -17,8 +17,8 @@ from typing import IO
 import numpy as np
 
 from mpsim import checks
-from mpsim.data.own.npz import MARGIN, MOST_RATIO, read_exactly
 from mpsim.errors import MpsimError, UsageError
+from mpsim.files.npz import MARGIN, MOST_RATIO, read_exactly
 
 Array = np.ndarray
 

@@ -6,7 +6,10 @@ Source: O. Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge
 from __future__ import annotations
 
 import csv
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from mpsim.data.dataset import check_split
 from mpsim.data.pictures.folders import checked_root, class_names, from_class_folders, split_folder
 from mpsim.data.pictures.image_files import ImageFiles
 from mpsim.errors import UsageError
+from mpsim.files import json_text
 
 SITE = "https://www.image-net.org/download.php"
 SOURCE = f"Get ImageNet (ILSVRC 2012) from {SITE}"
@@ -113,14 +117,40 @@ def _ground_truth(root: Path) -> Mapping[str, str]:
 
 def _from_kit(truth: Path, classes: Path) -> Mapping[str, str]:
     """Reads the development kit: line i of the ground truth is the number of image i's class in meta.mat."""
-    from scipy.io import loadmat
-
     try:
-        rows = np.atleast_1d(loadmat(classes, squeeze_me=True)["synsets"])
-        ids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows}
-        numbers = [int(line) for line in truth.read_text().split()]
+        ids = _classes(classes)
+        numbers = [int(line) for line in truth.read_text(encoding="utf-8").split()]
         return {f"ILSVRC2012_val_{place:08}": ids[number] for place, number in enumerate(numbers, 1)}
-    except Exception as error:  # loadmat raises almost anything for a broken file
+    except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"imagenet: {truth} and {classes} do not contain the classes ({type(error).__name__}: {error}). {SOURCE}"
         ) from error
+
+
+#: Reads meta.mat in a process of its own, because scipy.io ends the process for some broken files.
+_READ_CLASSES = """
+import json, sys
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 31, 1 << 31))
+except ImportError:
+    pass
+import numpy as np
+from scipy.io import loadmat
+rows = np.atleast_1d(loadmat(sys.argv[1], squeeze_me=True)["synsets"])
+print(json.dumps([[int(row["ILSVRC2012_ID"]), str(row["WNID"])] for row in rows]))
+"""
+
+
+def _classes(path: Path) -> Mapping[int, str]:
+    """Returns the WordNet ids by the numbers of ILSVRC2012. Raises UsageError if the file does not contain them."""
+    command = [sys.executable, "-c", _READ_CLASSES, str(path)]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+    except subprocess.TimeoutExpired:
+        raise UsageError("meta.mat cannot be read within 60 s") from None
+    if found.returncode:
+        last = (found.stderr.strip().splitlines() or [f"exit code {found.returncode}"])[-1]
+        raise UsageError(f"meta.mat cannot be read: {last[:200]}")
+    return dict(json_text.decoded(found.stdout))

@@ -7,7 +7,6 @@ bits may share a word.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +17,8 @@ from mpsim.blocks import Quantizer
 from mpsim.blocks.quantizers.elements import Integer
 from mpsim.blocks.quantizers.groups import Block, Tile
 from mpsim.errors import UsageError
-from mpsim.files.columns import npz, objects, word
+from mpsim.files import json_text
+from mpsim.files.columns import npz, objects, text, word
 from mpsim.formats import as_format
 from mpsim.kernels.contract import Array
 from mpsim.validate.answers import SubjectError
@@ -168,12 +168,12 @@ def read(path: Path, quantizer: Quantizer) -> BlockFile:
 
 
 def _text(path: Path, quantizer: Quantizer) -> Mapping[str, Array]:
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = text(path).splitlines()
     table = _table([row for line in lines if (row := line.split("//")[0].split("#")[0].split())], str(path))
     if not len(table):
         raise UsageError("no lines of inputs and answers")
     comment = lines[0].partition("; ")[2] if lines[0].startswith("//") else ""
-    described = json.loads(comment) if comment.startswith("{") else {}
+    described = json_text.decoded(comment) if comment.startswith("{") else {}
     if "columns" in described:
         widths = described["columns"]
         if not isinstance(widths, dict) or any(type(width) is not int or width < 0 for width in widths.values()):

@@ -17,7 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.errors import UsageError
+from mpsim.files import json_text
 from mpsim.files.records import Record
 from mpsim.files.whole import write_whole
 from mpsim.kernels import DEFAULT_BACKEND
@@ -50,6 +52,17 @@ class Sweep:
     kept: list[int] = field(default_factory=list)
     seconds: float = 0.0
     own_seconds: float = 0.0
+
+    def check(self) -> None:
+        """Raises UsageError unless the fields have values that a comparison reaches."""
+        if not isinstance(self.key, str) or not isinstance(self.kept, list):
+            raise UsageError("expected a key and a list of patterns")
+        checks.whole("done", self.done, least=0, most=BLOCKS)
+        checks.whole("mismatches", self.mismatches, least=len(self.kept), most=self.inputs)
+        for pattern in self.kept:
+            checks.whole("kept", pattern, least=0, most=2**32 - 1)
+        for name in ("seconds", "own_seconds"):
+            checks.real(name, getattr(self, name), least=0)
 
     @property
     def complete(self) -> bool:
@@ -85,7 +98,8 @@ def load_sweep(path: Path, key: str) -> Sweep:
     if not path.exists():
         return Sweep(key)
     try:
-        found = Sweep(**json.loads(path.read_text(encoding="utf-8")))
+        found = Sweep(**json_text.decoded(path.read_bytes()))
+        found.check()
     except (ValueError, TypeError) as error:
         raise UsageError(f"{path} holds no state of an exhaustive comparison: {error}") from error
     if found.key != key:

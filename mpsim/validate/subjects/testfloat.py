@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mpsim.errors import UsageError
+from mpsim.files.columns import text
 from mpsim.kernels.contract import Array
 
 SUFFIXES = (".txt", ".hex", ".tv")
@@ -41,7 +42,7 @@ def read(path: Path, operands: int) -> Lines:
     """
     rows: list[list[int]] = []
     width = 0
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(text(path).splitlines(), 1):
         words = line.split("//")[0].split("#")[0].split()
         if not words:
             continue

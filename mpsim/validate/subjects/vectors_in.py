@@ -41,7 +41,7 @@ def read(path: Path) -> Vectors:
         return _npz(path)
     if path.suffix in (".json", ".jsonl"):
         return _json(path)
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = columns.text(path).splitlines()
     rows = [line.split("//")[0].split("#")[0].replace("_", " ").split() for line in lines]
     kept = [row for row in rows if row and not row[0].startswith("@")]
     if not kept or any(len(row) < 2 for row in kept):
