@@ -14,7 +14,7 @@ from mpsim.formats import FORMATS
 from mpsim.training.optimizer.names import LATER, STATES, settings_of_kind
 
 #: Fields that hold more than a word or a number, and of what type they are.
-_FIELDS = {"tensors": dict, "ops": list, "model": dict, "optimizer": dict, "accumulator": dict}
+_FIELDS = {"tensors": dict, "ops": list, "model": dict, "optimizer": dict, "accumulator": dict, "module_differs": list}
 #: The first parts of the names of tensors of numbers.
 _NUMBERS = ("images", "P", "Y", "GX", "GP", "G", "master", "next_master", *STATES, "unrounded")
 

@@ -22,7 +22,7 @@ from mpsim.products import passes
 from mpsim.products.passes import Choice
 from mpsim.recording.updates import UpdateRule
 from mpsim.rounding import Counts
-from mpsim.trace import TracedOp, trace
+from mpsim.trace import Trace, TracedOp, trace
 from mpsim.training.saving import build_network, vocabulary_of
 from mpsim.training.semantics import Semantics, of_stored, stored
 from mpsim.training.store import Store
@@ -164,29 +164,47 @@ def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
     for name, id in traced.parameter_ids.items():
         tensors |= {f"{state}/{id.op}/{id.index}": found[name] for state, found in states.items()}
         tensors[f"next_master/{id.op}/{id.index}"] = recorder.host(parameters[name].master)
-    index = {
+    index = index_of(
+        trainer.model,
+        traced,
+        tuple(images.shape[1:]),
+        {name: _tensor(name, array, recorder, plan) for name, array in tensors.items()},
+        plan,
+        {
+            "semantics": stored(trainer.semantics),
+            "rounding": trainer.recipe.rounding,
+            "accumulator": passes.to_dict(trainer.accumulator),
+            "loss": losses.described(trainer.loss),
+            "optimizer": rule.to_index(),
+            "seed": trainer.recipe.seed,
+            "step": number,
+            "loss_scale": report.loss_scale,
+            "skipped": report.skipped,
+        },
+    )
+    return StepRecord(tensors, index)
+
+
+def index_of(
+    model: Module, traced: Trace, shape: tuple[int, ...], tensors: Mapping[str, object], plan: Plan | None,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """Returns the index of a step file. ``shape``: of one input; ``tensors``: each one's description; ``settings``: the
+    fields that say how the step was taken."""
+    return {
         "kind": KIND,
         "version": VERSION,
         FIELD: SEMANTICS,
         "model": {
-            "name": traced.model, "width": traced.width, "classes": traced.classes, "input_shape": images.shape[1:],
-            **vocabulary_of(trainer.model),
+            "name": traced.model, "width": traced.width, "classes": traced.classes, "input_shape": shape,
+            **vocabulary_of(model),
         },
         "batch": traced.batch,
-        "semantics": stored(trainer.semantics),
-        "rounding": trainer.recipe.rounding,
-        "accumulator": passes.to_dict(trainer.accumulator),
-        "loss": losses.described(trainer.loss),
-        "optimizer": rule.to_index(),
-        "seed": trainer.recipe.seed,
-        "step": number,
-        "loss_scale": report.loss_scale,
-        "skipped": report.skipped,
+        **settings,
         "ops": [_op(op) for op in traced.ops],
-        "tensors": {name: _tensor(name, array, recorder, plan) for name, array in tensors.items()},
+        "tensors": dict(tensors),
         "plan": None if plan is None else plan.to_dict(),
     }  # fmt: skip
-    return StepRecord(tensors, index)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,13 @@ _STARTS = ("images", "labels", "master", *STATES)
 @gives_verdict("step")
 def step(
     other: Annotated[Path, typer.Argument(help="The other implementation's step: .safetensors or .npz.")],
-    against: Annotated[Path, typer.Option(help="mpsim's record of the same step, by 'mpsim trace-step'.")],
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="mpsim's record of the same step, by 'mpsim trace-step'. With --teacher-forced: default OTHER itself, "
+            "if it has an index (mpsim.recording.torch writes one)."
+        ),
+    ] = None,
     teacher_forced: Annotated[
         bool, typer.Option("--teacher-forced", help="Check each op alone, on the inputs that OTHER stored.")
     ] = False,
@@ -60,15 +66,21 @@ def step(
         return _teacher_forced(other, against, model, described, backend, threads), presentation
     if accumulator:
         raise UsageError("--accumulator needs --teacher-forced: two files are compared as they are")
+    if against is None:
+        raise UsageError("--against is missing: mpsim's record of the same step; or pass --teacher-forced")
     return compare_steps(other, against), presentation
 
 
 def _teacher_forced(
-    other: Path, against: Path, model: str | None, described: Accumulators, backend: str, threads: int | None
+    other: Path, against: Path | None, model: str | None, described: Accumulators, backend: str, threads: int | None
 ) -> replay.TeacherReport:
     """The report on ``other``, with network and plan, and what it lacks of _STARTS, from the record ``against``."""
 
-    theirs, ours = read_step(other), read_step(against)
+    theirs = read_step(other)
+    ours = theirs if against is None else read_step(against)
+    if not ours.index:
+        advice = " (pass --against, a file of 'mpsim trace-step')" if against is None else ""
+        raise UsageError(f"{ours.source} has no index, which says of which network the step is{advice}")
     network = network_of(ours, model)
     says_scale = "loss_scale" in theirs.index or "loss_scale" in theirs.tensors
     starts = {name: array for name, array in ours.tensors.items() if name.split("/")[0] in _STARTS}

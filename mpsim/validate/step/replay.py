@@ -7,7 +7,7 @@ file's, and the file's goes on in its place. So a difference shows at the op tha
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,9 +180,17 @@ def teacher_forced(
             _step(model, traced, bounds, bounds.parameter, plain, labels, scale, semantics, criterion, file.index)
         tensors = teacher.report(bounds.found)
         tensors += check_update(file, traced, plan, update, scale, teacher.notes)
-    compared = {tensor.name for tensor in tensors}
-    names = tuple(name for name in _described_tensors(traced, described) if name in compared)
+    teacher.notes += _module_notes(file.index.get("module_differs", ()))
+    names = tuple(filter({tensor.name for tensor in tensors}.__contains__, _described_tensors(traced, described)))
     return TeacherReport(file.source, repr(traced), semantics.name, scale, labels, tensors, tuple(teacher.notes), names)
+
+
+def _module_notes(names: Sequence[object]) -> list[str]:
+    """What a recorder of modules says in the index: logits and gradients of which the whole module gave other bits."""
+    if not names:
+        return []
+    shown = f"{', '.join(map(str, names[:3]))}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+    return [f"the module as a whole gave other bits than its functions one by one, which are checked here: {shown}"]
 
 
 def _described_tensors(traced: Trace, described: Accumulators) -> Iterator[str]:

@@ -1,0 +1,227 @@
+"""Runs the graph of a module of PyTorch function by function, so that each result that is an op of mpsim is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpsim import ops
+from mpsim.engine.tape import Op, Tape
+from mpsim.engine.tensor import Tensor, retrace
+from mpsim.errors import UsageError
+from mpsim.kernels import bind
+from mpsim.kernels.contract import Array
+from mpsim.nn import ImportedNetwork
+from mpsim.nn.inputs import blank
+from mpsim.nn.pytorch.graph import exported
+
+#: Called with an op's index, its result in PyTorch, and what brings arrays of its shape to that of the op's output.
+Seen = Callable[[int, Any, Callable[[Array], Array]], None]
+
+_ATTENTION = "aten.scaled_dot_product_attention.default"
+#: Functions that draw random numbers -> the place of the share that is dropped.
+_DROPOUT = {"aten.dropout.default": "p", "aten.feature_dropout.default": "p"}
+
+
+class Made(NamedTuple):
+    """What an instruction makes on a tape: the indexes of its ops, and its result, tensors of the tape or others."""
+
+    ops: range
+    result: Any
+
+
+class Plans(NamedTuple):
+    """The tape of a step over shapes: its ops, what each node of the graph makes, and the logits."""
+
+    ops: list[Op]
+    made: dict[str, Made]
+    logits: Tensor
+
+
+def planned(network: ImportedNetwork, batch: int) -> Plans:
+    """Runs an imported network and the cross-entropy over shapes.
+
+    Raises:
+        UsageError: It draws random numbers, which are PyTorch's there and mpsim's here.
+    """
+    tape = Tape(bind("reference"), shape_only=True)
+    x = tape.input(blank(network, batch, network.input_shape))
+    values, made = network.start(x), {}
+    for instruction in network._program:
+        before = len(tape.ops)
+        share = instruction.arguments.get(_DROPOUT.get(instruction.op, ""), 0)
+        if share or instruction.copies is not None:
+            raise UsageError(
+                f"record: {instruction.line}: {instruction.op} draws random numbers, which are PyTorch's there and "
+                f"mpsim's here; record the step without it, e.g. with p=0"
+            )
+        values[instruction.node] = result = network.apply(instruction, values, x)
+        if instruction.changed is not None:
+            values[instruction.changed] = result
+        made[instruction.node] = Made(range(before, len(tape.ops)), result)
+    logits = values[network._output]
+    ops.cross_entropy(logits, np.zeros(logits.shape[:-1], np.int64))
+    return Plans(tape.ops, made, logits)
+
+
+@contextmanager
+def without_hooks(module: Any) -> Iterator[None]:
+    """Takes the forward hooks off a module and its parts, because they are not part of the network, and back on."""
+    names = ("_forward_hooks", "_forward_pre_hooks")
+    kept = [(part, name, dict(getattr(part, name))) for part in module.modules() for name in names]
+    try:
+        for part, name, _ in kept:
+            getattr(part, name).clear()
+        yield
+    finally:
+        for part, name, hooks in kept:
+            getattr(part, name).update(hooks)
+
+
+class Graph:
+    """The exported graph of a module in training, with the module's own parameters, buffers and parts."""
+
+    def __init__(self, torch: Any, module: Any, network: ImportedNetwork, plans: Plans) -> None:
+        self._torch, self._module, self._network, self._plans = torch, module, network, plans
+        example = torch.zeros(
+            (2, *network.input_shape), dtype=torch.float32 if network.vocabulary is None else torch.int64
+        )
+        with without_hooks(module):
+            self._program = exported(torch, module, example, training=True)
+        self._lines = {instruction.node: instruction for instruction in network._program}
+        self._parts = dict(self._called())
+
+    def logits(self, images: Any, seen: Seen) -> Any:
+        """Runs the forward pass on a batch. ``seen`` is called with the result of every op."""
+        values = self._placeholders(images)
+        for node in self._program.graph.nodes:
+            if node.op == "output":
+                return values[node.args[0][0].name]
+            if node.op != "call_function" or node.name in values:
+                continue
+            if node.name in self._parts:
+                part, source, last = self._parts[node.name]
+                values[last.name] = part(values[source.name])
+                self._show(last.name, values[last.name], seen)
+                for each in self._skipped[node.name]:
+                    values.setdefault(each.name, None)
+                continue
+            arguments, options = _resolved((node.args, node.kwargs), values)
+            if str(node.target) == _ATTENTION and self._plans.made[node.name].ops:
+                values[node.name] = self._attention(node.name, arguments, options, seen)
+            else:
+                values[node.name] = node.target(*arguments, **options)
+                self._show(node.name, values[node.name], seen)
+        raise AssertionError("a graph has an output")
+
+    def _placeholders(self, images: Any) -> dict[str, Any]:
+        signature, held = self._program.graph_signature, {**self._program.constants, **self._program.state_dict}
+        held |= dict(self._module.named_buffers(remove_duplicate=False))
+        held |= dict(self._module.named_parameters(remove_duplicate=False))
+        names = {
+            **signature.inputs_to_parameters, **signature.inputs_to_buffers,
+            **signature.inputs_to_lifted_tensor_constants,
+        }  # fmt: skip
+        return {**{node: held[name] for node, name in names.items()}, signature.user_inputs[0]: images}
+
+    def _show(self, node: str, value: Any, seen: Seen) -> None:
+        """Calls ``seen`` for the ops of one node, whose results are the node's."""
+        made = self._plans.made.get(node)
+        if made is None:
+            return
+        start = min((made.ops.start, *(self._first_of(node))))
+        wanted = set(range(start, made.ops.stop))
+        results = [each for each in _flat(made.result) if isinstance(each, Tensor)]
+        tensors = [each for each in _flat(value) if hasattr(each, "detach")]
+        for result, tensor in zip(results, tensors, strict=False):
+            if result.producer in wanted:
+                wanted.remove(result.producer)
+                seen(result.producer, tensor, _to_op(result, self._plans.ops[result.producer]))
+        if wanted:
+            instruction = self._lines[node]
+            raise UsageError(
+                f"record: {instruction.line}: {instruction.op} is {len(made.ops)} ops of mpsim, of which PyTorch shows "
+                f"{len(made.ops) - len(wanted)}; write it as separate functions"
+            )
+
+    def _first_of(self, node: str) -> list[int]:
+        """The first op of each node of the part that the node ends."""
+        for first, (_, _, last) in self._parts.items():
+            if last.name == node:
+                inside = [first, *(each.name for each in self._skipped[first])]
+                return [self._plans.made[each].ops.start for each in inside if each in self._plans.made]
+        return []
+
+    def _attention(self, node: str, arguments: Any, options: Any, seen: Seen) -> Any:
+        """Attention by its separate functions, as PyTorch defines it, because a fused kernel shows none of them."""
+        names = [each.name for each in self._torch.ops.aten.scaled_dot_product_attention.default._schema.arguments]
+        given = {**dict(zip(names, arguments, strict=False)), **options}
+        q, k, v = given["query"], given["key"], given["value"]
+        scale = given.get("scale")
+        steps = [q @ k.transpose(-2, -1)]
+        indexes = iter(self._plans.made[node].ops)
+        self._see(seen, next(indexes), steps[-1])
+        steps.append(steps[-1] * (q.shape[-1] ** -0.5 if scale is None else scale))
+        self._see(seen, next(indexes), steps[-1])
+        mask = given.get("attn_mask")
+        if given.get("is_causal"):
+            later = q.new_full(steps[-1].shape[-2:], -np.inf).triu(1)
+            mask = later if mask is None else later + mask
+        if mask is not None:
+            steps.append(steps[-1] + mask)
+            self._see(seen, next(indexes), steps[-1])
+        steps.append(self._torch.softmax(steps[-1], -1))
+        self._see(seen, next(indexes), steps[-1])
+        steps.append(steps[-1] @ v)
+        self._see(seen, next(indexes), steps[-1])
+        return steps[-1]
+
+    def _see(self, seen: Seen, op: int, tensor: Any) -> None:
+        seen(op, tensor, lambda array: array.reshape(self._plans.ops[op].output_shape))
+
+    def _called(self) -> Iterator[tuple[str, tuple[Any, Any, Any]]]:
+        """Parts without parts of their own that read and return one tensor: first node -> (part, its input, last node).
+
+        They are called themselves, with their hooks, in place of the functions that the graph has for them.
+        """
+        inside: dict[str, list[Any]] = {}
+        for node in self._program.graph.nodes:
+            stack = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values() if not path.startswith("_")]
+            if node.op == "call_function" and stack and stack[-1]:
+                inside.setdefault(stack[-1], []).append(node)
+        signature = self._program.graph_signature
+        state = {
+            *signature.inputs_to_parameters, *signature.inputs_to_buffers, *signature.inputs_to_lifted_tensor_constants,
+        }  # fmt: skip
+        self._skipped: dict[str, list[Any]] = {}
+        for path, nodes in inside.items():
+            part = self._module.get_submodule(path.partition("@")[0])
+            read = {each for node in nodes for each in node.all_input_nodes if each not in nodes}
+            sources = [each for each in read if each.name not in state]
+            ends = [node for node in nodes if any(user not in nodes for user in node.users)]
+            made = sum(len(self._plans.made[node.name].ops) for node in nodes if node.name in self._plans.made)
+            if not list(part.children()) and len(sources) == len(ends) == 1 and made <= 1:
+                self._skipped[nodes[0].name] = nodes[1:]
+                yield nodes[0].name, (part, sources[0], ends[0])
+
+
+def _resolved(value: Any, values: dict[str, Any]) -> Any:
+    if type(value).__name__ == "Node":
+        return values[value.name]
+    if isinstance(value, dict):
+        return {name: _resolved(each, values) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_resolved(each, values) for each in value)
+    return value
+
+
+def _flat(value: Any) -> list[Any]:
+    return [each for part in value for each in _flat(part)] if isinstance(value, list | tuple) else [value]
+
+
+def _to_op(result: Tensor, op: Op) -> Callable[[Array], Array]:
+    """Brings an array in the shape of a result, a view of an op's output, to the shape of that output."""
+    return lambda array: np.asarray(retrace(result.to_producer, array)).reshape(op.output_shape)
