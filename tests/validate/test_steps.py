@@ -331,6 +331,12 @@ def test_what_cannot_run_ends_with_2(tmp_path: Path) -> None:
     np.savez(bare, **read_tensors(path).tensors)
     code, text = run("validate", "step", str(path), "--against", str(bare), "--teacher-forced")
     assert code == 2 and "write it by trace-step" in text
+    code, text = run("validate", "step", str(bare), "--teacher-forced")
+    assert code == 2 and "bare.npz has no index, so --against is missing" in text
+    code, text = run("validate", "step", str(path))
+    assert code == 2 and "--against is missing" in text
+    code, text = run("validate", "step", str(path), "--teacher-forced")  # its own index says what is needed
+    assert code == 0 and " 0 otherwise" in text
 
 
 # -- files that somebody made ---------------------------------------------------------------------------------

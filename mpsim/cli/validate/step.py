@@ -78,9 +78,8 @@ def _teacher_forced(
 
     theirs = read_step(other)
     ours = theirs if against is None else read_step(against)
-    if not ours.index:
-        advice = " (pass --against, a file of 'mpsim trace-step')" if against is None else ""
-        raise UsageError(f"{ours.source} has no index, which says of which network the step is{advice}")
+    if against is None and not ours.index:
+        raise UsageError(f"{other} has no index, so --against is missing: mpsim's record of a step of the same network")
     network = network_of(ours, model)
     says_scale = "loss_scale" in theirs.index or "loss_scale" in theirs.tensors
     starts = {name: array for name, array in ours.tensors.items() if name.split("/")[0] in _STARTS}
