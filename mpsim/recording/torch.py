@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from mpsim.products import passes
 from mpsim.products.accumulators import Accumulator
 from mpsim.recording.steps import StepRecord, index_of, tensor_name
 from mpsim.recording.torch_graph import Graph, planned, without_hooks
+from mpsim.recording.torch_updates import rule_of, states_of
+from mpsim.recording.updates import UpdateRule
 from mpsim.trace import trace
 
 #: Converts a tensor to a format, given by its name, and back to float32.
@@ -53,7 +55,8 @@ def record(
         plan: A plan of the imported network. Each tensor that mpsim stores is then converted to its format in place.
         cast: cast(tensor, format) returns the tensor in this format as float32. The default is ``tensor.to``, for
             formats that PyTorch has.
-        optimizer: A ``torch.optim.Optimizer`` of the module's parameters, which takes the step's update.
+        optimizer: A ``torch.optim.Optimizer`` of the parameters, which updates them. SGD (without dampening), Adam and
+            AdamW with one setting for all can be checked.
         loss_scale: Multiplies the loss. Gradients are divided by it before the update.
 
     Returns:
@@ -63,7 +66,6 @@ def record(
         MissingExtra: PyTorch is not installed.
         UsageError: The module is not supported, draws random numbers (dropout), or a format is not one of PyTorch's.
         UsageTypeError: It is not a module, or the batch is not a pair.
-        OSError: The file cannot be written.
 
     >>> from mpsim import plugins
     >>> if plugins.has_extra("torch"):
@@ -84,7 +86,7 @@ def record(
         whole = _whole(torch, module, images, labels, loss_scale) if plan is None else {}
         recorder.take(images, labels, loss_scale, optimizer)
     differs = [name for name, array in whole.items() if not _same_bits(array, recorder.found[name])]
-    step = StepRecord(recorder.tensors, recorder.index(loss_scale, optimizer, differs))
+    step = StepRecord(recorder.tensors, recorder.index(loss_scale, differs))
     if path is not None:
         step.write(path)
     return step
@@ -119,6 +121,7 @@ class _Recorder:
         self._parameters = dict(module.named_parameters(remove_duplicate=False))
         self.tensors: dict[str, Array] = {}
         self.found: dict[str, Array] = {}
+        self._rule: UpdateRule | None = None
 
     def take(self, images: Any, labels: Any, loss_scale: float, optimizer: Any) -> None:
         """Both passes, and the update if there is an optimizer."""
@@ -173,11 +176,13 @@ class _Recorder:
         return loss
 
     def _update(self, optimizer: Any, loss_scale: float) -> None:
+        self._rule = rule_of(self._torch, optimizer)
         for name, id in self._traced.parameter_ids.items():
             parameter, place = self._parameters[name], f"{id.op}/{id.index}"
-            momentum = optimizer.state.get(parameter, {}).get("momentum_buffer")
             self.tensors[f"master/{place}"] = _host(parameter)
-            self.tensors[f"velocity/{place}"] = np.zeros_like(_host(parameter)) if momentum is None else _host(momentum)
+            if self._rule is not None:
+                states = states_of(self._rule, optimizer, parameter)
+                self.tensors |= {f"{state}/{place}": array for state, array in states.items()}
             if parameter.grad is not None:
                 parameter.grad = parameter.grad / loss_scale
         optimizer.step()
@@ -194,7 +199,7 @@ class _Recorder:
             raise UsageError(f"record: PyTorch has no format {format}; pass cast=, which converts a tensor to it")
         return tensor.to(dtype).to(self._torch.float32)
 
-    def index(self, loss_scale: float, optimizer: Any, differs: Sequence[str]) -> dict[str, Any]:
+    def index(self, loss_scale: float, differs: Sequence[str]) -> dict[str, Any]:
         """The index of the step."""
         described: dict[str, dict[str, object]] = {name: {"shape": list(x.shape)} for name, x in self.tensors.items()}
         formats = {} if self._plan is None else {tensor_name(id): each for id, each in self._plan.formats.items()}
@@ -206,7 +211,7 @@ class _Recorder:
             "rounding": "nearest",
             "accumulator": passes.to_dict(Accumulator()),
             "loss": losses.described(losses.CrossEntropy()),
-            **({} if optimizer is None else {"optimizer": _rule(self._torch, optimizer)}),
+            **({} if self._rule is None else {"optimizer": self._rule.to_index()}),
             "seed": 0,
             "step": 0,
             "loss_scale": loss_scale,
@@ -246,19 +251,6 @@ def _whole(torch: Any, module: Any, images: Any, labels: Any, loss_scale: float)
     for name, buffer in module.named_buffers():
         buffer.copy_(buffers[name])
     return found
-
-
-def _rule(torch: Any, optimizer: Any) -> Mapping[str, object]:
-    """How an optimizer updates, as the index has it; of others than plain SGD only the name."""
-    groups = optimizer.param_groups
-    names = {"rate": "lr", "momentum": "momentum", "weight_decay": "weight_decay"}
-    plain = type(optimizer) is torch.optim.SGD and not any(
-        group["nesterov"] or group["dampening"] or group["maximize"] for group in groups
-    )
-    numbers = {name: {float(group[key]) for group in groups} for name, key in names.items()} if plain else {}
-    if not plain or any(len(each) > 1 for each in numbers.values()):
-        return {"kind": type(optimizer).__name__ if not plain else "SGD with groups"}
-    return {"kind": "SGD", **{name: each.pop() for name, each in numbers.items()}}
 
 
 def _host(tensor: Any) -> Array:

@@ -171,6 +171,25 @@ def test_a_missing_weight_decay_is_named() -> None:
     assert all(tensor.causes == ("without weight decay",) for tensor in report.suspects())
 
 
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD"])
+def test_updates_of_other_optimizers_are_checked(name: str) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 3))
+    images, labels = torch.randn(4, 1, 4, 4), torch.tensor([0, 1, 2, 0])
+    options = {"nesterov": True, "momentum": 0.9} if name == "SGD" else {}
+    optimizer = getattr(torch.optim, name)(module.parameters(), lr=0.01, weight_decay=0.1, **options)
+    for _ in range(2):
+        step = record(module, (images, labels), optimizer=optimizer, loss_scale=8.0)
+    network = from_torch(module, images)
+    file = TensorFile(step.tensors, step.index, "theirs")
+    report = teacher_forced(file, network, None, "standard", threads=1)
+    assert report.verdict.name == "EQUAL" and not any("update was not" in note for note in report.notes)
+    assert step.index["optimizer"]["kind"] == name and step.index["optimizer"]["weight_decay"] == 0.1
+    wrong = {**step.index, "optimizer": {**step.index["optimizer"], "weight_decay": 0.0}}
+    report = teacher_forced(TensorFile(step.tensors, wrong, "theirs"), network, None, "standard", threads=1)
+    assert {tensor.name.split("/")[0] for tensor in report.suspects()} == {"next_master"}
+
+
 # -- what is refused, and what is left as it was ---------------------------------------------------------------
 
 
