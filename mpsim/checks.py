@@ -49,13 +49,12 @@ def whole(name: str, value: object, *, least: int = 0, most: int | None = None, 
     >>> whole("k", np.int64(3), most=4)
     3
     """
-    expected = f"a whole number {_range(least, most)}{note}"
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise UsageTypeError(f"{name} must be {expected}, got {shown(value)}", name)
-    number = int(value)
-    if number < least or (most is not None and number > most):
-        raise UsageError(f"{name} must be {expected}, got {shown(number)}", name)
-    return number
+    error: type[UsageError | UsageTypeError] = UsageTypeError
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        value, error = int(value), UsageError
+        if least <= value and (most is None or value <= most):
+            return value
+    raise error(f"{name} must be a whole number {_range(least, most)}{note}, got {shown(value)}", name)
 
 
 def real(
@@ -86,20 +85,20 @@ def real(
     >>> real("ratio", np.float32(0.5), least=0, most=1)
     0.5
     """
+    error: type[UsageError | UsageTypeError] = UsageTypeError
+    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+        value, error = value.item() if isinstance(value, np.generic) else value, UsageError
+        inside = (
+            (isinstance(value, int) or math.isfinite(value))
+            and (least is None or value >= least)
+            and (above is None or value > above)
+            and (most is None or value <= most)
+            and (below is None or value < below)
+        )
+        if inside:
+            return value
     expected = f"{what} {_range(least, most, above, below)}".rstrip() + note
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise UsageTypeError(f"{name} must be {expected}, got {shown(value)}", name)
-    number = value.item() if isinstance(value, np.generic) else value
-    outside = (
-        (isinstance(number, float) and not math.isfinite(number))
-        or (least is not None and number < least)
-        or (above is not None and number <= above)
-        or (most is not None and number > most)
-        or (below is not None and number >= below)
-    )
-    if outside:
-        raise UsageError(f"{name} must be {expected}, got {shown(number)}", name)
-    return number
+    raise error(f"{name} must be {expected}, got {shown(value)}", name)
 
 
 def sizes(name: str, value: object, form: str) -> tuple[int, ...]:

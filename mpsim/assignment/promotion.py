@@ -47,7 +47,8 @@ def promote(
     for tensor, ratio in overflow_ratios.items():
         if tensor not in plan.formats:
             raise UsageError(f"overflow_ratios has {tensor}, which is not a tensor of {plan!r}")
-        checks.share(f"the overflow ratio of {tensor}", ratio)
+        if not (isinstance(ratio, float) and 0 <= ratio <= 1):  # the name costs more than the check
+            checks.share(f"the overflow ratio of {tensor}", ratio)
         if tensor.role in PROMOTED_ROLES and ratio >= threshold and plan.is_low(tensor):
             promoted.append(tensor)
     return (plan.raised(promoted) if promoted else plan), tuple(promoted)

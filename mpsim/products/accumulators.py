@@ -180,7 +180,7 @@ class Accumulator:
     @property
     def is_default(self) -> bool:
         """Whether it is the order that every backend has a fast kernel for."""
-        return self == Accumulator()
+        return self == _DEFAULT
 
 
 def inputs_of(left: str, right: str) -> str:
@@ -249,3 +249,6 @@ def from_dict(found: Mapping[str, Any]) -> Summation:
     if not isinstance(product, Product):
         raise UsageError(f"a product was expected, not {product!r}")
     return product
+
+
+_DEFAULT = Accumulator()
