@@ -96,6 +96,8 @@ def round_to(
     target = _check_out(array, out, is_scalar)
     if target is not None and np.may_share_memory(array, target) and array.ctypes.data != target.ctypes.data:
         array = array.copy()
+    if target is not None and isinstance(bits, np.ndarray) and np.may_share_memory(bits, target):
+        bits = bits.copy()
     result, numbers = kernels.round_array(array, format, policy, random_bits=bits, out=target, threads=threads)
     if out is not None and result is not out:
         out[...] = result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from samples import TEST_FORMATS, assert_same_bits, corpus, policies, random_words
 
+from mpsim.errors import UsageTypeError
 from mpsim.formats import FORMATS
 from mpsim.kernels import load, spec
 from mpsim.kernels.philox import Stream, random_bits
@@ -117,6 +119,26 @@ def test_out(backend: str) -> None:
     assert_same_bits(overlapping[7:], wanted.reshape(-1))
     assert round_to(x, E4M3, out=x, backend=backend) is x
     assert_same_bits(x, wanted)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("out_at", "words_at"), [(0, 0), (0, 8), (8, 0), (64, 8), (800, 0)])
+def test_out_may_overlap_the_random_bits(backend: str, dtype: type, out_at: int, words_at: int) -> None:
+    size = 5000
+    memory = np.zeros(16 * size, np.uint8)
+    x = (np.random.default_rng(0).standard_normal(size) * 10).astype(dtype)
+    words = memory[words_at : words_at + 4 * size].view(np.uint32)
+    words[:] = np.random.default_rng(1).integers(0, 2**32, size, dtype=np.uint32)
+    wanted = round_to(x, "float8_e5m2", "stochastic", random_bits=words.copy(), random_bit_count=8, backend=backend)
+    out = memory[out_at : out_at + x.nbytes].view(dtype)
+    round_to(x, "float8_e5m2", "stochastic", random_bits=words, random_bit_count=8, out=out, backend=backend, threads=2)
+    assert_same_bits(out, wanted)
+
+
+@pytest.mark.parametrize("call", [round_to, encode])
+def test_a_mask_is_not_lost(call: Callable[..., object]) -> None:
+    with pytest.raises(UsageTypeError, match="without a mask"):
+        call(np.ma.array([1.0, 2.0], mask=[0, 1]), E4M3)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, None])

@@ -37,11 +37,14 @@ def as_array(x: object) -> Array:
         float32 with the same numbers. It may share memory with x.
 
     Raises:
-        UsageTypeError: A tensor is not dense, or its elements hold several numbers each (``torch.float4_e2m1fn_x2``).
+        UsageTypeError: A tensor is not dense, or its elements hold several numbers each (``torch.float4_e2m1fn_x2``), or
+            an array has a mask, which would be lost.
 
     >>> as_array([1, 2]).tolist()
     [1, 2]
     """
+    if isinstance(x, np.ma.MaskedArray):
+        raise UsageTypeError("an array without a mask was expected; pass x.data, or x.filled(value)")
     if isinstance(x, np.ndarray | np.generic | int | float):
         return np.asarray(x)
     if not _is_tensor(x):
