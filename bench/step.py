@@ -27,14 +27,20 @@ from mpsim.training.trainer import Trainer
 BATCH = 128
 NETWORKS = (
     ("resnet18", 1.0), ("resnet18", 0.25), ("shufflenet_v2", 0.25), ("mobilenet_v2", 0.25), ("squeezenet", 0.25),
+    ("vit_tiny", 1.0), ("gpt_tiny", 1.0),
 )  # fmt: skip
+#: The batch of a transformer.
+BATCHES = {"vit_tiny": 64, "gpt_tiny": 64}
 LIBRARIES = ("mpsim", "torch", "qtorch")
 Call = Callable[[], Any]
 
 
-def batch_of(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Normally distributed images (size, 3, 32, 32) and labels of 10 classes."""
+def batch_of(network: str, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Normally distributed images (size, 3, 32, 32) and labels of 10 classes, or 64 tokens and the next ones."""
     random = np.random.default_rng(0)
+    if network == "gpt_tiny":
+        text = random.integers(0, 10, (size, 65))
+        return text[:, :-1], text[:, 1:]
     return random.standard_normal((size, 3, 32, 32), dtype=np.float32), random.integers(0, 10, size)
 
 
@@ -45,7 +51,7 @@ def trainer_of(network: str, width: float, batch: int, threads: int) -> Trainer:
 
 def call_of(library: str, network: str, width: float, batch: int, threads: int) -> Call:
     """Returns a call that runs one training step. Raises ImportError or an error of QPyTorch's build if unavailable."""
-    data = batch_of(batch)
+    data = batch_of(network, batch)
     if library == "mpsim":
         trainer = trainer_of(network, width, batch, threads)
         return lambda: trainer.step(*data)
@@ -127,7 +133,8 @@ def table_of(rows: list[dict[str, Any]], absent: dict[str, str]) -> Table:
 # -- kernel by kernel ---------------------------------------------------------------------------------------
 def profile(network: str, width: float, threads: int, repetitions: int) -> dict[str, Any]:
     """Measures seconds by kernel in the fastest of ``repetitions`` steps. "outside" is everything except kernels."""
-    trainer, data = trainer_of(network, width, BATCH, threads), batch_of(BATCH)
+    batch = BATCHES.get(network, BATCH)
+    trainer, data = trainer_of(network, width, batch, threads), batch_of(network, batch)
     trainer.step(*data)
     spent, work = defaultdict[str, float](float), defaultdict[str, float](float)
     calls = defaultdict[str, int](int)
@@ -144,7 +151,7 @@ def profile(network: str, width: float, threads: int, repetitions: int) -> dict[
         if seconds < best["seconds"]:
             kernels = {name: {"seconds": spent[name], "work": work[name], "calls": calls[name]} for name in spent}
             kernels["outside"] = {"seconds": seconds - sum(spent.values()), "work": 0, "calls": 0}
-            best = {"network": network, "width": width, "batch": BATCH, "seconds": seconds, "kernels": kernels}
+            best = {"network": network, "width": width, "batch": batch, "seconds": seconds, "kernels": kernels}
     return best
 
 
@@ -209,7 +216,7 @@ def run(
         print(f"written to {harness.save(name.replace('step', 'step_profile', 1), {**result, 'rows': rows})}")
         return
     here, absent = libraries_here()
-    points = growing.points(BATCH) if growth else [(*row, BATCH) for row in chosen]
+    points = growing.points(BATCH) if growth else [(*row, BATCHES.get(row[0], BATCH)) for row in chosen]
     rows = [measure(*point, threads, repetitions, here) for point in points]
     if growth:
         growing.draw(rows, BATCH, f"{harness.processor()}, {threads} thread{'s' * (threads > 1)}")

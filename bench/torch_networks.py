@@ -44,9 +44,16 @@ FUNCTIONS = {
     "ReLU": lambda x, w, a: functional.relu(x[0]),
     "MaxPool2d": lambda x, w, a: functional.max_pool2d(x[0], a["kernel"], a["stride"], a["padding"]),
     "AvgPool2d": lambda x, w, a: functional.avg_pool2d(x[0], a["kernel"], a["stride"], a["padding"]),
-    "Add": lambda x, w, a: x[0] + x[1],
+    "Add": lambda x, w, a: x[0] + [*x, *w][1],  # of two tensors, or of a tensor and a parameter
     "Cat": lambda x, w, a: torch.cat(x, 1),
     "SplitHalf": lambda x, w, a: x[0].chunk(2, 1)[a["half"]],
+    "Embedding": lambda x, w, a: functional.embedding(x[0], w[0]),
+    "GELU": lambda x, w, a: functional.gelu(x[0]),
+    "LayerNorm": lambda x, w, a: functional.layer_norm(x[0], a["affine"], *w, eps=a["epsilon"]),
+    "MatMul": lambda x, w, a: x[0] @ x[1],
+    "Mean": lambda x, w, a: x[0].mean(a["axes"], keepdim=True),
+    "Scale": lambda x, w, a: x[0] * a["factor"],
+    "Softmax": lambda x, w, a: functional.softmax(x[0], -1),
     "LogSoftmax": lambda x, w, a: functional.log_softmax(x[0], 1),
     "NLLLoss": lambda x, w, a: functional.nll_loss(x[0], x[1]).reshape(1),
 }
@@ -65,9 +72,20 @@ class TorchTape:
     def bind(
         self, primitive: Any, inputs: Any, parameters: Any = (), name: str | None = None, **attributes: Any
     ) -> Any:
-        values = [x.value if isinstance(x, Tensor) else torch.from_numpy(x).to(self.device) for x in inputs]
+        values = [self._value(x) for x in inputs]
         weights = [self.weights[parameter.name] for parameter in parameters if parameter is not None]
         return Tensor(self.rounding(FUNCTIONS[primitive.kind](values, weights, attributes)), self, 0)
+
+    def _value(self, x: Any) -> Any:
+        """Returns the tensor of an input, which tokens and constants are as arrays."""
+        value = x.value if isinstance(x, Tensor) else x
+        return torch.from_numpy(value).to(self.device) if isinstance(value, np.ndarray) else value
+
+    def input(self, array: np.ndarray) -> Any:
+        """Returns images as an op of kind "Input", or tokens."""
+        if array.dtype.kind == "i":
+            return Tensor(array, self, -1)
+        return self.bind(SimpleNamespace(kind="Input"), (array,))
 
     def view(self, x: Tensor, shape: tuple[int, ...], forward: Any, backward: Any) -> Tensor:
         return Tensor(forward(x.value), self, 0)
@@ -97,7 +115,7 @@ class TorchStep:
         self.optimizer.zero_grad(set_to_none=True)
         weights = {name: self.round_parameter(master) for name, master in self.masters.items()}
         tape = TorchTape(weights, self.round_tensor, self.device)
-        loss = ops.cross_entropy(self.model(tape.bind(SimpleNamespace(kind="Input"), (images,))), labels).value
+        loss = ops.cross_entropy(self.model(tape.input(images)), labels).value
         (loss * self.scale if self.scale != 1 else loss).backward()
         if self.scale != 1:
             torch._foreach_mul_([master.grad for master in self.masters.values()], 1 / self.scale)
