@@ -371,3 +371,12 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Callabl
     assert "BCELoss" in json.dumps(ops_of)
     assert call("trace-step", "small_cnn", "--width", "0.125", "--loss", "mse", "--out", "s.npz")[0] == 0
     assert call("validate", "step", "s.npz", "--against", "s.npz", "--teacher-forced")[0] == 0
+
+
+def test_a_batch_without_labels_that_count_is_left_out_of_the_mean() -> None:
+    loss = CrossEntropy(ignore_index=-1)
+    none, some = np.full(N, -1), CLASSES
+    both, one = (Trainer(reference_models.build("small_cnn", width=0.125), loss=loss, threads=1) for _ in range(2))
+    found = both.train_epoch([(IMAGES, some), (IMAGES, none)])
+    assert found.loss == one.train_epoch([(IMAGES, some)]).loss and found.skipped_steps == 1
+    assert np.isnan(one.train_epoch([(IMAGES, none)]).loss)

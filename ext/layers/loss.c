@@ -4,6 +4,25 @@
 
 /* Returns the first largest element, or the first NaN if there is one. */
 static inline float first_largest(const float *x, int64_t n) {
+    enum { LANES = 16 };
+    if (n >= 2 * LANES) {
+        float lanes[LANES], most;
+        int32_t unordered[LANES];
+        for (int l = 0; l < LANES; l++) lanes[l] = x[n - LANES + l];
+        for (int l = 0; l < LANES; l++) unordered[l] = lanes[l] != lanes[l];
+        for (int64_t i = 0; i + LANES <= n; i += LANES)
+            for (int l = 0; l < LANES; l++) {
+                unordered[l] |= x[i + l] != x[i + l];
+                lanes[l] = x[i + l] > lanes[l] ? x[i + l] : lanes[l];
+            }
+        int32_t any = 0;
+        most = lanes[0];
+        for (int l = 0; l < LANES; l++) {
+            any |= unordered[l];
+            most = lanes[l] > most ? lanes[l] : most;
+        }
+        if (!any && most != 0.0f) return most; /* equal numbers other than zeros have the same bits */
+    }
     float largest = x[0];
     for (int64_t i = 1; i < n; i++)
         if (x[i] > largest || (x[i] != x[i] && largest == largest)) largest = x[i];

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +201,7 @@ class Trainer:
         return EpochReport(
             epoch=self.epoch - 1,
             steps=len(steps),
-            loss=float(np.average([report.loss for report in steps], weights=sizes)) if any(sizes) else math.nan,
+            loss=_mean([report.loss for report in steps], sizes),
             accuracy=right / max(1, sum(sizes)),
             low_share=math.fsum(report.low_share for report in steps) / len(steps),
             low_share_after=self.low_share,
@@ -338,3 +338,11 @@ class Trainer:
         trainer.epoch, trainer.steps, trainer.updates = state.epoch, state.steps, state.updates
         trainer.loss_scale = state.loss_scale
         return trainer
+
+
+def _mean(losses: Sequence[float], sizes: Sequence[int]) -> float:
+    """Returns the mean of losses weighted by sizes. A loss of size 0 does not count, whatever it is."""
+    counted = [(loss, size) for loss, size in zip(losses, sizes, strict=True) if size]
+    if not counted:
+        return math.nan
+    return float(np.average([loss for loss, _ in counted], weights=[size for _, size in counted]))

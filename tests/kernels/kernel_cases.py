@@ -153,7 +153,14 @@ def _log_softmax() -> list[tuple[Any, ...]]:
     kinds: list[Callable[..., Array]] = [numbers, with_specials, with_ties]
     cases = [(kind(13, *shape),) for shape in MATRICES for kind in kinds]
     equal = np.zeros((1, 77), np.float32)  # the logarithm of a whole number
-    return [*cases, (equal,), (equal - np.float32(np.inf),), (-equal,)]
+    places = []  # the largest element, a NaN or a zero at every place of a row
+    for largest in (3.0, np.nan, -0.0):
+        rows = -np.abs(numbers(13, 77, 77)) - 1
+        np.fill_diagonal(rows, np.float32(largest))
+        places.append((rows,))
+    rows = places[-1][0].copy()
+    rows[:, 40] = 0.0  # zeros of both signs: the first one counts
+    return [*cases, (equal,), (equal - np.float32(np.inf),), (-equal,), *places, (rows,)]
 
 
 def _log_softmax_gradient() -> list[tuple[Any, ...]]:

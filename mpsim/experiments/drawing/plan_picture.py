@@ -69,6 +69,7 @@ def draw_plan(plan: Plan, path: str | Path) -> Path:
         sizes = [size / 1e6 for size in bytes_by_group(plan)[role]]
         below.bar(range(len(bottom)), sizes, bottom=bottom, color=colour, label=role.replace("_", " "))
         bottom = [low + size for low, size in zip(bottom, sizes, strict=True)]
+    below.set_ylim(0, 1.05 * max(bottom))
     below.set_xlabel("group")
     below.set_ylabel("megabytes")
     below.legend(fontsize=8)
