@@ -37,7 +37,7 @@ def as_array(x: object) -> Array:
         float32 with the same numbers. It may share memory with x.
 
     Raises:
-        UsageTypeError: A tensor is not dense, or its elements hold several numbers each (``torch.float4_e2m1fn_x2``), or
+        UsageTypeError: A tensor is not dense, its elements hold several numbers each (``torch.float4_e2m1fn_x2``), or
             an array has a mask, which would be lost.
 
     >>> as_array([1, 2]).tolist()
