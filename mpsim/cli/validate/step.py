@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from mpsim.recording.reading import read_step
 from mpsim.recording.steps import network_of
 from mpsim.training.optimizer.names import STATES
 from mpsim.validate.presentation import Presentation, Report
-from mpsim.validate.step import replay
+from mpsim.validate.step import naming, replay
 from mpsim.validate.step import report as presentation
 from mpsim.validate.step.comparison import compare_steps
 from mpsim.validate.step.update import UpdateRule
@@ -52,6 +53,13 @@ def step(
             "or a JSON file. What these products make has to be equal in every bit."
         ),
     ] = "",
+    names: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON object: OTHER's name of a tensor -> its name in step files. Default: tensors with other names "
+            "are matched with --against by shape and value."
+        ),
+    ] = None,
     backend: Annotated[str, typer.Option(help="reference, numba or compiled; changes no bit.")] = DEFAULT_BACKEND,
     threads: Annotated[int | None, typer.Option(help="Default: all cores; changes no bit.")] = None,
 ) -> tuple[Report, Presentation]:
@@ -61,25 +69,34 @@ def step(
     not tell, as where tensors that the step stores were not compared.
     """
 
+    if accumulator and not teacher_forced:
+        raise UsageError("--accumulator needs --teacher-forced: two files are compared as they are")
+    if against is None and not teacher_forced:
+        raise UsageError("--against is missing: mpsim's record of the same step; or pass --teacher-forced")
+    theirs, ours = read_step(other), None if against is None else read_step(against)
+    if names is not None:
+        named = naming.named_by(theirs, naming.read_table(names))
+    else:
+        named = naming.Named(theirs) if ours is None else naming.matched(theirs, ours)
     if teacher_forced:
         described = entries_of(text_or_file(accumulator))
-        return _teacher_forced(other, against, model, described, backend, threads), presentation
-    if accumulator:
-        raise UsageError("--accumulator needs --teacher-forced: two files are compared as they are")
-    if against is None:
-        raise UsageError("--against is missing: mpsim's record of the same step; or pass --teacher-forced")
-    return compare_steps(other, against), presentation
+        checked = _teacher_forced(named.file, ours, model, described, backend, threads)
+        return replace(checked, names=named.names, notes=(*named.notes, *checked.notes)), presentation
+    assert ours is not None
+    compared = compare_steps(named.file, ours)
+    return replace(compared, names=named.names, notes=(*named.notes, *compared.notes)), presentation
 
 
 def _teacher_forced(
-    other: Path, against: Path | None, model: str | None, described: Accumulators, backend: str, threads: int | None
-) -> replay.TeacherReport:
-    """The report on ``other``, with network and plan, and what it lacks of _STARTS, from the record ``against``."""
-
-    theirs = read_step(other)
-    ours = theirs if against is None else read_step(against)
+    theirs: TensorFile, against: TensorFile | None, model: str | None, described: Accumulators, backend: str,
+    threads: int | None,
+) -> replay.TeacherReport:  # fmt: skip
+    """The report on ``theirs``, with network and plan, and what it lacks of _STARTS, from the record ``against``."""
+    ours = theirs if against is None else against
     if against is None and not ours.index:
-        raise UsageError(f"{other} has no index, so --against is missing: mpsim's record of a step of the same network")
+        raise UsageError(
+            f"{theirs.source} has no index, so --against is missing: mpsim's record of a step of the same network"
+        )
     network = network_of(ours, model)
     says_scale = "loss_scale" in theirs.index or "loss_scale" in theirs.tensors
     starts = {name: array for name, array in ours.tensors.items() if name.split("/")[0] in _STARTS}

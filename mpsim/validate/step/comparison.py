@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ STORED = ("P", "Y", "G", "GX", "GP")
 class StepComparison(Judged):
     """Another's step against ours. ``tensors``: those in both files, in order of computation; ``missing``: ours
     alone; ``extra``: the other's alone. ``not_compared``: tensors that the step stores and the other file does not have
-    in either form. ``notes``: what the indexes say was set otherwise, and what was not looked at."""
+    in either form. ``notes``: what the indexes say was set otherwise, and what was not looked at. ``names``: the
+    other's own names of tensors -> ours."""
 
     other: str
     ours: str
@@ -38,6 +39,7 @@ class StepComparison(Judged):
     extra: tuple[str, ...] = ()
     not_compared: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict:
@@ -83,6 +85,7 @@ class StepComparison(Judged):
             "missing": list(self.missing),
             "extra": list(self.extra),
             "not_compared": list(self.not_compared),
+            "names": dict(self.names),
             "notes": list(self.notes),
         }
 

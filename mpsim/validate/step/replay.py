@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class TeacherReport:
 
     ``loss_scale`` and ``labels``: as used. ``notes``: what was taken from where, and what was not compared.
     ``described``: the tensors that products of a described order make, which have to be equal in every bit.
+    ``names``: the file's own names of tensors -> those of docs/step_files.md.
 
     >>> import numpy as np, reference_models
     >>> from mpsim import Trainer
@@ -66,6 +67,7 @@ class TeacherReport:
     tensors: tuple[TensorComparison, ...]
     notes: tuple[str, ...] = ()
     described: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def equal(self) -> bool:
@@ -117,6 +119,7 @@ class TeacherReport:
             "verdict": self.verdict.name.lower(),
             "equal": self.equal,
             "suspects": [tensor.name for tensor in self.suspects()],
+            "names": dict(self.names),
             "notes": list(self.notes),
             "described": list(self.described),
             "tensors": [tensor.to_dict() for tensor in self.tensors],
