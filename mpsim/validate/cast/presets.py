@@ -21,6 +21,9 @@ from mpsim.validate.sources import Source
 NEAREST_SATURATE = Policy(Mode.NEAREST_EVEN, Overflow.SATURATE)
 NEAREST_INFINITY = Policy(Mode.NEAREST_EVEN, Overflow.INFINITY)
 
+#: The rule of a system for a format and a source, or None.
+Cast = Callable[[Format, Source], Rule | None]
+
 
 class Preset(NamedTuple):
     """The cast of a system.
@@ -35,7 +38,7 @@ class Preset(NamedTuple):
     name: str
     what: str
     source: str
-    rule: Callable[[Format, Source], Rule | None]
+    rule: Cast
 
 
 def _known(format: Format, names: tuple[str, ...]) -> bool:
@@ -89,7 +92,7 @@ def _torch_new(format: Format, source: Source) -> Rule | None:
     return rule
 
 
-def _ocp(policy: Policy) -> Callable[[Format, Source], Rule | None]:
+def _ocp(policy: Policy) -> Cast:
     def rule(format: Format, source: Source) -> Rule | None:
         return Rule(format, policy, nan_codes="any") if _known(format, _OCP) else None
 
@@ -129,7 +132,7 @@ def _tf32_operand(format: Format, source: Source) -> Rule | None:
     return Rule(format, Policy(Mode.TOWARD_ZERO, Overflow.INFINITY), nan="truncated")
 
 
-def _cuda_fp8(policy: Policy) -> Callable[[Format, Source], Rule | None]:
+def _cuda_fp8(policy: Policy) -> Cast:
     """The host code of cuda_fp8.hpp. NaN is 0x7f; that of float64 keeps its sign, and in e5m2 its payload."""
 
     def rule(format: Format, source: Source) -> Rule | None:
@@ -149,7 +152,7 @@ def _cuda_fp8(policy: Policy) -> Callable[[Format, Source], Rule | None]:
 _WIDER = {"bfloat16": ("float32",), "float16": ("float32", "float64"), "float32": ("float64",)}
 
 
-def _hardware(nan_codes: nans.NanCodes, formats: tuple[str, ...], **fields: str) -> Callable[..., Rule | None]:
+def _hardware(nan_codes: nans.NanCodes, formats: tuple[str, ...], **fields: str) -> Cast:
     """Conversions of a processor: nearest even with infinity; ``None`` for NaN means positive and canonical."""
 
     def rule(format: Format, source: Source) -> Rule | None:
@@ -170,9 +173,7 @@ def _arm_fz(format: Format, source: Source) -> Rule | None:
     return plain.with_(subnormal_inputs="flush", subnormal_results=results)
 
 
-def _processor_fp8(
-    sources: tuple[str, ...], nan_code: int | None, policy: Policy
-) -> Callable[[Format, Source], Rule | None]:
+def _processor_fp8(sources: tuple[str, ...], nan_code: int | None, policy: Policy) -> Cast:
     """Conversions of a processor to OCP's formats. NaN has this code, by default the canonical one. An overflow to NaN,
     in a format without infinity, may have any sign."""
 
@@ -197,7 +198,7 @@ def _arm_ahp(format: Format, source: Source) -> Rule | None:
     return Rule(format, NEAREST_SATURATE, nan="signed_zero", nan_codes="any")
 
 
-def _qpytorch(quirks: tuple[str, ...]) -> Callable[[Format, Source], Rule | None]:
+def _qpytorch(quirks: tuple[str, ...]) -> Cast:
     def rule(format: Format, source: Source) -> Rule | None:
         if format.name in FORMATS or not spec.legacy_applies(format) or source.name != "float32":
             return None

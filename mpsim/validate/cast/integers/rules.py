@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpsim.files.records import Record
+from mpsim.files.records import Fields, Record
 from mpsim.formats import FORMATS
 from mpsim.integers import Integer, IntegerOverflow, IntegerPolicy, as_integer, from_integer, to_integer
 from mpsim.kernels.contract import Array
@@ -75,7 +75,7 @@ class IntegerRule:
                     mode = Mode.TOWARD_ZERO if self.half == "truncated" else Mode.DOWN
                 if self.zero_point_first:
                     x, type = x.astype(np.float32) + np.float32(type.zero_point), replace(type, zero_point=0)
-        options: Any = {"nan": policy.nan, "infinity": policy.infinity}
+        options: Fields = {"nan": policy.nan, "infinity": policy.infinity}
         if self.via is None:
             found = to_integer(x, type, mode, policy.overflow, **options)
         else:
@@ -138,21 +138,25 @@ def unsigned_codes(codes: Array, type: Integer) -> Array:
 # -- presets --------------------------------------------------------------------------------------------------
 
 
+#: The rule of a system for a type and a source, or None.
+Cast = Callable[[Integer, Source], IntegerRule | None]
+
+
 class IntegerPreset(NamedTuple):
     """The cast to integers of a system. ``rule`` returns its rule for (type, source), or None."""
 
     name: str
     what: str
     source: str
-    rule: Callable[[Integer, Source], IntegerRule | None]
+    rule: Cast
 
 
 _WORDS = ("int32", "int64", "uint32", "uint64")
 _ALL = ("int8", "uint8", "int16", "uint16", *_WORDS)
-_TIES_EVEN: Any = {"mode": Mode.NEAREST_EVEN}
+_TIES_EVEN: Fields = {"mode": Mode.NEAREST_EVEN}
 
 
-def _cast(names: tuple[str, ...], sources: tuple[str, ...] = ("float32", "float64"), **policy: Any) -> Any:
+def _cast(names: tuple[str, ...], sources: tuple[str, ...] = ("float32", "float64"), **policy: Any) -> Cast:
     """A rule for these types and sources, by default toward zero."""
 
     def rule(type: Integer, source: Source) -> IntegerRule | None:
@@ -163,7 +167,7 @@ def _cast(names: tuple[str, ...], sources: tuple[str, ...] = ("float32", "float6
     return rule
 
 
-def _ptx(mode: Mode) -> Callable[[Integer, Source], IntegerRule | None]:
+def _ptx(mode: Mode) -> Cast:
     def rule(type: Integer, source: Source) -> IntegerRule | None:
         if type.name not in _WORDS or source.name not in ("float16", "float32", "float64"):
             return None
@@ -186,7 +190,7 @@ def _onnx(type: Integer, source: Source) -> IntegerRule | None:
     return IntegerRule(type, any_nan=True) if known and source.name in ("float16", "bfloat16", "float32") else None
 
 
-_X86: Any = {"overflow": IntegerOverflow.INDEFINITE, "nan": "indefinite"}
+_X86: Fields = {"overflow": IntegerOverflow.INDEFINITE, "nan": "indefinite"}
 _SDM = "Intel SDM, CVTTSS2SI, CVTSS2SI (indefinite integer); VCVTTPS2UDQ (2**w - 1)"
 _ARM = "Arm ARM DDI 0487, FPToFixed: saturation; NaN gives 0"
 _RISC_V = "RISC-V unprivileged ISA, 'F' extension, table of invalid inputs of FCVT.int"

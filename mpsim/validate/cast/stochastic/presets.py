@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, Format
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.validate.cast import nans
-from mpsim.validate.cast.presets import Preset
+from mpsim.validate.cast.presets import Cast, Preset
 from mpsim.validate.cast.rules import Rule
 from mpsim.validate.sources import Source
 
@@ -19,7 +17,7 @@ _PTX_BITS = {
 }  # fmt: skip
 
 
-def _ptx_rs(overflow: Overflow, narrow: bool) -> Callable[[Format, Source], Rule | None]:
+def _ptx_rs(overflow: Overflow, narrow: bool) -> Cast:
     def rule(format: Format, source: Source) -> Rule | None:
         bits = _PTX_BITS.get(format.name)
         if source.name != "float32" or bits is None or FORMATS[format.name] != format or (bits == 8 and not narrow):
