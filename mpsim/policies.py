@@ -125,4 +125,6 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 
 def _member(table: type[Choice], value: str, what: str) -> Choice:
+    if isinstance(value, table):
+        return value
     return table(checks.named(what, value, [member.value for member in table]))

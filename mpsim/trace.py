@@ -14,6 +14,8 @@ from mpsim.kernels import bind
 from mpsim.losses import CrossEntropy, Loss
 from mpsim.nn import Module
 from mpsim.nn.inputs import blank, shape_of_input
+from mpsim.ops import PRIMITIVES, may_multiply, sums_of
+from mpsim.products.passes import Accumulators
 
 #: For each semantics, whether the scalar loss counts one element for each image of the batch (the artifact's quirk).
 LOSS_COUNTS_BATCH = {"standard": False, "lee2023": True}
@@ -140,6 +142,13 @@ def trace(
         tensors=tuple(_tensors(tape, groups, result.producer, batch if LOSS_COUNTS_BATCH[semantics] else 1)),
         label_shape=logits.shape[:-1],
     )
+
+
+def check_layers(accumulators: Accumulators, traced: Trace) -> None:
+    """Raises UsageError for a pattern that matches no layer with the products or other sums that it is for."""
+    multiplying = [op.name for op in traced.ops if may_multiply(op.kind)]
+    adding = [op.name for op in traced.ops if sums_of(op.kind) or op.kind not in PRIMITIVES]
+    accumulators.check_layers(multiplying, adding)
 
 
 def _check_parameters(recorded: list[Op], model: Module) -> None:

@@ -69,6 +69,7 @@ def plan(
         str | None, typer.Option(help="Data that the network is built for: a dataset, or your own as for mpsim train.")
     ] = None,
     data_path: Annotated[str | None, typer.Option(help=help_of("data_path"))] = None,
+    context: Annotated[int | None, typer.Option(help=help_of("context"))] = None,
     compare: Annotated[
         Path | None, typer.Option(help="Another plan's JSON file: show where this plan differs from it.")
     ] = None,
@@ -82,7 +83,7 @@ def plan(
     if plot is not None:
         check_extra("matplotlib", "--plot")
     other = None if compare is None else read_plan(compare, "--compare")
-    network = _network(settings, data, data_path)
+    network = _network(settings, data, data_path, context)
     traced, made = settings.planned(network, seed=seed, ratios=parse_numbers(ratios, "--ratios"))
     compared = None if other is None else _compared(other, made, f"--compare {compare}")
     if plot is not None:
@@ -98,16 +99,17 @@ def plan(
         typer.echo(f"\nfigure: {plot}")
 
 
-def _network(settings: PlannedNetwork, data: str | None, path: str | None) -> Module:
+def _network(settings: PlannedNetwork, data: str | None, path: str | None, context: int | None) -> Module:
     """Builds the network, for the classes and the size of the images of ``data`` if they are given."""
     if data is None:
-        if path is not None:
-            raise UsageError("--data-path needs --data, the name of the dataset")
+        for option, value in (("--data-path", path), ("--context", context)):
+            if value is not None:
+                raise UsageError(f"{option} needs --data, the name of the dataset")
         chosen = 10 if settings.classes is None else settings.classes
         return networks.build(settings.model, width=settings.width, classes=chosen, seed=None)
     name, place = located(data, path)
     with data_errors(place):
-        images = load(name, "train", place)
+        images = load(name, "train", place, context=context)
     return networks.build(
         settings.model,
         width=settings.width,

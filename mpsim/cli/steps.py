@@ -49,6 +49,7 @@ class RecordedStep(PlannedNetwork):
     data_path: Annotated[str | None, typer.Option(help=help_of("data_path"))] = None
     normalisation: Annotated[str | None, typer.Option(help=help_of("normalisation"))] = None
     test_share: Annotated[float | None, typer.Option(help=help_of("test_share"))] = None
+    context: Annotated[int | None, typer.Option(help=help_of("context"))] = None
     steps: Annotated[int, typer.Option(help="Steps to train before the recorded one.")] = 0
     optimizer: Annotated[str, typer.Option(help=help_of("optimizer"))] = DEFAULTS.optimizer
     lr: Annotated[float | None, typer.Option("--lr", help="Learning rate; default: the optimizer's.")] = None
@@ -116,7 +117,14 @@ def _dataset(settings: RecordedStep) -> LabelledImages:
         name = by_channels if network.vocabulary is None else "grammar"
     name, path = data.located(name, settings.data_path)
     with data_errors(path):
-        return data.load(name, "train", path, normalisation=settings.normalisation, test_share=settings.test_share)
+        return data.load(
+            name,
+            "train",
+            path,
+            normalisation=settings.normalisation,
+            test_share=settings.test_share,
+            context=settings.context,
+        )
 
 
 def _batches(loader: DataLoader) -> Iterator[tuple[np.ndarray, np.ndarray]]:

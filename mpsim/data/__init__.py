@@ -22,7 +22,7 @@ from mpsim.data.digests import digest_of_lines, digest_of_splits
 from mpsim.data.digits import digits, digits_digest
 from mpsim.data.grammar import grammar, grammar_digest
 from mpsim.data.loader import DataLoader
-from mpsim.data.own import arrays_digest, as_parts, is_place, read_arrays
+from mpsim.data.own import arrays_digest, as_parts, is_place, read_arrays, read_text, text_digest
 from mpsim.data.pictures.crops import RandomResizedCrop
 from mpsim.data.pictures.folders import image_folder
 from mpsim.data.pictures.image_files import ImageFiles
@@ -49,8 +49,8 @@ class Source:
         augmentation: The usual augmentation for training.
         digest: ``digest()``, or ``digest(path)``, returns the digest of both splits, if there is a faster way than to
             read them. It must change whenever an image or a label changes.
-        takes: Which of the options "normalisation" and "test_share" ``read`` and ``digest`` take as keyword arguments,
-            because the data themselves do not determine them.
+        takes: Which of the options "normalisation", "test_share" and "context" ``read`` and ``digest`` take as keyword
+            arguments, because the data themselves do not determine them.
 
     >>> DATASETS["cifar10"].needs_path, DATASETS["cifar10"].augmentation
     (True, Augmentation(padding=4, flip=True))
@@ -93,6 +93,10 @@ _ROWS = (
         "arrays", "images and labels of .npz or IDX files, or of FILE.py:FUNCTION", read_arrays, True,
         digest=arrays_digest, takes=("normalisation", "test_share"),
     ),
+    Source(
+        "text", "a text file, as characters, each with the next one as label", read_text, True, digest=text_digest,
+        takes=("test_share", "context"),
+    ),
 )  # fmt: skip
 
 #: Datasets by name. A new dataset is a new entry.
@@ -102,11 +106,13 @@ DATASETS = {row.name: row for row in _ROWS}
 def located(name: str, path: str | None = None) -> tuple[str, str | None]:
     """Returns the name and the path of a dataset, also if ``name`` is the place of a user's own data.
 
-    >>> located("faces.npz"), located("my_data.py:load"), located("digits")
-    (('arrays', 'faces.npz'), ('arrays', 'my_data.py:load'), ('digits', None))
+    >>> located("faces.npz"), located("my_data.py:load"), located("book.txt"), located("digits")
+    (('arrays', 'faces.npz'), ('arrays', 'my_data.py:load'), ('text', 'book.txt'), ('digits', None))
     """
     known = name in DATASETS or name in plugins.of_group("mpsim.datasets")
-    return (name, path) if known or path is not None or not is_place(name) else ("arrays", name)
+    if known or path is not None or not is_place(name):
+        return name, path
+    return "text" if name.endswith(".txt") else "arrays", name
 
 
 def load(
@@ -116,6 +122,7 @@ def load(
     *,
     normalisation: str | None = None,
     test_share: float | None = None,
+    context: int | None = None,
 ) -> LabelledImages:
     """Reads a split of a dataset.
 
@@ -123,8 +130,9 @@ def load(
         name: A name in ``DATASETS``, or of a dataset of an installed package.
         split: "train" or "test".
         path: The archive or folder, for datasets that need one. For "arrays": an .npz file, a folder of IDX files, or
-            FILE.py:FUNCTION.
+            FILE.py:FUNCTION. For "text": a file.
         normalisation, test_share: As for ``as_parts``, for datasets that take them.
+        context: The number of characters of a row, for texts; the default is 64.
 
     Returns:
         The labelled images.
@@ -138,7 +146,8 @@ def load(
     'digits'
     """
     row = _source(name, path)
-    return row.read(*_place(path), split=split, **_options(row, normalisation, test_share))
+    options = _options(row, normalisation=normalisation, test_share=test_share, context=context)
+    return row.read(*_place(path), split=split, **options)
 
 
 def digest(
@@ -147,13 +156,14 @@ def digest(
     *,
     normalisation: str | None = None,
     test_share: float | None = None,
+    context: int | None = None,
 ) -> str:
     """Computes the SHA-256 (hex) of a dataset as it is now, i.e. of both splits and its usual augmentation.
 
     It does not depend on the location of the files.
 
     Args:
-        name, path, normalisation, test_share: As for ``load``.
+        name, path, normalisation, test_share, context: As for ``load``.
 
     Raises:
         ValueError: As for ``load``.
@@ -163,7 +173,7 @@ def digest(
     False
     """
     row = _source(name, path)
-    options = _options(row, normalisation, test_share)
+    options = _options(row, normalisation=normalisation, test_share=test_share, context=context)
     if row.digest is not None:
         content = row.digest(*_place(path), **options)
     else:
@@ -175,9 +185,8 @@ def _place(path: str | Path | None) -> tuple[str | Path, ...]:
     return () if path is None else (path,)
 
 
-def _options(row: Source, normalisation: str | None, test_share: float | None) -> dict[str, object]:
-    """Returns the options that are given. Raises UsageError for one that the dataset does not take."""
-    given = {"normalisation": normalisation, "test_share": test_share}
+def _options(row: Source, **given: object) -> dict[str, object]:
+    """Returns the options that are not None. Raises UsageError for one that the dataset does not take."""
     options: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     for name in options:
         if name not in row.takes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from mpsim.engine.tensor import Array
 from mpsim.errors import UsageError
@@ -43,9 +43,10 @@ class Primitive:
         Called before forward. It raises ValueError with what came and what was expected.
 
     ``opens_group``: the op starts a group of tensors (Lee et al. 2023, section 4.1). ``is_product``: it is a general
-    matrix product. ``is_loss``: its output is the scalar loss. ``chooses``: every element of its output is an element
-    of an input, or 0. ``reads_input_again``: ``backward`` reads the stored inputs. ``kept_bits``: the bits per output
-    element that it saves besides stored tensors.
+    matrix product. ``sums``: what it adds that is not a product, in an order that may be chosen by layer: its "output",
+    or the gradient of its "bias". ``is_loss``: its output is the scalar loss. ``chooses``: every element of its output
+    is an element of an input, or 0. ``reads_input_again``: ``backward`` reads the stored inputs. ``kept_bits``: the
+    bits per output element that it saves besides stored tensors.
 
     With ``saves_output`` the *stored* output is appended to ``saved``. The store owns the results of ``forward`` and
     ``backward`` and may overwrite them: a returned array is never part of an input, of a saved value or of another
@@ -62,6 +63,7 @@ class Primitive:
     output_shape: Callable[..., Shape]
     opens_group: bool = False
     is_product: bool = False
+    sums: Literal["", "output", "bias"] = ""
     is_loss: bool = False
     chooses: bool = False
     reads_input_again: bool = False

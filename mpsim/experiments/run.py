@@ -163,7 +163,7 @@ def _environment(backend: str, settings: RunSettings) -> Record:
     return {
         "backend": backend, "machine": platform.machine(), "python": platform.python_version(),
         "model": settings.model, "data_path": settings.data_path, "normalisation": settings.normalisation,
-        "test_share": settings.test_share,
+        "test_share": settings.test_share, "context": settings.context,
     }  # fmt: skip
 
 

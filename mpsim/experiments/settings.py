@@ -41,6 +41,7 @@ _NUMBERS: dict[str, Callable[[str, object], float]] = {
     "train_images": partial(checks.whole, least=1),
     "evaluate_every": checks.epochs,
     "test_share": partial(checks.share, zero=False),
+    "context": partial(checks.whole, least=1),
 }
 #: Data that had no digest in the keys of the first stored runs, with their digests at that time. These keys stay valid.
 DATA_OF_OLD_KEYS = {
@@ -77,8 +78,8 @@ class RunSettings(TrainingSettings):
     The defaults are those of every command that has the setting. ``plan`` is a plan's JSON text, used instead of a
     scheme. ``model``: a name in reference_models, or ``FILE.py:FUNCTION`` as for ``mpsim.networks.build``. ``data``: a
     name in mpsim.data.DATASETS, with ``data_path`` if it needs one, or the place of the user's own data, which becomes
-    the ``data_path`` of the dataset "arrays". ``normalisation`` and ``test_share``: as for ``mpsim.data.as_parts``,
-    for datasets that do not determine them. ``promotion`` applies to the schemes for which the paper promotes, and to a
+    the ``data_path`` of the dataset "arrays" or "text". ``normalisation``, ``test_share`` and ``context``: as for
+    ``mpsim.data.load``. ``promotion`` applies to the schemes for which the paper promotes, and to a
     given plan. ``plan_seed``: for scheme "random". ``train_images``: the number of training images that are used, from
     the first on; None for all. ``evaluate_every``: the epochs between evaluations on the test images. The last epoch is
     always evaluated.
@@ -105,13 +106,14 @@ class RunSettings(TrainingSettings):
     width: float = setting(1.0, "Width multiplier of the network.")
     data: str = setting(
         "digits",
-        "Dataset: digits (bundled), synthetic10, cifar10, ..., or your own: FILE.npz, FILE.py:FUNCTION, FOLDER.",
+        "Dataset: digits (bundled), synthetic10, cifar10, ...; or yours: FILE.npz, FILE.txt, FILE.py:FUNCTION, FOLDER.",
     )
     data_path: str | None = setting(None, "The dataset's archive or folder, if it needs one.")
     normalisation: str | None = setting(
         None, "For your own data: training (default: its mean and deviation), none, or MEAN:DEVIATION."
     )
     test_share: float | None = setting(None, "For your own data without a test part: the share for it; default: 0.2.")
+    context: int | None = setting(None, "For your own text: characters of a row; default: 64.")
     batch: int = setting(128, "Images of a training step; at most the training images.")
     train_images: int | None = setting(None, "Number of training images to use, from the first on; default: all.")
     evaluate_every: int = setting(1, "Epochs between evaluations on the test images.")
@@ -209,7 +211,7 @@ class RunSettings(TrainingSettings):
     @property
     def _options(self) -> dict[str, Any]:
         """The settings whose effect is in the data, and therefore in their digest."""
-        return {"normalisation": self.normalisation, "test_share": self.test_share}
+        return {"normalisation": self.normalisation, "test_share": self.test_share, "context": self.context}
 
     def build(self, data: LabelledImages) -> Module:
         """Builds the network for images and classes of ``data``, with weights drawn from ``seed``.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial
+from math import prod
 from types import SimpleNamespace
 from typing import NoReturn, cast
 
+import numpy as np
+
 from mpsim.errors import UsageError
-from mpsim.kernels.contract import CONTRACT, Kernels
+from mpsim.kernels.contract import CONTRACT, Array, Kernels, Pair
 from mpsim.products.accumulators import Summation
 from mpsim.products.passes import Accumulators, Choice, Passes
 
@@ -30,22 +33,28 @@ class Binding:
         if not isinstance(choice, Accumulators):
             return self._summed(choice)
         found = self._without_products(choice, "which layer and pass a product belongs to: call kernels.of_layer(name)")
-        found.of_layer = cache(lambda name: self._of_passes(choice.of_layer(name)))
+        found.of_layer = cache(lambda name: self._of_layer(choice, name))
         return cast(Kernels, found)
+
+    def _of_layer(self, choice: Accumulators, name: str) -> tuple[Kernels, Kernels]:
+        found, order = self._of_passes(choice.of_layer(name)), choice.sums_of_layer(name)
+        if order is not None:
+            summed = self._summed(order)
+            for each in found:
+                each.sums = in_one_order(vars(summed) | _as_products(summed))
+        return found
 
     def _of_passes(self, passes: Passes) -> tuple[Kernels, Kernels]:
         """Returns the kernels of a layer's forward function and of its derivative."""
         forward = self._summed(passes.forward)
-        if len(set(passes)) == 1:
-            return forward, forward
         by_input, by_weight = self._summed(passes.input_gradient), self._summed(passes.weight_gradient)
         if passes.input_gradient == passes.weight_gradient:
-            return forward, by_input
+            return forward, forward if passes.forward == passes.input_gradient else by_input
         found = self._without_products(
             Accumulators(*passes),
             "which gradient a product belongs to: call kernels.by_input or kernels.by_weight",
         )
-        found.by_input, found.by_weight = by_input, by_weight
+        found.by_input, found.by_weight, found.sums = by_input, by_weight, by_input
         return forward, cast(Kernels, found)
 
     def _summed(self, summation: Summation) -> Kernels:
@@ -69,9 +78,34 @@ class Binding:
         return SimpleNamespace(**self._shared, **dict.fromkeys(self._products, refuse), accumulator=choice)
 
 
+def _as_products(kernels: Kernels) -> dict[str, Callable[..., Array]]:
+    """Returns the kernels that sum elements by REDUCTION, with sums of products of the elements and ones instead."""
+
+    def ones(*shape: int) -> Array:
+        return kernels.from_numpy(np.ones(shape, np.float32))
+
+    def channel_sum(x: Array) -> Array:
+        count, channels, inner = x.shape[0], x.shape[1], prod(x.shape[2:])
+        if not count * inner:
+            return kernels.zeros((channels,))
+        sizes = (count, 1, inner, 1), (count, channels, inner, 1), (channels, 1, 1, 1)
+        by_ones = kernels.swapped.conv2d_weight_gradient  # whose first argument, the ones, is the right operand
+        return by_ones(ones(*sizes[0]), x.reshape(*sizes[1]), sizes[2], (1, 1), (0, 0), 1).reshape(channels)
+
+    def avg_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
+        images, channels, *size = x.shape
+        windows = ones(1, 1, *kernel)
+        y = kernels.conv2d(x.reshape(images * channels, 1, *size), windows, None, stride, padding, 1)
+        y = y.reshape(images, channels, *y.shape[2:])
+        count = kernels.from_numpy(np.full(tuple(y.shape), prod(kernel), np.float32))
+        return kernels.divide(y, count, out=y)
+
+    return {"channel_sum": channel_sum, "avg_pool2d": avg_pool2d}
+
+
 def in_one_order(attributes: Mapping[str, object]) -> Kernels:
     """Returns kernels with these attributes in every layer and pass."""
     found = SimpleNamespace(**attributes)
-    found.by_input = found.by_weight = found.swapped = found
+    found.by_input = found.by_weight = found.swapped = found.sums = found
     found.of_layer = lambda name: (found, found)
     return cast(Kernels, found)

@@ -269,9 +269,9 @@ class Kernels(Arrays, Rounding, Elementwise, Updates, Functions, Contractions, N
     ``accumulator`` are the arguments of ``bind``.
 
     If accumulators differ by layer or pass, ``of_layer(name)`` returns the kernels of a layer's forward function and of
-    its derivative. The derivative uses the products of ``by_input`` for the gradient of an input, and of ``by_weight``
-    for the gradient of a weight. The first argument of a contraction is the left operand of the description, and the
-    second the right one. ``swapped`` exchanges them. With only one accumulator, all of these are the same kernels."""
+    its derivative. The derivative uses the products of ``by_input`` for an input's gradient, of ``by_weight`` for a
+    weight's. The first argument of a contraction is the left operand of the description, and the second the right one.
+    ``swapped`` exchanges them. ``sums`` adds biases' gradients and windows of poolings. Otherwise all are the same."""
 
     backend: str
     threads: int
@@ -279,6 +279,7 @@ class Kernels(Arrays, Rounding, Elementwise, Updates, Functions, Contractions, N
     by_input: Kernels
     by_weight: Kernels
     swapped: Kernels
+    sums: Kernels
     of_layer: Callable[[str], tuple[Kernels, Kernels]]
 
 

@@ -7,8 +7,7 @@ from mpsim.engine.tensor import Parameter, Tensor
 from mpsim.errors import UsageError
 from mpsim.nn.module import Module
 from mpsim.nn.parameters import at_least_one, filled
-from mpsim.ops.indexing import PADDING_MODES
-from mpsim.ops.windows import Pair, Window, pair
+from mpsim.ops.windows import PADDING_MODES, Pair, Window, pair
 
 
 class Convolution(Module):

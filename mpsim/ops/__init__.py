@@ -144,6 +144,7 @@ __all__ = [
     "matmul",
     "max_pool2d",
     "may_multiply",
+    "sums_of",
     "mean",
     "mse_loss",
     "multiply",
@@ -243,6 +244,15 @@ def primitive_of(kind: str) -> Primitive:
             f"unknown kind of op {kind!r}. Known: {', '.join(PRIMITIVES)}; a new one is a row of PRIMITIVES"
         )
     return PRIMITIVES[kind]
+
+
+def sums_of(kind: str) -> str:
+    """Returns what an op of this kind adds that is not a product: its "output", the gradient of its "bias", or "".
+
+    >>> sums_of("AvgPool2d"), sums_of("Linear"), sums_of("ReLU")
+    ('output', 'bias', '')
+    """
+    return PRIMITIVES[kind].sums if kind in PRIMITIVES else ""
 
 
 def may_multiply(kind: str) -> bool:

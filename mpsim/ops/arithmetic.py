@@ -8,15 +8,17 @@ import numpy as np
 
 from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tensor import Array, Parameter, Tensor
+from mpsim.errors import UsageTypeError
 from mpsim.kernels import Kernels
 from mpsim.ops.broadcasting import broadcast_shape, expanded, reduced
 from mpsim.ops.functions import number, same_shape
 
-#: What the second operand may be. An array is a constant, such as a mask, without a gradient.
+#: What the second operand may be. An array is a constant, such as a mask, without a gradient. The first operand may be
+#: one too if the second is a tensor.
 Operand = Tensor | Parameter | np.ndarray
 
 
-def add(a: Tensor, b: Operand, *, name: str | None = None) -> Tensor:
+def add(a: Tensor | np.ndarray, b: Operand, *, name: str | None = None) -> Tensor:
     """Returns a + b. Shapes broadcast as in NumPy. Raises ValueError for shapes that do not.
 
     >>> from mpsim import nn, ops
@@ -26,7 +28,7 @@ def add(a: Tensor, b: Operand, *, name: str | None = None) -> Tensor:
     return _bind(ADD, a, b, name)
 
 
-def subtract(a: Tensor, b: Operand, *, name: str | None = None) -> Tensor:
+def subtract(a: Tensor | np.ndarray, b: Operand, *, name: str | None = None) -> Tensor:
     """Returns a - b. Shapes broadcast as in NumPy. Raises ValueError for shapes that do not.
 
     >>> from mpsim import nn, ops
@@ -36,7 +38,7 @@ def subtract(a: Tensor, b: Operand, *, name: str | None = None) -> Tensor:
     return _bind(SUBTRACT, a, b, name)
 
 
-def multiply(a: Tensor, b: Operand, *, name: str | None = None) -> Tensor:
+def multiply(a: Tensor | np.ndarray, b: Operand, *, name: str | None = None) -> Tensor:
     """Returns a * b. Shapes broadcast as in NumPy. Raises ValueError for shapes that do not.
 
     >>> from mpsim import nn, ops
@@ -46,7 +48,7 @@ def multiply(a: Tensor, b: Operand, *, name: str | None = None) -> Tensor:
     return _bind(MULTIPLY, a, b, name)
 
 
-def divide(a: Tensor, b: Operand, *, name: str | None = None) -> Tensor:
+def divide(a: Tensor | np.ndarray, b: Operand, *, name: str | None = None) -> Tensor:
     """Returns a / b. Shapes broadcast as in NumPy. Raises ValueError for shapes that do not.
 
     The derivative by b is -(g / b) * (a / b).
@@ -78,7 +80,11 @@ def shift(x: Tensor, by: float, *, name: str | None = None) -> Tensor:
     return x.tape.bind(SHIFT, (x,), name=name, by=number("by", by))
 
 
-def _bind(primitive: Primitive, a: Tensor, b: Operand, name: str | None) -> Tensor:
+def _bind(primitive: Primitive, a: Tensor | np.ndarray, b: Operand, name: str | None) -> Tensor:
+    if not isinstance(a, Tensor):
+        if not isinstance(b, Tensor):
+            raise UsageTypeError(f"one of the operands must be a tensor, got {type(a).__name__} and {type(b).__name__}")
+        return b.tape.bind(primitive, (np.ascontiguousarray(a, np.float32), b), name=name)
     if isinstance(b, Parameter):
         return a.tape.bind(primitive, (a,), (b,), name)
     operand = b if isinstance(b, Tensor) else np.ascontiguousarray(b, np.float32)

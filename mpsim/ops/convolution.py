@@ -125,7 +125,7 @@ def _backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool
     if needs[0]:
         x_gradient = kernels.by_input.conv2d_input_gradient(gradient, wide, x.shape, *geometry)
     weight_gradient = kernels.by_weight.conv2d_weight_gradient(x, gradient, wide.shape, *geometry)
-    bias_gradient = (kernels.channel_sum(gradient),) if has_bias else ()
+    bias_gradient = (kernels.sums.channel_sum(gradient),) if has_bias else ()
     return (x_gradient,), (compress(kernels, weight_gradient, dilation), *bias_gradient)
 
 
@@ -164,6 +164,7 @@ CONV2D = Primitive(
     _shape,
     opens_group=True,
     is_product=True,
+    sums="bias",
     reads_input_again=True,
     samples=(
         _sample((2, 3, 5, 6), (4, 3, 3, 2), (4,)),
@@ -209,6 +210,7 @@ CONV1D = Primitive(
     _row_shape,
     opens_group=True,
     is_product=True,
+    sums="bias",
     reads_input_again=True,
     samples=(_sample((2, 4, 9), (6, 2, 3), (6,), stride=(1, 2), padding=(0, 1), groups=2, dilation=(1, 2)),),
 )
@@ -241,7 +243,7 @@ def _transposed_backward(
     wide = spread(kernels, weight, dilation)
     x_gradient = kernels.by_input.conv2d(gradient, wide, None, *geometry) if needs[0] else None
     weight_gradient = kernels.by_weight.swapped.conv2d_weight_gradient(gradient, x, wide.shape, *geometry)
-    bias_gradient = (kernels.channel_sum(gradient),) if has_bias else ()
+    bias_gradient = (kernels.sums.channel_sum(gradient),) if has_bias else ()
     return (x_gradient,), (compress(kernels, weight_gradient, dilation), *bias_gradient)
 
 
@@ -274,6 +276,7 @@ CONV_TRANSPOSE2D = Primitive(
     _transposed_shape,
     opens_group=True,
     is_product=True,
+    sums="bias",
     reads_input_again=True,
     samples=tuple(
         Sample((x,), parameters, _attributes(stride, padding, groups, dilation) | {"output_padding": more})

@@ -181,17 +181,18 @@ def gelu(x: Tensor, approximate: str = "none", *, name: str | None = None) -> Te
     return x.tape.bind(GELU if approximate == "none" else GELU_TANH, (x,), name=name)
 
 
-def clamp(x: Tensor, low: float, high: float, *, name: str | None = None) -> Tensor:
-    """Returns low where x is below it, high where x is above it, and else x.
+def clamp(x: Tensor, low: float | None, high: float | None, *, name: str | None = None) -> Tensor:
+    """Returns low where x is below it, high where x is above it, and else x. None: there is no such bound.
 
-    The derivative is 1 between low and high and 0 elsewhere, also at low and high. Raises ValueError unless low is at
-    most high.
+    The derivative is 1 between low and high and 0 elsewhere, also at low and high. Without a bound it is 0 at the
+    infinity in its place. Raises ValueError unless low is at most high.
 
     >>> from mpsim import nn, ops
     >>> nn.apply(lambda x: ops.clamp(x, 0, 6), [-1.0, 3.0, 9.0])
     array([0., 3., 6.], dtype=float32)
     """
-    low, high = number("low", low), number("high", high)
+    low = -np.inf if low is None else number("low", low)
+    high = np.inf if high is None else number("high", high)
     if low > high:
         raise UsageError(f"low must be at most high, got {low:g} and {high:g}")
     return x.tape.bind(CLAMP, (x,), name=name, a=low, b=high)

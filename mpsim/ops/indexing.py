@@ -14,11 +14,10 @@ from mpsim.errors import UsageError
 from mpsim.kernels import Kernels
 from mpsim.ops.broadcasting import expanded
 from mpsim.ops.reductions import rising_axes
+from mpsim.ops.windows import PADDING_MODES, Pair, padded, pair
 
 #: (axis, the position of each element along it, -1 for +0), in rising axes.
 Steps = tuple[tuple[int, np.ndarray], ...]
-#: How positions beyond the edge are filled.
-PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 def slice(
@@ -96,70 +95,66 @@ def pad(x: Tensor, widths: Sequence[tuple[int, int]], mode: str = "zeros", *, na
     if first < 0:
         raise UsageError(f"pad: {len(widths)} widths for the {len(x.shape)} axes of {x.shape}")
     steps = [
-        (axis, _padded(x.shape[axis], int(width[0]), int(width[1]), mode))
+        (axis, padded(x.shape[axis], int(width[0]), int(width[1]), mode))
         for axis, width in enumerate(widths, first)
         if tuple(width) != (0, 0)
     ]
     return _bind(PAD, x, tuple(steps), name)
 
 
-def _padded(size: int, before: int, after: int, mode: str) -> np.ndarray:
-    """Returns the position of each element of a padded axis, or -1."""
-    places = np.arange(-before, size + after)
-    most = {"zeros": None, "replicate": None, "reflect": size - 1, "circular": size}[mode]
-    if places.size < 1 or size < 1 or (most is not None and max(before, after) > most):
-        raise UsageError(f"pad: an axis of {size} elements cannot be padded by ({before}, {after}) in mode {mode!r}")
-    if mode == "zeros":
-        return np.where((places < 0) | (places >= size), -1, places)
-    if mode == "replicate":
-        return np.clip(places, 0, size - 1)
-    if mode == "circular":
-        return places % size
-    return np.where(places >= size, 2 * (size - 1) - places, np.abs(places))
-
-
-def upsample_nearest(x: Tensor, factor: int | tuple[int, int], *, name: str | None = None) -> Tensor:
+def upsample_nearest(
+    x: Tensor, factor: Pair | None = None, *, size: Pair | None = None, name: str | None = None
+) -> Tensor:
     """Repeats each element of (N, C, H, W) ``factor`` times in both directions, or (vertical, horizontal) times.
+
+    With ``size`` in place of the factor the result has this size, and element i of an axis is element
+    floor(i * old / new). Raises ValueError unless one of both is given.
 
     >>> from mpsim import nn, ops
     >>> nn.apply(lambda x: ops.upsample_nearest(x, (1, 2)), [[[[1.0, 2.0]]]]).ravel()
     array([1., 1., 2., 2.], dtype=float32)
     """
-    times = _factors(x, factor)
-    steps = tuple((axis, np.repeat(np.arange(x.shape[axis]), each)) for axis, each in zip((2, 3), times, strict=True))
+    sizes = _sizes(x, factor, size)
+    steps = tuple((axis, np.arange(new) * x.shape[axis] // new) for axis, new in zip((2, 3), sizes, strict=True))
     return _bind(UPSAMPLE, x, steps, name)
 
 
 def upsample_bilinear(
-    x: Tensor, factor: int | tuple[int, int], align_corners: bool = False, *, name: str | None = None
-) -> Tensor:
+    x: Tensor, factor: Pair | None = None, align_corners: bool = False, *, size: Pair | None = None,
+    name: str | None = None,
+) -> Tensor:  # fmt: skip
     """Interpolates (N, C, H, W) between neighbours to ``factor`` times the size, or (vertical, horizontal) times.
 
     Element i of an axis lies at s = (i + 0.5) / factor - 0.5, at least 0, of the input, or with ``align_corners`` at
-    s = i * (size - 1) / (factor * size - 1). It is x[k] * float32(1 - t) + x[k + 1] * float32(t), k = floor(s),
-    t = s - k, first along H, then along W. Each operation is rounded. Beyond the last element k + 1 is k.
+    s = i * (old - 1) / (new - 1). It is x[k] * float32(1 - t) + x[k + 1] * float32(t), k = floor(s), t = s - k, first
+    along H, then along W. Each operation is rounded. Beyond the last element k + 1 is k. With ``size`` in place of the
+    factor the result has this size, and s = (i + 0.5) * old / new - 0.5. Raises ValueError unless one of both is given.
 
     >>> from mpsim import nn, ops
     >>> nn.apply(lambda x: ops.upsample_bilinear(x, (1, 2)), [[[[1.0, 2.0]]]]).ravel()
     array([1.  , 1.25, 1.75, 2.  ], dtype=float32)
     """
     steps = []
-    for axis, times in zip((2, 3), _factors(x, factor), strict=True):
-        size = x.shape[axis]
-        places = np.arange(size * times, dtype=np.float64)
-        between, half = places * (size - 1) / max(1, size * times - 1), (places + 0.5) / times - 0.5
-        at = between if align_corners else np.maximum(half, 0)
-        first = np.minimum(np.floor(at).astype(np.int64), size - 1)
+    for axis, new in zip((2, 3), _sizes(x, factor, size), strict=True):
+        old, places = x.shape[axis], np.arange(new, dtype=np.float64)
+        inside = (places + 0.5) / (new // old) if new % old == 0 else (places + 0.5) * old / new
+        at = places * (old - 1) / max(1, new - 1) if align_corners else np.maximum(inside - 0.5, 0)
+        first = np.minimum(np.floor(at).astype(np.int64), old - 1)
         share = (at - first).astype(np.float32)
-        steps.append((axis, first, np.minimum(first + 1, size - 1), (1 - (at - first)).astype(np.float32), share))
+        steps.append((axis, first, np.minimum(first + 1, old - 1), (1 - (at - first)).astype(np.float32), share))
     return x.tape.bind(INTERPOLATE, (x,), name=name, steps=tuple(steps))
 
 
-def _factors(x: Tensor, factor: int | tuple[int, int]) -> list[int]:
-    factors = factor if isinstance(factor, tuple | list) else (factor, factor)
-    if len(x.shape) != 4 or len(factors) != 2:
-        raise UsageError(f"input must be (N, C, H, W) with one or two factors, got {x.shape} and {factor}")
-    return [checks.whole("factor", each, least=1) for each in factors]
+def _sizes(x: Tensor, factor: Pair | None, size: Pair | None) -> tuple[int, int]:
+    """Returns the size of an interpolated image."""
+    if len(x.shape) != 4:
+        raise UsageError(f"input must be (N, C, H, W), got {x.shape}")
+    if (factor is None) == (size is None):
+        raise UsageError(f"one of factor and size must be given, got factor={factor} and size={size}")
+    if size is not None:
+        return pair(size, "size", 1)
+    times = pair(factor if factor is not None else 1, "factor", 1)
+    return x.shape[2] * times[0], x.shape[3] * times[1]
 
 
 def embedding(tokens: Tensor, weight: Parameter, *, name: str | None = None) -> Tensor:

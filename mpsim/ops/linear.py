@@ -11,6 +11,7 @@ from mpsim.engine.tensor import Array, Parameter, Tensor
 from mpsim.errors import UsageError
 from mpsim.kernels import Kernels
 from mpsim.ops.arithmetic import add, scale
+from mpsim.ops.functions import dropout as drop
 from mpsim.ops.reductions import softmax
 from mpsim.ops.shape import permute
 
@@ -48,18 +49,20 @@ def attention(
     *,
     causal: bool = False,
     factor: float | None = None,
+    dropout: float = 0.0,
     name: str | None = None,
 ) -> Tensor:
     """Computes softmax(factor * q @ k.T + mask) @ v: q (..., T, D), k (..., S, D), v (..., S, E) -> (..., T, E).
 
     It consists of the ops <name>.products (MatMul), .scaled (Scale), .masked (Add, if there is a mask), .weights
-    (Softmax) and .values (MatMul), whose results are stored.
+    (Softmax), .dropped (Dropout, if there is one) and .values (MatMul), whose results are stored.
 
     Args:
         q, k, v: Queries, keys and values.
         mask: A constant that is added, of a shape that broadcasts to (..., T, S). -infinity excludes a key.
         causal: Whether query t is compared with keys up to t only.
         factor: By default 1 / sqrt(D).
+        dropout: The probability that a weight becomes 0 on a training tape, as in ops.dropout.
         name: The prefix of the ops' names.
 
     Raises:
@@ -81,7 +84,10 @@ def attention(
         mask = later if mask is None else later + np.asarray(mask, np.float32)
     if mask is not None:
         scores = add(scores, mask, name=f"{name}.masked")
-    return matmul(softmax(scores, name=f"{name}.weights"), v, name=f"{name}.values")
+    weights = softmax(scores, name=f"{name}.weights")
+    if dropout:
+        weights = drop(weights, dropout, name=f"{name}.dropped")
+    return matmul(weights, v, name=f"{name}.values")
 
 
 def _forward(kernels: Kernels, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
@@ -96,7 +102,7 @@ def _backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool
     # (R, O) @ (O, I), then (O, R) @ (R, I)
     x_gradient = kernels.by_input.matmul(gradient, weight).reshape(*x.shape) if needs[0] else None
     weight_gradient = kernels.by_weight.swapped.matmul(gradient, _rows(x), transpose_a=True)
-    bias_gradient = (kernels.channel_sum(gradient),) if has_bias else ()
+    bias_gradient = (kernels.sums.channel_sum(gradient),) if has_bias else ()
     return (x_gradient,), (weight_gradient, *bias_gradient)
 
 
@@ -124,6 +130,7 @@ LINEAR = Primitive(
     _shape,
     opens_group=True,
     is_product=True,
+    sums="bias",
     reads_input_again=True,
     samples=(
         Sample(((3, 5),), ((4, 5), (4,))), Sample(((2, 300),), ((3, 300),)), Sample(((2, 3, 2, 4),), ((3, 4), (3,))),

@@ -222,7 +222,7 @@ def _average_forward(
     shares: np.ndarray | None = None,
 ) -> tuple[Array, tuple]:
     x, made = gathered(kernels, inputs[0], steps) if steps else (inputs[0], [])
-    y = kernels.avg_pool2d(x, kernel, stride, padding)
+    y = kernels.sums.avg_pool2d(x, kernel, stride, padding)
     return _over_shares(kernels, y, shares), (x.shape, kernel, stride, padding, made, shares)
 
 
@@ -246,6 +246,7 @@ AVG_POOL2D = Primitive(
     _average_forward,
     _average_backward,
     _shape,
+    sums="output",
     samples=(
         Sample(((2, 3, 4, 4),), attributes=_geometry(4, None, 0)),
         Sample(((2, 2, 7, 6),), attributes=_geometry((3, 2), 2, 1)),

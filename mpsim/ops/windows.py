@@ -1,6 +1,8 @@
-"""Windows over images, for convolution and pooling."""
+"""Windows over images, for convolution and pooling, and the elements that padding adds."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from mpsim import checks
 from mpsim.engine.primitive import Shape
@@ -9,6 +11,8 @@ from mpsim.errors import UsageError
 #: One number for both directions, or (vertical, horizontal).
 Window = tuple[int, int]
 Pair = int | Window
+#: How positions beyond the edge are filled.
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 #: The largest side of a window, stride or margin.
 MOST = 1 << 16
 
@@ -47,3 +51,18 @@ def window_shape(x: Shape, kernel: Shape, stride: Shape, padding: Shape) -> Shap
     if padded[0] < kernel[0] or padded[1] < kernel[1]:
         raise UsageError(f"a {kernel[0]}x{kernel[1]} kernel does not fit in a {padded[0]}x{padded[1]} padded input")
     return tuple((size - window) // step + 1 for size, window, step in zip(padded, kernel, stride, strict=True))
+
+
+def padded(size: int, before: int, after: int, mode: str) -> np.ndarray:
+    """Returns the position of each element of a padded axis, or -1."""
+    places = np.arange(-before, size + after)
+    most = {"zeros": None, "replicate": None, "reflect": size - 1, "circular": size}[mode]
+    if places.size < 1 or size < 1 or (most is not None and max(before, after) > most):
+        raise UsageError(f"pad: an axis of {size} elements cannot be padded by ({before}, {after}) in mode {mode!r}")
+    if mode == "zeros":
+        return np.where((places < 0) | (places >= size), -1, places)
+    if mode == "replicate":
+        return np.clip(places, 0, size - 1)
+    if mode == "circular":
+        return places % size
+    return np.where(places >= size, 2 * (size - 1) - places, np.abs(places))

@@ -263,7 +263,7 @@ def bits_of(order: Order) -> int:
         case Trees():
             return max(map(bits_of, order.trees))
         case Tree():
-            return max(bits_of_sums(sums) for _, sums in order.postfix())
+            return DOUBLE if order.is_double else SINGLE
         case Exact() | Unspecified():
             return SINGLE
         case _:

@@ -22,8 +22,10 @@ from mpsim.products.tensor_cores import accumulator_of
 from mpsim.products.tensor_cores import described as described_summation
 
 PASSES = ("forward", "input_gradient", "weight_gradient")
-#: What an entry of a text may name: a pass, or both gradients.
-_WORDS = {**{name: (name,) for name in PASSES}, "backward": PASSES[1:]}
+#: The passes, and a layer's sums that are not products, of which nothing is said unless they are named.
+FIELDS = (*PASSES, "sums")
+#: What an entry of a text may name: one of these, or both gradients.
+_WORDS = {**{name: (name,) for name in FIELDS}, "backward": PASSES[1:]}
 _LAYER = re.compile(r"\s*([^\s:;=(),]+)\s*:")
 _WORD = re.compile(r"\s*(\w+)\s*=")
 _DEFAULT = Accumulator()
@@ -48,23 +50,24 @@ class Accumulators:
         layers: pattern -> what differs in the layers whose names match it (``fnmatch``: ``*``, ``?``, ``[...]``), an
             Accumulators without layers, or one summation for all passes. Of several patterns that match, the last one
             that says something of a pass decides.
+        sums: of windows in average pooling, and of a bias's gradient; elements are left operands of products with 1.
 
-    A pass that is None is summed in mpsim's own order, and in a layer's entry as without the entry.
+    A pass that is None, and sums, are in mpsim's own order, and in a layer's entry as without the entry.
 
-    Raises UsageError or UsageTypeError for what is not a summation, and for a pattern that the text form cannot hold.
+    Raises UsageError or UsageTypeError for what is no summation, and for a pattern that the text form cannot hold.
 
-    >>> fast_forward = Accumulators("hopper_float8_e4m3fn", layers={"conv1": Accumulator()})
-    >>> fast_forward.of_layer("conv2").forward.kind, fast_forward.of_layer("conv1").forward.kind
-    ('aligned', 'sequential')
+    >>> Accumulators("hopper_float8_e4m3fn", layers={"conv1": Accumulator()}).of_layer("conv2").forward.kind
+    'aligned'
     """
 
     forward: Summation | str | None = None
     input_gradient: Summation | str | None = None
     weight_gradient: Summation | str | None = None
     layers: Any = ()
+    sums: Summation | str | None = None
 
     def __post_init__(self) -> None:
-        for name in PASSES:
+        for name in FIELDS:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _summation(name, getattr(self, name)))
         given = self.layers.items() if isinstance(self.layers, Mapping) else self.layers
@@ -72,20 +75,30 @@ class Accumulators:
 
     def of_layer(self, name: str) -> Passes:
         """The summations of the layer of that name."""
-        found = {each: getattr(self, each) or _DEFAULT for each in PASSES}
+        found = dict.fromkeys(PASSES, _DEFAULT) | self._of_layer(name)
+        return Passes(*(found[each] for each in PASSES))
+
+    def sums_of_layer(self, name: str) -> Summation | None:
+        """The order of that layer's sums that are not products; None for mpsim's own, REDUCTION.
+
+        >>> Accumulators(layers={"fc": Accumulators(sums="chunk=8")}).sums_of_layer("fc").chunk
+        8
+        """
+        return self._of_layer(name).get("sums")
+
+    def _of_layer(self, name: str) -> dict[str, Summation]:
+        found = _said(self)
         for pattern, entry in self.layers:
-            if fnmatchcase(name, pattern):
-                found |= {each: getattr(entry, each) for each in PASSES if getattr(entry, each) is not None}
-        return Passes(**found)
+            found |= _said(entry) if fnmatchcase(name, pattern) else {}
+        return found
 
     def says(self, layer: str) -> set[str]:
-        """The passes of the layer of which something is said.
+        """The passes of the layer, and "sums", of which something is said.
 
         >>> Accumulators(layers={"conv*": Accumulators(forward="exact")}).says("conv1")
         {'forward'}
         """
-        entries = [self, *(entry for pattern, entry in self.layers if fnmatchcase(layer, pattern))]
-        return {name for name in PASSES if any(getattr(entry, name) is not None for entry in entries)}
+        return set(self._of_layer(layer))
 
     def over(self, other: Choice) -> Accumulators:
         """What this says, and of everything else what ``other`` says.
@@ -94,7 +107,7 @@ class Accumulators:
         8
         """
         base = other if isinstance(other, Accumulators) else _same_in(PASSES, other)
-        own = Accumulators(**{name: getattr(self, name) for name in PASSES})
+        own = Accumulators(**_said(self))
         return replace(base, layers=(*base.layers, ("*", own), *self.layers))
 
     @property
@@ -104,7 +117,7 @@ class Accumulators:
 
     def _summations(self) -> Iterator[Summation]:
         for entry in (self, *(entry for _, entry in self.layers)):
-            yield from (getattr(entry, name) for name in PASSES if getattr(entry, name) is not None)
+            yield from _said(entry).values()
 
     @property
     def simplest(self) -> Summation | Accumulators:
@@ -113,12 +126,12 @@ class Accumulators:
         >>> Accumulators("exact", "exact", "exact", {"conv*": "exact"}).simplest == Accumulator(kind="exact")
         True
         """
-        general = {name: getattr(self, name) or _DEFAULT for name in PASSES}
+        general = {name: getattr(self, name) or _DEFAULT for name in PASSES} | {"sums": self.sums}
         layers: list[tuple[str, Accumulators]] = []
         for position, (pattern, entry) in enumerate(self.layers):
             same_later = [later for other, later in self.layers[position + 1 :] if other == pattern]
             said = {}
-            for name in PASSES:
+            for name in FIELDS:
                 value = getattr(entry, name)
                 again = any(getattr(later, name) is not None for later in same_later)
                 earlier = any(getattr(each, name) is not None and _may_meet(other, pattern) for other, each in layers)
@@ -126,17 +139,21 @@ class Accumulators:
                     said[name] = value
             if said:
                 layers.append((pattern, Accumulators(**said)))
-        if not layers and len(set(general.values())) == 1:
+        if not layers and self.sums is None and len({general[name] for name in PASSES}) == 1:
             return general["forward"]
         return Accumulators(**general, layers=layers)
 
-    def check_layers(self, names: list[str]) -> None:
-        """Raises UsageError for a pattern that matches none of the names of layers."""
-        for pattern, _ in self.layers:
+    def check_layers(self, multiplying: list[str], adding: list[str]) -> None:
+        """Raises UsageError for a pattern that matches none of the names of layers that multiply or, if only sums are
+        said of it, that add."""
+        for pattern, entry in self.layers:
+            only_adds = set(_said(entry)) == {"sums"}
+            names = adding if only_adds else multiplying
             if not any(fnmatchcase(name, pattern) for name in names):
                 near = checks.did_you_mean(checks.near(pattern, names))
+                what = "has a bias or averages windows" if only_adds else "multiplies"
                 raise UsageError(
-                    f"no layer that multiplies is named {pattern!r}{near or '.'} "
+                    f"no layer that {what} is named {pattern!r}{near or '.'} "
                     f"Layers: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}",
                     "accumulator",
                 )
@@ -150,14 +167,17 @@ def _summation(name: str, value: Any) -> Summation:
     summation = accumulator_of(value) if isinstance(value, str) else value
     if isinstance(summation, Product):
         if scales := {*summation.scales_of_totals, *summation.scales_of_blocks}:
+            names = ", ".join(sorted(scales))
             raise UsageError(
-                f"{name} multiplies by scales ({', '.join(sorted(scales))}), which a layer does not have; "
-                f"leave them out",
-                name,
+                f"{name} multiplies by scales ({names}), which a layer does not have; leave them out", name
             )
         return in_short(summation)
     expected = "an Accumulator, such as Accumulator(chunk=64), or its text, such as 'chunk=64' or 'hopper_float16'"
     return checks.instance(name, summation, Accumulator, expected)
+
+
+def _said(entry: Accumulators) -> dict[str, Summation]:
+    return {name: value for name in FIELDS if (value := getattr(entry, name)) is not None}
 
 
 def _same_in(passes: Sequence[str], summation: Summation) -> Accumulators:
@@ -204,9 +224,9 @@ def accumulators_of(text: str) -> Choice:
     """What a text says of a network's products: entries ``[LAYER:][PASS=]SUMMATION``, separated by semicolons.
 
     A SUMMATION is a text of ``accumulator_of``. PASS is forward, input_gradient, weight_gradient, or backward, which
-    stands for both gradients; without it the entry holds for all passes. LAYER is a layer's name or a pattern; without
-    it the entry holds for the layers that no other entry names. Of two entries that hold for a product, the later one
-    counts. A text that begins with a brace is the JSON of ``to_dict``. Raises UsageError for anything else.
+    stands for both gradients; without it the entry holds for all three. PASS may also be sums. LAYER is a layer's name
+    or a pattern; without it the entry holds for the layers that no other entry names. Of two entries that hold for a
+    product, the later one counts. A text with a brace first is JSON of ``to_dict``. Raises UsageError for others.
 
     >>> accumulators_of("hopper_float16;backward=chunk=64;conv1:exact").of_layer("conv2").weight_gradient.chunk
     64
@@ -224,8 +244,7 @@ def entries_of(text: str) -> Accumulators:
         return _of_json(text)
     general: dict[str, Summation] = {}
     layers: list[tuple[str, dict[str, Summation]]] = []
-    entries = [entry for entry in text.split(";") if entry.strip()]
-    for entry in entries:
+    for entry in filter(str.strip, text.split(";")):
         layer, summation = _split(_LAYER, entry)
         word, rest = _split(_WORD, summation)
         passes = _WORDS.get(word, PASSES)
@@ -277,14 +296,15 @@ def described(choice: Choice) -> str:
 
 
 def _entries(layer: str, entry: Accumulators) -> Iterator[str]:
-    said = {name: described_summation(value) for name in PASSES if (value := getattr(entry, name)) is not None}
+    said = {name: described_summation(value) for name, value in _said(entry).items()}
+    sums = {"sums": said.pop("sums")} if "sums" in said else {}
     if len(said) == 3 and len(set(said.values())) == 1:
         yield f"{layer}{said['forward']}"
-        return
+        said = {}
     if set(PASSES[1:]) <= set(said) and said["input_gradient"] == said["weight_gradient"]:
         said["backward"] = said.pop("input_gradient")
         del said["weight_gradient"]
-    yield from (f"{layer}{word}={text}" for word, text in said.items())
+    yield from (f"{layer}{word}={text}" for word, text in (said | sums).items())
 
 
 def to_dict(choice: Choice) -> dict[str, Any]:
@@ -298,7 +318,7 @@ def to_dict(choice: Choice) -> dict[str, Any]:
 
 
 def _by_pass(entry: Accumulators) -> dict[str, Any]:
-    return {name: accumulators.to_dict(value) for name in PASSES if (value := getattr(entry, name)) is not None}
+    return {name: accumulators.to_dict(value) for name, value in _said(entry).items()}
 
 
 def from_dict(found: Mapping[str, Any]) -> Choice:
@@ -311,7 +331,7 @@ def from_dict(found: Mapping[str, Any]) -> Choice:
 
 
 def _entries_of_dict(found: Mapping[str, Any]) -> Accumulators:
-    if not {*PASSES, "layers"} & set(found):
+    if not {*FIELDS, "layers"} & set(found):
         return _same_in(PASSES, accumulators.from_dict(found))
     layers = found.get("layers", [])
     if not isinstance(layers, list) or not all(isinstance(each, Mapping) and "layer" in each for each in layers):
@@ -321,8 +341,8 @@ def _entries_of_dict(found: Mapping[str, Any]) -> Accumulators:
 
 
 def _of_passes(found: Mapping[str, Any]) -> Accumulators:
-    if unknown := set(found) - set(PASSES):
-        raise UsageError(f"an accumulator in JSON is by {', '.join(PASSES)} and layers, not {', '.join(unknown)}")
+    if unknown := set(found) - set(FIELDS):
+        raise UsageError(f"an accumulator in JSON is by {', '.join(FIELDS)} and layers, not {', '.join(unknown)}")
     if wrong := [each for each in found.values() if not isinstance(each, str | Mapping)]:
         raise UsageError(f"an accumulator in JSON is a text or an object, not {checks.shown(wrong[0])}")
     return Accumulators(

@@ -224,6 +224,8 @@ class Product:
     @property
     def swapped(self) -> Product:
         """The same product with the ways in which its operands are read exchanged; scales stay where they are."""
+        if self.left == self.right and self.parts is None:
+            return self
         parts = self.parts and Parts(tuple((right, left) for left, right in self.parts.pairs), self.parts.within)
         return replace(self, left=self.right, right=self.left, parts=parts)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from mpsim import checks
 from mpsim.errors import UsageError
@@ -31,10 +32,15 @@ class Tree:
             shown = f"{leaves[:8]}{'...' if len(leaves) > 8 else ''}"
             raise UsageError(f"a tree has each of its terms 0 to n - 1 once, not {shown}")
 
-    @property
+    @cached_property
     def length(self) -> int:
         """The number of terms."""
         return sum(leaf >= 0 for leaf, _ in self.postfix())
+
+    @cached_property
+    def is_double(self) -> bool:
+        """Whether a number is rounded to float64."""
+        return any(sums.is_double for _, sums in self.postfix())
 
     def postfix(self) -> Iterator[tuple[int, Sums]]:
         """The tree in postfix notation, with how each operation rounds: leaves, ZERO for +0, ADD where the last two

@@ -17,12 +17,11 @@ from mpsim.files.records import Record
 from mpsim.kernels import spec
 from mpsim.losses import CrossEntropy, Loss, loss_of
 from mpsim.nn import Module
-from mpsim.ops import may_multiply
 from mpsim.policies import Policy
 from mpsim.products import passes
 from mpsim.products.accumulators import Accumulator
 from mpsim.products.passes import Accumulators, Choice, as_accumulators
-from mpsim.trace import trace
+from mpsim.trace import check_layers, trace
 from mpsim.training import optimizer as optimizers
 from mpsim.training.loss_scale import LARGEST, SMALLEST, LossScale
 from mpsim.training.optimizer import SGD, Optimizer
@@ -108,7 +107,7 @@ class Recipe:
         batch = 1 if plan is None else plan.network.batch
         traced = trace(model, batch, semantics.name, loss=loss_of(self.loss))
         if isinstance(self.accumulator, Accumulators):
-            self.accumulator.check_layers([op.name for op in traced.ops if may_multiply(op.kind)])
+            check_layers(self.accumulator, traced)
         if plan is not None:
             plan.check(traced)
             for format in set(plan.formats.values()):

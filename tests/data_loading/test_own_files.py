@@ -18,7 +18,7 @@ import pytest
 from own_files import damaged, idx, npz, pictures, write_idx_folder
 
 from mpsim import data
-from mpsim.data.own import arrays_digest, as_parts, read_arrays, source
+from mpsim.data.own import arrays_digest, as_parts, read_arrays, remembered, source
 from mpsim.data.own.idx import files_of, read_idx
 from mpsim.data.own.npz import read_npz
 from mpsim.errors import MpsimError
@@ -29,9 +29,8 @@ MOST = 1 << 22
 
 
 @pytest.fixture(autouse=True)
-def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "_last", {})
-    monkeypatch.setattr(source, "_digests", {})
+def nothing_remembered() -> None:
+    remembered.forget()
 
 
 # -- equal data in another file -------------------------------------------------------------------------------------
@@ -217,7 +216,7 @@ def test_damaged_files(kind: str, compressed: bool, tmp_path: Path) -> None:
     with bounded():
         for _ in range(150):
             file.write_bytes(damaged(packed, draw))
-            source._last.clear()
+            remembered.forget()
             try:
                 found = read_arrays(place)
             except MpsimError as error:
@@ -294,8 +293,7 @@ def load(more=0):
     place = f"{file}:load"
     first = [arrays_digest(place), read_arrays(place).digest(), read_arrays(place, "test").digest()]
     assert (tmp_path / "calls").read_text() == "called\n"
-    source._last.clear()
-    source._digests.clear()
+    remembered.forget()
     assert [arrays_digest(place), read_arrays(place).digest(), read_arrays(place, "test").digest()] == first
     for old, new in (("more=0", "more=1"), ("% 3", "% 4")):
         file.write_text(code.replace(old, new))

@@ -146,7 +146,8 @@ def test_a_difference_in_any_setting_is_another_point():
 
 def test_every_setting_is_told():
     """What a run is found by stands in its result too; data and a plan are told by digest."""
-    settings = {field.name for field in fields(RunSettings)} - {"data_path", "normalisation", "test_share", "plan"}
+    of_data = {"data_path", "normalisation", "test_share", "context"}
+    settings = {field.name for field in fields(RunSettings)} - of_data - {"plan"}
     assert settings <= labels_of("k", RunSettings("uniform_low").to_dict()).keys()
     kept, updated = row("uniform_low", 1.0, 0.9, skipped_statistics="kept"), row("uniform_low", 1.0, 0.9)
     assert picture_name("sweep", kept) != picture_name("sweep", updated) and kind(kept) != kind(updated)

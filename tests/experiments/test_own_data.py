@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mpsim.data import digits
-from mpsim.data.own import source
+from mpsim.data.own import remembered
 from mpsim.experiments.keeping import keeping_data
 from mpsim.experiments.results import Results
 from mpsim.experiments.run import run
@@ -98,7 +98,7 @@ def test_stored_runs_are_found_by_what_the_data_are(folder: Path) -> None:
         assert len(keeping_data()(given)[0]) == 400
 
 
-def test_a_function_of_other_data_in_every_process_is_noticed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_function_of_other_data_in_every_process_is_noticed(folder: Path) -> None:
     (folder / "my_data.py").write_text(
         "import os, numpy as np\n"
         "def load():\n"
@@ -107,8 +107,7 @@ def test_a_function_of_other_data_in_every_process_is_noticed(folder: Path, monk
     settings = jobs_on(folder / "my_data.py:load", batch=50)[0]
     key = settings.key
     assert run(settings, key=key, **BACKEND)["key"] == key
-    monkeypatch.setattr(source, "_last", {})  # as in another process
-    monkeypatch.setattr(source, "_digests", {})
+    remembered.forget()  # as in another process
     with pytest.raises(ValueError, match="changed after the run was set up; .* so draw with a fixed seed"):
         run(settings, key=key, **BACKEND)
 

@@ -89,7 +89,9 @@ def test_every_setting_is_part_of_the_key():
         "skipped_statistics": "kept", "accumulator": "chunk=64",
     }  # fmt: skip
     # What says how to read the data is not: the digest of what was read is (test_contents.py, test_own_data.py).
-    assert set(other) | {"data_path", "normalisation", "test_share"} == {field.name for field in fields(RunSettings)}
+    assert set(other) | {"data_path", "normalisation", "test_share", "context"} == {
+        field.name for field in fields(RunSettings)
+    }
     together = {
         "rounding": {"random_bit_count": 7},
         "random_bit_count": {"rounding": "stochastic"},

@@ -248,3 +248,41 @@ def test_add_and_cat_of_shapes_that_do_not_fit() -> None:
 def test_labels_must_be_integers() -> None:
     with pytest.raises(TypeError, match="labels must be integers, got an array of float64"):
         ops.nll_loss(on_tape(MATRIX), np.zeros(2))
+
+
+def test_constants_as_first_operands_and_clamps_with_one_bound() -> None:
+    x = on_tape(np.float32([-4, -1, 2]))
+    assert equal(ops.divide(np.float32([4]), x), np.array([-1, -4, 2]))
+    assert equal(ops.subtract(np.float32([1, 2, 3]), x), np.array([5, 3, 1]))
+    assert equal(ops.clamp(x, None, 0), np.array([-4, -1, 0]))
+    assert equal(ops.clamp(x, -2, None), np.array([-2, -1, 2]))
+    infinite = on_tape(np.float32([-np.inf, np.inf]))
+    assert equal(ops.clamp(infinite, None, None), infinite.value)
+    with pytest.raises(TypeError, match="one of the operands must be a tensor, got ndarray and ndarray"):
+        ops.add(np.ones(2), np.ones(2))  # type: ignore[arg-type]
+
+
+def test_interpolation_to_a_size() -> None:
+    x = on_tape(np.float32([[[[0, 8, 16]]]]))
+    assert equal(ops.upsample_nearest(x, size=(2, 4)), np.array([[[[0, 0, 8, 16]] * 2]]))
+    assert equal(ops.upsample_nearest(x, size=(1, 2)), np.array([[[[0, 8]]]]))
+    # 3 elements to 4 are at -1/8 (0), 5/8, 11/8 and 17/8, and to 2 at 1/4 and 7/4
+    assert equal(ops.upsample_bilinear(x, size=(1, 4)), np.array([[[[0, 5, 11, 16]]]]))
+    assert equal(ops.upsample_bilinear(x, size=(1, 2)), np.array([[[[2, 14]]]]))
+    assert equal(ops.upsample_bilinear(x, align_corners=True, size=(1, 5)), np.array([[[[0, 4, 8, 12, 16]]]]))
+    for given in ({}, {"factor": 2, "size": (2, 2)}):
+        with pytest.raises(ValueError, match="one of factor and size must be given"):
+            ops.upsample_nearest(x, **given)
+
+
+def test_attention_drops_weights_in_training() -> None:
+    q = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
+    tape = Tape(KERNELS, seed=3)
+    x = tape.input(q)
+    y = ops.attention(x, x, x, dropout=0.5, name="a")
+    assert [op.name for op in tape.ops] == ["input", "a.products", "a.scaled", "a.weights", "a.dropped", "a.values"]
+    other = Tape(KERNELS, seed=3)
+    x = other.input(q)
+    scores = ops.scale(ops.matmul(x, ops.permute(x, (0, 2, 1))), 3**-0.5)
+    dropped = ops.dropout(ops.softmax(scores), 0.5)
+    assert equal(y, ops.matmul(dropped, x).value) and 0 < (dropped.value == 0).sum() < dropped.value.size

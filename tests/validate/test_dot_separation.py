@@ -12,9 +12,10 @@ from mpsim.formats import FORMATS, as_format
 from mpsim.kernels.spec_dot import dot as definition
 from mpsim.products.accumulators import Accumulator
 from mpsim.products.tensor_cores import TENSOR_CORES, described
+from mpsim.products.text import product_of
 from mpsim.rounding import encode, round_to
 from mpsim.validate.dot.inputs.edges import edge_batches, edge_rows
-from mpsim.validate.dot.orders.candidates import beside
+from mpsim.validate.dot.orders.candidates import beside, distinct
 from mpsim.validate.dot.orders.separability import inseparable
 from mpsim.validate.dot.orders.separation import adversarial_rows
 from mpsim.validate.dot.subjects import Model, same
@@ -115,3 +116,26 @@ def test_float6_sums_that_float32_has_to_round_are_told_apart() -> None:
     found = [match.accumulator for match in report.matches]
     assert row.accumulator in found
     assert {replace(each, least_alignment=-133) for each in found} == {row.accumulator}
+
+
+IN_PARTS = "product(operand(bfloat16, nearest_even, parts=2), operand(bfloat16, nearest_even, parts=2), order=rising()"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("product(order=alignedlate(8, 24))", "product(order=alignedlate(8, 23))"),
+        ("product(order=alignedlate(8, 24, 31))", "product(order=alignedlate(8, 24, 30))"),
+        (f"{IN_PARTS}, parts=parts(((1, 0), (0, 0))))", f"{IN_PARTS}, parts=parts(((0, 1), (0, 0))))"),
+    ],
+)
+def test_descriptions_with_other_instructions_or_parts_are_not_the_same(one: str, other: str) -> None:
+    """Their steps are the same, but not what a step computes."""
+    products = [product_of(each) for each in (one, other, one)]
+    assert distinct(products, 64) == products[:2]
+
+
+def test_what_computes_the_same_is_compared_once() -> None:
+    """An order with another part for more terms than are compared."""
+    same_sums = [product_of(each) for each in ("rising()", "upto(1000, rising(), pairwise())")]
+    assert distinct([*same_sums, product_of("pairwise()")], 64) == [same_sums[0], product_of("pairwise()")]

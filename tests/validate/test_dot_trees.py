@@ -11,6 +11,7 @@ import pytest
 from mpsim.kernels import load
 from mpsim.products.accumulators import Accumulator
 from mpsim.products.text import product_of
+from mpsim.validate.dot.inputs.matrices import cancelling
 from mpsim.validate.dot.inputs.packing import region_of
 from mpsim.validate.dot.inputs.probes import Prober
 from mpsim.validate.dot.orders.trees import NoTree, Revealer, nodes_of, nodes_of_product
@@ -85,6 +86,34 @@ def test_one_product_holds_all_dot_products_of_one_factor_that_a_region_has_colu
     found = open_dot(product).at(region_of(mask)).dots(*numbers)
     assert len(asked) == calls and {(a.shape, b.shape) for a, b in asked} == {((3, 5), (5, 40))}
     assert found.tolist() == (numbers[0] * numbers[1]).sum(axis=1).tolist()
+
+
+@pytest.mark.parametrize("inputs", ["float32", "bfloat16"])
+def test_dot_products_of_any_factors_in_any_region_are_asked_once(inputs: str) -> None:
+    """Rows in turn that share a left or a right factor, and rows that do not; more than a region has places for."""
+    random = np.random.default_rng(1)
+    for shape in ((1, 7), (7, 1), (3, 5), (4, 4)):
+        for _ in range(8):
+            mask = random.random(shape) < 0.5
+            mask[random.integers(shape[0]), random.integers(shape[1])] = True
+            a, b = random.integers(-3, 4, (2, 60, 3)).astype(np.float32)
+            a[10:30], b[25:50] = a[10], b[25]
+            found = open_dot(lambda a, b: a.astype(np.float32) @ b.astype(np.float32), inputs=inputs).at(
+                region_of(mask)
+            )
+            assert found.dots(a, b).tolist() == (a * b).sum(axis=1).tolist()
+
+
+def test_few_factors_keep_the_rows_cancelling_and_the_last_one() -> None:
+    mask = np.ones((1, 20), bool)
+    narrow = Prober(open_dot(lambda a, b: a @ b).at(region_of(mask)), 9)
+    a, b = cancelling("float32", 9, 64)
+    left, right = narrow.of_few_factors(a, b)
+    assert len(np.unique(left, axis=0)) == 5 and np.array_equal(right, b)  # 20, 20, 20, 3 rows, and the last
+    assert np.array_equal(left[-1], a[-1]) and np.array_equal(left[:20], np.repeat(a[:1], 20, 0))
+    assert np.array_equal(left[:-1, :4] * right[:-1, :4], -left[:-1, 5:] * right[:-1, 5:])
+    whole = Prober(open_dot(lambda a, b: a @ b), 9)
+    assert whole.of_few_factors(a, b)[0] is a
 
 
 def test_factors_are_numbers_of_the_inputs_and_give_the_products() -> None:

@@ -13,11 +13,11 @@ from mpsim.data.dataset import Dataset, LabelledImages
 from mpsim.data.own.items import is_map_dataset, read_items
 from mpsim.data.own.names import chosen_arrays
 from mpsim.data.own.preparation import Normalisation, as_float32, normalise_in_place, split
+from mpsim.data.own.remembered import Parts
 from mpsim.errors import MpsimError, UsageError, UsageTypeError
 from mpsim.interchange import as_array
 
 Array = np.ndarray
-Parts = tuple[LabelledImages, LabelledImages]
 
 #: What ``as_parts`` accepts, for messages.
 ACCEPTED = (
@@ -175,8 +175,8 @@ def _of_datasets(training: LabelledImages, test: Any, test_share: float | None) 
     _check_no_share(test_share)
     if not isinstance(test, LabelledImages):
         raise UsageTypeError("the training part is a Dataset and the test part is not; return two of one kind")
-    for name in ("classes", "image_shape"):
-        ours, other = getattr(training, name), getattr(test, name)
+    for name in ("classes", "image_shape", "vocabulary"):
+        ours, other = getattr(training, name, None), getattr(test, name, None)
         if ours != other:
             raise UsageError(f"the parts must have the same {name}, got {ours} and {other}")
     return training, test

@@ -6,16 +6,19 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from mpsim import checks
 from mpsim.data.dataset import LabelledImages, check_split
-from mpsim.data.digests import digest_of_splits, file_digest
+from mpsim.data.digests import file_digest
+from mpsim.data.own import remembered
 from mpsim.data.own.idx import files_of, read_idx_folder
 from mpsim.data.own.items import fixed_generators
 from mpsim.data.own.npz import read_npz
-from mpsim.data.own.parts import Parts, as_parts
+from mpsim.data.own.parts import as_parts
+from mpsim.data.own.remembered import Parts
 from mpsim.errors import MpsimError, UsageError
 from mpsim.user_code import FileFunction, failure, file_function, line_of
 
@@ -48,12 +51,6 @@ class _Place(NamedTuple):
         return read_idx_folder(self.path) if self.path.is_dir() else read_npz(self.path)
 
 
-#: The data that were read last, under what determines them. Both parts are requested one after the other, often twice.
-_last: dict[tuple[object, ...], Parts] = {}
-#: Digests of data under what determines them.
-_digests: dict[tuple[object, ...], str] = {}
-
-
 def read_arrays(
     path: str | Path, split: str = "train", *, normalisation: str | None = None, test_share: float | None = None
 ) -> LabelledImages:
@@ -69,7 +66,10 @@ def read_arrays(
         OSError: A file cannot be read.
     """
     check_split(split)
-    return _parts(*_known(path, normalisation, test_share))[split == "test"]
+    place = _place(path)
+    identity = place.identity()
+    read = partial(_read, place, identity, normalisation, test_share)
+    return remembered.parts((identity, normalisation, test_share), read)[split == "test"]
 
 
 def arrays_digest(path: str | Path, *, normalisation: str | None = None, test_share: float | None = None) -> str:
@@ -81,15 +81,10 @@ def arrays_digest(path: str | Path, *, normalisation: str | None = None, test_sh
     Raises:
         UsageError, OSError: As for ``read_arrays``.
     """
-    place, key = _known(path, normalisation, test_share)
-    if key not in _digests:
-        _digests[key] = digest_of_splits(*_parts(place, key))
-    return _digests[key]
-
-
-def _known(path: str | Path, normalisation: str | None, test_share: float | None) -> tuple[_Place, tuple[object, ...]]:
     place = _place(path)
-    return place, (place.identity(), normalisation, test_share)
+    identity = place.identity()
+    read = partial(_read, place, identity, normalisation, test_share)
+    return remembered.digest((identity, normalisation, test_share), read)
 
 
 def _place(path: str | Path) -> _Place:
@@ -103,21 +98,17 @@ def _place(path: str | Path) -> _Place:
     return found
 
 
-def _parts(place: _Place, key: tuple[object, ...]) -> Parts:
-    if key not in _last:
-        _last.clear()
-        identity, normalisation, test_share = key
-        given = place.read()
-        try:
-            parts = as_parts(given, normalisation=normalisation, test_share=test_share, name=place.label)  # type: ignore[arg-type]
-        except MpsimError as error:
-            if (line := line_of(error, place.path)) is None:
-                raise
-            raise type(error)(f"{error} (line {line} of {place.path.name})") from error
-        if place.identity() != identity:
-            raise UsageError(f"{place.path} changed while it was read; restart the command")
-        _last[key] = parts
-    return _last[key]
+def _read(place: _Place, identity: tuple[str, ...], normalisation: str | None, test_share: float | None) -> Parts:
+    given = place.read()
+    try:
+        parts = as_parts(given, normalisation=normalisation, test_share=test_share, name=place.label)
+    except MpsimError as error:
+        if (line := line_of(error, place.path)) is None:
+            raise
+        raise type(error)(f"{error} (line {line} of {place.path.name})") from error
+    if place.identity() != identity:
+        raise UsageError(f"{place.path} changed while it was read; restart the command")
+    return parts
 
 
 def _returned(file: FileFunction) -> object:
@@ -160,5 +151,5 @@ def is_place(text: str) -> bool:
     (True, True, True, False)
     """
     checks.instance("data", text, str, "a name of a dataset, or the place of data")
-    by_name = text.endswith((".npz", ".py")) or ".py:" in text or "/" in text or os.sep in text
+    by_name = text.endswith((".npz", ".py", ".txt")) or ".py:" in text or "/" in text or os.sep in text
     return by_name or os.path.isdir(text)

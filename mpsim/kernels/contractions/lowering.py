@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,8 @@ from mpsim.formats import as_format
 from mpsim.products.accumulators import Accumulator
 
 Pair = tuple[int, int]
+#: Tables of at most so many offsets are stored and used again.
+SMALL = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -71,10 +75,19 @@ def offsets(*axes: Pair) -> np.ndarray:
     >>> offsets((2, 10), (3, 1))
     array([ 0,  1,  2, 10, 11, 12])
     """
+    return _small_offsets(axes) if prod(count for count, _ in axes) <= SMALL else _offsets(axes)
+
+
+def _offsets(axes: tuple[Pair, ...]) -> np.ndarray:
     table = np.zeros(1, np.int64)
     for count, stride in axes:
         table = np.add.outer(table, np.arange(count, dtype=np.int64) * stride).ravel()
     return table
+
+
+@lru_cache(maxsize=1024)
+def _small_offsets(axes: tuple[Pair, ...]) -> np.ndarray:
+    return _offsets(axes)  # writable, because Numba would compile its kernels again for arrays that are not
 
 
 def place(x: np.ndarray, top: int, left: int, height: int, width: int, dilation: Pair = (1, 1)) -> np.ndarray:

@@ -265,7 +265,7 @@ def _stage(writer: Writer, stage: Stage, total: int) -> None:
             writer.add(total, c, stage.sums)
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=1 << 11)
 def steps_of(product: Product, length: int, given: frozenset[int] = frozenset()) -> Steps:
     """Returns the steps of a dot product of ``length`` terms, without the operands' conversion.
 

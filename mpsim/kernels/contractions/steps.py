@@ -103,6 +103,8 @@ class Steps(NamedTuple):
     @property
     def most_groups(self) -> int:
         """The largest number of groups of terms in an instruction with scales."""
+        if not self.scaled:
+            return 0
         return max((int(self.places[x]) for what, _, x, _, _ in self.code.tolist() if what == SCALED), default=0)
 
 
@@ -114,6 +116,7 @@ class Writer:
         self.code: list[tuple[int, int, int, int, int]] = []
         self.places: list[int] = []
         self.sums: dict[Sums, int] = {}
+        self._hows: dict[int, tuple[Sums, int]] = {}  # id -> an object that stands in many steps, and its number
         self.aligned: list[AlignedNumbers] = []
         self.late: list[LateNumbers] = []
         self.scaled: list[ScaledNumbers] = []
@@ -135,7 +138,9 @@ class Writer:
         self._free.append(register)
 
     def how(self, sums: Sums) -> int:
-        return self.sums.setdefault(sums, len(self.sums))
+        if (known := self._hows.get(id(sums))) is None:
+            known = self._hows[id(sums)] = sums, self.sums.setdefault(sums, len(self.sums))
+        return known[1]
 
     def run(self, ks: Sequence[int]) -> tuple[int, int]:
         """Appends these k to the places, and returns where they start and how many they are."""
@@ -182,15 +187,15 @@ class Writer:
         return to
 
     def round(self, register: int, sums: Sums) -> None:
-        for each in sums.parts:
+        for each in (sums,) if sums.via is None else sums.parts:
             self.step(ROUND, register, register, 0, self.how(each))
 
     def add(self, left: int, right: int, sums: Sums) -> int:
         """Returns the register of a sum of two, which replaces the left one."""
-        first, *then = sums.parts
-        self.step(ADD, left, left, right, self.how(first))
+        parts = (sums,) if sums.via is None else sums.parts
+        self.step(ADD, left, left, right, self.how(parts[0]))
         self.release(right)
-        for each in then:
+        for each in parts[1:]:
             self.round(left, each)
         return left
 

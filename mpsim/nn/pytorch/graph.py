@@ -12,7 +12,7 @@ import numpy as np
 
 from mpsim.errors import UsageError
 from mpsim.interchange import as_array
-from mpsim.nn.pytorch.network import ImportedNetwork, Instruction, Ref
+from mpsim.nn.pytorch.network import CUMULATIVE, ImportedNetwork, Instruction, Ref
 from mpsim.nn.pytorch.rules import CHECKS, NAMELESS, VIEWS
 
 
@@ -23,7 +23,10 @@ def exported(torch: Any, module: Any, batch: Any, training: bool) -> Any:
         UsageError: It cannot be exported.
     """
     modes = [(part, part.training) for part in module.modules()]
+    averaging = [part for part in module.modules() if getattr(part, "momentum", 0) is None]
     module.train(training)
+    for part in averaging:  # the number of batches, which PyTorch reads here, depends on values
+        part.momentum = CUMULATIVE
     try:
         return torch.export.export(module, (batch,), dynamic_shapes=({0: torch.export.Dim("samples")},))
     except Exception as error:
@@ -35,6 +38,8 @@ def exported(torch: Any, module: Any, batch: Any, training: bool) -> Any:
     finally:
         for part, mode in modes:
             part.training = mode
+        for part in averaging:
+            part.momentum = None
 
 
 def read(program: Any, network: ImportedNetwork) -> None:
@@ -110,18 +115,23 @@ def _instruction(node: Any, network: ImportedNetwork, names: _Names) -> Instruct
     source = network._sources.get(changed or "")
     if op == "aten.add.Tensor" and source is not None and source.endswith("num_batches_tracked"):
         return Instruction(node.name, "count", source, {}, None, line)
-    if not hasattr(node.target, "_schema"):
-        arguments: dict[str, Any] = {"positional": _plain(node.args)}
-    else:
-        arguments = {}
-        for place, argument in enumerate(node.target._schema.arguments):
-            given = (
-                node.args[place] if place < len(node.args) else node.kwargs.get(argument.name, argument.default_value)
-            )
-            arguments[argument.name] = _plain(given)
+    arguments = {argument: _plain(value) for argument, value in arguments_of(node).items()}
     whole = op == "aten.slice.Tensor" and arguments["start"] in (None, 0) and arguments["end"] in (None, 2**63 - 1)
     nameless = op.startswith("python.") or op in NAMELESS or (whole and arguments["step"] == 1)
     return Instruction(node.name, op, "" if nameless else names.of(node), arguments, changed, line)
+
+
+def arguments_of(node: Any) -> dict[str, Any]:
+    """Returns the arguments of a call by their names, with the defaults of those that are not passed."""
+    if not hasattr(node.target, "_schema"):
+        return {"positional": list(node.args)}
+    named = enumerate(node.target._schema.arguments)
+    return {
+        argument.name: node.args[place]
+        if place < len(node.args)
+        else node.kwargs.get(argument.name, argument.default_value)
+        for place, argument in named
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ from mpsim.engine.tensor import Array, Tensor
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.interchange import as_array
 from mpsim.kernels import bind
+from mpsim.nn.pytorch.constants import CONSTANTS
 from mpsim.nn.pytorch.graph import exported, read
 from mpsim.nn.pytorch.modes import compared
 from mpsim.nn.pytorch.network import ImportedNetwork, Instruction, Ref, filled_network
@@ -175,7 +176,7 @@ def _trial(network: ImportedNetwork, batch: Any, graph: Any, only: frozenset[str
 
 def _tried(network: ImportedNetwork, instruction: Instruction, values: dict[str, Any], x: Tensor) -> tuple[Any, Any]:
     """Returns the result of an instruction, or None and why it has none."""
-    if instruction.op not in RULES and instruction.op != "count":
+    if instruction.op not in RULES and instruction.op not in CONSTANTS and instruction.op != "count":
         return None, " is not supported"
     try:
         return network.apply(instruction, values, x), None

@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, NamedTuple
 
-from mpsim.nn.pytorch.graph import line_of
+from mpsim.nn.pytorch.graph import arguments_of, line_of
 from mpsim.nn.pytorch.masks import DRAWS
 
-#: The place of the argument that says whether the function is in training.
-_FLAGS = {
-    "aten.dropout.default": 2,
-    "aten.dropout_.default": 2,
-    "aten.feature_dropout.default": 2,
-    "aten.batch_norm.default": 5,
-}
+#: The arguments that say whether a function is in training, or how much it drops.
+_FLAGS = {"train", "training", "use_input_stats", "dropout_p"}
 
 
 class _Call(NamedTuple):
@@ -74,9 +69,9 @@ def _differences(first: list[_Call], second: list[_Call]) -> list[str]:
 
 def _is_active(call: _Call) -> bool:
     """Returns whether a call of evaluation draws random numbers."""
-    place, arguments = _FLAGS.get(call.function), call.node.args
-    dropout = place is not None and "dropout" in call.function and len(arguments) > place and bool(arguments[place])
-    return dropout or call.function in DRAWS
+    given = arguments_of(call.node)
+    dropout = "dropout" in call.function and given.get("train")
+    return bool(dropout or given.get("dropout_p")) or call.function in DRAWS
 
 
 def _calls(program: Any) -> list[_Call]:
@@ -101,9 +96,8 @@ def _of_interest(program: Any) -> list[Any]:
 
 
 def _arguments(node: Any, names: dict[str, str]) -> object:
-    flag = _FLAGS.get(str(node.target))
-    given = [value for place, value in enumerate(node.args) if place != flag]
-    return _shared_form(given, names), _shared_form(dict(node.kwargs), names)
+    given = {name: value for name, value in arguments_of(node).items() if name not in _FLAGS}
+    return _shared_form(given, names)
 
 
 def _first(node: Any) -> str:

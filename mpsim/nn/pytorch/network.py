@@ -8,14 +8,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import Array, Parameter, Tensor
 from mpsim.errors import UsageTypeError
 from mpsim.interchange import as_array
 from mpsim.nn.module import Module
-from mpsim.nn.pytorch.rules import RULES
+from mpsim.nn.pytorch.constants import CONSTANTS
+from mpsim.nn.pytorch.rules import OPERANDS, RULES, WEIGHTED
 from mpsim.nn.pytorch.values import Call
 from mpsim.ops import scale
+from mpsim.ops.arithmetic import MULTIPLY
 from mpsim.plugins import require
+
+#: The momentum that stands for None, i.e. statistics that are averages over all batches.
+CUMULATIVE = 2.0**-1074
 
 
 class Ref(NamedTuple):
@@ -85,7 +91,36 @@ class ImportedNetwork(Module):
                 part, attribute = self.place(instruction.name)
                 setattr(part, attribute, np.asarray(int(getattr(part, attribute)) + 1, np.int64))
             return None
+        if arguments.get("momentum") == CUMULATIVE and isinstance(mean := instruction.arguments["running_mean"], Ref):
+            part, _ = self.place(self._sources[mean.node])
+            arguments["momentum"] = 1 / max(1, int(vars(part)["num_batches_tracked"]))
+        if instruction.op in CONSTANTS and _are_constants(arguments):
+            host = {name: _on_host(value, x.tape) for name, value in arguments.items()}
+            return CONSTANTS[instruction.op](SimpleNamespace(**host))
+        arguments = {
+            name: self._with_tensors(value, instruction.op, arguments, x, values) for name, value in arguments.items()
+        }
         return RULES[instruction.op](Call(instruction.name, x.tape), SimpleNamespace(**arguments))
+
+    def _with_tensors(self, value: Any, op: str, arguments: dict[str, Any], x: Tensor, values: dict[str, Any]) -> Any:
+        """Returns the value, with a parameter that the function does not take as a weight as a tensor."""
+        if isinstance(value, list):
+            return [self._with_tensors(each, op, arguments, x, values) for each in value]
+        if not isinstance(value, Parameter) or op in WEIGHTED:
+            return value
+        operands = [each for each in arguments.values() if isinstance(each, Tensor | Parameter)]
+        first = operands[0]
+        if (
+            op in OPERANDS
+            and any(isinstance(each, Tensor) for each in operands)
+            and (OPERANDS[op] or value is not first)
+        ):
+            return value
+        key = f"{value.name} as a tensor"
+        if key not in values:
+            one = np.ones((1,) * max(1, len(value.shape)), np.float32)
+            values[key] = x.tape.bind(MULTIPLY, (one,), (value,), value.name)
+        return values[key]
 
     def place(self, name: str) -> tuple[Module, str]:
         """Returns the part that holds a parameter or buffer, and its attribute."""
@@ -94,6 +129,21 @@ class ImportedNetwork(Module):
         for each in path:
             part = getattr(part, each)
         return part, attribute
+
+
+def _are_constants(value: Any) -> bool:
+    """Returns whether a value has nothing that is trained or computed from the input."""
+    if isinstance(value, dict | list):
+        return all(map(_are_constants, value.values() if isinstance(value, dict) else value))
+    return (
+        value is None
+        or isinstance(value, str | int | float)
+        or (hasattr(value, "dtype") and not isinstance(value, Tensor | Parameter))
+    )
+
+
+def _on_host(value: Any, tape: Tape) -> Any:
+    return tape.kernels.to_numpy(value) if hasattr(value, "dtype") and not isinstance(value, np.ndarray) else value
 
 
 def _copied(value: Any, instruction: Instruction) -> Any:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from mpsim.nn.pytorch.masks import RANDOM
+from mpsim.nn.pytorch.rules_composed import COMPOSED
 from mpsim.nn.pytorch.rules_elementwise import ELEMENTWISE
 from mpsim.nn.pytorch.rules_layers import LAYERS
 from mpsim.nn.pytorch.rules_shapes import SHAPES
@@ -30,7 +31,7 @@ _PYTHON: dict[str, Rule] = {
 }
 
 #: "aten.<function>.<overload>", without the _ of functions that overwrite an argument -> the rule.
-RULES: dict[str, Rule] = {**LAYERS, **ELEMENTWISE, **SHAPES, **RANDOM, **_PYTHON}
+RULES: dict[str, Rule] = {**LAYERS, **ELEMENTWISE, **COMPOSED, **SHAPES, **RANDOM, **_PYTHON}
 #: Functions that check something and compute nothing.
 CHECKS = {
     "aten._assert_tensor_metadata.default",
@@ -42,7 +43,7 @@ COPIES = {
     f"aten.{name}"
     for name in (
         "slice.Tensor", "select.int", "chunk.default", "split.Tensor", "split_with_sizes.default", "unbind.int",
-        "expand.default",
+        "expand.default", "expand_as.default", "narrow.default",
     )
 }  # fmt: skip
 #: All functions whose result may share the memory of their first argument in PyTorch.
@@ -51,8 +52,25 @@ VIEWS = COPIES | {
     for name in (
         "view.default", "reshape.default", "flatten.using_ints", "unflatten.int", "unsqueeze.default",
         "squeeze.default", "squeeze.dim", "squeeze.dims", "permute.default", "transpose.int", "t.default",
-        "contiguous.default", "alias.default", "to.dtype", "pixel_shuffle.default",
+        "contiguous.default", "alias.default", "to.dtype", "to.dtype_layout", "pixel_shuffle.default",
+        "pixel_unshuffle.default",
+        "detach.default", "movedim.int", "movedim.intlist", "swapaxes.default", "view_as.default",
+        "reshape_as.default",
     )
 } | {"python.getitem"}  # fmt: skip
+#: Functions that take parameters as weights. Elsewhere a parameter becomes a tensor, by an op of its name.
+WEIGHTED = {
+    f"aten.{name}"
+    for name in (
+        "conv1d.default", "conv2d.default", "conv2d.padding", "conv_transpose2d.input", "linear.default",
+        "batch_norm.default", "layer_norm.default", "group_norm.default", "instance_norm.default", "rms_norm.default",
+        "embedding.default", "prelu.default",
+    )
+}  # fmt: skip
+#: Functions of two operands of which the second may be a parameter, or with the value True also the first.
+OPERANDS = {
+    "aten.add.Tensor": True, "aten.mul.Tensor": True, "aten.sub.Tensor": True, "aten.div.Tensor": False,
+    "aten.addmm.default": True, "aten.baddbmm.default": True,
+}  # fmt: skip
 #: Functions that are never an op.
 NAMELESS = (VIEWS - COPIES) | RANDOM.keys() | {"aten.sym_size.int"}

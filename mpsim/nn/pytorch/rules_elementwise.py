@@ -6,10 +6,12 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from mpsim import ops
 from mpsim.engine.tensor import Parameter, Tensor
 from mpsim.nn.pytorch.masks import Draws, multiplied, of_mask
-from mpsim.nn.pytorch.values import Call, constant, need, tensor
+from mpsim.nn.pytorch.values import Call, axis_of, constant, need, tensor
 
 
 def _unary(op: Callable[..., Tensor]) -> Callable[[Call, SimpleNamespace], Tensor]:
@@ -52,6 +54,8 @@ def _subtract(call: Call, a: SimpleNamespace) -> Any:
         return ops.shift(tensor(first, "a difference"), -second, name=call.name)
     if isinstance(first, Tensor):
         return ops.subtract(first, second, name=call.name)
+    if isinstance(first, np.ndarray):
+        return ops.subtract(first, tensor(second, "a difference"), name=call.name)
     negative = ops.scale(tensor(second, "a difference"), -1.0, name=f"{call.name}.negative")
     return ops.shift(negative, first, name=call.name) if _number(first) else ops.add(negative, first, name=call.name)
 
@@ -74,26 +78,22 @@ def _multiply(call: Call, a: SimpleNamespace) -> Any:
 def _divide(call: Call, a: SimpleNamespace) -> Any:
     if (random := of_mask("divide", a.self, a.other)) is not None:
         return random
-    first, second = _operands(call, a)
-    second = constant(second, call.tape) if _number(second) else second
-    return ops.divide(tensor(first, "a quotient"), second, name=call.name)
-
-
-def _power(call: Call, a: SimpleNamespace) -> Any:
-    need(a.exponent in (0.5, 2), f"the power {a.exponent} (2 and 0.5 are)")
-    x = tensor(a.self)
-    return ops.multiply(x, x, name=call.name) if a.exponent == 2 else ops.sqrt(x, name=call.name)
+    need(not getattr(a, "rounding_mode", None), "a quotient that is rounded to an integer")
+    first, second = (constant(each, call.tape) if _number(each) else each for each in _operands(call, a))
+    return ops.divide(first, second, name=call.name)
 
 
 def _clamp(call: Call, a: SimpleNamespace) -> Any:
-    low, high = (a.min, a.max) if hasattr(a, "min") else (a.min_val, a.max_val)
-    need(low is not None and high is not None, "clamp without min or without max")
+    low, high = (getattr(a, name, getattr(a, f"{name}_val", None)) for name in ("min", "max"))
     return ops.clamp(tensor(a.self), low, high, name=call.name)
 
 
 def _softplus(call: Call, a: SimpleNamespace) -> Any:
-    need((a.beta, a.threshold) == (1, 20), f"softplus with beta={a.beta}, threshold={a.threshold} (1 and 20 are)")
-    return ops.softplus(tensor(a.self), name=call.name)
+    need(a.threshold >= 20, f"softplus with threshold={a.threshold} (20 and above are)")
+    if a.beta == 1:
+        return ops.softplus(tensor(a.self), name=call.name)
+    inside = ops.scale(tensor(a.self), a.beta, name=f"{call.name}.beta")
+    return ops.scale(ops.softplus(inside, name=f"{call.name}.softplus"), 1 / a.beta, name=call.name)
 
 
 def _mish(call: Call, a: SimpleNamespace) -> Any:
@@ -116,8 +116,11 @@ def _softmax(call: Call, a: SimpleNamespace) -> Any:
 
 def _log_softmax(call: Call, a: SimpleNamespace) -> Any:
     x = tensor(a.self)
-    need(len(x.shape) == 2 and a.dim in (1, -1), "log_softmax along another axis than the last of (N, C)")
-    return ops.log_softmax(x, name=call.name)
+    axis = axis_of(a.dim, x)
+    order = [*(each for each in range(len(x.shape)) if each != axis), axis]
+    last = ops.permute(x, order) if axis != len(order) - 1 else x
+    y = ops.reshape(ops.log_softmax(ops.reshape(last, (-1, last.shape[-1])), name=call.name), last.shape)
+    return ops.permute(y, [order.index(each) for each in range(len(order))]) if axis != len(order) - 1 else y
 
 
 ELEMENTWISE: dict[str, Callable[[Call, SimpleNamespace], Any]] = {
@@ -134,7 +137,7 @@ ELEMENTWISE: dict[str, Callable[[Call, SimpleNamespace], Any]] = {
     "aten.neg.default": lambda call, a: ops.scale(tensor(a.self), -1.0, name=call.name),
     "aten.square.default": lambda call, a: ops.multiply(tensor(a.self), a.self, name=call.name),
     "aten.hardtanh.default": _clamp, "aten.clamp.default": _clamp, "aten.softplus.default": _softplus,
-    "aten.mish.default": _mish, "aten.pow.Tensor_Scalar": _power,
+    "aten.clamp_min.default": _clamp, "aten.clamp_max.default": _clamp, "aten.mish.default": _mish,
     "aten.add.Tensor": _add, "aten.add.Scalar": _add, "aten.sub.Tensor": _subtract, "aten.sub.Scalar": _subtract,
     "aten.rsub.Scalar": _reverse_subtract, "aten.rsub.Tensor": _reverse_subtract,
     "aten.mul.Tensor": _multiply, "aten.mul.Scalar": _multiply,

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from mpsim import ops
-from mpsim.engine.tensor import Tensor
+from mpsim.engine.tensor import Parameter, Tensor
 from mpsim.nn.convolution import window_padding
+from mpsim.nn.pytorch.rules_composed import matrix_product
 from mpsim.nn.pytorch.values import Call, constant, need, optional_parameter, parameter, tensor
 
 
@@ -46,20 +49,25 @@ def _conv_transpose2d(call: Call, a: SimpleNamespace) -> Tensor:
 
 
 def _linear(call: Call, a: SimpleNamespace) -> Tensor:
-    return ops.linear(tensor(a.input, "a linear layer"), *_weights(a), name=call.name)
-
-
-def _matmul(call: Call, a: SimpleNamespace) -> Tensor:
-    other = a.other if hasattr(a, "other") else a.mat2
-    return ops.matmul(tensor(a.self, "a product"), tensor(other, "a product"), name=call.name)
+    x = tensor(a.input, "a linear layer")
+    if not isinstance(a.weight, Tensor):
+        return ops.linear(x, *_weights(a), name=call.name)
+    weight = ops.permute(a.weight, (1, 0))
+    if a.bias is None:
+        return matrix_product(call, x, weight)
+    y = matrix_product(Call(f"{call.name}.product", call.tape), x, weight)
+    return ops.add(y, a.bias if isinstance(a.bias, Tensor | Parameter) else constant(a.bias, call.tape), name=call.name)
 
 
 def _attention(call: Call, a: SimpleNamespace) -> Tensor:
-    need(not a.dropout_p, "dropout in attention")
     need(not a.enable_gqa, "attention with fewer heads of keys")
-    mask = None if a.attn_mask is None else constant(a.attn_mask, call.tape)
+    mask = a.attn_mask
+    if mask is not None:
+        allowed = isinstance(mask, np.ndarray) and mask.dtype == bool
+        mask = np.where(mask, 0, -np.inf).astype(np.float32) if allowed else constant(mask, call.tape)
     q, k, v = (tensor(each, "attention") for each in (a.query, a.key, a.value))
-    return ops.attention(q, k, v, mask, causal=a.is_causal, factor=a.scale, name=call.name)
+    given = {"causal": a.is_causal, "factor": a.scale, "dropout": a.dropout_p}
+    return ops.attention(q, k, v, mask, **given, name=call.name)
 
 
 def _batch_norm(call: Call, a: SimpleNamespace) -> Tensor:
@@ -99,7 +107,8 @@ def _rms_norm(call: Call, a: SimpleNamespace) -> Tensor:
 
 def _embedding(call: Call, a: SimpleNamespace) -> Tensor:
     need(a.padding_idx == -1, "an embedding with padding_idx")
-    return ops.embedding(tensor(a.indices, "an embedding"), parameter(a.weight, "the weight"), name=call.name)
+    tokens = call.tape.input(a.indices) if isinstance(a.indices, np.ndarray) else tensor(a.indices, "an embedding")
+    return ops.embedding(tokens, parameter(a.weight, "the weight"), name=call.name)
 
 
 def _max_pool2d(call: Call, a: SimpleNamespace) -> Tensor:
@@ -126,9 +135,28 @@ def _adaptive_max(call: Call, a: SimpleNamespace) -> list:
     return [ops.adaptive_max_pool2d(tensor(a.self, "pooling"), _sizes(a.output_size), name=call.name), None]
 
 
+def _row(op: Callable[..., Any]) -> Callable[[Call, SimpleNamespace], Any]:
+    """Returns the rule of pooling along one axis: that of images of one row."""
+
+    def rule(call: Call, a: SimpleNamespace) -> Any:
+        x = tensor(a.self, "pooling")
+        given = dict(vars(a))
+        for name, other in (("kernel_size", 1), ("stride", 1), ("padding", 0), ("dilation", 1), ("output_size", 1)):
+            if given.get(name):
+                given[name] = [other, *given[name]]
+        given["self"] = ops.reshape(x, (*x.shape[:-1], 1, x.shape[-1]))
+        y = op(call, SimpleNamespace(**{"divisor_override": None, **given}))
+        results = y if isinstance(y, list) else [y]
+        rows = [None if each is None else ops.reshape(each, (*each.shape[:-2], each.shape[-1])) for each in results]
+        return rows if isinstance(y, list) else rows[0]
+
+    return rule
+
+
 def _dropout(leading: int | None) -> Callable[[Call, SimpleNamespace], Tensor]:
     def rule(call: Call, a: SimpleNamespace) -> Tensor:
-        need(a.train, "dropout that is not in training when the module is")
+        if not a.train:
+            return tensor(a.input, "dropout")
         need(a.p < 1, "dropout of everything")
         return ops.dropout(tensor(a.input, "dropout"), a.p, leading=leading, name=call.name)
 
@@ -140,19 +168,25 @@ _MODES = {"constant": "zeros", "reflect": "reflect", "replicate": "replicate", "
 
 
 def _pad(call: Call, a: SimpleNamespace) -> Tensor:
-    need(a.mode != "constant" or not a.value, f"padding with {a.value}")
     sides = list(a.pad)
     widths = [(sides[i], sides[i + 1]) for i in range(len(sides) - 2, -1, -2)]
-    return ops.pad(tensor(a.self, "padding"), widths, _MODES[a.mode], name=call.name)
+    x = tensor(a.self, "padding")
+    if a.mode != "constant" or not a.value:
+        return ops.pad(x, widths, _MODES[a.mode], name=call.name)
+    inside = np.pad(np.ones(x.shape[len(x.shape) - len(widths) :], bool), [(max(0, b), max(0, c)) for b, c in widths])
+    need(min(map(min, widths)) >= 0, f"padding with {a.value} by negative widths")
+    padded = ops.pad(x, widths, name=f"{call.name}.zeros")
+    return ops.add(padded, np.where(inside, 0, a.value).astype(np.float32), name=call.name)
 
 
 def _upsample(op: Callable[..., Tensor]) -> Callable[[Call, SimpleNamespace], Tensor]:
     def rule(call: Call, a: SimpleNamespace) -> Tensor:
         x = tensor(a.input, "interpolation")
-        factors = a.scale_factors or [size / old for size, old in zip(a.output_size, x.shape[2:], strict=True)]
-        need(all(factor >= 1 and factor == int(factor) for factor in factors), f"interpolation by factors {factors}")
         corners = {"align_corners": a.align_corners} if hasattr(a, "align_corners") else {}
-        return op(x, tuple(int(factor) for factor in factors), **corners, name=call.name)
+        if a.output_size:
+            return op(x, size=tuple(int(size) for size in a.output_size), **corners, name=call.name)
+        need(all(factor == int(factor) for factor in a.scale_factors), f"interpolation by factors {a.scale_factors}")
+        return op(x, tuple(int(factor) for factor in a.scale_factors), **corners, name=call.name)
 
     return rule
 
@@ -160,12 +194,13 @@ def _upsample(op: Callable[..., Tensor]) -> Callable[[Call, SimpleNamespace], Te
 LAYERS: dict[str, Callable[[Call, SimpleNamespace], Any]] = {
     "aten.conv2d.default": _conv2d, "aten.conv2d.padding": _conv2d, "aten.conv1d.default": _conv1d,
     "aten.conv_transpose2d.input": _conv_transpose2d, "aten.linear.default": _linear,
-    "aten.matmul.default": _matmul, "aten.bmm.default": _matmul,
     "aten.scaled_dot_product_attention.default": _attention,
     "aten.batch_norm.default": _batch_norm, "aten.layer_norm.default": _layer_norm,
     "aten.group_norm.default": _group_norm, "aten.instance_norm.default": _instance_norm,
     "aten.rms_norm.default": _rms_norm, "aten.embedding.default": _embedding,
     "aten.max_pool2d.default": _max_pool2d, "aten.avg_pool2d.default": _avg_pool2d,
+    "aten.max_pool1d.default": _row(_max_pool2d), "aten.avg_pool1d.default": _row(_avg_pool2d),
+    "aten.adaptive_avg_pool1d.default": _row(_adaptive_avg), "aten.adaptive_max_pool1d.default": _row(_adaptive_max),
     "aten.adaptive_avg_pool2d.default": _adaptive_avg, "aten.adaptive_max_pool2d.default": _adaptive_max,
     "aten.dropout.default": _dropout(None), "aten.feature_dropout.default": _dropout(2),
     "aten.pad.default": _pad, "aten.upsample_nearest2d.vec": _upsample(ops.upsample_nearest),

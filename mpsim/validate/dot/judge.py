@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from mpsim.products.accumulators import Summation
 from mpsim.rounding import round_to
 from mpsim.validate.dot.inputs.matrices import cancelling
 from mpsim.validate.dot.inputs.probes import Order, Prober
+from mpsim.validate.dot.orders.candidates import sums_of
 from mpsim.validate.dot.results import WIDE, Difference, Tried, is_drawn
 from mpsim.validate.dot.shapes import LargestProduct
 from mpsim.validate.dot.subjects import Model, same
@@ -26,6 +27,8 @@ Rows = tuple[Array, Array, Array]
 DIFFERENT = -1
 #: Dot products that candidates are compared on first; candidates that are compared on everything where none is equal.
 FEW, CLOSEST = 32, 3
+#: Of these, each so many is tried first.
+THIN = 8
 #: Numbers of terms that only a few sums are asked for: loops may have code of their own for any of them.
 OTHER_TERMS = (2, 4, 5, 7, 8, 12, 16, 17, 24, 31, 32, 48, 65, 127, 129)
 
@@ -43,6 +46,7 @@ class Judge:
         self._rows: dict[int, Rows] = {}
         self._known: dict[tuple[Summation, int], Tried] = {}
         self._checked: dict[Summation, int] = {}  # probes that it gives, after every random matrix
+        self._computed: dict[object, bool] = {}  # (what is computed, what was asked) -> whether it gives the answers
 
     def equal(self, accumulator: Summation) -> bool:
         """Whether it gives every answer so far; ends at the first that it does not, or that it has no tree for."""
@@ -56,13 +60,28 @@ class Judge:
         checked = self._checked.get(accumulator, 0)
         if checked == 0 and not self._begins_well(accumulator):
             checked = DIFFERENT
-        if checked == 0 and not all(self._agreeing(accumulator, corpus).all() for corpus in self._corpora):
+        if checked == 0 and not all(self._gives_corpus(accumulator, place) for place in range(len(self._corpora))):
             checked = DIFFERENT
-        asked = self.prober.asked
-        while 0 <= checked < len(asked):
-            checked = checked + 1 if self.gives(accumulator, asked[checked]) else DIFFERENT
+        while 0 <= checked < len(self.prober.asked):
+            checked = checked + 1 if self._gives_probes(accumulator, checked) else DIFFERENT
         self._checked[accumulator] = checked
         return checked != DIFFERENT
+
+    def _once(self, accumulator: Summation, length: int, what: object, gives: Callable[[], bool]) -> bool:
+        """What ``gives`` says of this accumulator, or of another that computes the same of so many terms."""
+        key = sums_of(accumulator, length), what
+        if key not in self._computed:
+            self._computed[key] = gives()
+        return self._computed[key]
+
+    def _gives_corpus(self, accumulator: Summation, place: int) -> bool:
+        corpus = self._corpora[place]
+        agrees = lambda: bool(self._agreeing(accumulator, corpus).all())  # noqa: E731
+        return self._once(accumulator, corpus[1].shape[1], ("corpus", place), agrees)
+
+    def _gives_probes(self, accumulator: Summation, place: int) -> bool:
+        rows = self.prober.asked[place]
+        return self._once(accumulator, self.prober.length, ("probes", place), lambda: self.gives(accumulator, rows))
 
     def _begins_well(self, accumulator: Summation) -> bool:
         """Whether it gives some of the answers of every number of terms: quick, and most candidates do not."""
@@ -71,12 +90,14 @@ class Judge:
 
     def gives_terms(self, accumulator: Summation, length: int) -> bool:
         """Whether it gives some random results of ``length`` terms, of each kind that there is."""
-        return self.gives(accumulator, self._few(length))
+        rows = self._few(length)
+        gives = lambda: self.gives(accumulator, _thinned(rows)) and self.gives(accumulator, rows)  # noqa: E731
+        return self._once(accumulator, length, "few", gives)
 
     def gives_length(self, accumulator: Summation, length: int) -> bool:
         """Whether it gives every random result of ``length`` terms."""
-        corpora = (each for each in self._corpora if each[1].shape[1] == length)
-        return all(self._agreeing(accumulator, each).all() for each in corpora)
+        places = (place for place, each in enumerate(self._corpora) if each[1].shape[1] == length)
+        return all(self._gives_corpus(accumulator, place) for place in places)
 
     def _few(self, length: int) -> Rows:
         """Some random results of ``length`` terms: of numbers of terms without random matrices, asked for now."""
@@ -90,7 +111,7 @@ class Judge:
                 left, right, given = (np.concatenate(each) for each in rows)
                 self._rows[length] = left, np.ascontiguousarray(right), given
             else:
-                a, b = cancelling(self.prober.subject.inputs, length, 4 * FEW)
+                a, b = self.prober.of_few_factors(*cancelling(self.prober.subject.inputs, length, 4 * FEW))
                 self._rows[length] = a, b, self.prober.of_length(length).ask_numbers(a, b)
         return self._rows[length]
 
@@ -190,6 +211,12 @@ class Judge:
         places = np.argwhere(self._counted)[:4].tolist()
         asked += [(a[i], b.T[j], found[i, j]) for _, a, b, found in self._corpora for i, j in places]
         return all(same(np.asarray(found), _in_float64(a, b, self.output)).all() for a, b, found in asked)
+
+
+def _thinned(rows: Rows) -> Rows:
+    """Some of the rows: most candidates fail on these already."""
+    a, b, found = (np.ascontiguousarray(each[::THIN]) for each in rows)
+    return a, b, found
 
 
 def _in_float64(a: Array, b: Array, output: str) -> Array:

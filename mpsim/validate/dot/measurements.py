@@ -13,13 +13,14 @@ from mpsim.products.text import text_of
 from mpsim.products.words import sentence_of
 from mpsim.validate.dot.inputs import probes
 from mpsim.validate.dot.inputs.probes import Measurement, Order, Prober
+from mpsim.validate.dot.inputs.widths import find_least_alignment, find_rounding, find_widths
 
 
 def widths(prober: Prober, order: Order) -> dict[str, Any]:
     """Name -> value of what the probes measure if the order is the one recognised: what candidates are made of."""
-    found = probes.find_widths(prober, order)
+    found = find_widths(prober, order)
     bits = found[0].value
-    found.append(probes.find_rounding(prober, order, bits))
+    found.append(find_rounding(prober, order, bits))
     if order.terms > 1:
         found.append(_least(prober, found[1].value, found[2].value or ""))
     return {m.name: m.value for m in found if m.value is not None}
@@ -28,7 +29,7 @@ def widths(prober: Prober, order: Order) -> dict[str, Any]:
 def _least(prober: Prober, aligned: int, rounding: str) -> Measurement:
     wide = prober.subject.output in ("float32", "float64")
     toward_zero = wide if rounding not in DIRECTED else rounding == "toward_zero"
-    return probes.find_least_alignment(prober, aligned, toward_zero)
+    return find_least_alignment(prober, aligned, toward_zero)
 
 
 def statements(prober: Prober, order: Order, confirmed: Sequence[Summation]) -> list[Measurement]:
@@ -46,7 +47,7 @@ def statements(prober: Prober, order: Order, confirmed: Sequence[Summation]) -> 
         return [Measurement("order", "exact", words)]
     known = _order_of(first, order, prober.length)
     found = known.measurements(prober.length)
-    measured = probes.find_widths(prober, known)
+    measured = find_widths(prober, known)
     found += measured
     found.append(_agreed("rounding", confirmed, _ROUNDINGS, "the rounding of a sum does not show"))
     if prober.inputs.mantissa_bits < 12:

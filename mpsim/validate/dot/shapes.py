@@ -199,8 +199,5 @@ def largest_operands(subject: DotSubject, length: int, seed: int, side: int = LA
     """Normal numbers of the inputs' format, (side, length) twice."""
     random = np.random.default_rng(seed)
     shape = (side, length)
-    a, b = (
-        round_to(random.standard_normal(shape).astype(np.float32), subject.inputs, backend="reference", threads=1)
-        for _ in range(2)
-    )
+    a, b = (round_to(random.standard_normal(shape).astype(np.float32), subject.inputs, threads=1) for _ in range(2))
     return (a, b) if as_format(subject.inputs).has_nan else (np.nan_to_num(a), np.nan_to_num(b))

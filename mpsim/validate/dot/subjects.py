@@ -19,7 +19,7 @@ from mpsim.products.stages import AddC, Product, Scale
 from mpsim.products.tensor_cores import family_of
 from mpsim.rounding import encode, round_to
 from mpsim.validate.answers import SubjectError
-from mpsim.validate.dot.inputs.packing import Region, packed, region_of
+from mpsim.validate.dot.inputs.packing import Region, diagonal, packed
 from mpsim.validate.subjects import worker
 from mpsim.validate.subjects.calling import Callee, InProcess
 from mpsim.validate.subjects.casts import values_of
@@ -104,8 +104,7 @@ class DotSubject:
         """float32 (M, K) times (K, N), numbers of the inputs' format -> float64 (M, N), exactly what was answered.
         given: what it is passed beside them; None for numbers that change no sum."""
         if self.form != "dot":
-            shape = (len(a), b.shape[1])
-            return self._answer(a, b, shape, neutral(self.required, shape, self.neutral) if given is None else given)
+            return self._product(as_inputs(a, self.inputs), as_inputs(b, self.inputs), given)
         rows, columns = len(a), b.shape[1]
         return self.dots(np.repeat(a, columns, 0), np.tile(b.T, (rows, 1))).reshape(rows, columns)
 
@@ -116,8 +115,8 @@ class DotSubject:
             return self._in_matrices(a, b)
         found = np.empty(len(a))
         for start in range(0, len(a), VECTORS):
-            left, right = (x[start : start + VECTORS] for x in (a, b))
-            found[start : start + VECTORS] = self._answer(left, right, (len(left),))
+            left, right = (as_inputs(x[start : start + VECTORS], self.inputs) for x in (a, b))
+            found[start : start + VECTORS] = self._answer(left, right, left.words.shape[:1])
         return found
 
     def depends_on_addresses(self, a: Array, b: Array) -> list[int]:
@@ -133,18 +132,19 @@ class DotSubject:
         return [shift for shift, each in answers.items() if not same(values_of(each, self.name), found).all()]
 
     def _in_matrices(self, a: Array, b: Array) -> Array:
-        region = self.region or region_of(np.eye(self.side, dtype=bool))
-        found, start = np.empty(len(a)), 0
-        while start < len(a):
-            left, right, rows, columns = packed(region, a[start:], b[start:])
-            stop = start + len(rows)
-            found[start:stop] = self.matmul(left, np.ascontiguousarray(right.T))[rows, columns]
-            start = stop
+        region, found = self.region or diagonal(self.side), np.empty(len(a))
+        left, right, zero = (as_inputs(x, self.inputs) for x in (a, b, np.zeros((), np.float32)))
+        for each in packed(region, left.words, right.words, zero.words):
+            operands = Typed(left.type, each.left), Typed(left.type, np.ascontiguousarray(each.right.T))
+            found[each.start : each.stop] = self._product(*operands)[each.rows, each.columns]
         return found
 
-    def _answer(self, a: Array, b: Array, shape: tuple[int, ...], given: Mapping[str, Typed] = NOTHING) -> Array:
-        others = [given.get(name, ABSENT) for name in self.beside]
-        operands = as_inputs(a, self.inputs), as_inputs(b, self.inputs)
+    def _product(self, a: Typed, b: Typed, given: Mapping[str, Typed] | None = None) -> Array:
+        shape = a.words.shape[0], b.words.shape[1]
+        return self._answer(a, b, shape, neutral(self.required, shape, self.neutral) if given is None else given)
+
+    def _answer(self, a: Typed, b: Typed, shape: tuple[int, ...], given: Mapping[str, Typed] = NOTHING) -> Array:
+        operands, others = (a, b), [given.get(name, ABSENT) for name in self.beside]
         try:
             answers = self.callee.call([*operands, *others], 16 * math.prod(shape) + 64)
         except SubjectError as error:
@@ -155,15 +155,16 @@ class DotSubject:
             raise SubjectError(f"{self.name} answered {len(answers)} arrays; expected one matrix")
         answer = answers[0]
         if answer.words.shape != shape:
-            raise SubjectError(f"{self.name} answered shape {answer.words.shape} to {a.shape} times {b.shape}")
+            raise SubjectError(
+                f"{self.name} answered shape {answer.words.shape} to {a.words.shape} times {b.words.shape}"
+            )
         if answer.type == f"uint{FORMATS[self.inputs].code_bits}" and answer.type in ("uint8", "uint16"):
             answer = Typed(self.inputs, answer.words)  # codes of the operands' format
         if answer.type.startswith(("int", "uint")):
             raise SubjectError(f"{self.name} answered {answer.type}; expected floats of at most 64 bits")
+        sizes = f"{a.words.shape} times {b.words.shape}"
         if self.output not in ("", answer.type):
-            raise SubjectError(
-                f"{self.name} answered {self.output} at first, and {answer.type} to {a.shape} times {b.shape}"
-            )
+            raise SubjectError(f"{self.name} answered {self.output} at first, and {answer.type} to {sizes}")
         self.output = answer.type
         return values_of(answer, self.name)
 

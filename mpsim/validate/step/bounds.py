@@ -17,7 +17,8 @@ from mpsim.kernels.contract import CONTRACT, Array, Pair, Shape
 from mpsim.products.passes import PASSES, Accumulators
 from mpsim.validate.step.noise import MORE, UNIT, Bound, bound_of, bounded, of_sums, quantum_of, value_of
 
-#: Kernels that multiply.
+#: Kernels whose order a layer's ``sums`` says, and kernels that multiply.
+SUMS = ("channel_sum", "avg_pool2d")
 PRODUCTS = ("matmul", "conv2d", "conv2d_input_gradient", "conv2d_weight_gradient")
 
 #: Kernels whose bounds have the errors of their arguments. Others take these for exact.
@@ -62,6 +63,9 @@ def bound_kernels(kernels: Kernels, described: Accumulators = Accumulators()) ->
         forward, by_input, by_weight = (exact if each in says else bounds for each in PASSES)
         derivative = in_one_order(vars(bounds))
         derivative.by_input, derivative.by_weight = by_input, by_weight
+        if "sums" in says:
+            forward = in_one_order(vars(forward))
+            forward.sums = derivative.sums = in_one_order(vars(bounds) | {name: others[name] for name in SUMS})
         return forward, derivative
 
     bounds.of_layer = of_layer

@@ -22,13 +22,13 @@ from mpsim.kernels import DEFAULT_BACKEND, Kernels
 from mpsim.kernels.contract import Array
 from mpsim.losses import Loss, loss_of
 from mpsim.nn import Module
-from mpsim.ops import may_multiply
+from mpsim.ops import may_multiply, sums_of
 from mpsim.process import default_float_environment
 from mpsim.products.accumulators import Accumulator
 from mpsim.products.passes import Accumulators, Choice
 from mpsim.recording.order import in_order_of_computation
 from mpsim.recording.reading import read_step
-from mpsim.trace import Trace, trace
+from mpsim.trace import Trace, check_layers, trace
 from mpsim.training.passes import both_passes
 from mpsim.training.semantics import Semantics, as_semantics
 from mpsim.validate.answers import Verdict
@@ -101,7 +101,7 @@ class TeacherReport:
         products = [tensor for tensor in self.tensors if tensor.name in self.described]
         if products:
             same = sum(tensor.equal for tensor in products)
-            lines.append(f"{len(products)} of them are products in a described order: {same} equal")
+            lines.append(f"{len(products)} of them are sums in a described order: {same} equal")
         for tensor in suspects[:10]:
             lines += [f"  {tensor}", *(f"    {line}" for line in self.details(tensor))]
         if len(suspects) > 10:
@@ -169,7 +169,7 @@ def teacher_forced(
     semantics = as_semantics(semantics)
     criterion = loss_of(file.index.get("loss", "cross_entropy") if loss is None else loss)
     traced = _traced(file, model, plan, criterion)
-    described.check_layers([op.name for op in traced.ops if may_multiply(op.kind)])
+    check_layers(described, traced)
     with default_float_environment():
         kernels = backends.bind(backend, threads := checks.threads(threads), described.over(accumulator).simplest)
         teacher = Teacher(file, traced, plan, semantics, kernels)
@@ -197,9 +197,14 @@ def _module_notes(names: Sequence[object]) -> list[str]:
 
 
 def _described_tensors(traced: Trace, described: Accumulators) -> Iterator[str]:
-    """The names of tensors that products of a described order make; of a finished gradient, that alone."""
+    """The names of tensors that sums of a described order make; of a finished gradient, that alone."""
     for op in traced.ops:
-        passes = described.says(op.name) if may_multiply(op.kind) else set()
+        says = described.says(op.name)
+        passes = says if may_multiply(op.kind) else set()
+        if "sums" in says and sums_of(op.kind) == "bias":
+            yield f"GP/{op.index}/1"
+        if "sums" in says and sums_of(op.kind) == "output":
+            yield f"Y/{op.index}/0"
         producer = op.producers[0]
         if "forward" in passes:
             yield f"Y/{op.index}/0"

@@ -162,14 +162,18 @@ def of_function(function: Callable[..., object], arguments: str = "numpy", form:
         named = {name: given(x) if x.words.ndim else given(x).item() for name, x in others if x.type}
         with np.errstate(all="ignore"):
             answer = function(*map(given, arrays[:2] if form == "matmul" else arrays), **named)
+        return answers(answer)
+
+    def answers(answer: object) -> list[Typed]:
         if isinstance(answer, tuple | list) and not all(isinstance(each, int | float | np.generic) for each in answer):
             return [typed(part) for part in answer]
         return [typed(answer)]
 
     def dots(arrays: Sequence[Typed]) -> list[Typed]:
         shift = int(arrays[2].words[0]) if len(arrays) > 2 else 0
-        (left, x), (right, y) = ((each.type, aligned_rows(each.words, shift)) for each in arrays[:2])
-        found = [call((Typed(left, row), Typed(right, column)))[0] for row, column in zip(x, y, strict=True)]
+        x, y = (given(Typed(each.type, aligned_rows(each.words, shift))) for each in arrays[:2])
+        with np.errstate(all="ignore"):
+            found = [answers(function(row, column))[0] for row, column in zip(x, y, strict=True)]
         return [Typed(found[0].type, np.stack([each.words.reshape(()) for each in found]))]
 
     return dots if form == "dot" else call

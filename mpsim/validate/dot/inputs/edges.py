@@ -211,5 +211,5 @@ def _special(inputs: Format, length: int) -> tuple[Array, Array]:
 
 
 def _in_format(x: Array, inputs: Format) -> Array:
-    rounded = round_to(x, inputs, "toward_zero", "saturate_propagate", backend="reference", threads=1)
+    rounded = round_to(x, inputs, "toward_zero", "saturate_propagate", threads=1)
     return np.asarray(rounded)

@@ -37,7 +37,7 @@ def random_matrices(inputs: str, length: int, shape: tuple[int, int], seed: int)
             if name == "cancelling" and k > 1:
                 half = k // 2
                 a[:, -half:], b[:, -half:] = -a[:, :half], b[:, :half]
-            a, b = (round_to(x, inputs, overflow="saturate_propagate", backend="reference") for x in (a, b))
+            a, b = (round_to(x, inputs, overflow="saturate_propagate", threads=1) for x in (a, b))
             if not format.has_nan:
                 a, b = np.nan_to_num(a, nan=0.0), np.nan_to_num(b, nan=0.0)
             yield f"{name}, K = {k}", a, np.ascontiguousarray(b.T)
@@ -69,7 +69,7 @@ def cancelling(inputs: str, length: int, count: int) -> tuple[Array, Array]:
     half = length // 2
     if half:
         a[:, -half:], b[:, -half:] = -a[:, :half], b[:, :half]
-    a, b = (round_to(x, inputs, overflow="saturate_propagate", backend="reference") for x in (a, b))
+    a, b = (round_to(x, inputs, overflow="saturate_propagate", threads=1) for x in (a, b))
     if format.has_negative_zero:  # the sign of what is left shows which sums begin with +0
         a[-1], b[-1] = -0.0, 1.0
     return (a, b) if format.has_nan else (np.nan_to_num(a), np.nan_to_num(b))
@@ -102,5 +102,5 @@ def vectors(inputs: str, length: int, seed: int, count: int = REPEATS) -> Vector
     half = length // 2
     if half:
         x[1::2, -half:], y[1::2, -half:] = -x[1::2, :half], y[1::2, :half] * np.float32(1.01)
-    x, y = (round_to(each, inputs, overflow="saturate_propagate", backend="reference", threads=1) for each in (x, y))
+    x, y = (round_to(each, inputs, overflow="saturate_propagate", threads=1) for each in (x, y))
     return Vectors(x, y) if as_format(inputs).has_nan else Vectors(np.nan_to_num(x), np.nan_to_num(y))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -25,10 +27,22 @@ class Region(NamedTuple):
         """Whether more dot products of one left factor than of one right factor are asked at once."""
         return len(self.of_columns) >= len(self.of_rows)
 
+    @property
+    def sharing(self) -> int:
+        """How many dot products of one factor are asked at once, where these are more than of any factors; or 1."""
+        most = max(len(self.of_columns), len(self.of_rows))
+        return most if most > len(self.apart) else 1
+
 
 def region_of(mask: Array) -> Region:
     """The elements of a mask."""
     return Region((mask.shape[0], mask.shape[1]), _apart(mask), _first(mask), tuple((i, j) for j, i in _first(mask.T)))
+
+
+@cache
+def diagonal(side: int) -> Region:
+    """The diagonal of square matrices."""
+    return region_of(np.eye(side, dtype=bool))
 
 
 def _apart(mask: Array) -> Places:
@@ -48,20 +62,41 @@ def _first(mask: Array) -> Places:
     return tuple((i, int(np.argmax(row))) for i, row in enumerate(mask) if row.any())
 
 
-def packed(region: Region, a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
-    """(left matrix, transposed right matrix, rows, columns) of the first dot products of the rows of a and b: as many
-    as there are rows and columns, each of which is an element of the product."""
-    places = region.apart
-    if len(region.of_columns) > len(places) and _alike(a[: len(region.of_columns)]):
-        places = region.of_columns
-    elif len(region.of_rows) > len(places) and _alike(b[: len(region.of_rows)]):
-        places = region.of_rows
-    rows, columns = np.array(places[: len(a)]).T
-    (m, n), length = region.shape, a.shape[1]
-    left, right = np.zeros((m, length), np.float32), np.zeros((n, length), np.float32)
-    left[rows], right[columns] = a[: len(rows)], b[: len(rows)]
-    return left, right, rows, columns
+class Packed(NamedTuple):
+    """The dot products of rows start to stop as elements (rows, columns) of one product: the left matrix, and the right
+    one transposed."""
+
+    start: int
+    stop: int
+    left: Array
+    right: Array
+    rows: Array
+    columns: Array
 
 
-def _alike(x: Array) -> bool:
-    return bool((x.view(np.uint32) == x[:1].view(np.uint32)).all())
+def packed(region: Region, a: Array, b: Array, zero: Array) -> Iterator[Packed]:
+    """The dot products of the rows of a and b, words (P, K), as elements of products of matrices. As many as there are
+    rows and columns are asked at once, or, of one left or right factor, as many as one row or one column has.
+
+    zero: the word of 0, of which the other rows and columns are made."""
+    (m, n), (count, length) = region.shape, a.shape
+    ends_a, ends_b = _runs(a), _runs(b)
+    start = 0
+    while start < count:
+        ways = (
+            (min(len(region.apart), count - start), region.apart),
+            (min(len(region.of_columns), int(ends_a[start]) - start), region.of_columns),
+            (min(len(region.of_rows), int(ends_b[start]) - start), region.of_rows),
+        )
+        asked, places = max(ways, key=lambda way: way[0])
+        rows, columns = np.array(places[:asked]).T
+        left, right = np.full((m, length), zero), np.full((n, length), zero)
+        left[rows], right[columns] = a[start : start + asked], b[start : start + asked]
+        yield Packed(start, start + asked, left, right, rows, columns)
+        start += asked
+
+
+def _runs(x: Array) -> Array:
+    """For each row, where the rows that are equal to it end that follow it without another in between."""
+    last = np.append(np.flatnonzero((x[1:] != x[:-1]).any(axis=1)), len(x) - 1)
+    return last[np.searchsorted(last, np.arange(len(x)))] + 1

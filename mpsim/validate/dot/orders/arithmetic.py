@@ -5,7 +5,7 @@ Every leaf and every node is asked on its own, so no combination of formats has 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -66,22 +66,20 @@ class Arithmetic(NamedTuple):
 
 def arithmetic_of(prober: Prober, tree: Node) -> Arithmetic:
     """What the subject of a prober rounds in its tree."""
-    met, sums = list(_leaves(tree)), list(_sums(tree))
+    groups, sums = _sides(list(_leaves(tree))), list(_sums(tree))
+    met = [pair for group in groups for pair in group]
     tiny = max(2 * prober.inputs.quantum_exponent, TINY)
     probes: list[list[Term]] = [[(k, e, (x, 1.0)) for k in range(prober.length)] for e, x in ((0, -0.0), (tiny, -1.0))]
     probes += (subnormal_probes(prober) or [[(0, 0, 1.0)]] * 2)[:2]
+    pairs = [operands(probes, prober.length)]
     formats = [name for name in _formats(prober) if _rounds_products(prober, name)]
     for name in formats:
         bits = _half(name)
-        factor = 1 + 2.0**-bits
-        probes += [
-            [(leaf, EXPONENT, (factor, factor)), (other, EXPONENT, (-1.0, 1 + 2.0 ** (1 - bits)))]
-            for leaf, other in met
-        ]
+        pairs.append(_against(prober, groups, EXPONENT, (1 + 2.0**-bits,) * 2, (-1.0, 1 + 2.0 ** (1 - bits))))
     beyond = _overflowing(prober) if FLOAT32.format not in formats else 0
     if beyond:  # rounded alone it is infinite, but not beside one of half its size that was added before
         formats.append(FLOAT32.format)
-        probes += [[(leaf, beyond, 1.0), (other, beyond - 1, -1.0)] for leaf, other in met]
+        pairs.append(_against(prober, groups, beyond, (1.0, 1.0), (1.0, -0.5)))
     names = _formats(prober)
     widths = [as_format(name).mantissa_bits + 1 for name in names[:-1]]
     widths = [bits for bits in widths if bits <= prober.big - prober.small]
@@ -89,7 +87,7 @@ def arithmetic_of(prober: Prober, tree: Node) -> Arithmetic:
     for row, bits in zip(products, widths, strict=True):
         for probe, (_, (first, small, last)) in zip(row, sums, strict=True):
             probe[[first, small, last]] = 2.0**prober.small * np.array([2.0**bits, 1, -(2.0**bits)])
-    pairs = operands(probes, prober.length), prober.factors(products.reshape(-1, prober.length))
+    pairs.append(prober.factors(products.reshape(-1, prober.length)))
     a, b = (np.concatenate(each) for each in zip(*pairs, strict=True))
     found = prober.ask_numbers(a, b)
     rounded, place = {}, 4
@@ -116,6 +114,50 @@ def subnormal_probes(prober: Prober) -> list[list[Term]]:
     if last > 1:
         probes += [[(0, low, 1.0), (1, low, 1.0)], [(0, normal, 1.5), (1, normal, -1.0), (last, normal, 1.0)]]
     return probes
+
+
+def _against(
+    prober: Prober,
+    groups: Sequence[Sequence[tuple[int, int]]],
+    exponent: int,
+    at_leaf: tuple[float, float],
+    at_other: tuple[float, float],
+) -> tuple[Array, Array]:
+    """Operands of a product at each leaf and one at the leaf that it meets, for the pairs (leaf, other) of all groups:
+    each is 2**exponent times two factors. The first factors of a group's pairs are one vector."""
+    pairs = np.array([pair for group in groups for pair in group], int).reshape(-1, 2)
+    one, other = np.zeros((2, len(pairs), prober.length), np.float32)
+    start = 0
+    for group in groups:
+        one[start : start + len(group)] = np.ldexp(at_other[0], exponent - exponent // 2)
+        one[start : start + len(group), [leaf for leaf, _ in group]] = np.ldexp(at_leaf[0], exponent - exponent // 2)
+        start += len(group)
+    for places, factors in zip(pairs.T, (at_leaf, at_other), strict=True):
+        other[np.arange(len(pairs)), places] = np.ldexp(factors[1], exponent // 2)
+    return prober.with_shared(one, other)
+
+
+def _sides(met: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """Pairs (leaf, other) in groups in which no leaf is another pair's other.
+
+    >>> _sides([(2, 0), (1, 0), (0, 1)])
+    [[(2, 0), (1, 0)], [(0, 1)]]
+    """
+    groups: list[list[tuple[int, int]]] = []
+    left = list(met)
+    while left:
+        leaves, others = set[int](), set[int]()
+        group: list[tuple[int, int]] = []
+        rest: list[tuple[int, int]] = []
+        for leaf, other in left:
+            fits = leaf not in others and other not in leaves
+            (group if fits else rest).append((leaf, other))
+            if fits:
+                leaves.add(leaf)
+                others.add(other)
+        groups.append(group)
+        left = rest
+    return groups
 
 
 def _formats(prober: Prober) -> list[str]:

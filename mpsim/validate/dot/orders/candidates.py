@@ -117,19 +117,44 @@ def _steps_of(product: Product, length: int) -> tuple[object, ...]:
         return (product,)
 
 
-@lru_cache(maxsize=1 << 10)
+@lru_cache(maxsize=1 << 12)
 def sums_of(summation: Summation, length: int) -> tuple[object, ...]:
     """What is computed of ``length`` terms: equal for two descriptions of one computation."""
     product = in_stages(summation)
     program, reads = steps_of(product, length), (product.left.of_length(length), product.right.of_length(length))
-    return (*reads, program.code.tobytes(), program.places.tobytes(), program.sums, program.aligned)
+    instructions = program.aligned, program.late, program.scaled
+    return (*reads, product.parts, program.code.tobytes(), program.places.tobytes(), program.sums, *instructions)
 
 
 def distinct(accumulators: Iterable[Summation], length: int) -> list[Summation]:
-    """The first of each effective form."""
-    found: dict[tuple[object, ...], Summation] = {}
+    """The first of each effective form. Products whose steps differ for few terms are not compared for more."""
+    given = list({id(each): each for each in accumulators}.values())
+    groups: list[list[Summation]] = [[each for each in given if isinstance(each, Product)]]
+    for terms in sorted((*every_number_of_terms(length), *MORE_TERMS)):
+        groups = [part for group in groups for part in (_by_steps(group, terms) if len(group) > 1 else [group])]
+    parts = [part for group in groups for part in _by(group, lambda each: effective(each, length))]
+    parts += _by([each for each in given if not isinstance(each, Product)], lambda each: effective(each, length))
+    firsts = {id(part[0]) for part in parts}
+    return [each for each in given if id(each) in firsts]
+
+
+def _by_steps(products: Sequence[Summation], terms: int) -> list[list[Summation]]:
+    def steps(each: Summation) -> object:
+        try:
+            return sums_of(each, terms)
+        except UsageError:  # a tree of other numbers of terms
+            return each
+
+    return _by(products, steps)
+
+
+def _by(accumulators: Sequence[Summation], key: Callable[[Summation], object]) -> list[list[Summation]]:
+    """Those with the same key together, if there are several."""
+    if len(accumulators) < 2:
+        return [list(accumulators)] if accumulators else []
+    found: dict[object, list[Summation]] = {}
     for each in accumulators:
-        found.setdefault(effective(each, length), each)
+        found.setdefault(key(each), []).append(each)
     return list(found.values())
 
 

@@ -99,8 +99,7 @@ def _groups(nodes: Nodes, length: int, depth: int) -> Iterator[Order]:
     own = sorted((node for node in nodes if node & 1 and node.bit_count() < length), key=int.bit_count)
     for node in own:
         for partition in _partitions(_terms(node), length):
-            groups = partition.split(length)
-            masks = [sum(1 << k for k in group) for group in groups]
+            groups, masks = _split(partition, length)
             if not all(mask in nodes or len(group) == 1 for mask, group in zip(masks, groups, strict=True)):
                 continue
             inner = _orders(_within(nodes, groups[0]), len(groups[0]), depth - 1)[:SIMPLEST]
@@ -109,6 +108,13 @@ def _groups(nodes: Nodes, length: int, depth: int) -> Iterator[Order]:
             for outer in _of_results(_over(nodes, masks), len(groups), depth - 1)[:SIMPLEST]:
                 start = Rising(start="first") if outer == Rising() else outer
                 yield from (Groups(partition, each, start) for each in inner)
+
+
+@lru_cache(maxsize=1 << 12)
+def _split(partition: Partition, length: int) -> tuple[list[list[int]], list[int]]:
+    """The groups of so many terms, and their terms as bits."""
+    groups = partition.split(length)
+    return groups, [sum(1 << k for k in group) for group in groups]
 
 
 def _halvings(nodes: Nodes, length: int, depth: int) -> Iterator[Order]:
@@ -173,7 +179,7 @@ def _tails(nodes: Nodes, length: int, depth: int) -> Iterator[Order]:
 
 
 def _terms(node: int) -> list[int]:
-    return [k for k in range(node.bit_length()) if node >> k & 1]
+    return [k for k, bit in enumerate(bin(node)[:1:-1]) if bit == "1"]
 
 
 def _within(nodes: Nodes, terms: list[int]) -> Nodes:
@@ -181,14 +187,16 @@ def _within(nodes: Nodes, terms: list[int]) -> Nodes:
     whole = sum(1 << k for k in terms)
     place = {k: number for number, k in enumerate(terms)}
     inside = [node for node in nodes if node & whole == node]
+    if terms[-1] - terms[0] == len(terms) - 1:
+        return frozenset(node >> terms[0] for node in inside)
     return frozenset(sum(1 << place[k] for k in _terms(node)) for node in inside)
 
 
 def _over(nodes: Nodes, groups: list[int]) -> Nodes:
-    """The nodes above the groups, over the groups by number."""
-    found = set()
-    for node in nodes:
-        inside = [number for number, group in enumerate(groups) if node & group == group]
-        if len(inside) > 1:
-            found.add(sum(1 << number for number in inside))
-    return frozenset(found)
+    """The nodes above the groups, which are nodes or terms, over the groups by number: a node with the first terms of
+    two of them has all terms of both."""
+    firsts = [group & -group for group in groups]
+    every = sum(firsts)
+    number = {first: 1 << place for place, first in enumerate(firsts)}
+    found = {node & every for node in nodes if (node & every).bit_count() > 1}
+    return frozenset(sum(number[1 << k] for k in _terms(node)) for node in found)
