@@ -77,6 +77,12 @@ def test_npz_in_every_order_of_bytes_and_axes(kind: str, order: Any, tmp_path: P
     assert list(found) == ["images", "labels", "other"] and not found["other"].size
 
 
+def test_names_of_the_classes_in_an_npz_file_are_not_their_number(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(npz(images=IMAGES, labels=LABELS, classes=np.array(["a", "b", "c", "d", "e"])))
+    (tmp_path / "b.npz").write_bytes(npz(images=IMAGES, labels=LABELS, classes=np.int64(5)))
+    assert [read_arrays(tmp_path / name).classes for name in ("a.npz", "b.npz")] == [4, 5]
+
+
 def test_names_of_the_mnist_family(tmp_path: Path) -> None:
     names = ["emnist-letters-train-images-idx3-ubyte.gz", "emnist-letters-test-labels-idx1-ubyte.gz", "notes.txt"]
     for name in names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from own_files import damaged
 
 from mpsim import data
 from mpsim.data import Dataset
-from mpsim.data.own import read_text, remembered, text_digest
+from mpsim.data.own import read_text, remembered, text, text_digest
 from mpsim.errors import MpsimError
 
 #: 215 characters, with line breaks of both kinds and characters of one to four bytes.
@@ -104,6 +105,19 @@ def test_memory_and_missing_files(file: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("mpsim.checks.machine_memory", lambda: 1000)
     with pytest.raises(MpsimError, match="this machine has 1,000; use a part of the text"):
         read_text(file, context=3)
+
+
+def test_a_text_that_changes_while_it_is_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = text._read
+
+    def read_and_append(*arguments: Any) -> Any:
+        found = read(*arguments)
+        file.write_bytes(file.read_bytes() + b"!")
+        return found
+
+    monkeypatch.setattr(text, "_read", read_and_append)
+    with pytest.raises(MpsimError, match="changed while it was read"):
+        text_digest(file)
 
 
 def test_tokens_cannot_be_written_to(file: Path) -> None:

@@ -25,9 +25,11 @@ def read_npz(path: Path) -> dict[str, Array]:
         OSError: The file cannot be read.
     """
     with npz.opened(path, most=machine_memory()) as archive:
-        wanted = [name for name in archive if slot_of(name) is not None or name == CLASSES]
+        wanted = {name for name in archive if slot_of(name) is not None or name == CLASSES}
         found = {name: archive[name] if name in wanted else np.empty(0) for name in archive}
     for name, array in found.items():
-        if array.dtype.kind not in "biuf":
+        if name == CLASSES and array.dtype.kind in "SU":
+            found[name] = np.empty(0)  # the names of the classes
+        elif array.dtype.kind not in "biuf":
             raise UsageError(f"{path}: array {name!r}: must be numbers, got an array of {array.dtype}")
     return found

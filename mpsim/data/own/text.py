@@ -53,7 +53,7 @@ def read_text(
     """
     check_split(split)
     key = _key(path, context, test_share)
-    return remembered.parts(key, partial(_read, Path(path), context, test_share))[split == "test"]
+    return remembered.parts(key, partial(_unchanged, Path(path), key, context, test_share))[split == "test"]
 
 
 def text_digest(path: str | Path, *, context: int | None = None, test_share: float | None = None) -> str:
@@ -62,7 +62,8 @@ def text_digest(path: str | Path, *, context: int | None = None, test_share: flo
     Raises:
         UsageError, OSError: As for ``read_text``.
     """
-    return remembered.digest(_key(path, context, test_share), partial(_read, Path(path), context, test_share))
+    key = _key(path, context, test_share)
+    return remembered.digest(key, partial(_unchanged, Path(path), key, context, test_share))
 
 
 def _key(path: str | Path, context: int | None, test_share: float | None) -> remembered.Key:
@@ -70,6 +71,14 @@ def _key(path: str | Path, context: int | None, test_share: float | None) -> rem
         what = "is not a file" if Path(path).exists() else "does not exist"
         raise FileNotFoundError(f"{path} {what}; expected a file of UTF-8 text")
     return "text", str(Path(path).absolute()), file_digest(path), context, test_share
+
+
+def _unchanged(path: Path, key: remembered.Key, context: int | None, test_share: float | None) -> Parts:
+    """Returns the parts of the file that has the key. Raises UsageError if it changed meanwhile."""
+    parts = _read(path, context, test_share)
+    if _key(path, context, test_share) != key:
+        raise UsageError(f"{path} changed while it was read; restart the command")
+    return parts
 
 
 def _read(path: Path, context: int | None, test_share: float | None) -> Parts:
