@@ -118,6 +118,10 @@ def soft_nll_loss(
 
     The products are rounded and added in the order of the array, by the REDUCTION of the kernels' contract. ``shares``
     and ``divisor`` are float32 numbers. The gradient is -(g / divisor) * shares. Raises ValueError for another shape.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.soft_nll_loss(x, np.float32([[0.5, 0.5]]), 1.0), [[-1.0, -2.0]])
+    array([1.5], dtype=float32)
     """
     return log_probabilities.tape.bind(
         SOFT_NLL_LOSS, (log_probabilities, shares), name=name, divisor=number("divisor", divisor)
@@ -129,6 +133,10 @@ def mse_loss(x: Tensor, targets: np.ndarray, *, name: str | None = "criterion.ms
 
     The sum is formed as in ``soft_nll_loss``, and divided by the float32 number of elements. The gradient is
     (x - target) * (2 * (g / number)). Raises ValueError for another shape.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.mse_loss(x, np.float32([[1.0, 2.0]])), [[3.0, 1.0]])
+    array([2.5], dtype=float32)
     """
     return x.tape.bind(MSE_LOSS, (x, targets), name=name)
 
@@ -141,6 +149,10 @@ def bce_loss(
     For targets t the binary cross-entropy of sigmoid(x) has positive = t and negative = 1 - t. Both terms are at least
     0, so that small losses keep their precision. The sum is formed as in ``mse_loss``. The gradient is
     (negative * sigmoid(x) - positive * sigmoid(-x)) * (g / number). Raises ValueError for another shape.
+
+    >>> from mpsim import nn, ops
+    >>> nn.apply(lambda x: ops.bce_loss(x, np.float32([[1.0]]), np.float32([[0.0]])), [[0.0]])
+    array([0.6931472], dtype=float32)
     """
     return x.tape.bind(BCE_LOSS, (x, positive, negative), name=name)
 
