@@ -50,6 +50,7 @@ ARGUMENTS = {
 }  # fmt: skip
 #: What an option needs beside it to be looked at.
 BESIDE = {
+    "beta1": ["--optimizer", "adam"], "beta2": ["--optimizer", "adam"], "epsilon": ["--optimizer", "adam"],
     "ratio": ["--scheme", "largest_first"], "k": ["--scheme", "largest_k"],
     "plan_seed": ["--scheme", "random", "--ratio", "0.5"],
     "plan seed": ["--scheme", "random", "--ratio", "0.5"],

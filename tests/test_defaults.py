@@ -31,7 +31,8 @@ ON_PURPOSE = {
     ("trace-step", "batch"): 2, ("vectors step", "batch"): 2,
     ("plan", "scheme"): "largest_first", ("trace-step", "scheme"): "uniform_low",
     ("vectors step", "scheme"): "uniform_low",
-    ("sweep", "levels"): None, ("plan", "seed"): None, ("trace-step", "data"): None, ("figure", "levels"): None,
+    ("sweep", "levels"): None, ("plan", "seed"): None, ("trace-step", "data"): None,
+    ("plan", "data"): None, ("figure", "levels"): None,
     ("figure", "data"): None, ("figure", "epochs"): None,
 }  # fmt: skip
 

@@ -37,7 +37,8 @@ PLAN = ("scheme", "ratio", "k", "plan_seed", "given_plan", "plan_sha256", "level
 #: Settings of the training, except the seed. ``own_settings`` has those of a subclass of RunSettings as JSON.
 TRAINING = (
     "model", "model_sha256", "width", "data", "data_sha256", "train_images", "epochs", "batch", "optimizer", "lr",
-    "schedule", "momentum", "dampening", "nesterov", "beta1", "beta2", "epsilon", "weight_decay", "semantics",
+    "schedule", "momentum", "dampening", "nesterov", "beta1", "beta2", "epsilon", "warmup", "groups", "clip", "ema",
+    "micro_batches", "storage", "weight_decay", "semantics",
     "rounding", "random_bit_count", "evaluate_every",
     "skipped_statistics", "accumulator", "own_settings",
 )  # fmt: skip
@@ -47,7 +48,10 @@ _WORDS = {
     "model": "{}", "model_sha256": "file {:.8}", "width": "width {}", "data": "{}", "data_sha256": "data {:.8}",
     "train_images": "{} training images", "epochs": "{} epochs", "batch": "batch {}", "lr": "learning rate {}",
     "optimizer": "{}", "dampening": "dampening {}", "nesterov": "Nesterov's momentum", "beta1": "beta1 {}",
-    "beta2": "beta2 {}", "epsilon": "epsilon {}", "schedule": "{}", "momentum": "momentum {}",
+    "beta2": "beta2 {}", "epsilon": "epsilon {}", "warmup": "{} steps of warm-up",
+    "groups": "groups {}", "clip": "norm at most {}", "ema": "averages by {}", "micro_batches": "{} micro-batches",
+    "storage": "stored as {}",
+    "schedule": "{}", "momentum": "momentum {}",
     "weight_decay": "weight decay {}", "semantics": "{} semantics",
     "rounding": "{} rounding", "random_bit_count": "{} random bits", "evaluate_every": "a test every {} epochs",
     "skipped_statistics": "{} statistics after skipped steps", "accumulator": "sums by {}",

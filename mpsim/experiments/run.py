@@ -173,8 +173,9 @@ def _plan_text(plan: Plan | None) -> str:
 
 def _metrics(report: EpochReport, trainer: Trainer, test: DataLoader | None) -> Fields:
     """Returns the stored metrics of an epoch. Without test data the test metrics are None."""
-    as_trained = None if test is None else trainer.evaluate(test)
-    in_float32 = None if test is None else trainer.evaluate(test, "float32")
+    weights = "average" if trainer.averages else "trained"
+    as_trained = None if test is None else trainer.evaluate(test, weights=weights)
+    in_float32 = None if test is None else trainer.evaluate(test, "float32", weights=weights)
     row = asdict(report)
     return {
         "epoch": row.pop("epoch"),

@@ -262,7 +262,7 @@ class RunSettings(TrainingSettings):
     def recipe(self, plan: Plan | None, steps: int) -> Recipe:
         """Returns the run's recipe under its plan. ``steps`` per epoch is the growth interval of the loss scale."""
         scale = LossScale(growth_interval=steps) if plan is not None and plan.rounds else LossScale.fixed()
-        return replace(self.plain_recipe(), loss_scale=scale, promotion=self.promotion_threshold())
+        return replace(self.plain_recipe(steps), loss_scale=scale, promotion=self.promotion_threshold())
 
     def promotion_threshold(self) -> float | None:
         """The ratio from which tensors are promoted, or None for a scheme without promotion."""

@@ -10,15 +10,18 @@ from mpsim.errors import UsageError
 from mpsim.files.whole import text_or_file
 from mpsim.products.accumulators import Accumulator
 from mpsim.products.passes import as_accumulators, described
+from mpsim.training.optimizer.groups import groups_of, text_of
 from mpsim.training.optimizer.names import make
 from mpsim.training.recipe import Recipe
-from mpsim.training.schedule import Constant, Cosine
+from mpsim.training.schedule import Constant, Cosine, OneCycle, Schedule, Warmup
 
 #: Settings of an optimizer that are None for optimizers without them, and by default those of the optimizer.
 OF_OPTIMIZER = ("lr", "momentum", "weight_decay", "dampening", "beta1", "beta2", "epsilon")
 #: Settings that were added later, with the values for which a run keeps its old key.
 LATER = {
     "optimizer": "sgd", "dampening": 0.0, "nesterov": False, "beta1": None, "beta2": None, "epsilon": None,
+    "warmup": 0, "groups": "", "clip": None, "ema": None, "micro_batches": 1,
+    "storage": "",
     "skipped_statistics": "updated", "accumulator": described(Accumulator()),
     "loss": "cross_entropy",
 }  # fmt: skip
@@ -62,7 +65,25 @@ class TrainingSettings:
     weight_decay: float | None = setting(
         None, "Weight decay; default: 0.0005 for sgd, 0.01 for adamw, else 0. It is decoupled for adamw and lion."
     )
-    schedule: str = setting("cosine", "Learning rate over the epochs: cosine (to 0) or constant.")
+    storage: str = setting(
+        "",
+        "Formats of masters, gradients (their sum over micro-batches) and the optimizer's states, each with nearest, "
+        "stochastic or (masters) kahan rounding, e.g. 'masters=bfloat16/kahan;velocity=bfloat16/stochastic'.",
+    )
+    schedule: str = setting(
+        "cosine", "Learning rate over the epochs: cosine (to 0) or constant; over the steps: one_cycle (up and down)."
+    )
+    warmup: int = setting(0, "Steps in which the learning rate rises from 0.")
+    groups: str = setting(
+        "",
+        "Parameters with other settings: PATTERN:SETTING,...;... with weight_decay=NUMBER, rate=FACTOR or frozen, e.g. "
+        "'@vectors:weight_decay=0;conv1.*:frozen'; @vectors are biases, and scales and shifts of norms.",
+    )
+    clip: float | None = setting(None, "Largest norm of all gradients; larger ones are scaled down.")
+    ema: float | None = setting(
+        None, "Share of the old average in an average of the parameters, which is evaluated in their place."
+    )
+    micro_batches: int = setting(1, "Parts of a batch that are computed one after the other; their gradients add up.")
     promotion: float | None = setting(
         0.01, "Overflow ratio from which a tensor is promoted; 0: never.", type=float, read=lambda ratio: ratio or None
     )
@@ -86,12 +107,15 @@ class TrainingSettings:
 
     def check_recipe(self) -> None:
         """Checks the settings, and brings equal ones to the same form."""
-        checks.named("schedule", self.schedule, ("cosine", "constant"))
+        checks.named("schedule", self.schedule, ("cosine", "constant", "one_cycle"))
+        object.__setattr__(self, "warmup", checks.whole("warmup", self.warmup, most=(1 << 32) - 1))
         object.__setattr__(self, "epochs", checks.epochs("epochs", self.epochs))
         if self.promotion is not None:  # the command line writes None as 0
             object.__setattr__(self, "promotion", checks.share("promotion", self.promotion, zero=False))
         recipe = self.plain_recipe()
-        object.__setattr__(self, "seed", recipe.seed)
+        for name in ("seed", "clip", "ema", "micro_batches", "storage"):
+            object.__setattr__(self, name, getattr(recipe, name))
+        object.__setattr__(self, "groups", text_of(groups_of(recipe.groups)))
         summation = as_accumulators(recipe.accumulator)
         if not summation.promises_bits:
             raise UsageError(
@@ -104,12 +128,17 @@ class TrainingSettings:
         for name, value in {**values, "promotion": self.promotion}.items():
             object.__setattr__(self, name, None if value is None else float(value))  # 1 and 1.0 have the same key
 
-    def plain_recipe(self) -> Recipe:
-        """Returns the settings that do not depend on the plan."""
-        schedule = Cosine(self.epochs) if self.schedule == "cosine" else Constant()
+    def _schedule(self, steps: int) -> Schedule:
+        found: Constant | Cosine | OneCycle = Constant()
+        if self.schedule != "constant":
+            found = Cosine(self.epochs) if self.schedule == "cosine" else OneCycle(self.epochs * steps)
+        return Warmup(self.warmup, found) if self.warmup else found
+
+    def plain_recipe(self, steps: int = 1) -> Recipe:
+        """Returns the settings that do not depend on the plan. ``steps``: the number of steps of an epoch."""
         given = {name: getattr(self, name) for name in OF_OPTIMIZER} | {"nesterov": self.nesterov or None}
         return Recipe(
-            make(self.optimizer, given, schedule),
+            make(self.optimizer, given, self._schedule(steps)),
             promotion=self.promotion,
             semantics=self.semantics,
             rounding=self.rounding,
@@ -118,4 +147,9 @@ class TrainingSettings:
             accumulator=self.accumulator,
             seed=self.seed,
             loss=losses.loss_named(self.loss),
+            groups=self.groups,
+            clip=self.clip,
+            ema=self.ema,
+            micro_batches=self.micro_batches,
+            storage=self.storage,
         )

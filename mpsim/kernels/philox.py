@@ -25,6 +25,7 @@ PURPOSES = {
     "data_split": 7,
     "synthetic_data": 8,
     "sums": 9,
+    "storage": 10,
 }
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)

@@ -61,6 +61,9 @@ def _wrong_field(index: Any) -> str:
             return f"an op is {shown(op)}"
     if not _whole(index.get("optimizer", {}).get("count", 1), least=1):
         return f"'count' is {shown(index['optimizer']['count'])}; expected the number of the update, from 1 on"
+    for name in ("groups", "storage"):
+        if not isinstance(text := index.get("optimizer", {}).get(name, ""), str):
+            return f"{name!r} is {shown(text)}; expected a text"
     for name, described in index.get("tensors", {}).items():
         if not isinstance(described, dict):
             return f"{name!r} is described as {shown(described)}"
@@ -76,6 +79,7 @@ def _numbers(index: Mapping[str, Any]) -> dict[str, Any]:
     found = {"loss_scale": index["loss_scale"]} if "loss_scale" in index else {}
     if isinstance(optimizer, dict) and (settings := settings_of_kind(optimizer.get("kind"))):
         needed = [*(name for name in settings if name not in LATER), *(name for name in LATER if name in optimizer)]
+        needed += ["clip"] if "clip" in optimizer else []
         found |= {name: optimizer.get(name) for name in ("rate", *needed) if name != "nesterov"}
     return found
 

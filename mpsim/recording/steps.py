@@ -23,6 +23,7 @@ from mpsim.products.passes import Choice
 from mpsim.recording.updates import UpdateRule
 from mpsim.rounding import Counts
 from mpsim.trace import Trace, TracedOp, trace
+from mpsim.training.optimizer.groups import groups_of
 from mpsim.training.saving import build_network, vocabulary_of
 from mpsim.training.semantics import Semantics, of_stored, stored
 from mpsim.training.store import Store
@@ -154,7 +155,9 @@ def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
     states = {
         state: {name: recorder.host(array) for name, array in found.items()} for state, found in trainer.states.items()
     }
-    rule = UpdateRule(trainer.recipe.optimizer, trainer.learning_rate, trainer.updates + 1)
+    recipe = trainer.recipe
+    groups = groups_of(recipe.groups)
+    rule = UpdateRule(recipe.optimizer, trainer.learning_rate, trainer.updates + 1, groups, recipe.clip, recipe.storage)
     report = trainer.step(images, labels, recorder)
     traced = trace(trainer.model, len(images), trainer.semantics.name, tuple(images.shape[1:]), trainer.loss)
     labels = np.asarray(labels)
@@ -162,7 +165,7 @@ def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
     tensors = {"images": np.array(images), "labels": labels, **recorder.tensors}
     parameters = trainer.model.parameters()
     for name, id in traced.parameter_ids.items():
-        tensors |= {f"{state}/{id.op}/{id.index}": found[name] for state, found in states.items()}
+        tensors |= {f"{state}/{id.op}/{id.index}": found[name] for state, found in states.items() if name in found}
         tensors[f"next_master/{id.op}/{id.index}"] = recorder.host(parameters[name].master)
     index = index_of(
         trainer.model,

@@ -14,7 +14,9 @@ from mpsim.kernels import bind
 from mpsim.kernels.contract import Array
 from mpsim.training.optimizer import OPTIMIZERS, SGD, Optimizer
 from mpsim.training.optimizer.base import Update
+from mpsim.training.optimizer.groups import Group, groups_of, rules_of, text_of
 from mpsim.training.optimizer.names import settings_of
+from mpsim.training.optimizer.storage import MASTERS, storage_of
 
 #: Kind in a step file -> name of the optimizer.
 KINDS = {kind.__name__: name for name, kind in OPTIMIZERS.items()}
@@ -45,11 +47,14 @@ def parts_of(tensors: Mapping[str, Array], id: TensorId, states: tuple[str, ...]
 @dataclass(frozen=True)
 class UpdateRule:
     """An update: the optimizer with its settings (its ``lr`` and schedule are not used), the learning rate of this
-    step, and the number of the update from 1 on."""
+    step, the number of the update from 1 on, and the recipe's groups, clipping and storage."""
 
     optimizer: Optimizer
     rate: float
     count: int = 1
+    groups: tuple[Group, ...] = ()
+    clip: float | None = None
+    storage: str = ""
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -69,6 +74,12 @@ class UpdateRule:
             settings = {each: settings[each] for each in ("momentum", "weight_decay")}
         else:
             settings = {"count": self.count, **settings}
+        if self.groups:
+            settings["groups"] = text_of(self.groups)
+        if self.clip is not None:
+            settings["clip"] = self.clip
+        if self.storage:
+            settings["storage"] = self.storage
         return {"kind": type(self.optimizer).__name__, "rate": self.rate, **settings}
 
     @classmethod
@@ -79,7 +90,20 @@ class UpdateRule:
             return None
         name = KINDS[found["kind"]]
         settings = {each: found[each] for each in settings_of(name) if each in found}
-        return cls(OPTIMIZERS[name](**settings), float(found["rate"]), int(found.get("count", 1)))
+        return cls(
+            OPTIMIZERS[name](**settings), float(found["rate"]), int(found.get("count", 1)),
+            groups_of(found.get("groups", "")), found.get("clip"), found.get("storage", ""),
+        )  # fmt: skip
+
+    @property
+    def stores_masters(self) -> bool:
+        """Whether masters are rounded after the update."""
+        return MASTERS in storage_of(self.storage)
+
+    def by_parameter(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, UpdateRule]:
+        """Returns the rule of every parameter that is trained, by name."""
+        found = rules_of(self.groups, self.optimizer, shapes)
+        return {name: UpdateRule(rule.optimizer, self.rate * rule.rate, self.count) for name, rule in found.items()}
 
     def with_(self, **settings: Any) -> UpdateRule:
         """Returns the rule with other settings of the optimizer."""

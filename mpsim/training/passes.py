@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,14 @@ from mpsim.engine.tape import Contribution, Tape
 from mpsim.engine.tensor import Array, Parameter, Tensor, TensorId
 from mpsim.kernels import Kernels
 from mpsim.losses import CrossEntropy, Loss
+
+
+class Step(NamedTuple):
+    """The results of all micro-batches: the mean loss, logits, and the sums of their gradients."""
+
+    loss: float
+    logits: np.ndarray
+    gradients: dict[Parameter, Array]
 
 
 class Passes(NamedTuple):
@@ -24,19 +33,59 @@ class Passes(NamedTuple):
 
 @contextmanager
 def stored_parameters(
-    model: Any, ids: Mapping[str, TensorId], stored: Callable[[TensorId, Array], Array]
+    model: Any,
+    ids: Mapping[str, TensorId],
+    stored: Callable[[TensorId, Array], Array],
+    others: Mapping[str, Array] = MappingProxyType({}),
 ) -> Iterator[None]:
     """Sets the parameters' values to ``stored`` masters, and back to the masters at the end. ``ids`` are by name. No op
-    reads a parameter without an id."""
+    reads a parameter without an id. ``others`` has arrays in place of masters, by name."""
     parameters: dict[str, Parameter] = model.parameters()
     try:
         for name, parameter in parameters.items():
-            if name in ids:
-                parameter.value = stored(ids[name], parameter.master)
+            value = others.get(name, parameter.master)
+            parameter.value = stored(ids[name], value) if name in ids else value
         yield
     finally:
         for parameter in parameters.values():
             parameter.value = parameter.master
+
+
+def accumulated_passes(
+    model: Any,
+    images: np.ndarray,
+    labels: np.ndarray,
+    store: Any,
+    ids: Mapping[str, TensorId],
+    kernels: Kernels,
+    loss_scale: float,
+    *,
+    criterion: Loss,
+    parts: int,
+    add: Callable[[Parameter, Array | None, Array, int], Array],
+    step: int,
+    **options: Any,
+) -> Step:
+    """Runs ``both_passes`` on parts of a batch one after the other, with parameters that are stored once.
+
+    The derivative of a part's loss is multiplied by its share of the batch, so that the gradients add up to those of
+    the mean. ``add(parameter, sum, gradient, part)`` returns the sum of the earlier gradients, None for the first, and
+    the next one. Part i of step n draws as step n * parts + i.
+    """
+    count = min(parts, len(images))
+    cuts = zip(np.array_split(images, count), np.array_split(labels, count), strict=True)
+    losses, logits, sums = [], [], dict[Parameter, Array]()
+    with stored_parameters(model, ids, store):
+        for part, (some, answers) in enumerate(cuts):
+            share = len(some) / len(images)
+            found = _passes(
+                model, some, answers, store, kernels, loss_scale * share, criterion, step=step * parts + part, **options
+            )
+            losses.append(share * float(kernels.to_numpy(found.loss.value).reshape(())))
+            logits.append(np.array(kernels.to_numpy(found.logits.value)))
+            for parameter, gradient in found.gradients.items():
+                sums[parameter] = add(parameter, sums.get(parameter), gradient, part)
+    return Step(sum(losses), np.concatenate(logits), sums)
 
 
 def both_passes(
@@ -59,10 +108,17 @@ def both_passes(
     derivatives, and stores every tensor by ``store``. ``seed`` and ``step`` determine the draws of dropout. Only
     the running statistics of the model change."""
     with stored_parameters(model, ids, parameter or store):
-        tape = Tape(
-            kernels, store, store_each_contribution=store_each_contribution, on_contribution=on_contribution, seed=seed,
-            step=step,
+        return _passes(
+            model, images, labels, store, kernels, loss_scale, criterion, on_contribution=on_contribution,
+            store_each_contribution=store_each_contribution, seed=seed, step=step,
         )  # fmt: skip
-        logits = model(tape.input(images))
-        loss = criterion(logits, labels)
-        return Passes(logits, loss, tape.backward(loss, loss_scale))
+
+
+def _passes(
+    model: Any, images: np.ndarray, labels: np.ndarray, store: Any, kernels: Kernels, loss_scale: float,
+    criterion: Loss, **options: Any,
+) -> Passes:  # fmt: skip
+    tape = Tape(kernels, store, **options)
+    logits = model(tape.input(images))
+    loss = criterion(logits, labels)
+    return Passes(logits, loss, tape.backward(loss, loss_scale))

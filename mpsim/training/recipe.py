@@ -24,11 +24,14 @@ from mpsim.products.passes import Accumulators, Choice, as_accumulators
 from mpsim.trace import check_layers, trace
 from mpsim.training import optimizer as optimizers
 from mpsim.training.loss_scale import LARGEST, SMALLEST, LossScale
-from mpsim.training.optimizer import SGD, Optimizer
+from mpsim.training.optimizer import SGD, Optimizer, storage
+from mpsim.training.optimizer.groups import Group, groups_of, text_of
 from mpsim.training.semantics import Semantics, as_semantics, of_stored, stored
 
 #: What a skipped step does to the running statistics of batch norm.
 SKIPPED_STATISTICS = ("updated", "kept")
+#: The largest number of micro-batches.
+MOST_PARTS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,10 @@ class Recipe:
     statistics "updated", as in PyTorch, or "kept". accumulator: the order of sums: an Accumulator, a Product,
     Accumulators by pass and by layer, or a text such as "hopper_float16" or "forward=hopper_float16;conv1:exact"
     (mpsim.products.passes.accumulators_of). loss: a loss, its text such as "cross_entropy(smoothing=0.1)", or a
-    function of outputs and labels (mpsim.losses).
+    function of outputs and labels (mpsim.losses). groups: Groups of parameters with other settings, or their text.
+    clip: the largest norm of all gradients, or None. ema: the share of the old average in an average of the parameters,
+    or None. micro_batches: the number of parts that a batch is divided into, whose gradients are added. storage: the
+    formats of masters, states and the sum of gradients, such as "masters=bfloat16/kahan;velocity=bfloat16/stochastic".
 
     Raises UsageError or UsageTypeError for invalid settings.
 
@@ -61,6 +67,11 @@ class Recipe:
     accumulator: Choice | str = Accumulator()
     seed: int = 0
     loss: Loss | str | Callable[[Tensor, np.ndarray], Tensor] = CrossEntropy()
+    groups: tuple[Group, ...] | str = ()
+    clip: float | None = None
+    ema: float | None = None
+    micro_batches: int = 1
+    storage: str = ""
 
     def __post_init__(self) -> None:
         checks.instance("optimizer", self.optimizer, Optimizer, "an optimizer, such as SGD(lr=0.1)")
@@ -70,7 +81,14 @@ class Recipe:
             "skipped_statistics": checks.named("skipped_statistics", self.skipped_statistics, SKIPPED_STATISTICS),
             "seed": checks.seed("seed", self.seed),
             "loss": loss_of(self.loss),
+            "groups": groups_of(self.groups),
+            "micro_batches": checks.whole("micro_batches", self.micro_batches, least=1, most=MOST_PARTS),
         }
+        made["storage"] = storage.checked(self.storage, self.optimizer.states, self.micro_batches)
+        if self.clip is not None:
+            made["clip"] = checks.real("clip", self.clip, above=0, most=checks.FLOAT32_LARGEST, note=", or None")
+        if self.ema is not None:
+            made["ema"] = checks.real("ema", self.ema, least=0, below=1, note=", or None")
         if self.promotion is not None:
             made["promotion"] = checks.share("promotion", self.promotion, zero=False, note=", or None")
         if self.loss_scale is not None and not isinstance(self.loss_scale, LossScale):
@@ -128,6 +146,7 @@ class Recipe:
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         found |= {"optimizer": optimizers.to_dict(self.optimizer), "loss_scale": scale}
         found |= {"semantics": stored(self.semantics), "accumulator": passes.to_dict(self.accumulator)}
+        found["groups"] = text_of(groups_of(self.groups))
         return found | {"loss": losses.described(loss_of(self.loss))}
 
     @classmethod

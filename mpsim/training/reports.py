@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import prod
+from math import nan, prod
 
 import numpy as np
 
@@ -19,6 +20,7 @@ class StepReport:
     each rounded tensor the share of its elements beyond the range of its format on that side. promoted: tensors that
     are high from the next step on. loss_scale: the scale of this step. skipped: the update was skipped because a
     parameter gradient had an infinity or NaN. low_share: the share of elements in low formats in this step.
+    gradient_norm: the norm of all gradients before they are clipped, with the recipe's ``clip``.
     """
 
     loss: float
@@ -29,6 +31,7 @@ class StepReport:
     loss_scale: float
     skipped: bool
     low_share: float
+    gradient_norm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,3 +79,11 @@ def correct(logits: np.ndarray, labels: np.ndarray, counted: np.ndarray | None =
     right = (np.argmax(logits, axis=-1) == labels) & ~np.isnan(logits).any(axis=-1)
     counted = np.ones(rows, np.bool_) if counted is None else counted
     return int(np.count_nonzero(right & counted)), int(np.count_nonzero(counted))
+
+
+def mean_loss(losses: Sequence[float], sizes: Sequence[int]) -> float:
+    """Returns the mean of losses weighted by sizes. A loss of size 0 does not count, whatever it is."""
+    counted = [(loss, size) for loss, size in zip(losses, sizes, strict=True) if size]
+    if not counted:
+        return nan
+    return float(np.average([loss for loss, _ in counted], weights=[size for _, size in counted]))

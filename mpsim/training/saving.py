@@ -87,7 +87,7 @@ def read(content: bytes, source: str, model: Module | None = None, loss: Loss | 
         return State(
             model,
             arrays=_below(_MODEL, arrays),
-            states={kind: _below(f"{kind}/", arrays) for kind in recipe.optimizer.states},
+            states={kind: _below(f"{kind}/", arrays) for kind in {name.partition("/")[0] for name in arrays}},
             plan=plan,
             recipe=recipe,
             backend=settings["backend"],

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,12 @@ from mpsim.process import in_default_environment
 from mpsim.products.passes import Choice, as_accumulators
 from mpsim.training import batches, saving
 from mpsim.training.loss_scale import LossScaleState
-from mpsim.training.optimizer.base import Update
-from mpsim.training.passes import both_passes, stored_parameters
+from mpsim.training.passes import accumulated_passes, stored_parameters
 from mpsim.training.recipe import Recipe
-from mpsim.training.reports import EpochReport, Evaluation, StepReport, correct
+from mpsim.training.reports import EpochReport, Evaluation, StepReport, correct, mean_loss
 from mpsim.training.semantics import Semantics, as_semantics
 from mpsim.training.store import Identity, Observer, Rounder, Store
+from mpsim.training.updating import Updater
 
 #: Added to the stream of a tensor's random bits in evaluation, so that these differ from all training steps' bits.
 _EVALUATION_STREAMS = 1 << 31
@@ -52,6 +53,7 @@ class Trainer:
         steps: The number of steps so far.
         updates: The number of steps so far that were not skipped.
         states: The optimizer's arrays by state and parameter, e.g. ``states["velocity"]["conv1.weight"]``.
+        averages: The averages of the parameters, if the recipe has ``ema``.
 
     Raises:
         UsageError, UsageTypeError: An argument is invalid, such as a plan for another network or semantics.
@@ -86,11 +88,24 @@ class Trainer:
         self.kernels = backends.bind(backend, threads, self.accumulator)
         model.move(self.kernels)
         self._parameters: dict[str, Parameter] = model.parameters()
-        self.states: dict[str, dict[str, Array]] = {
-            state: {name: self.kernels.zeros(p.shape) for name, p in self._parameters.items()}
-            for state in self.recipe.optimizer.states
-        }
-        self.epoch = self.steps = self.updates = 0
+        order = dict.fromkeys([*self._ids, *self._parameters])  # first those that a step reads, in its order
+        self._updater = Updater(self.recipe, {name: self._parameters[name] for name in order}, self.kernels)
+        self.epoch = self.steps = 0
+
+    @property
+    def states(self) -> dict[str, dict[str, Array]]:
+        """The optimizer's arrays by state and parameter, on the backend."""
+        return self._updater.states
+
+    @property
+    def averages(self) -> dict[str, Array]:
+        """The averages of the trained parameters by name, on the backend. It is empty without ``ema``."""
+        return self._updater.averages
+
+    @property
+    def updates(self) -> int:
+        """The number of steps so far that were not skipped."""
+        return self._updater.count
 
     @property
     def semantics(self) -> Semantics:
@@ -132,21 +147,25 @@ class Trainer:
         images, labels = batches.checked(self.model, images, labels, self.loss)
         store, kernels = self._store(step=self.steps), self.kernels
         if observer is not None:
+            if self.recipe.micro_batches > 1:
+                raise UsageError("a step of several micro-batches cannot be recorded; use micro_batches=1")
             store = observer.watch(store)
         scale, share = self.loss_scale.scale, self.low_share
         before = self.model.statistics() if self.recipe.skipped_statistics == "kept" else {}
         try:
-            logits, loss, gradients = both_passes(
+            loss, logits, found = accumulated_passes(
                 self.model, images, labels, store, self._ids, kernels, scale, criterion=self.loss,
+                parts=self.recipe.micro_batches, add=partial(self._updater.add, step=self.steps), step=self.steps,
                 store_each_contribution=self.semantics.store_each_contribution,
                 on_contribution=None if observer is None else observer.contribution,
-                seed=self.recipe.seed, step=self.steps,
+                seed=self.recipe.seed,
             )  # fmt: skip
         except backends.DeviceMemoryError as error:
             raise batches.with_advice(error, self.model, len(images), self._held_bytes()) from error
+        gradients, norm = self._updater.trained(found), None
         finite = kernels.all_finite(*gradients.values())
         if finite:
-            self._update(gradients)
+            norm = self._updater(gradients, self.learning_rate, scale, self.steps)
         elif before:
             self.model.load_state(before, strict=False)
         self.loss_scale = self.loss_scale.after_step(overflowed=not finite)
@@ -156,30 +175,22 @@ class Trainer:
         if self.plan is not None and self.recipe.promotion is not None:
             self.plan, promoted = promote(self.plan, overflow, self.recipe.promotion)
         return StepReport(
-            loss=float(kernels.to_numpy(loss.value).reshape(())),
-            logits=np.array(kernels.to_numpy(logits.value)),
+            loss=loss,
+            logits=logits,
             overflow=overflow,
             underflow=store.underflow(),
             promoted=promoted,
             loss_scale=scale,
             skipped=not finite,
             low_share=share,
+            gradient_norm=norm,
         )
 
     def _held_bytes(self) -> int:
-        """Returns the bytes of masters, the optimizer's states and running statistics."""
-        kept = [p.master for p in self._parameters.values()]
-        kept += [*self.model.buffers().values(), *(array for found in self.states.values() for array in found.values())]
+        """Returns the bytes of masters, running statistics, and what is kept for the parameters."""
+        kept = [*(p.master for p in self._parameters.values()), *self.model.buffers().values()]
+        kept += [array for found in self._updater.arrays().values() for array in found.values()]
         return sum(array.size * array.dtype.itemsize for array in kept)
-
-    def _update(self, gradients: Mapping[Parameter, Array]) -> None:
-        optimizer, self.updates = self.recipe.optimizer, self.updates + 1
-        update = Update(self.learning_rate, self.updates, 1 / self.loss_scale.scale)
-        for name, parameter in self._parameters.items():
-            if parameter in gradients:
-                states = {state: found[name] for state, found in self.states.items()}
-                optimizer.update(self.kernels, parameter.master, gradients[parameter], states, update)
-                self.kernels.canonical_nan(parameter.master)
 
     @property
     def learning_rate(self) -> float:
@@ -201,7 +212,7 @@ class Trainer:
         return EpochReport(
             epoch=self.epoch - 1,
             steps=len(steps),
-            loss=_mean([report.loss for report in steps], sizes),
+            loss=mean_loss([report.loss for report in steps], sizes),
             accuracy=right / max(1, sum(sizes)),
             low_share=math.fsum(report.low_share for report in steps) / len(steps),
             low_share_after=self.low_share,
@@ -218,20 +229,26 @@ class Trainer:
 
     # -- evaluation -----------------------------------------------------------------------------------------
     @in_default_environment
-    def evaluate(self, data: batches.Data, precision: str = "plan", *, batch: int = 256) -> Evaluation:
+    def evaluate(
+        self, data: batches.Data, precision: str = "plan", *, batch: int = 256, weights: str = "trained"
+    ) -> Evaluation:
         """Computes accuracy and loss on a Dataset, a pair (images, labels) or an iterable of such batches.
 
         precision="plan" rounds as in training (activations, and in standard semantics parameters). "float32" uses the
         masters and rounds nothing. Losses other than the plain cross-entropy are those of the rounded logits, computed
-        without rounding. Their mean is over the batches, weighted by the labels. Raises ValueError for another
-        precision or invalid data.
+        without rounding. Their mean is over the batches, weighted by the labels. weights="average" takes the
+        averages of the parameters (``ema``) as masters. Raises ValueError for another precision, for averages that
+        there are not, or for invalid data.
         """
         checks.named("precision", precision, ("plan", "float32"))
+        if checks.named("weights", weights, ("trained", "average")) == "average" and not self.averages:
+            raise UsageError("weights='average' needs a recipe with ema, such as ema=0.999", "weights")
         checks.batch("batch", batch)
         rounds = precision == "plan" and self.plan is not None
         right, images_seen, labels_seen, total = 0, 0, 0, 0.0
         ids = self._ids if rounds and self.semantics.evaluation_rounds_parameters else {}
-        with stored_parameters(self.model, ids, self._evaluation_store(rounds, 0)):
+        averages = self.averages if weights == "average" else {}
+        with stored_parameters(self.model, ids, self._evaluation_store(rounds, 0), averages):
             for number, (images, labels) in enumerate(batches.of(data, batch)):
                 images, labels = batches.checked(self.model, images, labels, self.loss)
                 tape = Tape(self.kernels, self._evaluation_store(rounds, number), training=False)
@@ -305,13 +322,9 @@ class Trainer:
 
     def dump(self) -> bytes:
         """Returns the whole state as the bytes of a checkpoint."""
-        states = {
-            state: {name: np.asarray(self.kernels.to_numpy(array)) for name, array in found.items()}
-            for state, found in self.states.items()
-        }
         state = saving.State(
-            self.model, self.model.state(), states, self.plan, self.recipe, self.backend, self.epoch, self.steps,
-            self.updates, self.loss_scale,
+            self.model, self.model.state(), self._updater.to_numpy(), self.plan, self.recipe, self.backend, self.epoch,
+            self.steps, self.updates, self.loss_scale,
         )  # fmt: skip
         return saving.dump(state)
 
@@ -332,17 +345,6 @@ class Trainer:
             backend = state.backend if backend is None else backend
             trainer = cls(state.model, state.plan, state.recipe, backend=backend, threads=threads)
             state.model.load_state(state.arrays)
-            for kind, found in trainer.states.items():
-                for name, parameter in trainer._parameters.items():
-                    found[name] = trainer.kernels.from_numpy(state.state_of(kind, name, parameter.shape))
-        trainer.epoch, trainer.steps, trainer.updates = state.epoch, state.steps, state.updates
-        trainer.loss_scale = state.loss_scale
+            trainer._updater.restore(state.state_of, state.updates)
+        trainer.epoch, trainer.steps, trainer.loss_scale = state.epoch, state.steps, state.loss_scale
         return trainer
-
-
-def _mean(losses: Sequence[float], sizes: Sequence[int]) -> float:
-    """Returns the mean of losses weighted by sizes. A loss of size 0 does not count, whatever it is."""
-    counted = [(loss, size) for loss, size in zip(losses, sizes, strict=True) if size]
-    if not counted:
-        return math.nan
-    return float(np.average([loss for loss, _ in counted], weights=[size for _, size in counted]))

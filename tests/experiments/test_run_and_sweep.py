@@ -86,15 +86,22 @@ def test_every_setting_is_part_of_the_key():
         "model": "resnet18", "width": 0.5, "data": "synthetic10", "epochs": 4, "batch": 8, "lr": 0.3,
         "momentum": 0.8, "weight_decay": 0.0, "schedule": "constant", "promotion": None, "semantics": "lee2023",
         "rounding": "stochastic", "random_bit_count": 8, "train_images": 999, "evaluate_every": 2,
-        "skipped_statistics": "kept", "accumulator": "chunk=64",
+        "skipped_statistics": "kept", "accumulator": "chunk=64", "optimizer": "adam", "dampening": 0.5,
+        "nesterov": True, "beta1": 0.8, "beta2": 0.9, "epsilon": 1e-6, "warmup": 3, "groups": "*.bias:frozen",
+        "clip": 1.0, "ema": 0.9, "micro_batches": 2, "storage": "velocity=bfloat16", "loss": "cross_entropy(0.1)",
     }  # fmt: skip
     # What says how to read the data is not: the digest of what was read is (test_contents.py, test_own_data.py).
     assert set(other) | {"data_path", "normalisation", "test_share", "context"} == {
         field.name for field in fields(RunSettings)
     }
+    adam = {"optimizer": "adam", "momentum": None, "dampening": None}
     together = {
         "rounding": {"random_bit_count": 7},
         "random_bit_count": {"rounding": "stochastic"},
+        "optimizer": {"momentum": None, "dampening": None},
+        "beta1": adam,
+        "beta2": adam,
+        "epsilon": adam,
     }  # one needs the other
     keys = {replace(QUICK, **{name: value}, **together.get(name, {})).key for name, value in other.items()}
     assert len(keys | {QUICK.key}) == len(other) + 1

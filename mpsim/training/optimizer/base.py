@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import ClassVar, NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, NamedTuple, Self
 
 from mpsim import checks
 from mpsim.kernels import Kernels
@@ -89,6 +89,11 @@ class Optimizer(ABC):
     def learning_rate(self, epoch: int, step: int = 0) -> float:
         """Returns the rate of a step in float64. Kernels convert it to float32. ``step`` counts all steps from 0."""
         return self.lr * self.schedule.factor(epoch, step)
+
+    def with_decay(self, weight_decay: float) -> Self:
+        """Returns the optimizer with another weight decay."""
+        settings: dict[str, Any] = {"weight_decay": weight_decay}
+        return replace(self, **settings)
 
     @abstractmethod
     def update(

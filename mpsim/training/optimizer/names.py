@@ -68,7 +68,7 @@ def make(name: str, settings: Mapping[str, Any], schedule: Schedule) -> Optimize
     given = {setting: value for setting, value in settings.items() if value is not None}
     for setting in given:
         if setting not in known:
-            raise UsageError(f"optimizer {name!r} has no {setting}; it has {', '.join(known)}", setting)
+            raise UsageError(f"{setting} is not a setting of optimizer {name!r}, which has {', '.join(known)}", setting)
     return OPTIMIZERS[name](schedule=schedule, **given)
 
 

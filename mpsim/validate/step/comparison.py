@@ -177,6 +177,9 @@ def _update_causes(name: str, got: Array, ours: TensorFile, theirs: TensorFile) 
     scale = ours.index.get("loss_scale")
     if (
         rule is None
+        or rule.groups
+        or rule.clip is not None
+        or rule.stores_masters
         or scale is None
         or any(f"{kind}/{place}" not in tensors for kind in ("master", *rule.states, "GP", "P"))
     ):

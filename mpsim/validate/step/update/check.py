@@ -11,9 +11,11 @@ from mpsim.assignment import Plan
 from mpsim.engine.tensor import TensorId
 from mpsim.files.tensors import TensorFile
 from mpsim.formats import FORMATS, Format
+from mpsim.kernels import bind
 from mpsim.kernels.contract import Array
 from mpsim.recording.updates import Parts, UpdateRule, parts_of
 from mpsim.trace import Trace
+from mpsim.training.updating import clipped
 from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays, explain
 from mpsim.validate.step.update.bounds import bound
 from mpsim.validate.step.update.fused import FUSED, fused_in, next_with_fused
@@ -29,7 +31,8 @@ def check_update(
     ``notes``."""
     rule = UpdateRule.of_index(file.index) if rule is None else rule
     names = {id: f"next_master/{id.op}/{id.index}" for id in traced.parameter_ids.values()}
-    missing = _missing(file, rule, names)
+    rules = {} if rule is None else _rules(file, traced, rule)
+    missing = _missing(file, rule, {id: name for id, name in names.items() if id in rules or not rules})
     if missing:
         notes.append(f"the update was not looked at: {missing}")
         return ()
@@ -37,19 +40,43 @@ def check_update(
     ids = [id for id, name in names.items() if name in file.tensors]
     if len(ids) < len(names):
         notes.append(f"of {len(names)} parameters the file has {len(ids)} next_master; the others were not looked at")
-    parts = {id: parts_of(file.tensors, id, rule.states) for id in ids}
-    notes += _untested(parts.values(), rule)
+    parts = {id: parts_of(file.tensors, id, rule.states if id in rules else ()) for id in ids}
+    notes += _untested([each for id, each in parts.items() if id in rules], rule)
+    if rule.clip is not None:
+        parts, loss_scale = _clipped(file, list(rules), parts, rule.clip, loss_scale), 1.0
     finite = all(np.isfinite(array).all() for name, array in file.tensors.items() if name.startswith("GP/"))
     theirs = {id: file.tensors[names[id]].reshape(parts[id].master.shape) for id in ids}
-    fused = fused_in([(theirs[id], parts[id]) for id in ids], rule, loss_scale) if finite else ()
+    plain = finite and not rule.groups and rule.clip is None
+    fused = fused_in([(theirs[id], parts[id]) for id in ids], rule, loss_scale) if plain else ()
     if fused:
         notes.append(f"every update is the one with {' and '.join(map(FUSED.__getitem__, fused))} fused, in every bit")
     compared = []
     for id in ids:
         format = FLOAT32 if plan is None else plan.formats[id]
         op = f"update of {traced.ops[id.op].kind} {traced.ops[id.op].name}"
-        compared.append(compare_update(names[id], theirs[id], parts[id], rule, loss_scale, finite, format, op, fused))
+        if id in rules:
+            found = compare_update(names[id], theirs[id], parts[id], rules[id], loss_scale, finite, format, op, fused)
+        else:
+            found = compare_arrays(names[id], parts[id].master, theirs[id], FLOAT32, f"frozen, {op}")
+        compared.append(found)
     return tuple(compared)
+
+
+def _rules(file: TensorFile, traced: Trace, rule: UpdateRule) -> dict[TensorId, UpdateRule]:
+    """Returns the rule of every parameter that is trained, in the order of the network."""
+    ids = traced.parameter_ids
+    shapes = {name: file.tensors[f"P/{id.op}/{id.index}"].shape for name, id in ids.items()}
+    return {ids[name]: found for name, found in rule.by_parameter(shapes).items()}
+
+
+def _clipped(
+    file: TensorFile, ids: Sequence[TensorId], parts: Mapping[TensorId, Parts], limit: float, loss_scale: float
+) -> dict[TensorId, Parts]:
+    """Returns the parts with gradients that are unscaled and clipped by the norm of all gradients of the file."""
+    gradients = {f"{id.op}/{id.index}": file.tensors[f"GP/{id.op}/{id.index}"] for id in ids}
+    found, _ = clipped(bind("reference"), gradients, 1 / loss_scale, limit)
+    new = {id: found.get(f"{id.op}/{id.index}", each.gradient) for id, each in parts.items()}
+    return {id: each._replace(gradient=new[id].reshape(each.master.shape), before=None) for id, each in parts.items()}
 
 
 def _untested(parts: Iterable[Parts], rule: UpdateRule) -> Iterator[str]:
@@ -70,6 +97,8 @@ def _missing(file: TensorFile, rule: UpdateRule | None, names: Mapping[TensorId,
         return "the file has no next_master"
     if rule is None:
         return "no rate, momentum and weight decay are known (index, or update=)"
+    if rule.stores_masters:
+        return "masters are rounded when they are stored (storage of the recipe)"
     for kind in ("master", *rule.states):
         if not all(
             name.replace("next_master", kind) in file.tensors for name in names.values() if name in file.tensors
