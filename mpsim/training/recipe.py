@@ -86,9 +86,10 @@ class Recipe:
         }
         made["storage"] = storage.checked(self.storage, self.optimizer.states, self.micro_batches)
         if self.clip is not None:
-            made["clip"] = checks.real("clip", self.clip, above=0, most=checks.FLOAT32_LARGEST, note=", or None")
+            clip = checks.real("clip", self.clip, above=0, most=checks.FLOAT32_LARGEST, note=", or None")
+            made["clip"] = float(clip)
         if self.ema is not None:
-            made["ema"] = checks.real("ema", self.ema, least=0, below=1, note=", or None")
+            made["ema"] = float(checks.real("ema", self.ema, least=0, below=1, note=", or None"))
         if self.promotion is not None:
             made["promotion"] = checks.share("promotion", self.promotion, zero=False, note=", or None")
         if self.loss_scale is not None and not isinstance(self.loss_scale, LossScale):

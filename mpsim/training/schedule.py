@@ -88,7 +88,7 @@ class OneCycle:
     Source: Smith and Topin 2018, in the form of torch.optim.lr_scheduler.OneCycleLR.
 
     >>> [round(OneCycle(11, rise=0.5, start_divisor=4).factor(0, step), 3) for step in (0, 2, 4, 5, 10)]
-    [0.25, 0.509, 0.981, 0.982, 0.0]
+    [0.25, 0.56, 0.977, 0.98, 0.0]
     """
 
     steps: int

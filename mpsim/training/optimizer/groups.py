@@ -39,9 +39,9 @@ class Group:
     def __post_init__(self) -> None:
         checks.instance("parameters", self.parameters, str, "a pattern of names, such as '*.bias', or '@vectors'")
         checks.instance("frozen", self.frozen, bool, "True or False")
-        object.__setattr__(self, "rate", factor("rate", self.rate))
+        object.__setattr__(self, "rate", float(factor("rate", self.rate)))
         if self.weight_decay is not None:
-            object.__setattr__(self, "weight_decay", factor("weight_decay", self.weight_decay))
+            object.__setattr__(self, "weight_decay", float(factor("weight_decay", self.weight_decay)))
 
     def has(self, name: str, shape: tuple[int, ...]) -> bool:
         """Returns whether a parameter belongs to the group."""
