@@ -22,6 +22,8 @@ from mpsim.files.records import Fields
 
 #: Seconds between two reads of the results file.
 POLL = 0.25
+#: Characters of a failed worker's message, at most. The pipe holds them, so that the worker ends without being read.
+MOST_CHARACTERS = 8000
 
 
 class WorkerError(MpsimError, RuntimeError):
@@ -85,6 +87,15 @@ def _cause(exit_code: int, failures: SimpleQueue[str]) -> str:
     return f"a worker process {how}; its finished epochs are stored. Call again to resume (with fewer processes?)"
 
 
+def _shortened(message: str) -> str:
+    """Returns the beginning and the end of a long message."""
+    half = MOST_CHARACTERS // 2
+    left_out = len(message) - 2 * half
+    return (
+        message if left_out <= 0 else f"{message[:half]} ... ({left_out:,} characters left out) ... {message[-half:]}"
+    )
+
+
 def _work(
     tasks: Queue[tuple[RunSettings, str] | None],
     failures: SimpleQueue[str],
@@ -107,5 +118,5 @@ def _work(
                 job, key = task
                 run(job, results, backend=backend, threads=threads, on_epoch=stop_if_orphaned, load=load, key=key)
     except Exception as error:
-        failures.put(f"{error}" if str(error) else repr(error))
+        failures.put(_shortened(str(error) or repr(error)))
         raise SystemExit(1) from error

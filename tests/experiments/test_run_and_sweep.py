@@ -358,6 +358,21 @@ def test_a_failing_worker_says_why(tmp_path):
         workers.run_all({job: job.key}, results.path, processes=1, backend="compiled", threads=1, on_poll=lambda: None)
 
 
+def test_a_worker_with_a_long_message_ends(tmp_path: Path) -> None:
+    """200,000 bytes filled the pipe that nobody read, so that the worker never ended. Each character is four bytes."""
+    net = tmp_path / "net.py"
+    fails = "raise ValueError('first ' + chr(0x1F600) * 50_000 + ' last')"
+    net.write_text(
+        "import multiprocessing\nfrom mpsim import nn\ndef build():\n"
+        f"    if multiprocessing.parent_process():\n        {fails}\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    job = replace(QUICK, model=f"{net}:build", width=1.0)
+    with Results.in_folder(tmp_path) as results, pytest.raises(workers.WorkerError) as caught:
+        workers.run_all({job: job.key}, results.path, processes=1, backend="compiled", threads=1, on_poll=lambda: None)
+    assert "first" in str(caught.value) and "last" in str(caught.value) and len(str(caught.value)) < 9000
+
+
 @pytest.mark.parametrize("how,code,processes", [("SIGINT", 130, 1), ("SIGINT", 130, 2), ("SIGKILL", -9, 2)])
 def test_a_killed_sweep_goes_on(tmp_path, how, code, processes):
     """Killed in the middle, it keeps the finished epochs; the next call ends as one that was never stopped."""
