@@ -27,6 +27,7 @@ class Convolution(NamedTuple):
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     groups: int = 1
+    dilation: tuple[int, int] = (1, 1)
 
     @property
     def x_shape(self) -> tuple[int, int, int, int]:
@@ -38,8 +39,9 @@ class Convolution(NamedTuple):
 
     @property
     def y_shape(self) -> tuple[int, int, int, int]:
-        rows = (self.height + 2 * self.padding[0] - self.kernel[0]) // self.stride[0] + 1
-        columns = (self.width + 2 * self.padding[1] - self.kernel[1]) // self.stride[1] + 1
+        beyond = [self.dilation[i] * (self.kernel[i] - 1) + 1 for i in (0, 1)]
+        rows = (self.height + 2 * self.padding[0] - beyond[0]) // self.stride[0] + 1
+        columns = (self.width + 2 * self.padding[1] - beyond[1]) // self.stride[1] + 1
         return self.batch, self.outputs, rows, columns
 
     def draw(self, kind: str, seed: int = 0) -> tuple[Array, Array, Array]:
@@ -67,6 +69,9 @@ CONVOLUTIONS = (
     Convolution(1, 5, 12, 20, 33, (1, 3), (1, 2), (0, 1)),
     Convolution(2, 31, 6, 6, 19, (3, 3), padding=(1, 1)),
     Convolution(8, 2, 8, 9, 3, (3, 3), padding=(1, 1)),  # k of the weight gradient crosses two chunks
+    Convolution(2, 4, 9, 8, 6, (3, 2), padding=(2, 3), groups=2, dilation=(2, 3)),
+    Convolution(1, 3, 9, 9, 3, (3, 3), (2, 1), (2, 0), 3, (2, 4)),  # depthwise, with a stride
+    Convolution(2, 31, 7, 6, 3, (3, 3), padding=(2, 2), dilation=(2, 2)),  # k of forward crosses two chunks
 )
 
 
@@ -111,7 +116,8 @@ def terms_of_forward(case: Convolution, x: Array, w: Array, at: Place) -> Terms:
     n, o, i, j = at
     first = o // (case.outputs // case.groups) * w.shape[1]
     for c, r, s in np.ndindex(*w.shape[1:]):
-        row, column = i * case.stride[0] - case.padding[0] + r, j * case.stride[1] - case.padding[1] + s
+        row = i * case.stride[0] - case.padding[0] + r * case.dilation[0]
+        column = j * case.stride[1] - case.padding[1] + s * case.dilation[1]
         yield w[o, c, r, s], padded(x[n, first + c], row, column)
 
 
@@ -120,8 +126,8 @@ def terms_of_input_gradient(case: Convolution, gy: Array, w: Array, at: Place) -
     group, c = divmod(channel, w.shape[1])
     members, (rows, columns) = case.outputs // case.groups, case.kernel
     for o, r, s in np.ndindex(members, rows, columns):
-        row, row_rest = divmod(h + r - (rows - 1 - case.padding[0]), case.stride[0])
-        column, column_rest = divmod(v + s - (columns - 1 - case.padding[1]), case.stride[1])
+        row, row_rest = divmod(h + case.padding[0] - (rows - 1 - r) * case.dilation[0], case.stride[0])
+        column, column_rest = divmod(v + case.padding[1] - (columns - 1 - s) * case.dilation[1], case.stride[1])
         image = gy[n, group * members + o]
         inside = row_rest == 0 and column_rest == 0
         yield (
@@ -135,14 +141,15 @@ def terms_of_weight_gradient(case: Convolution, x: Array, gy: Array, at: Place) 
     channel = o // (case.outputs // case.groups) * case.w_shape[1] + c
     for n in range(case.batch):
         for i, j in np.ndindex(*gy.shape[2:]):
-            row, column = i * case.stride[0] - case.padding[0] + r, j * case.stride[1] - case.padding[1] + s
+            row = i * case.stride[0] - case.padding[0] + r * case.dilation[0]
+            column = j * case.stride[1] - case.padding[1] + s * case.dilation[1]
             yield gy[n, o, i, j], padded(x[n, channel], row, column)
 
 
 def all_of(kernels: Any, case: Convolution, arrays: Sequence[Array], bias: Any = None, **keywords: Any) -> list[Array]:
     """The forward convolution, the gradient by input and the one by weight, of x, w, gy."""
     x, w, gy = arrays
-    geometry = (case.stride, case.padding, case.groups)
+    geometry = (case.stride, case.padding, case.groups, case.dilation)
     return [
         kernels.conv2d(x, w, bias, *geometry, **keywords),
         kernels.conv2d_input_gradient(gy, w, x.shape, *geometry, **keywords),

@@ -137,6 +137,16 @@ def test_refusals(forward: Any, words: str) -> None:
         nn.from_torch(module, torch.zeros(2, *SHAPE))
 
 
+@needs_torch
+def test_layers_of_pytorch_alone_are_named(capfd: pytest.CaptureFixture[str]) -> None:
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Softshrink()))
+    with pytest.raises(UsageError, match=r"\nmodule '1.1' \(Softshrink\): aten.softshrink.default is not supported"):
+        nn.from_torch(module, torch.zeros(2, *SHAPE))
+    with pytest.raises(UsageError, match="from_torch: Linear cannot be exported"):
+        nn.from_torch(torch.nn.Linear(3, 4), torch.zeros(2, *SHAPE))
+    assert capfd.readouterr().err == ""
+
+
 def _overwritten(self: Any, x: Any) -> Any:
     x = x.flatten(1) * 2
     view = x.view(x.shape)
@@ -174,6 +184,13 @@ def odd(input_shape=(1, 8, 8)):
 def unsized():
     import torch
     return torch.nn.Flatten()
+
+def branching(input_shape=(1, 8, 8)):
+    import torch
+    class Branching(torch.nn.Module):
+        def forward(self, x):
+            return x.flatten(1) if x.sum() > 0 else -x.flatten(1)
+    return Branching()
 """
 
 
@@ -205,6 +222,7 @@ def test_commands_take_a_function_that_returns_a_module(tmp_path: Path) -> None:
     [
         ("odd", r"model.py:odd: from_torch: Odd is not supported:\nmodel.py, line 13 .*aten.sin"),
         ("unsized", "model.py:unsized: the size of its images is not known"),
+        ("branching", r"model.py, line 24 \(return x.flatten.*\): Branching cannot be exported by torch.export"),
     ],
 )
 def test_a_file_whose_module_cannot_be_imported(tmp_path: Path, function: str, words: str) -> None:

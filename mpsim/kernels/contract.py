@@ -144,35 +144,23 @@ class Contractions(Protocol):
         beside has C, scales and random bits for products in stages that use them."""
 
     def conv2d(
-        self,
-        x: Array,
-        w: Array,
-        bias: Array | None,
-        stride: Pair,
-        padding: Pair,
-        groups: int,
+        self, x: Array, w: Array, bias: Array | None, stride: Pair, padding: Pair, groups: int, dilation: Pair = (1, 1)
     ) -> Array:
         """x (N,C,H,W), w (O,C/groups,R,S), bias (O,) or None -> (N,O,OH,OW): k over (c, r, s) of the group, a_k = w,
-        b_k = zero-padded x. Then bias is added to the total."""
+        b_k = zero-padded x at (i*stride + r*dilation, j*stride + s*dilation). Then bias is added to the total."""
 
     def conv2d_input_gradient(
-        self,
-        gy: Array,
-        w: Array,
-        x_shape: Shape,
-        stride: Pair,
-        padding: Pair,
-        groups: int,
+        self, gy: Array, w: Array, x_shape: Shape, stride: Pair, padding: Pair, groups: int, dilation: Pair = (1, 1)
     ) -> Array:
         """gy (N,O,OH,OW), w -> (N,C,H,W): k over (o of the group, r, s) with r, s rising over the flipped kernel:
-        a_k = w[o, c, R-1-r, S-1-s], b_k = zero-dilated, zero-padded gy at (h + r, w + s), padding R-1-padding
-        (negative: cropped)."""
+        a_k = w[o, c, R-1-r, S-1-s], b_k = gy, with stride-1 zeros between its elements, zero-padded, at
+        (h + r*dilation, w + s*dilation), padding dilation*(R-1)-padding (negative: cropped)."""
 
     def conv2d_weight_gradient(
-        self, x: Array, gy: Array, w_shape: Shape, stride: Pair, padding: Pair, groups: int
+        self, x: Array, gy: Array, w_shape: Shape, stride: Pair, padding: Pair, groups: int, dilation: Pair = (1, 1)
     ) -> Array:
         """x (N,C,H,W), gy (N,O,OH,OW) -> (O,C/groups,R,S): k over (n, i, j) of the output positions:
-        a_k = gy[n, o, i, j], b_k = zero-padded x at (i*stride + r, j*stride + s)."""
+        a_k = gy[n, o, i, j], b_k = zero-padded x at (i*stride + r*dilation, j*stride + s*dilation)."""
 
 
 class Normalization(Protocol):

@@ -10,7 +10,6 @@ from mpsim.engine.tensor import Array, Parameter, Tensor
 from mpsim.errors import UsageError
 from mpsim.kernels import Kernels
 from mpsim.ops.broadcasting import expanded
-from mpsim.ops.indexing import compress, spread
 from mpsim.ops.windows import Pair, Window, dilated, pair, window_shape
 
 
@@ -28,8 +27,8 @@ def conv2d(
     """Computes y[n, o, i, j] = bias[o] + sum over c, r, s of weight[o, c, r, s] * x[n, c, i*stride + r - padding, ...].
 
     x (N, C, H, W), weight (O, C/groups, R, S), bias (O,) -> (N, O, OH, OW) with OH = (H + 2*padding - R) // stride + 1.
-    groups=C is a depthwise convolution. With a dilation the kernel is one with ``dilation`` - 1 zeros between its
-    elements, whose products are part of the sum. Raises ValueError for shapes that do not match.
+    groups=C is a depthwise convolution. With a dilation r and R are r*dilation and dilation*(R - 1) + 1 in these
+    formulas. Raises ValueError for shapes that do not match.
 
     >>> import numpy as np
     >>> from mpsim import nn, ops
@@ -114,19 +113,17 @@ def _forward(
     dilation: Window = (1, 1),
 ) -> tuple[Array, tuple]:
     (x,), (weight, *bias) = inputs, parameters
-    wide = spread(kernels, weight, dilation)
-    y = kernels.conv2d(x, wide, bias[0] if bias else None, stride, padding, groups)
-    return y, (x, weight, bool(bias), dilation, (stride, padding, groups))
+    geometry = stride, padding, groups, dilation
+    y = kernels.conv2d(x, weight, bias[0] if bias else None, *geometry)
+    return y, (x, weight, bool(bias), geometry)
 
 
 def _backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
-    x, weight, has_bias, dilation, geometry = saved
-    wide, x_gradient = spread(kernels, weight, dilation), None
-    if needs[0]:
-        x_gradient = kernels.by_input.conv2d_input_gradient(gradient, wide, x.shape, *geometry)
-    weight_gradient = kernels.by_weight.conv2d_weight_gradient(x, gradient, wide.shape, *geometry)
+    x, weight, has_bias, geometry = saved
+    x_gradient = kernels.by_input.conv2d_input_gradient(gradient, weight, x.shape, *geometry) if needs[0] else None
+    weight_gradient = kernels.by_weight.conv2d_weight_gradient(x, gradient, weight.shape, *geometry)
     bias_gradient = (kernels.sums.channel_sum(gradient),) if has_bias else ()
-    return (x_gradient,), (compress(kernels, weight_gradient, dilation), *bias_gradient)
+    return (x_gradient,), (weight_gradient, *bias_gradient)
 
 
 def _shape(
@@ -230,21 +227,20 @@ def _transposed_forward(
     (x,), (weight, *bias) = inputs, parameters
     geometry: dict[str, Any] = {"stride": stride, "padding": padding, "groups": groups, "dilation": dilation}
     shape = _transposed_shape([x.shape], [weight.shape], **geometry, output_padding=output_padding)
-    y = kernels.conv2d_input_gradient(x, spread(kernels, weight, dilation), shape, stride, padding, groups)
+    y = kernels.conv2d_input_gradient(x, weight, shape, *geometry.values())
     if bias:
         y = kernels.add(y, expanded(kernels, bias[0].reshape(-1, 1, 1), tuple(y.shape)), out=y)
-    return y, (x, weight, bool(bias), dilation, (stride, padding, groups))
+    return y, (x, weight, bool(bias), tuple(geometry.values()))
 
 
 def _transposed_backward(
     kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]
 ) -> tuple[tuple, tuple]:
-    x, weight, has_bias, dilation, geometry = saved
-    wide = spread(kernels, weight, dilation)
-    x_gradient = kernels.by_input.conv2d(gradient, wide, None, *geometry) if needs[0] else None
-    weight_gradient = kernels.by_weight.swapped.conv2d_weight_gradient(gradient, x, wide.shape, *geometry)
+    x, weight, has_bias, geometry = saved
+    x_gradient = kernels.by_input.conv2d(gradient, weight, None, *geometry) if needs[0] else None
+    weight_gradient = kernels.by_weight.swapped.conv2d_weight_gradient(gradient, x, weight.shape, *geometry)
     bias_gradient = (kernels.sums.channel_sum(gradient),) if has_bias else ()
-    return (x_gradient,), (compress(kernels, weight_gradient, dilation), *bias_gradient)
+    return (x_gradient,), (weight_gradient, *bias_gradient)
 
 
 def _transposed_shape(

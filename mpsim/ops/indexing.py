@@ -208,29 +208,6 @@ def _around(shape: Shape, axis: int) -> tuple[int, int, int]:
     return prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
 
 
-def spread(kernels: Kernels, weight: Array, dilation: tuple[int, int]) -> Array:
-    """Returns kernels (O, C, R, S) with ``dilation`` - 1 zeros between neighbours; themselves for a dilation of 1."""
-    steps = _dilation(tuple(weight.shape), dilation)
-    return gathered(kernels, weight, steps)[0] if steps else weight
-
-
-def compress(kernels: Kernels, gradient: Array, dilation: tuple[int, int]) -> Array:
-    """Returns the elements of a gradient of ``spread`` that belong to the kernel."""
-    dilated = [(axis, step) for axis, step in ((2, dilation[0]), (3, dilation[1])) if step > 1]
-    steps = tuple((axis, np.arange(0, gradient.shape[axis], step)) for axis, step in dilated)
-    return gathered(kernels, gradient, steps)[0]
-
-
-def _dilation(shape: Shape, dilation: tuple[int, int]) -> Steps:
-    steps = []
-    for axis, step in ((2, dilation[0]), (3, dilation[1])):
-        if step > 1:
-            places = np.full(step * (shape[axis] - 1) + 1, -1)
-            places[::step] = np.arange(shape[axis])
-            steps.append((axis, places))
-    return tuple(steps)
-
-
 def _shape(inputs: list[Shape], parameters: list[Shape], *, steps: Steps) -> Shape:
     return gathered_shape(inputs[0], steps)
 

@@ -149,7 +149,7 @@ def test_accumulators(monkeypatch: pytest.MonkeyPatch, accumulator: Accumulator,
         assert_same(found, array, case)
 
 
-@pytest.mark.parametrize("number", (0, 2, 4, 5, 7, 8, 10, 12) if SLOW else (2, 4, 5, 7, 12))
+@pytest.mark.parametrize("number", (0, 2, 4, 5, 7, 8, 10, 12, 13, 14) if SLOW else (2, 4, 5, 7, 12, 13))
 def test_convolutions(number: int) -> None:
     """Strides, padding, also more than the kernel's size less one, groups, depthwise, kernels beyond the image."""
     case = CONVOLUTIONS[number]

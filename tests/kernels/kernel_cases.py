@@ -250,9 +250,18 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
     "take": _take(),
     "take_gradient": _take_gradient(),
     "matmul": [(numbers(25, 5, 300), numbers(26, 300, 7)), (*arrays(27, 6, 6), True, True, numbers(28, 6))],
-    "conv2d": [(numbers(29, 2, 4, 7, 8), numbers(30, 6, 2, 3, 3), numbers(31, 6), *CONVOLUTION)],
-    "conv2d_input_gradient": [(numbers(32, 2, 6, 4, 6), numbers(30, 6, 2, 3, 3), (2, 4, 7, 8), (2, 1), (1, 0), 2)],
-    "conv2d_weight_gradient": [(numbers(29, 2, 4, 7, 8), numbers(32, 2, 6, 4, 6), (6, 2, 3, 3), (2, 1), (1, 0), 2)],
+    "conv2d": [
+        (numbers(29, 2, 4, 7, 8), numbers(30, 6, 2, 3, 3), numbers(31, 6), *CONVOLUTION),
+        (numbers(29, 2, 4, 7, 8), numbers(30, 6, 2, 3, 3), numbers(31, 6), *CONVOLUTION, (1, 2)),
+    ],
+    "conv2d_input_gradient": [
+        (numbers(32, 2, 6, 4, 6), numbers(30, 6, 2, 3, 3), (2, 4, 7, 8), *CONVOLUTION),
+        (numbers(32, 2, 6, 4, 4), numbers(30, 6, 2, 3, 3), (2, 4, 7, 8), *CONVOLUTION, (1, 2)),
+    ],
+    "conv2d_weight_gradient": [
+        (numbers(29, 2, 4, 7, 8), numbers(32, 2, 6, 4, 6), (6, 2, 3, 3), *CONVOLUTION),
+        (numbers(29, 2, 4, 7, 8), numbers(32, 2, 6, 4, 4), (6, 2, 3, 3), *CONVOLUTION, (1, 2)),
+    ],
     "channel_sum": [
         (x,) for shape in (*IMAGES, LARGE, (1, 4), (5000, 3), (4200, 70), (3, 2, 5)) for x in arrays(33, *shape)
     ],

@@ -67,8 +67,22 @@ class Functions(NamedTuple):
     conv2d_weight_gradient: Callable[..., Array]
 
 
+#: A backend's faster kernel for given shapes.
+Faster = Callable[[Array, Array, Array | None, How], Array | None]
+
+
+def _options(geometry: Geometry, dilation: Pair) -> tuple[Any, ...]:
+    """Returns the options of a lowering: the dilation is one if it is not (1, 1)."""
+    return geometry if dilation == (1, 1) else (*geometry, dilation)
+
+
+def _undilated(dilation: Pair, faster: Faster) -> Faster:
+    """Returns a faster kernel, which there is for kernels without dilation only."""
+    return faster if dilation == (1, 1) else lambda *_: None
+
+
 class FastPaths:
-    """A backend's faster kernels. They return None for arguments that they do not support."""
+    """A backend's faster kernels, without dilation. They return None for arguments that they do not support."""
 
     def matmul(
         self, a: Array, b: Array, transpose_a: bool, transpose_b: bool, bias: Array | None, how: How
@@ -103,7 +117,7 @@ class _Backend:
         product: Summation,
         threads: int,
         lowered: tuple[Callable[..., Contraction], Array, Array, tuple[Any, ...]],
-        faster: Callable[[Array, Array, Array | None, How], Array | None],
+        faster: Faster,
         bias: Array | None = None,
         beside: Beside = NOTHING,
     ) -> Array:
@@ -149,7 +163,7 @@ class _Backend:
         accumulator: Accumulator,
         threads: int,
         lowered: tuple[Callable[..., Contraction], Array, Array, tuple[Any, ...]],
-        faster: Callable[[Array, Array, Array | None, How], Array | None],
+        faster: Faster,
         bias: Array | None,
     ) -> Array:
         """Computes the total of an accumulator by a kernel of the backend, and adds a bias."""
@@ -208,6 +222,7 @@ class _Backend:
         stride: Pair,
         padding: Pair,
         groups: int,
+        dilation: Pair = (1, 1),
         *,
         threads: int = 1,
         accumulator: Summation = DEFAULT,
@@ -216,8 +231,8 @@ class _Backend:
         return self._total(
             accumulator,
             threads,
-            (of_conv2d, x, w, geometry),
-            lambda x, w, bias, how: self._faster.conv2d(x, w, bias, geometry, how),
+            (of_conv2d, x, w, _options(geometry, dilation)),
+            _undilated(dilation, lambda x, w, bias, how: self._faster.conv2d(x, w, bias, geometry, how)),
             bias,
         )
 
@@ -229,6 +244,7 @@ class _Backend:
         stride: Pair,
         padding: Pair,
         groups: int,
+        dilation: Pair = (1, 1),
         *,
         threads: int = 1,
         accumulator: Summation = DEFAULT,
@@ -237,8 +253,10 @@ class _Backend:
         return self._total(
             accumulator,
             threads,
-            (of_conv2d_input_gradient, gy, w, (x_shape, *geometry)),
-            lambda gy, w, _, how: self._faster.conv2d_input_gradient(gy, w, x_shape, geometry, how),
+            (of_conv2d_input_gradient, gy, w, (x_shape, *_options(geometry, dilation))),
+            _undilated(
+                dilation, lambda gy, w, _, how: self._faster.conv2d_input_gradient(gy, w, x_shape, geometry, how)
+            ),
         )
 
     def conv2d_weight_gradient(
@@ -249,6 +267,7 @@ class _Backend:
         stride: Pair,
         padding: Pair,
         groups: int,
+        dilation: Pair = (1, 1),
         *,
         threads: int = 1,
         accumulator: Summation = DEFAULT,
@@ -257,8 +276,10 @@ class _Backend:
         return self._total(
             accumulator,
             threads,
-            (of_conv2d_weight_gradient, x, gy, (w_shape, *geometry)),
-            lambda x, gy, _, how: self._faster.conv2d_weight_gradient(x, gy, w_shape, geometry, how),
+            (of_conv2d_weight_gradient, x, gy, (w_shape, *_options(geometry, dilation))),
+            _undilated(
+                dilation, lambda x, gy, _, how: self._faster.conv2d_weight_gradient(x, gy, w_shape, geometry, how)
+            ),
         )
 
 

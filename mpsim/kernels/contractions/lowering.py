@@ -128,14 +128,21 @@ def of_matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool
 
 
 def of_conv2d(
-    x: np.ndarray, w: np.ndarray, stride: Pair, padding: Pair, groups: int, place: Place = place
+    x: np.ndarray,
+    w: np.ndarray,
+    stride: Pair,
+    padding: Pair,
+    groups: int,
+    dilation: Pair = (1, 1),
+    place: Place = place,
 ) -> Contraction:
     """k runs over (c, r, s) of the group. Rows are its output channels, columns the output positions (n, i, j)."""
     batch, channels, height, width = x.shape
     outputs, group_channels, kernel_rows, kernel_columns = w.shape
     height, width = height + 2 * padding[0], width + 2 * padding[1]
     padded = place(x, *padding, height, width)
-    rows, columns = (height - kernel_rows) // stride[0] + 1, (width - kernel_columns) // stride[1] + 1
+    beyond = dilation[0] * (kernel_rows - 1) + 1, dilation[1] * (kernel_columns - 1) + 1
+    rows, columns = (height - beyond[0]) // stride[0] + 1, (width - beyond[1]) // stride[1] + 1
     image, area = height * width, rows * columns
     k = group_channels * kernel_rows * kernel_columns
     members = outputs // groups
@@ -143,7 +150,7 @@ def of_conv2d(
         w.reshape(-1), offsets((groups, members * k)), offsets((members, k)), offsets((k, 1)),
         padded.reshape(-1), offsets((groups, group_channels * image)),
         offsets((batch, channels * image), (rows, stride[0] * width), (columns, stride[1])),
-        offsets((group_channels, image), (kernel_rows, width), (kernel_columns, 1)),
+        offsets((group_channels, image), (kernel_rows, dilation[0] * width), (kernel_columns, dilation[1])),
         (batch, outputs, rows, columns), offsets((groups, members * area)), offsets((members, area)),
         offsets((batch, outputs * area), (area, 1)),
     )  # fmt: skip
@@ -156,13 +163,15 @@ def of_conv2d_input_gradient(
     stride: Pair,
     padding: Pair,
     groups: int,
+    dilation: Pair = (1, 1),
     place: Place = place,
 ) -> Contraction:
     """k runs over (o, r, s) of the group and the flipped kernel. Rows are its input channels, columns (n, h, w)."""
     batch, channels, rows, columns = x_shape
     outputs, group_channels, kernel_rows, kernel_columns = w.shape
-    height, width = rows + kernel_rows - 1, columns + kernel_columns - 1
-    padded = place(gy, kernel_rows - 1 - padding[0], kernel_columns - 1 - padding[1], height, width, stride)
+    around = dilation[0] * (kernel_rows - 1), dilation[1] * (kernel_columns - 1)
+    height, width = rows + around[0], columns + around[1]
+    padded = place(gy, around[0] - padding[0], around[1] - padding[1], height, width, stride)
     image, area, kernel = height * width, rows * columns, kernel_rows * kernel_columns
     members = outputs // groups
     flipped = offsets((members, group_channels * kernel), (kernel_rows, -kernel_columns), (kernel_columns, -1))
@@ -171,7 +180,7 @@ def of_conv2d_input_gradient(
         flipped + (kernel - 1),
         padded.reshape(-1), offsets((groups, members * image)),
         offsets((batch, outputs * image), (rows, width), (columns, 1)),
-        offsets((members, image), (kernel_rows, width), (kernel_columns, 1)),
+        offsets((members, image), (kernel_rows, dilation[0] * width), (kernel_columns, dilation[1])),
         (batch, channels, rows, columns), offsets((groups, group_channels * area)), offsets((group_channels, area)),
         offsets((batch, channels * area), (area, 1)),
     )  # fmt: skip
@@ -184,6 +193,7 @@ def of_conv2d_weight_gradient(
     stride: Pair,
     padding: Pair,
     groups: int,
+    dilation: Pair = (1, 1),
     place: Place = place,
 ) -> Contraction:
     """k runs over the output positions (n, i, j). Rows are the group's output channels, columns (c, r, s)."""
@@ -199,7 +209,7 @@ def of_conv2d_weight_gradient(
         gy.reshape(-1), offsets((groups, members * area)), offsets((members, area)),
         offsets((batch, outputs * area), (area, 1)),
         padded.reshape(-1), offsets((groups, group_channels * image)),
-        offsets((group_channels, image), (kernel_rows, width), (kernel_columns, 1)),
+        offsets((group_channels, image), (kernel_rows, dilation[0] * width), (kernel_columns, dilation[1])),
         offsets((batch, channels * image), (rows, stride[0] * width), (columns, stride[1])),
         tuple(w_shape), offsets((groups, members * patch)), offsets((members, patch)), offsets((patch, 1)),
     )  # fmt: skip

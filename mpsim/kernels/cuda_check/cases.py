@@ -8,7 +8,7 @@ import numpy as np
 
 from mpsim.formats import FORMATS
 from mpsim.kernels import load
-from mpsim.kernels.contract import Array
+from mpsim.kernels.contract import Array, Pair
 from mpsim.kernels.elementary.functions import FUNCTIONS
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Mode, Policy
@@ -142,21 +142,23 @@ class Cases:
             self.add("matmul", a, b, accumulator=accumulator)
 
     def convolutions(self) -> None:
-        """Convolutions and their gradients, with strides, 1 x 1 and depthwise kernels, and groups."""
+        """Convolutions and their gradients, with strides, 1 x 1, dilated and depthwise kernels, and groups."""
         batch, size, wide = (1, 6, 4) if self.quick else (64, 32, 64)
-        geometries = [
-            (wide, wide, 3, (1, 1), (1, 1), 1),
-            (wide, 2 * wide, 3, (2, 2), (1, 1), 1),
-            (wide, 2 * wide, 1, (2, 2), (0, 0), 1),
-            (wide, wide, 3, (1, 1), (1, 1), wide),
-            (wide, wide, 3, (2, 2), (1, 1), wide),
-            (wide, wide, 3, (2, 1), (1, 0), 2),
+        geometries: list[tuple[int, int, int, Pair, Pair, int, Pair]] = [
+            (wide, wide, 3, (1, 1), (1, 1), 1, (1, 1)),
+            (wide, 2 * wide, 3, (2, 2), (1, 1), 1, (1, 1)),
+            (wide, 2 * wide, 1, (2, 2), (0, 0), 1, (1, 1)),
+            (wide, wide, 3, (1, 1), (1, 1), wide, (1, 1)),
+            (wide, wide, 3, (2, 2), (1, 1), wide, (1, 1)),
+            (wide, wide, 3, (2, 1), (1, 0), 2, (1, 1)),
+            (wide, wide, 3, (1, 1), (2, 2), 1, (2, 2)),
         ]
-        for channels, outputs, kernel, stride, padding, groups in geometries:
+        for channels, outputs, kernel, stride, padding, groups, dilation in geometries:
             x = numbers(5, batch, channels, size, size)
             w = numbers(6, outputs, channels // groups, kernel, kernel)
-            shape = tuple((size + 2 * padding[i] - kernel) // stride[i] + 1 for i in (0, 1))
-            gy, geometry = numbers(7, batch, outputs, *shape), (stride, padding, groups)
+            beyond = [dilation[i] * (kernel - 1) + 1 for i in (0, 1)]
+            shape = tuple((size + 2 * padding[i] - beyond[i]) // stride[i] + 1 for i in (0, 1))
+            gy, geometry = numbers(7, batch, outputs, *shape), (stride, padding, groups, dilation)
             self.add("conv2d", x, w, numbers(8, outputs), *geometry)
             self.add("conv2d_input_gradient", gy, w, x.shape, *geometry)
             self.add("conv2d_weight_gradient", x, gy, w.shape, *geometry)

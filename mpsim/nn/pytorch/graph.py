@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 import numpy as np
@@ -23,23 +28,46 @@ def exported(torch: Any, module: Any, batch: Any, training: bool) -> Any:
         UsageError: It cannot be exported.
     """
     modes = [(part, part.training) for part in module.modules()]
-    averaging = [part for part in module.modules() if getattr(part, "momentum", 0) is None]
+    averaging = [
+        part
+        for part in module.modules()
+        if getattr(part, "momentum", 0) is None and getattr(part, "num_batches_tracked", None) is not None
+    ]
     module.train(training)
     for part in averaging:  # the number of batches, which PyTorch reads here, depends on values
         part.momentum = CUMULATIVE
     try:
-        return torch.export.export(module, (batch,), dynamic_shapes=({0: torch.export.Dim("samples")},))
+        with _quiet():
+            return torch.export.export(module, (batch,), dynamic_shapes=({0: torch.export.Dim("samples")},))
     except Exception as error:
         cause = next((line for line in str(error).splitlines() if line.strip()), "")
+        frames = [(frame.filename, frame.lineno or 0, frame.line or "") for frame in extract_tb(error.__traceback__)]
+        line = _own_line(frames[1:])
+        place = f"{line}: " if line else ""
         raise UsageError(
-            f"from_torch: {type(module).__name__} cannot be exported by torch.export for batches of any size of "
-            f"{tuple(batch.shape[1:])} ({type(error).__name__}: {cause})"
+            f"from_torch: {place}{type(module).__name__} cannot be exported by torch.export for "
+            f"batches of any size of {tuple(batch.shape[1:])} ({type(error).__name__}: {cause})"
         ) from error
     finally:
         for part, mode in modes:
             part.training = mode
         for part in averaging:
             part.momentum = None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leaves out what PyTorch writes to standard error about an export that fails, e.g. the graph so far."""
+    names = ("torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tensor")
+    levels = {logging.getLogger(name): logging.getLogger(name).level for name in names}
+    for logger in levels:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with redirect_stderr(StringIO()):
+            yield
+    finally:
+        for logger, level in levels.items():
+            logger.setLevel(level)
 
 
 def read(program: Any, network: ImportedNetwork) -> None:
@@ -65,18 +93,28 @@ def read(program: Any, network: ImportedNetwork) -> None:
 
 
 def line_of(node: Any) -> str:
-    """Returns the innermost line of the user's own code that calls the function, as file, line and code."""
+    """Returns the innermost line of the user's own code that calls the function, as file, line and code.
+
+    Where all of the code is PyTorch's, e.g. in a Sequential of its layers, it returns the module's name.
+    """
     lines = (node.meta.get("stack_trace") or "").splitlines()
     frames = [
-        (match[1], match[2], lines[i + 1].strip() if i + 1 < len(lines) else "")
+        (match[1], int(match[2]), lines[i + 1].strip() if i + 1 < len(lines) else "")
         for i, line in enumerate(lines)
         if (match := re.match(r'\s*File "(.+)", line (\d+)', line))
     ]
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    path, kind = stack[-1] if stack else ("", "")
+    return _own_line(frames) or f"module {path!r} ({getattr(kind, '__name__', str(kind)).split('.')[-1]})"
+
+
+def _own_line(frames: list[tuple[str, int, str]]) -> str | None:
+    """Returns the last of the frames (file, line, code) that is not PyTorch's, or None."""
     library = Path(sys.modules["torch"].__file__ or "").parent
-    own = [frame for frame in frames if library not in Path(frame[0]).parents]
-    for path, number, code in reversed(own or frames):
-        return f"{Path(path).name}, line {number} ({code})"
-    return "an unknown line"
+    for path, number, code in reversed(frames):
+        if path != "<string>" and library not in Path(path).parents:
+            return f"{Path(path).name}, line {number} ({code})"
+    return None
 
 
 class _Names:

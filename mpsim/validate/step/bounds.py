@@ -159,7 +159,7 @@ class _Sums(_Elementwise):
         return self._products(magnitudes, w[0].size, x, w, lambda: self._kernels.conv2d(x, w, bias, *geometry), bias)
 
     def conv2d_input_gradient(self, gradient: Array, w: Array, *geometry: Any, **_: object) -> Bound:
-        groups = geometry[-1]
+        groups = geometry[3]  # after x_shape, stride and padding
         magnitudes = self._kernels.conv2d_input_gradient(np.abs(gradient), np.abs(w), *geometry)
         result = lambda: self._kernels.conv2d_input_gradient(gradient, w, *geometry)  # noqa: E731
         return self._products(magnitudes, w.shape[0] // groups * w[0, 0].size, gradient, w, result)
