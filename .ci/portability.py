@@ -1,10 +1,10 @@
 """Builds the C code with other compilers and for other machines, and compares bits: nox -s portability [-- STEP ...].
 
 Steps: clang builds the extension with Clang and runs the tests of kernels. aarch64 builds it with a cross compiler, for
-Debian's Python, and runs it in QEMU. windows compiles and links all C files with MinGW's headers. zig does so for each
-machine that wheels are built for, with the newest Clang (the package ziglang). A step without its tools is skipped.
-Debian's names of the tools: clang libomp-dev; gcc-aarch64-linux-gnu qemu-user-static python3-dev python3-venv;
-gcc-mingw-w64-x86-64.
+Debian's Python, and runs it in QEMU. windows compiles and links all C files with MinGW's headers, and runs kernels in
+Wine (kernel_calls.c). zig compiles and links for each machine that wheels are built for, with the newest Clang (package
+ziglang). A step without its tools is skipped. Debian's names of the tools: clang libomp-dev; gcc-aarch64-linux-gnu
+qemu-user-static python3-dev python3-venv; gcc-mingw-w64-x86-64 wine.
 """
 
 from __future__ import annotations
@@ -153,8 +153,13 @@ def install_foreign_python(folder: Path, root: Path, version: str) -> None:
     )
 
 
-def compile_and_link(folder: Path, command: Sequence[str], suffix: str, linker: Sequence[str] | None = None) -> None:
-    """Compiles all C files of ext/ except Python's module, and links a shared library without undefined symbols."""
+def compile_and_link(
+    folder: Path, command: Sequence[str], suffix: str, linker: Sequence[str] | None = None
+) -> list[Path]:
+    """Compiles all C files of ext/ except Python's module, and links a shared library without undefined symbols.
+
+    Returns the objects.
+    """
     toolchain = Toolchain(SimpleNamespace(compiler_type="unix", compiler_so=list(command)), [folder, ROOT / "ext"])
     names, openmp = variants.built(toolchain), variants.openmp(toolchain)
     tasks = variants.tasks(toolchain, folder, names, openmp)
@@ -163,14 +168,32 @@ def compile_and_link(folder: Path, command: Sequence[str], suffix: str, linker: 
     run([*(linker or command), *openmp, "-shared", *(task.output for task in tasks), "-o", output], folder)
     threads = "with" if openmp else "without"
     print(f"{len(tasks)} files, {', '.join(names)}, {threads} OpenMP: {output.stat().st_size} bytes")
+    return [task.output for task in tasks]
 
 
 def windows(folder: Path) -> None:
-    """Compiles and links with MinGW's headers, by GCC and by Clang."""
+    """Compiles and links with MinGW's headers, by GCC and by Clang, and runs kernels in Wine."""
     need("x86_64-w64-mingw32-gcc")
-    compile_and_link(folder / "gcc", ["x86_64-w64-mingw32-gcc"], ".dll")
-    need("clang")
-    compile_and_link(folder / "clang", ["clang", "--target=x86_64-w64-mingw32"], ".dll", ["x86_64-w64-mingw32-gcc"])
+    gcc = ["x86_64-w64-mingw32-gcc", "-static"]
+    objects = {"gcc": compile_and_link(folder / "gcc", gcc[:1], ".dll")}
+    if shutil.which("clang"):
+        clang = ["clang", "--target=x86_64-w64-mingw32"]
+        objects["clang"] = compile_and_link(folder / "clang", clang, ".dll", gcc[:1])
+    need("wine")
+    expected = run([sys.executable, ".ci/kernel_calls.py", folder / "calls"], ROOT, PYTHONPATH=str(ROOT)).splitlines()
+    for name, made in objects.items():
+        program = folder / f"{name}.exe"
+        include = [f"-I{each}" for each in (ROOT / "ext", folder / name)]
+        run(
+            [*gcc, "-O2", "-std=gnu11", "-fopenmp", *include, ROOT / ".ci/kernel_calls.c", *made, "-o", program], folder
+        )
+        lines = run(["wine", program, "calls"], folder, WINEPREFIX=str(folder / "wine"), WINEDEBUG="-all").splitlines()
+        variants_run = [line.split()[1] for line in lines if line.startswith("variant ")]
+        found = [line for line in lines if not line.startswith("variant ")]
+        wrong = [pair for pair in zip(found, expected * len(variants_run), strict=True) if pair[0] != pair[1]]
+        if wrong or not variants_run:
+            raise SystemExit(f"portability: {len(wrong)} of {len(found)} calls differ in Wine, such as {wrong[:3]}")
+        print(f"{name}, in Wine: {len(expected)} calls are equal on each of {', '.join(variants_run)}")
 
 
 def zig(folder: Path) -> None:

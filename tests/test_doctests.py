@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import pkgutil
+from functools import cache
 from types import ModuleType
 
 import pytest
@@ -29,6 +30,7 @@ def modules() -> list[str]:
     return names
 
 
+@cache
 def with_examples() -> list[str]:
     """The modules with an example that is not skipped."""
     names = []

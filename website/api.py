@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -18,7 +19,9 @@ FURTHER: dict[str, tuple[str, ...]] = {
     "mpsim.losses": ("BCE", "CrossEntropy", "Custom", "MSE", "loss_of"),
     "mpsim.products.passes": ("accumulators_of",), "mpsim.products.presets": ("PRESETS",),
     "mpsim.products.text": ("product_of",), "mpsim.products.words": ("sentence_of",), "mpsim.testing": (),
-    "mpsim.testing.laws": (), "mpsim.training.sensitivity": ("steps",), "mpsim.weights": (),
+    "mpsim.testing.laws": (), "mpsim.recording.torch": ("record",),
+    "mpsim.training.optimizer": ("Adam", "AdamW", "Lion"), "mpsim.training.sensitivity": ("steps",),
+    "mpsim.weights": (),
 }  # fmt: skip
 #: Documents whose code is run, and has the examples that docstrings of a module do not have.
 EXAMPLES = {"mpsim.testing": "testing.md"}
@@ -63,7 +66,12 @@ def pages() -> dict[str, str]:
 
 
 def _entry(path: str, level: int = 2) -> str:
-    """What mkdocstrings replaces by a name's signature and docstring."""
+    """What mkdocstrings replaces by a name's signature and docstring.
+
+    It would take the name of a function that is also a module, such as ``ops.linear``, for the module.
+    """
+    if (Path(mpsim.__file__).parents[1] / (path.replace(".", "/") + ".py")).is_file():
+        path = f"{path}.{path.rpartition('.')[2]}"
     return f"::: {path}\n    options:\n      show_root_heading: true\n      heading_level: {level}\n\n"
 
 

@@ -7,13 +7,15 @@ from typing import Any
 
 import griffe
 
+from website.tables import literal
+
 
 class Docstrings(griffe.Extension):
     """Wraps examples in fences, so that ``>>>`` is not a quotation, and reads the comments above constants."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring is not None:
-            obj.docstring.value = fenced(obj.docstring.value)
+            obj.docstring.value = fenced(literal(obj.docstring.value))
 
     def on_attribute_instance(self, *, attr: griffe.Attribute, **_: Any) -> None:
         if attr.docstring is None and attr.lineno is not None and (text := comment_above(attr)):

@@ -37,6 +37,22 @@ def prose(docstring: str) -> str:
     return "".join(f"`{part}`" if i % 2 else plain(part) for i, part in enumerate(parts))
 
 
+def literal(docstring: str) -> str:
+    """A docstring with its stars as characters and not as emphasis, outside of code and examples.
+
+    >>> print(literal("From i*H to 2**(k*n), ``a*b``.\\n* one"))
+    From i\\*H to 2\\*\\*(k\\*n), ``a*b``.
+    * one
+    """
+    parts = re.split(r"(``.+?``|`[^`]+`|^ *>>> (?:.+\n?)+)", docstring, flags=re.MULTILINE | re.DOTALL)
+    stars = re.compile(r"^( *\**)|\*", re.MULTILINE)  # one that begins a line begins a list or an argument
+    return "".join(part if i % 2 else stars.sub(_escaped, part) for i, part in enumerate(parts))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return "\\*" if found[1] is None else found[1]
+
+
 def slug(name: str) -> str:
     """A file name for a name, such as torch-before-2.12 for torch<2.12.
 

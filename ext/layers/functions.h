@@ -154,7 +154,7 @@ INLINE double gelu_tanh_slope(double x) {
 }
 
 INLINE double clamp(double x, double low, double high) { return x < low ? low : x > high ? high : x; }
-INLINE double between(double x, double low, double high) { return (x <= low) | (x >= high) ? 0.0 : 1.0; }
+INLINE double between(double x, double low, double high) { return ((x <= low) | (x >= high)) ? 0.0 : 1.0; }
 
 /* X(function of x, a and b), in the order of mpsim/kernels/elementary/functions.py. */
 #define FUNCTIONS(X)                                        \

@@ -2,10 +2,10 @@
 
 A layer of ``mpsim.nn`` calls one of them. A network may call them directly.
 
->>> from mpsim import nn
->>> nn.apply(lambda x: add(x, relu(x)), [-1.0, 2.0])
+>>> from mpsim import nn, ops
+>>> nn.apply(lambda x: ops.add(x, ops.relu(x)), [-1.0, 2.0])
 array([-1.,  4.], dtype=float32)
->>> PRIMITIVES["ReLU"].opens_group
+>>> ops.PRIMITIVES["ReLU"].opens_group
 False
 """
 
