@@ -121,7 +121,7 @@ def split(count: int, test_share: float | None) -> tuple[Array, Array]:
         UsageError: A part would be empty.
 
     >>> [part.tolist() for part in split(5, 0.4)]
-    [[4, 3, 2], [0, 1]]
+    [[0, 1, 3], [2, 4]]
     """
     share = checks.share("test_share", TEST_SHARE if test_share is None else test_share, zero=False)
     test = max(1, round(share * count))
