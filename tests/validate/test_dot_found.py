@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from mpsim.kernels import load
 from mpsim.products.stages import Blocks, Groups, Product, Trees, UpTo, within
 from mpsim.products.text import product_of, text_of
+from mpsim.validate.answers import SubjectError
 from mpsim.validate.dot.orders.recognition import recognised
 from mpsim.validate.dot.orders.trees import nodes_of
 from mpsim.validate.dot.report import text
@@ -248,3 +251,54 @@ def test_bfloat16_pairs_as_avx512_adds_them() -> None:
     assert isinstance(found, Product) and found.left == found.right == described.left
     assert isinstance(found.order, UpTo) and isinstance(described.order, UpTo)
     assert found.order.most == 20 and found.order.many == described.order.many
+
+
+def _nested(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Three splits of k, each in four lanes that are folded; their sums are stored in bfloat16, added in float32."""
+    size, total = -(-a.shape[1] // 3), None
+    for start in range(0, a.shape[1], size):
+        lanes = np.zeros((4, len(a), b.shape[1]), np.float32)
+        for i, k in enumerate(range(start, min(start + size, a.shape[1]))):
+            lanes[i % 4] = lanes[i % 4] + np.outer(a[:, k], b[k])
+        part = ((lanes[0] + lanes[2]) + (lanes[1] + lanes[3])).astype(ml_dtypes.bfloat16).astype(np.float32)
+        total = part if total is None else total + part
+    return total
+
+
+def test_partial_sums_are_stored_in_a_format_of_their_own() -> None:
+    report = validate_dot(_nested, length=24)
+    text = "groups(splits(3), groups(whole(), groups(lanes(4), rising(), folding()), rising(bfloat16, first)), "
+    assert report.equal and any(text in each.text for each in report.matches), [each.text for each in report.matches]
+
+
+def _flushed(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """A float32 sum in rising order; subnormal results alone become zeros of their sign."""
+    total = np.zeros((len(a), b.shape[1]), np.float32)
+    for k in range(a.shape[1]):
+        total = total + np.outer(a[:, k], b[k])
+    return np.where(np.abs(total) < 2.0**-126, np.copysign(np.float32(0), total), total)
+
+
+def test_results_that_are_flushed_are_told_from_sums_that_are() -> None:
+    report = validate_dot(_flushed, length=24)
+    assert report.equal and "output=sums(flush=true)" in report.matches[0].text
+
+
+@pytest.mark.parametrize("period", [11, 37, 53, 97])
+def test_a_rare_other_answer_is_not_a_dependence_on_shapes(period: int) -> None:
+    """Whatever call it is that has another last bit: no shape and no number of terms is named for it."""
+    calls = itertools.count(1)
+
+    def rare(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        total = np.zeros((len(a), b.shape[1]), np.float32)
+        for k in range(a.shape[1]):
+            total = total + np.outer(a[:, k], b[k])
+        return np.nextafter(total, np.float32(np.inf)) if next(calls) % period == 0 else total
+
+    try:
+        report = validate_dot(rare, length=64)
+    except SubjectError as error:
+        assert "differently in equal calls" in str(error)
+    else:
+        named = report.shapes, report.places, report.terms, report.large
+        assert not report.equal and not report.matches and named == (None, None, (), False)

@@ -201,7 +201,16 @@ class Judge:
         if is_drawn(summation):
             return ()
         asked = (length for length in OTHER_TERMS if length < self.prober.length)
-        return tuple(length for length in asked if not self.gives_terms(summation, length))
+        return tuple(length for length in asked if not self._gives_steadily(summation, length))
+
+    def _gives_steadily(self, summation: Summation, length: int) -> bool:
+        """As gives_terms; SubjectError where a second call gets other results."""
+        if self.gives_terms(summation, length):
+            return True
+        if all(a.shape[1] != length for _, a, _, _ in self._corpora):
+            a, b, found = self._few(length)
+            self.prober.subject.check_steady(f"K = {length}", found, self.prober.subject.dots(a, b))
+        return False
 
     def is_wide(self, order: Order) -> bool:
         """Whether every answer is that of sums in float64, in rising k, rounded once to the type of the answers."""

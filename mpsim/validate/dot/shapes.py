@@ -163,14 +163,17 @@ def shape_dependence(subject: DotSubject, largest: LargestProduct | None) -> Sha
     a, b, whole = largest
     wrong, place = [], None
     for m, n in SHAPES:
-        part = subject.matmul(np.ascontiguousarray(a[:m]), np.ascontiguousarray(b[:, :n]))
+        left, right = np.ascontiguousarray(a[:m]), np.ascontiguousarray(b[:, :n])
+        part = subject.matmul(left, right)
         differ = np.argwhere(~same(part, whole[:m, :n]))
         if len(differ):
+            subject.check_steady(f"{m} x {n}", part, subject.matmul(left, right))
             wrong.append((m, n))
             i, j = (int(index) for index in differ[0])
             place = place or (i, j, float(part[i, j]), float(whole[i, j]))
     if place is None:
         return None
+    subject.check_steady(f"{LARGEST} x {LARGEST}", whole, subject.matmul(a, b))
     return ShapeDependence((LARGEST, LARGEST), a.shape[1], tuple(wrong), len(SHAPES), place)
 
 
@@ -184,12 +187,13 @@ def place_dependence(subject: DotSubject, length: int, seed: int = 0) -> PlaceDe
     k = min(length, MOST_TERMS)
     a, b = largest_operands(subject, k, seed)
     for side in dict.fromkeys((min(subject.side, LARGEST), LARGEST)):
-        left, right = a[:side], b[:side]
-        found = subject.matmul(np.ascontiguousarray(left), np.ascontiguousarray(right.T))
-        moved = subject.matmul(np.roll(left, 1, 0), np.ascontiguousarray(np.roll(right, 1, 0).T))
+        pairs = [(np.roll(a[:side], by, 0), np.ascontiguousarray(np.roll(b[:side], by, 0).T)) for by in (0, 1)]
+        found, moved = (subject.matmul(left, right) for left, right in pairs)
         back = np.roll(moved, -1, (0, 1))
         differ = np.argwhere(~same(found, back))
         if len(differ):
+            for (left, right), answer in zip(pairs, (found, moved), strict=True):
+                subject.check_steady(f"{side} x {side}", answer, subject.matmul(left, right))
             i, j = (int(index) for index in differ[0])
             return PlaceDependence(side, k, (i, j, float(found[i, j]), float(back[i, j])))
     return None

@@ -108,6 +108,14 @@ class DotSubject:
         rows, columns = len(a), b.shape[1]
         return self.dots(np.repeat(a, columns, 0), np.tile(b.T, (rows, 1))).reshape(rows, columns)
 
+    def check_steady(self, what: str, found: Array, again: Array) -> None:
+        """SubjectError where a second call gave other results."""
+        if not same(found, again).all():
+            raise SubjectError(
+                f"{self.name} answers the same matrices ({what}) differently in equal calls: it is random, as where "
+                f"sums are added in the order in which they are ready, or keeps something from call to call"
+            )
+
     def dots(self, a: Array, b: Array) -> Array:
         """Dot products of the rows of a with the rows of b, both (P, K) -> float64 (P,): elements of products of
         matrices, or each alone where the subject takes vectors."""

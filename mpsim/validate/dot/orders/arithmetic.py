@@ -99,7 +99,7 @@ def arithmetic_of(prober: Prober, tree: Node) -> Arithmetic:
     seen = {id(node): names[int(count)] for (node, _), count in zip(sums, kept.sum(axis=0), strict=True)}
     every = set(seen.values()) or {"float32"}
     return Arithmetic(
-        rounded, tuple(name for name in reversed(names) if name in every), seen, not found[2:4].any(), (a, b, found)
+        rounded, tuple(name for name in reversed(names) if name in every), seen, not found[2], (a, b, found)
     )
 
 

@@ -168,9 +168,12 @@ def _choices(order: Order, formats: Sequence[Sums], start: str, bits: int) -> It
         for inner in _choices(order.inner, formats, start, bits):
             for outer in _choices(order.outer, formats, "first", _bits(_last_sums(inner))):
                 yield replace(order, inner=inner, outer=outer)
-                partial = Rising(_last_sums(outer), "first")  # each group's result is rounded before it is added
-                if _last_sums(inner) != partial.sums and partial.sums.via is None:
-                    yield replace(order, inner=Groups(Whole(), inner, partial), outer=outer)
+                last = _last_sums(inner)  # a group's result may be rounded before it is added
+                for sums in dict.fromkeys(
+                    (_last_sums(outer), *(each for each in formats if _bits(each) < _bits(last)))
+                ):
+                    if sums != last and sums.via is None:
+                        yield replace(order, inner=Groups(Whole(), inner, Rising(sums, "first")), outer=outer)
     else:
         yield order
 
