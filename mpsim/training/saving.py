@@ -79,7 +79,7 @@ def read(content: bytes, source: str, model: Module | None = None, loss: Loss | 
     stored one. ``source`` names the bytes in errors. Raises CheckpointError if they are not a trainer's."""
     header, arrays = checkpoint.unpack(content, source)
     with fitting(source):
-        described, settings, state = header["model"], header["settings"], header["state"]
+        described, settings, state = (_object(header, name) for name in ("model", "settings", "state"))
         model = build_network(described, source) if model is None else model
         _check_same(model, described, source)
         plan = None if header["plan"] is None else Plan.from_json(header["plan"])
@@ -96,6 +96,13 @@ def read(content: bytes, source: str, model: Module | None = None, loss: Loss | 
             updates=state.get("updates", state["steps"]),  # older checkpoints are of SGD, which does not use it
             loss_scale=LossScaleState(recipe.scaling(plan), state["loss_scale"], state["good_steps"]),
         )
+
+
+def _object(header: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    if not isinstance(header[name], dict):
+        raise UsageError(f"its {name} should be a JSON object, got {shown(header[name])}")
+    found: Mapping[str, Any] = header[name]
+    return found
 
 
 def vocabulary_of(model: Module) -> dict[str, int]:
@@ -117,7 +124,7 @@ def fitting(source: str) -> Iterator[None]:
 
 
 def build_network(
-    described: dict[str, Any], source: str, remedy: str = "pass model=, an instance of that network"
+    described: Mapping[str, Any], source: str, remedy: str = "pass model=, an instance of that network"
 ) -> Module:
     """Builds the network that the header names, without its weights. ``remedy``: the advice of an error message.
 
@@ -136,7 +143,7 @@ def build_network(
         ) from error
 
 
-def _check_same(model: Module, described: dict[str, Any], source: str) -> None:
+def _check_same(model: Module, described: Mapping[str, Any], source: str) -> None:
     found = _identity(model)
     saved = (described["name"], described["width"], described["classes"])
     if found != saved:
