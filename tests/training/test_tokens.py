@@ -136,7 +136,7 @@ def test_files_without_these_tokens(images: np.ndarray | None, said: str) -> Non
         (TOKENS[:0], LABELS[:0], r"got \(0, 8\)"),
         (TOKENS + 1, LABELS, r"tokens must be in 0\.\.5, got 1 to 6"),
         (TOKENS - 1, LABELS, r"tokens must be in 0\.\.5, got -1 to 4"),
-        (TOKENS, LABELS[:, :7], r"4 rows of tokens need labels of shape \(4,\) or \(4, 8\), got \(4, 7\)"),
+        (TOKENS, LABELS[:, :7], r"4 images or rows of tokens need labels of shape \(4,\) or \(4, 8\), got \(4, 7\)"),
         (TOKENS, LABELS + 1, r"labels must be in 0\.\.5, got 1 to 6"),
     ],
 )
