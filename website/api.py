@@ -20,7 +20,8 @@ FURTHER: dict[str, tuple[str, ...]] = {
     "mpsim.products.passes": ("accumulators_of",), "mpsim.products.presets": ("PRESETS",),
     "mpsim.products.text": ("product_of",), "mpsim.products.words": ("sentence_of",), "mpsim.testing": (),
     "mpsim.testing.laws": (), "mpsim.recording.torch": ("record",),
-    "mpsim.training.optimizer": ("Adam", "AdamW", "Lion"), "mpsim.training.sensitivity": ("steps",),
+    "mpsim.training.optimizer": ("Adam", "AdamW", "Lion"), "mpsim.training.optimizer.groups": ("Group",),
+    "mpsim.training.schedule": ("ByStep", "OneCycle", "Warmup"), "mpsim.training.sensitivity": ("steps",),
     "mpsim.weights": (),
 }  # fmt: skip
 #: Documents whose code is run, and has the examples that docstrings of a module do not have.
