@@ -149,6 +149,8 @@ int KERNEL(convolution_forward)(const Convolution *shape, const float *x, const 
     if (shape->images * shape->outputs * shape->out_height * shape->out_width == 0) return 0;
     if (channels == 1 && outputs == 1 && shape->groups > 1)
         return depthwise_forward(shape, x, w, bias, y, threads);
+    if (groups_are_products(shape) && !bias)
+        return multiply_many(w, x, y, shape->groups, outputs, shape->height * shape->width, channels, 0, 0, threads);
     for (int64_t g = 0; g < shape->groups; g++)
         if (forward_group(shape, x + g * channels * shape->height * shape->width,
                           w + g * outputs * channels * shape->kernel_height * shape->kernel_width,
@@ -230,6 +232,8 @@ int KERNEL(convolution_input_gradient)(const Convolution *shape, const float *gy
     if (shape->images * shape->channels * shape->height * shape->width == 0) return 0;
     if (channels == 1 && outputs == 1 && shape->groups > 1)
         return depthwise_input_gradient(shape, gy, w, gx, threads);
+    if (groups_are_products(shape))
+        return multiply_many(w, gy, gx, shape->groups, channels, shape->height * shape->width, outputs, 1, 0, threads);
     for (int64_t g = 0; g < shape->groups; g++)
         if (gradient_group(shape, gy + g * outputs * shape->out_height * shape->out_width,
                            w + g * outputs * channels * shape->kernel_height * shape->kernel_width,

@@ -88,6 +88,13 @@ typedef struct {
     const Correlation *with_zeros; /* if steps are omitted: the correlation of resolve_zero_signs */
 } Positions;
 
+/* Returns whether each group is one matrix product: one image and a kernel of one tap that reads every position. */
+static inline int groups_are_products(const Convolution *shape) {
+    return shape->groups > 1 && shape->images == 1 && shape->kernel_height * shape->kernel_width == 1 &&
+           shape->stride_height == 1 && shape->stride_width == 1 && shape->padding_height == 0 &&
+           shape->padding_width == 0;
+}
+
 #define plan_blocks KERNEL(plan_blocks)
 #define multiply_positions KERNEL(multiply_positions)
 

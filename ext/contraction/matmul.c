@@ -110,10 +110,15 @@ static int multiply(const Product *product, int threads) {
     return scratch && panels ? 0 : -1;
 }
 
-static int pack_whole_left(LeftMatrix *left, int64_t rows, const float *source, int64_t row_stride, int64_t k_stride,
-                           int64_t depth, int threads) {
+static int64_t *offsets_of(int64_t depth, int64_t k_stride) {
     int64_t *k_offset = malloc((depth + 1) * sizeof(int64_t));
     for (int64_t k = 0; k < depth && k_offset; k++) k_offset[k] = k * k_stride;
+    return k_offset;
+}
+
+static int pack_whole_left(LeftMatrix *left, int64_t rows, const float *source, int64_t row_stride, int64_t k_stride,
+                           int64_t depth, int threads) {
+    int64_t *k_offset = offsets_of(depth, k_stride);
     int failed = !k_offset || make_left(left, rows, depth, source, row_stride, k_offset, threads);
     free(k_offset);
     return failed ? -1 : 0;
@@ -132,5 +137,39 @@ int KERNEL(matmul)(const float *a, const float *b, const float *bias, float *c, 
                             : pack_whole_left(&product.left, rows, a, a_row, a_k, depth, threads);
     failed = failed || multiply(&product, threads);
     aligned_release(product.left.packed);
+    return failed ? -1 : 0;
+}
+
+int multiply_many(const float *a, const float *b, float *c, int64_t count, int64_t rows, int64_t columns, int64_t depth,
+                  int transpose_a, int transpose_b, int threads) {
+    int64_t a_row = transpose_a ? 1 : depth, a_k = transpose_a ? rows : 1;
+    int64_t b_column = transpose_b ? depth : 1, b_k = transpose_b ? 1 : columns;
+    int transposed = columns < PANEL && rows > columns;
+    int64_t left_rows = transposed ? columns : rows, right_columns = transposed ? rows : columns;
+    int64_t width = minimum(COLUMNS_PER_BLOCK, (right_columns + PANEL - 1) / PANEL * PANEL);
+    size_t left = (size_t)(left_rows * depth + PANEL - 1) / PANEL * PANEL, packed = (size_t)width * CHUNK;
+    size_t mine = left + packed + (size_t)width * left_rows;
+    int64_t *k_offset = offsets_of(depth, transposed ? b_k : a_k);
+    float *scratch = scratch_floats(mine * threads);
+    Panel *panels = malloc(threads * (width / PANEL) * sizeof(Panel));
+    int failed = !k_offset || !scratch || !panels;
+    if (!failed) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+        for (int64_t g = 0; g < count; g++) IN_DEFAULT_ENVIRONMENT {
+            const float *a_of = a + g * rows * depth, *b_of = b + g * depth * columns;
+            float *memory = scratch + mine * THREAD_NUMBER;
+            Product product = {.left = {.packed = memory}, .target = c + g * rows * columns,
+                               .columns = right_columns, .transposed = transposed};
+            product.right = transposed ? (Right){a_of, a_k, a_row} : (Right){b_of, b_k, b_column};
+            pack_left(&product.left, left_rows, depth, transposed ? b_of : a_of, transposed ? b_column : a_row, k_offset);
+            for (int64_t first = 0; first < right_columns; first += width)
+                multiply_columns(&product, memory + left, memory + left + packed,
+                                 panels + THREAD_NUMBER * (width / PANEL), first,
+                                 minimum(width, right_columns - first));
+        }
+    }
+    free(k_offset);
+    free(panels);
+    aligned_release(scratch);
     return failed ? -1 : 0;
 }

@@ -307,6 +307,8 @@ int KERNEL(convolution_weight_gradient)(const Convolution *shape, const float *x
     int64_t outputs = shape->outputs / shape->groups, channels = shape->channels / shape->groups;
     if (shape->outputs * channels * shape->kernel_height * shape->kernel_width == 0) return 0;
     if (channels == 1 && outputs == 1 && shape->groups > 1) return depthwise_weight_gradient(shape, x, gy, gw, threads);
+    if (groups_are_products(shape))
+        return multiply_many(gy, x, gw, shape->groups, outputs, channels, shape->height * shape->width, 0, 1, threads);
     int skipping = shape->kernel_height * shape->kernel_width <= MOST_LISTS &&
                    shape->padding_height + shape->padding_width > 0 && shape->height * shape->width <= MOST_POSITIONS &&
                    is_finite(gy, shape->images * shape->outputs * shape->out_height * shape->out_width);

@@ -74,6 +74,31 @@ def test_every_variant_gives_the_bits_of_the_reference(case: Convolution) -> Non
             _kernels.force_variant(None)
 
 
+#: Groups that are matrix products (outputs, channels) @ (channels, positions): tiles, chunks, few columns or rows.
+PRODUCTS = (
+    Convolution(1, 5 * 16, 1, 64, 5 * 64, (1, 1), groups=5),
+    Convolution(1, 4 * 300, 3, 5, 4 * 33, (1, 1), groups=4),
+    Convolution(1, 3 * 2, 20, 30, 3, (1, 1), groups=3),
+    Convolution(1, 7, 1, 3, 7 * 40, (1, 1), groups=7),
+    Convolution(1, 2 * 257, 1, 1, 2 * 13, (1, 1), groups=2),
+)
+
+
+@pytest.mark.parametrize("case", PRODUCTS, ids=str)
+@pytest.mark.parametrize("special", [False, True])
+def test_groups_that_are_products(variant: str, case: Convolution, special: bool) -> None:
+    arrays = case.draw("normal")
+    if special:
+        for array in arrays:
+            some = array.reshape(-1)[::7]
+            some[:] = np.resize(np.float32([0.0, -0.0, np.inf, np.nan, 1e-40, -3e38]), some.size)
+    with np.errstate(all="ignore"):
+        expected = all_of(reference, case, arrays, None)
+    for threads in (1, 3):
+        for actual, wanted in zip(all_of(compiled, case, arrays, None, threads=threads), expected, strict=True):
+            assert_same(actual, wanted)
+
+
 @pytest.mark.parametrize(
     "rows, columns, length", ((3, 1100, 300), (1100, 3, 300), (27, 33, 257), (64, 64, 600), (1, 16, 9))
 )
