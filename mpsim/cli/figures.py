@@ -79,7 +79,7 @@ def figure(
     if not dry_run:
         check_extra("matplotlib", "'mpsim figure'")
     from mpsim.experiments.studies import panels
-    from mpsim.experiments.sweep import trained_as
+    from mpsim.experiments.sweep import trained_apart
 
     processes = checks.processes(processes)
     checks.threads(threads)
@@ -90,7 +90,7 @@ def figure(
     check_results(results)
     check_data(jobs)
     load(backend)
-    trained = trained_as(jobs)
+    trained = trained_apart(jobs)
     if dry_run:
         _list_missing(list(dict.fromkeys(trained.values())), results, processes, threads, backend, json)
         return

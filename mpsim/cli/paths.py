@@ -10,6 +10,7 @@ from pathlib import Path
 from mpsim.assignment import Plan
 from mpsim.cli.command import options_given
 from mpsim.errors import UsageError
+from mpsim.experiments.keeping import contents_apart
 from mpsim.experiments.results import FILE_NAME, Results
 from mpsim.experiments.settings import RunSettings
 
@@ -82,7 +83,7 @@ def check_data(jobs: Iterable[RunSettings]) -> None:
     """Checks that the data of the jobs exist. An OSError names the option."""
     for job in {job.source: job for job in jobs}.values():
         with data_errors(job.data_path):
-            job.contents()
+            contents_apart(job)
 
 
 @contextmanager

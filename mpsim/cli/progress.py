@@ -121,7 +121,7 @@ def run_jobs(
         with Progress(keys, opened) as bars:
             rows = sweep(
                 jobs, opened, processes=processes, backend=backend, threads=threads, on_progress=bars.update,
-                trained=trained,
+                trained=trained, isolated=any(job.runs_files for job in jobs),
             )  # fmt: skip
         equal = f", {len(jobs) - len(keys)} equal to another of them" if len(keys) < len(jobs) else ""
         again = "" if stored < len(keys) else "; another --results folder trains again"

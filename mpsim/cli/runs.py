@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -73,10 +73,13 @@ def sweep(
     check_results(results)
     check_data(jobs)
     load(backend)
-    rows = run_jobs(jobs, experiment.trained_as(jobs), results, processes, threads, backend).rows
-    _print_runs(rows)
-    if json is not None:
-        write_json(json, rows)
+    trained = experiment.trained_apart(jobs)
+    try:
+        rows = run_jobs(jobs, trained, results, processes, threads, backend).rows
+    except experiment.RunsFailed as failed:
+        _show_runs(failed.rows, json)
+        raise
+    _show_runs(rows, json)
     if has_extra("matplotlib"):
         draw_memory_accuracy(rows, results, "sweep")
     else:
@@ -99,6 +102,7 @@ def train(
 ) -> None:
     """Train once and store every epoch. An unfinished run resumes, and a finished one is printed."""
     from mpsim.experiments.run import run
+    from mpsim.experiments.workers import run_alone
 
     checks.threads(threads)
     checks.whole("workers", workers, most=checks.MOST_THREADS)
@@ -117,11 +121,19 @@ def train(
         key = settings.key
         stored = _note_what_is_stored(opened, key, settings.epochs, save)
         with Progress({key: settings}, opened) as progress:
+            options: dict[str, Any] = {
+                "backend": backend, "threads": threads, "save": None if save is None else str(save),
+                "workers": workers, "key": key,
+            }  # fmt: skip
+
+            def tell(metrics: Fields | None = None) -> None:
+                progress.update(opened.epochs_done())
+
             try:
-                result = run(
-                    settings, opened, backend=backend, threads=threads, save=None if save is None else str(save),
-                    on_epoch=lambda metrics: progress.update(opened.epochs_done()), workers=workers, key=key,
-                )  # fmt: skip
+                if settings.runs_files:
+                    result = run_alone(settings, opened, on_poll=tell, **options)
+                else:
+                    result = run(settings, opened, on_epoch=tell, **options)
             except PlanMismatch as error:
                 raise UsageError(f"--plan {plan}: {error}") from error
         history = opened.history(key)
@@ -145,6 +157,18 @@ def _note_what_is_stored(results: Results, key: str, epochs: int, save: Path | N
     elif done:
         note(f"{done} of {epochs} epochs are stored in {results.path}; resuming after them")
     return None
+
+
+def _show_runs(rows: list[Fields], json: Path | None) -> None:
+    """Prints the results of a sweep, and the runs that failed in a table of their own."""
+    _print_runs([row for row in rows if "failed" not in row])
+    failed = [row for row in rows if "failed" in row]
+    if failed:
+        names = ("scheme", "ratio", "levels", "seed", "failed")
+        cells = [[_word(row.get(name)) for name in names] for row in failed]
+        print_table(["scheme", "r", "levels", "seed", "why it failed"], cells, "Failed runs")
+    if json is not None:
+        write_json(json, rows)
 
 
 def _print_runs(rows: list[Fields]) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from mpsim.data import LabelledImages
+from mpsim.data.own import is_function, remembered
+from mpsim.experiments.child import WorkerError, call
 from mpsim.experiments.results import settings_key
 from mpsim.experiments.settings import Contents, RunSettings
 
@@ -35,6 +38,39 @@ def keeping_contents() -> Callable[[RunSettings], Contents]:
         return kept[name]
 
     return contents
+
+
+def contents_apart(settings: RunSettings) -> Contents:
+    """Returns ``settings.contents()``. A function that returns data is called in a new process.
+
+    This process remembers the digest, so that it need not call the function either.
+
+    Raises:
+        WorkerError: The process died.
+        ValueError, OSError: As for ``RunSettings.contents``.
+    """
+    if not is_function(settings.data_path):
+        return settings.contents()
+    try:
+        return taught(_contents, settings)
+    except WorkerError as error:
+        raise WorkerError(f"{settings.data_path} cannot be read: {error}") from error
+
+
+def taught(function: Callable[..., object], *arguments: object) -> Any:
+    """Returns the result of a function of a module, called in a new process, and learns digests of data from it."""
+    answer: Any = call(_with_digests, function, *arguments)
+    result, digests = answer
+    remembered.learn(digests)
+    return result
+
+
+def _with_digests(function: Callable[..., object], *arguments: object) -> object:
+    return function(*arguments), remembered.digests()
+
+
+def _contents(settings: RunSettings) -> Contents:
+    return settings.contents()
 
 
 def keys_of(jobs: Iterable[RunSettings]) -> dict[RunSettings, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -89,7 +90,7 @@ class Results:
     """
 
     def __init__(self, path: str | Path, *, create: bool = True) -> None:
-        self.path = Path(path)
+        self.path, self._process = Path(path), os.getpid()
         if not create and not self.path.exists():
             raise ResultsError(f"no results file {self.path}; 'mpsim sweep' or 'mpsim train' creates one")
         try:
@@ -152,6 +153,8 @@ class Results:
 
     @contextmanager
     def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
+        if os.getpid() != self._process:  # e.g. a user's file forked; two writers would share one file handle
+            raise ResultsError(f"{self.path} was opened before this process was forked; open it again here")
         self._database.execute(f"BEGIN {kind}")
         try:
             yield

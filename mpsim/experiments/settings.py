@@ -13,7 +13,7 @@ from mpsim.data import LabelledImages, located, vocabulary_of
 from mpsim.data import digest as digest_data
 from mpsim.data import load as load_data
 from mpsim.data.digests import digest_of_splits
-from mpsim.data.own import check_normalisation
+from mpsim.data.own import check_normalisation, is_function
 from mpsim.engine.tensor import ROLES
 from mpsim.errors import UsageError
 from mpsim.experiments.results import settings_key
@@ -180,6 +180,12 @@ class RunSettings(TrainingSettings):
     def key(self) -> str:
         """The key under which the run is stored, for the current content of the data and of the network's file."""
         return settings_key(self.to_dict())
+
+    @property
+    def runs_files(self) -> bool:
+        """Whether the run executes a user's file, for its network, data or loss."""
+        files = networks.file_of(self.model), losses.file_of(self.loss)
+        return is_function(self.data_path) or any(file is not None for file in files)
 
     @property
     def label(self) -> str:

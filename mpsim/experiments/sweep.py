@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from mpsim import checks
 from mpsim.experiments import workers
-from mpsim.experiments.keeping import keeping_contents, keeping_data
+from mpsim.experiments.keeping import keeping_contents, keeping_data, taught
 from mpsim.experiments.labels import Row, labels
 from mpsim.experiments.results import Results, ResultsError, settings_key
 from mpsim.experiments.run import run
@@ -28,8 +28,22 @@ LEVELS = ("paper", "five_bit")
 RATIOS = tuple(tenth / 10 for tenth in range(11))
 #: The largest number of seeds.
 MOST_SEEDS = 10_000
+#: The largest number of failed runs that a message describes.
+MOST_NAMED = 5
 #: The schemes without a ratio, except float32.
 SCHEMES = ("uniform_high", "uniform_low", "operator_based", "operator_based_extended")
+
+
+class RunsFailed(workers.WorkerError):
+    """Runs of a sweep failed. The other runs are stored, and the next call tries the failed ones again.
+
+    Attributes:
+        rows: The results of all jobs in order. That of a failed one has its labels, and the reason under "failed".
+    """
+
+    def __init__(self, message: str = "", rows: Sequence[Fields] = ()) -> None:
+        super().__init__(message)
+        self.rows = list(rows)
 
 
 def plan_sweep(
@@ -83,10 +97,12 @@ def sweep(
     threads: int | None = None,
     on_progress: Callable[[dict[str, int]], None] | None = None,
     trained: Mapping[RunSettings, RunSettings] | None = None,
+    isolated: bool = False,
 ) -> list[Fields]:
     """Runs the jobs that are not stored yet, and returns the results of all jobs in order.
 
-    After KeyboardInterrupt every finished epoch is stored.
+    After KeyboardInterrupt every finished epoch is stored. In new processes, a run that fails or whose process dies
+    leaves the other runs alone.
 
     Args:
         jobs: The settings of the runs.
@@ -96,13 +112,16 @@ def sweep(
         threads: The number of threads of a run. The default is one thread in each of several processes.
         on_progress: Called with the number of stored epochs of each run whenever epochs are finished.
         trained: The result of ``trained_as(jobs)``, if it is already known.
+        isolated: Runs execute in new processes also if ``processes`` is 1.
 
     Raises:
         ValueError: Settings do not match. This is checked before anything runs.
-        BackendUnavailable, ResultsError, workers.WorkerError: The backend, the results file or a process failed.
+        BackendUnavailable, ResultsError: The backend or the results file failed.
+        RunsFailed: Runs in new processes failed. It is raised after all other runs have ended.
     """
     checks.processes(processes)
-    trained = trained_as(jobs) if trained is None else trained
+    if trained is None:
+        trained = trained_apart(jobs) if isolated else trained_as(jobs)
     contents = keeping_contents()
     described = {job: labels(job, contents(job)) for job in jobs}
     keys = {job: described[job]["key"] for job in dict.fromkeys(trained.values())}
@@ -112,14 +131,35 @@ def sweep(
         if on_progress is not None:
             on_progress(results.epochs_done())
 
-    if processes > 1 and len(missing) > 1:
-        workers.run_all(missing, results.path, processes=processes, backend=backend, threads=threads or 1, on_poll=tell)
+    failures: Mapping[RunSettings, str] = {}
+    several = processes > 1 and len(missing) > 1
+    if isolated or several:
+        threads = 1 if several and threads is None else threads
+        failures = workers.run_all(
+            missing, results.path, processes=processes, backend=backend, threads=threads, on_poll=tell
+        )
     else:
         load = keeping_data()
         for job, key in missing.items():
             run(job, results, backend=backend, threads=threads, on_epoch=tell, load=load, key=key)
     tell()
+    if failures:
+        _raise_failures(failures, len(missing), [
+            {**described[job], "failed": failures[trained[job]]} if trained[job] in failures
+            else _result(described[job], keys[trained[job]], results)
+            for job in jobs
+        ])  # fmt: skip
     return [_result(described[job], keys[trained[job]], results) for job in jobs]
+
+
+def _raise_failures(failures: Mapping[RunSettings, str], runs: int, rows: list[Fields]) -> None:
+    named = [f"{job.label}, seed {job.seed}: {why}" for job, why in failures.items()]
+    more = f"; and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+    raise RunsFailed(
+        f"{len(failures)} of {runs} runs failed; the others are stored, and the next call tries these again. "
+        f"{'; '.join(named[:MOST_NAMED])}{more}",
+        rows,
+    )
 
 
 def _result(row: Row, key: str, results: Results) -> Fields:
@@ -128,6 +168,26 @@ def _result(row: Row, key: str, results: Results) -> Fields:
     if result is None:
         raise ResultsError(f"the run {key[:12]} is no longer in {results.path}; restart the command")
     return {**result, **row} | ({} if row["key"] == key else {"trained_as": key})
+
+
+def trained_apart(jobs: Sequence[RunSettings]) -> Mapping[RunSettings, RunSettings]:
+    """Returns ``trained_as(jobs)``, computed in a new process if it executes a user's file.
+
+    Raises:
+        WorkerError: The process died.
+        ValueError: A job cannot be set up.
+    """
+    if not any(job.runs_files for job in jobs):
+        return trained_as(jobs)
+    try:
+        return taught(_set_up, list(jobs))
+    except workers.WorkerError as error:
+        files = "; ".join(dict.fromkeys(f"{job.model_name} on {job.data}" for job in jobs if job.runs_files))
+        raise workers.WorkerError(f"{files} cannot be set up: {error}") from error
+
+
+def _set_up(jobs: list[RunSettings]) -> dict[RunSettings, RunSettings]:
+    return dict(trained_as(jobs))
 
 
 def trained_as(jobs: Sequence[RunSettings]) -> Mapping[RunSettings, RunSettings]:

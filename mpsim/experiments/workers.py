@@ -1,33 +1,31 @@
-"""Distributes runs over processes, which read a common queue and write epochs to the results file themselves.
+"""Distributes runs over processes, which write epochs to the results file themselves.
 
-What a worker has finished is therefore kept, regardless of the other workers and of the parent process.
+What a process has finished is therefore kept, regardless of the other processes and of the parent. A run that fails, or
+whose process dies, leaves the others alone. A run that executes a user's file has a process of its own.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
+from collections import deque
 from collections.abc import Callable, Mapping
-from multiprocessing.connection import wait
-from multiprocessing.queues import Queue, SimpleQueue
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from mpsim.errors import MpsimError
+from mpsim.data import LabelledImages
+from mpsim.errors import MissingExtra
+from mpsim.experiments.child import Child, WorkerError, call, shortened, wait_for
 from mpsim.experiments.keeping import keeping_data
-from mpsim.experiments.results import Results
+from mpsim.experiments.results import Results, ResultsError
 from mpsim.experiments.run import run
 from mpsim.experiments.settings import RunSettings
 from mpsim.files.records import Fields
+from mpsim.kernels import BackendUnavailable
 
-#: Seconds between two reads of the results file.
-POLL = 0.25
-#: Characters of a failed worker's message, at most. The pipe holds them, so that the worker ends without being read.
-MOST_CHARACTERS = 8000
+__all__ = ["WorkerError", "run_all", "run_alone"]
 
-
-class WorkerError(MpsimError, RuntimeError):
-    """A worker process failed. The message is its own, or describes how it ended."""
+#: Failures that the other runs would share.
+SHARED = (ResultsError, BackendUnavailable, MissingExtra)
 
 
 def run_all(
@@ -36,10 +34,12 @@ def run_all(
     *,
     processes: int,
     backend: str,
-    threads: int,
+    threads: int | None,
     on_poll: Callable[[], None],
-) -> None:
+) -> dict[RunSettings, str]:
     """Runs jobs in new processes.
+
+    KeyboardInterrupt ends the processes, whose finished epochs are stored.
 
     Args:
         jobs: The keys of the settings to run.
@@ -49,74 +49,67 @@ def run_all(
         threads: The number of threads of each process.
         on_poll: Called regularly while the processes run.
 
+    Returns:
+        Why runs failed, for those that did.
+
     Raises:
-        WorkerError: A process failed. This error, like KeyboardInterrupt, ends the other processes, whose finished
-            epochs are stored.
+        ResultsError, BackendUnavailable, MissingExtra: No run can succeed.
     """
-    context = multiprocessing.get_context("spawn")
-    tasks: Queue[tuple[RunSettings, str] | None] = context.Queue()
-    failures: SimpleQueue[str] = context.SimpleQueue()
-    count = min(processes, len(jobs))
-    for task in [*jobs.items(), *[None] * count]:
-        tasks.put(task)
-    arguments = (tasks, failures, str(path), backend, threads, os.getpid())
-    workers = [context.Process(target=_work, args=arguments, daemon=True) for _ in range(count)]
+    waiting, idle = deque(jobs.items()), list[Child]()
+    busy: dict[Child, RunSettings] = {}
+    failures = {}
     try:
-        for worker in workers:
-            worker.start()
-        running = list(workers)
-        while running:
-            wait([worker.sentinel for worker in running], timeout=POLL)
+        while waiting or busy:
+            while waiting and len(busy) < processes:
+                job, key = waiting.popleft()
+                child = idle.pop() if idle and not job.runs_files else Child()
+                busy[child] = job
+                child.ask(_train, job, str(path), {"backend": backend, "threads": threads, "key": key})
+            wait_for(list(busy))
             on_poll()
-            for worker in [worker for worker in running if worker.exitcode is not None]:
-                running.remove(worker)
-                if worker.exitcode:
-                    raise WorkerError(_cause(worker.exitcode, failures))
+            for child in [child for child in busy if child.is_ready()]:
+                job = busy[child]
+                try:
+                    child.answer()
+                except SHARED:
+                    raise
+                except Exception as error:
+                    failures[job] = shortened(str(error) or repr(error))
+                del busy[child]
+                if job.runs_files or job in failures:
+                    child.close()
+                else:
+                    idle.append(child)
     finally:
-        for worker in workers:
-            if worker.pid is not None:
-                worker.terminate()
-                worker.join()
-        tasks.cancel_join_thread()
+        for child in (*busy, *idle):
+            child.close()
+    return failures
 
 
-def _cause(exit_code: int, failures: SimpleQueue[str]) -> str:
-    if exit_code == 1 and not failures.empty():
-        return failures.get()
-    how = f"was killed by signal {-exit_code}" if exit_code < 0 else f"ended with code {exit_code}"
-    return f"a worker process {how}; its finished epochs are stored. Call again to resume (with fewer processes?)"
+def run_alone(settings: RunSettings, results: Results, *, on_poll: Callable[[], None], **options: object) -> Fields:
+    """Runs one job in a new process.
 
+    Args:
+        settings, results, options: As for ``run``.
+        on_poll: Called regularly while the process runs.
 
-def _shortened(message: str) -> str:
-    """Returns the beginning and the end of a long message."""
-    half = MOST_CHARACTERS // 2
-    left_out = len(message) - 2 * half
-    return (
-        message if left_out <= 0 else f"{message[:half]} ... ({left_out:,} characters left out) ... {message[-half:]}"
-    )
-
-
-def _work(
-    tasks: Queue[tuple[RunSettings, str] | None],
-    failures: SimpleQueue[str],
-    path: str,
-    backend: str,
-    threads: int,
-    parent: int,
-) -> None:
-    """Executes one run after the other until the queue is empty or the parent has ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent also receives Ctrl-C and ends this process
-
-    def stop_if_orphaned(metrics: Fields) -> None:
-        if os.getppid() != parent:
-            os._exit(1)
-
+    Raises:
+        WorkerError: The process died, or the run failed with an error that is not mpsim's.
+        Exception: As for ``run``.
+    """
     try:
-        with Results(path) as results:
-            load = keeping_data()
-            while (task := tasks.get()) is not None:
-                job, key = task
-                run(job, results, backend=backend, threads=threads, on_epoch=stop_if_orphaned, load=load, key=key)
-    except Exception as error:
-        failures.put(_shortened(str(error) or repr(error)))
-        raise SystemExit(1) from error
+        result: Any = call(_train, settings, str(results.path), options, on_poll=on_poll)
+    except WorkerError as error:
+        raise WorkerError(f"the run of {settings.model_name} on {settings.data} failed: {error}") from error
+    return result
+
+
+def _train(job: RunSettings, path: str, options: dict[str, Any]) -> Fields:
+    with Results(path) as results:
+        return run(job, results, load=_loader(), **options)
+
+
+@cache
+def _loader() -> Callable[[RunSettings], tuple[LabelledImages, LabelledImages]]:
+    """Returns the ``load`` of this process, so that consecutive runs on the same data read them once."""
+    return keeping_data()

@@ -34,6 +34,16 @@ def digest(key: Key, read: Callable[[], Parts]) -> str:
     return _digests[key]
 
 
+def digests() -> dict[Key, str]:
+    """Returns all digests that this process knows, for ``learn`` in another one."""
+    return dict(_digests)
+
+
+def learn(known: dict[Key, str]) -> None:
+    """Adds digests that another process computed."""
+    _digests.update(known)
+
+
 def forget() -> None:
     """Forgets everything, as in a new process."""
     _last.clear()
