@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import NoReturn
 
 from mpsim import checks
 from mpsim.experiments import workers
@@ -101,8 +102,7 @@ def sweep(
 ) -> list[Fields]:
     """Runs the jobs that are not stored yet, and returns the results of all jobs in order.
 
-    After KeyboardInterrupt every finished epoch is stored. In new processes, a run that fails or whose process dies
-    leaves the other runs alone.
+    After KeyboardInterrupt every finished epoch is stored. In new processes, a failed run leaves the others alone.
 
     Args:
         jobs: The settings of the runs.
@@ -115,7 +115,7 @@ def sweep(
         isolated: Runs execute in new processes also if ``processes`` is 1.
 
     Raises:
-        ValueError: Settings do not match. This is checked before anything runs.
+        ValueError: Settings do not match (checked before anything runs).
         BackendUnavailable, ResultsError: The backend or the results file failed.
         RunsFailed: Runs in new processes failed. It is raised after all other runs have ended.
     """
@@ -134,7 +134,7 @@ def sweep(
     failures: Mapping[RunSettings, str] = {}
     several = processes > 1 and len(missing) > 1
     if isolated or several:
-        threads = 1 if several and threads is None else threads
+        threads = threads or (1 if several else None)
         failures = workers.run_all(
             missing, results.path, processes=processes, backend=backend, threads=threads, on_poll=tell
         )
@@ -143,16 +143,15 @@ def sweep(
         for job, key in missing.items():
             run(job, results, backend=backend, threads=threads, on_epoch=tell, load=load, key=key)
     tell()
+    rows = [
+        _result(described[job], keys[first], results, failures.get(first)) for job in jobs for first in [trained[job]]
+    ]
     if failures:
-        _raise_failures(failures, len(missing), [
-            {**described[job], "failed": failures[trained[job]]} if trained[job] in failures
-            else _result(described[job], keys[trained[job]], results)
-            for job in jobs
-        ])  # fmt: skip
-    return [_result(described[job], keys[trained[job]], results) for job in jobs]
+        _raise_failures(failures, len(missing), rows)
+    return rows
 
 
-def _raise_failures(failures: Mapping[RunSettings, str], runs: int, rows: list[Fields]) -> None:
+def _raise_failures(failures: Mapping[RunSettings, str], runs: int, rows: list[Fields]) -> NoReturn:
     named = [f"{job.label}, seed {job.seed}: {why}" for job, why in failures.items()]
     more = f"; and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
     raise RunsFailed(
@@ -162,8 +161,10 @@ def _raise_failures(failures: Mapping[RunSettings, str], runs: int, rows: list[F
     )
 
 
-def _result(row: Row, key: str, results: Results) -> Fields:
+def _result(row: Row, key: str, results: Results, failure: str | None) -> Fields:
     """Returns the result of run ``key`` with the labels ``row``. If they differ, ``trained_as`` names the run."""
+    if failure is not None:
+        return {**row, "failed": failure}
     result = results.result(key)
     if result is None:
         raise ResultsError(f"the run {key[:12]} is no longer in {results.path}; restart the command")

@@ -113,11 +113,12 @@ def test_the_next_call_tries_failed_runs_again(tmp_path: Path, expected: list[st
     sign = tmp_path / "die"
     sign.touch()
     jobs = seeds(network(tmp_path, f"if seed == 1 and os.path.exists({str(sign)!r}): os.kill(os.getpid(), 9)"), 2)[1:]
+    trained = {job: job for job in jobs}  # the set-up was before the sign
     with Results.in_folder(tmp_path) as results:
         with pytest.raises(
             RunsFailed, match=r"1 of 1 runs failed.* float32, seed 1: its process was killed by SIGKILL"
         ):
-            sweep(jobs, results, isolated=True, **BACKEND)
+            sweep(jobs, results, isolated=True, trained=trained, **BACKEND)
         sign.unlink()
         assert digests(sweep(jobs, results, isolated=True, **BACKEND)) == expected[1:2]
 
