@@ -29,6 +29,14 @@ class Loss:
         """Returns a mask of the classes that count, bool of their shape."""
         return np.ones(labels.shape, np.bool_)
 
+    def weight(self, labels: np.ndarray) -> float:
+        """Returns the weight of the loss of a part of a batch in the mean over the batch."""
+        return float(len(labels))
+
+    def undivided(self) -> Loss:
+        """Returns the loss of a part of weight 0 of a batch, with the weight 1."""
+        return self
+
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
@@ -87,6 +95,23 @@ class CrossEntropy(Loss):
 
     def counted(self, labels: np.ndarray) -> np.ndarray:
         return np.asarray(labels != self.ignore_index)
+
+    def weight(self, labels: np.ndarray) -> float:
+        if labels.dtype.kind not in "iu" or not (self.weights or self.ignore_index is not None):
+            return super().weight(labels)
+        counts = labels[self.counted(labels)]
+        return fsum(np.array(self.weights)[counts]) if self.weights else float(len(counts))
+
+    def undivided(self) -> Loss:
+        return _Undivided(self.smoothing, self.weights, self.ignore_index)
+
+
+@dataclass(frozen=True)
+class _Undivided(CrossEntropy):
+    """The cross-entropy of a part of a batch whose labels weigh 0: a sum, not the NaN of a mean over nothing."""
+
+    def shares(self, labels: np.ndarray, classes: int) -> tuple[np.ndarray, float]:
+        return super().shares(labels, classes)[0], 1.0
 
 
 @dataclass(frozen=True)

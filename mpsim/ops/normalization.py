@@ -230,7 +230,8 @@ def _rows_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple
         product = kernels.multiply(gradient, normalized, out=normalized)
         found.append(reduced(kernels, product, affine).reshape(*parameters[0].shape))
     if len(parameters) > 1:
-        found.append(reduced(kernels, gradient, affine).reshape(*parameters[1].shape))
+        own = kernels.scale(gradient, 1.0) if gradient.size == parameters[1].size else gradient  # overwritten below
+        found.append(reduced(kernels, own, affine).reshape(*parameters[1].shape))
     if not needs[0]:
         return (None,), tuple(found)
     gradient = _affine(kernels, gradient, parameters[:1], affine).reshape(*rows.shape)

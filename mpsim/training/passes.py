@@ -68,18 +68,20 @@ def accumulated_passes(
 ) -> Step:
     """Runs ``both_passes`` on parts of a batch one after the other, with parameters that are stored once.
 
-    The derivative of a part's loss is multiplied by its share of the batch, so that the gradients add up to those of
-    the mean. ``add(parameter, sum, gradient, part)`` returns the sum of the earlier gradients, None for the first, and
-    the next one. Part i of step n draws as step n * parts + i.
+    The derivative of a part's loss is multiplied by the part's share of the weight of the batch's labels, so that the
+    gradients add up to those of the mean. ``add(parameter, sum, gradient, part)`` returns the sum of the earlier
+    gradients, None for the first, and the next one. Part i of step n draws as step n * parts + i.
     """
-    count = min(parts, len(images))
+    count, total = min(parts, len(images)), criterion.weight(labels)
     cuts = zip(np.array_split(images, count), np.array_split(labels, count), strict=True)
     losses, logits, sums = [], [], dict[Parameter, Array]()
     with stored_parameters(model, ids, store):
         for part, (some, answers) in enumerate(cuts):
-            share = len(some) / len(images)
+            weight = criterion.weight(answers)
+            share = (weight or 1.0) / total if total else len(some) / len(images)
+            loss = criterion if weight or not total else criterion.undivided()
             found = _passes(
-                model, some, answers, store, kernels, loss_scale * share, criterion, step=step * parts + part, **options
+                model, some, answers, store, kernels, loss_scale * share, loss, step=step * parts + part, **options
             )
             losses.append(share * float(kernels.to_numpy(found.loss.value).reshape(())))
             logits.append(np.array(kernels.to_numpy(found.logits.value)))

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from networks import Branching, batch
 
-from mpsim import kernels, ops
+from mpsim import kernels, nn, ops
 from mpsim.engine.primitive import Primitive, Sample
+from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import Parameter
 from mpsim.ops import PRIMITIVES
 from mpsim.testing.gradients import check_gradients, check_primitive
@@ -119,3 +120,18 @@ def test_a_missing_gradient_is_noticed() -> None:
 
     with pytest.raises(AssertionError, match="disagree for input 0$"):
         check_gradients(function, [x], [weight])
+
+
+@pytest.mark.parametrize("layer", [nn.LayerNorm(3), nn.LayerNorm((2, 3)), nn.GroupNorm(1, 3)])
+def test_the_bias_of_one_row_has_the_gradient_that_arrives(layer: nn.Module, backend: str) -> None:
+    """Nothing is added up, and the gradient must not be the one that is multiplied by the weight."""
+    weight, bias = layer.parameters().values()
+    weight.replace(np.full(weight.shape, 3, np.float32))
+    shape = (1, *bias.shape) if len(bias.shape) > 1 or isinstance(layer, nn.LayerNorm) else (1, 3, 1, 1)
+    arriving = np.arange(1, 1 + bias.master.size, dtype=np.float32).reshape(shape) / 8
+    tape = Tape(kernels.bind(backend))
+    scale = Parameter(np.ones((1,) * len(shape), np.float32), "scale")  # so that the layer's input has a gradient
+    x = tape.input(np.float32([0.5, 3, -1, 2, 4, 7])[: weight.master.size].reshape(shape))
+    y = layer(tape.bind(PRIMITIVES["Multiply"], (x,), (scale,), "scale"))
+    gradients = tape.backward(ops.sum(ops.multiply(y, tape.input(arriving))))
+    assert np.asarray(gradients[bias]).tobytes() == arriving.tobytes()

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import training_samples
 
-from mpsim import kernels
+from mpsim import kernels, nn
 from mpsim.errors import UsageError
 from mpsim.files.tensors import TensorFile
+from mpsim.losses import CrossEntropy
 from mpsim.training import schedule as schedules
 from mpsim.training.optimizer import SGD, AdamW, Lion
 from mpsim.training.optimizer.groups import Group, groups_of, rules_of, text_of
@@ -271,6 +272,37 @@ def test_more_parts_than_images_are_one_image_each(make, batches) -> None:  # ty
         trainer.step(images, labels)
         digests.add(trainer.digest())
     assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [CrossEntropy(0.1, (4.0, 0.5, 0.0, *[1.0] * 7)), CrossEntropy(ignore_index=0), CrossEntropy(weights=[2] * 10)],
+)
+def test_parts_weigh_what_their_labels_do(batches, backend, loss) -> None:  # type: ignore[no-untyped-def]
+    """The mean over the batch is one mean for any number of parts, also if no label of a part counts."""
+    images, labels = batches[0][0], np.array([2, 0, 0, 0, 1, 0, 5, 2, 2, 2, 7, 9])
+    if loss.weights:
+        labels[:3] = 2  # of weight 0
+    else:
+        labels[:3] = 0
+    found = {}
+    for parts in (1, 4):
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))  # batch norm has statistics of parts
+        network.input_shape = 1, 8, 8
+        trainer = Trainer(
+            network, backend=backend, loss=loss, micro_batches=parts, threads=1,
+            optimizer=SGD(lr=1.0, momentum=0.0, weight_decay=0.0),
+        )  # fmt: skip
+        found[parts] = trainer.step(images, labels).loss, masters(trainer)
+    assert found[4][0] == pytest.approx(found[1][0], rel=1e-6) and np.isfinite(found[1][0])
+    for name, array in found[1][1].items():
+        np.testing.assert_allclose(found[4][1][name], array, rtol=0, atol=1e-6)
+
+
+def test_a_batch_in_which_no_label_counts_has_no_loss(make, batches) -> None:  # type: ignore[no-untyped-def]
+    trainer = make(loss=CrossEntropy(ignore_index=3), micro_batches=3)
+    report = trainer.step(batches[0][0], np.full(12, 3))
+    assert np.isnan(report.loss) and report.skipped
 
 
 # -- step files -----------------------------------------------------------------------------------------------
