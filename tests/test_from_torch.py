@@ -162,6 +162,12 @@ def test_parameters_and_names_that_cannot_be_kept() -> None:
     for module, words in [(frozen, "frozen"), (double.double(), "float32, got torch.float64"), (named, "rename it")]:
         with pytest.raises(UsageError, match=words):
             nn.from_torch(module, torch.zeros(2, *SHAPE))
+    for module, words in [
+        (torch.nn.LazyLinear(3), "weight: a lazy module has no values yet"),
+        (torch.nn.Linear(4, 3, device="meta"), "weight: a parameter on the device meta has no values"),
+    ]:
+        with pytest.raises(UsageError, match=words):
+            nn.from_torch(module, torch.zeros(2, 4))
     with pytest.raises(UsageTypeError, match="must be a torch.nn.Module, got int"):
         nn.from_torch(3, torch.zeros(2, *SHAPE))
 

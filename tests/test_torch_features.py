@@ -26,6 +26,7 @@ needs_torch = pytest.mark.skipif(not plugins.has_extra("torch"), reason="PyTorch
 USUAL = {
     "dilation", "interpolate to a size", "powers", "variance and deviation", "einsum", "ELU", "PReLU", "GLU",
     "masked attention", "tokens and positions as parameters", "ConstantPad2d", "pooling of rows",
+    "einsum with a parameter", "parameter without axes",
 }  # fmt: skip
 
 

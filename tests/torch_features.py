@@ -122,6 +122,10 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "norms": lambda: lambda x: F.normalize(x, dim=1),
     "matmul of batches": lambda: lambda x: x @ x.transpose(2, 3),
     "einsum": lambda: lambda x: torch.einsum("nchw,ndhw->ncd", x, x),
+    "einsum with a parameter": lambda: Fn(
+        lambda self, x: torch.einsum("nchw,dc->ndhw", x, self.table), table=N.Parameter(torch.rand(3, 4))
+    ),
+    "parameter without axes": lambda: Fn(lambda self, x: x * self.scale, scale=N.Parameter(torch.tensor(1.5))),
     "transpose and permute": lambda: lambda x: x.transpose(1, 2).permute(0, 3, 1, 2).movedim(1, 3),
     "softmax": lambda: lambda x: F.softmax(x, dim=1),
     "log_softmax": lambda: lambda x: F.log_softmax(x, dim=1),

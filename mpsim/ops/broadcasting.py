@@ -35,14 +35,14 @@ def expanded(kernels: Kernels, x: Array, shape: Shape) -> Array:
         index = kernels.from_numpy(np.zeros(count, np.int64))
         x = kernels.take(x.reshape(before, 1, after), index)
         old = (*old[:first], *shape[first : last + 1], *old[last + 1 :])
-    return x.reshape(*shape)
+    return x.reshape(shape)
 
 
 def reduced(kernels: Kernels, x: Array, shape: Shape) -> Array:
     """Returns the sums of x over the axes along which ``shape`` was repeated: the gradient of ``expanded``."""
     padded = (1,) * (len(x.shape) - len(shape)) + tuple(shape)
     axes = tuple(axis for axis in range(len(padded)) if padded[axis] != x.shape[axis])
-    return sums_over(kernels, x, axes).reshape(*shape) if axes else x.reshape(*shape)
+    return (sums_over(kernels, x, axes) if axes else x).reshape(shape)
 
 
 def sums_over(kernels: Kernels, x: Array, axes: Sequence[int]) -> Array:

@@ -127,6 +127,11 @@ def _check_state(module: Any) -> None:
         if name.split(".")[-1] in _TAKEN or name.split(".")[-1].startswith("_"):
             wrong.append(f"{name}: mpsim uses this name itself; rename it")
     for name, parameter in named.items():
+        if hasattr(parameter, "materialize"):  # torch.nn.parameter.UninitializedParameter
+            wrong.append(f"{name}: a lazy module has no values yet; call the module with a batch first")
+            continue
+        if parameter.is_meta:
+            wrong.append(f"{name}: a parameter on the device meta has no values; use to_empty and set them first")
         if str(parameter.dtype) != "torch.float32":
             wrong.append(f"{name}: parameters must be float32, got {parameter.dtype}")
         if not parameter.requires_grad:

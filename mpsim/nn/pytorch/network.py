@@ -109,11 +109,10 @@ class ImportedNetwork(Module):
         if not isinstance(value, Parameter) or op in WEIGHTED:
             return value
         operands = [each for each in arguments.values() if isinstance(each, Tensor | Parameter)]
-        first = operands[0]
         if (
             op in OPERANDS
             and any(isinstance(each, Tensor) for each in operands)
-            and (OPERANDS[op] or value is not first)
+            and (OPERANDS[op] or value is not operands[0])
         ):
             return value
         key = f"{value.name} as a tensor"

@@ -113,7 +113,7 @@ def rules_of(groups: Iterable[Group], optimizer: Optimizer, shapes: Mapping[str,
     """Returns the rule of every parameter that is trained, by name.
 
     Raises:
-        UsageError: A group has no parameter, or every parameter is frozen.
+        UsageError: A group has no parameter, the network has none, or every parameter is frozen.
     """
     rules, frozen = {name: Rule(optimizer, 1.0) for name in shapes}, set[str]()
     for group in groups:
@@ -128,6 +128,8 @@ def rules_of(groups: Iterable[Group], optimizer: Optimizer, shapes: Mapping[str,
             decay = old.optimizer.weight_decay if group.weight_decay is None else group.weight_decay
             rules[name] = Rule(old.optimizer.with_decay(decay), old.rate * group.rate)
         frozen = frozen | set(members) if group.frozen else frozen
+    if not rules:
+        raise UsageError("the network has no parameters, so that nothing is trained")
     if len(frozen) == len(rules):
         raise UsageError("every parameter is frozen, so that nothing is trained", "groups")
     return {name: rule for name, rule in rules.items() if name not in frozen}
