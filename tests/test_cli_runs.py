@@ -5,6 +5,8 @@ import json
 import re
 import sqlite3
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -194,18 +196,25 @@ def test_every_plan_is_drawn(call, call_json, tmp_path, drawn):
     ]  # fmt: skip
 
 
+@contextmanager
+def older_results(folder: Path) -> Iterator[sqlite3.Connection]:
+    """The results file of a folder as one of version 1, which has no checksums, to be changed."""
+    with closing(sqlite3.connect(folder / "mpsim.sqlite")) as database, database:
+        yield database
+        database.execute("DROP TABLE checks")
+        database.execute("PRAGMA user_version = 1")
+
+
 def test_rows_stored_before_get_their_settings_back(call, call_json, tmp_path, drawn):
     """An older results file says less of a run; what it has of the settings determines the rest."""
     arguments = ["train", *QUICK, "--scheme", "uniform_low", "--results", tmp_path]
     rows = [call_json(*arguments, *way) for way in ([], ["--lr", "0.2"])]
     old = ("key", "scheme", "ratio", "plan_seed", "levels", "promotion", "seed", "model", "width", "data", "epochs")
     measured = ("low_share", "bytes", "test_accuracy", "diverged", "digest", "steps", "promotions", "skipped_steps")
-    database = sqlite3.connect(tmp_path / "mpsim.sqlite")
-    for row in rows:
-        less = json.dumps({name: row[name] for name in (*old, *measured)})
-        database.execute("UPDATE runs SET result = ? WHERE key = ?", (less, row["key"]))
-    database.commit()
-    database.close()
+    with older_results(tmp_path) as database:
+        for row in rows:
+            less = json.dumps({name: row[name] for name in (*old, *measured)})
+            database.execute("UPDATE runs SET result = ? WHERE key = ?", (less, row["key"]))
     call_json("figure", "--results", tmp_path)
     assert sorted(one["lr"] for rows_ in drawn.values() for one in rows_) == [0.1, 0.2] and len(drawn) == 2
     settings = {name for name in rows[0] if name not in (*measured, "history", "stored_on", "seconds")}
@@ -218,11 +227,9 @@ def test_given_plans_of_before_with_the_share_of_another_batch_are_left_out(call
     _, text, _ = call("plan", "small_cnn", "--width", "0.0625", "--ratio", "0.6", "--json")
     (tmp_path / "plan.json").write_text(text)
     call("train", *QUICK, "--plan", tmp_path / "plan.json", "--results", tmp_path)
-    database = sqlite3.connect(tmp_path / "mpsim.sqlite")
-    ((settings,),) = database.execute("SELECT settings FROM runs").fetchall()
-    database.execute("UPDATE runs SET settings = ?", (json.dumps(json.loads(settings) | {"definition": 1}),))
-    database.commit()
-    database.close()
+    with older_results(tmp_path) as database:
+        ((settings,),) = database.execute("SELECT settings FROM runs").fetchall()
+        database.execute("UPDATE runs SET settings = ?", (json.dumps(json.loads(settings) | {"definition": 1}),))
     code, _, errors = call("figure", "--results", tmp_path)
     assert code == 2 and "1 runs in" in errors and "are omitted" in errors and "no finished run" in errors
 
