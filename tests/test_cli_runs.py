@@ -252,9 +252,9 @@ def test_paths_are_looked_at_before_any_work(call, tmp_path, monkeypatch):
         ([*plan, "--plot", "nowhere/p.png"], 1, "--plot nowhere/p.png"),
         ([*plan, "--plot", "p.gif"], 2, "--plot p.gif: the file's name should end in one of .png, .svg, .pdf"),
         ([*plan, "--compare", "nowhere.json"], 1, "--compare nowhere.json cannot be read (No such file"),
-        ([*plan, "--compare", "file"], 2, "--compare file: plan: not JSON"),
+        ([*plan, "--compare", "file"], 2, "--compare file: plan: it is not JSON"),
         ([*plan, "--compare", "plan.json"], 2, "--compare plan.json: the plans are for different networks: width is"),
-        (["train", *QUICK, "--plan", "file"], 2, "--plan file: plan: not JSON, line 1 column 2"),
+        (["train", *QUICK, "--plan", "file"], 2, "--plan file: plan: it is not JSON: line 1 column 2"),
         (["train", *QUICK, "--plan", "folder"], 1, "--plan folder cannot be read (Is a directory)"),
         (
             ["train", *QUICK, "--plan", "plan.json"],
