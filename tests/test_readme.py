@@ -51,6 +51,8 @@ def test_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     (network,) = (block for block in blocks("python") if "def build(" in block)
     (tmp_path / "my_net.py").write_text(network)
+    (data,) = (block for block in blocks("python") if "def load(" in block)
+    (tmp_path / "my_data.py").write_text(data)
     monkeypatch.chdir(tmp_path)
     commands = [line for block in blocks("") for line in block.splitlines() if line.startswith("mpsim ")]
     assert len(commands) >= 5

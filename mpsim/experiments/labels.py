@@ -38,7 +38,7 @@ PLAN = ("scheme", "ratio", "k", "plan_seed", "given_plan", "plan_sha256", "level
 TRAINING = (
     "model", "model_sha256", "width", "data", "data_sha256", "train_images", "epochs", "batch", "optimizer", "lr",
     "schedule", "momentum", "dampening", "nesterov", "beta1", "beta2", "epsilon", "warmup", "groups", "clip", "ema",
-    "micro_batches", "storage", "weight_decay", "semantics",
+    "micro_batches", "storage", "weight_decay", "loss", "loss_sha256", "semantics",
     "rounding", "random_bit_count", "evaluate_every",
     "skipped_statistics", "accumulator", "own_settings",
 )  # fmt: skip
@@ -52,7 +52,8 @@ _WORDS = {
     "groups": "groups {}", "clip": "norm at most {}", "ema": "averages by {}", "micro_batches": "{} micro-batches",
     "storage": "stored as {}",
     "schedule": "{}", "momentum": "momentum {}",
-    "weight_decay": "weight decay {}", "semantics": "{} semantics",
+    "weight_decay": "weight decay {}", "loss": "loss {}", "loss_sha256": "file of the loss {:.8}",
+    "semantics": "{} semantics",
     "rounding": "{} rounding", "random_bit_count": "{} random bits", "evaluate_every": "a test every {} epochs",
     "skipped_statistics": "{} statistics after skipped steps", "accumulator": "sums by {}",
     "own_settings": "{}", "promotion": "promotion at {}",
@@ -60,12 +61,17 @@ _WORDS = {
 }  # fmt: skip
 _WORDS_FOR_NONE = {
     "train_images": "all training images", "data_sha256": "data not known", "random_bit_count": "no random bits",
-    "model_sha256": "no file", "own_settings": "usual settings",
+    "model_sha256": "no file", "loss_sha256": "no file of the loss", "own_settings": "usual settings",
 }  # fmt: skip
 #: Values that are omitted from texts. The digest of bundled data is omitted as well.
-_UNTOLD = {"model_sha256": None, "rounding": "nearest", "random_bit_count": None, "own_settings": None, **LATER} | {
-    name: getattr(DEFAULTS, name) for name in ("train_images", "evaluate_every")
-}
+_UNTOLD = {
+    "model_sha256": None,
+    "loss_sha256": None,
+    "rounding": "nearest",
+    "random_bit_count": None,
+    "own_settings": None,
+    **LATER,
+} | {name: getattr(DEFAULTS, name) for name in ("train_images", "evaluate_every")}
 
 #: Settings that the name of a picture omits if they have their default.
 _MOSTLY_USUAL = ("schedule", "momentum", "weight_decay", "semantics")

@@ -156,6 +156,8 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
         raise UsageError("it is not in version 1.0 or 2.0 of NumPy's format")
     length = int.from_bytes(file.read(widths[start]), "little")
     text = file.read(min(length, MOST_HEADER)).decode("latin1")
+    if strange := re.search(r"'descr': '[<>|=]?(V\d{1,9}|c\d{1,2})'", text[:80]):
+        raise UsageError(f"it has elements of type {strange[1]}; write float32, or safetensors")
     try:
         if length > MOST_HEADER or not _HEADER.fullmatch(text) or text.count("(") > 1 or text.count("{") > 1:
             raise ValueError

@@ -34,6 +34,7 @@ class Mismatch(AssertionError):
         about: What was compared, as JSON values.
         arrays: The elements that differ, such as ``inputs``, ``actual`` and ``expected``.
 
+    >>> import numpy as np
     >>> Mismatch("1 of 1 differ", {"kind": "bits"}, {"actual": np.float32([1])}).about
     {'kind': 'bits'}
     """

@@ -267,7 +267,7 @@ def test_the_command(tmp_path: Path) -> None:
         ("--operations", "Ad", "unknown operation"),
         ("--modes", "StochasticA", "has a number of random bits"),
         ("--saturations", "Sat", "unknown saturation"),
-        ("--formats", "float8_e4m3fn", "no format of P3109"),
+        ("--formats", "float8_e4m3fn", "not a format of P3109"),
     ):
         found = CliRunner().invoke(app, [*command, option, value])
         assert found.exit_code == 2 and message in found.stderr, (option, found.stderr)

@@ -116,7 +116,7 @@ class _Elementwise:
         y, bound = self._kernels.unary(plain, function, a, b), np.zeros(plain.shape)
         with np.errstate(all="ignore"):
             if isinstance(x, Bound):
-                ends = [self._kernels.unary(plain + side * _error(x), function, a, b) for side in (-1, 1)]
+                ends = [self._kernels.unary(_beyond(plain, side * _error(x)), function, a, b) for side in (-1, 1)]
                 bound = np.nan_to_num(np.max([np.abs(end.astype(np.float64) - y) for end in ends], axis=0))
             if function not in EXACT:
                 wide = plain.astype(np.float64)
@@ -135,6 +135,12 @@ class _Elementwise:
 
     def _of_two(self, kernel: Callable[[Array, Array], Array], a: Array, b: Array, by_a: Array, by_b: Array) -> Bound:
         return _rounded(by_a + by_b, kernel(value_of(a), value_of(b)))
+
+
+def _beyond(value: Array, error: Array) -> Array:
+    """Returns value + error in float32, rounded away from the value where there is an error."""
+    end = (value + error).astype(np.float32)
+    return np.where(error == 0, value, np.nextafter(end, np.copysign(np.float32(np.inf), error.astype(np.float32))))
 
 
 class _Sums(_Elementwise):

@@ -139,7 +139,9 @@ DOTS = (
     _dot("zeros", "", DIFFERENT, UNEXPLAINED, prints=("this is not a dot product",)),
     _dot("nan_dropped", "", DIFFERENT, UNEXPLAINED, prints=("(different: specials",), never=("K = 1): expected",)),
     _dot("infinity_clipped", "", DIFFERENT, UNEXPLAINED),
-    _dot("subnormals_flushed", "", DIFFERENT, UNEXPLAINED),
+    _dot(
+        "subnormals_flushed", "", EQUAL, prints=("product(products=float32, order=rising(), output=sums(flush=true))",)
+    ),
     _dot(
         "operands_flushed", "", EQUAL, prints=("product(operand(flush=true), operand(flush=true), float32, rising())",)
     ),
