@@ -24,6 +24,7 @@ from mpsim.products.stages import (
     AlignedLate,
     Bias,
     Blocks,
+    ByColumn,
     Exact,
     Folding,
     Groups,
@@ -36,6 +37,8 @@ from mpsim.products.stages import (
     Product,
     Reordered,
     Rising,
+    Scale,
+    Scaled,
     Splits,
     Sums,
     Tail,
@@ -186,6 +189,20 @@ def same(found: float, expected: float) -> bool:
 
 
 BACKENDS = ("reference", "numba", "compiled")
+
+
+@pytest.mark.parametrize("backend", ("reference", "numba", "compiled"))
+def test_some_columns_may_take_scales(backend: str) -> None:
+    """Column 0 is summed in rising order, the others in blocks of two, with scales of the left operand."""
+    scaled = Groups(Blocks(2), Scaled(Rising(), Scale("left"), 2), Rising())
+    product = Product(order=ByColumn(1, Rising(), scaled))
+    a, b = np.float32([[1, 2, 3, 4]]), np.ones((4, 2), np.float32)
+    beside = Beside(left_scale=np.float32([[10, 0.5]]))
+    assert load(backend).matmul(a, b, beside=beside, accumulator=product).tolist() == [[10, 33.5]]
+    for column, expected in ((0, 10), (1, 33.5)):
+        assert dot(a[0].tolist(), [1.0] * 4, product, Beside(left_scale=[10.0, 0.5]), column=column) == expected
+    with pytest.raises(UsageError, match="takes no scales of the right operand"):
+        load(backend).matmul(a, b, beside=beside._replace(right_scale=np.ones((2, 1), np.float32)), accumulator=product)
 
 
 @settings(deadline=None, max_examples=200)

@@ -31,14 +31,17 @@ class Beside(NamedTuple):
 NOTHING = Beside()
 
 
-def of_columns(beside: Beside, start: int, stop: int) -> Beside:
-    """Returns the arguments of some of the columns."""
-    found: dict[str, Any] = {}
+def of_columns(beside: Beside, start: int, stop: int, product: Product) -> Beside:
+    """Returns the arguments of some of the columns, without the scales that their product does not take."""
+    taken = {*product.scales_of_totals, *product.scales_of_blocks}
+    found: dict[str, Any] = {f"{side}_scale": None for side in ("left", "right") if side not in taken}
     for name in ("c", "right_scale"):
+        if name in found:
+            continue
         array = getattr(beside, name)
         if array is not None and np.ndim(array) == 2 and array.shape[1] > 1:
             found[name] = np.ascontiguousarray(array[:, start:stop])
-    return beside._replace(**found) if found else beside
+    return beside._replace(**found)
 
 
 def check_given(product: Product, beside: Beside) -> None:

@@ -198,10 +198,11 @@ class _Backend:
         accumulator: Summation = DEFAULT,
     ) -> Array:
         if isinstance(accumulator, Product) and isinstance(accumulator.order, ByColumn):
+            check_given(accumulator, beside)
             parts = []
             for start, stop, product in accumulator.columns(len(b) if transpose_b else b.shape[1]):
                 some = np.ascontiguousarray(b[start:stop] if transpose_b else b[:, start:stop])
-                given = None if bias is None else bias[start:stop], of_columns(beside, start, stop)
+                given = None if bias is None else bias[start:stop], of_columns(beside, start, stop, product)
                 found = self.matmul(a, some, transpose_a, transpose_b, *given, threads=threads, accumulator=product)
                 parts.append(found)
             return np.concatenate(parts, axis=1)
