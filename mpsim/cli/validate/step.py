@@ -101,7 +101,7 @@ def _teacher_forced(
     says_scale = "loss_scale" in theirs.index or "loss_scale" in theirs.tensors
     starts = {name: array for name, array in ours.tensors.items() if name.split("/")[0] in _STARTS}
     completed = TensorFile({**starts, **theirs.tensors}, theirs.index, theirs.source)
-    replay.check_images(completed, network.model)
+    replay.check_images(completed, network.model, theirs)
     return replay.teacher_forced(
         completed,
         network.model,

@@ -232,13 +232,14 @@ def _step(
     )  # fmt: skip
 
 
-def check_images(file: TensorFile, model: Module) -> str:
+def check_images(file: TensorFile, model: Module, given: TensorFile | None = None) -> str:
     """The name of the tensor with which a replay begins: the stored images, or tokens, which are not stored.
 
-    TensorFileError where the file does not have it."""
+    TensorFileError where the file does not have it. ``given``: the file without what was added to it, for the message.
+    """
     name, what = ("Y/0/0", "the stored images") if model.vocabulary is None else ("images", "the tokens")
     if name not in file.tensors:
-        known = ", ".join(list(file.tensors)[:4]) or "nothing"
+        known = ", ".join(list((given or file).tensors)[:4]) or "nothing"
         raise TensorFileError(f"{file.source}: no tensor {name}, {what} (docs/step_files.md); it has {known}")
     return name
 
