@@ -17,7 +17,7 @@ FURTHER: dict[str, tuple[str, ...]] = {
     "mpsim.engine.primitive": ("Primitive", "Sample"),
     "mpsim.integers": (), "mpsim.kernels.elementary": ("exp64",), "mpsim.networks": ("build",), "mpsim.ops": (),
     "mpsim.losses": ("BCE", "CrossEntropy", "Custom", "MSE", "loss_of"),
-    "mpsim.products.passes": ("accumulators_of",), "mpsim.products.presets": ("PRESETS",),
+    "mpsim.products.passes": ("accumulators_of", "entries_of"), "mpsim.products.presets": ("PRESETS",),
     "mpsim.products.text": ("product_of",), "mpsim.products.words": ("sentence_of",), "mpsim.testing": (),
     "mpsim.testing.laws": (), "mpsim.recording.torch": ("record",),
     "mpsim.training.optimizer": ("Adam", "AdamW", "Lion"), "mpsim.training.optimizer.groups": ("Group",),

@@ -235,7 +235,7 @@ def accumulators_of(text: str) -> Choice:
 
 
 def entries_of(text: str) -> Accumulators:
-    """What a text says, and no more: of a pass that no entry names it is None.
+    """Returns what a text, as for ``accumulators_of``, says alone: None for a pass that no entry names.
 
     >>> entries_of("conv1:forward=exact").forward is None
     True
