@@ -11,7 +11,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 #: Numbers of one, two, four and eight bytes at which sizes and indexes turn.
-_EDGES = [b"\x00", b"\xff", b"\xff\xff\xff\x7f", b"\xff" * 4, b"\0" * 8, b"\xff" * 7 + b"\x7f", b"\0\0\0\0\0\4\0\0"]
+_EDGES = [
+    b"\x00", b"\xff", b"\xff\xff\xff\x7f", b"\xff" * 4, b"\0" * 8, b"\xff" * 7 + b"\x7f", b"\0\0\0\0\0\4\0\0",
+    b"\x7f\xff\xff\xff", b"\0\x10\0\0",  # big-endian
+]  # fmt: skip
 #: What stands where a number or a text belongs.
 _TOKENS = [
     b"", b"-1", b"1e999", b"1" + b"0" * 20, b"1" + b"0" * 5000, b"NaN", b"null", b"true", b"[]", b"{}", b'"x"', b"0x",

@@ -42,13 +42,30 @@ def interrupted_at(line: int) -> tuple[int, type[BaseException] | None]:
     return count, None
 
 
-def test_ctrl_c_while_an_archive_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    complaints: list[Any] = []
-    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+@pytest.fixture
+def complaints(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is printed of errors that cannot be raised, as those of a destructor."""
+    found: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", found.append)
+    return found
+
+
+def test_ctrl_c_while_an_archive_is_made(complaints: list[Any]) -> None:
     lines, raised = interrupted_at(0)
-    assert raised is None and lines > 200
+    assert raised is None and lines > 200 and not complaints
     for line in range(1, lines + 1):
         assert interrupted_at(line) == (line, KeyboardInterrupt)
+
+
+@pytest.mark.xfail(
+    sys.version_info >= (3, 13),
+    reason="Python 3.13 reports that zipfile's own writer cannot be closed if its constructor was interrupted",
+    strict=True,
+)
+def test_ctrl_c_leaves_nothing_to_complain_about(complaints: list[Any]) -> None:
+    lines, _ = interrupted_at(0)
+    for line in range(1, lines + 1):
+        interrupted_at(line)
     assert not complaints
 
 

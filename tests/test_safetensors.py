@@ -15,6 +15,7 @@ from mpsim.files.safetensors import NARROW
 from mpsim.files.tensors import TensorFileError, read_tensors
 from mpsim.formats import FORMATS
 from mpsim.rounding import decode
+from tests import mutations
 
 
 def packed(header: dict[str, Any] | str, data: bytes = b"") -> bytes:
@@ -134,16 +135,7 @@ def test_a_file_with_changed_bytes_is_read_or_refused(tmp_path: Path) -> None:
     right = save(arrays, metadata={"mpsim_index": '{"batch": 1}'})
     random, path, refused = np.random.default_rng(1), tmp_path / "strange.safetensors", 0
     for _ in range(1000):
-        content = bytearray(right)
-        for _ in range(random.integers(1, 4)):
-            place, kind = int(random.integers(len(content))), random.integers(3)
-            if kind == 0:
-                content[place] = int(random.integers(256))
-            elif kind == 1:
-                del content[place : place + int(random.integers(1, 9))]
-            else:
-                content[place:place] = content[:place][-int(random.integers(1, 9)) :]
-        path.write_bytes(bytes(content))
+        path.write_bytes(mutations.of_bytes(right, random))
         try:
             read_tensors(path)
         except TensorFileError as error:

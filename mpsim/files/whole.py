@@ -23,8 +23,8 @@ def write_whole(path: str | Path, content: bytes) -> None:
     output = None if status is None else _output(status)
     if status is not None and (output is not None or not stat.S_ISREG(status.st_mode)):
         sys.stdout.flush()
-        where, keep = (path, False) if output is None else (output, True)
-        with open(where, "wb", buffering=0, closefd=not keep) as device:  # raises IsADirectoryError for a folder
+        where = path if output is None else output  # a folder raises IsADirectoryError
+        with open(where, "wb", buffering=0, closefd=output is None) as device:
             _write_all(device, content)
         return
     path = Path(os.path.realpath(path))

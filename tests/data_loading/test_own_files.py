@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import random
 import struct
 import tracemalloc
 import zipfile
@@ -15,13 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from own_files import damaged, idx, npz, pictures, write_idx_folder
+from own_files import idx, npz, pictures, write_idx_folder
 
 from mpsim import data
 from mpsim.data.own import arrays_digest, as_parts, read_arrays, remembered, source
 from mpsim.data.own.idx import files_of, read_idx
 from mpsim.data.own.npz import read_npz
 from mpsim.errors import MpsimError
+from tests import mutations
 
 IMAGES, LABELS = pictures()
 #: Bytes that reading a file of a few kilobytes may need.
@@ -209,7 +209,7 @@ def test_damaged_files(kind: str, compressed: bool, tmp_path: Path) -> None:
     """Of 150 damaged files each is refused with its name, or read. An archive that is read has the same arrays, by its
     checksums; its table may say another date. (2000 of each kind were tried once.)
     """
-    draw = random.Random(f"{kind} {compressed}")
+    generator = np.random.default_rng([kind == "npz", compressed])
     packed = npz(compressed=compressed, images=IMAGES, labels=LABELS)
     place = tmp_path / "mine.npz"
     if kind == "idx":
@@ -221,7 +221,7 @@ def test_damaged_files(kind: str, compressed: bool, tmp_path: Path) -> None:
     refused = 0
     with bounded():
         for _ in range(150):
-            file.write_bytes(damaged(packed, draw))
+            file.write_bytes(mutations.of_bytes(packed, generator))
             remembered.forget()
             try:
                 found = read_arrays(place)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from own_files import damaged
 
 from mpsim import data
 from mpsim.data import Dataset
 from mpsim.data.own import read_text, remembered, text, text_digest
 from mpsim.errors import MpsimError
+from tests import mutations
 
 #: 215 characters, with line breaks of both kinds and characters of one to four bytes.
 TEXT = "Ein Größenwahn für 3 €,\r\nund 𝔵 ist kein y.\n" * 5
@@ -81,10 +80,10 @@ def test_what_is_no_text_is_refused(content: bytes, options: dict[str, float], s
 
 def test_damaged_texts(file: Path) -> None:
     """Each is read as Python reads it, or refused with its name. (2000 were tried once.)"""
-    draw = random.Random(0)
+    generator = np.random.default_rng(0)
     refused = 0
     for _ in range(100):
-        content = damaged(TEXT.encode(), draw)
+        content = mutations.of_bytes(TEXT.encode(), generator)
         file.write_bytes(content)
         remembered.forget()
         try:
