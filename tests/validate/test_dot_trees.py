@@ -49,6 +49,17 @@ def test_the_tree_of_a_known_product_is_found(text: str, length: int) -> None:
     assert nodes_of(tree) == nodes_of_product(product, length)
 
 
+@pytest.mark.parametrize("output,length", [("bfloat16", 512), ("bfloat16", 300), ("float16", 512), ("float8_e5m2", 33)])
+def test_a_tree_of_more_terms_than_the_result_can_count_is_found(output: str, length: int) -> None:
+    """256 small numbers are left of 300 and of 301, where the result has 8 bits: they are asked in groups."""
+    product = product_of(f"product(order=groups(lanes(16), rising(), folding()), output={output})")
+
+    def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return load("compiled").matmul(a, np.ascontiguousarray(b), threads=1, accumulator=product)
+
+    assert nodes_of(Revealer(prober(multiply, length)).tree()) == nodes_of_product(product, length)
+
+
 def test_sums_that_lose_nothing_have_no_tree() -> None:
     def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return load("compiled").matmul(a, np.ascontiguousarray(b), threads=1, accumulator=Accumulator(kind="exact"))

@@ -47,13 +47,15 @@ class Revealer:
         return children[0] if len(children) == 1 else tuple(children)
 
     def _units(self) -> int:
-        """How many small numbers are added without an error, and lost together beside a large one: a power of two."""
-        counts = [count for count in (1 << e for e in range(20)) if count <= self.length]
+        """How many small numbers are added without an error, and lost together beside a large one: a power of two, 2**e.
+        2**e - 1 of them show a format of fewer bits than e, which has 2**e itself."""
+        powers = [1 << e for e in range(20) if 1 << e <= self.length]
+        counts = np.array(powers)[:, None] - (0, 1)
         small = 2.0**self.prober.small
-        sums = self.prober.ask_products(small * (np.arange(self.length) < np.array(counts)[:, None]))
-        exact = sums == np.array(counts) * small
-        fitting = [count for count, right in zip(counts, exact, strict=True) if right]
-        return max(fitting[: int(np.argmin(exact))] if not exact.all() else fitting, default=1)
+        products = small * (np.arange(self.length) < counts[:, :, None])
+        sums = self.prober.ask_products(products.reshape(-1, self.length)).reshape(counts.shape)
+        exact = (sums == counts * small).all(axis=1)
+        return powers[max(0, int(np.argmin(exact)) - 1)] if not exact.all() else powers[-1]
 
     def sizes(self, first: int, others: Sequence[int]) -> list[int]:
         """For each of the others, the number of terms below the node where it meets the first."""
