@@ -21,6 +21,8 @@ from mpsim.products.passes import (
 )
 from mpsim.products.stages import Bias, Operand, Parts, Product, Scale
 from mpsim.products.tensor_cores import accumulator_of
+from mpsim.products.text import product_of
+from mpsim.validate import validate_dot
 
 DEFAULT, EXACT, CHUNKS = Accumulator(), Accumulator(kind="exact"), Accumulator(chunk=64)
 HOPPER = accumulator_of("hopper_float16")
@@ -134,6 +136,24 @@ def test_a_choice_in_python_is_that_of_the_text():
 def test_a_text_that_says_nothing_is_refused(text, message):
     with pytest.raises((UsageError, UsageTypeError), match=message):
         accumulators_of(text)
+
+
+def test_json_names_what_a_text_names():
+    text = '{"backward": "exact", "layers": [{"layer": "fc", "backward": "chunk=64", "input_gradient": "exact"}]}'
+    assert accumulators_of(text) == accumulators_of("backward=exact;fc:backward=chunk=64;fc:input_gradient=exact")
+    assert accumulators_of(text).of_layer("fc") == (DEFAULT, EXACT, CHUNKS)
+
+
+def test_a_report_of_an_order_is_that_order():
+    equal = validate_dot(product_of("groups(lanes(4), rising(), folding())"), length=16)
+    found = as_accumulators(json.dumps(equal.to_dict()))
+    assert equal.equal and found == product_of("groups(lanes(4), rising(), folding())")
+    declared = validate_dot("numpy.matmul", "exact", length=16).to_dict()
+    for report in (declared, {"matches": [], "equal": True}, {"matches": [{}], "equal": True}):
+        with pytest.raises(UsageError, match="only where its verdict is 'equal'"):
+            accumulators_of(json.dumps(report))
+    declared = validate_dot(Accumulator(chunk=8), "chunk=8,fma=true", length=16).to_dict()
+    assert accumulators_of(json.dumps(declared)) == accumulators_of("chunk=8,fma=true")
 
 
 def test_a_choice_that_says_nothing_is_refused():

@@ -235,20 +235,34 @@ def to_dict(accumulator: Summation) -> dict[str, Any]:
 
 
 def from_dict(found: Mapping[str, Any]) -> Summation:
-    """The accumulator or product of ``to_dict``. Raises UsageError for values that are neither's.
+    """The accumulator or product of ``to_dict``, or that of a report of 'mpsim validate dot --json' whose verdict is
+    "equal". Raises UsageError for values that are none's.
 
     >>> from_dict(to_dict(Product())) == Product(), from_dict({"chunk": 64}).chunk
     (True, 64)
     """
+    if isinstance(found.get("matches"), list):
+        return from_dict(_of_report(found))
     if "stage" not in found:
         try:
             return Accumulator(**found)
         except TypeError as error:
-            raise UsageError(f"an accumulator has other fields than {dict(found)!r}: {error}") from None
+            raise UsageError(f"an accumulator has other fields than {checks.shown(dict(found))}: {error}") from None
     product = of_json(found)
     if not isinstance(product, Product):
         raise UsageError(f"a product was expected, not {product!r}")
     return product
+
+
+def _of_report(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The declared description of a report, or the first that was found."""
+    candidates = [each for each in (found.get("declared"), *found["matches"]) if isinstance(each, Mapping)]
+    if found.get("equal") is not True or not candidates or not isinstance(candidates[0].get("stages"), Mapping):
+        raise UsageError(
+            "a report of 'mpsim validate dot --json' is an accumulator only where its verdict is 'equal'; "
+            "give the text 'accumulator' of one of its matches"
+        )
+    return dict(candidates[0]["stages"])
 
 
 _DEFAULT = Accumulator()

@@ -331,7 +331,7 @@ def from_dict(found: Mapping[str, Any]) -> Choice:
 
 
 def _entries_of_dict(found: Mapping[str, Any]) -> Accumulators:
-    if not {*FIELDS, "layers"} & set(found):
+    if not {*_WORDS, "layers"} & set(found):
         return _same_in(PASSES, accumulators.from_dict(found))
     layers = found.get("layers", [])
     if not isinstance(layers, list) or not all(isinstance(each, Mapping) and "layer" in each for each in layers):
@@ -341,10 +341,9 @@ def _entries_of_dict(found: Mapping[str, Any]) -> Accumulators:
 
 
 def _of_passes(found: Mapping[str, Any]) -> Accumulators:
-    if unknown := set(found) - set(FIELDS):
-        raise UsageError(f"an accumulator in JSON is by {', '.join(FIELDS)} and layers, not {', '.join(unknown)}")
+    if unknown := set(found) - set(_WORDS):
+        raise UsageError(f"an accumulator in JSON is by {', '.join(_WORDS)} and layers, not {', '.join(unknown)}")
     if wrong := [each for each in found.values() if not isinstance(each, str | Mapping)]:
         raise UsageError(f"an accumulator in JSON is a text or an object, not {checks.shown(wrong[0])}")
-    return Accumulators(
-        **{name: each if isinstance(each, str) else accumulators.from_dict(each) for name, each in found.items()}
-    )
+    read = {word: each if isinstance(each, str) else accumulators.from_dict(each) for word, each in found.items()}
+    return Accumulators(**{name: each for word, each in read.items() for name in _WORDS[word]})

@@ -47,7 +47,7 @@ class Revealer:
         return children[0] if len(children) == 1 else tuple(children)
 
     def _units(self) -> int:
-        """How many small numbers are added without an error, and lost together beside a large one: a power of two, 2**e.
+        """How many small numbers are added without an error, and lost together beside a large one: a power of 2, 2**e.
         2**e - 1 of them show a format of fewer bits than e, which has 2**e itself."""
         powers = [1 << e for e in range(20) if 1 << e <= self.length]
         counts = np.array(powers)[:, None] - (0, 1)
