@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import typer.main
 
-from mpsim.cli import app, main
+from mpsim.cli import main
+from website.commands import hints, leaves
 
 #: No option takes these; 0 and 2**63 some do.
 REFUSED = {int: ["-1", str(10**20)], float: ["-1", "nan", "inf", "-inf", "1e308"]}
@@ -82,14 +82,6 @@ class Case(NamedTuple):
     may_pass: bool
 
 
-def leaves(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            yield from leaves(command, (*path, name))
-        else:
-            yield " ".join((*path, name)), command
-
-
 def kind_of(argument: str, hint: Any) -> type | None:
     """int or float for a number, one or several, that may be left out."""
     kinds = {hint, *typing.get_args(hint)} | {part for each in typing.get_args(hint) for part in typing.get_args(each)}
@@ -97,10 +89,10 @@ def kind_of(argument: str, hint: Any) -> type | None:
 
 
 def cases() -> Iterator[Case]:
-    for name, command in leaves(typer.main.get_command(app)):
-        hints = typing.get_type_hints(command.callback)
+    for name, command in leaves():
+        types = hints(command)
         for parameter in command.params:
-            kind = kind_of(parameter.name, hints.get(parameter.name))
+            kind = kind_of(parameter.name, types.get(parameter.name))
             option = max(parameter.opts, key=len)
             if kind is not None and option.startswith("--"):
                 for value in [*REFUSED[kind], *PERHAPS[kind]]:

@@ -27,6 +27,19 @@ def leaves(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str,
             yield " ".join((*path, name)), command
 
 
+def hints(command: Any) -> dict[str, Any]:
+    """The types of a command's parameters by name.
+
+    They are those of its signature: from Python 3.14 on, a decorated function has no ``__annotations__`` that were set.
+    """
+    parameters = inspect.signature(command.callback, eval_str=True).parameters.values()
+    found = {each.name: each.annotation for each in parameters}
+    return {
+        name: typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
+        for name, hint in found.items()
+    }
+
+
 def pages() -> dict[str, str]:
     """The Markdown of every page by its path, in the order of the navigation."""
     examples, commands = sessions(), dict(leaves())
@@ -70,7 +83,7 @@ def _general() -> str:
 def _page(name: str, command: Any, example: tuple[Section, list[str]]) -> str:
     paragraphs = [plain(" ".join(text.split())) for text in inspect.cleandoc(command.help).split("\n\n")]
     section, blocks = example
-    kinds = {name: set(_types(hint)) for name, hint in typing.get_type_hints(command.callback).items()}
+    kinds = {name: set(_types(hint)) for name, hint in hints(command).items()}
     arguments = [each for each in command.params if each.param_type_name == "argument"]
     options = [each for each in command.params if each.param_type_name == "option"]
     usage = " ".join([f"mpsim {name}", *(["[OPTIONS]"] if options else []), *map(_argument, arguments)])
