@@ -1,4 +1,4 @@
-"""Runs functions in a process of its own, which may print, fork, end or be killed without harm to this one."""
+"""Runs functions in a separate process, which may print, fork, end or be killed without harm to this one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Distributes runs over processes, which write epochs to the results file themselves.
 
 What a process has finished is therefore kept, regardless of the other processes and of the parent. A run that fails, or
-whose process dies, leaves the others alone. A run that executes a user's file has a process of its own.
+whose process dies, leaves the others alone. A run that executes a user's file has a separate process.
 """
 
 from __future__ import annotations

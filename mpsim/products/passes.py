@@ -54,7 +54,7 @@ class Accumulators:
 
     A pass that is None, and sums, are in mpsim's own order, and in a layer's entry as without the entry.
 
-    Raises UsageError or UsageTypeError for what is no summation, and for a pattern that the text form cannot hold.
+    Raises UsageError or UsageTypeError for what is not a summation, and for a pattern that the text form cannot hold.
 
     >>> Accumulators("hopper_float8_e4m3fn", layers={"conv1": Accumulator()}).of_layer("conv2").forward.kind
     'aligned'

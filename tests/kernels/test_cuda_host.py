@@ -1,6 +1,6 @@
 """What the cuda backend does on the host, without a device: launches, compiled kernels on disk, memory.
 
-A stub of the driver (driver_stub.c) takes the calls, and cuda_host_side.py runs with it in a process of its own. The
+A stub of the driver (driver_stub.c) takes the calls, and cuda_host_side.py runs with it in a separate process. The
 simulator leaves all of this out, and the stub leaves out what kernels compute.
 """
 

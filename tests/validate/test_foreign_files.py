@@ -1,7 +1,7 @@
 """Files that other programs wrote, and C functions that write too much: right verdicts, or one sentence and no verdict.
 
 The expected verdicts follow from how each file is made from a right pack: another type of the same words is equal, one
-changed code is not, and what is no file of vectors gives none.
+changed code is not, and what is not a file of vectors gives none.
 """
 
 from __future__ import annotations

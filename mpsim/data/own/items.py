@@ -116,7 +116,7 @@ def _item(items: Any, place: int, what: str) -> tuple[Array, int]:
         image, label = map(as_array, item)
     except MpsimError:
         raise
-    except Exception as error:  # what is no array may raise anything
+    except Exception as error:  # what is not an array may raise anything
         raise UsageTypeError(f"{what}item {place} is not of arrays ({type(error).__name__}: {error})") from error
     if image.ndim not in (2, 3) or image.dtype.hasobject:
         raise UsageError(f"the image of {what}item {place} must be (H, W), (C, H, W) or (H, W, C), got {_form(image)}")

@@ -146,7 +146,7 @@ def _numbers(what: str, given: Any) -> Array:
         array = as_array(given)
     except MpsimError:
         raise
-    except Exception as error:  # what is no array may raise anything
+    except Exception as error:  # what is not an array may raise anything
         raise UsageTypeError(f"{what} cannot be read as an array ({type(error).__name__}: {error})") from error
     extended = array.dtype.type.__module__.startswith("ml_dtypes")
     if array.dtype.kind not in "biuf" and not extended:

@@ -127,7 +127,7 @@ def _from_kit(truth: Path, classes: Path) -> Mapping[str, str]:
         ) from error
 
 
-#: Reads meta.mat in a process of its own, because scipy.io ends the process for some broken files.
+#: Reads meta.mat in a separate process, because scipy.io ends the process for some broken files.
 _READ_CLASSES = """
 import json, sys
 try:

@@ -170,7 +170,7 @@ def sweep(
 
 
 class _Questions:
-    """Blocks, asked one ahead where the subject has a process of its own: it answers while mpsim compares."""
+    """Blocks, asked one ahead where the subject has a separate process: it answers while mpsim compares."""
 
     def __init__(self, subject: Subject, end: int) -> None:
         self._subject, self._end, self._ahead = subject, end, 1 + subject.is_concurrent

@@ -121,7 +121,7 @@ class _Python:
 
 
 class _Library:
-    """C functions, found by name; each is compiled into a process of its own."""
+    """C functions, found by name; each is compiled into a separate process."""
 
     has_operands = False
 

@@ -1,4 +1,4 @@
-"""Answers the requests of a ``calling.Child``, as a program in a process of its own.
+"""Answers the requests of a ``calling.Child``, as a program in a separate process.
 
 It imports only the standard library, NumPy and ``worker.py`` beside it, so that no expected value is computed where a
 subject may have changed the floating-point state.
