@@ -60,16 +60,30 @@ class _Array:
         if not isinstance(state, tuple) or len(state) != 5:
             raise UnsafePickle(f"the pickle has an array with the state {shown(state)}")
         _, shape, kind, in_columns, content = state
-        lengths = shape if isinstance(shape, tuple) else ()
-        if not all(type(n) is int and 0 <= n < 1 << 48 for n in lengths) or len(lengths) > 32:
-            raise UsageError(f"the pickle has an array of shape {shown(shape)}")
-        if not isinstance(kind, _Type) or not isinstance(content, bytes):
-            raise UnsafePickle("the pickle has an array that is not of numbers")
-        dtype = kind.dtype()
-        if math.prod(lengths) * dtype.itemsize != len(content):
-            raise UsageError(f"the pickle has {len(content)} bytes for an array {dtype} {shown(shape)}")
-        flat = np.frombuffer(content, dtype).astype(dtype.newbyteorder("="))
-        self.array = flat.reshape(lengths, order="F" if in_columns else "C")
+        self.array = _filled(shape, kind, bool(in_columns), content)
+
+
+def _filled(shape: object, kind: object, in_columns: bool, content: object) -> np.ndarray:
+    """Returns the array of these bytes, in the machine's byte order, after all was checked."""
+    lengths = shape if isinstance(shape, tuple) else ()
+    if not all(type(n) is int and 0 <= n < 1 << 48 for n in lengths) or len(lengths) > 32:
+        raise UsageError(f"the pickle has an array of shape {shown(shape)}")
+    if not isinstance(kind, _Type) or not isinstance(content, bytes | bytearray):
+        raise UnsafePickle("the pickle has an array that is not of numbers")
+    dtype = kind.dtype()
+    if math.prod(lengths) * dtype.itemsize != len(content):
+        raise UsageError(f"the pickle has {len(content)} bytes for an array {dtype} {shown(shape)}")
+    flat = np.frombuffer(content, dtype).astype(dtype.newbyteorder("="))
+    return flat.reshape(lengths, order="F" if in_columns else "C")
+
+
+def _from_buffer(content: object, kind: object, shape: object, order: object, axes: object = None) -> _Array:
+    """Replaces NumPy's ``_frombuffer``, which protocol 5 names: the default of Python from 3.14 on."""
+    if order not in ("C", "F") or axes is not None:
+        raise UnsafePickle(f"the pickle has an array of the order {shown(order)}; expected C or F")
+    made = _Array.__new__(_Array)
+    made.array = _filled(shape, kind, order == "F", content)
+    return made
 
 
 def _empty_array(kind: object, shape: object, code: object) -> _Array:
@@ -89,6 +103,8 @@ def _latin1(text: str, encoding: str) -> bytes:
 ALLOWED: dict[tuple[str, str], Callable[..., object]] = {
     ("numpy.core.multiarray", "_reconstruct"): _empty_array,
     ("numpy._core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
+    ("numpy._core.numeric", "_frombuffer"): _from_buffer,
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Type,
     ("_codecs", "encode"): _latin1,

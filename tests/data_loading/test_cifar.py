@@ -16,6 +16,7 @@ import pytest
 from mpsim.data import cifar, cifar10, cifar100
 from mpsim.data.cifar import COLLECTIONS, Version
 from mpsim.data.restricted_pickle import UnsafePickle, load_arrays
+from mpsim.errors import UsageError
 
 PER_FILE = 3
 
@@ -119,11 +120,53 @@ def test_the_published_checksums_are_md5_sums() -> None:
     assert all(len(md5) == 32 and int(md5, 16) for md5 in sums)
 
 
-def test_pickles_of_python_3_too() -> None:
-    pixels = np.arange(3072 * 2, dtype=np.uint64).astype(np.uint8).reshape(2, 3072)
-    for content in (python2_pickle(pixels, b"labels", [1, 2]), python3_pickle(pixels, b"labels", [1, 2])):
-        record = load_arrays(content)
-        assert np.array_equal(record[b"data"], pixels) and record[b"labels"] == [1, 2]
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("dtype", ["u1", "<i2", ">f4"])
+def test_pickles_of_python_3_too(protocol: int, dtype: str) -> None:
+    """In every protocol. Protocol 5 is the default from Python 3.14 on, and has another function for arrays."""
+    pixels = np.arange(3072 * 2).astype(dtype).reshape(2, 3072)
+    named = {b"data": pixels, b"by column": np.asfortranarray(pixels), b"part": pixels[:, ::3], b"labels": [1, 2]}
+    record = load_arrays(pickle.dumps(named, protocol))
+    assert list(record) == list(named)
+    for name, value in named.items():
+        assert np.array_equal(record[name], value)
+
+
+def test_pickles_of_python_2() -> None:
+    pixels = np.arange(3072 * 2).astype(np.uint8).reshape(2, 3072)
+    record = load_arrays(python2_pickle(pixels, b"labels", [1, 2]))
+    assert np.array_equal(record[b"data"], pixels) and record[b"labels"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ((b"abcd", "u1", (5,), "C"), "4 bytes for an array uint8"),
+        ((b"abcd", "u1", (1 << 60,), "C"), "an array of shape"),
+        ((b"abcd", "u1", (-4,), "C"), "an array of shape"),
+        ((b"abcd", "O", (4,), "C"), "only numbers are read"),
+        (("abcd", "u1", (4,), "C"), "not of numbers"),
+        ((b"abcd", None, (4,), "C"), "not of numbers"),
+        ((b"abcd", "u1", (4,), "K"), "the order 'K'"),
+        ((b"abcd", "u1", (2, 2), "C", (1, 0)), "the order 'C'"),
+    ],
+)
+def test_a_wrong_array_of_protocol_5_is_refused(function: tuple, said: str) -> None:
+    buffer, kind, *rest = function
+    type_ = np.dtype("O") if kind == "O" else kind and np.dtype(kind)
+    content = pickle.dumps({b"data": Calls(np._core.numeric._frombuffer, (buffer, type_, *rest))})
+    with pytest.raises(UsageError, match=said):
+        load_arrays(content)
+
+
+class Calls:
+    """Pickled, a call of a function."""
+
+    def __init__(self, function: Callable, arguments: tuple) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> tuple:
+        return self.call
 
 
 class Attack:
