@@ -15,7 +15,7 @@ _LANGUAGE = Language(
     "loss", {"cross_entropy": CrossEntropy, "mse": MSE, "bce": BCE}, "cross_entropy(smoothing=0.1)"
 )  # fmt: skip
 #: What a description of one's own loss begins with, in files.
-_OWN = "custom "
+OWN = "custom "
 
 
 def loss_of(given: object) -> Loss:
@@ -38,8 +38,8 @@ def loss_of(given: object) -> Loss:
         return Custom(given)
     if not isinstance(given, str):
         raise UsageTypeError(f"loss must be a loss, its text or a function, got {checks.shown(given)}", "loss")
-    if given.startswith(_OWN):
-        raise UsageError(f"loss {given.removeprefix(_OWN)!r} is a function of one's own; pass it as loss=", "loss")
+    if given.startswith(OWN):
+        raise UsageError(f"loss {given.removeprefix(OWN)!r} is a function of one's own; pass it as loss=", "loss")
     text = given.strip()
     loss: Any = _LANGUAGE.read(f"{text}()" if text in _LANGUAGE.stages else text)
     if not isinstance(loss, Loss):
@@ -79,4 +79,4 @@ def described(loss: Loss) -> str:
     >>> described(CrossEntropy(0.1, weights=(1, 2)))
     'cross_entropy(0.1, (1.0, 2.0))'
     """
-    return f"{_OWN}{loss.name}" if isinstance(loss, Custom) else _LANGUAGE.write(loss).removesuffix("()")
+    return f"{OWN}{loss.name}" if isinstance(loss, Custom) else _LANGUAGE.write(loss).removesuffix("()")

@@ -280,6 +280,8 @@ def begins_with_zero(order: Order, inner: bool = False) -> bool:
 
     >>> begins_with_zero(Rising()), begins_with_zero(Pairwise()), begins_with_zero(Rising(start="first"), inner=True)
     (True, False, True)
+    >>> begins_with_zero(ByColumn(8, Pairwise(), Rising()))  # not in the first 8 columns
+    False
     """
     match order:
         case Kahan():
@@ -292,6 +294,8 @@ def begins_with_zero(order: Order, inner: bool = False) -> bool:
             return begins_with_zero(order.rest, begins_with_zero(order.main, inner))
         case Reordered() | Scaled():
             return begins_with_zero(order.order, inner)
-        case Halving() | UpTo() | ByColumn():
+        case ByColumn():
+            return all(begins_with_zero(each, inner) for each in _parts(order))
+        case Halving() | UpTo():
             return begins_with_zero(_parts(order)[-1], inner)
     return inner

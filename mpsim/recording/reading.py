@@ -11,6 +11,7 @@ from mpsim.checks import shown
 from mpsim.errors import UsageError
 from mpsim.files.tensors import TensorFile, TensorFileError, read_tensors
 from mpsim.formats import FORMATS
+from mpsim.losses.text import OWN
 from mpsim.training.optimizer.names import LATER, STATES, settings_of_kind
 
 #: Fields that hold more than a word or a number, and of what type they are.
@@ -42,12 +43,19 @@ def read_step(path: str | Path) -> TensorFile:
     for name, array in file.tensors.items():
         kinds, what = "f", "numbers of a float type"
         if name == "labels":
-            kinds, what = "fiu", "integers, or values for each class"
+            kinds, what = _of_labels(file.index, array)
         if name == "images" and array.ndim == 2:
             kinds, what = "fiu", "tokens (N, T), integers, or numbers of a float type"
         if (name == "labels" or name.partition("/")[0] in _NUMBERS) and array.dtype.kind not in kinds:
             raise TensorFileError(f"{path}: {name} is of type {array.dtype}; it holds {what} (docs/step_files.md)")
     return file
+
+
+def _of_labels(index: Mapping[str, Any], labels: Any) -> tuple[str, str]:
+    """The kinds of types that labels may have, and what they are: one value of a float type each is for a loss of one's
+    own, as the others take a value for each class."""
+    own = str(index.get("loss", "")).startswith(OWN)
+    return "fiu" if own or labels.ndim > 1 else "iu", "integers, or values for each class"
 
 
 def _wrong_field(index: Any) -> str:

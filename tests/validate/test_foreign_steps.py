@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -143,6 +144,23 @@ def test_a_tensor_stored_in_a_narrower_format_is_named() -> None:
     report = check(step)
     assert report.suspects()[0].name == "Y/31/0"
     assert report.suspects()[0].causes == ("explained by rounding to bfloat16",)
+
+
+@pytest.mark.parametrize(
+    ("y", "stored", "causes"),
+    [
+        (np.linspace(0.1, 0.9, 9), lambda y: y.astype(ml_dtypes.bfloat16), ["explained by rounding to bfloat16"]),
+        (np.full(9, 2.0**-30), np.zeros_like, []),  # rounding to float8 gives zeros, and so do many defects
+        (np.full(1, 0.97), np.ones_like, []),  # rounding to float8 gives 1
+    ],
+)
+def test_few_elements_or_zeros_do_not_tell_a_format(y: np.ndarray, stored: Any, causes: list[str]) -> None:
+    y = y.astype(np.float32)
+    other = stored(y).astype(np.float32)
+    rounding = Rounding(y, y * np.float32(2**-22), FORMATS["float32"], Policy(Mode.NEAREST_EVEN, Overflow.INFINITY))
+    found = explain(compare_arrays("x", y, other, FORMATS["float32"]), y, other, *rounding.ends(y))
+    assert found.unexplained
+    assert of_rounding(found, y, other, rounding) == causes
 
 
 # -- errors that point one way --------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """What would explain a tensor of a step that differs: another rounding, none, a constant factor, or errors that point
 one way.
 
-A cause is named if it explains every element and changes some of those that differ, another mode at least LEAST_TURNED;
-one defect of a single element has none of these causes, and none is named.
+A cause is named if it explains every element and changes some of those that differ, another mode or format of storage
+at least LEAST_TURNED; one defect of a single element has none of these causes, and none is named.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def of_rounding(comparison: TensorComparison, ours: Array, theirs: Array, roundi
     plain = replace(rounding, rounds=False)
     if off_grid(theirs, rounding.format)[differ].any() and plain.explains(theirs):
         return [f"not rounded: this is the float32 result, not a number of {rounding.format}"]
-    if narrow := _stored_as(theirs, rounding):
+    if narrow := _stored_as(ours, theirs, rounding):
         return [f"explained by rounding to {narrow}"]
     for words, other in _others(rounding):
         turned = int((other.stored(rounding.unrounded) != ours)[differ].sum())
@@ -127,8 +127,10 @@ def _systematic(ours: Array, theirs: Array, rounding: Rounding) -> list[str]:
     return []
 
 
-def _stored_as(theirs: Array, rounding: Rounding) -> str | None:
-    """The format that a float32 tensor was rounded to, if that explains every element and changes some."""
+def _stored_as(ours: Array, theirs: Array, rounding: Rounding) -> str | None:
+    """The format that a float32 tensor was rounded to, if that explains every element, and changes at least
+    LEAST_TURNED of those that differ to numbers other than zero."""
+    differ = (ours != theirs) & (theirs != 0)
     if rounding.format.name != "float32":
         return None
     for name in STORAGE:
@@ -136,7 +138,8 @@ def _stored_as(theirs: Array, rounding: Rounding) -> str | None:
             for overflow in (Overflow.INFINITY, Overflow.SATURATE):
                 policy = Policy(Mode.NEAREST_EVEN, overflow)
                 other = replace(rounding, format=FORMATS[name], policy=policy, rounds=True)
-                if other.explains(theirs):
+                turned = int((other.stored(ours) != ours)[differ].sum())
+                if turned >= LEAST_TURNED and other.explains(theirs):
                     return name
     return None
 
