@@ -218,6 +218,40 @@ def test_tensors_are_passed_to_torch(tmp_path: Path) -> None:
     assert not verdict(subject, other, inputs="bfloat16", calling=calling).equal
 
 
+def test_a_tensor_of_another_device_is_fetched(tmp_path: Path) -> None:
+    """A stand-in for a GPU's tensor: a class of its own, says it is on cuda, and gives its numbers to .cpu() alone."""
+    pytest.importorskip("torch", reason="the peers extra is not installed")
+    (tmp_path / "kernel.py").write_text(
+        "import torch\n\n\n"
+        "class Far(torch.Tensor):\n"
+        "    def __new__(cls, near):\n"
+        "        return torch.Tensor._make_wrapper_subclass(cls, near.shape, dtype=near.dtype, device='cuda')\n"
+        "    def __init__(self, near):\n"
+        "        self.near = near\n"
+        "    @classmethod\n"
+        "    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):\n"
+        "        near = args[0].near\n"
+        "        if function is torch.ops.aten._to_copy.default and kwargs['device'].type == 'cpu':\n"
+        "            return near\n"
+        "        assert function is torch.ops.aten.detach.default, function\n"
+        "        return Far(near)\n\n\n"
+        "def last_first(a, b):\n"
+        "    total = torch.zeros(a.shape[0], b.shape[1])\n"
+        "    for k in reversed(range(a.shape[1])):\n"
+        "        total = total + torch.outer(a[:, k].float(), b[k].float())\n"
+        "    return Far(total.bfloat16())\n"
+        "def without_numbers(a, b):\n"
+        "    return torch.zeros(a.shape[0], b.shape[1], device='meta')\n"
+    )
+    subject: Any = f"{tmp_path / 'kernel.py'}:last_first"
+    calling = Calling(arguments="torch", in_process=True)
+    expected = "product(products=float32, order=reordered(descending(), rising()), output=bfloat16)"
+    assert validate_dot(subject, expected, inputs="bfloat16", length=16, calling=calling).equal
+    subject = f"{tmp_path / 'kernel.py'}:without_numbers"
+    with pytest.raises(SubjectError, match="Cannot copy out of meta tensor"):
+        validate_dot(subject, length=16, calling=calling)
+
+
 def no_nan(a: Array, b: Array, left_scale: Array) -> Array:
     return total(a, b) * np.nan_to_num(left_scale)
 

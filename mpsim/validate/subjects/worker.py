@@ -87,7 +87,7 @@ def aligned_rows(words: Array, shift: int = 0) -> Array:
 
 def typed(answer: object) -> Typed:
     """Returns the words and the type of a returned array. Raises WorkerError if it is not an array."""
-    if type(answer).__module__.split(".")[0] == "torch" and hasattr(answer, "detach"):
+    if any((each.__module__, each.__name__) == ("torch", "Tensor") for each in type(answer).__mro__):
         return _typed_tensor(answer)
     try:
         array = np.asarray(answer)
