@@ -13,10 +13,11 @@ from mpsim.errors import UsageError
 from mpsim.products.aligned import MOST_TOGETHER, STARTS, Aligned, AlignedLate, AlignedScaled, Chain
 from mpsim.products.partitions import MOST as MOST_CHUNK
 from mpsim.products.partitions import Partition
-from mpsim.products.sums import FLOAT32, Scale, Sums
+from mpsim.products.sums import FLOAT32, Scale, Sums, remembers_hash
 from mpsim.products.trees import Tree, Trees
 
 
+@remembers_hash
 @dataclass(frozen=True)
 class Rising:
     """One term after the other: sum = round(sum + term), from +0, or with ``start="first"`` from the first term,
@@ -73,6 +74,7 @@ class Unspecified:
     """NumPy's matmul: no promise of bits, refused where a digest is taken."""
 
 
+@remembers_hash
 @dataclass(frozen=True)
 class Groups:
     """``inner`` sums the terms of each group of ``partition``; ``outer`` sums the groups' results, in their order."""
@@ -85,6 +87,7 @@ class Groups:
         check_results(self.outer, self.inner, "the outer order of groups adds results")
 
 
+@remembers_hash
 @dataclass(frozen=True)
 class Reordered:
     """The terms in the order of the groups of ``partition``, one group after the other, summed by ``order``. An aligned
@@ -94,6 +97,7 @@ class Reordered:
     order: Order
 
 
+@remembers_hash
 @dataclass(frozen=True)
 class Tail:
     """``main`` sums the first terms, as many as a multiple of ``multiple`` holds; ``rest`` sums its result and the
@@ -108,6 +112,7 @@ class Tail:
         check_results(self.rest, self.main, "the rest of a tail adds the result of the main part too")
 
 
+@remembers_hash
 @dataclass(frozen=True)
 class Halving:
     """More than ``most`` terms are split in two, the first part being half of them rounded down to a multiple of
@@ -128,6 +133,7 @@ class Halving:
         return length // 2 // self.multiple * self.multiple
 
 
+@remembers_hash
 @dataclass(frozen=True)
 class UpTo:
     """``few`` sums ``most`` terms or fewer, ``many`` sums more. Libraries have kernels of their own for short sums."""
@@ -140,6 +146,7 @@ class UpTo:
         checks.whole("most", self.most, least=1, most=MOST_CHUNK)
 
 
+@remembers_hash
 @dataclass(frozen=True)
 class ByColumn:
     """In the columns 0 to ``most`` - 1 of a matrix product ``first`` sums, in the others ``rest``. Libraries have other
@@ -159,6 +166,7 @@ class ByColumn:
         return self.rest.of_column(column) if isinstance(self.rest, ByColumn) else self.rest
 
 
+@remembers_hash
 @dataclass(frozen=True)
 class Scaled:
     """The sum of terms by ``order``, multiplied by the scales of the block of k that the terms are of.

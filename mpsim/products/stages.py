@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, is_dataclass, replace
+from functools import cached_property
 
 from mpsim import checks
 from mpsim.errors import UsageError
@@ -37,7 +38,7 @@ from mpsim.products.orders import (
     within,
 )
 from mpsim.products.partitions import MOST_PARTS, Blocks, Descending, Lanes, Partition, Parts, Splits, Whole
-from mpsim.products.sums import FLOAT32, ROUNDINGS, AddC, Bias, Scale, Stage, Sums, check_sums_format
+from mpsim.products.sums import FLOAT32, ROUNDINGS, AddC, Bias, Scale, Stage, Sums, check_sums_format, remembers_hash
 from mpsim.products.trees import ADD, ROUND, ZERO, Node, Tree, Trees
 
 #: Orders of one product, those inside others among them, and stages of an epilogue.
@@ -103,6 +104,7 @@ class Operand:
         return self if length > self.above else Operand(self.format)
 
 
+@remembers_hash
 @dataclass(frozen=True)
 class Product:
     """A matrix product in stages: how each of its dot products is computed.
@@ -249,7 +251,7 @@ class Product:
         """The operands whose scales multiply totals."""
         return tuple(each for stage in self.epilogue if isinstance(stage, Scale) for each in stage.operands)
 
-    @property
+    @cached_property
     def scales_of_blocks(self) -> dict[str, int]:
         """The operands whose scales multiply terms or sums of blocks of k -> the size of a block."""
         found: dict[str, int] = {}
@@ -265,7 +267,7 @@ class Product:
         """The format that scales of blocks are numbers of, where the order has one."""
         return next((order.scales for order in within(self.order) if isinstance(order, AlignedScaled)), None)
 
-    @property
+    @cached_property
     def promises_bits(self) -> bool:
         """Whether two backends give the same bits."""
         return not any(isinstance(order, Unspecified) for order in within(self.order))

@@ -6,6 +6,7 @@ The scales, the bias and C themselves are arguments of a product, not parts of i
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from mpsim import checks
 from mpsim.errors import UsageError
@@ -16,6 +17,33 @@ DIRECTED = ("nearest_even", "toward_zero")
 ROUNDINGS = (*DIRECTED, "stochastic")
 #: Below a float32 number, a float64 has 29 bits, the last of which stands for all that are lost.
 MOST_RANDOM_BITS = 24
+
+
+Described = TypeVar("Described")
+
+
+def remembers_hash(described: type[Described]) -> type[Described]:
+    """A class of frozen values that compute their hash once: an order contains orders, and a tree all its terms.
+
+    >>> from mpsim.products.trees import Tree
+    >>> tree = Tree((0, 1))
+    >>> hash(tree) == hash(Tree((0, 1))), "_hash" in vars(tree), "_hash" in tree.__getstate__()
+    (True, True, False)
+    """
+    computed = described.__hash__
+
+    def __hash__(self: Any) -> int:
+        found = self.__dict__.get("_hash")
+        if found is None:
+            found = self.__dict__["_hash"] = computed(self)
+        return found
+
+    def __getstate__(self: Any) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_hash"}  # another process has others
+
+    described.__hash__ = __hash__  # type: ignore[assignment]
+    described.__getstate__ = __getstate__  # type: ignore[assignment]
+    return described
 
 
 def check_sums_format(what: str, name: str) -> None:

@@ -8,9 +8,10 @@ from functools import cached_property
 
 from mpsim import checks
 from mpsim.errors import UsageError
-from mpsim.products.sums import FLOAT32, Sums
+from mpsim.products.sums import FLOAT32, Sums, remembers_hash
 
 
+@remembers_hash
 @dataclass(frozen=True)
 class Tree:
     """An explicit tree of additions over a fixed number of terms.
@@ -80,6 +81,7 @@ DEEPEST = 90
 ADD, ROUND, ZERO = -1, -2, -3
 
 
+@remembers_hash
 @dataclass(frozen=True)
 class Trees:
     """Explicit trees for several numbers of terms, one for each."""
