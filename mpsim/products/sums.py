@@ -41,8 +41,8 @@ def remembers_hash(described: type[Described]) -> type[Described]:
     def __getstate__(self: Any) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_hash"}  # another process has others
 
-    described.__hash__ = __hash__  # type: ignore[assignment]
-    described.__getstate__ = __getstate__  # type: ignore[assignment]
+    described.__hash__ = __hash__  # type: ignore[method-assign]
+    described.__getstate__ = __getstate__  # type: ignore[method-assign]
     return described
 
 
