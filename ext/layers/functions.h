@@ -156,9 +156,9 @@ INLINE double gelu_tanh_slope(double x) {
 INLINE double clamp(double x, double low, double high) { return x < low ? low : x > high ? high : x; }
 INLINE double between(double x, double low, double high) { return ((x <= low) | (x >= high)) ? 0.0 : 1.0; }
 
-/* X(function of x, a and b), in the order of mpsim/kernels/elementary/functions.py. */
-#define FUNCTIONS(X)                                        \
-    X(exp64(x))                                             \
+/* X(function of x, a and b), or E(ends, limit, function), in the order of mpsim/kernels/elementary/functions.py. */
+#define FUNCTIONS(X, E)                                     \
+    E(exp_ends, INFINITY, exp64(x))                         \
     X(log64(x))                                             \
     X(sqrt(x))                                              \
     X(erf64(x))                                             \
@@ -166,7 +166,7 @@ INLINE double between(double x, double low, double high) { return ((x <= low) | 
     X(sigmoid64(x))                                         \
     X(softplus64(x))                                        \
     X(x / (1.0 + exp64(-x)))                                \
-    X(x * normal_distribution(x))                           \
+    E(gelu_ends, TAIL_LARGEST, x * normal_distribution(x))  \
     X(x / (1.0 + exp64(-gelu_inner(x))))                    \
     X(1.0 / sqrt(x))                                        \
     X(x + a)                                                \
@@ -178,7 +178,7 @@ INLINE double between(double x, double low, double high) { return ((x <= low) | 
     X(1.0 - x * x)                                          \
     X(x * (1.0 - x))                                        \
     X(silu_slope(x))                                        \
-    X(gelu_slope(x))                                        \
+    E(gelu_slope_ends, TAIL_LARGEST, gelu_slope(x))         \
     X(gelu_tanh_slope(x))                                   \
     X(between(x, a, b))                                     \
     X(x > 0.0 ? 1.0 : a)                                    \

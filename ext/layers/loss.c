@@ -1,27 +1,25 @@
 /* Softmax, log-softmax and their gradients. */
-#include "layers/functions.h"
+#include "layers/estimates.h"
 #include "layers/layers.h"
 
 /* Returns the first largest element, or the first NaN if there is one. */
 static inline float first_largest(const float *x, int64_t n) {
-    enum { LANES = 16 };
-    if (n >= 2 * LANES) {
-        float lanes[LANES], most;
-        int32_t unordered[LANES];
-        for (int l = 0; l < LANES; l++) lanes[l] = x[n - LANES + l];
-        for (int l = 0; l < LANES; l++) unordered[l] = lanes[l] != lanes[l];
-        for (int64_t i = 0; i + LANES <= n; i += LANES)
-            for (int l = 0; l < LANES; l++) {
-                unordered[l] |= x[i + l] != x[i + l];
-                lanes[l] = x[i + l] > lanes[l] ? x[i + l] : lanes[l];
-            }
-        int32_t any = 0;
-        most = lanes[0];
-        for (int l = 0; l < LANES; l++) {
-            any |= unordered[l];
-            most = lanes[l] > most ? lanes[l] : most;
-        }
-        if (!any && most != 0.0f) return most; /* equal numbers other than zeros have the same bits */
+    int32_t most = INT32_MIN, size = 0; /* of the bits in the order of numbers, and without signs */
+#pragma omp simd reduction(max : most, size)
+    for (int64_t i = 0; i < n; i++) {
+        int32_t bits, ordered, unsigned_bits;
+        memcpy(&bits, x + i, sizeof bits);
+        unsigned_bits = bits & 0x7fffffff;
+        ordered = bits ^ (bits >> 31 & 0x7fffffff);
+        most = ordered > most ? ordered : most;
+        size = unsigned_bits > size ? unsigned_bits : size;
+    }
+    /* Equal numbers other than zeros have the same bits. */
+    if (size <= 0x7f800000 && most != 0 && most != -1) {
+        float largest;
+        const int32_t bits = most ^ (most >> 31 & 0x7fffffff);
+        memcpy(&largest, &bits, sizeof largest);
+        return largest;
     }
     float largest = x[0];
     for (int64_t i = 1; i < n; i++)
@@ -33,7 +31,7 @@ void KERNEL(log_softmax)(const float *x, int64_t rows, int64_t columns, float *y
     EACH(row, rows, rows * columns) {
         const float *in = x + row * columns;
         float *out = y + row * columns, largest = first_largest(in, columns);
-        for (int64_t c = 0; c < columns; c++) out[c] = exp32(in[c] - largest);
+        exp_of_differences(in, largest, out, columns);
         float logarithm = log32(vector_sum(out, columns));
         for (int64_t c = 0; c < columns; c++) out[c] = (in[c] - largest) - logarithm;
     }
@@ -51,7 +49,7 @@ void KERNEL(softmax)(const float *x, int64_t rows, int64_t columns, float *y, in
     EACH(row, rows, rows * columns) {
         const float *in = x + row * columns;
         float *out = y + row * columns, largest = first_largest(in, columns);
-        for (int64_t c = 0; c < columns; c++) out[c] = exp32(in[c] - largest);
+        exp_of_differences(in, largest, out, columns);
         const float sum = vector_sum(out, columns);
         for (int64_t c = 0; c < columns; c++) out[c] = out[c] / sum;
     }
