@@ -101,14 +101,14 @@ def real(
     raise error(f"{name} must be {expected}, got {shown(value)}", name)
 
 
-def sizes(name: str, value: object, form: str) -> tuple[int, ...]:
-    """Checks a sequence of whole numbers of at least 1, one for each word of ``form``, and returns it as a tuple.
+def sizes(name: str, value: object, *forms: str) -> tuple[int, ...]:
+    """Checks a sequence of whole numbers of at least 1, one for each word of one of ``forms``, and returns a tuple.
 
     >>> sizes("input_shape", [1, 8, 8], "(channels, height, width)")
     (1, 8, 8)
     """
-    if not isinstance(value, tuple | list) or len(value) != len(form.split()):
-        raise UsageError(f"{name} must be {form}, whole numbers of at least 1; got {shown(value)}", name)
+    if not isinstance(value, tuple | list) or len(value) not in [len(form.split()) for form in forms]:
+        raise UsageError(f"{name} must be {' or '.join(forms)}, whole numbers of at least 1; got {shown(value)}", name)
     return tuple(whole(f"{name}[{place}]", size, least=1) for place, size in enumerate(value))
 
 

@@ -16,7 +16,7 @@ from mpsim import checks, plugins
 from mpsim.errors import UsageError
 from mpsim.initialization import initialize
 from mpsim.nn import Conv2d, ImportedNetwork, Linear, Module, from_torch
-from mpsim.nn.inputs import described
+from mpsim.nn.inputs import described, shape_of_input
 from mpsim.nn.pytorch import is_torch, seeded
 from mpsim.trace import trace
 from mpsim.user_code import FileFunction, failure, file_function
@@ -117,7 +117,7 @@ def build(
         width: The factor of the numbers of channels.
         classes: The number of classes. The default is 10 for a reference network, and the function's own otherwise.
         seed: The seed of the initial weights. None leaves them as built.
-        input_shape: (C, H, W) of the images, or (T,) of tokens.
+        input_shape: (C, H, W) of the images, (D,) of rows of numbers, or (T,) of tokens.
         vocabulary: The number of different tokens, for data that consist of tokens.
 
     Raises:
@@ -162,7 +162,7 @@ def _check_numbers(
     if seed is not None:
         checks.seed("seed", seed)
     if shape is not None:
-        checks.sizes("input_shape", shape, "(tokens,)" if len(shape) == 1 else "(channels, height, width)")
+        shape_of_input(shape, vocabulary)
 
 
 def _called(function: Callable[..., object], passed: Mapping[str, object], seed: int | None) -> object:
@@ -202,11 +202,11 @@ def _imported(
     shape = getattr(module, "input_shape", shape if shape is not None else default)
     if not isinstance(shape, tuple | list):
         raise UsageError(
-            f"{origin.label}: the size of its images is not known; set module.input_shape = (C, H, W), or (T,) for "
-            f"tokens, or give the function a parameter input_shape with a default"
+            f"{origin.label}: the size of its images is not known; set module.input_shape = (C, H, W), (D,) for "
+            f"rows of numbers or (T,) for tokens, or give the function a parameter input_shape with a default"
         )
     tokens = len(shape) == 1 and getattr(module, "vocabulary", vocabulary) is not None
-    sizes = checks.sizes("input_shape", tuple(shape), "(tokens,)" if tokens else "(channels, height, width)")
+    sizes = shape_of_input(shape, 1 if tokens else None)
     try:
         return from_torch(module, np.zeros((2, *sizes), np.int64 if tokens else np.float32))
     except UsageError as error:
@@ -225,8 +225,8 @@ def _complete(
                 setattr(network, name, value)
     if getattr(network, "input_shape", None) is None:
         raise UsageError(
-            f"{origin.label}: its network has no input_shape; set network.input_shape = (C, H, W), or (T,) for "
-            f"tokens, or give the function a parameter input_shape"
+            f"{origin.label}: its network has no input_shape; set network.input_shape = (C, H, W), (D,) "
+            f"for rows of numbers or (T,) for tokens, or give the function a parameter input_shape"
         )
     if not hasattr(network, "width"):
         network.width = 1.0

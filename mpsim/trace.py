@@ -107,7 +107,7 @@ def trace(
         model: The network.
         batch: The batch size.
         semantics: A key of ``LOSS_COUNTS_BATCH``.
-        input_shape: (C, H, W) of the images, or (T,) of tokens. The default is ``model.input_shape``.
+        input_shape: (C, H, W) of the images, (D,) of rows, or (T,) of tokens. The default is ``model.input_shape``.
         loss: The loss of training.
 
     Raises:

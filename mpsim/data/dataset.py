@@ -48,7 +48,7 @@ class LabelledImages(Protocol):
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """The shape (C, H, W) of an image, or (T,) of a row of tokens."""
+        """The shape (C, H, W) of an image, (D,) of a row of numbers, or (T,) of a row of tokens."""
         ...
 
     def __len__(self) -> int: ...
@@ -83,11 +83,12 @@ class Dataset:
     """Holds normalised images and their labels in memory, or tokens and the labels of the rows or of the tokens.
 
     Args:
-        images: float32 (N, C, H, W). With ``vocabulary``: integers (N, T) from 0 to vocabulary - 1.
+        images: float32 (N, C, H, W), or rows of numbers (N, D). With ``vocabulary``: integers (N, T) from 0 to
+            vocabulary - 1.
         labels: Integers (N,), or (N, T) for tokens, from 0 to classes - 1.
         classes: The number of classes.
         name: The name in messages.
-        black: The normalised value of a black pixel in each channel, which crops show beyond the border.
+        black: The normalised value of 0 in each channel (column), which crops show beyond the border.
         vocabulary: The number of different tokens, or None for images.
 
     Raises:
@@ -113,8 +114,9 @@ class Dataset:
         images, labels = self.images, self.labels
         if self.vocabulary is not None:
             object.__setattr__(self, "images", _checked_tokens(images, checks.classes("vocabulary", self.vocabulary)))
-        elif images.ndim != 4 or images.dtype != np.float32:
-            raise UsageError(f"images must be float32 (N, C, H, W), got {images.dtype} {images.shape}")
+        elif images.ndim not in (2, 4) or images.dtype != np.float32:
+            found = f"{images.dtype} {images.shape}"
+            raise UsageError(f"images must be float32 (N, C, H, W), or rows of numbers (N, D), got {found}")
         checks.classes("classes", self.classes)
         fitting = [images.shape[:1]] if self.vocabulary is None else [images.shape[:1], images.shape]
         if labels.shape not in fitting or labels.dtype.kind not in "iu":
@@ -126,7 +128,7 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """The shape (C, H, W) of an image, or (T,) of a row of tokens."""
+        """The shape (C, H, W) of an image, (D,) of a row of numbers, or (T,) of a row of tokens."""
         return self.images.shape[1:]
 
     @in_default_environment
@@ -137,7 +139,7 @@ class Dataset:
         (3, 1, 8, 8)
         """
         images = self.images[indices]
-        if augmentation is not None and self.vocabulary is not None:
+        if augmentation is not None and images.ndim != 4:
             raise UsageError(f"{self!r} has no images to augment; got {augmentation!r}")
         return images if augmentation is None else augmentation(images, words, self.black)
 
@@ -167,7 +169,9 @@ class Dataset:
         return len(self.images)
 
     def __repr__(self) -> str:
-        what = f"images of {self.image_shape}" if self.vocabulary is None else f"rows of {self.image_shape[0]} tokens"
+        what = f"images of {self.image_shape}"
+        if len(self.image_shape) == 1:
+            what = f"rows of {self.image_shape[0]} {'numbers' if self.vocabulary is None else 'tokens'}"
         return f"Dataset({self.name!r}: {len(self)} {what}, {self.classes} classes)"
 
 

@@ -21,7 +21,7 @@ Data = LabelledImages | Batch | Iterable[Batch]
 
 
 def checked(model: Module, images: np.ndarray, labels: np.ndarray, loss: Loss = CrossEntropy()) -> Batch:
-    """Returns images as contiguous float32 (N, C, H, W), or tokens as int64 (N, T), and labels, for ``model``.
+    """Returns images as contiguous float32 (N, C, H, W), rows as (N, D), or tokens as int64 (N, T), and labels.
 
     Labels are (N,), and for tokens (N,) or (N, T), with a further axis if they are values for each class
     (mpsim.losses). Raises TypeError for images that are not float32, or tokens or labels that are not integers. Raises
@@ -37,8 +37,8 @@ def _images(model: Module, images: np.ndarray) -> np.ndarray:
     if images.dtype != np.float32:
         raise UsageTypeError(f"images must be float32, got {images.dtype}; convert them with .astype(np.float32)")
     shape = getattr(model, "input_shape", None)
-    if images.ndim != 4 or images.shape[0] < 1 or (shape is not None and images.shape[1:] != tuple(shape)):
-        expected = "(N, C, H, W)" if shape is None else f"(N, {', '.join(map(str, shape))})"
+    if images.ndim not in (2, 4) or images.shape[0] < 1 or (shape is not None and images.shape[1:] != tuple(shape)):
+        expected = "(N, C, H, W) or (N, D)" if shape is None else f"(N, {', '.join(map(str, shape))})"
         raise UsageError(f"images must have shape {expected} with N >= 1, got {images.shape}")
     return images
 

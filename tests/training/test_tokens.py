@@ -147,7 +147,7 @@ def test_batches_that_do_not_fit(tokens: np.ndarray, labels: np.ndarray, said: s
 
 def test_shapes_and_vocabularies_that_do_not_fit() -> None:
     assert shape_of_input((3,), 5) == (3,)
-    for shape, vocabulary in (((3,), None), ((1, 8, 8), 5), ((0,), 5)):
+    for shape, vocabulary in (((3, 4), None), ((1, 8, 8), 5), ((0,), 5)):
         with pytest.raises(ValueError, match="input_shape"):
             shape_of_input(shape, vocabulary)
     with pytest.raises(ValueError, match="vocabulary"):

@@ -118,8 +118,11 @@ def _item(items: Any, place: int, what: str) -> tuple[Array, int]:
         raise
     except Exception as error:  # what is not an array may raise anything
         raise UsageTypeError(f"{what}item {place} is not of arrays ({type(error).__name__}: {error})") from error
-    if image.ndim not in (2, 3) or image.dtype.hasobject:
-        raise UsageError(f"the image of {what}item {place} must be (H, W), (C, H, W) or (H, W, C), got {_form(image)}")
+    if image.ndim not in (1, 2, 3) or image.dtype.hasobject:
+        raise UsageError(
+            f"the image of {what}item {place} must be (H, W), (C, H, W) or (H, W, C), or a row of numbers (D,), got "
+            f"{_form(image)}"
+        )
     if label.size != 1 or label.dtype.kind not in "iub" or not -(1 << 63) <= int(label.reshape(())) < 1 << 63:
         raise UsageError(f"the label of {what}item {place} must be an integer, got {checks.shown(item[1])}")
     return image, int(label.reshape(()))

@@ -29,7 +29,7 @@ CHANNELS = (1, 3, 4)
 
 
 class Arrays(NamedTuple):
-    """Images (N, C, H, W) of any type of numbers, and labels int64 (N,)."""
+    """Images (N, C, H, W), or rows (N, D), of any type of numbers, and labels int64 (N,)."""
 
     images: Array
     labels: Array
@@ -44,8 +44,8 @@ def as_parts(
         given: ``(images, labels)``; a mapping of arrays with names such as images and labels, or x_train, y_train,
             x_test and y_test (``names.chosen_arrays``); a dataset with ``__len__`` and ``__getitem__`` whose items are
             (image, label); or a pair (training part, test part) of these. Arrays may be NumPy arrays or tensors.
-            Images are (N, H, W), (N, C, H, W), or (N, H, W, C) with 1, 3 or 4 channels. 8-bit unsigned pixels are
-            divided by 255. ``Dataset`` objects are used as they are.
+            Images are (N, H, W), (N, C, H, W), or (N, H, W, C) with 1, 3 or 4 channels. Rows of numbers are (N, D).
+            8-bit unsigned numbers are divided by 255. ``Dataset`` objects are used as they are.
         normalisation: "training" (the mean and deviation of each channel of the training part, the default), "none",
             or "MEAN:DEVIATION" as for ``Normalisation.parse``.
         test_share: The share of the images that become the test part if ``given`` has none; the default is 0.2. They
@@ -116,10 +116,10 @@ def _is_array(x: object) -> bool:
 def _arrays(given: tuple[Any, Any], what: str = "") -> Arrays:
     """Checks images and labels of a part. ``what`` is "training ", "test " or ""."""
     images, labels = (_numbers(f"{what}{kind}", x) for kind, x in zip(("images", "labels"), given, strict=True))
-    if len(images.shape) not in (3, 4):
+    if len(images.shape) not in (2, 3, 4):
         raise UsageError(
-            f"{what}images must be (N, H, W), (N, C, H, W) or (N, H, W, C), got {images.shape}; rows of numbers (N, D) "
-            f"may be passed as (N, 1, 1, D)"
+            f"{what}images must be (N, H, W), (N, C, H, W) or (N, H, W, C), or rows of numbers (N, D), got "
+            f"{images.shape}"
         )
     if labels.shape == (len(labels), 1):
         labels = labels[:, 0]
@@ -155,7 +155,12 @@ def _numbers(what: str, given: Any) -> Array:
 
 
 def _channels_first(images: Array) -> Array:
-    """Returns images as (N, C, H, W). (N, H, W, C) is recognised by its 1, 3 or 4 channels, which axis 1 has not."""
+    """Returns images as (N, C, H, W), and rows (N, D) as they are.
+
+    (N, H, W, C) is recognised by its 1, 3 or 4 channels, which axis 1 has not.
+    """
+    if images.ndim == 2:
+        return images
     if images.ndim == 3:
         return images[:, None]
     last = images.shape[3] in CHANNELS and images.shape[1] not in CHANNELS
@@ -199,7 +204,7 @@ def _prepared(
         parts = (training, None, "training "), (test, None, "test ")
         if training.images.shape[1:] != test.images.shape[1:]:
             raise UsageError(
-                f"training and test images must have one shape (C, H, W), got {training.images.shape[1:]} and "
+                f"training and test images must have one shape, got {training.images.shape[1:]} and "
                 f"{test.images.shape[1:]}"
             )
     classes = _classes([training, *([test] if test is not None else [])], classes)
@@ -207,7 +212,7 @@ def _prepared(
     checks.fits_memory("the images as float32 need", 4 * values, "pass fewer of them")
     images = [_finite(part.images, order, what) for part, order, what in parts]
     mean, deviation = wanted.of(images[0])
-    black = np.zeros((1, len(mean), 1, 1), np.float32)
+    black = np.zeros((1, len(mean), *(1 for _ in images[0].shape[2:])), np.float32)
     normalise_in_place(black, mean, deviation)
     made = []
     for (part, order, what), own in zip(parts, images, strict=True):

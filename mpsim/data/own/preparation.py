@@ -61,7 +61,9 @@ class Normalisation:
         return cls(mean, deviation)
 
     def of(self, images: Array) -> tuple[Array, Array]:
-        """Returns the mean and the deviation of each channel, float32 (C,) twice, for images float32 (N, C, H, W).
+        """Returns the mean and the deviation of each channel, float32 (C,) twice.
+
+        ``images`` are float32 (N, C, H, W), or rows (N, C).
 
         Raises:
             UsageError: There are neither one nor C numbers.
@@ -86,8 +88,8 @@ def check_normalisation(text: str) -> None:
 
 @in_default_environment
 def normalise_in_place(images: Array, mean: Array, deviation: Array) -> None:
-    """Replaces images float32 (N, C, H, W) by (image - mean) / deviation, with each step rounded to float32."""
-    shape = (1, -1, 1, 1)
+    """Replaces images float32 (N, C, H, W), or rows (N, C), by (image - mean) / deviation, each step in float32."""
+    shape = (1, -1, *(1 for _ in images.shape[2:]))
     with np.errstate(over="ignore", under="ignore"):
         np.subtract(images, mean.reshape(shape), out=images)
         np.divide(images, deviation.reshape(shape), out=images)

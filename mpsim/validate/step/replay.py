@@ -249,7 +249,7 @@ def _traced(file: TensorFile, model: Module, plan: Plan | None, loss: Loss) -> T
     name = check_images(file, model)
     shape = file.tensors[name].shape
     wanted = tuple(getattr(model, "input_shape", shape[1:]))
-    if len(shape) < 2 or shape[1:] != wanted or (model.vocabulary is None and len(shape) != 4):
+    if len(shape) < 2 or shape[1:] != wanted or (model.vocabulary is None and len(shape) not in (2, 4)):
         what = "the stored images" if model.vocabulary is None else "the tokens"
         raise TensorFileError(
             f"{file.source}: {name}, {what}, has shape {shape}; {type(model).__name__} takes (N, "
