@@ -143,7 +143,7 @@ def test_a_model_without_a_description_is_traced_by_its_input_shape() -> None:
     [
         ({"batch": 0}, r"batch must be a whole number from 1 to 2\*\*24, got 0"),
         ({"semantics": "lee"}, "unknown semantics 'lee'; did you mean lee2023\\? Known: standard, lee2023"),
-        ({"input_shape": (3, 8)}, r"\(channels, height, width\), whole numbers of at least 1; got \(3, 8\)"),
+        ({"input_shape": (3, 8)}, r"\(channels, height, width\) or \(features,\), whole .* got \(3, 8\)"),
         ({"input_shape": (1, 8, 8)}, "Conv2d 'conv1': input has 1 channels, weight expects 3"),
     ],
 )
