@@ -123,6 +123,7 @@ def test_every_public_name_has_a_page() -> None:
         for name in api.names_of(module):
             entries = [f"::: {path}.{name}\n", f"::: {path}.{name}.{name}\n"]  # the latter where a module has that name
             assert id(getattr(module, name)) in own or any(each in everything for each in entries), (path, name)
+    assert "::: mpsim.formats.FormatTable\n" in pages["api/mpsim.FORMATS.md"]  # has the examples of a table
     assert "::: mpsim.ops.linear.linear\n" in everything and "::: mpsim.ops.conv2d\n" in everything
 
 

@@ -52,7 +52,7 @@ def pages() -> dict[str, str]:
     names = names_of(mpsim)
     own = {id(getattr(mpsim, name)): name for name in names}
     found = {"api/index.md": _overview(names)}
-    found |= {f"api/mpsim.{name}.md": f"---\ntitle: {name}\n---\n\n{_entry(f'mpsim.{name}', 1)}" for name in names}
+    found |= {f"api/mpsim.{name}.md": f"---\ntitle: {name}\n---\n\n{_entry_with_type(name)}" for name in names}
     for path, module in modules().items():
         parts = [f"# {path}\n\n{_module(path)}"]
         if path in EXAMPLES:
@@ -64,6 +64,14 @@ def pages() -> dict[str, str]:
         parts += [_entry(f"{path}.{name}") for name in names_of(module) if name not in elsewhere]
         found[f"api/{path}.md"] = "".join(parts)
     return found
+
+
+def _entry_with_type(name: str) -> str:
+    """The entry of a name of ``mpsim``, with that of its type for a table, whose examples are there."""
+    kind = type(getattr(mpsim, name))
+    public = f"{kind.__module__.rpartition('.')[0]}.{kind.__qualname__}"
+    entry = _entry(f"mpsim.{name}", 1)
+    return entry + _entry(public) if kind.__module__.startswith("mpsim.") else entry
 
 
 def _entry(path: str, level: int = 2) -> str:

@@ -110,6 +110,7 @@ def _hint(name: str) -> str | None:
     return f"; it may mean {', '.join(ends[:-1])} or {ends[-1]}."
 
 
+#: The named formats by name. A parametric name, such as ``fp_4_3_4``, gives its format too.
 FORMATS = FormatTable({row.name: row for row, _ in _ROWS})
 
 
