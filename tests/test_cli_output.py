@@ -20,6 +20,7 @@ from mpsim.experiments.results import ResultsError
 from mpsim.experiments.workers import WorkerError
 from mpsim.files.checkpoint import CheckpointError
 from mpsim.kernels import BackendUnavailable, DeviceMemoryError
+from tests.notices import own_words
 
 #: Texts that rich takes for emoji, markup, a closing tag without an opening one, a style.
 NAMES = (":up:", "f.py:smile:", "[bold]", "[/red]", "[link=x]y[/link]", "\\[a]", "'quoted' 1.5 True")
@@ -78,9 +79,9 @@ def test_a_reader_that_leaves_ends_a_command_quietly(arguments: str) -> None:
     )
     assert running.stdout is not None and running.stderr is not None
     running.stdout.close()
-    assert running.stderr.read() == b""
-    assert running.wait() == 1
+    errors = running.stderr.read().decode()
     running.stderr.close()
+    assert running.wait() == 1 and own_words(errors) == ""
 
 
 # -- which errors are mistakes ------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from mpsim.experiments.results import Results, ResultsError
 from mpsim.experiments.run import run
 from mpsim.experiments.settings import RunSettings
 from mpsim.experiments.sweep import RunsFailed, sweep, trained_apart
+from tests.notices import own_words
 
 BACKEND: dict[str, Any] = {"backend": "compiled", "threads": 1}
 SLOW = pytest.mark.slow
@@ -145,7 +146,7 @@ def test_train_ends_in_one_sentence(tmp_path: Path) -> None:
         tmp_path, "train", network(tmp_path, "print('x' * 1_000_000 + ' farewell', flush=True); ctypes.string_at(0)")
     )
     assert done.returncode == 1 and done.stdout == ""
-    *_, printed, sentence = done.stderr.splitlines()  # without the extension, mpsim says so first
+    printed, sentence = own_words(done.stderr).splitlines()
     assert printed == "x" * 1_000_000 + " farewell" and sentence.endswith("xxx farewell") and len(sentence) < 1200
     assert sentence.startswith(
         "mpsim: the run of net.py:build on digits failed: its process was killed by SIGSEGV; its last words: xxx"
