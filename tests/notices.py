@@ -6,9 +6,8 @@ from mpsim.kernels import HAS_EXTENSION
 
 
 def own_words(errors: str) -> str:
-    """Standard error without the line on the default backend, which mpsim prints first where it has no extension."""
-    if HAS_EXTENSION:
-        return errors
-    notice, _, rest = errors.partition("\n")
-    assert notice.startswith("The default backend is numba")
-    return rest
+    """Standard error without the line on the default backend, which each process without the extension prints."""
+    lines = errors.splitlines(keepends=True)
+    own = [line for line in lines if not line.startswith("The default backend is numba")]
+    assert (len(own) == len(lines)) == HAS_EXTENSION
+    return "".join(own)
