@@ -1,4 +1,4 @@
-"""Sums that are not products, in an order that is said by layer: windows of average pooling, gradients of biases."""
+"""Sums that are not products, in an order that is said by layer: windows of pooling, gradients of biases, losses."""
 
 from __future__ import annotations
 
@@ -35,6 +35,10 @@ def test_sums_of_a_layer_are_added_in_its_order(backend):
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))[:, :, ::2, ::2].reshape(4, 3, 3, 3, 9)
     found = kernels.of_layer("pool")[0].sums.avg_pool2d(WINDOWS, (3, 3), (2, 2), (1, 1))
     assert np.array_equal(found, in_lanes(windows) / np.float32(9))
+    chosen, labels = np.abs(WINDOWS.reshape(54, 8)), np.arange(54) % 8
+    loss = kernels.of_layer("pool")[0].sums.nll_loss(-chosen, labels)
+    assert loss == in_lanes(chosen[np.arange(54), labels]) / np.float32(54) and loss.shape == (1,)
+    assert loss != bind(backend, 1).nll_loss(-chosen, labels)
     own = bind(backend, 1)
     assert not np.array_equal(found, own.avg_pool2d(WINDOWS, (3, 3), (2, 2), (1, 1)))
     others = kernels.of_layer("conv1")[1]  # of which nothing is said
@@ -64,17 +68,17 @@ def test_sums_are_written_and_read(text):
 def test_sums_are_of_layers_that_have_them():
     model = reference_models.build("small_cnn", width=0.25)
     for wrong, message in (
-        ("relu1:sums=exact", "has a bias or averages windows is named 'relu1'"),
+        ("relu1:sums=exact", "has a bias, averages windows or is a loss of classes is named 'relu1'"),
         ("avg_pool:exact", "multiplies"),
     ):
         with pytest.raises(UsageError, match=message):
             Trainer(model, accumulator=wrong, backend="reference")
     images, labels = np.random.default_rng(0).random((8, 1, 8, 8), np.float32), np.arange(8)
     digests = []
-    for text in ("", "linear:sums=exact", "avg_pool:sums=rising()"):
+    for text in ("", "linear:sums=exact", "avg_pool:sums=rising()", "criterion.nllloss:sums=rising()"):
         trainer = Trainer(
             reference_models.build("small_cnn", width=0.25), accumulator=text or Accumulator(), backend="compiled"
         )
         trainer.step(images, labels)
         digests.append(trainer.digest())
-    assert len(set(digests)) == 3
+    assert len(set(digests[:3])) == 3 and digests[3] == digests[0]  # the loss itself changes no weight

@@ -100,7 +100,13 @@ def _as_products(kernels: Kernels) -> dict[str, Callable[..., Array]]:
         count = kernels.from_numpy(np.full(tuple(y.shape), prod(kernel), np.float32))
         return kernels.divide(y, count, out=y)
 
-    return {"channel_sum": channel_sum, "avg_pool2d": avg_pool2d}
+    def nll_loss(log_probabilities: Array, labels: Array) -> Array:
+        found, classes = kernels.to_numpy(log_probabilities), kernels.to_numpy(labels)
+        chosen = kernels.from_numpy(-found[np.arange(len(classes)), classes][None])
+        total = kernels.matmul(chosen, ones(len(classes), 1)).reshape(1)
+        return kernels.divide(total, kernels.from_numpy(np.full(1, len(classes), np.float32)), out=total)
+
+    return {"channel_sum": channel_sum, "avg_pool2d": avg_pool2d, "nll_loss": nll_loss}
 
 
 def in_one_order(attributes: Mapping[str, object]) -> Kernels:

@@ -87,7 +87,7 @@ def nll_loss(log_probabilities: Tensor, labels: np.ndarray, *, name: str | None 
 
 def _nll_forward(kernels: Kernels, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
     log_probabilities, labels = inputs[0], kernels.from_numpy(inputs[1])
-    return kernels.nll_loss(log_probabilities, labels), (labels, log_probabilities.shape)
+    return kernels.sums.nll_loss(log_probabilities, labels), (labels, log_probabilities.shape)
 
 
 def _nll_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
@@ -107,6 +107,7 @@ NLL_LOSS = Primitive(
     _nll_backward,
     _nll_shape,
     is_loss=True,
+    sums="output",
     samples=(Sample(((4, 3), np.array([2, 0, 1, 2]))),),
 )
 

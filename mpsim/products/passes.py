@@ -50,7 +50,8 @@ class Accumulators:
         layers: pattern -> what differs in the layers whose names match it (``fnmatch``: ``*``, ``?``, ``[...]``), an
             Accumulators without layers, or one summation for all passes. Of several patterns that match, the last one
             that says something of a pass decides.
-        sums: of windows in average pooling, and of a bias's gradient; elements are left operands of products with 1.
+        sums: of windows in average pooling, of a bias's gradient, and of the cross-entropy of classes over the batch;
+            elements are left operands of products with 1.
 
     A pass that is None, and sums, are in mpsim's own order, and in a layer's entry as without the entry.
 
@@ -151,7 +152,7 @@ class Accumulators:
             names = adding if only_adds else multiplying
             if not any(fnmatchcase(name, pattern) for name in names):
                 near = checks.did_you_mean(checks.near(pattern, names))
-                what = "has a bias or averages windows" if only_adds else "multiplies"
+                what = "has a bias, averages windows or is a loss of classes" if only_adds else "multiplies"
                 raise UsageError(
                     f"no layer that {what} is named {pattern!r}{near or '.'} "
                     f"Layers: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}",

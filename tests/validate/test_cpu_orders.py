@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from mpsim import matmul
-from mpsim.kernels import load
+from mpsim.kernels import bind, load
 from mpsim.products.accumulators import Summation
+from mpsim.products.passes import accumulators_of
 from mpsim.products.presets import PRESETS
 from mpsim.products.text import product_of
 
@@ -113,3 +114,21 @@ def test_folding_fewer_than_32_lanes_is_another_order() -> None:
     folded = product_of("groups(lanes(32), rising(), folding())")
     assert sums(x, PRESETS["mpsim_total_sum"].summation) == load("reference").total_sum(x[0]) == 1
     assert sums(x, folded) == 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 16, 17, 33, 40, 128, 256])
+def test_the_order_of_pytorchs_cross_entropy_over_a_batch(count: int) -> None:
+    """The first row's loss is added last; the others in chains of 16, and the sums of the chains in rising order."""
+    torch = pytest.importorskip("torch", reason="the peers extra is not installed")
+    chains = tuple(((), *range(start, min(start + 16, count))) for start in range(1, count, 16))
+    order = f"criterion.nllloss:sums=tree({(((), 0), chains) if chains else ((), 0)})"
+    kernels = [bind(backend, 1, accumulators_of(order)) for backend in ("reference", "compiled")]
+    described = [each.of_layer("criterion.nllloss")[0].sums for each in kernels]
+    random, own, equal = np.random.default_rng(count), bind("compiled", 1), 0
+    for _ in range(60):
+        x = np.log(random.dirichlet(np.ones(10), count)).astype(np.float32)
+        labels = random.integers(0, 10, count)
+        expected = torch.nn.functional.nll_loss(torch.from_numpy(x), torch.from_numpy(labels)).numpy().reshape(1)
+        assert all(same(each.nll_loss(x, labels), expected) for each in described)
+        equal += same(own.nll_loss(x, labels), expected)
+    assert equal == 60 if count <= 2 else equal < 60

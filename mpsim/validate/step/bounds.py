@@ -18,7 +18,7 @@ from mpsim.products.passes import PASSES, Accumulators
 from mpsim.validate.step.noise import MORE, UNIT, Bound, bound_of, bounded, of_sums, quantum_of, value_of
 
 #: Kernels whose order a layer's ``sums`` says, and kernels that multiply.
-SUMS = ("channel_sum", "avg_pool2d")
+SUMS = ("channel_sum", "avg_pool2d", "nll_loss")
 PRODUCTS = ("matmul", "conv2d", "conv2d_input_gradient", "conv2d_weight_gradient")
 
 #: Kernels whose bounds have the errors of their arguments. Others take these for exact.
