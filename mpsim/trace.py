@@ -11,7 +11,7 @@ from mpsim.engine.tape import Op, Tape
 from mpsim.engine.tensor import Parameter, TensorId
 from mpsim.errors import UsageError
 from mpsim.kernels import bind
-from mpsim.losses import CrossEntropy, Loss
+from mpsim.losses import CrossEntropy, Custom, Loss
 from mpsim.nn import Module
 from mpsim.nn.inputs import blank, shape_of_input
 from mpsim.ops import PRIMITIVES, may_multiply, sums_of
@@ -129,6 +129,11 @@ def trace(
     shape = shape_of_input(shape, model.vocabulary)
     tape = Tape(bind("reference"), shape_only=True)
     logits = model(tape.input(blank(model, batch, shape)))
+    if len(logits.shape) < 2 and not isinstance(loss, Custom):
+        raise UsageError(
+            f"the network returns {logits.shape} for a batch of {batch}; losses need an axis of outputs, i.e. "
+            f"(N, classes) or (N, 1): leave out a squeeze or flatten at its end, or use a loss of your own"
+        )
     result = loss(logits, loss.blank(logits.shape))
     _check_parameters(tape.ops, model)
     groups = _groups(tape.ops)

@@ -12,9 +12,10 @@ import pytest
 from networks import Branching, batch, loss_of
 
 import reference_models
-from mpsim import kernels, nn
+from mpsim import kernels, nn, ops
 from mpsim.engine.tape import Tape
-from mpsim.engine.tensor import TensorId
+from mpsim.engine.tensor import Tensor, TensorId
+from mpsim.losses import BCE, MSE, CrossEntropy, Custom
 from mpsim.trace import LOSS_COUNTS_BATCH, Trace, trace
 from mpsim.training.semantics import SEMANTICS
 
@@ -155,3 +156,21 @@ def test_what_cannot_be_traced_is_refused_in_words(options: dict, message: str) 
 def test_a_model_without_an_input_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="got None"):
         trace(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)))
+
+
+class OneNumber(nn.Module):
+    """Returns (N,), as a module of PyTorch that ends in squeeze(1)."""
+
+    def __init__(self) -> None:
+        self.linear = nn.Linear(3, 1)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return ops.reshape(self.linear(x), (-1,))
+
+
+def test_outputs_without_an_axis_of_classes_are_refused_in_words() -> None:
+    for loss in (CrossEntropy(), MSE(), BCE()):
+        with pytest.raises(ValueError, match=r"the network returns \(4,\) for a batch of 4; losses need an axis of"):
+            trace(OneNumber(), batch=4, input_shape=(3,), loss=loss)
+    own = Custom(lambda outputs, labels: ops.mean(ops.multiply(outputs, outputs)), "squares", values=True)
+    assert trace(OneNumber(), batch=4, input_shape=(3,), loss=own).ops[-1].kind == "Mean"

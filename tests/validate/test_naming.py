@@ -124,3 +124,29 @@ def test_numbers_beyond_the_range_are_no_obstacle() -> None:
     named = matched(TensorFile({"x": ours.tensors["Y/1/0"], "y": np.full(30, np.nan, np.float32)}), ours)
     assert dict(named.names) == {"x": "Y/1/0"}
     assert not matched(TensorFile({"x": np.zeros(0, np.float32)}), ours).names
+
+
+def test_matrices_of_the_other_layout_are_transposed() -> None:
+    random = np.random.default_rng(1)
+    a, b = random.standard_normal((2, 6, 10)).astype(np.float32)
+    square = random.standard_normal((8, 8)).astype(np.float32)
+    ours = TensorFile({"P/1/0": a, "GP/1/0": b, "P/2/0": square})
+    near = np.ascontiguousarray(b.T) * np.float32(1.001)
+    theirs = TensorFile({"weight": np.ascontiguousarray(a.T), "grad": near, "square": np.ascontiguousarray(square.T)})
+    named = matched(theirs, ours)
+    assert dict(named.names) == {"weight": "P/1/0.T", "grad": "GP/1/0.T"}  # a square one may be a defect
+    assert named.file.tensors["P/1/0"].tobytes() == a.tobytes()
+    assert "2 of 3 tensors with other names were matched by shape and value, 1 of them equal" in named.notes[0]
+    assert any("square was not matched" in note for note in named.notes)
+    assert not any("weight was not matched" in note for note in named.notes)
+    by_table = named_by(theirs, dict(named.names))
+    assert {name: array.tobytes() for name, array in by_table.file.tensors.items()} == {
+        name: array.tobytes() for name, array in named.file.tensors.items()
+    }
+    # Ours are taken by tensors of the same layout first, and only one tensor gets a name.
+    both = matched(TensorFile({"x": a, "y": np.ascontiguousarray(a.T)}), ours)
+    assert dict(both.names) == {"x": "P/1/0"}
+    unlike = matched(TensorFile({"x": random.standard_normal((10, 6)).astype(np.float32)}), ours)
+    assert not unlike.names
+    with pytest.raises(UsageError, match="only matrices can be transposed, but 'x' has shape"):
+        named_by(TensorFile({"x": np.zeros(3, np.float32)}), {"x": "Y/1/0.T"})

@@ -25,12 +25,14 @@ NEAR, NEAR_FEW, FEW, APART = 0.5, 2.0**-8, 8, 4.0
 SAMPLE = 4096
 #: Tensors that are listed in notes, at most.
 LISTED = 4
+#: After a name of a step: the other program stores the transposed matrix.
+TRANSPOSED = ".T"
 
 
 @dataclass(frozen=True)
 class Named:
-    """A step file under the names of docs/step_files.md. ``names``: the file's own name -> that; ``notes``: what was
-    matched, and what was not."""
+    """A step file under the names of docs/step_files.md. ``names``: the file's own name -> that, with TRANSPOSED where
+    a matrix was transposed; ``notes``: what was matched, and what was not."""
 
     file: TensorFile
     names: Mapping[str, str] = field(default_factory=dict)
@@ -48,8 +50,8 @@ def read_table(path: Path) -> object:
 def named_by(theirs: TensorFile, table: object) -> Named:
     """Renames the tensors of a file by a table, a JSON object: the file's name -> the name of docs/step_files.md.
 
-    Raises UsageError for a table of something else, and for names that the file lacks, that a step does not have, or
-    that two tensors would get.
+    A matrix is transposed where ``.T`` follows that name. Raises UsageError for a table of something else, and for
+    names that the file lacks, that a step does not have, or that two tensors would get.
 
     >>> named_by(TensorFile({"out": np.zeros(2)}), {"out": "Y/3/0"}).file.tensors
     {'Y/3/0': array([0., 0.])}
@@ -59,11 +61,14 @@ def named_by(theirs: TensorFile, table: object) -> Named:
     for name, ours in table.items():
         if name not in theirs.tensors:
             raise UsageError(f"{theirs.source} has no tensor {name!r}, which the table of names has", "names")
-        if place(ours) is None:
+        if place(ours.removesuffix(TRANSPOSED)) is None:
             raise UsageError(
                 f"{ours!r} is not the name of a tensor of a step, e.g. Y/3/0 (docs/step_files.md)", "names"
             )
-    found = [table.get(name, name) for name in theirs.tensors]
+        if ours.endswith(TRANSPOSED) and theirs.tensors[name].ndim != 2:
+            shape = theirs.tensors[name].shape
+            raise UsageError(f"{ours!r}: only matrices can be transposed, but {name!r} has shape {shape}", "names")
+    found = [table[name].removesuffix(TRANSPOSED) if name in table else name for name in theirs.tensors]
     if twice := next((name for i, name in enumerate(found) if name in found[:i]), None):
         raise UsageError(f"two tensors of {theirs.source} would be {twice!r}", "names")
     return _renamed(theirs, table, (f"{len(table)} tensors named by the table",))
@@ -74,7 +79,8 @@ def matched(theirs: TensorFile, ours: TensorFile) -> Named:
 
     A tensor gets a name of ours if it is equal in every bit, or if each of the two is the nearest of the other and
     every other is ``APART`` times as far. Where several of ours are equal in every bit, as many equal ones of theirs
-    get their names. Whatever else there is has a note, and no name.
+    get their names. A matrix (N, K) that gets no name so is compared with ours of shape (K, N), N != K: of square
+    matrices another layout could not be told from a defect. Whatever else there is has a note, and no name.
     """
     strangers = [
         name for name, array in theirs.tensors.items()
@@ -93,7 +99,10 @@ def matched(theirs: TensorFile, ours: TensorFile) -> Named:
         found, said = _match(_samples(group, theirs), _samples(candidates, ours))
         names |= found
         notes += said
-    alike = sum(theirs.tensors[name].tobytes() == ours.tensors[found].tobytes() for name, found in names.items())
+    turned = _transposed(theirs, ours, [name for name in strangers if name not in names], by_shape, names)
+    notes = [note for note in notes if note.split(" was not matched")[0] not in turned]
+    names |= turned
+    alike = sum(_content(theirs, name, found) == ours.tensors[_plain(found)].tobytes() for name, found in names.items())
     first = ", ".join(f"{name} is {found}" for name, found in list(names.items())[:LISTED])
     text = (
         f"{len(names)} of {len(strangers)} tensors with other names were matched by shape and value, {alike} of them "
@@ -101,6 +110,32 @@ def matched(theirs: TensorFile, ours: TensorFile) -> Named:
     told = [f"{text}equal in every bit{f': {first}' if names else ''}{', ...' if len(names) > LISTED else ''}"]
     more = [f"and {len(notes) - LISTED} more tensors were not matched"] if len(notes) > LISTED else []
     return _renamed(theirs, names, (*told, *notes[:LISTED], *more))
+
+
+def _plain(name: str) -> str:
+    return name.removesuffix(TRANSPOSED)
+
+
+def _content(file: TensorFile, name: str, found: str) -> bytes:
+    """The bytes of a tensor that has the name ``found``."""
+    array = file.tensors[name]
+    return (array.T if found.endswith(TRANSPOSED) else array).tobytes()
+
+
+def _transposed(
+    theirs: TensorFile, ours: TensorFile, left: list[str], by_shape: Mapping[tuple[int, ...], list[str]],
+    names: Mapping[str, str],
+) -> dict[str, str]:  # fmt: skip
+    """Names for matrices ``left`` of theirs whose transposed ones are ours, among those that no other tensor has."""
+    found: dict[str, str] = {}
+    matrices = [name for name in left if theirs.tensors[name].ndim == 2]
+    file = replace(theirs, tensors={name: theirs.tensors[name].T for name in matrices})
+    for shape, group in _by_shape(matrices, file).items():
+        candidates = [name for name in by_shape.get(shape, []) if name not in names.values()]
+        if len(shape) == 2 and shape[0] != shape[1] and candidates:
+            matching, _ = _match(_samples(group, file), _samples(candidates, ours))
+            found |= {name: same + TRANSPOSED for name, same in matching.items()}
+    return found
 
 
 class _Sample(NamedTuple):
@@ -178,6 +213,9 @@ def _distances(theirs: list[_Sample], ours: list[_Sample]) -> Array:
 
 
 def _renamed(file: TensorFile, names: Mapping[str, str], notes: tuple[str, ...]) -> Named:
-    tensors = {names.get(name, name): array for name, array in file.tensors.items()}
-    types = {names.get(name, name): kind for name, kind in file.types.items()}
+    tensors = {}
+    for name, array in file.tensors.items():
+        turned = names.get(name, "").endswith(TRANSPOSED)
+        tensors[_plain(names[name]) if name in names else name] = np.ascontiguousarray(array.T) if turned else array
+    types = {_plain(names[name]) if name in names else name: kind for name, kind in file.types.items()}
     return Named(replace(file, tensors=tensors, types=types), dict(names), notes)
