@@ -224,6 +224,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "negative": ((IMAGES, LABELS.astype(np.int8) - 1), {}, "from 0 to classes - 1"),
     "many classes": ((IMAGES, LABELS.astype(np.uint64) + (1 << 63)), {}, "from 0 to classes - 1"),
     "sparse": ((IMAGES, LABELS + np.int64(100)), {}, "largest label is 103, but there are only 40 images"),
+    "one class": ((IMAGES, LABELS * 0), {}, "all labels are 0, but training needs two classes"),
     "given classes": ({"x": IMAGES, "y": LABELS, "classes": 3}, {}, "from 0 to classes - 1 = 2, got 3"),
     "float labels": ((IMAGES, LABELS.astype(float)), {}, r"use .astype\(int\)"),
     "one-hot": ((IMAGES, np.eye(4)[LABELS]), {}, "argmax"),

@@ -177,7 +177,7 @@ IDX = {
     "cut": (idx(IMAGES, compressed=True)[:-20], "is not a complete IDX file"),
     "checksum": (idx(IMAGES, compressed=True)[:-8] + bytes(8), "is not a complete IDX file"),
     "no images": (idx(IMAGES[:0]), "0 training images need as many labels, got 30"),
-    "two axes": (idx(IMAGES[:, 0]), "images must be"),
+    "one axis": (idx(IMAGES[:, 0, 0]), "images must be"),
 }  # fmt: skip
 
 

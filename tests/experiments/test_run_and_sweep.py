@@ -239,6 +239,24 @@ def test_divergence(last, diverged):
     assert has_diverged(last, classes=10) is diverged
 
 
+@pytest.mark.parametrize(
+    "classes,accuracy,diverged",
+    [
+        (2, 0.55, True),
+        (2, 0.56, False),
+        (3, 0.4, True),
+        (3, 0.41, False),
+        (9, 0.2, True),
+        (9, 0.21, False),
+        (100, 0.019, True),
+        (100, 0.021, False),
+    ],
+)
+def test_divergence_of_few_classes(classes, accuracy, diverged):
+    last = {"finite": True, "steps": 3, "skipped_steps": 0, "train_accuracy": accuracy}
+    assert has_diverged(last, classes=classes) is diverged
+
+
 def test_what_a_sweep_runs():
     jobs = plan_sweep(seeds=2)
     assert len(jobs) == 2 * (1 + 2 * (4 + 11)) == len({job.key for job in jobs})

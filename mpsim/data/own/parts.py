@@ -231,6 +231,8 @@ def _classes(parts: list[Arrays], given: int | None) -> int:
         if largest >= checks.classes("classes", given):
             raise UsageError(f"labels must be from 0 to classes - 1 = {given - 1}, got {largest}")
         return given
+    if largest == 0:
+        raise UsageError("all labels are 0, but training needs two classes; if there are, give the number as 'classes'")
     count = sum(len(part.labels) for part in parts)
     if largest >= count:
         raise UsageError(
