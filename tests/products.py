@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
 
 from mpsim.errors import UsageError
+from mpsim.kernels import load
 from mpsim.kernels.contractions.beside import Beside
 from mpsim.kernels.philox import Stream
+from mpsim.kernels.spec_dot import dot
 from mpsim.products.stages import (
     CONVERSIONS,
     AddC,
@@ -276,3 +279,75 @@ def of_element(beside: Beside, i: int, j: int) -> Beside:
         left_scale=None if left is None else left[min(i, len(left) - 1)].tolist(),
         right_scale=None if right is None else right[:, min(j, right.shape[1] - 1)].tolist(),
     )
+
+
+#: Ends of ranges, ties of several formats, subnormal numbers, zeros of both signs, infinities and NaN.
+NUMBERS = st.one_of(
+    st.floats(-4, 4, width=32),
+    st.sampled_from([0.0, -0.0, 1.0, -1.0, 1.5, 2.0**-126, 2.0**-149, -(2.0**-140), 2.0**127, -(2.0**127), 3.0e38]),
+    st.sampled_from([math.inf, -math.inf, math.nan]),
+    st.floats(width=32, allow_nan=False, allow_infinity=False),
+)
+LENGTHS = st.one_of(st.integers(0, 6), st.integers(7, 40))
+
+
+class Case(NamedTuple):
+    """A product, matrices (3, K) and (K, 2) for it, and what it reads beside them."""
+
+    product: Product
+    a: np.ndarray
+    b: np.ndarray
+    bias: np.ndarray | None
+    beside: Beside
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Every stage, on every kind of numbers."""
+    length = draw(LENGTHS)
+    numbers = draw(st.sampled_from([NUMBERS, st.floats(-2, 2, width=16), st.floats(width=32, allow_nan=False)]))
+    values = draw(st.lists(numbers, min_size=5 * length, max_size=5 * length))
+    array = np.array(values, np.float64).astype(np.float32).reshape(5, length)
+    product = draw(products(length))
+    bias = draw(st.one_of(st.none(), st.lists(numbers, min_size=2, max_size=2)))
+    beside = draw(besides(product, (3, 2), length, numbers))
+    bias = None if bias is None else np.array(bias, np.float64).astype(np.float32)
+    return Case(product, array[:3].copy(), np.ascontiguousarray(array[3:].T), bias, beside)
+
+
+def same(found: float, expected: float) -> bool:
+    if math.isnan(expected):
+        return math.isnan(found)
+    return found == expected and math.copysign(1, found) == math.copysign(1, expected)
+
+
+def compare(case: Case, backends: Sequence[str], threads: int = 1) -> None:
+    """Every backend gives the definition's bits of a case, or refuses it as the definition does."""
+    product, a, b, bias, beside = case
+    added = bias if any(isinstance(stage, Bias) for stage in product.epilogue) else None
+    found = {}
+    for backend in backends:
+        try:
+            found[backend] = load(backend).matmul(a, b, bias=added, beside=beside, threads=threads, accumulator=product)
+        except UsageError as error:  # a tail without its main part may have no sum that begins with +0
+            assert beside.c is not None and "begins with +0" in str(error)
+    if not found:
+        assert any(_refused(case, j) for j in range(b.shape[1])), f"every backend refuses {product}"
+        return
+    for i, j in np.ndindex(len(a), b.shape[1]):
+        one = None if added is None else float(added[j])
+        element = of_element(beside, i, j)
+        expected = dot(a[i].tolist(), b[:, j].tolist(), product, element, one, b.shape[1] * i + j, j)
+        for backend in backends:
+            got = found[backend][i, j]
+            assert same(float(got), expected), (backend, product, a[i], b[:, j], element, one, got, expected)
+
+
+def _refused(case: Case, column: int) -> bool:
+    """Whether the definition refuses a column because no sum begins with +0."""
+    try:
+        element = of_element(case.beside, 0, column)
+        dot(case.a[0].tolist(), case.b[:, column].tolist(), case.product, element, column=column)
+    except UsageError as error:
+        return "begins with" in str(error)
+    return False

@@ -5,204 +5,15 @@ Each reader gets mutations of a right file, 100 in the gate and 20,000 with ``--
 
 from __future__ import annotations
 
-import io
-import json
-import pickle
 import resource
-import tarfile
-import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from readers import MOST_GROWTH, READERS, Reader, escape
 
-import reference_models
-from mpsim import Plan, Trainer, assignment
-from mpsim.blocks import quantizer_of
-from mpsim.data.restricted_pickle import load_arrays
-from mpsim.data.tar import tar_members
-from mpsim.errors import MpsimError
-from mpsim.experiments.results import Results
-from mpsim.files import archive
-from mpsim.files.columns import text
 from mpsim.files.semantics import OlderSemantics
-from mpsim.files.tensors import write_tensors
-from mpsim.products import passes
-from mpsim.products.passes import accumulators_of
-from mpsim.recording.reading import read_step
-from mpsim.recording.steps import network_of, record_step
-from mpsim.trace import trace
-from mpsim.validate.blocks import lines
-from mpsim.validate.cast.exhaustive import Sweep, load_sweep
-from mpsim.validate.dot.vectors import read_dot_vectors
-from mpsim.validate.subjects import vectors_in
-from mpsim.vectors.pack import verify
-from mpsim.weights import load_weights, save_weights
-from tests import mutations
-
-Mutate = Callable[[bytes, np.random.Generator], bytes]
-MOST_SECONDS, MOST_GROWTH = 5.0, 256 << 20
-
-
-@dataclass(frozen=True)
-class Reader:
-    """A way in: a right file's name and content, what reads its path, and how the content is damaged."""
-
-    name: str
-    content: Callable[[], bytes]
-    read: Callable[[Path], object]
-    damages: tuple[Mutate, ...] = (mutations.of_bytes,)
-
-
-@cache
-def _model() -> reference_models.Network:
-    return reference_models.build("small_cnn", 0.0625)
-
-
-@cache
-def _trainer() -> Trainer:
-    network = trace(_model(), batch=2)
-    return Trainer(_model(), assignment.demote(network, 0.5), backend="reference")
-
-
-def _plan() -> bytes:
-    return assignment.demote(trace(_model(), batch=2), 0.5).to_json().encode()
-
-
-@cache
-def _step(suffix: str) -> bytes:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"step{suffix}")
-        record = record_step(_trainer(), np.zeros((2, 1, 8, 8), np.float32), np.array([0, 1]))
-        write_tensors(path, record.tensors, record.index)
-        return path.read_bytes()
-
-
-@cache
-def _weights(suffix: str) -> bytes:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"weights{suffix}")
-        save_weights(_model(), path)
-        return path.read_bytes()
-
-
-def _read_network(path: Path) -> None:
-    network_of(read_step(path))
-
-
-def _results() -> bytes:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        with Results.in_folder(folder) as results:
-            for key in ("one", "two"):
-                results.start(key, {"seed": 0}, plan=_plan().decode(), environment={})
-                results.add_epoch(key, 0, {"train_loss": 2.5}, b"state" * 100)
-            results.finish("one", {"test_accuracy": 0.5, "semantics_version": 2}, final_plan="{}")
-        return Path(folder, "mpsim.sqlite").read_bytes()
-
-
-def _read_results(path: Path) -> object:
-    with Results(path) as results:
-        return [
-            results.runs(), results.epochs_done(), results.checkpoint("two"), results.plans("one"),
-            results.history("one"), results.result("one"),
-        ]  # fmt: skip
-
-
-def _manifest() -> bytes:
-    entry = {"sha256": "0" * 64, "bytes": 3}
-    record = {
-        "mpsim": "1", "pack_version": 2, "semantics_version": 2, "arguments": {}, "digest": "",
-        "sets": [{"name": "a", "files": ["a.txt"]}], "files": {"a.txt": entry},
-    }  # fmt: skip
-    return json.dumps(record).encode()
-
-
-def _verify(path: Path) -> object:
-    path.rename(path.with_name("manifest.json"))
-    return verify(path.parent)
-
-
-def _pickle() -> bytes:
-    return pickle.dumps({b"data": np.arange(24, dtype=np.uint8).reshape(2, 12), b"labels": [1, 2], b"x": "y"}, 2)
-
-
-def _tar() -> bytes:
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w:gz") as archive:
-        for name in ("a/one", "a/" + "long" * 40):
-            member = tarfile.TarInfo(name)
-            member.size = 700
-            archive.addfile(member, io.BytesIO(bytes(700)))
-    return content.getvalue()
-
-
-def _dot() -> bytes:
-    arrays = {"a": np.ones((4, 8), np.uint8), "b": np.ones((4, 8), np.uint8), "expected": np.ones(4, np.uint32)}
-    return archive.pack(arrays | {"inputs": np.array("float8_e4m3fn")})
-
-
-def _blocks() -> bytes:
-    rng = np.random.default_rng(0)
-    found = {"input": rng.standard_normal((3, 32)).astype(np.float32), "expected": np.zeros((3, 32), np.uint8)}
-    return archive.pack(found | {"scale": np.full((3, 1), 127, np.uint8)})
-
-
-def _block_text() -> bytes:
-    row = " ".join(["3f800000"] * 32 + ["38"] * 32 + ["7f"])
-    return f'// ; {{"columns": {{"input": 32, "expected": 32, "scale": 1}}}}\n{row}\n{row}\n'.encode()
-
-
-def _lines() -> bytes:
-    return b'{"format": "float8_e5m2", "source": "float32"}\n' + b'{"input": "3f800000", "expected": "3c"}\n' * 3
-
-
-QUANTIZER = quantizer_of("mxfp8_e4m3")
-ZIP = (mutations.of_zip,)
-READERS = [
-    Reader("plan.json", _plan, lambda path: Plan.from_json(text(path)), (mutations.of_json, mutations.of_bytes)),
-    Reader(
-        "accumulators.json",
-        lambda: json.dumps(passes.to_dict(accumulators_of("forward=hopper_float16;conv1:exact"))).encode(),
-        lambda path: accumulators_of(text(path)),
-        (mutations.of_json, mutations.of_bytes),
-    ),
-    Reader("state.ckpt", lambda: _trainer().dump(), Trainer.load, ZIP),
-    Reader("step.npz", lambda: _step(".npz"), _read_network, ZIP),
-    Reader("step.safetensors", lambda: _step(".safetensors"), _read_network),
-    Reader("weights.npz", lambda: _weights(".npz"), lambda path: load_weights(_model(), path), ZIP),
-    Reader("weights.safetensors", lambda: _weights(".safetensors"), lambda path: load_weights(_model(), path)),
-    Reader("mpsim.sqlite", _results, _read_results),
-    Reader("pack.json", _manifest, _verify, (mutations.of_json, mutations.of_bytes)),
-    Reader("data.pickle", _pickle, lambda path: load_arrays(path.read_bytes())),
-    Reader("data.tar.gz", _tar, lambda path: list(tar_members(path, lambda name: True))),
-    Reader("dot.npz", _dot, read_dot_vectors, ZIP),
-    Reader("blocks.npz", _blocks, lambda path: lines.read(path, QUANTIZER), ZIP),
-    Reader("blocks.txt", _block_text, lambda path: lines.read(path, QUANTIZER)),
-    Reader("cast.jsonl", _lines, vectors_in.read),
-    Reader("cast.txt", lambda: b"// float8_e5m2\n3f800000 3c\n40000000 40 1\n", vectors_in.read),
-    Reader(
-        "cast.npz",
-        lambda: archive.pack({"input": np.arange(9, dtype=np.uint32), "expected": np.arange(9, dtype=np.uint8)}),
-        vectors_in.read,
-        ZIP,
-    ),
-    Reader(
-        "sweep.json",
-        lambda: json.dumps(vars(Sweep("k", 3, 2, [1, 2], 0.5, 0.25))).encode(),
-        lambda path: load_sweep(path, "k"),
-        (mutations.of_json, mutations.of_bytes),
-    ),
-]  # fmt: skip
 
 
 def _campaign(reader: Reader, folder: Path, count: int, seed: int) -> list[str]:
@@ -210,19 +21,8 @@ def _campaign(reader: Reader, folder: Path, count: int, seed: int) -> list[str]:
     generator, escapes = np.random.default_rng(seed), []
     right = reader.content()
     for number in range(count):
-        damaged = reader.damages[number % len(reader.damages)](right, generator)
-        path = folder / reader.name
-        path.write_bytes(damaged)
-        begun = time.monotonic()
-        try:
-            reader.read(path)
-        except MpsimError as error:
-            if not str(error):
-                escapes.append(f"{number}: no message")
-        except BaseException as error:
-            escapes.append(f"{number}: {type(error).__name__}: {error}"[:300])
-        if time.monotonic() - begun > MOST_SECONDS:
-            escapes.append(f"{number}: {time.monotonic() - begun:.1f} s")
+        found = escape(reader, reader.damages[number % len(reader.damages)](right, generator), folder)
+        escapes += [f"{number}: {found}"] if found else []
     return escapes
 
 

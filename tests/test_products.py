@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 from contractions import KINDS, Convolution, all_of, assert_same, defined, draw, some_places
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from products import besides, of_element, products
+from products import Case, cases, compare, of_element, same
 
 from mpsim.errors import UsageError
 from mpsim.kernels import load
@@ -22,7 +20,6 @@ from mpsim.kernels.spec_dot import dot
 from mpsim.products.stages import (
     Aligned,
     AlignedLate,
-    Bias,
     Blocks,
     ByColumn,
     Exact,
@@ -99,40 +96,6 @@ def test_the_definition_is_the_sum_written_out(order: Order, expected: np.float3
     assert written(order, INTEGERS) == expected
 
 
-#: Ends of ranges, ties of several formats, subnormal numbers, zeros of both signs, infinities and NaN.
-NUMBERS = st.one_of(
-    st.floats(-4, 4, width=32),
-    st.sampled_from([0.0, -0.0, 1.0, -1.0, 1.5, 2.0**-126, 2.0**-149, -(2.0**-140), 2.0**127, -(2.0**127), 3.0e38]),
-    st.sampled_from([math.inf, -math.inf, math.nan]),
-    st.floats(width=32, allow_nan=False, allow_infinity=False),
-)
-LENGTHS = st.one_of(st.integers(0, 6), st.integers(7, 40))
-
-
-class Case(NamedTuple):
-    """A product, matrices (3, K) and (K, 2) for it, and what it reads beside them."""
-
-    product: Product
-    a: np.ndarray
-    b: np.ndarray
-    bias: np.ndarray | None
-    beside: Beside
-
-
-@st.composite
-def cases(draw: st.DrawFn) -> Case:
-    """Every stage, on every kind of numbers."""
-    length = draw(LENGTHS)
-    numbers = draw(st.sampled_from([NUMBERS, st.floats(-2, 2, width=16), st.floats(width=32, allow_nan=False)]))
-    values = draw(st.lists(numbers, min_size=5 * length, max_size=5 * length))
-    array = np.array(values, np.float64).astype(np.float32).reshape(5, length)
-    product = draw(products(length))
-    bias = draw(st.one_of(st.none(), st.lists(numbers, min_size=2, max_size=2)))
-    beside = draw(besides(product, (3, 2), length, numbers))
-    bias = None if bias is None else np.array(bias, np.float64).astype(np.float32)
-    return Case(product, array[:3].copy(), np.ascontiguousarray(array[3:].T), bias, beside)
-
-
 @pytest.mark.parametrize("backend", ("reference", "numba", "compiled"))
 def test_terms_that_are_added_together_are_rounded_once(backend: str) -> None:
     """2**24 + 1 and 2**24 + 3 are ties, which go to 2**24 and to 2**24 + 4. One at a time, every one is lost."""
@@ -182,12 +145,6 @@ def test_an_instruction_ends_with_its_group(backend: str) -> None:
         assert load(backend).matmul(x, y, accumulator=Product(order=order)).item() == 2.0**-12
 
 
-def same(found: float, expected: float) -> bool:
-    if math.isnan(expected):
-        return math.isnan(found)
-    return found == expected and math.copysign(1, found) == math.copysign(1, expected)
-
-
 BACKENDS = ("reference", "numba", "compiled")
 
 
@@ -208,27 +165,7 @@ def test_some_columns_may_take_scales(backend: str) -> None:
 @settings(deadline=None, max_examples=200)
 @given(case=cases())
 def test_every_backend_gives_the_definition(case: Case) -> None:
-    product, a, b, bias, beside = case
-    added = bias if any(isinstance(stage, Bias) for stage in product.epilogue) else None
-    found = {}
-    for backend in BACKENDS:
-        try:
-            found[backend] = load(backend).matmul(a, b, bias=added, beside=beside, threads=1, accumulator=product)
-        except UsageError as error:  # a tail without its main part may have no sum that begins with +0
-            assert beside.c is not None and "begins with +0" in str(error)
-    if not found:
-        with pytest.raises(UsageError, match="begins with"):
-            for j in range(2):
-                dot(a[0].tolist(), b[:, j].tolist(), product, of_element(beside, 0, j), column=j)
-        return
-    for i in range(3):
-        for j in range(2):
-            one = None if added is None else float(added[j])
-            element = of_element(beside, i, j)
-            expected = dot(a[i].tolist(), b[:, j].tolist(), product, element, one, 2 * i + j, j)
-            for backend in BACKENDS:
-                got = found[backend][i, j]
-                assert same(float(got), expected), (backend, product, a[i], b[:, j], element, one, got, expected)
+    compare(case, BACKENDS)
 
 
 LANES = Product(order=Groups(Lanes(8), Rising(), Folding()), output=Sums("bfloat16"))
