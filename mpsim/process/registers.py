@@ -11,6 +11,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from mpsim.process.numba_cache import cached
+
 __all__ = ["DEFAULT", "enter_float_environment", "leave_float_environment"]
 
 X86 = platform.machine().lower() in ("x86_64", "amd64")
@@ -58,15 +60,19 @@ read: Any = _read
 write: Any = _write
 
 
-@numba.njit("uint64()", cache=True)
-def enter_float_environment() -> Any:
+def _enter() -> Any:
     """Sets the default environment of the calling thread and returns the one before."""
     before = read()
     write(numba.uint64(DEFAULT))
     return before
 
 
-@numba.njit("void(uint64)", cache=True)
-def leave_float_environment(before: int) -> None:
+def _leave(before: int) -> None:
     """Sets an environment that ``enter_float_environment`` returned."""
     write(before)
+
+
+enter_float_environment = cached(_enter)
+enter_float_environment.compile("uint64()")
+leave_float_environment = cached(_leave)
+leave_float_environment.compile("void(uint64)")

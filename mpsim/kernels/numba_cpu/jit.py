@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from types import MethodType
 from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import DTypeLike
+
+from mpsim.process.numba_cache import cached
 
 MOST_THREADS: int = vars(numba.config)["NUMBA_NUM_THREADS"]
 
@@ -25,20 +26,11 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     Numba takes a compiled function from its cache if the function's own file is unchanged, whatever the files of the
     functions that it calls. Here every source of this backend counts.
-
-    Numba numbers the files of a function's compiled variants by an index that each process reads and writes as a
-    whole. Two processes that compile different variants at the same time choose the same number, and one variant then
-    runs in place of the other. Here the name of a file is a hash of its content. At most an entry of the index is
-    lost, and the variant is compiled again.
     """
+    in_cache = options.pop("cache", False)
 
     def compiled(function: Callable[..., Any]) -> Any:
-        dispatcher = numba.njit(**options)(function)
-        if options.get("cache"):
-            file = dispatcher._cache._cache_file
-            file._source_stamp = (file._source_stamp, SOURCES)
-            file.save = MethodType(save_by_content, file)
-        return dispatcher
+        return cached(function, SOURCES, **options) if in_cache else numba.njit(**options)(function)
 
     return compiled
 
@@ -59,14 +51,6 @@ SOURCES = digest_of(
         _FOLDER.parent / "philox.py", _FOLDER.parents[1] / "policies.py",
     ]
 )  # fmt: skip
-
-
-def save_by_content(file: Any, key: Any, data: Any) -> None:
-    """Replaces numba's ``IndexDataCacheFile.save``. The data comes first, so that the index names no missing file."""
-    content = hashlib.sha256(file._dump((file._source_stamp, key))).hexdigest()
-    name = f"{file._index_name.removesuffix('.nbi')}.{content[:24]}.nbc"
-    file._save_data(name, data)
-    file._save_index({**file._load_index(), key: name})
 
 
 @contextmanager
