@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -24,6 +25,7 @@ SPECIALS = {
 #: The largest bias. The values of a format reach from about 2**-MOST_BIAS to 2**MOST_BIAS.
 MOST_BIAS = 1 << 16
 MOST_EXPONENT_BITS = 16  # beyond float64's 11, for exact arithmetic on codes
+_RANGES = (("exponent_bits", 1, MOST_EXPONENT_BITS), ("mantissa_bits", 0, 52), ("bias", -MOST_BIAS, MOST_BIAS))
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,10 @@ class Format:
     signed: bool = True
 
     def __post_init__(self) -> None:
-        checks.whole(f"exponent_bits of format {self.name!r}", self.exponent_bits, least=1, most=MOST_EXPONENT_BITS)
-        checks.whole(f"mantissa_bits of format {self.name!r}", self.mantissa_bits, most=52)
-        if self.bias is not None:
-            checks.whole(f"bias of format {self.name!r}", self.bias, least=-MOST_BIAS, most=MOST_BIAS)
+        for field, least, most in _RANGES:
+            if (given := getattr(self, field)) is not None:
+                number = checks.whole(f"{field} of format {self.name!r}", given, least=least, most=most)
+                object.__setattr__(self, field, number)  # an int, where NumPy's would overflow in a shift
         if self.bits > 64:
             raise UsageError(f"format {self.name!r} has {self.bits} bits; a code has at most 64")
         if self.specials not in SPECIALS:
@@ -189,9 +191,11 @@ class Format:
     @property
     @in_default_environment
     def smallest_normal(self) -> float:
-        """Smallest positive normal number. Raises UsageError if float64 does not hold the format."""
+        """Smallest positive normal number. Raises UsageError if float64 does not hold the format.
+
+        It is infinity if all numbers of the format are subnormal and it would be 2**1024."""
         self.require_float64()
-        return 2.0**self.min_exponent
+        return _nearest(1, self.min_exponent)
 
     @property
     @in_default_environment
@@ -205,10 +209,13 @@ class Format:
     @in_default_environment
     def overflow_threshold(self) -> tuple[float, bool]:
         """The midpoint between the largest number and the next one with an unlimited exponent, and whether
-        nearest_even rounds the midpoint itself to overflow, which it does if the largest number is odd."""
+        nearest_even rounds the midpoint itself to overflow, which it does if the largest number is odd.
+
+        If float64 does not hold the midpoint, it is the even one of its neighbours. That is the next number if the
+        largest is odd, and else the largest, so that the same float64 numbers overflow."""
         self.require_float64()
         significand, exponent = self.split(self.largest_code)
-        return (2 * significand + 1) * 2.0 ** (exponent - 1), self.is_odd(significand, exponent)
+        return _nearest(2 * significand + 1, exponent - 1), self.is_odd(significand, exponent)
 
     def is_odd(self, significand: int, exponent: int) -> bool:
         """Whether significand * 2**exponent, a magnitude on the format's grid, is the odd one of two neighbours."""
@@ -256,3 +263,11 @@ class Format:
 
     def __str__(self) -> str:
         return self.name
+
+
+def _nearest(significand: int, exponent: int) -> float:
+    """Returns significand * 2**exponent, rounded to nearest even in float64, or infinity."""
+    try:
+        return math.ldexp(significand, exponent)
+    except OverflowError:
+        return math.inf

@@ -40,13 +40,17 @@ _ROWS = (
 SOURCES = {format.name: source for format, source in _ROWS}
 
 
+#: A number in a name. Python refuses to read numbers of more than 4,300 digits.
+_N = "([0-9]{1,18})"
+
+
 def _parse(name: str) -> Format | None:
     """Returns the format of a parametric name, or None.
 
     These are ``fp_E_M_B`` (paper §4.1), ``p3109_kKpP[u][_finite]``, and ``ueEmM``, formats of scales without a sign
     bit: ``ue4m3`` has the numbers of float8_e4m3fn from 0 on, and ``ue8m0`` is float8_e8m0fnu.
     """
-    if found := re.fullmatch(r"fp_(\d+)_(\d+)_(n?)(\d+)", name):
+    if found := re.fullmatch(rf"fp_{_N}_{_N}_(n?){_N}", name):
         exponent_bits, mantissa_bits = int(found[1]), int(found[2])
         shift = int(found[4]) * (-1 if found[3] else 1)
         if exponent_bits > 11 or exponent_bits < 1:
@@ -55,7 +59,7 @@ def _parse(name: str) -> Format | None:
         format = Format(name, exponent_bits, mantissa_bits, 2 ** (exponent_bits - 1) - 1 + shift, specials)
         format.require_float64()
         return format
-    if found := re.fullmatch(r"p3109_k(\d+)p(\d+)(u?)(_finite)?", name):
+    if found := re.fullmatch(rf"p3109_k{_N}p{_N}(u?)(_finite)?", name):
         width, precision, signed = int(found[1]), int(found[2]), not found[3]
         most = width - signed
         if not 3 <= width <= 16 or not 1 <= precision <= most:  # P3109 v4.0 §3.1

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from mpsim.training.optimizer.names import STATES
 
-_NAME = re.compile(rf"(unrounded/)?(master|{'|'.join(STATES)}|P|Y|G|GX|GP|next_master)/(\d+)/(\d+)")
+_NAME = re.compile(rf"(unrounded/)?(master|{'|'.join(STATES)}|P|Y|G|GX|GP|next_master)/([0-9]{{1,18}})/([0-9]{{1,18}})")
 _FORWARD = ("master", *STATES, "P", "Y")
 _BACKWARD = ("G", "GX", "GP")
 
