@@ -99,10 +99,9 @@ def round_to(
     if target is not None and isinstance(bits, np.ndarray) and np.may_share_memory(bits, target):
         bits = bits.copy()
     result, numbers = kernels.round_array(array, format, policy, random_bits=bits, out=target, threads=threads)
-    if out is not None and result is not out:
+    if out is not None and target is None:
         out[...] = result
-        result = out
-    answer = result[()] if is_scalar else result
+    answer = out if out is not None else result[()] if is_scalar else result
     return (answer, Counts(*(int(number) for number in numbers))) if counts else answer
 
 
@@ -303,14 +302,16 @@ def _check_out(array: Array, out: Array | None, is_scalar: bool) -> Array | None
     """Returns the array that the kernel writes to: ``out`` if it is contiguous, otherwise None."""
     if out is None:
         return None
-    if not isinstance(out, np.ndarray) or is_scalar:
-        raise UsageTypeError(f"out must be a NumPy array, and x an array too; got out={type(out).__name__}")
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray) or is_scalar:
+        raise UsageTypeError(
+            f"out must be a NumPy array without a mask, and x an array too; got out={type(out).__name__}"
+        )
     if out.shape != array.shape or out.dtype != array.dtype or not out.flags.writeable:
         raise UsageError(
             f"out must be a writable {array.dtype} array of shape {array.shape}, got {out.dtype} of shape {out.shape}"
             + ("" if out.flags.writeable else ", read-only")
         )
-    return out if out.flags.carray else None
+    return np.asarray(out) if out.flags.carray else None  # kernels take no subclasses, such as matrices
 
 
 def _refuse(array: Array, wrong: Array, reason: str) -> None:

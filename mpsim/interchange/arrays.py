@@ -37,8 +37,8 @@ def as_array(x: object) -> Array:
         float32 with the same numbers. It may share memory with x.
 
     Raises:
-        UsageTypeError: A tensor is not dense, its elements hold several numbers each (``torch.float4_e2m1fn_x2``), or
-            an array has a mask, which would be lost.
+        UsageTypeError: A tensor is not dense, its elements hold several numbers each (``torch.float4_e2m1fn_x2``), an
+            array has a mask, which would be lost, or NumPy cannot make an array of x, such as rows of different length.
 
     >>> as_array([1, 2]).tolist()
     [1, 2]
@@ -48,7 +48,12 @@ def as_array(x: object) -> Array:
     if isinstance(x, np.ndarray | np.generic | int | float):
         return np.asarray(x)
     if not _is_tensor(x):
-        return np.from_dlpack(x) if hasattr(x, "__dlpack__") and not hasattr(x, "__array__") else np.asarray(x)
+        try:
+            return np.from_dlpack(x) if hasattr(x, "__dlpack__") and not hasattr(x, "__array__") else np.asarray(x)
+        except (ValueError, TypeError, BufferError) as error:
+            raise UsageTypeError(
+                f"an array was expected; NumPy makes none of this {type(x).__name__}: {error}"
+            ) from error
     tensor, name = _dense(x)
     if not _needs_bits(tensor, name):
         return np.asarray(tensor.numpy())

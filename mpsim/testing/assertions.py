@@ -9,8 +9,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpsim.errors import UsageError
-from mpsim.formats import Format, as_format
+from mpsim.errors import UsageError, UsageTypeError
+from mpsim.formats import FORMATS, Format, as_format
 from mpsim.interchange import as_array, words_of
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
@@ -155,6 +155,8 @@ def _inputs(x: ArrayLike | None, format: Format, source: Source) -> tuple[Array,
         patterns = cast_corpus(format, source)
         return source.array(patterns), source.values(patterns)
     array = np.atleast_1d(as_array(x))
+    if array.dtype.kind not in "fiu" and array.dtype.name not in FORMATS:
+        raise UsageTypeError(f"x must be numbers of source {source.name}, got {array.dtype}")
     with np.errstate(over="ignore", invalid="ignore"):
         wide = array.astype(source.wide)
         same = np.array_equal(wide.astype(array.dtype), array, equal_nan=True)
