@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special
 
+from mpsim.kernels import load
 from mpsim.kernels.philox import PURPOSES, Stream, inverse_normal, normal, philox4x32, random_bits, random_rows, uniform
 
 #: Random123's kat_vectors: counter, key, answer.
@@ -70,6 +71,17 @@ def test_refused(arguments: tuple, message: str) -> None:
 def test_end_of_a_stream() -> None:
     with pytest.raises(ValueError, match=r"2\*\*34 elements"):
         random_bits(Stream(0, "rounding"), 2, 2**34 - 1)
+
+
+@pytest.mark.parametrize("first", [2**34, 2**34 - 1, 2**40, 2**63 - 1, 2**63, 2**64 - 1, 2**64, -1])
+def test_every_backend_ends_alike(backend: str, first: int) -> None:
+    stream, kernels = Stream(0, "rounding"), load(backend)
+    with pytest.raises(ValueError, match=r"2\*\*34 elements|first must be"):
+        kernels.random_bits(stream, 2, first)
+    for wrong in (1.5, "1", None, True):
+        with pytest.raises(TypeError, match="first must be a whole number"):
+            kernels.random_bits(stream, 2, wrong)
+    assert kernels.random_bits(stream, 4, np.uint64(2**34 - 4)).tolist() == random_bits(stream, 4, 2**34 - 4).tolist()
 
 
 def test_rows_of_a_stream() -> None:

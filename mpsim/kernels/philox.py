@@ -89,13 +89,26 @@ def philox4x32(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     return np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32)
 
 
+def within_a_stream(size: int, first: int) -> tuple[int, int]:
+    """Returns the number of elements and the first one, or raises UsageError if they are not of a stream.
+
+    >>> within_a_stream(4, 2**40)
+    Traceback (most recent call last):
+    ...
+    mpsim.errors.UsageError: a random stream has 2**34 elements, got a request for 1099511627776 to 1099511627780
+    """
+    size, first = checks.whole("size", size), checks.whole("first", first)
+    if first + size > 1 << 34:
+        raise UsageError(f"a random stream has 2**34 elements, got a request for {first} to {first + size}")
+    return size, first
+
+
 def random_bits(stream: Stream, size: int, first: int = 0) -> np.ndarray:
     """Returns elements first .. first + size - 1 of the stream, uint32 (size,).
 
     Raises ValueError beyond the stream's 2**34 elements.
     """
-    if not 0 <= first <= first + size <= 1 << 34:
-        raise UsageError(f"a random stream has 2**34 elements, got a request for {first} to {first + size}")
+    size, first = within_a_stream(size, first)
     blocks = np.arange(first // 4, (first + size + 3) // 4, dtype=np.uint64)
     counter = np.empty((blocks.size, 4), np.uint32)
     counter[:, 0] = blocks

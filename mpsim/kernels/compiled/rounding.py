@@ -12,7 +12,7 @@ from mpsim.formats import Format
 from mpsim.kernels.compiled.arrays import empty
 from mpsim.kernels.compiled.structs import RandomStream, packed
 from mpsim.kernels.parameters import code_layout, parameters
-from mpsim.kernels.philox import Stream
+from mpsim.kernels.philox import Stream, within_a_stream
 from mpsim.kernels.reference.rounding import stack_counts
 from mpsim.policies import Policy
 
@@ -105,6 +105,7 @@ def _bytes_of(codes: np.ndarray) -> np.ndarray:
 
 def random_bits(stream: Stream, size: int, first: int = 0, *, threads: int = 1) -> np.ndarray:
     """Returns elements first .. first + size - 1 of the stream, uint32."""
+    size, first = within_a_stream(size, first)
     bits = empty(size, np.uint32)
     _kernels.random_bits(_stream(stream), first, bits, size, threads)
     return bits

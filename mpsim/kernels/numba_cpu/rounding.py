@@ -32,7 +32,7 @@ from mpsim.kernels.numba_cpu.pattern_rounding import (
     round_patterns,
 )
 from mpsim.kernels.parameters import WIDE, Parameters, parameters
-from mpsim.kernels.philox import KEY_STEPS, MULTIPLIERS, ROUNDS, Stream
+from mpsim.kernels.philox import KEY_STEPS, MULTIPLIERS, ROUNDS, Stream, within_a_stream
 from mpsim.kernels.reference.rounding import from_numpy, stack_counts, to_numpy, zeros
 from mpsim.policies import Policy
 
@@ -152,6 +152,7 @@ def _count_infinite(patterns: Array) -> int:
 
 def random_bits(stream: Stream, size: int, first: int = 0, *, threads: int = 1) -> Array:
     """Returns elements first .. first + size - 1 of the stream, uint32."""
+    size, first = within_a_stream(size, first)
     bits = empty(size, np.uint32)
     with at_most(threads):
         fill_from(numbers_of(stream), first, bits)

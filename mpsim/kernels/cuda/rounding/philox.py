@@ -7,7 +7,7 @@ from numba import cuda
 
 from mpsim.kernels.cuda.device.arrays import Array, empty
 from mpsim.kernels.cuda.device.launch import device_function, kernel
-from mpsim.kernels.philox import KEY_STEPS, MULTIPLIERS, ROUNDS, Stream
+from mpsim.kernels.philox import KEY_STEPS, MULTIPLIERS, ROUNDS, Stream, within_a_stream
 
 MULTIPLIER0, MULTIPLIER1 = np.uint64(MULTIPLIERS[0]), np.uint64(MULTIPLIERS[1])
 KEY_STEP0, KEY_STEP1 = np.uint64(KEY_STEPS[0]), np.uint64(KEY_STEPS[1])
@@ -51,6 +51,7 @@ def fill_with_bits(stream, first, bits):
 
 def random_bits(stream: Stream, size: int, first: int = 0, *, threads: int = 1) -> Array:
     """Returns elements first .. first + size - 1 of the stream as uint32."""
+    size, first = within_a_stream(size, first)
     bits = empty(size, np.uint32)
     fill_with_bits.over(size // 4 + 2)(stream_words(stream), first, bits)
     return bits
