@@ -47,6 +47,26 @@ def test_pickles_of_cifar(ran: Path) -> None:
     assert not ran.exists()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02}U\x04datacnumpy\ndtype\ns.", b"\x80\x02}U\x04data]cnumpy\nndarray\nas.",
+        pickle.dumps({"a": [np.arange(3)]}, 2),
+    ],
+    ids=["a class", "a class in a list", "an array in a list"],
+)  # fmt: skip
+def test_pickles_of_objects_of_the_reader(content: bytes) -> None:
+    with pytest.raises(UnsafePickle, match="only numbers, texts and lists of them"):
+        load_arrays(content)
+
+
+def test_a_pickled_list_may_contain_itself() -> None:
+    endless: list[object] = [1]
+    endless.append(endless)
+    found = load_arrays(pickle.dumps({"a": endless}, 2))["a"]
+    assert isinstance(found, list) and found[1] is found
+
+
 @pytest.mark.parametrize("read", [read_tensors, read_dot_vectors, Trainer.load], ids=lambda read: read.__name__)
 def test_arrays_of_objects(read: Callable[[Path], object], tmp_path: Path, ran: Path) -> None:
     path = tmp_path / "arrays.npz"

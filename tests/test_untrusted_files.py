@@ -274,3 +274,10 @@ def test_commands_whose_output_does_not_fit_fail(command: list[str]) -> None:
             check=False,
         )
     assert found.returncode == 1 and "No space left" in found.stderr and "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize("wrong", [1.5, None, True, [1], 10**400])
+def test_a_value_where_a_json_text_belongs_is_named(wrong: object) -> None:
+    """As in the header of a checkpoint, whose plan is a text."""
+    with pytest.raises(UsageError, match="it is not a JSON text"):
+        json_text.decoded(wrong)  # type: ignore[arg-type]

@@ -134,7 +134,22 @@ def load_arrays(content: bytes) -> dict[object, object]:
         raise UsageError(f"not a readable pickle ({type(error).__name__}: {error})") from error
     if not isinstance(found, dict):
         raise UsageError(f"the pickle must contain a dictionary, got {type(found).__name__}")
+    _check_inside(found)
     return {key: _finished(value) for key, value in found.items()}
+
+
+def _check_inside(found: dict[object, object]) -> None:
+    """Refuses arrays in lists, and the replacements of NumPy's types, at any depth. A list may contain itself."""
+    waiting = [value for value in found.values() if not isinstance(value, _Array)]
+    seen: set[int] = set()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict | list | tuple | set | frozenset):
+            if id(value) not in seen:
+                seen.add(id(value))
+                waiting += [*value, *value.values()] if isinstance(value, dict) else value
+        elif value is not None and type(value) not in (bool, int, float, complex, str, bytes, bytearray):
+            raise UnsafePickle(f"the pickle has {shown(value)} where only numbers, texts and lists of them are read")
 
 
 def _check_memo(content: bytes) -> None:

@@ -26,6 +26,8 @@ def decoded(content: str | bytes) -> Any:
         ...
     mpsim.errors.UsageError: it is nested too deeply
     """
+    if not isinstance(content, str | bytes):  # a value of another JSON text, or of a database
+        raise UsageError(f"it is not a JSON text, but {checks.shown(content)}")
     try:
         text = content if isinstance(content, str) else content.decode("utf-8")
         value = json.loads(text, object_pairs_hook=_once)
