@@ -78,6 +78,14 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Ten minutes of inputs that nobody wrote, into .fuzz/: `nox -s fuzz -- --minutes 60` (tests/fuzz/README.md)."""
+    session.install("-e", ".[test]")
+    session.run("pip", "install", "--quiet", "atheris", success_codes=[0, 1])  # not for every platform
+    session.run("python", "-m", "tests.fuzz", *session.posargs)
+
+
+@nox.session
 def pure(session: nox.Session) -> None:
     """The tests without the C extension. Those that need it are skipped."""
     session.install("-e", ".[test]", env={"MPSIM_NO_EXTENSION": "1"})

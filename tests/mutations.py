@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import pickle
 import zipfile
 from collections.abc import Callable, Iterator
 
@@ -31,6 +32,13 @@ def of_bytes(content: bytes, generator: np.random.Generator) -> bytes:
     for _ in range(generator.integers(1, 4)):
         content = _BYTES[generator.integers(len(_BYTES))](content, generator)
     return content
+
+
+def one_bit(content: bytes, generator: np.random.Generator) -> bytes:
+    """Returns the content with one flipped bit in a byte that is not 0, of which most files of SQLite consist."""
+    used = np.flatnonzero(np.frombuffer(content, np.uint8))
+    at = int(used[generator.integers(len(used))])
+    return content[:at] + bytes([content[at] ^ 1 << int(generator.integers(8))]) + content[at + 1 :]
 
 
 def _place(content: bytes, generator: np.random.Generator) -> int:
@@ -132,3 +140,23 @@ def of_zip(content: bytes, generator: np.random.Generator) -> bytes:
         for name, inner in members.items():
             archive.writestr(name, inner)
     return buffer.getvalue()
+
+
+#: Names that a pickle must not reach, and ones beside those that it may.
+_GLOBALS = [
+    ("builtins", "eval"), ("builtins", "getattr"), ("builtins", "print"), ("builtins", "bytearray"),
+    ("posix", "getcwd"), ("os", "getpid"), ("numpy", "load"), ("numpy", "zeros"), ("numpy", "frombuffer"),
+    ("_codecs", "decode"), ("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "_reconstruct"),
+    ("copyreg", "_reconstructor"), ("collections", "OrderedDict"), ("numpy", "dtype"), ("numpy", "ndarray"),
+]  # fmt: skip
+_ARGUMENTS = [(), (1,), ("1+1",), (b"x", "latin1"), ("x", "latin1"), ((2,),), (1 << 40,)]
+
+
+def of_pickle(content: bytes, generator: np.random.Generator) -> bytes:
+    """Returns the pickle with one to three damages, or one that calls a function by name."""
+    if generator.integers(3):
+        return of_bytes(content, generator)
+    module, name = _GLOBALS[generator.integers(len(_GLOBALS))]
+    arguments = pickle.dumps(_ARGUMENTS[generator.integers(len(_ARGUMENTS))], 2)[2:-1]  # without its head and end
+    called = f"c{module}\n{name}\n".encode() + (arguments + b"R" if generator.integers(4) else b"")
+    return b"\x80\x02}U\x04data" + called + b"s."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -321,14 +321,21 @@ def same(found: float, expected: float) -> bool:
     return found == expected and math.copysign(1, found) == math.copysign(1, expected)
 
 
-def compare(case: Case, backends: Sequence[str], threads: int = 1) -> None:
-    """Every backend gives the definition's bits of a case, or refuses it as the definition does."""
+def compare(
+    case: Case,
+    backends: Sequence[str],
+    threads: int = 1,
+    around: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> None:
+    """Every backend, called inside ``around``, gives the definition's bits of a case, or refuses it as that does."""
     product, a, b, bias, beside = case
     added = bias if any(isinstance(stage, Bias) for stage in product.epilogue) else None
     found = {}
     for backend in backends:
         try:
-            found[backend] = load(backend).matmul(a, b, bias=added, beside=beside, threads=threads, accumulator=product)
+            with around():
+                result = load(backend).matmul(a, b, bias=added, beside=beside, threads=threads, accumulator=product)
+            found[backend] = result
         except UsageError as error:  # a tail without its main part may have no sum that begins with +0
             assert beside.c is not None and "begins with +0" in str(error)
     if not found:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -91,6 +92,7 @@ def _read_network(path: Path) -> None:
     network_of(read_step(path))
 
 
+@cache
 def _results() -> bytes:
     import tempfile
 
@@ -111,6 +113,22 @@ def _read_results(path: Path) -> object:
         ]  # fmt: skip
 
 
+def _same_results(path: Path) -> None:
+    """Results that are read are those that were written."""
+    found = _read_results(path)
+    assert found == _right_results(), f"other results: {found}"[:300]
+
+
+@cache
+def _right_results() -> object:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "mpsim.sqlite")
+        path.write_bytes(_results())
+        return _read_results(path)
+
+
 def _manifest() -> bytes:
     entry = {"sha256": "0" * 64, "bytes": 3}
     record = {
@@ -127,6 +145,22 @@ def _verify(path: Path) -> object:
 
 def _pickle() -> bytes:
     return pickle.dumps({b"data": np.arange(24, dtype=np.uint8).reshape(2, 12), b"labels": [1, 2], b"x": "y"}, 2)
+
+
+def only_data(value: object) -> None:
+    """Raises AssertionError unless a value and all in it are numbers, texts, lists and arrays of numbers."""
+    waiting, seen = [value], set()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict | list | tuple | set | frozenset):
+            assert type(value).__module__ == "builtins", type(value)
+            if id(value) not in seen:  # a list may contain itself
+                seen.add(id(value))
+                waiting += [*value, *value.values()] if isinstance(value, dict) else value
+        elif isinstance(value, np.ndarray):
+            assert type(value) is np.ndarray and value.dtype.kind in "iuf", value.dtype
+        else:
+            assert type(value) in (int, float, complex, bool, str, bytes, bytearray, type(None)), type(value)
 
 
 def _tar() -> bytes:
@@ -175,8 +209,9 @@ READERS = [
     Reader("weights.npz", lambda: _weights(".npz"), lambda path: load_weights(_model(), path), ZIP),
     Reader("weights.safetensors", lambda: _weights(".safetensors"), lambda path: load_weights(_model(), path)),
     Reader("mpsim.sqlite", _results, _read_results),
+    Reader("flipped.sqlite", _results, _same_results, (mutations.one_bit,)),
     Reader("pack.json", _manifest, _verify, (mutations.of_json, mutations.of_bytes)),
-    Reader("data.pickle", _pickle, lambda path: load_arrays(path.read_bytes())),
+    Reader("data.pickle", _pickle, lambda path: only_data(load_arrays(path.read_bytes())), (mutations.of_pickle,)),
     Reader("data.tar.gz", _tar, lambda path: list(tar_members(path, lambda name: True))),
     Reader("dot.npz", _dot, read_dot_vectors, ZIP),
     Reader("blocks.npz", _blocks, lambda path: lines.read(path, QUANTIZER), ZIP),
@@ -198,17 +233,26 @@ READERS = [
 ]  # fmt: skip
 
 
-def escape(reader: Reader, damaged: bytes, folder: Path) -> str | None:
-    """What reading a damaged file ends in, if it is neither a value nor mpsim's error within 5 s."""
+class Outcome(NamedTuple):
+    """What reading a damaged file ended in. ``escaped``: what is neither a value nor mpsim's error within 5 s."""
+
+    said: str
+    escaped: bool = False
+
+
+def read_damaged(reader: Reader, damaged: bytes, folder: Path) -> Outcome:
+    """Writes the file to the folder and reads it."""
     path = folder / reader.name
     path.write_bytes(damaged)
     begun = time.monotonic()
     try:
         reader.read(path)
+        said = "a value"
     except MpsimError as error:
-        if not str(error):
-            return "no message"
+        said = str(error)
+        if not said:
+            return Outcome("an error without a message", True)
     except BaseException as error:
-        return f"{type(error).__name__}: {error}"[:300]
+        return Outcome(f"{type(error).__name__}: {error}"[:300], True)
     seconds = time.monotonic() - begun
-    return f"{seconds:.1f} s" if seconds > MOST_SECONDS else None
+    return Outcome(f"{seconds:.1f} s", True) if seconds > MOST_SECONDS else Outcome(said)

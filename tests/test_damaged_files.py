@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from readers import MOST_GROWTH, READERS, Reader, escape
+from readers import MOST_GROWTH, READERS, Reader, read_damaged
 
 from mpsim.files.semantics import OlderSemantics
 
@@ -21,8 +21,8 @@ def _campaign(reader: Reader, folder: Path, count: int, seed: int) -> list[str]:
     generator, escapes = np.random.default_rng(seed), []
     right = reader.content()
     for number in range(count):
-        found = escape(reader, reader.damages[number % len(reader.damages)](right, generator), folder)
-        escapes += [f"{number}: {found}"] if found else []
+        outcome = read_damaged(reader, reader.damages[number % len(reader.damages)](right, generator), folder)
+        escapes += [f"{number}: {outcome.said}"] if outcome.escaped else []
     return escapes
 
 
