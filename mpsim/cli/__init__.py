@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from mpsim.cli import arithmetic, command, figures, plans, runs, steps, validate, vectors
-from mpsim.cli.output import complain, is_failure, is_usage_error
+from mpsim.cli.output import complain, drop_output, is_failure, is_usage_error
 from mpsim.cli.validate import conformance
 from mpsim.files.semantics import OlderSemantics
 
@@ -52,6 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
             sys.exit(2)
         if is_failure(error):
             complain(command.message(error))
+            drop_output()
             sys.exit(1)
         raise
 

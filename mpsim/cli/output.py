@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -58,6 +59,14 @@ def console(**settings: Any) -> Console:
 def complain(message: str) -> None:
     """Prints a mistake or failure to standard error."""
     typer.echo(f"mpsim: {message}", err=True)
+
+
+def drop_output() -> None:
+    """Drops what standard output does not take. Python would fail on it once more at its end, with exit code 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def write_json(path: Path, value: object) -> None:

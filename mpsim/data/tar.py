@@ -15,12 +15,11 @@ MOST_MEMBER, MOST_TOTAL = 192 << 20, 1 << 30
 class _Member(tarfile.TarInfo):
     """A header whose size is checked before anything reads that many bytes, such as an extended header."""
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
-        member = super().frombuf(buf, encoding, errors)
-        if not 0 <= member.size <= MOST_MEMBER:
-            raise UsageError(f"a member has {member.size:,} bytes; at most {MOST_MEMBER:,} are read")
-        return member
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        """Called for every header before what follows it is read. Recent versions of Python do not call ``frombuf``."""
+        if not 0 <= self.size <= MOST_MEMBER:
+            raise UsageError(f"a member has {self.size:,} bytes; at most {MOST_MEMBER:,} are read")
+        return super()._proc_member(archive)  # type: ignore[misc, no-any-return]
 
 
 def tar_members(path: Path, wanted: Callable[[str], bool], advice: str = "") -> Iterator[tuple[str, bytes]]:
