@@ -117,6 +117,15 @@ def _nodes(value: object) -> Iterator[tuple[object, object]]:
             yield from _nodes(inner)
 
 
+def _of_shape(content: bytes, generator: np.random.Generator) -> bytes:
+    """Returns NumPy's file with another shape in a header of the same length."""
+    size = [b"0", b"1", b"3", b"4294967296", b"%d" % (1 << 30), b"%d" % (1 << 28), b"7, 9"][generator.integers(7)]
+    header, newline, data = content.partition(b"\n")
+    start, shape, end = header.partition(b"'shape': (")
+    changed = start + shape + size + b"," + end[end.find(b")") :]
+    return changed.rstrip(b" ").ljust(len(header)) + newline + data
+
+
 def of_zip(content: bytes, generator: np.random.Generator) -> bytes:
     """Returns the archive with a damaged member, or itself damaged."""
     if generator.integers(3) == 0:
@@ -132,6 +141,8 @@ def of_zip(content: bytes, generator: np.random.Generator) -> bytes:
         members[name] = members[names[generator.integers(len(names))]]
     elif name.endswith(".json") and action < 6:
         members[name] = of_json(members[name], generator)
+    elif name.endswith(".npy") and action < 4:
+        members[name] = _of_shape(members[name], generator)
     else:
         members[name] = of_bytes(members[name], generator)
     buffer = io.BytesIO()

@@ -449,3 +449,15 @@ PAIR = Product(order=Tree((0, 1)))
 
 def matmul(a: np.ndarray, b: np.ndarray) -> object:
     return load("reference").matmul(a.astype(np.float32), b.astype(np.float32), threads=1, accumulator=PAIR)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_aligned_product_of_few_terms_reads_numbers_as_they_are(backend: str) -> None:
+    """Found by the fuzz session: their kernel truncated 1 + 2**-4 to the mantissa bits of float8_e4m3fn."""
+    text = "product(operand(), operand(float8_e4m3fn, nearest_even, above=2), order=aligned(4, 23, float32, none))"
+    product = product_of(text)
+    for length, expected in ((2, 1 + 2.0**-4), (3, 1.0)):
+        b = np.zeros((length, 1), np.float32)
+        b[0] = 1 + 2.0**-4  # a tie, which goes to 1
+        found = load(backend).matmul(np.ones((1, length), np.float32), b, threads=1, accumulator=product)
+        assert found.item() == dot([1.0] * length, b[:, 0].tolist(), product) == expected

@@ -67,8 +67,9 @@ def reading_of(product: Product, has_c: bool = False) -> Reading:
 
 
 def _after(operand: Operand) -> Operand:
-    """Returns an operand that truncates if that changes nothing after the conversion, else one that does not."""
-    exact = operand.conversion != "none" or as_format(operand.format).mantissa_bits >= 23
+    """Returns an operand that truncates if that changes nothing after the conversion, else one that does not. Short
+    dot products may read the number as it is."""
+    exact = operand.conversion != "none" and not operand.above or as_format(operand.format).mantissa_bits >= 23
     return Operand(operand.format, "truncate" if exact else "none")
 
 
