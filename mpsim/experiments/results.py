@@ -21,6 +21,7 @@ from pathlib import Path
 from mpsim.errors import MpsimError, UsageError
 from mpsim.files.records import Fields, Json
 from mpsim.files.semantics import FIELD, warn_if_older
+from mpsim.files.whole import make_folder
 
 #: The name of the file in a results folder.
 FILE_NAME = "mpsim.sqlite"
@@ -94,7 +95,7 @@ class Results:
         if not create and not self.path.exists():
             raise ResultsError(f"no results file {self.path}; 'mpsim sweep' or 'mpsim train' creates one")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
         except OSError as error:
             raise ResultsError(f"cannot create the results folder {self.path.parent}: {error}") from error
         with self._errors("open"):
@@ -112,7 +113,7 @@ class Results:
         return cls(Path(folder) / FILE_NAME, create=create)
 
     def _open(self) -> None:
-        self._database.execute("PRAGMA synchronous = NORMAL")
+        self._database.execute("PRAGMA synchronous = EXTRA")
         with self._transaction():
             tables = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             marks = tuple(

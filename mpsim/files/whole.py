@@ -41,6 +41,19 @@ def write_whole(path: str | Path, content: bytes) -> None:
     _sync_folder(path.parent)
 
 
+def make_folder(path: str | Path) -> None:
+    """Creates a folder, and those above it, unless they exist. Their names survive a power loss.
+
+    Raises:
+        OSError: A folder cannot be created.
+    """
+    path = Path(path)
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        _sync_folder(each.parent)
+
+
 def _status(path: str | Path) -> os.stat_result | None:
     try:
         return os.stat(path)
