@@ -18,7 +18,8 @@ def check_style(session: nox.Session) -> None:
 def gate(session: nox.Session) -> None:
     """Builds the sdist and from it the wheel, runs a sweep where nothing else is installed, then lint, types and tests.
 
-    The tests run in the unpacked sdist, whose build left the wheel's extension there. The C code is compiled once.
+    The tests run in the unpacked sdist, whose build left the wheel's extension there. The C code is compiled once,
+    and its portable variant a second time for the sanitizers.
     """
     folder = Path(session.create_tmp()).resolve()
     source, wheel = build(session, folder)
@@ -29,6 +30,8 @@ def gate(session: nox.Session) -> None:
     session.run("pip", "install", "--quiet", f"mpsim[test-cuda] @ {wheel.as_uri()}", success_codes=[0, 1])
     check_style(session)
     session.run("mypy")
+    with session.chdir(source):
+        session.run("python", ".ci/sanitize.py", "quick")
     beside = Path(__file__).resolve().parents[1] / "shared"
     if beside.is_dir():  # recordings that some tests read beside the checkout
         link = source.parent / beside.name
@@ -97,6 +100,20 @@ def portability(session: nox.Session) -> None:
     """Builds with Clang, for aarch64 and for Windows, and compares bits. Steps whose tools are missing are skipped."""
     session.install("-e", ".[test]", "ziglang")
     session.run("python", ".ci/portability.py", *session.posargs)
+
+
+@nox.session
+def sanitize(session: nox.Session) -> None:
+    """Runs the C code under GCC's sanitizers of memory, undefined behaviour and threads."""
+    session.install("-e", ".[test]")
+    session.run("python", ".ci/sanitize.py", *session.posargs)
+
+
+@nox.session
+def crash(session: nox.Session) -> None:
+    """Kills sweeps and training, fails their writes, and compares what they go on to, bit for bit."""
+    session.install("-e", ".[test]")
+    session.run("python", "tests/crashes/harness.py", *session.posargs)
 
 
 @nox.session

@@ -5,6 +5,12 @@
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
+#ifdef __SANITIZE_ADDRESS__ /* a waiting block is like freed memory */
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(data, size) ((void)(data), (void)(size))
+#define ASAN_UNPOISON_MEMORY_REGION(data, size) ((void)(data), (void)(size))
+#endif
 
 #define HUGE_PAGE ((size_t)1 << 21)
 #define CACHE_LINE ((size_t)64)
@@ -21,6 +27,7 @@ static BufferSizes sizes;
 
 static void drop(int index) {
     sizes.waiting -= waiting[index].size;
+    ASAN_UNPOISON_MEMORY_REGION(waiting[index].data, waiting[index].size);
     aligned_release(waiting[index].data);
     count--;
     memmove(waiting + index, waiting + index + 1, (size_t)(count - index) * sizeof *waiting);
@@ -42,6 +49,7 @@ void *mpsim_buffer_take(size_t size) {
             sizes.waiting -= size;
             sizes.in_use += size;
             count--;
+            ASAN_UNPOISON_MEMORY_REGION(data, size);
             memmove(waiting + i, waiting + i + 1, (size_t)(count - i) * sizeof *waiting);
             return data;
         }
@@ -62,6 +70,7 @@ void mpsim_buffer_give_back(void *data, size_t size) {
     if (count == MOST_WAITING) drop(0);
     waiting[count++] = (Waiting){data, size};
     sizes.waiting += size;
+    ASAN_POISON_MEMORY_REGION(data, size);
 }
 
 void mpsim_buffers_release(void) {

@@ -26,14 +26,15 @@ const char *mpsim_variant_name(int variant) { return variant < COUNT ? variants[
 int mpsim_variant_runs(int variant) { return variants[variant].runs(); }
 
 int mpsim_variant(void) {
-    static int best = -1; /* all threads compute the same value */
+    static int best = -1; /* all threads compute and store the same value */
     if (forced >= 0) return forced;
-    if (best < 0) {
-        int variant = COUNT - 1;
+    int variant = __atomic_load_n(&best, __ATOMIC_RELAXED);
+    if (variant < 0) {
+        variant = COUNT - 1;
         while (!mpsim_variant_runs(variant)) variant--;
-        best = variant;
+        __atomic_store_n(&best, variant, __ATOMIC_RELAXED);
     }
-    return best;
+    return variant;
 }
 
 void mpsim_force_variant(int variant) { forced = variant; }

@@ -130,6 +130,8 @@ INLINE Floats round_total(const double *total, Lanes top, const Instruction *n) 
     return vector_load(c);
 }
 
+typedef uint32_t Wrapping __attribute__((vector_size(sizeof(Lanes)))); /* signed lanes must not overflow in C */
+
 /* Computes c after one instruction of ``count`` terms, for ``vectors`` (a constant) vectors of columns. */
 INLINE void instruction(float *c, const float *a, const int16_t *a_exponents, const float *b,
                         const int16_t *b_exponents, int64_t count, int vectors, int narrow_sums, const Instruction *n) {
@@ -148,7 +150,9 @@ INLINE void instruction(float *c, const float *a, const int16_t *a_exponents, co
         for (int64_t k = first; k < end; k++)
             UNROLL for (int i = 0; i < vectors; i++) {
                 Floats product = vector_splat(a[k]) * vector_load(b + (k * vectors + i) * WIDTH);
-                sums[i] += __builtin_convertvector(product * inverse[i], Lanes);
+                /* Wraps only where c is infinite or a NaN, and then nobody reads the sum. */
+                sums[i] = (Lanes)((Wrapping)sums[i] +
+                                  (Wrapping)__builtin_convertvector(product * inverse[i], Lanes));
             }
         if (narrow_sums) break; /* all fit in one piece */
         UNROLL for (int i = 0; i < vectors; i++) {

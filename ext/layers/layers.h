@@ -7,7 +7,9 @@
 
 /* Runs the following statement in every thread, in the kernels' floating-point environment. Below WORTH_THREADS
  * elements a second thread costs more time than it saves. */
+#ifndef WORTH_THREADS
 #define WORTH_THREADS 32768
+#endif
 #define PARALLEL(elements)                                                             \
     const int team __attribute__((unused)) = (elements) < WORTH_THREADS ? 1 : threads; \
     _Pragma("omp parallel num_threads(team)") IN_DEFAULT_ENVIRONMENT
