@@ -7,7 +7,7 @@ threads: ThreadSanitizer on every variant, and every kernel called by four Pytho
     The kernels' loops run on openmp_on_pthreads.c, because ThreadSanitizer does not see how GCC's OpenMP synchronises.
 
 Every report ends the process that causes it, and with it the step. Each step first makes errors of each kind in a small
-library (planted_errors.c). The last two steps also plant errors in kernels. An error that is not reported fails the step.
+library (planted_errors.c). The last two also plant errors in kernels. An error that is not reported fails the step.
 """
 
 from __future__ import annotations

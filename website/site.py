@@ -10,7 +10,7 @@ from website import api, commands, formats, pictures, policies, presets
 
 ROOT = Path(__file__).parent.parent
 #: Files of the project that are pages: path in the site -> path in the project.
-OUTSIDE = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
+OUTSIDE = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md", "security.md": "SECURITY.md"}
 
 
 def generated() -> dict[str, str]:
