@@ -157,6 +157,40 @@ def threes(a: Array, b: Array) -> Array:
     return left[0]
 
 
+def compensated(a: Array, b: Array) -> Array:
+    """Kahan 1965: what a sum loses is taken off the next term."""
+    values = terms(a, b)
+    total, lost = np.zeros_like(values[0]), np.zeros_like(values[0])
+    for value in values:
+        y = value - lost
+        following = total + y
+        lost, total = (following - total) - y, following
+    return total
+
+
+def products_in_bfloat16(a: Array, b: Array) -> Array:
+    """Products are rounded to float32, and then to bfloat16."""
+    return folded([value.astype(bfloat16).astype(float32) for value in terms(a, b)])
+
+
+def cut_products(a: Array, b: Array) -> Array:
+    """Products are rounded to float32, and their last 16 bits are cut off; float32 sums."""
+    return chain([(value.view(np.uint32) & np.uint32(0xFFFF0000)).view(float32) for value in terms(a, b)])
+
+
+def lanes_of_blocks(a: Array, b: Array) -> Array:
+    """Blocks of 8 k in two lanes in turn, each stored in float16; their sum in float32."""
+    blocks = runs(terms(a, b), 8)
+    lanes = [[value for block in blocks[lane::2] for value in block] for lane in range(2)]
+    return chain([chain(lane).astype(float16).astype(float32) for lane in lanes if lane], zero=False)
+
+
+def two_lanes_in_three_splits(a: Array, b: Array) -> Array:
+    values = terms(a, b)
+    parts = [chain(lanes(run, 2), zero=False) for run in runs(values, -(-len(values) // 3))]
+    return folded(parts).astype(float16)
+
+
 def another_order_for_few_rows(a: Array, b: Array) -> Array:
     return chain(terms(a, b)) if len(a) >= 8 else split_k_float32(a, b)
 
@@ -218,6 +252,19 @@ STAND_INS: dict[Callable[[Array, Array], Array], tuple[str, str]] = {
         "float32",
         "product(products=float32, order=groups(blocks(3), rising(start=first), groups(blocks(3), rising(start=first), "
         "groups(blocks(3), rising(start=first), rising(start=first)))))",
+    ),
+    compensated: ("float32", "product(products=float32, order=kahan())"),
+    products_in_bfloat16: ("float32", "product(products=sums(bfloat16, via=float32), order=folding())"),
+    cut_products: ("float32", "product(products=sums(bfloat16, toward_zero, via=float32), order=rising())"),
+    lanes_of_blocks: (
+        "float32",
+        "product(products=float32, order=groups(lanes(2, 8), groups(whole(), rising(), rising(float16, first)), "
+        "rising(start=first)))",
+    ),
+    two_lanes_in_three_splits: (
+        "float32",
+        "product(products=float32, order=groups(splits(3), groups(lanes(2), rising(), rising(start=first)), "
+        "folding()), output=float16)",
     ),
     odd_splits: ("float32", "product(products=float32, order=groups(splits(3, 2), rising(), rising(start=first)))"),
 }

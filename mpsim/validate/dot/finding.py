@@ -24,6 +24,7 @@ from mpsim.validate.dot.judge import Corpus, Judge
 from mpsim.validate.dot.measurements import widths
 from mpsim.validate.dot.orders.candidates import beside, candidates, distinct
 from mpsim.validate.dot.orders.conversions import operands_of, reading
+from mpsim.validate.dot.orders.found import compensated
 from mpsim.validate.dot.orders.lengths import products_by_length
 from mpsim.validate.dot.orders.separation import separate
 from mpsim.validate.dot.results import Tried
@@ -82,7 +83,8 @@ def find(
         models += [reading(each, operands) for each in models if isinstance(each, Accumulator) and each.kind in PLAIN]
     equal = [each for each in models if judge.equal(each)]
     if range.value is not None and not equal:
-        products = products_by_length(judge, operands)
+        products = [reading(each, operands) for each in compensated(prober)]
+        products = [each for each in products if judge.equal(each)] or products_by_length(judge, operands)
         equal, models = [each for each in products if judge.equal(each)], models + products
     if not separates:
         return Found(judge, range, order, tuple(map(judge.tried, _simplest(equal)[0])))

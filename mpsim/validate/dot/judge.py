@@ -182,6 +182,10 @@ class Judge:
         expected = Model(summation, self.output).matmul(product.a, product.b, self.backend)
         return not same(product.found, expected).all()
 
+    def gives_product(self, summation: Summation, product: LargestProduct | None) -> bool:
+        """Whether it is asked for this product, and gives every element."""
+        return product is not None and not is_drawn(summation) and not self.differs_in(product, summation)
+
     def in_largest(self, tried: Tried, largest: LargestProduct | None) -> Tried:
         """The candidate, judged by one more product, of which every element counts."""
         if largest is None or not tried.equal:

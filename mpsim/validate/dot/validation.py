@@ -121,6 +121,8 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
     if shifts := opened.depends_on_addresses(*cancelling(opened.inputs, length, MOVED)):
         moved = ", ".join(map(str, shifts))
         opened.notes.append(f"vectors that begin {moved} elements beyond a multiple of 64 bytes are summed otherwise")
+    wide = wide_product(opened, seed) if matches and largest is not None else None
+    matches = tuple(each for each in matches if judge.gives_product(each.accumulator, wide)) or matches
     one = (declared or matches[0].accumulator) if matches else None
     everywhere = Judge(judge.prober, corpora, opened.output, backend)
     return DotReport(
@@ -139,7 +141,7 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
         shapes,
         places,
         judge.other_terms(one) if one is not None else (),
-        one is not None and largest is not None and _differs(judge, one, wide_product(opened, seed)),
+        one is not None and _differs(judge, one, wide),
         state=tuple(opened.callee.state),
         notes=tuple(opened.notes),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from mpsim.formats import as_format
@@ -37,7 +38,16 @@ def operands_of(prober: Prober) -> tuple[Operand, Operand]:
             conversion = next((way for way, seen in OUTCOMES.items() if tuple(parts / unit) == seen), "none")
             if conversion != "none":
                 found[side] = Operand(name, conversion)
-    return found[0], found[1]
+    return (Operand(), Operand()) if _are_products(prober, found) else (found[0], found[1])
+
+
+def _are_products(prober: Prober, found: Sequence[Operand]) -> bool:
+    """Whether products are rounded, and not operands: 1 and a part of a unit, whose square is 1 and a unit where it is
+    rounded alone, and 1 where the part is lost before."""
+    if found[0] != found[1] or found[0].conversion == "none":
+        return False
+    x = 1 + (0.75 if found[0].conversion == "truncate" else 0.25) * 2.0 ** -as_format(found[0].format).mantissa_bits
+    return bool(prober.ask([[(0, 0, (x, x)), (1, 0, (-1.0, 1.0))]])[0] != 0)
 
 
 def flushing(prober: Prober, operands: tuple[Operand, Operand]) -> tuple[Operand, Operand]:

@@ -17,6 +17,7 @@ from mpsim.products.stages import (
     Folding,
     Groups,
     Halving,
+    Kahan,
     Node,
     Order,
     Pairwise,
@@ -102,13 +103,21 @@ def within_zero(tree: Tree) -> Tree:
 
 
 def roundings_of(length: int, how: Arithmetic, prober: Prober) -> tuple[Sums | None, ...]:
-    """How products may be rounded: to the format that was seen, or not unless they are subnormal."""
+    """How products may be rounded: to the format that was seen, by way of float32, too, where that shows, a narrow one
+    also toward zero; or not unless they are subnormal."""
     name = how.products(length)
     if name is not None:
-        return (how.rounding(name),)
+        cut = [Sums(name, "toward_zero")] if name != FLOAT32.format else []
+        return tuple(_ways([how.rounding(name), *cut], _bits_of_terms(None, prober)))
     smallest = 2 * prober.inputs.quantum_exponent
     is_open = FLOAT32.format not in how.rounded and smallest < FORMATS["float32"].quantum_exponent
     return (None, how.rounding(FLOAT32.format)) if is_open else (None,)
+
+
+def compensated(prober: Prober) -> list[Summation]:
+    """Compensated sums, which have no tree."""
+    made = (Product(products=products, order=Kahan(), output=_output(prober)) for products in (None, FLOAT32))
+    return [in_short(each) for each in made]
 
 
 def from_zero(product: Product) -> Product:
