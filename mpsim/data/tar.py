@@ -19,7 +19,7 @@ class _Member(tarfile.TarInfo):
         """Called for every header before what follows it is read. Recent versions of Python do not call ``frombuf``."""
         if not 0 <= self.size <= MOST_MEMBER:
             raise UsageError(f"a member has {self.size:,} bytes; at most {MOST_MEMBER:,} are read")
-        return super()._proc_member(archive)  # type: ignore[misc, no-any-return]
+        return super()._proc_member(archive)  # type: ignore[misc]
 
 
 def tar_members(path: Path, wanted: Callable[[str], bool], advice: str = "") -> Iterator[tuple[str, bytes]]:
