@@ -7,6 +7,9 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+import mpsim.process.importing  # noqa: F401  # before the others: it makes them import in a fixed environment
+
+# isort: split
 from mpsim import assignment, blocks, data, extend, nn, validate
 from mpsim.assignment import Plan
 from mpsim.contraction import matmul

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import subprocess
@@ -46,6 +47,26 @@ def test_the_state_is_changed_and_restored() -> None:
     finally:
         environment.leave_float_environment(DEFAULT)
     assert (outside, after) == (0, 0) and inside == within == np.float32(2.0**-127)
+
+
+@knows_the_register
+def test_constants_of_modules_do_not_depend_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounding up, Python computes and stores 2**-52 as the number after it. A module of mpsim has 2**-52."""
+    for name in ("of_mpsim", "of_others"):
+        (tmp_path / f"constant_{name}.py").write_text("x = 2.0**-52\n")
+    monkeypatch.setattr(mpsim, "__path__", [*mpsim.__path__, str(tmp_path)])
+    monkeypatch.syspath_prepend(tmp_path)
+    up = DEFAULT | (0x4000 if X86 else 1 << 22)
+    environment.leave_float_environment(up)
+    try:
+        found = [importlib.import_module(name).x for name in ("mpsim.constant_of_mpsim", "constant_of_others")]
+        after = environment.enter_float_environment()
+    finally:
+        environment.leave_float_environment(DEFAULT)
+    assert list(map(float.hex, found)) == ["0x1.0000000000000p-52", "0x1.0000000000001p-52"]
+    assert after & ~environment.FLAGS == up & ~environment.FLAGS
+    for name in ("mpsim.constant_of_mpsim", "constant_of_others"):
+        del sys.modules[name]
 
 
 def numbers_of_a_child(backend: str, fork_again: bool) -> None:

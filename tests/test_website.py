@@ -165,7 +165,7 @@ def test_the_navigation_has_every_document() -> None:
     written = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
     assert written <= in_navigation
     assert in_navigation - written == {
-        "contributing.md", "changelog.md", "formats/index.md", "modes/index.md", "overflow/index.md",
+        "contributing.md", "changelog.md", "security.md", "formats/index.md", "modes/index.md", "overflow/index.md",
         "presets/index.md", "presets/casts/index.md", "presets/products/index.md", "presets/quantisers/index.md",
         "commands/index.md", "api/index.md",
     }  # fmt: skip

@@ -48,6 +48,7 @@ _FOLDER = Path(__file__).parent
 SOURCES = digest_of(
     [
         *_FOLDER.rglob("*.py"), *(_FOLDER.parent / "elementary").glob("*.py"), _FOLDER.parent / "parameters.py",
+        *(_FOLDER.parent / "contractions").rglob("*.py"), *(_FOLDER.parents[1] / "formats").rglob("*.py"),
         _FOLDER.parent / "philox.py", _FOLDER.parents[1] / "policies.py",
     ]
 )  # fmt: skip
