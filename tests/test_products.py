@@ -162,7 +162,7 @@ def test_some_columns_may_take_scales(backend: str) -> None:
         load(backend).matmul(a, b, beside=beside._replace(right_scale=np.ones((2, 1), np.float32)), accumulator=product)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(case=cases())
 def test_every_backend_gives_the_definition(case: Case) -> None:
     compare(case, BACKENDS)
