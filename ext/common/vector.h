@@ -84,7 +84,7 @@ INLINE __m256i first_lanes(int64_t n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 INLINE Floats vector_load_first(const float *p, int64_t n) { return _mm256_maskload_ps(p, first_lanes(n)); }
-/* In pieces, because AMD's processors take about 40 cycles for a masked store. */
+/* In pieces, because a masked store is slow on AMD's processors. */
 INLINE void vector_store_first(float *p, Floats a, int64_t n) {
     __m128 piece = _mm256_castps256_ps128(a);
     if (n >= WIDTH) {

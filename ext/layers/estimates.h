@@ -4,7 +4,7 @@
  * the same float32 number, so does the result. Otherwise a block is computed again by functions.h, which happens about
  * once in 200 blocks. The bits are therefore those of functions.h, and nothing here is a part of their definition.
  *
- * The polynomials are minimax fits: EXP_FIT of exp(r) for |r| <= log(2) / 2 (relative error 2^-40.2), and TAIL_FIT of
+ * The polynomials are minimax fits: in exp_near of exp(r) for |r| <= log(2) / 2 (relative error 2^-40.2), in tail_near of
  * exp(m*m/2) erfc(m / sqrt(2)) / (2t) in t = 1 / (1 + m / 4) for 0 <= m <= 8 (2^-39.7). Both are summed as even and odd
  * powers, two short chains in place of a long one. RELATIVE covers both, the roundings here and those of functions.h. */
 #ifndef MPSIM_ESTIMATES_H
