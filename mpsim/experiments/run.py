@@ -193,8 +193,8 @@ def has_diverged(last: Row, classes: int) -> bool:
     """Returns whether a run has diverged.
 
     It has if a master or a running statistic is not finite, if every step of the last epoch was skipped, or if the
-    training accuracy is less than twice that of guessing. Of fewer than ten classes, where twice may be everything, it
-    is less than a ninth of the way from guessing to 1, which is twice for ten classes.
+    training accuracy is less than twice that of guessing. Of few classes, where twice may be everything, the limit is a
+    ninth of the way from guessing to 1, which is twice for ten classes.
 
     >>> has_diverged({"finite": True, "steps": 9, "skipped_steps": 0, "train_accuracy": 0.12}, classes=10)
     True
@@ -202,7 +202,8 @@ def has_diverged(last: Row, classes: int) -> bool:
     False
     """
     all_skipped = last["skipped_steps"] == last["steps"]
-    least = 2 / classes if classes >= 10 else 1 / classes + (1 - 1 / classes) / 9
+    guessing = 1 / classes
+    least = min(2 * guessing, guessing + (1 - guessing) / 9)
     return not last["finite"] or all_skipped or last["train_accuracy"] < least
 
 
