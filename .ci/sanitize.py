@@ -230,7 +230,7 @@ def run_step(name: str, folder: Path) -> None:
 def main(names: Sequence[str]) -> None:
     """Runs the named steps, or all but the quick one."""
     if unknown := set(names) - set(STEPS):
-        sys.exit(f"sanitize: there is no step {', '.join(sorted(unknown))}; expected {', '.join(STEPS)}")
+        sys.exit(f"sanitize: unknown step {', '.join(sorted(unknown))}; expected {', '.join(STEPS)}")
     if not sys.platform.startswith("linux"):
         sys.exit("sanitize: only for Linux and GCC")
     for name in names or ("memory", "threads"):

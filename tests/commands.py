@@ -9,7 +9,7 @@ import pytest
 from mpsim.cli import main
 
 TINY = ["--width", "0.0625", "--epochs", "1", "--batch", "479", "--data", "digits"]
-#: What each command gets besides the option that is tried; {} is a folder of its own.
+#: What each command gets besides the option that is tried; {} is a separate folder.
 ARGUMENTS = {
     "round": ["1.5", "--format", "bfloat16", "--backend", "reference"],
     "plan": ["small_cnn", "--width", "0.0625", "--batch", "8"],

@@ -63,10 +63,11 @@ def test_constants_of_modules_do_not_depend_on_it(tmp_path: Path, monkeypatch: p
         after = environment.enter_float_environment()
     finally:
         environment.leave_float_environment(DEFAULT)
+        vars(mpsim).pop("constant_of_mpsim", None)
+        for name in ("mpsim.constant_of_mpsim", "constant_of_others"):
+            sys.modules.pop(name, None)
     assert list(map(float.hex, found)) == ["0x1.0000000000000p-52", "0x1.0000000000001p-52"]
     assert after & ~environment.FLAGS == up & ~environment.FLAGS
-    for name in ("mpsim.constant_of_mpsim", "constant_of_others"):
-        del sys.modules[name]
 
 
 def numbers_of_a_child(backend: str, fork_again: bool) -> None:

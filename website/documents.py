@@ -30,7 +30,7 @@ class Block(NamedTuple):
 
 
 class Section(NamedTuple):
-    """The text below a heading of the second level, which is run in a folder of its own."""
+    """The text below a heading of the second level, which is run in a separate folder."""
 
     document: str
     title: str

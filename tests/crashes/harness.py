@@ -1,6 +1,6 @@
 """Interrupts work.py at every place where it writes, and compares what it then goes on to with undisturbed work.
 
-    python tests/crashes/harness.py [--kills 500] [--torn 100] [--power 100] [--errors 100] [--full 20] [--commands 10]
+    python tests/crashes/harness.py [--kills N] [--torn N] [--power N] ...
 
 After each interruption nothing that work.py had reported as stored may be missing, no file may be damaged, and the work
 that goes on must end with the same rows, checkpoints and bits. `nox -s crash` runs this. faults.c, which the C compiler
@@ -39,7 +39,7 @@ class End(NamedTuple):
     """How a process ended: its status, what it reported, and the calls and bytes that it wrote."""
 
     status: int
-    told: dict[str, int]
+    reported: dict[str, int]
     error: str
 
 
@@ -52,7 +52,7 @@ def build(folder: Path) -> Path:
 
 
 class Harness:
-    """The trials, each in a folder of its own."""
+    """The trials, each in a separate folder."""
 
     def __init__(self, place: Path, seed: int) -> None:
         import work
@@ -73,8 +73,8 @@ class Harness:
             if end.status:
                 raise Failed(f"undisturbed work failed: {end}")
             self.wanted = work.contents(folder)
-            if not end.told or work.stored(folder) != end.told:
-                raise Failed(f"undisturbed work reported {end.told}")
+            if not end.reported or work.stored(folder) != end.reported:
+                raise Failed(f"undisturbed work reported {end.reported}")
         with self.folder() as folder:
             self.go_on(folder)  # the same again, in another folder
 
@@ -113,9 +113,9 @@ class Harness:
         with os.fdopen(reading) as file:
             lines = file.read().splitlines()
         _, status = os.waitpid(child, 0)
-        told = {name: int(epochs) for name, _, epochs in (line.partition(" ") for line in lines) if name != "error"}
+        reported = {name: int(epochs) for name, _, epochs in (line.partition(" ") for line in lines) if name != "error"}
         errors = [line for line in lines if line.startswith("error ")]
-        return End(os.waitstatus_to_exitcode(status), told, " ".join(errors))
+        return End(os.waitstatus_to_exitcode(status), reported, " ".join(errors))
 
     def disturbed(self, folder: Path, kind: int, at: int, error: int = 0) -> End:
         """Works with a fault."""
@@ -129,12 +129,12 @@ class Harness:
             end = self.end(*self.start(folder, TRACE, trace=file.fileno()))
             file.seek(0)
             trace = read_trace(file.read())
-        return end, end.told.pop("calls"), end.told.pop("bytes"), trace
+        return end, end.reported.pop("calls"), end.reported.pop("bytes"), trace
 
-    def check_kept(self, folder: Path, told: dict[str, int]) -> None:
+    def check_kept(self, folder: Path, reported: dict[str, int]) -> None:
         """Raises Failed if something that was reported as stored is not there."""
         kept = self.work.stored(folder)
-        missing = {name: epochs for name, epochs in told.items() if kept.get(name, 0) < epochs}
+        missing = {name: epochs for name, epochs in reported.items() if kept.get(name, 0) < epochs}
         if missing:
             raise Failed(f"lost: {missing} were stored, {kept} are there")
 
@@ -157,11 +157,11 @@ class Harness:
 
     def twice(self, folder: Path, end: End) -> None:
         """Checks what is kept, kills the process that goes on in some trials, and goes on."""
-        self.check_kept(folder, end.told)
+        self.check_kept(folder, end.reported)
         if self.chance.random() < 0.25:
             again = self.disturbed(folder, KILL, self.chance.randrange(self.calls))
             self.note("killed again", again, {0, -signal.SIGKILL})
-            self.check_kept(folder, again.told)
+            self.check_kept(folder, again.reported)
         self.go_on(folder)
 
 
@@ -199,15 +199,15 @@ def lose_power(harness: Harness, number: int, count: int) -> None:
 
     top = harness.trace[0].path.rpartition("/")[0]
     with harness.folder() as folder:
-        disk, told = Disk(top), dict[str, int]()
+        disk, reported = Disk(top), dict[str, int]()
         for call in harness.trace[: (number + 1) * len(harness.trace) // count]:
             disk.run(call)
             if call.what == "mark":
                 name, _, epochs = call.path.partition(" ")
-                told[name] = int(epochs)
+                reported[name] = int(epochs)
         disk.leave(folder, harness.chance)
         harness.ends["power: lost"] += 1
-        harness.twice(folder, End(0, told, ""))
+        harness.twice(folder, End(0, reported, ""))
 
 
 def fail(harness: Harness, number: int, count: int) -> None:

@@ -84,7 +84,7 @@ def readers(seconds: float, seed: int, folder: Path) -> Iterator[str | int]:
                     right = corpus[generator.integers(len(corpus))] if generator.integers(2) else contents[reader.name]
                     try:
                         damaged = reader.damages[number % len(reader.damages)](right, generator)
-                    except Exception:  # a file of the corpus that is no longer a zip, or JSON
+                    except Exception:  # a file of the corpus is no longer a zip, or JSON
                         damaged = reader.damages[number % len(reader.damages)](contents[reader.name], generator)
                     outcome = read_damaged(reader, damaged, place)
                     if outcome.escaped:
@@ -101,7 +101,7 @@ def kind_of(outcome: Outcome) -> str:
 
 
 def coverage(seconds: float, seed: int, folder: Path) -> Iterator[str]:
-    """atheris on three readers, those of the seed, each in a process of its own that libFuzzer ends."""
+    """atheris on three readers, those of the seed, each in a separate process that libFuzzer ends."""
     import atheris
 
     chosen = [READERS[(3 * seed + i) % len(READERS)] for i in range(3)]

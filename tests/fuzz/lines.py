@@ -108,7 +108,7 @@ def stopped_in_time() -> Iterator[None]:
 
 
 def command_lines(data: st.DataObject) -> None:
-    """Runs one command in a folder of its own."""
+    """Runs one command in a separate folder."""
     line = data.draw(lines(), label="command line")
     before = Path.cwd()
     template()

@@ -137,7 +137,6 @@ def codes(data: st.DataObject) -> None:
         few = pool(draw, format, dtype)
         words = random_words(few.size, draw(st.integers(0, 1 << 32), label="words"))
         rows, _ = defined(few, format, policy, words)
-    wanted: list[int] | None = None
     kept = [i for i, row in enumerate(rows.tolist()) if _has_code(row, format)]
     threads, state, place = draw(THREADS), draw(states(), label="state"), draw(st.integers(-1, 5), label="place")
     any_codes = draw(st.lists(st.integers(0, 2**format.bits - 1), min_size=1, max_size=POOL), label="codes")

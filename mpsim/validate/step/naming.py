@@ -80,7 +80,7 @@ def matched(theirs: TensorFile, ours: TensorFile) -> Named:
     A tensor gets a name of ours if it is equal in every bit, or if each of the two is the nearest of the other and
     every other is ``APART`` times as far. Where several of ours are equal in every bit, as many equal ones of theirs
     get their names. A matrix (N, K) that gets no name so is compared with ours of shape (K, N), N != K: of square
-    matrices another layout could not be told from a defect. Whatever else there is has a note, and no name.
+    matrices another layout could not be told from a defect. Every other tensor has a note, and no name.
     """
     strangers = [
         name for name, array in theirs.tensors.items()
