@@ -1,6 +1,7 @@
 /* Convolution and its gradient by the input: each group is a correlation, computed with images or with positions as the
  * lanes of vectors. */
 #include "contraction/convolution.h"
+#include "contraction/dense.h"
 
 #include <stdlib.h>
 

@@ -31,13 +31,6 @@ static void pack_tile(const LeftMatrix *left, int64_t tile, const float *source,
     }
 }
 
-void pack_left(LeftMatrix *left, int64_t rows, int64_t depth, const float *source, int64_t row_stride,
-               const int64_t *k_offset) {
-    *left = (LeftMatrix){left->packed, rows, depth, (rows + TILE_ROWS - 1) / TILE_ROWS};
-    int neighbours = are_neighbours(k_offset, depth);
-    for (int64_t tile = 0; tile < left->tiles; tile++) pack_tile(left, tile, source, row_stride, k_offset, neighbours);
-}
-
 int make_left(LeftMatrix *left, int64_t rows, int64_t depth, const float *source, int64_t row_stride,
               const int64_t *k_offset, int threads) {
     *left = (LeftMatrix){scratch_floats((size_t)rows * depth), rows, depth, (rows + TILE_ROWS - 1) / TILE_ROWS};

@@ -36,8 +36,6 @@ typedef struct {
 #define tile_start(left, tile) ((tile) * (left)->rows / (left)->tiles)
 
 #define make_left KERNEL(make_left)
-#define pack_left KERNEL(pack_left)
-#define multiply_many KERNEL(multiply_many)
 #define multiply_panels KERNEL(multiply_panels)
 #define transpose KERNEL(transpose)
 #define scratch_floats KERNEL(scratch_floats)
@@ -45,20 +43,10 @@ typedef struct {
 /* Packs element (m, k) from source[m * row_stride + k_offset[k]]. Returns 0, or -1 without memory. */
 int make_left(LeftMatrix *left, int64_t rows, int64_t depth, const float *source, int64_t row_stride,
               const int64_t *k_offset, int threads);
-/* The same into left->packed, for which there is memory, on the calling thread. */
-void pack_left(LeftMatrix *left, int64_t rows, int64_t depth, const float *source, int64_t row_stride,
-               const int64_t *k_offset);
-/* c[g] (M, N) = op(a[g]) (M, K) op(b[g]) (K, N) for g < count; not empty. Each product is computed by one thread. */
-int multiply_many(const float *a, const float *b, float *c, int64_t count, int64_t rows, int64_t columns, int64_t depth,
-                  int transpose_a, int transpose_b, int threads);
 /* Adds left * right over `count` steps of a chunk, in their order, to the totals of every row and `panel_count` panels.
  * The first chunk becomes the total. After the last chunk bias[row] (unless NULL) is added. */
 void multiply_panels(const LeftMatrix *left, int64_t chunk, const Panel *panels, int64_t panel_count, const Step *steps,
                      int64_t count, const float *bias);
-/* Fills the steps of a chunk whose right operand is packed in rows of PANEL floats. */
-static inline void packed_steps(Step *steps) {
-    for (int64_t k = 0; k < CHUNK; k++) steps[k] = (Step){k, k * PANEL};
-}
 /* Sets target[c * target_stride + r] to source[r * source_stride + c] for r < rows, c < columns. */
 void transpose(float *target, int64_t target_stride, const float *source, int64_t source_stride, int64_t rows,
                int64_t columns);

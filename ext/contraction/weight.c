@@ -9,6 +9,7 @@
  * that read x. The sum can then be -0 where the definition gives +0 (convolution.h), so every -0 is computed again in
  * full. */
 #include "contraction/convolution.h"
+#include "contraction/dense.h"
 
 #include <math.h>
 #include <stdlib.h>

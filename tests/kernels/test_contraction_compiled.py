@@ -99,15 +99,23 @@ def test_groups_that_are_products(variant: str, case: Convolution, special: bool
             assert_same(actual, wanted)
 
 
-@pytest.mark.parametrize(
-    "rows, columns, length", ((3, 1100, 300), (1100, 3, 300), (27, 33, 257), (64, 64, 600), (1, 16, 9))
-)
-def test_matmul_of_many_panels(variant: str, rows: int, columns: int, length: int) -> None:
-    a, b, bias = draw("wide", (rows, length), 1), draw("wide", (length, columns), 2), draw("normal", (columns,), 3)
+#: Few rows or columns; an edge of chunks and tiles; operands that are packed; rows that are divided among threads.
+PANELS = (
+    (3, 1100, 300), (1100, 3, 300), (90, 13, 20), (27, 33, 257), (64, 64, 600), (1, 16, 9), (31, 140, 261),
+    (260, 40, 258),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["wide", "normal"])
+@pytest.mark.parametrize("rows, columns, length", PANELS)
+def test_matmul_of_many_panels(variant: str, rows: int, columns: int, length: int, kind: str) -> None:
+    a, b, bias = draw(kind, (rows, length), 1), draw(kind, (length, columns), 2), draw("normal", (columns,), 3)
     expected = reference.matmul(a, b, bias=bias)
     across, down = np.ascontiguousarray(a.T), np.ascontiguousarray(b.T)
     for threads in (1, 2, 3):
         assert_same(compiled.matmul(a, b, bias=bias, threads=threads), expected)
+        assert_same(compiled.matmul(across, b, True, False, bias, threads=threads), expected)
+        assert_same(compiled.matmul(a, down, False, True, bias, threads=threads), expected)
         assert_same(compiled.matmul(across, down, True, True, bias, threads=threads), expected)
 
 
