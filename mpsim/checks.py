@@ -32,6 +32,8 @@ MOST_BATCH = 1 << 24
 MOST_WIDTH = 1024
 #: The largest numbers of classes and of passes over the data (a random stream counts passes in 32 bits).
 MOST_CLASSES, MOST_EPOCHS = 1 << 20, (1 << 32) - 1
+#: The longest time limit in seconds, a month.
+MOST_SECONDS = 30 * 86400.0
 #: The largest finite float32.
 FLOAT32_LARGEST = (2 - 2.0**-23) * 2.0**127
 
@@ -153,6 +155,16 @@ def classes(name: str, value: object) -> int:
 def epochs(name: str, value: object) -> int:
     """Checks and returns a number of passes over the data."""
     return whole(name, value, least=1, most=MOST_EPOCHS)
+
+
+def timeout(value: object) -> float:
+    """Checks a time limit in seconds."""
+    return real("timeout", value, above=0, most=MOST_SECONDS, what="a number of seconds")
+
+
+def time_limit(value: object) -> float | None:
+    """Checks a time limit in seconds, or None for no limit."""
+    return None if value is None else timeout(value)
 
 
 def threads(value: object) -> int:

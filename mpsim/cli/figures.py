@@ -13,7 +13,7 @@ from mpsim import checks
 from mpsim.cli.options import help_of, takes
 from mpsim.cli.output import JsonFlag, parse_numbers, print_json, print_table
 from mpsim.cli.paths import check_data, check_output, check_results
-from mpsim.cli.progress import Backend, Folder, Outcome, Processes, Threads, note, run_jobs
+from mpsim.cli.progress import Backend, Folder, Outcome, Processes, Threads, Timeout, note, run_jobs
 from mpsim.errors import UsageError
 from mpsim.experiments.keeping import keeping_contents, keys_of
 from mpsim.experiments.results import FILE_NAME, Results
@@ -65,6 +65,7 @@ def figure(
     processes: Processes = None,
     threads: Threads = None,
     backend: Backend = DEFAULT_BACKEND,
+    timeout: Timeout = None,
     results: Folder = Path("results"),
     csv: Annotated[Path | None, typer.Option(help="Also write the runs to this CSV file.")] = None,
     json: JsonFlag = False,
@@ -83,18 +84,19 @@ def figure(
 
     processes = checks.processes(processes)
     checks.threads(threads)
+    checks.time_limit(timeout)
     options = changes.arguments()
     chosen = {number: panels(number, scale, **options) for number in numbers}
     jobs = list(dict.fromkeys(job for each in chosen.values() for panel in each for job in panel.jobs))
     check_output(csv, "--csv")
     check_results(results)
-    check_data(jobs)
+    check_data(jobs, timeout)
     load(backend)
-    trained = trained_apart(jobs)
+    trained = trained_apart(jobs, timeout)
     if dry_run:
         _list_missing(list(dict.fromkeys(trained.values())), results, processes, threads, backend, json)
         return
-    outcome = run_jobs(jobs, trained, results, processes, threads, backend)
+    outcome = run_jobs(jobs, trained, results, processes, threads, backend, timeout)
     names = {number: _name(number, scale, options, [job.key for job in jobs]) for number in chosen}
     _show({names[number]: (number, chosen[number]) for number in chosen}, jobs, outcome, results, csv, json)
 

@@ -79,11 +79,11 @@ def read_plan(path: Path, option: str) -> Plan:
         raise UsageError(f"{option} {path}: {what}; give a plan's JSON file (from 'mpsim plan --json')") from error
 
 
-def check_data(jobs: Iterable[RunSettings]) -> None:
-    """Checks that the data of the jobs exist. An OSError names the option."""
+def check_data(jobs: Iterable[RunSettings], timeout: float | None = None) -> None:
+    """Checks that the data of the jobs exist. An OSError names the option. ``timeout``: as for ``contents_apart``."""
     for job in {job.source: job for job in jobs}.values():
         with data_errors(job.data_path):
-            contents_apart(job)
+            contents_apart(job, timeout)
 
 
 @contextmanager

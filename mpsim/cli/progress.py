@@ -19,6 +19,9 @@ Folder = Annotated[Path, typer.Option("--results", help="Folder of the results f
 Backend = Annotated[str, typer.Option(help="reference, numba, compiled, cuda or cuda:1; results do not depend on it.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of a run; default: all cores (1 with --processes > 1).")]
 Processes = Annotated[int | None, typer.Option(help="Runs at the same time; default: one per core.")]
+Timeout = Annotated[
+    float | None, typer.Option(help="Seconds that a run may take before it is ended and failed; default: no limit.")
+]
 
 
 class Progress:
@@ -108,10 +111,11 @@ def run_jobs(
     processes: int,
     threads: int | None,
     backend: str,
+    timeout: float | None = None,
 ) -> Outcome:
     """Runs the jobs that the folder lacks, with progress bars, and prints how many were already stored.
 
-    ``trained`` is the result of ``trained_as(jobs)``.
+    ``trained`` is the result of ``trained_as(jobs)``. ``timeout``: as for ``sweep``.
     """
     from mpsim.experiments.sweep import sweep
 
@@ -121,7 +125,7 @@ def run_jobs(
         with Progress(keys, opened) as bars:
             rows = sweep(
                 jobs, opened, processes=processes, backend=backend, threads=threads, on_progress=bars.update,
-                trained=trained, isolated=any(job.runs_files for job in jobs),
+                trained=trained, isolated=any(job.runs_files for job in jobs), timeout=timeout,
             )  # fmt: skip
         equal = f", {len(jobs) - len(keys)} equal to another of them" if len(keys) < len(jobs) else ""
         again = "" if stored < len(keys) else "; another --results folder trains again"

@@ -17,7 +17,7 @@ from mpsim.cli.figures import draw_memory_accuracy
 from mpsim.cli.options import takes_settings
 from mpsim.cli.output import JsonFlag, parse_numbers, print_json, print_table, write_json
 from mpsim.cli.paths import check_data, check_output, check_results, read_plan
-from mpsim.cli.progress import Backend, Folder, Processes, Progress, Threads, kept_when_stopped, note, run_jobs
+from mpsim.cli.progress import Backend, Folder, Processes, Progress, Threads, Timeout, kept_when_stopped, note, run_jobs
 from mpsim.errors import UsageError
 from mpsim.experiments.results import Results
 from mpsim.experiments.settings import RunSettings
@@ -55,6 +55,7 @@ def sweep(
     processes: Processes = None,
     threads: Threads = None,
     backend: Backend = DEFAULT_BACKEND,
+    timeout: Timeout = None,
     results: Folder = Path("results"),
     json: Annotated[Path | None, typer.Option(help="Also write the runs to this JSON file.")] = None,
 ) -> None:
@@ -63,6 +64,7 @@ def sweep(
 
     processes = checks.processes(processes)
     checks.threads(threads)
+    checks.time_limit(timeout)
     jobs = experiment.plan_sweep(
         settings,
         levels=levels or experiment.LEVELS,
@@ -71,11 +73,11 @@ def sweep(
     )
     check_output(json, "--json")
     check_results(results)
-    check_data(jobs)
+    check_data(jobs, timeout)
     load(backend)
-    trained = experiment.trained_apart(jobs)
+    trained = experiment.trained_apart(jobs, timeout)
     try:
-        rows = run_jobs(jobs, trained, results, processes, threads, backend).rows
+        rows = run_jobs(jobs, trained, results, processes, threads, backend, timeout).rows
     except experiment.RunsFailed as failed:
         _show_runs(failed.rows, json)
         raise
@@ -96,6 +98,7 @@ def train(
         int, typer.Option(help="Threads that load batches in advance; results do not depend on it.")
     ] = 1,
     backend: Backend = DEFAULT_BACKEND,
+    timeout: Timeout = None,
     results: Folder = Path("results"),
     save: Annotated[Path | None, typer.Option(help="File for the trained state (Trainer.load reads it).")] = None,
     json: JsonFlag = False,
@@ -105,6 +108,7 @@ def train(
     from mpsim.experiments.workers import run_alone
 
     checks.threads(threads)
+    checks.time_limit(timeout)
     checks.whole("workers", workers, most=checks.MOST_THREADS)
     if plan is not None:
         if beside := command.options_given("scheme", "ratio", "k", "plan_seed", "levels"):
@@ -116,7 +120,7 @@ def train(
             note(f"{plan} is for batch {batches}")
     check_output(save, "--save")
     check_results(results)
-    check_data([settings])
+    check_data([settings], timeout)
     with kept_when_stopped(results), Results.in_folder(results) as opened:
         key = settings.key
         stored = _note_what_is_stored(opened, key, settings.epochs, save)
@@ -130,8 +134,8 @@ def train(
                 progress.update(opened.epochs_done())
 
             try:
-                if settings.runs_files:
-                    result = run_alone(settings, opened, on_poll=tell, **options)
+                if settings.runs_files or timeout is not None:
+                    result = run_alone(settings, opened, on_poll=tell, timeout=timeout, **options)
                 else:
                     result = run(settings, opened, on_epoch=tell, **options)
             except PlanMismatch as error:

@@ -39,11 +39,13 @@ class Child:
         theirs.close()
         printing.close()
         self._last = b""
+        self._asked = 0.0
         self._reader = threading.Thread(target=self._pass_on, daemon=True)
         self._reader.start()
 
     def ask(self, function: Callable[..., object], *arguments: object) -> None:
         """Lets the process call a function of a module. The result is that of ``answer``."""
+        self._asked = time.monotonic()
         try:
             self._calls.send((function, arguments))
         except OSError:  # it has ended, which answer reports
@@ -53,9 +55,25 @@ class Child:
         """Returns whether ``answer`` returns at once, because there is an answer or the process has ended."""
         return self._calls.poll() or self._process.exitcode is not None
 
-    def answer(self, on_poll: Callable[[], None] | None = None) -> object:
-        """Waits for the result. ``on_poll`` is called meanwhile. Raises what the function raised, or WorkerError."""
+    def is_late(self, timeout: float | None) -> bool:
+        """Returns whether the call has taken more than ``timeout`` seconds, if that is not None."""
+        return timeout is not None and time.monotonic() - self._asked > timeout
+
+    def answer(self, on_poll: Callable[[], None] | None = None, timeout: float | None = None) -> object:
+        """Waits for the result.
+
+        Args:
+            on_poll: Called regularly while the process runs.
+            timeout: The seconds that the call may take. A process that takes longer is ended.
+
+        Raises:
+            WorkerError: The process ended, or took too long.
+            Exception: What the function raised.
+        """
         while not self.is_ready():
+            if self.is_late(timeout):
+                self.close()
+                raise WorkerError(f"its process did not end within {timeout:g} s and was ended; --timeout allows more")
             wait_for([self])
             if on_poll is not None:
                 on_poll()
@@ -109,11 +127,20 @@ def wait_for(children: list[Child]) -> None:
     wait([place for child in children for place in (child._calls, child._process.sentinel)], timeout=POLL)
 
 
-def call(function: Callable[..., object], *arguments: object, on_poll: Callable[[], None] | None = None) -> object:
+def call(
+    function: Callable[..., object],
+    *arguments: object,
+    on_poll: Callable[[], None] | None = None,
+    timeout: float | None = None,
+) -> object:
     """Returns the result of a function of a module, called in a new process.
 
+    Args:
+        function, arguments: What to call.
+        on_poll, timeout: As for ``Child.answer``.
+
     Raises:
-        WorkerError: The process ended or was killed.
+        WorkerError: The process ended, was killed, or took too long.
         Exception: What the function raised.
 
     >>> call(int, "7f", 16)
@@ -122,7 +149,7 @@ def call(function: Callable[..., object], *arguments: object, on_poll: Callable[
     child = Child()
     try:
         child.ask(function, *arguments)
-        return child.answer(on_poll)
+        return child.answer(on_poll, timeout)
     finally:
         child.close()
 

@@ -40,26 +40,30 @@ def keeping_contents() -> Callable[[RunSettings], Contents]:
     return contents
 
 
-def contents_apart(settings: RunSettings) -> Contents:
+def contents_apart(settings: RunSettings, timeout: float | None = None) -> Contents:
     """Returns ``settings.contents()``. A function that returns data is called in a new process.
 
     This process remembers the digest, so that it need not call the function either.
 
+    Args:
+        settings: The settings whose data are read.
+        timeout: The seconds that the process may take.
+
     Raises:
-        WorkerError: The process died.
+        WorkerError: The process died or took too long.
         ValueError, OSError: As for ``RunSettings.contents``.
     """
     if not is_function(settings.data_path):
         return settings.contents()
     try:
-        return taught(_contents, settings)
+        return taught(_contents, settings, timeout=timeout)
     except WorkerError as error:
         raise WorkerError(f"{settings.data_path} cannot be read: {error}") from error
 
 
-def taught(function: Callable[..., object], *arguments: object) -> Any:
+def taught(function: Callable[..., object], *arguments: object, timeout: float | None = None) -> Any:
     """Returns the result of a function of a module, called in a new process, and learns digests of data from it."""
-    answer: Any = call(_with_digests, function, *arguments)
+    answer: Any = call(_with_digests, function, *arguments, timeout=timeout)
     result, digests = answer
     remembered.learn(digests)
     return result

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import NoReturn
 
 from mpsim import checks
 from mpsim.experiments import workers
@@ -99,6 +98,7 @@ def sweep(
     on_progress: Callable[[dict[str, int]], None] | None = None,
     trained: Mapping[RunSettings, RunSettings] | None = None,
     isolated: bool = False,
+    timeout: float | None = None,
 ) -> list[Fields]:
     """Runs the jobs that are not stored yet, and returns the results of all jobs in order.
 
@@ -112,7 +112,8 @@ def sweep(
         threads: The number of threads of a run. The default is one thread in each of several processes.
         on_progress: Called with the number of stored epochs of each run whenever epochs are finished.
         trained: The result of ``trained_as(jobs)``, if it is already known.
-        isolated: Runs execute in new processes also if ``processes`` is 1.
+        isolated: Runs execute in new processes also if ``processes`` is 1. They do so with a ``timeout`` too.
+        timeout: The seconds that a run may take before it is ended and counts as failed. Its stored epochs stay.
 
     Raises:
         ValueError: Settings do not match (checked before anything runs).
@@ -120,8 +121,9 @@ def sweep(
         RunsFailed: Runs in new processes failed. It is raised after all other runs have ended.
     """
     checks.processes(processes)
+    isolated |= checks.time_limit(timeout) is not None
     if trained is None:
-        trained = trained_apart(jobs) if isolated else trained_as(jobs)
+        trained = trained_apart(jobs, timeout) if isolated else trained_as(jobs)
     contents = keeping_contents()
     described = {job: labels(job, contents(job)) for job in jobs}
     keys = {job: described[job]["key"] for job in dict.fromkeys(trained.values())}
@@ -136,22 +138,22 @@ def sweep(
     if isolated or several:
         threads = threads or (1 if several else None)
         failures = workers.run_all(
-            missing, results.path, processes=processes, backend=backend, threads=threads, on_poll=tell
+            missing, results.path, processes=processes, backend=backend, threads=threads, on_poll=tell, timeout=timeout
         )
     else:
         load = keeping_data()
         for job, key in missing.items():
             run(job, results, backend=backend, threads=threads, on_epoch=tell, load=load, key=key)
     tell()
-    rows = [
-        _result(described[job], keys[first], results, failures.get(first)) for job in jobs for first in [trained[job]]
-    ]
-    if failures:
-        _raise_failures(failures, len(missing), rows)
+    rows = [_result(described[job], keys[trained[job]], results, failures.get(trained[job])) for job in jobs]
+    _raise_failures(failures, len(missing), rows)
     return rows
 
 
-def _raise_failures(failures: Mapping[RunSettings, str], runs: int, rows: list[Fields]) -> NoReturn:
+def _raise_failures(failures: Mapping[RunSettings, str], runs: int, rows: list[Fields]) -> None:
+    """Raises RunsFailed if there are failures."""
+    if not failures:
+        return
     named = [f"{job.label}, seed {job.seed}: {why}" for job, why in failures.items()]
     more = f"; and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
     raise RunsFailed(
@@ -171,17 +173,21 @@ def _result(row: Row, key: str, results: Results, failure: str | None) -> Fields
     return {**result, **row} | ({} if row["key"] == key else {"trained_as": key})
 
 
-def trained_apart(jobs: Sequence[RunSettings]) -> Mapping[RunSettings, RunSettings]:
+def trained_apart(jobs: Sequence[RunSettings], timeout: float | None = None) -> Mapping[RunSettings, RunSettings]:
     """Returns ``trained_as(jobs)``, computed in a new process if it executes a user's file.
 
+    Args:
+        jobs: The settings of the runs.
+        timeout: The seconds that the process may take.
+
     Raises:
-        WorkerError: The process died.
+        WorkerError: The process died or took too long.
         ValueError: A job cannot be set up.
     """
     if not any(job.runs_files for job in jobs):
         return trained_as(jobs)
     try:
-        return taught(_set_up, list(jobs))
+        return taught(_set_up, list(jobs), timeout=timeout)
     except workers.WorkerError as error:
         files = "; ".join(dict.fromkeys(f"{job.model_name} on {job.data}" for job in jobs if job.runs_files))
         raise workers.WorkerError(f"{files} cannot be set up: {error}") from error

@@ -36,6 +36,7 @@ def run_all(
     backend: str,
     threads: int | None,
     on_poll: Callable[[], None],
+    timeout: float | None = None,
 ) -> dict[RunSettings, str]:
     """Runs jobs in new processes.
 
@@ -48,6 +49,7 @@ def run_all(
         backend: The backend of each run.
         threads: The number of threads of each process.
         on_poll: Called regularly while the processes run.
+        timeout: The seconds that a run may take. One that takes longer is ended, and its stored epochs stay.
 
     Returns:
         Why runs failed, for those that did.
@@ -67,10 +69,10 @@ def run_all(
                 child.ask(_train, job, str(path), {"backend": backend, "threads": threads, "key": key})
             wait_for(list(busy))
             on_poll()
-            for child in [child for child in busy if child.is_ready()]:
+            for child in [child for child in busy if child.is_ready() or child.is_late(timeout)]:
                 job = busy[child]
                 try:
-                    child.answer()
+                    child.answer(timeout=timeout)
                 except SHARED:
                     raise
                 except Exception as error:
@@ -86,19 +88,27 @@ def run_all(
     return failures
 
 
-def run_alone(settings: RunSettings, results: Results, *, on_poll: Callable[[], None], **options: object) -> Fields:
+def run_alone(
+    settings: RunSettings,
+    results: Results,
+    *,
+    on_poll: Callable[[], None],
+    timeout: float | None = None,
+    **options: object,
+) -> Fields:
     """Runs one job in a new process.
 
     Args:
         settings, results, options: As for ``run``.
         on_poll: Called regularly while the process runs.
+        timeout: The seconds that the run may take.
 
     Raises:
-        WorkerError: The process died, or the run failed with an error that is not mpsim's.
+        WorkerError: The process died or took too long, or the run failed with an error that is not mpsim's.
         Exception: As for ``run``.
     """
     try:
-        result: Any = call(_train, settings, str(results.path), options, on_poll=on_poll)
+        result: Any = call(_train, settings, str(results.path), options, on_poll=on_poll, timeout=timeout)
     except WorkerError as error:
         raise WorkerError(f"the run of {settings.model_name} on {settings.data} failed: {error}") from error
     return result

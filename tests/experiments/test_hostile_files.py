@@ -190,6 +190,73 @@ def test_ctrl_c_ends_a_run_that_loops(tmp_path: Path) -> None:
     assert len(looping) == 2 and not any(map(runs, looping))
 
 
+def test_a_run_that_loops_is_ended_and_may_go_on(tmp_path: Path, expected: list[str]) -> None:
+    """Seed 1 loops, the others end, and the next call trains seed 1 to the same parameters."""
+    sign, pids = tmp_path / "sign", tmp_path / "pids"
+    sign.touch()
+    way = (
+        f"if seed == 1 and os.path.exists({str(sign)!r}):\n        open({str(pids)!r}, 'w').write(str(os.getpid()))\n"
+        "        while True: signal.pause()"
+    )
+    jobs = seeds(network(tmp_path, way), 3)
+    options: dict[str, Any] = {"trained": {job: job for job in jobs}, "processes": 2, "timeout": 10, **BACKEND}
+    with Results.in_folder(tmp_path) as results:
+        began = time.monotonic()
+        with pytest.raises(RunsFailed, match="1 of 3 runs failed") as caught:
+            sweep(jobs, results, **options)
+        assert time.monotonic() - began < 30
+        assert digests(caught.value.rows) == [expected[0], None, expected[2]]
+        failed = caught.value.rows[1]["failed"]
+        assert failed == "its process did not end within 10 s and was ended; --timeout allows more"
+        assert not runs(int(pids.read_text()))
+        sign.unlink()
+        assert digests(sweep(jobs, results, **options)) == expected[:3]
+
+
+def test_epochs_of_a_run_that_is_ended_are_stored(tmp_path: Path) -> None:
+    """The process loops after it has stored an epoch."""
+    sign = tmp_path / "sign"
+    sign.touch()
+    way = (
+        "from mpsim.experiments.results import Results\n"
+        "    right = Results.add_epoch\n"
+        "    def add_epoch(*arguments):\n"
+        "        right(*arguments)\n"
+        f"        while os.path.exists({str(sign)!r}): signal.sigtimedwait([], 0.05)\n"
+        "    Results.add_epoch = add_epoch"
+    )
+    job = replace(seeds(network(tmp_path, way), 1)[0], epochs=3)
+    options: dict[str, Any] = {"trained": {job: job}, "timeout": 10, **BACKEND}
+    with Results.in_folder(tmp_path) as results:
+        with pytest.raises(RunsFailed, match="did not end within 10 s"):
+            sweep([job], results, **options)
+        (before,) = results.epochs_done().values()
+        assert before == 1
+        kept = results.history(job.key)
+        sign.unlink()
+        (row,) = sweep([job], results, **options)
+        assert "failed" not in row and results.history(job.key)[:before] == kept
+
+
+@pytest.mark.parametrize("sort", ["network", "data"])
+def test_what_loops_while_it_is_set_up_is_ended(tmp_path: Path, sort: str) -> None:
+    loop = "while True: signal.pause()"
+    (tmp_path / "data.py").write_text(f"import signal\n\ndef load():\n    {loop}\n")
+    model = network(tmp_path, loop) if sort == "network" else "small_cnn"
+    options = [] if sort == "network" else ["--data", f"{tmp_path / 'data.py'}:load", "--width", "0.0625"]
+    done = command(tmp_path, "sweep", "--model", model, *options, "--ratios", "0.5", "--timeout", "3")
+    said = own_words(done.stderr)
+    assert done.returncode == 1 and "its process did not end within 3 s and was ended; --timeout allows more" in said
+    assert ("cannot be set up" if sort == "network" else "cannot be read") in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("limit", [0, -1.0, float("nan"), 1e9, "1"])
+def test_time_limits_are_checked(tmp_path: Path, limit: Any) -> None:
+    words = "timeout must be a number of seconds"
+    with Results.in_folder(tmp_path) as results, pytest.raises((ValueError, TypeError), match=words):
+        sweep([], results, timeout=limit)
+
+
 def runs(pid: int) -> bool:
     """Whether a process runs. One that has ended, and that nobody asked about, does not."""
     try:

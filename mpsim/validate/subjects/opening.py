@@ -19,8 +19,6 @@ from mpsim.validate.subjects.native.shims import text_of
 from mpsim.validate.subjects.prototypes import prototype
 
 LIBRARIES = (".so", ".dylib", ".dll")
-#: The longest time limit, a month.
-MOST_SECONDS = 30 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Calling:
 
     def __post_init__(self) -> None:
         checks.named("arguments", self.arguments, ("numpy", "torch"))
-        checks.real("timeout", self.timeout, above=0, most=MOST_SECONDS, what="a number of seconds")
+        checks.timeout(self.timeout)
 
 
 def is_library(text: str) -> bool:
