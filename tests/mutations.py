@@ -99,7 +99,7 @@ def of_json(content: bytes, generator: np.random.Generator) -> bytes:
         if not nodes:
             break
         parent, key = nodes[generator.integers(len(nodes))]
-        action, other = generator.integers(4), _VALUES[generator.integers(len(_VALUES))]
+        action, other = generator.integers(4), copy.deepcopy(_VALUES[generator.integers(len(_VALUES))])
         if action == 0:
             del parent[key]  # type: ignore[attr-defined]
         elif action == 1 and isinstance(parent, dict):

@@ -6,16 +6,21 @@ those whose error is new. ``coverage`` is atheris (libFuzzer), which adds those 
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import mmap
 import os
 import re
 import resource
+import struct
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import FunctionType
+from typing import Any
 
 import numpy as np
 from readers import READERS, Outcome, Reader, read_damaged
@@ -27,6 +32,14 @@ MOST_MEMORY = 1 << 30
 MOST_BYTES = 1 << 16
 #: The most files in a corpus of ``readers``.
 MOST_FILES = 500
+#: What atheris instruments: modules that read files. Not those that Numba compiles.
+INSTRUMENTED = (
+    "mpsim.files", "mpsim.data", "mpsim.recording", "mpsim.experiments.results", "mpsim.validate", "mpsim.vectors",
+    "mpsim.products", "mpsim.assignment", "mpsim.weights", "mpsim.training.checkpoint", "mpsim.formats", "json",
+    "zipfile", "tarfile",
+)  # fmt: skip
+#: A number in memory that two processes share.
+COUNT = struct.Struct("q")
 #: What no file may make a reader do.
 FORBIDDEN = ("os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Popen", "socket.connect")
 
@@ -100,19 +113,26 @@ def kind_of(outcome: Outcome) -> str:
     return re.sub(r"\d+|'[^']*'|\"[^\"]*\"", "", outcome.said)[-120:]
 
 
-def coverage(seconds: float, seed: int, folder: Path) -> Iterator[str]:
-    """atheris on three readers, those of the seed, each in a separate process that libFuzzer ends."""
+def coverage(seconds: float, seed: int, folder: Path) -> Iterator[str | int]:
+    """atheris on three readers, those of the seed, each in a separate process that libFuzzer ends.
+
+    Yields what escapes, and the number of files that were read.
+    """
     import atheris
 
     chosen = [READERS[(3 * seed + i) % len(READERS)] for i in range(3)]
+    with tempfile.TemporaryDirectory() as scratch:
+        for reader in chosen:  # which imports all modules that it needs
+            read_damaged(reader, reader.content(), Path(scratch))
+    instrument(atheris)
     for reader in chosen:
         corpus, crashes = corpus_of(reader, folder), folder / "failures" / reader.name
         crashes.mkdir(parents=True, exist_ok=True)
-        before = set(crashes.iterdir())
-        read, write = os.pipe()
+        before, files = set(crashes.iterdir()), len(list(corpus.iterdir()))
+        (read, write), count = os.pipe(), mmap.mmap(-1, 8)
         pid = os.fork()
         if pid == 0:
-            _fuzz(atheris, reader, corpus, crashes, max(1, int(seconds / 3)), seed, write)
+            _fuzz(atheris, reader, corpus, crashes, max(1, int(seconds / 3)), seed, write, count)
         os.close(write)
         with os.fdopen(read, encoding="utf-8") as messages:
             said = messages.read()
@@ -120,13 +140,34 @@ def coverage(seconds: float, seed: int, folder: Path) -> Iterator[str]:
         new = sorted(path.name for path in set(crashes.iterdir()) - before)
         if status != 0:
             yield f"{reader.name}: {said or f'exit code {status} of libFuzzer'} ({crashes}: {new})"
+        elif files == 1 and len(list(corpus.iterdir())) == 1 and COUNT.unpack(count)[0] > 100:
+            yield f"{reader.name}: none of {COUNT.unpack(count)[0]} files reached a new line; is it instrumented?"
+        yield COUNT.unpack(count)[0]
 
 
-def _fuzz(atheris: object, reader: Reader, corpus: Path, crashes: Path, seconds: int, seed: int, write: int) -> None:
+def instrument(atheris: Any) -> int:
+    """Lets the functions of INSTRUMENTED report the lines that they reach. Returns their number.
+
+    atheris's own hook of imports comes after that of mpsim (mpsim/process/importing.py), and sees no module of it.
+    """
+    functions = [
+        each
+        for each in gc.get_objects()
+        if type(each) is FunctionType and f"{each.__module__}.".startswith(tuple(f"{name}." for name in INSTRUMENTED))
+    ]
+    for function in functions:
+        atheris.instrument_func(function)
+    return len(functions)
+
+
+def _fuzz(
+    atheris: Any, reader: Reader, corpus: Path, crashes: Path, seconds: int, seed: int, write: int, count: mmap.mmap
+) -> None:
     guarded()
     scratch = Path(tempfile.mkdtemp())
 
     def one(content: bytes) -> None:
+        COUNT.pack_into(count, 0, COUNT.unpack(count)[0] + 1)
         outcome = read_damaged(reader, content, scratch)
         if outcome.escaped:
             os.write(write, outcome.said.encode())
@@ -136,6 +177,6 @@ def _fuzz(atheris: object, reader: Reader, corpus: Path, crashes: Path, seconds:
         "fuzz", str(corpus), f"-artifact_prefix={crashes}/", f"-max_total_time={seconds}", f"-seed={seed + 1}",
         f"-max_len={MOST_BYTES}", "-rss_limit_mb=0", "-timeout=20", "-verbosity=0",
     ]  # fmt: skip
-    atheris.Setup(arguments, one)  # type: ignore[attr-defined]
-    atheris.Fuzz()  # type: ignore[attr-defined]
+    atheris.Setup(arguments, one)
+    atheris.Fuzz()
     os._exit(0)
