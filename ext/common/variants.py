@@ -27,8 +27,9 @@ FLAGS = [
 
 
 def flags(toolchain: Toolchain) -> list[str]:
-    """Returns the flags of every file."""
-    return FLAGS + ([] if toolchain.is_clang_cl else ["-fvisibility=hidden"])
+    """Returns the flags of every file. MMX would leave the registers of long double in use."""
+    without_mmx = ["-mno-mmx"] if toolchain.accepts(["-mno-mmx"]) else []
+    return FLAGS + without_mmx + ([] if toolchain.is_clang_cl else ["-fvisibility=hidden"])
 
 
 def openmp(toolchain: Toolchain) -> list[str]:
@@ -58,12 +59,12 @@ def tasks(toolchain: Toolchain, folder: Path, names: list[str], further: list[st
     The files of common/ are compiled once, all others once for each variant.
     """
     write(folder / "generated/variants.h", header(names))
-    found = []
+    found, common = [], flags(toolchain) + further
     for source in sorted(EXT.glob("*/*.c")):
         if source.parent.name == "common":
-            found.append(Task(source, flags(toolchain) + further, folder / "common" / f"{source.stem}.o"))
+            found.append(Task(source, common, folder / "common" / f"{source.stem}.o"))
             continue
         for name in names:
             own = [*VARIANTS[name][0], f"-DVARIANT={name}", f"-DVARIANT_{name}=1"]
-            found.append(Task(source, flags(toolchain) + further + own, folder / name / f"{source.stem}.o"))
+            found.append(Task(source, common + own, folder / name / f"{source.stem}.o"))
     return found

@@ -10,6 +10,7 @@
 #ifndef MPSIM_ESTIMATES_H
 #define MPSIM_ESTIMATES_H
 
+#include "common/vector.h"
 #include "layers/functions.h"
 
 #define RELATIVE 0x1p-38
@@ -43,10 +44,28 @@ INLINE double exp_near(double t) {
     return double_of(bits_of(MULTIPLY_ADD(odd, r, even)) + (bits_of(shifted) << 52));
 }
 
-/* Below -110 the float32 result is 0, above 90 infinity, as it is there. */
+INLINE int32_t pattern_of(float x) {
+    int32_t pattern;
+    memcpy(&pattern, &x, sizeof pattern);
+    return pattern;
+}
+
+INLINE float number_of(int32_t pattern) {
+    float x;
+    memcpy(&x, &pattern, sizeof x);
+    return x;
+}
+
+/* The patterns of 90, -110 and 8. */
+enum { P90 = 0x42b40000, M110 = (int32_t)0xc2dc0000, P8 = 0x41000000, MAGNITUDE_BITS = 0x7fffffff };
+
+/* Below -110 the float32 result is 0, above 90 infinity, as it is there. Patterns are compared because that is one
+ * instruction: without a sign negative numbers are above the others, and with a sign below. NaN becomes a number. */
 INLINE Ends exp_ends(float x) {
-    const float above = -110.0f > x ? -110.0f : x;
-    return around(exp_near(90.0f < above ? 90.0f : above));
+    uint32_t above = (uint32_t)pattern_of(x);
+    above = above < (uint32_t)M110 ? above : (uint32_t)M110;
+    const int32_t inside = (int32_t)above < P90 ? (int32_t)above : P90;
+    return around(exp_near(number_of(inside)));
 }
 
 /* Half of exp(m*m/2) erfc(m / sqrt(2)), 0 <= m <= TAIL_LARGEST. */
@@ -67,22 +86,27 @@ INLINE double tail_near(double m) {
     return t * MULTIPLY_ADD(odd, t, even);
 }
 
-/* The smaller of |x| and TAIL_LARGEST. NaN stays. */
+/* The smaller of |x| and TAIL_LARGEST, which is 8. NaN becomes a number. */
 INLINE double tail_argument(float x) {
-    const float m = x < 0.0f ? -x : x;
-    return (float)TAIL_LARGEST < m ? (float)TAIL_LARGEST : m;
+    const int32_t size = pattern_of(x) & MAGNITUDE_BITS;
+    return number_of(size < P8 ? size : P8);
 }
 
+/* x, or -0 if x is negative. */
+INLINE double positive_part(float x) { return number_of(pattern_of(x) & (~(pattern_of(x) >> 31) | INT32_MIN)); }
+
+/* x * q for a negative x = -m, and else x - x * q, q = 1 - distribution(m). */
 INLINE Ends gelu_ends(float x) {
     const double m = tail_argument(x), q = exp_near(-0.5 * (m * m)) * tail_near(m);
-    return around((double)x * (x < 0.0f ? q : 1.0 - q));
+    return around(positive_part(x) - m * q);
 }
 
-/* The terms may cancel. */
+/* w for a negative x, and else 1 - w, w = q - m * density(m). The terms may cancel, so the error is that of their sum. */
 INLINE Ends gelu_slope_ends(float x) {
     const double m = tail_argument(x), e = exp_near(-0.5 * (m * m)), q = e * tail_near(m);
-    const double distribution = x < 0.0f ? q : 1.0 - q, density = (double)x * (0x1.9884533d43651p-2 * e);
-    const double value = distribution + density, error = RELATIVE * (distribution + magnitude(density));
+    const double density = m * (0x1.9884533d43651p-2 * e);
+    const double one = number_of(0x3f800000 & ~(pattern_of(x) >> 31)), sign = 1.0 - 2.0 * one;
+    const double value = one + sign * (q - density), error = RELATIVE * (one + (q + density));
     return (Ends){value - error, value + error};
 }
 
@@ -93,12 +117,14 @@ enum { ESTIMATED = 64 };
     do {                                                                                        \
         float results[ESTIMATED];                                                               \
         int32_t unsure = 0;                                                                     \
+        const int32_t largest_sure = pattern_of((float)(limit)); /* NaN is above it */          \
         _Pragma("omp simd reduction(| : unsure)") for (int64_t i = (begin); i < (end); i++) {   \
-            const float given = (argument), size = given < 0.0f ? -given : given;               \
+            const float given = (argument);                                                     \
             const Ends found = ends(given);                                                     \
             const float result = (float)found.one;                                              \
             results[i - (begin)] = result;                                                      \
-            unsure |= !(result == (float)found.other) | !(size <= (float)(limit));              \
+            unsure |= !(result == (float)found.other);                                          \
+            unsure |= (pattern_of(given) & MAGNITUDE_BITS) > largest_sure;                      \
         }                                                                                       \
         if (unsure)                                                                             \
             _Pragma("omp simd") for (int64_t i = (begin); i < (end); i++) {                     \
@@ -108,12 +134,27 @@ enum { ESTIMATED = 64 };
         memcpy((out) + (begin), results, ((end) - (begin)) * sizeof(float));                    \
     } while (0)
 
+/* Returns n less the numbers at the end whose exp(x[i] - largest) is 0, in whole vectors: a causal mask has many. Their
+ * patterns are above that of -110 and at most that of -infinity. */
+INLINE int64_t without_zeros(const float *x, float largest, int64_t n) {
+    const Integers least = splat(M110 + 1), most = splat((int32_t)0xff800000);
+    for (; n >= WIDTH; n -= WIDTH) {
+        float difference[WIDTH];
+        vector_store(difference, vector_load(x + n - WIDTH) - vector_splat(largest));
+        const Integers pattern = load(difference);
+        if (any(either(greater(least, pattern), greater(pattern, most)))) break;
+    }
+    return n;
+}
+
 /* Sets out[i] to exp(in[i] - largest), i < n. */
 INLINE void exp_of_differences(const float *in, float largest, float *out, int64_t n) {
-    for (int64_t start = 0; start < n; start += ESTIMATED) {
-        const int64_t end = minimum(start + ESTIMATED, n);
+    const int64_t count = without_zeros(in, largest, n);
+    for (int64_t start = 0; start < count; start += ESTIMATED) {
+        const int64_t end = minimum(start + ESTIMATED, count);
         ESTIMATED_BLOCK(in[i] - largest, exp_ends, INFINITY, exp64(x), out, start, end);
     }
+    memset(out + count, 0, (n - count) * sizeof *out);
 }
 
 #endif

@@ -98,10 +98,44 @@ INLINE void sum_add_terms(Sum *sum, Term term, const float *x, const float *gy, 
     }
 }
 
-static inline float vector_sum(const float *x, int64_t n) {
-    Sum sum = {{0}, 0, 0};
-    sum_add_terms(&sum, PLAIN, x, x, n, 0.0f, 0.0f);
-    return sum_finish(&sum);
+/* Lane i of the result is the lane i + n of the vector. */
+#define UPPER(lane, n) (((lane) + (n)) % WIDTH)
+
+/* The same sum of n adjacent terms. Lanes stay in registers, and their last halves are added within a vector. */
+INLINE float whole_sum(Term term, const float *x, const float *gy, int64_t n, float mean, float inverse) {
+    const Floats zero = {0}, means = zero + mean, inverses = zero + inverse;
+    float total = 0.0f;
+    for (int64_t start = 0; start == 0 || start < n; start += SUM_BLOCK) {
+        const int64_t end = minimum(start + SUM_BLOCK, n);
+        Floats part[SUM_LANES / WIDTH];
+        int64_t i = start;
+        UNROLL for (int p = 0; p < SUM_LANES / WIDTH; p++) part[p] = zero;
+        for (; i + SUM_LANES <= end; i += SUM_LANES)
+            UNROLL for (int p = 0; p < SUM_LANES / WIDTH; p++) {
+                const int64_t at = i + p * WIDTH;
+                part[p] += terms_of(term, vector_load(x + at), vector_load(gy + at), means, inverses);
+            }
+        if (i < end) { /* no lane is -0, so adding +0 changes nothing */
+            float rest[SUM_LANES] = {0};
+            for (int64_t lane = 0; lane < end - i; lane++)
+                rest[lane] = term_of(term, x[i + lane], gy[i + lane], mean, inverse);
+            UNROLL for (int p = 0; p < SUM_LANES / WIDTH; p++) part[p] += vector_load(rest + p * WIDTH);
+        }
+        UNROLL for (int half = SUM_LANES / WIDTH / 2; half > 0; half /= 2)
+            UNROLL for (int p = 0; p < half; p++) part[p] += part[p + half];
+#if WIDTH > 8
+        part[0] += SHUFFLE(part[0], part[0], UPPER, 8);
+#endif
+#if WIDTH > 4
+        part[0] += SHUFFLE(part[0], part[0], UPPER, 4);
+#endif
+        part[0] += SHUFFLE(part[0], part[0], UPPER, 2);
+        part[0] += SHUFFLE(part[0], part[0], UPPER, 1);
+        total = start == 0 ? part[0][0] : total + part[0][0];
+    }
+    return total;
 }
+
+static inline float vector_sum(const float *x, int64_t n) { return whole_sum(PLAIN, x, x, n, 0.0f, 0.0f); }
 
 #endif

@@ -59,9 +59,7 @@ void KERNEL(softmax_gradient)(const float *gy, const float *y, int64_t rows, int
                               int threads) {
     EACH(row, rows, rows * columns) {
         const float *gradient = gy + row * columns, *out = y + row * columns;
-        Sum sum = {{0}, 0, 0};
-        sum_add_terms(&sum, PRODUCTS, out, gradient, columns, 0.0f, 1.0f); /* gy * ((y - 0) * 1) */
-        const float total = sum_finish(&sum);
+        const float total = whole_sum(PRODUCTS, out, gradient, columns, 0.0f, 1.0f); /* gy * ((y - 0) * 1) */
         for (int64_t c = 0; c < columns; c++) gx[row * columns + c] = (gradient[c] - total) * out[c];
     }
 }

@@ -1,6 +1,13 @@
 /* Joins, splits and reorders arrays by copying runs, and by index. */
 #include "layers/layers.h"
 
+/* Copies a run. A call of memcpy costs more than a few vectors. */
+INLINE void copy_run(float *target, const float *source, int64_t run) {
+    if (run > 8 * WIDTH || run % WIDTH) memcpy(target, source, run * sizeof *target);
+    else
+        for (int64_t i = 0; i < run; i += WIDTH) vector_store(target + i, vector_load(source + i));
+}
+
 void KERNEL(move)(const float *x, const Moving *moving, float *y, int threads) {
     const int64_t *size = moving->size, *from = moving->from_step, *to = moving->to_step;
     const int64_t before = moving->before, run = moving->run, after = moving->after;
@@ -9,9 +16,9 @@ void KERNEL(move)(const float *x, const Moving *moving, float *y, int threads) {
         for (int64_t k = 0; k < size[2]; k++) {
             const float *source = x + moving->from_start + i * from[0] + j * from[1] + k * from[2];
             float *target = y + moving->to_start + i * to[0] + j * to[1] + k * to[2];
-            memset(target - before, 0, before * sizeof *target);
-            memcpy(target, source, run * sizeof *target);
-            memset(target + run, 0, after * sizeof *target);
+            if (before) memset(target - before, 0, before * sizeof *target);
+            copy_run(target, source, run);
+            if (after) memset(target + run, 0, after * sizeof *target);
         }
     }
 }

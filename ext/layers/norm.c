@@ -31,6 +31,14 @@ static inline Group group_at(const Batch *batch, int64_t first, int64_t step) {
 
 /* Sums x, or its squared deviations from the mean if that is not NULL, over every channel of the group. */
 static void group_sums(const float *x, const Batch *batch, Group group, const float *mean, float *sums) {
+    if (batch->images == 1) {
+        for (int64_t c = group.first; c < group.first + group.size; c++) {
+            const float *piece = x + c * batch->area;
+            sums[c] = mean ? whole_sum(SQUARES, piece, piece, batch->area, mean[c], 0.0f)
+                           : whole_sum(PLAIN, piece, piece, batch->area, 0.0f, 0.0f);
+        }
+        return;
+    }
     Sum sum[GROUP];
     memset(sum, 0, group.size * sizeof *sum);
     for (int64_t image = 0; image < batch->images; image++)
@@ -45,6 +53,14 @@ static void group_sums(const float *x, const Batch *batch, Group group, const fl
 /* Computes both sums of the gradient: of gy and of gy * xhat. */
 static void gradient_sums(const float *gy, const float *x, const Batch *batch, Group group, const float *mean,
                           const float *inverse, float *gscale, float *gshift) {
+    if (batch->images == 1) {
+        for (int64_t c = group.first; c < group.first + group.size; c++) {
+            const float *piece = x + c * batch->area, *gradient = gy + c * batch->area;
+            gshift[c] = whole_sum(PLAIN, gradient, gradient, batch->area, 0.0f, 0.0f);
+            gscale[c] = whole_sum(PRODUCTS, piece, gradient, batch->area, mean[c], inverse[c]);
+        }
+        return;
+    }
     Sum shift[GROUP], scale[GROUP];
     memset(shift, 0, group.size * sizeof *shift);
     memset(scale, 0, group.size * sizeof *scale);

@@ -65,6 +65,7 @@ def check(name: str, backend: str, expected: dict[str, list[Any]]) -> None:
         for threads in (1, 2):
             same = run(name, backend, threads, case) == wanted  # a diff of that many bits would show nothing
             assert same, f"case {number}, {threads} threads: {shapes(case)}"
+    assert np.longdouble(1) + np.longdouble(1) == 2, "an instruction left the registers of long double in use"
 
 
 def test_every_backend_has_the_signatures_of_the_contract(backend: str) -> None:
