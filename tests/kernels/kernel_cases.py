@@ -162,7 +162,8 @@ def _log_softmax() -> list[tuple[Any, ...]]:
     rows[:, 40] = 0.0  # zeros of both signs: the first one counts
     masked = numbers(13, 77, 77)  # numbers at the end of a row whose exponential is 0, or that are next to them
     masked[np.triu_indices(77, 1)] = -np.inf
-    near = np.where(masked == -np.inf, np.random.default_rng(13).choice([-95, -104, -109, -150, -np.inf, np.nan], 77), 0)
+    drawn = np.random.default_rng(13).choice([-95, -104, -109, -150, -np.inf, np.nan], 77)
+    near = np.where(masked == -np.inf, drawn, 0)
     return [*cases, (equal,), (equal - np.float32(np.inf),), (-equal,), *places, (rows,), (masked,),
             (near.astype(np.float32),)]  # fmt: skip
 
