@@ -21,7 +21,7 @@ def empty(shape: int | Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarr
     (2, 3)
     """
     dtype = np.dtype(dtype)
-    size = dtype.itemsize * (prod(shape) if isinstance(shape, Sequence) else shape)
+    size = dtype.itemsize * (shape if isinstance(shape, int | np.integer) else prod(shape))
     if size < LARGE:
         return np.empty(shape, dtype)
     return np.ndarray(shape, dtype, _kernels.Block(size))  # the array and its views reference the block

@@ -67,10 +67,10 @@ def round_array(
     out = empty(x.shape, x.dtype) if out is None else out
     counts = np.empty(5, np.int64)
     bits = stream = None
-    if policy.mode.needs_random_bits:
+    if random_bits is not None and policy.mode.needs_random_bits:
         if isinstance(random_bits, Stream):
             stream = _stream(random_bits)
-        elif random_bits is not None:
+        else:
             bits = random_bits.reshape(-1)
     kernel = _kernels.round_float32 if x.dtype == np.float32 else _kernels.round_float64
     given = _parameters(format, policy, x.dtype)
