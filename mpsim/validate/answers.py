@@ -136,7 +136,7 @@ class Outcome(NamedTuple):
     values: Array
     keys: Array
 
-    def at(self, where: Array) -> Outcome:
+    def at(self, where: Array | slice) -> Outcome:
         """Returns the results selected by a mask or by indices."""
         return Outcome(self.values[where], self.keys[where])
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -220,6 +221,30 @@ def test_wrong_prototypes(library: Path, name: str, signature: str | None, messa
     with pytest.raises(SubjectError, match=message):
         subject = open_subject(f"{library}:{name}", Calling(signature=signature))
         validate_cast(subject, "bfloat16", mode="nearest_even")
+
+
+@pytest.mark.parametrize("spoiled", [None, 0x3C81])
+@pytest.mark.parametrize(
+    ("subject", "cause"),
+    [
+        (lambda x: encode(x, "float8_e4m3fnuz", mode="toward_zero", overflow="saturate"), "rounded as toward_zero"),
+        (lambda x: encode(x, "float8_e4m3b11fnuz", overflow="saturate"), "results are encoded as float8_e4m3b11fnuz"),
+    ],
+    ids=["rounding", "codes"],
+)
+def test_a_cause_gives_every_answer(subject: Callable[[Any], Any], cause: str, spoiled: int | None) -> None:
+    """One input of 65,536 that the cause does not explain, and it is not named."""
+
+    def spoilt(x: np.ndarray) -> np.ndarray:
+        codes = subject(x)
+        if spoiled is not None:
+            codes[x.view(np.uint16) == spoiled] ^= 0x01
+        return codes
+
+    report = validate_cast(spoilt, "float8_e4m3fnuz", "float16", mode="nearest_even", overflow="saturate", shrink=False)
+    assert report.declared is not None and report.exhaustive
+    causes = [finding.cause for finding in report.declared.findings]
+    assert (cause in causes) == (spoiled is None), causes
 
 
 PROGRAM = """

@@ -21,8 +21,8 @@ from mpsim.validate.blocks.answers import BlockAnswers
 from mpsim.validate.blocks.expected import Expected, Trial, joined
 from mpsim.validate.cast.stochastic.given_causes import alternatives
 
-#: The number of blocks on which a cause is tried first.
-SAMPLE = 64
+#: The numbers of blocks on which a cause is tried first.
+SAMPLES = (4, 64)
 QUOTIENTS = {
     "exact": "quotients are exact",
     "float32": "quotients by a float32 division",
@@ -56,17 +56,16 @@ def cause_of(
     ``known`` are causes of other classes. They are tried first, because one defect is more likely than two.
     """
     rows = np.flatnonzero(region)
-    few = rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLE).astype(int))]
+    samples = [rows[np.unique(np.linspace(0, len(rows) - 1, size).astype(int))] for size in SAMPLES if size < len(rows)]
     for cause in sorted(causes(quantizer, answered), key=lambda cause: cause.words not in known):
         asked = cause.of(trial)
         if trial.is_whole:
             if not answered.at(rows).differ(cause.change(asked.expected(cause.quantizer, answered).at(rows))).any():
                 return cause.words
             continue
-        parts = ((few, asked.some(few)), (rows, asked.some(rows)))  # a few blocks refute most descriptions
-        if not any(
-            answered.at(at).differ(cause.change(part.expected(cause.quantizer, answered.at(at)))).any()
-            for at, part in parts
+        if not any(  # a few blocks refute most descriptions
+            answered.at(at).differ(cause.change(asked.some(at).expected(cause.quantizer, answered.at(at)))).any()
+            for at in (*samples, rows)
         ):
             return cause.words
     return None

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mpsim.formats import Format
 from mpsim.kernels.contract import Array
 from mpsim.policies import PLAIN_MODES, Overflow, Policy
 from mpsim.rounding import decode
@@ -32,6 +33,8 @@ class Cause(NamedTuple):
     observed: str = ""
 
 
+#: The number of inputs on which a definition is tried first.
+SAMPLE = 256
 #: Observations, in this order: a sentence, and the result that it describes for a place, the expected result and a
 #: rule.
 _OBSERVED: tuple[tuple[str, Callable[[Places, Array, Rule], Array]], ...] = (
@@ -53,19 +56,19 @@ _OBSERVED: tuple[tuple[str, Callable[[Places, Array, Rule], Array]], ...] = (
 
 def cause(
     kind: Kind, members: Array, staged: Staged | None, answers: Answers, expected: Outcome, got: Outcome, rule: Rule,
-    backend: str, known: Sequence[str] = (),
+    backend: str, known: Sequence[str] = (), meant: str | None = None,
 ) -> Cause:  # fmt: skip
     """Finds the cause of a class, whose members are given as a mask.
 
     ``known`` are the causes of other classes. They are tried first, because one defect that explains two classes is
-    more likely than two defects.
+    more likely than two defects. ``meant`` is what ``other_codes`` found, which explains every class.
     """
     asked, ours, theirs = answers.at(members), expected.at(members), got.at(members)
     right = (expected.keys == got.keys) & _region(kind, widened(answers.x), rule)
     sign = _which_sign(asked, answers)
     if staged is not None and kind is staged.kind and _explains(staged, members | right, answers, got, rule, backend):
         return Cause(staged.sentence())
-    if (meant := _other_codes(answers, got, rule, backend)) is not None:
+    if meant is not None:
         return Cause(meant)
     if kind is Kind.NAN_CODE:
         return Cause(None, _nan_code(ours.keys, theirs.keys, answers))
@@ -79,22 +82,38 @@ def cause(
     return Cause(None, observed + sign if observed else "")
 
 
-def _other_codes(answers: Answers, got: Outcome, rule: Rule, backend: str) -> str | None:
+def other_codes(answers: Answers, got: Outcome, rule: Rule, backend: str) -> str | None:
     """Returns words if codes of the source, or of the result, are read as those of another format, which explains
     every answer."""
     source = answers.source
     if not source.is_float and source.integer is None:
         for other in alike(source.format):
-            x = np.asarray(decode(answers.patterns, other, np.float64, threads=1))
-            if _all_equal(rule.outcome(x, SOURCES["float64"], answers.results.space, backend=backend), got, rule):
+
+            def read(where: Array | slice, other: Format = other) -> Outcome:
+                x = np.asarray(decode(answers.patterns[where], other, np.float64, threads=1))
+                return rule.outcome(x, SOURCES["float64"], answers.results.space, backend=backend)
+
+            if _equal(read, got, lambda found, got: _all_equal(found, got, rule)):
                 return f"codes of {source.name} are read as {meaning(other)}"
     if answers.results.space == "codes":
         for other in alike(rule.format):
-            if other.fits_float32 and rule.with_(format=other).outcome(
-                answers.x, source, "codes", backend=backend
-            ).keys.tolist() == got.keys.tolist():  # fmt: skip
+            changed = rule.with_(format=other)
+
+            def encoded(where: Array | slice, changed: Rule = changed) -> Outcome:
+                return changed.outcome(answers.x[where], source, "codes", backend=backend)
+
+            if other.fits_float32 and _equal(encoded, got, lambda found, got: np.array_equal(found.keys, got.keys)):
                 return f"results are encoded as {meaning(other)}"
     return None
+
+
+def _equal(outcome: Callable[[Array | slice], Outcome], got: Outcome, same: Callable[[Outcome, Outcome], bool]) -> bool:
+    """Returns whether the outcome for every input is the same. A few of them refute most."""
+    size = got.keys.size
+    few: Array | slice = np.unique(np.linspace(0, size - 1, SAMPLE).astype(int))
+    return all(
+        same(outcome(where), got.at(where)) for where in ((few, slice(None)) if size > SAMPLE else (slice(None),))
+    )
 
 
 def _all_equal(found: Outcome, got: Outcome, rule: Rule) -> bool:
@@ -129,7 +148,11 @@ def _parts(members: Array, answers: Answers, rule: Rule) -> Iterator[tuple[str, 
 
 def _gives(rule: Rule, asked: Answers, got: Outcome, backend: str) -> bool:
     """Returns whether the rule gives exactly these results."""
-    return _all_equal(rule.outcome(asked.x, asked.source, asked.results.space, backend=backend), got, rule)
+
+    def given(where: Array | slice) -> Outcome:
+        return rule.outcome(asked.x[where], asked.source, asked.results.space, backend=backend)
+
+    return _equal(given, got, lambda found, got: _all_equal(found, got, rule))
 
 
 def _explains(staged: Staged, where: Array, answers: Answers, got: Outcome, rule: Rule, backend: str) -> bool:

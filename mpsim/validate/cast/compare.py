@@ -17,7 +17,7 @@ from mpsim.kernels.contract import Array
 from mpsim.validate.answers import NO_CODE, Outcome
 from mpsim.validate.cast import nans
 from mpsim.validate.cast.asking import Answers, ask
-from mpsim.validate.cast.causes import Cause, cause
+from mpsim.validate.cast.causes import Cause, cause, other_codes
 from mpsim.validate.cast.classify import Classes, Kind, classify
 from mpsim.validate.cast.rules import Rule, is_value
 from mpsim.validate.grid import places
@@ -125,20 +125,23 @@ def compare(rule: Rule, answers: Answers, *, shrink: bool = True, backend: str =
     if not wrong.any():
         return Comparison(rule, answers.patterns.size, 0, ())
     classes = classify(answers.x, expected, got, rule, answers.source, answers.results.space, backend)
+    meant = other_codes(answers, got, rule, backend)
     findings: list[Finding] = []
     for kind in Kind:
         members = classes.of(kind)
         if members.any():
             known = [finding.cause for finding in findings if finding.cause is not None]
-            findings.append(_finding(kind, members, classes, expected, got, rule, answers, shrink, backend, known))
+            findings.append(
+                _finding(kind, members, classes, expected, got, rule, answers, shrink, backend, known, meant)
+            )
     return Comparison(rule, answers.patterns.size, int(wrong.sum()), tuple(findings))
 
 
 def _finding(
     kind: Kind, members: Array, classes: Classes, expected: Outcome, got: Outcome, rule: Rule, answers: Answers,
-    shrink: bool, backend: str, known: Sequence[str],
+    shrink: bool, backend: str, known: Sequence[str], meant: str | None,
 ) -> Finding:  # fmt: skip
-    found: Cause = cause(kind, members, classes.staged, answers, expected, got, rule, backend, known)
+    found: Cause = cause(kind, members, classes.staged, answers, expected, got, rule, backend, known, meant)
     at = np.array([smallest_of(members, answers)])
     one = answers.at(at)
     can_shrink = answers.subject.vectors is None and answers.source.is_float
