@@ -30,6 +30,29 @@ class Sample:
     positive: bool = False
 
 
+class Needs(tuple[bool, ...]):
+    """Which gradients of an op are read: those of its inputs, as a tuple, and those of its ``parameters``."""
+
+    parameters: tuple[bool, ...] = ()
+
+    @classmethod
+    def of(cls, inputs: tuple[bool, ...], parameters: tuple[bool, ...]) -> Needs:
+        """Returns the tuple ``inputs`` with ``parameters``."""
+        needs = cls(inputs)
+        needs.parameters = parameters
+        return needs
+
+
+def needs_parameter(needs: tuple[bool, ...], position: int) -> bool:
+    """Returns whether the gradient of the op's parameter number ``position`` is read. A plain tuple needs all of them.
+
+    >>> needs_parameter((True,), 0), needs_parameter(Needs.of((True,), (False, True)), 0)
+    (True, False)
+    """
+    parameters = getattr(needs, "parameters", ())
+    return position >= len(parameters) or parameters[position]
+
+
 @dataclass(frozen=True)
 class Primitive:
     """One kind of op. Its functions receive backend arrays and access their data only through ``kernels``.
@@ -37,8 +60,9 @@ class Primitive:
     forward(kernels, inputs, parameters, **attributes) -> (output, saved)
         ``saved`` is a tuple of everything that the derivative needs. Stored inputs are saved without a copy.
     backward(kernels, gradient, saved, needs_input_gradients) -> (input gradients, parameter gradients)
-        An input gradient that is not needed is None. ``kernels.by_input`` computes the products of an input's gradient
-        and ``kernels.by_weight`` those of a parameter's. Their accumulators may differ.
+        An input gradient that is not needed is None. That of a frozen parameter (``needs_parameter``) may be None too.
+        ``kernels.by_input`` computes the products of an input's gradient and ``kernels.by_weight`` those of a
+        parameter's. Their accumulators may differ.
     output_shape(input_shapes, parameter_shapes, **attributes) -> shape
         Called before forward. It raises ValueError with what came and what was expected.
 
@@ -59,7 +83,7 @@ class Primitive:
 
     kind: str
     forward: Callable[..., tuple[Array, tuple]]
-    backward: Callable[..., tuple[tuple[Array | None, ...], tuple[Array, ...]]]
+    backward: Callable[..., tuple[tuple[Array | None, ...], tuple[Array | None, ...]]]
     output_shape: Callable[..., Shape]
     opens_group: bool = False
     is_product: bool = False

@@ -7,14 +7,14 @@ gradient of the loss is never stored, and the gradient of the network's input is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from mpsim.engine.primitive import Primitive, Shape
+from mpsim.engine.primitive import Needs, Primitive, Shape
 from mpsim.engine.tensor import Array, Parameter, Tensor, TensorId, retrace
 from mpsim.errors import UsageError
 from mpsim.kernels import Kernels
@@ -103,7 +103,8 @@ class Tape:
     but not their sum, instead of storing the finished sum. shape_only: call no kernel, and use placeholders that
     allocate no memory as values. on_contribution: receives each contribution to an activation gradient (after storing,
     if contributions are stored) in the shape of that gradient, and returns its replacement in the sum. It serves to
-    record and check steps. seed, step: of the random numbers of ops that draw some, such as dropout.
+    record and check steps. seed, step: of the random numbers of ops that draw some, such as dropout. frozen: parameters
+    without a gradient; nothing is computed that only their gradients would need.
 
     >>> from mpsim import kernels, ops
     >>> tape = Tape(kernels.bind("reference"), shape_only=True)
@@ -122,6 +123,7 @@ class Tape:
         on_contribution: Callable[[Contribution, Array], Array] | None = None,
         seed: int = 0,
         step: int = 0,
+        frozen: Collection[Parameter] = (),
     ) -> None:
         self.kernels = kernels
         self.store = store
@@ -129,7 +131,7 @@ class Tape:
         self.store_each_contribution = store_each_contribution
         self.shape_only = shape_only
         self.on_contribution = on_contribution
-        self.seed, self.step = seed, step
+        self.seed, self.step, self.frozen = seed, step, frozen
         self.ops: list[Op] = []
         #: parameter -> its id, by its first use if several ops share it
         self.parameter_ids: dict[Parameter, TensorId] = {}
@@ -174,7 +176,8 @@ class Tape:
         if self.training and not self.shape_only:
             saved = (*saved, stored) if primitive.saves_output else saved
             self._nodes.append(_Node(primitive, derivative, saved, used, routes))
-            self._needs_gradient.append(bool(used) or any(map(self._needs, producers)))
+            trained = any(parameter not in self.frozen for parameter in used) if self.frozen else bool(used)
+            self._needs_gradient.append(trained or any(map(self._needs, producers)))
         return Tensor(stored, self, index)
 
     def stream(self, purpose: str) -> Stream:
@@ -216,7 +219,7 @@ class Tape:
                 gradient = self.store(TensorId(index, "activation_gradient", 0), gradient)
             self._pull_back_op(index, node, gradient, walk)
             for parameter in dict.fromkeys(node.parameters):
-                if self.parameter_ids[parameter].op == index:
+                if self.parameter_ids[parameter].op == index and parameter not in self.frozen:
                     id = self.parameter_ids[parameter]._replace(role="parameter_gradient")
                     walk.result[parameter] = self.store(id, walk.result[parameter])
         return walk.result
@@ -224,6 +227,8 @@ class Tape:
     def _pull_back_op(self, op: int, node: _Node, gradient: Array, walk: _Walk) -> None:
         """Adds an op's contributions to the gradients of its inputs, by rising position, and of its parameters."""
         needs = tuple(self._needs(producer) for producer, _ in node.routes)
+        if self.frozen:
+            needs = Needs.of(needs, tuple(parameter not in self.frozen for parameter in node.parameters))
         input_gradients, parameter_gradients = node.primitive.backward(node.kernels, gradient, node.saved, needs)
         parts = zip(node.routes, needs, input_gradients, strict=True)
         for position, ((producer, to_producer), needed, part) in enumerate(parts):
@@ -235,7 +240,8 @@ class Tape:
                     part = self.on_contribution(Contribution(op, position, producer, to_producer), part)
                 self._add(walk.pending, producer, part)
         for parameter, part in zip(node.parameters, parameter_gradients, strict=True):
-            self._add(walk.result, parameter, part)
+            if parameter not in self.frozen:
+                self._add(walk.result, parameter, part)
 
     def _add(self, sums: dict[Key, Array], key: Key, part: Array) -> None:
         """Adds a part of a gradient to the sum of the earlier ones, in place."""

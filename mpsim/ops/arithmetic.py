@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mpsim.engine.primitive import Primitive, Sample, Shape
+from mpsim.engine.primitive import Primitive, Sample, Shape, needs_parameter
 from mpsim.engine.tensor import Array, Parameter, Tensor
 from mpsim.errors import UsageTypeError
 from mpsim.kernels import Kernels
@@ -114,7 +114,7 @@ def _two_operands(kind: str, kernel: str, by_a: Derivative, by_b: Derivative, re
         a, b, shapes = saved
         shapes = (tuple(a.shape), tuple(b.shape)) if reads else shapes
         operands = _pair(kernels, a, b) if reads else (gradient, gradient)
-        wanted = needs if len(needs) == 2 else (*needs, True)
+        wanted = needs if len(needs) == 2 else (*needs, needs_parameter(needs, 0))
         found = [
             reduced(kernels, derivative(kernels, gradient, *operands), shape) if each else None
             for derivative, shape, each in zip((by_a, by_b), shapes, wanted, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mpsim import checks
-from mpsim.engine.primitive import Primitive, Sample, Shape
+from mpsim.engine.primitive import Primitive, Sample, Shape, needs_parameter
 from mpsim.engine.tensor import Array, Parameter, Tensor
 from mpsim.errors import UsageError
 from mpsim.kernels import Kernels
@@ -121,9 +121,17 @@ def _forward(
 def _backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
     x, weight, has_bias, geometry = saved
     x_gradient = kernels.by_input.conv2d_input_gradient(gradient, weight, x.shape, *geometry) if needs[0] else None
-    weight_gradient = kernels.by_weight.conv2d_weight_gradient(x, gradient, weight.shape, *geometry)
-    bias_gradient = (kernels.sums.channel_sum(gradient),) if has_bias else ()
-    return (x_gradient,), (weight_gradient, *bias_gradient)
+    weight_gradient = None
+    if needs_parameter(needs, 0):
+        weight_gradient = kernels.by_weight.conv2d_weight_gradient(x, gradient, weight.shape, *geometry)
+    return (x_gradient,), (weight_gradient, *bias_gradient(kernels, gradient, has_bias, needs))
+
+
+def bias_gradient(
+    kernels: Kernels, gradient: Array, has_bias: bool, needs: tuple[bool, ...]
+) -> tuple[Array | None, ...]:
+    """Returns the gradient of a bias by channel, if there is one: parameter number 1."""
+    return (kernels.sums.channel_sum(gradient) if needs_parameter(needs, 1) else None,) if has_bias else ()
 
 
 def _shape(
@@ -189,7 +197,8 @@ def _row_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[
     x, weight, *rest = saved
     images = x.reshape(*_row(x.shape)), weight.reshape(*_row(weight.shape)), *rest
     (of_x,), (of_weight, *of_bias) = _backward(kernels, gradient.reshape(*_row(gradient.shape)), images, needs)
-    return (None if of_x is None else of_x.reshape(*x.shape),), (of_weight.reshape(*weight.shape), *of_bias)
+    of_weight = None if of_weight is None else of_weight.reshape(*weight.shape)
+    return (None if of_x is None else of_x.reshape(*x.shape),), (of_weight, *of_bias)
 
 
 def _row_shape(inputs: list[Shape], parameters: list[Shape], **geometry: Any) -> Shape:
@@ -238,9 +247,10 @@ def _transposed_backward(
 ) -> tuple[tuple, tuple]:
     x, weight, has_bias, geometry = saved
     x_gradient = kernels.by_input.conv2d(gradient, weight, None, *geometry) if needs[0] else None
-    weight_gradient = kernels.by_weight.swapped.conv2d_weight_gradient(gradient, x, weight.shape, *geometry)
-    bias_gradient = (kernels.sums.channel_sum(gradient),) if has_bias else ()
-    return (x_gradient,), (weight_gradient, *bias_gradient)
+    weight_gradient = None
+    if needs_parameter(needs, 0):
+        weight_gradient = kernels.by_weight.swapped.conv2d_weight_gradient(gradient, x, weight.shape, *geometry)
+    return (x_gradient,), (weight_gradient, *bias_gradient(kernels, gradient, has_bias, needs))
 
 
 def _transposed_shape(

@@ -6,11 +6,12 @@ from math import prod
 
 import numpy as np
 
-from mpsim.engine.primitive import Primitive, Sample, Shape
+from mpsim.engine.primitive import Primitive, Sample, Shape, needs_parameter
 from mpsim.engine.tensor import Array, Parameter, Tensor
 from mpsim.errors import UsageError
 from mpsim.kernels import Kernels
 from mpsim.ops.arithmetic import add, scale
+from mpsim.ops.convolution import bias_gradient
 from mpsim.ops.functions import dropout as drop
 from mpsim.ops.reductions import softmax
 from mpsim.ops.shape import permute
@@ -101,9 +102,10 @@ def _backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool
     gradient = _rows(gradient)
     # (R, O) @ (O, I), then (O, R) @ (R, I)
     x_gradient = kernels.by_input.matmul(gradient, weight).reshape(*x.shape) if needs[0] else None
-    weight_gradient = kernels.by_weight.swapped.matmul(gradient, _rows(x), transpose_a=True)
-    bias_gradient = (kernels.sums.channel_sum(gradient),) if has_bias else ()
-    return (x_gradient,), (weight_gradient, *bias_gradient)
+    weight_gradient = None
+    if needs_parameter(needs, 0):
+        weight_gradient = kernels.by_weight.swapped.matmul(gradient, _rows(x), transpose_a=True)
+    return (x_gradient,), (weight_gradient, *bias_gradient(kernels, gradient, has_bias, needs))
 
 
 def _rows(x: Array) -> Array:

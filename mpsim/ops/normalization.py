@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from mpsim import checks
-from mpsim.engine.primitive import Primitive, Sample, Shape
+from mpsim.engine.primitive import Primitive, Sample, Shape, needs_parameter
 from mpsim.engine.tensor import Array, Parameter, Tensor
 from mpsim.errors import UsageError
 from mpsim.kernels import Kernels
@@ -224,14 +224,14 @@ def _rows_forward(
 def _rows_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple[bool, ...]) -> tuple[tuple, tuple]:
     x, mean, variance, inverse, parameters, affine, epsilon = saved
     one, zero = unit(kernels, mean.size, x)
-    rows, found = x.reshape(1, mean.size, 1, -1), []
-    if parameters:
+    rows, found = x.reshape(1, mean.size, 1, -1), [None for _ in parameters]
+    if parameters and needs_parameter(needs, 0):
         normalized = kernels.batch_norm_inference(rows, mean, variance, one, zero, epsilon).reshape(*x.shape)
         product = kernels.multiply(gradient, normalized, out=normalized)
-        found.append(reduced(kernels, product, affine).reshape(*parameters[0].shape))
-    if len(parameters) > 1:
+        found[0] = reduced(kernels, product, affine).reshape(*parameters[0].shape)
+    if len(parameters) > 1 and needs_parameter(needs, 1):
         own = kernels.scale(gradient, 1.0) if gradient.size == parameters[1].size else gradient  # overwritten below
-        found.append(reduced(kernels, own, affine).reshape(*parameters[1].shape))
+        found[1] = reduced(kernels, own, affine).reshape(*parameters[1].shape)
     if not needs[0]:
         return (None,), tuple(found)
     gradient = _affine(kernels, gradient, parameters[:1], affine).reshape(*rows.shape)

@@ -140,9 +140,10 @@ class Trainer:
         """Runs one step on a batch of float32 images (N, C, H, W) and integer labels (N,) in 0..classes-1.
 
         A network with a ``vocabulary`` reads tokens instead, integers (N, T), with labels (N,) or (N, T).
-        ``observer`` sees every stored tensor and changes nothing (mpsim.validate.record_step). Raises TypeError for
-        wrong types, and ValueError for wrong shapes or labels, before anything changes. Raises DeviceMemoryError, with
-        the batch that would fit, if a device has too little memory. Running statistics may have been updated then.
+        ``observer`` sees every stored tensor (mpsim.validate.record_step), gradients of frozen parameters included,
+        and changes no result. Raises TypeError for wrong types, and ValueError for wrong shapes or labels, before
+        anything changes. Raises DeviceMemoryError, with the batch that would fit, where a device has too little memory;
+        running statistics may have been updated then.
         """
         images, labels = batches.checked(self.model, images, labels, self.loss)
         store, kernels = self._store(step=self.steps), self.kernels
@@ -158,13 +159,12 @@ class Trainer:
                 parts=self.recipe.micro_batches, add=partial(self._updater.add, step=self.steps), step=self.steps,
                 store_each_contribution=self.semantics.store_each_contribution,
                 on_contribution=None if observer is None else observer.contribution,
-                seed=self.recipe.seed,
+                seed=self.recipe.seed, frozen=() if observer else self._updater.frozen,
             )  # fmt: skip
         except backends.DeviceMemoryError as error:
             raise batches.with_advice(error, self.model, len(images), self._held_bytes()) from error
         gradients, norm = self._updater.trained(found), None
-        finite = kernels.all_finite(*gradients.values())
-        if finite:
+        if finite := kernels.all_finite(*gradients.values()):
             norm = self._updater(gradients, self.learning_rate, scale, self.steps)
         elif before:
             self.model.load_state(before, strict=False)

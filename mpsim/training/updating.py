@@ -30,6 +30,7 @@ class Updater:
         self.recipe, self.parameters, self.kernels = recipe, parameters, kernels
         shapes = {name: parameter.shape for name, parameter in parameters.items()}
         self.rules = rules_of(groups_of(recipe.groups), recipe.optimizer, shapes)
+        self.frozen = frozenset(parameter for name, parameter in parameters.items() if name not in self.rules)
         self.states: dict[str, dict[str, Array]] = {
             state: {name: kernels.zeros(shapes[name]) for name in self.rules} for state in recipe.optimizer.states
         }
