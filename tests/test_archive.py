@@ -1,4 +1,4 @@
-"""Archives are zipfile's, byte for byte. Ctrl-C at any line of pack is KeyboardInterrupt, and prints nothing."""
+"""Archives are zipfile's, byte for byte. Ctrl-C at any line that packs or reads prints nothing."""
 
 from __future__ import annotations
 
@@ -12,18 +12,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpsim.files import archive
+from mpsim.files import archive, npz
 
 PARTS = {"x": np.float32([0.5, 1]), "y": np.arange(3, dtype=np.int64)}
 
 
-def interrupted_at(line: int) -> tuple[int, type[BaseException] | None]:
-    """Packs, with Ctrl-C at one line that runs in archive.py or zipfile. Returns the lines run, and what was raised."""
+def pack_parts() -> None:
+    archive.pack(PARTS, {"text": "t"})
+
+
+def interrupted_at(line: int, call: Callable[[], None] = pack_parts) -> tuple[int, type[BaseException] | None]:
+    """Calls, with Ctrl-C at one line of archive.py, npz.py or zipfile. Returns the lines run, and what was raised."""
     count = 0
 
     def trace(frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
         nonlocal count
-        if frame.f_code.co_filename not in (archive.__file__, zipfile.__file__):
+        if frame.f_code.co_filename not in (archive.__file__, npz.__file__, zipfile.__file__):
+            return None
+        if frame.f_code.co_name == "__del__":  # nothing can catch what a destructor raises
             return None
         if event == "line":
             count += 1
@@ -34,7 +40,7 @@ def interrupted_at(line: int) -> tuple[int, type[BaseException] | None]:
     before = sys.gettrace()
     sys.settrace(trace)
     try:
-        archive.pack(PARTS, {"text": "t"})
+        call()
     except BaseException as error:
         return count, type(error)
     finally:
@@ -104,6 +110,31 @@ def test_many_members_are_those_of_zipfile(monkeypatch: pytest.MonkeyPatch, coun
         assert found[end + 8 : end + 12] == bytes([5, 0, 5, 0])
         found = found[: end + 8] + bytes([count, 0, count, 0]) + found[end + 12 :]
     assert found == expected
+
+
+@pytest.mark.parametrize(("limit", "longer"), [(95, True), (96, True), (140, True), (141, False)])
+def test_a_long_directory_is_that_of_zipfile(monkeypatch: pytest.MonkeyPatch, limit: int, longer: bool) -> None:
+    """Three members of 32 bytes and a directory of 141 at place 96: from 96 on only its size needs 64 bits."""
+    monkeypatch.setattr(archive, "LIMIT", limit)
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", limit)
+    found = archive.pack({}, {"a": "t", "b": "t", "c": "t"})
+    assert found == by_zipfile(dict.fromkeys("abc", b"t"), zipfile.ZIP_STORED)
+    assert (b"PK\6\6" in found) is longer and found[96:100] == b"PK\1\2"
+
+
+def test_ctrl_c_while_an_archive_is_read(complaints: list[Any]) -> None:
+    """At any line: KeyboardInterrupt, and nothing that a destructor prints."""
+    content = io.BytesIO(archive.pack(PARTS, {"text": "t"}))
+
+    def read() -> None:
+        found = npz.Archive(content)
+        assert len([found[name] for name in found]) == 2 and found.text("text") == b"t"
+
+    lines, raised = interrupted_at(0, read)
+    assert raised is None and lines > 300
+    for line in range(1, lines + 1):
+        assert interrupted_at(line, read) == (line, KeyboardInterrupt)
+    assert not complaints
 
 
 def test_what_is_packed_is_read() -> None:

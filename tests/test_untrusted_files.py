@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sqlite3
 import subprocess
 import sys
 import tarfile
@@ -18,7 +19,7 @@ import pytest
 from mpsim import Plan
 from mpsim.data.tar import tar_members
 from mpsim.errors import UsageError
-from mpsim.experiments.results import Results, ResultsError
+from mpsim.experiments.results import _ROWS, Results, ResultsError, _sha256
 from mpsim.files import checkpoint, json_text, npz
 from mpsim.files.tensors import read_tensors
 from mpsim.files.whole import write_whole
@@ -199,6 +200,24 @@ def test_a_damaged_row_is_not_taken_for_right_by_later_writes(tmp_path: Path) ->
         results._database.execute("DELETE FROM checkpoints")
         with pytest.raises(ResultsError, match="damaged: its table checkpoints"):
             results.checkpoint("two")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", "[1]", '{"a": ' + "9" * 5000 + "}", '{"a": 1, "a": 2}'])
+def test_json_in_results_is_refused_behind_a_right_checksum(tmp_path: Path, text: str) -> None:
+    """A stranger's file may have a checksum that fits. The text is in the file, so that SQLite cannot know."""
+    _stored(tmp_path)
+    with Results.in_folder(tmp_path) as results:
+        database = results._database
+        database.row_factory = sqlite3.Row
+        database.execute("UPDATE runs SET settings = ?, result = ? WHERE key = 'one'", (text, text))
+        database.execute("UPDATE epochs SET metrics = ?", (text,))
+        for source in ("runs", "epochs"):
+            for row in database.execute(_ROWS[source], (None,)):
+                given = (_sha256(row), source, row["key"], row["epoch"])
+                database.execute("UPDATE checks SET sha256 = ? WHERE source = ? AND key = ? AND epoch = ?", given)
+        for read in (results.runs, lambda: results.result("one"), lambda: results.history("two")):
+            with pytest.raises(ResultsError, match=r"mpsim\.sqlite has a JSON text that mpsim did not write: it "):
+                read()
 
 
 def test_results_of_version_1_are_read_and_checked_from_then_on(tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mpsim import checks
 from mpsim.errors import MpsimError, UsageError
+from mpsim.files import json_text
 from mpsim.files.records import Fields, Json
 from mpsim.files.semantics import FIELD, warn_if_older
 from mpsim.files.whole import make_folder
@@ -235,7 +237,7 @@ class Results:
     def runs(self) -> list[StoredRun]:
         """Returns all runs in the order in which they were started."""
         return [
-            StoredRun(row["key"], json.loads(row["settings"]), self._decoded(row["result"]) if row["result"] else None)
+            StoredRun(row["key"], self._value(row["settings"]), self._decoded(row["result"]) if row["result"] else None)
             for row in self._rows("runs")
         ]
 
@@ -251,11 +253,21 @@ class Results:
         return self._decoded(rows[0]["result"]) if rows and rows[0]["result"] is not None else None
 
     def _decoded(self, result: str) -> Fields:
-        found: Fields = json.loads(result)
+        found = self._value(result)
         try:
             warn_if_older(found.get(FIELD), f"a run in {self.path}")
         except UsageError as error:
             raise ResultsError(str(error)) from error
+        return found
+
+    def _value(self, text: str) -> Fields:
+        """Returns the object of a JSON text. The checksum fits whatever a stranger wrote."""
+        try:
+            found = json_text.decoded(text)
+            if not isinstance(found, dict):
+                raise UsageError(f"it is not an object, but {checks.shown(found)}")
+        except UsageError as error:
+            raise ResultsError(f"{self.path} has a JSON text that mpsim did not write: {error}") from error
         return found
 
     def finished(self, key: str) -> str | None:
@@ -272,7 +284,7 @@ class Results:
 
     def history(self, key: str) -> list[Fields]:
         """Returns the metrics of the stored epochs, in order."""
-        return [json.loads(row["metrics"]) for row in self._rows("epochs", key)]
+        return [self._value(row["metrics"]) for row in self._rows("epochs", key)]
 
     def checkpoint(self, key: str) -> tuple[int, bytes] | None:
         """Returns the last stored epoch of an unfinished run and the trainer's state after it, or None."""

@@ -38,6 +38,13 @@ _TYPE = re.compile(r"[<>|=]?(\?|b1|[iu][1248]|f[248]|f16|[SU]\d{1,9})")
 _SUFFIX = ".npy"
 
 
+class _Zip(zipfile.ZipFile):
+    """Python's class without its destructor, which prints a traceback if Ctrl-C interrupted it or the constructor."""
+
+    def __del__(self) -> None:
+        """Closes nothing: the file is the caller's."""
+
+
 class Archive(Mapping[str, Array]):
     """The arrays of an open archive by name, without the suffix .npy. An array is read when it is requested.
 
@@ -59,7 +66,7 @@ class Archive(Mapping[str, Array]):
 
     def __init__(self, file: IO[bytes], most: float | None = None) -> None:
         with broken_archive():
-            self._zip = zipfile.ZipFile(file)
+            self._zip = _Zip(file)
             infos = self._zip.infolist()
         for info in infos:
             self._check(info)
