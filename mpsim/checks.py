@@ -32,6 +32,8 @@ MOST_BATCH = 1 << 24
 MOST_WIDTH = 1024
 #: The largest numbers of classes and of passes over the data (a random stream counts passes in 32 bits).
 MOST_CLASSES, MOST_EPOCHS = 1 << 20, (1 << 32) - 1
+#: A whole number in a name, as a pattern. Python refuses to read numbers of more than 4,300 digits.
+DIGITS = "[0-9]{1,18}"
 #: The longest time limit in seconds, a month.
 MOST_SECONDS = 30 * 86400.0
 #: The largest finite float32.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
 import os
@@ -10,10 +9,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from backends import ON_HOST, that_run
 from hypothesis import HealthCheck, settings
 
 from mpsim.cli import main
-from mpsim.kernels import BACKENDS, HAS_EXTENSION, BackendUnavailable, load
+from mpsim.kernels import HAS_EXTENSION, BackendUnavailable, load
 from mpsim.validate import SubjectError
 
 # Test processes share the cores: a thread that waits for another must not keep the core that it waits for.
@@ -83,10 +83,6 @@ def available(name: str) -> str:
     return name
 
 
-#: Those whose arrays are NumPy's; kernels/test_cuda.py and mpsim.kernels.cuda_check run the kernels of "cuda".
-ON_HOST = [name for name in BACKENDS if name != "cuda"]
-
-
 @pytest.fixture(scope="session", params=ON_HOST)
 def backend(request: pytest.FixtureRequest) -> str:
     """Each backend in turn."""
@@ -96,12 +92,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def backends() -> list[str]:
     """All backends that run here, for a test whose expected results take longer than theirs."""
-    found = []
-    for name in ON_HOST:
-        with contextlib.suppress(BackendUnavailable):
-            load(name)
-            found.append(name)
-    return found
+    return list(that_run())
 
 
 @pytest.fixture(scope="session", params=[name for name in ON_HOST if name != "reference"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests import fuzz
-from tests.fuzz import calls, layers, mutants, rounding, session, sums
+from tests.fuzz import layers, mutants, rounding, session, sums
 from tests.fuzz.examples import search_examples
 
 assert fuzz.__file__
@@ -23,9 +23,8 @@ CHECKS = {
 @pytest.fixture(autouse=True)
 def reference_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numba would compile for minutes."""
-    monkeypatch.setattr(calls, "backends", lambda: ("reference",))
     for module in (rounding, layers, sums):
-        monkeypatch.setattr(module, "backends", calls.backends)
+        monkeypatch.setattr(module, "backends", lambda: ("reference",))
 
 
 def found_by(name: str, folder: Path, seconds: float, most: int) -> list[str]:

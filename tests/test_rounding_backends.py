@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from backends import that_run
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import (
@@ -21,22 +22,14 @@ from samples import (
 )
 
 from mpsim.formats import Format
-from mpsim.kernels import BACKENDS, BackendUnavailable, load, philox, spec, spec_codes
+from mpsim.kernels import load, philox, spec, spec_codes
 from mpsim.policies import Mode, Overflow, Policy
 
 REFERENCE = load("reference")
 FLOAT32_CASES = [name for name, dtype in cases() if dtype == "float32"]
 
 
-def loadable(name: str) -> bool:
-    try:
-        load(name)
-    except BackendUnavailable:
-        return False
-    return True
-
-
-FAST = [name for name in BACKENDS if name not in ("reference", "cuda") and loadable(name)]
+FAST = [name for name in that_run() if name != "reference"]
 
 
 def by_definition(x: np.ndarray, format: Format, policy: Policy, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

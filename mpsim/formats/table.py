@@ -40,8 +40,7 @@ _ROWS = (
 SOURCES = {format.name: source for format, source in _ROWS}
 
 
-#: A number in a name. Python refuses to read numbers of more than 4,300 digits.
-_N = "([0-9]{1,18})"
+_N = f"({checks.DIGITS})"
 
 
 def _parse(name: str) -> Format | None:

@@ -110,7 +110,7 @@ class Integer:
         return self.name
 
 
-_NAME = re.compile(r"(u?)int([0-9]{1,18})(_sign_magnitude)?(?:_z(-?[0-9]{1,18}))?")
+_NAME = re.compile(rf"(u?)int({checks.DIGITS})(_sign_magnitude)?(?:_z(-?{checks.DIGITS}))?")
 
 
 def is_integer_name(name: object) -> bool:

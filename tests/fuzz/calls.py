@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import numpy as np
 from environments import STATES
 from hypothesis import strategies as st
 
-from mpsim.kernels import BACKENDS, BackendUnavailable, load
 from mpsim.process import environment
 from mpsim.process.registers import DEFAULT
 
@@ -24,20 +22,6 @@ SIZES = st.one_of(
     st.sampled_from([65536 - 1, 65536, 65536 + 33]),
 )  # fmt: skip
 THREADS = st.sampled_from([1, 1, 2, 3, 8])
-
-
-@cache
-def backends() -> tuple[str, ...]:
-    """Those that run here on NumPy's arrays."""
-    return tuple(name for name in BACKENDS if name != "cuda" and _runs(name))
-
-
-def _runs(name: str) -> bool:
-    try:
-        load(name)
-    except BackendUnavailable:
-        return False
-    return True
 
 
 @contextmanager

@@ -15,13 +15,14 @@ from typing import Any
 import kernel_cases
 import layer_definitions
 import numpy as np
+from backends import that_run as backends
 from hypothesis import assume
 from hypothesis import strategies as st
 from kernel_cases import TURNS, with_specials, with_ties
 
 from mpsim.kernels import load
 from mpsim.kernels.elementary.functions import FUNCTIONS, NUMBER, evaluate
-from tests.fuzz.calls import SIZES, THREADS, Array, Draw, backends, changed, same, states
+from tests.fuzz.calls import SIZES, THREADS, Array, Draw, changed, same, states
 
 ORACLE = Path(__file__).parents[1] / "elementary_oracle.c"
 #: The functions that are within 0.51 units in the last place, the first ones of the list.

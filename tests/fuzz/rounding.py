@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from backends import that_run as backends
 from hypothesis import assume
 from hypothesis import strategies as st
 from oracles import fraction
@@ -21,7 +22,7 @@ from mpsim.policies import Policy
 from mpsim.testing import large_arrays
 from mpsim.testing.strategies import arrays_near_ties, bit_patterns
 from mpsim.testing.strategies import formats as usual_formats
-from tests.fuzz.calls import SIZES, THREADS, Array, backends, changed, placed, states
+from tests.fuzz.calls import SIZES, THREADS, Array, changed, placed, states
 
 SOURCES = st.sampled_from(["float32", "float32", "float64", "float16", "bfloat16"])
 #: The largest number of different inputs of an example, each of which the definition rounds.

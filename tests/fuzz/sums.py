@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+from backends import that_run as backends
 from contractions import KINDS, Convolution, all_of, defined, draw, some_places
 from hypothesis import assume
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from mpsim.errors import UsageError
 from mpsim.kernels import load
 from mpsim.kernels.philox import Stream, random_bits
 from mpsim.kernels.spec_dot import dot
-from tests.fuzz.calls import THREADS, backends, changed, same, states
+from tests.fuzz.calls import THREADS, changed, same, states
 
 #: Products with kernels of their own, and one that runs in steps.
 ACCUMULATORS: tuple[Accumulator, ...] = (

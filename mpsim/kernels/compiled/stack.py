@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 
+from mpsim.checks import DIGITS
 from mpsim.kernels.errors import BackendUnavailable
 
 #: The least stack of a thread in bytes. The kernels need 24 KiB with AVX-512.
@@ -19,7 +20,7 @@ def check_stack_size(variables: Mapping[str, str] = os.environ) -> None:
     >>> check_stack_size({"OMP_STACKSIZE": "4M"})
     """
     for name in ("OMP_STACKSIZE", "GOMP_STACKSIZE"):
-        found = re.fullmatch(r"\s*([0-9]{1,18})\s*([bkmg]?)\s*", variables.get(name, ""), re.IGNORECASE)
+        found = re.fullmatch(rf"\s*({DIGITS})\s*([bkmg]?)\s*", variables.get(name, ""), re.IGNORECASE)
         if found and int(found[1]) * _UNITS[found[2].lower()] < LEAST:
             raise BackendUnavailable(
                 f"'compiled': {name}={variables[name]} is too small for its threads. Unset it, or set at least 64K"

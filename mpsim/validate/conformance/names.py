@@ -72,7 +72,7 @@ def format_of(name: str) -> Format:
     >>> format_of("Binary8p1uf").name
     'p3109_k8p1u_finite'
     """
-    found = re.fullmatch(r"Binary([0-9]{1,18})p([0-9]{1,18})([su])([ef])", name)
+    found = re.fullmatch(rf"Binary({checks.DIGITS})p({checks.DIGITS})([su])([ef])", name)
     if found:
         width, precision, sign, domain = found.groups()
         return as_format(f"p3109_k{width}p{precision}{'u' * (sign == 'u')}{'_finite' * (domain == 'f')}")
@@ -120,7 +120,7 @@ def projection_of(mode: str, saturation: str) -> Projection:
     '(StochasticA8, SatFinite)'
     """
     stem, colon, count = mode.partition(":")
-    found = re.fullmatch(r"(Stochastic[ABC])([0-9]{1,18})", mode)
+    found = re.fullmatch(rf"(Stochastic[ABC])({checks.DIGITS})", mode)
     if found:
         stem, count = found.groups()
     modes = {theirs: ours for ours, theirs in MODES.items()}
