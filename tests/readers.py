@@ -10,14 +10,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import reference_models
 from mpsim import Plan, Trainer, assignment
 from mpsim.blocks import quantizer_of
+from mpsim.data.pictures.crops import RandomResizedCrop
+from mpsim.data.pictures.image_files import ImageFiles
 from mpsim.data.restricted_pickle import load_arrays
 from mpsim.data.tar import tar_members
 from mpsim.errors import MpsimError
@@ -193,6 +197,25 @@ def _lines() -> bytes:
     return b'{"format": "float8_e5m2", "source": "float32"}\n' + b'{"input": "3f800000", "expected": "3c"}\n' * 3
 
 
+def _picture(format: str, mode: str = "RGB", **options: Any) -> Callable[[], bytes]:
+    """Returns what writes a picture of 24 x 18 pixels without any order."""
+
+    def content() -> bytes:
+        image: Any = import_module("PIL.Image")
+        pixels = np.random.default_rng(0).integers(0, 256, (18, 24, 3), np.uint8)
+        image.fromarray(pixels).convert(mode).save(written := io.BytesIO(), format, **options)
+        return written.getvalue()
+
+    return content
+
+
+def _read_picture(path: Path) -> None:
+    """Also the crop of training."""
+    files = ImageFiles((str(path),), np.array([0]), ("a",), size=32)
+    files.load(np.array([0]))
+    files.load(np.array([0]), RandomResizedCrop(), np.zeros((1, RandomResizedCrop.words_per_image), np.uint32))
+
+
 QUANTIZER = quantizer_of("mxfp8_e4m3")
 ZIP = (mutations.of_zip,)
 READERS = [
@@ -231,6 +254,20 @@ READERS = [
         (mutations.of_json, mutations.of_bytes),
     ),
 ]  # fmt: skip
+if find_spec("PIL") is not None:
+    READERS += [
+        Reader("photo.jpg", _picture("JPEG"), _read_picture),
+        Reader("progressive.jpeg", _picture("JPEG", progressive=True), _read_picture),
+        Reader("colours.png", _picture("PNG"), _read_picture),
+        Reader("palette.png", _picture("PNG", "P"), _read_picture),
+        Reader("plain.bmp", _picture("BMP"), _read_picture),
+        Reader("palette.gif", _picture("GIF", "P"), _read_picture),
+        Reader("photo.webp", _picture("WEBP"), _read_picture),
+        Reader("exact.webp", _picture("WEBP", lossless=True), _read_picture),
+        Reader("plain.tif", _picture("TIFF"), _read_picture),
+        Reader("packed.tiff", _picture("TIFF", compression="tiff_lzw"), _read_picture),
+        Reader("colours.ppm", _picture("PPM"), _read_picture),
+    ]
 
 
 class Outcome(NamedTuple):

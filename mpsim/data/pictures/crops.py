@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: The number of random positions that are tried before the crop is taken from the centre.
 TRIES = 10
+#: The most pixels of a scaled picture that has fewer itself.
+MOST_SCALED = 1 << 25
 
 
 class Box(NamedTuple):
@@ -126,6 +128,9 @@ def centre_crop(picture: Image.Image, size: int) -> Image.Image:
 
     The longer side becomes longer * (size * 8 // 7) // shorter. An offset of half a pixel is rounded to even.
 
+    Raises:
+        UsageError: The picture is so long that it would be scaled to more than 2**25 pixels.
+
     >>> from PIL import Image
     >>> centre_crop(Image.new("RGB", (500, 375)), 224).size
     (224, 224)
@@ -133,6 +138,8 @@ def centre_crop(picture: Image.Image, size: int) -> Image.Image:
     width, height = picture.size
     short = size * 8 // 7
     wide, tall = (short, short * height // width) if width <= height else (short * width // height, short)
+    if wide * tall > max(MOST_SCALED, width * height):
+        raise UsageError(f"a picture of {width} x {height} pixels would be scaled to {wide} x {tall}; cut it")
     scaled = picture.resize((wide, tall), pillow_image().Resampling.BILINEAR)
     left, top = round((wide - size) / 2), round((tall - size) / 2)
     return scaled.crop((left, top, left + size, top + size))

@@ -13,8 +13,9 @@ from mpsim import checks
 from mpsim.data.augmentation import Augmentation
 from mpsim.data.dataset import black_of, checked_labels, normalise
 from mpsim.data.digests import digest_of_lines, file_digest
-from mpsim.data.pictures.crops import RandomResizedCrop, centre_crop, pillow_image
-from mpsim.errors import UsageError
+from mpsim.data.pictures.crops import RandomResizedCrop, centre_crop
+from mpsim.data.pictures.opening import opened
+from mpsim.errors import MissingExtra, UsageError
 from mpsim.plugins import require
 
 if TYPE_CHECKING:
@@ -93,16 +94,21 @@ class ImageFiles:
             if crops is not None and words is not None:
                 picture = crops(picture, words[row], self.size)
             else:
-                picture = centre_crop(picture, self.size)
+                picture = self._centre(picture, self.paths[index])
             pixels[row] = np.asarray(picture).transpose(2, 0, 1)  # (H, W, 3) -> (3, H, W)
         images = normalise(pixels.astype(np.float32) / np.float32(255), MEAN, DEVIATION)
         return images if augmentation is None or crops is not None else augmentation(images, words, self.black)
 
+    def _centre(self, picture: Image.Image, path: str) -> Image.Image:
+        try:
+            return centre_crop(picture, self.size)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}{self._again}") from error
+
     def _picture(self, path: str) -> Image.Image:
         """Reads a picture as 8-bit RGB."""
-        pillow = pillow_image()
         try:
-            with pillow.open(path) as picture:
+            with opened(path) as picture:
                 mode = picture.mode
                 if mode == "P" and isinstance(picture.info.get("transparency"), bytes):
                     return picture.convert("RGBA").convert("RGB")  # Pillow warns if this is converted directly
@@ -110,8 +116,11 @@ class ImageFiles:
                     return picture.convert("RGB")
         except (FileNotFoundError, MemoryError) as error:
             raise self._unreadable(path, error) from error
+        except MissingExtra:
+            raise
         except Exception as error:  # a broken picture raises almost anything
-            what = f"not a readable picture ({type(error).__name__}: {error})"
+            why = f"{error}" if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
+            what = f"not a readable picture ({why})"
             raise UsageError(f"{path}: {what}{self._again}") from error
         raise UsageError(f"{path}: its pixels have Pillow's mode {mode!r}; mpsim reads pictures of 8 bits per channel")
 

@@ -1,0 +1,63 @@
+"""Opens picture files of others: of few formats, and only if their pixels are in proportion to their bytes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mpsim.data.pictures.crops import pillow_image
+from mpsim.errors import UsageError
+
+#: Pillow's names of the formats that are read, whatever the name of a file. Others may start programs (EPS).
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+#: A picture of more pixels than this needs a byte in its file for each MOST_RATIO of them.
+MOST_PIXELS, MOST_RATIO = 1 << 24, 1000
+
+
+@contextmanager
+def opened(path: str) -> Iterator[Any]:
+    """Opens a picture with Pillow, which reads its pixels later.
+
+    Raises:
+        UsageError: The file names more pixels than its bytes are likely to hold.
+        Exception: Almost anything, if it is not a picture.
+    """
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        start = file.read(30)
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":  # Pillow allocates its pixels when it opens it
+        _check_pixels(*_webp_size(start), size)
+    with pillow_image().open(path, formats=FORMATS) as picture:
+        _check_pixels(*picture.size, size)
+        yield picture
+
+
+def _check_pixels(width: int, height: int, size: int) -> None:
+    if width * height > max(MOST_PIXELS, MOST_RATIO * size):
+        raise UsageError(
+            f"its header names {width} x {height} pixels, and the file has {size:,} bytes; a picture of more than "
+            f"{MOST_PIXELS:,} pixels needs a byte for each {MOST_RATIO:,} of them"
+        )
+
+
+def _webp_size(start: bytes) -> tuple[int, int]:
+    """Returns the width and height that a WebP file names in its first 30 bytes, or 0 if it names none.
+
+    Source: RFC 9649, sections 2.5 to 2.7; RFC 6386, section 9.1 (VP8); RFC 9649, section 3.4 (VP8L).
+
+    >>> _webp_size(b"RIFF....WEBPVP8X........" + bytes([255, 0, 0, 9, 0, 0]))
+    (256, 10)
+    """
+    kind = start[12:16]
+    if kind == b"VP8X":
+        return _number(start[24:27]) + 1, _number(start[27:30]) + 1
+    if kind == b"VP8L":
+        bits = _number(start[21:25])
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return _number(start[26:28]) & 0x3FFF, _number(start[28:30]) & 0x3FFF
+
+
+def _number(content: bytes) -> int:
+    return int.from_bytes(content, "little")
