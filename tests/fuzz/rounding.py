@@ -51,7 +51,7 @@ def formats(draw: st.DrawFn, dtype: str) -> Format:
 def chosen_policies(draw: st.DrawFn, format: Format, dtype: str) -> Policy:
     policy = draw(st.sampled_from(policies(format, dtype)))
     if policy.mode.takes_bit_count:
-        count = draw(st.sampled_from([1, 8, 31, 32]) | st.integers(1, 32))
+        count = draw(st.sampled_from([1, 8, 31, 32, 32, 32]) | st.integers(1, 32))
         policy = Policy(policy.mode, policy.overflow, count)
     return policy
 
