@@ -202,6 +202,16 @@ def test_a_damaged_row_is_not_taken_for_right_by_later_writes(tmp_path: Path) ->
             results.checkpoint("two")
 
 
+def test_a_lack_of_memory_is_not_called_a_broken_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_npy(*_: object) -> None:
+        raise MemoryError
+
+    np.savez(tmp_path / "a.npz", x=np.zeros(3))
+    monkeypatch.setattr(npz, "read_npy", read_npy)
+    with npz.opened(tmp_path / "a.npz") as archive, pytest.raises(MemoryError):
+        archive["x"]
+
+
 @pytest.mark.parametrize("text", ["[" * 100_000, "{", "[1]", '{"a": ' + "9" * 5000 + "}", '{"a": 1, "a": 2}'])
 def test_json_in_results_is_refused_behind_a_right_checksum(tmp_path: Path, text: str) -> None:
     """A stranger's file may have a checksum that fits. The text is in the file, so that SQLite cannot know."""

@@ -185,10 +185,13 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 @contextmanager
 def broken_archive() -> Iterator[None]:
-    """Raises UsageError for what a broken archive raises in zipfile, which is almost anything."""
+    """Raises UsageError for what a broken archive raises in zipfile, which is almost anything.
+
+    Sizes are checked before memory is allocated, so that a lack of memory is the machine's.
+    """
     try:
         yield
-    except (MpsimError, FileNotFoundError, IsADirectoryError, PermissionError):
+    except (MpsimError, FileNotFoundError, IsADirectoryError, PermissionError, MemoryError):
         raise
     except Exception as error:
         raise UsageError(f"it is incomplete or broken ({type(error).__name__}: {error})") from error
