@@ -221,7 +221,8 @@ class Pooling(Protocol):
 
     def max_pool2d(self, x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array, Array]:
         """Returns (y, index), index = h*W + w as int32. A window is searched in (r, s) order. A later element replaces
-        the largest so far if it is greater, or if it is NaN and the largest so far is not. Padding is ignored."""
+        the largest so far if it is greater, or if it is NaN and the largest so far is not. Padding is ignored. A padded
+        image of 2**31 elements or more is refused."""
 
     def max_pool2d_gradient(self, gy: Array, index: Array, x_shape: Shape) -> Array:
         """gx starts at +0. gy[n,c,i,j] is added at its index in rising (i, j)."""

@@ -30,7 +30,8 @@ def opened(path: str) -> Iterator[Any]:
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":  # Pillow allocates its pixels when it opens it
         _check_pixels(*_webp_size(start), size)
     with pillow_image().open(path, formats=FORMATS) as picture:
-        _check_pixels(*picture.size, size)
+        width, height = picture.size
+        _check_pixels(width, height, size)
         yield picture
 
 

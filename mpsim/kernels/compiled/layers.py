@@ -15,6 +15,7 @@ from mpsim import _kernels
 from mpsim.kernels.compiled.arrays import empty
 from mpsim.kernels.compiled.structs import Batch, Pooling, packed
 from mpsim.kernels.reference.layers import nll_loss, nll_loss_gradient, update_running
+from mpsim.kernels.reference.pooling import within_an_index
 
 __all__ = [
     "add",
@@ -176,6 +177,7 @@ def _pool(x_shape: tuple[int, ...], windows: Pair, kernel: Pair, stride: Pair, p
 
 def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> tuple[Array, NDArray]:
     """Returns the largest element of each window and its position: (y, index = h * W + w, int32)."""
+    within_an_index(x.shape, padding)
     windows = _windows(x.shape, kernel, stride, padding)
     y = empty((*x.shape[:2], *windows))
     index = empty(y.shape, np.int32)

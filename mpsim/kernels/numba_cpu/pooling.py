@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mpsim.kernels.numba_cpu.jit import at_most, empty, njit
 from mpsim.kernels.numba_cpu.normalization import BLOCK, LANES, ZERO, vector_sum
+from mpsim.kernels.reference.pooling import within_an_index
 
 __all__ = ["avg_pool2d", "avg_pool2d_gradient", "max_pool2d", "max_pool2d_gradient"]
 
@@ -248,6 +249,7 @@ def _planes(x: NDArray) -> NDArray:
 
 def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> tuple[Array, NDArray]:
     """Returns the largest element of each window and its position: (y, index = h * W + w, int32)."""
+    within_an_index(x.shape, padding)
     y = empty(_windows(x.shape, kernel, stride, padding))
     index = empty(y.shape, np.int32)
     with at_most(threads):

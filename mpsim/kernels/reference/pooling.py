@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mpsim.errors import UsageError
 from mpsim.kernels.reference.reductions import sum_rows
 
 Pair = tuple[int, int]
@@ -14,6 +15,21 @@ def _output_size(shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pa
     """Returns the numbers of rows and columns of windows. Only complete windows of the padded image count."""
     rows, columns = ((shape[2 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
     return rows, columns
+
+
+def within_an_index(x_shape: tuple[int, ...], padding: Pair) -> None:
+    """Raises UsageError if a padded image has more elements than an index of int32 can name.
+
+    >>> within_an_index((1, 1, 1 << 16, 1 << 15), (0, 0))
+    Traceback (most recent call last):
+    ...
+    mpsim.errors.UsageError: the maxima of an image have int32 indexes, and 65536 x 32768 elements with padding (0, 0) \
+are too many; split the image
+    """
+    height, width = (x_shape[2 + i] + 2 * padding[i] for i in (0, 1))
+    if height * width >= 1 << 31:
+        size = f"{x_shape[2]} x {x_shape[3]} elements with padding {padding}"
+        raise UsageError(f"the maxima of an image have int32 indexes, and {size} are too many; split the image")
 
 
 def _padded(x: NDArray, padding: Pair) -> NDArray:
@@ -33,6 +49,7 @@ def max_pool2d(x: NDArray, kernel: Pair, stride: Pair, padding: Pair, *, threads
 
     The first of equals wins; the first NaN wins over every number; padding takes no part.
     """
+    within_an_index(x.shape, padding)
     size = _output_size(x.shape, kernel, stride, padding)
     padded = _padded(x, padding)
     inside = _padded(np.ones((1, 1, *x.shape[2:]), bool), padding)

@@ -15,6 +15,7 @@ from mpsim.kernels.cuda.device.devices import device
 from mpsim.kernels.cuda.device.intrinsics import SIMULATED, add_rn, div_rn
 from mpsim.kernels.cuda.device.launch import VECTOR, device_function, kernel
 from mpsim.kernels.cuda.layers.sums import BLOCK, LANES
+from mpsim.kernels.reference.pooling import within_an_index
 
 __all__ = ["avg_pool2d", "avg_pool2d_gradient", "max_pool2d", "max_pool2d_gradient"]
 
@@ -28,6 +29,7 @@ SIZES = (
 
 def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> tuple[Array, Array]:
     """See mpsim.kernels.contract."""
+    within_an_index(x.shape, padding)
     shape = _pooled(x, kernel, stride, padding)
     y, index = empty(shape), empty(shape, np.int32)
     if y.size:
