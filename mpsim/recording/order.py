@@ -7,9 +7,10 @@ from collections.abc import Iterable
 
 from mpsim.training.optimizer.names import STATES
 
-_NAME = re.compile(rf"(unrounded/)?(master|{'|'.join(STATES)}|P|Y|G|GX|GP|next_master)/([0-9]{{1,18}})/([0-9]{{1,18}})")
-_FORWARD = ("master", *STATES, "P", "Y")
+_FORWARD = ("master", "compensation", *STATES, "P", "Y")
 _BACKWARD = ("G", "GX", "GP")
+_NEXT = ("next_master", "next_compensation")
+_NAME = re.compile(rf"(unrounded/)?({'|'.join((*_FORWARD, *_BACKWARD, *_NEXT))})/([0-9]{{1,18}})/([0-9]{{1,18}})")
 
 
 def place(name: str) -> tuple[int, ...] | None:
@@ -28,7 +29,7 @@ def place(name: str) -> tuple[int, ...] | None:
         return (1, op, _FORWARD.index(prefix), index, rounded)
     if prefix in _BACKWARD:
         return (2, -op, _BACKWARD.index(prefix), index, rounded)
-    return (3, op, index)
+    return (3, op, index, _NEXT.index(prefix))
 
 
 def in_order_of_computation(names: Iterable[str]) -> list[str]:

@@ -16,8 +16,10 @@ from mpsim.training.optimizer.names import LATER, STATES, settings_of_kind
 
 #: Fields that hold more than a word or a number, and of what type they are.
 _FIELDS = {"tensors": dict, "ops": list, "model": dict, "optimizer": dict, "accumulator": dict, "module_differs": list}
+#: What Kahan's rule keeps of masters, before and after a step.
+KEPT = ("compensation", "next_compensation")
 #: The first parts of the names of tensors of numbers.
-_NUMBERS = ("images", "P", "Y", "GX", "GP", "G", "master", "next_master", *STATES, "unrounded")
+_NUMBERS = ("images", "P", "Y", "GX", "GP", "G", "master", "next_master", *KEPT, *STATES, "unrounded")
 
 
 def _whole(value: Any, least: int = 0) -> bool:

@@ -37,12 +37,14 @@ PREFIXES = {
     "velocity": "SGD's momentum of a parameter, in float32, before the step",
     "first_moment": "the first moment of a parameter (Adam, AdamW, Lion), in float32, before the step",
     "second_moment": "the second moment of a parameter (Adam, AdamW), in float32, before the step",
+    "compensation": "what Kahan's rule kept of a parameter, in the format of stored masters, before the step",
     "P": "a parameter as the step used it",
     "Y": "an op's output",
     "G": "the finished gradient of an op's output (standard semantics)",
     "GX": "what an op adds to the gradient of its i-th input's producer",
     "GP": "a parameter's gradient",
     "next_master": "a parameter after the step",
+    "next_compensation": "what Kahan's rule keeps of it",
 }
 #: What stands before the name of the same tensor as it was before rounding.
 UNROUNDED = "unrounded/"
@@ -155,6 +157,7 @@ def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
     states = {
         state: {name: recorder.host(array) for name, array in found.items()} for state, found in trainer.states.items()
     }
+    kept = {name: recorder.host(array) for name, array in trainer.compensation.items()}
     recipe = trainer.recipe
     groups = groups_of(recipe.groups)
     rule = UpdateRule(recipe.optimizer, trainer.learning_rate, trainer.updates + 1, groups, recipe.clip, recipe.storage)
@@ -167,6 +170,9 @@ def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
     for name, id in traced.parameter_ids.items():
         tensors |= {f"{state}/{id.op}/{id.index}": found[name] for state, found in states.items() if name in found}
         tensors[f"next_master/{id.op}/{id.index}"] = recorder.host(parameters[name].master)
+        if name in kept:
+            tensors[f"compensation/{id.op}/{id.index}"] = kept[name]
+            tensors[f"next_compensation/{id.op}/{id.index}"] = recorder.host(trainer.compensation[name])
     index = index_of(
         trainer.model,
         traced,

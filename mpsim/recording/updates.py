@@ -25,13 +25,14 @@ KINDS = {kind.__name__: name for name, kind in OPTIMIZERS.items()}
 class Parts(NamedTuple):
     """The tensors that the update of one parameter reads. ``states``: the optimizer's, before the step. ``gradient``:
     as stored, still multiplied by the loss scale. ``before``: the same before rounding, None if it is not known.
-    ``used``: the parameter as the step used it."""
+    ``used``: the parameter as the step used it. ``compensation``: what Kahan's rule kept of the master, if anything."""
 
     master: Array
     states: Mapping[str, Array]
     gradient: Array
     used: Array
     before: Array | None = None
+    compensation: Array | None = None
 
 
 def parts_of(tensors: Mapping[str, Array], id: TensorId, states: tuple[str, ...]) -> Parts:
@@ -40,8 +41,11 @@ def parts_of(tensors: Mapping[str, Array], id: TensorId, states: tuple[str, ...]
     master = tensors[f"master/{place}"]
     found = {state: tensors[f"{state}/{place}"].reshape(master.shape) for state in states}
     gradient, used = (tensors[f"{kind}/{place}"].reshape(master.shape) for kind in ("GP", "P"))
-    before = tensors.get(f"unrounded/GP/{place}")
-    return Parts(master, found, gradient, used, None if before is None else before.reshape(master.shape))
+    before, compensation = (
+        None if each is None else each.reshape(master.shape)
+        for each in (tensors.get(f"unrounded/GP/{place}"), tensors.get(f"compensation/{place}"))
+    )
+    return Parts(master, found, gradient, used, before, compensation)
 
 
 @dataclass(frozen=True)
@@ -103,15 +107,20 @@ class UpdateRule:
     def by_parameter(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, UpdateRule]:
         """Returns the rule of every parameter that is trained, by name."""
         found = rules_of(self.groups, self.optimizer, shapes)
-        return {name: UpdateRule(rule.optimizer, self.rate * rule.rate, self.count) for name, rule in found.items()}
+        return {
+            name: UpdateRule(rule.optimizer, self.rate * rule.rate, self.count, storage=self.storage)
+            for name, rule in found.items()
+        }
 
     def with_(self, **settings: Any) -> UpdateRule:
         """Returns the rule with other settings of the optimizer."""
         return replace(self, optimizer=replace(self.optimizer, **settings))
 
     def next(self, parts: Parts, loss_scale: float) -> Array:
-        """Returns the next master, in the dtype of the parts, by the reference kernels."""
+        """Returns the next master before it is stored, in the dtype of the parts, by the reference kernels."""
         master, states = np.array(parts.master), {name: np.array(array) for name, array in parts.states.items()}
+        if parts.compensation is not None:
+            master = bind("reference").add(master, parts.compensation)
         self.optimizer.update(
             bind("reference"), master, parts.gradient, states, Update(self.rate, self.count, 1 / loss_scale)
         )

@@ -103,6 +103,11 @@ class Trainer:
         return self._updater.averages
 
     @property
+    def compensation(self) -> dict[str, Array]:
+        """What Kahan's rule keeps of stored masters by name, on the backend. It is empty without that storage."""
+        return self._updater.compensation
+
+    @property
     def updates(self) -> int:
         """The number of steps so far that were not skipped."""
         return self._updater.count
@@ -162,7 +167,7 @@ class Trainer:
                 seed=self.recipe.seed, frozen=() if observer else self._updater.frozen,
             )  # fmt: skip
         except backends.DeviceMemoryError as error:
-            raise batches.with_advice(error, self.model, len(images), self._held_bytes()) from error
+            raise batches.with_advice(error, self.model, len(images), self._updater.held_bytes(self.model)) from error
         gradients, norm = self._updater.trained(found), None
         if finite := kernels.all_finite(*gradients.values()):
             norm = self._updater(gradients, self.learning_rate, scale, self.steps)
@@ -185,12 +190,6 @@ class Trainer:
             low_share=share,
             gradient_norm=norm,
         )
-
-    def _held_bytes(self) -> int:
-        """Returns the bytes of masters, running statistics, and what is kept for the parameters."""
-        kept = [*(p.master for p in self._parameters.values()), *self.model.buffers().values()]
-        kept += [array for found in self._updater.arrays().values() for array in found.values()]
-        return sum(array.size * array.dtype.itemsize for array in kept)
 
     @property
     def learning_rate(self) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 from mpsim.engine.tensor import Array, Parameter
 from mpsim.kernels import Kernels
 from mpsim.kernels.philox import Stream
+from mpsim.nn import Module
 from mpsim.policies import Overflow
 from mpsim.training.optimizer.base import Update
 from mpsim.training.optimizer.groups import groups_of, rules_of
@@ -122,6 +123,12 @@ class Updater:
         """Returns every array that is kept, by kind and parameter, for a checkpoint."""
         further = {"average": self.averages, "compensation": self.compensation}
         return {**self.states, **{kind: found for kind, found in further.items() if found}}
+
+    def held_bytes(self, model: Module) -> int:
+        """Returns the bytes of masters, running statistics of the network, and what is kept for the parameters."""
+        kept = [*(parameter.master for parameter in self.parameters.values()), *model.buffers().values()]
+        kept += [array for found in self.arrays().values() for array in found.values()]
+        return sum(array.size * array.dtype.itemsize for array in kept)
 
     def to_numpy(self) -> dict[str, dict[str, np.ndarray]]:
         """Returns ``arrays`` on the host."""

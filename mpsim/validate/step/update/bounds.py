@@ -19,6 +19,7 @@ def bound(rule: UpdateRule, parts: Parts, loss_scale: float) -> Array:
     """Returns the bound of every element in float64. It is 0 where it is not finite."""
     optimizer, rate, count = rule.optimizer, rule.rate, rule.count
     m, g = (np.abs(each.astype(np.float64)) for each in (parts.master, parts.gradient))
+    m = m if parts.compensation is None else m + np.abs(parts.compensation.astype(np.float64))
     states = {name: np.abs(array.astype(np.float64)) for name, array in parts.states.items()}
     with np.errstate(all="ignore"):
         if isinstance(optimizer, Adam):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from mpsim.files.tensors import TensorFile
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels import bind
 from mpsim.kernels.contract import Array
+from mpsim.recording.reading import KEPT
 from mpsim.recording.updates import Parts, UpdateRule, parts_of
 from mpsim.trace import Trace
 from mpsim.training.updating import clipped
@@ -20,6 +22,7 @@ from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays,
 from mpsim.validate.step.update.bounds import bound
 from mpsim.validate.step.update.fused import FUSED, fused_in, next_with_fused
 from mpsim.validate.step.update.others import others
+from mpsim.validate.step.update.storing import Storing
 
 FLOAT32 = FORMATS["float32"]
 
@@ -44,9 +47,12 @@ def check_update(
     notes += _untested([each for id, each in parts.items() if id in rules], rule)
     if rule.clip is not None:
         parts, loss_scale = _clipped(file, list(rules), parts, rule.clip, loss_scale), 1.0
-    finite = all(np.isfinite(array).all() for name, array in file.tensors.items() if name.startswith("GP/"))
+    finite = all(np.isfinite(file.tensors[f"GP/{id.op}/{id.index}"]).all() for id in rules or names)
+    storings = {id: Storing.of(rule, place, file.index) for place, id in enumerate(names)}
+    if any(storing.has_unknown_bits for storing in storings.values()):
+        notes.append("the random bits of stored masters are not known: each may be either neighbour of its update")
     theirs = {id: file.tensors[names[id]].reshape(parts[id].master.shape) for id in ids}
-    plain = finite and not rule.groups and rule.clip is None
+    plain = finite and not rule.groups and rule.clip is None and not rule.stores_masters
     fused = fused_in([(theirs[id], parts[id]) for id in ids], rule, loss_scale) if plain else ()
     if fused:
         notes.append(f"every update is the one with {' and '.join(map(FUSED.__getitem__, fused))} fused, in every bit")
@@ -54,12 +60,28 @@ def check_update(
     for id in ids:
         format = FLOAT32 if plan is None else plan.formats[id]
         op = f"update of {traced.ops[id.op].kind} {traced.ops[id.op].name}"
-        if id in rules:
-            found = compare_update(names[id], theirs[id], parts[id], rules[id], loss_scale, finite, format, op, fused)
-        else:
-            found = compare_arrays(names[id], parts[id].master, theirs[id], FLOAT32, f"frozen, {op}")
-        compared.append(found)
+        if id not in rules:
+            compared.append(compare_arrays(names[id], parts[id].master, theirs[id], FLOAT32, f"frozen, {op}"))
+            continue
+        given = rules[id], loss_scale, finite
+        compared.append(compare_update(names[id], theirs[id], parts[id], *given, format, op, fused, storings[id]))
+        if storings[id].keeps_the_rest:
+            compared.append(_compare_rest(file, id, storings[id], theirs[id], parts[id], *given, op))
     return tuple(compared)
+
+
+def _compare_rest(
+    file: TensorFile, id: TensorId, storing: Storing, stored: Array, parts: Parts, rule: UpdateRule, loss_scale: float,
+    finite: bool, op: str,
+) -> TensorComparison:  # fmt: skip
+    """Compares what Kahan's rule keeps of a master after the step, beside the file's own master."""
+    name = f"next_compensation/{id.op}/{id.index}"
+    theirs = file.tensors[name].reshape(stored.shape)
+    if not finite:
+        assert parts.compensation is not None
+        return compare_arrays(name, parts.compensation, theirs, storing.format, op)
+    exact, slack = rule.next(parts, loss_scale), bound(rule, parts, loss_scale)
+    return storing.compare_rest(name, theirs, exact, slack, stored, op)
 
 
 def _rules(file: TensorFile, traced: Trace, rule: UpdateRule) -> dict[TensorId, UpdateRule]:
@@ -97,9 +119,8 @@ def _missing(file: TensorFile, rule: UpdateRule | None, names: Mapping[TensorId,
         return "the file has no next_master"
     if rule is None:
         return "no rate, momentum and weight decay are known (index, or update=)"
-    if rule.stores_masters:
-        return "masters are rounded when they are stored (storage of the recipe)"
-    for kind in ("master", *rule.states):
+    kept = KEPT if Storing.of(rule, 0, {}).keeps_the_rest else ()
+    for kind in ("master", *rule.states, *kept):
         if not all(
             name.replace("next_master", kind) in file.tensors for name in names.values() if name in file.tensors
         ):
@@ -109,20 +130,27 @@ def _missing(file: TensorFile, rule: UpdateRule | None, names: Mapping[TensorId,
 
 def compare_update(
     name: str, theirs: Array, parts: Parts, rule: UpdateRule, loss_scale: float, finite: bool, format: Format, op: str,
-    fused: Sequence[str] = (),
+    fused: Sequence[str] = (), storing: Storing = Storing(),
 ) -> TensorComparison:  # fmt: skip
     """Compares one parameter's update. ``finite``: whether every gradient of the step is, without which it is skipped.
     ``fused``: the products that are not rounded before they are added."""
-    expected = next_with_fused(parts, rule, loss_scale, fused) if finite else parts.master
-    found = compare_arrays(name, expected, theirs, FLOAT32, op)
+    exact, slack = parts.master, np.zeros(parts.master.shape)
+    low = expected = high = exact
+    if finite:
+        exact, slack = next_with_fused(parts, rule, loss_scale, fused), bound(rule, parts, loss_scale)
+        low, expected, high = storing.around(exact, slack)
+    found = compare_arrays(name, expected, theirs, storing.format, op)
     if found.equal:
         return found
-    slack = bound(rule, parts, loss_scale) if finite else np.zeros_like(parts.master)
-    found = explain(found, expected, theirs, expected - slack, expected + slack)
+    found = explain(found, expected, theirs, low, high)
     if not found.unexplained:
         return found
-    for words, other, slack in others(parts, rule, loss_scale, finite, format, theirs):
+    way = storing if finite else Storing()
+    stored = [(words, exact, slack, other) for words, other in way.others()]
+    updated = ((*candidate, way) for candidate in others(parts, rule, loss_scale, finite, format, theirs))
+    for words, other, margin, storage in chain(stored[:-1], updated, stored[-1:]):
+        low, _, high = storage.around(other, margin)
         with np.errstate(invalid="ignore"):
-            if (np.abs(theirs.astype(np.float64) - other) <= slack).all():
+            if ((theirs >= low) & (theirs <= high)).all():
                 return replace(found, causes=(words,))
     return found

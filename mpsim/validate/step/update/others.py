@@ -28,7 +28,8 @@ def others(
         yield "updated although a gradient of the step is not finite, so that it is left out", right, slack
         return
     yield "not updated: the master is as it was before the step", parts.master, np.zeros_like(slack)
-    yield from _rounded(right, slack, format)
+    if not rule.stores_masters:
+        yield from _rounded(right, slack, format)
     for words, changed in _other_settings(parts, rule):
         yield words, changed[1].next(changed[0], loss_scale), bound(changed[1], changed[0], loss_scale)
     for words, scale in (("not divided", 1.0), ("divided twice", loss_scale * loss_scale)):
@@ -61,6 +62,8 @@ def _other_settings(parts: Parts, rule: UpdateRule) -> Iterator[tuple[str, tuple
         yield "without weight decay", (parts, rule.with_(weight_decay=0.0))
     yield "the sign of the update is wrong", (parts, replace(rule, rate=-rule.rate))
     yield "it starts from the rounded parameter, not from the master", (parts._replace(master=parts.used), rule)
+    if parts.compensation is not None:
+        yield "it starts from the master without what Kahan's rule kept", (parts._replace(compensation=None), rule)
     if parts.before is not None:
         yield "it takes the gradient before rounding", (parts._replace(gradient=parts.before), rule)
     optimizer = rule.optimizer

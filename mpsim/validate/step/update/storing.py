@@ -1,0 +1,92 @@
+"""How masters are stored in another format after an update, as a part of the check of the update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mpsim.formats import FORMATS, Format
+from mpsim.kernels import bind
+from mpsim.kernels.contract import Array
+from mpsim.kernels.philox import Stream
+from mpsim.policies import Mode, Overflow, Policy
+from mpsim.recording.updates import UpdateRule
+from mpsim.training.optimizer.storage import MASTERS, Storage, storage_of
+from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays, explain
+
+#: Low, expected and high results. A result between low and high is explained by the roundings of the update.
+Interval = tuple[Array, Array, Array]
+
+
+@dataclass(frozen=True)
+class Storing:
+    """The storage of one master, None for float32. ``random``: the random bits of a stochastic one, None if they are
+    not known: then both neighbours of a number are possible."""
+
+    storage: Storage | None = None
+    random: Stream | None = None
+
+    @classmethod
+    def of(cls, rule: UpdateRule, place: int, index: Mapping[str, Any]) -> Storing:
+        """Returns the storage of the parameter that a step reads as number ``place``. The index of a step that mpsim
+        took has the seed and the number of the step, which determine the random bits."""
+        storage = storage_of(rule.storage).get(MASTERS)
+        known = storage is not None and storage.rounding == "stochastic" and {"seed", "step"} <= set(index)
+        return cls(storage, Stream(index["seed"], "storage", place, index["step"]) if known else None)
+
+    @property
+    def format(self) -> Format:
+        """The format of stored masters."""
+        return FORMATS["float32"] if self.storage is None else self.storage.format
+
+    @property
+    def keeps_the_rest(self) -> bool:
+        """Whether a second array keeps what rounding discards."""
+        return self.storage is not None and self.storage.rounding == "kahan"
+
+    @property
+    def has_unknown_bits(self) -> bool:
+        """Whether random bits decide that are not known."""
+        return self.storage is not None and self.storage.rounding == "stochastic" and self.random is None
+
+    def around(self, exact: Array, slack: Array) -> Interval:
+        """Returns the stored forms of exact - slack, exact and exact + slack."""
+        wide = exact.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            low, high = wide - slack, wide + slack
+        if self.storage is None:
+            return low, exact, high
+        if self.has_unknown_bits:
+            nearest = Storing(replace(self.storage, rounding="nearest"))
+            return self._rounded(low, Mode.DOWN), nearest._rounded(exact), self._rounded(high, Mode.UP)
+        return self._rounded(low), self._rounded(exact), self._rounded(high)
+
+    def _rounded(self, x: Array, mode: Mode | None = None) -> Array:
+        assert self.storage is not None
+        policy = self.storage.policy(Overflow.SATURATE) if mode is None else Policy(mode, Overflow.SATURATE)
+        random = self.random if policy.mode.needs_random_bits else None
+        stored = bind("reference").round_array(np.ascontiguousarray(x), self.storage.format, policy, random)[0]
+        return stored.astype(np.float32)
+
+    def others(self) -> Iterator[tuple[str, Storing]]:
+        """Yields other ways to store a master, as causes of a difference; at last one that a few numbers often fit."""
+        if self.storage is None:
+            return
+        yield "the master is not rounded when it is stored", Storing()
+        nearest, stochastic = (Storing(replace(self.storage, rounding=each)) for each in ("nearest", "stochastic"))
+        if self.storage.rounding == "stochastic":
+            yield "the master is rounded to nearest, not stochastically", nearest
+        yield "the master is rounded to the other neighbour", stochastic
+
+    def compare_rest(
+        self, name: str, theirs: Array, exact: Array, slack: Array, stored: Array, op: str
+    ) -> TensorComparison:
+        """Compares what Kahan's rule keeps with what ``exact`` leaves beside the other's ``stored`` master."""
+        with np.errstate(invalid="ignore"):
+            rest = exact - stored
+        low, expected, high = self.around(rest, slack)
+        found = compare_arrays(name, expected, theirs, self.format, op)
+        return found if found.equal else explain(found, expected, theirs, low, high)
