@@ -89,6 +89,18 @@ for path in sys.argv[1:]:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the size of the process from /proc")
+def test_a_chunk_that_names_more_bytes_than_the_file_has_allocates_none(tmp_path: Path) -> None:
+    """The chunk of pixels, whose checksum Pillow compares only at its end."""
+    content = written("PNG")
+    at = content.index(b"IDAT")
+    content[at - 4 : at] = (3 << 30).to_bytes(4, "big")
+    (tmp_path / "a.png").write_bytes(content)
+    command = [sys.executable, "-W", "ignore", "-c", LIMITED, str(tmp_path / "a.png")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the size of the process from /proc")
 def test_the_most_pixels_fit_in_256_mib(tmp_path: Path) -> None:
     """Just as many as are not refused: the file ends before them, or is a grey picture."""
     for name in NAMES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,15 +25,30 @@ def opened(path: str) -> Iterator[Any]:
         UsageError: The file names more pixels than its bytes are likely to hold.
         Exception: Almost anything, if it is not a picture.
     """
-    size = os.path.getsize(path)
-    with open(path, "rb") as file:
-        start = file.read(30)
+    with _File(path) as file:
+        start = file.peek(30)[:30]
+        _check_webp(start, file.size)
+        with pillow_image().open(file, formats=FORMATS) as picture:
+            width, height = picture.size
+            _check_pixels(width, height, file.size)
+            yield picture
+
+
+class _File(io.BufferedReader):
+    """A file whose ``read`` allocates no more than is left of it. A chunk of a PNG file may ask for 4 GiB."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(io.FileIO(path))
+        self.size = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(self.size - self.tell(), 0)
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
+def _check_webp(start: bytes, size: int) -> None:
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":  # Pillow allocates its pixels when it opens it
         _check_pixels(*_webp_size(start), size)
-    with pillow_image().open(path, formats=FORMATS) as picture:
-        width, height = picture.size
-        _check_pixels(width, height, size)
-        yield picture
 
 
 def _check_pixels(width: int, height: int, size: int) -> None:
