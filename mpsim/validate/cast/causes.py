@@ -7,6 +7,7 @@ reported as unexplained.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from mpsim.rounding import decode
 from mpsim.validate.answers import NO_CODE, Outcome
 from mpsim.validate.cast import nans
 from mpsim.validate.cast.asking import Answers
-from mpsim.validate.cast.classify import Kind, Staged, staged_outcome
+from mpsim.validate.cast.classify import Classes, Kind, Staged, staged_outcome
 from mpsim.validate.cast.policy.treatments import FIELDS, QUIRKS
 from mpsim.validate.cast.rules import Rule
 from mpsim.validate.grid import Places, places
@@ -54,22 +55,33 @@ _OBSERVED: tuple[tuple[str, Callable[[Places, Array, Rule], Array]], ...] = (
 )
 
 
-def cause(
-    kind: Kind, members: Array, staged: Staged | None, answers: Answers, expected: Outcome, got: Outcome, rule: Rule,
-    backend: str, known: Sequence[str] = (), meant: str | None = None,
-) -> Cause:  # fmt: skip
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """What is known of answers that differ from a rule. ``meant``: what ``other_codes`` found of every answer."""
+
+    rule: Rule
+    answers: Answers
+    expected: Outcome
+    got: Outcome
+    classes: Classes
+    meant: str | None
+    backend: str
+
+
+def cause(kind: Kind, members: Array, compared: Compared, known: Sequence[str] = ()) -> Cause:
     """Finds the cause of a class, whose members are given as a mask.
 
     ``known`` are the causes of other classes. They are tried first, because one defect that explains two classes is
-    more likely than two defects. ``meant`` is what ``other_codes`` found, which explains every class.
+    more likely than two defects.
     """
-    asked, ours, theirs = answers.at(members), expected.at(members), got.at(members)
-    right = (expected.keys == got.keys) & _region(kind, widened(answers.x), rule)
-    sign = _which_sign(asked, answers)
+    rule, answers, got, backend = compared.rule, compared.answers, compared.got, compared.backend
+    asked, ours, theirs = answers.at(members), compared.expected.at(members), got.at(members)
+    right = (compared.expected.keys == got.keys) & _region(kind, widened(answers.x), rule)
+    sign, staged = _which_sign(asked, answers), compared.classes.staged
     if staged is not None and kind is staged.kind and _explains(staged, members | right, answers, got, rule, backend):
         return Cause(staged.sentence())
-    if meant is not None:
-        return Cause(meant)
+    if compared.meant is not None:
+        return Cause(compared.meant)
     if kind is Kind.NAN_CODE:
         return Cause(None, _nan_code(ours.keys, theirs.keys, answers))
     others = sorted(_other_rules(kind, rule, answers), key=lambda row: row[0] not in known)

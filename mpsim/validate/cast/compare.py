@@ -17,8 +17,8 @@ from mpsim.kernels.contract import Array
 from mpsim.validate.answers import NO_CODE, Outcome
 from mpsim.validate.cast import nans
 from mpsim.validate.cast.asking import Answers, ask
-from mpsim.validate.cast.causes import Cause, cause, other_codes
-from mpsim.validate.cast.classify import Classes, Kind, classify
+from mpsim.validate.cast.causes import Cause, Compared, cause, other_codes
+from mpsim.validate.cast.classify import Kind, classify
 from mpsim.validate.cast.rules import Rule, is_value
 from mpsim.validate.grid import places
 from mpsim.validate.sources import Source, widened
@@ -126,24 +126,20 @@ def compare(rule: Rule, answers: Answers, *, shrink: bool = True, backend: str =
         return Comparison(rule, answers.patterns.size, 0, ())
     classes = classify(answers.x, expected, got, rule, answers.source, answers.results.space, backend)
     meant = other_codes(answers, got, rule, backend)
+    compared = Compared(rule, answers, expected, got, classes, meant, backend)
     findings: list[Finding] = []
     for kind in Kind:
         members = classes.of(kind)
         if members.any():
             known = [finding.cause for finding in findings if finding.cause is not None]
-            findings.append(
-                _finding(kind, members, classes, expected, got, rule, answers, shrink, backend, known, meant)
-            )
+            findings.append(_finding(kind, members, compared, shrink, known))
     return Comparison(rule, answers.patterns.size, int(wrong.sum()), tuple(findings))
 
 
-def _finding(
-    kind: Kind, members: Array, classes: Classes, expected: Outcome, got: Outcome, rule: Rule, answers: Answers,
-    shrink: bool, backend: str, known: Sequence[str], meant: str | None,
-) -> Finding:  # fmt: skip
-    found: Cause = cause(kind, members, classes.staged, answers, expected, got, rule, backend, known, meant)
-    at = np.array([smallest_of(members, answers)])
-    one = answers.at(at)
+def _finding(kind: Kind, members: Array, compared: Compared, shrink: bool, known: Sequence[str]) -> Finding:
+    rule, answers, backend = compared.rule, compared.answers, compared.backend
+    found: Cause = cause(kind, members, compared, known)
+    one = answers.at(np.array([smallest_of(members, answers)]))
     can_shrink = answers.subject.vectors is None and answers.source.is_float
     if shrink and can_shrink and kind not in _NOT_SHRUNK:
         one = _positive(shrunk(one, kind, answers, rule, backend), rule, backend)
