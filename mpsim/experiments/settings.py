@@ -208,7 +208,7 @@ class RunSettings(TrainingSettings):
             if self.train_images > len(training):
                 raise UsageError(
                     f"train_images is {self.train_images}, but {self.data} has {len(training)} training images; "
-                    f"use at most that many, or None for all",
+                    f"use at most that many, or leave the number out for all",
                     "train_images",
                 )
             training = training.first(self.train_images)

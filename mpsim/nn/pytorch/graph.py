@@ -40,19 +40,40 @@ def exported(torch: Any, module: Any, batch: Any, training: bool) -> Any:
         with _quiet():
             return torch.export.export(module, (batch,), dynamic_shapes=({0: torch.export.Dim("samples")},))
     except Exception as error:
-        cause = next((line for line in str(error).splitlines() if line.strip()), "")
+        cause = _first_line(error)
         frames = [(frame.filename, frame.lineno or 0, frame.line or "") for frame in extract_tb(error.__traceback__)]
         line = _own_line(frames[1:])
         place = f"{line}: " if line else ""
+        name, sample = type(module).__name__, tuple(batch.shape[1:])
+        if (refusal := _refusal(torch, module, batch)) is not None:
+            raise UsageError(
+                f"from_torch: {place}{name} does not take a batch of samples of shape {sample}; pass an example, or choose "
+                f"data, of the shape that the module expects (PyTorch: {refusal})"
+            ) from error
         raise UsageError(
-            f"from_torch: {place}{type(module).__name__} cannot be exported by torch.export for "
-            f"batches of any size of {tuple(batch.shape[1:])} ({type(error).__name__}: {cause})"
+            f"from_torch: {place}{name} cannot be exported by torch.export for batches of any size of {sample} "
+            f"({type(error).__name__}: {cause})"
         ) from error
     finally:
         for part, mode in modes:
             part.training = mode
         for part in averaging:
             part.momentum = None
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), "")
+
+
+def _refusal(torch: Any, module: Any, batch: Any) -> str | None:
+    """Returns PyTorch's words if the module itself fails on the batch, in evaluation, and None if it does not."""
+    module.eval()
+    try:
+        with _quiet(), torch.no_grad():
+            module(batch)
+    except Exception as error:
+        return f"{type(error).__name__}: {_first_line(error)}"
+    return None
 
 
 @contextmanager
