@@ -142,7 +142,7 @@ def test_layers_of_pytorch_alone_are_named(capfd: pytest.CaptureFixture[str]) ->
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Softshrink()))
     with pytest.raises(UsageError, match=r"\nmodule '1.1' \(Softshrink\): aten.softshrink.default is not supported"):
         nn.from_torch(module, torch.zeros(2, *SHAPE))
-    with pytest.raises(UsageError, match=r"from_torch: Linear does not take a batch of samples of shape \(3, 8, 8\); pass"):
+    with pytest.raises(UsageError, match=r"Linear does not take a batch of samples of shape \(3, 8, 8\); pass"):
         nn.from_torch(torch.nn.Linear(3, 4), torch.zeros(2, *SHAPE))
     assert capfd.readouterr().err == ""
 

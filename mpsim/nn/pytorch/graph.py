@@ -47,8 +47,8 @@ def exported(torch: Any, module: Any, batch: Any, training: bool) -> Any:
         name, sample = type(module).__name__, tuple(batch.shape[1:])
         if (refusal := _refusal(torch, module, batch)) is not None:
             raise UsageError(
-                f"from_torch: {place}{name} does not take a batch of samples of shape {sample}; pass an example, or choose "
-                f"data, of the shape that the module expects (PyTorch: {refusal})"
+                f"from_torch: {place}{name} does not take a batch of samples of shape {sample}; pass an example, or "
+                f"choose data, of the shape that the module expects (PyTorch: {refusal})"
             ) from error
         raise UsageError(
             f"from_torch: {place}{name} cannot be exported by torch.export for batches of any size of {sample} "
