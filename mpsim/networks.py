@@ -198,19 +198,23 @@ def _imported(
     module: Any, origin: _Origin, shape: object, vocabulary: object, known: Mapping[str, inspect.Parameter]
 ) -> Module:
     """Returns the network of a module of PyTorch."""
-    default = known["input_shape"].default if "input_shape" in known else None
-    shape = getattr(module, "input_shape", shape if shape is not None else default)
+    defaults = {name: None if each.default is inspect.Parameter.empty else each.default for name, each in known.items()}
+    shape = getattr(module, "input_shape", defaults.get("input_shape") if shape is None else shape)
+    vocabulary = getattr(module, "vocabulary", defaults.get("vocabulary") if vocabulary is None else vocabulary)
     if not isinstance(shape, tuple | list):
         raise UsageError(
             f"{origin.label}: the size of its images is not known; set module.input_shape = (C, H, W), (D,) for "
             f"rows of numbers or (T,) for tokens, or give the function a parameter input_shape with a default"
         )
-    tokens = len(shape) == 1 and getattr(module, "vocabulary", vocabulary) is not None
+    tokens = len(shape) == 1 and vocabulary is not None
     sizes = shape_of_input(shape, 1 if tokens else None)
     try:
         return from_torch(module, np.zeros((2, *sizes), np.int64 if tokens else np.float32))
     except UsageError as error:
-        raise UsageError(f"{origin.label}: {error}") from error
+        advice = (
+            "; if it reads tokens, set module.vocabulary or give the function a parameter vocabulary with a default"
+        )
+        raise UsageError(f"{origin.label}: {error}{advice if len(shape) == 1 and not tokens else ''}") from error
 
 
 def _complete(

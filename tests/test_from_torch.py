@@ -197,6 +197,22 @@ def branching(input_shape=(1, 8, 8)):
         def forward(self, x):
             return x.flatten(1) if x.sum() > 0 else -x.flatten(1)
     return Branching()
+def tokens(input_shape=(8,)):
+    import torch
+    return torch.nn.Embedding(5, 3)
+def known_tokens(input_shape=(8,), vocabulary=5):
+    return tokens()
+def encoder(input_shape=(1, 8, 8)):
+    import torch
+    class Encoder(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            layer = torch.nn.TransformerEncoderLayer(8, 2, 8, dropout=0.0, batch_first=True)
+            self.layers = torch.nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+            self.register_buffer("mask", torch.triu(torch.full((8, 8), float("-inf")), 1))
+        def forward(self, x):
+            return self.layers(x.squeeze(1), mask=self.mask).mean(1)
+    return Encoder()
 """
 
 
@@ -228,13 +244,25 @@ def test_commands_take_a_function_that_returns_a_module(tmp_path: Path) -> None:
     [
         ("odd", r"model.py:odd: from_torch: Odd is not supported:\nmodel.py, line 13 .*aten.sin"),
         ("unsized", "model.py:unsized: the size of its images is not known"),
-        ("branching", r"model.py, line 24 \(return x.flatten.*\): Branching cannot be exported by torch.export"),
+        (
+            "branching",
+            r"model.py, line 24 \(return x.flatten.*\): Branching cannot be exported .*decides by the values",
+        ),
+        ("tokens", r"does not take a batch of samples of shape \(8,\).*reads tokens, set module.vocabulary or give"),
+        ("encoder", r"Encoder cannot be exported .*pass is_causal to torch.nn.TransformerEncoder"),
     ],
 )
 def test_a_file_whose_module_cannot_be_imported(tmp_path: Path, function: str, words: str) -> None:
     (tmp_path / "model.py").write_text(TEXT)
     with pytest.raises(UsageError, match=words):
         networks.build(f"{tmp_path / 'model.py'}:{function}")
+
+
+@needs_torch
+def test_a_default_vocabulary_is_of_tokens(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(TEXT)
+    network = networks.build(f"{tmp_path / 'model.py'}:known_tokens")
+    assert network.vocabulary == 5 and network.input_shape == (8,)
 
 
 def test_the_document_lists_every_function() -> None:

@@ -52,13 +52,22 @@ def exported(torch: Any, module: Any, batch: Any, training: bool) -> Any:
             ) from error
         raise UsageError(
             f"from_torch: {place}{name} cannot be exported by torch.export for batches of any size of {sample} "
-            f"({type(error).__name__}: {cause})"
+            f"({_advice(module, cause)}{type(error).__name__}: {cause})"
         ) from error
     finally:
         for part, mode in modes:
             part.training = mode
         for part in averaging:
             part.momentum = None
+
+
+def _advice(module: Any, cause: str) -> str:
+    """Returns what to do about a decision that depends on the values of tensors, or "" if there was none."""
+    if "data-dependent" not in cause:
+        return ""
+    known = any(type(part).__name__ == "TransformerEncoder" for part in module.modules())
+    what = "pass is_causal to torch.nn.TransformerEncoder, which otherwise compares its mask with a causal one"
+    return f"it decides by the values of tensors, which an export cannot follow{'; ' + what if known else ''}. "
 
 
 def _first_line(error: Exception) -> str:
