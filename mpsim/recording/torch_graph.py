@@ -21,7 +21,7 @@ from mpsim.nn.pytorch.graph import exported
 #: Called with an op's index, its result in PyTorch, and what brings arrays of its shape to that of the op's output.
 Seen = Callable[[int, Any, Callable[[Array], Array]], None]
 
-_ATTENTION = "aten.scaled_dot_product_attention.default"
+_ATTENTION, _VIEW = "aten.scaled_dot_product_attention.default", "aten.view.default"
 #: Functions that draw random numbers -> the place of the share that is dropped.
 _DROPOUT = {"aten.dropout.default": "p", "aten.feature_dropout.default": "p"}
 
@@ -113,7 +113,10 @@ class Graph:
             if str(node.target) == _ATTENTION and self._plans.made[node.name].ops:
                 values[node.name] = self._attention(node.name, arguments, options, seen)
             else:
-                values[node.name] = node.target(*arguments, **options)
+                # The separate functions of attention have results of another layout in memory, which may not be viewed.
+                views = str(node.target) == _VIEW
+                function = self._torch.ops.aten.reshape.default if views else node.target
+                values[node.name] = function(*arguments, **options)
                 self._show(node.name, values[node.name], seen)
         raise AssertionError("a graph has an output")
 

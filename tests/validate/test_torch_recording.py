@@ -228,3 +228,26 @@ def test_what_cannot_be_recorded_is_refused() -> None:
     with pytest.raises(UsageError, match="loss_scale"):
         record(linear, (images, labels), loss_scale=0.0)
     assert record(nn.Sequential(linear, nn.Dropout(0.0)), (images, labels)).tensors["Y/2/0"].shape == (4, 3)
+
+
+class Viewed(nn.Module):
+    """Causal attention whose result is viewed: the fused kernel stores it so that this needs no copy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts, self.out, self.head = nn.Linear(8, 24), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Any) -> Any:
+        n, _, tokens, _ = x.shape
+        q, k, v = (part.view(n, tokens, 2, -1).transpose(1, 2) for part in self.parts(x[:, 0]).chunk(3, dim=-1))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.head(self.out(y.transpose(1, 2).contiguous().view(n, tokens, -1)).mean(1))
+
+
+def test_views_of_attention_are_recorded() -> None:
+    torch.manual_seed(0)
+    module = Viewed()
+    step = record(module, (torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])))
+    network = from_torch(module, torch.zeros(2, 1, 8, 8))
+    report = teacher_forced(TensorFile(step.tensors, step.index, "theirs"), network, None, "standard", threads=1)
+    assert report.verdict.name == "EQUAL" and not report.suspects()
