@@ -223,7 +223,7 @@ CONVOLUTION = ((2, 1), (1, 0), 2)  # stride, padding, groups
 
 #: kernel -> cases, each a tuple of positional arguments. Kernels may change arrays among them.
 CASES: dict[str, list[tuple[Any, ...]]] = {
-    "from_numpy": [(with_specials(0, 3, 4),)],
+    "from_numpy": [(with_specials(0, 3, 4),), (with_specials(0, 3, 4).T,), (np.array(1.5, np.float32),)],
     "to_numpy": [(with_specials(0, 3, 4),)],
     "zeros": [((2, 3),), ((0, 3),)],
     "permute": [(x, (0, 2, 1, 3)) for x in arrays(18, 3, 4, 5, 6)] + [(numbers(18, 2, 3, 4, 5, 6), (0, 2, 1, 3, 4))],

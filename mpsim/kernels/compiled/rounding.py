@@ -32,7 +32,7 @@ __all__ = [
 
 def from_numpy(array: np.ndarray, *, threads: int = 1) -> np.ndarray:
     """Returns the array itself if it is contiguous, else a contiguous copy."""
-    return np.ascontiguousarray(array)
+    return np.asarray(array, order="C")  # keeps an array without axes
 
 
 def to_numpy(array: np.ndarray, *, threads: int = 1) -> np.ndarray:
