@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -195,7 +196,7 @@ def test_forms_of_subjects(tmp_path: Path) -> None:
         "x = np.array([int(line, 16) for line in sys.stdin], np.uint8).view(np.int8)\n"
         "for each, y in zip(x.view(np.uint8), x.astype(np.float16).view(np.uint16)): print(f'{each:02X} {y:04X}')\n"
     )
-    assert validate_cast(f"command:python {program}", "float16", "int8", mode="nearest_even").equal
+    assert validate_cast(f"command:{sys.executable} {program}", "float16", "int8", mode="nearest_even").equal
     assert validate_integer_cast("numpy.uint8", source="float16").subject == "numpy.uint8"
     if shutil.which("cc") is None:
         pytest.skip("no C compiler 'cc'")
