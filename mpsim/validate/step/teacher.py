@@ -215,12 +215,21 @@ class Bounds:
         return actual
 
     def _of_gradient(self, op: int, value: Array) -> Array:
-        """A finished gradient: exact for two contributions from the file, whose sum has one rounding in any order."""
+        """The bound of a finished gradient: of two exact contributions 0, because one rounding gives their sum.
+
+        A contribution that may be off moves the sum before it is rounded: each program rounds another one. Its terms
+        may also be added one by one, as PyTorch adds the two of RMSNorm's derivative, so that partial sums are rounded.
+        The bound of a sum has room for both roundings and for two such partial sums.
+        """
         parts = self._into.pop(op)
         bounds = [bound for bound, _ in parts if bound is not None]
-        if len(parts) > 2:
-            bounds.append(of_sums(np.sum([size for _, size in parts], axis=0), len(parts)))
-        return bounded(np.sum(bounds, axis=0), lambda: value) if bounds else value
+        if len(parts) < 3 and not bounds:
+            return value
+        error = np.sum(bounds, axis=0) if bounds else np.zeros(value.shape)
+        if len(parts) > 1:
+            sums = of_sums(np.sum([size for _, size in parts], axis=0), len(parts))
+            error = np.where((error > 0) | (len(parts) > 2), error + sums, 0.0)
+        return bounded(error, lambda: value)
 
     def _kept(self, name: str, value: Array) -> Array:
         pair = self._teacher.pairs.get(name)
