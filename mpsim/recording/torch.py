@@ -151,10 +151,12 @@ class _Recorder:
 
     def _seen(self, op: int, tensor: Any, to_op: Callable[[Array], Array]) -> None:
         """Keeps an op's output, and its gradient when autograd has added it up. Both are rounded in place."""
-        stored = self._rounded(TensorId(op, "activation"), tensor.data)
-        if stored is not tensor.data and tensor._is_view() and not self._torch.equal(stored, tensor.data):
+        data = tensor.data
+        stored = self._rounded(TensorId(op, "activation"), data)
+        if stored is not data and not tensor._is_view():
+            data.copy_(stored)
+        elif stored is not data and not self._torch.equal(stored, data):
             raise UsageError(f"record: {self._traced.ops[op].name} views memory that has another format in the plan")
-        tensor.data.copy_(stored)
         self.tensors[f"Y/{op}/0"] = to_op(_host(tensor))
 
         def finished(gradient: Any) -> Any:

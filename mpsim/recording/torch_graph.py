@@ -92,6 +92,13 @@ class Graph:
         with without_hooks(module):
             self._program = exported(torch, module, example, training=True)
         self._lines = {instruction.node: instruction for instruction in network._program}
+        #: Parameters that functions read as a tensor, such as an expanded class token -> the op that makes one of each.
+        self._lifts = {
+            id(module.get_parameter(op.parameters[0].name)): index
+            for index, op in enumerate(plans.ops)
+            if op.kind == "Multiply" and op.producers == (-1,) and op.parameters
+        }
+        self._lifted: dict[int, Any] = {}
         self._parts = dict(self._called())
 
     def logits(self, images: Any, seen: Seen) -> Any:
@@ -109,7 +116,7 @@ class Graph:
                 for each in self._skipped[node.name]:
                     values.setdefault(each.name, None)
                 continue
-            arguments, options = _resolved((node.args, node.kwargs), values)
+            arguments, options = _resolved((node.args, node.kwargs), {**values, **self._as_tensors(node, values, seen)})
             if str(node.target) == _ATTENTION and self._plans.made[node.name].ops:
                 values[node.name] = self._attention(node.name, arguments, options, seen)
             else:
@@ -130,13 +137,34 @@ class Graph:
         }  # fmt: skip
         return {**{node: held[name] for node, name in names.items()}, signature.user_inputs[0]: images}
 
+    def _as_tensors(self, node: Any, values: dict[str, Any], seen: Seen) -> dict[str, Any]:
+        """Copies of the parameters that a node reads as tensors: one for all its readers, as in mpsim. New ones are
+        ``seen``."""
+        found: dict[str, Any] = {}
+        made = self._plans.made.get(node.name)
+        if made is None:
+            return found
+        for source in node.all_input_nodes:
+            op = self._lifts.get(id(values[source.name]))
+            if op is not None and self._reads(made, op):
+                if op not in self._lifted:
+                    self._lifted[op] = values[source.name] * 1
+                    self._see(seen, op, self._lifted[op])
+                found[source.name] = self._lifted[op]
+        return found
+
+    def _reads(self, made: Made, op: int) -> bool:
+        """Whether what a node makes is computed from an op's result, or a view of it."""
+        results = (each.producer for each in _flat(made.result) if isinstance(each, Tensor))
+        return op in results or any(op in self._plans.ops[each].producers for each in made.ops)
+
     def _show(self, node: str, value: Any, seen: Seen) -> None:
         """Calls ``seen`` for the ops of one node, whose results are the node's."""
         made = self._plans.made.get(node)
         if made is None:
             return
         start = min((made.ops.start, *(self._first_of(node))))
-        wanted = set(range(start, made.ops.stop))
+        wanted = set(range(start, made.ops.stop)) - self._lifted.keys()
         results = [each for each in _flat(made.result) if isinstance(each, Tensor)]
         tensors = [each for each in _flat(value) if hasattr(each, "detach")]
         for result, tensor in zip(results, tensors, strict=False):

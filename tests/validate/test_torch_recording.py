@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mpsim.assignment import assign
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.files.tensors import TensorFile
 from mpsim.nn import from_torch
 from mpsim.recording import StepRecord, read_step
 from mpsim.recording.torch import record
+from mpsim.trace import trace
 from mpsim.validate import TeacherReport, teacher_forced
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
@@ -251,3 +253,35 @@ def test_views_of_attention_are_recorded() -> None:
     network = from_torch(module, torch.zeros(2, 1, 8, 8))
     report = teacher_forced(TensorFile(step.tensors, step.index, "theirs"), network, None, "standard", threads=1)
     assert report.verdict.name == "EQUAL" and not report.suspects()
+
+
+class ClassToken(nn.Module):
+    """A trained token before the others, which is also added to all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.patch, self.head = nn.Parameter(torch.randn(1, 1, 8)), nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 5)
+
+    def forward(self, x: Any) -> Any:
+        x = self.patch(x).flatten(2).transpose(1, 2) + self.token
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), torch.tanh(self.token.expand(x.shape[0], -1, -1)), x], 1)
+        return self.head(x[:, 0] + x.mean(1))
+
+
+@pytest.mark.parametrize("levels", ["", "bfloat16:bfloat16,bfloat16"])
+def test_a_parameter_that_is_read_as_a_tensor_is_recorded(levels: str) -> None:
+    torch.manual_seed(0)
+    module, images = ClassToken(), torch.randn(4, 3, 8, 8)
+    network = from_torch(module, images)
+    plan = assign(trace(network, 4), "uniform_low", levels=levels) if levels else None
+    step = record(module, (images, torch.tensor([0, 1, 2, 0])), plan=plan)
+    token = op(step, "token")
+    assert step.tensors[f"Y/{token}/0"].shape == (1, 1, 8)
+    readers = [each for each in step.index["ops"] if token in each["producers"]]
+    assert len(readers) == 2  # both expansions
+    right = TensorFile(step.tensors, step.index, "theirs")
+    assert not teacher_forced(right, network, plan, "standard", threads=1).suspects()
+    wrong = TensorFile({**step.tensors, f"G/{token}/0": 2 * step.tensors[f"G/{token}/0"]}, step.index, "theirs")
+    found = [tensor.name for tensor in teacher_forced(wrong, network, plan, "standard", threads=1).suspects()]
+    first = next(each["index"] for each in step.index["ops"] if "token" in each["parameters"])  # which adds it
+    assert first < token and set(found) == {f"G/{token}/0", f"GP/{first}/0"}
