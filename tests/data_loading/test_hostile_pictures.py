@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mpsim.data.pictures.image_files import ImageFiles
-from mpsim.data.pictures.opening import _webp_size
+from mpsim.data.pictures.opening import MOST_PIXELS, _webp_size
 from mpsim.errors import UsageError
 
 Image: Any = pytest.importorskip("PIL.Image")
@@ -86,6 +86,17 @@ for path in sys.argv[1:]:
     except UsageError as error:
         print(error)
 """
+MEASURED = """
+import resource, sys
+import numpy as np
+import PIL.Image
+from mpsim.data.pictures.image_files import ImageFiles
+PIL.Image.init()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert ImageFiles((sys.argv[1],), np.array([0]), ("a",), size=32).load(np.array([0])).shape == (1, 3, 32, 32)
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+assert 32 << 10 < grown < 256 << 10, grown
+"""
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the size of the process from /proc")
@@ -104,10 +115,19 @@ def test_a_chunk_that_names_more_bytes_than_the_file_has_allocates_none(tmp_path
 def test_the_most_pixels_fit_in_256_mib(tmp_path: Path) -> None:
     """Just as many as are not refused: the file ends before them, or is a grey picture."""
     for name in NAMES:
-        (tmp_path / name).write_bytes(of_size(name, 4096, 4096))
+        (tmp_path / name).write_bytes(of_size(name, 4096, MOST_PIXELS // 4096))
     command = [sys.executable, "-W", "ignore", "-c", LIMITED, *(str(tmp_path / name) for name in NAMES)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and "its header names" not in done.stdout, done.stderr
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="takes ru_maxrss as KiB")
+def test_a_long_picture_that_is_scaled_takes_less_than_256_mib(tmp_path: Path) -> None:
+    """Pillow reads the rows that the file has, and the others are black."""
+    (tmp_path / "a.tif").write_bytes(of_size("a.tif", 24, MOST_PIXELS // 24))
+    command = [sys.executable, "-W", "ignore", "-c", MEASURED, str(tmp_path / "a.tif")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_large_pictures_with_as_many_bytes_are_read(tmp_path: Path) -> None:

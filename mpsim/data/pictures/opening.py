@@ -13,8 +13,9 @@ from mpsim.errors import UsageError
 
 #: Pillow's names of the formats that are read, whatever the name of a file. Others may start programs (EPS).
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-#: A picture of more pixels than this needs a byte in its file for each MOST_RATIO of them.
-MOST_PIXELS, MOST_RATIO = 1 << 24, 1000
+#: A picture of more pixels than this needs a byte in its file for each MOST_RATIO of them. Reading one takes up to 22
+#: bytes a pixel.
+MOST_PIXELS, MOST_RATIO = 1 << 23, 1000
 
 
 @contextmanager
