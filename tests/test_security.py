@@ -51,9 +51,9 @@ def test_pickles_of_cifar(ran: Path) -> None:
     "content",
     [
         b"\x80\x02}U\x04datacnumpy\ndtype\ns.", b"\x80\x02}U\x04data]cnumpy\nndarray\nas.",
-        pickle.dumps({"a": [np.arange(3)]}, 2),
+        pickle.dumps({"a": [np.arange(3)]}, 2), b"\x80\x02}c_codecs\nencode\nK\x01s.",
     ],
-    ids=["a class", "a class in a list", "an array in a list"],
+    ids=["a class", "a class in a list", "an array in a list", "a function as a key"],
 )  # fmt: skip
 def test_pickles_of_objects_of_the_reader(content: bytes) -> None:
     with pytest.raises(UnsafePickle, match="only numbers, texts and lists of them"):

@@ -139,8 +139,8 @@ def load_arrays(content: bytes) -> dict[object, object]:
 
 
 def _check_inside(found: dict[object, object]) -> None:
-    """Refuses arrays in lists, and the replacements of NumPy's types, at any depth. A list may contain itself."""
-    waiting = [value for value in found.values() if not isinstance(value, _Array)]
+    """Refuses arrays in lists and keys, and the replacements of NumPy's types, at any depth. A list may hold itself."""
+    waiting = [*found, *(value for value in found.values() if not isinstance(value, _Array))]
     seen: set[int] = set()
     while waiting:
         value = waiting.pop()
