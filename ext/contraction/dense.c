@@ -1,9 +1,6 @@
 /* Computes tiles of a product whose k are consecutive (dense.h). */
 #include "contraction/dense.h"
 
-/* Tiles that are multiplied with every panel before the next ones: their rows stay in the second-level cache. */
-enum { ROWS_PER_BLOCK = 240 };
-
 typedef struct {
     const float *left, *right;
     int64_t row_step, k_step, depth; /* of the left operand, and of the chunk */
@@ -49,45 +46,25 @@ INLINE void multiply_tile(const int rows, const int vectors, const int by_row, c
     static void tile_##rows##_2_0(const Tile *tile) { multiply_tile(rows, 2, 0, tile); } \
     static void tile_##rows##_1_1(const Tile *tile) { multiply_tile(rows, 1, 1, tile); } \
     static void tile_##rows##_2_1(const Tile *tile) { multiply_tile(rows, 2, 1, tile); }
-TILE_OF(1) TILE_OF(2) TILE_OF(3) TILE_OF(4)
-#if TILE_ROWS > 4
-TILE_OF(5) TILE_OF(6)
-#endif
-#if TILE_ROWS > 6
-TILE_OF(7) TILE_OF(8) TILE_OF(9) TILE_OF(10) TILE_OF(11) TILE_OF(12)
-#endif
-#if TILE_ROWS > 12
-TILE_OF(13)
-#endif
+EACH_TILE(TILE_OF)
 
 typedef void (*TileFunction)(const Tile *);
-#define ROW_OF(rows) {{tile_##rows##_1_0, tile_##rows##_1_1}, {tile_##rows##_2_0, tile_##rows##_2_1}}
+#define ROW_OF(rows) {{tile_##rows##_1_0, tile_##rows##_1_1}, {tile_##rows##_2_0, tile_##rows##_2_1}},
 /* [rows - 1][vectors - 1][by_row] */
-static const TileFunction TILES[TILE_ROWS][2][2] = {
-    ROW_OF(1), ROW_OF(2), ROW_OF(3), ROW_OF(4),
-#if TILE_ROWS > 4
-    ROW_OF(5), ROW_OF(6),
-#endif
-#if TILE_ROWS > 6
-    ROW_OF(7), ROW_OF(8), ROW_OF(9), ROW_OF(10), ROW_OF(11), ROW_OF(12),
-#endif
-#if TILE_ROWS > 12
-    ROW_OF(13),
-#endif
-};
+static const TileFunction TILES[TILE_ROWS][2][2] = {EACH_TILE(ROW_OF)};
 
 void multiply_dense(const DenseLeft *left, int64_t first, int64_t last, int64_t chunk, const DensePanel *panels,
                     int64_t panel_count, const float *row_bias) {
-    const int64_t begin = chunk * CHUNK, depth = chunk_depth(left->depth, chunk), block = ROWS_PER_BLOCK / TILE_ROWS;
+    const int64_t begin = chunk * CHUNK, depth = chunk_depth(left->depth, chunk);
     const int is_last = chunk == chunk_count(left->depth) - 1, by_row = !left->packed && left->k_step == 1;
     Tile tile = {.depth = depth, .add = chunk > 0, .row_step = left->row_step, .k_step = left->k_step};
-    for (int64_t from = first; from < last; from += block)
+    for (int64_t from = first; from < last; from += TILES_PER_BLOCK)
         for (const DensePanel *panel = panels; panel < panels + panel_count; panel++) {
             int64_t start = tile_start(left, from), next;
             tile.right = panel->source;
             tile.row_stride = panel->row_stride;
             tile.bias = is_last ? panel->bias : NULL;
-            for (int64_t t = from; t < minimum(from + block, last); t++, start = next) {
+            for (int64_t t = from; t < minimum(from + TILES_PER_BLOCK, last); t++, start = next) {
                 next = tile_start(left, t + 1);
                 if (left->packed) {
                     tile.left = left->data + begin * left->rows + depth * start;

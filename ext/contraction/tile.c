@@ -3,9 +3,6 @@
 
 #include <stdlib.h>
 
-/* Rows of tiles that are multiplied with every panel before the next rows: about a quarter of a megabyte of a chunk. */
-enum { TILES_PER_BLOCK = 240 / TILE_ROWS };
-
 float *scratch_floats(size_t count) { return aligned_allocate(64, (count * sizeof(float) + 127) / 64 * 64); }
 
 /* Returns whether every element k directly follows element k - 1. */
@@ -86,31 +83,11 @@ INLINE void multiply_tile(const int rows, const int vectors, const Tile *tile) {
 #define TILE_OF(rows) \
     static void tile_##rows##_1(const Tile *tile) { multiply_tile(rows, 1, tile); } \
     static void tile_##rows##_2(const Tile *tile) { multiply_tile(rows, 2, tile); }
-TILE_OF(1) TILE_OF(2) TILE_OF(3) TILE_OF(4)
-#if TILE_ROWS > 4
-TILE_OF(5) TILE_OF(6)
-#endif
-#if TILE_ROWS > 6
-TILE_OF(7) TILE_OF(8) TILE_OF(9) TILE_OF(10) TILE_OF(11) TILE_OF(12)
-#endif
-#if TILE_ROWS > 12
-TILE_OF(13)
-#endif
+EACH_TILE(TILE_OF)
 
 typedef void (*TileFunction)(const Tile *);
-#define ROW_OF(rows) {tile_##rows##_1, tile_##rows##_2}
-static const TileFunction TILES[TILE_ROWS][2] = {
-    ROW_OF(1), ROW_OF(2), ROW_OF(3), ROW_OF(4),
-#if TILE_ROWS > 4
-    ROW_OF(5), ROW_OF(6),
-#endif
-#if TILE_ROWS > 6
-    ROW_OF(7), ROW_OF(8), ROW_OF(9), ROW_OF(10), ROW_OF(11), ROW_OF(12),
-#endif
-#if TILE_ROWS > 12
-    ROW_OF(13),
-#endif
-};
+#define ROW_OF(rows) {tile_##rows##_1, tile_##rows##_2},
+static const TileFunction TILES[TILE_ROWS][2] = {EACH_TILE(ROW_OF)};
 
 void multiply_panels(const LeftMatrix *left, int64_t chunk, const Panel *panels, int64_t panel_count, const Step *steps,
                      int64_t count, const float *bias) {

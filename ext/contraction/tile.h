@@ -12,6 +12,19 @@
 
 enum { CHUNK = 256 };
 enum { PANEL = 2 * WIDTH };
+/* Tiles that are multiplied with every panel before the next ones: their rows stay in the second-level cache. */
+enum { TILES_PER_BLOCK = 240 / TILE_ROWS };
+
+/* f(rows) for every number of rows of a tile. */
+#if TILE_ROWS > 12
+#define EACH_TILE(f) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8) f(9) f(10) f(11) f(12) f(13)
+#elif TILE_ROWS > 6
+#define EACH_TILE(f) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8) f(9) f(10) f(11) f(12)
+#elif TILE_ROWS > 4
+#define EACH_TILE(f) f(1) f(2) f(3) f(4) f(5) f(6)
+#else
+#define EACH_TILE(f) f(1) f(2) f(3) f(4)
+#endif
 
 /* A (rows, depth) matrix packed by chunk, within a chunk by tile of rows, and within a tile by k. It is broadcast. */
 typedef struct {
