@@ -1,5 +1,5 @@
 /* The inner parts of one variant's contractions: packed left operands, panels of two vectors of columns, tiles of their
- * product that stay in registers over a chunk, transposition, buffers.
+ * product that stay in registers over a chunk, buffers.
  *
  * The specified order is float32 with fma from +0 within a chunk of 256 consecutive k. Chunk results are added to the
  * total in rising order. All arrays are dense float32 in C order. Functions that return int return 0, or -1 without
@@ -9,6 +9,7 @@
 
 #include "common/memory.h"
 #include "common/vector.h"
+#include "layers/transpose.h"
 
 enum { CHUNK = 256 };
 enum { PANEL = 2 * WIDTH };
@@ -50,7 +51,6 @@ typedef struct {
 
 #define make_left KERNEL(make_left)
 #define multiply_panels KERNEL(multiply_panels)
-#define transpose KERNEL(transpose)
 #define scratch_floats KERNEL(scratch_floats)
 
 /* Packs element (m, k) from source[m * row_stride + k_offset[k]]. Returns 0, or -1 without memory. */
@@ -60,9 +60,6 @@ int make_left(LeftMatrix *left, int64_t rows, int64_t depth, const float *source
  * The first chunk becomes the total. After the last chunk bias[row] (unless NULL) is added. */
 void multiply_panels(const LeftMatrix *left, int64_t chunk, const Panel *panels, int64_t panel_count, const Step *steps,
                      int64_t count, const float *bias);
-/* Sets target[c * target_stride + r] to source[r * source_stride + c] for r < rows, c < columns. */
-void transpose(float *target, int64_t target_stride, const float *source, int64_t source_stride, int64_t rows,
-               int64_t columns);
 /* Allocates `count` floats aligned to 64 bytes, or returns NULL. The caller frees them with aligned_release(). */
 float *scratch_floats(size_t count);
 /* The elements of an image in a row of its padded copy: `count` from `start` on, read from column `first` on. */

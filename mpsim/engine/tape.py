@@ -76,8 +76,7 @@ class Op:
         return prod(self.output_shape)
 
 
-@dataclass(frozen=True)
-class _Node:
+class _Node(NamedTuple):
     """The data of an op that the backward pass needs. They are deleted after their use."""
 
     primitive: Primitive

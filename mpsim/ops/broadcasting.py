@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -13,6 +14,7 @@ from mpsim.errors import UsageError
 from mpsim.kernels import Kernels
 
 
+@lru_cache(maxsize=1024)
 def broadcast_shape(first: Shape, second: Shape) -> Shape:
     """Returns the common shape of two shapes by NumPy's rules. Raises UsageError if there is none.
 
@@ -29,13 +31,19 @@ def broadcast_shape(first: Shape, second: Shape) -> Shape:
 
 def expanded(kernels: Kernels, x: Array, shape: Shape) -> Array:
     """Returns x repeated along its axes of size 1 to ``shape``, or x itself if it has this shape."""
-    old = (1,) * (len(shape) - len(x.shape)) + tuple(x.shape)
-    for first, last in _runs(axis for axis in range(len(shape)) if old[axis] != shape[axis]):
-        count, before, after = prod(shape[first : last + 1]), prod(old[:first]), prod(old[last + 1 :])
-        index = kernels.from_numpy(np.zeros(count, np.int64))
-        x = kernels.take(x.reshape(before, 1, after), index)
-        old = (*old[:first], *shape[first : last + 1], *old[last + 1 :])
+    for before, count, after in _copies(tuple(x.shape), shape):
+        x = kernels.take(x.reshape(before, 1, after), kernels.from_numpy(np.zeros(count, np.int64)))
     return x.reshape(shape)
+
+
+@lru_cache(maxsize=1024)
+def _copies(old: Shape, shape: Shape) -> list[tuple[int, int, int]]:
+    """Returns, for each run of repeated axes, the number of elements before it, in it, and behind it."""
+    old, found = (1,) * (len(shape) - len(old)) + old, []
+    for first, last in _runs(axis for axis in range(len(shape)) if old[axis] != shape[axis]):
+        found.append((prod(old[:first]), prod(shape[first : last + 1]), prod(old[last + 1 :])))
+        old = (*old[:first], *shape[first : last + 1], *old[last + 1 :])
+    return found
 
 
 def reduced(kernels: Kernels, x: Array, shape: Shape) -> Array:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from mpsim import checks
@@ -177,7 +177,7 @@ class Accumulator:
         """2**least_alignment, or a power of two below every product where there is no least."""
         return self._aligned.least_scale
 
-    @property
+    @cached_property
     def is_default(self) -> bool:
         """Whether it is the order that every backend has a fast kernel for."""
         return self == _DEFAULT

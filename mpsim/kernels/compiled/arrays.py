@@ -20,8 +20,7 @@ def empty(shape: int | Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarr
     >>> empty((2, 3)).shape
     (2, 3)
     """
-    dtype = np.dtype(dtype)
-    size = dtype.itemsize * (shape if isinstance(shape, int | np.integer) else prod(shape))
+    size = np.dtype(dtype).itemsize * (shape if isinstance(shape, int) else prod(shape))
     if size < LARGE:
         return np.empty(shape, dtype)
     return np.ndarray(shape, dtype, _kernels.Block(size))  # the array and its views reference the block

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -20,21 +21,37 @@ Array = NDArray[np.float32]
 
 
 def permute(x: Array, axes: Sequence[int], *, threads: int = 1) -> Array:
-    """Returns a contiguous copy with the axes in the given order. It is fast if only the first three axes move."""
-    if sorted(axes) != list(range(x.ndim)):  # a wrong order would be read and written outside the arrays
-        raise UsageError(f"axes must be an order of 0..{x.ndim - 1}, got {tuple(axes)}")
-    moved = len(axes)
-    while moved and axes[moved - 1] == moved - 1:
-        moved -= 1
-    if moved > 3:
+    """Returns a contiguous copy with the axes in the given order. It is fast if at most three parts move."""
+    shape, moving = _moving(x.shape, tuple(axes))
+    if moving is None:
         return reference.permute(x, axes)
-    y, run = empty([x.shape[axis] for axis in axes]), prod(x.shape[moved:])
-    size = _three(y.shape[:moved], 1)
-    from_step = _three([prod(x.shape[axis + 1 :]) for axis in axes[:moved]], 0)
-    to_step = _three([prod(y.shape[axis + 1 :]) for axis in range(moved)], 0)
-    moving = packed(Moving(size, 0, from_step, 0, to_step, run, 0, 0))
+    y = empty(shape)
     _kernels.move(x.reshape(-1), moving, y.reshape(-1), threads)
     return y
+
+
+@lru_cache(maxsize=1024)
+def _moving(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[tuple[int, ...], bytes | None]:
+    """Returns the shape of a permuted copy, and the struct Moving, or None if it has more than three moving parts.
+
+    A part consists of axes that follow each other before and after. The last one is copied as a run if it stays last.
+    """
+    if sorted(axes) != list(range(len(shape))):  # a wrong order would be read and written outside the arrays
+        raise UsageError(f"axes must be an order of 0..{len(shape) - 1}, got {axes}")
+    parts: list[list[int]] = []
+    for axis in axes:
+        if parts and parts[-1][-1] == axis - 1:
+            parts[-1].append(axis)
+        else:
+            parts.append([axis])
+    run = prod(shape[axis] for axis in parts.pop()) if parts and parts[-1][-1] == len(shape) - 1 else 1
+    permuted = tuple(shape[axis] for axis in axes)
+    if len(parts) > 3:
+        return permuted, None
+    sizes = [prod(shape[axis] for axis in part) for part in parts]
+    from_step = [prod(shape[part[-1] + 1 :]) for part in parts]
+    to_step = [run * prod(sizes[place + 1 :]) for place in range(len(parts))]
+    return permuted, packed(Moving(_three(sizes, 1), 0, _three(from_step, 0), 0, _three(to_step, 0), run, 0, 0))
 
 
 def concatenate(arrays: Sequence[Array], *, threads: int = 1) -> Array:
