@@ -44,7 +44,7 @@ class PlannedNetwork:
     model: Annotated[str, typer.Argument(help="Network, e.g. small_cnn, resnet18 or my_net.py:build.")]
     width: Annotated[float, typer.Option(help=help_of("width"))] = DEFAULTS.width
     classes: Annotated[int | None, typer.Option(help="Number of classes; default: the data's, or 10.")] = None
-    batch: Annotated[int, typer.Option(help="Images of a training step.")] = DEFAULTS.batch
+    batch: Annotated[int, typer.Option(help="Examples of a training step (images, or rows of text).")] = DEFAULTS.batch
     scheme: Scheme = "largest_first"
     ratio: Annotated[float | None, typer.Option(help=help_of("ratio"))] = None
     k: Annotated[int | None, typer.Option("--k", help=help_of("k"))] = None

@@ -36,7 +36,7 @@ class RecordedStep(PlannedNetwork):
     """The options of a step: the network and its plan, the images, and the training before the step."""
 
     classes: Annotated[int | None, typer.Option(help="Number of classes; default: the data's.")] = None
-    batch: Annotated[int, typer.Option(help="Images of the step.")] = 2
+    batch: Annotated[int, typer.Option(help="Examples of the step.")] = 2
     scheme: Scheme = "uniform_low"
     plan_seed: Annotated[int | None, typer.Option(help=help_of("plan_seed"))] = None
     data: Annotated[
@@ -54,7 +54,7 @@ class RecordedStep(PlannedNetwork):
     optimizer: Annotated[str, typer.Option(help=help_of("optimizer"))] = DEFAULTS.optimizer
     lr: Annotated[float | None, typer.Option("--lr", help="Learning rate; default: the optimizer's.")] = None
     accumulator: Annotated[str, typer.Option(help=help_of("accumulator"))] = DEFAULTS.accumulator
-    seed: Annotated[int, typer.Option(help="Seed of the initial weights and the order of the images.")] = DEFAULTS.seed
+    seed: Annotated[int, typer.Option(help="Seed of the initial weights and the examples' order.")] = DEFAULTS.seed
 
 
 @takes("settings", RecordedStep)

@@ -166,10 +166,10 @@ def step(
     out: Out,
     model: Annotated[str, typer.Argument(help="Network, e.g. small_cnn.")] = "small_cnn",
     width: Annotated[float, typer.Option(help="Width multiplier of the network.")] = 1.0,
-    batch: Annotated[int, typer.Option(help="Number of images in the step.")] = 2,
+    batch: Annotated[int, typer.Option(help="Number of examples in the step.")] = 2,
     scheme: Annotated[str, typer.Option(help="As for 'mpsim plan'.")] = "uniform_low",
     levels: Annotated[str, typer.Option(help="As for 'mpsim plan'.")] = "paper",
-    seed: Annotated[int, typer.Option(help="Seed of the weights and the images.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the weights and the examples.")] = 0,
     json: JsonFlag = False,
 ) -> None:
     """Write vectors of one training step: every stored tensor, as npz and one hex file each, with the index."""

@@ -71,8 +71,8 @@ class DataLoader:
         self.workers, self.prefetch = workers, prefetch
         if shuffle and batch_size > len(dataset):
             raise UsageError(
-                f"batch_size is {batch_size} images, but {dataset!r} has {len(dataset)}; pass a batch_size of at most "
-                f"{len(dataset)}, or shuffle=False for one smaller batch",
+                f"batch_size is {batch_size} examples, but {dataset!r} has {len(dataset)}; pass a batch_size of at "
+                f"most {len(dataset)}, or shuffle=False for one smaller batch",
                 "batch_size",
             )
         if not len(self):

@@ -46,7 +46,7 @@ TRAINING = (
 #: The text of each setting.
 _WORDS = {
     "model": "{}", "model_sha256": "file {:.8}", "width": "width {}", "data": "{}", "data_sha256": "data {:.8}",
-    "train_images": "{} training images", "epochs": "{} epochs", "batch": "batch {}", "lr": "learning rate {}",
+    "train_images": "{} training examples", "epochs": "{} epochs", "batch": "batch {}", "lr": "learning rate {}",
     "optimizer": "{}", "dampening": "dampening {}", "nesterov": "Nesterov's momentum", "beta1": "beta1 {}",
     "beta2": "beta2 {}", "epsilon": "epsilon {}", "warmup": "{} steps of warm-up",
     "groups": "groups {}", "clip": "norm at most {}", "ema": "averages by {}", "micro_batches": "{} micro-batches",
@@ -60,7 +60,7 @@ _WORDS = {
     "levels": "levels {}",
 }  # fmt: skip
 _WORDS_FOR_NONE = {
-    "train_images": "all training images", "data_sha256": "data not known", "random_bit_count": "no random bits",
+    "train_images": "all training examples", "data_sha256": "data not known", "random_bit_count": "no random bits",
     "model_sha256": "no file", "loss_sha256": "no file of the loss", "own_settings": "usual settings",
 }  # fmt: skip
 #: Values that are omitted from texts. The digest of bundled data is omitted as well.

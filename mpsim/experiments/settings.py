@@ -80,9 +80,9 @@ class RunSettings(TrainingSettings):
     name in mpsim.data.DATASETS, with ``data_path`` if it needs one, or the place of the user's own data, which becomes
     the ``data_path`` of the dataset "arrays" or "text". ``normalisation``, ``test_share`` and ``context``: as for
     ``mpsim.data.load``. ``promotion`` applies to the schemes for which the paper promotes, and to a
-    given plan. ``plan_seed``: for scheme "random". ``train_images``: the number of training images that are used, from
-    the first on; None for all. ``evaluate_every``: the epochs between evaluations on the test images. The last epoch is
-    always evaluated.
+    given plan. ``plan_seed``: for scheme "random". ``train_images``: the number of training examples (images, or rows
+    of text) that are used, from the first on; None for all. ``evaluate_every``: the epochs between evaluations on the
+    test examples. The last epoch is always evaluated.
 
     ``key`` depends on the current content of the data and of the network's file, not on their location. A subclass may
     load other data (``load``). The digest of the data covers their normalisation and split.
@@ -114,9 +114,9 @@ class RunSettings(TrainingSettings):
     )
     test_share: float | None = setting(None, "For your own data without a test part: the share for it; default: 0.2.")
     context: int | None = setting(None, "For your own text: characters of a row; default: 64.")
-    batch: int = setting(128, "Images of a training step; at most the training images.")
-    train_images: int | None = setting(None, "Number of training images to use, from the first on; default: all.")
-    evaluate_every: int = setting(1, "Epochs between evaluations on the test images.")
+    batch: int = setting(128, "Examples of a training step (images, or rows of text); at most the training examples.")
+    train_images: int | None = setting(None, "Number of training examples to use, from the first on; default: all.")
+    evaluate_every: int = setting(1, "Epochs between evaluations on the test examples.")
 
     def __post_init__(self) -> None:
         for name, check in _NUMBERS.items():
@@ -136,12 +136,12 @@ class RunSettings(TrainingSettings):
         object.__setattr__(self, "data", name)
         object.__setattr__(self, "data_path", path)
 
-    def check_batch(self, images: int) -> None:
-        """Raises ValueError if a batch has more images than there are for training."""
-        if self.batch > images:
+    def check_batch(self, examples: int) -> None:
+        """Raises ValueError if a batch has more examples than there are for training."""
+        if self.batch > examples:
             raise UsageError(
-                f"batch is {self.batch} images, but there are only {images} training images of {self.data}; "
-                f"use a batch of at most {images}",
+                f"batch is {self.batch} examples, but there are only {examples} training examples of {self.data}; "
+                f"use a batch of at most {examples}",
                 "batch",
             )
 
@@ -207,7 +207,7 @@ class RunSettings(TrainingSettings):
         if self.train_images is not None:
             if self.train_images > len(training):
                 raise UsageError(
-                    f"train_images is {self.train_images}, but {self.data} has {len(training)} training images; "
+                    f"train_images is {self.train_images}, but {self.data} has {len(training)} training examples; "
                     f"use at most that many, or leave the number out for all",
                     "train_images",
                 )

@@ -63,7 +63,7 @@ def of(data: Data, batch: int) -> Iterator[Batch]:
     elif isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], np.ndarray):
         images, labels = data
         if len(images) != len(labels):
-            raise UsageError(f"{len(images)} images need as many labels, got {len(labels)}")
+            raise UsageError(f"{len(images)} images or rows of tokens need as many labels, got {len(labels)}")
         for start in range(0, len(images), batch):
             yield images[start : start + batch], labels[start : start + batch]
     elif isinstance(data, Iterable):

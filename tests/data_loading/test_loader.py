@@ -100,7 +100,7 @@ def test_any_words(padding: int, flip: bool, words: list[int]) -> None:
     [
         ({"batch_size": 0}, "batch_size must be a whole number from 1"),
         ({"batch_size": 24, "drop_last": True, "shuffle": False}, "batch_size must be at most 23 for .*got 24"),
-        ({"batch_size": 24}, "batch_size is 24 images, but .* has 23; pass a batch_size of at most 23"),
+        ({"batch_size": 24}, "batch_size is 24 examples, but .* has 23; pass a batch_size of at most 23"),
     ],
 )
 def test_bad_options(numbered: Dataset, options: dict, said: str) -> None:

@@ -70,7 +70,7 @@ def test_mistakes_have_one_line(folder: Path, tmp_path: Path, capsys: pytest.Cap
     broken = tree(tmp_path / "broken", count=1)
     (broken / "train" / "dog" / "dog_0.png").write_bytes(b"broken")
     code, _, errors = call(capsys, *arguments, "--data", "images32", "--data-path", broken)
-    assert code == 2 and "batch is 128 images, but there are only 3 training images of images32" in errors
+    assert code == 2 and "batch is 128 examples, but there are only 3 training examples of images32" in errors
     arguments += ["--batch", 3]
     code, _, errors = call(capsys, *arguments, "--data", "images32", "--data-path", broken)
     assert code == 2 and "dog_0.png: not a readable picture" in errors and "Traceback" not in errors

@@ -169,7 +169,7 @@ def test_what_differs_is_told_in_words():
         row("uniform_low", 1.0, 0.9, train_images=99, batch=32, data_sha256="ab" * 32),
     ]
     assert differences(rows) == [
-        "data not known, all training images, batch 128", "data abababab, 99 training images, batch 32",
+        "data not known, all training examples, batch 128", "data abababab, 99 training examples, batch 32",
     ]  # fmt: skip
     assert recipe(rows).startswith("15 epochs, learning rate 0.1, cosine") and "batch" not in recipe(rows)
 

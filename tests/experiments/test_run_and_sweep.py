@@ -202,7 +202,7 @@ def test_a_given_plan_for_another_network_is_refused_at_any_batch():
 
 @pytest.mark.parametrize("images,change", [(1437, {"batch": 1438}), (99, {"batch": 100, "train_images": 99})])
 def test_a_batch_larger_than_the_training_data_is_refused(tmp_path, images, change):
-    words = f"batch is {change['batch']} images, but there are only {images} training images of digits"
+    words = f"batch is {change['batch']} examples, but there are only {images} training examples of digits"
     with Results.in_folder(tmp_path) as results:
         for train in (run, lambda job, results, **options: sweep([QUICK, job], results, **options)):
             with pytest.raises(ValueError, match=words):

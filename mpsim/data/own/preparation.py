@@ -128,7 +128,7 @@ def split(count: int, test_share: float | None) -> tuple[Array, Array]:
     share = checks.share("test_share", TEST_SHARE if test_share is None else test_share, zero=False)
     test = max(1, round(share * count))
     if test >= count:
-        raise UsageError(f"a test part of {test} of {count} images leaves none for training", "test_share")
+        raise UsageError(f"a test part of {test} of {count} examples leaves none for training", "test_share")
     order = permutation(Stream(0, "data_split"), count)
     return order[: count - test], order[count - test :]
 

@@ -260,7 +260,7 @@ def _traced(file: TensorFile, model: Module, plan: Plan | None, loss: Loss) -> T
     traced = trace(model, shape[0], semantics, shape[1:], loss)
     if plan is not None:
         if plan.network.batch != shape[0]:
-            raise UsageError(f"the plan is for a batch of {plan.network.batch}, {file.source} has {shape[0]} images")
+            raise UsageError(f"the plan is for a batch of {plan.network.batch}, {file.source} has {shape[0]} examples")
         plan.check(traced)
     numbers = [int(name.split("/")[1]) for name in in_order_of_computation(file.tensors) if name.startswith("Y/")]
     if max(numbers) >= len(traced.ops):
