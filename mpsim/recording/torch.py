@@ -45,8 +45,9 @@ def record(
     PyTorch runs the functions of the exported module one after the other. Parts without parts of their own, such as
     ``torch.nn.Linear``, are called themselves, with their hooks. Names and order are those of
     ``mpsim.nn.from_torch(module, images)``. Attention runs as its separate functions, because a fused kernel shows none
-    of their results. The gradient of a parameter that the module does not use is 0. Without a plan, the module is run
-    as a whole too. What differs then is in the index, under "module_differs", and is a note of the report.
+    of their results, and what copies along several axes (``expand``, ``repeat``, ``flip``, ``roll``) axis by axis. The
+    gradient of a parameter that the module does not use is 0. Without a plan, the module is run as a whole too. What
+    differs then is in the index, under "module_differs", and is a note of the report.
 
     Args:
         module: A ``torch.nn.Module`` that ``from_torch`` imports. Its buffers change as in any step.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -119,6 +119,10 @@ class Graph:
             arguments, options = _resolved((node.args, node.kwargs), {**values, **self._as_tensors(node, values, seen)})
             if str(node.target) == _ATTENTION and self._plans.made[node.name].ops:
                 values[node.name] = self._attention(node.name, arguments, options, seen)
+            elif str(node.target) in _AXIS_BY_AXIS and len(made := self._own_ops(node.name)) > 1:
+                for op, value in zip(made, _AXIS_BY_AXIS[str(node.target)](*arguments, **options), strict=True):
+                    self._see(seen, op, value)
+                    values[node.name] = value
             else:
                 # The separate functions of attention have results of another layout in memory, which may not be viewed.
                 views = str(node.target) == _VIEW
@@ -177,6 +181,11 @@ class Graph:
                 f"record: {instruction.line}: {instruction.op} is {len(made.ops)} ops of mpsim, of which PyTorch shows "
                 f"{len(made.ops) - len(wanted)}; write it as separate functions"
             )
+
+    def _own_ops(self, node: str) -> list[int]:
+        """The ops that a node makes, without the copies of parameters."""
+        made = self._plans.made.get(node)
+        return [] if made is None else [op for op in made.ops if op not in self._lifted]
 
     def _first_of(self, node: str) -> list[int]:
         """The first op of each node of the part that the node ends."""
@@ -237,6 +246,41 @@ class Graph:
             if not list(part.children()) and len(sources) == len(ends) == 1 and made <= 1:
                 self._skipped[nodes[0].name] = nodes[1:]
                 yield nodes[0].name, (part, sources[0], ends[0])
+
+
+def _expansions(x: Any, size: Sequence[int], implicit: bool = False) -> Iterator[Any]:
+    x = x[(None,) * (len(size) - x.ndim)]
+    for axis, each in enumerate(size):
+        if each not in (-1, x.shape[axis]):
+            x = x.expand(*(each if place == axis else -1 for place in range(x.ndim)))
+            yield x
+
+
+def _repetitions(x: Any, repeats: Sequence[int]) -> Iterator[Any]:
+    x = x[(None,) * (len(repeats) - x.ndim)]
+    for axis, times in enumerate(repeats):
+        if times != 1:
+            x = x.repeat(*(times if place == axis else 1 for place in range(x.ndim)))
+            yield x
+
+
+def _flips(x: Any, dims: Sequence[int]) -> Iterator[Any]:
+    for axis in dims:
+        x = x.flip(axis)
+        yield x
+
+
+def _rolls(x: Any, shifts: Sequence[int], dims: Sequence[int]) -> Iterator[Any]:
+    for shift, axis in zip(shifts, dims, strict=True):
+        x = x.roll(shift, axis)
+        yield x
+
+
+#: Functions of several axes -> their results axis by axis, each of which is an op of mpsim.
+_AXIS_BY_AXIS: dict[str, Callable[..., Iterator[Any]]] = {
+    "aten.expand.default": _expansions, "aten.expand_as.default": lambda x, other: _expansions(x, other.shape),
+    "aten.repeat.default": _repetitions, "aten.flip.default": _flips, "aten.roll.default": _rolls,
+}  # fmt: skip
 
 
 def _resolved(value: Any, values: dict[str, Any]) -> Any:

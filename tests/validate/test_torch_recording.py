@@ -285,3 +285,40 @@ def test_a_parameter_that_is_read_as_a_tensor_is_recorded(levels: str) -> None:
     found = [tensor.name for tensor in teacher_forced(wrong, network, plan, "standard", threads=1).suspects()]
     first = next(each["index"] for each in step.index["ops"] if "token" in each["parameters"])  # which adds it
     assert first < token and set(found) == {f"G/{token}/0", f"GP/{first}/0"}
+
+
+#: Functions of several axes, each of which is one op.
+OF_AXES: dict[str, Callable[[Any, Any], Any]] = {
+    "expand": lambda x, p: p.expand(x.shape[0], 2, 3, 4) * x,
+    "expand a tensor": lambda x, p: (x.mean((1, 2), keepdim=True) * p).expand(-1, 2, 3, 4) * x,
+    "expand_as": lambda x, p: (x * p).sum((1, 2), keepdim=True).expand_as(x) * x,
+    "repeat": lambda x, p: (x * p)[:, :1, :1].repeat(1, 2, 3, 1) * x,
+    "flip": lambda x, p: (x * p).flip((-1, 1)),
+    "roll": lambda x, p: (x * p).roll((1, -2), (3, 2)),
+}
+
+
+class OfAxes(nn.Module):
+    def __init__(self, function: Callable[[Any, Any], Any]) -> None:
+        super().__init__()
+        self.function, self.p, self.head = function, nn.Parameter(torch.randn(1, 1, 1, 4)), nn.Linear(24, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.function(x, self.p).flatten(1))
+
+
+@pytest.mark.parametrize("name", OF_AXES)
+def test_functions_of_several_axes_are_recorded_axis_by_axis(name: str) -> None:
+    torch.manual_seed(0)
+    module, images = OfAxes(OF_AXES[name]), torch.randn(4, 2, 3, 4)
+    step = record(module, (images, torch.tensor([0, 1, 2, 0])))
+    copies = [each["index"] for each in step.index["ops"] if each["kind"] == "Slice"]
+    assert len(copies) >= 2
+    network = from_torch(module, images)
+    right = TensorFile(step.tensors, step.index, "theirs")
+    assert not teacher_forced(right, network, None, "standard", threads=1).suspects()
+    for kind in "YG":
+        first = f"{kind}/{copies[-1]}/0"
+        wrong = TensorFile({**step.tensors, first: step.tensors[first] + 1}, step.index, "theirs")
+        found = [tensor.name for tensor in teacher_forced(wrong, network, None, "standard", threads=1).suspects()]
+        assert first in found
