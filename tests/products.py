@@ -25,6 +25,7 @@ from mpsim.products.stages import (
     Bias,
     Blocks,
     ByColumn,
+    Carried,
     Descending,
     Exact,
     Folding,
@@ -131,7 +132,7 @@ def orders(length: int, results: bool = False, depth: int = 2) -> st.SearchStrat
         st.builds(Rising, single_sums(), st.sampled_from(["zero", "first"]), st.integers(1, 5)),
         st.builds(Kahan, sums().map(lambda each: replace(each, via=None))),
         st.builds(Pairwise, sums()),
-        st.builds(Folding, sums()),
+        st.builds(Folding, sums(), st.integers(1, 20)),
         st.just(Exact()),
     ]
     starts = st.sampled_from(["zero", "first"])
@@ -155,6 +156,7 @@ def orders(length: int, results: bool = False, depth: int = 2) -> st.SearchStrat
             where_allowed(inner, Groups, partitions(), inner, outer),
             st.builds(Reordered, partitions(), inner),
             where_allowed(inner, Tail, st.integers(1, 9), inner, outer),
+            where_allowed(inner, Carried, st.integers(1, 9), outer, sums(), starts),
             st.builds(Halving, st.integers(9, 20), st.integers(1, 5), inner, sums()),
             st.builds(UpTo, st.integers(1, 20), inner, inner),
         ]

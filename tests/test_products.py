@@ -22,6 +22,7 @@ from mpsim.products.stages import (
     AlignedLate,
     Blocks,
     ByColumn,
+    Carried,
     Exact,
     Folding,
     Groups,
@@ -65,6 +66,13 @@ def written(order: Order, a: list[float]) -> float:
         (Pairwise(), f(f(f(2**24) + f(-(2**24) + 3)) + f(f(2**25) + f(2**24 + 8)))),
         # folding 8 -> 4: 0+4, 1+5, 2+6, 3+7; 4 -> 2: (0)+(2), (1)+(3)
         (Folding(), f(f(f(2**24 + 2**25) + f(-(2**24) + 5)) + f(f(0) + f(2**24 + 5)))),
+        # as 12 terms, 4 of which are missing: 0+6, 1+7; 0+3, 1+4, 2+5; then (0)+(2), and (1)
+        (
+            Folding(lanes=12),
+            f(f(f(f(2**24 + 5) + f(3)) + f(-(2**24) - 1)) + f(f(1 + 2**24 + 2) + f(2**25))),
+        ),
+        # three terms, three with the total before, 2**25 + 4 -> 2**25, two with it, which are fewer than three
+        (Carried(3, Rising(start="first"), Sums("bfloat16")), f(f(f(2**25) + f(5)) + f(2**24 + 2))),
         # lanes of two: even and odd terms in rising order, then one sum
         (
             Groups(Lanes(2), Rising(), Rising(start="first")),
@@ -220,6 +228,10 @@ WRITTEN = [
     "product(operand(tf32, truncate), order=folding(), output=float8_e5m2)",
     "halving(16, 8, tail(8, groups(lanes(8), rising(start=first), pairwise()), rising(start=first)))",
     "product(products=float32, order=tail(4, groups(lanes(4), rising(), folding()), rising(bfloat16, first)))",
+    "groups(lanes(8), rising(), folding(lanes=8))",
+    "groups(lanes(2), carried(3, rising(), float16), folding(bfloat16, 16))",
+    "product(order=groups(whole(), carried(8, pairwise(), sums(bfloat16, stochastic, random_bits=8), first), "
+    "rising()), start=c)",
     "tail(7, aligned(3), folding(float16))",
     "product(operand(float16), operand(float8_e5m2), order=aligned(4, 24, sums(float32, toward_zero), start=first))",
     "product(products=float32, order=groups(whole(), pairwise(), rising()))",
@@ -404,6 +416,8 @@ def test_converted_operands_go_to_the_kernel_of_the_short_form(backend: str, ord
         ("at most 64 orders inside each other", lambda: Product(order=wrapped(100))),
         ("the trees add 1, 2 terms, and", lambda: dot([1] * 3, [1] * 3, Product(order=Trees((Tree(0), Tree((0, 1))))))),
         ("most must be", lambda: Halving(2, 8, Rising())),
+        ("the order of carried runs adds the total", lambda: Carried(2, Aligned(), Sums())),
+        ("lanes must be", lambda: Folding(lanes=0)),
         ("the rest of a tail adds the result", lambda: Tail(2, Rising(), Aligned())),
         ("sums format 'float8_e8m0fnu' has no sign", lambda: Sums("float8_e8m0fnu")),
         ("operand format 'float64' has values", lambda: Operand("float64")),

@@ -37,6 +37,7 @@ from mpsim.products.stages import (
     AlignedScaled,
     Bias,
     ByColumn,
+    Carried,
     Chain,
     Exact,
     Folding,
@@ -215,10 +216,11 @@ def _pairwise(terms: Sequence[Part], order: Pairwise, dot: Dot) -> Term:
 def _folding(terms: Sequence[Part], order: Folding, dot: Dot) -> Term:
     if len(terms) == 1:
         return _alone(terms[0], order.sums, dot)
-    while len(terms) > 1:
-        half = (len(terms) + 1) // 2
-        pairs = zip(terms[:half], terms[half:], strict=False)
-        terms = [*(_joined(x, y, order.sums, dot) for x, y in pairs), *terms[len(terms) - half : half]]
+    size = max(len(terms), order.lanes)
+    while size > 1:
+        size = (size + 1) // 2
+        pairs = zip(terms[:size], terms[size:], strict=False)
+        terms = [*(_joined(x, y, order.sums, dot) for x, y in pairs), *terms[max(0, len(terms) - size) : size]]
     return dot.value(terms[0])
 
 
@@ -247,6 +249,17 @@ def _tail(terms: Sequence[Part], order: Tail, dot: Dot) -> Term:
     whole = len(terms) // order.multiple * order.multiple
     main: list[Part] = [lambda: dot.sum(terms[:whole], order.main)] if whole else []
     return dot.sum([*main, *terms[whole:]], order.rest) if whole < len(terms) else dot.value(main[0])
+
+
+def _carried(terms: Sequence[Part], order: Carried, dot: Dot) -> Term:
+    total = dot.begin(order.sums) if order.start == "zero" else None
+    for start in range(0, len(terms), order.size):
+        before: list[Part] = [] if total is None else [lambda total=total: total]  # type: ignore[misc]
+        run = terms[start : start + order.size]
+        total = dot.sum([*before, *run], order.order)
+        total = dot.rounded([total], order.sums) if len(run) == order.size else total
+    assert total is not None
+    return total
 
 
 def _halving(terms: Sequence[Part], order: Halving, dot: Dot) -> Term:
@@ -319,6 +332,7 @@ RULES: dict[type, Callable[[Sequence[Part], Any, Dot], Term]] = {
     Tree: _tree,
     Trees: _trees,
     Tail: _tail,
+    Carried: _carried,
     Halving: _halving,
     UpTo: _up_to,
     Exact: _exact,

@@ -58,9 +58,14 @@ class Pairwise:
 @dataclass(frozen=True)
 class Folding:
     """The second half is added to the first, term i + h to term i, h being half the number of terms rounded up; again
-    and again until one is left, as vector registers are reduced."""
+    and again until one is left, as vector registers are reduced. ``lanes``: fewer terms than this fold as so many do,
+    those that are missing left out, as where the other lanes of a register hold zeros."""
 
     sums: Sums = FLOAT32
+    lanes: int = 1
+
+    def __post_init__(self) -> None:
+        checks.whole("lanes", self.lanes, least=1, most=MOST_CHUNK)
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,25 @@ class Tail:
     def __post_init__(self) -> None:
         checks.whole("multiple", self.multiple, least=1, most=MOST_CHUNK)
         check_results(self.rest, self.main, "the rest of a tail adds the result of the main part too")
+
+
+@remembers_hash
+@dataclass(frozen=True)
+class Carried:
+    """Runs of ``size`` consecutive terms: ``order`` sums the total so far and then the terms of the run, and the new
+    total is rounded by ``sums``, but not after a last run that is shorter. The total starts at +0, or with
+    ``start="first"`` the first run is summed alone. Blocked kernels do so that store C in a narrow format after every
+    panel of k and go on from it with the next (Goto and van de Geijn 2008, ACM TOMS 34(3))."""
+
+    size: int
+    order: Order
+    sums: Sums
+    start: str = "zero"
+
+    def __post_init__(self) -> None:
+        checks.whole("size of runs", self.size, least=1, most=MOST_CHUNK)
+        checks.named("start", self.start, STARTS)
+        check_results(self.order, Rising(self.sums), "the order of carried runs adds the total before too")
 
 
 @remembers_hash
@@ -197,8 +221,8 @@ class Scaled:
 
 
 Order = (
-    Rising | Kahan | Pairwise | Folding | Chain | Exact | Unspecified | Groups | Reordered | Tail | Halving | UpTo
-    | ByColumn | Scaled | Tree | Trees
+    Rising | Kahan | Pairwise | Folding | Chain | Exact | Unspecified | Groups | Reordered | Tail | Carried | Halving
+    | UpTo | ByColumn | Scaled | Tree | Trees
 )  # fmt: skip
 
 
@@ -230,7 +254,7 @@ def _parts(order: Order) -> Sequence[Order]:
             return order.first, order.rest
         case Trees():
             return order.trees
-        case Reordered() | Scaled():
+        case Reordered() | Scaled() | Carried():
             return (order.order,)
     return ()
 
@@ -266,6 +290,8 @@ def bits_of(order: Order) -> int:
             return PRODUCT if order.scale.sums is None else SINGLE
         case Tail() | UpTo() | ByColumn():
             return max(map(bits_of, _parts(order)))
+        case Carried():
+            return max(bits_of(order.order), bits_of_sums(order.sums))
         case Halving():
             return max(bits_of(order.inner), bits_of_sums(order.sums))
         case Trees():
@@ -302,6 +328,8 @@ def begins_with_zero(order: Order, inner: bool = False) -> bool:
             return begins_with_zero(order.rest, begins_with_zero(order.main, inner))
         case Reordered() | Scaled():
             return begins_with_zero(order.order, inner)
+        case Carried():
+            return order.start == "zero" or begins_with_zero(order.order, inner)
         case ByColumn():
             return all(begins_with_zero(each, inner) for each in _parts(order))
         case Halving() | UpTo():

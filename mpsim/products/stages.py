@@ -19,6 +19,7 @@ from mpsim.products.orders import (
     PRODUCT,
     SINGLE,
     ByColumn,
+    Carried,
     Exact,
     Folding,
     Groups,
@@ -48,8 +49,8 @@ CONVERSIONS = ("none", "truncate", "nearest_even", "nearest_away")
 STARTS = ("zero", "c")
 
 __all__ = [
-    "ADD", "CONVERSIONS", "FLOAT32", "LEAST_ALIGNMENT", "MOST_CHUNK", "ROUND", "ROUNDINGS", "SINGLE", "STAGES",
-    "AddC", "Aligned", "AlignedLate", "AlignedScaled", "Bias", "Blocks", "ByColumn", "Chain", "Descending", "Exact",
+    "ADD", "CONVERSIONS", "FLOAT32", "LEAST_ALIGNMENT", "MOST_CHUNK", "ROUND", "ROUNDINGS", "SINGLE", "STAGES", "AddC",
+    "Aligned", "AlignedLate", "AlignedScaled", "Bias", "Blocks", "ByColumn", "Carried", "Chain", "Descending", "Exact",
     "Folding", "Groups", "Halving", "Kahan", "Lanes", "Node", "Operand", "Order", "Pairwise", "Partition", "Parts",
     "Product", "Reordered", "Rising", "Scale", "Scaled", "Splits", "Stage", "Sums", "Tail", "Tree", "Trees",
     "Unspecified", "UpTo", "Whole", "ZERO", "bits_after", "bits_of", "within",
@@ -294,7 +295,7 @@ STAGES = {
     stage.__name__.lower(): stage
     for stage in (
         Sums, Operand, Blocks, Whole, Splits, Lanes, Descending, Rising, Kahan, Pairwise, Folding, Aligned, AlignedLate,
-        AlignedScaled, Exact, Unspecified, Groups, Reordered, Tail, Halving, UpTo, ByColumn, Scaled, Tree, Trees,
-        Bias, Scale, AddC, Parts, Product,
+        AlignedScaled, Exact, Unspecified, Groups, Reordered, Tail, Carried, Halving, UpTo, ByColumn, Scaled, Tree,
+        Trees, Bias, Scale, AddC, Parts, Product,
     )
 }  # fmt: skip

@@ -12,6 +12,7 @@ from mpsim.products.stages import (
     Bias,
     Blocks,
     ByColumn,
+    Carried,
     Descending,
     Exact,
     Folding,
@@ -130,8 +131,8 @@ def order_words(order: Order) -> str:
             return f"{order_words(inner)}, the sum multiplied by {_factor_words(scale)} of its block of {block} k"
         case Pairwise(sums):
             return f"in pairs of neighbours ({_rounding(sums)})"
-        case Folding(sums):
-            return f"by folding in halves ({_rounding(sums)})"
+        case Folding(sums, lanes):
+            return f"by folding in halves{f' of {lanes} lanes' if lanes > 1 else ''} ({_rounding(sums)})"
         case Exact():
             return "exactly and rounded once to float32"
         case Aligned():
@@ -144,6 +145,12 @@ def order_words(order: Order) -> str:
             return (
                 f"{order_words(main)} as far as a multiple of {multiple} goes, and the result and the remaining terms "
                 f"{order_words(rest)}"
+            )
+        case Carried(size, inner, sums, start):
+            first = "from +0" if start == "zero" else "from the first"
+            return (
+                f"in runs of {size} consecutive terms {first}, the total so far and the terms of a run "
+                f"{order_words(inner)}, rounded to {_rounding(sums)} after each whole run"
             )
         case Halving(most, multiple, inner, sums):
             return (

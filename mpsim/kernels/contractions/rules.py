@@ -38,6 +38,7 @@ from mpsim.products.stages import (
     AlignedScaled,
     Bias,
     ByColumn,
+    Carried,
     Chain,
     Exact,
     Folding,
@@ -108,7 +109,7 @@ def _pairwise(writer: Writer, order: Pairwise, terms: Sequence[Term]) -> int:
 def _folding(writer: Writer, order: Folding, terms: Sequence[Term]) -> int:
     if len(terms) == 1:
         return writer.rounded(terms[0], order.sums)
-    sizes = [len(terms)]
+    sizes = [max(len(terms), order.lanes)]
     while sizes[-1] > 1:
         sizes.append((sizes[-1] + 1) // 2)
 
@@ -117,7 +118,7 @@ def _folding(writer: Writer, order: Folding, terms: Sequence[Term]) -> int:
         if level == 0:
             return writer.value(terms[i])
         left, partner = folded(i, level - 1), i + sizes[level]
-        if partner >= sizes[level - 1]:
+        if partner >= min(sizes[level - 1], len(terms)):
             return left
         return writer.add(left, folded(partner, level - 1), order.sums)
 
@@ -153,6 +154,17 @@ def _tail(writer: Writer, order: Tail, terms: Sequence[Term]) -> int:
     if main and whole == len(terms):
         return main()
     return _sum(writer, order.rest, [*([main] if main else []), *terms[whole:]])
+
+
+def _carried(writer: Writer, order: Carried, terms: Sequence[Term]) -> int:
+    total = writer.begin(order.sums) if order.start == "zero" else -1
+    for start in range(0, len(terms), order.size):
+        before: list[Term] = [] if total < 0 else [lambda at=total: at]  # type: ignore[misc]
+        run = terms[start : start + order.size]
+        total = _sum(writer, order.order, [*before, *run])
+        if len(run) == order.size:
+            writer.round(total, order.sums)
+    return total
 
 
 def _halving(writer: Writer, order: Halving, terms: Sequence[Term]) -> int:
@@ -225,6 +237,7 @@ RULES: dict[type, Callable[[Writer, Any, Sequence[Term]], int]] = {
     Tree: _tree,
     Trees: _trees,
     Tail: _tail,
+    Carried: _carried,
     Halving: _halving,
     UpTo: _up_to,
     ByColumn: _by_column,
