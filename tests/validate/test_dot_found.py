@@ -63,6 +63,74 @@ def test_an_order_is_found_as_described(order: str, inputs: str) -> None:
     assert product in [each.accumulator for each in report.matches], text(report)
 
 
+@pytest.mark.parametrize("number", [8, 6])
+def test_lanes_that_have_no_terms_are_zeros_where_lanes_are_folded(number: int) -> None:
+    """Four and five terms in more lanes: term 1 has no partner among zeros, and has one where so many are folded."""
+
+    def padded(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        lanes = np.zeros((number, len(a), b.shape[1]), np.float32)
+        for k in range(a.shape[1]):
+            lanes[k % number] += np.outer(a[:, k], b[k])
+        while len(lanes) > 1:
+            half = (len(lanes) + 1) // 2
+            lanes = lanes[:half] + np.concatenate([lanes[half:], np.zeros_like(lanes[: 2 * half - len(lanes)])])
+        return lanes[0]
+
+    described = product_of(
+        f"product(products=float32, order=groups(lanes({number}), rising(), folding(lanes={number})))"
+    )
+    report = validate_dot(padded, length=40)
+    assert report.equal and report.matches[0].accumulator == described, text(report)
+
+
+@pytest.mark.parametrize("lanes", [1, 4])
+@pytest.mark.parametrize("format,size", [("float16", 4), ("bfloat16", 8)])
+def test_totals_that_are_stored_in_a_narrow_format_on_the_way(lanes: int, format: str, size: int) -> None:
+    """They were "unexplained", and with several lanes the operands were taken to be rounded."""
+    carried = f"carried({size}, rising(start=first), {format})"
+    order = carried if lanes == 1 else f"groups(lanes({lanes}), {carried}, folding())"
+    described = product_of(f"product(products=float32, order={order})")
+    report = validate_dot(subject(described), length=72)
+    assert report.equal and report.matches[0].accumulator == described, text(report)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        "groups(blocks(8), rising(), kahan())",
+        "groups(whole(), tail(8, groups(lanes(8), tail(2, groups(lanes(2), rising(), rising(start=first)), "
+        "rising(start=first)), folding()), rising(start=first)), rising())",
+    ],
+)
+def test_kahan_over_blocks_and_two_loops_of_lanes(order: str) -> None:
+    described = product_of(f"product(products=float32, order={order})")
+    report = validate_dot(subject(described), length=72)
+    assert report.equal and report.matches[0].accumulator == described, text(report)
+
+
+def test_results_that_are_cut_to_a_narrow_format() -> None:
+    def cut(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        found = subject(product_of("groups(lanes(4), rising(), folding())"))(a, b)
+        return (found.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32).astype(ml_dtypes.bfloat16)
+
+    report = validate_dot(cut, length=40, inputs="bfloat16")
+    assert report.equal and report.matches[0].text.endswith("output=sums(bfloat16, toward_zero))"), text(report)
+
+
+def test_an_order_without_a_name_that_stores_every_sum() -> None:
+    """Three apart as above; each sum is rounded to float32 and then to bfloat16."""
+
+    def stored(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        left = [np.outer(a[:, k], b[k]).astype(np.float32) for k in range(a.shape[1])][::-1]
+        while len(left) > 3:
+            total = (left[0] + left[2]).astype(ml_dtypes.bfloat16).astype(np.float32)
+            left = [*left[3:], total, left[1]]
+        return sum(left[1:], left[0])
+
+    report = validate_dot(stored, length=24)
+    assert report.equal and report.matches[0].drawn, text(report)
+
+
 def test_an_order_without_a_name_is_given_as_trees() -> None:
     """Pairs that are three apart, from the last k to the first: nobody's kernel."""
 
@@ -169,9 +237,9 @@ def test_the_largest_product_counts_too(order: str) -> None:
 
 
 def test_one_of_several_orders_is_printed_as_such() -> None:
-    """No dot product that is asked has enough terms that a tail of 128 and one of 64 would differ."""
-    product = product_of("tail(128, groups(lanes(8), rising(), folding()), rising(start=first))")
-    report = validate_dot(subject(product), length=260)
+    """Lanes that take two terms in turn, each in two lanes, add the same pairs."""
+    product = product_of("groups(lanes(8), rising(), pairwise())")
+    report = validate_dot(subject(product), length=72)
     assert report.equal and product in [each.accumulator for each in report.matches] and len(report.matches) > 1
     assert re.search(r"order: one of [2-9] that no input tells apart, such as: ", text(report)), text(report)
 

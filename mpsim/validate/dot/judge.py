@@ -200,6 +200,11 @@ class Judge:
         shown = _difference(name, a[i], b[:, j], expected[i, j], found[i, j])
         return replace(tried, probes_differ=tried.probes_differ + len(wrong), difference=shown, equal_at=())
 
+    def gives_other_terms(self, summation: Summation) -> bool:
+        """Whether it gives some results of the other numbers of terms; trees have none of these."""
+        asked = (length for length in OTHER_TERMS if length < self.prober.length)
+        return is_drawn(summation) or all(self.gives_terms(summation, length) for length in asked)
+
     def other_terms(self, summation: Summation) -> tuple[int, ...]:
         """The numbers of terms, of some that nothing else asks, of which it does not give some results."""
         if is_drawn(summation):

@@ -40,11 +40,13 @@ class Prober:
         self.asked: list[tuple[Array, Array, Array]] = []
         self.range = (2 * self.inputs.min_exponent, 2 * _greatest(self.inputs))
         self.small, self.big, self.least, self.greatest = 0, 0, 0, 0
+        self.truncates = False  # results are taken to be rounded toward zero
 
     def of_length(self, length: int) -> Prober:
         """A prober of the same subject and range for another length, which keeps its answers to itself."""
         found = Prober(self.subject, length)
         found.small, found.big, found.least, found.greatest = self.small, self.big, self.least, self.greatest
+        found.truncates = self.truncates
         return found
 
     def ask(self, probes: Sequence[Sequence[Term]]) -> Array:

@@ -27,13 +27,15 @@ TINY = -160
 class Arithmetic(NamedTuple):
     """rounded: format -> leaves whose product is rounded to it before it is added. widths: formats of the sums that
     could be seen, the widest first; a sum at the root cannot. sums: id of a node -> the format of its sum, where it was
-    seen. flush: whether subnormal float32 sums were seen to become zero. asked: the probes, as (a, b, answers)."""
+    seen. flush: whether subnormal float32 sums were seen to become zero. asked: the probes, as (a, b, answers).
+    truncates: whether float32 sums are toward zero."""
 
     rounded: dict[str, frozenset[int]]
     widths: tuple[str, ...]
     sums: dict[int, str]
     flush: bool
     asked: tuple[Array, Array, Array]
+    truncates: bool = False
 
     def products(self, length: int) -> str | None:
         """The narrowest format that every product is rounded to; None where some or all are added exactly."""
@@ -51,7 +53,8 @@ class Arithmetic(NamedTuple):
 
     def rounding(self, name: str) -> Sums:
         """How numbers are rounded to a format."""
-        return Sums(name, flush=self.flush and name == FLOAT32.format)
+        way = "toward_zero" if self.truncates else "nearest_even"
+        return Sums(name, way, flush=self.flush and name == FLOAT32.format)
 
     @property
     def shows_zeros(self) -> bool:
@@ -81,10 +84,10 @@ def arithmetic_of(prober: Prober, tree: Node) -> Arithmetic:
         formats.append(FLOAT32.format)
         pairs.append(_against(prober, groups, beyond, (1.0, 1.0), (1.0, -0.5)))
     names = _formats(prober)
-    widths = [as_format(name).mantissa_bits + 1 for name in names[:-1]]
-    widths = [bits for bits in widths if bits <= prober.big - prober.small]
-    products = np.zeros((len(widths), len(sums), prober.length))
-    for row, bits in zip(products, widths, strict=True):
+    every_width = [as_format(name).mantissa_bits + 1 for name in names[:-1]]
+    asked = [bits for bits in every_width if bits <= prober.big - prober.small]
+    products = np.zeros((len(asked), len(sums), prober.length))
+    for row, bits in zip(products, asked, strict=True):
         for probe, (_, (first, small, last)) in zip(row, sums, strict=True):
             probe[[first, small, last]] = 2.0**prober.small * np.array([2.0**bits, 1, -(2.0**bits)])
     pairs.append(prober.factors(products.reshape(-1, prober.length)))
@@ -95,12 +98,12 @@ def arithmetic_of(prober: Prober, tree: Node) -> Arithmetic:
         lost = (found[place : place + len(met)] == 0) | ~np.isfinite(found[place : place + len(met)])
         rounded[name] = frozenset(leaf for (leaf, _), gone in zip(met, lost, strict=True) if gone)
         place += len(met)
-    kept = found[place:].reshape(len(widths), len(sums)) == 2.0**prober.small
+    kept = found[place:].reshape(len(asked), len(sums)) == 2.0**prober.small
     seen = {id(node): names[int(count)] for (node, _), count in zip(sums, kept.sum(axis=0), strict=True)}
     every = set(seen.values()) or {"float32"}
-    return Arithmetic(
-        rounded, tuple(name for name in reversed(names) if name in every), seen, not found[2], (a, b, found)
-    )
+    widths, truncates = tuple(name for name in reversed(names) if name in every), prober.truncates
+    truncates = truncates and prober.subject.output == FLOAT32.format
+    return Arithmetic(rounded, widths, seen, not found[2], (a, b, found), truncates)
 
 
 def subnormal_probes(prober: Prober) -> list[list[Term]]:
@@ -224,6 +227,32 @@ def _sums(tree: Node) -> Iterator[tuple[Node, tuple[int, int, int]]]:
                 yield child, (first_leaf(child[0]), first_leaf(child[1]), first_leaf(node[place - 1]))
 
 
+def terms_of(tree: Node) -> dict[int, int]:
+    """id of a node -> its terms as bits.
+
+    >>> tree = ((0, 2), 1)
+    >>> sorted(map(bin, terms_of(tree).values()))
+    ['0b101', '0b111']
+    """
+    found: dict[int, int] = {}
+    for node in reversed(list(_nodes(tree))):  # those below first
+        found[id(node)] = sum(1 << each if isinstance(each, int) else found[id(each)] for each in node)
+    return found
+
+
+def runs_of(tree: Node, how: Arithmetic) -> dict[str, int]:
+    """Formats narrower than others to which a sum was seen to be rounded before a term is added to it -> the terms of
+    the smallest such sum."""
+    sizes, found = _sizes(tree), dict[str, int]()
+    for node in _nodes(tree) if len(how.widths) > 1 else ():
+        for child in node:
+            name = how.sums.get(id(child), how.widths[0])
+            is_alone = len(node) == 2 and any(isinstance(each, int) for each in node)
+            if is_alone and name != how.widths[0] and how.sums.get(id(node), how.widths[0]) == how.widths[0]:
+                found[name] = min(sizes[id(child)], found.get(name, sizes[id(child)]))
+    return found
+
+
 def first_leaf(node: Node) -> int:
     """The leaf that comes first in a tree of leaves and tuples."""
     while isinstance(node, tuple):
@@ -237,24 +266,27 @@ def marked(
     sums: Mapping[int, str] = {},
     base: str = "",
     first: frozenset[int] = frozenset(),
+    total: str = "",
+    twice: bool = False,
 ) -> Node:
     """The tree as one nested tuple with chains written flat. leaves: those that are rounded before they are added.
     first: those that are added to +0.
-    sums: the formats of nodes by their id, which are written where they are not ``base``.
+    sums: the formats of nodes by their id, which are written where they are not ``base``. total: that of the root,
+    which is not seen; by default the widest of its parts'. twice: narrower ones than ``base`` round what is of that.
 
     The larger part of a node comes first, which no sum of two depends on, so that tuples are few inside each other.
 
     >>> marked((0, (1, (2, 3))), frozenset([2]))
     ((2,), 3, 1, 0)
     """
-    return _Marker(tree, leaves, sums, base, first).written(tree)
+    return _Marker(tree, leaves, {**sums, id(tree): total} if total else sums, base, first, twice).written(tree)
 
 
 class _Marker:
     def __init__(
-        self, tree: Node, leaves: frozenset[int], sums: Mapping[int, str], base: str, first: frozenset[int]
+        self, tree: Node, leaves: frozenset[int], sums: Mapping[int, str], base: str, first: frozenset[int], twice: bool
     ) -> None:
-        self.leaves, self.sums, self.base, self.first = leaves, sums, base, first
+        self.leaves, self.sums, self.base, self.first, self.twice = leaves, sums, base, first, twice
         self.sizes = _sizes(tree)
 
     def written(self, node: Node) -> Node:
@@ -263,10 +295,13 @@ class _Marker:
         children: list[Node] = []
         format = self.format(node)
         rest: Node = node
+        is_apart = self.twice and as_format(format).mantissa_bits < as_format(self.base).mantissa_bits
         while isinstance(rest, tuple) and self.format(rest) == format:  # down the larger part
             place = max(range(len(rest)), key=lambda at, rest=rest: self.sizes.get(id(rest[at]), 0))  # type: ignore
             children[:0] = [self.written(child) for child in (*rest[:place], *rest[place + 1 :])]
             rest = rest[place]
+            if is_apart:
+                return format, (self.written(rest), *children)
         name = () if format == self.base else (format,)
         return (*name, self.written(rest), *children)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from mpsim.formats import FORMATS as NAMED
 from mpsim.formats import as_format
 from mpsim.products.accumulators import Summation, in_short, in_stages
 from mpsim.products.stages import Operand
@@ -42,12 +43,22 @@ def operands_of(prober: Prober) -> tuple[Operand, Operand]:
 
 
 def _are_products(prober: Prober, found: Sequence[Operand]) -> bool:
-    """Whether products are rounded, and not operands: 1 and a part of a unit, whose square is 1 and a unit where it is
-    rounded alone, and 1 where the part is lost before."""
+    """Whether products or sums are rounded, and not operands: 1 and a part of a unit, whose square is rounded to 1 and
+    a unit, also by way of float32, and is 1 where the part is lost before."""
     if found[0] != found[1] or found[0].conversion == "none":
         return False
-    x = 1 + (0.75 if found[0].conversion == "truncate" else 0.25) * 2.0 ** -as_format(found[0].format).mantissa_bits
+    x = 1 + (0.75 if found[0].conversion == "truncate" else 0.375) * 2.0 ** -as_format(found[0].format).mantissa_bits
     return bool(prober.ask([[(0, 0, (x, x)), (1, 0, (-1.0, 1.0))]])[0] != 0)
+
+
+def truncates(prober: Prober) -> bool:
+    """Whether 1 and three quarters of the results' last place are 1, of both signs: rounded toward zero."""
+    output = prober.subject.output
+    bits = min(as_format(output if output in NAMED else "float32").mantissa_bits, 23)
+    if prober.least > -bits - 2:
+        return False
+    found = prober.ask([[(0, 0, sign), (1, -bits, sign * 0.75)] for sign in (1.0, -1.0)])
+    return found.tolist() == [1, -1]
 
 
 def flushing(prober: Prober, operands: tuple[Operand, Operand]) -> tuple[Operand, Operand]:

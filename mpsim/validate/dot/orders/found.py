@@ -10,19 +10,16 @@ from itertools import product as product_of_choices
 
 from mpsim.errors import UsageError
 from mpsim.formats import FORMATS, as_format
-from mpsim.products.accumulators import Summation, in_short
+from mpsim.products.accumulators import Summation, in_short, in_stages
 from mpsim.products.stages import (
     FLOAT32,
     Aligned,
-    Folding,
     Groups,
-    Halving,
     Kahan,
+    Lanes,
     Node,
     Order,
-    Pairwise,
     Product,
-    Reordered,
     Rising,
     Sums,
     Tail,
@@ -32,14 +29,17 @@ from mpsim.products.stages import (
     within,
 )
 from mpsim.validate.dot.inputs.probes import Prober
-from mpsim.validate.dot.orders.arithmetic import Arithmetic, arithmetic_of, first_terms, marked
+from mpsim.validate.dot.orders.arithmetic import Arithmetic, arithmetic_of, first_terms, marked, runs_of, terms_of
 from mpsim.validate.dot.orders.recognition import recognised
 from mpsim.validate.dot.orders.trees import NoTree, Revealer
+from mpsim.validate.dot.orders.variations import Seen, bits_of, last_sums, orders_of, ways
 
 #: The longest products whose trees are looked for.
 MOST_LENGTH = 1024
+#: Products that are tried with a loop over the last terms.
+MOST_WITH_TAILS = 4
 #: Combinations of formats that one order is tried with.
-MOST_VARIATIONS = 128
+MOST_VARIATIONS, MOST_ANYWHERE = 128, 16
 
 
 def tree_of(prober: Prober, length: int) -> tuple[Node, Arithmetic] | None:
@@ -54,21 +54,29 @@ def tree_of(prober: Prober, length: int) -> tuple[Node, Arithmetic] | None:
 
 
 def products_of_orders(
-    tree: Node, length: int, prober: Prober, how: Arithmetic, ends: bool = False
+    tree: Node, length: int, prober: Prober, how: Arithmetic, ends: bool = False, anywhere: bool = False
 ) -> Iterator[Summation]:
     """Products with an order that has a name, whose tree for ``length`` terms is this one, and that round as it does.
-    ends: those that add their total to +0."""
+    ends: those that add their total to +0. anywhere: those with the formats of sums at other nodes, too."""
     if ends and not (how.from_zero and (how.ends_with_zero or not how.shows_zeros)):
         return
     flushes = (False, True) if how.flush else (False,)  # each sum, or the result alone
     for order, at_the_end in product_of_choices(recognised(tree, length), flushes):
-        seen = how._replace(flush=False) if at_the_end else how
-        for product in islice(_variations(order, length, prober, seen), MOST_VARIATIONS):
+        one = how._replace(flush=False) if at_the_end else how
+        most = MOST_ANYWHERE if anywhere else MOST_VARIATIONS
+        for product in islice(_variations(order, length, prober, one, _seen(tree, one, anywhere)), most):
             product = replace(product, output=replace(product.output, flush=True)) if at_the_end else product
             if ends:
                 yield in_short(from_zero(product))
             elif not (how.shows_zeros and how.ends_with_zero and product.products is None):
                 yield in_short(product)
+
+
+def _seen(tree: Node, how: Arithmetic, anywhere: bool) -> Seen:
+    masks = {} if anywhere or len(how.widths) < 2 else terms_of(tree)
+    sums = {masks[node]: how.rounding(name) for node, name in how.sums.items() if node in masks}
+    runs = {how.rounding(name): size for name, size in runs_of(tree, how).items()}
+    return Seen(tuple(map(how.rounding, how.widths)), sums, runs, "zero" if how.from_zero else "first")
 
 
 def product_of_trees(trees: Sequence[Tree], ends: bool, products: Sums | None, prober: Prober) -> Product:
@@ -91,10 +99,12 @@ def written_trees(
         places = places[::-1] if how.ends_with_zero else places
     for starts, ends in places:
         first = first_terms(tree) if starts else frozenset()
-        root = marked(tree, leaves, how.sums, base, first)
-        for sums in _ways([how.rounding(base)], _bits_of_terms(how.products(length), prober)):
-            with suppress(UsageError):  # deeper than a description may be, or sums wider than any here
-                yield Tree(root, sums), ends
+        narrow = [name for name in how.widths if as_format(name).mantissa_bits < as_format(base).mantissa_bits]
+        for total, twice in product_of_choices(("", *narrow), (False, True)[: 1 + bool(narrow)]):
+            root = marked(tree, leaves, how.sums, base, first, total, twice)
+            for sums in ways([how.rounding(base)], _bits_of_terms(how.products(length), prober)):
+                with suppress(UsageError):  # deeper than a description may be, or sums wider than any here
+                    yield Tree(root, sums), ends
 
 
 def within_zero(tree: Tree) -> Tree:
@@ -104,11 +114,14 @@ def within_zero(tree: Tree) -> Tree:
 
 def roundings_of(length: int, how: Arithmetic, prober: Prober) -> tuple[Sums | None, ...]:
     """How products may be rounded: to the format that was seen, by way of float32, too, where that shows, a narrow one
-    also toward zero; or not unless they are subnormal."""
+    also toward zero; or not unless they are subnormal. Narrow sums hide how some products are rounded."""
     name = how.products(length)
+    some = max(how.rounded, key=lambda each: len(how.rounded[each]), default="")
+    is_hidden = name is None and bool(how.some) and bits_of(Sums(how.widths[-1])) < bits_of(Sums(some))
+    hidden, name = ([None], some) if is_hidden else ([], name)
     if name is not None:
-        cut = [Sums(name, "toward_zero")] if name != FLOAT32.format else []
-        return tuple(_ways([how.rounding(name), *cut], _bits_of_terms(None, prober)))
+        cut = [Sums(name, "toward_zero")] if name != FLOAT32.format else [FLOAT32] if how.truncates else []
+        return (*hidden, *ways([how.rounding(name), *cut], _bits_of_terms(None, prober)))
     smallest = 2 * prober.inputs.quantum_exponent
     is_open = FLOAT32.format not in how.rounded and smallest < FORMATS["float32"].quantum_exponent
     return (None, how.rounding(FLOAT32.format)) if is_open else (None,)
@@ -122,76 +135,38 @@ def compensated(prober: Prober) -> list[Summation]:
 
 def from_zero(product: Product) -> Product:
     """The product whose total is added to +0 at the end, so that no result is -0."""
-    return replace(product, order=Groups(Whole(), product.order, Rising(_last_sums(product.order))))
+    return replace(product, order=Groups(Whole(), product.order, Rising(last_sums(product.order))))
 
 
-def _last_sums(order: Order) -> Sums:
-    """How the last addition rounds."""
-    if isinstance(order, Groups | Tail):
-        return _last_sums(order.outer if isinstance(order, Groups) else order.rest)
-    if isinstance(order, Trees):
-        return order.trees[0].sums
-    return _last_sums(order.order) if isinstance(order, Reordered) else getattr(order, "sums", FLOAT32)
+def with_tails(products: Sequence[Summation]) -> list[Summation]:
+    """Orders of lanes with a loop over what is left after whole turns."""
+    found: list[Summation] = []
+    for product in map(in_stages, products[:MOST_WITH_TAILS]):
+        is_last = isinstance(product.order, Groups) and product.order.partition == Whole()
+        order = product.order.inner if is_last and isinstance(product.order, Groups) else product.order
+        if isinstance(order, Groups) and isinstance(order.partition, Lanes):
+            turn = order.partition.number * order.partition.take
+            tailed = replace(product, order=Tail(turn, order, Rising(last_sums(order), "first")))
+            found += [in_short(each) for each in ((from_zero(tailed),) if is_last else (tailed, from_zero(tailed)))]
+    return found
 
 
 def _bits_of_terms(products: str | None, prober: Prober) -> int:
     """Significant bits of the products."""
-    return 2 * (prober.inputs.mantissa_bits + 1) if products is None else _bits(Sums(products))
+    return 2 * (prober.inputs.mantissa_bits + 1) if products is None else bits_of(Sums(products))
 
 
 def _output(prober: Prober) -> Sums:
     output = prober.subject.output
-    return Sums(output) if output in FORMATS and as_format(output).fits_float32 else FLOAT32
+    if output == FLOAT32.format or output not in FORMATS or not as_format(output).fits_float32:
+        return FLOAT32
+    return Sums(output, "toward_zero" if prober.truncates else "nearest_even")
 
 
-def _variations(order: Order, length: int, prober: Prober, how: Arithmetic) -> Iterator[Product]:
+def _variations(order: Order, length: int, prober: Prober, how: Arithmetic, seen: Seen) -> Iterator[Product]:
     """The order with every start and every format of sums that was seen, where they do not show by themselves."""
     is_aligned = any(isinstance(each, Aligned) for each in within(order))
-    formats = tuple(map(how.rounding, how.widths))
     bits = _bits_of_terms(how.products(length), prober)
-    for start in ("zero",) if how.from_zero else ("first",):
-        for made in _choices(order, formats, start, bits):
-            for products in (None,) if is_aligned else roundings_of(length, how, prober):
-                yield Product(products=products, order=made, output=_output(prober))
-
-
-def _choices(order: Order, formats: Sequence[Sums], start: str, bits: int) -> Iterator[Order]:
-    """The order with its sums of products started so, and each of its stages rounded to one of the formats. bits: of
-    the numbers that are added."""
-    ways = _ways(formats, bits)
-    if isinstance(order, Rising):
-        yield from (Rising(sums, start) for sums in ways)
-    elif isinstance(order, Pairwise | Folding):
-        yield from (replace(order, sums=sums) for sums in ways)
-    elif isinstance(order, Reordered):
-        yield from (replace(order, order=inner) for inner in _choices(order.order, formats, start, bits))
-    elif isinstance(order, Tail):
-        for main in _choices(order.main, formats, start, bits):
-            most = max(bits, _bits(_last_sums(main)))
-            yield from (replace(order, main=main, rest=rest) for rest in _choices(order.rest, formats, "first", most))
-    elif isinstance(order, Halving):
-        for inner in _choices(order.inner, formats, start, bits):
-            ways = _ways(formats, _bits(_last_sums(inner)))
-            yield from (replace(order, inner=inner, sums=sums) for sums in ways)
-    elif isinstance(order, Groups):
-        for inner in _choices(order.inner, formats, start, bits):
-            for outer in _choices(order.outer, formats, "first", _bits(_last_sums(inner))):
-                yield replace(order, inner=inner, outer=outer)
-                last = _last_sums(inner)  # a group's result may be rounded before it is added
-                for sums in dict.fromkeys(
-                    (_last_sums(outer), *(each for each in formats if _bits(each) < _bits(last)))
-                ):
-                    if sums != last and sums.via is None:
-                        yield replace(order, inner=Groups(Whole(), inner, Rising(sums, "first")), outer=outer)
-    else:
-        yield order
-
-
-def _ways(formats: Sequence[Sums], bits: int) -> list[Sums]:
-    """How sums of numbers of ``bits`` bits may be rounded to the formats: by way of float32, too, where that shows."""
-    twice = (each.by_way_of(FLOAT32.format, bits) for each in formats)
-    return [*formats, *(each for each in twice if each is not None)]
-
-
-def _bits(sums: Sums) -> int:
-    return as_format(sums.format).mantissa_bits + 1
+    for made in orders_of(order, [1 << k for k in range(length)], seen, bits, seen.start):
+        for products in (None,) if is_aligned else roundings_of(length, how, prober):
+            yield Product(products=products, order=made, output=_output(prober))

@@ -36,6 +36,7 @@ from mpsim.validate.dot.orders.found import (
     products_of_orders,
     roundings_of,
     tree_of,
+    with_tails,
     within_zero,
     written_trees,
 )
@@ -45,10 +46,8 @@ from mpsim.validate.dot.shapes import every_number_of_terms
 #: Products that one tree is given by, at most: the simplest orders come first.
 MOST_PRODUCTS = 24
 
-
 #: Partitions inside each other from which another tree is asked, too.
 DEEP = 3
-
 
 #: Spans of one subject, at most.
 MOST_SPANS = 5
@@ -68,11 +67,17 @@ def products_by_length(judge: Judge, operands: tuple[Operand, Operand]) -> list[
         judge.prober.ask(probes)
     lengths = every_number_of_terms(judge.prober.length)
     tried: list[Summation] = []
+    first: list[Summation] = []
     for found in search.attempts(lengths):
-        if equal := [each for each in found if judge.equal(each)]:
-            return equal
+        equal = [each for each in found if judge.equal(each)]
+        steady = [each for each in equal if judge.gives_other_terms(each)]
+        if first:  # trees do not say more of the other numbers of terms
+            return [each for each in steady if not is_drawn(each)] or first
+        if steady:
+            return steady
+        first = equal
         tried += found
-    return list(dict.fromkeys(tried))
+    return first or list(dict.fromkeys(tried))
 
 
 def _depth(summation: Summation) -> int:
@@ -121,6 +126,8 @@ class _Search:
         for length in lengths:
             span = found.pop() if found else Span((), ())
             left = self._that_give(span.products, [length])
+            if not left:
+                left = self._that_give(with_tails(span.products), [*span.lengths, length])
             if not left and span.lengths:
                 found.append(span)
                 span = Span((), ())
@@ -188,12 +195,16 @@ class _Search:
         """Products with an order that has a name, which give some results of ``length`` terms."""
         if (known := self._tree(length)) is None:
             return ()
-        return self._giving(length, *known, False) + self._giving(length, *known, True)
+        for anywhere in (False, True)[: len(known[1].widths)]:
+            ways = (self._giving(length, *known, ends, anywhere) for ends in (False, True))
+            if found := tuple(each for way in ways for each in way):
+                return found
+        return ()
 
-    def _giving(self, length: int, tree: Node, how: Arithmetic, ends: bool) -> tuple[Summation, ...]:
-        """Those that add the total to +0, or not."""
+    def _giving(self, length: int, tree: Node, how: Arithmetic, ends: bool, anywhere: bool) -> tuple[Summation, ...]:
+        """Those that add the total to +0, or not; with the formats of sums at other nodes, too, or not."""
         found: dict[Summation, None] = {}
-        for product in products_of_orders(tree, length, self.judge.prober, how, ends):
+        for product in products_of_orders(tree, length, self.judge.prober, how, ends, anywhere):
             each = reading(product, self._operands(length))
             if each in found:
                 continue

@@ -78,7 +78,7 @@ def _candidates(nodes: Nodes, length: int, depth: int) -> Iterator[Order]:
     if length <= 2:
         return
     yield Pairwise()
-    yield Folding()
+    yield from (Folding(lanes=lanes) for lanes in (1, length, 1 << (length - 1).bit_length()))
     lowest = min(node.bit_count() for node in nodes)
     if lowest > 2:
         yield Aligned(lowest)
