@@ -45,9 +45,9 @@ def record(
     PyTorch runs the functions of the exported module one after the other. Parts without parts of their own, such as
     ``torch.nn.Linear``, are called themselves, with their hooks. Names and order are those of
     ``mpsim.nn.from_torch(module, images)``. Attention runs as its separate functions, because a fused kernel shows none
-    of their results, and what copies along several axes (``expand``, ``repeat``, ``flip``, ``roll``) axis by axis. The
-    gradient of a parameter that the module does not use is 0. Without a plan, the module is run as a whole too. What
-    differs then is in the index, under "module_differs", and is a note of the report.
+    of their results, and a function that copies along several axes runs axis by axis. The gradient of a parameter that
+    the module does not use is 0. Without a plan, the module is run as a whole too. What differs then is in the index,
+    under "module_differs", and is a note of the report.
 
     Args:
         module: A ``torch.nn.Module`` that ``from_torch`` imports. Its buffers change as in any step.
@@ -86,8 +86,7 @@ def record(
     with _in_training(module):
         whole = _whole(torch, module, images, labels, loss_scale) if plan is None else {}
         recorder.take(images, labels, loss_scale, optimizer)
-    differs = [name for name, array in whole.items() if not _same_bits(array, recorder.found[name])]
-    step = StepRecord(recorder.tensors, recorder.index(loss_scale, differs))
+    step = recorder.step(loss_scale, whole)
     if path is not None:
         step.write(path)
     return step
@@ -202,8 +201,12 @@ class _Recorder:
             raise UsageError(f"record: PyTorch has no format {format}; pass cast=, which converts a tensor to it")
         return tensor.to(dtype).to(self._torch.float32)
 
-    def index(self, loss_scale: float, differs: Sequence[str]) -> dict[str, Any]:
-        """The index of the step."""
+    def step(self, loss_scale: float, whole: dict[str, Array]) -> StepRecord:
+        """The recorded step. ``whole``: what the module gave as a whole."""
+        differs = [name for name, array in whole.items() if not _same_bits(array, self.found[name])]
+        return StepRecord(self.tensors, self._index(loss_scale, differs))
+
+    def _index(self, loss_scale: float, differs: Sequence[str]) -> dict[str, Any]:
         described: dict[str, dict[str, object]] = {name: {"shape": list(x.shape)} for name, x in self.tensors.items()}
         formats = {} if self._plan is None else {tensor_name(id): each for id, each in self._plan.formats.items()}
         for name in described:
