@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -38,6 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: more of what another test checks in part; runs with --slow")
     if config.getoption("--slow"):
         os.environ[SLOW] = "1"
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job, for what the tests start too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

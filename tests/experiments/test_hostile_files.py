@@ -181,7 +181,10 @@ def test_ctrl_c_ends_a_run_that_loops(tmp_path: Path) -> None:
     while time.monotonic() < deadline and (not pids.exists() or pids.read_text().count("\n") < 2):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    try:
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 130 and "stopped" in errors and "Traceback" not in errors
     looping = [int(pid) for pid in pids.read_text().split()]
     deadline = time.monotonic() + 10
