@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: more of what another test checks in part; runs with --slow")
     if config.getoption("--slow"):
         os.environ[SLOW] = "1"
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job, for what the tests start too
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

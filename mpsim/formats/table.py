@@ -32,6 +32,7 @@ _ROWS = (
     (Format("float8_e5m2fnuz", 5, 2, bias=16, specials="fnuz"), _FNUZ),
     (Format("float8_e4m3b11fnuz", 4, 3, bias=11, specials="fnuz"), "ml_dtypes"),
     (Format("float8_e8m0fnu", 8, 0, specials="e8m0", signed=False), _MX),
+    (Format("float8_e5m3fnu", 5, 3, specials="fn", signed=False), "ml_dtypes 0.7"),
     (Format("float6_e2m3fn", 2, 3, specials="none"), _MX),
     (Format("float6_e3m2fn", 3, 2, bias=3, specials="none"), _MX),
     (Format("float4_e2m1fn", 2, 1, specials="none"), _MX),

@@ -189,8 +189,7 @@ def round_value(
     negative = math.copysign(1, x) < 0
     sign = "-" if negative else "+"
     p3109 = format.specials.startswith("p3109")
-    unsigned = not format.signed and negative and not p3109
-    if math.isnan(x) or (unsigned and x != 0) or (format.specials == "e8m0" and x == 0):
+    if math.isnan(x) or (format.specials == "e8m0" and (negative or x == 0)):
         return sign + "nan"
     top = largest(format)
     if p3109 and overflow != "mark":
@@ -202,11 +201,14 @@ def round_value(
             value = -value if negative else value
         end = p3109_outside(value, format, mode, overflow, negative, value == 0)
         return value if end is None else end
-    if p3109 and not format.signed and negative:
+    if not format.signed and negative:
         magnitude = Fraction(0)
         if math.isfinite(x) and x:
             magnitude = round_magnitude(abs(Fraction(x)), negative, format, mode, random, random_bit_count)
-        return Fraction(0) if magnitude == 0 and math.isfinite(x) else "-nan"
+        to_zero = "saturate" in overflow or (
+            math.isfinite(x) and overflow == "infinity" and mode in ("toward_zero", "up")
+        )
+        return Fraction(0) if to_zero or (magnitude == 0 and math.isfinite(x)) else "-nan"
     if math.isfinite(x):
         if x == 0:
             magnitude = Fraction(0)

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from their_version import PRESET
 from typer.testing import CliRunner
 
 from mpsim import round_to
@@ -39,12 +40,20 @@ def run_json(*words: str) -> tuple[int, dict[str, Any]]:
     return code, json.loads(output)
 
 
+def by_float32(folder: Path) -> str:
+    (folder / "by_float32.py").write_text(
+        "import ml_dtypes, numpy\ndef cast(x): return x.astype(numpy.float32).astype(ml_dtypes.float8_e4m3fn)\n"
+    )
+    return f"{folder / 'by_float32.py'}:cast"
+
+
 # -- ml_dtypes ----------------------------------------------------------------------------------------------
 
 
-def test_float64_by_way_of_float32_is_found() -> None:
-    code, report = run_json("ml_dtypes.float8_e4m3fn", "--source", "float64")
-    assert code == 0 and "ml_dtypes" in report["fingerprint"]["equal_presets"]
+def test_float64_by_way_of_float32_is_found(tmp_path: Path) -> None:
+    """As ml_dtypes cast it before 0.7."""
+    code, report = run_json(by_float32(tmp_path), "--format", "float8_e4m3fn", "--source", "float64")
+    assert code == 0 and "ml_dtypes<0.7" in report["fingerprint"]["equal_presets"]
     assert report["fingerprint"]["rule"]["via"] == "float32" and report["fingerprint"]["unexplained"] == 0
     (finding,) = report["against_one_rounding"]["findings"]
     assert finding["class"] == "double_rounding" and "float32" in finding["cause"]
@@ -59,7 +68,7 @@ def test_float64_by_way_of_float32_is_found() -> None:
 def test_float32_equals_its_preset_and_differs_from_the_saturating_one() -> None:
     code, report = run_json("ml_dtypes.float8_e4m3fn", "--source", "float32")
     assert code == 0 and report["equal"]
-    assert "ml_dtypes" in report["fingerprint"]["equal_presets"]
+    assert PRESET in report["fingerprint"]["equal_presets"]
     assert report["fingerprint"]["rule"]["via"] is None
     other = report["presets"]["ocp_saturate"]
     assert {finding["class"] for finding in other["findings"]} == {"overflow_edge", "infinity"}
@@ -76,7 +85,7 @@ def test_float32_equals_its_preset_and_differs_from_the_saturating_one() -> None
 def test_ml_dtypes_follow_their_preset(name: str, source: str) -> None:
     if FORMATS[name].bits >= SOURCES[source].format.bits and source != "float16":
         pytest.skip(f"{name} is not narrower than {source}")
-    report = validate_cast(f"ml_dtypes.{name}", source=source, preset="ml_dtypes")
+    report = validate_cast(f"ml_dtypes.{name}", source=source, preset=PRESET)
     assert report.equal, report.declared
 
 
@@ -84,7 +93,7 @@ def test_nan_of_formats_without_nan() -> None:
     """ml_dtypes gives zero of the other sign: +NaN to -0, -NaN to +0."""
     report = validate_cast("ml_dtypes.float4_e2m1fn")
     assert report.fingerprint is not None and report.fingerprint.rule.nan == "opposite_zero"
-    assert report.fingerprint.equal_presets == ["ml_dtypes"]
+    assert report.fingerprint.equal_presets == ["ml_dtypes<0.7", "ml_dtypes>=0.7"]
 
 
 def test_numpy_float16_rounds_once_from_float64() -> None:
@@ -301,7 +310,7 @@ def test_vectors_that_are_no_pairs(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_report_that_cannot_be_written_is_no_difference() -> None:
     """Exit code 1 would say "different"."""
-    words = [sys.executable, "-m", "mpsim.cli", "validate", "cast", "ml_dtypes.float8_e5m2", "--preset", "ml_dtypes"]
+    words = [sys.executable, "-m", "mpsim.cli", "validate", "cast", "ml_dtypes.float8_e5m2", "--preset", PRESET]
     with open("/dev/full", "w") as full:
         printed = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     kept = subprocess.run([*words, "--junit", "/dev/full"], capture_output=True, text=True, check=False)
@@ -311,7 +320,7 @@ def test_a_report_that_cannot_be_written_is_no_difference() -> None:
 
 def test_exit_codes_and_junit(tmp_path: Path) -> None:
     file = tmp_path / "report.xml"
-    assert run("ml_dtypes.float8_e5m2", "--preset", "ml_dtypes", "--junit", str(file))[0] == 0
+    assert run("ml_dtypes.float8_e5m2", "--preset", PRESET, "--junit", str(file))[0] == 0
     assert ElementTree.parse(file).getroot().attrib["failures"] == "0"
     assert run("ml_dtypes.float8_e5m2", "--overflow", "saturate", "--junit", str(file))[0] == 1
     root = ElementTree.parse(file).getroot()
@@ -321,7 +330,7 @@ def test_exit_codes_and_junit(tmp_path: Path) -> None:
     for wrong in (
         ["nothing"],
         ["ml_dtypes.float8_e5m2", "--preset", "ml_dtipes"],
-        ["ml_dtypes.float8_e5m2", "--preset", "ml_dtypes", "--mode", "up"],
+        ["ml_dtypes.float8_e5m2", "--preset", PRESET, "--mode", "up"],
         ["ml_dtypes.float8_e5m2", "--source", "float128"],
         ["no_such_module:cast", "--format", "float8_e5m2"],
         ["mpsim.rounding:encode"],
@@ -333,7 +342,8 @@ def test_exit_codes_and_junit(tmp_path: Path) -> None:
 
 def test_text_and_picture(tmp_path: Path) -> None:
     picture = tmp_path / "error.png"
-    code, text = run("ml_dtypes.float8_e4m3fn", "--source", "float64", "--plot", str(picture))
+    words = (by_float32(tmp_path), "--format", "float8_e4m3fn", "--source", "float64")
+    code, text = run(*words, "--plot", str(picture))
     assert code == 0 and "double rounding, via float32" in text and "0x3f50000000000001" in text
     assert picture.read_bytes().startswith(b"\x89PNG")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+from their_version import PRESET
 
 from mpsim import round_to
 from mpsim.formats import FORMATS
@@ -183,7 +184,7 @@ def test_a_sweep_finds_what_the_corpus_has_not() -> None:
         codes[x.view(np.uint32) == hidden] = 1
         return codes
 
-    report = validate_cast(nearly, "float8_e4m3fn", preset="ml_dtypes")
+    report = validate_cast(nearly, "float8_e4m3fn", preset=PRESET)
     assert report.equal
     swept = sweep_all(report, blocks=1)
     assert not swept.equal and swept.sweep is not None and swept.sweep.mismatches == 1
@@ -192,7 +193,7 @@ def test_a_sweep_finds_what_the_corpus_has_not() -> None:
 
 def test_only_float32_is_swept() -> None:
     with pytest.raises(ValueError, match="takes every float32"):
-        sweep_all(validate_cast("ml_dtypes.float8_e5m2", source="float64", preset="ml_dtypes"))
+        sweep_all(validate_cast("ml_dtypes.float8_e5m2", source="float64", preset=PRESET))
 
 
 def test_mpsim_is_not_what_takes_the_time() -> None:

@@ -56,7 +56,7 @@ def test_fingerprints_of_mutants(mutant: Mutant) -> None:
     """None passes for a preset; most are described exactly."""
     subject = Subject.of(cast(mutant.defect), mutant.defect)
     report = validate_cast(subject, "float8_e4m3", shrink=False)
-    assert report.fingerprint is not None and report.fingerprint.presets["ml_dtypes"] > 0
+    assert report.fingerprint is not None and report.fingerprint.presets["ml_dtypes<0.7"] > 0
     described = report.fingerprint.unexplained == 0
     strange = ("tolerant_ties", "subnormals_truncated", "carry_lost", "exponent_too_high", "early_overflow")
     assert described == (mutant.defect not in strange)

@@ -26,7 +26,7 @@ from mpsim.validate.cast.rules import Rule
 from mpsim.validate.sources import widened
 
 #: The quirks that no other phrase of the paragraph describes.
-_ALONE = ("sign_ignored", "small_powers_up", "carry_lost", "top_binade_to_zero")
+_ALONE = ("sign_ignored", "negative_to_nan", "small_powers_up", "carry_lost", "top_binade_to_zero")
 
 
 class Fingerprint(NamedTuple):
@@ -141,6 +141,10 @@ def _find_rule(answers: Answers, backend: str) -> Rule:
     of_negative = answers.results.outcome.values[np.signbit(answers.x) & normal]
     if (of_negative > 0).any() and not (of_negative < 0).any():
         rule = rule.with_(quirks=("sign_ignored",))
+    negative = np.signbit(answers.x) & (magnitude > 0)
+    to_zero = negative & (magnitude < answers.format.smallest / 2)
+    if np.isnan(answers.results.outcome.values[negative]).all() and (answers.format.signed or to_zero.any()):
+        rule = rule.with_(quirks=("negative_to_nan",))
     middle = list(_middle_rules(rule, answers))
     rule = _best(middle, answers, whole, backend, ignore_zero_sign=True)
     if _differences(rule, answers, whole, backend, True):

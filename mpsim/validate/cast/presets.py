@@ -57,13 +57,20 @@ _TORCH = (*_OCP, "float8_e4m3fnuz", "float8_e5m2fnuz")
 _TORCH_E8M0 = ("sign_ignored", "small_powers_up")
 
 
-def _ml_dtypes(format: Format, source: Source) -> Rule | None:
+def _ml_dtypes_old(format: Format, source: Source) -> Rule | None:
     if not _known(format, _ML_DTYPES):
         return None
     rule = Rule(format, NEAREST_INFINITY, via=_via_float32(source))
     if format.name in _FP6_FP4:
         return rule.with_(nan="opposite_zero")
     return rule.with_(quirks=("small_powers_up",)) if format.name == "float8_e8m0fnu" else rule
+
+
+def _ml_dtypes_new(format: Format, source: Source) -> Rule | None:
+    if _known(format, ("float8_e5m3fnu",)):
+        return Rule(format, NEAREST_INFINITY, quirks=("negative_to_nan",))
+    rule = _ml_dtypes_old(format, source)
+    return rule and rule.with_(via=None, quirks=())
 
 
 def _numpy(format: Format, source: Source) -> Rule | None:
@@ -225,7 +232,8 @@ _ARM_DN = _hardware(None, tuple(_WIDER))
 PRESETS = {
     row.name: row
     for row in (
-        Preset("ml_dtypes", "ml_dtypes arrays", "ml_dtypes 0.6, run; its issue 401 (float64 by float32)", _ml_dtypes),
+        Preset("ml_dtypes<0.7", "ml_dtypes arrays", "ml_dtypes 0.6, run; its issue 401", _ml_dtypes_old),
+        Preset("ml_dtypes>=0.7", "ml_dtypes arrays: rounded once from float64", "ml_dtypes 0.7, run", _ml_dtypes_new),
         Preset("numpy", "NumPy astype", "NumPy 2, run", _numpy),
         Preset("torch<2.12", "PyTorch before 2.12", "PyTorch 2.11 source and release notes", _torch_old),
         Preset("torch>=2.12", "PyTorch from 2.12 on: float8_e4m3fn saturates", "PyTorch 2.13, run", _torch_new),
@@ -275,7 +283,7 @@ def rules(format: Format, source: Source) -> dict[str, Rule]:
     """Returns the rules of the presets that support a format and source.
 
     >>> from mpsim.validate.sources import SOURCES
-    >>> "ml_dtypes" in rules(FORMATS["float8_e5m2"], SOURCES["float64"])
+    >>> "ml_dtypes<0.7" in rules(FORMATS["float8_e5m2"], SOURCES["float64"])
     True
     """
     found = {name: preset.rule(format, source) for name, preset in PRESETS.items()}

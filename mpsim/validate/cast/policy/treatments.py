@@ -185,6 +185,10 @@ def _sign_ignored(x: Array, y: Array, format: Format, source: Source, policy: Po
     return np.abs(y)
 
 
+def _negative_to_nan(x: Array, y: Array, format: Format, source: Source, policy: Policy) -> Array:
+    return np.where(x < 0, np.nan, y)
+
+
 def _small_powers_up(x: Array, y: Array, format: Format, source: Source, policy: Policy) -> Array:
     inside = (x > format.smallest_normal) & (x < 2 * format.smallest_normal)
     return np.where(inside, 2 * format.smallest_normal, y)
@@ -211,6 +215,7 @@ QUIRKS = {
     "nan_as_number": Quirk("NaN is rounded like a number, and clipped", _nan_as_number, reads_payloads=True),
     "carry_lost": Quirk("the carry from the significand into the exponent is lost", _carry_lost),
     "sign_ignored": Quirk("the sign is ignored: magnitudes are rounded", _sign_ignored, before=True),
+    "negative_to_nan": Quirk("every negative number becomes NaN, also one that rounds to zero", _negative_to_nan),
     "small_powers_up": Quirk("between the two smallest numbers everything goes up", _small_powers_up),
     "top_binade_to_zero": Quirk(
         "results beyond the largest number become the next power of two; inputs from there to twice that become zero",
