@@ -28,7 +28,7 @@ class CacheFile(IndexDataCacheFile):
     the variant is compiled again.
     """
 
-    def save(self, key: Any, data: Any) -> None:
+    def save(self, key: object, data: object) -> None:
         """Stores a variant: its code first, so that the index names no missing file. A full disk is not an error."""
         content = hashlib.sha256(self._dump((self._source_stamp, key))).hexdigest()
         name = f"{self._index_name.removesuffix('.nbi')}.{content[:24]}.nbc"
@@ -36,22 +36,22 @@ class CacheFile(IndexDataCacheFile):
             self._save_data(name, data)
             self._save_index({**self._load_index(), key: name})
 
-    def load(self, key: Any) -> Any:
+    def load(self, key: object) -> object:
         """Returns a variant, or None if there is none that is intact."""
         name = self._load_index().get(key)
         return None if name is None else self._load_data(name)
 
-    def _load_index(self) -> dict[Any, str]:
+    def _load_index(self) -> dict[object, str]:
         version, stamp, variants = self._read(self._index_path) or (None, None, {})
         return variants if (version, stamp) == (self._version, self._source_stamp) else {}
 
-    def _save_index(self, overloads: dict[Any, str]) -> None:
+    def _save_index(self, overloads: dict[object, str]) -> None:
         self._write(self._index_path, (self._version, self._source_stamp, overloads))
 
-    def _load_data(self, name: str) -> Any:
+    def _load_data(self, name: str) -> object:
         return self._read(self._data_path(name))
 
-    def _save_data(self, name: str, data: Any) -> None:
+    def _save_data(self, name: str, data: object) -> None:
         self._write(self._data_path(name), data)
 
     def _read(self, path: str) -> Any:
@@ -61,7 +61,7 @@ class CacheFile(IndexDataCacheFile):
                 return pickle.loads(content[DIGEST:])
         return None
 
-    def _write(self, path: str, value: Any) -> None:
+    def _write(self, path: str, value: object) -> None:
         content = self._dump(value)
         with self._open_for_write(path) as file:
             file.write(hashlib.sha256(content).digest() + content)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import platform
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.base import BaseContext
+from numba.core.typing import Signature
 from numba.extending import intrinsic
 
 from mpsim.process.numba_cache import cached
@@ -19,18 +23,21 @@ X86 = platform.machine().lower() in ("x86_64", "amd64")
 ARM = platform.machine().lower() in ("aarch64", "arm64")
 #: The default state of the register. x86: all exceptions masked, to nearest even, subnormals on both sides.
 DEFAULT = 0x1F80 if X86 else 0
+Values = Sequence[ir.Value]
+#: What an intrinsic returns: its signature, and the function that writes its code.
+Generated = tuple[Signature, Callable[..., ir.Value]]
 VOID, WORD, HALF = ir.VoidType(), ir.IntType(64), ir.IntType(32)
 
 
-def _call(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
+def _call(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:
     """Calls a function of the processor that LLVM knows by name."""
     kind = ir.FunctionType(result, [each.type for each in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
 
 @intrinsic
-def _read(context: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+def _read(context: object) -> Generated:
+    def generate(context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: Values) -> ir.Value:
         if ARM:
             return _call(builder, "llvm.aarch64.get.fpcr", WORD)
         if not X86:
@@ -43,8 +50,8 @@ def _read(context: Any) -> Any:
 
 
 @intrinsic
-def _write(context: Any, state: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+def _write(context: object, state: types.Type) -> Generated:
+    def generate(context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: Values) -> ir.Value:
         if ARM:
             _call(builder, "llvm.aarch64.set.fpcr", VOID, arguments[0])
         elif X86:
@@ -55,12 +62,12 @@ def _write(context: Any, state: Any) -> Any:
     return types.void(types.uint64), generate
 
 
-#: Typed as numba's functions see them.
-read: Any = _read
-write: Any = _write
+#: Typed as Numba's functions see them.
+read = cast("Callable[[], int]", _read)
+write = cast("Callable[[int | np.uint64], None]", _write)
 
 
-def _enter() -> Any:
+def _enter() -> int:
     """Sets the default environment of the calling thread and returns the one before."""
     before = read()
     write(numba.uint64(DEFAULT))

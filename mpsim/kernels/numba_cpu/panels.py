@@ -15,7 +15,7 @@ from numba import prange
 
 from mpsim.kernels.contract import Array
 from mpsim.kernels.numba_cpu.jit import njit
-from mpsim.kernels.numba_cpu.sums import add_chunk, add_products
+from mpsim.kernels.numba_cpu.sums import Numbers, add_chunk, add_products
 
 COLUMNS, ROWS = 128, 64  # of a task
 VECTOR = 16  # a panel's width is a multiple of this
@@ -27,7 +27,7 @@ LOW = np.int64(0xFFFFFFFF)
 @njit(cache=True, parallel=True)
 def contract(
     a: Array, a_group: Array, a_row: Array, a_k: Array, b: Array, b_group: Array, b_column: Array, b_k: Array,
-    out: Array, out_group: Array, out_row: Array, out_column: Array, ends: Array, stretch: int, numbers: Any,
+    out: Array, out_group: Array, out_row: Array, out_column: Array, ends: Array, stretch: int, numbers: Numbers,
 ) -> None:  # fmt: skip
     """Sums over chunks of k, and adds their results in rising order.
 
@@ -44,7 +44,7 @@ def contract(
 
 @njit(cache=True)
 def sum_block(
-    a: Array, rows: Array, a_k: Array, b: Array, columns: Array, b_k: Array, ends: Array, stretch: int, numbers: Any
+    a: Array, rows: Array, a_k: Array, b: Array, columns: Array, b_k: Array, ends: Array, stretch: int, numbers: Numbers
 ) -> Array:
     """Computes the totals of one task: (rows, at least as many columns)."""
     width = (columns.size + VECTOR - 1) // VECTOR * VECTOR
@@ -176,7 +176,7 @@ def round_exact(limbs: Array) -> np.float32:
 
 
 @njit(cache=True)
-def odd_exact(limbs: Array) -> Any:
+def odd_exact(limbs: Array) -> float:
     """Rounds the digits' value to odd to float64."""
     carry(limbs)
     negative = limbs[LIMBS - 1] < 0

@@ -14,7 +14,6 @@ to float64.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy import float32, int32
@@ -49,7 +48,7 @@ NEAREST, DIRECTED, BY_CHANCE, BY_SUM, BY_QPYTORCH = range(5)
 
 
 @njit(cache=True)
-def count(before: Array, after: Array, magnitude: int, infinite: int, p: Parameters) -> Any:
+def count(before: Array, after: Array, magnitude: int, infinite: int, p: Parameters) -> tuple[int32, ...]:
     """Counts the numbers that overflowed, underflowed, are NaN, changed, and became subnormal."""
     overflowed = underflowed = nan = inexact = subnormal = ZERO
     for i in range(before.size):
@@ -83,17 +82,17 @@ def takes_one_sum(p: Parameters) -> bool:
 
 
 @njit(cache=True)
-def number(pattern: int) -> Any:
+def number(pattern: int) -> float32:
     return int32(pattern).view(float32)
 
 
 @njit(cache=True)
-def pattern_of(x: float) -> Any:
+def pattern_of(x: float) -> int32:
     return float32(x).view(int32)
 
 
 @njit(cache=True)
-def finished(r: Any, beyond: bool, bits: Any, least: int, p: Parameters) -> Any:
+def finished(r: int | int32, beyond: bool, bits: int32, least: int32, p: Parameters) -> int32:
     """Returns the result's pattern, given the magnitude on an unbounded grid. Inputs below ``least`` become NaN."""
     a = int32(bits & MAGNITUDE)
     r = (p.positive_overflow if bits >= ZERO else p.negative_overflow) if beyond else r
@@ -114,7 +113,7 @@ def round_by_sum(before: Array, after: Array, random: Array, p: Parameters) -> N
         after[i] = finished(r, a >= p.overflow_from, before[i], SIGN, p)
 
 
-def _rounder(kind: int) -> Callable[..., Any]:
+def _rounder(kind: int) -> Callable[[Array, Array, Array, Parameters], None]:
     """Returns a loop that compares the discarded bits."""
 
     @njit(cache=True)
@@ -154,7 +153,7 @@ def _rounder(kind: int) -> Callable[..., Any]:
 
 
 @njit(cache=True)
-def chance_of(discarded: int, shift: int) -> Any:
+def chance_of(discarded: int, shift: int) -> np.uint32:
     """Computes floor(discarded / 2**shift * 2**32), for 0 <= discarded < 2**min(shift, 24)."""
     up, down = int32(32 - shift & 31), int32(min(shift - 32, 31) & 31)
     return np.uint32(discarded << up) if shift <= 32 else np.uint32(np.uint32(discarded) >> np.uint32(down))

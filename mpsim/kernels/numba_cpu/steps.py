@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
@@ -288,7 +288,7 @@ def round_row(x: Array, sums: Sums, random: Random, total: Array) -> None:
 
 
 @njit(cache=True)
-def rounded_by(s: Any, word: int, sums: Sums) -> Any:
+def rounded_by(s: float, word: int, sums: Sums) -> float:
     """Rounds a number up or down, depending on the lowest random bits of the word."""
     numbers, magnitude = sums.format, abs(s)
     if not magnitude < np.inf:
@@ -305,10 +305,10 @@ def rounded_by(s: Any, word: int, sums: Sums) -> Any:
 
 
 @njit(cache=True)
-def truncated(x: Any, y: Any) -> Any:
+def truncated(x: float, y: float) -> float:
     """Adds float64 numbers and rounds toward zero."""
     s, error = two_sum(x, y)
-    bits: Any = np.float64(s).view(np.int64)
+    bits = np.float64(s).view(np.int64)
     bits -= 1 if ((error > 0) & (s < 0)) | ((error < 0) & (s > 0)) else 0
     return np.int64(bits).view(np.float64)
 
@@ -320,7 +320,7 @@ def add_aligned(
     """Applies the instructions of an aligned order over the places, one after another."""
     rounding = sums_of(sums[np.int64(row[6])])
     format = rounding.format
-    terms: Any = max(1, min(int(row[0]), places.size))
+    terms = max(1, min(int(row[0]), places.size))
     numbers = Aligned(
         terms, row[1], row[2], row[3], row[4], row[5],
         format.least_exponent, format.shift, format.low, format.largest, format.beyond, format.negative_zero,

@@ -5,12 +5,15 @@ Numba compiles the loops of panels.py once for each type of ``numbers``, with th
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, cast
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.base import BaseContext
+from numba.core.typing import Signature
 from numba.extending import intrinsic, overload
 
 from mpsim.kernels.contract import Array
@@ -46,12 +49,15 @@ class Aligned(NamedTuple):
     toward_zero: bool
 
 
-def add_products(values: Array, panel: Array, sums: Array, numbers: Any) -> None:
+Numbers = Single | Narrow | Aligned
+
+
+def add_products(values: Array, panel: Array, sums: Array, numbers: Numbers) -> None:
     """Adds values[k] * panel[k, j] to sums[j], for each k in rising order."""
     raise NotImplementedError("compiled for each type of numbers")
 
 
-def add_chunk(sums: Array, totals: Array, numbers: Any) -> None:
+def add_chunk(sums: Array, totals: Array, numbers: Numbers) -> None:
     """Adds sums[j] to totals[j]."""
     raise NotImplementedError("compiled for each type of numbers")
 
@@ -60,13 +66,13 @@ def add_chunk(sums: Array, totals: Array, numbers: Any) -> None:
 
 
 @intrinsic
-def fused(typing: Any, a: Any, b: Any, c: Any) -> Any:
+def fused(typing: object, a: types.Type, b: types.Type, c: types.Type) -> tuple[Signature, Callable[..., ir.Value]]:
     """Computes a*b + c in float32 with one rounding.
 
     Numba has no such function. LLVM's becomes one instruction, also in vector code, or a call of C's fmaf.
     """
 
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def emit(context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: list[ir.Value]) -> ir.Value:
         single = ir.FloatType()
         function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(single, [single] * 3), "llvm.fma.f32")
         return builder.call(function, arguments)
@@ -74,10 +80,10 @@ def fused(typing: Any, a: Any, b: Any, c: Any) -> Any:
     return types.float32(types.float32, types.float32, types.float32), emit
 
 
-multiply_add: Any = fused
+multiply_add = cast("Callable[[np.float32, np.float32, np.float32], np.float32]", fused)
 
 
-def _add_single_products(values: Array, panel: Array, sums: Array, numbers: Any) -> None:
+def _add_single_products(values: Array, panel: Array, sums: Array, numbers: Single) -> None:
     whole = values.size - values.size % UNROLLED
     for first in range(0, whole, UNROLLED):
         few, rows = values[first : first + UNROLLED], panel[first : first + UNROLLED]
@@ -103,7 +109,7 @@ def _add_single_products(values: Array, panel: Array, sums: Array, numbers: Any)
                 sums[j] = sums[j] + value * row[j]
 
 
-def _add_single_chunk(sums: Array, totals: Array, numbers: Any) -> None:
+def _add_single_chunk(sums: Array, totals: Array, numbers: Single) -> None:
     for j in range(sums.size):
         totals[j] = totals[j] + sums[j]
 
@@ -112,13 +118,13 @@ def _add_single_chunk(sums: Array, totals: Array, numbers: Any) -> None:
 
 
 @njit(cache=True)
-def narrow_sum(x: Any, y: Any, numbers: Narrow) -> Any:
+def narrow_sum(x: float, y: float, numbers: Narrow) -> float:
     """Adds float64 numbers and rounds once to the format (mpsim/kernels/contractions/narrow.py)."""
     return rounded(to_odd(x, y), numbers, False)
 
 
 @njit(cache=True)
-def two_sum(x: Any, y: Any) -> Any:
+def two_sum(x: float, y: float) -> tuple[float, float]:
     """Returns the rounded sum of float64 numbers, and its error, which is NaN where the sum is not finite (Knuth)."""
     s = x + y
     carried = s - x
@@ -126,17 +132,17 @@ def two_sum(x: Any, y: Any) -> Any:
 
 
 @njit(cache=True)
-def to_odd(x: Any, y: Any) -> Any:
+def to_odd(x: float, y: float) -> float:
     """Rounds x + y to odd: an inexact sum becomes the neighbour whose last bit is 1. It has no branches."""
     s, error = two_sum(x, y)
-    bits: Any = np.float64(s).view(np.int64)
+    bits = np.float64(s).view(np.int64)
     outward = 1 if (error > 0) == (s > 0) else -1
     bits += outward if (bits & 1 == 0) & ((error > 0) | (error < 0)) else 0
     return np.int64(bits).view(np.float64)
 
 
 @njit(cache=True)
-def rounded(s: Any, numbers: Any, toward_zero: bool) -> Any:
+def rounded(s: float, numbers: Narrow | Aligned, toward_zero: bool) -> float:
     """Rounds a float64 number, exact or rounded to odd, to the format of ``numbers``."""
     magnitude = np.int64(np.float64(s).view(np.int64) & MAGNITUDE).view(np.float64)
     exponent = np.float64(magnitude).view(np.int64) >> 52
@@ -150,26 +156,26 @@ def rounded(s: Any, numbers: Any, toward_zero: bool) -> Any:
 
 
 @njit(cache=True)
-def power_of(biased: int) -> Any:
+def power_of(biased: int) -> float:
     """Returns the power of two with this biased exponent in float64."""
     return np.int64(biased << 52).view(np.float64)
 
 
 @njit(cache=True)
-def with_sign(magnitude: float, x: float) -> Any:
+def with_sign(magnitude: float, x: float) -> float:
     """Returns the magnitude with the sign of x."""
-    bits: Any = np.float64(magnitude).view(np.int64) & MAGNITUDE
+    bits = np.float64(magnitude).view(np.int64) & MAGNITUDE
     return np.int64(bits | (np.float64(x).view(np.int64) & ~MAGNITUDE)).view(np.float64)
 
 
-def _add_narrow_products(values: Array, panel: Array, sums: Array, numbers: Any) -> None:
+def _add_narrow_products(values: Array, panel: Array, sums: Array, numbers: Narrow) -> None:
     for k in range(values.size):
         value, row = values[k], panel[k]
         for j in range(sums.size):
             sums[j] = narrow_sum(value * row[j], sums[j], numbers)
 
 
-def _add_narrow_chunk(sums: Array, totals: Array, numbers: Any) -> None:
+def _add_narrow_chunk(sums: Array, totals: Array, numbers: Narrow) -> None:
     for j in range(sums.size):
         totals[j] = narrow_sum(totals[j], sums[j], numbers)
 
@@ -177,7 +183,7 @@ def _add_narrow_chunk(sums: Array, totals: Array, numbers: Any) -> None:
 # -- as in tensor cores -------------------------------------------------------------------------------------
 
 
-def _add_aligned_products(values: Array, panel: Array, sums: Array, numbers: Any) -> None:
+def _add_aligned_products(values: Array, panel: Array, sums: Array, numbers: Aligned) -> None:
     quanta, plain, exact = np.empty(sums.size), np.empty(sums.size), np.empty(sums.size)
     for first in range(0, values.size, numbers.terms):
         last = min(first + numbers.terms, values.size)
@@ -218,9 +224,9 @@ def find_quanta(values: Array, panel: Array, sums: Array, numbers: Aligned, quan
 
 
 @njit(cache=True)
-def scale(x: float, least: float) -> Any:
+def scale(x: float, least: float) -> float:
     """Returns 2**exponent(x), at least ``least``, or 0 for a zero."""
-    bits: Any = np.float64(x).view(np.int64)
+    bits = np.float64(x).view(np.int64)
     power = np.int64(bits & EXPONENT_BITS).view(np.float64)
     return 0.0 if x == 0.0 else max(power, least)
 
@@ -238,7 +244,7 @@ def add_truncated(value: float, row: Array, quanta: Array, exact: Array) -> None
         exact[j] += with_sign(part - quanta[j] if part > magnitude else part, product)
 
 
-def _add_aligned_chunk(sums: Array, totals: Array, numbers: Any) -> None:
+def _add_aligned_chunk(sums: Array, totals: Array, numbers: Aligned) -> None:
     for j in range(sums.size):
         totals[j] = np.float32(totals[j]) + np.float32(sums[j])
 
@@ -249,7 +255,7 @@ def _add_aligned_chunk(sums: Array, totals: Array, numbers: Any) -> None:
 @njit(cache=True)
 def late_instruction(
     places: Array, a: Array, left: Array, b: Array, right: int, b_k: Array, numbers: Array, sums: Array, c: float
-) -> Any:
+) -> float:
     """Returns the next c of one output. places: the number of groups, their sizes, and their terms."""
     fraction, sum_fraction, reach, least_left, least_right, least_sum = numbers[:6]
     groups = places[0]
@@ -280,7 +286,7 @@ def late_instruction(
 
 
 @njit(cache=True)
-def truncated_sum(terms: Array, a: Array, left: Array, b: Array, right: int, b_k: Array, numbers: Array) -> Any:
+def truncated_sum(terms: Array, a: Array, left: Array, b: Array, right: int, b_k: Array, numbers: Array) -> float:
     """Adds products, each truncated to the quantum of the largest one."""
     top, total = 0.0, 0.0
     for k in terms:
@@ -294,23 +300,27 @@ def truncated_sum(terms: Array, a: Array, left: Array, b: Array, right: int, b_k
 
 
 @njit(cache=True)
-def down(x: Any, quantum: Any) -> Any:
+def down(x: float, quantum: float) -> float:
     """Rounds x down to a multiple of the quantum, which is 0 only for zeros."""
     return np.floor(x / quantum) * quantum if x != 0.0 else x
 
 
-_PRODUCTS = {Single: _add_single_products, Narrow: _add_narrow_products, Aligned: _add_aligned_products}
-_CHUNKS = {Single: _add_single_chunk, Narrow: _add_narrow_chunk, Aligned: _add_aligned_chunk}
+Adder = Callable[..., None]
+_PRODUCTS: dict[type, Adder] = {Single: _add_single_products, Narrow: _add_narrow_products, Aligned: _add_aligned_products}
+_CHUNKS: dict[type, Adder] = {Single: _add_single_chunk, Narrow: _add_narrow_chunk, Aligned: _add_aligned_chunk}
 
 
-# Numba compares annotations as written, so these functions are annotated like those that they return.
+# The functions that these return name their own type of numbers, so Numba does not compare the annotations (strict).
 
 
-@overload(add_products)
-def _products_of(values: Array, panel: Array, sums: Array, numbers: Any) -> None:
-    return _PRODUCTS[numbers.instance_class]  # type: ignore[return-value]
+NumbersType = types.NamedTuple | types.NamedUniTuple
 
 
-@overload(add_chunk)
-def _chunk_of(sums: Array, totals: Array, numbers: Any) -> None:
-    return _CHUNKS[numbers.instance_class]  # type: ignore[return-value]
+@overload(add_products, strict=False)
+def _products_of(values: types.Type, panel: types.Type, sums: types.Type, numbers: NumbersType) -> Adder:
+    return _PRODUCTS[numbers.instance_class]
+
+
+@overload(add_chunk, strict=False)
+def _chunk_of(sums: types.Type, totals: types.Type, numbers: NumbersType) -> Adder:
+    return _CHUNKS[numbers.instance_class]

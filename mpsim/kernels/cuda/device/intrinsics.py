@@ -7,6 +7,7 @@ plain Python and uses the NumPy functions of simulated.py. Kernels are written o
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from numba import cuda
@@ -39,10 +40,10 @@ else:
     def _shift(instruction: str) -> Any:
         """Returns a shift of 32-bit integers. Numba would turn a plain one into a 64-bit shift."""
 
-        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def emit(context: object, builder: object, signature: object, arguments: Sequence[object]) -> object:
             return getattr(builder, instruction)(*arguments)
 
-        def shift(typing: Any, x: Any, count: Any) -> Any:
+        def shift(typing: object, x: object, count: object) -> tuple[object, Callable[..., object]]:
             return types.uint32(types.uint32, types.uint32), emit
 
         return intrinsic(shift)
