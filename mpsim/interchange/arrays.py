@@ -9,12 +9,13 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
 from mpsim.errors import UsageTypeError
 from mpsim.interchange.dtypes import name_of
+from mpsim.interchange.pytorch import TorchTensor
 
 Array = np.ndarray[Any, Any]
 
@@ -83,11 +84,11 @@ def words_of(x: object) -> Words:
     return Words(array.dtype.name, native.view(f"uint{8 * array.dtype.itemsize}"))
 
 
-def _is_tensor(x: object) -> bool:
+def _is_tensor(x: object) -> TypeGuard[TorchTensor]:
     return any(each.__name__ == "Tensor" and each.__module__ == "torch" for each in type(x).__mro__)
 
 
-def _dense(x: Any) -> tuple[Any, str]:
+def _dense(x: TorchTensor) -> tuple[TorchTensor, str]:
     """Returns a tensor in the host's memory without a graph, and the name of its type."""
     name = name_of(x.dtype) or str(x.dtype)
     if name.endswith("_x2"):
@@ -97,12 +98,12 @@ def _dense(x: Any) -> tuple[Any, str]:
     return x.detach().cpu().resolve_conj().resolve_neg(), name
 
 
-def _needs_bits(tensor: Any, name: str) -> bool:
+def _needs_bits(tensor: TorchTensor, name: str) -> bool:
     """Returns whether NumPy lacks the type of a tensor."""
     return bool(tensor.dtype.is_floating_point) and name not in ("float16", "float32", "float64")
 
 
-def _words(tensor: Any) -> Array:
+def _words(tensor: TorchTensor) -> Array:
     """Returns the bit patterns of a tensor of a type of one or two bytes, as unsigned integers."""
     torch = import_module("torch")
     flat = tensor.contiguous().reshape(-1).view({1: torch.uint8, 2: torch.int16}[tensor.element_size()])

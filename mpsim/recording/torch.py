@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from mpsim.assignment import Plan
 from mpsim.engine.tensor import TensorId
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.interchange import as_array
+from mpsim.interchange.pytorch import TorchModule, TorchOptimizer, TorchTensor
 from mpsim.kernels.contract import Array
 from mpsim.nn import ImportedNetwork, from_torch
 from mpsim.nn.pytorch import is_torch
@@ -31,8 +33,8 @@ Cast = Callable[[Any, str], Any]
 
 
 def record(
-    module: Any,
-    batch: tuple[Any, Any],
+    module: object,
+    batch: tuple[object, object],
     path: str | Path | None = None,
     *,
     plan: Plan | None = None,
@@ -93,7 +95,7 @@ def record(
 
 
 @contextmanager
-def _in_training(module: Any) -> Iterator[None]:
+def _in_training(module: TorchModule) -> Iterator[None]:
     """Sets the module and its parts to training, and back to their modes."""
     modes = [(part, part.training) for part in module.modules()]
     try:
@@ -108,7 +110,13 @@ class _Recorder:
     """Takes the step, and keeps what it stores by name: ``tensors``. ``found``: logits and gradients, unrounded."""
 
     def __init__(
-        self, torch: Any, module: Any, network: ImportedNetwork, batch: int, plan: Plan | None, cast: Cast | None
+        self,
+        torch: ModuleType,
+        module: TorchModule,
+        network: ImportedNetwork,
+        batch: int,
+        plan: Plan | None,
+        cast: Cast | None,
     ) -> None:
         self._torch, self._network, self._plan = torch, network, plan
         self._plans, self._traced = planned(network, batch), trace(network, batch)
@@ -123,7 +131,9 @@ class _Recorder:
         self.found: dict[str, Array] = {}
         self._rule: UpdateRule | None = None
 
-    def take(self, images: Any, labels: Any, loss_scale: float, optimizer: Any) -> None:
+    def take(
+        self, images: TorchTensor, labels: TorchTensor, loss_scale: float, optimizer: TorchOptimizer | None
+    ) -> None:
         """Both passes, and the update if there is an optimizer."""
         ids = self._traced.parameter_ids
         self.tensors |= {"images": _host(images), "labels": _host(labels)}
@@ -149,7 +159,7 @@ class _Recorder:
         if optimizer is not None:
             self._update(optimizer, loss_scale)
 
-    def _seen(self, op: int, tensor: Any, to_op: Callable[[Array], Array]) -> None:
+    def _seen(self, op: int, tensor: TorchTensor, to_op: Callable[[Array], Array]) -> None:
         """Keeps an op's output, and its gradient when autograd has added it up. Both are rounded in place."""
         data = tensor.data
         stored = self._rounded(TensorId(op, "activation"), data)
@@ -159,7 +169,7 @@ class _Recorder:
             raise UsageError(f"record: {self._traced.ops[op].name} views memory that has another format in the plan")
         self.tensors[f"Y/{op}/0"] = to_op(_host(tensor))
 
-        def finished(gradient: Any) -> Any:
+        def finished(gradient: TorchTensor) -> TorchTensor:
             gradient = self._rounded(TensorId(op, "activation_gradient"), gradient)
             self.tensors[f"G/{op}/0"] = to_op(_host(gradient))
             return gradient
@@ -167,7 +177,7 @@ class _Recorder:
         if tensor.requires_grad and op < len(self._traced.ops) - 1:
             tensor.register_hook(finished)
 
-    def _loss(self, logits: Any, labels: Any) -> Any:
+    def _loss(self, logits: TorchTensor, labels: TorchTensor) -> TorchTensor:
         """The mean cross-entropy, by its two functions."""
         last = len(self._traced.ops) - 1
         rows = logits.reshape(-1, logits.shape[-1])
@@ -177,7 +187,7 @@ class _Recorder:
         self._seen(last, loss, lambda array: array.reshape(1))
         return loss
 
-    def _update(self, optimizer: Any, loss_scale: float) -> None:
+    def _update(self, optimizer: TorchOptimizer, loss_scale: float) -> None:
         self._rule = rule_of(self._torch, optimizer)
         for name, id in self._traced.parameter_ids.items():
             parameter, place = self._parameters[name], f"{id.op}/{id.index}"
@@ -191,10 +201,10 @@ class _Recorder:
         for name, id in self._traced.parameter_ids.items():
             self.tensors[f"next_master/{id.op}/{id.index}"] = _host(self._parameters[name])
 
-    def _rounded(self, id: TensorId, tensor: Any) -> Any:
+    def _rounded(self, id: TensorId, tensor: TorchTensor) -> TorchTensor:
         return tensor if self._plan is None else self._cast(tensor, self._plan.formats[id].name)
 
-    def _converted(self, tensor: Any, format: str) -> Any:
+    def _converted(self, tensor: TorchTensor, format: str) -> TorchTensor:
         """PyTorch's own conversion to a format and back."""
         dtype = getattr(self._torch, format, None)
         if not isinstance(dtype, self._torch.dtype):
@@ -228,7 +238,7 @@ class _Recorder:
         return index_of(self._network, self._traced, self._network.input_shape, described, self._plan, settings)
 
 
-def _batch(torch: Any, batch: object) -> tuple[Any, Any]:
+def _batch(torch: ModuleType, batch: object) -> tuple[TorchTensor, TorchTensor]:
     """Images or tokens, and labels, as tensors of PyTorch."""
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         raise UsageTypeError(f"record: batch must be a pair (images, labels), got {type(batch).__name__}")
@@ -242,7 +252,9 @@ def _batch(torch: Any, batch: object) -> tuple[Any, Any]:
     return torch.from_numpy(np.array(images, kind)), torch.from_numpy(np.array(labels, np.int64))
 
 
-def _whole(torch: Any, module: Any, images: Any, labels: Any, loss_scale: float) -> dict[str, Array]:
+def _whole(
+    torch: ModuleType, module: TorchModule, images: TorchTensor, labels: TorchTensor, loss_scale: float
+) -> dict[str, Array]:
     """Logits and gradients of the module called as a whole. Its buffers and gradients are as before afterwards."""
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     module.zero_grad(set_to_none=True)
@@ -259,7 +271,7 @@ def _whole(torch: Any, module: Any, images: Any, labels: Any, loss_scale: float)
     return found
 
 
-def _host(tensor: Any) -> Array:
+def _host(tensor: TorchTensor) -> Array:
     """A copy as an array."""
     return np.array(as_array(tensor))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from mpsim import ops
 from mpsim.engine.tape import Op, Tape
 from mpsim.engine.tensor import Tensor, retrace
 from mpsim.errors import UsageError
+from mpsim.interchange.pytorch import Node, TorchModule, TorchTensor, is_node
 from mpsim.kernels import bind
 from mpsim.kernels.contract import Array
 from mpsim.nn import ImportedNetwork
@@ -19,7 +21,7 @@ from mpsim.nn.inputs import blank
 from mpsim.nn.pytorch.graph import exported
 
 #: Called with an op's index, its result in PyTorch, and what brings arrays of its shape to that of the op's output.
-Seen = Callable[[int, Any, Callable[[Array], Array]], None]
+Seen = Callable[[int, TorchTensor, Callable[[Array], Array]], None]
 
 _ATTENTION, _VIEW = "aten.scaled_dot_product_attention.default", "aten.view.default"
 #: Functions that draw random numbers -> the place of the share that is dropped.
@@ -68,7 +70,7 @@ def planned(network: ImportedNetwork, batch: int) -> Plans:
 
 
 @contextmanager
-def without_hooks(module: Any) -> Iterator[None]:
+def without_hooks(module: TorchModule) -> Iterator[None]:
     """Takes the forward hooks off a module and its parts, because they are not part of the network, and back on."""
     names = ("_forward_hooks", "_forward_pre_hooks")
     kept = [(part, name, dict(getattr(part, name))) for part in module.modules() for name in names]
@@ -84,7 +86,7 @@ def without_hooks(module: Any) -> Iterator[None]:
 class Graph:
     """The exported graph of a module in training, with the module's own parameters, buffers and parts."""
 
-    def __init__(self, torch: Any, module: Any, network: ImportedNetwork, plans: Plans) -> None:
+    def __init__(self, torch: ModuleType, module: TorchModule, network: ImportedNetwork, plans: Plans) -> None:
         self._torch, self._module, self._network, self._plans = torch, module, network, plans
         example = torch.zeros(
             (2, *network.input_shape), dtype=torch.float32 if network.vocabulary is None else torch.int64
@@ -98,10 +100,10 @@ class Graph:
             for index, op in enumerate(plans.ops)
             if op.kind == "Multiply" and op.producers == (-1,) and op.parameters
         }
-        self._lifted: dict[int, Any] = {}
+        self._lifted: dict[int, TorchTensor] = {}
         self._parts = dict(self._called())
 
-    def logits(self, images: Any, seen: Seen) -> Any:
+    def logits(self, images: TorchTensor, seen: Seen) -> TorchTensor:
         """Runs the forward pass on a batch. ``seen`` is called with the result of every op."""
         values = self._placeholders(images)
         for node in self._program.graph.nodes:
@@ -131,7 +133,7 @@ class Graph:
                 self._show(node.name, values[node.name], seen)
         raise AssertionError("a graph has an output")
 
-    def _placeholders(self, images: Any) -> dict[str, Any]:
+    def _placeholders(self, images: TorchTensor) -> dict[str, Any]:
         signature, held = self._program.graph_signature, {**self._program.constants, **self._program.state_dict}
         held |= dict(self._module.named_buffers(remove_duplicate=False))
         held |= dict(self._module.named_parameters(remove_duplicate=False))
@@ -141,10 +143,10 @@ class Graph:
         }  # fmt: skip
         return {**{node: held[name] for node, name in names.items()}, signature.user_inputs[0]: images}
 
-    def _as_tensors(self, node: Any, values: dict[str, Any], seen: Seen) -> dict[str, Any]:
+    def _as_tensors(self, node: Node, values: dict[str, Any], seen: Seen) -> dict[str, TorchTensor]:
         """Copies of the parameters that a node reads as tensors: one for all its readers, as in mpsim. New ones are
         ``seen``."""
-        found: dict[str, Any] = {}
+        found: dict[str, TorchTensor] = {}
         made = self._plans.made.get(node.name)
         if made is None:
             return found
@@ -162,7 +164,7 @@ class Graph:
         results = (each.producer for each in _flat(made.result) if isinstance(each, Tensor))
         return op in results or any(op in self._plans.ops[each].producers for each in made.ops)
 
-    def _show(self, node: str, value: Any, seen: Seen) -> None:
+    def _show(self, node: str, value: object, seen: Seen) -> None:
         """Calls ``seen`` for the ops of one node, whose results are the node's."""
         made = self._plans.made.get(node)
         if made is None:
@@ -195,7 +197,7 @@ class Graph:
                 return [self._plans.made[each].ops.start for each in inside if each in self._plans.made]
         return []
 
-    def _attention(self, node: str, arguments: Any, options: Any, seen: Seen) -> Any:
+    def _attention(self, node: str, arguments: tuple[Any, ...], options: dict[str, Any], seen: Seen) -> TorchTensor:
         """Attention by its separate functions, as PyTorch defines it, because a fused kernel shows none of them."""
         names = [each.name for each in self._torch.ops.aten.scaled_dot_product_attention.default._schema.arguments]
         given = {**dict(zip(names, arguments, strict=False)), **options}
@@ -219,15 +221,15 @@ class Graph:
         self._see(seen, next(indexes), steps[-1])
         return steps[-1]
 
-    def _see(self, seen: Seen, op: int, tensor: Any) -> None:
+    def _see(self, seen: Seen, op: int, tensor: TorchTensor) -> None:
         seen(op, tensor, lambda array: array.reshape(self._plans.ops[op].output_shape))
 
-    def _called(self) -> Iterator[tuple[str, tuple[Any, Any, Any]]]:
+    def _called(self) -> Iterator[tuple[str, tuple[TorchModule, Node, Node]]]:
         """Parts without parts of their own that read and return one tensor: first node -> (part, its input, last node).
 
         They are called themselves, with their hooks, in place of the functions that the graph has for them.
         """
-        inside: dict[str, list[Any]] = {}
+        inside: dict[str, list[Node]] = {}
         for node in self._program.graph.nodes:
             stack = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values() if not path.startswith("_")]
             if node.op == "call_function" and stack and stack[-1]:
@@ -236,7 +238,7 @@ class Graph:
         state = {
             *signature.inputs_to_parameters, *signature.inputs_to_buffers, *signature.inputs_to_lifted_tensor_constants,
         }  # fmt: skip
-        self._skipped: dict[str, list[Any]] = {}
+        self._skipped: dict[str, list[Node]] = {}
         for path, nodes in inside.items():
             part = self._module.get_submodule(path.partition("@")[0])
             read = {each for node in nodes for each in node.all_input_nodes if each not in nodes}
@@ -284,7 +286,7 @@ _AXIS_BY_AXIS: dict[str, Callable[..., Iterator[Any]]] = {
 
 
 def _resolved(value: Any, values: dict[str, Any]) -> Any:
-    if type(value).__name__ == "Node":
+    if is_node(value):
         return values[value.name]
     if isinstance(value, dict):
         return {name: _resolved(each, values) for name, each in value.items()}
@@ -293,7 +295,7 @@ def _resolved(value: Any, values: dict[str, Any]) -> Any:
     return value
 
 
-def _flat(value: Any) -> list[Any]:
+def _flat(value: object) -> list[Any]:
     return [each for part in value for each in _flat(part)] if isinstance(value, list | tuple) else [value]
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from mpsim.interchange import as_array
+from mpsim.interchange.pytorch import TorchOptimizer, TorchTensor
 from mpsim.kernels.contract import Array
 from mpsim.recording.updates import UpdateRule
 from mpsim.training.optimizer import SGD, Adam, AdamW, Optimizer
@@ -15,7 +18,7 @@ from mpsim.training.optimizer import SGD, Adam, AdamW, Optimizer
 STATES = {"velocity": "momentum_buffer", "first_moment": "exp_avg", "second_moment": "exp_avg_sq"}
 
 
-def rule_of(torch: Any, optimizer: Any) -> UpdateRule | None:
+def rule_of(torch: ModuleType, optimizer: TorchOptimizer) -> UpdateRule | None:
     """Returns the rule of the next update, or None for one that mpsim does not have, or that differs by parameter."""
     groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
     if any(group != groups[0] for group in groups) or groups[0].get("maximize") or groups[0].get("amsgrad"):
@@ -28,7 +31,7 @@ def rule_of(torch: Any, optimizer: Any) -> UpdateRule | None:
     return UpdateRule(found, float(group["lr"]), 1 + int(counts.pop() if counts else 0))
 
 
-def _settings(torch: Any, kind: type, group: dict[str, Any]) -> Optimizer | None:
+def _settings(torch: ModuleType, kind: type, group: Mapping[str, Any]) -> Optimizer | None:
     decay = float(group["weight_decay"]) if "weight_decay" in group else 0.0
     if kind is torch.optim.SGD and not group["dampening"]:
         return SGD(momentum=float(group["momentum"]), weight_decay=decay, nesterov=bool(group["nesterov"]))
@@ -40,7 +43,7 @@ def _settings(torch: Any, kind: type, group: dict[str, Any]) -> Optimizer | None
     return None
 
 
-def states_of(rule: UpdateRule, optimizer: Any, parameter: Any) -> dict[str, Array]:
+def states_of(rule: UpdateRule, optimizer: TorchOptimizer, parameter: TorchTensor) -> dict[str, Array]:
     """Returns copies of a parameter's states by mpsim's names: 0 before the first update."""
     kept = optimizer.state.get(parameter, {})
     found = {name: kept.get(STATES[name]) for name in rule.states}

@@ -306,7 +306,11 @@ def down(x: float, quantum: float) -> float:
 
 
 Adder = Callable[..., None]
-_PRODUCTS: dict[type, Adder] = {Single: _add_single_products, Narrow: _add_narrow_products, Aligned: _add_aligned_products}
+_PRODUCTS: dict[type, Adder] = {
+    Single: _add_single_products,
+    Narrow: _add_narrow_products,
+    Aligned: _add_aligned_products,
+}
 _CHUNKS: dict[type, Adder] = {Single: _add_single_chunk, Narrow: _add_narrow_chunk, Aligned: _add_aligned_chunk}
 
 

@@ -6,22 +6,24 @@ import logging
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
 from traceback import extract_tb
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from mpsim.errors import UsageError
 from mpsim.interchange import as_array
+from mpsim.interchange.pytorch import Node, Program, TorchModule, TorchTensor, is_node
 from mpsim.nn.pytorch.network import CUMULATIVE, ImportedNetwork, Instruction, Ref
 from mpsim.nn.pytorch.rules import CHECKS, NAMELESS, VIEWS
 
 
-def exported(torch: Any, module: Any, batch: Any, training: bool) -> Any:
+def exported(torch: ModuleType, module: TorchModule, batch: TorchTensor, training: bool) -> Program:
     """Exports the module in training or evaluation, with any number of samples, and restores its mode.
 
     Raises:
@@ -61,7 +63,7 @@ def exported(torch: Any, module: Any, batch: Any, training: bool) -> Any:
             part.momentum = None
 
 
-def _advice(module: Any, cause: str) -> str:
+def _advice(module: TorchModule, cause: str) -> str:
     """Returns what to do about a decision that depends on the values of tensors, or "" if there was none."""
     if "data-dependent" not in cause:
         return ""
@@ -74,7 +76,7 @@ def _first_line(error: Exception) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), "")
 
 
-def _refusal(torch: Any, module: Any, batch: Any) -> str | None:
+def _refusal(torch: ModuleType, module: TorchModule, batch: TorchTensor) -> str | None:
     """Returns PyTorch's words if the module itself fails on the batch, in evaluation, and None if it does not."""
     module.eval()
     try:
@@ -100,7 +102,7 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def read(program: Any, network: ImportedNetwork) -> None:
+def read(program: Program, network: ImportedNetwork) -> None:
     """Sets the instructions of a network to those of an exported program."""
     signature, results = program.graph_signature, []
     sources = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
@@ -122,7 +124,7 @@ def read(program: Any, network: ImportedNetwork) -> None:
     _check_changes(network)
 
 
-def line_of(node: Any) -> str:
+def line_of(node: Node) -> str:
     """Returns the innermost line of the user's own code that calls the function, as file, line and code.
 
     Where all of the code is PyTorch's, e.g. in a Sequential of its layers, it returns the module's name.
@@ -150,11 +152,11 @@ def _own_line(frames: list[tuple[str, int, str]]) -> str | None:
 class _Names:
     """Names each op by its module, or by the module and the function in a module that has others inside."""
 
-    def __init__(self, nodes: Any) -> None:
+    def __init__(self, nodes: Iterable[Node]) -> None:
         self.paths = {path for node in nodes for path, _ in (node.meta.get("nn_module_stack") or {}).values()}
         self.used: Counter[str] = Counter()
 
-    def of(self, node: Any) -> str:
+    def of(self, node: Node) -> str:
         stack = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values() if not path.startswith("_empty")]
         path = re.sub(r"@\d+$", "", stack[-1]) if stack else ""
         inner = not path or any(other.startswith(f"{path}.") for other in self.paths)
@@ -177,7 +179,7 @@ def _overwrites(target: Any) -> bool:
     return hasattr(target, "_schema") and target._schema.is_mutable and str(target).split(".")[1].endswith("_")
 
 
-def _instruction(node: Any, network: ImportedNetwork, names: _Names) -> Instruction:
+def _instruction(node: Node, network: ImportedNetwork, names: _Names) -> Instruction:
     line, op = line_of(node), _name_of(node.target)
     changed = node.args[0].name if _overwrites(node.target) and node.args else None
     source = network._sources.get(changed or "")
@@ -189,7 +191,7 @@ def _instruction(node: Any, network: ImportedNetwork, names: _Names) -> Instruct
     return Instruction(node.name, op, "" if nameless else names.of(node), arguments, changed, line)
 
 
-def arguments_of(node: Any) -> dict[str, Any]:
+def arguments_of(node: Node) -> dict[str, Any]:
     """Returns the arguments of a call by their names, with the defaults of those that are not passed."""
     if not hasattr(node.target, "_schema"):
         return {"positional": list(node.args)}
@@ -208,7 +210,7 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
-    return Ref(value.name) if type(value).__name__ == "Node" else str(value)
+    return Ref(value.name) if is_node(value) else str(value)
 
 
 def _check_changes(network: ImportedNetwork) -> None:

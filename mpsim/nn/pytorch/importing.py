@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeGuard
 
 from mpsim.engine.tape import Tape, placeholder
 from mpsim.engine.tensor import Array, Tensor
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.interchange import as_array
+from mpsim.interchange.pytorch import Program, TorchModule, TorchTensor
 from mpsim.kernels import bind
 from mpsim.nn.pytorch.constants import CONSTANTS
 from mpsim.nn.pytorch.graph import exported, read
@@ -27,7 +29,7 @@ _TAKEN = {name for name in dir(ImportedNetwork()) if not name.startswith("__")} 
 }
 
 
-def from_torch(module: Any, example: Any) -> ImportedNetwork:
+def from_torch(module: object, example: object) -> ImportedNetwork:
     """Imports a network of PyTorch: its parameters, buffers, and the ops that compute its result.
 
     The module is exported by ``torch.export`` in training and in evaluation, for any batch size, and is not changed.
@@ -90,7 +92,7 @@ def _vocabulary(network: ImportedNetwork, tokens: Array) -> int:
     return min(op.parameters[0].shape[0] for op in tape.ops if op.kind == "Embedding" and op.producers == (-1,))
 
 
-def is_torch(value: object) -> bool:
+def is_torch(value: object) -> TypeGuard[TorchModule]:
     """Returns whether the value is a ``torch.nn.Module``, without importing PyTorch."""
     return any(
         each.__name__ == "Module" and each.__module__ == "torch.nn.modules.module" for each in type(value).__mro__
@@ -106,7 +108,7 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _batch(torch: Any, example: Any) -> Any:
+def _batch(torch: ModuleType, example: object) -> TorchTensor:
     """Returns a batch of two with the shape and type of the example."""
     array = as_array(example)
     if array.ndim < 2 or array.dtype.kind not in "fiu":
@@ -117,7 +119,7 @@ def _batch(torch: Any, example: Any) -> Any:
     return torch.zeros((2, *array.shape[1:]), dtype=kind)
 
 
-def _check_state(module: Any) -> None:
+def _check_state(module: TorchModule) -> None:
     """Raises UsageError for names, types and properties that a network of mpsim cannot keep."""
     named = dict(module.named_parameters(remove_duplicate=False))
     buffers = dict(module.named_buffers(remove_duplicate=False))
@@ -145,7 +147,7 @@ def _check_state(module: Any) -> None:
         raise UsageError(f"from_torch: {type(module).__name__} is not supported:\n" + "\n".join(dict.fromkeys(wrong)))
 
 
-def _trial(network: ImportedNetwork, batch: Any, graph: Any, only: frozenset[str]) -> list[str]:
+def _trial(network: ImportedNetwork, batch: TorchTensor, graph: Program, only: frozenset[str]) -> list[str]:
     """Runs the instructions over shapes and returns what is not supported. Compares each shape with PyTorch's.
 
     Counts the ops of the instructions ``only`` of training.
@@ -179,7 +181,9 @@ def _trial(network: ImportedNetwork, batch: Any, graph: Any, only: frozenset[str
     return problems
 
 
-def _tried(network: ImportedNetwork, instruction: Instruction, values: dict[str, Any], x: Tensor) -> tuple[Any, Any]:
+def _tried(
+    network: ImportedNetwork, instruction: Instruction, values: dict[str, Any], x: Tensor
+) -> tuple[Any, str | None]:
     """Returns the result of an instruction, or None and why it has none."""
     if instruction.op not in RULES and instruction.op not in CONSTANTS and instruction.op != "count":
         return None, " is not supported"
@@ -189,7 +193,7 @@ def _tried(network: ImportedNetwork, instruction: Instruction, values: dict[str,
         return None, f": {error}"
 
 
-def _shape_problem(result: Any, expected: Any) -> str | None:
+def _shape_problem(result: object, expected: Any) -> str | None:
     """Returns in what a result differs from what PyTorch expects, or None."""
     if not (isinstance(result, Tensor) and hasattr(expected, "shape")):
         return None

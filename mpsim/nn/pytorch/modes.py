@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from mpsim.interchange.pytorch import Node, Program, is_node
 from mpsim.nn.pytorch.graph import arguments_of, line_of
 from mpsim.nn.pytorch.masks import DRAWS
 
@@ -15,12 +16,12 @@ _FLAGS = {"train", "training", "use_input_stats", "dropout_p"}
 class _Call(NamedTuple):
     """A call, its function, and its arguments with the results of earlier calls by their numbers."""
 
-    node: Any
+    node: Node
     function: str
     arguments: object
 
 
-def compared(training: Any, evaluation: Any) -> tuple[frozenset[str], list[str]]:
+def compared(training: Program, evaluation: Program) -> tuple[frozenset[str], list[str]]:
     """Compares the exports of both modes.
 
     Returns:
@@ -74,7 +75,7 @@ def _is_active(call: _Call) -> bool:
     return bool(dropout or given.get("dropout_p")) or call.function in DRAWS
 
 
-def _calls(program: Any) -> list[_Call]:
+def _calls(program: Program) -> list[_Call]:
     """Returns each call, with its arguments in a form that two exports of one module share."""
     names = _sources(program)
     calls: list[_Call] = []
@@ -84,39 +85,39 @@ def _calls(program: Any) -> list[_Call]:
     return calls
 
 
-def _sources(program: Any) -> dict[str, str]:
+def _sources(program: Program) -> dict[str, str]:
     signature = program.graph_signature
     return {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
 
 
-def _of_interest(program: Any) -> list[Any]:
+def _of_interest(program: Program) -> list[Node]:
     """Returns the calls, without the counts of batches."""
     calls = [node for node in program.graph.nodes if node.op == "call_function"]
     return [node for node in calls if "num_batches_tracked" not in str(node.args)]
 
 
-def _arguments(node: Any, names: dict[str, str]) -> object:
+def _arguments(node: Node, names: dict[str, str]) -> object:
     given = {name: value for name, value in arguments_of(node).items() if name not in _FLAGS}
     return _shared_form(given, names)
 
 
-def _first(node: Any) -> str:
-    first: Any = node.args[0] if node.args else None
-    return first.name if type(first).__name__ == "Node" else ""
+def _first(node: Node) -> str:
+    first = node.args[0] if node.args else None
+    return first.name if is_node(first) else ""
 
 
-def _numbers(calls: list[_Call], program: Any) -> dict[str, str]:
+def _numbers(calls: list[_Call], program: Program) -> dict[str, str]:
     return {**_sources(program), **{call.node.name: str(number) for number, call in enumerate(calls, 1)}}
 
 
-def _result(program: Any, names: dict[str, str]) -> object:
+def _result(program: Program, names: dict[str, str]) -> object:
     (output,) = (node for node in program.graph.nodes if node.op == "output")
     return _shared_form(output.args[0], names)
 
 
-def _shared_form(value: Any, names: dict[str, str]) -> object:
+def _shared_form(value: object, names: dict[str, str]) -> object:
     if isinstance(value, dict):
         return {name: _shared_form(each, names) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [_shared_form(each, names) for each in value]
-    return ("result", names.get(value.name, value.name)) if type(value).__name__ == "Node" else str(value)
+    return ("result", names.get(value.name, value.name)) if is_node(value) else str(value)

@@ -12,6 +12,7 @@ from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import Array, Parameter, Tensor
 from mpsim.errors import UsageTypeError
 from mpsim.interchange import as_array
+from mpsim.interchange.pytorch import TorchTensor
 from mpsim.nn.module import Module
 from mpsim.nn.pytorch.constants import CONSTANTS
 from mpsim.nn.pytorch.rules import OPERANDS, RULES, WEIGHTED
@@ -130,7 +131,7 @@ class ImportedNetwork(Module):
         return part, attribute
 
 
-def _are_constants(value: Any) -> bool:
+def _are_constants(value: object) -> bool:
     """Returns whether a value has nothing that is trained or computed from the input."""
     if isinstance(value, dict | list):
         return all(map(_are_constants, value.values() if isinstance(value, dict) else value))
@@ -163,7 +164,7 @@ def _resolved(value: Any, values: dict[str, Any]) -> Any:
 
 
 def filled_network(
-    modules: Iterable[str], parameters: Iterable[tuple[str, Any]], buffers: Iterable[tuple[str, Any]]
+    modules: Iterable[str], parameters: Iterable[tuple[str, TorchTensor]], buffers: Iterable[tuple[str, TorchTensor]]
 ) -> ImportedNetwork:
     """Returns a network with these modules, parameters and buffers, whose objects may occur under several names."""
     network, made = ImportedNetwork(), {}

@@ -1,0 +1,126 @@
+"""Names what mpsim uses of PyTorch's classes, for type annotations: PyTorch need not be installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, TypeGuard
+
+import numpy as np
+
+Real: TypeAlias = float
+
+
+class TorchTensor(Protocol):
+    """A ``torch.Tensor``."""
+
+    shape: Sequence[int]
+    dtype: Any
+    layout: object
+    data: TorchTensor
+    grad: TorchTensor | None
+    requires_grad: bool
+    is_meta: bool
+    is_quantized: bool
+
+    # fmt: off
+    def __add__(self, other: TorchTensor, /) -> TorchTensor: ...
+    def __mul__(self, other: Real, /) -> TorchTensor: ...
+    def __rmul__(self, other: Real, /) -> TorchTensor: ...
+    def __truediv__(self, other: Real, /) -> TorchTensor: ...
+    def __matmul__(self, other: TorchTensor, /) -> TorchTensor: ...
+    def __len__(self) -> int: ...
+    def backward(self) -> None: ...
+    def clone(self) -> TorchTensor: ...
+    def contiguous(self) -> TorchTensor: ...
+    def copy_(self, other: TorchTensor) -> TorchTensor: ...
+    def cpu(self) -> TorchTensor: ...
+    def detach(self) -> TorchTensor: ...
+    def element_size(self) -> int: ...
+    def float(self) -> TorchTensor: ...
+    def new_full(self, size: Sequence[int], value: Real) -> TorchTensor: ...
+    def numpy(self) -> np.ndarray: ...
+    def register_hook(self, hook: Callable[[TorchTensor], TorchTensor]) -> object: ...
+    def reshape(self, *shape: int) -> TorchTensor: ...
+    def resolve_conj(self) -> TorchTensor: ...
+    def resolve_neg(self) -> TorchTensor: ...
+    def to(self, dtype: object) -> TorchTensor: ...
+    def transpose(self, first: int, second: int) -> TorchTensor: ...
+    def triu(self, diagonal: int) -> TorchTensor: ...
+    def view(self, dtype: object) -> TorchTensor: ...
+    def _is_view(self) -> bool: ...
+    # fmt: on
+
+
+class TorchModule(Protocol):
+    """A ``torch.nn.Module``."""
+
+    training: bool
+
+    # fmt: off
+    def __call__(self, *inputs: TorchTensor) -> TorchTensor: ...
+    def children(self) -> Iterable[TorchModule]: ...
+    def eval(self) -> object: ...
+    def get_parameter(self, name: str) -> TorchTensor: ...
+    def get_submodule(self, name: str) -> TorchModule: ...
+    def modules(self) -> Iterable[Any]: ...
+    def named_buffers(self, *, remove_duplicate: bool = True) -> Iterable[tuple[str, TorchTensor]]: ...
+    def named_modules(self, *, remove_duplicate: bool = True) -> Iterable[tuple[str, TorchModule]]: ...
+    def named_parameters(self, *, remove_duplicate: bool = True) -> Iterable[tuple[str, TorchTensor]]: ...
+    def state_dict(self) -> Mapping[str, TorchTensor]: ...
+    def train(self, mode: bool = True) -> object: ...
+    def zero_grad(self, *, set_to_none: bool) -> None: ...
+    # fmt: on
+
+
+class Node(Protocol):
+    """A ``torch.fx.Node``: a placeholder, a call or the output of an exported graph.
+
+    ``target`` is the function that is called, ``meta`` what the export knows of the result.
+    """
+
+    name: str
+    op: str
+    target: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    meta: Mapping[str, Any]
+    all_input_nodes: Sequence[Node]
+    users: Iterable[Node]
+
+
+def is_node(value: object) -> TypeGuard[Node]:
+    """Returns whether the value is a ``torch.fx.Node``, without importing PyTorch."""
+    return type(value).__name__ == "Node"
+
+
+class Nodes(Protocol):
+    """A ``torch.fx.Graph``."""
+
+    nodes: Iterable[Node]
+
+
+class Signature(Protocol):
+    """The placeholders of an exported graph: those of the user, and the name of what each of the others stands for."""
+
+    user_inputs: Sequence[str]
+    inputs_to_parameters: Mapping[str, str]
+    inputs_to_buffers: Mapping[str, str]
+    inputs_to_lifted_tensor_constants: Mapping[str, str]
+
+
+class Program(Protocol):
+    """A ``torch.export.ExportedProgram``."""
+
+    graph: Nodes
+    graph_signature: Signature
+    constants: Mapping[str, TorchTensor]
+    state_dict: Mapping[str, TorchTensor]
+
+
+class TorchOptimizer(Protocol):
+    """A ``torch.optim.Optimizer``."""
+
+    param_groups: Sequence[Mapping[str, Any]]
+    state: Mapping[TorchTensor, Mapping[str, Any]]
+
+    def step(self) -> object: ...
