@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from mpsim.engine.tape import Contribution, Tape
+from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import Array, Parameter, Tensor, TensorId
-from mpsim.kernels import Kernels
-from mpsim.losses import CrossEntropy, Loss
+from mpsim.losses import Loss
+from mpsim.nn import Module
 
 
 class Step(NamedTuple):
@@ -33,14 +33,14 @@ class Passes(NamedTuple):
 
 @contextmanager
 def stored_parameters(
-    model: Any,
+    model: Module,
     ids: Mapping[str, TensorId],
     stored: Callable[[TensorId, Array], Array],
     others: Mapping[str, Array] = MappingProxyType({}),
 ) -> Iterator[None]:
     """Sets the parameters' values to ``stored`` masters, and back to the masters at the end. ``ids`` are by name. No op
     reads a parameter without an id. ``others`` has arrays in place of masters, by name."""
-    parameters: dict[str, Parameter] = model.parameters()
+    parameters = model.parameters()
     try:
         for name, parameter in parameters.items():
             value = others.get(name, parameter.master)
@@ -52,75 +52,45 @@ def stored_parameters(
 
 
 def accumulated_passes(
-    model: Any,
+    model: Module,
     images: np.ndarray,
     labels: np.ndarray,
-    store: Any,
-    ids: Mapping[str, TensorId],
-    kernels: Kernels,
+    tape: Callable[..., Tape],
+    criterion: Loss,
     loss_scale: float,
     *,
-    criterion: Loss,
     parts: int,
     add: Callable[[Parameter, Array | None, Array, int], Array],
     step: int,
-    **options: Any,
 ) -> Step:
-    """Runs ``both_passes`` on parts of a batch one after the other, with parameters that are stored once.
+    """Runs ``both_passes`` on parts of a batch one after the other.
 
     The derivative of a part's loss is multiplied by the part's share of the weight of the batch's labels, so that the
     gradients add up to those of the mean. ``add(parameter, sum, gradient, part)`` returns the sum of the earlier
-    gradients, None for the first, and the next one. Part i of step n draws as step n * parts + i.
+    gradients, None for the first, and the next one. Part i of step n draws as step n * parts + i: ``tape(step=...)``
+    returns the tape of a part.
     """
     count, total = min(parts, len(images)), criterion.weight(labels)
     cuts = zip(np.array_split(images, count), np.array_split(labels, count), strict=True)
     losses, logits, sums = [], [], dict[Parameter, Array]()
-    with stored_parameters(model, ids, store):
-        for part, (some, answers) in enumerate(cuts):
-            weight = criterion.weight(answers)
-            share = (weight or 1.0) / total if total else len(some) / len(images)
-            loss = criterion if weight or not total else criterion.undivided()
-            found = _passes(
-                model, some, answers, store, kernels, loss_scale * share, loss, step=step * parts + part, **options
-            )
-            losses.append(share * float(kernels.to_numpy(found.loss.value).reshape(())))
-            logits.append(np.array(kernels.to_numpy(found.logits.value)))
-            for parameter, gradient in found.gradients.items():
-                sums[parameter] = add(parameter, sums.get(parameter), gradient, part)
+    for part, (some, answers) in enumerate(cuts):
+        weight = criterion.weight(answers)
+        share = (weight or 1.0) / total if total else len(some) / len(images)
+        loss = criterion if weight or not total else criterion.undivided()
+        found = both_passes(model, some, answers, tape(step=step * parts + part), loss, loss_scale * share)
+        to_numpy = found.loss.tape.kernels.to_numpy
+        losses.append(share * float(to_numpy(found.loss.value).reshape(())))
+        logits.append(np.array(to_numpy(found.logits.value)))
+        for parameter, gradient in found.gradients.items():
+            sums[parameter] = add(parameter, sums.get(parameter), gradient, part)
     return Step(sum(losses), np.concatenate(logits), sums)
 
 
 def both_passes(
-    model: Any,
-    images: np.ndarray,
-    labels: np.ndarray,
-    store: Any,
-    ids: Mapping[str, TensorId],
-    kernels: Kernels,
-    loss_scale: float,
-    *,
-    criterion: Loss = CrossEntropy(),
-    store_each_contribution: bool = False,
-    parameter: Callable[[TensorId, Array], Array] | None = None,
-    on_contribution: Callable[[Contribution, Array], Array] | None = None,
-    seed: int = 0,
-    step: int = 0,
+    model: Module, images: np.ndarray, labels: np.ndarray, tape: Tape, criterion: Loss, loss_scale: float
 ) -> Passes:
-    """Stores the parameters (by ``parameter``, or else ``store``), then runs the network, the criterion and the
-    derivatives, and stores every tensor by ``store``. ``seed`` and ``step`` determine the draws of dropout. Only
-    the running statistics of the model change."""
-    with stored_parameters(model, ids, parameter or store):
-        return _passes(
-            model, images, labels, store, kernels, loss_scale, criterion, on_contribution=on_contribution,
-            store_each_contribution=store_each_contribution, seed=seed, step=step,
-        )  # fmt: skip
-
-
-def _passes(
-    model: Any, images: np.ndarray, labels: np.ndarray, store: Any, kernels: Kernels, loss_scale: float,
-    criterion: Loss, **options: Any,
-) -> Passes:  # fmt: skip
-    tape = Tape(kernels, store, **options)
+    """Runs the network, the criterion and the derivatives on a tape, which stores every tensor. Parameters have the
+    values of ``stored_parameters``. Only the running statistics of the model change."""
     logits = model(tape.input(images))
     loss = criterion(logits, labels)
     return Passes(logits, loss, tape.backward(loss, loss_scale))

@@ -11,6 +11,7 @@ import numpy as np
 from mpsim import checks, ops
 from mpsim import kernels as backends
 from mpsim.assignment import Plan
+from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import ROLES, Array, TensorId
 from mpsim.kernels import DEFAULT_BACKEND, Kernels
 from mpsim.losses import CrossEntropy, Loss, loss_of
@@ -20,7 +21,7 @@ from mpsim.products.accumulators import Accumulator
 from mpsim.products.passes import Choice, as_accumulators
 from mpsim.trace import trace
 from mpsim.training import batches
-from mpsim.training.passes import both_passes
+from mpsim.training.passes import both_passes, stored_parameters
 from mpsim.training.semantics import Semantics, as_semantics
 from mpsim.training.store import Rounder
 
@@ -93,10 +94,9 @@ class PlannedStep:
 
         before = self.model.state()
         try:
-            _, loss, found = both_passes(
-                self.model, self.images, self.labels, store, self.trace.parameter_ids, kernels, self.loss_scale,
-                criterion=self.loss, store_each_contribution=self.semantics.store_each_contribution,
-            )  # fmt: skip
+            tape = Tape(kernels, store, store_each_contribution=self.semantics.store_each_contribution)
+            with stored_parameters(self.model, self.trace.parameter_ids, store):
+                _, loss, found = both_passes(self.model, self.images, self.labels, tape, self.loss, self.loss_scale)
         finally:
             self.model.load_state(before)
         gradients = {p.name: np.array(kernels.to_numpy(g), np.float64) / self.loss_scale for p, g in found.items()}

@@ -130,14 +130,8 @@ class Trainer:
     def _store(self, *, step: int, first_stream: int = 0) -> Store:
         if self.plan is None:
             return Identity(self.kernels)
-        return Rounder(
-            self.plan.formats,
-            self.kernels,
-            self.recipe.policies,
-            seed=self.recipe.seed,
-            step=step,
-            first_stream=first_stream,
-        )
+        policies, seed = self.recipe.policies, self.recipe.seed
+        return Rounder(self.plan.formats, self.kernels, policies, seed=seed, step=step, first_stream=first_stream)
 
     # -- training -------------------------------------------------------------------------------------------
     @in_default_environment
@@ -156,16 +150,19 @@ class Trainer:
             if self.recipe.micro_batches > 1:
                 raise UsageError("a step of several micro-batches cannot be recorded; use micro_batches=1")
             store = observer.watch(store)
+        tape = partial(
+            Tape, kernels, store, store_each_contribution=self.semantics.store_each_contribution,
+            on_contribution=None if observer is None else observer.contribution,
+            seed=self.recipe.seed, frozen=() if observer else self._updater.frozen,
+        )  # fmt: skip
         scale, share = self.loss_scale.scale, self.low_share
         before = self.model.statistics() if self.recipe.skipped_statistics == "kept" else {}
         try:
-            loss, logits, found = accumulated_passes(
-                self.model, images, labels, store, self._ids, kernels, scale, criterion=self.loss,
-                parts=self.recipe.micro_batches, add=partial(self._updater.add, step=self.steps), step=self.steps,
-                store_each_contribution=self.semantics.store_each_contribution,
-                on_contribution=None if observer is None else observer.contribution,
-                seed=self.recipe.seed, frozen=() if observer else self._updater.frozen,
-            )  # fmt: skip
+            with stored_parameters(self.model, self._ids, store):
+                loss, logits, found = accumulated_passes(
+                    self.model, images, labels, tape, self.loss, scale, parts=self.recipe.micro_batches,
+                    add=partial(self._updater.add, step=self.steps), step=self.steps,
+                )  # fmt: skip
         except backends.DeviceMemoryError as error:
             raise batches.with_advice(error, self.model, len(images), self._updater.held_bytes(self.model)) from error
         gradients, norm = self._updater.trained(found), None

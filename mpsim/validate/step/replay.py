@@ -7,7 +7,7 @@ file's, and the file's goes on in its place. So a difference shows at the op tha
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from mpsim import checks
 from mpsim import kernels as backends
 from mpsim.assignment import Plan
+from mpsim.engine.tape import Tape
 from mpsim.errors import UsageError
 from mpsim.files.records import Record
 from mpsim.files.tensors import TensorFile, TensorFileError
@@ -29,7 +30,7 @@ from mpsim.products.passes import Accumulators, Choice
 from mpsim.recording.order import in_order_of_computation
 from mpsim.recording.reading import read_step
 from mpsim.trace import Trace, check_layers, trace
-from mpsim.training.passes import both_passes
+from mpsim.training.passes import both_passes, stored_parameters
 from mpsim.training.semantics import Semantics, as_semantics
 from mpsim.validate.answers import Verdict
 from mpsim.validate.step.bounds import bound_kernels
@@ -175,12 +176,12 @@ def teacher_forced(
         teacher = Teacher(file, traced, plan, semantics, kernels)
         labels = labels_of(file, traced, criterion, labels, teacher.notes)
         scale = loss_scale_of(file, traced, loss_scale, labels, teacher.notes)
-        _step(model, traced, teacher, teacher.parameter, kernels, labels, scale, semantics, criterion, file.index)
+        _step(model, traced, teacher, kernels, labels, scale, semantics, criterion, file.index)
         teacher.refuse_problems()
         bounds = Bounds(teacher)
         if not all(pair.comparison.equal for pair in teacher.pairs.values()):
             plain = bound_kernels(backends.bind(DEFAULT_BACKEND, threads), described)
-            _step(model, traced, bounds, bounds.parameter, plain, labels, scale, semantics, criterion, file.index)
+            _step(model, traced, bounds, plain, labels, scale, semantics, criterion, file.index)
         tensors = teacher.report(bounds.found)
         tensors += check_update(file, traced, plan, update, scale, teacher.notes)
     teacher.notes += _module_notes(file.index.get("module_differs", ()))
@@ -217,19 +218,19 @@ def _described_tensors(traced: Trace, described: Accumulators) -> Iterator[str]:
 
 
 def _step(
-    model: Module, traced: Trace, store: Any, parameter: Callable[..., Any], kernels: Kernels, labels: Array,
-    scale: float, semantics: Semantics, criterion: Loss, index: Mapping[str, Any],
+    model: Module, traced: Trace, store: Teacher | Bounds, kernels: Kernels, labels: Array, scale: float,
+    semantics: Semantics, criterion: Loss, index: Mapping[str, Any],
 ) -> None:  # fmt: skip
-    """A step of a copy of the model through a store that replaces every tensor; ``parameter`` gives the parameters.
+    """A step of a copy of the model through a store that replaces every tensor.
     ``index`` has the seed and number of the step, on which dropout depends; without them they are 0."""
     model = copy.deepcopy(model)
     model.move(kernels)
-    both_passes(
-        model, store.images(), labels, store, traced.parameter_ids, kernels, scale, criterion=criterion,
-        store_each_contribution=semantics.store_each_contribution, on_contribution=store.contribution,
-        parameter=lambda id, master: parameter(id, master.shape), seed=index.get("seed", 0),
-        step=index.get("step", 0),
+    tape = Tape(
+        kernels, store, store_each_contribution=semantics.store_each_contribution, on_contribution=store.contribution,
+        seed=index.get("seed", 0), step=index.get("step", 0),
     )  # fmt: skip
+    with stored_parameters(model, traced.parameter_ids, lambda id, master: store.parameter(id, master.shape)):
+        both_passes(model, store.images(), labels, tape, criterion, scale)
 
 
 def check_images(file: TensorFile, model: Module, given: TensorFile | None = None) -> str:
