@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -195,7 +195,7 @@ def _reference(model: str, width: float, classes: int | None, seed: int | None, 
 
 
 def _imported(
-    module: Any, origin: _Origin, shape: object, vocabulary: object, known: Mapping[str, inspect.Parameter]
+    module: object, origin: _Origin, shape: object, vocabulary: object, known: Mapping[str, inspect.Parameter]
 ) -> Module:
     """Returns the network of a module of PyTorch."""
     defaults = {name: None if each.default is inspect.Parameter.empty else each.default for name, each in known.items()}

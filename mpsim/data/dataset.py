@@ -53,7 +53,7 @@ class LabelledImages(Protocol):
 
     def __len__(self) -> int: ...
 
-    def load(self, indices: np.ndarray, augmentation: Any = None, words: np.ndarray | None = None) -> np.ndarray:
+    def load(self, indices: np.ndarray, augmentation: object = None, words: np.ndarray | None = None) -> np.ndarray:
         """Returns the given images, normalised, as contiguous float32 (B, C, H, W), or tokens as int64 (B, T).
 
         An image depends only on its number and its words.

@@ -26,7 +26,7 @@ class Sample:
 
     inputs: tuple[Any, ...]
     parameters: tuple[Shape, ...] = ()
-    attributes: dict[str, Any] = field(default_factory=dict)
+    attributes: dict[str, object] = field(default_factory=dict)
     positive: bool = False
 
 
@@ -95,7 +95,7 @@ class Primitive:
     saves_output: bool = False
     samples: tuple[Sample, ...] = ()
 
-    def shape(self, name: str, inputs: list[Shape], parameters: list[Shape], attributes: dict[str, Any]) -> Shape:
+    def shape(self, name: str, inputs: list[Shape], parameters: list[Shape], attributes: dict[str, object]) -> Shape:
         """Returns the output's shape. A ValueError names the op."""
         try:
             return self.output_shape(inputs, parameters, **attributes)

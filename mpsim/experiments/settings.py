@@ -51,7 +51,7 @@ DATA_OF_OLD_KEYS = {
 }
 
 
-def later_settings(data: str) -> dict[str, Any]:
+def later_settings(data: str) -> dict[str, object]:
     """Returns the settings that were added later, with the values for which a run keeps its old key."""
     found = {"model_sha256": None, "loss_sha256": None, "train_images": None, "evaluate_every": 1}
     return found | LATER | {"data_sha256": DATA_OF_OLD_KEYS.get(data)}

@@ -36,10 +36,10 @@ class Language:
     stages: Mapping[str, type]
     example: str
     short: type | None = None
-    plain: Callable[[Any], Any] = lambda stage: stage
+    plain: Callable[[object], object] = lambda stage: stage
 
     # -- text ---------------------------------------------------------------------------------------------------
-    def read(self, text: str) -> Any:
+    def read(self, text: str) -> object:
         """Returns what a text describes: a stage, a number, a name or a tuple of these.
 
         Raises:
@@ -53,7 +53,7 @@ class Language:
             ) from None
         return self._value(text, tree)
 
-    def _value(self, text: str, node: ast.expr) -> Any:
+    def _value(self, text: str, node: ast.expr) -> object:
         if isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, int | str | float)):
             return node.value
         if isinstance(node, ast.Name):
@@ -69,7 +69,7 @@ class Language:
         found = _shown(ast.unparse(node))
         raise UsageError(f"{self.what} {_shown(text)}: {found} is not a stage, a number or a name; e.g. {self.example}")
 
-    def _call(self, text: str, name: str, node: ast.Call) -> Any:
+    def _call(self, text: str, name: str, node: ast.Call) -> object:
         stage = self.stages.get(name)
         if stage is None:
             raise UsageError(
@@ -87,7 +87,7 @@ class Language:
             raise UsageError(f"{self.what} {_shown(text)}: {name} takes {', '.join(known) or 'nothing'}, not {what}")
         return self._made(text, name, stage, given)
 
-    def _made(self, where: str, name: str, stage: type, given: dict[str, Any]) -> Any:
+    def _made(self, where: str, name: str, stage: type, given: dict[str, object]) -> object:
         for each in fields(stage):
             wanted = _types(stage)[each.name]
             if each.name not in given:
@@ -139,7 +139,7 @@ class Language:
         return next(name for name, kind in self.stages.items() if kind is type(stage))
 
     # -- JSON ---------------------------------------------------------------------------------------------------
-    def to_json(self, stage: object) -> Any:
+    def to_json(self, stage: object) -> object:
         """Returns a stage as JSON values, with its name under "stage". Fields that have their defaults are left out."""
         if isinstance(stage, tuple):
             return [self.to_json(each) for each in stage]
@@ -150,14 +150,14 @@ class Language:
             **{name: self.to_json(value) for name, value in given_fields(stage)},
         }
 
-    def of_json(self, value: object) -> Any:
+    def of_json(self, value: object) -> object:
         """Returns the stage of ``to_json``. Raises UsageError for anything else."""
         try:
             return self._of_json(value)
         except RecursionError:
             raise UsageError(f"a {self.what} in JSON has too many stages inside each other") from None
 
-    def _of_json(self, value: object) -> Any:
+    def _of_json(self, value: object) -> object:
         if isinstance(value, list):
             return tuple(self._of_json(each) for each in value)
         if not isinstance(value, Mapping):

@@ -127,7 +127,7 @@ def bind(name: str, threads: int | None = 1, accumulator: Choice = Accumulator()
     return Binding(function, {"backend": name, "threads": threads, **further}).kernels(accumulator)
 
 
-def _on_device(name: str, function: Any, *arguments: Any, **options: Any) -> Any:
+def _on_device(name: str, function: Any, *arguments: object, **options: object) -> object:
     """Calls a function on the device of this name, whichever device this thread used last."""
     load(name)
     return function(*arguments, **options)
@@ -148,10 +148,10 @@ class _Hosted:
     def __init__(self, module: ModuleType) -> None:
         self._module = module
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return partial(self._call, getattr(self._module, name))
 
-    def _call(self, function: Any, *arguments: Any, out: np.ndarray | None = None, **options: Any) -> Any:
+    def _call(self, function: Any, *arguments: Any, out: np.ndarray | None = None, **options: object) -> object:
         shape = next((x.shape for x in arguments if isinstance(x, np.ndarray)), None)
         sent = [self._sent(x) for x in arguments]
         result = function(*sent, **{key: self._sent(x) for key, x in options.items()})
@@ -165,7 +165,7 @@ class _Hosted:
     def _sent(self, x: object) -> object:
         return self._module.from_numpy(np.atleast_1d(x)) if isinstance(x, np.ndarray) else x
 
-    def _received(self, x: object, shape: tuple[int, ...] | None) -> Any:
+    def _received(self, x: object, shape: tuple[int, ...] | None) -> object:
         if not self._module.is_on_device(x):
             return x
         array = self._module.to_numpy(x)

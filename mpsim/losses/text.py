@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 from mpsim import checks
 from mpsim.errors import UsageError, UsageTypeError
@@ -41,7 +40,7 @@ def loss_of(given: object) -> Loss:
     if given.startswith(OWN):
         raise UsageError(f"loss {given.removeprefix(OWN)!r} is a function of one's own; pass it as loss=", "loss")
     text = given.strip()
-    loss: Any = _LANGUAGE.read(f"{text}()" if text in _LANGUAGE.stages else text)
+    loss: object = _LANGUAGE.read(f"{text}()" if text in _LANGUAGE.stages else text)
     if not isinstance(loss, Loss):
         known = ", ".join(_LANGUAGE.stages)
         raise UsageError(f"unknown loss {given!r}. Known: {known}, e.g. {_LANGUAGE.example}", "loss")

@@ -23,7 +23,7 @@ def apply(
     training: bool = False,
     seed: int = 0,
     backend: str = DEFAULT_BACKEND,
-) -> Any:
+) -> object:
     """Applies a layer, a network or a function of tensors to arrays. No tensor is rounded to a format.
 
     Args:

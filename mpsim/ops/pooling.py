@@ -104,7 +104,7 @@ def adaptive_max_pool2d(x: Tensor, size: Pair, *, name: str | None = None) -> Te
     return x.tape.bind(MAX_POOL2D, (x,), name=name, **_geometry(kernel, None, 0), steps=steps)
 
 
-def _geometry(kernel: Any, stride: Pair | None, padding: Pair) -> dict[str, Any]:
+def _geometry(kernel: Any, stride: Pair | None, padding: Pair) -> dict[str, object]:
     window = pair(kernel, "kernel", 1)
     step = window if stride is None else pair(stride, "stride", 1)
     return {"kernel": window, "stride": step, "padding": pair(padding, "padding")}

@@ -254,7 +254,7 @@ def from_dict(found: Mapping[str, Any]) -> Summation:
     return product
 
 
-def _of_report(found: Mapping[str, Any]) -> Mapping[str, Any]:
+def _of_report(found: Mapping[str, Any]) -> Mapping[str, object]:
     """The declared description of a report, or the first that was found."""
     candidates = [each for each in (found.get("declared"), *found["matches"]) if isinstance(each, Mapping)]
     if found.get("equal") is not True or not candidates or not isinstance(candidates[0].get("stages"), Mapping):

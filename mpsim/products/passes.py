@@ -308,7 +308,7 @@ def _entries(layer: str, entry: Accumulators) -> Iterator[str]:
     yield from (f"{layer}{word}={text}" for word, text in (said | sums).items())
 
 
-def to_dict(choice: Choice) -> dict[str, Any]:
+def to_dict(choice: Choice) -> dict[str, object]:
     """As JSON values: those of ``mpsim.products.accumulators.to_dict``, by pass and by layer where these differ."""
     if not isinstance(choice, Accumulators):
         return accumulators.to_dict(choice)
@@ -318,11 +318,11 @@ def to_dict(choice: Choice) -> dict[str, Any]:
     }
 
 
-def _by_pass(entry: Accumulators) -> dict[str, Any]:
+def _by_pass(entry: Accumulators) -> dict[str, object]:
     return {name: accumulators.to_dict(value) for name, value in _said(entry).items()}
 
 
-def from_dict(found: Mapping[str, Any]) -> Choice:
+def from_dict(found: Mapping[str, object]) -> Choice:
     """What ``to_dict`` wrote; a summation may also be a text. Raises UsageError for anything else.
 
     >>> from_dict(to_dict(accumulators_of("exact;fc:forward=chunk=64"))) == accumulators_of("exact;fc:forward=chunk=64")
@@ -331,7 +331,7 @@ def from_dict(found: Mapping[str, Any]) -> Choice:
     return _entries_of_dict(found).simplest
 
 
-def _entries_of_dict(found: Mapping[str, Any]) -> Accumulators:
+def _entries_of_dict(found: Mapping[str, object]) -> Accumulators:
     if not {*_WORDS, "layers"} & set(found):
         return _same_in(PASSES, accumulators.from_dict(found))
     layers = found.get("layers", [])

@@ -6,7 +6,7 @@ The scales, the bias and C themselves are arguments of a product, not parts of i
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mpsim import checks
 from mpsim.errors import UsageError
@@ -32,13 +32,13 @@ def remembers_hash(described: type[Described]) -> type[Described]:
     """
     computed = described.__hash__
 
-    def __hash__(self: Any) -> int:
+    def __hash__(self: object) -> int:
         found = self.__dict__.get("_hash")
         if found is None:
             found = self.__dict__["_hash"] = computed(self)
         return found
 
-    def __getstate__(self: Any) -> dict[str, Any]:
+    def __getstate__(self: object) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "_hash"}  # another process has others
 
     described.__hash__ = __hash__  # type: ignore[method-assign]

@@ -57,7 +57,7 @@ def to_json(stage: object) -> Any:
     return _LANGUAGE.to_json(stage)
 
 
-def of_json(value: object) -> Any:
+def of_json(value: object) -> object:
     """The stage of ``to_json``. Raises UsageError for anything else.
 
     >>> of_json(to_json(Product())) == Product()

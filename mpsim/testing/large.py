@@ -46,7 +46,7 @@ def shapes(
     return st.lists(st.integers(min_side, max_side), min_size=min_dims, max_size=max_dims).map(tuple)
 
 
-def as_shapes(shape: Shape | st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[int, ...]]:
+def as_shapes(shape: Shape | st.SearchStrategy[object]) -> st.SearchStrategy[tuple[int, ...]]:
     """Returns a strategy for a shape that is given as a number, a tuple or a strategy for these."""
     if isinstance(shape, st.SearchStrategy):
         return shape.map(_checked)
@@ -65,7 +65,7 @@ def large_arrays(
     format: str | Format,
     source: str = "float32",
     *,
-    shape: Shape | st.SearchStrategy[Any] | None = None,
+    shape: Shape | st.SearchStrategy[object] | None = None,
     specials: bool = True,
 ) -> st.SearchStrategy[Array]:
     """Draws large arrays: a shape and a seed are drawn, and the elements are computed from them by Philox.

@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from mpsim.errors import UsageError
 from mpsim.files import archive, json_text, npz
@@ -40,7 +39,7 @@ class Mismatch(AssertionError):
     """
 
     def __init__(
-        self, message: str, about: Mapping[str, object] | None = None, arrays: Mapping[str, Any] | None = None
+        self, message: str, about: Mapping[str, object] | None = None, arrays: Mapping[str, object] | None = None
     ) -> None:
         super().__init__(message)
         self.about, self.arrays = dict(about or {}), dict(arrays or {})

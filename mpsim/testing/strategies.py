@@ -280,7 +280,7 @@ def arrays_near_ties(
     format: str | Format,
     source: str = "float32",
     *,
-    shape: Shape | st.SearchStrategy[Any] | None = None,
+    shape: Shape | st.SearchStrategy[object] | None = None,
     max_size: int = 24,
     specials: bool = False,
 ) -> st.SearchStrategy[Array]:

@@ -101,7 +101,7 @@ def read(content: bytes, source: str, model: Module | None = None, loss: Loss | 
 def _object(header: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if not isinstance(header[name], dict):
         raise UsageError(f"its {name} should be a JSON object, got {shown(header[name])}")
-    found: Mapping[str, Any] = header[name]
+    found: Mapping[str, object] = header[name]
     return found
 
 
@@ -143,7 +143,7 @@ def build_network(
         ) from error
 
 
-def _check_same(model: Module, described: Mapping[str, Any], source: str) -> None:
+def _check_same(model: Module, described: Mapping[str, object], source: str) -> None:
     found = _identity(model)
     saved = (described["name"], described["width"], described["classes"])
     if found != saved:

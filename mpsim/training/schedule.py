@@ -159,7 +159,7 @@ def to_dict(schedule: Schedule) -> dict[str, Any]:
     }
 
 
-def from_dict(fields: Mapping[str, Any]) -> Schedule:
+def from_dict(fields: Mapping[str, object]) -> Schedule:
     """Inverts ``to_dict``. Raises ValueError for an unknown name.
 
     >>> from_dict({"name": "step", "milestones": [3], "multiplier": 0.1})

@@ -74,7 +74,7 @@ _ROWS = (
 SEMANTICS = {row.name: row for row in _ROWS}
 
 
-def stored(semantics: Semantics) -> str | dict[str, Any]:
+def stored(semantics: Semantics) -> str | dict[str, object]:
     """Returns the semantics as JSON values: the name of an entry, or all fields."""
     return semantics.name if SEMANTICS.get(semantics.name) == semantics else asdict(semantics)
 

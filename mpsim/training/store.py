@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from mpsim.rounding import Counts
 class Store(Protocol):
     """The methods of a store that the tape and the trainer use."""
 
-    def __call__(self, id: TensorId, value: Any) -> Any: ...
+    def __call__(self, id: TensorId, value: Array) -> Array: ...
 
     def overflow(self) -> dict[TensorId, float]: ...
 
@@ -40,7 +40,7 @@ class Observer(Protocol):
     def watch(self, store: Store) -> Store:
         """Returns a store with the same results as ``store``."""
 
-    def contribution(self, contribution: Contribution, value: Any) -> Any:
+    def contribution(self, contribution: Contribution, value: Array) -> Array:
         """Observes a contribution to an activation gradient (``Tape``), and returns it."""
 
 
@@ -50,7 +50,7 @@ class Identity:
     def __init__(self, kernels: Kernels) -> None:
         self.kernels = kernels
 
-    def __call__(self, id: TensorId, value: Any) -> Any:
+    def __call__(self, id: TensorId, value: Array) -> Array:
         return self.kernels.canonical_nan(value)
 
     def overflow(self) -> dict[TensorId, float]:
@@ -96,7 +96,7 @@ class Rounder:
     def _is_random(self) -> bool:
         return any(policy.mode.needs_random_bits for policy in self.policies.values())
 
-    def __call__(self, id: TensorId, value: Any) -> Any:
+    def __call__(self, id: TensorId, value: Array) -> Array:
         format = self._format(id)
         if format.name == "float32":
             return self.kernels.canonical_nan(value)

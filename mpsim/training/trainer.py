@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -77,7 +76,7 @@ class Trainer:
         *,
         backend: str = DEFAULT_BACKEND,
         threads: int | None = None,
-        **settings: Any,
+        **settings: object,
     ) -> None:
         checks.instance("model", model, Module, "a network (mpsim.nn.Module), e.g. from reference_models.build")
         checks.instance("plan", plan, Plan | None, "a Plan or None; Plan.from_json reads the text of a plan's file")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mpsim.blocks.quantizers.stages import STAGES, Quantizer
 from mpsim.errors import UsageError
 from mpsim.files.descriptions import Language
@@ -36,7 +34,7 @@ def text_of(stage: object) -> str:
     return _LANGUAGE.write(stage)
 
 
-def to_json(stage: object) -> Any:
+def to_json(stage: object) -> object:
     """Returns a stage as JSON values, with its name under "stage". Fields that have their defaults are left out.
 
     >>> to_json(Quantizer())

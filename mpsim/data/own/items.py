@@ -49,7 +49,7 @@ def fixed_generators() -> Iterator[None]:
             torch.random.set_rng_state(states[2])
 
 
-def read_items(items: Any, what: str = "") -> tuple[Array, Array]:
+def read_items(items: object, what: str = "") -> tuple[Array, Array]:
     """Reads every item of a dataset, with the generators of ``fixed_generators``.
 
     Args:

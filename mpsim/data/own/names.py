@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,8 +30,8 @@ _PARTS = {word: part for part, words in (("train", TRAIN), ("test", TEST), ("val
 class Chosen(NamedTuple):
     """(images, labels) of the training part or of all data, of the test part, and the number of classes."""
 
-    training: tuple[Any, Any]
-    test: tuple[Any, Any] | None
+    training: tuple[object, object]
+    test: tuple[object, object] | None
     classes: int | None
 
 
@@ -48,7 +48,7 @@ def slot_of(name: str) -> tuple[str, str] | None:
     return (parts[0] if parts else ""), slots[0]
 
 
-def chosen_arrays(named: Mapping[Any, Any]) -> Chosen:
+def chosen_arrays(named: Mapping[object, object]) -> Chosen:
     """Returns the images and labels among named arrays. Arrays with other names are ignored.
 
     Raises:
@@ -71,14 +71,14 @@ def chosen_arrays(named: Mapping[Any, Any]) -> Chosen:
     if ("" in parts) == ("train" in parts) or ("" in parts and len(parts) > 1):
         raise UsageError(f"the names should be {EXPECTED}, got {names}")
 
-    def pair(part: str) -> tuple[Any, Any]:
+    def pair(part: str) -> tuple[object, object]:
         return named[found[part, "images"]], named[found[part, "labels"]]
 
     test = next((pair(part) for part in ("test", "val") if part in parts), None)
     return Chosen(pair("" if "" in parts else "train"), test, _classes(named[CLASSES]) if CLASSES in named else None)
 
 
-def _classes(given: Any) -> int | None:
+def _classes(given: object) -> int | None:
     """Returns the number of classes. An array of several, such as the names of the classes, is not one."""
     number = np.asarray(given)
     if number.size != 1 or number.dtype.kind not in "iu":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -82,7 +82,7 @@ def as_parts(
 
 
 # -- reading --------------------------------------------------------------------------------------------------------
-def _read(given: Any) -> tuple[LabelledImages | Arrays, LabelledImages | Arrays | None, int | None]:
+def _read(given: object) -> tuple[LabelledImages | Arrays, LabelledImages | Arrays | None, int | None]:
     """Returns the training part, the test part or None, and the number of classes or None if it is not given."""
     if isinstance(given, Mapping):
         found = chosen_arrays(given)
@@ -94,7 +94,7 @@ def _read(given: Any) -> tuple[LabelledImages | Arrays, LabelledImages | Arrays 
     return _part(given), None, None
 
 
-def _part(given: Any, what: str = "") -> LabelledImages | Arrays:
+def _part(given: object, what: str = "") -> LabelledImages | Arrays:
     if isinstance(given, LabelledImages):
         return given
     if isinstance(given, tuple) and len(given) == 2 and all(map(_is_array, given)):
@@ -113,7 +113,7 @@ def _is_array(x: object) -> bool:
     return hasattr(x, "shape") and hasattr(x, "dtype")
 
 
-def _arrays(given: tuple[Any, Any], what: str = "") -> Arrays:
+def _arrays(given: tuple[object, object], what: str = "") -> Arrays:
     """Checks images and labels of a part. ``what`` is "training ", "test " or ""."""
     images, labels = (_numbers(f"{what}{kind}", x) for kind, x in zip(("images", "labels"), given, strict=True))
     if len(images.shape) not in (2, 3, 4):
@@ -140,7 +140,7 @@ def _arrays(given: tuple[Any, Any], what: str = "") -> Arrays:
     return Arrays(_channels_first(images), labels.astype(np.int64))
 
 
-def _numbers(what: str, given: Any) -> Array:
+def _numbers(what: str, given: object) -> Array:
     """Returns an array of numbers. Raises UsageTypeError for anything else."""
     try:
         array = as_array(given)
@@ -168,7 +168,7 @@ def _channels_first(images: Array) -> Array:
 
 
 # -- preparing ------------------------------------------------------------------------------------------------------
-def _of_datasets(training: LabelledImages, test: Any, test_share: float | None) -> Parts:
+def _of_datasets(training: LabelledImages, test: object, test_share: float | None) -> Parts:
     """Returns the parts of data that a user has prepared."""
     if test is None:
         if not isinstance(training, Dataset):

@@ -46,7 +46,7 @@ class How(NamedTuple):
 
 #: sum(lower, first, second, options, how) computes every output of ``lower(first, second, *options)`` in the
 #: accumulator's order. ``first`` is the left factor of of_matmul, and ``second`` that of the convolutions.
-Sum = Callable[[Callable[..., Any], Array, Array, tuple[Any, ...], How], Array]
+Sum = Callable[[Callable[..., Any], Array, Array, tuple[object, ...], How], Array]
 #: run(contraction, steps, reads, threads) computes every output of the contraction by the steps.
 Run = Callable[[Contraction, Steps, Reads, int], Array]
 
@@ -71,7 +71,7 @@ class Functions(NamedTuple):
 Faster = Callable[[Array, Array, Array | None, How], Array | None]
 
 
-def _options(geometry: Geometry, dilation: Pair) -> tuple[Any, ...]:
+def _options(geometry: Geometry, dilation: Pair) -> tuple[object, ...]:
     """Returns the options of a lowering: the dilation is one if it is not (1, 1)."""
     return geometry if dilation == (1, 1) else (*geometry, dilation)
 
@@ -116,7 +116,7 @@ class _Backend:
         self,
         product: Summation,
         threads: int,
-        lowered: tuple[Callable[..., Contraction], Array, Array, tuple[Any, ...]],
+        lowered: tuple[Callable[..., Contraction], Array, Array, tuple[object, ...]],
         faster: Faster,
         bias: Array | None = None,
         beside: Beside = NOTHING,
@@ -162,7 +162,7 @@ class _Backend:
         self,
         accumulator: Accumulator,
         threads: int,
-        lowered: tuple[Callable[..., Contraction], Array, Array, tuple[Any, ...]],
+        lowered: tuple[Callable[..., Contraction], Array, Array, tuple[object, ...]],
         faster: Faster,
         bias: Array | None,
     ) -> Array:

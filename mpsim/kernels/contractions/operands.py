@@ -101,7 +101,7 @@ def in_parts(
     lower: Callable[..., Contraction],
     firsts: Sequence[Array],
     seconds: Sequence[Array],
-    options: tuple[Any, ...],
+    options: tuple[object, ...],
     parts: Parts,
     swapped: bool,
 ) -> Contraction:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 from mpsim import checks
 from mpsim.kernels import Kernels
@@ -92,7 +92,7 @@ class Optimizer(ABC):
 
     def with_decay(self, weight_decay: float) -> Self:
         """Returns the optimizer with another weight decay."""
-        settings: dict[str, Any] = {"weight_decay": weight_decay}
+        settings: dict[str, object] = {"weight_decay": weight_decay}
         return replace(self, **settings)
 
     @abstractmethod

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 #: Functions by the text that asks for them.
-_FOUND: dict[bytes, Callable[..., Any] | None] = {}
-_MODULES: dict[str, Any] = {}
+_FOUND: dict[bytes, Callable[..., object] | None] = {}
+_MODULES: dict[str, object] = {}
 #: The answer where the subject does not have an operation: no array of results is as long.
 ABSENT = 0xAB5E27
 
@@ -37,7 +37,7 @@ def call(request: np.ndarray[Any, Any], *arrays: np.ndarray[Any, Any]) -> np.nda
     return answer.astype(np.uint8) if answer.dtype == bool else answer
 
 
-def _function(asked: dict[str, Any]) -> Callable[..., Any] | None:
+def _function(asked: dict[str, Any]) -> Callable[..., object] | None:
     """The function that is asked for; None where the subject does not have it."""
     if (place := asked["place"]) not in _MODULES:
         try:
@@ -46,20 +46,20 @@ def _function(asked: dict[str, Any]) -> Callable[..., Any] | None:
             raise (Unusable if asked["one_place"] else RuntimeError)(str(error)) from error
     module = _MODULES[place]
     if "parameters" not in asked:
-        found: Callable[..., Any] | None = getattr(module, asked["name"], None)
+        found: Callable[..., object] | None = getattr(module, asked["name"], None)
         return found
     make: Any = getattr(module, asked["name"], None)
     if not _takes(make, asked["parameters"]):
         names = ", ".join(asked["parameters"])
         raise Unusable(f"expected a function of {names} (docs/validating.md, 'You implement IEEE P3109')")
     try:
-        made: Callable[..., Any] | None = make(**asked["parameters"])
+        made: Callable[..., object] | None = make(**asked["parameters"])
     except (NotImplementedError, KeyError):
         return None
     return made
 
 
-def _takes(make: Any, parameters: dict[str, Any]) -> bool:
+def _takes(make: Any, parameters: dict[str, object]) -> bool:
     """Whether it is a function that can be called with these parameters."""
     try:
         inspect.signature(make).bind(**parameters)
@@ -70,7 +70,7 @@ def _takes(make: Any, parameters: dict[str, Any]) -> bool:
     return True
 
 
-_WORKER: list[Any] = []
+_WORKER: list[object] = []
 
 
 def _worker() -> Any:

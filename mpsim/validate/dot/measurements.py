@@ -16,7 +16,7 @@ from mpsim.validate.dot.inputs.probes import Measurement, Order, Prober
 from mpsim.validate.dot.inputs.widths import find_least_alignment, find_rounding, find_widths
 
 
-def widths(prober: Prober, order: Order) -> dict[str, Any]:
+def widths(prober: Prober, order: Order) -> dict[str, object]:
     """Name -> value of what the probes measure if the order is the one recognised: what candidates are made of."""
     found = find_widths(prober, order)
     bits = found[0].value

@@ -7,7 +7,7 @@ summed in other orders, so the answers to a few such products sort the elements 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class Elsewhere(NamedTuple):
         """How many elements they are, of all these shapes."""
         return sum(self.elements.values())
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The fields as JSON values."""
         summation = None if self.summation is None else described(self.summation)
         elements = [[*shape, count] for shape, count in self.elements.items()]

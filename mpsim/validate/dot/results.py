@@ -94,9 +94,9 @@ class Tried:
         rounded = f", then rounded once to {self.output}" if self.rounds_output else ""
         return short(self.accumulator) + rounded + (f" ({', '.join(self.names)})" if self.names else "")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values."""
-        row: dict[str, Any] = {"accumulator": described(self.accumulator), "equal": self.equal, "names": self.names}
+        row: dict[str, object] = {"accumulator": described(self.accumulator), "equal": self.equal, "names": self.names}
         row |= {"stages": to_dict(self.accumulator), "output": self.output, "rounds_output": self.rounds_output}
         row |= {"agreeing": self.agreeing, "results": self.results, "probes_differ": self.probes_differ}
         row |= {"zero_signs": self.zero_signs, "corpora": self.corpora, "equal_at": list(self.equal_at)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -65,7 +65,7 @@ class ShapeDependence(NamedTuple):
             for each in self.others
         ]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The fields as JSON values."""
         order = None if self.order is None else described(self.order)
         return {
@@ -94,7 +94,7 @@ class PlaceDependence(NamedTuple):
             for count, summation in self.parts
         ]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The fields as JSON values."""
         parts = [(count, None if summation is None else described(summation)) for count, summation in self.parts]
         return {**self._asdict(), "parts": parts}

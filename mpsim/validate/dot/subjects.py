@@ -28,7 +28,7 @@ from mpsim.validate.subjects.opening import Calling, is_library, open_native, op
 from mpsim.validate.subjects.programs import DotProgram
 from mpsim.validate.subjects.worker import Typed
 
-Multiply = Callable[[Array, Array], Any]
+Multiply = Callable[[Array, Array], object]
 
 #: Rows and columns of the matrices that subjects are asked for: of probes, one for each element of the diagonal.
 SIDE = 16
@@ -227,7 +227,7 @@ def as_inputs(x: Array, inputs: str) -> Typed:
 
 
 def open_dot(
-    subject: str | Callable[..., Any] | Summation,
+    subject: str | Callable[..., object] | Summation,
     calling: Calling = Calling(),
     *,
     inputs: str = "float32",

@@ -8,7 +8,6 @@ neighbours. Where none does, the report says how far the results are from the co
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -52,7 +51,7 @@ MOST_LENGTH = 1 << 14
 
 
 def validate_dot(
-    subject: str | Callable[..., Any] | Summation,
+    subject: str | Callable[..., object] | Summation,
     accumulator: Summation | str | None = None,
     *,
     inputs: str = "float32",

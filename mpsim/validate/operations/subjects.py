@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -72,7 +71,7 @@ class OperationSubject:
 
 
 def open_operation(
-    subject: str | Callable[..., Any],
+    subject: str | Callable[..., object],
     formats: tuple[Format, ...],
     result: Format,
     given: str = "codes",

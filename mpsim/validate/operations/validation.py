@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -81,7 +80,7 @@ class OperationReport(Report):
 
 
 def validate_operation(
-    subject: str | Callable[..., Any],
+    subject: str | Callable[..., object],
     operation: str,
     formats: str | Format | Sequence[str | Format],
     *,

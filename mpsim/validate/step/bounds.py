@@ -72,7 +72,7 @@ def bound_kernels(kernels: Kernels, described: Accumulators = Accumulators()) ->
     return bounds
 
 
-def _of_values(kernel: Callable[..., Any]) -> Callable[..., Any]:
+def _of_values(kernel: Callable[..., object]) -> Callable[..., object]:
     """A kernel that takes its arguments for exact: their results, where bounds are given."""
     return lambda *arguments, **options: kernel(
         *(value_of(each) if isinstance(each, Bound) else each for each in arguments), **options

@@ -136,7 +136,7 @@ def _not_compared(names: Sequence[str], index: Mapping[str, Any], shared: set[st
         yield name
 
 
-def _settings_that_differ(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
+def _settings_that_differ(ours: Mapping[str, object], theirs: Mapping[str, object]) -> Iterator[str]:
     settings = (
         "model",
         "batch",

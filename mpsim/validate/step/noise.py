@@ -38,7 +38,9 @@ class Bound(Array):
         bound = self.view(np.ndarray).reshape(*shape, **options)
         return bounded(bound, lambda: result().reshape(*shape, **options))
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
+    def __array_ufunc__(
+        self, ufunc: np.ufunc, method: str, *inputs: object, out: Any = None, **options: object
+    ) -> object:
         plain = [x.view(np.ndarray) if isinstance(x, Bound) else x for x in inputs]
         if out is not None:
             options["out"] = tuple(x.view(np.ndarray) if isinstance(x, Bound) else x for x in out)

@@ -39,7 +39,7 @@ class Request(NamedTuple):
     name: str
     a: Array
     b: Array
-    given: Mapping[str, Any]
+    given: Mapping[str, object]
 
 
 def requests(
@@ -61,7 +61,7 @@ def requests(
 
 def _value(
     random: np.random.Generator, name: str, product: Product, a: Array, b: Array, place: int, backend: str
-) -> Any:
+) -> object:
     rows, columns = len(a), b.shape[1]
     if name in ("alpha", "beta"):
         return FACTORS[int(random.integers(len(FACTORS)))] if place % 3 else float(np.float32(random.standard_normal()))
@@ -90,7 +90,7 @@ def _shape_of_scales(name: str, product: Product, a: Array, b: Array) -> tuple[i
     return (len(a), blocks) if name == "left_scale" else (blocks, b.shape[1])
 
 
-def without_effect(names: tuple[str, ...], product: Product, a: Array, b: Array) -> dict[str, Any]:
+def without_effect(names: tuple[str, ...], product: Product, a: Array, b: Array) -> dict[str, object]:
     """Values of the arguments that change no sum but the sign of one that is -0."""
     shapes = {"c": (len(a), b.shape[1]), "bias": b.shape[1:]}
     shapes |= {name: _shape_of_scales(name, product, a, b) for name in names if name.endswith("_scale")}
@@ -113,7 +113,7 @@ def _addend(random: np.random.Generator, a: Array, b: Array, shape: tuple[int, .
     )
 
 
-def as_typed(given: Mapping[str, Any], accumulator: Any) -> dict[str, Typed]:
+def as_typed(given: Mapping[str, object], accumulator: Any) -> dict[str, Typed]:
     """The arguments as they are passed: float32, but scales of a format of their own as its codes."""
     format = in_stages(accumulator).format_of_scales
     found = {}
