@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from mpsim import checks
 from mpsim.training.optimizer.names import STATES
 
 _FORWARD = ("master", "compensation", *STATES, "P", "Y")
 _BACKWARD = ("G", "GX", "GP")
 _NEXT = ("next_master", "next_compensation")
-_NAME = re.compile(rf"(unrounded/)?({'|'.join((*_FORWARD, *_BACKWARD, *_NEXT))})/([0-9]{{1,18}})/([0-9]{{1,18}})")
+_NAME = re.compile(rf"(unrounded/)?({'|'.join((*_FORWARD, *_BACKWARD, *_NEXT))})/({checks.DIGITS})/({checks.DIGITS})")
 
 
 def place(name: str) -> tuple[int, ...] | None:

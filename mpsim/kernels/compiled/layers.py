@@ -15,7 +15,7 @@ from mpsim import _kernels
 from mpsim.kernels.compiled.arrays import empty
 from mpsim.kernels.compiled.structs import Batch, Pooling, packed
 from mpsim.kernels.reference.layers import nll_loss, nll_loss_gradient, update_running
-from mpsim.kernels.reference.pooling import within_an_index
+from mpsim.kernels.reference.pooling import indexed_shape, pooled_shape
 
 __all__ = [
     "add",
@@ -161,12 +161,6 @@ def batch_norm_gradient(
     return gx, gscale, gshift
 
 
-def _windows(x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> Pair:
-    """Returns the numbers of rows and columns of complete windows."""
-    rows, columns = ((x_shape[2 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
-    return rows, columns
-
-
 @lru_cache(maxsize=1024)
 def _pool(x_shape: tuple[int, ...], windows: Pair, kernel: Pair, stride: Pair, padding: Pair) -> bytes:
     """Returns the struct Pooling of images of this shape."""
@@ -177,11 +171,9 @@ def _pool(x_shape: tuple[int, ...], windows: Pair, kernel: Pair, stride: Pair, p
 
 def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> tuple[Array, NDArray]:
     """Returns the largest element of each window and its position: (y, index = h * W + w, int32)."""
-    within_an_index(x.shape, padding)
-    windows = _windows(x.shape, kernel, stride, padding)
-    y = empty((*x.shape[:2], *windows))
+    y = empty(indexed_shape(x.shape, kernel, stride, padding))
     index = empty(y.shape, np.int32)
-    _kernels.max_pool2d(_flat(x), _pool(x.shape, windows, kernel, stride, padding), _flat(y), _flat(index), threads)
+    _kernels.max_pool2d(_flat(x), _pool(x.shape, y.shape[2:], kernel, stride, padding), _flat(y), _flat(index), threads)
     return y, index
 
 
@@ -195,9 +187,8 @@ def max_pool2d_gradient(gy: Array, index: NDArray, x_shape: tuple[int, ...], *, 
 
 def avg_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> Array:
     """The mean of each window, zeros of the padding included."""
-    windows = _windows(x.shape, kernel, stride, padding)
-    y = empty((*x.shape[:2], *windows))
-    _kernels.avg_pool2d(_flat(x), _pool(x.shape, windows, kernel, stride, padding), _flat(y), threads)
+    y = empty(pooled_shape(x.shape, kernel, stride, padding))
+    _kernels.avg_pool2d(_flat(x), _pool(x.shape, y.shape[2:], kernel, stride, padding), _flat(y), threads)
     return y
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mpsim.kernels.numba_cpu.jit import at_most, empty, njit
 from mpsim.kernels.numba_cpu.normalization import BLOCK, LANES, ZERO, vector_sum
-from mpsim.kernels.reference.pooling import within_an_index
+from mpsim.kernels.reference.pooling import indexed_shape, pooled_shape
 
 __all__ = ["avg_pool2d", "avg_pool2d_gradient", "max_pool2d", "max_pool2d_gradient"]
 
@@ -236,12 +236,6 @@ def spread_windows(gy: Array, kernel: Pair, stride: Pair, padding: Pair, gx: Arr
                         row[j * stride[1]] += share[j]
 
 
-def _windows(x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> tuple[int, ...]:
-    """Returns the shape of the result. Only complete windows of the padded image count."""
-    rows, columns = ((x_shape[2 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
-    return *x_shape[:2], rows, columns
-
-
 def _planes(x: NDArray) -> NDArray:
     """(N, C, H, W) -> (N*C, H, W)."""
     return x.reshape(-1, *x.shape[2:])
@@ -249,8 +243,7 @@ def _planes(x: NDArray) -> NDArray:
 
 def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> tuple[Array, NDArray]:
     """Returns the largest element of each window and its position: (y, index = h * W + w, int32)."""
-    within_an_index(x.shape, padding)
-    y = empty(_windows(x.shape, kernel, stride, padding))
+    y = empty(indexed_shape(x.shape, kernel, stride, padding))
     index = empty(y.shape, np.int32)
     with at_most(threads):
         if kernel == stride == (2, 2) and padding == (0, 0):
@@ -274,7 +267,7 @@ def max_pool2d_gradient(gy: Array, index: NDArray, x_shape: tuple[int, ...], *, 
 
 def avg_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> Array:
     """Returns the mean of each window, including padding zeros."""
-    y = empty(_windows(x.shape, kernel, stride, padding))
+    y = empty(pooled_shape(x.shape, kernel, stride, padding))
     with at_most(threads):
         if kernel == x.shape[2:] and padding == (0, 0):
             average_planes(x.reshape(y.size, -1), y.reshape(-1))

@@ -11,16 +11,16 @@ from mpsim.kernels.reference.reductions import sum_rows
 Pair = tuple[int, int]
 
 
-def _output_size(shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> Pair:
-    """Returns the numbers of rows and columns of windows. Only complete windows of the padded image count."""
-    rows, columns = ((shape[2 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
-    return rows, columns
+def pooled_shape(x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> tuple[int, int, int, int]:
+    """Returns (N, C, OH, OW): one window each. Only complete windows of the padded image count."""
+    rows, columns = ((x_shape[2 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
+    return x_shape[0], x_shape[1], rows, columns
 
 
-def within_an_index(x_shape: tuple[int, ...], padding: Pair) -> None:
-    """Raises UsageError if a padded image has more elements than an index of int32 can name.
+def indexed_shape(x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> tuple[int, int, int, int]:
+    """Returns ``pooled_shape``, or raises UsageError if a padded image has more elements than an int32 can number.
 
-    >>> within_an_index((1, 1, 1 << 16, 1 << 15), (0, 0))
+    >>> indexed_shape((1, 1, 1 << 16, 1 << 15), (2, 2), (2, 2), (0, 0))
     Traceback (most recent call last):
     ...
     mpsim.errors.UsageError: the maxima of an image have int32 indexes, and 65536 x 32768 elements with padding (0, 0) \
@@ -30,6 +30,7 @@ are too many; split the image
     if height * width >= 1 << 31:
         size = f"{x_shape[2]} x {x_shape[3]} elements with padding {padding}"
         raise UsageError(f"the maxima of an image have int32 indexes, and {size} are too many; split the image")
+    return pooled_shape(x_shape, kernel, stride, padding)
 
 
 def _padded(x: NDArray, padding: Pair) -> NDArray:
@@ -49,12 +50,12 @@ def max_pool2d(x: NDArray, kernel: Pair, stride: Pair, padding: Pair, *, threads
 
     The first of equals wins; the first NaN wins over every number; padding takes no part.
     """
-    within_an_index(x.shape, padding)
-    size = _output_size(x.shape, kernel, stride, padding)
+    shape = indexed_shape(x.shape, kernel, stride, padding)
+    size = shape[2:]
     padded = _padded(x, padding)
     inside = _padded(np.ones((1, 1, *x.shape[2:]), bool), padding)
     place = _padded(np.arange(x.shape[2] * x.shape[3], dtype=np.int32).reshape(1, 1, *x.shape[2:]), padding)
-    y = np.full((*x.shape[:2], *size), -np.inf, x.dtype)
+    y = np.full(shape, -np.inf, x.dtype)
     index = np.full(y.shape, -1, np.int32)
     for r in range(kernel[0]):
         for s in range(kernel[1]):
@@ -80,13 +81,13 @@ def max_pool2d_gradient(gy: NDArray, index: NDArray, x_shape: tuple[int, ...], *
 @np.errstate(all="ignore")
 def avg_pool2d(x: NDArray, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> NDArray:
     """Returns the sum of each window in the order REDUCTION, including padding zeros, divided by the window's size."""
-    size = _output_size(x.shape, kernel, stride, padding)
+    shape = pooled_shape(x.shape, kernel, stride, padding)
     padded = _padded(x, padding)
     elements = [
-        _window_element(padded, r, s, size, stride).reshape(-1) for r in range(kernel[0]) for s in range(kernel[1])
+        _window_element(padded, r, s, shape[2:], stride).reshape(-1) for r in range(kernel[0]) for s in range(kernel[1])
     ]
     total = sum_rows(np.stack(elements, axis=1))  # (N, C, H, W) -> (N*C*OH*OW, R*S) -> (N*C*OH*OW,)
-    return (total / x.dtype.type(len(elements))).reshape(*x.shape[:2], *size)
+    return (total / x.dtype.type(len(elements))).reshape(shape)
 
 
 @np.errstate(all="ignore")

@@ -82,18 +82,11 @@ class Subject:
 
     def answer(self, patterns: Array, source: Source, random_bits: Array | None = None) -> Typed:
         """Returns the subject's unprocessed answer."""
-        self._submit(patterns, source, random_bits)
-        return self._answer()
+        self.submit(patterns, source, random_bits)
+        return self.result()
 
-    def submit(self, patterns: Array, source: Source) -> None:
+    def submit(self, patterns: Array, source: Source, random_bits: Array | None = None) -> None:
         """Sends a request without waiting (see mpsim.validate.subjects.calling.Callee)."""
-        self._submit(patterns, source, None)
-
-    def result(self) -> Typed:
-        """Returns the answer to the first open request."""
-        return self._answer()
-
-    def _submit(self, patterns: Array, source: Source, random_bits: Array | None) -> None:
         if self.callee is None:
             raise SubjectError(
                 f"{self.name} holds vectors: it answers its own inputs only, and stochastic modes with its own random "
@@ -106,7 +99,8 @@ class Subject:
             arrays.append(Typed("uint32", random_bits))
         self.callee.submit(arrays, 16 * patterns.size + 64)
 
-    def _answer(self) -> Typed:
+    def result(self) -> Typed:
+        """Returns the answer to the first open request."""
         assert self.callee is not None
         answers = self.callee.result()
         if len(answers) != 1:

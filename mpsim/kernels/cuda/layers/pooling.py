@@ -15,7 +15,7 @@ from mpsim.kernels.cuda.device.devices import device
 from mpsim.kernels.cuda.device.intrinsics import SIMULATED, add_rn, div_rn
 from mpsim.kernels.cuda.device.launch import VECTOR, device_function, kernel
 from mpsim.kernels.cuda.layers.sums import BLOCK, LANES
-from mpsim.kernels.reference.pooling import within_an_index
+from mpsim.kernels.reference.pooling import indexed_shape, pooled_shape
 
 __all__ = ["avg_pool2d", "avg_pool2d_gradient", "max_pool2d", "max_pool2d_gradient"]
 
@@ -29,8 +29,7 @@ SIZES = (
 
 def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> tuple[Array, Array]:
     """See mpsim.kernels.contract."""
-    within_an_index(x.shape, padding)
-    shape = _pooled(x, kernel, stride, padding)
+    shape = indexed_shape(x.shape, kernel, stride, padding)
     y, index = empty(shape), empty(shape, np.int32)
     if y.size:
         sizes = (*x.shape[2:], *shape[2:], *kernel, *stride, *padding)
@@ -52,7 +51,7 @@ def max_pool2d_gradient(gy: Array, index: Array, x_shape: tuple[int, ...], *, th
 
 def avg_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair, *, threads: int = 1) -> Array:
     """See mpsim.kernels.contract."""
-    y = empty(_pooled(x, kernel, stride, padding))
+    y = empty(pooled_shape(x.shape, kernel, stride, padding))
     if y.size:
         sizes = (*x.shape[2:], *y.shape[2:], *kernel, *stride, *padding)
         average_windows.over(y.size)(flattened(x), flattened(y), *sizes)
@@ -68,12 +67,6 @@ def avg_pool2d_gradient(
         sizes = (*x_shape[2:], *gy.shape[2:], *kernel, *stride, *padding)
         spread_windows.over(gx.size)(flattened(gy), flattened(gx), *sizes)
     return gx
-
-
-def _pooled(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[int, int, int, int]:
-    """Returns the shape of the result. Windows that extend beyond the padded image are left out."""
-    rows, columns = ((x.shape[2 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
-    return x.shape[0], x.shape[1], rows, columns
 
 
 @kernel(f"{VECTOR}, {VECTOR}, int32[::1], {SIZES}")
