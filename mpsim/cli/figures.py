@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mpsim import checks
 from mpsim.cli.options import help_of, takes
 from mpsim.cli.output import JsonFlag, parse_numbers, print_json, print_table
 from mpsim.cli.paths import check_data, check_output, check_results
-from mpsim.cli.progress import Backend, Folder, Outcome, Processes, Threads, Timeout, note, run_jobs
+from mpsim.cli.progress import Outcome, Running, note, run_jobs
 from mpsim.errors import UsageError
 from mpsim.experiments.keeping import keeping_contents, keys_of
 from mpsim.experiments.results import FILE_NAME, Results
 from mpsim.experiments.settings import DEFAULTS, DEFINITION, RunSettings
 from mpsim.files.records import Fields
 from mpsim.files.whole import write_whole
-from mpsim.kernels import DEFAULT_BACKEND, load
+from mpsim.kernels import load
 from mpsim.plugins import check_extra
 
 if TYPE_CHECKING:
@@ -53,8 +52,10 @@ class Changes:
 
 
 @takes("changes", Changes)
+@takes("running", Running)
 def figure(
     changes: Changes,
+    running: Running,
     numbers: Annotated[
         list[int] | None, typer.Argument(help="Figures of the paper: 4, 5, 10, 11, 12, 16, 17.", show_default=False)
     ] = None,
@@ -62,11 +63,6 @@ def figure(
         str, typer.Option(help="small (under two hours on two cores) or paper (its full recipe).")
     ] = "small",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs and estimate the time.")] = False,
-    processes: Processes = None,
-    threads: Threads = None,
-    backend: Backend = DEFAULT_BACKEND,
-    timeout: Timeout = None,
-    results: Folder = Path("results"),
     csv: Annotated[Path | None, typer.Option(help="Also write the runs to this CSV file.")] = None,
     json: JsonFlag = False,
 ) -> None:
@@ -75,30 +71,27 @@ def figure(
         if dry_run or csv is not None:
             raise typer.BadParameter("give a figure, e.g. 'mpsim figure 4 --dry-run'", param_hint="NUMBERS")
         check_extra("matplotlib", "'mpsim figure'")
-        _draw_all(results, json)
+        _draw_all(running.results, json)
         return
     if not dry_run:
         check_extra("matplotlib", "'mpsim figure'")
     from mpsim.experiments.studies import panels
     from mpsim.experiments.sweep import trained_apart
 
-    processes = checks.processes(processes)
-    checks.threads(threads)
-    checks.time_limit(timeout)
     options = changes.arguments()
     chosen = {number: panels(number, scale, **options) for number in numbers}
     jobs = list(dict.fromkeys(job for each in chosen.values() for panel in each for job in panel.jobs))
     check_output(csv, "--csv")
-    check_results(results)
-    check_data(jobs, timeout)
-    load(backend)
-    trained = trained_apart(jobs, timeout)
+    check_results(running.results)
+    check_data(jobs, running.timeout)
+    load(running.backend)
+    trained = trained_apart(jobs, running.timeout)
     if dry_run:
-        _list_missing(list(dict.fromkeys(trained.values())), results, processes, threads, backend, json)
+        _list_missing(list(dict.fromkeys(trained.values())), running, json)
         return
-    outcome = run_jobs(jobs, trained, results, processes, threads, backend, timeout)
+    outcome = run_jobs(jobs, trained, running)
     names = {number: _name(number, scale, options, [job.key for job in jobs]) for number in chosen}
-    _show({names[number]: (number, chosen[number]) for number in chosen}, jobs, outcome, results, csv, json)
+    _show({names[number]: (number, chosen[number]) for number in chosen}, jobs, outcome, running.results, csv, json)
 
 
 def _name(number: int, scale: str, options: Mapping[str, object], keys: list[str]) -> str:
@@ -115,17 +108,16 @@ def _name(number: int, scale: str, options: Mapping[str, object], keys: list[str
     return file_name([f"figure_{number}", *texts], {"keys": keys})
 
 
-def _list_missing(
-    jobs: list[RunSettings], results: Path, processes: int, threads: int | None, backend: str, json: bool
-) -> None:
+def _list_missing(jobs: list[RunSettings], running: Running, json: bool) -> None:
     """Prints which runs are missing, their recipes and the estimated time. It creates no folder and no file."""
     from mpsim.experiments.studies import estimate_seconds
 
     keys, missing = keys_of(jobs), jobs
-    if (results / FILE_NAME).exists():
-        with Results.in_folder(results, create=False) as opened:
+    processes = running.at_once
+    if (running.results / FILE_NAME).exists():
+        with Results.in_folder(running.results, create=False) as opened:
             missing = [job for job in jobs if opened.result(keys[job]) is None]
-    seconds = estimate_seconds(missing, backend=backend, threads=threads or 1) / processes
+    seconds = estimate_seconds(missing, backend=running.backend, threads=running.threads or 1) / processes
     if json:
         runs = [{"key": keys[job], **job.to_dict()} for job in missing]
         print_json({"runs": len(jobs), "missing": runs, "estimated_seconds": seconds, "processes": processes})

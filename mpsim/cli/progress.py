@@ -4,24 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
 
+from mpsim import checks
 from mpsim.cli.output import complain, console
 from mpsim.experiments.keeping import keys_of
 from mpsim.experiments.results import Results
 from mpsim.experiments.settings import RunSettings
 from mpsim.files.records import Fields
+from mpsim.kernels import DEFAULT_BACKEND
 
 Folder = Annotated[Path, typer.Option("--results", help="Folder of the results file and the figures.")]
 Backend = Annotated[str, typer.Option(help="reference, numba, compiled, cuda or cuda:1; results do not depend on it.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of a run; default: all cores (1 with --processes > 1).")]
-Processes = Annotated[int | None, typer.Option(help="Runs at the same time; default: one per core.")]
 Timeout = Annotated[
     float | None, typer.Option(help="Seconds that a run may take before it is ended and failed; default: no limit.")
 ]
+
+
+@dataclass(frozen=True)
+class Running:
+    """The options that say how and where runs are computed. Results do not depend on them."""
+
+    processes: Annotated[int | None, typer.Option(help="Runs at the same time; default: one per core.")] = None
+    threads: Threads = None
+    backend: Backend = DEFAULT_BACKEND
+    timeout: Timeout = None
+    results: Folder = Path("results")
+
+    def __post_init__(self) -> None:
+        checks.processes(self.processes)
+        checks.threads(self.threads)
+        checks.time_limit(self.timeout)
+
+    @property
+    def at_once(self) -> int:
+        """The number of runs at the same time."""
+        return checks.processes(self.processes)
 
 
 class Progress:
@@ -104,28 +127,21 @@ class Outcome(NamedTuple):
     stored: int
 
 
-def run_jobs(
-    jobs: Sequence[RunSettings],
-    trained: Mapping[RunSettings, RunSettings],
-    results: Path,
-    processes: int,
-    threads: int | None,
-    backend: str,
-    timeout: float | None = None,
-) -> Outcome:
+def run_jobs(jobs: Sequence[RunSettings], trained: Mapping[RunSettings, RunSettings], running: Running) -> Outcome:
     """Runs the jobs that the folder lacks, with progress bars, and prints how many were already stored.
 
-    ``trained`` is the result of ``trained_as(jobs)``. ``timeout``: as for ``sweep``.
+    ``trained`` is the result of ``trained_as(jobs)``.
     """
     from mpsim.experiments.sweep import sweep
 
-    with kept_when_stopped(results), Results.in_folder(results) as opened:
+    with kept_when_stopped(running.results), Results.in_folder(running.results) as opened:
         keys = {key: job for job, key in keys_of(trained.values()).items()}
         stored = sum(opened.finished(key) is not None for key in keys)
         with Progress(keys, opened) as bars:
             rows = sweep(
-                jobs, opened, processes=processes, backend=backend, threads=threads, on_progress=bars.update,
-                trained=trained, isolated=any(job.runs_files for job in jobs), timeout=timeout,
+                jobs, opened, processes=running.at_once, backend=running.backend, threads=running.threads,
+                on_progress=bars.update, trained=trained, isolated=any(job.runs_files for job in jobs),
+                timeout=running.timeout,
             )  # fmt: skip
         equal = f", {len(jobs) - len(keys)} equal to another of them" if len(keys) < len(jobs) else ""
         again = "" if stored < len(keys) else "; another --results folder trains again"

@@ -14,10 +14,10 @@ from mpsim import checks
 from mpsim.assignment import PlanMismatch
 from mpsim.cli import command
 from mpsim.cli.figures import draw_memory_accuracy
-from mpsim.cli.options import takes_settings
+from mpsim.cli.options import takes, takes_settings
 from mpsim.cli.output import JsonFlag, parse_numbers, print_json, print_table, write_json
 from mpsim.cli.paths import check_data, check_output, check_results, read_plan
-from mpsim.cli.progress import Backend, Folder, Processes, Progress, Threads, Timeout, kept_when_stopped, note, run_jobs
+from mpsim.cli.progress import Backend, Folder, Progress, Running, Threads, Timeout, kept_when_stopped, note, run_jobs
 from mpsim.errors import UsageError
 from mpsim.experiments.results import Results
 from mpsim.experiments.settings import RunSettings
@@ -45,26 +45,20 @@ _COLUMNS: tuple[tuple[str, str, str], ...] = (
 
 
 @takes_settings([name for name in _SETTINGS if name not in _VARIED])
+@takes("running", Running)
 def sweep(
     settings: RunSettings,
+    running: Running,
     levels: Annotated[list[str] | None, typer.Option(help="Pair of levels; may be given several times.")] = None,
     ratios: Annotated[
         str | None, typer.Option(help="Shares to demote to, e.g. 0,0.5,1; default: 0 to 1 by 0.1.")
     ] = None,
     seeds: Annotated[int, typer.Option(help="Number of seeds (0, 1, ...) for each setting.")] = 1,
-    processes: Processes = None,
-    threads: Threads = None,
-    backend: Backend = DEFAULT_BACKEND,
-    timeout: Timeout = None,
-    results: Folder = Path("results"),
     json: Annotated[Path | None, typer.Option(help="Also write the runs to this JSON file.")] = None,
 ) -> None:
     """Train with every scheme and draw the memory-accuracy curve. Runs in the results folder are not repeated."""
     from mpsim.experiments import sweep as experiment
 
-    processes = checks.processes(processes)
-    checks.threads(threads)
-    checks.time_limit(timeout)
     jobs = experiment.plan_sweep(
         settings,
         levels=levels or experiment.LEVELS,
@@ -72,20 +66,20 @@ def sweep(
         seeds=seeds,
     )
     check_output(json, "--json")
-    check_results(results)
-    check_data(jobs, timeout)
-    load(backend)
-    trained = experiment.trained_apart(jobs, timeout)
+    check_results(running.results)
+    check_data(jobs, running.timeout)
+    load(running.backend)
+    trained = experiment.trained_apart(jobs, running.timeout)
     try:
-        rows = run_jobs(jobs, trained, results, processes, threads, backend, timeout).rows
+        rows = run_jobs(jobs, trained, running).rows
     except experiment.RunsFailed as failed:
         _show_runs(failed.rows, json)
         raise
     _show_runs(rows, json)
     if has_extra("matplotlib"):
-        draw_memory_accuracy(rows, results, "sweep")
+        draw_memory_accuracy(rows, running.results, "sweep")
     else:
-        draw = f"mpsim figure --results {shlex.quote(str(results))}"
+        draw = f"mpsim figure --results {shlex.quote(str(running.results))}"
         note(f"no figure was drawn: it needs matplotlib; run: pip install 'mpsim[plots]', then: {draw}")
 
 

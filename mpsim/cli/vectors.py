@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mpsim.arithmetic import ARITHMETIC
+from mpsim.cli.options import takes
 from mpsim.cli.output import JsonFlag, complain, print_json
 from mpsim.cli.paths import check_new_folder
 from mpsim.files.records import Record
@@ -16,7 +19,7 @@ from mpsim.policies import Mode, Overflow
 from mpsim.products.tensor_cores import accumulator_of
 from mpsim.vectors.blocks import block_tables
 from mpsim.vectors.casts import cast_tables
-from mpsim.vectors.forms import FORMS, OP_FORMS
+from mpsim.vectors.forms import FORMS, OP_FORMS, Table
 from mpsim.vectors.operations import op_tables
 from mpsim.vectors.pack import Manifest, write_pack
 from mpsim.vectors.pack import verify as problems
@@ -38,13 +41,29 @@ def _writable(folder: Path) -> Path:
 Out = Annotated[
     Path, typer.Option(file_okay=False, callback=_writable, help="Folder to write to; it is created if missing.")
 ]
-Forms = Annotated[
-    list[str] | None, typer.Option("--form", help="npz, jsonl, txt, mem, h; may be repeated. Default: all.")
-]
 
 
+@dataclass(frozen=True)
+class Target:
+    """The options of all commands that write sets of vectors."""
+
+    out: Out
+    form: Annotated[
+        list[str] | None,
+        typer.Option(help="npz, jsonl, txt, mem, h; for operations also testfloat; may be repeated. Default: all."),
+    ] = None
+    seed: Annotated[int, typer.Option(help="Seed of what is drawn at random.")] = 0
+    json: JsonFlag = False
+
+    def write(self, tables: Iterable[Table], arguments: Record, forms: Sequence[str] = FORMS) -> None:
+        """Writes the pack of tables. ``arguments``: those of the command besides these options, for the manifest."""
+        arguments = arguments | {"form": self.form, "seed": self.seed}
+        _print_summary(write_pack(self.out, tables, arguments, self.form or forms), self.out, self.json)
+
+
+@takes("target", Target)
 def cast(
-    out: Out,
+    target: Target,
     format: Annotated[
         list[str] | None,
         typer.Option(help="Target: a format or an integer type; may be repeated. Default: all narrower named formats."),
@@ -62,9 +81,6 @@ def cast(
     ] = None,
     size: Annotated[int, typer.Option(help="Inputs of each target; 0: all of a source of at most 16 bits.")] = 1000,
     random_bit_count: Annotated[int, typer.Option(help="For mode stochastic: the number of random bits.")] = 16,
-    form: Forms = None,
-    seed: Annotated[int, typer.Option(help="Seed of the random inputs.")] = 0,
-    json: JsonFlag = False,
 ) -> None:
     """Write vectors of casts, one set for each format, mode and overflow policy ('mpsim validate cast' reads them)."""
     arguments: Record = {
@@ -75,15 +91,14 @@ def cast(
         "overflow": None if overflow is None else list(overflow),
         "size": size,
         "random_bit_count": random_bit_count,
-        "form": form,
-        "seed": seed,
     }
-    tables = cast_tables(format, source, mode, overflow, size=size, seed=seed, random_bit_count=random_bit_count)
-    _print_summary(write_pack(out, tables, arguments, form or FORMS), out, json)
+    tables = cast_tables(format, source, mode, overflow, size=size, seed=target.seed, random_bit_count=random_bit_count)
+    target.write(tables, arguments)
 
 
+@takes("target", Target)
 def op(
-    out: Out,
+    target: Target,
     operation: Annotated[list[str], typer.Option(help=f"May be repeated: {', '.join(ARITHMETIC)}.")],
     formats: Annotated[str, typer.Option(help="Format of all operands, or one for each, with commas.")],
     result: Annotated[str | None, typer.Option(help="Format of the result; default: the first operand's.")] = None,
@@ -92,11 +107,6 @@ def op(
     size: Annotated[int, typer.Option(help="Most combinations of operands; 0: all, of at most 65,536.")] = 1000,
     random_bit_count: Annotated[int, typer.Option(help="For stochastic modes: the number of random bits.")] = 16,
     tininess: Annotated[str, typer.Option(help="For flags of IEEE formats: after or before rounding.")] = "after",
-    form: Annotated[
-        list[str] | None, typer.Option(help="npz, jsonl, txt, mem, h, testfloat; may be repeated. Default: all.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the random operands.")] = 0,
-    json: JsonFlag = False,
 ) -> None:
     """Write vectors of operations: operands, results, and IEEE 754's flags ('mpsim validate op' reads txt and tv)."""
     several = formats.split(",")
@@ -105,17 +115,17 @@ def op(
     arguments: Record = {
         "kind": "op", "operation": list(operation), "formats": formats, "result": result, "mode": list(modes),
         "overflow": list(overflows), "size": size, "random_bit_count": random_bit_count, "tininess": tininess,
-        "form": form, "seed": seed,
     }  # fmt: skip
     tables = op_tables(
-        operation, several[0] if len(several) == 1 else several, result, modes, overflows, size=size, seed=seed,
-        random_bit_count=random_bit_count, tininess=tininess,
+        operation, several[0] if len(several) == 1 else several, result, modes, overflows, size=size,
+        seed=target.seed, random_bit_count=random_bit_count, tininess=tininess,
     )  # fmt: skip
-    _print_summary(write_pack(out, tables, arguments, form or OP_FORMS), out, json)
+    target.write(tables, arguments, OP_FORMS)
 
 
+@takes("target", Target)
 def blocks(
-    out: Out,
+    target: Target,
     format: Annotated[
         list[str],
         typer.Option(help="Block format, preset or description, as for 'mpsim validate blocks'; may be repeated."),
@@ -128,38 +138,31 @@ def blocks(
         float | None, typer.Option(help="The largest magnitude, for quantisers that are given it.")
     ] = None,
     size: Annotated[int, typer.Option(help="Most blocks of each quantiser.")] = 200,
-    form: Forms = None,
-    seed: Annotated[int, typer.Option(help="Seed of the random elements and words.")] = 0,
-    json: JsonFlag = False,
 ) -> None:
     """Write vectors of block quantisers: blocks, element codes, scales ('mpsim validate blocks' reads them)."""
     arguments: Record = {
         "kind": "blocks", "format": list(format), "tensor_scale": tensor_scale, "statistic": statistic, "size": size,
-        "form": form, "seed": seed,
     }  # fmt: skip
-    tables = block_tables(format, tensor_scale=tensor_scale, statistic=statistic, size=size, seed=seed)
-    _print_summary(write_pack(out, tables, arguments, form or FORMS), out, json)
+    tables = block_tables(format, tensor_scale=tensor_scale, statistic=statistic, size=size, seed=target.seed)
+    target.write(tables, arguments)
 
 
+@takes("target", Target)
 def dot(
-    out: Out,
+    target: Target,
     accumulator: Annotated[
         str, typer.Option(help="As 'exact', 'chunk=64,format=fp_6_9_0', or a tensor core, as hopper_float16.")
     ] = "chunk=256",
     inputs: Annotated[str, typer.Option(help="Format of the operands.")] = "float32",
     length: Annotated[int, typer.Option(help="Terms of each dot product.")] = 64,
     size: Annotated[int, typer.Option(help="Dot products.")] = 100,
-    form: Forms = None,
-    seed: Annotated[int, typer.Option(help="Seed of the operands.")] = 0,
-    json: JsonFlag = False,
 ) -> None:
     """Write vectors of dot products for one accumulator: codes of a and b, and the float32 results."""
     arguments: Record = {
-        "kind": "dot", "accumulator": accumulator, "inputs": inputs, "length": length, "size": size, "form": form,
-        "seed": seed,
+        "kind": "dot", "accumulator": accumulator, "inputs": inputs, "length": length, "size": size,
     }  # fmt: skip
-    table = dot_table(accumulator_of(accumulator), inputs, length, size=size, seed=seed)
-    _print_summary(write_pack(out, [table], arguments, form or FORMS), out, json)
+    table = dot_table(accumulator_of(accumulator), inputs, length, size=size, seed=target.seed)
+    target.write([table], arguments)
 
 
 def step(
