@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -167,6 +167,21 @@ def test_another_order_for_one_number_of_terms_alone_is_named(few: int) -> None:
     report = validate_dot(product, length=40)
     expected = f"different: the sums depend on the number of terms: other ones for K = {few}"
     assert not report.equal and report.terms == (few,) and expected in text(report), text(report)
+
+
+@pytest.mark.parametrize(
+    "rows,words", [((6,), "6 rows"), (range(48, 65), "48 to 64 rows"), (range(1, 12), "fewer than 12 rows")]
+)
+def test_another_order_for_any_number_of_rows_is_seen(rows: Sequence[int], words: str) -> None:
+    """It was asked for 14 numbers of rows alone."""
+    orders = {m: product_of("groups(splits(2), rising(), rising(start=first))") for m in rows}
+
+    def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return subject(orders.get(len(a), product_of("rising()")))(a, b)
+
+    report = validate_dot(product, length=40)
+    assert f"another order for {words} (not batch-invariant): groups(splits(2)" in text(report), text(report)
+    assert not report.equal and not report.to_dict()["batch_invariant"]
 
 
 def test_another_order_in_large_matrices_is_seen() -> None:

@@ -158,6 +158,7 @@ class DotReport(Report):
             "nearest": optional(self.nearest),
             "measurements": {m.name: {"value": m.value, "meaning": m.meaning} for m in self.measurements},
             "shapes": optional(self.shapes),
+            "batch_invariant": self.shapes is None or not self.shapes.depends_on_rows,
             "other_terms": list(self.terms),
             "other_in_large_matrices": self.large,
             "places": optional(self.places),

@@ -26,6 +26,13 @@ FEW_ELEMENTS = 4
 WIDE_SIDE, WIDE_TERMS = 132, 33
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33)
 SHAPES = (*((m, LARGEST) for m in SIZES), *((LARGEST, n) for n in SIZES), *((size, size) for size in SIZES))
+#: Every other number of rows up to this, of few columns.
+MOST_ROWS, FEW_COLUMNS = 64, 8
+MORE_ROWS = tuple((m, FEW_COLUMNS) for m in range(1, MOST_ROWS + 1) if m not in (*SIZES, LARGEST))
+#: Numbers of rows or columns that are named one by one.
+MOST_NAMED = 16
+#: Shapes of these alone whose sums are looked for.
+MOST_MORE = 4
 
 
 class ShapeDependence(NamedTuple):
@@ -43,6 +50,16 @@ class ShapeDependence(NamedTuple):
     others: tuple[Elsewhere, ...] = ()
 
     @property
+    def searched(self) -> tuple[tuple[int, int], ...]:
+        """The shapes whose sums are looked for."""
+        return tuple(shape for shape in self.shapes if shape not in MORE_ROWS) or self.shapes[:MOST_MORE]
+
+    @property
+    def depends_on_rows(self) -> bool:
+        """Whether a row's results depend on how many other rows there are: not batch-invariant."""
+        return bool(_rows(self.shapes, self.largest))
+
+    @property
     def order(self) -> Summation | None:
         """The one accumulator that gives every element of these shapes that is summed otherwise."""
         return self.others[0].summation if len(self.others) == 1 and self.others[0].is_whole else None
@@ -52,7 +69,8 @@ class ShapeDependence(NamedTuple):
         """Which shapes they are, as few words as say it, and what gives their sums."""
         found = "" if self.order is None else f": {short(self.order)}"
         what = "another order" if self.order is not None and self.others[0].is_reordered else "other sums"
-        return f"{what} for {words_of(self.shapes, self.largest)}{found}"
+        rows = " (not batch-invariant)" if self.depends_on_rows else ""
+        return f"{what} for {words_of(self.shapes, self.largest)}{rows}{found}"
 
     @property
     def lines(self) -> list[str]:
@@ -102,10 +120,13 @@ class PlaceDependence(NamedTuple):
 
 def words_of(shapes: Sequence[tuple[int, int]], largest: tuple[int, int]) -> str:
     """Shapes in as few words as say which they are."""
-    rows = sorted({m for m, n in shapes if n == largest[1]})
-    columns = sorted({n for m, n in shapes if m == largest[0]})
-    parts = [_below(found, what) for found, what in ((rows, "rows"), (columns, "columns")) if found]
-    expected = {(m, n) for m, n in SHAPES if m in rows or n in columns}
+    rows, columns = _rows(shapes, largest), sorted({n for m, n in shapes if m == largest[0]})
+    every_row = sorted({m for m, _ in (*SHAPES, *MORE_ROWS)} - {largest[0]})
+    parts = [_below(rows, "rows", every_row)] if rows else []
+    parts += [_below(columns, "columns", [*SIZES, LARGEST])] if columns else []
+    expected = {(m, n) for m, n in SHAPES if m in rows or n in columns} | {
+        each for each in MORE_ROWS if each[0] in rows
+    }
     if not set(shapes) <= expected or any(m * n > FEW_ELEMENTS for m, n in expected - set(shapes)):
         parts = []  # it is not the rows or the columns alone
     if set(shapes) == {(m, n) for m, n in SHAPES if m != n}:
@@ -114,12 +135,19 @@ def words_of(shapes: Sequence[tuple[int, int]], largest: tuple[int, int]) -> str
     return " and for ".join(parts) if parts else few
 
 
-def _below(found: list[int], what: str) -> str:
-    tried = [size for size in SIZES if size <= found[-1]]
-    if found == tried:
-        limit = next((size for size in (*SIZES, LARGEST) if size > found[-1]), LARGEST)
+def _rows(shapes: Sequence[tuple[int, int]], largest: tuple[int, int]) -> list[int]:
+    """The numbers of rows that alone set these shapes apart."""
+    return sorted({m for m, n in shapes if n == largest[1] or (m, n) in MORE_ROWS})
+
+
+def _below(found: list[int], what: str, asked: Sequence[int]) -> str:
+    """asked: every number that was asked beside the largest, in rising order."""
+    if found == [size for size in asked if size <= found[-1]]:
+        limit = next((size for size in sorted((*asked, LARGEST)) if size > found[-1]), LARGEST)
         return f"fewer than {limit if limit == found[-1] + 1 else f'{found[-1] + 1} to {limit}'} {what}"
-    return f"{', '.join(map(str, found))} {what}"
+    if len(found) > 1 and found == [size for size in asked if found[0] <= size <= found[-1]]:
+        return f"{found[0]} to {found[-1]} {what}"
+    return f"{', '.join(map(str, found[:MOST_NAMED]))}{', ...' * (len(found) > MOST_NAMED)} {what}"
 
 
 def every_number_of_terms(length: int) -> list[int]:
@@ -162,19 +190,23 @@ def shape_dependence(subject: DotSubject, largest: LargestProduct | None) -> Sha
         return None
     a, b, whole = largest
     wrong, place = [], None
-    for m, n in SHAPES:
-        left, right = np.ascontiguousarray(a[:m]), np.ascontiguousarray(b[:, :n])
+    rows = np.concatenate([a, a])  # of more than LARGEST, the first ones again
+    known = np.concatenate([whole, whole])
+    for m, n in (*SHAPES, *MORE_ROWS):
+        left, right = np.ascontiguousarray(rows[:m]), np.ascontiguousarray(b[:, :n])
         part = subject.matmul(left, right)
-        differ = np.argwhere(~same(part, whole[:m, :n]))
+        if (m, n) == (LARGEST, FEW_COLUMNS):
+            few = np.concatenate([part, part])
+        differ = np.argwhere(~same(part, (few if (m, n) in MORE_ROWS else known)[:m, :n]))
         if len(differ):
             subject.check_steady(f"{m} x {n}", part, subject.matmul(left, right))
             wrong.append((m, n))
             i, j = (int(index) for index in differ[0])
-            place = place or (i, j, float(part[i, j]), float(whole[i, j]))
+            place = place or (i, j, float(part[i, j]), float(known[i, j]))
     if place is None:
         return None
     subject.check_steady(f"{LARGEST} x {LARGEST}", whole, subject.matmul(a, b))
-    return ShapeDependence((LARGEST, LARGEST), a.shape[1], tuple(wrong), len(SHAPES), place)
+    return ShapeDependence((LARGEST, LARGEST), a.shape[1], tuple(wrong), len(SHAPES) + len(MORE_ROWS), place)
 
 
 def place_dependence(subject: DotSubject, length: int, seed: int = 0) -> PlaceDependence | None:

@@ -24,12 +24,14 @@ from mpsim.validate.dot.arguments.validation import passed_to, validate_argument
 from mpsim.validate.dot.finding import Found, asked, find
 from mpsim.validate.dot.inputs.matrices import cancelling, vectors
 from mpsim.validate.dot.inputs.packing import region_of
+from mpsim.validate.dot.inputs.probes import Measurement
 from mpsim.validate.dot.judge import Corpus, Judge
 from mpsim.validate.dot.measurements import statements
 from mpsim.validate.dot.orders.candidates import distinct
 from mpsim.validate.dot.regions import MOST_REGIONS, elsewhere, regions
 from mpsim.validate.dot.results import WIDE, DotReport, Tried, result_format
 from mpsim.validate.dot.shapes import (
+    MOST_ROWS,
     LargestProduct,
     PlaceDependence,
     ShapeDependence,
@@ -111,6 +113,9 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
     matches = tuple(each for match in first.matches if (each := judge.tried(match.accumulator)).equal)  # these too
     whole = largest_product(opened, length, seed)
     shapes = search.by_shape(shape_dependence(opened, whole), [each for part in found for each in part.summations])
+    if whole is not None and shapes is None and places is None and confirmed:
+        words = f"the same sums for every number of rows from 1 to {MOST_ROWS} (batch-invariant)"
+        measurements.append(Measurement("rows", MOST_ROWS, words))
     largest = whole if shapes is None and places is None else None  # otherwise its order is another one
     judged = [judge.in_largest(each, largest) for each in matches]
     matches, left = tuple(each for each in judged if each.equal), [each for each in judged if not each.equal]
@@ -172,7 +177,7 @@ class _Search:
         if shapes is None:
             return None
         pairs = vectors(self.opened.inputs, shapes.length, self.seed)
-        return shapes._replace(others=elsewhere(self.opened, shapes.shapes, pairs, known, self._others))
+        return shapes._replace(others=elsewhere(self.opened, shapes.searched, pairs, known, self._others))
 
     def _others(self, shape: tuple[int, int], mask: Array) -> list[Summation]:
         corpora = asked(self.opened, shape, self.length, self.seed)
