@@ -13,6 +13,7 @@ import pytest
 
 from mpsim.kernels import load
 from mpsim.products.stages import Blocks, Groups, Product, Trees, UpTo, within
+from mpsim.products.tensor_cores import accumulator_of
 from mpsim.products.text import product_of, text_of
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.dot.orders.recognition import recognised
@@ -182,6 +183,20 @@ def test_another_order_for_any_number_of_rows_is_seen(rows: Sequence[int], words
     report = validate_dot(product, length=40)
     assert f"another order for {words} (not batch-invariant): groups(splits(2)" in text(report), text(report)
     assert not report.equal and not report.to_dict()["batch_invariant"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_columns_that_are_summed_otherwise_are_seen_in_few_narrow_terms(seed: int) -> None:
+    """Sums of a dozen normal bfloat16 products are mostly exact in float32, in any order."""
+    orders = [product_of(each) for each in ("rising()", "groups(lanes(2), rising(), rising(start=first))")]
+
+    def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        first, rest = (subject(order)(a, b) for order in orders)
+        return np.concatenate([first[:, :8], rest[:, 8:]], 1)
+
+    report = validate_dot(product, inputs="bfloat16", length=16, seed=seed)
+    assert report.places is not None and report.places.side == 16, text(report)
+    assert {order for _, order in report.places.parts} <= {accumulator_of(text_of(each)) for each in orders}
 
 
 def test_another_order_in_large_matrices_is_seen() -> None:

@@ -31,6 +31,8 @@ MOST_ROWS, FEW_COLUMNS = 64, 8
 MORE_ROWS = tuple((m, FEW_COLUMNS) for m in range(1, MOST_ROWS + 1) if m not in (*SIZES, LARGEST))
 #: Numbers of rows or columns that are named one by one.
 MOST_NAMED = 16
+#: Exponents of the powers of two that operands are multiplied by, at most.
+SPREAD = 4
 #: Shapes of these alone whose sums are looked for.
 MOST_MORE = 4
 
@@ -232,8 +234,10 @@ def place_dependence(subject: DotSubject, length: int, seed: int = 0) -> PlaceDe
 
 
 def largest_operands(subject: DotSubject, length: int, seed: int, side: int = LARGEST) -> tuple[Array, Array]:
-    """Normal numbers of the inputs' format, (side, length) twice."""
+    """Numbers of the inputs' format, (side, length) twice, normal ones times powers of two: so that sums of few narrow
+    products are rounded."""
     random = np.random.default_rng(seed)
-    shape = (side, length)
-    a, b = (round_to(random.standard_normal(shape).astype(np.float32), subject.inputs, threads=1) for _ in range(2))
+    shape = (2, side, length)
+    spread = np.ldexp(random.standard_normal(shape), random.integers(-SPREAD, SPREAD + 1, shape)).astype(np.float32)
+    a, b = round_to(spread, subject.inputs, threads=1)
     return (a, b) if as_format(subject.inputs).has_nan else (np.nan_to_num(a), np.nan_to_num(b))

@@ -243,8 +243,10 @@ def terms_of(tree: Node) -> dict[int, int]:
 def runs_of(tree: Node, how: Arithmetic) -> dict[str, int]:
     """Formats narrower than others to which a sum was seen to be rounded before a term is added to it -> the terms of
     the smallest such sum."""
+    if len(how.widths) < 2:
+        return {}
     sizes, found = _sizes(tree), dict[str, int]()
-    for node in _nodes(tree) if len(how.widths) > 1 else ():
+    for node in _nodes(tree):
         for child in node:
             name = how.sums.get(id(child), how.widths[0])
             is_alone = len(node) == 2 and any(isinstance(each, int) for each in node)

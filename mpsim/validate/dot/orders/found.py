@@ -60,11 +60,11 @@ def products_of_orders(
     ends: those that add their total to +0. anywhere: those with the formats of sums at other nodes, too."""
     if ends and not (how.from_zero and (how.ends_with_zero or not how.shows_zeros)):
         return
-    flushes = (False, True) if how.flush else (False,)  # each sum, or the result alone
-    for order, at_the_end in product_of_choices(recognised(tree, length), flushes):
-        one = how._replace(flush=False) if at_the_end else how
-        most = MOST_ANYWHERE if anywhere else MOST_VARIATIONS
-        for product in islice(_variations(order, length, prober, one, _seen(tree, one, anywhere)), most):
+    most = MOST_ANYWHERE if anywhere else MOST_VARIATIONS
+    hows = (how, how._replace(flush=False)) if how.flush else (how,)  # each sum, or the result alone
+    seen = [_seen(tree, one, anywhere) for one in hows]
+    for order, at_the_end in product_of_choices(recognised(tree, length), range(len(hows))):
+        for product in islice(_variations(order, length, prober, hows[at_the_end], seen[at_the_end]), most):
             product = replace(product, output=replace(product.output, flush=True)) if at_the_end else product
             if ends:
                 yield in_short(from_zero(product))
