@@ -41,14 +41,14 @@
       (const Convolution *shape, const float *gy, const float *w, float *gx, int threads))                          \
     X(V, convolution_weight_gradient, int,                                                                          \
       (const Convolution *shape, const float *x, const float *gy, float *gw, int threads))                          \
-    /* every other sum, over offset tables: contraction/sums.h; at least one output and one k */                    \
+    /* every other sum, over offset tables: orders/sums.h; at least one output and one k */                         \
     X(V, accumulate, int,                                                                                           \
       (const float *a, const int64_t *a_group, const int64_t *a_row, const int64_t *a_k, const float *b,            \
        const int64_t *b_group, const int64_t *b_column, const int64_t *b_k, float *out, const int64_t *out_group,   \
        const int64_t *out_row, const int64_t *out_column, int64_t groups, int64_t rows, int64_t length,             \
        int64_t columns, int64_t kind, int64_t chunk, const NarrowFormat *narrow, const AlignedSum *aligned,         \
        int threads))                                                                                                \
-    /* any order in steps: contraction/steps.c; count steps, of five numbers each; most_groups: of a step with      \
+    /* any order in steps: orders/steps.c; count steps, of five numbers each; most_groups: of a step with           \
      * scales; values and tables: further numbers; tables has the start, step and offsets of each */                \
     X(V, run_steps, int,                                                                                            \
       (const float *a, const int64_t *a_group, const int64_t *a_row, const int64_t *a_k, const float *b,            \

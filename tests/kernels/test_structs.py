@@ -50,7 +50,7 @@ def members(path: str, first: str) -> list[str]:
 
 
 def test_numberings_are_those_of_python() -> None:
-    kinds = [name.removeprefix("SUM_") for name in members("contraction/sums.h", "SUM_FUSED")]
+    kinds = [name.removeprefix("SUM_") for name in members("orders/sums.h", "SUM_FUSED")]
     assert [getattr(accumulators, kind) for kind in kinds] == list(range(len(kinds)))
 
 

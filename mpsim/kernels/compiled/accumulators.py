@@ -1,4 +1,4 @@
-"""Calls ext/contraction/accumulators.c and aligned.c: contractions of the 'compiled' backend for every accumulator.
+"""Calls ext/orders/accumulators.c and aligned.c: contractions of the 'compiled' backend for every accumulator.
 
 These are fast enough to check a whole layer. The default accumulator has faster kernels
 (mpsim/kernels/compiled/contraction.py), which call this module for every other one.
@@ -18,7 +18,7 @@ from mpsim.kernels.contractions.narrow import Narrow
 from mpsim.kernels.contractions.pairs import sum_in_pairs
 from mpsim.products.accumulators import Accumulator
 
-FUSED, SEPARATE, NARROW, EXACT, ALIGNED = range(5)  # the enum of ext/contraction/accumulators.h
+FUSED, SEPARATE, NARROW, EXACT, ALIGNED = range(5)  # the enum of ext/orders/sums.h
 
 
 def contract(c: Contraction, accumulator: Accumulator, threads: int) -> np.ndarray:

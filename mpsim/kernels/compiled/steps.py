@@ -1,4 +1,4 @@
-"""Calls ext/contraction/steps.c, which sums in any order."""
+"""Calls ext/orders/steps.c, which sums in any order."""
 
 from __future__ import annotations
 

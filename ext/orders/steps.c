@@ -3,7 +3,7 @@
  *
  * A register has COLUMNS float64 numbers: exact products, or sums in a format within float32. If every group is one dot
  * product, the columns of a panel are groups, and each has its own left factor. */
-#include "contraction/steps.h"
+#include "orders/steps.h"
 
 /* Adds a[k] * b[k] to r for the k of places, in this order. */
 INLINE void rising(const Row *row, const int64_t *places, int64_t count, double *r, const SumRounding *how) {

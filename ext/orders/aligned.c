@@ -4,7 +4,7 @@
  * All steps are exact in float64. |p| + C - C with C = 2**52 quanta is |p| rounded to the nearest multiple of the
  * quantum. If that rounded up, one quantum is subtracted. The scale of a number is 2**exponent, so the scale of a
  * product is a product of scales, and the largest exponent is a maximum of numbers. Zeros have the scale 0. */
-#include "contraction/sums.h"
+#include "orders/sums.h"
 
 #include <stdlib.h>
 

@@ -2,7 +2,7 @@
 #ifndef MPSIM_STEPS_H
 #define MPSIM_STEPS_H
 
-#include "contraction/sums.h"
+#include "orders/sums.h"
 #include "rounding/rounding.h"
 
 #include <math.h>

@@ -3,7 +3,7 @@
  *
  * A product divided by the quantum and truncated is a conversion to int32. c is converted in the same way, and these
  * integers are added. The exponent of a product is the sum of two 16-bit numbers. */
-#include "contraction/sums.h"
+#include "orders/sums.h"
 
 #include <stdlib.h>
 

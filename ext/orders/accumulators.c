@@ -3,7 +3,7 @@
  * Each chunk of a panel is packed once, as panel[k*COLUMNS + column], and used by every row. Sums of a few rows stay in
  * registers while k rises over the chunk. Then they are added to the totals. In the first chunk they become the
  * totals. */
-#include "contraction/sums.h"
+#include "orders/sums.h"
 
 #include <math.h>
 #include <stdlib.h>
