@@ -13,14 +13,23 @@ from typer.testing import CliRunner
 
 from mpsim import round_to
 from mpsim.cli import app
-from mpsim.formats import FORMATS
+from mpsim.formats import FORMATS, Format
+from mpsim.policies import Policy
 from mpsim.validate import Subject, SubjectError, open_subject
+from mpsim.validate.cast import nans
 from mpsim.validate.cast.asking import LENGTHS
 from mpsim.validate.cast.report import text
+from mpsim.validate.cast.rules import Rule
 from mpsim.validate.cast.stochastic import validate_given_bits, validate_own_bits
+from mpsim.validate.cast.stochastic.result import ALL_BITS
 from mpsim.validate.sources import SOURCES
 
 FORMAT, FLOAT32 = FORMATS["float8_e4m3"], SOURCES["float32"]
+
+
+def rule(count: int = ALL_BITS, format: Format = FORMAT) -> Rule:
+    """Stochastic rounding with this many random bits, and any NaN for a NaN."""
+    return Rule(format, Policy("stochastic", "infinity", count), nan_codes=nans.ANY)
 
 
 def given(count: int, **changes: int) -> Subject:
@@ -66,24 +75,24 @@ def test_given_bits_of_a_c_function(tmp_path: Path) -> None:
     (tmp_path / "cast.c").write_text(C_CODE)
     subprocess.run([compiler, "-shared", "-fPIC", "-o", tmp_path / "cast.so", tmp_path / "cast.c"], check=True)
     subject = open_subject(f"{tmp_path / 'cast.so'}:stochastic", random_bits=True)
-    assert validate_given_bits(subject, FORMATS["bfloat16"], FLOAT32, 16).equal
+    assert validate_given_bits(subject, rule(16, FORMATS["bfloat16"]), FLOAT32).equal
 
 
 @pytest.mark.parametrize("count", [1, 8, 32])
 def test_given_bits(count: int) -> None:
-    assert validate_given_bits(given(count), FORMAT, FLOAT32, count).equal
+    assert validate_given_bits(given(count), rule(count), FLOAT32).equal
 
 
 @pytest.mark.parametrize("added", [1, 0xFFFFFFFF])
 def test_one_word_in_four_billion_decides(added: int) -> None:
     """With 32 bits, only the first word that carries, or the one before it, shows that these are wrong."""
-    report = validate_given_bits(given(32, added=added), FORMAT, FLOAT32, 32)
+    report = validate_given_bits(given(32, added=added), rule(32), FLOAT32)
     assert report.mismatches > 10_000
 
 
 @pytest.mark.parametrize("subject", [given(8, added=1), given(9), given(7)], ids=["off by one", "9 bits", "7 bits"])
 def test_given_bits_used_differently(subject: Subject) -> None:
-    report = validate_given_bits(subject, FORMAT, FLOAT32, 8)
+    report = validate_given_bits(subject, rule(8), FLOAT32)
     assert not report.equal and report.smallest is not None and report.word is not None
     x = np.array([report.smallest.input.value], np.float32)
     ours = round_to(x, FORMAT, "stochastic", random_bits=np.array([report.word], np.uint32), random_bit_count=8)
@@ -91,32 +100,32 @@ def test_given_bits_used_differently(subject: Subject) -> None:
 
 
 def test_own_bits() -> None:
-    assert validate_own_bits(own(24), FORMAT, FLOAT32).equal
-    assert validate_own_bits(own(4), FORMAT, FLOAT32, random_bit_count=4).equal
+    assert validate_own_bits(own(24), rule(), FLOAT32).equal
+    assert validate_own_bits(own(4), rule(), FLOAT32, random_bit_count=4).equal
 
 
 def test_too_few_bits_are_noticed() -> None:
     """Four bits cut the place between the neighbours to sixteenths."""
-    report = validate_own_bits(own(4), FORMAT, FLOAT32)
+    report = validate_own_bits(own(4), rule(), FLOAT32)
     assert not report.equal and not report.mismatches
     assert all(f.share < f.expected_share for f in report.frequencies)
     assert "up in" in text(report) and "1e-09" in text(report)
 
 
 def test_nearest_is_not_stochastic() -> None:
-    assert len(validate_own_bits(own(0, "nearest_even"), FORMAT, FLOAT32).frequencies) > 50
+    assert len(validate_own_bits(own(0, "nearest_even"), rule(), FLOAT32).frequencies) > 50
 
 
 def test_a_result_that_is_no_neighbour() -> None:
     subject = Subject.of(lambda x: round_to(x, FORMAT, "down") * np.float32(4), "shifted")
-    report = validate_own_bits(subject, FORMAT, FLOAT32)
+    report = validate_own_bits(subject, rule(), FLOAT32)
     assert report.mismatches and report.smallest is not None
     assert report.smallest.got.value == 4 * round_to(np.float32(report.smallest.input.value), FORMAT, "down")
 
 
 def test_false_alarms_are_rare() -> None:
     """At a rate of one half per session, a right subject passes about half of the time; at 1e-9, always."""
-    reports = [validate_own_bits(own(24), FORMAT, FLOAT32, seed=seed, draws=500) for seed in range(10)]
+    reports = [validate_own_bits(own(24), rule(), FLOAT32, seed=seed, draws=500) for seed in range(10)]
     assert all(report.equal for report in reports)
 
 

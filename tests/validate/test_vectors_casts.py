@@ -14,6 +14,8 @@ from mpsim.formats import FORMATS
 from mpsim.kernels import spec
 from mpsim.policies import Policy
 from mpsim.validate import open_subject, validate_cast, validate_integer_cast
+from mpsim.validate.cast import nans
+from mpsim.validate.cast.rules import Rule
 from mpsim.validate.cast.stochastic import validate_given_bits
 from mpsim.validate.sources import SOURCES, as_source
 from mpsim.vectors import casts, forms
@@ -103,7 +105,8 @@ def test_random_words_are_read_back(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         for count, equal in ((8, True), (7, False)):
             subject = open_subject(str(tmp_path / name), random_bits=True)
-            report = validate_given_bits(subject, FORMATS["float8_e5m2"], SOURCES["float16"], count)
+            rule = Rule(FORMATS["float8_e5m2"], Policy("stochastic", "infinity", count), nan_codes=nans.ANY)
+            report = validate_given_bits(subject, rule, SOURCES["float16"])
             assert (report.equal, report.trials) == (equal, table.size), name
         assert report.causes[0].startswith("8 bits")
 

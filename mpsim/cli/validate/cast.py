@@ -14,12 +14,11 @@ from mpsim.cli.options import Command, Result, made_of, option
 from mpsim.cli.output import console
 from mpsim.cli.validate.verdict import calls_subject, check_writable, gives_verdict
 from mpsim.errors import UsageError
-from mpsim.files.records import Fields
 from mpsim.formats import as_format
 from mpsim.integers import IntegerOverflow, as_integer, is_integer_name
 from mpsim.integers.types import SPECIAL
 from mpsim.kernels import DEFAULT_BACKEND
-from mpsim.policies import Mode, Overflow
+from mpsim.policies import Mode, Overflow, Policy
 from mpsim.validate.cast import nans
 from mpsim.validate.cast import report as presentation
 from mpsim.validate.cast.exhaustive import Sweep
@@ -222,21 +221,17 @@ def _stochastic(
     if declared.preset is not None:
         _refuse(f"--preset {declared.preset}, which is stochastic", "random_bit_count", "exhaustive", "plot")
         rule = stochastic_rule(declared.preset, target, read)
-        mode, count = rule.policy.mode, rule.policy.random_bit_count
+        count = rule.policy.random_bit_count
     else:
         found, _ = replace(declared, mode=None, nan=declared.nan or nans.ANY).rule(target, read)
         assert found is not None
-        rule, mode = found, Mode(str(declared.mode))
+        bits = ALL_BITS if count is None else count
+        rule = found.with_(policy=Policy(Mode(str(declared.mode)), found.policy.overflow, bits))
     if rule.subnormal_results == "flush_tiny":
         raise UsageError("--subnormal-results flush_tiny cannot be used with a stochastic mode; give flush_before")
-    options: Fields = {
-        "overflow": rule.policy.overflow, "seed": seed, "nan_codes": rule.nan_codes, "mode": mode,
-        "fields": {name: getattr(rule, name) for name in FIELDS},
-    }  # fmt: skip
     if given:
-        assert count is not None  # of the preset, or an option
-        return validate_given_bits(subject, target, read, count, **options)
-    return validate_own_bits(subject, target, read, random_bit_count=count, **options)
+        return validate_given_bits(subject, rule, read, seed=seed)
+    return validate_own_bits(subject, rule, read, count, seed=seed)
 
 
 class _Progress:

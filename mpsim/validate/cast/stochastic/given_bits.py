@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -11,17 +10,16 @@ from mpsim import checks
 from mpsim.formats import Format
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
-from mpsim.policies import Mode, Overflow, Policy
+from mpsim.policies import Policy
 from mpsim.process import default_float_environment
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.cast import nans
 from mpsim.validate.cast.asking import LENGTHS, of_vectors
 from mpsim.validate.cast.compare import Counterexample
-from mpsim.validate.cast.nans import NanCodes
 from mpsim.validate.cast.rules import Rule
 from mpsim.validate.cast.stochastic.chances import chance
 from mpsim.validate.cast.stochastic.given_causes import Trial, explanations
-from mpsim.validate.cast.stochastic.result import ALL_BITS, StochasticReport, example_of
+from mpsim.validate.cast.stochastic.result import StochasticReport, example_of
 from mpsim.validate.corpora import cast_corpus
 from mpsim.validate.grid import places
 from mpsim.validate.sources import Source
@@ -29,24 +27,18 @@ from mpsim.validate.subjects.casts import Subject
 
 
 def validate_given_bits(
-    subject: Subject, format: Format, source: Source, random_bit_count: int, *, mode: Mode = Mode.STOCHASTIC,
-    overflow: Overflow = Overflow.INFINITY, nan_codes: NanCodes = nans.ANY,
-    fields: Mapping[str, str] = MappingProxyType({}), seed: int = 0, backend: str = DEFAULT_BACKEND,
-) -> StochasticReport:  # fmt: skip
+    subject: Subject, rule: Rule, source: Source, *, seed: int = 0, backend: str = DEFAULT_BACKEND
+) -> StochasticReport:
     """Tests every number of the corpus with four words, and some of them in arrays of other lengths.
 
     Two words are random. The others are the smallest word that rounds up and the word before it. The subject is called
-    with (numbers, uint32 words). A file of vectors has its own numbers and words. ``fields``: those of a policy besides
-    mode and overflow (``mpsim.validate.cast.policy.treatments.FIELDS``).
+    with (numbers, uint32 words). A file of vectors has its own numbers and words.
 
     Raises:
         SubjectError: The subject fails.
     """
     checks.seed("seed", seed)
-    checks.whole("random_bit_count", random_bit_count, least=1, most=ALL_BITS)
-    policy = Policy(mode, overflow, random_bit_count)
-    rule = Rule(format, policy, nan_codes=nan_codes).with_(**fields)
-    file = subject.vectors
+    format, policy, file = rule.format, rule.policy, subject.vectors
     patterns = cast_corpus(format, source) if file is None else of_vectors(subject, source, format).patterns
     x = source.values(patterns)
     trials: list[Trial] = []
@@ -60,7 +52,7 @@ def validate_given_bits(
             else:
                 results = of_vectors(subject, source, format).results
             expected, got = rule.outcome(numbers, source, results.space, bits, backend), results.outcome
-            fine = nans.as_good(expected, got, format) & (nan_codes == nans.ANY)
+            fine = nans.as_good(expected, got, format) & (rule.nan_codes == nans.ANY)
             different = (expected.keys != got.keys) & ~fine
             wrong = np.flatnonzero(different)
             trials.append(Trial(numbers, bits, results.space, got.keys.copy(), got.values.copy(), different))
@@ -71,8 +63,9 @@ def validate_given_bits(
                     worst = example_of(asked[at], numbers[at : at + 1], *sides, format, source), int(bits[at])
         causes = explanations(trials, rule, source, backend) if worst is not None else ()
     return StochasticReport(
-        subject.name, source.name, format.name, policy, True, random_bit_count, sum(each.keys.size for each in trials),
-        sum(int(each.wrong.sum()) for each in trials), worst[0] if worst else None, worst[1] if worst else None,
+        subject.name, source.name, format.name, policy, True, policy.random_bit_count,
+        sum(each.keys.size for each in trials), sum(int(each.wrong.sum()) for each in trials),
+        worst[0] if worst else None, worst[1] if worst else None,
         patterns.size, (), None, None, causes=causes, state=tuple(subject.state),
     )  # fmt: skip
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +9,7 @@ import numpy as np
 from mpsim import checks
 from mpsim.formats import Format
 from mpsim.kernels.contract import Array
-from mpsim.policies import Mode, Overflow, Policy
+from mpsim.policies import Mode, Policy
 from mpsim.process import default_float_environment
 from mpsim.validate.answers import Outcome
 from mpsim.validate.cast import nans
@@ -36,23 +34,22 @@ CALLS = 24
 
 
 def validate_own_bits(
-    subject: Subject, format: Format, source: Source, *, mode: Mode = Mode.STOCHASTIC,
-    random_bit_count: int | None = None, overflow: Overflow = Overflow.INFINITY, nan_codes: NanCodes = nans.ANY,
-    fields: Mapping[str, str] = MappingProxyType({}), false_alarm_rate: float = FALSE_ALARM_RATE, draws: int = DRAWS,
-    seed: int = 0,
+    subject: Subject, rule: Rule, source: Source, random_bit_count: int | None = None, *,
+    false_alarm_rate: float = FALSE_ALARM_RATE, draws: int = DRAWS, seed: int = 0,
 ) -> StochasticReport:  # fmt: skip
     """What is certain, once; and each of some 150 numbers ``draws`` times: every result one of the two neighbours, the
-    share of the upper one |x|'s place between them (with ``random_bit_count``: as the variant ``mode`` rounds that
+    share of the upper one |x|'s place between them (with ``random_bit_count``: as the rule's mode rounds that
     place to this many bits). And numbers of every binade, once each: the same, their ups together as many as
-    Hoeffding's inequality lets them be. fields: of a policy, besides mode and overflow (``FIELDS``).
+    Hoeffding's inequality lets them be.
 
     Raises SubjectError where the subject fails.
     """
     checks.seed("seed", seed)
     if random_bit_count is not None:
         checks.whole("random_bit_count", random_bit_count, least=1, most=ALL_BITS)
+    format, mode, overflow = rule.format, rule.policy.mode, rule.policy.overflow
     policy = Policy(mode, overflow, ALL_BITS)
-    rule = Rule(format, Policy(Mode.STOCHASTIC, overflow, ALL_BITS), nan_codes=nan_codes).with_(**fields)
+    rule = rule.with_(policy=Policy(Mode.STOCHASTIC, overflow, ALL_BITS))
     with default_float_environment():
         certain = compare(
             rule.with_(policy=Policy(Mode.NEAREST_EVEN, overflow)),
