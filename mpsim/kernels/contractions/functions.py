@@ -7,7 +7,7 @@ summation without a kernel run step by step (steps.py).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from mpsim.kernels.contract import Array, Pair, Shape
 from mpsim.kernels.contractions.beside import NOTHING, Beside, check_given, of_columns
 from mpsim.kernels.contractions.lowering import (
     Contraction,
+    Lowering,
     of_conv2d,
     of_conv2d_input_gradient,
     of_conv2d_weight_gradient,
@@ -44,18 +45,15 @@ class How(NamedTuple):
     threads: int
 
 
-#: sum(lower, first, second, options, how) computes every output of ``lower(first, second, *options)`` in the
-#: accumulator's order. ``first`` is the left factor of of_matmul, and ``second`` that of the convolutions.
-Sum = Callable[[Callable[..., Any], Array, Array, tuple[object, ...], How], Array]
+#: sum(lowering, how) computes every output in the accumulator's order.
+Sum = Callable[[Lowering, How], Array]
 #: run(contraction, steps, reads, threads) computes every output of the contraction by the steps.
 Run = Callable[[Contraction, Steps, Reads, int], Array]
 
 
 def over_lowering(contract: Callable[[Contraction, Accumulator, int], Array]) -> Sum:
     """Returns the sum of a backend that lowers the arrays themselves, not only their shapes."""
-    return lambda lower, first, second, options, how: contract(
-        lower(first, second, *options), how.accumulator, how.threads
-    )
+    return lambda lowering, how: contract(lowering.contraction(), how.accumulator, how.threads)
 
 
 class Functions(NamedTuple):
@@ -116,18 +114,17 @@ class _Backend:
         self,
         product: Summation,
         threads: int,
-        lowered: tuple[Callable[..., Contraction], Array, Array, tuple[object, ...]],
+        lowering: Lowering,
         faster: Faster,
         bias: Array | None = None,
         beside: Beside = NOTHING,
     ) -> Array:
         """Computes the result by the fastest of the three methods that supports the product."""
-        lower, first, second, options = lowered
-        swapped = lower is not of_matmul  # the contraction's left factor is the right one of the product
+        swapped = lowering.lower is not of_matmul  # the contraction's left factor is the right one of the product
         if isinstance(product, Accumulator):
             if beside is not NOTHING:
                 check_given(product.product, beside)
-            return self._short(product.swapped if swapped else product, threads, lowered, faster, bias)
+            return self._short(product.swapped if swapped else product, threads, lowering, faster, bias)
         if beside.c is not None and beside.beta == 0 and product.skips_c_at_zero:
             beside = beside._replace(c=None, beta=1.0)
         reading = reading_of(product, beside.c is not None)
@@ -137,24 +134,24 @@ class _Backend:
             raise UsageError("this backend sums in the orders of an Accumulator; use reference, numba or compiled")
         operands = [reading.left, reading.right]
         if any(each.above for each in operands):
-            length = lower(first, second, *options).shape[2]
+            length = lowering.contraction().shape[2]
             operands = [each.of_length(length) for each in operands]
         firsts, seconds = (
-            pieces(x, operand, self._round_array, threads) for x, operand in zip((first, second), operands, strict=True)
+            pieces(x, operand, self._round_array, threads)
+            for x, operand in zip((lowering.first, lowering.second), operands, strict=True)
         )
-        first, second = firsts[0], seconds[0]
+        lowering = lowering._replace(first=firsts[0], second=seconds[0])
         if product.parts is not None:
-            together = in_parts(lower, firsts, seconds, options, product.parts, swapped)
-            lower, faster = (lambda *_: together), (lambda *_: None)
+            together = in_parts(lowering, firsts, seconds, product.parts, swapped)
+            lowering, faster = lowering._replace(lower=lambda *_: together), (lambda *_: None)
         if beside.c is not None:
             beside = beside._replace(c=converted_c(beside.c, product, self._round_array, threads))
         if reading.short is not None:
-            lowered = lower, first, second, options
             short = reading.short.swapped if swapped else reading.short
-            total = self._short(short, threads, lowered, faster, bias if reading.simple else None)
+            total = self._short(short, threads, lowering, faster, bias if reading.simple else None)
             return self._after(total, product, reading.simple, threads, bias, beside)
         assert self._run is not None
-        c = lower(first, second, *options)
+        c = lowering.contraction()
         steps = steps_of(product.swapped if swapped else product, c.shape[2], given_of(beside, bias))
         return self._run(c, steps, reads_of(steps.reads, c, beside, bias), threads)
 
@@ -162,15 +159,14 @@ class _Backend:
         self,
         accumulator: Accumulator,
         threads: int,
-        lowered: tuple[Callable[..., Contraction], Array, Array, tuple[object, ...]],
+        lowering: Lowering,
         faster: Faster,
         bias: Array | None,
     ) -> Array:
         """Computes the total of an accumulator by a kernel of the backend, and adds a bias."""
-        lower, first, second, options = lowered
         how = How(accumulator, threads)
-        total = faster(first, second, bias, how)
-        return self._add_bias(self._sum(lower, first, second, options, how), bias) if total is None else total
+        total = faster(lowering.first, lowering.second, bias, how)
+        return self._add_bias(self._sum(lowering, how), bias) if total is None else total
 
     def _after(
         self, total: Array, product: Product, simple: bool, threads: int, bias: Array | None, beside: Beside
@@ -209,7 +205,7 @@ class _Backend:
         return self._total(
             accumulator,
             threads,
-            (of_matmul, a, b, (transpose_a, transpose_b)),
+            Lowering(of_matmul, a, b, (transpose_a, transpose_b)),
             lambda a, b, bias, how: self._faster.matmul(a, b, transpose_a, transpose_b, bias, how),
             bias,
             beside,
@@ -232,7 +228,7 @@ class _Backend:
         return self._total(
             accumulator,
             threads,
-            (of_conv2d, x, w, _options(geometry, dilation)),
+            Lowering(of_conv2d, x, w, _options(geometry, dilation)),
             _undilated(dilation, lambda x, w, bias, how: self._faster.conv2d(x, w, bias, geometry, how)),
             bias,
         )
@@ -254,7 +250,7 @@ class _Backend:
         return self._total(
             accumulator,
             threads,
-            (of_conv2d_input_gradient, gy, w, (x_shape, *_options(geometry, dilation))),
+            Lowering(of_conv2d_input_gradient, gy, w, (x_shape, *_options(geometry, dilation))),
             _undilated(
                 dilation, lambda gy, w, _, how: self._faster.conv2d_input_gradient(gy, w, x_shape, geometry, how)
             ),
@@ -277,7 +273,7 @@ class _Backend:
         return self._total(
             accumulator,
             threads,
-            (of_conv2d_weight_gradient, x, gy, (w_shape, *_options(geometry, dilation))),
+            Lowering(of_conv2d_weight_gradient, x, gy, (w_shape, *_options(geometry, dilation))),
             _undilated(
                 dilation, lambda x, gy, _, how: self._faster.conv2d_weight_gradient(x, gy, w_shape, geometry, how)
             ),

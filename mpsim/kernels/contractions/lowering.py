@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -113,6 +113,19 @@ def _inside(count: int, origin: int, dilation: int, size: int) -> tuple[slice, s
 
 #: ``place``, or a function with its arguments for arrays of a device.
 Place = Callable[..., Any]
+
+
+class Lowering(NamedTuple):
+    """Two arrays and how they are lowered. ``first`` is the left factor of of_matmul, ``second`` that of the others."""
+
+    lower: Callable[..., Contraction]
+    first: np.ndarray
+    second: np.ndarray
+    options: tuple[object, ...]
+
+    def contraction(self) -> Contraction:
+        """Lowers the arrays."""
+        return self.lower(self.first, self.second, *self.options)
 
 
 def of_matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool) -> Contraction:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mpsim.formats import as_format
 from mpsim.kernels.contract import Array
-from mpsim.kernels.contractions.lowering import Contraction
+from mpsim.kernels.contractions.lowering import Contraction, Lowering
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.products.accumulators import Accumulator
 from mpsim.products.stages import FLOAT32, AddC, Aligned, Operand, Parts, Product, Sums, within
@@ -98,17 +98,15 @@ def pieces(x: Array, operand: Operand, round_array: RoundArray, threads: int) ->
 
 
 def in_parts(
-    lower: Callable[..., Contraction],
-    firsts: Sequence[Array],
-    seconds: Sequence[Array],
-    options: tuple[object, ...],
-    parts: Parts,
-    swapped: bool,
+    lowering: Lowering, firsts: Sequence[Array], seconds: Sequence[Array], parts: Parts, swapped: bool
 ) -> Contraction:
     """Returns the contraction of all terms, over the concatenated parts of both operands. swapped: its left factor is
     the second operand."""
     left, right = parts.count
-    lowered = [lower(firsts[min(i, left - 1)], seconds[min(i, right - 1)], *options) for i in range(max(left, right))]
+    lowered = [
+        lowering._replace(first=firsts[min(i, left - 1)], second=seconds[min(i, right - 1)]).contraction()
+        for i in range(max(left, right))
+    ]
     c, (many_a, many_b) = lowered[0], (right, left) if swapped else (left, right)
     terms = np.array(parts.terms(c.shape[2]), np.int64).reshape(-1, 3)
     k, of_a, of_b = terms[:, 0], terms[:, 1 + swapped], terms[:, 2 - swapped]

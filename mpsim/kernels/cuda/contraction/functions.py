@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 from typing import Any
 
 from mpsim.kernels.contract import Shape
 from mpsim.kernels.contractions.functions import FastPaths, Geometry, How, contractions
-from mpsim.kernels.contractions.lowering import Contraction, of_matmul
+from mpsim.kernels.contractions.lowering import Lowering, of_matmul
 from mpsim.kernels.cuda.chunks.accumulators import summation
 from mpsim.kernels.cuda.contraction import depthwise, strided
 from mpsim.kernels.cuda.contraction.each import add_bias
@@ -44,8 +43,11 @@ class _OnDevice(FastPaths):
         return None
 
 
-def sum_of(lower: Callable[..., Contraction], first: Array, second: Array, options: tuple[Any, ...], how: How) -> Array:
+def sum_of(lowering: Lowering, how: How) -> Array:
     """Implements mpsim.kernels.contractions.functions.Sum. The lowering uses only the shapes of the arrays."""
+    lower, options = lowering.lower, lowering.options
+    first: Array = lowering.first
+    second: Array = lowering.second
     tables = tables_of(lower, tuple(first.shape), tuple(second.shape), *options)
     left, right = (first, second) if lower is of_matmul else (second, first)
     return contract(tables, left, right, summation(how.accumulator))
