@@ -109,13 +109,24 @@ def test_kahan_over_blocks_and_two_loops_of_lanes(order: str) -> None:
     assert report.equal and report.matches[0].accumulator == described, text(report)
 
 
-def test_results_that_are_cut_to_a_narrow_format() -> None:
-    def cut(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        found = subject(product_of("groups(lanes(4), rising(), folding())"))(a, b)
-        return (found.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32).astype(ml_dtypes.bfloat16)
+def _cut(x: np.ndarray) -> np.ndarray:
+    return (x.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
 
-    report = validate_dot(cut, length=40, inputs="bfloat16")
-    assert report.equal and report.matches[0].text.endswith("output=sums(bfloat16, toward_zero))"), text(report)
+
+@pytest.mark.parametrize(
+    "last,inputs,output",
+    [
+        (lambda x: _cut(x).astype(ml_dtypes.bfloat16), "bfloat16", "sums(bfloat16, toward_zero)"),
+        (_cut, "float32", "sums(bfloat16, toward_zero)"),  # answered in float32
+        (lambda x: x.astype(np.float16).astype(np.float32), "float32", "float16"),
+        (lambda x: np.clip(x, -65504, 65504).astype(np.float16), "float16", "sums(float16, saturate=true)"),
+    ],
+    ids=["cut", "cut in float32", "narrow in float32", "saturating"],
+)
+def test_results_that_are_not_rounded_to_the_type_of_the_answers(last: Any, inputs: str, output: str) -> None:
+    product = subject(product_of("groups(lanes(4), rising(), folding())"))
+    report = validate_dot(lambda a, b: last(product(a, b)), length=40, inputs=inputs)
+    assert report.equal and report.matches[0].text.endswith(f"output={output})"), text(report)
 
 
 def test_an_order_without_a_name_that_stores_every_sum() -> None:

@@ -23,7 +23,7 @@ from mpsim.validate.dot.inputs.probes import Measurement, Order, Prober
 from mpsim.validate.dot.judge import Corpus, Judge
 from mpsim.validate.dot.measurements import widths
 from mpsim.validate.dot.orders.candidates import beside, candidates, distinct
-from mpsim.validate.dot.orders.conversions import operands_of, reading, truncates
+from mpsim.validate.dot.orders.conversions import operands_of, other_results, reading
 from mpsim.validate.dot.orders.found import compensated
 from mpsim.validate.dot.orders.lengths import products_by_length
 from mpsim.validate.dot.orders.separation import separate
@@ -86,8 +86,9 @@ def find(
         products = [reading(each, operands) for each in compensated(prober)]
         products = [each for each in products if judge.equal(each)] or products_by_length(judge, operands)
         equal, models = [each for each in products if judge.equal(each)], models + products
-        if not equal and truncates(prober):
-            prober.truncates = True
+        ways = iter(()) if equal else other_results(prober, judge.are_numbers_of)
+        while not equal and (way := next(ways, None)) is not None:
+            prober.results = way
             equal = [each for each in products_by_length(judge, operands) if judge.equal(each)]
     if not separates:
         return Found(judge, range, order, tuple(map(judge.tried, _simplest(equal)[0])))

@@ -115,6 +115,11 @@ class Judge:
                 self._rows[length] = a, b, self.prober.of_length(length).ask_numbers(a, b)
         return self._rows[length]
 
+    def are_numbers_of(self, format: str) -> bool:
+        """Whether all random results are numbers of a format."""
+        answers = (found[self._counted].astype(np.float32) for _, _, _, found in self._corpora)
+        return all(same(each, round_to(each, format, threads=1)).all() for each in answers)
+
     def gives(self, accumulator: Summation, rows: Rows) -> bool:
         """Whether it gives these answers."""
         a, b, found = rows

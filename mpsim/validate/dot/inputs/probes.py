@@ -15,6 +15,7 @@ import numpy as np
 
 from mpsim.formats import Format, as_format
 from mpsim.kernels.contract import Array
+from mpsim.products.sums import Sums
 from mpsim.validate.dot.inputs.edges import Term, operands
 from mpsim.validate.dot.subjects import DotSubject
 
@@ -40,13 +41,13 @@ class Prober:
         self.asked: list[tuple[Array, Array, Array]] = []
         self.range = (2 * self.inputs.min_exponent, 2 * _greatest(self.inputs))
         self.small, self.big, self.least, self.greatest = 0, 0, 0, 0
-        self.truncates = False  # results are taken to be rounded toward zero
+        self.results: Sums | None = None  # how results are taken to be rounded, if not as usual
 
     def of_length(self, length: int) -> Prober:
         """A prober of the same subject and range for another length, which keeps its answers to itself."""
         found = Prober(self.subject, length)
         found.small, found.big, found.least, found.greatest = self.small, self.big, self.least, self.greatest
-        found.truncates = self.truncates
+        found.results = self.results
         return found
 
     def ask(self, probes: Sequence[Sequence[Term]]) -> Array:

@@ -6,6 +6,7 @@ Every leaf and every node is asked on its own, so no combination of formats has 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -101,8 +102,8 @@ def arithmetic_of(prober: Prober, tree: Node) -> Arithmetic:
     kept = found[place:].reshape(len(asked), len(sums)) == 2.0**prober.small
     seen = {id(node): names[int(count)] for (node, _), count in zip(sums, kept.sum(axis=0), strict=True)}
     every = set(seen.values()) or {"float32"}
-    widths, truncates = tuple(name for name in reversed(names) if name in every), prober.truncates
-    truncates = truncates and prober.subject.output == FLOAT32.format
+    widths = tuple(name for name in reversed(names) if name in every)
+    truncates = prober.results == replace(FLOAT32, rounding="toward_zero")
     return Arithmetic(rounded, widths, seen, not found[2], (a, b, found), truncates)
 
 

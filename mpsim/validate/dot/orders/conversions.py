@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from mpsim.formats import FORMATS as NAMED
 from mpsim.formats import as_format
 from mpsim.products.accumulators import Summation, in_short, in_stages
-from mpsim.products.stages import Operand
+from mpsim.products.stages import Operand, Sums
+from mpsim.products.sums import DIRECTED
 from mpsim.validate.dot.inputs.edges import Term
 from mpsim.validate.dot.inputs.probes import Prober
 
 #: Formats that operands may be rounded to, the widest first: with as many bits, one with the range of the inputs.
 FORMATS = ("tf32", "bfloat16")
+#: Formats that all results may be numbers of where the answers' type is wider.
+PARTIAL = ("bfloat16", "float16")
+SIGNS = 1.0, -1.0
 #: conversion -> the results for 1 and 1/4, 1/2, 3/4 units, and of the next number and 1/2, in units above 1
 OUTCOMES = {"none": (0.25, 0.5, 0.75, 1.5), "truncate": (0, 0, 0, 1), "nearest_even": (0, 0, 1, 2)}
 OUTCOMES["nearest_away"] = (0, 1, 1, 2)
@@ -51,14 +55,22 @@ def _are_products(prober: Prober, found: Sequence[Operand]) -> bool:
     return bool(prober.ask([[(0, 0, (x, x)), (1, 0, (-1.0, 1.0))]])[0] != 0)
 
 
-def truncates(prober: Prober) -> bool:
-    """Whether 1 and three quarters of the results' last place are 1, of both signs: rounded toward zero."""
-    output = prober.subject.output
-    bits = min(as_format(output if output in NAMED else "float32").mantissa_bits, 23)
-    if prober.least > -bits - 2:
-        return False
-    found = prober.ask([[(0, 0, sign), (1, -bits, sign * 0.75)] for sign in (1.0, -1.0)])
-    return found.tolist() == [1, -1]
+def other_results(prober: Prober, narrow: Callable[[str], bool]) -> Iterator[Sums]:
+    """How results may be rounded otherwise than to nearest numbers of the answers' format: toward zero, saturating, or
+    to a narrower format. narrow: whether all answers are numbers of a format."""
+    output = prober.subject.output if prober.subject.output in NAMED else "float32"
+    format = as_format(output)
+    bits = min(format.mantissa_bits, 23)
+    if prober.least <= -bits - 2:
+        parts = prober.ask([[(0, 0, sign), (1, -bits, sign * 0.75)] for sign in SIGNS])
+        if tuple(parts) == SIGNS:  # 1 and three quarters of its last place
+            yield Sums(output, "toward_zero")
+    if output == "float32":
+        yield from (Sums(name, way) for name in PARTIAL if narrow(name) for way in DIRECTED)
+    elif format.max_exponent + 1 <= 2 * prober.inputs.max_exponent:
+        beyond = prober.ask([[(0, format.max_exponent + 1, sign)] for sign in SIGNS])
+        if tuple(beyond) == (format.largest, -format.largest):
+            yield Sums(output, saturate=True)
 
 
 def flushing(prober: Prober, operands: tuple[Operand, Operand]) -> tuple[Operand, Operand]:

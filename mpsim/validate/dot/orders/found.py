@@ -157,10 +157,10 @@ def _bits_of_terms(products: str | None, prober: Prober) -> int:
 
 
 def _output(prober: Prober) -> Sums:
+    if prober.results is not None:
+        return FLOAT32 if prober.results.format == FLOAT32.format else prober.results
     output = prober.subject.output
-    if output == FLOAT32.format or output not in FORMATS or not as_format(output).fits_float32:
-        return FLOAT32
-    return Sums(output, "toward_zero" if prober.truncates else "nearest_even")
+    return Sums(output) if output in FORMATS and as_format(output).fits_float32 else FLOAT32
 
 
 def _variations(order: Order, length: int, prober: Prober, how: Arithmetic, seen: Seen) -> Iterator[Product]:

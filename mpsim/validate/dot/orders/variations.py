@@ -56,7 +56,7 @@ def orders_of(order: Order, terms: Sequence[int], seen: Seen, bits: int, start: 
         case Rising():
             formats = seen.inside(terms)
             yield from (Rising(sums, start) for sums in ways(formats, bits))
-            yield from _carried(formats, seen, start)
+            yield from _carried(len(terms), formats, seen, start)
             yield from (Kahan(),) if any(sums.is_double for sums in formats) else ()  # which loses as little
         case Pairwise() | Folding():
             yield from (replace(order, sums=sums) for sums in ways(seen.inside(terms), bits))
@@ -84,9 +84,10 @@ def orders_of(order: Order, terms: Sequence[int], seen: Seen, bits: int, start: 
             yield order
 
 
-def _carried(formats: Sequence[Sums], seen: Seen, start: str) -> Iterator[Order]:
+def _carried(length: int, formats: Sequence[Sums], seen: Seen, start: str) -> Iterator[Order]:
     """Terms in rising order whose total is rounded to a narrower format after runs of them."""
-    for stored, size in seen.runs.items() if len(formats) > 1 else ():
+    runs = [(stored, size) for stored, size in seen.runs.items() if size <= length]
+    for stored, size in runs if len(formats) > 1 else ():
         for sums in (each for each in formats if bits_of(each) > bits_of(stored)):
             carried = Carried(size, Rising(sums, "first"), stored, start)
             yield from (carried, Groups(Whole(), carried, Rising(stored, "first")))
