@@ -92,7 +92,9 @@ LAYERS: dict[str, Callable[[], Any]] = {
     'padding_mode="replicate"': lambda: N.Conv2d(4, 4, 3, padding=1, padding_mode="replicate"),
     'padding_mode="circular"': lambda: N.Conv2d(4, 4, 3, padding=1, padding_mode="circular"),
     "ConvTranspose2d": lambda: N.ConvTranspose2d(4, 3, 3, stride=2, padding=1, output_padding=1),
-    "Conv1d": lambda: N.Sequential(N.Flatten(2), N.Conv1d(4, 3, 5, stride=2, padding=1)),
+    "Conv1d": lambda: N.Sequential(
+        N.Flatten(2), N.Conv1d(4, 3, 5, stride=2, padding=1), N.Conv1d(3, 3, 4, padding="same", dilation=2)
+    ),
     "MaxPool2d(ceil_mode)": lambda: N.MaxPool2d(3, 2, ceil_mode=True),
     "AvgPool2d(count_include_pad=False)": lambda: N.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False),
     "AdaptiveAvgPool2d of any size": lambda: N.AdaptiveAvgPool2d((3, 5)),
@@ -107,7 +109,7 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "ReflectionPad2d": lambda: N.ReflectionPad2d(2),
     "slices": lambda: lambda x: x[:, 1:3, ::2, -3:],
     "indexing": lambda: lambda x: torch.stack([x[:, 0], x[..., -1, :].repeat(1, 2, 1)], 1),
-    "lists of indices": lambda: lambda x: x[:, [2, 0, 2]].flip(3).roll(1, 2),
+    "lists of indices": lambda: lambda x: x[:, [2, 0, 2]].flip(3).roll(1, 2).repeat_interleave(2, 1),
     "split and chunk": lambda: lambda x: torch.cat([*x.split([1, 3], 1)[::-1], *x.chunk(2, 1)], dim=1),
     "multiply": lambda: lambda x: x * x.mean((2, 3), keepdim=True),
     "divide": lambda: lambda x: x / (1 + x * x),

@@ -29,7 +29,8 @@ class TensorId(NamedTuple):
 class Parameter:
     """A trained array. The optimizer updates ``master``, and the ops of the current step read ``value``.
 
-    ``value`` is the master itself unless it was replaced by a rounded copy. Parameters are compared by identity.
+    ``value`` is the master itself unless it was replaced by a rounded copy. Parameters are compared by identity. A
+    Trainer does not update a parameter whose ``trained`` is False.
 
     >>> import numpy as np
     >>> Parameter(np.zeros((2, 3), np.float32)).shape
@@ -39,6 +40,7 @@ class Parameter:
     master: Array
     name: str = ""
     value: Array = field(default=None, repr=False)
+    trained: bool = field(default=True, repr=False)
 
     def __post_init__(self) -> None:
         if self.value is None:

@@ -96,12 +96,18 @@ def record(
 
 @contextmanager
 def _in_training(module: TorchModule) -> Iterator[None]:
-    """Sets the module and its parts to training, and back to their modes."""
+    """Sets the module and its parts to training, and back to their modes. Frozen parameters get gradients inside."""
     modes = [(part, part.training) for part in module.modules()]
+    frozen = [parameter for _, parameter in module.named_parameters() if not parameter.requires_grad]
     try:
         module.train()
+        for parameter in frozen:
+            parameter.requires_grad = True
         yield
     finally:
+        for parameter in frozen:
+            parameter.requires_grad = False
+            parameter.grad = None
         for part, mode in modes:
             part.training = mode
 
@@ -127,6 +133,7 @@ class _Recorder:
         self._cast = cast or self._converted
         self._graph = Graph(torch, module, network, self._plans)
         self._parameters = dict(module.named_parameters(remove_duplicate=False))
+        self._frozen = [name for name, parameter in network.parameters().items() if not parameter.trained]
         self.tensors: dict[str, Array] = {}
         self.found: dict[str, Array] = {}
         self._rule: UpdateRule | None = None
@@ -154,7 +161,7 @@ class _Recorder:
             self.found[f"gradient of {name}"] = _host(gradient)
             gradient = self._rounded(id._replace(role="parameter_gradient"), gradient)
             self.tensors[f"GP/{id.op}/{id.index}"] = _host(gradient)
-            parameter.grad = None if parameter.grad is None else gradient
+            parameter.grad = None if parameter.grad is None or name in self._frozen else gradient
             parameter.data.copy_(masters[name])
         if optimizer is not None:
             self._update(optimizer, loss_scale)
@@ -188,7 +195,7 @@ class _Recorder:
         return loss
 
     def _update(self, optimizer: TorchOptimizer, loss_scale: float) -> None:
-        self._rule = rule_of(self._torch, optimizer)
+        self._rule = rule_of(self._torch, optimizer, self._frozen)
         for name, id in self._traced.parameter_ids.items():
             parameter, place = self._parameters[name], f"{id.op}/{id.index}"
             self.tensors[f"master/{place}"] = _host(parameter)

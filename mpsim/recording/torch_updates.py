@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -13,13 +13,15 @@ from mpsim.interchange.pytorch import TorchOptimizer, TorchTensor
 from mpsim.kernels.contract import Array
 from mpsim.recording.updates import UpdateRule
 from mpsim.training.optimizer import SGD, Adam, AdamW, Optimizer
+from mpsim.training.optimizer.groups import Group
 
 #: mpsim's name of a state -> PyTorch's.
 STATES = {"velocity": "momentum_buffer", "first_moment": "exp_avg", "second_moment": "exp_avg_sq"}
 
 
-def rule_of(torch: ModuleType, optimizer: TorchOptimizer) -> UpdateRule | None:
-    """Returns the rule of the next update, or None for one that mpsim does not have, or that differs by parameter."""
+def rule_of(torch: ModuleType, optimizer: TorchOptimizer, frozen: Iterable[str] = ()) -> UpdateRule | None:
+    """Returns the rule of the next update, or None for one that mpsim does not have, or that differs by parameter.
+    ``frozen`` parameters are not updated."""
     groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
     if any(group != groups[0] for group in groups) or groups[0].get("maximize") or groups[0].get("amsgrad"):
         return None
@@ -28,7 +30,8 @@ def rule_of(torch: ModuleType, optimizer: TorchOptimizer) -> UpdateRule | None:
     found = _settings(torch, type(optimizer), group)
     if found is None or len(counts) > 1:
         return None
-    return UpdateRule(found, float(group["lr"]), 1 + int(counts.pop() if counts else 0))
+    count = 1 + int(counts.pop() if counts else 0)
+    return UpdateRule(found, float(group["lr"]), count, tuple(Group(name, frozen=True) for name in frozen))
 
 
 def _settings(torch: ModuleType, kind: type, group: Mapping[str, Any]) -> Optimizer | None:

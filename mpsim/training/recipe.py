@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -113,6 +113,12 @@ class Recipe:
                 near = checks.did_you_mean(checks.near(name, known))
                 raise UsageTypeError(f"there is no setting {name!r}{near or '.'} Known: {', '.join(known)}", name)
         return replace(self, **settings)
+
+    def freezing(self, names: Iterable[str]) -> Recipe:
+        """Returns the recipe with a frozen group for each parameter of these names."""
+        groups = groups_of(self.groups)
+        further = [group for name in names if (group := Group(name, frozen=True)) not in groups]
+        return replace(self, groups=(*groups, *further)) if further else self
 
     def scaling(self, plan: Plan | None) -> LossScale:
         """Returns the loss scale under a plan."""

@@ -81,7 +81,9 @@ class Trainer:
         checks.instance("model", model, Module, "a network (mpsim.nn.Module), e.g. from reference_models.build")
         checks.instance("plan", plan, Plan | None, "a Plan or None; Plan.from_json reads the text of a plan's file")
         checks.instance("recipe", recipe, Recipe, "a Recipe")
-        self.model, self.plan, self.recipe, self.backend = model, plan, recipe.with_(settings), backend
+        frozen = [name for name, parameter in model.parameters().items() if not parameter.trained]
+        self.model, self.plan, self.backend = model, plan, backend
+        self.recipe = recipe.with_(settings).freezing(frozen)
         self._ids = self.recipe.parameter_ids(model, plan)
         self.loss_scale: LossScaleState = self.recipe.scaling(plan).state()
         self.kernels = backends.bind(backend, threads, self.accumulator)

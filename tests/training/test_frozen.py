@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import reference_models
 from mpsim import nn, ops
 from mpsim.assignment import assign
 from mpsim.engine.tensor import Tensor
+from mpsim.errors import UsageError
 from mpsim.trace import trace
 from mpsim.training.optimizer import AdamW
 from mpsim.training.trainer import Trainer
@@ -150,3 +152,25 @@ def test_a_recorded_step_has_every_gradient() -> None:
     alone.step(*batch)
     assert trainer.digest() == alone.digest()
     assert "GP/1/0" in recorded.tensors
+
+
+def test_parameters_that_are_not_trained_are_frozen_groups(tmp_path: Path) -> None:
+    """As frozen parameters of PyTorch's modules (requires_grad=False) are imported."""
+    one, batch = trainer_of("mixed", "row.*:frozen;scale:rate=0.5")
+    model = network("mixed")
+    for name in ("row.weight", "row.bias"):
+        model.parameters()[name].trained = False
+    other = Trainer(model, one.plan, groups="scale:rate=0.5", backend="reference", threads=1)
+    for trainer in (one, other):
+        trainer.step(*batch)
+    assert other.digest() == one.digest() and list(other.states["velocity"]) == list(one.states["velocity"])
+    other.save(tmp_path / "checkpoint")
+    again = Trainer.load(tmp_path / "checkpoint", model=model)
+    assert again.recipe.groups == other.recipe.groups and len(again.recipe.groups) == 3
+    for trainer in (one, again):
+        trainer.step(*batch)
+    assert again.digest() == one.digest()
+    for parameter in model.parameters().values():
+        parameter.trained = False
+    with pytest.raises(UsageError, match="every parameter is frozen"):
+        Trainer(model, backend="reference")

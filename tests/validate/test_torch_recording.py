@@ -322,3 +322,24 @@ def test_functions_of_several_axes_are_recorded_axis_by_axis(name: str) -> None:
         wrong = TensorFile({**step.tensors, first: step.tensors[first] + 1}, step.index, "theirs")
         found = [tensor.name for tensor in teacher_forced(wrong, network, None, "standard", threads=1).suspects()]
         assert first in found
+
+
+def test_frozen_parameters_are_recorded_and_not_updated() -> None:
+    torch.manual_seed(0)
+    module, images = (
+        nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(72, 3)),
+        torch.randn(4, 1, 8, 8),
+    )
+    module[0].requires_grad_(False)
+    before = module[0].weight.clone()
+    network = from_torch(module, images)
+    assert [name for name, each in network.parameters().items() if not each.trained] == ["0.weight", "0.bias"]
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1, weight_decay=0.1)
+    step = record(module, (images, torch.tensor([0, 1, 2, 0])), optimizer=optimizer)
+    assert not module[0].weight.requires_grad and module[0].weight.grad is None
+    assert torch.equal(module[0].weight, before) and step.tensors["GP/1/0"].any()
+    right = TensorFile(step.tensors, step.index, "theirs")
+    assert not teacher_forced(right, network, None, "standard", threads=1).suspects()
+    moved = {**step.tensors, "next_master/1/0": step.tensors["next_master/1/0"] + 1}
+    report = teacher_forced(TensorFile(moved, step.index, "theirs"), network, None, "standard", threads=1)
+    assert [tensor.name for tensor in report.suspects()] == ["next_master/1/0"]

@@ -136,8 +136,6 @@ def _check_state(module: TorchModule) -> None:
             wrong.append(f"{name}: a parameter on the device meta has no values; use to_empty and set them first")
         if str(parameter.dtype) != "torch.float32":
             wrong.append(f"{name}: parameters must be float32, got {parameter.dtype}")
-        if not parameter.requires_grad:
-            wrong.append(f"{name}: a frozen parameter (requires_grad=False) would be trained; make it a buffer")
     wrong += [
         f"{name}: a buffer under several names"
         for name, buffer in buffers.items()

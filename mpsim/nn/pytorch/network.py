@@ -174,7 +174,8 @@ def filled_network(
     for name, tensor in parameters:
         part, attribute = network.place(name)
         if id(tensor) not in made:
-            made[id(tensor)] = Parameter(np.array(as_array(tensor), np.float32, order="C"))
+            array = np.array(as_array(tensor), np.float32, order="C")
+            made[id(tensor)] = Parameter(array, trained=tensor.requires_grad)
         setattr(part, attribute, made[id(tensor)])
     for name, tensor in buffers:
         part, attribute = network.place(name)

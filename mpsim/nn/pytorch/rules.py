@@ -62,9 +62,9 @@ VIEWS = COPIES | {
 WEIGHTED = {
     f"aten.{name}"
     for name in (
-        "conv1d.default", "conv2d.default", "conv2d.padding", "conv_transpose2d.input", "linear.default",
-        "batch_norm.default", "layer_norm.default", "group_norm.default", "instance_norm.default", "rms_norm.default",
-        "embedding.default", "prelu.default",
+        "conv1d.default", "conv1d.padding", "conv2d.default", "conv2d.padding", "conv_transpose2d.input",
+        "linear.default", "batch_norm.default", "layer_norm.default", "group_norm.default", "instance_norm.default",
+        "rms_norm.default", "embedding.default", "prelu.default",
     )
 }  # fmt: skip
 #: Functions of two operands of which the second may be a parameter, or with the value True also the first.

@@ -25,21 +25,29 @@ def _weights(a: SimpleNamespace) -> tuple[Any, Any]:
 
 
 def _conv2d(call: Call, a: SimpleNamespace) -> Tensor:
+    x, padding = _padded(call, a, a.weight.shape[2:], _sizes(a.stride), _sizes(a.dilation))
     geometry = {"stride": _sizes(a.stride), "dilation": _sizes(a.dilation), "groups": a.groups}
-    x, padding = tensor(a.input, "a convolution"), a.padding
-    weight, bias = _weights(a)
-    if isinstance(padding, str):
-        need(padding == "valid" or geometry["stride"] == (1, 1), 'padding="same" with a stride')
-        widths = window_padding(padding, weight.shape[2:], geometry["stride"], geometry["dilation"])
-        padding = [before for before, _ in widths]
-        if any(before != after for before, after in widths):
-            x, padding = ops.pad(x, widths, name=f"{call.name}.pad"), (0, 0)
-    return ops.conv2d(x, weight, bias, **geometry, padding=_sizes(padding), name=call.name)
+    return ops.conv2d(x, *_weights(a), **geometry, padding=_sizes(padding), name=call.name)
 
 
 def _conv1d(call: Call, a: SimpleNamespace) -> Tensor:
-    geometry = {name: getattr(a, name)[0] for name in ("stride", "padding", "dilation")}
-    return ops.conv1d(tensor(a.input, "a convolution"), *_weights(a), **geometry, groups=a.groups, name=call.name)
+    x, padding = _padded(call, a, (1, a.weight.shape[2]), (1, *a.stride), (1, *a.dilation))
+    geometry = {"stride": a.stride[0], "dilation": a.dilation[0], "groups": a.groups}
+    return ops.conv1d(x, *_weights(a), **geometry, padding=padding[-1], name=call.name)
+
+
+def _padded(
+    call: Call, a: SimpleNamespace, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> tuple[Tensor, Any]:
+    """Returns the input of a convolution and its padding, for a name ("same") too."""
+    x, padding = tensor(a.input, "a convolution"), a.padding
+    if not isinstance(padding, str):
+        return x, padding
+    need(padding == "valid" or stride == (1, 1), 'padding="same" with a stride')
+    widths = window_padding(padding, kernel, stride, dilation)
+    if all(before == after for before, after in widths):
+        return x, [before for before, _ in widths]
+    return ops.pad(x, widths[4 - len(x.shape) :], name=f"{call.name}.pad"), [0, 0]
 
 
 def _conv_transpose2d(call: Call, a: SimpleNamespace) -> Tensor:
@@ -193,6 +201,7 @@ def _upsample(op: Callable[..., Tensor]) -> Callable[[Call, SimpleNamespace], Te
 
 LAYERS: dict[str, Callable[[Call, SimpleNamespace], Any]] = {
     "aten.conv2d.default": _conv2d, "aten.conv2d.padding": _conv2d, "aten.conv1d.default": _conv1d,
+    "aten.conv1d.padding": _conv1d,
     "aten.conv_transpose2d.input": _conv_transpose2d, "aten.linear.default": _linear,
     "aten.scaled_dot_product_attention.default": _attention,
     "aten.batch_norm.default": _batch_norm, "aten.layer_norm.default": _layer_norm,

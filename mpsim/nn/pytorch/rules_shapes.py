@@ -166,6 +166,13 @@ def _repeat(call: Call, a: SimpleNamespace) -> Tensor:
     return x
 
 
+def _repeat_interleave(call: Call, a: SimpleNamespace) -> Tensor:
+    need(a.dim is not None, "repeat_interleave without an axis")
+    x = tensor(a.self)
+    axis = axis_of(a.dim, x)
+    return ops.take(x, axis, np.repeat(np.arange(x.shape[axis]), a.repeats), name=call.name)
+
+
 def _index(call: Call, a: SimpleNamespace) -> Tensor:
     """Elements at constant positions along one axis."""
     x = tensor(a.self, "indexing")
@@ -218,6 +225,7 @@ SHAPES: dict[str, Callable[[Call, SimpleNamespace], Any]] = {
     **dict.fromkeys([f"aten.{name}.default" for name in ("contiguous", "clone", "alias", "lift_fresh_copy")], _same),
     "aten.to.dtype": _to, "aten.to.dtype_layout": _to, "aten.detach.default": _detach,
     "aten.flip.default": _flip, "aten.roll.default": _roll, "aten.repeat.default": _repeat,
+    "aten.repeat_interleave.self_int": _repeat_interleave,
     "aten.index.Tensor": _index, "aten.index_select.default": _index, "aten.narrow.default": _narrow,
     "aten.movedim.int": _move, "aten.movedim.intlist": _move, "aten.swapaxes.default": _transpose,
     "aten.view_as.default": _as_other, "aten.reshape_as.default": _as_other, "aten.expand_as.default": _expand,
