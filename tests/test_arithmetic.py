@@ -124,7 +124,7 @@ def test_reciprocal_roots_of_17_bits() -> None:
     """The widest result of the fast way: a quarter of these roots needs the bit that says something is left."""
     x = np.random.default_rng(4).integers(0x3F800000, 0x40800000, 1500, np.uint32)
     formats, result = [FORMATS["float32"]], FORMATS["fp_6_16_0"]
-    assert operations.is_fast("rsqrt", formats, result, Policy())
+    assert operations.Asked("rsqrt", [], formats, result).is_fast(Policy())
     assert np.array_equal(
         operate("rsqrt", x, formats="float32", result=result), exact_results("rsqrt", [x], formats, result, Policy())
     )
@@ -150,7 +150,7 @@ def test_the_fast_way_against_the_definition(name: str, names: tuple[str, ...]) 
         codes = [random.integers(0, 1 << each.bits, 400) for each in formats]
     for mode in MODES if names[0] == "p3109_k5p2" and count < 3 else MODES[:1] + [Mode.DOWN, Mode.TO_ODD]:
         policy = Policy(mode)
-        assert operations.is_fast(name, formats, result, policy)
+        assert operations.Asked(name, [], formats, result).is_fast(policy)
         expected = exact_results(name, codes, formats, result, policy)
         got = operate(name, *codes, formats=formats, result=result, mode=mode)
         for backend in ("reference", "numba"):

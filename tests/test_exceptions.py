@@ -150,7 +150,7 @@ def test_the_fast_way_against_the_definition(name: str) -> None:
     for mode in (mode for mode in Mode if not mode.needs_random_bits and not mode.is_legacy):
         for after in (True, False):
             tininess = "after" if after else "before"
-            assert operations.is_fast(name, formats, result, Policy(mode))
+            assert operations.Asked(name, [], formats, result).is_fast(Policy(mode))
             got = exceptions(name, *codes, formats=formats, result=result, mode=mode, tininess=tininess)
             rows = zip(*codes.tolist(), strict=True)
             expected = [flags.flags_of(name, row, formats, result, Policy(mode), after) for row in rows]

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mpsim import checks
-from mpsim.arithmetic import definition, odd
+from mpsim.arithmetic import definition
 from mpsim.arithmetic.definition import ARITHMETIC, Number, number_of
-from mpsim.arithmetic.operations import Formats, arguments_of, each_element, is_fast
+from mpsim.arithmetic.operations import Asked, Formats, each_element, rounded_to_odd
 from mpsim.errors import UsageError
 from mpsim.formats import Format
 from mpsim.kernels import spec
@@ -19,11 +19,11 @@ from mpsim.kernels.contract import Array
 from mpsim.kernels.spec import Exact
 from mpsim.policies import Mode, Overflow, Policy
 from mpsim.process import in_default_environment
-from mpsim.rounding import decode, round_to
+from mpsim.rounding import round_to
 
 #: When a result is found to be tiny (§7.5): a choice of each implementation.
 TININESS = ("after", "before")
-#: Those of float64, in which no number of ``is_fast`` is tiny.
+#: Those of float64, in which no number of ``Asked.is_fast`` is tiny.
 MOST_EXPONENTS = 11
 #: Operations that do not signal, whatever their operands are (§5.5.1).
 QUIET = ("negate", "abs", "copysign")
@@ -79,19 +79,21 @@ def exceptions(
     >>> [str(Flag(int(flags))) for flags in exceptions("divide", [0x3C00, 0x3C00], [0, 0x4200], formats="float16")]
     ['8', '1']
     """
-    arrays, of_operands, target = arguments_of(name, codes, formats, result)
+    asked = Asked.of(name, codes, formats, result)
     checks.named("tininess", tininess, TININESS)
     policy = Policy(mode, overflow)  # type: ignore[arg-type]
-    for format in (*of_operands, target):
+    for format in (*asked.formats, asked.result):
         if not is_ieee(format):
             raise UsageError(
                 f"exceptions are defined for formats with IEEE 754's infinities and NaNs, as float16; got {format}"
             )
     after = tininess == "after"
-    if is_fast(name, of_operands, target, policy) and not policy.mode.needs_random_bits:
-        return _fast(name, arrays, of_operands, target, policy, after)
+    if asked.is_fast(policy) and not policy.mode.needs_random_bits:
+        return _fast(asked, policy, after)
     return each_element(
-        lambda *row: int(flags_of(name, row, of_operands, target, policy, after)), arrays, np.dtype(np.uint8)
+        lambda *row: int(flags_of(name, row, asked.formats, asked.result, policy, after)),
+        asked.codes,
+        np.dtype(np.uint8),
     )
 
 
@@ -162,18 +164,15 @@ def rounded_freely(x: Exact, negative: bool, format: Format, policy: Policy) -> 
     return Exact(keep, x.exponent + shift)
 
 
-def _fast(
-    name: str, codes: Sequence[Array], formats: Sequence[Format], result: Format, policy: Policy, after: bool
-) -> Array:
+def _fast(asked: Asked, policy: Policy, after: bool) -> Array:
     """By float64 arrays: the exact number rounded to odd says whether it is tiny, and differs from what is inexact."""
-    if name in QUIET and result == formats[0]:
+    _, codes, formats, result = asked
+    if asked.name in QUIET and result == formats[0]:
         return np.zeros(codes[0].shape, np.uint8)
-    values = [decode(array, format, np.float64) for array, format in zip(codes, formats, strict=True)]
+    values = asked.values()
     numbers = np.logical_and.reduce([~np.isnan(value) for value in values])
+    name, values, total = rounded_to_odd(asked.name, values)
     with np.errstate(all="ignore"):
-        if name.startswith("scaled_"):
-            name, values = name.removeprefix("scaled_"), [s * x for s, x in zip(values[::2], values[1::2], strict=True)]
-        total = np.asarray(odd.OPERATIONS[name][0](*values))
         invalid = np.isnan(total) & numbers
         if name == "fma":
             invalid |= np.isnan(values[0] * values[1]) & ~np.isnan(values[0]) & ~np.isnan(values[1])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -80,17 +80,16 @@ def operate(
     >>> operate("divide", 0x38, 0, formats="float8_e4m3"), operate("divide", 0x40, 0, formats="p3109_k8p3")
     (array(120, dtype=uint8), array(128, dtype=uint8))
     """
-    arrays, of_operands, target = arguments_of(name, codes, formats, result)
+    asked = Asked.of(name, codes, formats, result)
     policy = Policy(mode, overflow, random_bit_count)  # type: ignore[arg-type]
     if policy.mode.is_legacy:
         raise UsageError(f"mode {policy.mode.value!r} is defined for float32 numbers only, not for operations on codes")
-    words = _random_words(policy, random_bits, arrays[0].shape)
+    words = _random_words(policy, random_bits, asked.codes[0].shape)
     if rules is not None:
         checks.named("rules", rules, ["p3109", "ieee754"])
-    if is_fast(name, of_operands, target, policy):
-        p3109 = definition.is_p3109(rules, (*of_operands, target))
-        return _fast(name, arrays, of_operands, target, policy, words, p3109, backend)
-    return _exact(name, arrays, of_operands, target, policy, words, rules)
+    if asked.is_fast(policy):
+        return _fast(asked, policy, words, definition.is_p3109(rules, (*asked.formats, asked.result)), backend)
+    return _exact(asked, policy, words, rules)
 
 
 @in_default_environment
@@ -175,43 +174,58 @@ def neighbour(codes: ArrayLike, format: str | Format, direction: str) -> Array:
     return each_element(lambda code: predicates.neighbour(code, found, direction == "greater"), arrays, dtype)
 
 
-def is_fast(name: str, formats: Sequence[Format], result: Format, policy: Policy) -> bool:
-    """Whether float64 arrays hold what is needed; otherwise the definition computes element by element."""
-    base = name.removeprefix("scaled_")
-    lost = odd.OPERATIONS[base][1]
-    factors = formats[:4] if name in ("scaled_multiply", "scaled_fma") else ()  # of one product
-    spare = (policy.random_bit_count or 0) + 2  # bits below the result's last one that decide
-    return (
-        all(each.fits_float64 and _exponent(each) <= MOST_EXPONENT for each in (*formats, result))
-        and all(each.precision <= MOST_PRECISION for each in formats)
-        and sum(each.precision for each in factors) <= 53
-        and sum(map(_exponent, factors)) <= 2 * MOST_EXPONENT
-        and (lost == 0 or result.precision + spare <= lost)
-    )
+class Asked(NamedTuple):
+    """An operation on codes: arrays of one shape, the format of each, and the format of the result."""
+
+    name: str
+    codes: list[Array]
+    formats: tuple[Format, ...]
+    result: Format
+
+    @classmethod
+    def of(cls, name: str, codes: Sequence[ArrayLike], formats: Formats, result: str | Format | None) -> Asked:
+        """Checks the arguments of an operation."""
+        checks.named("operation", name, list(ARITHMETIC))
+        arrays, found = operands_of(name, ARITHMETIC[name][0], codes, formats)
+        return cls(name, arrays, found, found[0] if result is None else as_format(result))
+
+    def is_fast(self, policy: Policy) -> bool:
+        """Whether float64 arrays hold what is needed; otherwise the definition computes element by element."""
+        lost = odd.OPERATIONS[self.name.removeprefix("scaled_")][1]
+        factors = self.formats[:4] if self.name in ("scaled_multiply", "scaled_fma") else ()  # of one product
+        spare = (policy.random_bit_count or 0) + 2  # bits below the result's last one that decide
+        return (
+            all(each.fits_float64 and _exponent(each) <= MOST_EXPONENT for each in (*self.formats, self.result))
+            and all(each.precision <= MOST_PRECISION for each in self.formats)
+            and sum(each.precision for each in factors) <= 53
+            and sum(map(_exponent, factors)) <= 2 * MOST_EXPONENT
+            and (lost == 0 or self.result.precision + spare <= lost)
+        )
+
+    def values(self, backend: str = DEFAULT_BACKEND) -> list[Array]:
+        """Returns the operands as float64."""
+        pairs = zip(self.codes, self.formats, strict=True)
+        return [decode(array, format, np.float64, backend=backend) for array, format in pairs]
+
+
+@np.errstate(all="ignore")
+def rounded_to_odd(name: str, values: list[Array]) -> tuple[str, list[Array], Array]:
+    """Returns the operation without scale factors, its operands, and its result, rounded to odd to float64."""
+    if name.startswith("scaled_"):
+        name, values = name.removeprefix("scaled_"), [s * x for s, x in zip(values[::2], values[1::2], strict=True)]
+    return name, values, np.asarray(odd.OPERATIONS[name][0](*values))
 
 
 def _exponent(format: Format) -> int:
     return max(format.max_exponent, -format.quantum_exponent, -format.min_exponent)
 
 
-def _fast(
-    name: str,
-    codes: list[Array],
-    formats: Sequence[Format],
-    result: Format,
-    policy: Policy,
-    words: Array | None,
-    p3109: bool,
-    backend: str,
-) -> Array:
+def _fast(asked: Asked, policy: Policy, words: Array | None, p3109: bool, backend: str) -> Array:
     """By float64 arrays rounded to odd."""
-    values = [decode(array, format, np.float64, backend=backend) for array, format in zip(codes, formats, strict=True)]
+    values, result = asked.values(backend), asked.result
     if p3109:
         values = [value + 0.0 for value in values]  # one zero
-    with np.errstate(all="ignore"):
-        if name.startswith("scaled_"):
-            name, values = name.removeprefix("scaled_"), [s * x for s, x in zip(values[::2], values[1::2], strict=True)]
-        total = np.asarray(odd.OPERATIONS[name][0](*values))
+    name, values, total = rounded_to_odd(asked.name, values)
     if p3109 and name in ("divide", "reciprocal", "rsqrt"):
         total = np.where(values[-1] == 0, np.nan, total)
     if p3109 and name == "copysign":
@@ -247,16 +261,9 @@ def _same_signs(name: str, values: list[Array]) -> Array:
     return np.logical_and.reduce([sign == signs[0] for sign in signs])
 
 
-def _exact(
-    name: str,
-    codes: list[Array],
-    formats: Sequence[Format],
-    result: Format,
-    policy: Policy,
-    words: Array | None,
-    rules: str | None,
-) -> Array:
+def _exact(asked: Asked, policy: Policy, words: Array | None, rules: str | None) -> Array:
     """By the definition, one element at a time."""
+    name, codes, formats, result = asked
 
     def one(*row: int) -> int:
         bits = None if words is None else row[-1]
@@ -265,19 +272,10 @@ def _exact(
     return each_element(one, codes if words is None else [*codes, words], np.dtype(f"uint{result.code_bits}"))
 
 
-def each_element(function: Any, arrays: list[Array], dtype: np.dtype[Any]) -> Array:
+def each_element(function: Callable[..., object], arrays: list[Array], dtype: np.dtype) -> Array:
     """A function of each row of elements."""
     found = [function(*map(int, row)) for row in zip(*(array.reshape(-1) for array in arrays), strict=True)]
     return np.array(found, dtype).reshape(arrays[0].shape)
-
-
-def arguments_of(
-    name: str, codes: Sequence[ArrayLike], formats: Formats, result: str | Format | None
-) -> tuple[list[Array], tuple[Format, ...], Format]:
-    """The codes of an operation's operands as arrays of one shape, the format of each, and that of the result."""
-    checks.named("operation", name, list(ARITHMETIC))
-    arrays, found = operands_of(name, ARITHMETIC[name][0], codes, formats)
-    return arrays, found, found[0] if result is None else as_format(result)
 
 
 def operands_of(
