@@ -12,8 +12,8 @@ import math
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -117,10 +117,8 @@ class Results:
     def _open(self) -> None:
         self._database.execute("PRAGMA synchronous = EXTRA")
         with self._transaction():
-            tables = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            marks = tuple(
-                self._database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-            )
+            tables = self._query("SELECT count(*) FROM sqlite_master")[0][0]
+            marks = tuple(self._query(f"PRAGMA {name}")[0][0] for name in ("application_id", "user_version"))
             if tables == 0 and marks == (0, 0):
                 for statement in (*_TABLES.split(";"), _CHECKS):
                     self._database.execute(statement)
@@ -181,15 +179,19 @@ class Results:
         self._database.execute("DELETE FROM checkpoints WHERE key = ?", (key,))
         self._database.execute("DELETE FROM checks WHERE source = 'checkpoints' AND key = ?", (key,))
 
+    def _query(self, query: str, parameters: Sequence[str | None] = ()) -> list[sqlite3.Row]:
+        """Returns the rows of a query. An error ends it too: a cursor in a traceback would keep the file locked."""
+        with closing(self._database.cursor()) as cursor:
+            cursor.row_factory = sqlite3.Row
+            return cursor.execute(query, parameters).fetchall()
+
     def _unverified(self, source: str, key: str | None) -> list[sqlite3.Row]:
-        cursor = self._database.cursor()
-        cursor.row_factory = sqlite3.Row
-        return cursor.execute(_ROWS[source], (key,)).fetchall()
+        return self._query(_ROWS[source], (key,))
 
     def _verified(self, source: str, key: str | None) -> list[sqlite3.Row]:
         """Returns the rows of a table, or those of a run. It raises ResultsError if one is not as it was written."""
         query = "SELECT key, epoch, sha256 FROM checks WHERE source = ? AND key = ifnull(?, key)"
-        stored = {(key, epoch): sha256 for key, epoch, sha256 in self._database.execute(query, (source, key))}
+        stored = {(key, epoch): sha256 for key, epoch, sha256 in self._query(query, (source, key))}
         rows = self._unverified(source, key)
         if stored != {(row["key"], row["epoch"]): _sha256(row) for row in rows}:
             raise ResultsError(
