@@ -67,6 +67,12 @@ def with_mask() -> nn.Module:
     return module
 
 
+def grouped(self: Any, x: Tensor) -> Tensor:
+    q = x.view(-1, 8, 4, 3).transpose(1, 2)
+    y = F.scaled_dot_product_attention(q, q[:, :2], q[:, 2:], enable_gqa=True)
+    return y.transpose(1, 2).flatten(2)
+
+
 def positions(self: Any, x: Tensor) -> Tensor:
     first = self.token.expand(x.shape[0], -1, -1)
     return torch.cat([first, x], dim=1) + self.table[:, : x.shape[1] + 1] + self.places(torch.arange(9))
@@ -79,7 +85,7 @@ def tied() -> nn.Module:
 
 
 def embedded(self: Any, x: Tensor) -> Tensor:
-    return self.table(torch.tensor([[0, 2], [1, 2]]))[None].expand(x.shape[0], -1, -1, -1) + x[:, :2, :2]
+    return self.table(torch.tensor([[0, 2], [1, 2]]))[None].broadcast_to(x.shape[0], 2, 2, 8) + x[:, :2, :2]
 
 
 N = nn
@@ -108,7 +114,7 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "ConstantPad2d": lambda: N.ConstantPad2d(1, 0.5),
     "ReflectionPad2d": lambda: N.ReflectionPad2d(2),
     "slices": lambda: lambda x: x[:, 1:3, ::2, -3:],
-    "indexing": lambda: lambda x: torch.stack([x[:, 0], x[..., -1, :].repeat(1, 2, 1)], 1),
+    "indexing": lambda: lambda x: torch.stack([x[:, 0], x[..., -1, :].repeat(1, 2, 1).tile(2, 1)[:, :8]], 1),
     "lists of indices": lambda: lambda x: x[:, [2, 0, 2]].flip(3).roll(1, 2).repeat_interleave(2, 1),
     "split and chunk": lambda: lambda x: torch.cat([*x.split([1, 3], 1)[::-1], *x.chunk(2, 1)], dim=1),
     "multiply": lambda: lambda x: x * x.mean((2, 3), keepdim=True),
@@ -158,12 +164,13 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "gradient checkpoints": lambda: lambda x: checkpoint(torch.tanh, x, use_reentrant=False),
     "Flatten and Unflatten": lambda: N.Sequential(N.Flatten(1), N.Unflatten(1, (16, 4, 4))),
     "overwriting functions": lambda: lambda x: F.relu_(x.mul(2).add_(1).sub_(0.5)),
-    "Embedding": lambda: Fn(embedded, table=N.Embedding(3, 8)),
+    "Embedding": lambda: Fn(embedded, table=N.Embedding(3, 8, padding_idx=2)),
 }  # fmt: skip
 #: feature -> a function of tokens (N, 8, 12).
 OF_TOKENS: dict[str, Callable[[], Any]] = {
     "scaled_dot_product_attention": lambda: Fn(lambda self, x: F.scaled_dot_product_attention(x, x, x, is_causal=True)),
     "masked attention": with_mask,
+    "attention with fewer heads of keys": lambda: Fn(grouped),
     "MultiheadAttention": lambda: Fn(lambda self, x: self.a(x, x, x), a=N.MultiheadAttention(12, 2, batch_first=True)),
     "TransformerEncoderLayer": lambda: N.TransformerEncoderLayer(12, 2, 16, 0.0, batch_first=True, norm_first=True),
     "tokens and positions as parameters": lambda: Fn(

@@ -157,16 +157,17 @@ def _sizes(x: Tensor, factor: Pair | None, size: Pair | None) -> tuple[int, int]
     return x.shape[2] * times[0], x.shape[3] * times[1]
 
 
-def embedding(tokens: Tensor, weight: Parameter, *, name: str | None = None) -> Tensor:
+def embedding(tokens: Tensor, weight: Parameter, *, padding: int | None = None, name: str | None = None) -> Tensor:
     """Returns the rows of ``weight`` (V, D) at the positions of an integer tensor: (...) -> (..., D).
 
-    A row's gradient is the sum of its copies' in their order. Raises TypeError or ValueError for tokens beyond 0..V-1.
+    A row's gradient is the sum of its copies' in their order, and +0 for the row ``padding``. Raises TypeError or
+    ValueError for tokens beyond 0..V-1.
 
     >>> from mpsim import nn, ops
     >>> nn.apply(lambda x: ops.embedding(x, nn.Parameter(np.float32([[1, 2], [3, 4]]))), [1])
     array([[3., 4.]], dtype=float32)
     """
-    return tokens.tape.bind(EMBEDDING, (tokens,), (weight,), name)
+    return tokens.tape.bind(EMBEDDING, (tokens,), (weight,), name, **({} if padding is None else {"padding": padding}))
 
 
 def _bind(primitive: Primitive, x: Tensor, steps: Steps, name: str | None) -> Tensor:
@@ -235,10 +236,15 @@ UPSAMPLE = Primitive(
 )  # fmt: skip
 
 
-def _rows_forward(kernels: Kernels, inputs: tuple, parameters: tuple) -> tuple[Array, tuple]:
+def _rows_forward(
+    kernels: Kernels, inputs: tuple, parameters: tuple, *, padding: int | None = None
+) -> tuple[Array, tuple]:
     (tokens,), (weight,) = inputs, parameters
-    index = kernels.from_numpy(np.ascontiguousarray(tokens, np.int64).reshape(-1))
+    rows = np.ascontiguousarray(tokens, np.int64).reshape(-1)
+    index = kernels.from_numpy(rows)
     y = kernels.take(weight.reshape(1, *weight.shape), index)
+    if padding is not None:
+        index = kernels.from_numpy(np.where(rows == padding, -1, rows))  # which adds to no gradient
     return y.reshape(*tokens.shape, weight.shape[1]), (index, tuple(weight.shape))
 
 
@@ -248,7 +254,7 @@ def _rows_backward(kernels: Kernels, gradient: Array, saved: tuple, needs: tuple
     return (None,), (found.reshape(size, width),)
 
 
-def _rows_shape(inputs: list[Shape], parameters: list[Shape]) -> Shape:
+def _rows_shape(inputs: list[Shape], parameters: list[Shape], **rest: object) -> Shape:
     if len(parameters[0]) != 2:
         raise UsageError(f"weight must be (V, D), got {parameters[0]}")
     return (*inputs[0], parameters[0][1])

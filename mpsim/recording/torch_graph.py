@@ -203,8 +203,12 @@ class Graph:
         given = {**dict(zip(names, arguments, strict=False)), **options}
         q, k, v = given["query"], given["key"], given["value"]
         scale = given.get("scale")
-        steps = [q @ k.transpose(-2, -1)]
         indexes = iter(self._plans.made[node].ops)
+        if given.get("enable_gqa") and k.shape[-3] != q.shape[-3]:
+            k, v = (each.repeat_interleave(q.shape[-3] // k.shape[-3], -3) for each in (k, v))
+            for each in (k, v):
+                self._see(seen, next(indexes), each)
+        steps = [q @ k.transpose(-2, -1)]
         self._see(seen, next(indexes), steps[-1])
         steps.append(steps[-1] * (q.shape[-1] ** -0.5 if scale is None else scale))
         self._see(seen, next(indexes), steps[-1])
@@ -259,6 +263,7 @@ def _expansions(x: Any, size: Sequence[int], implicit: bool = False) -> Iterator
 
 
 def _repetitions(x: Any, repeats: Sequence[int]) -> Iterator[Any]:
+    repeats = [*[1] * (x.ndim - len(repeats)), *repeats]
     x = x[(None,) * (len(repeats) - x.ndim)]
     for axis, times in enumerate(repeats):
         if times != 1:
@@ -279,9 +284,10 @@ def _rolls(x: Any, shifts: Sequence[int], dims: Sequence[int]) -> Iterator[Any]:
 
 
 #: Functions of several axes -> their results axis by axis, each of which is an op of mpsim.
-_AXIS_BY_AXIS: dict[str, Callable[..., Iterator[Any]]] = {
+_AXIS_BY_AXIS: dict[str, Callable[..., Iterator[TorchTensor]]] = {
     "aten.expand.default": _expansions, "aten.expand_as.default": lambda x, other: _expansions(x, other.shape),
-    "aten.repeat.default": _repetitions, "aten.flip.default": _flips, "aten.roll.default": _rolls,
+    "aten.broadcast_to.default": _expansions, "aten.repeat.default": _repetitions, "aten.tile.default": _repetitions,
+    "aten.flip.default": _flips, "aten.roll.default": _rolls,
 }  # fmt: skip
 
 

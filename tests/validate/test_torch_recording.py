@@ -295,6 +295,10 @@ OF_AXES: dict[str, Callable[[Any, Any], Any]] = {
     "repeat": lambda x, p: (x * p)[:, :1, :1].repeat(1, 2, 3, 1) * x,
     "flip": lambda x, p: (x * p).flip((-1, 1)),
     "roll": lambda x, p: (x * p).roll((1, -2), (3, 2)),
+    "tile": lambda x, p: (x * p)[:, :1, :1].tile(2, 3, 1) * x,
+    "fewer heads of keys": lambda x, p: F.scaled_dot_product_attention(
+        x * p, (x * p)[:, :1], (x * p)[:, 1:], enable_gqa=True
+    ),
 }
 
 

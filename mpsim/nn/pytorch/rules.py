@@ -43,7 +43,7 @@ COPIES = {
     f"aten.{name}"
     for name in (
         "slice.Tensor", "select.int", "chunk.default", "split.Tensor", "split_with_sizes.default", "unbind.int",
-        "expand.default", "expand_as.default", "narrow.default",
+        "expand.default", "expand_as.default", "broadcast_to.default", "narrow.default",
     )
 }  # fmt: skip
 #: All functions whose result may share the memory of their first argument in PyTorch.

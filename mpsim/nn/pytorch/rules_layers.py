@@ -68,12 +68,14 @@ def _linear(call: Call, a: SimpleNamespace) -> Tensor:
 
 
 def _attention(call: Call, a: SimpleNamespace) -> Tensor:
-    need(not a.enable_gqa, "attention with fewer heads of keys")
     mask = a.attn_mask
     if mask is not None:
         allowed = isinstance(mask, np.ndarray) and mask.dtype == bool
         mask = np.where(mask, 0, -np.inf).astype(np.float32) if allowed else constant(mask, call.tape)
     q, k, v = (tensor(each, "attention") for each in (a.query, a.key, a.value))
+    if a.enable_gqa and k.shape[-3] != q.shape[-3]:
+        axis, heads = len(k.shape) - 3, np.repeat(np.arange(k.shape[-3]), q.shape[-3] // k.shape[-3])
+        k, v = (ops.take(x, axis, heads, name=f"{call.name}.{name}") for x, name in ((k, "keys"), (v, "copies")))
     given = {"causal": a.is_causal, "factor": a.scale, "dropout": a.dropout_p}
     return ops.attention(q, k, v, mask, **given, name=call.name)
 
@@ -114,9 +116,9 @@ def _rms_norm(call: Call, a: SimpleNamespace) -> Tensor:
 
 
 def _embedding(call: Call, a: SimpleNamespace) -> Tensor:
-    need(a.padding_idx == -1, "an embedding with padding_idx")
+    padding = None if a.padding_idx < 0 else a.padding_idx
     tokens = call.tape.input(a.indices) if isinstance(a.indices, np.ndarray) else tensor(a.indices, "an embedding")
-    return ops.embedding(tokens, parameter(a.weight, "the weight"), name=call.name)
+    return ops.embedding(tokens, parameter(a.weight, "the weight"), padding=padding, name=call.name)
 
 
 def _max_pool2d(call: Call, a: SimpleNamespace) -> Tensor:

@@ -158,9 +158,10 @@ def _roll(call: Call, a: SimpleNamespace) -> Tensor:
 
 
 def _repeat(call: Call, a: SimpleNamespace) -> Tensor:
-    x = tensor(a.self)
-    x = ops.reshape(x, (*[1] * (len(a.repeats) - len(x.shape)), *x.shape))
-    for axis, times in enumerate(a.repeats):
+    x, repeats = tensor(a.self), list(a.dims if hasattr(a, "dims") else a.repeats)
+    repeats = [*[1] * (len(x.shape) - len(repeats)), *repeats]  # tile may leave out the first axes
+    x = ops.reshape(x, (*[1] * (len(repeats) - len(x.shape)), *x.shape))
+    for axis, times in enumerate(repeats):
         if times != 1:
             x = ops.take(x, axis, np.tile(np.arange(x.shape[axis]), times), name=f"{call.name}.{axis}")
     return x
@@ -225,7 +226,7 @@ SHAPES: dict[str, Callable[[Call, SimpleNamespace], Any]] = {
     **dict.fromkeys([f"aten.{name}.default" for name in ("contiguous", "clone", "alias", "lift_fresh_copy")], _same),
     "aten.to.dtype": _to, "aten.to.dtype_layout": _to, "aten.detach.default": _detach,
     "aten.flip.default": _flip, "aten.roll.default": _roll, "aten.repeat.default": _repeat,
-    "aten.repeat_interleave.self_int": _repeat_interleave,
+    "aten.tile.default": _repeat, "aten.repeat_interleave.self_int": _repeat_interleave,
     "aten.index.Tensor": _index, "aten.index_select.default": _index, "aten.narrow.default": _narrow,
     "aten.movedim.int": _move, "aten.movedim.intlist": _move, "aten.swapaxes.default": _transpose,
     "aten.view_as.default": _as_other, "aten.reshape_as.default": _as_other, "aten.expand_as.default": _expand,
@@ -235,7 +236,8 @@ SHAPES: dict[str, Callable[[Call, SimpleNamespace], Any]] = {
     "aten.permute.default": _permute, "aten.transpose.int": _transpose, "aten.t.default": _transpose,
     "aten.cat.default": _cat, "aten.stack.default": _stack, "aten.chunk.default": _split, "aten.split.Tensor": _split,
     "aten.split_with_sizes.default": _split, "aten.unbind.int": _unbind, "aten.slice.Tensor": _slice,
-    "aten.select.int": _select, "aten.expand.default": _expand, "aten.channel_shuffle.default": _channel_shuffle,
+    "aten.select.int": _select, "aten.expand.default": _expand, "aten.broadcast_to.default": _expand,
+    "aten.channel_shuffle.default": _channel_shuffle,
     "aten.pixel_shuffle.default": _pixel_shuffle, "aten.pixel_unshuffle.default": _pixel_unshuffle,
     "aten.sym_size.int": lambda call, a: a.self.shape[a.dim],
 }  # fmt: skip
