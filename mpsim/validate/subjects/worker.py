@@ -87,7 +87,8 @@ def aligned_rows(words: Array, shift: int = 0) -> Array:
 
 def typed(answer: object) -> Typed:
     """Returns the words and the type of a returned array. Raises WorkerError if it is not an array."""
-    if any((each.__module__, each.__name__) == ("torch", "Tensor") for each in type(answer).__mro__):
+    of = () if type(answer) is np.ndarray else type(answer).__mro__
+    if any((each.__module__, each.__name__) == ("torch", "Tensor") for each in of):
         return _typed_tensor(answer)
     try:
         array = np.asarray(answer)
@@ -282,20 +283,26 @@ def words_of(error: BaseException) -> str:
 # -- the floating-point state ---------------------------------------------------------------------------------
 
 
+#: The smallest normal number and half of it; 1/2 and 2**30. 1, -1 and 1; 2**-30 away from 0, twice, and toward it.
+_SMALL, _FACTORS = np.array([2.0**-126, 2.0**-127], np.float32), np.array([0.5, 2.0**30], np.float32)
+_ONES, _TINY = np.array([1, -1, 1], np.float32), np.array([2.0**-30, -(2.0**-30), -(2.0**-30)], np.float32)
+#: Their products and sums by default: the latter are the ones.
+_PRODUCTS = np.array([1 << 22, 30 << 23], np.uint32).tobytes()
+
+
 def float_state() -> list[str]:
     """Describes what is unusual about this thread's floating-point arithmetic. IEEE 754's default gives [].
 
     >>> float_state()
     []
     """
-    numbers = np.array([0x00800000, 0x00400000, 0x3F800000, 0xBF800000], np.uint32).view(np.float32)
-    half, large, tiny = (np.array([word], np.uint32).view(np.float32) for word in (0x3F000000, 0x4E800000, 0x30800000))
     with np.errstate(all="ignore"):
-        halved, grown = (numbers[:1] * half).view(np.uint32), (numbers[1:2] * large).view(np.uint32)
-        above, below = (numbers[2:3] + tiny).view(np.uint32), (numbers[3:4] - tiny).view(np.uint32)
-        inner = (numbers[2:3] - tiny).view(np.uint32)
-    upward, downward, inward = above[0] != 0x3F800000, below[0] != 0xBF800000, inner[0] != 0x3F800000
-    states = {"flush-to-zero": not halved[0], "denormals-are-zero": not grown[0], "rounding upward": upward}
+        products, sums = _SMALL * _FACTORS, _ONES + _TINY
+    if products.tobytes() == _PRODUCTS and sums.tobytes() == _ONES.tobytes():
+        return []
+    (halved, grown), (above, below, inner) = products.view(np.uint32), sums.view(np.uint32)
+    upward, downward, inward = above != 0x3F800000, below != 0xBF800000, inner != 0x3F800000
+    states = {"flush-to-zero": not halved, "denormals-are-zero": not grown, "rounding upward": upward}
     states["rounding downward"] = downward and not upward
     states["rounding toward zero"] = inward and not (upward or downward)
     return [name for name in states if states[name]]
