@@ -65,9 +65,9 @@ def other_results(prober: Prober, narrow: Callable[[str], bool]) -> Iterator[Sum
         parts = prober.ask([[(0, 0, sign), (1, -bits, sign * 0.75)] for sign in SIGNS])
         if tuple(parts) == SIGNS:  # 1 and three quarters of its last place
             yield Sums(output, "toward_zero")
-    if output == "float32":
-        yield from (Sums(name, way) for name in PARTIAL if narrow(name) for way in DIRECTED)
-    elif format.max_exponent + 1 <= 2 * prober.inputs.max_exponent:
+    fewer = [name for name in PARTIAL if as_format(name).mantissa_bits < bits and narrow(name)]
+    yield from (Sums(name, way) for name in fewer for way in DIRECTED)
+    if output != "float32" and format.max_exponent + 1 <= 2 * prober.inputs.max_exponent:
         beyond = prober.ask([[(0, format.max_exponent + 1, sign)] for sign in SIGNS])
         if tuple(beyond) == (format.largest, -format.largest):
             yield Sums(output, saturate=True)
