@@ -55,6 +55,10 @@ def subject(product: Product) -> Callable[..., Any]:
             "product(products=float32, order=tail(8, groups(lanes(8), rising(), pairwise()), rising(start=first)))",
             "float32",
         ),
+        ("product(products=float32, order=rising(bfloat16))", F),
+        ("product(products=float32, order=halving(16, 8, rising(float16)))", F),
+        ("product(products=float32, order=groups(lanes(4), rising(sums(float16, via=float32)), folding(float16)))", F),
+        ("product(products=float32, order=groups(splits(4, 8), rising(), rising(start=first)))", F),
     ],
 )
 def test_an_order_is_found_as_described(order: str, inputs: str) -> None:

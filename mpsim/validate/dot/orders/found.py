@@ -124,6 +124,7 @@ def roundings_of(length: int, how: Arithmetic, prober: Prober) -> tuple[Sums | N
         return (*hidden, *ways([how.rounding(name), *cut], _bits_of_terms(None, prober)))
     smallest = 2 * prober.inputs.quantum_exponent
     is_open = FLOAT32.format not in how.rounded and smallest < FORMATS["float32"].quantum_exponent
+    is_open |= bits_of(Sums(how.widths[-1])) < bits_of(FLOAT32)  # which sums of fewer bits hide
     return (None, how.rounding(FLOAT32.format)) if is_open else (None,)
 
 

@@ -150,9 +150,10 @@ def _partitions(terms: list[int], length: int) -> Iterator[Partition]:
     if take == len(terms):
         yield Blocks(take)
         number = -(-length // take)
-        for multiple in (1 << e for e in range(6)):
-            if take % multiple == 0 and -(-length // (number * multiple)) * multiple == take:
-                yield Splits(number, multiple)
+        for parts in dict.fromkeys((number, 1 << (number - 1).bit_length())):  # some of which may have no terms
+            for multiple in (1 << e for e in range(6)):
+                if take % multiple == 0 and -(-length // (parts * multiple)) * multiple == take:
+                    yield Splits(parts, multiple)
         if length <= 2 * take:
             yield Lanes(2, take)
     elif terms[take] % take == 0:

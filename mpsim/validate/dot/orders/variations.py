@@ -101,7 +101,8 @@ def _groups(order: Groups, terms: Sequence[int], seen: Seen, bits: int, start: s
         narrower = [each for each in seen.formats if bits_of(each) < bits_of(last)]
         stored = None if isinstance(inner, Carried) or len(parts) == 1 else seen.sums.get(parts[0])
         for outer in orders_of(order.outer, parts, seen, bits_of(last), "first"):
-            if stored in (None, last) or last.via is not None:
+            rounds_first = isinstance(outer, Rising) and outer.start == "first" and outer.sums == stored
+            if stored in (None, last) or last.via is not None or rounds_first:
                 yield replace(order, inner=inner, outer=outer)
             for sums in dict.fromkeys((last_sums(outer), *narrower)):  # a group's result may be rounded on its own
                 if sums != last and sums.via is None and stored in (None, sums):
