@@ -170,8 +170,8 @@ class DotSubject:
             answer = Typed(self.inputs, answer.words)  # codes of the operands' format
         if answer.type.startswith(("int", "uint")):
             raise SubjectError(f"{self.name} answered {answer.type}; expected floats of at most 64 bits")
-        sizes = f"{a.words.shape} times {b.words.shape}"
         if self.output not in ("", answer.type):
+            sizes = f"{a.words.shape} times {b.words.shape}"
             raise SubjectError(f"{self.name} answered {self.output} at first, and {answer.type} to {sizes}")
         self.output = answer.type
         return values_of(answer, self.name)

@@ -12,6 +12,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -94,15 +95,22 @@ def typed(answer: object) -> Typed:
         array = np.asarray(answer)
     except Exception as error:
         raise WorkerError(f"answers {type(answer).__name__}, which NumPy cannot read") from error
-    name, is_float = type(answer).__name__ if array.dtype.hasobject else array.dtype.name, array.dtype.kind in "fV"
+    name, is_float = type(answer).__name__ if array.dtype.hasobject else _name(array.dtype), array.dtype.kind in "fV"
     if array.dtype.kind not in "fiuV" or not array.dtype.itemsize or array.dtype.names:
         raise WorkerError(f"answers {name}; expected integers (codes) or floats (numbers)")
     if is_float and array.dtype.itemsize > 8:
         raise WorkerError(f"answers {name}; expected floats of at most 64 bits")
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     if is_float:
         array = np.ascontiguousarray(array).view(f"uint{8 * array.dtype.itemsize}")
     return Typed(name, array)
+
+
+@lru_cache
+def _name(dtype: np.dtype[Any]) -> str:
+    """Returns the name of a type, which NumPy puts together at each call."""
+    return dtype.name
 
 
 def _typed_tensor(answer: Any) -> Typed:
