@@ -126,6 +126,12 @@ def test_what_is_not_supported_is_listed_with_its_lines() -> None:
         (lambda self, x: self.fc(x.flatten(1) * (2 if self.training else 3)), "other arguments in evaluation"),
         (lambda self, x: self.fc(F.softmax(x.flatten(1), 1, dtype=torch.float64).float()), "in torch.float64"),
         (lambda self, x: self.fc(x.reshape(2, -1)), "any size"),
+        (
+            lambda self, x: (
+                x.flatten(1) + F.embedding(torch.zeros(1, dtype=int), self.fc.weight, None, None, 2.0, True)
+            ),
+            "scale_grad_by_freq",
+        ),
         (lambda self, x: _overwritten(self, x), "a view read later shares"),
     ],
 )

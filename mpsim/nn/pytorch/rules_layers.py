@@ -116,6 +116,7 @@ def _rms_norm(call: Call, a: SimpleNamespace) -> Tensor:
 
 
 def _embedding(call: Call, a: SimpleNamespace) -> Tensor:
+    need(not a.scale_grad_by_freq, "an embedding with scale_grad_by_freq")
     padding = None if a.padding_idx < 0 else a.padding_idx
     tokens = call.tape.input(a.indices) if isinstance(a.indices, np.ndarray) else tensor(a.indices, "an embedding")
     return ops.embedding(tokens, parameter(a.weight, "the weight"), padding=padding, name=call.name)
