@@ -59,7 +59,7 @@ def record(
         cast: cast(tensor, format) returns the tensor in this format as float32. The default is ``tensor.to``, for
             formats that PyTorch has.
         optimizer: A ``torch.optim.Optimizer`` of the parameters, which updates them. SGD (without dampening), Adam and
-            AdamW with one setting for all can be checked.
+            AdamW with one setting for all can be checked. Parameters that it does not have are frozen in the index.
         loss_scale: Multiplies the loss. Gradients are divided by it before the update.
 
     Returns:
@@ -195,7 +195,9 @@ class _Recorder:
         return loss
 
     def _update(self, optimizer: TorchOptimizer, loss_scale: float) -> None:
-        self._rule = rule_of(self._torch, optimizer, self._frozen)
+        held = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+        left = [name for name in self._traced.parameter_ids if self._parameters[name] not in held]
+        self._rule = rule_of(self._torch, optimizer, dict.fromkeys([*self._frozen, *left]))
         for name, id in self._traced.parameter_ids.items():
             parameter, place = self._parameters[name], f"{id.op}/{id.index}"
             self.tensors[f"master/{place}"] = _host(parameter)

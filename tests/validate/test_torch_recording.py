@@ -192,6 +192,18 @@ def test_updates_of_other_optimizers_are_checked(name: str) -> None:
     assert {tensor.name.split("/")[0] for tensor in report.suspects()} == {"next_master"}
 
 
+def test_parameters_that_the_optimizer_does_not_have_are_frozen() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 3))
+    images, labels = torch.randn(4, 1, 4, 4), torch.tensor([0, 1, 2, 0])
+    optimizer = torch.optim.SGD(module[3].parameters(), lr=0.1, weight_decay=0.1)
+    step = record(module, (images, labels), optimizer=optimizer)
+    file = TensorFile(step.tensors, step.index, "theirs")
+    report = teacher_forced(file, from_torch(module, images), None, "standard", threads=1)
+    assert report.verdict.name == "EQUAL" and not any("update was not" in note for note in report.notes)
+    assert step.index["optimizer"]["groups"] == "1.weight:frozen;1.bias:frozen"
+
+
 # -- what is refused, and what is left as it was ---------------------------------------------------------------
 
 
