@@ -72,6 +72,7 @@ def _attention(call: Call, a: SimpleNamespace) -> Tensor:
     if mask is not None:
         allowed = isinstance(mask, np.ndarray) and mask.dtype == bool
         mask = np.where(mask, 0, -np.inf).astype(np.float32) if allowed else constant(mask, call.tape)
+        need(not np.isneginf(mask).all(axis=-1).any(), "attention with a mask that leaves a query no key")
     q, k, v = (tensor(each, "attention") for each in (a.query, a.key, a.value))
     if a.enable_gqa and k.shape[-3] != q.shape[-3]:
         axis, heads = len(k.shape) - 3, np.repeat(np.arange(k.shape[-3]), q.shape[-3] // k.shape[-3])
