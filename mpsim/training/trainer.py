@@ -310,9 +310,9 @@ class Trainer:
         """Restores a saved trainer, which continues with exactly the same bits.
 
         ``model``: an instance of the same network, whose numbers are replaced. It is needed if the network is not in
-        reference_models. ``loss``: one's own, which the file does not have. ``backend``: default the saved one. Raises
-        CheckpointError for a file that is broken, is not a checkpoint, or belongs to another network, and OSError if it
-        cannot be read.
+        reference_models. The file's recipe says which parameters are frozen; ``model`` does not. ``loss``: one's own,
+        which the file does not have. ``backend``: default the saved one. Raises CheckpointError for a file that is
+        broken, is not a checkpoint, or belongs to another network, and OSError if it cannot be read.
         """
         content = Path(path).read_bytes()
         return cls.restore(content, str(path), model=model, backend=backend, threads=threads, loss=loss)
