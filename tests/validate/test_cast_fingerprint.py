@@ -106,6 +106,12 @@ def test_peculiarities(quirk: str) -> None:
     assert found.unexplained == 0, found.paragraph(quirk, "float32")
 
 
+@pytest.mark.parametrize("quirk", ["sign_ignored", "negative_to_nan", "negative_to_zero"])
+def test_what_negative_numbers_become_in_formats_without_a_sign(quirk: str) -> None:
+    found = fingerprint_of(Rule(FORMATS["float8_e5m3fnu"], quirks=(quirk,)), "float32")
+    assert (found.unexplained, found.rule.quirks) == (0, (quirk,)), found.paragraph(quirk, "float32")
+
+
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("source", ["float32", "float16"])
 def test_fields_of_a_policy_are_found(field: str, source: str) -> None:

@@ -26,7 +26,7 @@ from mpsim.validate.cast.rules import Rule
 from mpsim.validate.sources import widened
 
 #: The quirks that no other phrase of the paragraph describes.
-_ALONE = ("sign_ignored", "negative_to_nan", "small_powers_up", "carry_lost", "top_binade_to_zero")
+_ALONE = ("sign_ignored", "negative_to_nan", "negative_to_zero", "small_powers_up", "carry_lost", "top_binade_to_zero")
 
 
 class Fingerprint(NamedTuple):
@@ -134,17 +134,19 @@ def _find_rule(answers: Answers, backend: str) -> Rule:
         small = (magnitude < answers.format.smallest_normal) & (nonzero | (magnitude > 0))
         beyond = np.isfinite(magnitude) & (magnitude > answers.format.largest)
         below = np.signbit(answers.x) & (magnitude > 0) & (not answers.format.signed)  # as the overflow policy says
+    of_negative = answers.results.outcome.values[np.signbit(answers.x) & normal]
     normal, small = normal & ~below, small & ~below
     whole = normal | small
     nan_codes = _nan_codes(answers)
     rule = Rule(answers.format, nan_codes=nan_codes)
-    of_negative = answers.results.outcome.values[np.signbit(answers.x) & normal]
     if (of_negative > 0).any() and not (of_negative < 0).any():
         rule = rule.with_(quirks=("sign_ignored",))
     negative = np.signbit(answers.x) & (magnitude > 0)
     to_zero = negative & (magnitude < answers.format.smallest / 2)
     if np.isnan(answers.results.outcome.values[negative]).all() and (answers.format.signed or to_zero.any()):
         rule = rule.with_(quirks=("negative_to_nan",))
+    elif (answers.results.outcome.values[negative] == 0).all() and answers.format.signed:
+        rule = rule.with_(quirks=("negative_to_zero",))
     middle = list(_middle_rules(rule, answers))
     rule = _best(middle, answers, whole, backend, ignore_zero_sign=True)
     if _differences(rule, answers, whole, backend, True):
@@ -157,6 +159,8 @@ def _find_rule(answers: Answers, backend: str) -> Rule:
         if rule.policy.mode is Mode.TOWARD_ZERO and not answers.format.signed:
             modes.append(Mode.DOWN)  # the same above zero
         overflows = [rule.with_(policy=Policy(mode, overflow)) for mode in modes for overflow in Overflow]
+        if not answers.format.signed:
+            overflows += [_with_quirks(each, ("negative_to_zero",))[1] for each in overflows]
         rule = _best(overflows, answers, beyond | below | np.isinf(magnitude), backend)
         if _differences(rule, answers, beyond, backend, False):
             rule = _best(overflows, answers, beyond, backend)

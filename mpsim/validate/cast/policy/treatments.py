@@ -189,6 +189,10 @@ def _negative_to_nan(x: Array, y: Array, format: Format, source: Source, policy:
     return np.where(x < 0, np.nan, y)
 
 
+def _negative_to_zero(x: Array, y: Array, format: Format, source: Source, policy: Policy) -> Array:
+    return np.where(x < 0, 0.0, y)
+
+
 def _small_powers_up(x: Array, y: Array, format: Format, source: Source, policy: Policy) -> Array:
     inside = (x > format.smallest_normal) & (x < 2 * format.smallest_normal)
     return np.where(inside, 2 * format.smallest_normal, y)
@@ -216,6 +220,7 @@ QUIRKS = {
     "carry_lost": Quirk("the carry from the significand into the exponent is lost", _carry_lost),
     "sign_ignored": Quirk("the sign is ignored: magnitudes are rounded", _sign_ignored, before=True),
     "negative_to_nan": Quirk("every negative number becomes NaN, also one that rounds to zero", _negative_to_nan),
+    "negative_to_zero": Quirk("every negative number and negative infinity becomes zero", _negative_to_zero),
     "small_powers_up": Quirk("between the two smallest numbers everything goes up", _small_powers_up),
     "top_binade_to_zero": Quirk(
         "results beyond the largest number become the next power of two; inputs from there to twice that become zero",
