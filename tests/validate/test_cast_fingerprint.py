@@ -106,6 +106,12 @@ def test_peculiarities(quirk: str) -> None:
     assert found.unexplained == 0, found.paragraph(quirk, "float32")
 
 
+@pytest.mark.parametrize("source", ["uint8", "ue4m3"])
+def test_nothing_is_said_of_negative_numbers_where_none_were_asked(source: str) -> None:
+    report = validate_cast(lambda x: x.astype(np.float32).astype(np.float16), "float16", source)
+    assert report.fingerprint is not None and report.fingerprint.rule.quirks == (), report
+
+
 @pytest.mark.parametrize("quirk", ["sign_ignored", "negative_to_nan", "negative_to_zero"])
 def test_what_negative_numbers_become_in_formats_without_a_sign(quirk: str) -> None:
     found = fingerprint_of(Rule(FORMATS["float8_e5m3fnu"], quirks=(quirk,)), "float32")

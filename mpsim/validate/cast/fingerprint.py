@@ -127,25 +127,26 @@ def fingerprint(answers: Answers, backend: str = DEFAULT_BACKEND) -> Fingerprint
 
 def _find_rule(answers: Answers, backend: str) -> Rule:
     """Finds mode and intermediate type from the middle of the range, then the rules for everything else."""
-    magnitude = np.abs(widened(answers.x))
+    magnitude, values = np.abs(widened(answers.x)), answers.results.outcome.values
     with np.errstate(invalid="ignore"):
-        nonzero = answers.results.outcome.values != 0
+        nonzero = values != 0
         normal = (magnitude >= answers.format.smallest_normal) & (magnitude <= answers.format.largest)
         small = (magnitude < answers.format.smallest_normal) & (nonzero | (magnitude > 0))
         beyond = np.isfinite(magnitude) & (magnitude > answers.format.largest)
-        below = np.signbit(answers.x) & (magnitude > 0) & (not answers.format.signed)  # as the overflow policy says
-    of_negative = answers.results.outcome.values[np.signbit(answers.x) & normal]
+        negative = np.signbit(answers.x) & (magnitude > 0)
+    below = negative & (not answers.format.signed)  # as the overflow policy says
+    of_negative = values[negative & normal]
     normal, small = normal & ~below, small & ~below
     whole = normal | small
     nan_codes = _nan_codes(answers)
     rule = Rule(answers.format, nan_codes=nan_codes)
     if (of_negative > 0).any() and not (of_negative < 0).any():
         rule = rule.with_(quirks=("sign_ignored",))
-    negative = np.signbit(answers.x) & (magnitude > 0)
-    to_zero = negative & (magnitude < answers.format.smallest / 2)
-    if np.isnan(answers.results.outcome.values[negative]).all() and (answers.format.signed or to_zero.any()):
+    # In a format without a sign the overflow policy explains NaN, but for numbers that round to zero.
+    unlike = negative if answers.format.signed else negative & (magnitude < answers.format.smallest / 2)
+    if unlike.any() and np.isnan(values[negative]).all():
         rule = rule.with_(quirks=("negative_to_nan",))
-    elif (answers.results.outcome.values[negative] == 0).all() and answers.format.signed:
+    elif unlike.any() and answers.format.signed and (values[negative] == 0).all():
         rule = rule.with_(quirks=("negative_to_zero",))
     middle = list(_middle_rules(rule, answers))
     rule = _best(middle, answers, whole, backend, ignore_zero_sign=True)
