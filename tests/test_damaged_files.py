@@ -5,7 +5,6 @@ Each reader gets mutations of a right file, 100 in the gate and 20,000 with ``--
 
 from __future__ import annotations
 
-import re
 import sys
 import warnings
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from readers import MOST_GROWTH, READERS, Reader, read_damaged
 
+from bench.memory import peak
 from mpsim.files.semantics import OlderSemantics
 
 
@@ -33,12 +33,6 @@ def test_the_right_file_is_read(reader: Reader, tmp_path: Path) -> None:
     reader.read(tmp_path / reader.name)
 
 
-def _peak() -> int:
-    """Returns the bytes of this process's largest resident size since `_restart_peak`, on Linux; 0 elsewhere."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text()) if sys.platform == "linux" else None
-    return int(found[1]) << 10 if found else 0
-
-
 def _restart_peak() -> None:
     """Lets the peak begin anew, which else hides a growth below an earlier test's."""
     if sys.platform == "linux":
@@ -49,8 +43,8 @@ def _restart_peak() -> None:
 @pytest.mark.parametrize("count", [100, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_damaged_files(reader: Reader, count: int, tmp_path: Path) -> None:
     _restart_peak()
-    before = _peak()
+    before = peak()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OlderSemantics)
         assert _campaign(reader, tmp_path, count, seed=count) == []
-    assert _peak() - before < MOST_GROWTH
+    assert peak() - before < MOST_GROWTH

@@ -58,8 +58,8 @@ class Pairwise:
 @dataclass(frozen=True)
 class Folding:
     """The second half is added to the first, term i + h to term i, h being half the number of terms rounded up; again
-    and again until one is left, as vector registers are reduced. ``lanes``: fewer terms than this fold as so many do,
-    those that are missing left out, as where the other lanes of a register hold zeros."""
+    and again until one is left, as vector registers are reduced. ``lanes``: the halves of fewer terms are those of
+    this many, and missing terms are left out, as where the other lanes of a register hold zeros."""
 
     sums: Sums = FLOAT32
     lanes: int = 1

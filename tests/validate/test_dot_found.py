@@ -70,7 +70,7 @@ def test_an_order_is_found_as_described(order: str, inputs: str) -> None:
 
 @pytest.mark.parametrize("number", [8, 6])
 def test_lanes_that_have_no_terms_are_zeros_where_lanes_are_folded(number: int) -> None:
-    """Four and five terms in more lanes: term 1 has no partner among zeros, and has one where so many are folded."""
+    """Four and five terms in more lanes: the halves of the lanes are other terms than the halves of the terms."""
 
     def padded(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         lanes = np.zeros((number, len(a), b.shape[1]), np.float32)
