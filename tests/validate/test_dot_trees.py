@@ -14,6 +14,7 @@ from mpsim.products.text import product_of
 from mpsim.validate.dot.inputs.matrices import cancelling
 from mpsim.validate.dot.inputs.packing import region_of
 from mpsim.validate.dot.inputs.probes import Prober
+from mpsim.validate.dot.orders.arithmetic import arithmetic_of
 from mpsim.validate.dot.orders.trees import NoTree, Revealer, nodes_of, nodes_of_product
 from mpsim.validate.dot.subjects import open_dot
 
@@ -72,6 +73,30 @@ def test_noise_has_no_tree() -> None:
     random = np.random.default_rng(0)
     with pytest.raises(NoTree):
         Revealer(prober(lambda a, b: a @ b + random.normal(size=(len(a), b.shape[1])) * 2.0**-40, 12)).tree()
+
+
+@pytest.mark.parametrize(
+    "text,fewer",
+    [
+        ("groups(lanes(16), rising(), folding())", 7),
+        ("product(products=float32, order=groups(lanes(16), rising(), folding()))", 8),
+        ("tree(((0, 1, 2, 3), (bfloat16, (4,), 5, 6, 7), (tf32, 8, (9,), 10, 11), (12, (13,), 14, 15)))", 1),
+        ("product(products=bfloat16, order=pairwise(tf32), output=bfloat16)", 9),
+    ],
+)
+def test_what_is_rounded_is_found_by_fewer_questions_where_subtrees_are_asked_together(text: str, fewer: int) -> None:
+    product = product_of(text)
+    length = 16 if "tree" in text else 64
+
+    def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return load("compiled").matmul(a, np.ascontiguousarray(b), threads=1, accumulator=product)
+
+    found = prober(multiply, length)
+    revealer = Revealer(found)
+    tree = revealer.tree()
+    alone, together = (arithmetic_of(found, tree, most) for most in (1, revealer.units))
+    assert alone[:4] == together[:4]
+    assert fewer * len(together.asked[0]) <= len(alone.asked[0])
 
 
 def test_the_nodes_of_a_tree_written_out() -> None:

@@ -201,8 +201,10 @@ def find_order(prober: Prober) -> Order:
     last = prober.length - 1
     places = np.arange(1, last)
     pattern = prober.survives([(0, int(j), int(j) + 1) for j in places])
-    between = prober.survives([(0, last, int(w)) for w in places])
-    prober.survives([(0, 1, int(w)) for w in places + 1])
+    between = np.zeros(places.size, bool)
+    if _together(prober, (0, last)):  # nothing of all of them is nothing of each: sums are monotone
+        between = prober.survives([(0, last, int(w)) for w in places])
+    _together(prober, (0, 1))
     if pattern.all() and between.all():
         return Order(True, (), (), pattern, prober.big - prober.small)
     first = int(places[pattern][0]) + 1 if pattern.any() else prober.length
@@ -214,6 +216,13 @@ def find_order(prober: Prober) -> Order:
         wide = _wide_terms(prober)
         chains = [(wide, c) for t, c in chains if t == 1 and wide and (c or wide) >= wide]
     return Order(False, tuple(chains), tuple(pairs), pattern, prober.big - prober.small)
+
+
+def _together(prober: Prober, pair: tuple[int, int]) -> float:
+    """What is left of small numbers everywhere beside a large number and its negative at a pair of places."""
+    products = np.full((1, prober.length), 2.0**prober.small)
+    products[0, list(pair)] = 2.0**prober.big, -(2.0**prober.big)
+    return float(prober.ask_products(products)[0])
 
 
 def _wide_terms(prober: Prober) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,9 @@ from mpsim.formats import FORMATS, as_format
 from mpsim.kernels.contract import Array
 from mpsim.products.stages import FLOAT32, Node, Sums
 from mpsim.validate.dot.inputs.edges import Term, operands
+from mpsim.validate.dot.inputs.pools import Asked, Pool, ask_pooled
 from mpsim.validate.dot.inputs.probes import Prober
+from mpsim.validate.dot.orders.trees import first_leaf, nodes_below, sizes_of, terms_of
 
 #: Formats of sums and products that differ in their bits, beside that of the answers.
 NAMES = ("bfloat16", "float16", "float32", "float64")
@@ -23,6 +26,31 @@ NAMES = ("bfloat16", "float16", "float32", "float64")
 EXPONENT = 8
 #: Exponent of products too small for any sum.
 TINY = -160
+
+
+class Met(NamedTuple):
+    """A leaf, another that it is added to first, and the terms of the node where they meet, as bits."""
+
+    leaf: int
+    other: int
+    terms: int
+
+
+class Added(NamedTuple):
+    """A node of two; a leaf of either part, and one of what its sum is added to; the terms of all three, as bits."""
+
+    node: Node
+    places: tuple[int, int, int]
+    terms: int
+
+
+class Cancelled(NamedTuple):
+    """Products 2**exponent · (two factors) at a leaf and at another, and what is left of them where they are exact."""
+
+    exponent: int
+    at_leaf: tuple[float, float]
+    at_other: tuple[float, float]
+    unit: float
 
 
 class Arithmetic(NamedTuple):
@@ -68,43 +96,75 @@ class Arithmetic(NamedTuple):
         return max(self.rounded.values(), key=len, default=frozenset())
 
 
-def arithmetic_of(prober: Prober, tree: Node) -> Arithmetic:
-    """What the subject of a prober rounds in its tree."""
-    groups, sums = _sides(list(_leaves(tree))), list(_sums(tree))
-    met = [pair for group in groups for pair in group]
+def arithmetic_of(prober: Prober, tree: Node, most: int = 1) -> Arithmetic:
+    """What the subject of a prober rounds in its tree. most: tests that are asked at once, whose units it adds exactly.
+    The widest format is asked for first, and narrower ones only where something is rounded to it."""
     tiny = max(2 * prober.inputs.quantum_exponent, TINY)
     probes: list[list[Term]] = [[(k, e, (x, 1.0)) for k in range(prober.length)] for e, x in ((0, -0.0), (tiny, -1.0))]
     probes += (subnormal_probes(prober) or [[(0, 0, 1.0)]] * 2)[:2]
-    pairs = [operands(probes, prober.length)]
-    formats = [name for name in _formats(prober) if _rounds_products(prober, name)]
-    for name in formats:
-        bits = _half(name)
-        pairs.append(_against(prober, groups, EXPONENT, (1 + 2.0**-bits,) * 2, (-1.0, 1 + 2.0 ** (1 - bits))))
-    beyond = _overflowing(prober) if FLOAT32.format not in formats else 0
-    if beyond:  # rounded alone it is infinite, but not beside one of half its size that was added before
-        formats.append(FLOAT32.format)
-        pairs.append(_against(prober, groups, beyond, (1.0, 1.0), (1.0, -0.5)))
-    names = _formats(prober)
-    every_width = [as_format(name).mantissa_bits + 1 for name in names[:-1]]
-    asked = [bits for bits in every_width if bits <= prober.big - prober.small]
-    products = np.zeros((len(asked), len(sums), prober.length))
-    for row, bits in zip(products, asked, strict=True):
-        for probe, (_, (first, small, last)) in zip(row, sums, strict=True):
-            probe[[first, small, last]] = 2.0**prober.small * np.array([2.0**bits, 1, -(2.0**bits)])
-    pairs.append(prober.factors(products.reshape(-1, prober.length)))
-    a, b = (np.concatenate(each) for each in zip(*pairs, strict=True))
-    found = prober.ask_numbers(a, b)
-    rounded, place = {}, 4
-    for name in formats:
-        lost = (found[place : place + len(met)] == 0) | ~np.isfinite(found[place : place + len(met)])
-        rounded[name] = frozenset(leaf for (leaf, _), gone in zip(met, lost, strict=True) if gone)
-        place += len(met)
-    kept = found[place:].reshape(len(asked), len(sums)) == 2.0**prober.small
-    seen = {id(node): names[int(count)] for (node, _), count in zip(sums, kept.sum(axis=0), strict=True)}
+    a, b = operands(probes, prober.length)
+    first = a, b, prober.ask_numbers(a, b)
+    terms = terms_of(tree)
+    rounded, of_products = _rounded(prober, [*_leaves(tree, terms)], most)
+    seen, of_sums = _widths(prober, [*_sums(tree, terms)], most)
     every = set(seen.values()) or {"float32"}
-    widths = tuple(name for name in reversed(names) if name in every)
+    widths = tuple(name for name in reversed(_formats(prober)) if name in every)
     truncates = prober.results == replace(FLOAT32, rounding="toward_zero")
+    a, b, found = (np.concatenate(each) for each in zip(first, *of_products, *of_sums, strict=True))
     return Arithmetic(rounded, widths, seen, not found[2], (a, b, found), truncates)
+
+
+def _rounded(prober: Prober, leaves: Sequence[Met], most: int) -> tuple[dict[str, frozenset[int]], list[Asked]]:
+    """Format -> leaves whose product is rounded to it, the narrowest format first; and what was asked."""
+    rounded: dict[str, frozenset[int]] = {}
+    asked: list[Asked] = []
+    left = list(leaves)
+    for name in reversed([name for name in _formats(prober) if _rounds_products(prober, name)]):
+        bits = _half(name)
+        at_leaf, at_other = (1 + 2.0**-bits,) * 2, (-1.0, 1 + 2.0 ** (1 - bits))
+        left = _lost(prober, left, Cancelled(EXPONENT, at_leaf, at_other, 2.0 ** (EXPONENT - 2 * bits)), most, asked)
+        rounded[name] = frozenset(each.leaf for each in left)
+    beyond = _overflowing(prober) if FLOAT32.format not in rounded else 0
+    if beyond:  # rounded alone it is infinite, but not beside one of half its size that was added before
+        left = _lost(prober, leaves, Cancelled(beyond, (1.0, 1.0), (1.0, -0.5), 0.0), 1, asked)
+        rounded = {FLOAT32.format: frozenset(each.leaf for each in left), **rounded}
+    return dict(reversed(rounded.items())), asked
+
+
+def _lost(prober: Prober, leaves: Sequence[Met], what: Cancelled, most: int, asked: list[Asked]) -> list[Met]:
+    """The leaves that leave nothing beside what cancels the most of them."""
+    found: list[Met] = []
+    for group in _sides(leaves):
+        rows = partial(_against, prober, group, what)
+        outcome = ask_pooled(prober, [each.terms for each in group], rows, what.unit, most)
+        asked += outcome.asked
+        found += [each for each, x in zip(group, outcome.left, strict=True) if x == 0 or not np.isfinite(x)]
+    return found
+
+
+def _widths(prober: Prober, sums: Sequence[Added], most: int) -> tuple[dict[int, str], list[Asked]]:
+    """id of a node -> the format of its sum; and what was asked."""
+    names, asked = _formats(prober), list[Asked]()
+    found = {id(each.node): names[0] for each in sums}
+    for wider, name in list(zip(names[1:], names, strict=False))[::-1]:
+        bits = as_format(name).mantissa_bits + 1
+        if bits > prober.big - prober.small:
+            continue
+        values = 2.0**prober.small * np.array([2.0**bits, 1, -(2.0**bits)])
+
+        def rows(pools: list[Pool], sums: Sequence[Added] = sums, values: Array = values) -> tuple[Array, Array]:
+            products = np.zeros((len(pools), prober.length))
+            for row, pool in zip(products, pools, strict=True):
+                for test in pool:
+                    row[list(sums[test].places)] = values
+            return prober.factors(products)
+
+        outcome = ask_pooled(prober, [each.terms for each in sums], rows, 2.0**prober.small, most)
+        asked += outcome.asked
+        kept = outcome.left == 2.0**prober.small
+        found |= {id(each.node): wider for each, is_kept in zip(sums, kept, strict=True) if is_kept}
+        sums = [each for each, is_kept in zip(sums, kept, strict=True) if not is_kept]
+    return found, asked
 
 
 def subnormal_probes(prober: Prober) -> list[list[Term]]:
@@ -120,45 +180,37 @@ def subnormal_probes(prober: Prober) -> list[list[Term]]:
     return probes
 
 
-def _against(
-    prober: Prober,
-    groups: Sequence[Sequence[tuple[int, int]]],
-    exponent: int,
-    at_leaf: tuple[float, float],
-    at_other: tuple[float, float],
-) -> tuple[Array, Array]:
-    """Operands of a product at each leaf and one at the leaf that it meets, for the pairs (leaf, other) of all groups:
-    each is 2**exponent times two factors. The first factors of a group's pairs are one vector."""
-    pairs = np.array([pair for group in groups for pair in group], int).reshape(-1, 2)
-    one, other = np.zeros((2, len(pairs), prober.length), np.float32)
-    start = 0
-    for group in groups:
-        one[start : start + len(group)] = np.ldexp(at_other[0], exponent - exponent // 2)
-        one[start : start + len(group), [leaf for leaf, _ in group]] = np.ldexp(at_leaf[0], exponent - exponent // 2)
-        start += len(group)
-    for places, factors in zip(pairs.T, (at_leaf, at_other), strict=True):
-        other[np.arange(len(pairs)), places] = np.ldexp(factors[1], exponent // 2)
+def _against(prober: Prober, group: Sequence[Met], what: Cancelled, pools: list[Pool]) -> tuple[Array, Array]:
+    """Operands of a product at each leaf of a pool and one at the leaf that it meets: each is 2**exponent times two
+    factors. The first factors are one vector."""
+    one, other = np.zeros((2, len(pools), prober.length), np.float32)
+    half = what.exponent // 2
+    one[:] = np.ldexp(what.at_other[0], what.exponent - half)
+    one[:, [each.leaf for each in group]] = np.ldexp(what.at_leaf[0], what.exponent - half)
+    for row, pool in zip(other, pools, strict=True):
+        for met in (group[test] for test in pool):
+            row[[met.leaf, met.other]] = np.ldexp([what.at_leaf[1], what.at_other[1]], half)
     return prober.with_shared(one, other)
 
 
-def _sides(met: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
-    """Pairs (leaf, other) in groups in which no leaf is another pair's other.
+def _sides(met: Sequence[Met]) -> list[list[Met]]:
+    """The leaves in groups in which none is what another one meets.
 
-    >>> _sides([(2, 0), (1, 0), (0, 1)])
-    [[(2, 0), (1, 0)], [(0, 1)]]
+    >>> _sides([Met(2, 0, 7), Met(1, 0, 3), Met(0, 1, 3)])
+    [[Met(leaf=2, other=0, terms=7), Met(leaf=1, other=0, terms=3)], [Met(leaf=0, other=1, terms=3)]]
     """
-    groups: list[list[tuple[int, int]]] = []
+    groups: list[list[Met]] = []
     left = list(met)
     while left:
         leaves, others = set[int](), set[int]()
-        group: list[tuple[int, int]] = []
-        rest: list[tuple[int, int]] = []
-        for leaf, other in left:
-            fits = leaf not in others and other not in leaves
-            (group if fits else rest).append((leaf, other))
+        group: list[Met] = []
+        rest: list[Met] = []
+        for each in left:
+            fits = each.leaf not in others and each.other not in leaves
+            (group if fits else rest).append(each)
             if fits:
-                leaves.add(leaf)
-                others.add(other)
+                leaves.add(each.leaf)
+                others.add(each.other)
         groups.append(group)
         left = rest
     return groups
@@ -189,56 +241,21 @@ def _rounds_products(prober: Prober, name: str) -> bool:
     return _half(name) <= prober.inputs.mantissa_bits and prober.least <= EXPONENT - 2 * _half(name)
 
 
-def _nodes(tree: Node) -> Iterator[tuple[Node, ...]]:
-    """Every node of a tree of leaves and tuples, the root first."""
-    waiting = [tree]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, tuple):
-            yield node
-            waiting += node
-
-
-def _leaves(tree: Node) -> Iterator[tuple[int, int]]:
+def _leaves(tree: Node, terms: Mapping[int, int]) -> Iterator[Met]:
     """Each leaf, and one of those that it is added to first."""
-    for node in _nodes(tree):
+    for node in nodes_below(tree):
         for place, child in enumerate(node):
             if isinstance(child, int) and len(node) > 1:
-                yield child, first_leaf(node[place - 1])
+                yield Met(child, first_leaf(node[place - 1]), terms[id(node)])
 
 
-def first_terms(tree: Node) -> frozenset[int]:
-    """The first leaf of every node of leaves alone: where a sum may begin.
-
-    >>> sorted(first_terms((((0, 2), 4), (1, 3))))
-    [0, 1]
-    """
-    found = [0] if tree == 0 else []
-    for node in _nodes(tree):
-        leaves = [child for child in node if isinstance(child, int)]
-        found += [min(leaves)] if len(leaves) == len(node) else []
-    return frozenset(found)
-
-
-def _sums(tree: Node) -> Iterator[tuple[Node, tuple[int, int, int]]]:
-    """Each node of two below another: a leaf of either part, and one that the node's sum is added to."""
-    for node in _nodes(tree):
+def _sums(tree: Node, terms: Mapping[int, int]) -> Iterator[Added]:
+    """Each node of two below another."""
+    for node in nodes_below(tree):
         for place, child in enumerate(node):
             if isinstance(child, tuple) and len(child) == 2 and len(node) == 2:
-                yield child, (first_leaf(child[0]), first_leaf(child[1]), first_leaf(node[place - 1]))
-
-
-def terms_of(tree: Node) -> dict[int, int]:
-    """id of a node -> its terms as bits.
-
-    >>> tree = ((0, 2), 1)
-    >>> sorted(map(bin, terms_of(tree).values()))
-    ['0b101', '0b111']
-    """
-    found: dict[int, int] = {}
-    for node in reversed(list(_nodes(tree))):  # those below first
-        found[id(node)] = sum(1 << each if isinstance(each, int) else found[id(each)] for each in node)
-    return found
+                places = first_leaf(child[0]), first_leaf(child[1]), first_leaf(node[place - 1])
+                yield Added(child, places, terms[id(node)])
 
 
 def runs_of(tree: Node, how: Arithmetic) -> dict[str, int]:
@@ -246,21 +263,14 @@ def runs_of(tree: Node, how: Arithmetic) -> dict[str, int]:
     the smallest such sum."""
     if len(how.widths) < 2:
         return {}
-    sizes, found = _sizes(tree), dict[str, int]()
-    for node in _nodes(tree):
+    sizes, found = sizes_of(tree), dict[str, int]()
+    for node in nodes_below(tree):
         for child in node:
             name = how.sums.get(id(child), how.widths[0])
             is_alone = len(node) == 2 and any(isinstance(each, int) for each in node)
             if is_alone and name != how.widths[0] and how.sums.get(id(node), how.widths[0]) == how.widths[0]:
                 found[name] = min(sizes[id(child)], found.get(name, sizes[id(child)]))
     return found
-
-
-def first_leaf(node: Node) -> int:
-    """The leaf that comes first in a tree of leaves and tuples."""
-    while isinstance(node, tuple):
-        node = node[0]
-    return int(node)
 
 
 def marked(
@@ -290,7 +300,7 @@ class _Marker:
         self, tree: Node, leaves: frozenset[int], sums: Mapping[int, str], base: str, first: frozenset[int], twice: bool
     ) -> None:
         self.leaves, self.sums, self.base, self.first, self.twice = leaves, sums, base, first, twice
-        self.sizes = _sizes(tree)
+        self.sizes = sizes_of(tree)
 
     def written(self, node: Node) -> Node:
         if not isinstance(node, tuple):
@@ -314,18 +324,3 @@ class _Marker:
         below = [self.sums[id(child)] for child in parts if id(child) in self.sums]
         widest = max(below, key=lambda name: as_format(name).mantissa_bits, default=self.base)
         return self.sums.get(id(node), widest)
-
-
-def _sizes(tree: Node) -> dict[int, int]:
-    """id of a node -> how many leaves it has."""
-    found: dict[int, int] = {}
-    waiting: list[tuple[Node, bool]] = [(tree, False)]
-    while waiting:
-        node, ready = waiting.pop()
-        if not isinstance(node, tuple):
-            continue
-        if ready:
-            found[id(node)] = sum(found.get(id(child), 1) if isinstance(child, tuple) else 1 for child in node)
-        else:
-            waiting += [(node, True), *((child, False) for child in node)]
-    return found

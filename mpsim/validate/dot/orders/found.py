@@ -29,9 +29,9 @@ from mpsim.products.stages import (
     within,
 )
 from mpsim.validate.dot.inputs.probes import Prober
-from mpsim.validate.dot.orders.arithmetic import Arithmetic, arithmetic_of, first_terms, marked, runs_of, terms_of
+from mpsim.validate.dot.orders.arithmetic import Arithmetic, arithmetic_of, marked, runs_of
 from mpsim.validate.dot.orders.recognition import recognised
-from mpsim.validate.dot.orders.trees import NoTree, Revealer
+from mpsim.validate.dot.orders.trees import NoTree, Revealer, first_terms, terms_of
 from mpsim.validate.dot.orders.variations import Seen, bits_of, last_sums, orders_of, ways
 
 #: The longest products whose trees are looked for.
@@ -46,11 +46,14 @@ def tree_of(prober: Prober, length: int) -> tuple[Node, Arithmetic] | None:
     """The tree in which the subject of a prober adds ``length`` terms, and what it rounds; None where there is no tree,
     or it is too large."""
     own = prober.of_length(length)
+    if length > MOST_LENGTH:
+        return None
+    revealer = Revealer(own)
     try:
-        tree = Revealer(own).tree() if length <= MOST_LENGTH else None
+        tree = revealer.tree()
     except NoTree:
         return None
-    return None if tree is None else (tree, arithmetic_of(own, tree))
+    return tree, arithmetic_of(own, tree, revealer.units)
 
 
 def products_of_orders(

@@ -47,15 +47,15 @@ class Revealer:
         return children[0] if len(children) == 1 else tuple(children)
 
     def _units(self) -> int:
-        """How many small numbers are added without an error, and lost together beside a large one: a power of 2, 2**e.
-        2**e - 1 of them show a format of fewer bits than e, which has 2**e itself."""
-        powers = [1 << e for e in range(20) if 1 << e <= self.length]
-        counts = np.array(powers)[:, None] - (0, 1)
+        """How many small numbers are added without an error, and lost together beside a large one: a power of 2, 2**e,
+        or all terms. 2**e - 1 of them show a format of fewer bits than e, which has 2**e itself."""
+        most = [*(1 << e for e in range(20) if 1 << e <= self.length), self.length]
+        counts = np.array(most)[:, None] - (0, 1)
         small = 2.0**self.prober.small
         products = small * (np.arange(self.length) < counts[:, :, None])
         sums = self.prober.ask_products(products.reshape(-1, self.length)).reshape(counts.shape)
         exact = (sums == counts * small).all(axis=1)
-        return powers[max(0, int(np.argmin(exact)) - 1)] if not exact.all() else powers[-1]
+        return most[max(0, int(np.argmin(exact)) - 1)] if not exact.all() else self.length
 
     def sizes(self, first: int, others: Sequence[int]) -> list[int]:
         """For each of the others, the number of terms below the node where it meets the first."""
@@ -96,6 +96,64 @@ class Revealer:
             siblings, _ = self._built(group, size)
             tree, covered = (tree, *siblings), size
         return [tree], covered
+
+
+def nodes_below(tree: Node) -> Iterator[tuple[Node, ...]]:
+    """Every node of a tree of leaves and tuples, the root first."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, tuple):
+            yield node
+            waiting += node
+
+
+def first_terms(tree: Node) -> frozenset[int]:
+    """The first leaf of every node of leaves alone: where a sum may begin.
+
+    >>> sorted(first_terms((((0, 2), 4), (1, 3))))
+    [0, 1]
+    """
+    found = [0] if tree == 0 else []
+    for node in nodes_below(tree):
+        leaves = [child for child in node if isinstance(child, int)]
+        found += [min(leaves)] if len(leaves) == len(node) else []
+    return frozenset(found)
+
+
+def terms_of(tree: Node) -> dict[int, int]:
+    """id of a node -> its terms as bits.
+
+    >>> tree = ((0, 2), 1)
+    >>> sorted(map(bin, terms_of(tree).values()))
+    ['0b101', '0b111']
+    """
+    found: dict[int, int] = {}
+    for node in reversed(list(nodes_below(tree))):  # those below first
+        found[id(node)] = sum(1 << each if isinstance(each, int) else found[id(each)] for each in node)
+    return found
+
+
+def first_leaf(node: Node) -> int:
+    """The leaf that comes first in a tree of leaves and tuples."""
+    while isinstance(node, tuple):
+        node = node[0]
+    return int(node)
+
+
+def sizes_of(tree: Node) -> dict[int, int]:
+    """id of a node -> how many leaves it has."""
+    found: dict[int, int] = {}
+    waiting: list[tuple[Node, bool]] = [(tree, False)]
+    while waiting:
+        node, ready = waiting.pop()
+        if not isinstance(node, tuple):
+            continue
+        if ready:
+            found[id(node)] = sum(found.get(id(child), 1) if isinstance(child, tuple) else 1 for child in node)
+        else:
+            waiting += [(node, True), *((child, False) for child in node)]
+    return found
 
 
 def nodes_of(tree: Node) -> Nodes:
