@@ -21,9 +21,9 @@ from mpsim.files.whole import text_or_file
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.losses import loss_named
 from mpsim.nn.inputs import check_fits
-from mpsim.recording.steps import record_step
+from mpsim.recording.steps import record_micro_batches
 from mpsim.training.optimizer import names as optimizers
-from mpsim.training.recipe import Recipe
+from mpsim.training.recipe import MOST_PARTS, Recipe
 from mpsim.training.schedule import Constant
 from mpsim.training.trainer import Trainer
 
@@ -53,6 +53,8 @@ class RecordedStep(PlannedNetwork):
     steps: Annotated[int, typer.Option(help="Steps to train before the recorded one.")] = 0
     optimizer: Annotated[str, typer.Option(help=help_of("optimizer"))] = DEFAULTS.optimizer
     lr: Annotated[float | None, typer.Option("--lr", help="Learning rate; default: the optimizer's.")] = None
+    micro_batches: Annotated[int, typer.Option(help=help_of("micro_batches"))] = DEFAULTS.micro_batches
+    storage: Annotated[str, typer.Option(help=help_of("storage"))] = DEFAULTS.storage
     accumulator: Annotated[str, typer.Option(help=help_of("accumulator"))] = DEFAULTS.accumulator
     seed: Annotated[int, typer.Option(help="Seed of the initial weights and the examples' order.")] = DEFAULTS.seed
 
@@ -61,7 +63,11 @@ class RecordedStep(PlannedNetwork):
 def trace_step(
     settings: RecordedStep,
     out: Annotated[
-        Path, typer.Option(help="File to write: .safetensors or .npz; the index is written next to it as .json.")
+        Path,
+        typer.Option(
+            help="File to write: .safetensors or .npz; the index is written next to it as .json. With --micro-batches "
+            "above 1 each has a file of its own: NAME.0.npz, NAME.1.npz and so on."
+        ),
     ],
     backend: Annotated[
         str, typer.Option(help="reference, numba or compiled; results do not depend on it.")
@@ -73,7 +79,10 @@ def trace_step(
     checks.whole("steps", settings.steps, most=MOST_STEPS)
     if settings.plan_seed is not None:
         checks.seed("plan_seed", settings.plan_seed)
-    check_output(out, "--out")
+    parts = checks.whole("micro_batches", settings.micro_batches, least=1, most=MOST_PARTS)
+    paths = _paths(out, min(parts, checks.batch("batch", settings.batch)), divided=parts > 1)
+    for path in paths:
+        check_output(path, "--out")
     dataset = _dataset(settings)
     network = networks.build(
         settings.model,
@@ -91,21 +100,30 @@ def trace_step(
         accumulator=text_or_file(settings.accumulator),
         seed=settings.seed,
         loss=loss_named(settings.loss),
+        micro_batches=parts,
+        storage=settings.storage,
     )
     trainer = Trainer(network, plan, recipe, backend=backend, threads=threads)
     batches = _batches(DataLoader(dataset, settings.batch, seed=settings.seed, drop_last=True))
     for _ in range(settings.steps):
         trainer.step(*next(batches))
-    record = record_step(trainer, *next(batches))
-    record.write(out)
+    records = record_micro_batches(trainer, *next(batches))
+    for record, path in zip(records, paths, strict=True):
+        record.write(path)
     if json:
-        print_json(record.index)
-    else:
-        megabytes = out.stat().st_size / 1e6
+        print_json([record.index for record in records] if parts > 1 else records[0].index)
+        return
+    for number, (record, path) in enumerate(zip(records, paths, strict=True)):
+        which = f"step {record.index['step']}" + (f", micro-batch {number} of {len(paths)}" if parts > 1 else "")
         typer.echo(
-            f"{out}: {len(record.tensors)} tensors of step {record.index['step']}, {megabytes:.1f} MB; "
-            f"index in {out.with_suffix('.json')}"
+            f"{path}: {len(record.tensors)} tensors of {which}, {path.stat().st_size / 1e6:.1f} MB; "
+            f"index in {path.with_suffix('.json')}"
         )
+
+
+def _paths(out: Path, parts: int, *, divided: bool) -> list[Path]:
+    """The files of the micro-batches, or ``out`` itself if the batch is not divided."""
+    return [out.with_suffix(f".{number}{out.suffix}") for number in range(parts)] if divided else [out]
 
 
 def _dataset(settings: RecordedStep) -> LabelledImages:

@@ -9,7 +9,7 @@ from mpsim import checks
 from mpsim.training.optimizer.names import STATES
 
 _FORWARD = ("master", "compensation", *STATES, "P", "Y")
-_BACKWARD = ("G", "GX", "GP")
+_BACKWARD = ("G", "GX", "sum", "GP", "next_sum")
 _NEXT = ("next_master", "next_compensation")
 _NAME = re.compile(rf"(unrounded/)?({'|'.join((*_FORWARD, *_BACKWARD, *_NEXT))})/({checks.DIGITS})/({checks.DIGITS})")
 

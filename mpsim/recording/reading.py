@@ -12,14 +12,20 @@ from mpsim.errors import UsageError
 from mpsim.files.tensors import TensorFile, TensorFileError, read_tensors
 from mpsim.formats import FORMATS
 from mpsim.losses.text import OWN
+from mpsim.training.micro_batches import MicroBatch
 from mpsim.training.optimizer.names import LATER, STATES, settings_of_kind
 
 #: Fields that hold more than a word or a number, and of what type they are.
-_FIELDS = {"tensors": dict, "ops": list, "model": dict, "optimizer": dict, "accumulator": dict, "module_differs": list}
+_FIELDS = {
+    "tensors": dict, "ops": list, "model": dict, "optimizer": dict, "accumulator": dict, "module_differs": list,
+    "micro_batch": dict,
+}  # fmt: skip
 #: What Kahan's rule keeps of masters, before and after a step.
 KEPT = ("compensation", "next_compensation")
+#: The sum of gradients over micro-batches, before and after one of them.
+SUMS = ("sum", "next_sum")
 #: The first parts of the names of tensors of numbers.
-_NUMBERS = ("images", "P", "Y", "GX", "GP", "G", "master", "next_master", *KEPT, *STATES, "unrounded")
+_NUMBERS = ("images", "P", "Y", "GX", "GP", "G", "master", "next_master", *KEPT, *STATES, *SUMS, "unrounded")
 
 
 def _whole(value: Any, least: int = 0) -> bool:
@@ -71,6 +77,10 @@ def _wrong_field(index: Any) -> str:
             return f"an op is {shown(op)}"
     if not _whole(index.get("optimizer", {}).get("count", 1), least=1):
         return f"'count' is {shown(index['optimizer']['count'])}; expected the number of the update, from 1 on"
+    try:
+        micro_batch_of(index)
+    except UsageError as error:
+        return str(error)
     for name in ("groups", "storage"):
         if not isinstance(text := index.get("optimizer", {}).get(name, ""), str):
             return f"{name!r} is {shown(text)}; expected a text"
@@ -82,6 +92,20 @@ def _wrong_field(index: Any) -> str:
         except (UsageError, TypeError) as error:
             return f"of {name!r}: {error}"
     return ""
+
+
+def micro_batch_of(index: Mapping[str, Any]) -> MicroBatch | None:
+    """The place of a micro-batch in its step, None for a step that is not divided. UsageError for another entry."""
+    if (given := index.get("micro_batch")) is None:
+        return None
+    whole = all(_whole(given.get(name), least) for name, least in (("number", 0), ("of", 1), ("examples", 1)))
+    weight = given.get("weight")
+    is_number = isinstance(weight, int | float) and not isinstance(weight, bool) and 0 <= weight < math.inf
+    if not whole or not is_number or given["number"] >= given["of"]:
+        raise UsageError(
+            f"'micro_batch' is {shown(given)}; expected number (below of), examples and weight of the whole batch"
+        )
+    return MicroBatch(*(given[name] for name in MicroBatch._fields))
 
 
 def _numbers(index: Mapping[str, Any]) -> dict[str, Any]:

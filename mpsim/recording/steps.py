@@ -7,26 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mpsim import losses, networks
 from mpsim.assignment import Plan
-from mpsim.engine.tape import Contribution
 from mpsim.engine.tensor import TensorId
+from mpsim.errors import UsageError
 from mpsim.files.semantics import FIELD, SEMANTICS, warn_if_older
 from mpsim.files.tensors import TensorFile, TensorFileError, write_tensors
-from mpsim.kernels import Kernels
 from mpsim.kernels.contract import Array
 from mpsim.nn import Module
 from mpsim.products import passes
 from mpsim.products.passes import Choice
+from mpsim.recording.recorder import RecordedPart, Recorder
 from mpsim.recording.updates import UpdateRule
-from mpsim.rounding import Counts
 from mpsim.trace import Trace, TracedOp, trace
 from mpsim.training.optimizer.groups import groups_of
 from mpsim.training.saving import build_network, vocabulary_of
 from mpsim.training.semantics import Semantics, of_stored, stored
-from mpsim.training.store import Store
 from mpsim.training.trainer import Trainer
 
 KIND, VERSION = "mpsim step", 1
@@ -43,22 +39,11 @@ PREFIXES = {
     "G": "the finished gradient of an op's output (standard semantics)",
     "GX": "what an op adds to the gradient of its i-th input's producer",
     "GP": "a parameter's gradient",
+    "sum": "the sum of a parameter's gradients of earlier micro-batches, as stored",
+    "next_sum": "the same with the gradient of this micro-batch",
     "next_master": "a parameter after the step",
     "next_compensation": "what Kahan's rule keeps of it",
 }
-#: What stands before the name of the same tensor as it was before rounding.
-UNROUNDED = "unrounded/"
-
-_PREFIX_OF_ROLE = {"activation": "Y", "parameter": "P", "activation_gradient": "G", "parameter_gradient": "GP"}
-
-
-def tensor_name(id: TensorId) -> str:
-    """The name of a stored tensor in a step file.
-
-    >>> tensor_name(TensorId(3, "parameter_gradient", 1))
-    'GP/3/1'
-    """
-    return f"{_PREFIX_OF_ROLE[id.role]}/{id.op}/{id.index}"
 
 
 @dataclass(frozen=True)
@@ -78,72 +63,12 @@ class StepRecord:
         write_tensors(path, self.tensors, self.index)
 
 
-class Recorder:
-    """An observer of ``Trainer.step`` that keeps a copy of everything stored. It changes no number."""
-
-    def __init__(self, kernels: Kernels, stores_contributions: bool) -> None:
-        self.tensors: dict[str, Array] = {}
-        self.ids: dict[str, TensorId] = {}
-        self.counts: dict[str, Counts] = {}
-        self._kernels, self._stores_contributions = kernels, stores_contributions
-        self._contribution: tuple[Array, Counts | None] | None = None
-
-    def watch(self, store: Store) -> Store:
-        return _Watched(store, self)
-
-    def contribution(self, contribution: Contribution, value: Array) -> Array:
-        name = f"GX/{contribution.op}/{contribution.index}"
-        if self._stores_contributions:
-            assert self._contribution is not None, "a contribution is stored just before"
-            unrounded, counts = self._contribution
-            self._keep(name, TensorId(contribution.producer, "activation_gradient", 0), unrounded, value, counts)
-        else:
-            self.tensors[name] = self.host(value)
-        return value
-
-    def stored(self, id: TensorId, unrounded: Array, value: Array, counts: Counts | None) -> None:
-        """Keeps a stored tensor; a contribution waits for its name."""
-        if id.role == "activation_gradient" and self._stores_contributions:
-            self._contribution = unrounded, counts
-        else:
-            self._keep(tensor_name(id), id, unrounded, value, counts)
-
-    def host(self, value: Array) -> Array:
-        return np.array(self._kernels.to_numpy(value))
-
-    def _keep(self, name: str, id: TensorId, unrounded: Array, value: Array, counts: Counts | None) -> None:
-        if id.role == "parameter":
-            self.tensors[f"master/{id.op}/{id.index}"] = unrounded
-        else:
-            self.tensors[UNROUNDED + name] = unrounded
-        self.tensors[name] = self.host(value)
-        self.ids[name] = id
-        if counts is not None:
-            self.counts[name] = counts
-
-
-class _Watched:
-    """A store that shows what it got and gave to a recorder."""
-
-    def __init__(self, store: Store, recorder: Recorder) -> None:
-        self._store, self._recorder = store, recorder
-        self.overflow, self.underflow, self.counts = store.overflow, store.underflow, store.counts
-
-    def __call__(self, id: TensorId, value: Array) -> Array:
-        unrounded, before = self._recorder.host(value), self.counts().get(id)
-        stored = self._store(id, value)
-        after = self.counts().get(id)
-        if after is not None and before is not None:  # an earlier contribution to the same gradient
-            after = Counts(*(new - old for new, old in zip(after, before, strict=True)))
-        self._recorder.stored(id, unrounded, stored, after)
-        return stored
-
-
 def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
     """Takes one step with ``trainer`` (which changes as by ``trainer.step``) and returns all that it stored.
 
     images float32 (N, C, H, W), or tokens, integers (N, T), labels integers; errors as of ``trainer.step``. Memory:
-    about three times the step's tensors.
+    about three times the step's tensors. Raises UsageError, before the step, for a trainer that divides the batch into
+    ``micro_batches``, each of which has its own record (``record_micro_batches``).
 
     >>> import reference_models
     >>> model = reference_models.build("small_cnn", width=0.1)
@@ -152,46 +77,83 @@ def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
     >>> [name for name in record.tensors if name.startswith("G") and "/13/" in name]
     ['G/13/0', 'GX/13/0']
     """
+    if (parts := trainer.recipe.micro_batches) > 1:
+        raise UsageError(
+            f"record_step: a step of {parts} micro-batches has {parts} records; call record_micro_batches, or use "
+            f"micro_batches=1"
+        )
+    return record_micro_batches(trainer, images, labels)[0]
+
+
+def record_micro_batches(trainer: Trainer, images: Array, labels: Array) -> tuple[StepRecord, ...]:
+    """Takes one step with ``trainer`` and returns a record of each micro-batch, in order.
+
+    Each has the tensors of both passes of its micro-batch, and the sum of gradients before it (``sum``) and after it
+    (``next_sum``). The last one has the update. Arguments, memory and errors are those of ``record_step``.
+
+    >>> import reference_models
+    >>> model = reference_models.build("small_cnn", width=0.1)
+    >>> trainer = Trainer(model, backend="reference", threads=1, micro_batches=2)
+    >>> first, last = record_micro_batches(trainer, np.ones((4, 1, 8, 8), np.float32), np.array([3, 7, 1, 2]))
+    >>> bool((last.tensors["sum/1/0"] == first.tensors["next_sum/1/0"]).all())
+    True
+    >>> "next_master/1/0" in first.tensors, "next_master/1/0" in last.tensors
+    (False, True)
+    """
     recorder = Recorder(trainer.kernels, trainer.semantics.store_each_contribution)
     plan, number = trainer.plan, trainer.steps  # a step may promote
-    states = {
-        state: {name: recorder.host(array) for name, array in found.items()} for state, found in trainer.states.items()
-    }
-    kept = {name: recorder.host(array) for name, array in trainer.compensation.items()}
+    kept = {**trainer.states, "compensation": trainer.compensation}
+    starts = {kind: {name: recorder.host(array) for name, array in found.items()} for kind, found in kept.items()}
     recipe = trainer.recipe
     groups = groups_of(recipe.groups)
     rule = UpdateRule(recipe.optimizer, trainer.learning_rate, trainer.updates + 1, groups, recipe.clip, recipe.storage)
     report = trainer.step(images, labels, recorder)
-    traced = trace(trainer.model, len(images), trainer.semantics.name, tuple(images.shape[1:]), trainer.loss)
-    labels = np.asarray(labels)
-    labels = labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64)
-    tensors = {"images": np.array(images), "labels": labels, **recorder.tensors}
+    settings = {
+        "semantics": stored(trainer.semantics),
+        "rounding": recipe.rounding,
+        "accumulator": passes.to_dict(trainer.accumulator),
+        "loss": losses.described(trainer.loss),
+        "optimizer": rule.to_index(),
+        "seed": recipe.seed,
+        "step": number,
+        "loss_scale": report.loss_scale,
+        "skipped": report.skipped,
+    }
+    shape = tuple(images.shape[1:])
+    records, sums = [], dict[str, Array]()
+    for part in recorder.parts:
+        traced = trace(trainer.model, len(part.labels), trainer.semantics.name, shape, trainer.loss)
+        ids = traced.parameter_ids
+        tensors = {"images": part.images, "labels": part.labels, **recorder.parameters, **part.tensors}
+        if recipe.micro_batches > 1:
+            tensors |= {_placed("sum", ids[name]): total for name, total in sums.items()}
+            sums = part.sums
+            tensors |= {_placed("next_sum", ids[name]): total for name, total in sums.items()}
+            settings["micro_batch"] = part.place._asdict()
+        if part is recorder.parts[-1]:
+            tensors |= _update(trainer, ids, starts, recorder)
+        described = {name: _tensor(name, array, recorder, part, plan) for name, array in tensors.items()}
+        records.append(StepRecord(tensors, index_of(trainer.model, traced, shape, described, plan, settings)))
+    return tuple(records)
+
+
+def _update(
+    trainer: Trainer, ids: Mapping[str, TensorId], starts: Mapping[str, Mapping[str, Array]], recorder: Recorder
+) -> dict[str, Array]:
+    """The tensors of the update: ``starts``, what it read of states and compensation by kind, and what it made."""
+    tensors: dict[str, Array] = {}
     parameters = trainer.model.parameters()
-    for name, id in traced.parameter_ids.items():
-        tensors |= {f"{state}/{id.op}/{id.index}": found[name] for state, found in states.items() if name in found}
-        tensors[f"next_master/{id.op}/{id.index}"] = recorder.host(parameters[name].master)
-        if name in kept:
-            tensors[f"compensation/{id.op}/{id.index}"] = kept[name]
-            tensors[f"next_compensation/{id.op}/{id.index}"] = recorder.host(trainer.compensation[name])
-    index = index_of(
-        trainer.model,
-        traced,
-        tuple(images.shape[1:]),
-        {name: _tensor(name, array, recorder, plan) for name, array in tensors.items()},
-        plan,
-        {
-            "semantics": stored(trainer.semantics),
-            "rounding": trainer.recipe.rounding,
-            "accumulator": passes.to_dict(trainer.accumulator),
-            "loss": losses.described(trainer.loss),
-            "optimizer": rule.to_index(),
-            "seed": trainer.recipe.seed,
-            "step": number,
-            "loss_scale": report.loss_scale,
-            "skipped": report.skipped,
-        },
-    )
-    return StepRecord(tensors, index)
+    for name, id in ids.items():
+        tensors |= {_placed(state, id): starts[state][name] for state in trainer.states if name in starts[state]}
+        tensors[_placed("next_master", id)] = recorder.host(parameters[name].master)
+        if name in trainer.compensation:
+            tensors[_placed("compensation", id)] = starts["compensation"][name]
+            tensors[_placed("next_compensation", id)] = recorder.host(trainer.compensation[name])
+    return tensors
+
+
+def _placed(kind: str, id: TensorId) -> str:
+    return f"{kind}/{id.op}/{id.index}"
 
 
 def index_of(
@@ -268,11 +230,12 @@ def _op(op: TracedOp) -> dict[str, Any]:
     }
 
 
-def _tensor(name: str, array: Array, recorder: Recorder, plan: Plan | None) -> dict[str, Any]:
+def _tensor(name: str, array: Array, recorder: Recorder, part: RecordedPart, plan: Plan | None) -> dict[str, Any]:
     """What the index says of one tensor: shape and, where it was rounded, format and counts."""
     described: dict[str, Any] = {"shape": list(array.shape)}
     if name in recorder.ids:
         described["format"] = "float32" if plan is None else plan.formats[recorder.ids[name]].name
-    if name in recorder.counts:
-        described["counts"] = recorder.counts[name]._asdict()
+    counts = part.counts.get(name, recorder.parameter_counts.get(name))
+    if counts is not None:
+        described["counts"] = counts._asdict()
     return described

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from mpsim import checks, losses
 from mpsim.assignment import Plan
 from mpsim.engine.tensor import TensorId
 from mpsim.errors import UsageError, UsageTypeError
-from mpsim.interchange import as_array
 from mpsim.interchange.pytorch import TorchModule, TorchOptimizer, TorchTensor
 from mpsim.kernels.contract import Array
 from mpsim.nn import ImportedNetwork, from_torch
@@ -22,11 +18,15 @@ from mpsim.nn.pytorch import is_torch
 from mpsim.plugins import require
 from mpsim.products import passes
 from mpsim.products.accumulators import Accumulator
-from mpsim.recording.steps import StepRecord, index_of, tensor_name
+from mpsim.recording.recorder import tensor_name
+from mpsim.recording.steps import StepRecord, index_of
 from mpsim.recording.torch_graph import Graph, planned, without_hooks
+from mpsim.recording.torch_modules import batch_of, gradients_of, host, in_training, same_bits
 from mpsim.recording.torch_updates import rule_of, states_of
 from mpsim.recording.updates import UpdateRule
 from mpsim.trace import trace
+from mpsim.training.micro_batches import MicroBatch
+from mpsim.training.recipe import MOST_PARTS
 
 #: Converts a tensor to a format, given by its name, and back to float32.
 Cast = Callable[[Any, str], Any]
@@ -77,43 +77,74 @@ def record(
     ...     step = record(module, (torch.ones(2, 1, 2, 2), torch.tensor([0, 2])))
     ...     assert step.tensors["GP/1/0"].shape == (3, 4)
     """
-    torch = require("torch", "record")
-    if not is_torch(module):
-        raise UsageTypeError(f"record: module must be a torch.nn.Module, got {type(module).__name__}")
-    loss_scale = checks.real("loss_scale", loss_scale, least=2.0**-126, most=checks.FLOAT32_LARGEST)
-    images, labels = _batch(torch, batch)
-    with without_hooks(module):
-        network = from_torch(module, images)
-    recorder = _Recorder(torch, module, network, len(images), plan, cast)
-    with _in_training(module):
-        whole = _whole(torch, module, images, labels, loss_scale) if plan is None else {}
-        recorder.take(images, labels, loss_scale, optimizer)
-    step = recorder.step(loss_scale, whole)
+    (step,) = record_micro_batches(module, batch, 1, plan=plan, cast=cast, optimizer=optimizer, loss_scale=loss_scale)
     if path is not None:
         step.write(path)
     return step
 
 
-@contextmanager
-def _in_training(module: TorchModule) -> Iterator[None]:
-    """Sets the module and its parts to training, and back to their modes. Frozen parameters get gradients inside."""
-    modes = [(part, part.training) for part in module.modules()]
-    frozen = [parameter for _, parameter in module.named_parameters() if not parameter.requires_grad]
-    try:
-        module.train()
-        for parameter in frozen:
-            parameter.requires_grad = True
-        yield
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad = False
-            parameter.grad = None
-        for part, mode in modes:
-            part.training = mode
+def record_micro_batches(
+    module: object,
+    batch: tuple[object, object],
+    micro_batches: int,
+    *,
+    plan: Plan | None = None,
+    cast: Cast | None = None,
+    optimizer: Any = None,
+    loss_scale: float = 1.0,
+) -> tuple[StepRecord, ...]:
+    """Takes a training step of a module in PyTorch whose batch is divided, and returns a record of each part.
+
+    The batch is divided as ``torch.Tensor.tensor_split`` divides it. The mean loss of each part is multiplied by the
+    part's share of the batch, and PyTorch adds up the gradients. They are ``next_sum`` of each record, and the last one
+    has the update. Arguments and errors are those of ``record``.
+
+    Args:
+        micro_batches: The number of parts. A batch of fewer examples has as many parts as examples.
+
+    Returns:
+        The records in order, one for each part. ``StepRecord.write`` writes one.
+
+    >>> from mpsim import plugins
+    >>> if plugins.has_extra("torch"):
+    ...     import torch
+    ...     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+    ...     first, last = record_micro_batches(module, (torch.ones(4, 1, 2, 2), torch.tensor([0, 2, 1, 1])), 2)
+    ...     assert (last.tensors["sum/1/0"] == first.tensors["next_sum/1/0"]).all()
+    """
+    torch = require("torch", "record")
+    if not is_torch(module):
+        raise UsageTypeError(f"record: module must be a torch.nn.Module, got {type(module).__name__}")
+    loss_scale = checks.real("loss_scale", loss_scale, least=2.0**-126, most=checks.FLOAT32_LARGEST)
+    checks.whole("micro_batches", micro_batches, least=1, most=MOST_PARTS)
+    images, labels = batch_of(torch, batch)
+    with without_hooks(module):
+        network = from_torch(module, images)
+    count, place = min(micro_batches, len(images)), MicroBatch(0, micro_batches, len(images), float(len(images)))
+    steps, sums = [], _Sums({}, set())
+    with in_training(module):
+        cuts = zip(torch.tensor_split(images, count), torch.tensor_split(labels, count), strict=True)
+        for number, (some, answers) in enumerate(cuts):
+            recorder = _Recorder(torch, module, network, len(some), plan, cast, place._replace(number=number))
+            scale = loss_scale * (len(some) / len(images))
+            whole = gradients_of(torch, module, some, answers, scale) if plan is None else {}
+            recorder.take(some, answers, scale, sums)
+            if number == count - 1:
+                recorder.finish(optimizer, loss_scale, sums)
+            steps.append(recorder.step(loss_scale, whole))
+    return tuple(steps)
+
+
+class _Sums(NamedTuple):
+    """The sums of gradients over micro-batches by parameter, and the names of those that a micro-batch used."""
+
+    totals: dict[str, TorchTensor]
+    used: set[str]
 
 
 class _Recorder:
-    """Takes the step, and keeps what it stores by name: ``tensors``. ``found``: logits and gradients, unrounded."""
+    """Takes a step, or a part of it, and keeps what it stores by name: ``tensors``. ``found``: logits and gradients,
+    unrounded."""
 
     def __init__(
         self,
@@ -123,13 +154,14 @@ class _Recorder:
         batch: int,
         plan: Plan | None,
         cast: Cast | None,
+        place: MicroBatch,
     ) -> None:
-        self._torch, self._network, self._plan = torch, network, plan
+        self._torch, self._network, self._plan, self._place = torch, network, plan, place
         self._plans, self._traced = planned(network, batch), trace(network, batch)
         if plan is not None:
             if plan.network.semantics != "standard":
                 raise UsageError(f"record: plan must have the semantics standard, got {plan.network.semantics}", "plan")
-            plan.check(self._traced)
+            plan.check(self._traced if place.of == 1 else trace(network, plan.network.batch))
         self._cast = cast or self._converted
         self._graph = Graph(torch, module, network, self._plans)
         self._parameters = dict(module.named_parameters(remove_duplicate=False))
@@ -138,33 +170,37 @@ class _Recorder:
         self.found: dict[str, Array] = {}
         self._rule: UpdateRule | None = None
 
-    def take(
-        self, images: TorchTensor, labels: TorchTensor, loss_scale: float, optimizer: TorchOptimizer | None
-    ) -> None:
-        """Both passes, and the update if there is an optimizer."""
+    def take(self, images: TorchTensor, labels: TorchTensor, loss_scale: float, sums: _Sums) -> None:
+        """Both passes. The gradients are added to ``sums``."""
         ids = self._traced.parameter_ids
-        self.tensors |= {"images": _host(images), "labels": _host(labels)}
+        self.tensors |= {"images": host(images), "labels": host(labels)}
         masters = {name: self._parameters[name].detach().clone() for name in ids}
         for name, id in ids.items():
+            self.tensors[f"master/{id.op}/{id.index}"] = host(masters[name])
             self._parameters[name].grad = None
             self._parameters[name].data.copy_(self._rounded(id, masters[name]))
-            self.tensors[tensor_name(id)] = _host(self._parameters[name])
+            self.tensors[tensor_name(id)] = host(self._parameters[name])
         if self._network.vocabulary is None:
             images = images.clone()
             self._seen(0, images, lambda array: array)
         logits = self._graph.logits(images, self._seen)
-        self.found["logits"] = _host(logits)
+        self.found["logits"] = host(logits)
         (loss_scale * self._loss(logits, labels)).backward()
         for name, id in ids.items():
-            parameter = self._parameters[name]
+            parameter, place = self._parameters[name], f"{id.op}/{id.index}"
+            if parameter.grad is not None:
+                sums.used.add(name)
             gradient = self._torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            self.found[f"gradient of {name}"] = _host(gradient)
+            self.found[f"gradient of {name}"] = host(gradient)
             gradient = self._rounded(id._replace(role="parameter_gradient"), gradient)
-            self.tensors[f"GP/{id.op}/{id.index}"] = _host(gradient)
-            parameter.grad = None if parameter.grad is None or name in self._frozen else gradient
+            self.tensors[f"GP/{place}"] = host(gradient)
+            if name in sums.totals:
+                self.tensors[f"sum/{place}"] = host(sums.totals[name])
+                gradient = sums.totals[name] + gradient
+            if self._place.of > 1:
+                self.tensors[f"next_sum/{place}"] = host(gradient)
+            sums.totals[name] = gradient
             parameter.data.copy_(masters[name])
-        if optimizer is not None:
-            self._update(optimizer, loss_scale)
 
     def _seen(self, op: int, tensor: TorchTensor, to_op: Callable[[Array], Array]) -> None:
         """Keeps an op's output, and its gradient when autograd has added it up. Both are rounded in place."""
@@ -174,11 +210,11 @@ class _Recorder:
             data.copy_(stored)
         elif stored is not data and not self._torch.equal(stored, data):
             raise UsageError(f"record: {self._traced.ops[op].name} views memory that has another format in the plan")
-        self.tensors[f"Y/{op}/0"] = to_op(_host(tensor))
+        self.tensors[f"Y/{op}/0"] = to_op(host(tensor))
 
         def finished(gradient: TorchTensor) -> TorchTensor:
             gradient = self._rounded(TensorId(op, "activation_gradient"), gradient)
-            self.tensors[f"G/{op}/0"] = to_op(_host(gradient))
+            self.tensors[f"G/{op}/0"] = to_op(host(gradient))
             return gradient
 
         if tensor.requires_grad and op < len(self._traced.ops) - 1:
@@ -194,13 +230,20 @@ class _Recorder:
         self._seen(last, loss, lambda array: array.reshape(1))
         return loss
 
+    def finish(self, optimizer: TorchOptimizer | None, loss_scale: float, sums: _Sums) -> None:
+        """Sets the gradients of the parameters that are used and trained, and updates if there is an optimizer."""
+        for name in self._traced.parameter_ids:
+            trained = name in sums.used and name not in self._frozen
+            self._parameters[name].grad = sums.totals[name] if trained else None
+        if optimizer is not None:
+            self._update(optimizer, loss_scale)
+
     def _update(self, optimizer: TorchOptimizer, loss_scale: float) -> None:
         held = {parameter for group in optimizer.param_groups for parameter in group["params"]}
         left = [name for name in self._traced.parameter_ids if self._parameters[name] not in held]
         self._rule = rule_of(self._torch, optimizer, dict.fromkeys([*self._frozen, *left]))
         for name, id in self._traced.parameter_ids.items():
             parameter, place = self._parameters[name], f"{id.op}/{id.index}"
-            self.tensors[f"master/{place}"] = _host(parameter)
             if self._rule is not None:
                 states = states_of(self._rule, optimizer, parameter)
                 self.tensors |= {f"{state}/{place}": array for state, array in states.items()}
@@ -208,7 +251,7 @@ class _Recorder:
                 parameter.grad = parameter.grad / loss_scale
         optimizer.step()
         for name, id in self._traced.parameter_ids.items():
-            self.tensors[f"next_master/{id.op}/{id.index}"] = _host(self._parameters[name])
+            self.tensors[f"next_master/{id.op}/{id.index}"] = host(self._parameters[name])
 
     def _rounded(self, id: TensorId, tensor: TorchTensor) -> TorchTensor:
         return tensor if self._plan is None else self._cast(tensor, self._plan.formats[id].name)
@@ -222,7 +265,7 @@ class _Recorder:
 
     def step(self, loss_scale: float, whole: dict[str, Array]) -> StepRecord:
         """The recorded step. ``whole``: what the module gave as a whole."""
-        differs = [name for name, array in whole.items() if not _same_bits(array, self.found[name])]
+        differs = [name for name, array in whole.items() if not same_bits(array, self.found[name])]
         return StepRecord(self.tensors, self._index(loss_scale, differs))
 
     def _index(self, loss_scale: float, differs: Sequence[str]) -> dict[str, Any]:
@@ -243,47 +286,6 @@ class _Recorder:
             "skipped": False,
             "program": f"PyTorch {self._torch.__version__}",
             "module_differs": list(differs),
+            **({"micro_batch": self._place._asdict()} if self._place.of > 1 else {}),
         }
         return index_of(self._network, self._traced, self._network.input_shape, described, self._plan, settings)
-
-
-def _batch(torch: ModuleType, batch: object) -> tuple[TorchTensor, TorchTensor]:
-    """Images or tokens, and labels, as tensors of PyTorch."""
-    if not isinstance(batch, tuple | list) or len(batch) != 2:
-        raise UsageTypeError(f"record: batch must be a pair (images, labels), got {type(batch).__name__}")
-    images, labels = (as_array(each) for each in batch)
-    if labels.dtype.kind not in "iu" or not labels.size or images.shape[:1] != labels.shape[:1]:
-        raise UsageError(
-            f"record: labels must be integers, as many as there are images, got {labels.dtype} {labels.shape} for "
-            f"images {images.shape}"
-        )
-    kind = np.float32 if images.dtype.kind == "f" else np.int64
-    return torch.from_numpy(np.array(images, kind)), torch.from_numpy(np.array(labels, np.int64))
-
-
-def _whole(
-    torch: ModuleType, module: TorchModule, images: TorchTensor, labels: TorchTensor, loss_scale: float
-) -> dict[str, Array]:
-    """Logits and gradients of the module called as a whole. Its buffers and gradients are as before afterwards."""
-    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    module.zero_grad(set_to_none=True)
-    logits = module(images)
-    rows = logits.reshape(-1, logits.shape[-1])
-    (loss_scale * torch.nn.functional.cross_entropy(rows, labels.reshape(-1))).backward()
-    found = {"logits": _host(logits)}
-    for name, parameter in module.named_parameters():
-        if parameter.grad is not None:
-            found[f"gradient of {name}"] = _host(parameter.grad)
-    module.zero_grad(set_to_none=True)
-    for name, buffer in module.named_buffers():
-        buffer.copy_(buffers[name])
-    return found
-
-
-def _host(tensor: TorchTensor) -> Array:
-    """A copy as an array."""
-    return np.array(as_array(tensor))
-
-
-def _same_bits(a: Array, b: Array) -> bool:
-    return a.shape == b.shape and a.tobytes() == b.tobytes()

@@ -25,7 +25,8 @@ KINDS = {kind.__name__: name for name, kind in OPTIMIZERS.items()}
 class Parts(NamedTuple):
     """The tensors that the update of one parameter reads. ``states``: the optimizer's, before the step. ``gradient``:
     as stored, still multiplied by the loss scale. ``before``: the same before rounding, None if it is not known.
-    ``used``: the parameter as the step used it. ``compensation``: what Kahan's rule kept of the master, if anything."""
+    ``used``: the parameter as the step used it. ``compensation``: what Kahan's rule kept of the master, if anything.
+    ``last``: of several micro-batches, whose gradients add up to ``gradient``, that of the last one."""
 
     master: Array
     states: Mapping[str, Array]
@@ -33,6 +34,7 @@ class Parts(NamedTuple):
     used: Array
     before: Array | None = None
     compensation: Array | None = None
+    last: Array | None = None
 
 
 def parts_of(tensors: Mapping[str, Array], id: TensorId, states: tuple[str, ...]) -> Parts:
@@ -41,11 +43,18 @@ def parts_of(tensors: Mapping[str, Array], id: TensorId, states: tuple[str, ...]
     master = tensors[f"master/{place}"]
     found = {state: tensors[f"{state}/{place}"].reshape(master.shape) for state in states}
     gradient, used = (tensors[f"{kind}/{place}"].reshape(master.shape) for kind in ("GP", "P"))
-    before, compensation = (
-        None if each is None else each.reshape(master.shape)
-        for each in (tensors.get(f"unrounded/GP/{place}"), tensors.get(f"compensation/{place}"))
+    before, total, compensation = (
+        _of(tensors, kind, place, master) for kind in ("unrounded/GP", "next_sum", "compensation")
     )
+    if total is not None:
+        return Parts(master, found, total, used, None, compensation, last=gradient)
     return Parts(master, found, gradient, used, before, compensation)
+
+
+def _of(tensors: Mapping[str, Array], kind: str, place: str, master: Array) -> Array | None:
+    """A tensor in the shape of the master, None if there is none."""
+    found = tensors.get(f"{kind}/{place}")
+    return None if found is None else found.reshape(master.shape)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import Array, Parameter, Tensor, TensorId
 from mpsim.losses import Loss
 from mpsim.nn import Module
+from mpsim.training.micro_batches import MicroBatch
+from mpsim.training.store import Observer
 
 
 class Step(NamedTuple):
@@ -62,27 +64,31 @@ def accumulated_passes(
     parts: int,
     add: Callable[[Parameter, Array | None, Array, int], Array],
     step: int,
+    observer: Observer | None = None,
 ) -> Step:
     """Runs ``both_passes`` on parts of a batch one after the other.
 
     The derivative of a part's loss is multiplied by the part's share of the weight of the batch's labels, so that the
     gradients add up to those of the mean. ``add(parameter, sum, gradient, part)`` returns the sum of the earlier
     gradients, None for the first, and the next one. Part i of step n draws as step n * parts + i: ``tape(step=...)``
-    returns the tape of a part.
+    returns the tape of a part. ``observer`` is told where a part begins, and the sums after it.
     """
-    count, total = min(parts, len(images)), criterion.weight(labels)
+    count, whole = min(parts, len(images)), MicroBatch.whole(criterion, labels)._replace(of=parts)
     cuts = zip(np.array_split(images, count), np.array_split(labels, count), strict=True)
     losses, logits, sums = [], [], dict[Parameter, Array]()
-    for part, (some, answers) in enumerate(cuts):
-        weight = criterion.weight(answers)
-        share = (weight or 1.0) / total if total else len(some) / len(images)
-        loss = criterion if weight or not total else criterion.undivided()
-        found = both_passes(model, some, answers, tape(step=step * parts + part), loss, loss_scale * share)
+    for number, (some, answers) in enumerate(cuts):
+        part = whole._replace(number=number)
+        loss, share = part.loss_of(criterion, answers)
+        if observer is not None:
+            observer.begin(part, some, answers)
+        found = both_passes(model, some, answers, tape(step=part.draws_as(step)), loss, loss_scale * share)
         to_numpy = found.loss.tape.kernels.to_numpy
         losses.append(share * float(to_numpy(found.loss.value).reshape(())))
         logits.append(np.array(to_numpy(found.logits.value)))
         for parameter, gradient in found.gradients.items():
-            sums[parameter] = add(parameter, sums.get(parameter), gradient, part)
+            sums[parameter] = add(parameter, sums.get(parameter), gradient, number)
+            if observer is not None:
+                observer.added(parameter, sums[parameter])
     return Step(sum(losses), np.concatenate(logits), sums)
 
 

@@ -13,13 +13,14 @@ from typing import Protocol
 import numpy as np
 
 from mpsim.engine.tape import Contribution
-from mpsim.engine.tensor import Array, TensorId
+from mpsim.engine.tensor import Array, Parameter, TensorId
 from mpsim.errors import UsageError
 from mpsim.formats import Format
 from mpsim.kernels import Kernels
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Policy
 from mpsim.rounding import Counts
+from mpsim.training.micro_batches import MicroBatch
 
 
 class Store(Protocol):
@@ -35,13 +36,19 @@ class Store(Protocol):
 
 
 class Observer(Protocol):
-    """Observes a training step (``Trainer.step``)."""
+    """Observes a training step (``Trainer.step``). Parameters are stored before the first micro-batch begins."""
 
     def watch(self, store: Store) -> Store:
         """Returns a store with the same results as ``store``."""
 
+    def begin(self, part: MicroBatch, images: np.ndarray, labels: np.ndarray) -> None:
+        """Observes that the passes of a micro-batch begin. A step has one, if the batch is not divided."""
+
     def contribution(self, contribution: Contribution, value: Array) -> Array:
         """Observes a contribution to an activation gradient (``Tape``), and returns it."""
+
+    def added(self, parameter: Parameter, total: Array) -> None:
+        """Observes the stored sum of a parameter's gradients of the micro-batches so far."""
 
 
 class Identity:

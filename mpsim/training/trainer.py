@@ -147,10 +147,7 @@ class Trainer:
         """
         images, labels = batches.checked(self.model, images, labels, self.loss)
         store, kernels = self._store(step=self.steps), self.kernels
-        if observer is not None:
-            if self.recipe.micro_batches > 1:
-                raise UsageError("a step of several micro-batches cannot be recorded; use micro_batches=1")
-            store = observer.watch(store)
+        store = store if observer is None else observer.watch(store)
         tape = partial(
             Tape, kernels, store, store_each_contribution=self.semantics.store_each_contribution,
             on_contribution=None if observer is None else observer.contribution,
@@ -162,7 +159,7 @@ class Trainer:
             with stored_parameters(self.model, self._ids, store):
                 loss, logits, found = accumulated_passes(
                     self.model, images, labels, tape, self.loss, scale, parts=self.recipe.micro_batches,
-                    add=partial(self._updater.add, step=self.steps), step=self.steps,
+                    add=partial(self._updater.add, step=self.steps), step=self.steps, observer=observer,
                 )  # fmt: skip
         except backends.DeviceMemoryError as error:
             raise batches.with_advice(error, self.model, len(images), self._updater.held_bytes(self.model)) from error

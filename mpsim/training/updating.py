@@ -10,10 +10,9 @@ from mpsim.engine.tensor import Array, Parameter
 from mpsim.kernels import Kernels
 from mpsim.kernels.philox import Stream
 from mpsim.nn import Module
-from mpsim.policies import Overflow
 from mpsim.training.optimizer.base import Update
 from mpsim.training.optimizer.groups import groups_of, rules_of
-from mpsim.training.optimizer.storage import GRADIENTS, MASTERS, Storage, storage_of
+from mpsim.training.optimizer.storage import GRADIENTS, MASTERS, Storage, overflow_of, storage_of, stream_of
 from mpsim.training.recipe import Recipe
 
 #: Added to the norm before the limit is divided by it, as in torch.nn.utils.clip_grad_norm_.
@@ -37,7 +36,6 @@ class Updater:
         }
         self.storage = storage_of(recipe.storage)
         self._places = {name: place for place, name in enumerate(parameters)}
-        self._kinds = (MASTERS, GRADIENTS, *recipe.optimizer.states)
         self.compensation: dict[str, Array] = {}
         if MASTERS in self.storage:
             for name in parameters:
@@ -80,10 +78,10 @@ class Updater:
             return array
         random = None
         if storage.rounding == "stochastic" and step is not None:
-            place = self._places[name] + len(self._places) * (self._kinds.index(kind) + len(self._kinds) * part)
-            random = Stream(self.recipe.seed, "storage", place, step)
+            stream = stream_of(kind, self.recipe.optimizer.states, self._places[name], len(self._places), part)
+            random = Stream(self.recipe.seed, "storage", stream, step)
         rounding = storage if random is not None else Storage(storage.format)
-        policy = rounding.policy(Overflow.MARK if kind == GRADIENTS else Overflow.SATURATE)
+        policy = rounding.policy(overflow_of(kind))
         return self.kernels.round_array(array, storage.format, policy, random, out=array)[0]
 
     def _store_master(self, name: str, exact: Array, step: int | None) -> None:

@@ -11,7 +11,7 @@
 
 from mpsim.files.tensors import TensorFileError
 from mpsim.products.tensor_cores import TENSOR_CORES, accumulator_of
-from mpsim.recording.steps import StepRecord, record_step
+from mpsim.recording.steps import StepRecord, record_micro_batches, record_step
 from mpsim.validate.answers import SubjectError, Verdict
 from mpsim.validate.cast.integers.validation import IntegerReport, validate_integer_cast
 from mpsim.validate.cast.presets import PRESETS
@@ -25,6 +25,6 @@ from mpsim.validate.subjects.opening import Calling
 
 __all__ = [
     "PRESETS", "TENSOR_CORES", "Calling", "CastReport", "DotReport", "IntegerReport", "Rule", "StepRecord", "Subject",
-    "SubjectError", "TeacherReport", "TensorFileError", "Verdict", "accumulator_of", "open_subject", "record_step",
-    "teacher_forced", "validate_cast", "validate_dot", "validate_integer_cast",
+    "SubjectError", "TeacherReport", "TensorFileError", "Verdict", "accumulator_of", "open_subject",
+    "record_micro_batches", "record_step", "teacher_forced", "validate_cast", "validate_dot", "validate_integer_cast",
 ]  # fmt: skip

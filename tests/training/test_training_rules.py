@@ -260,7 +260,7 @@ def test_micro_batches_have_one_digest_and_go_on_from_a_checkpoint(make, batches
     for trainer in trainers:
         trainer.step(*batches[2])
     assert len({trainer.digest() for trainer in trainers}) == 1
-    with pytest.raises(UsageError, match="cannot be recorded"):
+    with pytest.raises(UsageError, match="call record_micro_batches"):
         record_step(trainers[0], *batches[0])
 
 

@@ -24,7 +24,7 @@ from mpsim.validate.step.comparison import compare_steps
 from mpsim.validate.step.update import UpdateRule
 
 #: What a step starts from; another implementation need not write it.
-_STARTS = ("images", "labels", "master", *STATES)
+_STARTS = ("images", "labels", "master", "sum", *STATES)
 
 
 @gives_verdict("step")
@@ -98,16 +98,17 @@ def _teacher_forced(
             f"{theirs.source} has no index, so --against is missing: mpsim's record of a step of the same network"
         )
     network = network_of(ours, model)
-    says_scale = "loss_scale" in theirs.index or "loss_scale" in theirs.tensors
+    index = theirs.index
+    if "loss_scale" not in index and "loss_scale" not in theirs.tensors:
+        index = {**{name: ours.index[name] for name in ("loss_scale", "micro_batch") if name in ours.index}, **index}
     starts = {name: array for name, array in ours.tensors.items() if name.split("/")[0] in _STARTS}
-    completed = TensorFile({**starts, **theirs.tensors}, theirs.index, theirs.source)
+    completed = TensorFile({**starts, **theirs.tensors}, index, theirs.source)
     replay.check_images(completed, network.model, theirs)
     return replay.teacher_forced(
         completed,
         network.model,
         network.plan,
         network.semantics,
-        loss_scale=None if says_scale else ours.index.get("loss_scale"),
         update=UpdateRule.of_index(theirs.index) or UpdateRule.of_index(ours.index),
         accumulator=network.accumulator,
         described=described,

@@ -40,6 +40,25 @@ class Storage:
         return Policy(Mode.NEAREST_EVEN, overflow)
 
 
+def overflow_of(kind: str) -> Overflow:
+    """Returns what becomes of numbers beyond the format: a sum of gradients becomes infinite, so that the step is
+    skipped; the others saturate."""
+    return Overflow.MARK if kind == GRADIENTS else Overflow.SATURATE
+
+
+def stream_of(kind: str, states: Sequence[str], place: int, places: int, part: int = 0) -> int:
+    """Returns the number of the stream of random bits with which an array is stored.
+
+    ``kind``: MASTERS, GRADIENTS or one of the optimizer's ``states``. ``place``: that of the parameter among all
+    ``places`` parameters. ``part``: the number of the micro-batch, for GRADIENTS.
+
+    >>> stream_of("gradients", ("velocity",), place=3, places=10, part=1)
+    43
+    """
+    kinds = (MASTERS, GRADIENTS, *states)
+    return place + places * (kinds.index(kind) + len(kinds) * part)
+
+
 def storage_of(text: str) -> dict[str, Storage]:
     """Returns what a text says, e.g. ``masters=bfloat16/kahan;velocity=bfloat16/stochastic;gradients=bfloat16``.
 

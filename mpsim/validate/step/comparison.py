@@ -145,6 +145,7 @@ def _settings_that_differ(ours: Mapping[str, object], theirs: Mapping[str, objec
         "accumulator",
         "optimizer",
         "step",
+        "micro_batch",
         "loss_scale",
         "skipped",
         "plan",

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from mpsim import checks
 from mpsim import kernels as backends
@@ -28,8 +28,9 @@ from mpsim.process import default_float_environment
 from mpsim.products.accumulators import Accumulator
 from mpsim.products.passes import Accumulators, Choice
 from mpsim.recording.order import in_order_of_computation
-from mpsim.recording.reading import read_step
+from mpsim.recording.reading import micro_batch_of, read_step
 from mpsim.trace import Trace, check_layers, trace
+from mpsim.training.micro_batches import MicroBatch
 from mpsim.training.passes import both_passes, stored_parameters
 from mpsim.training.semantics import Semantics, as_semantics
 from mpsim.validate.answers import Verdict
@@ -37,7 +38,7 @@ from mpsim.validate.step.bounds import bound_kernels
 from mpsim.validate.step.inputs import labels_of, loss_scale_of
 from mpsim.validate.step.teacher import Bounds, Teacher
 from mpsim.validate.step.tensor_compare import TensorComparison
-from mpsim.validate.step.update import UpdateRule, check_update
+from mpsim.validate.step.update import UpdateRule, check_sums, check_update
 
 
 @dataclass(frozen=True)
@@ -176,14 +177,20 @@ def teacher_forced(
         teacher = Teacher(file, traced, plan, semantics, kernels)
         labels = labels_of(file, traced, criterion, labels, teacher.notes)
         scale = loss_scale_of(file, traced, loss_scale, labels, teacher.notes)
-        _step(model, traced, teacher, kernels, labels, scale, semantics, criterion, file.index)
+        place = micro_batch_of(file.index) or MicroBatch.whole(criterion, labels)
+        loss_of_part, share = place.loss_of(criterion, labels)
+        step = place.draws_as(file.index.get("step", 0))
+        inputs = _Inputs(labels, loss_of_part, scale * share, file.index.get("seed", 0), step)
+        _step(model, traced, teacher, kernels, semantics, inputs)
         teacher.refuse_problems()
         bounds = Bounds(teacher)
         if not all(pair.comparison.equal for pair in teacher.pairs.values()):
             plain = bound_kernels(backends.bind(DEFAULT_BACKEND, threads), described)
-            _step(model, traced, bounds, plain, labels, scale, semantics, criterion, file.index)
+            _step(model, traced, bounds, plain, semantics, inputs)
         tensors = teacher.report(bounds.found)
-        tensors += check_update(file, traced, plan, update, scale, teacher.notes)
+        rule = UpdateRule.of_index(file.index) if update is None else update
+        tensors += check_sums(file, traced, rule, len(model.parameters()), teacher.notes)
+        tensors += check_update(file, traced, plan, rule, scale, teacher.notes)
     teacher.notes += _module_notes(file.index.get("module_differs", ()))
     names = tuple(filter({tensor.name for tensor in tensors}.__contains__, _described_tensors(traced, described)))
     return TeacherReport(file.source, repr(traced), semantics.name, scale, labels, tensors, tuple(teacher.notes), names)
@@ -217,20 +224,29 @@ def _described_tensors(traced: Trace, described: Accumulators) -> Iterator[str]:
                 yield f"G/{producer}/0"
 
 
+class _Inputs(NamedTuple):
+    """What both passes read besides the file's tensors. ``loss_scale``: what multiplies the derivative of the loss;
+    ``seed``, ``step``: on which dropout depends."""
+
+    labels: Array
+    loss: Loss
+    loss_scale: float
+    seed: int
+    step: int
+
+
 def _step(
-    model: Module, traced: Trace, store: Teacher | Bounds, kernels: Kernels, labels: Array, scale: float,
-    semantics: Semantics, criterion: Loss, index: Mapping[str, Any],
-) -> None:  # fmt: skip
-    """A step of a copy of the model through a store that replaces every tensor.
-    ``index`` has the seed and number of the step, on which dropout depends; without them they are 0."""
+    model: Module, traced: Trace, store: Teacher | Bounds, kernels: Kernels, semantics: Semantics, inputs: _Inputs
+) -> None:
+    """Both passes of a copy of the model through a store that replaces every tensor."""
     model = copy.deepcopy(model)
     model.move(kernels)
     tape = Tape(
         kernels, store, store_each_contribution=semantics.store_each_contribution, on_contribution=store.contribution,
-        seed=index.get("seed", 0), step=index.get("step", 0),
+        seed=inputs.seed, step=inputs.step,
     )  # fmt: skip
     with stored_parameters(model, traced.parameter_ids, lambda id, master: store.parameter(id, master.shape)):
-        both_passes(model, store.images(), labels, tape, criterion, scale)
+        both_passes(model, store.images(), inputs.labels, tape, inputs.loss, inputs.loss_scale)
 
 
 def check_images(file: TensorFile, model: Module, given: TensorFile | None = None) -> str:
@@ -260,9 +276,10 @@ def _traced(file: TensorFile, model: Module, plan: Plan | None, loss: Loss) -> T
     semantics = "standard" if plan is None else plan.network.semantics
     traced = trace(model, shape[0], semantics, shape[1:], loss)
     if plan is not None:
-        if plan.network.batch != shape[0]:
-            raise UsageError(f"the plan is for a batch of {plan.network.batch}, {file.source} has {shape[0]} examples")
-        plan.check(traced)
+        planned = plan.network.batch
+        if file.index.get("micro_batch") is None and planned != shape[0]:
+            raise UsageError(f"the plan is for a batch of {planned}, {file.source} has {shape[0]} examples")
+        plan.check(traced if planned == shape[0] else trace(model, planned, semantics, shape[1:], loss))
     numbers = [int(name.split("/")[1]) for name in in_order_of_computation(file.tensors) if name.startswith("Y/")]
     if max(numbers) >= len(traced.ops):
         raise TensorFileError(

@@ -18,7 +18,7 @@ from mpsim.formats import FORMATS, Format
 from mpsim.kernels import Kernels
 from mpsim.kernels.contract import Array
 from mpsim.recording import order
-from mpsim.recording.steps import tensor_name
+from mpsim.recording.recorder import tensor_name
 from mpsim.trace import Trace
 from mpsim.training.semantics import Semantics
 from mpsim.training.store import Identity, Rounder

@@ -1,7 +1,8 @@
-"""The optimizer's update as a part of a step: ``next_master`` recomputed from the tensors it depends on, and causes
-that explain another one."""
+"""The optimizer's update as a part of a step: ``next_sum`` and ``next_master`` recomputed from the tensors they depend
+on, and causes that explain another one."""
 
 from mpsim.recording.updates import Parts, UpdateRule, parts_of
 from mpsim.validate.step.update.check import check_update, compare_update
+from mpsim.validate.step.update.sums import check_sums
 
-__all__ = ["Parts", "UpdateRule", "check_update", "compare_update", "parts_of"]
+__all__ = ["Parts", "UpdateRule", "check_sums", "check_update", "compare_update", "parts_of"]

@@ -17,6 +17,7 @@ from mpsim.kernels.contract import Array
 from mpsim.recording.reading import KEPT
 from mpsim.recording.updates import Parts, UpdateRule, parts_of
 from mpsim.trace import Trace
+from mpsim.training.optimizer.storage import MASTERS
 from mpsim.training.updating import clipped
 from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays, explain
 from mpsim.validate.step.update.bounds import bound
@@ -32,7 +33,6 @@ def check_update(
 ) -> tuple[TensorComparison, ...]:
     """Compares every ``next_master`` with the one that the file's own tensors give. What could not be looked at goes to
     ``notes``."""
-    rule = UpdateRule.of_index(file.index) if rule is None else rule
     names = {id: f"next_master/{id.op}/{id.index}" for id in traced.parameter_ids.values()}
     rules = {} if rule is None else _rules(file, traced, rule)
     missing = _missing(file, rule, {id: name for id, name in names.items() if id in rules or not rules})
@@ -47,8 +47,8 @@ def check_update(
     notes += _untested([each for id, each in parts.items() if id in rules], rule)
     if rule.clip is not None:
         parts, loss_scale = _clipped(file, list(rules), parts, rule.clip, loss_scale), 1.0
-    finite = all(np.isfinite(file.tensors[f"GP/{id.op}/{id.index}"]).all() for id in rules or names)
-    storings = {id: Storing.of(rule, place, file.index) for place, id in enumerate(names)}
+    finite = all(np.isfinite(_gradient(file, id)).all() for id in rules or names)
+    storings = {id: Storing.of(MASTERS, rule, place, file.index) for place, id in enumerate(names)}
     if any(storing.has_unknown_bits for storing in storings.values()):
         notes.append("the random bits of stored masters are not known: each may be either neighbour of its update")
     theirs = {id: file.tensors[names[id]].reshape(parts[id].master.shape) for id in ids}
@@ -95,10 +95,16 @@ def _clipped(
     file: TensorFile, ids: Sequence[TensorId], parts: Mapping[TensorId, Parts], limit: float, loss_scale: float
 ) -> dict[TensorId, Parts]:
     """Returns the parts with gradients that are unscaled and clipped by the norm of all gradients of the file."""
-    gradients = {f"{id.op}/{id.index}": file.tensors[f"GP/{id.op}/{id.index}"] for id in ids}
+    gradients = {f"{id.op}/{id.index}": _gradient(file, id) for id in ids}
     found, _ = clipped(bind("reference"), gradients, 1 / loss_scale, limit)
     new = {id: found.get(f"{id.op}/{id.index}", each.gradient) for id, each in parts.items()}
     return {id: each._replace(gradient=new[id].reshape(each.master.shape), before=None) for id, each in parts.items()}
+
+
+def _gradient(file: TensorFile, id: TensorId) -> Array:
+    """The gradient that an update reads: of several micro-batches, the sum."""
+    place = f"{id.op}/{id.index}"
+    return file.tensors[f"next_sum/{place}" if f"next_sum/{place}" in file.tensors else f"GP/{place}"]
 
 
 def _untested(parts: Iterable[Parts], rule: UpdateRule) -> Iterator[str]:
@@ -119,7 +125,7 @@ def _missing(file: TensorFile, rule: UpdateRule | None, names: Mapping[TensorId,
         return "the file has no next_master"
     if rule is None:
         return "no rate, momentum and weight decay are known (index, or update=)"
-    kept = KEPT if Storing.of(rule, 0, {}).keeps_the_rest else ()
+    kept = KEPT if Storing.of(MASTERS, rule, 0, {}).keeps_the_rest else ()
     for kind in ("master", *rule.states, *kept):
         if not all(
             name.replace("next_master", kind) in file.tensors for name in names.values() if name in file.tensors

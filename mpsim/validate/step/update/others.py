@@ -36,7 +36,7 @@ def others(
         if scale != loss_scale:
             yield f"the gradient is {words} by the loss scale", rule.next(parts, scale), bound(rule, parts, scale)
     yield from _other_formulas(parts, rule, loss_scale, slack)
-    rate = _rate(parts.master, right, theirs)
+    rate = factor_of(parts.master, right, theirs)
     if rate is not None:
         changed_rule = replace(rule, rate=rule.rate * rate)
         words = f"the learning rate is {changed_rule.rate:.6g} instead of {rule.rate:.6g}"
@@ -66,6 +66,8 @@ def _other_settings(parts: Parts, rule: UpdateRule) -> Iterator[tuple[str, tuple
         yield "it starts from the master without what Kahan's rule kept", (parts._replace(compensation=None), rule)
     if parts.before is not None:
         yield "it takes the gradient before rounding", (parts._replace(gradient=parts.before), rule)
+    if parts.last is not None:
+        yield "it takes the gradient of the last micro-batch alone", (parts._replace(gradient=parts.last), rule)
     optimizer = rule.optimizer
     if isinstance(optimizer, Adam):
         if optimizer.weight_decay:
@@ -108,11 +110,13 @@ def _other_formulas(parts: Parts, rule: UpdateRule, loss_scale: float, slack: Ar
             yield "epsilon is added inside the root", kept * m - rate / corrections[0] * first / inside, 2 * slack
 
 
-def _rate(master: Array, right: Array, theirs: Array) -> float | None:
-    """Returns the factor between the other's change and ours, to the precision that the largest changes show."""
-    ours, other = (each.astype(np.float64) - master for each in (right, theirs))
+def factor_of(master: Array, right: Array, theirs: Array) -> float | None:
+    """Returns the factor between the other's change of ``master`` and ours, to the precision that the largest changes
+    show. It is None where it would explain nothing."""
+    ours, other = ((each.astype(np.float64) - master).ravel() for each in (right, theirs))
     if not np.isfinite(other).all() or not np.any(ours):
         return None
-    largest = np.argsort(np.abs(ours).ravel())[-32:]
-    factor = float(np.median(other.ravel()[largest] / ours.ravel()[largest]))
+    largest = np.argsort(np.abs(ours))[-32:]
+    largest = largest[ours[largest] != 0]
+    factor = float(np.median(other[largest] / ours[largest]))
     return factor if factor > 0 and abs(factor - 1) > 1e-6 else None

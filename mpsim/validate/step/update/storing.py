@@ -1,4 +1,4 @@
-"""How masters are stored in another format after an update, as a part of the check of the update."""
+"""How masters and sums of gradients are stored in another format, as a part of the check of the update."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mpsim.formats import FORMATS, Format
 from mpsim.kernels import bind
 from mpsim.kernels.contract import Array
 from mpsim.kernels.philox import Stream
-from mpsim.policies import Mode, Overflow, Policy
+from mpsim.policies import Mode, Policy
 from mpsim.recording.updates import UpdateRule
-from mpsim.training.optimizer.storage import MASTERS, Storage, storage_of
+from mpsim.training.optimizer.storage import MASTERS, Storage, overflow_of, storage_of, stream_of
 from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays, explain
 
 #: Low, expected and high results. A result between low and high is explained by the roundings of the update.
@@ -23,19 +23,24 @@ Interval = tuple[Array, Array, Array]
 
 @dataclass(frozen=True)
 class Storing:
-    """The storage of one master, None for float32. ``random``: the random bits of a stochastic one, None if they are
-    not known: then both neighbours of a number are possible."""
+    """The storage of one array of a ``kind``, None for float32. ``random``: the random bits of a stochastic one, None
+    if they are not known: then both neighbours of a number are possible."""
 
     storage: Storage | None = None
     random: Stream | None = None
+    kind: str = MASTERS
 
     @classmethod
-    def of(cls, rule: UpdateRule, place: int, index: Mapping[str, Any]) -> Storing:
-        """Returns the storage of the parameter that a step reads as number ``place``. The index of a step that mpsim
-        took has the seed and the number of the step, which determine the random bits."""
-        storage = storage_of(rule.storage).get(MASTERS)
-        known = storage is not None and storage.rounding == "stochastic" and {"seed", "step"} <= set(index)
-        return cls(storage, Stream(index["seed"], "storage", place, index["step"]) if known else None)
+    def of(
+        cls, kind: str, rule: UpdateRule, place: int, index: Mapping[str, Any], places: int = 0, part: int = 0
+    ) -> Storing:
+        """Returns the storage of the parameter that a step reads as number ``place`` of ``places``. The index of a step
+        that mpsim took has the seed and the number of the step, which determine the random bits."""
+        storage = storage_of(rule.storage).get(kind)
+        if storage is None or storage.rounding != "stochastic" or not {"seed", "step"} <= set(index):
+            return cls(storage, kind=kind)
+        stream = stream_of(kind, rule.states, place, places, part)
+        return cls(storage, Stream(index["seed"], "storage", stream, index["step"]), kind)
 
     @property
     def format(self) -> Format:
@@ -60,26 +65,32 @@ class Storing:
         if self.storage is None:
             return low, exact, high
         if self.has_unknown_bits:
-            nearest = Storing(replace(self.storage, rounding="nearest"))
+            nearest = self._with("nearest")
             return self._rounded(low, Mode.DOWN), nearest._rounded(exact), self._rounded(high, Mode.UP)
         return self._rounded(low), self._rounded(exact), self._rounded(high)
 
     def _rounded(self, x: Array, mode: Mode | None = None) -> Array:
         assert self.storage is not None
-        policy = self.storage.policy(Overflow.SATURATE) if mode is None else Policy(mode, Overflow.SATURATE)
+        overflow = overflow_of(self.kind)
+        policy = self.storage.policy(overflow) if mode is None else Policy(mode, overflow)
         random = self.random if policy.mode.needs_random_bits else None
         stored = bind("reference").round_array(np.ascontiguousarray(x), self.storage.format, policy, random)[0]
         return stored.astype(np.float32)
 
     def others(self) -> Iterator[tuple[str, Storing]]:
-        """Yields other ways to store a master, as causes of a difference; at last one that a few numbers often fit."""
+        """Yields other ways to store an array, as causes of a difference; at last one that a few numbers often fit."""
         if self.storage is None:
             return
-        yield "the master is not rounded when it is stored", Storing()
-        nearest, stochastic = (Storing(replace(self.storage, rounding=each)) for each in ("nearest", "stochastic"))
+        what = "the master" if self.kind == MASTERS else "the sum of gradients"
+        yield f"{what} is not rounded when it is stored", Storing()
         if self.storage.rounding == "stochastic":
-            yield "the master is rounded to nearest, not stochastically", nearest
-        yield "the master is rounded to the other neighbour", stochastic
+            yield f"{what} is rounded to nearest, not stochastically", self._with("nearest")
+        yield f"{what} is rounded to the other neighbour", self._with("stochastic")
+
+    def _with(self, rounding: str) -> Storing:
+        """The same storage with another rounding, the random bits of which are not known."""
+        assert self.storage is not None
+        return Storing(replace(self.storage, rounding=rounding), kind=self.kind)
 
     def compare_rest(
         self, name: str, theirs: Array, exact: Array, slack: Array, stored: Array, op: str

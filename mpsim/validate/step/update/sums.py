@@ -1,0 +1,94 @@
+"""Compares every ``next_sum`` of a step file, the sum of gradients over micro-batches, with the one that the file's own
+tensors give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from mpsim.files.tensors import TensorFile
+from mpsim.kernels import bind
+from mpsim.kernels.contract import Array
+from mpsim.recording.reading import micro_batch_of
+from mpsim.recording.updates import UpdateRule
+from mpsim.trace import Trace
+from mpsim.training.optimizer.storage import GRADIENTS
+from mpsim.validate.step.noise import UNIT
+from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays, explain
+from mpsim.validate.step.update.others import factor_of
+from mpsim.validate.step.update.storing import Storing
+
+
+def check_sums(
+    file: TensorFile, traced: Trace, rule: UpdateRule | None, places: int, notes: list[str]
+) -> tuple[TensorComparison, ...]:
+    """Compares every ``next_sum`` with ``sum`` + ``GP``, stored as the rule says. ``places``: the number of the
+    network's parameters. What could not be looked at goes to ``notes``."""
+    part, ids = micro_batch_of(file.index), list(traced.parameter_ids.values())
+    names = [f"{id.op}/{id.index}" for id in ids]
+    found = [name for name in names if f"next_sum/{name}" in file.tensors]
+    started = [name for name in names if f"sum/{name}" in file.tensors]
+    if part is None and not found and not started:
+        return ()
+    if part is not None:
+        notes.append(f"micro-batch {part.number} (from 0) of {part.of}: {traced.batch} of {part.examples} examples")
+    number = int(bool(started)) if part is None else part.number
+    known = [name for name in found if number == 0 or name in started]
+    if len(known) < len(names):
+        lacks = "next_sum" if len(found) < len(names) else "sum of earlier micro-batches"
+        notes.append(f"of {len(names)} sums of gradients {len(names) - len(known)} were not looked at: no {lacks}")
+    if number and started and not any(file.tensors[f"sum/{name}"].any() for name in started):
+        notes.append("every sum of the earlier micro-batches' gradients is 0, as if it were cleared between them")
+    compared = []
+    for place, name in enumerate(names):
+        if name not in known:
+            continue
+        storing = Storing() if rule is None else Storing.of(GRADIENTS, rule, place, file.index, places, number)
+        op = traced.ops[ids[place].op]
+        gradient = file.tensors[f"GP/{name}"]
+        total = file.tensors[f"sum/{name}"].reshape(gradient.shape) if number else None
+        theirs = file.tensors[f"next_sum/{name}"].reshape(gradient.shape)
+        compared.append(_compare(f"next_sum/{name}", theirs, total, gradient, storing, f"sum of {op.kind} {op.name}"))
+    return tuple(compared)
+
+
+def _compare(
+    name: str, theirs: Array, total: Array | None, gradient: Array, storing: Storing, op: str
+) -> TensorComparison:
+    exact = _added(total, gradient)
+    low, expected, high = storing.around(exact, np.zeros(exact.shape))
+    found = compare_arrays(name, expected, theirs, storing.format, op)
+    if found.equal:
+        return found
+    found = explain(found, expected, theirs, low, high)
+    if not found.unexplained:
+        return found
+    stored = [(words, exact, np.zeros(exact.shape), other) for words, other in storing.others()]
+    others = ((*each, storing) for each in _others(total, gradient, exact, theirs))
+    for words, sums, slack, way in (*stored[:-1], *others, *stored[-1:]):
+        low, _, high = way.around(sums, slack)
+        with np.errstate(invalid="ignore"):
+            if ((theirs >= low) & (theirs <= high)).all():
+                return replace(found, causes=(words,))
+    return found
+
+
+def _others(total: Array | None, gradient: Array, exact: Array, theirs: Array) -> Iterator[tuple[str, Array, Array]]:
+    """Yields sums with one thing wrong: words, the sum, and how far the other's may be from it."""
+    nothing = np.zeros(exact.shape)
+    if total is not None:
+        yield "the gradient of this micro-batch alone, without the sum of the earlier ones", gradient, nothing
+        yield "the gradient of this micro-batch is not added", total, nothing
+    start = np.zeros_like(gradient) if total is None else total
+    about = factor_of(start, exact, theirs)
+    for factor in () if about is None else dict.fromkeys((float(round(about)), 1 / max(1, round(1 / about)), about)):
+        with np.errstate(over="ignore", invalid="ignore"):
+            part = factor * gradient.astype(np.float64)
+            slack = UNIT * (np.abs(part) + np.abs(start + part))
+        yield f"the gradient is multiplied by {factor:.6g} before it is added", start + part, slack
+
+
+def _added(total: Array | None, gradient: Array) -> Array:
+    return gradient if total is None else np.array(bind("reference").add(total, gradient))
