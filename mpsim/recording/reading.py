@@ -12,7 +12,7 @@ from mpsim.errors import UsageError
 from mpsim.files.tensors import TensorFile, TensorFileError, read_tensors
 from mpsim.formats import FORMATS
 from mpsim.losses.text import OWN
-from mpsim.training.micro_batches import MicroBatch
+from mpsim.training.batches import MicroBatch
 from mpsim.training.optimizer.names import LATER, STATES, settings_of_kind
 
 #: Fields that hold more than a word or a number, and of what type they are.

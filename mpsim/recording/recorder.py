@@ -11,7 +11,7 @@ from mpsim.engine.tensor import Parameter, TensorId
 from mpsim.kernels import Kernels
 from mpsim.kernels.contract import Array
 from mpsim.rounding import Counts
-from mpsim.training.micro_batches import MicroBatch
+from mpsim.training.batches import MicroBatch
 from mpsim.training.store import Store
 
 #: What stands before the name of the same tensor as it was before rounding.

@@ -50,6 +50,7 @@ PREFIXES = {
 class StepRecord:
     """A recorded step: ``tensors`` by name in the order they were made, ``index`` as docs/step_files.md has it.
 
+    >>> import numpy as np
     >>> record = StepRecord({"A/0/0": np.zeros((2, 3), np.float32)}, {"model": "small_cnn"})
     >>> record.tensors["A/0/0"].shape
     (2, 3)
@@ -70,7 +71,7 @@ def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
     about three times the step's tensors. Raises UsageError, before the step, for a trainer that divides the batch into
     ``micro_batches``, each of which has its own record (``record_micro_batches``).
 
-    >>> import reference_models
+    >>> import numpy as np, reference_models
     >>> model = reference_models.build("small_cnn", width=0.1)
     >>> trainer = Trainer(model, backend="reference", threads=1)
     >>> record = record_step(trainer, np.ones((2, 1, 8, 8), np.float32), np.array([3, 7]))
@@ -91,7 +92,7 @@ def record_micro_batches(trainer: Trainer, images: Array, labels: Array) -> tupl
     Each has the tensors of both passes of its micro-batch, and the sum of gradients before it (``sum``) and after it
     (``next_sum``). The last one has the update. Arguments, memory and errors are those of ``record_step``.
 
-    >>> import reference_models
+    >>> import numpy as np, reference_models
     >>> model = reference_models.build("small_cnn", width=0.1)
     >>> trainer = Trainer(model, backend="reference", threads=1, micro_batches=2)
     >>> first, last = record_micro_batches(trainer, np.ones((4, 1, 8, 8), np.float32), np.array([3, 7, 1, 2]))

@@ -25,7 +25,7 @@ from mpsim.recording.torch_modules import batch_of, gradients_of, host, in_train
 from mpsim.recording.torch_updates import rule_of, states_of
 from mpsim.recording.updates import UpdateRule
 from mpsim.trace import trace
-from mpsim.training.micro_batches import MicroBatch
+from mpsim.training.batches import MicroBatch
 from mpsim.training.recipe import MOST_PARTS
 
 #: Converts a tensor to a format, given by its name, and back to float32.

@@ -13,7 +13,7 @@ from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import Array, Parameter, Tensor, TensorId
 from mpsim.losses import Loss
 from mpsim.nn import Module
-from mpsim.training.micro_batches import MicroBatch
+from mpsim.training.batches import MicroBatch
 from mpsim.training.store import Observer
 
 

@@ -20,7 +20,7 @@ from mpsim.kernels import Kernels
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Policy
 from mpsim.rounding import Counts
-from mpsim.training.micro_batches import MicroBatch
+from mpsim.training.batches import MicroBatch
 
 
 class Store(Protocol):

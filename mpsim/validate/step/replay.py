@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mpsim import checks
 from mpsim import kernels as backends
@@ -24,13 +24,13 @@ from mpsim.kernels.contract import Array
 from mpsim.losses import Loss, loss_of
 from mpsim.nn import Module
 from mpsim.ops import may_multiply, sums_of
-from mpsim.process import default_float_environment
+from mpsim.process import in_default_environment
 from mpsim.products.accumulators import Accumulator
 from mpsim.products.passes import Accumulators, Choice
 from mpsim.recording.order import in_order_of_computation
 from mpsim.recording.reading import micro_batch_of, read_step
 from mpsim.trace import Trace, check_layers, trace
-from mpsim.training.micro_batches import MicroBatch
+from mpsim.training.batches import MicroBatch
 from mpsim.training.passes import both_passes, stored_parameters
 from mpsim.training.semantics import Semantics, as_semantics
 from mpsim.validate.answers import Verdict
@@ -38,7 +38,7 @@ from mpsim.validate.step.bounds import bound_kernels
 from mpsim.validate.step.inputs import labels_of, loss_scale_of
 from mpsim.validate.step.teacher import Bounds, Teacher
 from mpsim.validate.step.tensor_compare import TensorComparison
-from mpsim.validate.step.update import UpdateRule, check_sums, check_update
+from mpsim.validate.step.update import UpdateRule, check_update
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,7 @@ class TeacherReport:
         }
 
 
+@in_default_environment
 def teacher_forced(
     trace_file: str | Path | TensorFile,
     model: Module,
@@ -172,28 +173,22 @@ def teacher_forced(
     criterion = loss_of(file.index.get("loss", "cross_entropy") if loss is None else loss)
     traced = _traced(file, model, plan, criterion)
     check_layers(described, traced)
-    with default_float_environment():
-        kernels = backends.bind(backend, threads := checks.threads(threads), described.over(accumulator).simplest)
-        teacher = Teacher(file, traced, plan, semantics, kernels)
-        labels = labels_of(file, traced, criterion, labels, teacher.notes)
-        scale = loss_scale_of(file, traced, loss_scale, labels, teacher.notes)
-        place = micro_batch_of(file.index) or MicroBatch.whole(criterion, labels)
-        loss_of_part, share = place.loss_of(criterion, labels)
-        step = place.draws_as(file.index.get("step", 0))
-        inputs = _Inputs(labels, loss_of_part, scale * share, file.index.get("seed", 0), step)
-        _step(model, traced, teacher, kernels, semantics, inputs)
-        teacher.refuse_problems()
-        bounds = Bounds(teacher)
-        if not all(pair.comparison.equal for pair in teacher.pairs.values()):
-            plain = bound_kernels(backends.bind(DEFAULT_BACKEND, threads), described)
-            _step(model, traced, bounds, plain, semantics, inputs)
-        tensors = teacher.report(bounds.found)
-        rule = UpdateRule.of_index(file.index) if update is None else update
-        tensors += check_sums(file, traced, rule, len(model.parameters()), teacher.notes)
-        tensors += check_update(file, traced, plan, rule, scale, teacher.notes)
-    teacher.notes += _module_notes(file.index.get("module_differs", ()))
+    kernels = backends.bind(backend, threads := checks.threads(threads), described.over(accumulator).simplest)
+    teacher = Teacher(file, traced, plan, semantics, kernels)
+    labels = labels_of(file, traced, criterion, labels, teacher.notes)
+    scale = loss_scale_of(file, traced, loss_scale, labels, teacher.notes)
+    inputs = _Inputs.of(file.index, labels, criterion, scale)
+    _step(model, traced, teacher, kernels, semantics, inputs)
+    teacher.refuse_problems()
+    bounds = Bounds(teacher)
+    if not all(pair.comparison.equal for pair in teacher.pairs.values()):
+        plain = bound_kernels(backends.bind(DEFAULT_BACKEND, threads), described)
+        _step(model, traced, bounds, plain, semantics, inputs)
+    tensors = teacher.report(bounds.found)
+    tensors += check_update(file, traced, plan, update, scale, len(model.parameters()), teacher.notes)
+    notes = (*teacher.notes, *_module_notes(file.index.get("module_differs", ())))
     names = tuple(filter({tensor.name for tensor in tensors}.__contains__, _described_tensors(traced, described)))
-    return TeacherReport(file.source, repr(traced), semantics.name, scale, labels, tensors, tuple(teacher.notes), names)
+    return TeacherReport(file.source, repr(traced), semantics.name, scale, labels, tensors, notes, names)
 
 
 def _module_notes(names: Sequence[object]) -> list[str]:
@@ -233,6 +228,13 @@ class _Inputs(NamedTuple):
     loss_scale: float
     seed: int
     step: int
+
+    @classmethod
+    def of(cls, index: Mapping[str, Any], labels: Array, criterion: Loss, scale: float) -> _Inputs:
+        """Those of a step, or of the micro-batch that the index says. ``scale``: that of the step."""
+        place = micro_batch_of(index) or MicroBatch.whole(criterion, labels)
+        loss, share = place.loss_of(criterion, labels)
+        return cls(labels, loss, scale * share, index.get("seed", 0), place.draws_as(index.get("step", 0)))
 
 
 def _step(

@@ -1,10 +1,8 @@
-"""Compares every ``next_master`` of a step file with the one that the file's own tensors give."""
+"""Compares every ``next_sum`` and ``next_master`` of a step file with the one that the file's own tensors give."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from itertools import chain
 
 import numpy as np
 
@@ -19,20 +17,30 @@ from mpsim.recording.updates import Parts, UpdateRule, parts_of
 from mpsim.trace import Trace
 from mpsim.training.optimizer.storage import MASTERS
 from mpsim.training.updating import clipped
-from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays, explain
+from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays
 from mpsim.validate.step.update.bounds import bound
 from mpsim.validate.step.update.fused import FUSED, fused_in, next_with_fused
 from mpsim.validate.step.update.others import others
 from mpsim.validate.step.update.storing import Storing
+from mpsim.validate.step.update.sums import check_sums
 
 FLOAT32 = FORMATS["float32"]
 
 
 def check_update(
+    file: TensorFile, traced: Trace, plan: Plan | None, rule: UpdateRule | None, loss_scale: float, places: int,
+    notes: list[str],
+) -> tuple[TensorComparison, ...]:  # fmt: skip
+    """Compares every ``next_sum`` and ``next_master`` with the one that the file's own tensors give. ``places``: the
+    number of the network's parameters. What could not be looked at goes to ``notes``."""
+    rule = UpdateRule.of_index(file.index) if rule is None else rule
+    sums = check_sums(file, traced, rule, places, notes)
+    return (*sums, *_check_masters(file, traced, plan, rule, loss_scale, notes))
+
+
+def _check_masters(
     file: TensorFile, traced: Trace, plan: Plan | None, rule: UpdateRule | None, loss_scale: float, notes: list[str]
 ) -> tuple[TensorComparison, ...]:
-    """Compares every ``next_master`` with the one that the file's own tensors give. What could not be looked at goes to
-    ``notes``."""
     names = {id: f"next_master/{id.op}/{id.index}" for id in traced.parameter_ids.values()}
     rules = {} if rule is None else _rules(file, traced, rule)
     missing = _missing(file, rule, {id: name for id, name in names.items() if id in rules or not rules})
@@ -140,23 +148,8 @@ def compare_update(
 ) -> TensorComparison:  # fmt: skip
     """Compares one parameter's update. ``finite``: whether every gradient of the step is, without which it is skipped.
     ``fused``: the products that are not rounded before they are added."""
-    exact, slack = parts.master, np.zeros(parts.master.shape)
-    low = expected = high = exact
-    if finite:
-        exact, slack = next_with_fused(parts, rule, loss_scale, fused), bound(rule, parts, loss_scale)
-        low, expected, high = storing.around(exact, slack)
-    found = compare_arrays(name, expected, theirs, storing.format, op)
-    if found.equal:
-        return found
-    found = explain(found, expected, theirs, low, high)
-    if not found.unexplained:
-        return found
-    way = storing if finite else Storing()
-    stored = [(words, exact, slack, other) for words, other in way.others()]
-    updated = ((*candidate, way) for candidate in others(parts, rule, loss_scale, finite, format, theirs))
-    for words, other, margin, storage in chain(stored[:-1], updated, stored[-1:]):
-        low, _, high = storage.around(other, margin)
-        with np.errstate(invalid="ignore"):
-            if ((theirs >= low) & (theirs <= high)).all():
-                return replace(found, causes=(words,))
-    return found
+    if not finite:
+        nothing, wrong = np.zeros(parts.master.shape), others(parts, rule, loss_scale, finite, format, theirs)
+        return Storing().compare(name, theirs, parts.master, nothing, op, wrong, storing.format)
+    exact, slack = next_with_fused(parts, rule, loss_scale, fused), bound(rule, parts, loss_scale)
+    return storing.compare(name, theirs, exact, slack, op, others(parts, rule, loss_scale, finite, format, theirs))

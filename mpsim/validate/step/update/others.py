@@ -14,9 +14,7 @@ from mpsim.rounding import round_to
 from mpsim.training.optimizer import SGD, Adam, AdamW, Lion
 from mpsim.training.optimizer.base import power
 from mpsim.validate.step.update.bounds import bound
-
-#: Words, the result, and how far the other's may be from it.
-Candidate = tuple[str, Array, Array]
+from mpsim.validate.step.update.storing import Candidate
 
 
 def others(

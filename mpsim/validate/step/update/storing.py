@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from mpsim.recording.updates import UpdateRule
 from mpsim.training.optimizer.storage import MASTERS, Storage, overflow_of, storage_of, stream_of
 from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays, explain
 
+#: Words, the result, and how far the other's may be from it.
+Candidate = tuple[str, Array, Array]
 #: Low, expected and high results. A result between low and high is explained by the roundings of the update.
 Interval = tuple[Array, Array, Array]
 
@@ -91,6 +94,28 @@ class Storing:
         """The same storage with another rounding, the random bits of which are not known."""
         assert self.storage is not None
         return Storing(replace(self.storage, rounding=rounding), kind=self.kind)
+
+    def compare(
+        self, name: str, theirs: Array, exact: Array, slack: Array, op: str, wrong: Iterable[Candidate],
+        format: Format | None = None,
+    ) -> TensorComparison:  # fmt: skip
+        """Compares a stored array with ``exact``, which may be off by ``slack``. ``wrong``: others that would explain
+        it; ``format``: in whose codes it is compared, by default this one."""
+        low, expected, high = self.around(exact, slack)
+        found = compare_arrays(name, expected, theirs, format or self.format, op)
+        if found.equal:
+            return found
+        found = explain(found, expected, theirs, low, high)
+        if not found.unexplained:
+            return found
+        stored = [(words, exact, slack, other) for words, other in self.others()]
+        computed = ((*each, self) for each in wrong)
+        for words, other, margin, storing in chain(stored[:-1], computed, stored[-1:]):
+            low, _, high = storing.around(other, margin)
+            with np.errstate(invalid="ignore"):
+                if ((theirs >= low) & (theirs <= high)).all():
+                    return replace(found, causes=(words,))
+        return found
 
     def compare_rest(
         self, name: str, theirs: Array, exact: Array, slack: Array, stored: Array, op: str

@@ -4,7 +4,6 @@ tensors give."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
@@ -16,9 +15,9 @@ from mpsim.recording.updates import UpdateRule
 from mpsim.trace import Trace
 from mpsim.training.optimizer.storage import GRADIENTS
 from mpsim.validate.step.noise import UNIT
-from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays, explain
+from mpsim.validate.step.tensor_compare import TensorComparison
 from mpsim.validate.step.update.others import factor_of
-from mpsim.validate.step.update.storing import Storing
+from mpsim.validate.step.update.storing import Candidate, Storing
 
 
 def check_sums(
@@ -50,32 +49,14 @@ def check_sums(
         gradient = file.tensors[f"GP/{name}"]
         total = file.tensors[f"sum/{name}"].reshape(gradient.shape) if number else None
         theirs = file.tensors[f"next_sum/{name}"].reshape(gradient.shape)
-        compared.append(_compare(f"next_sum/{name}", theirs, total, gradient, storing, f"sum of {op.kind} {op.name}"))
+        exact = _added(total, gradient)
+        wrong = _others(total, gradient, exact, theirs)
+        what = f"sum of {op.kind} {op.name}"
+        compared.append(storing.compare(f"next_sum/{name}", theirs, exact, np.zeros(exact.shape), what, wrong))
     return tuple(compared)
 
 
-def _compare(
-    name: str, theirs: Array, total: Array | None, gradient: Array, storing: Storing, op: str
-) -> TensorComparison:
-    exact = _added(total, gradient)
-    low, expected, high = storing.around(exact, np.zeros(exact.shape))
-    found = compare_arrays(name, expected, theirs, storing.format, op)
-    if found.equal:
-        return found
-    found = explain(found, expected, theirs, low, high)
-    if not found.unexplained:
-        return found
-    stored = [(words, exact, np.zeros(exact.shape), other) for words, other in storing.others()]
-    others = ((*each, storing) for each in _others(total, gradient, exact, theirs))
-    for words, sums, slack, way in (*stored[:-1], *others, *stored[-1:]):
-        low, _, high = way.around(sums, slack)
-        with np.errstate(invalid="ignore"):
-            if ((theirs >= low) & (theirs <= high)).all():
-                return replace(found, causes=(words,))
-    return found
-
-
-def _others(total: Array | None, gradient: Array, exact: Array, theirs: Array) -> Iterator[tuple[str, Array, Array]]:
+def _others(total: Array | None, gradient: Array, exact: Array, theirs: Array) -> Iterator[Candidate]:
     """Yields sums with one thing wrong: words, the sum, and how far the other's may be from it."""
     nothing = np.zeros(exact.shape)
     if total is not None:
