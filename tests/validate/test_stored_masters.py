@@ -10,9 +10,10 @@ import pytest
 from step_samples import batch_of, build
 
 from mpsim import Trainer, round_to
-from mpsim.files.tensors import TensorFile
+from mpsim.files.tensors import TensorFile, TensorFileError
 from mpsim.recording.steps import StepRecord, record_step
 from mpsim.training.optimizer import SGD, AdamW, Lion, Optimizer
+from mpsim.training.optimizer.base import Update
 from mpsim.validate import TeacherReport, teacher_forced
 
 Array = np.ndarray[Any, Any]
@@ -125,3 +126,46 @@ def test_what_is_kept_of_a_master() -> None:
     other = step.tensors[name].copy()
     other.flat[1] += np.float32(2.0**-8)
     assert not causes(check(step, {name: other}), "next_compensation")
+
+
+# -- frozen parameters ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_an_update_of_a_frozen_parameter_is_named(optimizer: str) -> None:
+    """SGD's velocity of a frozen parameter is 0, as are the moments of AdamW and Lion."""
+    settings: dict[str, Any] = {"storage": "", "groups": "conv1.weight:frozen"}
+    step = record_step(trained(optimizer, "", **settings), *batch_of("small_cnn"))
+    free = Trainer(build("small_cnn"), optimizer=OPTIMIZERS[optimizer], loss_scale=256.0, threads=1)
+    rule = free.recipe.optimizer
+    (place,) = [key for key in places(step) if f"velocity/{key}" not in step.tensors
+                and f"first_moment/{key}" not in step.tensors]  # fmt: skip
+    assert check(step).equal
+    for words, gradient in (("its gradient", step.tensors[f"GP/{place}"]), ("a gradient of 0", None)):
+        master = step.tensors[f"master/{place}"].copy()
+        gradient = np.zeros_like(master) if gradient is None else gradient.reshape(master.shape)
+        states = {state: np.zeros_like(master) for state in rule.states}
+        rule.update(
+            free.kernels, master, gradient, states, Update(rule.lr, step.index["optimizer"].get("count", 3), 1 / 256)
+        )
+        report = check(step, {f"next_master/{place}": master})
+        assert [tensor.name for tensor in report.suspects()] == [f"next_master/{place}"]
+        assert report.suspects()[0].causes == (f"it is frozen, and was updated by {words}",)
+    moved = check(step, {f"next_master/{place}": step.tensors[f"master/{place}"] + 1})
+    assert [tensor.causes for tensor in moved.suspects()] == [()]
+
+
+def test_gradients_of_frozen_parameters_may_be_missing() -> None:
+    settings: dict[str, Any] = {"storage": "", "groups": "conv1.*:frozen"}
+    step = record_step(trained("adamw", "", **settings), *batch_of("small_cnn"))
+    (place,) = [key for key in places(step) if f"first_moment/{key}" not in step.tensors]
+    for name in (f"GP/{place}", f"unrounded/GP/{place}"):
+        assert name in step.tensors
+    kept = {name: array for name, array in step.tensors.items() if not name.endswith(f"GP/{place}")}
+    report = check(StepRecord(kept, step.index))
+    assert report.equal and f"GP/{place}" not in [tensor.name for tensor in report.tensors]
+    trained_too = {name: array for name, array in step.tensors.items() if not name.endswith("GP/12/0")}
+    with pytest.raises(TensorFileError, match="it lacks GP/12/0"):
+        check(StepRecord(trained_too, step.index))
+    wrong = {f"GP/{place}": step.tensors[f"GP/{place}"] + 1}
+    assert [tensor.name for tensor in check(step, wrong).suspects()] == [f"GP/{place}"]

@@ -38,7 +38,7 @@ from mpsim.validate.step.bounds import bound_kernels
 from mpsim.validate.step.inputs import labels_of, loss_scale_of
 from mpsim.validate.step.teacher import Bounds, Teacher
 from mpsim.validate.step.tensor_compare import TensorComparison
-from mpsim.validate.step.update import UpdateRule, check_update
+from mpsim.validate.step.update import StepRules, UpdateRule, check_update
 
 
 @dataclass(frozen=True)
@@ -171,10 +171,10 @@ def teacher_forced(
     file = trace_file if isinstance(trace_file, TensorFile) else read_step(trace_file)
     semantics = as_semantics(semantics)
     criterion = loss_of(file.index.get("loss", "cross_entropy") if loss is None else loss)
-    traced = _traced(file, model, plan, criterion)
-    check_layers(described, traced)
+    check_layers(described, traced := _traced(file, model, plan, criterion))
     kernels = backends.bind(backend, threads := checks.threads(threads), described.over(accumulator).simplest)
-    teacher = Teacher(file, traced, plan, semantics, kernels)
+    rules = StepRules.of(UpdateRule.of_index(file.index) if update is None else update, model, traced)
+    teacher = Teacher(file, traced, plan, semantics, kernels, rules.frozen)
     labels = labels_of(file, traced, criterion, labels, teacher.notes)
     scale = loss_scale_of(file, traced, loss_scale, labels, teacher.notes)
     inputs = _Inputs.of(file.index, labels, criterion, scale)
@@ -185,7 +185,7 @@ def teacher_forced(
         plain = bound_kernels(backends.bind(DEFAULT_BACKEND, threads), described)
         _step(model, traced, bounds, plain, semantics, inputs)
     tensors = teacher.report(bounds.found)
-    tensors += check_update(file, traced, plan, update, scale, len(model.parameters()), teacher.notes)
+    tensors += check_update(file, traced, plan, rules, scale, teacher.notes)
     notes = (*teacher.notes, *_module_notes(file.index.get("module_differs", ())))
     names = tuple(filter({tensor.name for tensor in tensors}.__contains__, _described_tensors(traced, described)))
     return TeacherReport(file.source, repr(traced), semantics.name, scale, labels, tensors, notes, names)

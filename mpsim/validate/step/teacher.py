@@ -4,7 +4,7 @@ other collects how far sums in another order may move each."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -31,7 +31,13 @@ class Teacher:
     """The store that compares what mpsim makes with the file's, and gives back the file's."""
 
     def __init__(
-        self, file: TensorFile, traced: Trace, plan: Plan | None, semantics: Semantics, kernels: Kernels
+        self,
+        file: TensorFile,
+        traced: Trace,
+        plan: Plan | None,
+        semantics: Semantics,
+        kernels: Kernels,
+        frozen: Collection[TensorId] = (),
     ) -> None:
         self.file, self.traced, self.plan, self.semantics, self.kernels = file, traced, plan, semantics, kernels
         self.policies = {role: semantics.policy(role) for role in ROLES}
@@ -39,6 +45,7 @@ class Teacher:
         self.notes: list[str] = []
         self.pairs: dict[str, Pair] = {}
         self.actual: dict[str, Array] = {}  # what went on: the file's tensor, or ours where the file has none
+        self._frozen = frozen  # parameters whose gradients the file need not have
         self._missing: list[str] = []
         self._misshapen: list[str] = []
         self._unrounded: Array | None = None
@@ -75,6 +82,8 @@ class Teacher:
             self._unrounded = unrounded
             return stored
         optional = id.role == "activation_gradient"
+        if id.role == "parameter_gradient" and id._replace(role="parameter") in self._frozen:
+            optional = True
         return self._replace(tensor_name(id), id, stored, unrounded, optional=optional)
 
     def contribution(self, contribution: Contribution, value: Array) -> Array:

@@ -3,5 +3,6 @@ on, and causes that explain another one."""
 
 from mpsim.recording.updates import Parts, UpdateRule, parts_of
 from mpsim.validate.step.update.check import check_update, compare_update
+from mpsim.validate.step.update.rules import StepRules
 
-__all__ = ["Parts", "UpdateRule", "check_update", "compare_update", "parts_of"]
+__all__ = ["Parts", "StepRules", "UpdateRule", "check_update", "compare_update", "parts_of"]

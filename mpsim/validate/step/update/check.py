@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays
 from mpsim.validate.step.update.bounds import bound
 from mpsim.validate.step.update.fused import FUSED, fused_in, next_with_fused
 from mpsim.validate.step.update.others import others
+from mpsim.validate.step.update.rules import StepRules
 from mpsim.validate.step.update.storing import Storing
 from mpsim.validate.step.update.sums import check_sums
 
@@ -28,54 +30,79 @@ FLOAT32 = FORMATS["float32"]
 
 
 def check_update(
-    file: TensorFile, traced: Trace, plan: Plan | None, rule: UpdateRule | None, loss_scale: float, places: int,
-    notes: list[str],
-) -> tuple[TensorComparison, ...]:  # fmt: skip
-    """Compares every ``next_sum`` and ``next_master`` with the one that the file's own tensors give. ``places``: the
-    number of the network's parameters. What could not be looked at goes to ``notes``."""
-    rule = UpdateRule.of_index(file.index) if rule is None else rule
-    sums = check_sums(file, traced, rule, places, notes)
-    return (*sums, *_check_masters(file, traced, plan, rule, loss_scale, notes))
-
-
-def _check_masters(
-    file: TensorFile, traced: Trace, plan: Plan | None, rule: UpdateRule | None, loss_scale: float, notes: list[str]
+    file: TensorFile, traced: Trace, plan: Plan | None, rules: StepRules, loss_scale: float, notes: list[str]
 ) -> tuple[TensorComparison, ...]:
-    names = {id: f"next_master/{id.op}/{id.index}" for id in traced.parameter_ids.values()}
-    rules = {} if rule is None else _rules(file, traced, rule)
-    missing = _missing(file, rule, {id: name for id, name in names.items() if id in rules or not rules})
+    """Compares every ``next_sum`` and ``next_master`` with the one that the file's own tensors give. What could not be
+    looked at goes to ``notes``."""
+    sums = check_sums(file, traced, rules, notes)
+    names = {id: _next(id) for id in traced.parameter_ids.values()}
+    missing = _missing(file, rules.whole, {id: name for id, name in names.items() if id not in rules.frozen})
     if missing:
         notes.append(f"the update was not looked at: {missing}")
-        return ()
+        return sums
+    kept = [id for id, name in names.items() if name in file.tensors and f"master/{id.op}/{id.index}" in file.tensors]
+    if len(kept) < len(names):
+        notes.append(f"of {len(names)} parameters the file has {len(kept)} next_master; the others were not looked at")
+    trained = _check_trained(file, traced, plan, rules, [id for id in kept if id in rules.trained], loss_scale, notes)
+    frozen = [_compare_frozen(file, traced, id, rules.whole, loss_scale) for id in kept if id in rules.frozen]
+    return (*sums, *trained, *frozen)
+
+
+def _check_trained(
+    file: TensorFile, traced: Trace, plan: Plan | None, rules: StepRules, ids: Sequence[TensorId], loss_scale: float,
+    notes: list[str],
+) -> Iterator[TensorComparison]:  # fmt: skip
+    """Compares the masters of parameters that are trained."""
+    rule = rules.whole
     assert rule is not None
-    ids = [id for id, name in names.items() if name in file.tensors]
-    if len(ids) < len(names):
-        notes.append(f"of {len(names)} parameters the file has {len(ids)} next_master; the others were not looked at")
-    parts = {id: parts_of(file.tensors, id, rule.states if id in rules else ()) for id in ids}
-    notes += _untested([each for id, each in parts.items() if id in rules], rule)
+    parts = {id: parts_of(file.tensors, id, rule.states) for id in ids}
+    notes += _untested(parts.values(), rule)
     if rule.clip is not None:
-        parts, loss_scale = _clipped(file, list(rules), parts, rule.clip, loss_scale), 1.0
-    finite = all(np.isfinite(_gradient(file, id)).all() for id in rules or names)
-    storings = {id: Storing.of(MASTERS, rule, place, file.index) for place, id in enumerate(names)}
+        parts, loss_scale = _clipped(file, list(rules.trained), parts, rule.clip, loss_scale), 1.0
+    finite = all(np.isfinite(_gradient(file, id)).all() for id in rules.trained)
+    places = enumerate(traced.parameter_ids.values())
+    storings = {id: Storing.of(MASTERS, rule, place, file.index) for place, id in places}
     if any(storing.has_unknown_bits for storing in storings.values()):
         notes.append("the random bits of stored masters are not known: each may be either neighbour of its update")
-    theirs = {id: file.tensors[names[id]].reshape(parts[id].master.shape) for id in ids}
+    theirs = {id: file.tensors[_next(id)].reshape(parts[id].master.shape) for id in ids}
     plain = finite and not rule.groups and rule.clip is None and not rule.stores_masters
     fused = fused_in([(theirs[id], parts[id]) for id in ids], rule, loss_scale) if plain else ()
     if fused:
         notes.append(f"every update is the one with {' and '.join(map(FUSED.__getitem__, fused))} fused, in every bit")
-    compared = []
     for id in ids:
         format = FLOAT32 if plan is None else plan.formats[id]
         op = f"update of {traced.ops[id.op].kind} {traced.ops[id.op].name}"
-        if id not in rules:
-            compared.append(compare_arrays(names[id], parts[id].master, theirs[id], FLOAT32, f"frozen, {op}"))
-            continue
-        given = rules[id], loss_scale, finite
-        compared.append(compare_update(names[id], theirs[id], parts[id], *given, format, op, fused, storings[id]))
+        given = rules.trained[id], loss_scale, finite
+        yield compare_update(_next(id), theirs[id], parts[id], *given, format, op, fused, storings[id])
         if storings[id].keeps_the_rest:
-            compared.append(_compare_rest(file, id, storings[id], theirs[id], parts[id], *given, op))
-    return tuple(compared)
+            yield _compare_rest(file, id, storings[id], theirs[id], parts[id], *given, op)
+
+
+def _next(id: TensorId) -> str:
+    return f"next_master/{id.op}/{id.index}"
+
+
+def _compare_frozen(
+    file: TensorFile, traced: Trace, id: TensorId, rule: UpdateRule | None, loss_scale: float
+) -> TensorComparison:
+    """Compares the master of a frozen parameter with that before the step. An update of it is named, if it is the one
+    with states of 0 by a gradient that is not clipped."""
+    place = f"{id.op}/{id.index}"
+    master = file.tensors[f"master/{place}"]
+    theirs = file.tensors[_next(id)].reshape(master.shape)
+    op = f"frozen, update of {traced.ops[id.op].kind} {traced.ops[id.op].name}"
+    found = compare_arrays(_next(id), master, theirs, FLOAT32, op)
+    if found.equal or rule is None or rule.clip is not None:
+        return found
+    gradients = {"its gradient": _gradient(file, id)} if f"GP/{place}" in file.tensors else {}
+    for words, gradient in {**gradients, "a gradient of 0": np.zeros_like(master)}.items():
+        states = {state: np.zeros_like(master) for state in rule.states}
+        parts = Parts(master, states, gradient.reshape(master.shape), master)
+        exact, slack = rule.next(parts, loss_scale), bound(rule, parts, loss_scale)
+        with np.errstate(invalid="ignore"):
+            if ((theirs >= exact - slack) & (theirs <= exact + slack)).all():
+                return replace(found, causes=(f"it is frozen, and was updated by {words}",))
+    return found
 
 
 def _compare_rest(
@@ -90,13 +117,6 @@ def _compare_rest(
         return compare_arrays(name, parts.compensation, theirs, storing.format, op)
     exact, slack = rule.next(parts, loss_scale), bound(rule, parts, loss_scale)
     return storing.compare_rest(name, theirs, exact, slack, stored, op)
-
-
-def _rules(file: TensorFile, traced: Trace, rule: UpdateRule) -> dict[TensorId, UpdateRule]:
-    """Returns the rule of every parameter that is trained, in the order of the network."""
-    ids = traced.parameter_ids
-    shapes = {name: file.tensors[f"P/{id.op}/{id.index}"].shape for name, id in ids.items()}
-    return {ids[name]: found for name, found in rule.by_parameter(shapes).items()}
 
 
 def _clipped(

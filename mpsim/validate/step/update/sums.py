@@ -11,20 +11,18 @@ from mpsim.files.tensors import TensorFile
 from mpsim.kernels import bind
 from mpsim.kernels.contract import Array
 from mpsim.recording.reading import micro_batch_of
-from mpsim.recording.updates import UpdateRule
 from mpsim.trace import Trace
 from mpsim.training.optimizer.storage import GRADIENTS
 from mpsim.validate.step.noise import UNIT
 from mpsim.validate.step.tensor_compare import TensorComparison
 from mpsim.validate.step.update.others import factor_of
+from mpsim.validate.step.update.rules import StepRules
 from mpsim.validate.step.update.storing import Candidate, Storing
 
 
-def check_sums(
-    file: TensorFile, traced: Trace, rule: UpdateRule | None, places: int, notes: list[str]
-) -> tuple[TensorComparison, ...]:
-    """Compares every ``next_sum`` with ``sum`` + ``GP``, stored as the rule says. ``places``: the number of the
-    network's parameters. What could not be looked at goes to ``notes``."""
+def check_sums(file: TensorFile, traced: Trace, rules: StepRules, notes: list[str]) -> tuple[TensorComparison, ...]:
+    """Compares every ``next_sum`` with ``sum`` + ``GP``, stored as the rule says. What could not be looked at goes to
+    ``notes``."""
     part, ids = micro_batch_of(file.index), list(traced.parameter_ids.values())
     names = [f"{id.op}/{id.index}" for id in ids]
     found = [name for name in names if f"next_sum/{name}" in file.tensors]
@@ -34,9 +32,9 @@ def check_sums(
     if part is not None:
         notes.append(f"micro-batch {part.number} (from 0) of {part.of}: {traced.batch} of {part.examples} examples")
     number = int(bool(started)) if part is None else part.number
-    known = [name for name in found if number == 0 or name in started]
+    known = [name for name in found if (number == 0 or name in started) and f"GP/{name}" in file.tensors]
     if len(known) < len(names):
-        lacks = "next_sum" if len(found) < len(names) else "sum of earlier micro-batches"
+        lacks = "next_sum" if len(found) < len(names) else "sum of earlier micro-batches, or no GP"
         notes.append(f"of {len(names)} sums of gradients {len(names) - len(known)} were not looked at: no {lacks}")
     if number and started and not any(file.tensors[f"sum/{name}"].any() for name in started):
         notes.append("every sum of the earlier micro-batches' gradients is 0, as if it were cleared between them")
@@ -44,7 +42,9 @@ def check_sums(
     for place, name in enumerate(names):
         if name not in known:
             continue
-        storing = Storing() if rule is None else Storing.of(GRADIENTS, rule, place, file.index, places, number)
+        storing, rule = Storing(), rules.whole
+        if rule is not None:
+            storing = Storing.of(GRADIENTS, rule, place, file.index, rules.places, number)
         op = traced.ops[ids[place].op]
         gradient = file.tensors[f"GP/{name}"]
         total = file.tensors[f"sum/{name}"].reshape(gradient.shape) if number else None
