@@ -248,6 +248,8 @@ WRITTEN = [
     "groups(blocks(4), folding(sums(float32, flush=true)), kahan(sums(fp_4_0_0, toward_zero, true)))",
     "product(order=rising(sums(float16, via=float32)), output=sums(bfloat16, via=float32))",
     "product(products=sums(float16, via=float32), order=pairwise(sums(bfloat16, toward_zero, true, via=fp_8_12_0)))",
+    "product(products=sums(float16, nearest_away), order=groups(lanes(2), rising(sums(float8_e5m2, nearest_away)), "
+    "kahan(sums(float32, nearest_away, true))), output=sums(bfloat16, nearest_away))",
 ]
 
 
@@ -430,6 +432,11 @@ def test_converted_operands_go_to_the_kernel_of_the_short_form(backend: str, ord
         ("parts have a tuple of pairs", lambda: Parts(())),
         ("a pair is one part of the left", lambda: Parts(((0, 0, 0),))),
         ("unknown rounding of sums 'up'", lambda: Sums("float32", "up")),
+        ("float64 sums are rounded to nearest even or toward zero", lambda: Sums("float64", "nearest_away")),
+        (
+            "aligned sums are rounded to nearest even or toward zero",
+            lambda: Aligned(sums=Sums(rounding="nearest_away")),
+        ),
         ("unknown start 'one'", lambda: Rising(start="one")),
         ("unknown conversion 'round'", lambda: Operand(conversion="round")),
         ("size of blocks must be", lambda: Blocks(0)),

@@ -45,7 +45,7 @@ typedef struct {
     int64_t negative_zero;
 } NarrowFormat;
 
-/* The rounding of a sum. mode: 0 to nearest even, 1 toward zero, 2 by random bits. */
+/* The rounding of a sum. mode: SUMS_TO_NEAREST and so on (orders/sums.h). */
 typedef struct {
     NarrowFormat format;
     int64_t mode;

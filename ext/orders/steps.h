@@ -17,8 +17,6 @@ enum {
     STEP_ZERO, STEP_MULTIPLY, STEP_ROUND, STEP_ADD, STEP_RISING, STEP_ALIGNED, STEP_CLEAR, STEP_GATHER, STEP_TOTAL,
     STEP_LOAD, STEP_TIMES, STEP_SUBTRACT, STEP_ODD, STEP_LATE, STEP_SCALED
 };
-/* The numbers of mpsim/kernels/contractions/narrow.py. */
-enum { SUMS_TO_NEAREST, SUMS_TOWARD_ZERO, SUMS_BY_BITS };
 
 typedef struct {
     const int64_t *code, *places, *aligned_sums, *tables;

@@ -35,14 +35,19 @@ int accumulate_aligned_floats(const Tables *tables, int64_t chunk, const NarrowF
 /* Returns the correctly rounded dot product of row (a + a_k[k]) and column (b + b_k[k]). */
 float exact_dot(const float *a, const int64_t *a_k, const float *b, const int64_t *b_k, int64_t length);
 
-/* Rounds s to the narrow format, to nearest even or toward zero (mpsim/kernels/contractions/narrow.py). For an infinity
- * c is a tiny negative number, so the infinity stays. */
-INLINE Doubles round_doubles(Doubles s, const NarrowFormat *narrow, int64_t toward_zero) {
+/* How sums are rounded. The numbers of mpsim/kernels/contractions/narrow.py. */
+enum { SUMS_TO_NEAREST, SUMS_TOWARD_ZERO, SUMS_BY_BITS, SUMS_TIES_AWAY };
+
+/* Rounds s to the narrow format (mpsim/kernels/contractions/narrow.py), not by bits. For an infinity c is a tiny negative
+ * number, so the infinity stays. */
+INLINE Doubles round_doubles(Doubles s, const NarrowFormat *narrow, int64_t mode) {
     Longs bits = (Longs)s, sign = bits & INT64_MIN, magnitude = bits & INT64_MAX, exponent = magnitude >> 52;
     Longs below = (Longs)(exponent < narrow->least_exponent);
     Doubles c = (Doubles)(((below & narrow->low) | (~below & (exponent + narrow->shift))) << 52);
     Doubles rounded = ((Doubles)magnitude + c) - c;
-    if (toward_zero) rounded -= (Doubles)((Longs)(rounded > (Doubles)magnitude) & (Longs)(c * 0x1p-52));
+    if (mode == SUMS_TOWARD_ZERO) rounded -= (Doubles)((Longs)(rounded > (Doubles)magnitude) & (Longs)(c * 0x1p-52));
+    if (mode == SUMS_TIES_AWAY)
+        rounded += (Doubles)((Longs)((Doubles)magnitude - rounded == c * 0x1p-53) & (Longs)(c * 0x1p-52));
     Longs too_large = (Longs)(rounded > narrow->largest);
     int64_t beyond;
     memcpy(&beyond, &narrow->beyond, sizeof beyond);
@@ -83,11 +88,13 @@ INLINE Doubles truncated_sum(Doubles x, Doubles y) {
 }
 
 /* Rounds x + y once to the narrow format: to odd to float64, then to the format. */
-INLINE Doubles rounded_sum(Doubles x, Doubles y, const NarrowFormat *narrow, int64_t toward_zero) {
-    return round_doubles(sum_to_odd(x, y), narrow, toward_zero);
+INLINE Doubles rounded_sum(Doubles x, Doubles y, const NarrowFormat *narrow, int64_t mode) {
+    return round_doubles(sum_to_odd(x, y), narrow, mode);
 }
 
-INLINE Doubles narrow_sum(Doubles x, Doubles y, const NarrowFormat *narrow) { return rounded_sum(x, y, narrow, 0); }
+INLINE Doubles narrow_sum(Doubles x, Doubles y, const NarrowFormat *narrow) {
+    return rounded_sum(x, y, narrow, SUMS_TO_NEAREST);
+}
 
 /* -- sums of aligned terms --------------------------------------------------------------------------------------- */
 

@@ -81,7 +81,9 @@ def rounded(exact: Fraction, format: Format, sums: Sums = FLOAT32, word: int = 0
     magnitude = abs(exact)
     quantum = Fraction(2) ** spec.quantum_exponent(_floor_log2(magnitude), format)
     whole = magnitude / quantum
-    keep = int(whole) if sums.rounding != "nearest_even" else round(whole)  # Fraction's round: half to even
+    keep = round(whole) if sums.rounding == "nearest_even" else int(whole)  # Fraction's round: half to even
+    if sums.rounding == "nearest_away":
+        keep += whole - keep >= Fraction(1, 2)
     if sums.random_bits is not None:
         steps = 1 << sums.random_bits
         keep += int((whole - keep) * steps) + word % steps >= steps

@@ -13,7 +13,7 @@ from mpsim.errors import UsageError
 from mpsim.formats import as_format
 from mpsim.products.partitions import MOST as MOST_CHUNK
 from mpsim.products.partitions import Partition, Whole
-from mpsim.products.sums import FLOAT32, Sums
+from mpsim.products.sums import DIRECTED, FLOAT32, Sums
 
 STARTS = ("zero", "first")
 #: Terms that are added exactly before a sum is rounded.
@@ -172,7 +172,7 @@ Chain = Aligned | AlignedLate | AlignedScaled
 
 def _check_sums(sums: Sums, start: str) -> None:
     checks.named("start", start, STARTS)
-    if sums.is_double or sums.is_stochastic or sums.flush or sums.via:
+    if sums.is_double or sums.rounding not in DIRECTED or sums.flush or sums.via:
         raise UsageError("aligned sums are rounded to nearest even or toward zero, to a format that float32 holds")
 
 

@@ -14,7 +14,7 @@ from mpsim.formats import as_format
 
 #: How an accumulator's sums are rounded.
 DIRECTED = ("nearest_even", "toward_zero")
-ROUNDINGS = (*DIRECTED, "stochastic")
+ROUNDINGS = (*DIRECTED, "stochastic", "nearest_away")
 #: Below a float32 number, a float64 has 29 bits, the last of which stands for all that are lost.
 MOST_RANDOM_BITS = 24
 
@@ -64,6 +64,7 @@ class Sums:
     A magnitude that rounds above the largest number becomes infinity, or NaN, or the largest number, whichever the
     format has first; with ``saturate``, it and an infinity become the largest number. ``flush``: then, a magnitude
     below the smallest normal number becomes zero of the same sign.
+    ``rounding="nearest_away"`` rounds to nearest, ties away from zero, as adding half a unit to the bits does.
     ``rounding="stochastic"`` rounds up if the discarded part, truncated to ``random_bits`` bits, and as many random
     bits carry (docs/semantics.md, "Rounding"). The format is "float64" or one that float32 holds.
     ``via``: the result is first rounded to that wider format, to nearest even, and then to ``format``. Code does this
@@ -90,6 +91,8 @@ class Sums:
             raise UsageError("float64 sums do not saturate; leave saturate out")
         if not self.is_double:
             check_sums_format("sums", self.format)
+        if self.is_double and self.rounding == "nearest_away":
+            raise UsageError("float64 sums are rounded to nearest even or toward zero, not 'nearest_away'")
         if self.via is not None:
             self._check_via(self.via)
         if not self.is_stochastic:

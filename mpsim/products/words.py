@@ -109,6 +109,8 @@ def _rounding(sums: Sums) -> str:
     words = [sums.format] if sums.via is None else [f"{sums.via}, then {sums.format}"]
     if sums.is_stochastic:
         words.append(f"stochastic with {sums.random_bits} bits")
+    elif sums.rounding == "nearest_away":
+        words.append("ties away from zero")
     elif sums.rounding != "nearest_even":
         words.append(sums.rounding.replace("_", " "))
     if sums.saturate:

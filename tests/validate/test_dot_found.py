@@ -68,6 +68,24 @@ def test_an_order_is_found_as_described(order: str, inputs: str) -> None:
     assert product in [each.accumulator for each in report.matches], text(report)
 
 
+@pytest.mark.parametrize(
+    "described",
+    [
+        "product(products=float32, order=rising(), output=sums(bfloat16, nearest_away))",
+        "product(products=float32, order=groups(lanes(4), rising(), folding()), output=sums(float16, nearest_away))",
+        "product(products=float32, order=groups(blocks(8), rising(sums(bfloat16, nearest_away)), rising(start=first)))",
+        "product(products=sums(bfloat16, nearest_away), order=rising())",
+    ],
+)
+def test_ties_away_from_zero_are_found(described: str) -> None:
+    """As adding half a unit to the bits rounds. They were different from everything."""
+    product = product_of(described)
+    report = validate_dot(subject(product), length=24)
+    assert report.equal and product in [each.accumulator for each in report.matches], text(report)
+    declared = product_of(described.replace("sums(", "").replace(", nearest_away)", ""))
+    assert not validate_dot(subject(product), declared, length=24).equal
+
+
 @pytest.mark.parametrize("number", [8, 6])
 def test_lanes_that_have_no_terms_are_zeros_where_lanes_are_folded(number: int) -> None:
     """Four and five terms in more lanes: the halves of the lanes are other terms than the halves of the terms."""

@@ -10,6 +10,7 @@ the format's smallest normal number p is smaller.
 
 For the second rounding let c = 2**(52 + quantum exponent at s). Then (|s| + c) - c is |s| rounded to a multiple of the
 quantum, to nearest even, because c <= |s| + c < 2c and the float64 numbers there are the multiples of that quantum.
+Where it is half a quantum below |s|, which float64 subtraction shows, a tie away from zero is one quantum above it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from mpsim.products.sums import ROUNDINGS, Sums
 
 
 class Narrow(NamedTuple):
-    """The parameters of rounding to nearest even in a format, with overflow to infinity."""
+    """The parameters of rounding to a format, with overflow to infinity."""
 
     least_exponent: int  # of a normal number, biased as in float64
     shift: int  # biased exponent of c minus that of s, if s is normal in the format
@@ -88,4 +89,4 @@ class Rounding(NamedTuple):
         return self.mode != STOCHASTIC and not self.flush_below and not self.double
 
 
-NEAREST_EVEN, TOWARD_ZERO, STOCHASTIC = range(len(ROUNDINGS))
+NEAREST_EVEN, TOWARD_ZERO, STOCHASTIC, NEAREST_AWAY = range(len(ROUNDINGS))

@@ -28,6 +28,7 @@ from mpsim.kernels.numba_cpu.rounding import round_array
 from mpsim.kernels.numba_cpu.steps import run
 from mpsim.kernels.numba_cpu.sums import Aligned, Single
 from mpsim.products.accumulators import Accumulator
+from mpsim.products.sums import ROUNDINGS
 
 __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "matmul"]
 
@@ -82,7 +83,7 @@ def aligned(accumulator: Accumulator, length: int) -> Aligned:
         sums,
         accumulator.least_scale,
         *Narrow.of(accumulator.format),
-        accumulator.rounding == "toward_zero",
+        ROUNDINGS.index(accumulator.rounding),
     )
 
 

@@ -234,7 +234,7 @@ def add_scaled(
             plain += products[i, j]
             exact += np.trunc(products[i, j] / quantum)
         special = plain if plain != plain else with_sign(rounding.format.beyond, plain)
-        result = rounded((exact + 0.0) * quantum, rounding.format, rounding.mode == TOWARD_ZERO) + 0.0
+        result = rounded((exact + 0.0) * quantum, rounding.format, rounding.mode) + 0.0
         total[j] = result if abs(plain) < np.inf else special
 
 
@@ -256,9 +256,9 @@ def add_rows(x: Array, y: Array, sign: float, sums: Sums, random: Random, total:
             total[j] = to_odd(x[j], sign * y[j])
         round_row(total, sums, random, total)
     else:
-        toward_zero = sums.mode == TOWARD_ZERO
+        mode = sums.mode
         for j in range(total.size):
-            total[j] = rounded(to_odd(x[j], sign * y[j]), sums.format, toward_zero)
+            total[j] = rounded(to_odd(x[j], sign * y[j]), sums.format, mode)
 
 
 @njit(cache=True)
@@ -280,7 +280,7 @@ def round_row(x: Array, sums: Sums, random: Random, total: Array) -> None:
             total[j] = rounded_by(x[j], np.int64(words[element % 4]), sums)
     else:
         for j in range(total.size):
-            total[j] = rounded(x[j], sums.format, sums.mode == TOWARD_ZERO)
+            total[j] = rounded(x[j], sums.format, sums.mode)
     if sums.flush_below > 0.0:
         for j in range(total.size):
             if abs(total[j]) < sums.flush_below:
@@ -324,7 +324,7 @@ def add_aligned(
     numbers = Aligned(
         terms, row[1], row[2], row[3], row[4], row[5],
         format.least_exponent, format.shift, format.low, format.largest, format.beyond, format.negative_zero,
-        rounding.mode == TOWARD_ZERO,
+        rounding.mode,
     )  # fmt: skip
     values, panel = np.empty(terms), np.empty((terms, total.size))
     quanta, plain, exact = np.empty(total.size), np.empty(total.size), np.empty(total.size)

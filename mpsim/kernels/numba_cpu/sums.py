@@ -17,7 +17,7 @@ from numba.core.typing import Signature
 from numba.extending import intrinsic, overload
 
 from mpsim.kernels.contract import Array
-from mpsim.kernels.contractions.narrow import TOWARD_ZERO, Narrow
+from mpsim.kernels.contractions.narrow import NEAREST_AWAY, NEAREST_EVEN, TOWARD_ZERO, Narrow
 from mpsim.kernels.numba_cpu.jit import njit
 
 UNROLLED = 8  # products added to a sum while it stays in a register
@@ -46,7 +46,7 @@ class Aligned(NamedTuple):
     largest: float
     beyond: float
     negative_zero: bool
-    toward_zero: bool
+    mode: int  # the index in ROUNDINGS
 
 
 Numbers = Single | Narrow | Aligned
@@ -120,7 +120,7 @@ def _add_single_chunk(sums: Array, totals: Array, numbers: Single) -> None:
 @njit(cache=True)
 def narrow_sum(x: float, y: float, numbers: Narrow) -> float:
     """Adds float64 numbers and rounds once to the format (mpsim/kernels/contractions/narrow.py)."""
-    return rounded(to_odd(x, y), numbers, False)
+    return rounded(to_odd(x, y), numbers, NEAREST_EVEN)
 
 
 @njit(cache=True)
@@ -142,15 +142,17 @@ def to_odd(x: float, y: float) -> float:
 
 
 @njit(cache=True)
-def rounded(s: float, numbers: Narrow | Aligned, toward_zero: bool) -> float:
+def rounded(s: float, numbers: Narrow | Aligned, mode: int) -> float:
     """Rounds a float64 number, exact or rounded to odd, to the format of ``numbers``."""
     magnitude = np.int64(np.float64(s).view(np.int64) & MAGNITUDE).view(np.float64)
     exponent = np.float64(magnitude).view(np.int64) >> 52
     # For an infinity c is a tiny negative number, so that the infinity stays.
     c = power_of(numbers.low if exponent < numbers.least_exponent else exponent + numbers.shift)
     value = (magnitude + c) - c
-    if toward_zero:
+    if mode == TOWARD_ZERO:
         value -= c * 2.0**-52 if value > magnitude else 0.0
+    elif mode == NEAREST_AWAY:
+        value += c * 2.0**-52 if magnitude - value == c * 2.0**-53 else 0.0
     value = with_sign(numbers.beyond if value > numbers.largest else value, s)
     return value if numbers.negative_zero else value + 0.0
 
@@ -206,7 +208,7 @@ def instruction(
     for j in range(sums.size):
         # The plain sum is too short to overflow, so it is finite unless a term is infinite or NaN.
         special = with_sign(numbers.beyond, plain[j]) if plain[j] == plain[j] else plain[j]
-        next_c = rounded(exact[j], numbers, numbers.toward_zero) + 0.0
+        next_c = rounded(exact[j], numbers, numbers.mode) + 0.0
         sums[j] = next_c if abs(plain[j]) < np.inf else special
 
 
@@ -282,7 +284,7 @@ def late_instruction(
     if of_c >= top * reach:
         total += down(c, top * fraction)
     total = down(total, scale(total, least_sum) * sum_fraction) + 0.0
-    return rounded(total, format, row[6] == TOWARD_ZERO)
+    return rounded(total, format, int(row[6]))
 
 
 @njit(cache=True)

@@ -17,6 +17,7 @@ from mpsim.kernels.contractions.narrow import Narrow, Rounding
 from mpsim.kernels.contractions.steps import LateNumbers, ScaledNumbers
 from mpsim.kernels.reference.fma import exact_product, round_narrow
 from mpsim.products.accumulators import Accumulator
+from mpsim.products.sums import ROUNDINGS
 
 EXPONENT_BITS = np.int64(0x7FF0000000000000)
 
@@ -28,7 +29,7 @@ class Instruction(NamedTuple):
     fraction: float  # 2**-fraction_bits
     least: tuple[float, float, float, float]  # 2**(least exponent) of the operands, of c, and of all
     narrow: Narrow
-    toward_zero: bool
+    mode: int  # the index in ROUNDINGS
 
     @staticmethod
     def of(accumulator: Accumulator) -> Instruction:
@@ -40,7 +41,7 @@ class Instruction(NamedTuple):
             2.0**-accumulator.fraction_bits,
             (left, right, sums, accumulator.least_scale),
             Narrow.of(accumulator.format),
-            accumulator.rounding == "toward_zero",
+            ROUNDINGS.index(accumulator.rounding),
         )
 
     def __call__(self, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
@@ -52,7 +53,7 @@ class Instruction(NamedTuple):
         quantum = np.where(np.isfinite(largest), largest * self.fraction, 1.0)
         exact = (np.trunc(addends / quantum).sum(axis=0) + 0.0) * quantum
         plain = addends.sum(axis=0)  # too short to overflow: finite unless an operand is infinite or NaN
-        return _result(exact, plain, self.narrow, self.toward_zero)
+        return _result(exact, plain, self.narrow, self.mode)
 
 
 def aligned_total(c: Contraction, accumulator: Accumulator) -> np.ndarray:
@@ -99,7 +100,7 @@ def late_instruction(
     total = _down(total, top * (numbers.sum_fraction / 2))
     total += np.where(of_c >= top * numbers.reach, _down(c, top * numbers.fraction), 0)
     total = _down(total, scale(total, numbers.least_sum) * numbers.sum_fraction) + 0.0
-    result = round_narrow(total, rounding.format, rounding.toward_zero)
+    result = round_narrow(total, rounding.format, rounding.mode)
     special = np.where(np.isnan(plain), plain, np.copysign(rounding.format.beyond, plain))
     return np.where(np.isfinite(plain), result, special)
 
@@ -128,13 +129,13 @@ def scaled_instruction(
     terms, largest = np.stack(addends), np.stack(powers).max(axis=0)
     quantum = np.where(np.isfinite(largest), largest * numbers.fraction, 1.0)
     exact = (np.trunc(terms / quantum).sum(axis=0) + 0.0) * quantum
-    return _result(exact, terms.sum(axis=0), rounding.format, rounding.toward_zero)
+    return _result(exact, terms.sum(axis=0), rounding.format, rounding.mode)
 
 
-def _result(exact: np.ndarray, plain: np.ndarray, narrow: Narrow, toward_zero: bool) -> np.ndarray:
+def _result(exact: np.ndarray, plain: np.ndarray, narrow: Narrow, mode: int) -> np.ndarray:
     """Returns the exact sum rounded. Where the plain sum is infinite or NaN, so is the result."""
     special = np.where(np.isnan(plain), plain, np.copysign(narrow.beyond, plain))
-    return np.where(np.isfinite(plain), round_narrow(exact, narrow, toward_zero) + 0.0, special)
+    return np.where(np.isfinite(plain), round_narrow(exact, narrow, mode) + 0.0, special)
 
 
 def _down(x: np.ndarray, quantum: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpsim.kernels.contractions.narrow import Narrow, Rounding
+from mpsim.kernels.contractions.narrow import NEAREST_AWAY, NEAREST_EVEN, TOWARD_ZERO, Narrow, Rounding
 
 
 def exact_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -46,16 +46,18 @@ def narrow_sum(x: np.ndarray, y: np.ndarray, narrow: Narrow) -> np.ndarray:
         return round_narrow(sum_to_odd(x, y), narrow)
 
 
-def round_narrow(s: np.ndarray, narrow: Narrow, toward_zero: bool = False) -> np.ndarray:
+def round_narrow(s: np.ndarray, narrow: Narrow, mode: int = NEAREST_EVEN) -> np.ndarray:
     """Rounds numbers that were rounded to odd to a narrow format. Too large ones become ``narrow.beyond``."""
     magnitude = np.abs(s)
     exponent = _exponent_of_c(magnitude, narrow)
-    if toward_zero:
+    if mode == TOWARD_ZERO:
         quantum = ((exponent - 52) << 52).view(np.float64)
         rounded = np.where(np.isfinite(magnitude), np.trunc(magnitude / quantum) * quantum, magnitude)
     else:
         c = (exponent << 52).view(np.float64)
         rounded = (magnitude + c) - c
+        if mode == NEAREST_AWAY:
+            rounded += np.where(magnitude - rounded == c * 2.0**-53, c * 2.0**-52, 0.0)
     return _signed(rounded, s, narrow)
 
 

@@ -119,7 +119,7 @@ class _Machine:
         if rounding.mode == STOCHASTIC:
             x = round_stochastic(x, self.words(), rounding)
         else:
-            x = round_narrow(x, rounding.format, rounding.toward_zero)
+            x = round_narrow(x, rounding.format, rounding.mode)
         if rounding.flush_below:
             zero = np.copysign(0.0, x) if rounding.format.negative_zero else 0.0
             x = np.where(np.abs(x) < rounding.flush_below, zero, x)
@@ -145,4 +145,4 @@ def _outer(group: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray
 def _instruction(numbers: AlignedNumbers, sums: tuple[Rounding, ...]) -> Instruction:
     rounding = sums[numbers.sums]
     least = numbers.least_left, numbers.least_right, numbers.least_sum, numbers.least
-    return Instruction(numbers.terms, numbers.fraction, least, rounding.format, rounding.toward_zero)
+    return Instruction(numbers.terms, numbers.fraction, least, rounding.format, rounding.mode)

@@ -57,7 +57,7 @@ class Arithmetic(NamedTuple):
     """rounded: format -> leaves whose product is rounded to it before it is added. widths: formats of the sums that
     could be seen, the widest first; a sum at the root cannot. sums: id of a node -> the format of its sum, where it was
     seen. flush: whether subnormal float32 sums were seen to become zero. asked: the probes, as (a, b, answers).
-    truncates: whether float32 sums are toward zero."""
+    truncates: whether float32 sums are toward zero. away: formats of sums whose ties were seen to go away from zero."""
 
     rounded: dict[str, frozenset[int]]
     widths: tuple[str, ...]
@@ -65,6 +65,7 @@ class Arithmetic(NamedTuple):
     flush: bool
     asked: tuple[Array, Array, Array]
     truncates: bool = False
+    away: frozenset[str] = frozenset()
 
     def products(self, length: int) -> str | None:
         """The narrowest format that every product is rounded to; None where some or all are added exactly."""
@@ -82,7 +83,7 @@ class Arithmetic(NamedTuple):
 
     def rounding(self, name: str) -> Sums:
         """How numbers are rounded to a format."""
-        way = "toward_zero" if self.truncates else "nearest_even"
+        way = "toward_zero" if self.truncates else "nearest_away" if name in self.away else "nearest_even"
         return Sums(name, way, flush=self.flush and name == FLOAT32.format)
 
     @property
@@ -106,12 +107,14 @@ def arithmetic_of(prober: Prober, tree: Node, most: int = 1) -> Arithmetic:
     first = a, b, prober.ask_numbers(a, b)
     terms = terms_of(tree)
     rounded, of_products = _rounded(prober, [*_leaves(tree, terms)], most)
-    seen, of_sums = _widths(prober, [*_sums(tree, terms)], most)
+    seen, away, of_sums = _widths(prober, [*_sums(tree, terms)], most)
     every = set(seen.values()) or {"float32"}
     widths = tuple(name for name in reversed(_formats(prober)) if name in every)
     truncates = prober.results == replace(FLOAT32, rounding="toward_zero")
+    if prober.results is not None and prober.results.rounding == "nearest_away":
+        away.add(prober.results.format)
     a, b, found = (np.concatenate(each) for each in zip(first, *of_products, *of_sums, strict=True))
-    return Arithmetic(rounded, widths, seen, not found[2], (a, b, found), truncates)
+    return Arithmetic(rounded, widths, seen, not found[2], (a, b, found), truncates, frozenset(away))
 
 
 def _rounded(prober: Prober, leaves: Sequence[Met], most: int) -> tuple[dict[str, frozenset[int]], list[Asked]]:
@@ -132,19 +135,20 @@ def _rounded(prober: Prober, leaves: Sequence[Met], most: int) -> tuple[dict[str
 
 
 def _lost(prober: Prober, leaves: Sequence[Met], what: Cancelled, most: int, asked: list[Asked]) -> list[Met]:
-    """The leaves that leave nothing beside what cancels the most of them."""
+    """The leaves that leave nothing beside what cancels the most of them, or twice the unit, as ties away do."""
     found: list[Met] = []
     for group in _sides(leaves):
         rows = partial(_against, prober, group, what)
         outcome = ask_pooled(prober, [each.terms for each in group], rows, what.unit, most)
         asked += outcome.asked
-        found += [each for each, x in zip(group, outcome.left, strict=True) if x == 0 or not np.isfinite(x)]
+        lost = (outcome.left == 0) | (outcome.left == 2 * what.unit) | ~np.isfinite(outcome.left)
+        found += [each for each, is_lost in zip(group, lost, strict=True) if is_lost]
     return found
 
 
-def _widths(prober: Prober, sums: Sequence[Added], most: int) -> tuple[dict[int, str], list[Asked]]:
-    """id of a node -> the format of its sum; and what was asked."""
-    names, asked = _formats(prober), list[Asked]()
+def _widths(prober: Prober, sums: Sequence[Added], most: int) -> tuple[dict[int, str], set[str], list[Asked]]:
+    """id of a node -> the format of its sum; formats in which ties go away from zero; what was asked."""
+    names, asked, away = _formats(prober), list[Asked](), set[str]()
     found = {id(each.node): names[0] for each in sums}
     for wider, name in list(zip(names[1:], names, strict=False))[::-1]:
         bits = as_format(name).mantissa_bits + 1
@@ -162,9 +166,10 @@ def _widths(prober: Prober, sums: Sequence[Added], most: int) -> tuple[dict[int,
         outcome = ask_pooled(prober, [each.terms for each in sums], rows, 2.0**prober.small, most)
         asked += outcome.asked
         kept = outcome.left == 2.0**prober.small
+        away |= {name} if (outcome.left == 2.0 ** (prober.small + 1)).any() else set()  # 2**bits + 1 was a tie
         found |= {id(each.node): wider for each, is_kept in zip(sums, kept, strict=True) if is_kept}
         sums = [each for each, is_kept in zip(sums, kept, strict=True) if not is_kept]
-    return found, asked
+    return found, away, asked
 
 
 def subnormal_probes(prober: Prober) -> list[list[Term]]:

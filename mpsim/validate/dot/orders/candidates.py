@@ -178,6 +178,8 @@ def _twice_rounded(found: Accumulator, inputs: str) -> Iterator[Product]:
 def _beside_product(found: Product) -> Iterator[Product]:
     with suppress(UsageError):  # an aligned order adds exact products
         yield replace(found, products=Sums() if found.products is None else None)
+    if found.output.format != "float32":
+        yield replace(found, output=replace(found.output, rounding="nearest_away"))
     for order in _orders_beside(found.order, found.products is None):
         with suppress(UsageError):  # an aligned order and products that are rounded
             yield replace(found, order=order)
@@ -225,6 +227,8 @@ def _rounds_alone(order: stages.Order) -> TypeGuard[stages.Groups]:
 def _sums_beside(sums: Sums) -> Iterator[Sums]:
     yield from (Sums(), Sums("bfloat16"), Sums("float16"), replace(sums, rounding="toward_zero"))
     yield replace(sums, via=None)
+    if as_format(sums.format).mantissa_bits < as_format("float32").mantissa_bits:
+        yield replace(sums, rounding="nearest_away")
 
 
 def _trees_beside(trees: Sequence[stages.Tree], exact: bool) -> Iterator[tuple[stages.Tree, ...]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from mpsim.formats import FORMATS as NAMED
 from mpsim.formats import as_format
 from mpsim.products.accumulators import Summation, in_short, in_stages
@@ -56,21 +58,29 @@ def _are_products(prober: Prober, found: Sequence[Operand]) -> bool:
 
 
 def other_results(prober: Prober, narrow: Callable[[str], bool]) -> Iterator[Sums]:
-    """How results may be rounded otherwise than to nearest numbers of the answers' format: toward zero, saturating, or
-    to a narrower format. narrow: whether all answers are numbers of a format."""
+    """How results may be rounded otherwise than to nearest even numbers of the answers' format: toward zero, ties away,
+    saturating, or to a narrower format. narrow: whether all answers are numbers of a format."""
     output = prober.subject.output if prober.subject.output in NAMED else "float32"
     format = as_format(output)
     bits = min(format.mantissa_bits, 23)
-    if prober.least <= -bits - 2:
-        parts = prober.ask([[(0, 0, sign), (1, -bits, sign * 0.75)] for sign in SIGNS])
-        if tuple(parts) == SIGNS:  # 1 and three quarters of its last place
-            yield Sums(output, "toward_zero")
+    yield from (Sums(output, way) for way in _ways_of_results(prober, bits) if way != "nearest_even")
     fewer = [name for name in PARTIAL if as_format(name).mantissa_bits < bits and narrow(name)]
-    yield from (Sums(name, way) for name in fewer for way in DIRECTED)
+    yield from (Sums(name, way) for name in fewer for way in _ways_of_results(prober, as_format(name).mantissa_bits))
     if output != "float32" and format.max_exponent + 1 <= 2 * prober.inputs.max_exponent:
         beyond = prober.ask([[(0, format.max_exponent + 1, sign)] for sign in SIGNS])
         if tuple(beyond) == (format.largest, -format.largest):
             yield Sums(output, saturate=True)
+
+
+def _ways_of_results(prober: Prober, bits: int) -> tuple[str, ...]:
+    """How results of ``bits`` fraction bits are rounded, seen by 1 and a half, or three quarters, of the last place."""
+    if prober.least > -bits - 2:
+        return DIRECTED
+    left = prober.ask([[(0, 0, sign), (1, -bits, sign * part)] for part in (0.5, 0.75) for sign in SIGNS])
+    unit = 2.0**-bits
+    up = tuple((np.abs(left) - 1) / unit) if (np.sign(left) == SIGNS * 2).all() else ()
+    found = {(0, 0, 0, 0): "toward_zero", (0, 0, 1, 1): "nearest_even", (1, 1, 1, 1): "nearest_away"}.get(up)
+    return DIRECTED if found is None else (found,)
 
 
 def flushing(prober: Prober, operands: tuple[Operand, Operand]) -> tuple[Operand, Operand]:

@@ -123,8 +123,9 @@ def roundings_of(length: int, how: Arithmetic, prober: Prober) -> tuple[Sums | N
     is_hidden = name is None and bool(how.some) and bits_of(Sums(how.widths[-1])) < bits_of(Sums(some))
     hidden, name = ([None], some) if is_hidden else ([], name)
     if name is not None:
-        cut = [Sums(name, "toward_zero")] if name != FLOAT32.format else [FLOAT32] if how.truncates else []
-        return (*hidden, *ways([how.rounding(name), *cut], _bits_of_terms(None, prober)))
+        others = [Sums(name, way) for way in ("toward_zero", "nearest_away")] if name != FLOAT32.format else []
+        others += [FLOAT32] if name == FLOAT32.format and how.truncates else []
+        return (*hidden, *ways(dict.fromkeys([how.rounding(name), *others]), _bits_of_terms(None, prober)))
     smallest = 2 * prober.inputs.quantum_exponent
     is_open = FLOAT32.format not in how.rounded and smallest < FORMATS["float32"].quantum_exponent
     is_open |= bits_of(Sums(how.widths[-1])) < bits_of(FLOAT32)  # which sums of fewer bits hide

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -118,8 +118,9 @@ def last_sums(order: Order) -> Sums:
     return last_sums(order.order) if isinstance(order, Reordered) else getattr(order, "sums", FLOAT32)
 
 
-def ways(formats: Sequence[Sums], bits: int) -> list[Sums]:
+def ways(formats: Iterable[Sums], bits: int) -> list[Sums]:
     """How sums of numbers of ``bits`` bits may be rounded to the formats: by way of float32, too, where that shows."""
+    formats = list(formats)
     twice = (each.by_way_of(FLOAT32.format, bits) for each in formats)
     return [*formats, *(each for each in twice if each is not None)]
 
