@@ -17,6 +17,7 @@ from mpsim.products.stages import Product, Sums
 from mpsim.products.tensor_cores import LEAST, TENSOR_CORES
 from mpsim.validate.dot.inputs.probes import Order
 from mpsim.validate.dot.orders.trees import nodes_of_product
+from mpsim.validate.dot.orders.variations import bits_of, last_sums
 from mpsim.validate.dot.shapes import every_number_of_terms
 
 #: Alignments wider than the probes could see: the most further bits.
@@ -178,7 +179,7 @@ def _twice_rounded(found: Accumulator, inputs: str) -> Iterator[Product]:
 def _beside_product(found: Product) -> Iterator[Product]:
     with suppress(UsageError):  # an aligned order adds exact products
         yield replace(found, products=Sums() if found.products is None else None)
-    if found.output.format != "float32":
+    if bits_of(found.output) < bits_of(last_sums(found.order)):
         yield replace(found, output=replace(found.output, rounding="nearest_away"))
     for order in _orders_beside(found.order, found.products is None):
         with suppress(UsageError):  # an aligned order and products that are rounded
