@@ -18,6 +18,7 @@ from mpsim.initialization import initialize
 from mpsim.nn import Conv2d, ImportedNetwork, Linear, Module, from_torch
 from mpsim.nn.inputs import described, shape_of_input
 from mpsim.nn.pytorch import is_torch, seeded
+from mpsim.process import in_default_environment
 from mpsim.trace import trace
 from mpsim.user_code import FileFunction, failure, file_function
 
@@ -92,6 +93,7 @@ def _source_of(function: Callable[..., object]) -> str:
         return ""
 
 
+@in_default_environment
 def build(
     model: str,
     *,

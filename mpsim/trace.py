@@ -15,6 +15,7 @@ from mpsim.losses import CrossEntropy, Custom, Loss
 from mpsim.nn import Module
 from mpsim.nn.inputs import blank, shape_of_input
 from mpsim.ops import PRIMITIVES, may_multiply, sums_of
+from mpsim.process import in_default_environment
 from mpsim.products.passes import Accumulators
 
 #: For each semantics, whether the scalar loss counts one element for each image of the batch (the artifact's quirk).
@@ -91,6 +92,7 @@ class Trace:
         )
 
 
+@in_default_environment
 def trace(
     model: Module,
     batch: int = 128,

@@ -12,10 +12,12 @@ from pathlib import Path
 
 from mpsim.files.tensors import TensorFileError, read_tensors, write_tensors
 from mpsim.nn import Module
+from mpsim.process import in_default_environment
 
 KIND, VERSION = "mpsim weights", 1
 
 
+@in_default_environment
 def save_weights(model: Module, path: str | Path) -> None:
     """Writes every parameter (float32 master) and buffer of a network. Equal weights give equal bytes.
 
@@ -44,6 +46,7 @@ def save_weights(model: Module, path: str | Path) -> None:
     write_tensors(path, model.state(), index, index_beside=False)
 
 
+@in_default_environment
 def load_weights(model: Module, path: str | Path, strict: bool = True) -> None:
     """Loads the weights of a file, written by ``save_weights`` or another program.
 

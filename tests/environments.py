@@ -18,12 +18,17 @@ from networks import Branching
 from samples import SLOW
 
 import mpsim
-from mpsim import arithmetic, assignment, blocks, integers, matmul, round_to
+import reference_models
+from mpsim import arithmetic, assignment, blocks, data, integers, matmul, nn, round_to, validate
+from mpsim.files.tensors import TensorFile
 from mpsim.formats import FORMATS
 from mpsim.kernels import bind, load
 from mpsim.process import environment, release_threads
 from mpsim.process.environment import enter_float_environment, leave_float_environment
 from mpsim.process.registers import ARM, DEFAULT, X86
+from mpsim.products.presets import PRESETS
+from mpsim.training.optimizer import AdamW, Lion
+from mpsim.training.optimizer.base import Optimizer
 
 #: States of the control register, which differ from the default in these bits.
 STATES: dict[str, int] = {}
@@ -32,6 +37,8 @@ if X86:
 elif ARM:
     STATES = {"both": 1 << 24, "up": 1 << 22, "down": 2 << 22, "toward_zero": 3 << 22}
 
+#: Orders beside the presets'.
+ORDERS = ("carried(2, rising(start=first), bfloat16)", "groups(lanes(8), rising(), folding(lanes=8))", "pairwise()")
 Call = Callable[[], object]
 
 
@@ -109,12 +116,56 @@ def steps(backend: str, threads: int) -> object:
     return trainer.digest(), report.loss, report.logits, report.overflow, report.underflow
 
 
-def quantized(x: Any, name: str, backend: str) -> object:
-    """The values, or the message of an error, such as a scale that has to be given."""
+def transformer_steps(optimizer: Optimizer, backend: str, threads: int) -> object:
+    """Steps of a transformer, the second with the optimizer's states of the first."""
+    model = reference_models.build("gpt_tiny", 0.25, classes=20)
+    plan = assignment.demote(mpsim.trace(model, batch=2), 0.7)
+    trainer = mpsim.Trainer(model, plan, optimizer=optimizer, backend=backend, threads=threads)
+    texts = data.grammar("test", 4)
+    for first in (0, 2):
+        rows = np.arange(first, first + 2)
+        report = trainer.step(texts.load(rows), texts.labels[rows])
+    return trainer.digest(), report.loss
+
+
+def replayed(backend: str, threads: int) -> object:
+    """A recorded step that is computed again."""
+    trainer = mpsim.Trainer(Branching(), backend=backend, threads=threads)
+    record = validate.record_step(trainer, IMAGES[0], np.array([0, 1, 2, 0]))
+    file = TensorFile(record.tensors, record.index)
+    return validate.teacher_forced(file, Branching(), None, backend=backend, threads=threads).to_dict()
+
+
+def truncating(x: Any) -> Any:
+    return round_to(x, "float8_e5m2", "toward_zero", backend="reference")
+
+
+def slow_ones(backend: str, threads: int) -> Iterator[tuple[str, Call]]:
+    """Public functions that take longer, and products with other orders."""
+    for optimizer in (mpsim.SGD(0.1, momentum=0.9, nesterov=True), AdamW(0.01), Lion(0.01)):
+        yield f"{type(optimizer).__name__} step", partial(transformer_steps, optimizer, backend, threads)
+    yield "replay", partial(replayed, backend, threads)
+    cast = {"format": "float8_e5m2", "source": "float16", "mode": "nearest_even", "backend": backend}
+    yield "validate_cast", lambda: validate.validate_cast(truncating, **cast).details()
+    yield (
+        "validate_dot",
+        lambda: str(validate.validate_dot(mpsim.Accumulator(chunk=8), length=40, backend=backend)),
+    )
+    a, b = numbers(20, 40, seed=2), numbers(40, 30, seed=3)
+    for name in list(PRESETS)[::8]:
+        yield f"matmul {name}", partial(answer, matmul, a, b, name, backend=backend, threads=threads)
+
+
+def answer(function: Callable[..., object], *arguments: object, **options: object) -> object:
+    """The result, or the message of an error, such as a scale that has to be given."""
     try:
-        return blocks.dequantize(blocks.quantize(x, name, backend=backend))
+        return function(*arguments, **options)
     except mpsim.MpsimError as error:
         return str(error)
+
+
+def quantized(x: Any, name: str, backend: str) -> object:
+    return blocks.dequantize(blocks.quantize(x, name, backend=backend))
 
 
 def public(backend: str, threads: int) -> Iterator[tuple[str, Call]]:
@@ -128,13 +179,17 @@ def public(backend: str, threads: int) -> Iterator[tuple[str, Call]]:
     codes = np.arange(1 << 16).astype(np.uint16)
     yield "decode", partial(mpsim.decode, codes, "bfloat16", **at)
     a, b = numbers(20, 40, seed=2), numbers(40, 30, seed=3)
-    for order in ("", "chunk=8,fma=false", "exact", "hopper_float16", "ampere_bfloat16", "numpy_sum_float32"):
+    for order in ("", "chunk=8,fma=false", "exact", "hopper_float16", "ampere_bfloat16", "numpy_sum_float32", *ORDERS):
         options = {"accumulator": order} if order else {}
         yield f"matmul {order}", partial(matmul, a, b, **options, **at)
     for name in [*blocks.BLOCK_FORMATS, *blocks.PRESETS]:
         for kind, x in (("", numbers(32, 64, seed=6)), ("small", numbers(32, 64, seed=6) * np.float32(2.0**-100))):
-            yield f"quantize {name} {kind}", partial(quantized, x, name, backend)
+            yield f"quantize {name} {kind}", partial(answer, quantized, x, name, backend)
     yield "step", partial(steps, backend, threads)
+    yield "apply", lambda: nn.apply(nn.Sequential(nn.Linear(40, 30), nn.GELU(), nn.LayerNorm(30)), a, backend=backend)
+    yield "round_to_blocks", partial(blocks.round_to_blocks, a[:, :32], "mxfp8_e4m3", backend=backend)
+    if SLOW:
+        yield from slow_ones(backend, threads)
 
 
 def once() -> Iterator[tuple[str, Call]]:

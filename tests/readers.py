@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
-import tarfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 import reference_models
 from mpsim import Plan, Trainer, assignment
 from mpsim.blocks import quantizer_of
+from mpsim.data.own import read_arrays, read_text
+from mpsim.data.own.idx import read_idx
 from mpsim.data.pictures.crops import RandomResizedCrop
 from mpsim.data.pictures.image_files import ImageFiles
+from mpsim.data.pictures.imagenet import imagenet
 from mpsim.data.restricted_pickle import load_arrays
 from mpsim.data.tar import tar_members
 from mpsim.errors import MpsimError
 from mpsim.experiments.results import Results
 from mpsim.files import archive
 from mpsim.files.columns import text
-from mpsim.files.tensors import write_tensors
+from mpsim.files.tensors import TensorFile, write_tensors
 from mpsim.products import passes
 from mpsim.products.passes import accumulators_of
 from mpsim.recording.reading import read_step
@@ -37,10 +36,11 @@ from mpsim.trace import trace
 from mpsim.validate.blocks import lines
 from mpsim.validate.cast.exhaustive import Sweep, load_sweep
 from mpsim.validate.dot.vectors import read_dot_vectors
-from mpsim.validate.subjects import vectors_in
+from mpsim.validate.step.naming import named_by, read_table
+from mpsim.validate.subjects import testfloat, vectors_in
 from mpsim.vectors.pack import verify
 from mpsim.weights import load_weights, save_weights
-from tests import mutations
+from tests import data_files, mutations
 
 Mutate = Callable[[bytes, np.random.Generator], bytes]
 MOST_SECONDS, MOST_GROWTH = 5.0, 256 << 20
@@ -147,10 +147,6 @@ def _verify(path: Path) -> object:
     return verify(path.parent)
 
 
-def _pickle() -> bytes:
-    return pickle.dumps({b"data": np.arange(24, dtype=np.uint8).reshape(2, 12), b"labels": [1, 2], b"x": "y"}, 2)
-
-
 def only_data(value: object) -> None:
     """Raises AssertionError unless a value and all in it are numbers, texts, lists and arrays of numbers."""
     waiting, seen = [value], set()
@@ -165,16 +161,6 @@ def only_data(value: object) -> None:
             assert type(value) is np.ndarray and value.dtype.kind in "iuf", value.dtype
         else:
             assert type(value) in (int, float, complex, bool, str, bytes, bytearray, type(None)), type(value)
-
-
-def _tar() -> bytes:
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w:gz") as archive:
-        for name in ("a/one", "a/" + "long" * 40):
-            member = tarfile.TarInfo(name)
-            member.size = 700
-            archive.addfile(member, io.BytesIO(bytes(700)))
-    return content.getvalue()
 
 
 def _dot() -> bytes:
@@ -197,16 +183,24 @@ def _lines() -> bytes:
     return b'{"format": "float8_e5m2", "source": "float32"}\n' + b'{"input": "3f800000", "expected": "3c"}\n' * 3
 
 
-def _picture(format: str, mode: str = "RGB", **options: Any) -> Callable[[], bytes]:
-    """Returns what writes a picture of 24 x 18 pixels without any order."""
+def _names() -> bytes:
+    return json.dumps({"out": "Y/3/0", "weight": "P/1/1.T"}).encode()
 
-    def content() -> bytes:
-        image: Any = import_module("PIL.Image")
-        pixels = np.random.default_rng(0).integers(0, 256, (18, 24, 3), np.uint8)
-        image.fromarray(pixels).convert(mode).save(written := io.BytesIO(), format, **options)
-        return written.getvalue()
 
-    return content
+def _read_names(path: Path) -> object:
+    return named_by(TensorFile({"out": np.zeros(2), "weight": np.zeros((2, 3))}), read_table(path))
+
+
+def _read_truth(path: Path) -> object:
+    """As the ground truth of a folder with one picture."""
+    (path.parent / "val").mkdir(exist_ok=True)
+    (path.parent / "val" / "ILSVRC2012_val_00000001.JPEG").touch()
+    return imagenet(path.parent, "test")
+
+
+def _read_kit(path: Path) -> object:
+    (path.parent / "ILSVRC2012_validation_ground_truth.txt").write_text("1\n")
+    return _read_truth(path)
 
 
 def _read_picture(path: Path) -> None:
@@ -234,8 +228,13 @@ READERS = [
     Reader("mpsim.sqlite", _results, _read_results),
     Reader("flipped.sqlite", _results, _same_results, (mutations.one_bit,)),
     Reader("pack.json", _manifest, _verify, (mutations.of_json, mutations.of_bytes)),
-    Reader("data.pickle", _pickle, lambda path: only_data(load_arrays(path.read_bytes())), (mutations.of_pickle,)),
-    Reader("data.tar.gz", _tar, lambda path: list(tar_members(path, lambda name: True))),
+    Reader(
+        "data.pickle",
+        data_files.pickled,
+        lambda path: only_data(load_arrays(path.read_bytes())),
+        (mutations.of_pickle,),
+    ),
+    Reader("data.tar.gz", data_files.tar, lambda path: list(tar_members(path, lambda name: True))),
     Reader("dot.npz", _dot, read_dot_vectors, ZIP),
     Reader("blocks.npz", _blocks, lambda path: lines.read(path, QUANTIZER), ZIP),
     Reader("blocks.txt", _block_text, lambda path: lines.read(path, QUANTIZER)),
@@ -253,20 +252,29 @@ READERS = [
         lambda path: load_sweep(path, "k"),
         (mutations.of_json, mutations.of_bytes),
     ),
+    Reader("operations.tv", lambda: b"3c00 4000 4200 01\n7c00 fc00 7e00 10\n", lambda path: testfloat.read(path, 2)),
+    Reader("names.json", _names, _read_names, (mutations.of_json, mutations.of_bytes)),
+    Reader("train-images-idx3-ubyte", data_files.idx(), read_idx),
+    Reader("train-images-idx3-ubyte.gz", data_files.idx(".gz"), read_idx),
+    Reader("images.npz", data_files.images, read_arrays, ZIP),
+    Reader("data.txt", lambda: "Grüße, Welt.\n".encode() * 20, lambda path: read_text(path, context=8)),
+    Reader("LOC_val_solution.csv", data_files.truth, _read_truth),
 ]  # fmt: skip
+#: Read by another process, which takes most of a second.
+KIT = Reader("meta.mat", data_files.kit, _read_kit)
 if find_spec("PIL") is not None:
     READERS += [
-        Reader("photo.jpg", _picture("JPEG"), _read_picture),
-        Reader("progressive.jpeg", _picture("JPEG", progressive=True), _read_picture),
-        Reader("colours.png", _picture("PNG"), _read_picture),
-        Reader("palette.png", _picture("PNG", "P"), _read_picture),
-        Reader("plain.bmp", _picture("BMP"), _read_picture),
-        Reader("palette.gif", _picture("GIF", "P"), _read_picture),
-        Reader("photo.webp", _picture("WEBP"), _read_picture),
-        Reader("exact.webp", _picture("WEBP", lossless=True), _read_picture),
-        Reader("plain.tif", _picture("TIFF"), _read_picture),
-        Reader("packed.tiff", _picture("TIFF", compression="tiff_lzw"), _read_picture),
-        Reader("colours.ppm", _picture("PPM"), _read_picture),
+        Reader("photo.jpg", data_files.picture("JPEG"), _read_picture),
+        Reader("progressive.jpeg", data_files.picture("JPEG", progressive=True), _read_picture),
+        Reader("colours.png", data_files.picture("PNG"), _read_picture),
+        Reader("palette.png", data_files.picture("PNG", "P"), _read_picture),
+        Reader("plain.bmp", data_files.picture("BMP"), _read_picture),
+        Reader("palette.gif", data_files.picture("GIF", "P"), _read_picture),
+        Reader("photo.webp", data_files.picture("WEBP"), _read_picture),
+        Reader("exact.webp", data_files.picture("WEBP", lossless=True), _read_picture),
+        Reader("plain.tif", data_files.picture("TIFF"), _read_picture),
+        Reader("packed.tiff", data_files.picture("TIFF", compression="tiff_lzw"), _read_picture),
+        Reader("colours.ppm", data_files.picture("PPM"), _read_picture),
     ]
 
 
@@ -280,6 +288,7 @@ class Outcome(NamedTuple):
 def read_damaged(reader: Reader, damaged: bytes, folder: Path) -> Outcome:
     """Writes the file to the folder and reads it."""
     path = folder / reader.name
+    path.unlink(missing_ok=True)  # ext4 writes a file that is truncated and written again to the disk at once
     path.write_bytes(damaged)
     begun = time.monotonic()
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from readers import MOST_GROWTH, READERS, Reader, read_damaged
+from readers import KIT, MOST_GROWTH, READERS, Reader, read_damaged
 
 from bench.memory import peak
 from mpsim.files.semantics import OlderSemantics
@@ -48,3 +48,11 @@ def test_damaged_files(reader: Reader, count: int, tmp_path: Path) -> None:
         warnings.simplefilter("ignore", OlderSemantics)
         assert _campaign(reader, tmp_path, count, seed=count) == []
     assert peak() - before < MOST_GROWTH
+
+
+@pytest.mark.slow
+def test_damaged_matlab_files(tmp_path: Path) -> None:
+    """SciPy reads them in another process, which some of them end."""
+    (tmp_path / KIT.name).write_bytes(KIT.content())
+    KIT.read(tmp_path / KIT.name)
+    assert _campaign(KIT, tmp_path, 300, seed=0) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import multiprocessing
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from public_names import public
 
 import mpsim
 from mpsim.kernels import load
@@ -31,6 +33,46 @@ def test_public_functions_have_the_same_bits(backend: str) -> None:
     assert done.returncode == 0, done.stderr
     calls, *wrong = done.stdout.splitlines()
     assert int(calls.split()[0]) > 500 and not wrong, "\n".join(wrong[:20])
+
+
+@pytest.mark.slow
+@knows_the_register
+def test_examples_of_public_names_have_the_same_bits() -> None:
+    """Every public function and method, where an example calls it, in the six states."""
+    folders = os.pathsep.join(map(str, (TESTS.parent, TESTS, TESTS / "kernels")))
+    command = [sys.executable, "-W", "ignore", str(TESTS / "environment_examples.py")]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": folders}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    calls, *wrong = done.stdout.splitlines()
+    assert int(calls.split()[0]) > 5000 and not wrong, "\n".join(wrong[:20])
+
+
+#: Public functions that are not wrapped. Ops run inside ``trace``, ``nn.apply`` and a training step. Laws and the
+#: assertions call a subject in the caller's environment. Strategies of Hypothesis draw later. The others store,
+#: describe or hand on what they are given.
+OPS = "mpsim.ops."
+BARE = {
+    "extend": ("backend", "dataset", "kernel", "network", "op", "preset", "scheme"),
+    "data": ("located",),
+    "products.passes": ("accumulators_of", "entries_of"),
+    "integers": ("as_integer", "is_integer_name"),
+    "testing": (
+        "arrays_near_ties", "assert_quantizes_like", "assert_rounds_like", "assert_same_bits", "bit_patterns", "codes",
+        "formats", "large_arrays", "near_ties", "plans", "random_bits", "shapes", "turning_points", "values",
+    ),
+    "testing.laws": (
+        "closed", "decodes_back", "idempotent", "monotone", "odd_symmetric", "rounds_like", "scalar_is_array",
+        "split_invariant", "to_odd_then_narrower", "up_down_dual",
+    ),
+}  # fmt: skip
+
+
+def test_public_functions_run_in_the_default_environment() -> None:
+    """A new public function is wrapped, or named above with the reason."""
+    guarded = in_default_environment(abs).__code__
+    functions = {name: value for name, value in public().values() if inspect.isfunction(value)}
+    bare = {name for name, value in functions.items() if value.__code__ is not guarded and not name.startswith(OPS)}
+    assert bare == {f"mpsim.{module}.{name}" for module, names in BARE.items() for name in names}
 
 
 @knows_the_register

@@ -28,6 +28,7 @@ from mpsim.assignment.schemes.optimal import optimal
 from mpsim.assignment.schemes.uniform import uniform
 from mpsim.assignment.sensitivity import Sensitivity, measure_sensitivity
 from mpsim.errors import UsageError
+from mpsim.process import in_default_environment
 from mpsim.trace import Trace
 
 __all__ = [
@@ -100,6 +101,7 @@ _ROWS = (
 SCHEMES = {row.name: row for row in _ROWS}
 
 
+@in_default_environment
 def assign(
     trace: Trace,
     scheme: str,

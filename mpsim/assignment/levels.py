@@ -9,6 +9,7 @@ from mpsim import checks
 from mpsim.engine.tensor import ROLES
 from mpsim.errors import UsageError
 from mpsim.formats import Format, as_format
+from mpsim.process import in_default_environment
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ LEVELS = {
 PAPER_LEVELS = LEVELS["paper"]
 
 
+@in_default_environment
 def parse_levels(text: str | Levels) -> Levels:
     """Returns levels by name or by their formats.
 

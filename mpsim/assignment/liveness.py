@@ -30,6 +30,7 @@ from mpsim.engine.tape import INPUT
 from mpsim.engine.tensor import TensorId
 from mpsim.files.records import Record
 from mpsim.ops import primitive_of
+from mpsim.process import in_default_environment
 from mpsim.trace import Trace
 
 
@@ -212,6 +213,7 @@ class _Step:
             yield Life(TensorId(id.op, "kept"), bits, self.at[made], backward)
 
 
+@in_default_environment
 def plan_report(trace: Trace, plan: Plan) -> Record:
     """Returns the object that ``mpsim plan --json`` prints.
 

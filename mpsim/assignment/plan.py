@@ -16,6 +16,7 @@ from mpsim.errors import UsageError
 from mpsim.files.records import Record
 from mpsim.files.whole import write_whole
 from mpsim.formats import Format, as_format
+from mpsim.process import in_default_environment
 from mpsim.trace import Trace
 
 
@@ -77,6 +78,7 @@ class Plan:
             raise UsageError("a plan needs the same tensors in formats and in elements")
 
     @classmethod
+    @in_default_environment
     def of(cls, trace: Trace, formats: Mapping[TensorId, Format], scheme: str, levels: Levels, **options: Any) -> Plan:
         """Returns the plan with these formats for the tensors of ``trace``. ``options`` are the plan's other fields."""
         elements = {tensor.id: int(tensor.elements) for tensor in trace.tensors}
@@ -108,6 +110,7 @@ class Plan:
         return -(-self.bits // 8)
 
     @cached_property
+    @in_default_environment
     def low_share(self) -> float:
         """Returns the share of elements in low tensors (``Levels.holds_low``), from 0 to 1.
 
@@ -119,6 +122,7 @@ class Plan:
         return low / self.total_elements
 
     @property
+    @in_default_environment
     def reached(self) -> float | None:
         """Returns the chosen groups' share of all elements. It includes parameter gradients, which may stay high."""
         if self.chosen_groups is None:
@@ -169,6 +173,7 @@ class Plan:
         formats = {tensor: self.formats[tensor] for tensor in elements}
         return replace(self, network=found, formats=formats, elements=elements)
 
+    @in_default_environment
     def check(self, trace: Trace) -> None:
         """Checks that the plan is for this trace.
 
@@ -196,6 +201,7 @@ class Plan:
             )
 
     # -- text -----------------------------------------------------------------------------------------------
+    @in_default_environment
     def to_dict(self) -> Record:
         """Returns the plan as docs/plan.schema.json describes it, with ``tensors`` in the order of the trace."""
         network = self.network
@@ -231,6 +237,7 @@ class Plan:
             ],
         }
 
+    @in_default_environment
     def to_json(self, path: str | Path | None = None) -> str:
         """Returns the plan as JSON text, and writes it to ``path`` if there is one."""
         text = fields.one_row_a_line(self.to_dict())
@@ -239,6 +246,7 @@ class Plan:
         return text
 
     @classmethod
+    @in_default_environment
     def from_json(cls, text: str | Mapping[str, object]) -> Plan:
         """Reads a plan from its JSON text or from the decoded object.
 
@@ -281,6 +289,7 @@ class Plan:
             f"{self.bytes:,} bytes)"
         )
 
+    @in_default_environment
     def table(self) -> str:
         """Returns readable text with elements and bytes by role and format."""
         sums: dict[tuple[str, str], list[int]] = {}

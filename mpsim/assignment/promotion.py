@@ -8,11 +8,13 @@ from mpsim import checks
 from mpsim.assignment.plan import Plan
 from mpsim.engine.tensor import TensorId
 from mpsim.errors import UsageError
+from mpsim.process import in_default_environment
 
 #: Roles that are promoted. Gradients are not, because loss scaling reacts to their overflows.
 PROMOTED_ROLES = ("activation", "parameter")
 
 
+@in_default_environment
 def promote(
     plan: Plan, overflow_ratios: Mapping[TensorId, float], threshold: float = 0.01
 ) -> tuple[Plan, tuple[TensorId, ...]]:

@@ -18,6 +18,7 @@ from mpsim.assignment.plan import Plan
 from mpsim.assignment.schemes.demotion import demoted
 from mpsim.assignment.schemes.uniform import uniform
 from mpsim.errors import UsageError
+from mpsim.process import in_default_environment
 from mpsim.trace import Trace
 
 Gradients = Mapping[str, np.ndarray]
@@ -73,6 +74,7 @@ class Sensitivity:
     loss_first_order: tuple[float, ...]
 
 
+@in_default_environment
 def measure_sensitivity(steps: Iterable[Step], levels: Levels | str = PAPER_LEVELS) -> Sensitivity:
     """Measures each group's cost by running every step with that group low and all others high.
 

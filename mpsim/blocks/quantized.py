@@ -82,6 +82,7 @@ class Quantized:
     axis: int
 
     @property
+    @in_default_environment
     def scale_numbers(self) -> Array:
         """The scales as float64 numbers."""
         return np.asarray(decode(self.scales, self.quantizer.scale.format, np.float64, backend="reference"))

@@ -29,6 +29,7 @@ from mpsim.data.pictures.image_files import ImageFiles
 from mpsim.data.pictures.imagenet import imagenet
 from mpsim.data.synthetic import synthetic, synthetic_digest
 from mpsim.errors import UsageError, UsageTypeError
+from mpsim.process import in_default_environment
 
 __all__ = [
     "DATASETS", "Augmentation", "DataLoader", "Dataset", "ImageFiles", "LabelledImages", "RandomResizedCrop", "Source",
@@ -115,6 +116,7 @@ def located(name: str, path: str | None = None) -> tuple[str, str | None]:
     return "text" if name.endswith(".txt") else "arrays", name
 
 
+@in_default_environment
 def load(
     name: str,
     split: str = "train",
@@ -150,6 +152,7 @@ def load(
     return row.read(*_place(path), split=split, **options)
 
 
+@in_default_environment
 def digest(
     name: str,
     path: str | Path | None = None,

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from mpsim import checks
+from mpsim.process import in_default_environment
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Augmentation:
     def __post_init__(self) -> None:
         checks.whole("padding", self.padding, most=1 << 16)
 
+    @in_default_environment
     def __call__(self, images: np.ndarray, words: np.ndarray, black: tuple[float, ...]) -> np.ndarray:
         """Augments images, (N, C, H, W) -> (N, C, H, W).
 

@@ -16,6 +16,7 @@ from mpsim.data.digests import digest_of_lines, file_digest
 from mpsim.data.restricted_pickle import load_arrays
 from mpsim.data.tar import tar_members
 from mpsim.errors import UsageError
+from mpsim.process import in_default_environment
 
 SITE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 PIXELS = 3 * 32 * 32
@@ -109,6 +110,7 @@ COLLECTIONS = {
 }
 
 
+@in_default_environment
 def cifar10(path: str | Path, split: str = "train", *, verify: bool = True) -> Dataset:
     """Reads CIFAR-10, normalised as in the paper.
 
@@ -132,6 +134,7 @@ def cifar10(path: str | Path, split: str = "train", *, verify: bool = True) -> D
     return _load("cifar10", path, split, verify)
 
 
+@in_default_environment
 def cifar100(path: str | Path, split: str = "train", *, verify: bool = True) -> Dataset:
     """Reads CIFAR-100 with its 100 fine labels. Otherwise it is like ``cifar10``.
 

@@ -175,6 +175,7 @@ class Dataset:
         return f"Dataset({self.name!r}: {len(self)} {what}, {self.classes} classes)"
 
 
+@in_default_environment
 def vocabulary_of(data: LabelledImages) -> int | None:
     """Returns the number of different tokens of data that consist of tokens, and None for images.
 

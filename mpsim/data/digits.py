@@ -10,6 +10,7 @@ import numpy as np
 from mpsim.data.dataset import SPLITS, Dataset, black_of, check_split, normalise
 from mpsim.data.digests import digest_of_splits
 from mpsim.kernels.philox import Stream, permutation
+from mpsim.process import in_default_environment
 
 #: The pixels (1797, 8, 8) from 0 to 16 and the labels (1797), uint8, in scikit-learn's order.
 FILE = Path(__file__).with_name("digits.npz")
@@ -19,6 +20,7 @@ TRAIN = 1437
 MEAN, DEVIATION = (0.3053,), (0.3760,)
 
 
+@in_default_environment
 def digits(split: str = "train", seed: int = 0) -> Dataset:
     """Returns the digits, normalised to (p / 16 - 0.3053) / 0.3760 for pixels p from 0 to 16.
 

@@ -20,6 +20,7 @@ from mpsim import checks
 from mpsim.data.dataset import SPLITS, Dataset, check_split
 from mpsim.data.digests import digest_of_splits
 from mpsim.kernels.philox import Stream, random_bits
+from mpsim.process import in_default_environment
 
 #: The default numbers of rows, and of characters that a row predicts.
 SIZES, LENGTH = {"train": 8192, "test": 1024}, 64
@@ -73,6 +74,7 @@ _BY_BITS = {context: [word for word in words for _ in range(word.weight)] for co
 ALPHABET = "".join(sorted({character for words in CONTEXTS.values() for word in words for character in word.text}))
 
 
+@in_default_environment
 def grammar(split: str = "train", size: int | None = None, length: int = LENGTH, seed: int = 0) -> Dataset:
     """Writes rows of text, whose labels are the next characters.
 

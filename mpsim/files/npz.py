@@ -10,12 +10,13 @@ import ast
 import io
 import math
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from gzip import GzipFile
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Protocol
 
 import numpy as np
 
@@ -32,10 +33,20 @@ MOST_ABOVE = 192 << 20
 MOST_HEADER, MOST_TEXT = 10_000, 64 << 20
 #: The number of bytes that are read together.
 PIECE = 1 << 20
+#: The number of packed bytes that are read together.
+PACKED = 1 << 16
 #: What numpy.lib.format writes for an array of numbers or of texts of fixed length.
 _HEADER = re.compile(r"[A-Za-z0-9_'\"<>|=?:,(){}\s]*")
 _TYPE = re.compile(r"[<>|=]?(\?|b1|[iu][1248]|f[248]|f16|[SU]\d{1,9})")
 _SUFFIX = ".npy"
+
+
+class Reading(Protocol):
+    """What bytes are read from."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+    def tell(self) -> int: ...
 
 
 class _Zip(zipfile.ZipFile):
@@ -43,6 +54,57 @@ class _Zip(zipfile.ZipFile):
 
     def __del__(self) -> None:
         """Closes nothing: the file is the caller's."""
+
+
+class _Member:
+    """The content of a member, unpacked while it is read. Its checksum is compared at the end.
+
+    zipfile's own class is not used, because its destructor prints a traceback if Ctrl-C interrupted the constructor.
+    """
+
+    def __init__(self, file: IO[bytes], info: zipfile.ZipInfo) -> None:
+        file.seek(info.header_offset)
+        header = file.read(30)
+        if len(header) < 30 or header[:4] != b"PK\3\4":
+            raise zipfile.BadZipFile(f"Bad magic number for file header of {info.filename!r}")
+        name, extra = struct.unpack("<HH", header[26:])
+        if file.read(name) != info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437"):
+            raise zipfile.BadZipFile(f"File name in directory {info.filename!r} and header differ")
+        self._file, self._info, self._place, self._packed = file, info, file.tell() + extra, info.compress_size
+        self._unpacker = zlib.decompressobj(-15) if info.compress_type == zipfile.ZIP_DEFLATED else None
+        self._sum = self._done = 0
+
+    def tell(self) -> int:
+        """Returns the number of bytes that were read."""
+        return self._done
+
+    def read(self, size: int, /) -> bytes:
+        """Returns at most that many bytes, and none at the end."""
+        piece = self._next(size) if self._unpacker is None else self._unpacked(size, self._unpacker)
+        self._sum, self._done = zlib.crc32(piece, self._sum), self._done + len(piece)
+        if self._done > self._info.file_size or (not piece and size and self._done < self._info.file_size):
+            raise EOFError(f"{self._info.filename!r} has other than {self._info.file_size} bytes")
+        if not piece and size and self._sum != self._info.CRC:
+            raise zipfile.BadZipFile(f"Bad CRC-32 for file {self._info.filename!r}")
+        return piece
+
+    def _unpacked(self, size: int, unpacker: Any) -> bytes:
+        piece = b""
+        while size and not piece and not unpacker.eof:
+            packed = unpacker.unconsumed_tail or self._next(PACKED)
+            piece = unpacker.decompress(packed, size)
+            if not packed:  # what zlib still had was the last
+                break
+        return piece
+
+    def _next(self, size: int) -> bytes:
+        """Returns at most that many packed bytes, and none at the end."""
+        self._file.seek(self._place)
+        piece = self._file.read(min(size, self._packed))
+        if not piece and min(size, self._packed):
+            raise EOFError(f"{self._info.filename!r} ends early")
+        self._place, self._packed = self._place + len(piece), self._packed - len(piece)
+        return piece
 
 
 class Archive(Mapping[str, Array]):
@@ -65,9 +127,9 @@ class Archive(Mapping[str, Array]):
     """
 
     def __init__(self, file: IO[bytes], most: float | None = None) -> None:
+        self._file = file
         with broken_archive():
-            self._zip = _Zip(file)
-            infos = self._zip.infolist()
+            infos = _Zip(file).infolist()
         for info in infos:
             self._check(info)
         size = file.seek(0, io.SEEK_END)
@@ -95,9 +157,10 @@ class Archive(Mapping[str, Array]):
     def __getitem__(self, name: str) -> Array:
         info = self._members[name + _SUFFIX]
         try:
-            with broken_archive(), self._zip.open(info) as member:
+            with broken_archive():
+                member = _Member(self._file, info)
                 array = read_npy(member, info.file_size)
-                member.read(1)  # the end, at which zipfile compares the checksum
+                member.read(1)  # the end, at which the checksum is compared
         except MpsimError as error:
             raise type(error)(f"array {name!r}: {error}") from error
         return array
@@ -108,7 +171,9 @@ class Archive(Mapping[str, Array]):
         if info.file_size > MOST_TEXT:
             raise UsageError(f"its member {member!r} has {info.file_size:,} bytes; at most {MOST_TEXT:,} are read")
         with broken_archive():
-            return self._zip.read(info)
+            content = read_exactly(unpacked := _Member(self._file, info), info.file_size).tobytes()
+            unpacked.read(1)
+        return content
 
     @property
     def texts(self) -> list[str]:
@@ -122,7 +187,7 @@ class Archive(Mapping[str, Array]):
         return len(self._members) - len(self.texts)
 
 
-def read_npy(file: IO[bytes], size: int) -> Array:
+def read_npy(file: Reading, size: int) -> Array:
     """Reads an array of numbers, bools or texts, in the machine's byte order, from ``size`` bytes in NumPy's format.
 
     Raises:
@@ -142,7 +207,7 @@ def read_npy(file: IO[bytes], size: int) -> Array:
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
-def read_exactly(file: IO[bytes] | GzipFile, size: int) -> Array:
+def read_exactly(file: Reading, size: int) -> Array:
     """Reads that many bytes in pieces, uint8 (size,). Raises UsageError if the file ends before."""
     bytes_read = np.empty(size, np.uint8)
     place = 0
@@ -155,7 +220,7 @@ def read_exactly(file: IO[bytes] | GzipFile, size: int) -> Array:
     return bytes_read
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _header(file: Reading) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Returns the shape, whether the order is Fortran's, and the type of the data that follow."""
     start = file.read(8)
     widths = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4}

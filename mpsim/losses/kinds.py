@@ -11,6 +11,7 @@ import numpy as np
 from mpsim import checks, ops
 from mpsim.engine.tensor import Tensor
 from mpsim.errors import UsageError, UsageTypeError
+from mpsim.process import in_default_environment
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class CrossEntropy(Loss):
     weights: tuple[float, ...] = ()
     ignore_index: int | None = None
 
+    @in_default_environment
     def __post_init__(self) -> None:
         object.__setattr__(self, "smoothing", float(checks.real("smoothing", self.smoothing, least=0, most=1)))
         object.__setattr__(self, "weights", _factors("weights", self.weights))
@@ -78,6 +80,7 @@ class CrossEntropy(Loss):
         shares, divisor = self.shares(labels.reshape(-1, *labels.shape[len(outputs.shape) - 1 :]), classes)
         return ops.soft_nll_loss(ops.log_softmax(rows), shares.astype(np.float32), divisor)
 
+    @in_default_environment
     def shares(self, labels: np.ndarray, classes: int) -> tuple[np.ndarray, float]:
         """Returns the factors of the log-probabilities, float64 (M, classes), and the number that divides their sum.
 
@@ -96,12 +99,14 @@ class CrossEntropy(Loss):
     def counted(self, labels: np.ndarray) -> np.ndarray:
         return np.asarray(labels != self.ignore_index)
 
+    @in_default_environment
     def weight(self, labels: np.ndarray) -> float:
         if labels.dtype.kind not in "iu" or not (self.weights or self.ignore_index is not None):
             return super().weight(labels)
         counts = labels[self.counted(labels)]
         return fsum(np.array(self.weights)[counts]) if self.weights else float(len(counts))
 
+    @in_default_environment
     def undivided(self) -> Loss:
         return _Undivided(self.smoothing, self.weights, self.ignore_index)
 

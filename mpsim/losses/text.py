@@ -8,6 +8,7 @@ from mpsim import checks
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.files.descriptions import Language
 from mpsim.losses.kinds import BCE, MSE, CrossEntropy, Custom, Loss
+from mpsim.process import in_default_environment
 from mpsim.user_code import FileFunction, file_function
 
 _LANGUAGE = Language(
@@ -17,6 +18,7 @@ _LANGUAGE = Language(
 OWN = "custom "
 
 
+@in_default_environment
 def loss_of(given: object) -> Loss:
     """Returns a loss from its text or from a function.
 

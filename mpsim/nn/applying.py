@@ -15,8 +15,10 @@ from mpsim.errors import UsageTypeError
 from mpsim.interchange import as_array
 from mpsim.kernels import DEFAULT_BACKEND, bind
 from mpsim.nn.module import Module
+from mpsim.process import in_default_environment
 
 
+@in_default_environment
 def apply(
     layer: Module | Callable[..., Any],
     *inputs: ArrayLike,

@@ -59,6 +59,7 @@ def in_default_environment(function: Function) -> Function:
 
     @wraps(function)
     def guarded(*arguments: object, **options: object) -> Any:
+        __tracebackhide__ = True  # of pytest: an assertion that is wrapped shows its caller
         before = _enter()
         try:
             return function(*arguments, **options)

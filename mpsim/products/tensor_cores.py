@@ -11,6 +11,7 @@ from dataclasses import fields
 
 from mpsim import checks
 from mpsim.errors import UsageError
+from mpsim.process import in_default_environment
 from mpsim.products.accumulators import KINDS, Accumulator, Summation, in_short
 from mpsim.products.presets import FAMILIES, LEAST, PRESETS, TENSOR_CORES, TensorCore
 from mpsim.products.stages import STAGES, Order, Product
@@ -20,6 +21,7 @@ from mpsim.products.words import sentence_of
 __all__ = ["LEAST", "PRESETS", "TENSOR_CORES", "TensorCore", "accumulator_of", "described"]
 
 
+@in_default_environment
 def accumulator_of(text: str) -> Summation:
     """The accumulator of a tensor core's name, of a kind ("exact"), or of fields: "chunk=64,fma=false"; or the product
     of stages written as calls (``mpsim.products.text.product_of``): "groups(lanes(8), rising(), folding())".

@@ -6,6 +6,7 @@ from typing import Any
 
 from mpsim.errors import UsageError
 from mpsim.files.descriptions import Language, given_fields
+from mpsim.process import in_default_environment
 from mpsim.products.stages import STAGES, Order, Product, Sums
 
 EXAMPLE = "'groups(lanes(8), rising(), folding())' or 'product(order=rising(float16), output=float16)'"
@@ -20,6 +21,7 @@ def _plain(stage: object) -> object:
 _LANGUAGE = Language("product", STAGES, EXAMPLE, Sums, _plain)
 
 
+@in_default_environment
 def product_of(text: str) -> Product:
     """The product of a text: stages as calls by their names, in lower case, with their fields as arguments.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mpsim.formats import as_format
+from mpsim.process import in_default_environment
 from mpsim.products.stages import (
     FLOAT32,
     AddC,
@@ -39,6 +40,7 @@ from mpsim.products.stages import (
 )
 
 
+@in_default_environment
 def sentence_of(product: Product) -> str:
     """What the product computes, in one sentence.
 

@@ -15,6 +15,7 @@ from mpsim.files.semantics import FIELD, SEMANTICS, warn_if_older
 from mpsim.files.tensors import TensorFile, TensorFileError, write_tensors
 from mpsim.kernels.contract import Array
 from mpsim.nn import Module
+from mpsim.process import in_default_environment
 from mpsim.products import passes
 from mpsim.products.passes import Choice
 from mpsim.recording.recorder import RecordedPart, Recorder
@@ -64,6 +65,7 @@ class StepRecord:
         write_tensors(path, self.tensors, self.index)
 
 
+@in_default_environment
 def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
     """Takes one step with ``trainer`` (which changes as by ``trainer.step``) and returns all that it stored.
 
@@ -86,6 +88,7 @@ def record_step(trainer: Trainer, images: Array, labels: Array) -> StepRecord:
     return record_micro_batches(trainer, images, labels)[0]
 
 
+@in_default_environment
 def record_micro_batches(trainer: Trainer, images: Array, labels: Array) -> tuple[StepRecord, ...]:
     """Takes one step with ``trainer`` and returns a record of each micro-batch, in order.
 

@@ -16,6 +16,7 @@ from mpsim.kernels.contract import Array
 from mpsim.nn import ImportedNetwork, from_torch
 from mpsim.nn.pytorch import is_torch
 from mpsim.plugins import require
+from mpsim.process import in_default_environment
 from mpsim.products import passes
 from mpsim.products.accumulators import Accumulator
 from mpsim.recording.recorder import tensor_name
@@ -32,6 +33,7 @@ from mpsim.training.recipe import MOST_PARTS
 Cast = Callable[[Any, str], Any]
 
 
+@in_default_environment
 def record(
     module: object,
     batch: tuple[object, object],
@@ -83,6 +85,7 @@ def record(
     return step
 
 
+@in_default_environment
 def record_micro_batches(
     module: object,
     batch: tuple[object, object],

@@ -12,6 +12,7 @@ from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import Format, as_format
 from mpsim.interchange import as_array, words_of
 from mpsim.kernels.contract import Array
+from mpsim.process import in_default_environment
 from mpsim.testing.assertions import check_alike, mismatch
 from mpsim.testing.mismatch import Mismatch
 from mpsim.validate.grid import distances, off_grid
@@ -20,6 +21,7 @@ from mpsim.validate.grid import distances, off_grid
 MOST_MANTISSA = 25
 
 
+@in_default_environment
 def assert_within_codes(
     actual: ArrayLike,
     expected: ArrayLike,
@@ -81,6 +83,7 @@ got 1.0 (0x3c00), expected 1.25 (0x3d00), 2 codes apart
         raise mismatch(head, verb, np.flatnonzero(apart > most), got, wanted, inputs, about, end)
 
 
+@in_default_environment
 def dot_bound(
     a: ArrayLike, b: ArrayLike, sums: str | Format = "float32", output: str | Format | None = None
 ) -> tuple[Array, Array]:
@@ -125,6 +128,7 @@ def dot_bound(
     return exact, bound * (1 + 2.0**-50)
 
 
+@in_default_environment
 def assert_dot_within_bound(
     actual: ArrayLike,
     a: ArrayLike,

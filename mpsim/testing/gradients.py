@@ -11,8 +11,10 @@ from mpsim.engine.primitive import Primitive, Sample, Shape
 from mpsim.engine.tape import Tape
 from mpsim.engine.tensor import Array, Parameter, Tensor
 from mpsim.kernels import Kernels
+from mpsim.process import in_default_environment
 
 
+@in_default_environment
 def check_gradients(
     function: Callable[..., Tensor],
     inputs: Sequence[np.ndarray] = (),
@@ -75,6 +77,7 @@ def check_gradients(
             argument.value = argument.master
 
 
+@in_default_environment
 def check_primitive(primitive: Primitive, sample: Sample, seed: int = 0) -> None:
     """Calls ``check_gradients`` for one op with normally distributed arrays of the sample's shapes.
 

@@ -76,6 +76,7 @@ class ByStep:
     def __post_init__(self) -> None:
         checks.instance("schedule", self.schedule, Constant | Cosine | Step, "a Constant, Cosine or Step")
 
+    @in_default_environment
     def factor(self, epoch: int, step: int = 0) -> float:
         return self.schedule.factor(step)
 
@@ -135,6 +136,7 @@ class Warmup:
         kinds = Constant | Cosine | Step | ByStep | OneCycle
         checks.instance("then", self.then, kinds, "a schedule, such as Cosine(20)")
 
+    @in_default_environment
     def factor(self, epoch: int, step: int = 0) -> float:
         rising = self.start + (1 - self.start) * min(step, self.steps) / self.steps
         return rising * self.then.factor(epoch, step)

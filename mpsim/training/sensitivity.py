@@ -26,6 +26,7 @@ from mpsim.training.semantics import Semantics, as_semantics
 from mpsim.training.store import Rounder
 
 
+@in_default_environment
 def steps(
     model: Module,
     data: Iterable[batches.Batch],

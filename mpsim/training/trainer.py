@@ -68,6 +68,7 @@ class Trainer:
     False
     """
 
+    @in_default_environment
     def __init__(
         self,
         model: Module,
@@ -191,6 +192,7 @@ class Trainer:
         """The learning rate of the next step, in float64."""
         return self.recipe.optimizer.learning_rate(self.epoch, self.steps)
 
+    @in_default_environment
     def train_epoch(self, data: Iterable[tuple[np.ndarray, np.ndarray]]) -> EpochReport:
         """Runs a step on each batch (images, labels) of ``data``, and advances to the next epoch's learning rate."""
         steps, sizes, right, rate = [], [], 0, self.learning_rate
@@ -314,15 +316,16 @@ class Trainer:
         content = Path(path).read_bytes()
         return cls.restore(content, str(path), model=model, backend=backend, threads=threads, loss=loss)
 
+    @in_default_environment
     def dump(self) -> bytes:
         """Returns the whole state as the bytes of a checkpoint."""
-        state = saving.State(
+        return saving.dump(saving.State(
             self.model, self.model.state(), self._updater.to_numpy(), self.plan, self.recipe, self.backend, self.epoch,
             self.steps, self.updates, self.loss_scale,
-        )  # fmt: skip
-        return saving.dump(state)
+        ))  # fmt: skip
 
     @classmethod
+    @in_default_environment
     def restore(
         cls,
         content: bytes,

@@ -171,7 +171,13 @@ def verify(folder: str | Path) -> list[Problem]:
 
 def _is_name(name: object) -> bool:
     """Returns whether it is the name of a file inside a folder."""
-    return isinstance(name, str) and 0 < len(name) < 256 and ".." not in name and name[0] != "/" and "\0" not in name
+    return (
+        isinstance(name, str)
+        and 0 < len(name.encode()) < 256
+        and ".." not in name
+        and name[0] != "/"
+        and "\0" not in name
+    )
 
 
 def _manifest(folder: Path) -> Manifest:

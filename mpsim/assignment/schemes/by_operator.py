@@ -6,9 +6,11 @@ from mpsim.assignment.levels import PAPER_LEVELS, Levels, parse_levels
 from mpsim.assignment.plan import Plan
 from mpsim.engine.tape import INPUT
 from mpsim.ops import primitive_of
+from mpsim.process import in_default_environment
 from mpsim.trace import Trace
 
 
+@in_default_environment
 def operator_based(trace: Trace, levels: Levels | str = PAPER_LEVELS) -> Plan:
     """Makes the inputs of Conv2d and Linear low.
 
@@ -27,6 +29,7 @@ def operator_based(trace: Trace, levels: Levels | str = PAPER_LEVELS) -> Plan:
     return _by_operator(trace, levels, "operator_based", outputs_too=False)
 
 
+@in_default_environment
 def operator_based_extended(trace: Trace, levels: Levels | str = PAPER_LEVELS) -> Plan:
     """Makes the inputs and outputs of Conv2d and Linear low.
 

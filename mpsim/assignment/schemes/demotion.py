@@ -11,12 +11,14 @@ from mpsim.engine.tensor import TensorId
 from mpsim.errors import UsageError
 from mpsim.formats import Format
 from mpsim.kernels.philox import Stream, permutation
+from mpsim.process import in_default_environment
 from mpsim.trace import Trace
 
 #: The orders in which groups are chosen. Ties are broken by the lower group id.
 ORDERS = ("largest_first", "smallest_first", "random")
 
 
+@in_default_environment
 def demote(
     trace: Trace,
     ratio: float,
@@ -58,6 +60,7 @@ def demote(
     return demoted(trace, chosen, order, levels, ratio=float(ratio), seed=seed)
 
 
+@in_default_environment
 def demote_k(trace: Trace, k: int, levels: Levels | str = PAPER_LEVELS) -> Plan:
     """Demotes the ``k`` largest groups.
 
@@ -74,6 +77,7 @@ def demote_k(trace: Trace, k: int, levels: Levels | str = PAPER_LEVELS) -> Plan:
     return demoted(trace, group_order(trace.groups, "largest_first")[:k], "largest_k", levels, k=k)
 
 
+@in_default_environment
 def group_order(groups: Sequence[int], order: str, seed: int | None = None) -> list[int]:
     """Returns the ids of the groups in the given order.
 
@@ -103,6 +107,7 @@ def _shuffled(count: int, seed: int | None) -> list[int]:
     return [int(group) for group in permutation(Stream(seed, "group_order"), count)]
 
 
+@in_default_environment
 def demoted(
     trace: Trace,
     chosen: Sequence[int],

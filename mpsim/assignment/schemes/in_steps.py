@@ -9,9 +9,11 @@ from mpsim.assignment.levels import PAPER_LEVELS, Levels, parse_levels
 from mpsim.assignment.plan import Plan
 from mpsim.assignment.schemes.demotion import formats_by_group, group_order
 from mpsim.errors import UsageError
+from mpsim.process import in_default_environment
 from mpsim.trace import Trace
 
 
+@in_default_environment
 def demote_in_steps(
     trace: Trace,
     ratios: Sequence[float],

@@ -12,12 +12,14 @@ from mpsim.assignment.levels import PAPER_LEVELS, Levels
 from mpsim.assignment.plan import Plan
 from mpsim.assignment.schemes.demotion import demoted
 from mpsim.errors import UsageError
+from mpsim.process import in_default_environment
 from mpsim.trace import Trace
 
 #: Sensitivities are compared in steps of 2**-30 of the largest.
 RESOLUTION = 1 << 30
 
 
+@in_default_environment
 def optimal(trace: Trace, levels: Levels | str = PAPER_LEVELS, *, ratio: float, sensitivity: Sequence[float]) -> Plan:
     """Demotes the groups with the least sum of ``sensitivity`` whose share of all elements is at least ``ratio``.
 

@@ -7,11 +7,13 @@ from mpsim.assignment.levels import PAPER_LEVELS, Levels, parse_levels
 from mpsim.assignment.plan import Plan
 from mpsim.engine.tensor import ROLES
 from mpsim.formats import FORMATS
+from mpsim.process import in_default_environment
 from mpsim.trace import Trace
 
 LEVEL_SCHEMES = {"low": "uniform_low", "high": "uniform_high", "float32": "float32"}
 
 
+@in_default_environment
 def uniform(trace: Trace, level: str, levels: Levels | str = PAPER_LEVELS) -> Plan:
     """Assigns one level to every tensor.
 

@@ -13,6 +13,7 @@ from mpsim import checks
 from mpsim.blocks.quantizers.stages import Quantizer
 from mpsim.blocks.quantizers.text import read
 from mpsim.kernels.spec_blocks import BLOCK_FORMATS, SCALE_RULES
+from mpsim.process import in_default_environment
 
 OCP = "OCP Microscaling Formats (MX) v1.0 §5, §6.3"
 NVFP4 = "NVIDIA's description of NVFP4"
@@ -173,6 +174,7 @@ def _of_integers() -> Iterator[tuple[str, Preset]]:
 PRESETS: dict[str, Preset] = {**dict(_of_mx()), **dict(_of_nvfp4()), **dict(_of_fp8()), **dict(_of_integers())}
 
 
+@in_default_environment
 def as_quantizer(description: str | Quantizer) -> Quantizer:
     """Returns a description unchanged, or that of a preset's name or of a text.
 

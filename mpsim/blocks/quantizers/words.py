@@ -8,6 +8,7 @@ from mpsim.blocks.quantizers.elements import Integer
 from mpsim.blocks.quantizers.groups import Block, Column, Group, Row, Tile
 from mpsim.blocks.quantizers.stages import Quantizer
 from mpsim.formats import as_format
+from mpsim.process import in_default_environment
 
 _RULES = {
     "floor": "the largest power of two not above it",
@@ -27,6 +28,7 @@ _ZEROS = {
 }
 
 
+@in_default_environment
 def sentence_of(quantizer: Quantizer) -> str:
     """Returns a sentence that says every stage.
 

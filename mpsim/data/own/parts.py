@@ -16,6 +16,7 @@ from mpsim.data.own.preparation import Normalisation, as_float32, normalise_in_p
 from mpsim.data.own.remembered import Parts
 from mpsim.errors import MpsimError, UsageError, UsageTypeError
 from mpsim.interchange import as_array
+from mpsim.process import in_default_environment
 
 Array = np.ndarray
 
@@ -35,6 +36,7 @@ class Arrays(NamedTuple):
     labels: Array
 
 
+@in_default_environment
 def as_parts(
     given: object, *, normalisation: str | None = None, test_share: float | None = None, name: str = "the data"
 ) -> Parts:

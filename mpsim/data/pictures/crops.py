@@ -17,6 +17,7 @@ from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.kernels.elementary import exp64, log64
 from mpsim.plugins import require
+from mpsim.process import in_default_environment
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -64,6 +65,7 @@ class RandomResizedCrop:
             if low > high:
                 raise UsageError(f"{name} must be a range, the lower end first, got {getattr(self, name)}", name)
 
+    @in_default_environment
     def box(self, width: int, height: int, words: np.ndarray) -> Box:
         """Returns the crop of a picture of the given size.
 
@@ -108,6 +110,7 @@ class RandomResizedCrop:
         """Returns whether the picture is mirrored: the top bit of word 40. Words 41 to 43 are unused."""
         return self.flip and bool(words[4 * TRIES] >> 31)
 
+    @in_default_environment
     def __call__(self, picture: Image.Image, words: np.ndarray, size: int) -> Image.Image:
         """Crops the picture, scales it to ``size`` x ``size`` with Pillow's bilinear filter, and mirrors it."""
         box = self.box(*picture.size, words)

@@ -11,6 +11,7 @@ import numpy as np
 from mpsim.data.dataset import check_split
 from mpsim.data.pictures.image_files import ImageFiles
 from mpsim.errors import UsageError
+from mpsim.process import in_default_environment
 
 #: The suffixes of pictures in lower case.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -19,6 +20,7 @@ SPLIT_FOLDERS = {"train": ("train",), "test": ("val", "test")}
 LAYOUT = f"It should contain train/CLASS/*.jpg and val/CLASS/*.jpg (or test/; a folder per class, {' '.join(SUFFIXES)})"
 
 
+@in_default_environment
 def image_folder(path: str | Path, split: str = "train", *, size: int = 224) -> ImageFiles:
     """Reads pictures from a folder for each class.
 

@@ -17,6 +17,7 @@ from mpsim.data.pictures.crops import RandomResizedCrop, centre_crop
 from mpsim.data.pictures.opening import opened
 from mpsim.errors import MissingExtra, UsageError
 from mpsim.plugins import require
+from mpsim.process import in_default_environment
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -77,6 +78,7 @@ class ImageFiles:
         """The normalised value of a black pixel in each channel."""
         return black_of(MEAN, DEVIATION)
 
+    @in_default_environment
     def load(self, indices: np.ndarray, augmentation: Any = None, words: np.ndarray | None = None) -> np.ndarray:
         """Returns images as ``LabelledImages.load`` describes.
 

@@ -20,6 +20,8 @@ from mpsim.data.pictures.folders import checked_root, class_names, from_class_fo
 from mpsim.data.pictures.image_files import ImageFiles
 from mpsim.errors import UsageError
 from mpsim.files import json_text
+from mpsim.files.columns import text
+from mpsim.process import in_default_environment
 
 SITE = "https://www.image-net.org/download.php"
 SOURCE = f"Get ImageNet (ILSVRC 2012) from {SITE}"
@@ -35,6 +37,7 @@ KIT_FOLDERS = ("ILSVRC2012_devkit_t12/data", ".")
 KIT_TRUTH, KIT_CLASSES = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 
 
+@in_default_environment
 def imagenet(path: str | Path, split: str = "train", *, size: int = 224) -> ImageFiles:
     """Reads ImageNet, or a subset of its classes.
 
@@ -100,11 +103,10 @@ def _flat(root: Path, files: list[Path], names: tuple[str, ...], size: int) -> I
 def _ground_truth(root: Path) -> Mapping[str, str]:
     """Returns the WordNet id of each image, by its name without suffix."""
     if (root / KAGGLE).is_file():
-        with open(root / KAGGLE, encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        lines = text(root / KAGGLE).splitlines(keepends=True)
         try:
-            return {row["ImageId"]: row["PredictionString"].split()[0] for row in rows}
-        except (KeyError, IndexError, AttributeError):
+            return {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(lines)}
+        except (KeyError, IndexError, AttributeError, csv.Error):
             raise UsageError(f"imagenet: {root / KAGGLE} lacks ImageId or PredictionString in some row") from None
     for folder in (root / name for name in KIT_FOLDERS):
         if (folder / KIT_TRUTH).is_file() and (folder / KIT_CLASSES).is_file():

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mpsim.process import in_default_environment
+
 LOG2_E = float.fromhex("0x1.71547652b82fep+0")
 LN2_HIGH = float.fromhex("0x1.62e42fefa3800p-1")  # 42 bits: its product with an 11-bit integer is exact
 LN2_LOW = float.fromhex("0x1.ef35793c76730p-45")
@@ -41,6 +43,7 @@ LOG_TERMS = tuple(
 )  # fmt: skip
 
 
+@in_default_environment
 def exp64(x: np.ndarray) -> np.ndarray:
     """Returns e**x, float64 -> float64: infinity above EXP_LARGEST, zero below EXP_SMALLEST. NaN stays.
 

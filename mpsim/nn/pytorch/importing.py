@@ -19,6 +19,7 @@ from mpsim.nn.pytorch.modes import compared
 from mpsim.nn.pytorch.network import ImportedNetwork, Instruction, Ref, filled_network
 from mpsim.nn.pytorch.rules import RULES
 from mpsim.plugins import require
+from mpsim.process import in_default_environment
 
 #: Names that a part of a network cannot have as parameter, buffer or module, because Module uses them.
 _TAKEN = {name for name in dir(ImportedNetwork()) if not name.startswith("__")} | {
@@ -29,6 +30,7 @@ _TAKEN = {name for name in dir(ImportedNetwork()) if not name.startswith("__")} 
 }
 
 
+@in_default_environment
 def from_torch(module: object, example: object) -> ImportedNetwork:
     """Imports a network of PyTorch: its parameters, buffers, and the ops that compute its result.
 

@@ -20,6 +20,7 @@ from mpsim.nn.pytorch.values import Call
 from mpsim.ops import scale
 from mpsim.ops.arithmetic import MULTIPLY
 from mpsim.plugins import require
+from mpsim.process import in_default_environment
 
 #: The momentum that stands for None, i.e. statistics that are averages over all batches.
 CUMULATIVE = 2.0**-1074
@@ -185,6 +186,7 @@ def filled_network(
     return network
 
 
+@in_default_environment
 def to_torch_state(network: Module) -> dict[str, Any]:
     """Returns the network's parameters and buffers as tensors, for ``module.load_state_dict``.
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from mpsim.kernels import Kernels
 from mpsim.kernels.contract import Array
+from mpsim.process import in_default_environment
 from mpsim.training.optimizer.base import Optimizer, Update, power
 from mpsim.training.schedule import Constant, Schedule
 
@@ -41,6 +42,7 @@ class Adam(Optimizer):
     beta2: float = 0.999
     epsilon: float = 1e-8
 
+    @in_default_environment
     def update(
         self, kernels: Kernels, master: Array, gradient: Array, states: Mapping[str, Array], update: Update
     ) -> None:

@@ -10,6 +10,7 @@ from typing import ClassVar, NamedTuple, Self
 from mpsim import checks
 from mpsim.kernels import Kernels
 from mpsim.kernels.contract import Array
+from mpsim.process import in_default_environment
 from mpsim.training.schedule import Schedule
 
 
@@ -86,6 +87,7 @@ class Optimizer(ABC):
                 check = share if field.name in ("beta1", "beta2") else factor
                 object.__setattr__(self, field.name, check(field.name, getattr(self, field.name)))
 
+    @in_default_environment
     def learning_rate(self, epoch: int, step: int = 0) -> float:
         """Returns the rate of a step in float64. Kernels convert it to float32. ``step`` counts all steps from 0."""
         return self.lr * self.schedule.factor(epoch, step)

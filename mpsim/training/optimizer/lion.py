@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from mpsim.kernels import Kernels
 from mpsim.kernels.contract import Array
+from mpsim.process import in_default_environment
 from mpsim.training.optimizer.base import Optimizer, Update
 from mpsim.training.schedule import Constant, Schedule
 
@@ -36,6 +37,7 @@ class Lion(Optimizer):
     beta1: float = 0.9
     beta2: float = 0.99
 
+    @in_default_environment
     def update(
         self, kernels: Kernels, master: Array, gradient: Array, states: Mapping[str, Array], update: Update
     ) -> None:

@@ -9,6 +9,7 @@ from typing import ClassVar
 from mpsim.errors import UsageError
 from mpsim.kernels import Kernels
 from mpsim.kernels.contract import Array
+from mpsim.process import in_default_environment
 from mpsim.training.optimizer.base import Optimizer, Update
 from mpsim.training.schedule import Constant, Schedule
 
@@ -48,6 +49,7 @@ class SGD(Optimizer):
                 "nesterov",
             )
 
+    @in_default_environment
     def update(
         self, kernels: Kernels, master: Array, gradient: Array, states: Mapping[str, Array], update: Update
     ) -> None:

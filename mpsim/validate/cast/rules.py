@@ -16,6 +16,7 @@ from mpsim.formats import FORMATS, Format
 from mpsim.kernels import DEFAULT_BACKEND, hosted
 from mpsim.kernels.contract import Array
 from mpsim.policies import Policy
+from mpsim.process import in_default_environment
 from mpsim.rounding import round_to
 from mpsim.validate.answers import NO_CODE, Outcome, value_keys
 from mpsim.validate.cast import nans
@@ -69,6 +70,7 @@ class Rule:
         """Returns this rule with some fields changed."""
         return replace(self, **changes)
 
+    @in_default_environment
     def values(
         self, x: Array, source: Source, random_bits: Array | None = None, backend: str = DEFAULT_BACKEND
     ) -> Array:
@@ -108,11 +110,13 @@ class Rule:
         mode = "toward_zero" if self.via_truncates else "nearest_even"
         return np.asarray(round_to(x, self.via, mode, "infinity", backend=backend, threads=1))
 
+    @in_default_environment
     def codes(self, values: Array, x: Array, backend: str = DEFAULT_BACKEND) -> Array:
         """Returns the uint64 codes of results, NO_CODE if there is none. x provides the signs of NaNs."""
         nan_codes = nans.TRUNCATED if self.nan == nans.TRUNCATED and self.nan_codes is None else self.nan_codes
         return codes_of(values, x, self.format, nan_codes, backend)
 
+    @in_default_environment
     def outcome(
         self, x: Array, source: Source, space: str, random_bits: Array | None = None, backend: str = DEFAULT_BACKEND
     ) -> Outcome:

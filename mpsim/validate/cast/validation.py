@@ -13,7 +13,7 @@ from mpsim.formats import Format, as_format
 from mpsim.integers import is_integer_name
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.policies import Mode, Policy
-from mpsim.process import default_float_environment
+from mpsim.process import default_float_environment, in_default_environment
 from mpsim.validate.answers import ConversionReport, Verdict, optional
 from mpsim.validate.cast import nans
 from mpsim.validate.cast.asking import Answers, Unsteady, ask, of_vectors, unsteady
@@ -87,6 +87,7 @@ class CastReport(ConversionReport):
         }
 
 
+@in_default_environment
 def validate_cast(
     subject: str | Subject | Callable[..., object],
     format: str | Format | None = None,
@@ -127,17 +128,16 @@ def validate_cast(
     source = as_source(source)
     target = target_format(opened, format)
     rule, name = Declaration(**policy).rule(target, source)
-    with default_float_environment():
-        answers = _answers(opened, target, source, seed)
-        common: Fields = {
-            "subject": opened.name, "source": source, "format": target, "inputs": answers.patterns.size,
-            "exhaustive": answers.holds_every_input, "answers": answers,
-            "unsteady": unsteady(answers), "nan": nans.found(answers), "state": tuple(opened.state),
-            "notes": (*opened.notes, *narrow_inputs(opened, source)),
-        }  # fmt: skip
-        if rule is not None:
-            return CastReport(**common, declared=compare(rule, answers, shrink=shrink, backend=backend), preset=name)
-        return _fingerprinted(common, answers, shrink, backend)
+    answers = _answers(opened, target, source, seed)
+    common: Fields = {
+        "subject": opened.name, "source": source, "format": target, "inputs": answers.patterns.size,
+        "exhaustive": answers.holds_every_input, "answers": answers,
+        "unsteady": unsteady(answers), "nan": nans.found(answers), "state": tuple(opened.state),
+        "notes": (*opened.notes, *narrow_inputs(opened, source)),
+    }  # fmt: skip
+    if rule is not None:
+        return CastReport(**common, declared=compare(rule, answers, shrink=shrink, backend=backend), preset=name)
+    return _fingerprinted(common, answers, shrink, backend)
 
 
 def _fingerprinted(common: Fields, answers: Answers, shrink: bool, backend: str) -> CastReport:

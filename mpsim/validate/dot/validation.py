@@ -15,7 +15,7 @@ from mpsim import checks
 from mpsim.errors import UsageError
 from mpsim.kernels import DEFAULT_BACKEND
 from mpsim.kernels.contract import Array
-from mpsim.process import default_float_environment
+from mpsim.process import in_default_environment
 from mpsim.products.accumulators import Summation, in_stages
 from mpsim.products.tensor_cores import accumulator_of
 from mpsim.validate.answers import SubjectError
@@ -52,6 +52,7 @@ MOVED = 64
 MOST_LENGTH = 1 << 14
 
 
+@in_default_environment
 def validate_dot(
     subject: str | Callable[..., object] | Summation,
     accumulator: Summation | str | None = None,
@@ -89,13 +90,12 @@ def validate_dot(
             "are declared, and not found: declare the same description as its accumulator"
         )
     opened = open_dot(subject, calling, inputs=inputs, form=form, side=side, backend=backend)
-    with default_float_environment():
-        if opened.required or (declared is not None and passed_to(opened, declared)):
-            search = lambda subject: _report(subject, None, length, seed, backend)  # noqa: E731
-            return validate_arguments(opened, declared, search, length, seed, backend)
-        left = f"not given, and not looked at: {', '.join(opened.beside)}"
-        opened.notes += [left] if opened.beside else []
-        return _report(opened, declared, length, seed, backend)
+    if opened.required or (declared is not None and passed_to(opened, declared)):
+        search = lambda subject: _report(subject, None, length, seed, backend)  # noqa: E731
+        return validate_arguments(opened, declared, search, length, seed, backend)
+    left = f"not given, and not looked at: {', '.join(opened.beside)}"
+    opened.notes += [left] if opened.beside else []
+    return _report(opened, declared, length, seed, backend)
 
 
 def _report(opened: DotSubject, declared: Summation | None, length: int, seed: int, backend: str) -> DotReport:

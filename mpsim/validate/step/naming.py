@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ import numpy as np
 
 from mpsim.checks import shown
 from mpsim.errors import UsageError
+from mpsim.files import json_text
 from mpsim.files.tensors import TensorFile
 from mpsim.kernels.contract import Array
 from mpsim.recording.order import place
@@ -42,8 +42,8 @@ class Named:
 def read_table(path: Path) -> object:
     """Returns the JSON of a table of names. Raises UsageError if it is not JSON, or cannot be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return json_text.decoded(path.read_bytes())
+    except (OSError, UsageError) as error:
         raise UsageError(f"{path} cannot be read as a table of names, a JSON object ({error})", "names") from error
 
 

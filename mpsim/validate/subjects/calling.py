@@ -98,11 +98,10 @@ class InProcess(Immediate):
         self._function, self.about = self._protected(load)
 
     def _protected(self, work: Callable[[], Result]) -> Result:
-        """Runs ``work`` in the floating-point state that the subject left, and then restores the default state."""
+        """Runs ``work`` in the floating-point state that the subject left, at first the default, and restores ours."""
+        ours = enter_float_environment()
         if self._environment is not None:
             leave_float_environment(self._environment)
-        else:
-            enter_float_environment()
         try:
             return work()
         except WorkerError as error:
@@ -116,6 +115,7 @@ class InProcess(Immediate):
         finally:
             self.state = worker.float_state()
             self._environment = enter_float_environment()
+            leave_float_environment(ours)
 
     def call(self, arrays: Sequence[Typed], most: int) -> list[Typed]:
         """See Callee. The subject receives copies."""

@@ -12,6 +12,7 @@ from mpsim.errors import UsageTypeError
 from mpsim.formats import FORMATS, Format
 from mpsim.integers import Integer, as_integer, is_integer_name
 from mpsim.kernels.contract import Array
+from mpsim.process import in_default_environment
 from mpsim.rounding import decode
 from mpsim.validate.answers import Outcome, SubjectError, value_keys
 from mpsim.validate.sources import Source
@@ -123,6 +124,7 @@ class Subject:
             self.callee.close()
 
 
+@in_default_environment
 def open_subject(text: str, calling: Calling = Calling(), *, random_bits: bool = False) -> Subject:
     """Opens the subject that ``text`` names.
 

@@ -12,7 +12,7 @@ from mpsim.errors import UsageError
 from mpsim.files.records import Fields, Record
 from mpsim.integers import Integer, IntegerPolicy, as_integer
 from mpsim.policies import Mode
-from mpsim.process import default_float_environment
+from mpsim.process import in_default_environment
 from mpsim.validate.answers import ConversionReport, Verdict, optional
 from mpsim.validate.cast.integers.asking import IntegerAnswers, UnsteadyInteger, ask, corpus, unsteady
 from mpsim.validate.cast.integers.comparing import IntegerComparison, compare, find, nan_number, wrong
@@ -122,6 +122,7 @@ def declared_integer_policy(
     return policy, any_nan
 
 
+@in_default_environment
 def validate_integer_cast(
     subject: str | Subject | Callable[..., object],
     type: str | Integer | None = None,
@@ -162,20 +163,19 @@ def validate_integer_cast(
     if target is None:
         raise UsageError(f"{subject.name} does not declare its integer type; pass one, e.g. int8")
     rule = declared_integer_rule(target, source, mode, overflow, nan, infinity, preset)
-    with default_float_environment():
-        answers = ask(subject, source, target, corpus(target, source, seed))
-        common: Fields = {
-            "subject": subject.name, "source": source, "target": target, "answers": answers,
-            "exhaustive": answers.holds_every_input, "unsteady": unsteady(answers), "state": tuple(subject.state),
-            "notes": (*subject.notes, *narrow_inputs(subject, source)),
-        }  # fmt: skip
-        if rule is not None:
-            number = nan_number(answers) if rule.any_nan and preset is None and np.isnan(answers.wide).any() else []
-            return IntegerReport(
-                **common, declared=compare(rule, answers), preset=preset, open_nan=number[0] if number else None
-            )
-        found = compare(find(IntegerRule(target), answers), answers)
-        known = preset_rules(target, source)
-        counts = {name: int(wrong(each, answers).sum()) for name, each in known.items()}
-        counts = dict(sorted(counts.items(), key=lambda item: item[1]))
-        return IntegerReport(**common, found=found, presets=counts)
+    answers = ask(subject, source, target, corpus(target, source, seed))
+    common: Fields = {
+        "subject": subject.name, "source": source, "target": target, "answers": answers,
+        "exhaustive": answers.holds_every_input, "unsteady": unsteady(answers), "state": tuple(subject.state),
+        "notes": (*subject.notes, *narrow_inputs(subject, source)),
+    }  # fmt: skip
+    if rule is not None:
+        number = nan_number(answers) if rule.any_nan and preset is None and np.isnan(answers.wide).any() else []
+        return IntegerReport(
+            **common, declared=compare(rule, answers), preset=preset, open_nan=number[0] if number else None
+        )
+    found = compare(find(IntegerRule(target), answers), answers)
+    known = preset_rules(target, source)
+    counts = {name: int(wrong(each, answers).sum()) for name, each in known.items()}
+    counts = dict(sorted(counts.items(), key=lambda item: item[1]))
+    return IntegerReport(**common, found=found, presets=counts)
