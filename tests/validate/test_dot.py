@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -284,10 +285,24 @@ def test_what_cannot_be_run(subject: Any, options: dict[str, Any], message: str)
         validate_dot(subject, length=20, **options)
 
 
+@pytest.mark.parametrize(
+    "of,words",
+    [
+        (lambda k: max(1, k // 4 * 4), "k = 36 to 38 of K = 39; k = 32 of K = 33; k = 1, 2 of K = 3"),
+        (lambda k: max(1, k - 1), "k = 39 of K = 40; k = 38 of K = 39; k = 32 of K = 33; k = 2 of K = 3"),
+    ],
+)
+def test_products_that_a_loop_forgets_are_named(of: Callable[[int], int], words: str) -> None:
+    report = validate_dot(lambda a, b: a[:, : of(a.shape[1])] @ b[: of(a.shape[1])], length=40)
+    assert not report.equal and f"these products do not reach the result: {words}" in report.notes
+
+
 def test_wrong_arguments() -> None:
     for options, message in (
         ({"length": 4}, "length must be a whole number from 16"),
         ({"inputs": "float7"}, "unknown inputs 'float7'"),
+        ({"inputs": "float64"}, "inputs format 'float64' has values that float32 cannot hold"),
+        ({"inputs": "float8_e8m0fnu"}, "inputs format 'float8_e8m0fnu' has no sign or no zero"),
         ({"form": "row"}, "unknown form 'row'"),
         ({"side": 0}, "side must be a whole number from 1"),
     ):

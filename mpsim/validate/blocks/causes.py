@@ -222,6 +222,7 @@ def outcomes(quantizer: Quantizer, answered: BlockAnswers) -> Iterator[tuple[str
     yield "neighbouring elements are swapped", _swapped
     if answered.values is not None:
         yield "blocks of zeros become NaN", _zeros_are_nan
+    yield "blocks that become zeros lose their signs", _zeros_are_positive
 
 
 def _shifted(steps: int) -> Callable[[Expected], Expected]:
@@ -271,6 +272,12 @@ def _zeros_are_nan(expected: Expected) -> Expected:
     return replace(
         expected, exact=np.where(zero, np.nan, expected.exact), single=np.where(zero, np.nan, expected.single)
     )
+
+
+def _zeros_are_positive(expected: Expected) -> Expected:
+    """As where quotients are taken only if the scale is not 0, and +0 otherwise."""
+    positive = _absolute(expected)
+    return positive.where((positive.codes == 0).all(-1, keepdims=True), expected)
 
 
 def _without_second(expected: Expected) -> Expected:

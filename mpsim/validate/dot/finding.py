@@ -33,6 +33,8 @@ from mpsim.validate.dot.subjects import DotSubject
 
 #: Products in stages that give every answer and are printed, at most: the shortest.
 MOST_PRODUCTS = 4
+#: The most terms of which each is asked alone, and of those that do not reach the result, the most that are named.
+MOST_ALONE, MOST_SHOWN = 1024, 8
 NOT_CONVERTED = Operand(), Operand()
 #: Kinds of accumulators that are tried with converted operands; an aligned one says itself how it reads them.
 PLAIN = ("sequential", "pairwise", "exact")
@@ -96,6 +98,19 @@ def find(
     if matches:
         return Found(judge, range, order, matches, apart, rows)
     return Found(judge, range, order, (), apart, rows, tuple(models))
+
+
+def left_out(prober: Prober) -> str:
+    """Products that do not reach the result, as where a loop forgets the last ones; "" where all do."""
+    found = []
+    for length in every_number_of_terms(prober.length):
+        own = prober.of_length(length)
+        lost = np.flatnonzero([] if length > MOST_ALONE else own.ask_products(np.eye(length)) == 0).tolist()
+        if 0 < len(lost) < length:
+            run = len(lost) > 2 and lost[-1] - lost[0] == len(lost) - 1
+            places = f"{lost[0]} to {lost[-1]}" if run else ", ".join(map(str, lost[:MOST_SHOWN]))
+            found.append(f"k = {places}{', ...' * (not run and len(lost) > MOST_SHOWN)} of K = {length}")
+    return f"these products do not reach the result: {'; '.join(found)}" if found else ""
 
 
 def _recognised(prober: Prober) -> tuple[Measurement, Order]:

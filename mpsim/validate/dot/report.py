@@ -160,7 +160,8 @@ def _found(report: DotReport) -> list[str]:
             lines.append("  these trees were found by probes; other numbers of terms were not asked; the first one is:")
             lines += [f"    {line}" for line in outline(tree_of_product(in_stages(first.accumulator), report.length))]
         if report.apart:
-            lines.append(f"  told apart from {len(report.apart)} accumulators beside {'them' if others else 'it'}")
+            what = "one accumulator" if len(report.apart) == 1 else f"{len(report.apart)} accumulators"
+            lines.append(f"  told apart from {what} beside {'them' if others else 'it'}")
         return lines
     if report.declared is not None and report.declared.equal:
         return []

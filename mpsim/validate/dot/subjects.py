@@ -16,6 +16,7 @@ from mpsim.kernels import DEFAULT_BACKEND, hosted
 from mpsim.kernels.contract import Array
 from mpsim.products.accumulators import Summation, in_stages
 from mpsim.products.stages import AddC, Product, Scale
+from mpsim.products.sums import check_sums_format
 from mpsim.products.tensor_cores import family_of
 from mpsim.rounding import encode, round_to
 from mpsim.validate.answers import SubjectError
@@ -113,7 +114,8 @@ class DotSubject:
         if not same(found, again).all():
             raise SubjectError(
                 f"{self.name} answers the same matrices ({what}) differently in equal calls: it is random, as where "
-                f"sums are added in the order in which they are ready, or keeps something from call to call"
+                f"sums are added in the order in which they are ready, keeps something from call to call, or reads "
+                f"memory that it was not given"
             )
 
     def dots(self, a: Array, b: Array) -> Array:
@@ -244,6 +246,7 @@ def open_dot(
     checks.named("form", form, ("matmul", "dot"))
     checks.whole("side", side, least=1, most=MOST_SIDE)
     checks.named("inputs", inputs, FORMATS)
+    check_sums_format("inputs", inputs)
     if isinstance(subject, Summation):
         product = in_stages(subject)
         by_default = {"bias"} if product.epilogue == Product().epilogue else set()

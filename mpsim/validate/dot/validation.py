@@ -21,7 +21,7 @@ from mpsim.products.tensor_cores import accumulator_of
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.dot.accuracy import Error, error_of
 from mpsim.validate.dot.arguments.validation import passed_to, validate_arguments
-from mpsim.validate.dot.finding import Found, asked, find
+from mpsim.validate.dot.finding import Found, asked, find, left_out
 from mpsim.validate.dot.inputs.matrices import cancelling, vectors
 from mpsim.validate.dot.inputs.packing import region_of
 from mpsim.validate.dot.inputs.probes import Measurement
@@ -122,6 +122,8 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
     nearest = left[0] if left and not matches else max(closest, key=lambda each: _nearness(each, length), default=None)
     if not confirmed and first.order.is_known and judge.is_wide(first.order):
         opened.notes.append(f"every result is that of sums in float64 in rising k, rounded once to {opened.output}")
+    if not first.matches and first.range.value is not None and (missing := left_out(judge.prober)):
+        opened.notes.append(missing)
     if shifts := opened.depends_on_addresses(*cancelling(opened.inputs, length, MOVED)):
         moved = ", ".join(map(str, shifts))
         opened.notes.append(f"vectors that begin {moved} elements beyond a multiple of 64 bytes are summed otherwise")

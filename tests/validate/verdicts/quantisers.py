@@ -165,6 +165,12 @@ def mxfp8_zeros_are_nan(x: Array) -> Array:
     return np.where((x == 0).all(-1, keepdims=True), np.float32(np.nan), mxfp8_floor(x))
 
 
+def nvfp4_zeros_lose_signs(x: Array) -> tuple[Array, Array]:
+    """Quotients are taken only where the scale is not 0."""
+    codes, scales = nvfp4(x)
+    return np.where(scales[:, None] == 0, 0, codes).astype(np.uint8), scales
+
+
 def mxfp8_nan_ignored(x: Array) -> Array:
     """NaN becomes 0, and infinity the largest float32."""
     return mxfp8_floor(np.nan_to_num(x))

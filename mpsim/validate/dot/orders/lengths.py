@@ -269,7 +269,8 @@ class _Search:
             is_few, is_many = (not is_drawn(each) and self.judge.gives_terms(each, middle) for each in (few, many))
             if not is_few and not is_many and not is_drawn(few) and not is_drawn(many):
                 note = f"sums of more than {low} and fewer than {high} terms have an order that was not looked for"
-                self.judge.prober.subject.notes.append(note)
+                notes = self.judge.prober.subject.notes
+                notes += [note] if note not in notes else []
                 return low
             low, high = (low, middle) if is_many or (not is_few and is_drawn(many)) else (middle, high)
         return low

@@ -52,6 +52,13 @@ BLOCKS = (
         prints=("zeros: 2 blocks",),
         never=("element:", "special:"),
     ),
+    _blocks(
+        "nvfp4_zeros_lose_signs",
+        "--format nvfp4 --scale-overflow saturate",
+        DIFFERENT,
+        "blocks that become zeros lose their signs",
+        never=("element:", "special:"),
+    ),
     _blocks("mxfp8_nan_ignored", _MXFP8, DIFFERENT, UNEXPLAINED, prints=("special:",), never=("element:", "zeros:")),
     _blocks("mxfp8_last_unrounded", _MXFP8, DIFFERENT, UNEXPLAINED, prints=("element:", "element 31: input")),
     _blocks("mxfp8_half_looked_at", _MXFP8, DIFFERENT, UNEXPLAINED),
